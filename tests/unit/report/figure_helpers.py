@@ -1,4 +1,4 @@
-"""What a figure function drew, saved as its step saves it and looked up as the page does."""
+"""Check and look up drawn figures, and write figure files for report tests."""
 
 import json
 from pathlib import Path
@@ -11,79 +11,83 @@ from bids_sr.pipeline.store import derivative_path
 from bids_sr.steps.figures import declared
 
 
-def content_of(drawn: list[Derivative], desc: str, *, html: bool = False):
-    """What was drawn under a desc, a figure or HTML; it must be one."""
-    (found,) = (
-        each.content
-        for each in drawn
-        if each.entities["desc"] == desc and isinstance(each.content, str) == html
+def content_of(drawings: list[Derivative], desc: str, *, html: bool = False):
+    """Return the only figure (or HTML) drawn with a desc."""
+    (content,) = (
+        figure.content
+        for figure in drawings
+        if figure.entities["desc"] == desc and isinstance(figure.content, str) == html
     )
-    return found
+    return content
 
 
 def noted(path: Path, content: str, figure: str, section: str = "", **note) -> None:
-    """Put a figure (or HTML) among those of a participant, with the note that its step leaves."""
+    """Write a figure or HTML, with its sidecar, to a participant's folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content, encoding="utf-8")
     html = path.suffix == ".html"
-    one = next((each for each in declared() if (each.desc, each.html) == (figure, html)), None)
+    declaration = next(
+        (shown for shown in declared() if (shown.desc, shown.html) == (figure, html)), None
+    )
     words = {
         "contrast": note.pop("contrast", "n/a"),
         "smoothing": note.pop("smoothing", "not smoothed"),
     }
-    told = {
+    sidecar = {
         "file": path.name,
         "figure": figure,
-        "section": one.section if one else section,
+        "section": declaration.section if declaration else section,
         **words,
         "label": "",
-        "heading": one.heading.format(**words) if one else "",
-        "caption": one.caption.format(**words) if one else "",
+        "heading": declaration.heading.format(**words) if declaration else "",
+        "caption": declaration.caption.format(**words) if declaration else "",
         "alt": "",
         **note,
     }
-    path.with_name(f"{path.name}.json").write_text(json.dumps(told), encoding="utf-8")
+    path.with_name(f"{path.name}.json").write_text(json.dumps(sidecar), encoding="utf-8")
 
 
-def kept(step: FigureStep, drawn: list[Derivative], folder: Path) -> list[tuple[str, str]]:
-    """(section, desc with extension) of what was drawn: each must be named by the store, and
-    declared once.
+def kept(step: FigureStep, drawings: list[Derivative], folder: Path) -> list[tuple[str, str]]:
+    """Save the figures and return their (section, desc with extension).
+
+    Assert that the store can name every figure and that each is declared exactly once.
     """
     (port,) = step.outputs.values()
     folder.mkdir(exist_ok=True)
-    saved = listed(port.save(drawn, folder / "drawn"))
-    paths = [path for path in saved if path.suffix != ".json"]
-    assert [path.name for path in saved if path.suffix == ".json"] == [
+    saved_paths = listed(port.save(drawings, folder / "drawn"))
+    paths = [path for path in saved_paths if path.suffix != ".json"]
+    assert [path.name for path in saved_paths if path.suffix == ".json"] == [
         f"{path.name}.json" for path in paths
     ]
-    found = []
-    for path, each in zip(paths, drawn, strict=True):
+    saved_figures = []
+    for path, figure in zip(paths, drawings, strict=True):
         content = path.read_text(encoding="utf-8")
         assert len(content) > 20
         if path.suffix == ".svg":
             assert "data:image/png" in content or "<path" in content
-        entities = dict(each.entities)
+        entities = dict(figure.entities)
         task = {"task": "tap"} if entities["suffix"] == "bold" else {}
-        whole = {
+        file_entities = {
             "subject": "01",
             **task,
             **entities,
             "datatype": "figures",
             "extension": path.suffix,
         }
-        assert derivative_path(whole).startswith("sub-01/figures/sub-01_")
-        answers = [
-            one
-            for one in declared()
-            if (one.desc, one.html) == (each.sidecar["figure"], path.suffix == ".html")
+        assert derivative_path(file_entities).startswith("sub-01/figures/sub-01_")
+        declarations = [
+            declaration
+            for declaration in declared()
+            if (declaration.desc, declaration.html)
+            == (figure.sidecar["figure"], path.suffix == ".html")
         ]
-        assert len(answers) == 1, entities
-        assert answers[0] in step.shown
-        assert (answers[0].suffix, answers[0].section) == (
+        assert len(declarations) == 1, entities
+        assert declarations[0] in step.shown
+        assert (declarations[0].suffix, declarations[0].section) == (
             entities["suffix"],
-            each.sidecar["section"],
+            figure.sidecar["section"],
         )
-        assert entities["desc"].startswith(answers[0].desc)
-        assert "{" not in f"{each.sidecar['heading']}{each.sidecar['caption']}"
-        found.append((answers[0].section, entities["desc"] + path.suffix))
-    return found
+        assert entities["desc"].startswith(declarations[0].desc)
+        assert "{" not in f"{figure.sidecar['heading']}{figure.sidecar['caption']}"
+        saved_figures.append((declarations[0].section, entities["desc"] + path.suffix))
+    return saved_figures

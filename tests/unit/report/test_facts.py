@@ -1,5 +1,5 @@
-"""Tables and summaries: everything from outside is escaped, values are shown as they are, absence
-as a dash.
+"""Test tables and summaries: escaping of external text, number formats, and dashes for missing
+values.
 """
 
 import math
@@ -54,15 +54,15 @@ def test_numbers_are_short(value, shown):
     assert f"<td>{shown}</td>" in facts.facts_html({"a": value})
 
 
-def test_the_card_says_how_held_out_slices_went():
+def test_the_model_card_reports_gains_on_held_out_slices():
     html = facts.card_html(CARD)
     assert "srgan − bspline +2.50 dB, SSIM +0.010" in html
     assert "srgan − zerofill −0.50 dB, SSIM −0.010" in html
-    assert "<table" not in html  # the card itself is linked
+    assert "<table" not in html  # The card itself is linked.
     assert held_out_text({"method": "srgan"}) == ""
 
 
-def test_the_card_says_what_training_began_with():
+def test_the_model_card_names_the_starting_weights():
     start = {
         "name": "srgan_start",
         "weights_sha256": "0123456789abcdef",
@@ -90,16 +90,16 @@ def test_only_the_phase_with_held_out_slices_is_drawn():
     assert loss.lines[0].get_ydata().tolist() == [3, 2, 1]
 
 
-def test_clusters_read_from_a_file_are_those_that_were_written(tmp_path):
-    """Numbers of a table that was read, or the text of one that was not: the same cells."""
-    own = dict.fromkeys(COLUMNS, "0") | {
+def test_cluster_tables_are_equal_before_and_after_a_file(tmp_path):
+    """Numbers that pandas parses from the file are shown as the text that was written."""
+    shared_cells = dict.fromkeys(COLUMNS, "0") | {
         "series": "sbl",
         "contrast": "all",
         "statistic": "z",
         "space": "MNI",
     }
     rows = [
-        own
+        shared_cells
         | {
             "fwhm_mm": "2.5",
             "x": "-3.0",
@@ -108,14 +108,15 @@ def test_clusters_read_from_a_file_are_those_that_were_written(tmp_path):
             "label": "n/a",
             "labels": "n/a",
         },
-        own | {"fwhm_mm": "0", "x": "1.0", "label": "Calcarine_L", "labels": "Calcarine_L 9 %"},
+        shared_cells
+        | {"fwhm_mm": "0", "x": "1.0", "label": "Calcarine_L", "labels": "Calcarine_L 9 %"},
     ]
-    written = pd.DataFrame(rows, columns=list(COLUMNS))
-    written.to_csv(tmp_path / "clusters.tsv", sep="\t", index=False)
-    read = pd.read_csv(tmp_path / "clusters.tsv", sep="\t", na_values="n/a")
-    html = clusters_html(written, "sbl")
-    assert clusters_html(read, "sbl") == html
+    clusters = pd.DataFrame(rows, columns=list(COLUMNS))
+    clusters.to_csv(tmp_path / "clusters.tsv", sep="\t", index=False)
+    clusters_read = pd.read_csv(tmp_path / "clusters.tsv", sep="\t", na_values="n/a")
+    html = clusters_html(clusters, "sbl")
+    assert clusters_html(clusters_read, "sbl") == html
     assert "contrast all. The map was smoothed with a 2.5 mm FWHM kernel." in html
     assert "-12.0,0.0,0.0" in html
     assert "<td>7.1</td>" in html
-    assert "Calcarine" not in html  # it is in the map that is not smoothed
+    assert "Calcarine" not in html  # Calcarine is labeled only in the unsmoothed map.

@@ -1,4 +1,6 @@
-"""Figures of a participant in one file: whole or as it was, and read as if in the folder."""
+"""Test the archive of a participant's figures: it is written completely or not at all, and read
+like the folder.
+"""
 
 import os
 import zipfile
@@ -16,23 +18,25 @@ MOTION = "sub-01_task-tap_desc-motion_bold.svg"
 SVG = "<svg xmlns='http://www.w3.org/2000/svg'><title>{}</title></svg>"
 
 
-def _drawn(root: Path, **texts: str) -> Path:
-    """Steps left figures below a folder, by what they show."""
+def _draw_figures(root: Path, **texts: str) -> Path:
+    """Write one figure per desc below `root`, as steps do."""
     folder = root / "sub-01" / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     for desc, text in texts.items():
-        path, own = folder / MOTION.replace("motion", desc), {"subject": "01", "task": "tap"}
-        noted(path, SVG.format(text) if text else "", desc, entities=own, alt=text)
+        path, entities = folder / MOTION.replace("motion", desc), {"subject": "01", "task": "tap"}
+        noted(path, SVG.format(text) if text else "", desc, entities=entities, alt=text)
     return root
 
 
 def _texts(root: Path) -> dict[str, str]:
-    return {each.figure: each.path.read_text(encoding="utf-8") for each in figures_of(root, "01")}
+    return {
+        figure.figure: figure.path.read_text(encoding="utf-8") for figure in figures_of(root, "01")
+    }
 
 
-def test_figures_become_one_file_that_is_read_like_the_folder(tmp_path: Path) -> None:
+def test_packed_figures_are_shown_like_those_in_the_folder(tmp_path: Path) -> None:
     staged, out = (
-        _drawn(tmp_path / "work", motion="head", carpet="voxels", empty=""),
+        _draw_figures(tmp_path / "work", motion="head", carpet="voxels", empty=""),
         tmp_path / "out",
     )
     _pack_figures(staged, out, "01")
@@ -49,38 +53,40 @@ def test_figures_become_one_file_that_is_read_like_the_folder(tmp_path: Path) ->
     assert 'alt="head"' in page["packed"] or 'aria-label="head"' in page["packed"]
 
 
-def test_the_same_figures_leave_the_archive_alone_and_others_join_those_of_an_earlier_call(
+def test_unchanged_figures_leave_the_archive_untouched_and_new_ones_are_added(
     tmp_path: Path,
 ) -> None:
-    staged, out = _drawn(tmp_path / "work", motion="head"), tmp_path / "out"
+    staged, out = _draw_figures(tmp_path / "work", motion="head"), tmp_path / "out"
     _pack_figures(staged, out, "01")
     os.utime(_archive_of(out, "01"), (1, 1))
     _pack_figures(staged, out, "01")
     assert _archive_of(out, "01").stat().st_mtime == 1
-    _pack_figures(_drawn(tmp_path / "other", carpet="voxels", motion="again"), out, "01")
+    _pack_figures(_draw_figures(tmp_path / "other", carpet="voxels", motion="again"), out, "01")
     assert _texts(out) == {"motion": SVG.format("again"), "carpet": SVG.format("voxels")}
 
 
-def test_a_figure_that_a_later_call_does_not_draw_is_gone_and_those_of_other_runs_stay(
+def test_a_figure_no_longer_drawn_is_removed_and_figures_of_other_runs_stay(
     tmp_path: Path,
 ) -> None:
-    out, other = tmp_path / "out", "sub-01_task-other_desc-carpet_bold.svg"
-    staged = _drawn(tmp_path / "work", motion="head", carpet="voxels")
+    out, other_name = tmp_path / "out", "sub-01_task-other_desc-carpet_bold.svg"
+    staged = _draw_figures(tmp_path / "work", motion="head", carpet="voxels")
     for path in (staged / "sub-01" / "figures").glob("*carpet*"):
-        name = path.name.replace(path.name.partition(".")[0], other[:-4])
-        text = path.read_text(encoding="utf-8").replace(path.name.removesuffix(".json"), other)
+        name = path.name.replace(path.name.partition(".")[0], other_name[:-4])
+        text = path.read_text(encoding="utf-8").replace(
+            path.name.removesuffix(".json"), other_name
+        )
         path.with_name(name).write_text(text, encoding="utf-8")
     _pack_figures(staged, out, "01")
     assert len(figures_of(out, "01")) == 3
-    _pack_figures(_drawn(tmp_path / "later", motion="head"), out, "01")
-    assert [each.figure for each in figures_of(out, "01")] == ["carpet", "motion"]
-    assert other in {each.path.name for each in figures_of(out, "01")}
+    _pack_figures(_draw_figures(tmp_path / "later", motion="head"), out, "01")
+    assert [figure.figure for figure in figures_of(out, "01")] == ["carpet", "motion"]
+    assert other_name in {figure.path.name for figure in figures_of(out, "01")}
 
 
-def test_of_a_figure_in_both_places_the_newer_is_shown(tmp_path: Path) -> None:
-    """One call may have stored them singly, the next packed."""
-    out = _drawn(tmp_path / "out", motion="single")
-    _pack_figures(_drawn(tmp_path / "work", motion="packed"), out, "01")
+def test_the_newer_of_a_loose_and_a_packed_figure_is_shown(tmp_path: Path) -> None:
+    """Earlier calls may have stored figures as single files and the next one packed them."""
+    out = _draw_figures(tmp_path / "out", motion="single")
+    _pack_figures(_draw_figures(tmp_path / "work", motion="packed"), out, "01")
     single = out / "sub-01" / "figures" / MOTION
     for seconds, text in ((-10, "packed"), (10, "single")):
         moment = _archive_of(out, "01").stat().st_mtime + seconds
@@ -88,23 +94,25 @@ def test_of_a_figure_in_both_places_the_newer_is_shown(tmp_path: Path) -> None:
         assert _texts(out)["motion"] == SVG.format(text)
 
 
-def test_an_archive_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_update_leaves_the_previous_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out"
-    _pack_figures(_drawn(tmp_path / "work", motion="head"), out, "01")
+    _pack_figures(_draw_figures(tmp_path / "work", motion="head"), out, "01")
 
-    def killed(*_: object, **__: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(atomic_files, "put_in_place", killed)
+    monkeypatch.setattr(atomic_files, "put_in_place", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        _pack_figures(_drawn(tmp_path / "work", carpet="voxels"), out, "01")
+        _pack_figures(_draw_figures(tmp_path / "work", carpet="voxels"), out, "01")
     assert _texts(out) == {"motion": SVG.format("head")}
     assert zipfile.ZipFile(_archive_of(out, "01")).testzip() is None
 
 
-def test_a_damaged_archive_is_made_again(tmp_path: Path) -> None:
+def test_a_damaged_archive_is_rewritten(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    staged = _drawn(tmp_path / "work", motion="head")
+    staged = _draw_figures(tmp_path / "work", motion="head")
     _pack_figures(staged, out, "01")
     _archive_of(out, "01").write_bytes(_archive_of(out, "01").read_bytes()[:40])
     assert figures_of(out, "01") == []
@@ -112,21 +120,21 @@ def test_a_damaged_archive_is_made_again(tmp_path: Path) -> None:
     assert _texts(out) == {"motion": SVG.format("head")}
 
 
-def test_a_run_that_was_interrupted_has_the_figures_that_were_drawn(tmp_path: Path) -> None:
+def test_an_interrupted_run_keeps_the_figures_already_drawn(tmp_path: Path) -> None:
     out = tmp_path / "out"
 
-    def interrupted() -> None:
+    def run_until_interrupted() -> None:
         with packed_figures(tmp_path / "work", out, ["01", "02"]):
-            _drawn(tmp_path / "work", motion="head")
+            _draw_figures(tmp_path / "work", motion="head")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        interrupted()
+        run_until_interrupted()
     assert _texts(out) == {"motion": SVG.format("head")}
     assert not (out / "sub-02").exists()
 
 
-def test_at_the_full_level_nothing_is_packed(tmp_path: Path) -> None:
-    out = _drawn(tmp_path / "out", motion="head")
+def test_nothing_is_packed_if_work_and_output_folder_are_the_same(tmp_path: Path) -> None:
+    out = _draw_figures(tmp_path / "out", motion="head")
     _pack_figures(out, out, "01")
     assert not _archive_of(out, "01").exists()

@@ -1,8 +1,7 @@
-"""Tables and texts of the report from stand-in data: elements, classes and words are those that
-were written once.
+"""Compare tables and texts of the report, made from synthetic data, with a stored outline of their
+elements, classes and words.
 
-`BIDS_SR_UPDATE=1 pytest tests/unit/report/test_markup_structure.py` writes `expected_html.txt`
-anew.
+`BIDS_SR_UPDATE=1 pytest tests/unit/report/test_markup_structure.py` rewrites `expected_html.txt`.
 """
 
 import os
@@ -25,7 +24,7 @@ EXPECTED = Path(__file__).with_name("expected_html.txt")
 
 
 class Outline(HTMLParser):
-    """Elements with their attributes, and words, a line each."""
+    """Elements with their attributes, and words, one per line."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -46,9 +45,7 @@ class Outline(HTMLParser):
 
 
 def compact(html: str) -> str:
-    """The outline with a line for each row of a table, and for each other element that holds
-    words.
-    """
+    """Return the outline with one line per table row and per other element that contains words."""
     text = "".join(Outline(html).lines)
     for tag in (
         "</tr>",
@@ -68,9 +65,13 @@ def compact(html: str) -> str:
 def rows_of_a_run() -> list[MetricRow]:
     rows = []
 
-    def add(series: str, measure: str, value: float, half: float = 0.01, **where) -> None:
-        ends = {"lower": value - half, "upper": value + half, "n": 20} if half else {}
-        rows.append(named_row(series, measure, value, **ends, **where))
+    def add(series: str, measure: str, value: float, half_width: float = 0.01, **cells) -> None:
+        ends = (
+            {"lower": value - half_width, "upper": value + half_width, "n": 20}
+            if half_width
+            else {}
+        )
+        rows.append(named_row(series, measure, value, **ends, **cells))
 
     for k, name in enumerate(("bspline", "bsplinePca", "sbl", "srgan", "sblMirror", "measured")):
         for contrast in ("faces", "all"):
@@ -90,13 +91,17 @@ def rows_of_a_run() -> list[MetricRow]:
                         against="measured",
                     )
                 if name in ("sbl", "srgan"):
-                    for other in ("bspline", "bsplinePca", "sblMirror"):
-                        where = {"contrast": contrast, "region": region, "against": other}
-                        add(name, "gain_split_ev_beyond", 0.02 * k - 0.05, 0.02, **where)
+                    for reference_series in ("bspline", "bsplinePca", "sblMirror"):
+                        cells = {
+                            "contrast": contrast,
+                            "region": region,
+                            "against": reference_series,
+                        }
+                        add(name, "gain_split_ev_beyond", 0.02 * k - 0.05, 0.02, **cells)
         for fwhm in (0.0, 5.0):
             for measure in ("truth_r_effect", "truth_centroid"):
-                where = {"contrast": "all", "region": "brain", "against": "truth", "fwhm_mm": fwhm}
-                add(name, measure, 0.1 * (k + 1), **where)
+                cells = {"contrast": "all", "region": "brain", "against": "truth", "fwhm_mm": fwhm}
+                add(name, measure, 0.1 * (k + 1), **cells)
         for measure in ("pair_psnr", "pair_ssim", "truth_psnr", "truth_ssim"):
             add(name, measure, 30.0 + k, against="measured")
     add("sbl", "pair_gain_psnr", 2.0, against="bspline")
@@ -131,9 +136,9 @@ VERDICT = {
 
 
 def group_pages() -> dict[str, str]:
-    people = [f"sub-{n}" for n in range(9)]
+    participants = [f"sub-{n}" for n in range(9)]
     levels = {"raw": 0.5, "bspline": 0.4, "srgan": 0.3, "sbl": 0.2}
-    about = {
+    cells = {
         "table": "activation",
         "band": "n/a",
         "reference": "n/a",
@@ -145,12 +150,12 @@ def group_pages() -> dict[str, str]:
             values_of(
                 {
                     name: {
-                        who: scale * level * (1 + 0.01 * k * (-1) ** k)
-                        for k, who in enumerate(people[: 9 - (name == "sbl")])
+                        participant: scale * level * (1 + 0.01 * k * (-1) ** k)
+                        for k, participant in enumerate(participants[: 9 - (name == "sbl")])
                     }
                     for name, level in levels.items()
                 },
-                **about,
+                **cells,
                 statistic=statistic,
                 contrast=contrast,
             )
@@ -162,11 +167,11 @@ def group_pages() -> dict[str, str]:
         ],
         ignore_index=True,
     )
-    compared = compare(values, ["sbl", "srgan"])
-    own = list(compared[compared["series"] == "sbl"].itertuples())
+    comparisons = compare(values, ["sbl", "srgan"])
+    sbl_comparisons = list(comparisons[comparisons["series"] == "sbl"].itertuples())
     return {
-        "paper": "".join(paper_html(each, ["sbl", "srgan"]) for each in papers(values)),
-        "comparisons": comparisons_html(own, "sbl <against> all"),
+        "paper": "".join(paper_html(outcome, ["sbl", "srgan"]) for outcome in papers(values)),
+        "comparisons": comparisons_html(sbl_comparisons, "sbl <against> all"),
     }
 
 
@@ -221,8 +226,8 @@ def pages() -> dict[str, str]:
     }
 
 
-def test_the_html_of_stand_in_data_is_as_it_was():
-    found = "\n".join(f"== {name}\n{compact(html)}" for name, html in pages().items())
+def test_the_html_of_synthetic_data_matches_the_stored_outline():
+    outlines = "\n".join(f"== {name}\n{compact(html)}" for name, html in pages().items())
     if os.environ.get("BIDS_SR_UPDATE"):
-        EXPECTED.write_text(found, encoding="utf-8")
-    assert found == EXPECTED.read_text(encoding="utf-8")
+        EXPECTED.write_text(outlines, encoding="utf-8")
+    assert outlines == EXPECTED.read_text(encoding="utf-8")

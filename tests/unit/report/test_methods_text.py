@@ -1,4 +1,4 @@
-"""The methods text: citations resolve, HTML is escaped, BibTeX is read as written."""
+"""Test the methods text: citations resolve, HTML is escaped, BibTeX is parsed."""
 
 import re
 from pathlib import Path
@@ -32,25 +32,25 @@ def test_entries_are_split_and_read():
 
 
 @pytest.mark.parametrize(
-    ("key", "cited"),
+    ("key", "citation"),
     [
         ("power2017", "Power and Müller, 2017"),
         ("many", "A et al., 2001"),
         ("tool", "Tool contributors, 2024"),
     ],
 )
-def test_authors_in_running_text(key, cited):
-    assert text._short_reference(text._read_entry(boilerplate.split_bibtex(BIB)[key])) == cited
+def test_in_text_citations_list_authors_and_year(key, citation):
+    assert text._short_reference(text._read_entry(boilerplate.split_bibtex(BIB)[key])) == citation
 
 
-def test_a_reference_links_to_its_doi_alone():
+def test_a_reference_links_only_to_its_doi():
     html = text._reference_html(text._read_entry(boilerplate.split_bibtex(BIB)["power2017"]))
     assert html.startswith("Power JD, Müller J (2017). A fMRI &lt;look&gt; at &amp;.")
     assert re.findall(r'href="([^"]+)"', html) == ["https://doi.org/10.1/x"]
     assert "<em>NeuroImage</em> 154(2):150–158." in html
 
 
-def test_citations_link_to_references_of_what_is_cited_only():
+def test_only_cited_works_are_listed_as_references():
     html = text.methods_html("# Heading\n\nWe drew it [@power2017; @tool].\n\n- one\n- two", BIB)
     assert '(<a href="#ref-power2017">Power and Müller, 2017</a>; <a href="#ref-tool">' in html
     assert 'id="ref-power2017"' in html
@@ -59,21 +59,21 @@ def test_citations_link_to_references_of_what_is_cited_only():
     assert "<ul><li>one</li><li>two</li></ul>" in html.replace("\n", "")
 
 
-def test_without_references_citations_lead_to_the_work_itself():
+def test_without_a_reference_list_citations_link_to_the_doi():
     html = text.methods_html("We drew it [@power2017; @tool].", BIB, references=False)
     assert '<a href="https://doi.org/10.1/x">Power and Müller, 2017</a>' in html
     assert "References" not in html
     assert "#ref-" not in html
 
 
-def test_a_citation_that_resolves_to_nothing_stays_visible_and_is_logged(tmp_path, caplog):
+def test_an_unknown_citation_key_stays_visible_and_is_logged(tmp_path, caplog):
     text.write_citations("See [@nothing].", tmp_path, bibtex=BIB)
     assert "nothing?" in (tmp_path / "CITATION.html").read_text()
     assert "nothing" in caplog.text
     assert text._missing_keys("See [@nothing; @tool].", BIB) == ["nothing"]
 
 
-def test_markup_is_escaped_and_little_markdown_understood():
+def test_markup_is_escaped_and_basic_markdown_is_rendered():
     html = text.methods_html(
         "a <b>x</b> **bold** *it* `c<d` 2 * 3 * 4 [doi](https://doi.org/1)", BIB
     )
@@ -83,7 +83,7 @@ def test_markup_is_escaped_and_little_markdown_understood():
 
 
 @pytest.mark.parametrize(
-    ("markdown", "shown"),
+    ("markdown", "expected_html"),
     [
         ("[x](javascript:alert(1))", "[x](javascript:alert(1))"),
         ("![x](https://x.example/y.png)", '!<a href="https://x.example/y.png">x</a>'),
@@ -91,11 +91,11 @@ def test_markup_is_escaped_and_little_markdown_understood():
         ("&lt;b&gt; \\*", "&amp;lt;b&amp;gt; \\*"),
     ],
 )
-def test_nothing_is_asked_of_a_network_and_nothing_is_decoded(markdown, shown):
-    assert text.methods_html(markdown, BIB).strip() == f"<p>{shown}</p>"
+def test_unsafe_links_and_images_are_not_rendered(markdown, expected_html):
+    assert text.methods_html(markdown, BIB).strip() == f"<p>{expected_html}</p>"
 
 
-def test_names_with_particles_and_letters_beyond_ascii_stay_whole():
+def test_names_with_particles_and_non_ascii_letters_stay_complete():
     raw = (
         r"@book{x, author = {van der Walt, St{\'e}fan and {\O}rsted, Hans C. and others}, title ="
         r" {T}, year = 1820}"
@@ -105,7 +105,7 @@ def test_names_with_particles_and_letters_beyond_ascii_stay_whole():
     assert text._reference_html(entry).startswith("van der Walt S, Ørsted HC, et al. (1820).")
 
 
-def test_three_files_are_written_and_kept_when_nothing_changed(tmp_path):
+def test_three_files_are_written_and_not_rewritten_without_changes(tmp_path):
     text.write_citations("Text [@tool].", tmp_path / "logs", tmp_path / "logs" / "run", bibtex=BIB)
     markdown, bibtex, html = (
         tmp_path / "logs" / f"CITATION.{suffix}" for suffix in ("md", "bib", "html")
@@ -119,10 +119,10 @@ def test_three_files_are_written_and_kept_when_nothing_changed(tmp_path):
     assert html.stat().st_mtime_ns == before
 
 
-def test_our_bibliography_is_readable_and_keys_are_unique():
-    merged = boilerplate.bibliography()
-    entries = boilerplate.split_bibtex(merged)
-    keys = re.findall(r"(?m)^@\w+\{\s*([^,\s]+)", merged)
+def test_the_bibliography_is_readable_and_its_keys_are_unique():
+    bibtex = boilerplate.bibliography()
+    entries = boilerplate.split_bibtex(bibtex)
+    keys = re.findall(r"(?m)^@\w+\{\s*([^,\s]+)", bibtex)
     assert len(keys) == len(set(keys)) == len(entries) > 0
     for raw in entries.values():
         entry = text._read_entry(raw)
@@ -131,7 +131,7 @@ def test_our_bibliography_is_readable_and_keys_are_unique():
         assert text.authors(entry)
 
 
-def test_files_that_come_along_are_found_and_others_named():
+def test_packaged_files_are_found_and_missing_ones_are_named():
     assert boilerplate.path("report.tpl").is_absolute()
     with pytest.raises(FileNotFoundError, match=r"nothing\.tpl"):
         boilerplate.path("nothing.tpl")

@@ -1,5 +1,5 @@
-"""What the report says of the evaluation is what the table holds: cells, words, warnings; all text
-is escaped.
+"""Test evaluation tables in the report: cells, sentences and warnings; all external text is
+escaped.
 """
 
 import math
@@ -23,35 +23,39 @@ from bids_sr.report import metric_tables as tables
 BAD = "<script>alert('x')</script> & $\\frac"
 
 
-def row(series: str, measure: str, value: float, **given) -> MetricRow:
-    return named_row(series, measure, value, **given)
+def row(series: str, measure: str, value: float, **cells) -> MetricRow:
+    return named_row(series, measure, value, **cells)
 
 
-def gain(method: str, other: str, value: float, half: float = 0.02, **given) -> MetricRow:
+def gain(
+    method: str, reference_series: str, value: float, half_width: float = 0.02, **cells
+) -> MetricRow:
     share = {
         "contrast": "all",
         "region": "brain",
         "statistic": "ev",
         "band": "beyond",
         "reference": "measured",
-        **given,
+        **cells,
     }
     return MetricRow(
         series=method,
-        minus=other,
+        minus=reference_series,
         value=value,
-        lower=value - half,
-        upper=value + half,
+        lower=value - half_width,
+        upper=value + half_width,
         n=24,
         **share,
     )
 
 
 def table_cells(html: str, caption: str) -> list[list[str]]:
-    """Text of the cells, line by line, of the table whose caption begins so."""
-    found = re.search(rf"<caption>{re.escape(caption)}.*?</table>", html, flags=re.DOTALL)
-    assert found is not None, caption
-    lines = re.findall(r"<tr>(.*?)</tr>", found[0], flags=re.DOTALL)
+    """Return the text of the table's cells, row by row; `caption` is the start of the table's
+    caption.
+    """
+    match = re.search(rf"<caption>{re.escape(caption)}.*?</table>", html, flags=re.DOTALL)
+    assert match is not None, caption
+    lines = re.findall(r"<tr>(.*?)</tr>", match[0], flags=re.DOTALL)
     cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", line, flags=re.DOTALL) for line in lines]
     return [
         [" ".join(unescape(re.sub(r"<[^>]+>", " ", cell)).split()) for cell in line]
@@ -76,11 +80,11 @@ def table_cells(html: str, caption: str) -> list[list[str]]:
         ("run", "run"),
     ],
 )
-def test_a_series_is_known_by_its_name(series, kind):
+def test_the_kind_of_a_series_follows_from_its_name(series, kind):
     assert evaluation_rows.kind_of(series) == kind
 
 
-def test_series_come_by_kind_then_in_the_wanted_order():
+def test_series_are_sorted_by_kind_then_in_the_requested_order():
     names = [
         "sbl",
         "measured",
@@ -104,13 +108,15 @@ def test_series_come_by_kind_then_in_the_wanted_order():
     ]
 
 
-def test_the_region_that_decides_leads_and_others_come_from_the_whole_to_the_strongest():
+def test_the_deciding_region_leads_and_the_others_go_from_brain_to_strongest_activation():
     rows = [
         row("a", "split_r_beyond", 0.1, region=r)
         for r in ("active60", "roi", "active35", "brain", "elsewhere")
     ]
-    declared = tables.MetricTable(title="x", rows=({"statistic": ("r",)},), columns=("region",))
-    ((_, html),) = tables.rendered(declared, rows)
+    amplitude_table = tables.MetricTable(
+        title="x", rows=({"statistic": ("r",)},), columns=("region",)
+    )
+    ((_, html),) = tables.rendered(amplitude_table, rows)
     assert table_cells(html, "x")[0][1:] == [
         "voxels active in one half of the reference (|t| > 3.5)",
         "whole brain",
@@ -122,16 +128,16 @@ def test_the_region_that_decides_leads_and_others_come_from_the_whole_to_the_str
 
 @given(st.floats(allow_nan=True, allow_infinity=True, width=32))
 def test_values_are_rounded_and_never_lost(value):
-    shown = number(value)
+    text = number(value)
     if not math.isfinite(value):
-        assert shown == "n/a"
+        assert text == "n/a"
     else:
-        assert float(shown.replace("−", "-")) == pytest.approx(
+        assert float(text.replace("−", "-")) == pytest.approx(
             value, abs=0.0501 if abs(value) >= 10 else 0.00501
         )
 
 
-def test_the_pair_not_trained_on_is_shown_with_its_differences():
+def test_the_held_out_pair_is_shown_with_differences():
     share = {"region": "brain", "n": 30}
     rows = [
         row("srgan", "pair_psnr", 31.25, lower=31, upper=31.5, **share),
@@ -140,15 +146,15 @@ def test_the_pair_not_trained_on_is_shown_with_its_differences():
         row("srgan", "pair_gain_psnr", 1.25, against="inject", lower=1.0, upper=1.5, **share),
     ]
     html = tables.tables_html([tables.HELD_OUT], rows)
-    levels = table_cells(html, "Images of the held-out T2* pair")
-    assert levels[0] == ["series", "PSNR dB", "PSNR − inject dB", "SSIM"]
-    assert levels[1:] == [
+    lines = table_cells(html, "Images of the held-out T2* pair")
+    assert lines[0] == ["series", "PSNR dB", "PSNR − inject dB", "SSIM"]
+    assert lines[1:] == [
         ["inject", "30.0", "–", "–"],
         ["srgan", "31.2 [31.0, 31.5]", "1.25 [1.00, 1.50]", "0.910"],
     ]
 
 
-def test_volumes_against_the_measured_ones_are_shown_with_their_differences():
+def test_single_volumes_are_compared_with_the_reference_and_with_baselines():
     share = {"region": "brain", "n": 8, "lower": 1.0, "upper": 1.5}
     rows = [
         row("srgan", "truth_psnr", 31.25, against="measured", **share),
@@ -161,18 +167,18 @@ def test_volumes_against_the_measured_ones_are_shown_with_their_differences():
     assert line == ["srgan", "31.2 [1.00, 1.50]", "1.38 [1.00, 1.50]", "1.25 [1.00, 1.50]"]
 
 
-def test_a_gain_is_called_specific_only_where_every_placebo_is_beaten():
-    both = [gain("sbl", "sblMirror", 0.05), gain("sbl", "sblOther", 0.05)]
-    html = unescape(tables.placebo_html(both))
+def test_a_gain_is_called_specific_only_if_every_negative_control_is_beaten():
+    beaten = [gain("sbl", "sblMirror", 0.05), gain("sbl", "sblOther", 0.05)]
+    html = unescape(tables.placebo_html(beaten))
     assert "sbl is specific to this participant's own data." in html
     assert "sblShift was not run." in html
-    one = [gain("sbl", "sblMirror", 0.05), gain("sbl", "sblOther", 0.01)]
+    one_reached = [gain("sbl", "sblMirror", 0.05), gain("sbl", "sblOther", 0.01)]
     assert (
         "was not found to depend on the spatial pattern of the fluctuations in this run: sblOther"
-        " reaches the same gain." in tables.placebo_html(one)
+        " reaches the same gain." in tables.placebo_html(one_reached)
     )
     html = tables.placebo_html(
-        [*one, gain("sbl", "bsplinePca", 0.03), gain("srgan", "bspline", 0.03)]
+        [*one_reached, gain("sbl", "bsplinePca", 0.03), gain("srgan", "bspline", 0.03)]
     )
     lines = table_cells(html, "Method − negative control: all, above")
     assert [line[0] for line in lines[1:]] == ["sbl", "sbl"], (
@@ -184,13 +190,13 @@ def test_a_gain_is_called_specific_only_where_every_placebo_is_beaten():
     assert lines[2][1].startswith("sblOther: ")
 
 
-def test_denoised_b_spline_alone_is_no_control_analysis():
+def test_a_denoised_b_spline_is_not_a_negative_control():
     rows = [gain("sbl", "bsplinePca", 0.05), gain("sbl", "bsplineSmooth", 0.05)]
     assert evaluation_rows.placebo_gains(rows) == []
-    assert "Method − control" not in tables.placebo_html(rows)
+    assert "Method − negative control" not in tables.placebo_html(rows)
 
 
-def test_the_acquired_series_is_named_in_words():
+def test_the_acquired_series_is_called_acquired():
     assert [evaluation_rows.series_text(name) for name in ("raw", "sbl")] == ["acquired", "sbl"]
 
 
@@ -225,18 +231,18 @@ VERDICT = {
 }
 
 
-def test_the_verdict_says_its_words_first():
+def test_the_verdict_begins_with_its_headline():
     html = verdict_html.verdict_html(VERDICT)
     order = [
         html.index(part)
         for part in ("more true detail", "Measured: halves", "better than bspline", "One run")
     ]
     assert order == sorted(order)
-    assert "<table" not in html  # no rows, no values
+    assert "<table" not in html  # no rows, hence no values
 
 
 def evidence_rows() -> list[MetricRow]:
-    """Levels of five series in the brain and in active voxels of two kinds, and differences
+    """Return metrics of five series in the brain and two kinds of active voxels, and differences
     of two methods.
     """
     rows = []
@@ -244,7 +250,7 @@ def evidence_rows() -> list[MetricRow]:
         for region, factor in (("brain", 1), ("acquired40", 2), ("active40", 1.5), ("roi", 1)):
             place = {"contrast": contrast, "region": region}
             for k, name in enumerate(("bspline", "bsplinePca", "srgan", "sbl", "measured")):
-                value, beside = 0.05 * (k + 1) * factor * share, {"against": "measured", **place}
+                value, cells = 0.05 * (k + 1) * factor * share, {"against": "measured", **place}
                 rows.append(
                     row(
                         name,
@@ -252,35 +258,35 @@ def evidence_rows() -> list[MetricRow]:
                         value,
                         lower=value - 0.01,
                         upper=value + 0.01,
-                        **beside,
+                        **cells,
                     )
                 )
                 rows += [
-                    row(name, f"split_{one}_beyond", 0.1 * k, **beside)
-                    for one in ("r", "amplitude", "right")
+                    row(name, f"split_{statistic}_beyond", 0.1 * k, **cells)
+                    for statistic in ("r", "amplitude", "right")
                 ]
-            for other, value in (("bspline", 0.2), ("bsplinePca", 0.01), ("srgan", -0.1)):
-                rows.append(gain("sbl", other, value, **place))
+            for baseline, value in (("bspline", 0.2), ("bsplinePca", 0.01), ("srgan", -0.1)):
+                rows.append(gain("sbl", baseline, value, **place))
     return rows
 
 
 def test_the_evidence_is_one_table_of_the_best_method():
     rows = evidence_rows()
-    said = make_verdict(rows, methods=["srgan", "sbl"], baselines=["bspline"]).to_json()
-    assert said["best"] == "sbl"
-    html = verdict_html.verdict_html(said, rows)
+    verdict = make_verdict(rows, methods=["srgan", "sbl"], baselines=["bspline"]).to_json()
+    assert verdict["best"] == "sbl"
+    html = verdict_html.verdict_html(verdict, rows)
     assert html.count("<table") == 1
     lines = table_cells(html, "Detail above the acquired Nyquist frequency, contrast all")
     assert "active voxels: |t| &gt; 4 in the acquired run" in html
-    where = "active voxels"
+    region = "active voxels"
     assert lines[0] == [
         "series",
-        f"explained variance {where}",
+        f"explained variance {region}",
         "explained variance whole brain",
-        f"correlation r {where}",
-        f"amplitude (slope) {where}",
-        f"correct fraction (energy) {where}",
-        f"sbl − series {where}",
+        f"correlation r {region}",
+        f"amplitude (slope) {region}",
+        f"correct fraction (energy) {region}",
+        f"sbl − series {region}",
         "sbl − series whole brain",
     ]
     assert [line[0] for line in lines[1:]] == [
@@ -294,56 +300,56 @@ def test_the_evidence_is_one_table_of_the_best_method():
     assert [line[6].split(" ")[0] for line in lines[1:]] == ["▲", "=", "▼", "–", "–"]
     assert lines[4][3:6] == ["0.300", "0.300", "0.300"]
     words = re.sub("<[^>]+>", " ", html)
-    assert "sbl is more accurate than" not in words  # the table says it
+    assert "sbl is more accurate than" not in words  # The table shows it.
 
 
-def test_the_sign_of_a_difference_is_of_its_own_interval():
-    """A sentence on images of the same two series says nothing of their maps."""
+def test_the_mark_of_a_difference_follows_from_its_interval():
+    """Ignore a sentence on images of the same two series."""
     rows = evidence_rows()
-    said = make_verdict(rows, methods=["srgan", "sbl"], baselines=["bspline"]).to_json()
+    verdict = make_verdict(rows, methods=["srgan", "sbl"], baselines=["bspline"]).to_json()
     images = {"series": "sbl", "minus": "bspline", "region": "brain", "statistic": "psnr"}
-    said["sentences"].append({**images, "text": "Images alike.", "decision": "unclear"})
+    verdict["sentences"].append({**images, "text": "Images alike.", "decision": "unclear"})
     lines = table_cells(
-        verdict_html.verdict_html(said, rows),
+        verdict_html.verdict_html(verdict, rows),
         "Detail above the acquired Nyquist frequency, contrast all",
     )
     assert lines[1][7] == "▲ 0.200 [0.180, 0.220]"
-    # the margin of the verdict makes all of them equivalent
+    # The margin of the verdict makes all series equivalent.
     margins = [
         MetricRow(series="run", statistic="verdict_margin", value=0.5, region=region)
         for region in ("acquired40", "brain")
     ]
     lines = table_cells(
-        verdict_html.verdict_html(said, [*rows, *margins]),
+        verdict_html.verdict_html(verdict, [*rows, *margins]),
         "Detail above the acquired Nyquist frequency, contrast all",
     )
     assert [line[7][:1] for line in lines[1:]] == ["=", "=", "=", "–", "–"]
 
 
-def test_a_measured_half_without_a_value_is_explained():
+def test_a_reference_without_reproducible_detail_is_explained():
     rows = evidence_rows()
     verdict = {"best": "sbl"}
     assert TOO_LITTLE not in verdict_html.verdict_html(verdict, rows)
     rows = [
-        replace(each, value=math.nan)
-        if each.series == "measured" and each.region == "brain"
-        else each
-        for each in rows
+        replace(cells, value=math.nan)
+        if cells.series == "measured" and cells.region == "brain"
+        else cells
+        for cells in rows
     ]
     html = verdict_html.verdict_html(verdict, rows)
     assert TOO_LITTLE in html
     assert "may have higher values" in html.replace("\n", " ")
 
 
-def test_a_verdict_without_anything_is_still_one():
+def test_an_empty_verdict_is_shown_as_no_verdict():
     assert "No verdict" in verdict_html.verdict_html({})
 
 
 def test_names_of_series_are_explained() -> None:
-    told = verdict_html._legend_html(
+    html = verdict_html._legend_html(
         ["raw", "zerofill", "bsplinePca", "sbl", "sblMirror", "srganSeed2", "measured", "nobody"]
     )
-    shown = " ".join(re.sub("<[^>]+>", " ", told).split())
+    shown = " ".join(re.sub("<[^>]+>", " ", html).split())
     for words in (
         "zerofill baseline: in-plane zero filling",
         "sbl method: sparse Bayesian",
@@ -351,12 +357,12 @@ def test_names_of_series_are_explained() -> None:
         "trained with another seed",
     ):
         assert words in shown
-    # labels say it
+    # These series are explained by their labels.
     assert not re.search("nobody|acquired series, motion|measured at the high|temporal PCA", shown)
     assert verdict_html._legend_html(["nobody"]) == ""
 
 
-def test_raised_flags_warn_once_and_quiet_ones_are_named():
+def test_raised_flags_warn_once_and_passed_ones_are_listed():
     rows = [
         row("run", "flag_distortion", 1),
         row("raw", "flag_broad", 0, contrast="thumb"),
@@ -383,7 +389,7 @@ def test_raised_flags_warn_once_and_quiet_ones_are_named():
     assert "1 % of the brain" not in html
 
 
-def test_guards_show_unit_interval_and_place():
+def test_quality_checks_show_unit_interval_and_region():
     rows = [
         row("sbl", "ensemble_sd", 0.4, contrast="all", region="brain", lower=0.3, upper=0.5),
         row("run", "edge_mismatch", 1.9),
@@ -393,19 +399,19 @@ def test_guards_show_unit_interval_and_place():
     assert lines[2] == ["distance between BOLD and T2* edges, median", "run", "–", "1.90 mm"]
 
 
-def test_a_check_gives_its_largest_value():
+def test_a_quality_check_shows_its_largest_value():
     rows = [
         row("sbl", "precision_change", value, region="brain", contrast=name)
         for name, value in (("faces", 0.01), ("all", 0.04), ("houses", 0.0))
     ]
-    html = verdict_html.guards_html([*rows, *(replace(each, series="srgan") for each in rows)])
+    html = verdict_html.guards_html([*rows, *(replace(cells, series="srgan") for cells in rows)])
     lines = table_cells(html, "Quality check values")
     assert [line[1:] for line in lines[1:]] == [
         [name, "whole brain", "0.040 all (largest of 3)"] for name in ("sbl", "srgan")
     ]
 
 
-def test_text_from_outside_is_escaped_everywhere():
+def test_external_text_is_escaped_everywhere():
     share = {"contrast": BAD, "region": BAD, "lower": 0.0, "upper": 1.0}
     rows = [
         row(BAD, "split_r_beyond", 0.5, **share),
@@ -422,7 +428,7 @@ def test_text_from_outside_is_escaped_everywhere():
         "sentences": [{"text": BAD, "decision": BAD, "series": BAD, "minus": BAD, "region": BAD}]
         * 9,
     }
-    made = [
+    pages = [
         tables.placebo_html(rows),
         tables.tables_html([tables.HELD_OUT], rows),
         tables.tables_html([tables.IMAGES], [row(BAD, "truth_psnr", 0.5, **share)]),
@@ -430,34 +436,38 @@ def test_text_from_outside_is_escaped_everywhere():
         verdict_html.verdict_html(verdict, rows),
         verdict_html.verdict_html({**verdict, "sentences": verdict["sentences"][:1]}),
     ]
-    for html in made:
+    for html in pages:
         assert "&lt;script&gt;" in html
         assert "<script" not in html
 
 
 @pytest.mark.parametrize(
-    "made",
+    "render",
     [
         lambda: tables.placebo_html([]),
         lambda: tables.tables_html([tables.HELD_OUT, tables.IMAGES], []),
     ],
 )
-def test_an_empty_table_says_so(made):
-    assert made() == tables.NOTHING
+def test_an_empty_table_says_that_nothing_is_available(render):
+    assert render() == tables.NOTHING
 
 
-def test_series_of_other_programs_have_their_verdicts_in_the_box() -> None:
-    said = {"name": "NORDIC", "status": "more accurate", "text": f"NORDIC is more accurate. {BAD}"}
-    html = str(verdict_html.verdict_html({**VERDICT, "compared": [said]}))
+def test_imported_series_have_their_verdicts_in_the_box() -> None:
+    imported_verdict = {
+        "name": "NORDIC",
+        "status": "more accurate",
+        "text": f"NORDIC is more accurate. {BAD}",
+    }
+    html = str(verdict_html.verdict_html({**VERDICT, "compared": [imported_verdict]}))
     assert "Series of other programs, compared with the acquired series" in html
     assert "NORDIC is more accurate." in html
     assert "<script>" not in html
     assert "other programs" not in str(verdict_html.verdict_html(VERDICT))
 
 
-def test_legends_say_of_no_series_what_it_is_not():
-    """`NORDICSame` is the acquired series, smoothed; `inject`, `ratio` and `sdmod` interpolate
-    nothing alone.
+def test_series_are_described_by_the_right_kind():
+    """`NORDICSame` is the smoothed acquired series; `inject`, `ratio` and `sdmod` do not only
+    interpolate.
     """
     texts = {
         name: evaluation_rows.KIND_TEXT[evaluation_rows.kind_of(name)]

@@ -1,4 +1,4 @@
-"""A new table takes two files of the product: its declaration beside the others, and the step that
+"""A new report table requires two changes: its declaration in the metric tables and the step that
 shows it.
 """
 
@@ -17,7 +17,7 @@ from bids_sr.report.assembler import write_subject_page
 from bids_sr.report.metric_tables import MetricTable, tables_html
 from bids_sr.report.sections import Shown
 
-# in bids_sr/report/metric_tables.py
+# belongs in bids_sr/report/metric_tables.py
 AMPLITUDES = MetricTable(
     title="Recovered amplitude, {contrast}",
     rows=({"statistic": ("amplitude",), "reference": ("truth",)},),
@@ -26,16 +26,16 @@ AMPLITUDES = MetricTable(
 )
 
 
-# in bids_sr/steps/figures
+# belongs in bids_sr/steps/figures
 @figure(Shown("amplitudes", "evaluation", html=True, subtitle="Amplitude", missing="amplitudes"))
 def draw_amplitudes(evaluation: Rows) -> Iterator[Drawn]:
-    """The amplitude of known activation that each series recovers."""
+    """Tabulate the amplitude of known activation that each series recovers."""
     yield Drawn("amplitudes", tables_html([AMPLITUDES], evaluation))
 
 
 @pytest.fixture
 def rows() -> list[MetricRow]:
-    known = [
+    amplitude_rows = [
         MetricRow(
             series=series,
             statistic=statistic,
@@ -51,18 +51,18 @@ def rows() -> list[MetricRow]:
         for series, value in (("sbl", 0.8), ("bspline", 0.6))
         for statistic in ("amplitude", "r")
     ]
-    other = {"reference": "measured", "region": "roi", "contrast": "all"}
-    return [*known, replace(known[0], **other)]
+    measured_cells = {"reference": "measured", "region": "roi", "contrast": "all"}
+    return [*amplitude_rows, replace(amplitude_rows[0], **measured_cells)]
 
 
-def test_a_declaration_and_a_step_are_all_that_a_table_needs(rows, tmp_path):
+def test_a_new_table_requires_only_a_declaration_and_a_step(rows, tmp_path):
     (port,) = draw_amplitudes.outputs.values()
     for folder in ("work", "here"):
         (tmp_path / folder).mkdir()
     listing = Path(port.save(draw_amplitudes(rows), tmp_path / "work" / "drawn"))
     files = [Path(path) for path in listing.read_text(encoding="utf-8").splitlines()]
-    own = {"subject": "01", "task": "tap"}
-    store.store(tmp_path / "here", files, output_dir=tmp_path, entities=own)
+    entities = {"subject": "01", "task": "tap"}
+    store.store(tmp_path / "here", files, output_dir=tmp_path, entities=entities)
     page = write_subject_page(tmp_path, "01", shown=draw_amplitudes.shown, custom={})
     text = page.read_text(encoding="utf-8")
     titles = [f"<caption>Recovered amplitude, {name}</caption>" for name in ("all", "faces")]

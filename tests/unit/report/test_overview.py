@@ -1,5 +1,5 @@
-"""The first screen: it says what the verdict says, leads with active voxels, and names what was
-not applied first.
+"""Test the first screen: it repeats the verdict, leads with active voxels, and begins with methods
+that were not applied.
 """
 
 import math
@@ -38,31 +38,31 @@ RUN = RunFacts(
 )
 
 
-def row(series, statistic, value, half=0.01, **where):
+def row(series, statistic, value, half_width=0.01, **cells):
     return MetricRow(
         series=series,
         statistic=statistic,
         value=value,
-        lower=value - half,
-        upper=value + half,
-        **where,
+        lower=value - half_width,
+        upper=value + half_width,
+        **cells,
     )
 
 
-def rows_of(gain=0.1):
-    found = []
+def evaluation_rows(gain=0.1):
+    rows = []
     for region, factor in (("brain", 1), ("acquired40", 2)):
         place = {"contrast": "all", "region": region, "reference": "measured", "band": "beyond"}
         for series, value in (("sbl", 0.2), ("srgan", 0.05), ("bspline", 0.01)):
-            found.append(row(series, "ev", factor * value, **place))
-        found.append(row("sbl", "ev", gain, minus="bspline", **place))
-        found.append(row("srgan", "ev", 0.0, minus="bspline", **place))
-    return found
+            rows.append(row(series, "ev", factor * value, **place))
+        rows.append(row("sbl", "ev", gain, minus="bspline", **place))
+        rows.append(row("srgan", "ev", 0.0, minus="bspline", **place))
+    return rows
 
 
-def judged(rows, **how):
+def judge(rows, **options):
     verdict = make_verdict(
-        rows, methods=["srgan", "sbl"], baselines=["bspline"], margin=0.0, **how
+        rows, methods=["srgan", "sbl"], baselines=["bspline"], margin=0.0, **options
     )
     return verdict.to_json(), [*rows, *verdict.rows]
 
@@ -73,31 +73,31 @@ def test_the_header_names_run_resolution_and_volumes():
         == "sub-01 · task tap, run 2 · 3 volumes · 6 × 6 × 3.3 mm → 3 × 3 × 3.3 mm"
     )
     run = replace(RUN, described="simulated 6 mm: 3 mm data, k-space cropped")
-    html = overview_html(*judged(rows_of()), {}, run)
+    html = overview_html(*judge(evaluation_rows()), {}, run)
     assert "<small>Simulated 6 mm: 3 mm data, k-space cropped</small>" in html
 
 
 def facts_of(card):
-    """Facts of a card with plain spaces."""
+    """Return facts of a card with plain spaces."""
     return [fact.replace("\N{NO-BREAK SPACE}", " ") for fact in card.facts]
 
 
-def test_the_best_method_leads_with_active_voxels_beside_bspline():
+def test_the_best_method_leads_with_active_voxels_next_to_b_spline():
     methods = ["sbl", "srgan"]
-    card = _level_card(accuracy(rows_of(), methods), "sbl", "blocks", methods)
+    card = _level_card(accuracy(evaluation_rows(), methods), "sbl", "blocks", methods)
     assert card.value == "40 %"
     assert "explained by sbl" in card.label
-    where, ends, *others, brain = facts_of(card)
-    assert "|t| > 4 in the acquired run" in where
-    assert ends.endswith("over blocks: [39, 41] %")
-    assert others == ["B-spline interpolation: 2 %", "srgan: 10 %"]
+    region, interval, *baselines, brain = facts_of(card)
+    assert "|t| > 4 in the acquired run" in region
+    assert interval.endswith("over blocks: [39, 41] %")
+    assert baselines == ["B-spline interpolation: 2 %", "srgan: 10 %"]
     assert brain == "Whole brain: 20 % [19, 21]"
 
 
-def test_the_strongest_baseline_stands_beside_the_methods_value():
+def test_the_strongest_baseline_is_shown_next_to_the_method():
     place = {"contrast": "all", "reference": "measured", "band": "beyond"}
     rows = [
-        *rows_of(),
+        *evaluation_rows(),
         *(
             row(name, "ev", value, region="acquired40", **place)
             for name, value in (("zerofill", 0.05), ("sdmod", 0.37), ("bsplinePca", 0.1))
@@ -110,19 +110,24 @@ def test_the_strongest_baseline_stands_beside_the_methods_value():
     ]
 
 
-def test_below_zero_is_a_number_and_wrong_detail():
-    low = [
-        replace(r, value=-32.58, lower=-40.0, upper=-20.0) if r.region == "brain" else r
-        for r in rows_of()
+def test_values_below_zero_are_numbers_labeled_wrong_detail():
+    low_rows = [
+        replace(cells, value=-32.58, lower=-40.0, upper=-20.0)
+        if cells.region == "brain"
+        else cells
+        for cells in evaluation_rows()
     ]
-    low = [
-        replace(r, value=-0.3, lower=-0.9, upper=0.1) if r.series == "bspline" else r for r in low
+    low_rows = [
+        replace(cells, value=-0.3, lower=-0.9, upper=0.1) if cells.series == "bspline" else cells
+        for cells in low_rows
     ]
-    facts = facts_of(_level_card(accuracy(low, ["sbl", "srgan"]), "sbl", "blocks", ["sbl"]))
+    facts = facts_of(_level_card(accuracy(low_rows, ["sbl", "srgan"]), "sbl", "blocks", ["sbl"]))
     assert facts[2] == "B-spline interpolation: −30 %"
     assert facts[3].startswith("Whole brain: below −100 %")
-    harm = [replace(r, value=-1.64, lower=-1.9, upper=-1.4) for r in rows_of()]
-    card = _level_card(accuracy(harm, ["srgan"]), "srgan", "blocks", ["srgan"])
+    harmful_rows = [
+        replace(cells, value=-1.64, lower=-1.9, upper=-1.4) for cells in evaluation_rows()
+    ]
+    card = _level_card(accuracy(harmful_rows, ["srgan"]), "srgan", "blocks", ["srgan"])
     assert (card.value, card.label.partition(": ")[2]) == ("below −100 %", "wrong detail")
 
 
@@ -134,19 +139,19 @@ ONE_LEVEL = {
 }
 
 
-def blind(**changes):
-    """Without a reference: there is the test one level down alone."""
+def overview_without_reference(**changes):
+    """Return the first screen of a run without a reference, which has only the self-test."""
     rows = [
         row("sbl", "tested_share", 0.27, 0.04, n=8),
         row("sdmod", "tested_share", 0.1, 0.03, n=8),
     ]
     return overview_html(
-        *judged(rows, one_level={**ONE_LEVEL, **changes}), {}, RUN, {**ONE_LEVEL, **changes}
+        *judge(rows, one_level={**ONE_LEVEL, **changes}), {}, RUN, {**ONE_LEVEL, **changes}
     )
 
 
-def test_a_run_without_a_reference_is_told_what_to_do_with_its_maps_and_what_to_scan():
-    html = blind().replace("\N{NO-BREAK SPACE}", " ")
+def test_a_run_without_a_reference_gets_advice_on_its_maps_and_on_acquisition():
+    html = overview_without_reference().replace("\N{NO-BREAK SPACE}", " ")
     assert "Treat the srgan and sbl maps as interpolated maps" in html
     assert "finer than 6 mm" in html
     assert "<strong>not measured</strong>" in html
@@ -162,108 +167,111 @@ def test_a_run_without_a_reference_is_told_what_to_do_with_its_maps_and_what_to_
     assert "class='answer open'" in html
     words = ("reproduc", "more accurate", "better", "27 %", "sdmod", "ptimistic", "▲", "▼")
     assert [word for word in words if word in html] == []
-    nothing = overview_html(*judged([]), {}, RUN)
-    assert not any(word in nothing for word in words)
+    without_rows = overview_html(*judge([]), {}, RUN)
+    assert not any(word in without_rows for word in words)
 
 
-def test_a_calibrated_run_is_told_what_calibrated_runs_had_and_not_to_calibrate():
+def test_a_calibrated_run_shows_results_of_calibrated_runs_and_no_advice_to_calibrate():
     rows = [row("sbl", "tested_share", 0.27, 0.04, n=8)]
-    for used in (True, False):  # one that did not help was left out
-        facts = {**ONE_LEVEL, "calibrated": used}
+    for calibrated in (True, False):  # A calibration run that did not help was not used.
+        facts = {**ONE_LEVEL, "calibrated": calibrated}
         html = overview_html(
-            *judged(rows, one_level=facts), {}, replace(RUN, calibrated=True), facts
+            *judge(rows, one_level=facts), {}, replace(RUN, calibrated=True), facts
         )
-        assert EARLIER[used].active in html
-        assert EARLIER[not used].active not in html
+        assert EARLIER[calibrated].active in html
+        assert EARLIER[not calibrated].active not in html
         assert "acquire a calibration run" not in html
-    assert "acquire a calibration run" in blind()
+    assert "acquire a calibration run" in overview_without_reference()
 
 
 @pytest.mark.parametrize("measured", [True, False])
 def test_the_check_of_added_detail_names_its_basis(measured):
     basis = "contrast all" if measured else "self-test"
     applied = [row(name, "verdict_applied", 1.0) for name in ("srgan", "sbl")]
-    rows = [*(rows_of() if measured else []), *applied]
+    rows = [*(evaluation_rows() if measured else []), *applied]
     for series, value in (("sbl", 0.0), ("srgan", 1.0)):
         (check,) = flag_checks([*rows, row(series, "flag_harm", value)], self_test=not measured)
         assert check.passed is not bool(value)
         assert f"({basis})" in check.text
         assert ("srgan" in check.text) is bool(value)
-    said, rows = judged([*(rows_of() if measured else []), row("sbl", "flag_harm", 0.0)])
-    assert f"({basis})</a>" in overview_html(said, rows, {}, RUN, ONE_LEVEL)
+    verdict, rows = judge([*(evaluation_rows() if measured else []), row("sbl", "flag_harm", 0.0)])
+    assert f"({basis})</a>" in overview_html(verdict, rows, {}, RUN, ONE_LEVEL)
 
 
 @pytest.mark.parametrize(("gain", "kind"), [(0.1, "good"), (0.0, "bad")])
-def test_each_method_has_a_line_and_a_mark(gain, kind):
-    said, rows = judged(rows_of(gain=gain))
-    html = overview_html(said, rows, {}, RUN)
-    assert said["headline"] == " ".join(line["text"] for line in said["lines"])
+def test_each_method_has_a_sentence_and_a_mark(gain, kind):
+    verdict, rows = judge(evaluation_rows(gain=gain))
+    html = overview_html(verdict, rows, {}, RUN)
+    assert verdict["headline"] == " ".join(line["text"] for line in verdict["lines"])
     assert f"class='answer {kind}'" in html
-    found = re.findall(r"<p class='headline[^']*'><span[^>]*>(.)</span> ([^<]*)</p>", html)
-    assert [text for _, text in found] == [line["text"] for line in said["lines"]]
-    assert {"srgan", "sbl"} <= {text.split()[0] for _, text in found}
-    for mark, text in found:
+    headlines = re.findall(r"<p class='headline[^']*'><span[^>]*>(.)</span> ([^<]*)</p>", html)
+    assert [text for _, text in headlines] == [line["text"] for line in verdict["lines"]]
+    assert {"srgan", "sbl"} <= {text.split()[0] for _, text in headlines}
+    for mark, text in headlines:
         assert mark == ("✓" if kind == "good" and text.startswith("sbl") else "✗")
 
 
-def test_names_of_methods_are_defined_where_they_first_appear():
-    html = overview_html(*judged(rows_of()), {}, RUN)
+def test_method_names_are_defined_at_first_use():
+    html = overview_html(*judge(evaluation_rows()), {}, RUN)
     assert html.count("sbl: sparse Bayesian learning") == 1
     assert html.count("srgan: SRGAN") == 1
     assert html.index("sbl: sparse") < html.index("srgan: SRGAN") < html.index("class='numbers'")
 
 
-def test_a_verdict_without_lines_is_shown_by_its_headline():
-    said, rows = judged(rows_of())
-    del said["lines"]
-    html = overview_html(said, rows, {}, RUN)
-    assert f"<span class='mark' aria-hidden='true'>✓</span> {said['headline']}" in html
+def test_a_verdict_without_lines_shows_its_headline():
+    verdict, rows = judge(evaluation_rows())
+    del verdict["lines"]
+    html = overview_html(verdict, rows, {}, RUN)
+    assert f"<span class='mark' aria-hidden='true'>✓</span> {verdict['headline']}" in html
 
 
 def test_the_reference_is_named_with_its_voxel_size():
-    said, rows = judged(rows_of())
-    html = overview_html(said, rows, {}, RUN)
+    verdict, rows = judge(evaluation_rows())
+    html = overview_html(verdict, rows, {}, RUN)
     assert (
         "The reference is the same run measured at 3 mm, and the contrast is <em>all</em>." in html
     )
     assert "half of the task blocks" in html
     assert "Detail is the part of the effect" in html
-    at_rest = overview_html(said, rows, {}, replace(RUN, at_rest=True))
+    at_rest = overview_html(verdict, rows, {}, replace(RUN, at_rest=True))
     assert "the seed is <em>all</em>." in at_rest
     assert "blocks" not in at_rest
-    known = [replace(r, reference="truth") for r in rows_of()]
-    html = overview_html(*judged(known), {}, RUN)
+    truth_rows = [replace(cells, reference="truth") for cells in evaluation_rows()]
+    html = overview_html(*judge(truth_rows), {}, RUN)
     assert "The reference is known activation" in html
     assert "the same run" not in html
 
 
-def test_a_method_that_was_not_applied_is_said_first_and_in_no_number():
-    said, rows = judged(rows_of(), not_applied=["sbl"])
-    html = overview_html(said, rows, {}, RUN)
+def test_a_method_that_was_not_applied_is_named_first_and_has_no_number():
+    verdict, rows = judge(evaluation_rows(), not_applied=["sbl"])
+    html = overview_html(verdict, rows, {}, RUN)
     assert html.index("sbl was not applied") < html.index("class='headline'")
     assert "<strong>10 %</strong>" in html
     assert "<strong>40 %</strong>" not in html
     assert "Acquire a calibration run" in html
-    said, rows = judged(rows_of(), not_applied=["sbl", "srgan"])
-    html = overview_html(said, rows, {}, RUN)
+    verdict, rows = judge(evaluation_rows(), not_applied=["sbl", "srgan"])
+    html = overview_html(verdict, rows, {}, RUN)
     assert "class='answer idle'" in html
     assert "No method was applied" in html
     assert not any(word in html for word in ("40 %", "not measured"))
-    idle = [row("sbl", "tested_share", 0.01, 0.004, n=8)]
-    why = overview_html(
-        *judged(idle, not_applied=["sbl", "srgan"], one_level=ONE_LEVEL), {}, RUN, ONE_LEVEL
+    self_test_rows = [row("sbl", "tested_share", 0.01, 0.004, n=8)]
+    page = overview_html(
+        *judge(self_test_rows, not_applied=["sbl", "srgan"], one_level=ONE_LEVEL),
+        {},
+        RUN,
+        ONE_LEVEL,
     )
-    assert why.count("In the self-test (12 → 6 mm), sbl reduced the squared error by 1 %") == 1
-    assert why.count("no network was trained for this resolution.") == 1
+    assert page.count("In the self-test (12 → 6 mm), sbl reduced the squared error by 1 %") == 1
+    assert page.count("no network was trained for this resolution.") == 1
     assert "Acquire a calibration run" not in overview_html(
-        said, rows, {}, replace(RUN, calibrated=True)
+        verdict, rows, {}, replace(RUN, calibrated=True)
     )
 
 
-def test_beside_what_is_explained_stands_how_much_of_what_is_shown_is_true():
+def test_the_correct_fraction_is_shown_after_the_explained_detail():
     place = {"contrast": "all", "reference": "measured", "band": "beyond"}
     rows = [
-        *rows_of(),
+        *evaluation_rows(),
         *(
             row("sbl", "correct_fraction", value, region=region, **place)
             for region, value in (("brain", 0.34), ("acquired40", 0.5))
@@ -274,16 +282,16 @@ def test_beside_what_is_explained_stands_how_much_of_what_is_shown_is_true():
     assert "in the sbl map is correct" in card.label
     assert facts_of(card)[1].endswith("[49, 51] %")
     assert facts_of(card)[-1] == "Whole brain: 34 % [33, 35]"
-    assert _correct_card(accuracy(rows_of(), ["sbl"]), "sbl", "blocks") == []
+    assert _correct_card(accuracy(evaluation_rows(), ["sbl"]), "sbl", "blocks") == []
     html = overview_html(
-        *judged([*rows, row("sbl", "psnr", 0.0, minus="inject", reference="measured")]), {}, RUN
+        *judge([*rows, row("sbl", "psnr", 0.0, minus="inject", reference="measured")]), {}, RUN
     )
     assert html.index("<strong>40 %") < html.index("<strong>50 %")
     assert not any(word in html for word in ("dB", "FWHM"))
 
 
 def reliable_rows(**changes):
-    """Rows of an SD map: 200 active voxels, 50 of them reliable."""
+    """Return rows of an SD map: 200 active voxels, 50 of them reliable."""
     cells = {
         ("voxels", "fdr"): 200.0,
         ("voxels", "reliable"): 50.0,
@@ -300,7 +308,7 @@ def reliable_rows(**changes):
 
 
 @pytest.mark.parametrize(
-    ("cells", "value", "said"),
+    ("cells", "value", "sentences"),
     [
         (
             {},
@@ -323,16 +331,16 @@ def reliable_rows(**changes):
         ({("voxels", "fdr"): 0.0}, "0", ["No voxel passes FDR .05"]),
     ],
 )
-def test_the_card_of_reliable_voxels(cells, value, said):
+def test_the_card_of_reliable_voxels(cells, value, sentences):
     html = overview_html(
-        *judged([*rows_of(), *reliable_rows(cells=cells)]), {}, RUN, ONE_LEVEL, "all"
+        *judge([*evaluation_rows(), *reliable_rows(cells=cells)]), {}, RUN, ONE_LEVEL, "all"
     )
     assert f"<strong>{value}</strong>" in html
     assert "Map: sbl, contrast all, unsmoothed" in html
-    assert [text for text in said if text not in html] == []
+    assert [text for text in sentences if text not in html] == []
 
 
-def test_checks_are_counted_once_over_all_that_is_shown():
+def test_quality_checks_are_counted_once_over_all_series_shown():
     rows = [
         row("run", "flag_distortion", 1.0),
         row("run", "flag_broad", 0.0),
@@ -351,65 +359,69 @@ def test_checks_are_counted_once_over_all_that_is_shown():
         FLAGS["distortion"].failed,
         f"{FLAGS['harm'].failed}: srgan",
     ]
-    assert [each.text for each in checks if not each.passed] == failed
+    assert [check.text for check in checks if not check.passed] == failed
     card = _check_card(checks, measured=True)
     assert (card.value, card.label) == ("2 of 5", "checks passed")
     assert card.facts == tuple(f"Failed: {text}" for text in failed)
-    html = overview_html(*judged(rows_of()), {"bold_t1w_poor": True}, RUN)
+    html = overview_html(*judge(evaluation_rows()), {"bold_t1w_poor": True}, RUN)
     assert "<strong>1 of 2</strong><span>checks passed</span>" in html
     assert (html.count("chip passed"), html.count("chip failed")) == (1, 1)
     assert "fine detail in the srgan maps" in _remedies(rows, ["tv"])[1]
 
 
-def test_nothing_registered_is_no_check():
+def test_facts_without_a_registration_are_not_a_check():
     assert (
         registration_checks(
             {"mask_source": "boldref", "roi_voxels": 900, "roi_fraction_in_fov": 1.0}
         )
         == []
     )
-    assert overview_html(*judged(rows_of()), {"roi_voxels": 900}, RUN).count("class='chip ") == 1
+    assert (
+        overview_html(*judge(evaluation_rows()), {"roi_voxels": 900}, RUN).count("class='chip ")
+        == 1
+    )
 
 
-def test_large_motion_is_said_before_all_else_and_is_the_next_step():
+def test_large_motion_is_named_first_and_as_the_next_step():
     moving = replace(RUN, displacement=(math.nan, *[1.2] * 8, 0.1))
-    said, rows = judged(rows_of(), displacement=moving.displacement)
-    html = overview_html(said, [*rows, row("raw", "flag_broad", 1.0)], {}, moving)
+    verdict, rows = judge(evaluation_rows(), displacement=moving.displacement)
+    html = overview_html(verdict, [*rows, row("raw", "flag_broad", 1.0)], {}, moving)
     assert html.index("0.5 mm in 89 % of the volumes") < html.index("class='headline'")
     assert "<strong>Next:</strong> Check head motion first" in html
 
 
-def test_checks_pass_or_fail():
-    (still,) = motion_checks(RUN.displacement)
-    assert still.passed
-    assert still.text.startswith("Head motion")
-    assert still.text.endswith("0.15 mm")
+def test_motion_and_registration_checks_pass_or_fail():
+    (check,) = motion_checks(RUN.displacement)
+    assert check.passed
+    assert check.text.startswith("Head motion")
+    assert check.text.endswith("0.15 mm")
     assert not motion_checks((0.6, 0.7))[0].passed
     assert registration_checks({"bold_t1w_poor": False})[0].passed
     assert not registration_checks({"bold_t1w_poor": True})[0].passed
 
 
-def test_what_to_do_next_follows_from_the_verdict():
-    open_ = {"status": "not assessed"}
+def test_the_next_step_follows_from_the_verdict():
+    not_assessed = {"status": "not assessed"}
     assert [
-        len(_next_steps({**open_, "best": name}, [], True, RUN)) for name in ("sbl", "srgan")
+        len(_next_steps({**not_assessed, "best": name}, [], True, RUN))
+        for name in ("sbl", "srgan")
     ] == [2, 1]
-    assert "--retrospective" in _next_steps(open_, [], True, RUN)[0]
+    assert "--retrospective" in _next_steps(not_assessed, [], True, RUN)[0]
     maps, masks = "sub-01/func/a_stat-t_*.nii.gz", "sub-01/func/a_label-*_mask.nii.gz"
-    claimed = {"status": "more accurate", "best": "sbl"}
-    (use,) = _next_steps(claimed, [], True, replace(RUN, maps=maps, masks=masks))
-    assert re.findall(r"<code>(.*?)</code>", use) == [maps, masks]
+    accurate = {"status": "more accurate", "best": "sbl"}
+    (advice,) = _next_steps(accurate, [], True, replace(RUN, maps=maps, masks=masks))
+    assert re.findall(r"<code>(.*?)</code>", advice) == [maps, masks]
     assert re.findall(r"<code>(.*?)</code>", _use_maps("sbl", replace(RUN, maps=maps))) == [maps]
     assert "--level standard" in _use_maps("sbl", RUN)
-    assert "Caution" not in use
-    (use,) = _next_steps(claimed, [], True, replace(RUN, maps=maps), cautioned=True)
-    assert "under Caution" in use
+    assert "Caution" not in advice
+    (advice,) = _next_steps(accurate, [], True, replace(RUN, maps=maps), cautioned=True)
+    assert "under Caution" in advice
     assert "B-spline" in _next_steps({"status": "not more accurate"}, [], True, RUN)[0]
-    idle = {"status": "not applied", "not_applied": ["sbl"]}
-    assert "Acquire a calibration run" in _next_steps(idle, [], True, RUN)[0]
+    not_applied = {"status": "not applied", "not_applied": ["sbl"]}
+    assert "Acquire a calibration run" in _next_steps(not_applied, [], True, RUN)[0]
     assert not any(
         "calibration" in step
-        for step in _next_steps(idle, [], True, replace(RUN, calibrated=True))
+        for step in _next_steps(not_applied, [], True, replace(RUN, calibrated=True))
     )
     assert (
         _next_steps({"status": "more accurate", "best": "sbl"}, ["First."], True, RUN)[0]
@@ -417,11 +429,13 @@ def test_what_to_do_next_follows_from_the_verdict():
     )
 
 
-def test_a_reference_without_reproducible_detail_gives_no_number():
-    rows = [replace(row, value=math.nan, lower=math.nan, upper=math.nan) for row in rows_of()]
-    said, rows = judged(rows)
-    html = overview_html(said, rows, {}, RUN)
-    assert "no reproducible detail" in said["headline"]
+def test_a_reference_without_reproducible_detail_shows_no_number():
+    rows = [
+        replace(row, value=math.nan, lower=math.nan, upper=math.nan) for row in evaluation_rows()
+    ]
+    verdict, rows = judge(rows)
+    html = overview_html(verdict, rows, {}, RUN)
+    assert "no reproducible detail" in verdict["headline"]
     assert "class='answer open'" in html
     assert "<strong>not measured</strong>" in html
     assert "--retrospective" not in html
@@ -429,9 +443,9 @@ def test_a_reference_without_reproducible_detail_gives_no_number():
 
 
 def below_rows(**levels):
-    """Explained variance over the brain of two methods, by contrast."""
+    """Return explained variance over the brain by method and contrast."""
     return [
-        *rows_of(),
+        *evaluation_rows(),
         *(
             row(
                 method,
@@ -449,11 +463,11 @@ def below_rows(**levels):
     ]
 
 
-def test_a_caution_names_the_contrasts_below_zero_over_the_whole_brain():
+def test_a_caution_names_contrasts_below_zero_over_the_whole_brain():
     rows = below_rows(
         srgan={f"c{k}": -0.1 for k in range(9)}, sbl={"faceMinusOthers": -0.21, "house": 0.2}
     )
-    # neither active voxels nor another reference count
+    # Neither active voxels nor another reference count.
     rows += [
         row(
             "sbl", "ev", -0.5, contrast="x", region="active40", reference="measured", band="beyond"
@@ -468,27 +482,27 @@ def test_a_caution_names_the_contrasts_below_zero_over_the_whole_brain():
     assert "added by srgan" in text
     assert "9 of 10 contrasts: every contrast other than <em>all</em>." in text
     assert text.index("by sbl") < text.index("by srgan")
-    checked = [*rows, row("sbl", "flag_harm", 0.0)]
-    (check,) = flag_checks(checked, best="sbl")
+    flagged_rows = [*rows, row("sbl", "flag_harm", 0.0)]
+    (check,) = flag_checks(flagged_rows, best="sbl")
     assert (check.passed, "sbl" in check.text, "1 of 3 contrasts" in check.text) == (
         False,
         True,
         True,
     )
-    assert flag_checks(checked)[0].passed
-    assert _cautions(rows_of(), accuracy(rows_of(), ["sbl"]), "sbl") == ""
+    assert flag_checks(flagged_rows)[0].passed
+    assert _cautions(evaluation_rows(), accuracy(evaluation_rows(), ["sbl"]), "sbl") == ""
     assert _cautions(rows, None, "sbl") == ""
     assert any(value < 0 for value in _brain_values(rows, accuracy(rows, ["sbl"]), "sbl").values())
     assert _brain_values(rows, None, "sbl") == {}
-    html = overview_html(*judged(rows_of()), {}, RUN)
+    html = overview_html(*judge(evaluation_rows()), {}, RUN)
     assert "Caution" not in html
-    html = overview_html(*judged(rows), {}, RUN)
+    html = overview_html(*judge(rows), {}, RUN)
     assert html.index("class='headline'") < html.index("<em>faceMinusOthers</em>")
     assert html.index("<em>faceMinusOthers</em>") < html.index("class='numbers'")
 
 
-def test_an_only_run_has_the_map_of_the_participant():
-    verdict, _ = judged([])
+def test_the_map_of_a_single_run_is_the_map_of_the_participant():
+    verdict, _ = judge([])
     sentence = "This is the only run of its task, so its map is the map of the participant."
     for described in ("", "simulated"):
         run = replace(RUN, described=described, only_run=True)

@@ -1,4 +1,4 @@
-"""First part of a participant's page: which map, of which runs, with what error."""
+"""Test the first part of a participant's page: map, runs and error."""
 
 import re
 from dataclasses import replace
@@ -50,7 +50,7 @@ def text_of(facts: ParticipantMap) -> str:
     return " ".join(text.replace("\N{NO-BREAK SPACE}", " ").replace("&gt;", ">").split())
 
 
-def test_map_runs_error_and_what_was_left_out_are_named() -> None:
+def test_map_runs_error_and_skipped_runs_are_named() -> None:
     text = text_of(FACTS)
     for part in (
         "sub-01 · task tap · all runs together",
@@ -70,7 +70,7 @@ def test_map_runs_error_and_what_was_left_out_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "present", "absent"),
+    ("changes", "present", "absent"),
     [
         ({"left_out": {}}, "No run was left out.", "Left out"),
         ({"shared": 1.0}, "is taken to be the same in all runs", "correlation"),
@@ -85,23 +85,23 @@ def test_map_runs_error_and_what_was_left_out_are_named() -> None:
         ),
     ],
 )
-def test_words_follow_the_facts(changed: dict[str, object], present: str, absent: str) -> None:
-    text = text_of(replace(FACTS, **changed))
+def test_sentences_follow_the_facts(changes: dict[str, object], present: str, absent: str) -> None:
+    text = text_of(replace(FACTS, **changes))
     assert present in text
     assert absent not in text
 
 
-def test_without_an_error_the_reason_is_given_and_columns_are_left_out() -> None:
+def test_a_missing_error_is_explained_and_its_columns_are_omitted() -> None:
     runs = [
         replace(run, reconstruction=None, significant_mm3=None, reliable_mm3=None) for run in RUNS
     ]
-    unknown = replace(
+    without_error = replace(
         FACTS,
         runs=runs,
         together=replace(FACTS.together, reconstruction=None, reliable_mm3=None),
         shared=None,
     )
-    text = text_of(replace(unknown, not_applied=["run-2"]))
+    text = text_of(replace(without_error, not_applied=["run-2"]))
     assert (
         "does not include the reconstruction error, because sbl was not applied to run-2"
         " (zero filled)"
@@ -109,11 +109,12 @@ def test_without_an_error_the_reason_is_given_and_columns_are_left_out() -> None
     for head in ("reconstruction error SD, %", "significant voxels cm³", "reliable voxels"):
         assert head not in text
     reason = "There is no stat-sd map, because the error was not estimated in run-1"
-    assert f"{reason}." in text_of(replace(unknown, no_error=reason))
-    assert "does not include" not in text_of(unknown)  # a series without a prior has no such error
+    assert f"{reason}." in text_of(replace(without_error, no_error=reason))
+    # The error of a series without a prior does not include reconstruction.
+    assert "does not include" not in text_of(without_error)
 
 
-def test_fused_runs_are_named_with_what_their_maps_lack() -> None:
+def test_fused_runs_are_named_with_the_maps_they_lack() -> None:
     fusion = {
         "Applied": True,
         "Runs": ["run-1", "run-2"],
@@ -130,7 +131,7 @@ def test_fused_runs_are_named_with_what_their_maps_lack() -> None:
     assert "Not fused: run-4 (test failed)." in text
 
 
-def test_slices_that_stay_come_with_a_reason_and_what_to_acquire() -> None:
+def test_slices_that_are_not_fused_come_with_a_reason_and_advice() -> None:
     fusion = {
         "Applied": False,
         "Reason": "no slices are displaced",

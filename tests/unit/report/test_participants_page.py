@@ -1,6 +1,4 @@
-"""The page: every section is there, nothing is asked of a network, nothing from outside is
-interpreted.
-"""
+"""Test the participant's page: all sections exist, no network access, external text is escaped."""
 
 import base64
 import hashlib
@@ -78,7 +76,7 @@ FUNC_TABLES = (
 
 
 def crash(logs, text):
-    """A step that failed, and its crash file."""
+    """Record a step that failed, with its crash file."""
     file = logs / "crash-20250101-000000-user-estimate-1.txt"
     file.write_text(text)
     record(
@@ -109,7 +107,7 @@ ValueError: <b>bad</b> & ugly
 
 
 class Page(HTMLParser):
-    """What a browser would see: ids, addresses, and figures by section."""
+    """A page as a browser sees it: ids, addresses, and number of figures per section."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -123,24 +121,24 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        given = dict(attrs)
+        attributes = dict(attrs)
         self.tags.append(tag)
-        if "id" in given:
-            self.ids.append(given["id"])
+        if "id" in attributes:
+            self.ids.append(attributes["id"])
         if tag == "section":
-            self.section = given["id"]
+            self.section = attributes["id"]
         for name in ("src", "data", "srcset", "poster"):
-            if name in given:
-                self.resources.append(given[name])
+            if name in attributes:
+                self.resources.append(attributes[name])
         if tag in ("img", "object", "table"):
             self.figures[self.section] = self.figures.get(self.section, 0) + 1
-        if "href" in given:
-            (self.links if tag == "a" else self.resources).append(given["href"])
+        if "href" in attributes:
+            (self.links if tag == "a" else self.resources).append(attributes["href"])
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory) -> str:
-    """A figure as our interfaces write it."""
+def svg_text(tmp_path_factory) -> str:
+    """Return a figure as the program writes it."""
     fig = canvas.new_figure(2, 1)
     fig.add_subplot().plot([0, 1])
     return svg_files.save_svg(fig, tmp_path_factory.mktemp("figure") / "x.svg").read_text()
@@ -151,39 +149,39 @@ def put(
     figure: str,
     content: str,
     run: str = "",
-    end: str = "svg",
+    suffix: str = "svg",
     name: str = "",
     **note,
 ) -> None:
-    """A figure of the participant, or of a run."""
-    own = {"task": "tap", "run": run} if run else {}
-    path = folder / f"sub-01_{f'task-tap_run-{run}_' * bool(run)}desc-{name or figure}_x.{end}"
-    noted(path, content, figure, entities={"subject": "01", **own}, **note)
+    """Write a figure of the participant or of a run."""
+    run_entities = {"task": "tap", "run": run} if run else {}
+    path = folder / f"sub-01_{f'task-tap_run-{run}_' * bool(run)}desc-{name or figure}_x.{suffix}"
+    noted(path, content, figure, entities={"subject": "01", **run_entities}, **note)
 
 
 @pytest.fixture
-def finished(tmp_path, drawn):
-    """A folder of derivatives with all figures of one subject and two runs, and of another
-    subject.
+def outputs(tmp_path, svg_text):
+    """Return outputs with all figures of a participant with two runs, and a figure of another
+    participant; and the log folder.
     """
     out = tmp_path / "task-of_run-7" / "derivatives"
     folder = out / "sub-01" / "figures"
     folder.mkdir(parents=True)
     for name in ANAT:
-        put(folder, name, drawn)
+        put(folder, name, svg_text)
     for run in ("1", "2"):
         for name in FUNC:
-            put(folder, name, drawn, run)
-        for name, more in MAPS.items():
-            put(folder, name.removesuffix("Fwhm50"), drawn, run, name=name, **more)
+            put(folder, name, svg_text, run)
+        for name, note in MAPS.items():
+            put(folder, name.removesuffix("Fwhm50"), svg_text, run, name=name, **note)
         for name in FUNC_TABLES:
             put(folder, name, "<table><tr></tr></table>", run, "html")
-    put(folder, "summary", "<table class='facts'></table>", end="html")
-    put(folder, "card", "<p>card</p>", end="html")
-    put(folder, "pairinfo", "<p>pair</p>", end="html")
+    put(folder, "summary", "<table class='facts'></table>", suffix="html")
+    put(folder, "card", "<p>card</p>", suffix="html")
+    put(folder, "pairinfo", "<p>pair</p>", suffix="html")
     noted(
         out / "sub-011" / "figures" / "sub-011_desc-brain_T1w.svg",
-        drawn,
+        svg_text,
         "brain",
         entities={"subject": "011"},
     )
@@ -200,34 +198,37 @@ def page_of(out: Path, logs: Path, **options) -> tuple[Page, str]:
     return Page(text), text
 
 
-def test_every_section_is_there_and_has_something_to_see(finished):
-    page, text = page_of(*finished, command="bids-sr in out participant")
+def test_every_section_exists_and_has_figures(outputs):
+    page, text = page_of(*outputs, command="bids-sr in out participant")
     assert [i for i in page.ids if i in SECTIONS] == list(SECTIONS)
     assert len(page.ids) == len(set(page.ids))
     for section in SECTIONS[:-3]:
         assert page.figures.get(section), section
     assert "items are not available" not in text
-    assert "on request" not in text
+    assert "were not requested" not in text
     assert "No errors to report!" in text
     assert "bids-sr in out participant" in text
 
 
-def test_the_page_asks_no_network_for_anything(finished):
-    page, text = page_of(*finished)
+def test_the_page_makes_no_network_requests(outputs):
+    page, text = page_of(*outputs)
     assert page.resources
     assert all(
-        each.startswith(("data:image/svg+xml;base64,", "data:image/svg+xml,"))
-        for each in page.resources
+        address.startswith(("data:image/svg+xml;base64,", "data:image/svg+xml,"))
+        for address in page.resources
     )
-    beside = (
+    local_files = (
         "index.html",
         "CITATION.html",
         "CITATION.md",
         "CITATION.bib",
         "logs/u1/settings.toml",
     )
-    assert all(each in beside or each.startswith(("#", "https://doi.org/")) for each in page.links)
-    assert not re.search(r"url\((?!%23)", text)  # within a figure a part of it may be named
+    assert all(
+        address in local_files or address.startswith(("#", "https://doi.org/"))
+        for address in page.links
+    )
+    assert not re.search(r"url\((?!%23)", text)  # Figures refer to their own parts.
     assert "@import" not in text
     assert not {"link", "iframe"} & set(page.tags)
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
@@ -235,16 +236,16 @@ def test_the_page_asks_no_network_for_anything(finished):
     assert not re.search("http|connect-src|unsafe-eval", policy)
 
 
-def test_the_policy_of_the_page_lets_its_own_script_run_and_no_other(finished):
-    page, text = page_of(*finished)
+def test_the_content_security_policy_allows_only_the_script_of_the_page(outputs):
+    page, text = page_of(*outputs)
     (script,) = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in text
     assert page.tags.count("script") == 1
 
 
-def test_navigation_leads_to_every_section_and_run(finished):
-    page, _ = page_of(*finished)
+def test_navigation_links_every_section_and_run(outputs):
+    page, _ = page_of(*outputs)
     targets = {
         link[1:] for link in page.links if link.startswith("#") and not link.startswith("#ref-")
     }
@@ -252,15 +253,14 @@ def test_navigation_leads_to_every_section_and_run(finished):
     assert targets <= set(page.ids)
 
 
-def test_text_from_outside_is_escaped(finished):
-    _, text = page_of(*finished, command="bids-sr '<script>' out")
+def test_external_text_is_escaped(outputs):
+    _, text = page_of(*outputs, command="bids-sr '<script>' out")
     assert text.count("<script") == 1
     assert "&lt;script&gt;" in text
-    assert "<u>" not in text
 
 
-def test_runs_are_grouped_and_figures_without_a_run_come_first(finished):
-    _, text = page_of(*finished)
+def test_runs_are_grouped_and_figures_without_a_run_come_first(outputs):
+    _, text = page_of(*outputs)
     registration = text[
         text.index('<section id="registration"') : text.index('<section id="motion"')
     ]
@@ -276,25 +276,25 @@ def test_runs_are_grouped_and_figures_without_a_run_come_first(finished):
     assert activation.count("<h4>thumb, smoothed by 5 mm (FWHM)") == 2
 
 
-def test_figures_of_others_and_names_of_folders_do_not_leak_in(finished):
-    out, logs = finished
+def test_figures_of_other_participants_and_folder_names_do_not_appear(outputs):
+    out, logs = outputs
     _, text = page_of(out, logs)
     assert text.count('alt="Brain mask and tissues"') == 1
     assert "sub-011" not in text
     assert "run 7" not in text
 
 
-def test_what_is_not_declared_or_not_noted_is_not_shown(finished, drawn):
-    out, logs = finished
+def test_figures_without_a_declaration_or_sidecar_are_not_shown(outputs, svg_text):
+    out, logs = outputs
     folder = out / "sub-01" / "figures"
-    put(folder, "reactivation", drawn, "1")
-    (folder / "sub-01_task-tap_run-1_desc-activation_other.svg").write_text(drawn)
+    put(folder, "reactivation", svg_text, "1")
+    (folder / "sub-01_task-tap_run-1_desc-activation_other.svg").write_text(svg_text)
     _, text = page_of(out, logs)
     assert not re.search("reactivation|activation_other", text)
 
 
-def test_figures_are_not_touched_and_the_page_is_the_same_again(finished):
-    out, logs = finished
+def test_figures_are_not_modified_and_the_page_is_reproducible(outputs):
+    out, logs = outputs
     files = sorted((out / "sub-01" / "figures").iterdir())
     before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in files]
     _, first = page_of(out, logs)
@@ -304,8 +304,8 @@ def test_figures_are_not_touched_and_the_page_is_the_same_again(finished):
     assert not list(out.glob(".*.html"))
 
 
-def test_what_is_missing_is_named(finished):
-    out, logs = finished
+def test_missing_figures_are_named(outputs):
+    out, logs = outputs
     for name in (
         "sub-01_desc-norm_x.svg",
         "sub-01_task-tap_run-2_desc-carpet_x.svg",
@@ -321,8 +321,8 @@ def test_what_is_missing_is_named(finished):
     ]
 
 
-def test_a_section_without_a_pair_is_not_called_incomplete_unless_steps_failed(finished):
-    out, logs = finished
+def test_a_missing_pair_is_called_incomplete_only_if_a_step_failed(outputs):
+    out, logs = outputs
     for name in ("pair", "pairreg", "pairinfo", "training", "card"):
         for path in (out / "sub-01" / "figures").glob(f"*_desc-{name}_*"):
             path.unlink()
@@ -336,14 +336,14 @@ def test_a_section_without_a_pair_is_not_called_incomplete_unless_steps_failed(f
 def test_notices_of_the_participant_are_shown_and_counted(tmp_path):
     logs = tmp_path / "logs" / "run"
     logs.mkdir(parents=True)
-    warned = Notice(what="wf.fit", why="the <fit> is poor", level="warning", code="step")
+    warning = Notice(what="wf.fit", why="the <fit> is poor", level="warning", code="step")
     record(
         logs,
         [
             Notice(what="a.tsv", why="it has no unit", level="note", subject="01"),
             Notice(what="a.tsv", why="it is about all", level="note"),
             Notice(what="a.tsv", why="it is of another", level="note", subject="02"),
-            *(replace(warned, subject="01", run=f"sub-01_run-{number}") for number in (1, 1, 2)),
+            *(replace(warning, subject="01", run=f"sub-01_run-{number}") for number in (1, 1, 2)),
             Notice(what="/x/e.tsv", why="no onset", subject="01", run="sub-01_b", code="left-out"),
         ],
     )
@@ -360,25 +360,26 @@ def test_notices_of_the_participant_are_shown_and_counted(tmp_path):
     assert "No errors" in text
 
 
-def test_what_was_not_asked_for_is_no_failure(finished):
-    out, logs = finished
+def test_analyses_not_requested_are_no_failure(outputs):
+    out, logs = outputs
     for path in (out / "sub-01" / "figures").glob("*run-*desc-*"):
         if re.search("desc-(placebo|splithalf|truth|uncertainty)_", path.name):
             path.unlink()
     page, text = page_of(out, logs)
     assert "items are not available" not in text
-    asked = re.findall(
+    not_requested = re.findall(
         r"The following analyses were not requested \(options in parentheses\): ([^<]+)\.</p>",
         text,
     )
-    assert len(asked) == 2
-    assert "--truth" in asked[0]
-    assert "--n-ensemble" in asked[1]
-    assert "placebos" not in page.ids  # a section of nothing but what was not asked for
+    assert len(not_requested) == 2
+    assert "--truth" in not_requested[0]
+    assert "--n-ensemble" in not_requested[1]
+    # The section contains only analyses that were not requested.
+    assert "placebos" not in page.ids
 
 
-def test_what_other_runs_have_is_named_with_the_run_that_lacks_it(finished):
-    out, logs = finished
+def test_an_analysis_missing_in_one_run_is_named_with_the_run(outputs):
+    out, logs = outputs
     for path in (out / "sub-01" / "figures").glob("*run-2*desc-splithalf_*"):
         path.unlink()
     _, text = page_of(out, logs)
@@ -391,7 +392,7 @@ def test_what_other_runs_have_is_named_with_the_run_that_lacks_it(finished):
     assert "BOLD run of task tap, run 2 (" in missing
 
 
-def test_a_run_that_left_no_figures_still_gets_its_page(tmp_path):
+def test_a_run_without_figures_still_gets_a_page(tmp_path):
     page, text = page_of(tmp_path, tmp_path / "logs")
     assert [i for i in page.ids if i in SECTIONS] == [
         name for name in SECTIONS if name != "placebos"
@@ -400,8 +401,8 @@ def test_a_run_that_left_no_figures_still_gets_its_page(tmp_path):
     assert "The methods text was not written" in text
 
 
-def test_errors_name_the_node_and_end_with_the_cause(finished):
-    out, logs = finished
+def test_errors_name_the_node_and_end_with_the_cause(outputs):
+    out, logs = outputs
     lines = "\n".join(f'  File "x.py", line {k}' for k in range(40))
     crash(logs, CRASH.format(lines=lines))
     _, text = page_of(out, logs)
@@ -413,8 +414,8 @@ def test_errors_name_the_node_and_end_with_the_cause(finished):
     assert "line 2\n" in errors
 
 
-def test_errors_of_another_participant_stand_on_their_own_page(finished):
-    out, logs = finished
+def test_errors_of_another_participant_are_not_shown(outputs):
+    out, logs = outputs
     record(logs, [Notice(what="wf.other", why="x", subject="02", code="crashed")])
     _, text = page_of(out, logs)
     assert "No errors" in text
@@ -424,8 +425,8 @@ def test_errors_of_another_participant_stand_on_their_own_page(finished):
     assert "wf.other" not in text
 
 
-def test_a_crash_file_that_no_notice_names_is_told_beside_the_warnings(finished):
-    out, logs = finished
+def test_a_crash_file_without_a_notice_is_shown_with_the_warnings(outputs):
+    out, logs = outputs
     (logs / "crash-2.txt").write_text(CRASH.format(lines='  File "x.py", line 1'))
     fields = {"what": "sub-01", "why": "old words", "level": "warning", "subject": "01"}
     (logs / RECORD).write_text(json.dumps({**fields, "code": "log"}) + "\n")
@@ -437,38 +438,37 @@ def test_a_crash_file_that_no_notice_names_is_told_beside_the_warnings(finished)
     assert "old words" in text
 
 
-def test_a_crash_file_of_a_notice_is_told_once_and_to_its_participant_alone(finished):
-    out, logs = finished
+def test_a_crash_file_is_shown_once_and_only_to_its_participant(outputs):
+    out, logs = outputs
     crash(logs, CRASH.format(lines=""))
-    assert len(re.findall("&lt;b&gt;bad", page_of(out, logs)[1])) == 2  # end and whole of it
+    # last line and full traceback
+    assert len(re.findall("&lt;b&gt;bad", page_of(out, logs)[1])) == 2
     text = (logs / RECORD).read_text().replace('"subject": "01"', '"subject": "02"')
     (logs / RECORD).write_text(text)
     assert "No errors" in page_of(out, logs)[1]
 
 
-def test_methods_text_may_be_given_as_text(finished):
-    (finished[1] / "CITATION.md").write_text("Other text [@power2017].")
-    _, text = page_of(*finished)
+def test_the_methods_text_of_the_run_is_shown(outputs):
+    (outputs[1] / "CITATION.md").write_text("Other text [@power2017].")
+    _, text = page_of(*outputs)
     assert "Other text (<a" in text
     assert "Made with" not in text
 
 
-def test_the_working_directory_does_not_matter(finished, tmp_path, monkeypatch):
-    out, logs = finished
+def test_the_page_does_not_depend_on_the_working_directory(outputs, tmp_path, monkeypatch):
+    out, logs = outputs
     _, expected = page_of(out, logs)
     monkeypatch.chdir(out.parent)
     _, text = page_of(Path(os.path.relpath(out)), logs)
     assert text == expected
 
 
-def test_a_declaration_shows_a_figure_of_each_run_and_names_it_where_it_is_missing(
-    finished, drawn
-):
-    out, _ = finished
+def test_a_new_declaration_shows_the_figure_per_run_or_names_it_as_missing(outputs, svg_text):
+    out, _ = outputs
     drift = Shown("drift", "motion", subtitle="Drift <x>", missing="drift <x>")
     for count in (0, 1, 2):
         if count:
-            put(out / "sub-01" / "figures", "drift", drawn, str(count), section="motion")
+            put(out / "sub-01" / "figures", "drift", svg_text, str(count), section="motion")
         page = write_subject_page(out, "01", shown=[*declared(), drift], custom={}).read_text(
             encoding="utf-8"
         )
@@ -485,21 +485,21 @@ def test_a_declaration_shows_a_figure_of_each_run_and_names_it_where_it_is_missi
         assert section.count('alt="Drift &lt;x&gt;, task tap, run 1"') == min(count, 1)
 
 
-def test_runs_at_rest_have_connectivity_in_the_place_of_activation(finished, drawn):
-    out, logs = finished
+def test_runs_at_rest_show_connectivity_in_place_of_activation(outputs, svg_text):
+    out, logs = outputs
     folder = out / "sub-01" / "figures"
     for run, title in (("2", "Activation and connectivity"), ("1", "Connectivity")):
         for path in folder.glob(f"*run-{run}*desc-activation*"):
             path.unlink()
-        put(folder, "connectivity", drawn, run, contrast="thumb")
+        put(folder, "connectivity", svg_text, run, contrast="thumb")
         _, text = page_of(out, logs)
         assert f'<li><a href="#activation">{title}</a>' in text
         assert "maps of activation" not in text
     assert "<h4>Seed thumb, " in text
 
 
-def test_a_table_is_linked_to_the_file_of_its_run(finished):
-    out, logs = finished
+def test_a_table_links_the_file_of_its_run(outputs):
+    out, logs = outputs
     name = "sub-01_task-tap_run-2_desc-evaluation_metrics.tsv"
     (out / "sub-01" / "func").mkdir()
     (out / "sub-01" / "func" / name).write_text("series\n")
@@ -507,8 +507,8 @@ def test_a_table_is_linked_to_the_file_of_its_run(finished):
     assert {link for link in page.links if link.endswith(".tsv")} == {f"sub-01/func/{name}"}
 
 
-def test_cards_of_models_are_linked_below_their_training(finished):
-    out, logs = finished
+def test_model_cards_are_linked_in_the_training_section(outputs):
+    out, logs = outputs
     card = out / "sourcedata" / "models" / "sub-01" / "sub-01_desc-srgan_model.json"
     card.parent.mkdir(parents=True)
     card.write_text("{}")
@@ -518,15 +518,15 @@ def test_cards_of_models_are_linked_below_their_training(finished):
     }
 
 
-def test_the_page_of_several_runs_opens_with_the_map_of_all_runs(tmp_path):
+def test_the_page_of_several_runs_begins_with_the_map_of_all_runs(tmp_path):
     figures = tmp_path / "sub-01" / "figures"
     entities = {"subject": "01", "task": "tap"}
     for run in ("1", "2"):
         path = figures / f"sub-01_task-tap_run-{run}_desc-overview_bold.html"
         noted(path, f"<p>run {run}</p>", "overview", entities={**entities, "run": run})
-    alone = write_subject_page(tmp_path, "01", shown=declared(), custom={}).read_text()
-    assert "all-runs" not in alone
-    assert 'id="participant"' not in alone  # nothing is said to be missing either
+    page_of_runs = write_subject_page(tmp_path, "01", shown=declared(), custom={}).read_text()
+    assert "all-runs" not in page_of_runs
+    assert 'id="participant"' not in page_of_runs  # The section is not listed as missing either.
     path = figures / "sub-01_task-tap_desc-participant_bold.html"
     noted(path, "<p>all-runs</p>", "participant", entities=entities)
     page = write_subject_page(tmp_path, "01", shown=declared(), custom={}).read_text()

@@ -1,4 +1,4 @@
-"""A participant of many sessions has a page for each, as fMRIPrep has."""
+"""A participant with many sessions has one page per session, as in fMRIPrep."""
 
 import json
 import re
@@ -15,22 +15,22 @@ from bids_sr.steps.figures import declared
 
 
 def put(root: Path, session: str, figure: str, content: str) -> None:
-    own = {"session": session, "task": "tap"} if session else {}
+    run_entities = {"session": session, "task": "tap"} if session else {}
     stem = f"sub-01{f'_ses-{session}_task-tap' * bool(session)}_desc-{figure}"
     noted(
         root / "sub-01" / "figures" / f"{stem}_x.html",
         content,
         figure,
-        entities={"subject": "01", **own},
+        entities={"subject": "01", **run_entities},
     )
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Outputs of a participant with five sessions, and of one with one."""
+    """Return outputs of one participant with five sessions and one without sessions."""
     root = tmp_path / "out"
     put(root, "", "summary", "<p>of all</p>")
-    # the anatomy is the participant's, in whatever session it was scanned
+    # Anatomical figures belong to the participant, whichever session they were acquired in.
     noted(
         root / "sub-01" / "figures" / "sub-01_ses-1_desc-pairinfo_x.html",
         "<p>scanned in 1</p>",
@@ -53,8 +53,8 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def written(root: Path, sessions: int = 4) -> dict[str, str]:
-    """Pages by name."""
+def write_pages(root: Path, sessions: int = 4) -> dict[str, str]:
+    """Write all pages and return their text by name."""
     logs = root / "logs"
     write_participants(root, ["01", "02"], shown=declared(), log_dir=logs, sessions=sessions)
     write_index(root)
@@ -62,14 +62,14 @@ def written(root: Path, sessions: int = 4) -> dict[str, str]:
 
 
 def links(page: str) -> dict[str, str]:
-    found = re.findall(r'class="chip" href="([^"#]+)">([^<]+)<', page)
-    return {text: place for place, text in found}
+    chips = re.findall(r'class="chip" href="([^"#]+)">([^<]+)<', page)
+    return {text: address for address, text in chips}
 
 
-def test_each_of_more_than_four_sessions_has_its_page(root: Path) -> None:
-    pages = written(root)
-    own = {f"sub-01_ses-{n}.html" for n in range(1, 6)}
-    assert set(pages) == {"index.html", "sub-01.html", "sub-02.html", *own}
+def test_each_session_has_a_page_if_there_are_more_than_four(root: Path) -> None:
+    pages = write_pages(root)
+    session_pages = {f"sub-01_ses-{n}.html" for n in range(1, 6)}
+    assert set(pages) == {"index.html", "sub-01.html", "sub-02.html", *session_pages}
     for n in range(1, 6):
         page = pages[f"sub-01_ses-{n}.html"]
         assert "of all" in page
@@ -77,23 +77,27 @@ def test_each_of_more_than_four_sessions_has_its_page(root: Path) -> None:
         assert re.findall(r"of session (\d)<", page) == [str(n)]
         assert f"<h1>bids-sr: sub-01_ses-{n}</h1>" in page
         assert 'id="errors"' in page
-    whole = pages["sub-01.html"]
-    assert "of all" in whole
-    assert "scanned in 1" in whole
-    assert "of session" not in whole
-    # what the pages of sessions show is not missing
-    assert "items are not available" not in whole
-    assert 'id="motion"' not in whole
-    assert 'id="errors"' in whole
+    participant_page = pages["sub-01.html"]
+    assert "of all" in participant_page
+    assert "scanned in 1" in participant_page
+    assert "of session" not in participant_page
+    # Figures on the pages of sessions are not listed as missing.
+    assert "items are not available" not in participant_page
+    assert 'id="motion"' not in participant_page
+    assert 'id="errors"' in participant_page
 
 
-def test_pages_of_sessions_are_linked_with_those_beside_them(root: Path) -> None:
-    pages = written(root)
+def test_pages_of_sessions_link_each_other_and_other_participants(root: Path) -> None:
+    pages = write_pages(root)
     sessions = {f"sub-01_ses-{n}": f"sub-01_ses-{n}.html" for n in range(1, 6)}
-    beside = {"sub-02 ›": "sub-02.html", "All participants": "index.html"}
-    assert links(pages["sub-01.html"]) == {**sessions, **beside}
-    others = {text: page for text, page in sessions.items() if text != "sub-01_ses-2"}
-    assert links(pages["sub-01_ses-2.html"]) == {"sub-01": "sub-01.html", **others, **beside}
+    neighbors = {"sub-02 ›": "sub-02.html", "All participants": "index.html"}
+    assert links(pages["sub-01.html"]) == {**sessions, **neighbors}
+    other_sessions = {text: page for text, page in sessions.items() if text != "sub-01_ses-2"}
+    assert links(pages["sub-01_ses-2.html"]) == {
+        "sub-01": "sub-01.html",
+        **other_sessions,
+        **neighbors,
+    }
     assert links(pages["sub-02.html"]) == {
         "‹ sub-01": "sub-01.html",
         "All participants": "index.html",
@@ -103,18 +107,18 @@ def test_pages_of_sessions_are_linked_with_those_beside_them(root: Path) -> None
         assert f'<a href="sub-01_ses-{n}.html">ses-{n}_task-tap</a>' in pages["index.html"]
 
 
-def test_fewer_sessions_stay_on_one_page_and_older_pages_go(root: Path) -> None:
-    written(root)
-    pages = written(root, sessions=5)
+def test_fewer_sessions_share_one_page_and_older_session_pages_are_removed(root: Path) -> None:
+    write_pages(root)
+    pages = write_pages(root, sessions=5)
     assert set(pages) == {"index.html", "sub-01.html", "sub-02.html"}
     assert set(re.findall(r"of session (\d)<", pages["sub-01.html"])) == set("12345")
     assert "sub-01_ses" not in pages["index.html"]
 
 
-def test_the_command_and_its_settings_say_how_many(root: Path) -> None:
+def test_the_limit_of_sessions_is_a_setting_and_an_option(root: Path) -> None:
     assert parse_settings(["in", "out", "participant"]).run.aggregate_session_reports == 4
-    one = ["in", "out", "participant", "--aggregate-session-reports", "9"]
-    assert parse_settings(one).run.aggregate_session_reports == 9
+    arguments = ["in", "out", "participant", "--aggregate-session-reports", "9"]
+    assert parse_settings(arguments).run.aggregate_session_reports == 9
     assert main(["report", str(root), "--aggregate-session-reports", "5"]) == 0
     assert not list(root.glob("*_ses-*.html"))
     assert main(["report", str(root)]) == 0

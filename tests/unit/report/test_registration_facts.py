@@ -1,4 +1,4 @@
-"""What looks wrong in a registration is said aloud."""
+"""Test warnings about registration in the report."""
 
 import pytest
 
@@ -13,13 +13,13 @@ GOOD = {
 }
 
 
-def test_sound_registration_has_figures_and_no_warning():
+def test_a_good_registration_has_values_and_no_warning():
     page = registration_html(GOOD)
     assert "1.16" in page
     assert "warning" not in page
 
 
-def test_a_partial_field_of_view_is_a_fact_and_no_warning():
+def test_a_partial_field_of_view_is_listed_without_a_warning():
     facts = {**GOOD, "roi_fraction_in_fov": 0.68}
     page = registration_html(facts)
     assert "0.68" in page
@@ -40,7 +40,7 @@ def test_a_partial_field_of_view_is_a_fact_and_no_warning():
         ({"roi_is_brain": True, "roi_fraction_in_fov": 0.0}, "the whole brain is used instead"),
     ],
 )
-def test_each_fault_is_a_warning(fact, words):
+def test_each_registration_fault_is_a_warning(fact, words):
     page = registration_html({**GOOD, **fact})
     assert words.replace("\\", "") in page
     assert page.count("class='warning'") == 1

@@ -1,4 +1,4 @@
-"""The calibration in the report: drawn in the place of the run, and its faults said aloud."""
+"""Test the calibration run in the report: figures and warnings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GOOD = {
 }
 
 
-def test_a_sound_one_has_figures_and_no_warning() -> None:
+def test_a_good_calibration_run_has_values_and_no_warning() -> None:
     page = calibration_html(GOOD, 6.0)
     assert "7, 12" in page
     assert "Degrees of freedom" in page
@@ -45,30 +45,32 @@ def test_a_sound_one_has_figures_and_no_warning() -> None:
         ({"noise_share": 0.95}, "95 % of the variance in the calibration run is thermal noise"),
     ],
 )
-def test_each_fault_is_a_warning(fact: dict[str, Any], words: str) -> None:
-    (told,) = _calibration_warnings({**GOOD, **fact}, 6.0)
-    assert words in told
+def test_each_calibration_fault_is_a_warning(fact: dict[str, Any], words: str) -> None:
+    (warning,) = _calibration_warnings({**GOOD, **fact}, 6.0)
+    assert words in warning
     assert calibration_html({**GOOD, **fact}, 6.0).count("class='warning'") == 1
 
 
 @pytest.mark.parametrize("usable", [True, False])
-def test_what_is_drawn_has_a_place_in_the_report(tmp_path: Path, usable: bool) -> None:
+def test_calibration_figures_are_declared_in_the_report(tmp_path: Path, usable: bool) -> None:
     rng = np.random.default_rng(0)
     x, y, _ = np.meshgrid(*(np.linspace(-1, 1, n) for n in (24, 24, 6)), indexing="ij")
-    fine = np.where(x**2 + y**2 < 0.8, 500 + 100 * rng.random((24, 24, 6)), 0).astype(np.float32)
-    low = fine.reshape(12, 2, 12, 2, 6).mean(axis=(1, 3))
-    coarse = np.diag([6.0, 6, 4, 1])
-    coarse[:2, 3] = 1.5
+    high_res = np.where(x**2 + y**2 < 0.8, 500 + 100 * rng.random((24, 24, 6)), 0).astype(
+        np.float32
+    )
+    low_res = high_res.reshape(12, 2, 12, 2, 6).mean(axis=(1, 3))
+    low_affine = np.diag([6.0, 6, 4, 1])
+    low_affine[:2, 3] = 1.5
     facts = {**GOOD, "usable": usable, "reason": "" if usable else "why"}
-    own = np.diag([3.0, 3, 4, 1])
-    drawn = draw_calibration(
-        Volume(low, coarse),
-        Volume(low > 250, coarse),
-        Volume(fine, own),
+    high_affine = np.diag([3.0, 3, 4, 1])
+    figures = draw_calibration(
+        Volume(low_res, low_affine),
+        Volume(low_res > 250, low_affine),
+        Volume(high_res, high_affine),
         np.eye(4)[None],
         facts,
         {"sbl": {"share": 0.2, "calibration": "the calibration run was used with weight 0.4"}},
     )
-    assert "the calibration run was used with weight 0.4" in str(drawn[-1].content)
+    assert "the calibration run was used with weight 0.4" in str(figures[-1].content)
     names = ["calibrationreg.svg", "calibrationfacts.html"]
-    assert kept(draw_calibration, drawn, tmp_path) == [("registration", name) for name in names]
+    assert kept(draw_calibration, figures, tmp_path) == [("registration", name) for name in names]

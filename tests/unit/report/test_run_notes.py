@@ -1,5 +1,5 @@
-"""Who writes the page over all participants: a call over few of them, or the one that finds itself
-the last.
+"""Test when a call rewrites the page of all participants: after few participants, or as the last
+call.
 """
 
 import json
@@ -17,7 +17,7 @@ from bids_sr.report.run_notes import is_last, note_of, note_run, rows_of
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    """Three participants with a verdict, and the data set of these three."""
+    """Return outputs with verdicts of three participants, the only ones in the data set."""
     for label in ("01", "02", "03"):
         (tmp_path / "data" / f"sub-{label}").mkdir(parents=True)
         for name in ("func", "figures"):
@@ -36,7 +36,9 @@ def _note(out: Path, *labels: str, settings: str = "a") -> bool:
     return note_run(out / "logs" / "run1", labels, settings=settings)
 
 
-def test_the_last_of_many_finds_that_it_is(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_call_that_completes_the_participants_is_the_last(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(run_notes, "_FEW", 0)
     data = out.parent / "data"
     _note(out, "01", "02")
@@ -45,7 +47,7 @@ def test_the_last_of_many_finds_that_it_is(out: Path, monkeypatch: pytest.Monkey
     assert is_last(out, data, "a")
 
 
-def test_with_other_settings_all_have_to_be_run_again(
+def test_changed_settings_require_all_participants_again(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_notes, "_FEW", 0)
@@ -56,29 +58,29 @@ def test_with_other_settings_all_have_to_be_run_again(
     assert is_last(out, out.parent / "data", "b")
 
 
-def test_the_record_is_read_once_for_all_until_it_grows(
+def test_the_record_is_read_once_until_it_changes(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logs, labels = out / "logs" / "run1", [f"{k:02d}" for k in range(1, 9)]
     logs.mkdir(parents=True)
-    record(logs, [Notice(what="bold", subject=each, code="left-out") for each in labels])
+    record(logs, [Notice(what="bold", subject=label, code="left-out") for label in labels])
     reads, read = list[Path](), Path.read_text
     monkeypatch.setattr(
-        Path, "read_text", lambda self, **how: reads.append(self) or read(self, **how)
+        Path, "read_text", lambda self, **options: reads.append(self) or read(self, **options)
     )
     _note(out, *labels)
     assert [rows_of(out, label)[-1]["verdict"] for label in labels] == ["skipped: bold: "] * 8
     assert reads.count(logs / RECORD) == 1
     record(logs, [Notice(what="more", subject="09", code="left-out")])
-    assert [each.what for each in recorded(logs)][-1] == "more"
+    assert [notice.what for notice in recorded(logs)][-1] == "more"
 
 
-def test_few_participants_are_shown_after_each_call(out: Path) -> None:
+def test_a_call_for_few_participants_always_updates_the_page(out: Path) -> None:
     _note(out, "01")
     assert is_last(out, out.parent / "data", "a")
 
 
-def test_what_is_noted_is_shown_without_reading_tables(
+def test_noted_verdicts_are_shown_without_reading_tables(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _note(out, "01", "02")
@@ -92,7 +94,7 @@ def test_what_is_noted_is_shown_without_reading_tables(
     assert "read sub-03" in page
 
 
-def test_files_that_changed_after_the_note_are_read(out: Path) -> None:
+def test_files_changed_after_the_note_are_read_again(out: Path) -> None:
     _note(out, "01")
     _verdict(out, "01", "Another.")
     assert [row["verdict"] for row in rows_of(out, "01")] == ["Another."]
@@ -100,7 +102,7 @@ def test_files_that_changed_after_the_note_are_read(out: Path) -> None:
     assert rows_of(out, "01") == []
 
 
-def test_a_call_that_recomputes_nothing_changes_nothing(out: Path) -> None:
+def test_a_call_that_recomputes_nothing_leaves_the_notes_unchanged(out: Path) -> None:
     assert _note(out, "01")
     assert not _note(out, "01")
     assert _note(out, "01", settings="b")
@@ -108,7 +110,7 @@ def test_a_call_that_recomputes_nothing_changes_nothing(out: Path) -> None:
     assert _note(out, "01", settings="b")
 
 
-def test_a_note_survives_the_file(out: Path) -> None:
+def test_a_note_is_unchanged_after_writing_and_reading(out: Path) -> None:
     _note(out, "01")
     note = note_of(out / "logs", "01")
     assert note is not None

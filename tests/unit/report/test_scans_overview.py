@@ -1,4 +1,4 @@
-"""First screen of structural scans: what it says of a table of metrics."""
+"""Test the first screen of structural scans: its summary of a table of metrics."""
 
 from bids_sr.metrics.rows import BRAIN, MetricRow
 from bids_sr.report.scans_overview import changes_of, headline_of, scans_overview_html
@@ -26,13 +26,13 @@ def rows(attunet_t1w, attunet_t2w, reference="heldOut"):
     ]
 
 
-def test_the_better_interpolation_of_each_contrast_is_subtracted():
+def test_the_better_interpolation_is_subtracted_per_contrast():
     assert changes_of(rows(20.5, 16.5)) == {
         "attunet": {"T1w": (0.5, "bspline"), "T2w": (-0.5, "linear")}
     }
 
 
-def test_the_sentence_names_where_and_by_how_much():
+def test_the_headline_names_contrasts_and_gains():
     assert headline_of(changes_of(rows(20.5, 18.5))) == (
         "PSNR is higher than for interpolation: attunet in all contrasts (by 0.50 to 1.50 dB)"
     )
@@ -45,7 +45,7 @@ def test_the_sentence_names_where_and_by_how_much():
     assert "not compared" in headline_of(changes_of(rows(20, 20, "measured")))
 
 
-def test_one_participant_is_no_test():
+def test_a_single_participant_leaves_the_answer_open():
     html = scans_overview_html(rows(25.0, 25.0), "sub-01", ["T1w", "T2w"])
     assert "class='answer open'" in html
     assert "sub-01, structural scans: T1w, T2w" in html

@@ -1,4 +1,6 @@
-"""Truth made from the data: what is written, that it is right, and that it is written once."""
+"""Test the reference simulated from the data: its files, their content, and that they are written
+once.
+"""
 
 from __future__ import annotations
 
@@ -32,44 +34,46 @@ TIMES = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
 
 @pytest.fixture
 def maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BidsMaker:
-    """A run of 80 volumes on 24 x 24 x 6 voxels of 2 mm in plane, and no pair."""
+    """Create a run of 80 volumes with 24 x 24 x 6 voxels, 2 mm in plane, without a T2* pair."""
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "templateflow"))
     monkeypatch.chdir(tmp_path)
-    made = BidsMaker(tmp_path / "bids")
-    made.bold(zooms=(2.0, 2.0, 4.0), data=series((24, 24, 6, 80)), sidecar={"SliceTiming": TIMES})
-    made.events(rows=BLOCKS)
-    made.t1w()
-    return made
+    bids_maker = BidsMaker(tmp_path / "bids")
+    bids_maker.bold(
+        zooms=(2.0, 2.0, 4.0), data=series((24, 24, 6, 80)), sidecar={"SliceTiming": TIMES}
+    )
+    bids_maker.events(rows=BLOCKS)
+    bids_maker.t1w()
+    return bids_maker
 
 
 def series(shape: tuple[int, ...], noise: float = 10.0) -> np.ndarray:
-    """A head with structure, and white noise over time."""
+    """Return a structured head with white noise over time, (*shape) as int16."""
     rng = np.random.default_rng(0)
     x, y = np.indices(shape[:2]) / (np.array(shape[:2])[:, None, None] / 2) - 1
     head = (x**2 + y**2 < 0.7)[..., None, None] * (600 + 300 * rng.random((*shape[:3], 1)))
     return (100 + head + noise * rng.standard_normal(shape)).astype("int16")
 
 
-def test_a_run_with_slices_on_its_first_axis_is_brought_down_in_plane(maker: BidsMaker) -> None:
+def test_slices_along_the_first_axis_are_downsampled_in_plane(maker: BidsMaker) -> None:
     path = maker.path(BOLD, "func")
     image = nb.load(path)
-    made(maker)
-    plain = {name: voxels(path) for name, path in _made_series(maker).items()}
-    turned = nb.Nifti1Image(
+    prepare_plan(maker)
+    expected = {name: voxels(path) for name, path in _made_series(maker).items()}
+    reoriented = nb.Nifti1Image(
         np.transpose(image.dataobj, (2, 0, 1, 3)), image.affine[:, [2, 0, 1, 3]], image.header
     )  # type: ignore[attr-defined]
-    nb.save(turned, path)
+    nb.save(reoriented, path)
     sidecar = {"SliceTiming": TIMES, "SliceEncodingDirection": "i"}
     maker.json(
         path.with_name(path.name.replace(".nii.gz", ".json")),
         {"TaskName": "tap", "RepetitionTime": 1.0, **sidecar},
     )
-    _, plan = made(maker)
+    _, plan = prepare_plan(maker)
     (run,) = plan.subjects[0].runs
     assert run.shape == (12, 12, 6)
     assert run.slice_timing == tuple(TIMES)
     for name, series_file in _made_series(maker).items():
-        np.testing.assert_allclose(voxels(series_file), plain[name], rtol=1e-5)
+        np.testing.assert_allclose(voxels(series_file), expected[name], rtol=1e-5)
 
 
 def _made_series(maker: BidsMaker) -> dict[str, Path]:
@@ -77,7 +81,7 @@ def _made_series(maker: BidsMaker) -> dict[str, Path]:
     return {path.relative_to(root).parts[0]: path for path in sorted(root.rglob("*_bold.nii.gz"))}
 
 
-def settings_for(maker: BidsMaker, *extra: str, how: str = "clean") -> Settings:
+def settings_for(maker: BidsMaker, *extra: str, noise: str = "clean") -> Settings:
     out = str(maker.root.parent / "out")
     line = [
         str(maker.root),
@@ -85,31 +89,31 @@ def settings_for(maker: BidsMaker, *extra: str, how: str = "clean") -> Settings:
         "participant",
         "--skip-bids-validation",
         "--retrospective",
-        how,
+        noise,
         *extra,
     ]
     return parse_settings(line).resolved(run_uuid="x")
 
 
-def made(maker: BidsMaker, *extra: str, how: str = "clean") -> tuple[Settings, Plan]:
-    """Check, make, and check what was made."""
-    settings = settings_for(maker, *extra, how=how)
+def prepare_plan(maker: BidsMaker, *extra: str, noise: str = "clean") -> tuple[Settings, Plan]:
+    """Check the settings, write the downsampled copy, and check the copy."""
+    settings = settings_for(maker, *extra, noise=noise)
     plan = check(settings)
     assert plan.problems == ()
     derived = prepare(settings, plan.subjects, plan.type_order)
-    again = check(derived)
-    assert again.problems == ()
-    return derived, again
+    derived_plan = check(derived)
+    assert derived_plan.problems == ()
+    return derived, derived_plan
 
 
 def voxels(path: Path) -> np.ndarray:
     return np.asarray(nb.load(path).dataobj)  # type: ignore[attr-defined]
 
 
-def test_the_measured_volumes_are_the_truth_and_their_copies_are_worked_on(
+def test_the_acquired_volumes_are_the_reference_and_their_copies_are_downsampled(
     maker: BidsMaker,
 ) -> None:
-    derived, plan = made(maker)
+    derived, plan = prepare_plan(maker)
     (run,) = plan.subjects[0].runs
     measured = nb.load(maker.path(BOLD, "func"))
     assert run.truth is not None
@@ -125,10 +129,10 @@ def test_the_measured_volumes_are_the_truth_and_their_copies_are_worked_on(
     np.testing.assert_allclose(
         run.affine, resized_affine(measured.affine, (24, 24, 6), (12, 12, 6)), atol=1e-5
     )  # type: ignore[attr-defined]
-    fine = np.asarray(measured.dataobj)[..., 37].astype(complex)  # type: ignore[attr-defined]
+    volume = np.asarray(measured.dataobj)[..., 37].astype(complex)  # type: ignore[attr-defined]
     np.testing.assert_allclose(
         voxels(run.bold)[..., 27],
-        np.abs(kspace_crop(fine, np.eye(4), factor=FACTOR)[0]),
+        np.abs(kspace_crop(volume, np.eye(4), factor=FACTOR)[0]),
         rtol=1e-4,
     )
     assert derived.evaluation.truth_dir == derived.paths.retrospective_truth_dir
@@ -136,11 +140,11 @@ def test_the_measured_volumes_are_the_truth_and_their_copies_are_worked_on(
     assert check_data(plan) == ()
 
 
-def test_the_pair_holds_nothing_of_the_run(maker: BidsMaker) -> None:
-    """Ten volumes at the start make it, and they are in neither series; events move back by as
-    much.
+def test_the_pair_shares_no_volumes_with_the_run(maker: BidsMaker) -> None:
+    """Average the first ten volumes, which neither series contains, to make the pair; onsets move
+    back by the same time.
     """
-    _, plan = made(maker)
+    _, plan = prepare_plan(maker)
     (run,) = plan.subjects[0].runs
     assert run.pair is not None
     assert run.pair.lowres is not None
@@ -157,48 +161,54 @@ def test_the_pair_holds_nothing_of_the_run(maker: BidsMaker) -> None:
     }
 
 
-def test_a_pair_of_the_data_moves_one_level_down(maker: BidsMaker) -> None:
-    coarse = series((24, 24, 6, 1))[..., 0]
+def test_a_pair_of_the_data_moves_to_half_the_resolution(maker: BidsMaker) -> None:
+    low_res = series((24, 24, 6, 1))[..., 0]
     maker.star("sub-01_acq-fine_run-2", (1.0, 1.0, 4.0))
-    maker.star("sub-01_acq-coarse_run-2", (2.0, 2.0, 4.0), data=coarse)
-    derived, plan = made(maker, "--dummy-scans", "3")
+    maker.star("sub-01_acq-coarse_run-2", (2.0, 2.0, 4.0), data=low_res)
+    derived, plan = prepare_plan(maker, "--dummy-scans", "3")
     (run,) = plan.subjects[0].runs
     assert run.pair is not None
     assert run.pair.highres.name == "sub-01_acq-highres_run-2_T2starw.nii.gz"
-    np.testing.assert_array_equal(voxels(run.pair.highres), coarse)
+    np.testing.assert_array_equal(voxels(run.pair.highres), low_res)
     assert run.n_volumes == 77, "no volume makes the pair; the dummies are left out"
     assert derived.preprocessing.dummy_scans == 0
 
 
-def test_a_fine_image_alone_is_brought_to_the_bold_first(maker: BidsMaker) -> None:
-    fine = maker.star("sub-01_acq-fine", (1.0, 1.0, 4.0))
-    _, plan = made(maker)
+def test_a_single_high_resolution_image_is_first_downsampled_to_the_bold_resolution(
+    maker: BidsMaker,
+) -> None:
+    high_res_path = maker.star("sub-01_acq-fine", (1.0, 1.0, 4.0))
+    _, plan = prepare_plan(maker)
     (run,) = plan.subjects[0].runs
     assert run.pair is not None
-    low = kspace_crop(voxels(fine).astype(float), np.eye(4), factor=FACTOR, magnitude=True)[0]
-    np.testing.assert_allclose(voxels(run.pair.highres), low, rtol=1e-4)
+    downsampled = kspace_crop(
+        voxels(high_res_path).astype(float), np.eye(4), factor=FACTOR, magnitude=True
+    )[0]
+    np.testing.assert_allclose(voxels(run.pair.highres), downsampled, rtol=1e-4)
 
 
-def test_dummies_are_found_before_the_pair_is_made(maker: BidsMaker) -> None:
+def test_dummies_are_detected_before_the_pair_is_averaged(maker: BidsMaker) -> None:
     data = series((24, 24, 6, 80))
     data[..., :3] = (data[..., :3] * np.array([1.5, 1.3, 1.1])).astype("int16")
     maker.bold(zooms=(2.0, 2.0, 4.0), data=data)
     settings = settings_for(maker)
     assert " 67 volumes" in dry_run_text(check(settings), settings)
-    _, plan = made(maker)
+    _, plan = prepare_plan(maker)
     (run,) = plan.subjects[0].runs
     assert run.n_volumes == 67
     assert run.pair is not None
     np.testing.assert_allclose(voxels(run.pair.highres), data[..., 3:13].mean(-1), rtol=1e-5)
 
 
-def test_odd_matrices_are_cropped_alike(maker: BidsMaker) -> None:
+def test_run_and_reference_of_odd_matrices_are_cropped_to_the_same_field_of_view(
+    maker: BidsMaker,
+) -> None:
     shape = (25, 23, 6, 60)
     image = nb.Nifti1Image(series(shape), nb.load(maker.path(BOLD, "func")).affine)  # type: ignore[attr-defined]
     image.header.set_xyzt_units("mm", "sec")
     image.header["pixdim"][4] = 1.0
     nb.save(image, maker.path(BOLD, "func"))
-    _, plan = made(maker)
+    _, plan = prepare_plan(maker)
     (run,) = plan.subjects[0].runs
     assert run.truth is not None
     assert run.truth.series is not None
@@ -206,20 +216,20 @@ def test_odd_matrices_are_cropped_alike(maker: BidsMaker) -> None:
     np.testing.assert_array_equal(voxels(run.truth.series.bold), series(shape)[:24, :22, :, 10:])
 
 
-def test_other_factors(maker: BidsMaker) -> None:
-    _, plan = made(maker, "--sr-factor", "1.5")
+def test_a_factor_that_is_not_an_integer(maker: BidsMaker) -> None:
+    _, plan = prepare_plan(maker, "--sr-factor", "1.5")
     (run,) = plan.subjects[0].runs
     assert run.shape == (16, 16, 6)
     assert run.pair is not None
     assert run.pair.factor == (1.5, 1.5, 1.0)
 
 
-def test_slices_are_averaged_where_the_factor_makes_them_thicker(maker: BidsMaker) -> None:
-    """With an odd number of slices, timed one by one, of which the last one is left out."""
+def test_slices_are_averaged_if_the_factor_makes_them_thicker(maker: BidsMaker) -> None:
+    """Use a run with an odd number of slices with separate times, whose last slice is dropped."""
     times = [0.0, 0.5, 0.1, 0.6, 0.2, 0.7, 0.3]
     sidecar = {"SliceTiming": times[::-1], "SliceEncodingDirection": "k-", "SliceThickness": 3.0}
     maker.bold(zooms=(2.0, 2.0, 24 / 7), data=series((24, 24, 7, 80)), sidecar=sidecar)
-    derived, plan = made(maker, "--sr-factor", "2", "2", "2")
+    derived, plan = prepare_plan(maker, "--sr-factor", "2", "2", "2")
     (run,) = plan.subjects[0].runs
     assert derived.superres.factor == (2.0, 2.0, 2.0)
     assert (run.shape, run.factor) == ((12, 12, 3), (2.0, 2.0, 2.0))
@@ -227,12 +237,14 @@ def test_slices_are_averaged_where_the_factor_makes_them_thicker(maker: BidsMake
     assert run.truth.series is not None
     assert run.truth.series.slice_timing == tuple(times[:6])
     assert run.slice_timing == pytest.approx((0.25, 0.35, 0.45))
-    thick, thin = (one.sidecar["SliceThickness"] for one in (run, run.truth.series))
+    thick, thin = (
+        data_series.sidecar["SliceThickness"] for data_series in (run, run.truth.series)
+    )
     assert (thick, thin) == (6.0, 3.0)
     measured = nb.load(maker.path(BOLD, "func"))
-    kept = np.asarray(measured.dataobj)[:, :, :6]  # type: ignore[attr-defined]
-    np.testing.assert_array_equal(voxels(run.truth.series.bold), kept[..., 10:])
-    flat = kspace_crop(kept[..., 37].astype(complex), np.eye(4), factor=FACTOR)[0]
+    cropped = np.asarray(measured.dataobj)[:, :, :6]  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(voxels(run.truth.series.bold), cropped[..., 10:])
+    flat = kspace_crop(cropped[..., 37].astype(complex), np.eye(4), factor=FACTOR)[0]
     mean = flat.reshape(12, 12, 3, 2).mean(-1)
     np.testing.assert_allclose(voxels(run.bold)[..., 27], np.abs(mean), rtol=1e-4)
     low, high = nb.load(run.bold), nb.load(run.truth.series.bold)
@@ -242,11 +254,11 @@ def test_slices_are_averaged_where_the_factor_makes_them_thicker(maker: BidsMake
     assert run.pair is not None
     assert run.pair.lowres is not None
     assert nb.load(run.pair.lowres).shape == (12, 12, 3)  # type: ignore[attr-defined]
-    said = json.loads((derived.paths.bids_dir / "dataset_description.json").read_text())
-    assert "factor 2×2×2, averaged across slices" in said["GeneratedBy"][0]["Description"]
+    description = json.loads((derived.paths.bids_dir / "dataset_description.json").read_text())
+    assert "factor 2×2×2, averaged across slices" in description["GeneratedBy"][0]["Description"]
 
 
-def test_too_few_slices_are_refused(maker: BidsMaker) -> None:
+def test_too_few_slices_are_rejected(maker: BidsMaker) -> None:
     settings = settings_for(maker, "--sr-factor", "2", "2", "4")
     reasons = [problem.why for problem in check(settings).problems]
     assert any(
@@ -254,20 +266,21 @@ def test_too_few_slices_are_refused(maker: BidsMaker) -> None:
     )
 
 
-def test_noisy_has_the_noise_of_the_measured_series(maker: BidsMaker) -> None:
+def test_noisy_copies_have_the_noise_of_the_acquired_series(maker: BidsMaker) -> None:
     clean, noisy = (
-        voxels(made(maker, how=how)[1].subjects[0].runs[0].bold) for how in ("clean", "noisy")
+        voxels(prepare_plan(maker, noise=noise)[1].subjects[0].runs[0].bold)
+        for noise in ("clean", "noisy")
     )
     head = clean.mean(-1) > 500
     measured = voxels(maker.path(BOLD, "func"))
-    fine = measured.std(-1)[measured.mean(-1) > 500].mean()
-    assert clean.std(-1)[head].mean() == pytest.approx(fine / 2, rel=0.1)
-    assert noisy.std(-1)[head].mean() == pytest.approx(fine, rel=0.1)
+    noise_sd = measured.std(-1)[measured.mean(-1) > 500].mean()
+    assert clean.std(-1)[head].mean() == pytest.approx(noise_sd / 2, rel=0.1)
+    assert noisy.std(-1)[head].mean() == pytest.approx(noise_sd, rel=0.1)
     assert noisy.mean(-1)[head].mean() == pytest.approx(clean.mean(-1)[head].mean(), rel=1e-3)
 
 
-def test_thermal_noise_of_known_size(tmp_path: Path) -> None:
-    # a drift that all voxels share
+def test_thermal_noise_is_estimated_in_spite_of_a_drift(tmp_path: Path) -> None:
+    # Adds a drift that all voxels share.
     data = series((24, 24, 6, 60), noise=17.0) + (5 * np.arange(60)).astype("int16")
     save_image(data.astype("float32"), np.eye(4), tmp_path / "x.nii", tr=1.0)
     assert downsampling.thermal_noise(tmp_path / "x.nii") == pytest.approx(17.0, rel=0.05)
@@ -276,48 +289,48 @@ def test_thermal_noise_of_known_size(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_noise_follows_the_seed(maker: BidsMaker) -> None:
     def first(*extra: str) -> np.ndarray:
-        return voxels(made(maker, *extra, how="noisy")[1].subjects[0].runs[0].bold)
+        return voxels(prepare_plan(maker, *extra, noise="noisy")[1].subjects[0].runs[0].bold)
 
-    one, other, again = first(), first("--random-seed", "1"), first()
-    assert not np.array_equal(one, other)
-    np.testing.assert_array_equal(one, again)
+    default, other_seed, repeated = first(), first("--random-seed", "1"), first()
+    assert not np.array_equal(default, other_seed)
+    np.testing.assert_array_equal(default, repeated)
 
 
-def test_nothing_is_written_twice(maker: BidsMaker) -> None:
-    made(maker)
+def test_prepared_files_are_not_written_again(maker: BidsMaker) -> None:
+    prepare_plan(maker)
     files = sorted((maker.root.parent / "out").rglob("*.*"))
     times = [path.stat().st_mtime_ns for path in files]
-    made(maker)
+    prepare_plan(maker)
     assert [path.stat().st_mtime_ns for path in files] == times
 
 
-@pytest.mark.parametrize("spoil", ["events", "same time", "cut", "gone", "factor", "noise"])
-def test_what_changed_is_made_again(spoil: str, maker: BidsMaker) -> None:
-    _, plan = made(maker)
+@pytest.mark.parametrize("change", ["events", "same time", "cut", "gone", "factor", "noise"])
+def test_copies_are_rewritten_after_a_change(change: str, maker: BidsMaker) -> None:
+    _, plan = prepare_plan(maker)
     bold = plan.subjects[0].runs[0].bold
     before = bold.stat().st_mtime_ns
-    extra, how = [], "clean"
-    if spoil == "events":
+    extra, noise = [], "clean"
+    if change == "events":
         maker.events(rows=(*BLOCKS, (70.0, 4.0, "thumb")))
-    elif spoil == "same time":  # and of the same size, as where an onset was corrected
+    elif change == "same time":  # The file keeps its size, as after the correction of an onset.
         events = maker.path("sub-01_task-tap_events.tsv", "func")
         state, text = events.stat(), events.read_text()
         events.write_text(text.replace("1", "2", 1))
         os.utime(events, ns=(state.st_atime_ns, state.st_mtime_ns))
-    elif spoil == "cut":
+    elif change == "cut":
         os.truncate(bold, 100)
-    elif spoil == "gone":
+    elif change == "gone":
         bold.unlink()
-    elif spoil == "factor":
+    elif change == "factor":
         extra = ["--sr-factor", "3"]
     else:
-        how = "noisy"
-    made(maker, *extra, how=how)
+        noise = "noisy"
+    prepare_plan(maker, *extra, noise=noise)
     assert bold.stat().st_mtime_ns != before
     assert SeriesReader(bold).shape[3] == 70
 
 
-def test_an_interruption_leaves_nothing_half_made(
+def test_an_interruption_leaves_no_partial_images(
     maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*args: object, **kwargs: object) -> None:
@@ -328,26 +341,28 @@ def test_an_interruption_leaves_nothing_half_made(
     plan = check(settings)
     with pytest.raises(KeyboardInterrupt):
         prepare(settings, plan.subjects, plan.type_order)
-    made_so_far = maker.root.parent / "out" / "sourcedata"
-    assert sorted(path.name for path in made_so_far.iterdir()) == [
+    sourcedata = maker.root.parent / "out" / "sourcedata"
+    assert sorted(path.name for path in sourcedata.iterdir()) == [
         "retrospective",
         "retrospective-truth",
     ]
-    assert not list(made_so_far.rglob("*.nii.gz"))
+    assert not list(sourcedata.rglob("*.nii.gz"))
 
 
-def test_the_data_set_itself_is_not_touched(maker: BidsMaker) -> None:
+def test_the_original_data_set_is_not_modified(maker: BidsMaker) -> None:
     before = snapshot(maker.root)
-    made(maker, how="noisy")
+    prepare_plan(maker, noise="noisy")
     assert snapshot(maker.root) == before
-    copied = maker.root.parent / "out/sourcedata/retrospective/sub-01/anat/sub-01_T1w.nii.gz"
-    assert not copied.samefile(maker.path("sub-01_T1w.nii.gz", "anat")), (
+    copied_t1w = maker.root.parent / "out/sourcedata/retrospective/sub-01/anat/sub-01_T1w.nii.gz"
+    assert not copied_t1w.samefile(maker.path("sub-01_T1w.nii.gz", "anat")), (
         "a link would let a change reach it"
     )
 
 
 def test_several_runs_share_one_pair(maker: BidsMaker) -> None:
-    """The first run of the session gives up volumes; the second keeps all of its own."""
+    """Take the volumes of the pair from the first run of the session; the second keeps all
+    volumes.
+    """
     for number in (1, 2):
         maker.bold(
             f"sub-01_task-tap_run-{number}", zooms=(2.0, 2.0, 4.0), data=series((24, 24, 6, 80))
@@ -355,35 +370,35 @@ def test_several_runs_share_one_pair(maker: BidsMaker) -> None:
         maker.events(f"sub-01_task-tap_run-{number}", rows=BLOCKS)
     for end in ("bold.nii.gz", "bold.json", "events.tsv"):
         maker.path(f"sub-01_task-tap_{end}", "func").unlink()
-    _, plan = made(maker)
+    _, plan = prepare_plan(maker)
     assert [run.n_volumes for run in plan.subjects[0].runs] == [70, 80]
-    said = {run.sidecar["Description"] for run in plan.subjects[0].runs}
-    assert said == {"simulated from acquired 2 × 2 × 4 mm data by k-space truncation"}
+    descriptions = {run.sidecar["Description"] for run in plan.subjects[0].runs}
+    assert descriptions == {"simulated from acquired 2 × 2 × 4 mm data by k-space truncation"}
     assert len(plan.subjects[0].pairs) == 1
 
 
-def test_only_what_was_chosen_is_made(maker: BidsMaker) -> None:
+def test_only_selected_runs_are_prepared(maker: BidsMaker) -> None:
     maker.bold("sub-01_task-rest", zooms=(2.0, 2.0, 4.0), data=series((24, 24, 6, 80)))
     maker.events("sub-01_task-rest", rows=BLOCKS)
     maker.subject("02")
-    _, plan = made(maker, "--task-id", "tap", "--participant-label", "01")
+    _, plan = prepare_plan(maker, "--task-id", "tap", "--participant-label", "01")
     assert [run.stem for subject in plan.subjects for run in subject.runs] == ["sub-01_task-tap"]
 
 
-def refused(maker: BidsMaker, *extra: str) -> str:
+def problem_text(maker: BidsMaker, *extra: str) -> str:
     return "\n".join(map(str, check(settings_for(maker, *extra)).problems))
 
 
-def test_runs_of_two_resolutions_in_one_session_are_refused(maker: BidsMaker) -> None:
+def test_runs_of_two_resolutions_in_one_session_are_rejected(maker: BidsMaker) -> None:
     maker.bold("sub-01_task-zoom", zooms=(3.0, 3.0, 4.0), n_volumes=60)
     maker.events("sub-01_task-zoom", rows=BLOCKS[:5])
-    message = refused(maker, "--strict")
+    message = problem_text(maker, "--strict")
     assert "the voxel sizes differ from sub-01_task-tap" in message
     assert "--task-id" in message
-    assert refused(maker, "--task-id", "tap") == ""
+    assert problem_text(maker, "--task-id", "tap") == ""
 
 
-def test_a_run_too_short_once_the_pair_is_made_is_refused(maker: BidsMaker) -> None:
+def test_a_run_too_short_without_the_volumes_of_the_pair_is_rejected(maker: BidsMaker) -> None:
     maker.bold(zooms=(2.0, 2.0, 4.0), n_volumes=25)
     maker.events(
         rows=(
@@ -393,52 +408,52 @@ def test_a_run_too_short_once_the_pair_is_made_is_refused(maker: BidsMaker) -> N
             (19.0, 4.0, "little"),
         )
     )
-    message = refused(maker)
+    message = problem_text(maker)
     assert "regressors and requires at least" in message
     assert "but the run has 15 volumes" in message
 
 
 @pytest.mark.parametrize(
-    ("size", "says"),
+    ("size", "reason"),
     [
         ((24, 24, 6, 12), "only 2 of 12 volumes remain"),
         ((24, 24, 6, 5), "only 0 of 5 volumes remain"),
         ((6, 24, 6, 80), "3 × 12 in-plane voxels"),
     ],
 )
-def test_a_run_too_small_is_refused_without_events_too(
-    size: tuple[int, ...], says: str, maker: BidsMaker
+def test_a_run_too_small_is_rejected_even_without_events(
+    size: tuple[int, ...], reason: str, maker: BidsMaker
 ) -> None:
     maker.bold(zooms=(2.0, 2.0, 4.0), data=series(size))
     maker.path("sub-01_task-tap_events.tsv", "func").unlink()
     problems = check(settings_for(maker)).problems
-    assert any(says in problem.why and problem.remedy for problem in problems)
+    assert any(reason in problem.why and problem.remedy for problem in problems)
 
 
-def test_results_with_and_without_do_not_mix(maker: BidsMaker) -> None:
+def test_results_with_and_without_retrospective_do_not_mix(maker: BidsMaker) -> None:
     result = maker.root.parent / "out/sub-01/func/x_bold.nii.gz"
     result.parent.mkdir(parents=True)
     result.write_text("")
-    assert "earlier run without --retrospective" in refused(maker)
+    assert "earlier run without --retrospective" in problem_text(maker)
     (maker.root.parent / "out/sourcedata/retrospective").mkdir(parents=True)
     settings = maker.root.parent / "out/logs/1/settings.toml"
     settings.parent.mkdir(parents=True)
     settings.write_text("")
-    assert refused(maker) == ""
-    plain = [
+    assert problem_text(maker) == ""
+    arguments = [
         str(maker.root),
         str(maker.root.parent / "out"),
         "participant",
         "--skip-bids-validation",
     ]
-    line = [*plain, "--sr-method", "sbl", "--sr-factor", "2"]
+    line = [*arguments, "--sr-method", "sbl", "--sr-factor", "2"]
     problems = check(parse_settings(line).resolved(run_uuid="x")).problems
     assert [problem.why for problem in problems] == [
         "the output directory contains results of an earlier run with --retrospective"
     ]
 
 
-def test_a_dry_run_tells_what_would_be_made_and_makes_nothing(maker: BidsMaker) -> None:
+def test_a_dry_run_reports_the_copies_and_writes_nothing(maker: BidsMaker) -> None:
     before = snapshot(maker.root.parent)
     settings = settings_for(maker)
     plan = check(settings)
@@ -451,7 +466,7 @@ def test_a_dry_run_tells_what_would_be_made_and_makes_nothing(maker: BidsMaker) 
     assert snapshot(maker.root.parent) == before
 
 
-def test_memory_does_not_grow_with_the_run(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_number_of_volumes(tmp_path: Path) -> None:
     import tracemalloc
 
     peaks = []
@@ -473,23 +488,23 @@ def test_memory_does_not_grow_with_the_run(tmp_path: Path) -> None:
     validator._find_validator() is None, reason="bids-validator-deno is not installed"
 )
 def test_both_data_sets_are_valid(maker: BidsMaker) -> None:
-    derived, _ = made(maker)
+    derived, _ = prepare_plan(maker)
     for root in (derived.paths.retrospective_dir, derived.paths.retrospective_truth_dir):
         assert found_by(validator.validate, root, ["01"], ()) == Findings()
 
 
 @pytest.mark.parametrize(
-    ("onset", "moved"),
+    ("onset", "expected"),
     [("8.0", "-2"), ("10", "0"), ("12.25", "2.25"), ("n/a", "n/a"), ("1e1", "0")],
 )
-def test_onsets_move_and_the_rest_stays(onset: str, moved: str, tmp_path: Path) -> None:
+def test_only_onsets_change_when_events_move(onset: str, expected: str, tmp_path: Path) -> None:
     table = tmp_path / "e.tsv"
     table.write_text(f"trial_type\tonset\tduration\nthumb\t{onset}\t4.0\n")
-    assert _moved_events(table, -10.0).splitlines()[1].split("\t") == ["thumb", moved, "4.0"]
+    assert _moved_events(table, -10.0).splitlines()[1].split("\t") == ["thumb", expected, "4.0"]
     assert _moved_events(table, 0.0) == table.read_text()
 
 
-def test_all_cells_stay_where_onsets_move(tmp_path: Path) -> None:
+def test_all_cells_are_kept_when_events_move(tmp_path: Path) -> None:
     table = tmp_path / "e.tsv"
     table.write_text('note\tonset\tduration\n"a\tb"\t20\t4.0\tsurplus\nc\n\nd\t30\t4.0\n')
     assert _moved_events(table, -10.0) == (
@@ -497,38 +512,38 @@ def test_all_cells_stay_where_onsets_move(tmp_path: Path) -> None:
     )
 
 
-def test_levels_of_the_data_are_kept(tmp_path: Path) -> None:
+def test_descriptions_of_levels_in_the_data_are_kept(tmp_path: Path) -> None:
     table = tmp_path / "e.tsv"
     (tmp_path / "e.json").write_text(
         '{"trial_type": {"Levels": {"b": "B", "a": "A"}}, "onset": {"Units": "s"}}'
     )
-    found = _sidecar_of_events(table, ("a", "b"))
-    assert list(found["trial_type"]["Levels"]) == ["b", "a"]
-    assert found["onset"] == {"Units": "s"}
+    sidecar = _sidecar_of_events(table, ("a", "b"))
+    assert list(sidecar["trial_type"]["Levels"]) == ["b", "a"]
+    assert sidecar["onset"] == {"Units": "s"}
     assert list(_sidecar_of_events(tmp_path / "none.tsv", ("a", "b"))["trial_type"]["Levels"]) == [
         "a",
         "b",
     ]
 
 
-def test_the_command_goes_on_with_the_coarser_data(
+def test_the_command_continues_with_the_downsampled_data(
     maker: BidsMaker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from bids_sr.cli import main, participant_level
 
-    seen: list[tuple[Settings, Plan]] = []
+    calls: list[tuple[Settings, Plan]] = []
 
     def work(settings: Settings, plan: Plan, say: Callable[[str], None]) -> object:
         from bids_sr.execution.execute import RunOutcome
 
-        seen.append((settings, plan))
+        calls.append((settings, plan))
         return RunOutcome()
 
     monkeypatch.setattr(participant_level, "run_participants", work)
     out = maker.root.parent / "out"
     line = [str(maker.root), str(out), "participant", "--skip-bids-validation", "-w", "work"]
     assert main.main([*line, "--retrospective"]) == 0
-    ((settings, plan),) = seen
+    ((settings, plan),) = calls
     assert settings.paths.bids_dir == out / "sourcedata" / "retrospective"
     assert settings.paths.work_dir == maker.root.parent / "work" / "retrospective"
     assert plan.subjects[0].runs[0].truth is not None
@@ -536,16 +551,19 @@ def test_the_command_goes_on_with_the_coarser_data(
         "easier to super-resolve than a separately acquired pair" in str(notice)
         for notice in plan.warnings
     )
-    written = Settings.from_toml(next((out / "logs").glob("*/settings.toml")))
-    assert (written.evaluation.retrospective, written.paths.bids_dir) == ("clean", maker.root)
+    saved_settings = Settings.from_toml(next((out / "logs").glob("*/settings.toml")))
+    assert (saved_settings.evaluation.retrospective, saved_settings.paths.bids_dir) == (
+        "clean",
+        maker.root,
+    )
     assert (
         "Downsampling the data; the original series will be the high-resolution reference"
         in capsys.readouterr().out
     )
 
 
-def test_a_run_at_rest_is_its_own_truth_too(maker: BidsMaker) -> None:
-    _, plan = made(maker, "--ignore", "events")
+def test_a_resting_state_run_is_also_its_own_reference(maker: BidsMaker) -> None:
+    _, plan = prepare_plan(maker, "--ignore", "events")
     (run,) = plan.subjects[0].runs
     assert run.events is None
     assert run.truth is not None
@@ -554,7 +572,7 @@ def test_a_run_at_rest_is_its_own_truth_too(maker: BidsMaker) -> None:
     assert list(plan.contrasts[run.bold]) == ["motor", "defaultMode", "visual"]
 
 
-def test_scaled_integers_keep_their_values(tmp_path: Path) -> None:
+def test_scaled_integers_keep_their_values_in_the_copy(tmp_path: Path) -> None:
     data = np.random.default_rng(0).uniform(0, 1, (4, 4, 3, 5))
     image = nb.Nifti1Image(np.round(data * 1000).astype(np.int16), np.eye(4))
     image.header.set_slope_inter(0.001, 0)

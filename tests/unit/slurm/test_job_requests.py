@@ -1,4 +1,4 @@
-"""What jobs ask for."""
+"""Test the resources that jobs request."""
 
 from pathlib import Path
 
@@ -21,24 +21,24 @@ from bids_sr.slurm.job_requests import (
 )
 from bids_sr.slurm.submission import Request
 
-ASKED = Request(cpus=4, memory_mb=4096, minutes=60)
+REQUEST = Request(cpus=4, memory_mb=4096, minutes=60)
 
 
-def test_the_most_demanding_task_decides_and_has_head_room() -> None:
+def test_the_most_demanding_task_with_a_reserve_decides() -> None:
     request = request_for(
         [(2.0, 100.0), (4.0, 10.0)], cpus=3, gpus=1, memory_mb=None, minutes=None
     )
-    # 4 GB × 1.5 / 0.9 in steps of 512 MiB
+    # GB: 4 × 1.5 / 0.9, rounded up to steps of 512 MiB
     assert request == Request(cpus=3, gpus=1, memory_mb=6656, minutes=210)
-    # with more workers, 4 GB × 1.15 and 0.45 GB a worker, / 0.9: what is counted of them
-    many = request_for([(4.0, 10.0)], cpus=8, gpus=0, memory_mb=None, minutes=None)
-    assert many.memory_mb == 8704
-    # the program is told of more than its estimate
+    # GB: (4 × 1.15 + 0.45 per worker) / 0.9; with more workers, their memory is counted
+    parallel = request_for([(4.0, 10.0)], cpus=8, gpus=0, memory_mb=None, minutes=None)
+    assert parallel.memory_mb == 8704
+    # The memory limit of the program is above the estimate.
     assert program_gib(request) * 1.0737 > 4.0 * 1.1
 
 
 @pytest.mark.parametrize(
-    ("config", "sums"),
+    ("config", "counts_shared"),
     [
         ("JobAcctGatherParams = OverMemoryKill\n", True),
         ("JobAcctGatherParams = (null)\n", False),
@@ -47,23 +47,23 @@ def test_the_most_demanding_task_decides_and_has_head_room() -> None:
         ("", True),
     ],
 )
-def test_what_is_shared_is_asked_for_where_it_counts(
-    config: str, sums: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_shared_memory_is_requested_if_slurm_counts_it_per_process(
+    config: str, counts_shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "scontrol"
     program.write_text(f"#!/bin/sh\ncat <<'E'\n{config}\nE\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert sums_resident() == sums
+    assert sums_resident() == counts_shared
     request = request_for(
-        [(2.0, 1.0)], cpus=4, gpus=0, memory_mb=None, minutes=None, resident=sums
+        [(2.0, 1.0)], cpus=4, gpus=0, memory_mb=None, minutes=None, resident=counts_shared
     )
-    assert request.memory_mb == (4608 if sums else 3072)
+    assert request.memory_mb == (4608 if counts_shared else 3072)
     assert program_gib(request) > 2.0 * 1.1 * 1e9 / 2**30
 
 
-def test_a_sum_of_resident_memory_has_room() -> None:
-    """The tiny phantom: its processes held 2.1 GB, and 4.24 as SLURM counts without control
+def test_the_request_covers_the_sum_of_resident_memory() -> None:
+    """Processes of the tiny phantom used 2.1 GB, or 4.24 GB as SLURM counts without control
     groups.
     """
     request = request_for([(2.3, 1.0)], cpus=4, gpus=0, memory_mb=None, minutes=None)
@@ -72,41 +72,47 @@ def test_a_sum_of_resident_memory_has_room() -> None:
 
 
 @given(st.floats(0.5, 500), st.integers(1, 64))
-def test_the_program_is_told_of_no_less_than_its_estimate(gb: float, cpus: int) -> None:
+def test_the_memory_limit_of_the_program_is_not_below_its_estimate(gb: float, cpus: int) -> None:
     request = request_for([(gb, 1.0)], cpus=cpus, gpus=0, memory_mb=None, minutes=None)
-    told = program_gib(request) * 2**30 / 1e9
-    assert told > gb - 0.02
-    assert (told + 0.45 * cpus) / (request.memory_mb * 2**20 / 1e9) <= 0.9001
+    limit_gb = program_gib(request) * 2**30 / 1e9
+    assert limit_gb > gb - 0.02
+    assert (limit_gb + 0.45 * cpus) / (request.memory_mb * 2**20 / 1e9) <= 0.9001
 
 
-def test_what_the_user_fixed_stays() -> None:
+def test_values_set_by_the_user_are_kept() -> None:
     request = request_for([(2.0, 100.0)], cpus=1, gpus=0, memory_mb=900, minutes=7)
     assert (request.memory_mb, request.minutes) == (900, 7)
 
 
 @given(st.floats(0.1, 500), st.integers(1, 64))
-def test_the_program_has_what_the_user_gives_it(gib: float, cpus: int) -> None:
-    told = program_gib(Request(cpus=cpus, memory_mb=job_mb(gib, cpus), minutes=1))
-    assert gib - 0.01 <= told <= gib + 0.01
+def test_the_program_gets_the_memory_set_by_the_user(gib: float, cpus: int) -> None:
+    limit_gib = program_gib(Request(cpus=cpus, memory_mb=job_mb(gib, cpus), minutes=1))
+    assert gib - 0.01 <= limit_gib <= gib + 0.01
 
 
-def test_the_group_job_asks_for_what_thousands_take() -> None:
-    """What benchmarks/results/scale.md measures of 10,000, and as much again."""
+def test_the_group_job_requests_enough_for_thousands_of_participants() -> None:
+    """Expect twice the measurement of 10,000 participants in benchmarks/results/scale.md."""
     small, large = group_request(10), group_request(10_000)
     assert (small.cpus, small.memory_mb, small.minutes) == (1, 2560, 60)
     assert 4000 <= large.memory_mb <= 5000
     assert large.minutes == 560
 
 
-def test_more_for_those_that_had_too_little() -> None:
-    assert enlarged(ASKED, "memory") == Request(cpus=4, memory_mb=8192, minutes=60)
-    assert enlarged(ASKED, "time") == Request(cpus=4, memory_mb=4096, minutes=120)
+def test_the_exceeded_resource_is_doubled() -> None:
+    assert enlarged(REQUEST, "memory") == Request(cpus=4, memory_mb=8192, minutes=60)
+    assert enlarged(REQUEST, "time") == Request(cpus=4, memory_mb=4096, minutes=120)
 
 
-@pytest.mark.parametrize(("seen", "asks"), [(4130, 5632), (6000, 7680), (2000, 5120)])
-def test_a_quarter_more_than_was_seen(seen: int, asks: int) -> None:
-    """Never less than a quarter more than it had: a sample comes before the peak."""
-    assert enlarged(ASKED, "memory", seen) == Request(cpus=4, memory_mb=asks, minutes=60)
+@pytest.mark.parametrize(("used_mb", "requested_mb"), [(4130, 5632), (6000, 7680), (2000, 5120)])
+def test_memory_is_requested_with_a_quarter_more_than_was_measured(
+    used_mb: int, requested_mb: int
+) -> None:
+    """Increase the request by at least a quarter, because memory may have been sampled before the
+    peak.
+    """
+    assert enlarged(REQUEST, "memory", used_mb) == Request(
+        cpus=4, memory_mb=requested_mb, minutes=60
+    )
 
 
 @pytest.mark.parametrize(
@@ -121,23 +127,25 @@ def test_a_quarter_more_than_was_seen(seen: int, asks: int) -> None:
         ("0-00:00:20", 1),
     ],
 )
-def test_times_as_slurm_writes_them(text: str, minutes: int) -> None:
+def test_time_formats_of_slurm_are_parsed(text: str, minutes: int) -> None:
     assert minutes_of(text) == minutes
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-5", "1:2:3:4", "0", "1h"])
-def test_no_time(text: str) -> None:
+def test_invalid_times_are_rejected(text: str) -> None:
     with pytest.raises(UsageError, match="--time"):
         minutes_of(text)
 
 
 @given(st.integers(1, 100_000))
-def test_times_come_back(minutes: int) -> None:
+def test_times_are_unchanged_after_writing_and_parsing(minutes: int) -> None:
     assert minutes_of(time_text(minutes)) == minutes
 
 
 @given(st.integers(1, 10_000))
-def test_the_signal_leaves_half_of_the_time(minutes: int) -> None:
+def test_the_signal_comes_at_least_30_s_and_at_most_half_of_the_limit_before_the_end(
+    minutes: int,
+) -> None:
     assert (
         30
         <= signal_seconds(Request(cpus=1, memory_mb=1, minutes=minutes))
@@ -152,25 +160,29 @@ def test_the_signal_leaves_half_of_the_time(minutes: int) -> None:
         ("1-5:2%3", (1, 3, 5), 3), ("5, 1", (1, 5), 0),
     ],
 )  # fmt: skip
-def test_which_tasks(spec: str, indices: tuple[int, ...], at_once: int) -> None:
+def test_tasks_are_selected_by_an_array_specification(
+    spec: str, indices: tuple[int, ...], at_once: int
+) -> None:
     assert choose(spec, 5) == (indices, at_once)
 
 
 @pytest.mark.parametrize(
     "spec", ["0", "1-6", "6", "3-2", "1-5:0", "x", "1,,2", "%", "%0", "1%x", "1-2-3", "-1", "²"]
 )
-def test_tasks_that_there_are_not(spec: str) -> None:
+def test_invalid_array_specifications_are_rejected(spec: str) -> None:
     with pytest.raises(UsageError, match="--array"):
         choose(spec, 5)
 
 
 @given(st.sets(st.integers(1, 60), min_size=1), st.integers(0, 9))
-def test_a_spec_comes_back(indices: set[int], at_once: int) -> None:
+def test_array_specifications_are_unchanged_after_writing_and_parsing(
+    indices: set[int], at_once: int
+) -> None:
     assert choose(as_spec(sorted(indices), at_once), 60) == (tuple(sorted(indices)), at_once)
 
 
 @given(st.lists(st.text("ab1", min_size=1), unique=True), st.integers(1, 5))
-def test_batches_hold_everyone_once(labels: list[str], batch: int) -> None:
+def test_batches_contain_each_participant_once(labels: list[str], batch: int) -> None:
     tasks = in_tasks(labels, batch)
     assert [label for task in tasks for label in task] == labels
     assert all(len(task) == batch for task in tasks[:-1])

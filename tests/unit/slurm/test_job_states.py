@@ -1,4 +1,4 @@
-"""What became of a task, from what it wrote, what the queue says and what stands in its log."""
+"""Test the state of a task, from its status file, the queue and its log."""
 
 import dataclasses
 import json
@@ -30,55 +30,57 @@ from bids_sr.slurm.scripts import write_scripts
 from bids_sr.slurm.submission import Submission, latest, load, submissions
 
 
-def wrote(state: str, code: int | None = None, **more: object) -> _JobStatus:
-    return _JobStatus(participant="sub-01", state=state, exit_code=code, **more)  # type: ignore[arg-type]
+def job_status(state: str, code: int | None = None, **fields: object) -> _JobStatus:
+    return _JobStatus(participant="sub-01", state=state, exit_code=code, **fields)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("status", "seen", "state", "why"),
+    ("status", "queue_state", "state", "why"),
     [
         (None, "PENDING", State.PENDING, ""),
         (None, "RUNNING", State.RUNNING, ""),
         (None, "", State.FAILED, "unknown"),
         (None, "CANCELLED", State.FAILED, "cancelled"),
         (None, "NODE_FAIL", State.FAILED, "node"),
-        (wrote("running"), "RUNNING", State.RUNNING, ""),
-        (wrote("running"), "PENDING", State.REQUEUED, ""),
-        (wrote("running"), "", State.FAILED, "killed"),
-        (wrote("running"), "COMPLETED", State.FAILED, "killed"),
-        (wrote("running"), "OUT_OF_MEMORY", State.FAILED, "memory"),
-        (wrote("running"), "TIMEOUT", State.FAILED, "time"),
-        (wrote("running"), "CANCELLED", State.FAILED, "cancelled"),
-        (wrote("requeued", 130), "PENDING", State.REQUEUED, ""),
-        (wrote("requeued", 130), "COMPLETING", State.REQUEUED, ""),
-        (wrote("requeued", 130), "CANCELLED", State.FAILED, "cancelled"),
-        (wrote("done", 0), "", State.DONE, ""),
-        (wrote("done", 0, oom_kills=1), "OUT_OF_MEMORY", State.DONE, ""),
-        (wrote("failed", 1), "", State.FAILED, "crashed"),
-        (wrote("failed", 1), "RUNNING", State.FAILED, "crashed"),
+        (job_status("running"), "RUNNING", State.RUNNING, ""),
+        (job_status("running"), "PENDING", State.REQUEUED, ""),
+        (job_status("running"), "", State.FAILED, "killed"),
+        (job_status("running"), "COMPLETED", State.FAILED, "killed"),
+        (job_status("running"), "OUT_OF_MEMORY", State.FAILED, "memory"),
+        (job_status("running"), "TIMEOUT", State.FAILED, "time"),
+        (job_status("running"), "CANCELLED", State.FAILED, "cancelled"),
+        (job_status("requeued", 130), "PENDING", State.REQUEUED, ""),
+        (job_status("requeued", 130), "COMPLETING", State.REQUEUED, ""),
+        (job_status("requeued", 130), "CANCELLED", State.FAILED, "cancelled"),
+        (job_status("done", 0), "", State.DONE, ""),
+        (job_status("done", 0, oom_kills=1), "OUT_OF_MEMORY", State.DONE, ""),
+        (job_status("failed", 1), "", State.FAILED, "crashed"),
+        (job_status("failed", 1), "RUNNING", State.FAILED, "crashed"),
         # a node failed; SLURM starts it again
-        (wrote("failed", 1), "PENDING", State.REQUEUED, ""),
-        (wrote("failed", 1, oom_kills=2), "FAILED", State.FAILED, "memory"),
-        (wrote("failed", 137, oom_kills=1), "", State.FAILED, "memory"),
-        (wrote("failed", 137), "OUT_OF_MEMORY", State.FAILED, "memory"),
-        (wrote("failed", 137), "FAILED", State.FAILED, "killed"),
-        (wrote("failed", 2), "", State.FAILED, "refused"),
-        (wrote("failed", 3), "", State.FAILED, "left-out"),
-        (wrote("failed", 127), "", State.FAILED, "absent"),
-        (wrote("failed", 130), "", State.FAILED, "interrupted"),
-        (wrote("failed", 130, stopped="limit"), "", State.FAILED, "time"),
-        (wrote("failed", 130, stopped="cancel"), "CANCELLED", State.FAILED, "cancelled"),
-        (wrote("failed", None, stopped="cancel"), "", State.FAILED, "cancelled"),
+        (job_status("failed", 1), "PENDING", State.REQUEUED, ""),
+        (job_status("failed", 1, oom_kills=2), "FAILED", State.FAILED, "memory"),
+        (job_status("failed", 137, oom_kills=1), "", State.FAILED, "memory"),
+        (job_status("failed", 137), "OUT_OF_MEMORY", State.FAILED, "memory"),
+        (job_status("failed", 137), "FAILED", State.FAILED, "killed"),
+        (job_status("failed", 2), "", State.FAILED, "refused"),
+        (job_status("failed", 3), "", State.FAILED, "left-out"),
+        (job_status("failed", 127), "", State.FAILED, "absent"),
+        (job_status("failed", 130), "", State.FAILED, "interrupted"),
+        (job_status("failed", 130, stopped="limit"), "", State.FAILED, "time"),
+        (job_status("failed", 130, stopped="cancel"), "CANCELLED", State.FAILED, "cancelled"),
+        (job_status("failed", None, stopped="cancel"), "", State.FAILED, "cancelled"),
     ],
 )
-def test_state_and_reason(status: _JobStatus | None, seen: str, state: State, why: str) -> None:
-    assert _state_of(status, seen) == (state, why)
+def test_state_and_reason_follow_from_status_file_and_queue(
+    status: _JobStatus | None, queue_state: str, state: State, why: str
+) -> None:
+    assert _state_of(status, queue_state) == (state, why)
 
 
 @given(
     st.none()
     | st.builds(
-        wrote,
+        job_status,
         st.sampled_from(["running", "requeued", "failed"]),
         st.none() | st.integers(0, 255),
         oom_kills=st.integers(0, 2),
@@ -88,14 +90,12 @@ def test_state_and_reason(status: _JobStatus | None, seen: str, state: State, wh
         [*sorted(ACTIVE), "", "FAILED", "TIMEOUT", "CANCELLED", "COMPLETED", "SOMETHING_NEW"]
     ),
 )
-def test_every_failure_has_a_reason_and_nothing_else_has(
-    status: _JobStatus | None, seen: str
-) -> None:
-    state, why = _state_of(status, seen)
+def test_exactly_the_failures_have_a_reason(status: _JobStatus | None, queue_state: str) -> None:
+    state, why = _state_of(status, queue_state)
     assert (state is State.FAILED) == bool(why)
     assert state is not State.DONE
-    if seen not in ACTIVE:
-        assert state is State.FAILED  # nothing waits for ever for a job that is gone
+    if queue_state not in ACTIVE:
+        assert state is State.FAILED  # A job that has vanished is never waited for.
 
 
 @pytest.mark.parametrize(
@@ -122,76 +122,83 @@ def test_every_failure_has_a_reason_and_nothing_else_has(
         ("", ""),
     ],
 )
-def test_messages_of_slurm(text: str, state: str, tmp_path: Path) -> None:
+def test_slurm_messages_in_the_log_are_recognized(text: str, state: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("x\n" * 20_000 + text + "\nlast line \xff\n", encoding="latin-1")
     assert _message_in(log) == state
     assert _message_in(tmp_path / "absent") == ""
 
 
-def note(made: Submission, name: str, **values: object) -> None:
-    file = made.folder / "status" / f"{name}.json"
+def note(sent: Submission, name: str, **values: object) -> None:
+    file = sent.folder / "status" / f"{name}.json"
     file.write_text(json.dumps({"participant": name, **values}))
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Submission:
-    sent = submission(tmp_path, ("sub-01", "sub-02", "sub-03"))
-    write_scripts(sent, "")
-    numbered = zip(sent.jobs, ("7", "8"), strict=True)
+def sent_jobs(tmp_path: Path) -> Submission:
+    unsent = submission(tmp_path, ("sub-01", "sub-02", "sub-03"))
+    write_scripts(unsent, "")
+    numbered = zip(unsent.jobs, ("7", "8"), strict=True)
     jobs = tuple(dataclasses.replace(job, number=number) for job, number in numbered)
-    return dataclasses.replace(sent, jobs=jobs)
+    return dataclasses.replace(unsent, jobs=jobs)
 
 
-def test_the_table_names_who_failed_and_what_to_do(made: Submission) -> None:
-    note(made, "sub-01", state="done", exit_code=0, started=0, ended=90)
+def test_the_table_names_failed_participants_and_the_remedy(sent_jobs: Submission) -> None:
+    note(sent_jobs, "sub-01", state="done", exit_code=0, started=0, ended=90)
     note(
-        made, "sub-02", state="failed", exit_code=137, oom_kills=1, restarts=1, started=0, ended=30
+        sent_jobs,
+        "sub-02",
+        state="failed",
+        exit_code=137,
+        oom_kills=1,
+        restarts=1,
+        started=0,
+        ended=30,
     )
-    found = fates(made, {"7_3": "PENDING", "8": "PENDING"})
-    lines = table_text(table(found)).splitlines()
+    all_fates = fates(sent_jobs, {"7_3": "PENDING", "8": "PENDING"})
+    lines = table_text(table(all_fates)).splitlines()
     assert [line.split() for line in lines[1:]] == [
         ["sub-01", "done", "0", "1", "1.5", "7_1", "-"],
         ["sub-02", "failed", "137", "2", "0.5", "7_2", "out", "of", "memory"],
         ["sub-03", "pending", "-", "0", "-", "7_3", "-"],
         ["group", "pending", "-", "0", "-", "8", "-"],
     ]
-    assert summary(found) == "3 participants: 1 pending, 1 done, 1 failed, group level pending"
-    (told,) = failures(found, made.output_dir)
-    assert (told.what, told.subject, told.code) == ("sub-02", "02", "memory")
-    assert told.why.startswith(
+    assert summary(all_fates) == "3 participants: 1 pending, 1 done, 1 failed, group level pending"
+    (failure,) = failures(all_fates, sent_jobs.output_dir)
+    assert (failure.what, failure.subject, failure.code) == ("sub-02", "02", "memory")
+    assert failure.why.startswith(
         "out of memory (resources requested per start of the job: 4.0 GB and "
     )
-    assert told.file == str(made.folder / "logs" / "array-1_2.log")
+    assert failure.file == str(sent_jobs.folder / "logs" / "array-1_2.log")
 
 
-OTHERS: tuple[dict[str, str], ...] = ({"subject": "02"}, {"code": "left-out"})
+OTHER_NOTICES: tuple[dict[str, str], ...] = ({"subject": "02"}, {"code": "left-out"})
 
 
-def test_of_a_task_that_crashed_the_recorded_steps_are_told(made: Submission) -> None:
-    logs = made.output_dir / "logs"
+def test_a_crashed_task_reports_its_failed_steps(sent_jobs: Submission) -> None:
+    logs = sent_jobs.output_dir / "logs"
     fit = Notice(what="wf.fit", why="ValueError: x", subject="01", code="crashed")
     for name, notices in (
         ("20250101", [dataclasses.replace(fit, why="an older one")]),
-        ("20250102", [fit, *(dataclasses.replace(fit, **each) for each in OTHERS)]),
+        ("20250102", [fit, *(dataclasses.replace(fit, **fields) for fields in OTHER_NOTICES)]),
     ):
         (logs / name).mkdir(parents=True)
         record(logs / name, notices)
-    note(made, "sub-01", state="failed", exit_code=1, started=0, ended=90)
-    note(made, "sub-02", state="failed", exit_code=137, started=0, ended=90)
-    found = failures(fates(made, {"7_3": "PENDING", "8": "PENDING"}), made.output_dir)
-    assert [(each.what, each.code) for each in found] == [
+    note(sent_jobs, "sub-01", state="failed", exit_code=1, started=0, ended=90)
+    note(sent_jobs, "sub-02", state="failed", exit_code=137, started=0, ended=90)
+    failed = failures(fates(sent_jobs, {"7_3": "PENDING", "8": "PENDING"}), sent_jobs.output_dir)
+    assert [(notice.what, notice.code) for notice in failed] == [
         ("sub-01", "crashed"),
         ("wf.fit", "crashed"),
         ("sub-02", "killed"),
     ]
-    assert found[0].file == str(made.folder / "logs" / "array-1_1.log")
-    assert found[1].why == "ValueError: x"
-    # it failed again, and this time no step is at fault
+    assert failed[0].file == str(sent_jobs.folder / "logs" / "array-1_1.log")
+    assert failed[1].why == "ValueError: x"
+    # The task failed again, without a failed step.
     later = int(time.time()) + 60
-    note(made, "sub-01", state="failed", exit_code=1, started=later, ended=later + 90)
-    found = failures(fates(made, {"7_3": "PENDING", "8": "PENDING"}), made.output_dir)
-    assert [each.what for each in found] == ["sub-01", "sub-02"]
+    note(sent_jobs, "sub-01", state="failed", exit_code=1, started=later, ended=later + 90)
+    failed = failures(fates(sent_jobs, {"7_3": "PENDING", "8": "PENDING"}), sent_jobs.output_dir)
+    assert [notice.what for notice in failed] == ["sub-01", "sub-02"]
 
 
 @pytest.mark.parametrize(
@@ -207,17 +214,19 @@ def test_of_a_task_that_crashed_the_recorded_steps_are_told(made: Submission) ->
         ),
     ],
 )
-def test_the_remedy_is_a_command(code: str, remedy: str, made: Submission) -> None:
-    found = dataclasses.replace(fates(made, {})[0], state=State.FAILED, code=code)
-    (told,) = failures([found], Path("my out"))
-    assert told.remedy == remedy.format(retry="`bids-sr-slurm retry 'my out'`")
+def test_the_remedy_is_a_command(code: str, remedy: str, sent_jobs: Submission) -> None:
+    fate = dataclasses.replace(fates(sent_jobs, {})[0], state=State.FAILED, code=code)
+    (failure,) = failures([fate], Path("my out"))
+    assert failure.remedy == remedy.format(retry="`bids-sr-slurm retry 'my out'`")
 
 
-def test_what_the_group_job_saw_counts_when_slurm_has_forgotten(made: Submission) -> None:
-    note(made, "sub-01", state="running", started=0)
-    note(made, "sub-02", state="running", started=0)
-    (made.folder / "ended.txt").write_text("7_1|TIMEOUT|TimeLimit\n7_2|COMPLETING|None\n")
-    assert [fate.code for fate in fates(made, {})] == [
+def test_states_recorded_by_the_group_job_are_used_if_slurm_has_forgotten_the_job(
+    sent_jobs: Submission,
+) -> None:
+    note(sent_jobs, "sub-01", state="running", started=0)
+    note(sent_jobs, "sub-02", state="running", started=0)
+    (sent_jobs.folder / "ended.txt").write_text("7_1|TIMEOUT|TimeLimit\n7_2|COMPLETING|None\n")
+    assert [fate.code for fate in fates(sent_jobs, {})] == [
         "time",
         "killed",
         "unknown",
@@ -225,15 +234,15 @@ def test_what_the_group_job_saw_counts_when_slurm_has_forgotten(made: Submission
     ]
 
 
-def test_the_log_counts_when_nothing_else_tells(made: Submission) -> None:
-    note(made, "sub-01", state="running", started=0)
-    (made.folder / "logs" / "array-1_1.log").write_text(
+def test_the_log_is_used_if_no_other_source_has_a_reason(sent_jobs: Submission) -> None:
+    note(sent_jobs, "sub-01", state="running", started=0)
+    (sent_jobs.folder / "logs" / "array-1_1.log").write_text(
         "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=5.batch.\n"
     )
-    assert fates(made, {"7_1": "FAILED"})[0].code == "memory"
+    assert fates(sent_jobs, {"7_1": "FAILED"})[0].code == "memory"
 
 
-def test_half_a_status_file_counts_as_none(tmp_path: Path) -> None:
+def test_an_incomplete_status_file_is_ignored(tmp_path: Path) -> None:
     for text in (
         "",
         "{",
@@ -245,19 +254,21 @@ def test_half_a_status_file_counts_as_none(tmp_path: Path) -> None:
         assert _read_status(tmp_path / "x.json") is None
 
 
-def test_records_come_back_and_the_last_counts(made: Submission, tmp_path: Path) -> None:
+def test_records_are_read_back_and_the_latest_counts(
+    sent_jobs: Submission, tmp_path: Path
+) -> None:
     later = dataclasses.replace(submission(tmp_path, ("sub-02",)), id="20260102-000000-000000")
-    made.save()
+    sent_jobs.save()
     later.save()
-    assert submissions(made.output_dir) == [made, later]
-    assert {name: each.id for name, each in latest([made, later]).items()} == {
-        "sub-01": made.id,
+    assert submissions(sent_jobs.output_dir) == [sent_jobs, later]
+    assert {name: sent.id for name, sent in latest([sent_jobs, later]).items()} == {
+        "sub-01": sent_jobs.id,
         "sub-02": later.id,
-        "sub-03": made.id,
+        "sub-03": sent_jobs.id,
     }
 
 
-def test_records_that_cannot_be_read_are_not_taken_for_none(tmp_path: Path) -> None:
+def test_unreadable_records_are_an_error(tmp_path: Path) -> None:
     assert open_now(tmp_path) is None
     path = tmp_path / "logs" / "slurm" / "x" / "submission.json"
     path.parent.mkdir(parents=True)
@@ -267,12 +278,12 @@ def test_records_that_cannot_be_read_are_not_taken_for_none(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"format": 99}', '{"format": 1, "site": {}}'])
-def test_a_record_that_cannot_be_read(text: str, tmp_path: Path) -> None:
+def test_an_unreadable_record_is_rejected(text: str, tmp_path: Path) -> None:
     (tmp_path / "submission.json").write_text(text)
     with pytest.raises(UsageError, match="cannot be read"):
         load(tmp_path / "submission.json")
 
 
-def test_no_record(tmp_path: Path) -> None:
+def test_an_overview_without_records_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no submitted jobs"):
         overview(tmp_path)

@@ -1,5 +1,5 @@
-"""Reference of a run: sharp in spite of motion, without dummies and spikes; dummies take the first
-steady pose.
+"""Test the boldref: sharp in spite of motion, without dummies and spikes; dummies take the first
+steady-state transform.
 """
 
 import numpy as np
@@ -9,11 +9,11 @@ from bids_sr.io.arrays import evenly_spaced
 from bids_sr.spatial.boldref import estimate_run, make_boldref
 from bids_sr.spatial.transforms import rigid_matrix
 
-from .test_hmc import AFFINE, NOISE, SHAPE, _head, errors, scan
+from .test_hmc import AFFINE, NOISE, SHAPE, _head, motion_errors, scan
 
 
 class _Run:
-    """Volumes in memory."""
+    """Series in memory that records the volumes read."""
 
     affine = AFFINE
 
@@ -37,7 +37,7 @@ def _run(count: int = 14, dummies: int = 2) -> tuple[_Run, list[np.ndarray]]:
     return _Run(volumes), truth
 
 
-def test_reference_is_the_still_head_in_a_pose_of_the_run() -> None:
+def test_the_boldref_is_the_still_head_in_a_pose_of_the_run() -> None:
     run, truth = _run()
     run.volumes[5] = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)  # a spike
     reference = make_boldref(run, n_dummy=2)
@@ -45,28 +45,30 @@ def test_reference_is_the_still_head_in_a_pose_of_the_run() -> None:
     inside = _head()[0]
     gaps = {t: np.sqrt(((scan(m) - reference)[inside] ** 2).mean()) for t, m in enumerate(truth)}
     best = min(gaps, key=gaps.__getitem__)
-    assert 6 <= best <= 10  # the middle of what is steady
-    plain = np.mean(run.volumes[2:], axis=0)
+    assert 6 <= best <= 10  # middle of the steady-state volumes
+    mean_image = np.mean(run.volumes[2:], axis=0)
     assert gaps[best] < 0.03
-    assert gaps[best] < 0.5 * min(np.sqrt(((scan(m) - plain)[inside] ** 2).mean()) for m in truth)
+    assert gaps[best] < 0.5 * min(
+        np.sqrt(((scan(m) - mean_image)[inside] ** 2).mean()) for m in truth
+    )
 
 
-def test_dummies_take_the_first_steady_transform() -> None:
+def test_dummies_take_the_first_steady_state_transform() -> None:
     run, truth = _run()
-    found = estimate_run(run, scan(np.eye(4)), n_dummy=2)
-    assert found.matrices.shape == (14, 4, 4)
-    np.testing.assert_array_equal(found.matrices[:2], found.matrices[[2, 2]])
-    assert errors(found.matrices[2:], truth[2:]).max() < 0.1
-    assert np.isnan(found.residual[:2]).all()
+    motion = estimate_run(run, scan(np.eye(4)), n_dummy=2)
+    assert motion.matrices.shape == (14, 4, 4)
+    np.testing.assert_array_equal(motion.matrices[:2], motion.matrices[[2, 2]])
+    assert motion_errors(motion.matrices[2:], truth[2:]).max() < 0.1
+    assert np.isnan(motion.residual[:2]).all()
 
 
-def test_evenly_spaced_covers_both_ends_once() -> None:
+def test_evenly_spaced_volumes_include_both_ends_once() -> None:
     assert evenly_spaced(7, 40) == tuple(range(7))
     assert evenly_spaced(900, 3) == (0, 450, 899)
     assert evenly_spaced(0, 3) == ()
 
 
-def test_a_run_of_dummies_is_refused() -> None:
+def test_a_run_of_only_dummies_is_rejected() -> None:
     run, _ = _run(4)
     with pytest.raises(ValueError, match="at least one steady-state volume"):
         make_boldref(run, n_dummy=4)

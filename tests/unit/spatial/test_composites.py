@@ -1,5 +1,5 @@
-"""Points through files of transforms: as ANTs carries them, and refused where the file is of
-another kind.
+"""Test the transform of points through files of transforms: as in ANTs; files of other kinds are
+rejected.
 """
 
 from pathlib import Path
@@ -17,15 +17,15 @@ POINTS = RNG.uniform(-60, 60, (500, 3))
 
 
 def composite(path: Path, *, field: np.ndarray, matrix: np.ndarray) -> Path:
-    """A composite transform as ITK writes it: an affine part (LPS), then a field, which is applied
-    first.
+    """Write a composite transform as ITK does: an affine part (LPS), then a field, which is
+    applied first.
     """
     import h5py
 
     with h5py.File(path, "w") as file:
         group = file.create_group("TransformGroup")
         x, y, z = field.shape[:3]
-        # axes exchanged and turned
+        # axes exchanged and reversed
         grid = [x, y, z, -70, -75, -80, 5, 6, 7, 0, -1, 0, 1, 0, 0, 0, 0, 1]
         parts = [
             ("CompositeTransform_float_3_3", [], []),
@@ -47,7 +47,7 @@ def composite(path: Path, *, field: np.ndarray, matrix: np.ndarray) -> Path:
     return path
 
 
-def test_files_of_several_kinds_are_carried_as_ants_carries_them(tmp_path: Path) -> None:
+def test_points_move_through_files_of_several_kinds_as_in_ants(tmp_path: Path) -> None:
     from bids_sr.registration.ants import apply_to_points
 
     field = RNG.normal(0, 4, (26, 28, 24, 3)).astype(np.float32)
@@ -64,19 +64,19 @@ def test_files_of_several_kinds_are_carried_as_ants_carries_them(tmp_path: Path)
         assert np.abs(carry(points, chain) - expected).max() < 1e-3
 
 
-def test_the_last_file_comes_first(tmp_path: Path) -> None:
+def test_the_last_file_is_applied_first(tmp_path: Path) -> None:
     first, second = (
         rigid_matrix([0, 0, 0, 0, 0, 0.5], [0, 0, 0]),
         rigid_matrix([30, 0, 0, 0, 0, 0], [0, 0, 0]),
     )
     for name, matrix in (("first", first), ("second", second)):
         write_itk(tmp_path / f"{name}.txt", matrix)
-    found = carry(POINTS, [tmp_path / "second.txt", tmp_path / "first.txt"])
-    assert found == pytest.approx(apply(second, apply(first, POINTS)))
+    points = carry(POINTS, [tmp_path / "second.txt", tmp_path / "first.txt"])
+    assert points == pytest.approx(apply(second, apply(first, POINTS)))
     assert np.array_equal(carry(POINTS, []), POINTS)
 
 
-def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
+def test_other_files_are_rejected_by_name(tmp_path: Path) -> None:
     import h5py
 
     (tmp_path / "no.h5").write_bytes(b"no")

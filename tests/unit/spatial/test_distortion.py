@@ -1,5 +1,5 @@
-"""A known field shifts a known head by a known amount; it is undone and applied to within a
-twentieth of a voxel.
+"""Shift a known head by a known field; the distortion is undone and applied to within a twentieth
+of a voxel.
 """
 
 import numpy as np
@@ -22,12 +22,12 @@ BLOBS = np.array([[-14.0, -12, 0], [10, -15, 4], [0, 12, -6], [15, 10, 2], [-10,
 
 
 def scene(points):
-    """Five blobs 12 mm wide (N, 3 -> N): smooth enough for the voxels."""
+    """Return five blobs 12 mm wide at points, (N, 3) -> (N,): smooth enough for the voxels."""
     return sum(np.exp(-((points - blob) ** 2).sum(-1) / (2 * 5.2**2)) for blob in BLOBS) * 100
 
 
 def hertz(points):
-    """A field of up to 40 Hz, two voxels at this readout time."""
+    """Return a field of up to 40 Hz, two voxels at this readout time, at points (..., 3)."""
     x, y, z = points[..., 0], points[..., 1], points[..., 2]
     return 30 * np.sin(x / 25) * np.cos(z / 30) + 0.3 * y + 6
 
@@ -40,8 +40,12 @@ def grid(shape=SHAPE, affine=AFFINE):
 
 
 def acquired(pose, sign=1.0):
-    """The volume as it is measured: at q stands the scene's p with q = pose p + field(p) readout
-    step; by Newton-free iteration on the formula itself, in double precision."""
+    """Return the volume as measured: point p of the scene appears at q = pose p + field(p) readout
+    step.
+
+    The equation is solved by fixed-point iteration in double precision, without the code under
+    test.
+    """
     q, back, step = grid().reshape(-1, 3), invert(pose), AFFINE[:3, 1]
     p = apply(back, q)
     for _ in range(60):
@@ -50,19 +54,19 @@ def acquired(pose, sign=1.0):
 
 
 @pytest.fixture(scope="module")
-def known():
-    fine = (60, 60, 40)
+def known_distortion():
+    shape = (60, 60, 40)
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     affine[:3, 3] = -59, -61, -39
-    return voxel_shift(hertz(grid(fine, affine)), affine, np.eye(4), SHAPE, AFFINE, "j", READOUT)
+    return voxel_shift(hertz(grid(shape, affine)), affine, np.eye(4), SHAPE, AFFINE, "j", READOUT)
 
 
 def center(image, blob):
-    """Where a blob lies in an image on the run's grid, in voxels: middle of what is above half of
-    its peak.
+    """Return the position of a blob in an image on the run's grid, in voxels: center of mass of
+    the values above 0.4 of its peak.
     """
-    at = grid()
-    near = np.where(np.linalg.norm(at - blob, axis=-1) < 9, image, 0)
+    points = grid()
+    near = np.where(np.linalg.norm(points - blob, axis=-1) < 9, image, 0)
     near = np.clip(near - 0.4 * near.max(), 0, None)
     return np.array(ndimage.center_of_mass(near))
 
@@ -80,7 +84,7 @@ class _Writer(list):
     pass
 
 
-def resolved(
+def super_resolved(
     volumes,
     poses,
     distortion,
@@ -88,13 +92,13 @@ def resolved(
     factor=(1.0, 1.0, 1.0),
     shape=SHAPE,
     affine=AFFINE,
-    **more,
+    **inputs,
 ):
-    out = _Writer()
-    upsampler = make_upsampler(name, UpsamplerInputs(factor=factor, affine=AFFINE, **more))
+    writer = _Writer()
+    upsampler = make_upsampler(name, UpsamplerInputs(factor=factor, affine=AFFINE, **inputs))
     super_resolve_series(
         _Reader(volumes),
-        out,
+        writer,
         upsampler,
         np.stack(poses),
         shape,
@@ -102,109 +106,116 @@ def resolved(
         factor=factor,
         distortion=distortion,
     )
-    return out
+    return writer
 
 
-def test_a_known_field_is_undone_within_a_twentieth_of_a_voxel(known):
+def test_a_known_field_is_undone_within_a_twentieth_of_a_voxel(known_distortion):
     truth = scene(grid())
     poses = [np.eye(4), POSE]
-    plain = resolved([acquired(pose) for pose in poses], poses, None)
-    undone = resolved([acquired(pose) for pose in poses], poses, known)
-    for before, after in zip(plain, undone, strict=True):
-        off = [np.abs(center(after, blob) - center(truth, blob)).max() for blob in BLOBS]
-        assert max(off) < 0.05
+    distorted = super_resolved([acquired(pose) for pose in poses], poses, None)
+    corrected = super_resolved([acquired(pose) for pose in poses], poses, known_distortion)
+    for before, after in zip(distorted, corrected, strict=True):
+        shifts = [np.abs(center(after, blob) - center(truth, blob)).max() for blob in BLOBS]
+        assert max(shifts) < 0.05
         assert (
             max(np.abs(center(before, blob) - center(truth, blob)).max() for blob in BLOBS) > 0.5
         )
         assert np.sqrt(np.mean((after - truth)[4:-4, 4:-4, 2:-2] ** 2)) < 0.02 * truth.max()
 
 
-def test_on_the_fine_grid_it_is_undone_by_the_same_interpolation(known):
-    fine = AFFINE @ np.diag([0.5, 0.5, 1, 1])
-    fine[:3, 3] = AFFINE[:3, :3] @ [-0.25, -0.25, 0] + AFFINE[:3, 3]
+def test_the_field_is_also_undone_on_the_high_resolution_grid(known_distortion):
+    high_affine = AFFINE @ np.diag([0.5, 0.5, 1, 1])
+    high_affine[:3, 3] = AFFINE[:3, :3] @ [-0.25, -0.25, 0] + AFFINE[:3, 3]
     shape = (48, 52, 12)
-    after = resolved([acquired(POSE)], [POSE], known, "bspline", (2.0, 2.0, 1.0), shape, fine)[0]
-    truth = scene(grid(shape, fine))
-    assert np.sqrt(np.mean((after - truth)[8:-8, 8:-8, 2:-2] ** 2)) < 0.02 * truth.max()
+    corrected = super_resolved(
+        [acquired(POSE)], [POSE], known_distortion, "bspline", (2.0, 2.0, 1.0), shape, high_affine
+    )[0]
+    truth = scene(grid(shape, high_affine))
+    assert np.sqrt(np.mean((corrected - truth)[8:-8, 8:-8, 2:-2] ** 2)) < 0.02 * truth.max()
 
 
-def test_the_direction_of_phase_encoding_turns_the_shift_around(known):
-    there = voxel_shift(hertz(grid()), AFFINE, np.eye(4), SHAPE, AFFINE, "j-", READOUT)
-    after = resolved([acquired(np.eye(4), sign=-1.0)], [np.eye(4)], there)[0]
-    assert np.sqrt(np.mean((after - scene(grid()))[4:-4, 4:-4, 2:-2] ** 2)) < 0.02 * 100
+def test_the_opposite_phase_encoding_direction_reverses_the_shift(known_distortion):
+    distortion = voxel_shift(hertz(grid()), AFFINE, np.eye(4), SHAPE, AFFINE, "j-", READOUT)
+    corrected = super_resolved([acquired(np.eye(4), sign=-1.0)], [np.eye(4)], distortion)[0]
+    assert np.sqrt(np.mean((corrected - scene(grid()))[4:-4, 4:-4, 2:-2] ** 2)) < 0.02 * 100
 
 
 def test_a_constant_field_shifts_by_hertz_times_readout_in_voxels():
     constant = voxel_shift(np.full(SHAPE, 40.0), AFFINE, np.eye(4), SHAPE, AFFINE, "j", READOUT)
     np.testing.assert_allclose(constant.shift, 2.0)
     volume = np.random.default_rng(1).random(SHAPE).astype(np.float32)
-    out = resolved([volume], [np.eye(4)], constant)[0]
+    out = super_resolved([volume], [np.eye(4)], constant)[0]
     np.testing.assert_allclose(out[:, :-2], volume[:, 2:], atol=1e-5)
 
 
-def test_it_is_the_formula_of_fmriprep():
-    """Its resampling adds field x readout to the voxel coordinates along the phase encoding, after
-    head motion.
+def test_the_correction_equals_the_formula_of_fmriprep():
+    """fMRIPrep adds field x readout to the voxel coordinates along the phase encoding, after head
+    motion.
     """
     field = hertz(grid())
     volume = np.random.default_rng(2).random(SHAPE).astype(np.float32)
     motion = np.linalg.inv(AFFINE) @ POSE @ AFFINE
-    at = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij")).reshape(3, -1)
-    at = motion[:3, :3] @ at + motion[:3, 3:]
-    at[1] += READOUT * field.ravel()
-    theirs = ndimage.map_coordinates(volume, at, order=1, mode="nearest").reshape(SHAPE)
+    coordinates = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij")).reshape(3, -1)
+    coordinates = motion[:3, :3] @ coordinates + motion[:3, 3:]
+    coordinates[1] += READOUT * field.ravel()
+    expected = ndimage.map_coordinates(volume, coordinates, order=1, mode="nearest").reshape(SHAPE)
     shift = voxel_shift(field, AFFINE, np.eye(4), SHAPE, AFFINE, "j", READOUT).onto(SHAPE, AFFINE)
-    ours = sample_volume(volume, AFFINE, SHAPE, AFFINE, POSE, order=1, shift=shift)
-    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    resampled = sample_volume(volume, AFFINE, SHAPE, AFFINE, POSE, order=1, shift=shift)
+    np.testing.assert_allclose(resampled, expected, atol=1e-4)
 
 
-def test_a_field_map_elsewhere_is_brought_to_the_run():
-    """Its own grid and pose: what counts is the field at the head."""
+def test_a_field_map_in_another_space_is_resampled_to_the_run():
+    """Compare the field at the head for a field map with its own grid and pose."""
     to_field = rigid_matrix([3, -4, 2, 0.05, 0.02, -0.04], [0, 0, 0])
     shape, affine = (70, 70, 50), np.diag([2.0, 2.0, 2.0, 1.0])
     affine[:3, 3] = -70, -70, -50
-    elsewhere = hertz(apply(invert(to_field), grid(shape, affine).reshape(-1, 3))).reshape(shape)
-    found = voxel_shift(elsewhere, affine, to_field, SHAPE, AFFINE, "j", READOUT)
-    assert np.abs(found.shift - READOUT * hertz(grid())).max() < 0.01
+    field = hertz(apply(invert(to_field), grid(shape, affine).reshape(-1, 3))).reshape(shape)
+    distortion = voxel_shift(field, affine, to_field, SHAPE, AFFINE, "j", READOUT)
+    assert np.abs(distortion.shift - READOUT * hertz(grid())).max() < 0.01
 
 
-def test_guides_are_carried_into_the_distorted_volume(known):
-    guide = PosedImage(data=scene(grid()), affine=AFFINE, distortion=known)
+def test_guides_are_transformed_into_the_distorted_volume(known_distortion):
+    guide = PosedImage(data=scene(grid()), affine=AFFINE, distortion=known_distortion)
     for pose in (np.eye(4), POSE):
-        seen, measured = guide.seen(SHAPE, AFFINE, pose), acquired(pose)
+        predicted, measured = guide.seen(SHAPE, AFFINE, pose), acquired(pose)
         inside = (slice(4, -4), slice(4, -4), slice(2, -2))
-        assert np.sqrt(np.mean((seen - measured)[inside] ** 2)) < 0.02 * measured.max()
+        assert np.sqrt(np.mean((predicted - measured)[inside] ** 2)) < 0.02 * measured.max()
         for blob in BLOBS[:2]:
             moved = apply(pose, blob[None])[0] + READOUT * hertz(blob) * AFFINE[:3, 1]
-            assert np.abs(center(seen, moved) - center(measured, moved)).max() < 0.05
+            assert np.abs(center(predicted, moved) - center(measured, moved)).max() < 0.05
     np.testing.assert_array_equal(guide.seen(SHAPE, AFFINE, None), guide.data.astype(np.float32))
 
 
-def test_ratio_of_a_run_that_does_not_change_is_its_guide(known):
-    """Mean and guide lie where the volume's signal lies: nothing is left over that moves with the
-    head.
-    """
-    mean = PosedImage(data=scene(grid()) + 50, affine=AFFINE, distortion=known)
+def test_the_ratio_series_of_a_constant_run_is_its_guide(known_distortion):
+    """Mean and guide are distorted like the volume, so no difference moves with the head."""
+    mean = PosedImage(data=scene(grid()) + 50, affine=AFFINE, distortion=known_distortion)
     volume = acquired(POSE) + 50
-    out = resolved(
-        [volume], [POSE], known, "ratio", (1.0, 1.0, 1.0), guide=mean, mean=mean, scale=150.0
+    out = super_resolved(
+        [volume],
+        [POSE],
+        known_distortion,
+        "ratio",
+        (1.0, 1.0, 1.0),
+        guide=mean,
+        mean=mean,
+        scale=150.0,
     )[0]
     assert np.abs(out - scene(grid()) - 50)[4:-4, 4:-4, 2:-2].max() < 5
 
 
-def test_without_a_shift_it_is_the_plain_interpolation():
-    none = Distortion(shift=np.zeros(SHAPE), affine=AFFINE, axis=1)
+def test_a_zero_shift_equals_the_plain_interpolation():
+    zero = Distortion(shift=np.zeros(SHAPE), affine=AFFINE, axis=1)
     volume = np.random.default_rng(3).random(SHAPE).astype(np.float32)
-    for how in ({}, {"order": 1, "zero_outside": True}):
+    for options in ({}, {"order": 1, "zero_outside": True}):
         warped = sample_volume(
-            volume, AFFINE, SHAPE, AFFINE, POSE, **how, shift=none.onto(SHAPE, AFFINE)
+            volume, AFFINE, SHAPE, AFFINE, POSE, **options, shift=zero.onto(SHAPE, AFFINE)
         )
         np.testing.assert_allclose(
-            warped, sample_volume(volume, AFFINE, SHAPE, AFFINE, POSE, **how), atol=1e-5
+            warped, sample_volume(volume, AFFINE, SHAPE, AFFINE, POSE, **options), atol=1e-5
         )
 
 
-def test_a_field_that_folds_is_refused():
+def test_a_field_that_folds_is_rejected():
     steep = np.zeros(SHAPE)
     steep[:, 13:] = 6.0
     folding = Distortion(
@@ -214,14 +225,14 @@ def test_a_field_that_folds_is_refused():
         folding.back(SHAPE, AFFINE, np.eye(4))
 
 
-def test_it_is_kept_in_a_file(tmp_path, known):
-    save_distortion(known, tmp_path / "shift.nii")
+def test_a_distortion_is_unchanged_after_saving_and_loading(tmp_path, known_distortion):
+    save_distortion(known_distortion, tmp_path / "shift.nii")
     read = load_distortion(tmp_path / "shift.nii")
-    np.testing.assert_allclose(read.shift, known.shift)
-    np.testing.assert_allclose(read.step, known.step)
+    np.testing.assert_allclose(read.shift, known_distortion.shift)
+    np.testing.assert_allclose(read.step, known_distortion.step)
 
 
-def test_a_file_without_an_axis_is_refused(tmp_path):
+def test_a_file_without_an_axis_is_rejected(tmp_path):
     import nibabel as nb
 
     nb.Nifti1Image(np.zeros(SHAPE, np.float32), AFFINE).to_filename(tmp_path / "x.nii")

@@ -1,5 +1,5 @@
-"""Edges that lie apart: a known shift and a known warp are measured, in images of other contrast
-and resolution.
+"""Test the edge distance: known shifts and warps are measured in images of different contrast and
+resolution.
 """
 
 from functools import cache
@@ -20,7 +20,7 @@ FINE_MM = 1.5
 
 @cache
 def tissues() -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-    """Fractions of gray and white matter and fluid, and their grid."""
+    """Return fractions of gray matter, white matter, fluid and brain, and their affine."""
     full = heads.template()
     gray, white = (
         coarse_grids.coarsen(image.data, image.affine, FINE_MM)[0] for image in full.tissues
@@ -33,7 +33,7 @@ def tissues() -> tuple[tuple[np.ndarray, ...], np.ndarray]:
 
 @cache
 def scene(levels: tuple[float, float, float], seed: int) -> Volume:
-    """The brain in one contrast: levels of gray, white and fluid, with texture of its own."""
+    """Return the brain in one contrast: levels of gray, white and fluid, with a random texture."""
     parts, affine = tissues()
     texture = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=parts[0].shape), 1.3)
     image = sum(level * part for level, part in zip(levels, parts[:3], strict=True)) * (
@@ -43,29 +43,34 @@ def scene(levels: tuple[float, float, float], seed: int) -> Volume:
 
 
 def pair(bold: Volume, guide: Volume) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(boldref brought up, guide, mask, affine) as their scanners would have seen them, with
+    """Return (upsampled boldref, guide, mask, affine) as the scanner would measure them, with
     noise.
     """
-    low = heads.grid((56, 56, 20), ZOOMS, (0, -18, 10))
-    shape, affine = hr_grid(low.data.shape, low.affine, (2, 2, 1))
-    fine = Volume(data=np.zeros(shape, np.float32), affine=affine)
-    seen = heads.seen(bold, low, np.eye(4), noise=20)
-    raised = sample_volume(seen.data, seen.affine, shape, affine)
-    return raised, heads.seen(guide, fine, np.eye(4), noise=20, seed=3).data, brain(), affine
+    low_grid = heads.grid((56, 56, 20), ZOOMS, (0, -18, 10))
+    shape, affine = hr_grid(low_grid.data.shape, low_grid.affine, (2, 2, 1))
+    high_grid = Volume(data=np.zeros(shape, np.float32), affine=affine)
+    low_res = heads.seen(bold, low_grid, np.eye(4), noise=20)
+    upsampled = sample_volume(low_res.data, low_res.affine, shape, affine)
+    return (
+        upsampled,
+        heads.seen(guide, high_grid, np.eye(4), noise=20, seed=3).data,
+        brain(),
+        affine,
+    )
 
 
 @cache
 def brain() -> np.ndarray:
-    """Mask on the fine grid of `pair`."""
-    low = heads.grid((56, 56, 20), ZOOMS, (0, -18, 10))
-    shape, affine = hr_grid(low.data.shape, low.affine, (2, 2, 1))
+    """Return the mask on the high-resolution grid of `pair`."""
+    low_grid = heads.grid((56, 56, 20), ZOOMS, (0, -18, 10))
+    shape, affine = hr_grid(low_grid.data.shape, low_grid.affine, (2, 2, 1))
     parts, grid = tissues()
-    fine = Volume(data=np.zeros(shape, np.float32), affine=affine)
-    return heads.seen(Volume(data=parts[3], affine=grid), fine, np.eye(4)).data > 0.5
+    high_grid = Volume(data=np.zeros(shape, np.float32), affine=affine)
+    return heads.seen(Volume(data=parts[3], affine=grid), high_grid, np.eye(4)).data > 0.5
 
 
-def moved(image: Volume, mm: np.ndarray | float) -> Volume:
-    """What lay at y lies at y + mm, along the second axis."""
+def move_by(image: Volume, mm: np.ndarray | float) -> Volume:
+    """Move points from y to y + mm along the second axis."""
     index = np.indices(image.data.shape).astype(float)
     index[1] -= np.asarray(mm) / FINE_MM
     return Volume(
@@ -87,49 +92,50 @@ BOLD, T2STAR = (900.0, 650.0, 1300.0), (700.0, 620.0, 1500.0)
     ],
 )
 def test_a_known_shift_is_measured_within_a_quarter_of_a_millimeter(shift: float) -> None:
-    first, second, mask, affine = pair(moved(scene(BOLD, 5), shift), scene(T2STAR, 7))
-    found = edges.edge_mismatch(first, second, mask, affine, blur_mm=3.75, axis=1)
-    assert found.median == pytest.approx(abs(shift), abs=0.25)
-    assert found.p90 == pytest.approx(abs(shift), abs=0.75)
-    assert float(np.median(found.shifts)) == pytest.approx(-shift, abs=0.25)
-    assert found.matched > 0.95
+    first, second, mask, affine = pair(move_by(scene(BOLD, 5), shift), scene(T2STAR, 7))
+    mismatch = edges.edge_mismatch(first, second, mask, affine, blur_mm=3.75, axis=1)
+    assert mismatch.median == pytest.approx(abs(shift), abs=0.25)
+    assert mismatch.p90 == pytest.approx(abs(shift), abs=0.75)
+    assert float(np.median(mismatch.shifts)) == pytest.approx(-shift, abs=0.25)
+    assert mismatch.matched > 0.95
 
 
-def test_without_a_phase_encoding_axis_both_are_searched() -> None:
-    first, second, mask, affine = pair(moved(scene(BOLD, 5), 4.0), scene(T2STAR, 7))
-    found = edges.edge_mismatch(first, second, mask, affine, blur_mm=3.75)
-    assert found.median == pytest.approx(4.0, abs=0.5)
+def test_both_in_plane_axes_are_searched_without_a_phase_encoding_axis() -> None:
+    first, second, mask, affine = pair(move_by(scene(BOLD, 5), 4.0), scene(T2STAR, 7))
+    mismatch = edges.edge_mismatch(first, second, mask, affine, blur_mm=3.75)
+    assert mismatch.median == pytest.approx(4.0, abs=0.5)
     across = edges.edge_mismatch(first, second, mask, affine, blur_mm=3.75, axis=0)
-    assert across.median < found.median / 2
+    assert across.median < mismatch.median / 2
 
 
-def test_a_local_warp_shows_in_the_tail_and_not_in_the_median() -> None:
+def test_a_local_warp_shows_in_the_90th_percentile_and_not_in_the_median() -> None:
     image = scene(BOLD, 5)
-    at = np.indices(image.data.shape)
+    index = np.indices(image.data.shape)
     middle = np.array(image.data.shape) * (0.5, 0.8, 0.55)
     size = 5 * np.exp(
-        -((at[1] - middle[1]) ** 2) / (2 * 20.0**2) - (at[2] - middle[2]) ** 2 / (2 * 25.0**2)
+        -((index[1] - middle[1]) ** 2) / (2 * 20.0**2)
+        - (index[2] - middle[2]) ** 2 / (2 * 25.0**2)
     )
-    first, second, mask, affine = pair(moved(image, size), scene(T2STAR, 7))
-    found = edges.edge_mismatch(first, second, mask, affine, blur_mm=3.75, axis=1)
+    first, second, mask, affine = pair(move_by(image, size), scene(T2STAR, 7))
+    mismatch = edges.edge_mismatch(first, second, mask, affine, blur_mm=3.75, axis=1)
     inside = tissues()[0][3] > 0.5
-    assert found.median == pytest.approx(float(np.median(size[inside])), abs=0.5)
-    assert found.p90 == pytest.approx(float(np.quantile(size[inside], 0.9)), abs=0.8)
-    assert found.p90 > 2 * found.median
+    assert mismatch.median == pytest.approx(float(np.median(size[inside])), abs=0.5)
+    assert mismatch.p90 == pytest.approx(float(np.quantile(size[inside], 0.9)), abs=0.8)
+    assert mismatch.p90 > 2 * mismatch.median
 
 
-def test_noise_has_no_counterpart() -> None:
+def test_noise_has_few_matching_edges() -> None:
     rng = np.random.default_rng(0)
     shape = (40, 40, 12)
     first, second = (ndimage.gaussian_filter(rng.normal(size=shape), 1.0) for _ in range(2))
-    found = edges.edge_mismatch(
+    mismatch = edges.edge_mismatch(
         first, second, np.ones(shape, bool), np.diag([2, 2, 4, 1.0]), blur_mm=4.0, axis=1
     )
-    assert found.matched < 0.8
-    assert found.p90 > 4  # what is called a match is anywhere within reach
+    assert mismatch.matched < 0.8
+    assert mismatch.p90 > 4  # Matches of noise are anywhere within reach.
 
 
-def test_what_cannot_be_compared_is_refused() -> None:
+def test_images_that_cannot_be_compared_are_rejected() -> None:
     image, mask = np.random.default_rng(0).random((8, 8, 4)), np.ones((8, 8, 4), bool)
     with pytest.raises(edges.EdgeError, match="must be on the same grid"):
         edges.edge_mismatch(image, image[:4], mask, np.eye(4), blur_mm=2)

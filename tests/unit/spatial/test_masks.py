@@ -1,4 +1,4 @@
-"""Morphology in mm, coarse grids and coverage against closed forms."""
+"""Test morphology in mm, downsampled grids and coverage against closed forms."""
 
 from pathlib import Path
 
@@ -17,11 +17,11 @@ AFFINE[:3, 3] = [-30, -30, -30]
 
 
 def ball(radius: float, shape: tuple[int, int, int] = (31, 31, 21)) -> np.ndarray:
-    at = apply(AFFINE, np.argwhere(np.ones(shape)))
-    return (np.linalg.norm(at, axis=1) <= radius).reshape(shape)
+    points = apply(AFFINE, np.argwhere(np.ones(shape)))
+    return (np.linalg.norm(points, axis=1) <= radius).reshape(shape)
 
 
-def test_grow_and_shrink_are_in_mm_whatever_the_voxels() -> None:
+def test_grow_and_shrink_are_in_mm_for_anisotropic_voxels() -> None:
     point = np.zeros((31, 31, 21), dtype=bool)
     point[15, 15, 10] = True
     assert np.array_equal(masks.grow(point, AFFINE, 9.0), ball(9.0))
@@ -53,7 +53,7 @@ def test_close_bridges_a_cleft_and_open_cuts_a_bridge() -> None:
     assert masks.largest_part(masks.open_(bridged, AFFINE, 3.0)).sum() < 0.6 * two.sum()
 
 
-def test_otsu_lies_between_two_modes_and_refuses_a_constant() -> None:
+def test_otsu_is_between_two_modes_and_rejects_a_constant() -> None:
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(10, 1, 5000), rng.normal(50, 4, 3000)])
     assert 13 < masks.otsu(values) < 40
@@ -61,21 +61,25 @@ def test_otsu_lies_between_two_modes_and_refuses_a_constant() -> None:
         masks.otsu(np.full(10, 3.0))
 
 
-def test_coarsen_keeps_edges_mean_and_places() -> None:
-    at = apply(AFFINE, np.argwhere(np.ones((30, 30, 20)))).reshape(30, 30, 20, 3)
-    ramp = at @ [1.0, -2.0, 0.5]
-    low, grid = coarse_grids.coarsen(ramp, AFFINE, 6.0)
-    assert low.shape == (10, 10, 10)
+def test_coarsen_keeps_edges_mean_and_positions() -> None:
+    points = apply(AFFINE, np.argwhere(np.ones((30, 30, 20)))).reshape(30, 30, 20, 3)
+    ramp = points @ [1.0, -2.0, 0.5]
+    low_res, grid = coarse_grids.coarsen(ramp, AFFINE, 6.0)
+    assert low_res.shape == (10, 10, 10)
     assert np.allclose(grid @ [-0.5, -0.5, -0.5, 1], AFFINE @ [-0.5, -0.5, -0.5, 1])
-    there = apply(grid, np.argwhere(np.ones(low.shape))).reshape(*low.shape, 3) @ [1.0, -2.0, 0.5]
-    assert np.abs(low - there)[2:-2, 2:-2, 2:-2].max() < 1e-2
+    expected = apply(grid, np.argwhere(np.ones(low_res.shape))).reshape(*low_res.shape, 3) @ [
+        1.0,
+        -2.0,
+        0.5,
+    ]
+    assert np.abs(low_res - expected)[2:-2, 2:-2, 2:-2].max() < 1e-2
 
 
 def test_coverage_of_a_half_space_is_the_share_of_the_voxel() -> None:
-    fine = np.zeros((40, 8, 8), dtype=np.float32)
-    fine[:21] = 1  # 1 mm voxels, filled up to x = 20.5
+    filled = np.zeros((40, 8, 8), dtype=np.float32)
+    filled[:21] = 1  # 1 mm voxels, filled up to x = 20.5
     share = coarse_grids.coverage(
-        fine, np.eye(4), (5, 1, 1), np.diag([8.0, 8.0, 8.0, 1.0]) + _shift(3.5), mm=0.25
+        filled, np.eye(4), (5, 1, 1), np.diag([8.0, 8.0, 8.0, 1.0]) + _shift(3.5), mm=0.25
     )
     assert np.allclose(share[:, 0, 0], [1, 1, 5 / 8, 0, 0], atol=0.04)
 
@@ -87,7 +91,7 @@ def test_coverage_takes_target_points_to_the_source() -> None:
     assert coarse_grids.coverage(block, np.eye(4), block.shape, np.eye(4), move)[8, 10, 10] > 0.99
 
 
-def test_mutual_information_knows_independence_and_identity() -> None:
+def test_mutual_information_of_independent_and_identical_images() -> None:
     rng = np.random.default_rng(1)
     a, b = rng.normal(size=40000), rng.normal(size=40000)
     assert similarity.normalized_mutual_information(a, b) < 1.01
@@ -95,13 +99,13 @@ def test_mutual_information_knows_independence_and_identity() -> None:
     assert 1.05 < similarity.normalized_mutual_information(a, a + 0.5 * b) < 1.95
 
 
-def test_brain_mask_takes_the_bright_part_without_holes_or_rim() -> None:
+def test_the_brain_mask_is_the_bright_part_without_holes_or_scalp() -> None:
     brain, scalp = ball(24.0), ball(29.5) & ~ball(27.5)
     volume = 100.0 * brain + 35.0 * scalp + np.random.default_rng(3).normal(0, 2, brain.shape)
     volume[14:17, 14:17, 9:12] = 5  # a ventricle
-    found = masks.brain_mask(volume, AFFINE)
-    assert similarity.dice(found, brain) > 0.95
-    assert found[15, 15, 10]
+    mask = masks.brain_mask(volume, AFFINE)
+    assert similarity.dice(mask, brain) > 0.95
+    assert mask[15, 15, 10]
 
 
 def _shift(mm: float) -> np.ndarray:
@@ -111,8 +115,10 @@ def _shift(mm: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5, 0.2, 0.1])
-def test_masks_of_a_small_head_are_those_of_a_large_one(scale: float) -> None:
-    """Lengths in mm follow the head; a human infant's (half the size) is a human head."""
+def test_masks_scale_with_the_size_of_the_head(scale: float) -> None:
+    """Lengths in mm follow the size of the head; the head of a human infant (half the size) counts
+    as human.
+    """
     shape, affine = (44, 54, 30), np.diag([3.0, 3.0, 4.0, 1.0])
     x, y, z = ((np.indices(shape).T - (np.array(shape) - 1) / 2) * [3.0, 3.0, 4.0]).T
     angle = np.arctan2(y, x)
@@ -122,12 +128,12 @@ def test_masks_of_a_small_head_are_those_of_a_large_one(scale: float) -> None:
     image += np.random.default_rng(0).normal(20, 10, shape)
     small = np.diag([scale, scale, scale, 1.0]) @ affine
     brain, head = masks.brain_mask(image, affine), masks.head_mask(image, affine)
-    least = 0.99 if scale < 0.5 else 0.9
-    assert similarity.dice(brain, masks.brain_mask(image, small)) > least
-    assert similarity.dice(head, masks.head_mask(image, small)) > least
+    min_dice = 0.99 if scale < 0.5 else 0.9
+    assert similarity.dice(brain, masks.brain_mask(image, small)) > min_dice
+    assert similarity.dice(head, masks.head_mask(image, small)) > min_dice
     assert masks.head_scale(brain, affine) == 1
-    right = 1 if scale >= 0.5 else pytest.approx(scale * 141 / 150, abs=0.02)
-    assert masks.head_scale(brain, small) == right
+    expected_scale = 1 if scale >= 0.5 else pytest.approx(scale * 141 / 150, abs=0.02)
+    assert masks.head_scale(brain, small) == expected_scale
 
 
 @pytest.mark.parametrize("offset", [2000.0, 30000.0])
@@ -140,14 +146,14 @@ def test_a_constant_added_to_all_voxels_does_not_change_the_brain_mask(offset: f
     assert similarity.dice(masks.brain_mask(volume + offset, AFFINE), mask) > 0.99
 
 
-def test_a_constant_does_not_count_in_voxels_much_smaller_than_the_smoothing() -> None:
+def test_a_constant_is_also_ignored_if_voxels_are_much_smaller_than_the_smoothing() -> None:
     scene = Scene(Path("unwritten"))
     affine = np.diag([3.0, 0.48, 1.2, 1.0])
-    plain = masks.brain_mask(scene.mean, affine)
-    assert similarity.dice(masks.brain_mask(scene.mean + 2000, affine), plain) > 0.98
+    mask = masks.brain_mask(scene.mean, affine)
+    assert similarity.dice(masks.brain_mask(scene.mean + 2000, affine), mask) > 0.98
 
 
-def test_a_head_without_background_is_not_taken_for_one_with_an_offset() -> None:
+def test_a_head_without_background_is_not_taken_for_an_offset() -> None:
     rng = np.random.default_rng(0)
     dark = rng.random((31, 31, 21)) < 0.2  # such as CSF in a slab within the brain
     volume = np.where(dark, 450, 600) + rng.normal(0, 40, dark.shape)

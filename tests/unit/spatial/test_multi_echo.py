@@ -1,4 +1,4 @@
-"""Echoes with a known T2*: combined with the weights that follow from it, volume by volume."""
+"""Test combined echoes with known T2*: their weights and values per volume."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
 
 @pytest.fixture
 def echoes(tmp_path: Path) -> tuple[list[Path], np.ndarray, np.ndarray]:
-    """Series of three echoes, T2* (ms) and S0 over time."""
+    """Return series of three echoes, T2* (ms) and S0 over time."""
     rng = np.random.default_rng(1)
     times = rng.uniform(20, 70, SHAPE)
     s0 = 1000 * (1 + 0.02 * rng.normal(size=(*SHAPE, T)))
@@ -26,10 +26,10 @@ def echoes(tmp_path: Path) -> tuple[list[Path], np.ndarray, np.ndarray]:
     return paths, times, s0
 
 
-def test_t2star_and_weights_are_those_that_were_put_in(echoes: tuple, tmp_path: Path) -> None:
+def test_known_t2star_and_weights_are_recovered(echoes: tuple, tmp_path: Path) -> None:
     paths, times, s0 = echoes
-    found = combine_echoes(paths, TES, tmp_path / "combined.nii")
-    assert np.allclose(found, times, rtol=0.01)
+    t2star = combine_echoes(paths, TES, tmp_path / "combined.nii")
+    assert np.allclose(t2star, times, rtol=0.01)
     with SeriesReader(tmp_path / "combined.nii") as reader:
         assert (reader.shape, reader.tr) == ((*SHAPE, T), 1.5)
         combined = np.stack(list(reader.volumes()), axis=-1)
@@ -39,7 +39,7 @@ def test_t2star_and_weights_are_those_that_were_put_in(echoes: tuple, tmp_path: 
     assert np.allclose(combined, s0 * expected[..., None], rtol=0.01)
 
 
-def test_echoes_of_other_shapes_are_refused(echoes: tuple, tmp_path: Path) -> None:
+def test_echoes_of_different_shapes_are_rejected(echoes: tuple, tmp_path: Path) -> None:
     paths, _, _ = echoes
     save_image(np.ones((*SHAPE, T - 1), dtype=np.float32), AFFINE, paths[2], tr=1.5)
     with pytest.raises(ValueError, match=r"echo-3\.nii\.gz: the image has shape \(5, 4, 3, 18\)"):
@@ -47,37 +47,38 @@ def test_echoes_of_other_shapes_are_refused(echoes: tuple, tmp_path: Path) -> No
     assert not (tmp_path / "combined.nii").exists()
 
 
-def test_noise_has_a_t2star_that_tissue_can_have(tmp_path: Path) -> None:
+def test_t2star_of_noise_is_within_the_range_of_tissue(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     paths = []
     for number in range(3):
         paths.append(tmp_path / f"{number}.nii")
         save_image(rng.uniform(0, 3, (*SHAPE, T)).astype(np.float32), AFFINE, paths[-1], tr=1.5)
-    found = combine_echoes(paths, TES, tmp_path / "combined.nii")
-    assert 1 <= found.min() <= found.max() <= 500
+    t2star = combine_echoes(paths, TES, tmp_path / "combined.nii")
+    assert 1 <= t2star.min() <= t2star.max() <= 500
     with SeriesReader(tmp_path / "combined.nii") as reader:
         assert np.isfinite(reader.volume(0)).all()
 
 
-def test_echoes_whose_signal_has_dropped_out_do_not_count(tmp_path: Path) -> None:
+def test_echoes_with_signal_dropout_do_not_count(tmp_path: Path) -> None:
     shape = (24, 24, 12)
     x, y, z = np.indices(shape)
     head = (x - 11.5) ** 2 + (y - 11.5) ** 2 + 4 * (z - 5.5) ** 2 < 100
-    lost = head & (x > 15)  # beside the sinuses: the third echo is noise there
+    lost = head & (x > 15)  # near the sinuses; the third echo is only noise
     times = np.where(lost, 12.0, 45.0)
     rng = np.random.default_rng(3)
     paths, signals = [], []
     for number, te in enumerate(TES):
         signal = np.where(head, 1000 * np.exp(-te / times), 3.0)
         if number == 2:
-            signal = np.where(lost, 20.0, signal)  # rectified noise, above what T2* leaves
+            # rectified noise, above the signal expected from T2*
+            signal = np.where(lost, 20.0, signal)
         signals.append(signal)
         data = signal[..., None] + rng.normal(0, 1, (*shape, T))
         paths.append(tmp_path / f"{number}.nii")
         save_image(data.astype(np.float32), AFFINE, paths[-1], tr=1.5)
-    found = combine_echoes(paths, TES, tmp_path / "combined.nii")
-    assert np.median(found[lost]) == pytest.approx(12.0, rel=0.05)
-    assert np.median(found[head & ~lost]) == pytest.approx(45.0, rel=0.02)
+    t2star = combine_echoes(paths, TES, tmp_path / "combined.nii")
+    assert np.median(t2star[lost]) == pytest.approx(12.0, rel=0.05)
+    assert np.median(t2star[head & ~lost]) == pytest.approx(45.0, rel=0.02)
     weights = np.array([te * np.exp(-te / 12.0) for te in TES[:2]])
     expected = weights @ [signals[0][lost][0], signals[1][lost][0]] / weights.sum()
     with SeriesReader(tmp_path / "combined.nii") as reader:

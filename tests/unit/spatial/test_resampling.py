@@ -1,4 +1,6 @@
-"""The single interpolation: exact cases, landmarks, direction, order of composition, edges."""
+"""Test the single interpolation: exact cases, landmarks, direction, order of composition,
+edges.
+"""
 
 import numpy as np
 import pytest
@@ -18,15 +20,17 @@ def _noise() -> np.ndarray:
     return np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
 
 
-def _blob(at: np.ndarray, shape: tuple[int, ...] = (30, 30, 30), width: float = 2.0) -> np.ndarray:
+def _blob(
+    center: np.ndarray, shape: tuple[int, ...] = (30, 30, 30), width: float = 2.0
+) -> np.ndarray:
     grid = np.indices(shape)
     return np.exp(
-        -sum((g - c) ** 2 for g, c in zip(grid, at, strict=True)) / (2 * width**2)
+        -sum((g - c) ** 2 for g, c in zip(grid, center, strict=True)) / (2 * width**2)
     ).astype(np.float32)
 
 
 @pytest.mark.parametrize("order", [0, 1, 3])
-def test_identity_is_exact_and_input_untouched(order: int) -> None:
+def test_the_identity_is_exact_and_the_input_unchanged(order: int) -> None:
     volume = _noise()
     before = volume.copy()
     np.testing.assert_array_equal(
@@ -37,7 +41,7 @@ def test_identity_is_exact_and_input_untouched(order: int) -> None:
 
 @given(st.tuples(*[st.integers(-3, 3)] * 3))
 @settings(max_examples=25, deadline=None)
-def test_whole_voxel_shifts_are_exact_and_hold_the_edge(shift: tuple[int, int, int]) -> None:
+def test_integer_voxel_shifts_are_exact_and_repeat_the_edge(shift: tuple[int, int, int]) -> None:
     volume = _noise()
     xfm = np.eye(4)
     xfm[:3, 3] = AFFINE[:3, :3] @ np.array(shift)
@@ -47,59 +51,62 @@ def test_whole_voxel_shifts_are_exact_and_hold_the_edge(shift: tuple[int, int, i
     np.testing.assert_array_equal(sample_volume(volume, AFFINE, SHAPE, AFFINE, xfm), volume[index])
 
 
-def test_nearly_whole_shift_agrees_with_the_exact_one() -> None:
+def test_a_nearly_integer_shift_agrees_with_the_exact_one() -> None:
     volume = _noise()
     xfm = np.eye(4)
     xfm[:3, 3] = AFFINE[:3, :3] @ np.array([1 + 2e-6, 0, -2e-6])
-    got = sample_volume(volume, AFFINE, SHAPE, AFFINE, xfm)
-    np.testing.assert_allclose(got[:-1], volume[1:], atol=5e-5)
+    resampled = sample_volume(volume, AFFINE, SHAPE, AFFINE, xfm)
+    np.testing.assert_allclose(resampled[:-1], volume[1:], atol=5e-5)
 
 
-def test_same_values_as_a_spline_evaluated_point_by_point() -> None:
+def test_values_equal_a_spline_evaluated_point_by_point() -> None:
     volume, xfm = _noise(), rigid_matrix([1.0, -2.0, 0.7, 0.05, -0.1, 0.08], [20, 10, 15])
     points = np.indices(SHAPE).reshape(3, -1).T
-    at = apply(np.linalg.inv(AFFINE) @ xfm @ AFFINE, points)
-    wanted = ndimage.map_coordinates(volume.astype(float), at.T, order=3, mode="nearest").reshape(
-        SHAPE
-    )
+    coordinates = apply(np.linalg.inv(AFFINE) @ xfm @ AFFINE, points)
+    expected = ndimage.map_coordinates(
+        volume.astype(float), coordinates.T, order=3, mode="nearest"
+    ).reshape(SHAPE)
     np.testing.assert_allclose(
-        sample_volume(volume, AFFINE, SHAPE, AFFINE, xfm), wanted, atol=5e-5
+        sample_volume(volume, AFFINE, SHAPE, AFFINE, xfm), expected, atol=5e-5
     )
 
 
-def test_landmark_appears_where_the_inverse_puts_it() -> None:
-    """A head that turned by +10 degrees about z and moved: resampling with its transform brings
-    the blob back.
+def test_a_landmark_appears_at_the_inverse_position() -> None:
+    """Resampling with the transform of a moved head, turned by +10 degrees about z, returns the
+    blob to its place.
     """
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     center = np.array([30.0, 30.0, 30.0])
     reference = np.array([21.0, 15.0, 14.0])  # voxels
     moved_to = rigid_matrix([3.0, -1.0, 2.0, 0, 0, np.deg2rad(10)], center)
     in_volume = apply(np.linalg.inv(affine) @ moved_to @ affine, reference)
-    got = sample_volume(_blob(in_volume), affine, (30, 30, 30), affine, moved_to)
-    np.testing.assert_allclose(ndimage.center_of_mass(got * (got > 1e-3)), reference, atol=0.02)
+    resampled = sample_volume(_blob(in_volume), affine, (30, 30, 30), affine, moved_to)
+    np.testing.assert_allclose(
+        ndimage.center_of_mass(resampled * (resampled > 1e-3)), reference, atol=0.02
+    )
     wrong = sample_volume(_blob(in_volume), affine, (30, 30, 30), affine, np.linalg.inv(moved_to))
     assert np.linalg.norm(np.array(ndimage.center_of_mass(wrong)) - reference) > 2
 
 
-def test_order_of_composition() -> None:
-    """Two steps, target -> middle by `first`, middle -> volume by `second`, are one step by second
-    @ first.
-    """
+def test_transforms_are_composed_right_to_left() -> None:
+    """Resampling by `second` and then by `first` equals one resampling by second @ first."""
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     shape = (30, 30, 30)
     first = rigid_matrix([2, 0, 0, 0, 0, 0.3], [30, 30, 30])
     second = rigid_matrix([0, 3, 0, 0.3, 0, 0], [30, 30, 30])
     volume = _blob(np.array([15.0, 17.0, 13.0]), width=3.0)
     middle = sample_volume(volume, affine, shape, affine, second)
-    two = sample_volume(middle, affine, shape, affine, first)
+    two_steps = sample_volume(middle, affine, shape, affine, first)
     np.testing.assert_allclose(
-        two, sample_volume(volume, affine, shape, affine, second @ first), atol=0.01
+        two_steps, sample_volume(volume, affine, shape, affine, second @ first), atol=0.01
     )
-    assert np.abs(two - sample_volume(volume, affine, shape, affine, first @ second)).max() > 0.05
+    assert (
+        np.abs(two_steps - sample_volume(volume, affine, shape, affine, first @ second)).max()
+        > 0.05
+    )
 
 
-def test_edge_slices_stay_filled_when_the_head_moves() -> None:
+def test_edge_slices_stay_filled_if_the_head_moves() -> None:
     volume = np.full(SHAPE, 7.0, np.float32)
     xfm = rigid_matrix([1.0, 2.0, 3.0, 0.02, 0.03, 0.1], [20, 20, 20])
     np.testing.assert_allclose(sample_volume(volume, AFFINE, SHAPE, AFFINE, xfm), 7.0, rtol=1e-6)
@@ -108,24 +115,30 @@ def test_edge_slices_stay_filled_when_the_head_moves() -> None:
     assert (blanked[5:9, 5:9, 3:6] == 7).all()
 
 
-def test_finer_grid_of_a_ramp_is_the_ramp() -> None:
+def test_a_ramp_stays_a_ramp_on_a_high_resolution_grid() -> None:
     points = apply(AFFINE, np.indices(SHAPE).reshape(3, -1).T)
     slope = np.array([1.0, -2.0, 0.5])
     volume = (points @ slope).reshape(SHAPE)
-    high, fine = hr_grid(SHAPE, AFFINE, (2, 2, 1))
-    wanted = (apply(fine, np.indices(high).reshape(3, -1).T) @ slope).reshape(high)
-    got = sample_volume(volume, AFFINE, high, fine)
-    np.testing.assert_allclose(got[12:-12, 10:-10, :], wanted[12:-12, 10:-10, :], atol=2e-2)
+    high_shape, high_affine = hr_grid(SHAPE, AFFINE, (2, 2, 1))
+    expected = (apply(high_affine, np.indices(high_shape).reshape(3, -1).T) @ slope).reshape(
+        high_shape
+    )
+    resampled = sample_volume(volume, AFFINE, high_shape, high_affine)
+    np.testing.assert_allclose(
+        resampled[12:-12, 10:-10, :], expected[12:-12, 10:-10, :], atol=2e-2
+    )
 
 
-def test_shared_coefficients_give_the_same_result() -> None:
+def test_precomputed_coefficients_give_the_same_result() -> None:
     volume, xfm = _noise(), rigid_matrix([0.5, 0, 0, 0, 0, 0.1], [0, 0, 0])
-    given_once = sample_volume(
+    from_coefficients = sample_volume(
         volume, AFFINE, SHAPE, AFFINE, xfm, coefficients=spline_coefficients(volume)
     )
-    np.testing.assert_array_equal(given_once, sample_volume(volume, AFFINE, SHAPE, AFFINE, xfm))
+    np.testing.assert_array_equal(
+        from_coefficients, sample_volume(volume, AFFINE, SHAPE, AFFINE, xfm)
+    )
 
 
-def test_nonsense_splines_are_refused() -> None:
+def test_arrays_without_three_axes_are_rejected() -> None:
     with pytest.raises(ValueError, match="3 axes"):
         spline_coefficients(np.zeros((3, 3)))

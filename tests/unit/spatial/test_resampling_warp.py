@@ -1,4 +1,4 @@
-"""A volume through a displacement."""
+"""Test resampling of a volume through a displacement field."""
 
 import numpy as np
 import pytest
@@ -17,20 +17,20 @@ def volume():
 
 
 @pytest.mark.parametrize("order", [0, 1, 3])
-def test_without_displacement_it_is_the_plain_interpolation(volume, order):
+def test_a_zero_displacement_equals_the_plain_interpolation(volume, order):
     xfm, target = (
         rigid_matrix([1.2, -0.7, 2.1, 0.1, 0.05, -0.08], (0, 0, 0)),
         AFFINE @ np.diag([0.9, 1.1, 1, 1]),
     )
-    plain = sample_volume(volume, AFFINE, (9, 8, 7), target, xfm, order=order)
-    moved = np.zeros((3, 9, 8, 7))
-    warped = sample_volume(volume, AFFINE, (9, 8, 7), target, xfm, order=order, moved=moved)
-    np.testing.assert_allclose(warped, plain, atol=2e-5)
+    expected = sample_volume(volume, AFFINE, (9, 8, 7), target, xfm, order=order)
+    displacement = np.zeros((3, 9, 8, 7))
+    warped = sample_volume(volume, AFFINE, (9, 8, 7), target, xfm, order=order, moved=displacement)
+    np.testing.assert_allclose(warped, expected, atol=2e-5)
 
 
-def test_a_displacement_in_mm_moves_along_ras_whatever_the_axes_of_the_file(volume):
-    moved = np.zeros((3, *SHAPE))
-    # mm: two voxels down the first axis, which runs to the left, and one slice down
-    moved[0], moved[2] = 4.0, -3.0
-    out = sample_volume(volume, AFFINE, SHAPE, AFFINE, moved=moved)
-    np.testing.assert_allclose(out[2:, :, 1:], volume[:-2, :, :-1], atol=1e-5)
+def test_a_displacement_in_mm_is_along_ras_for_any_axes_of_the_file(volume):
+    displacement = np.zeros((3, *SHAPE))
+    # mm: two voxels along the negative first axis, which points left, and one slice down
+    displacement[0], displacement[2] = 4.0, -3.0
+    resampled = sample_volume(volume, AFFINE, SHAPE, AFFINE, moved=displacement)
+    np.testing.assert_allclose(resampled[2:, :, 1:], volume[:-2, :, :-1], atol=1e-5)

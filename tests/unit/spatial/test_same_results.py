@@ -1,4 +1,6 @@
-"""Last digits that differ between processors, as noise: grids, samples, masks, head motion."""
+"""Test that the last digits of grids, samples, masks and head motion do not depend on the
+processor.
+"""
 
 import subprocess
 import sys
@@ -18,7 +20,7 @@ POSE = rigid_matrix([0.4, -0.2, 0.3, 0.01, 0.02, -0.01], [5, 5, 5])
 
 
 def nudged(values: np.ndarray, size: float = 1e-12, seed: int = 0) -> np.ndarray:
-    """Values with relative noise, as of sums in another order."""
+    """Add relative noise, as from sums in another order."""
     return values * (1 + size * np.random.default_rng(seed).choice([-1, 1], np.shape(values)))
 
 
@@ -26,22 +28,22 @@ def image() -> np.ndarray:
     return np.random.default_rng(1).normal(10, 2, SHAPE).astype(np.float32)
 
 
-def test_rounding_moves_no_point_by_more_than_a_hundred_thousandth_of_a_millimeter() -> None:
+def test_rounding_moves_points_by_less_than_10_nm() -> None:
     points = np.array([[120.0, -130, 90, 1], [0, 0, 0, 1]])
     assert np.abs(points @ (rounded(POSE) - POSE).T).max() < 1e-5
     assert np.array_equal(rounded(POSE), rounded(nudged(POSE, 1e-15)))
 
 
 @pytest.mark.parametrize("order", [1, 3])
-def test_places_of_samples_are_the_same_bits(order: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What both interpolations are called with."""
+def test_sampling_positions_are_bitwise_equal(order: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare the arguments of both interpolations."""
     shape, fine = hr_grid(SHAPE, AFFINE, (2, 2, 1))
     matrices = []
-    sample, transform = spline_kernels.sample_grid, ndimage.affine_transform
+    compiled_sample, transform = spline_kernels.sample_grid, ndimage.affine_transform
 
     def spline(stored: np.ndarray, matrix: np.ndarray, out: np.ndarray) -> None:
         matrices.append(matrix[:3])
-        sample(stored, matrix, out)
+        compiled_sample(stored, matrix, out)
 
     def linear(image: np.ndarray, matrix: np.ndarray, offset: np.ndarray, **rest) -> np.ndarray:
         matrices.append(np.column_stack([matrix, offset]))
@@ -49,16 +51,16 @@ def test_places_of_samples_are_the_same_bits(order: int, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(spline_kernels, "sample_grid", spline)
     monkeypatch.setattr(ndimage, "affine_transform", linear)
-    one, other = (
+    exact, noisy = (
         sample_volume(image(), a, shape, b, c, order=order)
         for a, b, c in ((AFFINE, fine, POSE), (nudged(AFFINE), nudged(fine), nudged(POSE)))
     )
-    assert np.array_equal(one, other)
+    assert np.array_equal(exact, noisy)
     assert len(matrices) == 2
     assert np.array_equal(*matrices)
 
 
-def test_places_of_coefficients_are_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spline_sampling_matrices_are_bitwise_equal(monkeypatch: pytest.MonkeyPatch) -> None:
     matrices = []
     monkeypatch.setattr(
         spline_kernels, "sample_grid", lambda _, matrix, out: matrices.append(matrix)
@@ -70,20 +72,20 @@ def test_places_of_coefficients_are_the_same_bits(monkeypatch: pytest.MonkeyPatc
     assert np.array_equal(*matrices)
 
 
-def test_half_a_voxel_is_rounded_up_whatever_the_last_digits_of_a_header() -> None:
-    """193 voxels of 1 mm on voxels of 2 mm are 97."""
+def test_half_voxels_are_rounded_up_for_any_last_digit_of_a_header() -> None:
+    """193 voxels of 1 mm fill 97 voxels of 2 mm."""
     for factor in (0.5, 0.5 * (1 - 1e-7), 0.5 * (1 + 1e-7)):
         assert hr_grid((193, 193, 193), np.eye(4), (factor,) * 3)[0] == (97,) * 3
 
 
 @pytest.mark.parametrize("mm", [6.0, -6.0])
-def test_a_distance_that_equals_the_limit_falls_on_one_side(mm: float) -> None:
-    """Voxels of 2 mm, of which the third from the edge lies at the limit."""
+def test_a_distance_equal_to_the_limit_gives_one_mask(mm: float) -> None:
+    """In voxels of 2 mm, the third voxel from the edge is at the limit."""
     cube = np.zeros((21, 21, 21), bool)
     cube[6:15, 6:15, 6:15] = True
     sizes = (2.0, np.float32(2) * (1 - 1e-7), np.float32(2) * (1 + 1e-7))
-    first, *others = (masks.grow(cube, np.diag([size] * 3 + [1.0]), mm) for size in sizes)
-    assert all(np.array_equal(first, other) for other in others)
+    first, *others_masks = (masks.grow(cube, np.diag([size] * 3 + [1.0]), mm) for size in sizes)
+    assert all(np.array_equal(first, mask) for mask in others_masks)
 
 
 TISSUES = """
@@ -99,8 +101,8 @@ print(hashlib.sha256(tissue_probabilities(t1w, np.ones(t1w.shape, bool)).tobytes
 
 
 @pytest.mark.slow
-def test_tissues_are_the_same_bits_by_two_kernels_of_openblas() -> None:
-    found = {
+def test_tissues_are_bitwise_equal_for_two_openblas_kernels() -> None:
+    digests = {
         subprocess.run(
             [sys.executable, "-c", TISSUES],
             env={"OPENBLAS_CORETYPE": kernel, "OMP_NUM_THREADS": "1"},
@@ -110,4 +112,4 @@ def test_tissues_are_the_same_bits_by_two_kernels_of_openblas() -> None:
         ).stdout
         for kernel in ("Nehalem", "Haswell")
     }
-    assert len(found) == 1
+    assert len(digests) == 1

@@ -1,5 +1,5 @@
-"""Slice timing: a sinusoid sampled at slice times comes back to the common time; only time is
-touched.
+"""Test slice timing: a sinusoid sampled at slice times is recovered at the common time; only time
+changes.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ TR = 2.0
 
 
 class _Memory:
-    """A series in memory as reader and writer."""
+    """Series in memory as reader and writer."""
 
     def __init__(self, data: np.ndarray) -> None:
         self.data, self.shape = data, data.shape
@@ -37,21 +37,23 @@ def _sampled(times: np.ndarray, frequency: float, volumes: int = 80) -> np.ndarr
     ("frequency", "bound"), [(0.01, 1e-3), (0.05, 2e-3), (0.075, 5e-3), (0.125, 0.03)]
 )
 @pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
-def test_sinusoid_returns_to_the_common_time(
+def test_a_sinusoid_is_recovered_at_the_common_time(
     frequency: float, bound: float, fraction: float
 ) -> None:
-    """At 0.02, 0.1, 0.15 and 0.25 of the sampling rate, away from the ends; the amplitude is 1."""
+    """Frequencies are 0.02, 0.1, 0.15 and 0.25 of the sampling rate, away from the ends; the
+    amplitude is 1.
+    """
     times = np.array([0.0, 1.0, 0.4, 1.4, 1.9])
     series = _Memory(_sampled(times, frequency))
     moment = reference_time(times, fraction)
     correct_slice_timing(series, series, times, TR, moment)
-    wanted = _sampled(np.full(5, moment), frequency)
+    expected = _sampled(np.full(5, moment), frequency)
     inner = slice(8, -8)
-    np.testing.assert_allclose(series.out[..., inner], wanted[..., inner], rtol=0, atol=bound)
-    assert np.abs(series.data - wanted)[..., inner].max() > 0.02  # there was something to correct
+    np.testing.assert_allclose(series.out[..., inner], expected[..., inner], rtol=0, atol=bound)
+    assert np.abs(series.data - expected)[..., inner].max() > 0.02  # A correction was necessary.
 
 
-def test_slice_at_the_reference_time_is_untouched() -> None:
+def test_a_slice_at_the_reference_time_is_unchanged() -> None:
     rng = np.random.default_rng(0)
     series = _Memory(rng.normal(size=(2, 3, 2, 30)).astype(np.float32))
     correct_slice_timing(series, series, [0.0, 1.0], TR, 1.0)
@@ -59,18 +61,18 @@ def test_slice_at_the_reference_time_is_untouched() -> None:
     assert np.abs(series.out[:, :, 0] - series.data[:, :, 0]).max() > 0.1
 
 
-def test_dummy_volumes_are_copied_and_have_no_say() -> None:
+def test_dummy_volumes_are_copied_and_have_no_influence() -> None:
     data = _sampled(np.array([0.0, 1.5]), 0.05)
     brighter = data.copy()
     brighter[..., :4] *= 5
-    plain, transient = _Memory(data), _Memory(brighter)
-    for series in (plain, transient):
+    steady, transient = _Memory(data), _Memory(brighter)
+    for series in (steady, transient):
         correct_slice_timing(series, series, [0.0, 1.5], TR, 0.75, n_dummy=4)
     np.testing.assert_array_equal(transient.out[..., :4], brighter[..., :4])
-    np.testing.assert_array_equal(transient.out[..., 4:], plain.out[..., 4:])
+    np.testing.assert_array_equal(transient.out[..., 4:], steady.out[..., 4:])
 
 
-def test_ramp_moves_by_its_slope_in_the_right_direction() -> None:
+def test_a_ramp_moves_by_its_slope_in_the_right_direction() -> None:
     ramp = np.arange(40, dtype=np.float32)
     np.testing.assert_allclose(_shift_in_time(ramp, 0.25)[8:-8], ramp[8:-8] + 0.25, atol=2e-3)
     np.testing.assert_allclose(_shift_in_time(ramp, -0.25)[8:-8], ramp[8:-8] - 0.25, atol=2e-3)
@@ -78,19 +80,19 @@ def test_ramp_moves_by_its_slope_in_the_right_direction() -> None:
 
 @given(st.floats(-1, 1), st.floats(-1000, 1000))
 @settings(max_examples=30, deadline=None)
-def test_constant_stays_constant(fraction: float, value: float) -> None:
+def test_a_constant_series_stays_constant(fraction: float, value: float) -> None:
     np.testing.assert_allclose(
         _shift_in_time(np.full((2, 9), value), fraction), value, rtol=1e-5, atol=1e-5
     )
 
 
-def test_whole_samples_are_shifts_with_held_ends() -> None:
+def test_shifts_by_integer_samples_repeat_the_ends() -> None:
     series = np.random.default_rng(0).normal(size=12).astype(np.float32)
     np.testing.assert_allclose(_shift_in_time(series, 1.0), series[[*range(1, 12), 11]], atol=1e-4)
     np.testing.assert_allclose(_shift_in_time(series, -1.0), series[[0, *range(11)]], atol=1e-4)
 
 
-def test_nonsense_is_refused() -> None:
+def test_invalid_slice_times_are_rejected() -> None:
     series = _Memory(np.zeros((2, 2, 3, 9), np.float32))
     with pytest.raises(ValueError, match="2 slice times were given for 3 slices"):
         correct_slice_timing(series, series, [0, 1], TR, 1.0)

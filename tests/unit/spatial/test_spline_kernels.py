@@ -1,5 +1,5 @@
-"""The compiled spline: scipy's values to rounding, on every grid and at every point, and edges
-that are held.
+"""Test the compiled spline: it equals scipy to rounding on every grid and at every point, and
+repeats edges.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ from bids_sr.spatial.resampling import (
 )
 from bids_sr.spatial.transforms import rigid_matrix
 
-CLOSE = 3e-6  # of the largest value
+CLOSE = 3e-6  # relative to the largest value
 shapes = st.tuples(st.integers(1, 40), st.integers(1, 20), st.integers(1, 9))
 poses = st.tuples(*[st.floats(-9, 9)] * 3, *[st.floats(-3.2, 3.2)] * 3)
 
@@ -27,13 +27,18 @@ def _volume(shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(3).normal(1000, 30, size=shape).astype(np.float32)
 
 
-def _by_scipy(volume: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """The spline through the volume at points (3, ...), which beyond the edge are moved to it."""
+def _by_scipy(volume: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Evaluate the spline through the volume at points (3, ...); points beyond the edge are moved
+    to the edge.
+    """
     padded = np.pad(volume.astype(float), PAD, mode="edge")
-    beyond = PAD - 1  # where the spline has settled
-    lowest, highest = -beyond, np.array(volume.shape).reshape(3, *[1] * (at.ndim - 1)) - 1 + beyond
+    beyond = PAD - 1  # The spline has settled at this distance.
+    lowest, highest = (
+        -beyond,
+        np.array(volume.shape).reshape(3, *[1] * (points.ndim - 1)) - 1 + beyond,
+    )
     return ndimage.map_coordinates(
-        padded, np.clip(at, lowest, highest) + PAD, order=3, mode="mirror"
+        padded, np.clip(points, lowest, highest) + PAD, order=3, mode="mirror"
     )
 
 
@@ -49,19 +54,21 @@ def _sampled(volume: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...]) -> 
 
 @given(shapes)
 @settings(max_examples=30, deadline=None)
-def test_coefficients_are_scipys(shape: tuple[int, int, int]) -> None:
+def test_coefficients_equal_scipy(shape: tuple[int, int, int]) -> None:
     volume = _volume(shape)
     padded = np.pad(volume.astype(float), PAD, mode="edge")
-    got = spline_coefficients(volume)
-    assert got.flags.f_contiguous
+    coefficients = spline_coefficients(volume)
+    assert coefficients.flags.f_contiguous
     np.testing.assert_allclose(
-        got, ndimage.spline_filter(padded, order=3, mode="mirror"), atol=CLOSE * volume.max()
+        coefficients,
+        ndimage.spline_filter(padded, order=3, mode="mirror"),
+        atol=CLOSE * volume.max(),
     )
 
 
 @given(shapes, shapes, poses, st.sampled_from([1.0, -1.0, 0.5, 2.0]))
 @settings(max_examples=80, deadline=None)
-def test_any_grid_in_any_pose(
+def test_any_grid_in_any_pose_equals_scipy(
     shape: tuple[int, int, int],
     target: tuple[int, int, int],
     params: tuple[float, ...],
@@ -69,17 +76,17 @@ def test_any_grid_in_any_pose(
 ) -> None:
     volume = _volume(shape)
     matrix = rigid_matrix(params, [8, 6, 3]) @ np.diag([scale, abs(scale), 1, 1])
-    got = _sampled(volume, matrix, target)
-    assert (got.shape, got.dtype) == (target, np.float32)
+    resampled = _sampled(volume, matrix, target)
+    assert (resampled.shape, resampled.dtype) == (target, np.float32)
     np.testing.assert_allclose(
-        got, _by_scipy(volume, _points(matrix, target)), atol=CLOSE * volume.max()
+        resampled, _by_scipy(volume, _points(matrix, target)), atol=CLOSE * volume.max()
     )
 
 
 @given(st.tuples(*[st.floats(-0.9, 0.9)] * 3, *[st.floats(-0.02, 0.02)] * 3))
 @settings(max_examples=40, deadline=None)
-def test_a_head_that_moves_a_little(params: tuple[float, ...]) -> None:
-    """Long runs of neighbors, whose cells change within a row."""
+def test_small_head_motion_equals_scipy(params: tuple[float, ...]) -> None:
+    """Neighbors share cells over long stretches, and cells change within a row."""
     volume, matrix = _volume((64, 12, 7)), rigid_matrix(params, [32, 6, 3])
     np.testing.assert_allclose(
         _sampled(volume, matrix, volume.shape),
@@ -103,73 +110,77 @@ def test_a_flip_and_exchanged_axes_are_exact_to_rounding() -> None:
     )
 
 
-def test_far_beyond_the_edge_its_value_is_held_exactly() -> None:
+def test_values_far_beyond_the_edge_equal_the_edge() -> None:
     volume = _volume((12, 10, 6))
     for axis in range(3):
-        for way in (-1, 1):
+        for direction in (-1, 1):
             matrix = np.eye(4)
-            matrix[axis, 3] = way * 100.3
-            edge = np.take(volume, [0 if way < 0 else -1], axis=axis)
-            got = _sampled(volume, matrix, volume.shape)
+            matrix[axis, 3] = direction * 100.3
+            edge = np.take(volume, [0 if direction < 0 else -1], axis=axis)
+            resampled = _sampled(volume, matrix, volume.shape)
             np.testing.assert_allclose(
-                got, np.broadcast_to(edge, volume.shape), atol=CLOSE * volume.max()
+                resampled, np.broadcast_to(edge, volume.shape), atol=CLOSE * volume.max()
             )
 
 
 @given(shapes, st.lists(st.tuples(*[st.floats(-60, 60)] * 3), min_size=1, max_size=30))
 @settings(max_examples=40, deadline=None)
-def test_single_points(shape: tuple[int, int, int], points: list[tuple[float, ...]]) -> None:
-    volume, at = _volume(shape), np.array(points)
-    got = sample_points(spline_coefficients(volume), at)
-    assert (got.shape, got.dtype) == ((len(points),), np.float32)
-    np.testing.assert_allclose(got, _by_scipy(volume, at.T), atol=CLOSE * volume.max())
+def test_single_points_equal_scipy(
+    shape: tuple[int, int, int], points: list[tuple[float, ...]]
+) -> None:
+    volume, positions = _volume(shape), np.array(points)
+    samples = sample_points(spline_coefficients(volume), positions)
+    assert (samples.shape, samples.dtype) == ((len(points),), np.float32)
+    np.testing.assert_allclose(samples, _by_scipy(volume, positions.T), atol=CLOSE * volume.max())
 
 
-def test_points_and_grids_are_one_spline() -> None:
+def test_points_and_grids_use_the_same_spline() -> None:
     volume, matrix = (
         _volume((20, 15, 6)),
         rigid_matrix([0.4, -0.7, 0.2, 0.02, 0.01, -0.03], [10, 8, 4]),
     )
     points = _points(matrix, volume.shape).reshape(3, -1).T
-    got = sample_points(spline_coefficients(volume), points).reshape(volume.shape)
+    samples = sample_points(spline_coefficients(volume), points).reshape(volume.shape)
     np.testing.assert_allclose(
-        got, _sampled(volume, matrix, volume.shape), atol=CLOSE * volume.max()
+        samples, _sampled(volume, matrix, volume.shape), atol=CLOSE * volume.max()
     )
 
 
-def test_two_calls_give_the_same_bits_and_leave_their_input() -> None:
+def test_two_calls_are_bitwise_equal_and_do_not_modify_their_input() -> None:
     volume, matrix = (
         _volume((33, 17, 9)),
         rigid_matrix([0.4, -0.7, 0.2, 0.02, 0.01, -0.03], [10, 8, 4]),
     )
     before, coefficients = volume.copy(), spline_coefficients(volume)
-    kept = coefficients.copy()
+    coefficients_before = coefficients.copy()
     first = _sampled(volume, matrix, volume.shape)
-    given_once = sample_volume(
+    from_coefficients = sample_volume(
         volume, np.eye(4), volume.shape, np.eye(4), matrix, coefficients=coefficients
     )
-    np.testing.assert_array_equal(first, given_once)
+    np.testing.assert_array_equal(first, from_coefficients)
     np.testing.assert_array_equal(volume, before)
-    np.testing.assert_array_equal(coefficients, kept)
+    np.testing.assert_array_equal(coefficients, coefficients_before)
 
 
-def test_what_is_constant_stays_so() -> None:
+def test_a_constant_volume_stays_constant() -> None:
     flat = np.full((21, 17, 9), 812.0, np.float32)
     matrix = rigid_matrix([0.4, -0.7, 0.2, 0.02, 0.01, -0.03], [10, 8, 4])
     assert (_sampled(flat, matrix, flat.shape) == 812).all()
     assert (sample_points(spline_coefficients(flat), np.array([[0.3, 4.7, 8.8]])) == 812).all()
 
 
-@pytest.mark.parametrize("where", [np.nan, np.inf, -np.inf, 1e300])
-def test_points_that_are_nowhere_do_not_leave_the_array(where: float) -> None:
+@pytest.mark.parametrize("coordinate", [np.nan, np.inf, -np.inf, 1e300])
+def test_points_without_a_position_do_not_leave_the_array(coordinate: float) -> None:
     volume = _volume((12, 10, 6))
-    assert np.isfinite(sample_points(spline_coefficients(volume), np.full((50, 3), where))).all()
+    assert np.isfinite(
+        sample_points(spline_coefficients(volume), np.full((50, 3), coordinate))
+    ).all()
     turned = np.diag([1.0, 1.0, 1.0, 1.0])
     turned[:3, 0] = 1e12
     assert np.isfinite(_sampled(volume, turned, (40, 40, 4))).all()
 
 
-def test_what_is_not_finite_is_seen() -> None:
+def test_values_that_are_not_finite_are_propagated() -> None:
     volume = _volume((12, 10, 6))
     volume[5, 5, 3] = np.nan
     assert np.isnan(
@@ -181,7 +192,7 @@ def test_what_is_not_finite_is_seen() -> None:
     ("steps", "starts"),
     [((0.5, 0.5, 1.0), (-0.25, -0.25, 0.0)), ((-1.0, 2.3, 0.7), (20.0, -9.0, 3.4))],
 )
-def test_a_grid_with_the_same_axes_is_sampled_as_any_grid_is(steps, starts, monkeypatch):
+def test_a_grid_with_the_same_axes_is_sampled_like_any_grid(steps, starts, monkeypatch):
     volume, shape = _volume((23, 18, 7)), (40, 15, 9)
     matrix = np.diag([*steps, 1.0])
     matrix[:3, 3] = starts
@@ -199,9 +210,9 @@ def test_a_grid_with_the_same_axes_is_sampled_as_any_grid_is(steps, starts, monk
     np.testing.assert_allclose(by_axes, by_points, atol=CLOSE * volume.max())
 
 
-def test_a_grid_that_is_slightly_turned_is_not_taken_for_one_with_the_same_axes():
+def test_a_slightly_rotated_grid_is_not_taken_for_one_with_the_same_axes():
     volume = _volume((30, 18, 7))
     matrix = rigid_matrix([0.3, 0, 0, 0, 0, 1e-4], [15, 9, 3])
-    got = sample_grid(spline_coefficients(volume), matrix, volume.shape)
+    resampled = sample_grid(spline_coefficients(volume), matrix, volume.shape)
     expected = _by_scipy(volume, _points(matrix, volume.shape))
-    np.testing.assert_allclose(got, expected, atol=CLOSE * volume.max())
+    np.testing.assert_allclose(resampled, expected, atol=CLOSE * volume.max())

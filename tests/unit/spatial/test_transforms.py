@@ -47,7 +47,7 @@ def test_parameters_round_trip(shift: list[float], turn: list[float]) -> None:
     np.testing.assert_allclose(rigid_params(matrix, CENTER), params, atol=1e-8)
 
 
-def test_half_turn_and_no_rotation() -> None:
+def test_a_half_turn_is_recovered_and_a_scaling_rejected() -> None:
     matrix = rigid_matrix([0, 0, 0, np.pi, 0, 0], CENTER)
     np.testing.assert_allclose(
         rigid_matrix(rigid_params(matrix, CENTER), CENTER), matrix, atol=1e-9
@@ -63,37 +63,37 @@ def test_displacement_of_a_translation_is_its_length() -> None:
     )
 
 
-def test_inverse_of_many() -> None:
-    many = np.stack([rigid_matrix([1, 2, 3, 0.1, 0.2, a], CENTER) for a in (0.0, 0.3)])
-    np.testing.assert_allclose(invert(many) @ many, np.tile(np.eye(4), (2, 1, 1)), atol=1e-12)
+def test_inverses_of_a_stack_of_matrices() -> None:
+    stack = np.stack([rigid_matrix([1, 2, 3, 0.1, 0.2, a], CENTER) for a in (0.0, 0.3)])
+    np.testing.assert_allclose(invert(stack) @ stack, np.tile(np.eye(4), (2, 1, 1)), atol=1e-12)
 
 
-def test_itk_text_round_trip_and_reading_by_nitransforms(tmp_path: Path) -> None:
+def test_itk_text_is_unchanged_after_writing_and_is_read_by_nitransforms(tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
     mats = np.stack([rigid_matrix(rng.normal(size=6), CENTER) for _ in range(3)])
     write_itk(tmp_path / "x.txt", mats)
     np.testing.assert_allclose(read_itk(tmp_path / "x.txt"), mats, atol=1e-14)
-    other = load_transform(tmp_path / "x.txt", fmt="itk")
-    np.testing.assert_allclose(other.matrix, mats, atol=1e-9)
+    transform = load_transform(tmp_path / "x.txt", fmt="itk")
+    np.testing.assert_allclose(transform.matrix, mats, atol=1e-9)
     point = np.array([[10.0, 20.0, 30.0]])
     np.testing.assert_allclose(
-        np.squeeze(other[1].map(point)), apply(mats[1], point)[0], atol=1e-6
+        np.squeeze(transform[1].map(point)), apply(mats[1], point)[0], atol=1e-6
     )
 
 
-def test_center_of_an_itk_file_is_worked_in(tmp_path: Path) -> None:
+def test_the_center_of_an_itk_file_is_applied(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text(
         "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
         "Parameters: 0 -1 0 1 0 0 0 0 1 5 0 0\nFixedParameters: 10 0 0\n"
     )
-    # ITK, LPS: (x - c) turned by a quarter, + c + t: (11, 0, 0) -> (15, 1, 0); in RAS the first
-    # two change sign
+    # ITK, LPS: (x - c) rotated by 90 degrees, + c + t: (11, 0, 0) -> (15, 1, 0). In RAS the first
+    # two coordinates change sign.
     np.testing.assert_allclose(
         apply(read_itk(tmp_path / "x.txt")[0], [-11.0, 0, 0]), [-15, -1, 0], atol=1e-12
     )
 
 
-def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
+def test_other_files_are_rejected_by_name(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("hello")
     with pytest.raises(TransformError, match=r"x\.txt: the file is not an ITK"):
         read_itk(tmp_path / "x.txt")
@@ -113,26 +113,26 @@ def test_high_resolution_grid_keeps_the_outer_edges(
     shape: tuple[int, ...], factor: tuple[float, ...]
 ) -> None:
     affine = rigid_matrix([1, 2, 3, 0.1, 0.2, 0.3], CENTER) @ np.diag([3.0, 3.0, 4.0, 1.0])
-    high, fine = hr_grid(shape, affine, factor)
-    np.testing.assert_allclose(apply(fine, [-0.5] * 3), apply(affine, [-0.5] * 3))
+    high_shape, high_affine = hr_grid(shape, affine, factor)
+    np.testing.assert_allclose(apply(high_affine, [-0.5] * 3), apply(affine, [-0.5] * 3))
     np.testing.assert_allclose(
-        apply(fine, np.array(high) - 0.5), apply(affine, np.array(shape) - 0.5)
+        apply(high_affine, np.array(high_shape) - 0.5), apply(affine, np.array(shape) - 0.5)
     )
 
 
-def test_low_voxel_lies_between_its_high_voxels() -> None:
-    high, fine = hr_grid((64, 64, 30), np.diag([4.0, 4, 4, 1]), (2, 2, 1))
-    assert high == (128, 128, 30)
-    np.testing.assert_allclose(apply(fine, [2 * 7 + 0.5, 2 * 9 + 0.5, 5]), [28, 36, 20])
+def test_a_low_resolution_voxel_is_between_its_high_resolution_voxels() -> None:
+    high_shape, high_affine = hr_grid((64, 64, 30), np.diag([4.0, 4, 4, 1]), (2, 2, 1))
+    assert high_shape == (128, 128, 30)
+    np.testing.assert_allclose(apply(high_affine, [2 * 7 + 0.5, 2 * 9 + 0.5, 5]), [28, 36, 20])
 
 
 @pytest.mark.parametrize(("flag", "order"), [("0", "yxz"), ("1", "xyz"), ("", "yxz")])
 def test_euler_angles_of_itk_are_read(tmp_path, flag, order):
-    """Rz Rx Ry by default, as antspyx applies them; Rz Ry Rx where the fourth fixed parameter says
-    so.
+    """Rotations are Rz Rx Ry by default, as in antspyx, and Rz Ry Rx if the fourth fixed parameter
+    is 1.
     """
     center = np.array([1.0, 2, 3])
-    about = {
+    rotations = {
         axis: rigid_matrix([0, 0, 0, *turn], [0, 0, 0])[:3, :3]
         for axis, turn in (("x", (0.3, 0, 0)), ("y", (0, -0.2, 0)), ("z", (0, 0, 0.5)))
     }
@@ -140,8 +140,8 @@ def test_euler_angles_of_itk_are_read(tmp_path, flag, order):
         "#Insight Transform File V1.0\n#Transform 0\nTransform: Euler3DTransform_double_3_3\n"
         f"Parameters: 0.3 -0.2 0.5 4 5 6\nFixedParameters: 1 2 3 {flag}\n"
     )
-    # the first axis of the order turns first
-    turn = np.linalg.multi_dot([about[axis] for axis in reversed(order)])
+    # The first axis in `order` rotates first.
+    turn = np.linalg.multi_dot([rotations[axis] for axis in reversed(order)])
     lps = np.diag([-1.0, -1, 1])
     point = np.array([10.0, -20, 7])
     expected = lps @ (turn @ (point - center) + center + [4, 5, 6])
@@ -150,7 +150,7 @@ def test_euler_angles_of_itk_are_read(tmp_path, flag, order):
     )
 
 
-def test_images_and_grids_of_a_rounded_factor_have_one_size() -> None:
+def test_images_and_grids_of_a_rounded_factor_have_the_same_size() -> None:
     shape, factor = (75, 75, 10), (1.166666, 1.166666, 1.0)
     grid, _ = hr_grid(shape, np.eye(4), factor)
     image = upsample("linear", np.zeros(shape, np.float32), factor)

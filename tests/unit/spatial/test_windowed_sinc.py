@@ -1,4 +1,6 @@
-"""Windowed sinc at arbitrary points against the matrix of one axis and known images."""
+"""Test the windowed sinc at arbitrary points against the matrix along one axis and known
+images.
+"""
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from bids_sr.spatial.windowed_sinc import resample_sinc, sample_sinc
 from bids_sr.sr.matrices import matrix_for
 
 
-def test_it_is_the_lanczos_of_the_acquired_grid():
+def test_samples_equal_the_lanczos_matrix():
     random = np.random.default_rng(0)
     line = random.random(40)
     volume = np.broadcast_to(line[:, None, None], (40, 3, 3))
@@ -21,22 +23,22 @@ def test_it_is_the_lanczos_of_the_acquired_grid():
 
 def test_samples_and_constants_are_kept_and_edges_repeated():
     volume = np.random.default_rng(1).random((5, 6, 7))
-    whole = np.indices(volume.shape).reshape(3, -1)
-    np.testing.assert_allclose(sample_sinc(volume, whole), volume.ravel(), rtol=1e-5)
+    grid_points = np.indices(volume.shape).reshape(3, -1)
+    np.testing.assert_allclose(sample_sinc(volume, grid_points), volume.ravel(), rtol=1e-5)
     points = np.random.default_rng(2).uniform(-9, 15, (3, 50))
     np.testing.assert_allclose(sample_sinc(np.full((5, 6, 7), 2.5), points), 2.5, rtol=1e-5)
     far = sample_sinc(volume, np.array([[-20.0], [-20.0], [-20.0]]))
     assert far[0] == pytest.approx(volume[0, 0, 0])
 
 
-def test_a_band_limited_image_is_recovered_between_samples_better_than_linearly():
+def test_a_band_limited_image_is_recovered_better_than_by_linear_interpolation():
     def wave(x):
         return np.cos(2 * np.pi * x / 5)
 
     volume = np.broadcast_to(wave(np.arange(40.0))[:, None, None], (40, 4, 4))
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     to_volume = np.diag([1.0, 2.0, 2.0, 1.0])  # twice the samples along the first axis
-    made = resample_sinc(volume, affine, (80, 4, 4), to_volume)
-    error = np.abs(made[10:70, 2, 2] - wave(np.arange(10, 70) / 2)).max()
+    resampled = resample_sinc(volume, affine, (80, 4, 4), to_volume)
+    error = np.abs(resampled[10:70, 2, 2] - wave(np.arange(10, 70) / 2)).max()
     linear = np.interp(np.arange(10, 70) / 2, np.arange(40), wave(np.arange(40.0)))
     assert error < 0.25 * np.abs(linear - wave(np.arange(10, 70) / 2)).max()

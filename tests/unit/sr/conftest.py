@@ -1,4 +1,4 @@
-"""A pair small enough to train on in a test."""
+"""Provide a pair small enough to train on in a test."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from bids_sr.sr.matrices import kspace_crop
 
 @pytest.fixture(scope="session")
 def small_pair():
-    """24 x 24 x 6 textured ellipse and its k-space crop, ten slices."""
+    """Return a textured ellipse, 24 x 24 x 6, and its k-space crop: ten slices."""
     rng = np.random.default_rng(5)
     shape = (24, 24, 6)
     x, y, _ = np.indices(shape) / 11.5 - 1

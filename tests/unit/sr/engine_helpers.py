@@ -1,4 +1,4 @@
-"""Tiny images, networks and methods for the tests of the training engine."""
+"""Define small images, networks and methods for the tests of the training engine."""
 
 import numpy as np
 import torch
@@ -16,7 +16,9 @@ CONTENT = LossTerm(kind="content", build=MSE, weight=1.0)
 
 
 class Tiny(nn.Module):
-    """x + last(relu(first(x))), in 2D or 3D; dropout makes it depend on torch's own chance."""
+    """x + last(relu(first(x))), in 2D or 3D; dropout makes training depend on torch's random
+    state.
+    """
 
     def __init__(self, channels=1, *, ndim=3, width=4, dropout=0.0):
         super().__init__()
@@ -32,7 +34,7 @@ class Tiny(nn.Module):
 
 
 class TinyCritic(nn.Module):
-    """One score an image, of its mean and its roughness."""
+    """One score per image, from its mean and its roughness."""
 
     def __init__(self, channels=1, *, ndim=3, width=3):
         super().__init__()
@@ -44,24 +46,24 @@ class TinyCritic(nn.Module):
 
 
 def ball(seed=0, shape=(16, 16, 12), name=None):
-    """A fine image of a textured ball whose border is sharp."""
+    """Return a high-resolution image of a textured ball with a sharp border."""
     rng = np.random.default_rng(seed)
     x, y, z = (2 * (g + 0.5) / n - 1 for g, n in zip(np.indices(shape), shape, strict=True))
     inside = x**2 + y**2 + 0.3 * z**2 < 0.8
     texture = rng.random(shape)
-    fine = (inside * (600 + 200 * texture + 200 * (x > 0.1 * seed))).astype(np.float32)
+    high_res = (inside * (600 + 200 * texture + 200 * (x > 0.1 * seed))).astype(np.float32)
     return TrainingImage(
-        fine=fine, mask=inside, affine=AFFINE, contrast="T1w", name=name or f"ball-{seed}"
+        fine=high_res, mask=inside, affine=AFFINE, contrast="T1w", name=name or f"ball-{seed}"
     )
 
 
-def balls(count=1, **given):
-    """A set of them."""
-    return tuple(ball(seed, **given) for seed in range(count))
+def balls(count=1, **options):
+    """Return `count` different balls."""
+    return tuple(ball(seed, **options) for seed in range(count))
 
 
-def recipe(ndim=3, **given):
-    """A supervised recipe of a few steps."""
+def recipe(ndim=3, **fields):
+    """Return a supervised recipe of a few steps."""
     defaults = {
         "build_generator": lambda channels, factor: Tiny(channels, ndim=ndim),
         "build_critic": None,
@@ -76,11 +78,11 @@ def recipe(ndim=3, **given):
         "refit": False,
         "degradation": "block",
     }
-    return Recipe(**defaults | given)
+    return Recipe(**defaults | fields)
 
 
-def a_method(ndim=3, **given):
-    """A method that is in no file."""
+def a_method(ndim=3, **fields):
+    """Return a method that is not registered."""
     defaults = {
         "name": "tiny",
         "ndim": ndim,
@@ -89,18 +91,18 @@ def a_method(ndim=3, **given):
         "summary": "x",
         "trained_on": "images",
     }
-    return method.Method(**defaults | given)
+    return method.Method(**defaults | fields)
 
 
-def fit(images, how, work_dir, ndim=3, progress=None, **given):
-    """Train the tiny method; in-plane by 2 in 2D, by 2 along all axes in 3D."""
+def fit(images, changed_recipe, work_dir, ndim=3, progress=None, **fields):
+    """Train the tiny method with factor 2, in plane (2D) or along all axes (3D)."""
     factor = (2.0, 2.0, 2.0) if ndim == 3 else (2.0, 2.0, 1.0)
-    asked = TrainingRequest(
-        method=a_method(ndim), changed=how, **{"factor": factor, "seed": 3} | given
+    request = TrainingRequest(
+        method=a_method(ndim), changed=changed_recipe, **{"factor": factor, "seed": 3} | fields
     )
-    return fit_images(asked, images, work_dir, progress)
+    return fit_images(request, images, work_dir, progress)
 
 
-def same(a, b):
-    """Whether two sets of tensors are equal bit for bit."""
+def equal_states(a, b):
+    """Return whether two sets of tensors are bitwise equal."""
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)

@@ -1,4 +1,4 @@
-"""Images whose position is known."""
+"""Images with known positions, and degradations, for sr tests."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ AFFINE = np.array([[-3.0, 0, 0.1, 100], [0, 2.5, 0.2, -80], [0.05, 0, 3.5, 7], [
 
 
 def blob(shape, center, width):
-    """Gaussian of the given width (voxels of the grid) at a center."""
+    """Return a Gaussian of the given width (voxels of the grid) at a center."""
     grid = np.indices(shape, dtype=float)
     return np.exp(
         -0.5 * sum(((g - c) / w) ** 2 for g, c, w in zip(grid, center, width, strict=True))
@@ -16,7 +16,7 @@ def blob(shape, center, width):
 
 
 def centroid_mm(image, affine):
-    """Intensity-weighted center in mm."""
+    """Return the intensity-weighted center in mm."""
     weights = image / image.sum()
     voxel = [float((weights * g).sum()) for g in np.indices(image.shape, dtype=float)]
     return (affine @ [*voxel, 1])[:3]

@@ -1,4 +1,6 @@
-"""Models that earlier versions called otherwise are used under current names, with a notice."""
+"""Test models saved under former method names: they are used under current names, with a
+notice.
+"""
 
 import json
 from pathlib import Path
@@ -19,8 +21,8 @@ SHIPPED = Path(bids_sr.boilerplate.__file__).parent / "models" / "dcnet_phantom.
 
 
 @pytest.fixture
-def old(tmp_path):
-    """A model as an earlier version saved it: method srgan, recipe fast."""
+def old_model(tmp_path):
+    """Save a model as an earlier version did: method srgan, recipe fast."""
     card = json.loads(SHIPPED.with_suffix(".json").read_text()) | {"method": "srgan"}
     return save_model(tmp_path / "models" / "old", load_file(SHIPPED), card)[0]
 
@@ -42,38 +44,40 @@ def folder(tmp_path):
         ("unet", "fast", {"upsampled_by": None}, ("unet", "fast")),
     ],
 )
-def test_names_follow_the_network(method, recipe, settings, current):
+def test_current_names_follow_from_the_network(method, recipe, settings, current):
     card = {"method": method, "recipe": recipe, "settings": settings}
     assert current_names(card) == current
     assert bool(renaming(card)) == (current[0] != method)
 
 
-def test_an_old_model_is_loaded_as_dcnet(old):
-    model = load_model(old)
+def test_an_old_model_is_loaded_as_dcnet(old_model):
+    model = load_model(old_model)
     assert (model.card.method, model.card.recipe) == ("dcnet", "fast")
     assert isinstance(model.generator, SubPixelNet)
-    assert model.card.json["method"] == "srgan"  # the file stays as it is
+    assert model.card.json["method"] == "srgan"  # The card file is not modified.
 
 
-def request(method, old, **given):
+def request(method, model_path, **fields):
     return TrainingRequest(
-        method=get_method(method), factor=(2.0, 2.0, 1.0), model_dir=old.parent, **given
+        method=get_method(method), factor=(2.0, 2.0, 1.0), model_dir=model_path.parent, **fields
     )
 
 
-def test_dcnet_reuses_it_with_a_notice(old, tmp_path, caplog):
-    asked = request("dcnet", old, source="reuse")
-    made = model_store.obtain_model(asked, None, tmp_path / "made")[0]
-    assert made.name == "dcnet.safetensors"
-    assert read_card(made).method == "dcnet"
+def test_dcnet_reuses_an_old_model_with_a_notice(old_model, tmp_path, caplog):
+    request_dcnet = request("dcnet", old_model, source="reuse")
+    weights = model_store.obtain_model(request_dcnet, None, tmp_path / "made")[0]
+    assert weights.name == "dcnet.safetensors"
+    assert read_card(weights).method == "dcnet"
     (notice,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert notice.startswith(
-        f"{old}: the model was trained with srgan --recipe fast by an earlier version"
+        f"{old_model}: the model was trained with srgan --recipe fast by an earlier version"
     )
 
 
-def test_srgan_does_not_reuse_it_and_says_why(old, tmp_path):
+def test_srgan_does_not_reuse_an_old_model_and_names_dcnet(old_model, tmp_path):
     with pytest.raises(
         ModelError, match=r"no model for srgan \(fast\).* available as the method dcnet"
     ):
-        model_store.obtain_model(request("srgan", old, source="reuse"), None, tmp_path / "made")
+        model_store.obtain_model(
+            request("srgan", old_model, source="reuse"), None, tmp_path / "made"
+        )

@@ -1,4 +1,4 @@
-"""Cholesky factors and triangular solutions in place, compared with numpy in double precision."""
+"""Test Cholesky factors and triangular solutions in place against numpy in double precision."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from bids_sr.sr.lapack import factor_in_place, solve_in_place
 
 
 def positive_definite(size, seed=0):
-    """A well-conditioned symmetric matrix in single precision."""
+    """Return a well-conditioned symmetric matrix in single precision."""
     draws = np.random.default_rng(seed).standard_normal((size, 2 * size))
     return (draws @ draws.T / (2 * size) + np.eye(size)).astype(np.float32)
 
@@ -17,11 +17,11 @@ def test_the_lower_triangle_is_the_cholesky_factor(size):
     matrix = positive_definite(size)
     expected = np.linalg.cholesky(matrix.astype(float))
     above = np.triu_indices(size, 1)
-    matrix[above] = np.nan  # neither read …
+    matrix[above] = np.nan  # The upper triangle is not read …
     root = factor_in_place(matrix)
     assert root is matrix
     np.testing.assert_allclose(np.tril(root), expected, atol=2e-5)
-    assert np.isnan(root[above]).all()  # … nor changed
+    assert np.isnan(root[above]).all()  # … and not changed.
 
 
 @pytest.mark.parametrize("transposed", [False, True])
@@ -36,7 +36,7 @@ def test_rows_are_solved_in_place(transposed):
     np.testing.assert_allclose(rows, expected, atol=2e-5)
 
 
-def test_both_solutions_together_invert_the_matrix():
+def test_the_two_solutions_combined_invert_the_matrix():
     matrix = positive_definite(40)
     rows = np.random.default_rng(1).standard_normal((3, 40)).astype(np.float32)
     expected = np.linalg.solve(matrix.astype(float), rows.T).T
@@ -46,7 +46,7 @@ def test_both_solutions_together_invert_the_matrix():
     np.testing.assert_allclose(rows, expected, atol=2e-5)
 
 
-def test_part_of_the_rows_is_solved():
+def test_a_subset_of_the_rows_is_solved():
     root = factor_in_place(positive_definite(20))
     rows = np.ones((4, 20), np.float32)
     solve_in_place(root, rows[:2], transposed=False)
@@ -54,14 +54,14 @@ def test_part_of_the_rows_is_solved():
     assert not (rows[:2] == 1).all()
 
 
-def test_no_right_side():
+def test_zero_rows_are_accepted():
     root = factor_in_place(positive_definite(3))
     before = root.copy()
     solve_in_place(root, np.empty((0, 3), np.float32), transposed=True)
     assert np.array_equal(root, before)
 
 
-def test_a_matrix_that_is_not_positive_definite():
+def test_a_matrix_that_is_not_positive_definite_is_rejected():
     matrix = np.eye(4, dtype=np.float32)
     matrix[2, 2] = -1
     with pytest.raises(np.linalg.LinAlgError, match="leading 3 rows"):
@@ -79,11 +79,11 @@ def test_a_matrix_that_is_not_positive_definite():
         (np.broadcast_to(np.ones((1, 1), np.float32), (1, 1)), "read-only"),
     ],
 )
-def test_arrays_that_lapack_would_misread(matrix, message):
+def test_arrays_that_lapack_would_misread_are_rejected(matrix, message):
     with pytest.raises(ValueError, match=message):
         factor_in_place(matrix)
 
 
-def test_right_sides_of_another_size():
+def test_rows_of_another_size_are_rejected():
     with pytest.raises(ValueError, match=r"shape \(4, 4\) for right sides of shape \(2, 3\)"):
         solve_in_place(np.eye(4, dtype=np.float32), np.ones((2, 3), np.float32), transposed=True)

@@ -1,4 +1,4 @@
-"""Degradations: geometry and exactness on images whose answer is known."""
+"""Test degradations: geometry, and exact values for known images."""
 
 import numpy as np
 import pytest
@@ -16,48 +16,50 @@ OPERATORS = (matrices.kspace_crop, block_mean, gaussian_decimate)
     ("shape", "factor"),
     [((40, 40, 9), (2, 2, 1)), ((41, 38, 18), (2, 1.5, 2)), ((33, 45, 9), (3, 1.25, 1))],
 )
-def test_a_blob_stays_where_it_is_in_mm(operator, shape, factor):
-    fine = blob(shape, [s / 2 + 0.7 for s in shape], (4, 4, 1.6))
-    coarse, affine = operator(fine, AFFINE, factor=factor)
+def test_a_blob_keeps_its_position_in_mm(operator, shape, factor):
+    high_res = blob(shape, [s / 2 + 0.7 for s in shape], (4, 4, 1.6))
+    low_res, affine = operator(high_res, AFFINE, factor=factor)
     shift = np.linalg.inv(AFFINE)[:3, :3] @ (
-        centroid_mm(coarse, affine) - centroid_mm(fine, AFFINE)
+        centroid_mm(low_res, affine) - centroid_mm(high_res, AFFINE)
     )
     assert np.abs(shift).max() < 0.05
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_outer_edges_stay_and_a_constant_stays_constant(operator):
-    coarse, affine = operator(np.full((12, 18, 4), 7.0), AFFINE, factor=(2, 3, 1))
-    assert coarse.shape == (6, 6, 4)
-    np.testing.assert_allclose(coarse, 7, rtol=1e-10)
-    for fine_edge, coarse_edge in (
+def test_outer_edges_are_kept_and_a_constant_stays_constant(operator):
+    low_res, affine = operator(np.full((12, 18, 4), 7.0), AFFINE, factor=(2, 3, 1))
+    assert low_res.shape == (6, 6, 4)
+    np.testing.assert_allclose(low_res, 7, rtol=1e-10)
+    for high_edge, low_edge in (
         ((-0.5,) * 3, (-0.5,) * 3),
         ((11.5, 17.5, 3.5), (5.5, 5.5, 3.5)),
     ):
-        np.testing.assert_allclose(affine @ [*coarse_edge, 1], AFFINE @ [*fine_edge, 1], atol=1e-9)
+        np.testing.assert_allclose(affine @ [*low_edge, 1], AFFINE @ [*high_edge, 1], atol=1e-9)
 
 
-def test_low_resolution_voxel_i_lies_at_2i_plus_a_half():
+def test_low_resolution_voxel_i_is_at_2i_plus_a_half():
     _, affine = matrices.kspace_crop(np.ones((8, 8, 2)), np.eye(4), factor=(2, 2, 1))
     np.testing.assert_allclose(affine @ [3, 0, 1, 1], [6.5, 0.5, 1, 1])
 
 
-def test_a_size_that_does_not_divide_is_cropped_around_the_center():
+def test_a_size_that_is_not_divisible_is_cropped_around_the_center():
     image = np.zeros((11, 8, 3))
     image[0], image[10] = 5, 9
-    coarse, affine = block_mean(image, np.eye(4), factor=(3, 2, 1))
-    assert coarse.shape == (3, 4, 3)
-    assert not coarse.any()
+    low_res, affine = block_mean(image, np.eye(4), factor=(3, 2, 1))
+    assert low_res.shape == (3, 4, 3)
+    assert not low_res.any()
     np.testing.assert_allclose(affine[:3, 3], [2, 0.5, 0])
 
 
-def test_crop_matches_a_fourier_transform_written_out():
+def test_the_crop_equals_an_explicit_fourier_transform():
     rng = np.random.default_rng(0)
     x = rng.normal(size=12)
     k = np.arange(-3, 3)
     spectrum = np.array([(x * np.exp(-2j * np.pi * q * np.arange(12) / 12)).sum() for q in k])
-    at = 2 * np.arange(6) + 0.5
-    expected = np.array([(spectrum * np.exp(2j * np.pi * k * p / 12)).sum().real / 12 for p in at])
+    positions = 2 * np.arange(6) + 0.5
+    expected = np.array(
+        [(spectrum * np.exp(2j * np.pi * k * p / 12)).sum().real / 12 for p in positions]
+    )
     lr, _ = matrices.kspace_crop(x[:, None, None], np.eye(4), factor=(2, 1, 1))
     np.testing.assert_allclose(lr[:, 0, 0], expected, atol=1e-12)
 
@@ -73,7 +75,7 @@ def test_a_complex_image_keeps_its_phase_and_magnitude_is_optional():
 
 @given(n=st.integers(4, 40), seed=st.integers(0, 99), f=st.sampled_from([1.5, 2, 3]))
 @settings(max_examples=40, deadline=None)
-def test_zero_filling_then_cropping_gives_the_measurement_back(n, seed, f):
+def test_zero_filling_and_cropping_returns_the_measurement(n, seed, f):
     lr = np.random.default_rng(seed).normal(size=(n, n + 1, 2))
     hr = matrices.upsample("zerofill", lr, (f, f, 1))
     for axis in (0, 1):
@@ -93,7 +95,7 @@ def test_zero_filling_restores_a_band_limited_image(m):
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_the_input_is_untouched_and_types_are_kept(operator):
+def test_the_input_is_unchanged_and_dtypes_are_kept(operator):
     x = np.random.default_rng(0).random((8, 8, 2, 3), dtype=np.float32)
     before, affine = x.copy(), np.eye(4)
     lr, _ = operator(x, affine, factor=(2, 2, 1))
@@ -104,21 +106,23 @@ def test_the_input_is_untouched_and_types_are_kept(operator):
 
 
 @pytest.mark.parametrize("factor", [(0.5, 1, 1), (2, 2), (np.nan, 1, 1), (50, 1, 1)])
-def test_impossible_factors_are_refused(factor):
+def test_impossible_factors_are_rejected(factor):
     with pytest.raises(matrices.ResolutionError, match="factor"):
         matrices.kspace_crop(np.ones((8, 8, 2)), np.eye(4), factor=factor)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("shape", [(6, 8, 5), (6, 8, 5, 3)])
-def test_resized_images_lie_as_in_files_and_each_axis_has_its_own_matrix(shape, order):
+def test_resized_images_are_fortran_ordered_and_use_one_matrix_per_axis(shape, order):
     image = np.asarray(np.random.default_rng(0).random(shape, np.float32), order=order)
-    made = matrices.upsample("bspline", image, (1.5, 2.0, 3.0))
-    by = [matrices.bspline_matrix(m, n) for m, n in zip(shape, (9, 16, 15), strict=False)]
-    expected = np.einsum("ax,by,cz,xyz...->abc...", *by, image)
-    np.testing.assert_allclose(made, expected, atol=2e-6)
-    assert made.flags.f_contiguous
-    assert made.dtype == np.float32
-    down = matrices.downsample(made, shape)
-    assert down.shape == shape
-    assert down.flags.f_contiguous
+    upsampled = matrices.upsample("bspline", image, (1.5, 2.0, 3.0))
+    axis_matrices = [
+        matrices.bspline_matrix(m, n) for m, n in zip(shape, (9, 16, 15), strict=False)
+    ]
+    expected = np.einsum("ax,by,cz,xyz...->abc...", *axis_matrices, image)
+    np.testing.assert_allclose(upsampled, expected, atol=2e-6)
+    assert upsampled.flags.f_contiguous
+    assert upsampled.dtype == np.float32
+    downsampled = matrices.downsample(upsampled, shape)
+    assert downsampled.shape == shape
+    assert downsampled.flags.f_contiguous

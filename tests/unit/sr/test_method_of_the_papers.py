@@ -1,5 +1,5 @@
-"""Every method of papers 2, 3 and 4 trained for a few steps on a tiny volume: what it is to lower
-is lowered.
+"""Train every method of papers 2, 3 and 4 for a few steps on a tiny volume and check its
+losses.
 """
 
 from dataclasses import replace
@@ -45,7 +45,7 @@ NETWORKS |= dict.fromkeys(("dip", "mse3d", "li", "li-agnostic"), NETWORKS["tv"])
 
 @pytest.fixture(scope="module")
 def volume():
-    """Smooth blobs with edges, bright inside a ball of mask."""
+    """Return smooth blobs with edges, bright inside a ball, and the mask."""
     grid = np.indices(SHAPE).astype(float)
     middle = [(n - 1) / 2 for n in SHAPE]
     inside = sum(((g - m) / (0.9 * m)) ** 2 for g, m in zip(grid, middle, strict=True)) < 1
@@ -54,22 +54,28 @@ def volume():
 
 
 def images(name, volume):
-    """What a method learns from: the fine volume, or the coarse one where it needs no more."""
-    fine, inside = volume
+    """Return the training data of a method: the high-resolution volume, or the low-resolution
+    volume if that suffices.
+    """
+    high_res, inside = volume
     affine = np.diag([3.0, 3.0, 3.0, 1.0])
     if get_method(name).trained_on == "self":
-        both = np.stack([fine, inside]).astype(np.float32)
-        coarse, seen = get_operator("gauss", SHAPE, FACTOR).forward(torch.from_numpy(both)).numpy()
+        stacked = np.stack([high_res, inside]).astype(np.float32)
+        low_res, coverage = (
+            get_operator("gauss", SHAPE, FACTOR).forward(torch.from_numpy(stacked)).numpy()
+        )
         image = TrainingImage(
-            coarse=coarse, mask=seen > 0.5, affine=affine, contrast="bold", name="one"
+            coarse=low_res, mask=coverage > 0.5, affine=affine, contrast="bold", name="one"
         )
     else:
-        image = TrainingImage(fine=fine, mask=inside, affine=affine, contrast="bold", name="one")
+        image = TrainingImage(
+            fine=high_res, mask=inside, affine=affine, contrast="bold", name="one"
+        )
     return (image,)
 
 
 def shortened(name, kind, **changes):
-    """A recipe with tiny networks; all else as it stands."""
+    """Return a recipe with tiny networks and otherwise unchanged settings."""
     generator, critic = NETWORKS[name]
     skip = (
         {"skip": True}
@@ -84,8 +90,8 @@ def shortened(name, kind, **changes):
     )
 
 
-def players(name, recipe, volume):
-    """Networks with weights of a seed, and one batch: the whole volume, or four of its slices."""
+def networks_and_batch(name, recipe, volume):
+    """Return networks with seeded weights and one batch: the full volume, or four slices."""
     ndim = get_method(name).ndim
     windows = Examples(images(name, volume), replace(recipe, patch=None), FACTOR, ndim, "cpu")
     x, y, z = windows.at(0).shape
@@ -100,75 +106,79 @@ def players(name, recipe, volume):
 
 @pytest.mark.parametrize("kind", [pytest.param("paper", marks=pytest.mark.slow), "fast"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_few_steps_lower_every_loss_that_is_asked_for(name, kind, volume):
-    # a game against an untrained critic begins slowly
+def test_a_few_steps_lower_all_losses(name, kind, volume):
+    # Adversarial training against an untrained critic begins slowly.
     recipe = shortened(name, kind, learning_rate=3e-3 if name == "circle" else 1e-3)
-    nets, batch = players(name, recipe, volume)
-    # the critics stand still, so that the loss is one function from the first step to the last
+    nets, batch = networks_and_batch(name, recipe, volume)
+    # Critics are not updated, so the loss is the same function in all steps.
     rows = [nets.generators_step(batch, nets.generator(batch.input), True) for _ in range(40)]
-    assert set(rows[0]) == {t.kind for t in recipe.losses if t.kind != "perceptual"} | {"loss"}
+    assert set(rows[0]) == {term.kind for term in recipe.losses if term.kind != "perceptual"} | {
+        "loss"
+    }
     assert sum(
-        t.weight * rows[0][t.kind] for t in recipe.losses if t.kind in rows[0]
+        term.weight * rows[0][term.kind] for term in recipe.losses if term.kind in rows[0]
     ) == pytest.approx(rows[0]["loss"])
     assert rows[-1]["loss"] < rows[0]["loss"] - 0.005 * abs(rows[0]["loss"])
     if recipe.objective == "cycle" or (name, kind) == ("tv", "fast"):
-        # tv fast begins at zero filling, which agrees with the data to rounding, and trades some
-        # of that
+        # Recipe tv fast begins with zero filling, which agrees with the data to rounding, and
+        # trades some of this agreement.
         return
     assert rows[-1]["content"] < 0.995 * rows[0]["content"]
 
 
 @pytest.mark.parametrize("name", ["gan3d", "cpce", "circle"])
-def test_critics_learn_to_tell_what_generators_make_that_stand_still(name, volume):
-    # without bounds on its slope, a critic that learns is one whose loss falls
+def test_critics_learn_to_recognize_images_of_fixed_generators(name, volume):
+    # Without bounds on its gradient, a learning critic has a falling loss.
     recipe = shortened(name, "paper", weight_clip=1.0, penalty_weight=0.0, learning_rate=1e-3)
-    nets, batch = players(name, recipe, volume)
-    before = {k: v.clone() for k, v in nets.generator.state_dict().items()}
+    nets, batch = networks_and_batch(name, recipe, volume)
+    before = {key: value.clone() for key, value in nets.generator.state_dict().items()}
     rows = [nets.critics_step(batch) for _ in range(12)]
     for key in ("critic", "backward_critic") if name == "circle" else ("critic",):
         assert rows[-1][key] < rows[0][key] - 1e-4
     with torch.no_grad():
-        judged = [(nets.nets["critic"], batch.target, nets.generator(batch.input))]
+        comparisons = [(nets.nets["critic"], batch.target, nets.generator(batch.input))]
         if name == "circle":
-            judged.append(
+            comparisons.append(
                 (nets.nets["backward_critic"], batch.input, nets.nets["backward"](batch.target))
             )
-        for critic, real, fake in judged:
+        for critic, real, fake in comparisons:
             assert critic(real).mean() > critic(fake).mean()
-    assert all(torch.equal(before[k], v) for k, v in nets.generator.state_dict().items())
+    assert all(
+        torch.equal(before[key], value) for key, value in nets.generator.state_dict().items()
+    )
 
 
 @pytest.mark.parametrize("kind", ["paper", "fast"])
 def test_the_loss_of_tv_is_equation_2_per_acquired_voxel(volume, kind):
     recipe = shortened("tv", kind)
-    nets, batch = players("tv", recipe, volume)
-    fine = nets.generator(batch.input)
-    made = fine.detach()
-    coarse = get_operator(recipe.degradation, SHAPE, FACTOR).forward(made)
-    assert coarse.shape == batch.target.shape
-    # the length of the vector of first-order differences, summed over all voxels
-    steps = [np.diff(made[0, 0].numpy(), axis=axis, append=0) for axis in range(3)]
+    nets, batch = networks_and_batch("tv", recipe, volume)
+    high_res = nets.generator(batch.input)
+    detached = high_res.detach()
+    low_res = get_operator(recipe.degradation, SHAPE, FACTOR).forward(detached)
+    assert low_res.shape == batch.target.shape
+    # Length of the vector of first-order differences, summed over all voxels.
+    steps = [np.diff(detached[0, 0].numpy(), axis=axis, append=0) for axis in range(3)]
     for axis, step in enumerate(steps):
         step[(slice(None),) * axis + (-1,)] = 0
     tv = float(np.sqrt(sum(step.astype(float) ** 2 for step in steps)).sum())
-    misfit = float((coarse - batch.target).square().sum())
-    found = nets.generators_step(batch, fine, False)
+    misfit = float((low_res - batch.target).square().sum())
+    losses = nets.generators_step(batch, high_res, False)
     if kind == "paper":
-        wanted = (misfit + 0.01 * tv) / coarse.numel()
-    else:  # means, each over its own grid
-        wanted = misfit / coarse.numel() + 0.01 * tv / made.numel()
-    assert found["loss"] == pytest.approx(wanted, rel=1e-5)
-    assert made.numel() / coarse.numel() == pytest.approx(np.prod(FACTOR), rel=0.1)
+        expected = (misfit + 0.01 * tv) / low_res.numel()
+    else:  # means, separately over each grid
+        expected = misfit / low_res.numel() + 0.01 * tv / detached.numel()
+    assert losses["loss"] == pytest.approx(expected, rel=1e-5)
+    assert detached.numel() / low_res.numel() == pytest.approx(np.prod(FACTOR), rel=0.1)
 
 
-def test_li_agnostic_draws_all_its_factors(volume, tmp_path, monkeypatch):
-    drawn, plain = [], Examples.cut
+def test_li_agnostic_trains_with_all_its_factors(volume, tmp_path, monkeypatch):
+    factors, cut = [], Examples.cut
 
-    def watched(self, chosen, factor, *rest):
-        drawn.append(factor)
-        return plain(self, chosen, factor, *rest)
+    def record_factor(self, windows, factor, *rest):
+        factors.append(factor)
+        return cut(self, windows, factor, *rest)
 
-    monkeypatch.setattr(Examples, "cut", watched)
+    monkeypatch.setattr(Examples, "cut", record_factor)
     recipe = shortened("li-agnostic", "fast", iterations=16, evaluate_every=16, patch=(16, 16, 8))
     fit(
         TrainingRequest(
@@ -177,20 +187,25 @@ def test_li_agnostic_draws_all_its_factors(volume, tmp_path, monkeypatch):
         images("li-agnostic", volume),
         tmp_path,
     )
-    # what the wanted factor leaves alone, the slices, is left alone
-    assert {f[0] for f in drawn} == {1.25, 1.5, 1.75, 2.0}
-    assert all(f[0] == f[1] and f[2] == 1 for f in drawn)
+    # Slices, which the requested factor keeps, are kept by all factors.
+    assert {trained_factor[0] for trained_factor in factors} == {1.25, 1.5, 1.75, 2.0}
+    assert all(
+        trained_factor[0] == trained_factor[1] and trained_factor[2] == 1
+        for trained_factor in factors
+    )
 
 
-def test_mean_squared_error_stands_in_only_while_features_are_missing(volume):
+def test_mean_squared_error_is_used_only_without_features(volume):
     recipe = shortened("cpce", "paper")
-    assert [k for k, _, _ in players("cpce", recipe, volume)[0].terms] == [
+    assert [kind for kind, _, _ in networks_and_batch("cpce", recipe, volume)[0].terms] == [
         "adversarial",
         "content",
     ]
-    built = replace(
+    with_features = replace(
         recipe,
-        losses=tuple(replace(t, build=lambda *_: torch.nn.Identity()) for t in recipe.losses),
+        losses=tuple(
+            replace(term, build=lambda *_: torch.nn.Identity()) for term in recipe.losses
+        ),
     )
-    given = Networks(built, FACTOR, vgg_weights="a file")
-    assert [k for k, _, _ in given.terms] == ["adversarial", "perceptual"]
+    with_weights = Networks(with_features, FACTOR, vgg_weights="a file")
+    assert [kind for kind, _, _ in with_weights.terms] == ["adversarial", "perceptual"]

@@ -1,4 +1,6 @@
-"""Settings of recipes that a call may change: which there are, and that each of them acts."""
+"""Test settings of recipes that users may change: which settings exist, and that each one has an
+effect.
+"""
 
 import subprocess
 import sys
@@ -28,7 +30,7 @@ from bids_sr.sr.recipe_changes import (
 )
 
 FACTOR = (2.0, 2.0, 1.0)
-EVERY = [
+ALL_RECIPES = [
     pytest.param(method, name, id=f"{method.name}-{name}")
     for method in all_methods()
     for name in method.recipes
@@ -39,8 +41,8 @@ def change(text):
     return RecipeChange.from_text(text)
 
 
-def changed(text, recipe="fast"):
-    """The recipe of a method with changes that are given as text."""
+def recipe_with(text, recipe="fast"):
+    """Return the recipe of a method with changes given as text."""
     changes = tuple(map(change, text.split()))
     return changed_recipe(get_method(changes[0].method), recipe, changes)
 
@@ -49,37 +51,39 @@ def weights(recipe):
     return {f"{term.kind}:{term.build.__name__}": term.weight for term in recipe.losses}
 
 
-def test_settings_are_read_without_any_library():
+def test_settings_are_known_without_torch_and_numpy():
     code = (
         "import sys, bids_sr.sr.recipe_changes as r\n"
         "from bids_sr.sr.method import all_methods\n"
         "assert all(r.variable_fields(one) for m in all_methods() for one in m.recipes.values())\n"
         "print({'torch', 'numpy'} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize(("method", "name"), EVERY)
-def test_every_setting_acts_on_its_recipe_and_its_default_is_the_recipes_own(method, name):
+@pytest.mark.parametrize(("method", "name"), ALL_RECIPES)
+def test_every_setting_changes_its_recipe_and_its_default_does_not(method, name):
     recipe = method.recipes[name]
     for field in variable_fields(recipe):
         if isinstance(field.default, int | float):
             assert field.least <= field.default <= field.most, field.name
-            same = RecipeChange(method=method.name, field=field.name, value=field.default)
-            assert apply_changes(recipe, (same,)) == recipe, field.name
-            assert differing_settings(recipe, (same,)) == {}
-        other = field.most if field.default != field.most else field.least
-        one = RecipeChange(method=method.name, field=field.name, value=other)
-        made = apply_changes(recipe, (one,))
-        assert made != recipe, field.name
-        # a change that is carried out again changes nothing more
-        assert apply_changes(made, (one,)) == made, field.name
-        assert variable_field(made, field.name, "").default == other
-        assert differing_settings(recipe, (one,)) == {field.name: other}
+            unchanged = RecipeChange(method=method.name, field=field.name, value=field.default)
+            assert apply_changes(recipe, (unchanged,)) == recipe, field.name
+            assert differing_settings(recipe, (unchanged,)) == {}
+        value = field.most if field.default != field.most else field.least
+        single_change = RecipeChange(method=method.name, field=field.name, value=value)
+        new_recipe = apply_changes(recipe, (single_change,))
+        assert new_recipe != recipe, field.name
+        # Applying the change again has no further effect.
+        assert apply_changes(new_recipe, (single_change,)) == new_recipe, field.name
+        assert variable_field(new_recipe, field.name, "").default == value
+        assert differing_settings(recipe, (single_change,)) == {field.name: value}
 
 
-def test_which_settings_a_recipe_has_follows_from_the_recipe():
+def test_available_settings_follow_from_the_recipe():
     names = {
         name: {field.name for field in variable_fields(get_method(name).recipes["fast"])}
         for name in ("tv", "dip", "attunet", "unet", "circle")
@@ -87,20 +91,20 @@ def test_which_settings_a_recipe_has_follows_from_the_recipe():
     assert "tv" in names["tv"] - names["dip"]
     assert "adversarial" in names["attunet"] - names["unet"]
     assert {"cycle", "identity", "sparsify"} <= names["circle"]
-    # operators of whole volumes
+    # recipe with degradations of full volumes
     assert "patch" not in names["tv"]
     paper = {field.name for field in variable_fields(get_method("attunet").recipes["paper"])}
     assert "bce" in paper - names["attunet"]
 
 
-def test_a_recipe_that_varies_whole_slices_takes_no_patches_of_them():
+def test_a_recipe_that_augments_full_slices_has_no_patch_settings():
     fast = replace(
         get_method("unet").recipes["fast"], augmentation=Augmentation(dihedral=True, shift=1.0)
     )
     assert not {"patch", "patches"} & {field.name for field in variable_fields(fast)}
 
 
-def test_ranges_hold_what_the_papers_tried():
+def test_ranges_include_the_values_of_the_papers():
     for text, recipe in (
         *((f"tv.tv={alpha}", "paper") for alpha in (0, 0.001, 0.01, 0.1)),
         *((f"attunet.patch={side}", "paper") for side in (8, 16, 32, 48, 64)),
@@ -109,13 +113,13 @@ def test_ranges_hold_what_the_papers_tried():
         *((f"attunet.adversarial={weight}", "paper") for weight in (0, 0.5, 1)),
         *((f"resnet3d.patches={count}", "paper") for count in (5000, 20000)),
     ):
-        changed(text, recipe)
+        recipe_with(text, recipe)
 
 
-def test_weights_of_terms_are_set_added_and_kept_at_zero():
-    assert weights(changed("tv.tv=0.02")) == {"content:MSE": 1, "tv:TotalVariation": 0.02}
-    made = changed("attunet.mse=2 attunet.bce=.5 attunet.mae=0", "paper")
-    assert weights(made) == {
+def test_weights_of_losses_are_set_added_and_kept_at_zero():
+    assert weights(recipe_with("tv.tv=0.02")) == {"content:MSE": 1, "tv:TotalVariation": 0.02}
+    new_recipe = recipe_with("attunet.mse=2 attunet.bce=.5 attunet.mae=0", "paper")
+    assert weights(new_recipe) == {
         "content:MAE": 0,
         "ssim:SSIMLoss": 1,
         "psnr:PSNRLoss": 0.002,
@@ -123,73 +127,79 @@ def test_weights_of_terms_are_set_added_and_kept_at_zero():
         "content:MSE": 2,
         "content:BCE": 0.5,
     }
-    # squared error that stands in for features of VGG-19 is on in any case once it has a weight
+    # Squared error, which replaces VGG-19 features, is always used once it has a weight.
     paper = get_method("cpce").recipes["paper"]
-    assert not [t for t in paper.terms_on(True) if t.kind == "content"]
-    made = changed("cpce.mse=1", "paper")
-    assert [t.weight for t in made.terms_on(True) if t.kind == "content"] == [1]
+    assert not [term for term in paper.terms_on(True) if term.kind == "content"]
+    new_recipe = recipe_with("cpce.mse=1", "paper")
+    assert [term.weight for term in new_recipe.terms_on(True) if term.kind == "content"] == [1]
     assert differing_settings(paper, [change("cpce.mse=1")]) == {"mse": 1}
 
 
 @pytest.mark.parametrize("name", ["attunet", "unet", "resnet3d", "tv", "cpce"])
 @pytest.mark.parametrize("recipe", ["fast", "paper"])
-def test_filters_are_the_channels_of_the_first_layer_and_the_others_follow(name, recipe):
-    def sizes(how):
+def test_filters_are_the_channels_of_the_first_layer_and_scale_the_others(name, recipe):
+    def layer_sizes(layer_recipe):
         with torch.device("meta"):
-            net = how.build_generator(1, FACTOR if get_method(name).ndim == 2 else (2.0,) * 3)
-        layers = [m for m in net.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Conv3d)]
-        return layers[0].out_channels, sum(p.numel() for p in net.parameters())
+            net = layer_recipe.build_generator(
+                1, FACTOR if get_method(name).ndim == 2 else (2.0,) * 3
+            )
+        layers = [
+            module
+            for module in net.modules()
+            if isinstance(module, torch.nn.Conv2d | torch.nn.Conv3d)
+        ]
+        return layers[0].out_channels, sum(parameter.numel() for parameter in net.parameters())
 
     method = get_method(name)
     default = variable_field(method.recipes[recipe], "filters", "").default
-    first, count = sizes(method.recipes[recipe])
+    first, count = layer_sizes(method.recipes[recipe])
     assert first == default
-    twice, more = sizes(changed(f"{name}.filters={2 * default}", recipe))
-    assert twice == 2 * default
-    assert 3 < more / count < 4.1
+    doubled, doubled_count = layer_sizes(recipe_with(f"{name}.filters={2 * default}", recipe))
+    assert doubled == 2 * default
+    assert 3 < doubled_count / count < 4.1
 
 
 def windows(recipe, steps):
-    """Windows of that many steps as `Examples` draws them: (image, corner), and their sides."""
+    """Return the number of different windows in as many steps of `Examples`, and their sides."""
     examples = Examples(balls(3, shape=(24, 24, 12)), recipe, (2.0,) * 3, 3)
     rng = np.random.default_rng(0)
-    drawn = [
+    boxes = [
         box
         for k in range(steps)
         for box in examples.windows(
             rng, examples.train, (2.0,) * 3, iteration=k, seed=0, size=recipe.batch
         )
     ]
-    places = {(index, tuple(side[0] for side in box)) for index, box in drawn}
-    return len(places), {tuple(b - a for a, b in box) for _, box in drawn}
+    corners = {(index, tuple(side[0] for side in box)) for index, box in boxes}
+    return len(corners), {tuple(end - start for start, end in box) for _, box in boxes}
 
 
-def test_patch_is_the_side_and_patches_the_number_of_places():
-    count, sides = windows(changed("resnet3d.patch=8 resnet3d.patches=5 resnet3d.batch=2"), 40)
+def test_patch_is_the_side_and_patches_the_number_of_windows():
+    count, sides = windows(recipe_with("resnet3d.patch=8 resnet3d.patches=5 resnet3d.batch=2"), 40)
     assert count == 5
     assert sides == {(8, 8, 8)}
-    count, sides = windows(changed("resnet3d.patch=10 resnet3d.batch=2"), 40)
+    count, sides = windows(recipe_with("resnet3d.patch=10 resnet3d.batch=2"), 40)
     assert count > 40
     assert sides == {(10, 10, 10)}
 
 
-def test_patches_leave_the_number_of_steps_of_a_recipe_in_steps_as_it_is():
-    made = changed("resnet3d.patches=5000")
+def test_patches_do_not_change_the_number_of_steps_unless_epochs_are_used():
+    new_recipe = recipe_with("resnet3d.patches=5000")
     fast = get_method("resnet3d").recipes["fast"]
-    assert (made.steps, made.look_every, made.rate(7, 1.0)) == (
+    assert (new_recipe.steps, new_recipe.look_every, new_recipe.rate(7, 1.0)) == (
         fast.steps,
         fast.look_every,
         fast.rate(7, 1.0),
     )
-    made = changed("resnet3d.patches=5000 resnet3d.epochs=3 resnet3d.batch=8", "paper")
-    assert made.steps == 3 * 625
+    new_recipe = recipe_with("resnet3d.patches=5000 resnet3d.epochs=3 resnet3d.batch=8", "paper")
+    assert new_recipe.steps == 3 * 625
 
 
-def test_the_critic_of_the_attention_u_net_takes_the_smallest_patches():
-    recipe = changed("attunet.patch=8")
+def test_the_critic_of_the_attention_u_net_accepts_the_smallest_patches():
+    recipe = recipe_with("attunet.patch=8")
     critic = recipe.build_critic(1)
     assert critic(torch.rand(2, 1, 8, 8)).shape == (2, 1)
-    # as an image that is padded by zeros to 16
+    # Patches are treated like images padded by zeros to 16 voxels.
     critic.eval()
     image = torch.rand(1, 1, 8, 8)
     padded = torch.nn.functional.pad(image, (0, 8, 0, 8))
@@ -216,9 +226,9 @@ def test_the_critic_of_the_attention_u_net_takes_the_smallest_patches():
         ("mse3d.mse=0", "fast", "weight of 0", "a weight above 0 for at least one of mae"),
     ],
 )
-def test_what_a_recipe_does_not_allow(text, recipe, why, fix):
+def test_invalid_changes_of_a_recipe_are_rejected(text, recipe, why, fix):
     with pytest.raises(ChangeError) as error:
-        changed(text, recipe)
+        recipe_with(text, recipe)
     assert why in error.value.why
     assert fix in error.value.fix
     assert text.split()[0].partition("=")[0] in error.value.change
@@ -234,26 +244,26 @@ def test_what_a_recipe_does_not_allow(text, recipe, why, fix):
         ("tv.tv=1 tv.tv=2", ("tv",), "specified twice", "once"),
     ],
 )
-def test_changes_without_effect_on_a_call_are_refused(text, methods, why, fix):
+def test_changes_without_effect_are_rejected(text, methods, why, fix):
     with pytest.raises(ChangeError) as error:
         check_changes(tuple(map(change, text.split())), methods, "fast", vgg=False)
     assert why in error.value.why
     assert fix in error.value.fix
 
 
-def test_the_perceptual_weight_needs_its_network_alone():
+def test_the_perceptual_weight_only_requires_the_vgg_weights():
     check_changes((change("cpce.perceptual=1"),), ("cpce",), "fast", vgg=True)
 
 
 @pytest.mark.parametrize(
     "text", ["tv.tv", "tv=1", ".tv=1", "tv.=1", "tv.tv=", "tv.tv=x", "tv.tv=nan"]
 )
-def test_text_of_another_form(text):
+def test_malformed_changes_are_rejected(text):
     with pytest.raises(ChangeError):
         RecipeChange.from_text(text)
 
 
-def test_text_is_read_back():
+def test_changes_are_unchanged_after_writing_and_parsing():
     for text in ("tv.tv=0.02", "li-agnostic.batch=2", "tv.learning_rate=1e-05"):
         assert str(change(text)) == text
     assert change_of_method("tv=.02", "tv") == change_of_method("tv.tv=.02", "tv")
@@ -262,21 +272,21 @@ def test_text_is_read_back():
             change_of_method(text, "tv")
 
 
-def test_changes_of_a_card_are_numbers():
-    (one,) = changes_from("tv", {"tv": 0.02})
-    assert str(one) == "tv.tv=0.02"
+def test_changes_in_a_card_must_be_numbers():
+    (card_change,) = changes_from("tv", {"tv": 0.02})
+    assert str(card_change) == "tv.tv=0.02"
     for value in ("0.02", True, None, float("nan")):
         with pytest.raises(ChangeError):
             changes_from("tv", {"tv": value})
 
 
-def test_without_weights_above_zero_features_are_needed():
+def test_vgg_features_are_required_if_all_other_weights_are_zero():
     assert not get_method("srgan").recipes["paper-mse"].needs_vgg
-    assert changed("srgan.mse=0", "paper-mse").needs_vgg
-    assert not changed("srgan.mse=1", "paper").needs_vgg
+    assert recipe_with("srgan.mse=0", "paper-mse").needs_vgg
+    assert not recipe_with("srgan.mse=1", "paper").needs_vgg
 
 
-def test_the_text_names_values_and_defaults_of_what_differs():
+def test_the_text_names_changed_values_and_defaults():
     fast = get_method("tv").recipes["fast"]
     text = changes_text(fast, [change("tv.tv=0.02"), change("tv.batch=1")])
     assert text.startswith(" ")
@@ -284,7 +294,7 @@ def test_the_text_names_values_and_defaults_of_what_differs():
     assert changes_text(fast, [change("tv.tv=0.01")]) == ""
 
 
-def test_work_grows_with_steps_batch_patch_and_squared_filters():
+def test_training_work_grows_with_steps_batch_patch_and_squared_filters():
     base = get_method("resnet3d").recipes["paper"]
     for text, ratio in (
         ("resnet3d.epochs=500", 0.5),
@@ -292,6 +302,6 @@ def test_work_grows_with_steps_batch_patch_and_squared_filters():
         ("resnet3d.filters=32", 0.25),
         ("resnet3d.patch=42", 8),
     ):
-        made = apply_changes(base, [change(text)])
-        assert work_ratio(base, made, 3) == pytest.approx(ratio, rel=0.01), text
+        new_recipe = apply_changes(base, [change(text)])
+        assert work_ratio(base, new_recipe, 3) == pytest.approx(ratio, rel=0.01), text
     assert work_ratio(base, replace(base), 3) == 1

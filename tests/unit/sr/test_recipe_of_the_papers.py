@@ -1,5 +1,5 @@
-"""Recipes of papers 2, 3 and 4 hold the numbers of their papers, and networks in-plane refuse
-thinner slices.
+"""Test recipes of papers 2, 3 and 4: they have the published settings, and in-plane networks
+reject thinner slices.
 """
 
 import numpy as np
@@ -32,12 +32,15 @@ def paper(name):
 
 
 def terms(name, recipe="paper"):
-    """{kind: (class, weight)} of a recipe's loss."""
-    return {t.kind: (t.build.loaded, t.weight) for t in get_method(name).recipes[recipe].losses}
+    """Return {kind: (class, weight)} of the losses of a recipe."""
+    return {
+        term.kind: (term.build.loaded, term.weight)
+        for term in get_method(name).recipes[recipe].losses
+    }
 
 
 @pytest.mark.parametrize("name", TV_FAMILY)
-def test_the_family_of_tv_shares_network_optimizer_and_schedule(name):
+def test_the_tv_family_shares_network_optimizer_and_schedule(name):
     recipe = paper(name)
     network = recipe.build_generator(1, (2.0, 2.0, 2.0))
     assert isinstance(network, DenseResidualNet)
@@ -49,7 +52,7 @@ def test_the_family_of_tv_shares_network_optimizer_and_schedule(name):
     assert recipe.degradation == "gauss"
 
 
-def test_what_sets_them_apart_is_what_they_are_judged_by():
+def test_the_tv_family_differs_in_losses_and_training_data():
     assert terms("tv") == {"content": (MSE, 1.0), "tv": (SummedVariation, 0.01)}
     assert terms("tv", "fast") == {"content": (MSE, 1.0), "tv": (TotalVariation, 0.01)}
     assert terms("dip") == {"content": (MSE, 1.0)}
@@ -62,7 +65,7 @@ def test_what_sets_them_apart_is_what_they_are_judged_by():
 
 
 @pytest.mark.parametrize("name", MOUSE)
-def test_the_mouse_papers_training(name):
+def test_the_training_of_the_mouse_paper(name):
     recipe = paper(name)
     assert (recipe.patch, recipe.patches, recipe.epochs) == (21, 20_000, 1000)
     assert recipe.patience * recipe.look_every == 100 * recipe.steps_an_epoch
@@ -81,28 +84,37 @@ def test_the_mouse_papers_training(name):
     assert ("adversarial" in terms(name)) == (name == "gan3d")
 
 
-def test_the_residual_network_in_two_dimensions_is_that_of_three():
-    flat, deep = (paper(name).build_generator(1, (2.0, 2.0, 1.0)) for name in MOUSE[1:3])
-    shapes = [[tuple(p.shape) for p in network.parameters()] for network in (flat, deep)]
-    assert shapes[0] == [s[:-1] if len(s) == 5 else s for s in shapes[1]]
-    assert sum(p.numel() for p in flat.parameters()) == 739_777
+def test_the_two_dimensional_residual_network_has_the_layers_of_the_three_dimensional_one():
+    network_2d, network_3d = (
+        paper(name).build_generator(1, (2.0, 2.0, 1.0)) for name in MOUSE[1:3]
+    )
+    shapes = [
+        [tuple(parameter.shape) for parameter in network.parameters()]
+        for network in (network_2d, network_3d)
+    ]
+    assert shapes[0] == [shape[:-1] if len(shape) == 5 else shape for shape in shapes[1]]
+    assert sum(parameter.numel() for parameter in network_2d.parameters()) == 739_777
 
 
 @pytest.mark.parametrize("count", [5000, 20_000])
-def test_samples_in_two_dimensions_are_drawn_once(count):
-    """Source: mouse-sr, section 2.3.3 and table 1."""
+def test_patches_in_two_dimensions_are_drawn_once(count):
+    """Follows mouse-sr, section 2.3.3 and table 1."""
     recipe = changed_recipe(
         get_method("resnet2d"), "paper", [change_of_method(f"patches={count}", "resnet2d")]
     )
-    fine = np.random.default_rng(0).random((64, 60, 12)).astype(np.float32)
+    high_res = np.random.default_rng(0).random((64, 60, 12)).astype(np.float32)
     image = TrainingImage(
-        fine=fine, mask=np.ones(fine.shape, bool), affine=np.eye(4), contrast="T2w", name="one"
+        fine=high_res,
+        mask=np.ones(high_res.shape, bool),
+        affine=np.eye(4),
+        contrast="T2w",
+        name="one",
     )
     examples = Examples((image,), recipe, (2.0, 2.0, 1.0), 2)
-    rng, drawn = np.random.default_rng(0), []
+    rng, windows_of_epochs = np.random.default_rng(0), []
     steps = -(-count // recipe.batch)
-    for iteration in range(0, 2 * steps, steps):  # the same places in two epochs
-        drawn.append(
+    for iteration in range(0, 2 * steps, steps):  # Windows of two epochs are the same.
+        windows_of_epochs.append(
             {
                 box
                 for k in range(iteration, iteration + steps)
@@ -111,13 +123,17 @@ def test_samples_in_two_dimensions_are_drawn_once(count):
                 )
             }
         )
-    assert len(drawn[0] ^ drawn[1]) < 0.02 * len(drawn[0])
-    assert {tuple(b - a for a, b in box) for box in drawn[0]} == {(21, 21, 1)}
+    assert len(windows_of_epochs[0] ^ windows_of_epochs[1]) < 0.02 * len(windows_of_epochs[0])
+    assert {tuple(end - start for start, end in box) for box in windows_of_epochs[0]} == {
+        (21, 21, 1)
+    }
     assert recipe.steps_an_epoch == steps
 
 
 @pytest.mark.parametrize("name", PLANES)
-def test_the_schedule_of_cpce_and_circle_is_flat_for_half_and_ends_at_two_millionths(name):
+def test_the_learning_rate_of_cpce_and_circle_is_constant_for_half_of_the_steps_and_ends_at_2e_6(
+    name,
+):
     recipe = paper(name)
     assert (recipe.patch, recipe.epochs, recipe.degradation) == (64, 100, "kspace")
     half = recipe.steps // 2
@@ -129,14 +145,14 @@ def test_the_schedule_of_cpce_and_circle_is_flat_for_half_and_ends_at_two_millio
     assert recipe.critic_steps == 5
 
 
-def test_the_games_of_cpce_and_circle():
+def test_the_adversarial_objectives_of_cpce_and_circle():
     assert paper("cpce").critic_game == "wasserstein"
     for name in ("cpce", "circle"):
         assert (paper(name).hold_out, paper(name).keep) == (0, "last")
     assert paper("circle").critic_game == "wasserstein-gp"
     assert terms("cpce")["adversarial"] == (AdversarialWasserstein, 1.0)
     assert terms("cpce")["perceptual"][0] is VGGPerceptual
-    assert [t.kind for t in paper("cpce").losses if t.stands_in] == ["content"]
+    assert [term.kind for term in paper("cpce").losses if term.stands_in] == ["content"]
     assert paper("circle").objective == "cycle"
     kinds = {
         "adversarial": AdversarialWasserstein,
@@ -149,19 +165,22 @@ def test_the_games_of_cpce_and_circle():
 
 @pytest.mark.parametrize("name", [*PLANES, "resnet2d"])
 @pytest.mark.parametrize("recipe", ["paper", "fast"])
-def test_networks_in_plane_refuse_thinner_slices(name, recipe):
+def test_in_plane_networks_reject_thinner_slices(name, recipe):
     with pytest.raises(ValueError, match="factor across slices must be 1"):
         get_method(name).recipes[recipe].build_generator(1, (2.0, 2.0, 2.0))
 
 
 @pytest.mark.parametrize("name", [*TV_FAMILY, *MOUSE, *PLANES])
-def test_fast_is_at_most_a_fiftieth_of_the_work_of_paper(name):
-    """Work: parameters of the generator times voxels that all steps see; each weight acts once at
-    each voxel.
+def test_fast_takes_at_most_a_fiftieth_of_the_work_of_paper(name):
+    """Work is the number of parameters times the voxels of all steps, because each weight acts
+    once per voxel.
     """
     work = {}
     for kind, recipe in get_method(name).recipes.items():
-        size = sum(p.numel() for p in recipe.build_generator(1, (2.0, 2.0, 1.0)).parameters())
+        size = sum(
+            parameter.numel()
+            for parameter in recipe.build_generator(1, (2.0, 2.0, 1.0)).parameters()
+        )
         ndim = get_method(name).ndim
         patch = recipe.patch or (96, 96, 32 if ndim == 3 else 1)
         voxels = patch**ndim if isinstance(patch, int) else patch[0] * patch[1] * patch[2]
@@ -169,7 +188,7 @@ def test_fast_is_at_most_a_fiftieth_of_the_work_of_paper(name):
     assert work["fast"] < work["paper"] / 50
 
 
-def test_both_directions_of_the_cycle_are_the_same_network():
+def test_both_directions_of_the_cycle_use_the_same_architecture():
     recipe = paper("circle")
     network = recipe.build_generator(1, (2.0, 2.0, 1.0))
     assert isinstance(network, CircleNet)

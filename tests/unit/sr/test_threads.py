@@ -1,33 +1,33 @@
-"""Small things computed side by side on torch's threads."""
+"""Test parallel computation of small items on torch's threads."""
 
 import threading
 
 import pytest
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
-from variance_helpers import drawn, whole_of
+from variance_helpers import normal_noise, whole_of
 
 from bids_sr.sr.method import get_method
 from bids_sr.sr.threads import side_by_side, torch_threads
 from bids_sr.sr.variance.estimation import estimate_prior
 
 
-def test_what_is_made_comes_in_order_each_on_one_thread():
-    seen = []
+def test_results_are_in_order_and_each_is_computed_on_one_thread():
+    thread_ids = []
 
-    def make(item: int) -> tuple[int, int, bool]:
-        seen.append(threading.get_ident())
+    def compute(item: int) -> tuple[int, int, bool]:
+        thread_ids.append(threading.get_ident())
         return 2 * item, torch.get_num_threads(), torch.is_inference_mode_enabled()
 
     with torch_threads(2):
-        made = list(side_by_side(make, range(9)))
-        assert torch.get_num_threads() == 2  # again
-    assert made == [(2 * item, 1, True) for item in range(9)]
-    assert threading.get_ident() not in seen
+        results = list(side_by_side(compute, range(9)))
+        assert torch.get_num_threads() == 2  # The number of threads is restored.
+    assert results == [(2 * item, 1, True) for item in range(9)]
+    assert threading.get_ident() not in thread_ids
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_blas_libraries_use_one_thread_each(threads):
+def test_blas_uses_one_thread_per_worker(threads):
     def blas_threads(_: int) -> set[int]:
         return {info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"}
 
@@ -36,23 +36,23 @@ def test_blas_libraries_use_one_thread_each(threads):
         assert blas_threads(0) == {2}
 
 
-def test_items_are_taken_one_further_ahead_than_there_are_threads():
-    taken = []
+def test_at_most_one_item_more_than_threads_is_taken_in_advance():
+    items_taken = []
 
     def items():
         for item in range(8):
-            taken.append(item)
+            items_taken.append(item)
             yield item
 
     with torch_threads(2):
         first = side_by_side(lambda item: item, items())
         assert next(first) == 0
-        assert taken == [0, 1, 2]
+        assert items_taken == [0, 1, 2]
         assert list(first) == list(range(1, 8))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_an_error_reaches_who_asked(threads):
+def test_an_error_in_a_worker_is_raised_in_the_caller(threads):
     def fail(item: int) -> int:
         if item == 3:
             raise ValueError("item 3")
@@ -64,12 +64,12 @@ def test_an_error_reaches_who_asked(threads):
         assert torch.get_num_threads() == threads
 
 
-def test_maps_are_the_same_on_any_number_of_threads():
-    whole = whole_of((16, 16, 3), (2.0, 2.0, 1.0))
-    components = drawn(3, 6, 3, 16, 16)
+def test_maps_do_not_depend_on_the_number_of_threads():
+    inputs = whole_of((16, 16, 3), (2.0, 2.0, 1.0))
+    components = normal_noise(3, 6, 3, 16, 16)
     recipe = get_method("sbl").variance
     maps = []
     for threads in (1, 2):
         with torch_threads(threads):
-            maps.append(estimate_prior(components, whole, recipe, seed=1).weight)
+            maps.append(estimate_prior(components, inputs, recipe, seed=1).weight)
     assert torch.equal(*maps)

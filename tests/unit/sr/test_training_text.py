@@ -1,4 +1,6 @@
-"""Sentences on trainings are true however a training ended, and "published" is said of few."""
+"""Test sentences on trainings: they are true however a training ended, and only few trainings are
+called published.
+"""
 
 import json
 from dataclasses import replace
@@ -29,27 +31,43 @@ PAPER = recipe(hold_out=0)
 
 
 @pytest.fixture
-def trained(monkeypatch, tmp_path):
+def train(monkeypatch, tmp_path):
     """Return a function that trains the tiny method and returns the card of its model.
 
-    The method has the recipe that is given, under its name.
+    The method has the given recipe under the given name.
     """
 
-    def card(how=PAPER, name="paper", *, changed=None, progress=None, folder="work", **asked):
-        tiny = a_method(recipes={"paper": how, name: how}, **asked.pop("about", {}))
+    def card(
+        method_recipe=PAPER,
+        name="paper",
+        *,
+        changed=None,
+        progress=None,
+        folder="work",
+        **request_fields,
+    ):
+        tiny = a_method(
+            recipes={"paper": method_recipe, name: method_recipe},
+            **request_fields.pop("about", {}),
+        )
         monkeypatch.setattr(training_record, "get_method", lambda _: tiny)
         training = TrainingRequest(
-            method=tiny, recipe=name, changed=changed, factor=(2.0, 2.0, 2.0), seed=3, **asked
+            method=tiny,
+            recipe=name,
+            changed=changed,
+            factor=(2.0, 2.0, 2.0),
+            seed=3,
+            **request_fields,
         )
-        made = fit(training, balls(1), tmp_path / folder, progress)
-        values = dict(made.card) | ({"sloppy": True} if training.sloppy else {})
+        result = fit(training, balls(1), tmp_path / folder, progress)
+        values = dict(result.card) | ({"sloppy": True} if training.sloppy else {})
         return ModelCard.from_json(json.loads(json.dumps(values)))
 
     return card
 
 
-def test_all_steps_of_the_unchanged_recipe_paper_are_the_published_ones(trained):
-    text = training_sentences([trained()])
+def test_all_steps_of_the_unchanged_recipe_paper_are_called_published(train):
+    text = training_sentences([train()])
     assert text == (
         "Training of tiny followed the recipe paper (random seed 3), with the published settings,"
         " losses and number of steps, as far as these are reported in the publication. The loss"
@@ -58,111 +76,115 @@ def test_all_steps_of_the_unchanged_recipe_paper_are_the_published_ones(trained)
     )
 
 
-def test_a_training_that_the_clock_stopped_is_not_called_published(trained):
-    text = training_sentences([trained(max_train_minutes=1e-9)])
+def test_a_training_stopped_by_the_time_limit_is_not_called_published(train):
+    text = training_sentences([train(max_train_minutes=1e-9)])
     assert "Training of tiny was stopped by the time limit after 1 of 12 steps;" in text
     assert "cannot be reproduced exactly (the time limit stopped search)." in text
     assert "publish" not in text
 
 
-def test_a_training_that_stopped_improving_says_after_how_many_validations(trained):
-    how = recipe(iterations=400, learning_rate=0.0, patience=2)
-    text = training_sentences([trained(how)])
+def test_early_stopping_is_described_with_the_number_of_validations(train):
+    early_stopping = recipe(iterations=400, learning_rate=0.0, patience=2)
+    text = training_sentences([train(early_stopping)])
     assert (
         "Training of tiny ended early, after 12 of at most 400 steps, because the score on"
         " the held-out slices had not improved for 2 validations; the weights of step 4, which had"
         " the best score on the held-out slices, were used." in text
     )
     assert "publish" not in text
-    unheld = replace(how, hold_out=0, patience=0)
+    without_validation = replace(early_stopping, hold_out=0, patience=0)
     assert "because the training loss had not improved" in training_sentences(
-        [trained(unheld, folder="unheld")]
+        [train(without_validation, folder="unheld")]
     )
 
 
-def test_a_training_that_was_killed_and_continued_did_all_its_steps(trained):
+def test_a_killed_and_continued_training_has_all_steps(train):
     class KillError(Exception):
         pass
 
-    def kill(_phase, step, _most):
+    def raise_kill(_phase, step, _total):
         if step == 9:
             raise KillError
 
     with pytest.raises(KillError):
-        trained(progress=kill)
-    text = training_sentences([trained()])
+        train(progress=raise_kill)
+    text = training_sentences([train()])
     assert "completed after all 12 steps" in text
     assert "published" in text
 
 
-def test_after_a_time_limit_the_same_training_is_described_by_its_steps(trained):
-    """Whether it continues or not: what is said agrees with the steps in the card."""
-    trained(max_train_minutes=1e-9)
-    card = trained()
-    done = card.json["phases"]["search"]["iterations"]
+def test_a_training_after_a_time_limit_is_described_by_the_steps_in_its_card(train):
+    """Check both cases: the training continues, or starts again."""
+    train(max_train_minutes=1e-9)
+    card = train()
+    steps = card.json["phases"]["search"]["iterations"]
     words = (
         "completed after all 12 steps"
-        if done == 12
-        else f"by the time limit after {done} of 12 steps"
+        if steps == 12
+        else f"by the time limit after {steps} of 12 steps"
     )
     text = training_sentences([card])
     assert words in text
-    assert ("published" in text) == (done == 12)
+    assert ("published" in text) == (steps == 12)
 
 
-def test_a_card_of_a_continued_training_is_that_of_all_steps(trained):
-    card = trained()
+def test_the_sentences_follow_from_the_phases_in_the_card(train):
+    card = train()
     phases = {"search": {"iterations": 12, "of": 12, "stopped_by": "iterations"}}
-    again = ModelCard.from_json({**card.json, "phases": phases})
-    assert training_sentences([again]) == training_sentences([card])
+    all_steps = ModelCard.from_json({**card.json, "phases": phases})
+    assert training_sentences([all_steps]) == training_sentences([card])
     phases["search"] |= {"iterations": 11, "stopped_by": "time"}
     stopped = ModelCard.from_json({**card.json, "phases": phases})
     assert "by the time limit after 11 of 12 steps" in training_sentences([stopped])
 
 
-def test_features_that_were_off_are_named_with_what_stood_in(trained):
-    how = recipe(hold_out=0, losses=(FEATURES, STAND_IN))
-    without = training_sentences([trained(how)])
+def test_missing_vgg_features_are_named_with_their_replacement(train):
+    with_features = recipe(hold_out=0, losses=(FEATURES, STAND_IN))
+    without = training_sentences([train(with_features)])
     assert "The loss function of tiny was absolute error." in without
     assert (
         "The VGG-19 feature loss of this recipe was not used for tiny, because no VGG-19 weights"
         " were provided; absolute error replaced these features." in without
     )
     assert "publish" not in without
-    given_weights = training_sentences([trained(how, vgg_weights=WEIGHTS, folder="with")])
-    assert "The loss function of tiny was 0.1 × the term perceptual:FewFeatures." in given_weights
-    assert "published" in given_weights
-    optional = replace(how, losses=(CONTENT, FEATURES))
-    text = training_sentences([trained(optional, folder="optional")])
+    text_with_weights = training_sentences(
+        [train(with_features, vgg_weights=WEIGHTS, folder="with")]
+    )
+    assert (
+        "The loss function of tiny was 0.1 × the term perceptual:FewFeatures." in text_with_weights
+    )
+    assert "published" in text_with_weights
+    optional = replace(with_features, losses=(CONTENT, FEATURES))
+    text = training_sentences([train(optional, folder="optional")])
     assert "because no VGG-19 weights were provided." in text
     assert "publish" not in text
 
 
-def test_an_adversarial_term_is_named_only_if_it_acted(trained):
-    how = recipe(
+def test_an_adversarial_loss_is_only_named_if_it_was_used(train):
+    adversarial = recipe(
         hold_out=0,
         losses=(CONTENT, CRITIC),
         adversarial_from=6,
         build_critic=lambda channels: TinyCritic(channels),
     )
-    text = training_sentences([trained(how)])
+    text = training_sentences([train(adversarial)])
     assert (
         "The loss function of tiny was squared error plus 0.001 × the adversarial loss of a"
         " discriminator. During the first 6 steps (pre-training), the loss function of tiny was"
         " squared error." in text
     )
     assert "published" in text
-    stopped = training_sentences([trained(how, max_train_minutes=1e-9, folder="stopped")])
+    stopped = training_sentences([train(adversarial, max_train_minutes=1e-9, folder="stopped")])
     assert "The loss function of tiny was squared error. The adversarial loss of tiny" in stopped
     assert "did not contribute to the final weights" in stopped
-    inspected = replace(how, losses=(CONTENT, replace(CRITIC, weight=0.0)))
-    text = training_sentences([trained(inspected, folder="seen")])
+    unweighted = replace(adversarial, losses=(CONTENT, replace(CRITIC, weight=0.0)))
+    text = training_sentences([train(unweighted, folder="seen")])
     assert "did not contribute to the loss function" in text
 
 
-def test_a_second_training_on_all_slices_is_told_apart(trained):
-    how = recipe(refit=True)
-    card = trained(how)
+def test_a_second_training_on_all_slices_is_described_separately(train):
+    with_refit = recipe(refit=True)
+    card = train(with_refit)
     text = training_sentences([card])
     best = card.json["held_out"]["iteration"]
     assert "tiny was first trained without the held-out slices" in text
@@ -170,15 +192,17 @@ def test_a_second_training_on_all_slices_is_told_apart(trained):
     assert "Training of tiny was completed after all 12 steps. " in text
     assert f"tiny was then retrained on all slices for {best} steps." in text
     phases = {**card.json["phases"], "refit": {"iterations": 1, "stopped_by": "time"}}
-    cut = ModelCard.from_json({**card.json, "phases": phases})
+    stopped = ModelCard.from_json({**card.json, "phases": phases})
     assert f"The time limit stopped this training after 1 of {best} steps." in training_sentences(
-        [cut]
+        [stopped]
     )
 
 
-def test_changed_settings_are_named_with_both_values(trained):
-    changed = replace(PAPER, learning_rate=0.5, patience=3, losses=(replace(CONTENT, weight=2.0),))
-    text = training_sentences([trained(changed=changed)])
+def test_changed_settings_are_named_with_both_values(train):
+    changed_recipe = replace(
+        PAPER, learning_rate=0.5, patience=3, losses=(replace(CONTENT, weight=2.0),)
+    )
+    text = training_sentences([train(changed=changed_recipe)])
     assert (
         "differed from this recipe: learning_rate (0.5 instead of 0.01), patience (3 instead of"
         " none), losses.content:MSE (2 instead of 1)." in text
@@ -186,26 +210,26 @@ def test_changed_settings_are_named_with_both_values(trained):
     assert "publish" not in text
 
 
-def test_changes_of_the_network_that_the_card_lists_are_not_published_either(trained):
-    card = trained()
-    listed = ModelCard.from_json({**card.json, "changed_settings": {"width": 8}})
-    text = training_sentences([listed])
+def test_network_changes_listed_in_the_card_prevent_the_word_published(train):
+    card = train()
+    changed_card = ModelCard.from_json({**card.json, "changed_settings": {"width": 8}})
+    text = training_sentences([changed_card])
     assert "settings of the network or the loss listed in the model card" in text
     assert "publish" not in text
 
 
-def test_a_training_cut_down_for_a_test_says_so(trained):
-    text = training_sentences([trained(replace(PAPER, iterations=500), sloppy=True)])
+def test_a_sloppy_training_is_described_as_a_test(train):
+    text = training_sentences([train(replace(PAPER, iterations=500), sloppy=True)])
     assert "The training was limited to a few steps to test the program (--sloppy)." in text
     assert "completed after all 12 steps" in text
     assert "publish" not in text
     assert "differed" not in text
-    other = replace(PAPER, iterations=500, learning_rate=0.5)
-    text = training_sentences([trained(PAPER, sloppy=True, changed=other, folder="other")])
+    changed_recipe = replace(PAPER, iterations=500, learning_rate=0.5)
+    text = training_sentences([train(PAPER, sloppy=True, changed=changed_recipe, folder="other")])
     assert "differed from this recipe: learning_rate (0.5 instead of 0.01)." in text
 
 
-def test_a_fine_tuned_model_names_its_start(trained):
+def test_a_fine_tuned_model_names_its_starting_weights(train):
     first = ModelCard(
         method="tiny",
         recipe="paper",
@@ -213,9 +237,9 @@ def test_a_fine_tuned_model_names_its_start(trained):
         weights_sha256="ab" * 32,
         json={"method": "tiny", "contrast": "T2w", "weights_sha256": "ab" * 32},
     )
-    how = replace(PAPER, freeze_but_last=1)
-    start = LoadedModel(generator=Tiny(), recipe=how, card=first)
-    text = training_sentences([trained(how, start=start)])
+    fine_tuning = replace(PAPER, freeze_but_last=1)
+    start = LoadedModel(generator=Tiny(), recipe=fine_tuning, card=first)
+    text = training_sentences([train(fine_tuning, start=start)])
     assert (
         "Training was initialized with the weights of another tiny model (recipe paper, T2w,"
         " SHA-256 abababababab…). Only the last 1 layers with weights were trained." in text
@@ -223,38 +247,42 @@ def test_a_fine_tuned_model_names_its_start(trained):
     assert "publish" not in text
 
 
-def test_models_that_were_trained_alike_share_their_sentences(trained):
-    card = trained(recipe(iterations=400, learning_rate=0.0, patience=2))
-    later = {"search": {"iterations": 40, "stopped_by": "plateau"}}
-    other = ModelCard.from_json({**card.json, "phases": later})
-    text = training_sentences([card, other])
+def test_models_with_the_same_training_share_their_sentences(train):
+    card = train(recipe(iterations=400, learning_rate=0.0, patience=2))
+    phases = {"search": {"iterations": 40, "stopped_by": "plateau"}}
+    second_card = ModelCard.from_json({**card.json, "phases": phases})
+    text = training_sentences([card, second_card])
     assert "after 12 to 40 of at most 400 steps" in text
     assert "in each of 2 trainings" in text
-    late = ModelCard.from_json(
+    stopped_card = ModelCard.from_json(
         {**card.json, "phases": {"search": {"iterations": 9, "stopped_by": "time"}}}
     )
-    text = training_sentences([card, other, late])
+    text = training_sentences([card, second_card, stopped_card])
     assert "applies to 2 of 3 models. " in text
     assert "applies to 1 of 3 models. " in text
     assert "by the time limit after 9 of 400 steps" in text
 
 
-def test_a_method_without_its_paper_has_no_published_recipe(trained):
-    text = training_sentences([trained(about={"without_paper": True})])
+def test_a_method_without_a_paper_has_no_published_recipe(train):
+    text = training_sentences([train(about={"without_paper": True})])
     assert "settings chosen by the bids-sr developers" in text
     assert "published" not in text
 
 
-def test_a_card_of_somebody_else_cannot_bring_markup_into_the_text(trained):
-    bad = {"method": "<b>x</b>", "contrast": "[x](http://y)", "recipe": 3}
+def test_markup_in_a_foreign_card_does_not_reach_the_text(train):
+    foreign_entries = {"method": "<b>x</b>", "contrast": "[x](http://y)", "recipe": 3}
     card = ModelCard.from_json(
-        {**trained().json, "started_from": bad, "not_reproducible_because": "![a](http://b)"}
+        {
+            **train().json,
+            "started_from": foreign_entries,
+            "not_reproducible_because": "![a](http://b)",
+        }
     )
     text = training_sentences([card])
     assert not set("<>[]!/") & set(text)
 
 
-def test_a_card_without_phases_says_nothing_of_steps():
+def test_a_card_without_phases_has_no_sentence_about_steps():
     card = ModelCard(method="srgan", recipe="fast")
     text = training_sentences([card])
     assert "steps;" not in text
@@ -274,17 +302,17 @@ CHANGES = {
 
 
 def _card(method, kind, changes):
-    """Card of a whole training with all losses, changed in some way."""
-    how = method.recipes[kind]
-    features = any(term.kind == "perceptual" for term in how.losses)
+    """Return the card of a complete training with all losses, with some changes."""
+    recipe_of_method = method.recipes[kind]
+    features = any(term.kind == "perceptual" for term in recipe_of_method.losses)
     vgg = features and "features off" not in changes
     values = {
         "method": method.name,
         "recipe": kind,
-        "settings": plain_recipe(how, vgg=vgg),
+        "settings": plain_recipe(recipe_of_method, vgg=vgg),
         "perceptual": {"active": vgg},
-        "phases": {"search": {"iterations": how.steps, "stopped_by": "iterations"}},
-        "held_out": {"iteration": how.steps},
+        "phases": {"search": {"iterations": recipe_of_method.steps, "stopped_by": "iterations"}},
+        "held_out": {"iteration": recipe_of_method.steps},
     }
     for name in changes:
         values |= CHANGES[name]
@@ -296,11 +324,11 @@ def _card(method, kind, changes):
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    st.sampled_from([one for one in all_methods() if one.recipes]),
+    st.sampled_from([method for method in all_methods() if method.recipes]),
     st.sampled_from(["fast", "paper", "paper-mse"]),
     st.sets(st.sampled_from(sorted(CHANGES)), max_size=2),
 )
-def test_published_is_said_only_of_whole_unchanged_trainings_by_recipe_paper(
+def test_only_complete_unchanged_trainings_by_recipe_paper_are_called_published(
     method, kind, changes
 ):
     kind = recipe_name(method, kind)
@@ -308,23 +336,25 @@ def test_published_is_said_only_of_whole_unchanged_trainings_by_recipe_paper(
     text = training_sentences([_card(method, kind, changes)])
     features = any(term.kind == "perceptual" for term in method.recipes[kind].losses)
     harmless = changes <= (set() if features else {"features off"})
-    whole = kind == "paper" and not method.without_paper and harmless
-    assert ("publi" in text) == whole, text
+    complete = kind == "paper" and not method.without_paper and harmless
+    assert ("publi" in text) == complete, text
     assert ("publi" in method.described(kind)) is False
     assert text == " ".join(text.split())
     assert text.endswith(".")
 
 
-def test_each_term_of_a_loss_has_a_name_in_words():
+def test_each_loss_has_a_description():
     for method in all_methods():
-        for kind, how in method.recipes.items():
+        for kind, recipe_of_method in method.recipes.items():
             for vgg in (True, False):
-                names = plain_recipe(how, vgg=vgg)["losses"]
-                unnamed = [one for one in names if "the term" in training_text.loss_in_words(one)]
+                names = plain_recipe(recipe_of_method, vgg=vgg)["losses"]
+                unnamed = [
+                    name for name in names if "the term" in training_text.loss_in_words(name)
+                ]
                 assert unnamed == [], (method.name, kind)
 
 
-def test_before_a_training_only_what_is_sure_is_said():
+def test_sentences_before_a_training_only_state_known_facts():
     cpce = get_method("cpce")
     text = planned_sentences(cpce, "paper", features=False, minutes=2.5)
     assert text == (
@@ -358,15 +388,15 @@ def test_before_a_training_only_what_is_sure_is_said():
         ),
     ],
 )
-def test_the_data_of_a_model_are_read_from_its_card(entries, words):
+def test_the_training_data_are_described_from_the_card(entries, words):
     card = ModelCard.from_json({"method": "srgan", "contrast": "T2starw", **entries})
     assert data_text([card]) == words
 
 
-def test_a_loss_of_cards_before_0_2_that_lists_all_terms_is_no_change():
+def test_older_cards_that_list_all_losses_are_not_described_as_changed():
     cpce = get_method("cpce")
-    listed = plain_recipe(cpce.recipes["fast"])
-    card = ModelCard(method="cpce", recipe="fast", settings=listed)
+    all_settings = plain_recipe(cpce.recipes["fast"])
+    card = ModelCard(method="cpce", recipe="fast", settings=all_settings)
     assert "differed" not in training_sentences([card])
 
 
@@ -374,7 +404,7 @@ def test_a_loss_of_cards_before_0_2_that_lists_all_terms_is_no_change():
     ("recipe", "variation"),
     [("fast", "total variation"), ("paper", "total variation per acquired voxel")],
 )
-def test_unsupervised_errors_are_named_as_such(recipe, variation):
+def test_losses_without_supervision_are_described(recipe, variation):
     tv = get_method("tv")
     text = training_sentences([_card(tv, recipe, set())])
     assert (

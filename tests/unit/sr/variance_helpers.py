@@ -1,5 +1,5 @@
-"""Priors on grids so small that every matrix can be written down, and runs whose variance map is
-known.
+"""Provide priors on grids small enough for explicit matrices, and runs with known variance
+maps.
 """
 
 from dataclasses import dataclass
@@ -14,47 +14,47 @@ from bids_sr.sr.variance.temporal_components import temporal_statistics
 
 
 def whole_of(shape, factor):
-    """The whole grid (x, y, z) as a tile."""
+    """Return the full grid (x, y, z) as a tile."""
     return Tile.around(level_above(shape, factor).in_plane(), np.ones(shape, bool))
 
 
-def sizes(whole):
-    """(Z, X, Y) of the fine grid."""
-    x, y, z = whole.level.fine
+def sizes(tile):
+    """Return (Z, X, Y) of the high-resolution grid."""
+    x, y, z = tile.level.fine
     return z, x, y
 
 
-def drawn(seed, *shape):
+def normal_noise(seed, *shape):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def prior_of(shape, factor, fwhm=(3.0, 1.5), noise=0.1, seed=0, spread=0.7):
-    """A prior with random maps; noise over the mean variance of the data."""
-    whole = whole_of(shape, factor)
-    weight = (spread * drawn(seed, len(fwhm), *sizes(whole))).exp()
-    plain = Prior(whole=whole, weight=weight, fwhm=fwhm, noise=0.0)
-    return Prior(whole=whole, weight=weight, fwhm=fwhm, noise=noise * plain.mean_variance)
+    """Return a prior with random maps; `noise` is relative to the mean variance of the data."""
+    grid = whole_of(shape, factor)
+    weight = (spread * normal_noise(seed, len(fwhm), *sizes(grid))).exp()
+    without_noise = Prior(whole=grid, weight=weight, fwhm=fwhm, noise=0.0)
+    return Prior(whole=grid, weight=weight, fwhm=fwhm, noise=noise * without_noise.mean_variance)
 
 
-def dense_down(whole):
-    """D of one slice as a matrix."""
-    rows, columns, _ = whole.level.down_matrices
+def dense_down(tile):
+    """Return D of one slice as a matrix."""
+    rows, columns, _ = tile.level.down_matrices
     return np.kron(rows.numpy(), columns.numpy()).astype(float)
 
 
 def dense_prior(prior, z=0):
-    """C of one slice as a matrix."""
-    out = 0.0
+    """Return C of one slice as a matrix."""
+    covariance = 0.0
     for weight, width in zip(prior.weight[:, z], prior.fwhm, strict=True):
         gaps = [np.subtract.outer(np.arange(n), np.arange(n)) for n in weight.shape]
         along = [np.exp(-4 * np.log(2) * gap**2 / width**2) for gap in gaps]
         w = weight.numpy().ravel().astype(float)
-        out = out + w[:, None] * np.kron(*along) * w
-    return out
+        covariance = covariance + w[:, None] * np.kron(*along) * w
+    return covariance
 
 
 def dense_covariance(prior, z=0):
-    """D C D' + s2 I of one slice as a matrix."""
+    """Return D C D' + s2 I of one slice as a matrix."""
     down = dense_down(prior.whole)
     return down @ dense_prior(prior, z) @ down.T + prior.noise * np.eye(len(down))
 
@@ -66,37 +66,37 @@ def _root(size, width):
 
 
 def fluctuation(prior, generator):
-    """A fine image (Z, X, Y) as the prior makes it."""
-    out = torch.zeros_like(prior.weight[0])
+    """Draw a high-resolution image (Z, X, Y) from the prior."""
+    image = torch.zeros_like(prior.weight[0])
     for weight, width in zip(prior.weight, prior.fwhm, strict=True):
-        white = torch.randn(out.shape, generator=generator)
-        out += weight * (_root(out.shape[1], width) @ white @ _root(out.shape[2], width))
-    return out
+        white = torch.randn(image.shape, generator=generator)
+        image += weight * (_root(image.shape[1], width) @ white @ _root(image.shape[2], width))
+    return image
 
 
 def acquired(prior, generator):
-    """Data (z, x, y) as the prior and the noise make them."""
-    out = prior.whole.level.down(fluctuation(prior, generator))
-    return out + prior.noise**0.5 * torch.randn(out.shape, generator=generator)
+    """Draw data (z, x, y) from the prior and its noise."""
+    data = prior.whole.level.down(fluctuation(prior, generator))
+    return data + prior.noise**0.5 * torch.randn(data.shape, generator=generator)
 
 
 def expected(prior, images):
-    """Conditional means (T, Z, X, Y) of images (T, z, x, y)."""
+    """Return conditional means (T, Z, X, Y) of images (T, z, x, y)."""
     return torch.stack([prior.at(z)(images[:, z]) for z in range(images.shape[1])], 1)
 
 
-def patchy(whole, seed=0, contrast=1.0):
-    """A variance map (Z, X, Y) with structure finer than the acquired grid, as that of veins and
-    cortex is.
+def patchy(tile, seed=0, contrast=1.0):
+    """Return a variance map (Z, X, Y) with structure smaller than a voxel, like veins and
+    cortex.
     """
     rng = np.random.default_rng(seed)
-    log = gaussian_filter(rng.standard_normal(sizes(whole)), (0, 0.8, 0.8))
+    log = gaussian_filter(rng.standard_normal(sizes(tile)), (0, 0.8, 0.8))
     return torch.from_numpy(np.exp(contrast * log / log.std()).astype(np.float32))
 
 
 @dataclass
 class Array4D:
-    """What `temporal_statistics` needs of a reader."""
+    """Series in memory with the interface that `temporal_statistics` requires."""
 
     data: np.ndarray
     tr: float = 0.0
@@ -109,6 +109,6 @@ class Array4D:
         return self.data[:, :, start:stop]
 
 
-def statistics_of(data, mask, **given):
-    """`temporal_statistics` of an array (x, y, z, T)."""
-    return temporal_statistics(Array4D(np.asarray(data, np.float32)), mask, **given)
+def statistics_of(data, mask, **options):
+    """Return `temporal_statistics` of an array (x, y, z, T)."""
+    return temporal_statistics(Array4D(np.asarray(data, np.float32)), mask, **options)

@@ -1,4 +1,4 @@
-"""Maps and their figures on small series: what is made, named and said."""
+"""Test activation maps of small series: values, names, sidecars and methods text."""
 
 import json
 import sys
@@ -29,15 +29,13 @@ CONTRASTS = {
     "little": {"little": 1.0},
     "thumbMinusLittle": {"thumb": 1.0, "little": -1.0},
 }
-SHAPE, FINE = (10, 9, 4), (20, 18, 4)
+SHAPE, HIGH_SHAPE = (10, 9, 4), (20, 18, 4)
 AFFINE = np.array([[4.0, 0, 0, -20], [0, 4.0, 0, -18], [0, 0, 4.0, -8], [0, 0, 0, 1]])
-FINE_AFFINE = np.array([[2.0, 0, 0, -21], [0, 2.0, 0, -19], [0, 0, 4.0, -8], [0, 0, 0, 1]])
+HIGH_AFFINE = np.array([[2.0, 0, 0, -21], [0, 2.0, 0, -19], [0, 0, 4.0, -8], [0, 0, 0, 1]])
 
 
-def course(period, phase):
-    """Blocks of 16 s, the first after 8 s and the phase, as a response that comes 5 s late would
-    follow them.
-    """
+def block_response(period, phase):
+    """Return blocks of 16 s, the first after 8 s and the phase, delayed by 5 s like a response."""
     times = np.arange(80) * 2.0 + 1 - 5
     return ((times - 8 - phase) % period < 16) & (times >= 8 + phase)
 
@@ -47,18 +45,22 @@ def write_series(path, shape, affine, *, scale):
     with SeriesWriter(path, (*shape, 80), affine, 2.0) as writer:
         for t in range(80):
             volume = 1000 + 8 * rng.standard_normal(shape)
-            volume[2 * scale : 3 * scale, 3 * scale : 4 * scale, 1] += 50 * course(64, 0)[t]
-            volume[6 * scale : 7 * scale, 5 * scale : 6 * scale, 2] += 50 * course(64, 32)[t]
+            volume[2 * scale : 3 * scale, 3 * scale : 4 * scale, 1] += (
+                50 * block_response(64, 0)[t]
+            )
+            volume[6 * scale : 7 * scale, 5 * scale : 6 * scale, 2] += (
+                50 * block_response(64, 32)[t]
+            )
             volume[0] = 0
             writer.append(volume + (400 if t < 2 else 0))
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Series on both grids, their masks, events and confounds."""
+    """Write series on both grids; return them with masks, events and confounds."""
     folder = tmp_path_factory.mktemp("in")
     write_series(folder / "raw.nii", SHAPE, AFFINE, scale=1)
-    write_series(folder / "fine.nii", FINE, FINE_AFFINE, scale=2)
+    write_series(folder / "fine.nii", HIGH_SHAPE, HIGH_AFFINE, scale=2)
     rows = {
         "onset": [8.0 + k * 32 for k in range(5)],
         "duration": 16.0,
@@ -76,7 +78,7 @@ def run(tmp_path_factory):
     )
     return {
         "series": {"raw": folder / "raw.nii", "fine": folder / "fine.nii"},
-        "mask": {"raw": mask_of(SHAPE, AFFINE), "fine": mask_of(FINE, FINE_AFFINE)},
+        "mask": {"raw": mask_of(SHAPE, AFFINE), "fine": mask_of(HIGH_SHAPE, HIGH_AFFINE)},
         "regressors": Events(pd.DataFrame(rows)),
         "confounds": confounds,
     }
@@ -121,10 +123,10 @@ def maps_of(run, series, tmp_path, *, confounds=True, **changes):
 
 
 def text_of(*, at_rest, **changes):
-    told = ("kinds", "thresholds", "smoothing", "high_pass", "low_pass", "nuisance")
+    names = ("kinds", "thresholds", "smoothing", "high_pass", "low_pass", "nuisance")
     options = OPTIONS | changes
     return describe_maps(
-        **{name: options[name] for name in (*told, "correlation_confounds")}, at_rest=at_rest
+        **{name: options[name] for name in (*names, "correlation_confounds")}, at_rest=at_rest
     )
 
 
@@ -133,37 +135,37 @@ def values(rows):
 
 
 def by_name(maps: list[Derivative]) -> dict[str, Derivative]:
-    return {each.name: each for each in maps}
+    return {map_.name: map_ for map_ in maps}
 
 
 def test_confounds_of_the_correlation_are_in_its_sidecar(run, tmp_path):
-    chosen = {"nuisance": ["trans_[xy]"], "correlation_confounds": True}
+    options = {"nuisance": ["trans_[xy]"], "correlation_confounds": True}
     name = "contrast-thumb_stat-cc_desc-rawFwhm50_statmap"
-    cc = by_name(maps_of(run, "raw", tmp_path, **chosen)[0])[name]
-    plain = by_name(maps_of(run, "raw", tmp_path, nuisance=["trans_[xy]"])[0])[name]
+    cc = by_name(maps_of(run, "raw", tmp_path, **options)[0])[name]
+    without_confounds = by_name(maps_of(run, "raw", tmp_path, nuisance=["trans_[xy]"])[0])[name]
     assert cc.sidecar["Model"]["Confounds"] == ["trans_x", "trans_y"]
-    assert "Confounds" not in plain.sidecar["Model"]
-    assert not np.allclose(cc.volume.data, plain.volume.data, equal_nan=True)
-    text = text_of(at_rest=True, **chosen)
+    assert "Confounds" not in without_confounds.sidecar["Model"]
+    assert not np.allclose(cc.volume.data, without_confounds.volume.data, equal_nan=True)
+    text = text_of(at_rest=True, **options)
     assert "corrected for confounds (`trans_[xy]`) and correlated" in text
 
 
-def test_confounds_that_are_named_take_the_place_of_the_default_ones(run, tmp_path, caplog):
-    """In the model, in the sidecar of every map, and in the methods text."""
-    chosen = ["trans_[xy]", "csf"]
-    maps, *_ = maps_of(run, "raw", tmp_path, nuisance=chosen)
-    [said] = caplog.messages
-    assert "confounds of this run do not include csf" in said
+def test_selected_confounds_replace_the_default(run, tmp_path, caplog):
+    """Check the model, the sidecars of maps, and the methods text."""
+    confounds = ["trans_[xy]", "csf"]
+    maps, *_ = maps_of(run, "raw", tmp_path, nuisance=confounds)
+    [message] = caplog.messages
+    assert "confounds of this run do not include csf" in message
     t = by_name(maps)["contrast-thumb_stat-t_desc-rawFwhm50_statmap"]
     assert t.sidecar["Model"]["Confounds"] == ["trans_x", "trans_y"]
-    for one, other in zip(
+    for selected_map, default_map in zip(
         maps_of(run, "raw", tmp_path, nuisance=list(MOTION))[0],
         maps_of(run, "raw", tmp_path)[0],
         strict=True,
     ):
-        assert one.sidecar == other.sidecar
-        assert np.array_equal(one.volume.data, other.volume.data, equal_nan=True)
-    text = text_of(at_rest=False, nuisance=chosen)
+        assert selected_map.sidecar == default_map.sidecar
+        assert np.array_equal(selected_map.volume.data, default_map.volume.data, equal_nan=True)
+    text = text_of(at_rest=False, nuisance=confounds)
     assert "and the selected confounds (`trans_[xy], csf`)" in text
     assert "aCompCor" not in text
 
@@ -171,34 +173,34 @@ def test_confounds_that_are_named_take_the_place_of_the_default_ones(run, tmp_pa
 def test_maps_are_named_and_described(run, tmp_path):
     maps, *_ = maps_of(run, "srgan", tmp_path)
     assert len(maps) == 3 * 5 + 3 * 3
-    found = by_name(maps)["res-hr_contrast-thumbMinusLittle_stat-t_desc-srganFwhm50_statmap"]
+    statmap = by_name(maps)["res-hr_contrast-thumbMinusLittle_stat-t_desc-srganFwhm50_statmap"]
     bids = derivative_path(
         {
             "subject": "01",
             "task": "tap",
             "datatype": "func",
             "extension": ".nii.gz",
-            **found.entities,
+            **statmap.entities,
         }
     )
     assert bids == (
         "sub-01/func/sub-01_task-tap_res-hr_contrast-thumbMinusLittle_stat-t_desc-srganFwhm50"
         "_statmap.nii.gz"
     )
-    data = found.volume.data
+    data = statmap.volume.data
     assert data.dtype == np.float32
-    np.testing.assert_allclose(found.volume.affine, FINE_AFFINE)
+    np.testing.assert_allclose(statmap.volume.affine, HIGH_AFFINE)
     assert np.isfinite(data).all()
     assert not data[-1].any()
-    assert np.unravel_index(data.argmax(), FINE)[2] == 1
-    assert np.unravel_index(data.argmin(), FINE)[2] == 2
-    sidecar = found.sidecar
+    assert np.unravel_index(data.argmax(), HIGH_SHAPE)[2] == 1
+    assert np.unravel_index(data.argmin(), HIGH_SHAPE)[2] == 2
+    sidecar = statmap.sidecar
     assert sidecar["SkullStripped"] is True
     assert "2 x 2 x 4 mm" in sidecar["Resolution"]
     assert sidecar["Model"]["Confounds"] == list(MOTION)
     assert sidecar["Model"]["DegreesOfFreedom"] == 78 - sidecar["Model"]["DesignRank"]
     assert sidecar["Model"]["NoiseModel"].startswith("autoregressive of order 6")
-    json.dumps([dict(each.sidecar) for each in maps])
+    json.dumps([dict(map_.sidecar) for map_ in maps])
     t, effect, variance = (
         by_name(maps)[f"res-hr_contrast-thumb_stat-{stat}_desc-srganFwhm50_statmap"].volume.data
         for stat in ("t", "effect", "variance")
@@ -217,45 +219,50 @@ def test_maps_are_named_and_described(run, tmp_path):
     assert not list(tmp_path.glob("*.raw"))
 
 
-def test_raw_has_no_resolution_and_no_division(run, tmp_path):
+def test_raw_maps_have_no_resolution_and_volumes_in_acquired_voxels(run, tmp_path):
     maps, rows, *_ = maps_of(run, "raw", tmp_path, smoothing=[0.0])
-    assert all("res" not in each.entities for each in maps)
-    assert all("Resolution" not in each.sidecar for each in maps)
-    assert {each.entities["desc"] for each in maps} == {"raw", "rawQuarter", "rawFdr", "rawZ31"}
-    found = values(rows)
-    assert found["thumb", "quarter_paper"] == found["thumb", "quarter_voxels"]
-    fine = values(maps_of(run, "bspline", tmp_path, smoothing=[0.0])[1])
-    assert fine["thumb", "quarter_paper"] == fine["thumb", "quarter_voxels"] / 4
-    assert [found["thumb", f"peak_at_{axis}"] for axis in "xyz"] == [-12, -6, -4]
+    assert all("res" not in map_.entities for map_ in maps)
+    assert all("Resolution" not in map_.sidecar for map_ in maps)
+    assert {map_.entities["desc"] for map_ in maps} == {"raw", "rawQuarter", "rawFdr", "rawZ31"}
+    raw_values = values(rows)
+    assert raw_values["thumb", "quarter_paper"] == raw_values["thumb", "quarter_voxels"]
+    upsampled_values = values(maps_of(run, "bspline", tmp_path, smoothing=[0.0])[1])
+    assert (
+        upsampled_values["thumb", "quarter_paper"]
+        == upsampled_values["thumb", "quarter_voxels"] / 4
+    )
+    assert [raw_values["thumb", f"peak_at_{axis}"] for axis in "xyz"] == [-12, -6, -4]
 
 
-def test_the_sidecar_names_the_noise_model_that_was_fitted(run, tmp_path):
-    """A design that leaves few degrees of freedom gets fewer lags; the sidecar says how many."""
+def test_the_sidecar_describes_the_fitted_noise_model(run, tmp_path):
+    """Fewer degrees of freedom allow fewer lags; the sidecar states their number."""
     maps, *_ = maps_of(run, "raw", tmp_path, n_dummy=44, high_pass=0.0)
-    told = [
-        each.sidecar["Model"]
-        for each in maps
-        if each.sidecar.get("Model", {}).get("Type") == "glm"
+    models = [
+        map_.sidecar["Model"]
+        for map_ in maps
+        if map_.sidecar.get("Model", {}).get("Type") == "glm"
     ]
-    assert told
-    for model in told:
+    assert models
+    for model in models:
         assert model["NoiseModel"].startswith(
             f"autoregressive of order {model['DegreesOfFreedom'] // 6},"
         )
         assert model["DegreesOfFreedom"] // 6 < 6
 
 
-def test_maps_of_a_series_that_is_the_zero_filled_one_are_named_anew(run, tmp_path, monkeypatch):
-    """As of a method that was not applied: the same values, under its own name, read once."""
+def test_maps_of_a_zero_filled_series_are_renamed_without_fitting_again(
+    run, tmp_path, monkeypatch
+):
+    """Methods that were not applied have the zero-filled values under their own names."""
     folders = [tmp_path / name for name in ("zerofill", "again", "sbl")]
     for folder in folders:
         folder.mkdir()
-    direct = maps_of(run, "sbl", folders[1])
+    fitted_results = maps_of(run, "sbl", folders[1])
     maps, rows, quality, middle, tsnr = maps_of(run, "zerofill", folders[0])
     kind = get_args(Map)[1]
-    stored = [kind.load(kind.save(one, one.content)[0]) for one in maps]
+    stored = [kind.load(kind.save(map_, map_.content)[0]) for map_ in maps]
     monkeypatch.setattr("bids_sr.steps.activation.fitted", None)
-    linked = maps_of(
+    linked_results = maps_of(
         run,
         "sbl",
         folders[2],
@@ -265,19 +272,22 @@ def test_maps_of_a_series_that_is_the_zero_filled_one_are_named_anew(run, tmp_pa
         zerofilled_quality=quality,
         zerofilled_tsnr=tsnr,
     )
-    assert linked[1:3] == direct[1:3]
+    assert linked_results[1:3] == fitted_results[1:3]
     with SeriesReader(run["series"]["fine"]) as reader:
         np.testing.assert_array_equal(middle.data, reader.volume(reader.shape[3] // 2))
-    for one, other in zip(linked[3:], direct[3:], strict=True):
-        np.testing.assert_array_equal(one.data, other.data)
-    for one, other in zip(linked[0], direct[0], strict=True):
-        assert (one.entities, one.sidecar) == (other.entities, other.sidecar)
-        np.testing.assert_array_equal(one.volume.data, other.volume.data)
-        assert one.content.stat().st_nlink == 2
+    for linked_image, fitted_image in zip(linked_results[3:], fitted_results[3:], strict=True):
+        np.testing.assert_array_equal(linked_image.data, fitted_image.data)
+    for linked_map, fitted_map in zip(linked_results[0], fitted_results[0], strict=True):
+        assert (linked_map.entities, linked_map.sidecar) == (
+            fitted_map.entities,
+            fitted_map.sidecar,
+        )
+        np.testing.assert_array_equal(linked_map.volume.data, fitted_map.volume.data)
+        assert linked_map.content.stat().st_nlink == 2
 
 
-def test_options_act(run, tmp_path):
-    plain, *_ = maps_of(run, "raw", tmp_path)
+def test_options_change_the_maps(run, tmp_path):
+    default_maps, *_ = maps_of(run, "raw", tmp_path)
     for name, changes in {
         "fwhm": {"smoothing": [8.0]},
         "low": {"low_pass": None},
@@ -286,33 +296,50 @@ def test_options_act(run, tmp_path):
         "stc": {"start_time": 0.0},
         "conf": {"confounds": False},
     }.items():
-        other, *_ = maps_of(run, "raw", tmp_path, **changes)
-        stat = 0 if name == "low" else 2  # cc, effect, t, z of the first contrast
-        assert not np.allclose(plain[stat].volume.data, other[stat].volume.data), name
-    only, rows, *_ = maps_of(run, "raw", tmp_path, kinds=["cc"], thresholds=["quarter", "fdr"])
-    assert {each.entities.get("stat") for each in only} == {"cc", None}
-    assert {each.entities["desc"] for each in only} == {"rawFwhm50", "rawFwhm50Quarter"}
+        changed_maps, *_ = maps_of(run, "raw", tmp_path, **changes)
+        stat = 0 if name == "low" else 2  # order: cc, effect, t, z of the first contrast
+        assert not np.allclose(default_maps[stat].volume.data, changed_maps[stat].volume.data), (
+            name
+        )
+    correlation_maps, rows, *_ = maps_of(
+        run, "raw", tmp_path, kinds=["cc"], thresholds=["quarter", "fdr"]
+    )
+    assert {map_.entities.get("stat") for map_ in correlation_maps} == {"cc", None}
+    assert {map_.entities["desc"] for map_ in correlation_maps} == {
+        "rawFwhm50",
+        "rawFwhm50Quarter",
+    }
     assert ("n/a", "dof") not in values(rows)
 
 
 def test_a_series_is_read_once_for_all_smoothings_and_its_quality(run, tmp_path, monkeypatch):
-    alone = [maps_of(run, "raw", tmp_path, smoothing=[width]) for width in (0.0, 5.0)]
-    seen, volume = [], SeriesReader.volume
-    monkeypatch.setattr(SeriesReader, "volume", lambda self, t: seen.append(t) or volume(self, t))
+    separate_results = [maps_of(run, "raw", tmp_path, smoothing=[width]) for width in (0.0, 5.0)]
+    volumes_read, read_volume = [], SeriesReader.volume
+    monkeypatch.setattr(
+        SeriesReader, "volume", lambda self, t: volumes_read.append(t) or read_volume(self, t)
+    )
     maps, rows, quality, *_ = maps_of(run, "raw", tmp_path, smoothing=[0.0, 5.0])
-    assert seen == [40, *range(2, 80)], "the middle one for figures, then each once"
-    assert [each.entities for each in maps] == [e.entities for own, *_ in alone for e in own]
-    for each, other in zip(maps, (e for own, *_ in alone for e in own), strict=True):
-        np.testing.assert_array_equal(each.volume.data, other.volume.data)
-    assert rows == [row for _, own, *_ in alone for row in own]
-    assert quality == alone[0][2] == alone[1][2]
+    assert volumes_read == [40, *range(2, 80)], "the middle one for figures, then each once"
+    assert [map_.entities for map_ in maps] == [
+        separate_map.entities
+        for separate_maps, *_ in separate_results
+        for separate_map in separate_maps
+    ]
+    for map_, expected_map in zip(
+        maps,
+        (separate_map for separate_maps, *_ in separate_results for separate_map in separate_maps),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(map_.volume.data, expected_map.volume.data)
+    assert rows == [row for _, separate_rows, *_ in separate_results for row in separate_rows]
+    assert quality == separate_results[0][2] == separate_results[1][2]
 
 
 def test_maps_of_series_are_compared(run, tmp_path):
-    found = [maps_of(run, name, tmp_path) for name in ("raw", "bspline", "srgan")]
-    rows, described = compare_maps(
-        [each for maps, *_ in found for each in maps],
-        [rows for _, rows, *_ in found],
+    results = [maps_of(run, name, tmp_path) for name in ("raw", "bspline", "srgan")]
+    rows, columns = compare_maps(
+        [map_ for maps, *_ in results for map_ in maps],
+        [rows for _, rows, *_ in results],
         run["mask"]["raw"],
         run["mask"]["fine"],
         run["mask"]["fine"],
@@ -320,38 +347,39 @@ def test_maps_of_series_are_compared(run, tmp_path):
         thresholds=["quarter", "fdr"],
         factor=(2.0, 2.0, 1.0),
     )
-    by = {(row.series, row.contrast, measure_of(row)): row for row in rows}
-    assert by["rawSpline", "thumb", "quarter_volume"].fwhm_mm == 5
-    assert by["rawSpline", "thumb+little", "quarter_dice"].value < 0.05  # foci are 16 mm apart
-    # figures of each series are in the same table
-    assert by["raw", "thumb", "quarter_voxels"].value > 0
-    assert set(described["statistic"]["Levels"]) == {row.statistic for row in rows}
+    row_by_key = {(row.series, row.contrast, measure_of(row)): row for row in rows}
+    assert row_by_key["rawSpline", "thumb", "quarter_volume"].fwhm_mm == 5
+    # Foci are 16 mm apart.
+    assert row_by_key["rawSpline", "thumb+little", "quarter_dice"].value < 0.05
+    # The table also contains the values of each series.
+    assert row_by_key["raw", "thumb", "quarter_voxels"].value > 0
+    assert set(columns["statistic"]["Levels"]) == {row.statistic for row in rows}
 
 
-def test_quality_of_all_series_is_one_table(run, tmp_path):
+def test_quality_of_all_series_is_in_one_table(run, tmp_path):
     tables = [maps_of(run, name, tmp_path, kinds=["cc"])[2] for name in ("raw", "fine")]
-    rows, described = join_quality(tables)
-    by = {(row.series, measure_of(row)): row.value for row in rows}
-    assert by["raw", "tsnr_median"] == pytest.approx(1000 / 8, rel=0.05)
-    assert by["raw", "volumes"] == 78
-    assert by["fine", "volumes"] == 78
-    assert tuple(described) == tuple(COLUMNS)
-    assert set(described["statistic"]["Levels"]) == {row.statistic for row in rows}
+    rows, columns = join_quality(tables)
+    value_by_key = {(row.series, measure_of(row)): row.value for row in rows}
+    assert value_by_key["raw", "tsnr_median"] == pytest.approx(1000 / 8, rel=0.05)
+    assert value_by_key["raw", "volumes"] == 78
+    assert value_by_key["fine", "volumes"] == 78
+    assert tuple(columns) == tuple(COLUMNS)
+    assert set(columns["statistic"]["Levels"]) == {row.statistic for row in rows}
 
 
-def saved(image: Volume, path: Path) -> Path:
+def save_mask(image: Volume, path: Path) -> Path:
     nib.save(nib.Nifti1Image(image.data.astype(np.uint8), image.affine), path)
     return path
 
 
-def test_as_an_interface_it_writes_the_same_bytes_in_every_folder(run, tmp_path):
-    """Maps have their names and sidecars, the table six digits."""
-    mask = saved(run["mask"]["raw"], tmp_path / "mask.nii")
+def test_the_step_writes_the_same_bytes_in_every_folder(run, tmp_path):
+    """Maps have names and sidecars, and the table has six digits."""
+    mask = save_mask(run["mask"]["raw"], tmp_path / "mask.nii")
     blocks = ("8\t16\tthumb", "40\t16\tlittle", "72\t16\tthumb")
     (tmp_path / "events.tsv").write_text(
         "\n".join(["onset\tduration\ttrial_type", *blocks]) + "\n"
     )
-    given = {
+    inputs = {
         "series": run["series"]["raw"],
         "mask": mask,
         "roi": mask,
@@ -360,13 +388,13 @@ def test_as_an_interface_it_writes_the_same_bytes_in_every_folder(run, tmp_path)
     texts = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        step = map_series.interface(**given, series_name="raw", **OPTIONS)
-        found = step.run(cwd=str(tmp_path / name)).outputs
-        files = sorted([*listed(found.maps), Path(found.map_metrics)])
+        step = map_series.interface(**inputs, series_name="raw", **OPTIONS)
+        outputs = step.run(cwd=str(tmp_path / name)).outputs
+        files = sorted([*listed(outputs.maps), Path(outputs.map_metrics)])
         texts.append({file.name: file.read_bytes() for file in files})
     assert texts[0] == texts[1]
-    told = json.loads(texts[0]["contrast-thumb_stat-z_desc-rawFwhm50_statmap.json"])
-    assert told["ContrastWeights"] == {"thumb": 1.0}
+    sidecar = json.loads(texts[0]["contrast-thumb_stat-z_desc-rawFwhm50_statmap.json"])
+    assert sidecar["ContrastWeights"] == {"thumb": 1.0}
     rows = read_frame(tmp_path / "one" / "map_metrics.tsv")
     assert set(rows["fwhm_mm"]) == {5.0}
     events = read_events(tmp_path / "events.tsv")
@@ -380,7 +408,7 @@ def test_as_an_interface_it_writes_the_same_bytes_in_every_folder(run, tmp_path)
     np.testing.assert_array_equal(np.asarray(stored.dataobj), maps[3].volume.data)
 
 
-def test_the_methods_text_tells_what_was_asked_for() -> None:
+def test_the_methods_text_describes_the_options() -> None:
     text = describe_maps(
         kinds=("cc", "glm"),
         thresholds=("quarter",),
@@ -401,7 +429,7 @@ def test_the_methods_text_tells_what_was_asked_for() -> None:
     assert "false discovery rate" not in text
 
 
-def test_components_of_acompcor_enter_where_the_run_can_spare_them():
+def test_acompcor_is_used_if_the_run_has_enough_volumes():
     columns = ["global_signal", *MOTION, "a_comp_cor_00", "a_comp_cor_01"]
     for volumes, expected in ((49, MOTION), (50, (*MOTION, "a_comp_cor_00", "a_comp_cor_01"))):
         assert (
@@ -410,18 +438,16 @@ def test_components_of_acompcor_enter_where_the_run_can_spare_them():
     assert model_confounds(None) == ()
 
 
-def test_few_classes_stand_between_events_and_a_t_map(run, tmp_path):
-    """Values that the statistics take or make on the way; private ones are no concept, readers of
-    files none of it.
-    """
-    seen = {type(run["regressors"])}
+def test_few_classes_are_involved_between_events_and_a_t_map(run, tmp_path):
+    """Count public classes of values that the statistics take or create."""
+    classes = {type(run["regressors"])}
 
-    def made(frame, event, _argument):
+    def record_class(frame, event, _argument):
         if event == "call" and frame.f_code.co_name == "__init__" and frame.f_code.co_argcount:
-            seen.add(type(frame.f_locals[frame.f_code.co_varnames[0]]))
+            classes.add(type(frame.f_locals[frame.f_code.co_varnames[0]]))
 
     with SeriesReader(run["series"]["fine"]) as reader:
-        sys.setprofile(made)
+        sys.setprofile(record_class)
         try:
             settings = ActivationSettings(tr=2.0, n_dummy=2, kinds=("glm",))
             mask, events = run["mask"]["fine"].data, run["regressors"]
@@ -436,12 +462,12 @@ def test_few_classes_stand_between_events_and_a_t_map(run, tmp_path):
             )
         finally:
             sys.setprofile(None)
-    own = sorted(
-        each.__name__
-        for each in seen
-        if each.__module__.startswith("bids_sr") and each.__name__[0] != "_"
+    public_names = sorted(
+        class_.__name__
+        for class_ in classes
+        if class_.__module__.startswith("bids_sr") and class_.__name__[0] != "_"
     )
-    assert own == [
+    assert public_names == [
         "ActivationMaps",
         "ActivationSettings",
         "ContrastModel",

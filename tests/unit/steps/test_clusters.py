@@ -1,5 +1,5 @@
-"""Clusters have size, MNI peak and labels of the atlas; without a T1w image coordinates are the
-scanner's.
+"""Test tables of clusters: size, MNI peak and atlas labels; without a T1w image, coordinates are
+in scanner space.
 """
 
 import re
@@ -23,22 +23,22 @@ from bids_sr.steps.clusters import list_clusters
 SHAPE = (40, 48, 30)
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
 AFFINE[:3, 3] = -78.0, -110.0, -62.0
-SHIFT = (6.0, -4.0, 10.0)  # of the head in the scanner, against the template
+SHIFT = (6.0, -4.0, 10.0)  # mm, position of the head in the scanner relative to the template
 
 
-def blob(values: np.ndarray, mni: tuple[float, float, float], size: int, height: float) -> None:
-    """A cube of voxels around a place that is given in MNI coordinates."""
-    at = np.linalg.inv(AFFINE) @ [*(np.array(mni) + SHIFT), 1.0]
-    x, y, z = np.round(at[:3]).astype(int)
+def blob(values: np.ndarray, mni: tuple[float, float, float], size: int, peak: float) -> None:
+    """Set a cube of voxels at MNI coordinates."""
+    voxel = np.linalg.inv(AFFINE) @ [*(np.array(mni) + SHIFT), 1.0]
+    x, y, z = np.round(voxel[:3]).astype(int)
     values[x : x + size, y : y + size, z : z + size] = 4.0
-    values[x, y, z] = height
+    values[x, y, z] = peak
 
 
 def maps_of(values: np.ndarray) -> list[Derivative]:
-    """The map of three series, and two regions of each."""
-    found = []
+    """Return the map of three series, and two regions per series."""
+    derivatives = []
     for series in ("raw", "bspline", "nearest"):
-        for data, own in (
+        for data, entities in (
             (
                 values,
                 {"contrast": "all", "stat": "z", "desc": f"{series}Fwhm50", "suffix": "statmap"},
@@ -46,14 +46,14 @@ def maps_of(values: np.ndarray) -> list[Derivative]:
             (values > 3, {"label": "all", "desc": f"{series}Fwhm50Fdr", "suffix": "mask"}),
             (values > 8, {"label": "all", "desc": f"{series}Fwhm50Quarter", "suffix": "mask"}),
         ):
-            found.append(mapped(Volume(data, AFFINE), own))
-    return found
+            derivatives.append(mapped(Volume(data, AFFINE), entities))
+    return derivatives
 
 
 @pytest.fixture
 def maps() -> list[Derivative]:
-    """A z map with a large cluster in the left calcarine and a smaller, higher one in the right
-    precentral gyrus.
+    """Return a z map with a large cluster in the left calcarine and a smaller, higher one in the
+    right precentral gyrus.
     """
     values = np.zeros(SHAPE, dtype=np.float32)
     blob(values, (-10.0, -80.0, 6.0), 3, 5.0)
@@ -61,22 +61,24 @@ def maps() -> list[Derivative]:
     return maps_of(values)
 
 
-def listed(maps: list[Derivative], here: Path, *, in_template: bool = False) -> pd.DataFrame:
-    move, placed = np.eye(4), ()
-    move[:3, 3] = SHIFT
+def cluster_table(
+    maps: list[Derivative], here: Path, *, in_template: bool = False
+) -> pd.DataFrame:
+    to_scanner, atlas_inputs = np.eye(4), ()
+    to_scanner[:3, 3] = SHIFT
     if in_template:
         write_itk(here / "std2t1w.txt", np.eye(4))
         labels = find_atlas().labels
         table = pd.DataFrame({"index": labels.values(), "name": list(labels)})
-        placed = (
-            move[None],
+        atlas_inputs = (
+            to_scanner[None],
             here / "std2t1w.txt",
             load(find_atlas().image),
             table,
             [here / "std2t1w.txt"],
         )
-    table, described = list_clusters(maps, here, *placed, method_names=["sbl"])
-    assert tuple(described) == tuple(COLUMNS)
+    table, columns = list_clusters(maps, here, *atlas_inputs, method_names=["sbl"])
+    assert tuple(columns) == tuple(COLUMNS)
     return table
 
 
@@ -85,17 +87,18 @@ def numbers(table: pd.DataFrame, names: list[str]) -> np.ndarray:
 
 
 def test_clusters_have_mni_coordinates_and_labels(maps: list[Derivative], tmp_path: Path) -> None:
-    table = listed(maps, tmp_path, in_template=True)
+    table = cluster_table(maps, tmp_path, in_template=True)
     assert list(table) == list(COLUMNS)
-    assert table["series"].tolist() == ["raw", "raw", "bspline", "bspline"]  # only those asked for
+    # Only requested series are listed.
+    assert table["series"].tolist() == ["raw", "raw", "bspline", "bspline"]
     assert (table["space"] == "MNI").all()
     assert (table["threshold"] == "Fdr").all()
     large, small = table.iloc[0], table.iloc[1]
     assert (large["volume_mm3"], small["volume_mm3"]) == ("2160", "640")
     assert (large["peak"], small["peak"]) == ("5", "9")
     assert large["labels"].startswith("Calcarine_L")
-    for row, at in ((large, (-10.0, -80.0, 6.0)), (small, (40.0, -12.0, 52.0))):
-        assert np.abs(row[["x", "y", "z"]].to_numpy(float) - at).max() <= 2.6  # half a voxel
+    for row, mni in ((large, (-10.0, -80.0, 6.0)), (small, (40.0, -12.0, 52.0))):
+        assert np.abs(row[["x", "y", "z"]].to_numpy(float) - mni).max() <= 2.6  # half a voxel
         atlas, affine = load_image(find_atlas().image)
         index = np.round(
             np.linalg.inv(affine)[:3] @ [*row[["x", "y", "z"]].astype(float), 1.0]
@@ -107,37 +110,39 @@ def test_clusters_have_mni_coordinates_and_labels(maps: list[Derivative], tmp_pa
         assert row["label"] == name
 
 
-def test_without_a_t1w_image_coordinates_are_the_scanners(
+def test_coordinates_are_in_scanner_space_without_a_t1w_image(
     maps: list[Derivative], tmp_path: Path
 ) -> None:
-    table = listed(maps, tmp_path)
+    table = cluster_table(maps, tmp_path)
     assert (table["space"] == "scanner").all()
     assert (table[["label", "labels"]] == "n/a").all(axis=None)
-    with_anat = listed(maps, tmp_path, in_template=True)
+    with_anat = cluster_table(maps, tmp_path, in_template=True)
     shift = numbers(table, ["x", "y", "z"]) - numbers(with_anat, ["x", "y", "z"])
     assert np.allclose(shift, SHIFT, atol=0.06)
 
 
-def test_the_ten_largest_are_kept() -> None:
+def test_only_the_ten_largest_clusters_are_kept() -> None:
     values = np.zeros((60, 3, 3))
     for n in range(12):
         values[5 * n : 5 * n + 1 + n // 3, 1, 1] = 3.0 + n
-    found = largest_clusters(values, values > 0, np.eye(4))
-    assert [len(each.voxels) for each in found] == [4, 4, 4, 3, 3, 3, 2, 2, 2, 1]
-    # the higher first where sizes are equal
-    assert [each.values for each in found][:3] == [(14.0,), (13.0,), (12.0,)]
+    clusters = largest_clusters(values, values > 0, np.eye(4))
+    assert [len(cluster.voxels) for cluster in clusters] == [4, 4, 4, 3, 3, 3, 2, 2, 2, 1]
+    # Clusters of equal size are sorted by height.
+    assert [cluster.values for cluster in clusters][:3] == [(14.0,), (13.0,), (12.0,)]
     assert largest_clusters(values, values > 99, np.eye(4)) == []
 
 
-def test_the_report_shows_one_series(maps: list[Derivative], tmp_path: Path) -> None:
-    html = clusters_html(listed(maps, tmp_path, in_template=True), "bspline")
+def test_the_report_shows_only_the_requested_series(
+    maps: list[Derivative], tmp_path: Path
+) -> None:
+    html = clusters_html(cluster_table(maps, tmp_path, in_template=True), "bspline")
     assert "Calcarine_L" in html
     assert "MNI, mm" in html
     assert "bspline" in html
     assert ">raw<" not in html
 
 
-def test_the_clusters_of_the_judged_contrast_are_open() -> None:
+def test_clusters_of_the_primary_contrast_are_shown_first() -> None:
     row = dict.fromkeys(COLUMNS, "1") | {"series": "sbl", "fwhm_mm": "0"}
     html = clusters_html(
         pd.DataFrame([row | {"contrast": name} for name in ("faces", "houses")]),
@@ -145,37 +150,38 @@ def test_the_clusters_of_the_judged_contrast_are_open() -> None:
         first="houses",
     )
     titles = re.findall(r'data-title="sbl, contrast (\w+)"', html)
-    assert titles == ["houses", "faces"]  # the page shows the first of several tables
+    assert titles == ["houses", "faces"]  # Only the first of several tables is open.
 
 
-def test_a_map_without_activity_is_said(tmp_path: Path) -> None:
-    table = listed(maps_of(np.zeros(SHAPE, dtype=np.float32)), tmp_path, in_template=True)
+def test_a_map_without_clusters_is_reported(tmp_path: Path) -> None:
+    table = cluster_table(maps_of(np.zeros(SHAPE, dtype=np.float32)), tmp_path, in_template=True)
     assert list(table) == list(COLUMNS)
     html = clusters_html(table, "bspline")
     assert "no clusters" in html
 
 
 def two_peaks(statistic: str) -> list[Derivative]:
-    """A cluster of 60 mm with peaks at its ends, a lower one between them and one beside the
-    first; z tells less.
+    """Return a cluster of 60 mm with peaks at its ends, a lower one between them, and one next to
+    the first; z has less range.
     """
     z, t = np.zeros(SHAPE, dtype=np.float32), np.zeros(SHAPE, dtype=np.float32)
     z[10:25, 20, 12] = 4.0
-    for x, height in ((11, 9.0), (12, 8.5), (17, 6.0), (23, 7.0)):
-        z[x, 20, 12] = height / 2 + 2
-        t[x, 20, 12] = height
-    own = {"contrast": "all", "desc": "sbl", "suffix": "statmap"}
+    for x, peak in ((11, 9.0), (12, 8.5), (17, 6.0), (23, 7.0)):
+        z[x, 20, 12] = peak / 2 + 2
+        t[x, 20, 12] = peak
+    entities = {"contrast": "all", "desc": "sbl", "suffix": "statmap"}
     region = mapped(Volume(z > 3, AFFINE), {"label": "all", "desc": "sblFdr", "suffix": "mask"})
-    found = [mapped(Volume(z, AFFINE), {**own, "stat": "z"}), region]
-    return [*found, mapped(Volume(t, AFFINE), {**own, "stat": statistic})]
+    derivatives = [mapped(Volume(z, AFFINE), {**entities, "stat": "z"}), region]
+    return [*derivatives, mapped(Volume(t, AFFINE), {**entities, "stat": statistic})]
 
 
-def test_a_large_cluster_has_further_peaks_8_mm_apart_in_the_statistic_that_the_viewer_shows(
+def test_a_large_cluster_has_further_peaks_8_mm_apart_in_the_statistic_of_the_viewer(
     tmp_path: Path,
 ) -> None:
-    table = listed(two_peaks("t"), tmp_path)
+    table = cluster_table(two_peaks("t"), tmp_path)
     assert table["cluster"].tolist() == ["1", "1a", "1b"]
-    assert table["peak"].tolist() == ["9", "7", "6"]  # that of 8.5 is 4 mm from the first
+    # The peak of 8.5 is only 4 mm from the first.
+    assert table["peak"].tolist() == ["9", "7", "6"]
     assert set(table["statistic"]) == {"t"}
     assert table["volume_mm3"].tolist() == ["1200", "n/a", "n/a"]
     assert numbers(table, ["scanner_x"]).ravel().tolist() == [-34.0, 14.0, -10.0]
@@ -184,19 +190,19 @@ def test_a_large_cluster_has_further_peaks_8_mm_apart_in_the_statistic_that_the_
     assert "1b" in html
 
 
-def test_without_a_map_of_t_clusters_are_told_by_the_thresholded_one(tmp_path: Path) -> None:
-    table = listed(two_peaks("other"), tmp_path)
+def test_without_a_t_map_the_thresholded_map_is_used(tmp_path: Path) -> None:
+    table = cluster_table(two_peaks("other"), tmp_path)
     assert set(table["statistic"]) == {"z"}
     assert table["peak"].tolist() == ["6.5", "5.5", "5"]
 
 
-def test_of_other_contrasts_the_page_has_the_largest_without_further_peaks() -> None:
+def test_other_contrasts_show_only_the_largest_clusters_without_further_peaks() -> None:
     row = dict.fromkeys(COLUMNS, "1") | {"series": "sbl", "fwhm_mm": "0"}
     clusters = [f"{n}{letter}" for n in range(1, 9) for letter in ("", "a")]
     rows = [
-        row | {"contrast": name, "cluster": each}
+        row | {"contrast": name, "cluster": cluster}
         for name in ("faces", "houses")
-        for each in clusters
+        for cluster in clusters
     ]
     html = clusters_html(pd.DataFrame(rows), "sbl", first="houses")
     houses, _, faces = html.partition('data-title="sbl, contrast faces"')
@@ -204,7 +210,7 @@ def test_of_other_contrasts_the_page_has_the_largest_without_further_peaks() -> 
     assert re.findall(r"<th scope='row'>(\w+)</th>", faces) == list("12345")
 
 
-def test_names_of_an_atlas_may_have_commas() -> None:
+def test_atlas_labels_may_contain_commas() -> None:
     row = dict.fromkeys(COLUMNS, "1") | {"series": "sbl", "fwhm_mm": "0", "contrast": "all"}
     labels = {
         "label_mm": "0.0",
@@ -217,39 +223,42 @@ def test_names_of_an_atlas_may_have_commas() -> None:
 
 
 def ridge() -> np.ndarray:
-    """Two peaks of 9 and 7 on a plateau of 24 x 24 x 24 mm that joins them; voxels of 2 mm."""
+    """Return two peaks of 9 and 7 on a connecting plateau of 24 x 24 x 24 mm, with voxels
+    of 2 mm.
+    """
     values = np.zeros((30, 12, 12), dtype=np.float32)
     values[1:29] = 2.0
-    for x, height in ((6, 9.0), (22, 7.0)):
+    for x, peak in ((6, 9.0), (22, 7.0)):
         values[x - 3 : x + 4, 3:9, 3:9] = 4.0
-        values[x, 5, 5] = height
+        values[x, 5, 5] = peak
     return values
 
 
-def test_a_large_cluster_is_split_where_a_higher_threshold_separates_its_peaks() -> None:
+def test_a_large_cluster_is_split_at_a_threshold_that_separates_its_peaks() -> None:
     values, affine = ridge(), np.diag([2.0, 2, 2, 1])
     assert (values > 0).sum() * 8 > 10_000
-    one, other = largest_clusters(values, values > 0, affine)[:2]
-    assert (one.values[0], other.values[0]) == (9.0, 7.0)
-    assert len(one.voxels) == len(other.voxels) == 7 * 6 * 6
-    assert one.threshold == other.threshold == 4.0
-    # voxels of 1 mm: the whole region has 4 cm³ and stays one cluster at its own threshold
-    (whole,) = largest_clusters(values, values > 0, np.eye(4))
-    assert (len(whole.voxels), whole.threshold) == ((values > 0).sum(), 2.0)
-    assert whole.values == (9.0, 7.0)
+    first, second = largest_clusters(values, values > 0, affine)[:2]
+    assert (first.values[0], second.values[0]) == (9.0, 7.0)
+    assert len(first.voxels) == len(second.voxels) == 7 * 6 * 6
+    assert first.threshold == second.threshold == 4.0
+    # With voxels of 1 mm, the region has only 4 cm³ and stays a single cluster at its own
+    # threshold.
+    (unsplit,) = largest_clusters(values, values > 0, np.eye(4))
+    assert (len(unsplit.voxels), unsplit.threshold) == ((values > 0).sum(), 2.0)
+    assert unsplit.values == (9.0, 7.0)
 
 
 def test_a_large_cluster_without_separate_peaks_shrinks_to_its_core() -> None:
     x, y, z = np.indices((24, 24, 24)) - 12
     values = 20.0 - np.sqrt(x**2 + y**2 + z**2)
-    (found,) = largest_clusters(values, values > 0, np.diag([2.0, 2, 2, 1]))
-    assert len(found.voxels) * 8 <= 10_000
-    assert found.values == (20.0,)
-    assert values[tuple(found.voxels.T)].min() >= found.threshold > values.min()
-    # equal values cannot be separated: the cluster stays whole
+    (cluster,) = largest_clusters(values, values > 0, np.diag([2.0, 2, 2, 1]))
+    assert len(cluster.voxels) * 8 <= 10_000
+    assert cluster.values == (20.0,)
+    assert values[tuple(cluster.voxels.T)].min() >= cluster.threshold > values.min()
+    # Equal values cannot be separated, so the cluster keeps its size.
     flat = np.ones((24, 24, 24))
-    (found,) = largest_clusters(flat, flat > 0, np.diag([2.0, 2, 2, 1]))
-    assert (len(found.voxels), found.threshold) == (24**3, 1.0)
+    (cluster,) = largest_clusters(flat, flat > 0, np.diag([2.0, 2, 2, 1]))
+    assert (len(cluster.voxels), cluster.threshold) == (24**3, 1.0)
 
 
 def test_larger_clusters_have_more_further_peaks() -> None:
@@ -262,19 +271,20 @@ def test_larger_clusters_have_more_further_peaks() -> None:
         )
         for width in (1.15, 0.913, 0.7)
     }
-    # 8.8 cm³: all nine; 4.4 cm³: four further ones, and 2.0 cm³: three, 8 mm apart
+    # number of peaks: all nine for 8.8 cm³, four further ones for 4.4 cm³, and three at 8 mm for
+    # 2.0 cm³
     assert counts == {1.15: 9, 0.913: 5, 0.7: 4}
 
 
-def test_a_peak_outside_of_all_labels_has_the_nearest_one() -> None:
+def test_a_peak_outside_of_all_labels_gets_the_nearest_label() -> None:
     atlas = np.zeros((20, 5, 5), dtype=int)
-    atlas[8, 2, 2], atlas[2, 2, 2], atlas[7, 2, 2] = 3, 4, 99  # 99 has no name
+    atlas[8, 2, 2], atlas[2, 2, 2], atlas[7, 2, 2] = 3, 4, 99  # Label 99 has no name.
     names, affine = {3: "Cuneus_L", 4: "Lingual_L"}, np.diag([2.0, 3, 3, 1])
     assert nearest_label(atlas, (8, 2, 2), affine, names) == ("Cuneus_L", 0.0)
     assert nearest_label(atlas, (6, 2, 2), affine, names) == ("Cuneus_L", 4.0)
     assert nearest_label(atlas, (8, 4, 2), affine, names) == ("Cuneus_L", 6.0)
     assert nearest_label(atlas, (13, 2, 2), affine, names) == ("Cuneus_L", 10.0)
-    name, distance = nearest_label(atlas, (14, 2, 2), affine, names)  # 12 mm
+    name, distance = nearest_label(atlas, (14, 2, 2), affine, names)  # distance in mm: 12
     assert (name, np.isnan(distance)) == ("n/a", True)
     row = dict.fromkeys(COLUMNS, "1") | {"series": "sbl", "fwhm_mm": "5", "contrast": "all"}
     row |= {"label": "Cuneus_L", "threshold": "Fdr", "cluster": "1"}

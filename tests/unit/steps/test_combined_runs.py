@@ -1,4 +1,6 @@
-"""Maps of runs brought to the first run's frame and combined, with sidecars and regions."""
+"""Test maps of runs that are transformed to the first run and combined, with sidecars and
+regions.
+"""
 
 from dataclasses import replace
 
@@ -77,10 +79,10 @@ def carry(folder, run, seed=1, xfm=None, card=None, percent=False, **maps):
     )
 
 
-def combine(folder, carried, **changed):
+def combine(folder, run_maps, **changes):
     folder = folder / "combined"
     folder.mkdir()
-    names = [run for run in RUNS if any(one.sidecar["Run"] == run for one in carried)]
+    names = [run for run in RUNS if any(map_.sidecar["Run"] == run for map_ in run_maps)]
     arguments = {
         "series_name": "sbl",
         "contrasts": {"hand": names},
@@ -90,60 +92,62 @@ def combine(folder, carried, **changed):
         "thresholds": ["quarter", "fdr", "3.1"],
         "calibrated": False,
         "percent": False,
-        **changed,
+        **changes,
     }
-    return combine_maps(carried, brain(), here=folder, **arguments)
+    return combine_maps(run_maps, brain(), here=folder, **arguments)
 
 
 def by_stat(maps):
     return {
-        one.entities.get("stat", one.entities["desc"]): one
-        for one in maps
-        if one.entities["suffix"] in ("statmap", "mask")
+        derivative.entities.get("stat", derivative.entities["desc"]): derivative
+        for derivative in maps
+        if derivative.entities["suffix"] in ("statmap", "mask")
     }
 
 
 @pytest.fixture
-def two(tmp_path):
+def two_runs(tmp_path):
     return [*carry(tmp_path, "run-1", 1), *carry(tmp_path, "run-2", 2, sd=3.0, dof=50)]
 
 
-def test_the_first_run_stays_as_it_is(tmp_path):
-    carried = by_stat(carry(tmp_path, "run-1", 1))
-    for one in maps_of(1):
-        made = carried[one.entities["stat"]]
-        np.testing.assert_array_equal(made.volume.data, one.volume.data)
-        assert made.entities["space"] == "boldref"
-        assert made.sidecar["Run"] == "run-1"
-        assert made.sidecar["NotApplied"] is False
+def test_maps_of_the_first_run_are_unchanged(tmp_path):
+    run_maps = by_stat(carry(tmp_path, "run-1", 1))
+    for source in maps_of(1):
+        copied = run_maps[source.entities["stat"]]
+        np.testing.assert_array_equal(copied.volume.data, source.volume.data)
+        assert copied.entities["space"] == "boldref"
+        assert copied.sidecar["Run"] == "run-1"
+        assert copied.sidecar["NotApplied"] is False
 
 
-def test_other_runs_are_brought_to_its_place(tmp_path):
+def test_maps_of_other_runs_are_transformed(tmp_path):
     xfm = np.eye(4)[None].copy()
     xfm[0, 0, 3] = 3.0  # one voxel
-    carried = by_stat(carry(tmp_path, "run-2", 1, xfm=xfm))
-    given = by_stat(maps_of(1))
+    run_maps = by_stat(carry(tmp_path, "run-2", 1, xfm=xfm))
+    originals = by_stat(maps_of(1))
     inside = brain().data[1:] & brain().data[:-1]
     for stat in ("effect", "variance", "sd"):
-        moved = carried[stat].volume.data[:-1]
-        expected = given[stat].volume.data[1:]
-        np.testing.assert_allclose(moved[inside], expected[inside], rtol=1e-5)
-    assert not carried["variance"].volume.data[~brain().data].any()
+        transformed = run_maps[stat].volume.data[:-1]
+        expected = originals[stat].volume.data[1:]
+        np.testing.assert_allclose(transformed[inside], expected[inside], rtol=1e-5)
+    assert not run_maps["variance"].volume.data[~brain().data].any()
 
 
 @pytest.mark.parametrize(
     ("series", "slices", "share"),
     [("raw", 3, "50 %"), ("raw", 0, " 0 %"), ("raw", 5, ""), ("sbl", 3, "")],
 )
-@pytest.mark.parametrize("of_first", [False, True])
-def test_a_small_part_in_common_is_told_once(tmp_path, caplog, series, slices, share, of_first):
-    whole, part = brain(), brain()
+@pytest.mark.parametrize("first_is_larger", [False, True])
+def test_a_small_overlap_of_masks_is_reported_once(
+    tmp_path, caplog, series, slices, share, first_is_larger
+):
+    full, part = brain(), brain()
     part.data[..., slices:] = False
-    maps = [replace(one, sidecar={**one.sidecar, "SourceSeries": series}) for one in maps_of(1)]
+    maps = [replace(map_, sidecar={**map_.sidecar, "SourceSeries": series}) for map_ in maps_of(1)]
     carry_maps(
         maps,
-        whole if of_first else part,
-        part if of_first else whole,
+        full if first_is_larger else part,
+        part if first_is_larger else full,
         Volume(np.full(SHAPE, 200.0), AFFINE),
         brain(),
         first2run_xfm=np.eye(4)[None],
@@ -156,17 +160,17 @@ def test_a_small_part_in_common_is_told_once(tmp_path, caplog, series, slices, s
     assert f"share {share.strip()} of the larger mask" in caplog.text or not share
 
 
-def test_the_edge_of_the_brain_does_not_ring(tmp_path):
+def test_transformed_maps_have_no_ringing_at_the_edge_of_the_brain(tmp_path):
     xfm = np.eye(4)[None].copy()
     xfm[0, :2, 3] = 1.5
     folder = tmp_path / "run"
     folder.mkdir()
-    flat = [
-        Derivative(Volume(np.where(brain().data, 5.0, 0), AFFINE), one.entities, one.sidecar)
-        for one in maps_of(1)
+    constant_maps = [
+        Derivative(Volume(np.where(brain().data, 5.0, 0), AFFINE), map_.entities, map_.sidecar)
+        for map_ in maps_of(1)
     ]
-    carried = carry_maps(
-        flat,
+    run_maps = carry_maps(
+        constant_maps,
         brain(),
         brain(),
         Volume(np.full(SHAPE, 200.0), AFFINE),
@@ -177,67 +181,67 @@ def test_the_edge_of_the_brain_does_not_ring(tmp_path):
         contrasts=["hand"],
         percent=False,
     )
-    for one in carried:
-        values = one.volume.data
+    for transformed in run_maps:
+        values = transformed.volume.data
         np.testing.assert_allclose(values[values != 0], 5.0, atol=1e-4)
 
 
-def test_effects_in_percent(tmp_path):
-    carried = by_stat(carry(tmp_path, "run-1", 1, percent=True))
-    given = by_stat(maps_of(1))
+def test_effects_are_converted_to_percent(tmp_path):
+    run_maps = by_stat(carry(tmp_path, "run-1", 1, percent=True))
+    originals = by_stat(maps_of(1))
     for stat, factor in (("effect", 0.5), ("variance", 0.25), ("sd", 0.5)):
-        expected = factor * given[stat].volume.data
-        np.testing.assert_allclose(carried[stat].volume.data, expected, rtol=1e-6)
+        expected = factor * originals[stat].volume.data
+        np.testing.assert_allclose(run_maps[stat].volume.data, expected, rtol=1e-6)
 
 
-def test_combined_maps_have_the_closed_form(tmp_path, two):
-    maps, elsewhere, _ = combine(tmp_path, two)
-    made, inside = by_stat(maps), brain().data
-    assert elsewhere == []
+def test_combined_maps_match_closed_forms(tmp_path, two_runs):
+    maps, other_spaces, _ = combine(tmp_path, two_runs)
+    combined, inside = by_stat(maps), brain().data
+    assert other_spaces == []
     effects, variances = (
-        [one.volume.data for one in two if one.entities["stat"] == stat]
+        [map_.volume.data for map_ in two_runs if map_.entities["stat"] == stat]
         for stat in ("effect", "variance")
     )
-    np.testing.assert_allclose(made["effect"].volume.data, np.mean(effects, axis=0), rtol=1e-5)
+    np.testing.assert_allclose(combined["effect"].volume.data, np.mean(effects, axis=0), rtol=1e-5)
     np.testing.assert_allclose(
-        made["variance"].volume.data, np.sum(variances, axis=0) / 4, rtol=1e-5
+        combined["variance"].volume.data, np.sum(variances, axis=0) / 4, rtol=1e-5
     )
     sd = np.sqrt(0.25 * (1 + 9) / 4 + 0.75 * (4 / 2) ** 2)
-    np.testing.assert_allclose(made["sd"].volume.data[inside], sd, rtol=1e-5)
-    total = made["variance"].volume.data[inside] + sd**2
-    wrong = stats.norm.sf(np.abs(made["effect"].volume.data[inside]) / np.sqrt(total))
-    np.testing.assert_allclose(made["wrongsign"].volume.data[inside], wrong, atol=1e-5)
-    active = fdr_region(made["z"].volume.data, inside)[0]
-    np.testing.assert_array_equal(made["sblFdr"].volume.data > 0, active)
+    np.testing.assert_allclose(combined["sd"].volume.data[inside], sd, rtol=1e-5)
+    total = combined["variance"].volume.data[inside] + sd**2
+    expected = stats.norm.sf(np.abs(combined["effect"].volume.data[inside]) / np.sqrt(total))
+    np.testing.assert_allclose(combined["wrongsign"].volume.data[inside], expected, atol=1e-5)
+    active = fdr_region(combined["z"].volume.data, inside)[0]
+    np.testing.assert_array_equal(combined["sblFdr"].volume.data > 0, active)
     np.testing.assert_array_equal(
-        made["sblZ31"].volume.data > 0, inside & (made["z"].volume.data >= 3.1)
+        combined["sblZ31"].volume.data > 0, inside & (combined["z"].volume.data >= 3.1)
     )
-    assert "personsd" not in made
-    assert "sblQuarter" not in made
+    assert "personsd" not in combined
+    assert "sblQuarter" not in combined
 
 
-def test_sidecars_say_which_runs_and_how(tmp_path, two):
+def test_sidecars_list_runs_and_weights(tmp_path, two_runs):
     left_out = {"run-3": "another factor"}
-    made = by_stat(combine(tmp_path, two, left_out=left_out)[0])
-    about = made["effect"].sidecar
-    assert about["RunWeights"] == {"run-1": 0.5, "run-2": 0.5}
-    assert about["RunsLeftOut"] == left_out
-    assert about["DegreesOfFreedom"] == 110
-    assert about["SharedErrorCorrelation"] == 0.75
-    assert about["ContrastWeights"] == {"hand": 1.0}
-    assert about["Units"] == "arbitrary"
-    assert about["Sources"] == [
+    combined = by_stat(combine(tmp_path, two_runs, left_out=left_out)[0])
+    sidecar = combined["effect"].sidecar
+    assert sidecar["RunWeights"] == {"run-1": 0.5, "run-2": 0.5}
+    assert sidecar["RunsLeftOut"] == left_out
+    assert sidecar["DegreesOfFreedom"] == 110
+    assert sidecar["SharedErrorCorrelation"] == 0.75
+    assert sidecar["ContrastWeights"] == {"hand": 1.0}
+    assert sidecar["Units"] == "arbitrary"
+    assert sidecar["Sources"] == [
         f"bids::sub-01/func/sub-01_task-tap_run-{run}_res-hr_contrast-hand_stat-effect_desc-sbl"
         "_statmap.nii.gz"
         for run in (1, 2)
     ]
-    assert "NotAppliedIn" not in about
-    assert "Run" not in about
-    assert "_stat-t_" in made["t"].sidecar["Sources"][0]
-    assert "_stat-effect_" in made["sblFdr"].sidecar["Sources"][0]
+    assert "NotAppliedIn" not in sidecar
+    assert "Run" not in sidecar
+    assert "_stat-t_" in combined["t"].sidecar["Sources"][0]
+    assert "_stat-effect_" in combined["sblFdr"].sidecar["Sources"][0]
     for stat in ("variance", "t", "z", "sd", "wrongsign", "sblFdr"):
-        assert made[stat].sidecar["RunWeights"] == about["RunWeights"]
-    assert made["effect"].entities == {
+        assert combined[stat].sidecar["RunWeights"] == sidecar["RunWeights"]
+    assert combined["effect"].entities == {
         "space": "boldref",
         "res": "hr",
         "contrast": "hand",
@@ -247,60 +251,62 @@ def test_sidecars_say_which_runs_and_how(tmp_path, two):
     }
 
 
-def test_three_runs_have_a_spread(tmp_path, two):
-    made = by_stat(combine(tmp_path, [*two, *carry(tmp_path, "run-3", 3)])[0])
+def test_three_runs_have_a_between_run_sd(tmp_path, two_runs):
+    combined = by_stat(combine(tmp_path, [*two_runs, *carry(tmp_path, "run-3", 3)])[0])
     effects = [by_stat(maps_of(seed))["effect"].volume.data for seed in (1, 2, 3)]
     sds = [1.0, 3.0, 1.0]
     expected = np.var(effects, axis=0, ddof=1) / 3 + 0.75 * np.mean(sds) ** 2
     inside = brain().data
     np.testing.assert_allclose(
-        made["personsd"].volume.data[inside], np.sqrt(expected[inside]), rtol=1e-4
+        combined["personsd"].volume.data[inside], np.sqrt(expected[inside]), rtol=1e-4
     )
 
 
-def test_a_run_that_the_method_was_not_applied_to_enters_and_is_named(tmp_path):
-    carried = [
+def test_a_run_without_the_method_is_included_and_named(tmp_path):
+    run_maps = [
         *carry(tmp_path, "run-1", 1, card={"applied": True}),
         *carry(tmp_path, "run-2", 2, card={"applied": False}, stats=("effect", "variance")),
     ]
-    maps, _, rows = combine(tmp_path, carried)
-    made = by_stat(maps)
-    assert not {"sd", "wrongsign", "tTotal", "sblReliable"} & made.keys()
-    about = made["effect"].sidecar
-    assert about["NotAppliedIn"] == ["run-2"]
-    assert about["RunWeights"] == {"run-1": 0.5, "run-2": 0.5}
+    maps, _, rows = combine(tmp_path, run_maps)
+    combined = by_stat(maps)
+    assert not {"sd", "wrongsign", "tTotal", "sblReliable"} & combined.keys()
+    sidecar = combined["effect"].sidecar
+    assert sidecar["NotAppliedIn"] == ["run-2"]
+    assert sidecar["RunWeights"] == {"run-1": 0.5, "run-2": 0.5}
     assert "There is no stat-sd map, because sbl was not applied to run-2" in str(
-        about["ErrorOfReconstruction"]
+        sidecar["ErrorOfReconstruction"]
     )
-    assert "SharedErrorCorrelation" not in about
+    assert "SharedErrorCorrelation" not in sidecar
     assert {row.statistic for row in rows} == {"voxels"}
 
 
-@pytest.mark.parametrize(("coverage", "given"), [(0.95, True), (0.85, False), (None, False)])
-def test_the_reliable_region_needs_coverage_in_every_run(tmp_path, two, coverage, given):
+@pytest.mark.parametrize(("coverage", "expected"), [(0.95, True), (0.85, False), (None, False)])
+def test_the_reliable_region_requires_coverage_in_every_run(
+    tmp_path, two_runs, coverage, expected
+):
     rows = [
         metric_rows("sbl", {"coverage_one_level_down": value}, contrast="hand")
         for value in (0.95, coverage)
         if value is not None
     ]
-    maps, _, made = combine(tmp_path, two, coverage_rows=rows)
-    assert ("sblReliable" in by_stat(maps)) is given
-    assert ("reliable" in {row.threshold for row in made}) is given
-    assert "expected_wrong" in {row.statistic for row in made}
+    maps, _, rows_combined = combine(tmp_path, two_runs, coverage_rows=rows)
+    assert ("sblReliable" in by_stat(maps)) is expected
+    assert ("reliable" in {row.threshold for row in rows_combined}) is expected
+    assert "expected_wrong" in {row.statistic for row in rows_combined}
 
 
-def test_with_a_calibration_the_whole_error_repeats(tmp_path, two):
-    made = by_stat(combine(tmp_path, two, calibrated=True)[0])
-    np.testing.assert_allclose(made["sd"].volume.data[brain().data], 2.0, rtol=1e-5)
-    assert made["sd"].sidecar["SharedErrorCorrelation"] == 1.0
+def test_with_a_calibration_run_the_entire_error_repeats(tmp_path, two_runs):
+    combined = by_stat(combine(tmp_path, two_runs, calibrated=True)[0])
+    np.testing.assert_allclose(combined["sd"].volume.data[brain().data], 2.0, rtol=1e-5)
+    assert combined["sd"].sidecar["SharedErrorCorrelation"] == 1.0
 
 
-def test_maps_in_other_spaces_are_combined_apart(tmp_path):
-    carried = []
+def test_maps_in_other_spaces_are_combined_separately(tmp_path):
+    run_maps = []
     for run, seed in (("run-1", 1), ("run-2", 2)):
         folder = tmp_path / run
         folder.mkdir()
-        carried += carry_maps(
+        run_maps += carry_maps(
             maps_of(seed),
             brain(),
             brain(),
@@ -312,39 +318,44 @@ def test_maps_in_other_spaces_are_combined_apart(tmp_path):
             contrasts=["hand"],
             percent=False,
         )
-    maps, elsewhere, _ = combine(tmp_path, carried)
-    there = by_stat(elsewhere)
-    assert {one.entities["space"] for one in elsewhere} == {"T1w"}
-    assert {one.entities["space"] for one in maps} == {"boldref"}
+    maps, other_spaces, _ = combine(tmp_path, run_maps)
+    t1w_maps = by_stat(other_spaces)
+    assert {map_.entities["space"] for map_ in other_spaces} == {"T1w"}
+    assert {map_.entities["space"] for map_ in maps} == {"boldref"}
     np.testing.assert_allclose(
-        there["effect"].volume.data, by_stat(maps)["effect"].volume.data, rtol=1e-6
+        t1w_maps["effect"].volume.data, by_stat(maps)["effect"].volume.data, rtol=1e-6
     )
-    assert "_run-1_space-T1w_contrast-hand_stat-effect_" in there["effect"].sidecar["Sources"][0]
+    assert (
+        "_run-1_space-T1w_contrast-hand_stat-effect_" in t1w_maps["effect"].sidecar["Sources"][0]
+    )
 
 
-def test_a_contrast_that_one_run_lacks_is_combined_without_it(tmp_path, two):
-    carried = [*two, *carry(tmp_path, "run-3", 3, stats=("sd",))]
-    about = by_stat(combine(tmp_path, carried)[0])["effect"].sidecar
-    assert about["RunsLeftOut"] == {"run-3": "the contrast could not be estimated in this run"}
-    assert about["RunWeights"] == {"run-1": 0.5, "run-2": 0.5}
+def test_a_contrast_missing_in_one_run_is_combined_without_it(tmp_path, two_runs):
+    run_maps = [*two_runs, *carry(tmp_path, "run-3", 3, stats=("sd",))]
+    sidecar = by_stat(combine(tmp_path, run_maps)[0])["effect"].sidecar
+    assert sidecar["RunsLeftOut"] == {"run-3": "the contrast could not be estimated in this run"}
+    assert sidecar["RunWeights"] == {"run-1": 0.5, "run-2": 0.5}
 
 
 def test_runs_on_different_grids_are_not_combined(tmp_path, caplog):
-    carried = carry(tmp_path, "run-1", 1)
-    other = [
-        Derivative(Volume(one.volume.data[1:], AFFINE), one.entities, {**one.sidecar, "Run": run})
+    run_maps = carry(tmp_path, "run-1", 1)
+    cropped = [
+        Derivative(
+            Volume(map_.volume.data[1:], AFFINE), map_.entities, {**map_.sidecar, "Run": run}
+        )
         for run, maps in {"run-2": maps_of(2)}.items()
-        for one in maps
+        for map_ in maps
     ]
-    placed = [
-        Derivative(one.content, {"space": "boldref", **one.entities}, one.sidecar) for one in other
+    in_boldref = [
+        Derivative(map_.content, {"space": "boldref", **map_.entities}, map_.sidecar)
+        for map_ in cropped
     ]
-    maps, _, _ = combine(tmp_path, [*carried, *placed])
+    maps, _, _ = combine(tmp_path, [*run_maps, *in_boldref])
     assert maps == []
     assert "different grids" in caplog.text
 
 
-def test_a_head_is_found_where_it_moved(tmp_path):
+def test_the_displacement_of_a_head_is_recovered(tmp_path):
     rng = np.random.default_rng(0)
     shape = (32, 32, 16)
     affine = np.diag([4.0, 4.0, 4.0, 1.0])
@@ -356,22 +367,22 @@ def test_a_head_is_found_where_it_moved(tmp_path):
         inside = ((x.T - shift[0]) / 50) ** 2 + (y.T / 45) ** 2 + (z.T / 26) ** 2 < 1
         return inside.T if inside.shape != shape else inside
 
-    shift_mm = np.array([4.0, 0.0, 0.0])  # one voxel
+    true_shift_mm = np.array([4.0, 0.0, 0.0])  # mm, one voxel
     first = np.where(head((0, 0, 0)), 600 + 200 * texture / texture.std(), 10)
-    moved = np.roll(first, 1, axis=0)
-    found = register_to_first_run(
-        Volume(moved.astype(np.float32), affine),
+    shifted = np.roll(first, 1, axis=0)
+    xfm = register_to_first_run(
+        Volume(shifted.astype(np.float32), affine),
         Volume(first.astype(np.float32), affine),
-        Volume(moved > 100, affine),
+        Volume(shifted > 100, affine),
         Volume(first > 100, affine),
         tmp_path,
         random_seed=1,
     )
-    assert found.shape == (1, 4, 4)
-    np.testing.assert_allclose(found[0][:3, 3], shift_mm, atol=0.3)
+    assert xfm.shape == (1, 4, 4)
+    np.testing.assert_allclose(xfm[0][:3, 3], true_shift_mm, atol=0.3)
 
 
-def test_the_methods_text_says_what_applies():
+def test_the_methods_text_describes_the_combination():
     text = describe_combination(over_sessions=False, in_spaces=False, with_error=False)
     assert "fixed effects" in text
     assert "percent" not in text
@@ -381,8 +392,8 @@ def test_the_methods_text_says_what_applies():
         assert words in text
 
 
-def test_noise_passes_as_often_as_it_should_although_heads_moved(tmp_path):
-    """24 data sets without activation: share of p < .001, mean of both tails."""
+def test_the_false_positive_rate_of_combined_maps_is_correct_despite_head_motion(tmp_path):
+    """Simulate 24 data sets without activation; count p < .001, averaged over both tails."""
     shape, affine = (32, 32, 16), np.diag([3.0, 3.0, 4.0, 1.0])
     mask = np.zeros(shape, bool)
     mask[1:-1, 1:-1, 1:-1] = True
@@ -390,7 +401,7 @@ def test_noise_passes_as_often_as_it_should_although_heads_moved(tmp_path):
     rng = np.random.default_rng(0)
     dof, inside, above, size = 100, (slice(4, -4),) * 3, 0, 0
     for number in range(24):
-        carried = []
+        run_maps = []
         for run in ("run-1", "run-2"):
             white = rng.normal(size=shape)
             effect = ndimage.gaussian_filter(white, (0.5, 0.5, 0.0), mode="wrap")
@@ -412,7 +423,7 @@ def test_noise_passes_as_often_as_it_should_although_heads_moved(tmp_path):
             xfm = np.eye(4)[None].copy()
             xfm[0, :3, 3] = rng.uniform(-4, 4, 3)
             (folder := tmp_path / f"{number}{run}").mkdir()
-            carried += carry_maps(
+            run_maps += carry_maps(
                 maps,
                 brain,
                 brain,
@@ -425,7 +436,7 @@ def test_noise_passes_as_often_as_it_should_although_heads_moved(tmp_path):
                 percent=False,
             )
         (folder := tmp_path / str(number)).mkdir()
-        maps, _, _ = combine(folder, carried, series_name="raw")
+        maps, _, _ = combine(folder, run_maps, series_name="raw")
         z = by_stat(maps)["z"].volume.data[inside]
         above += np.count_nonzero(np.abs(z) > stats.norm.isf(0.001)) / 2
         size += z.size

@@ -1,4 +1,4 @@
-"""Fusion of the runs of a participant across displaced slices, with what is stored."""
+"""Test the fusion of a participant's runs across displaced slices, and the stored results."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,32 +18,32 @@ from bids_sr.steps import fused_slices
 N_THICK, N_THIN = 10, 20
 SHAPE = (14, 14, N_THIN)
 AFFINE = np.diag([3.0, 3.0, 6.0, 1.0])
-OWN = np.broadcast_to(slice_fusion.acquired_positions(N_THICK), (*SHAPE[:2], N_THICK))
-SHIFT = 0.8  # thin slices by which the slices of the second run are displaced
+POSITIONS = np.broadcast_to(slice_fusion.acquired_positions(N_THICK), (*SHAPE[:2], N_THICK))
+SHIFT = 0.8  # thin slices, displacement of the second run
 
 
 @pytest.fixture(scope="module")
 def thick_sd() -> Float:
-    """Standard deviation over time in thick slices."""
+    """Return standard deviations over time in thick slices."""
     return np.exp(np.random.default_rng(0).normal(0, 0.7, (*SHAPE[:2], N_THICK)))
 
 
 @pytest.fixture(scope="module")
 def effect(thick_sd: Float) -> Float:
-    """Effect in thin slices, drawn from the prior."""
+    """Draw an effect in thin slices from the prior."""
     root = np.linalg.cholesky(slice_fusion.slice_correlation(N_THIN) + 1e-9 * np.eye(N_THIN))
-    drawn = np.random.default_rng(1).normal(size=SHAPE) @ root.T
-    return 10 * slice_fusion.thin_prior_sd(thick_sd) * drawn
+    correlated_noise = np.random.default_rng(1).normal(size=SHAPE) @ root.T
+    return 10 * slice_fusion.thin_prior_sd(thick_sd) * correlated_noise
 
 
 def brain() -> Volume:
-    """Brain on the grid of thick slices."""
+    """Return the brain mask on the grid of thick slices."""
     return Volume(np.ones((*SHAPE[:2], N_THICK), dtype=bool), AFFINE)
 
 
 def effects_file(folder: Path, effect: Array, shift: float, seed: int) -> Path:
-    """Write the effects of four blocks in thick slices, displaced by thin slices."""
-    thick = (slice_fusion.slice_profiles(OWN + shift, N_THIN) @ effect[..., None])[..., 0]
+    """Write the effects of four blocks in thick slices, displaced by `shift` thin slices."""
+    thick = (slice_fusion.slice_profiles(POSITIONS + shift, N_THIN) @ effect[..., None])[..., 0]
     noise = np.random.default_rng(seed).normal(size=(*thick.shape, 4))
     betas = (thick[..., None] + 0.1 * thick.std() * noise).astype(np.float32)
     blocks = tuple(
@@ -68,12 +68,12 @@ def t_map(
     """Return a t map with one value."""
     values = np.full((*SHAPE[:2], N_THICK), value, np.float32)
     entities = {"contrast": contrast, "stat": "t", "desc": "sbl", "suffix": "statmap"}
-    about = {"SmoothingFWHM": 0.0, "ContrastWeights": weights or {contrast: 1.0}}
-    return [Derivative(Volume(values, AFFINE), entities, about)]
+    sidecar = {"SmoothingFWHM": 0.0, "ContrastWeights": weights or {contrast: 1.0}}
+    return [Derivative(Volume(values, AFFINE), entities, sidecar)]
 
 
-def moved(slices: float) -> Float:
-    """Return the transform of a head that moved by so many thin slices."""
+def moved_by(slices: float) -> Float:
+    """Return the transform of a head that moved by a number of thin slices."""
     xfm = np.eye(4)
     xfm[2, 3] = -3.0 * slices
     return xfm[None]
@@ -84,18 +84,20 @@ def fuse(
     effect: Array,
     sd: Array,
     *,
-    true: float = SHIFT,
-    assumed: float = SHIFT,
+    true_shift: float = SHIFT,
+    assumed_shift: float = SHIFT,
     t: float = 9.0,
 ) -> tuple[dict[str, object], list[Derivative]]:
-    """Run the steps on two runs, of which the second lies at true and assumed displacements."""
-    masks, xfms = {"run-2": brain()}, {"run-2": moved(assumed)}
+    """Run the steps on two runs; the second has a true and an assumed displacement."""
+    masks, xfms = {"run-2": brain()}, {"run-2": moved_by(assumed_shift)}
     effects = {
         "run-1": effects_file(folder, effect, 0.0, 1),
-        "run-2": effects_file(folder, effect, true, 2),
+        "run-2": effects_file(folder, effect, true_shift, 2),
     }
     slow_sds = {name: brain().like(sd) for name in effects}
-    displaced = fused_slices.measure_displacements(t_map(t), brain(), masks, xfms, first="run-1")
+    displacements = fused_slices.measure_displacements(
+        t_map(t), brain(), masks, xfms, first="run-1"
+    )
     fusion = fused_slices.decide_fusion(
         t_map(t),
         brain(),
@@ -103,7 +105,7 @@ def fuse(
         xfms,
         effects,
         slow_sds,
-        displaced,
+        displacements,
         first="run-1",
         series_name="sbl",
     )
@@ -138,7 +140,7 @@ def test_displaced_runs_are_fused_on_thin_slices(
     assert fusion["Displacements"] == [
         {"Runs": ["run-1", "run-2"], "Displacement": pytest.approx(0.4)}
     ]
-    by_desc = {one.entities["desc"]: one for one in maps}
+    by_desc = {map_.entities["desc"]: map_ for map_ in maps}
     assert set(by_desc) == {"sblFused", "sblSplined", "sblFwhm60Fused", "sblFwhm60Splined"}
     fused, splined = (by_desc[f"sbl{kind}"].volume for kind in ("Fused", "Splined"))
     assert explained(fused.data, effect) > explained(splined.data, effect) + 0.1
@@ -146,34 +148,34 @@ def test_displaced_runs_are_fused_on_thin_slices(
     np.testing.assert_allclose(fused.affine, slice_fusion.thin_affine(AFFINE))
 
 
-def test_sidecars_name_the_runs_and_say_why_there_is_no_error(
+def test_sidecars_name_the_fused_runs_and_explain_the_missing_error(
     tmp_path: Path, effect: Float, thick_sd: Float
 ) -> None:
     _, maps = fuse(tmp_path, effect, thick_sd)
-    for one in maps:
-        assert one.entities["stat"] == "effect"
-        assert one.entities["res"] == "thin"
-        assert one.sidecar["RunsFused"] == ["run-1", "run-2"]
-        assert "no stat-sd map" in str(one.sidecar["ErrorOfReconstruction"])
-        assert "3 x 3 x 3" in str(one.sidecar["Resolution"])
-        assert "RunWeights" not in one.sidecar  # it is not a mean of runs on their grid
+    for map_ in maps:
+        assert map_.entities["stat"] == "effect"
+        assert map_.entities["res"] == "thin"
+        assert map_.sidecar["RunsFused"] == ["run-1", "run-2"]
+        assert "no stat-sd map" in str(map_.sidecar["ErrorOfReconstruction"])
+        assert "3 x 3 x 3" in str(map_.sidecar["Resolution"])
+        assert "RunWeights" not in map_.sidecar  # The map is not a mean of runs on their grid.
 
 
 def test_a_contrast_without_displaced_runs_is_not_fused(
     tmp_path: Path, effect: Float, thick_sd: Float
 ) -> None:
-    """Runs 1 and 3 have the same slices: they are linked only by run 2."""
+    """Runs 1 and 3 have the same slices, so only run 2 links them."""
     shifts = {"run-1": 0.0, "run-2": SHIFT, "run-3": 0.0}
     masks = {name: brain() for name in ("run-2", "run-3")}
-    xfms = {name: moved(shifts[name]) for name in masks}
+    xfms = {name: moved_by(shifts[name]) for name in masks}
     effects = {
         name: effects_file(tmp_path, effect, shift, seed)
         for seed, (name, shift) in enumerate(shifts.items())
     }
     slow_sds = {name: brain().like(thick_sd) for name in effects}
     maps = t_map(9.0)
-    displaced = fused_slices.measure_displacements(maps, brain(), masks, xfms, first="run-1")
-    assert displaced["Pairs"] == [["run-1", "run-2"], ["run-2", "run-3"]]
+    displacements = fused_slices.measure_displacements(maps, brain(), masks, xfms, first="run-1")
+    assert displacements["Pairs"] == [["run-1", "run-2"], ["run-2", "run-3"]]
     fusion = fused_slices.decide_fusion(
         maps,
         brain(),
@@ -181,7 +183,7 @@ def test_a_contrast_without_displaced_runs_is_not_fused(
         xfms,
         effects,
         slow_sds,
-        displaced,
+        displacements,
         first="run-1",
         series_name="sbl",
     )
@@ -204,17 +206,17 @@ def test_a_contrast_without_displaced_runs_is_not_fused(
         },
         smoothing=[0.0],
     )
-    by_contrast = {one.entities["contrast"]: one for one in fused}
+    by_contrast = {map_.entities["contrast"]: map_ for map_ in fused}
     assert set(by_contrast) == {"everywhere", "of two"}
     assert by_contrast["everywhere"].sidecar["RunsFused"] == ["run-1", "run-2", "run-3"]
     assert by_contrast["of two"].sidecar["RunsFused"] == ["run-1", "run-2"]
     assert list(by_contrast["of two"].sidecar["RunsLeftOut"]) == ["run-3"]
-    images = {name: explained(one.volume.data, effect) for name, one in by_contrast.items()}
+    images = {name: explained(map_.volume.data, effect) for name, map_ in by_contrast.items()}
     assert min(images.values()) > 0.5
 
 
 @pytest.mark.parametrize(
-    ("true", "assumed", "reason"),
+    ("true_shift", "assumed_shift", "reason"),
     [
         pytest.param(0.0, 0.0, "no slices are displaced by 0.25", id="equal slices"),
         pytest.param(0.3, 0.3, "no slices are displaced by 0.25", id="small displacement"),
@@ -222,17 +224,26 @@ def test_a_contrast_without_displaced_runs_is_not_fused(
         pytest.param(0.0, SHIFT, "did not pass", id="displacement undone"),
     ],
 )
-def test_other_slices_stay(
-    tmp_path: Path, effect: Float, thick_sd: Float, true: float, assumed: float, reason: str
+def test_runs_without_a_verified_displacement_are_not_fused(
+    tmp_path: Path,
+    effect: Float,
+    thick_sd: Float,
+    true_shift: float,
+    assumed_shift: float,
+    reason: str,
 ) -> None:
-    fusion, maps = fuse(tmp_path, effect, thick_sd, true=true, assumed=assumed)
+    fusion, maps = fuse(
+        tmp_path, effect, thick_sd, true_shift=true_shift, assumed_shift=assumed_shift
+    )
     assert not fusion["Applied"]
     assert maps == []
     assert reason in str(fusion["Reason"])
     assert "shift the stack of slices by half a slice" in str(fusion["Advice"])
 
 
-def test_without_active_voxels_slices_stay(tmp_path: Path, effect: Float, thick_sd: Float) -> None:
+def test_runs_without_active_voxels_are_not_fused(
+    tmp_path: Path, effect: Float, thick_sd: Float
+) -> None:
     fusion, maps = fuse(tmp_path, effect, thick_sd, t=1.0)
     assert not fusion["Applied"]
     assert maps == []
@@ -247,7 +258,7 @@ def test_without_active_voxels_slices_stay(tmp_path: Path, effect: Float, thick_
         ({"handMinusFoot": 9.0, "footMinusHand": 1.0}, 0.4),
     ],
 )
-def test_active_voxels_are_those_of_the_mean_over_conditions(
+def test_active_voxels_are_determined_from_the_mean_over_conditions(
     t: Mapping[str, float], expected: float | None
 ) -> None:
     weights = {
@@ -256,15 +267,15 @@ def test_active_voxels_are_those_of_the_mean_over_conditions(
         "handMinusFoot": {"hand": 1.0, "foot": -1.0},
         "footMinusHand": {"hand": -1.0, "foot": 1.0},
     }
-    maps = [one for name, value in t.items() for one in t_map(value, name, weights[name])]
-    found = fused_slices.measure_displacements(
-        maps, brain(), {"run-2": brain()}, {"run-2": moved(SHIFT)}, first="run-1"
+    maps = [map_ for name, value in t.items() for map_ in t_map(value, name, weights[name])]
+    displacements = fused_slices.measure_displacements(
+        maps, brain(), {"run-2": brain()}, {"run-2": moved_by(SHIFT)}, first="run-1"
     )
-    (pair,) = found["Displacements"]
+    (pair,) = displacements["Displacements"]
     assert pair["Displacement"] == (None if expected is None else pytest.approx(expected))
 
 
-def test_a_run_that_is_too_short_has_no_prior_and_is_not_fused(
+def test_runs_too_short_for_a_prior_are_not_fused(
     tmp_path: Path, effect: Float, thick_sd: Float
 ) -> None:
     fusion, maps = fuse(tmp_path, effect, np.zeros_like(thick_sd))
@@ -272,7 +283,7 @@ def test_a_run_that_is_too_short_has_no_prior_and_is_not_fused(
     assert maps == []
 
 
-def test_slow_fluctuations_are_measured_only_in_displaced_runs(tmp_path: Path) -> None:
+def test_slow_fluctuations_are_only_measured_in_displaced_runs(tmp_path: Path) -> None:
     shape, tr = (6, 6, 4), 2.0
     rng = np.random.default_rng(0)
     slow = np.sin(2 * np.pi * 0.02 * tr * np.arange(60))
@@ -280,12 +291,18 @@ def test_slow_fluctuations_are_measured_only_in_displaced_runs(tmp_path: Path) -
     with SeriesWriter(tmp_path / "bold.nii", (*shape, 60), AFFINE, tr) as writer:
         for value in slow:
             writer.append((100 + sd * value + 0.05 * rng.normal(size=shape)).astype(np.float32))
-    mask, still = Volume(np.ones(shape, bool), AFFINE), np.stack([np.eye(4)] * 60)
-    found = {}
+    mask, no_motion = Volume(np.ones(shape, bool), AFFINE), np.stack([np.eye(4)] * 60)
+    sd_by_run = {}
     for run in ("run-1", "run-2"):
         with SeriesReader(tmp_path / "bold.nii") as series:
-            found[run] = fused_slices.measure_slow_sd(
-                series, mask, still, {"Pairs": [["run-1", "run-2"]]}, tmp_path, run=run, n_dummy=0
+            sd_by_run[run] = fused_slices.measure_slow_sd(
+                series,
+                mask,
+                no_motion,
+                {"Pairs": [["run-1", "run-2"]]},
+                tmp_path,
+                run=run,
+                n_dummy=0,
             ).data
-    assert np.corrcoef(found["run-1"].ravel(), sd.ravel())[0, 1] > 0.99
-    assert not found["run-2"].any()
+    assert np.corrcoef(sd_by_run["run-1"].ravel(), sd.ravel())[0, 1] > 0.99
+    assert not sd_by_run["run-2"].any()

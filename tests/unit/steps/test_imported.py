@@ -1,6 +1,4 @@
-"""Results of another program are read as they were meant: checked against nitransforms, which
-wrote them.
-"""
+"""Test imported results of another program against nitransforms, which wrote the files."""
 
 import json
 from pathlib import Path
@@ -32,28 +30,28 @@ MOTION = np.array(
     [rigid(), rigid(2.5, -1, 0.5, 0.03), rigid(-2, 3, 1, -0.05), rigid(1, 1, -2, 0.02)]
 )
 
-# parameters of 20 volumes
+# head motion parameters of 20 volumes
 SIX = np.random.default_rng(1).normal(0, [1, 1, 1, 0.02, 0.02, 0.02], (20, 6))
 
 
 def scene(matrix=None):
-    """A head in the pose in which reference point p lies at matrix @ p."""
-    at = (
+    """Return a head in a pose: reference point p is at matrix @ p."""
+    points = (
         np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1) @ AFFINE[:3, :3].T
         + AFFINE[:3, 3]
     )
     if matrix is not None:
-        back = np.linalg.inv(matrix)
-        at = at @ back[:3, :3].T + back[:3, 3]
-    body = 200 / (1 + np.exp((np.linalg.norm(at / [34, 36, 22], axis=-1) - 1) * 9))
-    return body + sum(300 * np.exp(-((at - blob) ** 2).sum(-1) / (2 * 6.5**2)) for blob in BLOBS)
+        inverse = np.linalg.inv(matrix)
+        points = points @ inverse[:3, :3].T + inverse[:3, 3]
+    body = 200 / (1 + np.exp((np.linalg.norm(points / [34, 36, 22], axis=-1) - 1) * 9))
+    return body + sum(
+        300 * np.exp(-((points - blob) ** 2).sum(-1) / (2 * 6.5**2)) for blob in BLOBS
+    )
 
 
 @pytest.fixture
-def moving(tmp_path: Path) -> tuple[SeriesReader, Path]:
-    """A run in which the head moves as MOTION says, and the transforms that nitransforms writes
-    for it.
-    """
+def moving_run(tmp_path: Path) -> tuple[SeriesReader, Path]:
+    """Return a run with the head motion MOTION, and its transforms as written by nitransforms."""
     series = np.stack([scene(matrix) for matrix in MOTION], -1).astype(np.float32)
     nb.Nifti1Image(series, AFFINE).to_filename(tmp_path / "bold.nii")
     write_linear(tmp_path / "hmc.txt", MOTION)
@@ -64,19 +62,19 @@ def inner(image):
     return np.asarray(image)[4:-4, 4:-4, 3:-3]
 
 
-def test_head_motion_is_read_in_the_direction_in_which_it_was_written(moving):
-    bold, hmc = moving
+def test_head_motion_is_read_in_the_direction_of_the_file(moving_run):
+    bold, hmc = moving_run
     xfms, _, _ = imported.import_motion(bold, read_itk(hmc), n_dummy=0)
     np.testing.assert_allclose(xfms, MOTION, atol=1e-5)
     image = nb.load(bold.path)
     for number, matrix in enumerate(xfms):
         volume = nb.Nifti1Image(np.asarray(image.dataobj)[..., number], AFFINE)
-        theirs = their_resampling(
+        expected = their_resampling(
             nt.linear.Affine(MOTION[number]), volume, reference=volume, order=3
         )
-        ours = sample_volume(np.asarray(volume.dataobj), AFFINE, SHAPE, AFFINE, matrix)
-        assert np.abs(inner(ours) - inner(scene())).max() < 6
-        assert np.abs(inner(ours) - inner(theirs.dataobj)).max() < 6
+        resampled = sample_volume(np.asarray(volume.dataobj), AFFINE, SHAPE, AFFINE, matrix)
+        assert np.abs(inner(resampled) - inner(scene())).max() < 6
+        assert np.abs(inner(resampled) - inner(expected.dataobj)).max() < 6
 
 
 OBLIQUE = rigid(3, -2, 5, 0.3) @ np.array(
@@ -94,130 +92,132 @@ OBLIQUE = rigid(3, -2, 5, 0.3) @ np.array(
     ],
     ids=["LAS", "RAS", "oblique LAS", "oblique RAS"],
 )
-def test_head_motion_is_rebuilt_from_the_six_parameters_of_a_table(affine, tmp_path):
+def test_head_motion_is_reconstructed_from_six_parameters(affine, tmp_path):
     rng = np.random.default_rng(2)
-    still = scene() + rng.normal(0, 2, (*SHAPE, 1))[..., 0]
-    nb.Nifti1Image(np.repeat(still[..., None], 4, -1).astype(np.float32), affine).to_filename(
-        tmp_path / "bold.nii"
-    )
+    noisy_scene = scene() + rng.normal(0, 2, (*SHAPE, 1))[..., 0]
+    nb.Nifti1Image(
+        np.repeat(noisy_scene[..., None], 4, -1).astype(np.float32), affine
+    ).to_filename(tmp_path / "bold.nii")
     table = tmp_path / "sub-01_task-tap_desc-confounds_timeseries.tsv"
     FmriprepMaker.confounds(
-        table, fsl_parameters(MOTION, still, nb.load(tmp_path / "bold.nii")), 0
+        table, fsl_parameters(MOTION, noisy_scene, nb.load(tmp_path / "bold.nii")), 0
     )
     bold = SeriesReader(tmp_path / "bold.nii")
-    found, _, _ = imported.rebuild_motion(
+    xfms, _, _ = imported.rebuild_motion(
         bold, pd.read_csv(table, sep="\t"), n_dummy=0, axis_order=AS_STORED
     )
-    np.testing.assert_allclose(found, MOTION, atol=2e-3)
+    np.testing.assert_allclose(xfms, MOTION, atol=2e-3)
 
 
-def test_the_reference_is_the_mean_of_what_they_bring_into_register(moving):
-    bold, hmc = moving
+def test_the_boldref_is_the_mean_of_realigned_volumes(moving_run):
+    bold, hmc = moving_run
     _, _, reference = imported.import_motion(bold, read_itk(hmc), n_dummy=0)
     np.testing.assert_allclose(reference.affine, AFFINE)
-    still = np.abs(inner(reference.data) - inner(scene())).max()
-    blurred = np.abs(inner(nb.load(bold.path).get_fdata().mean(-1)) - inner(scene())).max()
-    assert still < 5 < 20 < blurred
+    realigned_error = np.abs(inner(reference.data) - inner(scene())).max()
+    raw_error = np.abs(inner(nb.load(bold.path).get_fdata().mean(-1)) - inner(scene())).max()
+    assert realigned_error < 5 < 20 < raw_error
 
 
-def test_a_reference_that_is_given_is_taken(moving):
-    bold, hmc = moving
-    given = Volume(scene(), AFFINE)
+def test_a_given_boldref_is_used(moving_run):
+    bold, hmc = moving_run
+    boldref = Volume(scene(), AFFINE)
     xfms, table, reference = imported.import_motion(
-        bold, read_itk(hmc), given_boldref=given, n_dummy=0
+        bold, read_itk(hmc), given_boldref=boldref, n_dummy=0
     )
-    assert reference is given
+    assert reference is boldref
     np.testing.assert_allclose(xfms, MOTION, atol=1e-5)
     np.testing.assert_allclose(table.rot_z, [0, 0.03, -0.05, 0.02], atol=1e-5)
 
 
-def test_the_table_of_motion_has_a_row_for_each_volume(moving):
-    bold, hmc = moving
+def test_the_motion_table_has_one_row_per_volume(moving_run):
+    bold, hmc = moving_run
     _, table, _ = imported.import_motion(bold, read_itk(hmc), n_dummy=0)
     assert len(table) == 4
     np.testing.assert_allclose(table.rot_z, [0, 0.03, -0.05, 0.02], atol=1e-5)
     assert table.residual.isna().all()
 
 
-def test_transforms_for_another_run_are_refused(moving):
-    bold, hmc = moving
+def test_transforms_for_another_run_are_rejected(moving_run):
+    bold, hmc = moving_run
     with pytest.raises(ValueError, match="for 3 volumes; expected 4"):
         imported.import_motion(bold, read_itk(hmc)[:3], n_dummy=0)
 
 
-def test_motion_that_is_not_rigid_is_refused(moving):
+def test_transforms_that_are_not_rigid_are_rejected(moving_run):
     with pytest.raises(TransformError, match="must be rigid"):
-        imported.import_motion(moving[0], MOTION @ np.diag([1.1, 1, 1, 1]), n_dummy=0)
+        imported.import_motion(moving_run[0], MOTION @ np.diag([1.1, 1, 1, 1]), n_dummy=0)
 
 
-def test_a_field_is_brought_to_the_run_by_its_transform(moving, tmp_path):
-    """The field is 10 Hz on one side of a plane that the transform moves by 8 mm."""
-    there, grid = np.zeros((60, 60, 60), np.float32), np.diag([2.0, 2, 2, 1])
+def test_a_field_map_is_transformed_to_the_run(moving_run, tmp_path):
+    """Use a field of 10 Hz on one side of a plane, which the transform moves by 8 mm."""
+    field, grid = np.zeros((60, 60, 60), np.float32), np.diag([2.0, 2, 2, 1])
     grid[:3, 3] = -60
-    there[:, :, 30:] = 10.0
-    nb.Nifti1Image(there, grid).to_filename(tmp_path / "field.nii.gz")
-    # takes a reference point to its field map point: the plane lies at z = -8 - 1 in the run
+    field[:, :, 30:] = 10.0
+    nb.Nifti1Image(field, grid).to_filename(tmp_path / "field.nii.gz")
+    # Reference points are mapped to field map points: the plane is at z = -8 - 1 in the run.
     to_field = rigid(0, 0, 8)
     write_linear(tmp_path / "fmap.txt", np.linalg.inv(to_field))
     xfm = read_itk(tmp_path / "fmap.txt")
-    found = imported.field_to_shift(
-        moving[0], tmp_path / "field.nii.gz", xfm, phase_encoding="j-", readout=0.05
+    distortion = imported.field_to_shift(
+        moving_run[0], tmp_path / "field.nii.gz", xfm, phase_encoding="j-", readout=0.05
     )
-    assert found.axis == 1
+    assert distortion.axis == 1
     heights = AFFINE[2, 3] + 4 * np.arange(12)
-    np.testing.assert_allclose(found.shift[10, 10, heights > -5], -0.5, atol=0.08)
-    np.testing.assert_allclose(found.shift[10, 10, heights < -14], 0.0, atol=0.08)
+    np.testing.assert_allclose(distortion.shift[10, 10, heights > -5], -0.5, atol=0.08)
+    np.testing.assert_allclose(distortion.shift[10, 10, heights < -14], 0.0, atol=0.08)
 
 
-def test_all_columns_of_the_confounds_are_kept_with_what_their_json_says(tmp_path):
+def test_all_columns_of_confounds_are_kept_with_their_descriptions(tmp_path):
     path = tmp_path / "x_desc-confounds_timeseries.tsv"
     FmriprepMaker.confounds(path, SIX, 2)
-    table, described = imported.import_confounds(path, origin="fMRIPrep 24.1.1", n_dummy=2)
-    theirs = pd.read_csv(path, sep="\t", na_values="n/a")
-    assert set(table) == set(described) == set(theirs)
-    for name in theirs:
-        np.testing.assert_allclose(table[name], theirs[name], rtol=1e-12)
+    table, columns = imported.import_confounds(path, origin="fMRIPrep 24.1.1", n_dummy=2)
+    source = pd.read_csv(path, sep="\t", na_values="n/a")
+    assert set(table) == set(columns) == set(source)
+    for name in source:
+        np.testing.assert_allclose(table[name], source[name], rtol=1e-12)
     assert table.non_steady_state_outlier01.tolist() == [0, 1] + [0] * 18
     assert all(
-        "fMRIPrep 24.1.1" in entry["Origin"] and entry["Units"] for entry in described.values()
+        "fMRIPrep 24.1.1" in entry["Origin"] and entry["Units"] for entry in columns.values()
     )
-    assert described["a_comp_cor_07"]["Mask"] == "combined"
+    assert columns["a_comp_cor_07"]["Mask"] == "combined"
     assert (
-        described["motion_outlier00"]["Description"]
+        columns["motion_outlier00"]["Description"]
         == "motion_outlier00, taken from fMRIPrep 24.1.1"
     )
 
 
-def test_the_linear_model_takes_of_fmriprep_what_it_takes_of_our_own_table(tmp_path):
+def test_the_model_uses_the_same_confounds_of_fmriprep_as_of_our_table(tmp_path):
     path = tmp_path / "x_desc-confounds_timeseries.tsv"
     FmriprepMaker.confounds(path, np.tile(SIX, (3, 1)), 0)
     table, _ = imported.import_confounds(path, origin="x", n_dummy=0)
     assert model_confounds(table) == (*IN_MODEL, *(f"a_comp_cor_{k:02d}" for k in range(5)))
 
 
-def test_volumes_that_are_not_steady_are_those_of_this_run(tmp_path):
+def test_non_steady_state_outliers_follow_the_dummies_of_this_run(tmp_path):
     path = tmp_path / "x_desc-confounds_timeseries.tsv"
     FmriprepMaker.confounds(path, SIX, 2)
-    table, described = imported.import_confounds(path, origin="x", n_dummy=1)
-    for names in (table, described):
+    table, columns = imported.import_confounds(path, origin="x", n_dummy=1)
+    for names in (table, columns):
         assert [name for name in names if name.startswith("non_steady")] == [
             "non_steady_state_outlier00"
         ]
 
 
-def test_components_of_single_tissues_stand_behind_those_of_both(tmp_path):
+def test_components_of_single_tissues_come_after_combined_ones(tmp_path):
     path = tmp_path / "x_desc-confounds_timeseries.tsv"
     FmriprepMaker.confounds(path, SIX, 0)
     masks = {f"a_comp_cor_{k:02d}": {"Mask": "CSF" if k < 4 else "combined"} for k in range(8)}
     path.with_suffix(".json").write_text(json.dumps(masks))
-    table, described = imported.import_confounds(path, origin="x", n_dummy=0)
+    table, columns = imported.import_confounds(path, origin="x", n_dummy=0)
     names = [name for name in table if name.startswith("a_comp_cor")]
     assert names == [f"a_comp_cor_{k:02d}" for k in (4, 5, 6, 7, 0, 1, 2, 3)]
-    assert described["a_comp_cor_00"]["Mask"] == "CSF"
+    assert columns["a_comp_cor_00"]["Mask"] == "CSF"
 
 
-def test_components_of_fmriprep_20_enter_the_model_in_the_order_of_their_numbers(tmp_path):
-    """There CSF and white matter come first: the combined ones may be the 98th and so on."""
+def test_components_of_fmriprep_20_enter_the_model_in_numerical_order(tmp_path):
+    """In these versions, components of CSF and white matter come first: combined components may
+    begin at number 98.
+    """
     path = tmp_path / "x_desc-confounds_timeseries.tsv"
     names = [f"a_comp_cor_{k:02d}" for k in range(95, 105)]
     columns = [
@@ -233,7 +233,7 @@ def test_components_of_fmriprep_20_enter_the_model_in_the_order_of_their_numbers
     assert model_confounds(table)[12:] == tuple(f"a_comp_cor_{k}" for k in (98, 99, 100, 101, 102))
 
 
-def test_a_table_without_head_motion_is_refused(tmp_path):
+def test_a_table_without_head_motion_is_rejected(tmp_path):
     (tmp_path / "x.tsv").write_text("csf\n1\n")
     with pytest.raises(ValueError, match=r"lacks required columns: trans_x, .*, rot_z"):
         imported.import_confounds(tmp_path / "x.tsv", origin="x", n_dummy=0)
@@ -241,67 +241,67 @@ def test_a_table_without_head_motion_is_refused(tmp_path):
 
 @pytest.fixture
 def reference(tmp_path: Path) -> tuple[Path, Path]:
-    """A boldref and a brain mask on its grid."""
+    """Write a boldref and a brain mask on its grid."""
     image = scene()
     nb.Nifti1Image(image.astype(np.float32), AFFINE).to_filename(tmp_path / "boldref.nii.gz")
     nb.Nifti1Image((image > 100).astype(np.uint8), AFFINE).to_filename(tmp_path / "mask.nii.gz")
     return tmp_path / "boldref.nii.gz", tmp_path / "mask.nii.gz"
 
 
-def test_the_mask_stays_and_comes_to_the_fine_grid(reference):
+def test_the_mask_is_kept_and_resampled_to_the_high_resolution_grid(reference):
     boldref, mask = load(reference[0]), reference[1]
-    low, high, facts = imported.import_mask(
+    low_res_mask, high_res_mask, facts = imported.import_mask(
         boldref, mask, origin="fMRIPrep 24.1.1", factor=(2.0, 2.0, 1.0)
     )
-    np.testing.assert_array_equal(low.data, np.asarray(nb.load(mask).dataobj) > 0)
-    assert high.data.shape == (40, 44, 12)
-    assert high.data.sum() / 4 == pytest.approx(low.data.sum(), rel=0.03)
+    np.testing.assert_array_equal(low_res_mask.data, np.asarray(nb.load(mask).dataobj) > 0)
+    assert high_res_mask.data.shape == (40, 44, 12)
+    assert high_res_mask.data.sum() / 4 == pytest.approx(low_res_mask.data.sum(), rel=0.03)
     assert facts == {"mask_source": "fMRIPrep 24.1.1"}
 
 
-@pytest.mark.parametrize("how", ["empty", "other grid"])
-def test_a_mask_that_cannot_be_one_is_refused(reference, how):
+@pytest.mark.parametrize("fault", ["empty", "other grid"])
+def test_an_empty_mask_or_a_mask_on_another_grid_is_rejected(reference, fault):
     boldref, mask = reference
     nb.Nifti1Image(
-        np.full(SHAPE if how == "empty" else (5, 5, 5), how != "empty", np.uint8), AFFINE
+        np.full(SHAPE if fault == "empty" else (5, 5, 5), fault != "empty", np.uint8), AFFINE
     ).to_filename(mask)
     with pytest.raises(ValueError, match="empty or is not on the grid"):
         imported.import_mask(load(boldref), mask, origin="x", factor=(2.0, 2.0, 1.0))
 
 
 @pytest.mark.parametrize("scale", [1.0, 1.03])
-def test_a_registration_is_taken_over_and_measured(reference, tmp_path, scale):
-    """Also one with scales, as fMRIPrep makes with more than six degrees of freedom."""
+def test_a_registration_is_used_and_measured(reference, tmp_path, scale):
+    """Include scales, which fMRIPrep estimates with more than six degrees of freedom."""
     boldref, _ = reference
-    # takes a T1w point to its boldref point
+    # maps a T1w point to its boldref point
     xfm = rigid(3, -2, 1, 0.05) @ np.diag([scale, 1, 1, 1])
     write_linear(tmp_path / "coreg.txt", xfm)
     t1w = sample_volume(scene().astype(np.float32), AFFINE, SHAPE, AFFINE, xfm)
     nb.Nifti1Image(t1w, AFFINE).to_filename(tmp_path / "t1w.nii.gz")
     nb.Nifti1Image((t1w > 100).astype(np.uint8), AFFINE).to_filename(tmp_path / "t1mask.nii.gz")
     t1w_mask = load(tmp_path / "t1mask.nii.gz")
-    found, facts = imported.import_coreg(
+    imported_xfm, facts = imported.import_coreg(
         load(boldref),
         load(tmp_path / "t1w.nii.gz"),
         t1w_mask.like(t1w_mask.data > 0.5),
         read_itk(tmp_path / "coreg.txt"),
         origin="fMRIPrep 24.1.1",
     )
-    np.testing.assert_allclose(found[0], xfm, atol=1e-5)
+    np.testing.assert_allclose(imported_xfm[0], xfm, atol=1e-5)
     assert facts["bold_t1w_mask_dice"] > 0.9
     assert facts["bold_t1w_poor"] is False
     assert facts["bold_t1w_origin"] == "fMRIPrep 24.1.1"
     assert facts["bold_t1w_displacement_rms_mm"] > 2
 
 
-def test_a_registration_that_fits_nothing_is_told(reference):
+def test_a_failed_registration_is_reported(reference):
     boldref, mask = map(load, reference)
     xfm = rigid(40, 0, 0)[None]
     _, facts = imported.import_coreg(boldref, boldref, mask.like(mask.data > 0.5), xfm, origin="x")
     assert facts["bold_t1w_poor"] is True
 
 
-def test_an_anatomy_keeps_its_values(reference):
+def test_anatomical_images_keep_their_values(reference):
     boldref, mask = reference
     t1w, brain, _ = imported.import_anatomy(boldref, mask)
     np.testing.assert_allclose(t1w.data, nb.load(boldref).get_fdata(), rtol=1e-6)
@@ -311,7 +311,7 @@ def test_an_anatomy_keeps_its_values(reference):
     assert labels.data.max() == 1
 
 
-def test_a_mask_of_impossible_size_is_doubted_whoever_made_it(reference, tmp_path, caplog):
+def test_a_brain_mask_of_implausible_size_is_reported(reference, tmp_path, caplog):
     mask = tmp_path / "speck.nii.gz"
     nb.Nifti1Image(
         np.eye(1, SHAPE[0] * SHAPE[1] * SHAPE[2]).reshape(SHAPE).astype(np.uint8), AFFINE
@@ -322,9 +322,9 @@ def test_a_mask_of_impossible_size_is_doubted_whoever_made_it(reference, tmp_pat
     assert doubt in caplog.text
 
 
-def test_labels_are_told_from_the_maps_where_they_are_not_given(reference, tmp_path):
+def test_tissue_labels_are_derived_from_probability_maps_if_missing(reference, tmp_path):
     boldref, mask = reference
-    none = tmp_path / "none.nii.gz"
-    nb.Nifti1Image(np.zeros(SHAPE, np.float32), AFFINE).to_filename(none)
-    labels, _ = imported.import_tissues(load(boldref), [none, mask, none])
+    empty_map = tmp_path / "none.nii.gz"
+    nb.Nifti1Image(np.zeros(SHAPE, np.float32), AFFINE).to_filename(empty_map)
+    labels, _ = imported.import_tissues(load(boldref), [empty_map, mask, empty_map])
     assert set(np.unique(labels.data)) == {0, 2}

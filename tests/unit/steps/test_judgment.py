@@ -1,4 +1,4 @@
-"""Sizes of regions, the grown region, flags and the verdict, from values."""
+"""Test sizes of regions, the grown region, flags and the verdict."""
 
 import json
 from math import nan
@@ -25,10 +25,10 @@ CONTRASTS = {
     "little": {"little": 1.0},
     "thumbMinusLittle": {"thumb": 1.0, "little": -1.0},
 }
-SHAPE, FINE = (12, 10, 4), (24, 20, 4)
+SHAPE, HIGH_SHAPE = (12, 10, 4), (24, 20, 4)
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
-FINE_AFFINE = np.diag([2.0, 2.0, 4.0, 1.0])
-FINE_AFFINE[:2, 3] = -1.0
+HIGH_AFFINE = np.diag([2.0, 2.0, 4.0, 1.0])
+HIGH_AFFINE[:2, 3] = -1.0
 VOXEL, FACTOR = (4.0, 4.0, 4.0), (2.0, 2.0, 1.0)
 MODEL = {"tr": 2.0, "n_dummy": 0, "low_pass": 0.1, "start_time": 1.0}
 PAIR = ("thumb", "little")
@@ -41,11 +41,11 @@ EVENTS = Events(
         }
     )
 )
-STILL = pd.DataFrame({"framewise_displacement": [nan, 0.0]})
+NO_MOTION = pd.DataFrame({"framewise_displacement": [nan, 0.0]})
 
 
-def course(phase):
-    """Blocks of 16 s every 64 s, 5 s late as the response is."""
+def block_response(phase):
+    """Return blocks of 16 s every 64 s, delayed by 5 s like a response."""
     times = np.arange(80) * 2.0 - 4
     return ((times - 8 - phase) % 64 < 16) & (times >= 8 + phase)
 
@@ -55,8 +55,8 @@ def write_series(path, shape, affine, scale):
     with SeriesWriter(path, (*shape, 80), affine, 2.0) as writer:
         for t in range(80):
             volume = 1000 + 4 * rng.standard_normal(shape)
-            volume[4 * scale : 8 * scale, 3 * scale : 5 * scale, 1] += 60 * course(0)[t]
-            volume[6 * scale : 9 * scale, 5 * scale : 7 * scale, 2] += 60 * course(32)[t]
+            volume[4 * scale : 8 * scale, 3 * scale : 5 * scale, 1] += 60 * block_response(0)[t]
+            volume[6 * scale : 9 * scale, 5 * scale : 7 * scale, 2] += 60 * block_response(32)[t]
             writer.append(volume)
 
 
@@ -64,7 +64,7 @@ def write_series(path, shape, affine, scale):
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("in")
     write_series(folder / "lr.nii", SHAPE, AFFINE, 1)
-    write_series(folder / "hr.nii", FINE, FINE_AFFINE, 2)
+    write_series(folder / "hr.nii", HIGH_SHAPE, HIGH_AFFINE, 2)
     return {"raw": folder / "lr.nii", "bspline": folder / "hr.nii"}
 
 
@@ -72,12 +72,12 @@ def mask_of(series: str) -> Volume:
     return (
         Volume(np.ones(SHAPE, bool), AFFINE)
         if series == "raw"
-        else Volume(np.ones(FINE, bool), FINE_AFFINE)
+        else Volume(np.ones(HIGH_SHAPE, bool), HIGH_AFFINE)
     )
 
 
 def roi_of(series: str) -> Volume:
-    """Its border cuts both activations."""
+    """Return a region of interest whose border cuts both activations."""
     mask, scale = mask_of(series), 1 if series == "raw" else 2
     roi = np.zeros(mask.data.shape, bool)
     roi[3 * scale : 7 * scale, 2 * scale : 8 * scale, 1:3] = True
@@ -107,27 +107,27 @@ def raw_maps(files, tmp_path_factory) -> tuple[list[Derivative], list[MetricRow]
     return maps, rows
 
 
-def test_correlation_maps_are_those_maps_of_raw_at_its_widest_smoothing():
-    def own(desc, contrast="thumb", stat="cc"):
+def test_correlation_maps_are_the_acquired_maps_with_the_largest_smoothing():
+    def statmap(desc, contrast="thumb", stat="cc"):
         return mapped(
             Volume(np.zeros((1, 1, 1)), np.eye(4)),
             {"contrast": contrast, "stat": stat, "desc": desc, "suffix": "statmap"},
         )
 
     maps = [
-        own("raw"),
-        own("rawFwhm50"),
-        own("bsplineFwhm132"),
-        own("rawFwhm50", stat="t"),
-        own("raw", "all"),
+        statmap("raw"),
+        statmap("rawFwhm50"),
+        statmap("bsplineFwhm132"),
+        statmap("rawFwhm50", stat="t"),
+        statmap("raw", "all"),
         mapped("region", {"label": "thumb", "desc": "rawQuarter", "suffix": "mask"}),
     ]
-    found = _maps_of_raw(sorted_maps(maps)[0], "cc", ["thumb"])
-    assert list(found) == ["thumb"]
-    assert found["thumb"] is maps[1].volume.data
+    correlation_maps = _maps_of_raw(sorted_maps(maps)[0], "cc", ["thumb"])
+    assert list(correlation_maps) == ["thumb"]
+    assert correlation_maps["thumb"] is maps[1].volume.data
 
 
-def grown(files, tmp_path, roi=None, smoothing=(0.0,)):
+def grow(files, tmp_path, roi=None, smoothing=(0.0,)):
     with SeriesReader(files["raw"]) as reader:
         return grow_region(
             reader,
@@ -143,10 +143,10 @@ def grown(files, tmp_path, roi=None, smoothing=(0.0,)):
         )
 
 
-def test_grown_region_takes_in_what_the_border_cut(files, tmp_path):
-    roi, fine, facts = grown(files, tmp_path)
-    added = np.argwhere(roi.data & ~roi_of("raw").data)
-    assert {tuple(v) for v in added} == {
+def test_the_grown_region_includes_the_cut_activation(files, tmp_path):
+    roi, high_res_roi, facts = grow(files, tmp_path)
+    added_voxels = np.argwhere(roi.data & ~roi_of("raw").data)
+    assert {tuple(voxel) for voxel in added_voxels} == {
         (7, 3, 1),
         (7, 4, 1),
         (7, 5, 2),
@@ -154,80 +154,81 @@ def test_grown_region_takes_in_what_the_border_cut(files, tmp_path):
         (8, 5, 2),
         (8, 6, 2),
     }
-    assert int((fine.data & ~roi_of("bspline").data).sum()) == 4 * len(added)
-    assert fine.data[14:16, 6:10, 1].all()
-    np.testing.assert_array_equal(fine.affine, FINE_AFFINE)
-    assert facts["roi_grown_voxels"] == len(added)
-    wide, _, _ = grown(files, tmp_path, smoothing=(0.0, 4.0))  # the widest is followed
-    assert wide.data.sum() > roi_of("raw").data.sum()
+    assert int((high_res_roi.data & ~roi_of("bspline").data).sum()) == 4 * len(added_voxels)
+    assert high_res_roi.data[14:16, 6:10, 1].all()
+    np.testing.assert_array_equal(high_res_roi.affine, HIGH_AFFINE)
+    assert facts["roi_grown_voxels"] == len(added_voxels)
+    # The largest smoothing is used.
+    smoothed_roi, _, _ = grow(files, tmp_path, smoothing=(0.0, 4.0))
+    assert smoothed_roi.data.sum() > roi_of("raw").data.sum()
 
 
-def test_empty_region_names_reason_and_fix(files, tmp_path):
+def test_an_empty_region_names_reason_and_remedy(files, tmp_path):
     empty = mask_of("raw").like(np.zeros(SHAPE, bool))
     with pytest.raises(ValueError, match=r"region of interest.*does not overlap the brain.*--roi"):
-        grown(files, tmp_path, roi=empty)
+        grow(files, tmp_path, roi=empty)
 
 
-GIVEN = {"contrasts": CONTRASTS, "factor": FACTOR, "method_names": (), "at_rest": False}
+OPTIONS = {"contrasts": CONTRASTS, "factor": FACTOR, "method_names": (), "at_rest": False}
 
 
 def flags_of(raw_maps, *tables, pair=(), cards=None, **changes):
     brain, roi = mask_of("raw"), roi_of("raw")
-    found, rows = raise_flags(
-        list(tables), raw_maps[0], brain, roi, *pair, card_file=cards, **GIVEN | changes
+    summary, rows = raise_flags(
+        list(tables), raw_maps[0], brain, roi, *pair, card_file=cards, **OPTIONS | changes
     )
-    json.dumps(found)
-    return found["flags"], rows
+    json.dumps(summary)
+    return summary["flags"], rows
 
 
-def test_flags_are_rows_and_words(raw_maps):
+def test_flags_are_rows_and_sentences(raw_maps):
     rng = np.random.default_rng(2)
-    high = np.zeros((32, 32, 8), dtype=np.float32)
-    high[8:24, 8:24] = 100
-    high += rng.standard_normal(high.shape).astype(np.float32)
-    low = high.reshape(16, 2, 16, 2, 8).mean(axis=(1, 3))
-    low[:, :, 3] += 40 * rng.standard_normal((16, 16))
-    mask = np.zeros(low.shape, dtype=bool)
+    high_res = np.zeros((32, 32, 8), dtype=np.float32)
+    high_res[8:24, 8:24] = 100
+    high_res += rng.standard_normal(high_res.shape).astype(np.float32)
+    low_res = high_res.reshape(16, 2, 16, 2, 8).mean(axis=(1, 3))
+    low_res[:, :, 3] += 40 * rng.standard_normal((16, 16))
+    mask = np.zeros(low_res.shape, dtype=bool)
     mask[5:11, 5:11] = True
-    pair = Volume(high, FINE_AFFINE), Volume(low, AFFINE), Volume(mask, AFFINE)
-    flags, told = flags_of(
+    pair = Volume(high_res, HIGH_AFFINE), Volume(low_res, AFFINE), Volume(mask, AFFINE)
+    flags, flag_rows = flags_of(
         raw_maps, [MetricRow(series="run", statistic="edge_mismatch", value=2.5)], pair=pair
     )
-    rows = {(measure_of(r), r.contrast): r.value for r in told}
+    rows = {(measure_of(row), row.contrast): row.value for row in flag_rows}
     assert rows["flag_task_not_done", "thumb"] == 0.0
     assert rows["flag_artifact", "n/a"] == 1.0
     assert rows["flag_distortion", "n/a"] == 1.0
     assert len(rows) == 8
-    words = {each["name"]: each for each in flags}
+    words = {flag["name"]: flag for flag in flags}
     assert "slices 3 " in words["artifact"]["text"]
     assert words["distortion"]["remedy"]
 
 
-def test_flags_without_pair_and_tables(raw_maps):
+def test_flags_without_a_pair_and_tables(raw_maps):
     _, rows = flags_of(raw_maps, [])
-    assert {measure_of(r) for r in rows} == {
+    assert {measure_of(row) for row in rows} == {
         "flag_task_not_done",
         "flag_broad",
         "flag_roi_misplaced",
     }
-    # correlation with a seed is no sign of a task
+    # Correlation with a seed does not show that the task was done.
     assert flags_of(raw_maps, [], at_rest=True) == ([], [])
 
 
-def test_a_flag_that_was_raised_elsewhere_is_not_repeated(raw_maps):
+def test_a_flag_raised_in_a_table_is_not_repeated(raw_maps):
     edges = [
-        MetricRow(series="run", statistic=m, value=1.0)
-        for m in ("edge_mismatch", "flag_distortion")
+        MetricRow(series="run", statistic=measure, value=1.0)
+        for measure in ("edge_mismatch", "flag_distortion")
     ]
     flags, rows = flags_of(raw_maps, edges)
-    assert "flag_distortion" not in {measure_of(r) for r in rows}
-    assert {each["name"]: each["raised"] for each in flags}["distortion"] is True
+    assert "flag_distortion" not in {measure_of(row) for row in rows}
+    assert {flag["name"]: flag["raised"] for flag in flags}["distortion"] is True
 
 
-def test_a_method_that_does_harm_is_flagged_unless_it_was_not_applied(raw_maps):
+def test_a_harmful_method_is_flagged_unless_it_was_not_applied(raw_maps):
     halves = [
         MetricRow(
-            series=one,
+            series=series,
             statistic="ev",
             band="beyond",
             reference="measured",
@@ -237,19 +238,26 @@ def test_a_method_that_does_harm_is_flagged_unless_it_was_not_applied(raw_maps):
             contrast="all",
             region="brain",
         )
-        for one in ("srgan", "sbl")
+        for series in ("srgan", "sbl")
     ]
     flags, rows = flags_of(
         raw_maps, halves, cards={"sbl": {"applied": False}}, method_names=("srgan", "sbl")
     )
-    assert [(r.series, r.value) for r in rows if measure_of(r) == "flag_harm"] == [("srgan", 1.0)]
-    (said,) = [each for each in flags if each["name"] == "harm"]
-    assert said["raised"]
-    assert "detail added by srgan is wrong" in said["text"]
+    assert [(row.series, row.value) for row in rows if measure_of(row) == "flag_harm"] == [
+        ("srgan", 1.0)
+    ]
+    (flag,) = [listed_flag for listed_flag in flags if listed_flag["name"] == "harm"]
+    assert flag["raised"]
+    assert "detail added by srgan is wrong" in flag["text"]
 
 
-def judged(
-    *tables, cards=None, confounds=STILL, one_level=None, methods=("sbl",), others=("bspline",)
+def judge_tables(
+    *tables,
+    cards=None,
+    confounds=NO_MOTION,
+    one_level=None,
+    methods=("sbl",),
+    baselines=("bspline",),
 ):
     verdict, verdict_rows = judge(
         list(tables),
@@ -257,31 +265,31 @@ def judged(
         confounds,
         cards,
         method_names=methods,
-        series_names=(*others, *methods),
+        series_names=(*baselines, *methods),
         margin=None,
     )
     return *join_evaluation(list(tables), verdict_rows), verdict
 
 
-def test_large_motion_and_the_test_one_level_down_reach_the_verdict():
-    moved = pd.DataFrame({"framewise_displacement": [nan, 0.8, 0.9], "trans_x": 0})
+def test_large_motion_and_the_self_test_affect_the_verdict():
+    confounds = pd.DataFrame({"framewise_displacement": [nan, 0.8, 0.9], "trans_x": 0})
     facts = {
         "from_mm": [12, 12, 3],
         "to_mm": [6, 6, 3],
         "series": {"sbl": {"reason": "the matrix is too small"}},
     }
-    _, _, said = judged([], confounds=moved, one_level=facts)
-    assert said["motion_text"].endswith("in 100 % of the volumes.")
-    assert said["headline"].startswith("Accuracy was not measured in this run.")
-    assert "Treat the sbl maps as interpolated maps" in said["headline"]
-    assert said["headline"].endswith("finer than 6 mm.")
+    _, _, verdict = judge_tables([], confounds=confounds, one_level=facts)
+    assert verdict["motion_text"].endswith("in 100 % of the volumes.")
+    assert verdict["headline"].startswith("Accuracy was not measured in this run.")
+    assert "Treat the sbl maps as interpolated maps" in verdict["headline"]
+    assert verdict["headline"].endswith("finer than 6 mm.")
 
 
 def gains(*pairs):
     return [
         MetricRow(
-            series=one,
-            minus=other,
+            series=series,
+            minus=baseline,
             statistic="ev",
             band="beyond",
             reference="measured",
@@ -291,12 +299,12 @@ def gains(*pairs):
             contrast="all",
             region="brain",
         )
-        for one, other in pairs
+        for series, baseline in pairs
     ]
 
 
-def test_verdict_and_all_tables_are_one_table():
-    own = MetricRow(
+def test_verdict_and_all_tables_form_one_table():
+    level = MetricRow(
         series="sbl",
         statistic="ev",
         band="beyond",
@@ -307,18 +315,18 @@ def test_verdict_and_all_tables_are_one_table():
         contrast="all",
         region="brain",
     )
-    halves = [*gains(("sbl", "bspline"), ("sbl", "inject")), own]
-    rows, described, said = judged(
+    halves = [*gains(("sbl", "bspline"), ("sbl", "inject")), level]
+    rows, columns, verdict = judge_tables(
         halves,
         [MetricRow(series="sbl", statistic="average_precision", reference="truth", value=0.5)],
-        others=("bspline", "inject"),
+        baselines=("bspline", "inject"),
     )
-    assert said["headline"].startswith("sbl recovers detail")
-    assert [measure_of(r) for r in rows][:4] == ["gain_split_ev_beyond"] * 2 + [
+    assert verdict["headline"].startswith("sbl recovers detail")
+    assert [measure_of(row) for row in rows][:4] == ["gain_split_ev_beyond"] * 2 + [
         "split_ev_beyond",
         "truth_ap",
     ]
-    assert {measure_of(r) for r in rows[4:]} == {
+    assert {measure_of(row) for row in rows[4:]} == {
         "verdict",
         "verdict_margin",
         "verdict_function",
@@ -326,8 +334,8 @@ def test_verdict_and_all_tables_are_one_table():
         "verdict_specific",
         "verdict_applied",
     }
-    assert set(described["statistic"]["Levels"]) == {r.statistic for r in rows}
-    json.dumps(said, allow_nan=False)
+    assert set(columns["statistic"]["Levels"]) == {row.statistic for row in rows}
+    json.dumps(verdict, allow_nan=False)
 
 
 @pytest.mark.parametrize(
@@ -337,7 +345,7 @@ def test_verdict_and_all_tables_are_one_table():
         {"held_out": {"model": "zero filling: less than 2% of its error was explained"}},
     ],
 )
-def test_a_card_that_says_zero_filling_takes_its_method_out_of_all_comparisons(card):
+def test_a_zero_filled_method_is_removed_from_all_comparisons(card):
     halves = gains(
         ("sbl", "bspline"), ("sbl", "sblMirror"), ("srgan", "sbl"), ("srgan", "bspline")
     )
@@ -345,14 +353,18 @@ def test_a_card_that_says_zero_filling_takes_its_method_out_of_all_comparisons(c
         MetricRow(series="sbl", statistic="ev", band="beyond", reference="measured", value=0.0)
     )
     cards = {"sbl": card, "tv": {"applied": True, "held_out": {"model": "it is the one here"}}}
-    rows, _, said = judged(halves, cards=cards, methods=("srgan", "sbl", "tv"))
-    assert said["not_applied_text"].startswith("sbl was not applied (zero filled).")
-    assert not any("sbl" in (each["series"], each.get("minus")) for each in said["sentences"])
-    assert {r.series: r.value for r in rows if measure_of(r) == "verdict_applied"} == {
+    rows, _, verdict = judge_tables(halves, cards=cards, methods=("srgan", "sbl", "tv"))
+    assert verdict["not_applied_text"].startswith("sbl was not applied (zero filled).")
+    assert not any(
+        "sbl" in (sentence["series"], sentence.get("minus")) for sentence in verdict["sentences"]
+    )
+    assert {row.series: row.value for row in rows if measure_of(row) == "verdict_applied"} == {
         "srgan": 1.0,
         "tv": 1.0,
         "sbl": 0.0,
     }
-    left = {(r.series, against_of(r)) for r in rows if measure_of(r) == "gain_split_ev_beyond"}
-    assert left == {("srgan", "bspline")}
-    assert any(measure_of(r) == "split_ev_beyond" for r in rows)
+    remaining = {
+        (row.series, against_of(row)) for row in rows if measure_of(row) == "gain_split_ev_beyond"
+    }
+    assert remaining == {("srgan", "bspline")}
+    assert any(measure_of(row) == "split_ev_beyond" for row in rows)

@@ -1,5 +1,5 @@
-"""Every step of a graph declares what was measured of it, and preflight knows the largest without
-the graph.
+"""Test memory requirements: every step declares its memory, and preflight knows the largest value
+without the graph.
 """
 
 from pathlib import Path
@@ -29,7 +29,9 @@ from bids_sr.steps.memory import (
         ("--sr-method", "bspline"),
     ],
 )
-def test_no_step_of_a_graph_is_above_the_largest(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_no_step_of_a_graph_exceeds_the_largest_requirement(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
     graph = planned_graph(maker, tmp_path, *options)
@@ -38,45 +40,49 @@ def test_no_step_of_a_graph_is_above_the_largest(tmp_path: Path, options: tuple[
         Sizes(t1w=1.0, low=0.02, high=0.1, learned=learned),
         Sizes(t1w=8.0, low=0.1, high=2, learned=learned),
     ):
-        most = max(step_gb(placed.step.memory, sizes) for placed in graph.nodes)
-        assert 0.5 < most <= largest_gb(sizes)
+        largest_step = max(step_gb(node.step.memory, sizes) for node in graph.nodes)
+        assert 0.5 < largest_step <= largest_gb(sizes)
 
 
-def test_larger_grids_need_more_and_those_that_are_not_there_do_not_count() -> None:
-    small, large = Sizes(t1w=1.0, low=0.02, high=0.1), Sizes(t1w=8.0, low=0.12, high=0.5)
+def test_larger_grids_need_more_memory_and_missing_images_do_not_count() -> None:
+    small_sizes, large_sizes = (
+        Sizes(t1w=1.0, low=0.02, high=0.1),
+        Sizes(t1w=8.0, low=0.12, high=0.5),
+    )
     for need in LARGEST:
-        assert step_gb(need, small) <= step_gb(need, large)
-    assert step_gb(SEGMENT, large) > step_gb(SEGMENT, small) + 0.1
-    assert step_gb(Need(), large) == step_gb(Need(), Sizes(high=0.5))
-    assert largest_gb(Sizes(high=0.5)) < largest_gb(large), (
+        assert step_gb(need, small_sizes) <= step_gb(need, large_sizes)
+    assert step_gb(SEGMENT, large_sizes) > step_gb(SEGMENT, small_sizes) + 0.1
+    assert step_gb(Need(), large_sizes) == step_gb(Need(), Sizes(high=0.5))
+    assert largest_gb(Sizes(high=0.5)) < largest_gb(large_sizes), (
         "without a T1w image its steps do not count"
     )
-    assert largest_gb(large) < largest_gb(Sizes(t1w=8.0, low=0.12, high=0.5, learned=4.0)), (
+    assert largest_gb(large_sizes) < largest_gb(Sizes(t1w=8.0, low=0.12, high=0.5, learned=4.0)), (
         "only where there are such"
     )
-    assert Need(always=0.1, high=0.0).gigabytes(large) > 0.1
+    assert Need(always=0.1, high=0.0).gigabytes(large_sizes) > 0.1
 
 
-def test_a_measured_reference_counts_where_effects_are_compared() -> None:
-    alone, known = Sizes(high=1.0), Sizes(high=1.0, measured=1.0)
-    assert step_gb(EFFECTS, known) > step_gb(EFFECTS, alone) + 0.8
-    assert largest_gb(known) == step_gb(EFFECTS, known)
+def test_a_measured_reference_counts_in_the_comparison_of_effects() -> None:
+    without_reference, with_reference = Sizes(high=1.0), Sizes(high=1.0, measured=1.0)
+    assert step_gb(EFFECTS, with_reference) > step_gb(EFFECTS, without_reference) + 0.8
+    assert largest_gb(with_reference) == step_gb(EFFECTS, with_reference)
 
 
-def test_the_patterns_of_a_calibrated_run_are_held() -> None:
+def test_patterns_of_a_calibrated_run_are_counted() -> None:
     small, large = (Sizes(high=n, calibrated=held_of_calibrated(n)) for n in (0.5, 1.0))
-    added = [
-        step_gb(RESOLVE, each) - step_gb(RESOLVE, Sizes(high=each.high)) for each in (small, large)
+    additional = [
+        step_gb(RESOLVE, sizes) - step_gb(RESOLVE, Sizes(high=sizes.high))
+        for sizes in (small, large)
     ]
-    assert 0.3 < added[0] < added[1] < 0.5
+    assert 0.3 < additional[0] < additional[1] < 0.5
 
 
-def test_dense_networks_of_the_paper_count_where_they_are_trained_and_applied() -> None:
-    plain, dense = Sizes(high=0.2), Sizes(high=0.2, dense=0.2)
-    assert step_gb(TRAIN_ON_VOLUMES, dense) > step_gb(TRAIN_ON_VOLUMES, plain) + 2.8
-    assert step_gb(SERIES, dense) > step_gb(SERIES, plain) + 0.3
+def test_dense_networks_count_in_training_and_inference() -> None:
+    without_network, dense = Sizes(high=0.2), Sizes(high=0.2, dense=0.2)
+    assert step_gb(TRAIN_ON_VOLUMES, dense) > step_gb(TRAIN_ON_VOLUMES, without_network) + 2.8
+    assert step_gb(SERIES, dense) > step_gb(SERIES, without_network) + 0.3
     large = [Sizes(high=n, dense=n) for n in (1.0, 2.0)]
-    parts = [step_gb(SERIES, each) - step_gb(SERIES, Sizes(high=each.high)) for each in large]
+    parts = [step_gb(SERIES, sizes) - step_gb(SERIES, Sizes(high=sizes.high)) for sizes in large]
     assert parts[0] == pytest.approx(parts[1]), "larger volumes go through it in parts"
     assert SuperRes(methods=("tv",), recipe="paper").dense
     assert not SuperRes(methods=("tv",)).dense

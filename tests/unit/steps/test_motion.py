@@ -1,5 +1,5 @@
-"""Head motion of a run, step by step: grids, codes, directions of transforms, tables with n/a;
-also as a workflow.
+"""Test the steps of head motion: grids, header codes, directions of transforms, tables with n/a,
+and the workflow.
 """
 
 from dataclasses import dataclass
@@ -35,8 +35,8 @@ AFFINE = np.diag([-6.0, 6.0, 6.0, 1.0])
 AFFINE[:3, 3] = [69, -75, -39]
 
 
-HOW = {"fd_spike_threshold": 0.5, "dvars_spike_threshold": 1.5, "return_all_components": False}
-"""Of the table of confounds."""
+OPTIONS = {"fd_spike_threshold": 0.5, "dvars_spike_threshold": 1.5, "return_all_components": False}
+"""Options of the confounds table."""
 
 
 @pytest.fixture(scope="module")
@@ -49,25 +49,29 @@ def truth() -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def bold(tmp_path_factory: pytest.TempPathFactory, truth: list[np.ndarray]) -> Path:
-    """int16 series of a moving head that the slices cut off, two bright volumes at its start."""
+    """Write an int16 series of a moving head, cut off by the slices, with two bright volumes at
+    its start.
+    """
     rng = np.random.default_rng(2)
-    fine = tuple(2 * n for n in SHAPE)
-    at = (np.indices(fine) - (np.array(fine)[:, None, None, None] - 1) / 2) * 3
-    radius = np.sqrt((at[0] / 52) ** 2 + (at[1] / 60) ** 2 + (at[2] / 70) ** 2)
-    folds = ndimage.gaussian_filter(rng.normal(size=fine), 2.0)
+    fine_shape = tuple(2 * n for n in SHAPE)
+    positions = (np.indices(fine_shape) - (np.array(fine_shape)[:, None, None, None] - 1) / 2) * 3
+    radius = np.sqrt(
+        (positions[0] / 52) ** 2 + (positions[1] / 60) ** 2 + (positions[2] / 70) ** 2
+    )
+    folds = ndimage.gaussian_filter(rng.normal(size=fine_shape), 2.0)
     head = (0.7 + 0.3 * np.tanh(folds / folds.std())) * ndimage.gaussian_filter(
         (radius < 1).astype(float), 1.0
     )
     coefficients = ndimage.spline_filter(head * 2000)
     points = apply(AFFINE, np.indices(SHAPE).reshape(3, -1).T)
     to_fine = np.diag([1 / 3, 1 / 3, 1 / 3, 1])
-    to_fine[:3, 3] = (np.array(fine) - 1) / 2
+    to_fine[:3, 3] = (np.array(fine_shape) - 1) / 2
     series = np.empty((*SHAPE, VOLUMES))
     for t, pose in enumerate(truth):
-        places = apply(to_fine @ invert(pose), points)
-        series[..., t] = ndimage.map_coordinates(coefficients, places.T, prefilter=False).reshape(
-            SHAPE
-        )
+        coordinates = apply(to_fine @ invert(pose), points)
+        series[..., t] = ndimage.map_coordinates(
+            coefficients, coordinates.T, prefilter=False
+        ).reshape(SHAPE)
     series += rng.normal(0, 15, series.shape)
     series[..., :2] *= [1.5, 1.15]
     image = nib.Nifti1Image(np.clip(series, 0, None).astype(np.int16), AFFINE)
@@ -81,8 +85,8 @@ def bold(tmp_path_factory: pytest.TempPathFactory, truth: list[np.ndarray]) -> P
 
 
 @dataclass(frozen=True)
-class Ran:
-    """What the steps of head motion make of a run."""
+class MotionResults:
+    """Results of the head motion steps for a run."""
 
     bold: SeriesReader
     n_dummy: int
@@ -97,7 +101,7 @@ TIMES = [round(2.0 * k / SHAPE[2], 4) for k in range(SHAPE[2])]
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory, bold: Path) -> Ran:
+def results(tmp_path_factory: pytest.TempPathFactory, bold: Path) -> MotionResults:
     here = tmp_path_factory.mktemp("ran")
     series = acquired_series.import_series(bold, here, tr=2.0, axis_order=AS_STORED)
     n_dummy = bold_reference.count_dummies(series, dummy_scans=None)
@@ -107,53 +111,53 @@ def ran(tmp_path_factory: pytest.TempPathFactory, bold: Path) -> Ran:
     stc = acquired_series.correct_slice_timing(
         series, here, slice_times=TIMES, start_time=1.0, n_dummy=n_dummy
     )
-    return Ran(series, n_dummy, boldref, mask, xfms, table, stc)
+    return MotionResults(series, n_dummy, boldref, mask, xfms, table, stc)
 
 
-def test_import_is_exact_and_keeps_the_header(tmp_path: Path, bold: Path) -> None:
-    out = acquired_series.import_series(bold, tmp_path, tr=2.0, axis_order=AS_STORED).path
-    assert out.suffix == ".nii"
-    image, source = nib.load(out), nib.load(bold)
+def test_the_import_is_exact_and_keeps_the_header(tmp_path: Path, bold: Path) -> None:
+    path = acquired_series.import_series(bold, tmp_path, tr=2.0, axis_order=AS_STORED).path
+    assert path.suffix == ".nii"
+    image, source = nib.load(path), nib.load(bold)
     np.testing.assert_array_equal(np.asarray(image.dataobj), source.get_fdata(dtype=np.float32))
     assert image.get_data_dtype() == source.get_data_dtype() == np.int16
     assert (int(image.header["qform_code"]), int(image.header["sform_code"])) == (1, 2)
     assert float(image.header["pixdim"][4]) == pytest.approx(2.0)
 
 
-def test_slices_are_brought_to_one_time_by_the_repetition_time_of_the_sidecar(
-    tmp_path: Path, bold: Path
-) -> None:
-    """Though the header has milliseconds for seconds; the same values as with a sound header."""
-    wrong = nib.load(bold)
-    wrong.header["pixdim"][4] = 2000.0
-    nib.save(wrong, tmp_path / "wrong.nii.gz")
-    found = []
+def test_slice_timing_uses_the_repetition_time_of_the_sidecar(tmp_path: Path, bold: Path) -> None:
+    """Headers with milliseconds for seconds give the same values as correct headers."""
+    image = nib.load(bold)
+    image.header["pixdim"][4] = 2000.0
+    nib.save(image, tmp_path / "wrong.nii.gz")
+    images = []
     for name, file in (("sound", bold), ("wrong", tmp_path / "wrong.nii.gz")):
         (here := tmp_path / name).mkdir()
         series = acquired_series.import_series(file, here, tr=2.0, axis_order=AS_STORED)
         times = [0.4 * k % 2 for k in range(SHAPE[2])]
-        timed = acquired_series.correct_slice_timing(
+        corrected = acquired_series.correct_slice_timing(
             series, here, slice_times=times, start_time=1.0, n_dummy=0
         )
-        found.append(nib.load(timed.path))
-    assert found[1].header["pixdim"][4] == 2.0
-    np.testing.assert_array_equal(found[0].get_fdata(), found[1].get_fdata())
+        images.append(nib.load(corrected.path))
+    assert images[1].header["pixdim"][4] == 2.0
+    np.testing.assert_array_equal(images[0].get_fdata(), images[1].get_fdata())
 
 
-def test_a_large_series_in_time_takes_half_of_the_bytes(
-    tmp_path: Path, ran: Ran, monkeypatch: pytest.MonkeyPatch
+def test_a_large_slice_time_corrected_series_takes_half_of_the_space(
+    tmp_path: Path, results: MotionResults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nifti, "LARGE", 1000)
     with acquired_series.correct_slice_timing(
-        ran.bold, tmp_path, slice_times=TIMES, start_time=1.0, n_dummy=ran.n_dummy
-    ) as half:
-        assert half.path.stat().st_size < 0.6 * ran.stc.path.stat().st_size
-        for t in (0, ran.n_dummy, -1):
-            change = np.abs(ran.stc.volume(t) - ran.stc.volume(0))
-            assert (np.abs(half.volume(t) - ran.stc.volume(t)) <= 1e-3 * change + 1e-3).all()
+        results.bold, tmp_path, slice_times=TIMES, start_time=1.0, n_dummy=results.n_dummy
+    ) as compact:
+        assert compact.path.stat().st_size < 0.6 * results.stc.path.stat().st_size
+        for t in (0, results.n_dummy, -1):
+            change = np.abs(results.stc.volume(t) - results.stc.volume(0))
+            assert (
+                np.abs(compact.volume(t) - results.stc.volume(t)) <= 1e-3 * change + 1e-3
+            ).all()
 
 
-def test_dummies_are_detected_or_taken_from_the_user(bold: Path) -> None:
+def test_dummies_are_detected_or_set_by_the_user(bold: Path) -> None:
     with SeriesReader(bold) as series:
         assert bold_reference.count_dummies(series, dummy_scans=None) == 2
         assert bold_reference.count_dummies(series, dummy_scans=0) == 0
@@ -162,49 +166,55 @@ def test_dummies_are_detected_or_taken_from_the_user(bold: Path) -> None:
             bold_reference.count_dummies(series, dummy_scans=13)
 
 
-def test_transforms_take_boldref_points_into_each_volume(
-    ran: Ran, truth: list[np.ndarray]
+def test_transforms_map_boldref_points_into_each_volume(
+    results: MotionResults, truth: list[np.ndarray]
 ) -> None:
-    assert len(ran.xfms) == VOLUMES
-    np.testing.assert_array_equal(ran.xfms[0], ran.xfms[2])
-    points = apply(ran.mask.affine, np.argwhere(ran.mask.data))
-    # boldref lies in some pose of the run: compare motion between volumes
+    assert len(results.xfms) == VOLUMES
+    np.testing.assert_array_equal(results.xfms[0], results.xfms[2])
+    points = apply(results.mask.affine, np.argwhere(results.mask.data))
+    # The boldref is in some pose of the run, so motion between volumes is compared.
     for t in range(3, VOLUMES):
-        wrong = displacement(
-            ran.xfms[t] @ invert(ran.xfms[2]), truth[t] @ invert(truth[2]), points
+        error_mm = displacement(
+            results.xfms[t] @ invert(results.xfms[2]), truth[t] @ invert(truth[2]), points
         )
-        assert wrong.mean() < 0.15
+        assert error_mm.mean() < 0.15
 
 
-def test_motion_table(ran: Ran) -> None:
-    table = ran.motion
+def test_the_motion_table_has_six_parameters_and_a_residual(results: MotionResults) -> None:
+    table = results.motion
     assert list(table) == ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z", "residual"]
     assert len(table) == VOLUMES
     assert table["residual"].isna().tolist() == [True] * 2 + [False] * 12
     assert 1.5 < table["trans_x"].iloc[-1] - table["trans_x"].iloc[2] < 2.8
 
 
-def test_mask_reaches_the_edge_slices_that_cut_the_head(ran: Ran) -> None:
-    area = ran.mask.data.sum(axis=(0, 1))
+def test_the_mask_includes_edge_slices_that_cut_the_head(results: MotionResults) -> None:
+    area = results.mask.data.sum(axis=(0, 1))
     assert area[0] > 0.5 * area.max()
     assert area[-1] > 0.5 * area.max()
-    assert not ran.mask.data[0].any()
+    assert not results.mask.data[0].any()
 
 
-def test_slice_timing_acts_in_time_only(ran: Ran, tmp_path: Path, bold: Path) -> None:
+def test_slice_timing_only_changes_values_over_time(
+    results: MotionResults, tmp_path: Path, bold: Path
+) -> None:
     with SeriesReader(bold) as source:
-        assert ran.stc.shape == source.shape
-        assert ran.stc.tr == pytest.approx(2.0)
-        np.testing.assert_array_equal(ran.stc.volume(0), source.volume(0))  # a dummy volume
-        assert np.abs(ran.stc.volume(6) - source.volume(6)).max() > 5
-    same = acquired_series.correct_slice_timing(
-        ran.bold, tmp_path, slice_times=[0.5] * SHAPE[2], start_time=0.5, n_dummy=0
+        assert results.stc.shape == source.shape
+        assert results.stc.tr == pytest.approx(2.0)
+        np.testing.assert_array_equal(results.stc.volume(0), source.volume(0))  # dummy volume
+        assert np.abs(results.stc.volume(6) - source.volume(6)).max() > 5
+    uncorrected = acquired_series.correct_slice_timing(
+        results.bold, tmp_path, slice_times=[0.5] * SHAPE[2], start_time=0.5, n_dummy=0
     )
-    np.testing.assert_array_equal(load_image(same.path)[0], load_image(ran.bold.path)[0])
+    np.testing.assert_array_equal(
+        load_image(uncorrected.path)[0], load_image(results.bold.path)[0]
+    )
 
 
-def test_the_same_through_nipype_on_files(ran: Ran, tmp_path: Path, bold: Path) -> None:
-    """Also the bytes: nothing is lost on the way to a file and back."""
+def test_steps_through_nipype_write_the_same_values(
+    results: MotionResults, tmp_path: Path, bold: Path
+) -> None:
+    """Bytes of files are also equal, so no precision is lost."""
     run = Scope("wf")
     with Flow(run):
         series = acquired_series.import_series(bold, tr=2.0, axis_order=AS_STORED)
@@ -214,17 +224,21 @@ def test_the_same_through_nipype_on_files(ran: Ran, tmp_path: Path, bold: Path) 
     graph = Graph(run)
     workflow_of(graph, base_dir=tmp_path, need_gb=lambda need: need.gigabytes(Sizes())).run()
     here = tmp_path / "wf"
-    np.testing.assert_array_equal(read_itk(here / "estimate_motion" / "hmc_xfms.txt"), ran.xfms)
     np.testing.assert_array_equal(
-        load_image(here / "average_volumes" / "boldref.nii")[0], ran.boldref.data
+        read_itk(here / "estimate_motion" / "hmc_xfms.txt"), results.xfms
+    )
+    np.testing.assert_array_equal(
+        load_image(here / "average_volumes" / "boldref.nii")[0], results.boldref.data
     )
     mask = nib.load(here / "mask_head" / "head_mask.nii")
     assert mask.get_data_dtype() == np.uint8
-    np.testing.assert_array_equal(np.asarray(mask.dataobj) > 0, ran.mask.data)
-    assert (here / "correct_slice_timing" / "stc.nii").read_bytes() == ran.stc.path.read_bytes()
+    np.testing.assert_array_equal(np.asarray(mask.dataobj) > 0, results.mask.data)
+    assert (
+        here / "correct_slice_timing" / "stc.nii"
+    ).read_bytes() == results.stc.path.read_bytes()
 
 
-def test_the_methods_text_says_how_volumes_were_chosen_and_corrected() -> None:
+def test_the_methods_text_describes_volumes_and_slice_timing() -> None:
     detected = "Non-steady-state volumes were detected from the global signal"
     assert bold_reference.describe_boldref(None).startswith(detected)
     assert bold_reference.describe_boldref(3).startswith("The first 3 volumes were treated as")
@@ -233,85 +247,102 @@ def test_the_methods_text_says_how_volumes_were_chosen_and_corrected() -> None:
     )
 
 
-def _resampled(series: Path, ran: Ran, xfms: np.ndarray, here: Path) -> Path:
-    """Raw on its own grid, by one interpolation."""
+def _resampled(series: Path, results: MotionResults, xfms: np.ndarray, here: Path) -> Path:
+    """Resample the series on its own grid with one interpolation."""
     with SeriesReader(series) as reader:
-        return Path(undo_motion(reader, ran.boldref, xfms, here=here).path)
+        return Path(undo_motion(reader, results.boldref, xfms, here=here).path)
 
 
-def test_resampled_series_stands_still(ran: Ran, tmp_path: Path, bold: Path) -> None:
-    out = _resampled(bold, ran, ran.xfms, tmp_path)
+def test_the_resampled_series_has_less_motion(
+    results: MotionResults, tmp_path: Path, bold: Path
+) -> None:
+    resampled = _resampled(bold, results, results.xfms, tmp_path)
     before, after = (
-        load_image(bold)[0][ran.mask.data][:, 2:],
-        load_image(out)[0][ran.mask.data][:, 2:],
+        load_image(bold)[0][results.mask.data][:, 2:],
+        load_image(resampled)[0][results.mask.data][:, 2:],
     )
     assert after.std(axis=1).mean() < 0.5 * before.std(axis=1).mean()
-    assert nib.load(out).header.get_zooms()[3] == pytest.approx(2.0)
+    assert nib.load(resampled).header.get_zooms()[3] == pytest.approx(2.0)
 
 
-def test_identity_transforms_return_the_series(ran: Ran, tmp_path: Path, bold: Path) -> None:
-    out = _resampled(bold, ran, np.tile(np.eye(4), (VOLUMES, 1, 1)), tmp_path)
-    np.testing.assert_array_equal(load_image(out)[0], load_image(bold)[0])
+def test_identity_transforms_return_the_series(
+    results: MotionResults, tmp_path: Path, bold: Path
+) -> None:
+    resampled = _resampled(bold, results, np.tile(np.eye(4), (VOLUMES, 1, 1)), tmp_path)
+    np.testing.assert_array_equal(load_image(resampled)[0], load_image(bold)[0])
     with pytest.raises(ValueError, match="3 transforms for 14 volumes"):
-        _resampled(bold, ran, np.tile(np.eye(4), (3, 1, 1)), tmp_path)
+        _resampled(bold, results, np.tile(np.eye(4), (3, 1, 1)), tmp_path)
 
 
-def test_confounds_table_and_sidecar(ran: Ran, tmp_path: Path) -> None:
+def test_the_confounds_table_and_its_sidecar(results: MotionResults, tmp_path: Path) -> None:
     port = run_confounds.gather_confounds.outputs["confounds"]
-    table, described = run_confounds.gather_confounds(
-        ran.stc, ran.mask, ran.motion, ran.xfms, n_dummy=2, **HOW
+    table, columns = run_confounds.gather_confounds(
+        results.stc, results.mask, results.motion, results.xfms, n_dummy=2, **OPTIONS
     )
     rows = Path(port.save(table, tmp_path / "confounds")).read_text().splitlines()
     names = rows[0].split("\t")
     assert rows[1].split("\t")[names.index("framewise_displacement")] == "n/a"
     assert "nan" not in rows[1]
     assert len(rows) == VOLUMES + 1
-    assert list(described) == ["Description", *names]
-    assert "there is no T1w image" in described["Description"]
+    assert list(columns) == ["Description", *names]
+    assert "there is no T1w image" in columns["Description"]
     assert "non_steady_state_outlier01" in names
 
 
-def test_tissues_of_a_doubtful_brain_are_no_confounds(ran: Ran) -> None:
+def test_tissue_signals_are_omitted_if_the_brain_mask_is_doubtful(results: MotionResults) -> None:
     bands = np.arange(SHAPE[1])[:, None] % 12 // 4
-    tpms = [ran.mask.like((ran.mask.data * (bands == k)).astype(np.float32)) for k in range(3)]
+    tpms = [
+        results.mask.like((results.mask.data * (bands == k)).astype(np.float32)) for k in range(3)
+    ]
     for doubts in ([], ["its brain mask holds 2080 ml"]):
         facts = {"brain_doubts": doubts}
-        table, described = run_confounds.gather_confounds(
-            ran.stc, ran.mask, ran.motion, ran.xfms, tpms, facts, n_dummy=2, **HOW
+        table, columns = run_confounds.gather_confounds(
+            results.stc,
+            results.mask,
+            results.motion,
+            results.xfms,
+            tpms,
+            facts,
+            n_dummy=2,
+            **OPTIONS,
         )
         assert ("white_matter" in table) == (not doubts)
         assert (
-            "the brain mask of the T1w image is implausible" in described.get("Description", "")
+            "the brain mask of the T1w image is implausible" in columns.get("Description", "")
         ) == bool(doubts)
 
 
-def test_boldref_and_mask_are_the_same_twice(ran: Ran) -> None:
-    again = bold_reference.average_volumes(ran.bold, n_dummy=2)
-    np.testing.assert_array_equal(again.data, ran.boldref.data)
-    np.testing.assert_array_equal(bold_reference.mask_head(again).data, ran.mask.data)
+def test_boldref_and_mask_are_reproducible(results: MotionResults) -> None:
+    repeated = bold_reference.average_volumes(results.bold, n_dummy=2)
+    np.testing.assert_array_equal(repeated.data, results.boldref.data)
+    np.testing.assert_array_equal(bold_reference.mask_head(repeated).data, results.mask.data)
 
 
-def test_confounds_need_a_mask_that_fits(ran: Ran) -> None:
+def test_confounds_require_a_mask_on_the_same_grid(results: MotionResults) -> None:
     small = Volume(np.ones((3, 3, 3), bool), np.eye(4))
     with pytest.raises(ValueError, match=r"stc\.nii"):
-        run_confounds.gather_confounds(ran.stc, small, ran.motion, ran.xfms, n_dummy=2, **HOW)
+        run_confounds.gather_confounds(
+            results.stc, small, results.motion, results.xfms, n_dummy=2, **OPTIONS
+        )
 
 
-def test_confounds_of_motion_stand_beside_those_that_are_known() -> None:
+def test_motion_confounds_are_added_to_known_confounds() -> None:
     rng = np.random.default_rng(0)
     table = pd.DataFrame(rng.normal(size=(6, 6)), columns=list(MOTION)).assign(residual=np.nan)
-    alone = run_confounds.motion_confounds(table)
-    assert {f"{name}_derivative1" for name in MOTION} < {*alone}
+    motion_only = run_confounds.motion_confounds(table)
+    assert {f"{name}_derivative1" for name in MOTION} < {*motion_only}
     change = np.abs(np.diff(table[list(MOTION)].to_numpy(), axis=0)) * ([1.0] * 3 + [50.0] * 3)
-    np.testing.assert_allclose(alone.framewise_displacement[1:], change.sum(1))
-    known = pd.DataFrame({"trans_x": np.arange(6.0), "csf": np.ones(6)})
-    both = run_confounds.motion_confounds(table, known)
-    assert both.trans_x.tolist() == [0, 1, 2, 3, 4, 5]
-    assert both.csf.tolist() == [1] * 6
-    np.testing.assert_array_equal(both.framewise_displacement, alone.framewise_displacement)
+    np.testing.assert_allclose(motion_only.framewise_displacement[1:], change.sum(1))
+    other_confounds = pd.DataFrame({"trans_x": np.arange(6.0), "csf": np.ones(6)})
+    combined = run_confounds.motion_confounds(table, other_confounds)
+    assert combined.trans_x.tolist() == [0, 1, 2, 3, 4, 5]
+    assert combined.csf.tolist() == [1] * 6
+    np.testing.assert_array_equal(
+        combined.framewise_displacement, motion_only.framewise_displacement
+    )
 
 
-def test_the_methods_text_tells_how_echoes_were_combined() -> None:
+def test_the_methods_text_describes_the_combination_of_echoes() -> None:
     text = acquired_series.describe_echoes([13.0, 29.0, 45.0])
     assert "(echo times 13, 29 and 45 ms)" in text
     assert "[@tedana]" in text
@@ -327,7 +358,7 @@ def _moving_table(n: int = 60) -> pd.DataFrame:
     return table.assign(framewise_displacement=displacement)
 
 
-MODELED = {
+TIME_OPTIONS = {
     "fd_censor": 0.5,
     "enorm_censor": None,
     "band_pass": (0.01, 0.2),
@@ -341,11 +372,13 @@ MODELED = {
 }
 
 
-def test_the_temporal_model_is_part_of_the_confounds_and_its_numbers_are_told(tmp_path) -> None:
+def test_the_temporal_model_is_part_of_the_confounds_and_reported(tmp_path) -> None:
     table = _moving_table()
-    confounds, columns, added, facts = temporal_model.model_time(table, {"x": {}}, **MODELED)
-    assert list(confounds) == [*table, *added]
-    assert set(columns) == {"x", *added}
+    confounds, columns, added_columns, facts = temporal_model.model_time(
+        table, {"x": {}}, **TIME_OPTIONS
+    )
+    assert list(confounds) == [*table, *added_columns]
+    assert set(columns) == {"x", *added_columns}
     assert facts == {
         "rules": "framewise displacement above 0.5 mm",
         "censored": 3,
@@ -356,7 +389,10 @@ def test_the_temporal_model_is_part_of_the_confounds_and_its_numbers_are_told(tm
     }
     write_json(tmp_path / "censoring.json", facts)
     model = time_model(
-        MODELED["fd_censor"], MODELED["enorm_censor"], MODELED["band_pass"], MODELED["drift"]
+        TIME_OPTIONS["fd_censor"],
+        TIME_OPTIONS["enorm_censor"],
+        TIME_OPTIONS["band_pass"],
+        TIME_OPTIONS["drift"],
     )
     before = temporal_model.describe_time_model(model)
     after = temporal_model.describe_censored(model, [tmp_path], 0)
@@ -364,20 +400,20 @@ def test_the_temporal_model_is_part_of_the_confounds_and_its_numbers_are_told(tm
     assert "(0.01 to 0.2 Hz)" in before
     assert "Legendre polynomials up to order 2" in before
     assert after == f"{before} 3 of 56 volumes (5.4%) were censored."
-    both = temporal_model.describe_censored(model, [tmp_path, tmp_path], 0)
-    assert "In 2 runs, 5.4% to 5.4% of the volumes were censored (3 of 56, 3 of 56)." in both
+    two_runs = temporal_model.describe_censored(model, [tmp_path, tmp_path], 0)
+    assert "In 2 runs, 5.4% to 5.4% of the volumes were censored (3 of 56, 3 of 56)." in two_runs
 
 
-def test_a_run_that_keeps_too_few_volumes_ends_with_the_reason_and_the_option() -> None:
+def test_too_few_remaining_volumes_are_an_error_with_reason_and_option() -> None:
     with pytest.raises(
         TooFewVolumes, match=r"0 of 56 steady-state volumes remain, because the other 56"
     ) as error:
-        temporal_model.model_time(_moving_table(), **{**MODELED, "fd_censor": 0.05})
+        temporal_model.model_time(_moving_table(), **{**TIME_OPTIONS, "fd_censor": 0.05})
     assert "Use a higher --fd-censor or a wider --band-pass" in str(error.value)
 
 
 @pytest.mark.parametrize(("scale", "words"), [(1.0, ""), (0.2, "The head measures 24 mm")])
-def test_a_head_smaller_than_any_humans_is_told(
+def test_a_head_smaller_than_a_human_head_is_reported(
     scale: float, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     head = np.zeros(SHAPE, dtype=np.float32)

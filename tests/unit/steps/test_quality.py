@@ -1,4 +1,4 @@
-"""Guards: rows, maps with names that can be made, warnings, and a precision that is chosen."""
+"""Test quality checks: rows, maps with valid names, warnings, and the choice of precision."""
 
 import json
 from pathlib import Path
@@ -36,13 +36,13 @@ LOW, TWO = (16, 16, 6), (2.0, 2.0, 1.0)
 LOW_AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
 SHAPE, AFFINE = hr_grid(LOW, LOW_AFFINE, TWO)
 CONTRASTS = {"a": {"a": 1.0}, "aMinusB": {"a": 1.0, "b": -1.0}}
-ALONE = {"c": {"c": 1.0}}
-GIVEN = {"contrasts": CONTRASTS | ALONE, "axis_order": (0, 1, 2)}
+SINGLE_BLOCK = {"c": {"c": 1.0}}
+OPTIONS = {"contrasts": CONTRASTS | SINGLE_BLOCK, "axis_order": (0, 1, 2)}
 
 
 def effects(series: str, seed: int, *, signal: float = 30.0) -> Effects:
-    """Effects of 4 blocks of a, 4 of b and one of c, with an effect in the middle and noise of
-    their own.
+    """Return effects of four blocks of a, four of b and one of c, with an effect in the center and
+    independent noise.
     """
     rng = np.random.default_rng(seed)
     blocks = [
@@ -67,7 +67,8 @@ def effects(series: str, seed: int, *, signal: float = 30.0) -> Effects:
 
 def center() -> np.ndarray:
     return np.exp(
-        -sum((x - n / 2) ** 2 for x, n in zip(np.indices(SHAPE), SHAPE, strict=True)) / 20
+        -sum((index - size / 2) ** 2 for index, size in zip(np.indices(SHAPE), SHAPE, strict=True))
+        / 20
     )
 
 
@@ -79,61 +80,65 @@ def brain(shape: tuple[int, ...] = SHAPE) -> np.ndarray:
 MASK = Volume(brain(), AFFINE)
 
 
-def check_maps(found: list[Derivative], stat: str, series: str) -> None:
-    assert len(found) == len(CONTRASTS)
-    for each in found:
-        own = each.entities
+def check_maps(maps: list[Derivative], stat: str, series: str) -> None:
+    assert len(maps) == len(CONTRASTS)
+    for map_ in maps:
+        entities = map_.entities
         name = derivative_path(
-            {"subject": "01", "task": "t", "datatype": "func", "extension": ".nii.gz", **own}
+            {"subject": "01", "task": "t", "datatype": "func", "extension": ".nii.gz", **entities}
         )
-        assert f"res-hr_contrast-{own['contrast']}_stat-{stat}_desc-{series}_statmap" in name
-        np.testing.assert_allclose(each.volume.affine, AFFINE)
-        assert (each.volume.data[~brain()] == 0).all()
+        assert f"res-hr_contrast-{entities['contrast']}_stat-{stat}_desc-{series}_statmap" in name
+        np.testing.assert_allclose(map_.volume.affine, AFFINE)
+        assert (map_.volume.data[~brain()] == 0).all()
         assert {"Description", "Units", "Resolution", "SourceSeries", "ContrastWeights"} <= set(
-            each.sidecar
+            map_.sidecar
         )
-        json.dumps(each.sidecar, allow_nan=False)
+        json.dumps(map_.sidecar, allow_nan=False)
 
 
-def by(rows: list[MetricRow], measure: str, **match: str) -> list[MetricRow]:
+def rows_with(rows: list[MetricRow], measure: str, **fields: str) -> list[MetricRow]:
     return [
-        r
-        for r in rows
-        if measure_of(r) == measure and all(getattr(r, k) == v for k, v in match.items())
+        row
+        for row in rows
+        if measure_of(row) == measure and all(getattr(row, k) == v for k, v in fields.items())
     ]
 
 
-def test_uncertainty_is_the_spread_between_members(tmp_path: Path) -> None:
+def test_uncertainty_is_the_sd_between_models(tmp_path: Path) -> None:
     names = [f"srganSeed{k}" for k in (1, 2, 3)]
     members = {
         name: save_effects(effects(name, k), tmp_path / f"{name}.npz")
         for k, name in enumerate(names, 1)
     }
-    own = save_effects(effects("srgan", 0), tmp_path / "srgan.npz")
+    reference = save_effects(effects("srgan", 0), tmp_path / "srgan.npz")
     rows, maps = ensemble_uncertainty.measure_uncertainty(
-        own, MASK, members, series_name="srgan", **GIVEN
+        reference, MASK, members, series_name="srgan", **OPTIONS
     )
     check_maps(maps, "ensemblesd", "srgan")
-    # four blocks of unit noise each in both conditions: standard deviation 1/2 for a, 1/sqrt(2)
-    # for the difference
-    assert by(rows, "ensemble_sd", contrast="a")[0].value == pytest.approx(0.5 * 0.94, abs=0.08)
-    assert by(rows, "ensemble_sd", contrast="a")[0].n == 4
-    assert not by(rows, "ensemble_sd", contrast="c")  # one block
+    # Four blocks with unit noise per condition: the standard deviation is 1/2 for a, 1/sqrt(2) for
+    # the difference.
+    assert rows_with(rows, "ensemble_sd", contrast="a")[0].value == pytest.approx(
+        0.5 * 0.94, abs=0.08
+    )
+    assert rows_with(rows, "ensemble_sd", contrast="a")[0].n == 4
+    assert not rows_with(rows, "ensemble_sd", contrast="c")  # one block only
     assert maps[0].sidecar["EnsembleMembers"] == 4
     assert columns_json(row.statistic for row in rows)
 
 
-def test_effects_on_another_grid_are_refused(tmp_path: Path) -> None:
-    other = Volume(brain(), np.diag([1, 2, 3, 1.0]))
+def test_effects_on_another_grid_are_rejected(tmp_path: Path) -> None:
+    other_mask = Volume(brain(), np.diag([1, 2, 3, 1.0]))
     members = {"sblSeed1": save_effects(effects("sblSeed1", 1), tmp_path / "1.npz")}
-    own = save_effects(effects("sbl", 0), tmp_path / "sbl.npz")
+    reference = save_effects(effects("sbl", 0), tmp_path / "sbl.npz")
     with pytest.raises(ValueError, match=r"effects of sbl .*are not on the grid of the mask"):
-        ensemble_uncertainty.measure_uncertainty(own, other, members, series_name="sbl", **GIVEN)
+        ensemble_uncertainty.measure_uncertainty(
+            reference, other_mask, members, series_name="sbl", **OPTIONS
+        )
 
 
 @pytest.fixture
 def bold(tmp_path: Path) -> dict[str, Any]:
-    """A run, its model, and all that the guard of precision wants."""
+    """Return the inputs of the precision check: a run, its model and options."""
     torch.manual_seed(0)
     generator = get_method("srgan").recipes["fast"].build_generator(1, TWO)
     nn.init.normal_(generator.tail.weight, std=0.1)
@@ -175,15 +180,15 @@ def bold(tmp_path: Path) -> dict[str, Any]:
     }
 
 
-def test_fp32_and_auto_on_a_processor_try_nothing(bold: dict[str, Any]) -> None:
-    for asked in ("auto", "fp32"):
-        assert network_precision.guard_precision(**bold, precision=asked, force=False) == (
+def test_fp32_and_auto_on_a_cpu_are_not_tested(bold: dict[str, Any]) -> None:
+    for precision in ("auto", "fp32"):
+        assert network_precision.guard_precision(**bold, precision=precision, force=False) == (
             "fp32",
             [],
         )
 
 
-def test_bf16_is_tried_refused_with_its_figure_and_can_be_forced(
+def test_bf16_is_tested_rejected_with_its_t_change_and_can_be_forced(
     bold: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(network_precision, "_TRIED_SLICES", 2)
@@ -193,16 +198,16 @@ def test_bf16_is_tried_refused_with_its_figure_and_can_be_forced(
         match=r"bf16 precision changes the t values by 0\.\d+ standard.*at most 0\.001.*--force",
     ):
         network_precision.guard_precision(**bold, precision="bf16", force=False)
-    chosen, rows = network_precision.guard_precision(**bold, precision="bf16", force=True)
-    assert chosen == "bf16"
-    rows = by(rows, "precision_change", series="srgan", region="brain")
+    precision, rows = network_precision.guard_precision(**bold, precision="bf16", force=True)
+    assert precision == "bf16"
+    rows = rows_with(rows, "precision_change", series="srgan", region="brain")
     assert {row.contrast for row in rows} == set(CONTRASTS)
     assert 0.001 < max(row.value for row in rows) < 3
     monkeypatch.setattr(network_precision, "_LARGEST_CHANGE", 10.0)
     assert network_precision.guard_precision(**bold, precision="bf16", force=False)[0] == "bf16"
 
 
-def test_bf16_is_tried_with_the_confounds_of_the_maps(
+def test_bf16_is_tested_with_the_confounds_of_the_maps(
     bold: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = pd.DataFrame(np.random.default_rng(1).random((40, 13)), columns=[*MOTION, "csf"])
@@ -210,15 +215,15 @@ def test_bf16_is_tried_with_the_confounds_of_the_maps(
     monkeypatch.setattr(
         network_precision,
         "_measure_t_change",
-        lambda *given: designs.append(given[4]) or {"a": 0.0},
+        lambda *arguments: designs.append(arguments[4]) or {"a": 0.0},
     )
     for nuisance, n in ((None, 12), (["csf"], 1)):
-        given = {**bold, "confounds": table, "nuisance": nuisance}
-        network_precision.guard_precision(**given, precision="bf16", force=False)
+        inputs = {**bold, "confounds": table, "nuisance": nuisance}
+        network_precision.guard_precision(**inputs, precision="bf16", force=False)
         assert len({*designs[-1].columns} & {*table}) == n
 
 
-def test_the_domain_gate_passes_its_own_and_warns_of_others(
+def test_the_domain_check_accepts_the_training_data_and_warns_about_other_images(
     bold: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     def gate(boldref: Volume) -> list[MetricRow]:
@@ -226,38 +231,41 @@ def test_the_domain_gate_passes_its_own_and_warns_of_others(
             bold["model_file"], boldref, bold["bold_mask"], series_name="srgan"
         )
 
-    assert by(gate(bold["boldref"]), "flag_domain")[0].value == 0
+    assert rows_with(gate(bold["boldref"]), "flag_domain")[0].value == 0
     assert not caplog.records
     noise = 400 + 300 * np.random.default_rng(1).random(LOW)
-    assert by(gate(Volume(noise, LOW_AFFINE)), "flag_domain", region="brain")[0].value == 1
+    assert rows_with(gate(Volume(noise, LOW_AFFINE)), "flag_domain", region="brain")[0].value == 1
     assert any(text.startswith("srgan: ") and "edges" in text for text in caplog.messages)
 
 
-def test_edges_apart_are_warned_of_by_name(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_edge_mismatch_is_a_warning_that_names_the_series(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     shape, affine = hr_grid((48, 48, 8), LOW_AFFINE, TWO)
     x, y, _ = np.indices(shape)
     rng = np.random.default_rng(0)
     spots = [(rng.uniform(20, 76), rng.uniform(20, 76), rng.uniform(4, 8)) for _ in range(60)]
 
-    def image(shift: float) -> np.ndarray:
+    def spots_image(shift: float) -> np.ndarray:
         return sum(
             np.exp(-((x - a) ** 2 + (y - b - shift) ** 2) / (2 * s**2)) for a, b, s in spots
         )
 
-    low = image(2.5).reshape(48, 2, 48, 2, 8).mean((1, 3)).astype(np.float32)
-    guide = Volume(image(0).astype(np.float32), affine)
-    given = (Volume(low, LOW_AFFINE), guide, guide.like(np.ones(shape, bool)))
-    found = edge_comparison.compare_edges(
-        *given, phase_encoding="j-", guided_names=["inject", "sbl"]
+    low_res = spots_image(2.5).reshape(48, 2, 48, 2, 8).mean((1, 3)).astype(np.float32)
+    guide = Volume(spots_image(0).astype(np.float32), affine)
+    images = (Volume(low_res, LOW_AFFINE), guide, guide.like(np.ones(shape, bool)))
+    edge_rows = edge_comparison.compare_edges(
+        *images, phase_encoding="j-", guided_names=["inject", "sbl"]
     )
-    rows = {measure_of(row): row.value for row in found}
-    assert rows["edge_mismatch"] == pytest.approx(5.0, abs=0.4)  # 2.5 fine voxels of 2 mm
+    rows = {measure_of(row): row.value for row in edge_rows}
+    # mm: 2.5 high-resolution voxels of 2 mm
+    assert rows["edge_mismatch"] == pytest.approx(5.0, abs=0.4)
     assert rows["flag_distortion"] == 1
     assert rows["edge_mismatch_p90"] >= rows["edge_mismatch"]
     assert len(caplog.messages) == 1
     assert "inject and sbl place detail at wrong positions" in caplog.messages[0]
     caplog.clear()
-    across = edge_comparison.compare_edges(*given, phase_encoding="i", guided_names=[])
+    across = edge_comparison.compare_edges(*images, phase_encoding="i", guided_names=[])
     assert {measure_of(row): row.value for row in across}["edge_mismatch"] < 2
     assert caplog.messages == []
 

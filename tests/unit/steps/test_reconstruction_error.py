@@ -1,4 +1,6 @@
-"""The error of the reconstruction: its maps and regions, and its intervals one level down."""
+"""Test the reconstruction error: its maps and regions, and its intervals at half the
+resolution.
+"""
 
 import json
 from typing import NamedTuple
@@ -22,7 +24,7 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
 from bids_sr.sr.operators import level_below
 from bids_sr.sr.threads import torch_threads
-from bids_sr.sr.variance import lower_resolution_errors, one_level_down
+from bids_sr.sr.variance import lower_resolution_errors
 from bids_sr.sr.variance.in_reference import Detail, raise_slice
 from bids_sr.sr.variance.posterior import DRAWS, effect_scale, error_draws
 from bids_sr.sr.variance.prior import Prior, VarianceMaps
@@ -30,7 +32,7 @@ from bids_sr.steps.reconstruction_error import check_intervals, measure_error
 
 SHAPE, FACTOR = (14, 12, 3), (2.0, 2.0, 1.0)
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
-FINE, FINE_AFFINE = hr_grid(SHAPE, AFFINE, FACTOR)
+HIGH_SHAPE, HIGH_AFFINE = hr_grid(SHAPE, AFFINE, FACTOR)
 WIDTHS = (0.0, 5.0)
 CONTRASTS = {"hand": {"hand": 1.0}, "foot": {"foot": 1.0}}
 STATS = ("effect", "variance", "t", "z")
@@ -50,7 +52,7 @@ def prior():
 @pytest.fixture(scope="module")
 def draws(prior, tmp_path_factory):
     folder = tmp_path_factory.mktemp("draws")
-    save_image(np.zeros((*FINE, 9), np.float32), FINE_AFFINE, folder / "filled.nii", tr=2.0)
+    save_image(np.zeros((*HIGH_SHAPE, 9), np.float32), HIGH_AFFINE, folder / "filled.nii", tr=2.0)
     paths = folder / "errors.nii", folder / "seen.nii"
     with SeriesReader(folder / "filled.nii") as reader:
         Detail(change=prior).add(reader, folder / "fine.nii", paths, seed=1)
@@ -58,15 +60,17 @@ def draws(prior, tmp_path_factory):
 
 
 def effects_of(prior, seed):
-    """An effect of the prior (X, Y, Z), as acquired and on the high-resolution grid."""
+    """Draw an effect (X, Y, Z) from the prior; return it as acquired and on the high-resolution
+    grid.
+    """
     truth = 5 * fluctuation(prior, torch.Generator().manual_seed(seed))
-    low = prior.whole.level.down(truth)
-    return [np.moveaxis(each.numpy(), 0, 2) for each in (low, truth)]
+    low_res = prior.whole.level.down(truth)
+    return [np.moveaxis(image.numpy(), 0, 2) for image in (low_res, truth)]
 
 
 def maps_of(series, effects, affine, variance=4.0):
-    """Maps of a linear model at both smoothings, and one of another kind."""
-    found = []
+    """Return maps of a linear model at both smoothings, and one map of another kind."""
+    derivatives = []
     for width in WIDTHS:
         for name, effect in effects.items():
             noise = np.broadcast_to(np.asarray(variance, np.float32), effect.shape)
@@ -75,18 +79,18 @@ def maps_of(series, effects, affine, variance=4.0):
             values = dict(zip(STATS, (effect, noise, t, t), strict=True)) | {"cc": effect}
             for stat, data in values.items():
                 entities = {"contrast": name, "stat": stat, "desc": map_label(series, width)}
-                told = {
+                sidecar = {
                     "SourceSeries": series,
                     "SmoothingFWHM": width,
                     "ContrastWeights": CONTRASTS[name],
                     "Units": "arbitrary",
                 }
                 content = Volume(np.asarray(data, np.float32), affine)
-                found.append(Derivative(content, entities | {"suffix": "statmap"}, told))
-    return found
+                derivatives.append(Derivative(content, entities | {"suffix": "statmap"}, sidecar))
+    return derivatives
 
 
-def covered(**coverage):
+def coverage_rows(**coverage):
     rows = []
     for name, value in coverage.items():
         values = {"coverage_one_level_down": value}
@@ -94,25 +98,25 @@ def covered(**coverage):
     return rows
 
 
-def measured(maps, acquired_maps, draws, folder, rows):
-    with SeriesReader(draws[0]) as errors, SeriesReader(draws[1]) as seen:
-        found, table = measure_error(
+def measure(maps, acquired_maps, draws, folder, rows):
+    with SeriesReader(draws[0]) as errors, SeriesReader(draws[1]) as acquired_draws:
+        maps_found, table = measure_error(
             maps,
             acquired_maps,
-            brain(FINE, FINE_AFFINE),
+            brain(HIGH_SHAPE, HIGH_AFFINE),
             brain(SHAPE, AFFINE),
             rows,
             errors,
-            seen,
+            acquired_draws,
             here=folder,
             series_name="sbl",
             smoothing=WIDTHS,
         )
-    return {named(each.entities): each for each in found}, table
+    return {map_name(map_.entities): map_ for map_ in maps_found}, table
 
 
-def named(entities):
-    """Entities in one order."""
+def map_name(entities):
+    """Return entities in a fixed order."""
     keys = [key for key in ("contrast", "label", "stat", "desc") if key in entities]
     assert len(keys) == len(entities) - 1
     return "_".join([*(f"{key}-{entities[key]}" for key in keys), entities["suffix"]])
@@ -120,23 +124,23 @@ def named(entities):
 
 @pytest.fixture(scope="module")
 def effects(prior):
-    found = {name: effects_of(prior, seed) for seed, name in enumerate(CONTRASTS)}
-    return [{name: each[k] for name, each in found.items()} for k in range(2)]
+    effects_by_name = {name: effects_of(prior, seed) for seed, name in enumerate(CONTRASTS)}
+    return [{name: pair[k] for name, pair in effects_by_name.items()} for k in range(2)]
 
 
-def both(effects, **given):
-    low, fine = effects
+def maps_on_both_grids(effects, **options):
+    low_res, high_res = effects
     return (
-        maps_of("sbl", fine, FINE_AFFINE, **given),
-        maps_of("raw", low, AFFINE, **given),
+        maps_of("sbl", high_res, HIGH_AFFINE, **options),
+        maps_of("raw", low_res, AFFINE, **options),
     )
 
 
-def test_maps_of_the_error_lie_beside_those_of_the_model(prior, effects, draws, tmp_path):
-    maps, own = both(effects)
-    rows = covered(hand=0.95, foot=0.95)
-    found, table = measured(maps, own, draws, tmp_path, rows)
-    statmaps = {name for name in found if name.endswith("statmap")}
+def test_error_maps_are_stored_next_to_the_maps_of_the_model(prior, effects, draws, tmp_path):
+    maps, acquired_maps = maps_on_both_grids(effects)
+    rows = coverage_rows(hand=0.95, foot=0.95)
+    error_maps, table = measure(maps, acquired_maps, draws, tmp_path, rows)
+    statmaps = {name for name in error_maps if name.endswith("statmap")}
     assert statmaps == {
         f"contrast-{name}_stat-{stat}_desc-{desc}_statmap"
         for name in CONTRASTS
@@ -146,50 +150,52 @@ def test_maps_of_the_error_lie_beside_those_of_the_model(prior, effects, draws, 
         )
         for stat in stats
     }
-    assert found.keys() - statmaps == {
+    assert error_maps.keys() - statmaps == {
         f"label-{name}_desc-{desc}Reliable_mask"
         for name in CONTRASTS
         for desc in ("sbl", "sblFwhm50")
     }
-    mask = brain(FINE, FINE_AFFINE).data
-    for name, each in found.items():
-        data = each.volume.data
-        assert data.shape == FINE
+    mask = brain(HIGH_SHAPE, HIGH_AFFINE).data
+    for name, error_map in error_maps.items():
+        data = error_map.volume.data
+        assert data.shape == HIGH_SHAPE
         assert np.isfinite(data).all()
         assert not data[~mask].any(), name
-        np.testing.assert_allclose(each.volume.affine, FINE_AFFINE)
-        assert each.sidecar["SourceSeries"] == "sbl"
-        assert each.sidecar["SmoothingFWHM"] == (5.0 if "Fwhm50" in name else 0.0)
-        json.dumps(each.sidecar)
-    about = found["contrast-hand_stat-wrongsign_desc-sbl_statmap"].sidecar
-    assert about["ContrastWeights"] == {"hand": 1.0}
-    assert about["Units"] == "1"
-    assert "not a p value" in about["Description"]
+        np.testing.assert_allclose(error_map.volume.affine, HIGH_AFFINE)
+        assert error_map.sidecar["SourceSeries"] == "sbl"
+        assert error_map.sidecar["SmoothingFWHM"] == (5.0 if "Fwhm50" in name else 0.0)
+        json.dumps(error_map.sidecar)
+    sidecar = error_maps["contrast-hand_stat-wrongsign_desc-sbl_statmap"].sidecar
+    assert sidecar["ContrastWeights"] == {"hand": 1.0}
+    assert sidecar["Units"] == "1"
+    assert "not a p value" in sidecar["Description"]
 
-    # by hand, unsmoothed: tau^2 of the acquired effect times the mean square of the draws
-    with SeriesReader(draws[0]) as errors, SeriesReader(draws[1]) as seen:
-        unit, power = ((each.slab(0, 3).astype(float) ** 2).mean(-1) for each in (errors, seen))
-    low, fine = (each["hand"] for each in effects)
-    coarse = brain(SHAPE, AFFINE).data
-    scale = effect_scale(low, np.full(SHAPE, 4.0), power, coarse, (3, 3, 4))
+    # Unsmoothed, the variance is tau^2 of the acquired effect times the mean square of the draws.
+    with SeriesReader(draws[0]) as errors, SeriesReader(draws[1]) as acquired_draws:
+        unit, power = (
+            (reader.slab(0, 3).astype(float) ** 2).mean(-1) for reader in (errors, acquired_draws)
+        )
+    low_res, high_res = (effect["hand"] for effect in effects)
+    low_res_mask = brain(SHAPE, AFFINE).data
+    scale = effect_scale(low_res, np.full(SHAPE, 4.0), power, low_res_mask, (3, 3, 4))
     scale = ndimage.zoom(scale, (2, 2, 1), order=1, mode="nearest", grid_mode=True)
-    sd = found["contrast-hand_stat-sd_desc-sbl_statmap"].volume.data
+    sd = error_maps["contrast-hand_stat-sd_desc-sbl_statmap"].volume.data
     np.testing.assert_allclose(sd, np.where(mask, np.sqrt(scale * unit), 0), atol=1e-3)
-    wrong = found["contrast-hand_stat-wrongsign_desc-sbl_statmap"].volume.data
-    known = np.where(mask, special.ndtr(-np.abs(fine) / np.sqrt(4 + sd**2)), 0)
-    np.testing.assert_allclose(wrong, known, atol=1e-5)
-    # smoothed, all of the error in one t
-    sd = found["contrast-hand_stat-sd_desc-sblFwhm50_statmap"].volume.data
-    total = found["contrast-hand_stat-tTotal_desc-sblFwhm50_statmap"].volume.data
-    np.testing.assert_allclose(total, np.where(mask, fine / np.sqrt(4 + sd**2), 0), atol=1e-4)
-    region = found["label-hand_desc-sblFwhm50Reliable_mask"].volume.data > 0
+    wrong_sign = error_maps["contrast-hand_stat-wrongsign_desc-sbl_statmap"].volume.data
+    expected = np.where(mask, special.ndtr(-np.abs(high_res) / np.sqrt(4 + sd**2)), 0)
+    np.testing.assert_allclose(wrong_sign, expected, atol=1e-5)
+    # Smoothed t values include the entire error.
+    sd = error_maps["contrast-hand_stat-sd_desc-sblFwhm50_statmap"].volume.data
+    total = error_maps["contrast-hand_stat-tTotal_desc-sblFwhm50_statmap"].volume.data
+    np.testing.assert_allclose(total, np.where(mask, high_res / np.sqrt(4 + sd**2), 0), atol=1e-4)
+    region = error_maps["label-hand_desc-sblFwhm50Reliable_mask"].volume.data > 0
     np.testing.assert_array_equal(region, fdr_region(total, mask)[0])
 
-    reliable = found["label-hand_desc-sblReliable_mask"].volume.data > 0
-    active = fdr_region(fine / 2, mask)[0]
+    reliable = error_maps["label-hand_desc-sblReliable_mask"].volume.data > 0
+    active = fdr_region(high_res / 2, mask)[0]
     assert 0 < reliable.sum() < active.sum()
     assert not (reliable & ~active).any()
-    assert wrong[reliable].mean() <= 0.05 < wrong[active].mean()
+    assert wrong_sign[reliable].mean() <= 0.05 < wrong_sign[active].mean()
     values = {
         (row.statistic, row.threshold): row.value
         for row in table
@@ -197,80 +203,90 @@ def test_maps_of_the_error_lie_beside_those_of_the_model(prior, effects, draws, 
     }
     assert values["voxels", "fdr"] == active.sum()
     assert values["voxels", "reliable"] == reliable.sum()
-    assert values["expected_wrong", "fdr"] == pytest.approx(wrong[active].mean(), rel=1e-4)
-    assert values["expected_wrong", "reliable"] == pytest.approx(wrong[reliable].mean(), rel=1e-4)
+    assert values["expected_wrong", "fdr"] == pytest.approx(wrong_sign[active].mean(), rel=1e-4)
+    assert values["expected_wrong", "reliable"] == pytest.approx(
+        wrong_sign[reliable].mean(), rel=1e-4
+    )
     assert table[: len(rows)] == rows
 
 
-def test_a_reliable_region_ends_with_the_active_voxels(draws, tmp_path):
-    """Those below the threshold are not taken in, sure as the active ones may be."""
-    fine = np.full(FINE, 2.0)
-    fine[10:14, 8:14] = 14.0
-    maps, own = both([{"hand": np.zeros(SHAPE)}, {"hand": fine}])
-    found, _ = measured(maps, own, draws, tmp_path, covered(hand=0.95))
-    region = found["label-hand_desc-sblReliable_mask"].volume.data > 0
-    np.testing.assert_array_equal(region, fine > 7)
+def test_the_reliable_region_is_limited_to_active_voxels(draws, tmp_path):
+    """Voxels below the threshold are excluded, even if their sign is as certain as in active
+    voxels.
+    """
+    effect = np.full(HIGH_SHAPE, 2.0)
+    effect[10:14, 8:14] = 14.0
+    maps, acquired_maps = maps_on_both_grids([{"hand": np.zeros(SHAPE)}, {"hand": effect}])
+    error_maps, _ = measure(maps, acquired_maps, draws, tmp_path, coverage_rows(hand=0.95))
+    region = error_maps["label-hand_desc-sblReliable_mask"].volume.data > 0
+    np.testing.assert_array_equal(region, effect > 7)
 
 
 def test_smoothed_errors_are_smaller(effects, draws, tmp_path):
-    maps, own = both(effects)
-    found, _ = measured(maps, own, draws, tmp_path, [])
-    narrow, wide = (
-        found[f"contrast-foot_stat-sd_desc-{desc}_statmap"].volume.data
+    maps, acquired_maps = maps_on_both_grids(effects)
+    error_maps, _ = measure(maps, acquired_maps, draws, tmp_path, [])
+    unsmoothed, smoothed = (
+        error_maps[f"contrast-foot_stat-sd_desc-{desc}_statmap"].volume.data
         for desc in ("sbl", "sblFwhm50")
     )
-    assert 0 < wide.mean() < 0.7 * narrow.mean()
+    assert 0 < smoothed.mean() < 0.7 * unsmoothed.mean()
 
 
 @pytest.mark.parametrize("coverage", [{"hand": 0.89, "foot": 0.9}, {"foot": 0.93}])
 def test_without_enough_coverage_there_is_no_reliable_region(effects, draws, tmp_path, coverage):
-    """Too low one level of resolution down, or not tested there."""
-    maps, own = both(effects)
-    found, table = measured(maps, own, draws, tmp_path, covered(**coverage))
-    regions = {name for name in found if name.endswith("mask")}
+    """Coverage is too low at half the resolution, or was not tested."""
+    maps, acquired_maps = maps_on_both_grids(effects)
+    error_maps, table = measure(maps, acquired_maps, draws, tmp_path, coverage_rows(**coverage))
+    regions = {name for name in error_maps if name.endswith("mask")}
     assert regions == {
         "label-foot_desc-sblReliable_mask",
         "label-foot_desc-sblFwhm50Reliable_mask",
     }
-    told = {(row.contrast, row.threshold) for row in table if row.statistic == "voxels"}
-    assert told == {("hand", "fdr"), ("foot", "fdr"), ("foot", "reliable")}
-    assert "contrast-hand_stat-sd_desc-sbl_statmap" in found
+    thresholds = {(row.contrast, row.threshold) for row in table if row.statistic == "voxels"}
+    assert thresholds == {("hand", "fdr"), ("foot", "fdr"), ("foot", "reliable")}
+    assert "contrast-hand_stat-sd_desc-sbl_statmap" in error_maps
 
 
-def test_an_effect_below_its_noise_has_no_error_of_reconstruction(effects, draws, tmp_path):
-    """A scale of 0 everywhere: what is left is the noise."""
-    maps, own = both(effects, variance=1e8)
-    found, table = measured(maps, own, draws, tmp_path, covered(hand=0.95, foot=0.95))
-    for name, each in found.items():
-        assert np.isfinite(each.volume.data).all()
+def test_an_effect_below_its_noise_has_no_reconstruction_error(effects, draws, tmp_path):
+    """Scale is 0 in all voxels, so only noise remains."""
+    maps, acquired_maps = maps_on_both_grids(effects, variance=1e8)
+    error_maps, table = measure(
+        maps, acquired_maps, draws, tmp_path, coverage_rows(hand=0.95, foot=0.95)
+    )
+    for name, map_ in error_maps.items():
+        assert np.isfinite(map_.volume.data).all()
         if "stat-sd" in name or name.endswith("_mask"):
-            assert not each.volume.data.any(), name
-    wrong = found["contrast-hand_stat-wrongsign_desc-sbl_statmap"].volume.data
-    assert wrong[brain(FINE, FINE_AFFINE).data].min() > 0.48
+            assert not map_.volume.data.any(), name
+    wrong_sign = error_maps["contrast-hand_stat-wrongsign_desc-sbl_statmap"].volume.data
+    assert wrong_sign[brain(HIGH_SHAPE, HIGH_AFFINE).data].min() > 0.48
     expected = [row.value for row in table if row.statistic == "expected_wrong"]
     assert len(expected) == 8
     assert np.isnan(expected).all()
     assert {row.value for row in table if row.statistic == "voxels"} == {0}
 
 
-def test_voxels_and_contrasts_without_variance(effects, draws, tmp_path):
-    """Voxels that do not vary, and a contrast of which the model says nothing."""
-    low, fine = ({name: np.copy(values) for name, values in each.items()} for each in effects)
-    for each, part in ((low, 5), (fine, 10)):
-        each["foot"][:] = 0
-        each["hand"][part : part + 2] = 0
-    noise = {"hand": [np.full(SHAPE, 4.0), np.full(FINE, 4.0)]}
+def test_constant_voxels_and_contrasts_without_variance_are_finite(effects, draws, tmp_path):
+    """Some voxels are constant, and the model does not estimate one contrast."""
+    low_res, high_res = (
+        {name: np.copy(values) for name, values in effect_maps.items()} for effect_maps in effects
+    )
+    for effect_maps, part in ((low_res, 5), (high_res, 10)):
+        effect_maps["foot"][:] = 0
+        effect_maps["hand"][part : part + 2] = 0
+    noise = {"hand": [np.full(SHAPE, 4.0), np.full(HIGH_SHAPE, 4.0)]}
     noise["hand"][0][5:7], noise["hand"][1][10:12] = 0, 0
-    noise["foot"] = [np.zeros(SHAPE), np.zeros(FINE)]
-    maps, own = [], []
-    for name, (coarse, finer) in noise.items():
-        maps += maps_of("sbl", {name: fine[name]}, FINE_AFFINE, variance=finer)
-        own += maps_of("raw", {name: low[name]}, AFFINE, variance=coarse)
+    noise["foot"] = [np.zeros(SHAPE), np.zeros(HIGH_SHAPE)]
+    maps, acquired_maps = [], []
+    for name, (low_res_noise, high_res_noise) in noise.items():
+        maps += maps_of("sbl", {name: high_res[name]}, HIGH_AFFINE, variance=high_res_noise)
+        acquired_maps += maps_of("raw", {name: low_res[name]}, AFFINE, variance=low_res_noise)
     with np.errstate(all="raise", under="ignore"):
-        found, table = measured(maps, own, draws, tmp_path, covered(hand=0.95, foot=0.95))
-    assert all(np.isfinite(each.volume.data).all() for each in found.values())
-    foot = {name: each.volume.data for name, each in found.items() if "foot" in name}
-    mask = brain(FINE, FINE_AFFINE).data
+        error_maps, table = measure(
+            maps, acquired_maps, draws, tmp_path, coverage_rows(hand=0.95, foot=0.95)
+        )
+    assert all(np.isfinite(map_.volume.data).all() for map_ in error_maps.values())
+    foot = {name: map_.volume.data for name, map_ in error_maps.items() if "foot" in name}
+    mask = brain(HIGH_SHAPE, HIGH_AFFINE).data
     assert not foot["contrast-foot_stat-sd_desc-sbl_statmap"].any()
     assert (foot["contrast-foot_stat-wrongsign_desc-sbl_statmap"][mask] == 0.5).all()
     assert not foot["contrast-foot_stat-zTotal_desc-sblFwhm50_statmap"].any()
@@ -278,19 +294,19 @@ def test_voxels_and_contrasts_without_variance(effects, draws, tmp_path):
     assert all(not np.isinf(row.value) for row in table)
 
 
-def test_a_series_without_a_prior_has_none(effects, tmp_path):
-    maps, own = both(effects)
-    found = measure_error(
+def test_a_series_without_a_prior_has_no_error_maps(effects, tmp_path):
+    maps, acquired_maps = maps_on_both_grids(effects)
+    result = measure_error(
         maps,
-        own,
-        brain(FINE, FINE_AFFINE),
+        acquired_maps,
+        brain(HIGH_SHAPE, HIGH_AFFINE),
         brain(SHAPE, AFFINE),
         [],
         here=tmp_path,
         series_name="bspline",
         smoothing=WIDTHS,
     )
-    assert found == ([], [])
+    assert result == ([], [])
     assert not list(tmp_path.iterdir())
 
 
@@ -305,10 +321,10 @@ VOLUMES, LARGE = 60, (24, 22, 2)
 
 
 def run_of(shape=LARGE, *, strength=60.0, thermal=2.0, seed=0):
-    """A run that fluctuates as its prior does, with two conditions whose effects do so, too."""
+    """Return a run whose fluctuations and effects of two conditions follow one prior."""
     x, y, z = shape
-    whole = whole_of((x // 2, y // 2, z), FACTOR)
-    prior = Prior(whole=whole, weight=10 * patchy(whole, 5)[None], fwhm=(3.0,), noise=0.0)
+    grid = whole_of((x // 2, y // 2, z), FACTOR)
+    prior = Prior(whole=grid, weight=10 * patchy(grid, 5)[None], fwhm=(3.0,), noise=0.0)
     generator = torch.Generator().manual_seed(seed)
     series = torch.stack([fluctuation(prior, generator) for _ in range(VOLUMES)])
     events = Events(
@@ -322,20 +338,20 @@ def run_of(shape=LARGE, *, strength=60.0, thermal=2.0, seed=0):
     )
     times = 2.0 * np.arange(VOLUMES)
     for name in CONTRASTS:
-        on = [row.onset for row in events.table.itertuples() if row.trial_type == name]
-        course = sum(((times > start + 4) & (times < start + 14)) for start in on)
+        onsets = [row.onset for row in events.table.itertuples() if row.trial_type == name]
+        time_course = sum(((times > start + 4) & (times < start + 14)) for start in onsets)
         effect = strength / 10 * fluctuation(prior, generator)
-        series += torch.from_numpy(np.float32(course))[:, None, None, None] * effect
+        series += torch.from_numpy(np.float32(time_course))[:, None, None, None] * effect
     series += thermal * torch.randn(series.shape, generator=generator)
     bold = 500 + np.moveaxis(series.numpy(), (1, 0), (2, 3))
     return Run(bold, events, CONTRASTS)
 
 
-def checked(run, folder, **card):
+def check_run(run, folder, **card):
     mask = np.ones(run.bold.shape[:3], bool)
     mask[:2], mask[-1] = False, False
     save_image(run.bold.astype(np.float32), AFFINE, folder / "bold.nii", tr=2.0)
-    fits = {
+    card_entries = {
         "method": "sbl",
         "recipe": "fast",
         "factor": list(FACTOR),
@@ -344,7 +360,7 @@ def checked(run, folder, **card):
         "resolution": {"lowres_mm": [3.0, 3.0, 4.0]},
         "trained_on": "run",
     }
-    model, _ = save_model(folder / "model", VarianceMaps(None).state_dict(), fits | card)
+    model, _ = save_model(folder / "model", VarianceMaps(None).state_dict(), card_entries | card)
     with SeriesReader(folder / "bold.nii") as reader:
         return check_intervals(
             reader,
@@ -367,8 +383,8 @@ def checked(run, folder, **card):
         )
 
 
-def test_intervals_hold_one_level_down_and_leave_no_series(tmp_path):
-    rows = checked(run_of(), tmp_path)
+def test_intervals_have_the_right_coverage_at_half_the_resolution_without_leftover_files(tmp_path):
+    rows = check_run(run_of(), tmp_path)
     assert [(row.statistic, row.contrast, row.region) for row in rows] == [
         ("coverage_one_level_down", name, "brain") for name in CONTRASTS
     ]
@@ -379,26 +395,27 @@ def test_intervals_hold_one_level_down_and_leave_no_series(tmp_path):
     assert not (tmp_path / "errors.nii").exists()
 
 
-def test_errors_and_what_was_seen_one_level_down_have_one_scale(tmp_path, monkeypatch):
-    """Fluctuations of a known prior over its draws: alike in the errors and in what was seen."""
+def test_errors_and_acquired_fluctuations_have_the_same_scale(tmp_path, monkeypatch):
+    """Compare fluctuations of a known prior with its draws, in the errors and in the acquired
+    data.
+    """
 
-    def known(_, whole, __, *, seed):
-        weight = 10 * patchy(whole, 5)[None]
-        return Prior(whole=whole, weight=weight, fwhm=(3.0,), noise=0.04)
+    def known_prior(_, grid, __, *, seed):
+        weight = 10 * patchy(grid, 5)[None]
+        return Prior(whole=grid, weight=weight, fwhm=(3.0,), noise=0.04)
 
-    monkeypatch.setattr(one_level_down, "estimate_prior", known)
-    monkeypatch.setattr(lower_resolution_errors, "estimate_prior", known)
+    monkeypatch.setattr(lower_resolution_errors, "estimate_prior", known_prior)
     run = run_of(strength=0.0, thermal=0.2)
     save_image(run.bold.astype(np.float32), AFFINE, tmp_path / "bold.nii", tr=2.0)
     recipe = get_method("sbl").variance
     with SeriesReader(tmp_path / "bold.nii") as reader:
-        found = lower_resolution_errors.errors_below(
+        results = lower_resolution_errors.errors_below(
             reader, np.ones(LARGE, bool), FACTOR, recipe, tmp_path
         )
     scales = []
     for path, power, mask in (
-        (found.low, found.power, found.low_mask),
-        (found.errors, found.error_power, found.mask),
+        (results.low, results.power, results.low_mask),
+        (results.errors, results.error_power, results.mask),
     ):
         with SeriesReader(path) as reader:
             values = reader.slab(0, LARGE[2])
@@ -407,64 +424,65 @@ def test_errors_and_what_was_seen_one_level_down_have_one_scale(tmp_path, monkey
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_slices_side_by_side_have_the_errors_of_slices_in_turn(tmp_path, monkeypatch, threads):
+def test_parallel_slices_have_the_errors_of_sequential_slices(tmp_path, monkeypatch, threads):
     priors = []
 
-    def known(_, whole, __, *, seed):
-        weight = patchy(whole, 5)[None]
-        priors.append(Prior(whole=whole, weight=weight, fwhm=(3.0,), noise=0.04))
+    def known_prior(_, grid, __, *, seed):
+        weight = patchy(grid, 5)[None]
+        priors.append(Prior(whole=grid, weight=weight, fwhm=(3.0,), noise=0.04))
         return priors[-1]
 
-    monkeypatch.setattr(one_level_down, "estimate_prior", known)
-    monkeypatch.setattr(lower_resolution_errors, "estimate_prior", known)
+    monkeypatch.setattr(lower_resolution_errors, "estimate_prior", known_prior)
     shape, seed = (24, 22, 5), 3
     bold = run_of(shape).bold.astype(np.float32)
     save_image(bold, AFFINE, tmp_path / "bold.nii", tr=2.0)
     recipe = get_method("sbl").variance
     with torch_threads(threads), SeriesReader(tmp_path / "bold.nii") as reader:
         mask = np.ones(shape, bool)
-        found = lower_resolution_errors.errors_below(
+        results = lower_resolution_errors.errors_below(
             reader, mask, FACTOR, recipe, tmp_path, seed=seed
         )
-    with SeriesReader(found.errors) as reader:
+    with SeriesReader(results.errors) as reader:
         errors = reader.slab(0, shape[2])
     level, (x, y, z) = level_below(shape, FACTOR)
     plane = level.in_plane()
     for k in range(shape[2]):
         acquired = torch.from_numpy(bold[x, y, z][:, :, k]).permute(2, 0, 1)
-        raised = plane.up(plane.down(acquired))
-        raise_slice(plane, priors[0].at(k), raised)
+        upsampled = plane.up(plane.down(acquired))
+        raise_slice(plane, priors[0].at(k), upsampled)
         np.testing.assert_allclose(
-            errors[:, :, k], (raised - acquired).permute(1, 2, 0), atol=1e-2
+            errors[:, :, k], (upsampled - acquired).permute(1, 2, 0), atol=1e-2
         )
-        missed, drawn = error_draws(priors[0], k, priors[0].at(k), DRAWS, seed + k)
-        np.testing.assert_allclose(found.power[..., k], drawn.square().mean(0), rtol=1e-4)
+        error_sample, acquired_sample = error_draws(priors[0], k, priors[0].at(k), DRAWS, seed + k)
         np.testing.assert_allclose(
-            found.error_power[..., k], missed.square().mean(0), rtol=1e-3, atol=1e-5
+            results.power[..., k], acquired_sample.square().mean(0), rtol=1e-4
+        )
+        np.testing.assert_allclose(
+            results.error_power[..., k], error_sample.square().mean(0), rtol=1e-3, atol=1e-5
         )
 
 
-def test_intervals_of_one_slice_of_seeds_and_of_a_design_that_repeats_itself(tmp_path):
+def test_intervals_of_a_single_slice_with_seeds_and_with_a_singular_design(tmp_path):
     run = run_of((24, 22, 1))
-    run.bold[4] = 500.0  # voxels that do not vary
-    course = run.bold[10, 10, 0]
-    seeds = Seeds.of(pd.DataFrame({"here": course, "there": run.bold[16, 9, 0]}))
-    twice = pd.DataFrame({"drift": np.linspace(-1, 1, VOLUMES)})
-    twice["again"] = twice["drift"]
-    for each in (
+    run.bold[4] = 500.0  # constant voxels
+    time_course = run.bold[10, 10, 0]
+    seeds = Seeds.of(pd.DataFrame({"here": time_course, "there": run.bold[16, 9, 0]}))
+    confounds = pd.DataFrame({"drift": np.linspace(-1, 1, VOLUMES)})
+    confounds["again"] = confounds["drift"]
+    for variant in (
         run._replace(regressors=seeds, contrasts={"here": {"here": 1.0}}),
-        run._replace(confounds=twice),
+        run._replace(confounds=confounds),
     ):
-        rows = checked(each, tmp_path)
-        assert [row.contrast for row in rows] == list(each.contrasts)
+        rows = check_run(variant, tmp_path)
+        assert [row.contrast for row in rows] == list(variant.contrasts)
         assert all(0.7 < row.value <= 1 for row in rows)
 
 
-def test_a_method_that_is_not_applied_and_a_run_that_is_too_small_have_no_test(tmp_path, caplog):
+def test_methods_that_are_not_applied_and_runs_too_small_are_not_tested(tmp_path, caplog):
     run = run_of((24, 22, 1))
-    assert checked(run, tmp_path, applied=False) == []
-    assert checked(run, tmp_path, method="sdmod") == []
+    assert check_run(run, tmp_path, applied=False) == []
+    assert check_run(run, tmp_path, method="sdmod") == []
     assert not caplog.messages
-    still = run._replace(bold=np.full_like(run.bold, 500.0))
-    assert checked(still, tmp_path) == []
+    constant_run = run._replace(bold=np.full_like(run.bold, 500.0))
+    assert check_run(constant_run, tmp_path) == []
     assert "sbl: the confidence intervals could not be tested" in caplog.text

@@ -1,4 +1,6 @@
-"""Maps of two series whose seeds differ: each correlates with the seed of its own series."""
+"""Test maps of two series with different seeds: each correlates with the seed of its own
+series.
+"""
 
 from pathlib import Path
 
@@ -24,40 +26,40 @@ MODEL = {"n_dummy": 0, "tr": TR, "high_pass": 1 / 128, "start_time": 1.0, "nuisa
 
 @pytest.fixture
 def maps(tmp_path: Path) -> dict[str, dict[str, dict[tuple[str, str], np.ndarray]]]:
-    """Maps of two series by the series of the seed: acquired, or own.
+    """Return maps of two series by the source of the seed: acquired, or own.
 
-    The same voxels form a network in both series; its time series are unrelated.
+    The same voxels form a network in both series, with unrelated time series.
     """
     rng = np.random.default_rng(1)
     cosines = np.cos(np.pi / T * (np.arange(T) + 0.5)[:, None] * np.arange(8, 81))
-    courses = np.linalg.qr(cosines @ rng.normal(size=(cosines.shape[1], 2)))[0] * np.sqrt(T)
+    time_courses = np.linalg.qr(cosines @ rng.normal(size=(cosines.shape[1], 2)))[0] * np.sqrt(T)
     mask = Volume(np.ones(SHAPE, dtype=bool), AFFINE)
     confounds = pd.DataFrame(rng.normal(size=(T, len(MOTION))), columns=list(MOTION))
     settings = ActivationSettings(tr=TR, confound_names=())
-    out: dict[str, dict[str, dict[tuple[str, str], np.ndarray]]] = {}
+    maps_by_seed: dict[str, dict[str, dict[tuple[str, str], np.ndarray]]] = {}
     acquired = None
-    for name, course in zip(("sbl", "measured"), courses.T, strict=True):
+    for name, time_course in zip(("sbl", "measured"), time_courses.T, strict=True):
         data = 1000 + rng.normal(0, 8, (*SHAPE, T))
-        data[:4] += 12 * course
+        data[:4] += 12 * time_course
         save_image(data.astype(np.float32), AFFINE, path := tmp_path / f"{name}.nii", tr=TR)
         with SeriesReader(path) as series:
-            given = {"confounds": confounds, "here": tmp_path, "seeds": [SEED], **MODEL}
-            if acquired is None:  # the acquired series is like the first
-                acquired, _ = seed_series(series, mask, **given)
-            own, _ = own_seed_series(series, mask, acquired, **given)
-            for kind, regressors in (("acquired", acquired), ("own", own)):
+            inputs = {"confounds": confounds, "here": tmp_path, "seeds": [SEED], **MODEL}
+            if acquired is None:  # The acquired series is similar to the first.
+                acquired, _ = seed_series(series, mask, **inputs)
+            own_seeds, _ = own_seed_series(series, mask, acquired, **inputs)
+            for kind, regressors in (("acquired", acquired), ("own", own_seeds)):
                 assert isinstance(regressors, Seeds)
-                (found,) = fitted(
+                (result,) = fitted(
                     series, mask.data, regressors, {"motor": {"motor": 1.0}}, settings, tmp_path
                 ).values()
-                out.setdefault(kind, {})[name] = dict(found.maps)
-    return out
+                maps_by_seed.setdefault(kind, {})[name] = dict(result.maps)
+    return maps_by_seed
 
 
 CC = ("motor", "cc")
 
 
-def test_own_seeds_find_the_network_of_each_series(maps: dict) -> None:
+def test_own_seeds_reveal_the_network_of_each_series(maps: dict) -> None:
     inside = np.zeros(SHAPE, dtype=bool)
     inside[:4] = True
     for name in ("sbl", "measured"):
@@ -66,13 +68,13 @@ def test_own_seeds_find_the_network_of_each_series(maps: dict) -> None:
     np.testing.assert_allclose(maps["acquired"]["sbl"][CC], maps["own"]["sbl"][CC])
     assert (
         np.abs(maps["acquired"]["measured"][CC]).max() < 0.5
-    )  # its network follows another course
+    )  # The network of this series has another time course.
 
 
 @pytest.mark.parametrize(
     ("kind", "accuracy", "fdr"), [("own", 1.0, 0.0), ("acquired", 2 / 3, 1.0)]
 )
-def test_accuracy_and_false_discovery_rate_are_those_of_the_maps(
+def test_connectivity_accuracy_and_false_discovery_rate(
     maps: dict, kind: str, accuracy: float, fdr: float
 ) -> None:
     rows = truth_rows(
@@ -83,8 +85,8 @@ def test_accuracy_and_false_discovery_rate_are_those_of_the_maps(
         roi=np.ones(SHAPE, dtype=bool),
         known={},
     )
-    found = {
+    metrics = {
         row.statistic: row.value for row in rows if row.series == "sbl" and row.region == "brain"
     }
-    assert found["connected_accuracy"] == pytest.approx(accuracy)
-    assert found["connected_fdr"] == pytest.approx(fdr)
+    assert metrics["connected_accuracy"] == pytest.approx(accuracy)
+    assert metrics["connected_fdr"] == pytest.approx(fdr)

@@ -1,5 +1,5 @@
-"""Results in T1w and in templates: one interpolation at composed points, left is left, known
-points stay in place.
+"""Test results in T1w and template space: one interpolation at composed points, correct sides, and
+known positions.
 """
 
 from pathlib import Path
@@ -38,11 +38,12 @@ AXES = {
     "LAS": np.diag([-3.0, 3, 4]),
     "PSL": np.array([[0, 0, -4.0], [-3, 0, 0], [0, 3, 0]]),
 }
-LANDMARK = np.array([14.0, -6.0, 8.0])  # right of the middle, in scanner mm of the reference
+# mm in the scanner space of the boldref, right of the center
+LANDMARK = np.array([14.0, -6.0, 8.0])
 
 
 def grid(axes: str = "RAS") -> tuple[tuple[int, int, int], np.ndarray]:
-    """The grid of a run about the origin, with axes in some order."""
+    """Return the grid of a run around the origin, with a given order of axes."""
     shape, affine = (24, 24, 14), np.eye(4)
     affine[:3, :3] = AXES[axes]
     affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)
@@ -52,15 +53,17 @@ def grid(axes: str = "RAS") -> tuple[tuple[int, int, int], np.ndarray]:
 def blob(
     shape: tuple[int, ...], affine: np.ndarray, center: np.ndarray, mm: float = 5.0
 ) -> np.ndarray:
-    """A Gaussian at a point (RAS mm), float32."""
-    at = apply(affine, np.argwhere(np.ones(shape)))
+    """Return a Gaussian at a point (RAS mm) as float32."""
+    points = apply(affine, np.argwhere(np.ones(shape)))
     return (
-        np.exp(-0.5 * ((at - center) ** 2).sum(axis=1) / mm**2).reshape(shape).astype(np.float32)
+        np.exp(-0.5 * ((points - center) ** 2).sum(axis=1) / mm**2)
+        .reshape(shape)
+        .astype(np.float32)
     )
 
 
 def centroid(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Center of mass (RAS mm) of what lies above a tenth of the maximum."""
+    """Return the center of mass (RAS mm) of values above a tenth of the maximum."""
     points, weights = (
         apply(affine, np.argwhere(data > 0.1 * data.max())),
         data[data > 0.1 * data.max()],
@@ -69,23 +72,23 @@ def centroid(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 
 def mask_about(mm: float, zoom: float = 2.0, size: int = 44) -> Volume:
-    """A ball about the origin."""
+    """Return a ball around the origin."""
     affine = np.diag([zoom, zoom, zoom, 1.0])
     affine[:3, 3] = -zoom * (size - 1) / 2
-    at = apply(affine, np.argwhere(np.ones((size,) * 3))).reshape(size, size, size, 3)
-    return Volume((at**2).sum(axis=-1) < mm**2, affine)
+    points = apply(affine, np.argwhere(np.ones((size,) * 3))).reshape(size, size, size, 3)
+    return Volume((points**2).sum(axis=-1) < mm**2, affine)
 
 
 def warp_file(path: Path, mm: float) -> None:
-    """A composite transform: a smooth displacement of up to `mm` to the right (RAS), greatest in
-    the middle.
+    """Write a composite transform: a smooth displacement of up to `mm` to the right (RAS), largest
+    in the center.
     """
     size, spacing = 33, 5.0
     origin = -spacing * (size - 1) / 2
     axis = origin + spacing * np.arange(size)
     z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
-    moved = np.zeros((size, size, size, 3))
-    moved[..., 0] = -mm * np.exp(-(x**2 + y**2 + z**2) / (2 * 40**2))  # LPS
+    displacement = np.zeros((size, size, size, 3))
+    displacement[..., 0] = -mm * np.exp(-(x**2 + y**2 + z**2) / (2 * 40**2))  # LPS
     with h5py.File(path, "w") as file:
         group = file.create_group("TransformGroup")
         first, second = group.create_group("0"), group.create_group("1")
@@ -94,12 +97,12 @@ def warp_file(path: Path, mm: float) -> None:
         fixed = [size] * 3 + [origin] * 3 + [spacing] * 3 + [*np.eye(3).ravel()]
         second["TransformFixedParameters"], second["TransformParameters"] = (
             np.array(fixed, float),
-            moved.ravel(),
+            displacement.ravel(),
         )
 
 
 class Scene:
-    """A run that moves, with a landmark in it, and the way to its T1w image and to a template."""
+    """A moving run with a landmark, and transforms to its T1w image and a template."""
 
     def __init__(self, folder: Path, axes: str) -> None:
         self.folder = folder
@@ -123,8 +126,8 @@ class Scene:
         t1w = spaces.grid_in_t1w(
             self.boldref, brain, matrix, factor=FACTOR, space_entities={"space": "T1w"}
         )
-        named = {"factor": FACTOR, "random_seed": 1, "template_space": "MNI152NLin2009cAsym"}
-        found = [
+        options = {"factor": FACTOR, "random_seed": 1, "template_space": "MNI152NLin2009cAsym"}
+        template_grids = [
             spaces.grid_in_template(
                 self.boldref,
                 brain,
@@ -132,11 +135,11 @@ class Scene:
                 self.folder / "t1w2std.h5",
                 resolution=res,
                 space_entities={"space": "X", "res": res or "none"},
-                **named,
+                **options,
             )
             for res in ("", "2")
         ]
-        return [t1w, *found]
+        return [t1w, *template_grids]
 
 
 @pytest.fixture(params=AXES)
@@ -144,9 +147,9 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
     return Scene(tmp_path, request.param)
 
 
-def test_a_known_point_lies_where_it_belongs_in_every_space(scene: Scene) -> None:
-    """Axes of the run in any order: left is left. The reference of what is moved is undone volume
-    by volume.
+def test_a_landmark_has_its_known_position_in_every_space(scene: Scene) -> None:
+    """Axes of the run may have any order; left stays left. Head motion is corrected volume by
+    volume.
     """
     mask = scene.boldref.like(np.ones(scene.shape, bool))
     with SeriesReader(scene.folder / "bold.nii") as stc:
@@ -166,47 +169,47 @@ def test_a_known_point_lies_where_it_belongs_in_every_space(scene: Scene) -> Non
             device="cpu",
         )
     assert np.abs(centroid(series.volume(1) - 100, series.affine) - LANDMARK).max() < 0.2
-    assert [each.entities["space"] for each in others] == ["T1w", "X", "X"]
-    for each in others:
-        assert {key: each.entities[key] for key in ("desc", "suffix")} == {
+    assert [space_series.entities["space"] for space_series in others] == ["T1w", "X", "X"]
+    for space_series in others:
+        assert {key: space_series.entities[key] for key in ("desc", "suffix")} == {
             "desc": "preproc",
             "suffix": "bold",
         }
-        with SeriesReader(each.content) as made:
-            assert (made.affine[:3, :3].diagonal() > 0).all(), (
+        with SeriesReader(space_series.content) as reader:
+            assert (reader.affine[:3, :3].diagonal() > 0).all(), (
                 "axes towards right, anterior, superior"
             )
-            assert made.tr == 2.0
-            found = [
-                centroid(np.maximum(volume - 100, 0), made.affine) for volume in made.volumes()
+            assert reader.tr == 2.0
+            positions = [
+                centroid(np.maximum(volume - 100, 0), reader.affine) for volume in reader.volumes()
             ]
         expected = scene.in_t1w
-        # the template point that the warp takes to the T1w point
-        if each.entities["space"] == "X":
+        # The warp maps this template point to the T1w point.
+        if space_series.entities["space"] == "X":
             expected = expected - [
                 6.0 * np.exp(-((expected - [6, 0, 0]) ** 2).sum() / (2 * 40**2)),
                 0,
                 0,
             ]
-        assert np.abs(found[0] - expected).max() < 1.0
-        assert np.abs(found[1] - found[0]).max() < 0.1, "head motion is undone"
+        assert np.abs(positions[0] - expected).max() < 1.0
+        assert np.abs(positions[1] - positions[0]).max() < 0.1, "head motion is undone"
         assert expected[0] > 3, "the landmark is right of the middle"
 
 
-def test_grids_are_those_of_the_template_or_have_the_voxels_of_the_series(scene: Scene) -> None:
+def test_grids_have_the_voxels_of_the_template_or_of_the_series(scene: Scene) -> None:
     t1w, native, fixed = scene.grids()
     assert fixed.shape == (97, 115, 97)
     assert fixed.affine[:3, 3].tolist() == [-96.5, -132.5, -78.5]
     zooms = {"RAS": [1.5, 1.5, 4], "LAS": [1.5, 1.5, 4], "PSL": [4, 1.5, 1.5]}
-    for each in (t1w, native):
-        own = next(
+    for space_grid in (t1w, native):
+        expected_zooms = next(
             zooms[name] for name, axes in AXES.items() if np.allclose(axes, scene.affine[:3, :3])
         )
-        assert each.affine.diagonal()[:3].tolist() == own
+        assert space_grid.affine.diagonal()[:3].tolist() == expected_zooms
     assert len(fixed.points) == fixed.inside.sum() < fixed.inside.size
 
 
-def test_maps_and_masks_reach_every_space(scene: Scene) -> None:
+def test_maps_and_masks_are_resampled_to_every_space(scene: Scene) -> None:
     mask = scene.boldref.data > 0.01
     maps = [
         Derivative(
@@ -219,39 +222,37 @@ def test_maps_and_masks_reach_every_space(scene: Scene) -> None:
             {"label": "a", "desc": "raw", "suffix": "mask"},
         ),
     ]
-    found = spaces.maps_to_spaces(
+    resampled = spaces.maps_to_spaces(
         maps, Volume(mask, scene.affine), scene.grids(), here=scene.folder
     )
-    assert len(found) == 6
-    for each in found[:2]:
-        data = each.volume
+    assert len(resampled) == 6
+    for derivative in resampled[:2]:
+        data = derivative.volume
         assert np.abs(centroid(data.data, data.affine) - scene.in_t1w).max() < (
-            1.0 if each.entities.get("stat") else 2.5
+            1.0 if derivative.entities.get("stat") else 2.5
         )
-    assert found[0].sidecar["A"] == 1
-    own = {"contrast": "a", "stat": "t", "desc": "raw", "suffix": "statmap"}
-    assert found[0].entities == {**own, "space": "T1w"}, (
+    assert resampled[0].sidecar["A"] == 1
+    entities = {"contrast": "a", "stat": "t", "desc": "raw", "suffix": "statmap"}
+    assert resampled[0].entities == {**entities, "space": "T1w"}, (
         "the resolution is no longer that of the run"
     )
-    assert found[4].entities == {**own, "space": "X", "res": "2"}
-    assert SeriesReader(found[1].content).dtype == np.uint8
-    assert set(np.unique(found[1].volume.data)) == {0, 1}
+    assert resampled[4].entities == {**entities, "space": "X", "res": "2"}
+    assert SeriesReader(resampled[1].content).dtype == np.uint8
+    assert set(np.unique(resampled[1].volume.data)) == {0, 1}
 
 
-def test_the_mask_of_a_space_ends_with_the_field_of_view(scene: Scene) -> None:
-    for each in scene.grids():
+def test_the_mask_in_a_space_is_limited_to_the_field_of_view(scene: Scene) -> None:
+    for space_grid in scene.grids():
         mean, brain = primary_dataset.show_in_space(
-            scene.boldref, scene.boldref.like(np.ones(scene.shape, bool)), each
+            scene.boldref, scene.boldref.like(np.ones(scene.shape, bool)), space_grid
         )
-        assert not brain.data[~each.inside].any()
-        assert not mean.data[~each.inside].any()
-        assert brain.data.sum() > 0.9 * each.inside.sum()
+        assert not brain.data[~space_grid.inside].any()
+        assert not mean.data[~space_grid.inside].any()
+        assert brain.data.sum() > 0.9 * space_grid.inside.sum()
 
 
-def test_distortion_is_undone_at_the_same_points(tmp_path: Path) -> None:
-    """A series on its own grid, and placed on the same grid through points alone, is the same to
-    rounding.
-    """
+def test_distortion_is_corrected_at_the_same_points(tmp_path: Path) -> None:
+    """Compare a series on its own grid with the series placed on the same grid through points."""
     shape, affine = grid("LAS")
     rng = np.random.default_rng(1)
     shift = sample_volume(rng.normal(size=(4, 4, 4)), np.diag([30, 30, 20, 1.0]), shape, affine)
@@ -264,9 +265,9 @@ def test_distortion_is_undone_at_the_same_points(tmp_path: Path) -> None:
     with SeriesWriter(tmp_path / "in.nii", (*shape, 3), affine, 1.5) as writer:
         for _ in poses:
             writer.append(rng.normal(size=shape))
-    placed = place_grid({"space": "X"}, shape, affine, lambda points: points, shape, affine)
-    assert placed.inside.all()
-    found = Distortion(shift=shift, affine=affine, axis=1)
+    placed_grid = place_grid({"space": "X"}, shape, affine, lambda points: points, shape, affine)
+    assert placed_grid.inside.all()
+    distortion = Distortion(shift=shift, affine=affine, axis=1)
     upsampler = make_upsampler("raw", UpsamplerInputs(factor=(1.0, 1.0, 1.0)))
     with SeriesReader(tmp_path / "in.nii") as reader:
         write_series(
@@ -276,11 +277,13 @@ def test_distortion_is_undone_at_the_same_points(tmp_path: Path) -> None:
             poses,
             affine,
             factor=(1.0, 1.0, 1.0),
-            distortion=found,
-            elsewhere={tmp_path / "space.nii": placed},
+            distortion=distortion,
+            elsewhere={tmp_path / "space.nii": placed_grid},
         )
-    ours, other = (load_image(tmp_path / f"{name}.nii")[0] for name in ("out", "space"))
-    np.testing.assert_allclose(ours, other, atol=2e-4)
+    own_grid, placed_series = (
+        load_image(tmp_path / f"{name}.nii")[0] for name in ("out", "space")
+    )
+    np.testing.assert_allclose(own_grid, placed_series, atol=2e-4)
 
 
 MOVES = st.tuples(*[st.floats(-8, 8)] * 3, *[st.floats(-0.5, 0.5)] * 3)
@@ -291,38 +294,52 @@ MOVES = st.tuples(*[st.floats(-8, 8)] * 3, *[st.floats(-0.5, 0.5)] * 3)
 def test_points_are_composed_in_order(
     first: tuple[float, ...], pose: tuple[float, ...], axes: str, along: float
 ) -> None:
-    """Space -> reference -> volume: a linear ramp, which splines keep, has the value of the point
-    that is looked at.
+    """Map space -> boldref -> volume: a linear ramp, which splines keep, has the value of the
+    mapped point.
     """
     shape, affine = grid(axes)
     to_reference, to_volume = rigid_matrix(first, [0, 0, 0]), rigid_matrix(pose, [0, 0, 0])
-    placed = place_grid(
-        {}, (9, 8, 7), np.diag([4.0, 4, 4, 1]), lambda p: apply(to_reference, p), shape, affine
+    placed_grid = place_grid(
+        {},
+        (9, 8, 7),
+        np.diag([4.0, 4, 4, 1]),
+        lambda points: apply(to_reference, points),
+        shape,
+        affine,
     )
     slope = np.array([1.0, along / 10, -2.0])
     ramp = (apply(affine, np.argwhere(np.ones(shape))) @ slope).reshape(shape)
-    found = placed.sampled(spline_coefficients(ramp), affine, to_volume)
-    wanted = apply(to_volume @ to_reference, np.argwhere(placed.inside) * 4.0)
-    voxels = apply(invert(affine), wanted)
-    clear = ((voxels > 3) & (voxels < np.array(shape) - 4)).all(axis=1)  # the edge repeats
-    np.testing.assert_allclose(found[clear], (wanted @ slope)[clear], atol=0.05)  # which is .02 mm
-
-
-def test_a_grid_around_a_brain(tmp_path: Path) -> None:
-    turned = rigid_matrix([0, 0, 0, 0, 0, 0.4], [0, 0, 0])
-    brain = mask_about(30, 1.0, 80)
-    for affine in (brain.affine, turned @ brain.affine):
-        shape, found = grid_around(brain.data, affine, np.array([1.5, 1.5, 3.0]))
-        ends = apply(found, np.array([[0, 0, 0], np.array(shape) - 1]))
-        assert (ends[0] < -30).all()
-        assert (ends[0] > -41).all()
-        assert np.allclose(ends.sum(axis=0), 0, atol=1e-6)
-    assert zooms_in_ras(turned @ np.diag([-1.0, 2, 3, 1])).tolist() == pytest.approx([1, 2, 3])
-    placed = place_grid(
-        {"space": "A", "res": "2"}, shape, found, lambda points: points, (20, 20, 20), np.eye(4)
+    sampled = placed_grid.sampled(spline_coefficients(ramp), affine, to_volume)
+    mapped_points = apply(to_volume @ to_reference, np.argwhere(placed_grid.inside) * 4.0)
+    voxels = apply(invert(affine), mapped_points)
+    # Values at the edge are repeated.
+    away_from_edge = ((voxels > 3) & (voxels < np.array(shape) - 4)).all(axis=1)
+    # corresponds to .02 mm
+    np.testing.assert_allclose(
+        sampled[away_from_edge], (mapped_points @ slope)[away_from_edge], atol=0.05
     )
-    save_placed(placed, tmp_path / "grid.npz")
-    again = load_placed(tmp_path / "grid.npz")
-    assert (again.entities, again.shape) == (placed.entities, placed.shape)
+
+
+def test_a_grid_around_a_brain_has_a_margin_in_any_orientation(tmp_path: Path) -> None:
+    rotation = rigid_matrix([0, 0, 0, 0, 0, 0.4], [0, 0, 0])
+    brain = mask_about(30, 1.0, 80)
+    for affine in (brain.affine, rotation @ brain.affine):
+        shape, grid_affine = grid_around(brain.data, affine, np.array([1.5, 1.5, 3.0]))
+        corners = apply(grid_affine, np.array([[0, 0, 0], np.array(shape) - 1]))
+        assert (corners[0] < -30).all()
+        assert (corners[0] > -41).all()
+        assert np.allclose(corners.sum(axis=0), 0, atol=1e-6)
+    assert zooms_in_ras(rotation @ np.diag([-1.0, 2, 3, 1])).tolist() == pytest.approx([1, 2, 3])
+    placed_grid = place_grid(
+        {"space": "A", "res": "2"},
+        shape,
+        grid_affine,
+        lambda points: points,
+        (20, 20, 20),
+        np.eye(4),
+    )
+    save_placed(placed_grid, tmp_path / "grid.npz")
+    loaded = load_placed(tmp_path / "grid.npz")
+    assert (loaded.entities, loaded.shape) == (placed_grid.entities, placed_grid.shape)
     for name in ("affine", "inside", "points"):
-        np.testing.assert_array_equal(getattr(again, name), getattr(placed, name))
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(placed_grid, name))

@@ -1,5 +1,5 @@
-"""Training and super-resolution as steps: geometry, types, refusal, resumption after a kill,
-laziness.
+"""Test training and super-resolution as steps: geometry, dtypes, errors, resuming after a kill,
+and imports.
 """
 
 import json
@@ -27,23 +27,23 @@ FACTOR = (2.0, 2.0, 1.0)
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Pair, run of four volumes (the head drifts by a tenth of a mm a volume), boldref, mask,
-    transforms.
+    """Write a pair, a run of four volumes whose head drifts by 0.1 mm per volume, boldref and
+    mask; return the folder and transforms.
     """
     folder = tmp_path_factory.mktemp("files")
     rng = np.random.default_rng(0)
     x, y, _ = np.indices((24, 24, 6)) / 11.5 - 1
     head = x**2 + y**2 < 0.8
     highres = (head * (500 + 500 * rng.random((24, 24, 6)))).astype(np.float32)
-    fine = np.diag([-1.5, 1.5, 4, 1.0])
-    lowres, affine = kspace_crop(highres, fine, factor=FACTOR)
+    high_affine = np.diag([-1.5, 1.5, 4, 1.0])
+    lowres, affine = kspace_crop(highres, high_affine, factor=FACTOR)
     mask = head[::2, ::2].astype(np.uint8)
     bold = np.stack([1.5 * lowres + rng.normal(0, 5, lowres.shape) for _ in range(4)], -1).astype(
         np.float32
     )
     poses = np.repeat(np.eye(4)[None], 4, 0)
     poses[:, 0, 3] = 0.1 * np.arange(4)
-    save_image(highres, fine, folder / "highres.nii")
+    save_image(highres, high_affine, folder / "highres.nii")
     save_image(lowres, affine, folder / "lowres.nii")
     save_image(mask, affine, folder / "mask.nii", dtype=np.uint8)
     save_image(bold, affine, folder / "bold.nii", tr=2.0)
@@ -61,23 +61,23 @@ class Model(NamedTuple):
     log_file: Path
 
 
-def train(files, folder, **given):
-    """Files of a sloppy training in a folder."""
+def train(files, folder, **settings):
+    """Return the files of a sloppy training in a folder."""
     folder.mkdir(exist_ok=True)
     pair = [volume(files[0] / f"{name}.nii") for name in ("highres", "lowres", "mask")]
     return Model(
-        *train_on_pair(*pair, here=folder, method="dcnet", factor=FACTOR, sloppy=True, **given)
+        *train_on_pair(*pair, here=folder, method="dcnet", factor=FACTOR, sloppy=True, **settings)
     )
 
 
-def resolve(files, folder, series, *, bold=None, **given):
-    """Path of one series in a folder."""
+def resolve(files, folder, series, *, bold=None, **inputs):
+    """Return the path of one series in a folder."""
     folder.mkdir(exist_ok=True)
     data, poses = files
     boldref, mask = volume(data / "boldref.nii"), volume(data / "mask.nii")
     with SeriesReader(bold or data / "bold.nii") as stc:
         if series == "raw":
-            made = undo_motion(stc, boldref, poses, here=folder)
+            result = undo_motion(stc, boldref, poses, here=folder)
         else:
             settings = {
                 "data_consistency": "off",
@@ -85,7 +85,7 @@ def resolve(files, folder, series, *, bold=None, **given):
                 "force": False,
                 "omp_nthreads": 1,
             }
-            made, *_ = super_resolve(
+            result, *_ = super_resolve(
                 stc,
                 boldref,
                 mask.like(mask.data > 0.5),
@@ -93,9 +93,9 @@ def resolve(files, folder, series, *, bold=None, **given):
                 here=folder,
                 series_name=series,
                 factor=FACTOR,
-                **(settings | {"device": "cpu"} | given),
+                **(settings | {"device": "cpu"} | inputs),
             )
-    return Path(made.path)
+    return Path(result.path)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def model(files, tmp_path_factory):
     return train(files, tmp_path_factory.mktemp("trained") / "node")
 
 
-def test_training_leaves_model_card_and_log(model):
+def test_training_writes_model_card_and_log(model):
     card = json.loads(model.card_file.read_text())
     assert card["method"] == "dcnet"
     assert card["resolution"]["lowres_mm"] == [3.0, 3.0, 4.0]
@@ -112,30 +112,30 @@ def test_training_leaves_model_card_and_log(model):
 
 
 @pytest.mark.parametrize("series", ["raw", "bspline", "zerofill", "inject", "ratio", "dcnet"])
-def test_a_series_on_its_grid_in_signal_units(files, tmp_path, model, series):
-    given = {"model_file": model.model_file} if series == "dcnet" else {}
+def test_a_series_has_the_right_grid_header_and_intensity(files, tmp_path, model, series):
+    inputs = {"model_file": model.model_file} if series == "dcnet" else {}
     if series in ("inject", "ratio"):
-        given = {"highres_file": files[0] / "highres.nii", "highres2boldref_xfm": np.eye(4)[None]}
-    out = resolve(files, tmp_path / series, series, **given)
-    image, source = nib.load(out), nib.load(files[0] / "bold.nii")
+        inputs = {"highres_file": files[0] / "highres.nii", "highres2boldref_xfm": np.eye(4)[None]}
+    path = resolve(files, tmp_path / series, series, **inputs)
+    image, source = nib.load(path), nib.load(files[0] / "bold.nii")
     assert image.shape == ((12, 12, 6, 4) if series == "raw" else (24, 24, 6, 4))
     assert image.get_data_dtype() == np.float32
     assert image.header["pixdim"][4] == 2.0
     assert (int(image.header["qform_code"]), int(image.header["sform_code"])) == (1, 1)
-    wanted = source if series == "raw" else nib.load(files[0] / "highres.nii")
-    np.testing.assert_allclose(image.affine, wanted.affine, atol=1e-5)
+    expected = source if series == "raw" else nib.load(files[0] / "highres.nii")
+    np.testing.assert_allclose(image.affine, expected.affine, atol=1e-5)
     inside = np.asarray(nib.load(files[0] / "mask.nii").dataobj) > 0
     inside = inside if series == "raw" else np.kron(inside, np.ones((2, 2, 1))) > 0
     brightness = (
-        np.asarray(image.dataobj)[inside].mean() / np.asarray(wanted.dataobj)[inside].mean()
+        np.asarray(image.dataobj)[inside].mean() / np.asarray(expected.dataobj)[inside].mean()
     )
     assert brightness == pytest.approx(1.0 if series == "raw" else 1.5, rel=0.05)
     if series in ("raw", "zerofill", "inject", "dcnet"):
-        first = np.asarray(source.dataobj)[..., 0]  # of which there is no motion to undo
+        first = np.asarray(source.dataobj)[..., 0]  # The first volume has no motion to correct.
         assert inconsistency(np.asarray(image.dataobj)[..., 0], first) < 1e-5
 
 
-def test_as_a_node_it_writes_its_series(files, tmp_path, model):
+def test_the_step_writes_its_series_as_a_node(files, tmp_path, model):
     folder, poses = files
     write_itk(tmp_path / "hmc.txt", poses)
     paths = {"stc": "bold", "boldref": "boldref", "bold_mask": "mask"}
@@ -151,72 +151,81 @@ def test_as_a_node_it_writes_its_series(files, tmp_path, model):
         omp_nthreads=1,
         device="cpu",
     )
-    made = node.run(cwd=str(tmp_path)).outputs
+    outputs = node.run(cwd=str(tmp_path)).outputs
     in_memory = resolve(files, tmp_path / "memory", "dcnet", model_file=model.model_file)
-    assert Path(made.series).read_bytes() == in_memory.read_bytes()
+    assert Path(outputs.series).read_bytes() == in_memory.read_bytes()
 
 
-def test_a_model_of_another_resolution_is_refused_and_may_be_forced(files, tmp_path, model):
+def test_a_model_of_another_resolution_is_rejected_unless_forced(files, tmp_path, model):
     image = nib.load(files[0] / "bold.nii")
-    other = tmp_path / "other.nii"
-    save_image(np.asarray(image.dataobj), image.affine @ np.diag([1.3, 1.3, 1, 1]), other, tr=2.0)
-    given = {"model_file": model.model_file, "bold": other}
+    other_bold = tmp_path / "other.nii"
+    save_image(
+        np.asarray(image.dataobj), image.affine @ np.diag([1.3, 1.3, 1, 1]), other_bold, tr=2.0
+    )
+    inputs = {"model_file": model.model_file, "bold": other_bold}
     with pytest.raises(UsageError, match=r"resolution.*3\.9 x 3\.9(?s:.*)--force"):
-        resolve(files, tmp_path / "refused", "dcnet", **given)
-    assert resolve(files, tmp_path / "forced", "dcnet", force=True, **given).exists()
+        resolve(files, tmp_path / "refused", "dcnet", **inputs)
+    assert resolve(files, tmp_path / "forced", "dcnet", force=True, **inputs).exists()
 
 
-def test_the_series_is_the_same_bits_in_another_folder(files, tmp_path, model):
-    a, b = (resolve(files, tmp_path / n, "dcnet", model_file=model.model_file) for n in ("a", "b"))
-    assert a.read_bytes() == b.read_bytes()
+def test_the_series_is_bitwise_equal_in_another_folder(files, tmp_path, model):
+    first, second = (
+        resolve(files, tmp_path / name, "dcnet", model_file=model.model_file)
+        for name in ("a", "b")
+    )
+    assert first.read_bytes() == second.read_bytes()
 
 
-def test_a_killed_training_continues_from_beside_its_folder(files, tmp_path, model, monkeypatch):
+def test_a_killed_training_continues_from_checkpoints_next_to_its_folder(
+    files, tmp_path, model, monkeypatch
+):
     from bids_sr.sr.training import checkpoints
 
-    real, saved = checkpoints.write_checkpoint, []
+    write_checkpoint, checkpoint_paths = checkpoints.write_checkpoint, []
 
-    def killed(path, tensors, values):
-        real(path, tensors, values)
-        saved.append(path)
-        if len(saved) == 1:
+    def write_and_interrupt(path, tensors, values):
+        write_checkpoint(path, tensors, values)
+        checkpoint_paths.append(path)
+        if len(checkpoint_paths) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoints, "write_checkpoint", killed)
+    monkeypatch.setattr(checkpoints, "write_checkpoint", write_and_interrupt)
     with pytest.raises(KeyboardInterrupt):
         train(files, tmp_path / "node")
-    assert saved[0].is_relative_to(tmp_path / "node_checkpoints")
-    again = train(files, tmp_path / "node")
-    assert len(saved) == 2, "it began anew"
-    assert again.model_file.read_bytes() == model.model_file.read_bytes()
+    assert checkpoint_paths[0].is_relative_to(tmp_path / "node_checkpoints")
+    resumed = train(files, tmp_path / "node")
+    assert len(checkpoint_paths) == 2, "it began anew"
+    assert resumed.model_file.read_bytes() == model.model_file.read_bytes()
 
 
-def test_reuse_takes_the_model_of_the_directory(files, tmp_path, model):
-    out = train(files, tmp_path / "node", model_dir=model.model_file.parent, model_source="reuse")
-    assert out.model_file.read_bytes() == model.model_file.read_bytes()
-    assert out.model_file.parent == tmp_path / "node"
+def test_reuse_copies_the_model_of_a_directory(files, tmp_path, model):
+    reused = train(
+        files, tmp_path / "node", model_dir=model.model_file.parent, model_source="reuse"
+    )
+    assert reused.model_file.read_bytes() == model.model_file.read_bytes()
+    assert reused.model_file.parent == tmp_path / "node"
     assert not (tmp_path / "node_checkpoints").exists()
 
 
-def test_importing_the_steps_is_cheap():
+def test_importing_the_steps_does_not_import_torch_or_nipype():
     code = (
         "import sys, bids_sr.steps.super_resolution, bids_sr.steps.training; "
         "print([m for m in ('torch', 'nipype') if m in sys.modules])"
     )
-    out = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
-    assert out.strip() == "[]"
+    assert output.strip() == "[]"
 
 
-def test_a_run_with_another_limit_continues_what_the_clock_stopped(files, tmp_path, model):
-    """The folder of a step is emptied by nipype when a setting has changed."""
+def test_a_new_time_limit_continues_the_stopped_training(files, tmp_path, model):
+    """Nipype empties the folder of a step if a setting has changed."""
     from nipype.pipeline import engine as pe
 
     from bids_sr.sr.models.card import read_card
 
     def call(minutes):
-        """Run the step as the workflow does; its checkpoint before, and the model."""
+        """Run the step as the workflow does, and return the path of the model."""
         paths = {
             "train_highres": "highres",
             "train_lowres": "lowres",
@@ -232,14 +241,14 @@ def test_a_run_with_another_limit_continues_what_the_clock_stopped(files, tmp_pa
         node = pe.Node(interface, name="train_on_pair", base_dir=str(tmp_path))
         return Path(node.run().outputs.model_file)
 
-    stopped = call(1e-9)  # over in the first step
-    assert read_card(stopped).json["phases"]["search"]["iterations"] == 1
-    assert not read_card(stopped).reproducible
-    began = stopped.stat().st_mtime_ns
-    assert call(1e-9).stat().st_mtime_ns == began, "a finished step ran again"
-    again = call(2e-9)
-    assert read_card(again).json["phases"]["search"]["iterations"] == 2
-    finished = call(None)
-    assert read_card(finished).reproducible
-    assert finished.read_bytes() == model.model_file.read_bytes()
-    assert finished.with_suffix(".json").read_text() == model.card_file.read_text()
+    first_model = call(1e-9)  # The time limit is over in the first step.
+    assert read_card(first_model).json["phases"]["search"]["iterations"] == 1
+    assert not read_card(first_model).reproducible
+    first_mtime = first_model.stat().st_mtime_ns
+    assert call(1e-9).stat().st_mtime_ns == first_mtime, "a finished step ran again"
+    second_model = call(2e-9)
+    assert read_card(second_model).json["phases"]["search"]["iterations"] == 2
+    final_model = call(None)
+    assert read_card(final_model).reproducible
+    assert final_model.read_bytes() == model.model_file.read_bytes()
+    assert final_model.with_suffix(".json").read_text() == model.card_file.read_text()

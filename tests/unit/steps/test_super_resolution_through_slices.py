@@ -1,4 +1,4 @@
-"""What steps do, and say, if slices get thinner."""
+"""Test steps and texts if super-resolution makes slices thinner."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ THIN, FLAT = (2.0, 2.0, 2.0), (2.0, 2.0, 1.0)
 
 
 @pytest.mark.parametrize(
-    ("method", "recipe", "assumed"),
+    ("method", "recipe", "degradation"),
     [
         ("tv", "fast", "multislice"),
         ("dip", "fast", "multislice"),
@@ -34,38 +34,41 @@ THIN, FLAT = (2.0, 2.0, 2.0), (2.0, 2.0, 1.0)
         ("ccnn3d", "fast", "block"),
     ],
 )
-def test_recipes_that_crop_k_space_crop_it_in_plane_alone(method, recipe, assumed):
-    made = recipe_of_slices(get_method(method), recipe, THIN)
-    known = get_method(method).recipes[recipe]
-    assert (made or known).degradation == assumed
-    assert (made is None) == (known.degradation != "kspace")
+def test_recipes_that_crop_k_space_only_crop_in_plane(method, recipe, degradation):
+    changed = recipe_of_slices(get_method(method), recipe, THIN)
+    original = get_method(method).recipes[recipe]
+    assert (changed or original).degradation == degradation
+    assert (changed is None) == (original.degradation != "kspace")
     assert recipe_of_slices(get_method(method), recipe, FLAT) is None
 
 
 @pytest.mark.parametrize(
-    ("factor", "written"), [(THIN, "2 2 2"), (FLAT, "2"), ((1.5, 2.0, 1.0), "1.5 2 1")]
+    ("factor", "factor_text"), [(THIN, "2 2 2"), (FLAT, "2"), ((1.5, 2.0, 1.0), "1.5 2 1")]
 )
-def test_the_command_that_training_prints_asks_for_the_factor_of_the_model(factor, written):
+def test_the_command_printed_by_training_has_the_factor_of_the_model(factor, factor_text):
     text = _in_a_run(get_method("resnet3d"), Path("tuned.safetensors"), factor)
     assert text.endswith(
-        f"--sr-method resnet3d --pretrained tuned.safetensors --sr-factor {written}"
+        f"--sr-method resnet3d --pretrained tuned.safetensors --sr-factor {factor_text}"
     )
     words = shlex.split(text.replace("...", "bids out participant"))
     assert parse_settings(words[1:]).superres.factor_by_axis == factor
 
 
-def test_a_copy_of_the_high_resolution_image_has_its_slices_averaged():
+def test_slices_of_a_truncated_pair_are_averaged():
     rng = np.random.default_rng(0)
     x, y = np.indices((24, 24, 8))[:2]
     head = (((x - 11.5) / 9) ** 2 + ((y - 11.5) / 9) ** 2 < 1) * (500 + 100 * rng.random(x.shape))
-    fine = Volume(head.astype(np.float32), np.diag([2.0, 2, 2, 1]))
-    high, low, *_ = truncated_pair(fine, THIN)
+    high_res = Volume(head.astype(np.float32), np.diag([2.0, 2, 2, 1]))
+    high_res_copy, low_res, *_ = truncated_pair(high_res, THIN)
     np.testing.assert_allclose(
-        low.data, np.maximum(acquire(head, fine.affine, factor=THIN)[0], 0), rtol=1e-4, atol=1e-2
+        low_res.data,
+        np.maximum(acquire(head, high_res.affine, factor=THIN)[0], 0),
+        rtol=1e-4,
+        atol=1e-2,
     )
-    assert (high.data.shape, low.data.shape) == ((24, 24, 8), (12, 12, 4))
-    _, made = another_contrast.function(fine, low, factor=THIN)
-    assert made.data.shape == low.data.shape
+    assert (high_res_copy.data.shape, low_res.data.shape) == ((24, 24, 8), (12, 12, 4))
+    _, low_res_copy = another_contrast.function(high_res, low_res, factor=THIN)
+    assert low_res_copy.data.shape == low_res.data.shape
 
 
 def test_texts_name_the_axes_of_a_comparison():
@@ -81,7 +84,7 @@ def test_texts_name_the_axes_of_a_comparison():
     assert "Across slices" not in describe_all_series(["zerofill"], False)
 
 
-def test_reasons_and_sidecars_have_the_sizes_of_all_axes():
+def test_reasons_and_sidecars_contain_the_sizes_of_all_axes():
     text = _reason_untested("tv", ["tv"], (6.0, 6.0, 5.0), THIN)
     assert text == (
         "the network was trained to super-resolve 6×6×5 mm data to 3×3×2.5 mm; a self-test from"

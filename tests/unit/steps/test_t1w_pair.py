@@ -1,4 +1,4 @@
-"""A training pair of another contrast, and the methods text of placebos."""
+"""Test a training pair of another contrast, and the methods text of negative controls."""
 
 import numpy as np
 
@@ -12,31 +12,33 @@ FACTOR = (2.0, 2.0, 1.0)
 GRID = np.diag([4.0, 4.0, 4.0, 1.0])
 
 
-def test_another_contrast_comes_on_the_grids_of_the_run():
-    shape, fine = hr_grid((12, 10, 3), GRID, FACTOR)
+def test_another_contrast_is_resampled_to_the_grids_of_the_run():
+    shape, high_affine = hr_grid((12, 10, 3), GRID, FACTOR)
     centers = np.stack(np.meshgrid(*(np.arange(n) for n in (60, 52, 20)), indexing="ij"), -1) - 4.0
     blob = 100 * np.exp(-((centers - [20, 18, 4]) ** 2).sum(-1) / 128)
-    own, moved = np.eye(4), np.eye(4)
-    own[:3, 3] = [-4, -4, -4]
-    moved[0, 3] = -2.0  # takes a T1w point to its boldref point
+    t1w_affine, to_boldref = np.eye(4), np.eye(4)
+    t1w_affine[:3, 3] = [-4, -4, -4]
+    to_boldref[0, 3] = -2.0  # maps a T1w point to its boldref point
     boldref = Volume(np.zeros((12, 10, 3), np.float32), GRID)
-    high, low = another_contrast(
-        Volume(blob.astype(np.float32), own), boldref, moved[None], factor=FACTOR
+    high_res, low_res = another_contrast(
+        Volume(blob.astype(np.float32), t1w_affine), boldref, to_boldref[None], factor=FACTOR
     )
-    assert high.data.shape == shape
-    np.testing.assert_allclose(high.affine, fine)
-    np.testing.assert_allclose(low.affine, GRID, atol=1e-6)
+    assert high_res.data.shape == shape
+    np.testing.assert_allclose(high_res.affine, high_affine)
+    np.testing.assert_allclose(low_res.affine, GRID, atol=1e-6)
     np.testing.assert_allclose(
-        low.data, np.maximum(kspace_crop(high.data, fine, factor=FACTOR)[0], 0), atol=1e-4
+        low_res.data,
+        np.maximum(kspace_crop(high_res.data, high_affine, factor=FACTOR)[0], 0),
+        atol=1e-4,
     )
     middle = (
-        np.einsum("xyz,xyzc->c", high.data, np.moveaxis(np.indices(shape), 0, -1))
-        / high.data.sum()
+        np.einsum("xyz,xyzc->c", high_res.data, np.moveaxis(np.indices(shape), 0, -1))
+        / high_res.data.sum()
     )
-    np.testing.assert_allclose((fine @ [*middle, 1])[:2], [18, 18], atol=0.5)  # 20 - 2 along x
+    np.testing.assert_allclose((high_affine @ [*middle, 1])[:2], [18, 18], atol=0.5)  # x: 20 - 2
 
 
-def test_placebos_are_told_by_method_and_way():
+def test_negative_controls_are_described_by_method_and_kind():
     assert placebos_text(["sbl", "sblSeed1", "bspline"]) == ""
     text = placebos_text(["srganPhantom", "srganT1w", "sblMirror", "sblShift", "sblOther"])
     assert text.startswith(

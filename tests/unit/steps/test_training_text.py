@@ -1,4 +1,4 @@
-"""What the methods text says of a network, before and after it is trained or taken."""
+"""Test the methods text on networks, before and after training or reuse."""
 
 import json
 from pathlib import Path
@@ -21,14 +21,16 @@ from bids_sr.steps.training import (
 )
 
 
-def _before(describe, method, recipe, **given):
-    return describe(TrainingSettings(method=method, recipe=recipe, **given))
+def _planned_text(describe, method, recipe, **settings):
+    return describe(TrainingSettings(method=method, recipe=recipe, **settings))
 
 
-def _folder(parent, method, recipe="fast", *, steps=None, ended_by="iterations", **entries):
-    """A folder as a training step leaves it: the card of a whole training, or of `steps`."""
-    how = get_method(method).recipes[recipe]
-    done = how.steps if steps is None else steps
+def _folder(parent, method, recipe="fast", *, steps=None, stopped_by="iterations", **entries):
+    """Write the card of a complete training, or of `steps`, as a training step does; return the
+    folder.
+    """
+    method_recipe = get_method(method).recipes[recipe]
+    iterations = method_recipe.steps if steps is None else steps
     card = {
         "card_version": 1,
         "method": method,
@@ -41,11 +43,11 @@ def _folder(parent, method, recipe="fast", *, steps=None, ended_by="iterations",
         "seed": 0,
         "images": ["pair"],
         "coarse_images": "measured",
-        "objective": how.objective,
-        "settings": plain_recipe(how, vgg=False),
+        "objective": method_recipe.objective,
+        "settings": plain_recipe(method_recipe, vgg=False),
         "perceptual": {"active": False},
-        "held_out": {"iteration": done},
-        "phases": {"search": {"iterations": done, "stopped_by": ended_by}},
+        "held_out": {"iteration": iterations},
+        "phases": {"search": {"iterations": iterations, "stopped_by": stopped_by}},
     }
     parent.mkdir(parents=True, exist_ok=True)
     path = weights_in(parent, method).with_suffix(".json")
@@ -53,12 +55,14 @@ def _folder(parent, method, recipe="fast", *, steps=None, ended_by="iterations",
     return parent
 
 
-def _after(describe, folders, method, recipe="fast", *, unfinished=0, **given):
-    return describe(TrainingSettings(method=method, recipe=recipe, **given), folders, unfinished)
+def _text_after_training(describe, folders, method, recipe="fast", *, unfinished=0, **settings):
+    return describe(
+        TrainingSettings(method=method, recipe=recipe, **settings), folders, unfinished
+    )
 
 
 def test_before_training_the_text_is_in_the_future_tense():
-    text = _before(describe_pair_network, "srgan", "fast", max_train_minutes=3.0)
+    text = _planned_text(describe_pair_network, "srgan", "fast", max_train_minutes=3.0)
     assert text.startswith(
         "The network srgan will be trained on the participant's own pair of T2*-weighted images"
         " with the recipe fast. This network is a small generative adversarial network"
@@ -66,15 +70,19 @@ def test_before_training_the_text_is_in_the_future_tense():
     assert "@stss_srfmri" in text
     assert text.endswith("will be stopped after 3 minutes if it has not ended before.")
     assert "published" not in text
-    text = _before(describe_pair_network, "cpce", "paper")
+    text = _planned_text(describe_pair_network, "cpce", "paper")
     assert "The loss function of cpce will not include VGG-19 features" in text
-    assert "VGG" not in _before(describe_pair_network, "cpce", "paper", vgg_weights=Path("vgg"))
-    assert "up to 20 randomly drawn volumes" in _before(describe_volume_network, "tv", "fast")
+    assert "VGG" not in _planned_text(
+        describe_pair_network, "cpce", "paper", vgg_weights=Path("vgg")
+    )
+    assert "up to 20 randomly drawn volumes" in _planned_text(
+        describe_volume_network, "tv", "fast"
+    )
 
 
-def test_a_training_that_the_clock_stopped_is_described_by_its_steps(tmp_path):
-    folder = _folder(tmp_path, "srgan", "paper", steps=8, ended_by="time")
-    text = _after(describe_networks_of_pairs, [folder], "srgan", "paper")
+def test_a_training_stopped_by_the_time_limit_is_described_by_its_steps(tmp_path):
+    folder = _folder(tmp_path, "srgan", "paper", steps=8, stopped_by="time")
+    text = _text_after_training(describe_networks_of_pairs, [folder], "srgan", "paper")
     assert text.startswith(
         "The network srgan was trained on the participant's own pair of T2*-weighted images."
         " This network is a generative adversarial network [@stss_srfmri; @srgan]."
@@ -83,12 +91,12 @@ def test_a_training_that_the_clock_stopped_is_described_by_its_steps(tmp_path):
     assert "published" not in text
 
 
-def test_the_published_run_is_called_so_after_all_its_steps(tmp_path):
-    how = get_method("srgan").recipes["paper"]
-    whole = {"settings": plain_recipe(how, vgg=True), "perceptual": {"active": True}}
-    text = _after(
+def test_the_published_training_is_called_published_after_all_steps(tmp_path):
+    method_recipe = get_method("srgan").recipes["paper"]
+    complete = {"settings": plain_recipe(method_recipe, vgg=True), "perceptual": {"active": True}}
+    text = _text_after_training(
         describe_networks_of_pairs,
-        [_folder(tmp_path, "srgan", "paper", **whole)],
+        [_folder(tmp_path, "srgan", "paper", **complete)],
         "srgan",
         "paper",
     )
@@ -99,43 +107,45 @@ def test_the_published_run_is_called_so_after_all_its_steps(tmp_path):
 
 @pytest.mark.parametrize("name", ["li", "li-agnostic"])
 @pytest.mark.parametrize("recipe", ["fast", "paper"])
-def test_methods_without_their_paper_are_marked(name, recipe, tmp_path):
-    text = _after(describe_networks_of_pairs, [_folder(tmp_path, name, recipe)], name, recipe)
+def test_methods_implemented_without_their_paper_are_marked(name, recipe, tmp_path):
+    text = _text_after_training(
+        describe_networks_of_pairs, [_folder(tmp_path, name, recipe)], name, recipe
+    )
     assert "implemented without access to the original paper" in text
     assert "was not available" in text
     assert "published" not in text
 
 
-def test_volumes_are_counted_from_the_cards(tmp_path):
+def test_training_volumes_are_counted_from_the_cards(tmp_path):
     folders = [
         _folder(tmp_path / str(n), "tv", images=[f"volume-{k}" for k in range(n)])
         for n in (12, 20)
     ]
-    text = _after(describe_networks_of_volumes, folders, "tv")
+    text = _text_after_training(describe_networks_of_volumes, folders, "tv")
     assert "was trained on 12 to 20 randomly drawn volumes of the acquired run" in text
     assert "Training of tv was completed after all 400 steps in each of 2 trainings" in text
 
 
-def test_trainings_that_have_not_ended_are_counted(tmp_path):
+def test_unfinished_trainings_are_counted(tmp_path):
     folder = _folder(tmp_path, "tv")
-    assert _after(describe_networks_of_volumes, [folder], "tv", unfinished=2).endswith(
-        " 2 more networks will be trained."
-    )
-    assert _after(describe_networks_of_volumes, [folder], "tv", unfinished=1).endswith(
-        " 1 more network will be trained."
-    )
+    assert _text_after_training(
+        describe_networks_of_volumes, [folder], "tv", unfinished=2
+    ).endswith(" 2 more networks will be trained.")
+    assert _text_after_training(
+        describe_networks_of_volumes, [folder], "tv", unfinished=1
+    ).endswith(" 1 more network will be trained.")
 
 
-def test_a_model_that_was_given_is_named_by_its_file_and_described_by_its_card(tmp_path):
-    given = {"pretrained": tmp_path / "mine.safetensors"}
-    before = _before(describe_pair_network, "srgan", "fast", **given)
-    assert before.startswith(
+def test_a_pretrained_model_is_named_by_its_file_and_described_by_its_card(tmp_path):
+    settings = {"pretrained": tmp_path / "mine.safetensors"}
+    planned = _planned_text(describe_pair_network, "srgan", "fast", **settings)
+    assert planned.startswith(
         "A previously trained network, srgan (file mine.safetensors), will be used. This network"
         " is an SRGAN"
     )
-    folder = _folder(tmp_path / "step", "srgan", "paper", steps=8, ended_by="time")
+    folder = _folder(tmp_path / "step", "srgan", "paper", steps=8, stopped_by="time")
     source_in(folder).write_text("mine.safetensors\n")
-    text = _after(describe_networks_of_pairs, [folder], "srgan", "fast", **given)
+    text = _text_after_training(describe_networks_of_pairs, [folder], "srgan", "fast", **settings)
     assert text.startswith(
         "A previously trained network, srgan (file mine.safetensors), was used. This network is a"
         " generative"
@@ -152,16 +162,18 @@ def test_reused_models_are_named_by_their_files(tmp_path):
     for k in (1, 2):
         folders.append(_folder(tmp_path / str(k), "tv"))
         source_in(folders[-1]).write_text(f"sub-0{k}_desc-tv_model.safetensors\n")
-    text = _after(describe_networks_of_volumes, folders, "tv", model_source="reuse")
+    text = _text_after_training(describe_networks_of_volumes, folders, "tv", model_source="reuse")
     assert (
         "A previously trained network, tv (files sub-01_desc-tv_model.safetensors and"
         " sub-02_desc-tv_model.safetensors), was used" in text
     )
     assert "the networks were trained on 1 acquired volume (T2starw)" in text
-    assert "will be used" in _before(describe_volume_network, "tv", "fast", model_source="reuse")
+    assert "will be used" in _planned_text(
+        describe_volume_network, "tv", "fast", model_source="reuse"
+    )
 
 
-def test_networks_of_structural_scans_say_whose_heads_they_learned_from(tmp_path):
+def test_the_text_on_structural_networks_names_the_training_participants(tmp_path):
     attunet = TrainingSettings(method="attunet")
     text = describe_scan_network(attunet, of_others=False)
     assert (
@@ -174,27 +186,31 @@ def test_networks_of_structural_scans_say_whose_heads_they_learned_from(tmp_path
     assert "A critic was trained together with attunet for inspection only" in text
 
 
-def test_maps_of_the_run_say_what_entered_them_and_a_control_says_nothing():
+def test_the_text_on_variance_maps_describes_their_inputs():
     sbl = TrainingSettings(method="sbl")
-    plain, calibrated = (describe_variance(sbl, calibrated=used) for used in (False, True))
-    assert plain.startswith("With sbl, the signal change outside the acquired band")
-    assert calibrated.startswith(plain)
-    added = calibrated.removeprefix(plain)
-    assert "components of the calibration" in added
-    assert "held-out halves" in added
+    uncalibrated, calibrated = (
+        describe_variance(sbl, calibrated=is_calibrated) for is_calibrated in (False, True)
+    )
+    assert uncalibrated.startswith("With sbl, the signal change outside the acquired band")
+    assert calibrated.startswith(uncalibrated)
+    added_sentence = calibrated.removeprefix(uncalibrated)
+    assert "components of the calibration" in added_sentence
+    assert "held-out halves" in added_sentence
     assert describe_variance(TrainingSettings(method="sdmod"), calibrated=False) == ""
-    given = TrainingSettings(method="sbl", pretrained=Path("models/of-run-2.safetensors"))
-    assert describe_variance(given, calibrated=False) == (
+    pretrained = TrainingSettings(method="sbl", pretrained=Path("models/of-run-2.safetensors"))
+    assert describe_variance(pretrained, calibrated=False) == (
         "Super-resolution was performed with variance maps from another run (sbl, file"
         " of-run-2.safetensors)."
     )
 
 
-@pytest.mark.parametrize(("psnr", "said"), [([np.nan, np.nan], True), ([np.nan, 25.0], False)])
-def test_a_curve_without_held_out_slices_says_so(psnr, said):
+@pytest.mark.parametrize(
+    ("psnr", "without_held_out"), [([np.nan, np.nan], True), ([np.nan, 25.0], False)]
+)
+def test_a_training_curve_without_held_out_slices_says_so(psnr, without_held_out):
     steps = np.array([1.0, 2.0])
     columns = {"iteration": steps, "psnr": np.array(psnr), "loss": steps}
     figure = training_figure(columns, {"method": "srgan", "held_out": {"iteration": 2}})
     assert (
         "no slices were held out" in [text.get_text() for text in figure.axes[0].texts]
-    ) is said
+    ) is without_held_out

@@ -1,6 +1,4 @@
-"""Training on the volumes of a run: which volumes are seen, and what becomes of a model that was
-given.
-"""
+"""Test training on the volumes of a run: which volumes are used, and pretrained models."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ MASK = Volume(np.ones((26, 26, 6), bool), AFFINE)
 
 @pytest.fixture
 def run(tmp_path: Path) -> SeriesReader:
-    """Forty volumes of which each has its number as mean."""
+    """Write forty volumes whose means are proportional to their numbers."""
     rng = np.random.default_rng(0)
     texture = rng.normal(0, 1, (26, 26, 6)).astype(np.float32)
     series = np.stack([100 * (t + 1) + texture - texture.mean() for t in range(40)], -1)
@@ -33,7 +31,7 @@ def run(tmp_path: Path) -> SeriesReader:
     return SeriesReader(tmp_path / "bold.nii")
 
 
-def numbers(run: SeriesReader, n_dummy: int, seed: int) -> list[int]:
+def volume_numbers(run: SeriesReader, n_dummy: int, seed: int) -> list[int]:
     images = volumes_of_run(run, MASK.data, n_dummy, seed)
     assert all(image.fine is None and image.contrast == "bold" for image in images)
     return [
@@ -41,21 +39,22 @@ def numbers(run: SeriesReader, n_dummy: int, seed: int) -> list[int]:
     ]
 
 
-def test_volumes_are_drawn_after_the_dummies_in_their_order_and_by_the_seed(
+def test_training_volumes_are_drawn_after_the_dummies_in_order_by_the_seed(
     run: SeriesReader,
 ) -> None:
-    first = numbers(run, 5, 0)
+    first = volume_numbers(run, 5, 0)
     assert len(first) == VOLUMES
     assert min(first) >= 5
     assert first == sorted(set(first))
-    assert max(first) - min(first) > 25  # of the whole run, not of its beginning
-    assert first == numbers(run, 5, 0)
-    assert first != numbers(run, 5, 1)
+    # Volumes are drawn from the entire run, not only from its beginning.
+    assert max(first) - min(first) > 25
+    assert first == volume_numbers(run, 5, 0)
+    assert first != volume_numbers(run, 5, 1)
 
 
-def test_a_short_run_is_taken_whole(run: SeriesReader) -> None:
-    assert numbers(run, 30, 0) == list(range(30, 40))
-    assert numbers(run, 99, 0) == [39]
+def test_all_volumes_of_a_short_run_are_used(run: SeriesReader) -> None:
+    assert volume_numbers(run, 30, 0) == list(range(30, 40))
+    assert volume_numbers(run, 99, 0) == [39]
 
 
 def test_a_model_is_trained_for_the_grid_of_the_run(run: SeriesReader, tmp_path: Path) -> None:
@@ -76,8 +75,8 @@ def test_a_model_is_trained_for_the_grid_of_the_run(run: SeriesReader, tmp_path:
     assert len(card["images"]) == 10
 
 
-def test_a_model_that_was_given_is_used_if_it_fits(run: SeriesReader, tmp_path: Path) -> None:
-    """No pair is asked for, and nothing is trained."""
+def test_a_pretrained_model_is_used_if_it_fits(run: SeriesReader, tmp_path: Path) -> None:
+    """No pair is required, and nothing is trained."""
     state = get_method("resnet3d").recipes["fast"].build_generator(1, FACTOR).state_dict()
     card = {
         "method": "resnet3d",
@@ -87,14 +86,20 @@ def test_a_model_that_was_given_is_used_if_it_fits(run: SeriesReader, tmp_path: 
         "orientation": "I-S",
         "resolution": {"lowres_mm": [3.0, 3.0, 4.0]},
     }
-    fits, _ = save_model(tmp_path / "fits", state, card)
+    suitable, _ = save_model(tmp_path / "fits", state, card)
     (here := tmp_path / "node").mkdir()
-    made, _, _ = train_on_volumes(
-        run, MASK, here=here, n_dummy=0, method="resnet3d", factor=FACTOR, pretrained=fits
+    model_file, _, _ = train_on_volumes(
+        run, MASK, here=here, n_dummy=0, method="resnet3d", factor=FACTOR, pretrained=suitable
     )
-    assert made.read_bytes() == fits.read_bytes()
-    other, _ = save_model(tmp_path / "other", state, {**card, "contrast": "T1w"})
+    assert model_file.read_bytes() == suitable.read_bytes()
+    unsuitable, _ = save_model(tmp_path / "other", state, {**card, "contrast": "T1w"})
     with pytest.raises(UsageError, match="trained on T1w images, but the image contrast is bold"):
         train_on_volumes(
-            run, MASK, here=here, n_dummy=0, method="resnet3d", factor=FACTOR, pretrained=other
+            run,
+            MASK,
+            here=here,
+            n_dummy=0,
+            method="resnet3d",
+            factor=FACTOR,
+            pretrained=unsuitable,
         )

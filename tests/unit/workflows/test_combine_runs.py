@@ -1,4 +1,4 @@
-"""Steps that combine the runs of a participant, and what of them is stored."""
+"""Test steps that combine the runs of a participant, and which results are stored."""
 
 import pytest
 from bidsmaker import BidsMaker
@@ -19,7 +19,7 @@ def two_runs(root):
 
 
 def stored_maps(graph):
-    """Settings of the steps that store combined maps."""
+    """Return settings of the steps that store combined maps."""
     return [
         node.settings
         for node in graph.nodes
@@ -28,7 +28,7 @@ def stored_maps(graph):
 
 
 @pytest.fixture(scope="module")
-def by_level(tmp_path_factory):
+def graphs_by_level(tmp_path_factory):
     graphs = {}
     for level in ("minimal", "standard", "full"):
         root = tmp_path_factory.mktemp(level)
@@ -36,66 +36,74 @@ def by_level(tmp_path_factory):
     return graphs
 
 
-def test_one_run_has_nothing_to_combine(tmp_path):
+def test_a_single_run_is_not_combined(tmp_path):
     maker = BidsMaker(tmp_path / "bids")
     maker.bold()
     maker.events()
     assert not STEPS & steps_of(planned_graph(maker, tmp_path, *PLAIN))
 
 
-def test_correlation_alone_is_not_combined(tmp_path):
+def test_correlation_maps_are_not_combined(tmp_path):
     graph = planned_graph(two_runs(tmp_path), tmp_path, *PLAIN, "--activation", "cc")
     assert not STEPS & steps_of(graph)
 
 
-def test_the_level_decides_only_what_is_stored(by_level):
-    made = [
+def test_the_level_only_affects_which_results_are_stored(graphs_by_level):
+    placed_steps = [
         [(node.scope.path, node.name, node.settings) for node in nodes_of(graph, "combine_maps")]
-        for graph in by_level.values()
+        for graph in graphs_by_level.values()
     ]
-    assert made[0] == made[1] == made[2]
-    assert [scope.rpartition(".")[2] for scope, _, _ in made[0]] == ["raw", "bspline", "zerofill"]
-    assert len(stored_maps(by_level["minimal"])) == 0
-    assert len(stored_maps(by_level["standard"])) == 3
+    assert placed_steps[0] == placed_steps[1] == placed_steps[2]
+    assert [scope.rpartition(".")[2] for scope, _, _ in placed_steps[0]] == [
+        "raw",
+        "bspline",
+        "zerofill",
+    ]
+    assert len(stored_maps(graphs_by_level["minimal"])) == 0
+    assert len(stored_maps(graphs_by_level["standard"])) == 3
 
 
-def test_combined_maps_are_stored_as_the_maps_of_runs(by_level):
-    for settings in stored_maps(by_level["standard"]):
+def test_combined_maps_are_stored_like_the_maps_of_runs(graphs_by_level):
+    for settings in stored_maps(graphs_by_level["standard"]):
         assert settings["entities"] == {"subject": "01", "task": "tap", "datatype": "func"}
         assert settings["exported_as"] is None
         stats = {choice.get("stat") for choice in settings["among"]}
         assert {"t", "effect", "personsd"} <= stats
         assert "z" not in stats
-    full = stored_maps(by_level["full"])[0]["among"]
+    full = stored_maps(graphs_by_level["full"])[0]["among"]
     assert {"suffix": "mask", "desc": "rawFdr"} in full
     assert "z" in {choice.get("stat") for choice in full}
 
 
-def test_each_run_but_the_first_is_registered_once(by_level):
-    (node,) = nodes_of(by_level["standard"], "register_to_first_run")
+def test_every_run_except_the_first_is_registered_once(graphs_by_level):
+    (node,) = nodes_of(graphs_by_level["standard"], "register_to_first_run")
     assert node.scope.path.endswith("sub_01_task_tap_all_runs_wf.run_2_wf")
-    carried = nodes_of(by_level["standard"], "carry_maps")
-    assert len(carried) == 6
-    moved = [node for node in carried if "first2run_xfm" in by_level["standard"].wires[node]]
-    assert {node.scope.path.rpartition(".")[2] for node in moved} == {"run_2_wf"}
+    carry_nodes = nodes_of(graphs_by_level["standard"], "carry_maps")
+    assert len(carry_nodes) == 6
+    transformed = [
+        node for node in carry_nodes if "first2run_xfm" in graphs_by_level["standard"].wires[node]
+    ]
+    assert {node.scope.path.rpartition(".")[2] for node in transformed} == {"run_2_wf"}
 
 
-def test_effects_of_sessions_are_in_percent(tmp_path):
+def test_effects_of_several_sessions_are_in_percent(tmp_path):
     maker = BidsMaker(tmp_path / "bids")
     for name in ("ses-a_task-tap_run-1", "ses-a_task-tap_run-2", "ses-b_task-tap_run-1"):
         maker.bold(f"sub-01_{name}")
         maker.events(f"sub-01_{name}")
     graph = planned_graph(maker, tmp_path, *PLAIN)
-    of_raw = [node for node in nodes_of(graph, "combine_maps") if node.scope.path.endswith(".raw")]
-    assert [node.settings["percent"] for node in of_raw] == [False, True]
-    assert [list(node.settings["runs"]) for node in of_raw] == [
+    raw_nodes = [
+        node for node in nodes_of(graph, "combine_maps") if node.scope.path.endswith(".raw")
+    ]
+    assert [node.settings["percent"] for node in raw_nodes] == [False, True]
+    assert [list(node.settings["runs"]) for node in raw_nodes] == [
         ["run-1", "run-2"],
         ["ses-a_run-1", "ses-a_run-2", "ses-b_run-1"],
     ]
     assert "percent of the mean signal" in graph.methods_text()
 
 
-def test_an_odd_run_is_named(tmp_path):
+def test_a_run_with_another_resolution_is_named(tmp_path):
     maker = two_runs(tmp_path)
     maker.bold("sub-01_task-tap_run-3", zooms=(4.0, 4.0, 4.0), n_volumes=150)
     maker.events("sub-01_task-tap_run-3")
@@ -105,20 +113,22 @@ def test_an_odd_run_is_named(tmp_path):
         assert "voxels of 4 x 4 x 4 mm" in node.settings["left_out"]["run-3"]
 
 
-def test_contrasts_that_the_first_run_lacks_are_stored(tmp_path):
+def test_contrasts_missing_in_the_first_run_are_stored(tmp_path):
     maker = BidsMaker(tmp_path / "bids")
     kinds = ("thumb", "index", "ring", "little", "toe")
     for run in (1, 2, 3):
         maker.bold(f"sub-01_task-tap_run-{run}", n_volumes=120)
         rows = [(2.0 + 5 * k, 4.0, kinds[k % 5]) for k in range(20)]
-        of_run = [row for row in rows if run > 1 or row[2] != "toe"]
-        maker.events(f"sub-01_task-tap_run-{run}", of_run)
+        run_rows = [row for row in rows if run > 1 or row[2] != "toe"]
+        maker.events(f"sub-01_task-tap_run-{run}", run_rows)
     graph = planned_graph(maker, tmp_path, *PLAIN)
     (combine,) = (
         node for node in nodes_of(graph, "combine_maps") if node.scope.path.endswith(".bspline")
     )
     assert combine.settings["contrasts"]["toe"] == ["run-2", "run-3"]
     for settings in stored_maps(graph):
-        named = {choice.get("contrast") for choice in settings["among"] if "stat" in choice}
-        assert None in named or "toe" in named
-    assert any("contrast" in choice for one in stored_maps(graph) for choice in one["among"])
+        contrasts = {choice.get("contrast") for choice in settings["among"] if "stat" in choice}
+        assert None in contrasts or "toe" in contrasts
+    assert any(
+        "contrast" in choice for settings in stored_maps(graph) for choice in settings["among"]
+    )

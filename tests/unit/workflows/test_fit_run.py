@@ -1,4 +1,4 @@
-"""Motion, masks and series of a run by calls outside a graph, as Python makes them."""
+"""Test motion, masks and series of a run by calling steps without a graph."""
 
 from pathlib import Path
 
@@ -29,8 +29,10 @@ AFFINE[:3, 3] = [-69, -75, -33]
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A head of the size of a human one in noise, which moves along x by 3 mm at half time."""
+def bold_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a head of human size in noise, which moves along x by 3 mm after half of the
+    volumes.
+    """
     mm = np.stack(np.indices(SHAPE), -1) @ AFFINE[:3, :3] + AFFINE[:3, 3]
     rng = np.random.default_rng(0)
     volumes = []
@@ -43,15 +45,15 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _fitted(file: Path, given: HeadMotion | None = None) -> FittedRun:
-    bold = acquired_series.import_series(file, tr=2.0, axis_order=AS_STORED)
+def _fitted(bold_file: Path, head_motion: HeadMotion | None = None) -> FittedRun:
+    bold = acquired_series.import_series(bold_file, tr=2.0, axis_order=AS_STORED)
     n_dummy = bold_reference.count_dummies(bold, dummy_scans=0)
-    if given is None:
-        moved = estimate_motion(bold, n_dummy)
+    if head_motion is None:
+        estimated = estimate_motion(bold, n_dummy)
     else:
-        moved = given_motion(bold, n_dummy, given.hmc_xfms, boldref=given.boldref)
-    brain = find_brain(moved.boldref, factor=FACTOR)
-    registered = Registration(
+        estimated = given_motion(bold, n_dummy, head_motion.hmc_xfms, boldref=head_motion.boldref)
+    brain = find_brain(estimated.boldref, factor=FACTOR)
+    registration = Registration(
         bold_mask=brain.bold_mask,
         bold_mask_hr=brain.bold_mask_hr,
         roi_bold=brain.bold_mask,
@@ -59,59 +61,65 @@ def _fitted(file: Path, given: HeadMotion | None = None) -> FittedRun:
         registration=brain.mask_facts,
     )
     stc = correct_acquired(bold, n_dummy, slice_times=None, start_time=0.0, input_smoothing=0.0)
-    return FittedRun(bold=bold, stc=stc, n_dummy=n_dummy, motion=moved, registration=registered)
+    return FittedRun(
+        bold=bold, stc=stc, n_dummy=n_dummy, motion=estimated, registration=registration
+    )
 
 
-def test_a_run_is_fitted_and_its_series_are_made_without_a_graph(
-    file: Path, tmp_path: Path
+def test_a_run_is_fitted_and_super_resolved_without_a_graph(
+    bold_file: Path, tmp_path: Path
 ) -> None:
     steps: list[str] = []
     (tmp_path / "estimated").mkdir()
     with Eager(tmp_path / "estimated", steps.append):
-        fitted = _fitted(file)
+        fitted = _fitted(bold_file)
         raw = undo_motion(fitted)
-        made = resolve_series("bspline", fitted, factor=FACTOR, inference=Inference())
+        result = resolve_series("bspline", fitted, factor=FACTOR, inference=Inference())
         first, last = raw.volume(0), raw.volume(VOLUMES - 1)
         brain = fitted.registration.bold_mask.data
         assert np.abs(last - first)[brain].mean() < 15
-        assert made.series.shape == (48, 52, 12, VOLUMES)
-        assert made.series_facts == {}
-        assert made.error_draws is None
-        # the head moves by 3 mm, along x
-        moved = fitted.motion.hmc_xfms[-1] @ np.linalg.inv(fitted.motion.hmc_xfms[0])
-        np.testing.assert_allclose(moved[:3, 3], [3, 0, 0], atol=0.4)
+        assert result.series.shape == (48, 52, 12, VOLUMES)
+        assert result.series_facts == {}
+        assert result.error_draws is None
+        # The head moves by 3 mm along x.
+        displacement = fitted.motion.hmc_xfms[-1] @ np.linalg.inv(fitted.motion.hmc_xfms[0])
+        np.testing.assert_allclose(displacement[:3, 3], [3, 0, 0], atol=0.4)
         (tmp_path / "given").mkdir()
         values = np.stack(list(raw.volumes()), -1)
     assert steps[:4] == ["import series", "count dummies", "average volumes", "mask head"]
-    given = fitted.motion
+    head_motion = fitted.motion
     steps.clear()
     with Eager(tmp_path / "given", steps.append):
-        again = _fitted(file, given)
-        np.testing.assert_allclose(again.motion.boldref.data, given.boldref.data, rtol=1e-6)
-        same = np.stack(list(undo_motion(again).volumes()), -1)
-        np.testing.assert_allclose(same, values, rtol=1e-5, atol=1e-2)
+        refitted = _fitted(bold_file, head_motion)
+        np.testing.assert_allclose(
+            refitted.motion.boldref.data, head_motion.boldref.data, rtol=1e-6
+        )
+        refitted_values = np.stack(list(undo_motion(refitted).volumes()), -1)
+        np.testing.assert_allclose(refitted_values, values, rtol=1e-5, atol=1e-2)
     assert "estimate motion" not in steps
 
 
-def test_nothing_is_corrected_where_nothing_is_asked_for(file: Path) -> None:
+def test_nothing_is_corrected_unless_requested(bold_file: Path) -> None:
     with Flow(scope := Scope("wf")):
-        bold = acquired_series.import_series(file, tr=2.0, axis_order=AS_STORED)
-        same = correct_acquired(bold, 0, slice_times=None, start_time=0.0, input_smoothing=0.0)
+        bold = acquired_series.import_series(bold_file, tr=2.0, axis_order=AS_STORED)
+        uncorrected = correct_acquired(
+            bold, 0, slice_times=None, start_time=0.0, input_smoothing=0.0
+        )
         correct_acquired(bold, 0, slice_times=[0.0] * 12, start_time=0.5, input_smoothing=4.0)
-    assert same is bold
+    assert uncorrected is bold
     names = [node.name for node in scope.nodes]
     assert names == ["import_series", "correct_slice_timing", "smooth_acquired"]
 
 
-def test_a_series_costs_what_the_recipe_of_its_model_does(file: Path) -> None:
+def test_the_cost_of_a_series_follows_from_the_recipe_of_its_model(bold_file: Path) -> None:
     fast, paper = (
         super_resolution.cost_of_series("srgan", name, ()) for name in ("fast", "paper")
     )
-    plain = super_resolution.cost_of_series("bspline", "paper", ())
-    assert plain.volumes < fast.volumes < paper.volumes
+    interpolation = super_resolution.cost_of_series("bspline", "paper", ())
+    assert interpolation.volumes < fast.volumes < paper.volumes
     with Flow(scope := Scope("wf")):
-        bold = acquired_series.import_series(file, tr=2.0, axis_order=AS_STORED)
+        bold = acquired_series.import_series(bold_file, tr=2.0, axis_order=AS_STORED)
         expect_cost(bold, paper)
     assert scope.nodes[0].cost == paper
     assert acquired_series.import_series.cost == Cost(volumes=0.02)
-    expect_cost(3.0, paper)  # of a value nothing is said
+    expect_cost(3.0, paper)  # Values that are not placed in a graph are ignored.

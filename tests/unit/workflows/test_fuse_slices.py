@@ -1,4 +1,4 @@
-"""When the runs of a participant are fused across slices, and what of it is stored."""
+"""Test when runs are fused across slices, and which results are stored."""
 
 from pathlib import Path
 
@@ -29,22 +29,26 @@ def test_two_runs_are_fused_if_their_slices_are_displaced(tmp_path: Path) -> Non
     assert fuse.settings["first"] == "run-1"
     assert fuse.settings["runs_of_contrasts"]["all"] == ("run-1", "run-2")
     assert len(nodes_of(graph, "measure_slow_sd")) == 2
-    (kept,) = [n for n in graph.nodes if n.step is store and n.name == "keep_fused_maps"]
-    assert kept.settings["entities"] == {"subject": "01", "task": "tap", "datatype": "func"}
-    labels = {choice["desc"] for choice in kept.settings["among"]}
+    (stored,) = [
+        node for node in graph.nodes if node.step is store and node.name == "keep_fused_maps"
+    ]
+    assert stored.settings["entities"] == {"subject": "01", "task": "tap", "datatype": "func"}
+    labels = {choice["desc"] for choice in stored.settings["among"]}
     series = fuse.settings["series_name"]
     assert {f"{series}Fused", f"{series}Splined"} <= labels
-    assert all(choice["stat"] == "effect" for choice in kept.settings["among"])
+    assert all(choice["stat"] == "effect" for choice in stored.settings["among"])
     assert "could be fused on slices of half the thickness" in graph.methods_text()
 
 
-def test_a_contrast_that_the_first_run_lacks_is_not_fused(tmp_path: Path) -> None:
+def test_a_contrast_missing_in_the_first_run_is_not_fused(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     rows = [(2.0 + 5 * k, 4.0, ("thumb", "little")[k % 2]) for k in range(20)]
     for run in (1, 2, 3):
         maker.bold(f"sub-01_task-tap_run-{run}", n_volumes=120)
-        of_run = [(on, dur, kind) for on, dur, kind in rows if run > 1 or kind == "thumb"]
-        maker.events(f"sub-01_task-tap_run-{run}", of_run)
+        run_rows = [
+            (onset, duration, kind) for onset, duration, kind in rows if run > 1 or kind == "thumb"
+        ]
+        maker.events(f"sub-01_task-tap_run-{run}", run_rows)
     (fuse,) = nodes_of(planned_graph(maker, tmp_path, *PLAIN), "fuse_maps")
     assert fuse.settings["runs_of_contrasts"] == {"thumb": ("run-1", "run-2", "run-3")}
     assert list(fuse.settings["contrasts"]) == ["thumb"]

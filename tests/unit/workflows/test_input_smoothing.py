@@ -1,4 +1,6 @@
-"""Smoothing before super-resolution (``--input-smoothing``): values, wiring, text and refusals."""
+"""Test smoothing before super-resolution (``--input-smoothing``): values, graph, methods text and
+errors.
+"""
 
 from pathlib import Path
 
@@ -32,9 +34,9 @@ def graph(maker: BidsMaker, *extra: str) -> Graph:
     return graph_of(settings, plan, "0")
 
 
-def source_of(graph: Graph, placed: Node, name: str) -> str:
-    [maker] = graph.wires[placed][name].handles
-    return maker.source.name
+def source_of(graph: Graph, node: Node, name: str) -> str:
+    [input_handle] = graph.wires[node][name].handles
+    return input_handle.source.name
 
 
 def test_each_volume_is_smoothed_in_mm(tmp_path: Path) -> None:
@@ -53,40 +55,44 @@ def test_each_volume_is_smoothed_in_mm(tmp_path: Path) -> None:
     np.testing.assert_allclose(series.affine, np.diag([*zooms, 1]))
 
 
-def test_every_series_is_made_of_the_smoothed_one(maker: BidsMaker) -> None:
-    made = graph(maker, "--input-smoothing", "3.5", "--smoothing", "0")
-    steps = [one for one in made.nodes if one.step.__name__ in STEPS]
-    assert {one.step.__name__ for one in steps} == set(STEPS)
-    names = {one.settings["series_name"] for one in steps if "series_name" in one.settings}
+def test_every_series_is_computed_from_the_smoothed_series(maker: BidsMaker) -> None:
+    graph_of_run = graph(maker, "--input-smoothing", "3.5", "--smoothing", "0")
+    steps = [node for node in graph_of_run.nodes if node.step.__name__ in STEPS]
+    assert {node.step.__name__ for node in steps} == set(STEPS)
+    names = {node.settings["series_name"] for node in steps if "series_name" in node.settings}
     assert {"bspline", "zerofill", "sbl"} <= names
-    assert {source_of(made, one, "stc") for one in steps} == {"smooth_acquired"}
-    [smoothed] = [one for one in made.nodes if one.step.__name__ == "smooth_acquired"]
-    assert made.settings[smoothed]["input_smoothing"] == 3.5
-    mapped = [one for one in made.nodes if one.step.__name__ == "map_series"]
-    assert {made.settings[one]["input_smoothing"] for one in mapped} == {3.5}
-    stored = [one for one in made.nodes if one.name in ("keep_series", "keep_preproc")]
+    assert {source_of(graph_of_run, node, "stc") for node in steps} == {"smooth_acquired"}
+    [smoothing_node] = [
+        node for node in graph_of_run.nodes if node.step.__name__ == "smooth_acquired"
+    ]
+    assert graph_of_run.settings[smoothing_node]["input_smoothing"] == 3.5
+    map_nodes = [node for node in graph_of_run.nodes if node.step.__name__ == "map_series"]
+    assert {graph_of_run.settings[node]["input_smoothing"] for node in map_nodes} == {3.5}
+    stored = [node for node in graph_of_run.nodes if node.name in ("keep_series", "keep_preproc")]
     assert stored
-    for one in stored:
-        sidecar = made.settings[one]["own_sidecar"]
+    for node in stored:
+        sidecar = graph_of_run.settings[node]["own_sidecar"]
         assert isinstance(sidecar, dict)
         assert sidecar["InputSmoothingFWHM"] == 3.5
-    # head motion is estimated without smoothing
-    [moved] = [one for one in made.nodes if one.step.__name__ == "estimate_motion"]
-    assert source_of(made, moved, "bold") == "import_series"
-    text = made.methods_text()
+    # Head motion is estimated without smoothing.
+    [motion_node] = [
+        node for node in graph_of_run.nodes if node.step.__name__ == "estimate_motion"
+    ]
+    assert source_of(graph_of_run, motion_node, "bold") == "import_series"
+    text = graph_of_run.methods_text()
     assert "smoothed with a Gaussian kernel of 3.5 mm FWHM" in text
     [facts] = [
-        made.settings[one]["run_facts"]
-        for one in made.nodes
-        if one.step.__name__ == "summarize_run"
+        graph_of_run.settings[node]["run_facts"]
+        for node in graph_of_run.nodes
+        if node.step.__name__ == "summarize_run"
     ]
     assert facts["Smoothing before super-resolution (mm FWHM)"] == 3.5
 
 
-def test_by_default_nothing_is_smoothed_before(maker: BidsMaker) -> None:
-    made = graph(maker)
-    assert not [one for one in made.nodes if one.step.__name__ == "smooth_acquired"]
-    assert "before super-resolution" not in made.methods_text()
+def test_nothing_is_smoothed_by_default(maker: BidsMaker) -> None:
+    graph_of_run = graph(maker)
+    assert not [node for node in graph_of_run.nodes if node.step.__name__ == "smooth_acquired"]
+    assert "before super-resolution" not in graph_of_run.methods_text()
 
 
 @pytest.mark.parametrize(
@@ -100,9 +106,9 @@ def test_by_default_nothing_is_smoothed_before(maker: BidsMaker) -> None:
         (("--sr-target", "anat"), "cannot be combined with --sr-target anat"),
     ],
 )
-def test_what_is_not_smoothed_alike_is_refused(
+def test_options_that_do_not_allow_smoothing_are_rejected(
     maker: BidsMaker, options: tuple[str, ...], reason: str
 ) -> None:
-    given = [each.format(maker.root.parent) for each in options]
-    plan = check(settings_for(maker, "--input-smoothing", "3.5", *given))
+    arguments = [option.format(maker.root.parent) for option in options]
+    plan = check(settings_for(maker, "--input-smoothing", "3.5", *arguments))
     assert reason in "\n".join(str(problem) for problem in plan.problems)

@@ -1,4 +1,4 @@
-"""Maps and evaluation of a run by calls of steps, from Python as in a workflow."""
+"""Test maps and evaluation of a run by calling steps, in Python as in a workflow."""
 
 from dataclasses import replace
 
@@ -60,25 +60,27 @@ COMPARISON = SeriesComparison(
 
 @pytest.fixture
 def series(tmp_path):
-    """A measured series, and one of the same effects with noise."""
+    """Yield a measured series and a noisier series with the same effects."""
     rng = np.random.default_rng(0)
-    courses = EVENTS.courses(frame_times(N, TR))
+    regressors = EVENTS.courses(frame_times(N, TR))
     effects = {name: 20 * rng.random(SHAPE) for name in CONTRASTS}
-    made = {}
+    series_by_name = {}
     for name, noise in (("bspline", 4.0), ("measured", 1.0)):
         values = 500 + rng.normal(0, noise, (*SHAPE, N))
-        values += sum(effects[each][..., None] * courses[each] for each in CONTRASTS)
+        values += sum(
+            effects[contrast][..., None] * regressors[contrast] for contrast in CONTRASTS
+        )
         path = tmp_path / f"{name}.nii"
         with SeriesWriter(path, values.shape, AFFINE, TR) as writer:
             for t in range(N):
                 writer.append(values[..., t])
-        made[name] = MadeSeries(name=name, series=SeriesReader(path), mask=BRAIN)
-    yield made
-    for one in made.values():
-        one.series.close()
+        series_by_name[name] = MadeSeries(name=name, series=SeriesReader(path), mask=BRAIN)
+    yield series_by_name
+    for series_with_mask in series_by_name.values():
+        series_with_mask.series.close()
 
 
-def test_effects_of_a_series_are_held_against_the_measured_ones(series, tmp_path):
+def test_effects_of_a_series_are_compared_with_the_measured_effects(series, tmp_path):
     with Eager(tmp_path):
         measured = measure_effects(series, MODEL, COMPARISON)
         (halves,) = compare_halves(measured, [], COMPARISON)
@@ -87,27 +89,27 @@ def test_effects_of_a_series_are_held_against_the_measured_ones(series, tmp_path
         )
     assert list(measured.effects) == ["bspline", "measured"]
     assert measured.same_widths is None
-    compared = [row for row in halves if measure_of(row) == "split_r_beyond"]
-    assert {row.series for row in compared} >= {"bspline"}
+    correlations = [row for row in halves if measure_of(row) == "split_r_beyond"]
+    assert {row.series for row in correlations} >= {"bspline"}
     (images,) = tables
     assert {row.statistic for row in images} >= {"psnr", "ssim"}
 
 
-def test_nothing_is_compared_without_a_truth(series, tmp_path):
-    alone = {"bspline": series["bspline"]}
+def test_nothing_is_compared_without_a_reference(series, tmp_path):
+    only_series = {"bspline": series["bspline"]}
     with Eager(tmp_path):
-        measured = measure_effects(alone, MODEL, COMPARISON)
+        measured = measure_effects(only_series, MODEL, COMPARISON)
         assert list(measured.effects) == ["bspline"]
         assert compare_halves(measured, [], COMPARISON) == []
         assert (
             compare_with_truth(
-                alone, [], measured, COMPARISON, known={}, n_dummy=2, with_models=True
+                only_series, [], measured, COMPARISON, known={}, n_dummy=2, with_models=True
             )
             == []
         )
 
 
-def test_a_series_is_mapped_with_seeds_of_its_own(series, tmp_path):
+def test_a_series_is_mapped_with_its_own_regressors(series, tmp_path):
     model = MapModel(
         linear=MODEL,
         kinds=["glm"],
@@ -117,12 +119,16 @@ def test_a_series_is_mapped_with_seeds_of_its_own(series, tmp_path):
         axis_order=(0, 1, 2),
     )
     late = Events(EVENTS.table.assign(onset=EVENTS.table["onset"] + 10))
-    own = replace(series["bspline"], regressors=late)
+    with_late_events = replace(series["bspline"], regressors=late)
     with Eager(tmp_path):
-        found = [map_series(one, BRAIN, model).maps for one in (series["bspline"], own)]
-    by_event, by_own = (
-        next(each for each in maps if each.entities.get("stat") == "t") for maps in found
+        maps_of_series = [
+            map_series(source, BRAIN, model).maps
+            for source in (series["bspline"], with_late_events)
+        ]
+    map_by_events, map_by_late_events = (
+        next(statmap for statmap in maps if statmap.entities.get("stat") == "t")
+        for maps in maps_of_series
     )
     inside = BRAIN.data
-    assert np.median(by_event.volume.data[inside]) > 3
-    assert np.median(by_own.volume.data[inside]) < 0
+    assert np.median(map_by_events.volume.data[inside]) > 3
+    assert np.median(map_by_late_events.volume.data[inside]) < 0

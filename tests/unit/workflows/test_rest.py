@@ -1,4 +1,4 @@
-"""Runs without events: seeds in the place of events, and what the methods text says."""
+"""Test runs without events: seeds in place of events, and the methods text."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from bids_sr.pipeline.store import store
 
 
 @pytest.mark.parametrize("with_anat", [True, False])
-def test_seeds_take_the_place_of_events(tmp_path: Path, with_anat: bool) -> None:
+def test_seeds_replace_events(tmp_path: Path, with_anat: bool) -> None:
     maker = BidsMaker(tmp_path / "bids")
     maker.bold(n_volumes=90)
     if with_anat:
@@ -19,9 +19,11 @@ def test_seeds_take_the_place_of_events(tmp_path: Path, with_anat: bool) -> None
     graph = planned_graph(maker, tmp_path)
     step = "seed_series" if with_anat else "component_series"
     assert steps_of(graph) & {"seed_series", "component_series"} == {step}
-    for placed in nodes_of(graph, "map_series"):
-        assert [each.step.__name__ for each in made_by(graph, placed, "regressors")] == [step]
-    assert "keep_regressors" in {placed.name for placed in graph.nodes}
+    for node in nodes_of(graph, "map_series"):
+        assert [
+            source_node.step.__name__ for source_node in made_by(graph, node, "regressors")
+        ] == [step]
+    assert "keep_regressors" in {node.name for node in graph.nodes}
     text = graph.methods_text()
     assert "Connectivity was mapped in all series" in text
     assert "Activation was mapped" not in text
@@ -35,35 +37,34 @@ def test_each_series_can_have_its_own_seeds(tmp_path: Path) -> None:
     maker.bold(n_volumes=120)
     maker.t1w()
     graph = planned_graph(maker, tmp_path, "--seed-series", "own", "--confounds", "motion")
-    for placed in nodes_of(graph, "map_series"):
-        assert graph.settings[placed]["correlation_confounds"] is True
+    for node in nodes_of(graph, "map_series"):
+        assert graph.settings[node]["correlation_confounds"] is True
     for name in ("map_series", "seed_series", "own_seed_series"):
-        for placed in nodes_of(graph, name):
-            assert graph.settings[placed]["nuisance"] == ["motion"]
+        for node in nodes_of(graph, name):
+            assert graph.settings[node]["nuisance"] == ["motion"]
     for name in ("map_series", "measure_effects"):
         steps = {
-            placed.scope.name: made_by(graph, placed, "regressors")
-            for placed in nodes_of(graph, name)
+            node.scope.name: made_by(graph, node, "regressors") for node in nodes_of(graph, name)
         }
         assert len(steps) > 1
-        for series, (maker_of,) in steps.items():
+        for series, (source_node,) in steps.items():
             if series == "raw":
-                assert maker_of.step.__name__ == "seed_series"
+                assert source_node.step.__name__ == "seed_series"
             else:
-                assert maker_of.step.__name__ == "own_seed_series"
-                assert maker_of.scope.name == f"{series}_seeds"
+                assert source_node.step.__name__ == "own_seed_series"
+                assert source_node.scope.name == f"{series}_seeds"
     assert graph.methods_text().count("extracted separately from each series") == 1
 
 
 def mapped_by(graph: Graph) -> set[str]:
-    """What the tables of a run say that mapped it."""
+    """Return `MappedBy` of the provenance of a run's tables."""
     names = {"keep_image_metrics", "keep_activation", "keep_evaluation"}
-    tables = [placed for placed in graph.nodes if placed.step is store and placed.name in names]
-    assert {placed.name for placed in tables} == names
-    return {graph.settings[placed]["provenance"]["MappedBy"] for placed in tables}
+    tables = [node for node in graph.nodes if node.step is store and node.name in names]
+    assert {node.name for node in tables} == names
+    return {graph.settings[node]["provenance"]["MappedBy"] for node in tables}
 
 
-def test_tables_of_a_run_with_events_say_so(tmp_path: Path) -> None:
+def test_tables_of_a_run_with_events_are_marked_as_mapped_by_events(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     maker.bold(n_volumes=90)
     maker.events()
@@ -72,7 +73,7 @@ def test_tables_of_a_run_with_events_say_so(tmp_path: Path) -> None:
     assert "Activation was mapped in all series" in graph.methods_text()
 
 
-def test_echoes_are_combined_first(tmp_path: Path) -> None:
+def test_echoes_are_combined_before_all_other_steps(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     for number, te in enumerate((0.012, 0.028), 1):
         maker.bold(f"sub-01_task-tap_echo-{number}", sidecar={"EchoTime": te})
@@ -84,5 +85,5 @@ def test_echoes_are_combined_first(tmp_path: Path) -> None:
     assert [Path(path).name for path in files] == [
         f"sub-01_task-tap_echo-{number}_bold.nii.gz" for number in (1, 2)
     ]
-    [read] = nodes_of(graph, "import_series")
-    assert made_by(graph, read, "bold_file") == [combine]
+    [import_node] = nodes_of(graph, "import_series")
+    assert made_by(graph, import_node, "bold_file") == [combine]

@@ -1,5 +1,5 @@
-"""Inference: an identity returns its input, one scale a run, geometry of upsampling plus motion,
-guides in pose.
+"""Test inference: identity, one intensity scale per run, upsampling with motion, and guides in the
+pose of each volume.
 """
 
 import numpy as np
@@ -24,136 +24,141 @@ TWO = (2.0, 2.0, 1.0)
 FAST = get_method("dcnet").recipes["fast"]
 
 
-def untrained(factor=TWO, *, says=0.0):
-    """The fast generator; `says` is the spread of its last layer."""
+def untrained(factor=TWO, *, spread=0.0):
+    """Return the fast generator; `spread` is the SD of the weights of its last layer."""
     torch.manual_seed(0)
     net = FAST.build_generator(1, factor)
-    if says:
-        nn.init.normal_(net.tail.weight, std=says)
+    if spread:
+        nn.init.normal_(net.tail.weight, std=spread)
     return LoadedModel(generator=net.eval(), recipe=FAST, card=ModelCard())
 
 
 def write_series(path, volumes, affine=AFFINE):
-    """A 4D file of volumes."""
+    """Write volumes to a 4D file and return its path."""
     with SeriesWriter(path, (*volumes[0].shape, len(volumes)), affine, 2.0) as writer:
         for volume in volumes:
             writer.append(volume.astype(np.float32))
     return path
 
 
-def run(tmp_path, volumes, upsampler, xfms, factor=TWO, **given):
-    """(fine series, fine affine) of volumes."""
+def run(tmp_path, volumes, upsampler, xfms, factor=TWO, **options):
+    """Return the super-resolved series and its affine."""
     source = write_series(tmp_path / "in.nii", volumes)
     with SeriesReader(source) as reader:
         shape, affine = hr_grid(reader.shape[:3], reader.affine, factor)
         with SeriesWriter(tmp_path / "out.nii", (*shape, len(volumes)), affine, 2.0) as writer:
             apply_to_series.super_resolve_series(
-                reader, writer, upsampler, xfms, shape, affine, factor=factor, **given
+                reader, writer, upsampler, xfms, shape, affine, factor=factor, **options
             )
     return load_image(tmp_path / "out.nii")[0], affine
 
 
 @pytest.mark.parametrize("size", [(12, 12, 5), (11, 9, 3)])
 @pytest.mark.parametrize("scale", [1.0, 873.13])
-def test_an_identity_network_returns_the_input_exactly(tmp_path, size, scale):
+def test_an_identity_network_returns_its_input_exactly(tmp_path, size, scale):
     rng = np.random.default_rng(0)
     volumes = [rng.random(size, dtype=np.float32) * 900 for _ in range(3)]
     model = LoadedModel(generator=nn.Identity(), recipe=FAST, card=ModelCard())
-    up = upsamplers.make_upsampler("dcnet", UpsamplerInputs(factor=(1, 1, 1), scale=scale), model)
-    out, _ = run(tmp_path, volumes, up, np.repeat(np.eye(4)[None], 3, 0), (1.0, 1.0, 1.0))
+    upsampler = upsamplers.make_upsampler(
+        "dcnet", UpsamplerInputs(factor=(1, 1, 1), scale=scale), model
+    )
+    out, _ = run(tmp_path, volumes, upsampler, np.repeat(np.eye(4)[None], 3, 0), (1.0, 1.0, 1.0))
     np.testing.assert_array_equal(out, np.stack(volumes, -1))
 
 
 @pytest.mark.parametrize("size", [(12, 12, 5), (11, 9, 3), (10, 13, 1)])
-def test_any_matrix_size_and_slices_do_not_see_one_another(size):
-    model = untrained(says=0.1)
-    up = upsamplers.make_upsampler("dcnet", UpsamplerInputs(factor=TWO, scale=1.0), model)
+def test_any_matrix_size_is_accepted_and_slices_are_independent(size):
+    model = untrained(spread=0.1)
+    upsampler = upsamplers.make_upsampler("dcnet", UpsamplerInputs(factor=TWO, scale=1.0), model)
     volume = np.random.default_rng(0).random(size, dtype=np.float32)
-    whole = up(volume, np.eye(4))
-    assert whole.shape == (2 * size[0], 2 * size[1], size[2])
+    result = upsampler(volume, np.eye(4))
+    assert result.shape == (2 * size[0], 2 * size[1], size[2])
     for z in range(size[2]):
         np.testing.assert_allclose(
-            whole[..., z], up(volume[..., z : z + 1], np.eye(4))[..., 0], atol=1e-5
+            result[..., z], upsampler(volume[..., z : z + 1], np.eye(4))[..., 0], atol=1e-5
         )
 
 
-def test_the_scale_is_that_of_the_run_not_of_the_volume():
-    up = upsamplers.make_upsampler(
-        "dcnet", UpsamplerInputs(factor=TWO, scale=1000.0), untrained(says=0.1)
+def test_the_intensity_scale_is_constant_over_the_run():
+    upsampler = upsamplers.make_upsampler(
+        "dcnet", UpsamplerInputs(factor=TWO, scale=1000.0), untrained(spread=0.1)
     )
     volume = np.random.default_rng(0).random((12, 12, 4), dtype=np.float32) * 1000
-    same, brighter = up(volume, np.eye(4)), up(volume * 1.1, np.eye(4))
-    # a network with PReLUs and biases is not linear: scaling each volume by its own level would
-    # make this exact
-    assert np.abs(brighter - 1.1 * same).max() > 1e-2
-    shared = upsamplers.make_upsampler(
-        "dcnet", UpsamplerInputs(factor=TWO, scale=1100.0), untrained(says=0.1)
+    result, brighter = upsampler(volume, np.eye(4)), upsampler(volume * 1.1, np.eye(4))
+    # Networks with PReLUs and biases are not linear: scaling each volume by its own level would
+    # make this exact.
+    assert np.abs(brighter - 1.1 * result).max() > 1e-2
+    scaled_upsampler = upsamplers.make_upsampler(
+        "dcnet", UpsamplerInputs(factor=TWO, scale=1100.0), untrained(spread=0.1)
     )
-    np.testing.assert_allclose(shared(volume * 1.1, np.eye(4)), 1.1 * same, rtol=1e-4, atol=0.05)
+    np.testing.assert_allclose(
+        scaled_upsampler(volume * 1.1, np.eye(4)), 1.1 * result, rtol=1e-4, atol=0.05
+    )
 
 
 @pytest.mark.parametrize("name", [*matrices.MATRICES, "dcnet"])
-def test_motion_and_grid_bring_the_blob_back_to_where_it_was(tmp_path, name):
+def test_upsampling_with_motion_restores_the_position_of_a_blob(tmp_path, name):
     volume_grid = (22, 24, 16)
-    still = AFFINE @ [11.3, 12.1, 7.8, 1]
+    position = AFFINE @ [11.3, 12.1, 7.8, 1]
     model = untrained() if name == "dcnet" else None
-    up = upsamplers.make_upsampler(name, UpsamplerInputs(factor=TWO), model)
+    upsampler = upsamplers.make_upsampler(name, UpsamplerInputs(factor=TWO), model)
     xfms, volumes = [], []
     for params in ([0, 0, 0, 0, 0, 0], [2.0, -1.5, 1.0, 0.03, -0.02, 0.04]):
-        pose = rigid_matrix(np.array(params), still[:3])
-        center = np.linalg.inv(AFFINE) @ pose @ still
+        pose = rigid_matrix(np.array(params), position[:3])
+        center = np.linalg.inv(AFFINE) @ pose @ position
         volumes.append(blob(volume_grid, center[:3], (2.2, 2.2, 1.9)))
         xfms.append(pose)
-    out, affine = run(tmp_path, volumes, up, np.array(xfms))
+    out, affine = run(tmp_path, volumes, upsampler, np.array(xfms))
     for t in range(2):
         shift = np.linalg.inv(affine)[:3, :3] @ (
-            centroid_mm(np.clip(out[..., t], 1e-2, None) - 1e-2, affine) - still[:3]
+            centroid_mm(np.clip(out[..., t], 1e-2, None) - 1e-2, affine) - position[:3]
         )
         assert np.abs(shift).max() < 0.05
 
 
 def posed_scene(pose):
-    """(coarse volume in pose, fine guide in the boldref's pose, its affine) of three blobs on one
-    fine grid.
+    """Return (low-resolution volume in pose, high-resolution guide in the pose of the boldref, its
+    affine, high-resolution image in pose) of three blobs.
     """
-    shape, fine = hr_grid((24, 24, 14), AFFINE, TWO)
+    shape, affine = hr_grid((24, 24, 14), AFFINE, TWO)
     centers = [(20.0, 22.0, 6.0), (27.3, 30.1, 7.4), (30.2, 19.7, 6.6)]
     guide = sum(blob(shape, c, (0.9, 0.9, 1.8)) for c in centers)
     moved = sum(
-        blob(shape, (np.linalg.inv(fine) @ pose @ fine @ [*c, 1])[:3], (0.9, 0.9, 1.8))
+        blob(shape, (np.linalg.inv(affine) @ pose @ affine @ [*c, 1])[:3], (0.9, 0.9, 1.8))
         for c in centers
     )
-    volume, _ = kspace_crop(moved, fine, factor=TWO)
-    return volume, guide, fine, moved
+    volume, _ = kspace_crop(moved, affine, factor=TWO)
+    return volume, guide, affine, moved
 
 
-def test_the_guide_is_looked_at_in_the_pose_of_the_volume():
+def test_the_guide_is_used_in_the_pose_of_the_volume():
     pose = rigid_matrix(np.array([2.5, -1.5, 0, 0, 0, 0.0]), np.zeros(3))
-    volume, guide, fine, moved = posed_scene(pose)
-    # the highres image was acquired in yet another position: boldref point -> highres point
-    elsewhere = rigid_matrix(np.array([6.0, 3.0, 0, 0, 0, 0]), np.zeros(3))
+    volume, guide, affine, moved = posed_scene(pose)
+    # The high-resolution image was acquired in a third position: boldref point -> high-resolution
+    # point.
+    to_high_res = rigid_matrix(np.array([6.0, 3.0, 0, 0, 0, 0]), np.zeros(3))
     posed = guided_baselines.PosedImage(
-        data=guide, affine=elsewhere @ fine, from_boldref=elsewhere
+        data=guide, affine=to_high_res @ affine, from_boldref=to_high_res
     )
-    up = upsamplers.make_upsampler(
+    upsampler = upsamplers.make_upsampler(
         "inject", UpsamplerInputs(factor=TWO, affine=AFFINE, guide=posed)
     )
-    right = np.abs(up(volume, pose) - moved).max()
-    for wrong in (np.eye(4), np.linalg.inv(pose)):
-        assert np.abs(up(volume, wrong) - moved).max() > 4 * right
-    assert right < 0.05
+    error = np.abs(upsampler(volume, pose) - moved).max()
+    for wrong_pose in (np.eye(4), np.linalg.inv(pose)):
+        assert np.abs(upsampler(volume, wrong_pose) - moved).max() > 4 * error
+    assert error < 0.05
 
 
-def test_inject_keeps_the_volumes_band_and_takes_the_guides_beyond():
+def test_inject_keeps_the_band_of_the_volume_and_adds_the_detail_of_the_guide():
     rng = np.random.default_rng(0)
     volume, guide = rng.random((8, 10, 3)), rng.random((16, 20, 3))
-    out = guided_baselines.inject(volume, guide, TWO)
-    np.testing.assert_allclose(downsample(out, volume.shape), volume, atol=1e-10)
-    low, _ = kspace_crop(guide, np.eye(4), factor=TWO)
-    np.testing.assert_allclose(guided_baselines.inject(low, guide, TWO), guide, atol=1e-10)
+    result = guided_baselines.inject(volume, guide, TWO)
+    np.testing.assert_allclose(downsample(result, volume.shape), volume, atol=1e-10)
+    low_res, _ = kspace_crop(guide, np.eye(4), factor=TWO)
+    np.testing.assert_allclose(guided_baselines.inject(low_res, guide, TWO), guide, atol=1e-10)
 
 
-def test_ratio_is_the_guide_where_nothing_changes_and_scales_with_the_change():
+def test_ratio_equals_the_guide_without_changes_and_scales_with_changes():
     rng = np.random.default_rng(0)
     mean, guide = 500 + rng.random((8, 8, 3)), rng.random((16, 16, 3)) * 900
     np.testing.assert_allclose(
@@ -164,13 +169,13 @@ def test_ratio_is_the_guide_where_nothing_changes_and_scales_with_the_change():
     )
 
 
-def test_ratio_does_not_divide_by_air():
+def test_ratio_does_not_divide_by_values_near_zero():
     mean, volume = np.zeros((6, 6, 2)), np.full((6, 6, 2), 5.0)
-    out = guided_baselines.ratio(volume, mean, np.full((12, 12, 2), 100.0), TWO, 500.0)
-    np.testing.assert_allclose(out, 110, rtol=1e-6)
+    result = guided_baselines.ratio(volume, mean, np.full((12, 12, 2), 100.0), TWO, 500.0)
+    np.testing.assert_allclose(result, 110, rtol=1e-6)
 
 
-def test_the_gain_of_the_guide_is_one_for_the_run():
+def test_the_gain_of_the_guide_is_constant_over_the_run():
     volume, guide, _, _ = posed_scene(np.eye(4))
     mask = volume > 0.2
     assert guided_baselines.match_gain(guide * 7, volume * 3, mask) == pytest.approx(
@@ -180,35 +185,37 @@ def test_the_gain_of_the_guide_is_one_for_the_run():
         guided_baselines.match_gain(guide * 0, volume, mask)
 
 
-def test_what_was_acquired_is_put_back_before_motion_is_undone(tmp_path):
+def test_data_consistency_is_enforced_before_motion_correction(tmp_path):
     rng = np.random.default_rng(0)
     volumes = [rng.random((10, 9, 4)) * 100 for _ in range(2)]
     moves = np.array(
         [rigid_matrix(np.array([0.4 * t, 0, 0, 0, 0, 0.01]), np.zeros(3)) for t in range(2)]
     )
     linear = upsamplers.make_upsampler("linear", UpsamplerInputs(factor=TWO))
-    plain, _ = run(tmp_path, volumes, linear, moves, consistency="off")
-    forced, _ = run(tmp_path, volumes, linear, moves, consistency="enforce")
-    assert np.abs(plain - forced).max() > 1
-    fine = linear(volumes[0], np.eye(4))
-    assert inconsistency(fine, volumes[0]) > 0.05
-    assert inconsistency(apply_to_series.enforce(fine, volumes[0], TWO), volumes[0]) < 1e-6
+    free, _ = run(tmp_path, volumes, linear, moves, consistency="off")
+    enforced, _ = run(tmp_path, volumes, linear, moves, consistency="enforce")
+    assert np.abs(free - enforced).max() > 1
+    high_res = linear(volumes[0], np.eye(4))
+    assert inconsistency(high_res, volumes[0]) > 0.05
+    assert inconsistency(apply_to_series.enforce(high_res, volumes[0], TWO), volumes[0]) < 1e-6
 
 
-def test_bf16_is_near_fp32_and_auto_is_fp32():
+def test_bf16_is_close_to_fp32_and_auto_is_fp32():
     volume = np.random.default_rng(0).random((12, 12, 3), dtype=np.float32)
-    by = {
-        p: upsamplers.make_upsampler(
-            "dcnet", UpsamplerInputs(factor=TWO, scale=1.0, precision=p), untrained(says=0.1)
+    results = {
+        precision: upsamplers.make_upsampler(
+            "dcnet",
+            UpsamplerInputs(factor=TWO, scale=1.0, precision=precision),
+            untrained(spread=0.1),
         )(volume, np.eye(4))
-        for p in ("auto", "fp32", "bf16")
+        for precision in ("auto", "fp32", "bf16")
     }
-    np.testing.assert_array_equal(by["auto"], by["fp32"])
-    assert 0 < np.abs(by["bf16"] - by["fp32"]).max() < 0.1
+    np.testing.assert_array_equal(results["auto"], results["fp32"])
+    assert 0 < np.abs(results["bf16"] - results["fp32"]).max() < 0.1
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "message"),
+    ("name", "inputs", "message"),
     [
         ("dcnet", {}, "no model was specified. .* only baselines"),
         ("inject", {}, "requires the high-resolution image"),
@@ -216,13 +223,13 @@ def test_bf16_is_near_fp32_and_auto_is_fp32():
         ("dcnet", {"scale": 0.0}, "intensity scale must be positive"),
     ],
 )
-def test_what_is_missing_is_said(name, given, message):
-    model = untrained() if given else None
+def test_missing_inputs_are_named(name, inputs, message):
+    model = untrained() if inputs else None
     with pytest.raises(apply_to_series.InferenceError, match=message):
-        upsamplers.make_upsampler(name, UpsamplerInputs(factor=TWO, **given), model)
+        upsamplers.make_upsampler(name, UpsamplerInputs(factor=TWO, **inputs), model)
 
 
-def test_a_transform_for_every_volume_or_an_error_and_no_file(tmp_path):
+def test_too_few_transforms_are_an_error_and_write_no_file(tmp_path):
     volumes = [np.ones((6, 6, 2)), np.ones((6, 6, 2))]
     with pytest.raises(apply_to_series.InferenceError, match="1 transforms for 2 volumes"):
         run(
@@ -235,14 +242,14 @@ def test_a_transform_for_every_volume_or_an_error_and_no_file(tmp_path):
 
 
 def test_values_that_are_not_finite_stop_the_run(tmp_path):
-    bad = untrained(says=0.1)
+    infinite = untrained(spread=0.1)
     with torch.no_grad():
-        bad.generator.tail.bias.fill_(float("inf"))
+        infinite.generator.tail.bias.fill_(float("inf"))
     volumes = [np.random.default_rng(0).random((6, 6, 2))]
     with pytest.raises(apply_to_series.InferenceError, match="volume 0"):
         run(
             tmp_path,
             volumes,
-            upsamplers.make_upsampler("dcnet", UpsamplerInputs(factor=TWO), bad),
+            upsamplers.make_upsampler("dcnet", UpsamplerInputs(factor=TWO), infinite),
             np.eye(4)[None],
         )

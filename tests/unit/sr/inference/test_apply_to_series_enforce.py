@@ -1,5 +1,5 @@
-"""`--data-consistency enforce`: before head motion is undone every series holds what was acquired,
-to 1e-4.
+"""Test `--data-consistency enforce`: before motion correction, every series reproduces the
+acquired data to 1e-4.
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ _BOUND = 1e-4
 def upsampler(
     name: str, factor: tuple[float, float, float], volume: np.ndarray
 ) -> apply_to_series.Upsampler:
-    """An upsampler that departs from the data where its kind can."""
+    """Return an upsampler that departs from the data if its kind can."""
     rng = np.random.default_rng(3)
     if name in ("fast", "paper"):
         torch.manual_seed(0)
@@ -36,20 +36,20 @@ def upsampler(
         return upsamplers.make_upsampler(
             "srgan", UpsamplerInputs(factor=factor, scale=900.0), model
         )
-    shape, fine = hr_grid(volume.shape, AFFINE, factor)
-    guide = guided_baselines.PosedImage(data=900 * rng.random(shape), affine=fine)
+    shape, affine = hr_grid(volume.shape, AFFINE, factor)
+    guide = guided_baselines.PosedImage(data=900 * rng.random(shape), affine=affine)
     mean = guided_baselines.PosedImage(data=volume + 20 * rng.random(volume.shape), affine=AFFINE)
-    given = (
+    inputs = (
         {"affine": AFFINE, "guide": guide, "mean": mean, "scale": 900.0}
         if name in PAIR_BASELINES
         else {}
     )
-    return upsamplers.make_upsampler(name, UpsamplerInputs(factor=factor, **given))
+    return upsamplers.make_upsampler(name, UpsamplerInputs(factor=factor, **inputs))
 
 
 @pytest.mark.parametrize("factor", [(2.0, 2.0, 1.0), (1.5, 2.0, 1.0), (2.0, 2.0, 2.0)])
 @pytest.mark.parametrize("name", [*INTERPOLATIONS, *PAIR_BASELINES, "fast", "paper"])
-def test_what_was_acquired_is_kept_after_enforcing(
+def test_enforced_series_reproduce_the_acquired_data(
     tmp_path, name: str, factor: tuple[float, float, float]
 ) -> None:
     if name in ("fast", "paper") and factor[2] != 1:
@@ -61,23 +61,33 @@ def test_what_was_acquired_is_kept_after_enforcing(
     volumes = [
         900 * np.random.default_rng(t).random((12, 14, 4)).astype(np.float32) for t in range(2)
     ]
-    shape, fine = hr_grid(volumes[0].shape, AFFINE, factor)
-    left = {}
+    shape, affine = hr_grid(volumes[0].shape, AFFINE, factor)
+    errors = {}
     for consistency in ("off", "enforce"):
-        source, out = tmp_path / "in.nii", tmp_path / f"{consistency}.nii"
+        source, path = tmp_path / "in.nii", tmp_path / f"{consistency}.nii"
         with SeriesWriter(source, (*volumes[0].shape, 2), AFFINE, 2.0) as writer:
             for volume in volumes:
                 writer.append(volume)
-        with SeriesReader(source) as reader, SeriesWriter(out, (*shape, 2), fine, 2.0) as writer:
-            up = upsampler(name, factor, volumes[0])
-            # no motion: what is written is what was enforced
-            still = np.repeat(np.eye(4)[None], 2, 0)
+        with (
+            SeriesReader(source) as reader,
+            SeriesWriter(path, (*shape, 2), affine, 2.0) as writer,
+        ):
+            upsample = upsampler(name, factor, volumes[0])
+            # Without motion, the written volumes are the enforced ones.
+            identity = np.repeat(np.eye(4)[None], 2, 0)
             apply_to_series.super_resolve_series(
-                reader, writer, up, still, shape, fine, factor=factor, consistency=consistency
+                reader,
+                writer,
+                upsample,
+                identity,
+                shape,
+                affine,
+                factor=factor,
+                consistency=consistency,
             )
-        series = load_image(out)[0]
-        left[consistency] = max(inconsistency(series[..., t], volumes[t]) for t in range(2))
-    assert left["enforce"] <= _BOUND
-    # those keep it of themselves, the fast network by what it predicts
+        series = load_image(path)[0]
+        errors[consistency] = max(inconsistency(series[..., t], volumes[t]) for t in range(2))
+    assert errors["enforce"] <= _BOUND
+    # The other series are consistent by construction, the fast network by its prediction.
     if name not in ("zerofill", "inject", "fast"):
-        assert left["off"] > 10 * _BOUND  # there was something to enforce
+        assert errors["off"] > 10 * _BOUND  # There was something to enforce.

@@ -1,6 +1,4 @@
-"""Inference made faster gives what the plain network gives, slice by slice and in volumes, and the
-same twice.
-"""
+"""Test optimized inference: equal to the plain network in slices and volumes, and reproducible."""
 
 import copy
 from dataclasses import replace
@@ -31,9 +29,9 @@ PAPER = replace(
 VOLUMES = get_method("resnet3d").recipes["fast"]
 
 
-def spoken(net):
-    """Every weight and slope drawn at random, so that nothing is left at zero and no two channels
-    are alike.
+def with_random_weights(net):
+    """Draw every weight and slope at random, so that none is zero and no two channels are
+    alike.
     """
     torch.manual_seed(1)
     for name, parameter in net.named_parameters():
@@ -41,9 +39,11 @@ def spoken(net):
     return net.eval().requires_grad_(False)
 
 
-def loaded(recipe, factor):
+def loaded_model(recipe, factor):
     return LoadedModel(
-        generator=spoken(recipe.build_generator(1, factor)), recipe=recipe, card=ModelCard()
+        generator=with_random_weights(recipe.build_generator(1, factor)),
+        recipe=recipe,
+        card=ModelCard(),
     )
 
 
@@ -51,18 +51,18 @@ def noise(shape):
     return np.random.default_rng(0).random(shape, dtype=np.float32) * SCALE
 
 
-def plain(model, volume, factor):
-    """The loop that one writes first."""
-    fine = []
+def slice_by_slice(model, volume, factor):
+    """Apply the network slice by slice, without optimizations."""
+    slices = []
     with torch.no_grad():
         for z in range(volume.shape[2]):
             x = torch.from_numpy(np.ascontiguousarray(volume[:, :, z]))[None, None] / SCALE
-            fine.append(
+            slices.append(
                 model.generator(upsample_slices(x, factor[:2], model.recipe.upsampled_by))[
                     0, 0
                 ].numpy()
             )
-    return np.stack(fine, -1) * SCALE
+    return np.stack(slices, -1) * SCALE
 
 
 @pytest.mark.parametrize("recipe", [FAST, PAPER], ids=["fast", "paper"])
@@ -71,36 +71,37 @@ def plain(model, volume, factor):
 )
 @pytest.mark.parametrize("shape", [(12, 12, 5), (11, 9, 3), (8, 13, 1)])
 @pytest.mark.parametrize("at_once", [1, 300, 1 << 14])
-def test_a_volume_is_what_the_plain_loop_makes_of_its_slices(
-    recipe, factor, shape, at_once, monkeypatch
-):
+def test_a_volume_equals_the_plain_loop_over_slices(recipe, factor, shape, at_once, monkeypatch):
     monkeypatch.setattr(network_upsampler, "_AT_ONCE", at_once)
-    model, volume = loaded(recipe, factor), noise(shape)
-    made = upsamplers.make_upsampler("srgan", UpsamplerInputs(factor=factor, scale=SCALE), model)(
-        volume, np.eye(4)
-    )
-    expected = plain(model, volume, factor)
-    assert np.ptp(expected) > 50  # the network says something
-    np.testing.assert_allclose(made, expected, atol=1e-5 * np.ptp(expected), rtol=0)
+    model, volume = loaded_model(recipe, factor), noise(shape)
+    result = upsamplers.make_upsampler(
+        "srgan", UpsamplerInputs(factor=factor, scale=SCALE), model
+    )(volume, np.eye(4))
+    expected = slice_by_slice(model, volume, factor)
+    assert np.ptp(expected) > 50  # The network changes its input.
+    np.testing.assert_allclose(result, expected, atol=1e-5 * np.ptp(expected), rtol=0)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_twice_the_same_bits_whoever_asks(threads):
+def test_results_are_bitwise_reproducible_across_upsamplers(threads):
     before = torch.get_num_threads()
     try:
-        ups = [
+        upsamplers = [
             upsamplers.make_upsampler(
                 "srgan",
                 UpsamplerInputs(factor=(2, 2, 1), scale=SCALE, threads=threads),
-                loaded(FAST, (2, 2, 1)),
+                loaded_model(FAST, (2, 2, 1)),
             )
             for _ in range(2)
         ]
-        made = [up(noise((16, 14, 5)), np.eye(4)) for up in (ups[0], ups[1], ups[0])]
+        results = [
+            upsampler(noise((16, 14, 5)), np.eye(4))
+            for upsampler in (upsamplers[0], upsamplers[1], upsamplers[0])
+        ]
     finally:
         torch.set_num_threads(before)
-    np.testing.assert_array_equal(made[0], made[1])
-    np.testing.assert_array_equal(made[0], made[2])
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
 
 
 @pytest.mark.parametrize(
@@ -117,24 +118,27 @@ def test_twice_the_same_bits_whoever_asks(threads):
         (nn.Identity(), (1, 1, 3, 3)),
     ],
 )
-def test_a_lean_network_gives_the_same_values_and_leaves_network_and_image_alone(net, shape):
-    net, x = spoken(net).requires_grad_(True), torch.randn(shape)
+def test_an_optimized_network_gives_the_same_values_without_modifying_its_input(net, shape):
+    net, x = with_random_weights(net).requires_grad_(True), torch.randn(shape)
     state, image = copy.deepcopy(net.state_dict()), x.clone()
-    changed = optimize_for_cpu(net)
+    optimized = optimize_for_cpu(net)
     with torch.inference_mode():
         expected = net(x)
-        most = float(expected.abs().max())
-        torch.testing.assert_close(changed(x), expected, rtol=0, atol=3e-6 * most)
+        largest = float(expected.abs().max())
+        torch.testing.assert_close(optimized(x), expected, rtol=0, atol=3e-6 * largest)
     assert torch.equal(x, image)
     assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
     assert all(
         parameter.requires_grad and parameter.is_contiguous() for parameter in net.parameters()
     )
-    assert not any(isinstance(m, ResidualBlock3d) for m in changed.modules())
+    assert not any(isinstance(module, ResidualBlock3d) for module in optimized.modules())
 
 
-def test_a_network_may_be_made_lean_after_it_was_used():
-    net, x = spoken(SubPixelNet(1, (2.0, 2.0, 1.0), width=4, blocks=1)), torch.rand(1, 1, 6, 6)
+def test_a_network_can_be_optimized_after_it_was_used():
+    net, x = (
+        with_random_weights(SubPixelNet(1, (2.0, 2.0, 1.0), width=4, blocks=1)),
+        torch.rand(1, 1, 6, 6),
+    )
     with torch.inference_mode():
         expected = net(x)
         torch.testing.assert_close(optimize_for_cpu(net)(x), expected)
@@ -153,7 +157,7 @@ def test_a_network_may_be_made_lean_after_it_was_used():
         nn.Conv2d(4, 1, 3, padding="same"),
     ],
 )
-def test_other_convolutions_stay_what_they_are(layer):
+def test_other_convolutions_are_unchanged(layer):
     x = torch.randn(2, 4, 7, 6)
     torch.testing.assert_close(
         optimize_for_cpu(layer)(x), layer.requires_grad_(False)(x), rtol=0, atol=1e-6
@@ -161,25 +165,28 @@ def test_other_convolutions_stay_what_they_are(layer):
 
 
 @pytest.mark.parametrize("factor", [(2.0, 3.0, 1.0), (1.25, 1.5, 1.0)])
-def test_departure_is_what_the_network_adds_to_zero_filling(factor):
-    net, x = spoken(SubPixelNet(1, factor, width=4, blocks=1)), torch.rand(2, 1, 8, 12)
+def test_departure_is_the_difference_from_zero_filling(factor):
+    net, x = (
+        with_random_weights(SubPixelNet(1, factor, width=4, blocks=1)),
+        torch.rand(2, 1, 8, 12),
+    )
     added = net(x) - level_of(x, net.factor).up(x)
     torch.testing.assert_close(net.departure(x), added, rtol=0, atol=1e-6)
     assert added.abs().max() > 0.01
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 5, 4), (1, 3, 5, 4), (3, 1, 5, 4), (2, 3, 1, 1)])
-def test_channels_lie_innermost_and_images_stay(shape):
+def test_channels_become_the_innermost_axis_without_changing_values(shape):
     x = torch.randn(shape)
-    out = channels_innermost(x)
-    assert torch.equal(out, x)
-    assert out.stride() == (shape[1] * shape[2] * shape[3], 1, shape[3] * shape[1], shape[1])
+    result = channels_innermost(x)
+    assert torch.equal(result, x)
+    assert result.stride() == (shape[1] * shape[2] * shape[3], 1, shape[3] * shape[1], shape[1])
 
 
-def test_narrow_networks_take_larger_volumes_in_one_piece_and_none_smaller_ones():
+def test_only_narrow_networks_process_larger_volumes_at_once():
     assert widest(ResNet3d(1, width=16, blocks=1)) == 16
     assert widest(nn.Identity()) == 1
-    ups = {
+    upsamplers = {
         width: NetworkUpsampler(
             LoadedModel(
                 generator=ResNet3d(1, width=width, blocks=1), recipe=VOLUMES, card=ModelCard()
@@ -189,12 +196,12 @@ def test_narrow_networks_take_larger_volumes_in_one_piece_and_none_smaller_ones(
         )
         for width in (16, 64, 96)
     }
-    assert [ups[width].at_once for width in (16, 64, 96)] == [5 << 19, 1 << 19, 1 << 19]
+    assert [upsamplers[width].at_once for width in (16, 64, 96)] == [5 << 19, 1 << 19, 1 << 19]
 
 
-def test_a_volume_in_one_piece_is_what_the_plain_network_makes_of_it():
-    model, volume = loaded(VOLUMES, (2.0, 2.0, 1.0)), noise((9, 8, 5))
-    up = upsamplers.make_upsampler(
+def test_a_volume_at_once_equals_the_plain_network():
+    model, volume = loaded_model(VOLUMES, (2.0, 2.0, 1.0)), noise((9, 8, 5))
+    upsampler = upsamplers.make_upsampler(
         "resnet3d",
         UpsamplerInputs(factor=(2.0, 2.0, 1.0), scale=SCALE),
         replace(model, card=ModelCard(method="resnet3d")),
@@ -205,30 +212,32 @@ def test_a_volume_in_one_piece_is_what_the_plain_network_makes_of_it():
             / SCALE
         )
         expected = model.generator(source[None, None])[0, 0].numpy() * SCALE
-    made = up(volume, np.eye(4))
-    np.testing.assert_allclose(made, expected, atol=1e-5 * np.ptp(expected), rtol=0)
-    np.testing.assert_array_equal(made, up(volume, np.eye(4)))
+    result = upsampler(volume, np.eye(4))
+    np.testing.assert_allclose(result, expected, atol=1e-5 * np.ptp(expected), rtol=0)
+    np.testing.assert_array_equal(result, upsampler(volume, np.eye(4)))
 
 
 @pytest.mark.parametrize(
     "name", [name for name in method_names() if get_method(name).trained_on != "series"]
 )
-def test_every_network_gives_the_same_made_lean(name):
+def test_every_network_gives_the_same_values_after_optimization(name):
     method = get_method(name)
     recipe = method.recipes["fast"]
-    net = spoken(recipe.build_generator(1, (2.0, 2.0, 1.0)))
+    net = with_random_weights(recipe.build_generator(1, (2.0, 2.0, 1.0)))
     shape = (1, 1, 16, 16) if method.ndim == 2 else (1, 1, 16, 16, 6)
     x = torch.from_numpy(np.random.default_rng(2).random(shape, dtype=np.float32))
     with torch.inference_mode():
-        expected, made = net(x), optimize_for_cpu(net)(x)
-    assert float((made - expected).abs().max()) <= 1e-5 * float(expected.max() - expected.min())
+        expected, optimized = net(x), optimize_for_cpu(net)(x)
+    assert float((optimized - expected).abs().max()) <= 1e-5 * float(
+        expected.max() - expected.min()
+    )
 
 
 @pytest.mark.parametrize("layer", [nn.Conv2d(3, 1, 3, padding=1), nn.Conv3d(3, 1, 3, padding=1)])
 def test_a_single_voxel_does_not_change_the_layer(layer):
     torch.manual_seed(0)
     x = torch.randn(1, 3, *[1] * (layer.weight.ndim - 2))
-    made = optimize_for_cpu(nn.Sequential(layer))
+    optimized = optimize_for_cpu(nn.Sequential(layer))
     with torch.inference_mode():
-        first = made(x).clone()
-        torch.testing.assert_close(made(x), first, rtol=0, atol=0)
+        first = optimized(x).clone()
+        torch.testing.assert_close(optimized(x), first, rtol=0, atol=0)

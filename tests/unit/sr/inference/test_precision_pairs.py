@@ -1,5 +1,5 @@
-"""A series in two precisions: which slices, which voxels, and that what is compared is what
-inference would give.
+"""Test the comparison of two precisions: which slices and voxels are compared, and that values
+equal inference.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ from bids_sr.sr.models.model import LoadedModel
 TWO = (2.0, 2.0, 1.0)
 
 
-def test_slices_are_spread_over_where_the_head_is() -> None:
+def test_slices_are_spread_over_the_head() -> None:
     mask = np.zeros((10, 10, 20))
     for z in range(3, 17):
         mask[: 10 - abs(z - 10), :, z] = 1
@@ -28,13 +28,13 @@ def test_slices_are_spread_over_where_the_head_is() -> None:
         precision_pairs.some_slices(mask * 0, 2)
 
 
-def test_the_fine_mask_is_the_voxel_it_lies_in() -> None:
+def test_the_high_resolution_mask_repeats_the_low_resolution_voxels() -> None:
     mask = np.random.default_rng(0).random((5, 7, 4)) > 0.5
-    fine = precision_pairs.fine_mask(mask, (1, 3), TWO)
-    np.testing.assert_array_equal(fine, mask[:, :, [1, 3]].repeat(2, 0).repeat(2, 1))
+    high_res_mask = precision_pairs.fine_mask(mask, (1, 3), TWO)
+    np.testing.assert_array_equal(high_res_mask, mask[:, :, [1, 3]].repeat(2, 0).repeat(2, 1))
 
 
-def test_what_is_compared_is_what_inference_gives(tmp_path) -> None:
+def test_compared_values_equal_inference(tmp_path) -> None:
     torch.manual_seed(0)
     recipe = get_method("dcnet").recipes["fast"]
     net = recipe.build_generator(1, TWO)
@@ -45,20 +45,22 @@ def test_what_is_compared_is_what_inference_gives(tmp_path) -> None:
     with SeriesWriter(path, volumes.shape, np.eye(4), 2.0) as writer:
         for t in range(4):
             writer.append(volumes[..., t])
-    up = {
-        p: upsamplers.make_upsampler(
-            "dcnet", UpsamplerInputs(factor=TWO, scale=900.0, precision=p), model
+    upsamplers = {
+        precision: upsamplers.make_upsampler(
+            "dcnet", UpsamplerInputs(factor=TWO, scale=900.0, precision=precision), model
         )
-        for p in ("fp32", "bf16")
+        for precision in ("fp32", "bf16")
     }
     inside = precision_pairs.fine_mask(np.ones((12, 10, 5)), (1, 4), TWO)
     with SeriesReader(path) as reader:
-        found = list(
-            precision_pairs.in_both(reader, up["fp32"], up["bf16"], (1, 4), inside, start=1)
+        pairs = list(
+            precision_pairs.in_both(
+                reader, upsamplers["fp32"], upsamplers["bf16"], (1, 4), inside, start=1
+            )
         )
-    assert len(found) == 3
-    for t, pair in enumerate(found, start=1):
+    assert len(pairs) == 3
+    for t, pair in enumerate(pairs, start=1):
         for name, values in zip(("fp32", "bf16"), pair, strict=True):
-            whole = up[name](volumes[..., t], np.eye(4))[:, :, [1, 4]]
-            np.testing.assert_allclose(values, whole[inside], atol=1e-2 if name == "fp32" else 2)
+            result = upsamplers[name](volumes[..., t], np.eye(4))[:, :, [1, 4]]
+            np.testing.assert_allclose(values, result[inside], atol=1e-2 if name == "fp32" else 2)
         assert 0 < np.abs(pair[0] - pair[1]).max() < 20

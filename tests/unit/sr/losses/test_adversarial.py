@@ -1,5 +1,5 @@
-"""Total variation, the joint sparsifying loss, the Wasserstein game and its bounds, against closed
-forms.
+"""Test total variation, the joint sparsifying loss, and the Wasserstein objective with its bounds,
+against closed forms.
 """
 
 import pytest
@@ -12,56 +12,61 @@ SHAPES = [(6, 5), (6, 5, 4)]
 
 
 def ramp(shape, slopes):
-    """sum of slope * index over the axes, (1, 1, *shape)."""
+    """Return the sum of slope * index over the axes, (1, 1, *shape)."""
     axes = torch.meshgrid(*[torch.arange(n, dtype=torch.float64) for n in shape], indexing="ij")
     return sum(s * a for s, a in zip(slopes, axes, strict=True))[None, None]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("axis", [0, 1, -1])
-def test_tv_of_a_ramp_along_an_axis_is_its_slope_where_there_is_a_next_voxel(shape, axis):
+def test_tv_of_a_ramp_is_its_slope_between_neighboring_voxels(shape, axis):
     slopes = [0.0] * len(shape)
     slopes[axis] = 0.7
     n = shape[axis]
     assert float(variation(ramp(shape, slopes))) == pytest.approx(0.7 * (n - 1) / n, rel=1e-12)
 
 
-def test_tv_is_isotropic_inside():
+def test_tv_is_isotropic_inside_the_image():
     image = ramp((4, 4, 4), (2.0, 3.0, 6.0))  # 2² + 3² + 6² = 7²
     inside = torch.zeros(1, 1, 4, 4, 4, dtype=torch.float64)
     inside[..., :-1, :-1, :-1] = 1
     assert float(variation(image, inside)) == pytest.approx(7.0, rel=1e-12)
-    turned = image.transpose(2, 4), inside.transpose(2, 4)
-    assert float(variation(*turned)) == pytest.approx(7.0, rel=1e-12)
+    transposed = image.transpose(2, 4), inside.transpose(2, 4)
+    assert float(variation(*transposed)) == pytest.approx(7.0, rel=1e-12)
 
 
-def test_tv_of_one_bright_voxel_counts_its_neighbors():
+def test_tv_of_a_single_voxel_counts_its_neighbors():
     image = torch.zeros(1, 1, 5, 5, 5, dtype=torch.float64)
     image[0, 0, 2, 2, 2] = 1
-    # the voxel itself differs from three next ones, and three voxels before it differ from it
+    # The voxel differs from its next voxel along three axes, and three previous voxels differ from
+    # it.
     assert float(variation(image)) == pytest.approx((3**0.5 + 3) / 125, rel=1e-12)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_tv_is_zero_and_flat_on_a_constant_and_scales_with_the_image(shape):
+def test_tv_of_a_constant_is_zero_with_zero_gradient_and_tv_scales_with_the_image(shape):
     image = torch.full((2, 1, *shape), 0.3, requires_grad=True)
     value = TotalVariation()(image, image)
     value.backward()
     assert float(value.detach()) == 0
     assert float(image.grad.abs().max()) == 0
-    other = torch.rand(2, 1, *shape, generator=torch.Generator().manual_seed(1))
-    assert float(variation(-3 * other)) == pytest.approx(3 * float(variation(other)), rel=1e-5)
+    noise = torch.rand(2, 1, *shape, generator=torch.Generator().manual_seed(1))
+    assert float(variation(-3 * noise)) == pytest.approx(3 * float(variation(noise)), rel=1e-5)
 
 
-def test_summed_tv_is_the_sum_over_fine_voxels_per_acquired_voxel():
-    fine = torch.zeros(2, 1, 6, 6, 6, dtype=torch.float64)
-    fine[:, 0, 2, 2, 2] = 1
+def test_summed_tv_is_the_sum_over_high_resolution_voxels_per_acquired_voxel():
+    high_res = torch.zeros(2, 1, 6, 6, 6, dtype=torch.float64)
+    high_res[:, 0, 2, 2, 2] = 1
     acquired = torch.zeros(2, 1, 3, 3, 3)
-    assert float(SummedVariation()(fine, acquired)) == pytest.approx((3**0.5 + 3) / 27, rel=1e-12)
-    assert float(TotalVariation()(fine, acquired)) == pytest.approx((3**0.5 + 3) / 216, rel=1e-12)
+    assert float(SummedVariation()(high_res, acquired)) == pytest.approx(
+        (3**0.5 + 3) / 27, rel=1e-12
+    )
+    assert float(TotalVariation()(high_res, acquired)) == pytest.approx(
+        (3**0.5 + 3) / 216, rel=1e-12
+    )
 
 
-def test_slope_of_tv_and_of_the_sparsifying_loss_against_finite_differences():
+def test_gradients_of_tv_and_sparsifying_loss_match_finite_differences():
     torch.manual_seed(0)
     image = torch.rand(1, 1, 3, 4, 3, dtype=torch.float64, requires_grad=True)
     target, weight = torch.rand_like(image), torch.rand_like(image)
@@ -69,18 +74,18 @@ def test_slope_of_tv_and_of_the_sparsifying_loss_against_finite_differences():
     assert torch.autograd.gradcheck(lambda x: JointSparsify(0.3)(x, target, weight), (image,))
 
 
-def test_the_sparsifying_loss_shares_between_the_image_and_its_difference():
+def test_the_sparsifying_loss_weighs_the_image_and_its_difference():
     output, target = ramp((10, 10), (1.0, 0.0)), ramp((10, 10), (4.0, 0.0))
     ones = torch.ones_like(output)
     for tau, expected in ((1.0, 0.9), (0.0, 2.7), (0.5, 1.8), (0.2, 0.2 * 0.9 + 0.8 * 2.7)):
         assert float(JointSparsify(tau)(output, target, ones)) == pytest.approx(
             expected, rel=1e-12
         )
-    # a difference without edges costs nothing
+    # Differences without edges cost nothing.
     assert float(JointSparsify(0.0)(output, output + 5, ones)) == pytest.approx(0, abs=1e-12)
 
 
-def test_the_sparsifying_loss_keeps_to_the_weight_and_refuses_a_share_beyond_one():
+def test_the_sparsifying_loss_is_weighted_and_rejects_tau_above_one():
     output, target = torch.zeros(1, 1, 6, 6), torch.zeros(1, 1, 6, 6)
     output[..., 4, 4] = 9
     weight = torch.zeros(1, 1, 6, 6)
@@ -90,17 +95,17 @@ def test_the_sparsifying_loss_keeps_to_the_weight_and_refuses_a_share_beyond_one
         JointSparsify(1.5)
 
 
-def test_the_wasserstein_game_is_the_difference_of_the_means():
-    game = AdversarialWasserstein()
+def test_the_wasserstein_loss_is_the_difference_of_the_means():
+    loss = AdversarialWasserstein()
     real, fake = torch.tensor([[3.0], [5.0]]), torch.tensor([[-1.0], [2.0]])
-    assert float(game.critic(real, fake)) == pytest.approx(0.5 - 4.0)
-    assert float(game(fake)) == pytest.approx(-0.5)
-    # a fooled critic pays more, a generator that fools it less
-    assert game.critic(fake, real) > game.critic(real, fake)
-    assert game(real) < game(fake)
+    assert float(loss.critic(real, fake)) == pytest.approx(0.5 - 4.0)
+    assert float(loss(fake)) == pytest.approx(-0.5)
+    # A fooled critic has a higher loss; a generator that fools the critic has a lower loss.
+    assert loss.critic(fake, real) > loss.critic(real, fake)
+    assert loss(real) < loss(fake)
 
 
-def test_clipped_weights_lie_in_the_box_and_those_inside_stay():
+def test_only_weights_outside_the_bounds_are_clipped():
     critic = torch.nn.Linear(3, 1)
     with torch.no_grad():
         critic.weight.copy_(torch.tensor([[0.005, 2.0, -0.3]]))
@@ -110,8 +115,8 @@ def test_clipped_weights_lie_in_the_box_and_those_inside_stay():
     assert float(critic.bias.detach()) == pytest.approx(-0.01)
 
 
-class Linear(torch.nn.Module):
-    """Score w · x."""
+class LinearCritic(torch.nn.Module):
+    """Linear score w · x."""
 
     def __init__(self, weights):
         super().__init__()
@@ -122,20 +127,20 @@ class Linear(torch.nn.Module):
 
 
 @pytest.mark.parametrize("norm", [0.0, 0.25, 1.0, 3.0])
-def test_the_penalty_of_a_linear_critic_is_its_norm_less_one_squared(norm):
+def test_the_gradient_penalty_of_a_linear_critic_is_its_norm_less_one_squared(norm):
     torch.manual_seed(0)
     weights = torch.randn(1, 4, 5)
-    critic = Linear(weights / weights.norm() * norm)
+    critic = LinearCritic(weights / weights.norm() * norm)
     images = torch.rand(3, 1, 4, 5), torch.rand(3, 1, 4, 5)
     value = gradient_penalty(critic, *images)
     assert float(value.detach()) == pytest.approx((norm - 1) ** 2, abs=1e-6)
     value.backward()
-    # it pulls the norm to one: d/dw (|w| - 1)² = 2 (|w| - 1) w/|w|
+    # The penalty pulls the norm to one: d/dw (|w| - 1)² = 2 (|w| - 1) w/|w|.
     slope = 2 * (norm - 1) * critic.weights.detach() / norm if norm else torch.zeros(1, 4, 5)
     torch.testing.assert_close(critic.weights.grad, slope, atol=1e-5, rtol=1e-4)
 
 
-def test_the_penalty_asks_between_the_images_and_each_image_for_itself():
+def test_the_gradient_penalty_samples_between_images_per_image():
     class Square(torch.nn.Module):
         def __init__(self):
             super().__init__()
@@ -151,11 +156,11 @@ def test_the_penalty_asks_between_the_images_and_each_image_for_itself():
     places = critic.asked[0]
     assert 0 <= float(places.min()) < 0.5
     assert 3.5 < float(places.max()) <= 4
-    # the slope of x²/2 is x
+    # d/dx x²/2 is x.
     assert value == pytest.approx(float((places - 1).square().mean()), rel=1e-5)
 
 
-def test_the_penalty_gives_generated_images_no_slope():
+def test_the_gradient_penalty_has_no_gradient_for_generated_images():
     fake = torch.rand(2, 1, 4, 4, requires_grad=True)
     critic = torch.nn.Sequential(
         torch.nn.Conv2d(1, 2, 3), torch.nn.LeakyReLU(), torch.nn.Flatten(), torch.nn.Linear(8, 1)

@@ -1,4 +1,6 @@
-"""Objectives of the attention U-Net: cross-entropy of intensities, and guidance by the critic."""
+"""Test the losses of the attention U-Net: cross-entropy of intensities, and guidance by the
+critic.
+"""
 
 import math
 
@@ -16,16 +18,18 @@ from bids_sr.sr.training.update_steps import Networks
 
 
 def entropy(output, target, weight=1.0):
-    """The loss of single voxels."""
+    """Return the loss of single voxels."""
     image = torch.tensor(output, dtype=torch.float64)
     shape = (1, 1, *image.shape, 1)
-    made = image.reshape(shape)
-    other = torch.tensor(target, dtype=torch.float64).reshape(shape)
-    return BCE()(made, other, torch.as_tensor(weight, dtype=torch.float64).reshape(-1, 1))
+    output_image = image.reshape(shape)
+    target_image = torch.tensor(target, dtype=torch.float64).reshape(shape)
+    return BCE()(
+        output_image, target_image, torch.as_tensor(weight, dtype=torch.float64).reshape(-1, 1)
+    )
 
 
 @pytest.mark.parametrize(("output", "target"), [(0.3, 0.8), (0.5, 0.5), (0.9, 0.1)])
-def test_cross_entropy_is_the_closed_form(output, target):
+def test_cross_entropy_matches_the_closed_form(output, target):
     expected = -target * math.log(output) - (1 - target) * math.log(1 - output)
     assert float(entropy([output], [target])) == pytest.approx(expected, rel=1e-12)
     reference = nn.functional.binary_cross_entropy(
@@ -35,34 +39,34 @@ def test_cross_entropy_is_the_closed_form(output, target):
 
 
 def test_cross_entropy_is_a_weighted_mean():
-    a, b = float(entropy([0.3], [0.8])), float(entropy([0.6], [0.2]))
-    both = float(entropy([0.3, 0.6], [0.8, 0.2], [3.0, 1.0]))
-    assert both == pytest.approx((3 * a + b) / 4)
+    first, second = float(entropy([0.3], [0.8])), float(entropy([0.6], [0.2]))
+    weighted = float(entropy([0.3, 0.6], [0.8, 0.2], [3.0, 1.0]))
+    assert weighted == pytest.approx((3 * first + second) / 4)
 
 
 @pytest.mark.parametrize("output", [-5.0, 0.0, 1.0, 7.0])
 @pytest.mark.parametrize("target", [0.0, 0.5, 1.0, 1.3])
-def test_cross_entropy_and_its_slope_are_finite_and_draw_the_output_back(output, target):
-    made = torch.full((1, 1, 2, 2), output, requires_grad=True)
-    loss = BCE()(made, torch.full((1, 1, 2, 2), target), torch.ones(1, 1, 2, 2))
+def test_cross_entropy_has_a_finite_gradient_towards_the_target(output, target):
+    image = torch.full((1, 1, 2, 2), output, requires_grad=True)
+    loss = BCE()(image, torch.full((1, 1, 2, 2), target), torch.ones(1, 1, 2, 2))
     loss.backward()
     assert loss.isfinite()
-    slope = float(made.grad.sum())
+    slope = float(image.grad.sum())
     assert math.isfinite(slope)
-    # towards the target, and nowhere if the output is at or beyond a target of 0 or 1
-    at = min(max(target, 0.0), 1.0)
-    beyond = (output <= 0 and at == 0) or (output >= 1 and at == 1)
-    assert slope == pytest.approx(0, abs=1e-3) if beyond else slope * (output - at) > 0
+    # The gradient points to the target, and is 0 if the output is at or beyond a target of 0 or 1.
+    reachable = min(max(target, 0.0), 1.0)
+    saturated = (output <= 0 and reachable == 0) or (output >= 1 and reachable == 1)
+    assert slope == pytest.approx(0, abs=1e-3) if saturated else slope * (output - reachable) > 0
 
 
-def test_the_least_cross_entropy_is_at_the_target():
+def test_cross_entropy_is_smallest_at_the_target():
     for target in (0.0, 0.25, 1.0):
         losses = [float(entropy([output / 20], [target])) for output in range(21)]
         assert losses.index(min(losses)) == round(20 * target)
 
 
 class Scale(nn.Module):
-    """The image times one number."""
+    """Multiply the image by one number."""
 
     def __init__(self, value):
         super().__init__()
@@ -73,7 +77,7 @@ class Scale(nn.Module):
 
 
 class MeanScore(nn.Module):
-    """The logit is the mean of the image."""
+    """Logit: the mean of the image."""
 
     def __init__(self):
         super().__init__()
@@ -84,7 +88,7 @@ class MeanScore(nn.Module):
 
 
 def guided(weight):
-    """Loss and slope of a generator whose output is half of a target of ones."""
+    """Return losses and gradients of a generator whose output is half of a target of ones."""
     recipe = Recipe(
         build_generator=lambda channels, factor: Scale(0.5),
         build_critic=lambda channels: MeanScore(),
@@ -93,11 +97,11 @@ def guided(weight):
             LossTerm(kind="adversarial", build=CriticScore, weight=0.0),
         ),
     )
-    # as the recipe `attunet`, whose term has the same name and range
-    changed = apply_changes(
+    # Recipe `attunet` has a term of the same name and range.
+    changed_recipe = apply_changes(
         recipe, (RecipeChange(method="attunet", field="adversarial", value=weight),)
     )
-    nets = Networks(changed, (2.0, 2.0, 1.0))
+    nets = Networks(changed_recipe, (2.0, 2.0, 1.0))
     ones = torch.ones(2, 1, 8, 8)
     batch = Batch(input=ones, target=ones, weight=ones)
     parts = nets.generators_step(batch, nets.generator(ones), True)
@@ -105,17 +109,17 @@ def guided(weight):
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
-def test_lambda_adds_one_minus_the_critics_score_as_in_equation_2(weight):
-    parts, slope, of_critic = guided(weight)
+def test_lambda_adds_one_minus_the_score_of_the_critic_as_in_equation_2(weight):
+    parts, gradient, critic_gradient = guided(weight)
     score = 1 / (1 + math.exp(-0.5))
     assert parts["loss"] == pytest.approx(0.5 + weight * (1 - score))
     assert parts["adversarial"] == pytest.approx(1 - score)
-    # d/dv of |v - 1| is -1, of 1 - sigmoid(v) it is -s (1 - s)
-    assert slope == pytest.approx(-1 - weight * score * (1 - score), rel=1e-5)
-    assert of_critic is None
+    # d/dv |v - 1| is -1, and d/dv (1 - sigmoid(v)) is -s (1 - s).
+    assert gradient == pytest.approx(-1 - weight * score * (1 - score), rel=1e-5)
+    assert critic_gradient is None
 
 
-def test_the_recipes_of_the_attention_u_net_train_the_critic_beside_it_by_default():
+def test_the_attention_u_net_trains_without_a_critic_by_default():
     for recipe in get_method("attunet").recipes.values():
         assert not recipe.contested
         change = RecipeChange(method="attunet", field="adversarial", value=0.5)

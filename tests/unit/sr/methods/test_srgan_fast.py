@@ -1,5 +1,5 @@
-"""Recipe `fast` of srgan is an SRGAN: its generator and critic, pre-training, then both; and dcnet
-is what that recipe was before.
+"""Test recipe `fast` of srgan: generator and critic, pretraining, then adversarial training. dcnet
+is its former content.
 """
 
 import json
@@ -27,61 +27,69 @@ SHORT = replace(FAST, iterations=9, evaluate_every=3, adversarial_from=6, batch=
 UP_SAMPLING = (nn.PixelShuffle, nn.Upsample, nn.ConvTranspose2d)
 
 
-def fit(pair, work_dir, recipe=SHORT, **given):
-    asked = TrainingRequest(method=SRGAN, changed=recipe, factor=FACTOR, seed=3, **given)
-    return trainer.fit(asked, (pair,), work_dir)
+def fit(pair, work_dir, recipe=SHORT, **fields):
+    request = TrainingRequest(method=SRGAN, changed=recipe, factor=FACTOR, seed=3, **fields)
+    return trainer.fit(request, (pair,), work_dir)
 
 
-def test_the_generator_is_the_published_one_with_less_of_it():
+def test_the_fast_generator_is_a_smaller_published_generator():
     net = FAST.build_generator(1, FACTOR)
     assert isinstance(net, SRResNet)
     assert FAST.upsampled_by == "lanczos"
-    assert not [m for m in net.modules() if "Norm" in type(m).__name__]
-    assert not [m for m in net.modules() if isinstance(m, UP_SAMPLING)]
+    assert not [module for module in net.modules() if "Norm" in type(module).__name__]
+    assert not [module for module in net.modules() if isinstance(module, UP_SAMPLING)]
     assert net.head[0].kernel_size == net.tail.kernel_size == (9, 9)
-    whole = SRGAN.recipes["paper"].build_generator(1, FACTOR)
-    assert {type(m) for m in net.modules()} == {type(m) for m in whole.modules()}
+    published = SRGAN.recipes["paper"].build_generator(1, FACTOR)
+    assert {type(module) for module in net.modules()} == {
+        type(module) for module in published.modules()
+    }
     assert net(torch.rand(1, 1, 12, 11)).shape == (1, 1, 12, 11)
 
 
-def test_the_critic_is_the_published_one_with_fewer_channels():
-    narrow, whole = (SRGAN.recipes[name].build_critic(1) for name in ("fast", "paper"))
+def test_the_fast_critic_is_a_narrower_published_critic():
+    narrow, published = (SRGAN.recipes[name].build_critic(1) for name in ("fast", "paper"))
     assert isinstance(narrow, Critic)
-    assert [type(m) for m in narrow.modules()] == [type(m) for m in whole.modules()]
+    assert [type(module) for module in narrow.modules()] == [
+        type(module) for module in published.modules()
+    ]
     kernels = [
-        [(m.kernel_size, m.stride) for m in critic.modules() if isinstance(m, nn.Conv2d)]
-        for critic in (narrow, whole)
+        [
+            (module.kernel_size, module.stride)
+            for module in critic.modules()
+            if isinstance(module, nn.Conv2d)
+        ]
+        for critic in (narrow, published)
     ]
     assert kernels[0] == kernels[1]
     assert len(kernels[0]) == 10
     assert narrow(torch.rand(2, 1, 64, 72)).shape == (2, 1)
 
 
-def test_an_image_reaches_the_score_of_the_critic_from_the_start():
+def test_scores_of_the_fast_critic_depend_on_the_image_from_the_start():
     torch.manual_seed(0)
     images = torch.rand(8, 1, 64, 64)
     with torch.no_grad():
         scores = {name: SRGAN.recipes[name].build_critic(1)(images) for name in ("fast", "paper")}
     spread = {name: float(score.std()) for name, score in scores.items()}
     assert spread["fast"] > 0.02
-    assert spread["paper"] < 1e-3  # torch's own initial weights
+    assert spread["paper"] < 1e-3  # initial weights of torch
 
 
-def test_squared_error_trains_alone_before_the_critic(small_pair, tmp_path, monkeypatch):
+def test_squared_error_is_trained_before_the_critic(small_pair, tmp_path, monkeypatch):
     critics, steps = [], []
-    own, generators = Networks.critics_step, Networks.generators_step
+    critics_step, generators_step = Networks.critics_step, Networks.generators_step
 
-    def of_critic(self, batch, fake=None, **precision):
+    def record_critics_step(self, batch, fake=None, **precision):
         critics.append(len(steps))
-        return own(self, batch, fake, **precision)
+        return critics_step(self, batch, fake, **precision)
 
-    def of_generator(self, batch, fake, adversarial):
-        parts = generators(self, batch, fake, adversarial)
+    def record_generators_step(self, batch, fake, adversarial):
+        parts = generators_step(self, batch, fake, adversarial)
         steps.append(set(parts) - {"loss"})
         return parts
 
-    monkeypatch.setattr(Networks, "critics_step", of_critic)
-    monkeypatch.setattr(Networks, "generators_step", of_generator)
+    monkeypatch.setattr(Networks, "critics_step", record_critics_step)
+    monkeypatch.setattr(Networks, "generators_step", record_generators_step)
     card = fit(small_pair, tmp_path).card
     assert critics == [6, 7, 8]
     assert steps == [{"content"}] * 6 + [{"content", "adversarial"}] * 3
@@ -97,32 +105,32 @@ def test_squared_error_trains_alone_before_the_critic(small_pair, tmp_path, monk
     )
 
 
-@pytest.mark.parametrize(("keep", "kept"), [("last", 9), ("best", 3)])
-def test_the_last_weights_are_kept_though_the_score_falls(
-    small_pair, tmp_path, monkeypatch, keep, kept
+@pytest.mark.parametrize(("keep", "iteration"), [("last", 9), ("best", 3)])
+def test_the_last_weights_are_kept_although_the_score_falls(
+    small_pair, tmp_path, monkeypatch, keep, iteration
 ):
     falling = iter([20.0, 19.0, 18.0])
     monkeypatch.setattr(phase, "_score", lambda *_: next(falling))
-    made = fit(small_pair, tmp_path, replace(SHORT, keep=keep)).card["held_out"]
+    held_out = fit(small_pair, tmp_path, replace(SHORT, keep=keep)).card["held_out"]
     assert FAST.keep == "last"
-    assert made["iteration"] == kept
-    assert ("did not determine" in made["model"]) == (keep == "last")
+    assert held_out["iteration"] == iteration
+    assert ("did not determine" in held_out["model"]) == (keep == "last")
 
 
-def test_features_of_vgg_join_only_where_their_weights_are_given(small_pair, tmp_path):
+def test_vgg_features_are_only_used_if_their_weights_are_given(small_pair, tmp_path):
     recipe = with_features(SHORT)
     without = fit(small_pair, tmp_path / "without", recipe)
     assert without.card["perceptual"]["active"] is False
     assert not [row for row in without.log if "perceptual" in row]
-    given = fit(small_pair, tmp_path / "given", recipe, vgg_weights=WEIGHTS)
-    assert given.card["perceptual"]["active"] is True
-    assert ["perceptual" in row for row in given.log] == [False, False, True]
-    assert given.card["pretraining"]["losses"] == ["content"]
+    with_weights = fit(small_pair, tmp_path / "given", recipe, vgg_weights=WEIGHTS)
+    assert with_weights.card["perceptual"]["active"] is True
+    assert ["perceptual" in row for row in with_weights.log] == [False, False, True]
+    assert with_weights.card["pretraining"]["losses"] == ["content"]
 
 
-def test_dcnet_is_what_recipe_fast_of_srgan_was():
+def test_dcnet_is_the_former_recipe_fast_of_srgan():
     assert isinstance(DCNET.recipes["fast"].build_generator(1, FACTOR), SubPixelNet)
     folder = Path(bids_sr.boilerplate.__file__).parent / "models"
-    # made by version 0.1 as srgan, recipe fast
+    # written by version 0.1 as srgan, recipe fast
     shipped = json.loads((folder / "dcnet_phantom.json").read_text())
     assert plain_recipe(DCNET.recipes["fast"]) == shipped["settings"]

@@ -1,5 +1,5 @@
-"""Recipe `paper` of srgan is the published run; what it was at first is `paper-mse`, also where
-cards say otherwise.
+"""Test recipe `paper` of srgan, the published training, and `paper-mse`, its former content, also
+in old model cards.
 """
 
 import json
@@ -30,17 +30,17 @@ PAPER, MSE = SRGAN.recipes["paper"], SRGAN.recipes["paper-mse"]
 SHORT = with_features(replace(PAPER, iterations=7, evaluate_every=3, patch=16))
 
 
-def fit(pair, work_dir, recipe=SHORT, progress=None, **given):
-    given = {"recipe": "paper", "seed": 3, "vgg_weights": WEIGHTS} | given
+def fit(pair, work_dir, recipe=SHORT, progress=None, **fields):
+    fields = {"recipe": "paper", "seed": 3, "vgg_weights": WEIGHTS} | fields
     return trainer.fit(
-        TrainingRequest(method=SRGAN, changed=recipe, factor=FACTOR, **given),
+        TrainingRequest(method=SRGAN, changed=recipe, factor=FACTOR, **fields),
         (pair,),
         work_dir,
         progress,
     )
 
 
-def test_the_numbers_of_the_publication():
+def test_recipe_paper_has_the_published_settings():
     assert (PAPER.iterations, PAPER.patch, PAPER.batch, PAPER.upsampled_by) == (
         100_000,
         64,
@@ -51,19 +51,22 @@ def test_the_numbers_of_the_publication():
     assert PAPER.steps == 100_000
     assert (PAPER.hold_out, PAPER.refit, PAPER.patience) == (0, False, None)
     assert PAPER.augmentation == Augmentation()
-    assert {t.kind: t.weight for t in PAPER.losses} == {"adversarial": 1e-3, "perceptual": 0.006}
+    assert {term.kind: term.weight for term in PAPER.losses} == {
+        "adversarial": 1e-3,
+        "perceptual": 0.006,
+    }
 
 
-def test_squared_error_stands_beside_it_under_a_name_of_its_own():
-    assert {t.kind for t in MSE.losses} == {"content", "adversarial", "perceptual"}
+def test_paper_mse_adds_squared_error():
+    assert {term.kind for term in MSE.losses} == {"content", "adversarial", "perceptual"}
     assert (MSE.hold_out, MSE.refit) == (5, True)
     assert not MSE.needs_vgg
-    # its results were measured without slices that hardly show the head
+    # Its results were measured without slices that contain hardly any head.
     like_paper = {"losses": PAPER.losses, "hold_out": 0, "refit": False, "every_slice": True}
     assert replace(MSE, **like_paper) == PAPER
 
 
-def test_the_command_line_knows_without_torch_which_recipes_need_features():
+def test_recipes_that_require_vgg_weights_are_known_without_torch():
     needing = {
         (name, kind)
         for name in method_names()
@@ -73,9 +76,9 @@ def test_the_command_line_knows_without_torch_which_recipes_need_features():
     assert needing == {("srgan", "paper")}
 
 
-def test_other_methods_have_paper_where_paper_mse_is_asked_for():
+def test_other_methods_use_paper_if_paper_mse_is_requested():
     names = {name: recipe_name(get_method(name), "paper-mse") for name in method_names()}
-    assert {name for name, own in names.items() if own == "paper-mse"} == {"srgan"}
+    assert {name for name, recipe in names.items() if recipe == "paper-mse"} == {"srgan"}
     assert set(names.values()) == {"paper", "paper-mse"}
     assert recipe_name(get_method("tv"), "fast") == "fast"
     for name in (name for name in method_names() if "paper" in get_method(name).recipes):
@@ -84,15 +87,15 @@ def test_other_methods_have_paper_where_paper_mse_is_asked_for():
     assert SuperRes(methods=("tv",), recipe="paper-mse").dense
 
 
-def test_a_training_asks_for_the_recipe_that_serves():
-    asked = {
+def test_a_training_request_uses_an_available_recipe():
+    recipes = {
         name: TrainingRequest(method=get_method(name), recipe="paper-mse").recipe
         for name in ("srgan", "cpce")
     }
-    assert asked == {"srgan": "paper-mse", "cpce": "paper"}
+    assert recipes == {"srgan": "paper-mse", "cpce": "paper"}
 
 
-def test_without_features_nothing_is_trained(small_pair, tmp_path):
+def test_training_without_vgg_weights_is_rejected(small_pair, tmp_path):
     with pytest.raises(
         cards.ModelError, match=r"srgan \(paper\).*--vgg-weights.*--recipe paper-mse"
     ):
@@ -103,49 +106,55 @@ def test_without_features_nothing_is_trained(small_pair, tmp_path):
 def test_all_slices_are_trained_on_and_the_last_weights_are_kept(
     small_pair, tmp_path, monkeypatch
 ):
-    drawn, players = [], []
+    slices_drawn, players = [], []
     real_draw, real_build = Examples.batch, phase.Networks
     monkeypatch.setattr(
         Examples,
         "batch",
-        lambda *a, **k: drawn.append({r.slices for r in a[2]}) or real_draw(*a, **k),
+        lambda *a, **k: slices_drawn.append({r.slices for r in a[2]}) or real_draw(*a, **k),
     )
     monkeypatch.setattr(
         phase, "Networks", lambda *a, **k: players.append(real_build(*a, **k)) or players[-1]
     )
-    made = fit(small_pair, tmp_path)
-    assert drawn == [{(z, z + 1) for z in range(6)}] * 7
+    result = fit(small_pair, tmp_path)
+    assert slices_drawn == [{(z, z + 1) for z in range(6)}] * 7
     assert len(players) == 1
     last = players[0].generator.state_dict()
-    assert all(torch.equal(made.state[key], value) for key, value in last.items())
-    assert made.card["phases"] == {
+    assert all(torch.equal(result.state[key], value) for key, value in last.items())
+    assert result.card["phases"] == {
         "search": {"iterations": 7, "of": 7, "stopped_by": "iterations"}
     }
-    assert not made.card["refit_on_all_slices"]
-    assert {"content"}.isdisjoint(made.log[0])
-    assert made.log[0]["perceptual"] > 0
+    assert not result.card["refit_on_all_slices"]
+    assert {"content"}.isdisjoint(result.log[0])
+    assert result.log[0]["perceptual"] > 0
 
 
-def test_slices_that_hardly_show_the_head_are_trained_on_and_scored_too(small_pair):
+def test_slices_with_little_head_are_also_trained_on_and_scored(small_pair):
     mask = small_pair.mask.copy()
     mask[..., 0] = False
     mask[..., 5] = False
     mask[12:14, 12:14, 5] = True  # less than 2 % of the slice
     image = replace(small_pair, mask=mask)
-    every, some = (Examples((image,), how, FACTOR, 2) for how in (SHORT, replace(MSE, patch=16)))
-    assert [part.slices[0] for part in every.train] == [0, 1, 2, 3, 4, 5]
-    assert sorted(part.slices[0] for part in some.train + some.held) == [1, 2, 3, 4]
-    scored = validation_windows(every, every.train)
+    all_slices, most_slices = (
+        Examples((image,), examples_recipe, FACTOR, 2)
+        for examples_recipe in (SHORT, replace(MSE, patch=16))
+    )
+    assert [part.slices[0] for part in all_slices.train] == [0, 1, 2, 3, 4, 5]
+    assert sorted(part.slices[0] for part in most_slices.train + most_slices.held) == [1, 2, 3, 4]
+    scored = validation_windows(all_slices, all_slices.train)
     assert [window.box[2][0] for window in scored] == [1, 2, 3, 4, 5]
-    # patches of the slice without any head lie anywhere in it
-    alone = [part for part in every.train if part.slices[0] == 0]
+    # Patches of the slice without a head are anywhere in the slice.
+    empty_slice = [part for part in all_slices.train if part.slices[0] == 0]
     rng = np.random.default_rng(0)
-    drawn = [every.windows(rng, alone, FACTOR, iteration=0, seed=0, size=1)[0] for _ in range(40)]
-    assert {box[2] for _, box in drawn} == {(0, 1)}
-    assert len({box[0] for _, box in drawn}) > 4
+    windows = [
+        all_slices.windows(rng, empty_slice, FACTOR, iteration=0, seed=0, size=1)[0]
+        for _ in range(40)
+    ]
+    assert {box[2] for _, box in windows} == {(0, 1)}
+    assert len({box[0] for _, box in windows}) > 4
 
 
-def test_all_slices_are_scored_however_many(small_pair):
+def test_all_slices_are_scored(small_pair):
     def deep(image):
         return np.concatenate([image, image], axis=2)
 
@@ -155,13 +164,13 @@ def test_all_slices_are_scored_however_many(small_pair):
         coarse=deep(small_pair.coarse),
         mask=deep(small_pair.mask),
     )
-    for how, count in ((SHORT, 12), (replace(MSE, patch=16, hold_out=0), 8)):
-        examples = Examples((image,), how, FACTOR, 2)
+    for examples_recipe, count in ((SHORT, 12), (replace(MSE, patch=16, hold_out=0), 8)):
+        examples = Examples((image,), examples_recipe, FACTOR, 2)
         assert len(validation_windows(examples, examples.train)) == count
 
 
 @pytest.mark.slow
-def test_the_card_of_a_training_on_all_slices_claims_nothing_of_others(small_pair, tmp_path):
+def test_a_model_trained_on_all_slices_reports_no_held_out_score(small_pair, tmp_path):
     card = fit(small_pair, tmp_path).card
     assert card["held_out"] == {
         "parts": [],
@@ -169,38 +178,38 @@ def test_the_card_of_a_training_on_all_slices_claims_nothing_of_others(small_pai
         "iteration": 7,
         "model": "no data were held out: the last weights are kept",
     }
-    seen = card["on_trained_slices"]
-    assert seen["parts"] == [{"image": "pair", "slices": [z, z + 1]} for z in range(6)]
-    assert set(seen) == {"parts", "windows", "network", "bspline", "zerofill"}
+    scores = card["on_trained_slices"]
+    assert scores["parts"] == [{"image": "pair", "slices": [z, z + 1]} for z in range(6)]
+    assert set(scores) == {"parts", "windows", "network", "bspline", "zerofill"}
     text = held_out_text(card)
     assert text.startswith(
         "No slices were held out: the final weights were trained on all 6 slices of the pair."
     )
-    assert f"{seen['network']['psnr']:.2f} dB" in text
+    assert f"{scores['network']['psnr']:.2f} dB" in text
 
 
 @pytest.mark.slow
-def test_a_training_on_all_slices_goes_on_after_a_kill(small_pair, tmp_path):
-    class Stopped(Exception):
+def test_an_interrupted_training_on_all_slices_resumes(small_pair, tmp_path):
+    class Interrupt(Exception):
         pass
 
     def stop(_phase, iteration, _total):
         if iteration == 5:
-            raise Stopped
+            raise Interrupt
 
-    whole = fit(small_pair, tmp_path / "whole")
-    with pytest.raises(Stopped):
+    uninterrupted = fit(small_pair, tmp_path / "whole")
+    with pytest.raises(Interrupt):
         fit(small_pair, tmp_path / "cut", progress=stop)
-    again = fit(small_pair, tmp_path / "cut")
-    assert all(torch.equal(whole.state[key], value) for key, value in again.state.items())
-    assert again.card == whole.card
+    resumed = fit(small_pair, tmp_path / "cut")
+    assert all(
+        torch.equal(uninterrupted.state[key], value) for key, value in resumed.state.items()
+    )
+    assert resumed.card == uninterrupted.card
 
 
 @pytest.fixture
-def old(small_pair, tmp_path):
-    """A model of `paper` as it was at first: its card as it was written then, and what it was
-    trained on.
-    """
+def old_model(small_pair, tmp_path):
+    """Save a model of the former `paper`, with the card of that version and its training data."""
     generator = MSE.build_generator(1, FACTOR)
     card = card_entries(
         TrainingRequest(method=SRGAN, recipe="paper", changed=MSE),
@@ -210,50 +219,52 @@ def old(small_pair, tmp_path):
     return model.save_model(tmp_path / "old" / "srgan", generator.state_dict(), card)[0]
 
 
-def test_an_old_card_is_read_as_what_it_is(old):
-    assert json.loads(cards.card_path(old).read_text())["recipe"] == "paper"
-    assert cards.read_card(old).recipe == "paper-mse"
-    loaded = model.load_model(old)
+def test_an_old_card_is_read_as_paper_mse(old_model):
+    assert json.loads(cards.card_path(old_model).read_text())["recipe"] == "paper"
+    assert cards.read_card(old_model).recipe == "paper-mse"
+    loaded = model.load_model(old_model)
     assert loaded.card.recipe == "paper-mse"
     assert loaded.recipe == MSE
 
 
-def test_an_old_card_that_was_edited_is_refused(old):
-    path = cards.card_path(old)
+def test_an_edited_old_card_is_rejected(old_model):
+    path = cards.card_path(old_model)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"recipe": "paper-mse"}))
     with pytest.raises(cards.ModelError, match="was changed after the model was saved"):
-        model.load_model(old)
+        model.load_model(old_model)
 
 
 @pytest.mark.parametrize("source", ["auto", "reuse"])
-def test_an_old_model_serves_paper_mse_and_never_paper(old, small_pair, source):
-    asked = TrainingRequest(
-        method=SRGAN, recipe="paper-mse", factor=FACTOR, source=source, model_dir=old.parent
+def test_an_old_model_is_reused_for_paper_mse_and_never_for_paper(old_model, small_pair, source):
+    request = TrainingRequest(
+        method=SRGAN, recipe="paper-mse", factor=FACTOR, source=source, model_dir=old_model.parent
     )
-    assert model_store._find_model(asked, (small_pair,)) == old
+    assert model_store._find_model(request, (small_pair,)) == old_model
     for vgg in (None, WEIGHTS):
-        wanted = replace(asked, recipe="paper", vgg_weights=vgg)
+        paper_request = replace(request, recipe="paper", vgg_weights=vgg)
         if source == "auto":
-            assert model_store._find_model(wanted, (small_pair,)) is None
+            assert model_store._find_model(paper_request, (small_pair,)) is None
         else:
             with pytest.raises(cards.ModelError, match=r"no model for srgan \(paper\)"):
-                model_store._find_model(wanted, (small_pair,))
+                model_store._find_model(paper_request, (small_pair,))
 
 
 @pytest.mark.slow
-def test_a_card_of_the_published_run_keeps_its_name(small_pair, tmp_path):
-    made = fit(small_pair, tmp_path / "work")
-    weights, _ = model.save_model(tmp_path / "new", made.state, made.card)
+def test_a_card_of_the_published_training_keeps_its_recipe(small_pair, tmp_path):
+    result = fit(small_pair, tmp_path / "work")
+    weights, _ = model.save_model(tmp_path / "new", result.state, result.card)
     assert cards.read_card(weights).recipe == "paper"
     assert "content:MSE" not in plain_recipe(PAPER, vgg=True)["losses"]
-    other = {"method": "cpce", "recipe": "paper"} | {"settings": {"losses": {"content:MSE": 1}}}
-    assert ModelCard.from_json(other).recipe == "paper"
+    other_card = {"method": "cpce", "recipe": "paper"} | {
+        "settings": {"losses": {"content:MSE": 1}}
+    }
+    assert ModelCard.from_json(other_card).recipe == "paper"
 
 
-def test_the_published_run_is_reused_for_itself_alone(small_pair, tmp_path):
-    made = fit(small_pair, tmp_path / "work")
-    weights, _ = model.save_model(tmp_path / "srgan", made.state, made.card)
-    asked = TrainingRequest(
+def test_a_model_of_the_published_training_is_only_reused_for_that_recipe(small_pair, tmp_path):
+    result = fit(small_pair, tmp_path / "work")
+    weights, _ = model.save_model(tmp_path / "srgan", result.state, result.card)
+    request = TrainingRequest(
         method=SRGAN,
         recipe="paper",
         changed=SHORT,
@@ -262,9 +273,9 @@ def test_the_published_run_is_reused_for_itself_alone(small_pair, tmp_path):
         model_dir=weights.parent,
         factor=FACTOR,
     )
-    assert model_store._find_model(asked, (small_pair,)) == weights
-    assert model_store._find_model(replace(asked, vgg_weights=None), (small_pair,)) is None
-    other = replace(asked, recipe="paper-mse", changed=None)
-    assert model_store._find_model(other, (small_pair,)) is None
+    assert model_store._find_model(request, (small_pair,)) == weights
+    assert model_store._find_model(replace(request, vgg_weights=None), (small_pair,)) is None
+    other_request = replace(request, recipe="paper-mse", changed=None)
+    assert model_store._find_model(other_request, (small_pair,)) is None
     with pytest.raises(cards.ModelError, match="no model for srgan"):
-        model_store._find_model(replace(other, source="reuse"), (small_pair,))
+        model_store._find_model(replace(other_request, source="reuse"), (small_pair,))

@@ -1,6 +1,4 @@
-"""Model files that come from others: damaged, foreign or made to deceive, they are refused with
-the reason.
-"""
+"""Test model files from others: damaged or forged files are rejected with the reason."""
 
 from __future__ import annotations
 
@@ -35,18 +33,18 @@ CARD: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     network = get_method("dcnet").recipes["fast"].build_generator(1, (2.0, 2.0, 1.0))
     return model.save_model(tmp_path_factory.mktemp("model") / "m", network.state_dict(), CARD)[0]
 
 
 @pytest.fixture
-def weights(saved: Path, tmp_path: Path) -> Path:
-    """A copy that may be damaged."""
-    for path in (saved, cards.card_path(saved)):
+def weights(saved_model: Path, tmp_path: Path) -> Path:
+    """Return a copy of the weights, which the test may damage."""
+    for path in (saved_model, cards.card_path(saved_model)):
         shutil.copy(path, tmp_path)
-    return tmp_path / saved.name
+    return tmp_path / saved_model.name
 
 
 def edit(weights: Path, **change: Any) -> None:
@@ -55,7 +53,7 @@ def edit(weights: Path, **change: Any) -> None:
 
 
 def replace(weights: Path, data: bytes) -> None:
-    """Other weights, with a card that names their checksum."""
+    """Write other weights, with a card that has their checksum."""
     weights.write_bytes(data)
     edit(weights, weights_sha256=hashlib.sha256(data).hexdigest())
 
@@ -80,7 +78,7 @@ def replace(weights: Path, data: bytes) -> None:
         ({"channels": True}, "channels is not a whole number"),
     ],
 )
-def test_a_card_of_wrong_values_is_refused(
+def test_a_card_with_invalid_values_is_rejected(
     weights: Path, change: dict[str, Any], reason: str
 ) -> None:
     edit(weights, **change)
@@ -101,16 +99,16 @@ def test_a_card_of_wrong_values_is_refused(
         (b"{", "Expecting"),
     ],
 )
-def test_a_card_that_is_none_is_refused(weights: Path, text: bytes, reason: str) -> None:
+def test_a_file_that_is_not_a_card_is_rejected(weights: Path, text: bytes, reason: str) -> None:
     cards.card_path(weights).write_bytes(text)
     with pytest.raises(cards.ModelError, match=rf"model card.*{reason}"):
         cards.read_card(weights)
 
 
 @pytest.mark.parametrize("key", cards._BOUND)
-def test_a_card_edited_to_fit_another_image_is_refused(weights: Path, key: str) -> None:
-    """Each change alone is a sound card; those of the network itself fail while it is built."""
-    other: dict[str, Any] = {
+def test_a_card_edited_to_fit_another_image_is_rejected(weights: Path, key: str) -> None:
+    """Each changed card is valid; changes of the network fail when the network is built."""
+    other_entries: dict[str, Any] = {
         "method": "unet",
         "recipe": "paper",
         "factor": [3.0, 3.0, 1.0],
@@ -118,8 +116,8 @@ def test_a_card_edited_to_fit_another_image_is_refused(weights: Path, key: str) 
         "contrast": "T1w",
         "orientation": "R-L",
     }
-    edit(weights, **{key: other[key]})
-    assert cards.read_card(weights).json[key] == other[key]
+    edit(weights, **{key: other_entries[key]})
+    assert cards.read_card(weights).json[key] == other_entries[key]
     with pytest.raises(
         cards.ModelError,
         match=r"bids-sr cannot use the model|was changed after the model was saved",
@@ -127,18 +125,18 @@ def test_a_card_edited_to_fit_another_image_is_refused(weights: Path, key: str) 
         model.load_model(weights)
 
 
-def test_other_entries_of_a_card_may_be_added(weights: Path) -> None:
+def test_other_entries_can_be_added_to_a_card(weights: Path) -> None:
     edit(weights, Sources=["bids:raw:x"], contrast="T2starw")
     assert model.load_model(weights).card.json["Sources"] == ["bids:raw:x"]
 
 
-def test_models_of_older_versions_hold_no_such_checksum_and_load(
-    saved: Path, weights: Path
+def test_models_of_older_versions_without_a_checksum_of_the_card_are_loaded(
+    saved_model: Path, weights: Path
 ) -> None:
-    assert model._bound_digest(saved.read_bytes()) == cards.digest(CARD)
-    old = save(load(weights.read_bytes()))
-    assert model._bound_digest(old) is None
-    replace(weights, old)
+    assert model._bound_digest(saved_model.read_bytes()) == cards.digest(CARD)
+    old_data = save(load(weights.read_bytes()))
+    assert model._bound_digest(old_data) is None
+    replace(weights, old_data)
     model.load_model(weights)
     shipped = (HERE / "models" / "dcnet_phantom.safetensors").read_bytes()
     assert model._bound_digest(shipped) is None
@@ -158,7 +156,7 @@ def test_models_of_older_versions_hold_no_such_checksum_and_load(
         + b'{"a":{"dtype":"F32","shape":[9999999],"data_offsets":[0,4]}}'[:60],
     ],
 )
-def test_foreign_bytes_with_a_card_that_names_them_are_refused(weights: Path, data: bytes) -> None:
+def test_files_that_are_not_safetensors_are_rejected(weights: Path, data: bytes) -> None:
     replace(weights, data)
     assert model._bound_digest(data) is None
     with pytest.raises(
@@ -167,7 +165,7 @@ def test_foreign_bytes_with_a_card_that_names_them_are_refused(weights: Path, da
         model.load_model(weights)
 
 
-def test_weights_that_are_not_finite_or_not_those_of_the_network_are_refused(
+def test_infinite_weights_and_weights_of_another_network_are_rejected(
     weights: Path,
 ) -> None:
     state = load(weights.read_bytes())
@@ -180,7 +178,7 @@ def test_weights_that_are_not_finite_or_not_those_of_the_network_are_refused(
         model.load_model(weights)
 
 
-def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(weights: Path) -> None:
+def test_a_pipe_in_place_of_a_file_is_rejected(weights: Path) -> None:
     card = cards.card_path(weights)
     text = card.read_text()
     card.unlink()
@@ -196,7 +194,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(weights: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("factor", "serves"),
+    ("factor", "suitable"),
     [
         ((2.0, 2.0, 1.0), True),
         ((1.4, 1.4, 1.0), True),
@@ -207,25 +205,28 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(weights: Path) -> None:
         ((1.0, 1.0, 1.0), False),
     ],
 )
-def test_a_model_of_random_factors_serves_those_between_on_its_own_axes(
-    factor: tuple[float, float, float], serves: bool
+def test_a_model_of_random_factors_is_suitable_between_them_along_its_axes(
+    factor: tuple[float, float, float], suitable: bool
 ) -> None:
     image = (np.diag([3.75, 3.75, 4.0, 1]), "bold", factor, None, None)
-    found = compatibility._mismatches(
+    mismatches = compatibility._mismatches(
         ModelCard.from_json({**CARD, "factors": [1.25, 1.5, 1.75, 2.0]}), *image
     )
-    assert (found == []) is serves
+    assert (mismatches == []) is suitable
     assert (compatibility._mismatches(ModelCard.from_json(CARD), *image) == []) is (
         factor == (2.0, 2.0, 1.0)
     )
 
 
-def test_another_factor_is_forced_only_on_a_network_that_is_shown_an_interpolated_image() -> None:
+def test_another_factor_can_only_be_forced_on_networks_of_interpolated_images() -> None:
     image = (np.diag([3.75, 3.75, 4.0, 1]), "bold", (3.0, 3.0, 1.0))
-    shown = {**CARD, "settings": {"upsampled_by": "linear"}}
-    for entries in (CARD, shown):
+    interpolated_card = {**CARD, "settings": {"upsampled_by": "linear"}}
+    for entries in (CARD, interpolated_card):
         with pytest.raises(UsageError, match="factor: the model was trained for"):
             compatibility.check_model(ModelCard.from_json(entries), *image)
-    assert len(compatibility.check_model(ModelCard.from_json(shown), *image, force=True)) == 1
+    assert (
+        len(compatibility.check_model(ModelCard.from_json(interpolated_card), *image, force=True))
+        == 1
+    )
     with pytest.raises(UsageError, match="Train a model for this factor"):
         compatibility.check_model(ModelCard.from_json(CARD), *image, force=True)

@@ -1,4 +1,4 @@
-"""Whether an image looks like what a model was trained on."""
+"""Test the comparison of an image with the training data of a model."""
 
 import heads
 import numpy as np
@@ -16,30 +16,32 @@ from bids_sr.sr.training import card_entries
 
 @pytest.fixture(scope="module")
 def scene() -> tuple[np.ndarray, np.ndarray]:
-    """A T2*-weighted brain on 3 mm voxels and its mask."""
+    """Return a T2*-weighted brain with 3 mm voxels and its mask."""
     image = heads.t2star(3.0).data
     return image, ndimage.binary_fill_holes(image > 100)
 
 
-def trained_on(image: np.ndarray, mask: np.ndarray) -> ModelCard:
-    """The card of a model of this image."""
+def card_of_model(image: np.ndarray, mask: np.ndarray) -> ModelCard:
+    """Return the card of a model trained on this image."""
     quantiles, edges = domain._domain_of(image, mask)
     return ModelCard.from_json({"domain": {"quantiles": quantiles.tolist(), "edges": edges}})
 
 
-def test_the_same_head_in_another_unit_is_no_warning(scene: tuple[np.ndarray, np.ndarray]) -> None:
+def test_the_same_head_in_another_unit_is_no_mismatch(
+    scene: tuple[np.ndarray, np.ndarray],
+) -> None:
     image, mask = scene
     noisy = 7.3 * (image + np.random.default_rng(0).normal(0, 15, image.shape))
-    found = domain.domain_difference(trained_on(image, mask), noisy, mask)
-    assert found is not None
-    distance, edges, warnings = found
+    difference = domain.domain_difference(card_of_model(image, mask), noisy, mask)
+    assert difference is not None
+    distance, edges, warnings = difference
     assert distance < 0.02
     assert edges == pytest.approx(1, abs=0.1)
     assert warnings == []
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "warning"),
     [
         (
             lambda image: np.maximum(image - 500, 0),
@@ -55,15 +57,17 @@ def test_the_same_head_in_another_unit_is_no_warning(scene: tuple[np.ndarray, np
         ),
     ],
 )
-def test_what_is_unlike_is_said(scene: tuple[np.ndarray, np.ndarray], change, said: str) -> None:
+def test_intensity_and_edge_mismatches_are_reported(
+    scene: tuple[np.ndarray, np.ndarray], change, warning: str
+) -> None:
     image, mask = scene
-    inside = ndimage.binary_erosion(mask, iterations=2)  # the rim of the head is not what changes
-    found = domain.domain_difference(trained_on(image, inside), change(image), inside)
-    assert found is not None
-    assert any(text.startswith(said) for text in found[2])
+    inside = ndimage.binary_erosion(mask, iterations=2)  # The rim of the head does not change.
+    difference = domain.domain_difference(card_of_model(image, inside), change(image), inside)
+    assert difference is not None
+    assert any(text.startswith(warning) for text in difference[2])
 
 
-def test_quantiles_and_edges_are_those_of_numpy() -> None:
+def test_quantiles_and_edges_equal_numpy() -> None:
     rng = np.random.default_rng(1)
     image, mask = rng.random((6, 5, 4)), np.zeros((6, 5, 4), bool)
     mask[1:5, 1:4] = True
@@ -75,22 +79,22 @@ def test_quantiles_and_edges_are_those_of_numpy() -> None:
     assert edges == pytest.approx(np.sqrt(np.mean(steps**2)))
 
 
-def test_a_card_from_before_says_nothing_and_every_new_card_does(
+def test_an_old_card_has_no_domain_and_every_new_card_has(
     small_pair: TrainingImage,
 ) -> None:
     image, mask = small_pair.coarse, small_pair.mask[::2, ::2]
     assert image is not None
     assert domain.domain_difference(ModelCard(), image, mask) is None
     method = get_method("dcnet")
-    seen = Examples((small_pair,), method.recipes["fast"], (2.0, 2.0, 1.0), 2)
-    made = card_entries.card_entries(TrainingRequest(method=method), seen.described())
-    found = domain.domain_difference(ModelCard.from_json(made), image, mask)
-    assert found is not None
-    assert found[0] < 1e-4
-    assert found[1] == pytest.approx(1, abs=1e-4)
+    examples = Examples((small_pair,), method.recipes["fast"], (2.0, 2.0, 1.0), 2)
+    entries = card_entries.card_entries(TrainingRequest(method=method), examples.described())
+    difference = domain.domain_difference(ModelCard.from_json(entries), image, mask)
+    assert difference is not None
+    assert difference[0] < 1e-4
+    assert difference[1] == pytest.approx(1, abs=1e-4)
 
 
-def test_no_domain_without_voxels_or_signal() -> None:
+def test_images_without_voxels_or_signal_are_rejected() -> None:
     with pytest.raises(ValueError, match="0 voxels"):
         domain._domain_of(np.ones((3, 3, 3)), np.zeros((3, 3, 3)))
     with pytest.raises(ValueError, match="no positive intensities"):

@@ -1,4 +1,6 @@
-"""Model files: round trip, refused when damaged, refused for images they were not trained for."""
+"""Test model files: unchanged after saving and loading, rejected if damaged or unsuitable for the
+image.
+"""
 
 import hashlib
 import json
@@ -24,8 +26,8 @@ DCNET = get_method("dcnet")
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """(weights, card) of an untrained network with a plausible card."""
+def saved_model(tmp_path_factory):
+    """Save an untrained network with a plausible card; return (weights, card)."""
     torch.manual_seed(0)
     generator = DCNET.recipes["fast"].build_generator(1, (2.0, 2.0, 1.0))
     card = {
@@ -42,24 +44,24 @@ def saved(tmp_path_factory):
 
 
 @pytest.fixture
-def copy(saved, tmp_path):
-    """A copy that may be damaged."""
-    for path in saved:
+def copy(saved_model, tmp_path):
+    """Return a copy of the weights, which the test may damage."""
+    for path in saved_model:
         shutil.copy(path, tmp_path)
-    return tmp_path / saved[0].name
+    return tmp_path / saved_model[0].name
 
 
-def test_round_trip(saved):
-    loaded = model.load_model(saved[0])
+def test_a_model_is_unchanged_after_saving_and_loading(saved_model):
+    loaded = model.load_model(saved_model[0])
     torch.manual_seed(0)
-    wanted = DCNET.recipes["fast"].build_generator(1, (2.0, 2.0, 1.0)).state_dict()
-    assert all(torch.equal(wanted[k], v) for k, v in loaded.generator.state_dict().items())
+    expected = DCNET.recipes["fast"].build_generator(1, (2.0, 2.0, 1.0)).state_dict()
+    assert all(torch.equal(expected[k], v) for k, v in loaded.generator.state_dict().items())
     assert loaded.card.contrast == "T2starw"
     assert not loaded.generator.training
-    assert [p.name for p in saved[0].parent.iterdir() if p.name.startswith(".")] == []
+    assert [p.name for p in saved_model[0].parent.iterdir() if p.name.startswith(".")] == []
 
 
-def test_a_truncated_file_is_refused(copy):
+def test_a_truncated_file_is_rejected(copy):
     copy.write_bytes(copy.read_bytes()[:-100])
     with pytest.raises(
         cards.ModelError, match=r"dcnet\.safetensors: the model weights are truncated"
@@ -67,7 +69,7 @@ def test_a_truncated_file_is_refused(copy):
         model.load_model(copy)
 
 
-def test_a_changed_byte_is_refused(copy):
+def test_a_changed_byte_is_rejected(copy):
     data = bytearray(copy.read_bytes())
     data[-1] ^= 1
     copy.write_bytes(data)
@@ -75,7 +77,7 @@ def test_a_changed_byte_is_refused(copy):
         model.load_model(copy)
 
 
-def test_weights_without_a_card_are_refused(copy):
+def test_weights_without_a_card_are_rejected(copy):
     cards.card_path(copy).unlink()
     with pytest.raises(cards.ModelError, match=r"dcnet\.json: the model card does not exist"):
         model.load_model(copy)
@@ -91,7 +93,7 @@ def test_weights_without_a_card_are_refused(copy):
         ({"contrast": None}, None),
     ],
 )
-def test_a_card_that_does_not_fit_is_refused(copy, change, message):
+def test_a_card_that_does_not_fit_is_rejected(copy, change, message):
     path = cards.card_path(copy)
     card = json.loads(path.read_text()) | change
     if message is None:
@@ -106,8 +108,8 @@ SIDEWAYS = np.diag([1.0, 0, 0, 1])
 SIDEWAYS[0, 2], SIDEWAYS[1, 0], SIDEWAYS[2, 1], SIDEWAYS[0, 0] = 4.0, 3.75, 3.75, 0.0
 
 
-def checked(entries, *, force=False, **change):
-    """What differs in an image that the saved model serves, with changes."""
+def check_image(entries, *, force=False, **change):
+    """Return the mismatches of an image that suits the saved model, with changes."""
     image = {
         "affine": np.diag([3.75, 3.75, 4.0, 1]),
         "contrast": "bold",
@@ -116,10 +118,10 @@ def checked(entries, *, force=False, **change):
     return compatibility.check_model(entries, **image | change, force=force)
 
 
-def test_a_fitting_image_passes(saved):
-    card = cards.read_card(saved[0])
-    assert checked(card) == []
-    assert checked(card, affine=np.diag([3.5, 3.5, 4.0, 1])) == []
+def test_a_suitable_image_passes(saved_model):
+    card = cards.read_card(saved_model[0])
+    assert check_image(card) == []
+    assert check_image(card, affine=np.diag([3.5, 3.5, 4.0, 1])) == []
 
 
 @pytest.mark.parametrize(
@@ -136,22 +138,22 @@ def test_a_fitting_image_passes(saved):
         ({"affine": SIDEWAYS}, "slice orientation: .* across I-S, .* across R-L"),
     ],
 )
-def test_a_mismatch_is_refused_unless_forced(saved, change, message):
-    card = cards.read_card(saved[0])
+def test_a_mismatch_is_rejected_unless_forced(saved_model, change, message):
+    card = cards.read_card(saved_model[0])
     with pytest.raises(UsageError, match=message):
-        checked(card, **change)
-    assert len(checked(card, **change, force=True)) == 1
+        check_image(card, **change)
+    assert len(check_image(card, **change, force=True)) == 1
 
 
-def test_another_factor_cannot_be_forced(saved):
+def test_another_factor_cannot_be_forced(saved_model):
     with pytest.raises(UsageError, match="Train a model for this factor"):
-        checked(cards.read_card(saved[0]), factor=(3.0, 3.0, 1.0), force=True)
+        check_image(cards.read_card(saved_model[0]), factor=(3.0, 3.0, 1.0), force=True)
 
 
 @pytest.mark.parametrize(
     ("axes", "name"), [((0, 1, 2), "I-S"), ((1, 2, 0), "R-L"), ((0, 2, 1), "P-A")]
 )
-def test_orientation_is_the_axis_across_slices(axes, name):
+def test_the_orientation_is_the_axis_across_slices(axes, name):
     affine = np.eye(4)
     affine[:3, :3] = np.eye(3)[:, list(axes)] * [-3, 3, 4]
     affine[:3, :3] += 0.1
@@ -166,16 +168,16 @@ def test_auto_trains_once_and_then_reuses(small_pair, tmp_path, monkeypatch):
     first = model_store.obtain_model(REQUEST, (small_pair,), tmp_path / "kept")
     card = json.loads(first[1].read_text())
     assert card["sloppy"] is True
-    card["versions"]["bids_sr"] = "0.0.1"  # another version alone is no reason to train again
+    card["versions"]["bids_sr"] = "0.0.1"  # A new version does not require another training.
     first[1].write_text(json.dumps(card))
     monkeypatch.setattr(model_store, "fit", lambda *a, **k: pytest.fail("trained again"))
-    asked = replace(REQUEST, model_dir=tmp_path / "kept")
-    again = model_store.obtain_model(asked, (small_pair,), make(tmp_path / "new"))
-    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, again, strict=True))
+    request = replace(REQUEST, model_dir=tmp_path / "kept")
+    reused = model_store.obtain_model(request, (small_pair,), make(tmp_path / "new"))
+    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, reused, strict=True))
 
 
 def make(path):
-    """A new directory."""
+    """Create a directory."""
     path.mkdir()
     return path
 
@@ -184,46 +186,49 @@ def make(path):
     "change",
     [{"seed": 1}, {"source": "train"}, {"vgg_weights": Path("other")}, {"precision": "mixed"}],
 )
-def test_auto_trains_when_anything_differs(small_pair, tmp_path, change, monkeypatch):
+def test_auto_trains_if_anything_differs(small_pair, tmp_path, change, monkeypatch):
     model_store.obtain_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
-    monkeypatch.setattr(model_store, "checksum", str)  # of weights that are not there
-    asked = replace(REQUEST, model_dir=tmp_path / "kept", **change)
-    assert model_store._find_model(asked, (small_pair,)) is None
+    monkeypatch.setattr(model_store, "checksum", str)  # The weights file does not exist.
+    request = replace(REQUEST, model_dir=tmp_path / "kept", **change)
+    assert model_store._find_model(request, (small_pair,)) is None
 
 
-def test_auto_trains_when_the_weights_of_vgg_are_others(small_pair, tmp_path):
+def test_auto_trains_if_the_vgg_weights_differ(small_pair, tmp_path):
     _, card_file, *_ = model_store.obtain_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
     vgg = tmp_path / "vgg19.safetensors"
     vgg.write_bytes(b"first")
-    used = {"active": True, "weights_sha256": hashlib.sha256(b"first").hexdigest()}
-    asked = replace(REQUEST, model_dir=tmp_path / "kept", vgg_weights=vgg)
-    settings = model_store.settings_of(asked)
-    card = json.loads(card_file.read_text()) | {"perceptual": used, "settings": settings}
+    perceptual_entry = {"active": True, "weights_sha256": hashlib.sha256(b"first").hexdigest()}
+    request = replace(REQUEST, model_dir=tmp_path / "kept", vgg_weights=vgg)
+    settings = model_store.settings_of(request)
+    card = json.loads(card_file.read_text()) | {
+        "perceptual": perceptual_entry,
+        "settings": settings,
+    }
     card_file.write_text(json.dumps(card))
-    assert model_store._find_model(asked, (small_pair,)) is not None
+    assert model_store._find_model(request, (small_pair,)) is not None
     vgg.write_bytes(b"other")
-    assert model_store._find_model(asked, (small_pair,)) is None
+    assert model_store._find_model(request, (small_pair,)) is None
 
 
 @pytest.mark.parametrize("entry", [{"asked": True, "kept": False}, {"kept": True}, None])
-def test_a_card_tells_whether_its_training_began_in_mixed_precision(entry):
-    """Cards of earlier versions have no `asked`, or no entry at all."""
-    known = {} if entry is None else {"mixed_precision": entry}
-    began_mixed = model_store._began_mixed(cards.ModelCard.from_json(known))
+def test_the_card_records_whether_training_began_in_mixed_precision(entry):
+    """Cards of earlier versions lack `asked`, or the entire entry."""
+    card_entries = {} if entry is None else {"mixed_precision": entry}
+    began_mixed = model_store._began_mixed(cards.ModelCard.from_json(card_entries))
     assert began_mixed is (entry is not None)
 
 
-def test_other_data_are_not_served_by_auto_but_by_reuse(small_pair, tmp_path):
+def test_a_model_of_other_data_is_only_used_by_reuse(small_pair, tmp_path):
     model_store.obtain_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
-    other = (replace(small_pair, coarse=small_pair.coarse * 1.5),)
-    asked = replace(REQUEST, model_dir=tmp_path / "kept")
-    assert model_store._find_model(asked, other) is None
-    found = model_store._find_model(replace(asked, source="reuse"), other)
-    assert found == tmp_path / "kept" / "dcnet.safetensors"
+    other_data = (replace(small_pair, coarse=small_pair.coarse * 1.5),)
+    request = replace(REQUEST, model_dir=tmp_path / "kept")
+    assert model_store._find_model(request, other_data) is None
+    model_path = model_store._find_model(replace(request, source="reuse"), other_data)
+    assert model_path == tmp_path / "kept" / "dcnet.safetensors"
 
 
-def test_reuse_prefers_the_model_of_the_very_pair_and_keeps_its_log(small_pair, tmp_path):
-    """Under their names in the derivatives, where the first by name is that of another
+def test_reuse_prefers_the_model_of_the_same_pair_and_copies_its_log(small_pair, tmp_path):
+    """Models have their names in the derivatives, and the first name belongs to another
     participant.
     """
     folder = make(tmp_path / "models")
@@ -232,14 +237,14 @@ def test_reuse_prefers_the_model_of_the_very_pair_and_keeps_its_log(small_pair, 
         ("02", small_pair),
     ):
         stem = f"sub-{label}_desc-dcnet_"
-        for made, name in zip(
+        for source_file, name in zip(
             model_store.obtain_model(REQUEST, (pair,), make(tmp_path / label)),
             ("model", "model", "log"),
             strict=True,
         ):
-            shutil.copy(made, folder / f"{stem}{name}{made.suffix}")
-    asked = replace(REQUEST, model_dir=folder, source="reuse", seed=7)
-    weights, card, log = model_store.obtain_model(asked, (small_pair,), make(tmp_path / "new"))
+            shutil.copy(source_file, folder / f"{stem}{name}{source_file.suffix}")
+    request = replace(REQUEST, model_dir=folder, source="reuse", seed=7)
+    weights, card, log = model_store.obtain_model(request, (small_pair,), make(tmp_path / "new"))
     assert card.read_bytes() == (folder / "sub-02_desc-dcnet_model.json").read_bytes()
     assert weights.exists()
     assert len(log.read_text().splitlines()) > 1
@@ -249,12 +254,12 @@ def test_reuse_prefers_the_model_of_the_very_pair_and_keeps_its_log(small_pair, 
 
 
 def test_reuse_without_a_model_names_the_remedy(small_pair, tmp_path):
-    asked = replace(REQUEST, model_dir=tmp_path, source="reuse")
+    request = replace(REQUEST, model_dir=tmp_path, source="reuse")
     with pytest.raises(cards.ModelError, match=r"no model for dcnet .*--pretrained"):
-        model_store.obtain_model(asked, (small_pair,), tmp_path)
+        model_store.obtain_model(request, (small_pair,), tmp_path)
 
 
-def test_a_named_file_needs_no_pair(small_pair, tmp_path):
+def test_a_pretrained_file_requires_no_pair(small_pair, tmp_path):
     weights, _, _ = model_store.obtain_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
     target, _, log = model_store.obtain_model(
         replace(REQUEST, pretrained=weights), None, make(tmp_path / "new")
@@ -274,11 +279,11 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
         read_checkpoint(path)
 
 
-def test_the_card_of_training_is_enough_for_the_guards(small_pair, tmp_path):
+def test_the_card_of_a_training_suffices_to_check_images(small_pair, tmp_path):
     recipe = _sloppy_recipe(DCNET.recipes["fast"])
     request = TrainingRequest(method=DCNET, recipe="fast", changed=recipe, factor=FACTOR)
-    made = trainer.fit(request, (small_pair,), tmp_path / "work")
-    weights, _ = model.save_model(tmp_path / "m", made.state, made.card)
+    result = trainer.fit(request, (small_pair,), tmp_path / "work")
+    weights, _ = model.save_model(tmp_path / "m", result.state, result.card)
     loaded = model.load_model(weights)
     affine = resized_affine(small_pair.affine, small_pair.fine.shape, small_pair.coarse.shape)
     assert compatibility.check_model(loaded.card, affine, "bold", FACTOR) == []

@@ -1,5 +1,5 @@
-"""The models of the phantom that ship with the package: small, whole, and told apart from a
-subject's own.
+"""Test the phantom models shipped with the package: small, complete and marked as phantom
+models.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ FOLDER = Path(bids_sr.boilerplate.__file__).parent / "models"
         ("srgan_phantom", "srgan", 2_000_000),
     ],
 )
-def test_a_shipped_model_loads_and_says_that_it_is_of_a_phantom(name, method, limit):
+def test_a_shipped_model_loads_and_is_marked_as_a_phantom_model(name, method, limit):
     file = FOLDER / f"{name}.safetensors"
     model = load_model(file)
     assert (model.card.json["method"], model.card.json["recipe"]) == (method, "fast")

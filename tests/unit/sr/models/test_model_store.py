@@ -1,5 +1,5 @@
-"""Models of methods that learn from images: trained from a pair or a set, found again, begun with
-another.
+"""Test models of methods that learn from images: training on a pair or a set, reuse, and transfer
+learning.
 """
 
 import json
@@ -20,15 +20,15 @@ from bids_sr.sr.recipe_changes import RecipeChange
 CUBE = (2.0, 2.0, 2.0)
 
 
-def obtain(data, out, method="resnet3d", **given):
-    """A sloppy model of `resnet3d`; returns (weights, card)."""
+def obtain(data, out, method="resnet3d", **fields):
+    """Obtain a sloppy model; return (weights, card)."""
     out.mkdir(exist_ok=True)
-    asked = TrainingRequest(method=get_method(method), sloppy=True, **given)
-    weights, card, _ = model_store.obtain_model(asked, data, out)
+    request = TrainingRequest(method=get_method(method), sloppy=True, **fields)
+    weights, card, _ = model_store.obtain_model(request, data, out)
     return weights, json.loads(card.read_text())
 
 
-def test_a_pair_serves_as_a_set_of_one(small_pair, tmp_path):
+def test_a_pair_can_be_used_as_a_set_of_one_image(small_pair, tmp_path):
     _, card = obtain((small_pair,), tmp_path / "a", factor=(2.0, 2.0, 1.0))
     assert (card["trained_on"], card["images"], card["coarse_images"]) == (
         "images",
@@ -39,17 +39,17 @@ def test_a_pair_serves_as_a_set_of_one(small_pair, tmp_path):
     assert card["data_sha256"] == checksums((small_pair,))
 
 
-def test_a_set_needs_to_be_told_the_factor(tmp_path):
+def test_a_set_requires_a_factor(tmp_path):
     with pytest.raises(TrainingDataError, match="factor was not specified"):
         obtain(balls(1), tmp_path / "a")
 
 
-def test_a_model_of_the_same_set_is_found_and_one_begun_otherwise_is_not(tmp_path, caplog):
+def test_a_model_of_the_same_set_is_reused_unless_it_started_from_other_weights(tmp_path, caplog):
     caplog.set_level("INFO", logger="bids_sr")
     weights, first = obtain(balls(2), tmp_path / "a", factor=CUBE)
-    _, again = obtain(balls(2), tmp_path / "b", factor=CUBE, model_dir=tmp_path / "a")
+    _, reused_card = obtain(balls(2), tmp_path / "b", factor=CUBE, model_dir=tmp_path / "a")
     assert "is reused" in caplog.text
-    assert again == first
+    assert reused_card == first
     caplog.clear()
     last = replace(_sloppy_recipe(get_method("resnet3d").recipes["fast"]), freeze_but_last=1)
     tuned_file, tuned = obtain(
@@ -63,33 +63,33 @@ def test_a_model_of_the_same_set_is_found_and_one_begun_otherwise_is_not(tmp_pat
     assert "reused" not in caplog.text
     assert tuned["started_from"]["weights_sha256"] == first["weights_sha256"]
     assert tuned["parameters_trained"] < tuned["parameters"]
-    before, after = (load_model(each).generator.state_dict() for each in (weights, tuned_file))
-    changed = {
+    before, after = (load_model(path).generator.state_dict() for path in (weights, tuned_file))
+    changed_layers = {
         key.rsplit(".", 1)[0] for key in before if not np.array_equal(before[key], after[key])
     }
-    assert len(changed) == 1, "not the last layer alone"
-    _, other = obtain(balls(1), tmp_path / "d", factor=CUBE, model_dir=tmp_path / "a")
-    assert other["data_sha256"] != first["data_sha256"]
+    assert len(changed_layers) == 1, "not the last layer alone"
+    _, other_card = obtain(balls(1), tmp_path / "d", factor=CUBE, model_dir=tmp_path / "a")
+    assert other_card["data_sha256"] != first["data_sha256"]
 
 
-def test_a_model_with_other_settings_of_its_recipe_is_not_taken_for_this_one(tmp_path, caplog):
+def test_a_model_with_other_recipe_settings_is_not_reused(tmp_path, caplog):
     caplog.set_level("INFO", logger="bids_sr")
-    # sloppy trainings have the same steps, so that the filters alone differ
+    # Sloppy trainings have the same steps, so only the number of filters differs.
     four, eight = (
         (RecipeChange(method="resnet3d", field="filters", value=count),) for count in (4, 8)
     )
     _, first = obtain(balls(1), tmp_path / "a", factor=CUBE, changes=four)
     assert first["changed_settings"] == {"filters": 4}
-    _, other = obtain(
+    _, other_card = obtain(
         balls(1), tmp_path / "b", factor=CUBE, changes=eight, model_dir=tmp_path / "a"
     )
     assert "reused" not in caplog.text
-    assert other["parameters"] > first["parameters"]
-    _, again = obtain(
+    assert other_card["parameters"] > first["parameters"]
+    _, reused_card = obtain(
         balls(1), tmp_path / "c", factor=CUBE, changes=four, model_dir=tmp_path / "a"
     )
     assert "is reused" in caplog.text
-    assert again == first
+    assert reused_card == first
     with pytest.raises(ModelError, match="no model for resnet3d \\(fast, filters=8\\)"):
         obtain(
             balls(2),
@@ -101,11 +101,11 @@ def test_a_model_with_other_settings_of_its_recipe_is_not_taken_for_this_one(tmp
         )
 
 
-def test_a_change_to_the_recipes_own_value_is_none(tmp_path):
+def test_a_change_to_the_default_of_a_recipe_is_not_recorded(tmp_path):
     value = get_method("resnet3d").recipes["fast"].learning_rate
-    same = (RecipeChange(method="resnet3d", field="learning_rate", value=value),)
-    _, card = obtain(balls(1), tmp_path / "a", factor=CUBE, changes=same)
+    unchanged = (RecipeChange(method="resnet3d", field="learning_rate", value=value),)
+    _, card = obtain(balls(1), tmp_path / "a", factor=CUBE, changes=unchanged)
     assert "changed_settings" not in card
-    other = (RecipeChange(method="tv", field="tv", value=0.02),)
-    _, card = obtain(balls(1), tmp_path / "b", factor=CUBE, changes=other)
+    other_method = (RecipeChange(method="tv", field="tv", value=0.02),)
+    _, card = obtain(balls(1), tmp_path / "b", factor=CUBE, changes=other_method)
     assert "changed_settings" not in card

@@ -1,4 +1,4 @@
-"""Models that other participants left."""
+"""Test the search for models of other participants."""
 
 import json
 
@@ -28,27 +28,29 @@ def model(
     return weights
 
 
-def test_the_other_subject_is_the_next_one(tmp_path):
-    one, two, three = (model(tmp_path, label) for label in ("01", "02", "03"))
+def test_models_of_other_participants_begin_with_the_next_participant(tmp_path):
+    first, second, third = (model(tmp_path, label) for label in ("01", "02", "03"))
     model(tmp_path, "02", method="sbl")
-    assert other_models(tmp_path, "srgan", "02") == [three, one]
-    assert other_models(tmp_path, "srgan", "sub-03") == [one, two]
+    assert other_models(tmp_path, "srgan", "02") == [third, first]
+    assert other_models(tmp_path, "srgan", "sub-03") == [first, second]
     assert other_models(tmp_path / "missing", "srgan", "01") == []
-    deep = model(tmp_path, "04", session="ses-1")
-    assert other_models(tmp_path, "srgan", "03")[0] == deep
+    in_session = model(tmp_path, "04", session="ses-1")
+    assert other_models(tmp_path, "srgan", "03")[0] == in_session
 
 
-def test_models_of_another_resolution_or_factor_are_left_out(tmp_path):
-    fits = model(tmp_path, "02", lowres=(3.1, 3.0, 4.0))
+def test_models_of_another_resolution_or_factor_are_skipped(tmp_path):
+    suitable = model(tmp_path, "02", lowres=(3.1, 3.0, 4.0))
     model(tmp_path, "03", lowres=(2.0, 2.0, 4.0))
     model(tmp_path, "04", factor=(3.0, 3.0, 1.0))
     model(tmp_path, "05").with_suffix(".json").unlink()
-    assert other_models(tmp_path, "srgan", "01", factor=FACTOR, zooms=(3.0, 3.0, 4.0)) == [fits]
+    assert other_models(tmp_path, "srgan", "01", factor=FACTOR, zooms=(3.0, 3.0, 4.0)) == [
+        suitable
+    ]
 
 
-def test_what_was_srgan_fast_stands_in_for_dcnet_and_not_for_srgan(tmp_path):
-    old = model(tmp_path, "02", upsampled_by=None)
-    new = model(tmp_path, "03")
-    named = model(tmp_path, "04", method="dcnet", upsampled_by=None)
-    assert other_models(tmp_path, "srgan", "01") == [new]
-    assert other_models(tmp_path, "dcnet", "01") == [old, named]
+def test_models_of_the_former_srgan_fast_are_used_for_dcnet(tmp_path):
+    former = model(tmp_path, "02", upsampled_by=None)
+    current = model(tmp_path, "03")
+    dcnet = model(tmp_path, "04", method="dcnet", upsampled_by=None)
+    assert other_models(tmp_path, "srgan", "01") == [current]
+    assert other_models(tmp_path, "dcnet", "01") == [former, dcnet]

@@ -1,4 +1,4 @@
-"""Networks of the attention U-Net paper, its losses, and what is read out of them."""
+"""Test the networks of the attention U-Net paper, their losses, attention masks and Grad-CAM."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -26,32 +26,43 @@ SMALL = (4, 6, 8)
 
 
 def gates_of(net):
-    """Attention gates in the order in which they act, coarse to fine."""
+    """Return attention gates in the order in which they act, from low to high resolution."""
     return [module for module in net.modules() if isinstance(module, AttentionGate)]
 
 
 def count(build):
     with torch.device("meta"):
-        return sum(p.numel() for p in build().parameters())
+        return sum(parameter.numel() for parameter in build().parameters())
 
 
-def test_parameters_are_those_of_the_layers_and_attunet_is_the_smallest():
-    # a 3x3 convolution has 9 in out + out, a transposed 2x2 one 4 in out + out, a 1x1 one in out +
-    # out
-    def conv(a, b, k=9):
-        return k * a * b + b
+def test_parameter_counts_are_sums_over_layers_and_attunet_is_the_smallest():
+    # Number of parameters: 9 in out + out in a 3x3 convolution, 4 in out + out in a transposed 2x2
+    # one, in out + out in a 1x1 one.
+    def conv(before, after, taps=9):
+        return taps * before * after + after
 
     pairs = list(pairwise(WIDTHS))
-    up = sum(conv(b, a, 4) for a, b in pairs)
+    up = sum(conv(after, before, 4) for before, after in pairs)
     ends = conv(64, 1, 1)
-    plain = (
+    double = (
         conv(1, 64)
         + conv(64, 64)
-        + sum(conv(a, b) + conv(b, b) + conv(2 * a, a) + conv(a, a) for a, b in pairs)
+        + sum(
+            conv(before, after)
+            + conv(after, after)
+            + conv(2 * before, before)
+            + conv(before, before)
+            for before, after in pairs
+        )
     )
-    single = conv(1, 64) + sum(conv(a, b) + conv(2 * a, a) for a, b in pairs)
-    gates = sum(conv(a, a, 1) + a * a + conv(a, 1, 1) for a in WIDTHS[:-1])
-    assert count(UNet) == plain + up + ends == 31_030_593
+    single = conv(1, 64) + sum(
+        conv(before, after) + conv(2 * before, before) for before, after in pairs
+    )
+    gates = sum(
+        conv(channels, channels, 1) + channels * channels + conv(channels, 1, 1)
+        for channels in WIDTHS[:-1]
+    )
+    assert count(UNet) == double + up + ends == 31_030_593
     assert count(attention_unet) == single + up + gates + ends == 16_021_829
     width = 576
     layer = (
@@ -66,11 +77,11 @@ def test_parameters_are_those_of_the_layers_and_attunet_is_the_smallest():
     assert count(attention_unet) < count(UNet) < count(VisionTransformer)
 
 
-def test_gates_of_a_slice_of_256_have_the_papers_sizes():
+def test_gates_of_slices_of_256_voxels_have_the_published_sizes():
     net = attention_unet(3, widths=(2, 2, 2, 2, 2))
     sizes = []
     for gate in gates_of(net):
-        gate.register_forward_hook(lambda _gate, given, _out: sizes.append(given[1].shape[-1]))
+        gate.register_forward_hook(lambda _gate, inputs, _out: sizes.append(inputs[1].shape[-1]))
     assert net(torch.rand(1, 3, 137, 135)).shape == (1, 3, 137, 135)
     assert sizes == [32, 64, 128, 256]
 
@@ -79,21 +90,21 @@ def test_gates_of_a_slice_of_256_have_the_papers_sizes():
     ("side", "power", "multiple"),
     [(137, 256, 144), (256, 256, 256), (16, 32, 32), (33, 64, 48), (7, 32, 32)],
 )
-def test_slices_are_padded_to_what_can_be_halved_four_times(side, power, multiple):
+def test_slices_are_padded_to_sizes_that_can_be_halved_four_times(side, power, multiple):
     assert _padded_side(side, 4, "power of two") == power
     assert _padded_side(side, 4, "multiple") == multiple
 
 
 @pytest.mark.parametrize("build", [UNet, attention_unet])
-def test_padding_leaves_the_image_where_it_is(build):
-    """A voxel moves nothing but its own surroundings: what comes out lies where it went in."""
+def test_padding_does_not_move_the_image(build):
+    """Changing a voxel changes the output most at the same position."""
     torch.manual_seed(0)
     net = build(1, widths=SMALL, head="residual").eval()
     nn.init.normal_(net.last.weight)
     image = torch.rand(1, 1, 19, 22)
-    moved = image.clone()
-    moved[..., 9, 13] += 1e-2
-    change = (net(moved) - net(image)).abs()[0, 0]
+    changed = image.clone()
+    changed[..., 9, 13] += 1e-2
+    change = (net(changed) - net(image)).abs()[0, 0]
     row, column = divmod(int(change.argmax()), change.shape[1])
     assert abs(row - 9) <= 1
     assert abs(column - 13) <= 1
@@ -106,40 +117,40 @@ RESIDUAL = [
 
 
 @pytest.mark.parametrize("net", RESIDUAL)
-def test_untrained_a_residual_network_returns_its_input(net):
+def test_an_untrained_residual_network_returns_its_input(net):
     image = torch.rand(1, 2, 21, 13)
     assert torch.equal(net(image), image)
 
 
-def test_a_sigmoid_ends_between_nothing_and_one():
+def test_outputs_of_a_sigmoid_are_between_0_and_1():
     torch.manual_seed(0)
     net = attention_unet(1, widths=SMALL)
     nn.init.normal_(net.last.weight, std=100.0)
-    out = net(torch.rand(1, 1, 32, 32)).detach()
-    assert float(out.min()) >= 0
-    assert float(out.max()) == pytest.approx(1.0)
+    output = net(torch.rand(1, 1, 32, 32)).detach()
+    assert float(output.min()) >= 0
+    assert float(output.max()) == pytest.approx(1.0)
 
 
-def test_a_gate_is_the_additive_one_of_oktay():
+def test_a_gate_is_the_additive_gate_of_oktay():
     torch.manual_seed(1)
     gate = AttentionGate(3)
-    raised, skip = torch.rand(2, 3, 4, 5), torch.rand(2, 3, 4, 5)
-    a, b = gate.from_raised, gate.from_skip
-    at = (1, slice(None), 2, 3)
+    gating, skip = torch.rand(2, 3, 4, 5), torch.rand(2, 3, 4, 5)
+    from_gating, from_skip = gate.from_raised, gate.from_skip
+    voxel = (1, slice(None), 2, 3)
     inner = np.maximum(
-        a.weight[:, :, 0, 0].detach().numpy() @ raised[at].numpy()
-        + a.bias.detach().numpy()
-        + b.weight[:, :, 0, 0].detach().numpy() @ skip[at].numpy(),
+        from_gating.weight[:, :, 0, 0].detach().numpy() @ gating[voxel].numpy()
+        + from_gating.bias.detach().numpy()
+        + from_skip.weight[:, :, 0, 0].detach().numpy() @ skip[voxel].numpy(),
         0,
     )
     score = float(
         gate.to_mask.weight[0, :, 0, 0].detach().numpy() @ inner + gate.to_mask.bias.item()
     )
-    expected = skip[at].numpy() / (1 + np.exp(-score))
-    np.testing.assert_allclose(gate(raised, skip)[at].detach().numpy(), expected, rtol=1e-5)
+    expected = skip[voxel].numpy() / (1 + np.exp(-score))
+    np.testing.assert_allclose(gate(gating, skip)[voxel].detach().numpy(), expected, rtol=1e-5)
 
 
-def test_masks_are_read_out_where_the_gates_say():
+def test_attention_masks_are_read_from_the_gates():
     torch.manual_seed(0)
     net = attention_unet(1, widths=SMALL, sizes="multiple")
     for gate, level in zip(gates_of(net), (1.0, -2.0), strict=True):
@@ -153,7 +164,7 @@ def test_masks_are_read_out_where_the_gates_say():
     assert attention_masks(UNet(1, widths=SMALL), torch.rand(1, 1, 8, 8)) == ()
 
 
-def test_a_mask_lies_over_what_it_was_made_of():
+def test_a_mask_is_aligned_with_the_image():
     net = attention_unet(1, widths=(1, 1), sizes="power of two")
     gate = gates_of(net)[0]
     net.first = nn.Identity()
@@ -166,8 +177,8 @@ def test_a_mask_lies_over_what_it_was_made_of():
     assert torch.allclose(attention_masks(net, image)[0], torch.sigmoid(image), atol=1e-6)
 
 
-class _Linear(Critic):
-    """Score = sum over two channels of slope * feature; its Grad-CAM is known."""
+class _LinearCritic(Critic):
+    """Linear score: sum over two channels of slope * feature, so its Grad-CAM is known."""
 
     def __init__(self):
         super().__init__((), ())
@@ -176,20 +187,20 @@ class _Linear(Critic):
             self.features.weight.copy_(torch.tensor([2.0, -1.0]).view(2, 1, 1, 1))
 
     def forward(self, image):
-        found = self.features(image)
-        return (3 * found[:, :1] + 5 * found[:, 1:]).sum((2, 3))
+        features = self.features(image)
+        return (3 * features[:, :1] + 5 * features[:, 1:]).sum((2, 3))
 
 
 def test_grad_cam_of_a_linear_critic():
-    critic = _Linear()
+    critic = _LinearCritic()
     image = torch.rand(2, 1, 4, 6) - 0.5
-    # slopes 3 and 5, features 2 x and - x: the map is relu(3 * 2 x - 5 x)
+    # Slopes are 3 and 5, features 2 x and -x: the map is relu(3 * 2 x - 5 x).
     assert torch.allclose(grad_cam(critic, image), torch.relu(image), atol=1e-6)
     with pytest.raises(ValueError, match="Critic, got Identity"):
         grad_cam(nn.Identity(), image)
 
 
-def test_grad_cam_shows_where_the_critic_looks_and_leaves_it_as_it_was():
+def test_grad_cam_is_largest_where_the_critic_responds_and_does_not_change_the_critic():
     torch.manual_seed(0)
     critic = guiding_critic(1, width=2, grid=2)
     with torch.no_grad():
@@ -201,27 +212,27 @@ def test_grad_cam_shows_where_the_critic_looks_and_leaves_it_as_it_was():
         critic.score[3].weight.abs_()
     image = torch.zeros(1, 1, 128, 128)
     image[..., 80:96, 32:48] = 1.0
-    found = grad_cam(critic, image)[0, 0]
-    assert found.shape == (128, 128)
-    at = divmod(int(found.argmax()), 128)
-    assert 76 <= at[0] < 100
-    assert 28 <= at[1] < 52
-    assert float(found[:48, 72:].max()) == 0
+    cam = grad_cam(critic, image)[0, 0]
+    assert cam.shape == (128, 128)
+    peak = divmod(int(cam.argmax()), 128)
+    assert 76 <= peak[0] < 100
+    assert 28 <= peak[1] < 52
+    assert float(cam[:48, 72:].max()) == 0
     assert critic.training
-    assert all(p.grad is None for p in critic.parameters())
+    assert all(parameter.grad is None for parameter in critic.parameters())
 
 
-def test_the_critic_is_the_papers():
+def test_the_guiding_critic_has_the_published_layers():
     critic = guiding_critic(3)
-    strided = [m for m in critic.features if isinstance(m, nn.Conv2d)]
-    assert [(m.kernel_size, m.stride) for m in strided] == [((4, 4), (2, 2))] * 4
-    assert [m.p for m in critic.features if isinstance(m, nn.Dropout)] == [0.5] * 4
+    strided = [module for module in critic.features if isinstance(module, nn.Conv2d)]
+    assert [(module.kernel_size, module.stride) for module in strided] == [((4, 4), (2, 2))] * 4
+    assert [module.p for module in critic.features if isinstance(module, nn.Dropout)] == [0.5] * 4
     assert critic.score[0].out_channels == 1
     assert critic.features(torch.rand(1, 3, 256, 256)).shape == (1, 512, 16, 16)
     assert guiding_critic(1, width=2)(torch.rand(2, 1, 40, 31)).shape == (2, 1)
 
 
-def test_a_vision_transformer_sees_every_patch_and_puts_it_back_in_its_place():
+def test_a_vision_transformer_depends_on_every_patch_and_returns_it_to_its_position():
     torch.manual_seed(0)
     net = VisionTransformer(1, patch=4, width=16, heads=2, depth=1, grid=3)
     image = torch.rand(1, 1, 11, 9, requires_grad=True)
@@ -238,49 +249,51 @@ def test_a_vision_transformer_sees_every_patch_and_puts_it_back_in_its_place():
     assert torch.allclose(identity(image), image, atol=1e-6)
 
 
-def test_ssim_is_that_of_scikit_image():
+def test_ssim_equals_scikit_image():
     rng = np.random.default_rng(0)
-    a = rng.random((2, 24, 20))
-    b = 0.7 * a + 0.3 * rng.random(a.shape)
+    first = rng.random((2, 24, 20))
+    second = 0.7 * first + 0.3 * rng.random(first.shape)
     loss = SSIMLoss()
-    made = loss.similarity(*(torch.tensor(x)[:, None] for x in (a, b)))[:, 0].numpy()
+    similarity = loss.similarity(*(torch.tensor(x)[:, None] for x in (first, second)))[
+        :, 0
+    ].numpy()
     for k in range(2):
         _, full = structural_similarity(
-            a[k],
-            b[k],
+            first[k],
+            second[k],
             data_range=1.0,
             gaussian_weights=True,
             sigma=1.5,
             use_sample_covariance=False,
             full=True,
         )
-        np.testing.assert_allclose(made[k][5:-5, 5:-5], full[5:-5, 5:-5], atol=1e-9)
+        np.testing.assert_allclose(similarity[k][5:-5, 5:-5], full[5:-5, 5:-5], atol=1e-9)
     weight = torch.zeros(1, 1, 24, 20)
     weight[..., 5:-5, 5:-5] = 1
-    value = float(loss(*(torch.tensor(x)[:, None] for x in (a, b)), weight))
-    assert value == pytest.approx(1 - made[:, 5:-5, 5:-5].mean(), abs=1e-9)
+    value = float(loss(*(torch.tensor(x)[:, None] for x in (first, second)), weight))
+    assert value == pytest.approx(1 - similarity[:, 5:-5, 5:-5].mean(), abs=1e-9)
 
 
 def test_ssim_in_three_dimensions_and_over_channels():
     rng = np.random.default_rng(1)
-    a, b = rng.random((13, 12, 14)), rng.random((13, 12, 14))
+    first, second = rng.random((13, 12, 14)), rng.random((13, 12, 14))
     _, full = structural_similarity(
-        a,
-        b,
+        first,
+        second,
         data_range=1.0,
         gaussian_weights=True,
         sigma=1.5,
         use_sample_covariance=False,
         full=True,
     )
-    stack = [torch.tensor(np.stack([x, y]))[None] for x, y in ((a, b), (b, a))]
-    made = SSIMLoss().similarity(*stack)[0].numpy()
-    np.testing.assert_allclose(made[0][5:-5, 5:-5, 5:-5], full[5:-5, 5:-5, 5:-5], atol=1e-9)
-    np.testing.assert_allclose(made[0], made[1], atol=1e-12)
+    stack = [torch.tensor(np.stack([x, y]))[None] for x, y in ((first, second), (second, first))]
+    similarity = SSIMLoss().similarity(*stack)[0].numpy()
+    np.testing.assert_allclose(similarity[0][5:-5, 5:-5, 5:-5], full[5:-5, 5:-5, 5:-5], atol=1e-9)
+    np.testing.assert_allclose(similarity[0], similarity[1], atol=1e-12)
 
 
 @pytest.mark.parametrize("level", [0.0, 0.4, 1.0])
-def test_ssim_of_equal_images_costs_nothing_with_a_finite_slope(level):
+def test_ssim_loss_of_equal_images_is_zero_with_a_finite_gradient(level):
     image = torch.full((1, 2, 9, 8), level, requires_grad=True)
     value = SSIMLoss()(image, image.detach().clone(), torch.ones(1, 1, 9, 8))
     value.backward()
@@ -288,38 +301,38 @@ def test_ssim_of_equal_images_costs_nothing_with_a_finite_slope(level):
     assert torch.isfinite(image.grad).all()
 
 
-def test_the_critics_score_as_a_loss():
+def test_the_critic_score_as_a_loss():
     loss = CriticScore()
     assert float(loss(torch.zeros(3, 1))) == pytest.approx(0.5)
     assert float(loss(torch.tensor([[np.log(3.0)]]))) == pytest.approx(0.25)
     assert float(loss.critic(torch.zeros(2, 1), torch.zeros(2, 1))) == pytest.approx(np.log(2))
 
 
-def test_the_loss_has_the_three_terms_that_the_paper_names_and_the_critic_only_looks_on():
+def test_attunet_has_the_three_published_losses_and_an_unweighted_critic():
     recipe = get_method("attunet").recipes["paper"]
-    assert {t.kind: t.build.__name__ for t in recipe.losses} == {
+    assert {term.kind: term.build.__name__ for term in recipe.losses} == {
         "content": "MAE",
         "ssim": "SSIMLoss",
         "psnr": "PSNRLoss",
         "adversarial": "CriticScore",
     }
-    weights = {t.kind: t.weight for t in recipe.losses}
+    weights = {term.kind: term.weight for term in recipe.losses}
     assert weights["adversarial"] == 0
     for name in ("unet", "vit"):
         losses = get_method(name).recipes["paper"].losses
-        assert [t.kind for t in losses] == ["content", "ssim", "psnr"]
-    rms = 10 ** (-35.39 / 20)  # where the paper's network ended, section 4.5
+        assert [term.kind for term in losses] == ["content", "ssim", "psnr"]
+    rms = 10 ** (-35.39 / 20)  # final error of the paper's network, section 4.5
     target = torch.zeros(1, 1, 16, 16)
-    slopes = []
+    gradients = []
     for kind in ("content", "psnr"):
         output = torch.full_like(target, rms, requires_grad=True)
-        term = next(t for t in recipe.losses if t.kind == kind)
+        term = next(term for term in recipe.losses if term.kind == kind)
         (term.weight * term.build()(output, target, torch.ones_like(target))).backward()
-        slopes.append(float(output.grad.mean()))
-    assert slopes[1] == pytest.approx(slopes[0], rel=0.1)
+        gradients.append(float(output.grad.mean()))
+    assert gradients[1] == pytest.approx(gradients[0], rel=0.1)
 
 
-def test_a_step_of_the_published_loss_counts_the_ratio():
+def test_a_step_of_the_published_loss_weights_psnr_by_0_002():
     recipe = replace(
         get_method("unet").recipes["paper"],
         build_generator=lambda channels, _: UNet(channels, widths=SMALL),
@@ -338,7 +351,7 @@ IN_PLANE = (2.0, 2.0, 1.0)
 
 
 def slices_of_steps(examples, steps, size):
-    """Image and slice of all members of the batches of some steps, a list per step."""
+    """Return (image, slice) of all members of the batches of some steps, one list per step."""
     rng = np.random.default_rng(0)
     return [
         [
@@ -354,9 +367,9 @@ def slices_of_steps(examples, steps, size):
 @pytest.mark.parametrize("name", ["attunet", "unet", "vit"])
 def test_an_epoch_of_the_published_training_contains_each_training_slice_once(name):
     paper = get_method(name).recipes["paper"]
-    # the third of these is held out; slices of the last have other sides
+    # Index 2 is held out; slices of the last image have another size.
     heads = [ball(seed, (16, 16, 9)) for seed in range(4)] + [ball(5, (20, 16, 7))]
-    # a slice that hardly shows the head, and one beyond it
+    # One slice contains hardly any head, the next none.
     heads[0].mask[..., 0], heads[0].mask[..., 1] = False, False
     heads[0].mask[8, 8, 1] = True
     examples = Examples(tuple(heads), replace(paper, batch=4), IN_PLANE, 2)
@@ -376,12 +389,12 @@ def test_an_epoch_of_the_published_training_contains_each_training_slice_once(na
     for epoch in range(3):
         batches = slices_of_steps(examples, range(epoch * steps, (epoch + 1) * steps), 4)
         assert all(len({heads[k].mask.shape[:2] for k, _ in batch}) == 1 for batch in batches)
-        orders.append([place for batch in batches for place in batch])
+        orders.append([member for batch in batches for member in batch])
         assert sorted(orders[-1]) == expected
     assert orders[0] != orders[1] != orders[2]
 
 
-def test_forty_scans_of_148_slices_are_the_5920_of_the_paper():
+def test_forty_scans_of_148_slices_are_the_5920_slices_of_the_paper():
     paper = get_method("unet").recipes["paper"]
     head = ball(0, (8, 8, 148))
     head.mask[:] = True
@@ -392,7 +405,7 @@ def test_forty_scans_of_148_slices_are_the_5920_of_the_paper():
     assert examples.recipe.steps == paper.steps == 100 * 740
 
 
-def test_a_training_runs_all_epochs_and_its_card_lists_the_slices_of_one(tmp_path):
+def test_a_training_runs_all_epochs_and_its_card_lists_the_slices_per_epoch(tmp_path):
     paper = replace(
         get_method("unet").recipes["paper"],
         build_generator=lambda channels, _: Tiny(channels, ndim=2, width=1),
@@ -401,7 +414,7 @@ def test_a_training_runs_all_epochs_and_its_card_lists_the_slices_of_one(tmp_pat
         patches=18,
     )
     card = fit((ball(0, (8, 8, 5)),), paper, tmp_path, ndim=2).card
-    # five slices, one of which is held out
+    # Five slices, one of them held out.
     assert card["epoch"] == {"slices": 4, "iterations": 1}
     assert card["phases"]["search"] == {"iterations": 100, "of": 100, "stopped_by": "iterations"}
 
@@ -409,7 +422,7 @@ def test_a_training_runs_all_epochs_and_its_card_lists_the_slices_of_one(tmp_pat
 @pytest.mark.parametrize(
     ("text", "count"), [("patches=12", 12), ("patch=8", 5920), ("epochs=2", None)]
 )
-def test_patches_are_drawn_once_and_whole_slices_are_not(text, count):
+def test_setting_a_number_of_patches_replaces_epochs_of_slices(text, count):
     recipe = apply_changes(
         get_method("attunet").recipes["paper"], [change_of_method(text, "attunet")]
     )
@@ -421,7 +434,7 @@ def test_patches_are_drawn_once_and_whole_slices_are_not(text, count):
         assert examples.recipe.steps_an_epoch == -(-count // 8)
 
 
-def test_sloppy_trainings_stay_short():
+def test_sloppy_trainings_are_short():
     method = get_method("attunet")
     recipe = TrainingRequest(method=method, recipe="paper", sloppy=True).effective_recipe
     assert recipe.steps == 12

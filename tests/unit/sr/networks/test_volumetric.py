@@ -1,5 +1,5 @@
-"""Networks of papers 2, 3 and 4: parameters worked out by hand, receptive fields by gradient,
-sizes, and the start.
+"""Test the networks of papers 2, 3 and 4: parameter counts, receptive fields, sizes and initial
+output.
 """
 
 from functools import partial
@@ -21,11 +21,11 @@ from bids_sr.sr.networks.volumetric import (
 
 
 def conv(before, after, taps):
-    """Weights and biases of one layer."""
+    """Return the number of weights and biases of one layer."""
     return before * after * taps + after
 
 
-# dense layer n of ten reads 32 n channels; the tail reads all eleven maps
+# Dense layer n of ten has 32 n input channels; the tail gets all eleven feature maps.
 DENSE = conv(1, 32, 27) + sum(conv(32 * n, 32, 27) for n in range(1, 11)) + conv(352, 1, 27)
 RESNET = conv(1, 64, 27) + 20 * conv(64, 64, 27) + conv(64, 1, 27)
 RESNET_CRITIC = conv(1, 64, 27) + 20 * conv(64, 64, 27) + conv(64, 1, 1)
@@ -35,7 +35,7 @@ CPCE_CRITIC = (
     + conv(256, 256, 9) + conv(256 * 8 * 8, 1024, 1) + conv(1024, 1, 1)
 )  # fmt: skip
 CIRCLE = (
-    sum(conv(a, b, 9) for a, b in zip((1, *WIDTHS[:-1]), WIDTHS, strict=True))
+    sum(conv(before, after, 9) for before, after in zip((1, *WIDTHS[:-1]), WIDTHS, strict=True))
     + conv(423, 24, 1)
     + conv(423, 8, 1)
     + conv(8, 8, 9)
@@ -62,12 +62,12 @@ CIRCLE_CRITIC = (
         (circle_critic, CIRCLE_CRITIC),
     ],
 )
-def test_the_published_size_has_the_parameters_that_its_layers_add_up_to(build, expected):
+def test_published_sizes_have_the_parameters_of_their_layers(build, expected):
     with torch.device("meta"):
-        assert sum(p.numel() for p in build().parameters()) == expected
+        assert sum(parameter.numel() for parameter in build().parameters()) == expected
 
 
-def test_the_sizes_named_in_the_docstrings():
+def test_docstrings_contain_the_numbers_of_parameters():
     for net, size in (
         (DenseResidualNet, f"{DENSE / 1e6:.2f} million"),
         (ResNet3d, f"{RESNET / 1e6:.2f} million"),
@@ -79,16 +79,18 @@ def test_the_sizes_named_in_the_docstrings():
     assert sum(WIDTHS) == 423
 
 
-def seen(net, ndim, size):
-    """Voxels along each axis on which the middle voxel of the output depends, by gradient."""
+def receptive_field(net, ndim, size):
+    """Return the receptive field of the middle output voxel along each axis (voxels), by
+    gradient.
+    """
     net = net.double().eval()
-    for p in net.parameters():
-        # positive weights and inputs: no ReLU closes and nothing cancels
-        nn.init.uniform_(p, 0.1, 1.0)
+    for parameter in net.parameters():
+        # Positive weights and inputs: no ReLU is inactive and nothing cancels.
+        nn.init.uniform_(parameter, 0.1, 1.0)
     image = torch.ones(1, 1, *[size] * ndim, dtype=torch.float64, requires_grad=True)
     net(image)[(0, 0, *[size // 2] * ndim)].backward()
-    found = torch.nonzero(image.grad[0, 0])
-    return (found.max(0).values - found.min(0).values + 1).tolist()
+    indices = torch.nonzero(image.grad[0, 0])
+    return (indices.max(0).values - indices.min(0).values + 1).tolist()
 
 
 @pytest.mark.parametrize(
@@ -102,8 +104,8 @@ def seen(net, ndim, size):
     ],
     ids=["dense", "ccnn", "resnet", "cpce", "circle"],
 )
-def test_the_middle_voxel_sees_what_the_kernels_add_up_to(net, ndim, expected):
-    assert seen(net, ndim, expected + 6) == [expected] * ndim
+def test_the_receptive_field_is_the_sum_of_the_kernels(net, ndim, expected):
+    assert receptive_field(net, ndim, expected + 6) == [expected] * ndim
 
 
 GENERATORS = {
@@ -116,7 +118,7 @@ GENERATORS = {
 
 
 @pytest.mark.parametrize("name", GENERATORS)
-def test_any_size_several_channels_and_images_apart(name):
+def test_any_size_and_several_channels_with_independent_images(name):
     build, ndim = GENERATORS[name]
     torch.manual_seed(0)
     net = build(2).eval()
@@ -128,14 +130,14 @@ def test_any_size_several_channels_and_images_apart(name):
 
 
 @pytest.mark.parametrize("name", ["dense", "circle"])
-def test_residual_nets_start_as_their_input(name):
+def test_residual_networks_initially_return_their_input(name):
     build, ndim = GENERATORS[name]
     x = torch.rand(1, 1, *[10] * ndim)
     assert torch.equal(build()(x), x)
 
 
 @pytest.mark.parametrize("name", ["ccnn", "resnet", "cpce"])
-def test_the_skip_is_ours_and_off_as_published(name):
+def test_the_skip_connection_is_optional_and_off_as_published(name):
     build, ndim = GENERATORS[name]
     x = torch.rand(1, 1, *[10] * ndim)
     assert torch.equal(build(skip=True)(x), x)
@@ -145,7 +147,7 @@ def test_the_skip_is_ours_and_off_as_published(name):
     assert torch.equal(net(x), torch.zeros_like(x) + net.tail.bias.detach())
 
 
-def test_a_dense_layer_reads_every_earlier_one():
+def test_a_dense_layer_reads_all_earlier_layers():
     torch.manual_seed(0)
     net = DenseResidualNet(width=2, layers=3)
     nn.init.normal_(net.tail.weight)
@@ -154,14 +156,14 @@ def test_a_dense_layer_reads_every_earlier_one():
     nn.init.zeros_(net.body[1].weight)
     nn.init.zeros_(net.body[1].bias)
     after = net(x)
-    # with layer 2 silent, what layers 1 and 3 say still arrives
+    # Layers 1 and 3 still reach the output without layer 2.
     assert not torch.equal(before, after)
     nn.init.zeros_(net.body[0].weight)
     nn.init.zeros_(net.body[0].bias)
     assert not torch.equal(after, net(x))
 
 
-def test_the_conveying_paths_bring_the_first_map_past_the_bottleneck():
+def test_conveying_paths_bypass_the_bottleneck():
     torch.manual_seed(0)
     net = CPCENet(width=4)
     for layer in net.up:
@@ -169,13 +171,13 @@ def test_the_conveying_paths_bring_the_first_map_past_the_bottleneck():
         nn.init.zeros_(layer.bias)
     image = torch.rand(1, 1, 12, 12, requires_grad=True)
     net(image).sum().backward()
-    # only the path from the first convolution to the last deconvolution is left
+    # Only the path from the first convolution to the last deconvolution remains.
     assert float(image.grad.abs().max()) > 0
     assert float(net.down[0].weight.grad.abs().max()) > 0
     assert float(net.down[1].weight.grad.abs().max()) == 0
 
 
-def test_dropout_acts_in_training_alone():
+def test_dropout_is_only_active_in_training():
     torch.manual_seed(0)
     net = CircleNet(widths=(8, 8), branches=(4, 2), joined=(4, 2))
     nn.init.normal_(net.tail.weight)
@@ -185,22 +187,22 @@ def test_dropout_acts_in_training_alone():
     assert torch.equal(net(x), net(x))
 
 
-def test_a_residual_block_adds_what_is_not_negative():
+def test_a_residual_block_adds_only_positive_values():
     block = ResidualBlock3d(2)
     nn.init.zeros_(block.layers[2].weight)
     with torch.no_grad():
         block.layers[2].bias.copy_(torch.tensor([0.5, -0.5]))
     x = torch.zeros(1, 2, 3, 3, 3)
-    out = block(x)
-    assert torch.equal(out[:, 0], torch.full((1, 3, 3, 3), 0.5))
-    assert torch.equal(out[:, 1], torch.zeros(1, 3, 3, 3))
+    output = block(x)
+    assert torch.equal(output[:, 0], torch.full((1, 3, 3, 3), 0.5))
+    assert torch.equal(output[:, 1], torch.zeros(1, 3, 3, 3))
 
 
-def test_glorot_weights_have_the_deviation_that_fan_in_and_fan_out_give():
+def test_glorot_weights_have_the_sd_of_fan_in_and_fan_out():
     torch.manual_seed(0)
     layer = ResNet3d(width=32, blocks=1).body[0].layers[0]
-    wanted = (2 / (27 * 32 + 27 * 32)) ** 0.5
-    assert float(layer.weight.detach().std()) == pytest.approx(wanted, rel=0.02)
+    expected_sd = (2 / (27 * 32 + 27 * 32)) ** 0.5
+    assert float(layer.weight.detach().std()) == pytest.approx(expected_sd, rel=0.02)
     assert float(layer.bias.detach().abs().max()) == 0
 
 
@@ -214,7 +216,7 @@ CRITICS = {
 
 @pytest.mark.parametrize("name", CRITICS)
 @pytest.mark.parametrize("size", [(64, 64, 9), (37, 48, 8)])
-def test_a_critic_gives_each_image_one_score_of_its_own(name, size):
+def test_a_critic_gives_each_image_its_own_score(name, size):
     build, ndim = CRITICS[name]
     torch.manual_seed(0)
     critic = build()
@@ -226,14 +228,17 @@ def test_a_critic_gives_each_image_one_score_of_its_own(name, size):
     assert len(set(scores.flatten().tolist())) == 3
 
 
-def test_critics_have_the_layers_of_their_papers():
+def test_critics_have_the_published_layers():
     with torch.device("meta"):
         cpce, circle, resnet = cpce_critic(), circle_critic(), ResNetCritic3d()
-    strides = [m.stride[0] for m in cpce.modules() if isinstance(m, nn.Conv2d)]
+    strides = [module.stride[0] for module in cpce.modules() if isinstance(module, nn.Conv2d)]
     assert strides == [1, 2, 1, 2, 1, 2]
-    assert not [m for m in cpce.modules() if "Norm" in type(m).__name__]
-    assert sum(isinstance(m, nn.InstanceNorm2d) for m in circle.modules()) == 4
-    assert [m.out_features for m in circle.score if isinstance(m, nn.Linear)] == [1024, 1]
-    assert sum(isinstance(m, ResidualBlock3d) for m in resnet.modules()) == 10
-    # no sigmoid, no activation after the score: the loss has it, or the game forbids it
+    assert not [module for module in cpce.modules() if "Norm" in type(module).__name__]
+    assert sum(isinstance(module, nn.InstanceNorm2d) for module in circle.modules()) == 4
+    assert [module.out_features for module in circle.score if isinstance(module, nn.Linear)] == [
+        1024,
+        1,
+    ]
+    assert sum(isinstance(module, ResidualBlock3d) for module in resnet.modules()) == 10
+    # The score has no sigmoid or activation, because the loss contains it or does not allow it.
     assert all(isinstance(c.score[-1], nn.Linear) for c in (cpce, circle))

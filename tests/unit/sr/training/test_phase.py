@@ -1,5 +1,5 @@
-"""The loop: it learns, resumes bit for bit, detaches the critic, stops when told, and never keeps
-a broken state.
+"""Test the training loop: it learns, resumes exactly, detaches the critic, stops at the limit, and
+never saves an invalid state.
 """
 
 from dataclasses import replace
@@ -31,74 +31,78 @@ SHORT = replace(
 )
 
 
-class Stopped(Exception):
-    """Stands for a kill."""
+class Killed(Exception):
+    """Stands in for a kill signal."""
 
 
-def fit(pair, work_dir, recipe=SHORT, progress=None, **given):
-    """Short training with the defaults of these tests."""
-    asked = TrainingRequest(method=DCNET, changed=recipe, factor=FACTOR, **{"seed": 3} | given)
-    return trainer.fit(asked, (pair,), work_dir, progress)
+def fit(pair, work_dir, recipe=SHORT, progress=None, **fields):
+    """Train briefly with the defaults of these tests."""
+    request = TrainingRequest(method=DCNET, changed=recipe, factor=FACTOR, **{"seed": 3} | fields)
+    return trainer.fit(request, (pair,), work_dir, progress)
 
 
-def same(a, b):
-    """Whether two sets of tensors are equal bit for bit."""
+def equal_states(a, b):
+    """Return whether two sets of tensors are bitwise equal."""
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
 @pytest.fixture(scope="module")
-def whole(small_pair, tmp_path_factory):
-    """A training that nothing has stopped."""
+def uninterrupted(small_pair, tmp_path_factory):
+    """Train without interruption."""
     return fit(small_pair, tmp_path_factory.mktemp("whole"))
 
 
 @pytest.mark.parametrize("kill_at", [("search", 10), ("search", 13), ("refit", 5)])
-def test_ten_stop_ten_equals_twenty(small_pair, whole, tmp_path, kill_at):
+def test_a_resumed_training_equals_an_uninterrupted_one(
+    small_pair, uninterrupted, tmp_path, kill_at
+):
     def stop(phase, iteration, _total):
         if (phase, iteration) == kill_at:
-            raise Stopped
+            raise Killed
 
-    with pytest.raises(Stopped):
+    with pytest.raises(Killed):
         fit(small_pair, tmp_path / "cut", progress=stop)
-    seen = []
+    steps = []
     resumed = fit(
         small_pair,
         tmp_path / "cut",
-        progress=lambda phase, iteration, _: seen.append((phase, iteration)),
+        progress=lambda phase, iteration, _: steps.append((phase, iteration)),
     )
-    assert seen[0] == (kill_at[0], kill_at[1] // 5 * 5 + 1), "it began anew"
-    assert same(whole.state, resumed.state)
-    assert log_tsv(whole.log) == log_tsv(resumed.log)
-    assert whole.card == resumed.card
+    assert steps[0] == (kill_at[0], kill_at[1] // 5 * 5 + 1), "it began anew"
+    assert equal_states(uninterrupted.state, resumed.state)
+    assert log_tsv(uninterrupted.log) == log_tsv(resumed.log)
+    assert uninterrupted.card == resumed.card
 
 
 @pytest.mark.parametrize("phase", ["search", "refit"])
-def test_a_checkpoint_cut_short_is_made_anew(small_pair, whole, tmp_path, phase, caplog):
+def test_a_truncated_checkpoint_is_ignored(small_pair, uninterrupted, tmp_path, phase, caplog):
     def stop(name, iteration, _total):
         if (name, iteration) == ("refit", 6):
-            raise Stopped
+            raise Killed
 
-    with pytest.raises(Stopped):
+    with pytest.raises(Killed):
         fit(small_pair, tmp_path / "cut", progress=stop)
     damaged = next((tmp_path / "cut").glob(f"{phase}*"))
     damaged.write_bytes(damaged.read_bytes()[:-100])
-    assert same(whole.state, fit(small_pair, tmp_path / "cut").state)
+    assert equal_states(uninterrupted.state, fit(small_pair, tmp_path / "cut").state)
     assert f"{damaged}: the file is not a valid checkpoint" in caplog.text
 
 
-def test_same_seed_same_bits_other_seed_others(small_pair, whole, tmp_path):
-    assert same(whole.state, fit(small_pair, tmp_path / "again").state)
-    assert not same(whole.state, fit(small_pair, tmp_path / "other", seed=4).state)
+def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(
+    small_pair, uninterrupted, tmp_path
+):
+    assert equal_states(uninterrupted.state, fit(small_pair, tmp_path / "again").state)
+    assert not equal_states(uninterrupted.state, fit(small_pair, tmp_path / "other", seed=4).state)
 
 
-def test_a_checkpoint_of_other_data_is_not_gone_on_with(small_pair, tmp_path):
+def test_a_checkpoint_of_other_data_is_not_resumed(small_pair, tmp_path):
     fit(small_pair, tmp_path)
-    other = replace(small_pair, coarse=small_pair.coarse * 2)
-    assert same(fit(other, tmp_path).state, fit(other, tmp_path / "fresh").state)
+    other_pair = replace(small_pair, coarse=small_pair.coarse * 2)
+    assert equal_states(fit(other_pair, tmp_path).state, fit(other_pair, tmp_path / "fresh").state)
 
 
-def test_training_gains_on_slices_it_has_not_seen(small_pair, tmp_path):
-    # the same rule in every slice: a sharp edge that ends where the smooth one says
+def test_training_improves_held_out_slices(small_pair, tmp_path):
+    # All slices follow the same rule: a sharp edge at the position of the smooth edge.
     x, y, z = np.indices((24, 24, 6)) / 11.5 - 1
     highres = (1000.0 * (x**2 + y**2 < 0.3 + 0.2 * (z + 1))).astype(np.float32)
     lowres, _ = kspace_crop(highres, np.eye(4), factor=(2, 2, 1))
@@ -108,84 +112,91 @@ def test_training_gains_on_slices_it_has_not_seen(small_pair, tmp_path):
     assert card["held_out"]["network"]["psnr"] > card["held_out"]["zerofill"]["psnr"] + 0.5
 
 
-def test_a_critic_step_leaves_the_generator_alone(small_pair):
+def test_a_critic_step_does_not_change_the_generator(small_pair):
     nets = Networks(SHORT, FACTOR)
     examples = Examples((small_pair,), SHORT, FACTOR, 2)
     batch = examples.batch(np.random.default_rng(0), examples.train, iteration=0, seed=0, size=2)
     fake = nets.generator(batch.input)
-    before = {k: v.clone() for k, v in nets.nets["critic"].state_dict().items()}
+    before = {key: value.clone() for key, value in nets.nets["critic"].state_dict().items()}
     nets.critics_step(batch, fake)
-    assert all(p.grad is None for p in nets.generator.parameters())
-    assert not same(before, nets.nets["critic"].state_dict())
-    taught = {k: v.clone() for k, v in nets.nets["critic"].state_dict().items()}
+    assert all(parameter.grad is None for parameter in nets.generator.parameters())
+    assert not equal_states(before, nets.nets["critic"].state_dict())
+    trained_critic = {
+        key: value.clone() for key, value in nets.nets["critic"].state_dict().items()
+    }
     nets.generators_step(batch, fake, adversarial=True)
-    assert same(taught, nets.nets["critic"].state_dict())
-    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in nets.generator.parameters())
+    assert equal_states(trained_critic, nets.nets["critic"].state_dict())
+    assert any(
+        parameter.grad is not None and parameter.grad.abs().sum() > 0
+        for parameter in nets.generator.parameters()
+    )
 
 
-def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(
-    small_pair, whole, tmp_path, monkeypatch
+def test_an_invalid_loss_stops_training_and_keeps_the_last_valid_state(
+    small_pair, uninterrupted, tmp_path, monkeypatch
 ):
     real_step = Networks.generators_step
 
-    def broken(nets, batch, fake, adversarial):
+    def step_with_invalid_loss(nets, batch, fake, adversarial):
         parts = real_step(nets, batch, fake, adversarial)
         calls.append(1)
         return parts | ({"loss": float("nan")} if len(calls) == 8 else {})
 
     calls: list[int] = []
-    monkeypatch.setattr(Networks, "generators_step", broken)
+    monkeypatch.setattr(Networks, "generators_step", step_with_invalid_loss)
     with pytest.raises(phase.TrainingDiverged, match=r"iteration 8.*search\.checkpoint"):
         fit(small_pair, tmp_path)
     monkeypatch.undo()
-    assert same(fit(small_pair, tmp_path).state, whole.state)
+    assert equal_states(fit(small_pair, tmp_path).state, uninterrupted.state)
 
 
-def test_a_huge_learning_rate_is_reported_not_saved(small_pair, tmp_path):
-    wild = replace(SHORT, learning_rate=1e30, gradient_limit=None, schedule="constant")
+def test_divergence_by_a_large_learning_rate_is_an_error(small_pair, tmp_path):
+    diverging = replace(SHORT, learning_rate=1e30, gradient_limit=None, schedule="constant")
     with pytest.raises(phase.TrainingDiverged, match="NaN or infinite"):
-        fit(small_pair, tmp_path, wild)
+        fit(small_pair, tmp_path, diverging)
 
 
-def test_a_plateau_stops_the_search_and_the_refit_takes_its_best_step(small_pair, tmp_path):
-    frozen = replace(SHORT, learning_rate=0.0, patience=2, iterations=100)
-    card = fit(small_pair, tmp_path, frozen).card
+def test_early_stopping_ends_the_search_and_the_refit_takes_the_best_number_of_steps(
+    small_pair, tmp_path
+):
+    without_progress = replace(SHORT, learning_rate=0.0, patience=2, iterations=100)
+    card = fit(small_pair, tmp_path, without_progress).card
     assert card["phases"]["search"] == {"iterations": 15, "of": 100, "stopped_by": "plateau"}
     assert card["phases"]["refit"]["iterations"] == card["held_out"]["iteration"] == 5
 
 
-def test_without_a_refit_the_model_is_the_one_that_was_scored(small_pair, tmp_path):
+def test_without_a_refit_the_scored_model_is_saved(small_pair, tmp_path):
     recipe = replace(SHORT, refit=False)
-    made = fit(small_pair, tmp_path, recipe)
+    result = fit(small_pair, tmp_path, recipe)
     generator = recipe.build_generator(1, FACTOR)
-    generator.load_state_dict(made.state)
-    held = [part["slices"] for part in made.card["held_out"]["parts"]]
+    generator.load_state_dict(result.state)
+    held_slices = [part["slices"] for part in result.card["held_out"]["parts"]]
     examples = Examples((small_pair,), recipe, FACTOR, 2)
-    kept = [part for part in examples.held if list(part.slices) in held]
-    assert len(kept) == len(held) == 2
-    found = phase.compare(generator, examples, validation_windows(examples, kept))["network"]
-    assert found == made.card["held_out"]["network"]
-    assert "The scored model is also the final model" in made.card["held_out"]["model"]
-    assert list(made.card["phases"]) == ["search"]
+    regions = [part for part in examples.held if list(part.slices) in held_slices]
+    assert len(regions) == len(held_slices) == 2
+    score = phase.compare(generator, examples, validation_windows(examples, regions))["network"]
+    assert score == result.card["held_out"]["network"]
+    assert "The scored model is also the final model" in result.card["held_out"]["model"]
+    assert list(result.card["phases"]) == ["search"]
 
 
-def test_the_clock_marks_the_card(small_pair, whole, tmp_path):
+def test_a_time_limit_is_recorded_in_the_card(small_pair, uninterrupted, tmp_path):
     card = fit(small_pair, tmp_path, replace(SHORT, iterations=10**6), max_train_minutes=0.01).card
     assert card["reproducible"] is False
     assert "time limit" in card["not_reproducible_because"]
-    assert whole.card["reproducible"] is True
+    assert uninterrupted.card["reproducible"] is True
 
 
-def test_held_out_slices_are_not_trained_on():
+def test_held_out_slices_are_not_training_slices():
     slices = tuple(Region(slices=(z, z + 1)) for z in range(12))
-    training, held = split(slices, 5)
-    assert held == (slices[2], slices[7])
-    assert sorted((*training, *held), key=slices.index) == list(slices)
+    training, held_out = split(slices, 5)
+    assert held_out == (slices[2], slices[7])
+    assert sorted((*training, *held_out), key=slices.index) == list(slices)
     assert split(slices, 0) == (slices, ())
 
 
-def test_the_card_says_why_no_perceptual_term(whole):
-    card = whole.card
+def test_the_card_explains_why_vgg_features_are_off(uninterrupted):
+    card = uninterrupted.card
     assert card["perceptual"]["active"] is False
     assert "--vgg-weights" in card["perceptual"]["reason"]
     assert card["intensity"]["highres_gain"] == pytest.approx(1, abs=1e-4)
@@ -201,23 +212,23 @@ def test_the_card_says_why_no_perceptual_term(whole):
         ({"mask": np.ones((12, 12, 5))}, "but the low-resolution image has the shape"),
     ],
 )
-def test_a_pair_that_cannot_be_trained_on_is_refused(small_pair, change, message):
-    given = {
+def test_an_unusable_pair_is_rejected(small_pair, change, message):
+    images = {
         "lowres": small_pair.coarse,
         "highres": small_pair.fine,
         "mask": np.ones((12, 12, 6)),
     } | change
     with pytest.raises(TrainingDataError, match=message):
-        pair_image(**given, lowres_affine=np.eye(4), factor=FACTOR)
+        pair_image(**images, lowres_affine=np.eye(4), factor=FACTOR)
 
 
-def test_the_gain_of_the_fine_image_is_found(small_pair):
+def test_the_gain_of_the_high_resolution_image_is_estimated(small_pair):
     inside = small_pair.mask[::2, ::2]
-    twice = pair_image(
+    brighter = pair_image(
         small_pair.coarse, 2 * small_pair.fine, inside, np.diag([6.0, 6, 4, 1]), FACTOR
     )
-    assert twice.gain == pytest.approx(0.5, rel=1e-4)
-    once, again = (
-        Examples((each,), SHORT, FACTOR, 2).at(0).target for each in (small_pair, twice)
+    assert brighter.gain == pytest.approx(0.5, rel=1e-4)
+    target, scaled_target = (
+        Examples((pair,), SHORT, FACTOR, 2).at(0).target for pair in (small_pair, brighter)
     )
-    np.testing.assert_allclose(again, once, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(scaled_target, target, rtol=1e-4, atol=1e-7)

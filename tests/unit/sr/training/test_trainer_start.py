@@ -1,5 +1,5 @@
-"""Training on a pair that begins with weights of another model: never taken for one that began
-with none.
+"""Test training on a pair with starting weights of another model, which is never mistaken for a
+training without.
 """
 
 import hashlib
@@ -40,33 +40,34 @@ def start():
     return model.load_model(WEIGHTS)
 
 
-def fit(pair, work_dir, changed=SHORT, **given):
+def fit(pair, work_dir, changed=SHORT, **fields):
     return trainer.fit(
         TrainingRequest(
-            method=DCNET, changed=changed, factor=(2.0, 2.0, 1.0), **{"seed": 3} | given
+            method=DCNET, changed=changed, factor=(2.0, 2.0, 1.0), **{"seed": 3} | fields
         ),
         (pair,),
         work_dir,
     )
 
 
-def same(a, b):
+def equal_states(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-def test_the_first_look_is_that_of_the_weights(small_pair, tmp_path, start):
-    still = replace(SHORT, learning_rate=0.0, schedule="constant")
-    examples = Examples((small_pair,), still, (2.0, 2.0, 1.0), 2)
-    wanted = compare(start.generator, examples, validation_windows(examples, examples.held))[
+def test_the_first_validation_scores_the_starting_weights(small_pair, tmp_path, start):
+    without_progress = replace(SHORT, learning_rate=0.0, schedule="constant")
+    examples = Examples((small_pair,), without_progress, (2.0, 2.0, 1.0), 2)
+    expected = compare(start.generator, examples, validation_windows(examples, examples.held))[
         "network"
     ]["psnr"]
     start.generator.eval()
     warm, cold = (
-        fit(small_pair, tmp_path / str(s is None), still, start=s) for s in (start, None)
+        fit(small_pair, tmp_path / str(start_model is None), without_progress, start=start_model)
+        for start_model in (start, None)
     )
-    assert warm.log[0]["psnr"] == pytest.approx(wanted, abs=1e-4)
-    assert abs(cold.log[0]["psnr"] - wanted) > 0.01
-    assert same(warm.state, start.generator.state_dict())
+    assert warm.log[0]["psnr"] == pytest.approx(expected, abs=1e-4)
+    assert abs(cold.log[0]["psnr"] - expected) > 0.01
+    assert equal_states(warm.state, start.generator.state_dict())
     assert (
         warm.card["started_from"]["weights_sha256"]
         == hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
@@ -74,23 +75,21 @@ def test_the_first_look_is_that_of_the_weights(small_pair, tmp_path, start):
     assert "started_from" not in cold.card
 
 
-def test_same_seed_same_bits(small_pair, tmp_path, start):
-    first, again = (fit(small_pair, tmp_path / name, start=start) for name in ("a", "b"))
-    assert same(first.state, again.state)
-    assert not same(first.state, start.generator.state_dict())
+def test_a_warm_start_is_reproducible(small_pair, tmp_path, start):
+    first, repeated = (fit(small_pair, tmp_path / name, start=start) for name in ("a", "b"))
+    assert equal_states(first.state, repeated.state)
+    assert not equal_states(first.state, start.generator.state_dict())
 
 
 @pytest.mark.parametrize("warm_first", [True, False])
-def test_a_checkpoint_of_the_other_kind_is_not_gone_on_with(
-    small_pair, tmp_path, start, warm_first
-):
-    one, other = (start, None) if warm_first else (None, start)
-    fit(small_pair, tmp_path / "shared", start=one)
-    mixed = fit(small_pair, tmp_path / "shared", start=other)
-    assert same(mixed.state, fit(small_pair, tmp_path / "fresh", start=other).state)
+def test_a_checkpoint_with_another_start_is_not_resumed(small_pair, tmp_path, start, warm_first):
+    first_start, second_start = (start, None) if warm_first else (None, start)
+    fit(small_pair, tmp_path / "shared", start=first_start)
+    mixed = fit(small_pair, tmp_path / "shared", start=second_start)
+    assert equal_states(mixed.state, fit(small_pair, tmp_path / "fresh", start=second_start).state)
 
 
-def test_weights_of_another_network_are_refused(small_pair, tmp_path, start):
+def test_starting_weights_of_another_network_are_rejected(small_pair, tmp_path, start):
     paper = replace(method.get_method("srgan").recipes["paper-mse"], iterations=2)
     with pytest.raises(
         cards.ModelError, match=r"\(dcnet, fast\) differs from the network of dcnet"
@@ -98,16 +97,16 @@ def test_weights_of_another_network_are_refused(small_pair, tmp_path, start):
         fit(small_pair, tmp_path, paper, recipe="paper-mse", start=start)
 
 
-def test_models_are_reused_by_what_they_began_with(small_pair, tmp_path):
+def test_models_are_reused_only_with_the_same_start(small_pair, tmp_path):
     for name, request in (("warm", WARM), ("cold", COLD)):
         (tmp_path / name).mkdir()
         card = json.loads(
             model_store.obtain_model(request, (small_pair,), tmp_path / name)[1].read_text()
         )
         assert ("started_from" in card) == (name == "warm")
-    for request, own in ((WARM, "warm"), (COLD, "cold")):
-        for place in ("warm", "cold"):
-            found = model_store._find_model(
-                replace(request, model_dir=tmp_path / place), (small_pair,)
+    for request, matching_folder in ((WARM, "warm"), (COLD, "cold")):
+        for folder in ("warm", "cold"):
+            model_path = model_store._find_model(
+                replace(request, model_dir=tmp_path / folder), (small_pair,)
             )
-            assert (found is not None) == (place == own)
+            assert (model_path is not None) == (folder == matching_folder)

@@ -1,5 +1,5 @@
-"""The moves of the players: who learns from whom, what is compared, what is clipped; and the
-schedules.
+"""Test update steps: which network is updated by which loss, clipping, schedules, and training
+windows.
 """
 
 from dataclasses import replace
@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from engine_helpers import CONTENT, Tiny, TinyCritic, a_method, ball, balls, recipe, same
+from engine_helpers import CONTENT, Tiny, TinyCritic, a_method, ball, balls, equal_states, recipe
 from torch import nn
 
 from bids_sr.sr import method
@@ -29,7 +29,7 @@ CUBE = (2.0, 2.0, 2.0)
 
 
 class Times(nn.Module):
-    """x times one learned number."""
+    """Multiply x by one trained number."""
 
     def __init__(self, value):
         super().__init__()
@@ -40,7 +40,7 @@ class Times(nn.Module):
 
 
 class Sum(nn.Module):
-    """Scores an image by a learned number times its mean."""
+    """Score an image by a trained number times its mean."""
 
     def __init__(self, _channels=1):
         super().__init__()
@@ -50,43 +50,47 @@ class Sum(nn.Module):
         return image.flatten(1).mean(1, keepdim=True) @ self.weight
 
 
-def cycle(**given):
-    """Players whose generators multiply by 3 and by 5, on an input of 1 and a target of 2."""
-    made = iter((3, 5))
-    how = recipe(
-        build_generator=lambda channels, factor: Times(next(made)),
+def cycle(**fields):
+    """Return networks whose generators multiply by 3 and by 5, with an input of 1 and a target of
+    2.
+    """
+    factors = iter((3, 5))
+    changed_recipe = recipe(
+        build_generator=lambda channels, factor: Times(next(factors)),
         objective="cycle",
         build_critic=Sum,
         learning_rate=1e-3,
-        **given,
+        **fields,
     )
     ones = torch.ones(2, 1, 4, 4, 4)
-    return Networks(how, CUBE, ndim=3), Batch(input=ones, target=2 * ones, weight=ones)
+    return Networks(changed_recipe, CUBE, ndim=3), Batch(input=ones, target=2 * ones, weight=ones)
 
 
-def test_what_a_cycle_compares():
+def test_the_losses_of_a_cycle():
     terms = tuple(
-        LossTerm(kind=k, build=MAE, weight=w) for k, w in (("cycle", 1.0), ("identity", 0.1))
+        LossTerm(kind=kind, build=MAE, weight=weight)
+        for kind, weight in (("cycle", 1.0), ("identity", 0.1))
     )
     nets, batch = cycle(losses=terms)
     parts = nets.generators_step(batch, nets.generator(batch.input), False)
-    # F(G(1)) = 15 against 1, G(F(2)) = 30 against 2; G(2) = 6 against 2, F(1) = 5 against 1
+    # F(G(1)) = 15 and 1, G(F(2)) = 30 and 2; G(2) = 6 and 2, F(1) = 5 and 1
     assert parts == pytest.approx({"cycle": 14 + 28, "identity": 4 + 4, "loss": 42.8})
-    # d/dG and d/dF are positive: both numbers go down by Adam's first step
+    # d/dG and d/dF are positive: both numbers decrease by the first step of Adam.
     assert [nets.generator.value.item(), nets.nets["backward"].value.item()] == pytest.approx(
         [2.999, 4.999]
     )
 
 
-def test_both_critics_of_a_cycle_learn_and_neither_generator_does():
+def test_critic_steps_of_a_cycle_update_both_critics_and_no_generator():
     nets, batch = cycle(
         losses=(LossTerm(kind="adversarial", build=AdversarialWasserstein, weight=1.0),),
         critic_game="wasserstein",
         weight_clip=0.4,
     )
-    found = nets.critics_step(batch)
-    # D(fake) - D(real): .5 (3 - 2) for the fine image, .5 (10 - 1) for the coarse one
-    assert found == pytest.approx({"critic": 0.5, "backward_critic": 4.5})
+    losses = nets.critics_step(batch)
+    # D(fake) - D(real): .5 (3 - 2) for the high-resolution image, .5 (10 - 1) for the
+    # low-resolution image
+    assert losses == pytest.approx({"critic": 0.5, "backward_critic": 4.5})
     assert [
         nets.nets["critic"].weight.item(),
         nets.nets["backward_critic"].weight.item(),
@@ -95,53 +99,59 @@ def test_both_critics_of_a_cycle_learn_and_neither_generator_does():
     assert nets.nets["backward"].value.grad is None
     parts = nets.generators_step(batch, nets.generator(batch.input), True)
     assert parts["adversarial"] == pytest.approx(-0.4 * 3 - 0.4 * 10)
-    assert nets.nets["critic"].weight.grad is None or nets.nets["critic"].weight.requires_grad
+    assert [nets.nets[name].weight.requires_grad for name in ("critic", "backward_critic")] == [
+        True,
+        True,
+    ], "critics must train again"
     assert nets.generator.value.item() == pytest.approx(3.001)
 
 
-def test_the_penalty_of_a_linear_critic_is_added():
+def test_the_gradient_penalty_of_a_linear_critic_is_added():
     nets, batch = cycle(
         losses=(LossTerm(kind="adversarial", build=AdversarialWasserstein, weight=1.0),),
         critic_game="wasserstein-gp",
         penalty_weight=10.0,
     )
-    slope = 0.5 / 64 * 8  # .5 / 64 in each of 64 voxels: its length is that times 8
+    slope = 0.5 / 64 * 8  # .5 / 64 in each of 64 voxels, whose vector length is that times 8
     assert nets.critics_step(batch)["critic"] == pytest.approx(
         0.5 + 10 * (1 - slope) ** 2, rel=1e-5
     )
 
 
-def test_self_supervision_compares_what_the_operator_makes_of_the_output():
-    how = recipe(objective="self", build_generator=lambda channels, factor: Times(2))
-    nets = Networks(how, CUBE, ndim=3)
-    fine, coarse = torch.ones(1, 1, 4, 4, 4), torch.ones(1, 1, 2, 2, 2)
+def test_self_supervision_compares_the_downsampled_output():
+    changed_recipe = recipe(objective="self", build_generator=lambda channels, factor: Times(2))
+    nets = Networks(changed_recipe, CUBE, ndim=3)
+    high_res, low_res = torch.ones(1, 1, 4, 4, 4), torch.ones(1, 1, 2, 2, 2)
     batch = Batch(
-        input=fine,
-        target=5 * coarse,
-        weight=coarse,
+        input=high_res,
+        target=5 * low_res,
+        weight=low_res,
         operator=get_operator("block", (4, 4, 4), CUBE),
     )
-    parts = nets.generators_step(batch, nets.generator(fine), False)
+    parts = nets.generators_step(batch, nets.generator(high_res), False)
     assert parts["content"] == pytest.approx(9)
     assert nets.generator.value.item() == pytest.approx(2.01)
 
 
-def test_a_term_that_stands_in_is_there_without_weights_only(monkeypatch):
-    stand = LossTerm(kind="content", build=MAE, weight=0.5, stands_in=True)
-    how = recipe(losses=(CONTENT, stand))
-    built = Networks(how, CUBE, ndim=3).terms
-    assert [(kind, type(m), w) for kind, m, w in built] == [
+def test_a_replacement_loss_is_only_used_without_vgg_weights(monkeypatch):
+    replacement = LossTerm(kind="content", build=MAE, weight=0.5, stands_in=True)
+    changed_recipe = recipe(losses=(CONTENT, replacement))
+    terms = Networks(changed_recipe, CUBE, ndim=3).terms
+    assert [(kind, type(module), weight) for kind, module, weight in terms] == [
         ("content", MSE, 1.0),
         ("content", MAE, 0.5),
     ]
-    assert len(Networks(how, CUBE, vgg_weights="vgg.safetensors", ndim=3).terms) == 1
-    assert plain_recipe(how, vgg=True)["losses"] == {"content:MSE": 1.0}
-    assert plain_recipe(how, vgg=False)["losses"] == {"content:MSE": 1.0, "content:MAE": 0.5}
+    assert len(Networks(changed_recipe, CUBE, vgg_weights="vgg.safetensors", ndim=3).terms) == 1
+    assert plain_recipe(changed_recipe, vgg=True)["losses"] == {"content:MSE": 1.0}
+    assert plain_recipe(changed_recipe, vgg=False)["losses"] == {
+        "content:MSE": 1.0,
+        "content:MAE": 0.5,
+    }
 
 
-def test_a_card_names_no_term_that_was_off():
-    """Without weights of VGG-19 no features; with them no stand-in; without a critic no
-    adversarial term.
+def test_the_card_lists_only_losses_that_were_used():
+    """Without VGG-19 weights, features are not listed; with weights, the replacement is not;
+    without a critic, the adversarial loss is not.
     """
     cpce = method.get_method("cpce").recipes["paper"]
     kinds = {
@@ -149,7 +159,9 @@ def test_a_card_names_no_term_that_was_off():
         for vgg in (True, False)
     }
     assert kinds == {True: {"adversarial", "perceptual"}, False: {"adversarial", "content"}}
-    assert "adversarial" not in {t.kind for t in replace(cpce, build_critic=None).terms_on(True)}
+    assert "adversarial" not in {
+        term.kind for term in replace(cpce, build_critic=None).terms_on(True)
+    }
 
 
 @pytest.mark.parametrize(
@@ -165,7 +177,11 @@ def test_layers_are_counted_from_the_end(count, trained):
     ):
         net.add_module(name, layer)
     _freeze_but_last(net, count)
-    assert {n for n, p in net.named_parameters() if p.requires_grad} == {
+    assert {
+        parameter_name
+        for parameter_name, parameter in net.named_parameters()
+        if parameter.requires_grad
+    } == {
         *trained,
         "c.weight",
         "c.bias",
@@ -174,8 +190,8 @@ def test_layers_are_counted_from_the_end(count, trained):
         _freeze_but_last(net, 4)
 
 
-def test_linear_decay_is_constant_and_then_a_line():
-    how = recipe(
+def test_linear_decay_is_constant_and_then_linear():
+    changed_recipe = recipe(
         schedule="linear-decay",
         epochs=10,
         patches=4,
@@ -184,8 +200,8 @@ def test_linear_decay_is_constant_and_then_a_line():
         learning_rate=1e-4,
         final_learning_rate=2e-6,
     )
-    assert (how.steps, how.look_every) == (20, 2)
-    rates = [how.rate(k, how.learning_rate) for k in range(20)]
+    assert (changed_recipe.steps, changed_recipe.look_every) == (20, 2)
+    rates = [changed_recipe.rate(k, changed_recipe.learning_rate) for k in range(20)]
     np.testing.assert_allclose(rates[:11], 1e-4)
     np.testing.assert_allclose(np.diff(rates[10:]), (2e-6 - 1e-4) / 9)
     assert rates[-1] == pytest.approx(2e-6)
@@ -193,210 +209,228 @@ def test_linear_decay_is_constant_and_then_a_line():
         recipe(epochs=3)
 
 
-def examples(how, images, ndim=3, factor=CUBE):
-    """Images as a training with this recipe sees them."""
-    return Examples(images, how, factor, ndim, "cpu")
+def examples(changed_recipe, images, ndim=3, factor=CUBE):
+    """Return images as a training with this recipe uses them."""
+    return Examples(images, changed_recipe, factor, ndim, "cpu")
 
 
-def phase(how, images, tmp_path, ndim=3, factor=CUBE):
-    """A phase that is not run."""
-    seen = examples(how, images, ndim, factor)
+def phase(changed_recipe, images, tmp_path, ndim=3, factor=CUBE):
+    """Return a phase that is not run."""
+    phase_examples = examples(changed_recipe, images, ndim, factor)
     return Phase(
         name="search",
-        training=TrainingRequest(method=a_method(ndim), changed=how, seed=1),
-        iterations=how.steps,
-        examples=seen,
-        parts=seen.train,
+        training=TrainingRequest(method=a_method(ndim), changed=changed_recipe, seed=1),
+        iterations=changed_recipe.steps,
+        examples=phase_examples,
+        parts=phase_examples.train,
         windows=(),
         signature="",
         folder=tmp_path,
     )
 
 
-def drawn(made, factor):
-    """Windows of the phase's next step."""
-    return made.examples.windows(
-        made.rng,
-        made.parts,
+def next_windows(search, factor):
+    """Return the windows of the phase's next step."""
+    return search.examples.windows(
+        search.rng,
+        search.parts,
         factor,
-        iteration=made.at.iteration,
-        seed=made.training.seed,
-        size=made.batch_size,
+        iteration=search.at.iteration,
+        seed=search.training.seed,
+        size=search.batch_size,
     )
 
 
-def sides_of(chosen):
-    """Sides of windows."""
-    return {tuple(b - a for a, b in box) for _, box in chosen}
+def sides_of(windows):
+    """Return the sides of windows."""
+    return {tuple(end - start for start, end in box) for _, box in windows}
 
 
-def test_in_epochs_each_place_is_seen_once_in_every_epoch(tmp_path):
-    made = phase(recipe(epochs=3, patches=6, batch=2, hold_out=0), balls(2), tmp_path)
+def test_each_window_is_used_once_per_epoch(tmp_path):
+    search = phase(recipe(epochs=3, patches=6, batch=2, hold_out=0), balls(2), tmp_path)
     epochs = []
     for epoch in range(3):
-        seen = []
+        windows = []
         for step in range(3):
-            made.at.iteration = 3 * epoch + step
-            seen += drawn(made, CUBE)
-        epochs.append(seen)
-    assert [sorted(seen) for seen in epochs[1:]] == [sorted(epochs[0])] * 2
+            search.at.iteration = 3 * epoch + step
+            windows += next_windows(search, CUBE)
+        epochs.append(windows)
+    assert [sorted(windows) for windows in epochs[1:]] == [sorted(epochs[0])] * 2
     assert epochs[0] != epochs[1]
     assert len(set(epochs[0])) == 6
     assert {image for image, _ in epochs[0]} == {0, 1}
 
 
-def test_every_factor_is_drawn_and_the_coarse_image_is_that_of_the_factor(tmp_path):
-    made = phase(
+def test_every_factor_is_used_with_its_low_resolution_image(tmp_path):
+    search = phase(
         recipe(factors=(1.25, 2.0), patch=None, batch=1, hold_out=0),
         balls(1, shape=(20, 20, 10)),
         tmp_path,
     )
-    fine = torch.from_numpy(ball(shape=(20, 20, 10)).fine)
-    seen = set()
+    high_res = torch.from_numpy(ball(shape=(20, 20, 10)).fine)
+    factors_seen = set()
     for _ in range(12):
-        batch = made.draw()
-        for drawn in (1.25, 2.0):
-            coarse = get_operator("block", (20, 20, 10), (drawn,) * 3).forward(fine).numpy()
-            unit = made.examples.at(0, (drawn,) * 3).level[0]
-            wanted = upsample("linear", coarse, (drawn,) * 3) / unit
-            if np.abs(batch.input[0, 0].numpy() - wanted).max() < 1e-5:
-                seen.add(drawn)
-    assert seen == {1.25, 2.0}
+        batch = search.draw()
+        for factor in (1.25, 2.0):
+            low_res = get_operator("block", (20, 20, 10), (factor,) * 3).forward(high_res).numpy()
+            unit = search.examples.at(0, (factor,) * 3).level[0]
+            expected = upsample("linear", low_res, (factor,) * 3) / unit
+            if np.abs(batch.input[0, 0].numpy() - expected).max() < 1e-5:
+                factors_seen.add(factor)
+    assert factors_seen == {1.25, 2.0}
 
 
-def test_slices_held_out_begin_at_whole_coarse_voxels_of_any_factor(tmp_path):
-    how = recipe(objective="self", factors=(1.25, 2.0), hold_out=4)
-    made = phase(how, balls(1, shape=(20, 20, 20)), tmp_path)
-    assert made.examples.room(Region(image=0, slices=(14, 20)), (1.25,) * 3) == (10, 20)
-    assert made.examples.room(Region(image=0, slices=(14, 20)), CUBE) == (14, 20)
+def test_held_out_slices_begin_at_a_low_resolution_voxel_of_any_factor(tmp_path):
+    changed_recipe = recipe(objective="self", factors=(1.25, 2.0), hold_out=4)
+    search = phase(changed_recipe, balls(1, shape=(20, 20, 20)), tmp_path)
+    assert search.examples.room(Region(image=0, slices=(14, 20)), (1.25,) * 3) == (10, 20)
+    assert search.examples.room(Region(image=0, slices=(14, 20)), CUBE) == (14, 20)
 
 
-def test_factors_are_exchanged_only_where_the_factor_changes_something():
+def test_factors_only_vary_along_axes_that_are_downsampled():
     windows = Examples(balls(1), recipe(2), (2.0, 2.0, 1.0), 2, "cpu")
     assert windows.factor_of(1.5) == (1.5, 1.5, 1.0)
 
 
-def test_windows_of_both_grids_belong_together(tmp_path):
+def test_windows_of_both_grids_are_aligned(tmp_path):
     shape = (20, 15, 10)
-    fine = np.random.default_rng(0).random(shape).astype(np.float32) + 1
-    # constant in blocks: its mean is itself anywhere
-    low = upsample("nearest", fine[::5, ::5, ::5], (5.0, 5.0, 5.0))
+    noise = np.random.default_rng(0).random(shape).astype(np.float32) + 1
+    # Values are constant in blocks, so block means keep the values.
+    blocks = upsample("nearest", noise[::5, ::5, ::5], (5.0, 5.0, 5.0))
     image = TrainingImage(
-        fine=low, mask=np.ones(shape), affine=np.eye(4), contrast="T1w", name="blocks"
+        fine=blocks, mask=np.ones(shape), affine=np.eye(4), contrast="T1w", name="blocks"
     )
-    coarse = get_operator("block", shape, (1.25,) * 3).forward(torch.from_numpy(low)).numpy()
-    alone = replace(image, fine=None, coarse=coarse, mask=np.ones(coarse.shape))
-    made = phase(
-        recipe(objective="self", patch=10, hold_out=0), (alone,), tmp_path, factor=(1.25,) * 3
+    low_res = get_operator("block", shape, (1.25,) * 3).forward(torch.from_numpy(blocks)).numpy()
+    low_res_image = replace(image, fine=None, coarse=low_res, mask=np.ones(low_res.shape))
+    search = phase(
+        recipe(objective="self", patch=10, hold_out=0),
+        (low_res_image,),
+        tmp_path,
+        factor=(1.25,) * 3,
     )
     for _ in range(5):
-        chosen = drawn(made, (1.25,) * 3)
-        batch = made.examples.cut(chosen, (1.25,) * 3, 0.0)
-        assert sides_of(chosen) == {(10, 10, 10)}
-        for (_, box), target in zip(chosen, batch.target, strict=True):
+        windows = next_windows(search, (1.25,) * 3)
+        batch = search.examples.cut(windows, (1.25,) * 3, 0.0)
+        assert sides_of(windows) == {(10, 10, 10)}
+        for (_, box), target in zip(windows, batch.target, strict=True):
             assert all(start % 5 == 0 for start, _ in box)
-            truth = torch.from_numpy(low[tuple(slice(*side) for side in box)])
-            seen = batch.operator.forward(truth) / made.examples.at(0).level[0]
-            torch.testing.assert_close(target[0], seen.to(target))
+            truth = torch.from_numpy(blocks[tuple(slice(*side) for side in box)])
+            downsampled = batch.operator.forward(truth) / search.examples.at(0).level[0]
+            torch.testing.assert_close(target[0], downsampled.to(target))
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_a_generator_that_works_on_the_coarse_grid_gets_the_window_of_it(tmp_path, ndim):
+def test_a_generator_on_the_low_resolution_grid_gets_low_resolution_windows(tmp_path, ndim):
     factor = (1.5, 1.5, 1.0) if ndim == 2 else (1.5, 1.5, 1.5)
-    made = phase(
+    search = phase(
         recipe(ndim, upsampled_by=None, patch=9, batch=4),
         balls(1, shape=(18, 21, 12)),
         tmp_path,
         ndim,
         factor,
     )
-    chosen = drawn(made, factor)
-    assert sides_of(chosen) == {(9, 9, 1) if ndim == 2 else (9, 9, 9)}
-    batch = made.examples.cut(chosen, factor, 0.0)
+    windows = next_windows(search, factor)
+    assert sides_of(windows) == {(9, 9, 1) if ndim == 2 else (9, 9, 9)}
+    batch = search.examples.cut(windows, factor, 0.0)
     assert batch.input.shape == (4, 1, 6, 6, *[6] * (ndim - 2))
-    whole = made.examples.at(0)
-    for (_, box), low, high in zip(chosen, batch.input, batch.target, strict=True):
-        coarse = tuple(
-            slice(int(a / f), int(b / f)) for (a, b), f in zip(box, factor, strict=True)
+    images = search.examples.at(0)
+    for (_, box), network_input, target in zip(windows, batch.input, batch.target, strict=True):
+        low_res_box = tuple(
+            slice(int(start / axis_factor), int(end / axis_factor))
+            for (start, end), axis_factor in zip(box, factor, strict=True)
         )
-        wanted = (
-            whole.coarse[(slice(None), *coarse)],
-            whole.target[(slice(None), *(slice(*side) for side in box))],
+        expected = (
+            images.coarse[(slice(None), *low_res_box)],
+            images.target[(slice(None), *(slice(*side) for side in box))],
         )
-        for found, truth in zip((low, high), wanted, strict=True):
-            torch.testing.assert_close(found, truth if ndim == 3 else truth[..., 0])
+        for values, expected_values in zip((network_input, target), expected, strict=True):
+            torch.testing.assert_close(
+                values, expected_values if ndim == 3 else expected_values[..., 0]
+            )
 
 
-def test_a_turned_window_is_turned_in_input_target_and_weight(tmp_path):
-    made = phase(recipe(augmentation=Augmentation(dihedral=True), hold_out=0), balls(1), tmp_path)
+def test_symmetries_are_applied_to_input_target_and_weight(tmp_path):
+    search = phase(
+        recipe(augmentation=Augmentation(dihedral=True), hold_out=0), balls(1), tmp_path
+    )
     box = ((4, 12), (4, 12), (2, 10))
-    turns = made.examples.turns(CUBE, (8, 8, 8))
+    turns = search.examples.turns(CUBE, (8, 8, 8))
     assert len(turns) == 48
-    plain = made.examples.cut([(0, box)], CUBE, 0.0)
-    moved = made.examples.cut([(0, box)] * 48, CUBE, 0.0, turns)
+    unchanged = search.examples.cut([(0, box)], CUBE, 0.0)
+    transformed = search.examples.cut([(0, box)] * 48, CUBE, 0.0, turns)
     arrangements = set()
     for k in range(48):
         for name in ("input", "target", "weight"):
             torch.testing.assert_close(
-                getattr(moved, name)[k, 0], turned(getattr(plain, name)[0, 0], turns[k])
+                getattr(transformed, name)[k, 0], turned(getattr(unchanged, name)[0, 0], turns[k])
             )
-        arrangements.add(moved.target[k].numpy().tobytes())
+        arrangements.add(transformed.target[k].numpy().tobytes())
     assert len(arrangements) == 48
 
 
-def test_what_is_held_out_of_few_images_are_slices_or_the_last_part():
-    flat, deep = (
-        Examples(balls(1), recipe(n), (2.0, 2.0, 1.0) if n == 2 else CUBE, n, "cpu")
-        for n in (2, 3)
+def test_held_out_data_of_few_images_are_slices_or_the_last_part():
+    slice_examples, volume_examples = (
+        Examples(balls(1), recipe(ndim), (2.0, 2.0, 1.0) if ndim == 2 else CUBE, ndim, "cpu")
+        for ndim in (2, 3)
     )
-    train, held = flat.train, flat.held
-    assert {r.slices for r in train} | {r.slices for r in held} == {(z, z + 1) for z in range(12)}
-    assert not {r.slices for r in train} & {r.slices for r in held}
-    assert (deep.train, deep.held) == (
+    train, held_out = slice_examples.train, slice_examples.held
+    assert {region.slices for region in train} | {region.slices for region in held_out} == {
+        (z, z + 1) for z in range(12)
+    }
+    assert not {region.slices for region in train} & {region.slices for region in held_out}
+    assert (volume_examples.train, volume_examples.held) == (
         (Region(image=0, slices=(0, 8)),),
         (Region(image=0, slices=(8, 12)),),
     )
-    low = ball(shape=(16, 16, 24))
-    mask = low.mask.copy()
+    image = ball(shape=(16, 16, 24))
+    mask = image.mask.copy()
     mask[..., 12:] = False
-    short = Examples((replace(low, mask=mask),), recipe(), CUBE, 3, "cpu")
-    # a quarter of the brain
-    assert [r.slices for r in (*short.train, *short.held)] == [(0, 8), (8, 24)]
-    many = Examples(balls(5), recipe(), CUBE, 3, "cpu")
-    train, held = many.train, many.held
-    assert ([r.image for r in train], [r.image for r in held]) == ([0, 1, 3, 4], [2])
-
-
-def test_a_look_is_scored_in_what_is_held_out_and_sees_what_lies_around_it():
-    windows = Examples(balls(1, shape=(16, 16, 20)), recipe(), CUBE, 3, "cpu")
-    (look,) = validation_windows(windows, [Region(image=0, slices=(12, 20))])
-    assert look.box == ((0, 16), (0, 16), (6, 20))
-    counted = look.batch.weight[0, 0].sum((0, 1))
-    inside = windows.at(0).inside[0].float().sum((0, 1))
-    torch.testing.assert_close(counted[:6], torch.zeros(6))
-    torch.testing.assert_close(counted[6:], inside[12:])
-    assert (inside[6:12] > 0).all()
-    tall = Examples(balls(1, shape=(16, 16, 120)), recipe(), CUBE, 3, "cpu")
-    (most,) = validation_windows(tall, [Region(image=0, slices=(0, 120))])
-    assert most.box[2] == (36, 84)
-
-
-def test_each_step_of_the_critic_sees_other_images(tmp_path, monkeypatch):
-    game = LossTerm(kind="adversarial", build=AdversarialBCE, weight=0.1)
-    made = phase(
-        recipe(build_critic=TinyCritic, losses=(CONTENT, game), critic_steps=3), balls(1), tmp_path
+    half_masked = Examples((replace(image, mask=mask),), recipe(), CUBE, 3, "cpu")
+    # a quarter of the slices with brain, and all slices without
+    assert [region.slices for region in (*half_masked.train, *half_masked.held)] == [
+        (0, 8),
+        (8, 24),
+    ]
+    five_images = Examples(balls(5), recipe(), CUBE, 3, "cpu")
+    train, held_out = five_images.train, five_images.held
+    assert ([region.image for region in train], [region.image for region in held_out]) == (
+        [0, 1, 3, 4],
+        [2],
     )
-    seen, real = [], Networks.critics_step
 
-    def watched(nets, batch, fake=None, **precision):
-        seen.append(batch.target.sum().item())
-        return real(nets, batch, fake, **precision)
 
-    monkeypatch.setattr(Networks, "critics_step", watched)
-    before = {k: v.clone() for k, v in made.nets.nets["critic"].state_dict().items()}
-    parts = made.step()
-    assert len(set(seen)) == 3
+def test_validation_scores_only_held_out_slices_and_includes_their_surroundings():
+    windows = Examples(balls(1, shape=(16, 16, 20)), recipe(), CUBE, 3, "cpu")
+    (window,) = validation_windows(windows, [Region(image=0, slices=(12, 20))])
+    assert window.box == ((0, 16), (0, 16), (6, 20))
+    weight_of_slices = window.batch.weight[0, 0].sum((0, 1))
+    inside = windows.at(0).inside[0].float().sum((0, 1))
+    torch.testing.assert_close(weight_of_slices[:6], torch.zeros(6))
+    torch.testing.assert_close(weight_of_slices[6:], inside[12:])
+    assert (inside[6:12] > 0).all()
+    many_slices = Examples(balls(1, shape=(16, 16, 120)), recipe(), CUBE, 3, "cpu")
+    (largest_window,) = validation_windows(many_slices, [Region(image=0, slices=(0, 120))])
+    assert largest_window.box[2] == (36, 84)
+
+
+def test_each_critic_step_gets_other_images(tmp_path, monkeypatch):
+    adversarial = LossTerm(kind="adversarial", build=AdversarialBCE, weight=0.1)
+    search = phase(
+        recipe(build_critic=TinyCritic, losses=(CONTENT, adversarial), critic_steps=3),
+        balls(1),
+        tmp_path,
+    )
+    sums, critics_step = [], Networks.critics_step
+
+    def record_batch(nets, batch, fake=None, **precision):
+        sums.append(batch.target.sum().item())
+        return critics_step(nets, batch, fake, **precision)
+
+    monkeypatch.setattr(Networks, "critics_step", record_batch)
+    before = {key: value.clone() for key, value in search.nets.nets["critic"].state_dict().items()}
+    parts = search.step()
+    assert len(set(sums)) == 3
     assert {"critic", "adversarial", "content", "loss"} <= parts.keys()
-    assert not same(before, made.nets.nets["critic"].state_dict())
+    assert not equal_states(before, search.nets.nets["critic"].state_dict())
     assert a_method().ndim == 3
-    assert isinstance(made.nets.generator, Tiny)
+    assert isinstance(search.nets.generator, Tiny)

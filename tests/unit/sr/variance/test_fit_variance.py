@@ -1,4 +1,6 @@
-"""The test before a map is used: noise fails it, fluctuations with a map of their own pass it."""
+"""Test the self-test of variance maps: noise fails, and fluctuations with a reproducible
+map pass.
+"""
 
 from dataclasses import replace
 
@@ -34,13 +36,15 @@ def noise(volumes=VOLUMES, seed=0):
 
 
 def fluctuations(volumes=VOLUMES, seed=0):
-    """A run that fluctuates where a map finer than the acquired voxels says, with little noise."""
-    whole = whole_of(SHAPE, FACTOR)
-    # patches a little larger than an acquired voxel: the level at which the test is held can
-    # resolve some of them
+    """Return a run with little noise whose fluctuations follow a map with detail smaller than a
+    voxel.
+    """
+    grid = whole_of(SHAPE, FACTOR)
+    # Patches are a little larger than a voxel, so the resolution of the self-test can resolve some
+    # of them.
     small = whole_of((SHAPE[0] // 2, SHAPE[1] // 2, SHAPE[2]), FACTOR)
     map_ = patchy(small, 5).repeat_interleave(2, 1).repeat_interleave(2, 2)
-    prior = Prior(whole=whole, weight=20 * map_[None], fwhm=(3.0,), noise=4.0)
+    prior = Prior(whole=grid, weight=20 * map_[None], fwhm=(3.0,), noise=4.0)
     generator = torch.Generator().manual_seed(seed)
     series = np.stack(
         [np.moveaxis(acquired(prior, generator).numpy(), 0, 2) for _ in range(volumes)], -1
@@ -69,7 +73,7 @@ def fit(data, recipe=RECIPE, method=METHOD):
     return fit_variance(TrainingRequest(method=replace(method, variance=recipe)), data)
 
 
-def test_fluctuations_pass_and_their_map_is_kept_on_the_whole_grid():
+def test_fluctuations_pass_and_their_map_covers_the_entire_grid():
     model = fit(run_data(fluctuations()))
     held_out = model.card["held_out"]
     assert model.card["applied"] is True
@@ -104,7 +108,7 @@ def test_too_few_volumes_are_named():
     assert not model.state["weight"].any()
 
 
-def test_a_run_that_cannot_be_brought_down_is_named():
+def test_a_run_that_cannot_be_downsampled_is_named():
     narrow = fluctuations(40)[:, :1]
     model = fit(run_data(narrow, mask=np.ones(narrow.shape[:3], bool)))
     assert model.card["applied"] is False
@@ -126,41 +130,41 @@ def halves_of(series):
     ]
 
 
-def test_each_half_is_judged_by_the_map_of_the_other(monkeypatch):
-    """Exchanging the halves exchanges the shares, and components that a map was made from do not
-    judge it.
+def test_each_half_is_tested_with_the_map_of_the_other_half(monkeypatch):
+    """Exchanging the halves exchanges the shares, and components are never tested with a map
+    estimated from them.
     """
     halves = halves_of(fluctuations())
     images = [half.components for half in halves]
     trial = Trial(images, mask_of(), FACTOR)
     first, second = try_maps(trial, QUICK)[0.0].by_half
     assert try_maps(Trial(images[::-1], mask_of(), FACTOR), QUICK)[0.0].by_half == (second, first)
-    made, judged = [], []
+    inputs, tests = [], []
     monkeypatch.setattr(
-        one_level_down, "estimate_prior", lambda data, *a, **k: made.append(data) or len(made)
+        one_level_down, "estimate_prior", lambda data, *a, **k: inputs.append(data) or len(inputs)
     )
     monkeypatch.setattr(
         lower_resolution_errors,
         "estimate_prior",
-        lambda data, *a, **k: made.append(data) or len(made),
+        lambda data, *a, **k: inputs.append(data) or len(inputs),
     )
     monkeypatch.setattr(one_level_down, "_added_by", lambda prior, level: prior)
     monkeypatch.setattr(
         one_level_down,
         "_shares_of",
-        lambda prior, level, images, mask: judged.append((prior, images)) or np.zeros(len(images)),
+        lambda prior, level, images, mask: tests.append((prior, images)) or np.zeros(len(images)),
     )
     try_maps(trial, QUICK)
     images = [torch.from_numpy(np.moveaxis(half.components, 3, 1).copy()) for half in halves]
-    (one, tested_by_one), (two, tested_by_two) = judged
+    (first_map, tested_with_first), (second_map, tested_with_second) = tests
     level, _ = level_below(SHAPE, FACTOR)
-    torch.testing.assert_close(made[one - 1], level.down(images[1]))
-    torch.testing.assert_close(made[two - 1], level.down(images[0]))
-    torch.testing.assert_close(tested_by_one, images[0])
-    torch.testing.assert_close(tested_by_two, images[1])
+    torch.testing.assert_close(inputs[first_map - 1], level.down(images[1]))
+    torch.testing.assert_close(inputs[second_map - 1], level.down(images[0]))
+    torch.testing.assert_close(tested_with_first, images[0])
+    torch.testing.assert_close(tested_with_second, images[1])
 
 
-def test_a_mask_that_vanishes_one_level_down_explains_nothing():
+def test_a_mask_that_is_empty_at_half_the_resolution_explains_nothing():
     mask = np.zeros(SHAPE, bool)
     mask[5, 5] = True
     trial = Trial([half.components for half in halves_of(fluctuations(40))], mask, FACTOR)
@@ -171,7 +175,7 @@ def test_a_mask_that_vanishes_one_level_down_explains_nothing():
     )
 
 
-def test_grids_that_do_not_belong_together_are_refused():
+def test_inconsistent_grids_are_rejected():
     statistics = statistics_of(noise(20), mask_of())
     for mask, words in (
         (np.ones((3, 3, 3)), "but the series has the shape"),
@@ -181,12 +185,12 @@ def test_grids_that_do_not_belong_together_are_refused():
             RunData(statistics=statistics, halves=None, mask=mask, affine=np.eye(4), factor=FACTOR)
 
 
-def test_a_run_that_was_masked_is_not_estimated_from_its_own_edge():
+def test_a_masked_run_is_not_estimated_from_its_edge():
     masked = fluctuations() * mask_of()[..., None]
     model = fit(run_data(masked))
     assert model.card["applied"] is False
     assert "the series was masked" in model.card["held_out"]["model"]
-    # one side of the surroundings is there
+    # The surroundings are present on one side.
     wide = fluctuations() * np.roll(mask_of(), 1, 0)[..., None]
     wide[12:] += 50.0
     assert fit(run_data(wide)).card["applied"] is True

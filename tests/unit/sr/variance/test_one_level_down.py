@@ -1,5 +1,5 @@
-"""What is explained one level down: its interval holds the mean of many runs, and each series is
-what it is called.
+"""Test the share explained at half the resolution: its interval contains the mean of many runs,
+and baselines are correct.
 """
 
 import numpy as np
@@ -30,20 +30,22 @@ def mask_of(shape=SHAPE):
 
 
 def run_of(seed, volumes, memory, noise):
-    """One of many runs of a person: one variance map, fluctuations that follow from the volume
-    before, noise.
+    """Return one of many runs of a participant: one variance map, autocorrelated fluctuations, and
+    noise.
     """
     x, y, z = SHAPE
-    whole = whole_of(SHAPE, FACTOR)
+    grid = whole_of(SHAPE, FACTOR)
     small = whole_of((x // 2, y // 2, z), FACTOR)
     map_ = patchy(small, 5).repeat_interleave(2, 1).repeat_interleave(2, 2)
-    prior = Prior(whole=whole, weight=20 * map_[None], fwhm=(3.0,), noise=0.0)
+    prior = Prior(whole=grid, weight=20 * map_[None], fwhm=(3.0,), noise=0.0)
     generator = torch.Generator().manual_seed(seed)
-    now, series = acquired(prior, generator), []
+    image, series = acquired(prior, generator), []
     for _ in range(volumes):
-        now = memory * now + (1 - memory**2) ** 0.5 * acquired(prior, generator)
+        image = memory * image + (1 - memory**2) ** 0.5 * acquired(prior, generator)
         series.append(
-            np.moveaxis((now + noise * torch.randn(now.shape, generator=generator)).numpy(), 0, 2)
+            np.moveaxis(
+                (image + noise * torch.randn(image.shape, generator=generator)).numpy(), 0, 2
+            )
         )
     return Array4D(500 + np.stack(series, -1).astype(np.float32))
 
@@ -63,15 +65,15 @@ def trial_of(series, mask):
         pytest.param(240, 0.8, 8.0, marks=pytest.mark.slow),
     ],
 )
-def test_the_interval_of_one_run_holds_the_mean_share_of_many(volumes, memory, noise):
+def test_the_interval_of_one_run_contains_the_mean_share_of_many_runs(volumes, memory, noise):
     mask, count = mask_of(), 24
-    found = [
+    results = [
         try_maps(trial_of(run_of(seed, volumes, memory, noise), mask), QUICK)[0.0]
         for seed in range(count)
     ]
-    shares = np.array([each.share for each in found])
-    ends = np.array([each.interval for each in found])
-    assert {len(each.by_stretch) for each in found} == {8}
+    shares = np.array([result.share for result in results])
+    ends = np.array([result.interval for result in results])
+    assert {len(result.by_stretch) for result in results} == {8}
     inside = (ends[:, 0] <= shares.mean()) & (shares.mean() <= ends[:, 1])
     assert inside.mean() >= 0.85, (
         "95 of 100 are promised; of 24 runs, 20 pass in 999 of 1000 such tests"
@@ -80,19 +82,19 @@ def test_the_interval_of_one_run_holds_the_mean_share_of_many(volumes, memory, n
     assert np.median(widths) < 12 * shares.std(), "an interval that always holds says nothing"
 
 
-def test_the_share_of_an_interpolation_is_that_of_its_volumes():
+def test_the_share_of_an_interpolation_equals_the_mean_over_its_volumes():
     series, mask = run_of(0, 60, 0.0, 4.0), mask_of()
     trial = trial_of(series, mask)
     for name in ("linear", "bspline"):
         shares = []
         for image in trial.halves[0]:
-            fine = np.moveaxis(image.numpy(), 0, 2)
-            coarse = downsample(fine, (SHAPE[0] // 2, SHAPE[1] // 2, SHAPE[2]))
-            missed, left = (
-                ((upsample(each, coarse, FACTOR) - fine)[mask] ** 2).sum()
-                for each in ("zerofill", name)
+            high_res = np.moveaxis(image.numpy(), 0, 2)
+            low_res = downsample(high_res, (SHAPE[0] // 2, SHAPE[1] // 2, SHAPE[2]))
+            zero_filling_error, interpolation_error = (
+                ((upsample(method, low_res, FACTOR) - high_res)[mask] ** 2).sum()
+                for method in ("zerofill", name)
             )
-            shares.append(1 - left / missed)
+            shares.append(1 - interpolation_error / zero_filling_error)
         assert try_interpolation(trial, name).by_half[0] == pytest.approx(
             np.mean(shares), abs=1e-4
         )
@@ -100,52 +102,56 @@ def test_the_share_of_an_interpolation_is_that_of_its_volumes():
     assert float(next(added).abs().max()) < 1e-3
 
 
-def test_a_control_is_tried_as_it_is_applied():
-    """`sdmod` multiplies the zero-filled change; what it adds lies beyond the acquired band."""
+def test_a_control_is_tested_as_it_is_applied():
+    """`sdmod` multiplies the zero-filled change and only adds detail above the Nyquist
+    frequency.
+    """
     series, mask = run_of(1, 60, 0.0, 1.0), mask_of()
     sdmod = get_method("sdmod").variance
     trial = trial_of(series, mask)
     assert 0 < try_maps(trial, sdmod)[0.0].share < try_maps(trial, QUICK)[0.0].share
 
 
-def test_stretches_are_those_of_their_half_and_head_motion_is_taken_out():
-    mask, moved = mask_of(), np.sin(np.arange(64) / 5)[:, None]
+def test_segments_belong_to_their_half_and_head_motion_is_regressed_out():
+    mask, motion = mask_of(), np.sin(np.arange(64) / 5)[:, None]
     series = run_of(2, 64, 0.0, 4.0)
     series.data[..., 36] += 300 * mask
 
-    def stretches_of(data, nuisance):
+    def segments_of(data, nuisance):
         return [half.stretches for half in halves_of(data, mask, 4, 40, nuisance, 15)]
 
-    plain = stretches_of(series, None)
-    assert [[len(each) for each in half] for half in plain] == [[8, 8, 8], [8, 8, 8]], (
+    segments = segments_of(series, None)
+    assert [[len(segment) for segment in half] for half in segments] == [[8, 8, 8], [8, 8, 8]], (
         "60 volumes, stretches of 10"
     )
-    sizes = [float(np.abs(each[0][mask]).mean()) for half in plain for each in half]
+    sizes = [float(np.abs(segment[0][mask]).mean()) for half in segments for segment in half]
     assert np.argmax(sizes) == 3, (
         "volume 36 of 64, four left out, lies in the first stretch of the second half"
     )
-    series.data[..., :] += 100 * mask[..., None] * moved[:, 0]
-    again = stretches_of(series, moved)
-    clean = stretches_of(run_of(2, 64, 0.0, 4.0), moved)
-    np.testing.assert_allclose(np.abs(again[0][1][0]), np.abs(clean[0][1][0]), atol=0.05)
+    series.data[..., :] += 100 * mask[..., None] * motion[:, 0]
+    cleaned = segments_of(series, motion)
+    undisturbed = segments_of(run_of(2, 64, 0.0, 4.0), motion)
+    np.testing.assert_allclose(np.abs(cleaned[0][1][0]), np.abs(undisturbed[0][1][0]), atol=0.05)
 
 
-def test_head_motion_leaves_the_halves_of_a_short_run_something_to_tell():
-    """Twelve courses left two components of 15 volumes, and six of rounding counted as much."""
+def test_motion_regressors_leave_fluctuations_in_the_halves_of_a_short_run():
+    """Twelve regressors used to leave two components of 15 volumes, and six of rounding errors
+    counted as much.
+    """
     series, mask = run_of(3, 30, 0.0, 4.0), mask_of()
-    still = halves_of(series, mask, 0, 40, None, 15)
-    moved = halves_of(
+    without_regressors = halves_of(series, mask, 0, 40, None, 15)
+    with_regressors = halves_of(
         series, mask, 0, 40, np.random.default_rng(0).normal(size=(30, 12)).cumsum(0), 15
     )
-    sizes = [np.square(half.components[:, mask]).sum(1) for half in moved]
-    assert all(each.min() > 1e-3 * each.max() for each in sizes)
-    one, other = (
-        try_maps(Trial([half.components for half in each], mask, FACTOR), QUICK)[0.0].share
-        for each in (still, moved)
+    sizes = [np.square(half.components[:, mask]).sum(1) for half in with_regressors]
+    assert all(energies.min() > 1e-3 * energies.max() for energies in sizes)
+    share, share_with_regressors = (
+        try_maps(Trial([half.components for half in halves], mask, FACTOR), QUICK)[0.0].share
+        for halves in (without_regressors, with_regressors)
     )
-    assert other > 0.7 * one > 0.02
+    assert share_with_regressors > 0.7 * share > 0.02
 
 
-def test_one_stretch_or_none_gives_no_interval():
+def test_fewer_than_two_segments_give_no_interval():
     assert np.isnan(Explained(by_half=(0.1, 0.2), by_stretch=(0.1,)).interval).all()
     assert Explained(by_half=(0.1, 0.2), by_stretch=(0.1, 0.2)).interval[0] < 0.15

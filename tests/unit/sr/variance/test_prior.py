@@ -1,4 +1,4 @@
-"""The prior against every matrix written down by hand."""
+"""Test the prior against explicit matrices."""
 
 from dataclasses import replace
 
@@ -12,9 +12,9 @@ from variance_helpers import (
     dense_covariance,
     dense_down,
     dense_prior,
-    drawn,
     expected,
     fluctuation,
+    normal_noise,
     patchy,
     prior_of,
     sizes,
@@ -31,90 +31,98 @@ GRIDS = [((8, 7, 2), (2, 2, 1)), ((6, 9, 2), (1.5, 1.5, 1)), ((5, 6, 3), (2, 2, 
 FACTOR = (2.0, 2.0, 1.0)
 
 
-def distance(a, b):
-    """|a - b| / |b|."""
-    a, b = (np.asarray(each, float) for each in (a, b))
+def relative_distance(a, b):
+    """Return |a - b| / |b|."""
+    a, b = (np.asarray(array, float) for array in (a, b))
     return np.linalg.norm(a - b) / np.linalg.norm(b)
 
 
-def signed(shape=(10, 12, 2), noise=0.05):
-    """A prior with two maps and three patterns, which have signs."""
-    whole = whole_of(shape, FACTOR)
-    maps = torch.cat([drawn(1, 2, *sizes(whole)).abs() + 0.1, drawn(2, 3, *sizes(whole))])
-    return Prior(whole=whole, weight=maps, fwhm=(3.0, 1.5, 8.0, 8.0, 8.0), noise=noise)
+def prior_with_patterns(shape=(10, 12, 2), noise=0.05):
+    """Return a prior with two maps and three patterns, which have signs."""
+    grid = whole_of(shape, FACTOR)
+    maps = torch.cat(
+        [normal_noise(1, 2, *sizes(grid)).abs() + 0.1, normal_noise(2, 3, *sizes(grid))]
+    )
+    return Prior(whole=grid, weight=maps, fwhm=(3.0, 1.5, 8.0, 8.0, 8.0), noise=noise)
 
 
 @pytest.mark.parametrize("fwhm", [1.5, 3.0])
-def test_no_correlation_is_a_subnormal_number(fwhm):
-    """Many processors are slow with them, and they change no sum."""
-    found = correlation(96, fwhm)
-    assert float(found[found != 0].min()) >= 1e-20
+def test_correlations_are_never_subnormal_numbers(fwhm):
+    """Subnormal numbers slow down many processors and do not change sums."""
+    values = correlation(96, fwhm)
+    assert float(values[values != 0].min()) >= 1e-20
     gap = np.subtract.outer(np.arange(96), np.arange(96))
-    np.testing.assert_allclose(found, np.exp(-4 * np.log(2) * gap**2 / fwhm**2), atol=1e-6)
+    np.testing.assert_allclose(values, np.exp(-4 * np.log(2) * gap**2 / fwhm**2), atol=1e-6)
 
 
-@pytest.mark.parametrize("make", [signed, lambda: prior_of((9, 8, 2), FACTOR)])
-def test_covariances_are_the_dense_ones(make):
-    prior = make()
-    whole, down = prior.whole, dense_down(prior.whole)
+@pytest.mark.parametrize("make_prior", [prior_with_patterns, lambda: prior_of((9, 8, 2), FACTOR)])
+def test_covariances_equal_dense_matrices(make_prior):
+    prior = make_prior()
+    grid, down = prior.whole, dense_down(prior.whole)
     for z in range(2):
-        maps, known = prior.weight[:, z], dense_prior(prior, z)
-        data = covariance(maps, prior.fwhm, whole.down, whole.down)
-        assert distance(data, down @ known @ down.T) < 1e-5
-        each = torch.eye(maps.shape[1]), torch.eye(maps.shape[2])
-        assert distance(covariance(maps, prior.fwhm, whole.down, each), known @ down.T) < 1e-5
-        left = drawn(7, 3, whole.level.fine[0]), drawn(8, 5, whole.level.fine[1])
-        some = np.kron(left[0].numpy(), left[1].numpy()).astype(float)
-        found = covariance(maps, prior.fwhm, whole.down, left)
-        assert distance(found, some @ known @ down.T) < 1e-5
+        maps, dense = prior.weight[:, z], dense_prior(prior, z)
+        data = covariance(maps, prior.fwhm, grid.down, grid.down)
+        assert relative_distance(data, down @ dense @ down.T) < 1e-5
+        identity = torch.eye(maps.shape[1]), torch.eye(maps.shape[2])
+        assert (
+            relative_distance(covariance(maps, prior.fwhm, grid.down, identity), dense @ down.T)
+            < 1e-5
+        )
+        factors = normal_noise(7, 3, grid.level.fine[0]), normal_noise(8, 5, grid.level.fine[1])
+        combination = np.kron(factors[0].numpy(), factors[1].numpy()).astype(float)
+        result = covariance(maps, prior.fwhm, grid.down, factors)
+        assert relative_distance(result, combination @ dense @ down.T) < 1e-5
 
 
 @pytest.mark.parametrize("fwhm", [(3.0, 1.5), (1.0,), (2.0, 9.0, 1.2)])
-def test_the_covariance_of_data_is_the_dense_one(fwhm):
+def test_the_covariance_of_data_equals_the_dense_matrix(fwhm):
     prior = prior_of((17, 12, 2), FACTOR, fwhm=fwhm)  # more rows than are computed at once
-    whole, down = prior.whole, dense_down(prior.whole)
+    grid, down = prior.whole, dense_down(prior.whole)
     for z in range(2):
-        found = data_covariance(prior.weight[:, z], fwhm, whole.down)
-        assert distance(np.tril(found), np.tril(down @ dense_prior(prior, z) @ down.T)) < 1e-5
+        result = data_covariance(prior.weight[:, z], fwhm, grid.down)
+        assert (
+            relative_distance(np.tril(result), np.tril(down @ dense_prior(prior, z) @ down.T))
+            < 1e-5
+        )
 
 
-@pytest.mark.parametrize("make", [signed, lambda: prior_of((9, 8, 2), FACTOR)])
-def test_roots_are_those_of_the_dense_covariance(make):
-    prior = make()
+@pytest.mark.parametrize("make_prior", [prior_with_patterns, lambda: prior_of((9, 8, 2), FACTOR)])
+def test_roots_equal_the_dense_covariance(make_prior):
+    prior = make_prior()
     for z in range(2):
         root = np.tril(prior.root(z, prior.whole)).astype(float)
-        assert distance(root @ root.T, dense_covariance(prior, z)) < 1e-5
+        assert relative_distance(root @ root.T, dense_covariance(prior, z)) < 1e-5
 
 
 @pytest.mark.parametrize(("shape", "factor"), GRIDS)
-def test_what_is_expected_is_the_dense_conditional_mean(shape, factor):
+def test_the_expected_image_is_the_dense_conditional_mean(shape, factor):
     prior = prior_of(shape, factor)
     data = torch.stack([acquired(prior, torch.Generator().manual_seed(k)) for k in range(3)])
-    found, down = expected(prior, data), dense_down(prior.whole)
+    means, down = expected(prior, data), dense_down(prior.whole)
     for z in range(prior.whole.level.fine[2]):
         solved = np.linalg.solve(dense_covariance(prior, z), data[:, z].flatten(1).numpy().T)
-        known = dense_prior(prior, z) @ down.T @ solved
-        assert distance(found[:, z].flatten(1).T, known) < 1e-3
+        dense_mean = dense_prior(prior, z) @ down.T @ solved
+        assert relative_distance(means[:, z].flatten(1).T, dense_mean) < 1e-3
 
 
-def test_patterns_have_signs():
-    prior, data = signed(), drawn(3, 4, 2, 10, 12)
+def test_expected_images_use_the_signs_of_patterns():
+    prior, data = prior_with_patterns(), normal_noise(3, 4, 2, 10, 12)
     down = dense_down(prior.whole)
-    known = (
+    dense_mean = (
         dense_prior(prior)
         @ down.T
         @ np.linalg.solve(dense_covariance(prior), data[:, 0].flatten(1).numpy().T)
     )
-    assert distance(expected(prior, data)[:, 0].flatten(1).T, known) < 1e-3
+    assert relative_distance(expected(prior, data)[:, 0].flatten(1).T, dense_mean) < 1e-3
 
 
 @pytest.mark.parametrize(("shape", "factor"), GRIDS)
 def test_the_mean_variance_is_exact(shape, factor):
     prior = prior_of(shape, factor)
     count = prior.whole.level.fine[2]
-    known = np.mean([np.trace(dense_covariance(prior, z)) for z in range(count)])
-    known = known / np.prod(shape[:2]) - prior.noise
-    assert prior.mean_variance == pytest.approx(known, rel=1e-4)
+    expected_variance = np.mean([np.trace(dense_covariance(prior, z)) for z in range(count)])
+    expected_variance = expected_variance / np.prod(shape[:2]) - prior.noise
+    assert prior.mean_variance == pytest.approx(expected_variance, rel=1e-4)
     assert prior.scaled(3.0).mean_variance == pytest.approx(3.0, rel=1e-5)
 
 
@@ -125,113 +133,118 @@ def test_the_mean_variance_is_exact(shape, factor):
     st.sampled_from([1, 1.25, 1.5, 2, 3]),
     st.integers(1, 12),
 )
-def test_tiles_make_each_voxel_once_of_data_around_it(x, y, factor, reach):
-    whole = whole_of((x, y, 1), (factor, factor, 1))
-    count = torch.zeros(whole.level.fine[:2])
-    for tile in whole.parts(reach, 0):
+def test_tiles_compute_each_voxel_once_from_data_around_it(x, y, factor, reach):
+    grid = whole_of((x, y, 1), (factor, factor, 1))
+    count = torch.zeros(grid.level.fine[:2])
+    for tile in grid.parts(reach, 0):
         count[tile.made] += 1
-        assert tuple(len(range(*s.indices(999))) for s in tile.fine) == tuple(
-            each.shape[1] for each in tile.down
+        assert tuple(len(range(*rows.indices(999))) for rows in tile.fine) == tuple(
+            matrix.shape[1] for matrix in tile.down
         )
-        for axis, (made, fine) in enumerate(zip(tile.made, tile.fine, strict=True)):
-            assert made.start - fine.start >= reach or fine.start == 0
-            assert fine.stop - made.stop >= reach or fine.stop == whole.level.fine[axis]
+        for axis, (computed, padded) in enumerate(zip(tile.made, tile.fine, strict=True)):
+            assert computed.start - padded.start >= reach or padded.start == 0
+            assert padded.stop - computed.stop >= reach or padded.stop == grid.level.fine[axis]
     assert torch.equal(count, torch.ones_like(count))
 
 
-def test_tiles_agree_with_the_whole(monkeypatch):
+def test_tiles_agree_with_the_full_image(monkeypatch):
     prior = prior_of((56, 60, 1), FACTOR, noise=0.05, seed=1, spread=0.3)
     images = torch.stack([acquired(prior, torch.Generator().manual_seed(k)) for k in range(3)])
     assert (len(prior.tiles()), len(prior.tiles(3360)), len(prior.tiles(3359))) == (9, 1, 9)
     at_once = expected(prior, images)
     monkeypatch.setattr(prior_module, "_WHOLE", 1600)
-    assert 1e-6 < distance(expected(prior, images), at_once) < 0.1
+    assert 1e-6 < relative_distance(expected(prior, images), at_once) < 0.1
 
 
 @pytest.mark.parametrize("shape", [(10, 12, 2), (44, 13, 1)])
-def test_many_maps_are_written_out_to_the_same_end(shape, monkeypatch):
-    prior, data = signed(shape), drawn(3, 4, shape[2], *shape[:2])
+def test_both_computations_with_many_maps_agree(shape, monkeypatch):
+    prior, data = prior_with_patterns(shape), normal_noise(3, 4, shape[2], *shape[:2])
     monkeypatch.setattr(prior_module, "_LARGEST", 100)
-    written = expected(prior, data)
+    explicit = expected(prior, data)
     monkeypatch.setattr(prior_module, "_MANY", 9)
     monkeypatch.setattr(prior_module, "_WHOLE", 100)
-    assert distance(written, expected(prior, data)) < 1e-3
+    assert relative_distance(explicit, expected(prior, data)) < 1e-3
 
 
-def test_nothing_of_the_acquired_band_is_added_and_two_changes_give_the_sum():
+def test_added_detail_is_outside_the_acquired_band_and_linear():
     prior = prior_of((9, 8, 2), FACTOR)
     generator, beyond = torch.Generator().manual_seed(3), prior.whole.level.beyond
-    one, two = (acquired(prior, generator)[None] for _ in range(2))
-    added = beyond(expected(prior, one))
-    assert float(prior.whole.level.down(added).norm()) < 1e-5 * float(added.norm())
-    assert float(added.norm()) > 0.01 * float(one.norm())
-    both = expected(prior, one - 2 * two)
-    assert distance(both, expected(prior, one) - 2 * expected(prior, two)) < 1e-4
-    assert not expected(prior, torch.zeros_like(one)).any()
+    first, second = (acquired(prior, generator)[None] for _ in range(2))
+    detail = beyond(expected(prior, first))
+    assert float(prior.whole.level.down(detail).norm()) < 1e-5 * float(detail.norm())
+    assert float(detail.norm()) > 0.01 * float(first.norm())
+    combined = expected(prior, first - 2 * second)
+    assert relative_distance(combined, expected(prior, first) - 2 * expected(prior, second)) < 1e-4
+    assert not expected(prior, torch.zeros_like(first)).any()
 
 
-def test_what_lies_around_the_mask_serves_what_lies_in_it():
+def test_data_around_the_mask_are_used_for_voxels_in_the_mask():
     shape = (26, 24, 2)
     level = level_above(shape, FACTOR)
     x, y, _ = np.indices(shape)
     mask = np.hypot(x - 12, y - 12) < 5
-    small, whole = Tile.around(level, mask), whole_of(shape, FACTOR)
-    assert small.inner == (slice(4, 21), slice(4, 21))
-    weight = patchy(whole, 1)[None] * torch.from_numpy(
+    mask_tile, full_tile = Tile.around(level, mask), whole_of(shape, FACTOR)
+    assert mask_tile.inner == (slice(4, 21), slice(4, 21))
+    weight = patchy(full_tile, 1)[None] * torch.from_numpy(
         np.kron(mask[..., 0], np.ones((2, 2))).astype(np.float32)
     )
-    wide = Prior(whole=whole, weight=weight + 0.02, fwhm=(2.0,), noise=0.01)
-    data = acquired(wide, torch.Generator().manual_seed(0))[None]
+    full_prior = Prior(whole=full_tile, weight=weight + 0.02, fwhm=(2.0,), noise=0.01)
+    data = acquired(full_prior, torch.Generator().manual_seed(0))[None]
     inside = torch.from_numpy(np.kron(np.moveaxis(mask, 2, 0), np.ones((1, 2, 2))) > 0)
-    narrow = expected(replace(wide, whole=small), data)
-    # four voxels away the sidelobes of what lies inside are small
-    left = distance(level.beyond(narrow)[0, inside], level.beyond(expected(wide, data))[0, inside])
-    assert left < 0.08
-    assert not narrow[:, :, :8].any()
+    masked_result = expected(replace(full_prior, whole=mask_tile), data)
+    # Sidelobes of the voxels in the mask are small four voxels away.
+    difference = relative_distance(
+        level.beyond(masked_result)[0, inside], level.beyond(expected(full_prior, data))[0, inside]
+    )
+    assert difference < 0.08
+    assert not masked_result[:, :, :8].any()
 
 
-def test_tiles_far_from_the_brain_are_left_out_and_change_little_in_it(monkeypatch):
+def test_skipping_tiles_far_from_the_brain_changes_little_in_the_brain(monkeypatch):
     monkeypatch.setattr(prior_module, "_LARGEST", 400)
     monkeypatch.setattr(prior_module, "_WHOLE", 400)
     shape = (56, 52, 2)
     x, y, z = np.indices(shape)
     mask = np.where(z == 0, np.hypot(x - 26, y - 26) < 24, np.hypot(x - 9, y - 9) < 5)
-    small = Tile.around(level_above(shape, FACTOR).in_plane(), mask)
-    every = replace(small, near=np.ones(shape, bool))
+    brain_tile = Tile.around(level_above(shape, FACTOR).in_plane(), mask)
+    full_tile = replace(brain_tile, near=np.ones(shape, bool))
     inside = to_slices(np.kron(mask, np.ones((2, 2, 1)))) > 0
     truth = Prior(
-        whole=every, weight=(patchy(every) * inside + 0.02)[None], fwhm=(2.0,), noise=0.1
+        whole=full_tile, weight=(patchy(full_tile) * inside + 0.02)[None], fwhm=(2.0,), noise=0.1
     )
     generator = torch.Generator().manual_seed(0)
     data = torch.stack([acquired(truth, generator) for _ in range(12)])
     recipe = replace(get_method("sbl").variance, rounds=3)
-    found, known = (estimate_prior(data, whole, recipe) for whole in (small, every))
-    tiles = found.tiles()
-    kept = [tile.counts(1) for tile in tiles]
-    assert 0 < sum(kept) < len(tiles)
+    estimated, reference = (estimate_prior(data, grid, recipe) for grid in (brain_tile, full_tile))
+    tiles = estimated.tiles()
+    counted = [tile.counts(1) for tile in tiles]
+    assert 0 < sum(counted) < len(tiles)
     assert all(tile.counts(0) for tile in tiles)
-    assert 0 < distance(found.weight[:, inside], known.weight[:, inside]) < 0.08
-    left_out = next(tile for tile, there in zip(tiles, kept, strict=True) if not there)
-    assert not expected(found, data)[:, 1, *left_out.made].any()
-    assert distance(*(expected(one, data)[:, inside] for one in (found, known))) < 0.05
+    assert 0 < relative_distance(estimated.weight[:, inside], reference.weight[:, inside]) < 0.08
+    skipped = next(tile for tile, is_counted in zip(tiles, counted, strict=True) if not is_counted)
+    assert not expected(estimated, data)[:, 1, *skipped.made].any()
+    assert (
+        relative_distance(*(expected(prior, data)[:, inside] for prior in (estimated, reference)))
+        < 0.05
+    )
 
 
-def test_a_slice_without_maps_gets_nothing():
+def test_a_slice_without_maps_gets_no_detail():
     prior = prior_of((9, 8, 2), FACTOR)
     prior.weight[:, 1] = 0
-    assert not prior.at(1)(drawn(0, 2, 9, 8)).any()
-    assert prior.at(0)(drawn(0, 2, 9, 8)).any()
+    assert not prior.at(1)(normal_noise(0, 2, 9, 8)).any()
+    assert prior.at(0)(normal_noise(0, 2, 9, 8)).any()
 
 
-def test_as_many_maps_as_correlations():
-    whole = whole_of((4, 4, 1), FACTOR)
+def test_the_number_of_maps_must_equal_the_number_of_correlation_widths():
+    grid = whole_of((4, 4, 1), FACTOR)
     with pytest.raises(ValueError, match="2 variance maps but 1 correlation widths"):
-        Prior(whole=whole, weight=torch.ones(2, *sizes(whole)), fwhm=(2.0,), noise=0.1)
+        Prior(whole=grid, weight=torch.ones(2, *sizes(grid)), fwhm=(2.0,), noise=0.1)
 
 
 def test_draws_have_the_covariance_of_the_prior():
-    """Of the helper that the other tests draw with."""
+    """Check the helper that simulates data in the other tests."""
     prior, generator = prior_of((5, 4, 1), FACTOR), torch.Generator().manual_seed(0)
     draws = torch.stack([fluctuation(prior, generator)[0].flatten() for _ in range(4000)])
-    found = (draws.T @ draws / 4000).numpy()
-    assert distance(found, dense_prior(prior)) < 0.15
+    sample_covariance = (draws.T @ draws / 4000).numpy()
+    assert relative_distance(sample_covariance, dense_prior(prior)) < 0.15

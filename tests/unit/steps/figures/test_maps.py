@@ -1,4 +1,4 @@
-"""Figures are functions of values: they draw what a run has, by names known to store and page."""
+"""Test figures of a run: their content, and names known to the store and the page."""
 
 import io
 import json
@@ -28,76 +28,78 @@ from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures import series as series_figures
 from bids_sr.steps.figures.display_grids import onto
 
-SHAPE, LOW, FINE, COARSE = (
+SHAPE, LOW, HIGH_AFFINE, LOW_AFFINE = (
     (24, 24, 6),
     (12, 12, 6),
     np.diag([-3.0, 3, 4, 1]),
     np.diag([-6.0, 6, 4, 1]),
 )
-COARSE[:3, 3] = [-1.5, 1.5, 0]
+LOW_AFFINE[:3, 3] = [-1.5, 1.5, 0]
 SERIES = ("raw", "bspline", "srgan")
 
 
 @pytest.fixture(scope="module")
 def images() -> dict[str, Volume]:
-    """Small images of everything a run has, on the acquired and on the high-resolution grid."""
+    """Return small images of everything that a run has, on the acquired and the high-resolution
+    grid.
+    """
     x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij")
     mask = (x**2 + y**2 + 0.3 * z**2 < 0.8).astype(np.float32)
     image = mask * (400 + 200 * (x**2 + y**2 < 0.1)).astype(np.float32)
-    low = lambda a: a.reshape(12, 2, 12, 2, 6).mean(axis=(1, 3)).astype(np.float32)  # noqa: E731
+    downsample = lambda array: array.reshape(12, 2, 12, 2, 6).mean(axis=(1, 3)).astype(np.float32)  # noqa: E731
     roi = np.zeros(SHAPE, dtype=np.float32)
     roi[5:11, 6:16, 2:5] = 1
-    made = {
-        "mask_hr": (mask > 0.5, FINE),
-        "image_hr": (image, FINE),
-        "roi_hr": (roi * mask > 0.5, FINE),
-        "mask": (low(mask) > 0.5, COARSE),
-        "image": (low(image), COARSE),
-        "gm": (low(mask) * (low(image) < 450), COARSE),
-        "wm": (np.asarray(low(image) > 450, np.float32), COARSE),
-        "csf": (np.zeros(LOW, np.float32), COARSE),
+    arrays = {
+        "mask_hr": (mask > 0.5, HIGH_AFFINE),
+        "image_hr": (image, HIGH_AFFINE),
+        "roi_hr": (roi * mask > 0.5, HIGH_AFFINE),
+        "mask": (downsample(mask) > 0.5, LOW_AFFINE),
+        "image": (downsample(image), LOW_AFFINE),
+        "gm": (downsample(mask) * (downsample(image) < 450), LOW_AFFINE),
+        "wm": (np.asarray(downsample(image) > 450, np.float32), LOW_AFFINE),
+        "csf": (np.zeros(LOW, np.float32), LOW_AFFINE),
     }
-    return {name: Volume(data, affine) for name, (data, affine) in made.items()}
+    return {name: Volume(data, affine) for name, (data, affine) in arrays.items()}
 
 
 @pytest.fixture(scope="module")
 def series(images, tmp_path_factory) -> dict[str, SeriesReader]:
     folder = tmp_path_factory.mktemp("series")
-    low = images["image"].data[..., None] * (
+    acquired = images["image"].data[..., None] * (
         1 + 0.02 * np.random.default_rng(3).standard_normal((*LOW, 30))
     )
-    fine = np.kron(low, np.ones((2, 2, 1, 1)))
-    found = {}
+    high_res = np.kron(acquired, np.ones((2, 2, 1, 1)))
+    readers = {}
     for name, data, affine in (
-        ("raw", low, COARSE),
-        ("bspline", fine, FINE),
-        ("srgan", fine + 5, FINE),
+        ("raw", acquired, LOW_AFFINE),
+        ("bspline", high_res, HIGH_AFFINE),
+        ("srgan", high_res + 5, HIGH_AFFINE),
     ):
         nifti = nib.Nifti1Image(np.asarray(data, dtype=np.float32), affine)
         nifti.header.set_xyzt_units("mm", "sec")
         nifti.header["pixdim"][4] = 2.0
         nib.save(nifti, folder / f"{name}.nii")
-        found[name] = SeriesReader(folder / f"{name}.nii")
-    return found
+        readers[name] = SeriesReader(folder / f"{name}.nii")
+    return readers
 
 
 @pytest.fixture(scope="module")
 def maps() -> list[Derivative]:
-    """Maps and regions of two conditions of three series, entities as the activation stage gives
-    them.
+    """Return maps and regions of two conditions for three series, with the entities of the
+    activation step.
     """
     rng = np.random.default_rng(4)
-    found = []
+    derivatives = []
     for name in SERIES:
-        shape, affine = (LOW, COARSE) if name == "raw" else (SHAPE, FINE)
-        own = {} if name == "raw" else {"res": "hr"}
+        shape, affine = (LOW, LOW_AFFINE) if name == "raw" else (SHAPE, HIGH_AFFINE)
+        resolution = {} if name == "raw" else {"res": "hr"}
         for fwhm in ("", "Fwhm50"):
             for contrast in ("thumb", "little", "thumbMinusLittle"):
                 t = 3 * rng.standard_normal(shape)
                 for kind, data in (("t", t), ("Quarter", t > 5), ("Fdr", t > 6)):
                     entities = (
                         {
-                            **own,
+                            **resolution,
                             "contrast": contrast,
                             "stat": "t",
                             "desc": name + fwhm,
@@ -105,21 +107,21 @@ def maps() -> list[Derivative]:
                         }
                         if kind == "t"
                         else {
-                            **own,
+                            **resolution,
                             "label": contrast,
                             "desc": name + fwhm + kind,
                             "suffix": "mask",
                         }
                     )
-                    found.append(mapped(Volume(data.astype(np.float32), affine), entities))
-    return found
+                    derivatives.append(mapped(Volume(data.astype(np.float32), affine), entities))
+    return derivatives
 
 
-def descs(found: list[tuple[str, str]]) -> list[str]:
-    return [name.partition(".")[0] for _, name in found]
+def descs(saved: list[tuple[str, str]]) -> list[str]:
+    return [name.partition(".")[0] for _, name in saved]
 
 
-def test_what_was_not_declared_is_not_drawn():
+def test_undeclared_figures_and_unknown_sections_are_rejected():
     @figure(Shown("drift", "motion"))
     def draw_drift(*, desc: str) -> str:
         yield Drawn(desc, "<p>drift</p>")
@@ -130,13 +132,13 @@ def test_what_was_not_declared_is_not_drawn():
         Shown("drift", "moton")
 
 
-def test_a_figure_of_one_thing_may_return_it_or_nothing():
+def test_a_step_with_one_figure_may_return_it_or_nothing():
     @figure(Shown("drift", "motion", html=True))
     def show_drift(*, text: str) -> str | None:
         return text or None
 
-    (drawn,) = show_drift(text="<p>0.1 mm</p>")
-    assert (drawn.content, drawn.entities) == (
+    (drawing,) = show_drift(text="<p>0.1 mm</p>")
+    assert (drawing.content, drawing.entities) == (
         "<p>0.1 mm</p>",
         {"desc": "drift", "suffix": "bold"},
     )
@@ -157,38 +159,41 @@ def test_a_figure_runs_as_a_node(images, tmp_path):
     assert json.loads(note.read_text())["figure"] == "registration"
 
 
-def test_anatomy(images, tmp_path):
+def test_the_brain_figure_shows_a_region_of_interest_only_if_it_is_smaller_than_the_brain(
+    images, tmp_path
+):
     tpms = [images[name] for name in ("gm", "wm", "csf")]
-    whole = anatomy_figures.draw_brain(images["image"], images["mask"], tpms, images["mask"])
-    assert kept(anatomy_figures.draw_brain, whole, tmp_path) == [("anatomical", "brain.svg")]
-    text = lambda drawn: save_svg(drawn[0].content, tmp_path / "x.svg").read_text()  # noqa: E731
-    assert "region of interest" not in text(whole)  # it would repeat the brain
-    part = anatomy_figures.draw_brain(
+    full = anatomy_figures.draw_brain(images["image"], images["mask"], tpms, images["mask"])
+    assert kept(anatomy_figures.draw_brain, full, tmp_path) == [("anatomical", "brain.svg")]
+    svg_text = lambda drawings: save_svg(drawings[0].content, tmp_path / "x.svg").read_text()  # noqa: E731
+    # The region of interest would repeat the brain.
+    assert "region of interest" not in svg_text(full)
+    partial = anatomy_figures.draw_brain(
         images["image_hr"], images["mask_hr"], roi_t1w=images["roi_hr"]
     )
-    assert "region of interest" in text(part)
+    assert "region of interest" in svg_text(partial)
 
 
-def test_normalization(images, tmp_path):
-    drawn = anatomy_figures.draw_normalization(
+def test_the_normalization_figure_is_drawn(images, tmp_path):
+    drawings = anatomy_figures.draw_normalization(
         images["image"], images["image_hr"], images["image_hr"], images["mask_hr"]
     )
-    assert kept(anatomy_figures.draw_normalization, drawn, tmp_path) == [
+    assert kept(anatomy_figures.draw_normalization, drawings, tmp_path) == [
         ("anatomical", "norm.svg")
     ]
 
 
-def test_pair(images, tmp_path):
+def test_pair_figures_are_drawn_with_their_facts(images, tmp_path):
     facts = {"offset_mm": 0.1, "resampled": False}
-    drawn = anatomy_figures.draw_pair(
+    drawings = anatomy_figures.draw_pair(
         images["image_hr"], images["image"], images["mask"], images["image_hr"], facts
     )
-    assert descs(kept(anatomy_figures.draw_pair, drawn, tmp_path)) == [
+    assert descs(kept(anatomy_figures.draw_pair, drawings, tmp_path)) == [
         "pair",
         "pairreg",
         "pairinfo",
     ]
-    assert "<td>0.1</td>" in content_of(drawn, "pairinfo", html=True)
+    assert "<td>0.1</td>" in content_of(drawings, "pairinfo", html=True)
 
 
 LOG = pd.DataFrame(
@@ -200,75 +205,86 @@ CARD = {"method": "srgan", "held_out": {"iteration": 50, "network": {"psnr": 31.
 @pytest.mark.parametrize(
     ("label", "expected"), [("", ["training", "card"]), ("tv", ["trainingTv", "cardTv"])]
 )
-def test_training(tmp_path, label, expected):
-    drawn = model_training_figures.draw_training(LOG, CARD, method_label=label)
-    assert descs(kept(model_training_figures.draw_training, drawn, tmp_path)) == expected
+def test_training_figures_are_named_by_method(tmp_path, label, expected):
+    drawings = model_training_figures.draw_training(LOG, CARD, method_label=label)
+    assert descs(kept(model_training_figures.draw_training, drawings, tmp_path)) == expected
 
 
-def test_training_of_a_model_that_came_without_its_log(tmp_path):
+def test_the_training_figure_of_a_model_without_a_log_says_so(tmp_path):
     empty = pd.read_csv(io.StringIO(log_tsv(())), sep="\t", na_values="n/a")
-    drawn = list(model_training_figures.draw_training(empty, CARD))
-    assert descs(kept(model_training_figures.draw_training, drawn, tmp_path)) == [
+    drawings = list(model_training_figures.draw_training(empty, CARD))
+    assert descs(kept(model_training_figures.draw_training, drawings, tmp_path)) == [
         "training",
         "card",
     ]
-    text = save_svg(drawn[0].content, tmp_path / "x.svg").read_text()
+    text = save_svg(drawings[0].content, tmp_path / "x.svg").read_text()
     assert "the model has no training log" in text
 
 
-def test_training_on_the_volumes_of_a_run(tmp_path):
-    drawn = model_training_figures.draw_volume_training(LOG, CARD, series_name="tv")
-    found = kept(model_training_figures.draw_volume_training, drawn, tmp_path)
-    assert found == [("superres", "volumetrainingTv.svg"), ("superres", "volumecardTv.html")]
+def test_training_figures_on_volumes_are_in_the_super_resolution_section(tmp_path):
+    drawings = model_training_figures.draw_volume_training(LOG, CARD, series_name="tv")
+    saved = kept(model_training_figures.draw_volume_training, drawings, tmp_path)
+    assert saved == [("superres", "volumetrainingTv.svg"), ("superres", "volumecardTv.html")]
 
 
-def test_registration_to_t1w_uses_the_transform(images, tmp_path, monkeypatch):
-    moved = np.eye(4)
-    moved[0, 3] = 3
-    seen = []
-    monkeypatch.setattr(anatomy_figures, "onto", lambda *a: seen.append(a[3:]) or onto(*a))
-    monkeypatch.setattr(registration_figures, "onto", lambda *a: seen.append(a[3:]) or onto(*a))
-    drawn = registration_figures.draw_coregistration(
+def test_the_registration_figure_uses_the_transform_to_t1w(images, tmp_path, monkeypatch):
+    shift = np.eye(4)
+    shift[0, 3] = 3
+    transforms = []
+    monkeypatch.setattr(
+        anatomy_figures,
+        "onto",
+        lambda *arguments: transforms.append(arguments[3:]) or onto(*arguments),
+    )
+    monkeypatch.setattr(
+        registration_figures,
+        "onto",
+        lambda *arguments: transforms.append(arguments[3:]) or onto(*arguments),
+    )
+    drawings = registration_figures.draw_coregistration(
         images["image"],
         images["image_hr"],
         images["mask_hr"],
-        moved[None],
+        shift[None],
         [images["mask_hr"]] * 3,
     )
-    assert kept(registration_figures.draw_coregistration, drawn, tmp_path) == [
+    assert kept(registration_figures.draw_coregistration, drawings, tmp_path) == [
         ("registration", "coreg.svg")
     ]
-    assert sum(bool(xfm) and np.array_equal(xfm[0], moved) for xfm in seen) == 1
+    assert sum(bool(xfm) and np.array_equal(xfm[0], shift) for xfm in transforms) == 1
 
 
-def test_a_display_shift_goes_the_right_way(images):
+def test_a_display_transform_shifts_in_the_right_direction(images):
     image = images["image_hr"]
     shift = np.eye(4)
-    # a grid point lies 3 mm to the right in the image: the picture moves one voxel to the left
+    # Grid points are 3 mm further to the right in the image, so the picture moves one voxel to the
+    # left.
     shift[0, 3] = 3.0
-    shown = onto(image, SHAPE, FINE, shift).data
-    assert np.allclose(shown[1:], image.data[:-1])
+    resampled = onto(image, SHAPE, HIGH_AFFINE, shift).data
+    assert np.allclose(resampled[1:], image.data[:-1])
 
 
-def test_guide(images, tmp_path):
-    drawn = registration_figures.draw_guide(
+def test_the_high_resolution_image_is_drawn_on_the_boldref(images, tmp_path):
+    drawings = registration_figures.draw_guide(
         images["image"], *[images["image_hr"]] * 2, images["mask_hr"]
     )
-    assert kept(registration_figures.draw_guide, drawn, tmp_path) == [
+    assert kept(registration_figures.draw_guide, drawings, tmp_path) == [
         ("registration", "highres.svg")
     ]
 
 
-def test_motion(images, series, tmp_path):
+def test_motion_and_carpet_are_drawn(images, series, tmp_path):
     confounds = pd.DataFrame(
         {"trans_x": np.arange(30) / 100, "framewise_displacement": [np.nan, *[0.1] * 29]}
     )
     tpms = [images[name] for name in ("gm", "wm", "csf")]
-    drawn = motion_figures.draw_motion(confounds, series["raw"], images["mask"], tpms, n_dummy=2)
-    assert descs(kept(motion_figures.draw_motion, drawn, tmp_path)) == ["motion", "carpet"]
+    drawings = motion_figures.draw_motion(
+        confounds, series["raw"], images["mask"], tpms, n_dummy=2
+    )
+    assert descs(kept(motion_figures.draw_motion, drawings, tmp_path)) == ["motion", "carpet"]
 
 
-def test_the_carpet_is_thin_and_grouped(images, series, monkeypatch):
+def test_the_carpet_is_subsampled_and_grouped_by_tissue(images, series, monkeypatch):
     monkeypatch.setattr(motion_figures, "_MAX_CARPET_ROWS", 20)
     tissues = {name: images[name].data for name in ("gm", "wm", "csf")}
     mask = images["mask"].data
@@ -280,23 +296,23 @@ def test_the_carpet_is_thin_and_grouped(images, series, monkeypatch):
     assert rows[0].tolist() == [volume.reshape(-1)[first] for volume in series["raw"].volumes()]
 
 
-def test_one_slice(images, series, tmp_path):
-    middle = {name: Volume(each.volume(15), each.affine) for name, each in series.items()}
-    drawn = series_figures.draw_slice(
+def test_one_slice_of_acquired_series_and_methods_is_drawn(images, series, tmp_path):
+    middle = {name: Volume(reader.volume(15), reader.affine) for name, reader in series.items()}
+    drawings = series_figures.draw_slice(
         {**middle, "srganMirror": middle["srgan"]},
         images["roi_hr"],
         images["mask_hr"],
         series_names=SERIES[1:],
     )
-    assert kept(series_figures.draw_slice, drawn, tmp_path) == [("superres", "srslice.svg")]
-    texts = [text.get_text() for text in drawn[0].content.axes[0].texts]
+    assert kept(series_figures.draw_slice, drawings, tmp_path) == [("superres", "srslice.svg")]
+    texts = [text.get_text() for text in drawings[0].content.axes[0].texts]
     assert {"acquired", "bspline", "srgan"} < set(texts)
     assert "srganMirror" not in texts
 
 
 @pytest.mark.parametrize("background", [pytest.param("image_hr", marks=pytest.mark.slow), "image"])
-def test_activation_of_every_contrast_and_smoothing(images, maps, tmp_path, background):
-    drawn = maps_figures.draw_activation(
+def test_activation_of_every_contrast_and_smoothing_is_drawn(images, maps, tmp_path, background):
+    drawings = maps_figures.draw_activation(
         maps,
         images["mask_hr"],
         images["roi_hr"],
@@ -304,47 +320,53 @@ def test_activation_of_every_contrast_and_smoothing(images, maps, tmp_path, back
         series_names=SERIES[1:],
         at_rest=False,
     )
-    kept(maps_figures.draw_activation, drawn, tmp_path)
-    assert sorted((each.entities["contrast"], each.entities["desc"]) for each in drawn) == sorted(
+    kept(maps_figures.draw_activation, drawings, tmp_path)
+    assert sorted(
+        (drawing.entities["contrast"], drawing.entities["desc"]) for drawing in drawings
+    ) == sorted(
         (name, f"activation{fwhm}")
         for name in ("thumb", "little", "thumbMinusLittle")
         for fwhm in ("", "Fwhm50")
     )
 
 
-def inside(fig) -> bool:
-    """Whether nothing is cut off."""
-    box, (wide, tall) = fig.get_tightbbox(), fig.get_size_inches()
-    return box.x0 >= 0 and box.y0 >= 0 and box.x1 <= wide and box.y1 <= tall
+def is_inside(fig) -> bool:
+    """Return whether the drawing is completely inside the figure."""
+    box, (width, height) = fig.get_tightbbox(), fig.get_size_inches()
+    return box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height
 
 
-def test_the_output_has_its_tsnr_beside_the_acquired_one_and_a_carpet(images, series, tmp_path):
+def test_the_exported_series_has_a_tsnr_map_next_to_the_acquired_one_and_a_carpet(
+    images, series, tmp_path
+):
     tpms = [images[name] for name in ("gm", "wm", "csf")]
-    tsnr = {name: Volume(each.volume(15), each.affine) for name, each in series.items()}
-    given = ({"srgan": series["srgan"]}, tsnr, images["mask_hr"], {"best": "srgan"}, tpms)
-    drawn = series_figures.draw_output(*given, n_dummy=2)
-    assert kept(series_figures.draw_output, drawn, tmp_path) == [
+    tsnr = {name: Volume(reader.volume(15), reader.affine) for name, reader in series.items()}
+    arguments = ({"srgan": series["srgan"]}, tsnr, images["mask_hr"], {"best": "srgan"}, tpms)
+    drawings = series_figures.draw_output(*arguments, n_dummy=2)
+    assert kept(series_figures.draw_output, drawings, tmp_path) == [
         ("superres", "madetsnr.svg"),
         ("superres", "madecarpet.svg"),
     ]
-    sheet = drawn[0].content.axes[0]
+    sheet = drawings[0].content.axes[0]
     assert {text.get_text() for text in sheet.texts} >= {"acquired", "srgan"}
-    assert len({image.get_clim() for image in sheet.images}) == 1  # one scale
-    assert {"GM", "WM"} <= {text.get_text() for text in drawn[1].content.axes[0].texts}
-    assert inside(drawn[1].content)
+    assert len({image.get_clim() for image in sheet.images}) == 1  # same color scale
+    assert {"GM", "WM"} <= {text.get_text() for text in drawings[1].content.axes[0].texts}
+    assert is_inside(drawings[1].content)
 
 
-def test_tables_and_summaries(images, tmp_path):
-    drawn = motion_figures.summarize_run(run_facts={"Run": "x"}, n_dummy=3)
-    assert kept(motion_figures.summarize_run, drawn, tmp_path) == [("motion", "runsummary.html")]
-    assert "<td>3</td>" in content_of(drawn, "runsummary", html=True)
-    drawn = anatomy_figures.summarize_subject(subject_facts={"Runs": ["a", "b"]})
-    assert kept(anatomy_figures.summarize_subject, drawn, tmp_path) == [
+def test_summaries_of_run_and_participant_are_tables(images, tmp_path):
+    drawings = motion_figures.summarize_run(run_facts={"Run": "x"}, n_dummy=3)
+    assert kept(motion_figures.summarize_run, drawings, tmp_path) == [
+        ("motion", "runsummary.html")
+    ]
+    assert "<td>3</td>" in content_of(drawings, "runsummary", html=True)
+    drawings = anatomy_figures.summarize_subject(subject_facts={"Runs": ["a", "b"]})
+    assert kept(anatomy_figures.summarize_subject, drawings, tmp_path) == [
         ("summary", "summary.html")
     ]
 
 
-def test_events_and_design_matrix_are_those_of_the_model(tmp_path: Path):
+def test_the_design_figure_shows_events_matrix_and_weights_of_the_model(tmp_path: Path):
     rng = np.random.default_rng(0)
     names = [
         f"{kind}_{axis}{end}"
@@ -356,7 +378,7 @@ def test_events_and_design_matrix_are_those_of_the_model(tmp_path: Path):
     (tmp_path / "events.tsv").write_text(
         "onset\tduration\ttrial_type\n20\t16\tface\n60\t16\t<house>\n"
     )
-    drawn = maps_figures.draw_design(
+    drawings = maps_figures.draw_design(
         read_events(tmp_path / "events.tsv"),
         confounds,
         n_dummy=2,
@@ -368,7 +390,7 @@ def test_events_and_design_matrix_are_those_of_the_model(tmp_path: Path):
             "difference": {"face": 1.0, "<house>": -1.0},
         },
     )
-    assert kept(maps_figures.draw_design, drawn, tmp_path) == [("activation", "design.svg")]
+    assert kept(maps_figures.draw_design, drawings, tmp_path) == [("activation", "design.svg")]
     text = (tmp_path / "desc-design_bold.svg").read_text()
     for word in (
         "face",
@@ -379,19 +401,19 @@ def test_events_and_design_matrix_are_those_of_the_model(tmp_path: Path):
         "design matrix: 17 columns",
     ):
         assert word in text
-    events, matrix, weights = drawn[0].content.axes
-    # conditions by their names
+    events, matrix, weights = drawings[0].content.axes
+    # Conditions are labeled by name.
     assert [text.get_text() for text in weights.texts] == ["0.5", "0.5", "−1", "1"]
     assert [label.get_text() for label in weights.get_yticklabels()] == ["all", "difference"]
-    assert inside(drawn[0].content)
+    assert is_inside(drawings[0].content)
     assert matrix.images[0].get_array().shape == (58, 17)
-    bars = events.collections[events.get_yticks().tolist().index(1)]  # face comes second
+    bars = events.collections[events.get_yticks().tolist().index(1)]  # face is the second row
     assert bars.get_paths()[0].get_extents().intervalx.tolist() == [20, 36]
-    course = events.lines[1].get_xdata()[np.argmin(events.lines[1].get_ydata())]
-    assert 26 < course < 40  # the response follows its block
+    response_peak = events.lines[1].get_xdata()[np.argmin(events.lines[1].get_ydata())]
+    assert 26 < response_peak < 40  # The response follows its block.
 
 
-def test_weights_at_rest_are_those_of_the_seeds_inside_the_field_of_view(tmp_path: Path):
+def test_weights_at_rest_are_shown_for_seeds_inside_the_field_of_view(tmp_path: Path):
     rng = np.random.default_rng(1)
     seeds = Seeds.of(pd.DataFrame(rng.standard_normal((60, 2)), columns=["motor", "visual"]))
     contrasts = {name: {name: 1.0} for name in ("motor", "visual", "outside")}
@@ -402,7 +424,7 @@ def test_weights_at_rest_are_those_of_the_seeds_inside_the_field_of_view(tmp_pat
         for axis in "xyz"
     ]
     confounds = pd.DataFrame(rng.standard_normal((60, 12)), columns=names)
-    drawn = maps_figures.draw_design(
+    drawings = maps_figures.draw_design(
         seeds,
         confounds,
         tr=2.0,
@@ -410,20 +432,26 @@ def test_weights_at_rest_are_those_of_the_seeds_inside_the_field_of_view(tmp_pat
         start_time=1.0,
         contrasts=contrasts,
     )
-    assert kept(maps_figures.draw_design, drawn, tmp_path) == [("activation", "design.svg")]
-    assert [label.get_text() for label in drawn[0].content.axes[2].get_yticklabels()] == [
+    assert kept(maps_figures.draw_design, drawings, tmp_path) == [("activation", "design.svg")]
+    assert [label.get_text() for label in drawings[0].content.axes[2].get_yticklabels()] == [
         "motor",
         "visual",
     ]
 
 
-def test_maps_in_a_template_space_are_left_out(images):
-    own = {"space": "MNI", "contrast": "thumb", "stat": "t", "desc": "raw", "suffix": "statmap"}
-    assert not run_maps_figures.sort_maps([Derivative(images["image"], own)]).stats
+def test_maps_in_a_template_space_are_skipped(images):
+    entities = {
+        "space": "MNI",
+        "contrast": "thumb",
+        "stat": "t",
+        "desc": "raw",
+        "suffix": "statmap",
+    }
+    assert not run_maps_figures.sort_maps([Derivative(images["image"], entities)]).stats
 
 
-def test_a_run_at_rest_has_connectivity(images, maps, tmp_path):
-    drawn = maps_figures.draw_activation(
+def test_a_resting_state_run_has_connectivity_figures(images, maps, tmp_path):
+    drawings = maps_figures.draw_activation(
         maps,
         images["mask_hr"],
         images["roi_hr"],
@@ -431,5 +459,8 @@ def test_a_run_at_rest_has_connectivity(images, maps, tmp_path):
         series_names=(),
         at_rest=True,
     )
-    kept(maps_figures.draw_activation, drawn, tmp_path)
-    assert {each.entities["desc"] for each in drawn} == {"connectivity", "connectivityFwhm50"}
+    kept(maps_figures.draw_activation, drawings, tmp_path)
+    assert {drawing.entities["desc"] for drawing in drawings} == {
+        "connectivity",
+        "connectivityFwhm50",
+    }

@@ -1,4 +1,4 @@
-"""docs/extending.md, "Add a figure", followed literally: the file of the page, and the lines that
+"""Follow "Add a figure" in docs/extending.md literally: the file of the step, and the lines that
 place it.
 """
 
@@ -26,16 +26,16 @@ AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])
 
 @pytest.fixture
 def draw_tsnr(tmp_path, monkeypatch):
-    """The step of the documentation, in a file of its own."""
-    code, *placed = changes_of("Add a figure")
+    """Load the step of the documentation from a file."""
+    code, *placing_changes = changes_of("Add a figure")
     assert code.file == "bids_sr/steps/figures/tsnr.py"
     (tmp_path / "tsnr.py").write_text(code.after, encoding="utf-8")
     monkeypatch.setattr(figures, "__path__", [*figures.__path__, str(tmp_path)])
-    assert {change.file for change in placed} == {"workflows/report_run.py"}
+    assert {change.file for change in placing_changes} == {"workflows/report_run.py"}
     return import_module("bids_sr.steps.figures.tsnr").draw_tsnr
 
 
-def test_a_function_and_its_place_are_all_that_a_figure_needs(draw_tsnr, tmp_path):
+def test_a_new_figure_requires_only_a_function_and_its_place_in_the_workflow(draw_tsnr, tmp_path):
     rng = np.random.default_rng(0)
     nib.save(
         nib.Nifti1Image(rng.normal(100, 2, (8, 8, 4, 20)).astype(np.float32), AFFINE),
@@ -52,13 +52,15 @@ def test_a_function_and_its_place_are_all_that_a_figure_needs(draw_tsnr, tmp_pat
     assert graph.settings[graph.nodes[0]] == {"n_dummy": 2}
 
     with SeriesReader(tmp_path / "preproc.nii") as preproc:
-        drawn = draw_tsnr(preproc, mask, n_dummy=2)
-    assert sum(bar.get_height() for bar in drawn[0].content.axes[0].patches) == 256
-    assert kept(draw_tsnr, drawn, tmp_path / "work") == [("motion", "tsnr.svg")]
-    (listing,) = (tmp_path / "work").glob("*_files.txt")  # of the figure, and its note
+        drawings = draw_tsnr(preproc, mask, n_dummy=2)
+    assert sum(bar.get_height() for bar in drawings[0].content.axes[0].patches) == 256
+    assert kept(draw_tsnr, drawings, tmp_path / "work") == [("motion", "tsnr.svg")]
+    (listing,) = (tmp_path / "work").glob("*_files.txt")  # lists the figure and its sidecar
     (tmp_path / "here").mkdir()
-    own = {"subject": "01", "task": "tap"}
-    stored = store.store(tmp_path / "here", listed(listing), output_dir=tmp_path, entities=own)
+    entities = {"subject": "01", "task": "tap"}
+    stored = store.store(
+        tmp_path / "here", listed(listing), output_dir=tmp_path, entities=entities
+    )
     assert stored == [tmp_path / "sub-01" / "figures" / "sub-01_task-tap_desc-tsnr_bold.svg"]
     page = write_subject_page(tmp_path, "01", shown=figures.declared(), custom={}).read_text(
         encoding="utf-8"
@@ -69,7 +71,7 @@ def test_a_function_and_its_place_are_all_that_a_figure_needs(draw_tsnr, tmp_pat
     )
 
 
-PLACED = """
+CHECK_PLACEMENT = """
 from pathlib import Path
 
 from bidsmaker import BidsMaker
@@ -84,5 +86,5 @@ assert [one.name for one in made_by(graph, node, "preproc")] == ["undo_motion"]
 
 
 @pytest.mark.slow
-def test_the_lines_of_the_page_place_the_figure_in_each_run(tmp_path):
-    told_by(copy_with("Add a figure", tmp_path), PLACED)
+def test_the_documented_lines_place_the_figure_in_each_run(tmp_path):
+    told_by(copy_with("Add a figure", tmp_path), CHECK_PLACEMENT)

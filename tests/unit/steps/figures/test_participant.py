@@ -1,4 +1,4 @@
-"""The map of all runs on a participant's page: values of the table, and the drawn maps."""
+"""Test the map of all runs on a participant's page: values of the table, and the maps drawn."""
 
 import re
 from dataclasses import replace
@@ -23,18 +23,18 @@ def volume(values: object) -> Volume:
     return Volume(np.where(BRAIN, np.asarray(values, np.float32), 0).astype(np.float32), AFFINE)
 
 
-def made(series: str, stat: str, values: object, **about: object) -> Derivative:
+def statmap(series: str, stat: str, values: object, **facts: object) -> Derivative:
     entities = {"space": "boldref", "contrast": "all", "stat": stat, "desc": series}
     common = {"SourceSeries": series, "SmoothingFWHM": 0.0}
-    return Derivative(volume(values), {**entities, "suffix": "statmap"}, {**common, **about})
+    return Derivative(volume(values), {**entities, "suffix": "statmap"}, {**common, **facts})
 
 
-def combined(series: str, *, sd: bool = True, **about: object) -> list[Derivative]:
-    told = {
+def combined_maps(series: str, *, sd: bool = True, **facts: object) -> list[Derivative]:
+    sidecar = {
         "RunWeights": dict.fromkeys(NAMES, 1 / 3),
         "RunsLeftOut": {},
         **({"SharedErrorCorrelation": 0.75} if sd else {}),
-        **about,
+        **facts,
     }
     effect = np.where(ACTIVE, 20.0, 1.0)
     values = {"effect": effect, "variance": 1.0, "t": effect, "personsd": 2.0}
@@ -43,17 +43,19 @@ def combined(series: str, *, sd: bool = True, **about: object) -> list[Derivativ
     mask = Volume(ACTIVE.astype(np.uint8), AFFINE)
     labels = {"SourceSeries": series, "SmoothingFWHM": 0.0, "ThresholdLabel": "Fdr"}
     return [
-        *(made(series, stat, value, **told) for stat, value in values.items()),
+        *(statmap(series, stat, value, **sidecar) for stat, value in values.items()),
         Derivative(mask, region, labels),
     ]
 
 
-def carried(run: str, *, sd: bool = True) -> list[Derivative]:
+def run_maps(run: str, *, sd: bool = True) -> list[Derivative]:
     values = {"effect": 20.0, "variance": 4.0, **({"sd": 3.5} if sd else {})}
-    return [made("sbl", stat, value, Run=run, NotApplied=not sd) for stat, value in values.items()]
+    return [
+        statmap("sbl", stat, value, Run=run, NotApplied=not sd) for stat, value in values.items()
+    ]
 
 
-def drawn(maps: list[Derivative], runs: list[Derivative], **changed: object) -> list[Derivative]:
+def draw(maps: list[Derivative], runs: list[Derivative], **changes: object) -> list[Derivative]:
     brain = Volume(BRAIN, AFFINE)
     options = {
         "entities": {"subject": "01", "task": "tap", "datatype": "func"},
@@ -68,7 +70,7 @@ def drawn(maps: list[Derivative], runs: list[Derivative], **changed: object) -> 
         "minus_others": (),
     }
     rows = metric_rows("sbl", {"voxels": 20}, threshold="reliable", contrast="all")
-    own = {"run-1": metric_rows("sbl", {"voxels": 10}, threshold="reliable", contrast="all")}
+    run_rows = {"run-1": metric_rows("sbl", {"voxels": 10}, threshold="reliable", contrast="all")}
     return participant.draw_participant(
         maps,
         runs,
@@ -77,86 +79,89 @@ def drawn(maps: list[Derivative], runs: list[Derivative], **changed: object) -> 
         brain,
         volume(500.0),
         brain,
-        run_rows=own,
-        **{**options, **changed},
+        run_rows=run_rows,
+        **{**options, **changes},
     )
 
 
 MAPS = [
     *(
-        made(name, stat, np.where(ACTIVE, 20, 1))
+        statmap(name, stat, np.where(ACTIVE, 20, 1))
         for name in ("raw", "bspline")
         for stat in ("effect", "t")
     ),
-    *combined("sbl"),
+    *combined_maps("sbl"),
 ]
-RUNS = [one for name in NAMES for one in carried(name)]
+RUNS = [run_map for name in NAMES for run_map in run_maps(name)]
 
 
 def texts(figures: list[Derivative]) -> str:
-    html = next(str(one.content) for one in figures if isinstance(one.content, str))
+    html = next(str(drawing.content) for drawing in figures if isinstance(drawing.content, str))
     return " ".join(re.sub(r"<[^>]+>", " ", html).replace("\N{NO-BREAK SPACE}", " ").split())
 
 
 def test_errors_are_medians_over_the_same_voxels_in_percent() -> None:
-    figures = drawn(MAPS, RUNS)
-    assert [one.entities["desc"] for one in figures] == ["participant", "participant"]
+    figures = draw(MAPS, RUNS)
+    assert [drawing.entities["desc"] for drawing in figures] == ["participant", "participant"]
     text = texts(figures)
-    # of 500: SD of the noise 1, of the reconstruction error 3, of both 3.16
+    # relative to 500: SD of the noise 1, of the reconstruction error 3, of both 3.16
     assert "± 1.2 % of the mean brain signal (SD of the noise 0.20 %, SD of the" in text
     assert f"the {ACTIVE.sum()} significant voxels" in text
     assert "all runs together 0.20 0.60 1.24" in text
-    assert "run-1 0.33 0.40 0.70 1.58" in text  # 2, 3.5 and 4.03 of 500
+    assert "run-1 0.33 0.40 0.70 1.58" in text  # 2, 3.5 and 4.03 relative to 500
     assert f"1.58 {10 * 36e-3:.1f} run-2" in text  # 10 reliable voxels of 36 mm³
-    # SD 2, and .75 of 3.5² repeats, so that the spread between runs is negligible
+    # SD is 2, and .75 of 3.5² repeats, so the variation between runs is negligible.
     assert "rather than for these runs, the 95 % interval is ± 0.78 %" in text
     assert "sub-01_task-tap_space-boldref_contrast-*_stat-*_desc-sbl_statmap.nii.gz" in text
     figure = figures[1].content
     assert figure.get_label().endswith("acquired, B-spline, sbl, error of sbl (SD).")
     assert {"acquired", "B-spline", "sbl", "error of sbl (SD)"} <= {
-        one.get_text() for axes in figure.axes for one in [axes.title, *axes.texts]
+        label.get_text() for axes in figure.axes for label in [axes.title, *axes.texts]
     }
 
 
-def test_maps_of_all_sessions_are_in_percent_already() -> None:
-    assert "all runs together 1.00 3.00 6.20" in texts(drawn(MAPS, RUNS, percent=True))
+def test_maps_of_all_sessions_are_already_in_percent() -> None:
+    assert "all runs together 1.00 3.00 6.20" in texts(draw(MAPS, RUNS, percent=True))
 
 
-def test_a_run_to_which_the_method_was_not_applied_is_named() -> None:
-    maps = [*MAPS[:4], *combined("sbl", sd=False, NotAppliedIn=["run-2"])]
-    text = texts(drawn(maps, [*carried("run-1"), *carried("run-2", sd=False)]))
+def test_a_run_without_the_method_is_named() -> None:
+    maps = [*MAPS[:4], *combined_maps("sbl", sd=False, NotAppliedIn=["run-2"])]
+    text = texts(draw(maps, [*run_maps("run-1"), *run_maps("run-2", sd=False)]))
     assert "because sbl was not applied to run-2 (zero filled)" in text
     assert "run-2 0.33 0.40 n/a" in text
 
 
-def test_the_interval_for_the_participant_has_few_degrees_of_freedom() -> None:
-    """By the t distribution with 2 degrees of freedom, if nothing of the error repeats."""
-    maps = [*MAPS[:4], *combined("sbl", sd=False)]
-    runs = [one for name in NAMES for one in carried(name, sd=False)]
+def test_the_interval_for_the_participant_uses_the_t_distribution() -> None:
+    """Use the t distribution with 2 degrees of freedom if no part of the error repeats."""
+    maps = [*MAPS[:4], *combined_maps("sbl", sd=False)]
+    runs = [run_map for name in NAMES for run_map in run_maps(name, sd=False)]
     expected = 4.303 * 2 / 5
     assert f"rather than for these runs, the 95 % interval is ± {expected:.1f} %" in texts(
-        drawn(maps, runs)
+        draw(maps, runs)
     )
 
 
-def test_without_significant_voxels_errors_are_of_the_brain() -> None:
-    none = [
-        replace(one, content=Volume(0 * ACTIVE.astype(np.uint8), AFFINE))
-        if one.entities["suffix"] == "mask"
-        else one
-        for one in MAPS
+def test_without_significant_voxels_errors_are_medians_over_the_brain() -> None:
+    maps_without_voxels = [
+        replace(map_, content=Volume(0 * ACTIVE.astype(np.uint8), AFFINE))
+        if map_.entities["suffix"] == "mask"
+        else map_
+        for map_ in MAPS
     ]
-    assert "the brain, because no voxel is significant" in texts(drawn(none, RUNS))
+    assert "the brain, because no voxel is significant" in texts(draw(maps_without_voxels, RUNS))
 
 
 def test_without_the_method_the_interpolation_is_shown() -> None:
-    maps = [*MAPS[:2], *combined("bspline", sd=False)]
-    runs = [replace(one, sidecar={**one.sidecar, "SourceSeries": "bspline"}) for one in RUNS]
-    text = texts(drawn(maps, runs))
+    maps = [*MAPS[:2], *combined_maps("bspline", sd=False)]
+    runs = [
+        replace(run_map, sidecar={**run_map.sidecar, "SourceSeries": "bspline"})
+        for run_map in RUNS
+    ]
+    text = texts(draw(maps, runs))
     assert "Error of the bspline map" in text
     assert "does not include" not in text
 
 
 @pytest.mark.parametrize("maps", [[], [MAPS[-1]]])
 def test_nothing_is_drawn_without_maps(maps: list[Derivative]) -> None:
-    assert drawn(maps, []) == []
+    assert draw(maps, []) == []

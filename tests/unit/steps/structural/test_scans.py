@@ -1,4 +1,4 @@
-"""Fused structural scans: preparation against known positions, held-out slices, and the steps on
+"""Test fused structural scans: preparation with known positions, held-out slices, and the steps on
 files.
 """
 
@@ -37,7 +37,9 @@ CONTRASTS = ["T1w", "FLAIR"]
 
 @pytest.fixture(scope="module")
 def head():
-    """A textured ellipsoid of three tissues, brain inside a rim, as arrays on the fine grid."""
+    """Return a textured ellipsoid of three tissues, brain inside a rim, as arrays on the
+    high-resolution grid, and the brain mask.
+    """
     rng = np.random.default_rng(3)
     x, y, z = (np.indices(SHAPE) - (np.array(SHAPE)[:, None, None, None] - 1) / 2) * 2
     radius = np.sqrt((x / 31) ** 2 + (y / 36) ** 2 + (z / 29) ** 2)
@@ -58,17 +60,19 @@ def head():
 
 
 def scans(head, poses):
-    """Pairs whose coarse members are blurred, moved and sampled at 4 mm."""
+    """Return pairs whose low-resolution scans are blurred, moved and sampled at 4 mm."""
     arrays, _ = head
-    low = np.diag([4.0, 4, 4, 1])
-    low[:3, 3] = AFFINE[:3, 3] + 1
-    out = {}
+    low_affine = np.diag([4.0, 4, 4, 1])
+    low_affine[:3, 3] = AFFINE[:3, 3] + 1
+    scans_by_kind = {}
     for contrast in CONTRASTS:
         blurred = ndimage.gaussian_filter(arrays[contrast], 0.8)
-        coarse = sample_volume(blurred, AFFINE, (20, 22, 18), low, np.linalg.inv(poses[contrast]))
-        out[contrast, "highres"] = Volume(arrays[contrast].astype(np.float32), AFFINE)
-        out[contrast, "lowres"] = Volume(coarse, low)
-    return out
+        low_res = sample_volume(
+            blurred, AFFINE, (20, 22, 18), low_affine, np.linalg.inv(poses[contrast])
+        )
+        scans_by_kind[contrast, "highres"] = Volume(arrays[contrast].astype(np.float32), AFFINE)
+        scans_by_kind[contrast, "lowres"] = Volume(low_res, low_affine)
+    return scans_by_kind
 
 
 @pytest.fixture(scope="module")
@@ -80,16 +84,16 @@ def poses():
 
 
 def prepare(head, poses, tmp_path_factory, **options):
-    """Prepare the scans with the true brain (the template's is another test's business)."""
+    """Prepare the scans with the true brain, because brain extraction is tested elsewhere."""
     patch = pytest.MonkeyPatch()
     patch.setattr(
         structural_preparation,
         "brain_from_head",
-        lambda *_args, **_how: (head[1], np.eye(4), None),
+        lambda *_args, **_options: (head[1], np.eye(4), None),
     )
-    patch.setattr(structural_preparation, "unbiased", lambda image, *_mask, **_how: image)
+    patch.setattr(structural_preparation, "unbiased", lambda image, *_mask, **_options: image)
     prefix = str(tmp_path_factory.mktemp("prepared") / "x_")
-    made = structural_preparation.prepare(
+    prepared_scans = structural_preparation.prepare(
         scans(head, poses),
         Volume(np.ones((2, 2, 2)), np.eye(4)),
         np.ones((2, 2, 2), bool),
@@ -100,7 +104,7 @@ def prepare(head, poses, tmp_path_factory, **options):
         **options,
     )
     patch.undo()
-    return made
+    return prepared_scans
 
 
 @pytest.fixture(scope="module")
@@ -108,62 +112,72 @@ def prepared(head, poses, tmp_path_factory):
     return prepare(head, poses, tmp_path_factory)
 
 
-def test_each_scan_can_be_scaled_by_its_own_range(head, poses, prepared, tmp_path_factory):
-    made = prepare(head, poses, tmp_path_factory, scale="range")
+def test_each_scan_can_be_scaled_by_its_range(head, poses, prepared, tmp_path_factory):
+    by_range = prepare(head, poses, tmp_path_factory, scale="range")
     arrays, brain = head
     for contrast in CONTRASTS:
-        for image in (made.hr[contrast], *(scans[contrast] for scans in made.lr.values())):
+        for image in (by_range.hr[contrast], *(scans[contrast] for scans in by_range.lr.values())):
             assert (image.min(), image.max()) == (0, 1)
-    # the frame itself: linear up to its maximum, nothing is cut off
+    # The unit is linear up to the maximum of the scan, without clipping.
     inside = arrays["T1w"][brain]
-    np.testing.assert_allclose(made.hr["T1w"][brain], inside / inside.max(), atol=1e-6)
-    assert (made.hr["T1w"] == 1).sum() == 1
-    # the same image in another unit, so the mean is no longer that of the coarse scan
-    ratio = made.lr["bspline"]["T1w"][brain].mean() / prepared.lr["bspline"]["T1w"][brain].mean()
+    np.testing.assert_allclose(by_range.hr["T1w"][brain], inside / inside.max(), atol=1e-6)
+    assert (by_range.hr["T1w"] == 1).sum() == 1
+    # Scans are in another unit, so the mean no longer equals the mean of the low-resolution scan.
+    ratio = (
+        by_range.lr["bspline"]["T1w"][brain].mean() / prepared.lr["bspline"]["T1w"][brain].mean()
+    )
     assert ratio < 0.999
-    assert made.units["T1w"] > prepared.units["T1w"]
+    assert by_range.units["T1w"] > prepared.units["T1w"]
 
 
 @pytest.mark.parametrize("kind", ["highres", "lowres"])
-def test_the_range_is_taken_from_all_that_is_kept(kind, head):
-    """A sinus beside the brain is brighter than the brain; nothing may be cut off at 1."""
+def test_the_range_is_computed_over_all_voxels_kept(kind, head):
+    """Add a sinus next to the brain that is brighter than the brain; nothing may be
+    clipped at 1.
+    """
     arrays, brain = head
     bright = np.where(brain, arrays["T1w"], 3 * arrays["T1w"]).astype(np.float32)
-    kept = ndimage.distance_transform_edt(~brain, sampling=2.0) <= 6
-    top = bright[kept].max()
+    kept_voxels = ndimage.distance_transform_edt(~brain, sampling=2.0) <= 6
+    top = bright[kept_voxels].max()
     assert top > 1.3 * bright[brain].max()
-    at_origin = structural_preparation.Placement(xfm=np.eye(4))
-    places = {("T1w", "highres"): at_origin, ("T1w", "lowres"): at_origin}
+    identity = structural_preparation.Placement(xfm=np.eye(4))
+    placements = {("T1w", "highres"): identity, ("T1w", "lowres"): identity}
     scan = Volume(bright, AFFINE)
-    made = structural_preparation._assemble(
-        dict.fromkeys(places, scan), (places, {}), scan, (brain, kept), ("bspline",), "range"
+    assembled = structural_preparation._assemble(
+        dict.fromkeys(placements, scan),
+        (placements, {}),
+        scan,
+        (brain, kept_voxels),
+        ("bspline",),
+        "range",
     )
-    image = made.hr["T1w"] if kind == "highres" else made.lr["bspline"]["T1w"]
-    np.testing.assert_allclose(image[kept], bright[kept] / top, atol=1e-5)
-    assert made.units["T1w"] == pytest.approx(top, rel=1e-5)
+    image = assembled.hr["T1w"] if kind == "highres" else assembled.lr["bspline"]["T1w"]
+    np.testing.assert_allclose(image[kept_voxels], bright[kept_voxels] / top, atol=1e-5)
+    assert assembled.units["T1w"] == pytest.approx(top, rel=1e-5)
 
 
-def test_prepared_scans_lie_on_one_another_in_one_range(head, prepared):
+def test_prepared_scans_are_aligned_and_have_the_same_range(head, prepared):
     assert set(prepared.lr) == {"bspline", "nearest"}
     for contrast in CONTRASTS:
-        fine, coarse = prepared.hr[contrast], prepared.lr["bspline"][contrast]
-        assert fine.shape == coarse.shape == SHAPE
-        for image in (fine, coarse):
+        high_res, low_res = prepared.hr[contrast], prepared.lr["bspline"][contrast]
+        assert high_res.shape == low_res.shape == SHAPE
+        for image in (high_res, low_res):
             assert image.min() >= 0
             assert image.max() <= 1
             assert not image[~head[1]].any()
-        assert np.corrcoef(fine[head[1]], coarse[head[1]])[0, 1] > 0.8
-        assert fine[head[1]].mean() == pytest.approx(coarse[head[1]].mean(), rel=0.02)
+        assert np.corrcoef(high_res[head[1]], low_res[head[1]])[0, 1] > 0.8
+        assert high_res[head[1]].mean() == pytest.approx(low_res[head[1]].mean(), rel=0.02)
     assert set(prepared.facts) == {"T1w_lowres", "FLAIR_highres", "FLAIR_lowres"}
     assert prepared.facts["FLAIR_highres"]["offset_mm"] < 0.3
-    seen = prepared.lr["bspline"]["T1w"]
-    # in the unit of the coarse scan, which is that of the fine one here
-    back = seen[head[1]] * prepared.units["T1w"]
-    assert back.mean() == pytest.approx(head[0]["T1w"][head[1]].mean(), rel=0.1)
-    assert np.percentile(seen[head[1]], 99.9) == pytest.approx(1.0, abs=1e-3)
+    scan = prepared.lr["bspline"]["T1w"]
+    # intensity unit of the low-resolution scan, which equals the unit of the high-resolution scan
+    # here
+    intensities = scan[head[1]] * prepared.units["T1w"]
+    assert intensities.mean() == pytest.approx(head[0]["T1w"][head[1]].mean(), rel=0.1)
+    assert np.percentile(scan[head[1]], 99.9) == pytest.approx(1.0, abs=1e-3)
 
 
-def test_scans_without_a_measured_one_are_drawn_next_to_each_other(prepared):
+def test_scans_without_a_high_resolution_scan_are_drawn_side_by_side(prepared):
     def series(name):
         return [
             Derivative(
@@ -175,27 +189,31 @@ def test_scans_without_a_measured_one_are_drawn_next_to_each_other(prepared):
 
     facts = {"align": "rigid", "offsets": {"FLAIR_lowres": {"offset_mm": 1.5}}}
     mask = Volume(prepared.mask, AFFINE)
-    drawn = {
-        one.entities["desc"]: one.content
-        for one in draw_lowres(
+    content_by_desc = {
+        drawing.entities["desc"]: drawing.content
+        for drawing in draw_lowres(
             series("bspline"), series("linear"), series("unet"), mask, facts, session="later"
         )
     }
-    assert list(drawn) == ["lowresscans", "lowresslice", "lowrescoronal", "lowresfacts"]
+    assert list(content_by_desc) == ["lowresscans", "lowresslice", "lowrescoronal", "lowresfacts"]
     assert (
         "Session later. This session has only low-resolution scans (T1w, FLAIR)"
-        in drawn["lowresscans"]
+        in content_by_desc["lowresscans"]
     )
-    assert "1.5" in drawn["lowresfacts"]
+    assert "1.5" in content_by_desc["lowresfacts"]
     for name in ("lowresslice", "lowrescoronal"):
-        titles = [text.get_text() for ax in drawn[name].axes for text in (ax.title, *ax.texts)]
-        shown = [title for title in titles if title in ("linear", "bspline", "unet", "measured")]
-        assert shown == ["linear", "bspline", "unet"]
+        titles = [
+            text.get_text() for ax in content_by_desc[name].axes for text in (ax.title, *ax.texts)
+        ]
+        series_titles = [
+            title for title in titles if title in ("linear", "bspline", "unet", "measured")
+        ]
+        assert series_titles == ["linear", "bspline", "unet"]
 
 
 @pytest.mark.parametrize("orientation", ["I-S", "P-A"])
-def test_a_grid_around_a_scan_has_its_center_and_the_slices_of_the_model(orientation):
-    # stored from left to right, then inferior to superior, then anterior to posterior
+def test_a_grid_around_a_scan_has_its_center_and_the_slice_orientation_of_the_model(orientation):
+    # voxel order: left to right, inferior to superior, anterior to posterior
     affine = np.array([[-4.0, 0, 0, 30], [0, 0, -2, 50], [0, 5, 0, -40], [0, 0, 0, 1]])
     scan = Volume(np.zeros((16, 18, 50), np.float32), affine)
     grid = grid_around(scan, (1.5, 2.0, 2.5), orientation)
@@ -211,59 +229,68 @@ def test_a_grid_around_a_scan_has_its_center_and_the_slices_of_the_model(orienta
     np.testing.assert_allclose(*centers)
 
 
-def test_low_resolution_scans_are_prepared_around_the_first(head, poses, tmp_path, monkeypatch):
+def test_low_resolution_scans_are_prepared_in_the_space_of_the_first_scan(
+    head, poses, tmp_path, monkeypatch
+):
     arrays, brain = head
-    low = {key: scan for key, scan in scans(head, poses).items() if key[1] == "lowres"}
-    first = np.linalg.inv(poses["T1w"])
+    low_res_scans = {key: scan for key, scan in scans(head, poses).items() if key[1] == "lowres"}
+    to_first = np.linalg.inv(poses["T1w"])
 
-    def known_brain(frame, *_args, **_how):
-        inside = sample_volume(brain, AFFINE, frame.data.shape, frame.affine, first, order=1)
+    def true_brain(frame, *_args, **_options):
+        inside = sample_volume(brain, AFFINE, frame.data.shape, frame.affine, to_first, order=1)
         return inside > 0.5, np.eye(4), None
 
-    monkeypatch.setattr(structural_preparation, "brain_from_head", known_brain)
-    monkeypatch.setattr(structural_preparation, "unbiased", lambda image, *_mask, **_how: image)
-    made = structural_preparation.prepare(
-        low,
+    monkeypatch.setattr(structural_preparation, "brain_from_head", true_brain)
+    monkeypatch.setattr(
+        structural_preparation, "unbiased", lambda image, *_mask, **_options: image
+    )
+    prepared_scans = structural_preparation.prepare(
+        low_res_scans,
         Volume(np.ones((2, 2, 2)), np.eye(4)),
         np.ones((2, 2, 2), bool),
         interpolations=("bspline",),
-        grid=grid_around(low["T1w", "lowres"], (2.0, 2.0, 2.0), "I-S"),
+        grid=grid_around(low_res_scans["T1w", "lowres"], (2.0, 2.0, 2.0), "I-S"),
         seed=0,
         prefix=str(tmp_path / "x_"),
         sloppy=True,
     )
-    assert made.hr == {}
-    assert set(made.facts) == {"FLAIR_lowres"}
-    assert made.mask.shape == (40, 44, 36)
-    np.testing.assert_allclose(voxel_sizes(made.affine), 2.0)
+    assert prepared_scans.hr == {}
+    assert set(prepared_scans.facts) == {"FLAIR_lowres"}
+    assert prepared_scans.mask.shape == (40, 44, 36)
+    np.testing.assert_allclose(voxel_sizes(prepared_scans.affine), 2.0)
     for contrast in CONTRASTS:
-        image = made.lr["bspline"][contrast]
-        truth = sample_volume(arrays[contrast], AFFINE, image.shape, made.affine, first)
-        inside = made.mask
+        image = prepared_scans.lr["bspline"][contrast]
+        truth = sample_volume(
+            arrays[contrast], AFFINE, image.shape, prepared_scans.affine, to_first
+        )
+        inside = prepared_scans.mask
         assert not image[~inside].any()
         assert np.percentile(image[inside], 99.9) == pytest.approx(1, abs=1e-3)
         assert np.corrcoef(image[inside], truth[inside])[0, 1] > 0.8
 
 
-def test_slices_that_any_model_was_trained_on_are_no_test():
+def test_only_slices_that_no_model_was_trained_on_are_scored():
     cards = []
     for parts in ([[2, 3], [7, 9]], [[7, 8]]):
-        found = [{"image": "a", "slices": slices} for slices in parts] + [
+        held_out = [{"image": "a", "slices": slices} for slices in parts] + [
             {"image": "b", "slices": [0, 9]}
         ]
-        cards.append({"data_sha256": {"a": "x", "b": "y"}, "held_out": {"parts": found}})
+        cards.append({"data_sha256": {"a": "x", "b": "y"}, "held_out": {"parts": held_out}})
     assert held_out_slices(cards[:1], 10, "x") == [2, 7, 8]
     assert held_out_slices(cards, 10, "x") == [7]
-    # of another study, whatever its name
+    # The data of another study have another checksum, whatever the name of the image.
     assert held_out_slices(cards, 3, "z") == [0, 1, 2]
 
 
-def test_a_head_that_was_trained_on_whole_leaves_no_slice_to_judge_by():
-    held = {"parts": [{"image": "b", "slices": [0, 9]}]}
-    assert held_out_slices([{"data_sha256": {"a": "x", "b": "y"}, "held_out": held}], 9, "x") == []
+def test_a_head_that_was_completely_trained_on_has_no_slices_to_score():
+    held_out = {"parts": [{"image": "b", "slices": [0, 9]}]}
+    assert (
+        held_out_slices([{"data_sha256": {"a": "x", "b": "y"}, "held_out": held_out}], 9, "x")
+        == []
+    )
 
 
-def test_measures_of_the_measured_scan_itself_are_perfect(prepared):
+def test_metrics_of_the_high_resolution_scan_itself_are_perfect(prepared):
     rows, labels, _ = structural_measures._measure_rows(
         prepared.hr,
         {"same": prepared.hr, "bspline": prepared.lr["bspline"]},
@@ -272,27 +299,27 @@ def test_measures_of_the_measured_scan_itself_are_perfect(prepared):
         range(SHAPE[2]),
         seed=0,
     )
-    found = {(row.contrast, row.series, row.statistic, row.region): row.value for row in rows}
-    assert found["T1w", "same", "mae", "brain"] == 0
-    assert found["all", "same", "tissue_dice", "gm"] == 1
+    metrics = {(row.contrast, row.series, row.statistic, row.region): row.value for row in rows}
+    assert metrics["T1w", "same", "mae", "brain"] == 0
+    assert metrics["all", "same", "tissue_dice", "gm"] == 1
     assert (
-        found["FLAIR", "same", "tissue_volume", "wmh"]
-        == found["FLAIR", "measured", "tissue_volume", "wmh"]
+        metrics["FLAIR", "same", "tissue_volume", "wmh"]
+        == metrics["FLAIR", "measured", "tissue_volume", "wmh"]
     )
-    assert found["T1w", "bspline", "ssim", "brain"] < 0.99
-    assert 0.4 < found["all", "bspline", "tissue_dice", "wm"] < 1
+    assert metrics["T1w", "bspline", "ssim", "brain"] < 0.99
+    assert 0.4 < metrics["all", "bspline", "tissue_dice", "wm"] < 1
     assert set(np.unique(labels)) == {0, 1, 2, 3}
     ml = prepared.mask.sum() * 8 / 1000
     assert sum(
-        found["all", "measured", "tissue_volume", t] for t in ("gm", "wm", "csf")
+        metrics["all", "measured", "tissue_volume", tissue] for tissue in ("gm", "wm", "csf")
     ) == pytest.approx(ml)
 
 
-def test_without_tissues_the_other_measures_remain(prepared, monkeypatch):
-    def fails(*_args, **_how):
+def test_other_metrics_remain_without_tissues(prepared, monkeypatch):
+    def fail(*_args, **_options):
         raise RuntimeError("Atropos failed")
 
-    monkeypatch.setattr(tissues, "segment_tissues", fails)
+    monkeypatch.setattr(tissues, "segment_tissues", fail)
     rows, labels, _ = structural_measures._measure_rows(
         prepared.hr,
         {"bspline": prepared.lr["bspline"]},
@@ -308,7 +335,7 @@ def test_without_tissues_the_other_measures_remain(prepared, monkeypatch):
     assert not labels.any()
 
 
-ASKED = SimpleNamespace(
+SETTINGS = SimpleNamespace(
     recipe="fast",
     model_source="auto",
     recipe_changes=(),
@@ -325,8 +352,8 @@ ASKED = SimpleNamespace(
 )
 
 
-def named(prepared, series, desc, shift=0):
-    """Scans of a head that lies `shift` voxels to the right."""
+def scan_derivatives(prepared, series, desc, shift=0):
+    """Return scans of a head shifted by `shift` voxels to the right."""
     return [
         Derivative(
             Volume(np.roll(series[contrast], shift, 0), prepared.affine),
@@ -339,36 +366,38 @@ def named(prepared, series, desc, shift=0):
 
 @pytest.fixture
 def scans_of(prepared):
-    """Fine and coarse scans, and brain."""
+    """Return a function that returns (high-resolution scans, low-resolution scans, brain) of a
+    shifted head.
+    """
 
-    def of(shift=0):
+    def shifted_scans(shift=0):
         mask = Volume(np.roll(prepared.mask, shift, 0), prepared.affine)
         return (
-            named(prepared, prepared.hr, "measured", shift),
-            named(prepared, prepared.lr["bspline"], "bspline", shift),
+            scan_derivatives(prepared, prepared.hr, "measured", shift),
+            scan_derivatives(prepared, prepared.lr["bspline"], "bspline", shift),
             mask,
         )
 
-    return of
+    return shifted_scans
 
 
-def test_one_head_from_training_to_measures(head, prepared, scans_of, tmp_path):
-    fine, coarse, mask = scans_of()
+def test_a_model_is_trained_applied_and_measured_on_one_head(head, prepared, scans_of, tmp_path):
+    high_res, low_res, mask = scans_of()
     model, card_file, log_file = training.train_on_scans(
         mask,
-        fine,
-        coarse,
+        high_res,
+        low_res,
         {"sub-01": mask},
         here=tmp_path,
         method="attunet",
         anat_align="rigid",
         anat_scale="percentile",
-        **vars(ASKED),
+        **vars(SETTINGS),
     )
     card = json.loads(card_file.read_text())
     assert (card["contrast"], card["channels"], card["sloppy"]) == ("T1w+FLAIR", 2, True)
-    made = training.super_resolve_scans(
-        coarse,
+    super_resolved = training.super_resolve_scans(
+        low_res,
         mask,
         model,
         suffixes=("T1w", "FLAIR"),
@@ -376,26 +405,29 @@ def test_one_head_from_training_to_measures(head, prepared, scans_of, tmp_path):
         device="cpu",
         omp_nthreads=1,
     )
-    assert [each.name for each in made] == ["res-hr_desc-attunet_T1w", "res-hr_desc-attunet_FLAIR"]
-    assert all(each.sidecar["Resolution"] == "grid of the first" for each in made)
-    for image, before in zip(made, coarse, strict=True):
+    assert [scan.name for scan in super_resolved] == [
+        "res-hr_desc-attunet_T1w",
+        "res-hr_desc-attunet_FLAIR",
+    ]
+    assert all(scan.sidecar["Resolution"] == "grid of the first" for scan in super_resolved)
+    for image, before in zip(super_resolved, low_res, strict=True):
         assert np.abs(image.volume.data - before.volume.data)[head[1]].mean() < 0.1
         assert not image.volume.data[~head[1]].any()
     rows, _, _, classes = structural_measures.measure_scans(
-        fine,
-        coarse,
+        high_res,
+        low_res,
         [],
         mask,
         mask,
         {},
-        made,
+        super_resolved,
         [card],
         here=tmp_path,
-        suffixes=tuple(structural.suffixes_of(fine)),
+        suffixes=tuple(structural.suffixes_of(high_res)),
         anat_tools="ants",
         random_seed=1,
     )
-    assert {each.name for each in classes} == {
+    assert {class_image.name for class_image in classes} == {
         f"res-hr_desc-{name}_label-WMH_mask" for name in ("measured", "bspline", "attunet")
     }, "classes of all contrasts also need T2w"
     psnr = {
@@ -405,49 +437,62 @@ def test_one_head_from_training_to_measures(head, prepared, scans_of, tmp_path):
     }
     sizes = {row.series: row.value for row in rows if row.statistic == "parameters"}
     assert sizes == {"attunet": card["parameters"]}
-    assert set(psnr) == {(c, s) for c in CONTRASTS for s in ("bspline", "attunet")}
-    kept = sorted({z for part in card["held_out"]["parts"] for z in range(*part["slices"])})
-    assert 0 < len(kept) < SHAPE[2] / 3
-    truth, seen = prepared.hr["T1w"][..., kept], prepared.lr["bspline"]["T1w"][..., kept]
-    inside = prepared.mask[..., kept]
-    expected = -10 * np.log10(((truth - seen)[inside] ** 2).mean())
+    assert set(psnr) == {
+        (contrast, series) for contrast in CONTRASTS for series in ("bspline", "attunet")
+    }
+    held_out_slices_of_card = sorted(
+        {z for part in card["held_out"]["parts"] for z in range(*part["slices"])}
+    )
+    assert 0 < len(held_out_slices_of_card) < SHAPE[2] / 3
+    high_res_slices, low_res_slices = (
+        prepared.hr["T1w"][..., held_out_slices_of_card],
+        prepared.lr["bspline"]["T1w"][..., held_out_slices_of_card],
+    )
+    inside = prepared.mask[..., held_out_slices_of_card]
+    expected = -10 * np.log10(((high_res_slices - low_res_slices)[inside] ** 2).mean())
     assert psnr["T1w", "bspline"] == pytest.approx(expected, abs=0.01)
     log = pd.read_csv(log_file, sep="\t", na_values="n/a")
-    drawn = explain_scans(coarse, made, mask, model, card, log, fine)
-    assert {each.entities["desc"] for each in drawn} == {"attention", "scantraining", "scancard"}
+    explanations = explain_scans(low_res, super_resolved, mask, model, card, log, high_res)
+    assert {drawing.entities["desc"] for drawing in explanations} == {
+        "attention",
+        "scantraining",
+        "scancard",
+    }
     (port,) = explain_scans.outputs.values()
-    looked_at_by_gates_and_critic(
+    check_attention_figure(
         next(
             path
-            for path in Path(port.save(drawn, tmp_path / "x")).read_text().splitlines()
+            for path in Path(port.save(explanations, tmp_path / "x")).read_text().splitlines()
             if "attention" in path
         )
     )
     facts = {"align": "affine", "offsets": {"FLAIR_lowres": {"stretch_percent": 1.25}}}
-    shown = draw_scans(
-        fine,
-        coarse,
+    drawings = draw_scans(
+        high_res,
+        low_res,
         [],
         mask,
-        made,
+        super_resolved,
         [card],
         rows,
         classes,
         facts,
         subject_facts={"Participant": "01"},
     )
-    assert [each.entities["desc"] for each in shown if not isinstance(each.content, str)] == [
+    assert [
+        drawing.entities["desc"] for drawing in drawings if not isinstance(drawing.content, str)
+    ] == [
         "scans",
         "scanscoronal",
         "scanmasks",
     ]
-    told = "".join(each.content for each in shown if isinstance(each.content, str))
-    assert "(affine)" in told
-    assert "1.25" in told
+    html = "".join(drawing.content for drawing in drawings if isinstance(drawing.content, str))
+    assert "(affine)" in html
+    assert "1.25" in html
 
 
-def looked_at_by_gates_and_critic(svg):
-    """The figure holds the masks of four gates and two maps of the critic, each of its own over
+def check_attention_figure(svg):
+    """Check that the figure shows masks of four gates and two different maps of the critic over
     the slice.
     """
     text = Path(svg).read_text()
@@ -455,50 +500,62 @@ def looked_at_by_gates_and_critic(svg):
     assert [title for title in titles if "attention" in title] == [
         f"attention, gate {n} of 4" for n in (1, 2, 3, 4)
     ]
-    scores = [
+    score_matches = [
         re.fullmatch(r"critic, (super-resolved|measured) \(score (0|1)\.\d\d\)", title)
         for title in titles
     ]
-    assert [found[1] for found in scores if found] == ["super-resolved", "measured"]
+    assert [score_match[1] for score_match in score_matches if score_match] == [
+        "super-resolved",
+        "measured",
+    ]
     pictures = re.findall(r'href="data:image/png;base64,([^"]+)"', text)
     assert len(pictures) == len(set(pictures)) == 7, "the slice once, and six maps over it"
 
 
 def test_a_network_can_be_trained_on_several_other_heads(scans_of, tmp_path):
     heads = {f"sub-0{number}": scans_of(number) for number in (2, 3)}
-    fine, coarse = (
-        [each for scans in heads.values() for each in scans[which]] for which in (0, 1)
+    high_res, low_res = (
+        [scan for scans in heads.values() for scan in scans[kind]] for kind in (0, 1)
     )
-    given = (scans_of(1)[2], fine, coarse, {name: scans[2] for name, scans in heads.items()})
-    asked = vars(ASKED) | {"here": tmp_path, "method": "unet", "anat_scale": "percentile"}
-    model, card, _ = training.train_on_scans(*given, anat_align="affine", **asked)
+    arguments = (
+        scans_of(1)[2],
+        high_res,
+        low_res,
+        {name: scans[2] for name, scans in heads.items()},
+    )
+    settings = vars(SETTINGS) | {"here": tmp_path, "method": "unet", "anat_scale": "percentile"}
+    model, card, _ = training.train_on_scans(*arguments, anat_align="affine", **settings)
     assert json.loads(card.read_text())["images"] == ["sub-02", "sub-03"]
     (tmp_path / "kept").mkdir()
     (tmp_path / "again").mkdir()
     for path in (model, card):
         path.rename(tmp_path / "kept" / path.name)
-    asked |= {"model_source": "reuse", "model_dir": tmp_path / "kept", "here": tmp_path / "again"}
+    settings |= {
+        "model_source": "reuse",
+        "model_dir": tmp_path / "kept",
+        "here": tmp_path / "again",
+    }
     with pytest.raises(
         UsageError,
         match="aligned with --anat-align affine, but these",
     ):
-        training.train_on_scans(*given, anat_align="rigid", **asked)
+        training.train_on_scans(*arguments, anat_align="rigid", **settings)
     with pytest.raises(
         UsageError, match="scaled with --anat-scale percentile, but these"
     ) as error:
-        training.train_on_scans(*given, anat_align="affine", **asked | {"anat_scale": "range"})
+        training.train_on_scans(
+            *arguments, anat_align="affine", **settings | {"anat_scale": "range"}
+        )
     assert "Use --anat-scale percentile" in str(error.value)
-    assert training.train_on_scans(*given, anat_align="affine", **asked)
+    assert training.train_on_scans(*arguments, anat_align="affine", **settings)
 
 
-def test_the_preparation_as_a_node_keeps_the_order_of_its_files(
-    prepared, head, tmp_path, monkeypatch
-):
+def test_the_preparation_step_keeps_the_order_of_its_files(prepared, head, tmp_path, monkeypatch):
     names = []
     for contrast in CONTRASTS:
         names.append(tmp_path / f"{contrast}.nii")
         save_image(head[0][contrast].astype(np.float32), AFFINE, names[-1])
-    monkeypatch.setattr(structural_preparation, "prepare", lambda *_args, **_how: prepared)
+    monkeypatch.setattr(structural_preparation, "prepare", lambda *_args, **_options: prepared)
     node = preparation.prepare_scans.interface(
         highres_files=names,
         lowres_files=names,
@@ -515,28 +572,28 @@ def test_the_preparation_as_a_node_keeps_the_order_of_its_files(
     )
     prepared.lr.setdefault("linear", prepared.lr["nearest"])
     prepared.lr.setdefault("lanczos", prepared.lr["nearest"])
-    out = node.run(cwd=str(tmp_path)).outputs
+    outputs = node.run(cwd=str(tmp_path)).outputs
     for files, series, stack in (
-        (listed(out.fine_scans), "measured", prepared.hr),
-        (listed(out.other_scans)[-4:], "nearest", prepared.lr["nearest"]),
+        (listed(outputs.fine_scans), "measured", prepared.hr),
+        (listed(outputs.other_scans)[-4:], "nearest", prepared.lr["nearest"]),
     ):
         images = [path for path in files if path.suffix == ".nii"]
         assert [path.name for path in images] == [
-            f"res-hr_desc-{series}_{c}.nii" for c in CONTRASTS
+            f"res-hr_desc-{series}_{contrast}.nii" for contrast in CONTRASTS
         ]
         for contrast, path in zip(CONTRASTS, images, strict=True):
             np.testing.assert_array_equal(load_image(path)[0], stack[contrast])
-    assert set(json.loads(Path(out.scan_facts).read_text())["units"]) == set(CONTRASTS)
-    about = json.loads(listed(out.fine_scans)[1].read_text())
-    assert about["Resolution"] == "grid of the high-resolution T1w scan"
-    assert "0 and 1 are the minimum and maximum" in about["Description"]
+    assert set(json.loads(Path(outputs.scan_facts).read_text())["units"]) == set(CONTRASTS)
+    sidecar = json.loads(listed(outputs.fine_scans)[1].read_text())
+    assert sidecar["Resolution"] == "grid of the high-resolution T1w scan"
+    assert "0 and 1 are the minimum and maximum" in sidecar["Description"]
 
 
-def test_the_table_of_measures_is_stored_with_its_columns(scans_of, tmp_path):
-    fine, coarse, mask = scans_of()
-    rows, described, tissues_found, _ = structural_measures.measure_scans(
-        fine,
-        coarse,
+def test_the_table_of_metrics_is_stored_with_its_columns(scans_of, tmp_path):
+    high_res, low_res, mask = scans_of()
+    rows, columns, tissue_image, _ = structural_measures.measure_scans(
+        high_res,
+        low_res,
         [],
         mask,
         mask,
@@ -544,48 +601,50 @@ def test_the_table_of_measures_is_stored_with_its_columns(scans_of, tmp_path):
         [],
         [],
         here=tmp_path,
-        suffixes=tuple(structural.suffixes_of(fine)),
+        suffixes=tuple(structural.suffixes_of(high_res)),
         anat_tools="ants",
         random_seed=1,
     )
     port = structural_measures.measure_scans.outputs["scan_metrics"]
     with Path(port.save(rows, tmp_path / "x")).open(newline="") as stream:
         lines = list(csv.DictReader(stream, delimiter="\t"))
-    assert list(lines[0]) == list(described)
+    assert list(lines[0]) == list(columns)
     assert len(lines) == len(rows)
-    assert set(np.unique(tissues_found.data)) == {0, 1, 2, 3}
+    assert set(np.unique(tissue_image.data)) == {0, 1, 2, 3}
 
 
-def test_a_lesion_template_is_carried_to_the_scans_and_limits_where_lesions_start(
+def test_a_lesion_template_is_transformed_to_the_scans_and_limits_lesions(
     prepared, scans_of, tmp_path
 ):
-    """Known spots inside and outside the template; the template has another grid and position."""
-    fine, coarse, mask = scans_of()
+    """Use known spots inside and outside the template, which has another grid and position."""
+    high_res, low_res, mask = scans_of()
     spots = {"inside": (18, 20, 20), "outside": (18, 28, 20)}
     flair = 0.5 * np.ones(SHAPE) + np.random.default_rng(0).normal(0, 0.01, SHAPE)
-    places = {}
+    spot_slices = {}
     for name, (x, y, z) in spots.items():
-        places[name] = (slice(x, x + 4), slice(y, y + 4), slice(z, z + 4))
-        flair[places[name]] = 0.9
+        spot_slices[name] = (slice(x, x + 4), slice(y, y + 4), slice(z, z + 4))
+        flair[spot_slices[name]] = 0.9
     flair = np.where(prepared.mask, flair, 0).astype(np.float32)
-    fine = [fine[0], Derivative(Volume(flair, AFFINE), fine[1].entities, {})]
+    high_res = [high_res[0], Derivative(Volume(flair, AFFINE), high_res[1].entities, {})]
     to_template = np.diag([0.9, 1.0, 1.1, 1.0])
     to_template[:3, 3] = (3.0, -2.0, 1.0)
-    # the template contains the scan's box of the first spot and a margin of 2 voxels
+    # The template contains the first spot with a margin of 2 voxels.
     corners = np.array([(16, 18, 18), (24, 26, 26)]) @ AFFINE[:3, :3] + AFFINE[:3, 3]
-    low, high = corners @ to_template[:3, :3] + to_template[:3, 3]
+    lower_corner, upper_corner = corners @ to_template[:3, :3] + to_template[:3, 3]
     prior = np.zeros((60, 60, 60), np.float32)
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     affine[:3, 3] = (-60.0, -60.0, -60.0)
-    (a, b, c), (d, e, f) = np.round((np.array([low, high]) + 60) / 2).astype(int)
-    prior[a:d, b:e, c:f] = 0.02
+    (x0, y0, z0), (x1, y1, z1) = np.round(
+        (np.array([lower_corner, upper_corner]) + 60) / 2
+    ).astype(int)
+    prior[x0:x1, y0:y1, z0:z1] = 0.02
     file = tmp_path / "lesions.nii.gz"
     save_image(prior, affine, file)
-    found = {}
-    for name, given in (("without", {}), ("with", {"given_lesion_template": file})):
+    lesions = {}
+    for name, options in (("without", {}), ("with", {"given_lesion_template": file})):
         _, _, _, classes = structural_measures.measure_scans(
-            fine,
-            coarse,
+            high_res,
+            low_res,
             [],
             mask,
             mask,
@@ -593,31 +652,33 @@ def test_a_lesion_template_is_carried_to_the_scans_and_limits_where_lesions_star
             [],
             [],
             here=tmp_path,
-            suffixes=tuple(structural.suffixes_of(fine)),
+            suffixes=tuple(structural.suffixes_of(high_res)),
             anat_tools="ants",
             random_seed=1,
-            **given,
+            **options,
         )
-        found[name] = next(
-            each.volume.data for each in classes if each.entities["desc"] == "measured"
+        lesions[name] = next(
+            class_image.volume.data
+            for class_image in classes
+            if class_image.entities["desc"] == "measured"
         )
-    for name, place in places.items():
-        assert found["without"][place].mean() > 0.8, name
-    assert found["with"][places["inside"]].mean() > 0.8
-    assert not found["with"][places["outside"]].any()
+    for name, spot in spot_slices.items():
+        assert lesions["without"][spot].mean() > 0.8, name
+    assert lesions["with"][spot_slices["inside"]].mean() > 0.8
+    assert not lesions["with"][spot_slices["outside"]].any()
 
 
-def test_tissues_are_segmented_in_the_brain_only_where_more_of_the_scans_remains(prepared):
+def test_tissues_are_only_segmented_in_the_brain_if_scans_contain_more(prepared):
     from bids_sr.registration.multispectral import CLASSES
 
     random = np.random.default_rng(1)
-    around = ndimage.binary_dilation(prepared.mask, iterations=3)
+    head_mask = ndimage.binary_dilation(prepared.mask, iterations=3)
     scans = {
-        name: np.where(around, 0.6 + random.normal(0, 0.05, SHAPE), 0).astype(np.float32)
+        name: np.where(head_mask, 0.6 + random.normal(0, 0.05, SHAPE), 0).astype(np.float32)
         for name in ("T1w", "T2w", "FLAIR")
     }
     rows, _, classes = structural_measures._measure_rows(
-        scans, {}, around, AFFINE, [], brain=prepared.mask, seed=0
+        scans, {}, head_mask, AFFINE, [], brain=prepared.mask, seed=0
     )
     assert set(classes["all"]["measured"]) == set(CLASSES)
     brain_ml = prepared.mask.sum() * 8 / 1000
@@ -630,7 +691,7 @@ def test_tissues_are_segmented_in_the_brain_only_where_more_of_the_scans_remains
     ) == pytest.approx(brain_ml)
 
 
-def test_fsl_corrects_each_scan_by_its_contrast_and_sets_the_brain(
+def test_fsl_corrects_each_scan_by_its_contrast_and_determines_the_brain(
     head, poses, tmp_path, monkeypatch
 ):
     from bids_sr.registration import fsl
@@ -641,7 +702,7 @@ def test_fsl_corrects_each_scan_by_its_contrast_and_sets_the_brain(
         save_image(image.data.astype(np.float32), image.affine, names[-1])
     corrected = []
 
-    def unbiased(image, contrast, folder):
+    def record_correction(image, contrast, folder):
         assert folder.is_dir()
         assert not list(folder.iterdir())
         (folder / "used").touch()
@@ -649,23 +710,23 @@ def test_fsl_corrects_each_scan_by_its_contrast_and_sets_the_brain(
         return image
 
     smaller = ndimage.binary_erosion(head[1], iterations=2)
-    monkeypatch.setattr(fsl, "unbiased_by_fast", unbiased)
+    monkeypatch.setattr(fsl, "unbiased_by_fast", record_correction)
     monkeypatch.setattr(fsl, "brain_by_bet", lambda image, folder: smaller)
     away_mm = np.eye(4)
     away_mm[0, 3] = 30
     affines = []
 
-    def flirt(frame, image, folder, *, affine):
+    def record_alignment(frame, image, folder, *, affine):
         affines.append(affine)
         return away_mm
 
-    monkeypatch.setattr(fsl, "aligned_by_flirt", flirt)
+    monkeypatch.setattr(fsl, "aligned_by_flirt", record_alignment)
     monkeypatch.setattr(
         structural_preparation, "brain_from_head", lambda *_a, **_k: (head[1], np.eye(4), None)
     )
-    found = {}
-    for kept in ("brain", "intracranial"):
-        _, coarse, other, mask, brain, facts = preparation.prepare_scans(
+    masks = {}
+    for anat_mask_name in ("brain", "intracranial"):
+        _, low_res, trilinear, mask, brain, facts = preparation.prepare_scans(
             [path for path in names if path.name.startswith("highres")],
             [path for path in names if path.name.startswith("lowres")],
             Volume(np.ones((2, 2, 2)), np.eye(4)),
@@ -674,56 +735,56 @@ def test_fsl_corrects_each_scan_by_its_contrast_and_sets_the_brain(
             suffixes=tuple(CONTRASTS),
             baselines="default",
             anat_align="rigid",
-            anat_mask=kept,
+            anat_mask=anat_mask_name,
             anat_tools="fsl",
             anat_scale="percentile",
             random_seed=0,
             sloppy=True,
         )
         np.testing.assert_array_equal(brain.data, smaller)
-        found[kept] = mask.data
+        masks[anat_mask_name] = mask.data
     assert sorted(corrected[:4]) == sorted(
         (contrast, shape) for contrast in CONTRASTS for shape in (SHAPE, (20, 22, 18))
     )
-    np.testing.assert_array_equal(found["brain"], smaller)
+    np.testing.assert_array_equal(masks["brain"], smaller)
     assert affines == [False] * 4
-    # trilinear scans are where FLIRT puts them, all others where ANTs does
-    assert [each.entities["desc"] for each in other] == ["linear", "linear"]
-    low = scans(head, poses)["T1w", "lowres"]
-    direct = sample_volume(low.data, low.affine, SHAPE, AFFINE, away_mm, order=1)
-    inside = smaller & (other[0].volume.data < 1)
+    # Positions of trilinear scans are from FLIRT, positions of all others from ANTs.
+    assert [scan.entities["desc"] for scan in trilinear] == ["linear", "linear"]
+    low_res_scan = scans(head, poses)["T1w", "lowres"]
+    direct = sample_volume(low_res_scan.data, low_res_scan.affine, SHAPE, AFFINE, away_mm, order=1)
+    inside = smaller & (trilinear[0].volume.data < 1)
     unit = facts["units"]["T1w"]
-    np.testing.assert_allclose(other[0].volume.data[inside] * unit, direct[inside], rtol=1e-3)
-    assert np.corrcoef(coarse[0].volume.data[inside], direct[inside])[0, 1] < 0.8
+    np.testing.assert_allclose(trilinear[0].volume.data[inside] * unit, direct[inside], rtol=1e-3)
+    assert np.corrcoef(low_res[0].volume.data[inside], direct[inside])[0, 1] < 0.8
     assert facts["offsets"]["T1w_lowres_trilinear"]["offset_mm"] == pytest.approx(30, abs=0.01)
     away = ndimage.distance_transform_edt(~smaller, sampling=2.0)
-    np.testing.assert_array_equal(found["intracranial"], away <= 6)
+    np.testing.assert_array_equal(masks["intracranial"], away <= 6)
     assert facts["to_template"] == np.eye(4).tolist()
 
 
-def test_quality_metrics_use_the_tissues_of_fast_and_volumes_those_of_atropos(
+def test_quality_metrics_use_tissues_of_fast_and_volumes_use_tissues_of_atropos(
     prepared, scans_of, tmp_path, monkeypatch
 ):
     from bids_sr.registration import fsl
 
-    fine, coarse, mask = scans_of()
+    high_res, low_res, mask = scans_of()
     brain = prepared.mask
-    given = []
-    # thirds of the brain: known masks that no program would find
+    fast_inputs = []
+    # Thirds of the brain are masks that no segmentation would return.
     third = np.indices(SHAPE)[2] * 3 // SHAPE[2]
     masks = {name: brain & (third == k) for k, name in enumerate(("gm", "wm", "csf"))}
 
-    def by_fast(image, inside, contrast, folder):
+    def tissues_in_thirds(image, inside, contrast, folder):
         assert folder.is_dir()
-        given.append((image.data, inside, contrast))
+        fast_inputs.append((image.data, inside, contrast))
         return masks
 
-    monkeypatch.setattr(fsl, "tissues_by_fast", by_fast)
-    found = {}
+    monkeypatch.setattr(fsl, "tissues_by_fast", tissues_in_thirds)
+    metrics = {}
     for tools in ("ants", "fsl"):
         rows, _, dseg, _ = structural_measures.measure_scans(
-            fine,
-            coarse,
+            high_res,
+            low_res,
             [],
             mask,
             mask,
@@ -731,31 +792,33 @@ def test_quality_metrics_use_the_tissues_of_fast_and_volumes_those_of_atropos(
             [],
             [],
             here=tmp_path,
-            suffixes=tuple(structural.suffixes_of(fine)),
+            suffixes=tuple(structural.suffixes_of(high_res)),
             anat_tools=tools,
             random_seed=1,
         )
-        found[tools] = {
+        metrics[tools] = {
             (row.contrast, row.series, row.statistic, row.region): row.value for row in rows
         }
-    ((image, inside, contrast),) = given
+    ((image, inside, contrast),) = fast_inputs
     np.testing.assert_array_equal(image, prepared.hr["T1w"])
     np.testing.assert_array_equal(inside, brain)
     assert contrast == "T1w"
     for label, name in enumerate(("gm", "wm", "csf"), 1):
         np.testing.assert_array_equal(dseg.data == label, masks[name])
-    scan = coarse[0].volume.data
+    scan = low_res[0].volume.data
     ratio = (scan[masks["wm"]].std() + scan[masks["gm"]].std()) / abs(
         scan[masks["wm"]].mean() - scan[masks["gm"]].mean()
     )
-    assert found["fsl"]["T1w", "bspline", "cjv", "brain"] == pytest.approx(ratio, rel=1e-3)
-    assert found["ants"]["T1w", "bspline", "cjv", "brain"] != pytest.approx(ratio, rel=0.05)
-    volumes = [key for key in found["ants"] if key[2] in ("tissue_volume", "tissue_dice")]
+    assert metrics["fsl"]["T1w", "bspline", "cjv", "brain"] == pytest.approx(ratio, rel=1e-3)
+    assert metrics["ants"]["T1w", "bspline", "cjv", "brain"] != pytest.approx(ratio, rel=0.05)
+    volumes = [key for key in metrics["ants"] if key[2] in ("tissue_volume", "tissue_dice")]
     assert volumes
-    np.testing.assert_array_equal(*([found[t][key] for key in volumes] for t in ("ants", "fsl")))
+    np.testing.assert_array_equal(
+        *([metrics[tools_name][key] for key in volumes] for tools_name in ("ants", "fsl"))
+    )
 
 
-def test_classes_and_lesions_of_each_series_are_stored_with_their_meaning():
+def test_classes_and_lesions_of_each_series_are_stored_with_descriptions():
     box = np.zeros((4, 4, 4), bool)
     box[1:3, 1:3, 1:3] = True
     classes = {
@@ -765,31 +828,31 @@ def test_classes_and_lesions_of_each_series_are_stored_with_their_meaning():
     images = structural_measures._class_images(classes, AFFINE, {"Resolution": "as before"})
     assert [
         derivative_path(
-            {**each.entities, "subject": "01", "datatype": "anat", "extension": ".nii.gz"}
+            {**image.entities, "subject": "01", "datatype": "anat", "extension": ".nii.gz"}
         )
-        for each in images
+        for image in images
     ] == [
         f"sub-01/anat/sub-01_res-hr_label-{label}_desc-{name}_{suffix}.nii.gz"
         for label, suffix in (("classes", "dseg"), ("WMH", "mask"))
         for name in ("measured", "attunet")
     ]
-    assert all(each.sidecar["Resolution"] == "as before" for each in images)
+    assert all(image.sidecar["Resolution"] == "as before" for image in images)
     np.testing.assert_array_equal(images[0].volume.data, 2 * box)
     assert "2 veins" in images[0].sidecar["Description"]
     assert images[2].sidecar["Type"] == "Lesion"
 
 
 def test_an_edited_mask_is_the_reference_of_volumes_and_overlaps(prepared, scans_of, tmp_path):
-    fine, coarse, mask = scans_of()
+    high_res, low_res, mask = scans_of()
     edited = np.zeros(SHAPE, np.float32)
     edited[18:22, 20:25, 20:23] = 1
     file = tmp_path / "edited.nii.gz"
     save_image(edited, AFFINE, file)
 
-    def measured(**given):
+    def measure(**options):
         rows, _, _, images = structural_measures.measure_scans(
-            fine,
-            coarse,
+            high_res,
+            low_res,
             [],
             mask,
             mask,
@@ -797,32 +860,32 @@ def test_an_edited_mask_is_the_reference_of_volumes_and_overlaps(prepared, scans
             [],
             [],
             here=tmp_path,
-            suffixes=tuple(structural.suffixes_of(fine)),
+            suffixes=tuple(structural.suffixes_of(high_res)),
             anat_tools="ants",
             random_seed=1,
-            **given,
+            **options,
         )
         values = {
             (row.series, row.statistic): row.value
             for row in rows
             if row.contrast == "FLAIR" and row.region == "wmh"
         }
-        lesions = {each.entities["desc"]: each.volume.data for each in images}
+        lesions = {image.entities["desc"]: image.volume.data for image in images}
         return values, lesions
 
-    automatic, stored = measured()
-    values, stored_again = measured(given_wmh_reference=file)
+    automatic, stored = measure()
+    values, stored_again = measure(given_wmh_reference=file)
     assert values["measured", "tissue_volume"] == pytest.approx(60 * 8 / 1000)
     assert automatic["measured", "tissue_volume"] != pytest.approx(60 * 8 / 1000)
-    low = stored["bspline"]
-    shared = (low & (edited > 0)).sum()
+    low_res_lesions = stored["bspline"]
+    shared = (low_res_lesions & (edited > 0)).sum()
     assert values["bspline", "tpf"] == pytest.approx(shared / 60)
     assert values["bspline", "tissue_volume"] == automatic["bspline", "tissue_volume"]
-    # automatic masks are stored as before, so that the edited file is never overwritten by itself
+    # Automatic masks are stored as before, so the edited file is never overwritten.
     for name, voxels in stored.items():
         np.testing.assert_array_equal(stored_again[name], voxels)
-    moved = AFFINE.copy()
-    moved[0, 3] += 1
-    save_image(edited, moved, file)
+    moved_affine = AFFINE.copy()
+    moved_affine[0, 3] += 1
+    save_image(edited, moved_affine, file)
     with pytest.raises(UsageError, match="differs in size or position"):
-        measured(given_wmh_reference=file)
+        measure(given_wmh_reference=file)
