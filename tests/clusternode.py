@@ -11,8 +11,8 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, SimpleInterface, Trai
 
 class _WorkInputSpec(BaseInterfaceInputSpec):
     value = traits.Int(mandatory=True)
-    how = traits.Enum("well", "die", "eat", "fail", "wait", usedefault=True, nohash=True)
-    told = traits.Str(desc="file that is written when the step begins", nohash=True)
+    fate = traits.Enum("well", "die", "eat", "fail", "wait", usedefault=True, nohash=True)
+    start_file = traits.Str(desc="file that is written when the step begins", nohash=True)
     seconds = traits.Float(0.0, usedefault=True, nohash=True)
 
 
@@ -28,20 +28,20 @@ class Work(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         inputs = self.inputs
-        if isinstance(inputs.told, str):
-            Path(inputs.told).write_text(str(os.getpid()))
+        if isinstance(inputs.start_file, str):
+            Path(inputs.start_file).write_text(str(os.getpid()))
         time.sleep(inputs.seconds)
-        if inputs.how == "die":
+        if inputs.fate == "die":
             os.kill(os.getpid(), signal.SIGKILL)
-        if inputs.how == "eat":
+        if inputs.fate == "eat":
             held = [bytearray(os.urandom(1 << 20) * 64) for _ in range(64)]
             raise MemoryError(
                 f"{len(held)} pieces of 64 MB were there: this test needs a cluster that keeps"
                 " limits"
             )
-        if inputs.how == "fail":
+        if inputs.fate == "fail":
             raise ValueError("this step fails")
-        if inputs.how == "wait":
+        if inputs.fate == "wait":
             time.sleep(600)
         self._results["out"] = inputs.value + 1
         return runtime
