@@ -1,4 +1,4 @@
-"""A step that does on the cluster what a test wants; it stands where jobs can import it."""
+"""A step for tests on a cluster, in a module that jobs can import."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ class _WorkOutputSpec(TraitedSpec):
 
 
 class Work(SimpleInterface):
-    """Add one to a number; or be killed, take 4 GB, fail, or wait on the way."""
+    """Add one to a number; or be killed, take 4 GB, fail, or wait."""
 
     input_spec = _WorkInputSpec
     output_spec = _WorkOutputSpec
@@ -34,9 +34,9 @@ class Work(SimpleInterface):
         if inputs.fate == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if inputs.fate == "eat":
-            held = [bytearray(os.urandom(1 << 20) * 64) for _ in range(64)]
+            blocks = [bytearray(os.urandom(1 << 20) * 64) for _ in range(64)]
             raise MemoryError(
-                f"{len(held)} pieces of 64 MB were there: this test needs a cluster that keeps"
+                f"{len(blocks)} pieces of 64 MB were there: this test needs a cluster that keeps"
                 " limits"
             )
         if inputs.fate == "fail":

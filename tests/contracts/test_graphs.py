@@ -879,7 +879,7 @@ def test_models_have_the_moment_to_which_slice_timing_was_corrected(
 
 def test_every_setting_with_a_default_is_set_by_some_workflow(coverage: Coverage) -> None:
     """Type checkers do not report settings that always have their default."""
-    assert coverage.settings - coverage.given == PYTHON_ONLY_SETTINGS
+    assert coverage.settings - coverage.supplied == PYTHON_ONLY_SETTINGS
 
 
 def test_every_optional_input_is_connected_for_some_data_set(coverage: Coverage) -> None:
@@ -887,7 +887,7 @@ def test_every_optional_input_is_connected_for_some_data_set(coverage: Coverage)
 
 
 def test_every_output_is_stored_or_used_by_another_step(coverage: Coverage) -> None:
-    assert coverage.outputs - coverage.taken == UNUSED_OUTPUTS
+    assert coverage.outputs - coverage.consumed == UNUSED_OUTPUTS
 
 
 def test_every_step_is_called_for_some_data_set(coverage: Coverage) -> None:
