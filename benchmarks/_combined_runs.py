@@ -33,7 +33,7 @@ class SplitEffect:
     run: int
 
     @property
-    def whole(self) -> Array:
+    def combined(self) -> Array:
         """Effect of all blocks (N,)."""
         return np.asarray(self.halves.mean(0))
 
@@ -46,9 +46,9 @@ class SplitEffect:
         values = self.halves[:, region]
         return replace(self, halves=values - values.mean(1, keepdims=True) * centered)
 
-    def less(self, other: SplitEffect) -> SplitEffect:
+    def less(self, effect: SplitEffect) -> SplitEffect:
         """Subtract another effect of the same run."""
-        return replace(self, halves=self.halves - other.halves)
+        return replace(self, halves=self.halves - effect.halves)
 
 
 def split_shares(halves: Array, covariance: Array) -> Array:
@@ -61,41 +61,45 @@ def split_shares(halves: Array, covariance: Array) -> Array:
     return np.asarray(inner[0, 1] / np.diagonal(inner))
 
 
-def signal(one: SplitEffect, other: SplitEffect) -> float:
+def signal(first: SplitEffect, second: SplitEffect) -> float:
     """Return the inner product of two effects without the product of their noise."""
-    if one.run != other.run:
-        return float(one.whole.astype(float) @ other.whole)
+    if first.run != second.run:
+        return float(first.combined.astype(float) @ second.combined)
     total = 0.0
     for half in (0, 1):
-        a, b = one.halves[half], other.halves[1 - half]
-        share = one.shares[half]
-        independent = (b.astype(float) - share * other.halves[half]) / (1 - share)
+        a, b = first.halves[half], second.halves[1 - half]
+        share = first.shares[half]
+        independent = (b.astype(float) - share * second.halves[half]) / (1 - share)
         total += float(a @ independent)
     return total / 2
 
 
-def signals(one: Sequence[SplitEffect], other: Sequence[SplitEffect]) -> float:
+def signals(first: Sequence[SplitEffect], second: Sequence[SplitEffect]) -> float:
     """Return `signal` of two sums over runs."""
-    return sum(signal(a, b) for a in one for b in other)
+    return sum(signal(a, b) for a in first for b in second)
 
 
-def explained(made: Sequence[SplitEffect], truth: Sequence[SplitEffect]) -> float:
+def explained(estimate: Sequence[SplitEffect], truth: Sequence[SplitEffect]) -> float:
     """Return the variance of a true sum over runs that another sum explains.
 
     The noise of what was made counts as its error; the noise of the truth does not count.
     """
-    total = np.sum([each.whole for each in made], axis=0, dtype=float)
-    return (2 * signals(made, truth) - float(total @ total)) / signals(truth, truth)
+    total = np.sum([effect.combined for effect in estimate], axis=0, dtype=float)
+    return (2 * signals(estimate, truth) - float(total @ total)) / signals(truth, truth)
 
 
-def error_correlation(one: SplitEffect, other: SplitEffect) -> float:
+def error_correlation(first: SplitEffect, second: SplitEffect) -> float:
     """Return the correlation of the errors of two runs over voxels, corrected for noise.
 
     The errors are not centered, as in the variance of their mean. NaN if either error does not
     exceed its noise.
     """
-    own = signal(one, one), signal(other, other)
-    return signal(one, other) / float(np.sqrt(own[0] * own[1])) if min(own) > 0 else float("nan")
+    energies = signal(first, first), signal(second, second)
+    return (
+        signal(first, second) / float(np.sqrt(energies[0] * energies[1]))
+        if min(energies) > 0
+        else float("nan")
+    )
 
 
 def block_noise(
@@ -121,12 +125,12 @@ def block_noise(
     """
     used = np.flatnonzero(weights)
     names = [conditions[k] for k in used]
-    same = np.array([[a == b for b in names] for a in names], float)
-    without_mean = np.eye(len(used)) - same / same.sum(1)
-    own = covariance[np.ix_(used, used)]
+    same_condition = np.array([[a == b for b in names] for a in names], float)
+    without_mean = np.eye(len(used)) - same_condition / same_condition.sum(1)
+    block_covariance = covariance[np.ix_(used, used)]
     scatter = np.square(without_mean @ blocks[used]).sum(0)
-    scale = np.trace(without_mean @ own @ without_mean)
-    return np.asarray(scatter / scale * (weights[used] @ own @ weights[used]))
+    scale = np.trace(without_mean @ block_covariance @ without_mean)
+    return np.asarray(scatter / scale * (weights[used] @ block_covariance @ weights[used]))
 
 
 def coverage(error: Array, variance: Array, region: Array) -> float:

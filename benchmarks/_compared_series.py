@@ -75,8 +75,8 @@ def mppca(series: Array) -> Array:
     """
     from dipy.denoise.localpca import mppca as denoise
 
-    found = denoise(series.astype(np.float32), patch_radius=RADIUS, suppress_warning=True)
-    return np.asarray(found, dtype=np.float32)
+    denoised = denoise(series.astype(np.float32), patch_radius=RADIUS, suppress_warning=True)
+    return np.asarray(denoised, dtype=np.float32)
 
 
 def zero_filled(data: Array) -> Array:
@@ -168,12 +168,12 @@ def make_controls(acquired: Path, out: Path) -> dict[str, Path]:
         "half": np.broadcast_to(half, brain.shape),
         "zeroed": np.random.default_rng(1).random(brain.shape) > 0.15,
     }
-    made = {name: np.where(mask[..., None], data, 0) for name, mask in masks.items()}
-    made |= {"nan": np.where(brain[..., None], data, np.nan), "scaled": 30000 * data}
-    made |= {"brighter": data + 0.3 * level, "darker": data - 0.3 * level}
-    for name, each in made.items():
-        write(each, image, out / f"{name}_bold.nii.gz")
-    return {name: out / f"{name}_bold.nii.gz" for name in made}
+    controls = {name: np.where(mask[..., None], data, 0) for name, mask in masks.items()}
+    controls |= {"nan": np.where(brain[..., None], data, np.nan), "scaled": 30000 * data}
+    controls |= {"brighter": data + 0.3 * level, "darker": data - 0.3 * level}
+    for name, values in controls.items():
+        write(values, image, out / f"{name}_bold.nii.gz")
+    return {name: out / f"{name}_bold.nii.gz" for name in controls}
 
 
 def fine_run(run: SimulatedRun) -> Iterator[Array]:
@@ -248,8 +248,8 @@ def make_real(low: Path, truth: Path, out: Path) -> None:
     measured run.
     """
     (acquired,) = low.glob("sub-*/**/func/*_bold.nii.gz")
-    (known,) = truth.glob("sub-*/**/func/*_bold.nii.gz")
-    measured, _ = read(known)
+    (file,) = truth.glob("sub-*/**/func/*_bold.nii.gz")
+    measured, _ = read(file)
     make_series(
         acquired,
         out / "series",

@@ -35,27 +35,27 @@ def _files(folder: Path) -> list[Path]:
     return [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
 
 
-def make_data(one: Path, root: Path, count: int) -> None:
+def make_data(source: Path, root: Path, count: int) -> None:
     """Make a data set of `count` participants of the one participant ``sub-01`` of another."""
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     for name in ("dataset_description.json", "README", "README.md"):
-        if (one / name).exists():
-            shutil.copy(one / name, root / name)
-    files = _files(one / "sub-01")
+        if (source / name).exists():
+            shutil.copy(source / name, root / name)
+    files = _files(source / "sub-01")
     for number, label in enumerate(labels(count)):
         for file in files:
             place = root / f"sub-{label}" / str(file).replace("sub-01", f"sub-{label}")
             place.parent.mkdir(parents=True, exist_ok=True)
             if file.name.endswith("_events.tsv"):
-                _own_events(one / "sub-01" / file, place, number)
+                _copy_events(source / "sub-01" / file, place, number)
             else:
-                os.link(one / "sub-01" / file, place)
+                os.link(source / "sub-01" / file, place)
     rows = "".join(f"sub-{label}\t30\n" for label in labels(count))
     (root / "participants.tsv").write_text(f"participant_id\tage\n{rows}")
 
 
-def make_results(one: Path, root: Path, count: int) -> None:
+def make_results(source: Path, root: Path, count: int) -> None:
     """Make an output directory of `count` participants out of that of ``sub-01``: tables, maps,
     masks, transforms.
 
@@ -63,10 +63,10 @@ def make_results(one: Path, root: Path, count: int) -> None:
     """
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    shutil.copy(one / "dataset_description.json", root)
-    files = [file for file in _files(one / "sub-01") if _READ.search(file.name)]
+    shutil.copy(source / "dataset_description.json", root)
+    files = [file for file in _files(source / "sub-01") if _READ.search(file.name)]
     copies = {
-        file: _kinds(one / "sub-01" / file, root / "kinds")
+        file: _kinds(source / "sub-01" / file, root / "kinds")
         for file in files
         if re.search(r"_stat-effect_.*\.nii\.gz", file.name)
     }
@@ -78,12 +78,12 @@ def make_results(one: Path, root: Path, count: int) -> None:
             if file in copies:
                 os.link(copies[file][number % KINDS], place)
             elif file in tables and number < TABLES:
-                _own_table(one / "sub-01" / file, place, number)
+                _copy_table(source / "sub-01" / file, place, number)
                 tables[file].append(place)
             elif file in tables:
                 os.link(tables[file][number % TABLES], place)
             else:
-                os.link(one / "sub-01" / file, place)
+                os.link(source / "sub-01" / file, place)
         (root / f"sub-{label}" / "figures").mkdir(exist_ok=True)
         (root / f"sub-{label}.html").touch()
         note_run(root / "logs" / "crowd", [label], settings="crowd")
@@ -95,17 +95,17 @@ def _kinds(path: Path, folder: Path) -> list[Path]:
     folder.mkdir(exist_ok=True)
     image = nib.load(path)
     data = np.asanyarray(image.dataobj)
-    made = []
+    copies = []
     for number in range(KINDS):
-        own = nib.Nifti1Image(
+        scaled = nib.Nifti1Image(
             data * np.float32(1 + 0.3 * np.sin(1 + 7 * number)), image.affine, image.header
         )
-        made.append(folder / f"{number}_{path.name}")
-        nib.save(own, made[-1])
-    return made
+        copies.append(folder / f"{number}_{path.name}")
+        nib.save(scaled, copies[-1])
+    return copies
 
 
-def _own_events(source: Path, target: Path, number: int) -> None:
+def _copy_events(source: Path, target: Path, number: int) -> None:
     """Copy a table of events with onsets a little later, so that no two runs share a model."""
     header, *lines = source.read_text().splitlines()
     at = header.split("\t").index("onset")
@@ -117,7 +117,7 @@ def _own_events(source: Path, target: Path, number: int) -> None:
     target.write_text("\n".join([header, *rows]) + "\n")
 
 
-def _own_table(source: Path, target: Path, number: int) -> None:
+def _copy_table(source: Path, target: Path, number: int) -> None:
     """Copy a table of metrics with its figures moved a little, each line otherwise.
 
     Methods count as applied, as those that were not are left out of the comparisons.

@@ -47,9 +47,11 @@ def fingerprints(out: Path) -> dict[str, str]:
     return prints
 
 
-def differences(one: dict[str, str], other: dict[str, str]) -> list[str]:
+def differences(first: dict[str, str], second: dict[str, str]) -> list[str]:
     """Names that only one side has, or whose content differs."""
-    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+    return sorted(
+        name for name in first.keys() | second.keys() if first.get(name) != second.get(name)
+    )
 
 
 def incomplete(path: Path) -> str:
@@ -115,8 +117,8 @@ class OutputWatch:
             ):
                 continue
             with contextlib.suppress(OSError):
-                found = path.stat()
-                stamp = (found.st_size, found.st_mtime_ns)
+                status = path.stat()
+                stamp = (status.st_size, status.st_mtime_ns)
                 if path.is_file() and self._known.get(path) != stamp:
                     self._known[path] = stamp
                     self.seen += 1
@@ -248,6 +250,8 @@ def mounted(place: Path, *options: str) -> Iterator[Callable[[str], None]]:
     place.mkdir(parents=True, exist_ok=True)
     subprocess.run(["mount", *options, str(place)], check=True)
     try:
-        yield lambda how: subprocess.run(["mount", "-o", f"remount,{how}", str(place)], check=True)
+        yield lambda flags: subprocess.run(
+            ["mount", "-o", f"remount,{flags}", str(place)], check=True
+        )
     finally:
         subprocess.run(["umount", "-l", str(place)], check=True)

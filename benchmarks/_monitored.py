@@ -66,7 +66,7 @@ class Meter:
 
     def read(self) -> NodeUsage:
         """What was taken since."""
-        own = sum(
+        own_kib = sum(
             _kib("/proc/self/smaps_rollup", name) for name in ("Private_Clean:", "Private_Dirty:")
         )
         peak = _kib("/proc/self/status", "VmHWM:")
@@ -76,8 +76,8 @@ class Meter:
             cpu_seconds=_cpu_seconds() - self._cpu,
             peak_gb=peak * 1024e-9,
             grown_gb=max(0.0, peak - self._held) * 1024e-9,
-            shared_gb=max(0.0, _kib("/proc/self/status", "VmRSS:") - own) * 1024e-9,
-            left_gb=own * 1024e-9,
+            shared_gb=max(0.0, _kib("/proc/self/status", "VmRSS:") - own_kib) * 1024e-9,
+            left_gb=own_kib * 1024e-9,
             read_gb=read - self._read,
             written_gb=written - self._written,
         )

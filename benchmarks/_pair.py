@@ -44,13 +44,15 @@ def pair_of(phantom: Path) -> Pair:
     """
     (low,) = phantom.glob("sub-*/anat/*acq-lowres_T2starw.nii.gz")
     (high,) = phantom.glob("sub-*/anat/*acq-highres_T2starw.nii.gz")
-    (known,) = phantom.glob("derivatives/ground-truth/sub-*/anat/*from-highres_to-lowres*.txt")
+    (xfm_file,) = phantom.glob("derivatives/ground-truth/sub-*/anat/*from-highres_to-lowres*.txt")
     lowres, affine = load_image(low)
-    highres, own = load_image(high)
+    highres, highres_affine = load_image(high)
     shape, grid = hr_grid(lowres.shape, affine, FACTOR)
     return Pair(
         lowres=lowres,
-        highres=sample_volume(highres, own, shape, grid, np.linalg.inv(read_itk(known)[0])),
+        highres=sample_volume(
+            highres, highres_affine, shape, grid, np.linalg.inv(read_itk(xfm_file)[0])
+        ),
         mask=brain_mask(lowres, affine),
         lowres_affine=affine,
         factor=FACTOR,

@@ -46,9 +46,9 @@ def save(
         method=get_method(method), changed=recipe, factor=factor, seed=SEED, threads=1
     )
     with tempfile.TemporaryDirectory() as folder:
-        made = fit(request, tuple(images), Path(folder))
-    stem.with_name(f"{stem.name}.tsv").write_text(log_tsv(made.log))  # a run draws it
-    return save_model(stem, made.state, made.card)[0]
+        trained = fit(request, tuple(images), Path(folder))
+    stem.with_name(f"{stem.name}.tsv").write_text(log_tsv(trained.log))  # a run draws it
+    return save_model(stem, trained.state, trained.card)[0]
 
 
 def train(
@@ -68,15 +68,15 @@ def downsample(image: Array, degradation: str, factor: Factor) -> tuple[Array, A
     return low.astype(np.float32), image[x, y, z]
 
 
-def upsample(what: str | LoadedModel, low: Array, factor: Factor) -> Array:
+def upsample(method: str | LoadedModel, low: Array, factor: Factor) -> Array:
     """Super-resolve one image by an interpolation, given by name, or by a model."""
     scale = float(np.percentile(low[low > 0.1 * low.max()], 99))
     inputs = UpsamplerInputs(factor=factor, scale=scale, precision="fp32")
-    if isinstance(what, str):
-        assert what in MATRICES, what
-        upsampler = make_upsampler(what, inputs)
+    if isinstance(method, str):
+        assert method in MATRICES, method
+        upsampler = make_upsampler(method, inputs)
     else:
-        upsampler = make_upsampler(what.card.method, inputs, what)
+        upsampler = make_upsampler(method.card.method, inputs, method)
     return np.asarray(upsampler(low, np.eye(4)))
 
 

@@ -76,12 +76,12 @@ def distorted_by(voxels: float) -> Change:
     return change
 
 
-def _same(series: np.ndarray, _zooms: tuple[float, float, float]) -> np.ndarray:
+def _unchanged(series: np.ndarray, _zooms: tuple[float, float, float]) -> np.ndarray:
     return series
 
 
 CHANGES: dict[str, tuple[str, Change]] = {
-    "fine": ("right, 19 or 20 volumes", _same),
+    "fine": ("right, 19 or 20 volumes", _unchanged),
     "mirrored": ("mirrored, left for right", mirrored),
     "x1": ("fluctuations one fine voxel off along x", fluctuations_moved(x=1)),
     "y1": ("fluctuations one fine voxel off along y", fluctuations_moved(y=1)),
@@ -89,34 +89,34 @@ CHANGES: dict[str, tuple[str, Change]] = {
     "y2": ("fluctuations two fine voxels off along y", fluctuations_moved(y=2)),
     "moved": ("one fine voxel off along y as a whole", moved(1)),
     "spike": ("a spike in one volume", with_spike),
-    "other": ("of another person", _same),
-    "five": ("five volumes only", _same),
+    "other": ("of another person", _unchanged),
+    "five": ("five volumes only", _unchanged),
     "pe1": ("distorted along phase encoding by up to one fine voxel", distorted_by(1)),
     "pe2": ("distorted along phase encoding by up to two fine voxels", distorted_by(2)),
-    "v10": ("10 volumes", _same),
-    "v60": ("60 volumes", _same),
-    "regressed": ("its task regressed out", _same),
-    "after": ("as many volumes after the run", _same),
+    "v10": ("10 volumes", _unchanged),
+    "v60": ("60 volumes", _unchanged),
+    "regressed": ("its task regressed out", _unchanged),
+    "after": ("as many volumes after the run", _unchanged),
 }
 OTHER = {"A": "B1", "B1": "A", "B2": "A", "C": "A"}
 
 
 def part_of(kind: str, tested: Tested) -> Part:
     """The volumes that a calibration is made of; those nearest to the run if there are fewer."""
-    own = tested.calibration
-    assert own.end is not None
+    calibration = tested.calibration
+    assert calibration.end is not None
     if kind == "other":
         return TESTED[OTHER[tested.name]].calibration
     if kind == "after":
         assert tested.after is not None
         return tested.after
     if kind == "five":
-        return Part(file=own.file, first=own.end - 5, end=own.end)
+        return Part(file=calibration.file, first=calibration.end - 5, end=calibration.end)
     if kind == "v10":
-        return Part(file=own.file, first=own.end - 10, end=own.end)
+        return Part(file=calibration.file, first=calibration.end - 10, end=calibration.end)
     if kind == "v60":
-        return Part(file=own.file, first=own.first, end=own.first + 60)
-    return own
+        return Part(file=calibration.file, first=calibration.first, end=calibration.first + 60)
+    return calibration
 
 
 def make_calibration(kind: str, tested: Tested, data: Path, out: Path) -> Path:

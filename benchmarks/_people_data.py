@@ -65,8 +65,8 @@ _C = "opennft/sub-01/func/sub-01_task-nfpsc_bold.nii.gz"
 _A = "{}/sub-01/func/sub-01_task-localizer_bold.nii.gz"
 _LOCALIZER = _A.format("studyforrest-localizer")
 TESTED = {
-    each.name: each
-    for each in (
+    run.name: run
+    for run in (
         Tested(
             name="A",
             title="studyforrest",
@@ -113,8 +113,8 @@ TESTED = {
     )
 }
 MIDDLE = {
-    each.name: each
-    for each in (
+    run.name: run
+    for run in (
         Tested(
             name="A-middle",
             title="studyforrest, middle",
@@ -149,7 +149,7 @@ TYPES = {
         contrasts=(
             "all",
             *_STIMULI,
-            *(f"{one}-{other}" for one, other in combinations(_STIMULI, 2)),
+            *(f"{first}-{second}" for first, second in combinations(_STIMULI, 2)),
         ),
     )
     for name in ("B1", "B2")

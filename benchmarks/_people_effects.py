@@ -106,12 +106,12 @@ class Acquired:
         """Some of its volumes."""
         table = self.events.table
         moved = table.assign(onset=table["onset"] - first * self.tr)
-        own = slice(first, end)
+        volumes = slice(first, end)
         return replace(
             self,
-            measured=self.measured[..., own],
-            low=self.low[..., own],
-            poses=self.poses[own],
+            measured=self.measured[..., volumes],
+            low=self.low[..., volumes],
+            poses=self.poses[volumes],
             events=replace(self.events, table=moved),
         )
 
@@ -129,10 +129,10 @@ class Acquired:
     def halves(self) -> Array:
         """Weights of the blocks in the effect of all conditions, by half of the blocks."""
         names = dict.fromkeys((b.condition for b in self.design.blocks), 1.0)
-        found = half_weights(self.design.blocks, names, self.design.leak)
-        if found is None:
+        weights = half_weights(self.design.blocks, names, self.design.leak)
+        if weights is None:
             raise TooFewBlocks(f"{self.name}: its blocks cannot be split")
-        return found
+        return weights
 
     def blocks(self, series: Array) -> Tensor:
         """Least-squares effects of all blocks (B, Z, X, Y)."""
@@ -173,24 +173,26 @@ class Acquired:
         """Explained variance of the effect beyond the acquired band, and its 95 % interval over
         blocks, in regions (X, Y, Z) of fine voxels; mean of both ways.
         """
-        made, found = detail(prior, self.level, self.blocks(self.low)), {}
+        estimate, explained_by_region = detail(prior, self.level, self.blocks(self.low)), {}
         a, b = resampled(self.design.blocks, self.halves, n_boot, 0, "all")
         for name, region in regions.items():
             inside = torch.from_numpy(np.moveaxis(region, 2, 0).copy())
-            ours, true = made[:, inside].numpy(), self.truth[:, inside].numpy()
-            grams = [_inner_products(*each) for each in ((ours, ours), (ours, true), (true, true))]
+            ours, true = estimate[:, inside].numpy(), self.truth[:, inside].numpy()
+            grams = [
+                _inner_products(*effects) for effects in ((ours, ours), (ours, true), (true, true))
+            ]
             ways = [
                 _statistics(Way(contrast="all", source=x, target=y, twin=x), *grams)["ev"]
                 for x, y in ((a, b), (b, a))
             ]
             values = np.mean(ways, 0)
-            found[name] = (float(values[0]), *interval(values))
-        return found
+            explained_by_region[name] = (float(values[0]), *interval(values))
+        return explained_by_region
 
-    def explained_volumes(self, prior: Prior, every: int = 8) -> float:
+    def explained_volumes(self, prior: Prior, step: int = 8) -> float:
         """Explained share of the change of single volumes beyond the acquired band."""
         low, true = (
-            torch.from_numpy((s - s.mean(3, keepdims=True))[..., ::every].transpose(3, 2, 0, 1))
+            torch.from_numpy((s - s.mean(3, keepdims=True))[..., ::step].transpose(3, 2, 0, 1))
             for s in (self.low, self.measured)
         )
         inside = torch.from_numpy(np.moveaxis(self.fine_mask, 2, 0).copy())
@@ -202,8 +204,8 @@ class Acquired:
 def detail(prior: Prior, level: ResolutionLevel, images: Tensor) -> Tensor:
     """What a prior makes of images (N, z, x, y) beyond the acquired band, (N, Z, X, Y)."""
     with torch.inference_mode():
-        made = [prior.at(z)(images[:, z]) for z in range(images.shape[1])]
-        return level.beyond(torch.stack(made, 1))
+        slices_detail = [prior.at(z)(images[:, z]) for z in range(images.shape[1])]
+        return level.beyond(torch.stack(slices_detail, 1))
 
 
 def brain(series: Array) -> Array:
@@ -241,11 +243,11 @@ def acquired(data: Path, name: str, scratch: Path, *, noise: float = 0.0) -> Acq
         white = rng.standard_normal((2, *low.shape))
         volumes.append(np.abs(low + sd * (white[0] + 1j * white[1])).astype(np.float32))
     copy = np.stack(volumes, 3)
-    kept = scratch / f"motion-{name.replace(' ', '-')}-{noise:g}.npy"
-    if not kept.exists():
+    motion_file = scratch / f"motion-{name.replace(' ', '-')}-{noise:g}.npy"
+    if not motion_file.exists():
         scratch.mkdir(parents=True, exist_ok=True)
         motion = estimate_motion(volumes, copy.mean(3), brain(copy), affine)
-        np.save(kept, motion.matrices)
+        np.save(motion_file, motion.matrices)
     events = read_events(file.with_name(file.name.replace("_bold.nii.gz", "_events.tsv")))
     run = Acquired(
         name=name,
@@ -254,7 +256,7 @@ def acquired(data: Path, name: str, scratch: Path, *, noise: float = 0.0) -> Acq
         affine=affine,
         tr=tr,
         events=events,
-        poses=np.load(kept),
+        poses=np.load(motion_file),
     )
     moved = events.table.assign(onset=events.table["onset"] - FIRST * tr)
     return replace(run, events=replace(events, table=moved))

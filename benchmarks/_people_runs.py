@@ -166,18 +166,18 @@ def call(
     calibration : file, or none
     contrasts : as of `--contrasts`
     """
-    kept = Kept(folder / "kept" / kind)
-    if kept.done:
-        return kept
+    outputs = Kept(folder / "kept" / kind)
+    if outputs.done:
+        return outputs
     results, work = folder / "results", folder / f"work-{code()}"
     for place in (
         results,
-        kept.folder,
+        outputs.folder,
         *(old for old in folder.glob("work-*") if old.resolve() != work.resolve()),
     ):
         shutil.rmtree(place, ignore_errors=True)
-    kept.folder.mkdir(parents=True)
-    with (kept.folder / "log.txt").open("w") as log:
+    outputs.folder.mkdir(parents=True)
+    with (outputs.folder / "log.txt").open("w") as log:
         program = ["nice", "-n", "5", *command(low, results, truth, calibration, work, contrasts)]
         done = subprocess.run(
             program,
@@ -188,38 +188,43 @@ def call(
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
     finished = next(results.glob("sub-*/**/func/*_desc-evaluation_metrics.tsv"), None) is not None
-    refused = done.returncode == 1 and REFUSED in (kept.folder / "log.txt").read_text()
+    refused = done.returncode == 1 and REFUSED in (outputs.folder / "log.txt").read_text()
     if not finished or not (done.returncode == 0 or refused):
         sys.exit(
-            f"{folder.name} {kind}: exit status {done.returncode}, see {kept.folder / 'log.txt'}"
+            f"{folder.name} {kind}: exit status {done.returncode}, see"
+            f" {outputs.folder / 'log.txt'}"
         )
     about: dict[str, Any] = {"status": done.returncode, "code": code()}
     # the working directory may hold the calibration of an earlier call
     calibrated = calibration != "none" and done.returncode == 0
-    about |= _keep(
-        results, _one(work, "bids_sr_wf/sub_*_wf/sub_*_wf"), kept.folder, calibrated=calibrated
+    about |= _store(
+        results,
+        _only_file(work, "bids_sr_wf/sub_*_wf/sub_*_wf"),
+        outputs.folder,
+        calibrated=calibrated,
     )
-    (kept.folder / "about.json").write_text(json.dumps(about, indent=1))
+    (outputs.folder / "about.json").write_text(json.dumps(about, indent=1))
     shutil.rmtree(results, ignore_errors=True)
-    return kept
+    return outputs
 
 
-def _one(folder: Path, pattern: str) -> Path:
-    (found,) = folder.glob(pattern)
-    return found
+def _only_file(folder: Path, pattern: str) -> Path:
+    (path,) = folder.glob(pattern)
+    return path
 
 
-def _keep(results: Path, run: Path, folder: Path, *, calibrated: bool) -> dict[str, float]:
+def _store(results: Path, run: Path, folder: Path, *, calibrated: bool) -> dict[str, float]:
     """Copy what tables need; returns the share of zero filling's error that `sbl` explains, if the
     run was measured.
     """
     shutil.copy(
-        _one(results, "sub-*/**/func/*_desc-evaluation_metrics.tsv"), folder / "evaluation.tsv"
+        _only_file(results, "sub-*/**/func/*_desc-evaluation_metrics.tsv"),
+        folder / "evaluation.tsv",
     )
     shutil.copy(
-        _one(results, "sub-*/**/func/*_desc-verdict_metrics.json"), folder / "verdict.json"
+        _only_file(results, "sub-*/**/func/*_desc-verdict_metrics.json"), folder / "verdict.json"
     )
-    shutil.copy(_one(run, "sbl/estimate_variance/sbl.json"), folder / "card.json")
+    shutil.copy(_only_file(run, "sbl/estimate_variance/sbl.json"), folder / "card.json")
     if calibrated:
         steps = run / "calibration_wf"
         shutil.copy(
@@ -243,30 +248,30 @@ def _series(run: Path, name: str) -> np.ndarray:
     return np.asarray(image.dataobj, dtype=np.float32)[..., FIRST:]
 
 
-def share(zero: np.ndarray, made: np.ndarray, measured: np.ndarray) -> float:
+def share(zero: np.ndarray, reconstruction: np.ndarray, measured: np.ndarray) -> float:
     """Share of zero filling's squared error, mean over the strongest components of the measured
     series in the brain.
     """
-    known = without_drift("measured", "", measured)
-    inside = known.series[known.mask].astype(np.float64)
-    count = len(components(known.series, known.mask))
+    reference = without_drift("measured", "", measured)
+    inside = reference.series[reference.mask].astype(np.float64)
+    count = len(components(reference.series, reference.mask))
     vectors = np.linalg.eigh(inside.T @ inside)[1][:, ::-1][:, :count]
 
     def error(series: np.ndarray) -> np.ndarray:
-        own = without_drift("", "", series).series[known.mask].astype(np.float64)
-        return np.asarray((((own - inside) @ vectors) ** 2).sum(0))
+        values = without_drift("", "", series).series[reference.mask].astype(np.float64)
+        return np.asarray((((values - inside) @ vectors) ** 2).sum(0))
 
-    return float(np.mean(1 - error(made) / error(zero)))
+    return float(np.mean(1 - error(reconstruction) / error(zero)))
 
 
 def value(rows: Sequence[MetricRow], series: str, measure: str, region: str) -> MetricRow:
     """One figure of all events against rest, unsmoothed."""
-    own = [
+    candidates = [
         r
         for r in rows
         if (r.series, label(r), r.region, r.fwhm_mm) == (series, measure, region, 0)
     ]
-    return min(own, key=lambda row: row.contrast != "all")
+    return min(candidates, key=lambda row: row.contrast != "all")
 
 
 def gains(first: Kept, second: Kept) -> Mapping[tuple[str, str], MetricRow]:
@@ -278,8 +283,8 @@ def gains(first: Kept, second: Kept) -> Mapping[tuple[str, str], MetricRow]:
     contrast = resolve_contrasts(types, ["all"])
     with tempfile.TemporaryDirectory() as folder:
         files = {"measured": first.folder / "measured.npz"}
-        for name, kept in (("before", first), ("after", second)):
-            named = replace(load_effects(kept.folder / "sbl.npz"), series=name)
+        for name, outputs in (("before", first), ("after", second)):
+            named = replace(load_effects(outputs.folder / "sbl.npz"), series=name)
             files[name] = save_effects(named, Path(folder) / f"{name}.npz")
         run = RunEffects(
             files=files,

@@ -73,24 +73,26 @@ def call(low: Path, place: Path, contrasts: Sequence[str], *more: str) -> Stored
 class Halves:
     """Maps of both halves of the blocks in one series, by contrast, half, and statistic."""
 
-    found: ActivationMaps
+    activation: ActivationMaps
     vectors: Mapping[tuple[str, int], Array]  # weights of the columns of the design
 
     def map(self, contrast: str, half: int, stat: str) -> Array:
         """(X, Y, Z)."""
-        return self.found.maps[f"{contrast} {half}", stat]
+        return self.activation.maps[f"{contrast} {half}", stat]
 
-    def other(self, contrast: str, half: int) -> tuple[Array, Array]:
+    def other_half(self, contrast: str, half: int) -> tuple[Array, Array]:
         """Effect of the other half and its standard error, made independent of this half.
 
         Estimates of one model are correlated: B' = (B - lambda A) / (1 - lambda).
         """
-        inverse = np.linalg.pinv(self.found.design.matrix)
+        inverse = np.linalg.pinv(self.activation.design.matrix)
         a, b = (inverse.T @ self.vectors[contrast, h] for h in (half, 1 - half))
         share, r = (a @ b) / (a @ a), (a @ b) / np.sqrt((a @ a) * (b @ b))
-        own, else_ = (self.map(contrast, h, "effect") for h in (half, 1 - half))
+        effect, other_effect = (self.map(contrast, h, "effect") for h in (half, 1 - half))
         error = np.sqrt(self.map(contrast, 1 - half, "variance"))
-        return (else_ - share * own) / (1 - share), error * np.sqrt(1 - r**2) / (1 - share)
+        return (other_effect - share * effect) / (1 - share), error * np.sqrt(1 - r**2) / (
+            1 - share
+        )
 
 
 @dataclass(frozen=True)
@@ -119,13 +121,13 @@ class Stored:
         """(X, Y, Z), on the acquired grid where the series is raw."""
         res = "" if series == "raw" else "res-hr_"
         desc = map_label(series, fwhm_mm)
-        own = self.image(f"{res}contrast-{contrast}_stat-{stat}_desc-{desc}_statmap")
-        return np.asarray(own.dataobj, dtype=np.float32)
+        image = self.image(f"{res}contrast-{contrast}_stat-{stat}_desc-{desc}_statmap")
+        return np.asarray(image.dataobj, dtype=np.float32)
 
     def mask(self, series: str = "") -> Array:
         """The brain on the acquired grid (raw), or on the fine one."""
-        own = self.image("desc-rawBrain_mask" if series == "raw" else "res-hr_desc-brain_mask")
-        return np.asarray(own.dataobj) > 0
+        image = self.image("desc-rawBrain_mask" if series == "raw" else "res-hr_desc-brain_mask")
+        return np.asarray(image.dataobj) > 0
 
     def rows(self, table: str) -> list[MetricRow]:
         """A table of metrics."""
@@ -178,33 +180,33 @@ class Stored:
         contrasts: Mapping[str, Mapping[str, float]],
         smoothing: Sequence[float],
     ) -> dict[float, ActivationMaps]:
-        with tempfile.TemporaryDirectory() as here:
+        with tempfile.TemporaryDirectory() as scratch:
             return map_activation(
                 SeriesReader(path),
                 self.mask(series),
                 events,
                 contrasts,
                 self.settings(smoothing),
-                scratch=Path(here),
+                scratch=Path(scratch),
                 confounds=self.confounds,
             )
 
     def difference(self, smoothing: Sequence[float]) -> dict[float, ActivationMaps]:
         """Maps of the series `sbl` less the measured one, by the model of the run."""
         images = [self.image(f"res-hr_desc-{name}_bold") for name in ("sbl", "measured")]
-        made, measured = (np.asarray(each.dataobj, dtype=np.float32) for each in images)
-        made -= measured
-        with tempfile.TemporaryDirectory() as here:
-            path = Path(here) / "difference.nii"
-            save_image(made, images[0].affine, path, header_like=images[0].header)
+        series, measured = (np.asarray(image.dataobj, dtype=np.float32) for image in images)
+        series -= measured
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "difference.nii"
+            save_image(series, images[0].affine, path, header_like=images[0].header)
             return self._fit(path, "", self.events, self.contrasts, smoothing)
 
     def halves(self, series: str, smoothing: Sequence[float]) -> dict[float, Halves]:
         """Maps of halves: first, third, ... block of each condition, and second, fourth, ..."""
         path = self.file(f"{'' if series == 'raw' else 'res-hr_'}desc-{series}_bold.nii.gz")
-        how = self.settings(smoothing)
+        settings = self.settings(smoothing)
         blocks = block_design(
-            self.events, n_volumes=len(self.confounds), tr=how.tr, n_dummy=how.n_dummy
+            self.events, n_volumes=len(self.confounds), tr=settings.tr, n_dummy=settings.n_dummy
         ).blocks
         rows = [
             (*event, f"{block.condition} {block.half if block.used else 'unused'}")
@@ -218,19 +220,24 @@ class Stored:
             shares = half_weights(blocks, weights)
             assert shares is not None
             for half in (0, 1):
-                own = contrasts[f"{name} {half}"] = {}
-                for block, each in zip(blocks, shares[half], strict=True):
-                    if each:
+                half_weights_by_block = contrasts[f"{name} {half}"] = {}
+                for block, share in zip(blocks, shares[half], strict=True):
+                    if share:
                         key = f"{block.condition} {half}"
-                        own[key] = own.get(key, 0.0) + float(each)
-        found = self._fit(path, series, events, contrasts, smoothing)
-        design = found[smoothing[0]].design
+                        half_weights_by_block[key] = half_weights_by_block.get(key, 0.0) + float(
+                            share
+                        )
+        fits = self._fit(path, series, events, contrasts, smoothing)
+        design = fits[smoothing[0]].design
         vectors = {
             (name, half): contrast_vector(design, name, contrasts[f"{name} {half}"])
             for name in self.contrasts
             for half in (0, 1)
         }
-        return {width: Halves(own, vectors) for width, own in found.items()}
+        return {
+            width: Halves(half_weights_by_block, vectors)
+            for width, half_weights_by_block in fits.items()
+        }
 
     @cached_property
     def prior(self) -> Prior:
@@ -239,8 +246,8 @@ class Stored:
             next(self.place.glob("sourcedata/models/*/*_desc-sbl_model.safetensors"))
         )
         raw = self.image("desc-rawBrain_mask")
-        own = UpsamplerInputs(factor=FACTOR, affine=raw.affine, mask=self.mask("raw"))
-        prior = detail_of(model, own, raw.shape).change
+        inputs = UpsamplerInputs(factor=FACTOR, affine=raw.affine, mask=self.mask("raw"))
+        prior = detail_of(model, inputs, raw.shape).change
         assert isinstance(prior, Prior)
         return prior
 
@@ -251,8 +258,8 @@ class Stored:
         errors, power = np.zeros((DRAWS, *shape), np.float32), np.zeros(coarse, np.float32)
         with torch.inference_mode():
             for z in range(shape[2]):
-                missed, seen = error_draws(self.prior, z, self.prior.at(z), DRAWS, 1000 + z)
-                errors[..., z], power[..., z] = missed, seen.square().mean(0)
+                missed, acquired = error_draws(self.prior, z, self.prior.at(z), DRAWS, 1000 + z)
+                errors[..., z], power[..., z] = missed, acquired.square().mean(0)
         return errors, power
 
     @cached_property
@@ -269,7 +276,7 @@ class Stored:
         scale = effect_scale(effect, variance, power, self.mask("raw"), self.zooms[0])
         # as `measure_error` does for maps of the whole run
         fine = smooth(_onto(scale, errors.shape[1:]), self.zooms[1], fwhm_mm / 2**0.5)
-        drawn = (smooth(each, self.zooms[1], fwhm_mm) ** 2 for each in errors)
+        drawn = (smooth(error, self.zooms[1], fwhm_mm) ** 2 for error in errors)
         return np.asarray(fine * (sum(drawn) / len(errors)))
 
 

@@ -55,8 +55,8 @@ class Work:
     flops: float
     bytes: float
 
-    def __add__(self, other: Work) -> Work:
-        return Work(flops=self.flops + other.flops, bytes=self.bytes + other.bytes)
+    def __add__(self, work: Work) -> Work:
+        return Work(flops=self.flops + work.flops, bytes=self.bytes + work.bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +88,12 @@ class Peaks:
     cached: float
 
 
-def seconds(act: Callable[[], Any], *, least: float = 0.3, times: int = 3) -> float:
+def seconds(act: Callable[[], Any], *, shortest_s: float = 0.3, times: int = 3) -> float:
     """Processor seconds of one call: the shortest of several rounds, each long enough to time."""
     act()
     begun = time.process_time()
     act()
-    count = max(1, math.ceil(least / max(time.process_time() - begun, 1e-7)))
+    count = max(1, math.ceil(shortest_s / max(time.process_time() - begun, 1e-7)))
     best = math.inf
     for _ in range(times):
         begun = time.process_time()
@@ -137,8 +137,8 @@ def measure_peaks() -> Peaks:
     copy = 2 * a.nbytes / seconds(lambda: np.copyto(a, b))
     first, second, third = map(torch.from_numpy, (a, b, c))
     triad = 3 * a.nbytes / seconds(lambda: torch.add(second, third, alpha=3.0, out=first))
-    small, other = a[: 2**16].copy(), b[: 2**16].copy()  # 262 kB each
-    cached = 2 * small.nbytes / seconds(lambda: np.copyto(small, other))
+    small, source = a[: 2**16].copy(), b[: 2**16].copy()  # 262 kB each
+    cached = 2 * small.nbytes / seconds(lambda: np.copyto(small, source))
     return Peaks(
         **{
             name: value / 1e9
@@ -161,16 +161,20 @@ class Traffic(TorchDispatchMode):
         self.bytes = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        given, out = (
-            [t for t in tree_flatten(some)[0] if torch.is_tensor(t)]
-            for some in ((args, kwargs), made)
+        result = func(*args, **(kwargs or {}))
+        inputs, outputs = (
+            [t for t in tree_flatten(tree)[0] if torch.is_tensor(t)]
+            for tree in ((args, kwargs), result)
         )
-        places = {t.untyped_storage().data_ptr() for t in given}
+        places = {t.untyped_storage().data_ptr() for t in inputs}
         in_place = func._schema.name.endswith("_") or "out" in (kwargs or {})
-        if in_place or not out or any(t.untyped_storage().data_ptr() not in places for t in out):
-            self.bytes += sum(t.numel() * t.element_size() for t in (*given, *out))
-        return made
+        if (
+            in_place
+            or not outputs
+            or any(t.untyped_storage().data_ptr() not in places for t in outputs)
+        ):
+            self.bytes += sum(t.numel() * t.element_size() for t in (*inputs, *outputs))
+        return result
 
 
 def _as_plain(a: Any, b: Any, *_: Any, **__: Any) -> float:
@@ -209,8 +213,10 @@ class Step:
         self.rng = np.random.default_rng(0)
 
     def __call__(self) -> None:
-        seen = self.examples
-        batch = seen.batch(self.rng, seen.train, iteration=0, seed=0, size=self.recipe.batch)
+        examples = self.examples
+        batch = examples.batch(
+            self.rng, examples.train, iteration=0, seed=0, size=self.recipe.batch
+        )
         batch = replace(batch, input=batch.input.contiguous(memory_format=torch.channels_last))
         fake = self.nets.generator(batch.input)
         for _ in range(self.recipe.critic_steps if self.adversarial else 0):
@@ -218,10 +224,10 @@ class Step:
         self.nets.generators_step(batch, fake, self.adversarial)
 
 
-def along(sizes: Sequence[int], wanted: Sequence[int]) -> Work:
+def along(sizes: Sequence[int], target: Sequence[int]) -> Work:
     """Matrices along the axes, one after the other, from a grid of `sizes` to one of `wanted`."""
     now, total = list(sizes), Work(flops=0.0, bytes=0.0)
-    for axis, n in enumerate(wanted):
+    for axis, n in enumerate(target):
         if now[axis] != n:
             rest = math.prod(now) // now[axis]
             moved = FLOAT * rest * (now[axis] + n)
@@ -237,8 +243,8 @@ def spline(shape: Sequence[int], target: Sequence[int], *, prepared: bool = Fals
     if prepared:
         return sampled
     # padding, then a pass along each axis
-    made = FLOAT * (math.prod(shape) + padded + 2 * 3 * padded)
-    return sampled + Work(flops=_COEFFICIENT * padded, bytes=made)
+    traffic = FLOAT * (math.prod(shape) + padded + 2 * 3 * padded)
+    return sampled + Work(flops=_COEFFICIENT * padded, bytes=traffic)
 
 
 def of_a_volume(
@@ -305,10 +311,10 @@ def of_a_volume(
 def of_training(recipe: Recipe, pair: Pair) -> list[Kernel]:
     """A step of the recipe with its critic, and one before it joins."""
     alone = recipe.adversarial_from / recipe.steps
-    found = []
+    kernels = []
     for adversarial, share in ((True, 1 - alone), (False, alone)):
         step = Step(recipe, pair, adversarial=adversarial)
-        found.append(
+        kernels.append(
             Kernel(
                 name=f"training step, {'with' if adversarial else 'before'} the critic",
                 unit="step",
@@ -318,7 +324,7 @@ def of_training(recipe: Recipe, pair: Pair) -> list[Kernel]:
                 share=share,
             )
         )
-    return found
+    return kernels
 
 
 def row(kernel: Kernel, peaks: Peaks, took: float) -> dict[str, Any]:

@@ -135,7 +135,7 @@ class NoiseSpace:
     task: Float  # (T, K) orthonormal basis of what the task has beyond drift and confounds
     # (T, K) orthonormal, as near to a quarter turn of `task` as a direction outside the model can
     # be
-    beside: Float
+    quadrature: Float
 
     @classmethod
     def of(cls, design: Design) -> "NoiseSpace":
@@ -143,9 +143,11 @@ class NoiseSpace:
         left out.
         """
         count = len(design.conditions)
-        others, basis = orthonormal(design.matrix[:, count:]), orthonormal(design.matrix)
-        own = design.matrix[:, :count] / np.linalg.norm(design.matrix[:, :count], axis=0)
-        left, sizes, _ = np.linalg.svd(own - others @ (others.T @ own), full_matrices=False)
+        nuisance, basis = orthonormal(design.matrix[:, count:]), orthonormal(design.matrix)
+        columns = design.matrix[:, :count] / np.linalg.norm(design.matrix[:, :count], axis=0)
+        left, sizes, _ = np.linalg.svd(
+            columns - nuisance @ (nuisance.T @ columns), full_matrices=False
+        )
         task = left[:, sizes > _LEAST_LEFT]
         turned = filtered(task, quarter_turn(len(task)))
         first, sizes, second = np.linalg.svd(
@@ -195,9 +197,9 @@ def noise_source(signals: VoxelTimeSeries, design: Design, block_bytes: int) -> 
         varies = spread > FLAT * np.abs(block).max(axis=0, initial=0.0)
         shares.append(
             np.divide(
-                space.beside.T @ residuals,
+                space.quadrature.T @ residuals,
                 spread,
-                out=np.zeros((space.beside.shape[1], len(spread))),
+                out=np.zeros((space.quadrature.shape[1], len(spread))),
                 where=varies,
             )
         )
@@ -317,11 +319,11 @@ def _tested(mask: MaskArray, settings: NullSettings) -> MaskArray:
     inside = np.flatnonzero(mask)
     if not settings.max_voxels or len(inside) <= settings.max_voxels:
         return mask
-    kept = np.random.default_rng([settings.seed, 1]).choice(
+    indices = np.random.default_rng([settings.seed, 1]).choice(
         inside, settings.max_voxels, replace=False
     )
     part = np.zeros(mask.shape, dtype=bool)
-    part.ravel()[kept] = True
+    part.ravel()[indices] = True
     return part
 
 
@@ -435,5 +437,5 @@ def mean_interval(rates: Float, seed: int) -> tuple[float, float]:
 
 def share_interval(count: int, n: int) -> tuple[float, float]:
     """Exact 95 % interval of a share (Clopper and Pearson)."""
-    found = stats.binomtest(count, n).proportion_ci(method="exact")
-    return float(found.low), float(found.high)
+    interval = stats.binomtest(count, n).proportion_ci(method="exact")
+    return float(interval.low), float(interval.high)

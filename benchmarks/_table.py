@@ -35,14 +35,14 @@ def keep(
 ) -> None:
     """Print a table and keep it; the command line, commit and date that made it stand above it."""
     command = " ".join(["python", *(Path(arg).name if "/" in arg else arg for arg in sys.argv)])
-    made = {"command": command, "commit": commit(), "date": date.today().isoformat()}
-    stamp = "`{command}` at {commit}, {date}".format_map(made)
+    provenance = {"command": command, "commit": commit(), "date": date.today().isoformat()}
+    stamp = "`{command}` at {commit}, {date}".format_map(provenance)
     text = f"# {title}\n\n{stamp}\n\n{markdown(rows)}\n" + "".join(
         f"\n{remark}\n" for remark in remarks
     )
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text)
     (RESULTS / f"{name}.json").write_text(
-        json.dumps({"title": title, **made, "rows": list(rows)}, indent=1) + "\n"
+        json.dumps({"title": title, **provenance, "rows": list(rows)}, indent=1) + "\n"
     )
     sys.stdout.write(text)

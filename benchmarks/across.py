@@ -69,7 +69,7 @@ class Pair:
     first: ThickRun
     second: ThickRun
     blocks: tuple[Array, Array]  # (B,) bool, blocks that are used in each run
-    seen: Array  # block effects of the second run at the columns of the first (B2, X, Y, m2)
+    resampled: Array  # block effects of the second run at the columns of the first (B2, X, Y, m2)
     positions: Array  # (X, Y, m2), thin slices of the first run
     first_to_second: Array  # (4, 4)
 
@@ -81,12 +81,12 @@ class Pair:
     @property
     def cubic(self) -> Array:
         """Interpolated blocks of the second run that are used, at thin slices (B2, X, Y, n)."""
-        own = self.first.thin.affine
+        first_affine = self.first.thin.affine
         shape = self.first.thin.series.shape[:3]
         affine = shifted(self.second.thin.thick_affine, self.second.shift / THIN_PER_THICK)
         return np.stack(
             [
-                sample_volume(effect, affine, shape, own, self.first_to_second)
+                sample_volume(effect, affine, shape, first_affine, self.first_to_second)
                 for effect in self.second.effects[self.blocks[1]]
             ]
         )
@@ -116,20 +116,20 @@ def pair_of(first: ThickRun, second: ThickRun) -> Pair:
     """Register two runs."""
     affine = first.thin.thick_affine
     motion = estimate_motion([second.mean], first.mean, first.brain, affine)
-    seen, positions = sample_at_columns(
+    resampled, positions = sample_at_columns(
         second.effects,
         second.thin.thick_affine,
         first.columns.shape,
         affine,
         motion.matrices[0],
     )
-    every = tuple(np.ones(len(run.effects), dtype=bool) for run in (first, second))
+    all_blocks = tuple(np.ones(len(run.effects), dtype=bool) for run in (first, second))
     return Pair(
         name=f"{first.thin.name} with {second.thin.name[-1]}",
         first=first,
         second=second,
-        blocks=(every[0], every[1]),
-        seen=seen,
+        blocks=(all_blocks[0], all_blocks[1]),
+        resampled=resampled,
         positions=positions,
         first_to_second=motion.matrices[0],
     )
@@ -144,7 +144,7 @@ def halves_of(run: ThinRun, shift: float, profile: Profile | None = None) -> Pai
         first=first,
         second=second,
         blocks=(run.halves == 0, run.halves == 1),
-        seen=second.effects,
+        resampled=second.effects,
         positions=np.broadcast_to(positions, second.effects.shape[1:]),
         first_to_second=np.eye(4),
     )
@@ -175,22 +175,22 @@ def explained_variance(
     Float
         Value, and the values without each block in turn (1 + B,).
     """
-    own, true = (
+    estimate, true = (
         np.concatenate([run[:, inside] for run in images]).astype(np.float64)
         for images in (parts, targets)
     )
-    own, true = own - own.mean(1, keepdims=True), true - true.mean(1, keepdims=True)
+    estimate, true = estimate - estimate.mean(1, keepdims=True), true - true.mean(1, keepdims=True)
     runs = np.repeat(np.arange(len(parts)), [len(run) for run in parts])
-    grams = own @ own.T, own @ true.T, true @ true.T
+    grams = estimate @ estimate.T, estimate @ true.T, true @ true.T
     values = []
-    for left_out in (None, *range(len(own))):
-        kept = np.array([block != left_out for block in range(len(own))])
+    for left_out in (None, *range(len(estimate))):
+        used = np.array([block != left_out for block in range(len(estimate))])
         # the others of a run stand for the block that is left out
-        counts = np.array([np.sum(kept & (runs == run)) for run in range(len(parts))])
+        counts = np.array([np.sum(used & (runs == run)) for run in range(len(parts))])
         full = np.array([np.sum(runs == run) for run in range(len(parts))])
-        scale = kept * (full / counts)[runs]
-        weight = kept * (np.array(shares) / counts)[runs]
-        different = 1 - np.eye(len(own))
+        scale = used * (full / counts)[runs]
+        weight = used * (np.array(shares) / counts)[runs]
+        different = 1 - np.eye(len(estimate))
         energy = (np.outer(weight, weight) * different * grams[2]).sum()
         energy /= (np.outer(weight, weight) * different).sum()
         remaining = different @ weight
@@ -211,7 +211,7 @@ def fused_parts(
     pair: Pair,
     prior: Array,
     *,
-    seen: Array | None = None,
+    resampled: Array | None = None,
     positions: Array | None = None,
     noise: Sequence[float] | None = None,
     last_step: bool = False,
@@ -231,7 +231,7 @@ def fused_parts(
     last_step : bool, optional
         Whether the estimate is corrected to reproduce the slices of the first run.
     """
-    second = pair.seen if seen is None else seen
+    second = pair.resampled if resampled is None else resampled
     return fuse_blocks(
         pair.effects,
         second[pair.blocks[1]],
@@ -315,7 +315,7 @@ def scores(
 ) -> Iterator[dict[str, Any]]:
     """Yield a row per method: interpolations, and variants of the fusion."""
     affine, inside = pair.first.thin.affine, pair.first.active
-    one = pair.first.thin is pair.second.thin
+    same_run = pair.first.thin is pair.second.thin
     # what is compared: smoothing, and weights of both runs in the measured effect
     compared = {
         "first run, 0 mm": (0.0, (1.0, 0.0)),
@@ -323,7 +323,7 @@ def scores(
         "both, 4 mm": (4.0, (0.5, 0.5)),
     }
     blank: dict[str, Any] = {}
-    if one:  # halves of a run have no effects of their own
+    if same_run:  # halves of a run have no effects of their own
         del compared["first run, 0 mm"]
         blank = {"first run, 0 mm": "", "gain, first run, 0 mm": ""}
     targets = {fwhm: smoothed(pair.thin_effects, affine, fwhm) for fwhm in FWHM_MM}
@@ -384,7 +384,7 @@ class Case:
 
     pair: Pair
     name: str
-    seen: Array  # (B2, X, Y, m2), as the program would have them
+    resampled: Array  # (B2, X, Y, m2), as the program would have them
     positions: Array
     prior: Array
     right: bool
@@ -396,7 +396,7 @@ def cases(pair: Pair) -> Iterator[Case]:
     case = Case(
         pair=pair,
         name="as registered",
-        seen=pair.seen,
+        resampled=pair.resampled,
         positions=pair.positions,
         prior=slow,
         right=median_displacement(pair.positions, pair.first.active) >= LEAST_DISPLACEMENT,
@@ -406,11 +406,13 @@ def cases(pair: Pair) -> Iterator[Case]:
         case, name="wrong sign", positions=opposite_positions(pair.positions), right=False
     )
     yield replace(case, name="prior SD mirrored", prior=slow[::-1], right=False)
-    still, own = undone(pair), place_first_run(pair.effects).positions
-    case = replace(case, seen=still, positions=own, right=False)
+    still, first_positions = undone(pair), place_first_run(pair.effects).positions
+    case = replace(case, resampled=still, positions=first_positions, right=False)
     yield replace(case, name="displacement undone")
     yield replace(case, name="displacement undone, assumed as before", positions=pair.positions)
-    yield replace(case, name="displacement undone, a quarter assumed", positions=own + 0.5)
+    yield replace(
+        case, name="displacement undone, a quarter assumed", positions=first_positions + 0.5
+    )
 
 
 def undone(pair: Pair) -> Array:
@@ -437,7 +439,7 @@ def verdict(case: Case) -> dict[str, Any]:
     by_half = [used[second[used] == half] for half in (0, 1)]
     if not all(len(half) for half in by_half):
         by_half = [used[0::2], used[1::2]]
-    halves = case.seen[by_half[0]].mean(axis=0), case.seen[by_half[1]].mean(axis=0)
+    halves = case.resampled[by_half[0]].mean(axis=0), case.resampled[by_half[1]].mean(axis=0)
     active = first.active_map
     result = check_fusion(effect, halves, case.positions, case.prior, first.columns, active)
     moved = median_displacement(case.positions, active)
@@ -456,12 +458,12 @@ def verdict(case: Case) -> dict[str, Any]:
 def gain_of(case: Case) -> float:
     """Return the gain of a fusion in explained variance, over the best interpolation."""
     pair, inside = case.pair, case.pair.first.active
-    fused = fused_parts(pair, case.prior, seen=case.seen, positions=case.positions)
-    value, *others = (
+    fused = fused_parts(pair, case.prior, resampled=case.resampled, positions=case.positions)
+    value, *interpolation_values = (
         explained_variance(parts, pair.thin_effects, (0.5, 0.5), inside)[0]
         for parts in (fused, *interpolations(pair).values())
     )
-    return float(value - max(others))
+    return float(value - max(interpolation_values))
 
 
 def gate(data: Path) -> None:
@@ -543,15 +545,15 @@ def main() -> None:
     parser.add_argument("table", choices=("fusion", "gate", "acquisition", "order"))
     parser.add_argument("data", type=Path, help="folder of the data sets")
     parser.add_argument("--dephasing", type=float, default=1.0, help="rad (default: 1)")
-    given = parser.parse_args()
-    if given.table == "acquisition":
-        acquisition(given.data, given.dephasing)
-    elif given.table == "order":
+    arguments = parser.parse_args()
+    if arguments.table == "acquisition":
+        acquisition(arguments.data, arguments.dephasing)
+    elif arguments.table == "order":
         from _across_order import order
 
-        order(given.data)
+        order(arguments.data)
     else:
-        {"fusion": fusion, "gate": gate}[given.table](given.data)
+        {"fusion": fusion, "gate": gate}[arguments.table](arguments.data)
 
 
 if __name__ == "__main__":

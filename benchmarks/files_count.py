@@ -35,19 +35,19 @@ def kind_of(path: Path) -> str:
 
 def counted(out: Path) -> tuple[Counter[str], int, Counter[str], int]:
     """Files by kind and their bytes, of all; and of those that belong to one participant."""
-    files, own = Counter[str](), Counter[str]()
-    seen: set[int] = set()
+    files, own_files = Counter[str](), Counter[str]()
+    inodes: set[int] = set()
     total = own_bytes = 0
-    for path in sorted(each for each in out.rglob("*") if each.is_file()):
+    for path in sorted(file for file in out.rglob("*") if file.is_file()):
         state = path.stat()
-        size = 0 if state.st_ino in seen else state.st_size
-        seen.add(state.st_ino)
+        size = 0 if state.st_ino in inodes else state.st_size
+        inodes.add(state.st_ino)
         files[kind_of(path)] += 1
         total += size
         if any("sub-" in part for part in path.relative_to(out).parts):
-            own[kind_of(path)] += 1
+            own_files[kind_of(path)] += 1
             own_bytes += size
-    return files, total, own, own_bytes
+    return files, total, own_files, own_bytes
 
 
 def main() -> None:
@@ -60,37 +60,37 @@ def main() -> None:
         "--today", type=Path, metavar="OUT", help="output of a version without levels"
     )
     parser.add_argument("--name", default="files_count", help="of the table, below results")
-    given = parser.parse_args()
-    before = counted(given.today)[:2] if given.today else None
+    arguments = parser.parse_args()
+    before = counted(arguments.today)[:2] if arguments.today else None
     rows: list[dict[str, Any]] = []
     if before:
-        rows.append(row("without levels", *counted(given.today), before=None))
-    for text in given.outputs:
+        rows.append(row("without levels", *counted(arguments.today), before=None))
+    for text in arguments.outputs:
         name, _, folder = text.partition("=")
         rows.append(row(name, *counted(Path(folder)), before=before))
-    keep(given.name, "Files of one participant, and of many", rows)
+    keep(arguments.name, "Files of one participant, and of many", rows)
 
 
 def row(
     name: str,
     files: Counter[str],
     size: int,
-    own: Counter[str],
+    own_files: Counter[str],
     own_size: int,
     *,
     before: tuple[Counter[str], int] | None,
 ) -> dict[str, Any]:
     """One output as a row of the table."""
-    found: dict[str, Any] = {"output": name, "files": sum(files.values())}
-    found |= {kind: files[kind] for kind in (*KINDS, "others")}
-    found |= {
+    cells: dict[str, Any] = {"output": name, "files": sum(files.values())}
+    cells |= {kind: files[kind] for kind in (*KINDS, "others")}
+    cells |= {
         "MB": round(size / 1e6, 1),
         "share of bytes": round(size / before[1], 3) if before else "–",
     }
     for people in PEOPLE:
-        found[f"files, {people:,}"] = f"{sum(own.values()) * people:,}"
-        found[f"GB, {people:,}"] = round(own_size * people / 1e9)
-    return found
+        cells[f"files, {people:,}"] = f"{sum(own_files.values()) * people:,}"
+        cells[f"GB, {people:,}"] = round(own_size * people / 1e9)
+    return cells
 
 
 if __name__ == "__main__":

@@ -68,27 +68,27 @@ def thermal(run: Acquired) -> tuple[float, float]:
 def features(run: Acquired, data: RunData) -> dict[str, float]:
     """What a run tells of itself one level of resolution down."""
     trial: Trial = data.trial()
-    whole, level = trial.whole, trial.level
-    assert whole is not None
+    tile, level = trial.whole, trial.level
+    assert tile is not None
     with torch.inference_mode():
         maps = [
-            map_of(level.across(level.down(half)), whole, RECIPE, 0) for half in trial.halves[::-1]
+            map_of(level.across(level.down(half)), tile, RECIPE, 0) for half in trial.halves[::-1]
         ]
-        assert all(isinstance(each, Prior) for each in maps)
-        tested = trial.tried([_added_by(each, level) for each in maps])
+        assert all(isinstance(prior_map, Prior) for prior_map in maps)
+        tested = trial.tried([_added_by(prior_map, level) for prior_map in maps])
         images, by_energy, by_volume, expected = [], [], [], []
         for number, prior in enumerate(maps):
             assert isinstance(prior, Prior)
             half = trial.halves[number]
             volumes = _volumes(run, trial, number)
-            for found, own in ((by_energy, half), (by_volume, volumes)):
-                found.append(_by_energy(prior, trial, own))
+            for shares, images_of_half in ((by_energy, half), (by_volume, volumes)):
+                shares.append(_by_energy(prior, trial, images_of_half))
             x = drawn(prior, 16)
             expected.append(_by_energy(prior, trial, x))
-            images.append(prior.weight.square().sum(0).sqrt().numpy()[:, *whole.fine])
-        inside = trial.mask.numpy()[:, *whole.fine]
-        log = [np.log(np.maximum(each, 1e-6 * each.max())) for each in images]
-        fine = [each - gaussian_filter(each, (0, 2, 2)) for each in log]
+            images.append(prior.weight.square().sum(0).sqrt().numpy()[:, *tile.fine])
+        inside = trial.mask.numpy()[:, *tile.fine]
+        log = [np.log(np.maximum(image, 1e-6 * image.max())) for image in images]
+        fine = [image - gaussian_filter(image, (0, 2, 2)) for image in log]
     tsd, share = thermal(run)
     return {
         "tested": tested.share,
@@ -109,10 +109,10 @@ def _volumes(run: Acquired, trial: Trial, half: int) -> Tensor:
     """Changes of 20 volumes of a half on the high-resolution grid of the trial (N, Z, X, Y)."""
     count = run.low.shape[3]
     part = np.arange(count)[slice(count // 2) if half == 0 else slice(count // 2, None)]
-    own = run.low[..., part]
-    own = own - own.mean(3, keepdims=True)
+    volumes = run.low[..., part]
+    volumes = volumes - volumes.mean(3, keepdims=True)
     chosen = np.unique(np.linspace(0, len(part) - 1, 20).astype(int))
-    return trial._slices([own[..., t] for t in chosen])
+    return trial._slices([volumes[..., t] for t in chosen])
 
 
 def _by_energy(prior: Prior, trial: Trial, images: Tensor) -> float:
@@ -131,22 +131,24 @@ def rows_of(data: Path, name: str, scratch: Path) -> list[dict[str, Any]]:
         regions = {"brain": run.fine_mask, "active": run.active}
         for length in LENGTHS:
             count = min(length, run.low.shape[3])
-            kept = scratch / f"gate-{name.replace(' ', '-')}-{noise:g}-{count}.json"
-            if kept.exists():
-                rows.append(json.loads(kept.read_text()))
+            file = scratch / f"gate-{name.replace(' ', '-')}-{noise:g}-{count}.json"
+            if file.exists():
+                rows.append(json.loads(file.read_text()))
                 continue
             part = run.part(0, count)
-            found = run_data(part.reader, run.mask, RECIPE, FACTOR, poses=part.poses)
+            data_of_run = run_data(part.reader, run.mask, RECIPE, FACTOR, poses=part.poses)
             row: dict[str, Any] = {"run": name, "noise": noise, "volumes": count}
             try:
-                told = features(part, found)
+                measures = features(part, data_of_run)
             except SeriesError:
-                told = {}
-            row |= {key: round(value, 4) for key, value in told.items()}
-            if told:
-                images = torch.stack([to_slices(each) for each in found.statistics.components])
-                whole = Tile.around(run.level.in_plane(), run.mask)
-                prior = estimate_prior(images, whole, RECIPE, seed=0)
+                measures = {}
+            row |= {key: round(value, 4) for key, value in measures.items()}
+            if measures:
+                images = torch.stack(
+                    [to_slices(component) for component in data_of_run.statistics.components]
+                )
+                tile = Tile.around(run.level.in_plane(), run.mask)
+                prior = estimate_prior(images, tile, RECIPE, seed=0)
                 row |= _noise_of(run, prior)
                 for region, values in run.explained(prior, regions).items():
                     row |= {
@@ -155,7 +157,7 @@ def rows_of(data: Path, name: str, scratch: Path) -> list[dict[str, Any]]:
                     }
             row["active voxels"] = int(regions["active"].sum())
             rows.append(row)
-            kept.write_text(json.dumps(row))
+            file.write_text(json.dumps(row))
             print(row, flush=True)
     return rows
 
@@ -170,8 +172,8 @@ def _noise_of(run: Acquired, prior: Prior) -> dict[str, float]:
     white = sd * torch.randn(volumes.shape, generator=torch.Generator().manual_seed(0))
     inside = torch.from_numpy(np.moveaxis(run.fine_mask, 2, 0).copy())
     energy = [
-        float(detail(prior, run.level, each)[:, inside].square().sum())
-        for each in (white, volumes)
+        float(detail(prior, run.level, images)[:, inside].square().sum())
+        for images in (white, volumes)
     ]
     return {"noise in detail": round(energy[0] / energy[1], 4)}
 

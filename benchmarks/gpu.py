@@ -135,9 +135,9 @@ def scores_of_all_slices(pair: Pair, weights: Path, device: str) -> dict[str, di
     for name in ("network", *PLAIN):
         network = model if name == "network" else None
         upsample = make_upsampler(model.card.method if network else name, inputs, network)
-        made = upsample(pair.lowres, np.eye(4))
+        upsampled = upsample(pair.lowres, np.eye(4))
         scores[name] = {
-            metric.__name__: metric(truth, made, data_range=scale, mask=pair.image.mask)
+            metric.__name__: metric(truth, upsampled, data_range=scale, mask=pair.image.mask)
             for metric in (psnr, ssim)
         }
     return scores
@@ -170,19 +170,19 @@ class Work:
     """The folder in which trainings continue from call to call."""
 
     folder: Path
-    given: argparse.Namespace
+    options: argparse.Namespace
     device: str
     clock: Clock
 
     @property
     def trainings(self) -> list[tuple[str, str]]:
         """(method, recipe) of the trainings of this call, in their order."""
-        given = self.given
+        options = self.options
         return [
             (method, recipe)
             for method, recipe in TRAININGS
-            if method in (given.methods or (method,))
-            and (given.vgg_weights or not get_recipe(get_method(method), recipe).needs_vgg)
+            if method in (options.methods or (method,))
+            and (options.vgg_weights or not get_recipe(get_method(method), recipe).needs_vgg)
         ]
 
     def train(self, method: str, recipe: str, pair: Pair, minutes: float) -> Row:
@@ -192,57 +192,57 @@ class Work:
         """
         stem = self.folder / f"{method}_{recipe}"
         notes = stem.with_suffix(".row.json")
-        known: Row = json.loads(notes.read_text()) if notes.exists() else {}
-        if known.pop("asked", None) != self._asked(method, recipe):
-            known = {}
-        if minutes <= 0 or known.get("state") == "finished":
-            return known
-        before = known.get("seconds", 0.0)
-        asked = TrainingRequest(
+        finished: Row = json.loads(notes.read_text()) if notes.exists() else {}
+        if finished.pop("asked", None) != self._request(method, recipe):
+            finished = {}
+        if minutes <= 0 or finished.get("state") == "finished":
+            return finished
+        before = finished.get("seconds", 0.0)
+        request = TrainingRequest(
             method=get_method(method),
             recipe=recipe,
-            changed=shortened(get_recipe(get_method(method), recipe), self.given.steps),
+            changed=shortened(get_recipe(get_method(method), recipe), self.options.steps),
             factor=FACTOR,
-            threads=self.given.threads,
+            threads=self.options.threads,
             device=self.device,
             max_train_minutes=minutes,
-            vgg_weights=self.given.vgg_weights,
-            precision=self.given.train_precision,
+            vgg_weights=self.options.vgg_weights,
+            precision=self.options.train_precision,
         )
-        own = asked.effective_recipe.objective == "self"
-        images: TrainingImages = (pair.coarse if own else pair.image,)
-        began = self.clock()
-        made = fit(
-            asked,
+        is_self_trained = request.effective_recipe.objective == "self"
+        images: TrainingImages = (pair.coarse if is_self_trained else pair.image,)
+        start_s = self.clock()
+        trained = fit(
+            request,
             images,
             self.folder / f"{stem.name}_checkpoints",
             in_portions=True,
             clock=self.clock,
         )
-        seconds = before + self.clock() - began
-        weights, _ = save_model(stem, made.state, made.card)
-        write_whole(stem.with_suffix(".tsv"), log_tsv(made.log))
-        if own:
+        seconds = before + self.clock() - start_s
+        weights, _ = save_model(stem, trained.state, trained.card)
+        write_whole(stem.with_suffix(".tsv"), log_tsv(trained.log))
+        if is_self_trained:
             scored = "all slices, whose fine image was not seen"
             scores = scores_of_all_slices(pair, weights, self.device)
         else:
-            held = "on_trained_slices" not in made.card
-            scored = "held-out slices" if held else "slices trained on"
-            scores = made.card["held_out" if held else "on_trained_slices"]  # type: ignore[assignment]
-        row = row_of(made.card, seconds, scored, scores)
+            is_held_out = "on_trained_slices" not in trained.card
+            scored = "held-out slices" if is_held_out else "slices trained on"
+            scores = trained.card["held_out" if is_held_out else "on_trained_slices"]  # type: ignore[assignment]
+        row = row_of(trained.card, seconds, scored, scores)
         write_whole(
-            notes, json.dumps(row | {"asked": self._asked(method, recipe)}, indent=1) + "\n"
+            notes, json.dumps(row | {"asked": self._request(method, recipe)}, indent=1) + "\n"
         )
         return row
 
-    def _asked(self, method: str, recipe: str) -> list[object]:
+    def _request(self, method: str, recipe: str) -> list[object]:
         """What a finished training was asked for, to compare with what is asked for now."""
-        vgg = self.given.vgg_weights is not None
-        return [method, recipe, self.given.steps, vgg, self.given.train_precision]
+        vgg = self.options.vgg_weights is not None
+        return [method, recipe, self.options.steps, vgg, self.options.train_precision]
 
     def rows(self, pair: Pair) -> Iterator[Row]:
         """Yield a row per training, as far as the time of this call goes."""
-        end = self.clock() + 60 * self.given.minutes
+        end = self.clock() + 60 * self.options.minutes
         for method, recipe in self.trainings:
             if row := self.train(method, recipe, pair, (end - self.clock()) / 60):
                 yield row
@@ -256,10 +256,10 @@ def commit_or_version() -> str:
         return __version__.partition("+g")[2] or __version__
 
 
-def keep(given: argparse.Namespace, rows: list[Row]) -> None:
+def keep(options: argparse.Namespace, rows: list[Row]) -> None:
     """Print the table and write it to the folder of results."""
     command = " ".join(["python", *(Path(arg).name if "/" in arg else arg for arg in sys.argv)])
-    made = {
+    provenance = {
         "command": command,
         "commit": commit_or_version(),
         "date": date.today().isoformat(),
@@ -267,14 +267,14 @@ def keep(given: argparse.Namespace, rows: list[Row]) -> None:
         "torch": torch.__version__,
     }
     title = "Published trainings on a GPU"
-    if given.steps is not None:
-        title = f"Published trainings, cut short at {given.steps} steps: a try, not a result"
-    stamp = "`{command}` at {commit}, {date}\n\n{device}, torch {torch}".format_map(made)
+    if options.steps is not None:
+        title = f"Published trainings, cut short at {options.steps} steps: a try, not a result"
+    stamp = "`{command}` at {commit}, {date}\n\n{device}, torch {torch}".format_map(provenance)
     text = f"# {title}\n\n{stamp}\n\n{markdown(rows) if rows else 'no step yet'}\n"
-    given.results.mkdir(parents=True, exist_ok=True)
-    write_whole(given.results / "gpu.md", text)
-    table = {"title": title, **made, "rows": rows}
-    write_whole(given.results / "gpu.json", json.dumps(table, indent=1) + "\n")
+    options.results.mkdir(parents=True, exist_ok=True)
+    write_whole(options.results / "gpu.md", text)
+    table = {"title": title, **provenance, "rows": rows}
+    write_whole(options.results / "gpu.json", json.dumps(table, indent=1) + "\n")
     sys.stdout.write(text)
 
 
@@ -290,13 +290,15 @@ def main(argv: list[str] | None = None, clock: Clock = time.monotonic) -> int:
     parser.add_argument("--train-precision", choices=("auto", "fp32", "mixed"), default="auto")
     parser.add_argument("--methods", nargs="+", choices=sorted({m for m, _ in TRAININGS}))
     parser.add_argument("--steps", type=int, help="steps at most, for a try")
-    given = parser.parse_args(argv)
-    if given.minutes <= 0 or (given.steps is not None and given.steps < 1):
+    options = parser.parse_args(argv)
+    if options.minutes <= 0 or (options.steps is not None and options.steps < 1):
         parser.error("--minutes and --steps are above 0")
-    given.work.mkdir(parents=True, exist_ok=True)
-    work = Work(folder=given.work, given=given, device=choose_device(given.device), clock=clock)
+    options.work.mkdir(parents=True, exist_ok=True)
+    work = Work(
+        folder=options.work, options=options, device=choose_device(options.device), clock=clock
+    )
     rows = list(work.rows(Pair.read()))
-    keep(given, rows)
+    keep(options, rows)
     if [row["state"] for row in rows] == ["finished"] * len(work.trainings):
         return 0
     sys.stdout.write("\nnot finished: the same command continues\n")

@@ -109,8 +109,8 @@ class Scanner:
 
 def ours(series: Array, reference: Array, scanner: Scanner) -> list[Array]:
     learned = [series[t] for t in evenly_spaced(len(series), 40)]
-    found = estimate_motion(series, reference, scanner.mask, AFFINE, calibration=learned)
-    return list(found.matrices)
+    motion = estimate_motion(series, reference, scanner.mask, AFFINE, calibration=learned)
+    return list(motion.matrices)
 
 
 def by_ants(series: Array, reference: Array, _: Scanner) -> list[Array]:
@@ -128,13 +128,13 @@ def by_ants(series: Array, reference: Array, _: Scanner) -> list[Array]:
 
     out = []
     with tempfile.TemporaryDirectory() as scratch:
-        found = ants.motion_correction(
+        result = ants.motion_correction(
             image(np.moveaxis(series, 0, -1)),
             fixed=image(reference),
             type_of_transform="BOLDRigid",
             outprefix=f"{scratch}/",
         )
-        for files in found["motion_parameters"]:
+        for files in result["motion_parameters"]:
             transform = ants.read_transform(files[0] if isinstance(files, list) else files)
             matrix, center = np.eye(4), np.array(transform.fixed_parameters)
             matrix[:3, :3] = np.array(transform.parameters[:9]).reshape(3, 3)
@@ -191,8 +191,8 @@ class Still:
 
 def timed(run: Callable[..., list[Array]], *args: Any) -> tuple[list[Array], float]:
     started = time.process_time()
-    found = run(*args)
-    return found, (time.process_time() - started) / len(found)
+    estimates = run(*args)
+    return estimates, (time.process_time() - started) / len(estimates)
 
 
 def motion_rows(
@@ -208,10 +208,13 @@ def motion_rows(
     for seed in range(seeds):
         series, reference, truth = moving(scanner, condition, seed, volumes)
         for name, run in tools.items():
-            some = list(evenly_spaced(volumes, ants_volumes if name == "ants" else volumes))
-            found, spent = timed(run, series[some], reference, scanner)
+            volume_indices = list(
+                evenly_spaced(volumes, ants_volumes if name == "ants" else volumes)
+            )
+            estimates, spent = timed(run, series[volume_indices], reference, scanner)
             errors[name] += [
-                scanner.error(a, b) for a, b in zip(found, [truth[t] for t in some], strict=True)
+                scanner.error(a, b)
+                for a, b in zip(estimates, [truth[t] for t in volume_indices], strict=True)
             ]
             seconds[name].append(spent)
     return [
@@ -245,12 +248,12 @@ def still_rows(
                 if name == "ants"
                 else series
             )
-            found, spent = timed(run, part, reference, scanner)
+            estimates, spent = timed(run, part, reference, scanner)
             task = series.task
-            params = np.array([rigid_params(m, scanner.center) for m in found])
+            params = np.array([rigid_params(m, scanner.center) for m in estimates])
             h = task[:count] - task[:count].mean()
             slope = h @ (params - params.mean(axis=0)) / (h @ h)
-            sizes = [scanner.error(m, np.eye(4)) for m in found]
+            sizes = [scanner.error(m, np.eye(4)) for m in estimates]
             correlation = [float(np.corrcoef(h, p)[0, 1]) for p in params.T]
             rows.append(
                 {

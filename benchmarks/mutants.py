@@ -78,19 +78,19 @@ def _spans(source: str, function: str) -> list[tuple[int, int]]:
     if not function:
         return [(0, source.count("\n") + 1)]
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    found = (
+    nodes = (
         node
         for node in ast.walk(ast.parse(source))
         if isinstance(node, kinds) and node.name == function
     )
-    return [(node.lineno - 1, node.end_lineno or node.lineno) for node in found]
+    return [(node.lineno - 1, node.end_lineno or node.lineno) for node in nodes]
 
 
 def place(sources: Mapping[Path, str], mutant: Mutant) -> tuple[Path, str] | None:
     """Module with the fault, and its source with the fault in it; None where the snippet is not
     there exactly once.
     """
-    found = []
+    matches = []
     for path, source in sources.items():
         if mutant.snippet not in source:
             continue
@@ -99,18 +99,18 @@ def place(sources: Mapping[Path, str], mutant: Mutant) -> tuple[Path, str] | Non
             part = "".join(lines[first:last])
             if part.count(mutant.snippet) == 1:
                 changed = part.replace(mutant.snippet, mutant.replacement)
-                found.append((path, "".join([*lines[:first], changed, *lines[last:]])))
+                matches.append((path, "".join([*lines[:first], changed, *lines[last:]])))
             elif mutant.snippet in part:
                 return None
-    return found[0] if len(found) == 1 else None
+    return matches[0] if len(matches) == 1 else None
 
 
 def test_files(root: Path, mutant: Mutant) -> list[str]:
     """Paths of the tests in a checkout."""
-    every = [
+    paths = [
         path.relative_to(root).as_posix() for path in sorted((root / "tests").rglob("test_*.py"))
     ]
-    return [path for name in mutant.tests for path in every if f"/{path}".endswith(f"/{name}")]
+    return [path for name in mutant.tests for path in paths if f"/{path}".endswith(f"/{name}")]
 
 
 def copy_checkout(source: Path, target: Path) -> None:
@@ -148,8 +148,8 @@ def run_tests(python: Path, root: Path, tests: Sequence[str]) -> tuple[int, str]
         )
     except subprocess.TimeoutExpired:
         return 1, f"no end in {_LONGEST_S} s"
-    said = done.stdout.partition("short test summary info")[2].splitlines()
-    first = next((line for line in said if line.startswith(("FAILED ", "ERROR "))), "")
+    summary = done.stdout.partition("short test summary info")[2].splitlines()
+    first = next((line for line in summary if line.startswith(("FAILED ", "ERROR "))), "")
     return done.returncode, first.partition(" - ")[0].partition(" ")[2].removeprefix("tests/")
 
 
@@ -159,10 +159,10 @@ def try_mutant(mutant: Mutant, root: Path, python: Path) -> dict[str, Any]:
         time.monotonic(),
         {"fault": mutant.name, "layer": mutant.layer, "what": mutant.fault},
     )
-    found = place(sources_of(root), mutant)
-    if found is None:
+    placed = place(sources_of(root), mutant)
+    if placed is None:
         return {**row, "module": "", "result": ABSENT, "by": "", "s": 0}
-    path, changed = found
+    path, changed = placed
     before = (root / path).read_text()
     (root / path).write_text(changed)
     try:
@@ -210,8 +210,8 @@ def main() -> int:
     if options.list:
         sources = sources_of(checkout)
         for mutant in mutants:
-            found = place(sources, mutant)
-            print(f"{mutant.name:28}{mutant.layer:18}{found[0] if found else ABSENT}")
+            placed = place(sources, mutant)
+            print(f"{mutant.name:28}{mutant.layer:18}{placed[0] if placed else ABSENT}")
         return 0
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         rows = try_all(
@@ -265,7 +265,7 @@ def try_all(
         if code:
             raise SystemExit(f"the tests fail without any fault (exit code {code}): {first}")
 
-    def one(mutant: Mutant) -> dict[str, Any]:
+    def try_one(mutant: Mutant) -> dict[str, Any]:
         root = copies.get()
         try:
             row = try_mutant(mutant, root, python)
@@ -279,7 +279,7 @@ def try_all(
         return row
 
     with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(one, mutants))
+        return list(pool.map(try_one, mutants))
 
 
 if __name__ == "__main__":

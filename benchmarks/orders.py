@@ -65,15 +65,15 @@ def make(phantom: Path, out: Path) -> None:
 def text(rows: list[MetricRow], measure: str, series: str, region: str) -> str:
     """A figure with its interval."""
     for row in rows:
-        same = (label(row), row.series, row.region) == (measure, series, region)
-        if same and row.contrast in ("all", "n/a") and not row.fwhm_mm:
+        matches = (label(row), row.series, row.region) == (measure, series, region)
+        if matches and row.contrast in ("all", "n/a") and not row.fwhm_mm:
             return f"{row.value:.3f} [{row.lower:.3f}, {row.upper:.3f}]"
     return ""
 
 
 def table(arguments: list[str]) -> None:
     """A line for each order and series."""
-    lines, said = [], []
+    lines, headlines = [], []
     for argument in arguments:
         name, _, out = argument.partition("=")
         file = next(Path(out).glob("sub-*/**/func/*_desc-evaluation_metrics.tsv"))
@@ -92,12 +92,12 @@ def table(arguments: list[str]) -> None:
         verdict = json.loads(
             Path(str(file).replace("-evaluation_metrics.tsv", "-verdict_metrics.json")).read_text()
         )
-        said.append(f"{name}: {verdict['headline']}")
+        headlines.append(f"{name}: {verdict['headline']}")
     keep(
         "orders",
         "A denoiser before bids-sr, phantom with three echoes, against known activation",
         lines,
-        remarks=said,
+        remarks=headlines,
     )
 
 
@@ -112,7 +112,7 @@ def chain(data: Path, work: Path, xcpd: Path) -> None:
         # has not all columns of fMRIPrep's
         for table in (work / "prep").rglob("*confounds_timeseries.*"):
             table.unlink()
-    out, began = work / "out", time.monotonic()
+    out, start_s = work / "out", time.monotonic()
     command = [
         str(Path(sys.executable).with_name("bids-sr")),
         str(data),
@@ -135,13 +135,13 @@ def chain(data: Path, work: Path, xcpd: Path) -> None:
     ]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     verdict = next(out.rglob("*_desc-verdict_metrics.json"), None)
-    said = json.loads(verdict.read_text())["headline"] if verdict else done.stdout[-300:]
+    message = json.loads(verdict.read_text())["headline"] if verdict else done.stdout[-300:]
     rows: list[dict[str, object]] = [
         {
             "program": "bids-sr -d fmriprep=STAND-IN",
             "what": "the whole call",
-            "result": f"exit code {done.returncode}; {said}",
-            "s": round(time.monotonic() - began, 1),
+            "result": f"exit code {done.returncode}; {message}",
+            "s": round(time.monotonic() - start_s, 1),
         },
     ]
     (primary,) = (out / "derivatives").glob("bids-sr-*")
@@ -161,13 +161,13 @@ def chain(data: Path, work: Path, xcpd: Path) -> None:
 
 def main() -> int:
     """One subcommand."""
-    command, given = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
-    if command == "make" and len(given) == 2:
-        make(*map(Path, given))
-    elif command == "chain" and len(given) == 3:
-        chain(*map(Path, given))
-    elif command == "table" and given:
-        table(given)
+    command, arguments = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
+    if command == "make" and len(arguments) == 2:
+        make(*map(Path, arguments))
+    elif command == "chain" and len(arguments) == 3:
+        chain(*map(Path, arguments))
+    elif command == "table" and arguments:
+        table(arguments)
     else:
         sys.exit(__doc__)
     return 0

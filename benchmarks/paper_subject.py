@@ -83,13 +83,17 @@ STAGES = {
 @cache
 def modules_of_steps() -> dict[str, list[str]]:
     """Return every step with the folders and the module that contain it, the outermost first."""
-    found = (
-        import_module(each.name) for each in walk_packages(steps.__path__, f"{steps.__name__}.")
+    step_modules = (
+        import_module(module_info.name)
+        for module_info in walk_packages(steps.__path__, f"{steps.__name__}.")
     )
-    every = [
-        one for module in found for one in vars(module).values() if isinstance(one, pipeline.Step)
+    all_steps = [
+        step
+        for module in step_modules
+        for step in vars(module).values()
+        if isinstance(step, pipeline.Step)
     ]
-    return {one.__name__: one.__module__.split(".")[2:] for one in every}
+    return {step.__name__: step.__module__.split(".")[2:] for step in all_steps}
 
 
 def stage_of(node: str, step: str) -> str:
@@ -123,16 +127,18 @@ class Finished:
     load: float | None = None
 
 
-def run(given: argparse.Namespace, phantom: Path, out: Path) -> Finished:
+def run(options: argparse.Namespace, phantom: Path, out: Path) -> Finished:
     """The run of a user, or the one that is there."""
-    notes = given.work / "run.json"
-    if given.keep_run and notes.exists():
-        kept = Finished(**json.loads(notes.read_text()))
-        if kept.preset not in (None, given.preset):
-            sys.exit(f"{given.work} has a run of the preset {kept.preset}, not of {given.preset}")
-        return kept
+    notes = options.work / "run.json"
+    if options.keep_run and notes.exists():
+        earlier = Finished(**json.loads(notes.read_text()))
+        if earlier.preset not in (None, options.preset):
+            sys.exit(
+                f"{options.work} has a run of the preset {earlier.preset}, not of {options.preset}"
+            )
+        return earlier
     notes.unlink(missing_ok=True)  # of the run whose results are removed now
-    work = given.work / "work"
+    work = options.work / "work"
     for folder in (out, work):
         shutil.rmtree(folder, ignore_errors=True)
     command = [
@@ -142,27 +148,31 @@ def run(given: argparse.Namespace, phantom: Path, out: Path) -> Finished:
         "-w",
         work,
         "--nprocs",
-        given.procs,
+        options.procs,
         "--skip-bids-validation",
     ]
-    table = given.work / RESOURCES
+    table = options.work / RESOURCES
     table.unlink(missing_ok=True)
-    usage = watch(monitored(table, [*map(str, command)]), log=given.work / "run.log", every=1.0)
+    usage = watch(
+        monitored(table, [*map(str, command)]), log=options.work / "run.log", interval_s=1.0
+    )
     took = {
         key: value for key, value in asdict(usage).items() if key in Finished.__dataclass_fields__
     }
-    found = Finished(**took, preset=given.preset, procs=given.procs, load=os.getloadavg()[1])
-    write_json(notes, asdict(found))
-    return found
+    finished = Finished(
+        **took, preset=options.preset, procs=options.procs, load=os.getloadavg()[1]
+    )
+    write_json(notes, asdict(finished))
+    return finished
 
 
-def phantom_of(given: argparse.Namespace) -> Path:
+def phantom_of(options: argparse.Namespace) -> Path:
     """The phantom that is in WORK, or a new one, which has its name once it is complete."""
-    phantom = Path(given.work / given.preset)
+    phantom = Path(options.work / options.preset)
     if not phantom.exists():
-        part = phantom.with_name(f".{given.preset}.part")
+        part = phantom.with_name(f".{options.preset}.part")
         shutil.rmtree(part, ignore_errors=True)
-        subprocess.run([BIN / "bids-sr-phantom", part, "--preset", given.preset], check=True)
+        subprocess.run([BIN / "bids-sr-phantom", part, "--preset", options.preset], check=True)
         part.rename(phantom)
     return phantom
 
@@ -173,16 +183,16 @@ def stages(work: Path) -> pd.DataFrame:
     table["stage"] = [
         stage_of(node, kind) for node, kind in zip(table.node, table.kind, strict=True)
     ]
-    found = table.groupby("stage").agg(
+    summary = table.groupby("stage").agg(
         steps=("node", "size"),
         seconds=("seconds", "sum"),
         cpu=("cpu_seconds", "sum"),
         peak_gb=("peak_gb", "max"),
     )
-    return found.sort_values("cpu", ascending=False)
+    return summary.sort_values("cpu", ascending=False)
 
 
-def table(found: pd.DataFrame, usage: Finished) -> list[dict[str, Any]]:
+def table(stage_table: pd.DataFrame, usage: Finished) -> list[dict[str, Any]]:
     """The stages of the run, and what is beside its steps."""
 
     def row(stage: str, count: Any, clock: Any, cpu: float, peak: Any) -> dict[str, Any]:
@@ -195,15 +205,21 @@ def table(found: pd.DataFrame, usage: Finished) -> list[dict[str, Any]]:
             "peak GB of a step": peak,
         }
 
-    beside = usage.cpu_seconds - found.cpu.sum()
+    overhead_s = usage.cpu_seconds - stage_table.cpu.sum()
     clock, peak = f"{usage.seconds:.1f} on the clock", f"{_gb(usage):.2f} all processes"
     return [
         *(
-            row(str(name), int(one.steps), round(one.seconds, 1), one.cpu, round(one.peak_gb, 2))
-            for name, one in found.iterrows()
+            row(
+                str(name),
+                int(stage_row.steps),
+                round(stage_row.seconds, 1),
+                stage_row.cpu,
+                round(stage_row.peak_gb, 2),
+            )
+            for name, stage_row in stage_table.iterrows()
         ),
-        row("starting, checks, scheduler, workers", "", "", beside, ""),
-        row("the whole run", int(found.steps.sum()), clock, usage.cpu_seconds, peak),
+        row("starting, checks, scheduler, workers", "", "", overhead_s, ""),
+        row("the whole run", int(stage_table.steps.sum()), clock, usage.cpu_seconds, peak),
     ]
 
 
@@ -214,38 +230,41 @@ def _gb(usage: Finished) -> float:
 def verdict(usage: Finished, preset: str) -> str:
     """What the table says, in words."""
     minutes, memory = usage.seconds / 60, _gb(usage)
-    held = usage.code == 0 and minutes <= MOST_MINUTES and memory <= MOST_GB
+    within_limits = usage.code == 0 and minutes <= MOST_MINUTES and memory <= MOST_GB
     procs, load = ("not kept" if v is None else f"{v:g}" for v in (usage.procs, usage.load))
     return (
         f"Exit code {usage.code}; {minutes:.1f} min (bar {MOST_MINUTES}) and {memory:.2f} GB (bar"
-        f" {MOST_GB}) on {procs} processors: {'held' if held else 'NOT held'}. Preset {preset};"
-        f" load of the machine when it ended {load} over five minutes."
+        f" {MOST_GB}) on {procs} processors: {'held' if within_limits else 'NOT held'}."
+        f" Preset {preset}; load of the machine when it ended {load} over five minutes."
     )
 
 
-def heaviest(found: pd.DataFrame) -> list[str]:
+def heaviest(stage_table: pd.DataFrame) -> list[str]:
     """The two stages that took most of the processor; all series are one stage."""
-    merged = found.cpu.groupby(
-        [str(name).partition(":")[0] if SERIES in str(name) else name for name in found.index]
+    merged = stage_table.cpu.groupby(
+        [
+            str(name).partition(":")[0] if SERIES in str(name) else name
+            for name in stage_table.index
+        ]
     )
     return merged.sum().sort_values(ascending=False).index[:2].tolist()
 
 
 def report_roofline(
-    kernels: list[Kernel], peaks: Peaks, found: pd.DataFrame, counts: Mapping[str, int]
+    kernels: list[Kernel], peaks: Peaks, stage_table: pd.DataFrame, counts: Mapping[str, int]
 ) -> None:
     """Table and figure; how much of each stage's processor time the kernels explain is below."""
     took = {kernel.name: seconds(kernel.run) for kernel in kernels}
     rows = [roofline_row(kernel, peaks, took[kernel.name]) for kernel in kernels]
-    two = heaviest(found)
-    told = []
-    for stage in found.index:
+    two = heaviest(stage_table)
+    shares = []
+    for stage in stage_table.index:
         part = str(stage).removeprefix(SERIES)
-        made = sum(
+        kernel_s = sum(
             kernel.parts.count(part) * kernel.share * took[kernel.name] for kernel in kernels
         ) * counts.get(part, 0)
-        if made:
-            told.append(f"{stage} {100 * made / found.cpu[stage]:.0f} %")
+        if kernel_s:
+            shares.append(f"{stage} {100 * kernel_s / stage_table.cpu[stage]:.0f} %")
     remarks = [
         f"The two stages that took most: {' and '.join(two)}. Counted are the kernels of training"
         " and of all series"
@@ -264,8 +283,8 @@ def report_roofline(
         ),
         (
             "Share of the stage's processor time in the run that these kernels take when run"
-            f" alone: {', '.join(told)}. The rest is reading and writing series, looks at held-out"
-            " slices, interpreters, and two steps sharing caches and memory."
+            f" alone: {', '.join(shares)}. The rest is reading and writing series, looks at"
+            " held-out slices, interpreters, and two steps sharing caches and memory."
         ),
         (
             "Splines are compiled loops over rows of voxels; their rows are in a cache, and their"
@@ -288,30 +307,30 @@ def main() -> int:
     parser.add_argument("--preset", default="paper")
     parser.add_argument("--procs", type=int, default=2)
     parser.add_argument("--keep-run", action="store_true")
-    given = parser.parse_args()
-    given.work.mkdir(parents=True, exist_ok=True)
-    phantom, out = phantom_of(given), given.work / "out"
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: given.procs])
-    usage = run(given, phantom, out)
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    phantom, out = phantom_of(options), options.work / "out"
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.procs])
+    usage = run(options, phantom, out)
     if usage.code:
-        sys.stderr.write((given.work / "run.log").read_text()[-4000:])
+        sys.stderr.write((options.work / "run.log").read_text()[-4000:])
         return usage.code
-    found, pair = stages(given.work), pair_of(phantom)
+    stage_table, pair = stages(options.work), pair_of(phantom)
     (bold,) = phantom.glob("sub-*/func/*_bold.nii.gz")
     with SeriesReader(bold) as reader:
         volume, affine, shape = next(iter(reader.volumes())), reader.affine, reader.shape
     keep(
         "paper_subject",
         "A whole subject of the paper's size",
-        table(found, usage),
-        remarks=[verdict(usage, given.preset)],
+        table(stage_table, usage),
+        remarks=[verdict(usage, options.preset)],
     )
     (weights,) = out.glob("sourcedata/models/**/*srgan*.safetensors")
     model = load_model(weights)
     (fine,) = phantom.glob("sub-*/anat/*acq-highres_T2starw.nii.gz")
     data, grid = load_image(fine)
     steps = sum(phase["iterations"] for phase in model.card.json["phases"].values())
-    names = [str(name).removeprefix(SERIES) for name in found.index if SERIES in str(name)]
+    names = [str(name).removeprefix(SERIES) for name in stage_table.index if SERIES in str(name)]
     with on_threads(1):
         kernels = [
             *of_training(get_method("srgan").recipes["fast"], pair),
@@ -320,7 +339,7 @@ def main() -> int:
             ),
         ]
         counts = {TRAINING: steps, **dict.fromkeys(names, int(shape[3]))}
-        report_roofline(kernels, measure_peaks(), found, counts)
+        report_roofline(kernels, measure_peaks(), stage_table, counts)
     return 0
 
 

@@ -95,24 +95,24 @@ class Run:
     @cached_property
     def design(self) -> BlockDesign:
         """One regressor per block, in the model of the run."""
-        how = self.stored.settings(WIDTHS)
+        settings = self.stored.settings(WIDTHS)
         return block_design(
             self.stored.events,
             n_volumes=len(self.stored.confounds),
-            tr=how.tr,
-            n_dummy=how.n_dummy,
-            start_time=how.start_time,
-            high_pass=how.high_pass,
+            tr=settings.tr,
+            n_dummy=settings.n_dummy,
+            start_time=settings.start_time,
+            high_pass=settings.high_pass,
             confounds=self.stored.confounds,
-            confound_names=how.confound_names,
+            confound_names=settings.confound_names,
         )
 
     def halves(self, contrast: str) -> Array:
         """Weights of the blocks in each half's effect (2, B)."""
         weights = self.stored.contrasts[contrast]
-        found = half_weights(self.design.blocks, weights, self.design.leak)
-        assert found is not None, f"{self.title}: {contrast} cannot be split"
-        return found
+        halves_weights = half_weights(self.design.blocks, weights, self.design.leak)
+        assert halves_weights is not None, f"{self.title}: {contrast} cannot be split"
+        return halves_weights
 
     def block_maps(self, reader: SeriesReader) -> Array:
         """Effects of all blocks in a series (B, X, Y, Z)."""
@@ -123,7 +123,7 @@ class Run:
             part = weights[start : start + 32]
             begin = self.design.n_dummy + start
             volumes = reader.volumes(begin, begin + len(part))
-            out += part.T @ np.stack([(each - first).ravel() for each in volumes])
+            out += part.T @ np.stack([(volume - first).ravel() for volume in volumes])
         return out.reshape(-1, *first.shape)
 
     def grid(self, name: str) -> Array:
@@ -140,17 +140,17 @@ class Run:
         return points_in(self.stored.mask("raw"), self.boldref.affine)
 
     @cached_property
-    def own(self) -> dict[str, Array]:
+    def own_effects(self) -> dict[str, Array]:
         """Effects of blocks in the run's own frame, by series."""
-        return {name: self.kept(name, self._own) for name in (*NAMES, "zerofill")}
+        return {name: self.load_or_make(name, self._effects_of) for name in (*NAMES, "zerofill")}
 
-    def _own(self, name: str) -> Array:
+    def _effects_of(self, name: str) -> Array:
         ending = "desc-raw" if name == "acquired" else f"res-hr_desc-{name}"
         file = self.stored.file(f"{ending}_bold.nii.gz")
         with tempfile.TemporaryDirectory() as place, uncompressed(file, Path(place)) as reader:
             return self.block_maps(reader)
 
-    def kept(self, name: str, make: Callable[[str], Array], frame: str = "") -> Array:
+    def load_or_make(self, name: str, make: Callable[[str], Array], frame: str = "") -> Array:
         """Effects of blocks in a series, from a file beside the output once they were made."""
         file = self.stored.place.parent / f"blocks-{name}{frame}.npy"
         if not file.exists():
@@ -159,7 +159,7 @@ class Run:
 
     def in_frame(self, name: str, onto: Array, frame: Run) -> Array:
         """See `moved_series`; made once."""
-        return self.kept(
+        return self.load_or_make(
             name, lambda name: self.moved_series(name, onto, frame), f"-frame{frame.number}"
         )
 
@@ -175,22 +175,22 @@ class Run:
         upsample = make_upsampler(
             "raw" if name == "measured" else name, UpsamplerInputs(factor=factor)
         )
-        how = self.stored.settings(WIDTHS)
-        assert how.start_time is not None
+        settings = self.stored.settings(WIDTHS)
+        assert settings.start_time is not None
         shape = frame.stored.mask().shape
         with tempfile.TemporaryDirectory() as folder:
             corrected, resampled = Path(folder) / "stc.nii", Path(folder) / "moved.nii"
             with uncompressed(file, Path(folder)) as reader:
                 with SeriesWriter(
-                    corrected, reader.shape, reader.affine, how.tr, header_like=reader.header
+                    corrected, reader.shape, reader.affine, settings.tr, header_like=reader.header
                 ) as writer:
                     correct_slice_timing(
                         reader,
                         writer,
                         about["SliceTiming"],
-                        how.tr,
-                        how.start_time,
-                        n_dummy=how.n_dummy,
+                        settings.tr,
+                        settings.start_time,
+                        n_dummy=settings.n_dummy,
                     )
                 header = reader.header
             with (
@@ -199,7 +199,7 @@ class Run:
                     resampled,
                     (*shape, reader.shape[3]),
                     frame.affine,
-                    how.tr,
+                    settings.tr,
                     header_like=header,
                 ) as writer,
             ):
@@ -231,7 +231,7 @@ def registered(frame: Run, run: Run) -> Array:
     """Return the transform of a point of the frame's boldref to its point in a run's boldref."""
     if frame.number == run.number:
         return HERE
-    masks = [each.stored.mask("raw") for each in (frame, run)]
+    masks = [item.stored.mask("raw") for item in (frame, run)]
     with tempfile.TemporaryDirectory() as folder:
         fit = rigid(frame.boldref, run.boldref, *masks, seed=0, prefix=str(Path(folder) / "run"))
     return refine(frame.boldref, run.boldref, masks[0], fit.xfm)
@@ -254,17 +254,17 @@ class Framed:
 
     def effects(self, way: str, name: str, contrast: str) -> list[SplitEffect]:
         """Effects of each run, in halves of its blocks."""
-        found = []
+        split_effects = []
         for run, blocks in zip(self.runs, self.blocks[way, name], strict=True):
             halves = run.halves(contrast)
-            found.append(
+            split_effects.append(
                 SplitEffect(
                     halves=halves @ blocks,
                     shares=split_shares(halves, run.design.covariance),
                     run=run.number,
                 )
             )
-        return found
+        return split_effects
 
     def truth(self, contrast: str) -> list[SplitEffect]:
         """Measured effects of each run, resampled once from their volumes."""
@@ -272,26 +272,28 @@ class Framed:
 
     def error_noise(self, way: str, contrast: str) -> list[Array]:
         """Variance of the noise of `sbl` less measured of each run, by scatter of blocks (N,)."""
-        found = []
-        for run, made, true in zip(
+        variances = []
+        for run, estimate, true in zip(
             self.runs, self.blocks[way, "sbl"], self.blocks[SERIES, "measured"], strict=True
         ):
             names = [block.condition for block in run.design.blocks]
-            whole = run.halves(contrast).mean(0)
-            found.append(block_noise(made - true, whole, run.design.covariance, names))
-        return found
+            weights = run.halves(contrast).mean(0)
+            variances.append(block_noise(estimate - true, weights, run.design.covariance, names))
+        return variances
 
     def active(self, name: str, contrast: str) -> Array:
         """Voxels with |t| > 4 in all runs together, with equal weights (N,)."""
         way = SERIES if name == "measured" else BEST
-        effect = mean([each.whole for each in self.effects(way, name, contrast)])
+        effect = mean(
+            [split_effect.combined for split_effect in self.effects(way, name, contrast)]
+        )
         variance = mean(self.variances[name, contrast]) / len(self.runs)
         return np.asarray(np.abs(effect) > ACTIVE * np.sqrt(np.maximum(variance, 1e-12)))
 
     def regions(self, way: str, contrast: str) -> dict[str, Array]:
         """Brain, active voxels, and voxels where `sbl` adds most to zero filling."""
-        made = [self.effects(way, name, contrast) for name in ("sbl", "zerofill")]
-        detail = np.abs(mean([a.whole - b.whole for a, b in zip(*made, strict=True)]))
+        effects = [self.effects(way, name, contrast) for name in ("sbl", "zerofill")]
+        detail = np.abs(mean([a.combined - b.combined for a, b in zip(*effects, strict=True)]))
         return {
             "active": self.active("measured", contrast),
             "active in the B-spline maps": self.active("bspline", contrast),
@@ -328,14 +330,14 @@ def framed(runs: Sequence[Run], ways: Sequence[str]) -> Iterator[Framed]:
     mask = np.min(masks, axis=0) > 0.5
     resampled = {
         name: [
-            run.own[name] if run is first else run.in_frame(name, xfm, first)
+            run.own_effects[name] if run is first else run.in_frame(name, xfm, first)
             for run, xfm in each_run
         ]
         for name in (("bspline", "zerofill", "measured") if SERIES in ways else ("measured",))
     }
     if SERIES in ways:
         # the detail of sbl is made in the frame of its run, and interpolated from there
-        detail = [run.own["sbl"] - run.own["zerofill"] for run in runs]
+        detail = [run.own_effects["sbl"] - run.own_effects["zerofill"] for run in runs]
         resampled["sbl"] = [
             filled + moved(run, xfm, more, run.affine, 3)
             for (run, xfm), filled, more in zip(
@@ -344,14 +346,14 @@ def framed(runs: Sequence[Run], ways: Sequence[str]) -> Iterator[Framed]:
         ]
     for width in WIDTHS:
         blocks = {
-            (SERIES, name): [smoothed(each, affine, width)[:, mask] for each in maps]
+            (SERIES, name): [smoothed(block_map, affine, width)[:, mask] for block_map in maps]
             for name, maps in resampled.items()
         }
         for way, order in FRAMES.items():
             for name in (*NAMES, "zerofill") if way in ways else ():
                 blocks[way, name] = []
                 for run, xfm in each_run:
-                    maps = smoothed(run.own[name], run.grid(name), width)
+                    maps = smoothed(run.own_effects[name], run.grid(name), width)
                     blocks[way, name].append(moved(run, xfm, maps, run.grid(name), order)[:, mask])
 
         def stored(contrast: str, stat: str, name: str, fwhm: float = width) -> list[Array]:
@@ -378,7 +380,7 @@ def framed(runs: Sequence[Run], ways: Sequence[str]) -> Iterator[Framed]:
 def smoothed(maps: Array, affine: Array, width: float) -> Array:
     """Smooth maps (K, X, Y, Z)."""
     zooms = np.linalg.norm(affine[:3, :3], axis=0)
-    return np.stack([smooth(each, zooms.tolist(), width) for each in maps])
+    return np.stack([smooth(image, zooms.tolist(), width) for image in maps])
 
 
 def at(
@@ -386,7 +388,7 @@ def at(
 ) -> Array:
     """Interpolate maps (K, x, y, z) onto a grid once."""
     return np.stack(
-        [sample_volume(each, affine, shape, target, xfm, order=order) for each in maps]
+        [sample_volume(image, affine, shape, target, xfm, order=order) for image in maps]
     )
 
 
@@ -394,12 +396,12 @@ def weighted(
     effects: Sequence[SplitEffect], weights: Sequence[Array | float]
 ) -> list[SplitEffect]:
     """Weight the effect of each run."""
-    return [each.times(weight) for each, weight in zip(effects, weights, strict=True)]
+    return [effect.times(weight) for effect, weight in zip(effects, weights, strict=True)]
 
 
 def inside(effects: Sequence[SplitEffect], region: Array) -> list[SplitEffect]:
     """Take effects in a region, less their means."""
-    return [each.within(region, centered=True) for each in effects]
+    return [effect.within(region, centered=True) for effect in effects]
 
 
 def equal(count: int) -> list[float]:
@@ -409,53 +411,55 @@ def equal(count: int) -> list[float]:
 
 def precise(variances: Sequence[Array]) -> list[Array]:
     """Return weights by inverse variance in each voxel, which sum to 1."""
-    inverse = [1 / np.maximum(each, 1e-12) for each in variances]
-    return [each / np.sum(inverse, axis=0) for each in inverse]
+    inverse = [1 / np.maximum(variance, 1e-12) for variance in variances]
+    return [variance / np.sum(inverse, axis=0) for variance in inverse]
 
 
-def explained_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
+def explained_rows(frame: Framed, way: str) -> Iterator[dict[str, Any]]:
     """Yield explained variance of the mean measured effect, by contrast and series."""
-    for contrast in these.runs[0].stored.contrasts:
-        region = these.active("measured", contrast)
-        true_effects = inside(these.truth(contrast), region)
-        truth = weighted(true_effects, equal(len(these.runs)))
+    for contrast in frame.runs[0].stored.contrasts:
+        region = frame.active("measured", contrast)
+        true_effects = inside(frame.truth(contrast), region)
+        truth = weighted(true_effects, equal(len(frame.runs)))
         for name in NAMES:
-            if (way, name) not in these.blocks:
+            if (way, name) not in frame.blocks:
                 continue
-            made = inside(these.effects(way, name, contrast), region)
+            estimates = inside(frame.effects(way, name, contrast), region)
             row: dict[str, Any] = {
                 "contrast": contrast,
-                "mm": these.width,
+                "mm": frame.width,
                 "moved": way,
                 "series": name,
             }
-            for run, alone in zip(these.runs, made, strict=True):
+            for run, alone in zip(frame.runs, estimates, strict=True):
                 row[run.title] = explained([alone], truth)
-            for count in range(2, len(made) + 1):
+            for count in range(2, len(estimates) + 1):
                 row[f"{count} runs"] = float(
                     np.mean(
                         [
-                            explained(weighted(some, equal(count)), truth)
-                            for some in combinations(made, count)
+                            explained(weighted(subset, equal(count)), truth)
+                            for subset in combinations(estimates, count)
                         ]
                     )
                 )
             yield row | {
                 "first run's effect by the moved": float(
-                    np.mean([explained([each], true_effects[:1]) for each in made[1:]])
+                    np.mean(
+                        [explained([estimate], true_effects[:1]) for estimate in estimates[1:]]
+                    )
                 ),
                 "voxels": int(region.sum()),
             }
 
 
-def weights_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
+def weights_rows(frame: Framed, way: str) -> Iterator[dict[str, Any]]:
     """Yield explained variance of all runs together by weights."""
-    for contrast in these.runs[0].stored.contrasts:
-        count = len(these.runs)
-        truth = weighted(these.truth(contrast), equal(count))
-        region = these.active("measured", contrast)
+    for contrast in frame.runs[0].stored.contrasts:
+        count = len(frame.runs)
+        truth = weighted(frame.truth(contrast), equal(count))
+        region = frame.active("measured", contrast)
         for name in NAMES:
-            noise = these.variances[name, contrast]
+            noise = frame.variances[name, contrast]
             tried: dict[str, Sequence[Array | float]] = {
                 "equal": equal(count),
                 "inverse variance, by voxel": precise(noise),
@@ -464,39 +468,39 @@ def weights_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
                 ],
             }
             if name == "sbl":
-                sds = these.sds[contrast]
+                sds = frame.sds[contrast]
                 tried[_WITH_SD] = precise([v + sd**2 for v, sd in zip(noise, sds, strict=True)])
-            made = these.effects(way, name, contrast)
-            row: dict[str, Any] = {"contrast": contrast, "mm": these.width, "series": name}
-            for what, weights in tried.items():
-                row[what] = explained(
-                    inside(weighted(made, weights), region), inside(truth, region)
+            effects = frame.effects(way, name, contrast)
+            row: dict[str, Any] = {"contrast": contrast, "mm": frame.width, "series": name}
+            for label, weights in tried.items():
+                row[label] = explained(
+                    inside(weighted(effects, weights), region), inside(truth, region)
                 )
             yield row | {_WITH_SD: row.get(_WITH_SD, "")}
 
 
-def error_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
+def error_rows(frame: Framed, way: str) -> Iterator[dict[str, Any]]:
     """Yield the correlation of errors between runs, and coverage of the combined error."""
-    for contrast in these.runs[0].stored.contrasts:
+    for contrast in frame.runs[0].stored.contrasts:
         errors = [
-            made.less(true)
-            for made, true in zip(
-                these.effects(way, "sbl", contrast), these.truth(contrast), strict=True
+            estimate.less(true)
+            for estimate, true in zip(
+                frame.effects(way, "sbl", contrast), frame.truth(contrast), strict=True
             )
         ]
-        sds = these.sds[contrast]
-        per_run = these.error_noise(way, contrast)
+        sds = frame.sds[contrast]
+        per_run = frame.error_noise(way, contrast)
         units = [
             e.times(1 / np.sqrt(np.maximum(sd**2 + v, 1e-12)))
             for e, sd, v in zip(errors, sds, per_run, strict=True)
         ]
         # the error takes the place of the effect, and is 0 without noise and without SD
         estimates = [
-            RunEstimate(effect=e.whole, variance=v, dof=run.design.dof, sd=sd)
-            for run, e, v, sd in zip(these.runs, errors, per_run, sds, strict=True)
+            RunEstimate(effect=e.combined, variance=v, dof=run.design.dof, sd=sd)
+            for run, e, v, sd in zip(frame.runs, errors, per_run, sds, strict=True)
         ]
-        shared = shared_error(these.width, calibrated=False)
-        for region, where in these.regions(way, contrast).items():
+        shared = shared_error(frame.width, calibrated=False)
+        for region, where in frame.regions(way, contrast).items():
             pairs = [
                 [
                     error_correlation(a.within(where), b.within(where))
@@ -506,7 +510,7 @@ def error_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
             ]
             row = {
                 "contrast": contrast,
-                "mm": these.width,
+                "mm": frame.width,
                 "moved": way,
                 "region": region,
                 "voxels": int(where.sum()),
@@ -516,16 +520,16 @@ def error_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
                 "single runs": float(
                     np.mean(
                         [
-                            coverage(e.whole, v + sd**2, where)
+                            coverage(e.combined, v + sd**2, where)
                             for e, v, sd in zip(errors, per_run, sds, strict=True)
                         ]
                     )
                 ),
             }
-            for what, rho in (("assumed", shared), ("1", 1.0), ("0 (SD²/n)", 0.0)):
-                together = combine_runs(estimates, shared=rho)
-                row[f"coverage, {what}"] = coverage(
-                    together.effect, together.total_variance, where
+            for label, rho in (("assumed", shared), ("1", 1.0), ("0 (SD²/n)", 0.0)):
+                combined = combine_runs(estimates, shared=rho)
+                row[f"coverage, {label}"] = coverage(
+                    combined.effect, combined.total_variance, where
                 )
             if len(pairs[0]) > 1:
                 clear = [r for r in pairs[0] if np.isfinite(r)]
@@ -534,28 +538,28 @@ def error_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
                     if clear
                     else "n/a"
                 )
-            row["coverage, noise alone"] = coverage(together.effect, together.variance, where)
+            row["coverage, noise alone"] = coverage(combined.effect, combined.variance, where)
             yield row
 
 
-def noise_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
+def noise_rows(frame: Framed, way: str) -> Iterator[dict[str, Any]]:
     """Yield noise by scatter of blocks over the variance of the linear model, over the brain."""
-    for contrast in these.runs[0].stored.contrasts:
+    for contrast in frame.runs[0].stored.contrasts:
         for name in NAMES:
             ratios = []
             for run, blocks, variance in zip(
-                these.runs,
-                these.blocks[way, name],
-                these.variances[name, contrast],
+                frame.runs,
+                frame.blocks[way, name],
+                frame.variances[name, contrast],
                 strict=True,
             ):
                 names = [block.condition for block in run.design.blocks]
-                whole = run.halves(contrast).mean(0)
-                noise = block_noise(blocks, whole, run.design.covariance, names)
+                weights = run.halves(contrast).mean(0)
+                noise = block_noise(blocks, weights, run.design.covariance, names)
                 ratios.append(float(noise.mean() / variance.mean()))
             yield {
                 "contrast": contrast,
-                "mm": these.width,
+                "mm": frame.width,
                 "moved": way,
                 "series": name,
                 "in the frame of the run": ratios[0],
@@ -598,8 +602,8 @@ def only_inside(place: Path) -> None:
         seconds = reader.shape[3] * reader.tr
     header, *rows = file.read_text().splitlines()
     column = header.split("\t").index("onset")
-    kept = [row for row in rows if 0 <= float(row.split("\t")[column]) < seconds]
-    file.write_text("\n".join([header, *kept]) + "\n")
+    inside_rows = [row for row in rows if 0 <= float(row.split("\t")[column]) < seconds]
+    file.write_text("\n".join([header, *inside_rows]) + "\n")
 
 
 def finished(
@@ -620,16 +624,16 @@ def finished(
 
 def tables(runs: Sequence[Run], ways: Sequence[str], best: str, suffix: str = "") -> None:
     """Keep the tables of runs in the frame of the first, and with two runs of the second too."""
-    found: dict[str, Rows] = {what: [] for what in TITLES}
+    rows_by_table: dict[str, Rows] = {suffix_of_table: [] for suffix_of_table in TITLES}
     orders = [list(runs), list(runs)[::-1]] if len(runs) == 2 else [list(runs)]
     for order in orders:
-        for these in framed(order, ways):
+        for frame in framed(order, ways):
             for way in ways:
-                found[""] += explained_rows(these, way)
-                found["_error"] += error_rows(these, way)
-                found["_noise"] += noise_rows(these, way) if way in FRAMES else ()
-            found["_weights"] += weights_rows(these, best)
-    few = (
+                rows_by_table[""] += explained_rows(frame, way)
+                rows_by_table["_error"] += error_rows(frame, way)
+                rows_by_table["_noise"] += noise_rows(frame, way) if way in FRAMES else ()
+            rows_by_table["_weights"] += weights_rows(frame, best)
+    remark_on_halves = (
         " Half runs have few blocks: noise of the products within a run is large, so that single"
         " values may exceed 1, and differences between series and between numbers of runs say more"
         " than their level."
@@ -638,17 +642,17 @@ def tables(runs: Sequence[Run], ways: Sequence[str], best: str, suffix: str = ""
     )
     displaced = [rms_distance(HERE, registered(runs[0], run), run.points) for run in runs[1:]]
     remark = "Displacement of the head from the frame of the first run: " + ", ".join(
-        f"{each:.2f} mm" for each in displaced
+        f"{distance:.2f} mm" for distance in displaced
     )
     averaged = " Each row is the mean over the frames of both runs." if len(orders) > 1 else ""
-    for what, rows in found.items():
-        if what == "_noise" and suffix:
+    for suffix_of_table, rows in rows_by_table.items():
+        if suffix_of_table == "_noise" and suffix:
             continue
         keep(
-            f"participant_maps{suffix}{what}",
-            TITLES[what],
+            f"participant_maps{suffix}{suffix_of_table}",
+            TITLES[suffix_of_table],
             [shown(row) for row in over_frames(rows)],
-            remarks=[*REMARKS[what], f"{remark}.{averaged}{few}"],
+            remarks=[*REMARKS[suffix_of_table], f"{remark}.{averaged}{remark_on_halves}"],
         )
 
 
@@ -666,10 +670,10 @@ def over_frames(rows: Rows) -> Rows:
         groups.setdefault(key, []).append(row)
     return [
         {
-            k: float(np.mean([row[k] for row in own])) if isinstance(v, float) else v
-            for k, v in own[0].items()
+            k: float(np.mean([row[k] for row in group])) if isinstance(v, float) else v
+            for k, v in group[0].items()
         }
-        for own in groups.values()
+        for group in groups.values()
     ]
 
 

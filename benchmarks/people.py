@@ -69,9 +69,9 @@ METHODS = ("sdmod", "wmn", "focuss", "sbl")
 
 def recipe_of(name: str) -> VarianceRecipe:
     """The recipe of a method of variance maps."""
-    found = get_method(name).variance
-    assert found is not None
-    return found
+    recipe = get_method(name).variance
+    assert recipe is not None
+    return recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +80,8 @@ class Problem:
 
     run: Run
     level: ResolutionLevel
-    whole: Tile
-    known: Tensor
+    tile: Tile
+    measured: Tensor
     acquired: Tensor
     low: Array
     low_mask: Array
@@ -91,7 +91,7 @@ class Problem:
         """Explained share of all measured components."""
         with torch.inference_mode():
             return _explained_share(
-                _added_by(prior, self.level), self.level, self.known, self.mask
+                _added_by(prior, self.level), self.level, self.measured, self.mask
             )
 
 
@@ -105,8 +105,8 @@ def brought_down(run: Run) -> Problem:
     return Problem(
         run=run,
         level=level,
-        whole=Tile.around(level, low_mask),
-        known=components(run.series, run.mask),
+        tile=Tile.around(level, low_mask),
+        measured=components(run.series, run.mask),
         acquired=components(low, low_mask),
         low=low,
         low_mask=low_mask,
@@ -117,14 +117,14 @@ def brought_down(run: Run) -> Problem:
 def prior_of(name: str, problem: Problem, seed: int = 0) -> Prior | Modulation:
     """What a method makes of the acquired run."""
     if name == "sdmod":
-        return Modulation(whole=problem.whole, weight=filled_sd(problem.acquired, problem.whole))
-    return prior_by(name, problem.acquired, problem.whole, recipe_of("sbl"), seed=seed)
+        return Modulation(whole=problem.tile, weight=filled_sd(problem.acquired, problem.tile))
+    return prior_by(name, problem.acquired, problem.tile, recipe_of("sbl"), seed=seed)
 
 
 def oracle(problem: Problem) -> Prior:
     """The map of the measured components."""
-    sd = problem.known.square().mean(0).sqrt()
-    return minimum_norm(problem.acquired, problem.whole, start=sd)
+    sd = problem.measured.square().mean(0).sqrt()
+    return minimum_norm(problem.acquired, problem.tile, start=sd)
 
 
 def gate_of(problem: Problem, name: str = "sbl") -> float:
@@ -147,7 +147,7 @@ def share(arguments: list[str]) -> None:
             {
                 "run": run.name,
                 "person": run.person,
-                "components": len(problem.known),
+                "components": len(problem.measured),
                 **{name: round(value, 4) for name, value in shares.items()},
                 "oracle": round(problem.share(oracle(problem)), 4),
                 "gate": round(gate_of(problem), 4),
@@ -160,7 +160,7 @@ def share(arguments: list[str]) -> None:
         for person in dict.fromkeys(r["person"] for r in rows)
     }
     means = {
-        name: [float(np.mean([r[name] for r in own])) for own in people.values()]
+        name: [float(np.mean([r[name] for r in person_rows])) for person_rows in people.values()]
         for name in columns
     }
     rows.append(
@@ -178,7 +178,8 @@ def share(arguments: list[str]) -> None:
         "Share of zero filling's error explained, in plane by 2",
         rows,
         remarks=[
-            f"sbl less focuss, a person each: {', '.join(f'{each:+.3f}' for each in lead)}.",
+            "sbl less focuss, a person each:"
+            f" {', '.join(f'{difference:+.3f}' for difference in lead)}.",
         ],
     )
 
@@ -216,17 +217,17 @@ def settings(arguments: list[str]) -> None:
         for name in METHODS[:3]
     ]
     for name, changed in TRIED.items():
-        began = time.monotonic()
+        start_s = time.monotonic()
         estimator: VarianceRecipe = replace(recipe_of("sbl"), **changed)
-        found = [
-            problem.share(estimate_prior(problem.acquired, problem.whole, estimator, seed=s))
+        shares = [
+            problem.share(estimate_prior(problem.acquired, problem.tile, estimator, seed=s))
             for s in range(3)
         ]
         rows.append(
             {
                 "setting": name,
-                "share": round(float(np.mean(found)), 4),
-                "s": round((time.monotonic() - began) / 3, 1),
+                "share": round(float(np.mean(shares)), 4),
+                "s": round((time.monotonic() - start_s) / 3, 1),
             }
         )
         print(rows[-1], flush=True)
@@ -274,7 +275,7 @@ def everything(arguments: list[str]) -> None:
 
 def main() -> int:
     """One subcommand."""
-    wanted = {
+    commands = {
         "settings": settings,
         "share": share,
         "data": data,
@@ -285,10 +286,10 @@ def main() -> int:
         "protocol": protocol,
         "all": everything,
     }
-    if len(sys.argv) < 3 or sys.argv[1] not in wanted:
+    if len(sys.argv) < 3 or sys.argv[1] not in commands:
         sys.exit(__doc__)
     torch.set_num_threads(1)
-    wanted[sys.argv[1]](sys.argv[2:])
+    commands[sys.argv[1]](sys.argv[2:])
     return 0
 
 

@@ -28,7 +28,7 @@ from bids_sr.sr.training.trainer import fit
 FACTOR = (2.0, 2.0, 1.0)
 
 
-def one(root: Path, pattern: str) -> Path:
+def only_file(root: Path, pattern: str) -> Path:
     """Return the only file of a pattern."""
     (path,) = root.glob(pattern)
     return path
@@ -36,14 +36,16 @@ def one(root: Path, pattern: str) -> Path:
 
 def pair_of(root: Path, participant: str = "sub-*") -> TrainingImage:
     """Return a participant's pair, the high-resolution image in the pose of the other one."""
-    lowres, affine = load_image(one(root, f"{participant}/anat/*acq-lowres_T2starw.nii.gz"))
-    highres, own = load_image(one(root, f"{participant}/anat/*acq-highres_T2starw.nii.gz"))
+    lowres, affine = load_image(only_file(root, f"{participant}/anat/*acq-lowres_T2starw.nii.gz"))
+    highres, highres_affine = load_image(
+        only_file(root, f"{participant}/anat/*acq-highres_T2starw.nii.gz")
+    )
     truth = root / "derivatives" / "ground-truth"
     to_highres = np.linalg.inv(
-        read_itk(one(truth, f"{participant}/anat/*from-highres_to-lowres*.txt"))[0]
+        read_itk(only_file(truth, f"{participant}/anat/*from-highres_to-lowres*.txt"))[0]
     )
     shape, grid = hr_grid(lowres.shape, affine, FACTOR)
-    moved = sample_volume(highres, own, shape, grid, to_highres)
+    moved = sample_volume(highres, highres_affine, shape, grid, to_highres)
     return pair_image(lowres, moved, brain_mask(lowres, affine) > 0, affine, FACTOR)
 
 
@@ -51,13 +53,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("phantom", type=Path)
     parser.add_argument("out", type=Path)
-    given = parser.parse_args()
-    about = json.loads((given.phantom / "dataset_description.json").read_text())["Name"]
+    arguments = parser.parse_args()
+    about = json.loads((arguments.phantom / "dataset_description.json").read_text())["Name"]
     request = TrainingRequest(method=get_method("srgan"), factor=FACTOR, threads=1)
-    work = given.out.with_name(f"{given.out.name}.work")  # a stopped training goes on from there
-    made = fit(request, (pair_of(given.phantom),), work)
-    weights, _ = save_model(given.out, made.state, dict(made.card) | {"trained_with": about})
-    sys.stdout.write(f"{weights}: {weights.stat().st_size} bytes, {made.card['held_out']}\n")
+    work = arguments.out.with_name(
+        f"{arguments.out.name}.work"
+    )  # a stopped training goes on from there
+    trained = fit(request, (pair_of(arguments.phantom),), work)
+    weights, _ = save_model(
+        arguments.out, trained.state, dict(trained.card) | {"trained_with": about}
+    )
+    sys.stdout.write(f"{weights}: {weights.stat().st_size} bytes, {trained.card['held_out']}\n")
 
 
 if __name__ == "__main__":

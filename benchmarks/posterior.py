@@ -52,7 +52,7 @@ def rms(values: Array) -> float:
 
 def coverage(stored: Stored) -> Iterator[dict[str, Any]]:
     """Coverage of the stored intervals, by contrast and smoothing."""
-    mask, found = stored.mask(), stored.difference(WIDTHS)
+    mask, difference_maps = stored.mask(), stored.difference(WIDTHS)
     below = {
         row.contrast: row.value
         for table in ("evaluation", "activation")
@@ -60,12 +60,12 @@ def coverage(stored: Stored) -> Iterator[dict[str, Any]]:
         if row.statistic == BELOW and row.series == "sbl"
     }
     for contrast in stored.contrasts:
-        for width, difference in found.items():
-            effect, zero, known = (
+        for width, difference in difference_maps.items():
+            effect, zero, measured = (
                 stored.map(contrast, "effect", series, width)
                 for series in ("sbl", "zerofill", "measured")
             )
-            error, detail = effect - known, np.abs(effect - zero)
+            error, detail = effect - measured, np.abs(effect - zero)
             noise = difference.maps[contrast, "variance"]
             sd = stored.map(contrast, "sd", "sbl", width)
             regions = {
@@ -75,10 +75,10 @@ def coverage(stored: Stored) -> Iterator[dict[str, Any]]:
                 & (np.abs(stored.map(contrast, "t", "measured", width)) > 4),
             }
             row: dict[str, Any] = {"contrast": contrast, "mm": width}
-            for what, variance in (("noise alone", noise), ("", noise + sd**2)):
+            for term, variance in (("noise alone", noise), ("", noise + sd**2)):
                 inside = error**2 < 1.96**2 * variance
                 row |= {
-                    f"{name}{', ' * bool(what)}{what}": float(inside[where].mean())
+                    f"{name}{', ' * bool(term)}{term}": float(inside[where].mean())
                     for name, where in regions.items()
                 }
             yield row | {
@@ -95,24 +95,28 @@ def highest(values: Array, count: int, mask: Array) -> Array:
     return np.asarray(mask & (values >= np.partition(values[mask], -count)[-count]))
 
 
-def of_halves(stored: Stored, known: Mapping[str, Mapping[float, Halves]]) -> tuple[Rows, Rows]:
+def of_halves(
+    stored: Stored, halves_by_series: Mapping[str, Mapping[float, Halves]]
+) -> tuple[Rows, Rows]:
     """Regions of one half and smoothed maps against the measured other half, both ways."""
-    mask, made = stored.mask(), stored.halves("sbl", WIDTHS)
+    mask, sbl_halves = stored.mask(), stored.halves("sbl", WIDTHS)
     regions: Rows = []
     smoothed: Rows = []
     for contrast in stored.contrasts:
         for half in (0, 1):
             for width in WIDTHS:
-                truth, noise = known["measured"][width].other(contrast, half)
-                variance = stored.error_variance(known["raw"][0.0], contrast, half, width)
-                own = {"sbl": made[width]} | {
-                    name: each[width]
-                    for name, each in known.items()
-                    if width in each and name != "raw"
+                truth, noise = halves_by_series["measured"][width].other_half(contrast, half)
+                variance = stored.error_variance(
+                    halves_by_series["raw"][0.0], contrast, half, width
+                )
+                halves_by_name = {"sbl": sbl_halves[width]} | {
+                    name: halves_by_width[width]
+                    for name, halves_by_width in halves_by_series.items()
+                    if width in halves_by_width and name != "raw"
                 }
                 maps = {
                     name: {s: h.map(contrast, half, s) for s in ("effect", "variance", "t", "z")}
-                    for name, h in own.items()
+                    for name, h in halves_by_name.items()
                 }
                 at = {"contrast": contrast, "half": half}
                 if width == 0:
@@ -162,20 +166,20 @@ def _smoothed(
     active = mask & (t > 4)
     near = mask & ndimage.binary_dilation(active, iterations=2) & (np.abs(t) < 1)
     reference = FDR.region(t, mask, mask)[0]
-    for series, own in maps.items():
+    for series, width_maps in maps.items():
         for name, more in (("t", 0 * variance), ("tTotal", variance)):
             if name == "tTotal" and series != "sbl":
                 continue
-            total = own["variance"] + more
-            smaller = np.sqrt(own["variance"] / np.maximum(total, 1e-12))
-            region = FDR.region(own["z"] * smaller, mask, mask)[0]
-            inside = (own["effect"] - truth) ** 2 < 1.96**2 * (total + noise**2)
+            total = width_maps["variance"] + more
+            smaller = np.sqrt(width_maps["variance"] / np.maximum(total, 1e-12))
+            region = FDR.region(width_maps["z"] * smaller, mask, mask)[0]
+            inside = (width_maps["effect"] - truth) ** 2 < 1.96**2 * (total + noise**2)
             yield {
                 "map": f"{series}, {name}",
                 "voxels": int(region.sum()),
-                "expected": share(_below_zero(own["effect"], total + noise**2), region),
+                "expected": share(_below_zero(width_maps["effect"], total + noise**2), region),
                 "actual": share(truth < 0, region),
-                "near-null": share(own["t"] * smaller > 3.1, near),
+                "near-null": share(width_maps["t"] * smaller > 3.1, near),
                 "near-null voxels": int(near.sum()),
                 "Dice": dice(region, reference) or 0.0,
                 "coverage, active": share(inside, active),
@@ -184,11 +188,11 @@ def _smoothed(
 
 def measure(tested: Tested, data: Path, out: Path, only: Sequence[str]) -> None:
     """Figures of the calls on one run."""
-    known: dict[str, dict[float, Halves]] = {}
+    halves_by_series: dict[str, dict[float, Halves]] = {}
     for kind in KINDS:
         file = out / tested.name / f"{kind}.json"
-        wanted = not only or {tested.name, f"{tested.name}:{kind}"} & set(only)
-        if file.exists() or not wanted:
+        is_selected = not only or {tested.name, f"{tested.name}:{kind}"} & set(only)
+        if file.exists() or not is_selected:
             continue
         low, truth = make_tested(tested, data, out)
         calibration = "none" if kind == "blind" else str(make_calibration(kind, tested, data, out))
@@ -197,7 +201,7 @@ def measure(tested: Tested, data: Path, out: Path, only: Sequence[str]) -> None:
         figures: dict[str, Any] = {"applied": stored.applied}
         if stored.applied:
             # the same with and without a calibration
-            known = known or {
+            halves_by_series = halves_by_series or {
                 series: stored.halves(series, widths)
                 for series, widths in (
                     ("measured", WIDTHS),
@@ -207,7 +211,7 @@ def measure(tested: Tested, data: Path, out: Path, only: Sequence[str]) -> None:
                 )
             }
             figures["coverage"] = list(coverage(stored))
-            figures["regions"], figures["smoothed"] = of_halves(stored, known)
+            figures["regions"], figures["smoothed"] = of_halves(stored, halves_by_series)
         file.write_text(json.dumps(figures))
         print(tested.name, kind, "measured", flush=True)
 
@@ -223,7 +227,7 @@ LABELS = {"blind": "blind", "fine": "calibrated"}
 def runs(arguments: Sequence[str]) -> None:
     """All runs, and tables of all that was kept."""
     data, out = Path(arguments[0]), Path(arguments[1])
-    people = [replace(each, one_type=False) for each in TESTED.values()]
+    people = [replace(tested_run, one_type=False) for tested_run in TESTED.values()]
     for tested in people:
         measure(tested, data, out, arguments[2:])
     for name, title in TITLES.items():
@@ -246,18 +250,18 @@ def _both_ways(rows: Rows) -> Rows:
         groups.setdefault(key, []).append({k: v for k, v in row.items() if k != "half"})
     return [
         {
-            k: float(np.nanmean([row[k] for row in own])) if isinstance(v, int | float) else v
-            for k, v in own[0].items()
+            k: float(np.nanmean([row[k] for row in group])) if isinstance(v, int | float) else v
+            for k, v in group[0].items()
         }
-        for own in groups.values()
+        for group in groups.values()
     ]
 
 
 def _blind(arguments: Sequence[str]) -> Iterator[tuple[Tested, Stored]]:
     """Blind calls of all runs to which `sbl` was applied."""
     data, out = Path(arguments[0]), Path(arguments[1])
-    for each in TESTED.values():
-        tested = replace(each, one_type=False)
+    for tested_run in TESTED.values():
+        tested = replace(tested_run, one_type=False)
         low, truth = make_tested(tested, data, out)
         more = ("--truth", str(truth), "--calibration", "none")
         stored = call(low, out / tested.name / "blind", CONTRASTS[tested.name], *more)
@@ -303,16 +307,16 @@ def phantom(arguments: Sequence[str]) -> None:
 
 def main() -> int:
     """One subcommand."""
-    wanted = {
+    commands = {
         "runs": runs,
         "foreign": foreign_effects,
         "draws": draws,
         "phantom": phantom,
         "cost": cost,
     }
-    if len(sys.argv) < 4 or sys.argv[1] not in wanted:
+    if len(sys.argv) < 4 or sys.argv[1] not in commands:
         sys.exit(__doc__)
-    wanted[sys.argv[1]](sys.argv[2:])
+    commands[sys.argv[1]](sys.argv[2:])
     return 0
 
 

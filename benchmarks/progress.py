@@ -24,11 +24,11 @@ def main() -> int:
         lines = re.findall(r"^(\d\d:\d\d:\d\d) (.*)", path.read_text(), re.MULTILINE)
         times = [datetime.strptime(time, "%H:%M:%S") for time, _ in lines]
         for time, (_, text) in zip(times, lines, strict=True):
-            if (said := SAID.search(text)) and int(said[1]) >= 20:
+            if (estimate := SAID.search(text)) and int(estimate[1]) >= 20:
                 came = (times[-1] - time).total_seconds() % DAY_S / 60
-                told = float(said[2] or 0.5)
-                error = max(0, abs(told - came) - 0.5) / came
-                rows.append((path.name, int(said[1]), told, came, error))
+                minutes_left = float(estimate[2] or 0.5)
+                error = max(0, abs(minutes_left - came) - 0.5) / came
+                rows.append((path.name, int(estimate[1]), minutes_left, came, error))
     columns = ("run", "% done", "min said", "min that came", "error")
     print(markdown([dict(zip(columns, row, strict=True)) for row in rows]))
     return 0

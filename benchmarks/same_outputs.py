@@ -21,8 +21,8 @@ SHOWN = {".svg", ".html"}
 
 def files(root: Path) -> dict[str, Path]:
     """Every file but logs, by its place."""
-    found = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
-    return {place: path for place, path in found.items() if not place.startswith("logs/")}
+    paths = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
+    return {place: path for place, path in paths.items() if not place.startswith("logs/")}
 
 
 def table_difference(before: Path, after: Path) -> str:
@@ -30,12 +30,14 @@ def table_difference(before: Path, after: Path) -> str:
     old, new = (
         list(csv.reader(path.read_text().splitlines(), delimiter="\t")) for path in (before, after)
     )
-    if [len(row) for row in old] != [len(row) for row in new] or old[:1] != new[:1]:
+    if [len(old_row) for old_row in old] != [len(old_row) for old_row in new] or old[:1] != new[
+        :1
+    ]:
         return "other rows or columns"
     pairs = [
         (x, y)
-        for row, other in zip(old, new, strict=True)
-        for x, y in zip(row, other, strict=True)
+        for old_row, new_row in zip(old, new, strict=True)
+        for x, y in zip(old_row, new_row, strict=True)
         if x != y
     ]
     try:
@@ -62,8 +64,8 @@ def main() -> int:
         {"file": place, "difference": "before only" if place in old else "after only"}
         for place in sorted(old.keys() ^ new.keys())
     ]
-    found = {place: difference(old[place], new[place]) for place in sorted(old.keys() & new)}
-    changed = {place: text for place, text in found.items() if text}
+    differences = {place: difference(old[place], new[place]) for place in sorted(old.keys() & new)}
+    changed = {place: text for place, text in differences.items() if text}
     shown = [place for place in changed if Path(place).suffix in SHOWN]
     rows += [
         {"file": place, "difference": text}
@@ -71,8 +73,8 @@ def main() -> int:
         if place not in shown
     ]
     remarks = [
-        f"{len(found) - len(changed)} files are equal; {len(shown)} figures and pages differ in"
-        " bytes."
+        f"{len(differences) - len(changed)} files are equal; {len(shown)} figures and pages"
+        " differ in bytes."
     ]
     print(f"What differs in the outputs of two versions: {sys.argv[1]}\n", *remarks, sep="\n")
     print(markdown(rows) if rows else "Nothing else differs.")

@@ -59,9 +59,9 @@ def exemplars_of(data: Path, run: Acquired) -> Exemplars:
     patterns, _ = calibration_components(series, mask, drift=drift)
     level = level_above(run.low.shape[:3], FACTOR)
     mean_low = to_volume(interpolate("bspline", to_slices(run.low.mean(3)), level.fine))
-    own = mean[: level.fine[0], : level.fine[1]]
-    found = estimate_motion([own], mean_low, run.fine_mask, image.affine)
-    return Exemplars(patterns=patterns, affine=image.affine, from_boldref=found.matrices[0])
+    low_grid_mean = mean[: level.fine[0], : level.fine[1]]
+    motion = estimate_motion([low_grid_mean], mean_low, run.fine_mask, image.affine)
+    return Exemplars(patterns=patterns, affine=image.affine, from_boldref=motion.matrices[0])
 
 
 def fitted(
@@ -82,11 +82,11 @@ def fitted(
         noise=float(model.state["noise"]),
     )
     held_out: Any = model.card["held_out"]
-    found = {
+    scores = {
         "components": model.card["components"],
         "tested": held_out.get("explained_over_zerofill", ""),
     }
-    return found, prior
+    return scores, prior
 
 
 def maps(data: Path, scratch: Path) -> None:
@@ -95,9 +95,9 @@ def maps(data: Path, scratch: Path) -> None:
     for name in RUNS:
         run = tested_run(data, name, scratch)
         regions = {"brain": run.fine_mask, "active": run.active}
-        whole = run.low.shape[3]
-        tried = [(count, None) for count in (30, 60, whole)]
-        for count, exemplars in [*tried, (whole, exemplars_of(data, run))]:
+        n_volumes = run.low.shape[3]
+        tried = [(count, None) for count in (30, 60, n_volumes)]
+        for count, exemplars in [*tried, (n_volumes, exemplars_of(data, run))]:
             for slow in (False, True):
                 row: dict[str, Any] = {
                     "run": name,
@@ -105,14 +105,14 @@ def maps(data: Path, scratch: Path) -> None:
                     "prior": "blind" if exemplars is None else "calibrated",
                     "from": "slow" if slow else "all",
                 }
-                kept = scratch / f"{'-'.join(map(str, row.values())).replace(' ', '-')}.json"
-                if not kept.exists():
-                    found, prior = fitted(run.part(0, count), slow=slow, exemplars=exemplars)
+                file = scratch / f"{'-'.join(map(str, row.values())).replace(' ', '-')}.json"
+                if not file.exists():
+                    scores, prior = fitted(run.part(0, count), slow=slow, exemplars=exemplars)
                     values = run.explained(prior, regions, n_boot=0)
-                    row |= found | {f"ev, {r}": round(v[0], 4) for r, v in values.items()}
+                    row |= scores | {f"ev, {r}": round(v[0], 4) for r, v in values.items()}
                     row["single volumes"] = round(run.explained_volumes(prior, 4), 4)
-                    kept.write_text(json.dumps(row))
-                rows.append(json.loads(kept.read_text()))
+                    file.write_text(json.dumps(row))
+                rows.append(json.loads(file.read_text()))
                 print(rows[-1], flush=True)
     keep(
         "slow_fluctuations",
@@ -147,20 +147,20 @@ def log_likelihood(prior: Prior, data: Tensor) -> float:
 
 
 def climbed(
-    start: Tensor, data: Tensor, whole: Tile, changed: dict[str, Any], rounds: int, seed: int
+    start: Tensor, data: Tensor, tile: Tile, changed: dict[str, Any], rounds: int, seed: int
 ) -> Prior:
     """The update of `estimate_prior` from maps (Q, Z, X, Y), with other settings."""
     recipe = replace(RECIPE, draws=256, **changed)
-    variance = float(data[:, :, *whole.seen].square().mean())
+    variance = float(data[:, :, *tile.seen].square().mean())
     prior = Prior(
-        whole=whole, weight=start, fwhm=recipe.fwhm, noise=recipe.noise * variance
+        whole=tile, weight=start, fwhm=recipe.fwhm, noise=recipe.noise * variance
     ).scaled(variance)
-    generator, here = torch.Generator().manual_seed(seed), (slice(None), *whole.fine)
+    generator, inner = torch.Generator().manual_seed(seed), (slice(None), *tile.fine)
     for _ in range(rounds):
-        seen, drawn = _responses(prior, data, prior.tiles(), recipe.draws, generator)
+        observed, drawn = _responses(prior, data, prior.tiles(), recipe.draws, generator)
         weight = torch.zeros_like(prior.weight)
-        for new, old, found, expected in zip(weight, prior.weight, seen, drawn, strict=True):
-            new[here] = _updated(old[here], found[here], expected[here], recipe)
+        for new, old, value, expected in zip(weight, prior.weight, observed, drawn, strict=True):
+            new[inner] = _updated(old[inner], value[inner], expected[inner], recipe)
         prior = replace(prior, weight=weight)
     return prior
 
@@ -170,15 +170,17 @@ def likelihood(data: Path, scratch: Path) -> None:
     rows: list[dict[str, Any]] = []
     for name in ("pydecnef 2", "opennft"):
         run = acquired(data, name, scratch)
-        found = run_data(run.reader, run.mask, RECIPE, FACTOR, poses=run.poses).statistics
-        images = torch.stack([to_slices(each) for each in found.components])[:, _LIKE]
+        statistics = run_data(run.reader, run.mask, RECIPE, FACTOR, poses=run.poses).statistics
+        images = torch.stack([to_slices(start_map) for start_map in statistics.components])[
+            :, _LIKE
+        ]
         mask = run.mask[:, :, _LIKE]
-        whole = Tile.around(run.level.in_plane(len(mask[0, 0])), mask)
-        sizes = images[:, :, *whole.seen].square().mean((1, 2, 3)).sqrt()
+        tile = Tile.around(run.level.in_plane(len(mask[0, 0])), mask)
+        sizes = images[:, :, *tile.seen].square().mean((1, 2, 3)).sqrt()
         images = images * ((sizes / sizes.max()) ** -RECIPE.equalize)[:, None, None, None]
-        filled = _floored(filled_sd(images, whole), whole).expand(len(RECIPE.fwhm), -1, -1, -1)
+        filled = _floored(filled_sd(images, tile), tile).expand(len(RECIPE.fwhm), -1, -1, -1)
         flat = torch.zeros_like(filled)
-        flat[:, *_here(whole)] = 1.0
+        flat[:, *_inner(tile)] = 1.0
         noise = torch.randn(filled.shape, generator=torch.Generator().manual_seed(1))
         starts = {
             "zero-filled SD": filled,
@@ -193,10 +195,10 @@ def likelihood(data: Path, scratch: Path) -> None:
                 ("likelihood alone", _PLAIN, RECIPE.rounds),
                 ("likelihood alone", _PLAIN, _ROUNDS),
             ):
-                for (start, maps_), seed in [(each, 0) for each in starts.items()] + [
+                for (start, maps_), seed in [(start_map, 0) for start_map in starts.items()] + [
                     (("zero-filled SD", filled), 1)
                 ]:
-                    prior = climbed(maps_, images, whole, changed, rounds, seed)
+                    prior = climbed(maps_, images, tile, changed, rounds, seed)
                     sd = prior.weight.square().sum(0).sqrt()[inside]
                     first = reference.setdefault(f"{kind} {rounds}", sd)
                     rows.append(
@@ -239,17 +241,17 @@ def likelihood(data: Path, scratch: Path) -> None:
     )
 
 
-def _here(whole: Tile) -> tuple[slice, slice, slice]:
-    return (slice(None), *whole.fine)
+def _inner(tile: Tile) -> tuple[slice, slice, slice]:
+    return (slice(None), *tile.fine)
 
 
 def main() -> int:
     """One subcommand."""
-    wanted = {"maps": maps, "likelihood": likelihood}
-    if len(sys.argv) != 4 or sys.argv[1] not in wanted:
+    commands = {"maps": maps, "likelihood": likelihood}
+    if len(sys.argv) != 4 or sys.argv[1] not in commands:
         sys.exit(__doc__)
     torch.set_num_threads(1)
-    wanted[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
+    commands[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
     return 0
 
 

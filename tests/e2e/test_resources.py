@@ -35,7 +35,7 @@ def test_the_limits_of_memory_and_processors_are_kept(
     ]
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         monkeypatch.setenv(name, "8")
-    run = watch(monitored(table, command), every=0.3)
+    run = watch(monitored(table, command), interval_s=0.3)
     assert run.code == 0, run.output
     assert f"of {PROCESSORS} processors can be used" in run.output
     assert 0.5 < run.peak_gib * 2**30 / 1e9 < GIVEN_GB
