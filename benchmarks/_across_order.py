@@ -1,7 +1,7 @@
 """Super-resolution in plane and fusion across slices, in both orders.
 
-Runs are brought down by two in plane and across slices, and `sbl` is estimated on each run with
-thick slices, as by the program.
+Runs are downsampled by two in plane and across slices, and `sbl` is estimated on each run with
+thick slices, as in the program.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class LowRun:
 
 
 def low_run(thick: ThickRun) -> LowRun:
-    """Bring a run with thick slices down by two in plane, and estimate its variance maps."""
+    """Downsample a run with thick slices by two in plane, and estimate its variance maps."""
     volumes = []
     for volume in np.moveaxis(thick.series, 3, 0):
         low, affine = kspace_crop(
@@ -97,7 +97,7 @@ def rms(images: Array) -> Float:
 
 
 def estimates(pair: Pair, first: LowRun, second: LowRun) -> Iterator[tuple[str, Parts]]:
-    """Yield methods, and what the blocks of each run contribute."""
+    """Yield methods, and the contributions of the blocks of each run."""
     thin, affine = pair.first.thin, pair.first.thin.affine
     shape = thin.series.shape[:3]
     first_effects, second_effects = first.effects, second.effects
@@ -156,7 +156,7 @@ def estimates(pair: Pair, first: LowRun, second: LowRun) -> Iterator[tuple[str, 
 
 
 def order(data: Path) -> None:
-    """Explained variance of both orders."""
+    """Compute the explained variance of both orders."""
     thick = thick_runs(data)
     low = [low_run(run) for run in thick]
     rows: list[dict[str, Any]] = []

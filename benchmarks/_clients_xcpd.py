@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def confounds_of(bold: str, layout: BIDSLayout, folder: str) -> None:
-    """Confounds of a run by each strategy."""
+    """Compute the confounds of a run by each strategy."""
     space = layout.get_file(bold).get_entities()["space"]
     run = collect_run_data(layout=layout, bold_file=bold, file_format="nifti", target_space=space)
     say("collect_run_data", ", ".join(sorted(name for name, value in run.items() if value)))

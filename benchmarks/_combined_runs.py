@@ -1,9 +1,9 @@
-"""Arithmetic of runs of one participant that are combined: noise-free products of effects, the
-correlation of the reconstruction error between runs, and coverage of intervals.
+"""Arithmetic of combined runs of one participant: noise-free products of effects, the correlation
+of the reconstruction error between runs, and coverage of intervals.
 
-Products of different runs share no noise. Within a run the blocks are split into halves, and the
-half whose noise is to be independent of the other's is corrected for their covariance in the
-linear model: B' = (B - lambda A) / (1 - lambda).
+Products of different runs share no noise. Within a run, the blocks are split into halves A and B,
+and one half is corrected for their covariance in the linear model, so that its noise is
+independent: B' = (B - lambda A) / (1 - lambda).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class SplitEffect:
     """Effect of one run in the two halves of its blocks.
 
     `halves`: (2, N), values of voxels. `shares`: (2,), covariance of the halves over the variance
-    of each, for noise of variance one. `run`: number of the run; effects of other runs share no
-    noise.
+    of each half, for noise of variance one. `run`: number of the run; effects of other runs share
+    no noise.
     """
 
     halves: Array
@@ -38,7 +38,7 @@ class SplitEffect:
         return np.asarray(self.halves.mean(0))
 
     def times(self, weight: Array | float) -> SplitEffect:
-        """Weight the effect, by one value or by one per voxel."""
+        """Weight the effect by one value, or by one value per voxel."""
         return replace(self, halves=self.halves * weight)
 
     def within(self, region: Array, *, centered: bool = False) -> SplitEffect:
@@ -52,10 +52,10 @@ class SplitEffect:
 
 
 def split_shares(halves: Array, covariance: Array) -> Array:
-    """Return the covariance of two halves over the variance of each (2,).
+    """Return the covariance of two halves over the variance of each half (2,).
 
-    `halves`: (2, B), weights of blocks. `covariance`: (B, B), of effects of blocks for noise of
-    variance one.
+    `halves`: (2, B), weights of blocks. `covariance`: (B, B), covariance of block effects for
+    noise of variance one.
     """
     inner = halves @ covariance @ halves.T
     return np.asarray(inner[0, 1] / np.diagonal(inner))
@@ -82,7 +82,7 @@ def signals(first: Sequence[SplitEffect], second: Sequence[SplitEffect]) -> floa
 def explained(estimate: Sequence[SplitEffect], truth: Sequence[SplitEffect]) -> float:
     """Return the variance of a true sum over runs that another sum explains.
 
-    The noise of what was made counts as its error; the noise of the truth does not count.
+    The noise of the estimate counts as its error; the noise of the reference does not count.
     """
     total = np.sum([effect.combined for effect in estimate], axis=0, dtype=float)
     return (2 * signals(estimate, truth) - float(total @ total)) / signals(truth, truth)
@@ -105,7 +105,7 @@ def error_correlation(first: SplitEffect, second: SplitEffect) -> float:
 def block_noise(
     blocks: Array, weights: Array, covariance: Array, conditions: Sequence[str]
 ) -> Array:
-    """Return the variance of a weighted sum of block effects by their scatter (N,).
+    """Return the variance of a weighted sum of block effects from their scatter (N,).
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def block_noise(
     Returns
     -------
     Array
-        Variance of the effect, as of noise that is white in time.
+        Variance of the effect, for noise that is white in time.
     """
     used = np.flatnonzero(weights)
     names = [conditions[k] for k in used]
@@ -134,7 +134,7 @@ def block_noise(
 
 
 def coverage(error: Array, variance: Array, region: Array) -> float:
-    """Return the share of a region whose error lies within its 95 % interval.
+    """Return the proportion of voxels in a region whose error lies within its 95 % interval.
 
     `variance`: variance of the error from noise and reconstruction.
     """

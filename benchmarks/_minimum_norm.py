@@ -1,9 +1,8 @@
-"""Minimum norm with the standard deviation of the zero-filled change as its weights, and FOCUSS:
-what `sbl` is beside.
+"""Weighted minimum norm and FOCUSS, for comparison with `sbl`.
 
-WMN is the first step of `sbl` with one correlation and components as they are (Gorodnitsky and Rao
-1997). FOCUSS estimates the weights again from its own result and flattens them by a power (for
-series, Jung et al. 2009).
+WMN uses the standard deviation of the zero-filled change as weights: the first step of `sbl` with
+one correlation and unchanged components (Gorodnitsky and Rao 1997). FOCUSS estimates the weights
+again from its own result and flattens them by a power (for series, Jung et al. 2009).
 """
 
 from dataclasses import replace
@@ -27,9 +26,10 @@ def minimum_norm(
     rounds: int = 0,
     estimator: VarianceRecipe = WMN,
 ) -> Prior:
-    """Weights (1, Z, X, Y) from the components (C, z, x, y), estimated again in each round.
+    """Estimate weights (1, Z, X, Y) from the components (C, z, x, y), again in each round.
 
-    `start` is a standard deviation (Z, X, Y) in the place of that of the zero-filled components.
+    `start` is a standard deviation (Z, X, Y) that replaces the standard deviation of the
+    zero-filled components.
     """
     variance = float(components[:, :, *tile.seen].square().sum(0).mean())
     level = tile.level
@@ -51,7 +51,7 @@ def minimum_norm(
 def prior_by(
     name: str, components: Tensor, tile: Tile, sbl: VarianceRecipe, *, seed: int = 0
 ) -> Prior:
-    """What `wmn`, `focuss` or `sbl` makes of components."""
+    """Return the prior that `wmn`, `focuss` or `sbl` estimates from components."""
     if name == "sbl":
         return estimate_prior(components, tile, sbl, seed=seed)
     return minimum_norm(

@@ -1,6 +1,4 @@
-"""Whether two output directories hold the same: image arrays bit by bit, figures in tables to
-1e-6.
-"""
+"""Compare two output directories: image arrays bit by bit, values in tables to 1e-6."""
 
 from pathlib import Path
 
@@ -16,7 +14,7 @@ def compare(first: Path, second: Path) -> tuple[int, list[str]]:
 
     Returns
     -------
-    number of files compared, and a line for each that differs or is absent
+    number of files compared, and a line for each file that differs or is absent
     """
     names = sorted(
         {str(path.relative_to(root)) for root in (first, second) for path in _results(root)}
@@ -27,7 +25,7 @@ def compare(first: Path, second: Path) -> tuple[int, list[str]]:
 
 
 def same_image(first: Path, second: Path) -> bool:
-    """Whether affines and voxels are equal, NaN among them."""
+    """Return whether affines and voxels are equal, including NaN."""
     a, b = (nib.load(path) for path in (first, second))
     return np.array_equal(a.affine, b.affine) and np.array_equal(
         np.asarray(a.dataobj), np.asarray(b.dataobj), True

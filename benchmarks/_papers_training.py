@@ -47,7 +47,8 @@ def save(
     )
     with tempfile.TemporaryDirectory() as folder:
         trained = fit(request, tuple(images), Path(folder))
-    stem.with_name(f"{stem.name}.tsv").write_text(log_tsv(trained.log))  # a run draws it
+    # figures of a run show this log
+    stem.with_name(f"{stem.name}.tsv").write_text(log_tsv(trained.log))
     return save_model(stem, trained.state, trained.card)[0]
 
 
@@ -81,7 +82,7 @@ def upsample(method: str | LoadedModel, low: Array, factor: Factor) -> Array:
 
 
 def head_mask(image: Array) -> Array:
-    """Return voxels above a tenth of the 99th percentile, for all methods alike."""
+    """Return voxels above a tenth of the 99th percentile, the same for all methods."""
     return np.asarray(image > 0.1 * np.percentile(image, 99))
 
 
@@ -97,7 +98,7 @@ def scores(reference: Array, image: Array) -> dict[str, float]:
 
 
 def image_of(image: Array, zooms: Sequence[float], contrast: str, name: str) -> TrainingImage:
-    """Return a high-resolution image to train on."""
+    """Return a high-resolution image for training."""
     affine = np.diag([*zooms, 1.0])
     return TrainingImage(
         fine=image, mask=head_mask(image), affine=affine, contrast=contrast, name=name
@@ -107,7 +108,7 @@ def image_of(image: Array, zooms: Sequence[float], contrast: str, name: str) -> 
 def coarse_image_of(
     image: Array, zooms: Sequence[float], contrast: str, name: str
 ) -> TrainingImage:
-    """Return a low-resolution image to train on, for methods that need no other."""
+    """Return a low-resolution image for training, for methods that only need this image."""
     affine = np.diag([*zooms, 1.0])
     return TrainingImage(
         coarse=image, mask=head_mask(image), affine=affine, contrast=contrast, name=name

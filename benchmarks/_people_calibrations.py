@@ -1,9 +1,9 @@
 """Calibrations of the runs of `_people_data`: the right one, shorter and longer ones, and wrong
 ones.
 
-What is displaced against its own reference ("of the fluctuations alone") cannot be undone by
-registering references: such a calibration is as wrong as one whose registration failed. What is
-displaced as a whole, registration undoes.
+A displacement relative to the calibration's own reference ("of the fluctuations alone") cannot be
+undone by registering references: such a calibration is as wrong as after a failed registration.
+Registration undoes displacements of the whole calibration.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ SPIKE_AT, SPIKE = 10, 1.3
 
 
 def fluctuations_moved(x: int = 0, y: int = 0) -> Change:
-    """Whole fine voxels by which everything but the mean over time is displaced."""
+    """Return a change that displaces everything but the mean over time by whole high-resolution
+    voxels.
+    """
 
     def change(series: np.ndarray, _zooms: tuple[float, float, float]) -> np.ndarray:
         mean = series.mean(-1, keepdims=True)
@@ -34,31 +36,31 @@ def fluctuations_moved(x: int = 0, y: int = 0) -> Change:
 
 
 def moved(y: int) -> Change:
-    """Displaced as a whole."""
+    """Return a change that displaces the whole calibration."""
     return lambda series, _zooms: np.roll(series, y, axis=1)
 
 
 def mirrored(series: np.ndarray, _zooms: tuple[float, float, float]) -> np.ndarray:
-    """Left and right exchanged."""
+    """Exchange left and right."""
     return np.ascontiguousarray(series[::-1])
 
 
 def with_spike(series: np.ndarray, _zooms: tuple[float, float, float]) -> np.ndarray:
-    """Every other slice of one volume brighter, as after a jerk."""
+    """Brighten every other slice of one volume, as in a motion spike."""
     out = series.copy()
     out[:, :, ::2, SPIKE_AT] *= SPIKE
     return out
 
 
 def distorted_by(voxels: float) -> Change:
-    """Displaced along phase encoding (y), smoothly varying, by so many fine voxels where it is
-    largest.
+    """Return a change that displaces smoothly along phase encoding (y), by at most so many
+    high-resolution voxels.
     """
 
     def change(series: np.ndarray, zooms: tuple[float, float, float]) -> np.ndarray:
         mean = series.mean(-1)
         inside = ndimage.binary_fill_holes(mean > 0.25 * np.percentile(mean, 98))
-        # a head in its usual place: what is drawn lies at the front and at the ears
+        # for a head at its usual place, the displacement is largest at the front and at the ears
         affine = np.diag([*zooms, 1.0])
         affine[:3, 3] = np.asarray(CENTER) - np.argwhere(inside).mean(0) * zooms
         grid = (mean.shape[0], mean.shape[1], mean.shape[2]), affine
@@ -102,7 +104,7 @@ OTHER = {"A": "B1", "B1": "A", "B2": "A", "C": "A"}
 
 
 def part_of(kind: str, tested: Tested) -> Part:
-    """The volumes that a calibration is made of; those nearest to the run if there are fewer."""
+    """Return the volumes of a calibration; the volumes nearest to the run if there are fewer."""
     calibration = tested.calibration
     assert calibration.end is not None
     if kind == "other":
@@ -120,7 +122,7 @@ def part_of(kind: str, tested: Tested) -> Part:
 
 
 def make_calibration(kind: str, tested: Tested, data: Path, out: Path) -> Path:
-    """The file of a calibration; one that is there is taken as it is."""
+    """Return the file of a calibration, which is written unless it exists."""
     file = calibration_file(tested, out, kind)
     if file.exists():
         return file

@@ -1,6 +1,4 @@
-"""`people.py runs`, `noisy`, `contrasts`, `harm` and `protocol`: what is called, and the tables of
-what was kept.
-"""
+"""Calls and tables of `people.py runs`, `noisy`, `contrasts`, `harm` and `protocol`."""
 
 from __future__ import annotations
 
@@ -55,8 +53,8 @@ EVERY = {**TESTED, **MIDDLE, **NOISY, **TYPES}
 
 
 def runs(arguments: Sequence[str]) -> None:
-    """Every run blind and calibrated: figures of each run with intervals, their means over people,
-    and gains.
+    """Tabulate every run without and with calibration: values with intervals, means over
+    participants, and gains.
     """
     out = _called(arguments, dict.fromkeys(TESTED, ("blind", "fine")))
     rows, scored = [], []
@@ -109,7 +107,7 @@ def runs(arguments: Sequence[str]) -> None:
 
 
 def noisy(arguments: Sequence[str]) -> None:
-    """Blind runs with thermal noise restored to the level of measured voxels, beside those
+    """Tabulate runs with thermal noise restored to the level of measured voxels, next to runs
     without.
     """
     out = _called(arguments, dict.fromkeys(NOISY, ("blind",)))
@@ -137,7 +135,7 @@ def noisy(arguments: Sequence[str]) -> None:
 
 
 def contrasts(arguments: Sequence[str]) -> None:
-    """Blind `sbl` for every contrast that can be split."""
+    """Tabulate `sbl` without calibration for every contrast that can be split."""
     runs_by_name = {name: TYPES.get(f"{name}-types", tested) for name, tested in TESTED.items()}
     out = _called(arguments, {tested.name: ("blind",) for tested in runs_by_name.values()})
     rows: list[dict[str, Any]] = []
@@ -177,7 +175,7 @@ def contrasts(arguments: Sequence[str]) -> None:
 
 
 def harm(arguments: Sequence[str]) -> None:
-    """What wrong calibrations do, and what the gate chose."""
+    """Tabulate the effects of wrong calibrations, and the choices of the gate."""
     out = _called(
         arguments, {name: ("blind", "fine", *kinds, "five") for name, kinds in HARM.items()}
     )
@@ -195,7 +193,9 @@ def harm(arguments: Sequence[str]) -> None:
 
 
 def protocol(arguments: Sequence[str]) -> None:
-    """How many volumes, before or after, with or without the task, and distortion."""
+    """Tabulate the number of volumes, before or after, with or without the task, and
+    distortion.
+    """
     out = _called(arguments, {name: ("blind", *kinds) for name, kinds in PROTOCOL.items()})
     rows = [
         _compared(out, EVERY[name], kind) for name, kinds in PROTOCOL.items() for kind in kinds
@@ -210,15 +210,13 @@ def protocol(arguments: Sequence[str]) -> None:
 def keep(
     name: str, title: str, rows: Sequence[Mapping[str, Any]], *, remarks: Sequence[str] = ()
 ) -> None:
-    """Keep a table that has rows."""
+    """Store a table that has rows."""
     if rows:
         keep_table(name, title, rows, remarks=remarks)
 
 
 def _called(arguments: Sequence[str], kinds: dict[str, tuple[str, ...]]) -> Path:
-    """Make the calls that were asked for, all if none was named; returns the folder of what was
-    kept.
-    """
+    """Make the requested calls, all if none was named; return the folder with their results."""
     data, out, only = Path(arguments[0]), Path(arguments[1]), arguments[2:]
     for name, run_kinds in kinds.items():
         for kind in run_kinds:
@@ -242,7 +240,7 @@ def _count(out: Path) -> str:
 
 
 def _text(row: MetricRow) -> str:
-    """A figure with its interval."""
+    """Return a value with its interval."""
     if math.isnan(row.value):
         return "n/a"
     ends = "" if math.isnan(row.lower) else f" [{row.lower:.3f}, {row.upper:.3f}]"
@@ -260,7 +258,7 @@ def _with_intervals(figures: dict[str, list[MetricRow]]) -> dict[str, str]:
 def _mean_over_people(
     series: str, figures: Sequence[tuple[str, dict[str, list[MetricRow]]]]
 ) -> dict[str, str]:
-    """One row of the table over people: the person is the unit."""
+    """Return one row of the table over participants, who are the units."""
     row = {"series": series}
     people = list(dict.fromkeys(person for person, _ in figures))
     for measure in MEASURES:
@@ -282,7 +280,9 @@ def _mean_over_people(
 
 
 def _compared(out: Path, tested: Tested, kind: str) -> dict[str, Any] | None:
-    """What a calibration brought a run, and what the gate chose; None where it was not called."""
+    """Return the gain of a calibration in a run, and the choice of the gate; None if it was not
+    called.
+    """
     blind, calibrated = (
         Kept(out / tested.name / "kept" / "blind"),
         Kept(out / tested.name / "kept" / kind),
@@ -310,7 +310,7 @@ def _compared(out: Path, tested: Tested, kind: str) -> dict[str, Any] | None:
 
 
 def chosen(outputs: Kept) -> str:
-    """What the gate chose, in words."""
+    """Return the choice of the gate in words."""
     if outputs.about["status"] != 0:
         return "refused at the start: as blind"
     held_out = outputs.held_out

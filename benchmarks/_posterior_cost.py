@@ -1,4 +1,4 @@
-"""What the posterior adds to the time and memory of the program."""
+"""Time and memory that the posterior adds to the program."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ PAIRS = 3
 
 
 def cost(arguments: Sequence[str]) -> None:
-    """What draws, maps and the test one level down take of the whole program."""
+    """Tabulate the fraction of the program's time for draws, maps and the self-test at half the
+    resolution.
+    """
     out, rows = Path(arguments[0]), []
     for low in map(Path, arguments[1:]):
         place, table = out / low.name, out / f"{low.name}.tsv"
@@ -60,7 +62,7 @@ def cost(arguments: Sequence[str]) -> None:
 
 
 def _adding(stored: Stored) -> tuple[NodeUsage, NodeUsage]:
-    """The series without draws, and with them, by turns."""
+    """Run the series without and with draws, alternately."""
     packed = stored.file("res-hr_desc-zerofill_bold.nii.gz")
     usages: list[list[NodeUsage]] = [[], []]
     with tempfile.TemporaryDirectory() as folder:

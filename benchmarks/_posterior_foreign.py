@@ -1,8 +1,8 @@
 """Effects that follow the prior of a run, and effects that do not, as the prior reconstructs them.
 
-The prior is that of a stored model. Without noise: coverage of the interval effect +- 1.96 SD.
-With thermal noise as large as that of the run, the effect as strong as its own: the region called
-reliable, and its voxels of the wrong sign.
+The prior is from a stored model. Without noise: coverage of the interval effect +- 1.96 SD. With
+the thermal noise and the effect strength of the run: the reliable region, and its voxels of the
+wrong sign.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ENVELOPE_MM = 12.0
 
 
 class _EffectMaker:
-    """Effects (X, Y, Z) on the fine grid of a run."""
+    """Simulated effects (X, Y, Z) on the high-resolution grid of a run."""
 
     def __init__(self, stored: Stored, seed: int) -> None:
         self.rng, self.stored, self.mask = np.random.default_rng(seed), stored, stored.mask()
@@ -42,12 +42,12 @@ class _EffectMaker:
         return np.asarray(ndimage.gaussian_filter(values, sigma))
 
     def field(self, fwhm_mm: float) -> Array:
-        """Smooth noise of unit variance."""
+        """Return smooth noise of unit variance."""
         smoothed = self.smooth(self.rng.standard_normal(self.mask.shape), fwhm_mm * FWHM_PER_SIGMA)
         return np.asarray(smoothed / smoothed.std())
 
     def from_prior(self) -> Array:
-        """A draw from the prior."""
+        """Return a draw from the prior."""
         prior, out = self.stored.prior, np.zeros(self.mask.shape, np.float32)
         for z in range(self.mask.shape[2]):
             for width, weight in zip(prior.fwhm, prior.weight[:, z], strict=True):
@@ -77,7 +77,7 @@ class _EffectMaker:
 
 
 def _reconstructed(prior: Prior, data: Array) -> Array:
-    """What zero filling and the prior make of acquired volumes (N, x, y, Z)."""
+    """Reconstruct acquired volumes (N, x, y, Z) by zero filling and the prior."""
     level = prior.whole.level
     slices = []
     with torch.inference_mode():
@@ -88,7 +88,7 @@ def _reconstructed(prior: Prior, data: Array) -> Array:
 
 
 def foreign(stored: Stored) -> list[dict[str, Any]]:
-    """A row for each kind of effect, mean over `REPEATS`."""
+    """Return a row for each kind of effect, mean over `REPEATS`."""
     rows: dict[str, list[dict[str, float]]] = {}
     for seed in range(REPEATS):
         for name, row in _once(stored, seed):
@@ -115,7 +115,7 @@ def _once(stored: Stored, seed: int) -> Iterator[tuple[str, dict[str, float]]]:
         for x in effects.values()
     ]
     spread = stored.map("all", "variance", "raw")
-    # as strong as the run's own: the highest percent of |t|
+    # as strong as the effect of the run: the highest percent of |t|
     t = np.abs(stored.map("all", "t", "raw")[low_mask])
     se = np.sqrt(np.where(low_mask, spread, 0))
     strong = [
@@ -170,13 +170,15 @@ def _once(stored: Stored, seed: int) -> Iterator[tuple[str, dict[str, float]]]:
 
 
 def stored_detail(prior: Prior, truth: Array, acquired: Array) -> Array:
-    """What zero filling misses."""
+    """Return the detail that zero filling misses."""
     slices = torch.from_numpy(np.moveaxis(acquired, 2, 0).astype(np.float32))
     return np.asarray(truth - np.moveaxis(prior.whole.level.up(slices).numpy(), 0, 2))
 
 
 def exact_sd(prior: Prior, z: int) -> Array:
-    """SD of the error of a slice by its covariance, diag(C - C D' (D C D' + s2)^-1 D C)^1/2."""
+    """Return the SD of the error of a slice from its covariance, diag(C - C D' (D C D' + s2)^-1 D
+    C)^1/2.
+    """
     tile = prior.whole
     weight = prior.weight[:, z, *tile.fine]
     with torch.inference_mode():
@@ -192,7 +194,7 @@ def exact_sd(prior: Prior, z: int) -> Array:
 
 
 def draws_against_exact(stored: Stored) -> dict[str, Any]:
-    """How far the SD of the draws lies from the exact one, in the brain."""
+    """Compare the SD of the draws with the exact SD, in the brain."""
     mask, sd = stored.mask(), np.sqrt(np.square(stored.draws[0]).mean(0))
     exact = np.stack([exact_sd(stored.prior, z) for z in range(mask.shape[2])], axis=2)
     sampled, expected = sd[mask & (exact > 0)], exact[mask & (exact > 0)]
@@ -204,7 +206,9 @@ def draws_against_exact(stored: Stored) -> dict[str, Any]:
 
 
 def against_known(stored: Stored, folder: Path) -> dict[str, Any]:
-    """Coverage over the brain and where the phantom is active, and voxels of no activity."""
+    """Compute coverage in the brain and in active voxels of the phantom, and voxels without
+    activity.
+    """
     mask = stored.mask()
     images = {
         name: nib.load(next(folder.glob(f"*contrast-{name}_stat-effect_*.nii.gz")))  # type: ignore[attr-defined]

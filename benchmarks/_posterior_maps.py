@@ -1,7 +1,7 @@
-"""What a call of the program stored of a run, and linear models of the halves of its blocks.
+"""Stored outputs of a call on a run, and linear models of the halves of its blocks.
 
-Nothing but stored files is read: series, maps, masks, confounds, model, tables and sidecars, and
-the events of the data set. What is not stored, maps of halves, is made by the program's functions.
+Only stored files are read: series, maps, masks, confounds, model, tables and sidecars, and the
+events of the data set. Maps of halves are not stored; the program's functions compute them.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ BELOW = "coverage_one_level_down"
 
 
 def call(low: Path, place: Path, contrasts: Sequence[str], *more: str) -> Stored:
-    """The whole program on a data set of one run, unless that was done.
+    """Run the whole program on a data set of one run, unless it has finished already.
 
-    Calls with outputs beside each other share a working directory.
+    Calls with outputs in the same folder share a working directory.
     """
     if not (place / "done").exists():
         program = [str(Path(sys.executable).with_name("bids-sr")), str(low), str(place)]
@@ -77,11 +77,11 @@ class Halves:
     vectors: Mapping[tuple[str, int], Array]  # weights of the columns of the design
 
     def map(self, contrast: str, half: int, stat: str) -> Array:
-        """(X, Y, Z)."""
+        """Return a map (X, Y, Z)."""
         return self.activation.maps[f"{contrast} {half}", stat]
 
     def other_half(self, contrast: str, half: int) -> tuple[Array, Array]:
-        """Effect of the other half and its standard error, made independent of this half.
+        """Return the effect of the other half and its standard error, independent of this half.
 
         Estimates of one model are correlated: B' = (B - lambda A) / (1 - lambda).
         """
@@ -110,27 +110,27 @@ class Stored:
         return file.name.removesuffix("_desc-confounds_timeseries.tsv")
 
     def file(self, ending: str) -> Path:
-        """A file of the run."""
+        """Return the path of a file of the run."""
         return self.place / "sub-01/func" / f"{self.stem}_{ending}"
 
     def image(self, ending: str) -> Any:
-        """A stored image."""
+        """Load a stored image."""
         return nib.load(self.file(f"{ending}.nii.gz"))  # type: ignore[attr-defined]
 
     def map(self, contrast: str, stat: str, series: str, fwhm_mm: float = 0.0) -> Array:
-        """(X, Y, Z), on the acquired grid where the series is raw."""
+        """Load a map (X, Y, Z), on the acquired grid if the series is raw."""
         res = "" if series == "raw" else "res-hr_"
         desc = map_label(series, fwhm_mm)
         image = self.image(f"{res}contrast-{contrast}_stat-{stat}_desc-{desc}_statmap")
         return np.asarray(image.dataobj, dtype=np.float32)
 
     def mask(self, series: str = "") -> Array:
-        """The brain on the acquired grid (raw), or on the fine one."""
+        """Load the brain mask on the acquired grid (raw) or on the high-resolution grid."""
         image = self.image("desc-rawBrain_mask" if series == "raw" else "res-hr_desc-brain_mask")
         return np.asarray(image.dataobj) > 0
 
     def rows(self, table: str) -> list[MetricRow]:
-        """A table of metrics."""
+        """Read a table of metrics."""
         return read_table(self.file(f"desc-{table}_metrics.tsv"))
 
     @cached_property
@@ -141,12 +141,12 @@ class Stored:
 
     @property
     def applied(self) -> bool:
-        """Whether the gate let the method in."""
+        """True if the gate applied the method."""
         return bool(self._about["Applied"])
 
     @cached_property
     def events(self) -> Events:
-        """Of the data set."""
+        """Events of the data set."""
         return read_events(next(self.low.glob("sub-*/func/*_events.tsv")))
 
     @cached_property
@@ -155,7 +155,7 @@ class Stored:
         return dict(resolve_contrasts(self.events.conditions, self.expressions))
 
     def settings(self, smoothing: Sequence[float]) -> ActivationSettings:
-        """Settings of the linear model of the run."""
+        """Return settings of the linear model of the run."""
         model = self._about["Model"]
         return ActivationSettings(
             tr=self._about["RepetitionTime"],
@@ -192,7 +192,7 @@ class Stored:
             )
 
     def difference(self, smoothing: Sequence[float]) -> dict[float, ActivationMaps]:
-        """Maps of the series `sbl` less the measured one, by the model of the run."""
+        """Fit the model of the run to the series `sbl` minus the measured series."""
         images = [self.image(f"res-hr_desc-{name}_bold") for name in ("sbl", "measured")]
         series, measured = (np.asarray(image.dataobj, dtype=np.float32) for image in images)
         series -= measured
@@ -202,7 +202,9 @@ class Stored:
             return self._fit(path, "", self.events, self.contrasts, smoothing)
 
     def halves(self, series: str, smoothing: Sequence[float]) -> dict[float, Halves]:
-        """Maps of halves: first, third, ... block of each condition, and second, fourth, ..."""
+        """Fit maps of halves: first, third, ... block of each condition, and second,
+        fourth, ...
+        """
         path = self.file(f"{'' if series == 'raw' else 'res-hr_'}desc-{series}_bold.nii.gz")
         settings = self.settings(smoothing)
         blocks = block_design(
@@ -216,7 +218,7 @@ class Stored:
         events = Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]))
         contrasts: dict[str, dict[str, float]] = {}
         for name, weights in self.contrasts.items():
-            # a condition that one half lacks is left out of both
+            # conditions that are missing in one half are left out of both
             shares = half_weights(blocks, weights)
             assert shares is not None
             for half in (0, 1):
@@ -241,7 +243,7 @@ class Stored:
 
     @cached_property
     def prior(self) -> Prior:
-        """Of the stored model."""
+        """Prior of the stored model."""
         model = load_model(
             next(self.place.glob("sourcedata/models/*/*_desc-sbl_model.safetensors"))
         )
@@ -253,7 +255,7 @@ class Stored:
 
     @cached_property
     def draws(self) -> tuple[Array, Array]:
-        """Errors of draws (N, X, Y, Z), and the mean square of what is acquired of draws."""
+        """Errors of draws (N, X, Y, Z), and the mean square of the acquired part of draws."""
         shape, coarse = self.mask().shape, self.mask("raw").shape
         errors, power = np.zeros((DRAWS, *shape), np.float32), np.zeros(coarse, np.float32)
         with torch.inference_mode():
@@ -270,23 +272,23 @@ class Stored:
         return low, fine
 
     def error_variance(self, acquired: Halves, contrast: str, half: int, fwhm_mm: float) -> Array:
-        """SD^2 of the effect of one half, from the same half of the acquired series."""
+        """Return SD^2 of the effect of one half, from the same half of the acquired series."""
         errors, power = self.draws
         effect, variance = (acquired.map(contrast, half, stat) for stat in ("effect", "variance"))
         scale = effect_scale(effect, variance, power, self.mask("raw"), self.zooms[0])
-        # as `measure_error` does for maps of the whole run
+        # as `measure_error` computes it for maps of the complete run
         fine = smooth(_onto(scale, errors.shape[1:]), self.zooms[1], fwhm_mm / 2**0.5)
         drawn = (smooth(error, self.zooms[1], fwhm_mm) ** 2 for error in errors)
         return np.asarray(fine * (sum(drawn) / len(errors)))
 
 
 def share(of: Array, where: Array) -> float:
-    """Mean over a region, NaN where it is empty."""
+    """Return the mean over a region, NaN if it is empty."""
     return float(of[where].mean()) if where.any() else float("nan")
 
 
 def rounded(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as it stands in a table."""
+    """Round a row for a table."""
     return {
         k: (round(v, 3) if abs(v) < 100 else round(v)) if isinstance(v, float) else v
         for k, v in row.items()

@@ -13,12 +13,12 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """What a command took: exit code, wall time (s), peak of the summed PSS (GiB) and of the
-    process count.
+    """Resources of a command: exit code, wall time (s), peak of the summed PSS (GiB) and number of
+    processes.
 
-    `cpu_seconds` are those of all processes, `main_cpu_seconds` those of the command's own
-    process; `read_gb` and `written_gb` all that they asked of files, page cache or not; `peak_gb`
-    is the most that a folder held on the disk.
+    `cpu_seconds` is the time of all processes, `main_cpu_seconds` the time of the command's own
+    process. `read_gb` and `written_gb` are requests of all processes, cached or not; `peak_gb` is
+    the largest size of a folder on the disk.
     """
 
     code: int
@@ -34,7 +34,7 @@ class Usage:
 
 
 def _session_pids(session: int) -> list[int]:
-    """Processes of a session; a daemon that leaves the session would leave the tree, too."""
+    """Return processes of a session; a daemon that leaves the session is not included."""
     pids = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -58,7 +58,7 @@ def _pss_kib(pid: int) -> int:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """Processor time of a process, without that of children that ended."""
+    """Return the processor time of a process, without finished children."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except (OSError, IndexError):
@@ -67,7 +67,9 @@ def _cpu_seconds(pid: int) -> float:
 
 
 def asked_gb(pid: int) -> tuple[float, float]:
-    """What a process has read and written (GB), with what children did for which it waited."""
+    """Return data that a process has read and written (GB), including children that it
+    waited for.
+    """
     try:
         counters = dict(
             line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines()
@@ -78,13 +80,15 @@ def asked_gb(pid: int) -> tuple[float, float]:
 
 
 def disk_gb(folder: Path) -> float:
-    """What files below a folder take on the disk (GB), each once, holes left out."""
+    """Return the size of files below a folder on the disk (GB), each counted once, without
+    holes.
+    """
     blocks: dict[int, int] = {}
     for place, _, names in os.walk(folder):
         for name in names:
             try:
                 state = os.lstat(os.path.join(place, name))
-            except OSError:  # gone meanwhile
+            except OSError:  # deleted meanwhile
                 continue
             blocks[state.st_ino] = state.st_blocks
     return 512 * sum(blocks.values()) / 1e9
@@ -97,8 +101,9 @@ def watch(
     interval_s: float = 0.5,
     folder: Path | None = None,
 ) -> Usage:
-    """Run ``command`` in a session of its own and sample its memory until it ends; `folder` is
-    that of which the size is sampled.
+    """Run ``command`` in its own session and sample its memory until it ends.
+
+    `folder`: its size is also sampled.
     """
     peak, most_processes, done = 0, 0, threading.Event()
     requested_gb, largest_gb = (0.0, 0.0), 0.0

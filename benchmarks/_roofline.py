@@ -50,7 +50,7 @@ _COEFFICIENT, _TARGET = 9 * 3, 18 + 40 + 256
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """Floating-point operations and bytes of something that is done once."""
+    """Floating-point operations and bytes of one call."""
 
     flops: float
     bytes: float
@@ -61,10 +61,10 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class Kernel:
-    """Something that a stage does again and again.
+    """Computation that a stage repeats.
 
-    `parts` of the stage's steps are made of it: names of series, or "training"; `unit` is what
-    `run` does once, and `share` of the units of that part are such.
+    `parts`: names of series, or "training", in which it occurs; `run`: makes one unit; `share`:
+    fraction of the units of these parts.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Kernel:
 
 @dataclass(frozen=True, kw_only=True)
 class Peaks:
-    """Best rates of the machine (GFLOP/s, GB/s); `convolution` and `cached` of what stays in a
+    """Best rates of the machine (GFLOP/s, GB/s); `convolution` and `cached` for data in a
     cache.
     """
 
@@ -89,7 +89,9 @@ class Peaks:
 
 
 def seconds(act: Callable[[], Any], *, shortest_s: float = 0.3, times: int = 3) -> float:
-    """Processor seconds of one call: the shortest of several rounds, each long enough to time."""
+    """Return processor seconds of one call: the shortest of several rounds, each long enough to
+    time.
+    """
     act()
     begun = time.process_time()
     act()
@@ -105,7 +107,7 @@ def seconds(act: Callable[[], Any], *, shortest_s: float = 0.3, times: int = 3) 
 
 @contextmanager
 def on_threads(count: int) -> Iterator[None]:
-    """Torch and the libraries behind numpy on so many threads."""
+    """Run torch and the libraries behind numpy on a number of threads."""
     from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads()
@@ -118,7 +120,7 @@ def on_threads(count: int) -> Iterator[None]:
 
 
 def measure_peaks() -> Peaks:
-    """What this machine reaches now, on the threads that are set."""
+    """Measure the rates of this machine now, on the threads that are set."""
     best = 0.0
     for width in (32, 48, 64):
         for batch in (2, 4, 8):
@@ -154,7 +156,7 @@ def measure_peaks() -> Peaks:
 
 
 class Traffic(TorchDispatchMode):
-    """Adds up what the operations of torch read and write; views move nothing."""
+    """Counts bytes that operations of torch read and write; views move nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -178,7 +180,7 @@ class Traffic(TorchDispatchMode):
 
 
 def _as_plain(a: Any, b: Any, *_: Any, **__: Any) -> float:
-    """Of the plain convolution whose tiles are multiplied."""
+    """Return the work of the plain convolution whose tiles are multiplied."""
     return 4 * 2 * math.prod(a) * b[-1]
 
 
@@ -193,7 +195,7 @@ _TILES: dict[Any, Any] = {
 
 
 def counted(act: Callable[[], Any]) -> Work:
-    """Of what torch does in a call."""
+    """Count the work of torch in a call."""
     with FlopCounterMode(display=False, custom_mapping=_TILES) as flops:
         act()
     with Traffic() as traffic:
@@ -202,8 +204,8 @@ def counted(act: Callable[[], Any]) -> Work:
 
 
 class Step:
-    """Training steps of a recipe on a pair, of `bids_sr.sr.training.trainer`, before or after the
-    critic joins.
+    """Training steps of a recipe on a pair, before or after the critic joins; see
+    `bids_sr.sr.training.trainer`.
     """
 
     def __init__(self, recipe: Recipe, pair: Pair, *, adversarial: bool = True) -> None:
@@ -225,7 +227,9 @@ class Step:
 
 
 def along(sizes: Sequence[int], target: Sequence[int]) -> Work:
-    """Matrices along the axes, one after the other, from a grid of `sizes` to one of `wanted`."""
+    """Count products with matrices along the axes, from a grid of `sizes` to a grid of
+    `target`.
+    """
     now, total = list(sizes), Work(flops=0.0, bytes=0.0)
     for axis, n in enumerate(target):
         if now[axis] != n:
@@ -237,7 +241,7 @@ def along(sizes: Sequence[int], target: Sequence[int]) -> Work:
 
 
 def spline(shape: Sequence[int], target: Sequence[int], *, prepared: bool = False) -> Work:
-    """One cubic interpolation; `prepared`: the coefficients are there."""
+    """Count one cubic interpolation; `prepared`: coefficients exist already."""
     padded = math.prod(n + 2 * PAD for n in shape)
     sampled = Work(flops=_TARGET * math.prod(target), bytes=FLOAT * (padded + math.prod(target)))
     if prepared:
@@ -250,9 +254,10 @@ def spline(shape: Sequence[int], target: Sequence[int], *, prepared: bool = Fals
 def of_a_volume(
     volume: Array, affine: Array, factor: Factor, model: LoadedModel, highres: PosedImage
 ) -> list[Kernel]:
-    """What is done to every volume: by all series, by `inject` and `ratio`, and by the network.
+    """List the work for every volume: by all series, by `inject` and `ratio`, and by the network.
 
-    volume, affine : as acquired; highres : the fine T2*-weighted image; model : trained, 2D
+    volume, affine : as acquired; highres : the high-resolution T2*-weighted image; model :
+    trained, 2D
     """
     shape, grid = hr_grid(volume.shape, affine, factor)
     fine = upsample("bspline", volume, factor)
@@ -261,7 +266,7 @@ def of_a_volume(
     turned = np.cos(0.01), np.sin(0.01)
     pose[:2, :2] = [[turned[0], -turned[1]], [turned[1], turned[0]]]
     posed = PosedImage(data=np.asarray(highres.data, np.float32), affine=highres.affine)
-    posed.seen(shape, grid, pose)  # its coefficients are made once a run
+    posed.seen(shape, grid, pose)  # computes the coefficients, once per run
     network = make_upsampler(
         "srgan", UpsamplerInputs(factor=factor, scale=float(np.percentile(volume, 99))), model
     )
@@ -309,7 +314,7 @@ def of_a_volume(
 
 
 def of_training(recipe: Recipe, pair: Pair) -> list[Kernel]:
-    """A step of the recipe with its critic, and one before it joins."""
+    """List a step of the recipe with its critic, and a step before the critic joins."""
     alone = recipe.adversarial_from / recipe.steps
     kernels = []
     for adversarial, share in ((True, 1 - alone), (False, alone)):
@@ -328,7 +333,7 @@ def of_training(recipe: Recipe, pair: Pair) -> list[Kernel]:
 
 
 def row(kernel: Kernel, peaks: Peaks, took: float) -> dict[str, Any]:
-    """Rates of a kernel, beside the roof that its intensity leaves it."""
+    """Return the rates of a kernel, and the roof at its intensity."""
     intensity = kernel.work.flops / kernel.work.bytes
     roof = min(peaks.convolution, intensity * max(peaks.copy, peaks.triad))
     rate = kernel.work.flops / took / 1e9

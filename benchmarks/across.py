@@ -58,12 +58,12 @@ SHIFTS = (1.0, 0.6)  # thin slices by which the stack of the second half is shif
 
 
 Parts = tuple[Array, Array]
-"""What the blocks of each run contribute to an estimate (B_r, X, Y, n), which is their sum."""
+"""Contributions of the blocks of each run to an estimate (B_r, X, Y, n), which is their sum."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two runs, the second one at the columns of the first one; blocks of both that are used."""
+    """Two runs, with the second run at the columns of the first; blocks of both that are used."""
 
     name: str
     first: ThickRun
@@ -80,7 +80,7 @@ class Pair:
 
     @property
     def cubic(self) -> Array:
-        """Interpolated blocks of the second run that are used, at thin slices (B2, X, Y, n)."""
+        """Interpolate used blocks of the second run to thin slices (B2, X, Y, n)."""
         first_affine = self.first.thin.affine
         shape = self.first.thin.series.shape[:3]
         affine = shifted(self.second.thin.thick_affine, self.second.shift / THIN_PER_THICK)
@@ -106,7 +106,7 @@ class Pair:
 
 
 def shifted(affine: Array, slices: float) -> Array:
-    """Return the affine of a stack that is shifted by so many of its slices."""
+    """Return the affine of a stack that is shifted by a number of its slices."""
     moved = np.array(affine)
     moved[:3, 3] += slices * moved[:3, 2]
     return moved
@@ -255,7 +255,7 @@ def fuse_blocks(
 ) -> Parts:
     """Fuse block effects of two runs (B_r, X, Y, m_r); see `fused_parts`."""
     counts = len(first), len(second)
-    # estimates are linear: the blocks of a run by themselves, and nothing in the other run
+    # estimates are linear: the blocks of one run, and zeros in the other run
     ours = np.concatenate([first / counts[0], np.zeros((counts[1], *first.shape[1:]))])
     theirs = np.concatenate([np.zeros((counts[0], *second.shape[1:])), second / counts[1]])
     runs = [place_first_run(ours), SlicedEffects(effects=theirs, positions=positions)]
@@ -268,7 +268,7 @@ def fuse_blocks(
 
 
 def interpolations(pair: Pair) -> dict[str, Parts]:
-    """Return what the fusion is compared with."""
+    """Return interpolations, for comparison with the fusion."""
     effects, n_thick = pair.effects, pair.effects.shape[3]
     counts = len(effects), int(pair.blocks[1].sum())
     cubic = apply_along(bspline_matrix(n_thick, THIN_PER_THICK * n_thick), effects, axis=3)
@@ -316,7 +316,7 @@ def scores(
     """Yield a row per method: interpolations, and variants of the fusion."""
     affine, inside = pair.first.thin.affine, pair.first.active
     same_run = pair.first.thin is pair.second.thin
-    # what is compared: smoothing, and weights of both runs in the measured effect
+    # smoothing, and weights of both runs in the measured effect
     compared = {
         "first run, 0 mm": (0.0, (1.0, 0.0)),
         "both, 0 mm": (0.0, (0.5, 0.5)),
@@ -351,7 +351,7 @@ def thick_runs(data: Path, profile: Profile | None = None) -> list[ThickRun]:
 
 
 def fusion(data: Path) -> None:
-    """Explained variance of the measured thin effect."""
+    """Tabulate the explained variance of the measured thin effect."""
     runs = thick_runs(data)
     pairs = [pair_of(*runs), pair_of(*runs[::-1])]
     pairs += [halves_of(thin_run(data, name), 1.0) for name in ("studyforrest", "opennft")]
@@ -384,7 +384,7 @@ class Case:
 
     pair: Pair
     name: str
-    resampled: Array  # (B2, X, Y, m2), as the program would have them
+    resampled: Array  # (B2, X, Y, m2), as in the program
     positions: Array
     prior: Array
     right: bool
@@ -416,7 +416,7 @@ def cases(pair: Pair) -> Iterator[Case]:
 
 
 def undone(pair: Pair) -> Array:
-    """Return block effects of the second run in the very slices of the first run."""
+    """Return block effects of the second run in exactly the slices of the first run."""
     first, second = pair.first.thin, pair.second.thin
     shape = first.series.shape[:3]
     moved = np.stack(
@@ -430,7 +430,7 @@ def undone(pair: Pair) -> Array:
 
 
 def verdict(case: Case) -> dict[str, Any]:
-    """Return whether a case is applied, and what fusion gains."""
+    """Return whether a case is applied, and the gain of the fusion."""
     pair, first = case.pair, case.pair.first
     effect = pair.effects.mean(axis=0)
     used = np.flatnonzero(pair.blocks[1])
@@ -467,7 +467,7 @@ def gain_of(case: Case) -> float:
 
 
 def gate(data: Path) -> None:
-    """Decisions of the gate."""
+    """Tabulate the decisions of the gate."""
     runs = thick_runs(data)
     pairs = [pair_of(*runs), pair_of(*runs[::-1]), halves_of(runs[0].thin, 0.0)]
     for name in ("studyforrest", "opennft"):
@@ -476,7 +476,7 @@ def gate(data: Path) -> None:
     rows = []
     for pair in pairs:
         for case in cases(pair):
-            # nothing to undo in halves with equal slices
+            # halves with equal slices have no displacement
             if pair.second.shift == 0 and pair.first.thin is pair.second.thin:
                 if "undone" in case.name and "quarter" not in case.name:
                     continue
@@ -501,7 +501,7 @@ def gate(data: Path) -> None:
 
 
 def acquisition(data: Path, dephasing: float) -> None:
-    """Acquisitions that differ from the box-shaped profile that the fusion assumes."""
+    """Tabulate acquisitions that differ from the box-shaped profile that the fusion assumes."""
     rows = []
     kinds = {
         "box": Profile(),
@@ -540,7 +540,7 @@ def acquisition(data: Path, dephasing: float) -> None:
 
 
 def main() -> None:
-    """One subcommand."""
+    """Run one subcommand."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("table", choices=("fusion", "gate", "acquisition", "order"))
     parser.add_argument("data", type=Path, help="folder of the data sets")

@@ -1,12 +1,12 @@
-"""What a calibration costs: time and memory of finding and applying it, beside the same run
-without one.
+"""Cost of a calibration: time and memory to fit and apply it, compared with the same run without
+calibration.
 
 python benchmarks/calibrated_cost.py RUN.nii.gz OTHER_RUN.nii.gz WORK [THREADS]
 
-RUN is taken as acquired. Its calibration is 20 volumes of OTHER_RUN on a grid twice as fine in
-plane (zero filling and white noise: this is about cost, and no accuracy is read off it). Steps are
-those of the program, called in memory; each is timed twice, blind and calibrated alternately, in
-processes of their own so that memory is that of the step.
+RUN is used as acquired. Its calibration is 20 volumes of OTHER_RUN on a grid twice as fine in
+plane (zero filling and white noise, because only the cost is measured, not accuracy). Steps of the
+program are called in memory. Each is timed twice, with and without calibration alternately, in
+separate processes, so that memory is measured per step.
 """
 
 import json
@@ -29,7 +29,9 @@ FIRST, VOLUMES = 70, 20
 
 
 def prepared(run: Path, calibration_run_file: Path, work: Path) -> dict[str, Any]:
-    """Head motion, brain and registration, which are needed with and without a calibration."""
+    """Compute head motion, brain and registration, which are needed with and without a
+    calibration.
+    """
     from bids_sr.steps import calibration_run, motion, super_resolution
 
     image: Any = nib.load(run)  # type: ignore[attr-defined]
@@ -79,11 +81,11 @@ def prepared(run: Path, calibration_run_file: Path, work: Path) -> dict[str, Any
 
 
 def measure(inputs: dict[str, Any], calibrated: bool, work: Path, threads: int) -> None:
-    """Find the maps and apply them; times, memory and what was decided are left in a file."""
+    """Estimate the maps and apply them; write times, memory and the decision to a file."""
     from bids_sr.execution.usage import keep_freed_memory
     from bids_sr.steps import super_resolution, training
 
-    keep_freed_memory()  # as each worker of a run does
+    keep_freed_memory()  # as in each worker of a run
     folder = work / ("calibrated" if calibrated else "blind")
     folder.mkdir(exist_ok=True)
     reference, head, poses = inputs["reference"], inputs["head"], inputs["poses"]
@@ -127,7 +129,7 @@ def measure(inputs: dict[str, Any], calibrated: bool, work: Path, threads: int) 
 
 
 def main() -> int:
-    """Blind and calibrated, twice each."""
+    """Measure with and without calibration, twice each."""
     if len(sys.argv) < 4:
         sys.exit(__doc__)
     work, threads = Path(sys.argv[3]), int(sys.argv[4]) if len(sys.argv) > 4 else 2

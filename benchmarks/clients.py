@@ -44,7 +44,7 @@ STATMAPS = {
         {"name": name, "pattern": f"_{name}-([a-zA-Z0-9+]+)"} for name in ("contrast", "stat")
     ],
 }
-"""Entities of maps, which pybids does not know of its own."""
+"""Entities of maps, which pybids does not know by default."""
 Row = dict[str, object]
 
 
@@ -92,7 +92,7 @@ def main() -> int:
 
 
 def row(client: str, call: str, result: str, started: float) -> Row:
-    """One line of the table; `started` by the monotonic clock."""
+    """Return one line of the table; `started` is from the monotonic clock."""
     line = {
         "client": client,
         "what": call,
@@ -104,7 +104,7 @@ def row(client: str, call: str, result: str, started: float) -> Row:
 
 
 def pybids_rows(out: Path, raw: Path, primary: Path, mixed: Path | None) -> Iterator[Row]:
-    """Indexes with and without validation, alone and beside the raw data, and the entities of
+    """Index with and without validation, without and with the raw data, and list the entities of
     maps.
     """
     from bids.layout import BIDSLayout
@@ -150,7 +150,7 @@ def pybids_rows(out: Path, raw: Path, primary: Path, mixed: Path | None) -> Iter
 def called(
     command: list[str | Path], log: Path, environment: Mapping[str, str], limit_s: float = 3600
 ) -> int:
-    """Exit code of a command whose output goes to a file."""
+    """Return the exit code of a command whose output goes to a file."""
     with log.open("w") as stream:
         done = subprocess.run(
             command,
@@ -163,9 +163,9 @@ def called(
 
 
 def xcpd_rows(primary: Path, python: Path, work: Path) -> Iterator[Row]:
-    """What XCP-D collects, its confounds, and the whole call through denoising."""
+    """Collect the data with XCP-D, compute its confounds, and run it through denoising."""
     templates, programs = work / "templateflow", make_ants(work / "bin", python)
-    # the client fills a folder that it finds empty with names of files that it would download
+    # XCP-D fills an empty folder with names of files that it would download
     environment = {
         "TEMPLATEFLOW_HOME": str(templates),
         "TEMPLATEFLOW_AUTOUPDATE": "off",
@@ -216,8 +216,8 @@ def xcpd_rows(primary: Path, python: Path, work: Path) -> Iterator[Row]:
 
 
 def _denoised(out: Path, primary: Path) -> str:
-    """What denoising left, as text: the size of a series, the share of its variance in the brain
-    that stayed.
+    """Describe the denoised series: its size, and the remaining fraction of variance in the
+    brain.
     """
     paths = sorted(out.rglob("*_desc-denoised_bold.nii.gz"))
     if not paths:
@@ -240,7 +240,7 @@ def _denoised(out: Path, primary: Path) -> str:
 def fitlins_rows(
     out: Path, raw: Path, primary: Path, python: Path, work: Path, contrast: str
 ) -> Iterator[Row]:
-    """A model of a run with one contrast; its t map against ours in the same space."""
+    """Fit a model of a run with one contrast; compare its t map with ours in the same space."""
     first, second = contrast.split("-")
     task = (
         next(iter(primary.rglob(f"func/*_space-{SPACE}*_desc-preproc_bold.nii.gz")))
@@ -315,8 +315,8 @@ def fitlins_rows(
 
 
 def _like_ours(path: Path, out: Path, primary: Path) -> str:
-    """A t map in words: its range, and its correlation in the brain with the map that OUT has in
-    this space.
+    """Describe a t map: its range, and its correlation in the brain with the map of OUT in this
+    space.
     """
     t = np.asarray(nib.load(path).dataobj, dtype=np.float64).squeeze()
     (mask,) = primary.rglob(f"func/*_space-{SPACE}*_desc-brain_mask.nii.gz")

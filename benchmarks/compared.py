@@ -120,7 +120,7 @@ EXPECTED: dict[str, dict[str, tuple[str, str, str]]] = {
         "truth": ("refused", "refused", "the same"),
         "other": ("refused", "refused", "the same"),
     },
-    "damped": {  # added after the first verdicts, before its own
+    "damped": {  # added after the first verdicts, before its own verdict
         "phantom": ("no or worse", "no", "four fifths of every change: smaller, and no truer"),
     },
     "finer": {
@@ -154,7 +154,7 @@ EXPECTED: dict[str, dict[str, tuple[str, str, str]]] = {
 
 
 def expected_rows() -> list[dict[str, str]]:
-    """A line a series and place."""
+    """Return a line per series and place."""
     return [
         {
             "series": name,
@@ -169,7 +169,7 @@ def expected_rows() -> list[dict[str, str]]:
 
 
 def calls(place: str, data: str, out: Path) -> None:
-    """Print the calls of bids-sr that judge the series of a folder."""
+    """Print the calls of bids-sr that evaluate the series of a folder."""
     names = [name for name, places in EXPECTED.items() if place in places]
     series_names = [
         name
@@ -188,7 +188,7 @@ def calls(place: str, data: str, out: Path) -> None:
 
 
 def found_of(entry: Mapping[str, Any], band: str) -> str:
-    """What the verdict on a series says of a band, in the words of VERDICTS."""
+    """Return the verdict on a series in one band, in the words of VERDICTS."""
     decision = entry["decisions"].get(band)
     if decision is None:
         return "not assessed"
@@ -204,7 +204,7 @@ def found_of(entry: Mapping[str, Any], band: str) -> str:
 
 
 def as_expected(expected: str, verdict: str) -> str:
-    """Whether a finding is one of those expected; a gain that is not counted claims nothing."""
+    """Return whether a verdict was expected; an uncounted gain claims nothing."""
     allowed = expected.split(" or ")
     if verdict in allowed:
         return "as expected"
@@ -212,7 +212,7 @@ def as_expected(expected: str, verdict: str) -> str:
 
 
 def judged_rows(place: str, out: Path) -> Iterator[dict[str, str]]:
-    """Expected beside found for every series of a call."""
+    """Yield expected and actual verdicts for every series of a call."""
     if out.is_file():
         log = " ".join(out.read_text().split())
         refused = "nothing was written" in log or "shifted" in log
@@ -231,7 +231,7 @@ def judged_rows(place: str, out: Path) -> Iterator[dict[str, str]]:
 
 
 def controls(data: Path, out: Path) -> None:
-    """What the program says of the acquired series itself, masked or rescaled, as a table."""
+    """Tabulate the verdicts on the acquired series itself, masked or rescaled."""
     from _compared_series import make_controls
 
     from bids_sr.cli.evaluate_main import main as evaluate
@@ -293,7 +293,7 @@ def _row(name: str, place: str, verdicts: tuple[str, str], text: str) -> dict[st
 
 
 def main() -> int:
-    """One subcommand."""
+    """Run one subcommand."""
     command, arguments = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
     if command == "expected":
         keep(

@@ -55,16 +55,16 @@ from bids_sr.sr.variance.run_data import run_data
 
 MODEL = ("tr", "n_dummy", "high_pass", "start_time")
 TOP = 0.05
-"""Share of the voxels of the brain."""
+"""Fraction of the voxels of the brain."""
 
 
 def inputs_of(steps: Path, step: str) -> dict[str, Any]:
-    """What a step of the program was given."""
+    """Return the inputs of a step of the program."""
     return dict(loadpkl(steps / step / "_inputs.pklz"))
 
 
 def design_of(inputs: dict[str, Any], n_volumes: int) -> BlockDesign:
-    """The evaluation's model of a run."""
+    """Return the evaluation's model of a run."""
     return block_design(
         read_events(Path(inputs["regressors"])),
         n_volumes=n_volumes,
@@ -76,7 +76,7 @@ def design_of(inputs: dict[str, Any], n_volumes: int) -> BlockDesign:
 def learned_from(
     series: Array, poses: Array, design: BlockDesign
 ) -> Iterator[tuple[str, Array, Array]]:
-    """Series (X, Y, Z, T) of which W is learned, and the poses of the head in it."""
+    """Yield series (X, Y, Z, T) from which W is learned, and their head positions."""
     yield "as the program", series, poses
     start, inside = design.n_dummy, [block for block in design.blocks if block.share > 0]
     blocks = design.matrix[:, : len(inside)]
@@ -96,7 +96,7 @@ def learned_from(
 
 
 def prior_of(series: Array, poses: Array, inputs: dict[str, Any]) -> Prior:
-    """The prior of a run by the program's own recipe, from a series on its acquired grid."""
+    """Estimate the prior of a run by the program's recipe, from a series on its acquired grid."""
     image: Any = nib.load(inputs["bold_mask"])  # type: ignore[attr-defined]
     mask, recipe = np.asarray(image.dataobj) > 0, get_method("sbl").variance
     assert recipe is not None
@@ -112,7 +112,7 @@ def prior_of(series: Array, poses: Array, inputs: dict[str, Any]) -> Prior:
 
 
 def applied(prior: Prior, filled: Effects) -> Effects:
-    """Effects of `sbl` from those of zero filling."""
+    """Return effects of `sbl` from zero-filled effects."""
     betas, level = filled.betas.copy(), prior.whole.level
     with torch.inference_mode():
         for z in range(betas.shape[2]):
@@ -123,7 +123,7 @@ def applied(prior: Prior, filled: Effects) -> Effects:
 
 
 def scored(outputs: Kept, effects: Effects) -> list[MetricRow]:
-    """Explained variance of effects of `sbl` in a run."""
+    """Return the explained variance of effects of `sbl` in a run."""
     measured = load_effects(outputs.folder / "measured.npz")
     types = list(dict.fromkeys(block.condition for block in measured.blocks))
     with tempfile.TemporaryDirectory() as folder:
@@ -144,7 +144,7 @@ def scored(outputs: Kept, effects: Effects) -> list[MetricRow]:
 
 
 def dipped(tested: Tested, data: Path, out: Path) -> list[dict[str, Any]]:
-    """Explained variance of a run by what W was learned from."""
+    """Return the explained variance of a run for different sources of W."""
     folder = out / tested.name
     outputs = call(*make_tested(tested, data, out), folder, "blind", "none", tested.contrasts)
     (steps,) = (folder / f"work-{code()}").glob("bids_sr_wf/sub_*_wf/sub_*_wf")
@@ -167,7 +167,9 @@ def dipped(tested: Tested, data: Path, out: Path) -> list[dict[str, Any]]:
 
 
 def concentration(tested: Tested, out: Path) -> dict[str, Any]:
-    """Share of the energy of the measured detail in the voxels where it is largest."""
+    """Return the fraction of the energy of the measured detail in the voxels where it is
+    largest.
+    """
     measured = load_effects(out / tested.name / "kept" / "blind" / "measured.npz")
     types = list(dict.fromkeys(block.condition for block in measured.blocks))
     (weights,) = resolve_contrasts(types, ["all"]).values()
@@ -180,7 +182,7 @@ def concentration(tested: Tested, out: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Both tables."""
+    """Make both tables."""
     if len(sys.argv) < 3:
         sys.exit(__doc__)
     torch.set_num_threads(1)

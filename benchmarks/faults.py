@@ -38,12 +38,12 @@ SIGNALS = (
     (r"figures|evaluation", signal.SIGHUP),
     (r" reports\n", signal.SIGTERM),
 )
-"""After which line of the output which signal is sent."""
+"""Signals, and the line of the output after which they are sent."""
 
 
 @dataclass
 class Matrix:
-    """What all the faults share."""
+    """Settings that all faults share."""
 
     data: Path
     scratch: Path
@@ -54,7 +54,7 @@ class Matrix:
     text: str = ""
 
     def run(self, name: str, **folders: Any) -> Run:
-        """Start a run in directories of that name."""
+        """Start a run in directories with this name."""
         places = {
             "out": self.scratch / name / "out",
             "work": self.scratch / name / "work",
@@ -72,9 +72,9 @@ class Matrix:
         right: bool = True,
         clean: bool = True,
     ) -> Row:
-        """Give the command again until the end, and compare.
+        """Repeat the command until it ends, and compare.
 
-        `right` says whether the disturbed run ended as it should; `clean` removes the directories
+        `right`: whether the disturbed run ended correctly; `clean`: remove the directories
         afterwards.
         """
         last = self.run(name)
@@ -99,7 +99,7 @@ class Matrix:
 
 
 def undisturbed(matrix: Matrix) -> list[Row]:
-    """The run that all are compared with; a second one right after it must change nothing."""
+    """Make the run that all others are compared with; a second run must change nothing."""
     run = matrix.run("reference")
     code = run.end()
     if code:
@@ -115,7 +115,7 @@ def undisturbed(matrix: Matrix) -> list[Row]:
 
 
 def killed(matrix: Matrix, number: int, moment: float) -> Row:
-    """SIGKILL at one moment, in turn to all processes and to the scheduler alone."""
+    """Send SIGKILL at one moment, alternately to all processes and only to the scheduler."""
     name, all_of_it = f"kill{number:02d}", number % 2 == 0
     run = matrix.run(name)
     alive = run.until(moment)
@@ -129,7 +129,9 @@ def killed(matrix: Matrix, number: int, moment: float) -> Row:
 
 
 def signaled(matrix: Matrix) -> list[Row]:
-    """Signals at several stages of one run that goes on each time; how long it takes to stop."""
+    """Send signals at several stages of one run that resumes each time; measure the time to
+    stop.
+    """
     rows, runs = [], []
     for pattern, number in (
         (pattern, number) for pattern, number in SIGNALS if re.search(pattern, matrix.text)
@@ -164,9 +166,7 @@ def signaled(matrix: Matrix) -> list[Row]:
 
 
 def twice(matrix: Matrix) -> list[Row]:
-    """Two runs over one output at once, over one working directory at once, and both started
-    together.
-    """
+    """Start two runs with one output, with one working directory, and both together."""
     run = matrix.run("twice")
     run.wait_for(r" running")
     outcomes, right, folder = [], True, matrix.scratch / "twice"
@@ -201,7 +201,7 @@ def twice(matrix: Matrix) -> list[Row]:
 
 
 def full(matrix: Matrix) -> list[Row]:
-    """The disk of the output, then that of the work, runs full at a random moment."""
+    """Fill the disk of the output, then the disk of the work, at a random moment."""
     rows = []
     for disk in ("out", "work"):
         name = f"full-{disk}"
@@ -234,7 +234,7 @@ def full(matrix: Matrix) -> list[Row]:
 
 
 def read_only(matrix: Matrix) -> list[Row]:
-    """An output that cannot be written: refused before anything is done."""
+    """Use an output that cannot be written: an error before anything is done."""
     place = matrix.scratch / "read-only" / "out"
     with mounted(place, "-t", "tmpfs", "-o", "size=1m", "tmpfs") as again:
         again("ro")
@@ -248,7 +248,7 @@ def read_only(matrix: Matrix) -> list[Row]:
 
 
 def memory(matrix: Matrix) -> list[Row]:
-    """Workers killed as the kernel does for want of memory: once, for a while, and by a limit of
+    """Kill workers as the kernel does when memory is short: once, for a while, and by a limit of
     the kernel.
     """
     run = matrix.run("oom-once")
@@ -289,7 +289,7 @@ def _kill_workers(run: Run, seconds: float) -> None:
 
 
 def _limited(matrix: Matrix, group: Path) -> list[Row]:
-    """A memory limit of the kernel that shrinks when the steps begin, so that it ends one of the
+    """Shrink a memory limit of the kernel when the steps begin, so that it ends one of the
     processes.
     """
     group.mkdir()
@@ -328,7 +328,7 @@ def _limited(matrix: Matrix, group: Path) -> list[Row]:
 
 
 def clock(matrix: Matrix) -> list[Row]:
-    """Files of the future and of the past in work and output; the clock set under a run."""
+    """Date files in work and output to the future and the past; change the clock during a run."""
     run = matrix.run("clock")
     run.until(matrix.seconds * 0.6)
     run.kill(all_of_it=True)
@@ -354,8 +354,8 @@ def _touch(matrix: Matrix, folder: Path) -> int:
 
 
 def _set_clock(matrix: Matrix) -> Row:
-    """The clock of the day, as Python tells it to every process of a run, jumps a day back, then
-    two forward.
+    """Change the clock, as Python reports it to every process of a run, by one day back, then two
+    forward.
     """
     hook, offset = matrix.scratch / "clock-hook", matrix.scratch / "clock-offset"
     hook.mkdir(exist_ok=True)
@@ -375,7 +375,7 @@ def _set_clock(matrix: Matrix) -> Row:
 
 
 def truncated(matrix: Matrix) -> list[Row]:
-    """Work files cut or emptied: after a kill, and when all was done."""
+    """Truncate or empty work files: after a kill, and after the end."""
     run = matrix.run("cut")
     run.until(matrix.seconds * 0.6)
     run.kill(all_of_it=True)
@@ -434,9 +434,9 @@ def main() -> int:
     if os.getuid() != 0 and {"full", "read-only"} & set(args.only):
         parser.error("full and read-only disks need root; leave them out with --only")
     matrix = Matrix(args.data, args.scratch.absolute(), options, np.random.default_rng(args.seed))
-    # a shell lets what it starts in the background ignore it,
+    # a shell lets its background processes ignore this signal,
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # and nohup this; what is ignored here would be ignored by the runs
+    # and nohup this one; ignored signals would also be ignored by the runs
     signal.signal(signal.SIGHUP, lambda *_: None)
     rows = undisturbed(matrix)
     moments = (

@@ -1,12 +1,10 @@
-"""Files and bytes of an output by kind, at each level, and what they come to for many
-participants.
+"""Count files and bytes of an output by kind, at each level, and extrapolate to many participants.
 
 python benchmarks/files_count.py NAME=OUT [NAME=OUT …] [--today OUT]
 
-Every file below OUT counts, those of the data set for other programs, figures, sidecars and logs,
-too. Bytes count once for all links to a file. `--today` is the output of the same call by a
-version without levels, for shares. Options are said in the name of an output, such as
-`example-standard`.
+Every file below OUT counts, including the data set for other programs, figures, sidecars and logs.
+Bytes of hard links count once. `--today` is the output of the same call by a version without
+levels, for ratios. Include options in the name of an output, such as `example-standard`.
 """
 
 import argparse
@@ -27,14 +25,14 @@ PEOPLE = (1000, 10_000)
 
 
 def kind_of(path: Path) -> str:
-    """What a file is counted among."""
+    """Return the kind of a file in the table."""
     if path.parent.name == "figures":
         return "figures"
     return next((kind for kind, ends in KINDS.items() if path.name.endswith(ends)), "others")
 
 
 def counted(out: Path) -> tuple[Counter[str], int, Counter[str], int]:
-    """Files by kind and their bytes, of all; and of those that belong to one participant."""
+    """Count all files by kind and their bytes; and the files of only one participant."""
     files, own_files = Counter[str](), Counter[str]()
     inodes: set[int] = set()
     total = own_bytes = 0
@@ -51,7 +49,7 @@ def counted(out: Path) -> tuple[Counter[str], int, Counter[str], int]:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -80,7 +78,7 @@ def row(
     *,
     before: tuple[Counter[str], int] | None,
 ) -> dict[str, Any]:
-    """One output as a row of the table."""
+    """Return one output as a row of the table."""
     cells: dict[str, Any] = {"output": name, "files": sum(files.values())}
     cells |= {kind: files[kind] for kind in (*KINDS, "others")}
     cells |= {

@@ -38,7 +38,7 @@ LIMIT_S, WALL_S, MEMORY_GB, UNREADABLE = 10.0, 60.0, 1.5, 77
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What came of one spoiled data set."""
+    """Result of one damaged data set."""
 
     number: int
     kind: str
@@ -52,7 +52,7 @@ class Case:
 
     @property
     def failure(self) -> str:
-        """What is wrong with it; empty if nothing."""
+        """Description of the failure; "" if none."""
         if self.code < 0:
             return f"killed by signal {-self.code} after {self.seconds:.0f} s"
         if self.code == UNREADABLE:
@@ -88,7 +88,7 @@ def warm_up(folder: Path) -> None:
 
 
 def _child(argv: Sequence[str], log: Path) -> None:
-    """Run preflight as the command does; the process ends with its code."""
+    """Run preflight like the command; the process exits with its code."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -138,7 +138,7 @@ def _readable(plan: object) -> int:
 
 
 def try_case(number: int, kind: str, rng: np.random.Generator, folder: Path) -> Case:
-    """Spoil a data set and look at it."""
+    """Damage a data set and run preflight on it."""
     shutil.rmtree(folder, ignore_errors=True)
     maker = BidsMaker(folder / "bids")
     maker.subject()
@@ -214,7 +214,7 @@ def main() -> int:
 
 
 def report(cases: Sequence[Case], seed: int) -> int:
-    """Keep a table of the kinds; the exit code is 1 if any case failed."""
+    """Store a table of the kinds; return exit code 1 if any case failed."""
     rows = []
     for kind in sorted({case.kind for case in cases}):
         kind_cases = [case for case in cases if case.kind == kind]

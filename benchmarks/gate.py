@@ -41,7 +41,7 @@ LENGTHS = (15, 30, 45, 60, 100, 1000)
 
 
 def drawn(prior: Prior, count: int) -> Tensor:
-    """Fluctuations of the prior (count, Z, X, Y)."""
+    """Draw fluctuations from the prior (count, Z, X, Y)."""
     generator = torch.Generator().manual_seed(0)
     out = torch.zeros(count, *prior.weight.shape[1:])
     for width, weight in zip(prior.fwhm, prior.weight, strict=True):
@@ -55,8 +55,9 @@ def drawn(prior: Prior, count: int) -> Tensor:
 
 
 def thermal(run: Acquired) -> tuple[float, float]:
-    """Standard deviation of thermal noise over the mean of the brain, and its share of the
-    variance: the median eigenvalue over time.
+    """Return the SD of thermal noise over the mean of the brain, and its fraction of the variance.
+
+    The variance of the noise is the median eigenvalue over time.
     """
     inside = run.low[run.mask].astype(np.float64)
     change = inside - inside.mean(1, keepdims=True)
@@ -66,7 +67,7 @@ def thermal(run: Acquired) -> tuple[float, float]:
 
 
 def features(run: Acquired, data: RunData) -> dict[str, float]:
-    """What a run tells of itself one level of resolution down."""
+    """Return features of a run at half the resolution."""
     trial: Trial = data.trial()
     tile, level = trial.whole, trial.level
     assert tile is not None
@@ -106,7 +107,9 @@ def features(run: Acquired, data: RunData) -> dict[str, float]:
 
 
 def _volumes(run: Acquired, trial: Trial, half: int) -> Tensor:
-    """Changes of 20 volumes of a half on the high-resolution grid of the trial (N, Z, X, Y)."""
+    """Return changes of 20 volumes of a half on the high-resolution grid of the trial (N, Z, X,
+    Y).
+    """
     count = run.low.shape[3]
     part = np.arange(count)[slice(count // 2) if half == 0 else slice(count // 2, None)]
     volumes = run.low[..., part]
@@ -116,7 +119,7 @@ def _volumes(run: Acquired, trial: Trial, half: int) -> Tensor:
 
 
 def _by_energy(prior: Prior, trial: Trial, images: Tensor) -> float:
-    """Explained share of the energy of all images together."""
+    """Return the explained fraction of the energy of all images together."""
     level, mask = trial.level, trial.mask
     missed = (images - level.up(level.down(images)))[:, mask]
     left = missed - torch.stack(list(_added_by(prior, level)(level.down(images))))[:, mask]
@@ -124,7 +127,7 @@ def _by_energy(prior: Prior, trial: Trial, images: Tensor) -> float:
 
 
 def rows_of(data: Path, name: str, scratch: Path) -> list[dict[str, Any]]:
-    """One row a noise level and length."""
+    """Return one row per noise level and length."""
     rows: list[dict[str, Any]] = []
     for noise in NOISE:
         run = acquired(data, name, scratch, noise=noise)
@@ -163,7 +166,7 @@ def rows_of(data: Path, name: str, scratch: Path) -> list[dict[str, Any]]:
 
 
 def _noise_of(run: Acquired, prior: Prior) -> dict[str, float]:
-    """Of the energy of the detail of single volumes the share that thermal noise makes."""
+    """Return the fraction of thermal noise in the energy of the detail of single volumes."""
     tsd, _ = thermal(run)
     sd = tsd * float(run.low[run.mask].mean())
     at = np.linspace(0, run.low.shape[3] - 1, 16).astype(int)
@@ -179,14 +182,14 @@ def _noise_of(run: Acquired, prior: Prior) -> dict[str, float]:
 
 
 def table(data: Path, scratch: Path, names: list[str]) -> None:
-    """All rows."""
+    """Make all rows."""
     rows = [row for name in names or FILES for row in rows_of(data, name, scratch)]
     keys = list(dict.fromkeys(key for row in rows for key in row))
     keep("gate", "What passes the gate", [{k: r.get(k, "") for k in keys} for r in rows])
 
 
 def main() -> int:
-    """One subcommand."""
+    """Run one subcommand."""
     if len(sys.argv) < 4 or sys.argv[1] != "table":
         sys.exit(__doc__)
     torch.set_num_threads(1)

@@ -99,7 +99,7 @@ class Pair:
 
     @property
     def coarse(self) -> TrainingImage:
-        """The low-resolution image alone, for methods that are trained on nothing else."""
+        """The low-resolution image only, for methods that are trained without a pair."""
         return TrainingImage(
             coarse=self.lowres,
             mask=self.mask,
@@ -110,7 +110,9 @@ class Pair:
 
 
 def shortened(recipe: Recipe, steps: int | None) -> Recipe:
-    """Return a recipe of at most so many steps, with two validation steps; as it is for None."""
+    """Return a recipe with a limited number of steps and two validation steps; unchanged
+    for None.
+    """
     if steps is None or steps >= recipe.steps:
         return recipe
     return replace(
@@ -144,7 +146,7 @@ def scores_of_all_slices(pair: Pair, weights: Path, device: str) -> dict[str, di
 
 
 def row_of(card: Mapping[str, Any], seconds: float, scored: str, scores: Mapping[str, Any]) -> Row:
-    """One line of the table: a training that is finished, or how far it has come."""
+    """Return one line of the table: a finished training, or its progress."""
     phases = card["phases"]
     steps = sum(phase["iterations"] for phase in phases.values())
     row: Row = {
@@ -167,7 +169,7 @@ def row_of(card: Mapping[str, Any], seconds: float, scored: str, scores: Mapping
 
 @dataclass(kw_only=True)
 class Work:
-    """The folder in which trainings continue from call to call."""
+    """Folder in which trainings continue between calls."""
 
     folder: Path
     options: argparse.Namespace
@@ -176,7 +178,7 @@ class Work:
 
     @property
     def trainings(self) -> list[tuple[str, str]]:
-        """(method, recipe) of the trainings of this call, in their order."""
+        """Return (method, recipe) of the trainings of this call, in order."""
         options = self.options
         return [
             (method, recipe)
@@ -186,7 +188,7 @@ class Work:
         ]
 
     def train(self, method: str, recipe: str, pair: Pair, minutes: float) -> Row:
-        """Train for so many minutes at most, or take what is finished, and return its row.
+        """Train for a limited time, or load a finished training, and return its row.
 
         The row is empty for a training that has not begun when the time is over.
         """
@@ -236,12 +238,12 @@ class Work:
         return row
 
     def _request(self, method: str, recipe: str) -> list[object]:
-        """What a finished training was asked for, to compare with what is asked for now."""
+        """Return the request of a training, to compare with the request of a finished training."""
         vgg = self.options.vgg_weights is not None
         return [method, recipe, self.options.steps, vgg, self.options.train_precision]
 
     def rows(self, pair: Pair) -> Iterator[Row]:
-        """Yield a row per training, as far as the time of this call goes."""
+        """Yield a row per training, until the time of this call is over."""
         end = self.clock() + 60 * self.options.minutes
         for method, recipe in self.trainings:
             if row := self.train(method, recipe, pair, (end - self.clock()) / 60):
@@ -249,7 +251,7 @@ class Work:
 
 
 def commit_or_version() -> str:
-    """Return the commit of the program, or its version if this is no repository."""
+    """Return the commit of the program, or its version outside a repository."""
     try:
         return commit()
     except (OSError, subprocess.CalledProcessError):
@@ -279,7 +281,9 @@ def keep(options: argparse.Namespace, rows: list[Row]) -> None:
 
 
 def main(argv: list[str] | None = None, clock: Clock = time.monotonic) -> int:
-    """Train for the time of one call; 0 if all is finished, 3 if the same command continues."""
+    """Train for the time of one call; return 0 if all is finished, 3 if the same command
+    continues.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("work", type=Path, help="folder of checkpoints and models")
     parser.add_argument("--minutes", type=float, default=10.0, help="limit of this call")

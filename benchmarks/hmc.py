@@ -75,7 +75,9 @@ class Scanner:
         self.center = self.brain.mean(axis=0)
 
     def scan(self, motion: Array) -> Array:
-        """The volume without noise; `motion` takes a reference point to where it lies."""
+        """Return the volume without noise; `motion` takes a reference point to its position in the
+        volume.
+        """
         at = apply(self._inverse @ invert(motion), self.grid)
         return ndimage.map_coordinates(
             self._coefficients, at.T, order=3, prefilter=False, cval=0.0
@@ -92,7 +94,7 @@ class Scanner:
         return float(np.sqrt((displacement(a, b, self.brain) ** 2).mean()))
 
     def field(self, rng: np.random.Generator, mm: float) -> Array:
-        """Smooth random field, of mean 0 and greatest size 1 in the brain."""
+        """Return a smooth random field with mean 0 and largest absolute value 1 in the brain."""
         wide = ndimage.gaussian_filter(rng.normal(size=[n + 40 for n in SHAPE]), mm / 4)[
             20:-20, 20:-20, 20:-20
         ]
@@ -150,7 +152,7 @@ def none(series: Array, *_: Any) -> list[Array]:
 def moving(
     scanner: Scanner, condition: str, seed: int, volumes: int
 ) -> tuple[Array, Array, list[Array]]:
-    """(series, reference, true transforms) of a condition with motion."""
+    """Return (series, reference, true transforms) of a condition with motion."""
     rng = np.random.default_rng(seed)
     if condition == "slow":
         walk = np.cumsum(rng.normal(0, [0.06] * 3 + [0.001] * 3, (volumes, 6)), axis=0)
@@ -171,7 +173,7 @@ def moving(
 
 
 class Still:
-    """A head that does not move, its volumes made when they are asked for."""
+    """A head that does not move; its volumes are computed on request."""
 
     def __init__(self, scanner: Scanner, seed: int, volumes: int) -> None:
         block = (np.arange(volumes) // 20 % 2).astype(float)

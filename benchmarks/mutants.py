@@ -43,10 +43,10 @@ class Mutant:
 
     Attributes
     ----------
-    name, layer, fault : what it is called, where it belongs, what goes wrong
-    function : the function or class whose source holds the snippet; "" for a whole module
+    name, layer, fault : name, layer, and effect of the fault
+    function : function or class whose source contains the snippet; "" for a whole module
     snippet, replacement : source before and after
-    tests : ends of the paths of the test files that ought to see it
+    tests : ends of the paths of the test files that should detect it
     """
 
     name: str
@@ -59,7 +59,7 @@ class Mutant:
 
 
 def read_mutants(path: Path) -> list[Mutant]:
-    """The list of faults."""
+    """Read the list of faults."""
     tables = tomllib.loads(path.read_text())
     return [
         Mutant(**{**table, "name": name, "tests": tuple(table["tests"])})
@@ -68,13 +68,13 @@ def read_mutants(path: Path) -> list[Mutant]:
 
 
 def sources_of(root: Path) -> dict[Path, str]:
-    """Modules of the product in a checkout, by their place in it."""
+    """Return modules of the program in a checkout, by path."""
     files = (path for folder in PRODUCT for path in sorted((root / folder).rglob("*.py")))
     return {path.relative_to(root): path.read_text() for path in files}
 
 
 def _spans(source: str, function: str) -> list[tuple[int, int]]:
-    """First and last line (from 0) of every function or class of that name."""
+    """Return first and last line (from 0) of every function or class with this name."""
     if not function:
         return [(0, source.count("\n") + 1)]
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -87,8 +87,9 @@ def _spans(source: str, function: str) -> list[tuple[int, int]]:
 
 
 def place(sources: Mapping[Path, str], mutant: Mutant) -> tuple[Path, str] | None:
-    """Module with the fault, and its source with the fault in it; None where the snippet is not
-    there exactly once.
+    """Return the module with the fault, and its source with the fault.
+
+    None unless the snippet occurs exactly once.
     """
     matches = []
     for path, source in sources.items():
@@ -106,7 +107,7 @@ def place(sources: Mapping[Path, str], mutant: Mutant) -> tuple[Path, str] | Non
 
 
 def test_files(root: Path, mutant: Mutant) -> list[str]:
-    """Paths of the tests in a checkout."""
+    """Return paths of the tests in a checkout."""
     paths = [
         path.relative_to(root).as_posix() for path in sorted((root / "tests").rglob("test_*.py"))
     ]
@@ -129,7 +130,7 @@ def copy_checkout(source: Path, target: Path) -> None:
 
 
 def run_tests(python: Path, root: Path, tests: Sequence[str]) -> tuple[int, str]:
-    """Exit code of pytest, and the first test that failed."""
+    """Run pytest; return its exit code, and the first test that failed."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(root),
@@ -154,7 +155,7 @@ def run_tests(python: Path, root: Path, tests: Sequence[str]) -> tuple[int, str]
 
 
 def try_mutant(mutant: Mutant, root: Path, python: Path) -> dict[str, Any]:
-    """Put one fault into a copy, run its tests, take it out again."""
+    """Put one fault into a copy, run its tests, and remove the fault."""
     start, row = (
         time.monotonic(),
         {"fault": mutant.name, "layer": mutant.layer, "what": mutant.fault},
@@ -180,7 +181,7 @@ def try_mutant(mutant: Mutant, root: Path, python: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Try the faults; 0 where all of them were seen."""
+    """Try the faults; return 0 if the tests detect all of them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
         "--list", action="store_true", help="name the faults and where each stands, and end"
@@ -247,7 +248,7 @@ def try_all(
     *,
     checked: bool,
 ) -> list[dict[str, Any]]:
-    """Try faults in as many copies as there are jobs.
+    """Try faults in one copy per job.
 
     Raises
     ------

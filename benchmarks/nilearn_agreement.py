@@ -31,7 +31,7 @@ STRATEGY = {"confounds_strategy": ("motion", "high_pass", "wm_csf"), "confounds_
 
 
 class Read(NamedTuple):
-    """One run as nilearn has read and fitted it: the model, its series, and the conditions of its
+    """One run as read and fitted by nilearn: the model, its series, and the conditions of its
     events.
     """
 
@@ -49,8 +49,8 @@ def read_and_fit(
     res: str = "",
     fwhm_mm: float = 0.0,
 ) -> Iterator[Read]:
-    """Runs of a task as nilearn finds and fits them, by ordinary least squares, within the masks
-    beside them.
+    """Yield the runs of a task as nilearn finds and fits them, by ordinary least squares, with
+    their masks.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -69,7 +69,7 @@ def read_and_fit(
             **STRATEGY,
         )
         for model, series, events, confounds in zip(*first_levels[:4], strict=True):
-            # of one run, or of several
+            # lists, for one run or several
             tables = [confounds] if isinstance(confounds, pd.DataFrame) else confounds
             for run_series, run_events, table in zip(series, events, tables, strict=True):
                 yield Read(
@@ -80,7 +80,7 @@ def read_and_fit(
 
 
 def own_maps(read: Read, mask: np.ndarray, contrasts: np.ndarray, noise: str) -> np.ndarray:
-    """t of contrasts (C, voxels) by this program's functions: nilearn's design matrix, mask and
+    """Compute t of contrasts (C, voxels) by this program, with nilearn's design matrix, mask and
     smoothing.
 
     `noise` is "white" for ordinary least squares, or "own" for the model of the program.
@@ -104,7 +104,7 @@ def own_maps(read: Read, mask: np.ndarray, contrasts: np.ndarray, noise: str) ->
 
 
 def agreement(read: Read) -> list[dict[str, str | float]]:
-    """Correlations over the mask of nilearn's t map of each condition and of two, one row a
+    """Correlate over the mask with nilearn's t map of each condition and each pair, one row per
     contrast.
     """
     mask = read.model.masker_.mask_img_.get_fdata() > 0

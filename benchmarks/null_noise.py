@@ -42,7 +42,9 @@ BARS = {"noise": (0.8, 1.25), "people": (0.7, 1.4)}
 
 
 def hits(courses: Any, design: Any, fwhm_mm: float) -> Any:
-    """(voxels,) whether |z| of all conditions against rest is beyond p < .001, one-sided."""
+    """Return (voxels,) whether |z| of all conditions against rest is beyond p < .001,
+    one-sided.
+    """
     names = design.conditions
     vector = contrast_vector(design, "all", {name: 1 / len(names) for name in names})[None]
     all_voxels = slice(0, courses.shape[1])
@@ -60,7 +62,7 @@ def hits(courses: Any, design: Any, fwhm_mm: float) -> Any:
 
 
 def known_noise(kind: str, varied: bool, n: int, runs: int) -> dict[str, Any]:
-    """Rates per mille over runs of one kind of noise."""
+    """Return rates per mille over runs of one kind of noise."""
     kinds, rates, own_rates, cost = tissues(), [], [], 0.0
     for seed in range(runs):
         rng = np.random.default_rng([n, seed])
@@ -105,7 +107,9 @@ def _holds(kind: str, rate: float) -> str:
 
 
 def motion(reader: SeriesReader, reference: Any, mask: Any) -> pd.DataFrame:
-    """Six parameters of head motion and their derivatives, by the names of the confounds."""
+    """Return six parameters of head motion and their derivatives, with the names of the
+    confounds.
+    """
     params = estimate_run(reader, reference, mask).params
     return pd.DataFrame(
         np.hstack([params, np.diff(params, axis=0, prepend=params[:1])]), columns=list(MOTION)
@@ -113,7 +117,7 @@ def motion(reader: SeriesReader, reference: Any, mask: Any) -> pd.DataFrame:
 
 
 def people(folder: Path, shuffles: int, widths: Sequence[float]) -> list[dict[str, Any]]:
-    """A row each run of each person and width of smoothing (mm)."""
+    """Return a row per run of each participant and width of smoothing (mm)."""
     rows = []
     for name in ("studyforrest-localizer", "pydecnef", "opennft"):
         for bold in sorted((folder / name).glob("sub-*/func/*_bold.nii.gz")):

@@ -42,11 +42,11 @@ FIGURES = {
     "truth_right_effect": "active",
     "tested_share": "brain",
 }
-"""Measures, and the region of each."""
+"""Measures, and their regions."""
 
 
 def make(phantom: Path, out: Path) -> None:
-    """A data set for each denoiser: its series in the place of the echoes."""
+    """Make a data set per denoiser, which replaces the echoes by its series."""
     for name in DENOISED:
         root = out / name
         shutil.copytree(phantom / "data", root, ignore=shutil.ignore_patterns("*_echo-*"))
@@ -63,7 +63,7 @@ def make(phantom: Path, out: Path) -> None:
 
 
 def text(rows: list[MetricRow], measure: str, series: str, region: str) -> str:
-    """A figure with its interval."""
+    """Return a value with its interval."""
     for row in rows:
         matches = (label(row), row.series, row.region) == (measure, series, region)
         if matches and row.contrast in ("all", "n/a") and not row.fwhm_mm:
@@ -72,7 +72,7 @@ def text(rows: list[MetricRow], measure: str, series: str, region: str) -> str:
 
 
 def table(arguments: list[str]) -> None:
-    """A line for each order and series."""
+    """Make a line for each order and series."""
     lines, headlines = [], []
     for argument in arguments:
         name, _, out = argument.partition("=")
@@ -102,14 +102,14 @@ def table(arguments: list[str]) -> None:
 
 
 def chain(data: Path, work: Path, xcpd: Path) -> None:
-    """Every program of the chain once."""
+    """Run every program of the chain once."""
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
     from clients import xcpd_rows
     from fmriprepmaker import of_phantom
 
     if not (work / "prep").exists():
         of_phantom(data, work / "prep", with_field=True)
-        # has not all columns of fMRIPrep's
+        # lacks columns of fMRIPrep's table
         for table in (work / "prep").rglob("*confounds_timeseries.*"):
             table.unlink()
     out, start_s = work / "out", time.monotonic()
@@ -149,7 +149,7 @@ def chain(data: Path, work: Path, xcpd: Path) -> None:
         rows.append(
             {"program": row["client"], **{key: row[key] for key in ("what", "result", "s")}}
         )
-        # the last that it reads; its whole call is in `clients.py`
+        # the last file that it reads; `clients.py` makes its whole call
         if "gsr_only" in str(row["what"]):
             break
     keep(
@@ -160,7 +160,7 @@ def chain(data: Path, work: Path, xcpd: Path) -> None:
 
 
 def main() -> int:
-    """One subcommand."""
+    """Run one subcommand."""
     command, arguments = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
     if command == "make" and len(arguments) == 2:
         make(*map(Path, arguments))

@@ -60,7 +60,7 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import load_model
 
 RESOURCES = "resources.tsv"
-"""Among the work: what each step took."""
+"""Table in the work folder with the resources of each step."""
 BIN = Path(sys.executable).parent
 MOST_MINUTES, MOST_GB = 5, 1.7
 SERIES, TRAINING = "super-resolution: ", "training"
@@ -77,7 +77,7 @@ STAGES = {
     "anatomy": "anatomy: bias field, brain, template, tissues",
     **dict.fromkeys(("registration", "spaces", "surfaces"), REGISTRATION),
 }
-"""Step, or the module or folder in which it stands, and its stage."""
+"""Step, or its module or folder, and its stage."""
 
 
 @cache
@@ -97,7 +97,7 @@ def modules_of_steps() -> dict[str, list[str]]:
 
 
 def stage_of(node: str, step: str) -> str:
-    """The stage of a step, by its node and its name.
+    """Return the stage of a step, from its node and its name.
 
     >>> stage_of("bids_sr_wf.sub_01_wf.run_wf.srgan.super_resolve", "super_resolve")
     'super-resolution: srgan'
@@ -110,10 +110,10 @@ def stage_of(node: str, step: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """What the run took, in all (s, GiB); preset, processors, and load of the machine over five
-    minutes when it ended.
+    """Total resources of the run (s, GiB); preset, processors, and load of the machine over five
+    minutes at its end.
 
-    The last three are None where the run was made before they were kept.
+    The last three are None for runs that did not record them.
     """
 
     code: int
@@ -128,7 +128,7 @@ class Finished:
 
 
 def run(options: argparse.Namespace, phantom: Path, out: Path) -> Finished:
-    """The run of a user, or the one that is there."""
+    """Run the program like a user, or load the existing run."""
     notes = options.work / "run.json"
     if options.keep_run and notes.exists():
         earlier = Finished(**json.loads(notes.read_text()))
@@ -137,7 +137,7 @@ def run(options: argparse.Namespace, phantom: Path, out: Path) -> Finished:
                 f"{options.work} has a run of the preset {earlier.preset}, not of {options.preset}"
             )
         return earlier
-    notes.unlink(missing_ok=True)  # of the run whose results are removed now
+    notes.unlink(missing_ok=True)  # describes the run whose results are removed now
     work = options.work / "work"
     for folder in (out, work):
         shutil.rmtree(folder, ignore_errors=True)
@@ -167,7 +167,7 @@ def run(options: argparse.Namespace, phantom: Path, out: Path) -> Finished:
 
 
 def phantom_of(options: argparse.Namespace) -> Path:
-    """The phantom that is in WORK, or a new one, which has its name once it is complete."""
+    """Return the phantom in WORK, or a new one, which gets its name once it is complete."""
     phantom = Path(options.work / options.preset)
     if not phantom.exists():
         part = phantom.with_name(f".{options.preset}.part")
@@ -178,7 +178,7 @@ def phantom_of(options: argparse.Namespace) -> Path:
 
 
 def stages(work: Path) -> pd.DataFrame:
-    """Steps, clock and processor time by stage, largest first."""
+    """Return steps, wall and processor time by stage, largest first."""
     table = pd.read_csv(work / RESOURCES, sep="\t")
     table["stage"] = [
         stage_of(node, kind) for node, kind in zip(table.node, table.kind, strict=True)
@@ -193,7 +193,7 @@ def stages(work: Path) -> pd.DataFrame:
 
 
 def table(stage_table: pd.DataFrame, usage: Finished) -> list[dict[str, Any]]:
-    """The stages of the run, and what is beside its steps."""
+    """Return the stages of the run, and its overhead."""
 
     def row(stage: str, count: Any, clock: Any, cpu: float, peak: Any) -> dict[str, Any]:
         return {
@@ -228,7 +228,7 @@ def _gb(usage: Finished) -> float:
 
 
 def verdict(usage: Finished, preset: str) -> str:
-    """What the table says, in words."""
+    """Return the result of the table in words."""
     minutes, memory = usage.seconds / 60, _gb(usage)
     within_limits = usage.code == 0 and minutes <= MOST_MINUTES and memory <= MOST_GB
     procs, load = ("not kept" if v is None else f"{v:g}" for v in (usage.procs, usage.load))
@@ -240,7 +240,7 @@ def verdict(usage: Finished, preset: str) -> str:
 
 
 def heaviest(stage_table: pd.DataFrame) -> list[str]:
-    """The two stages that took most of the processor; all series are one stage."""
+    """Return the two stages with the most processor time; all series are one stage."""
     merged = stage_table.cpu.groupby(
         [
             str(name).partition(":")[0] if SERIES in str(name) else name
@@ -253,7 +253,9 @@ def heaviest(stage_table: pd.DataFrame) -> list[str]:
 def report_roofline(
     kernels: list[Kernel], peaks: Peaks, stage_table: pd.DataFrame, counts: Mapping[str, int]
 ) -> None:
-    """Table and figure; how much of each stage's processor time the kernels explain is below."""
+    """Store table and figure, and the fraction of each stage's processor time that the kernels
+    explain.
+    """
     took = {kernel.name: seconds(kernel.run) for kernel in kernels}
     rows = [roofline_row(kernel, peaks, took[kernel.name]) for kernel in kernels]
     two = heaviest(stage_table)

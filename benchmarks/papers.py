@@ -223,7 +223,9 @@ def cpce(data_set: Path) -> None:
 
 
 def block_mean(image: Array, times: int) -> Array:
-    """Average blocks of voxels, `times` along each axis; the rest at the end is cut off."""
+    """Average blocks of voxels, `times` along each axis; incomplete blocks at the end are
+    cut off.
+    """
     x, y, z = (n // times for n in image.shape)
     blocks = image[: x * times, : y * times, : z * times]
     return np.asarray(

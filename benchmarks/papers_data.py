@@ -41,7 +41,7 @@ def check(out: Path) -> str:
 
 
 def fetch(out: Path) -> None:
-    """Clone, convert and write the data set; a stopped call leaves nothing in `out`."""
+    """Clone, convert and write the data set; a stopped call leaves `out` empty."""
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as folder:
         root = Path(folder) / "measured"

@@ -56,9 +56,9 @@ from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_s
 
 WIDTHS = (0.0, 5.0)  # mm
 FRAMES = {"linear": 1, "cubic": 3}
-"""Interpolations of maps; the third way resamples the series."""
+"""Interpolations of maps; the third method resamples the series."""
 SERIES = "series"
-BEST = "cubic"  # loses least accuracy, as resampled series do, and costs less
+BEST = "cubic"  # loses the least accuracy, similar to resampled series, and costs less
 ACTIVE = 4.0  # |t|
 _WITH_SD = "inverse variance with SD², by voxel"
 NAMES = ("acquired", "bspline", "sbl", "measured")
@@ -68,7 +68,7 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Run:
-    """One run as the program stored it, and effects of its blocks in any frame."""
+    """One stored run, and effects of its blocks in any frame."""
 
     number: int
     title: str
@@ -77,24 +77,24 @@ class Run:
 
     @cached_property
     def affine(self) -> Array:
-        """Of the high-resolution grid."""
+        """Affine of the high-resolution grid."""
         return np.asarray(self.stored.image("res-hr_desc-brain_mask").affine)
 
     @cached_property
     def boldref(self) -> Volume:
-        """On the acquired grid."""
+        """Boldref on the acquired grid."""
         data, affine = load_image(self.stored.file("desc-hmc_boldref.nii.gz"))
         return Volume(data, affine)
 
     @cached_property
     def poses(self) -> Array:
-        """Take a point of the boldref to its point in each volume (T, 4, 4)."""
+        """Transforms of a boldref point to its point in each volume (T, 4, 4)."""
         (file,) = self.stored.place.glob("sub-01/func/*from-orig_to-boldref*_xfm.txt")
         return read_itk(file)
 
     @cached_property
     def design(self) -> BlockDesign:
-        """One regressor per block, in the model of the run."""
+        """Design with one regressor per block, as in the model of the run."""
         settings = self.stored.settings(WIDTHS)
         return block_design(
             self.stored.events,
@@ -108,14 +108,14 @@ class Run:
         )
 
     def halves(self, contrast: str) -> Array:
-        """Weights of the blocks in each half's effect (2, B)."""
+        """Return weights of the blocks in each half's effect (2, B)."""
         weights = self.stored.contrasts[contrast]
         halves_weights = half_weights(self.design.blocks, weights, self.design.leak)
         assert halves_weights is not None, f"{self.title}: {contrast} cannot be split"
         return halves_weights
 
     def block_maps(self, reader: SeriesReader) -> Array:
-        """Effects of all blocks in a series (B, X, Y, Z)."""
+        """Estimate effects of all blocks in a series (B, X, Y, Z)."""
         weights = self.design.weights.astype(np.float32)
         first = reader.volume(self.design.n_dummy)
         out = np.zeros((weights.shape[1], first.size), np.float32)
@@ -127,11 +127,11 @@ class Run:
         return out.reshape(-1, *first.shape)
 
     def grid(self, name: str) -> Array:
-        """Affine of a series."""
+        """Return the affine of a series."""
         return np.asarray(self.boldref.affine) if name == "acquired" else self.affine
 
     def map(self, contrast: str, stat: str, name: str, width: float) -> Array:
-        """A map of the program, in which the acquired series is `raw`."""
+        """Load a map of the program, in which the acquired series is `raw`."""
         return self.stored.map(contrast, stat, "raw" if name == "acquired" else name, width)
 
     @cached_property
@@ -151,20 +151,21 @@ class Run:
             return self.block_maps(reader)
 
     def load_or_make(self, name: str, make: Callable[[str], Array], frame: str = "") -> Array:
-        """Effects of blocks in a series, from a file beside the output once they were made."""
+        """Load effects of blocks in a series, or compute and store them."""
         file = self.stored.place.parent / f"blocks-{name}{frame}.npy"
         if not file.exists():
             np.save(file, make(name))
         return np.asarray(np.load(file))
 
     def in_frame(self, name: str, onto: Array, frame: Run) -> Array:
-        """See `moved_series`; made once."""
+        """Return `moved_series` from a file, computed once."""
         return self.load_or_make(
             name, lambda name: self.moved_series(name, onto, frame), f"-frame{frame.number}"
         )
 
     def moved_series(self, name: str, onto: Array, frame: Run) -> Array:
-        """Effects of blocks in a series resampled from its volumes to the frame of another run.
+        """Estimate effects of blocks in a series whose volumes are resampled to the frame of
+        another run.
 
         `onto`: takes a point of the frame to its point in the run's boldref.
         """
@@ -253,7 +254,7 @@ class Framed:
     variances: Mapping[tuple[str, str], Sequence[Array]]
 
     def effects(self, way: str, name: str, contrast: str) -> list[SplitEffect]:
-        """Effects of each run, in halves of its blocks."""
+        """Return effects of each run, in halves of its blocks."""
         split_effects = []
         for run, blocks in zip(self.runs, self.blocks[way, name], strict=True):
             halves = run.halves(contrast)
@@ -267,11 +268,13 @@ class Framed:
         return split_effects
 
     def truth(self, contrast: str) -> list[SplitEffect]:
-        """Measured effects of each run, resampled once from their volumes."""
+        """Return measured effects of each run, resampled once from its volumes."""
         return self.effects(SERIES, "measured", contrast)
 
     def error_noise(self, way: str, contrast: str) -> list[Array]:
-        """Variance of the noise of `sbl` less measured of each run, by scatter of blocks (N,)."""
+        """Return the noise variance of `sbl` minus measured for each run, from the scatter of
+        blocks (N,).
+        """
         variances = []
         for run, estimate, true in zip(
             self.runs, self.blocks[way, "sbl"], self.blocks[SERIES, "measured"], strict=True
@@ -282,7 +285,7 @@ class Framed:
         return variances
 
     def active(self, name: str, contrast: str) -> Array:
-        """Voxels with |t| > 4 in all runs together, with equal weights (N,)."""
+        """Return voxels with |t| > 4 in all runs together, with equal weights (N,)."""
         way = SERIES if name == "measured" else BEST
         effect = mean(
             [split_effect.combined for split_effect in self.effects(way, name, contrast)]
@@ -291,7 +294,7 @@ class Framed:
         return np.asarray(np.abs(effect) > ACTIVE * np.sqrt(np.maximum(variance, 1e-12)))
 
     def regions(self, way: str, contrast: str) -> dict[str, Array]:
-        """Brain, active voxels, and voxels where `sbl` adds most to zero filling."""
+        """Return brain, active voxels, and voxels where `sbl` adds most to zero filling."""
         effects = [self.effects(way, name, contrast) for name in ("sbl", "zerofill")]
         detail = np.abs(mean([a.combined - b.combined for a, b in zip(*effects, strict=True)]))
         return {
@@ -303,13 +306,13 @@ class Framed:
 
 
 def median(values: Sequence[float]) -> float:
-    """Median of the values that exist; NaN if there are none."""
+    """Return the median of the finite values; NaN if there are none."""
     clear = [value for value in values if np.isfinite(value)]
     return float(np.median(clear)) if clear else float("nan")
 
 
 def mean(arrays: Sequence[Array]) -> Array:
-    """Mean of arrays of one shape."""
+    """Return the mean of arrays of one shape."""
     return np.asarray(np.mean(arrays, axis=0))
 
 
@@ -336,7 +339,7 @@ def framed(runs: Sequence[Run], ways: Sequence[str]) -> Iterator[Framed]:
         for name in (("bspline", "zerofill", "measured") if SERIES in ways else ("measured",))
     }
     if SERIES in ways:
-        # the detail of sbl is made in the frame of its run, and interpolated from there
+        # the detail of sbl is computed in the frame of its run, and interpolated from there
         detail = [run.own_effects["sbl"] - run.own_effects["zerofill"] for run in runs]
         resampled["sbl"] = [
             filled + moved(run, xfm, more, run.affine, 3)
@@ -615,7 +618,7 @@ def finished(
     out: Path,
     contrasts: Sequence[str],
 ) -> Run:
-    """Call the program on a run, unless that was done."""
+    """Run the program on a run, unless it has finished already."""
     more = ("--truth", str(truth), "--calibration", "none")
     stored = call(low, out / name / "blind", contrasts, *more)
     assert stored.applied, f"{title}: sbl was not applied"
@@ -623,7 +626,9 @@ def finished(
 
 
 def tables(runs: Sequence[Run], ways: Sequence[str], best: str, suffix: str = "") -> None:
-    """Keep the tables of runs in the frame of the first, and with two runs of the second too."""
+    """Store tables of runs in the frame of the first; two runs are also evaluated in the frame of
+    the second.
+    """
     rows_by_table: dict[str, Rows] = {suffix_of_table: [] for suffix_of_table in TITLES}
     orders = [list(runs), list(runs)[::-1]] if len(runs) == 2 else [list(runs)]
     for order in orders:
@@ -657,13 +662,13 @@ def tables(runs: Sequence[Run], ways: Sequence[str], best: str, suffix: str = ""
 
 
 def shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as it stands in a table; n/a for a value that noise left without an estimate."""
+    """Format a row for a table; n/a for values without an estimate because of noise."""
     missing = {k for k, v in row.items() if isinstance(v, float) and not np.isfinite(v)}
     return {k: "n/a" if k in missing else rounded({k: v})[k] for k, v in row.items()}
 
 
 def over_frames(rows: Rows) -> Rows:
-    """Average rows over the runs whose frame was taken."""
+    """Average rows over the runs that define the frame."""
     groups: dict[tuple[Any, ...], Rows] = {}
     for row in rows:
         key = tuple(row.get(k) for k in ("contrast", "mm", "moved", "series", "region"))
@@ -736,7 +741,7 @@ REMARKS: dict[str, list[str]] = {
 
 
 def main() -> int:
-    """One subcommand."""
+    """Run one subcommand."""
     if len(sys.argv) != 4 or sys.argv[1] not in ("runs", "halves"):
         sys.exit(__doc__)
     data, out = Path(sys.argv[2]), Path(sys.argv[3])

@@ -68,7 +68,7 @@ METHODS = ("sdmod", "wmn", "focuss", "sbl")
 
 
 def recipe_of(name: str) -> VarianceRecipe:
-    """The recipe of a method of variance maps."""
+    """Return the recipe of a method of variance maps."""
     recipe = get_method(name).variance
     assert recipe is not None
     return recipe
@@ -76,7 +76,7 @@ def recipe_of(name: str) -> VarianceRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """A run brought down: its components as measured and as acquired, and where they count."""
+    """A downsampled run: its components as measured and as acquired, and its mask."""
 
     run: Run
     level: ResolutionLevel
@@ -88,7 +88,7 @@ class Problem:
     mask: Tensor
 
     def share(self, prior: Prior | Modulation) -> float:
-        """Explained share of all measured components."""
+        """Return the explained fraction of all measured components."""
         with torch.inference_mode():
             return _explained_share(
                 _added_by(prior, self.level), self.level, self.measured, self.mask
@@ -96,7 +96,7 @@ class Problem:
 
 
 def brought_down(run: Run) -> Problem:
-    """A run at half its resolution in plane."""
+    """Downsample a run by two in plane."""
     x, y, z = run.mask.shape
     level = ResolutionLevel((x // 2, y // 2, z), (x, y, z))
     across, along = (crop_matrix(n, n // 2).astype(np.float32) for n in (x, y))
@@ -115,20 +115,20 @@ def brought_down(run: Run) -> Problem:
 
 
 def prior_of(name: str, problem: Problem, seed: int = 0) -> Prior | Modulation:
-    """What a method makes of the acquired run."""
+    """Return the prior that a method estimates from the acquired run."""
     if name == "sdmod":
         return Modulation(whole=problem.tile, weight=filled_sd(problem.acquired, problem.tile))
     return prior_by(name, problem.acquired, problem.tile, recipe_of("sbl"), seed=seed)
 
 
 def oracle(problem: Problem) -> Prior:
-    """The map of the measured components."""
+    """Return the map of the measured components."""
     sd = problem.measured.square().mean(0).sqrt()
     return minimum_norm(problem.acquired, problem.tile, start=sd)
 
 
 def gate_of(problem: Problem, name: str = "sbl") -> float:
-    """Share that the gate sees, one level down, between halves of the acquired run."""
+    """Return the self-test score of the gate, between halves of the acquired run."""
     middle = problem.low.shape[-1] // 2
     halves = [
         np.moveaxis(components(problem.low[..., part], problem.low_mask).numpy(), 1, 3)
@@ -138,7 +138,7 @@ def gate_of(problem: Problem, name: str = "sbl") -> float:
 
 
 def share(arguments: list[str]) -> None:
-    """One row a run."""
+    """Tabulate the explained fraction, one row per run."""
     rows: list[dict[str, Any]] = []
     for run in runs_of(arguments):
         problem = brought_down(run)
@@ -207,8 +207,8 @@ TRIED: Mapping[str, Mapping[str, Any]] = {
 
 
 def settings(arguments: list[str]) -> None:
-    """What was tried on one run one level down; nothing else was looked at when settings were
-    fixed.
+    """Tabulate the settings tried in the self-test on one run; no other results were used to fix
+    them.
     """
     (run,) = runs_of([f"run={arguments[0]}"])
     problem = brought_down(run)
@@ -240,7 +240,7 @@ def settings(arguments: list[str]) -> None:
 
 
 def data(arguments: list[str]) -> None:
-    """The data sets of `runs`, and the calls of the program that `runs` makes."""
+    """Make the data sets of `runs`, and print the calls of the program that `runs` makes."""
     folder, out = Path(arguments[0]), Path(arguments[1])
     for tested in TESTED.values():
         low, truth = make_tested(tested, folder, out)
@@ -260,7 +260,7 @@ def data(arguments: list[str]) -> None:
 
 
 def everything(arguments: list[str]) -> None:
-    """Every table on people that README and docs show."""
+    """Make every table on participants that README and docs show."""
     folder = Path(arguments[0])
     people = [
         f"A={folder / 'studyforrest-lowres-truth'}",
@@ -274,7 +274,7 @@ def everything(arguments: list[str]) -> None:
 
 
 def main() -> int:
-    """One subcommand."""
+    """Run one subcommand."""
     commands = {
         "settings": settings,
         "share": share,

@@ -1,10 +1,11 @@
-"""A model trained on a simulated head, which ships with the package as a control of srgan.
+"""Train a model on a simulated head, which the package distributes as a control of srgan.
 
 python benchmarks/phantom_models.py PHANTOM OUT
 
-PHANTOM is made by `bids-sr-phantom` (preset demo). OUT.safetensors and OUT.json are written. The
-model stands in for a participant's own one in the series `srganPhantom`: what it reaches is owed
-to no one's own pair. `boilerplate/models/dcnet_phantom`, that of dcnet, was made by version 0.1.
+PHANTOM is made by `bids-sr-phantom` (preset demo). OUT.safetensors and OUT.json are written. In
+the series `srganPhantom`, this model replaces the participant's model: its accuracy cannot depend
+on the participant's pair. `boilerplate/models/dcnet_phantom`, the control of dcnet, was made by
+version 0.1.
 """
 
 import argparse
@@ -29,13 +30,15 @@ FACTOR = (2.0, 2.0, 1.0)
 
 
 def only_file(root: Path, pattern: str) -> Path:
-    """Return the only file of a pattern."""
+    """Return the only file that matches a pattern."""
     (path,) = root.glob(pattern)
     return path
 
 
 def pair_of(root: Path, participant: str = "sub-*") -> TrainingImage:
-    """Return a participant's pair, the high-resolution image in the pose of the other one."""
+    """Return a participant's pair, with the high-resolution image resampled to the low-resolution
+    position.
+    """
     lowres, affine = load_image(only_file(root, f"{participant}/anat/*acq-lowres_T2starw.nii.gz"))
     highres, highres_affine = load_image(
         only_file(root, f"{participant}/anat/*acq-highres_T2starw.nii.gz")
@@ -58,7 +61,7 @@ def main() -> None:
     request = TrainingRequest(method=get_method("srgan"), factor=FACTOR, threads=1)
     work = arguments.out.with_name(
         f"{arguments.out.name}.work"
-    )  # a stopped training goes on from there
+    )  # a stopped training resumes from there
     trained = fit(request, (pair_of(arguments.phantom),), work)
     weights, _ = save_model(
         arguments.out, trained.state, dict(trained.card) | {"trained_with": about}

@@ -46,12 +46,12 @@ Rows = list[dict[str, Any]]
 
 
 def rms(values: Array) -> float:
-    """Of a mean square that noise may have made negative."""
+    """Return the root of a mean square, which may be negative because of noise."""
     return float(np.sqrt(max(0.0, float(np.mean(values)))))
 
 
 def coverage(stored: Stored) -> Iterator[dict[str, Any]]:
-    """Coverage of the stored intervals, by contrast and smoothing."""
+    """Yield the coverage of the stored intervals, by contrast and smoothing."""
     mask, difference_maps = stored.mask(), stored.difference(WIDTHS)
     below = {
         row.contrast: row.value
@@ -89,7 +89,7 @@ def coverage(stored: Stored) -> Iterator[dict[str, Any]]:
 
 
 def highest(values: Array, count: int, mask: Array) -> Array:
-    """So many voxels of the mask."""
+    """Return a number of voxels of the mask with the highest values."""
     if count == 0:
         return np.zeros_like(mask)
     return np.asarray(mask & (values >= np.partition(values[mask], -count)[-count]))
@@ -98,7 +98,9 @@ def highest(values: Array, count: int, mask: Array) -> Array:
 def of_halves(
     stored: Stored, halves_by_series: Mapping[str, Mapping[float, Halves]]
 ) -> tuple[Rows, Rows]:
-    """Regions of one half and smoothed maps against the measured other half, both ways."""
+    """Compare regions of one half and smoothed maps with the measured other half, in both
+    directions.
+    """
     mask, sbl_halves = stored.mask(), stored.halves("sbl", WIDTHS)
     regions: Rows = []
     smoothed: Rows = []
@@ -187,7 +189,7 @@ def _smoothed(
 
 
 def measure(tested: Tested, data: Path, out: Path, only: Sequence[str]) -> None:
-    """Figures of the calls on one run."""
+    """Compute the values of the calls on one run."""
     halves_by_series: dict[str, dict[float, Halves]] = {}
     for kind in KINDS:
         file = out / tested.name / f"{kind}.json"
@@ -225,7 +227,7 @@ LABELS = {"blind": "blind", "fine": "calibrated"}
 
 
 def runs(arguments: Sequence[str]) -> None:
-    """All runs, and tables of all that was kept."""
+    """Measure all runs, and make tables of all stored results."""
     data, out = Path(arguments[0]), Path(arguments[1])
     people = [replace(tested_run, one_type=False) for tested_run in TESTED.values()]
     for tested in people:
@@ -243,7 +245,7 @@ def runs(arguments: Sequence[str]) -> None:
 
 
 def _both_ways(rows: Rows) -> Rows:
-    """Means over the two halves."""
+    """Average over the two halves."""
     groups: dict[tuple[Any, ...], Rows] = {}
     for row in rows:
         key = tuple(row.get(k) for k in ("contrast", "mm", "region", "map"))
@@ -258,7 +260,7 @@ def _both_ways(rows: Rows) -> Rows:
 
 
 def _blind(arguments: Sequence[str]) -> Iterator[tuple[Tested, Stored]]:
-    """Blind calls of all runs to which `sbl` was applied."""
+    """Yield calls without calibration of all runs to which `sbl` was applied."""
     data, out = Path(arguments[0]), Path(arguments[1])
     for tested_run in TESTED.values():
         tested = replace(tested_run, one_type=False)
@@ -270,7 +272,7 @@ def _blind(arguments: Sequence[str]) -> Iterator[tuple[Tested, Stored]]:
 
 
 def foreign_effects(arguments: Sequence[str]) -> None:
-    """Effects made from the prior of each run, and others."""
+    """Tabulate effects made from the prior of each run, and other effects."""
     rows = [{"run": t.title} | row for t, stored in _blind(arguments) for row in foreign(stored)]
     keep(
         "posterior_foreign",
@@ -284,7 +286,7 @@ def foreign_effects(arguments: Sequence[str]) -> None:
 
 
 def draws(arguments: Sequence[str]) -> None:
-    """64 draws against the exact diagonal."""
+    """Compare 64 draws with the exact diagonal."""
     rows = [{"run": t.title} | draws_against_exact(stored) for t, stored in _blind(arguments)]
     keep(
         "posterior_draws",
@@ -294,7 +296,7 @@ def draws(arguments: Sequence[str]) -> None:
 
 
 def phantom(arguments: Sequence[str]) -> None:
-    """Phantoms whose activity does not follow their fluctuations, against known activation."""
+    """Compare phantoms whose activity does not follow their fluctuations with known activation."""
     out, rows = Path(arguments[0]), []
     for low in map(Path, arguments[1:]):
         stored = call(low, out / low.name, ("all",))
@@ -306,7 +308,7 @@ def phantom(arguments: Sequence[str]) -> None:
 
 
 def main() -> int:
-    """One subcommand."""
+    """Run one subcommand."""
     commands = {
         "runs": runs,
         "foreign": foreign_effects,

@@ -1,8 +1,8 @@
-"""Whether runs said how long they would take: python benchmarks/progress.py SCREEN...
+"""Check the time estimates that runs printed: python benchmarks/progress.py SCREEN...
 
-SCREEN is what a call printed, with its standard output in a file. Of each time left that was said
-once 20 % were done, the error is its distance from what came, less half a minute of rounding,
-as a share of what came.
+SCREEN is the standard output of a call, in a file. For each remaining time that was printed after
+20 % of the run, the error is its difference from the actual time, minus half a minute of rounding,
+relative to the actual time.
 """
 
 import re

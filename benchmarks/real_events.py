@@ -119,7 +119,7 @@ def _volumes(table: Path, tr: float) -> int:
 
 
 def rows_of(table: Path) -> list[tuple[float, float, str]]:
-    """Return the rows of a table that have times, each once; read without the program."""
+    """Return the rows of a table that have times, each once, without using the program."""
     lines = table.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     header, *cell_rows = [line.split("\t") for line in lines if line.strip()] or [[]]
     rows = []
@@ -169,7 +169,7 @@ def compared(
     before: Sequence[dict[str, Any]],
     now: Sequence[dict[str, Any]],
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return a row per data set, and what is treated in another way with an example of each."""
+    """Return a row per data set, and differences in treatment with an example of each."""
     names = [str(path.relative_to(root)) for path in tables]
     rows, examples = [], dict[str, list[str]]()
     for dataset in sorted({name.split("/")[0] for name in names}):
@@ -209,7 +209,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def _general(texts: Any) -> set[str]:
-    """Texts without numbers, names and quoted parts."""
+    """Return texts without numbers, names and quoted parts."""
     texts = [texts] if isinstance(texts, str) else texts
     general = {
         re.sub(r"'[^']*'|\"[^\"]*\"|\S+\.nii\.gz|[-\d.]+", "…", text)[:90] for text in texts

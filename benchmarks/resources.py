@@ -41,7 +41,7 @@ OPTIONS: dict[str, tuple[str, list[str]]] = {
 
 
 def lengthen(phantom: Path, target: Path) -> None:
-    """A copy of the phantom whose run is repeated, events and all."""
+    """Copy the phantom with its run and events repeated."""
     shutil.copytree(phantom, target, ignore=shutil.ignore_patterns("derivatives"))
     bold = next((target / "sub-01" / "func").glob("*_bold.nii.gz"))
     image = nib.load(bold)
@@ -58,7 +58,7 @@ def lengthen(phantom: Path, target: Path) -> None:
 
 
 def data(scratch: Path, name: str) -> Path:
-    """The data set of a case, made where it is not there."""
+    """Return the data set of a case, which is made unless it exists."""
     target = EXAMPLE if name == "example" else scratch / name
     if "=" in name:
         return Path(name.partition("=")[2])
@@ -72,7 +72,7 @@ def data(scratch: Path, name: str) -> Path:
 
 
 def row(case: str, estimate: Estimate, usage: Usage, out: Path, work: Path) -> dict[str, Any]:
-    """Estimate and measurement of one case, with their ratios."""
+    """Return estimate and measurement of one case, with their ratios."""
     pairs = {
         "core min": (
             sum(stage_row.minutes for stage_row in estimate.rows),
@@ -98,7 +98,7 @@ def row(case: str, estimate: Estimate, usage: Usage, out: Path, work: Path) -> d
 
 
 def steps(case: str, table: Path) -> pd.DataFrame:
-    """What each kind of step took at most, and in all."""
+    """Summarize the resources of each kind of step: maximum and total."""
     table_of_steps = (
         pd.read_csv(table, sep="\t")
         .groupby("kind")

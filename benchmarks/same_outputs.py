@@ -1,9 +1,9 @@
-"""Whether two versions of the program leave the same outputs: python benchmarks/same_outputs.py
+"""Check that two versions of the program write the same outputs: python benchmarks/same_outputs.py
 NAME BEFORE AFTER
 
-BEFORE and AFTER are output folders of one call made with two versions. Logs are left out. Images
-are compared by their voxels, tables by their cells, all else byte for byte; figures and pages may
-differ in bytes and show the same.
+BEFORE and AFTER are output folders of the same call with two versions. Logs are left out. Images
+are compared by voxels, tables by cells, and all other files byte by byte; figures and pages may
+differ in bytes and look the same.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ SHOWN = {".svg", ".html"}
 
 
 def files(root: Path) -> dict[str, Path]:
-    """Every file but logs, by its place."""
+    """Return all files except logs, by path."""
     paths = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
     return {place: path for place, path in paths.items() if not place.startswith("logs/")}
 
 
 def table_difference(before: Path, after: Path) -> str:
-    """How many cells differ, and by how much at most."""
+    """Describe the cells that differ: number, and largest difference."""
     old, new = (
         list(csv.reader(path.read_text().splitlines(), delimiter="\t")) for path in (before, after)
     )
@@ -48,7 +48,7 @@ def table_difference(before: Path, after: Path) -> str:
 
 
 def difference(before: Path, after: Path) -> str:
-    """What differs in a file; "" for nothing."""
+    """Describe the difference in a file; "" if there is none."""
     if before.read_bytes() == after.read_bytes():
         return ""
     if before.name.endswith((".nii", ".nii.gz")):

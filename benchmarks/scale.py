@@ -72,7 +72,7 @@ def main() -> int:
 
 
 def prepared(folder: Path) -> tuple[Path, Path]:
-    """One phantom and its results, made once."""
+    """Make one phantom and its results, once."""
     source, out = folder / "one", folder / "one-out"
     folder.mkdir(parents=True, exist_ok=True)
     if not source.exists():
@@ -86,7 +86,7 @@ def prepared(folder: Path) -> tuple[Path, Path]:
 def measured(
     folder: Path, source: Path, out: Path, count: int, only: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Rows for one number of participants."""
+    """Return rows for one number of participants."""
     data, results, database = folder / "data", folder / "results", folder / "database"
     _crowd.make_data(source, data, count)
     inner_call = [sys.executable, __file__, "--inner"]
@@ -126,7 +126,7 @@ def measured(
 
 
 def map_seconds(out: Path) -> str:
-    """What a group map costs on the grid of an output, in words: its participant is added up ten
+    """Measure the cost of a group map on the grid of an output, by adding its participant ten
     times.
     """
     import nibabel as nb
@@ -165,7 +165,7 @@ def _cpu() -> float:
 
 
 def inner(task: str, data: str, place: str) -> int:
-    """One measurement in a process of its own."""
+    """Make one measurement in a separate process."""
     if task == "index":
         from bids_sr.bids import Findings
         from bids_sr.bids.layout import open_index

@@ -44,14 +44,14 @@ RECIPE = METHOD.variance
 
 
 def tested_run(data: Path, name: str, scratch: Path) -> Acquired:
-    """A run as `people.py runs` takes it, whose volumes do not calibrate it."""
+    """Return a run as in `people.py runs`, without the volumes that calibrate it."""
     run = acquired(data, name, scratch)
     first = max(0, TESTED[RUNS[name]].run.first - FIRST)
     return run.part(first, run.low.shape[3])
 
 
 def exemplars_of(data: Path, run: Acquired) -> Exemplars:
-    """The right calibration of a run, registered to the mean of its low-resolution copy."""
+    """Return the right calibration of a run, registered to the mean of its low-resolution copy."""
     image, series = TESTED[RUNS[run.name]].calibration.series(data)
     mean = series.mean(3)
     mask = mean > 0.25 * np.percentile(mean, 98)
@@ -67,7 +67,7 @@ def exemplars_of(data: Path, run: Acquired) -> Exemplars:
 def fitted(
     run: Acquired, *, slow: bool, exemplars: Exemplars | None = None
 ) -> tuple[dict[str, Any], Prior]:
-    """What the program finds on a run: the tested share and the prior."""
+    """Return the results of the program on a run: the self-test score and the prior."""
     reader = run.reader
     reader.tr = run.tr if slow else 0.0
     data = run_data(reader, run.mask, RECIPE, FACTOR, poses=run.poses, exemplars=exemplars)
@@ -90,7 +90,7 @@ def fitted(
 
 
 def maps(data: Path, scratch: Path) -> None:
-    """One row a run, length, calibration and choice of components."""
+    """Tabulate one row per run, length, calibration and choice of components."""
     rows: list[dict[str, Any]] = []
     for name in RUNS:
         run = tested_run(data, name, scratch)
@@ -130,12 +130,12 @@ def maps(data: Path, scratch: Path) -> None:
 
 
 _LIKE = slice(14, 20)  # slices, to save time
-_PLAIN = {"smooth": 1e-3, "across": 1e-3, "pull": 0.0}  # the likelihood and nothing else
+_PLAIN = {"smooth": 1e-3, "across": 1e-3, "pull": 0.0}  # only the likelihood, without priors
 _ROUNDS = 60
 
 
 def log_likelihood(prior: Prior, data: Tensor) -> float:
-    """Of components (C, z, x, y), nats a sample."""
+    """Return the log-likelihood of components (C, z, x, y), nats per sample."""
     total, count = 0.0, 0
     for z in range(data.shape[1]):
         y = data[:, z, *prior.whole.seen].flatten(1).T
@@ -149,7 +149,7 @@ def log_likelihood(prior: Prior, data: Tensor) -> float:
 def climbed(
     start: Tensor, data: Tensor, tile: Tile, changed: dict[str, Any], rounds: int, seed: int
 ) -> Prior:
-    """The update of `estimate_prior` from maps (Q, Z, X, Y), with other settings."""
+    """Iterate the update of `estimate_prior` from maps (Q, Z, X, Y), with other settings."""
     recipe = replace(RECIPE, draws=256, **changed)
     variance = float(data[:, :, *tile.seen].square().mean())
     prior = Prior(
@@ -166,7 +166,7 @@ def climbed(
 
 
 def likelihood(data: Path, scratch: Path) -> None:
-    """The likelihood that W maximizes, from several starting points."""
+    """Tabulate the likelihood that W maximizes, from several starting points."""
     rows: list[dict[str, Any]] = []
     for name in ("pydecnef 2", "opennft"):
         run = acquired(data, name, scratch)
@@ -246,7 +246,7 @@ def _inner(tile: Tile) -> tuple[slice, slice, slice]:
 
 
 def main() -> int:
-    """One subcommand."""
+    """Run one subcommand."""
     commands = {"maps": maps, "likelihood": likelihood}
     if len(sys.argv) != 4 or sys.argv[1] not in commands:
         sys.exit(__doc__)

@@ -1,10 +1,11 @@
-"""Settings of recipe `fast` of srgan, beside dcnet: accuracy on held-out slices of one pair.
+"""Settings of recipe `fast` of srgan, compared with dcnet: accuracy on held-out slices of one
+pair.
 
 python benchmarks/small_srgan.py PAIR WORK [--seeds N]
 
-PAIR has train_lowres.nii, train_highres.nii and pair_mask.nii, as `bids-sr` leaves them in its
-working directory (step register_pair). Every variant is trained with N seeds; WORK keeps one JSON
-per training, and what is there is not trained again. No variant was chosen by a single seed.
+PAIR has train_lowres.nii, train_highres.nii and pair_mask.nii, from the working directory of
+`bids-sr` (step register_pair). Every variant is trained with N seeds; WORK stores one JSON file
+per training, and finished trainings are not repeated. No variant was chosen by a single seed.
 """
 
 import argparse
@@ -37,7 +38,7 @@ VARIANTS: dict[str, Recipe] = {
 
 
 def pair_of(folder: Path) -> TrainingImage:
-    """The pair as training sees it."""
+    """Return the pair as in training."""
     low, high, mask = (
         nib.load(folder / f"{name}.nii")  # type: ignore[attr-defined]
         for name in ("train_lowres", "train_highres", "pair_mask")
@@ -47,7 +48,7 @@ def pair_of(folder: Path) -> TrainingImage:
 
 
 def trained(pair: TrainingImage, name: str, seed: int) -> dict[str, Any]:
-    """Held-out scores and processor seconds of one training."""
+    """Return held-out scores and processor seconds of one training."""
     method = get_method("dcnet" if name == "dcnet" else "srgan")
     start_s = time.process_time()
     with tempfile.TemporaryDirectory() as work:

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 LEAST_R, MOST_SD = 0.99999, 0.02
 PATHS = ("COMPATIBLE", "AVX2")
-# maps that the voxels of a region are chosen by
+# maps that select the voxels of a region
 CHOSEN_BY = {
     "Reliable": ("t", "z", "zTotal"),
     "Fdr": ("z",),
@@ -53,33 +53,35 @@ print(*(hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest()[:8] for x 
 
 
 def environment(kernel: str, path: str = "") -> dict[str, str]:
-    """Environment of a process with one kernel, and one code path of MKL if there is one."""
+    """Return the environment of a process with one kernel, and one code path of MKL if
+    requested.
+    """
     kernel_variables = {"OPENBLAS_CORETYPE": kernel, **({"MKL_CBWR": path} if path else {})}
     return {**os.environ, **kernel_variables}
 
 
 def products(settings: dict[str, str]) -> list[str]:
-    """Checksums of products by numpy, scipy and torch."""
+    """Return checksums of products by numpy, scipy and torch."""
     command = [sys.executable, "-c", _PRODUCT]
     done = subprocess.run(command, env=settings, capture_output=True, text=True, check=True)
     return done.stdout.split()
 
 
 def entities_of(path: Path) -> dict[str, str]:
-    """Entities of a file name, and its suffix."""
+    """Return entities of a file name, and its suffix."""
     *parts, suffix = path.name.split(".")[0].split("_")
     return dict(part.partition("-")[::2] for part in parts) | {"suffix": suffix}
 
 
 def values_of(path: Path) -> Array:
-    """Voxels of an image."""
+    """Load the voxels of an image."""
     return np.asarray(nib.load(path).dataobj, dtype=np.float64)
 
 
 def compare_maps(first: Array, second: Array) -> tuple[float, float]:
     """Return the correlation of two maps, and their largest difference in SD of the first.
 
-    Both are NaN if a map is not finite in the same voxels as the other.
+    Both are NaN if the maps are not finite in the same voxels.
     """
     used = ((first != 0) | (second != 0)) & (np.isfinite(first) | np.isfinite(second))
     a, b = first[used], second[used]
@@ -92,10 +94,10 @@ def compare_maps(first: Array, second: Array) -> tuple[float, float]:
 
 
 def distance_from_threshold(region: Array, second: Array, maps: Sequence[Array]) -> float:
-    """Return how far voxels that differ are from the threshold at most, in SD of the map.
+    """Return the largest distance of differing voxels from the threshold, in SD of the map.
 
-    Each voxel counts by the map in which it is nearest to the least value of the region; infinity
-    without maps.
+    Each voxel counts in the map in which it is nearest to the smallest value of the region;
+    infinity without maps.
     """
     differ = region != second
     nearest = np.full(int(differ.sum()), np.inf)
@@ -108,7 +110,7 @@ def distance_from_threshold(region: Array, second: Array, maps: Sequence[Array])
 
 
 def maps_of(region: Path, among: dict[Path, dict[str, str]]) -> list[Path]:
-    """Files of the maps that a region was made from."""
+    """Return files of the maps that define a region."""
     region_entities = entities_of(region)
     match = re.fullmatch(r"(.*?)(Reliable|Fdr|Quarter|Z\d+)", region_entities.get("desc", ""))
     if match is None:
@@ -206,7 +208,7 @@ def compare_confounds(first: Path, second: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
