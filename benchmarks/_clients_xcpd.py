@@ -1,8 +1,8 @@
-"""In XCP-D's environment: what it collects of a derivatives folder, and its confounds of six
+"""In XCP-D's environment: files that XCP-D collects from derivatives, and its confounds of six
 strategies.
 
-PYTHON benchmarks/_clients_xcpd.py DERIVATIVES PARTICIPANT      prints one JSON object a line:
-what, result
+PYTHON benchmarks/_clients_xcpd.py DERIVATIVES PARTICIPANT
+    prints one JSON object per line: what, result
 """
 
 import json

@@ -1,8 +1,8 @@
-"""What each step of a run of bids-sr takes, as a table: threads, processor time, peak memory.
+"""Measure the resources of each step of a run of bids-sr: threads, processor time, peak memory.
 
 python benchmarks/_monitored.py TABLE BIDS_DIR OUTPUT_DIR participant [options of bids-sr]
 
-The program runs in this process; its workers run each node between two looks at themselves and add
+The program runs in this process; its workers measure themselves before and after each node and add
 a row to TABLE.
 """
 

@@ -1,18 +1,16 @@
-"""Work, traffic and speed of what a whole run spends most on, and what this machine can do; for
-paper_subject.py.
+"""Work, traffic and speed of the slowest parts of a whole run, and the best rates of this machine;
+for paper_subject.py.
 
-Counted as floating-point operations: in networks convolutions and matrix products (torch's
-counter); for a matrix along an axis 2
-a product; for a cubic spline what its algorithm asks for: along each axis 9 a sample for the
-coefficients (a gain, and 2 products and 2 sums each way), and at each target voxel 18 for the
-coordinates, 40 for the weights of three axes, and 256 for 64 samples times three weights, added
-up.
+Floating-point operations: convolutions and matrix products in networks (torch's counter); 2 per
+product of a matrix along an axis; for a cubic spline, the operations of its algorithm: along each
+axis 9 per sample for the coefficients (a gain, and 2 products and 2 sums each way), and at each
+target voxel 18 for the coordinates, 40 for the weights of three axes, and 256 for adding up 64
+samples times three weights.
 
-Counted as bytes: every operation of torch, those of backward and of Adam too, and every pass over
-an image reads what it needs and writes what it makes once, as if nothing of it were left in a
-cache from the operation before. Where the caches do keep something, the traffic to memory is less,
-and what stands here as GB/s may exceed what a copy of large arrays reaches. Times are of the
-processor, one thread.
+Bytes: every operation of torch, including backward and Adam, and every pass over an image reads
+its inputs and writes its outputs once, as if no cache kept data of the previous operation. If
+caches do keep data, the traffic to memory is smaller, and the GB/s given here may exceed the rate
+of copying large arrays. Times are of the processor, one thread.
 """
 
 from __future__ import annotations

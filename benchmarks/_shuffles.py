@@ -333,19 +333,19 @@ def null_rates(
     scratch: Path,
     confounds: pd.DataFrame | None = None,
 ) -> NullRates:
-    """Rates of false activity of one series over shuffles.
+    """Compute the rates of false activity of one series over shuffles.
 
     Parameters
     ----------
     reader, mask : the series in BOLD signal units, dummies included; (X, Y, Z) on its grid
     scratch : folder of a scratch file (4 bytes · volumes · voxels tested), removed at the end
-    confounds : one row a volume
+    confounds : one row per volume
 
     Raises
     ------
-    DesignError : see `build_design`; also where no draw of onsets gives a model that can be
+    DesignError : see `build_design`; also if no draw of onsets gives a model that can be
         estimated
-    ValueError : the mask is empty, lies on another grid, or holds no voxel that varies
+    ValueError : the mask is empty, has another grid, or contains no voxel that varies
 
     Notes
     -----

@@ -1,10 +1,10 @@
-"""Fusion of runs across displaced slices against measured thin slices.
+"""Fusion of runs across displaced slices, compared with measured thin slices.
 
 python benchmarks/across.py fusion DATA
     explained variance of the measured thin effect: pydecnef 1 with 2, 2 with 1, and halves of
     runs whose stack is shifted
 python benchmarks/across.py gate DATA
-    whether the gate applies the fusion to right and wrong displacements, and what fusion gains
+    decisions of the gate for right and wrong displacements, and the gain of the fusion
 python benchmarks/across.py acquisition DATA [--dephasing RAD]
     the same two runs with through-plane dephasing and with a Gaussian slice profile
 python benchmarks/across.py order DATA
@@ -161,7 +161,7 @@ def explained_variance(
     Parameters
     ----------
     parts : Sequence[Array]
-        What the blocks of each run contribute to the estimate, (B_r, X, Y, n); the estimate is
+        Contributions of the blocks of each run to the estimate, (B_r, X, Y, n); the estimate is
         the sum over all blocks.
     targets : Sequence[Array]
         Measured effects of the blocks of each run (B_r, X, Y, n).
@@ -216,7 +216,7 @@ def fused_parts(
     noise: Sequence[float] | None = None,
     last_step: bool = False,
 ) -> Parts:
-    """Return what the blocks of each run contribute to a fused effect.
+    """Return the contributions of the blocks of each run to a fused effect.
 
     Parameters
     ----------
@@ -224,8 +224,8 @@ def fused_parts(
         The runs.
     prior : Array
         Prior SD (X, Y, n).
-    seen, positions : Array | None, optional
-        In the place of those of the pair.
+    resampled, positions : Array | None, optional
+        Replacements for the values of the pair.
     noise : Sequence[float] | None, optional
         Relative noise of both runs; None: as in the program.
     last_step : bool, optional

@@ -1,12 +1,12 @@
-"""What other programs make of the data set of the primary series: pybids, XCP-D and fitlins, each
-in its environment.
+"""Read the data set of the primary series with other programs: pybids, XCP-D and fitlins, each in
+its environment.
 
 python benchmarks/clients.py OUT RAW --work DIR [--xcpd PYTHON] [--fitlins PYTHON] [--mixed OUT2]
 [--contrast a-b]
 
 OUT is the output of `bids-sr RAW OUT participant --output-spaces MNI152NLin2009cAsym:res-2`, with
-one task; OUT2 that of a participant with a task and a run at rest. A client whose environment is
-not given is left out. Environments:
+one task; OUT2 is the output for a participant with a task and a resting-state run. A program whose
+environment is not given is left out. Environments:
 
 --xcpd      Python 3.11: XCP-D 26.1.0 from its source (SETUPTOOLS_SCM_PRETEND_VERSION=26.1.0 pip
 install SOURCE
@@ -15,9 +15,9 @@ install SOURCE
 "scikit-learn<1.4"
             "scipy<1.12" "nibabel<5.3" "setuptools<81"
 
-pybids is that of this environment. XCP-D needs files of TemplateFlow and a program of ANTs:
-stand-ins for both are made below DIR (`_clients_standins.py`), so that its figures are no results.
-Exit code 1 where a client refuses.
+pybids is taken from this environment. XCP-D needs files of TemplateFlow and a program of ANTs:
+replacements for both are made below DIR (`_clients_standins.py`), so its values must not be used
+as results. The exit code is 1 if a program fails.
 """
 
 import argparse

@@ -1,26 +1,25 @@
-"""What the verdict on a series of another program says, beside what was expected of it before it
-was run.
+"""Verdicts on series of other programs, compared with the verdicts that were expected beforehand.
 
 python benchmarks/compared.py phantom OUT
     a phantom with echoes, and its series (needs dipy; tedana)
 python benchmarks/compared.py real LOW TRUTH OUT
-    series of a measured run brought down (the data sets of `people.py data`)
+    series of a downsampled measured run (the data sets of `people.py data`)
 python benchmarks/compared.py expected
-    the verdicts expected, as a table
+    the expected verdicts, as a table
 python benchmarks/compared.py controls DATA OUT
     the run of a phantom, masked, zeroed, in other units: none is more accurate than itself (by
     bids-sr-evaluate)
 python benchmarks/compared.py table PLACE=OUT ...
-    expected beside found, from outputs of bids-sr; OUT may be the log of a call that must be
-    refused
+    expected and actual verdicts, from outputs of bids-sr; OUT may be the log of a call that must
+    be refused
 
 PLACE is `phantom` (known activation), `truth` (the same run measured at the high resolution) or
 `other` (another run of the task, as acquired). `phantom` and `real` print the calls of bids-sr.
 
 The expectations were committed before any verdict was seen (`git log benchmarks/compared.py`). A
-verdict is a pair: all spatial frequencies, and those beyond the acquired Nyquist limit; each is
-one of VERDICTS, `or` allows both. The program says *within* the acquired band where the
-expectation said *all*; that stands beside it.
+verdict is a pair: all spatial frequencies, and frequencies above the acquired Nyquist limit; each
+is one of VERDICTS, `or` allows both. The program reports frequencies *within* the acquired band
+rather than *all*, the band of the expectation; the table has both columns.
 """
 
 import json

@@ -1,18 +1,18 @@
-"""Whether `sbl` gains from having seen the task, or from one half of its volumes more than from
-the other; and where the detail of people lies.
+"""Test if `sbl` gains from having seen the task, or from one half of its volumes more than from
+the other; and locate the detail in participants.
 
 python benchmarks/double_dipping.py DATA OUT [RUN ...]
 
-The variance maps W of a run come from all of its volumes, the task among them, and the same run's
-effects are then scored. Here W is learned from the motion-corrected series of `people.py runs`
-less the task (the response to each condition, or to every single block: least squares of the
-evaluation's own model), or of the first or the second half of the volumes, and put to the effects
-of the run as it was acquired. Effects of blocks are linear in the series, so `sbl` is applied to
-them instead of to volumes; "as the program" shows that this gives the program's own figures.
+The variance maps W of a run come from all of its volumes, including the task, and effects of the
+same run are then scored. Here, W is learned from the motion-corrected series of `people.py runs`
+without the task (the response to each condition, or to every single block: least squares of the
+evaluation's own model), or from the first or the second half of the volumes, and applied to the
+effects of the run as acquired. Effects of blocks are linear in the series, so `sbl` is applied to
+effects instead of volumes; "as the program" shows that this gives the program's values.
 
-The last table has how much of the energy of the measured detail lies in how few voxels: those in
-which the effect beyond the acquired Nyquist limit of one half of the blocks is largest hold so
-much of the product of both halves, which noise does not enter.
+The last table shows the concentration of the energy of the measured detail. Voxels are ranked by
+the effect above the acquired Nyquist limit in one half of the blocks; their energy is their part
+of the product of both halves, which is free of noise.
 """
 
 from __future__ import annotations

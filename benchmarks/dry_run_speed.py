@@ -2,10 +2,10 @@
 
 python benchmarks/dry_run_speed.py FOLDER --before PYTHON [--participants 1000] [--repeats 3]
 
-`--before` is the Python of an environment with the other version; this version is that of the
-Python that runs the script. The runs alternate, and medians are compared. The data set is a crowd
-of hard links of one tiny phantom, see `scale.py`. Results are appended to FOLDER/runs.jsonl, and
-the same command continues where it was stopped.
+`--before` is the Python of an environment with the other version; this version belongs to the
+Python that runs the script. The runs alternate, and medians are compared. The data set consists of
+hard links to one tiny phantom, see `scale.py`. Results are appended to FOLDER/runs.jsonl, and
+the same command resumes after an interruption.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""The fault matrix: whatever happens to a run, the next one ends with what an undisturbed run
-leaves.
+"""The fault matrix: whatever happens to a run, the next run produces the outputs of an undisturbed
+run.
 
 python benchmarks/faults.py DATA SCRATCH [--kills 20] [--seed 0] [--jobs 1] [--only NAME ...] [--
 options of bids-sr]
 
-As root on Linux, for disks that fill up and read-only ones; on the `tiny` phantom and with, say,
-`--sr-method srgan sbl --sloppy --smoothing 0`. Images are compared voxel by voxel, tables,
-transforms and weights byte by byte.
+Run it as root on Linux, for disks that fill up and read-only disks; on the `tiny` phantom and
+with, for example, `--sr-method srgan sbl --sloppy --smoothing 0`. Images are compared voxel by
+voxel, tables, transforms and weights byte by byte.
 """
 
 import argparse

@@ -2,9 +2,9 @@
 
 python benchmarks/first_verdict.py FOLDER --before PYTHON [--data BIDS] [--repeats 3]
 
-`--before` is the Python of an environment with the other version; this version is that of the
+`--before` is the Python of an environment with the other version; this version belongs to the
 Python that runs the script. The runs alternate, on two workers, and medians are compared. The
-time ends when a step `judge` has left the first verdict, which is when the console shows it.
+time ends when a step `judge` has written the first verdict, which is when the console shows it.
 The rest of the run is then stopped, unless `--whole` is given. Run it on a machine that computes
 nothing else.
 """
@@ -30,7 +30,7 @@ def seconds_to_verdict(
 ) -> dict[str, float]:
     """Run the participant level and return the wall time to the verdict and of the run (s).
 
-    `folder`: for output and work directory; it is emptied before. The time of the run is NaN if it
+    `folder`: parent of output and work directory, emptied before. The time of the run is NaN if it
     was stopped.
     """
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,13 +1,13 @@
-"""What the gate lets pass, and what it then explains: runs of people with thermal noise.
+"""Runs that pass the gate, and the variance that their maps explain, at levels of thermal noise.
 
 python benchmarks/gate.py table DATA SCRATCH [RUN ...]
 
-The four runs of people (or those named) are brought down by two in plane with no thermal noise
-beyond what cropping leaves, with that of a measured voxel (`--retrospective noisy`), with half and
-with one and a half times as much, in their first 15 to all volumes. What is tried beside the
-tested share is found from the run alone. What the map explains is held against the measured run:
-W of the first volumes is applied to the effects of the whole run with the same noise. Rows are
-kept in SCRATCH and not made twice.
+The four runs of participants (or the named runs) are downsampled by two in plane. Their thermal
+noise is as after cropping, as in a measured voxel (`--retrospective noisy`), or half and one and a
+half times as much; the first 15 to all volumes are used. Measures that might replace the
+self-test score only use the run itself. The variance explained by the map is evaluated with the
+measured run: W of the first volumes is applied to the effects of the whole run with the same
+noise. Rows are stored in SCRATCH and not computed again.
 """
 
 from __future__ import annotations

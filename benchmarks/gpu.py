@@ -1,4 +1,4 @@
-"""Published trainings carried out to their end on a GPU: steps, time and accuracy.
+"""Published trainings run to their end on a GPU: steps, time and accuracy.
 
 python benchmarks/gpu.py WORK [--minutes 10] [--results DIR] [--vgg-weights FILE]
 
@@ -8,22 +8,22 @@ Trains on the T2*w pair of examples/studyforrest, one after the other,
     srgan --recipe paper        100,000 steps; only with --vgg-weights
     attunet --recipe paper       74,000 steps
     cpce --recipe paper         800,000 steps
-    tv --recipe paper            10,000 steps; sees the low-resolution image alone
+    tv --recipe paper            10,000 steps; only sees the low-resolution image
 
-A call works for --minutes at most. Checkpoints, models and what each training took are in WORK:
-the same command continues, on a fresh machine as well if WORK is copied there. Each call writes
-gpu.{json,md} to the folder of --results, with a row per training: steps done and asked, seconds
-of training, and PSNR and SSIM beside B-spline and zero filling in the same slices. `scored on`
-says which slices these are: held-out ones, or, if the paper holds nothing out, those trained on,
-which is no accuracy on new slices. Scores of `tv` are those of all slices of the high-resolution
-image, which its training has not seen.
+A call works for at most --minutes. Checkpoints, models and the resources of each training are in
+WORK: the same command continues, also on another machine if WORK is copied there. Each call writes
+gpu.{json,md} to the folder of --results, with a row per training: steps done and requested,
+seconds of training, and PSNR and SSIM of the network, B-spline and zero filling in the same
+slices. `scored on` describes these slices: held-out slices, or, if the paper holds nothing out,
+training slices, whose scores are not an accuracy on new slices. Scores of `tv` use all slices of
+the high-resolution image, which its training has not seen.
 
 The machine needs torch, numpy, scipy, nibabel, safetensors and the source tree, which need not be
-installed. The images are read as they are: the members of this pair lie in one frame. The mask is
-computed from the low-resolution image.
+installed. The images are used as they are: both images of this pair have the same frame. The mask
+is computed from the low-resolution image.
 
-It has not been run to its end: no GPU was at hand when it was written. It was tried on a CPU with
---steps, which cuts each training short and marks the table.
+It has not been run to its end: no GPU was available when it was written. It was tested on a CPU
+with --steps, which shortens each training and marks the table.
 """
 
 import argparse

@@ -1,15 +1,15 @@
-"""Faults put into the product one by one: whether the tests see each of them.
+"""Put faults into the program one by one, and check that the tests detect each of them.
 
 ``mutants.toml`` lists the faults, over all layers. Each is put into a copy of a checkout, and
-only the tests that ought to see it are run there, until the first failure. Before that, the same
+only the tests that should detect it are run there, until the first failure. Before that, the same
 tests must pass without any fault.
 
     python benchmarks/mutants.py                                   this checkout
     python benchmarks/mutants.py --checkout ../before --name mutants_before    another one
-    python benchmarks/mutants.py --list                            where each stands; runs nothing
+    python benchmarks/mutants.py --list                            the module of each; runs nothing
 
-A fault is found by the function or class and a snippet of its source, in whatever module these
-stand, so that the list serves before and after a change of the layout.
+A fault is located by its function or class and a snippet of its source, in any module, so that
+the list can be used before and after a change of the layout.
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""What nilearn maps of a preprocessed series, against what this program's functions map of the
-same file.
+"""Compare maps that nilearn computes from a preprocessed series with maps of this program's
+functions from the same file.
 
 python benchmarks/nilearn_agreement.py RAW DERIVATIVES TASK [--spaces SPACE[:res-LABEL] …] [--fwhm
 MM …]
 
-`first_level_from_bids` finds series, mask, events and confounds by their names; its design matrix
-is taken as it is, as are its mask and width of smoothing. `ols` is the correlation over the mask
-of the t maps of both, each by ordinary least squares; `own_noise` that of nilearn's t map by
-ordinary least squares and ours with our model of the noise.
+`first_level_from_bids` finds series, mask, events and confounds by their names; its design matrix,
+mask and width of smoothing are used unchanged. `ols` is the correlation over the mask of both t
+maps, each by ordinary least squares; `own_noise` is the correlation of nilearn's t map by ordinary
+least squares with the t map of our noise model.
 """
 
 import argparse

@@ -1,15 +1,15 @@
-"""How often the linear model passes p < .001 where there is nothing: noise of known kinds, and the
-noise of people.
+"""False-positive rate of the linear model at p < .001 without effects: simulated noise of known
+kinds, and noise of participants.
 
 python benchmarks/null_noise.py [--runs N] [--shuffles N] [--volumes N …] [--data DIR] [--fwhm MM
 …]
     [--only noise|people]
 
-One-sided p < .001 by z; the rate is the mean over both tails, as that of `_shuffles.py`. Known
+One-sided p < .001 by z; the rate is the mean over both tails, as in `_shuffles.py`. Known
 noise: 16,384 independent voxels, another design of 17 confounds in every run. `own` is the same
-model with each voxel's own autocorrelation in place of that of its neighborhood. People: residuals
-of the acquired runs after task, drift, head motion and its derivatives, phases drawn at random
-alike in all voxels, onsets drawn at random (`null_rates` of `_shuffles.py`).
+model with each voxel's own autocorrelation instead of the autocorrelation of its neighborhood.
+People: residuals of the acquired runs after task, drift, head motion and its derivatives, with
+random phases that are equal in all voxels, and random onsets (`null_rates` of `_shuffles.py`).
 """
 
 import argparse

@@ -1,16 +1,15 @@
-"""Odd inputs with known results: altered small data sets, and whether the program is right on
-each.
+"""Odd inputs with known results: run the program on altered small data sets and check each result.
 
 python benchmarks/odd_inputs.py FOLDER [--model 300] [--end 200] [--seed 0] [--only KIND ...]
 [--case NUMBER] [--report]
 
 A simulated run with known effects is altered in one to three ways (`tests/oddkinds.py`, a row per
-kind). Each kind states what is right: maps equal to the unaltered ones times a known factor, maps
-with the known effects, a refusal before any work that names the reason, or a notice. `--model`
-cases go through preflight, all voxels included, and through the steps that the maps of the
-acquired series need; `--end` cases through the whole command. Every result is appended to
-FOLDER/cases.jsonl at once. The same command continues where it was stopped and ends with the same
-table; --again repeats the cases that were run at another commit.
+kind). Each kind defines the expected result: maps equal to the unaltered maps times a known
+factor, maps with the known effects, an error with its reason before any work, or a notice.
+`--model` cases go through preflight, all voxels included, and through the steps that the maps of
+the acquired series need; `--end` cases through the whole command. Every result is appended to
+FOLDER/cases.jsonl at once. The same command resumes after an interruption and ends with the same
+table; --again repeats the cases of other commits.
 """
 
 import argparse

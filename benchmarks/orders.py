@@ -1,24 +1,24 @@
-"""What a denoiser before bids-sr does to the maps and to the verdict, on the phantom with echoes
-and known activation.
+"""Effect of denoising before bids-sr on maps and verdict, in the phantom with echoes and known
+activation.
 
 python benchmarks/orders.py make PHANTOM OUT
-    data sets whose BOLD is that of MP-PCA, of tedana, and of tedana with the combined echoes
+    data sets with BOLD denoised by MP-PCA, by tedana, and by tedana with the combined echoes
     outside its mask
 python benchmarks/orders.py table NAME=OUT ...
     explained variance of the known activation, and the verdict
 python benchmarks/orders.py chain DATA WORK XCPD
-    fMRIPrep's folder (a stand-in) -> bids-sr -> XCP-D
+    fMRIPrep's folder (simulated) -> bids-sr -> XCP-D
 
 PHANTOM is the folder of `compared.py phantom`. NAME=OUT are outputs of `bids-sr DATA OUT
 participant --sr-method sbl --activation glm --smoothing 0 --level minimal --contrasts all`; DATA
-is PHANTOM/data itself, whose echoes bids-sr combines, or one of the data sets made here, a single
-series each.
+is PHANTOM/data itself, whose echoes bids-sr combines, or one of the data sets made here, with a
+single series each.
 
-`chain`: DATA is a tiny phantom of `bids-sr-phantom`. fMRIPrep's folder is told from its truth, as
-the tests do (`tests/fmriprepmaker.py`), at its minimal level, so that bids-sr gathers the
-confounds. XCPD is the Python of XCP-D's environment, and what that asks of a network are the
-stand-ins of `clients.py`. It shows that the programs read one another's folders; its figures are
-no results. XCP-D's whole call is in `clients.py`.
+`chain`: DATA is a tiny phantom of `bids-sr-phantom`. fMRIPrep's folder is made from its known
+transforms, as in the tests (`tests/fmriprepmaker.py`), at its minimal level, so that bids-sr
+gathers the confounds. XCPD is the Python of XCP-D's environment; files that XCP-D would download
+are replaced as in `clients.py`. The chain shows that the programs read one another's folders; its
+values must not be used as results. XCP-D's whole call is in `clients.py`.
 """
 
 import json

@@ -1,23 +1,23 @@
-"""A whole subject of the paper's size, every stage: where the time goes.
+"""Time of every stage for one participant of the paper's size.
 
 python benchmarks/paper_subject.py WORK [--preset paper] [--procs 2] [--keep-run]
 
-Makes the phantom (64 x 64 x 30 x 900 and its pair; kept in WORK), then runs, bound to two
+Makes the phantom (64 x 64 x 30 x 900 and its pair; stored in WORK), then runs, bound to two
 processors,
 
     bids-sr PHANTOM OUT participant --skip-bids-validation
 
-with all as it comes: default methods and baselines, both kinds of maps, both smoothings,
-evaluation and reports. The validator is left out because it looks at the input alone; the monitor
-writes what each step took, which is what the table adds up. `step s` is the clock of the steps of
-a stage, of which two may run side by side, `processor s` that of all their threads. Memory is the
+with default settings: methods and baselines, both kinds of maps, both smoothings, evaluation and
+reports. The validator is left out because it only reads the input. The monitor records the
+resources of each step, which the table sums. `step s` is the wall time of the steps of a stage,
+two of which may run in parallel; `processor s` is the time of all their threads. Memory is the
 peak over the whole group of processes (PSS, so that shared pages count once).
 
-The roofline times the kernels of the two stages that took most, one thread each as in the run,
-against the best convolution in cache, the best large matrix product, and copies of arrays beyond
-the caches, measured here and now; how work and bytes are counted stands in
-benchmarks/_roofline.py. --keep-run takes the run that WORK has, with the load and the processors
-that it had. Writes benchmarks/results/paper_subject{,_roofline}.{json,md}.
+The roofline compares the kernels of the two slowest stages, one thread each as in the run, with
+the best convolution in cache, the best large matrix product, and copies of arrays larger than
+the caches, measured at the same time; benchmarks/_roofline.py defines work and bytes. --keep-run
+uses the run in WORK, with its load and processors. Writes
+benchmarks/results/paper_subject{,_roofline}.{json,md}.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Maps of a participant from two runs: what they explain, how runs are weighted and moved, and the
+"""Maps of a participant from two runs: explained variance, weights and resampling of runs, and the
 error that runs share.
 
 python benchmarks/participant_maps.py runs DATA OUT

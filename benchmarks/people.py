@@ -1,38 +1,39 @@
-"""What methods that use a run's own variance recover beyond the acquired band, over people.
+"""Detail above the acquired Nyquist frequency that methods with a run's own variance recover, over
+participants.
 
 python benchmarks/people.py settings BIDS_DIR
-    what was tried, one level of resolution down (BIDS_DIR is low)
+    settings tried in the self-test at half the resolution (BIDS_DIR is low)
 python benchmarks/people.py share NAME=BIDS_DIR ...
-    share of zero filling's error explained, one row a run
+    explained fraction of zero filling's error, one row per run
 python benchmarks/people.py data DATA OUT
     data sets of the next three, and the calls that they make
 python benchmarks/people.py runs DATA OUT [ONLY ...]
-    the whole program, blind and calibrated, on every run of DATA
+    the whole program, without and with calibration, on every run of DATA
 python benchmarks/people.py noisy DATA OUT [ONLY ...]
-    the same, blind, with thermal noise restored
+    the same without calibration, with thermal noise restored
 python benchmarks/people.py contrasts DATA OUT [ONLY ...]
-    the same, blind, by contrast
+    the same without calibration, by contrast
 python benchmarks/people.py harm DATA OUT [ONLY ...]
-    calibrations that are wrong
+    wrong calibrations
 python benchmarks/people.py protocol DATA OUT [ONLY ...]
     the same with other lengths, moments, distortions
 python benchmarks/people.py all DATA OUT
     all of the above on the data sets of DATA
 
-DATA holds studyforrest-localizer, -lowres, -lowres-truth, pydecnef and opennft; ONLY is RUN or
-RUN:KIND, such as B2 or B2:blind. What a call left is kept in OUT/RUN/kept/KIND, and no call is
-made twice; tables are made of all that is kept.
+DATA contains studyforrest-localizer, -lowres, -lowres-truth, pydecnef and opennft; ONLY is RUN or
+RUN:KIND, such as B2 or B2:blind. Results of a call are stored in OUT/RUN/kept/KIND, and no call is
+repeated; tables are made from all stored results.
 
-Each run is brought down by two in plane (k-space crop about the center of the field of view) and
-raised again. The share is 1 - |reconstruction - measured|^2 / |zero filling - measured|^2, mean
-over the strongest temporal components of the measured run inside the brain; thermal noise is part
-of what was measured, so 1 cannot be reached. Settings were fixed on studyforrest one level down
-(`settings`, 40 to 20), which does not open its truth; every other figure is an opening, and
-TRUTH.md counts them. The participant is the unit: `share` ends with a row for the mean over people
-and its range.
+Each run is downsampled by two in plane (k-space crop about the center of the field of view) and
+super-resolved. The share is 1 - |reconstruction - measured|^2 / |zero filling - measured|^2, mean
+over the strongest temporal components of the measured run inside the brain; measured data contain
+thermal noise, so 1 cannot be reached. Settings were fixed in the self-test on studyforrest
+(`settings`, 40 to 20), which does not open its reference; every other value is an opening, and
+TRUTH.md counts them. The participant is the unit: `share` ends with a row for the mean over
+participants and its range.
 
-`oracle` takes the standard deviation of the measured components as its map: what the class could
-reach with w known.
+`oracle` uses the standard deviation of the measured components as its map: the upper bound of
+these methods with known w.
 """
 
 from __future__ import annotations

@@ -1,21 +1,23 @@
-"""Whether the program's maps know their own error: coverage, voxels of the wrong sign, 5 mm maps.
+"""Test the program's error estimates: coverage, voxels of the wrong sign, 5 mm maps.
 
 python benchmarks/posterior.py runs DATA OUT [ONLY ...]
-    every run of people at half its resolution, blind and calibrated, against its measured series
+    every run of participants at half its resolution, without and with calibration, compared with
+    its measured series
 python benchmarks/posterior.py foreign DATA OUT
     effects that follow the prior of a run, and effects that do not
 python benchmarks/posterior.py draws DATA OUT
-    the standard deviation of 64 draws against the exact one
+    the standard deviation of 64 draws, compared with the exact standard deviation
 python benchmarks/posterior.py phantom OUT PHANTOM ...
-    data sets of `bids-sr-phantom demo` with the fluctuations of FINDINGS.md, against what is known
+    data sets of `bids-sr-phantom demo` with the fluctuations of FINDINGS.md, compared with known
+    activation
 python benchmarks/posterior.py cost OUT BIDS_DIR ...
-    processor time and memory of what the posterior adds, of the whole program's
+    processor time and memory of the posterior, and of the whole program
 
 DATA is the folder of `people.py`, ONLY is RUN or RUN:KIND, such as B2 or B2:blind. The output of
-each call stays in OUT/RUN/KIND, its figures in OUT/RUN/KIND.json; what is there is not made again.
+each call stays in OUT/RUN/KIND, its values in OUT/RUN/KIND.json; existing results are reused.
 
-Truth is the same run as measured. Coverage: of effect +- 1.96 sqrt(SD^2 + SE^2), where SE is that
-of the linear model of the difference of both series, so that measured noise counts once. Wrong:
+Truth is the same run as measured. Coverage: of effect +- 1.96 sqrt(SD^2 + SE^2), with the SE of
+the linear model of the difference of both series, so that measured noise counts once. Wrong:
 the measured effect of the other half of the blocks, made independent of this half, is negative.
 """
 

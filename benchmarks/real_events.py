@@ -1,13 +1,13 @@
-"""Events tables of public data sets: how they are read now and by another version, and effects in
-runs that were simulated with them.
+"""Events tables of public data sets: compare their interpretation by two versions, and recover
+effects in runs simulated with them.
 
 python benchmarks/real_events.py FOLDER EXAMPLES [--before PYTHON]
 
 EXAMPLES is a copy of github.com/bids-standard/bids-examples, whose images are empty. Each table in
 `func` is checked as for a run that ends 20 s after its last event, and its design is built.
 `--before` is the Python of an environment with the other version. Runs are simulated with the
-tables of ds107 (sub-43) and ds000117 (sub-01), in which the two most frequent trial types have a
-known effect, and go through preflight and the linear model.
+tables of ds107 (sub-43) and ds000117 (sub-01). Their two most frequent trial types have a known
+effect. The runs go through preflight and the linear model.
 """
 
 import argparse

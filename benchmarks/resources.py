@@ -1,11 +1,12 @@
-"""What preflight estimates against what runs take: processor time, wall clock, peak memory, disk.
+"""Compare the estimates of preflight with real runs: processor time, wall time, peak memory, disk.
 
 python benchmarks/resources.py SCRATCH [--cases tiny null plain long demo example] [--procs 2]
 [--mem GB] [--data NAME=DIR ...] [--name TABLE] [--pace]
 
-Each case is a run of `bids-sr` on a phantom, or on the example. Processor minutes are those of all
-processes, so that they hold on a machine that is not alone; wall clock is that of this machine,
-now. A second table shows what each step took; the steps declare theirs as `memory`.
+Each case is a run of `bids-sr` on a phantom, or on the example. Processor minutes include all
+processes, so that they are valid on a machine with other load; wall time depends on this machine
+and its load. A second table shows the resources of each step; the steps declare theirs as
+`memory`.
 """
 
 import argparse

@@ -1,13 +1,13 @@
 """Index, dry run, group level and page of many participants: time, processor time, peak memory,
-and how they grow.
+and their growth.
 
 python benchmarks/scale.py FOLDER [--subjects 1000] [--only index dry-run group page] [--grid OUT]
 [--keep]
 
-One tiny phantom goes through the participant level once; the crowd is made of hard links of its
-data and results. A dry run would be refused for want of room (some 0.6 GB a participant), so free
-room is feigned; the rest is the command. 10,000 participants need 5 GB, the long table most of it,
-and a million directory entries in FOLDER; the crowd is removed at the end.
+One tiny phantom goes through the participant level once; all participants are hard links to its
+data and results. A dry run would be refused because of disk space (about 0.6 GB per participant),
+so free space is simulated; the rest is the command. 10,000 participants need 5 GB, most of it for
+the long table, and a million directory entries in FOLDER; they are removed at the end.
 """
 
 import argparse

@@ -1,12 +1,13 @@
-"""Variance maps from slow fluctuations against maps from all: what they explain.
+"""Explained variance of variance maps from slow fluctuations and from all fluctuations.
 
 python benchmarks/slow_fluctuations.py maps DATA SCRATCH
-    the four runs of people, whole and their first volumes, blind and calibrated
+    the four runs of participants, whole and their first volumes, without and with calibration
 python benchmarks/slow_fluctuations.py likelihood DATA SCRATCH
-    the likelihood that W maximizes: seeds, starting points, and how sparse it is
+    the likelihood that W maximizes: seeds, starting points, and sparsity
 
-DATA holds studyforrest-localizer, -lowres-truth, pydecnef and opennft; SCRATCH keeps head motion
-and rows, which are made once. "All" is a series whose TR is not known, and so has no slow part.
+DATA contains studyforrest-localizer, -lowres-truth, pydecnef and opennft; SCRATCH stores head
+motion and rows, which are computed once. "All" is a series whose TR is unknown, so that it has no
+slow part.
 """
 
 from __future__ import annotations
