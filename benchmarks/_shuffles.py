@@ -151,7 +151,7 @@ class NoiseSpace:
         first, sizes, second = np.linalg.svd(
             turned - basis @ (basis.T @ turned), full_matrices=False
         )
-        return cls(basis=basis, task=task, beside=(first * (sizes > _LEAST_LEFT)) @ second)
+        return cls(basis=basis, task=task, quadrature=(first * (sizes > _LEAST_LEFT)) @ second)
 
     def residuals(self, signals: Real) -> Float:
         """Return time series (T, N) without the part that the basis explains."""
