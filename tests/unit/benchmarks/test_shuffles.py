@@ -192,7 +192,9 @@ def test_the_lender_of_the_gap_does_not_depend_on_blocks():
     space, noise = NoiseSpace.of(design), ar_noise(5, 60, 40, 0.0)
     residuals = space.residuals(noise)
     source = NoiseSource(
-        space=space, shares=space.quadrature.T @ residuals / residuals.std(axis=0), level=np.zeros(40)
+        space=space,
+        shares=space.quadrature.T @ residuals / residuals.std(axis=0),
+        level=np.zeros(40),
     )
     ones = np.ones(31, dtype=complex)
     whole = source.shuffled(noise, slice(0, 40), ones, 15)
