@@ -61,7 +61,7 @@ class Work:
 class Kernel:
     """Computation that a stage repeats.
 
-    `parts`: names of series, or "training", in which it occurs; `run`: makes one unit; `share`:
+    `parts`: names of the series that contain it, or "training"; `run`: makes one unit; `share`:
     fraction of the units of these parts.
     """
 

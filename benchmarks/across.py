@@ -54,7 +54,7 @@ from bids_sr.sr.matrices import apply_along, bspline_matrix
 FWHM_MM = (0.0, 4.0)
 FLAT_NOISE = (0.1, 0.1)  # relative noise of both runs with a flat prior
 EQUAL_NOISE = (0.2, 0.2)
-SHIFTS = (1.0, 0.6)  # thin slices by which the stack of the second half is shifted
+SHIFTS = (1.0, 0.6)  # thin slices, shift of the stack of the second half
 
 
 Parts = tuple[Array, Array]

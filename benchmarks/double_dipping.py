@@ -76,7 +76,7 @@ def design_of(inputs: dict[str, Any], n_volumes: int) -> BlockDesign:
 def learned_from(
     series: Array, poses: Array, design: BlockDesign
 ) -> Iterator[tuple[str, Array, Array]]:
-    """Yield series (X, Y, Z, T) from which W is learned, and their head positions."""
+    """Yield series (X, Y, Z, T) for learning W, and their head positions."""
     yield "as the program", series, poses
     start, inside = design.n_dummy, [block for block in design.blocks if block.share > 0]
     blocks = design.matrix[:, : len(inside)]

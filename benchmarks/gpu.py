@@ -169,7 +169,7 @@ def row_of(card: Mapping[str, Any], seconds: float, scored: str, scores: Mapping
 
 @dataclass(kw_only=True)
 class Work:
-    """Folder in which trainings continue between calls."""
+    """Folder of trainings that continue between calls."""
 
     folder: Path
     options: argparse.Namespace

@@ -10,7 +10,7 @@ processors,
 with default settings: methods and baselines, both kinds of maps, both smoothings, evaluation and
 reports. The validator is left out because it only reads the input. The monitor records the
 resources of each step, which the table sums. `step s` is the wall time of the steps of a stage,
-two of which may run in parallel; `processor s` is the time of all their threads. Memory is the
+which may run in parallel; `processor s` is the time of all their threads. Memory is the
 peak over the whole group of processes (PSS, so that shared pages count once).
 
 The roofline compares the kernels of the two slowest stages, one thread each as in the run, with

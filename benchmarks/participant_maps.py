@@ -131,7 +131,7 @@ class Run:
         return np.asarray(self.boldref.affine) if name == "acquired" else self.affine
 
     def map(self, contrast: str, stat: str, name: str, width: float) -> Array:
-        """Load a map of the program, in which the acquired series is `raw`."""
+        """Load a map of the program, which calls the acquired series `raw`."""
         return self.stored.map(contrast, stat, "raw" if name == "acquired" else name, width)
 
     @cached_property
@@ -683,7 +683,7 @@ def over_frames(rows: Rows) -> Rows:
 
 
 CONTRASTS = ("all", "living-gaussian")
-MIDDLE = 107  # volume at which a run is split
+MIDDLE = 107  # first volume of the second half
 TITLES = {
     "": "Variance of the mean measured effect that runs explain, alone and together",
     "_weights": "Explained variance of runs together, by their weights",

@@ -262,7 +262,7 @@ def _both_ways(rows: Rows) -> Rows:
 
 
 def _blind(arguments: Sequence[str]) -> Iterator[tuple[Tested, Stored]]:
-    """Yield calls without calibration of all runs to which `sbl` was applied."""
+    """Yield calls without calibration of all runs with an applied `sbl`."""
     data, out = Path(arguments[0]), Path(arguments[1])
     for tested_run in TESTED.values():
         tested = replace(tested_run, one_type=False)

@@ -96,7 +96,7 @@ def compare_maps(first: Array, second: Array) -> tuple[float, float]:
 def distance_from_threshold(region: Array, second: Array, maps: Sequence[Array]) -> float:
     """Return the largest distance of differing voxels from the threshold, in SD of the map.
 
-    Each voxel counts in the map in which it is nearest to the smallest value of the region;
+    Each voxel counts in the map where it is nearest to the smallest value of the region;
     infinity without maps.
     """
     differ = region != second
