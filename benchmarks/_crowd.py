@@ -1,8 +1,7 @@
-"""A crowd of simulated participants out of one phantom: hard links under other names, so that it
-costs no room.
+"""Simulate a large group of participants from one phantom by hard links, which need no disk space.
 
-Images and their headers are real; tables of metrics and maps get figures of their own, as equal
-ones would make every test over participants trivial.
+Images and their headers are real; values in tables of metrics and maps differ between
+participants, because tests would be trivial otherwise.
 """
 
 import os
@@ -16,9 +15,9 @@ import numpy as np
 
 from bids_sr.report.run_notes import note_run
 
-KINDS = 16  # distinct copies of each map; the crowd shares them
-TABLES = 500  # distinct copies of each table: more would need gigabytes
-# what the group level and the page over participants read of an output of the default level
+KINDS = 16  # distinct copies of each map, shared by all participants
+TABLES = 500  # distinct copies of each table; more would need gigabytes
+# files of the default level that the group level and the page over participants read
 _READ = re.compile(
     r"(_metrics\.(tsv|json)|_stat-(effect|t)_desc-(raw|bspline|sbl|measured)(Fwhm\d+)?_statmap\.nii\.gz|_mask\.nii\.gz"
     r"|_boldref\.nii\.gz|_xfm\.\w+|_desc-confounds_timeseries\.tsv)$"
@@ -27,7 +26,7 @@ _TABLE = re.compile(r"_desc-(image|activation|evaluation)_metrics\.tsv$")
 
 
 def labels(count: int) -> Iterator[str]:
-    """Labels of a crowd of equal width: ``0001``."""
+    """Return labels of equal width: ``0001``."""
     return (f"{number:0{max(2, len(str(count)))}d}" for number in range(1, count + 1))
 
 
@@ -35,38 +34,39 @@ def _files(folder: Path) -> list[Path]:
     return [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
 
 
-def make_data(one: Path, root: Path, count: int) -> None:
-    """Make a data set of `count` participants of the one participant ``sub-01`` of another."""
+def make_data(source: Path, root: Path, count: int) -> None:
+    """Make a data set of `count` participants from the only participant ``sub-01`` of another data
+    set.
+    """
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     for name in ("dataset_description.json", "README", "README.md"):
-        if (one / name).exists():
-            shutil.copy(one / name, root / name)
-    files = _files(one / "sub-01")
+        if (source / name).exists():
+            shutil.copy(source / name, root / name)
+    files = _files(source / "sub-01")
     for number, label in enumerate(labels(count)):
         for file in files:
             place = root / f"sub-{label}" / str(file).replace("sub-01", f"sub-{label}")
             place.parent.mkdir(parents=True, exist_ok=True)
             if file.name.endswith("_events.tsv"):
-                _own_events(one / "sub-01" / file, place, number)
+                _copy_events(source / "sub-01" / file, place, number)
             else:
-                os.link(one / "sub-01" / file, place)
+                os.link(source / "sub-01" / file, place)
     rows = "".join(f"sub-{label}\t30\n" for label in labels(count))
     (root / "participants.tsv").write_text(f"participant_id\tage\n{rows}")
 
 
-def make_results(one: Path, root: Path, count: int) -> None:
-    """Make an output directory of `count` participants out of that of ``sub-01``: tables, maps,
-    masks, transforms.
+def make_results(source: Path, root: Path, count: int) -> None:
+    """Make an output directory of `count` participants from the output of ``sub-01``.
 
-    With them the note that each run leaves, and a report without content.
+    It has tables, maps, masks, transforms, the notes of each run, and a report without content.
     """
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    shutil.copy(one / "dataset_description.json", root)
-    files = [file for file in _files(one / "sub-01") if _READ.search(file.name)]
+    shutil.copy(source / "dataset_description.json", root)
+    files = [file for file in _files(source / "sub-01") if _READ.search(file.name)]
     copies = {
-        file: _kinds(one / "sub-01" / file, root / "kinds")
+        file: _kinds(source / "sub-01" / file, root / "kinds")
         for file in files
         if re.search(r"_stat-effect_.*\.nii\.gz", file.name)
     }
@@ -78,12 +78,12 @@ def make_results(one: Path, root: Path, count: int) -> None:
             if file in copies:
                 os.link(copies[file][number % KINDS], place)
             elif file in tables and number < TABLES:
-                _own_table(one / "sub-01" / file, place, number)
+                _copy_table(source / "sub-01" / file, place, number)
                 tables[file].append(place)
             elif file in tables:
                 os.link(tables[file][number % TABLES], place)
             else:
-                os.link(one / "sub-01" / file, place)
+                os.link(source / "sub-01" / file, place)
         (root / f"sub-{label}" / "figures").mkdir(exist_ok=True)
         (root / f"sub-{label}.html").touch()
         note_run(root / "logs" / "crowd", [label], settings="crowd")
@@ -91,22 +91,22 @@ def make_results(one: Path, root: Path, count: int) -> None:
 
 
 def _kinds(path: Path, folder: Path) -> list[Path]:
-    """Copies of a map, each scaled otherwise by its header alone."""
+    """Copy a map several times, each scaled differently in its header."""
     folder.mkdir(exist_ok=True)
     image = nib.load(path)
     data = np.asanyarray(image.dataobj)
-    made = []
+    copies = []
     for number in range(KINDS):
-        own = nib.Nifti1Image(
+        scaled = nib.Nifti1Image(
             data * np.float32(1 + 0.3 * np.sin(1 + 7 * number)), image.affine, image.header
         )
-        made.append(folder / f"{number}_{path.name}")
-        nib.save(own, made[-1])
-    return made
+        copies.append(folder / f"{number}_{path.name}")
+        nib.save(scaled, copies[-1])
+    return copies
 
 
-def _own_events(source: Path, target: Path, number: int) -> None:
-    """Copy a table of events with onsets a little later, so that no two runs share a model."""
+def _copy_events(source: Path, target: Path, number: int) -> None:
+    """Copy an events table with onsets a little later, so that no two runs share a model."""
     header, *lines = source.read_text().splitlines()
     at = header.split("\t").index("onset")
     rows = []
@@ -117,10 +117,10 @@ def _own_events(source: Path, target: Path, number: int) -> None:
     target.write_text("\n".join([header, *rows]) + "\n")
 
 
-def _own_table(source: Path, target: Path, number: int) -> None:
-    """Copy a table of metrics with its figures moved a little, each line otherwise.
+def _copy_table(source: Path, target: Path, number: int) -> None:
+    """Copy a table of metrics with slightly changed values in each line.
 
-    Methods count as applied, as those that were not are left out of the comparisons.
+    Methods count as applied, because comparisons leave out methods that were not.
     """
     header, *lines = source.read_text().splitlines()
     at = header.split("\t").index("value")

@@ -1,5 +1,5 @@
-"""Helpers of the fault matrix: a run watched while it writes, complete files told from half ones,
-small disks.
+"""Helpers of the fault matrix: watch a run while it writes, distinguish complete from partial
+files, mount small disks.
 """
 
 import contextlib
@@ -29,7 +29,9 @@ _END = {".svg": b"</svg>", ".html": b"</html>"}
 
 
 def fingerprints(out: Path) -> dict[str, str]:
-    """Hash of the voxels of every image under ``out``, and of the bytes of every table."""
+    """Return the hash of the voxels of every image under ``out``, and of the bytes of every
+    table.
+    """
     prints = {}
     for path in sorted(out.rglob("*")):
         name = str(path.relative_to(out))
@@ -47,14 +49,16 @@ def fingerprints(out: Path) -> dict[str, str]:
     return prints
 
 
-def differences(one: dict[str, str], other: dict[str, str]) -> list[str]:
-    """Names that only one side has, or whose content differs."""
-    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+def differences(first: dict[str, str], second: dict[str, str]) -> list[str]:
+    """Return names that only one side has, or whose content differs."""
+    return sorted(
+        name for name in first.keys() | second.keys() if first.get(name) != second.get(name)
+    )
 
 
 def incomplete(path: Path) -> str:
-    """Why a file under its final name is not whole; "" where it is, or where another has just
-    replaced it.
+    """Return why a file under its final name is incomplete; "" if it is complete or was just
+    replaced.
     """
     try:
         data = path.read_bytes()
@@ -92,7 +96,7 @@ def incomplete(path: Path) -> str:
 
 
 class OutputWatch:
-    """Looks at every file that appears under its final name in the output, once it appears."""
+    """Checks every file that appears under its final name in the output."""
 
     def __init__(self, out: Path) -> None:
         self.out, self.half, self.seen = out, set(), 0
@@ -106,7 +110,7 @@ class OutputWatch:
             self.look()
 
     def look(self) -> None:
-        """Look once at all that is new."""
+        """Check all new files once."""
         for path in list(self.out.rglob("*")):
             if (
                 path.name.startswith(".")
@@ -115,8 +119,8 @@ class OutputWatch:
             ):
                 continue
             with contextlib.suppress(OSError):
-                found = path.stat()
-                stamp = (found.st_size, found.st_mtime_ns)
+                status = path.stat()
+                stamp = (status.st_size, status.st_mtime_ns)
                 if path.is_file() and self._known.get(path) != stamp:
                     self._known[path] = stamp
                     self.seen += 1
@@ -124,7 +128,7 @@ class OutputWatch:
                         self.half.add(f"{path.name}: {incomplete(path)}")
 
     def end(self) -> None:
-        """Look a last time and stop."""
+        """Check a last time and stop."""
         self._stop.set()
         self._thread.join()
         self.look()
@@ -132,7 +136,7 @@ class OutputWatch:
 
 @dataclass
 class Run:
-    """One call of bids-sr in a session of its own, its output followed line by line and its files
+    """One call of bids-sr in its own session; its output is followed line by line, and its files
     as they appear.
     """
 
@@ -175,7 +179,7 @@ class Run:
             self.text += line
 
     def wait_for(self, pattern: str, limit: float = 900) -> bool:
-        """Wait until a line of the output matches; False where the run ended before."""
+        """Wait until a line of the output matches; return False if the run ended before."""
         until = time.monotonic() + limit
         while time.monotonic() < until and not re.search(pattern, self.text):
             if self.process.poll() is not None:
@@ -184,14 +188,14 @@ class Run:
         return bool(re.search(pattern, self.text))
 
     def until(self, seconds: float) -> bool:
-        """Wait until so long after the start; whether it still runs."""
+        """Wait until some seconds after the start; return whether the run continues."""
         while self.process.poll() is None and time.monotonic() - self.began < seconds:
             time.sleep(0.02)
         return self.process.poll() is None
 
     def kill(self, *, all_of_it: bool) -> None:
-        """SIGKILL to the whole session, or to the scheduler alone, whose workers then have to go
-        by themselves.
+        """Send SIGKILL to the whole session, or only to the scheduler, whose workers then have to
+        stop by themselves.
         """
         with contextlib.suppress(ProcessLookupError):
             if all_of_it:
@@ -200,7 +204,9 @@ class Run:
                 os.kill(self.process.pid, signal.SIGKILL)
 
     def end(self, limit: float = 1800) -> int:
-        """Wait for the end; 124 and no process left where it takes longer than `limit` seconds."""
+        """Wait for the end; return 124 and leave no process if it takes longer than `limit`
+        seconds.
+        """
         try:
             code = self.process.wait(timeout=limit)
         except subprocess.TimeoutExpired:
@@ -214,14 +220,14 @@ class Run:
 
 
 def end_all() -> None:
-    """Kill whatever still runs, when the matrix itself is interrupted."""
+    """Kill all remaining runs if the matrix itself is interrupted."""
     for run in Run.started:
         if run.process.poll() is None:
             run.kill(all_of_it=True)
 
 
 def workers_of(run: Run) -> list[int]:
-    """Workers of a run: what the fork server has started."""
+    """Return the workers of a run: processes that the fork server has started."""
     parents = {}
     for pid in _session_pids(run.process.pid):
         with contextlib.suppress(OSError, IndexError, ValueError):
@@ -231,7 +237,7 @@ def workers_of(run: Run) -> list[int]:
 
 
 def processes_left(run: Run, limit: float = 5.0) -> int:
-    """Processes of the session of a run that has ended, after so long a wait."""
+    """Return processes of the session of a finished run, after a wait."""
     until = time.monotonic() + limit
     left = _session_pids(run.process.pid)
     while left and time.monotonic() < until:
@@ -242,12 +248,14 @@ def processes_left(run: Run, limit: float = 5.0) -> int:
 
 @contextlib.contextmanager
 def mounted(place: Path, *options: str) -> Iterator[Callable[[str], None]]:
-    """A file system of its own at a place, given back when done; yields a function that mounts it
-    again otherwise.
+    """Mount a small file system and unmount it at the end; yields a function that remounts it with
+    other flags.
     """
     place.mkdir(parents=True, exist_ok=True)
     subprocess.run(["mount", *options, str(place)], check=True)
     try:
-        yield lambda how: subprocess.run(["mount", "-o", f"remount,{how}", str(place)], check=True)
+        yield lambda flags: subprocess.run(
+            ["mount", "-o", f"remount,{flags}", str(place)], check=True
+        )
     finally:
         subprocess.run(["umount", "-l", str(place)], check=True)

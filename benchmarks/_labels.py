@@ -1,4 +1,4 @@
-"""How the tables of the benchmarks name a metric: `split_ev_beyond`, `gain_truth_r_effect`."""
+"""Names of metrics in the tables of the benchmarks: `split_ev_beyond`, `gain_truth_r_effect`."""
 
 from bids_sr.metrics.rows import MISSING, MetricRow
 
@@ -20,7 +20,7 @@ FIGURES = {
 
 
 def label(row: MetricRow) -> str:
-    """Name of a metric in a table, from its columns.
+    """Return the name of a metric in a table, from its columns.
 
     >>> values = dict(statistic="ev", band="beyond", reference="measured", value=0.5)
     >>> label(MetricRow(series="sbl", minus="bspline", **values))

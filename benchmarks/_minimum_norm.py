@@ -1,9 +1,8 @@
-"""Minimum norm with the standard deviation of the zero-filled change as its weights, and FOCUSS:
-what `sbl` is beside.
+"""Weighted minimum norm and FOCUSS, for comparison with `sbl`.
 
-WMN is the first step of `sbl` with one correlation and components as they are (Gorodnitsky and Rao
-1997). FOCUSS estimates the weights again from its own result and flattens them by a power (for
-series, Jung et al. 2009).
+WMN uses the standard deviation of the zero-filled change as weights: the first step of `sbl` with
+one correlation and unchanged components (Gorodnitsky and Rao 1997). FOCUSS estimates the weights
+again from its own result and flattens them by a power (for series, Jung et al. 2009).
 """
 
 from dataclasses import replace
@@ -20,40 +19,41 @@ WMN = VarianceRecipe(fwhm=(2.0,), rounds=0, equalize=0.0)
 
 def minimum_norm(
     components: Tensor,
-    whole: Tile,
+    tile: Tile,
     *,
     start: Tensor | None = None,
     power: float = 1.0,
     rounds: int = 0,
     estimator: VarianceRecipe = WMN,
 ) -> Prior:
-    """Weights (1, Z, X, Y) from the components (C, z, x, y), estimated again in each round.
+    """Estimate weights (1, Z, X, Y) from the components (C, z, x, y), again in each round.
 
-    `start` is a standard deviation (Z, X, Y) in the place of that of the zero-filled components.
+    `start` is a standard deviation (Z, X, Y) that replaces the standard deviation of the
+    zero-filled components.
     """
-    variance = float(components[:, :, *whole.seen].square().sum(0).mean())
-    level = whole.level
+    variance = float(components[:, :, *tile.seen].square().sum(0).mean())
+    level = tile.level
 
     def prior_with(sd: Tensor) -> Prior:
-        weight = _floored(sd, whole)[None] ** power
-        plain = Prior(whole=whole, weight=weight, fwhm=estimator.fwhm, noise=0.0)
+        weight = _floored(sd, tile)[None] ** power
+        plain = Prior(whole=tile, weight=weight, fwhm=estimator.fwhm, noise=0.0)
         return replace(plain.scaled(variance), noise=estimator.noise * variance)
 
     with torch.inference_mode():
-        prior = prior_with(filled_sd(components, whole) if start is None else start)
+        prior = prior_with(filled_sd(components, tile) if start is None else start)
         for _ in range(rounds):
-            made = [prior.at(z)(components[:, z]) for z in range(level.fine[2])]
-            total = level.up(components) + level.beyond(torch.stack(made, 1))
+            slices_detail = [prior.at(z)(components[:, z]) for z in range(level.fine[2])]
+            total = level.up(components) + level.beyond(torch.stack(slices_detail, 1))
             prior = prior_with(total.square().sum(0).sqrt())
     return prior
 
 
 def prior_by(
-    name: str, components: Tensor, whole: Tile, sbl: VarianceRecipe, *, seed: int = 0
+    name: str, components: Tensor, tile: Tile, sbl: VarianceRecipe, *, seed: int = 0
 ) -> Prior:
-    """What `wmn`, `focuss` or `sbl` makes of components."""
+    """Return the prior that `wmn`, `focuss` or `sbl` estimates from components."""
     if name == "sbl":
-        return estimate_prior(components, whole, sbl, seed=seed)
+        return estimate_prior(components, tile, sbl, seed=seed)
     return minimum_norm(
-        components, whole, **({"power": 0.7, "rounds": 2} if name == "focuss" else {})
+        components, tile, **({"power": 0.7, "rounds": 2} if name == "focuss" else {})
     )

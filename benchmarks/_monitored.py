@@ -1,8 +1,8 @@
-"""What each step of a run of bids-sr takes, as a table: threads, processor time, peak memory.
+"""Measure the resources of each step of a run of bids-sr: threads, processor time, peak memory.
 
 python benchmarks/_monitored.py TABLE BIDS_DIR OUTPUT_DIR participant [options of bids-sr]
 
-The program runs in this process; its workers run each node between two looks at themselves and add
+The program runs in this process; its workers measure themselves before and after each node and add
 a row to TABLE.
 """
 
@@ -41,32 +41,34 @@ TABLE = "BIDS_SR_MONITORED"
 
 @dataclass(frozen=True, slots=True)
 class NodeUsage:
-    """What one step took."""
+    """Resources that one step took."""
 
     seconds: float  # wall clock, and processor time of all its threads and children
     cpu_seconds: float
-    peak_gb: float  # most memory that its process held (resident, GB), with what it held before
-    grown_gb: float  # by how much the step raised that
-    shared_gb: float  # of that, what other processes share (libraries, pages of the fork server)
-    left_gb: float  # what the process holds of its own when the step is done
-    read_gb: float  # asked of files, page cache or not
+    # GB, peak resident memory of its process, including memory from before the step
+    peak_gb: float
+    grown_gb: float  # GB, increase of the peak by the step
+    # GB of the increase that other processes share (libraries, pages of the fork server)
+    shared_gb: float
+    left_gb: float  # GB of private memory of the process after the step
+    read_gb: float  # GB requested from files, whether cached or not
     written_gb: float
 
 
 class Meter:
-    """Measures this process from when it is made until it is read."""
+    """Measures this process from its creation until it is read."""
 
     def __init__(self) -> None:
-        # not everywhere allowed: the peak is then that of the process
+        # not permitted everywhere: the peak of the whole process is reported otherwise
         with contextlib.suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+            Path("/proc/self/clear_refs").write_text("5")  # reset the peak
         self._start, self._cpu = time.monotonic(), _cpu_seconds()
         self._read, self._written = asked_gb(os.getpid())
         self._held = _kib("/proc/self/status", "VmRSS:")
 
     def read(self) -> NodeUsage:
-        """What was taken since."""
-        own = sum(
+        """Return the resources used since the start."""
+        own_kib = sum(
             _kib("/proc/self/smaps_rollup", name) for name in ("Private_Clean:", "Private_Dirty:")
         )
         peak = _kib("/proc/self/status", "VmHWM:")
@@ -76,8 +78,8 @@ class Meter:
             cpu_seconds=_cpu_seconds() - self._cpu,
             peak_gb=peak * 1024e-9,
             grown_gb=max(0.0, peak - self._held) * 1024e-9,
-            shared_gb=max(0.0, _kib("/proc/self/status", "VmRSS:") - own) * 1024e-9,
-            left_gb=own * 1024e-9,
+            shared_gb=max(0.0, _kib("/proc/self/status", "VmRSS:") - own_kib) * 1024e-9,
+            left_gb=own_kib * 1024e-9,
             read_gb=read - self._read,
             written_gb=written - self._written,
         )
@@ -105,7 +107,7 @@ def _cpu_seconds() -> float:
 
 
 def _kib(path: str, key: str) -> float:
-    """A value in a file of /proc (KiB); 0 where it cannot be read."""
+    """Return a value in a file of /proc (KiB); 0 if it cannot be read."""
     try:
         lines = Path(path).read_text().splitlines()
     except OSError:
@@ -114,7 +116,7 @@ def _kib(path: str, key: str) -> float:
 
 
 def run_node(node: "Node", updatehash: bool, taskid: int) -> "Answer":
-    """`bids_sr.execution.multiproc.run_node` of a worker, measured."""
+    """Run `bids_sr.execution.multiproc.run_node` of a worker and measure it."""
     from bids_sr.execution import multiproc
 
     meter = Meter()
@@ -124,12 +126,12 @@ def run_node(node: "Node", updatehash: bool, taskid: int) -> "Answer":
 
 
 def monitored(table: Path, arguments: list[str]) -> list[str]:
-    """The command that runs bids-sr with a table."""
+    """Return the command that runs bids-sr with a table."""
     return [sys.executable, __file__, str(table), *arguments]
 
 
 def main() -> int:
-    """Run bids-sr; returns its exit code."""
+    """Run bids-sr and return its exit code."""
     from bids_sr.cli.main import main as bids_sr
     from bids_sr.execution import multiproc
 
@@ -143,6 +145,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    import _monitored  # workers know the functions of this file by its name
+    import _monitored  # workers import the functions of this file by its name
 
     sys.exit(_monitored.main())

@@ -1,5 +1,5 @@
-"""Noise of known kinds on a small volume, alike everywhere or by tissue, and designs to look at it
-with.
+"""Simulated noise of known kinds on a small volume, homogeneous or varying with tissue, and
+designs to test it.
 """
 
 from typing import Any
@@ -15,13 +15,13 @@ TR = 2.0
 SHAPE, ZOOMS = (32, 32, 16), (3.0, 3.0, 3.0)
 KINDS = ("white", "AR(1)", "AR + white", "pink")
 Array = npt.NDArray[Any]
-_LONG = 4096  # samples of pink noise, of which a window is taken
+_LONG = 4096  # samples of pink noise; a window of them is used
 _COLUMNS = 2048
 
 
 def study(n: int, rng: np.random.Generator) -> tuple[Events, pd.DataFrame]:
-    """Events (blocks of 14 s, rest of 14 s) and 17 confounds (random walks, their steps, AR
-    courses) of n volumes.
+    """Return events (blocks of 14 s, rest of 14 s) and 17 confounds (random walks, their steps, AR
+    time series) of n volumes.
     """
     onsets = np.arange(10.0, n * TR - 20, 28)
     names = [("a", "b")[k % 2] for k in range(len(onsets))]
@@ -33,15 +33,15 @@ def study(n: int, rng: np.random.Generator) -> tuple[Events, pd.DataFrame]:
 
 
 def tissues() -> Array:
-    """(voxels,) 0, 1 or 2 as white and gray matter and fluid may lie: patches and sheets of one to
-    four voxels.
+    """Return tissues (voxels,) 0, 1 or 2 for white matter, gray matter and fluid: patches and
+    sheets of one to four voxels.
     """
     field = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal(SHAPE), 1.5)
     return np.digitize(field, np.quantile(field, [0.4, 0.85])).ravel()
 
 
 def slope() -> Array:
-    """(voxels,) something smooth between -1 and 1."""
+    """Return a smooth map (voxels,) between -1 and 1."""
     field = ndimage.gaussian_filter(
         np.random.default_rng(1).standard_normal(SHAPE), 5, mode="wrap"
     )
@@ -49,7 +49,9 @@ def slope() -> Array:
 
 
 def autoregressive(rng: np.random.Generator, n: int, rho: Array) -> Array:
-    """Stationary first-order noise (n, voxels) of variance 1 with coefficients (voxels,)."""
+    """Return stationary first-order noise (n, voxels) of variance 1 with coefficients
+    (voxels,).
+    """
     out = rng.standard_normal((n, len(rho)))
     out[1:] *= np.sqrt(1 - rho**2)
     for t in range(1, n):
@@ -58,7 +60,7 @@ def autoregressive(rng: np.random.Generator, n: int, rho: Array) -> Array:
 
 
 def pink(rng: np.random.Generator, n: int, count: int) -> Array:
-    """Noise (n, count) whose power falls as 1/f, of variance 1 over 4096 samples."""
+    """Return noise (n, count) whose power falls as 1/f, of variance 1 over 4096 samples."""
     frequencies = np.fft.rfftfreq(_LONG)
     frequencies[0] = frequencies[1]
     size = frequencies**-0.5
@@ -73,11 +75,11 @@ def pink(rng: np.random.Generator, n: int, count: int) -> Array:
 
 
 def noise(kind: str, varied: bool, n: int, rng: np.random.Generator) -> Array:
-    """Courses (n, voxels) about a mean image.
+    """Return time series (n, voxels) around a mean image.
 
-    Brightness differs by tissue and smoothly over space, as in EPI; where `varied`, so do
-    variance, coefficient (.15, .5, .35 in the tissues, ± .15 over space) or the share of what is
-    colored (.2, .7, .5, ± .15).
+    Intensity differs between tissues and varies smoothly over space, as in EPI. If `varied`,
+    variance, coefficient (.15, .5, .35 in the tissues, ± .15 over space) or the colored fraction
+    (.2, .7, .5, ± .15) vary as well.
     """
     kinds, smooth = tissues(), slope()
     count = len(kinds)

@@ -1,4 +1,4 @@
-"""A low- and a high-resolution image of one head in one position, as benchmarks pass them on."""
+"""A low- and a high-resolution image of one head in one position."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,8 @@ FACTOR = (2.0, 2.0, 1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """(x, y, z), (X, Y, z), the head in the former, its voxel -> RAS mm, low- over high-resolution
-    voxel size.
+    """(x, y, z), (X, Y, z), the head in the low-resolution image, its voxel -> RAS mm, low- over
+    high-resolution voxel size.
     """
 
     lowres: Array
@@ -33,24 +33,26 @@ class Pair:
     factor: tuple[float, float, float]
 
     def examples(self, recipe: Recipe) -> Examples:
-        """Its slices as a training sees them."""
+        """Return its slices as examples for training."""
         image = pair_image(self.lowres, self.highres, self.mask, self.lowres_affine, self.factor)
         return Examples((image,), recipe, self.factor, 2)
 
 
 def pair_of(phantom: Path) -> Pair:
-    """The pair of a phantom, the fine image brought into the pose of the coarse one by the known
+    """Read the pair of a phantom; the high-resolution image is resampled by the known
     transform.
     """
     (low,) = phantom.glob("sub-*/anat/*acq-lowres_T2starw.nii.gz")
     (high,) = phantom.glob("sub-*/anat/*acq-highres_T2starw.nii.gz")
-    (known,) = phantom.glob("derivatives/ground-truth/sub-*/anat/*from-highres_to-lowres*.txt")
+    (xfm_file,) = phantom.glob("derivatives/ground-truth/sub-*/anat/*from-highres_to-lowres*.txt")
     lowres, affine = load_image(low)
-    highres, own = load_image(high)
+    highres, highres_affine = load_image(high)
     shape, grid = hr_grid(lowres.shape, affine, FACTOR)
     return Pair(
         lowres=lowres,
-        highres=sample_volume(highres, own, shape, grid, np.linalg.inv(read_itk(known)[0])),
+        highres=sample_volume(
+            highres, highres_affine, shape, grid, np.linalg.inv(read_itk(xfm_file)[0])
+        ),
         mask=brain_mask(lowres, affine),
         lowres_affine=affine,
         factor=FACTOR,

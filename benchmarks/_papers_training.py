@@ -46,9 +46,10 @@ def save(
         method=get_method(method), changed=recipe, factor=factor, seed=SEED, threads=1
     )
     with tempfile.TemporaryDirectory() as folder:
-        made = fit(request, tuple(images), Path(folder))
-    stem.with_name(f"{stem.name}.tsv").write_text(log_tsv(made.log))  # a run draws it
-    return save_model(stem, made.state, made.card)[0]
+        trained = fit(request, tuple(images), Path(folder))
+    # figures of a run show this log
+    stem.with_name(f"{stem.name}.tsv").write_text(log_tsv(trained.log))
+    return save_model(stem, trained.state, trained.card)[0]
 
 
 def train(
@@ -68,20 +69,20 @@ def downsample(image: Array, degradation: str, factor: Factor) -> tuple[Array, A
     return low.astype(np.float32), image[x, y, z]
 
 
-def upsample(what: str | LoadedModel, low: Array, factor: Factor) -> Array:
+def upsample(method: str | LoadedModel, low: Array, factor: Factor) -> Array:
     """Super-resolve one image by an interpolation, given by name, or by a model."""
     scale = float(np.percentile(low[low > 0.1 * low.max()], 99))
     inputs = UpsamplerInputs(factor=factor, scale=scale, precision="fp32")
-    if isinstance(what, str):
-        assert what in MATRICES, what
-        upsampler = make_upsampler(what, inputs)
+    if isinstance(method, str):
+        assert method in MATRICES, method
+        upsampler = make_upsampler(method, inputs)
     else:
-        upsampler = make_upsampler(what.card.method, inputs, what)
+        upsampler = make_upsampler(method.card.method, inputs, method)
     return np.asarray(upsampler(low, np.eye(4)))
 
 
 def head_mask(image: Array) -> Array:
-    """Return voxels above a tenth of the 99th percentile, for all methods alike."""
+    """Return voxels above a tenth of the 99th percentile, the same for all methods."""
     return np.asarray(image > 0.1 * np.percentile(image, 99))
 
 
@@ -97,7 +98,7 @@ def scores(reference: Array, image: Array) -> dict[str, float]:
 
 
 def image_of(image: Array, zooms: Sequence[float], contrast: str, name: str) -> TrainingImage:
-    """Return a high-resolution image to train on."""
+    """Return a high-resolution image for training."""
     affine = np.diag([*zooms, 1.0])
     return TrainingImage(
         fine=image, mask=head_mask(image), affine=affine, contrast=contrast, name=name
@@ -107,7 +108,7 @@ def image_of(image: Array, zooms: Sequence[float], contrast: str, name: str) -> 
 def coarse_image_of(
     image: Array, zooms: Sequence[float], contrast: str, name: str
 ) -> TrainingImage:
-    """Return a low-resolution image to train on, for methods that need no other."""
+    """Return a low-resolution image for training, for methods that only need this image."""
     affine = np.diag([*zooms, 1.0])
     return TrainingImage(
         coarse=image, mask=head_mask(image), affine=affine, contrast=contrast, name=name

@@ -1,9 +1,9 @@
 """Calibrations of the runs of `_people_data`: the right one, shorter and longer ones, and wrong
 ones.
 
-What is displaced against its own reference ("of the fluctuations alone") cannot be undone by
-registering references: such a calibration is as wrong as one whose registration failed. What is
-displaced as a whole, registration undoes.
+A displacement relative to the calibration's own reference ("of the fluctuations alone") cannot be
+undone by registering references: such a calibration is as wrong as after a failed registration.
+Registration undoes displacements of the whole calibration.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ SPIKE_AT, SPIKE = 10, 1.3
 
 
 def fluctuations_moved(x: int = 0, y: int = 0) -> Change:
-    """Whole fine voxels by which everything but the mean over time is displaced."""
+    """Return a change that displaces everything but the mean over time by whole high-resolution
+    voxels.
+    """
 
     def change(series: np.ndarray, _zooms: tuple[float, float, float]) -> np.ndarray:
         mean = series.mean(-1, keepdims=True)
@@ -34,31 +36,31 @@ def fluctuations_moved(x: int = 0, y: int = 0) -> Change:
 
 
 def moved(y: int) -> Change:
-    """Displaced as a whole."""
+    """Return a change that displaces the whole calibration."""
     return lambda series, _zooms: np.roll(series, y, axis=1)
 
 
 def mirrored(series: np.ndarray, _zooms: tuple[float, float, float]) -> np.ndarray:
-    """Left and right exchanged."""
+    """Exchange left and right."""
     return np.ascontiguousarray(series[::-1])
 
 
 def with_spike(series: np.ndarray, _zooms: tuple[float, float, float]) -> np.ndarray:
-    """Every other slice of one volume brighter, as after a jerk."""
+    """Brighten every other slice of one volume, as in a motion spike."""
     out = series.copy()
     out[:, :, ::2, SPIKE_AT] *= SPIKE
     return out
 
 
 def distorted_by(voxels: float) -> Change:
-    """Displaced along phase encoding (y), smoothly varying, by so many fine voxels where it is
-    largest.
+    """Return a change that displaces smoothly along phase encoding (y), by at most so many
+    high-resolution voxels.
     """
 
     def change(series: np.ndarray, zooms: tuple[float, float, float]) -> np.ndarray:
         mean = series.mean(-1)
         inside = ndimage.binary_fill_holes(mean > 0.25 * np.percentile(mean, 98))
-        # a head in its usual place: what is drawn lies at the front and at the ears
+        # for a head at its usual place, the displacement is largest at the front and at the ears
         affine = np.diag([*zooms, 1.0])
         affine[:3, 3] = np.asarray(CENTER) - np.argwhere(inside).mean(0) * zooms
         grid = (mean.shape[0], mean.shape[1], mean.shape[2]), affine
@@ -76,12 +78,12 @@ def distorted_by(voxels: float) -> Change:
     return change
 
 
-def _same(series: np.ndarray, _zooms: tuple[float, float, float]) -> np.ndarray:
+def _unchanged(series: np.ndarray, _zooms: tuple[float, float, float]) -> np.ndarray:
     return series
 
 
 CHANGES: dict[str, tuple[str, Change]] = {
-    "fine": ("right, 19 or 20 volumes", _same),
+    "fine": ("right, 19 or 20 volumes", _unchanged),
     "mirrored": ("mirrored, left for right", mirrored),
     "x1": ("fluctuations one fine voxel off along x", fluctuations_moved(x=1)),
     "y1": ("fluctuations one fine voxel off along y", fluctuations_moved(y=1)),
@@ -89,38 +91,38 @@ CHANGES: dict[str, tuple[str, Change]] = {
     "y2": ("fluctuations two fine voxels off along y", fluctuations_moved(y=2)),
     "moved": ("one fine voxel off along y as a whole", moved(1)),
     "spike": ("a spike in one volume", with_spike),
-    "other": ("of another person", _same),
-    "five": ("five volumes only", _same),
+    "other": ("of another person", _unchanged),
+    "five": ("five volumes only", _unchanged),
     "pe1": ("distorted along phase encoding by up to one fine voxel", distorted_by(1)),
     "pe2": ("distorted along phase encoding by up to two fine voxels", distorted_by(2)),
-    "v10": ("10 volumes", _same),
-    "v60": ("60 volumes", _same),
-    "regressed": ("its task regressed out", _same),
-    "after": ("as many volumes after the run", _same),
+    "v10": ("10 volumes", _unchanged),
+    "v60": ("60 volumes", _unchanged),
+    "regressed": ("its task regressed out", _unchanged),
+    "after": ("as many volumes after the run", _unchanged),
 }
 OTHER = {"A": "B1", "B1": "A", "B2": "A", "C": "A"}
 
 
 def part_of(kind: str, tested: Tested) -> Part:
-    """The volumes that a calibration is made of; those nearest to the run if there are fewer."""
-    own = tested.calibration
-    assert own.end is not None
+    """Return the volumes of a calibration; the volumes nearest to the run if there are fewer."""
+    calibration = tested.calibration
+    assert calibration.end is not None
     if kind == "other":
         return TESTED[OTHER[tested.name]].calibration
     if kind == "after":
         assert tested.after is not None
         return tested.after
     if kind == "five":
-        return Part(file=own.file, first=own.end - 5, end=own.end)
+        return Part(file=calibration.file, first=calibration.end - 5, end=calibration.end)
     if kind == "v10":
-        return Part(file=own.file, first=own.end - 10, end=own.end)
+        return Part(file=calibration.file, first=calibration.end - 10, end=calibration.end)
     if kind == "v60":
-        return Part(file=own.file, first=own.first, end=own.first + 60)
-    return own
+        return Part(file=calibration.file, first=calibration.first, end=calibration.first + 60)
+    return calibration
 
 
 def make_calibration(kind: str, tested: Tested, data: Path, out: Path) -> Path:
-    """The file of a calibration; one that is there is taken as it is."""
+    """Return the file of a calibration, which is written unless it exists."""
     file = calibration_file(tested, out, kind)
     if file.exists():
         return file

@@ -1,9 +1,9 @@
-"""Data sets of the runs of `people.py runs`: a measured run brought down by two, its truth, and
-fine runs beside it.
+"""Data sets of the runs of `people.py runs`: a measured run downsampled by two, its reference, and
+high-resolution runs.
 
-What is tested and what calibrates it never share a volume. Calibrations lie beside the data set,
-not in it, so that one data set serves all of them (`--calibration FILE`). No task is regressed out
-unless they are given events.
+A tested run and its calibration never share a volume. Calibrations are outside the data set, so
+that one data set serves all of them (`--calibration FILE`). The task is only regressed out of
+calibrations with events.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ ONE_TYPE = "stimulus"
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Volumes of a measured run: file below the folder of all data, first volume and the one after
-    the last.
+    """Volumes of a measured run: file below the folder of all data, first volume, and end
+    (exclusive).
     """
 
     file: str
@@ -37,25 +37,25 @@ class Part:
     end: int | None = None
 
     def series(self, data: Path) -> tuple[Any, np.ndarray]:
-        """Image and its volumes, (X, Y, Z, T) float32."""
+        """Return the image and its volumes, (X, Y, Z, T) float32."""
         image: Any = nib.load(data / self.file)  # type: ignore[attr-defined]
         return image, np.asarray(image.dataobj[..., self.first : self.end], dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tested:
-    """A run under test, and the fine volumes of its own session that calibrate it."""
+    """A tested run, and high-resolution volumes of the same session that calibrate it."""
 
-    name: str  # of its folder
+    name: str  # name of its folder
     title: str
     person: str
     run: Part
     calibration: Part
     after: Part | None = None  # as many volumes after the run
-    # the run at half its resolution, where a shared data set has it; else it is made
+    # the run at half its resolution, if a shared data set has it; otherwise it is computed
     low: str | None = None
-    one_type: bool = False  # its events become events of one type
-    noisy: bool = False  # as much thermal noise is added as a voxel has that was measured so large
+    one_type: bool = False  # its events are merged into one type
+    noisy: bool = False  # thermal noise is added, up to the level of a measured voxel of this size
     contrasts: tuple[str, ...] = ("all",)
     about: str = ""
 
@@ -65,8 +65,8 @@ _C = "opennft/sub-01/func/sub-01_task-nfpsc_bold.nii.gz"
 _A = "{}/sub-01/func/sub-01_task-localizer_bold.nii.gz"
 _LOCALIZER = _A.format("studyforrest-localizer")
 TESTED = {
-    each.name: each
-    for each in (
+    run.name: run
+    for run in (
         Tested(
             name="A",
             title="studyforrest",
@@ -113,8 +113,8 @@ TESTED = {
     )
 }
 MIDDLE = {
-    each.name: each
-    for each in (
+    run.name: run
+    for run in (
         Tested(
             name="A-middle",
             title="studyforrest, middle",
@@ -134,12 +134,12 @@ MIDDLE = {
         ),
     )
 }
-"""Runs of which as much was measured before as after."""
+"""Runs with as many measured volumes before as after."""
 NOISY = {
     f"{name}-noisy": replace(tested, name=f"{name}-noisy", noisy=True, contrasts=("all",))
     for name, tested in TESTED.items()
 }
-"""The same with thermal noise restored, as `--retrospective noisy` adds it."""
+"""The same runs with thermal noise restored, as by `--retrospective noisy`."""
 _STIMULI = ("living", "non_living", "gaussian")
 TYPES = {
     f"{name}-types": replace(
@@ -149,18 +149,16 @@ TYPES = {
         contrasts=(
             "all",
             *_STIMULI,
-            *(f"{one}-{other}" for one, other in combinations(_STIMULI, 2)),
+            *(f"{first}-{second}" for first, second in combinations(_STIMULI, 2)),
         ),
     )
     for name in ("B1", "B2")
 }
-"""The same with events of their own types."""
+"""The same runs with their own event types."""
 
 
 def make_tested(tested: Tested, data: Path, out: Path) -> tuple[Path, Path]:
-    """The data set at half its resolution, and the one as it was measured; what is there is taken
-    as it is.
-    """
+    """Return the data sets at half and at full resolution, which are written unless they exist."""
     low, truth = out / tested.name / "low", out / tested.name / "truth"
     if (out / tested.name / "made").exists():
         return low, truth
@@ -194,8 +192,8 @@ def make_tested(tested: Tested, data: Path, out: Path) -> tuple[Path, Path]:
 
 
 def moved_events(file: Path, seconds: float, *, one_type: bool) -> str:
-    """An events table whose run begins so many seconds later, its events of one type if that is
-    wanted.
+    """Return an events table of a run that begins later by some seconds, with merged types if
+    requested.
     """
     header, *rows = [line.split("\t") for line in file.read_text().splitlines() if line]
     at, kind = header.index("onset"), header.index("trial_type")
@@ -214,8 +212,8 @@ def write_calibration(
     affine: np.ndarray | None = None,
     events: str = "",
 ) -> Path:
-    """A fine run with the header and the sidecar of the one that it was made of; `affine` for
-    another grid.
+    """Write a high-resolution run with the header and sidecar of its source; `affine` for another
+    grid.
     """
     image: Any = nib.load(data / like.file)  # type: ignore[attr-defined]
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -228,7 +226,7 @@ def write_calibration(
 
 
 def calibration_file(tested: Tested, out: Path, label: str) -> Path:
-    """Where a calibration of a tested run lies: a data set of its own, of the same participant."""
+    """Return the path of a calibration: its own data set, of the same participant."""
     stem = Path(tested.run.file).name.removesuffix("_bold.nii.gz")
     subject, task, *rest = stem.split("_")
     return (

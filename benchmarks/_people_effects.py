@@ -1,14 +1,15 @@
-"""Measured runs brought down by two in memory, and what a map explains of their effects.
+"""Measured runs downsampled by two in memory, and the variance of their effects that a map
+explains.
 
-A run is taken as acquired: its k-space is cropped about the center of the field of view, thermal
-noise is added where it is wanted, and the magnitude is what the program gets. Head motion is
-estimated from it and enters both linear models, that of the low-resolution copy and that of the
-measured run; no volume is moved, so that both are of the same acquisition.
+A run is treated as acquired: its k-space is cropped about the center of the field of view, thermal
+noise is added if requested, and the program gets the magnitude. Head motion is estimated from the
+copy and enters both linear models, for the low-resolution copy and for the measured run; no volume
+is resampled, so that both have the same acquisition.
 
-The explained variance is that of the program's evaluation: the effect of all conditions in one
-half of the blocks, beyond the acquired band, against the measured effect in the other half; the
-energy of the truth is the product of both halves, so that it is free of noise. As the detail is
-linear in the data, it is made of the effect maps alone.
+The explained variance is defined as in the program's evaluation: the effect of all conditions in
+one half of the blocks, above the acquired Nyquist frequency, is compared with the measured effect
+in the other half. The energy of the reference is the product of both halves, so that it is free of
+noise. Because the detail is linear in the data, it is computed only from the effect maps.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ _ACTIVE = 4.0  # |t|
 
 @dataclass
 class Array4D:
-    """What the program needs of a reader, of a series (x, y, z, T) in memory."""
+    """Reader of a series (x, y, z, T) in memory, with the methods that the program needs."""
 
     data: Array
     tr: float
@@ -58,15 +59,15 @@ class Array4D:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Its four sizes."""
+        """Shape of the series."""
         return tuple(self.data.shape)
 
     def slab(self, start: int, stop: int) -> Array:
-        """Some slices of all volumes."""
+        """Return some slices of all volumes."""
         return np.asarray(self.data[:, :, start:stop])
 
     def volume(self, t: int) -> Array:
-        """One volume."""
+        """Return one volume."""
         return np.asarray(self.data[..., t])
 
 
@@ -99,25 +100,25 @@ class Acquired:
 
     @property
     def reader(self) -> Any:
-        """The copy as the program reads it."""
+        """Reader of the copy."""
         return Array4D(self.low, self.tr, self.affine)
 
     def part(self, first: int, end: int) -> Acquired:
-        """Some of its volumes."""
+        """Return some of its volumes."""
         table = self.events.table
         moved = table.assign(onset=table["onset"] - first * self.tr)
-        own = slice(first, end)
+        volumes = slice(first, end)
         return replace(
             self,
-            measured=self.measured[..., own],
-            low=self.low[..., own],
-            poses=self.poses[own],
+            measured=self.measured[..., volumes],
+            low=self.low[..., volumes],
+            poses=self.poses[volumes],
             events=replace(self.events, table=moved),
         )
 
     @cached_property
     def design(self) -> BlockDesign:
-        """One regressor a block, head motion and its derivatives, drift."""
+        """Design with one regressor per block, head motion and its derivatives, and drift."""
         return block_design(
             self.events,
             n_volumes=self.low.shape[3],
@@ -129,20 +130,22 @@ class Acquired:
     def halves(self) -> Array:
         """Weights of the blocks in the effect of all conditions, by half of the blocks."""
         names = dict.fromkeys((b.condition for b in self.design.blocks), 1.0)
-        found = half_weights(self.design.blocks, names, self.design.leak)
-        if found is None:
+        weights = half_weights(self.design.blocks, names, self.design.leak)
+        if weights is None:
             raise TooFewBlocks(f"{self.name}: its blocks cannot be split")
-        return found
+        return weights
 
     def blocks(self, series: Array) -> Tensor:
-        """Least-squares effects of all blocks (B, Z, X, Y)."""
+        """Estimate least-squares effects of all blocks (B, Z, X, Y)."""
         columns = self.design.weights.astype(np.float32)
         return torch.from_numpy(np.tensordot(series, columns, 1).transpose(3, 2, 0, 1).copy())
 
     @cached_property
     def active(self) -> Array:
-        """Fine voxels of the brain where the copy is active: |t| > 4 of all conditions in all
-        blocks, unsmoothed, of its B-spline on the fine grid.
+        """High-resolution voxels of the brain where the copy is active.
+
+        |t| > 4 for all conditions in all blocks, unsmoothed, after B-spline interpolation to the
+        high-resolution grid.
         """
         mask, design = self.fine_mask, self.design
         raised = np.stack(
@@ -164,33 +167,39 @@ class Acquired:
 
     @cached_property
     def truth(self) -> Tensor:
-        """Measured effects of all blocks beyond the acquired band (B, Z, X, Y)."""
+        """Measured effects of all blocks above the acquired Nyquist frequency (B, Z, X, Y)."""
         return self.level.beyond(self.blocks(self.measured))
 
     def explained(
         self, prior: Prior, regions: Mapping[str, Array], n_boot: int = 200
     ) -> dict[str, tuple[float, float, float]]:
-        """Explained variance of the effect beyond the acquired band, and its 95 % interval over
-        blocks, in regions (X, Y, Z) of fine voxels; mean of both ways.
+        """Compute the explained variance of the effect above the acquired Nyquist frequency.
+
+        Returns the mean of both directions and its 95 % interval over blocks, in regions (X, Y, Z)
+        of high-resolution voxels.
         """
-        made, found = detail(prior, self.level, self.blocks(self.low)), {}
+        estimate, explained_by_region = detail(prior, self.level, self.blocks(self.low)), {}
         a, b = resampled(self.design.blocks, self.halves, n_boot, 0, "all")
         for name, region in regions.items():
             inside = torch.from_numpy(np.moveaxis(region, 2, 0).copy())
-            ours, true = made[:, inside].numpy(), self.truth[:, inside].numpy()
-            grams = [_inner_products(*each) for each in ((ours, ours), (ours, true), (true, true))]
+            ours, true = estimate[:, inside].numpy(), self.truth[:, inside].numpy()
+            grams = [
+                _inner_products(*effects) for effects in ((ours, ours), (ours, true), (true, true))
+            ]
             ways = [
                 _statistics(Way(contrast="all", source=x, target=y, twin=x), *grams)["ev"]
                 for x, y in ((a, b), (b, a))
             ]
             values = np.mean(ways, 0)
-            found[name] = (float(values[0]), *interval(values))
-        return found
+            explained_by_region[name] = (float(values[0]), *interval(values))
+        return explained_by_region
 
-    def explained_volumes(self, prior: Prior, every: int = 8) -> float:
-        """Explained share of the change of single volumes beyond the acquired band."""
+    def explained_volumes(self, prior: Prior, step: int = 8) -> float:
+        """Compute the explained fraction of the change of single volumes above the acquired
+        Nyquist frequency.
+        """
         low, true = (
-            torch.from_numpy((s - s.mean(3, keepdims=True))[..., ::every].transpose(3, 2, 0, 1))
+            torch.from_numpy((s - s.mean(3, keepdims=True))[..., ::step].transpose(3, 2, 0, 1))
             for s in (self.low, self.measured)
         )
         inside = torch.from_numpy(np.moveaxis(self.fine_mask, 2, 0).copy())
@@ -200,14 +209,16 @@ class Acquired:
 
 
 def detail(prior: Prior, level: ResolutionLevel, images: Tensor) -> Tensor:
-    """What a prior makes of images (N, z, x, y) beyond the acquired band, (N, Z, X, Y)."""
+    """Return the detail that a prior adds to images (N, z, x, y) above the acquired Nyquist
+    frequency, (N, Z, X, Y).
+    """
     with torch.inference_mode():
-        made = [prior.at(z)(images[:, z]) for z in range(images.shape[1])]
-        return level.beyond(torch.stack(made, 1))
+        slices_detail = [prior.at(z)(images[:, z]) for z in range(images.shape[1])]
+        return level.beyond(torch.stack(slices_detail, 1))
 
 
 def brain(series: Array) -> Array:
-    """Voxels whose mean exceeds a quarter of its upper end."""
+    """Return voxels whose mean exceeds a quarter of its upper end."""
     mean = series.mean(3)
     return np.asarray(mean > 0.25 * np.percentile(mean, 98))
 
@@ -221,11 +232,10 @@ def _confounds(poses: Array, low: Array, affine: Array) -> pd.DataFrame:
 
 
 def acquired(data: Path, name: str, scratch: Path, *, noise: float = 0.0) -> Acquired:
-    """A run of `FILES` below a folder and its copy, without the first volumes.
+    """Read a run of `FILES` below a folder and make its copy, without the first volumes.
 
-    noise : standard deviation of the thermal noise of a voxel of the copy beyond what cropping
-        leaves, 1 where it is that of a measured voxel; head motion is estimated once and kept in
-        `scratch`
+    noise : standard deviation of the thermal noise added to a voxel of the copy, 1 for the noise
+        of a measured voxel; head motion is estimated once and stored in `scratch`
     """
     file = data / FILES[name]
     image: Any = nib.load(file)  # type: ignore[attr-defined]
@@ -241,11 +251,11 @@ def acquired(data: Path, name: str, scratch: Path, *, noise: float = 0.0) -> Acq
         white = rng.standard_normal((2, *low.shape))
         volumes.append(np.abs(low + sd * (white[0] + 1j * white[1])).astype(np.float32))
     copy = np.stack(volumes, 3)
-    kept = scratch / f"motion-{name.replace(' ', '-')}-{noise:g}.npy"
-    if not kept.exists():
+    motion_file = scratch / f"motion-{name.replace(' ', '-')}-{noise:g}.npy"
+    if not motion_file.exists():
         scratch.mkdir(parents=True, exist_ok=True)
         motion = estimate_motion(volumes, copy.mean(3), brain(copy), affine)
-        np.save(kept, motion.matrices)
+        np.save(motion_file, motion.matrices)
     events = read_events(file.with_name(file.name.replace("_bold.nii.gz", "_events.tsv")))
     run = Acquired(
         name=name,
@@ -254,7 +264,7 @@ def acquired(data: Path, name: str, scratch: Path, *, noise: float = 0.0) -> Acq
         affine=affine,
         tr=tr,
         events=events,
-        poses=np.load(kept),
+        poses=np.load(motion_file),
     )
     moved = events.table.assign(onset=events.table["onset"] - FIRST * tr)
     return replace(run, events=replace(events, table=moved))

@@ -1,4 +1,4 @@
-"""Measured runs as they are compared: without drift, the brain, and their strongest temporal
+"""Measured runs prepared for comparisons: without drift, the brain, and their strongest temporal
 components.
 """
 
@@ -23,7 +23,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One measured run as it is compared: (X, Y, Z, T) without drift, the brain, and who it is."""
+    """One measured run: (X, Y, Z, T) without drift, the brain, and its participant."""
 
     name: str
     person: str
@@ -32,7 +32,7 @@ class Run:
 
 
 def runs_of(arguments: list[str]) -> Iterator[Run]:
-    """Runs of NAME=BIDS_DIR, every one with at least 60 volumes."""
+    """Return runs of NAME=BIDS_DIR, each with at least 60 volumes."""
     for argument in arguments:
         person, _, folder = argument.partition("=")
         files = sorted(Path(folder).glob("sub-*/**/func/*_bold.nii.gz"))
@@ -50,8 +50,8 @@ def runs_of(arguments: list[str]) -> Iterator[Run]:
 
 
 def without_drift(name: str, person: str, data: Array) -> Run:
-    """A run with its drift taken out; the brain is where the mean exceeds a quarter of its upper
-    end.
+    """Return a run after regressing out drift; brain voxels have a mean above a quarter of its
+    upper end.
     """
     mean, count = data.mean(-1), data.shape[-1]
     mask = mean > 0.25 * np.percentile(mean, 98)
@@ -61,11 +61,11 @@ def without_drift(name: str, person: str, data: Array) -> Run:
 
 
 def components(series: Array, mask: Array) -> Tensor:
-    """(C, Z, X, Y) strongest temporal components, those above noise."""
+    """Return the (C, Z, X, Y) strongest temporal components, above the noise."""
     count = series.shape[-1]
     inside = series[mask].astype(np.float64)
     values, vectors = np.linalg.eigh(inside.T @ inside)
     above = int((values > NOISE * np.median(values[DRIFTS:])).sum())
-    kept = min(COUNT, max(8, above))
-    found = series @ (vectors[:, ::-1][:, :kept] / np.sqrt(count)).astype(np.float32)
-    return torch.from_numpy(np.ascontiguousarray(found.transpose(3, 2, 0, 1)))
+    count_above_noise = min(COUNT, max(8, above))
+    maps = series @ (vectors[:, ::-1][:, :count_above_noise] / np.sqrt(count)).astype(np.float32)
+    return torch.from_numpy(np.ascontiguousarray(maps.transpose(3, 2, 0, 1)))

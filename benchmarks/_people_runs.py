@@ -1,11 +1,11 @@
-"""The whole program on the runs of `_people_data`: one call a run and calibration, and what is
-kept of it.
+"""Run the whole program on the runs of `_people_data`, once per run and calibration, and store its
+results.
 
-What a call leaves that tables need (evaluation, verdict, model card, effects of the blocks, share
-of zero filling's error) is kept in a folder of its own, so that a call that was made is not made
-again and tables come from kept files alone. The calls on one run share a working directory: what
-does not depend on the calibration is computed once. The directory has a hash of the program in its
-name, as results of another version must not be taken for this one's.
+Files that tables need (evaluation, verdict, model card, effects of the blocks, explained fraction
+of zero filling's error) are stored in a separate folder, so that no call is repeated and tables
+only need these files. Calls on one run share a working directory: steps that do not depend on the
+calibration run once. The name of this directory contains a hash of the program, because results of
+another version must not be reused.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from bids_sr.io.arrays import Float32
 from bids_sr.metrics.rows import MetricRow, read_table
 from bids_sr.spatial.resampling import sample_volume
 
-SECONDS = 1800  # of one call, at most
+SECONDS = 1800  # s, longest duration of one call
 OPTIONS = (
     "--sr-method",
     "sbl",
@@ -61,18 +61,18 @@ ACQUIRED_T = "contrast-all_stat-t_desc-raw_statmap.nii"
 
 @dataclass(frozen=True)
 class Kept:
-    """What was kept of one call: of a run, with or without a calibration."""
+    """Stored results of one call on a run, with or without a calibration."""
 
     folder: Path
 
     @property
     def done(self) -> bool:
-        """Whether the call ended and everything is there."""
+        """True if the call ended and all files exist."""
         return (self.folder / "about.json").exists()
 
     @property
     def about(self) -> dict[str, Any]:
-        """Exit status, hash of the program, share of zero filling's error."""
+        """Exit status, hash of the program, explained fraction of zero filling's error."""
         return dict(json.loads((self.folder / "about.json").read_text()))
 
     @property
@@ -82,27 +82,29 @@ class Kept:
 
     @property
     def held_out(self) -> dict[str, Any]:
-        """What the gate found, from the model card."""
+        """Result of the gate, from the model card."""
         return dict(json.loads((self.folder / "card.json").read_text())["held_out"])
 
     @property
     def applied(self) -> bool:
-        """Whether `sbl` was applied."""
+        """True if `sbl` was applied."""
         return bool(json.loads((self.folder / "card.json").read_text())["applied"])
 
     @property
     def tested(self) -> float:
-        """Share of zero filling's error explained one level down."""
+        """Self-test score: explained fraction of zero filling's error at half the resolution."""
         return value(self.rows, "sbl", "tested_share", "brain").value
 
     def acquired_t(self, like: Effects) -> Float32:
-        """t of the acquired run as a cubic B-spline on the grid of effects."""
+        """Return t of the acquired run, interpolated by a cubic B-spline to the grid of
+        effects.
+        """
         image: Any = nib.load(self.folder / ACQUIRED_T)  # type: ignore[attr-defined]
         return sample_volume(np.asarray(image.dataobj), image.affine, like.mask.shape, like.affine)
 
     @property
     def calibration(self) -> dict[str, Any]:
-        """What is told of the calibration: volumes, displacement, whether it could be used."""
+        """Facts about the calibration: volumes, displacement, whether it was usable."""
         file = self.folder / "calibration.json"
         return dict(json.loads(file.read_text())) if file.exists() else {}
 
@@ -115,7 +117,7 @@ def command(
     work: Path,
     contrasts: Sequence[str] = ("all",),
 ) -> list[str]:
-    """One call of the program."""
+    """Return one call of the program."""
     return [
         str(Path(sys.executable).with_name("bids-sr")),
         str(low),
@@ -137,7 +139,7 @@ def command(
 
 @cache
 def code() -> str:
-    """Hash of the sources of the installed program."""
+    """Return a hash of the sources of the installed program."""
     files = [
         file
         for folder in (*bids_sr.__path__, *workflows.__path__)
@@ -154,30 +156,30 @@ def call(
     calibration: str | Path,
     contrasts: Sequence[str] = ("all",),
 ) -> Kept:
-    """The whole program on a data set of one run, unless that was done.
+    """Run the whole program on a data set of one run, unless it has finished already.
 
-    A calibration that is refused at the start gives exit status 1, and the run is processed
+    A calibration that is rejected at the start gives exit status 1, and the run is processed
     without it; any other failure ends this benchmark.
 
     Parameters
     ----------
     low, truth : data sets; truth may also be auto
-    folder : of the run; what tables need comes to its kept/KIND
+    folder : folder of the run; files for tables are stored in its kept/KIND
     calibration : file, or none
-    contrasts : as of `--contrasts`
+    contrasts : values of `--contrasts`
     """
-    kept = Kept(folder / "kept" / kind)
-    if kept.done:
-        return kept
+    outputs = Kept(folder / "kept" / kind)
+    if outputs.done:
+        return outputs
     results, work = folder / "results", folder / f"work-{code()}"
     for place in (
         results,
-        kept.folder,
+        outputs.folder,
         *(old for old in folder.glob("work-*") if old.resolve() != work.resolve()),
     ):
         shutil.rmtree(place, ignore_errors=True)
-    kept.folder.mkdir(parents=True)
-    with (kept.folder / "log.txt").open("w") as log:
+    outputs.folder.mkdir(parents=True)
+    with (outputs.folder / "log.txt").open("w") as log:
         program = ["nice", "-n", "5", *command(low, results, truth, calibration, work, contrasts)]
         done = subprocess.run(
             program,
@@ -188,38 +190,45 @@ def call(
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
     finished = next(results.glob("sub-*/**/func/*_desc-evaluation_metrics.tsv"), None) is not None
-    refused = done.returncode == 1 and REFUSED in (kept.folder / "log.txt").read_text()
+    refused = done.returncode == 1 and REFUSED in (outputs.folder / "log.txt").read_text()
     if not finished or not (done.returncode == 0 or refused):
         sys.exit(
-            f"{folder.name} {kind}: exit status {done.returncode}, see {kept.folder / 'log.txt'}"
+            f"{folder.name} {kind}: exit status {done.returncode}, see"
+            f" {outputs.folder / 'log.txt'}"
         )
     about: dict[str, Any] = {"status": done.returncode, "code": code()}
-    # the working directory may hold the calibration of an earlier call
+    # the working directory may contain an earlier calibration
     calibrated = calibration != "none" and done.returncode == 0
-    about |= _keep(
-        results, _one(work, "bids_sr_wf/sub_*_wf/sub_*_wf"), kept.folder, calibrated=calibrated
+    about |= _store(
+        results,
+        _only_file(work, "bids_sr_wf/sub_*_wf/sub_*_wf"),
+        outputs.folder,
+        calibrated=calibrated,
     )
-    (kept.folder / "about.json").write_text(json.dumps(about, indent=1))
+    (outputs.folder / "about.json").write_text(json.dumps(about, indent=1))
     shutil.rmtree(results, ignore_errors=True)
-    return kept
+    return outputs
 
 
-def _one(folder: Path, pattern: str) -> Path:
-    (found,) = folder.glob(pattern)
-    return found
+def _only_file(folder: Path, pattern: str) -> Path:
+    (path,) = folder.glob(pattern)
+    return path
 
 
-def _keep(results: Path, run: Path, folder: Path, *, calibrated: bool) -> dict[str, float]:
-    """Copy what tables need; returns the share of zero filling's error that `sbl` explains, if the
-    run was measured.
+def _store(results: Path, run: Path, folder: Path, *, calibrated: bool) -> dict[str, float]:
+    """Copy the files that tables need.
+
+    Returns the explained fraction of zero filling's error, if the run was measured at the high
+    resolution.
     """
     shutil.copy(
-        _one(results, "sub-*/**/func/*_desc-evaluation_metrics.tsv"), folder / "evaluation.tsv"
+        _only_file(results, "sub-*/**/func/*_desc-evaluation_metrics.tsv"),
+        folder / "evaluation.tsv",
     )
     shutil.copy(
-        _one(results, "sub-*/**/func/*_desc-verdict_metrics.json"), folder / "verdict.json"
+        _only_file(results, "sub-*/**/func/*_desc-verdict_metrics.json"), folder / "verdict.json"
     )
-    shutil.copy(_one(run, "sbl/estimate_variance/sbl.json"), folder / "card.json")
+    shutil.copy(_only_file(run, "sbl/estimate_variance/sbl.json"), folder / "card.json")
     if calibrated:
         steps = run / "calibration_wf"
         shutil.copy(
@@ -235,7 +244,7 @@ def _keep(results: Path, run: Path, folder: Path, *, calibrated: bool) -> dict[s
 
 
 def _series(run: Path, name: str) -> np.ndarray:
-    """A series of the working directory, in the steady state."""
+    """Read a series of the working directory, in the steady state."""
     file = (
         run / name / ("place_measured" if name == "measured" else "super_resolve") / "series.nii"
     )
@@ -243,34 +252,35 @@ def _series(run: Path, name: str) -> np.ndarray:
     return np.asarray(image.dataobj, dtype=np.float32)[..., FIRST:]
 
 
-def share(zero: np.ndarray, made: np.ndarray, measured: np.ndarray) -> float:
-    """Share of zero filling's squared error, mean over the strongest components of the measured
-    series in the brain.
+def share(zero: np.ndarray, reconstruction: np.ndarray, measured: np.ndarray) -> float:
+    """Compute the explained fraction of zero filling's squared error.
+
+    Mean over the strongest components of the measured series in the brain.
     """
-    known = without_drift("measured", "", measured)
-    inside = known.series[known.mask].astype(np.float64)
-    count = len(components(known.series, known.mask))
+    reference = without_drift("measured", "", measured)
+    inside = reference.series[reference.mask].astype(np.float64)
+    count = len(components(reference.series, reference.mask))
     vectors = np.linalg.eigh(inside.T @ inside)[1][:, ::-1][:, :count]
 
     def error(series: np.ndarray) -> np.ndarray:
-        own = without_drift("", "", series).series[known.mask].astype(np.float64)
-        return np.asarray((((own - inside) @ vectors) ** 2).sum(0))
+        values = without_drift("", "", series).series[reference.mask].astype(np.float64)
+        return np.asarray((((values - inside) @ vectors) ** 2).sum(0))
 
-    return float(np.mean(1 - error(made) / error(zero)))
+    return float(np.mean(1 - error(reconstruction) / error(zero)))
 
 
 def value(rows: Sequence[MetricRow], series: str, measure: str, region: str) -> MetricRow:
-    """One figure of all events against rest, unsmoothed."""
-    own = [
+    """Return one value for all events against rest, unsmoothed."""
+    candidates = [
         r
         for r in rows
         if (r.series, label(r), r.region, r.fwhm_mm) == (series, measure, region, 0)
     ]
-    return min(own, key=lambda row: row.contrast != "all")
+    return min(candidates, key=lambda row: row.contrast != "all")
 
 
 def gains(first: Kept, second: Kept) -> Mapping[tuple[str, str], MetricRow]:
-    """`sbl` of the second call less that of the first, by measure and region, with intervals over
+    """Return `sbl` of the second call minus the first, by measure and region, with intervals over
     the same blocks.
     """
     effects = load_effects(first.folder / "measured.npz")
@@ -278,8 +288,8 @@ def gains(first: Kept, second: Kept) -> Mapping[tuple[str, str], MetricRow]:
     contrast = resolve_contrasts(types, ["all"])
     with tempfile.TemporaryDirectory() as folder:
         files = {"measured": first.folder / "measured.npz"}
-        for name, kept in (("before", first), ("after", second)):
-            named = replace(load_effects(kept.folder / "sbl.npz"), series=name)
+        for name, outputs in (("before", first), ("after", second)):
+            named = replace(load_effects(outputs.folder / "sbl.npz"), series=name)
             files[name] = save_effects(named, Path(folder) / f"{name}.npz")
         run = RunEffects(
             files=files,

@@ -1,6 +1,4 @@
-"""`people.py runs`, `noisy`, `contrasts`, `harm` and `protocol`: what is called, and the tables of
-what was kept.
-"""
+"""Calls and tables of `people.py runs`, `noisy`, `contrasts`, `harm` and `protocol`."""
 
 from __future__ import annotations
 
@@ -55,20 +53,20 @@ EVERY = {**TESTED, **MIDDLE, **NOISY, **TYPES}
 
 
 def runs(arguments: Sequence[str]) -> None:
-    """Every run blind and calibrated: figures of each run with intervals, their means over people,
-    and gains.
+    """Tabulate every run without and with calibration: values with intervals, means over
+    participants, and gains.
     """
     out = _called(arguments, dict.fromkeys(TESTED, ("blind", "fine")))
-    rows, found = [], []
+    rows, scored = [], []
     for name, tested in TESTED.items():
         for series, kind, shown in SHOWN:
-            kept = Kept(out / name / "kept" / kind)
-            if kept.done:
+            outputs = Kept(out / name / "kept" / kind)
+            if outputs.done:
                 figures = {
-                    measure: [value(kept.rows, shown, key, region) for region in REGIONS]
+                    measure: [value(outputs.rows, shown, key, region) for region in REGIONS]
                     for measure, key in MEASURES.items()
                 }
-                found.append((tested.person, series, figures))
+                scored.append((tested.person, series, figures))
                 rows.append({"run": tested.title, "series": series, **_with_intervals(figures)})
     keep(
         "people_runs",
@@ -82,9 +80,9 @@ def runs(arguments: Sequence[str]) -> None:
             " intervals over blocks of the run, with W and the voxels as they are.",
         ],
     )
-    shown = [series for series, *_ in SHOWN if any(s == series for _, s, _ in found)]
+    shown = [series for series, *_ in SHOWN if any(s == series for _, s, _ in scored)]
     means = [
-        _mean_over_people(series, [(person, f) for person, s, f in found if s == series])
+        _mean_over_people(series, [(person, f) for person, s, f in scored if s == series])
         for series in shown
     ]
     keep(
@@ -109,21 +107,21 @@ def runs(arguments: Sequence[str]) -> None:
 
 
 def noisy(arguments: Sequence[str]) -> None:
-    """Blind runs with thermal noise restored to the level of measured voxels, beside those
+    """Tabulate runs with thermal noise restored to the level of measured voxels, next to runs
     without.
     """
     out = _called(arguments, dict.fromkeys(NOISY, ("blind",)))
     rows = []
     for name, tested in TESTED.items():
-        both = [Kept(out / each / "kept" / "blind") for each in (name, f"{name}-noisy")]
-        if all(kept.done for kept in both):
+        both = [Kept(out / label / "kept" / "blind") for label in (name, f"{name}-noisy")]
+        if all(outputs.done for outputs in both):
             row: dict[str, Any] = {"run": tested.title}
-            for kept, how in zip(both, ("as cropped", "noise restored"), strict=True):
-                row[f"tested share, {how}"] = round(kept.tested, 3)
-                row[f"applied, {how}"] = "yes" if kept.applied else "no"
+            for outputs, noise in zip(both, ("as cropped", "noise restored"), strict=True):
+                row[f"tested share, {noise}"] = round(outputs.tested, 3)
+                row[f"applied, {noise}"] = "yes" if outputs.applied else "no"
                 for region, place in zip(REGIONS, ("brain", "active"), strict=True):
-                    level = value(kept.rows, "sbl", "split_ev_beyond", region)
-                    row[f"explained variance, {place}, {how}"] = _text(level)
+                    level = value(outputs.rows, "sbl", "split_ev_beyond", region)
+                    row[f"explained variance, {place}, {noise}"] = _text(level)
             rows.append(row)
     keep(
         "people_noisy",
@@ -137,17 +135,17 @@ def noisy(arguments: Sequence[str]) -> None:
 
 
 def contrasts(arguments: Sequence[str]) -> None:
-    """Blind `sbl` for every contrast that can be split."""
-    every = {name: TYPES.get(f"{name}-types", tested) for name, tested in TESTED.items()}
-    out = _called(arguments, {tested.name: ("blind",) for tested in every.values()})
+    """Tabulate `sbl` without calibration for every contrast that can be split."""
+    runs_by_name = {name: TYPES.get(f"{name}-types", tested) for name, tested in TESTED.items()}
+    out = _called(arguments, {tested.name: ("blind",) for tested in runs_by_name.values()})
     rows: list[dict[str, Any]] = []
-    for tested in every.values():
-        kept = Kept(out / tested.name / "kept" / "blind")
-        if not kept.done:
+    for tested in runs_by_name.values():
+        outputs = Kept(out / tested.name / "kept" / "blind")
+        if not outputs.done:
             continue
-        own = [
+        rows_of_method = [
             row
-            for row in kept.rows
+            for row in outputs.rows
             if (row.series, row.minus, label(row)) == ("sbl", MISSING, "split_ev_beyond")
         ]
         rows += [
@@ -157,12 +155,16 @@ def contrasts(arguments: Sequence[str]) -> None:
                 "of conditions": "yes" if "Minus" in contrast else "no",
                 **{
                     place: _text(
-                        next(r for r in own if (r.contrast, r.region) == (contrast, region))
+                        next(
+                            r
+                            for r in rows_of_method
+                            if (r.contrast, r.region) == (contrast, region)
+                        )
                     )
                     for region, place in zip(REGIONS[::-1], ("active", "brain"), strict=True)
                 },
             }
-            for contrast in dict.fromkeys(row.contrast for row in own)
+            for contrast in dict.fromkeys(row.contrast for row in rows_of_method)
         ]
     keep(
         "people_contrasts",
@@ -173,7 +175,7 @@ def contrasts(arguments: Sequence[str]) -> None:
 
 
 def harm(arguments: Sequence[str]) -> None:
-    """What wrong calibrations do, and what the gate chose."""
+    """Tabulate the effects of wrong calibrations, and the choices of the gate."""
     out = _called(
         arguments, {name: ("blind", "fine", *kinds, "five") for name, kinds in HARM.items()}
     )
@@ -191,7 +193,9 @@ def harm(arguments: Sequence[str]) -> None:
 
 
 def protocol(arguments: Sequence[str]) -> None:
-    """How many volumes, before or after, with or without the task, and distortion."""
+    """Tabulate the number of volumes, before or after, with or without the task, and
+    distortion.
+    """
     out = _called(arguments, {name: ("blind", *kinds) for name, kinds in PROTOCOL.items()})
     rows = [
         _compared(out, EVERY[name], kind) for name, kinds in PROTOCOL.items() for kind in kinds
@@ -206,29 +210,27 @@ def protocol(arguments: Sequence[str]) -> None:
 def keep(
     name: str, title: str, rows: Sequence[Mapping[str, Any]], *, remarks: Sequence[str] = ()
 ) -> None:
-    """Keep a table that has rows."""
+    """Store a table that has rows."""
     if rows:
         keep_table(name, title, rows, remarks=remarks)
 
 
 def _called(arguments: Sequence[str], kinds: dict[str, tuple[str, ...]]) -> Path:
-    """Make the calls that were asked for, all if none was named; returns the folder of what was
-    kept.
-    """
+    """Make the requested calls, all if none was named; return the folder with their results."""
     data, out, only = Path(arguments[0]), Path(arguments[1]), arguments[2:]
-    for name, own in kinds.items():
-        for kind in own:
+    for name, run_kinds in kinds.items():
+        for kind in run_kinds:
             if only and not {name, f"{name}:{kind}"} & set(only):
                 continue
             file = "none" if kind == "blind" else make_calibration(kind, EVERY[name], data, out)
-            kept = call(
+            outputs = call(
                 *make_tested(EVERY[name], data, out),
                 out / name,
                 kind,
                 file,
                 EVERY[name].contrasts,
             )
-            print(f"{name} {kind}: {kept.about}", flush=True)
+            print(f"{name} {kind}: {outputs.about}", flush=True)
     return out
 
 
@@ -238,7 +240,7 @@ def _count(out: Path) -> str:
 
 
 def _text(row: MetricRow) -> str:
-    """A figure with its interval."""
+    """Return a value with its interval."""
     if math.isnan(row.value):
         return "n/a"
     ends = "" if math.isnan(row.lower) else f" [{row.lower:.3f}, {row.upper:.3f}]"
@@ -248,68 +250,72 @@ def _text(row: MetricRow) -> str:
 def _with_intervals(figures: dict[str, list[MetricRow]]) -> dict[str, str]:
     return {
         f"{measure}, {region}": _text(row)
-        for measure, found in figures.items()
-        for region, row in zip(("brain", "active"), found, strict=True)
+        for measure, region_rows in figures.items()
+        for region, row in zip(("brain", "active"), region_rows, strict=True)
     }
 
 
 def _mean_over_people(
-    series: str, found: Sequence[tuple[str, dict[str, list[MetricRow]]]]
+    series: str, figures: Sequence[tuple[str, dict[str, list[MetricRow]]]]
 ) -> dict[str, str]:
-    """One row of the table over people: the person is the unit."""
+    """Return one row of the table over participants, who are the units."""
     row = {"series": series}
-    people = list(dict.fromkeys(person for person, _ in found))
+    people = list(dict.fromkeys(person for person, _ in figures))
     for measure in MEASURES:
         texts = []
         for at in range(len(REGIONS)):
-            every = [
-                np.mean([f[measure][at].value for p, f in found if p == person])
+            person_means = [
+                np.mean([f[measure][at].value for p, f in figures if p == person])
                 for person in people
             ]
-            own = [each for each in every if np.isfinite(each)]
-            fewer = "" if len(own) == len(every) else f", {len(own)} people"
+            finite = [mean for mean in person_means if np.isfinite(mean)]
+            fewer = "" if len(finite) == len(person_means) else f", {len(finite)} people"
             texts.append(
-                f"{np.mean(own):.2f} ({min(own):.2f} to {max(own):.2f}{fewer})" if own else "n/a"
+                f"{np.mean(finite):.2f} ({min(finite):.2f} to {max(finite):.2f}{fewer})"
+                if finite
+                else "n/a"
             )
         row[measure] = " / ".join(texts)
     return row
 
 
 def _compared(out: Path, tested: Tested, kind: str) -> dict[str, Any] | None:
-    """What a calibration brought a run, and what the gate chose; None where it was not called."""
-    blind, kept = (
+    """Return the gain of a calibration in a run, and the choice of the gate; None if it was not
+    called.
+    """
+    blind, calibrated = (
         Kept(out / tested.name / "kept" / "blind"),
         Kept(out / tested.name / "kept" / kind),
     )
-    if not (blind.done and kept.done):
+    if not (blind.done and calibrated.done):
         return None
     row: dict[str, Any] = {
         "run": tested.title,
         "calibration": CHANGES[kind][0],
-        "chosen": chosen(kept),
+        "chosen": chosen(calibrated),
     }
-    found = gains(blind, kept)
-    displacement = kept.calibration.get("displacement_rms_mm")
+    gain_rows = gains(blind, calibrated)
+    displacement = calibrated.calibration.get("displacement_rms_mm")
     row["moved, mm"] = "" if displacement is None else round(displacement, 2)
     for region, place in zip(REGIONS, ("brain", "active"), strict=True):
-        level = value(kept.rows, "sbl", "split_ev_beyond", region).value
+        level = value(calibrated.rows, "sbl", "split_ev_beyond", region).value
         row[f"explained variance, {place}"] = "n/a" if math.isnan(level) else round(level, 3)
     for region, place in zip(REGIONS, ("brain", "active"), strict=True):
-        gain = found.get(("gain_split_ev_beyond", region))
+        gain = gain_rows.get(("gain_split_ev_beyond", region))
         row[f"less blind, {place}"] = "n/a" if gain is None else _text(gain)
     return row | {
-        "share": round(kept.about["share"], 3),
+        "share": round(calibrated.about["share"], 3),
         "blind share": round(blind.about["share"], 3),
     }
 
 
-def chosen(kept: Kept) -> str:
-    """What the gate chose, in words."""
-    if kept.about["status"] != 0:
+def chosen(outputs: Kept) -> str:
+    """Return the choice of the gate in words."""
+    if outputs.about["status"] != 0:
         return "refused at the start: as blind"
-    held_out = kept.held_out
-    if kept.calibration.get("usable") is False:
-        return f"not used: {kept.calibration.get('reason')}"
+    held_out = outputs.held_out
+    if outputs.calibration.get("usable") is False:
+        return f"not used: {outputs.calibration.get('reason')}"
     weight = held_out.get("weight", held_out.get("blend"))
     more = []
     if isinstance(moved := held_out.get("position_correction_mm"), float):
@@ -318,5 +324,5 @@ def chosen(kept: Kept) -> str:
         more.append(
             "predicted gain " + ", ".join(f"{gain:+.3f} at {at}" for at, gain in gains_.items())
         )
-    more += [] if kept.applied else ["sbl not applied"]
+    more += [] if outputs.applied else ["sbl not applied"]
     return ", ".join([f"weight {weight:g}" if weight is not None else "not used", *more])

@@ -1,4 +1,4 @@
-"""What the posterior adds to the time and memory of the program."""
+"""Time and memory that the posterior adds to the program."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ PAIRS = 3
 
 
 def cost(arguments: Sequence[str]) -> None:
-    """What draws, maps and the test one level down take of the whole program."""
+    """Tabulate the fraction of the program's time for draws, maps and the self-test at half the
+    resolution.
+    """
     out, rows = Path(arguments[0]), []
     for low in map(Path, arguments[1:]):
         place, table = out / low.name, out / f"{low.name}.tsv"
@@ -32,14 +34,14 @@ def cost(arguments: Sequence[str]) -> None:
         steps = pd.read_csv(table, sep="\t")
         added = steps[steps["kind"].isin(NEW_STEPS)]
         without, drawn = _adding(Stored(place, low, ("all",)))
-        whole = float(steps["cpu_seconds"].sum())
+        total_s = float(steps["cpu_seconds"].sum())
         more = drawn.cpu_seconds - without.cpu_seconds
         by_step = added.groupby("kind")["cpu_seconds"].sum()
         rows.append(
-            {"data": low.name, "steps, processor s": whole, "draws": more}
+            {"data": low.name, "steps, processor s": total_s, "draws": more}
             | {name: float(by_step.get(name, 0.0)) for name in NEW_STEPS}
             | {
-                "share": (more + float(by_step.sum())) / (whole - more - float(by_step.sum())),
+                "share": (more + float(by_step.sum())) / (total_s - more - float(by_step.sum())),
                 "largest step, GB": float(steps["grown_gb"].max()),
                 "draws, GB more": drawn.grown_gb - without.grown_gb,
             }
@@ -60,18 +62,18 @@ def cost(arguments: Sequence[str]) -> None:
 
 
 def _adding(stored: Stored) -> tuple[NodeUsage, NodeUsage]:
-    """The series without draws, and with them, by turns."""
+    """Run the series without and with draws, alternately."""
     packed = stored.file("res-hr_desc-zerofill_bold.nii.gz")
-    found: list[list[NodeUsage]] = [[], []]
+    usages: list[list[NodeUsage]] = [[], []]
     with tempfile.TemporaryDirectory() as folder:
-        here = Path(folder)
-        zerofilled = here / "zerofill.nii"
+        scratch = Path(folder)
+        zerofilled = scratch / "zerofill.nii"
         zerofilled.write_bytes(gzip.decompress(packed.read_bytes()))
-        draws = here / "errors.nii", here / "acquired.nii"
+        draws = scratch / "errors.nii", scratch / "acquired.nii"
         for _ in range(PAIRS):
-            for own, files in zip(found, (None, draws), strict=True):
+            for usage_list, files in zip(usages, (None, draws), strict=True):
                 meter = Meter()
-                Detail(change=stored.prior).add(SeriesReader(zerofilled), here / "a.nii", files)
-                own.append(meter.read())
-    least = [min(own, key=lambda usage: usage.cpu_seconds) for own in found]
-    return least[0], least[1]
+                Detail(change=stored.prior).add(SeriesReader(zerofilled), scratch / "a.nii", files)
+                usage_list.append(meter.read())
+    shortest = [min(usage_list, key=lambda usage: usage.cpu_seconds) for usage_list in usages]
+    return shortest[0], shortest[1]

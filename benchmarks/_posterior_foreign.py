@@ -1,8 +1,8 @@
 """Effects that follow the prior of a run, and effects that do not, as the prior reconstructs them.
 
-The prior is that of a stored model. Without noise: coverage of the interval effect +- 1.96 SD.
-With thermal noise as large as that of the run, the effect as strong as its own: the region called
-reliable, and its voxels of the wrong sign.
+The prior is from a stored model. Without noise: coverage of the interval effect +- 1.96 SD. With
+the thermal noise and the effect strength of the run: the reliable region, and its voxels of the
+wrong sign.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ REPEATS, NOISES = 4, 32
 ENVELOPE_MM = 12.0
 
 
-class _Made:
-    """Effects (X, Y, Z) on the fine grid of a run."""
+class _EffectMaker:
+    """Simulated effects (X, Y, Z) on the high-resolution grid of a run."""
 
     def __init__(self, stored: Stored, seed: int) -> None:
         self.rng, self.stored, self.mask = np.random.default_rng(seed), stored, stored.mask()
@@ -42,12 +42,12 @@ class _Made:
         return np.asarray(ndimage.gaussian_filter(values, sigma))
 
     def field(self, fwhm_mm: float) -> Array:
-        """Smooth noise of unit variance."""
-        found = self.smooth(self.rng.standard_normal(self.mask.shape), fwhm_mm * FWHM_PER_SIGMA)
-        return np.asarray(found / found.std())
+        """Return smooth noise of unit variance."""
+        smoothed = self.smooth(self.rng.standard_normal(self.mask.shape), fwhm_mm * FWHM_PER_SIGMA)
+        return np.asarray(smoothed / smoothed.std())
 
-    def own(self) -> Array:
-        """A draw from the prior."""
+    def from_prior(self) -> Array:
+        """Return a draw from the prior."""
         prior, out = self.stored.prior, np.zeros(self.mask.shape, np.float32)
         for z in range(self.mask.shape[2]):
             for width, weight in zip(prior.fwhm, prior.weight[:, z], strict=True):
@@ -66,47 +66,48 @@ class _Made:
         fine = self.field(fwhm_mm / FWHM_PER_SIGMA)
         return np.asarray(fine * np.maximum(self.field(ENVELOPE_MM) - 1, 0))
 
-    def all(self) -> dict[str, Array]:
-        found = {"prior, one scale": self.own()}
-        found["prior, local scale varies"] = self.own() * np.maximum(
+    def effects_by_kind(self) -> dict[str, Array]:
+        all_effects = {"prior, one scale": self.from_prior()}
+        all_effects["prior, local scale varies"] = self.from_prior() * np.maximum(
             self.field(ENVELOPE_MM) - 1, 0.1
         )
-        found |= {f"foci of {mm:g} mm": self.foci(mm) for mm in (4, 6, 8, 12)}
-        found |= {f"texture of {mm:g} mm": self.texture(mm) for mm in (3, 4.5, 9)}
-        return {name: each * self.mask for name, each in found.items()}
+        all_effects |= {f"foci of {mm:g} mm": self.foci(mm) for mm in (4, 6, 8, 12)}
+        all_effects |= {f"texture of {mm:g} mm": self.texture(mm) for mm in (3, 4.5, 9)}
+        return {name: values * self.mask for name, values in all_effects.items()}
 
 
 def _reconstructed(prior: Prior, data: Array) -> Array:
-    """What zero filling and the prior make of acquired volumes (N, x, y, Z)."""
+    """Reconstruct acquired volumes (N, x, y, Z) by zero filling and the prior."""
     level = prior.whole.level
-    found = []
+    slices = []
     with torch.inference_mode():
         for z in range(data.shape[3]):
-            own = torch.from_numpy(np.ascontiguousarray(data[..., z], dtype=np.float32))
-            found.append((level.up(own) + level.beyond(prior.at(z)(own))).numpy())
-    return np.stack(found, axis=-1)
+            data_slice = torch.from_numpy(np.ascontiguousarray(data[..., z], dtype=np.float32))
+            slices.append((level.up(data_slice) + level.beyond(prior.at(z)(data_slice))).numpy())
+    return np.stack(slices, axis=-1)
 
 
 def foreign(stored: Stored) -> list[dict[str, Any]]:
-    """A row for each kind of effect, mean over `REPEATS`."""
+    """Return a row for each kind of effect, mean over `REPEATS`."""
     rows: dict[str, list[dict[str, float]]] = {}
     for seed in range(REPEATS):
         for name, row in _once(stored, seed):
             rows.setdefault(name, []).append(row)
     return [
-        {"effect": name} | {k: float(np.nanmean([row[k] for row in own])) for k in own[0]}
-        for name, own in rows.items()
+        {"effect": name}
+        | {k: float(np.nanmean([row[k] for row in row_list])) for k in row_list[0]}
+        for name, row_list in rows.items()
     ]
 
 
 def _once(stored: Stored, seed: int) -> Iterator[tuple[str, dict[str, float]]]:
-    made, prior, mask, low_mask = (
-        _Made(stored, seed),
+    maker, prior, mask, low_mask = (
+        _EffectMaker(stored, seed),
         stored.prior,
         stored.mask(),
         stored.mask("raw"),
     )
-    effects, level = made.all(), prior.whole.level
+    effects, level = maker.effects_by_kind(), prior.whole.level
     down = [
         np.moveaxis(
             level.down(torch.from_numpy(np.moveaxis(x, 2, 0).astype(np.float32))).numpy(), 0, 2
@@ -114,30 +115,30 @@ def _once(stored: Stored, seed: int) -> Iterator[tuple[str, dict[str, float]]]:
         for x in effects.values()
     ]
     spread = stored.map("all", "variance", "raw")
-    # as strong as the run's own: the highest percent of |t|
+    # as strong as the effect of the run: the highest percent of |t|
     t = np.abs(stored.map("all", "t", "raw")[low_mask])
     se = np.sqrt(np.where(low_mask, spread, 0))
     strong = [
         np.quantile(t, 0.99) / np.quantile(np.abs(y[low_mask] / se[low_mask]), 0.99) for y in down
     ]
-    noises = made.rng.standard_normal((NOISES, *se.shape)) * se
+    noises = maker.rng.standard_normal((NOISES, *se.shape)) * se
     data = list(down) + [y * a + noises[0] for y, a in zip(down, strong, strict=True)]
-    found = _reconstructed(prior, np.stack([*data, *noises[1:]]))
+    estimates = _reconstructed(prior, np.stack([*data, *noises[1:]]))
     count = len(effects)
-    variance = np.square(found[2 * count :]).mean(0)
+    variance = np.square(estimates[2 * count :]).mean(0)
     errors, power = stored.draws
     unit = np.square(errors).mean(0)
     for k, ((name, truth), a) in enumerate(zip(effects.items(), strong, strict=True)):
         scale = _onto(
             effect_scale(down[k], 0 * spread, power, low_mask, stored.zooms[0]), mask.shape
         )
-        whole = np.mean(down[k][low_mask] ** 2) / np.mean(power[low_mask])
-        error = (found[k] - truth)[mask]
+        ratio = np.mean(down[k][low_mask] ** 2) / np.mean(power[low_mask])
+        error = (estimates[k] - truth)[mask]
         sd = np.sqrt(scale * unit)[mask]
         zero = stored_detail(prior, truth, down[k])[mask]
         b = data[count + k]
-        seen = effect_scale(b, spread * low_mask, power, low_mask, stored.zooms[0])
-        effect, total = found[count + k], variance + _onto(seen, mask.shape) * unit
+        local_scale = effect_scale(b, spread * low_mask, power, low_mask, stored.zooms[0])
+        effect, total = estimates[count + k], variance + _onto(local_scale, mask.shape) * unit
         t_map = np.where(mask, effect / np.sqrt(np.maximum(variance, 1e-12)), 0)
         wrong = wrong_sign(effect, total)
         active = fdr_region(t_map, mask)[0]
@@ -148,10 +149,10 @@ def _once(stored: Stored, seed: int) -> Iterator[tuple[str, dict[str, float]]]:
             {
                 "coverage": float(np.mean(np.abs(error) < 1.96 * sd)),
                 "coverage, one scale for all": float(
-                    np.mean(error**2 < 1.96**2 * (whole * unit)[mask])
+                    np.mean(error**2 < 1.96**2 * (ratio * unit)[mask])
                 ),
                 "coverage with noise": float(
-                    np.mean((found[count + k] - a * truth)[mask] ** 2 < 1.96**2 * total[mask])
+                    np.mean((estimates[count + k] - a * truth)[mask] ** 2 < 1.96**2 * total[mask])
                 ),
                 "coverage, tenth of largest SD": float(
                     np.mean((np.abs(error) < 1.96 * sd)[sd >= np.quantile(sd, 0.9)])
@@ -168,14 +169,16 @@ def _once(stored: Stored, seed: int) -> Iterator[tuple[str, dict[str, float]]]:
         )
 
 
-def stored_detail(prior: Prior, truth: Array, seen: Array) -> Array:
-    """What zero filling misses."""
-    slices = torch.from_numpy(np.moveaxis(seen, 2, 0).astype(np.float32))
+def stored_detail(prior: Prior, truth: Array, acquired: Array) -> Array:
+    """Return the detail that zero filling misses."""
+    slices = torch.from_numpy(np.moveaxis(acquired, 2, 0).astype(np.float32))
     return np.asarray(truth - np.moveaxis(prior.whole.level.up(slices).numpy(), 0, 2))
 
 
 def exact_sd(prior: Prior, z: int) -> Array:
-    """SD of the error of a slice by its covariance, diag(C - C D' (D C D' + s2)^-1 D C)^1/2."""
+    """Return the SD of the error of a slice from its covariance, diag(C - C D' (D C D' + s2)^-1 D
+    C)^1/2.
+    """
     tile = prior.whole
     weight = prior.weight[:, z, *tile.fine]
     with torch.inference_mode():
@@ -191,29 +194,31 @@ def exact_sd(prior: Prior, z: int) -> Array:
 
 
 def draws_against_exact(stored: Stored) -> dict[str, Any]:
-    """How far the SD of the draws lies from the exact one, in the brain."""
+    """Compare the SD of the draws with the exact SD, in the brain."""
     mask, sd = stored.mask(), np.sqrt(np.square(stored.draws[0]).mean(0))
     exact = np.stack([exact_sd(stored.prior, z) for z in range(mask.shape[2])], axis=2)
-    own, known = sd[mask & (exact > 0)], exact[mask & (exact > 0)]
+    sampled, expected = sd[mask & (exact > 0)], exact[mask & (exact > 0)]
     return {
-        "correlation": float(np.corrcoef(own, known)[0, 1]),
-        "ratio of mean squares": float(np.mean(own**2) / np.mean(known**2)),
-        "scatter (SD of the logarithm)": float(np.std(np.log(own / known))),
+        "correlation": float(np.corrcoef(sampled, expected)[0, 1]),
+        "ratio of mean squares": float(np.mean(sampled**2) / np.mean(expected**2)),
+        "scatter (SD of the logarithm)": float(np.std(np.log(sampled / expected))),
     }
 
 
 def against_known(stored: Stored, folder: Path) -> dict[str, Any]:
-    """Coverage over the brain and where the phantom is active, and voxels of no activity."""
+    """Compute coverage in the brain and in active voxels of the phantom, and voxels without
+    activity.
+    """
     mask = stored.mask()
     images = {
         name: nib.load(next(folder.glob(f"*contrast-{name}_stat-effect_*.nii.gz")))  # type: ignore[attr-defined]
         for name in stored.events.conditions
     }
-    known = {
-        name: (each.get_fdata(dtype=np.float32), each.affine) for name, each in images.items()
+    known_maps = {
+        name: (image.get_fdata(dtype=np.float32), image.affine) for name, image in images.items()
     }
     grid = Volume(mask, stored.image("res-hr_desc-brain_mask").affine)
-    truth = known_truths(known, stored.contrasts, grid)["all"].effect
+    truth = known_truths(known_maps, stored.contrasts, grid)["all"].effect
     effect, variance, t, z, sd = (
         stored.map("all", stat, "sbl") for stat in ("effect", "variance", "t", "z", "sd")
     )
@@ -234,9 +239,9 @@ def against_known(stored: Stored, folder: Path) -> dict[str, Any]:
             and (row.series, row.region, row.contrast, row.fwhm_mm) == ("sbl", "active", "all", 0)
         ),
     } | {
-        f"{name}, {what}": value
+        f"{name}, {term}": value
         for name, region in regions.items()
-        for what, value in (
+        for term, value in (
             ("voxels", int(region.sum())),
             ("expected wrong", share(wrong, region)),
             ("not active", share(none, region)),

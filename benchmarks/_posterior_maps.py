@@ -1,7 +1,7 @@
-"""What a call of the program stored of a run, and linear models of the halves of its blocks.
+"""Stored outputs of a call on a run, and linear models of the halves of its blocks.
 
-Nothing but stored files is read: series, maps, masks, confounds, model, tables and sidecars, and
-the events of the data set. What is not stored, maps of halves, is made by the program's functions.
+Only stored files are read: series, maps, masks, confounds, model, tables and sidecars, and the
+events of the data set. Maps of halves are not stored; the program's functions compute them.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ BELOW = "coverage_one_level_down"
 
 
 def call(low: Path, place: Path, contrasts: Sequence[str], *more: str) -> Stored:
-    """The whole program on a data set of one run, unless that was done.
+    """Run the whole program on a data set of one run, unless it has finished already.
 
-    Calls with outputs beside each other share a working directory.
+    Calls with outputs in the same folder share a working directory.
     """
     if not (place / "done").exists():
         program = [str(Path(sys.executable).with_name("bids-sr")), str(low), str(place)]
@@ -73,24 +73,26 @@ def call(low: Path, place: Path, contrasts: Sequence[str], *more: str) -> Stored
 class Halves:
     """Maps of both halves of the blocks in one series, by contrast, half, and statistic."""
 
-    found: ActivationMaps
+    activation: ActivationMaps
     vectors: Mapping[tuple[str, int], Array]  # weights of the columns of the design
 
     def map(self, contrast: str, half: int, stat: str) -> Array:
-        """(X, Y, Z)."""
-        return self.found.maps[f"{contrast} {half}", stat]
+        """Return a map (X, Y, Z)."""
+        return self.activation.maps[f"{contrast} {half}", stat]
 
-    def other(self, contrast: str, half: int) -> tuple[Array, Array]:
-        """Effect of the other half and its standard error, made independent of this half.
+    def other_half(self, contrast: str, half: int) -> tuple[Array, Array]:
+        """Return the effect of the other half and its standard error, independent of this half.
 
         Estimates of one model are correlated: B' = (B - lambda A) / (1 - lambda).
         """
-        inverse = np.linalg.pinv(self.found.design.matrix)
+        inverse = np.linalg.pinv(self.activation.design.matrix)
         a, b = (inverse.T @ self.vectors[contrast, h] for h in (half, 1 - half))
         share, r = (a @ b) / (a @ a), (a @ b) / np.sqrt((a @ a) * (b @ b))
-        own, else_ = (self.map(contrast, h, "effect") for h in (half, 1 - half))
+        effect, other_effect = (self.map(contrast, h, "effect") for h in (half, 1 - half))
         error = np.sqrt(self.map(contrast, 1 - half, "variance"))
-        return (else_ - share * own) / (1 - share), error * np.sqrt(1 - r**2) / (1 - share)
+        return (other_effect - share * effect) / (1 - share), error * np.sqrt(1 - r**2) / (
+            1 - share
+        )
 
 
 @dataclass(frozen=True)
@@ -108,27 +110,27 @@ class Stored:
         return file.name.removesuffix("_desc-confounds_timeseries.tsv")
 
     def file(self, ending: str) -> Path:
-        """A file of the run."""
+        """Return the path of a file of the run."""
         return self.place / "sub-01/func" / f"{self.stem}_{ending}"
 
     def image(self, ending: str) -> Any:
-        """A stored image."""
+        """Load a stored image."""
         return nib.load(self.file(f"{ending}.nii.gz"))  # type: ignore[attr-defined]
 
     def map(self, contrast: str, stat: str, series: str, fwhm_mm: float = 0.0) -> Array:
-        """(X, Y, Z), on the acquired grid where the series is raw."""
+        """Load a map (X, Y, Z), on the acquired grid if the series is raw."""
         res = "" if series == "raw" else "res-hr_"
         desc = map_label(series, fwhm_mm)
-        own = self.image(f"{res}contrast-{contrast}_stat-{stat}_desc-{desc}_statmap")
-        return np.asarray(own.dataobj, dtype=np.float32)
+        image = self.image(f"{res}contrast-{contrast}_stat-{stat}_desc-{desc}_statmap")
+        return np.asarray(image.dataobj, dtype=np.float32)
 
     def mask(self, series: str = "") -> Array:
-        """The brain on the acquired grid (raw), or on the fine one."""
-        own = self.image("desc-rawBrain_mask" if series == "raw" else "res-hr_desc-brain_mask")
-        return np.asarray(own.dataobj) > 0
+        """Load the brain mask on the acquired grid (raw) or on the high-resolution grid."""
+        image = self.image("desc-rawBrain_mask" if series == "raw" else "res-hr_desc-brain_mask")
+        return np.asarray(image.dataobj) > 0
 
     def rows(self, table: str) -> list[MetricRow]:
-        """A table of metrics."""
+        """Read a table of metrics."""
         return read_table(self.file(f"desc-{table}_metrics.tsv"))
 
     @cached_property
@@ -139,12 +141,12 @@ class Stored:
 
     @property
     def applied(self) -> bool:
-        """Whether the gate let the method in."""
+        """True if the gate applied the method."""
         return bool(self._about["Applied"])
 
     @cached_property
     def events(self) -> Events:
-        """Of the data set."""
+        """Events of the data set."""
         return read_events(next(self.low.glob("sub-*/func/*_events.tsv")))
 
     @cached_property
@@ -153,7 +155,7 @@ class Stored:
         return dict(resolve_contrasts(self.events.conditions, self.expressions))
 
     def settings(self, smoothing: Sequence[float]) -> ActivationSettings:
-        """Settings of the linear model of the run."""
+        """Return settings of the linear model of the run."""
         model = self._about["Model"]
         return ActivationSettings(
             tr=self._about["RepetitionTime"],
@@ -178,33 +180,35 @@ class Stored:
         contrasts: Mapping[str, Mapping[str, float]],
         smoothing: Sequence[float],
     ) -> dict[float, ActivationMaps]:
-        with tempfile.TemporaryDirectory() as here:
+        with tempfile.TemporaryDirectory() as scratch:
             return map_activation(
                 SeriesReader(path),
                 self.mask(series),
                 events,
                 contrasts,
                 self.settings(smoothing),
-                scratch=Path(here),
+                scratch=Path(scratch),
                 confounds=self.confounds,
             )
 
     def difference(self, smoothing: Sequence[float]) -> dict[float, ActivationMaps]:
-        """Maps of the series `sbl` less the measured one, by the model of the run."""
+        """Fit the model of the run to the series `sbl` minus the measured series."""
         images = [self.image(f"res-hr_desc-{name}_bold") for name in ("sbl", "measured")]
-        made, measured = (np.asarray(each.dataobj, dtype=np.float32) for each in images)
-        made -= measured
-        with tempfile.TemporaryDirectory() as here:
-            path = Path(here) / "difference.nii"
-            save_image(made, images[0].affine, path, header_like=images[0].header)
+        series, measured = (np.asarray(image.dataobj, dtype=np.float32) for image in images)
+        series -= measured
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "difference.nii"
+            save_image(series, images[0].affine, path, header_like=images[0].header)
             return self._fit(path, "", self.events, self.contrasts, smoothing)
 
     def halves(self, series: str, smoothing: Sequence[float]) -> dict[float, Halves]:
-        """Maps of halves: first, third, ... block of each condition, and second, fourth, ..."""
+        """Fit maps of halves: first, third, ... block of each condition, and second,
+        fourth, ...
+        """
         path = self.file(f"{'' if series == 'raw' else 'res-hr_'}desc-{series}_bold.nii.gz")
-        how = self.settings(smoothing)
+        settings = self.settings(smoothing)
         blocks = block_design(
-            self.events, n_volumes=len(self.confounds), tr=how.tr, n_dummy=how.n_dummy
+            self.events, n_volumes=len(self.confounds), tr=settings.tr, n_dummy=settings.n_dummy
         ).blocks
         rows = [
             (*event, f"{block.condition} {block.half if block.used else 'unused'}")
@@ -214,45 +218,50 @@ class Stored:
         events = Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]))
         contrasts: dict[str, dict[str, float]] = {}
         for name, weights in self.contrasts.items():
-            # a condition that one half lacks is left out of both
+            # conditions that are missing in one half are left out of both
             shares = half_weights(blocks, weights)
             assert shares is not None
             for half in (0, 1):
-                own = contrasts[f"{name} {half}"] = {}
-                for block, each in zip(blocks, shares[half], strict=True):
-                    if each:
+                half_weights_by_block = contrasts[f"{name} {half}"] = {}
+                for block, share in zip(blocks, shares[half], strict=True):
+                    if share:
                         key = f"{block.condition} {half}"
-                        own[key] = own.get(key, 0.0) + float(each)
-        found = self._fit(path, series, events, contrasts, smoothing)
-        design = found[smoothing[0]].design
+                        half_weights_by_block[key] = half_weights_by_block.get(key, 0.0) + float(
+                            share
+                        )
+        fits = self._fit(path, series, events, contrasts, smoothing)
+        design = fits[smoothing[0]].design
         vectors = {
             (name, half): contrast_vector(design, name, contrasts[f"{name} {half}"])
             for name in self.contrasts
             for half in (0, 1)
         }
-        return {width: Halves(own, vectors) for width, own in found.items()}
+        return {
+            width: Halves(half_weights_by_block, vectors)
+            for width, half_weights_by_block in fits.items()
+        }
 
     @cached_property
     def prior(self) -> Prior:
-        """Of the stored model."""
+        """Prior of the stored model."""
         model = load_model(
             next(self.place.glob("sourcedata/models/*/*_desc-sbl_model.safetensors"))
         )
         raw = self.image("desc-rawBrain_mask")
-        own = UpsamplerInputs(factor=FACTOR, affine=raw.affine, mask=self.mask("raw"))
-        prior = detail_of(model, own, raw.shape).change
+        inputs = UpsamplerInputs(factor=FACTOR, affine=raw.affine, mask=self.mask("raw"))
+        prior = detail_of(model, inputs, raw.shape).change
         assert isinstance(prior, Prior)
         return prior
 
     @cached_property
     def draws(self) -> tuple[Array, Array]:
-        """Errors of draws (N, X, Y, Z), and the mean square of what is acquired of draws."""
+        """Errors of draws (N, X, Y, Z), and the mean square of the acquired part of draws."""
         shape, coarse = self.mask().shape, self.mask("raw").shape
         errors, power = np.zeros((DRAWS, *shape), np.float32), np.zeros(coarse, np.float32)
         with torch.inference_mode():
             for z in range(shape[2]):
-                missed, seen = error_draws(self.prior, z, self.prior.at(z), DRAWS, 1000 + z)
-                errors[..., z], power[..., z] = missed, seen.square().mean(0)
+                missed, acquired = error_draws(self.prior, z, self.prior.at(z), DRAWS, 1000 + z)
+                errors[..., z], power[..., z] = missed, acquired.square().mean(0)
         return errors, power
 
     @cached_property
@@ -263,23 +272,23 @@ class Stored:
         return low, fine
 
     def error_variance(self, acquired: Halves, contrast: str, half: int, fwhm_mm: float) -> Array:
-        """SD^2 of the effect of one half, from the same half of the acquired series."""
+        """Return SD^2 of the effect of one half, from the same half of the acquired series."""
         errors, power = self.draws
         effect, variance = (acquired.map(contrast, half, stat) for stat in ("effect", "variance"))
         scale = effect_scale(effect, variance, power, self.mask("raw"), self.zooms[0])
-        # as `measure_error` does for maps of the whole run
+        # as `measure_error` computes it for maps of the complete run
         fine = smooth(_onto(scale, errors.shape[1:]), self.zooms[1], fwhm_mm / 2**0.5)
-        drawn = (smooth(each, self.zooms[1], fwhm_mm) ** 2 for each in errors)
+        drawn = (smooth(error, self.zooms[1], fwhm_mm) ** 2 for error in errors)
         return np.asarray(fine * (sum(drawn) / len(errors)))
 
 
 def share(of: Array, where: Array) -> float:
-    """Mean over a region, NaN where it is empty."""
+    """Return the mean over a region, NaN if it is empty."""
     return float(of[where].mean()) if where.any() else float("nan")
 
 
 def rounded(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as it stands in a table."""
+    """Round a row for a table."""
     return {
         k: (round(v, 3) if abs(v) < 100 else round(v)) if isinstance(v, float) else v
         for k, v in row.items()

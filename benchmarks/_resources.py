@@ -13,12 +13,12 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """What a command took: exit code, wall time (s), peak of the summed PSS (GiB) and of the
-    process count.
+    """Resources of a command: exit code, wall time (s), peak of the summed PSS (GiB) and number of
+    processes.
 
-    `cpu_seconds` are those of all processes, `main_cpu_seconds` those of the command's own
-    process; `read_gb` and `written_gb` all that they asked of files, page cache or not; `peak_gb`
-    is the most that a folder held on the disk.
+    `cpu_seconds` is the time of all processes, `main_cpu_seconds` the time of the command's own
+    process. `read_gb` and `written_gb` are requests of all processes, cached or not; `peak_gb` is
+    the largest size of a folder on the disk.
     """
 
     code: int
@@ -34,7 +34,7 @@ class Usage:
 
 
 def _session_pids(session: int) -> list[int]:
-    """Processes of a session; a daemon that leaves the session would leave the tree, too."""
+    """Return processes of a session; a daemon that leaves the session is not included."""
     pids = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -58,7 +58,7 @@ def _pss_kib(pid: int) -> int:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """Processor time of a process, without that of children that ended."""
+    """Return the processor time of a process, without finished children."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except (OSError, IndexError):
@@ -67,22 +67,28 @@ def _cpu_seconds(pid: int) -> float:
 
 
 def asked_gb(pid: int) -> tuple[float, float]:
-    """What a process has read and written (GB), with what children did for which it waited."""
+    """Return data that a process has read and written (GB), including children that it
+    waited for.
+    """
     try:
-        found = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+        counters = dict(
+            line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines()
+        )
     except OSError:
         return 0.0, 0.0
-    return int(found["rchar"]) / 1e9, int(found["wchar"]) / 1e9
+    return int(counters["rchar"]) / 1e9, int(counters["wchar"]) / 1e9
 
 
 def disk_gb(folder: Path) -> float:
-    """What files below a folder take on the disk (GB), each once, holes left out."""
+    """Return the size of files below a folder on the disk (GB), each counted once, without
+    holes.
+    """
     blocks: dict[int, int] = {}
     for place, _, names in os.walk(folder):
         for name in names:
             try:
                 state = os.lstat(os.path.join(place, name))
-            except OSError:  # gone meanwhile
+            except OSError:  # deleted meanwhile
                 continue
             blocks[state.st_ino] = state.st_blocks
     return 512 * sum(blocks.values()) / 1e9
@@ -92,14 +98,15 @@ def watch(
     command: Sequence[str],
     *,
     log: Path | None = None,
-    every: float = 0.5,
+    interval_s: float = 0.5,
     folder: Path | None = None,
 ) -> Usage:
-    """Run ``command`` in a session of its own and sample its memory until it ends; `folder` is
-    that of which the size is sampled.
+    """Run ``command`` in its own session and sample its memory until it ends.
+
+    `folder`: its size is also sampled.
     """
-    peak, most, done = 0, 0, threading.Event()
-    asked, held = (0.0, 0.0), 0.0
+    peak, most_processes, done = 0, 0, threading.Event()
+    requested_gb, largest_gb = (0.0, 0.0), 0.0
     cpu: dict[int, float] = {}
     start = time.monotonic()
     process = subprocess.Popen(
@@ -112,17 +119,20 @@ def watch(
     )
 
     def sample() -> None:
-        nonlocal peak, most, asked, held
+        nonlocal peak, most_processes, requested_gb, largest_gb
         turn = 0
-        while not done.wait(every):
+        while not done.wait(interval_s):
             pids = _session_pids(process.pid)
             cpu.update({pid: max(cpu.get(pid, 0.0), _cpu_seconds(pid)) for pid in pids})
-            peak, most = max(peak, sum(map(_pss_kib, pids))), max(most, len(pids))
+            peak, most_processes = (
+                max(peak, sum(map(_pss_kib, pids))),
+                max(most_processes, len(pids)),
+            )
             now = tuple(map(sum, zip(*map(asked_gb, pids), strict=True))) or (0.0, 0.0)
-            asked = max(asked[0], now[0]), max(asked[1], now[1])
+            requested_gb = max(requested_gb[0], now[0]), max(requested_gb[1], now[1])
             turn += 1
             if folder is not None and turn % 10 == 0:
-                held = max(held, disk_gb(folder))
+                largest_gb = max(largest_gb, disk_gb(folder))
 
     sampler = threading.Thread(target=sample, daemon=True)
     sampler.start()
@@ -135,11 +145,11 @@ def watch(
         code=process.returncode,
         seconds=time.monotonic() - start,
         peak_gib=peak / 2**20,
-        processes=most,
+        processes=most_processes,
         output=output,
         cpu_seconds=sum(cpu.values()),
         main_cpu_seconds=cpu.get(process.pid, 0.0),
-        read_gb=asked[0],
-        written_gb=asked[1],
-        peak_gb=held,
+        read_gb=requested_gb[0],
+        written_gb=requested_gb[1],
+        peak_gb=largest_gb,
     )

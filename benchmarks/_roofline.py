@@ -1,18 +1,16 @@
-"""Work, traffic and speed of what a whole run spends most on, and what this machine can do; for
-paper_subject.py.
+"""Work, traffic and speed of the slowest parts of a whole run, and the best rates of this machine;
+for paper_subject.py.
 
-Counted as floating-point operations: in networks convolutions and matrix products (torch's
-counter); for a matrix along an axis 2
-a product; for a cubic spline what its algorithm asks for: along each axis 9 a sample for the
-coefficients (a gain, and 2 products and 2 sums each way), and at each target voxel 18 for the
-coordinates, 40 for the weights of three axes, and 256 for 64 samples times three weights, added
-up.
+Floating-point operations: convolutions and matrix products in networks (torch's counter); 2 per
+product of a matrix along an axis; for a cubic spline, the operations of its algorithm: along each
+axis 9 per sample for the coefficients (a gain, and 2 products and 2 sums each way), and at each
+target voxel 18 for the coordinates, 40 for the weights of three axes, and 256 for adding up 64
+samples times three weights.
 
-Counted as bytes: every operation of torch, those of backward and of Adam too, and every pass over
-an image reads what it needs and writes what it makes once, as if nothing of it were left in a
-cache from the operation before. Where the caches do keep something, the traffic to memory is less,
-and what stands here as GB/s may exceed what a copy of large arrays reaches. Times are of the
-processor, one thread.
+Bytes: every operation of torch, including backward and Adam, and every pass over an image reads
+its inputs and writes its outputs once, as if no cache kept data of the previous operation. If
+caches do keep data, the traffic to memory is smaller, and the GB/s given here may exceed the rate
+of copying large arrays. Times are of the processor, one thread.
 """
 
 from __future__ import annotations
@@ -50,21 +48,21 @@ _COEFFICIENT, _TARGET = 9 * 3, 18 + 40 + 256
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """Floating-point operations and bytes of something that is done once."""
+    """Floating-point operations and bytes of one call."""
 
     flops: float
     bytes: float
 
-    def __add__(self, other: Work) -> Work:
-        return Work(flops=self.flops + other.flops, bytes=self.bytes + other.bytes)
+    def __add__(self, work: Work) -> Work:
+        return Work(flops=self.flops + work.flops, bytes=self.bytes + work.bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kernel:
-    """Something that a stage does again and again.
+    """Computation that a stage repeats.
 
-    `parts` of the stage's steps are made of it: names of series, or "training"; `unit` is what
-    `run` does once, and `share` of the units of that part are such.
+    `parts`: names of the series that contain it, or "training"; `run`: makes one unit; `share`:
+    fraction of the units of these parts.
     """
 
     name: str
@@ -77,7 +75,7 @@ class Kernel:
 
 @dataclass(frozen=True, kw_only=True)
 class Peaks:
-    """Best rates of the machine (GFLOP/s, GB/s); `convolution` and `cached` of what stays in a
+    """Best rates of the machine (GFLOP/s, GB/s); `convolution` and `cached` for data in a
     cache.
     """
 
@@ -88,12 +86,14 @@ class Peaks:
     cached: float
 
 
-def seconds(act: Callable[[], Any], *, least: float = 0.3, times: int = 3) -> float:
-    """Processor seconds of one call: the shortest of several rounds, each long enough to time."""
+def seconds(act: Callable[[], Any], *, shortest_s: float = 0.3, times: int = 3) -> float:
+    """Return processor seconds of one call: the shortest of several rounds, each long enough to
+    time.
+    """
     act()
     begun = time.process_time()
     act()
-    count = max(1, math.ceil(least / max(time.process_time() - begun, 1e-7)))
+    count = max(1, math.ceil(shortest_s / max(time.process_time() - begun, 1e-7)))
     best = math.inf
     for _ in range(times):
         begun = time.process_time()
@@ -105,7 +105,7 @@ def seconds(act: Callable[[], Any], *, least: float = 0.3, times: int = 3) -> fl
 
 @contextmanager
 def on_threads(count: int) -> Iterator[None]:
-    """Torch and the libraries behind numpy on so many threads."""
+    """Run torch and the libraries behind numpy on a number of threads."""
     from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads()
@@ -118,7 +118,7 @@ def on_threads(count: int) -> Iterator[None]:
 
 
 def measure_peaks() -> Peaks:
-    """What this machine reaches now, on the threads that are set."""
+    """Measure the rates of this machine now, on the threads that are set."""
     best = 0.0
     for width in (32, 48, 64):
         for batch in (2, 4, 8):
@@ -137,8 +137,8 @@ def measure_peaks() -> Peaks:
     copy = 2 * a.nbytes / seconds(lambda: np.copyto(a, b))
     first, second, third = map(torch.from_numpy, (a, b, c))
     triad = 3 * a.nbytes / seconds(lambda: torch.add(second, third, alpha=3.0, out=first))
-    small, other = a[: 2**16].copy(), b[: 2**16].copy()  # 262 kB each
-    cached = 2 * small.nbytes / seconds(lambda: np.copyto(small, other))
+    small, source = a[: 2**16].copy(), b[: 2**16].copy()  # 262 kB each
+    cached = 2 * small.nbytes / seconds(lambda: np.copyto(small, source))
     return Peaks(
         **{
             name: value / 1e9
@@ -154,27 +154,31 @@ def measure_peaks() -> Peaks:
 
 
 class Traffic(TorchDispatchMode):
-    """Adds up what the operations of torch read and write; views move nothing."""
+    """Counts bytes that operations of torch read and write; views move nothing."""
 
     def __init__(self) -> None:
         super().__init__()
         self.bytes = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        given, out = (
-            [t for t in tree_flatten(some)[0] if torch.is_tensor(t)]
-            for some in ((args, kwargs), made)
+        result = func(*args, **(kwargs or {}))
+        inputs, outputs = (
+            [t for t in tree_flatten(tree)[0] if torch.is_tensor(t)]
+            for tree in ((args, kwargs), result)
         )
-        places = {t.untyped_storage().data_ptr() for t in given}
+        places = {t.untyped_storage().data_ptr() for t in inputs}
         in_place = func._schema.name.endswith("_") or "out" in (kwargs or {})
-        if in_place or not out or any(t.untyped_storage().data_ptr() not in places for t in out):
-            self.bytes += sum(t.numel() * t.element_size() for t in (*given, *out))
-        return made
+        if (
+            in_place
+            or not outputs
+            or any(t.untyped_storage().data_ptr() not in places for t in outputs)
+        ):
+            self.bytes += sum(t.numel() * t.element_size() for t in (*inputs, *outputs))
+        return result
 
 
 def _as_plain(a: Any, b: Any, *_: Any, **__: Any) -> float:
-    """Of the plain convolution whose tiles are multiplied."""
+    """Return the work of the plain convolution whose tiles are multiplied."""
     return 4 * 2 * math.prod(a) * b[-1]
 
 
@@ -189,7 +193,7 @@ _TILES: dict[Any, Any] = {
 
 
 def counted(act: Callable[[], Any]) -> Work:
-    """Of what torch does in a call."""
+    """Count the work of torch in a call."""
     with FlopCounterMode(display=False, custom_mapping=_TILES) as flops:
         act()
     with Traffic() as traffic:
@@ -198,8 +202,8 @@ def counted(act: Callable[[], Any]) -> Work:
 
 
 class Step:
-    """Training steps of a recipe on a pair, of `bids_sr.sr.training.trainer`, before or after the
-    critic joins.
+    """Training steps of a recipe on a pair, before or after the critic joins; see
+    `bids_sr.sr.training.trainer`.
     """
 
     def __init__(self, recipe: Recipe, pair: Pair, *, adversarial: bool = True) -> None:
@@ -209,8 +213,10 @@ class Step:
         self.rng = np.random.default_rng(0)
 
     def __call__(self) -> None:
-        seen = self.examples
-        batch = seen.batch(self.rng, seen.train, iteration=0, seed=0, size=self.recipe.batch)
+        examples = self.examples
+        batch = examples.batch(
+            self.rng, examples.train, iteration=0, seed=0, size=self.recipe.batch
+        )
         batch = replace(batch, input=batch.input.contiguous(memory_format=torch.channels_last))
         fake = self.nets.generator(batch.input)
         for _ in range(self.recipe.critic_steps if self.adversarial else 0):
@@ -218,10 +224,12 @@ class Step:
         self.nets.generators_step(batch, fake, self.adversarial)
 
 
-def along(sizes: Sequence[int], wanted: Sequence[int]) -> Work:
-    """Matrices along the axes, one after the other, from a grid of `sizes` to one of `wanted`."""
+def along(sizes: Sequence[int], target: Sequence[int]) -> Work:
+    """Count products with matrices along the axes, from a grid of `sizes` to a grid of
+    `target`.
+    """
     now, total = list(sizes), Work(flops=0.0, bytes=0.0)
-    for axis, n in enumerate(wanted):
+    for axis, n in enumerate(target):
         if now[axis] != n:
             rest = math.prod(now) // now[axis]
             moved = FLOAT * rest * (now[axis] + n)
@@ -231,22 +239,23 @@ def along(sizes: Sequence[int], wanted: Sequence[int]) -> Work:
 
 
 def spline(shape: Sequence[int], target: Sequence[int], *, prepared: bool = False) -> Work:
-    """One cubic interpolation; `prepared`: the coefficients are there."""
+    """Count one cubic interpolation; `prepared`: coefficients exist already."""
     padded = math.prod(n + 2 * PAD for n in shape)
     sampled = Work(flops=_TARGET * math.prod(target), bytes=FLOAT * (padded + math.prod(target)))
     if prepared:
         return sampled
     # padding, then a pass along each axis
-    made = FLOAT * (math.prod(shape) + padded + 2 * 3 * padded)
-    return sampled + Work(flops=_COEFFICIENT * padded, bytes=made)
+    traffic = FLOAT * (math.prod(shape) + padded + 2 * 3 * padded)
+    return sampled + Work(flops=_COEFFICIENT * padded, bytes=traffic)
 
 
 def of_a_volume(
     volume: Array, affine: Array, factor: Factor, model: LoadedModel, highres: PosedImage
 ) -> list[Kernel]:
-    """What is done to every volume: by all series, by `inject` and `ratio`, and by the network.
+    """List the work for every volume: by all series, by `inject` and `ratio`, and by the network.
 
-    volume, affine : as acquired; highres : the fine T2*-weighted image; model : trained, 2D
+    volume, affine : as acquired; highres : the high-resolution T2*-weighted image; model :
+    trained, 2D
     """
     shape, grid = hr_grid(volume.shape, affine, factor)
     fine = upsample("bspline", volume, factor)
@@ -255,7 +264,7 @@ def of_a_volume(
     turned = np.cos(0.01), np.sin(0.01)
     pose[:2, :2] = [[turned[0], -turned[1]], [turned[1], turned[0]]]
     posed = PosedImage(data=np.asarray(highres.data, np.float32), affine=highres.affine)
-    posed.seen(shape, grid, pose)  # its coefficients are made once a run
+    posed.seen(shape, grid, pose)  # computes the coefficients, once per run
     network = make_upsampler(
         "srgan", UpsamplerInputs(factor=factor, scale=float(np.percentile(volume, 99))), model
     )
@@ -303,12 +312,12 @@ def of_a_volume(
 
 
 def of_training(recipe: Recipe, pair: Pair) -> list[Kernel]:
-    """A step of the recipe with its critic, and one before it joins."""
+    """List a step of the recipe with its critic, and a step before the critic joins."""
     alone = recipe.adversarial_from / recipe.steps
-    found = []
+    kernels = []
     for adversarial, share in ((True, 1 - alone), (False, alone)):
         step = Step(recipe, pair, adversarial=adversarial)
-        found.append(
+        kernels.append(
             Kernel(
                 name=f"training step, {'with' if adversarial else 'before'} the critic",
                 unit="step",
@@ -318,11 +327,11 @@ def of_training(recipe: Recipe, pair: Pair) -> list[Kernel]:
                 share=share,
             )
         )
-    return found
+    return kernels
 
 
 def row(kernel: Kernel, peaks: Peaks, took: float) -> dict[str, Any]:
-    """Rates of a kernel, beside the roof that its intensity leaves it."""
+    """Return the rates of a kernel, and the roof at its intensity."""
     intensity = kernel.work.flops / kernel.work.bytes
     roof = min(peaks.convolution, intensity * max(peaks.copy, peaks.triad))
     rate = kernel.work.flops / took / 1e9

@@ -1,33 +1,31 @@
-"""False-positive rates of the program's linear model in series without signal, and the threshold
-that they set.
+"""False-positive rates of the program's linear model in series without signal, and the resulting
+threshold.
 
-One shuffle takes the time series apart from what the run's model explains (task, confounds,
-drift), gives every frequency of the remainder a new phase, the same in all voxels, and asks the
-same model about onsets drawn at random. The power spectrum of each voxel and the covariance of any
-two stay; any tie to the task is lost. Shuffles of one run share its noise: the unit of the
-interval is the shuffle, never the voxel. Tests are one-sided, for activation. Half a turn more for
-every phase changes the sign of a shuffle and is as likely: both tails count for the voxel-wise
-rate (mean), and both give a maximum.
+A shuffle separates the time series from the part that the run's model explains (task, confounds,
+drift), and gives every frequency of the remainder a new phase, the same in all voxels. The same
+model is then fitted with random onsets. The power spectrum of each voxel and the covariance of any
+two voxels remain; any relation to the task is lost. Shuffles of one run share its noise: the unit
+of the interval is the shuffle, never the voxel. Tests are one-sided, for activation. Adding half a
+turn to every phase changes the sign of a shuffle and is equally likely: both tails count for the
+voxel-wise rate (mean), and each gives a maximum.
 
-The model takes its share of the noise away, and the shuffled time series go through a model of the
-same size again. So that they are not too quiet where the model looks,
+The model removes a part of the noise, and the shuffled time series are fitted by a model of the
+same size again. Two corrections avoid too little noise in the model's subspace. Confounds and
+drift get the phases of the time series: in the shuffle, they remove the same part again. The
+variance of the task is replaced by the Hilbert transform of another voxel's task fit, which has as
+much noise, at the same frequencies, without the response; of the voxel's own fit, only the sine of
+the task's cosine remains, one time series for all voxels. It is in units of each voxel's standard
+deviation, from voxels at equal distance in the order of the mask, so that neighbors get fits of
+neighbors.
 
-- confounds and drift get the phases of the time series: what they took away is then theirs in the
-  shuffle too;
-- the task's variance is replaced by its Hilbert transform taken from another voxel (as much noise,
-  at the same frequencies, and nothing of the response; what is left of the voxel's own is the sine
-  where the task was the cosine, one time series for all voxels), in units of the standard
-  deviation of either, from voxels equally far apart in the order of the mask, so that neighbors
-  get what belongs to neighbors.
-
-On noise of known autocorrelation the rate is then .88 to 1.09 of that of fresh noise
+On noise of known autocorrelation, the rate is then .88 to 1.09 of the rate in fresh noise
 (`shuffles.py` of `archive.md`).
 
-Shuffles set a threshold of their own, too: the z that the largest of all voxels passes in 5 % of
-them (maximum statistic; Nichols and Holmes 2002), which holds whatever the model of the noise is
-worth. Where only a part of the mask is tested, it is that of maxima passed in 5 % times that part,
-by a Gumbel distribution through their mean and standard deviation (as Winkler et al. 2016 fit
-tails); as neighbors are alike, that is on the safe side.
+Shuffles also define a threshold: the z that the largest of all voxels exceeds in 5 % of them
+(maximum statistic; Nichols and Holmes 2002), which holds for any quality of the noise model. If
+only a part of the mask is tested, the threshold is the value that maxima exceed in 5 % times that
+part, by a Gumbel distribution with their mean and standard deviation (as Winkler et al. 2016 fit
+tails); because neighbors are correlated, this is conservative.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -52,12 +50,12 @@ from bids_sr.glm.time_series import FLAT, VoxelTimeSeries, extract_time_series
 from bids_sr.io.arrays import Array, Float, MaskArray, Real
 from bids_sr.io.nifti import SeriesReader
 
-_LEAST_LEFT = 1e-3  # of a unit vector; less is rounding
+_LEAST_LEFT = 1e-3  # of a unit vector; less is rounding error
 
 
 def _units(events: pd.DataFrame, start: float, end: float) -> list[pd.DataFrame]:
-    """Events inside a window as groups that overlap or touch no other group; onsets from each
-    group's start.
+    """Group events inside a window that overlap or touch; onsets are relative to each group's
+    start.
     """
     onset = np.maximum(events["onset"].to_numpy(dtype=float), start)
     stop = np.minimum((events["onset"] + events["duration"]).to_numpy(dtype=float), end)
@@ -78,10 +76,10 @@ def _units(events: pd.DataFrame, start: float, end: float) -> list[pd.DataFrame]
 
 
 def random_events(events: Events, start: float, end: float, rng: np.random.Generator) -> Events:
-    """The same events in another order at onsets drawn uniformly among all that keep them apart;
-    in order of time.
+    """Reorder the events at random onsets, uniformly among all that keep them apart; in order of
+    time.
 
-    What an event does outside the window (`start` to `end`, s) is cut off; events that overlap are
+    Parts of events outside the window (`start` to `end`, s) are cut off; events that overlap are
     moved together.
     """
     units = _units(events.table, start, end)
@@ -99,8 +97,8 @@ def random_events(events: Events, start: float, end: float, rng: np.random.Gener
 
 
 def random_phases(n: int, rng: np.random.Generator) -> npt.NDArray[np.complex128]:
-    """One factor of modulus 1 for each frequency of `numpy.fft.rfft` of n samples; 1 for the mean,
-    ±1 at Nyquist.
+    """Draw one factor of modulus 1 for each frequency of `numpy.fft.rfft` of n samples; 1 for the
+    mean, ±1 at Nyquist.
     """
     factors = np.exp(2j * np.pi * rng.uniform(size=n // 2 + 1))
     factors[0] = 1.0
@@ -110,15 +108,15 @@ def random_phases(n: int, rng: np.random.Generator) -> npt.NDArray[np.complex128
 
 
 def filtered(signals: Float, factors: Array) -> Float:
-    """Time series (T, N) whose frequencies are multiplied by factors (T // 2 + 1,), the same in
-    every column.
+    """Multiply the frequencies of time series (T, N) by factors (T // 2 + 1,), the same in every
+    column.
     """
     return np.fft.irfft(factors[:, None] * np.fft.rfft(signals, axis=0), n=len(signals), axis=0)
 
 
 def quarter_turn(n: int) -> npt.NDArray[np.complex128]:
-    """Factors for `filtered` that turn every cosine of n samples into its sine; mean and Nyquist
-    stay as they are.
+    """Return factors for `filtered` that turn every cosine of n samples into its sine; mean and
+    Nyquist do not change.
     """
     factors = np.full(n // 2 + 1, 1j)
     factors[0] = 1.0
@@ -129,32 +127,34 @@ def quarter_turn(n: int) -> npt.NDArray[np.complex128]:
 
 @frozen
 class NoiseSpace:
-    """Where the noise of a run lies, seen from its model."""
+    """Subspaces of a run's noise, relative to its model."""
 
-    basis: Float  # (T, rank) orthonormal basis of task, drift and confounds, which are taken away
-    task: Float  # (T, K) orthonormal basis of what the task has beyond drift and confounds
-    # (T, K) orthonormal, as near to a quarter turn of `task` as a direction outside the model can
-    # be
-    beside: Float
+    basis: Float  # (T, rank) orthonormal basis of task, drift and confounds, which are removed
+    task: Float  # (T, K) orthonormal basis of the task, without drift and confounds
+    # (T, K) orthonormal, outside the model and as near to a quarter turn of `task` as
+    # possible
+    quadrature: Float
 
     @classmethod
     def of(cls, design: Design) -> "NoiseSpace":
-        """The space of a run's design; directions of the task that drift and confounds explain are
-        left out.
+        """Compute the space of a run's design; task directions that drift and confounds explain
+        are left out.
         """
         count = len(design.conditions)
-        others, basis = orthonormal(design.matrix[:, count:]), orthonormal(design.matrix)
-        own = design.matrix[:, :count] / np.linalg.norm(design.matrix[:, :count], axis=0)
-        left, sizes, _ = np.linalg.svd(own - others @ (others.T @ own), full_matrices=False)
+        nuisance, basis = orthonormal(design.matrix[:, count:]), orthonormal(design.matrix)
+        columns = design.matrix[:, :count] / np.linalg.norm(design.matrix[:, :count], axis=0)
+        left, sizes, _ = np.linalg.svd(
+            columns - nuisance @ (nuisance.T @ columns), full_matrices=False
+        )
         task = left[:, sizes > _LEAST_LEFT]
         turned = filtered(task, quarter_turn(len(task)))
         first, sizes, second = np.linalg.svd(
             turned - basis @ (basis.T @ turned), full_matrices=False
         )
-        return cls(basis=basis, task=task, beside=(first * (sizes > _LEAST_LEFT)) @ second)
+        return cls(basis=basis, task=task, quadrature=(first * (sizes > _LEAST_LEFT)) @ second)
 
     def residuals(self, signals: Real) -> Float:
-        """Time series (T, N) without what the basis explains."""
+        """Return time series (T, N) without the part that the basis explains."""
         rest = signals.astype(np.float64)
         rest -= self.basis @ (self.basis.T @ rest)
         return rest
@@ -162,21 +162,20 @@ class NoiseSpace:
 
 @frozen
 class NoiseSource:
-    """What makes noise without signal of a run's time series."""
+    """Source of noise without signal, from a run's time series."""
 
-    space: NoiseSpace  # of the run's noise
-    # (K, N) of all N voxels in `space.beside`, in units of the standard deviation of each voxel's
-    # residuals
+    space: NoiseSpace  # space of the run's noise
+    # (K, N) of all N voxels in `space.quadrature`, in units of the standard deviation of each
+    # voxel's residuals
     shares: Float
-    level: Float  # (N,) mean signal, which shuffled time series have not
+    level: Float  # (N,) mean signal, which shuffled time series lack
 
     def shuffled(
         self, signals: Real, voxels: slice, phases: npt.NDArray[np.complex128], step: int
     ) -> Float:
-        """Noise of time series (T, n) of some of the voxels, with phases (T // 2 + 1,) that all
-        share.
+        """Return noise from time series (T, n) of some voxels, with common phases (T // 2 + 1,).
 
-        `step` voxels further on lies the one that fills the gap of the task.
+        The voxel `step` places further in the mask fills the gap of the task.
         """
         rest = self.space.residuals(signals)
         lenders = (np.arange(voxels.start, voxels.stop) + step) % self.shares.shape[1]
@@ -185,7 +184,7 @@ class NoiseSource:
 
 
 def noise_source(signals: VoxelTimeSeries, design: Design, block_bytes: int) -> NoiseSource:
-    """The source for the time series of a run and its model."""
+    """Return the source for the time series of a run and its model."""
     space = NoiseSpace.of(design)
     shares, level, any_varies = [], [], False
     for _, block in signals.blocks(block_bytes):
@@ -195,9 +194,9 @@ def noise_source(signals: VoxelTimeSeries, design: Design, block_bytes: int) -> 
         varies = spread > FLAT * np.abs(block).max(axis=0, initial=0.0)
         shares.append(
             np.divide(
-                space.beside.T @ residuals,
+                space.quadrature.T @ residuals,
                 spread,
-                out=np.zeros((space.beside.shape[1], len(spread))),
+                out=np.zeros((space.quadrature.shape[1], len(spread))),
                 where=varies,
             )
         )
@@ -216,38 +215,38 @@ def shuffled_blocks(
     phases: npt.NDArray[np.complex128],
     step: int,
 ) -> Iterator[tuple[slice, Float]]:
-    """Blocks of one shuffle."""
+    """Yield the blocks of one shuffle."""
     for voxels, block in signals.blocks(block_bytes):
         yield voxels, source.shuffled(block, voxels, phases, step)
 
 
 Blocks = Callable[[], Iterator[tuple[slice, Real]]]
 _FAMILY = 0.05  # error rate over all voxels
-_DRAWS = 50  # of onsets, until the model can be estimated
+_DRAWS = 50  # draws of onsets, until the model can be estimated
 _RESAMPLES = 5000
 
 
 @frozen
 class NullSettings(ActivationSettings):
-    """How a series without signal is made and tested."""
+    """Settings for making and testing a series without signal."""
 
     fwhm_mm: float = 0.0
     n_shuffles: int = 100  # draws of phases and onsets
-    seed: int = 0  # of these draws, and of the voxels
-    # at most so many voxels of the mask, drawn at random, are tested; the family of the corrected
-    # test is these voxels. 0: all
+    seed: int = 0  # seed of these draws, and of the tested voxels
+    # largest number of voxels of the mask that are tested, drawn at random; the corrected test
+    # is over these voxels. 0: all
     max_voxels: int = 20_000
-    p: float = 0.001  # of the voxel-wise test, one-sided
+    p: float = 0.001  # level of the voxel-wise test, one-sided
 
 
 @frozen
 class NullRates:
-    """What the shuffles gave."""
+    """Results of the shuffles."""
 
-    rates: Float  # (shuffles,) share of voxels beyond p
-    # (shuffles,) whether any voxel is beyond p < .05, Bonferroni over the voxels tested
+    rates: Float  # (shuffles,) fraction of voxels with a smaller p
+    # (shuffles,) True if any voxel has p < .05, Bonferroni-corrected over the voxels tested
     any_corrected: MaskArray
-    # (2 · shuffles,) largest z of all voxels tested, and of the same with the opposite sign
+    # (2 · shuffles,) largest z of all voxels tested, and the same for the opposite sign
     maxima: Float
     observed: Float  # (voxels tested,) z of the run itself, all conditions against rest
     n_voxels: int  # voxels tested
@@ -263,7 +262,7 @@ class NullRates:
 
 
 def _average(design: Design, names: Sequence[str]) -> Float:
-    """Weights (columns,) of the mean of all conditions against rest."""
+    """Return weights (columns,) of the mean of all conditions against rest."""
     return contrast_vector(design, "all", {name: 1.0 / len(names) for name in names})
 
 
@@ -275,8 +274,8 @@ def _drawn_design(
     rng: np.random.Generator,
     phases: npt.NDArray[np.complex128],
 ) -> tuple[Design, Float]:
-    """Design of random onsets, drawn until it can be estimated, and the mean of all conditions
-    against rest.
+    """Draw a design of random onsets that can be estimated, and the mean of all conditions against
+    rest.
 
     Confounds and drift get the phases of the time series.
     """
@@ -304,8 +303,8 @@ def _fitted(
     zooms: Sequence[float],
     level: Float,
 ) -> Float:
-    """z (N,) of one contrast; `blocks` gives the blocks of time series, and gives them anew when
-    it is called again.
+    """Return z (N,) of one contrast; `blocks` is called twice and returns the blocks of time
+    series.
     """
     noise = estimate_noise(blocks(), design.matrix, mask, zooms, level=level)
     model = ContrastModel(design.matrix, vector[None], noise, rank=design.rank)
@@ -313,15 +312,15 @@ def _fitted(
 
 
 def _tested(mask: MaskArray, settings: NullSettings) -> MaskArray:
-    """The mask, or a random part of it."""
+    """Return the mask, or a random part of it."""
     inside = np.flatnonzero(mask)
     if not settings.max_voxels or len(inside) <= settings.max_voxels:
         return mask
-    kept = np.random.default_rng([settings.seed, 1]).choice(
+    indices = np.random.default_rng([settings.seed, 1]).choice(
         inside, settings.max_voxels, replace=False
     )
     part = np.zeros(mask.shape, dtype=bool)
-    part.ravel()[kept] = True
+    part.ravel()[indices] = True
     return part
 
 
@@ -334,19 +333,19 @@ def null_rates(
     scratch: Path,
     confounds: pd.DataFrame | None = None,
 ) -> NullRates:
-    """Rates of false activity of one series over shuffles.
+    """Compute the rates of false activity of one series over shuffles.
 
     Parameters
     ----------
     reader, mask : the series in BOLD signal units, dummies included; (X, Y, Z) on its grid
     scratch : folder of a scratch file (4 bytes · volumes · voxels tested), removed at the end
-    confounds : one row a volume
+    confounds : one row per volume
 
     Raises
     ------
-    DesignError : see `build_design`; also where no draw of onsets gives a model that can be
+    DesignError : see `build_design`; also if no draw of onsets gives a model that can be
         estimated
-    ValueError : the mask is empty, lies on another grid, or holds no voxel that varies
+    ValueError : the mask is empty, has another grid, or contains no voxel that varies
 
     Notes
     -----
@@ -393,12 +392,11 @@ def null_rates(
 
 
 def familywise_threshold(maxima: Float, part: float = 1.0) -> float:
-    """Value that the largest of all voxels passes with a probability of .05, from maxima (M,) of
-    runs without signal.
+    """Return the value that the largest of all voxels exceeds with a probability of .05.
 
-    With all voxels (a `part` of 1), the smallest maximum that fewer than 5 % of M + 1 reach, the
-    run itself counted among them; NaN where M is below 19. Where the maxima are of a part, the
-    tail is a Gumbel distribution's.
+    `maxima`: (M,), of runs without signal. With all voxels (a `part` of 1), it is the smallest
+    maximum that fewer than 5 % of M + 1 reach, including the run itself; NaN if M is below 19. If
+    the maxima are of a part, the tail is a Gumbel distribution.
     """
     place = int(np.floor(_FAMILY * (len(maxima) + 1) + 1e-9))
     if place < 1:
@@ -412,12 +410,11 @@ def familywise_threshold(maxima: Float, part: float = 1.0) -> float:
 
 
 def mean_interval(rates: Float, seed: int) -> tuple[float, float]:
-    """95 % interval of a mean over shuffles by the bootstrap (bias-corrected and accelerated, as
-    rates are skewed).
+    """Return the 95 % interval of a mean over shuffles by the bootstrap.
 
-    Where no shuffle has any voxel, the upper end is that of the share of shuffles that have one
-    (no rate exceeds it); where all rates are alike otherwise, or there is one shuffle, there is no
-    interval (NaN).
+    The interval is bias-corrected and accelerated, because rates are skewed. If no shuffle has any
+    voxel, the upper end is the upper end for the fraction of shuffles with a voxel (no rate
+    exceeds it); if all rates are equal otherwise, or there is only one shuffle, it is NaN.
     """
     if len(rates) > 1 and not rates.any():
         return share_interval(0, len(rates))
@@ -434,6 +431,6 @@ def mean_interval(rates: Float, seed: int) -> tuple[float, float]:
 
 
 def share_interval(count: int, n: int) -> tuple[float, float]:
-    """Exact 95 % interval of a share (Clopper and Pearson)."""
-    found = stats.binomtest(count, n).proportion_ci(method="exact")
-    return float(found.low), float(found.high)
+    """Return the exact 95 % interval of a proportion (Clopper and Pearson)."""
+    interval = stats.binomtest(count, n).proportion_ci(method="exact")
+    return float(interval.low), float(interval.high)

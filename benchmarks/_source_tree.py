@@ -1,4 +1,4 @@
-"""Make the program importable from its source tree, on a machine on which it is not installed."""
+"""Make the program importable from its source tree, on a machine without an installation."""
 
 import importlib.util
 import sys

@@ -1,4 +1,4 @@
-"""Tables of the benchmarks: printed, and kept as benchmarks/results/NAME.{json,md}."""
+"""Print tables of the benchmarks, and store them as benchmarks/results/NAME.{json,md}."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ RESULTS = HERE / "results"
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of one set of keys as a Markdown table."""
+    """Return rows with the same keys as a Markdown table."""
     keys = list(rows[0])
     lines = ["| " + " | ".join(keys) + " |", "| " + " | ".join("---" for _ in keys) + " |"]
     lines += ["| " + " | ".join(_shown(row.get(key)) for key in keys) + " |" for row in rows]
@@ -25,7 +25,7 @@ def _shown(value: Any) -> str:
 
 
 def commit() -> str:
-    """Of the program that is measured; "+" where a file that git knows differs from it."""
+    """Return the commit of the measured program; "+" if a tracked file differs from it."""
     command = ("git", "-C", str(HERE.parent), "describe", "--always", "--exclude=*", "--dirty=+")
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
@@ -33,16 +33,16 @@ def commit() -> str:
 def keep(
     name: str, title: str, rows: Sequence[Mapping[str, Any]], *, remarks: Sequence[str] = ()
 ) -> None:
-    """Print a table and keep it; the command line, commit and date that made it stand above it."""
+    """Print and store a table, preceded by the command line, commit and date."""
     command = " ".join(["python", *(Path(arg).name if "/" in arg else arg for arg in sys.argv)])
-    made = {"command": command, "commit": commit(), "date": date.today().isoformat()}
-    stamp = "`{command}` at {commit}, {date}".format_map(made)
+    provenance = {"command": command, "commit": commit(), "date": date.today().isoformat()}
+    stamp = "`{command}` at {commit}, {date}".format_map(provenance)
     text = f"# {title}\n\n{stamp}\n\n{markdown(rows)}\n" + "".join(
         f"\n{remark}\n" for remark in remarks
     )
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text)
     (RESULTS / f"{name}.json").write_text(
-        json.dumps({"title": title, **made, "rows": list(rows)}, indent=1) + "\n"
+        json.dumps({"title": title, **provenance, "rows": list(rows)}, indent=1) + "\n"
     )
     sys.stdout.write(text)

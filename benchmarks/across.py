@@ -1,10 +1,10 @@
-"""Fusion of runs across displaced slices against measured thin slices.
+"""Fusion of runs across displaced slices, compared with measured thin slices.
 
 python benchmarks/across.py fusion DATA
     explained variance of the measured thin effect: pydecnef 1 with 2, 2 with 1, and halves of
     runs whose stack is shifted
 python benchmarks/across.py gate DATA
-    whether the gate applies the fusion to right and wrong displacements, and what fusion gains
+    decisions of the gate for right and wrong displacements, and the gain of the fusion
 python benchmarks/across.py acquisition DATA [--dephasing RAD]
     the same two runs with through-plane dephasing and with a Gaussian slice profile
 python benchmarks/across.py order DATA
@@ -54,22 +54,22 @@ from bids_sr.sr.matrices import apply_along, bspline_matrix
 FWHM_MM = (0.0, 4.0)
 FLAT_NOISE = (0.1, 0.1)  # relative noise of both runs with a flat prior
 EQUAL_NOISE = (0.2, 0.2)
-SHIFTS = (1.0, 0.6)  # thin slices by which the stack of the second half is shifted
+SHIFTS = (1.0, 0.6)  # thin slices, shift of the stack of the second half
 
 
 Parts = tuple[Array, Array]
-"""What the blocks of each run contribute to an estimate (B_r, X, Y, n), which is their sum."""
+"""Contributions of the blocks of each run to an estimate (B_r, X, Y, n), which is their sum."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two runs, the second one at the columns of the first one; blocks of both that are used."""
+    """Two runs, with the second run at the columns of the first; blocks of both that are used."""
 
     name: str
     first: ThickRun
     second: ThickRun
     blocks: tuple[Array, Array]  # (B,) bool, blocks that are used in each run
-    seen: Array  # block effects of the second run at the columns of the first (B2, X, Y, m2)
+    resampled: Array  # block effects of the second run at the columns of the first (B2, X, Y, m2)
     positions: Array  # (X, Y, m2), thin slices of the first run
     first_to_second: Array  # (4, 4)
 
@@ -80,13 +80,13 @@ class Pair:
 
     @property
     def cubic(self) -> Array:
-        """Interpolated blocks of the second run that are used, at thin slices (B2, X, Y, n)."""
-        own = self.first.thin.affine
+        """Interpolate used blocks of the second run to thin slices (B2, X, Y, n)."""
+        first_affine = self.first.thin.affine
         shape = self.first.thin.series.shape[:3]
         affine = shifted(self.second.thin.thick_affine, self.second.shift / THIN_PER_THICK)
         return np.stack(
             [
-                sample_volume(effect, affine, shape, own, self.first_to_second)
+                sample_volume(effect, affine, shape, first_affine, self.first_to_second)
                 for effect in self.second.effects[self.blocks[1]]
             ]
         )
@@ -106,7 +106,7 @@ class Pair:
 
 
 def shifted(affine: Array, slices: float) -> Array:
-    """Return the affine of a stack that is shifted by so many of its slices."""
+    """Return the affine of a stack that is shifted by a number of its slices."""
     moved = np.array(affine)
     moved[:3, 3] += slices * moved[:3, 2]
     return moved
@@ -116,20 +116,20 @@ def pair_of(first: ThickRun, second: ThickRun) -> Pair:
     """Register two runs."""
     affine = first.thin.thick_affine
     motion = estimate_motion([second.mean], first.mean, first.brain, affine)
-    seen, positions = sample_at_columns(
+    resampled, positions = sample_at_columns(
         second.effects,
         second.thin.thick_affine,
         first.columns.shape,
         affine,
         motion.matrices[0],
     )
-    every = tuple(np.ones(len(run.effects), dtype=bool) for run in (first, second))
+    all_blocks = tuple(np.ones(len(run.effects), dtype=bool) for run in (first, second))
     return Pair(
         name=f"{first.thin.name} with {second.thin.name[-1]}",
         first=first,
         second=second,
-        blocks=(every[0], every[1]),
-        seen=seen,
+        blocks=(all_blocks[0], all_blocks[1]),
+        resampled=resampled,
         positions=positions,
         first_to_second=motion.matrices[0],
     )
@@ -144,7 +144,7 @@ def halves_of(run: ThinRun, shift: float, profile: Profile | None = None) -> Pai
         first=first,
         second=second,
         blocks=(run.halves == 0, run.halves == 1),
-        seen=second.effects,
+        resampled=second.effects,
         positions=np.broadcast_to(positions, second.effects.shape[1:]),
         first_to_second=np.eye(4),
     )
@@ -161,7 +161,7 @@ def explained_variance(
     Parameters
     ----------
     parts : Sequence[Array]
-        What the blocks of each run contribute to the estimate, (B_r, X, Y, n); the estimate is
+        Contributions of the blocks of each run to the estimate, (B_r, X, Y, n); the estimate is
         the sum over all blocks.
     targets : Sequence[Array]
         Measured effects of the blocks of each run (B_r, X, Y, n).
@@ -175,22 +175,22 @@ def explained_variance(
     Float
         Value, and the values without each block in turn (1 + B,).
     """
-    own, true = (
+    estimate, true = (
         np.concatenate([run[:, inside] for run in images]).astype(np.float64)
         for images in (parts, targets)
     )
-    own, true = own - own.mean(1, keepdims=True), true - true.mean(1, keepdims=True)
+    estimate, true = estimate - estimate.mean(1, keepdims=True), true - true.mean(1, keepdims=True)
     runs = np.repeat(np.arange(len(parts)), [len(run) for run in parts])
-    grams = own @ own.T, own @ true.T, true @ true.T
+    grams = estimate @ estimate.T, estimate @ true.T, true @ true.T
     values = []
-    for left_out in (None, *range(len(own))):
-        kept = np.array([block != left_out for block in range(len(own))])
+    for left_out in (None, *range(len(estimate))):
+        used = np.array([block != left_out for block in range(len(estimate))])
         # the others of a run stand for the block that is left out
-        counts = np.array([np.sum(kept & (runs == run)) for run in range(len(parts))])
+        counts = np.array([np.sum(used & (runs == run)) for run in range(len(parts))])
         full = np.array([np.sum(runs == run) for run in range(len(parts))])
-        scale = kept * (full / counts)[runs]
-        weight = kept * (np.array(shares) / counts)[runs]
-        different = 1 - np.eye(len(own))
+        scale = used * (full / counts)[runs]
+        weight = used * (np.array(shares) / counts)[runs]
+        different = 1 - np.eye(len(estimate))
         energy = (np.outer(weight, weight) * different * grams[2]).sum()
         energy /= (np.outer(weight, weight) * different).sum()
         remaining = different @ weight
@@ -211,12 +211,12 @@ def fused_parts(
     pair: Pair,
     prior: Array,
     *,
-    seen: Array | None = None,
+    resampled: Array | None = None,
     positions: Array | None = None,
     noise: Sequence[float] | None = None,
     last_step: bool = False,
 ) -> Parts:
-    """Return what the blocks of each run contribute to a fused effect.
+    """Return the contributions of the blocks of each run to a fused effect.
 
     Parameters
     ----------
@@ -224,14 +224,14 @@ def fused_parts(
         The runs.
     prior : Array
         Prior SD (X, Y, n).
-    seen, positions : Array | None, optional
-        In the place of those of the pair.
+    resampled, positions : Array | None, optional
+        Replacements for the values of the pair.
     noise : Sequence[float] | None, optional
         Relative noise of both runs; None: as in the program.
     last_step : bool, optional
         Whether the estimate is corrected to reproduce the slices of the first run.
     """
-    second = pair.seen if seen is None else seen
+    second = pair.resampled if resampled is None else resampled
     return fuse_blocks(
         pair.effects,
         second[pair.blocks[1]],
@@ -255,7 +255,7 @@ def fuse_blocks(
 ) -> Parts:
     """Fuse block effects of two runs (B_r, X, Y, m_r); see `fused_parts`."""
     counts = len(first), len(second)
-    # estimates are linear: the blocks of a run by themselves, and nothing in the other run
+    # estimates are linear: the blocks of one run, and zeros in the other run
     ours = np.concatenate([first / counts[0], np.zeros((counts[1], *first.shape[1:]))])
     theirs = np.concatenate([np.zeros((counts[0], *second.shape[1:])), second / counts[1]])
     runs = [place_first_run(ours), SlicedEffects(effects=theirs, positions=positions)]
@@ -268,7 +268,7 @@ def fuse_blocks(
 
 
 def interpolations(pair: Pair) -> dict[str, Parts]:
-    """Return what the fusion is compared with."""
+    """Return interpolations, for comparison with the fusion."""
     effects, n_thick = pair.effects, pair.effects.shape[3]
     counts = len(effects), int(pair.blocks[1].sum())
     cubic = apply_along(bspline_matrix(n_thick, THIN_PER_THICK * n_thick), effects, axis=3)
@@ -315,15 +315,15 @@ def scores(
 ) -> Iterator[dict[str, Any]]:
     """Yield a row per method: interpolations, and variants of the fusion."""
     affine, inside = pair.first.thin.affine, pair.first.active
-    one = pair.first.thin is pair.second.thin
-    # what is compared: smoothing, and weights of both runs in the measured effect
+    same_run = pair.first.thin is pair.second.thin
+    # smoothing, and weights of both runs in the measured effect
     compared = {
         "first run, 0 mm": (0.0, (1.0, 0.0)),
         "both, 0 mm": (0.0, (0.5, 0.5)),
         "both, 4 mm": (4.0, (0.5, 0.5)),
     }
     blank: dict[str, Any] = {}
-    if one:  # halves of a run have no effects of their own
+    if same_run:  # halves of a run have no effects of their own
         del compared["first run, 0 mm"]
         blank = {"first run, 0 mm": "", "gain, first run, 0 mm": ""}
     targets = {fwhm: smoothed(pair.thin_effects, affine, fwhm) for fwhm in FWHM_MM}
@@ -351,7 +351,7 @@ def thick_runs(data: Path, profile: Profile | None = None) -> list[ThickRun]:
 
 
 def fusion(data: Path) -> None:
-    """Explained variance of the measured thin effect."""
+    """Tabulate the explained variance of the measured thin effect."""
     runs = thick_runs(data)
     pairs = [pair_of(*runs), pair_of(*runs[::-1])]
     pairs += [halves_of(thin_run(data, name), 1.0) for name in ("studyforrest", "opennft")]
@@ -384,7 +384,7 @@ class Case:
 
     pair: Pair
     name: str
-    seen: Array  # (B2, X, Y, m2), as the program would have them
+    resampled: Array  # (B2, X, Y, m2), as in the program
     positions: Array
     prior: Array
     right: bool
@@ -396,7 +396,7 @@ def cases(pair: Pair) -> Iterator[Case]:
     case = Case(
         pair=pair,
         name="as registered",
-        seen=pair.seen,
+        resampled=pair.resampled,
         positions=pair.positions,
         prior=slow,
         right=median_displacement(pair.positions, pair.first.active) >= LEAST_DISPLACEMENT,
@@ -406,15 +406,17 @@ def cases(pair: Pair) -> Iterator[Case]:
         case, name="wrong sign", positions=opposite_positions(pair.positions), right=False
     )
     yield replace(case, name="prior SD mirrored", prior=slow[::-1], right=False)
-    still, own = undone(pair), place_first_run(pair.effects).positions
-    case = replace(case, seen=still, positions=own, right=False)
+    still, first_positions = undone(pair), place_first_run(pair.effects).positions
+    case = replace(case, resampled=still, positions=first_positions, right=False)
     yield replace(case, name="displacement undone")
     yield replace(case, name="displacement undone, assumed as before", positions=pair.positions)
-    yield replace(case, name="displacement undone, a quarter assumed", positions=own + 0.5)
+    yield replace(
+        case, name="displacement undone, a quarter assumed", positions=first_positions + 0.5
+    )
 
 
 def undone(pair: Pair) -> Array:
-    """Return block effects of the second run in the very slices of the first run."""
+    """Return block effects of the second run in exactly the slices of the first run."""
     first, second = pair.first.thin, pair.second.thin
     shape = first.series.shape[:3]
     moved = np.stack(
@@ -428,7 +430,7 @@ def undone(pair: Pair) -> Array:
 
 
 def verdict(case: Case) -> dict[str, Any]:
-    """Return whether a case is applied, and what fusion gains."""
+    """Return whether a case is applied, and the gain of the fusion."""
     pair, first = case.pair, case.pair.first
     effect = pair.effects.mean(axis=0)
     used = np.flatnonzero(pair.blocks[1])
@@ -437,7 +439,7 @@ def verdict(case: Case) -> dict[str, Any]:
     by_half = [used[second[used] == half] for half in (0, 1)]
     if not all(len(half) for half in by_half):
         by_half = [used[0::2], used[1::2]]
-    halves = case.seen[by_half[0]].mean(axis=0), case.seen[by_half[1]].mean(axis=0)
+    halves = case.resampled[by_half[0]].mean(axis=0), case.resampled[by_half[1]].mean(axis=0)
     active = first.active_map
     result = check_fusion(effect, halves, case.positions, case.prior, first.columns, active)
     moved = median_displacement(case.positions, active)
@@ -456,16 +458,16 @@ def verdict(case: Case) -> dict[str, Any]:
 def gain_of(case: Case) -> float:
     """Return the gain of a fusion in explained variance, over the best interpolation."""
     pair, inside = case.pair, case.pair.first.active
-    fused = fused_parts(pair, case.prior, seen=case.seen, positions=case.positions)
-    value, *others = (
+    fused = fused_parts(pair, case.prior, resampled=case.resampled, positions=case.positions)
+    value, *interpolation_values = (
         explained_variance(parts, pair.thin_effects, (0.5, 0.5), inside)[0]
         for parts in (fused, *interpolations(pair).values())
     )
-    return float(value - max(others))
+    return float(value - max(interpolation_values))
 
 
 def gate(data: Path) -> None:
-    """Decisions of the gate."""
+    """Tabulate the decisions of the gate."""
     runs = thick_runs(data)
     pairs = [pair_of(*runs), pair_of(*runs[::-1]), halves_of(runs[0].thin, 0.0)]
     for name in ("studyforrest", "opennft"):
@@ -474,7 +476,7 @@ def gate(data: Path) -> None:
     rows = []
     for pair in pairs:
         for case in cases(pair):
-            # nothing to undo in halves with equal slices
+            # halves with equal slices have no displacement
             if pair.second.shift == 0 and pair.first.thin is pair.second.thin:
                 if "undone" in case.name and "quarter" not in case.name:
                     continue
@@ -499,7 +501,7 @@ def gate(data: Path) -> None:
 
 
 def acquisition(data: Path, dephasing: float) -> None:
-    """Acquisitions that differ from the box-shaped profile that the fusion assumes."""
+    """Tabulate acquisitions that differ from the box-shaped profile that the fusion assumes."""
     rows = []
     kinds = {
         "box": Profile(),
@@ -538,20 +540,20 @@ def acquisition(data: Path, dephasing: float) -> None:
 
 
 def main() -> None:
-    """One subcommand."""
+    """Run one subcommand."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("table", choices=("fusion", "gate", "acquisition", "order"))
     parser.add_argument("data", type=Path, help="folder of the data sets")
     parser.add_argument("--dephasing", type=float, default=1.0, help="rad (default: 1)")
-    given = parser.parse_args()
-    if given.table == "acquisition":
-        acquisition(given.data, given.dephasing)
-    elif given.table == "order":
+    arguments = parser.parse_args()
+    if arguments.table == "acquisition":
+        acquisition(arguments.data, arguments.dephasing)
+    elif arguments.table == "order":
         from _across_order import order
 
-        order(given.data)
+        order(arguments.data)
     else:
-        {"fusion": fusion, "gate": gate}[given.table](given.data)
+        {"fusion": fusion, "gate": gate}[arguments.table](arguments.data)
 
 
 if __name__ == "__main__":

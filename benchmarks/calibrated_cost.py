@@ -1,12 +1,12 @@
-"""What a calibration costs: time and memory of finding and applying it, beside the same run
-without one.
+"""Cost of a calibration: time and memory to fit and apply it, compared with the same run without
+calibration.
 
 python benchmarks/calibrated_cost.py RUN.nii.gz OTHER_RUN.nii.gz WORK [THREADS]
 
-RUN is taken as acquired. Its calibration is 20 volumes of OTHER_RUN on a grid twice as fine in
-plane (zero filling and white noise: this is about cost, and no accuracy is read off it). Steps are
-those of the program, called in memory; each is timed twice, blind and calibrated alternately, in
-processes of their own so that memory is that of the step.
+RUN is used as acquired. Its calibration is 20 volumes of OTHER_RUN on a grid twice as fine in
+plane (zero filling and white noise, because only the cost is measured, not accuracy). Steps of the
+program are called in memory. Each is timed twice, with and without calibration alternately, in
+separate processes, so that memory is measured per step.
 """
 
 import json
@@ -28,8 +28,10 @@ FACTOR = (2.0, 2.0, 1.0)
 FIRST, VOLUMES = 70, 20
 
 
-def prepared(run: Path, other: Path, work: Path) -> dict[str, Any]:
-    """Head motion, brain and registration, which are needed with and without a calibration."""
+def prepared(run: Path, calibration_run_file: Path, work: Path) -> dict[str, Any]:
+    """Compute head motion, brain and registration, which are needed with and without a
+    calibration.
+    """
     from bids_sr.steps import (
         bold_reference,
         calibration_run,
@@ -44,7 +46,7 @@ def prepared(run: Path, other: Path, work: Path) -> dict[str, Any]:
         work / "run.nii",
         header_like=image.header,
     )
-    image = nib.load(other)  # type: ignore[attr-defined]
+    image = nib.load(calibration_run_file)  # type: ignore[attr-defined]
     fine = upsample(
         "zerofill", np.asarray(image.dataobj[..., FIRST : FIRST + VOLUMES], np.float32), FACTOR
     )
@@ -62,7 +64,7 @@ def prepared(run: Path, other: Path, work: Path) -> dict[str, Any]:
         out["run"],
         out["calibration"],
     )
-    xfm, told = calibration_run.register_calibration(
+    xfm, registration_facts = calibration_run.register_calibration(
         reference, head, other_reference, other_head, work, factor=FACTOR, random_seed=0
     )
     patterns, facts = calibration_run.measure_calibration(
@@ -70,7 +72,7 @@ def prepared(run: Path, other: Path, work: Path) -> dict[str, Any]:
         other_head,
         other_poses,
         table,
-        told,
+        registration_facts,
         n_dummy=0,
         tr=2.0,
     )
@@ -83,36 +85,36 @@ def prepared(run: Path, other: Path, work: Path) -> dict[str, Any]:
     }
 
 
-def one(given: dict[str, Any], calibrated: bool, work: Path, threads: int) -> None:
-    """Find the maps and apply them; times, memory and what was decided are left in a file."""
+def measure(inputs: dict[str, Any], calibrated: bool, work: Path, threads: int) -> None:
+    """Estimate the maps and apply them; write times, memory and the decision to a file."""
     from bids_sr.execution.usage import keep_freed_memory
     from bids_sr.steps import super_resolution, training
 
-    keep_freed_memory()  # as each worker of a run does
-    here = work / ("calibrated" if calibrated else "blind")
-    here.mkdir(exist_ok=True)
-    reference, head, poses = given["reference"], given["head"], given["poses"]
-    began = time.monotonic()
+    keep_freed_memory()  # as in each worker of a run
+    folder = work / ("calibrated" if calibrated else "blind")
+    folder.mkdir(exist_ok=True)
+    reference, head, poses = inputs["reference"], inputs["head"], inputs["poses"]
+    start_s = time.monotonic()
     model, card, *_ = training.estimate_variance(
         SeriesReader(work / "preproc.nii"),
         head,
         poses,
-        *(given["calibration"] if calibrated else ()),
-        here=here,
+        *(inputs["calibration"] if calibrated else ()),
+        here=folder,
         n_dummy=0,
         method="sbl",
         factor=FACTOR,
         model_source="train",
         omp_nthreads=threads,
     )
-    found = time.monotonic()
+    set_up_s = time.monotonic()
     super_resolution.super_resolve(
         SeriesReader(work / "run.nii"),
         reference,
         head,
         poses,
         model_file=model,
-        here=here,
+        here=folder,
         series_name="sbl",
         factor=FACTOR,
         data_consistency="off",
@@ -122,33 +124,33 @@ def one(given: dict[str, Any], calibrated: bool, work: Path, threads: int) -> No
         device="cpu",
     )
     applied = time.monotonic()
-    told = {
-        "set-up s": found - began,
-        "application s": applied - found,
+    costs = {
+        "set-up s": set_up_s - start_s,
+        "application s": applied - set_up_s,
         "GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
         "weight": json.loads(Path(card).read_text())["held_out"].get("weight", ""),
     }
-    (here / "cost.json").write_text(json.dumps(told))
+    (folder / "cost.json").write_text(json.dumps(costs))
 
 
 def main() -> int:
-    """Blind and calibrated, twice each."""
+    """Measure with and without calibration, twice each."""
     if len(sys.argv) < 4:
         sys.exit(__doc__)
     work, threads = Path(sys.argv[3]), int(sys.argv[4]) if len(sys.argv) > 4 else 2
     work.mkdir(parents=True, exist_ok=True)
-    given = prepared(Path(sys.argv[1]), Path(sys.argv[2]), work)
+    inputs = prepared(Path(sys.argv[1]), Path(sys.argv[2]), work)
     rows: list[dict[str, object]] = []
     for calibrated in (True, False, True, False):
-        child = multiprocessing.Process(target=one, args=(given, calibrated, work, threads))
+        child = multiprocessing.Process(target=measure, args=(inputs, calibrated, work, threads))
         child.start()
         child.join()
         name = "calibrated" if calibrated else "blind"
-        told = json.loads((work / name / "cost.json").read_text())
+        costs = json.loads((work / name / "cost.json").read_text())
         rows.append(
             {
                 "sbl": name,
-                **{key: round(v, 2) if isinstance(v, float) else v for key, v in told.items()},
+                **{key: round(v, 2) if isinstance(v, float) else v for key, v in costs.items()},
             }
         )
         print(rows[-1], flush=True)

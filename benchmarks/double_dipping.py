@@ -1,18 +1,18 @@
-"""Whether `sbl` gains from having seen the task, or from one half of its volumes more than from
-the other; and where the detail of people lies.
+"""Test if `sbl` gains from having seen the task, or from one half of its volumes more than from
+the other; and locate the detail in participants.
 
 python benchmarks/double_dipping.py DATA OUT [RUN ...]
 
-The variance maps W of a run come from all of its volumes, the task among them, and the same run's
-effects are then scored. Here W is learned from the motion-corrected series of `people.py runs`
-less the task (the response to each condition, or to every single block: least squares of the
-evaluation's own model), or of the first or the second half of the volumes, and put to the effects
-of the run as it was acquired. Effects of blocks are linear in the series, so `sbl` is applied to
-them instead of to volumes; "as the program" shows that this gives the program's own figures.
+The variance maps W of a run come from all of its volumes, including the task, and effects of the
+same run are then scored. Here, W is learned from the motion-corrected series of `people.py runs`
+without the task (the response to each condition, or to every single block: least squares of the
+evaluation's own model), or from the first or the second half of the volumes, and applied to the
+effects of the run as acquired. Effects of blocks are linear in the series, so `sbl` is applied to
+effects instead of volumes; "as the program" shows that this gives the program's values.
 
-The last table has how much of the energy of the measured detail lies in how few voxels: those in
-which the effect beyond the acquired Nyquist limit of one half of the blocks is largest hold so
-much of the product of both halves, which noise does not enter.
+The last table shows the concentration of the energy of the measured detail. Voxels are ranked by
+the effect above the acquired Nyquist limit in one half of the blocks; their energy is their part
+of the product of both halves, which is free of noise.
 """
 
 from __future__ import annotations
@@ -55,62 +55,64 @@ from bids_sr.sr.variance.run_data import run_data
 
 MODEL = ("tr", "n_dummy", "high_pass", "start_time")
 TOP = 0.05
-"""Share of the voxels of the brain."""
+"""Fraction of the voxels of the brain."""
 
 
 def inputs_of(steps: Path, step: str) -> dict[str, Any]:
-    """What a step of the program was given."""
+    """Return the inputs of a step of the program."""
     return dict(loadpkl(steps / step / "_inputs.pklz"))
 
 
-def design_of(given: dict[str, Any], n_volumes: int) -> BlockDesign:
-    """The evaluation's model of a run."""
+def design_of(inputs: dict[str, Any], n_volumes: int) -> BlockDesign:
+    """Return the evaluation's model of a run."""
     return block_design(
-        read_events(Path(given["regressors"])),
+        read_events(Path(inputs["regressors"])),
         n_volumes=n_volumes,
-        **{name: given[name] for name in MODEL},
-        confounds=pd.read_csv(given["confounds"], sep="\t"),
+        **{name: inputs[name] for name in MODEL},
+        confounds=pd.read_csv(inputs["confounds"], sep="\t"),
     )
 
 
 def learned_from(
     series: Array, poses: Array, design: BlockDesign
 ) -> Iterator[tuple[str, Array, Array]]:
-    """Series (X, Y, Z, T) of which W is learned, and the poses of the head in it."""
+    """Yield series (X, Y, Z, T) for learning W, and their head positions."""
     yield "as the program", series, poses
     start, inside = design.n_dummy, [block for block in design.blocks if block.share > 0]
     blocks = design.matrix[:, : len(inside)]
     conditions = np.array([block.condition for block in inside])
-    types = np.stack([blocks[:, conditions == one].sum(1) for one in dict.fromkeys(conditions)], 1)
-    for what, task in (("conditions", types), ("every block", blocks)):
+    types = np.stack(
+        [blocks[:, conditions == condition].sum(1) for condition in dict.fromkeys(conditions)], 1
+    )
+    for label, task in (("conditions", types), ("every block", blocks)):
         model = np.column_stack([task, design.matrix[:, len(inside) :]])
         fit = np.linalg.pinv(model)[: task.shape[1]]
         without = series.copy()
         without[..., start:] -= (series[..., start:] @ fit.T) @ task.T
-        yield f"less the response to {what}", without.astype(np.float32), poses
+        yield f"less the response to {label}", without.astype(np.float32), poses
     middle = start + (series.shape[3] - start) // 2
     for which, part in (("first", slice(0, middle)), ("second", slice(middle - start, None))):
         yield f"{which} half of the volumes", series[..., part], poses[part]
 
 
-def prior_of(series: Array, poses: Array, given: dict[str, Any]) -> Prior:
-    """The prior of a run by the program's own recipe, from a series on its acquired grid."""
-    image: Any = nib.load(given["bold_mask"])  # type: ignore[attr-defined]
+def prior_of(series: Array, poses: Array, inputs: dict[str, Any]) -> Prior:
+    """Estimate the prior of a run by the program's recipe, from a series on its acquired grid."""
+    image: Any = nib.load(inputs["bold_mask"])  # type: ignore[attr-defined]
     mask, recipe = np.asarray(image.dataobj) > 0, get_method("sbl").variance
     assert recipe is not None
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "series.nii"
         save_image(series, image.affine, file, header_like=image.header)
         with SeriesReader(file) as reader:
-            data = run_data(reader, mask, recipe, FACTOR, n_dummy=given["n_dummy"], poses=poses)
+            data = run_data(reader, mask, recipe, FACTOR, n_dummy=inputs["n_dummy"], poses=poses)
     level = level_above(mask.shape, FACTOR)
-    found = torch.stack([to_slices(each) for each in data.statistics.components])
-    whole = Tile.around(level.in_plane(), mask)
-    return estimate_prior(level.across(found), whole, recipe, seed=0)
+    components = torch.stack([to_slices(component) for component in data.statistics.components])
+    tile = Tile.around(level.in_plane(), mask)
+    return estimate_prior(level.across(components), tile, recipe, seed=0)
 
 
 def applied(prior: Prior, filled: Effects) -> Effects:
-    """Effects of `sbl` from those of zero filling."""
+    """Return effects of `sbl` from zero-filled effects."""
     betas, level = filled.betas.copy(), prior.whole.level
     with torch.inference_mode():
         for z in range(betas.shape[2]):
@@ -120,15 +122,15 @@ def applied(prior: Prior, filled: Effects) -> Effects:
     return replace(filled, series="sbl", betas=betas)
 
 
-def scored(kept: Kept, own: Effects) -> list[MetricRow]:
-    """Explained variance of effects of `sbl` in a run."""
-    measured = load_effects(kept.folder / "measured.npz")
+def scored(outputs: Kept, effects: Effects) -> list[MetricRow]:
+    """Return the explained variance of effects of `sbl` in a run."""
+    measured = load_effects(outputs.folder / "measured.npz")
     types = list(dict.fromkeys(block.condition for block in measured.blocks))
     with tempfile.TemporaryDirectory() as folder:
         run = RunEffects(
             files={
-                "measured": kept.folder / "measured.npz",
-                "sbl": save_effects(own, Path(folder) / "sbl.npz"),
+                "measured": outputs.folder / "measured.npz",
+                "sbl": save_effects(effects, Path(folder) / "sbl.npz"),
             },
             contrasts=resolve_contrasts(types, ["all"]),
             mask=measured.mask,
@@ -136,36 +138,38 @@ def scored(kept: Kept, own: Effects) -> list[MetricRow]:
             roi=measured.mask,
             factor=FACTOR,
             n_boot=0,
-            acquired_t={"all": kept.acquired_t(measured)},
+            acquired_t={"all": outputs.acquired_t(measured)},
         )
         return [row for row in agreement_rows(run, measured_halves) if row.minus == MISSING]
 
 
 def dipped(tested: Tested, data: Path, out: Path) -> list[dict[str, Any]]:
-    """Explained variance of a run by what W was learned from."""
+    """Return the explained variance of a run for different sources of W."""
     folder = out / tested.name
-    kept = call(*make_tested(tested, data, out), folder, "blind", "none", tested.contrasts)
+    outputs = call(*make_tested(tested, data, out), folder, "blind", "none", tested.contrasts)
     (steps,) = (folder / f"work-{code()}").glob("bids_sr_wf/sub_*_wf/sub_*_wf")
-    given = inputs_of(steps, "sbl/estimate_variance")
-    image: Any = nib.load(given["preproc"])  # type: ignore[attr-defined]
+    inputs = inputs_of(steps, "sbl/estimate_variance")
+    image: Any = nib.load(inputs["preproc"])  # type: ignore[attr-defined]
     series = np.asarray(image.dataobj, dtype=np.float32)
     design = design_of(inputs_of(steps, "sbl/measure_effects"), series.shape[3])
-    filled = load_effects(kept.folder / "zerofill.npz")
+    filled = load_effects(outputs.folder / "zerofill.npz")
     rows = []
-    poses = read_itk(Path(given["hmc_xfms"]))
-    for what, learned, moved in learned_from(series, poses, design):
-        own = scored(kept, applied(prior_of(learned, moved, given), filled))
+    poses = read_itk(Path(inputs["hmc_xfms"]))
+    for source, learned, moved in learned_from(series, poses, design):
+        rows_of_method = scored(outputs, applied(prior_of(learned, moved, inputs), filled))
         active, brain = (
-            round(value(own, "sbl", "split_ev_beyond", region).value, 3)
+            round(value(rows_of_method, "sbl", "split_ev_beyond", region).value, 3)
             for region in (ACQUIRED_ACTIVE, "brain")
         )
-        rows.append({"run": tested.title, "W from": what, "active": active, "brain": brain})
+        rows.append({"run": tested.title, "W from": source, "active": active, "brain": brain})
         print(rows[-1], flush=True)
     return rows
 
 
 def concentration(tested: Tested, out: Path) -> dict[str, Any]:
-    """Share of the energy of the measured detail in the voxels where it is largest."""
+    """Return the fraction of the energy of the measured detail in the voxels where it is
+    largest.
+    """
     measured = load_effects(out / tested.name / "kept" / "blind" / "measured.npz")
     types = list(dict.fromkeys(block.condition for block in measured.blocks))
     (weights,) = resolve_contrasts(types, ["all"]).values()
@@ -178,7 +182,7 @@ def concentration(tested: Tested, out: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Both tables."""
+    """Make both tables."""
     if len(sys.argv) < 3:
         sys.exit(__doc__)
     torch.set_num_threads(1)

@@ -2,10 +2,10 @@
 
 python benchmarks/dry_run_speed.py FOLDER --before PYTHON [--participants 1000] [--repeats 3]
 
-`--before` is the Python of an environment with the other version; this version is that of the
-Python that runs the script. The runs alternate, and medians are compared. The data set is a crowd
-of hard links of one tiny phantom, see `scale.py`. Results are appended to FOLDER/runs.jsonl, and
-the same command continues where it was stopped.
+`--before` is the Python of an environment with the other version; this version belongs to the
+Python that runs the script. The runs alternate, and medians are compared. The data set consists of
+hard links to one tiny phantom, see `scale.py`. Results are appended to FOLDER/runs.jsonl, and
+the same command resumes after an interruption.
 """
 
 import argparse
@@ -42,29 +42,32 @@ def main() -> int:
     parser.add_argument("--participants", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--options", nargs="*", default=[], help="further options, without --")
-    given = parser.parse_args()
-    data = given.folder / f"data-{given.participants}"
+    arguments = parser.parse_args()
+    data = arguments.folder / f"data-{arguments.participants}"
     if not data.exists():
-        one = given.folder / "one"
-        given.folder.mkdir(parents=True, exist_ok=True)
-        if not one.exists():
+        source = arguments.folder / "one"
+        arguments.folder.mkdir(parents=True, exist_ok=True)
+        if not source.exists():
             phantom = Path(sys.executable).parent / "bids-sr-phantom"
-            subprocess.run([phantom, one, "--preset", "tiny"], check=True)
-        _crowd.make_data(one, data, given.participants)
-    record = given.folder / "runs.jsonl"
+            subprocess.run([phantom, source, "--preset", "tiny"], check=True)
+        _crowd.make_data(source, data, arguments.participants)
+    record = arguments.folder / "runs.jsonl"
     runs = (
         [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
     )
-    options = [f"--{name}" for name in given.options]
-    for repeat in range(given.repeats):
-        for which, python in (("before", given.before.absolute()), ("now", Path(sys.executable))):
-            key = {"which": which, "repeat": repeat, "participants": given.participants}
+    options = [f"--{name}" for name in arguments.options]
+    for repeat in range(arguments.repeats):
+        for which, python in (
+            ("before", arguments.before.absolute()),
+            ("now", Path(sys.executable)),
+        ):
+            key = {"which": which, "repeat": repeat, "participants": arguments.participants}
             if not any(key.items() <= run.items() for run in runs):
-                runs.append({**key, **measured(python, data, given.folder / "none", options)})
+                runs.append({**key, **measured(python, data, arguments.folder / "none", options)})
                 with record.open("a") as file:
                     file.write(json.dumps(runs[-1]) + "\n")
                 print(runs[-1], flush=True)
-    return report(runs, given.participants)
+    return report(runs, arguments.participants)
 
 
 def measured(python: Path, data: Path, out: Path, options: list[str]) -> dict[str, Any]:
@@ -89,17 +92,18 @@ def report(runs: list[dict[str, Any]], participants: int) -> int:
     rows = []
     runs = [run for run in runs if run["participants"] == participants]
     for which in ("before", "now"):
-        own = [run for run in runs if run["which"] == which]
-        times = [run["CPU (s)"] for run in own]
+        version_runs = [run for run in runs if run["which"] == which]
+        times = [run["CPU (s)"] for run in version_runs]
+        versions = sorted({run["version"] for run in version_runs})
         rows.append(
             {
-                "version": f"{which} ({', '.join(sorted({run['version'] for run in own}))})",
-                "runs": len(own),
-                "exit codes": sorted({run["exit code"] for run in own}),
+                "version": f"{which} ({', '.join(versions)})",
+                "runs": len(version_runs),
+                "exit codes": sorted({run["exit code"] for run in version_runs}),
                 "CPU (s), median": median(times),
                 "least": min(times),
                 "most": max(times),
-                "peak memory (GB)": max(run["peak memory (GB)"] for run in own),
+                "peak memory (GB)": max(run["peak memory (GB)"] for run in version_runs),
             }
         )
     ratio = rows[1]["CPU (s), median"] / rows[0]["CPU (s), median"]

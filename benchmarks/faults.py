@@ -1,12 +1,12 @@
-"""The fault matrix: whatever happens to a run, the next one ends with what an undisturbed run
-leaves.
+"""The fault matrix: whatever happens to a run, the next run produces the outputs of an undisturbed
+run.
 
 python benchmarks/faults.py DATA SCRATCH [--kills 20] [--seed 0] [--jobs 1] [--only NAME ...] [--
 options of bids-sr]
 
-As root on Linux, for disks that fill up and read-only ones; on the `tiny` phantom and with, say,
-`--sr-method srgan sbl --sloppy --smoothing 0`. Images are compared voxel by voxel, tables,
-transforms and weights byte by byte.
+Run it as root on Linux, for disks that fill up and read-only disks; on the `tiny` phantom and
+with, for example, `--sr-method srgan sbl --sloppy --smoothing 0`. Images are compared voxel by
+voxel, tables, transforms and weights byte by byte.
 """
 
 import argparse
@@ -38,12 +38,12 @@ SIGNALS = (
     (r"figures|evaluation", signal.SIGHUP),
     (r" reports\n", signal.SIGTERM),
 )
-"""After which line of the output which signal is sent."""
+"""Signals, and the line of the output after which they are sent."""
 
 
 @dataclass
 class Matrix:
-    """What all the faults share."""
+    """Settings that all faults share."""
 
     data: Path
     scratch: Path
@@ -53,28 +53,28 @@ class Matrix:
     reference: dict[str, str] | None = None
     text: str = ""
 
-    def run(self, name: str, **given: Any) -> Run:
-        """Start a run in directories of that name."""
+    def run(self, name: str, **folders: Any) -> Run:
+        """Start a run in directories with this name."""
         places = {
             "out": self.scratch / name / "out",
             "work": self.scratch / name / "work",
-            **given,
+            **folders,
         }
         return Run(data=self.data, options=self.options, **places)
 
     def finished(
         self,
         name: str,
-        what: str,
+        fault: str,
         moment: str,
         first: str,
         *runs: Run,
         right: bool = True,
         clean: bool = True,
     ) -> Row:
-        """Give the command again until the end, and compare.
+        """Repeat the command until it ends, and compare.
 
-        `right` says whether the disturbed run ended as it should; `clean` removes the directories
+        `right`: whether the disturbed run ended correctly; `clean`: remove the directories
         afterwards.
         """
         last = self.run(name)
@@ -82,7 +82,7 @@ class Matrix:
         differ = differences(self.reference or {}, fingerprints(last.out))
         half = sorted(set().union(*(run.watch.half for run in (*runs, last))))
         row = {
-            "fault": what,
+            "fault": fault,
             "moment": moment,
             "exit": first,
             "exit of the rerun": code,
@@ -99,7 +99,7 @@ class Matrix:
 
 
 def undisturbed(matrix: Matrix) -> list[Row]:
-    """The run that all are compared with; a second one right after it must change nothing."""
+    """Make the run that all others are compared with; a second run must change nothing."""
     run = matrix.run("reference")
     code = run.end()
     if code:
@@ -115,21 +115,23 @@ def undisturbed(matrix: Matrix) -> list[Row]:
 
 
 def killed(matrix: Matrix, number: int, moment: float) -> Row:
-    """SIGKILL at one moment, in turn to all processes and to the scheduler alone."""
-    name, whole = f"kill{number:02d}", number % 2 == 0
+    """Send SIGKILL at one moment, alternately to all processes and only to the scheduler."""
+    name, all_of_it = f"kill{number:02d}", number % 2 == 0
     run = matrix.run(name)
     alive = run.until(moment)
-    run.kill(all_of_it=whole)
+    run.kill(all_of_it=all_of_it)
     run.end()
     left = processes_left(run)
-    what = "SIGKILL to all" if whole else "SIGKILL to the scheduler"
-    told = f"{run.process.returncode}" + (f", {left} processes left" if left else "")
+    fault = "SIGKILL to all" if all_of_it else "SIGKILL to the scheduler"
+    outcome = f"{run.process.returncode}" + (f", {left} processes left" if left else "")
     at = f"{moment:.1f} s" + ("" if alive else " (it had ended)")
-    return matrix.finished(name, what, at, told, run, right=not left)
+    return matrix.finished(name, fault, at, outcome, run, right=not left)
 
 
 def signaled(matrix: Matrix) -> list[Row]:
-    """Signals at several stages of one run that goes on each time; how long it takes to stop."""
+    """Send signals at several stages of one run that resumes each time; measure the time to
+    stop.
+    """
     rows, runs = [], []
     for pattern, number in (
         (pattern, number) for pattern, number in SIGNALS if re.search(pattern, matrix.text)
@@ -147,30 +149,33 @@ def signaled(matrix: Matrix) -> list[Row]:
     slowest = max(rows, key=lambda row: row[3])
     codes, stage = sorted({row[2] for row in rows}), re.split(r"[|\\]", slowest[0])[0].strip()
     left = sum(row[4] for row in rows)
-    told = (
+    outcome = (
         f"{codes}, slowest {slowest[3]:.1f} s ({slowest[1]} after {stage}), {left} processes left"
     )
     right = codes == [130] and slowest[3] <= 10 and not left
     return [
         matrix.finished(
-            "signals", "SIGINT, SIGTERM, SIGHUP", f"{len(rows)} stages", told, *runs, right=right
+            "signals",
+            "SIGINT, SIGTERM, SIGHUP",
+            f"{len(rows)} stages",
+            outcome,
+            *runs,
+            right=right,
         )
     ]
 
 
 def twice(matrix: Matrix) -> list[Row]:
-    """Two runs over one output at once, over one working directory at once, and both started
-    together.
-    """
+    """Start two runs with one output, with one working directory, and both together."""
     run = matrix.run("twice")
     run.wait_for(r" running")
-    told, right, other = [], True, matrix.scratch / "twice"
+    outcomes, right, folder = [], True, matrix.scratch / "twice"
     places = {
-        "one output": {"work": other / "other-work"},
-        "one working directory": {"out": other / "other-out"},
+        "one output": {"work": folder / "other-work"},
+        "one working directory": {"out": folder / "other-out"},
     }
-    for what, given in places.items():
-        second = matrix.run("twice", **given)
+    for shared, folders in places.items():
+        second = matrix.run("twice", **folders)
         code = second.end(limit=300)
         named = bool(
             re.search(
@@ -179,28 +184,28 @@ def twice(matrix: Matrix) -> list[Row]:
                 re.DOTALL,
             )
         )
-        told.append(f"{what}: {code}, holder {'named' if named else 'NOT named'}")
+        outcomes.append(f"{shared}: {code}, holder {'named' if named else 'NOT named'}")
         right = right and code == 2 and named
     code = run.end()
-    first, right = f"{code}; a second run over " + "; over ".join(told), right and code == 0
+    first, right = f"{code}; a second run over " + "; over ".join(outcomes), right and code == 0
     row = matrix.finished(
         "twice", "two runs, the second later", "while running", first, run, right=right
     )
-    together = [matrix.run("together"), matrix.run("together")]
-    codes = sorted(each.end() for each in together)
+    concurrent = [matrix.run("together"), matrix.run("together")]
+    codes = sorted(call.end() for call in concurrent)
     right = codes == [0, 2]
     last = matrix.finished(
-        "together", "two runs, started together", "0 s", f"{codes}", *together, right=right
+        "together", "two runs, started together", "0 s", f"{codes}", *concurrent, right=right
     )
     return [row, last]
 
 
 def full(matrix: Matrix) -> list[Row]:
-    """The disk of the output, then that of the work, runs full at a random moment."""
+    """Fill the disk of the output, then the disk of the work, at a random moment."""
     rows = []
-    for what in ("out", "work"):
-        name = f"full-{what}"
-        place = matrix.scratch / name / what
+    for disk in ("out", "work"):
+        name = f"full-{disk}"
+        place = matrix.scratch / name / disk
         with mounted(place, "-t", "tmpfs", "-o", "size=16g", "tmpfs") as again:
             run = matrix.run(name)
             run.wait_for(r" running")
@@ -208,20 +213,20 @@ def full(matrix: Matrix) -> list[Row]:
             run.until(time.monotonic() - run.began + moment)
             again(f"size={shutil.disk_usage(place).used + 300_000}")
             code = run.end()
-            told = re.search(
+            message = re.search(
                 r"(the disk is full|no space left).{0,300}?are free on the file system",
                 run.text,
                 re.DOTALL,
             )
             first, right = (
-                f"{code}, room {'told' if told else 'NOT told'}",
-                code == 1 and bool(told),
+                f"{code}, room {'told' if message else 'NOT told'}",
+                code == 1 and bool(message),
             )
             again("size=16g")
             at = f"{moment:.1f} s of the steps"
             rows.append(
                 matrix.finished(
-                    name, f"disk full ({what})", at, first, run, right=right, clean=False
+                    name, f"disk full ({disk})", at, first, run, right=right, clean=False
                 )
             )
         shutil.rmtree(matrix.scratch / name, ignore_errors=True)
@@ -229,7 +234,7 @@ def full(matrix: Matrix) -> list[Row]:
 
 
 def read_only(matrix: Matrix) -> list[Row]:
-    """An output that cannot be written: refused before anything is done."""
+    """Use an output that cannot be written: an error before anything is done."""
     place = matrix.scratch / "read-only" / "out"
     with mounted(place, "-t", "tmpfs", "-o", "size=1m", "tmpfs") as again:
         again("ro")
@@ -243,7 +248,7 @@ def read_only(matrix: Matrix) -> list[Row]:
 
 
 def memory(matrix: Matrix) -> list[Row]:
-    """Workers killed as the kernel does for want of memory: once, for a while, and by a limit of
+    """Kill workers as the kernel does when memory is short: once, for a while, and by a limit of
     the kernel.
     """
     run = matrix.run("oom-once")
@@ -284,7 +289,7 @@ def _kill_workers(run: Run, seconds: float) -> None:
 
 
 def _limited(matrix: Matrix, group: Path) -> list[Row]:
-    """A memory limit of the kernel that shrinks when the steps begin, so that it ends one of the
+    """Shrink a memory limit of the kernel when the steps begin, so that it ends one of the
     processes.
     """
     group.mkdir()
@@ -323,7 +328,7 @@ def _limited(matrix: Matrix, group: Path) -> list[Row]:
 
 
 def clock(matrix: Matrix) -> list[Row]:
-    """Files of the future and of the past in work and output; the clock set under a run."""
+    """Date files in work and output to the future and the past; change the clock during a run."""
     run = matrix.run("clock")
     run.until(matrix.seconds * 0.6)
     run.kill(all_of_it=True)
@@ -349,8 +354,8 @@ def _touch(matrix: Matrix, folder: Path) -> int:
 
 
 def _set_clock(matrix: Matrix) -> Row:
-    """The clock of the day, as Python tells it to every process of a run, jumps a day back, then
-    two forward.
+    """Change the clock, as Python reports it to every process of a run, by one day back, then two
+    forward.
     """
     hook, offset = matrix.scratch / "clock-hook", matrix.scratch / "clock-offset"
     hook.mkdir(exist_ok=True)
@@ -365,12 +370,12 @@ def _set_clock(matrix: Matrix) -> Row:
         run.until(share * matrix.seconds)
         offset.write_text(str(jump))
     code = run.end(limit=5 * matrix.seconds + 300)
-    what = "clock set back, then forward"
-    return matrix.finished("clock-set", what, "30 % and 60 %", f"{code}", run, right=code == 0)
+    fault = "clock set back, then forward"
+    return matrix.finished("clock-set", fault, "30 % and 60 %", f"{code}", run, right=code == 0)
 
 
 def truncated(matrix: Matrix) -> list[Row]:
-    """Work files cut or emptied: after a kill, and when all was done."""
+    """Truncate or empty work files: after a kill, and after the end."""
     run = matrix.run("cut")
     run.until(matrix.seconds * 0.6)
     run.kill(all_of_it=True)
@@ -429,9 +434,9 @@ def main() -> int:
     if os.getuid() != 0 and {"full", "read-only"} & set(args.only):
         parser.error("full and read-only disks need root; leave them out with --only")
     matrix = Matrix(args.data, args.scratch.absolute(), options, np.random.default_rng(args.seed))
-    # a shell lets what it starts in the background ignore it,
+    # a shell lets its background processes ignore this signal,
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # and nohup this; what is ignored here would be ignored by the runs
+    # and nohup this one; ignored signals would also be ignored by the runs
     signal.signal(signal.SIGHUP, lambda *_: None)
     rows = undisturbed(matrix)
     moments = (
@@ -446,8 +451,8 @@ def main() -> int:
         ]
         for (name, fault), rng in zip(FAULTS.items(), streams, strict=True):
             if name in args.only:
-                own = replace(matrix, rng=rng)
-                later.append(pool.submit(fault, own))
+                case_matrix = replace(matrix, rng=rng)
+                later.append(pool.submit(fault, case_matrix))
         for done in later:
             rows += done.result()
             print(

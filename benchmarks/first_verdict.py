@@ -2,9 +2,9 @@
 
 python benchmarks/first_verdict.py FOLDER --before PYTHON [--data BIDS] [--repeats 3]
 
-`--before` is the Python of an environment with the other version; this version is that of the
+`--before` is the Python of an environment with the other version; this version belongs to the
 Python that runs the script. The runs alternate, on two workers, and medians are compared. The
-time ends when a step `judge` has left the first verdict, which is when the console shows it.
+time ends when a step `judge` has written the first verdict, which is when the console shows it.
 The rest of the run is then stopped, unless `--whole` is given. Run it on a machine that computes
 nothing else.
 """
@@ -26,11 +26,11 @@ _MOST_S = 3600.0
 
 
 def seconds_to_verdict(
-    python: Path, data: Path, folder: Path, *, options: list[str], whole: bool
+    python: Path, data: Path, folder: Path, *, options: list[str], to_end: bool
 ) -> dict[str, float]:
     """Run the participant level and return the wall time to the verdict and of the run (s).
 
-    `folder`: for output and work directory; it is emptied before. The time of the run is NaN if it
+    `folder`: parent of output and work directory, emptied before. The time of the run is NaN if it
     was stopped.
     """
     shutil.rmtree(folder, ignore_errors=True)
@@ -47,7 +47,7 @@ def seconds_to_verdict(
         while process.poll() is None and time.monotonic() - start < _MOST_S:
             if verdict != verdict and next(work.glob(_VERDICT), None) is not None:
                 verdict = time.monotonic() - start
-                if not whole:
+                if not to_end:
                     break
             time.sleep(_LOOK_S)
         end = time.monotonic() - start if process.poll() is not None else float("nan")
@@ -69,22 +69,24 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="data set; by default the phantom")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--whole", action="store_true", help="let the runs end")
-    given, options = parser.parse_known_args()
-    data = given.data or given.folder / "phantom"
+    arguments, options = parser.parse_known_args()
+    data = arguments.data or arguments.folder / "phantom"
     if not data.exists():
         phantom = Path(sys.executable).parent / "bids-sr-phantom"
         subprocess.run([str(phantom), str(data)], check=True, env=os.environ)
-    pythons = {"before": given.before, "after": Path(sys.executable)}
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in pythons}
-    for _ in range(given.repeats):
+    pythons = {"before": arguments.before, "after": Path(sys.executable)}
+    times_by_version: dict[str, list[dict[str, float]]] = {name: [] for name in pythons}
+    for _ in range(arguments.repeats):
         for name, python in pythons.items():
             times = seconds_to_verdict(
-                python, data, given.folder / name, options=options, whole=given.whole
+                python, data, arguments.folder / name, options=options, to_end=arguments.whole
             )
-            found[name].append(times)
+            times_by_version[name].append(times)
             sys.stdout.write(f"{name} {json.dumps(times)}\n")
             sys.stdout.flush()
-    before, after = (median(each["verdict"] for each in found[name]) for name in pythons)
+    before, after = (
+        median(run_times["verdict"] for run_times in times_by_version[name]) for name in pythons
+    )
     sys.stdout.write(
         f"to the verdict: {before:.1f} s, {after:.1f} s, ratio {after / before:.3f}\n"
     )

@@ -38,7 +38,7 @@ LIMIT_S, WALL_S, MEMORY_GB, UNREADABLE = 10.0, 60.0, 1.5, 77
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What came of one spoiled data set."""
+    """Result of one damaged data set."""
 
     number: int
     kind: str
@@ -52,7 +52,7 @@ class Case:
 
     @property
     def failure(self) -> str:
-        """What is wrong with it; empty if nothing."""
+        """Description of the failure; "" if none."""
         if self.code < 0:
             return f"killed by signal {-self.code} after {self.seconds:.0f} s"
         if self.code == UNREADABLE:
@@ -88,7 +88,7 @@ def warm_up(folder: Path) -> None:
 
 
 def _child(argv: Sequence[str], log: Path) -> None:
-    """Run preflight as the command does; the process ends with its code."""
+    """Run preflight like the command; the process exits with its code."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -137,8 +137,8 @@ def _readable(plan: object) -> int:
     return 0
 
 
-def one(number: int, kind: str, rng: np.random.Generator, folder: Path) -> Case:
-    """Spoil a data set and look at it."""
+def try_case(number: int, kind: str, rng: np.random.Generator, folder: Path) -> Case:
+    """Damage a data set and run preflight on it."""
     shutil.rmtree(folder, ignore_errors=True)
     maker = BidsMaker(folder / "bids")
     maker.subject()
@@ -190,52 +190,52 @@ def main() -> int:
     parser.add_argument("--only")
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--keep", type=Path, help="folder for the logs of failures")
-    given = parser.parse_args()
-    kinds = [given.only] if given.only else sorted(ALL)
-    found = []
+    arguments = parser.parse_args()
+    kinds = [arguments.only] if arguments.only else sorted(ALL)
+    cases = []
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         warm_up(Path(name) / "warm")
-        for number in range(given.first, given.first + given.n):
+        for number in range(arguments.first, arguments.first + arguments.n):
             kind = kinds[number % len(kinds)]
-            case = one(
-                number, kind, np.random.default_rng([given.seed, number]), Path(name) / "case"
+            case = try_case(
+                number, kind, np.random.default_rng([arguments.seed, number]), Path(name) / "case"
             )
-            found.append(case)
+            cases.append(case)
             if case.failure:
                 print(f"{number} {kind}: {case.failure}\n{case.text[-1500:]}", flush=True)
-                if given.keep:
+                if arguments.keep:
                     shutil.copytree(
                         Path(name) / "case",
-                        given.keep / str(number),
+                        arguments.keep / str(number),
                         symlinks=True,
                         dirs_exist_ok=True,
                     )
-    return report(found, given.seed)
+    return report(cases, arguments.seed)
 
 
-def report(found: Sequence[Case], seed: int) -> int:
-    """Keep a table of the kinds; the exit code is 1 if any case failed."""
+def report(cases: Sequence[Case], seed: int) -> int:
+    """Store a table of the kinds; return exit code 1 if any case failed."""
     rows = []
-    for kind in sorted({case.kind for case in found}):
-        own = [case for case in found if case.kind == kind]
-        codes = Counter(case.code for case in own)
+    for kind in sorted({case.kind for case in cases}):
+        kind_cases = [case for case in cases if case.kind == kind]
+        codes = Counter(case.code for case in kind_cases)
         rows.append(
             {
                 "kind": kind,
-                "cases": len(own),
+                "cases": len(kind_cases),
                 "refused (2)": codes[2],
                 "taken (0)": codes[0],
-                "failed": sum(bool(case.failure) for case in own),
-                "longest (CPU s)": round(max(case.seconds for case in own), 1),
-                "most memory (GB)": round(max(case.gigabytes for case in own), 2),
+                "failed": sum(bool(case.failure) for case in kind_cases),
+                "longest (CPU s)": round(max(case.seconds for case in kind_cases), 1),
+                "most memory (GB)": round(max(case.gigabytes for case in kind_cases), 2),
             }
         )
-    total = {"kind": "all", "cases": len(found)}
+    total = {"kind": "all", "cases": len(cases)}
     for key in ("refused (2)", "taken (0)", "failed"):
         total[key] = sum(row[key] for row in rows)
     for key in ("longest (CPU s)", "most memory (GB)"):
         total[key] = max(row[key] for row in rows)
-    keep("fuzz", f"Preflight on {len(found)} spoiled data sets, seed {seed}", [*rows, total])
+    keep("fuzz", f"Preflight on {len(cases)} spoiled data sets, seed {seed}", [*rows, total])
     return int(bool(total["failed"]))
 
 

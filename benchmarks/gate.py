@@ -1,13 +1,13 @@
-"""What the gate lets pass, and what it then explains: runs of people with thermal noise.
+"""Runs that pass the gate, and the variance that their maps explain, at levels of thermal noise.
 
 python benchmarks/gate.py table DATA SCRATCH [RUN ...]
 
-The four runs of people (or those named) are brought down by two in plane with no thermal noise
-beyond what cropping leaves, with that of a measured voxel (`--retrospective noisy`), with half and
-with one and a half times as much, in their first 15 to all volumes. What is tried beside the
-tested share is found from the run alone. What the map explains is held against the measured run:
-W of the first volumes is applied to the effects of the whole run with the same noise. Rows are
-kept in SCRATCH and not made twice.
+The four runs of participants (or the named runs) are downsampled by two in plane. Their thermal
+noise is as after cropping, as in a measured voxel (`--retrospective noisy`), or half and one and a
+half times as much; the first 15 to all volumes are used. Measures that might replace the
+self-test score only use the run itself. The variance explained by the map is evaluated with the
+measured run: W of the first volumes is applied to the effects of the whole run with the same
+noise. Rows are stored in SCRATCH and not computed again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ LENGTHS = (15, 30, 45, 60, 100, 1000)
 
 
 def drawn(prior: Prior, count: int) -> Tensor:
-    """Fluctuations of the prior (count, Z, X, Y)."""
+    """Draw fluctuations from the prior (count, Z, X, Y)."""
     generator = torch.Generator().manual_seed(0)
     out = torch.zeros(count, *prior.weight.shape[1:])
     for width, weight in zip(prior.fwhm, prior.weight, strict=True):
@@ -55,8 +55,9 @@ def drawn(prior: Prior, count: int) -> Tensor:
 
 
 def thermal(run: Acquired) -> tuple[float, float]:
-    """Standard deviation of thermal noise over the mean of the brain, and its share of the
-    variance: the median eigenvalue over time.
+    """Return the SD of thermal noise over the mean of the brain, and its fraction of the variance.
+
+    The variance of the noise is the median eigenvalue over time.
     """
     inside = run.low[run.mask].astype(np.float64)
     change = inside - inside.mean(1, keepdims=True)
@@ -66,29 +67,29 @@ def thermal(run: Acquired) -> tuple[float, float]:
 
 
 def features(run: Acquired, data: RunData) -> dict[str, float]:
-    """What a run tells of itself one level of resolution down."""
+    """Return features of a run at half the resolution."""
     trial: Trial = data.trial()
-    whole, level = trial.whole, trial.level
-    assert whole is not None
+    tile, level = trial.whole, trial.level
+    assert tile is not None
     with torch.inference_mode():
         maps = [
-            map_of(level.across(level.down(half)), whole, RECIPE, 0) for half in trial.halves[::-1]
+            map_of(level.across(level.down(half)), tile, RECIPE, 0) for half in trial.halves[::-1]
         ]
-        assert all(isinstance(each, Prior) for each in maps)
-        tested = trial.tried([_added_by(each, level) for each in maps])
+        assert all(isinstance(prior_map, Prior) for prior_map in maps)
+        tested = trial.tried([_added_by(prior_map, level) for prior_map in maps])
         images, by_energy, by_volume, expected = [], [], [], []
         for number, prior in enumerate(maps):
             assert isinstance(prior, Prior)
             half = trial.halves[number]
             volumes = _volumes(run, trial, number)
-            for found, own in ((by_energy, half), (by_volume, volumes)):
-                found.append(_by_energy(prior, trial, own))
+            for shares, images_of_half in ((by_energy, half), (by_volume, volumes)):
+                shares.append(_by_energy(prior, trial, images_of_half))
             x = drawn(prior, 16)
             expected.append(_by_energy(prior, trial, x))
-            images.append(prior.weight.square().sum(0).sqrt().numpy()[:, *whole.fine])
-        inside = trial.mask.numpy()[:, *whole.fine]
-        log = [np.log(np.maximum(each, 1e-6 * each.max())) for each in images]
-        fine = [each - gaussian_filter(each, (0, 2, 2)) for each in log]
+            images.append(prior.weight.square().sum(0).sqrt().numpy()[:, *tile.fine])
+        inside = trial.mask.numpy()[:, *tile.fine]
+        log = [np.log(np.maximum(image, 1e-6 * image.max())) for image in images]
+        fine = [image - gaussian_filter(image, (0, 2, 2)) for image in log]
     tsd, share = thermal(run)
     return {
         "tested": tested.share,
@@ -106,17 +107,19 @@ def features(run: Acquired, data: RunData) -> dict[str, float]:
 
 
 def _volumes(run: Acquired, trial: Trial, half: int) -> Tensor:
-    """Changes of 20 volumes of a half on the high-resolution grid of the trial (N, Z, X, Y)."""
+    """Return changes of 20 volumes of a half on the high-resolution grid of the trial (N, Z, X,
+    Y).
+    """
     count = run.low.shape[3]
     part = np.arange(count)[slice(count // 2) if half == 0 else slice(count // 2, None)]
-    own = run.low[..., part]
-    own = own - own.mean(3, keepdims=True)
+    volumes = run.low[..., part]
+    volumes = volumes - volumes.mean(3, keepdims=True)
     chosen = np.unique(np.linspace(0, len(part) - 1, 20).astype(int))
-    return trial._slices([own[..., t] for t in chosen])
+    return trial._slices([volumes[..., t] for t in chosen])
 
 
 def _by_energy(prior: Prior, trial: Trial, images: Tensor) -> float:
-    """Explained share of the energy of all images together."""
+    """Return the explained fraction of the energy of all images together."""
     level, mask = trial.level, trial.mask
     missed = (images - level.up(level.down(images)))[:, mask]
     left = missed - torch.stack(list(_added_by(prior, level)(level.down(images))))[:, mask]
@@ -124,29 +127,31 @@ def _by_energy(prior: Prior, trial: Trial, images: Tensor) -> float:
 
 
 def rows_of(data: Path, name: str, scratch: Path) -> list[dict[str, Any]]:
-    """One row a noise level and length."""
+    """Return one row per noise level and length."""
     rows: list[dict[str, Any]] = []
     for noise in NOISE:
         run = acquired(data, name, scratch, noise=noise)
         regions = {"brain": run.fine_mask, "active": run.active}
         for length in LENGTHS:
             count = min(length, run.low.shape[3])
-            kept = scratch / f"gate-{name.replace(' ', '-')}-{noise:g}-{count}.json"
-            if kept.exists():
-                rows.append(json.loads(kept.read_text()))
+            file = scratch / f"gate-{name.replace(' ', '-')}-{noise:g}-{count}.json"
+            if file.exists():
+                rows.append(json.loads(file.read_text()))
                 continue
             part = run.part(0, count)
-            found = run_data(part.reader, run.mask, RECIPE, FACTOR, poses=part.poses)
+            data_of_run = run_data(part.reader, run.mask, RECIPE, FACTOR, poses=part.poses)
             row: dict[str, Any] = {"run": name, "noise": noise, "volumes": count}
             try:
-                told = features(part, found)
+                measures = features(part, data_of_run)
             except SeriesError:
-                told = {}
-            row |= {key: round(value, 4) for key, value in told.items()}
-            if told:
-                images = torch.stack([to_slices(each) for each in found.statistics.components])
-                whole = Tile.around(run.level.in_plane(), run.mask)
-                prior = estimate_prior(images, whole, RECIPE, seed=0)
+                measures = {}
+            row |= {key: round(value, 4) for key, value in measures.items()}
+            if measures:
+                images = torch.stack(
+                    [to_slices(component) for component in data_of_run.statistics.components]
+                )
+                tile = Tile.around(run.level.in_plane(), run.mask)
+                prior = estimate_prior(images, tile, RECIPE, seed=0)
                 row |= _noise_of(run, prior)
                 for region, values in run.explained(prior, regions).items():
                     row |= {
@@ -155,13 +160,13 @@ def rows_of(data: Path, name: str, scratch: Path) -> list[dict[str, Any]]:
                     }
             row["active voxels"] = int(regions["active"].sum())
             rows.append(row)
-            kept.write_text(json.dumps(row))
+            file.write_text(json.dumps(row))
             print(row, flush=True)
     return rows
 
 
 def _noise_of(run: Acquired, prior: Prior) -> dict[str, float]:
-    """Of the energy of the detail of single volumes the share that thermal noise makes."""
+    """Return the fraction of thermal noise in the energy of the detail of single volumes."""
     tsd, _ = thermal(run)
     sd = tsd * float(run.low[run.mask].mean())
     at = np.linspace(0, run.low.shape[3] - 1, 16).astype(int)
@@ -170,21 +175,21 @@ def _noise_of(run: Acquired, prior: Prior) -> dict[str, float]:
     white = sd * torch.randn(volumes.shape, generator=torch.Generator().manual_seed(0))
     inside = torch.from_numpy(np.moveaxis(run.fine_mask, 2, 0).copy())
     energy = [
-        float(detail(prior, run.level, each)[:, inside].square().sum())
-        for each in (white, volumes)
+        float(detail(prior, run.level, images)[:, inside].square().sum())
+        for images in (white, volumes)
     ]
     return {"noise in detail": round(energy[0] / energy[1], 4)}
 
 
 def table(data: Path, scratch: Path, names: list[str]) -> None:
-    """All rows."""
+    """Make all rows."""
     rows = [row for name in names or FILES for row in rows_of(data, name, scratch)]
     keys = list(dict.fromkeys(key for row in rows for key in row))
     keep("gate", "What passes the gate", [{k: r.get(k, "") for k in keys} for r in rows])
 
 
 def main() -> int:
-    """One subcommand."""
+    """Run one subcommand."""
     if len(sys.argv) < 4 or sys.argv[1] != "table":
         sys.exit(__doc__)
     torch.set_num_threads(1)

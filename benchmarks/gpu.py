@@ -1,4 +1,4 @@
-"""Published trainings carried out to their end on a GPU: steps, time and accuracy.
+"""Published trainings run to their end on a GPU: steps, time and accuracy.
 
 python benchmarks/gpu.py WORK [--minutes 10] [--results DIR] [--vgg-weights FILE]
 
@@ -8,22 +8,22 @@ Trains on the T2*w pair of examples/studyforrest, one after the other,
     srgan --recipe paper        100,000 steps; only with --vgg-weights
     attunet --recipe paper       74,000 steps
     cpce --recipe paper         800,000 steps
-    tv --recipe paper            10,000 steps; sees the low-resolution image alone
+    tv --recipe paper            10,000 steps; only sees the low-resolution image
 
-A call works for --minutes at most. Checkpoints, models and what each training took are in WORK:
-the same command continues, on a fresh machine as well if WORK is copied there. Each call writes
-gpu.{json,md} to the folder of --results, with a row per training: steps done and asked, seconds
-of training, and PSNR and SSIM beside B-spline and zero filling in the same slices. `scored on`
-says which slices these are: held-out ones, or, if the paper holds nothing out, those trained on,
-which is no accuracy on new slices. Scores of `tv` are those of all slices of the high-resolution
-image, which its training has not seen.
+A call works for at most --minutes. Checkpoints, models and the resources of each training are in
+WORK: the same command continues, also on another machine if WORK is copied there. Each call writes
+gpu.{json,md} to the folder of --results, with a row per training: steps done and requested,
+seconds of training, and PSNR and SSIM of the network, B-spline and zero filling in the same
+slices. `scored on` describes these slices: held-out slices, or, if the paper holds nothing out,
+training slices, whose scores are not an accuracy on new slices. Scores of `tv` use all slices of
+the high-resolution image, which its training has not seen.
 
 The machine needs torch, numpy, scipy, nibabel, safetensors and the source tree, which need not be
-installed. The images are read as they are: the members of this pair lie in one frame. The mask is
-computed from the low-resolution image.
+installed. The images are used as they are: both images of this pair have the same frame. The mask
+is computed from the low-resolution image.
 
-It has not been run to its end: no GPU was at hand when it was written. It was tried on a CPU with
---steps, which cuts each training short and marks the table.
+It has not been run to its end: no GPU was available when it was written. It was tested on a CPU
+with --steps, which shortens each training and marks the table.
 """
 
 import argparse
@@ -99,7 +99,7 @@ class Pair:
 
     @property
     def coarse(self) -> TrainingImage:
-        """The low-resolution image alone, for methods that are trained on nothing else."""
+        """The low-resolution image only, for methods that are trained without a pair."""
         return TrainingImage(
             coarse=self.lowres,
             mask=self.mask,
@@ -110,7 +110,9 @@ class Pair:
 
 
 def shortened(recipe: Recipe, steps: int | None) -> Recipe:
-    """Return a recipe of at most so many steps, with two validation steps; as it is for None."""
+    """Return a recipe with a limited number of steps and two validation steps; unchanged
+    for None.
+    """
     if steps is None or steps >= recipe.steps:
         return recipe
     return replace(
@@ -135,16 +137,16 @@ def scores_of_all_slices(pair: Pair, weights: Path, device: str) -> dict[str, di
     for name in ("network", *PLAIN):
         network = model if name == "network" else None
         upsample = make_upsampler(model.card.method if network else name, inputs, network)
-        made = upsample(pair.lowres, np.eye(4))
+        upsampled = upsample(pair.lowres, np.eye(4))
         scores[name] = {
-            metric.__name__: metric(truth, made, data_range=scale, mask=pair.image.mask)
+            metric.__name__: metric(truth, upsampled, data_range=scale, mask=pair.image.mask)
             for metric in (psnr, ssim)
         }
     return scores
 
 
 def row_of(card: Mapping[str, Any], seconds: float, scored: str, scores: Mapping[str, Any]) -> Row:
-    """One line of the table: a training that is finished, or how far it has come."""
+    """Return one line of the table: a finished training, or its progress."""
     phases = card["phases"]
     steps = sum(phase["iterations"] for phase in phases.values())
     row: Row = {
@@ -167,99 +169,99 @@ def row_of(card: Mapping[str, Any], seconds: float, scored: str, scores: Mapping
 
 @dataclass(kw_only=True)
 class Work:
-    """The folder in which trainings continue from call to call."""
+    """Folder of trainings that continue between calls."""
 
     folder: Path
-    given: argparse.Namespace
+    options: argparse.Namespace
     device: str
     clock: Clock
 
     @property
     def trainings(self) -> list[tuple[str, str]]:
-        """(method, recipe) of the trainings of this call, in their order."""
-        given = self.given
+        """Return (method, recipe) of the trainings of this call, in order."""
+        options = self.options
         return [
             (method, recipe)
             for method, recipe in TRAININGS
-            if method in (given.methods or (method,))
-            and (given.vgg_weights or not get_recipe(get_method(method), recipe).needs_vgg)
+            if method in (options.methods or (method,))
+            and (options.vgg_weights or not get_recipe(get_method(method), recipe).needs_vgg)
         ]
 
     def train(self, method: str, recipe: str, pair: Pair, minutes: float) -> Row:
-        """Train for so many minutes at most, or take what is finished, and return its row.
+        """Train for a limited time, or load a finished training, and return its row.
 
         The row is empty for a training that has not begun when the time is over.
         """
         stem = self.folder / f"{method}_{recipe}"
         notes = stem.with_suffix(".row.json")
-        known: Row = json.loads(notes.read_text()) if notes.exists() else {}
-        if known.pop("asked", None) != self._asked(method, recipe):
-            known = {}
-        if minutes <= 0 or known.get("state") == "finished":
-            return known
-        before = known.get("seconds", 0.0)
-        asked = TrainingRequest(
+        finished: Row = json.loads(notes.read_text()) if notes.exists() else {}
+        if finished.pop("asked", None) != self._request(method, recipe):
+            finished = {}
+        if minutes <= 0 or finished.get("state") == "finished":
+            return finished
+        before = finished.get("seconds", 0.0)
+        request = TrainingRequest(
             method=get_method(method),
             recipe=recipe,
-            changed=shortened(get_recipe(get_method(method), recipe), self.given.steps),
+            changed=shortened(get_recipe(get_method(method), recipe), self.options.steps),
             factor=FACTOR,
-            threads=self.given.threads,
+            threads=self.options.threads,
             device=self.device,
             max_train_minutes=minutes,
-            vgg_weights=self.given.vgg_weights,
-            precision=self.given.train_precision,
+            vgg_weights=self.options.vgg_weights,
+            precision=self.options.train_precision,
         )
-        own = asked.effective_recipe.objective == "self"
-        images: TrainingImages = (pair.coarse if own else pair.image,)
-        began = self.clock()
-        made = fit(
-            asked,
+        is_self_trained = request.effective_recipe.objective == "self"
+        images: TrainingImages = (pair.coarse if is_self_trained else pair.image,)
+        start_s = self.clock()
+        trained = fit(
+            request,
             images,
             self.folder / f"{stem.name}_checkpoints",
             in_portions=True,
             clock=self.clock,
         )
-        seconds = before + self.clock() - began
-        weights, _ = save_model(stem, made.state, made.card)
-        write_whole(stem.with_suffix(".tsv"), log_tsv(made.log))
-        if own:
+        seconds = before + self.clock() - start_s
+        weights, _ = save_model(stem, trained.state, trained.card)
+        write_whole(stem.with_suffix(".tsv"), log_tsv(trained.log))
+        if is_self_trained:
             scored = "all slices, whose fine image was not seen"
             scores = scores_of_all_slices(pair, weights, self.device)
         else:
-            held = "on_trained_slices" not in made.card
-            scored = "held-out slices" if held else "slices trained on"
-            scores = made.card["held_out" if held else "on_trained_slices"]  # type: ignore[assignment]
-        row = row_of(made.card, seconds, scored, scores)
+            is_held_out = "on_trained_slices" not in trained.card
+            scored = "held-out slices" if is_held_out else "slices trained on"
+            scores = trained.card["held_out" if is_held_out else "on_trained_slices"]  # type: ignore[assignment]
+        row = row_of(trained.card, seconds, scored, scores)
         write_whole(
-            notes, json.dumps(row | {"asked": self._asked(method, recipe)}, indent=1) + "\n"
+            notes, json.dumps(row | {"asked": self._request(method, recipe)}, indent=1) + "\n"
         )
         return row
 
-    def _asked(self, method: str, recipe: str) -> list[object]:
-        """What a finished training was asked for, to compare with what is asked for now."""
-        vgg = self.given.vgg_weights is not None
-        return [method, recipe, self.given.steps, vgg, self.given.train_precision]
+    def _request(self, method: str, recipe: str) -> list[object]:
+        """Return the request of a training, to compare with the request of a finished training."""
+        vgg = self.options.vgg_weights is not None
+        return [method, recipe, self.options.steps, vgg, self.options.train_precision]
 
     def rows(self, pair: Pair) -> Iterator[Row]:
-        """Yield a row per training, as far as the time of this call goes."""
-        end = self.clock() + 60 * self.given.minutes
+        """Yield a row per training, until the time of this call is over."""
+        end = self.clock() + 60 * self.options.minutes
         for method, recipe in self.trainings:
             if row := self.train(method, recipe, pair, (end - self.clock()) / 60):
                 yield row
 
 
 def commit_or_version() -> str:
-    """Return the commit of the program, or its version if this is no repository."""
+    """Return the commit of the program, or its version outside a repository."""
     try:
         return commit()
     except (OSError, subprocess.CalledProcessError):
         return __version__.partition("+g")[2] or __version__
 
 
-def keep(given: argparse.Namespace, rows: list[Row]) -> None:
+def keep(options: argparse.Namespace, rows: list[Row]) -> None:
     """Print the table and write it to the folder of results."""
     command = " ".join(["python", *(Path(arg).name if "/" in arg else arg for arg in sys.argv)])
-    made = {
+    provenance = {
         "command": command,
         "commit": commit_or_version(),
         "date": date.today().isoformat(),
@@ -267,19 +269,21 @@ def keep(given: argparse.Namespace, rows: list[Row]) -> None:
         "torch": torch.__version__,
     }
     title = "Published trainings on a GPU"
-    if given.steps is not None:
-        title = f"Published trainings, cut short at {given.steps} steps: a try, not a result"
-    stamp = "`{command}` at {commit}, {date}\n\n{device}, torch {torch}".format_map(made)
+    if options.steps is not None:
+        title = f"Published trainings, cut short at {options.steps} steps: a try, not a result"
+    stamp = "`{command}` at {commit}, {date}\n\n{device}, torch {torch}".format_map(provenance)
     text = f"# {title}\n\n{stamp}\n\n{markdown(rows) if rows else 'no step yet'}\n"
-    given.results.mkdir(parents=True, exist_ok=True)
-    write_whole(given.results / "gpu.md", text)
-    table = {"title": title, **made, "rows": rows}
-    write_whole(given.results / "gpu.json", json.dumps(table, indent=1) + "\n")
+    options.results.mkdir(parents=True, exist_ok=True)
+    write_whole(options.results / "gpu.md", text)
+    table = {"title": title, **provenance, "rows": rows}
+    write_whole(options.results / "gpu.json", json.dumps(table, indent=1) + "\n")
     sys.stdout.write(text)
 
 
 def main(argv: list[str] | None = None, clock: Clock = time.monotonic) -> int:
-    """Train for the time of one call; 0 if all is finished, 3 if the same command continues."""
+    """Train for the time of one call; return 0 if all is finished, 3 if the same command
+    continues.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("work", type=Path, help="folder of checkpoints and models")
     parser.add_argument("--minutes", type=float, default=10.0, help="limit of this call")
@@ -290,13 +294,15 @@ def main(argv: list[str] | None = None, clock: Clock = time.monotonic) -> int:
     parser.add_argument("--train-precision", choices=("auto", "fp32", "mixed"), default="auto")
     parser.add_argument("--methods", nargs="+", choices=sorted({m for m, _ in TRAININGS}))
     parser.add_argument("--steps", type=int, help="steps at most, for a try")
-    given = parser.parse_args(argv)
-    if given.minutes <= 0 or (given.steps is not None and given.steps < 1):
+    options = parser.parse_args(argv)
+    if options.minutes <= 0 or (options.steps is not None and options.steps < 1):
         parser.error("--minutes and --steps are above 0")
-    given.work.mkdir(parents=True, exist_ok=True)
-    work = Work(folder=given.work, given=given, device=choose_device(given.device), clock=clock)
+    options.work.mkdir(parents=True, exist_ok=True)
+    work = Work(
+        folder=options.work, options=options, device=choose_device(options.device), clock=clock
+    )
     rows = list(work.rows(Pair.read()))
-    keep(given, rows)
+    keep(options, rows)
     if [row["state"] for row in rows] == ["finished"] * len(work.trainings):
         return 0
     sys.stdout.write("\nnot finished: the same command continues\n")

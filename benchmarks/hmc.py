@@ -75,7 +75,9 @@ class Scanner:
         self.center = self.brain.mean(axis=0)
 
     def scan(self, motion: Array) -> Array:
-        """The volume without noise; `motion` takes a reference point to where it lies."""
+        """Return the volume without noise; `motion` takes a reference point to its position in the
+        volume.
+        """
         at = apply(self._inverse @ invert(motion), self.grid)
         return ndimage.map_coordinates(
             self._coefficients, at.T, order=3, prefilter=False, cval=0.0
@@ -92,7 +94,7 @@ class Scanner:
         return float(np.sqrt((displacement(a, b, self.brain) ** 2).mean()))
 
     def field(self, rng: np.random.Generator, mm: float) -> Array:
-        """Smooth random field, of mean 0 and greatest size 1 in the brain."""
+        """Return a smooth random field with mean 0 and largest absolute value 1 in the brain."""
         wide = ndimage.gaussian_filter(rng.normal(size=[n + 40 for n in SHAPE]), mm / 4)[
             20:-20, 20:-20, 20:-20
         ]
@@ -109,8 +111,8 @@ class Scanner:
 
 def ours(series: Array, reference: Array, scanner: Scanner) -> list[Array]:
     learned = [series[t] for t in evenly_spaced(len(series), 40)]
-    found = estimate_motion(series, reference, scanner.mask, AFFINE, calibration=learned)
-    return list(found.matrices)
+    motion = estimate_motion(series, reference, scanner.mask, AFFINE, calibration=learned)
+    return list(motion.matrices)
 
 
 def by_ants(series: Array, reference: Array, _: Scanner) -> list[Array]:
@@ -128,13 +130,13 @@ def by_ants(series: Array, reference: Array, _: Scanner) -> list[Array]:
 
     out = []
     with tempfile.TemporaryDirectory() as scratch:
-        found = ants.motion_correction(
+        result = ants.motion_correction(
             image(np.moveaxis(series, 0, -1)),
             fixed=image(reference),
             type_of_transform="BOLDRigid",
             outprefix=f"{scratch}/",
         )
-        for files in found["motion_parameters"]:
+        for files in result["motion_parameters"]:
             transform = ants.read_transform(files[0] if isinstance(files, list) else files)
             matrix, center = np.eye(4), np.array(transform.fixed_parameters)
             matrix[:3, :3] = np.array(transform.parameters[:9]).reshape(3, 3)
@@ -150,7 +152,7 @@ def none(series: Array, *_: Any) -> list[Array]:
 def moving(
     scanner: Scanner, condition: str, seed: int, volumes: int
 ) -> tuple[Array, Array, list[Array]]:
-    """(series, reference, true transforms) of a condition with motion."""
+    """Return (series, reference, true transforms) of a condition with motion."""
     rng = np.random.default_rng(seed)
     if condition == "slow":
         walk = np.cumsum(rng.normal(0, [0.06] * 3 + [0.001] * 3, (volumes, 6)), axis=0)
@@ -171,7 +173,7 @@ def moving(
 
 
 class Still:
-    """A head that does not move, its volumes made when they are asked for."""
+    """A head that does not move; its volumes are computed on request."""
 
     def __init__(self, scanner: Scanner, seed: int, volumes: int) -> None:
         block = (np.arange(volumes) // 20 % 2).astype(float)
@@ -191,8 +193,8 @@ class Still:
 
 def timed(run: Callable[..., list[Array]], *args: Any) -> tuple[list[Array], float]:
     started = time.process_time()
-    found = run(*args)
-    return found, (time.process_time() - started) / len(found)
+    estimates = run(*args)
+    return estimates, (time.process_time() - started) / len(estimates)
 
 
 def motion_rows(
@@ -208,10 +210,13 @@ def motion_rows(
     for seed in range(seeds):
         series, reference, truth = moving(scanner, condition, seed, volumes)
         for name, run in tools.items():
-            some = list(evenly_spaced(volumes, ants_volumes if name == "ants" else volumes))
-            found, spent = timed(run, series[some], reference, scanner)
+            volume_indices = list(
+                evenly_spaced(volumes, ants_volumes if name == "ants" else volumes)
+            )
+            estimates, spent = timed(run, series[volume_indices], reference, scanner)
             errors[name] += [
-                scanner.error(a, b) for a, b in zip(found, [truth[t] for t in some], strict=True)
+                scanner.error(a, b)
+                for a, b in zip(estimates, [truth[t] for t in volume_indices], strict=True)
             ]
             seconds[name].append(spent)
     return [
@@ -245,12 +250,12 @@ def still_rows(
                 if name == "ants"
                 else series
             )
-            found, spent = timed(run, part, reference, scanner)
+            estimates, spent = timed(run, part, reference, scanner)
             task = series.task
-            params = np.array([rigid_params(m, scanner.center) for m in found])
+            params = np.array([rigid_params(m, scanner.center) for m in estimates])
             h = task[:count] - task[:count].mean()
             slope = h @ (params - params.mean(axis=0)) / (h @ h)
-            sizes = [scanner.error(m, np.eye(4)) for m in found]
+            sizes = [scanner.error(m, np.eye(4)) for m in estimates]
             correlation = [float(np.corrcoef(h, p)[0, 1]) for p in params.T]
             rows.append(
                 {

@@ -1,15 +1,15 @@
-"""Faults put into the product one by one: whether the tests see each of them.
+"""Put faults into the program one by one, and check that the tests detect each of them.
 
 ``mutants.toml`` lists the faults, over all layers. Each is put into a copy of a checkout, and
-only the tests that ought to see it are run there, until the first failure. Before that, the same
+only the tests that should detect it are run there, until the first failure. Before that, the same
 tests must pass without any fault.
 
     python benchmarks/mutants.py                                   this checkout
     python benchmarks/mutants.py --checkout ../before --name mutants_before    another one
-    python benchmarks/mutants.py --list                            where each stands; runs nothing
+    python benchmarks/mutants.py --list                            the module of each; runs nothing
 
-A fault is found by the function or class and a snippet of its source, in whatever module these
-stand, so that the list serves before and after a change of the layout.
+A fault is located by its function or class and a snippet of its source, in any module, so that
+the list can be used before and after a change of the layout.
 """
 
 import argparse
@@ -43,10 +43,10 @@ class Mutant:
 
     Attributes
     ----------
-    name, layer, fault : what it is called, where it belongs, what goes wrong
-    function : the function or class whose source holds the snippet; "" for a whole module
+    name, layer, fault : name, layer, and effect of the fault
+    function : function or class whose source contains the snippet; "" for a whole module
     snippet, replacement : source before and after
-    tests : ends of the paths of the test files that ought to see it
+    tests : ends of the paths of the test files that should detect it
     """
 
     name: str
@@ -59,7 +59,7 @@ class Mutant:
 
 
 def read_mutants(path: Path) -> list[Mutant]:
-    """The list of faults."""
+    """Read the list of faults."""
     tables = tomllib.loads(path.read_text())
     return [
         Mutant(**{**table, "name": name, "tests": tuple(table["tests"])})
@@ -68,29 +68,30 @@ def read_mutants(path: Path) -> list[Mutant]:
 
 
 def sources_of(root: Path) -> dict[Path, str]:
-    """Modules of the product in a checkout, by their place in it."""
+    """Return modules of the program in a checkout, by path."""
     files = (path for folder in PRODUCT for path in sorted((root / folder).rglob("*.py")))
     return {path.relative_to(root): path.read_text() for path in files}
 
 
 def _spans(source: str, function: str) -> list[tuple[int, int]]:
-    """First and last line (from 0) of every function or class of that name."""
+    """Return first and last line (from 0) of every function or class with this name."""
     if not function:
         return [(0, source.count("\n") + 1)]
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    found = (
+    nodes = (
         node
         for node in ast.walk(ast.parse(source))
         if isinstance(node, kinds) and node.name == function
     )
-    return [(node.lineno - 1, node.end_lineno or node.lineno) for node in found]
+    return [(node.lineno - 1, node.end_lineno or node.lineno) for node in nodes]
 
 
 def place(sources: Mapping[Path, str], mutant: Mutant) -> tuple[Path, str] | None:
-    """Module with the fault, and its source with the fault in it; None where the snippet is not
-    there exactly once.
+    """Return the module with the fault, and its source with the fault.
+
+    None unless the snippet occurs exactly once.
     """
-    found = []
+    matches = []
     for path, source in sources.items():
         if mutant.snippet not in source:
             continue
@@ -99,18 +100,18 @@ def place(sources: Mapping[Path, str], mutant: Mutant) -> tuple[Path, str] | Non
             part = "".join(lines[first:last])
             if part.count(mutant.snippet) == 1:
                 changed = part.replace(mutant.snippet, mutant.replacement)
-                found.append((path, "".join([*lines[:first], changed, *lines[last:]])))
+                matches.append((path, "".join([*lines[:first], changed, *lines[last:]])))
             elif mutant.snippet in part:
                 return None
-    return found[0] if len(found) == 1 else None
+    return matches[0] if len(matches) == 1 else None
 
 
 def test_files(root: Path, mutant: Mutant) -> list[str]:
-    """Paths of the tests in a checkout."""
-    every = [
+    """Return paths of the tests in a checkout."""
+    paths = [
         path.relative_to(root).as_posix() for path in sorted((root / "tests").rglob("test_*.py"))
     ]
-    return [path for name in mutant.tests for path in every if f"/{path}".endswith(f"/{name}")]
+    return [path for name in mutant.tests for path in paths if f"/{path}".endswith(f"/{name}")]
 
 
 def copy_checkout(source: Path, target: Path) -> None:
@@ -129,7 +130,7 @@ def copy_checkout(source: Path, target: Path) -> None:
 
 
 def run_tests(python: Path, root: Path, tests: Sequence[str]) -> tuple[int, str]:
-    """Exit code of pytest, and the first test that failed."""
+    """Run pytest; return its exit code, and the first test that failed."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(root),
@@ -148,21 +149,21 @@ def run_tests(python: Path, root: Path, tests: Sequence[str]) -> tuple[int, str]
         )
     except subprocess.TimeoutExpired:
         return 1, f"no end in {_LONGEST_S} s"
-    said = done.stdout.partition("short test summary info")[2].splitlines()
-    first = next((line for line in said if line.startswith(("FAILED ", "ERROR "))), "")
+    summary = done.stdout.partition("short test summary info")[2].splitlines()
+    first = next((line for line in summary if line.startswith(("FAILED ", "ERROR "))), "")
     return done.returncode, first.partition(" - ")[0].partition(" ")[2].removeprefix("tests/")
 
 
 def try_mutant(mutant: Mutant, root: Path, python: Path) -> dict[str, Any]:
-    """Put one fault into a copy, run its tests, take it out again."""
+    """Put one fault into a copy, run its tests, and remove the fault."""
     start, row = (
         time.monotonic(),
         {"fault": mutant.name, "layer": mutant.layer, "what": mutant.fault},
     )
-    found = place(sources_of(root), mutant)
-    if found is None:
+    placed = place(sources_of(root), mutant)
+    if placed is None:
         return {**row, "module": "", "result": ABSENT, "by": "", "s": 0}
-    path, changed = found
+    path, changed = placed
     before = (root / path).read_text()
     (root / path).write_text(changed)
     try:
@@ -180,7 +181,7 @@ def try_mutant(mutant: Mutant, root: Path, python: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Try the faults; 0 where all of them were seen."""
+    """Try the faults; return 0 if the tests detect all of them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
         "--list", action="store_true", help="name the faults and where each stands, and end"
@@ -210,8 +211,8 @@ def main() -> int:
     if options.list:
         sources = sources_of(checkout)
         for mutant in mutants:
-            found = place(sources, mutant)
-            print(f"{mutant.name:28}{mutant.layer:18}{found[0] if found else ABSENT}")
+            placed = place(sources, mutant)
+            print(f"{mutant.name:28}{mutant.layer:18}{placed[0] if placed else ABSENT}")
         return 0
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         rows = try_all(
@@ -247,7 +248,7 @@ def try_all(
     *,
     checked: bool,
 ) -> list[dict[str, Any]]:
-    """Try faults in as many copies as there are jobs.
+    """Try faults in one copy per job.
 
     Raises
     ------
@@ -265,7 +266,7 @@ def try_all(
         if code:
             raise SystemExit(f"the tests fail without any fault (exit code {code}): {first}")
 
-    def one(mutant: Mutant) -> dict[str, Any]:
+    def try_one(mutant: Mutant) -> dict[str, Any]:
         root = copies.get()
         try:
             row = try_mutant(mutant, root, python)
@@ -279,7 +280,7 @@ def try_all(
         return row
 
     with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(one, mutants))
+        return list(pool.map(try_one, mutants))
 
 
 if __name__ == "__main__":

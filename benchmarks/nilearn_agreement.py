@@ -1,13 +1,13 @@
-"""What nilearn maps of a preprocessed series, against what this program's functions map of the
-same file.
+"""Compare maps that nilearn computes from a preprocessed series with maps of this program's
+functions from the same file.
 
 python benchmarks/nilearn_agreement.py RAW DERIVATIVES TASK [--spaces SPACE[:res-LABEL] …] [--fwhm
 MM …]
 
-`first_level_from_bids` finds series, mask, events and confounds by their names; its design matrix
-is taken as it is, as are its mask and width of smoothing. `ols` is the correlation over the mask
-of the t maps of both, each by ordinary least squares; `own_noise` that of nilearn's t map by
-ordinary least squares and ours with our model of the noise.
+`first_level_from_bids` finds series, mask, events and confounds by their names; its design matrix,
+mask and width of smoothing are used unchanged. `ols` is the correlation over the mask of both t
+maps, each by ordinary least squares; `own_noise` is the correlation of nilearn's t map by ordinary
+least squares with the t map of our noise model.
 """
 
 import argparse
@@ -31,7 +31,7 @@ STRATEGY = {"confounds_strategy": ("motion", "high_pass", "wm_csf"), "confounds_
 
 
 class Read(NamedTuple):
-    """One run as nilearn has read and fitted it: the model, its series, and the conditions of its
+    """One run as read and fitted by nilearn: the model, its series, and the conditions of its
     events.
     """
 
@@ -49,12 +49,12 @@ def read_and_fit(
     res: str = "",
     fwhm_mm: float = 0.0,
 ) -> Iterator[Read]:
-    """Runs of a task as nilearn finds and fits them, by ordinary least squares, within the masks
-    beside them.
+    """Yield the runs of a task as nilearn finds and fits them, by ordinary least squares, with
+    their masks.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = first_level_from_bids(
+        first_levels = first_level_from_bids(
             raw,
             task,
             space_label=space or "",
@@ -68,15 +68,19 @@ def read_and_fit(
             minimize_memory=False,
             **STRATEGY,
         )
-        for model, series, events, confounds in zip(*found[:4], strict=True):
-            # of one run, or of several
+        for model, series, events, confounds in zip(*first_levels[:4], strict=True):
+            # lists, for one run or several
             tables = [confounds] if isinstance(confounds, pd.DataFrame) else confounds
-            for one, own, table in zip(series, events, tables, strict=True):
-                yield Read(model.fit(one, own, table), Path(one), sorted(set(own.trial_type)))
+            for run_series, run_events, table in zip(series, events, tables, strict=True):
+                yield Read(
+                    model.fit(run_series, run_events, table),
+                    Path(run_series),
+                    sorted(set(run_events.trial_type)),
+                )
 
 
 def own_maps(read: Read, mask: np.ndarray, contrasts: np.ndarray, noise: str) -> np.ndarray:
-    """t of contrasts (C, voxels) by this program's functions: nilearn's design matrix, mask and
+    """Compute t of contrasts (C, voxels) by this program, with nilearn's design matrix, mask and
     smoothing.
 
     `noise` is "white" for ordinary least squares, or "own" for the model of the program.
@@ -88,19 +92,19 @@ def own_maps(read: Read, mask: np.ndarray, contrasts: np.ndarray, noise: str) ->
         with extract_time_series(reader, mask, Path(folder), smoothing=(width,)) as found_series:
             signals = found_series[width]
             white = noise == "white"
-            found = (
+            noise_model = (
                 NoiseModel.white(t.shape[1])
                 if white
                 else estimate_noise(signals.blocks(), matrix, mask, reader.zooms)
             )
-            fitted = ContrastModel(matrix, contrasts, found)
+            fitted = ContrastModel(matrix, contrasts, noise_model)
             for voxels, block in signals.blocks():
                 t[:, voxels] = fitted.fit(block, voxels)["t"]
     return t
 
 
 def agreement(read: Read) -> list[dict[str, str | float]]:
-    """Correlations over the mask of nilearn's t map of each condition and of two, one row a
+    """Correlate over the mask with nilearn's t map of each condition and each pair, one row per
     contrast.
     """
     mask = read.model.masker_.mask_img_.get_fdata() > 0
@@ -110,8 +114,8 @@ def agreement(read: Read) -> list[dict[str, str | float]]:
     if len(read.conditions) > 1:
         named["-".join(read.conditions[:2])] = weights[0] - weights[1]
     theirs = [
-        read.model.compute_contrast(each, stat_type="t", output_type="stat").get_fdata()[mask]
-        for each in named.values()
+        read.model.compute_contrast(contrast, stat_type="t", output_type="stat").get_fdata()[mask]
+        for contrast in named.values()
     ]
     contrasts = np.array(list(named.values()))
     ours = {noise: own_maps(read, mask, contrasts, noise) for noise in ("white", "own")}
@@ -138,15 +142,21 @@ def main() -> None:
     parser.add_argument("task")
     parser.add_argument("--spaces", nargs="+", default=["func"], help="func is that of the run")
     parser.add_argument("--fwhm", type=float, nargs="+", default=[0.0, 5.0])
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     rows = [
         row
-        for fwhm_mm in given.fwhm
+        for fwhm_mm in arguments.fwhm
         for space, _, res in (
-            each.removeprefix("func").partition(":res-") for each in given.spaces
+            space_argument.removeprefix("func").partition(":res-")
+            for space_argument in arguments.spaces
         )
         for read in read_and_fit(
-            given.raw, given.derivatives, given.task, space=space, res=res, fwhm_mm=fwhm_mm
+            arguments.raw,
+            arguments.derivatives,
+            arguments.task,
+            space=space,
+            res=res,
+            fwhm_mm=fwhm_mm,
         )
         for row in agreement(read)
     ]

@@ -1,15 +1,15 @@
-"""How often the linear model passes p < .001 where there is nothing: noise of known kinds, and the
-noise of people.
+"""False-positive rate of the linear model at p < .001 without effects: simulated noise of known
+kinds, and noise of participants.
 
 python benchmarks/null_noise.py [--runs N] [--shuffles N] [--volumes N …] [--data DIR] [--fwhm MM
 …]
     [--only noise|people]
 
-One-sided p < .001 by z; the rate is the mean over both tails, as that of `_shuffles.py`. Known
+One-sided p < .001 by z; the rate is the mean over both tails, as in `_shuffles.py`. Known
 noise: 16,384 independent voxels, another design of 17 confounds in every run. `own` is the same
-model with each voxel's own autocorrelation in place of that of its neighborhood. People: residuals
-of the acquired runs after task, drift, head motion and its derivatives, phases drawn at random
-alike in all voxels, onsets drawn at random (`null_rates` of `_shuffles.py`).
+model with each voxel's own autocorrelation instead of the autocorrelation of its neighborhood.
+People: residuals of the acquired runs after task, drift, head motion and its derivatives, with
+random phases that are equal in all voxels, and random onsets (`null_rates` of `_shuffles.py`).
 """
 
 import argparse
@@ -42,22 +42,28 @@ BARS = {"noise": (0.8, 1.25), "people": (0.7, 1.4)}
 
 
 def hits(courses: Any, design: Any, fwhm_mm: float) -> Any:
-    """(voxels,) whether |z| of all conditions against rest is beyond p < .001, one-sided."""
+    """Return (voxels,) whether |z| of all conditions against rest is beyond p < .001,
+    one-sided.
+    """
     names = design.conditions
     vector = contrast_vector(design, "all", {name: 1 / len(names) for name in names})[None]
-    whole = slice(0, courses.shape[1])
-    found = estimate_noise(
-        [(whole, courses)], design.matrix, np.ones(SHAPE, bool), ZOOMS, fwhm_mm=fwhm_mm
+    all_voxels = slice(0, courses.shape[1])
+    noise_model = estimate_noise(
+        [(all_voxels, courses)], design.matrix, np.ones(SHAPE, bool), ZOOMS, fwhm_mm=fwhm_mm
     )
     return (
-        np.abs(ContrastModel(design.matrix, vector, found, rank=design.rank).fit(courses)["z"][0])
+        np.abs(
+            ContrastModel(design.matrix, vector, noise_model, rank=design.rank).fit(courses)["z"][
+                0
+            ]
+        )
         > BEYOND
     )
 
 
 def known_noise(kind: str, varied: bool, n: int, runs: int) -> dict[str, Any]:
-    """Rates per mille over runs of one kind of noise."""
-    kinds, rates, own, cost = tissues(), [], [], 0.0
+    """Return rates per mille over runs of one kind of noise."""
+    kinds, rates, own_rates, cost = tissues(), [], [], 0.0
     for seed in range(runs):
         rng = np.random.default_rng([n, seed])
         events, confounds = study(n, rng)
@@ -70,13 +76,16 @@ def known_noise(kind: str, varied: bool, n: int, runs: int) -> dict[str, Any]:
         )
         courses = noise(kind, varied, n, rng)
         begin = time.perf_counter()
-        found = hits(courses, design, FWHM_MM)
+        voxel_hits = hits(courses, design, FWHM_MM)
         cost += time.perf_counter() - begin
         rates.append(
-            [500 * found.mean(), *(500 * found[kinds == tissue].mean() for tissue in range(3))]
+            [
+                500 * voxel_hits.mean(),
+                *(500 * voxel_hits[kinds == tissue].mean() for tissue in range(3)),
+            ]
         )
         if seed < runs // 3:
-            own.append(500 * hits(courses, design, 1e-3).mean())
+            own_rates.append(500 * hits(courses, design, 1e-3).mean())
     table = np.array(rates)
     return {
         "volumes": n,
@@ -86,19 +95,21 @@ def known_noise(kind: str, varied: bool, n: int, runs: int) -> dict[str, Any]:
         "per mille": round(float(table[:, 0].mean()), 2),
         "± (runs)": round(float(table[:, 0].std(ddof=1)) / np.sqrt(runs), 2),
         "by tissue": ", ".join(f"{rate:.2f}" for rate in table[:, 1:].mean(axis=0)),
-        "own, per mille": round(float(np.mean(own)), 2),
+        "own, per mille": round(float(np.mean(own_rates)), 2),
         "s a run": round(cost / runs, 2),
         "holds": _holds("noise", table[:, 0].mean()),
     }
 
 
-def _holds(what: str, rate: float) -> str:
-    low, high = BARS[what]
+def _holds(kind: str, rate: float) -> str:
+    low, high = BARS[kind]
     return "yes" if low <= rate <= high else "no"
 
 
 def motion(reader: SeriesReader, reference: Any, mask: Any) -> pd.DataFrame:
-    """Six parameters of head motion and their derivatives, by the names of the confounds."""
+    """Return six parameters of head motion and their derivatives, with the names of the
+    confounds.
+    """
     params = estimate_run(reader, reference, mask).params
     return pd.DataFrame(
         np.hstack([params, np.diff(params, axis=0, prepend=params[:1])]), columns=list(MOTION)
@@ -106,7 +117,7 @@ def motion(reader: SeriesReader, reference: Any, mask: Any) -> pd.DataFrame:
 
 
 def people(folder: Path, shuffles: int, widths: Sequence[float]) -> list[dict[str, Any]]:
-    """A row each run of each person and width of smoothing (mm)."""
+    """Return a row per run of each participant and width of smoothing (mm)."""
     rows = []
     for name in ("studyforrest-localizer", "pydecnef", "opennft"):
         for bold in sorted((folder / name).glob("sub-*/func/*_bold.nii.gz")):
@@ -122,7 +133,7 @@ def people(folder: Path, shuffles: int, widths: Sequence[float]) -> list[dict[st
                 for fwhm in widths:
                     settings = NullSettings(tr=tr, n_shuffles=shuffles, fwhm_mm=fwhm, max_voxels=0)
                     begin = time.perf_counter()
-                    found = null_rates(
+                    null = null_rates(
                         reader,
                         mask,
                         events,
@@ -130,22 +141,22 @@ def people(folder: Path, shuffles: int, widths: Sequence[float]) -> list[dict[st
                         scratch=Path(scratch),
                         confounds=confounds,
                     )
-                    low, high = mean_interval(found.rates, 0)
+                    low, high = mean_interval(null.rates, 0)
                     rows.append(
                         {
                             "person": name,
                             "run": stem.split("_")[-1],
                             "volumes": reader.shape[3],
                             "fwhm (mm)": fwhm,
-                            "voxels": found.n_voxels,
+                            "voxels": null.n_voxels,
                             "shuffles": shuffles,
-                            "per mille": round(1000 * float(found.rates.mean()), 2),
+                            "per mille": round(1000 * float(null.rates.mean()), 2),
                             "interval": f"{1000 * low:.2f} to {1000 * high:.2f}",
-                            "threshold (z)": round(found.threshold, 2),
-                            "peak (z)": round(float(found.observed.max()), 2),
-                            "beyond": int((found.observed > found.threshold).sum()),
+                            "threshold (z)": round(null.threshold, 2),
+                            "peak (z)": round(float(null.observed.max()), 2),
+                            "beyond": int((null.observed > null.threshold).sum()),
                             "s a shuffle": round((time.perf_counter() - begin) / shuffles, 2),
-                            "holds": _holds("people", 1000 * float(found.rates.mean())),
+                            "holds": _holds("people", 1000 * float(null.rates.mean())),
                         }
                     )
                     sys.stderr.write(f"{rows[-1]}\n")

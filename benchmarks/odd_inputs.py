@@ -1,16 +1,15 @@
-"""Odd inputs with known results: altered small data sets, and whether the program is right on
-each.
+"""Odd inputs with known results: run the program on altered small data sets and check each result.
 
 python benchmarks/odd_inputs.py FOLDER [--model 300] [--end 200] [--seed 0] [--only KIND ...]
 [--case NUMBER] [--report]
 
 A simulated run with known effects is altered in one to three ways (`tests/oddkinds.py`, a row per
-kind). Each kind states what is right: maps equal to the unaltered ones times a known factor, maps
-with the known effects, a refusal before any work that names the reason, or a notice. `--model`
-cases go through preflight, all voxels included, and through the steps that the maps of the
-acquired series need; `--end` cases through the whole command. Every result is appended to
-FOLDER/cases.jsonl at once. The same command continues where it was stopped and ends with the same
-table; --again repeats the cases that were run at another commit.
+kind). Each kind defines the expected result: maps equal to the unaltered maps times a known
+factor, maps with the known effects, an error with its reason before any work, or a notice.
+`--model` cases go through preflight, all voxels included, and through the steps that the maps of
+the acquired series need; `--end` cases through the whole command. Every result is appended to
+FOLDER/cases.jsonl at once. The same command resumes after an interruption and ends with the same
+table; --again repeats the cases of other commits.
 """
 
 import argparse
@@ -44,37 +43,39 @@ def main() -> int:
     parser.add_argument("--case", type=int, help="run one case, print it and keep its folder")
     parser.add_argument("--again", action="store_true", help="repeat cases of other commits")
     parser.add_argument("--report", action="store_true", help="write the table of what was run")
-    given = parser.parse_args()
-    given.folder.mkdir(parents=True, exist_ok=True)
-    record = given.folder / "cases.jsonl"
-    counts: dict[Depth, int] = {"model": given.model, "end": given.end}
-    done = recorded(record, given.seed)
-    if given.report:
-        return report(done, counts, given.seed)
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    record = arguments.folder / "cases.jsonl"
+    counts: dict[Depth, int] = {"model": arguments.model, "end": arguments.end}
+    done = recorded(record, arguments.seed)
+    if arguments.report:
+        return report(done, counts, arguments.seed)
     version = commit()
-    warm_up(given.folder)
+    warm_up(arguments.folder)
     for depth in DEPTHS:
-        numbers = [given.case] if given.case is not None else list(range(counts[depth]))
+        numbers = [arguments.case] if arguments.case is not None else list(range(counts[depth]))
         for number in numbers if counts[depth] else ():
-            known = done.get((depth, number))
-            stale = known is not None and given.again and known.commit != version
-            chosen = kinds_of(number, given.seed, depth)
-            if given.only and chosen[0].name not in given.only:
+            earlier = done.get((depth, number))
+            stale = earlier is not None and arguments.again and earlier.commit != version
+            chosen = kinds_of(number, arguments.seed, depth)
+            if arguments.only and chosen[0].name not in arguments.only:
                 continue
-            if known is not None and not stale and given.case is None:
+            if earlier is not None and not stale and arguments.case is None:
                 continue
-            outcome = run_case(number, given.seed, depth, given.folder)
+            outcome = run_case(number, arguments.seed, depth, arguments.folder)
             outcome = replace(outcome, commit=version)
             with record.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"seed": given.seed, **json.loads(outcome.line())}) + "\n")
+                file.write(
+                    json.dumps({"seed": arguments.seed, **json.loads(outcome.line())}) + "\n"
+                )
             done[depth, number] = outcome
             if outcome.wrong:
                 print(f"{depth} {number} {'+'.join(outcome.kinds)}: {outcome.wrong}", flush=True)
-            elif given.case is not None:
+            elif arguments.case is not None:
                 print(f"{depth} {number} {'+'.join(outcome.kinds)}: {outcome.result}", flush=True)
-    if given.case is not None:
+    if arguments.case is not None:
         return 0
-    return report(done, counts, given.seed)
+    return report(done, counts, arguments.seed)
 
 
 def recorded(record: Path, seed: int) -> dict[tuple[Depth, int], Outcome]:
@@ -94,17 +95,19 @@ def recorded(record: Path, seed: int) -> dict[tuple[Depth, int], Outcome]:
 
 def report(done: dict[tuple[Depth, int], Outcome], counts: dict[Depth, int], seed: int) -> int:
     """Write the table of kinds and results; return 1 if a case was wrong."""
-    asked = [one for (depth, number), one in sorted(done.items()) if number < counts[depth]]
-    rows = [_row(name, asked) for name in KINDS]
+    outcomes = [
+        outcome for (depth, number), outcome in sorted(done.items()) if number < counts[depth]
+    ]
+    rows = [_row(name, outcomes) for name in KINDS]
     rows = [row for row in rows if row["cases"]]
-    total = _row("all cases, each once", asked)
-    versions = Counter(one.commit for one in asked)
-    ran = {depth: sum(one.depth == depth for one in asked) for depth in DEPTHS}
+    total = _row("all cases, each once", outcomes)
+    versions = Counter(outcome.commit for outcome in outcomes)
+    ran = {depth: sum(outcome.depth == depth for outcome in outcomes) for depth in DEPTHS}
     title = (
         f"Odd inputs: {ran['model']} of {counts['model']} cases through the model and"
         f" {ran['end']} of {counts['end']} to the end, seed {seed}"
     )
-    wrong = [one for one in asked if one.wrong]
+    wrong = [outcome for outcome in outcomes if outcome.wrong]
     remarks = [
         "A case with several kinds counts in the row of each. `wrong`: silent wrong results,"
         " crashes, and refusals without reason. All other cases were not run, and kinds without"
@@ -112,10 +115,11 @@ def report(done: dict[tuple[Depth, int], Outcome], counts: dict[Depth, int], see
         "Commits of the cases: "
         + ", ".join(f"{count} at {name}" for name, count in versions.items())
         + ".",
-        f"Processor time: {sum(one.seconds for one in asked) / 60:.0f} min.",
+        f"Processor time: {sum(outcome.seconds for outcome in outcomes) / 60:.0f} min.",
         *(
-            f"- wrong, {one.depth} {one.number} ({' + '.join(one.kinds)}): {one.wrong}"
-            for one in wrong
+            f"- wrong, {outcome.depth} {outcome.number} ({' + '.join(outcome.kinds)}):"
+            f" {outcome.wrong}"
+            for outcome in wrong
         ),
     ]
     keep("odd_inputs", title, [*rows, total], remarks=remarks)
@@ -124,15 +128,15 @@ def report(done: dict[tuple[Depth, int], Outcome], counts: dict[Depth, int], see
 
 def _row(name: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Return the counts of a kind; of all cases for any other name."""
-    own = [one for one in outcomes if name in one.kinds or name not in KINDS]
-    right = Counter(one.result for one in own if not one.wrong)
+    kind_outcomes = [outcome for outcome in outcomes if name in outcome.kinds or name not in KINDS]
+    right = Counter(outcome.result for outcome in kind_outcomes if not outcome.wrong)
     return {
         "kind": name,
-        "model": sum(one.depth == "model" for one in own),
-        "end": sum(one.depth == "end" for one in own),
-        "cases": len(own),
+        "model": sum(outcome.depth == "model" for outcome in kind_outcomes),
+        "end": sum(outcome.depth == "end" for outcome in kind_outcomes),
+        "cases": len(kind_outcomes),
         **{result: right[result] for result in RESULTS},
-        "wrong": sum(bool(one.wrong) for one in own),
+        "wrong": sum(bool(outcome.wrong) for outcome in kind_outcomes),
         "known fault": KINDS[name].fault if name in KINDS else "",
     }
 

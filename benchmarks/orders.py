@@ -1,24 +1,24 @@
-"""What a denoiser before bids-sr does to the maps and to the verdict, on the phantom with echoes
-and known activation.
+"""Effect of denoising before bids-sr on maps and verdict, in the phantom with echoes and known
+activation.
 
 python benchmarks/orders.py make PHANTOM OUT
-    data sets whose BOLD is that of MP-PCA, of tedana, and of tedana with the combined echoes
+    data sets with BOLD denoised by MP-PCA, by tedana, and by tedana with the combined echoes
     outside its mask
 python benchmarks/orders.py table NAME=OUT ...
     explained variance of the known activation, and the verdict
 python benchmarks/orders.py chain DATA WORK XCPD
-    fMRIPrep's folder (a stand-in) -> bids-sr -> XCP-D
+    fMRIPrep's folder (simulated) -> bids-sr -> XCP-D
 
 PHANTOM is the folder of `compared.py phantom`. NAME=OUT are outputs of `bids-sr DATA OUT
 participant --sr-method sbl --activation glm --smoothing 0 --level minimal --contrasts all`; DATA
-is PHANTOM/data itself, whose echoes bids-sr combines, or one of the data sets made here, a single
-series each.
+is PHANTOM/data itself, whose echoes bids-sr combines, or one of the data sets made here, with a
+single series each.
 
-`chain`: DATA is a tiny phantom of `bids-sr-phantom`. fMRIPrep's folder is told from its truth, as
-the tests do (`tests/fmriprepmaker.py`), at its minimal level, so that bids-sr gathers the
-confounds. XCPD is the Python of XCP-D's environment, and what that asks of a network are the
-stand-ins of `clients.py`. It shows that the programs read one another's folders; its figures are
-no results. XCP-D's whole call is in `clients.py`.
+`chain`: DATA is a tiny phantom of `bids-sr-phantom`. fMRIPrep's folder is made from its known
+transforms, as in the tests (`tests/fmriprepmaker.py`), at its minimal level, so that bids-sr
+gathers the confounds. XCPD is the Python of XCP-D's environment; files that XCP-D would download
+are replaced as in `clients.py`. The chain shows that the programs read one another's folders; its
+values must not be used as results. XCP-D's whole call is in `clients.py`.
 """
 
 import json
@@ -42,11 +42,11 @@ FIGURES = {
     "truth_right_effect": "active",
     "tested_share": "brain",
 }
-"""Measures, and the region of each."""
+"""Measures, and their regions."""
 
 
 def make(phantom: Path, out: Path) -> None:
-    """A data set for each denoiser: its series in the place of the echoes."""
+    """Make a data set per denoiser, which replaces the echoes by its series."""
     for name in DENOISED:
         root = out / name
         shutil.copytree(phantom / "data", root, ignore=shutil.ignore_patterns("*_echo-*"))
@@ -63,17 +63,17 @@ def make(phantom: Path, out: Path) -> None:
 
 
 def text(rows: list[MetricRow], measure: str, series: str, region: str) -> str:
-    """A figure with its interval."""
+    """Return a value with its interval."""
     for row in rows:
-        same = (label(row), row.series, row.region) == (measure, series, region)
-        if same and row.contrast in ("all", "n/a") and not row.fwhm_mm:
+        matches = (label(row), row.series, row.region) == (measure, series, region)
+        if matches and row.contrast in ("all", "n/a") and not row.fwhm_mm:
             return f"{row.value:.3f} [{row.lower:.3f}, {row.upper:.3f}]"
     return ""
 
 
 def table(arguments: list[str]) -> None:
-    """A line for each order and series."""
-    lines, said = [], []
+    """Make a line for each order and series."""
+    lines, headlines = [], []
     for argument in arguments:
         name, _, out = argument.partition("=")
         file = next(Path(out).glob("sub-*/**/func/*_desc-evaluation_metrics.tsv"))
@@ -92,27 +92,27 @@ def table(arguments: list[str]) -> None:
         verdict = json.loads(
             Path(str(file).replace("-evaluation_metrics.tsv", "-verdict_metrics.json")).read_text()
         )
-        said.append(f"{name}: {verdict['headline']}")
+        headlines.append(f"{name}: {verdict['headline']}")
     keep(
         "orders",
         "A denoiser before bids-sr, phantom with three echoes, against known activation",
         lines,
-        remarks=said,
+        remarks=headlines,
     )
 
 
 def chain(data: Path, work: Path, xcpd: Path) -> None:
-    """Every program of the chain once."""
+    """Run every program of the chain once."""
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
     from clients import xcpd_rows
     from fmriprepmaker import of_phantom
 
     if not (work / "prep").exists():
         of_phantom(data, work / "prep", with_field=True)
-        # has not all columns of fMRIPrep's
+        # lacks columns of fMRIPrep's table
         for table in (work / "prep").rglob("*confounds_timeseries.*"):
             table.unlink()
-    out, began = work / "out", time.monotonic()
+    out, start_s = work / "out", time.monotonic()
     command = [
         str(Path(sys.executable).with_name("bids-sr")),
         str(data),
@@ -135,13 +135,13 @@ def chain(data: Path, work: Path, xcpd: Path) -> None:
     ]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     verdict = next(out.rglob("*_desc-verdict_metrics.json"), None)
-    said = json.loads(verdict.read_text())["headline"] if verdict else done.stdout[-300:]
+    message = json.loads(verdict.read_text())["headline"] if verdict else done.stdout[-300:]
     rows: list[dict[str, object]] = [
         {
             "program": "bids-sr -d fmriprep=STAND-IN",
             "what": "the whole call",
-            "result": f"exit code {done.returncode}; {said}",
-            "s": round(time.monotonic() - began, 1),
+            "result": f"exit code {done.returncode}; {message}",
+            "s": round(time.monotonic() - start_s, 1),
         },
     ]
     (primary,) = (out / "derivatives").glob("bids-sr-*")
@@ -149,7 +149,7 @@ def chain(data: Path, work: Path, xcpd: Path) -> None:
         rows.append(
             {"program": row["client"], **{key: row[key] for key in ("what", "result", "s")}}
         )
-        # the last that it reads; its whole call is in `clients.py`
+        # the last file that it reads; `clients.py` makes its whole call
         if "gsr_only" in str(row["what"]):
             break
     keep(
@@ -160,14 +160,14 @@ def chain(data: Path, work: Path, xcpd: Path) -> None:
 
 
 def main() -> int:
-    """One subcommand."""
-    command, given = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
-    if command == "make" and len(given) == 2:
-        make(*map(Path, given))
-    elif command == "chain" and len(given) == 3:
-        chain(*map(Path, given))
-    elif command == "table" and given:
-        table(given)
+    """Run one subcommand."""
+    command, arguments = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
+    if command == "make" and len(arguments) == 2:
+        make(*map(Path, arguments))
+    elif command == "chain" and len(arguments) == 3:
+        chain(*map(Path, arguments))
+    elif command == "table" and arguments:
+        table(arguments)
     else:
         sys.exit(__doc__)
     return 0

@@ -1,23 +1,23 @@
-"""A whole subject of the paper's size, every stage: where the time goes.
+"""Time of every stage for one participant of the paper's size.
 
 python benchmarks/paper_subject.py WORK [--preset paper] [--procs 2] [--keep-run]
 
-Makes the phantom (64 x 64 x 30 x 900 and its pair; kept in WORK), then runs, bound to two
+Makes the phantom (64 x 64 x 30 x 900 and its pair; stored in WORK), then runs, bound to two
 processors,
 
     bids-sr PHANTOM OUT participant --skip-bids-validation
 
-with all as it comes: default methods and baselines, both kinds of maps, both smoothings,
-evaluation and reports. The validator is left out because it looks at the input alone; the monitor
-writes what each step took, which is what the table adds up. `step s` is the clock of the steps of
-a stage, of which two may run side by side, `processor s` that of all their threads. Memory is the
+with default settings: methods and baselines, both kinds of maps, both smoothings, evaluation and
+reports. The validator is left out because it only reads the input. The monitor records the
+resources of each step, which the table sums. `step s` is the wall time of the steps of a stage,
+which may run in parallel; `processor s` is the time of all their threads. Memory is the
 peak over the whole group of processes (PSS, so that shared pages count once).
 
-The roofline times the kernels of the two stages that took most, one thread each as in the run,
-against the best convolution in cache, the best large matrix product, and copies of arrays beyond
-the caches, measured here and now; how work and bytes are counted stands in
-benchmarks/_roofline.py. --keep-run takes the run that WORK has, with the load and the processors
-that it had. Writes benchmarks/results/paper_subject{,_roofline}.{json,md}.
+The roofline compares the kernels of the two slowest stages, one thread each as in the run, with
+the best convolution in cache, the best large matrix product, and copies of arrays larger than
+the caches, measured at the same time; benchmarks/_roofline.py defines work and bytes. --keep-run
+uses the run in WORK, with its load and processors. Writes
+benchmarks/results/paper_subject{,_roofline}.{json,md}.
 """
 
 import argparse
@@ -60,7 +60,7 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import load_model
 
 RESOURCES = "resources.tsv"
-"""Among the work: what each step took."""
+"""Table in the work folder with the resources of each step."""
 BIN = Path(sys.executable).parent
 MOST_MINUTES, MOST_GB = 5, 1.7
 SERIES, TRAINING = "super-resolution: ", "training"
@@ -77,23 +77,27 @@ STAGES = {
     "anatomy": "anatomy: bias field, brain, template, tissues",
     **dict.fromkeys(("registration", "spaces", "surfaces"), REGISTRATION),
 }
-"""Step, or the module or folder in which it stands, and its stage."""
+"""Step, or its module or folder, and its stage."""
 
 
 @cache
 def modules_of_steps() -> dict[str, list[str]]:
     """Return every step with the folders and the module that contain it, the outermost first."""
-    found = (
-        import_module(each.name) for each in walk_packages(steps.__path__, f"{steps.__name__}.")
+    step_modules = (
+        import_module(module_info.name)
+        for module_info in walk_packages(steps.__path__, f"{steps.__name__}.")
     )
-    every = [
-        one for module in found for one in vars(module).values() if isinstance(one, pipeline.Step)
+    all_steps = [
+        step
+        for module in step_modules
+        for step in vars(module).values()
+        if isinstance(step, pipeline.Step)
     ]
-    return {one.__name__: one.__module__.split(".")[2:] for one in every}
+    return {step.__name__: step.__module__.split(".")[2:] for step in all_steps}
 
 
 def stage_of(node: str, step: str) -> str:
-    """The stage of a step, by its node and its name.
+    """Return the stage of a step, from its node and its name.
 
     >>> stage_of("bids_sr_wf.sub_01_wf.run_wf.srgan.super_resolve", "super_resolve")
     'super-resolution: srgan'
@@ -106,10 +110,10 @@ def stage_of(node: str, step: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """What the run took, in all (s, GiB); preset, processors, and load of the machine over five
-    minutes when it ended.
+    """Total resources of the run (s, GiB); preset, processors, and load of the machine over five
+    minutes at its end.
 
-    The last three are None where the run was made before they were kept.
+    The last three are None for runs that did not record them.
     """
 
     code: int
@@ -123,16 +127,18 @@ class Finished:
     load: float | None = None
 
 
-def run(given: argparse.Namespace, phantom: Path, out: Path) -> Finished:
-    """The run of a user, or the one that is there."""
-    notes = given.work / "run.json"
-    if given.keep_run and notes.exists():
-        kept = Finished(**json.loads(notes.read_text()))
-        if kept.preset not in (None, given.preset):
-            sys.exit(f"{given.work} has a run of the preset {kept.preset}, not of {given.preset}")
-        return kept
-    notes.unlink(missing_ok=True)  # of the run whose results are removed now
-    work = given.work / "work"
+def run(options: argparse.Namespace, phantom: Path, out: Path) -> Finished:
+    """Run the program like a user, or load the existing run."""
+    notes = options.work / "run.json"
+    if options.keep_run and notes.exists():
+        earlier = Finished(**json.loads(notes.read_text()))
+        if earlier.preset not in (None, options.preset):
+            sys.exit(
+                f"{options.work} has a run of the preset {earlier.preset}, not of {options.preset}"
+            )
+        return earlier
+    notes.unlink(missing_ok=True)  # describes the run whose results are removed now
+    work = options.work / "work"
     for folder in (out, work):
         shutil.rmtree(folder, ignore_errors=True)
     command = [
@@ -142,48 +148,52 @@ def run(given: argparse.Namespace, phantom: Path, out: Path) -> Finished:
         "-w",
         work,
         "--nprocs",
-        given.procs,
+        options.procs,
         "--skip-bids-validation",
     ]
-    table = given.work / RESOURCES
+    table = options.work / RESOURCES
     table.unlink(missing_ok=True)
-    usage = watch(monitored(table, [*map(str, command)]), log=given.work / "run.log", every=1.0)
+    usage = watch(
+        monitored(table, [*map(str, command)]), log=options.work / "run.log", interval_s=1.0
+    )
     took = {
         key: value for key, value in asdict(usage).items() if key in Finished.__dataclass_fields__
     }
-    found = Finished(**took, preset=given.preset, procs=given.procs, load=os.getloadavg()[1])
-    write_json(notes, asdict(found))
-    return found
+    finished = Finished(
+        **took, preset=options.preset, procs=options.procs, load=os.getloadavg()[1]
+    )
+    write_json(notes, asdict(finished))
+    return finished
 
 
-def phantom_of(given: argparse.Namespace) -> Path:
-    """The phantom that is in WORK, or a new one, which has its name once it is complete."""
-    phantom = Path(given.work / given.preset)
+def phantom_of(options: argparse.Namespace) -> Path:
+    """Return the phantom in WORK, or a new one, which gets its name once it is complete."""
+    phantom = Path(options.work / options.preset)
     if not phantom.exists():
-        part = phantom.with_name(f".{given.preset}.part")
+        part = phantom.with_name(f".{options.preset}.part")
         shutil.rmtree(part, ignore_errors=True)
-        subprocess.run([BIN / "bids-sr-phantom", part, "--preset", given.preset], check=True)
+        subprocess.run([BIN / "bids-sr-phantom", part, "--preset", options.preset], check=True)
         part.rename(phantom)
     return phantom
 
 
 def stages(work: Path) -> pd.DataFrame:
-    """Steps, clock and processor time by stage, largest first."""
+    """Return steps, wall and processor time by stage, largest first."""
     table = pd.read_csv(work / RESOURCES, sep="\t")
     table["stage"] = [
         stage_of(node, kind) for node, kind in zip(table.node, table.kind, strict=True)
     ]
-    found = table.groupby("stage").agg(
+    summary = table.groupby("stage").agg(
         steps=("node", "size"),
         seconds=("seconds", "sum"),
         cpu=("cpu_seconds", "sum"),
         peak_gb=("peak_gb", "max"),
     )
-    return found.sort_values("cpu", ascending=False)
+    return summary.sort_values("cpu", ascending=False)
 
 
-def table(found: pd.DataFrame, usage: Finished) -> list[dict[str, Any]]:
-    """The stages of the run, and what is beside its steps."""
+def table(stage_table: pd.DataFrame, usage: Finished) -> list[dict[str, Any]]:
+    """Return the stages of the run, and its overhead."""
 
     def row(stage: str, count: Any, clock: Any, cpu: float, peak: Any) -> dict[str, Any]:
         return {
@@ -195,15 +205,21 @@ def table(found: pd.DataFrame, usage: Finished) -> list[dict[str, Any]]:
             "peak GB of a step": peak,
         }
 
-    beside = usage.cpu_seconds - found.cpu.sum()
+    overhead_s = usage.cpu_seconds - stage_table.cpu.sum()
     clock, peak = f"{usage.seconds:.1f} on the clock", f"{_gb(usage):.2f} all processes"
     return [
         *(
-            row(str(name), int(one.steps), round(one.seconds, 1), one.cpu, round(one.peak_gb, 2))
-            for name, one in found.iterrows()
+            row(
+                str(name),
+                int(stage_row.steps),
+                round(stage_row.seconds, 1),
+                stage_row.cpu,
+                round(stage_row.peak_gb, 2),
+            )
+            for name, stage_row in stage_table.iterrows()
         ),
-        row("starting, checks, scheduler, workers", "", "", beside, ""),
-        row("the whole run", int(found.steps.sum()), clock, usage.cpu_seconds, peak),
+        row("starting, checks, scheduler, workers", "", "", overhead_s, ""),
+        row("the whole run", int(stage_table.steps.sum()), clock, usage.cpu_seconds, peak),
     ]
 
 
@@ -212,40 +228,45 @@ def _gb(usage: Finished) -> float:
 
 
 def verdict(usage: Finished, preset: str) -> str:
-    """What the table says, in words."""
+    """Return the result of the table in words."""
     minutes, memory = usage.seconds / 60, _gb(usage)
-    held = usage.code == 0 and minutes <= MOST_MINUTES and memory <= MOST_GB
+    within_limits = usage.code == 0 and minutes <= MOST_MINUTES and memory <= MOST_GB
     procs, load = ("not kept" if v is None else f"{v:g}" for v in (usage.procs, usage.load))
     return (
         f"Exit code {usage.code}; {minutes:.1f} min (bar {MOST_MINUTES}) and {memory:.2f} GB (bar"
-        f" {MOST_GB}) on {procs} processors: {'held' if held else 'NOT held'}. Preset {preset};"
-        f" load of the machine when it ended {load} over five minutes."
+        f" {MOST_GB}) on {procs} processors: {'held' if within_limits else 'NOT held'}."
+        f" Preset {preset}; load of the machine when it ended {load} over five minutes."
     )
 
 
-def heaviest(found: pd.DataFrame) -> list[str]:
-    """The two stages that took most of the processor; all series are one stage."""
-    merged = found.cpu.groupby(
-        [str(name).partition(":")[0] if SERIES in str(name) else name for name in found.index]
+def heaviest(stage_table: pd.DataFrame) -> list[str]:
+    """Return the two stages with the most processor time; all series are one stage."""
+    merged = stage_table.cpu.groupby(
+        [
+            str(name).partition(":")[0] if SERIES in str(name) else name
+            for name in stage_table.index
+        ]
     )
     return merged.sum().sort_values(ascending=False).index[:2].tolist()
 
 
 def report_roofline(
-    kernels: list[Kernel], peaks: Peaks, found: pd.DataFrame, counts: Mapping[str, int]
+    kernels: list[Kernel], peaks: Peaks, stage_table: pd.DataFrame, counts: Mapping[str, int]
 ) -> None:
-    """Table and figure; how much of each stage's processor time the kernels explain is below."""
+    """Store table and figure, and the fraction of each stage's processor time that the kernels
+    explain.
+    """
     took = {kernel.name: seconds(kernel.run) for kernel in kernels}
     rows = [roofline_row(kernel, peaks, took[kernel.name]) for kernel in kernels]
-    two = heaviest(found)
-    told = []
-    for stage in found.index:
+    two = heaviest(stage_table)
+    shares = []
+    for stage in stage_table.index:
         part = str(stage).removeprefix(SERIES)
-        made = sum(
+        kernel_s = sum(
             kernel.parts.count(part) * kernel.share * took[kernel.name] for kernel in kernels
         ) * counts.get(part, 0)
-        if made:
-            told.append(f"{stage} {100 * made / found.cpu[stage]:.0f} %")
+        if kernel_s:
+            shares.append(f"{stage} {100 * kernel_s / stage_table.cpu[stage]:.0f} %")
     remarks = [
         f"The two stages that took most: {' and '.join(two)}. Counted are the kernels of training"
         " and of all series"
@@ -264,8 +285,8 @@ def report_roofline(
         ),
         (
             "Share of the stage's processor time in the run that these kernels take when run"
-            f" alone: {', '.join(told)}. The rest is reading and writing series, looks at held-out"
-            " slices, interpreters, and two steps sharing caches and memory."
+            f" alone: {', '.join(shares)}. The rest is reading and writing series, looks at"
+            " held-out slices, interpreters, and two steps sharing caches and memory."
         ),
         (
             "Splines are compiled loops over rows of voxels; their rows are in a cache, and their"
@@ -288,30 +309,30 @@ def main() -> int:
     parser.add_argument("--preset", default="paper")
     parser.add_argument("--procs", type=int, default=2)
     parser.add_argument("--keep-run", action="store_true")
-    given = parser.parse_args()
-    given.work.mkdir(parents=True, exist_ok=True)
-    phantom, out = phantom_of(given), given.work / "out"
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: given.procs])
-    usage = run(given, phantom, out)
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    phantom, out = phantom_of(options), options.work / "out"
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.procs])
+    usage = run(options, phantom, out)
     if usage.code:
-        sys.stderr.write((given.work / "run.log").read_text()[-4000:])
+        sys.stderr.write((options.work / "run.log").read_text()[-4000:])
         return usage.code
-    found, pair = stages(given.work), pair_of(phantom)
+    stage_table, pair = stages(options.work), pair_of(phantom)
     (bold,) = phantom.glob("sub-*/func/*_bold.nii.gz")
     with SeriesReader(bold) as reader:
         volume, affine, shape = next(iter(reader.volumes())), reader.affine, reader.shape
     keep(
         "paper_subject",
         "A whole subject of the paper's size",
-        table(found, usage),
-        remarks=[verdict(usage, given.preset)],
+        table(stage_table, usage),
+        remarks=[verdict(usage, options.preset)],
     )
     (weights,) = out.glob("sourcedata/models/**/*srgan*.safetensors")
     model = load_model(weights)
     (fine,) = phantom.glob("sub-*/anat/*acq-highres_T2starw.nii.gz")
     data, grid = load_image(fine)
     steps = sum(phase["iterations"] for phase in model.card.json["phases"].values())
-    names = [str(name).removeprefix(SERIES) for name in found.index if SERIES in str(name)]
+    names = [str(name).removeprefix(SERIES) for name in stage_table.index if SERIES in str(name)]
     with on_threads(1):
         kernels = [
             *of_training(get_method("srgan").recipes["fast"], pair),
@@ -320,7 +341,7 @@ def main() -> int:
             ),
         ]
         counts = {TRAINING: steps, **dict.fromkeys(names, int(shape[3]))}
-        report_roofline(kernels, measure_peaks(), found, counts)
+        report_roofline(kernels, measure_peaks(), stage_table, counts)
     return 0
 
 

@@ -224,7 +224,9 @@ def cpce(data_set: Path) -> None:
 
 
 def block_mean(image: Array, times: int) -> Array:
-    """Average blocks of voxels, `times` along each axis; the rest at the end is cut off."""
+    """Average blocks of voxels, `times` along each axis; incomplete blocks at the end are
+    cut off.
+    """
     x, y, z = (n // times for n in image.shape)
     blocks = image[: x * times, : y * times, : z * times]
     return np.asarray(
@@ -307,7 +309,9 @@ def mouse(data_set: Path) -> None:
             network = networks["resnet3d"]
             if (times, number) != (1, 200):
                 network = model("resnet3d", times, number)
-            base, value = (slabs(one, times)["rmse"] for one in ("bspline", network))
+            base, value = (
+                slabs(method_name, times)["rmse"] for method_name in ("bspline", network)
+            )
             rows.append(
                 {
                     "resolution (mm)": f"{4 * times}–{2 * times}",
@@ -375,30 +379,43 @@ def attunet(_: Path) -> None:
     names = list(PROTOCOL_FACTORS)
     trained_heads = [head(number, names[number % 2]) for number in range(4)]
     images = [
-        contrast_image(one["fine"], one["coarse"], one["mask"], affine, contrasts, f"head-{k}")
-        for k, one in enumerate(trained_heads)
+        contrast_image(
+            head_data["fine"],
+            head_data["coarse"],
+            head_data["mask"],
+            affine,
+            contrasts,
+            f"head-{k}",
+        )
+        for k, head_data in enumerate(trained_heads)
     ]
     tested = [(names[number % 2], head(number, names[number % 2])) for number in range(4, 8)]
-    outputs: dict[str, list[Array]] = {"B-spline": [one["coarse"] for _, one in tested]}
+    outputs: dict[str, list[Array]] = {
+        "B-spline": [head_data["coarse"] for _, head_data in tested]
+    }
     sizes = {"B-spline": 0}
     for method in ("unet", "vit", "attunet"):
         network = train(method, short_recipe(method, ATTUNET_STEPS), images, (1.0, 1.0, 1.0))
         sizes[method] = sum(p.numel() for p in network.generator.parameters())
         outputs[method] = [
-            super_resolve_contrasts(network, one["coarse"], one["mask"], affine)
-            for _, one in tested
+            super_resolve_contrasts(network, head_data["coarse"], head_data["mask"], affine)
+            for _, head_data in tested
         ]
     paper = {"vit": ".9443 and .9562", "attunet": ".9852", "unet": "–", "B-spline": "–"}
     rows = []
-    for method, made in outputs.items():
+    for method, images in outputs.items():
         values: dict[str, list[float]] = {"mae": [], "nmse": [], "psnr": [], "ssim": []}
-        for (_, one), image in zip(tested, made, strict=True):
+        for (_, head_data), image in zip(tested, images, strict=True):
             for k, name in enumerate(contrasts):
-                for found in likeness(
-                    name, {method: image[k]}, one["fine"][k], one["mask"], range(image.shape[3])
+                for score in likeness(
+                    name,
+                    {method: image[k]},
+                    head_data["fine"][k],
+                    head_data["mask"],
+                    range(image.shape[3]),
                 ):
-                    if found.region == "brain" and found.statistic in values:
-                        values[found.statistic].append(found.value)
+                    if score.region == "brain" and score.statistic in values:
+                        values[score.statistic].append(score.value)
         means = {key: float(np.mean(value)) for key, value in values.items()}
         rows.append(
             {
@@ -424,23 +441,23 @@ def attunet(_: Path) -> None:
     keep("papers_attunet_1", "Attention U-Net, table 1", rows, remarks=[remark + averages])
     rows = []
     for protocol in names:
-        for method, made in outputs.items():
+        for method, images in outputs.items():
             errors: dict[str, list[float]] = {}
-            for (kind, one), image in zip(tested, made, strict=True):
+            for (kind, head_data), image in zip(tested, images, strict=True):
                 if kind != protocol:
                     continue
-                tissues = {name: one[name] for name in ("gm", "wm", "csf")}
+                tissues = {name: head_data[name] for name in ("gm", "wm", "csf")}
                 for k, name in enumerate(contrasts):
-                    both = {"measured": one["fine"][k], method: image[k]}
-                    found = {
+                    both = {"measured": head_data["fine"][k], method: image[k]}
+                    measures = {
                         (row.series, row.statistic): row.value
-                        for row in quality(name, both, one["mask"], tissues, (3.0, 3.0, 3.0))
+                        for row in quality(name, both, head_data["mask"], tissues, (3.0, 3.0, 3.0))
                         if row.region == "brain" and row.value is not None
                     }
                     for key in ("cjv", "efc", "fwhm", "wm2max"):
                         if key == "cjv" and name != "T1w":
                             continue
-                        error = abs(found[method, key] - found["measured", key])
+                        error = abs(measures[method, key] - measures["measured", key])
                         errors.setdefault(key, []).append(error)
             rows.append(
                 {
@@ -480,7 +497,7 @@ def srgan(work: Path, people: int) -> None:
     options += ("--set", f"srgan.iterations={SRGAN_STEPS}")
     call("bids-sr", data, out, "participant", *options, "-w", work / "work")
     call("bids-sr", data, out, "group")
-    least = 2 / 2**people
+    lowest_p = 2 / 2**people
     keep(
         "papers_srgan",
         "STSS-SRfMRI: size of activation regions and their overlap",
@@ -491,7 +508,8 @@ def srgan(work: Path, people: int) -> None:
             f" `srgan` network of each participant was trained for {SRGAN_STEPS} steps on the"
             " T2\\*w pair of the same participant. Values are medians (IQR) across participants,"
             " and region sizes are in acquired voxels. The p values are from exact Wilcoxon"
-            f" signed-rank tests and cannot be lower than {least:.3g} with {people} participants.",
+            f" signed-rank tests and cannot be lower than {lowest_p:.3g} with {people}"
+            " participants.",
         ],
     )
 
@@ -507,24 +525,24 @@ def srgan_rows(out: Path) -> list[dict[str, Any]]:
     (sizes, *_) = papers(join_tables(find_tables(out), io.StringIO()).values)
     rows = []
     for width, of_width in sizes.groupby("fwhm_mm"):
-        for what, table in of_width.groupby("contrast", observed=True):
+        for contrast, table in of_width.groupby("contrast", observed=True):
             values = wide(table)
             for name in ("raw", "bspline", "zerofill", "srgan"):
                 first, median, third = quartiles(values[name])
                 row = {
                     "smoothing (mm)": float(width),
-                    "measure": str(what),
+                    "measure": str(contrast),
                     "series": name,
                     "median (IQR)": f"{median:.3g} ({first:.3g}–{third:.3g})",
                 }
-                for other in ("raw", "bspline"):
-                    pairs = values[[name, other]].dropna() if name != other else values[:0]
+                for reference in ("raw", "bspline"):
+                    pairs = values[[name, reference]].dropna() if name != reference else values[:0]
                     tested = (
-                        signed_rank(differences_of(pairs[name], pairs[other]))
+                        signed_rank(differences_of(pairs[name], pairs[reference]))
                         if len(pairs) > 1
                         else None
                     )
-                    row[f"p, {other}"] = (
+                    row[f"p, {reference}"] = (
                         f"{float(tested['p_wilcoxon']):.3f}" if tested is not None else "–"
                     )
                 rows.append(row)
@@ -547,17 +565,17 @@ def main() -> None:
         "--people", type=int, default=SRGAN_PEOPLE, help="simulated participants of srgan"
     )
     parser.add_argument("--work", type=Path, help="folder of the runs of srgan (kept)")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     for name, make in PAPERS.items():
-        if given.paper in (name, "all"):
-            make(given.data)
-    if given.paper in ("srgan", "all"):
-        if given.work is not None:
-            given.work.mkdir(parents=True, exist_ok=True)
-            srgan(given.work, given.people)
+        if arguments.paper in (name, "all"):
+            make(arguments.data)
+    if arguments.paper in ("srgan", "all"):
+        if arguments.work is not None:
+            arguments.work.mkdir(parents=True, exist_ok=True)
+            srgan(arguments.work, arguments.people)
         else:
             with tempfile.TemporaryDirectory() as folder:
-                srgan(Path(folder), given.people)
+                srgan(Path(folder), arguments.people)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def check(out: Path) -> str:
 
 
 def fetch(out: Path) -> None:
-    """Clone, convert and write the data set; a stopped call leaves nothing in `out`."""
+    """Clone, convert and write the data set; a stopped call leaves `out` empty."""
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as folder:
         root = Path(folder) / "measured"
@@ -61,11 +61,11 @@ def fetch(out: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    given = parser.parse_args()
-    if why := check(given.out):
+    arguments = parser.parse_args()
+    if why := check(arguments.out):
         sys.stderr.write(f"{why}\n")
         return 2
-    fetch(given.out)
+    fetch(arguments.out)
     return 0
 
 

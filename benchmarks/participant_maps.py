@@ -1,4 +1,4 @@
-"""Maps of a participant from two runs: what they explain, how runs are weighted and moved, and the
+"""Maps of a participant from two runs: explained variance, weights and resampling of runs, and the
 error that runs share.
 
 python benchmarks/participant_maps.py runs DATA OUT
@@ -58,9 +58,9 @@ from bids_sr.sr.inference.upsamplers import make_upsampler
 
 WIDTHS = (0.0, 5.0)  # mm
 FRAMES = {"linear": 1, "cubic": 3}
-"""Interpolations of maps; the third way resamples the series."""
+"""Interpolations of maps; the third method resamples the series."""
 SERIES = "series"
-BEST = "cubic"  # loses least accuracy, as resampled series do, and costs less
+BEST = "cubic"  # loses the least accuracy, similar to resampled series, and costs less
 ACTIVE = 4.0  # |t|
 _WITH_SD = "inverse variance with SD², by voxel"
 NAMES = ("acquired", "bspline", "sbl", "measured")
@@ -70,7 +70,7 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Run:
-    """One run as the program stored it, and effects of its blocks in any frame."""
+    """One stored run, and effects of its blocks in any frame."""
 
     number: int
     title: str
@@ -79,45 +79,45 @@ class Run:
 
     @cached_property
     def affine(self) -> Array:
-        """Of the high-resolution grid."""
+        """Affine of the high-resolution grid."""
         return np.asarray(self.stored.image("res-hr_desc-brain_mask").affine)
 
     @cached_property
     def boldref(self) -> Volume:
-        """On the acquired grid."""
+        """Boldref on the acquired grid."""
         data, affine = load_image(self.stored.file("desc-hmc_boldref.nii.gz"))
         return Volume(data, affine)
 
     @cached_property
     def poses(self) -> Array:
-        """Take a point of the boldref to its point in each volume (T, 4, 4)."""
+        """Transforms of a boldref point to its point in each volume (T, 4, 4)."""
         (file,) = self.stored.place.glob("sub-01/func/*from-orig_to-boldref*_xfm.txt")
         return read_itk(file)
 
     @cached_property
     def design(self) -> BlockDesign:
-        """One regressor per block, in the model of the run."""
-        how = self.stored.settings(WIDTHS)
+        """Design with one regressor per block, as in the model of the run."""
+        settings = self.stored.settings(WIDTHS)
         return block_design(
             self.stored.events,
             n_volumes=len(self.stored.confounds),
-            tr=how.tr,
-            n_dummy=how.n_dummy,
-            start_time=how.start_time,
-            high_pass=how.high_pass,
+            tr=settings.tr,
+            n_dummy=settings.n_dummy,
+            start_time=settings.start_time,
+            high_pass=settings.high_pass,
             confounds=self.stored.confounds,
-            confound_names=how.confound_names,
+            confound_names=settings.confound_names,
         )
 
     def halves(self, contrast: str) -> Array:
-        """Weights of the blocks in each half's effect (2, B)."""
+        """Return weights of the blocks in each half's effect (2, B)."""
         weights = self.stored.contrasts[contrast]
-        found = half_weights(self.design.blocks, weights, self.design.leak)
-        assert found is not None, f"{self.title}: {contrast} cannot be split"
-        return found
+        halves_weights = half_weights(self.design.blocks, weights, self.design.leak)
+        assert halves_weights is not None, f"{self.title}: {contrast} cannot be split"
+        return halves_weights
 
     def block_maps(self, reader: SeriesReader) -> Array:
-        """Effects of all blocks in a series (B, X, Y, Z)."""
+        """Estimate effects of all blocks in a series (B, X, Y, Z)."""
         weights = self.design.weights.astype(np.float32)
         first = reader.volume(self.design.n_dummy)
         out = np.zeros((weights.shape[1], first.size), np.float32)
@@ -125,15 +125,15 @@ class Run:
             part = weights[start : start + 32]
             begin = self.design.n_dummy + start
             volumes = reader.volumes(begin, begin + len(part))
-            out += part.T @ np.stack([(each - first).ravel() for each in volumes])
+            out += part.T @ np.stack([(volume - first).ravel() for volume in volumes])
         return out.reshape(-1, *first.shape)
 
     def grid(self, name: str) -> Array:
-        """Affine of a series."""
+        """Return the affine of a series."""
         return np.asarray(self.boldref.affine) if name == "acquired" else self.affine
 
     def map(self, contrast: str, stat: str, name: str, width: float) -> Array:
-        """A map of the program, in which the acquired series is `raw`."""
+        """Load a map of the program, which calls the acquired series `raw`."""
         return self.stored.map(contrast, stat, "raw" if name == "acquired" else name, width)
 
     @cached_property
@@ -142,31 +142,32 @@ class Run:
         return points_in(self.stored.mask("raw"), self.boldref.affine)
 
     @cached_property
-    def own(self) -> dict[str, Array]:
+    def own_effects(self) -> dict[str, Array]:
         """Effects of blocks in the run's own frame, by series."""
-        return {name: self.kept(name, self._own) for name in (*NAMES, "zerofill")}
+        return {name: self.load_or_make(name, self._effects_of) for name in (*NAMES, "zerofill")}
 
-    def _own(self, name: str) -> Array:
+    def _effects_of(self, name: str) -> Array:
         ending = "desc-raw" if name == "acquired" else f"res-hr_desc-{name}"
         file = self.stored.file(f"{ending}_bold.nii.gz")
         with tempfile.TemporaryDirectory() as place, uncompressed(file, Path(place)) as reader:
             return self.block_maps(reader)
 
-    def kept(self, name: str, make: Callable[[str], Array], frame: str = "") -> Array:
-        """Effects of blocks in a series, from a file beside the output once they were made."""
+    def load_or_make(self, name: str, make: Callable[[str], Array], frame: str = "") -> Array:
+        """Load effects of blocks in a series, or compute and store them."""
         file = self.stored.place.parent / f"blocks-{name}{frame}.npy"
         if not file.exists():
             np.save(file, make(name))
         return np.asarray(np.load(file))
 
     def in_frame(self, name: str, onto: Array, frame: Run) -> Array:
-        """See `moved_series`; made once."""
-        return self.kept(
+        """Return `moved_series` from a file, computed once."""
+        return self.load_or_make(
             name, lambda name: self.moved_series(name, onto, frame), f"-frame{frame.number}"
         )
 
     def moved_series(self, name: str, onto: Array, frame: Run) -> Array:
-        """Effects of blocks in a series resampled from its volumes to the frame of another run.
+        """Estimate effects of blocks in a series whose volumes are resampled to the frame of
+        another run.
 
         `onto`: takes a point of the frame to its point in the run's boldref.
         """
@@ -177,22 +178,22 @@ class Run:
         upsample = make_upsampler(
             "raw" if name == "measured" else name, UpsamplerInputs(factor=factor)
         )
-        how = self.stored.settings(WIDTHS)
-        assert how.start_time is not None
+        settings = self.stored.settings(WIDTHS)
+        assert settings.start_time is not None
         shape = frame.stored.mask().shape
         with tempfile.TemporaryDirectory() as folder:
             corrected, resampled = Path(folder) / "stc.nii", Path(folder) / "moved.nii"
             with uncompressed(file, Path(folder)) as reader:
                 with SeriesWriter(
-                    corrected, reader.shape, reader.affine, how.tr, header_like=reader.header
+                    corrected, reader.shape, reader.affine, settings.tr, header_like=reader.header
                 ) as writer:
                     correct_slice_timing(
                         reader,
                         writer,
                         about["SliceTiming"],
-                        how.tr,
-                        how.start_time,
-                        n_dummy=how.n_dummy,
+                        settings.tr,
+                        settings.start_time,
+                        n_dummy=settings.n_dummy,
                     )
                 header = reader.header
             with (
@@ -201,7 +202,7 @@ class Run:
                     resampled,
                     (*shape, reader.shape[3]),
                     frame.affine,
-                    how.tr,
+                    settings.tr,
                     header_like=header,
                 ) as writer,
             ):
@@ -233,7 +234,7 @@ def registered(frame: Run, run: Run) -> Array:
     """Return the transform of a point of the frame's boldref to its point in a run's boldref."""
     if frame.number == run.number:
         return HERE
-    masks = [each.stored.mask("raw") for each in (frame, run)]
+    masks = [item.stored.mask("raw") for item in (frame, run)]
     with tempfile.TemporaryDirectory() as folder:
         fit = rigid(frame.boldref, run.boldref, *masks, seed=0, prefix=str(Path(folder) / "run"))
     return refine(frame.boldref, run.boldref, masks[0], fit.xfm)
@@ -255,45 +256,49 @@ class Framed:
     variances: Mapping[tuple[str, str], Sequence[Array]]
 
     def effects(self, way: str, name: str, contrast: str) -> list[SplitEffect]:
-        """Effects of each run, in halves of its blocks."""
-        found = []
+        """Return effects of each run, in halves of its blocks."""
+        split_effects = []
         for run, blocks in zip(self.runs, self.blocks[way, name], strict=True):
             halves = run.halves(contrast)
-            found.append(
+            split_effects.append(
                 SplitEffect(
                     halves=halves @ blocks,
                     shares=split_shares(halves, run.design.covariance),
                     run=run.number,
                 )
             )
-        return found
+        return split_effects
 
     def truth(self, contrast: str) -> list[SplitEffect]:
-        """Measured effects of each run, resampled once from their volumes."""
+        """Return measured effects of each run, resampled once from its volumes."""
         return self.effects(SERIES, "measured", contrast)
 
     def error_noise(self, way: str, contrast: str) -> list[Array]:
-        """Variance of the noise of `sbl` less measured of each run, by scatter of blocks (N,)."""
-        found = []
-        for run, made, true in zip(
+        """Return the noise variance of `sbl` minus measured for each run, from the scatter of
+        blocks (N,).
+        """
+        variances = []
+        for run, estimate, true in zip(
             self.runs, self.blocks[way, "sbl"], self.blocks[SERIES, "measured"], strict=True
         ):
             names = [block.condition for block in run.design.blocks]
-            whole = run.halves(contrast).mean(0)
-            found.append(block_noise(made - true, whole, run.design.covariance, names))
-        return found
+            weights = run.halves(contrast).mean(0)
+            variances.append(block_noise(estimate - true, weights, run.design.covariance, names))
+        return variances
 
     def active(self, name: str, contrast: str) -> Array:
-        """Voxels with |t| > 4 in all runs together, with equal weights (N,)."""
+        """Return voxels with |t| > 4 in all runs together, with equal weights (N,)."""
         way = SERIES if name == "measured" else BEST
-        effect = mean([each.whole for each in self.effects(way, name, contrast)])
+        effect = mean(
+            [split_effect.combined for split_effect in self.effects(way, name, contrast)]
+        )
         variance = mean(self.variances[name, contrast]) / len(self.runs)
         return np.asarray(np.abs(effect) > ACTIVE * np.sqrt(np.maximum(variance, 1e-12)))
 
     def regions(self, way: str, contrast: str) -> dict[str, Array]:
-        """Brain, active voxels, and voxels where `sbl` adds most to zero filling."""
-        made = [self.effects(way, name, contrast) for name in ("sbl", "zerofill")]
-        detail = np.abs(mean([a.whole - b.whole for a, b in zip(*made, strict=True)]))
+        """Return brain, active voxels, and voxels where `sbl` adds most to zero filling."""
+        effects = [self.effects(way, name, contrast) for name in ("sbl", "zerofill")]
+        detail = np.abs(mean([a.combined - b.combined for a, b in zip(*effects, strict=True)]))
         return {
             "active": self.active("measured", contrast),
             "active in the B-spline maps": self.active("bspline", contrast),
@@ -303,13 +308,13 @@ class Framed:
 
 
 def median(values: Sequence[float]) -> float:
-    """Median of the values that exist; NaN if there are none."""
+    """Return the median of the finite values; NaN if there are none."""
     clear = [value for value in values if np.isfinite(value)]
     return float(np.median(clear)) if clear else float("nan")
 
 
 def mean(arrays: Sequence[Array]) -> Array:
-    """Mean of arrays of one shape."""
+    """Return the mean of arrays of one shape."""
     return np.asarray(np.mean(arrays, axis=0))
 
 
@@ -330,14 +335,14 @@ def framed(runs: Sequence[Run], ways: Sequence[str]) -> Iterator[Framed]:
     mask = np.min(masks, axis=0) > 0.5
     resampled = {
         name: [
-            run.own[name] if run is first else run.in_frame(name, xfm, first)
+            run.own_effects[name] if run is first else run.in_frame(name, xfm, first)
             for run, xfm in each_run
         ]
         for name in (("bspline", "zerofill", "measured") if SERIES in ways else ("measured",))
     }
     if SERIES in ways:
-        # the detail of sbl is made in the frame of its run, and interpolated from there
-        detail = [run.own["sbl"] - run.own["zerofill"] for run in runs]
+        # the detail of sbl is computed in the frame of its run, and interpolated from there
+        detail = [run.own_effects["sbl"] - run.own_effects["zerofill"] for run in runs]
         resampled["sbl"] = [
             filled + moved(run, xfm, more, run.affine, 3)
             for (run, xfm), filled, more in zip(
@@ -346,14 +351,14 @@ def framed(runs: Sequence[Run], ways: Sequence[str]) -> Iterator[Framed]:
         ]
     for width in WIDTHS:
         blocks = {
-            (SERIES, name): [smoothed(each, affine, width)[:, mask] for each in maps]
+            (SERIES, name): [smoothed(block_map, affine, width)[:, mask] for block_map in maps]
             for name, maps in resampled.items()
         }
         for way, order in FRAMES.items():
             for name in (*NAMES, "zerofill") if way in ways else ():
                 blocks[way, name] = []
                 for run, xfm in each_run:
-                    maps = smoothed(run.own[name], run.grid(name), width)
+                    maps = smoothed(run.own_effects[name], run.grid(name), width)
                     blocks[way, name].append(moved(run, xfm, maps, run.grid(name), order)[:, mask])
 
         def stored(contrast: str, stat: str, name: str, fwhm: float = width) -> list[Array]:
@@ -380,7 +385,7 @@ def framed(runs: Sequence[Run], ways: Sequence[str]) -> Iterator[Framed]:
 def smoothed(maps: Array, affine: Array, width: float) -> Array:
     """Smooth maps (K, X, Y, Z)."""
     zooms = np.linalg.norm(affine[:3, :3], axis=0)
-    return np.stack([smooth(each, zooms.tolist(), width) for each in maps])
+    return np.stack([smooth(image, zooms.tolist(), width) for image in maps])
 
 
 def at(
@@ -388,7 +393,7 @@ def at(
 ) -> Array:
     """Interpolate maps (K, x, y, z) onto a grid once."""
     return np.stack(
-        [sample_volume(each, affine, shape, target, xfm, order=order) for each in maps]
+        [sample_volume(image, affine, shape, target, xfm, order=order) for image in maps]
     )
 
 
@@ -396,12 +401,12 @@ def weighted(
     effects: Sequence[SplitEffect], weights: Sequence[Array | float]
 ) -> list[SplitEffect]:
     """Weight the effect of each run."""
-    return [each.times(weight) for each, weight in zip(effects, weights, strict=True)]
+    return [effect.times(weight) for effect, weight in zip(effects, weights, strict=True)]
 
 
 def inside(effects: Sequence[SplitEffect], region: Array) -> list[SplitEffect]:
     """Take effects in a region, less their means."""
-    return [each.within(region, centered=True) for each in effects]
+    return [effect.within(region, centered=True) for effect in effects]
 
 
 def equal(count: int) -> list[float]:
@@ -411,53 +416,55 @@ def equal(count: int) -> list[float]:
 
 def precise(variances: Sequence[Array]) -> list[Array]:
     """Return weights by inverse variance in each voxel, which sum to 1."""
-    inverse = [1 / np.maximum(each, 1e-12) for each in variances]
-    return [each / np.sum(inverse, axis=0) for each in inverse]
+    inverse = [1 / np.maximum(variance, 1e-12) for variance in variances]
+    return [variance / np.sum(inverse, axis=0) for variance in inverse]
 
 
-def explained_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
+def explained_rows(frame: Framed, way: str) -> Iterator[dict[str, Any]]:
     """Yield explained variance of the mean measured effect, by contrast and series."""
-    for contrast in these.runs[0].stored.contrasts:
-        region = these.active("measured", contrast)
-        true_effects = inside(these.truth(contrast), region)
-        truth = weighted(true_effects, equal(len(these.runs)))
+    for contrast in frame.runs[0].stored.contrasts:
+        region = frame.active("measured", contrast)
+        true_effects = inside(frame.truth(contrast), region)
+        truth = weighted(true_effects, equal(len(frame.runs)))
         for name in NAMES:
-            if (way, name) not in these.blocks:
+            if (way, name) not in frame.blocks:
                 continue
-            made = inside(these.effects(way, name, contrast), region)
+            estimates = inside(frame.effects(way, name, contrast), region)
             row: dict[str, Any] = {
                 "contrast": contrast,
-                "mm": these.width,
+                "mm": frame.width,
                 "moved": way,
                 "series": name,
             }
-            for run, alone in zip(these.runs, made, strict=True):
+            for run, alone in zip(frame.runs, estimates, strict=True):
                 row[run.title] = explained([alone], truth)
-            for count in range(2, len(made) + 1):
+            for count in range(2, len(estimates) + 1):
                 row[f"{count} runs"] = float(
                     np.mean(
                         [
-                            explained(weighted(some, equal(count)), truth)
-                            for some in combinations(made, count)
+                            explained(weighted(subset, equal(count)), truth)
+                            for subset in combinations(estimates, count)
                         ]
                     )
                 )
             yield row | {
                 "first run's effect by the moved": float(
-                    np.mean([explained([each], true_effects[:1]) for each in made[1:]])
+                    np.mean(
+                        [explained([estimate], true_effects[:1]) for estimate in estimates[1:]]
+                    )
                 ),
                 "voxels": int(region.sum()),
             }
 
 
-def weights_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
+def weights_rows(frame: Framed, way: str) -> Iterator[dict[str, Any]]:
     """Yield explained variance of all runs together by weights."""
-    for contrast in these.runs[0].stored.contrasts:
-        count = len(these.runs)
-        truth = weighted(these.truth(contrast), equal(count))
-        region = these.active("measured", contrast)
+    for contrast in frame.runs[0].stored.contrasts:
+        count = len(frame.runs)
+        truth = weighted(frame.truth(contrast), equal(count))
+        region = frame.active("measured", contrast)
         for name in NAMES:
-            noise = these.variances[name, contrast]
+            noise = frame.variances[name, contrast]
             tried: dict[str, Sequence[Array | float]] = {
                 "equal": equal(count),
                 "inverse variance, by voxel": precise(noise),
@@ -466,39 +473,39 @@ def weights_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
                 ],
             }
             if name == "sbl":
-                sds = these.sds[contrast]
+                sds = frame.sds[contrast]
                 tried[_WITH_SD] = precise([v + sd**2 for v, sd in zip(noise, sds, strict=True)])
-            made = these.effects(way, name, contrast)
-            row: dict[str, Any] = {"contrast": contrast, "mm": these.width, "series": name}
-            for what, weights in tried.items():
-                row[what] = explained(
-                    inside(weighted(made, weights), region), inside(truth, region)
+            effects = frame.effects(way, name, contrast)
+            row: dict[str, Any] = {"contrast": contrast, "mm": frame.width, "series": name}
+            for label, weights in tried.items():
+                row[label] = explained(
+                    inside(weighted(effects, weights), region), inside(truth, region)
                 )
             yield row | {_WITH_SD: row.get(_WITH_SD, "")}
 
 
-def error_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
+def error_rows(frame: Framed, way: str) -> Iterator[dict[str, Any]]:
     """Yield the correlation of errors between runs, and coverage of the combined error."""
-    for contrast in these.runs[0].stored.contrasts:
+    for contrast in frame.runs[0].stored.contrasts:
         errors = [
-            made.less(true)
-            for made, true in zip(
-                these.effects(way, "sbl", contrast), these.truth(contrast), strict=True
+            estimate.less(true)
+            for estimate, true in zip(
+                frame.effects(way, "sbl", contrast), frame.truth(contrast), strict=True
             )
         ]
-        sds = these.sds[contrast]
-        per_run = these.error_noise(way, contrast)
+        sds = frame.sds[contrast]
+        per_run = frame.error_noise(way, contrast)
         units = [
             e.times(1 / np.sqrt(np.maximum(sd**2 + v, 1e-12)))
             for e, sd, v in zip(errors, sds, per_run, strict=True)
         ]
         # the error takes the place of the effect, and is 0 without noise and without SD
         estimates = [
-            RunEstimate(effect=e.whole, variance=v, dof=run.design.dof, sd=sd)
-            for run, e, v, sd in zip(these.runs, errors, per_run, sds, strict=True)
+            RunEstimate(effect=e.combined, variance=v, dof=run.design.dof, sd=sd)
+            for run, e, v, sd in zip(frame.runs, errors, per_run, sds, strict=True)
         ]
-        shared = shared_error(these.width, calibrated=False)
-        for region, where in these.regions(way, contrast).items():
+        shared = shared_error(frame.width, calibrated=False)
+        for region, where in frame.regions(way, contrast).items():
             pairs = [
                 [
                     error_correlation(a.within(where), b.within(where))
@@ -508,7 +515,7 @@ def error_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
             ]
             row = {
                 "contrast": contrast,
-                "mm": these.width,
+                "mm": frame.width,
                 "moved": way,
                 "region": region,
                 "voxels": int(where.sum()),
@@ -518,16 +525,16 @@ def error_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
                 "single runs": float(
                     np.mean(
                         [
-                            coverage(e.whole, v + sd**2, where)
+                            coverage(e.combined, v + sd**2, where)
                             for e, v, sd in zip(errors, per_run, sds, strict=True)
                         ]
                     )
                 ),
             }
-            for what, rho in (("assumed", shared), ("1", 1.0), ("0 (SD²/n)", 0.0)):
-                together = combine_runs(estimates, shared=rho)
-                row[f"coverage, {what}"] = coverage(
-                    together.effect, together.total_variance, where
+            for label, rho in (("assumed", shared), ("1", 1.0), ("0 (SD²/n)", 0.0)):
+                combined = combine_runs(estimates, shared=rho)
+                row[f"coverage, {label}"] = coverage(
+                    combined.effect, combined.total_variance, where
                 )
             if len(pairs[0]) > 1:
                 clear = [r for r in pairs[0] if np.isfinite(r)]
@@ -536,28 +543,28 @@ def error_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
                     if clear
                     else "n/a"
                 )
-            row["coverage, noise alone"] = coverage(together.effect, together.variance, where)
+            row["coverage, noise alone"] = coverage(combined.effect, combined.variance, where)
             yield row
 
 
-def noise_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
+def noise_rows(frame: Framed, way: str) -> Iterator[dict[str, Any]]:
     """Yield noise by scatter of blocks over the variance of the linear model, over the brain."""
-    for contrast in these.runs[0].stored.contrasts:
+    for contrast in frame.runs[0].stored.contrasts:
         for name in NAMES:
             ratios = []
             for run, blocks, variance in zip(
-                these.runs,
-                these.blocks[way, name],
-                these.variances[name, contrast],
+                frame.runs,
+                frame.blocks[way, name],
+                frame.variances[name, contrast],
                 strict=True,
             ):
                 names = [block.condition for block in run.design.blocks]
-                whole = run.halves(contrast).mean(0)
-                noise = block_noise(blocks, whole, run.design.covariance, names)
+                weights = run.halves(contrast).mean(0)
+                noise = block_noise(blocks, weights, run.design.covariance, names)
                 ratios.append(float(noise.mean() / variance.mean()))
             yield {
                 "contrast": contrast,
-                "mm": these.width,
+                "mm": frame.width,
                 "moved": way,
                 "series": name,
                 "in the frame of the run": ratios[0],
@@ -600,8 +607,8 @@ def only_inside(place: Path) -> None:
         seconds = reader.shape[3] * reader.tr
     header, *rows = file.read_text().splitlines()
     column = header.split("\t").index("onset")
-    kept = [row for row in rows if 0 <= float(row.split("\t")[column]) < seconds]
-    file.write_text("\n".join([header, *kept]) + "\n")
+    inside_rows = [row for row in rows if 0 <= float(row.split("\t")[column]) < seconds]
+    file.write_text("\n".join([header, *inside_rows]) + "\n")
 
 
 def finished(
@@ -613,7 +620,7 @@ def finished(
     out: Path,
     contrasts: Sequence[str],
 ) -> Run:
-    """Call the program on a run, unless that was done."""
+    """Run the program on a run, unless it has finished already."""
     more = ("--truth", str(truth), "--calibration", "none")
     stored = call(low, out / name / "blind", contrasts, *more)
     assert stored.applied, f"{title}: sbl was not applied"
@@ -621,17 +628,19 @@ def finished(
 
 
 def tables(runs: Sequence[Run], ways: Sequence[str], best: str, suffix: str = "") -> None:
-    """Keep the tables of runs in the frame of the first, and with two runs of the second too."""
-    found: dict[str, Rows] = {what: [] for what in TITLES}
+    """Store tables of runs in the frame of the first; two runs are also evaluated in the frame of
+    the second.
+    """
+    rows_by_table: dict[str, Rows] = {suffix_of_table: [] for suffix_of_table in TITLES}
     orders = [list(runs), list(runs)[::-1]] if len(runs) == 2 else [list(runs)]
     for order in orders:
-        for these in framed(order, ways):
+        for frame in framed(order, ways):
             for way in ways:
-                found[""] += explained_rows(these, way)
-                found["_error"] += error_rows(these, way)
-                found["_noise"] += noise_rows(these, way) if way in FRAMES else ()
-            found["_weights"] += weights_rows(these, best)
-    few = (
+                rows_by_table[""] += explained_rows(frame, way)
+                rows_by_table["_error"] += error_rows(frame, way)
+                rows_by_table["_noise"] += noise_rows(frame, way) if way in FRAMES else ()
+            rows_by_table["_weights"] += weights_rows(frame, best)
+    remark_on_halves = (
         " Half runs have few blocks: noise of the products within a run is large, so that single"
         " values may exceed 1, and differences between series and between numbers of runs say more"
         " than their level."
@@ -640,43 +649,43 @@ def tables(runs: Sequence[Run], ways: Sequence[str], best: str, suffix: str = ""
     )
     displaced = [rms_distance(HERE, registered(runs[0], run), run.points) for run in runs[1:]]
     remark = "Displacement of the head from the frame of the first run: " + ", ".join(
-        f"{each:.2f} mm" for each in displaced
+        f"{distance:.2f} mm" for distance in displaced
     )
     averaged = " Each row is the mean over the frames of both runs." if len(orders) > 1 else ""
-    for what, rows in found.items():
-        if what == "_noise" and suffix:
+    for suffix_of_table, rows in rows_by_table.items():
+        if suffix_of_table == "_noise" and suffix:
             continue
         keep(
-            f"participant_maps{suffix}{what}",
-            TITLES[what],
+            f"participant_maps{suffix}{suffix_of_table}",
+            TITLES[suffix_of_table],
             [shown(row) for row in over_frames(rows)],
-            remarks=[*REMARKS[what], f"{remark}.{averaged}{few}"],
+            remarks=[*REMARKS[suffix_of_table], f"{remark}.{averaged}{remark_on_halves}"],
         )
 
 
 def shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as it stands in a table; n/a for a value that noise left without an estimate."""
+    """Format a row for a table; n/a for values without an estimate because of noise."""
     missing = {k for k, v in row.items() if isinstance(v, float) and not np.isfinite(v)}
     return {k: "n/a" if k in missing else rounded({k: v})[k] for k, v in row.items()}
 
 
 def over_frames(rows: Rows) -> Rows:
-    """Average rows over the runs whose frame was taken."""
+    """Average rows over the runs that define the frame."""
     groups: dict[tuple[Any, ...], Rows] = {}
     for row in rows:
         key = tuple(row.get(k) for k in ("contrast", "mm", "moved", "series", "region"))
         groups.setdefault(key, []).append(row)
     return [
         {
-            k: float(np.mean([row[k] for row in own])) if isinstance(v, float) else v
-            for k, v in own[0].items()
+            k: float(np.mean([row[k] for row in group])) if isinstance(v, float) else v
+            for k, v in group[0].items()
         }
-        for own in groups.values()
+        for group in groups.values()
     ]
 
 
 CONTRASTS = ("all", "living-gaussian")
-MIDDLE = 107  # volume at which a run is split
+MIDDLE = 107  # first volume of the second half
 TITLES = {
     "": "Variance of the mean measured effect that runs explain, alone and together",
     "_weights": "Explained variance of runs together, by their weights",
@@ -734,7 +743,7 @@ REMARKS: dict[str, list[str]] = {
 
 
 def main() -> int:
-    """One subcommand."""
+    """Run one subcommand."""
     if len(sys.argv) != 4 or sys.argv[1] not in ("runs", "halves"):
         sys.exit(__doc__)
     data, out = Path(sys.argv[2]), Path(sys.argv[3])

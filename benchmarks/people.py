@@ -1,38 +1,39 @@
-"""What methods that use a run's own variance recover beyond the acquired band, over people.
+"""Detail above the acquired Nyquist frequency that methods with a run's own variance recover, over
+participants.
 
 python benchmarks/people.py settings BIDS_DIR
-    what was tried, one level of resolution down (BIDS_DIR is low)
+    settings tried in the self-test at half the resolution (BIDS_DIR is low)
 python benchmarks/people.py share NAME=BIDS_DIR ...
-    share of zero filling's error explained, one row a run
+    explained fraction of zero filling's error, one row per run
 python benchmarks/people.py data DATA OUT
     data sets of the next three, and the calls that they make
 python benchmarks/people.py runs DATA OUT [ONLY ...]
-    the whole program, blind and calibrated, on every run of DATA
+    the whole program, without and with calibration, on every run of DATA
 python benchmarks/people.py noisy DATA OUT [ONLY ...]
-    the same, blind, with thermal noise restored
+    the same without calibration, with thermal noise restored
 python benchmarks/people.py contrasts DATA OUT [ONLY ...]
-    the same, blind, by contrast
+    the same without calibration, by contrast
 python benchmarks/people.py harm DATA OUT [ONLY ...]
-    calibrations that are wrong
+    wrong calibrations
 python benchmarks/people.py protocol DATA OUT [ONLY ...]
     the same with other lengths, moments, distortions
 python benchmarks/people.py all DATA OUT
     all of the above on the data sets of DATA
 
-DATA holds studyforrest-localizer, -lowres, -lowres-truth, pydecnef and opennft; ONLY is RUN or
-RUN:KIND, such as B2 or B2:blind. What a call left is kept in OUT/RUN/kept/KIND, and no call is
-made twice; tables are made of all that is kept.
+DATA contains studyforrest-localizer, -lowres, -lowres-truth, pydecnef and opennft; ONLY is RUN or
+RUN:KIND, such as B2 or B2:blind. Results of a call are stored in OUT/RUN/kept/KIND, and no call is
+repeated; tables are made from all stored results.
 
-Each run is brought down by two in plane (k-space crop about the center of the field of view) and
-raised again. The share is 1 - |reconstruction - measured|^2 / |zero filling - measured|^2, mean
-over the strongest temporal components of the measured run inside the brain; thermal noise is part
-of what was measured, so 1 cannot be reached. Settings were fixed on studyforrest one level down
-(`settings`, 40 to 20), which does not open its truth; every other figure is an opening, and
-TRUTH.md counts them. The participant is the unit: `share` ends with a row for the mean over people
-and its range.
+Each run is downsampled by two in plane (k-space crop about the center of the field of view) and
+super-resolved. The share is 1 - |reconstruction - measured|^2 / |zero filling - measured|^2, mean
+over the strongest temporal components of the measured run inside the brain; measured data contain
+thermal noise, so 1 cannot be reached. Settings were fixed in the self-test on studyforrest
+(`settings`, 40 to 20), which does not open its reference; every other value is an opening, and
+TRUTH.md counts them. The participant is the unit: `share` ends with a row for the mean over
+participants and its range.
 
-`oracle` takes the standard deviation of the measured components as its map: what the class could
-reach with w known.
+`oracle` uses the standard deviation of the measured components as its map: the upper bound of
+these methods with known w.
 """
 
 from __future__ import annotations
@@ -68,35 +69,35 @@ METHODS = ("sdmod", "wmn", "focuss", "sbl")
 
 
 def recipe_of(name: str) -> VarianceRecipe:
-    """The recipe of a method of variance maps."""
-    found = get_method(name).variance
-    assert found is not None
-    return found
+    """Return the recipe of a method of variance maps."""
+    recipe = get_method(name).variance
+    assert recipe is not None
+    return recipe
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """A run brought down: its components as measured and as acquired, and where they count."""
+    """A downsampled run: its components as measured and as acquired, and its mask."""
 
     run: Run
     level: ResolutionLevel
-    whole: Tile
-    known: Tensor
+    tile: Tile
+    measured: Tensor
     acquired: Tensor
     low: Array
     low_mask: Array
     mask: Tensor
 
     def share(self, prior: Prior | Modulation) -> float:
-        """Explained share of all measured components."""
+        """Return the explained fraction of all measured components."""
         with torch.inference_mode():
             return _explained_share(
-                _added_by(prior, self.level), self.level, self.known, self.mask
+                _added_by(prior, self.level), self.level, self.measured, self.mask
             )
 
 
 def brought_down(run: Run) -> Problem:
-    """A run at half its resolution in plane."""
+    """Downsample a run by two in plane."""
     x, y, z = run.mask.shape
     level = ResolutionLevel((x // 2, y // 2, z), (x, y, z))
     across, along = (crop_matrix(n, n // 2).astype(np.float32) for n in (x, y))
@@ -105,8 +106,8 @@ def brought_down(run: Run) -> Problem:
     return Problem(
         run=run,
         level=level,
-        whole=Tile.around(level, low_mask),
-        known=components(run.series, run.mask),
+        tile=Tile.around(level, low_mask),
+        measured=components(run.series, run.mask),
         acquired=components(low, low_mask),
         low=low,
         low_mask=low_mask,
@@ -115,20 +116,20 @@ def brought_down(run: Run) -> Problem:
 
 
 def prior_of(name: str, problem: Problem, seed: int = 0) -> Prior | Modulation:
-    """What a method makes of the acquired run."""
+    """Return the prior that a method estimates from the acquired run."""
     if name == "sdmod":
-        return Modulation(whole=problem.whole, weight=filled_sd(problem.acquired, problem.whole))
-    return prior_by(name, problem.acquired, problem.whole, recipe_of("sbl"), seed=seed)
+        return Modulation(whole=problem.tile, weight=filled_sd(problem.acquired, problem.tile))
+    return prior_by(name, problem.acquired, problem.tile, recipe_of("sbl"), seed=seed)
 
 
 def oracle(problem: Problem) -> Prior:
-    """The map of the measured components."""
-    sd = problem.known.square().mean(0).sqrt()
-    return minimum_norm(problem.acquired, problem.whole, start=sd)
+    """Return the map of the measured components."""
+    sd = problem.measured.square().mean(0).sqrt()
+    return minimum_norm(problem.acquired, problem.tile, start=sd)
 
 
 def gate_of(problem: Problem, name: str = "sbl") -> float:
-    """Share that the gate sees, one level down, between halves of the acquired run."""
+    """Return the self-test score of the gate, between halves of the acquired run."""
     middle = problem.low.shape[-1] // 2
     halves = [
         np.moveaxis(components(problem.low[..., part], problem.low_mask).numpy(), 1, 3)
@@ -138,7 +139,7 @@ def gate_of(problem: Problem, name: str = "sbl") -> float:
 
 
 def share(arguments: list[str]) -> None:
-    """One row a run."""
+    """Tabulate the explained fraction, one row per run."""
     rows: list[dict[str, Any]] = []
     for run in runs_of(arguments):
         problem = brought_down(run)
@@ -147,7 +148,7 @@ def share(arguments: list[str]) -> None:
             {
                 "run": run.name,
                 "person": run.person,
-                "components": len(problem.known),
+                "components": len(problem.measured),
                 **{name: round(value, 4) for name, value in shares.items()},
                 "oracle": round(problem.share(oracle(problem)), 4),
                 "gate": round(gate_of(problem), 4),
@@ -160,7 +161,7 @@ def share(arguments: list[str]) -> None:
         for person in dict.fromkeys(r["person"] for r in rows)
     }
     means = {
-        name: [float(np.mean([r[name] for r in own])) for own in people.values()]
+        name: [float(np.mean([r[name] for r in person_rows])) for person_rows in people.values()]
         for name in columns
     }
     rows.append(
@@ -178,7 +179,8 @@ def share(arguments: list[str]) -> None:
         "Share of zero filling's error explained, in plane by 2",
         rows,
         remarks=[
-            f"sbl less focuss, a person each: {', '.join(f'{each:+.3f}' for each in lead)}.",
+            "sbl less focuss, a person each:"
+            f" {', '.join(f'{difference:+.3f}' for difference in lead)}.",
         ],
     )
 
@@ -206,8 +208,8 @@ TRIED: Mapping[str, Mapping[str, Any]] = {
 
 
 def settings(arguments: list[str]) -> None:
-    """What was tried on one run one level down; nothing else was looked at when settings were
-    fixed.
+    """Tabulate the settings tried in the self-test on one run; no other results were used to fix
+    them.
     """
     (run,) = runs_of([f"run={arguments[0]}"])
     problem = brought_down(run)
@@ -216,17 +218,17 @@ def settings(arguments: list[str]) -> None:
         for name in METHODS[:3]
     ]
     for name, changed in TRIED.items():
-        began = time.monotonic()
+        start_s = time.monotonic()
         estimator: VarianceRecipe = replace(recipe_of("sbl"), **changed)
-        found = [
-            problem.share(estimate_prior(problem.acquired, problem.whole, estimator, seed=s))
+        shares = [
+            problem.share(estimate_prior(problem.acquired, problem.tile, estimator, seed=s))
             for s in range(3)
         ]
         rows.append(
             {
                 "setting": name,
-                "share": round(float(np.mean(found)), 4),
-                "s": round((time.monotonic() - began) / 3, 1),
+                "share": round(float(np.mean(shares)), 4),
+                "s": round((time.monotonic() - start_s) / 3, 1),
             }
         )
         print(rows[-1], flush=True)
@@ -239,7 +241,7 @@ def settings(arguments: list[str]) -> None:
 
 
 def data(arguments: list[str]) -> None:
-    """The data sets of `runs`, and the calls of the program that `runs` makes."""
+    """Make the data sets of `runs`, and print the calls of the program that `runs` makes."""
     folder, out = Path(arguments[0]), Path(arguments[1])
     for tested in TESTED.values():
         low, truth = make_tested(tested, folder, out)
@@ -259,7 +261,7 @@ def data(arguments: list[str]) -> None:
 
 
 def everything(arguments: list[str]) -> None:
-    """Every table on people that README and docs show."""
+    """Make every table on participants that README and docs show."""
     folder = Path(arguments[0])
     people = [
         f"A={folder / 'studyforrest-lowres-truth'}",
@@ -273,8 +275,8 @@ def everything(arguments: list[str]) -> None:
 
 
 def main() -> int:
-    """One subcommand."""
-    wanted = {
+    """Run one subcommand."""
+    commands = {
         "settings": settings,
         "share": share,
         "data": data,
@@ -285,10 +287,10 @@ def main() -> int:
         "protocol": protocol,
         "all": everything,
     }
-    if len(sys.argv) < 3 or sys.argv[1] not in wanted:
+    if len(sys.argv) < 3 or sys.argv[1] not in commands:
         sys.exit(__doc__)
     torch.set_num_threads(1)
-    wanted[sys.argv[1]](sys.argv[2:])
+    commands[sys.argv[1]](sys.argv[2:])
     return 0
 
 

@@ -1,10 +1,11 @@
-"""A model trained on a simulated head, which ships with the package as a control of srgan.
+"""Train a model on a simulated head, which the package distributes as a control of srgan.
 
 python benchmarks/phantom_models.py PHANTOM OUT
 
-PHANTOM is made by `bids-sr-phantom` (preset demo). OUT.safetensors and OUT.json are written. The
-model stands in for a participant's own one in the series `srganPhantom`: what it reaches is owed
-to no one's own pair. `boilerplate/models/dcnet_phantom`, that of dcnet, was made by version 0.1.
+PHANTOM is made by `bids-sr-phantom` (preset demo). OUT.safetensors and OUT.json are written. In
+the series `srganPhantom`, this model replaces the participant's model: its accuracy cannot depend
+on the participant's pair. `boilerplate/models/dcnet_phantom`, the control of dcnet, was made by
+version 0.1.
 """
 
 import argparse
@@ -28,22 +29,26 @@ from bids_sr.sr.training.trainer import fit
 FACTOR = (2.0, 2.0, 1.0)
 
 
-def one(root: Path, pattern: str) -> Path:
-    """Return the only file of a pattern."""
+def only_file(root: Path, pattern: str) -> Path:
+    """Return the only file that matches a pattern."""
     (path,) = root.glob(pattern)
     return path
 
 
 def pair_of(root: Path, participant: str = "sub-*") -> TrainingImage:
-    """Return a participant's pair, the high-resolution image in the pose of the other one."""
-    lowres, affine = load_image(one(root, f"{participant}/anat/*acq-lowres_T2starw.nii.gz"))
-    highres, own = load_image(one(root, f"{participant}/anat/*acq-highres_T2starw.nii.gz"))
+    """Return a participant's pair, with the high-resolution image resampled to the low-resolution
+    position.
+    """
+    lowres, affine = load_image(only_file(root, f"{participant}/anat/*acq-lowres_T2starw.nii.gz"))
+    highres, highres_affine = load_image(
+        only_file(root, f"{participant}/anat/*acq-highres_T2starw.nii.gz")
+    )
     truth = root / "derivatives" / "ground-truth"
     to_highres = np.linalg.inv(
-        read_itk(one(truth, f"{participant}/anat/*from-highres_to-lowres*.txt"))[0]
+        read_itk(only_file(truth, f"{participant}/anat/*from-highres_to-lowres*.txt"))[0]
     )
     shape, grid = hr_grid(lowres.shape, affine, FACTOR)
-    moved = sample_volume(highres, own, shape, grid, to_highres)
+    moved = sample_volume(highres, highres_affine, shape, grid, to_highres)
     return pair_image(lowres, moved, brain_mask(lowres, affine) > 0, affine, FACTOR)
 
 
@@ -51,13 +56,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("phantom", type=Path)
     parser.add_argument("out", type=Path)
-    given = parser.parse_args()
-    about = json.loads((given.phantom / "dataset_description.json").read_text())["Name"]
+    arguments = parser.parse_args()
+    about = json.loads((arguments.phantom / "dataset_description.json").read_text())["Name"]
     request = TrainingRequest(method=get_method("srgan"), factor=FACTOR, threads=1)
-    work = given.out.with_name(f"{given.out.name}.work")  # a stopped training goes on from there
-    made = fit(request, (pair_of(given.phantom),), work)
-    weights, _ = save_model(given.out, made.state, dict(made.card) | {"trained_with": about})
-    sys.stdout.write(f"{weights}: {weights.stat().st_size} bytes, {made.card['held_out']}\n")
+    work = arguments.out.with_name(
+        f"{arguments.out.name}.work"
+    )  # a stopped training resumes from there
+    trained = fit(request, (pair_of(arguments.phantom),), work)
+    weights, _ = save_model(
+        arguments.out, trained.state, dict(trained.card) | {"trained_with": about}
+    )
+    sys.stdout.write(f"{weights}: {weights.stat().st_size} bytes, {trained.card['held_out']}\n")
 
 
 if __name__ == "__main__":

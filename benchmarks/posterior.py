@@ -1,21 +1,23 @@
-"""Whether the program's maps know their own error: coverage, voxels of the wrong sign, 5 mm maps.
+"""Test the program's error estimates: coverage, voxels of the wrong sign, 5 mm maps.
 
 python benchmarks/posterior.py runs DATA OUT [ONLY ...]
-    every run of people at half its resolution, blind and calibrated, against its measured series
+    every run of participants at half its resolution, without and with calibration, compared with
+    its measured series
 python benchmarks/posterior.py foreign DATA OUT
     effects that follow the prior of a run, and effects that do not
 python benchmarks/posterior.py draws DATA OUT
-    the standard deviation of 64 draws against the exact one
+    the standard deviation of 64 draws, compared with the exact standard deviation
 python benchmarks/posterior.py phantom OUT PHANTOM ...
-    data sets of `bids-sr-phantom demo` with the fluctuations of FINDINGS.md, against what is known
+    data sets of `bids-sr-phantom demo` with the fluctuations of FINDINGS.md, compared with known
+    activation
 python benchmarks/posterior.py cost OUT BIDS_DIR ...
-    processor time and memory of what the posterior adds, of the whole program's
+    processor time and memory of the posterior, and of the whole program
 
 DATA is the folder of `people.py`, ONLY is RUN or RUN:KIND, such as B2 or B2:blind. The output of
-each call stays in OUT/RUN/KIND, its figures in OUT/RUN/KIND.json; what is there is not made again.
+each call stays in OUT/RUN/KIND, its values in OUT/RUN/KIND.json; existing results are reused.
 
-Truth is the same run as measured. Coverage: of effect +- 1.96 sqrt(SD^2 + SE^2), where SE is that
-of the linear model of the difference of both series, so that measured noise counts once. Wrong:
+Truth is the same run as measured. Coverage: of effect +- 1.96 sqrt(SD^2 + SE^2), with the SE of
+the linear model of the difference of both series, so that measured noise counts once. Wrong:
 the measured effect of the other half of the blocks, made independent of this half, is negative.
 """
 
@@ -46,13 +48,13 @@ Rows = list[dict[str, Any]]
 
 
 def rms(values: Array) -> float:
-    """Of a mean square that noise may have made negative."""
+    """Return the root of a mean square, which may be negative because of noise."""
     return float(np.sqrt(max(0.0, float(np.mean(values)))))
 
 
 def coverage(stored: Stored) -> Iterator[dict[str, Any]]:
-    """Coverage of the stored intervals, by contrast and smoothing."""
-    mask, found = stored.mask(), stored.difference(WIDTHS)
+    """Yield the coverage of the stored intervals, by contrast and smoothing."""
+    mask, difference_maps = stored.mask(), stored.difference(WIDTHS)
     below = {
         row.contrast: row.value
         for table in ("evaluation", "activation")
@@ -60,12 +62,12 @@ def coverage(stored: Stored) -> Iterator[dict[str, Any]]:
         if row.statistic == BELOW and row.series == "sbl"
     }
     for contrast in stored.contrasts:
-        for width, difference in found.items():
-            effect, zero, known = (
+        for width, difference in difference_maps.items():
+            effect, zero, measured = (
                 stored.map(contrast, "effect", series, width)
                 for series in ("sbl", "zerofill", "measured")
             )
-            error, detail = effect - known, np.abs(effect - zero)
+            error, detail = effect - measured, np.abs(effect - zero)
             noise = difference.maps[contrast, "variance"]
             sd = stored.map(contrast, "sd", "sbl", width)
             regions = {
@@ -75,10 +77,10 @@ def coverage(stored: Stored) -> Iterator[dict[str, Any]]:
                 & (np.abs(stored.map(contrast, "t", "measured", width)) > 4),
             }
             row: dict[str, Any] = {"contrast": contrast, "mm": width}
-            for what, variance in (("noise alone", noise), ("", noise + sd**2)):
+            for term, variance in (("noise alone", noise), ("", noise + sd**2)):
                 inside = error**2 < 1.96**2 * variance
                 row |= {
-                    f"{name}{', ' * bool(what)}{what}": float(inside[where].mean())
+                    f"{name}{', ' * bool(term)}{term}": float(inside[where].mean())
                     for name, where in regions.items()
                 }
             yield row | {
@@ -89,30 +91,36 @@ def coverage(stored: Stored) -> Iterator[dict[str, Any]]:
 
 
 def highest(values: Array, count: int, mask: Array) -> Array:
-    """So many voxels of the mask."""
+    """Return a number of voxels of the mask with the highest values."""
     if count == 0:
         return np.zeros_like(mask)
     return np.asarray(mask & (values >= np.partition(values[mask], -count)[-count]))
 
 
-def of_halves(stored: Stored, known: Mapping[str, Mapping[float, Halves]]) -> tuple[Rows, Rows]:
-    """Regions of one half and smoothed maps against the measured other half, both ways."""
-    mask, made = stored.mask(), stored.halves("sbl", WIDTHS)
+def of_halves(
+    stored: Stored, halves_by_series: Mapping[str, Mapping[float, Halves]]
+) -> tuple[Rows, Rows]:
+    """Compare regions of one half and smoothed maps with the measured other half, in both
+    directions.
+    """
+    mask, sbl_halves = stored.mask(), stored.halves("sbl", WIDTHS)
     regions: Rows = []
     smoothed: Rows = []
     for contrast in stored.contrasts:
         for half in (0, 1):
             for width in WIDTHS:
-                truth, noise = known["measured"][width].other(contrast, half)
-                variance = stored.error_variance(known["raw"][0.0], contrast, half, width)
-                own = {"sbl": made[width]} | {
-                    name: each[width]
-                    for name, each in known.items()
-                    if width in each and name != "raw"
+                truth, noise = halves_by_series["measured"][width].other_half(contrast, half)
+                variance = stored.error_variance(
+                    halves_by_series["raw"][0.0], contrast, half, width
+                )
+                halves_by_name = {"sbl": sbl_halves[width]} | {
+                    name: halves_by_width[width]
+                    for name, halves_by_width in halves_by_series.items()
+                    if width in halves_by_width and name != "raw"
                 }
                 maps = {
                     name: {s: h.map(contrast, half, s) for s in ("effect", "variance", "t", "z")}
-                    for name, h in own.items()
+                    for name, h in halves_by_name.items()
                 }
                 at = {"contrast": contrast, "half": half}
                 if width == 0:
@@ -162,20 +170,20 @@ def _smoothed(
     active = mask & (t > 4)
     near = mask & ndimage.binary_dilation(active, iterations=2) & (np.abs(t) < 1)
     reference = FDR.region(t, mask, mask)[0]
-    for series, own in maps.items():
+    for series, width_maps in maps.items():
         for name, more in (("t", 0 * variance), ("tTotal", variance)):
             if name == "tTotal" and series != "sbl":
                 continue
-            total = own["variance"] + more
-            smaller = np.sqrt(own["variance"] / np.maximum(total, 1e-12))
-            region = FDR.region(own["z"] * smaller, mask, mask)[0]
-            inside = (own["effect"] - truth) ** 2 < 1.96**2 * (total + noise**2)
+            total = width_maps["variance"] + more
+            smaller = np.sqrt(width_maps["variance"] / np.maximum(total, 1e-12))
+            region = FDR.region(width_maps["z"] * smaller, mask, mask)[0]
+            inside = (width_maps["effect"] - truth) ** 2 < 1.96**2 * (total + noise**2)
             yield {
                 "map": f"{series}, {name}",
                 "voxels": int(region.sum()),
-                "expected": share(_below_zero(own["effect"], total + noise**2), region),
+                "expected": share(_below_zero(width_maps["effect"], total + noise**2), region),
                 "actual": share(truth < 0, region),
-                "near-null": share(own["t"] * smaller > 3.1, near),
+                "near-null": share(width_maps["t"] * smaller > 3.1, near),
                 "near-null voxels": int(near.sum()),
                 "Dice": dice(region, reference) or 0.0,
                 "coverage, active": share(inside, active),
@@ -183,12 +191,12 @@ def _smoothed(
 
 
 def measure(tested: Tested, data: Path, out: Path, only: Sequence[str]) -> None:
-    """Figures of the calls on one run."""
-    known: dict[str, dict[float, Halves]] = {}
+    """Compute the values of the calls on one run."""
+    halves_by_series: dict[str, dict[float, Halves]] = {}
     for kind in KINDS:
         file = out / tested.name / f"{kind}.json"
-        wanted = not only or {tested.name, f"{tested.name}:{kind}"} & set(only)
-        if file.exists() or not wanted:
+        is_selected = not only or {tested.name, f"{tested.name}:{kind}"} & set(only)
+        if file.exists() or not is_selected:
             continue
         low, truth = make_tested(tested, data, out)
         calibration = "none" if kind == "blind" else str(make_calibration(kind, tested, data, out))
@@ -197,7 +205,7 @@ def measure(tested: Tested, data: Path, out: Path, only: Sequence[str]) -> None:
         figures: dict[str, Any] = {"applied": stored.applied}
         if stored.applied:
             # the same with and without a calibration
-            known = known or {
+            halves_by_series = halves_by_series or {
                 series: stored.halves(series, widths)
                 for series, widths in (
                     ("measured", WIDTHS),
@@ -207,7 +215,7 @@ def measure(tested: Tested, data: Path, out: Path, only: Sequence[str]) -> None:
                 )
             }
             figures["coverage"] = list(coverage(stored))
-            figures["regions"], figures["smoothed"] = of_halves(stored, known)
+            figures["regions"], figures["smoothed"] = of_halves(stored, halves_by_series)
         file.write_text(json.dumps(figures))
         print(tested.name, kind, "measured", flush=True)
 
@@ -221,9 +229,9 @@ LABELS = {"blind": "blind", "fine": "calibrated"}
 
 
 def runs(arguments: Sequence[str]) -> None:
-    """All runs, and tables of all that was kept."""
+    """Measure all runs, and make tables of all stored results."""
     data, out = Path(arguments[0]), Path(arguments[1])
-    people = [replace(each, one_type=False) for each in TESTED.values()]
+    people = [replace(tested_run, one_type=False) for tested_run in TESTED.values()]
     for tested in people:
         measure(tested, data, out, arguments[2:])
     for name, title in TITLES.items():
@@ -239,25 +247,25 @@ def runs(arguments: Sequence[str]) -> None:
 
 
 def _both_ways(rows: Rows) -> Rows:
-    """Means over the two halves."""
+    """Average over the two halves."""
     groups: dict[tuple[Any, ...], Rows] = {}
     for row in rows:
         key = tuple(row.get(k) for k in ("contrast", "mm", "region", "map"))
         groups.setdefault(key, []).append({k: v for k, v in row.items() if k != "half"})
     return [
         {
-            k: float(np.nanmean([row[k] for row in own])) if isinstance(v, int | float) else v
-            for k, v in own[0].items()
+            k: float(np.nanmean([row[k] for row in group])) if isinstance(v, int | float) else v
+            for k, v in group[0].items()
         }
-        for own in groups.values()
+        for group in groups.values()
     ]
 
 
 def _blind(arguments: Sequence[str]) -> Iterator[tuple[Tested, Stored]]:
-    """Blind calls of all runs to which `sbl` was applied."""
+    """Yield calls without calibration of all runs with an applied `sbl`."""
     data, out = Path(arguments[0]), Path(arguments[1])
-    for each in TESTED.values():
-        tested = replace(each, one_type=False)
+    for tested_run in TESTED.values():
+        tested = replace(tested_run, one_type=False)
         low, truth = make_tested(tested, data, out)
         more = ("--truth", str(truth), "--calibration", "none")
         stored = call(low, out / tested.name / "blind", CONTRASTS[tested.name], *more)
@@ -266,7 +274,7 @@ def _blind(arguments: Sequence[str]) -> Iterator[tuple[Tested, Stored]]:
 
 
 def foreign_effects(arguments: Sequence[str]) -> None:
-    """Effects made from the prior of each run, and others."""
+    """Tabulate effects made from the prior of each run, and other effects."""
     rows = [{"run": t.title} | row for t, stored in _blind(arguments) for row in foreign(stored)]
     keep(
         "posterior_foreign",
@@ -280,7 +288,7 @@ def foreign_effects(arguments: Sequence[str]) -> None:
 
 
 def draws(arguments: Sequence[str]) -> None:
-    """64 draws against the exact diagonal."""
+    """Compare 64 draws with the exact diagonal."""
     rows = [{"run": t.title} | draws_against_exact(stored) for t, stored in _blind(arguments)]
     keep(
         "posterior_draws",
@@ -290,7 +298,7 @@ def draws(arguments: Sequence[str]) -> None:
 
 
 def phantom(arguments: Sequence[str]) -> None:
-    """Phantoms whose activity does not follow their fluctuations, against known activation."""
+    """Compare phantoms whose activity does not follow their fluctuations with known activation."""
     out, rows = Path(arguments[0]), []
     for low in map(Path, arguments[1:]):
         stored = call(low, out / low.name, ("all",))
@@ -302,17 +310,17 @@ def phantom(arguments: Sequence[str]) -> None:
 
 
 def main() -> int:
-    """One subcommand."""
-    wanted = {
+    """Run one subcommand."""
+    commands = {
         "runs": runs,
         "foreign": foreign_effects,
         "draws": draws,
         "phantom": phantom,
         "cost": cost,
     }
-    if len(sys.argv) < 4 or sys.argv[1] not in wanted:
+    if len(sys.argv) < 4 or sys.argv[1] not in commands:
         sys.exit(__doc__)
-    wanted[sys.argv[1]](sys.argv[2:])
+    commands[sys.argv[1]](sys.argv[2:])
     return 0
 
 

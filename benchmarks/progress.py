@@ -1,8 +1,8 @@
-"""Whether runs said how long they would take: python benchmarks/progress.py SCREEN...
+"""Check the time estimates that runs printed: python benchmarks/progress.py SCREEN...
 
-SCREEN is what a call printed, with its standard output in a file. Of each time left that was said
-once 20 % were done, the error is its distance from what came, less half a minute of rounding,
-as a share of what came.
+SCREEN is the standard output of a call, in a file. For each remaining time that was printed after
+20 % of the run, the error is its difference from the actual time, minus half a minute of rounding,
+relative to the actual time.
 """
 
 import re
@@ -24,11 +24,11 @@ def main() -> int:
         lines = re.findall(r"^(\d\d:\d\d:\d\d) (.*)", path.read_text(), re.MULTILINE)
         times = [datetime.strptime(time, "%H:%M:%S") for time, _ in lines]
         for time, (_, text) in zip(times, lines, strict=True):
-            if (said := SAID.search(text)) and int(said[1]) >= 20:
+            if (estimate := SAID.search(text)) and int(estimate[1]) >= 20:
                 came = (times[-1] - time).total_seconds() % DAY_S / 60
-                told = float(said[2] or 0.5)
-                error = max(0, abs(told - came) - 0.5) / came
-                rows.append((path.name, int(said[1]), told, came, error))
+                minutes_left = float(estimate[2] or 0.5)
+                error = max(0, abs(minutes_left - came) - 0.5) / came
+                rows.append((path.name, int(estimate[1]), minutes_left, came, error))
     columns = ("run", "% done", "min said", "min that came", "error")
     print(markdown([dict(zip(columns, row, strict=True)) for row in rows]))
     return 0

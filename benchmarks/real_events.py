@@ -1,13 +1,13 @@
-"""Events tables of public data sets: how they are read now and by another version, and effects in
-runs that were simulated with them.
+"""Events tables of public data sets: compare their interpretation by two versions, and recover
+effects in runs simulated with them.
 
 python benchmarks/real_events.py FOLDER EXAMPLES [--before PYTHON]
 
 EXAMPLES is a copy of github.com/bids-standard/bids-examples, whose images are empty. Each table in
 `func` is checked as for a run that ends 20 s after its last event, and its design is built.
 `--before` is the Python of an environment with the other version. Runs are simulated with the
-tables of ds107 (sub-43) and ds000117 (sub-01), in which the two most frequent trial types have a
-known effect, and go through preflight and the linear model.
+tables of ds107 (sub-43) and ds000117 (sub-01). Their two most frequent trial types have a known
+effect. The runs go through preflight and the linear model.
 """
 
 import argparse
@@ -72,18 +72,24 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="scratch folder")
     parser.add_argument("examples", type=Path, help="copy of bids-examples")
     parser.add_argument("--before", type=Path, help="Python of the other version")
-    given = parser.parse_args()
-    given.folder.mkdir(parents=True, exist_ok=True)
-    tables = sorted(given.examples.glob("**/func/*_events.tsv"))
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    tables = sorted(arguments.examples.glob("**/func/*_events.tsv"))
     runs = [(str(path.absolute()), *length(path)) for path in tables]
-    now = read(Path(sys.executable), runs, given.folder)
-    before = now if given.before is None else read(given.before.absolute(), runs, given.folder)
-    rows, differences = compared(given.examples, tables, before, now)
-    remarks = [*differences, *simulated(given, tables)]
+    now = read(Path(sys.executable), runs, arguments.folder)
+    before = (
+        now
+        if arguments.before is None
+        else read(arguments.before.absolute(), runs, arguments.folder)
+    )
+    rows, differences = compared(arguments.examples, tables, before, now)
+    remarks = [*differences, *simulated(arguments, tables)]
     title = f"{len(tables)} events tables of bids-examples"
     keep("real_events", title, rows, remarks=remarks)
-    refused = [one for path, one in zip(tables, now, strict=True) if ACCEPTED in str(path)]
-    return int(any(one["problems"] for one in refused) or any("WRONG" in text for text in remarks))
+    refused = [result for path, result in zip(tables, now, strict=True) if ACCEPTED in str(path)]
+    return int(
+        any(result["problems"] for result in refused) or any("WRONG" in text for text in remarks)
+    )
 
 
 def length(table: Path) -> tuple[float, int]:
@@ -113,11 +119,11 @@ def _volumes(table: Path, tr: float) -> int:
 
 
 def rows_of(table: Path) -> list[tuple[float, float, str]]:
-    """Return the rows of a table that have times, each once; read without the program."""
+    """Return the rows of a table that have times, each once, without using the program."""
     lines = table.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    header, *others = [line.split("\t") for line in lines if line.strip()] or [[]]
+    header, *cell_rows = [line.split("\t") for line in lines if line.strip()] or [[]]
     rows = []
-    for cells in others:
+    for cells in cell_rows:
         row = dict(zip(header, cells, strict=False))
         try:
             times = float(row["onset"]), float(row["duration"])
@@ -133,14 +139,14 @@ def read(
     """Read all tables by one version of the program, once per version."""
     text = "\n".join(map(json.dumps, runs))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    tell = "from bids_sr.version import __version__; print(__version__)"
+    script = "from bids_sr.version import __version__; print(__version__)"
     # python -c would import the program from the current folder
     version = subprocess.run(
-        [python, "-c", tell], capture_output=True, text=True, check=True, cwd=folder
+        [python, "-c", script], capture_output=True, text=True, check=True, cwd=folder
     )
-    kept = folder / f"tables-{version.stdout.strip()}.json"
-    if kept.exists():
-        return list(json.loads(kept.read_text()))
+    file = folder / f"tables-{version.stdout.strip()}.json"
+    if file.exists():
+        return list(json.loads(file.read_text()))
     done = subprocess.run(
         [python, "-c", _READER],
         input=text,
@@ -153,7 +159,7 @@ def read(
     if done.returncode:
         raise SystemExit(done.stderr)
     results = [json.loads(line) for line in done.stdout.splitlines()]
-    kept.write_text(json.dumps(results))
+    file.write_text(json.dumps(results))
     return results
 
 
@@ -163,15 +169,15 @@ def compared(
     before: Sequence[dict[str, Any]],
     now: Sequence[dict[str, Any]],
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return a row per data set, and what is treated in another way with an example of each."""
+    """Return a row per data set, and differences in treatment with an example of each."""
     names = [str(path.relative_to(root)) for path in tables]
     rows, examples = [], dict[str, list[str]]()
     for dataset in sorted({name.split("/")[0] for name in names}):
         indices = [k for k, name in enumerate(names) if name.startswith(f"{dataset}/")]
-        other = Counter[str]()
+        differences_by_kind = Counter[str]()
         for k in indices:
             for kind in _differences(before[k], now[k]):
-                other[kind] += 1
+                differences_by_kind[kind] += 1
                 examples.setdefault(kind, []).append(names[k])
         rows.append(
             {
@@ -182,7 +188,8 @@ def compared(
                 "no design before": sum(bool(before[k]["failed"]) for k in indices),
                 "no design now": sum(bool(now[k]["failed"]) for k in indices),
                 "other trial types": sum(before[k]["types"] != now[k]["types"] for k in indices),
-                "differences": ", ".join(f"{kind}: {n}" for kind, n in other.items()) or "none",
+                "differences": ", ".join(f"{kind}: {n}" for kind, n in differences_by_kind.items())
+                or "none",
             }
         )
     return rows, [f"- {kind}: {len(of)}, such as {of[0]}" for kind, of in examples.items()]
@@ -191,7 +198,7 @@ def compared(
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     kinds = []
     for key in ("problems", "notices", "failed"):
-        earlier, later = (_general(one[key]) for one in (before, now))
+        earlier, later = (_general(result[key]) for result in (before, now))
         kinds += [f"{key} only now: {text}" for text in sorted(later - earlier)]
         kinds += [f"{key} only before: {text}" for text in sorted(earlier - later)]
     if before["types"] != now["types"]:
@@ -202,7 +209,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def _general(texts: Any) -> set[str]:
-    """Texts without numbers, names and quoted parts."""
+    """Return texts without numbers, names and quoted parts."""
     texts = [texts] if isinstance(texts, str) else texts
     general = {
         re.sub(r"'[^']*'|\"[^\"]*\"|\S+\.nii\.gz|[-\d.]+", "…", text)[:90] for text in texts
@@ -210,16 +217,16 @@ def _general(texts: Any) -> set[str]:
     return general - {""}
 
 
-def simulated(given: argparse.Namespace, tables: Sequence[Path]) -> list[str]:
+def simulated(arguments: argparse.Namespace, tables: Sequence[Path]) -> list[str]:
     """Return a line for each run that was simulated with a real table."""
     lines = []
-    warm_up(given.folder)
+    warm_up(arguments.folder)
     for path in tables:
-        name = str(path.relative_to(given.examples))
+        name = str(path.relative_to(arguments.examples))
         if not name.startswith(SIMULATED):
             continue
-        shutil.rmtree(given.folder / "case", ignore_errors=True)
-        scene = scene_of(path, given.folder / "case")
+        shutil.rmtree(arguments.folder / "case", ignore_errors=True)
+        scene = scene_of(path, arguments.folder / "case")
         scene.root.mkdir()
         right = Right(exact=False, types=tuple(scene.names))
         code, text, maps = model_depth(scene.write(), right)
@@ -235,11 +242,11 @@ def scene_of(table: Path, folder: Path) -> Scene:
     """Return a simulated run whose events table is a copy of a real one."""
     tr, n_volumes = length(table)
     rows = rows_of(table)
-    most = [name for name, _ in Counter(name for _, _, name in rows).most_common(2)]
-    names = dict(zip(most, EFFECTS, strict=False))
+    frequent = [name for name, _ in Counter(name for _, _, name in rows).most_common(2)]
+    names = dict(zip(frequent, EFFECTS, strict=False))
     scene = Scene(folder, tr=tr, n_volumes=n_volumes)
     scene.slice_times = scene.slice_times * tr / 2
-    scene.names = {own: name for name, own in names.items()}
+    scene.names = {trial_type: name for name, trial_type in names.items()}
     scene.events = [(onset, length, names.get(name, "")) for onset, length, name in rows]
     times = np.arange(0, n_volumes * tr, 0.5)
     peaks = [

@@ -1,11 +1,12 @@
-"""What preflight estimates against what runs take: processor time, wall clock, peak memory, disk.
+"""Compare the estimates of preflight with real runs: processor time, wall time, peak memory, disk.
 
 python benchmarks/resources.py SCRATCH [--cases tiny null plain long demo example] [--procs 2]
 [--mem GB] [--data NAME=DIR ...] [--name TABLE] [--pace]
 
-Each case is a run of `bids-sr` on a phantom, or on the example. Processor minutes are those of all
-processes, so that they hold on a machine that is not alone; wall clock is that of this machine,
-now. A second table shows what each step took; the steps declare theirs as `memory`.
+Each case is a run of `bids-sr` on a phantom, or on the example. Processor minutes include all
+processes, so that they are valid on a machine with other load; wall time depends on this machine
+and its load. A second table shows the resources of each step; the steps declare theirs as
+`memory`.
 """
 
 import argparse
@@ -41,7 +42,7 @@ OPTIONS: dict[str, tuple[str, list[str]]] = {
 
 
 def lengthen(phantom: Path, target: Path) -> None:
-    """A copy of the phantom whose run is repeated, events and all."""
+    """Copy the phantom with its run and events repeated."""
     shutil.copytree(phantom, target, ignore=shutil.ignore_patterns("derivatives"))
     bold = next((target / "sub-01" / "func").glob("*_bold.nii.gz"))
     image = nib.load(bold)
@@ -58,7 +59,7 @@ def lengthen(phantom: Path, target: Path) -> None:
 
 
 def data(scratch: Path, name: str) -> Path:
-    """The data set of a case, made where it is not there."""
+    """Return the data set of a case, which is made unless it exists."""
     target = EXAMPLE if name == "example" else scratch / name
     if "=" in name:
         return Path(name.partition("=")[2])
@@ -71,14 +72,17 @@ def data(scratch: Path, name: str) -> Path:
     return target
 
 
-def row(case: str, told: Estimate, usage: Usage, out: Path, work: Path) -> dict[str, Any]:
-    """Estimate and measurement of one case, with their ratios."""
+def row(case: str, estimate: Estimate, usage: Usage, out: Path, work: Path) -> dict[str, Any]:
+    """Return estimate and measurement of one case, with their ratios."""
     pairs = {
-        "core min": (sum(each.minutes for each in told.rows), usage.cpu_seconds / 60),
-        "wall min": (told.minutes, usage.seconds / 60),
-        "memory GB": (told.memory_gb, usage.peak_gib * 2**30 / 1e9),
-        "work GB": (told.work_gb, usage.peak_gb),
-        "results GB": (told.output_gb, disk_gb(out)),
+        "core min": (
+            sum(stage_row.minutes for stage_row in estimate.rows),
+            usage.cpu_seconds / 60,
+        ),
+        "wall min": (estimate.minutes, usage.seconds / 60),
+        "memory GB": (estimate.memory_gb, usage.peak_gib * 2**30 / 1e9),
+        "work GB": (estimate.work_gb, usage.peak_gb),
+        "results GB": (estimate.output_gb, disk_gb(out)),
     }
     shown: dict[str, Any] = {"case": case, "exit": usage.code}
     for name, (estimated, measured) in pairs.items():
@@ -95,8 +99,8 @@ def row(case: str, told: Estimate, usage: Usage, out: Path, work: Path) -> dict[
 
 
 def steps(case: str, table: Path) -> pd.DataFrame:
-    """What each kind of step took at most, and in all."""
-    found = (
+    """Summarize the resources of each kind of step: maximum and total."""
+    table_of_steps = (
         pd.read_csv(table, sep="\t")
         .groupby("kind")
         .agg(
@@ -109,7 +113,7 @@ def steps(case: str, table: Path) -> pd.DataFrame:
             declared_gb=("declared_gb", "max"),
         )
     )
-    return found.assign(case=case).reset_index()
+    return table_of_steps.assign(case=case).reset_index()
 
 
 def main() -> int:
@@ -143,7 +147,7 @@ def main() -> int:
         out, work = args.scratch / f"{case}-out", args.scratch / f"{case}-work"
         for folder in (out, work):
             shutil.rmtree(folder, ignore_errors=True)
-        asked = [
+        arguments = [
             str(data(args.scratch, name)),
             str(out),
             "participant",
@@ -152,19 +156,19 @@ def main() -> int:
             "--nprocs",
             str(args.procs),
         ]
-        asked += [*options, *(["--mem", str(args.mem)] if args.mem else [])]
-        settings = parse_settings(asked).resolved(run_uuid="estimate")
-        told = expected(check(settings), settings)
+        arguments += [*options, *(["--mem", str(args.mem)] if args.mem else [])]
+        settings = parse_settings(arguments).resolved(run_uuid="estimate")
+        estimate = expected(check(settings), settings)
         table = args.scratch / f"{case}-resources.tsv"
         table.unlink(missing_ok=True)
-        usage = watch(monitored(table, asked), log=args.scratch / f"{case}.log", folder=work)
-        rows.append(row(case, told, usage, out, work))
+        usage = watch(monitored(table, arguments), log=args.scratch / f"{case}.log", folder=work)
+        rows.append(row(case, estimate, usage, out, work))
         kinds.append(steps(case, table))
         shutil.rmtree(work, ignore_errors=True)
     ratios = [
         value
-        for each in rows
-        for key, value in each.items()
+        for case_row in rows
+        for key, value in case_row.items()
         if key.endswith("ratio") and "wall" not in key
     ]
     remark = (
@@ -181,7 +185,7 @@ def main() -> int:
     if not args.mem:
         table = pd.concat(kinds).sort_values(["adds_gb"], ascending=False).round(3)
         keep(f"{args.name}_steps", "What each kind of step takes", table.to_dict("records"))
-    return max(each["exit"] for each in rows)
+    return max(case_row["exit"] for case_row in rows)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Whether two versions of the program leave the same outputs: python benchmarks/same_outputs.py
+"""Check that two versions of the program write the same outputs: python benchmarks/same_outputs.py
 NAME BEFORE AFTER
 
-BEFORE and AFTER are output folders of one call made with two versions. Logs are left out. Images
-are compared by their voxels, tables by their cells, all else byte for byte; figures and pages may
-differ in bytes and show the same.
+BEFORE and AFTER are output folders of the same call with two versions. Logs are left out. Images
+are compared by voxels, tables by cells, and all other files byte by byte; figures and pages may
+differ in bytes and look the same.
 """
 
 from __future__ import annotations
@@ -20,22 +20,24 @@ SHOWN = {".svg", ".html"}
 
 
 def files(root: Path) -> dict[str, Path]:
-    """Every file but logs, by its place."""
-    found = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
-    return {place: path for place, path in found.items() if not place.startswith("logs/")}
+    """Return all files except logs, by path."""
+    paths = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
+    return {place: path for place, path in paths.items() if not place.startswith("logs/")}
 
 
 def table_difference(before: Path, after: Path) -> str:
-    """How many cells differ, and by how much at most."""
+    """Describe the cells that differ: number, and largest difference."""
     old, new = (
         list(csv.reader(path.read_text().splitlines(), delimiter="\t")) for path in (before, after)
     )
-    if [len(row) for row in old] != [len(row) for row in new] or old[:1] != new[:1]:
+    if [len(old_row) for old_row in old] != [len(old_row) for old_row in new] or old[:1] != new[
+        :1
+    ]:
         return "other rows or columns"
     pairs = [
         (x, y)
-        for row, other in zip(old, new, strict=True)
-        for x, y in zip(row, other, strict=True)
+        for old_row, new_row in zip(old, new, strict=True)
+        for x, y in zip(old_row, new_row, strict=True)
         if x != y
     ]
     try:
@@ -46,7 +48,7 @@ def table_difference(before: Path, after: Path) -> str:
 
 
 def difference(before: Path, after: Path) -> str:
-    """What differs in a file; "" for nothing."""
+    """Describe the difference in a file; "" if there is none."""
     if before.read_bytes() == after.read_bytes():
         return ""
     if before.name.endswith((".nii", ".nii.gz")):
@@ -62,8 +64,8 @@ def main() -> int:
         {"file": place, "difference": "before only" if place in old else "after only"}
         for place in sorted(old.keys() ^ new.keys())
     ]
-    found = {place: difference(old[place], new[place]) for place in sorted(old.keys() & new)}
-    changed = {place: text for place, text in found.items() if text}
+    differences = {place: difference(old[place], new[place]) for place in sorted(old.keys() & new)}
+    changed = {place: text for place, text in differences.items() if text}
     shown = [place for place in changed if Path(place).suffix in SHOWN]
     rows += [
         {"file": place, "difference": text}
@@ -71,8 +73,8 @@ def main() -> int:
         if place not in shown
     ]
     remarks = [
-        f"{len(found) - len(changed)} files are equal; {len(shown)} figures and pages differ in"
-        " bytes."
+        f"{len(differences) - len(changed)} files are equal; {len(shown)} figures and pages"
+        " differ in bytes."
     ]
     print(f"What differs in the outputs of two versions: {sys.argv[1]}\n", *remarks, sep="\n")
     print(markdown(rows) if rows else "Nothing else differs.")

@@ -1,13 +1,13 @@
 """Index, dry run, group level and page of many participants: time, processor time, peak memory,
-and how they grow.
+and their growth.
 
 python benchmarks/scale.py FOLDER [--subjects 1000] [--only index dry-run group page] [--grid OUT]
 [--keep]
 
-One tiny phantom goes through the participant level once; the crowd is made of hard links of its
-data and results. A dry run would be refused for want of room (some 0.6 GB a participant), so free
-room is feigned; the rest is the command. 10,000 participants need 5 GB, the long table most of it,
-and a million directory entries in FOLDER; the crowd is removed at the end.
+One tiny phantom goes through the participant level once; all participants are hard links to its
+data and results. A dry run would be refused because of disk space (about 0.6 GB per participant),
+so free space is simulated; the rest is the command. 10,000 participants need 5 GB, most of it for
+the long table, and a million directory entries in FOLDER; they are removed at the end.
 """
 
 import argparse
@@ -46,25 +46,25 @@ def main() -> int:
         "--grid", type=Path, metavar="OUT", help="an output whose maps are timed, as the example's"
     )
     parser.add_argument("--keep", action="store_true", help="leave the crowd")
-    given = parser.parse_args()
-    one, out = prepared(given.folder)
-    sizes = [n for n in (10, 100, 1000, 10_000) if n < given.subjects] + [given.subjects]
+    arguments = parser.parse_args()
+    source, out = prepared(arguments.folder)
+    sizes = [n for n in (10, 100, 1000, 10_000) if n < arguments.subjects] + [arguments.subjects]
     rows: list[dict[str, Any]] = []
     for count in sizes:
-        rows += measured(given.folder, one, out, count, given.only)
+        rows += measured(arguments.folder, source, out, count, arguments.only)
     first = {row["what"]: row for row in rows if row["participants"] == sizes[0]}
     for row in rows:
         row["CPU s a participant, over that of the smallest"] = (
             row["CPU (s)"] / row["participants"] / (first[row["what"]]["CPU (s)"] / sizes[0])
         )
         row["bar (s)"] = BARS.get(row["participants"], {}).get(row["what"], "–")
-    if not given.keep:
+    if not arguments.keep:
         for name in ("data", "results", "database"):
-            shutil.rmtree(given.folder / name, ignore_errors=True)
-    remarks = [] if given.grid is None else [map_seconds(given.grid)]
+            shutil.rmtree(arguments.folder / name, ignore_errors=True)
+    remarks = [] if arguments.grid is None else [map_seconds(arguments.grid)]
     keep(
         "scale",
-        f"Up to {given.subjects} simulated participants, {os.cpu_count()} cores",
+        f"Up to {arguments.subjects} simulated participants, {os.cpu_count()} cores",
         rows,
         remarks=remarks,
     )
@@ -72,47 +72,49 @@ def main() -> int:
 
 
 def prepared(folder: Path) -> tuple[Path, Path]:
-    """One phantom and its results, made once."""
-    one, out = folder / "one", folder / "one-out"
+    """Make one phantom and its results, once."""
+    source, out = folder / "one", folder / "one-out"
     folder.mkdir(parents=True, exist_ok=True)
-    if not one.exists():
-        subprocess.run([BIN / "bids-sr-phantom", one, "--preset", "tiny"], check=True)
+    if not source.exists():
+        subprocess.run([BIN / "bids-sr-phantom", source, "--preset", "tiny"], check=True)
     if not (out / "sub-01.html").exists():
         options = ["-w", folder / "work", "--sr-method", "sbl", "--smoothing", "0", "5"]
-        subprocess.run([BIN / "bids-sr", one, out, "participant", *options], check=True)
-    return one, out
+        subprocess.run([BIN / "bids-sr", source, out, "participant", *options], check=True)
+    return source, out
 
 
 def measured(
-    folder: Path, one: Path, out: Path, count: int, only: Sequence[str]
+    folder: Path, source: Path, out: Path, count: int, only: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Rows for one number of participants."""
+    """Return rows for one number of participants."""
     data, results, database = folder / "data", folder / "results", folder / "database"
-    _crowd.make_data(one, data, count)
-    here = [sys.executable, __file__, "--inner"]
+    _crowd.make_data(source, data, count)
+    inner_call = [sys.executable, __file__, "--inner"]
     commands: list[tuple[str, list[str]]] = []
     if "index" in only:
         shutil.rmtree(database, ignore_errors=True)
         commands += [
-            (f"index, {which}", [*here, "index", str(data), str(database)])
+            (f"index, {which}", [*inner_call, "index", str(data), str(database)])
             for which in ("first", "second")
         ]
     if "dry-run" in only:
-        commands.append(("dry run", [*here, "dry-run", str(data), str(folder / "none")]))
+        commands.append(("dry run", [*inner_call, "dry-run", str(data), str(folder / "none")]))
     if {"group", "page"} & set(only):
         _crowd.make_results(out, results, count)
     if "group" in only:
         commands.append(("group level", [str(BIN / "bids-sr"), str(data), str(results), "group"]))
     if "page" in only:
-        commands.append(("page over participants", [*here, "page", str(results), ""]))
+        commands.append(("page over participants", [*inner_call, "page", str(results), ""]))
     rows = []
-    for what, command in commands:
+    for task, command in commands:
         before, start = _cpu(), time.monotonic()
-        usage = watch(command, log=folder / f"{what.replace(' ', '-')}-{count}.log", every=0.2)
+        usage = watch(
+            command, log=folder / f"{task.replace(' ', '-')}-{count}.log", interval_s=0.2
+        )
         rows.append(
             {
                 "participants": count,
-                "what": what,
+                "what": task,
                 "exit code": usage.code,
                 "wall (s)": round(time.monotonic() - start, 1),
                 "CPU (s)": round(_cpu() - before, 1),
@@ -124,7 +126,7 @@ def measured(
 
 
 def map_seconds(out: Path) -> str:
-    """What a group map costs on the grid of an output, in words: its participant is added up ten
+    """Measure the cost of a group map on the grid of an output, by adding its participant ten
     times.
     """
     import nibabel as nb
@@ -148,12 +150,12 @@ def map_seconds(out: Path) -> str:
     group_maps._summed([person], target=target, keys=keys)
     start = time.process_time()
     group_maps._summed([person] * 10, target=target, keys=keys)
-    each = (time.process_time() - start) / 10
+    seconds = (time.process_time() - start) / 10
     shape = "x".join(map(str, nb.load(run.map_file(keys[-1])).shape))
     return (
-        f"Maps of {shape} voxels, {len(keys)} of a participant: {each:.3f} s of a processor a"
-        f" participant, {each / len(keys):.4f} s a map; {10_000 * each / 60:.0f} min for 10,000"
-        " participants on one processor."
+        f"Maps of {shape} voxels, {len(keys)} of a participant: {seconds:.3f} s of a processor a"
+        f" participant, {seconds / len(keys):.4f} s a map;"
+        f" {10_000 * seconds / 60:.0f} min for 10,000 participants on one processor."
     )
 
 
@@ -162,9 +164,9 @@ def _cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def inner(what: str, data: str, place: str) -> int:
-    """One measurement in a process of its own."""
-    if what == "index":
+def inner(task: str, data: str, place: str) -> int:
+    """Make one measurement in a separate process."""
+    if task == "index":
         from bids_sr.bids import Findings
         from bids_sr.bids.layout import open_index
         from bids_sr.bids.participant_selection import participants
@@ -172,7 +174,7 @@ def inner(what: str, data: str, place: str) -> int:
         labels = participants(Path(data), Findings())
         index = open_index(Path(data), labels, labels, Path(place), {})
         return 0 if all(index.find("bold", label) for label in labels) else 1
-    if what == "page":
+    if task == "page":
         from bids_sr.report.index_page import write_index
 
         return 0 if write_index(Path(data)).stat().st_size else 1

@@ -1,12 +1,13 @@
-"""Variance maps from slow fluctuations against maps from all: what they explain.
+"""Explained variance of variance maps from slow fluctuations and from all fluctuations.
 
 python benchmarks/slow_fluctuations.py maps DATA SCRATCH
-    the four runs of people, whole and their first volumes, blind and calibrated
+    the four runs of participants, whole and their first volumes, without and with calibration
 python benchmarks/slow_fluctuations.py likelihood DATA SCRATCH
-    the likelihood that W maximizes: seeds, starting points, and how sparse it is
+    the likelihood that W maximizes: seeds, starting points, and sparsity
 
-DATA holds studyforrest-localizer, -lowres-truth, pydecnef and opennft; SCRATCH keeps head motion
-and rows, which are made once. "All" is a series whose TR is not known, and so has no slow part.
+DATA contains studyforrest-localizer, -lowres-truth, pydecnef and opennft; SCRATCH stores head
+motion and rows, which are computed once. "All" is a series whose TR is unknown, so that it has no
+slow part.
 """
 
 from __future__ import annotations
@@ -44,14 +45,14 @@ RECIPE = METHOD.variance
 
 
 def tested_run(data: Path, name: str, scratch: Path) -> Acquired:
-    """A run as `people.py runs` takes it, whose volumes do not calibrate it."""
+    """Return a run as in `people.py runs`, without the volumes that calibrate it."""
     run = acquired(data, name, scratch)
     first = max(0, TESTED[RUNS[name]].run.first - FIRST)
     return run.part(first, run.low.shape[3])
 
 
 def exemplars_of(data: Path, run: Acquired) -> Exemplars:
-    """The right calibration of a run, registered to the mean of its low-resolution copy."""
+    """Return the right calibration of a run, registered to the mean of its low-resolution copy."""
     image, series = TESTED[RUNS[run.name]].calibration.series(data)
     mean = series.mean(3)
     mask = mean > 0.25 * np.percentile(mean, 98)
@@ -59,15 +60,15 @@ def exemplars_of(data: Path, run: Acquired) -> Exemplars:
     patterns, _ = calibration_components(series, mask, drift=drift)
     level = level_above(run.low.shape[:3], FACTOR)
     mean_low = to_volume(interpolate("bspline", to_slices(run.low.mean(3)), level.fine))
-    own = mean[: level.fine[0], : level.fine[1]]
-    found = estimate_motion([own], mean_low, run.fine_mask, image.affine)
-    return Exemplars(patterns=patterns, affine=image.affine, from_boldref=found.matrices[0])
+    low_grid_mean = mean[: level.fine[0], : level.fine[1]]
+    motion = estimate_motion([low_grid_mean], mean_low, run.fine_mask, image.affine)
+    return Exemplars(patterns=patterns, affine=image.affine, from_boldref=motion.matrices[0])
 
 
 def fitted(
     run: Acquired, *, slow: bool, exemplars: Exemplars | None = None
 ) -> tuple[dict[str, Any], Prior]:
-    """What the program finds on a run: the tested share and the prior."""
+    """Return the results of the program on a run: the self-test score and the prior."""
     reader = run.reader
     reader.tr = run.tr if slow else 0.0
     data = run_data(reader, run.mask, RECIPE, FACTOR, poses=run.poses, exemplars=exemplars)
@@ -82,22 +83,22 @@ def fitted(
         noise=float(model.state["noise"]),
     )
     held_out: Any = model.card["held_out"]
-    found = {
+    scores = {
         "components": model.card["components"],
         "tested": held_out.get("explained_over_zerofill", ""),
     }
-    return found, prior
+    return scores, prior
 
 
 def maps(data: Path, scratch: Path) -> None:
-    """One row a run, length, calibration and choice of components."""
+    """Tabulate one row per run, length, calibration and choice of components."""
     rows: list[dict[str, Any]] = []
     for name in RUNS:
         run = tested_run(data, name, scratch)
         regions = {"brain": run.fine_mask, "active": run.active}
-        whole = run.low.shape[3]
-        tried = [(count, None) for count in (30, 60, whole)]
-        for count, exemplars in [*tried, (whole, exemplars_of(data, run))]:
+        n_volumes = run.low.shape[3]
+        tried = [(count, None) for count in (30, 60, n_volumes)]
+        for count, exemplars in [*tried, (n_volumes, exemplars_of(data, run))]:
             for slow in (False, True):
                 row: dict[str, Any] = {
                     "run": name,
@@ -105,14 +106,14 @@ def maps(data: Path, scratch: Path) -> None:
                     "prior": "blind" if exemplars is None else "calibrated",
                     "from": "slow" if slow else "all",
                 }
-                kept = scratch / f"{'-'.join(map(str, row.values())).replace(' ', '-')}.json"
-                if not kept.exists():
-                    found, prior = fitted(run.part(0, count), slow=slow, exemplars=exemplars)
+                file = scratch / f"{'-'.join(map(str, row.values())).replace(' ', '-')}.json"
+                if not file.exists():
+                    scores, prior = fitted(run.part(0, count), slow=slow, exemplars=exemplars)
                     values = run.explained(prior, regions, n_boot=0)
-                    row |= found | {f"ev, {r}": round(v[0], 4) for r, v in values.items()}
+                    row |= scores | {f"ev, {r}": round(v[0], 4) for r, v in values.items()}
                     row["single volumes"] = round(run.explained_volumes(prior, 4), 4)
-                    kept.write_text(json.dumps(row))
-                rows.append(json.loads(kept.read_text()))
+                    file.write_text(json.dumps(row))
+                rows.append(json.loads(file.read_text()))
                 print(rows[-1], flush=True)
     keep(
         "slow_fluctuations",
@@ -130,12 +131,12 @@ def maps(data: Path, scratch: Path) -> None:
 
 
 _LIKE = slice(14, 20)  # slices, to save time
-_PLAIN = {"smooth": 1e-3, "across": 1e-3, "pull": 0.0}  # the likelihood and nothing else
+_PLAIN = {"smooth": 1e-3, "across": 1e-3, "pull": 0.0}  # only the likelihood, without priors
 _ROUNDS = 60
 
 
 def log_likelihood(prior: Prior, data: Tensor) -> float:
-    """Of components (C, z, x, y), nats a sample."""
+    """Return the log-likelihood of components (C, z, x, y), nats per sample."""
     total, count = 0.0, 0
     for z in range(data.shape[1]):
         y = data[:, z, *prior.whole.seen].flatten(1).T
@@ -147,38 +148,40 @@ def log_likelihood(prior: Prior, data: Tensor) -> float:
 
 
 def climbed(
-    start: Tensor, data: Tensor, whole: Tile, changed: dict[str, Any], rounds: int, seed: int
+    start: Tensor, data: Tensor, tile: Tile, changed: dict[str, Any], rounds: int, seed: int
 ) -> Prior:
-    """The update of `estimate_prior` from maps (Q, Z, X, Y), with other settings."""
+    """Iterate the update of `estimate_prior` from maps (Q, Z, X, Y), with other settings."""
     recipe = replace(RECIPE, draws=256, **changed)
-    variance = float(data[:, :, *whole.seen].square().mean())
+    variance = float(data[:, :, *tile.seen].square().mean())
     prior = Prior(
-        whole=whole, weight=start, fwhm=recipe.fwhm, noise=recipe.noise * variance
+        whole=tile, weight=start, fwhm=recipe.fwhm, noise=recipe.noise * variance
     ).scaled(variance)
-    generator, here = torch.Generator().manual_seed(seed), (slice(None), *whole.fine)
+    generator, inner = torch.Generator().manual_seed(seed), (slice(None), *tile.fine)
     for _ in range(rounds):
-        seen, drawn = _responses(prior, data, prior.tiles(), recipe.draws, generator)
+        observed, drawn = _responses(prior, data, prior.tiles(), recipe.draws, generator)
         weight = torch.zeros_like(prior.weight)
-        for new, old, found, expected in zip(weight, prior.weight, seen, drawn, strict=True):
-            new[here] = _updated(old[here], found[here], expected[here], recipe)
+        for new, old, value, expected in zip(weight, prior.weight, observed, drawn, strict=True):
+            new[inner] = _updated(old[inner], value[inner], expected[inner], recipe)
         prior = replace(prior, weight=weight)
     return prior
 
 
 def likelihood(data: Path, scratch: Path) -> None:
-    """The likelihood that W maximizes, from several starting points."""
+    """Tabulate the likelihood that W maximizes, from several starting points."""
     rows: list[dict[str, Any]] = []
     for name in ("pydecnef 2", "opennft"):
         run = acquired(data, name, scratch)
-        found = run_data(run.reader, run.mask, RECIPE, FACTOR, poses=run.poses).statistics
-        images = torch.stack([to_slices(each) for each in found.components])[:, _LIKE]
+        statistics = run_data(run.reader, run.mask, RECIPE, FACTOR, poses=run.poses).statistics
+        images = torch.stack([to_slices(start_map) for start_map in statistics.components])[
+            :, _LIKE
+        ]
         mask = run.mask[:, :, _LIKE]
-        whole = Tile.around(run.level.in_plane(len(mask[0, 0])), mask)
-        sizes = images[:, :, *whole.seen].square().mean((1, 2, 3)).sqrt()
+        tile = Tile.around(run.level.in_plane(len(mask[0, 0])), mask)
+        sizes = images[:, :, *tile.seen].square().mean((1, 2, 3)).sqrt()
         images = images * ((sizes / sizes.max()) ** -RECIPE.equalize)[:, None, None, None]
-        filled = _floored(filled_sd(images, whole), whole).expand(len(RECIPE.fwhm), -1, -1, -1)
+        filled = _floored(filled_sd(images, tile), tile).expand(len(RECIPE.fwhm), -1, -1, -1)
         flat = torch.zeros_like(filled)
-        flat[:, *_here(whole)] = 1.0
+        flat[:, *_inner(tile)] = 1.0
         noise = torch.randn(filled.shape, generator=torch.Generator().manual_seed(1))
         starts = {
             "zero-filled SD": filled,
@@ -193,10 +196,10 @@ def likelihood(data: Path, scratch: Path) -> None:
                 ("likelihood alone", _PLAIN, RECIPE.rounds),
                 ("likelihood alone", _PLAIN, _ROUNDS),
             ):
-                for (start, maps_), seed in [(each, 0) for each in starts.items()] + [
+                for (start, maps_), seed in [(start_map, 0) for start_map in starts.items()] + [
                     (("zero-filled SD", filled), 1)
                 ]:
-                    prior = climbed(maps_, images, whole, changed, rounds, seed)
+                    prior = climbed(maps_, images, tile, changed, rounds, seed)
                     sd = prior.weight.square().sum(0).sqrt()[inside]
                     first = reference.setdefault(f"{kind} {rounds}", sd)
                     rows.append(
@@ -239,17 +242,17 @@ def likelihood(data: Path, scratch: Path) -> None:
     )
 
 
-def _here(whole: Tile) -> tuple[slice, slice, slice]:
-    return (slice(None), *whole.fine)
+def _inner(tile: Tile) -> tuple[slice, slice, slice]:
+    return (slice(None), *tile.fine)
 
 
 def main() -> int:
-    """One subcommand."""
-    wanted = {"maps": maps, "likelihood": likelihood}
-    if len(sys.argv) != 4 or sys.argv[1] not in wanted:
+    """Run one subcommand."""
+    commands = {"maps": maps, "likelihood": likelihood}
+    if len(sys.argv) != 4 or sys.argv[1] not in commands:
         sys.exit(__doc__)
     torch.set_num_threads(1)
-    wanted[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
+    commands[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
     return 0
 
 

@@ -1,10 +1,11 @@
-"""Settings of recipe `fast` of srgan, beside dcnet: accuracy on held-out slices of one pair.
+"""Settings of recipe `fast` of srgan, compared with dcnet: accuracy on held-out slices of one
+pair.
 
 python benchmarks/small_srgan.py PAIR WORK [--seeds N]
 
-PAIR has train_lowres.nii, train_highres.nii and pair_mask.nii, as `bids-sr` leaves them in its
-working directory (step register_pair). Every variant is trained with N seeds; WORK keeps one JSON
-per training, and what is there is not trained again. No variant was chosen by a single seed.
+PAIR has train_lowres.nii, train_highres.nii and pair_mask.nii, from the working directory of
+`bids-sr` (step register_pair). Every variant is trained with N seeds; WORK stores one JSON file
+per training, and finished trainings are not repeated. No variant was chosen by a single seed.
 """
 
 import argparse
@@ -37,7 +38,7 @@ VARIANTS: dict[str, Recipe] = {
 
 
 def pair_of(folder: Path) -> TrainingImage:
-    """The pair as training sees it."""
+    """Return the pair as in training."""
     low, high, mask = (
         nib.load(folder / f"{name}.nii")  # type: ignore[attr-defined]
         for name in ("train_lowres", "train_highres", "pair_mask")
@@ -47,9 +48,9 @@ def pair_of(folder: Path) -> TrainingImage:
 
 
 def trained(pair: TrainingImage, name: str, seed: int) -> dict[str, Any]:
-    """Held-out scores and processor seconds of one training."""
+    """Return held-out scores and processor seconds of one training."""
     method = get_method("dcnet" if name == "dcnet" else "srgan")
-    began = time.process_time()
+    start_s = time.process_time()
     with tempfile.TemporaryDirectory() as work:
         request = TrainingRequest(
             method=method, changed=VARIANTS[name], factor=FACTOR, seed=seed, threads=1
@@ -57,7 +58,7 @@ def trained(pair: TrainingImage, name: str, seed: int) -> dict[str, Any]:
         card = fit(request, (pair,), Path(work)).card
     held_out: Any = card["held_out"]
     scores = {key: held_out[key] for key in ("network", "zerofill", "bspline")}
-    return {"scores": scores, "seconds": time.process_time() - began}
+    return {"scores": scores, "seconds": time.process_time() - start_s}
 
 
 def main() -> None:
@@ -65,18 +66,21 @@ def main() -> None:
     parser.add_argument("pair", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
-    given = parser.parse_args()
-    given.work.mkdir(parents=True, exist_ok=True)
-    pair = pair_of(given.pair)
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    pair = pair_of(arguments.pair)
     rows = []
     for name in VARIANTS:
-        found = []
-        for seed in range(given.seeds):
-            file = given.work / f"{name.replace(' ', '_')}-{seed}.json"
+        trainings = []
+        for seed in range(arguments.seeds):
+            file = arguments.work / f"{name.replace(' ', '_')}-{seed}.json"
             if not file.exists():
                 file.write_text(json.dumps(trained(pair, name, seed)))
-            found.append(json.loads(file.read_text()))
-        psnr, ssim = ([one["scores"]["network"][key] for one in found] for key in ("psnr", "ssim"))
+            trainings.append(json.loads(file.read_text()))
+        psnr, ssim = (
+            [training["scores"]["network"][key] for training in trainings]
+            for key in ("psnr", "ssim")
+        )
         rows.append(
             {
                 "variant": name,
@@ -84,10 +88,12 @@ def main() -> None:
                 "lowest": min(psnr),
                 "highest": max(psnr),
                 "SSIM": float(np.mean(ssim)),
-                "processor seconds": float(np.mean([one["seconds"] for one in found])),
+                "processor seconds": float(
+                    np.mean([training["seconds"] for training in trainings])
+                ),
             }
         )
-    plain = found[0]["scores"]
+    plain = trainings[0]["scores"]
     remark = "; ".join(
         f"{name} {plain[name]['psnr']:.2f} dB, SSIM {plain[name]['ssim']:.3f}"
         for name in ("zerofill", "bspline")
@@ -96,7 +102,9 @@ def main() -> None:
         "small_srgan",
         "srgan, recipe fast, and variants of it: held-out slices of one pair",
         rows,
-        remarks=[f"{given.seeds} seeds per variant. Interpolation of the same slices: {remark}."],
+        remarks=[
+            f"{arguments.seeds} seeds per variant. Interpolation of the same slices: {remark}."
+        ],
     )
 
 

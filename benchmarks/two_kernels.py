@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 LEAST_R, MOST_SD = 0.99999, 0.02
 PATHS = ("COMPATIBLE", "AVX2")
-# maps that the voxels of a region are chosen by
+# maps that select the voxels of a region
 CHOSEN_BY = {
     "Reliable": ("t", "z", "zTotal"),
     "Fdr": ("z",),
@@ -53,36 +53,38 @@ print(*(hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest()[:8] for x 
 
 
 def environment(kernel: str, path: str = "") -> dict[str, str]:
-    """Environment of a process with one kernel, and one code path of MKL if there is one."""
-    own = {"OPENBLAS_CORETYPE": kernel, **({"MKL_CBWR": path} if path else {})}
-    return {**os.environ, **own}
+    """Return the environment of a process with one kernel, and one code path of MKL if
+    requested.
+    """
+    kernel_variables = {"OPENBLAS_CORETYPE": kernel, **({"MKL_CBWR": path} if path else {})}
+    return {**os.environ, **kernel_variables}
 
 
 def products(settings: dict[str, str]) -> list[str]:
-    """Checksums of products by numpy, scipy and torch."""
+    """Return checksums of products by numpy, scipy and torch."""
     command = [sys.executable, "-c", _PRODUCT]
     done = subprocess.run(command, env=settings, capture_output=True, text=True, check=True)
     return done.stdout.split()
 
 
 def entities_of(path: Path) -> dict[str, str]:
-    """Entities of a file name, and its suffix."""
+    """Return entities of a file name, and its suffix."""
     *parts, suffix = path.name.split(".")[0].split("_")
     return dict(part.partition("-")[::2] for part in parts) | {"suffix": suffix}
 
 
 def values_of(path: Path) -> Array:
-    """Voxels of an image."""
+    """Load the voxels of an image."""
     return np.asarray(nib.load(path).dataobj, dtype=np.float64)
 
 
-def compare_maps(one: Array, other: Array) -> tuple[float, float]:
+def compare_maps(first: Array, second: Array) -> tuple[float, float]:
     """Return the correlation of two maps, and their largest difference in SD of the first.
 
-    Both are NaN if a map is not finite in the same voxels as the other.
+    Both are NaN if the maps are not finite in the same voxels.
     """
-    used = ((one != 0) | (other != 0)) & (np.isfinite(one) | np.isfinite(other))
-    a, b = one[used], other[used]
+    used = ((first != 0) | (second != 0)) & (np.isfinite(first) | np.isfinite(second))
+    a, b = first[used], second[used]
     if not len(a) or np.array_equal(a, b):
         return 1.0, 0.0
     sd = float(a.std())
@@ -91,16 +93,16 @@ def compare_maps(one: Array, other: Array) -> tuple[float, float]:
     return float(np.corrcoef(a, b)[0, 1]), float(np.abs(a - b).max()) / sd
 
 
-def distance_from_threshold(region: Array, other: Array, maps: Sequence[Array]) -> float:
-    """Return how far voxels that differ are from the threshold at most, in SD of the map.
+def distance_from_threshold(region: Array, second: Array, maps: Sequence[Array]) -> float:
+    """Return the largest distance of differing voxels from the threshold, in SD of the map.
 
-    Each voxel counts by the map in which it is nearest to the least value of the region; infinity
-    without maps.
+    Each voxel counts in the map where it is nearest to the smallest value of the region;
+    infinity without maps.
     """
-    differ = region != other
+    differ = region != second
     nearest = np.full(int(differ.sum()), np.inf)
     for values in maps:
-        chosen = values[region if region.any() else other]
+        chosen = values[region if region.any() else second]
         sd = float(values[values != 0].std())
         if len(chosen) and sd > 0:
             nearest = np.minimum(nearest, np.abs(values[differ] - chosen.min()) / sd)
@@ -108,65 +110,70 @@ def distance_from_threshold(region: Array, other: Array, maps: Sequence[Array]) 
 
 
 def maps_of(region: Path, among: dict[Path, dict[str, str]]) -> list[Path]:
-    """Files of the maps that a region was made from."""
-    wanted = entities_of(region)
-    found = re.fullmatch(r"(.*?)(Reliable|Fdr|Quarter|Z\d+)", wanted.get("desc", ""))
-    if found is None:
+    """Return files of the maps that define a region."""
+    region_entities = entities_of(region)
+    match = re.fullmatch(r"(.*?)(Reliable|Fdr|Quarter|Z\d+)", region_entities.get("desc", ""))
+    if match is None:
         return []
-    stats = CHOSEN_BY.get(found[2], ("z",))
+    stats = CHOSEN_BY.get(match[2], ("z",))
     return [
         path
         for path, entities in among.items()
-        if entities.get("contrast") == wanted.get("label")
-        and entities.get("desc") == found[1]
+        if entities.get("contrast") == region_entities.get("label")
+        and entities.get("desc") == match[1]
         and entities.get("stat") in stats
-        and all(entities.get(key) == wanted.get(key) for key in ("res", "space", "task", "run"))
+        and all(
+            entities.get(key) == region_entities.get(key)
+            for key in ("res", "space", "task", "run")
+        )
     ]
 
 
-def compare(one: Path, other: Path) -> tuple[list[dict[str, Any]], list[str]]:
+def compare(first: Path, second: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """Compare all images and the confounds of two outputs.
 
     Returns rows of the table and a line per image that does not meet the bar.
     """
     files = sorted(
         path
-        for path in one.rglob("*.nii.gz")
-        if not {"logs", "work"} & set(path.relative_to(one).parts)
+        for path in first.rglob("*.nii.gz")
+        if not {"logs", "work"} & set(path.relative_to(first).parts)
     )
     images = {path: entities_of(path) for path in files}
-    maps = {path: each for path, each in images.items() if each["suffix"] == "statmap"}
-    found = defaultdict[str, list[tuple[float, float, int, float]]](list)
+    maps = {path: labels for path, labels in images.items() if labels["suffix"] == "statmap"}
+    differences = defaultdict[str, list[tuple[float, float, int, float]]](list)
     beyond = []
     for path, entities in images.items():
-        place = path.relative_to(one)
-        if not (other / place).exists():
+        place = path.relative_to(first)
+        if not (second / place).exists():
             beyond.append(f"{place}: only in one output")
             continue
-        a, b = values_of(path), values_of(other / place)
+        a, b = values_of(path), values_of(second / place)
         if entities["suffix"] == "mask":
-            near, changed = (each > 0 for each in (a, b))
+            near, changed = (values > 0 for values in (a, b))
             differ = int((near != changed).sum())
             of_maps = maps_of(path, maps) if differ else []
             far = (
-                distance_from_threshold(near, changed, [values_of(each) for each in of_maps])
+                distance_from_threshold(
+                    near, changed, [values_of(map_path) for map_path in of_maps]
+                )
                 if differ
                 else 0.0
             )
             kind = "regions" if "label" in entities else "brain masks and regions of interest"
-            found[kind].append((float("nan"), float("nan"), differ, far))
+            differences[kind].append((float("nan"), float("nan"), differ, far))
             met = far <= MOST_SD
             text = f"{differ} voxels, up to {far:.2g} SD from the threshold"
         else:
             r, largest = compare_maps(a, b)
             kind = f"maps, {entities['stat']}" if path in maps else f"images, {entities['suffix']}"
-            found[kind].append((r, largest, 0, float("nan")))
+            differences[kind].append((r, largest, 0, float("nan")))
             met = r >= LEAST_R and largest <= MOST_SD
             text = f"r {r:.7f}, up to {largest:.2g} SD"
         if not met:
             beyond.append(f"{place}: {text}")
     rows = []
-    for kind, values in sorted(found.items()):
+    for kind, values in sorted(differences.items()):
         r, largest, differ, far = (np.array(column) for column in zip(*values, strict=True))
         is_mask = np.isnan(r).all() and bool(np.isfinite(far).any() or differ.any())
         rows.append(
@@ -179,14 +186,14 @@ def compare(one: Path, other: Path) -> tuple[list[dict[str, Any]], list[str]]:
                 "farthest from the threshold (SD)": float(far.max()) if is_mask else "–",
             }
         )
-    for path in sorted(one.rglob("*_desc-confounds_timeseries.tsv")):
-        rows.append(compare_confounds(path, other / path.relative_to(one)))
+    for path in sorted(first.rglob("*_desc-confounds_timeseries.tsv")):
+        rows.append(compare_confounds(path, second / path.relative_to(first)))
     return rows, beyond
 
 
-def compare_confounds(one: Path, other: Path) -> dict[str, Any]:
+def compare_confounds(first: Path, second: Path) -> dict[str, Any]:
     """Compare the columns of two tables of confounds, as a row of the table."""
-    a, b = (pd.read_csv(path, sep="\t", na_values="n/a") for path in (one, other))
+    a, b = (pd.read_csv(path, sep="\t", na_values="n/a") for path in (first, second))
     row = {"files": "confounds, columns", "number": len(a.columns)}
     if list(a.columns) != list(b.columns):
         return row | {"largest difference (SD)": "other columns"}
@@ -201,7 +208,7 @@ def compare_confounds(one: Path, other: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -211,34 +218,35 @@ def main() -> int:
     parser.add_argument("--kernels", nargs=2, default=["Nehalem", "Haswell"])
     parser.add_argument("--mkl", action="store_true", help="two code paths of MKL, too")
     parser.add_argument("--options", default="--sr-method sbl", help="of bids-sr")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     settings = [
-        environment(kernel, path if given.mkl else "")
-        for kernel, path in zip(given.kernels, PATHS, strict=True)
+        environment(kernel, path if arguments.mkl else "")
+        for kernel, path in zip(arguments.kernels, PATHS, strict=True)
     ]
     names = ("numpy", "scipy", "torch")
     bits = zip(names, *map(products, settings), strict=True)
-    differ = [name for name, one, other in bits if one != other]
+    differ = [name for name, first, second in bits if first != second]
     if "numpy" not in differ:
         sys.exit(
-            f"{' and '.join(given.kernels)}: numpy gives the same bits with both kernels; expected"
-            " different ones. Choose other kernels with --kernels."
+            f"{' and '.join(arguments.kernels)}: numpy gives the same bits with both kernels;"
+            " expected different ones. Choose other kernels with --kernels."
         )
-    outputs = [given.folder / kernel for kernel in given.kernels]
-    for out, own in zip(outputs, settings, strict=True):
+    outputs = [arguments.folder / kernel for kernel in arguments.kernels]
+    for out, variables in zip(outputs, settings, strict=True):
         if list(out.glob("sub-*.html")):
             continue
-        command = ["bids-sr", given.data, out, "participant", "-w", f"{out}_work"]
-        subprocess.run([*command, *shlex.split(given.options)], env=own, check=True)
+        command = ["bids-sr", arguments.data, out, "participant", "-w", f"{out}_work"]
+        subprocess.run([*command, *shlex.split(arguments.options)], env=variables, check=True)
     rows, beyond = compare(*outputs)
     verdict = f"{len(beyond)} images do not meet the bar:" if beyond else "All meet the bar."
     keep(
-        f"two_kernels_{given.name}",
-        f"The same data set by two kernels of OpenBLAS: {given.name}",
+        f"two_kernels_{arguments.name}",
+        f"The same data set by two kernels of OpenBLAS: {arguments.name}",
         rows,
         remarks=[
-            f"Products of {', '.join(differ)} have other bits with {given.kernels[0]} than with"
-            f" {given.kernels[1]}{' and the code paths of MKL' if given.mkl else ''}.",
+            f"Products of {', '.join(differ)} have other bits with {arguments.kernels[0]} than"
+            f" with {arguments.kernels[1]}"
+            f"{' and the code paths of MKL' if arguments.mkl else ''}.",
             verdict,
             *(f"- {line}" for line in beyond),
         ],

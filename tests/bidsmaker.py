@@ -1,4 +1,6 @@
-"""Small BIDS data sets for tests: images of a few hundred voxels with sidecars and events."""
+"""Write small BIDS data sets for tests: images of a few hundred voxels with sidecars and
+events.
+"""
 
 from __future__ import annotations
 
@@ -17,26 +19,27 @@ FOV = (48.0, 48.0, 24.0)  # mm
 def affine_for(
     zooms: Sequence[float], fov: Sequence[float] = FOV, shift: Sequence[float] = (0, 0, 0)
 ) -> np.ndarray:
-    """Affine of an image whose field of view is centered at `shift` (mm)."""
+    """Return the affine of an image whose field of view is centered at `shift` (mm)."""
     affine = np.diag([*zooms, 1.0])
     affine[:3, 3] = np.asarray(shift) - np.asarray(fov) / 2 + np.asarray(zooms) / 2
     return affine
 
 
 class BidsMaker:
-    """Writes one data set; every method overwrites what it made before, so that a test can spoil a
-    single thing.
+    """Writer of one data set.
+
+    Every method overwrites its earlier files, so that a test can damage a single file.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        # what the program has to say of it unless it refuses (a regular expression)
+        # regular expression: a message that must appear if the data set is accepted
         self.expected = ""
-        self.accepted = False  # a refusal is wrong
+        self.accepted = False  # True: the data set must not be rejected
         self.description()
 
     def description(self) -> None:
-        """Files at the root that the validator requires."""
+        """Write the files at the root that the validator requires."""
         self.root.mkdir(parents=True, exist_ok=True)
         self.json(self.root / "dataset_description.json", {"Name": "tiny", "BIDSVersion": "1.9.0"})
         (self.root / "README").write_text(
@@ -49,7 +52,7 @@ class BidsMaker:
         path.write_text(json.dumps(content))
 
     def path(self, name: str, folder: str) -> Path:
-        """Path of a file from its name alone."""
+        """Return the path of a file from its name."""
         labels = dict(part.split("-", 1) for part in name.split("_") if "-" in part)
         parts = [f"sub-{labels['sub']}"] + ([f"ses-{labels['ses']}"] if "ses" in labels else [])
         return self.root.joinpath(*parts, folder, name)
@@ -131,7 +134,7 @@ class BidsMaker:
         return self.image(f"{stem}_T1w.nii.gz", "anat", zooms, **image)
 
     def subject(self, label: str = "01", session: str | None = None) -> None:
-        """Write everything that one participant needs."""
+        """Write all files of one participant."""
         stem = f"sub-{label}" + (f"_ses-{session}" if session else "")
         self.bold(f"{stem}_task-tap")
         self.events(f"{stem}_task-tap")
@@ -141,9 +144,11 @@ class BidsMaker:
 
 
 def snapshot(*folders: Path) -> dict[str, bytes | None]:
-    """Every path under the folders with the content of files, to show that nothing was written."""
-    found: dict[str, bytes | None] = {}
+    """Return all paths below folders with the contents of files, to check that nothing was
+    written.
+    """
+    contents: dict[str, bytes | None] = {}
     for folder in folders:
         for path in sorted(folder.rglob("*")) if folder.exists() else []:
-            found[str(path)] = path.read_bytes() if path.is_file() else None
-    return found
+            contents[str(path)] = path.read_bytes() if path.is_file() else None
+    return contents

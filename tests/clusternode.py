@@ -1,4 +1,4 @@
-"""A step that does on the cluster what a test wants; it stands where jobs can import it."""
+"""A step for tests on a cluster, in a module that jobs can import."""
 
 import os
 import signal
@@ -11,8 +11,8 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, SimpleInterface, Trai
 
 class _WorkInputSpec(BaseInterfaceInputSpec):
     value = traits.Int(mandatory=True)
-    how = traits.Enum("well", "die", "eat", "fail", "wait", usedefault=True, nohash=True)
-    told = traits.Str(desc="file that is written when the step begins", nohash=True)
+    fate = traits.Enum("well", "die", "eat", "fail", "wait", usedefault=True, nohash=True)
+    start_file = traits.Str(desc="file that is written when the step begins", nohash=True)
     seconds = traits.Float(0.0, usedefault=True, nohash=True)
 
 
@@ -21,27 +21,27 @@ class _WorkOutputSpec(TraitedSpec):
 
 
 class Work(SimpleInterface):
-    """Add one to a number; or be killed, take 4 GB, fail, or wait on the way."""
+    """Add one to a number; or be killed, take 4 GB, fail, or wait."""
 
     input_spec = _WorkInputSpec
     output_spec = _WorkOutputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
         inputs = self.inputs
-        if isinstance(inputs.told, str):
-            Path(inputs.told).write_text(str(os.getpid()))
+        if isinstance(inputs.start_file, str):
+            Path(inputs.start_file).write_text(str(os.getpid()))
         time.sleep(inputs.seconds)
-        if inputs.how == "die":
+        if inputs.fate == "die":
             os.kill(os.getpid(), signal.SIGKILL)
-        if inputs.how == "eat":
-            held = [bytearray(os.urandom(1 << 20) * 64) for _ in range(64)]
+        if inputs.fate == "eat":
+            blocks = [bytearray(os.urandom(1 << 20) * 64) for _ in range(64)]
             raise MemoryError(
-                f"{len(held)} pieces of 64 MB were there: this test needs a cluster that keeps"
+                f"{len(blocks)} pieces of 64 MB were there: this test needs a cluster that keeps"
                 " limits"
             )
-        if inputs.how == "fail":
+        if inputs.fate == "fail":
             raise ValueError("this step fails")
-        if inputs.how == "wait":
+        if inputs.fate == "wait":
             time.sleep(600)
         self._results["out"] = inputs.value + 1
         return runtime

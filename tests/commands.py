@@ -56,25 +56,27 @@ STARTERS = {
 
 
 class Call(NamedTuple):
-    """A program that a page calls: its words as bash makes them, and the working directory."""
+    """A call of a program on a page: its words after expansion by bash, and the working
+    directory.
+    """
 
     words: tuple[str, ...]
     folder: Path
 
     @property
     def is_ours(self) -> bool:
-        """Whether expected one of our programs."""
+        """True if this is one of our programs."""
         return self.words[0] in PROGRAMS
 
     def with_files(self) -> "Call":
-        """The call with patterns that match by now.
+        """Return the call after expanding patterns.
 
         An earlier command of the page may have made the files.
         """
         words: list[str] = []
         for word in self.words:
-            found = sorted(glob.glob(word, root_dir=self.folder)) if "*" in word else []
-            words += found or [word]
+            matches = sorted(glob.glob(word, root_dir=self.folder)) if "*" in word else []
+            words += matches or [word]
         return self._replace(words=tuple(words))
 
 
@@ -89,10 +91,10 @@ def codes_of(text: str) -> list[str]:
     """
     codes = []
     for part in re.split(r"(^ *```\w*\n.*?^ *```$)", text, flags=re.DOTALL | re.MULTILINE):
-        if found := blocks(f"{part}\n"):
+        if code_blocks := blocks(f"{part}\n"):
             codes += [
                 _typed(code) if language == "console" else code
-                for language, code in found
+                for language, code in code_blocks
                 if language in SHELL
             ]
             continue
@@ -104,7 +106,7 @@ def codes_of(text: str) -> list[str]:
 
 
 def _typed(console: str) -> str:
-    """The lines of a console that were typed; the others are output."""
+    """Return the lines of a console that were typed; the others are output."""
     return "\n".join(re.findall(r"^\$ (.*)", console, re.MULTILINE)) + "\n"
 
 
@@ -125,9 +127,11 @@ def forms(line: str) -> list[str]:
     line = re.split(r"(?<=\S) {2,}(?=\S)", line)[0]
     line = re.sub(rf"\b({OURS}) (?:\.\.\.|…)", r"\1 DATA OUT participant", line)
     line = re.sub(r"(?<![\w|])([A-Z]+)(?:\|[A-Z]+)+(?![\w|])", r"\1", line)
-    least = re.sub(r" \[[^][]*\]", "", line)
-    most = re.sub(r" \[([^][]*)\]", r" \1", line)
-    return [re.sub(r" (?:\.\.\.|…)(?= |$)", "", one) for one in dict.fromkeys((least, most))]
+    shortest = re.sub(r" \[[^][]*\]", "", line)
+    longest = re.sub(r" \[([^][]*)\]", r" \1", line)
+    return [
+        re.sub(r" (?:\.\.\.|…)(?= |$)", "", form) for form in dict.fromkeys((shortest, longest))
+    ]
 
 
 def script_of(code: str) -> str:
@@ -178,7 +182,7 @@ def calls_of(code: str, folder: Path, variables: Mapping[str, str] | None = None
 def ours_within(call: Call) -> Call | None:
     """Return the call of a program of ours that a call of `STARTERS` contains, or None.
 
-    Paths of a container are replaced by those of the host.
+    Paths of a container are replaced by paths of the host.
     """
     words = call.words
     if not {words[0], " ".join(words[:2])} & STARTERS:
@@ -202,25 +206,25 @@ def ours_within(call: Call) -> Call | None:
 
 
 def _mounts(words: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield folders of a container with those of the host that are mounted there."""
+    """Yield folders in the container with the folders of the host that are mounted there."""
     for flag, value in itertools.pairwise(words):
         if flag in ("-v", "--volume", "-B", "--bind"):
             for mount in value.split(","):
-                host, _, there = mount.partition(":")
-                yield there.partition(":")[0], host
+                host, _, target = mount.partition(":")
+                yield target.partition(":")[0], host
 
 
 def _on_host(word: str, mounts: Mapping[str, str]) -> str:
-    for there, host in mounts.items():
-        if word == there or word.startswith(f"{there}/"):
-            return host + word.removeprefix(there)
+    for target, host in mounts.items():
+        if word == target or word.startswith(f"{target}/"):
+            return host + word.removeprefix(target)
     return word
 
 
 def all_pages() -> list[str]:
-    """Names of the pages whose commands are tried, in the repository."""
+    """Return names of the pages in the repository whose commands are tested."""
     docs = sorted((ROOT / "docs").rglob("*.md"))
-    generated = ROOT / "docs" / "examples"  # made from Python scripts by a build of the docs
+    generated = ROOT / "docs" / "examples"  # generated from Python scripts when the docs are built
     docs = [path for path in docs if generated not in path.parents]
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *docs]
     return [path.relative_to(ROOT).as_posix() for path in pages]

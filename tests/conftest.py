@@ -1,5 +1,5 @@
-"""How the tests run: all of them on several cores, chosen ones in this process; and which may be
-skipped.
+"""Configure the tests: several workers for the whole suite, one process for chosen tests, and
+allowed skips.
 """
 
 import gc
@@ -10,20 +10,21 @@ from collections.abc import Callable
 from typing import Any
 
 MOST_WORKERS = 4
-# Workers stand beside one another: a library that took all cores in each of them would only wait
-# for itself.
+# Workers share the processors; a library that uses all of them in every worker would
+# only wait.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
-# Weights that `bids-sr-models vgg19` keeps for whoever runs the tests must not change results.
+# Downloaded weights of `bids-sr-models vgg19` must not change results.
 os.environ["BIDS_SR_VGG19"] = "/nonexistent/vgg19.safetensors"
 
 import pytest  # noqa: E402
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Workers of ``-n auto``, which setup.cfg asks for: none where tests were chosen by path, as
-    they start sooner.
+    """Return the number of workers for ``-n auto``, which setup.cfg sets.
+
+    Tests that are chosen by path run in this process, because they start sooner.
     """
     if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
         return 0
@@ -35,13 +36,11 @@ TOGETHER = (
     ("tests/unit/api/",),
     ("tests/unit/phantom/",),
 )
-"""Tests that share what takes long to make, by how their names begin: two workers would each make
-it.
-"""
+"""Prefixes of tests that share slow fixtures; two workers would each compute them."""
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A file stays in one worker, and so does each of `TOGETHER`."""
+    """Keep the tests of a file in one worker, and likewise each group of `TOGETHER`."""
     from xdist.scheduler import LoadScopeScheduling
 
     if config.getoption("dist") != "loadscope":
@@ -56,45 +55,47 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_finish() -> None:
-    """Modules and tests stay to the end: who looks for garbage need not look through them."""
+    """Exclude modules and tests from garbage collection, because they are needed until the end."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def one_list_of_entities() -> None:
-    """pybids writes its entities, which are always the same, one by one into the database of every
-    index. Those in memory begin with a copy of the first here.
+    """Fill the list of entities of pybids once.
+
+    pybids writes the same entities one by one into the database of every index. Databases in
+    memory start with a copy of the first one here.
     """
     if (database := sys.modules.get("bids.layout.db")) is not None:
         _begin_with_a_copy(database.ConnectionManager)
 
 
 def _begin_with_a_copy(manager: Any) -> None:
-    written: Callable[..., None] = manager.reset_database
-    if written.__module__ == __name__:
+    reset_original: Callable[..., None] = manager.reset_database
+    if reset_original.__module__ == __name__:
         return
     from bids.layout import models
 
-    kept: dict[tuple[str, ...], Any] = {}
+    databases: dict[tuple[str, ...], Any] = {}
 
     def reset_database(self: Any, init_args: Any, config: Any) -> None:
         if self.database_file is not None or any(
-            each not in ("bids", "derivatives") for each in config
+            name not in ("bids", "derivatives") for name in config
         ):
-            written(self, init_args, config)
+            reset_original(self, init_args, config)
             return
-        names, own = tuple(config), self.engine.raw_connection().driver_connection
-        if names in kept:
-            kept[names].backup(own)
+        names, connection = tuple(config), self.engine.raw_connection().driver_connection
+        if names in databases:
+            databases[names].backup(connection)
             self.session.add(models.LayoutInfo(**init_args))
             self.session.commit()
             return
-        written(self, init_args, config)
-        kept[names] = sqlite3.connect(":memory:")
-        own.backup(kept[names])
-        kept[names].execute("DELETE FROM layout_info")
-        kept[names].commit()
+        reset_original(self, init_args, config)
+        databases[names] = sqlite3.connect(":memory:")
+        connection.backup(databases[names])
+        databases[names].execute("DELETE FROM layout_info")
+        databases[names].commit()
 
     manager.reset_database = reset_database
 
@@ -108,18 +109,18 @@ WITHOUT = {
     "container": ("names no container engine",),
     "others": ("BIDS_SR_TEST_OTHERS does not name", "could not import 'reftrace"),
 }
-"""What tests do without a tool say of their skip; a job of CI has each of the tools."""
+"""Skip messages of tests without a tool; a CI job has each of the tools."""
 ALWAYS = (
     "root may write anywhere",
     "this machine allows no name space of its own",
     "SCIPY_ARRAY_API is not set",  # checks of scikit-learn
-    "could not import 'statsmodels",  # beside scipy's answers
+    "could not import 'statsmodels",  # reference for scipy
 )
-"""What may be skipped on any machine."""
+"""Skip messages that are allowed on any machine."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The tools without which tests may be skipped."""
+    """Add an option with the tools whose absence may skip tests."""
     parser.addoption(
         "--strict-skips",
         metavar="TOOLS",
@@ -128,25 +129,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _unexpected(config: pytest.Config) -> list[str]:
-    """Skips for which there is no reason here, each with what it said."""
+    """Return unexpected skips with their messages."""
     tools = config.getoption("--strict-skips")
     if tools is None:
         return []
     allowed = [*ALWAYS, *(text for tool in tools.split(",") for text in WITHOUT.get(tool, ()))]
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     skipped = [] if reporter is None else reporter.stats.get("skipped", [])
-    told = [(each.nodeid, each.longrepr[2] if each.longrepr else "") for each in skipped]
-    return [f"{test}: {why}" for test, why in told if not any(text in why for text in allowed)]
+    reasons = [
+        (report.nodeid, report.longrepr[2] if report.longrepr else "") for report in skipped
+    ]
+    return [f"{test}: {why}" for test, why in reasons if not any(text in why for text in allowed)]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A skip that is not expected fails the run."""
+    """Fail the session if there is an unexpected skip."""
     if not hasattr(session.config, "workerinput") and _unexpected(session.config):
         session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Name the skips that are not expected."""
+    """Print the unexpected skips."""
     for line in _unexpected(config):
         terminalreporter.line(f"SKIPPED and not expected: {line}", red=True)

@@ -1,4 +1,4 @@
-"""A node that kills its own process; it stands where worker processes can import it."""
+"""Nodes that fail in different ways, in a module that worker processes can import."""
 
 import errno
 import logging
@@ -22,7 +22,7 @@ class _DieOutputSpec(TraitedSpec):
 
 
 class Die(SimpleInterface):
-    """Kill the own process, once or always."""
+    """Kill the process of the node, once or always."""
 
     input_spec = _DieInputSpec
     output_spec = _DieOutputSpec
@@ -39,7 +39,7 @@ class Die(SimpleInterface):
 
 
 class Full(SimpleInterface):
-    """Meet a full disk."""
+    """Raise the error of a full disk."""
 
     input_spec = _DieInputSpec
     output_spec = _DieOutputSpec
@@ -53,7 +53,7 @@ class _SpinInputSpec(BaseInterfaceInputSpec):
 
 
 class Spin(SimpleInterface):
-    """Stay in compiled code that lets no other thread run."""
+    """Run compiled code that never releases the GIL."""
 
     input_spec = _SpinInputSpec
     output_spec = _DieOutputSpec

@@ -1,9 +1,9 @@
-"""Container engines that tests and benchmarks build and run the image with.
+"""Container engines that build and run the image in tests and benchmarks.
 
-The environment variable BIDS_SR_TEST_CONTAINER chooses: `docker`, `podman`, `buildah` (which
-builds, podman runs), or a folder that holds `oci-build` (CONTEXT TAG [arguments]) and `oci-env.sh`
-(to be sourced), for machines that reach no registry of images; these two keep theirs in the folder
-that LAB names.
+The environment variable BIDS_SR_TEST_CONTAINER is `docker`, `podman`, `buildah` (builds images,
+which podman runs), or a folder with `oci-build` (CONTEXT TAG [arguments]) and `oci-env.sh` (to be
+sourced), for machines without a registry of images. These two scripts keep their images in the
+folder LAB.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """A way to build and to run.
+    """Commands to build and run the image.
 
     Parameters
     ----------
     building : command up to the name of the image and the context, `{tag}` and `{context}` in
         their places
-    program : what runs images: docker or podman
+    program : docker or podman, which runs images
     env : environment of both
     """
 
@@ -42,7 +42,7 @@ class Engine:
         return self._call([part.format(**places) for part in self.building] + list(extra))
 
     def command(self, *args: str) -> list[str]:
-        """Command line of the engine that runs images."""
+        """Return a command line for the engine that runs images."""
         return [self.program, *args]
 
     def call(self, *args: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
@@ -56,8 +56,9 @@ class Engine:
         return self.call("run", "--rm", *flags, tag, *args)
 
     def read_only(self) -> tuple[str, ...]:
-        """Flags for a root that cannot be written anywhere; podman by itself puts memory on /tmp
-        and others.
+        """Return flags for a read-only root.
+
+        Without the second flag, podman mounts writable memory at /tmp and other places.
         """
         return ("--read-only", *(("--read-only-tmpfs=false",) if self.program == "podman" else ()))
 
@@ -70,7 +71,7 @@ class Engine:
 
 
 def engine() -> Engine | None:
-    """The engine that BIDS_SR_TEST_CONTAINER names, None where it is unset.
+    """Return the engine that BIDS_SR_TEST_CONTAINER names, None if the variable is unset.
 
     Raises
     ------
@@ -103,6 +104,6 @@ def engine() -> Engine | None:
         env=env,
     ).stdout
     env = dict(line.split("=", 1) for line in text.split("\0") if "=" in line)
-    # vfs would copy every layer
+    # vfs copies every layer
     cached = ("--layers",) if env.get("DRIVER", "overlay") == "overlay" else ()
     return Engine(building=(str(script), "{context}", "{tag}", *cached), program="podman", env=env)

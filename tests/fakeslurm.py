@@ -1,10 +1,9 @@
-"""Commands of SLURM that do what a test wants: sbatch, squeue, scontrol and scancel as one script
-on the PATH.
+"""Fake SLURM commands for tests: sbatch, squeue, scontrol and scancel as one script on the PATH.
 
-What happens to the job of a step is written to ``plan/STEP`` before: ``run`` (where nothing is
-written), ``hang``, ``refuse``, ``swallow`` (the job is taken and runs, the answer is lost), or
-``STATE EXITCODE`` for a job that ends so before it has done anything, or ``PENDING REASON``. While
-``silent`` holds a number, so many commands are not answered.
+The file ``plan/STEP`` sets the fate of the job of a step: ``run`` (the default), ``hang``,
+``refuse``, ``swallow`` (the job runs, but the answer is lost), ``STATE EXITCODE`` for a job that
+ends before it has done anything, or ``PENDING REASON``. If the file ``silent`` contains a number,
+this many commands fail.
 """
 
 import os
@@ -103,7 +102,7 @@ esac
 
 
 class FakeSlurm:
-    """The folder of the commands: what they were told to do, and what they did."""
+    """Folder with the commands, their plans and their records."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -114,28 +113,28 @@ class FakeSlurm:
             (folder / name).chmod(0o755)
 
     def plan(self, step: str, what: str) -> None:
-        """Say what becomes of the job of a step, given by its full name."""
+        """Set the fate of the job of a step, given by its full name."""
         (self.folder / "plan" / step).write_text(f"{what}\n")
 
     def be_silent(self, commands: int) -> None:
-        """Let so many commands find no controller."""
+        """Let this many commands fail because of a missing controller."""
         (self.folder / "silent").write_text(f"{commands}\n")
 
     def add(self, name: str) -> str:
-        """Add a running job, as another driver left it; returns its identifier."""
+        """Add a running job of another driver and return its identifier."""
         number = str(len(self.jobs()) + 1)
         (self.folder / "jobs" / number).write_text(f"RUNNING|None|0:0|{name}\n")
         return number
 
     def jobs(self) -> dict[str, str]:
-        """State of each job, by identifier."""
+        """Return the state of each job by identifier."""
         return {
             file.name: file.read_text().partition("|")[0]
             for file in sorted((self.folder / "jobs").iterdir())
         }
 
     def calls(self, command: str) -> list[str]:
-        """Lines with which a command was called."""
+        """Return the recorded calls of a command."""
         lines = (
             (self.folder / "calls").read_text().splitlines()
             if (self.folder / "calls").exists()
@@ -144,7 +143,7 @@ class FakeSlurm:
         return [line for line in lines if line.startswith(command)]
 
     def end(self) -> None:
-        """End what still runs."""
+        """Kill all jobs that still run."""
         for file in self.folder.glob("pid*"):
             try:
                 os.killpg(int(file.read_text()), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""A stand-in for features of VGG-19, whose weights do not come with the program."""
+"""Replacement of the features of VGG-19, whose weights are not distributed with the program."""
 
 import tempfile
 from dataclasses import replace
@@ -9,12 +9,12 @@ from torch import nn
 
 from bids_sr.io.checksums import checksum
 
-WEIGHTS = Path(tempfile.mkdtemp()) / "vgg19.safetensors"  # the stand-in does not open it
-WEIGHTS.write_bytes(b"stand-in")  # its checksum enters the choice of models
+WEIGHTS = Path(tempfile.mkdtemp()) / "vgg19.safetensors"  # never opened
+WEIGHTS.write_bytes(b"stand-in")  # the checksum is part of the key of a model
 
 
 class FewFeatures(nn.Module):
-    """Slopes along both axes, in the place of features."""
+    """Gradients along both axes, instead of features."""
 
     def __init__(self, weights):
         super().__init__()
@@ -27,6 +27,6 @@ class FewFeatures(nn.Module):
 
 
 def with_features(recipe):
-    """A recipe whose perceptual term is the stand-in."""
+    """Return a recipe whose perceptual term uses these features."""
     terms = (replace(t, build=FewFeatures) if t.kind == "perceptual" else t for t in recipe.losses)
     return replace(recipe, losses=tuple(terms))

@@ -1,9 +1,8 @@
-"""Folders as fMRIPrep (20.0 to 26) leaves them, made from a data set and from what a test wants to
-be true of it.
+"""Write fMRIPrep derivatives (versions 20.0 to 26) of a data set.
 
-Transforms and motion parameters are written by nitransforms and h5py, not by this program: a test
-reads what another program wrote. Names are those in the lists of outputs in the tests of each
-version of fMRIPrep.
+Transforms and motion parameters are written by nitransforms and h5py rather than by this program,
+so that tests read files of another program. File names are from the lists of outputs in the tests
+of each fMRIPrep version.
 """
 
 from __future__ import annotations
@@ -28,7 +27,9 @@ LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def rigid(x: float = 0, y: float = 0, z: float = 0, yaw: float = 0) -> np.ndarray:
-    """4x4 in RAS mm: a turn about z through the origin (rad), then a shift."""
+    """Return a 4x4 RAS matrix (mm): a rotation about z through the origin (rad), then a
+    translation.
+    """
     out = np.eye(4)
     out[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
     out[:3, 3] = x, y, z
@@ -36,20 +37,23 @@ def rigid(x: float = 0, y: float = 0, z: float = 0, yaw: float = 0) -> np.ndarra
 
 
 def write_linear(path: Path, matrices: np.ndarray | Sequence[np.ndarray]) -> None:
-    """RAS matrices that take points of the target to the source, as ITK text, by nitransforms."""
+    """Write RAS matrices that take points of the target to the source, as ITK text, by
+    nitransforms.
+    """
     from nitransforms.linear import Affine, LinearTransformsMapping
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    many = np.asarray(matrices)
-    if many.ndim == 2:
-        Affine(many).to_filename(str(path), fmt="itk")
+    transforms = np.asarray(matrices)
+    if transforms.ndim == 2:
+        Affine(transforms).to_filename(str(path), fmt="itk")
     else:
-        LinearTransformsMapping(many).to_filename(str(path), fmt="itk")
+        LinearTransformsMapping(transforms).to_filename(str(path), fmt="itk")
 
 
 def fsl_parameters(motion: np.ndarray, reference: np.ndarray, image: Any) -> np.ndarray:
-    """Translations (mm) and rotations (rad) that MCFLIRT reports of transforms, which nitransforms
-    brings to FSL.
+    """Return translations (mm) and rotations (rad) that MCFLIRT would report.
+
+    nitransforms converts the transforms to FSL's coordinates.
     """
     from nitransforms.io.fsl import FSLLinearTransformArray
     from scipy import ndimage
@@ -60,8 +64,10 @@ def fsl_parameters(motion: np.ndarray, reference: np.ndarray, image: Any) -> np.
     if np.linalg.det(image.affine[:3, :3]) > 0:
         center[0] = reference.shape[0] - 1 - center[0]
     center *= grid.header.get_zooms()[:3]
-    found = FSLLinearTransformArray.from_ras(np.asarray(motion), reference=grid, moving=grid)
-    matrices = np.stack([xfm["parameters"] for xfm in found.xforms])
+    fsl_transforms = FSLLinearTransformArray.from_ras(
+        np.asarray(motion), reference=grid, moving=grid
+    )
+    matrices = np.stack([xfm["parameters"] for xfm in fsl_transforms.xforms])
     shifts = matrices[:, :3, 3] + matrices[:, :3, :3] @ center - center
     return np.column_stack(
         [shifts, Rotation.from_matrix(matrices[:, :3, :3].transpose(0, 2, 1)).as_euler("xyz")]
@@ -69,7 +75,7 @@ def fsl_parameters(motion: np.ndarray, reference: np.ndarray, image: Any) -> np.
 
 
 def write_composite(path: Path, matrix: np.ndarray) -> None:
-    """One affine as a composite ITK transform in HDF5, as antsRegistration writes them."""
+    """Write an affine as a composite ITK transform in HDF5, as antsRegistration does."""
     import h5py
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,15 +105,16 @@ def _stem(path: Path) -> str:
 
 
 class FmriprepMaker:
-    """Writes one folder; every method overwrites what it made before, so that a test can spoil a
-    single thing.
+    """Writer of one folder of derivatives.
+
+    Every method overwrites its earlier files, so that a test can damage a single file.
     """
 
     def __init__(self, root: Path, version: str = "24.1.1") -> None:
         self.root = root
         major, minor = version.split(".")[:2]
         self.version = int(major), int(minor)
-        made_by = {"Name": "fMRIPrep", "Version": version}
+        generator = {"Name": "fMRIPrep", "Version": version}
         _json(
             root / "dataset_description.json",
             {
@@ -115,9 +122,9 @@ class FmriprepMaker:
                 "BIDSVersion": "1.4.0",
                 "DatasetType": "derivative",
                 **(
-                    {"PipelineDescription": made_by}
+                    {"PipelineDescription": generator}
                     if self.version < (20, 2)
-                    else {"GeneratedBy": [made_by]}
+                    else {"GeneratedBy": [generator]}
                 ),
             },
         )
@@ -143,10 +150,10 @@ class FmriprepMaker:
         space: str = SPACE,
         maps: Sequence[np.ndarray] = (),
     ) -> None:
-        """Anatomy of a T1w image: brain, tissues, and transforms to a template.
+        """Write the anatomy of a T1w image: brain mask, tissues, and transforms to a template.
 
-        `to_std` takes a T1w point to its template point; `maps` are the brain and probabilities of
-        GM, WM and CSF.
+        `to_std` takes a T1w point to its template point; `maps` are the brain mask and the
+        probabilities of GM, WM and CSF.
         """
         folder, stem, image = self._folder(t1w, "anat"), _stem(t1w), nb.load(t1w)
         data = np.asarray(image.dataobj, np.float32)
@@ -170,7 +177,8 @@ class FmriprepMaker:
         write_linear(folder / f"{stem}_from-T1w_to-fsnative_mode-image_xfm.txt", np.eye(4))
 
     def surfaces(self, t1w: Path, *, to_std: np.ndarray | None = None) -> None:
-        """White, pial and registration sphere: those of fsaverage in the head of a T1w image.
+        """Write white and pial surfaces and registration spheres: fsaverage in the space of a T1w
+        image.
 
         `to_std` takes a T1w point to its template point.
         """
@@ -178,19 +186,22 @@ class FmriprepMaker:
         from nilearn.surface import load_surf_mesh
         from nilearn.surface.surface import mesh_to_gifti
 
-        there, stem = fetch_surf_fsaverage("fsaverage5"), self._folder(t1w, "anat") / _stem(t1w)
+        fsaverage, stem = (
+            fetch_surf_fsaverage("fsaverage5"),
+            self._folder(t1w, "anat") / _stem(t1w),
+        )
         back = np.linalg.inv(np.eye(4) if to_std is None else to_std)
         space = "_space-fsaverage" if self.version >= (25, 0) else ""
         older = self.version < (23, 2)
         for side, name in (("L", "left"), ("R", "right")):
-            for what in ("white", "pial"):
-                mesh = load_surf_mesh(there[f"{what}_{name}"])
+            for surface in ("white", "pial"):
+                mesh = load_surf_mesh(fsaverage[f"{surface}_{name}"])
                 points = nb.affines.apply_affine(back, mesh.coordinates).astype("float32")
-                called = "smoothwm" if older and what == "white" else what
-                mesh_to_gifti(points, mesh.faces, Path(f"{stem}_hemi-{side}_{called}.surf.gii"))
+                label = "smoothwm" if older and surface == "white" else surface
+                mesh_to_gifti(points, mesh.faces, Path(f"{stem}_hemi-{side}_{label}.surf.gii"))
             if not older:
                 mesh_to_gifti(
-                    *load_surf_mesh(there[f"sphere_{name}"]),
+                    *load_surf_mesh(fsaverage[f"sphere_{name}"]),
                     Path(f"{stem}_hemi-{side}{space}_desc-reg_sphere.surf.gii"),
                 )
 
@@ -205,11 +216,12 @@ class FmriprepMaker:
         func: bool = True,
         name: str = "",
     ) -> Path:
-        """Minimal and full derivatives of a run under the names of the version; returns its stem.
+        """Write minimal and full derivatives of a run with the names of the version; return the
+        stem.
 
-        `motion` takes reference points to the points of each volume, `coreg` T1w points to those
-        of the reference. `func` stands for ``--output-spaces func``; `name` is the stem where that
-        is not the one of the series.
+        `motion` takes points of the reference to points of each volume, `coreg` takes T1w points
+        to points of the reference. `func` stands for ``--output-spaces func``; `name` is the stem
+        if it differs from the stem of the series.
         """
         folder, image = self._folder(bold, "func"), nb.load(bold)
         data, stem = (
@@ -253,8 +265,8 @@ class FmriprepMaker:
 
     @staticmethod
     def confounds(path: Path, six: np.ndarray, n_dummy: int) -> None:
-        """A table with the columns of fMRIPrep, more of them than are used here; `six` are those
-        of head motion.
+        """Write a table with the columns of fMRIPrep, also unused ones; `six` has the motion
+        parameters.
         """
         rows, rng = len(six), np.random.default_rng(4)
         table: dict[str, list[str]] = {}
@@ -300,8 +312,8 @@ class FmriprepMaker:
         to_field: np.ndarray | None = None,
         name: str = "auto00000",
     ) -> None:
-        """A field map (Hz) and its place: `to_field` takes points of the reference to those of the
-        field map.
+        """Write a field map (Hz); `to_field` takes points of the reference to points of the field
+        map.
         """
         folder, subject = self._folder(bold, "fmap"), bold.name.split("_")[0]
         image = nb.Nifti1Image(hertz.astype("float32"), affine)
@@ -325,7 +337,7 @@ class FmriprepMaker:
 def prepared(
     data: BidsMaker, label: str = "01", session: str = "", version: str = "24.1.1", **run: Any
 ) -> FmriprepMaker:
-    """Everything fMRIPrep would leave of a participant, in a folder ``prep`` by the data set."""
+    """Write complete derivatives of a participant to the folder ``prep`` next to the data set."""
     maker = FmriprepMaker(data.root.parent / "prep", version)
     stem = f"sub-{label}" + (f"_ses-{session}" if session else "")
     maker.anat(data.path(f"{stem}_T1w.nii.gz", "anat"))
@@ -334,7 +346,9 @@ def prepared(
 
 
 def settings_of(data: BidsMaker, *options: str) -> Settings:
-    """Settings of a call with these options, on the folder of `prepared` where there are none."""
+    """Return settings of a call with these options, or with the folder of `prepared` without
+    options.
+    """
     from bids_sr.cli.parser import parse_settings
 
     root = data.root.parent
@@ -352,14 +366,14 @@ def settings_of(data: BidsMaker, *options: str) -> Settings:
 
 
 def planned(data: BidsMaker, *options: str) -> Plan:
-    """What preflight finds."""
+    """Return the plan of preflight."""
     from bids_sr.preflight import check
 
     return check(settings_of(data, *options))
 
 
 def refusals(data: BidsMaker, *options: str) -> str:
-    """Every problem that preflight finds; each has a way out."""
+    """Return all problems that preflight finds; each must have a remedy."""
     problems = planned(data, *options).problems
     assert all(problem.remedy for problem in problems)
     return "\n".join(map(str, problems))
@@ -368,7 +382,7 @@ def refusals(data: BidsMaker, *options: str) -> str:
 def of_phantom(
     bids: Path, root: Path, *, label: str = "01", with_field: bool = False
 ) -> FmriprepMaker:
-    """What fMRIPrep would leave of a participant of the phantom, told from the phantom's truth."""
+    """Write derivatives of a participant of the phantom from its known transforms."""
     from scipy import ndimage
 
     from bids_sr.registration.templates import load_template
@@ -382,24 +396,24 @@ def of_phantom(
     t1w = bids / f"sub-{label}" / "anat" / f"sub-{label}_T1w.nii.gz"
     to_t1w = read_itk(Path(f"{truth}_from-T1w_to-boldref_mode-image_desc-truth_xfm.txt"))[
         0
-    ]  # the head lies as the template
+    ]  # the head of the phantom is aligned with the template
     image, template = nb.load(t1w), load_template("MNI152NLin2009aSym")
 
-    def carried(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
-        there = np.linalg.inv(to_t1w)
+    def resample(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
+        to_boldref = np.linalg.inv(to_t1w)
         return sample_volume(
             data.astype(np.float32),
             affine,
             image.shape,
             image.affine,
-            there,
+            to_boldref,
             order=1,
             zero_outside=True,
         )
 
-    brain = carried(template.mask.data, template.mask.affine) > 0.5
+    brain = resample(template.mask.data, template.mask.affine) > 0.5
     gray, white = (
-        np.clip(carried(tissue.data, tissue.affine), 0, 1) * brain for tissue in template.tissues
+        np.clip(resample(tissue.data, tissue.affine), 0, 1) * brain for tissue in template.tissues
     )
     maker = FmriprepMaker(root)
     maker.surfaces(t1w, to_std=np.linalg.inv(to_t1w))
@@ -418,15 +432,15 @@ def of_phantom(
         n_dummy=reference["NumberOfNonSteadyVolumes"],
     )
     if with_field:
-        known = nb.load(f"{truth}_desc-distortion_fieldmap.nii.gz")
+        field_image = nb.load(f"{truth}_desc-distortion_fieldmap.nii.gz")
         sidecar = json.loads(Path(str(bold).replace(".nii.gz", ".json")).read_text())
-        moved, step = np.asarray(known.dataobj, float), float(known.affine[1, 1])
+        moved, step = np.asarray(field_image.dataobj, float), float(field_image.affine[1, 1])
         at = np.stack(np.meshgrid(*map(np.arange, moved.shape), indexing="ij")).astype(float)
-        # mm along +y by which the signal is shifted: minus where it comes from
+        # mm, shift of the signal along +y, opposite to the displacement of its source
         shift = np.zeros(moved.shape)
         for _ in range(20):
-            there = np.stack([at[0], at[1] + shift / step, at[2]])
-            shift = -ndimage.map_coordinates(moved, there, order=1, mode="nearest")
+            sources = np.stack([at[0], at[1] + shift / step, at[2]])
+            shift = -ndimage.map_coordinates(moved, sources, order=1, mode="nearest")
         voxel = abs(float(nb.load(bold).affine[1, 1]))
-        maker.field(bold, shift / voxel / sidecar["TotalReadoutTime"], known.affine)
+        maker.field(bold, shift / voxel / sidecar["TotalReadoutTime"], field_image.affine)
     return maker

@@ -1,4 +1,4 @@
-"""A model as an earlier version saved it, which called the data-consistent network srgan."""
+"""Write a model of an earlier version, which called the data-consistent network srgan."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ _CARD = {
 
 
 def save_former_srgan(folder: Path) -> Path:
-    """Write an untrained model, ``old``, to a folder that exists, and return its weights."""
+    """Write an untrained model, ``old``, to an existing folder and return its weights."""
     torch.manual_seed(0)
     network = get_method("dcnet").recipes["fast"].build_generator(1, _FACTOR)
     return save_model(folder / "old", network.state_dict(), _CARD)[0]

@@ -1,12 +1,12 @@
-"""Lists of the graphs of all cases of `tests/contracts/test_graphs.py`, to be compared by it.
+"""Lists of the graphs of all cases of `tests/contracts/test_graphs.py`, which compares them.
 
 ::
 
-    python tests/graphlists.py
+python tests/graphlists.py
 
-writes them anew. A list has the scopes of a graph with their steps in the order of the calls;
-beside each step stand its inputs, with the step and output that they come from, and below it the
-files of its outputs that are stored; at the end stands the methods text.
+regenerates them. A list contains the scopes of a graph with their steps in the order of the calls.
+Each step is followed by its inputs, with their origins, and by the stored files of its outputs.
+The list ends with the methods text.
 """
 
 import re
@@ -24,12 +24,12 @@ LISTS = HERE / "contracts" / "graphs"
 
 
 def list_file(case: str) -> Path:
-    """Return the file of the list of a case."""
+    """Return the file that lists the graph of a case."""
     return LISTS / (re.sub(r"[^a-z0-9]+", "-", case.lower()).strip("-") + ".txt")
 
 
 def graph_list(graph: Graph, root: Path) -> str:
-    """Return the list of a graph whose data set is below `root`, which is not named in it."""
+    """Return the list of a graph; the path of its data set, `root`, is replaced."""
     provenance = Provenance(graph.wires, graph.scope.store, graph.scope.uri)
     lines = [*_scope_lines(graph, graph.scope, provenance), "", *_text_lines(graph)]
     return "\n".join(lines).replace(str(root), "ROOT").rstrip() + "\n"
@@ -54,16 +54,16 @@ def _scope_lines(graph: Graph, scope: Scope, provenance: Provenance) -> Iterator
 
 
 def _origin(handle: Handle, scope: Scope) -> str:
-    """Return step and output of a handle; its scope too, below that which it shares."""
+    """Return step and output of a handle, preceded by scopes that it does not share."""
     if handle.node is None:
         return "given"
-    around = set(scope.outward())
-    names = [one.name for one in handle.node.scope.outward() if one not in around]
+    ancestors = set(scope.outward())
+    names = [outer.name for outer in handle.node.scope.outward() if outer not in ancestors]
     return ".".join([*reversed(names), handle.node.name, handle.name])
 
 
 def _stored(graph: Graph, store: Node, node: Node, provenance: Provenance) -> Iterator[str]:
-    """Yield where an output of a node is stored, in all results and in data sets of series."""
+    """Yield the path of a stored output, and the data sets that contain it."""
     (handle,) = graph.wires[store]["files"].handles
     if handle.node is not node:
         return
@@ -77,7 +77,7 @@ def _stored(graph: Graph, store: Node, node: Node, provenance: Provenance) -> It
 
 
 def _text_lines(graph: Graph) -> Iterator[str]:
-    """Yield the methods text, a sentence per line."""
+    """Yield the methods text, one sentence per line."""
     for paragraph in graph.methods_text().strip().split("\n\n"):
         yield from re.split(r"(?<=[a-z)\]]\.) (?=[A-Z])", paragraph)
         yield ""

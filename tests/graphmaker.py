@@ -1,4 +1,4 @@
-"""Graphs of data sets that `bidsmaker` makes, as a call of the command line would build them."""
+"""Build the graphs of data sets of `bidsmaker`, as a call on the command line would."""
 
 from pathlib import Path
 
@@ -19,7 +19,9 @@ VERSION = "0"
 
 
 def planned_call(maker: BidsMaker, root: Path, *options: str) -> tuple[Settings, Plan]:
-    """Return settings and plan of a call with results below `root`; preflight finds no problem."""
+    """Return settings and plan of a call with results below `root`; preflight must find no
+    problem.
+    """
     argv = [
         str(maker.root),
         str(root / "out"),
@@ -40,7 +42,7 @@ def planned_graph(maker: BidsMaker, root: Path, *options: str) -> Graph:
 
 
 def run_plans(settings: Settings, plan: Plan) -> dict[str, RunPlan]:
-    """Return what is asked for of each BOLD run, by its name."""
+    """Return the plan of each BOLD run by its name."""
     planned = Planned(settings=settings, plan=plan, version=VERSION)
     return {
         run.stem: plan_run(planned, run, with_anat=bool(subject.t1w))
@@ -51,21 +53,21 @@ def run_plans(settings: Settings, plan: Plan) -> dict[str, RunPlan]:
 
 
 def stage_minutes(settings: Settings) -> dict[str, float]:
-    """Processor minutes of each stage of a call, as its dry run tells them."""
+    """Return the processor minutes of each stage, as in the dry run."""
     return {row.stage: row.minutes for row in expected(check(settings), settings).rows}
 
 
 def steps_of(graph: Graph) -> set[str]:
-    """Names of the steps that are called."""
+    """Return the names of all steps in a graph."""
     return {node.step.__name__ for node in graph.nodes}
 
 
 def nodes_of(graph: Graph, step: str) -> list[Node]:
-    """Calls of a step."""
+    """Return the nodes of a step."""
     return [node for node in graph.nodes if node.step.__name__ == step]
 
 
 def made_by(graph: Graph, node: Node, name: str) -> list[object]:
-    """Who makes an input: nodes, or what was given."""
+    """Return the sources of an input: nodes, or values of the call."""
     wire = graph.wires[node].get(name)
     return [] if wire is None else [handle.source for handle in wire.handles]

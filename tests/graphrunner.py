@@ -1,4 +1,4 @@
-"""Run the steps of a graph that some outputs need, in this process and without nipype."""
+"""Run the steps that some outputs need, in this process and without nipype."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -10,37 +10,39 @@ from bids_sr.pipeline.port import REQUIRED
 
 
 def handle_of(graph: Graph, step: str, output: str, scope: str = "") -> Handle:
-    """Return the handle of an output of the only call of a step, in scopes of a name if given."""
+    """Return the handle of an output of a step, which must be unique (within a scope, if
+    given).
+    """
     nodes = [node for node in graph.nodes if node.step.__name__ == step]
     (node,) = [node for node in nodes if scope in ("", node.scope.name)]
     return Handle(node, output)
 
 
 def output_of(graph: Graph, output: str, scope: str) -> Handle:
-    """Return the handle of the only output of a name in a scope, whichever step makes it."""
+    """Return the handle of an output that only one step in a scope has."""
     nodes = [node for node in graph.nodes if node.scope.name == scope]
     (node,) = [node for node in nodes if output in node.step.outputs]
     return Handle(node, output)
 
 
 class GraphRunner:
-    """Outputs of a graph, made as they are asked for.
+    """Outputs of a graph, computed when they are requested.
 
-    Each step is run once, in a folder of its own below `folder`. Steps exchange files, as in a
-    workflow, so that values are those of the program.
+    Each step runs once, in its own folder below `folder`. Steps exchange files, as in a workflow,
+    so that values equal the values of the program.
     """
 
     def __init__(self, graph: Graph, folder: Path) -> None:
         self.graph, self._folder = graph, folder
-        self._made: dict[Node, Mapping[str, object]] = {}
+        self._outputs: dict[Node, Mapping[str, object]] = {}
 
     def load(self, *handles: Handle) -> list[object]:
-        """Return values of outputs, in memory; series are files, and open."""
-        for node in self._needed(handles, {*self._made}):
-            here = self._folder / str(node)
-            here.mkdir()
-            self._made[node] = node.step.on_files(self._given(node), here)
-        return [self._loaded(handle) for handle in handles]
+        """Return values of outputs, in memory; series are open files."""
+        for node in self._needed(handles, {*self._outputs}):
+            folder = self._folder / str(node)
+            folder.mkdir()
+            self._outputs[node] = node.step.on_files(self._inputs(node), folder)
+        return [self._load(handle) for handle in handles]
 
     def _needed(self, handles: Sequence[Handle], done: set[Node]) -> Iterator[Node]:
         """Yield nodes that outputs need and that are not in `done`, sources first."""
@@ -48,27 +50,31 @@ class GraphRunner:
             if node is not None and node not in done:
                 done.add(node)
                 wires = self.graph.wires[node].values()
-                yield from self._needed([one for wire in wires for one in wire.handles], done)
+                yield from self._needed(
+                    [wire_handle for wire in wires for wire_handle in wire.handles], done
+                )
                 yield node
 
-    def _given(self, node: Node) -> dict[str, object]:
+    def _inputs(self, node: Node) -> dict[str, object]:
         ports = node.step.inputs.items()
         lists = (name for name, port in ports if port.many and port.default is REQUIRED)
-        given: dict[str, object] = {**{name: [] for name in lists}, **self.graph.settings[node]}
+        inputs: dict[str, object] = {**{name: [] for name in lists}, **self.graph.settings[node]}
         for name, wire in self.graph.wires[node].items():
             values = [self._value(handle) for handle in wire.handles]
             if wire.names:
-                given[name], given[f"{name}_names"] = values, list(wire.names)
+                inputs[name], inputs[f"{name}_names"] = values, list(wire.names)
             elif len(values) == 1:
-                given[name] = values[0]
+                inputs[name] = values[0]
             else:
-                inside = (one if isinstance(one, list) else [one] for one in values)
-                given[name] = [value for one in inside for value in one]
-        return given
+                parts = (items if isinstance(items, list) else [items] for items in values)
+                inputs[name] = [value for items in parts for value in items]
+        return inputs
 
     def _value(self, handle: Handle) -> object:
-        return handle.source if handle.node is None else self._made[handle.node].get(handle.name)
+        return (
+            handle.source if handle.node is None else self._outputs[handle.node].get(handle.name)
+        )
 
-    def _loaded(self, handle: Handle) -> object:
+    def _load(self, handle: Handle) -> object:
         value = self._value(handle)
         return value if handle.port is None else handle.port.load(value, ExitStack())

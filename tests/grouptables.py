@@ -1,4 +1,4 @@
-"""Outputs of several made-up participants: tables of metrics with known figures, nothing else."""
+"""Write tables of metrics of several made-up participants, and no other outputs."""
 
 import io
 import json
@@ -25,7 +25,7 @@ BEYOND: dict[str, Any] = {
     "contrast": "all",
     "fwhm_mm": 0.0,
 }
-"""What the rows of `detail` are about."""
+"""Keys of the rows of `detail`."""
 FACTS = {"GeneratedByVersion": "1.0", "SettingsDigest": "abc"}
 
 
@@ -38,7 +38,7 @@ def write_tables(
     run: str = "task-tap",
     facts: Mapping[str, str] = FACTS,
 ) -> None:
-    """Write the evaluation and the activation table of one run, as far as there are rows."""
+    """Write the evaluation and activation tables of one run, if they have rows."""
     folder = output_dir / f"sub-{participant}" / "func"
     folder.mkdir(parents=True, exist_ok=True)
     texts = {}
@@ -53,9 +53,7 @@ def write_tables(
 
 
 def write_as_finished(output_dir: Path, participant: str) -> None:
-    """Write a file for every name that a finished participant has; of its content only what the
-    group level reads.
-    """
+    """Write all files of a finished participant; only tables for the group level have contents."""
     for name in (Path(__file__).parent / "expected_outputs.txt").read_text().split():
         path = output_dir / name.replace("sub-01", f"sub-{participant}")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,31 +62,33 @@ def write_as_finished(output_dir: Path, participant: str) -> None:
 
 
 def indexed_tables(bids_dir: Path, output_dir: Path, *, validate: bool) -> list[list[Any]]:
-    """What pybids finds of participants' tables of metrics: of the outputs alone, and beside their
+    """Return the metrics tables that pybids indexes, in the outputs only and with their
     data set.
     """
     from bids import BIDSLayout
 
-    alone = BIDSLayout(output_dir, validate=validate, is_derivative=True)
-    beside = BIDSLayout(bids_dir, validate=validate, derivatives=output_dir)
-    assert len(beside.get(scope="raw", suffix="bold", extension=".nii.gz")) >= 1
-    wanted = {"suffix": "metrics", "extension": ".tsv"}
-    found = (alone.get(**wanted), beside.get(scope="derivatives", **wanted))
-    return [[each for each in tables if "subject" in each.entities] for tables in found]
+    output_only = BIDSLayout(output_dir, validate=validate, is_derivative=True)
+    with_raw = BIDSLayout(bids_dir, validate=validate, derivatives=output_dir)
+    assert len(with_raw.get(scope="raw", suffix="bold", extension=".nii.gz")) >= 1
+    query = {"suffix": "metrics", "extension": ".tsv"}
+    tables_of_layouts = (output_only.get(**query), with_raw.get(scope="derivatives", **query))
+    return [
+        [table for table in tables if "subject" in table.entities] for tables in tables_of_layouts
+    ]
 
 
-def detail(series: str, value: float, **how: float) -> MetricRow:
-    """Confirmed detail beyond Nyquist of one series."""
+def detail(series: str, value: float, **fields: float) -> MetricRow:
+    """Return a row with the confirmed detail above the Nyquist frequency of a series."""
     about = {
         name: BEYOND[name] for name in ("statistic", "band", "reference", "region", "contrast")
     }
-    return MetricRow(series=series, value=value, **about, **how)
+    return MetricRow(series=series, value=value, **about, **fields)
 
 
 def sizes(
     series: str, thumb: float, little: float, dice: float | None, fwhm: float = 0.0
 ) -> list[MetricRow]:
-    """Region sizes and overlap of one series."""
+    """Return rows with region sizes and overlap of one series."""
     return [
         *metric_rows(
             series,
@@ -111,36 +111,40 @@ def sizes(
 
 
 def joined(output_dir: Path) -> group_values.Joined:
-    """All tables below a folder, joined."""
+    """Join all tables below a folder."""
     return group_values.join_tables(find_tables(output_dir), io.StringIO())
 
 
 def values_of(series: Mapping[str, Mapping[str, float]], **about: object) -> pd.DataFrame:
-    """Values by series and participant, as joined (NaN: not defined); `about` is what differs from
-    `BEYOND`.
+    """Return values by series and participant, as joined (NaN: not defined).
+
+    `about` replaces keys of `BEYOND`.
     """
-    people = pd.DataFrame.from_dict(series, orient="index", dtype=float).reset_index(drop=True)
-    for row, known in enumerate(series.values()):
-        people.loc[row, [who for who, value in known.items() if math.isnan(value)]] = math.inf
+    table = pd.DataFrame.from_dict(series, orient="index", dtype=float).reset_index(drop=True)
+    for row, values in enumerate(series.values()):
+        table.loc[
+            row, [participant for participant, value in values.items() if math.isnan(value)]
+        ] = math.inf
     about = {**BEYOND, **about}
     keys = pd.DataFrame([{**about, "series": name} for name in series])
-    return pd.concat([keys, people[sorted(people)]], axis=1)
+    return pd.concat([keys, table[sorted(table)]], axis=1)
 
 
 def one(comparisons: pd.DataFrame, series: str, minus: str, **about: object) -> Any:
-    """The comparison of two series on one question, told as in `values_of`."""
-    wanted = {**BEYOND, **about, "series": series, "minus": minus}
+    """Return the comparison of two series; keys are as in `values_of`."""
+    expected = {**BEYOND, **about, "series": series, "minus": minus}
     (row,) = (
-        each
-        for each in comparisons.itertuples()
-        if all(getattr(each, k) == v for k, v in wanted.items())
+        candidate
+        for candidate in comparisons.itertuples()
+        if all(getattr(candidate, k) == v for k, v in expected.items())
     )
     return row
 
 
 def cohort(output_dir: Path, count: int = 8) -> list[str]:
-    """A group in which sbl beats all, zerofill is bspline, and regions shrink by interpolation
-    alone.
+    """Write tables of a group.
+
+    sbl has the largest values, zerofill equals bspline, and interpolation alone shrinks regions.
     """
     labels = [f"{number:02d}" for number in range(1, count + 1)]
     for number, label in enumerate(labels):

@@ -1,4 +1,4 @@
-"""Small heads with known geometry, made of the bundled template."""
+"""Small heads with known geometry, from the bundled template."""
 
 from functools import cache
 
@@ -19,7 +19,7 @@ def template() -> Template:
 
 @cache
 def brain(mm: float = 2.0) -> tuple[Volume, np.ndarray]:
-    """T1w brain of the template at `mm` and its mask."""
+    """Return the T1w brain of the template at `mm` and its mask."""
     full = template()
     data, affine = coarse_grids.coarsen(full.t1.data, full.t1.affine, mm)
     mask = coarse_grids.coarsen(full.mask.data.astype(np.float32), full.t1.affine, mm)[0] > 0.5
@@ -28,8 +28,10 @@ def brain(mm: float = 2.0) -> tuple[Volume, np.ndarray]:
 
 @cache
 def t2star(mm: float = 1.5) -> Volume:
-    """Another contrast of the same brain: gray matter brighter than white, CSF brightest, a smooth
-    sensitivity.
+    """Return another contrast of the same brain.
+
+    Gray matter is brighter than white matter, CSF is brightest, and the sensitivity varies
+    smoothly.
     """
     full = template()
     assert full.tissues is not None
@@ -46,8 +48,9 @@ def grid(
     zooms: tuple[float, float, float],
     middle: tuple[float, float, float],
 ) -> Volume:
-    """An empty image whose field of view is centered on a point (mm); axis 0 runs to the left, as
-    scanners store it.
+    """Return an empty image whose field of view is centered on a point (mm).
+
+    Axis 0 points to the left, as scanners store it.
     """
     affine = np.diag([-zooms[0], zooms[1], zooms[2], 1.0])
     affine[:3, 3] = np.array(middle) - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
@@ -57,8 +60,9 @@ def grid(
 def seen(
     image: Volume, on: Volume, xfm: np.ndarray, *, noise: float = 0.0, seed: int = 0
 ) -> Volume:
-    """`image` on the grid of `on`, averaged over its voxels; `xfm` takes a point of that grid to
-    the image's point.
+    """Return `image` on the grid of `on`, averaged over its voxels.
+
+    `xfm` takes a point of that grid to the image's point.
     """
     factor = coarse_grids.hr_factor(on.affine, 2.0)
     shape, affine = hr_grid(on.data.shape, on.affine, factor)
@@ -69,7 +73,7 @@ def seen(
 
 
 def whole_head(mm: float = 2.5, pad_mm: float = 20.0) -> tuple[Volume, np.ndarray]:
-    """The template's brain inside a dark skull, a bright scalp and a neck; and its mask."""
+    """Return the template's brain with a dark skull, a bright scalp and a neck; and its mask."""
     image, mask = brain(mm)
     pad = int(pad_mm / mm)
     affine = image.affine.copy()
@@ -90,10 +94,10 @@ def whole_head(mm: float = 2.5, pad_mm: float = 20.0) -> tuple[Volume, np.ndarra
 def head_with_neck(
     mm: float = 2.5, slice_mm: float = 2.5, scale: float = 0.9
 ) -> tuple[Volume, np.ndarray]:
-    """A whole head as MPRAGE shows it, and the brain's mask.
+    """Return a whole head with the contrast of MPRAGE, and the brain mask.
 
-    The brain is smaller than the template's (`scale`), under a dark skull and a bright scalp, over
-    a face and a neck of muscle; slices of `slice_mm` from foot to head.
+    The brain is smaller than the template's (`scale`), inside a dark skull and a bright scalp,
+    above a face and a neck of muscle. Slices of `slice_mm` are axial.
     """
     image, mask = brain(mm)
     affine = np.diag([scale, scale, scale, 1.0]) @ image.affine
@@ -113,14 +117,14 @@ def head_with_neck(
     outside = np.where(scalp & ~skull, 640.0, np.where((neck | face) & ~scalp, flesh, 0.0))
     data = np.where(inside, data, np.where(skull, 25.0, outside))
     data = ndimage.gaussian_filter(data, 0.5) + np.random.default_rng(8).normal(0, 10, data.shape)
-    whole = Volume(data=np.maximum(data, 0).astype(np.float32), affine=affine)
+    head = Volume(data=np.maximum(data, 0).astype(np.float32), affine=affine)
     if slice_mm <= mm:
-        return whole, inside
-    shape, grid_affine = hr_grid(whole.data.shape, affine, (1.0, 1.0, scale * mm / slice_mm))
+        return head, inside
+    shape, grid_affine = hr_grid(head.data.shape, affine, (1.0, 1.0, scale * mm / slice_mm))
     thick = coarse_grids.coverage(inside, affine, shape, grid_affine, mm=mm) > 0.5
     return (
         Volume(
-            data=coarse_grids.coverage(whole.data, affine, shape, grid_affine, mm=mm),
+            data=coarse_grids.coverage(head.data, affine, shape, grid_affine, mm=mm),
             affine=grid_affine,
         ),
         thick,

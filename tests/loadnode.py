@@ -1,6 +1,4 @@
-"""A node that keeps the libraries beneath the steps busy and tells what it took; stands in for a
-step on a GPU.
-"""
+"""A node that uses processors, memory or a GPU flag like a step, and records its usage."""
 
 import os
 import time
@@ -13,7 +11,7 @@ from bids_sr.execution.usage import POOLS
 
 class _In(BaseInterfaceInputSpec):
     device = traits.Enum("cpu", "auto", "cuda", usedefault=True)
-    use_gpu = traits.Bool(False, usedefault=True, nohash=True)  # as steps with a device have it
+    use_gpu = traits.Bool(False, usedefault=True, nohash=True)  # as in steps with a device
     threads = traits.Int(1, usedefault=True)
     seconds = traits.Float(0.3, usedefault=True)
     work = traits.Enum("sleep", "threads", "memory", usedefault=True)
@@ -24,22 +22,24 @@ class _Out(TraitedSpec):
 
 
 class Load(SimpleInterface):
-    """Sleep, keep matrix products and convolutions busy, or hold 0.2 GB; say when and by what."""
+    """Sleep, compute matrix products and convolutions, or allocate 0.2 GB; record time and
+    threads.
+    """
 
     input_spec = _In
     output_spec = _Out
 
     def _run_interface(self, runtime: Any) -> Any:
-        start, told = time.time(), {name: os.environ.get(name) for name in POOLS}
+        start, usage = time.time(), {name: os.environ.get(name) for name in POOLS}
         if self.inputs.work == "threads":
-            told |= _busy(self.inputs.seconds)
+            usage |= _busy(self.inputs.seconds)
         elif self.inputs.work == "memory":
-            held = b"x" * 200_000_000
-            told["held"] = len(held)
+            block = b"x" * 200_000_000
+            usage["held"] = len(block)
         else:
             time.sleep(self.inputs.seconds)
         self._results["out"] = {
-            **told,
+            **usage,
             "start": start,
             "end": time.time(),
             "use_gpu": self.inputs.use_gpu,
@@ -48,8 +48,9 @@ class Load(SimpleInterface):
 
 
 def _busy(seconds: float) -> dict[str, Any]:
-    """Matrix products of numpy and convolutions of torch; processor time over wall clock, threads
-    of each pool.
+    """Compute matrix products of numpy and convolutions of torch.
+
+    Returns processor time relative to wall time, and the threads of each pool.
     """
     import numpy as np
     import torch

@@ -1,6 +1,7 @@
-"""Several small BOLD runs of one participant with the same known effects, as one BIDS data set.
+"""Write several small BOLD runs of one participant with the same known effects, as a BIDS data
+set.
 
-The head moves between runs by a known rigid shift, and the noise of each run is its own.
+The head moves between runs by a known translation, and each run has independent noise.
 """
 
 import shutil

@@ -1,11 +1,11 @@
-"""Maps and regions of a run as the step that maps activation makes them."""
+"""Maps and regions of a run, as the step that maps activation makes them."""
 
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.series import parse_map_label
 
 
 def mapped(content: object, entities: dict[str, str]) -> Derivative:
-    """A map or region, whose sidecar says what its label says."""
+    """Return a map or region whose sidecar agrees with its label."""
     series, fwhm_mm, region = parse_map_label(entities["desc"])
     about = {"SourceSeries": series, "SmoothingFWHM": fwhm_mm}
     return Derivative(content, entities, about | ({"ThresholdLabel": region} if region else {}))

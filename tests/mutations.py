@@ -1,8 +1,8 @@
-"""Spoils small data sets at random: headers, JSON, tables, names, sizes, places; each kind by one
-function.
+"""Damage small data sets at random: headers, JSON, tables, names, sizes, paths; one function per
+kind.
 
-Every function of `KINDS` takes a generator of random numbers and the maker of a sound data set,
-spoils one thing in it, and returns the options of the command line that belong to it.
+Every function of `KINDS` takes a random generator and the maker of a valid data set, damages one
+thing in it, and returns command-line options.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def kind(function: Kind) -> Kind:
 
 
 def pick(rng: Rng, values: Any) -> Any:
-    """One of some values, as it is (numpy would change its type)."""
+    """Return one of some values unchanged (numpy would change its type)."""
     values = list(values)
     return values[int(rng.integers(len(values)))]
 
@@ -117,14 +117,14 @@ def edit(path: Path, change: Callable[[bytearray], bytes | bytearray | None]) ->
 
 @kind
 def no_orientation(rng: Rng, maker: BidsMaker) -> None:
-    """Neither qform nor sform is set: left and right are unknown."""
+    """Unset qform and sform: left and right are unknown."""
     edit(_image(rng, maker), lambda content: content.__setitem__(slice(252, 256), bytes(4)))
     maker.expected = "skipped"
 
 
 @kind
 def forms_apart(rng: Rng, maker: BidsMaker) -> None:
-    """qform and sform disagree, by little or much."""
+    """Let qform and sform disagree, by little or much."""
 
     def change(content: bytearray) -> None:
         content[252:256] = struct.pack("<2h", 1, 1)
@@ -136,7 +136,7 @@ def forms_apart(rng: Rng, maker: BidsMaker) -> None:
 
 @kind
 def no_events(rng: Rng, maker: BidsMaker) -> list[str]:
-    """A run at rest, with seeds that may be none."""
+    """Remove the events, with seeds that may be invalid."""
     for path in maker.root.rglob("*_events.tsv"):
         path.unlink()
     return [
@@ -149,7 +149,7 @@ def no_events(rng: Rng, maker: BidsMaker) -> list[str]:
 
 @kind
 def several_echoes(rng: Rng, maker: BidsMaker) -> list[str]:
-    """Echoes, with and without times, and one that may not be there."""
+    """Write echoes, with and without times, and select one that may not exist."""
     for name in ("sub-01_task-tap_bold.nii.gz", "sub-01_task-tap_bold.json"):
         maker.path(name, "func").unlink(missing_ok=True)
     for echo in range(1, int(rng.integers(2, 5))):
@@ -220,7 +220,7 @@ def header_swapped(rng: Rng, maker: BidsMaker) -> None:
 
 @kind
 def dims_claimed(rng: Rng, maker: BidsMaker) -> None:
-    """More voxels than there are, up to petabytes, or another number of axes."""
+    """Change the dimensions in the header: up to petabytes, or another number of axes."""
     dims = pick(rng, (
         [4, 32767, 32767, 32767, 32767], [4, 2000, 2000, 500, 100], [5, 8, 8, 6, 30, 2],
         [3, 8, 8, 6], [2, 8, 8],
@@ -288,42 +288,40 @@ def voxels(rng: Rng, maker: BidsMaker) -> None:
 
 @kind
 def place(rng: Rng, maker: BidsMaker) -> None:
-    """Something that is no file where a file is due: nothing of it may be waited for or read
-    without end.
-    """
+    """Replace a file by something else, which the program must not wait for or read endlessly."""
     path = Path(pick(rng, sorted(p for p in maker.root.rglob("*") if p.is_file())))
     path.unlink()
-    how = pick(
+    variant = pick(
         rng, ("directory", "broken", "loop", "fifo", "zero", "null", "gone", "locked", "up")
     )
-    if how == "directory":
+    if variant == "directory":
         path.mkdir()
-    elif how == "fifo":
+    elif variant == "fifo":
         os.mkfifo(path)
-    elif how == "locked":
+    elif variant == "locked":
         path.write_text("{}")
         path.chmod(0)
-    elif how != "gone":
+    elif variant != "gone":
         target = {
             "broken": "nowhere",
             "loop": path.name,
             "zero": "/dev/zero",
             "null": "/dev/null",
             "up": "../..",
-        }[how]
+        }[variant]
         path.symlink_to(target)
 
 
 def _sidecar(rng: Rng, maker: BidsMaker) -> Path:
-    own = maker.path("sub-01_task-tap_bold.json", "func")
-    others = [
+    run_sidecar = maker.path("sub-01_task-tap_bold.json", "func")
+    other_files = [
         maker.root / "dataset_description.json",
         maker.root / "task-tap_bold.json",
         maker.path("sub-01_task-tap_events.json", "func"),
         maker.root / "task-tap_events.json",
         maker.path("sub-01_acq-highres_T2starw.json", "anat"),
     ]
-    return own if rng.random() < 0.6 else Path(pick(rng, others))
+    return run_sidecar if rng.random() < 0.6 else Path(pick(rng, other_files))
 
 
 @kind
@@ -394,7 +392,7 @@ def json_value(rng: Rng, maker: BidsMaker) -> None:
 
 
 def json_thing(rng: Rng) -> Any:
-    """A value of any type, small or monstrous."""
+    """Return a value of any type, small or huge."""
     return pick(
         rng,
         (

@@ -1,7 +1,7 @@
-"""Spoils what another program has made, and what foreign data sets showed; see `mutations`.
+"""Damage derivatives, and imitate oddities of public data sets; see `mutations`.
 
-Where the program has to say something, `maker.expected` holds it as a regular expression: a case
-that passes without it is a silent acceptance. `maker.accepted` is set where a refusal is wrong.
+`maker.expected` is a regular expression for a message that the program has to print: without it,
+the case was accepted silently. `maker.accepted` is set if an error is wrong.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ TEXT = (".tsv", ".json", ".txt")
 
 
 def _folder(maker: BidsMaker, rng: Rng) -> tuple[FmriprepMaker, list[str]]:
-    """A sound folder of fMRIPrep beside the data set, of any version, and the option that names
-    it.
-    """
+    """Write valid derivatives of any fMRIPrep version, and return them with their option."""
     inside = np.zeros((8, 8, 6), bool)
     inside[1:-1, 1:-1, 1:-1] = True
     prep = prepared(
@@ -40,73 +38,73 @@ def _files(prep: FmriprepMaker, ending: str) -> list[Path]:
 
 
 def _relabel(root: Path) -> None:
-    for path in sorted(root.rglob("*sub-01*"), key=lambda each: -len(each.parts)):
+    for path in sorted(root.rglob("*sub-01*"), key=lambda item: -len(item.parts)):
         path.rename(path.with_name(path.name.replace("sub-01", "sub-02")))
 
 
 @kind
 def wrong_derivatives(rng: Rng, maker: BidsMaker) -> list[str]:
-    """``-d fmriprep`` with the folder of another participant or data set, of another program, or
-    of none.
+    """Use ``-d fmriprep`` with the folder of another participant, data set or program, or without
+    content.
     """
     prep, option = _folder(maker, rng)
-    how = pick(
+    variant = pick(
         rng,
         ("participant", "raw", "program", "nobody", "nothing", "file", "parent", "data", "length"),
     )
     maker.expected = r"sub-01 was not found in|skipped"
-    if how == "participant":
+    if variant == "participant":
         _relabel(prep.root)
-    elif how == "raw":  # the data set itself is no derivative
+    elif variant == "raw":  # the data set itself is not a derivative
         option = ["-d", f"fmriprep={maker.root}"]
         maker.expected = r"skipped|derivative|not by fMRIPrep"
-    elif how in ("program", "nobody"):
-        made_by = (
+    elif variant in ("program", "nobody"):
+        generators = (
             [{"Name": pick(rng, ("FreeSurfer", "QSIPrep", "SPM", "", "bids-sr"))}]
-            if how == "program"
+            if variant == "program"
             else []
         )
         maker.json(
             prep.root / "dataset_description.json",
-            {"Name": "x", "BIDSVersion": "1.4.0", "GeneratedBy": made_by},
+            {"Name": "x", "BIDSVersion": "1.4.0", "GeneratedBy": generators},
         )
         maker.expected = r"skipped|fMRIPrep"
-    elif how == "nothing":
+    elif variant == "nothing":
         option = ["-d", f"fmriprep={prep.root.parent / 'empty'}"]
         (prep.root.parent / "empty").mkdir()
-    elif how == "file":
+    elif variant == "file":
         option = ["-d", f"fmriprep={prep.root / 'dataset_description.json'}"]
-    elif how == "parent":
+    elif variant == "parent":
         option = ["-d", f"fmriprep={prep.root / 'sub-01'}"]
-    elif how == "data":  # same labels, another head and grid
-        other = BidsMaker(maker.root.parent / "other")
-        other.bold(zooms=(4.0, 4.0, 4.0))
-        other.t1w(zooms=(4.0, 4.0, 4.0))
-        other.events()
-        prepared(other, mask=np.arange(12 * 12 * 6).reshape(12, 12, 6) % 2 == 0)
+    elif variant == "data":  # same labels, another head and grid
+        foreign = BidsMaker(maker.root.parent / "other")
+        foreign.bold(zooms=(4.0, 4.0, 4.0))
+        foreign.t1w(zooms=(4.0, 4.0, 4.0))
+        foreign.events()
+        prepared(foreign, mask=np.arange(12 * 12 * 6).reshape(12, 12, 6) % 2 == 0)
         maker.expected = r"skipped|grid|voxels"
     else:  # same labels and grid, a run of another length
-        other = BidsMaker(maker.root.parent / "other")
-        other.bold(n_volumes=int(rng.integers(20, 29)))
-        other.t1w()
-        prepared(other)
+        foreign = BidsMaker(maker.root.parent / "other")
+        foreign.bold(n_volumes=int(rng.integers(20, 29)))
+        foreign.t1w()
+        prepared(foreign)
         maker.expected = r"skipped|volumes|rows"
     return option
 
 
 @kind
 def derivatives_off_grid(rng: Rng, maker: BidsMaker) -> list[str]:
-    """An image that fMRIPrep left is not on the grid of what it belongs to."""
+    """Put a brain mask on another grid than its run."""
     prep, option = _folder(maker, rng)
     path = pick(rng, [p for p in _files(prep, "desc-brain_mask.nii.gz") if "space-" not in p.name])
     image = nb.load(path)
     data, affine = np.asarray(image.dataobj), image.affine.copy()
-    how = pick(rng, ("shift", "shape", "zoom", "turn"))
-    if how == "shift":
+    variant = pick(rng, ("shift", "shape", "zoom", "turn"))
+    if variant == "shift":
         affine[:3, 3] += rng.choice([-1, 1], 3) * rng.uniform(5, 60, 3)
-    elif how == "shape":
+    elif variant == "shape":
         data = data[: -int(rng.integers(1, 4))]
-    elif how == "zoom":
+    elif variant == "zoom":
         affine[:3, :3] *= rng.uniform(1.2, 3)
     else:
         affine[:3, :3] = affine[:3, :3] @ np.diag([-1.0, 1.0, 1.0])
@@ -117,15 +115,15 @@ def derivatives_off_grid(rng: Rng, maker: BidsMaker) -> list[str]:
 
 @kind
 def impossible_mask(rng: Rng, maker: BidsMaker) -> list[str]:
-    """A brain mask of another program that is empty, one voxel, or the whole field of view."""
+    """Write a brain mask that is empty, one voxel, or the whole field of view."""
     prep, option = _folder(maker, rng)
     path = pick(rng, [p for p in _files(prep, "desc-brain_mask.nii.gz") if "space-" not in p.name])
     image = nb.load(path)
     data = np.zeros(image.shape, np.uint8)
-    how = pick(rng, ("empty", "all", "one"))
-    if how == "all":
+    variant = pick(rng, ("empty", "all", "one"))
+    if variant == "all":
         data[:] = 1
-    elif how == "one":
+    elif variant == "one":
         data[tuple(int(rng.integers(n)) for n in data.shape)] = 1
     nb.Nifti1Image(data, image.affine).to_filename(path)
     maker.expected = r"skipped|mask"
@@ -134,26 +132,28 @@ def impossible_mask(rng: Rng, maker: BidsMaker) -> list[str]:
 
 @kind
 def derivatives_spoiled(rng: Rng, maker: BidsMaker) -> list[str]:
-    """One file of the folder is missing, cut, a dangling link, or noise."""
+    """Remove or truncate one file, or replace it by a dangling link or noise."""
     prep, option = _folder(maker, rng)
     path = pick(rng, [p for p in prep.root.rglob("*") if p.is_file()])
-    how = pick(rng, ("gone", "cut", "link", "noise", "empty", "directory"))
+    variant = pick(rng, ("gone", "cut", "link", "noise", "empty", "directory"))
     raw = path.read_bytes()
     path.unlink()
-    if how == "link":
+    if variant == "link":
         path.symlink_to(
             f"../../../.git/annex/objects/Xx/Yy/MD5E-s{len(raw)}--0/MD5E-s{len(raw)}--0"
         )
-    elif how == "directory":
+    elif variant == "directory":
         path.mkdir()
-    elif how != "gone":
-        path.write_bytes({"cut": raw[: len(raw) // 2], "noise": rng.bytes(300), "empty": b""}[how])
+    elif variant != "gone":
+        path.write_bytes(
+            {"cut": raw[: len(raw) // 2], "noise": rng.bytes(300), "empty": b""}[variant]
+        )
     return option
 
 
 @kind
 def derivatives_text(rng: Rng, maker: BidsMaker) -> list[str]:
-    """Text of the folder with a byte order mark, line ends of other systems, or other numbers."""
+    """Rewrite a text file with a byte order mark, other line ends, or other numbers."""
     prep, option = _folder(maker, rng)
     path = pick(rng, [p for end in TEXT for p in _files(prep, end)])
     raw = path.read_bytes()
@@ -178,7 +178,7 @@ def derivatives_text(rng: Rng, maker: BidsMaker) -> list[str]:
 
 @kind
 def retrospective_small(rng: Rng, maker: BidsMaker) -> list[str]:
-    """``--retrospective`` on a run that is too small to be downsampled."""
+    """Use ``--retrospective`` on a run that is too small to be downsampled."""
     zooms = tuple(float(pick(rng, (3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 48.0))) for _ in range(2))
     maker.bold(
         zooms=(*zooms, float(pick(rng, (2.0, 4.0, 12.0, 24.0)))),
@@ -197,7 +197,7 @@ def retrospective_small(rng: Rng, maker: BidsMaker) -> list[str]:
 
 @kind
 def axis_orders(rng: Rng, maker: BidsMaker) -> list[str]:
-    """Every image with its axes in an order of its own, turned and flipped; some oblique."""
+    """Reorder and flip the axes of every image; some are oblique."""
     for path in sorted(maker.root.rglob("*.nii.gz")):
         image = nb.load(path)
         order = nb.orientations.io_orientation(image.affine)
@@ -209,8 +209,8 @@ def axis_orders(rng: Rng, maker: BidsMaker) -> list[str]:
             a = rng.uniform(-0.7, 0.7)
             turn[:2, :2] = [[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]
             affine = turn @ affine
-        made = nb.Nifti1Image(np.asarray(turned.dataobj), affine, turned.header)
-        made.to_filename(path)
+        reoriented = nb.Nifti1Image(np.asarray(turned.dataobj), affine, turned.header)
+        reoriented.to_filename(path)
     return [[], ["--retrospective"], ["--sr-method", "baselines"]][int(rng.integers(3))]
 
 
@@ -219,39 +219,39 @@ def _lines(rows: Any, header: str = "onset\tduration\ttrial_type") -> str:
 
 
 def _foreign_events(rng: Rng) -> tuple[str, str]:
-    """A table of events as foreign data sets have them, and what is to be said of it."""
+    """Return an events table with an oddity of public data sets, and the expected message."""
     rows = [list(row) for row in EVENTS]
-    how = pick(rng, ("type", "duration", "late", "script", "sign", "columns", "order", "quick"))
-    if how == "type":
+    variant = pick(
+        rng, ("type", "duration", "late", "script", "sign", "columns", "order", "quick")
+    )
+    if variant == "type":
         return _lines([(*row[:2], 5) for row in rows], "onset\tduration\tbid"), ""
-    if how == "duration":
+    if variant == "duration":
         rows[int(rng.integers(4))][1] = "n/a"
         return _lines(rows), r"omitted|without"
-    if how == "late":
+    if variant == "late":
         return (
             _lines([*rows, (float(rng.uniform(31, 60)), 2.0, "thumb")]),
             r"omitted|after the end|outside",
         )
     names = {"script": ("左手", "большой", "θέα", "أحمر"), "sign": ("+1", "-1")}.get(
-        how, ("a b", "c/d")
+        variant, ("a b", "c/d")
     )
     for k, row in enumerate(rows):
         row[2] = names[k % len(names)]
-    if how == "columns":
+    if variant == "columns":
         rows = [[*row[:2], f"x{k}", row[2]] for k, row in enumerate(rows)]
         return _lines(rows, "onset\tduration\tcue\ttrial_type"), ""
-    if how == "order":
+    if variant == "order":
         return _lines(rows[::-1]), ""
-    if how == "quick":
+    if variant == "quick":
         return _lines([(float(t), 0.0, names[t % 2]) for t in range(1, 28)]), ""
     return _lines(rows), ""
 
 
 @kind
 def foreign_events(rng: Rng, maker: BidsMaker) -> None:
-    """Tables of events of foreign data sets, with the line ends of any system: all of them are to
-    be read.
-    """
+    """Write an unusual events table with any line ends, which the program has to read."""
     text, maker.expected = _foreign_events(rng)
     ends = pick(rng, ("\n", "\r\n"))
     mark = pick(rng, ("", "\ufeff"))
@@ -263,8 +263,8 @@ def foreign_events(rng: Rng, maker: BidsMaker) -> None:
 
 @kind
 def tables_elsewhere(rng: Rng, maker: BidsMaker) -> None:
-    """``participants.tsv``, scans and JSON with a byte order mark, line ends of other systems, or
-    odd content.
+    """Write ``participants.tsv``, scans or JSON with a byte order mark, other line ends, or odd
+    content.
     """
     name = pick(
         rng,
@@ -297,9 +297,7 @@ def tables_elsewhere(rng: Rng, maker: BidsMaker) -> None:
 
 @kind
 def one_bad_run(rng: Rng, maker: BidsMaker) -> list[str]:
-    """A run that cannot be done beside one that can: it alone is left out, or all stops with
-    ``--strict``.
-    """
+    """Add a damaged run: only this run is left out, or the program stops with ``--strict``."""
     bad = maker.bold("sub-01_task-tap_run-2", n_volumes=int(pick(rng, (1, 2, 30))))
     maker.events("sub-01_task-tap_run-2")
     image = nb.load(bad)
@@ -315,7 +313,9 @@ def one_bad_run(rng: Rng, maker: BidsMaker) -> list[str]:
 
 @kind
 def pair_unfit(rng: Rng, maker: BidsMaker) -> None:
-    """T2*-weighted images that make no pair of the run: it goes on without, and says so."""
+    """Write T2*-weighted images that are not a pair: the program continues without them and
+    reports it.
+    """
     zooms = pick(rng, (((5.0, 5.0, 4.0), (6.0, 6.0, 4.0)), ((6.0, 6.0, 4.0), (6.0, 6.0, 4.0)),
                        ((3.0, 3.0, 3.0), (3.2, 3.2, 4.0))))  # fmt: skip
     maker.star("sub-01_acq-highres", zooms[0])

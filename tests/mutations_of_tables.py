@@ -1,4 +1,4 @@
-"""Spoils tables, names, sizes and options at random; see `mutations`."""
+"""Damage tables, names, sizes and options at random; see `mutations`."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def _rename(path: Path, name: str) -> None:
 
 @kind
 def names(rng: Rng, maker: BidsMaker) -> None:
-    """Odd names of the run with all its files, or of one of them."""
+    """Give odd names to all files of the run, or to one of them."""
     label = pick(
         rng,
         (
@@ -217,10 +217,10 @@ def names_of_one(rng: Rng, maker: BidsMaker) -> None:
 
 @kind
 def folders(rng: Rng, maker: BidsMaker) -> None:
-    how = int(rng.integers(8))
-    own = maker.root / "sub-01"
-    if how == 0:
-        own.rename(
+    variant = int(rng.integers(8))
+    folder = maker.root / "sub-01"
+    if variant == 0:
+        folder.rename(
             maker.root
             / pick(
                 rng,
@@ -236,26 +236,26 @@ def folders(rng: Rng, maker: BidsMaker) -> None:
                 ),
             )
         )
-    elif how == 1:
-        (own / "func").rename(own / pick(rng, ("Func", "func ", "anat2", "dwi")))
-    elif how == 2:
+    elif variant == 1:
+        (folder / "func").rename(folder / pick(rng, ("Func", "func ", "anat2", "dwi")))
+    elif variant == 2:
         for number in range(3):
-            (own / f"ses-{number}").symlink_to(own)
-            (own / "func" / f"x{number}").symlink_to(maker.root)
-    elif how == 3:
+            (folder / f"ses-{number}").symlink_to(folder)
+            (folder / "func" / f"x{number}").symlink_to(maker.root)
+    elif variant == 3:
         maker.subject("01", session=pick(rng, ("a", "B" * 60, "1")))
-    elif how == 4:
-        (own / "ses-..").mkdir()
+    elif variant == 4:
+        (folder / "ses-..").mkdir()
         (maker.root / "sub-03").symlink_to("/")
         (maker.root / "sub-04").write_text("")
-    elif how == 5:
+    elif variant == 5:
         for number in range(30):
-            (own / f"ses-{number}" / "func").mkdir(parents=True)
-    elif how == 6:
+            (folder / f"ses-{number}" / "func").mkdir(parents=True)
+    elif variant == 6:
         (maker.root / "layout_config.json").write_text(
             '{"name": "x", "entities": [{"name": "subject", "pattern": "((a+)+)+$"}]}'
         )
-        (own / "layout_config.json").write_text("[")
+        (folder / "layout_config.json").write_text("[")
     else:
         maker.events("sub-01_task-tap_run-1")
         maker.bold("sub-01_task-tap_run-1")
@@ -264,21 +264,21 @@ def folders(rng: Rng, maker: BidsMaker) -> None:
 
 @kind
 def sizes(rng: Rng, maker: BidsMaker) -> None:
-    """Pairs of odd factors, other fields of view, series of few or many volumes, tiny and long
+    """Write pairs with odd factors, other fields of view, few or many volumes, tiny and long
     voxels.
     """
     zooms = tuple(
         float(pick(rng, (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 12.0, 24.0, 0.5))) for _ in range(3)
     )
     shift = tuple(float(rng.normal(0, 30)) for _ in range(3))
-    how = int(rng.integers(5))
-    if how == 0:
+    variant = int(rng.integers(5))
+    if variant == 0:
         maker.star("sub-01_acq-highres", zooms, shift=shift)
-    elif how == 1:
+    elif variant == 1:
         maker.star("sub-01_acq-lowres", zooms)
-    elif how == 2:
+    elif variant == 2:
         maker.star("sub-01_acq-highres", (3.0, 3.0, 4.0), n_volumes=int(rng.integers(1, 4)))
-    elif how == 3:
+    elif variant == 3:
         count = int(pick(rng, (1, 2, 3, 5, 17, 400)))
         maker.bold(n_volumes=count, tr=float(pick(rng, (0.001, 0.5, 1.0, 30.0, 99.0))))
     else:
@@ -291,14 +291,14 @@ def sizes(rng: Rng, maker: BidsMaker) -> None:
 
 @kind
 def several(rng: Rng, maker: BidsMaker) -> list[str]:
-    """Two or three other kinds together."""
+    """Combine two or three other kinds."""
     options: list[str] = []
     for _ in range(int(rng.integers(2, 4))):
         name = pick(rng, [name for name in KINDS if name != "several"])
         try:
             options += KINDS[name](rng, maker) or []
         except OSError:
-            continue  # an earlier one has taken the file away
+            continue  # an earlier kind has removed the file
         except (
             ValueError,
             EOFError,
@@ -309,7 +309,7 @@ def several(rng: Rng, maker: BidsMaker) -> list[str]:
             HeaderDataError,
         ):
             continue  # or its content
-    maker.expected, maker.accepted = "", False  # what one expects another may undo
+    maker.expected, maker.accepted = "", False  # one kind may undo the expectation of another
     return options
 
 

@@ -1,6 +1,6 @@
-"""Run the program on an altered data set, and judge the result.
+"""Run the program on an altered data set, and check the result.
 
-A case is a number and a seed: the kinds, their random numbers, and the verdict follow from them.
+A case is a number and a seed, which determine its kinds, random numbers and expected result.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from simulatedrun import EFFECTS, Scene
 EXACT = 1e-3
 """Largest difference from the unaltered maps, in standard deviations of the unaltered map."""
 NEAR = 0.05
-"""Largest relative error of a median effect, where maps are compared with the known effects."""
+"""Largest relative error of a median effect, in comparisons with known effects."""
 NOISY = 4.0
-"""The same in standard errors of the median, where these are larger."""
+"""Largest error in standard errors of the median, used if it exceeds `NEAR`."""
 LARGEST_SE = 0.05
-"""Largest standard error of a median effect: a map with more noise shows that data were lost."""
+"""Largest standard error of a median effect: more noise shows that data were lost."""
 LEAST_DICE = 0.9
 WALL_S = 900.0
 OPTIONS = (
@@ -46,7 +46,7 @@ Maps = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Outcome:
-    """Result of a case: what came, and what is wrong with it ("" if nothing)."""
+    """Result of a case: the outcome, and its fault ("" if none)."""
 
     number: int
     kinds: tuple[str, ...]
@@ -57,29 +57,29 @@ class Outcome:
     commit: str = ""
 
     def line(self) -> str:
-        """Return it as a line of JSON."""
+        """Return the outcome as a line of JSON."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
 
 def kinds_of(number: int, seed: int, depth: Depth) -> tuple[Kind, ...]:
-    """Draw one to three kinds that touch different parts; the first goes round the table."""
-    table = [each for each in KINDS.values() if depth in each.depths]
+    """Draw one to three kinds that touch different parts; the first is chosen in order."""
+    table = [candidate for candidate in KINDS.values() if depth in candidate.depths]
     rng = np.random.default_rng([seed, number, 0])
     chosen = [table[number % len(table)]]
     for _ in range(int(rng.integers(3))):
-        taken = frozenset().union(*(each.touches for each in chosen))
-        fitting = [each for each in table if not each.touches & taken]
+        touched = frozenset().union(*(candidate.touches for candidate in chosen))
+        fitting = [candidate for candidate in table if not candidate.touches & touched]
         if fitting:
             chosen.append(fitting[int(rng.integers(len(fitting)))])
     return tuple(chosen)
 
 
 def prepare(number: int, seed: int, kinds: Sequence[Kind], folder: Path) -> tuple[Scene, Right]:
-    """Return the scene of a case, not yet written, and what is right for it."""
+    """Return the altered scene, not yet written, and its expected result."""
     shutil.rmtree(folder, ignore_errors=True)
     scene, right = Scene(folder), Right()
-    for index, each in enumerate(sorted(kinds, key=lambda one: "time" not in one.touches)):
-        each.alter(np.random.default_rng([seed, number, 1 + index]), scene, right)
+    for index, entry in enumerate(sorted(kinds, key=lambda kind: "time" not in kind.touches)):
+        entry.alter(np.random.default_rng([seed, number, 1 + index]), scene, right)
     scene.root.mkdir(parents=True, exist_ok=True)
     return scene, right
 
@@ -87,20 +87,21 @@ def prepare(number: int, seed: int, kinds: Sequence[Kind], folder: Path) -> tupl
 def run_case(
     number: int, seed: int, depth: Depth, folder: Path, kinds: Sequence[Kind] = ()
 ) -> Outcome:
-    """Make a case, run it and judge it."""
+    """Write a case, run it and check its result."""
     kinds = kinds or kinds_of(number, seed, depth)
     scene, right = prepare(number, seed, kinds, folder / "case")
-    began = os.times()
+    start_times = os.times()
     scene.write()
     base = {} if not right.exact else unaltered(depth, folder)
     run = model_depth if depth == "model" else end_depth
     code, text, maps = run(scene, right)
     result, wrong = judge(code, text, maps, scene, right, base)
-    wrong = wrong.replace(str(folder), "FOLDER")  # tables of results name no path of a machine
-    ended = os.times()
-    spent = sum(ended[:4]) - sum(began[:4])
-    names = tuple(each.name for each in kinds)
-    return Outcome(number, names, depth, result, wrong, round(spent, 1))
+    # published tables must not contain paths of a machine
+    wrong = wrong.replace(str(folder), "FOLDER")
+    end_times = os.times()
+    seconds = sum(end_times[:4]) - sum(start_times[:4])
+    names = tuple(entry.name for entry in kinds)
+    return Outcome(number, names, depth, result, wrong, round(seconds, 1))
 
 
 def warm_up(folder: Path) -> None:
@@ -118,23 +119,23 @@ def warm_up(folder: Path) -> None:
 
 
 def unaltered(depth: Depth, folder: Path) -> Maps:
-    """Return the maps of the unaltered scene, made once per depth and folder."""
-    kept = folder / f"unaltered-{depth}.npz"
-    if not kept.exists():
+    """Return the maps of the unaltered scene, computed once per depth and folder."""
+    file = folder / f"unaltered-{depth}.npz"
+    if not file.exists():
         scene = Scene(folder / "unaltered")
         shutil.rmtree(scene.root, ignore_errors=True)
         run = model_depth if depth == "model" else end_depth
         code, text, maps = run(scene.write(), Right())
         if code or not maps:
             raise RuntimeError(f"the unaltered run ended with {code}: {text[-2000:]}")
-        np.savez(kept, **maps)
+        np.savez(file, **maps)
         shutil.rmtree(scene.root)
-    with np.load(kept) as stored:
+    with np.load(file) as stored:
         return dict(stored)
 
 
 def command(scene: Scene, level: str = "participant") -> list[str]:
-    """Arguments of the program for a scene."""
+    """Return command-line arguments for a scene."""
     out, work = scene.root / "out", scene.root / "work"
     return [str(scene.bids), str(out), level, "-w", str(work), *OPTIONS, *scene.options]
 
@@ -145,7 +146,7 @@ def command(scene: Scene, level: str = "participant") -> list[str]:
 def model_depth(scene: Scene, right: Right) -> tuple[int, str, Maps]:
     """Run preflight, all voxels included, and the steps that the maps of the acquired series need.
 
-    The steps are those of the graph of the call, so that their settings are the program's own.
+    Steps are taken from the graph of the call, so that they have the program's settings.
     """
     log, result = scene.root / "log", scene.root / "maps.npz"
     pid = os.fork()
@@ -166,7 +167,7 @@ def model_depth(scene: Scene, right: Right) -> tuple[int, str, Maps]:
 
 
 def _wait(pid: int) -> int:
-    """Wait for a child, and end it if it takes too long."""
+    """Wait for a child process, and kill it if it takes too long."""
     until = time.monotonic() + WALL_S
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
@@ -178,7 +179,7 @@ def _wait(pid: int) -> int:
 
 
 def _child(scene: Scene, right: Right, log: Path, result: Path) -> None:
-    """Run preflight and the model in this process, which ends with the code."""
+    """Run preflight and the model in this process, which exits with the code."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -197,13 +198,15 @@ def _child(scene: Scene, right: Right, log: Path, result: Path) -> None:
 
 
 def preflight_and_model(scene: Scene, right: Right, result: Path) -> int:
-    """Run the program until work would begin, write the maps of the model, and return its code."""
+    """Run the program until processing would begin, write the maps of the model, and return its
+    code.
+    """
     from bids_sr.cli import main as cli
 
     plans: list[Any] = []
     undamaged, write_settings = cli._without_damaged, cli._write_settings
 
-    def kept(plan: Any, settings: Any) -> Any:
+    def record_plan(plan: Any, settings: Any) -> Any:
         plans.append(undamaged(plan, settings))
         return plans[-1]
 
@@ -216,9 +219,9 @@ def preflight_and_model(scene: Scene, right: Right, result: Path) -> int:
         np.savez(result, **model_maps(plans[-1], settings, right, scene.root / "steps"))
         sys.exit(0)
 
-    # with a new working directory the program would start the processes of its steps now
+    # with a new working directory, the program would start worker processes now
     (scene.root / "work").mkdir()
-    cli._without_damaged, cli._write_settings = kept, stop
+    cli._without_damaged, cli._write_settings = record_plan, stop
     try:
         return cli.main(command(scene))
     finally:
@@ -226,14 +229,15 @@ def preflight_and_model(scene: Scene, right: Right, result: Path) -> int:
 
 
 def model_maps(plan: Any, settings: Any, right: Right, folder: Path) -> Maps:
-    """Make the maps of the acquired series of the only run by the steps of the program.
+    """Compute the maps of the acquired series of the only run with the steps of the program.
 
-    Anatomy is left out: registration to a template takes long, and does not change these maps.
+    Anatomy is left out, because registration to a template takes long and does not change these
+    maps.
     """
     from bids_sr.io.grids import inverse, reordered
     from bids_sr.workflows.participant import graph_of
 
-    subjects = tuple(replace(one, t1w=(), precomputed=None) for one in plan.subjects)
+    subjects = tuple(replace(subject, t1w=(), precomputed=None) for subject in plan.subjects)
     plan = replace(plan, subjects=subjects)
     graph = graph_of(settings, plan, "0")
     run = next(scope.name for scope in graph.scope.inward() if scope.run)
@@ -245,16 +249,16 @@ def model_maps(plan: Any, settings: Any, right: Right, folder: Path) -> Maps:
     if "halves" in right.needs:
         handles.append(handle_of(graph, "measure_effects", "effects", "bspline"))
     folder.mkdir()
-    made, mask, boldref, *_ = GraphRunner(graph, folder).load(*handles)
+    derivatives, mask, boldref, *_ = GraphRunner(graph, folder).load(*handles)
     back = inverse(plan.runs[0].axis_order)
     maps: Maps = {"mask": mask.data, "boldref": boldref.data}
     labels = {}
-    for each in made:
-        weights = dict(each.sidecar.get("ContrastWeights", {}))
-        if each.entities.get("stat") == "effect" and list(weights.values()) == [1.0]:
+    for derivative in derivatives:
+        weights = dict(derivative.sidecar.get("ContrastWeights", {}))
+        if derivative.entities.get("stat") == "effect" and list(weights.values()) == [1.0]:
             (name,) = weights
-            maps[name] = np.array(each.volume.data)
-            labels[name] = each.entities["contrast"]
+            maps[name] = np.array(derivative.volume.data)
+            labels[name] = derivative.entities["contrast"]
     stored = {f"map {name}": reordered(np.asarray(data), back) for name, data in maps.items()}
     return {**stored, "labels": np.array(json.dumps(labels))}
 
@@ -276,8 +280,8 @@ def end_depth(scene: Scene, right: Right) -> tuple[int, str, Maps]:
     out = scene.root / "out"
     for record in sorted(out.glob("logs/*/notices.jsonl")):
         text += "\n" + "\n".join(
-            f"notice {each.get('code')}: {each.get('what')}: {each.get('why')}"
-            for each in map(json.loads, record.read_text(encoding="utf-8").splitlines())
+            f"notice {notice.get('code')}: {notice.get('what')}: {notice.get('why')}"
+            for notice in map(json.loads, record.read_text(encoding="utf-8").splitlines())
         )
     maps = written_maps(out) if done.returncode == 0 else {}
     shutil.rmtree(scene.root / "work", ignore_errors=True)
@@ -288,10 +292,10 @@ def _shell(
     scene: Scene, right: Right, *more: str, level: str = "participant"
 ) -> subprocess.CompletedProcess[str]:
     program = str(Path(sys.executable).parent / "bids-sr")
-    whole = " ".join(map(shlex.quote, [program, *command(scene, level), *more]))
+    line = " ".join(map(shlex.quote, [program, *command(scene, level), *more]))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **right.environment}
     return subprocess.run(
-        ["bash", "-c", right.shell.format(whole)],
+        ["bash", "-c", right.shell.format(line)],
         capture_output=True,
         text=True,
         errors="replace",
@@ -307,9 +311,9 @@ def written_maps(out: Path) -> Maps:
     maps, labels = Maps(), {}
     weights: dict[str, Mapping[str, float]] = {}
     for path in out.rglob("*contrast-*_statmap.json"):
-        found = json.loads(path.read_text(encoding="utf-8")).get("ContrastWeights")
-        if found:
-            weights[path.name.split("contrast-")[1].split("_")[0]] = found
+        contrast_weights = json.loads(path.read_text(encoding="utf-8")).get("ContrastWeights")
+        if contrast_weights:
+            weights[path.name.split("contrast-")[1].split("_")[0]] = contrast_weights
     for path in sorted(out.glob("sub-01/**/*_stat-effect_desc-raw_statmap.nii.gz")):
         label = path.name.split("contrast-")[1].split("_")[0]
         if list(weights.get(label, {}).values()) == [1.0]:
@@ -325,13 +329,13 @@ def written_maps(out: Path) -> Maps:
     return {**maps, "labels": np.array(json.dumps(labels))}
 
 
-# --- the judge
+# --- checks of the result
 
 
 def judge(
     code: int, text: str, maps: Maps, scene: Scene, right: Right, base: Maps
 ) -> tuple[str, str]:
-    """Return what came, and what is wrong with it ("" if nothing)."""
+    """Return the outcome, and its fault ("" if none)."""
     result = {0: "accepted", 2: "refused"}.get(code, f"exit code {code}")
     if "Traceback" in text or code not in (0, 2):
         return result, f"exit code {code}: {_last_words(text)}"
@@ -352,15 +356,15 @@ def judge(
         if not re.search(pattern, _joined(text)):
             return result, f"no notice has {pattern!r}"
     for pattern in right.absent:
-        if found := re.search(pattern, _joined(text)):
-            return result, f"a notice has {found.group()!r}"
+        if match := re.search(pattern, _joined(text)):
+            return result, f"a notice has {match.group()!r}"
     if not right.values:
         return "accepted, with the notice" if right.notices else result, ""
     return judge_maps(maps, scene, right, base)
 
 
 def judge_maps(maps: Maps, scene: Scene, right: Right, base: Maps) -> tuple[str, str]:
-    """Compare maps with the unaltered ones, or with the known effects."""
+    """Compare maps with the unaltered maps, or with the known effects."""
     labels = json.loads(str(maps["labels"])) if "labels" in maps else {}
     for name, pattern in right.labels.items():
         label = labels.get(scene.written_name(name), "")
@@ -389,21 +393,24 @@ def judge_maps(maps: Maps, scene: Scene, right: Right, base: Maps) -> tuple[str,
             if not se <= LARGEST_SE:
                 return "accepted", f"effect of {name} in region {region} has an SE of {se:.0%}"
             if not abs(error) < max(NEAR, NOISY * se):
-                what = f"effect of {name} in region {region} wrong by {error:.0%}"
-                return "accepted", what
+                fault = f"effect of {name} in region {region} wrong by {error:.0%}"
+                return "accepted", fault
     if not right.exact:
         return "known effects", ""
     for name in right.types:
-        own = maps[f"map {scene.written_name(name)}"]
+        values = maps[f"map {scene.written_name(name)}"]
         reference = scene.in_file(base[f"map {name}"]) * right.gain
-        apart = np.abs(own - reference).max() / reference.std()
-        if not apart <= EXACT:
-            return "accepted", f"map of {name} differs by {apart:.2g} SD from the unaltered one"
+        difference = np.abs(values - reference).max() / reference.std()
+        if not difference <= EXACT:
+            return (
+                "accepted",
+                f"map of {name} differs by {difference:.2g} SD from the unaltered one",
+            )
     return "equal", ""
 
 
 def _joined(text: str) -> str:
-    """Text on one line, as the console wraps lines."""
+    """Return the text on one line, because the console wraps lines."""
     return re.sub(r"\s+", " ", text)
 
 

@@ -1,8 +1,7 @@
-"""Kinds of odd inputs, each with what the program has to make of it: one row of `KINDS` per kind.
+"""Kinds of odd inputs, each with its expected result: one row of `KINDS` per kind.
 
-A kind takes random numbers, a scene that is not yet written, and the verdict so far. It alters the
-scene and states in the verdict what is right. Kinds that touch different parts of a data set can
-be combined.
+A kind takes random numbers, a scene that is not yet written, and the expected result so far. It
+alters both. Kinds that touch different parts of a data set can be combined.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ Depth = Literal["model", "end"]
 
 @dataclass
 class Right:
-    """What is right for an altered data set.
+    """Expected result of an altered data set.
 
     Attributes
     ----------
     refused
-        Patterns of messages, one of which has to appear with exit code 2.
+        Patterns of messages; exit code 2 with at least one of them is expected.
     may_refuse
         The same for data sets that may also be accepted, with right results.
     notices
@@ -94,8 +93,9 @@ Alter = Callable[[Rng, Scene, Right], None]
 class Kind:
     """One row of the table.
 
-    `touches`: parts of a data set that it alters; kinds with a common part are not combined.
-    `depths`: where its oracle can be tested. `fault`: what is known to be wrong today.
+    `touches`: parts of a data set that the kind alters; kinds with a common part are not combined.
+    `depths`: depths that can test the expected result. `fault`: known fault of the
+    program.
     """
 
     name: str
@@ -143,7 +143,7 @@ def _with_gap(rng: Rng, scene: Scene, tr: float, acquisition: float) -> None:
 
 @kind("time", "events")
 def sparse_blocks(rng: Rng, scene: Scene, right: Right) -> None:
-    """Volumes with a silent gap, as for sounds; blocks of two volumes and more."""
+    """Acquire volumes with a silent gap, as for sounds; blocks last two volumes or more."""
     _with_gap(rng, scene, pick(rng, (6.0, 8.0, 10.0)), pick(rng, (1.5, 2.0)))
     scene.events = _spaced(rng, scene, gap=(2 * scene.tr, 3 * scene.tr), length=2 * scene.tr)
     right.exact = False
@@ -151,7 +151,7 @@ def sparse_blocks(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("time", "events")
 def sounds_in_the_gap(rng: Rng, scene: Scene, right: Right) -> None:
-    """One brief event in the silent gap of each volume."""
+    """Present one brief event in the silent gap of each volume."""
     scene.n_volumes = 90
     _with_gap(rng, scene, 10.0, 2.0)
     types = rng.permutation(np.repeat([*EFFECTS, ""], scene.n_volumes // 3))
@@ -161,7 +161,7 @@ def sounds_in_the_gap(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("time", "events")
 def clustered_slices(rng: Rng, scene: Scene, right: Right) -> None:
-    """A gap that is shorter than the response."""
+    """Acquire volumes with a gap that is shorter than the response."""
     _with_gap(rng, scene, pick(rng, (3.0, 4.0)), 1.0)
     scene.n_volumes = 80
     scene.events = _spaced(rng, scene, gap=(10, 14), length=12.0)
@@ -170,28 +170,28 @@ def clustered_slices(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("time")
 def corrected_already(rng: Rng, scene: Scene, right: Right) -> None:
-    """Slice timing was corrected; StartTime says to which moment; SliceTiming may be left."""
+    """Mark slice timing as corrected to the moment StartTime; SliceTiming may remain."""
     moment = float(rng.choice([0.0, 0.5, 0.93, 1.8]))
     listed = [float(time) for time in scene.slice_times]
     scene.slice_times = np.full(SHAPE[2], moment)
-    kept = rng.random() < 0.7
+    is_listed = rng.random() < 0.7
     scene.sidecar |= {"SliceTimingCorrected": True, "StartTime": moment}
-    scene.sidecar["SliceTiming"] = listed if kept else None
-    if kept:
+    scene.sidecar["SliceTiming"] = listed if is_listed else None
+    if is_listed:
         right.notices.append("because SliceTimingCorrected is true")
     right.exact = False
 
 
 @kind("time")
 def no_slice_timing(rng: Rng, scene: Scene, right: Right) -> None:
-    """Slice times are not listed, or not usable."""
+    """Remove the slice times, or make them unusable."""
     scene.sidecar["SliceTiming"] = pick(rng, (None, [], [0.1] * 5, "n/a"))
     right.exact = False
 
 
 @kind("time")
 def volumes_with_a_pause(rng: Rng, scene: Scene, right: Right) -> None:
-    """VolumeTiming lists a pause in the middle."""
+    """List a pause in the middle in VolumeTiming."""
     times = scene.tr * np.arange(scene.n_volumes)
     times[int(rng.integers(20, 40)) :] += float(rng.uniform(3, 20))
     scene.volume_times = times
@@ -203,7 +203,7 @@ def volumes_with_a_pause(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("time")
 def volumes_listed(rng: Rng, scene: Scene, right: Right) -> None:
-    """VolumeTiming lists equal intervals, in the place of RepetitionTime or beside it."""
+    """List equal intervals in VolumeTiming, instead of RepetitionTime or in addition."""
     scene.sidecar["VolumeTiming"] = (scene.tr * np.arange(scene.n_volumes)).tolist()
     if rng.random() < 0.7:
         scene.sidecar["RepetitionTime"] = None
@@ -221,7 +221,7 @@ def _other_columns(rng: Rng, scene: Scene, name: str, cells: list[str]) -> None:
 
 @kind("table")
 def quotation_marks(rng: Rng, scene: Scene, right: Right) -> None:
-    """Free text in which some quotation marks are never closed."""
+    """Add a column of free text with quotation marks that are never closed."""
     words = ('"no', 'so "so', 'yes"', '"quoted"', '"', "it's", "''", 'a ""b')
 
     def alter(scene: Scene) -> None:
@@ -239,7 +239,7 @@ def quotation_marks(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("table")
 def duplicated_columns(rng: Rng, scene: Scene, right: Right) -> None:
-    """Two columns of one name."""
+    """Write two columns with the same name."""
     name = pick(rng, ("trial_type", "onset", "duration"))
 
     def alter(scene: Scene) -> None:
@@ -253,7 +253,7 @@ def duplicated_columns(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("table")
 def repeated_rows(rng: Rng, scene: Scene, right: Right) -> None:
-    """Some events are listed twice or three times, as by tables joined to themselves."""
+    """List some events twice or three times, as in a table joined with itself."""
     share = float(rng.choice([0.2, 0.5, 1.0]))
 
     def alter(scene: Scene) -> None:
@@ -269,7 +269,7 @@ def repeated_rows(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("table")
 def rows_without_time(rng: Rng, scene: Scene, right: Right) -> None:
-    """Rows without onset or duration, of rest, or with empty lines between them."""
+    """Add rows without onset or duration, rows of rest, and late rows."""
 
     def alter(scene: Scene) -> None:
         rows = scene.rows or []
@@ -285,7 +285,7 @@ def rows_without_time(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("table")
 def late_rows(rng: Rng, scene: Scene, right: Right) -> None:
-    """A few events begin after the last volume."""
+    """Add a few events after the last volume."""
 
     def alter(scene: Scene) -> None:
         end = scene.n_volumes * scene.tr
@@ -298,7 +298,7 @@ def late_rows(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("table")
 def text_format(rng: Rng, scene: Scene, right: Right) -> None:
-    """A byte order mark, other ends of lines, spaces around names, many decimals."""
+    """Write a byte order mark, other line ends, spaces around names, and many decimals."""
 
     def spaced(scene: Scene) -> None:
         scene.rows = [
@@ -318,7 +318,7 @@ def text_format(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("table")
 def decimal_commas(rng: Rng, scene: Scene, right: Right) -> None:
-    """Times are written with commas."""
+    """Write times with decimal commas."""
 
     def alter(scene: Scene) -> None:
         scene.rows = [
@@ -331,7 +331,7 @@ def decimal_commas(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("events", "time")
 def brief_events(rng: Rng, scene: Scene, right: Right) -> None:
-    """Events that are shorter than a fiftieth of TR, or of duration 0."""
+    """Present events that are shorter than a fiftieth of TR, or of duration 0."""
     length = float(rng.choice([0.0, 0.001, 0.02, 0.035]))
     scene.n_volumes = 120
     scene.events = _spaced(rng, scene, gap=(9, 13), length=length)
@@ -343,13 +343,15 @@ def brief_events(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("events", "time")
 def many_blocks(rng: Rng, scene: Scene, right: Right) -> None:
-    """Almost as many events as volumes, or more."""
+    """Present almost as many events as volumes, or more."""
     scene.n_volumes = int(rng.choice([60, 80]))
-    every = float(rng.choice([0.8, 1.0, 1.3])) * scene.tr
-    count = int(scene.n_volumes * scene.tr / every) - 2
+    interval = float(rng.choice([0.8, 1.0, 1.3])) * scene.tr
+    count = int(scene.n_volumes * scene.tr / interval) - 2
     types = rng.permutation(np.resize([*EFFECTS, "", ""], count))
     scene.events = [
-        (round(k * every, 2), min(1.0, every), str(name)) for k, name in enumerate(types) if name
+        (round(k * interval, 2), min(1.0, interval), str(name))
+        for k, name in enumerate(types)
+        if name
     ]
     scene.strength = 4.0
     right.exact = False
@@ -359,7 +361,7 @@ def many_blocks(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("names of types")
 def numeric_types(rng: Rng, scene: Scene, right: Right) -> None:
-    """Trial types that are numbers, whose labels must not be taken for one another."""
+    """Use numbers as trial types, whose labels must not be confused."""
     first, second, label = pick(
         rng,
         (
@@ -377,14 +379,14 @@ def numeric_types(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("names of types")
 def long_types(rng: Rng, scene: Scene, right: Right) -> None:
-    """Trial types of more than 80 letters that differ at the end."""
+    """Use trial types of more than 80 letters that differ at the end."""
     text = "Valid cue of the other category: stimulus of the same size as the one before it, shown"
     scene.names = {"thumb": f"{text} at the left", "little": f"{text} at the right"}
 
 
 @kind("names of types")
 def names_of_columns(rng: Rng, scene: Scene, right: Right) -> None:
-    """Trial types with names of regressors, contrasts, or Python's words."""
+    """Use trial types with names of regressors, contrasts, or Python keywords."""
     first, second = pick(
         rng,
         (
@@ -408,14 +410,14 @@ def names_of_columns(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("names of types")
 def accents(rng: Rng, scene: Scene, right: Right) -> None:
-    """Trial types with accents or of other scripts."""
+    """Use trial types with accents or of other scripts."""
     first, second = pick(rng, (("grün", "rot"), ("левая", "правая"), ("左", "右"), ("é", "e")))
     scene.names = {"thumb": first, "little": second}
 
 
 @kind("names of types", "table")
 def alike_types(rng: Rng, scene: Scene, right: Right) -> None:
-    """One trial type is written in two ways that look alike."""
+    """Write one trial type in two ways that look alike."""
     first, second = pick(
         rng,
         (
@@ -427,11 +429,11 @@ def alike_types(rng: Rng, scene: Scene, right: Right) -> None:
     )
 
     def alter(scene: Scene) -> None:
-        seen = 0
+        count = 0
         for row in scene.rows or []:
             if row[2] == "thumb":
-                row[2] = (first, second)[seen % 2]
-                seen += 1
+                row[2] = (first, second)[count % 2]
+                count += 1
 
     scene.tables.append(alter)
     right.values = False
@@ -443,8 +445,8 @@ def alike_types(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("values")
 def without_mean(rng: Rng, scene: Scene, right: Right) -> None:
-    """The mean was subtracted, or the values are percent signal change, or all negative."""
-    how = pick(rng, ("demeaned", "percent", "negative", "standardized"))
+    """Subtract the mean, use percent signal change, or make all values negative."""
+    variant = pick(rng, ("demeaned", "percent", "negative", "standardized"))
 
     def change(values: np.ndarray) -> np.ndarray:
         mean = values.mean(-1, keepdims=True)
@@ -454,7 +456,7 @@ def without_mean(rng: Rng, scene: Scene, right: Right) -> None:
                 "percent": 100 * (values - mean) / np.maximum(mean, 1),
                 "negative": values - values.max() - 1,
                 "standardized": (values - mean) / values.std(-1, keepdims=True),
-            }[how]
+            }[variant]
         )
 
     scene.series.append(change)
@@ -464,7 +466,7 @@ def without_mean(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("values", "header")
 def phase(rng: Rng, scene: Scene, right: Right) -> None:
-    """A phase image that is named as a magnitude."""
+    """Name a phase image as a magnitude image."""
     scene.sidecar["ImageType"] = pick(rng, (["ORIGINAL", "PRIMARY", "P"], ["DERIVED", "PHASE"]))
     scene.series.append(lambda values: 4096 * np.random.default_rng(3).random(values.shape))
     right.refused.append("phase image")
@@ -472,7 +474,7 @@ def phase(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("files")
 def phase_beside(rng: Rng, scene: Scene, right: Right) -> None:
-    """Magnitude and phase of the run are named by part."""
+    """Add the phase of the run; both files have the entity part."""
 
     def edit(scene: Scene) -> None:
         scene.rename(STEM, f"{STEM}_part-mag")
@@ -488,7 +490,7 @@ def phase_beside(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("values")
 def hot_voxels(rng: Rng, scene: Scene, right: Right) -> None:
-    """A few voxels outside the head are much brighter than it, always or in one volume."""
+    """Make a few voxels outside the head much brighter than the head, always or in one volume."""
     where = np.argwhere(~scene.head)
     chosen = where[rng.choice(len(where), int(rng.integers(1, 4)), replace=False)]
     always, level = bool(rng.random() < 0.5), float(rng.choice([5000, 30000]))
@@ -505,7 +507,7 @@ def hot_voxels(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("values")
 def offset(rng: Rng, scene: Scene, right: Right) -> None:
-    """A constant is added to all voxels."""
+    """Add a constant to all voxels."""
     added = float(rng.choice([100, 500, 2000, 10000]))
     scene.series.append(lambda values: values + added)
     right.exact = False
@@ -513,7 +515,7 @@ def offset(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("values")
 def padding(rng: Rng, scene: Scene, right: Right) -> None:
-    """A rim of the field of view, or outer slices, hold one value."""
+    """Fill a rim of the field of view with one value."""
     value = float(rng.choice([0, 0, 1, -1, 8, 100, -1024, 32767]))
     rim = int(rng.integers(1, 3))
 
@@ -529,7 +531,7 @@ def padding(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("values")
 def other_units(rng: Rng, scene: Scene, right: Right) -> None:
-    """Values in other units, as floating point numbers or by the scaling of the header."""
+    """Scale the values, as floating point numbers."""
     gain = float(rng.choice([1e-6, 1e-3, 0.05, 40.0, 1e4, 1e7]))
     scene.series.append(lambda values: np.rint(values) * gain)
     scene.dtype = pick(rng, ("float32", "float64"))
@@ -538,14 +540,14 @@ def other_units(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("values")
 def other_types(rng: Rng, scene: Scene, right: Right) -> None:
-    """Voxels of other types and byte orders."""
+    """Use other data types and byte orders."""
     scene.series.append(np.rint)
     scene.dtype = pick(rng, ("uint16", "int32", "float64", ">i2", ">f4", "uint32", "int64"))
 
 
 @kind("values")
 def not_finite(rng: Rng, scene: Scene, right: Right) -> None:
-    """The background is NaN or infinite."""
+    """Make the background NaN or infinite."""
     value = float(rng.choice([np.nan, np.inf]))
 
     def change(values: np.ndarray) -> np.ndarray:
@@ -562,7 +564,7 @@ def not_finite(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("header")
 def scaled_voxels(rng: Rng, scene: Scene, right: Right) -> None:
-    """An animal or an infant: the same image with smaller voxels."""
+    """Scale the voxels: an animal or an infant."""
     size = float(rng.choice([0.08, 0.1, 0.2, 0.5]))
     scene.affine = centered(SHAPE, [size * zoom for zoom in ZOOMS])
     # lengths in mm follow the head, so that small differences remain
@@ -572,7 +574,7 @@ def scaled_voxels(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("header", "axes")
 def flipped_axes(rng: Rng, scene: Scene, right: Right) -> None:
-    """The first axes run the other way, and the header says so."""
+    """Flip the first axes and adapt the header."""
     axes = pick(rng, ((0,), (1,), (0, 1)))
 
     def order(values: np.ndarray) -> np.ndarray:
@@ -588,7 +590,7 @@ def flipped_axes(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("header", "axes", "time")
 def slices_first(rng: Rng, scene: Scene, right: Right) -> None:
-    """Slices lie along another axis of the file, and may be listed from the other end."""
+    """Store slices along another axis of the file, perhaps listed from the other end."""
     axis = int(rng.integers(2))
     order = (2, 0, 1) if axis == 0 else (0, 2, 1)
     scene.stored.append(lambda values: np.transpose(values, (*order, *range(3, values.ndim))))
@@ -603,7 +605,7 @@ def slices_first(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("header")
 def far_or_oblique(rng: Rng, scene: Scene, right: Right) -> None:
-    """The origin is far away, or the slices are oblique."""
+    """Move the origin far away, or tilt the slices."""
     angle = float(rng.choice([0.0, 0.2, 0.5]))
     turn = np.eye(4)
     turn[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
@@ -615,7 +617,7 @@ def far_or_oblique(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("header", "files", "time")
 def units_of_time(rng: Rng, scene: Scene, right: Right) -> None:
-    """TR of the header is in milliseconds, of no unit, or not there."""
+    """Write the TR of the header in milliseconds, without a unit, or not at all."""
     tr, unit = pick(
         rng, ((2000.0, "msec"), (2000.0, "sec"), (2.0, "unknown"), (0.0, "sec"), (2e6, "usec"))
     )
@@ -641,7 +643,7 @@ def units_of_time(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("files")
 def two_series_of_one_name(rng: Rng, scene: Scene, right: Right) -> None:
-    """Two series differ in desc alone, which results replace."""
+    """Write two series that only differ in desc, which results replace."""
 
     def edit(scene: Scene) -> None:
         for suffix in ("bold.nii.gz", "bold.json"):
@@ -656,7 +658,7 @@ def two_series_of_one_name(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("files")
 def one_described_series(rng: Rng, scene: Scene, right: Right) -> None:
-    """A single series that has desc in its name."""
+    """Write a single series with desc in its name."""
 
     def edit(scene: Scene) -> None:
         for suffix in ("bold.nii.gz", "bold.json"):
@@ -668,7 +670,7 @@ def one_described_series(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("files")
 def entities_of_derivatives(rng: Rng, scene: Scene, right: Right) -> None:
-    """The name has an entity that raw BOLD runs do not have."""
+    """Add an entity to the name that raw BOLD runs do not have."""
     entity = pick(
         rng, ("res", "space", "label", "stat", "mod", "voi", "hemi", "den", "from", "model")
     )
@@ -683,7 +685,7 @@ def entities_of_derivatives(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("files", "data set")
 def folder_of_fmriprep(rng: Rng, scene: Scene, right: Right) -> None:
-    """The output of fMRIPrep is given as the data set."""
+    """Use the output of fMRIPrep as the data set."""
 
     def edit(scene: Scene) -> None:
         program = [{"Name": "fMRIPrep", "Version": "24.1.1"}]
@@ -700,10 +702,10 @@ def folder_of_fmriprep(rng: Rng, scene: Scene, right: Right) -> None:
     right.refused.append("-d fmriprep=")
 
 
-# seeds of a run at rest need the T1w image, which the model depth leaves out
+# seeds of a resting-state run need the T1w image, which the model depth leaves out
 @kind("files", "table", "events", "names of types", "anatomy")
 def task_without_events(rng: Rng, scene: Scene, right: Right) -> None:
-    """The table is missing; the task label says rest, or contains these letters."""
+    """Remove the table; the task label says rest, or contains these letters."""
     label, rest = pick(
         rng,
         (
@@ -725,7 +727,7 @@ def task_without_events(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("files")
 def rest_with_events(rng: Rng, scene: Scene, right: Right) -> None:
-    """A run whose task label says rest has a table of events."""
+    """Label a run with an events table as rest."""
     scene.edits.append(lambda scene: scene.rename("task-tap", "task-rest"))
 
 
@@ -734,8 +736,10 @@ def rest_with_events(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("files", "values", "echoes")
 def echoes(rng: Rng, scene: Scene, right: Right) -> None:
-    """Three echoes: sound, or one on another grid, of another TR, or with times in ms."""
-    how = pick(rng, ("sound", "shape", "place", "TR", "header TR", "ms", "SliceTiming", "length"))
+    """Write three echoes: valid, or one on another grid, with another TR, or with times in ms."""
+    variant = pick(
+        rng, ("sound", "shape", "place", "TR", "header TR", "ms", "SliceTiming", "length")
+    )
     times = (0.014, 0.03, 0.046)
 
     def edit(scene: Scene) -> None:
@@ -743,22 +747,22 @@ def echoes(rng: Rng, scene: Scene, right: Right) -> None:
         data = np.asarray(image.dataobj, float)
         for number, te in enumerate(times, 1):
             values, affine = data * np.exp(-(te - 0.03) / 0.045), image.affine.copy()
-            fields: dict[str, object] = {"EchoTime": te * (1000 if how == "ms" else 1)}
+            fields: dict[str, object] = {"EchoTime": te * (1000 if variant == "ms" else 1)}
             odd = number == 3
-            if odd and how == "shape":
+            if odd and variant == "shape":
                 values = values[:-2]
-            if odd and how == "place":
+            if odd and variant == "place":
                 affine[0, 3] += 9
-            if odd and how == "length":
+            if odd and variant == "length":
                 values = values[..., :-5]
-            if odd and how == "TR":
+            if odd and variant == "TR":
                 fields["RepetitionTime"] = scene.tr * 1.5
-            if odd and how == "SliceTiming":
+            if odd and variant == "SliceTiming":
                 fields["SliceTiming"] = [float(t) for t in scene.slice_times[::-1]]
             stem = scene.func / f"{STEM}_echo-{number}_bold"
             header = image.header.copy()
             header.set_data_dtype("int16")
-            if odd and how in ("TR", "header TR"):
+            if odd and variant in ("TR", "header TR"):
                 header["pixdim"][4] *= 1.5
             values = np.clip(np.rint(values), 0, 32000).astype("int16")
             nb.save(nb.Nifti1Image(values, affine, header), f"{stem}.nii.gz")
@@ -769,7 +773,7 @@ def echoes(rng: Rng, scene: Scene, right: Right) -> None:
 
     scene.edits.append(edit)
     right.exact, right.relative = False, True
-    if how != "sound":
+    if variant != "sound":
         right.refused.append("echo-3|EchoTime|echoes")
 
 
@@ -785,7 +789,7 @@ def _head_image(scene: Scene, zoom: float, extent: tuple[int, int, int]) -> np.n
 
 @kind("anatomy", depths=("model",))
 def several_t1w(rng: Rng, scene: Scene, right: Right) -> None:
-    """Several T1w images, of which some show a slab of the head."""
+    """Write several T1w images: one shows a slab of the head."""
     names = list(rng.permutation(["acq-inplane", "run-1", "acq-mprage", "rec-norm"])[:3])
     slab = int(rng.integers(3))
 
@@ -799,16 +803,16 @@ def several_t1w(rng: Rng, scene: Scene, right: Right) -> None:
     scene.edits.append(edit)
     right.notices.append(r"3 T1w images were found")
 
-    def whole(plan: Any) -> str:
+    def check_first(plan: Any) -> str:
         first = plan.subjects[0].t1w[0].name
         return f"{first} is a slab" if names[slab] in first else ""
 
-    right.plan.append(whole)
+    right.plan.append(check_first)
 
 
 @kind("anatomy", depths=("model",))
 def negative_t1w(rng: Rng, scene: Scene, right: Right) -> None:
-    """All values of the T1w image are negative."""
+    """Make all values of the T1w image negative."""
     extent = (24, 24, 22)
 
     def edit(scene: Scene) -> None:
@@ -821,7 +825,7 @@ def negative_t1w(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("anatomy", depths=("model",))
 def swi(rng: Rng, scene: Scene, right: Right) -> None:
-    """A T2*-weighted image that is much finer than the run."""
+    """Write a T2*-weighted image with a much higher resolution than the run."""
     zoom = float(rng.choice([0.6, 0.75, 0.8]))
     extent = tuple(round(n * z / zoom) for n, z in zip(SHAPE[:2], ZOOMS, strict=False))
 
@@ -834,11 +838,11 @@ def swi(rng: Rng, scene: Scene, right: Right) -> None:
 
     scene.edits.append(edit)
 
-    def bounded(plan: Any) -> str:
+    def check_factor(plan: Any) -> str:
         factor = max(plan.runs[0].factor)
         return f"factor {factor:g} by default" if factor > 4 else ""
 
-    right.plan.append(bounded)
+    right.plan.append(check_factor)
 
 
 # --- confounds of another program
@@ -846,8 +850,10 @@ def swi(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("derivatives", "files")
 def confounds(rng: Rng, scene: Scene, right: Right) -> None:
-    """Confounds with components that are n/a, without derivatives, or with a column of text."""
-    how = pick(rng, ("sound", "no components", "late components", "no derivatives", "text"))
+    """Write confounds with components that are n/a, without derivatives, or with a column
+    of text.
+    """
+    variant = pick(rng, ("sound", "no components", "late components", "no derivatives", "text"))
 
     def edit(scene: Scene) -> None:
         prep = scene.root / "prep"
@@ -877,13 +883,13 @@ def confounds(rng: Rng, scene: Scene, right: Right) -> None:
         }
         for name in derivatives:
             table[name][0] = "n/a"
-        missing = slice(0 if how == "no components" else 40, None)
-        if "components" in how:
+        missing = slice(0 if variant == "no components" else 40, None)
+        if "components" in variant:
             for name in components:
                 table[name][missing] = ["n/a"] * len(table[name][missing])
-        if how == "no derivatives":
+        if variant == "no derivatives":
             table = {name: cells for name, cells in table.items() if name not in derivatives}
-        if how == "text":
+        if variant == "text":
             table["remark"] = ["ok"] * scene.n_volumes
         lines = [
             "\t".join(table),
@@ -895,7 +901,7 @@ def confounds(rng: Rng, scene: Scene, right: Right) -> None:
     scene.edits.append(edit)
     scene.options += ["-d", f"fmriprep={scene.root / 'prep'}"]
     right.exact = False
-    if how != "sound":
+    if variant != "sound":
         right.may_refuse.append("confounds_timeseries")
 
 
@@ -904,7 +910,7 @@ def confounds(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("environment")
 def closed_streams(rng: Rng, scene: Scene, right: Right) -> None:
-    """Standard output or error is closed, or its reader goes away."""
+    """Close standard output or error, or end their reader early."""
     right.shell = pick(
         rng,
         (
@@ -919,7 +925,7 @@ def closed_streams(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("environment")
 def no_utf8(rng: Rng, scene: Scene, right: Right) -> None:
-    """A locale without UTF-8, and a folder whose name needs it."""
+    """Set a locale without UTF-8, and use a folder whose name needs it."""
     right.environment = {
         "LC_ALL": "C",
         "PYTHONUTF8": "0",
@@ -934,7 +940,7 @@ def no_utf8(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("again", "values", "table", depths=("end",))
 def stale_files(rng: Rng, scene: Scene, right: Right) -> None:
-    """A file changes; its size and modification time stay."""
+    """Change a file, but keep its size and modification time."""
     which = pick(rng, ("series", "events"))
     right.exact = False
     scene.names = {"little": "hands"}
@@ -967,12 +973,12 @@ def stale_files(rng: Rng, scene: Scene, right: Right) -> None:
 
 # --- whole data sets
 
-_EVERYTHING = tuple(sorted(frozenset().union(*(each.touches for each in KINDS.values()))))
+_EVERYTHING = tuple(sorted(frozenset().union(*(entry.touches for entry in KINDS.values()))))
 
 
 @kind(*_EVERYTHING, depths=("end",))
 def unequal_weights(rng: Rng, scene: Scene, right: Right) -> None:
-    """One of three participants has no event of a third trial type."""
+    """Let one of three participants have no event of a third trial type."""
     without = pick(rng, ("01", "02", "03"))
     extra = [[f"{onset}", "2", "miss"] for onset in (1.0, 21.0, 69.0)]
 
@@ -989,21 +995,25 @@ def unequal_weights(rng: Rng, scene: Scene, right: Right) -> None:
             table = scene.bids / f"sub-{label}" / "func" / name
             table.write_text(plain if label == without else more)
 
-    def combined(scene: Scene) -> str:
+    def check_group(scene: Scene) -> str:
         lines = (scene.root / "out" / "group_metrics.tsv").read_text().splitlines()
         header, *rows = [line.split("\t") for line in lines]
-        who, what = header.index("participant"), header.index("contrast")
-        joined = {row[who].removeprefix("sub-") for row in rows if row[what] == "all"}
+        participant_column, contrast_column = header.index("participant"), header.index("contrast")
+        joined = {
+            row[participant_column].removeprefix("sub-")
+            for row in rows
+            if row[contrast_column] == "all"
+        }
         return f"`all` of {sorted(joined)} is combined" if without in joined else ""
 
     scene.edits.append(edit)
     right.exact, right.group = False, True
-    right.after.append(combined)
+    right.after.append(check_group)
 
 
 @kind(*_EVERYTHING, depths=("end",))
 def slab_at_rest(rng: Rng, scene: Scene, right: Right) -> None:
-    """Three real slices at rest, far from most seeds, with a T1w image: images of nibabel."""
+    """Use three real slices at rest, far from most seeds, with a T1w image: images of nibabel."""
     images = Path(nb.__file__).parent / "tests" / "data"
 
     def edit(scene: Scene) -> None:
@@ -1022,7 +1032,7 @@ def slab_at_rest(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind(*_EVERYTHING, depths=("end",))
 def turned_t1w(rng: Rng, scene: Scene, right: Right) -> None:
-    """The header of the T1w image turns the simulated head by 90 degrees."""
+    """Turn the simulated head by 90 degrees in the header of the T1w image."""
     axis, side = int(rng.integers(3)), float(rng.choice([-1, 1]))
     turn = np.eye(4)
     i, j = [k for k in range(3) if k != axis]
@@ -1039,9 +1049,9 @@ def turned_t1w(rng: Rng, scene: Scene, right: Right) -> None:
         path = next((source / "sub-01" / "anat").glob("*_T1w.nii.gz"))
         image = nb.load(path)
         middle = image.affine @ np.array([*((np.array(image.shape) - 1) / 2), 1])
-        there, back = np.eye(4), np.eye(4)
-        there[:3, 3], back[:3, 3] = -middle[:3], middle[:3]
-        moved["turn"] = back @ turn @ there
+        to_origin, back = np.eye(4), np.eye(4)
+        to_origin[:3, 3], back[:3, 3] = -middle[:3], middle[:3]
+        moved["turn"] = back @ turn @ to_origin
         scene.save(
             np.asarray(image.dataobj), scene.anat / path.name, affine=moved["turn"] @ image.affine
         )
@@ -1049,18 +1059,18 @@ def turned_t1w(rng: Rng, scene: Scene, right: Right) -> None:
         inside = np.argwhere(data > 0.3 * data.max())[::97]
         moved["points"] = nb.affines.apply_affine(moved["turn"] @ image.affine, inside)
 
-    def registered(scene: Scene) -> str:
+    def check_registration(scene: Scene) -> str:
         from bids_sr.spatial.itk_files import read_itk
 
         name = f"{STEM}_from-boldref_to-T1w_mode-image"
         truth = scene.root / "phantom" / "derivatives" / "ground-truth" / "sub-01" / "func"
-        known = read_itk(truth / f"{name}_desc-truth_xfm.txt")[0] @ np.linalg.inv(moved["turn"])
+        expected = read_itk(truth / f"{name}_desc-truth_xfm.txt")[0] @ np.linalg.inv(moved["turn"])
         (path,) = (scene.root / "out" / "sub-01" / "func").glob(f"{name}*_xfm.txt")
         apply = nb.affines.apply_affine
-        apart = apply(read_itk(path)[0], moved["points"]) - apply(known, moved["points"])
-        off = float(np.linalg.norm(apart, axis=1).mean())
-        return f"registration to the T1w image is {off:.1f} mm off" if off > 6 else ""
+        displacement = apply(read_itk(path)[0], moved["points"]) - apply(expected, moved["points"])
+        error_mm = float(np.linalg.norm(displacement, axis=1).mean())
+        return f"registration to the T1w image is {error_mm:.1f} mm off" if error_mm > 6 else ""
 
     scene.edits.append(edit)
     right.values = False
-    right.after.append(registered)
+    right.after.append(check_registration)

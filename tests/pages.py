@@ -1,4 +1,4 @@
-"""What pages and scripts of the documentation hold, for tests that try it."""
+"""Read code from the pages of the documentation."""
 
 import importlib.util
 import re
@@ -11,22 +11,22 @@ from types import ModuleType
 ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "docs" / "recipes"
 Run = Callable[..., subprocess.CompletedProcess[str]]
-"""The fixture of tests/others that calls a program."""
+"""Type of the fixture in tests/others that calls a program."""
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
-    """Language and code of the blocks of a text, in order."""
-    found = re.findall(r"^( *)```(\w*)\n(.*?)^\1```", text, re.DOTALL | re.MULTILINE)
-    return [(language, textwrap.dedent(code)) for _, language, code in found]
+    """Return language and code of all blocks of a text, in order."""
+    matches = re.findall(r"^( *)```(\w*)\n(.*?)^\1```", text, re.DOTALL | re.MULTILINE)
+    return [(language, textwrap.dedent(code)) for _, language, code in matches]
 
 
 def scripts(page: Path, language: str = "python") -> list[str]:
-    """The blocks of a page in a language, in order."""
+    """Return the blocks of a page in one language, in order."""
     return [code for name, code in blocks(page.read_text(encoding="utf-8")) if name == language]
 
 
 def loaded(path: Path) -> ModuleType:
-    """A script that stands in no package, as a module."""
+    """Load a script outside of packages as a module."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None

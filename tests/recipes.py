@@ -1,5 +1,5 @@
-"""Recipes of docs/extending.md: the lines that a chapter shows, and a copy of the program that has
-them.
+"""Apply the recipes of docs/extending.md, whose chapters show changed lines, to a copy of the
+program.
 """
 
 import os
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 
 class Change(NamedTuple):
-    """Lines of a file, and those in their place; `before` is empty for a new file."""
+    """Lines of a file, and their replacement; `before` is empty for a new file."""
 
     file: str
     before: str
@@ -24,7 +24,7 @@ class Change(NamedTuple):
 
 
 def chapter_of(title: str) -> str:
-    """A chapter of the page."""
+    """Return a chapter of the page."""
     return (
         (ROOT / "docs" / "extending.md")
         .read_text(encoding="utf-8")
@@ -34,13 +34,13 @@ def chapter_of(title: str) -> str:
 
 
 def changes_of(title: str) -> list[Change]:
-    """What a chapter changes: its diffs, and its new files, whose first line is a comment with
-    their place.
+    """Return the changes of a chapter: its diffs, and new files whose first line is a comment with
+    the path.
     """
-    found = []
+    changes = []
     for kind, text in blocks(chapter_of(title)):
         if kind == "python" and (place := re.match(r"# (\S+\.py)\n", text)):
-            found.append(Change(place[1], "", text[place.end() :]))
+            changes.append(Change(place[1], "", text[place.end() :]))
         for part in text.split("--- a/")[1:] if kind == "diff" else ():
             for hunk in re.split(r"^@@ .*\n", part, flags=re.M)[1:]:
                 lines = hunk.splitlines(keepends=True)
@@ -48,19 +48,19 @@ def changes_of(title: str) -> list[Change]:
                     "".join(line[1:] or "\n" for line in lines if line[0] in marks)
                     for marks in (" -\n", " +\n")
                 ]
-                found.append(Change(part.partition("\n")[0], *sides))
-    return found
+                changes.append(Change(part.partition("\n")[0], *sides))
+    return changes
 
 
 def files_of(title: str) -> set[str]:
-    """The files that a chapter touches."""
+    """Return the files that a chapter changes."""
     return {change.file for change in changes_of(title)}
 
 
 def copy_with(title: str, folder: Path) -> Path:
-    """Copy the program below a folder, with the lines of a chapter; return the folder."""
-    # compiled files are copied, too, except those that another process is writing; links to
-    # workflows/ and boilerplate/ become folders
+    """Copy the program below a folder and apply the changes of a chapter; return the folder."""
+    # compiled files are also copied, except files that another process is writing;
+    # links to workflows/ and boilerplate/ become folders
     ignored = shutil.ignore_patterns("*.pyc.*")
     shutil.copytree(ROOT / "bids_sr", folder / "bids_sr", ignore=ignored)
     for file, before, after in changes_of(title):
@@ -72,8 +72,9 @@ def copy_with(title: str, folder: Path) -> Path:
 
 
 def told_by(folder: Path, script: str, *args: str) -> str:
-    """What a script prints that runs on a copy of the program, with the helpers of the tests
-    beside it.
+    """Run a script on a copy of the program and return its output.
+
+    The script can import the helpers of the tests.
     """
     env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(folder), str(ROOT / "tests")))}
     command = [

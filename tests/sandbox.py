@@ -1,8 +1,7 @@
-"""What the commands of the documentation find in their folder: a small file or data set under
-each name that a page gives to one.
+"""Write the inputs of documented commands: a small file or data set for each name on a page.
 
-A page that names a new input needs a line in `FILES`; a word that stands for a value, or for a
-file whose name needs an ending, needs one in `WORDS`.
+A new input on a page needs a line in `FILES`; a word that stands for a value, or for a file whose
+name needs an ending, needs a line in `WORDS`.
 """
 
 import re
@@ -41,7 +40,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "REFERENCE": "fine_T2starw.nii.gz",
     },
 }
-"""What a page's word in capitals is replaced by; "" is for all pages."""
+"""Replacements of words in capitals by page; "" is for all pages."""
 
 VARIABLES = {
     "NSLOTS": "4",
@@ -49,13 +48,13 @@ VARIABLES = {
     "PBS_O_WORKDIR": ".",
     "SGE_TASK_ID": "1",
 }
-"""What a batch system gives to a job."""
+"""Environment variables of a job in a batch system."""
 
 
 class Sandbox:
-    """A folder in which the commands of a page find their inputs.
+    """A folder with the inputs of the commands of a page.
 
-    `make_data` writes a data set of one participant to a folder; None: the small one of noise.
+    `make_data` writes a data set of one participant to a folder; None: `noise`.
     """
 
     def __init__(
@@ -71,8 +70,8 @@ class Sandbox:
         self.make_data = make_data or noise
 
     def script(self, code: str) -> str:
-        """Code of the page with its words in capitals replaced, and its absolute paths moved below
-        the folder.
+        """Return code of the page with values instead of capitals, and absolute paths below the
+        folder.
         """
         for words in (WORDS.get(self.page, {}), WORDS[""]):
             for word, value in words.items():
@@ -80,35 +79,35 @@ class Sandbox:
         return code.replace("/path/to/", f"{self.folder}/path/to/")
 
     def fill(self, script: str) -> None:
-        """Make the files of `FILES` that a script names and that are not yet there."""
+        """Write the missing files of `FILES` that a script mentions."""
         relative = re.sub(r"/path/to/\S*", "", script)
         before = r"(?<![\w.-])"
         for name, make in FILES.items():
             place = self.folder / name.removeprefix("/")
-            whole = name.startswith("/")
-            pattern = rf"{'' if whole else before}{re.escape(name)}(?![\w.-])"
-            if re.search(pattern, script if whole else relative) and not place.exists():
+            is_absolute = name.startswith("/")
+            pattern = rf"{'' if is_absolute else before}{re.escape(name)}(?![\w.-])"
+            if re.search(pattern, script if is_absolute else relative) and not place.exists():
                 if "*" not in name:
                     place.parent.mkdir(parents=True, exist_ok=True)
                 make(self, place)
 
     def calls(self) -> list[Call]:
-        """The calls of our programs on the page, with those that programs of others start."""
-        made = []
+        """Return the calls of our programs on the page, also calls within other programs."""
+        program_calls = []
         for code in codes_of(self.text):
             script = self.script(script_of(code))
             self.fill(script)
             for call in calls_of(script, self.folder, VARIABLES):
                 inner = call if call.is_ours else ours_within(call)
-                made += [] if inner is None else [inner]
-        return made
+                program_calls += [] if inner is None else [inner]
+        return program_calls
 
     def series(self) -> Path:
-        """The acquired run of a data set."""
+        """Return the acquired run of a data set."""
         return self.data() / "sub-01/func/sub-01_task-tap_bold.nii.gz"
 
     def data(self) -> Path:
-        """A data set that no page names."""
+        """Return a data set that no page mentions."""
         place = self.folder / ".data"
         if not place.exists():
             self.make_data(place)
@@ -116,7 +115,7 @@ class Sandbox:
 
 
 def noise(folder: Path) -> None:
-    """A data set of one participant on a grid of a few hundred voxels."""
+    """Write a data set of one participant on a grid of a few hundred voxels."""
     BidsMaker(folder).subject()
     _list_participants(folder)
 
@@ -126,7 +125,7 @@ def _list_participants(folder: Path) -> None:
 
 
 def head(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
-    """A ball with a texture, on a dark ground."""
+    """Return a textured ball on a dark background."""
     grid = np.indices(shape, float)
     middle = [(n - 1) / 2 for n in shape]
     radius = sum(((g - m) / (0.45 * n)) ** 2 for g, m, n in zip(grid, middle, shape, strict=True))
@@ -149,7 +148,7 @@ def _coarse(box: Sandbox, place: Path) -> None:
 
 
 def _scans(box: Sandbox, place: Path) -> None:
-    """T1w images of two participants, under the pattern's name."""
+    """Write T1w images of two participants with names that match the pattern."""
     for label in ("01", "02"):
         path = box.folder / f"sub-{label}/anat/sub-{label}_T1w.nii.gz"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,7 +156,7 @@ def _scans(box: Sandbox, place: Path) -> None:
 
 
 def _people(box: Sandbox, place: Path) -> None:
-    """T2*-weighted images of twelve participants in one folder, under the pattern's name."""
+    """Write T2*-weighted images of twelve participants into one folder."""
     (box.folder / "heads").mkdir(exist_ok=True)
     for number in range(1, 13):
         image = nib.Nifti1Image(head((96, 96, 16), number), AFFINE)
@@ -165,7 +164,7 @@ def _people(box: Sandbox, place: Path) -> None:
 
 
 def _t2w(box: Sandbox, place: Path) -> None:
-    """A T2w image, under the pattern's name."""
+    """Write a T2w image with a name that matches the pattern."""
     path = box.folder / "sub-01/anat/sub-01_T2w.nii.gz"
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(nib.Nifti1Image(head(SHAPE), AFFINE), path)
@@ -182,13 +181,13 @@ def _data(box: Sandbox, place: Path) -> None:
 
 
 def _data_of_cubes(box: Sandbox, place: Path) -> None:
-    """A data set whose BOLD has voxels of 6 mm in all directions, with T2w images of two
+    """Write a data set whose BOLD has isotropic voxels of 6 mm, with T2w images of two
     resolutions.
 
     The head of `Sandbox.make_data` is stretched along the slice axis.
     """
     box.make_data(place)
-    shutil.rmtree(place / "derivatives", ignore_errors=True)  # known activation, on another grid
+    shutil.rmtree(place / "derivatives", ignore_errors=True)  # known activation on another grid
     for path in sorted(place.glob("sub-01/*/*.nii.gz")):
         image = nib.load(path)
         stretched = image.affine.copy()
@@ -201,7 +200,9 @@ def _data_of_cubes(box: Sandbox, place: Path) -> None:
 
 
 def _data_of_tapping(box: Sandbox, place: Path) -> None:
-    """A data set as that of Ota et al.: two conditions, slices that hold patches of 64."""
+    """Write a data set like Ota et al.: two conditions, and slices large enough for patches
+    of 64.
+    """
     maker = BidsMaker(place)
     maker.subject()
     maker.bold(zooms=(1.5, 1.5, 4.0), n_volumes=140, tr=0.5)
@@ -218,7 +219,7 @@ def _from_the_data(name: str) -> Callable[[Sandbox, Path], None]:
 
 
 def _fine_series(box: Sandbox, place: Path) -> None:
-    """The run at twice the resolution in plane."""
+    """Write the run at twice the resolution in plane."""
     from bids_sr.spatial.transforms import hr_grid
 
     image = nib.load(box.series())
@@ -228,7 +229,7 @@ def _fine_series(box: Sandbox, place: Path) -> None:
 
 
 def _derivatives(box: Sandbox, place: Path) -> None:
-    """A folder with the run as another program left it."""
+    """Write a folder with the run as a derivative of another program."""
     BidsMaker.json(
         place / "dataset_description.json",
         {"Name": "denoised", "BIDSVersion": "1.9.0", "DatasetType": "derivative"},
@@ -250,7 +251,7 @@ def _fmriprep(box: Sandbox, place: Path) -> None:
 
 
 def _model(box: Sandbox, place: Path) -> None:
-    """An untrained network, for images of 6 x 6 x 3 mm."""
+    """Write an untrained network for images of 6 x 6 x 3 mm."""
     card = {
         "method": "srgan",
         "recipe": "fast",
@@ -265,7 +266,7 @@ def _model(box: Sandbox, place: Path) -> None:
 
 
 def _block(language: str) -> Callable[[Sandbox, Path], None]:
-    """The one block of the page in a language."""
+    """Return a function that writes the only block of the page in a language."""
 
     def make(box: Sandbox, place: Path) -> None:
         [code] = [code for name, code in blocks(box.text) if name == language]
@@ -275,7 +276,7 @@ def _block(language: str) -> Callable[[Sandbox, Path], None]:
 
 
 def _example(box: Sandbox, place: Path) -> None:
-    """The example of the repository, unless runs are to be computed."""
+    """Link the example of the repository, or write a data set if runs are computed."""
     if box.make_data is not noise:
         box.make_data(place)
         return
@@ -312,11 +313,11 @@ FILES: dict[str, Callable[[Sandbox, Path], None]] = {
     "a.safetensors": _model,
     "b.safetensors": _model,
 }
-"""How each file, folder or pattern that a page names is made."""
+"""Function that writes each file, folder or pattern on a page."""
 
 
 def finish(output_dir: Path) -> None:
-    """What participants leave of tables and figures, for the group level and the pages."""
+    """Write tables and figures of participants, for the group level and the pages."""
     for label in cohort(output_dir, 3):
         figures = output_dir / label / "figures"
         figures.mkdir(parents=True)

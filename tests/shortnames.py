@@ -1,4 +1,4 @@
-"""Short names of rows of the tables of metrics, by which tests tell and ask for them."""
+"""Short names of rows in tables of metrics, for tests."""
 
 from typing import Any
 
@@ -33,11 +33,11 @@ OF_REGIONS = {
 }
 
 
-def _known() -> dict[str, tuple[str, str, str, str]]:
-    """Statistic, band, reference and threshold by short name, those of maps with `truth` as their
-    reference.
+def _questions() -> dict[str, tuple[str, str, str, str]]:
+    """Return statistic, band, reference and threshold by short name; maps have the reference
+    `truth`.
     """
-    known = {
+    questions = {
         f"{family}_{old}_{band}": (new, BANDS[band], reference, NONE)
         for family, reference, bands in (
             ("split", "measured", ("signal", "beyond", "within")),
@@ -47,28 +47,32 @@ def _known() -> dict[str, tuple[str, str, str, str]]:
         for band in bands
         for old, new in EFFECTS.items()
     }
-    known |= {f"truth_{old}": (new, NONE, "truth", NONE) for old, new in OF_MAPS.items()}
+    questions |= {f"truth_{old}": (new, NONE, "truth", NONE) for old, new in OF_MAPS.items()}
     for score in ("psnr", "ssim"):
-        known[f"truth_{score}"] = (score, NONE, "measured", NONE)
-        known[f"pair_{score}"] = (score, NONE, "heldOut", NONE)
+        questions[f"truth_{score}"] = (score, NONE, "measured", NONE)
+        questions[f"pair_{score}"] = (score, NONE, "heldOut", NONE)
     for label in ("quarter", "fdr", "z31"):
-        known |= {f"{label}_{old}": (new, NONE, NONE, label) for old, new in OF_REGIONS.items()}
-    known["tested_share"] = ("tested_share", NONE, "oneLevelDown", NONE)
-    known |= {f"compared_{band}": ("compared", band, NONE, NONE) for band in ("within", "beyond")}
-    known |= {
+        questions |= {
+            f"{label}_{old}": (new, NONE, NONE, label) for old, new in OF_REGIONS.items()
+        }
+    questions["tested_share"] = ("tested_share", NONE, "oneLevelDown", NONE)
+    questions |= {
+        f"compared_{band}": ("compared", band, NONE, NONE) for band in ("within", "beyond")
+    }
+    questions |= {
         f"control_{name}": (f"control_{name}", NONE, "measured", NONE) for name in ("fwhm", "rank")
     }
-    return known
+    return questions
 
 
-KNOWN = _known()
+KNOWN = _questions()
 
 
-_OLD = {told: name for name, told in KNOWN.items()}
+_OLD = {question: name for name, question in KNOWN.items()}
 
 
 def measure_of(row: MetricRow) -> str:
-    """The short name of what a row tells."""
+    """Return the short name of a row."""
     if row.threshold != NONE:
         return f"{row.threshold}_{ {new: old for old, new in OF_REGIONS.items()}[row.statistic] }"
     reference = "truth" if row.reference == "measuredMap" else row.reference
@@ -79,7 +83,7 @@ def measure_of(row: MetricRow) -> str:
 
 
 def against_of(row: MetricRow) -> str:
-    """What a row is held against: the series taken off, else its reference."""
+    """Return the comparator of a row: the subtracted series, or else the reference."""
     if row.minus != NONE:
         return row.minus
     if row.statistic == "tested_share":
@@ -90,7 +94,10 @@ def against_of(row: MetricRow) -> str:
 def named_row(
     series: str, measure: str, value: float, *, against: str = NONE, **more: Any
 ) -> MetricRow:
-    """A row by its short name; a difference of whole-run maps is one to known activation."""
+    """Return a row by its short name.
+
+    A difference of whole-run maps has known activation as its reference.
+    """
     plain = measure.replace("pair_gain_", "pair_").removeprefix("gain_")
     statistic, band, reference, threshold = KNOWN.get(plain, (plain, NONE, NONE, NONE))
     if reference == "truth" and against == "measured" and plain == measure:

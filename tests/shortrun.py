@@ -1,6 +1,4 @@
-"""A short run of a made-up head on a small grid, with blocks of a task, as files; for tests of
-whole methods.
-"""
+"""Write a short block-design run of a made-up head on a small grid, for tests of whole methods."""
 
 from pathlib import Path
 
@@ -24,8 +22,10 @@ EVENTS = pd.DataFrame(
 
 
 def make_run(folder: Path, shape: tuple[int, int, int] = (60, 56, 5)) -> Path:
-    """Write fine.nii, low.nii (a pair), truth.nii, bold.nii, mask.nii, events.tsv and hmc.txt;
-    returns the folder. On a smaller matrix the head is smaller, too.
+    """Write the files of the run and return the folder.
+
+    The files are fine.nii and low.nii (a pair), truth.nii, bold.nii, mask.nii, events.tsv and
+    hmc.txt. On a smaller matrix, the head is also smaller.
     """
     rng = np.random.default_rng(0)
     x, y, _ = np.indices(shape, dtype=float) * 60 / shape[0]

@@ -1,8 +1,8 @@
-"""A small BOLD run with known effects, written as a BIDS data set, for tests on odd inputs.
+"""Write a small BOLD run with known effects as a BIDS data set, for tests of odd inputs.
 
-The head is an ellipsoid with a texture. Two regions respond to two trial types by a known share of
-the local mean, at the moment when each slice was acquired. The response is SPM's, in closed form:
-the product computes it by nilearn, so that the two are independent.
+The head is an ellipsoid with a texture. Two regions respond to two trial types by a known fraction
+of the local mean, at the acquisition time of each slice. The response is SPM's, in closed form;
+the program computes it with nilearn, so the two are independent.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SHAPE, ZOOMS = (24, 24, 6), (6.0, 6.0, 6.0)
 EFFECTS = {"thumb": 0.03, "little": 0.02}
 """Response to a sustained event, relative to the local mean, by trial type."""
 NOISE = 2.0
-"""Standard deviation; the mean signal is some 600."""
+"""Standard deviation; the mean signal is about 600."""
 STEM = "sub-01_task-tap"
 HEADER = ("onset", "duration", "trial_type")
 
@@ -45,7 +45,7 @@ def interleaved(n_slices: int, acquisition: float) -> np.ndarray:
 
 
 def response(times: np.ndarray, events: Sequence[Event]) -> np.ndarray:
-    """Return the summed response at times (s), with a plateau of one for a sustained event.
+    """Return the summed response at times (s), which is 1 during a sustained event.
 
     An event of duration 0 is an impulse of area 1 s.
     """
@@ -65,14 +65,15 @@ def response(times: np.ndarray, events: Sequence[Event]) -> np.ndarray:
 
 @dataclass
 class Scene:
-    """Everything that a run is written from; alterations change it, or the files afterwards.
+    """All properties of a run before it is written; alterations change them, or the files
+    afterwards.
 
-    `slice_times` and `volume_times`: when slices and volumes were really acquired (s). `sidecar`:
-    fields of the sidecar beside the ones that follow from the scene; None removes a field.
-    `columns` and `rows`: the events table as text. `edits`: changes of the files, in order, once
-    they are written. `series`: changes of the values, in order, before they are written.
-    `stored`: changes of the order of voxels, which the file and its results share. `strength`:
-    factor of the effects, for events that are too brief to be seen otherwise.
+    `slice_times` and `volume_times`: true acquisition times of slices and volumes (s). `sidecar`:
+    fields of the sidecar in addition to the fields that follow from the scene; None removes a
+    field. `columns` and `rows`: the events table as text. `edits`: changes of the written files,
+    in order. `series`: changes of the values before they are written, in order. `stored`: changes
+    of the order of voxels, which also apply to results. `strength`: factor of the effects, for
+    events that would be too brief to detect.
     """
 
     root: Path
@@ -145,7 +146,7 @@ class Scene:
 
     @property
     def regions(self) -> dict[str, np.ndarray]:
-        """Voxels that respond, by the name that a trial type has in `EFFECTS`."""
+        """Responding voxels by trial type of `EFFECTS`."""
         x, y, z = self._unit()
         near = y**2 + (0.5 * z) ** 2 < 0.3**2
         return {
@@ -168,10 +169,12 @@ class Scene:
         mean = self.mean
         out = np.repeat(mean[..., None], len(times), -1)
         for name in EFFECTS if not self.at_rest else ():
-            own = [event for event in self.events if event[2] == name]
+            type_events = [event for event in self.events if event[2] == name]
             truth = self.truth(name)
             for index, moment in enumerate(self.slice_times):
-                out[:, :, index] += truth[:, :, index, None] * response(times + moment, own)
+                out[:, :, index] += truth[:, :, index, None] * response(
+                    times + moment, type_events
+                )
         rng = np.random.default_rng(self.seed)
         if self.at_rest:
             slow = gaussian_filter(rng.standard_normal((6, len(times))), (0, 2.0))

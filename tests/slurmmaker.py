@@ -1,4 +1,4 @@
-"""Submissions for tests, and a program that stands for bids-sr."""
+"""Submissions for tests, and shell scripts that replace bids-sr."""
 
 import os
 import stat
@@ -12,7 +12,7 @@ REQUEST = Request(cpus=2, memory_mb=4096, minutes=30)
 
 
 def program(path: Path, body: str) -> Path:
-    """A script of the shell that can be called."""
+    """Write an executable shell script."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/bash\n{body}\n")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
@@ -27,7 +27,7 @@ def submission(
     site: Site | None = None,
     **more: object,
 ) -> Submission:
-    """A submission below a folder, of one array, with a group job."""
+    """Return a submission below a folder: one array and a group job."""
     tasks = in_tasks(names, batch)
     array = Job(
         name="array-1", tasks=tasks, indices=tuple(range(1, len(tasks) + 1)), request=REQUEST
@@ -47,9 +47,7 @@ def submission(
 def start(
     script: Path, task: int, path: Path | None = None, **variables: str
 ) -> subprocess.Popen[str]:
-    """Start a script as SLURM would start a task of the array 7; programs in `path` are found
-    first.
-    """
+    """Start a script like task `task` of the SLURM array 7; programs in `path` take precedence."""
     environment = {
         **os.environ,
         "SLURM_ARRAY_TASK_ID": str(task),

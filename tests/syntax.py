@@ -1,4 +1,4 @@
-"""The code of modules as syntax trees."""
+"""Traverse the syntax trees of modules."""
 
 import ast
 from collections.abc import Iterator
@@ -7,16 +7,17 @@ BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 
 
 def statements(tree: ast.AST) -> Iterator[ast.AST]:
-    """Statements of a module, a class or a function at whatever depth, itself first; of all nodes,
-    which `ast.walk` gives, they are one of ten.
+    """Yield a node and all statements in it, at any depth.
+
+    Statements are about a tenth of the nodes that `ast.walk` yields.
     """
     rest = [tree]
     while rest:
         node = rest.pop()
         yield node
         rest += [
-            each
+            child
             for name in BLOCKS
             if isinstance(inner := getattr(node, name, None), list)
-            for each in inner
+            for child in inner
         ]

@@ -1,4 +1,4 @@
-"""What tests with a SLURM of this machine share."""
+"""Share fixtures of the tests with a SLURM on this machine."""
 
 from pathlib import Path
 
@@ -7,8 +7,10 @@ import pytest
 
 @pytest.fixture
 def confined(cluster: Path) -> None:
-    """Jobs that take more memory than they asked for are ended by the kernel, which slurm-up asks
-    of control groups (v1); where it cannot, SLURM looks now and then and tells no reason.
+    """Skip tests if the kernel cannot end jobs that exceed their memory.
+
+    slurm-up sets this limit with control groups (v1). Without them, SLURM only polls the memory
+    now and then and does not report a reason.
     """
     if not (cluster / "etc" / "cgroup.conf").read_text():
         pytest.skip("no control group of this machine keeps memory limits")

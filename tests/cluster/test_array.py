@@ -1,9 +1,9 @@
-"""Participants as tasks of an array of a real SLURM: killed, out of memory, cancelled, at the time
-limit; then a retry.
+"""Run participants as tasks of an array on a real SLURM: killed, out of memory, cancelled, at the
+time limit; then a retry.
 
-``BIDS_SR_TEST_SLURM`` names the folder of ``slurm-up`` and ``slurm-down``, which bring a cluster
-of one machine up and down. A short program of the shell stands for bids-sr: what is tested is what
-surrounds it.
+``BIDS_SR_TEST_SLURM`` names the folder of ``slurm-up`` and ``slurm-down``, which start and stop a
+cluster of one machine. A short shell script replaces bids-sr, because only its submission is
+tested.
 """
 
 import os
@@ -51,7 +51,7 @@ NAMES = ("sub-01", "sub-02", "sub-03", "sub-04", "sub-05")
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cluster whose control groups keep memory limits, where the machine lets it."""
+    """Start a cluster whose control groups limit memory, if the machine allows it."""
     root = tmp_path_factory.mktemp("slurm")
     environment = {
         **os.environ,
@@ -70,7 +70,9 @@ Call = Callable[..., int]
 
 @pytest.fixture
 def site(cluster: Path, tmp_path: Path) -> Path:
-    """A folder with a blank, a quote and a percent sign, with data, and the program in ``bin``."""
+    """Make a folder with a blank, a quote and a percent sign in its name, with data, and the
+    program in ``bin``.
+    """
     root = tmp_path / "it's 5%j of it"
     data = BidsMaker(root / "data")
     for name in NAMES:
@@ -104,22 +106,22 @@ def submit(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
 
     yield _submit
     slurm_main.main(["cancel", str(site / "out")])
-    until(lambda: not any(fate.open for fate in seen(site).values()), 30)
+    until(lambda: not any(fate.open for fate in fates(site).values()), 30)
 
 
-def seen(site: Path) -> dict[str, Fate]:
+def fates(site: Path) -> dict[str, Fate]:
     return {fate.participant: fate for fate in overview(site / "out").fates}
 
 
-def until(holds: Callable[[], bool], seconds: float) -> None:
+def until(condition: Callable[[], bool], seconds: float) -> None:
     end = time.monotonic() + seconds
-    while not holds():
+    while not condition():
         assert time.monotonic() < end, "it did not come about in time"
         time.sleep(0.3)
 
 
 def states(site: Path) -> dict[str, tuple[State, str]]:
-    return {name: (fate.state, fate.code) for name, fate in seen(site).items()}
+    return {name: (fate.state, fate.code) for name, fate in fates(site).items()}
 
 
 def pid_of(site: Path, name: str) -> int:
@@ -134,15 +136,19 @@ def pid_of(site: Path, name: str) -> int:
     raise AssertionError(f"no process works on {name}")
 
 
-def test_all_is_well(submit: Call, site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_participants_and_the_group_level_succeed(
+    submit: Call, site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert submit("--wait", "--batch", "2", "--mem", "1300M") == 0
     assert "5 participants: 5 done, group level done" in capsys.readouterr().out
     assert (site / "play" / "group").read_text().split() == list(NAMES)
-    assert [seen(site)[name].job.partition("_")[2] for name in NAMES] == ["1", "1", "2", "2", "3"]
+    assert [fates(site)[name].job.partition("_")[2] for name in NAMES] == ["1", "1", "2", "2", "3"]
 
 
 @pytest.mark.usefixtures("confined")
-def test_faults_are_named_others_complete_and_a_retry_finishes(submit: Call, site: Path) -> None:
+def test_failures_are_classified_others_complete_and_a_retry_succeeds(
+    submit: Call, site: Path
+) -> None:
     for name, play in (
         ("sub-01", "slow"),
         ("sub-02", "memory"),
@@ -151,13 +157,15 @@ def test_faults_are_named_others_complete_and_a_retry_finishes(submit: Call, sit
     ):
         (site / "play" / name).write_text(play)
     assert submit("--mem", "1300M") == 0
-    until(lambda: {seen(site)[name].state for name in ("sub-01", "sub-03")} == {State.RUNNING}, 60)
+    until(
+        lambda: {fates(site)[name].state for name in ("sub-01", "sub-03")} == {State.RUNNING}, 60
+    )
     until((site / "play" / "starts").exists, 10)
     until(lambda: "sub-01" in (site / "play" / "starts").read_text(), 10)
     subprocess.run(["kill", "-KILL", str(pid_of(site, "sub-01"))], check=True)
     assert slurm_main.main(["cancel", str(site / "out"), "--participant-label", "sub-03"]) == 0
     assert slurm_main.main(["status", str(site / "out")]) in (0, 1)
-    until(lambda: not any(fate.open for fate in seen(site).values()), 60)
+    until(lambda: not any(fate.open for fate in fates(site).values()), 60)
     assert states(site) == {
         "sub-01": (State.FAILED, "killed"),
         "sub-02": (State.FAILED, "memory"),
@@ -168,7 +176,7 @@ def test_faults_are_named_others_complete_and_a_retry_finishes(submit: Call, sit
     }
     assert (site / "play" / "group").read_text().split() == ["sub-05"]
     (site / "play" / "sub-01").unlink()
-    (site / "play" / "sub-02").write_text("memory")  # fits into twice as much
+    (site / "play" / "sub-02").write_text("memory")  # fits into twice the memory
     assert slurm_main.main(["retry", str(site / "out"), "--wait"]) == 0
     assert (site / "play" / "group").read_text().split() == list(NAMES)
     assert (site / "play" / "starts").read_text().split().count("sub-05") == 1
@@ -180,32 +188,36 @@ def test_faults_are_named_others_complete_and_a_retry_finishes(submit: Call, sit
     }
 
 
-def test_a_task_that_never_starts_is_cancelled_by_name(submit: Call, site: Path) -> None:
+def test_pending_tasks_are_cancelled(submit: Call, site: Path) -> None:
     (site / "play" / "sub-01").write_text("slow")
     assert submit("--array", "1-2%1", "--mem", "1300M") == 0
     until((site / "play" / "starts").exists, 60)
     assert slurm_main.main(["cancel", str(site / "out")]) == 0
-    until(lambda: not any(fate.open for fate in seen(site).values()), 60)
+    until(lambda: not any(fate.open for fate in fates(site).values()), 60)
     assert {why for _, why in states(site).values()} == {"cancelled"}
     assert (site / "play" / "starts").read_text().split() == ["sub-01"]
 
 
 @pytest.mark.timeout(600)
-def test_a_task_at_its_time_limit_goes_on_later(submit: Call, site: Path) -> None:
-    (site / "play" / "sub-01").write_text("slow")  # until TERM comes; at once when it starts again
+def test_a_task_at_its_time_limit_is_requeued_and_completes(submit: Call, site: Path) -> None:
+    # runs until SIGTERM; ends at once after the second start
+    (site / "play" / "sub-01").write_text("slow")
     assert submit("--array", "1-2", "--time", "1", "--mem", "1300M") == 0
-    until(lambda: seen(site)["sub-01"].state is State.REQUEUED, 100)
-    assert seen(site)["group"].state is State.PENDING  # it waits for the second start, too
-    until(lambda: not any(fate.open for fate in seen(site).values()), 300)
-    assert {name: fate.state for name, fate in seen(site).items()} == dict.fromkeys(
+    until(lambda: fates(site)["sub-01"].state is State.REQUEUED, 100)
+    assert fates(site)["group"].state is State.PENDING  # the group also waits for the second start
+    until(lambda: not any(fate.open for fate in fates(site).values()), 300)
+    assert {name: fate.state for name, fate in fates(site).items()} == dict.fromkeys(
         ("sub-01", "sub-02", "group"), State.DONE
     )
-    assert seen(site)["sub-01"].starts == 2
+    assert fates(site)["sub-01"].starts == 2
 
 
-def test_slurm_refuses(submit: Call, site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_submission_that_slurm_rejects_is_an_error(
+    submit: Call, site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert submit("--partition", "nowhere") == 2
     assert "invalid partition" in capsys.readouterr().err
     assert not list((site / "out").rglob("submission.json"))
     assert calls.queue(["bids-sr-nothing"]) == {}
-    assert submit("--no-group", "--array", "1", "--mem", "1300M") == 0  # what the fixture cancels
+    # the fixture cancels this submission
+    assert submit("--no-group", "--array", "1", "--mem", "1300M") == 0

@@ -1,7 +1,7 @@
-"""One job a step against a real SLURM: killed, out of memory, cancelled, interrupted, silent.
+"""Run one job per step on a real SLURM: killed, out of memory, cancelled, interrupted, silent.
 
-``BIDS_SR_TEST_SLURM`` names the folder of ``slurm-up`` and ``slurm-down``, which bring a cluster
-of one machine up and down; the tests that need one are skipped without it.
+``BIDS_SR_TEST_SLURM`` names the folder of ``slurm-up`` and ``slurm-down``, which start and stop a
+cluster of one machine; tests that need it are skipped otherwise.
 """
 
 import os
@@ -40,7 +40,7 @@ def answers(*command: str) -> str:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cluster whose control groups keep memory limits, where the machine lets it."""
+    """Start a cluster whose control groups limit memory, if the machine allows it."""
     root = tmp_path_factory.mktemp("slurm")
     ports = {"CTLD_PORT": os.environ.get("BIDS_SR_TEST_PORT", "16827")}
     ports["D_PORT"] = str(int(ports["CTLD_PORT"]) + 1)
@@ -82,36 +82,38 @@ def workflow(
     base: Path,
     *,
     value: int = 1,
-    how: str = "well",
-    told: Path | None = None,
+    fate: str = "well",
+    start_file: Path | None = None,
     seconds: float = 0.0,
 ) -> Any:
-    """first → last, and another beside them; `how` is what becomes of the first."""
-    made = pe.Workflow("wf", base_dir=str(base))
-    made.config["execution"] = {
+    """Return the workflow first → last, with another node in parallel; `fate` is the outcome of
+    the first node.
+    """
+    flow = pe.Workflow("wf", base_dir=str(base))
+    flow.config["execution"] = {
         "poll_sleep_duration": "0.2",
         "crashdump_dir": str(base),
         "crashfile_format": "txt",
         "stop_on_first_crash": "false",
     }
-    first, other, last = (
+    first, parallel, last = (
         pe.Node(Work(), name=name, mem_gb=0.2) for name in ("first", "other", "last")
     )
-    first.inputs.trait_set(value=value, how=how, seconds=seconds)
-    if told is not None:
-        first.inputs.told = str(told)
-    other.inputs.value = 10
-    made.connect(first, "out", last, "value")
-    made.add_nodes([other])
-    return made
+    first.inputs.trait_set(value=value, fate=fate, seconds=seconds)
+    if start_file is not None:
+        first.inputs.start_file = str(start_file)
+    parallel.inputs.value = 10
+    flow.connect(first, "out", last, "value")
+    flow.add_nodes([parallel])
+    return flow
 
 
 def outputs(done: Any) -> dict[str, int]:
-    return {each.name: each.result.outputs.out for each in done.nodes()}
+    return {node.name: node.result.outputs.out for node in done.nodes()}
 
 
 def when(path: Path, act: Callable[[], None]) -> threading.Thread:
-    """Do something once a file is there."""
+    """Call a function as soon as a file has content."""
 
     def wait() -> None:
         deadline = time.monotonic() + 120
@@ -134,19 +136,19 @@ def first_job() -> str:
 
 
 def fails(
-    base: Path, *says: str, act: Callable[[], None] | None = None, **how: Any
+    base: Path, *says: str, act: Callable[[], None] | None = None, **options: Any
 ) -> dict[str, int]:
-    """The first step fails with these words, the other is done, the last is not run; then all goes
-    on from there.
+    """Run the workflow twice: the first run fails with these words, and the second resumes.
 
-    Returns the outputs of the second run.
+    In the first run, the parallel node completes and the last node does not run. Returns the
+    outputs of the second run.
     """
-    told = base / "told"
+    start_file = base / "started"
     base.mkdir(parents=True, exist_ok=True)
     if act is not None:
-        when(told, act)
+        when(start_file, act)
     with pytest.raises(RuntimeError):
-        workflow(base, told=told, **how).run(plugin=plugin())
+        workflow(base, start_file=start_file, **options).run(plugin=plugin())
     (crash,) = base.glob("crash*.txt")
     text = crash.read_text()
     for word in ("wf.first", "SLURM job", *says):
@@ -156,7 +158,7 @@ def fails(
     return outputs(workflow(base).run(plugin=plugin()))
 
 
-def test_a_graph_in_a_directory_with_odd_characters(tmp_path: Path, cluster: Path) -> None:
+def test_a_graph_runs_in_a_directory_with_odd_characters(tmp_path: Path, cluster: Path) -> None:
     assert outputs(workflow(tmp_path / "a b 100%j 'q'").run(plugin=plugin())) == {
         "first": 2,
         "other": 11,
@@ -164,34 +166,34 @@ def test_a_graph_in_a_directory_with_odd_characters(tmp_path: Path, cluster: Pat
     }
 
 
-def test_a_job_that_is_killed(tmp_path: Path, cluster: Path) -> None:
-    done = fails(tmp_path, "FAILED", "0:9", "killed", how="die")
+def test_a_killed_job_is_reported(tmp_path: Path, cluster: Path) -> None:
+    done = fails(tmp_path, "FAILED", "0:9", "killed", fate="die")
     assert done == ALL
 
 
 @pytest.mark.usefixtures("confined")
-def test_a_job_that_runs_out_of_memory(tmp_path: Path, cluster: Path) -> None:
-    done = fails(tmp_path, "OUT_OF_MEMORY", "memory_extra_gb", how="eat")
+def test_a_job_out_of_memory_is_reported_with_the_option(tmp_path: Path, cluster: Path) -> None:
+    done = fails(tmp_path, "OUT_OF_MEMORY", "memory_extra_gb", fate="eat")
     assert done == ALL
 
 
-def test_a_job_that_is_cancelled(tmp_path: Path, cluster: Path) -> None:
+def test_a_cancelled_job_is_reported(tmp_path: Path, cluster: Path) -> None:
     done = fails(
         tmp_path,
         "CANCELLED",
         "scancel",
-        how="wait",
+        fate="wait",
         act=lambda: answers("scancel", first_job()) and None,
     )
     assert done == ALL
 
 
-def test_a_step_that_fails(tmp_path: Path, cluster: Path) -> None:
-    done = fails(tmp_path, "this step fails", how="fail")
+def test_the_error_of_a_step_is_reported(tmp_path: Path, cluster: Path) -> None:
+    done = fails(tmp_path, "this step fails", fate="fail")
     assert done == ALL
 
 
-def test_a_job_that_dies_before_it_begins_leaves_no_stale_result(
+def test_a_job_that_fails_before_its_step_leaves_no_stale_result(
     tmp_path: Path, cluster: Path
 ) -> None:
     workflow(tmp_path, value=5).run(plugin="Linear")
@@ -201,7 +203,7 @@ def test_a_job_that_dies_before_it_begins_leaves_no_stale_result(
     assert outputs(workflow(tmp_path, value=1).run(plugin=plugin())) == ALL
 
 
-def test_a_job_that_no_machine_can_run(tmp_path: Path, cluster: Path) -> None:
+def test_a_job_that_no_machine_can_run_is_reported(tmp_path: Path, cluster: Path) -> None:
     with pytest.raises(RuntimeError):
         workflow(tmp_path).run(plugin=plugin(sbatch_args=("--mem=900G",)))
     assert "memory" in next(tmp_path.glob("crash*.txt")).read_text().lower()
@@ -220,7 +222,7 @@ from bids_sr.cli.interrupts import interruptible
 from cluster import test_node
 try:
     with interruptible():
-        flow = test_node.workflow(Path(sys.argv[1]), how="wait", told=Path(sys.argv[2]))
+        flow = test_node.workflow(Path(sys.argv[1]), fate="wait", start_file=Path(sys.argv[2]))
         flow.run(plugin=test_node.plugin())
 except KeyboardInterrupt:
     sys.exit(130)
@@ -228,11 +230,13 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_a_driver_that_is_ended(number: int, tmp_path: Path, cluster: Path) -> None:
-    told = tmp_path / "told"
+def test_a_killed_driver_resumes(number: int, tmp_path: Path, cluster: Path) -> None:
+    start_file = tmp_path / "started"
     code = DRIVER.format(tests=str(TESTS))
-    driver = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "work"), str(told)])
-    when(told, lambda: driver.send_signal(number)).join()
+    driver = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "work"), str(start_file)]
+    )
+    when(start_file, lambda: driver.send_signal(number)).join()
     start = time.monotonic()
     driver.wait(timeout=60)
     if number != signal.SIGKILL:
@@ -249,16 +253,18 @@ def test_a_driver_that_is_ended(number: int, tmp_path: Path, cluster: Path) -> N
     assert outputs(done) == ALL
 
 
-def test_a_controller_that_is_away_for_a_while(tmp_path: Path, cluster: Path) -> None:
-    told = tmp_path / "told"
+def test_a_controller_that_does_not_answer_for_a_while_is_tolerated(
+    tmp_path: Path, cluster: Path
+) -> None:
+    start_file = tmp_path / "started"
     pid = int((cluster / "pids/slurmctld").read_text())
 
-    def away() -> None:
+    def pause_controller() -> None:
         os.kill(pid, signal.SIGSTOP)
         time.sleep(12)
         os.kill(pid, signal.SIGCONT)
 
-    pause = when(told, away)
-    done = workflow(tmp_path / "work", told=told, seconds=2.0).run(plugin=plugin())
+    pause = when(start_file, pause_controller)
+    done = workflow(tmp_path / "work", start_file=start_file, seconds=2.0).run(plugin=plugin())
     pause.join()
     assert outputs(done) == ALL

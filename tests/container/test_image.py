@@ -1,4 +1,4 @@
-"""The image, built and run for real, as strictly as a cluster may run it.
+"""Build the image and run it with restrictions that are common on clusters.
 
 Needs an engine (see engines.py) and some minutes: `BIDS_SR_TEST_CONTAINER=docker pytest -m slow
 tests/container`.
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 @pytest.fixture(scope="module")
 def image() -> Engine:
-    """The engine, with the image of this checkout built."""
+    """Return the engine, after building the image of this checkout."""
     chosen = engine()
     if chosen is None:
         pytest.skip(f"{VARIABLE} names no container engine")
@@ -42,7 +42,7 @@ def image() -> Engine:
 
 @pytest.fixture
 def writable(tmp_path) -> Path:
-    """A folder that anybody may write to."""
+    """Return a folder with write permission for all users."""
     folder = tmp_path / "writable"
     folder.mkdir()
     folder.chmod(0o777)
@@ -51,7 +51,9 @@ def writable(tmp_path) -> Path:
 
 @pytest.fixture(scope="module")
 def data(image, tmp_path_factory) -> Path:
-    """The phantom `tiny`, made by the image; readable by all, writable by nobody but its owner."""
+    """Make the phantom `tiny` with the image; all users may read it, but only its owner may
+    write.
+    """
     base = tmp_path_factory.mktemp("data")
     base.chmod(0o777)
     flags = (*STRICT, *image.read_only(), "--volume", f"{base}:/data", "--entrypoint", ENTRY)
@@ -61,8 +63,8 @@ def data(image, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def started(image) -> Iterator:
-    """Start a container that is not waited for; it is removed at the end, whatever happens."""
+def start_container(image) -> Iterator:
+    """Return a function that starts a container in the background; it is removed at the end."""
     names = []
 
     def start(name: str, *args: str, flags: tuple[str, ...] = ()) -> subprocess.Popen[str]:
@@ -77,7 +79,7 @@ def started(image) -> Iterator:
         image.call("rm", "--force", name)
 
 
-def test_it_is_labelled_and_runs_as_nobody_in_particular(image) -> None:
+def test_the_image_has_labels_and_an_unprivileged_user(image) -> None:
     config = json.loads(image.call("image", "inspect", TAG).stdout)[0]
     labels = config["Config"]["Labels"]
     assert labels["org.opencontainers.image.version"] == bids_sr.RELEASE
@@ -87,7 +89,7 @@ def test_it_is_labelled_and_runs_as_nobody_in_particular(image) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [(["--version"], BUILT), ([], "usage:")])
-def test_it_answers_as_any_user_without_network_or_a_writable_root(
+def test_the_image_runs_as_any_user_without_network_or_a_writable_root(
     image, arguments, expected
 ) -> None:
     done = image.run(TAG, *arguments, flags=(*STRICT, *image.read_only()))
@@ -95,11 +97,11 @@ def test_it_answers_as_any_user_without_network_or_a_writable_root(
     assert done.stdout.startswith(expected)
 
 
-def test_the_package_in_it_is_this_one(image) -> None:
+def test_the_image_has_the_package_of_this_checkout(image) -> None:
     listing = f"cd {SITE}/bids_sr && find . -type f ! -name '*.pyc' -exec sha256sum {{}} +"
-    found = set(image.run(TAG, "-c", listing, flags=("--entrypoint", "sh")).stdout.split("\n")) - {
-        ""
-    }
+    checksums = set(
+        image.run(TAG, "-c", listing, flags=("--entrypoint", "sh")).stdout.split("\n")
+    ) - {""}
     homes = [("bids_sr", "."), ("workflows", "./workflows"), ("boilerplate", "./boilerplate")]
     files = [
         (path, f"{inside}/{path.relative_to(ROOT / top)}")
@@ -117,10 +119,10 @@ def test_the_package_in_it_is_this_one(image) -> None:
         f"{line[:64]}  {name}"
         for line, (_, name) in zip(sums.stdout.splitlines(), files, strict=True)
     }
-    assert found == expected
+    assert checksums == expected
 
 
-def test_nothing_is_left_that_only_builds(image) -> None:
+def test_the_image_has_no_build_tools_or_caches(image) -> None:
     look = (
         "command -v pip gcc cc make; ls -A /var/lib/apt/lists /var/cache /root/.cache /work"
         f" 2>/dev/null | grep -v :;find / -xdev -type d -name pip; find {SITE} -type d -name"
@@ -130,7 +132,7 @@ def test_nothing_is_left_that_only_builds(image) -> None:
     assert done.stdout.split() == []
 
 
-def test_without_a_place_to_write_it_says_what_to_do(image) -> None:
+def test_without_a_writable_directory_the_error_names_the_option(image) -> None:
     done = image.run(
         TAG, "--version", flags=("--user", USER, "--network", "none", *image.read_only())
     )
@@ -139,8 +141,8 @@ def test_without_a_place_to_write_it_says_what_to_do(image) -> None:
 
 
 def test_shared_temporary_folder_of_apptainer(image, writable) -> None:
-    """Apptainer runs it as the caller, not as process 1, with the machine's own /tmp and home."""
-    (writable / "bids-sr-12345").mkdir(mode=0o755)  # another user was there first
+    """Apptainer runs the image as the caller, not as process 1, with /tmp and home of the host."""
+    (writable / "bids-sr-12345").mkdir(mode=0o755)  # another user ran the program before
     flags = (
         "--user",
         USER,
@@ -165,9 +167,11 @@ def test_shared_temporary_folder_of_apptainer(image, writable) -> None:
     assert (writable / "bids-sr-12345").stat().st_uid == 0
 
 
-def test_sigterm_ends_a_program_that_does_not_listen(image, started) -> None:
+def test_sigterm_ends_a_program_without_a_handler(image, start_container) -> None:
     flags = (*STRICT, *image.read_only(), "--entrypoint", ENTRY)
-    process = started("bids-sr-test-sleep", "sh", "-c", "echo up; exec sleep 600", flags=flags)
+    process = start_container(
+        "bids-sr-test-sleep", "sh", "-c", "echo up; exec sleep 600", flags=flags
+    )
     assert process.stdout.readline() == "up\n"
     start = time.monotonic()
     image.call("kill", "--signal", "TERM", "bids-sr-test-sleep")
@@ -175,7 +179,7 @@ def test_sigterm_ends_a_program_that_does_not_listen(image, started) -> None:
     assert time.monotonic() - start < 2
 
 
-def test_sigterm_reaches_a_run(image, started, data, writable) -> None:
+def test_sigterm_reaches_a_run(image, start_container, data, writable) -> None:
     flags = (
         *STRICT,
         *image.read_only(),
@@ -186,7 +190,7 @@ def test_sigterm_reaches_a_run(image, started, data, writable) -> None:
         "--volume",
         f"{writable}:/work",
     )
-    process = started(
+    process = start_container(
         "bids-sr-test-run", "/data", "/out/run", "participant", "--sloppy", flags=flags
     )
     nodes = writable / "work"
@@ -205,7 +209,7 @@ def test_sigterm_reaches_a_run(image, started, data, writable) -> None:
     assert not list((writable / "run").glob("sub-*.html"))
 
 
-def test_with_two_mounts_alone_everything_is_accepted(image, data, writable) -> None:
+def test_the_dry_run_accepts_two_mounts(image, data, writable) -> None:
     flags = ("--network", "none", "--volume", f"{data}:/data:ro", "--volume", f"{writable}:/out")
     done = image.run(TAG, "/data", "/out", "participant", "--dry-run", flags=flags)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -243,9 +247,9 @@ def test_whole_run_as_an_unknown_user_without_network_or_a_writable_root(
     out = writable / "run"
     assert (out / "sub-01.html").is_file()
     assert next(out.rglob("*_res-hr_*_bold.nii.gz")).stat().st_uid == 12345
-    (made,) = [
+    (generator,) = [
         entry
         for entry in json.loads((out / "dataset_description.json").read_text())["GeneratedBy"]
         if entry["Name"] == "bids-sr"
     ]
-    assert made["Container"] == {"Type": "docker", "Tag": TAG}
+    assert generator["Container"] == {"Type": "docker", "Tag": TAG}

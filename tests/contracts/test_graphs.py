@@ -1,4 +1,4 @@
-"""The whole graph for data sets of every shape: it can be built, and no two steps write the same
+"""Check the graph of data sets of every shape: it can be built, and no two steps write the same
 file.
 """
 
@@ -46,18 +46,18 @@ from bids_sr.workflows.participant import graph_of, primary_series
 from bids_sr.workflows.run_plan import RunPlan
 
 HIGH, LOW = (3.0, 3.0, 4.0), (6.0, 6.0, 4.0)
-NOBODY_TAKES = {"store.stored", "rebuild_motion.motion"}
-"""Who takes the motion that is rebuilt from a table of confounds takes the confounds from that
-table, too.
+UNUSED_OUTPUTS = {"store.stored", "rebuild_motion.motion"}
+"""Steps that use the motion rebuilt from a confounds table also take the confounds from this
+table.
 """
-OF_PYTHON_ALONE = {"judge.audience"}
-"""Settings that only the interface for Python gives."""
-GIVEN_IN_PYTHON_ALONE = {
+PYTHON_ONLY_SETTINGS = {"judge.audience"}
+"""Settings that only the Python interface passes."""
+PYTHON_ONLY_INPUTS = {
     "import_motion.given_boldref",
     "motion_confounds.known_confounds",
     "register_calibration.known_calibration_xfm",
 }
-STEPS_OF_PYTHON_ALONE = {"find_motion_left"}
+PYTHON_ONLY_STEPS = {"find_motion_left"}
 EXTENSIONS = {
     "xfm": ".txt",
     "model": ".safetensors",
@@ -65,7 +65,7 @@ EXTENSIONS = {
     "metrics": ".tsv",
     "timeseries": ".tsv",
 }
-TELLS_APART = ("series_name", "fwhm_mm", "method", "method_label", "space_entities")
+LABEL_SETTINGS = ("series_name", "fwhm_mm", "method", "method_label", "space_entities")
 
 
 def _without(maker: BidsMaker, *patterns: str) -> None:
@@ -80,7 +80,7 @@ def _two_subjects(maker: BidsMaker) -> None:
 
 
 def _two_sessions(maker: BidsMaker) -> None:
-    """Each session has a pair of its own: two models."""
+    """Give each session its own pair, so that two models are trained."""
     maker.subject("01", session="a")
     maker.subject("01", session="b")
 
@@ -111,8 +111,8 @@ def _neither_pair_nor_t1w(maker: BidsMaker) -> None:
 
 
 def _two_tasks_of_two_resolutions(maker: BidsMaker) -> None:
-    """One fine image and two BOLD resolutions: two pairs that share their high-resolution member
-    and the session.
+    """Write one high-resolution image and runs of two resolutions: two pairs that share the
+    high-resolution image and the session.
     """
     maker.subject()
     # too many for a calibration
@@ -135,7 +135,7 @@ def _no_t1w_and_room_for_patches(maker: BidsMaker) -> None:
 
 
 def _own_volumes(maker: BidsMaker) -> None:
-    """Neither a pair nor anything else than the run, large enough for patches."""
+    """Write only a run, without a pair or a T1w image, but large enough for patches."""
     _no_pair(maker)
     maker.bold(zooms=(1.5, 1.5, 4.0))
 
@@ -195,14 +195,16 @@ def _lesions(maker: BidsMaker) -> None:
 
 
 def _scans_and_controls(maker: BidsMaker) -> None:
-    """A pair, and a participant with high-resolution scans of two sessions only."""
+    """Write a pair, and a participant who only has high-resolution scans of two sessions."""
     _scans_and_lesions(maker)
     for session in ("a", "b"):
         maker.image(f"sub-02_ses-{session}_T1w.nii.gz", "anat", (3.0, 3.0, 3.0))
 
 
 def _lowres_scans_and_a_model(maker: BidsMaker) -> None:
-    """Two sessions with scans of low resolution only, and the card of a model of others' scans."""
+    """Write two sessions with low-resolution scans only, and the card of a model trained on other
+    participants.
+    """
     for session in ("a", "b"):
         for contrast in ("T1w", "T2w"):
             maker.image(f"sub-01_ses-{session}_{contrast}.nii.gz", "anat", (6.0, 6.0, 6.0))
@@ -214,9 +216,7 @@ def _lowres_scans_and_a_model(maker: BidsMaker) -> None:
 
 
 def _all_references(maker: BidsMaker) -> None:
-    """The run measured at the high resolution too, activation that is known, and a calibration
-    with events.
-    """
+    """Add a high-resolution run, known activation, and a calibration run with events."""
     maker.subject()
     maker.bold(sidecar={"SliceTiming": TIMES})
     maker.bold("sub-01_task-tap_acq-highres", zooms=HIGH, n_volumes=20)
@@ -230,20 +230,20 @@ def _all_references(maker: BidsMaker) -> None:
 
 
 def _other_programs(maker: BidsMaker) -> None:
-    """Two programs have made a series of the run: one as it was acquired, one on a finer grid,
-    corrected in time.
+    """Add series of the run by two other programs: one as acquired, one slice-time corrected on a
+    higher-resolution grid.
 
-    There are a reference, a field map, and another run of the task.
+    The participant also has a reference, a field map, and another run of the task.
     """
     _fmriprep(maker)
     maker.bold("sub-01_task-tap_run-2", sidecar={"SliceTiming": TIMES})
     maker.events("sub-01_task-tap_run-2")
-    (made := BidsMaker(maker.root.parent / "made")).bold("sub-01_task-tap_desc-denoised")
-    made.bold("sub-01_task-tap_desc-finer", zooms=HIGH, sidecar={"SliceTimingCorrected": True})
+    (denoised := BidsMaker(maker.root.parent / "made")).bold("sub-01_task-tap_desc-denoised")
+    denoised.bold("sub-01_task-tap_desc-finer", zooms=HIGH, sidecar={"SliceTimingCorrected": True})
 
 
 def _fmriprep(maker: BidsMaker) -> None:
-    """Another program has estimated everything, the field too, and there is a reference."""
+    """Add complete fMRIPrep derivatives, with a field map, and a high-resolution reference."""
     _all_references(maker)
     _with_field(maker)
 
@@ -252,23 +252,25 @@ def _with_field(maker: BidsMaker, version: str = "24.1.1") -> FmriprepMaker:
     bold = maker.bold(
         sidecar={"PhaseEncodingDirection": "j", "TotalReadoutTime": 0.05, "SliceTiming": TIMES}
     )
-    found = prepared(maker, version=version)
-    found.surfaces(maker.path("sub-01_T1w.nii.gz", "anat"))
-    found.field(bold, np.zeros((8, 8, 8)), np.diag([6.0, 6, 6, 1]))
-    return found
+    prep = prepared(maker, version=version)
+    prep.surfaces(maker.path("sub-01_T1w.nii.gz", "anat"))
+    prep.field(bold, np.zeros((8, 8, 8)), np.diag([6.0, 6, 6, 1]))
+    return prep
 
 
 def _fmriprep_20(maker: BidsMaker) -> None:
-    """An older version leaves parameters of head motion in place of transforms."""
+    """Add derivatives of an older version, which have motion parameters instead of transforms."""
     maker.subject()
     _with_field(maker, "20.2.7")
 
 
 def _some_of_fmriprep(maker: BidsMaker) -> None:
-    """Neither confounds nor transforms to the template; and two pairs, one of them held out."""
+    """Remove the confounds and the transforms to the template, and add two pairs, one of them held
+    out.
+    """
     maker.subject()
-    found = prepared(maker).root
-    for path in (*found.rglob("*confounds*"), *found.rglob("*MNI*xfm*")):
+    root = prepared(maker).root
+    for path in (*root.rglob("*confounds*"), *root.rglob("*MNI*xfm*")):
         path.unlink()
     maker.star("sub-01_acq-highres_run-2", HIGH)
     maker.star("sub-01_acq-lowres_run-2", LOW)
@@ -472,18 +474,18 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
 
 
 class PlannedCase(NamedTuple):
-    """Graph of a case, and what is asked for of its runs, by the name of the run."""
+    """Graph of a case, and the plan of each run by its name."""
 
     graph: Graph
     plans: dict[str, RunPlan]
 
 
 def plan_case(case: str, root: Path) -> PlannedCase:
-    """Plan the data set of a case, which is made below `root`."""
+    """Plan the data set of a case, written below `root`."""
     make, options = CASES[case]
     maker = BidsMaker(root / "bids")
     make(maker)
-    settings, plan = planned_call(maker, root, *(each.format(root=root) for each in options))
+    settings, plan = planned_call(maker, root, *(option.format(root=root) for option in options))
     return PlannedCase(graph_of(settings, plan, VERSION), run_plans(settings, plan))
 
 
@@ -494,8 +496,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(root: Path) -> Callable[[str], PlannedCase]:
-    """Plan a case, once."""
+def plan_once(root: Path) -> Callable[[str], PlannedCase]:
+    """Return a function that plans a case once."""
 
     @cache
     def make(case: str) -> PlannedCase:
@@ -511,25 +513,27 @@ def case(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def graph(case: str, made: Callable[[str], PlannedCase]) -> Graph:
+def graph(case: str, plan_once: Callable[[str], PlannedCase]) -> Graph:
     """Graph of a case."""
-    return made(case).graph
+    return plan_once(case).graph
 
 
 @pytest.fixture(scope="module")
-def plans(case: str, made: Callable[[str], PlannedCase]) -> dict[str, RunPlan]:
-    """What is asked for of the runs of a case."""
-    return made(case).plans
+def plans(case: str, plan_once: Callable[[str], PlannedCase]) -> dict[str, RunPlan]:
+    """Plans of the runs of a case."""
+    return plan_once(case).plans
 
 
 def test_the_graph_is_as_listed(case: str, graph: Graph, root: Path) -> None:
-    """`python tests/graphlists.py` writes the lists; review what changed in them."""
+    """Compare the graph with its list. `python tests/graphlists.py` regenerates the lists; review
+    the changes.
+    """
     folder = root / list_file(case).stem
     expected = list_file(case).read_text(encoding="utf-8")
     assert graph_list(graph, folder).splitlines() == expected.splitlines()
 
 
-def test_there_is_a_list_of_each_case_and_no_other() -> None:
+def test_every_case_has_a_list_and_every_list_a_case() -> None:
     assert set(LISTS.iterdir()) == {list_file(case) for case in CASES}
 
 
@@ -539,34 +543,50 @@ def _stores(graph: Graph) -> Iterator[tuple[Node, dict[str, Any]]]:
 
 def test_no_two_steps_write_the_same_file(graph: Graph) -> None:
     written: Counter[str] = Counter()
-    for node, told in _stores(graph):
-        own, [maker] = told["own_entities"], graph.wires[node]["files"].handles
-        tells = {} if own is not None else {"by": maker.name, "of": _about(graph, maker.source)}
-        # another extension
-        card = {"card": maker.name} if own is not None and own["suffix"] == "model" else {}
-        names = {**told["entities"], **(own or {}), **tells, **card}
-        written[json.dumps(names, sort_keys=True)] += told["in_output"]
-        for series in told.get("datasets", ()) if told["exported_as"] is not None else ():
+    for node, settings in _stores(graph):
+        own_entities, [maker] = settings["own_entities"], graph.wires[node]["files"].handles
+        labels = (
+            {}
+            if own_entities is not None
+            else {"by": maker.name, "of": _labels(graph, maker.source)}
+        )
+        # a model card has the name of its model with another extension
+        card = (
+            {"card": maker.name}
+            if own_entities is not None and own_entities["suffix"] == "model"
+            else {}
+        )
+        names = {**settings["entities"], **(own_entities or {}), **labels, **card}
+        written[json.dumps(names, sort_keys=True)] += settings["in_output"]
+        for series in settings.get("datasets", ()) if settings["exported_as"] is not None else ():
             written[
-                json.dumps({**names, **told["exported_as"], "series": series}, sort_keys=True)
+                json.dumps({**names, **settings["exported_as"], "series": series}, sort_keys=True)
             ] += 1
     assert len(written) > 10
     assert [name for name, times in written.items() if times > 1] == []
 
 
-def test_a_name_in_both_kinds_of_data_sets_is_one_file(graph: Graph) -> None:
-    """A program that is pointed at all results finds no other series or brain than in the data set
-    made for it.
+def test_a_name_in_the_output_and_in_an_exported_data_set_is_one_file(graph: Graph) -> None:
+    """Programs that index all results find the same series and brain as in the exported
+    data set.
     """
     makers: dict[str, set[Handle]] = {}
-    for node, told in _stores(graph):
-        own = told["own_entities"]
-        names = [told["entities"] | own] if own is not None and told["in_output"] else []
-        if own is not None and told["exported_as"] is not None:
+    for node, settings in _stores(graph):
+        own_entities = settings["own_entities"]
+        names = (
+            [settings["entities"] | own_entities]
+            if own_entities is not None and settings["in_output"]
+            else []
+        )
+        if own_entities is not None and settings["exported_as"] is not None:
             names.append(
                 {
                     key: label
-                    for key, label in {**told["entities"], **own, **told["exported_as"]}.items()
+                    for key, label in {
+                        **settings["entities"],
+                        **own_entities,
+                        **settings["exported_as"],
+                    }.items()
                     if label
                 }
             )
@@ -574,7 +594,7 @@ def test_a_name_in_both_kinds_of_data_sets_is_one_file(graph: Graph) -> None:
             makers.setdefault(json.dumps(name, sort_keys=True), set()).update(
                 graph.wires[node]["files"].handles
             )
-    assert {name: len(found) for name, found in makers.items() if len(found) > 1} == {}
+    assert {name: len(handles) for name, handles in makers.items() if len(handles) > 1} == {}
 
 
 OF_RUN = {
@@ -592,21 +612,23 @@ IN_FUNC = {"desc-preproc_bold", "desc-brain_mask", "boldref"}
 OF_T1W = {"desc-preproc_T1w", "desc-brain_mask", "dseg", "tissue_maps"}
 
 
-def test_other_programs_find_all_that_they_ask_for(
+def test_exported_data_sets_have_the_files_that_other_programs_need(
     graph: Graph, plans: dict[str, RunPlan]
 ) -> None:
-    """Of each run, and of the anatomy in every data set that has a run of the participant."""
-    found: dict[tuple[str, str], set[str]] = {}  # by data set and scope
-    for node, told in _stores(graph):
-        for series in told.get("datasets", ()) if told["exported_as"] is not None else ():
+    """Every run has all files, and so does the anatomy in every data set that has a run of the
+    participant.
+    """
+    exported: dict[tuple[str, str], set[str]] = {}  # by data set and scope
+    for node, settings in _stores(graph):
+        for series in settings.get("datasets", ()) if settings["exported_as"] is not None else ():
             named = {
-                **(told["own_entities"] or {"suffix": node.name.removeprefix("keep_")}),
-                **told["exported_as"],
+                **(settings["own_entities"] or {"suffix": node.name.removeprefix("keep_")}),
+                **settings["exported_as"],
             }
-            own = "_".join(v if k == "suffix" else f"{k}-{v}" for k, v in named.items() if v)
+            stem = "_".join(v if k == "suffix" else f"{k}-{v}" for k, v in named.items() if v)
             of_series = node.scope.name in (series, f"{series}_shown")
             place = node.scope.outer if of_series else node.scope
-            found.setdefault((series, place.path if place else ""), set()).add(own)
+            exported.setdefault((series, place.path if place else ""), set()).add(stem)
     runs = {scope.run: scope for scope in graph.scope.inward() if scope.run}
     assert set(runs) == set(plans)
     for name, plan in plans.items():
@@ -620,38 +642,38 @@ def test_other_programs_find_all_that_they_ask_for(
         assert series in plan.stored_names
         of_run = OF_RUN - (set() if plan.in_func else IN_FUNC)
         of_run |= {"space_series"} if plan.elsewhere else set()
-        assert found.pop((series, run.path)) == of_run | (OF_RUN_WITH_T1W if anat else set())
+        assert exported.pop((series, run.path)) == of_run | (OF_RUN_WITH_T1W if anat else set())
         shown = [space for space in plan.spaces if space.name != FUNC and not space.is_surface]
-        for entities in (dict(each.entities) for each in shown):
+        for entities in (dict(output_space.entities) for output_space in shown):
             space = "_".join(f"{key}-{label}" for key, label in entities.items())
             scope = "_".join(["shown_in", *entities.values()])
-            assert found.pop((series, f"{run.path}.{scope}_wf")) == {
+            assert exported.pop((series, f"{run.path}.{scope}_wf")) == {
                 f"{space}_boldref",
                 f"{space}_desc-brain_mask",
             }
             if anat is not None and not space.startswith("space-T1w"):
                 scope = "_".join(["anat_in", *entities.values()])
-                assert found[series, f"{anat.path}.{scope}_wf"] == {f"{space}_desc-brain_mask"}, (
-                    "XCP-D asks for it"
-                )
+                assert exported[series, f"{anat.path}.{scope}_wf"] == {
+                    f"{space}_desc-brain_mask"
+                }, "XCP-D asks for it"
         if anat is not None:
-            there = found[series, anat.path]
-            assert there >= OF_T1W
-            assert len(there - OF_T1W) == 2, "to the template and back"
+            anat_names = exported[series, anat.path]
+            assert anat_names >= OF_T1W
+            assert len(anat_names - OF_T1W) == 2, "to the template and back"
     assert all(
         scope.endswith("anat_wf") or scope.split(".")[-1].startswith(("template_", "anat_in_"))
-        for _, scope in found
+        for _, scope in exported
     )
 
 
 @pytest.mark.parametrize(
     ("options", "spaces"), [([], 0), (["--output-spaces", *SPACES], 4)], ids=["func", "several"]
 )
-def test_results_in_the_spaces_that_are_asked_for(
+def test_results_are_resampled_to_the_requested_output_spaces(
     tmp_path: Path, options: list[str], spaces: int
 ) -> None:
-    """Of the primary series alone, of the maps of all series; nipype finds an order in which the
-    scopes can run.
+    """Only the primary series is resampled, but the maps of all series; nipype can order the
+    scopes.
     """
     (maker := BidsMaker(tmp_path / "bids")).subject()
     call = planned_call(maker, tmp_path, "--sr-method", "bspline", "zerofill", *options)
@@ -664,8 +686,8 @@ def test_results_in_the_spaces_that_are_asked_for(
     assert len(grids) == spaces * len(plans)
     for node in nodes_of(graph, "super_resolve"):
         _, run = node.scope.owner
-        wanted = spaces if node.scope.name == plans[run].primary else 0
-        assert len(made_by(graph, node, "space_grids")) == wanted
+        expected = spaces if node.scope.name == plans[run].primary else 0
+        assert len(made_by(graph, node, "space_grids")) == expected
     assert len(nodes_of(graph, "maps_to_spaces")) == (
         len(nodes_of(graph, "map_series")) if spaces else 0
     )
@@ -673,16 +695,18 @@ def test_results_in_the_spaces_that_are_asked_for(
 
 
 @pytest.mark.parametrize("spheres", [True, False])
-def test_maps_alone_come_to_surfaces(tmp_path: Path, spheres: bool) -> None:
-    """By the participant's own spheres where there are some; the series stays in its space."""
+def test_only_maps_are_projected_to_surfaces(tmp_path: Path, spheres: bool) -> None:
+    """Spheres of the participant are used if they exist; the series stays in its space."""
     (maker := BidsMaker(tmp_path / "bids")).subject()
-    made = prepared(maker)
-    made.surfaces(maker.path("sub-01_T1w.nii.gz", "anat"))
-    for sphere in () if spheres else made.root.rglob("*_sphere.surf.gii"):
+    prep = prepared(maker)
+    prep.surfaces(maker.path("sub-01_T1w.nii.gz", "anat"))
+    for sphere in () if spheres else prep.root.rglob("*_sphere.surf.gii"):
         sphere.unlink()
-    for path in [*made.root.rglob("*MNI152NLin2009cAsym*_xfm.h5")]:
+    for path in [*prep.root.rglob("*MNI152NLin2009cAsym*_xfm.h5")]:
         path.rename(str(path).replace("NLin2009cAsym", "NLin6Asym"))
-    options = [each.format(root=tmp_path) for each in (*PREPARED, "--output-spaces", *SURFACES)]
+    options = [
+        option.format(root=tmp_path) for option in (*PREPARED, "--output-spaces", *SURFACES)
+    ]
     call = planned_call(maker, tmp_path, "--sr-method", "bspline", *options)
     graph = graph_of(*call, VERSION)
     assert workflow_of(graph, base_dir=tmp_path, need_gb=lambda need: 0.1).list_node_names()
@@ -690,27 +714,29 @@ def test_maps_alone_come_to_surfaces(tmp_path: Path, spheres: bool) -> None:
     onto = nodes_of(graph, "maps_to_surfaces")
     assert len(onto) == 2 * len(mapped)
     assert all(len(made_by(graph, node, "maps")) == 1 for node in onto)
-    assert {graph.settings[each]["space_entities"].get("den", "") for each in onto} == {"", "10k"}
-    uris = {uri for each in onto for uri in graph.settings[each]["surface_uris"]}
+    assert {graph.settings[node]["space_entities"].get("den", "") for node in onto} == {"", "10k"}
+    uris = {uri for node in onto for uri in graph.settings[node]["surface_uris"]}
     assert {uri.partition(":")[0] for uri in uris} == {"bids", "https"}
     assert len(uris) == 4, "of each hemisphere"
     [placing] = nodes_of(graph, "place_fsaverage")
     assert ("given_spheres" in graph.wires[placing]) == spheres
     assert bool(nodes_of(graph, "normalize_t1w")) != spheres, "only what leads to fsaverage"
-    [drawn, other] = nodes_of(graph, "draw_surfaces")
-    assert drawn.scope.outer is other.scope.outer, "of the primary series"
+    [first, second] = nodes_of(graph, "draw_surfaces")
+    assert first.scope.outer is second.scope.outer, "of the primary series"
     assert all(plan.in_func for plan in run_plans(*call).values())
     assert not nodes_of(graph, "maps_to_spaces")
 
 
 def test_spheres_without_the_whole_ribbon_are_not_used(tmp_path: Path) -> None:
-    """Pial surfaces that are missing: fsaverage is node through MNI152."""
+    """If pial surfaces are missing, fsaverage is mapped through MNI152."""
     (maker := BidsMaker(tmp_path / "bids")).subject()
-    made = prepared(maker)
-    made.surfaces(maker.path("sub-01_T1w.nii.gz", "anat"))
-    for pial in made.root.rglob("*_pial.surf.gii"):
+    prep = prepared(maker)
+    prep.surfaces(maker.path("sub-01_T1w.nii.gz", "anat"))
+    for pial in prep.root.rglob("*_pial.surf.gii"):
         pial.unlink()
-    options = [each.format(root=tmp_path) for each in (*PREPARED, "--output-spaces", SURFACES[-1])]
+    options = [
+        option.format(root=tmp_path) for option in (*PREPARED, "--output-spaces", SURFACES[-1])
+    ]
     graph = planned_graph(maker, tmp_path, "--sr-method", "bspline", *options)
     [placing] = nodes_of(graph, "place_fsaverage")
     assert not {"given_surfaces", "given_spheres"} & graph.wires[placing].keys()
@@ -728,13 +754,13 @@ def test_spheres_without_the_whole_ribbon_are_not_used(tmp_path: Path) -> None:
         (_two_runs, ["--sr-method", "sdmod", "zerofill", "sbl"], "sbl"),
         (_no_pair, [], "sbl"),
     ],
-    ids=lambda each: getattr(each, "__name__", str(each)),
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_the_primary_series_is_of_the_last_method(
     tmp_path: Path, make: Callable[[BidsMaker], None], options: list[str], primary: str
 ) -> None:
-    """B-spline where no method was asked for, and the last baseline where that was not asked for
-    either.
+    """If only baselines are requested, the primary series is B-spline interpolation, or else the
+    last baseline.
     """
     make(maker := BidsMaker(tmp_path / "bids"))
     call = planned_call(maker, tmp_path, *options)
@@ -744,65 +770,67 @@ def test_the_primary_series_is_of_the_last_method(
     assert {node.scope.name for node in means} == {f"{primary}_shown"}
 
 
-def _about(graph: Graph, node: Node) -> list[str]:
-    """What the names of its files tell: series, smoothing and method, its own or those of the maps
-    that it moves.
+def _labels(graph: Graph, node: Node) -> list[str]:
+    """Return the labels in the file names of a node: series, smoothing and method, its own or
+    the labels of the maps that it resamples.
     """
-    known = graph.settings[node]
+    settings = graph.settings[node]
     moves = node.step.__name__ in ("maps_to_spaces", "maps_to_surfaces")
     moved = made_by(graph, node, "maps") if moves else []
-    own = [str(known[name]) for name in TELLS_APART if name in known]
-    return own + [word for each in moved for word in _about(graph, each)]
+    own_names = [str(settings[name]) for name in LABEL_SETTINGS if name in settings]
+    return own_names + [word for source in moved for word in _labels(graph, source)]
 
 
-def test_everything_that_is_stored_names_what_it_is_made_of(graph: Graph) -> None:
-    """Files of the data sets that it is made from, or what another step stores, never itself."""
-    for node, told in _stores(graph):
+def test_every_stored_file_lists_its_sources(graph: Graph) -> None:
+    """Sources are input files or stored results, and each is listed once."""
+    for node, settings in _stores(graph):
         [maker] = graph.wires[node]["files"].handles
         if maker.port is None or maker.port.kind.drawn:
             continue
-        assert told["sources"], str(node)
+        assert settings["sources"], str(node)
         assert all(
-            uri.split(":")[0] in ("bids", "pkg", "https", "file") for uri in told["sources"]
+            uri.split(":")[0] in ("bids", "pkg", "https", "file") for uri in settings["sources"]
         ), str(node)
-        assert len(told["sources"]) == len(set(told["sources"])), str(node)
+        assert len(settings["sources"]) == len(set(settings["sources"])), str(node)
 
 
-def test_every_fixed_name_can_be_made(graph: Graph) -> None:
-    """An entity that no pattern knows would stop the run at its very end."""
-    for _, told in _stores(graph):
-        if (own := told["own_entities"]) is not None:
+def test_every_fixed_file_name_is_valid(graph: Graph) -> None:
+    """Entities that no pattern contains would stop the run at its very end."""
+    for _, settings in _stores(graph):
+        if (own_entities := settings["own_entities"]) is not None:
             full = {
-                **told["entities"],
-                **own,
-                "extension": EXTENSIONS.get(own["suffix"], ".nii.gz"),
+                **settings["entities"],
+                **own_entities,
+                "extension": EXTENSIONS.get(own_entities["suffix"], ".nii.gz"),
             }
             assert derivative_path(full).startswith(("sub-", "sourcedata/models/sub-"))
 
 
-def test_dummies_are_told_to_every_step_that_leaves_them_out(graph: Graph) -> None:
-    """A step that is not told would take it that there are none."""
+def test_every_step_that_skips_dummies_gets_their_number(graph: Graph) -> None:
+    """Steps without this number would assume that there are no dummies."""
     for node in graph.nodes:
         if "n_dummy" in node.step.settings:
-            assert [each.step.__name__ for each in made_by(graph, node, "n_dummy")] == [
+            assert [source.step.__name__ for source in made_by(graph, node, "n_dummy")] == [
                 "count_dummies"
             ]
 
 
 @dataclass
-class Seen:
-    """Names over the graphs of all cases, as ``step.name``: inputs, outputs and settings of steps,
-    and those that a call gives, or that another step takes.
+class Coverage:
+    """Names over the graphs of all cases, as ``step.name``.
+
+    Inputs, outputs and settings of steps; inputs that are connected, names that calls supply, and
+    outputs that other steps consume.
     """
 
     inputs: set[str] = field(default_factory=set)
     connected: set[str] = field(default_factory=set)
     outputs: set[str] = field(default_factory=set)
-    taken: set[str] = field(default_factory=set)
+    consumed: set[str] = field(default_factory=set)
     settings: set[str] = field(default_factory=set)
-    given: set[str] = field(default_factory=set)
+    supplied: set[str] = field(default_factory=set)
 
-    def look(self, graph: Graph) -> None:
+    def add(self, graph: Graph) -> None:
         """Add the names of a graph."""
         for node in graph.nodes:
             step, wires = node.step.__name__, graph.wires[node]
@@ -810,8 +838,8 @@ class Seen:
             self.connected |= {f"{step}.{name}" for name in wires}
             self.outputs |= {f"{step}.{name}" for name in node.step.outputs}
             self.settings |= {f"{step}.{name}" for name in node.step.settings}
-            self.given |= {f"{step}.{name}" for name in {*node.settings, *wires}}
-            self.taken |= {
+            self.supplied |= {f"{step}.{name}" for name in {*node.settings, *wires}}
+            self.consumed |= {
                 f"{handle.node.step.__name__}.{handle.name}"
                 for wire in wires.values()
                 for handle in wire.handles
@@ -820,11 +848,11 @@ class Seen:
 
 
 @pytest.fixture(scope="module")
-def seen(made: Callable[[str], PlannedCase]) -> Seen:
-    """All cases together."""
-    names = Seen()
+def coverage(plan_once: Callable[[str], PlannedCase]) -> Coverage:
+    """Names over all cases."""
+    names = Coverage()
     for case in CASES:
-        names.look(made(case).graph)
+        names.add(plan_once(case).graph)
     return names
 
 
@@ -843,32 +871,30 @@ def test_models_have_the_moment_to_which_slice_timing_was_corrected(
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
     maker.bold(sidecar=sidecar)
-    made = planned_graph(maker, tmp_path, "--slice-time-ref", "0.25")
+    graph = planned_graph(maker, tmp_path, "--slice-time-ref", "0.25")
     for name in ("map_series", "measure_effects"):
-        (start_time,) = {made.settings[one]["start_time"] for one in nodes_of(made, name)}
+        (start_time,) = {graph.settings[node]["start_time"] for node in nodes_of(graph, name)}
         assert start_time == pytest.approx(moment)
 
 
-def test_every_setting_with_a_default_is_given_by_some_workflow(seen: Seen) -> None:
-    """What a call leaves out has its default, which no type checker reports."""
-    assert seen.settings - seen.given == OF_PYTHON_ALONE
+def test_every_setting_with_a_default_is_set_by_some_workflow(coverage: Coverage) -> None:
+    """Type checkers do not report settings that always have their default."""
+    assert coverage.settings - coverage.supplied == PYTHON_ONLY_SETTINGS
 
 
-def test_every_input_that_may_be_missing_is_given_for_some_data_set(seen: Seen) -> None:
-    assert seen.inputs - seen.connected == GIVEN_IN_PYTHON_ALONE
+def test_every_optional_input_is_connected_for_some_data_set(coverage: Coverage) -> None:
+    assert coverage.inputs - coverage.connected == PYTHON_ONLY_INPUTS
 
 
-def test_what_a_step_makes_is_stored_or_taken_by_another(seen: Seen) -> None:
-    assert seen.outputs - seen.taken == NOBODY_TAKES
+def test_every_output_is_stored_or_used_by_another_step(coverage: Coverage) -> None:
+    assert coverage.outputs - coverage.consumed == UNUSED_OUTPUTS
 
 
-def test_every_step_is_called_for_some_data_set(seen: Seen) -> None:
-    """And pickle finds its interface, and those of what it takes and makes, as a worker asks for
-    them.
-    """
-    every = {**dict(_every_step()), "store": store}
-    assert set(every) == {name.partition(".")[0] for name in seen.outputs} | STEPS_OF_PYTHON_ALONE
-    for step in every.values():
+def test_every_step_is_called_for_some_data_set(coverage: Coverage) -> None:
+    """Workers can pickle the interface and its input and output specifications."""
+    steps = {**dict(_every_step()), "store": store}
+    assert set(steps) == {name.partition(".")[0] for name in coverage.outputs} | PYTHON_ONLY_STEPS
+    for step in steps.values():
         for kind in (step.interface, step.interface.input_spec, step.interface.output_spec):
             assert pickle.loads(pickle.dumps(kind)) is kind
 
@@ -896,7 +922,7 @@ IN_ORDER = (
 )
 
 
-def test_the_methods_text_cites_what_exists_says_nothing_twice_and_follows_the_processing(
+def test_the_methods_text_has_valid_citations_no_repetition_and_the_order_of_processing(
     graph: Graph,
 ) -> None:
     text = graph.methods_text()
@@ -909,9 +935,9 @@ def test_the_methods_text_cites_what_exists_says_nothing_twice_and_follows_the_p
         "parentheses in or behind parentheses"
     )
     sentences = [
-        each
+        part
         for paragraph in text.split("\n\n")
-        for each in re.split(r"(?<=[a-z)]\.) (?=[A-Z])", paragraph)
+        for part in re.split(r"(?<=[a-z)]\.) (?=[A-Z])", paragraph)
     ]
     assert [sentence for sentence, times in Counter(sentences).items() if times > 1] == []
     assert (
@@ -924,7 +950,7 @@ def test_the_methods_text_cites_what_exists_says_nothing_twice_and_follows_the_p
 
 
 @pytest.mark.parametrize(
-    ("make", "options", "said", "not_said"),
+    ("make", "options", "expected", "unexpected"),
     [
         (
             _echoes,
@@ -942,28 +968,28 @@ def test_the_methods_text_cites_what_exists_says_nothing_twice_and_follows_the_p
         (_interleaved_slices, (), "Slice-timing correction was performed", "was not performed"),
     ],
 )
-def test_the_methods_text_says_what_was_done_and_nothing_else(
+def test_the_methods_text_describes_only_the_steps_that_ran(
     make: Callable[[BidsMaker], None],
     options: tuple[str, ...],
-    said: str,
-    not_said: str,
+    expected: str,
+    unexpected: str,
     tmp_path: Path,
 ) -> None:
     maker = BidsMaker(tmp_path / "bids")
     make(maker)
     text = planned_graph(maker, tmp_path, *PLAIN, *options).methods_text()
-    assert said in text
-    assert not_said not in text
+    assert expected in text
+    assert unexpected not in text
 
 
-def test_every_methods_text_has_its_part(graph: Graph) -> None:
-    """What has none would stand in the opening."""
+def test_every_passage_of_the_methods_text_has_a_part(graph: Graph) -> None:
+    """Passages without a part would appear in the opening."""
     passages = graph.scope.texts
-    texts = [one.text for one in passages if one.part is Part.OPENING and one.text]
+    texts = [passage.text for passage in passages if passage.part is Part.OPENING and passage.text]
     assert len(texts) == 1
 
 
-def test_another_subjects_map_is_a_placebo_where_there_is_one(tmp_path: Path) -> None:
+def test_the_variance_map_of_another_participant_is_a_placebo_if_it_exists(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     _two_subjects(maker)
     folder = tmp_path / "out" / "sourcedata" / "models" / "sub-02"
@@ -975,9 +1001,11 @@ def test_another_subjects_map_is_a_placebo_where_there_is_one(tmp_path: Path) ->
     card["weights_sha256"] = 64 * "0"
     weights.with_suffix(".json").write_text(json.dumps(card))
     graph = planned_graph(maker, tmp_path, "--null-checks")
-    others = [node for node in nodes_of(graph, "super_resolve") if node.scope.name == "sblOther"]
-    given = {str(node).split(".")[1]: made_by(graph, node, "model_file") for node in others}
-    assert given == {"sub_01_wf": [weights]}, "a participant's own maps are no placebo"
+    placebos = [node for node in nodes_of(graph, "super_resolve") if node.scope.name == "sblOther"]
+    model_files = {
+        str(node).split(".")[1]: made_by(graph, node, "model_file") for node in placebos
+    }
+    assert model_files == {"sub_01_wf": [weights]}, "a participant's own maps are no placebo"
 
 
 def test_a_control_is_made_like_a_method_and_judged_like_a_baseline(tmp_path: Path) -> None:
@@ -986,9 +1014,9 @@ def test_a_control_is_made_like_a_method_and_judged_like_a_baseline(tmp_path: Pa
     graph = planned_graph(maker, tmp_path, "--null-checks", "--n-ensemble", "2")
     scopes = {node.scope.name for node in nodes_of(graph, "estimate_variance")}
     assert {"sdmod", "sbl"} <= scopes
-    kept = {node.scope.name for node in graph.nodes if node.name == "keep_model_file"}
-    assert "sbl" in kept
-    assert not kept & {"sdmod", "sblSeed1"}
+    stored_scopes = {node.scope.name for node in graph.nodes if node.name == "keep_model_file"}
+    assert "sbl" in stored_scopes
+    assert not stored_scopes & {"sdmod", "sblSeed1"}
     assert not any(
         scope.name.startswith("sdmod") and scope.name != "sdmod" for scope in graph.scope.inward()
     )
@@ -1008,11 +1036,11 @@ def test_the_control_is_tested_in_every_run_and_made_for_a_reference_or_on_reque
     assert where["estimate_variance"] == {"sdmod", "sbl"}
     assert ("sdmod" in where["super_resolve"] & where["map_series"]) == bool(options)
     [gathered] = nodes_of(graph, "gather_tested")
-    assert [made.scope.name for made in made_by(graph, gathered, "tested")] == ["sdmod", "sbl"]
+    assert [node.scope.name for node in made_by(graph, gathered, "tested")] == ["sdmod", "sbl"]
 
 
 def test_no_network_is_trained_on_the_pair_of_a_single_slice(tmp_path: Path) -> None:
-    """The run is worked on all the same."""
+    """Variance maps are estimated from the run instead."""
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
     maker.bold(zooms=(6.0, 6.0, 24.0))
@@ -1024,9 +1052,7 @@ def test_no_network_is_trained_on_the_pair_of_a_single_slice(tmp_path: Path) -> 
 
 
 def test_every_training_of_srgan_is_alike(tmp_path: Path) -> None:
-    """That of the method, of its ensemble and of its placebo: what begins otherwise differs by
-    that too.
-    """
+    """Method, ensemble and placebo differ only in the seed or the image."""
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
     graph = planned_graph(maker, tmp_path, "--null-checks", "--n-ensemble", "2")
@@ -1043,14 +1069,18 @@ def test_a_network_trained_on_others_never_sees_its_own_head(tmp_path: Path) -> 
     trained = nodes_of(graph, "train_on_scans")
     assert len(trained) == 3
     for node in trained:
-        own, _ = node.scope.owner
-        others = {f"sub-{label}" for label in ("01", "02", "03") if label != own}
+        participant, _ = node.scope.owner
+        other_participants = {
+            f"sub-{label}" for label in ("01", "02", "03") if label != participant
+        }
         for name in ("heads_fine", "heads_coarse", "heads_masks"):
-            assert {f"sub-{each.scope.owner[0]}" for each in made_by(graph, node, name)} == others
-        assert set(graph.wires[node]["heads_masks"].names) == others
+            assert {
+                f"sub-{source.scope.owner[0]}" for source in made_by(graph, node, name)
+            } == other_participants
+        assert set(graph.wires[node]["heads_masks"].names) == other_participants
 
 
-def test_the_first_screen_knows_of_a_calibration_and_the_viewer_of_other_runs(
+def test_the_overview_gets_the_calibration_and_the_viewer_the_number_of_runs(
     graph: Graph,
 ) -> None:
     for node in nodes_of(graph, "draw_overview"):
@@ -1063,20 +1093,20 @@ def test_the_first_screen_knows_of_a_calibration_and_the_viewer_of_other_runs(
     ]
 
 
-def test_the_listing_has_every_step_and_none_before_what_it_is_made_of(graph: Graph) -> None:
+def test_the_listing_has_every_step_after_the_steps_that_it_needs(graph: Graph) -> None:
     lines = who_makes_what(graph)
     assert {line.name for line in lines if line.makes} == {
-        each.name for each in graph.nodes if each.step is not store
+        node.name for node in graph.nodes if node.step is not store
     }
     order = [line.name for line in lines]
     for earlier, later in (("load_template", "define_region"), ("super_resolve", "compare_maps")):
         assert later not in order or order.index(earlier) < order.index(later)
 
 
-def test_a_held_out_pair_is_in_the_log_of_training_and_no_source_of_the_model(
-    made: Callable[[str], PlannedCase],
+def test_a_held_out_pair_is_scored_during_training_but_is_not_a_source_of_the_model(
+    plan_once: Callable[[str], PlannedCase],
 ) -> None:
-    graph, _ = made("some of fMRIPrep, pair held out")
+    graph, _ = plan_once("some of fMRIPrep, pair held out")
     (training,) = nodes_of(graph, "train_on_pair")
     (scoring,) = nodes_of(graph, "score_pair")
     for shown, scored in (
@@ -1086,6 +1116,6 @@ def test_a_held_out_pair_is_in_the_log_of_training_and_no_source_of_the_model(
     ):
         assert made_by(graph, training, shown) == made_by(graph, scoring, scored)
         assert made_by(graph, training, shown) != made_by(graph, training, scored)
-    (stored,) = (known for node, known in _stores(graph) if node.name == "keep_model_file")
+    (stored,) = (settings for node, settings in _stores(graph) if node.name == "keep_model_file")
     assert any("acq-highres" in uri for uri in stored["sources"])
     assert not any("run-2" in uri for uri in stored["sources"])

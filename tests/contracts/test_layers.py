@@ -1,11 +1,11 @@
 """Imports point one way, and importing has no effect.
 
-The table is the whole rule; there is no list of exceptions. Steps see no inputs as a whole;
-workflows hand them on by name. Below all parts lies `bids_sr/io/atomic_files.py`, which writes
-files in whole, knows nothing else of bids_sr and may be imported by everything, as the version
-may. `sr/methods` (`bids_sr/sr/method.py`, `recipe.py`, `recipe_changes.py` and `methods/`) says
-what methods are: plain values, which settings, estimates, steps, workflows and tables read.
-`bids_sr/steps/memory.py` has the measured memory of steps, likewise plain values.
+The table is the whole rule; there is no list of exceptions. Steps do not see the inputs as a
+whole; workflows pass them on by name. At the bottom is `bids_sr/io/atomic_files.py`, which writes
+complete files, imports nothing else of bids_sr and may be imported everywhere, like the version.
+`sr/methods` (`bids_sr/sr/method.py`, `recipe.py`, `recipe_changes.py` and `methods/`) describes
+methods as plain values for settings, estimates, steps, workflows and tables.
+`bids_sr/steps/memory.py` has the measured memory of steps, also as plain values.
 """
 
 import ast
@@ -22,7 +22,7 @@ from syntax import statements
 
 ROOT = Path(__file__).parents[2]
 STANDARD = sys.stdlib_module_names
-"""Of a module."""
+"""Names of the modules of the standard library."""
 PURE = {
     "boilerplate",
     "config",
@@ -138,7 +138,7 @@ EVERYWHERE = {
     "frozen",
     "notices",
 }
-"""The standard library alone, and nothing of bids_sr."""
+"""Modules that import only the standard library; every part may import them."""
 LIGHT = {"former_names", "method", "methods", "recipe", "recipe_changes"}
 HEAVY = {
     "torch",
@@ -155,12 +155,12 @@ HEAVY = {
 
 
 def sources() -> list[Path]:
-    found = [
+    paths = [
         path
         for folder in ("bids_sr", "workflows", "boilerplate")
         for path in (ROOT / folder).rglob("*.py")
     ]
-    return sorted(path for path in found if path != ROOT / "bids_sr" / "__init__.py")
+    return sorted(path for path in paths if path != ROOT / "bids_sr" / "__init__.py")
 
 
 def module_of(path: Path) -> list[str]:
@@ -173,14 +173,14 @@ def part_of(path: Path) -> str:
 
 
 def part_named(module: list[str]) -> str:
-    """The part of a module, by its names below bids_sr."""
+    """Return the part of a module, given its names below bids_sr."""
     if module[0] == "sr" and module[1:2] and module[1] in LIGHT:
         return "sr/methods"
     return "steps/memory" if module == ["steps", "memory"] else module[0]
 
 
 def imported_parts(tree: ast.AST, path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (line, part of bids_sr) for every import in a module, wherever it stands."""
+    """Yield (line, part of bids_sr) for every import in a module, at any depth."""
     for node in statements(tree):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -197,12 +197,12 @@ def imported_parts(tree: ast.AST, path: Path) -> Iterator[tuple[int, str]]:
 
 
 def strays(text: str, path: Path) -> list[str]:
-    here = part_of(path)
-    own = here.partition("/")[0]
+    importer = part_of(path)
+    top_part = importer.partition("/")[0]
     return [
-        f"{path.relative_to(ROOT)}:{line}: {here} imports {part}"
+        f"{path.relative_to(ROOT)}:{line}: {importer} imports {part}"
         for line, part in imported_parts(ast.parse(text), path)
-        if part.partition("/")[0] != own and part not in MAY_IMPORT[here]
+        if part.partition("/")[0] != top_part and part not in MAY_IMPORT[importer]
     ]
 
 
@@ -211,8 +211,8 @@ def test_every_part_has_a_rule() -> None:
 
 
 def test_imports_point_one_way() -> None:
-    found = [stray for path in sources() for stray in strays(path.read_text(), path)]
-    assert not found, "\n".join(found)
+    violations = [stray for path in sources() for stray in strays(path.read_text(), path)]
+    assert not violations, "\n".join(violations)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_imports_point_one_way() -> None:
         ("bids_sr/phantom/x.py", "from bids_sr.cli.phantom_main import main"),
     ],
 )
-def test_an_import_against_the_direction_is_seen(path: str, text: str) -> None:
+def test_an_import_against_the_direction_is_reported(path: str, text: str) -> None:
     assert len(strays(text, ROOT / path)) == 1
 
 
@@ -312,8 +312,9 @@ def modules(part: str) -> list[str]:
 
 
 def watch(tmp_path: Path, heavy: set[str], *parts: list[str]) -> subprocess.CompletedProcess[str]:
-    """Import modules, part by part, in a fresh process without network, in an empty directory and
-    home.
+    """Import modules, part by part, in a fresh process.
+
+    The process has no network, and its directory and home are empty.
     """
     (tmp_path / "empty").mkdir()
     (tmp_path / "home").mkdir()
@@ -339,7 +340,7 @@ def test_light_modules_import_nothing_heavy_and_change_nothing(name: str, tmp_pa
 
 
 def test_importing_a_part_has_no_effect(tmp_path: Path) -> None:
-    """One after another, those first that others import."""
+    """Parts are imported one after another, each before the parts that import it."""
     parts = {path.partition("/")[0] for path in MAY_IMPORT} - {"steps", "workflows"}
     done = watch(
         tmp_path,
@@ -353,10 +354,10 @@ def test_importing_a_part_has_no_effect(tmp_path: Path) -> None:
 OF_NIPYPE = {"bids_sr.pipeline.nipype_interface", "bids_sr.pipeline.nipype_workflow"}
 
 
-def test_steps_and_workflows_import_neither_nipype_nor_what_steps_compute_with(
+def test_steps_and_workflows_import_neither_nipype_nor_numerical_libraries(
     tmp_path: Path,
 ) -> None:
-    """So that a plan, its graph and the Python interface are there at once, and without nipype."""
+    """Plans, graphs and the Python interface load quickly and without nipype."""
     names = [
         *modules("steps"),
         *modules("workflows"),
@@ -367,20 +368,20 @@ def test_steps_and_workflows_import_neither_nipype_nor_what_steps_compute_with(
     assert done.stdout == ""
 
 
-def test_no_module_imports_itself_by_way_of_others() -> None:
-    """Wherever an import stands, those of types alone too."""
+def test_there_are_no_import_cycles() -> None:
+    """Imports count at any depth, also if they only serve type annotations."""
     names = {".".join(module_of(path)).removesuffix(".__init__"): path for path in sources()}
     imports = {name: set(_imported(path, names)) - {name} for name, path in names.items()}
-    while leaves := {name for name, others in imports.items() if not others & imports.keys()}:
-        imports = {name: others for name, others in imports.items() if name not in leaves}
+    while leaves := {name for name, imported in imports.items() if not imported & imports.keys()}:
+        imports = {name: imported for name, imported in imports.items() if name not in leaves}
     assert sorted(imports) == []
 
 
 def _imported(path: Path, names: Collection[str]) -> Iterator[str]:
     for node in statements(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
-            found = [f"{node.module}.{alias.name}" for alias in node.names]
-            yield from (name if name in names else node.module for name in found)
+            candidates = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in names else node.module for name in candidates)
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
 
@@ -397,14 +398,15 @@ READERS = {
     "bids_sr.glm.contrasts": {"resolve_contrasts"},
     "bids_sr.glm.regressors": {"read_events"},
 }
-"""Functions that Python calls by itself: they read what a user, a header or a card says, and say
-which grid a series is made on; no value that comes out is computed by them.
+"""Functions that the Python interface calls directly.
+
+They read events, headers or cards, or return the grid of a series. They do not compute results.
 """
 
 WITHOUT_STEPS = {
     "bids_sr.glm.run_combination": {"combine_runs", "precision_weights", "shared_error"},
 }
-"""Functions of a few maps in memory, for which `bids_sr.combine_runs` needs no folder of steps.
+"""Functions of a few maps in memory, which `bids_sr.combine_runs` calls without a folder of steps.
 
 The step of the program calls them with the same arrays.
 """
@@ -417,11 +419,11 @@ def arithmetic(text: str) -> Iterator[str]:
     """
     for node in statements(ast.parse(text)):
         if isinstance(node, ast.Import):
-            yield from (one.name for one in node.names if of_arithmetic(one.name))
+            yield from (alias.name for alias in node.names if of_arithmetic(alias.name))
         elif isinstance(node, ast.ImportFrom) and of_arithmetic(node.module or ""):
             module = importlib.import_module(node.module or "")
-            known = {**READERS, **WITHOUT_STEPS}.get(node.module or "", set())
-            for name in {one.name for one in node.names} - known:
+            allowed = {**READERS, **WITHOUT_STEPS}.get(node.module or "", set())
+            for name in {alias.name for alias in node.names} - allowed:
                 value = getattr(module, name, None)
                 if value is None or inspect.isfunction(value) or inspect.ismodule(value):
                     yield f"{node.module}.{name}"
@@ -431,10 +433,10 @@ def of_arithmetic(module: str) -> bool:
     return module.startswith("bids_sr.") and part_named(module.split(".")[1:]) in COMPUTES
 
 
-def test_python_computes_by_steps_alone() -> None:
-    """The estimators place the steps of the program and name the types of what computes."""
+def test_the_python_interface_computes_only_with_steps() -> None:
+    """Estimators may call steps of the program and name types of the computing modules."""
     paths = [path for path in sources() if part_of(path) == "api"]
-    assert {path.name: found for path in paths if (found := [*arithmetic(path.read_text())])} == {}
+    assert {path.name: names for path in paths if (names := [*arithmetic(path.read_text())])} == {}
 
 
 @pytest.mark.parametrize(
@@ -446,5 +448,5 @@ def test_python_computes_by_steps_alone() -> None:
         "def f():\n    from bids_sr.sr.inference.apply_to_series import Keeping, write_series",
     ],
 )
-def test_arithmetic_in_python_is_seen(text: str) -> None:
+def test_an_import_of_arithmetic_is_reported(text: str) -> None:
     assert len([*arithmetic(text)]) == 1

@@ -1,4 +1,4 @@
-"""One contract for every file in bids_sr/sr/methods, however many there are."""
+"""Check the contract of all methods in bids_sr/sr/methods."""
 
 import re
 from dataclasses import replace
@@ -36,11 +36,11 @@ from bids_sr.sr.variance.temporal_components import TemporalStatistics
 
 
 def cases(kind):
-    """(method, recipe) of every method that is trained on a pair, or on the run itself."""
-    found = [get_method(name) for name in method_names()]
+    """Return (method, recipe) of every method that is trained on a pair, or on the run itself."""
+    methods = [get_method(name) for name in method_names()]
     return [
         (method.name, recipe)
-        for method in found
+        for method in methods
         if method.trained_on == kind
         for recipe in method.recipes or ("fast",)
     ]
@@ -54,8 +54,9 @@ FACTORS = [(2.0, 2.0, 1.0), (1.5, 1.5, 1.0)]
 
 
 def loaded(name, recipe, factor, tmp_path, shape=None):
-    """An untrained model of a method, saved and loaded; of a run (of this shape) with a variance
-    map of noise.
+    """Save and load an untrained model of a method.
+
+    A method of the run gets a variance map of noise for a run of `shape`.
     """
     torch.manual_seed(0)
     card = {
@@ -77,7 +78,7 @@ def loaded(name, recipe, factor, tmp_path, shape=None):
 
 
 def statistics(shape, count=10):
-    """Of a run of noise."""
+    """Return temporal statistics of a noise run."""
     rng = np.random.default_rng(1)
     images = rng.normal(size=(count, *shape)).astype(np.float32)
     return TemporalStatistics(mean=100 + images[0], components=images, checksums={"series": "x"})
@@ -99,21 +100,21 @@ def test_a_method_needs_a_pair_unless_it_learns_from_the_run():
     assert alone == {"dip", "tv", "sbl", "sdmod"}
 
 
-def test_a_control_is_no_method_that_is_offered():
+def test_a_control_is_not_offered_as_a_method():
     assert set(method_names()) - set(offered_methods()) == {"sdmod"} <= set(DEFAULT_BASELINES)
 
 
 @pytest.mark.parametrize("name", method_names())
-def test_every_network_and_loss_that_a_recipe_names_is_there(name):
+def test_every_network_and_loss_of_a_recipe_exists(name):
     for recipe in get_method(name).recipes.values():
         builders = [recipe.build_generator, recipe.build_critic]
-        named = [getattr(one, "build", one) for one in builders if one is not None] + [
-            t.build for t in recipe.losses
-        ]
-        assert all(callable(each.loaded) for each in named)
+        components = [
+            getattr(builder, "build", builder) for builder in builders if builder is not None
+        ] + [t.build for t in recipe.losses]
+        assert all(callable(component.loaded) for component in components)
 
 
-def test_an_unknown_name_is_refused_with_the_list():
+def test_an_unknown_name_is_rejected_with_the_valid_names():
     with pytest.raises(UnknownMethod, match=r"nonesuch.*srgan"):
         get_method("nonesuch")
     with pytest.raises(UnknownMethod, match=r"slow.*fast"):
@@ -122,7 +123,9 @@ def test_an_unknown_name_is_refused_with_the_list():
 
 @pytest.mark.parametrize(("name", "recipe"), CASES)
 @pytest.mark.parametrize("factor", FACTORS)
-def test_odd_sizes_both_factors_and_independence_of_the_batch(name, recipe, factor, tmp_path):
+def test_odd_sizes_and_both_factors_work_and_the_batch_size_has_no_effect(
+    name, recipe, factor, tmp_path
+):
     up = make_upsampler(
         name, UpsamplerInputs(factor=factor, scale=1.0), loaded(name, recipe, factor, tmp_path)
     )
@@ -139,28 +142,28 @@ def test_odd_sizes_both_factors_and_independence_of_the_batch(name, recipe, fact
 
 @pytest.mark.parametrize(("name", "recipe"), RUN_CASES)
 @pytest.mark.parametrize("factor", [*FACTORS, (2.0, 2.0, 2.0)])
-def test_a_method_of_the_run_has_any_size_and_factor_and_is_consistent(
+def test_a_method_of_the_run_is_data_consistent_for_any_size_and_factor(
     name, recipe, factor, tmp_path
 ):
     shape, affine = (13, 11, 6), np.diag([3.0, 3, 4, 1])
     model = loaded(name, recipe, factor, tmp_path, shape)
     volumes = 100 + np.random.default_rng(0).normal(size=(*shape, 5)).astype(np.float32)
     plain = make_upsampler("zerofill", UpsamplerInputs(factor=factor))
-    # where slices get thinner, zero filling alone is not
+    # zero filling is not data consistent if slices become thinner
     filled = [
         enforce(plain(volumes[..., t], np.eye(4)), volumes[..., t], factor) for t in range(5)
     ]
     filled = np.stack(filled, -1)
     save_image(filled, np.eye(4), tmp_path / "filled.nii", tr=2.0)
-    given = UpsamplerInputs(factor=factor, affine=affine, mask=np.ones(shape))
+    inputs = UpsamplerInputs(factor=factor, affine=affine, mask=np.ones(shape))
     with SeriesReader(tmp_path / "filled.nii") as reader:
-        detail_of(model, given, shape).add(reader, tmp_path / "fine.nii")
+        detail_of(model, inputs, shape).add(reader, tmp_path / "fine.nii")
     fine = load_image(tmp_path / "fine.nii")[0]
     assert fine.shape[:3] == tuple(int(n * f + 0.5) for n, f in zip(shape, factor, strict=True))
     assert inconsistency(fine[..., 1], volumes[..., 1]) < 1e-5
     assert np.abs(fine - filled).max() > 0.01
     with pytest.raises(InferenceError, match="cannot be applied to single volumes"):
-        make_upsampler(name, given, model)
+        make_upsampler(name, inputs, model)
 
 
 @pytest.mark.parametrize(("name", "recipe"), RUN_CASES)
@@ -175,8 +178,8 @@ def test_variance_maps_of_a_run_have_a_card_that_loads(name, recipe, factor, tmp
         factor=factor,
     )
     method = get_method(name)
-    made = fit_variance(TrainingRequest(method=method, recipe=recipe, sloppy=True), data)
-    model = load_model(save_model(tmp_path / "model", made.state, made.card)[0])
+    fitted = fit_variance(TrainingRequest(method=method, recipe=recipe, sloppy=True), data)
+    model = load_model(save_model(tmp_path / "model", fitted.state, fitted.card)[0])
     for key in (
         "data_sha256",
         "seed",
@@ -213,11 +216,11 @@ def test_training_writes_a_card_that_loads(name, recipe, tmp_path):
         patch=16 if short.patch else None,
     )
     vgg = WEIGHTS if short.needs_vgg else None
-    asked = TrainingRequest(
+    request = TrainingRequest(
         method=method, recipe=recipe, changed=with_features(short), vgg_weights=vgg, factor=factor
     )
-    made = fit(asked, (pair,), tmp_path / "work")
-    model = load_model(save_model(tmp_path / "model", made.state, made.card)[0])
+    fitted = fit(request, (pair,), tmp_path / "work")
+    model = load_model(save_model(tmp_path / "model", fitted.state, fitted.card)[0])
     for key in (
         "data_sha256",
         "seed",
@@ -237,7 +240,7 @@ def test_training_writes_a_card_that_loads(name, recipe, tmp_path):
 
 
 @pytest.mark.parametrize("name", SET_METHODS)
-def test_a_method_of_images_trains_on_a_pair_and_serves_odd_sizes(name, tmp_path):
+def test_a_method_of_images_trains_on_a_pair_and_handles_odd_sizes(name, tmp_path):
     rng = np.random.default_rng(0)
     highres = 100 + 50 * rng.random((36, 34, 8), dtype=np.float32)
     lowres, affine = kspace_crop(highres, np.diag([3.0, 3, 4, 1]), factor=(2, 2, 1))
@@ -252,9 +255,9 @@ def test_a_method_of_images_trains_on_a_pair_and_serves_odd_sizes(name, tmp_path
         critic_steps=1,
         patch=(32 if method.ndim == 2 else 8) if method.recipes["fast"].patch else None,
     )
-    asked = TrainingRequest(method=method, changed=short, factor=factor)
-    made = fit(asked, (pair,), tmp_path / "work")
-    model = load_model(save_model(tmp_path / "model", made.state, made.card)[0])
+    request = TrainingRequest(method=method, changed=short, factor=factor)
+    fitted = fit(request, (pair,), tmp_path / "work")
+    model = load_model(save_model(tmp_path / "model", fitted.state, fitted.card)[0])
     for key in (
         "data_sha256",
         "seed",

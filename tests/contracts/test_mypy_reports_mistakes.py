@@ -1,4 +1,4 @@
-"""A type checker reports what is wrong in a workflow's calls of steps."""
+"""A type checker reports mistakes in the calls of steps in a workflow."""
 
 import re
 import subprocess
@@ -30,7 +30,7 @@ WRONG = {
         'incompatible type "float"; expected "tuple[float, float, float]"',
     ),
 }
-"""A line with a mistake, and what is reported of it."""
+"""Lines with a mistake, and the message that mypy prints."""
 RIGHT = "return find_brain(estimate_motion(bold, 3).boldref, factor=(2.0, 2.0, 1.0))"
 HEAD = """\
 from bids_sr.pipeline.artifacts import Image, Series
@@ -43,7 +43,7 @@ from bids_sr.workflows.fit_run import estimate_motion, find_brain
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What one call of mypy reports of each line."""
+    """Return the messages of one mypy call by line."""
     lines = [RIGHT, *(line for line, _ in WRONG.values())]
     code = HEAD + "\n\n".join(
         f"def part_{number}(bold: Series, boldref: Image) -> object:\n    {line}\n"
@@ -51,7 +51,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     )
     file = tmp_path_factory.mktemp("typed") / "workflow.py"
     file.write_text(code)
-    # the cache of `mypy` without arguments is of use only with the same options
+    # the cache of a plain `mypy` call can only be reused with the same options
     options = ["--config-file", "setup.cfg", "--cache-dir", ".mypy_cache", "--no-error-summary"]
     done = subprocess.run(
         [sys.executable, "-m", "mypy", *options, str(file)],
@@ -61,12 +61,12 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         check=False,
     )
     source = code.splitlines()
-    found: dict[str, str] = {}
+    messages: dict[str, str] = {}
     for number, message in re.findall(r"workflow\.py:(\d+): error: (.*)", done.stdout):
         line = source[int(number) - 1].strip()
-        found[line] = f"{found.get(line, '')}{message}\n"
-    assert found, done.stdout + done.stderr
-    return found
+        messages[line] = f"{messages.get(line, '')}{message}\n"
+    assert messages, done.stdout + done.stderr
+    return messages
 
 
 @pytest.mark.parametrize(("line", "message"), WRONG.values(), ids=WRONG)

@@ -42,7 +42,7 @@ print(json.loads(Path("m.json").read_text())["settings"]["losses"])
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the package with the lines of the page."""
+    """Copy the package with the lines of the page."""
     return copy_with(TITLE, tmp_path_factory.mktemp("package"))
 
 

@@ -1,4 +1,4 @@
-"""A map beside t touches three files: its values, its description, and the level at which it is
+"""A map next to t touches three files: its values, its description, and the level at which it is
 stored (docs/extending.md).
 """
 

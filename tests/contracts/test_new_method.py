@@ -1,5 +1,5 @@
-"""Adding a method is one file, as docs/extending.md has it: the method is offered, planned,
-estimated and given its negative controls.
+"""A new method is one file, as described in docs/extending.md: it is offered, planned, estimated
+and gets its negative controls.
 """
 
 import os

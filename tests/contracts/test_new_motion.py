@@ -42,6 +42,6 @@ assert "Head-motion parameters with respect to the boldref" not in text
 """
 
 
-def test_the_estimate_of_the_page_takes_the_place_of_the_other(tmp_path: Path) -> None:
+def test_the_estimate_of_the_page_replaces_the_estimate_of_the_program(tmp_path: Path) -> None:
     assert files_of(TITLE) == {"bids_sr/steps/motion_by_center.py", "workflows/fit_run.py"}
     told_by(copy_with(TITLE, tmp_path), SCRIPT)

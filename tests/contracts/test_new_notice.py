@@ -1,5 +1,5 @@
-"""A new notice touches two files: the table of codes, and the check that finds it, as
-docs/extending.md says.
+"""A new notice touches two files, the table of codes and the check that issues it, as described in
+docs/extending.md.
 """
 
 import ast
@@ -32,8 +32,8 @@ participant_level.run_participants = lambda settings, plan, say: RunOutcome()
 argv = ["data", "out", "participant", "--skip-bids-validation", "--log-format", "json"]
 code = main.main(argv)
 (logs,) = Path("out/logs").iterdir()
-(told,) = [each for each in recorded(logs) if each.code == "long-tr"]
-print(code, told.level, told.subject, told.run, told.why)
+(notice,) = [entry for entry in recorded(logs) if entry.code == "long-tr"]
+print(code, notice.level, notice.subject, notice.run, notice.why)
 write_participants(Path("out"), ["01"], shown=[], log_dir=logs)
 assert "a repetition time of 6 s is long" in Path("out/sub-01.html").read_text()
 """
@@ -47,29 +47,29 @@ def test_the_notice_of_the_page_is_printed_recorded_and_on_the_report(tmp_path: 
 
 
 def given_codes() -> set[str]:
-    """Codes that the program gives to notices, or compares them with."""
-    found = set()
+    """Return all codes that the program assigns to notices or compares with them."""
+    codes = set()
     for path in [*(ROOT / "bids_sr").rglob("*.py"), *(ROOT / "workflows").rglob("*.py")]:
         text = path.read_text(encoding="utf-8")
         for node in ast.walk(ast.parse(text)) if re.search(r"\bcode\s*=", text) else ():
             if isinstance(node, ast.keyword) and node.arg == "code":
-                found |= {
-                    each.value
-                    for each in ast.walk(node.value)
-                    if isinstance(each, ast.Constant) and isinstance(each.value, str)
+                codes |= {
+                    child.value
+                    for child in ast.walk(node.value)
+                    if isinstance(child, ast.Constant) and isinstance(child.value, str)
                 }
-    return found
+    return codes
 
 
-def test_every_code_that_is_given_is_in_the_table() -> None:
-    found = given_codes()
-    assert {"step", "option", "left-out", "progress"} <= found
-    assert found - set(CODES) == set()
+def test_every_code_in_the_program_is_in_the_table() -> None:
+    codes = given_codes()
+    assert {"step", "option", "left-out", "progress"} <= codes
+    assert codes - set(CODES) == set()
     with pytest.raises(KeyError):
         Notice(what="x", code="never heard of")
 
 
-def test_the_page_of_notices_is_of_today() -> None:
+def test_the_page_of_notices_is_up_to_date() -> None:
     import runpy
 
     page = runpy.run_path(str(ROOT / "docs" / "notices_page.py"))["page"]()

@@ -1,4 +1,4 @@
-"""A new setting touches three files: the group that holds it, the step that uses it, and the
+"""A new setting touches three files: the group of settings, the step that uses it, and the
 workflow that passes it on; a new default touches one line (docs/extending.md).
 """
 

@@ -1,4 +1,4 @@
-"""A new step with a table that is kept touches two files: its own, and the workflow that calls it
+"""A new step whose table is stored touches two files: its own, and the workflow that calls it
 (docs/extending.md).
 """
 
@@ -52,7 +52,7 @@ print(stored.name, stored.with_suffix(".json").read_text())
 def test_the_step_of_the_page_is_placed_connected_and_kept(tmp_path: Path) -> None:
     title = "Add a step with a table that is kept"
     assert files_of(title) == {"bids_sr/steps/signal_drift.py", "workflows/make_series.py"}
-    told = told_by(copy_with(title, tmp_path), SCRIPT)
-    assert "sub-01_task-tap_desc-drift_timeseries.tsv {" in told
-    assert '"Units": "%"' in told
-    assert '"GeneratedByVersion": "0"' in told
+    output = told_by(copy_with(title, tmp_path), SCRIPT)
+    assert "sub-01_task-tap_desc-drift_timeseries.tsv {" in output
+    assert '"Units": "%"' in output
+    assert '"GeneratedByVersion": "0"' in output

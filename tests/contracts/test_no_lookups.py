@@ -1,4 +1,4 @@
-"""Workflows, steps and the interface for Python ask for nothing by name: they pass values."""
+"""Workflows, steps and the Python interface look up nothing by name: they pass values."""
 
 import ast
 from collections.abc import Iterator
@@ -23,16 +23,16 @@ def lookups(code: str) -> Iterator[str]:
                 else getattr(function, "id", "")
             )
             words = [argument for argument in node.args if _is_text(argument)]
-            # a text has a method `find`, too
+            # strings also have a method `find`
             on_text = isinstance(function, ast.Attribute) and _is_text(function.value)
             if name in LOOKED_UP and words and not on_text:
                 yield ast.unparse(node)
             if name == "within" or (name == "give" and node.keywords):
                 yield ast.unparse(node)
         elif isinstance(node, ast.Subscript) and _is_text(node.slice):
-            names = [one.id for one in ast.walk(node.value) if isinstance(one, ast.Name)]
+            names = [child.id for child in ast.walk(node.value) if isinstance(child, ast.Name)]
             attributes = [
-                one.attr for one in ast.walk(node.value) if isinstance(one, ast.Attribute)
+                child.attr for child in ast.walk(node.value) if isinstance(child, ast.Attribute)
             ]
             if any(
                 name.lower().endswith(("scope", "handles", "makers"))
@@ -41,8 +41,8 @@ def lookups(code: str) -> Iterator[str]:
                 yield ast.unparse(node)
         elif isinstance(node, (ast.FunctionDef, ast.Lambda)):
             arguments = node.args
-            every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-            if any(argument.arg in ("setting", "lookup") for argument in every):
+            parameters = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+            if any(argument.arg in ("setting", "lookup") for argument in parameters):
                 yield ast.unparse(node).splitlines()[0]
 
 
@@ -51,14 +51,14 @@ def _is_text(node: ast.expr) -> bool:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_nothing_is_looked_up_by_its_name(folder: str) -> None:
-    seen = {
+def test_nothing_is_looked_up_by_name(folder: str) -> None:
+    lookup_places = {
         f"{path.relative_to(ROOT)}: {expression}"
         for path in sorted((ROOT / "bids_sr" / folder).rglob("*.py"))
         for expression in lookups(path.read_text(encoding="utf-8"))
     }
     assert any((ROOT / "bids_sr" / folder).rglob("*.py"))
-    assert seen == set(), "pass the value that the caller has"
+    assert lookup_places == set(), "pass the value that the caller has"
 
 
 @pytest.mark.parametrize(
@@ -76,12 +76,12 @@ def test_nothing_is_looked_up_by_its_name(folder: str) -> None:
         'own = run.within(name, series_name="sbl")',
     ],
 )
-def test_a_lookup_is_seen(code: str) -> None:
+def test_a_lookup_is_reported(code: str) -> None:
     assert list(lookups(code)), code
 
 
 @pytest.mark.parametrize(
     "code", ['place = "a b".find("b")', 'label = entities["task"]', "def _cost(level): return 1"]
 )
-def test_what_looks_up_nothing_is_none(code: str) -> None:
+def test_code_without_a_lookup_is_not_reported(code: str) -> None:
     assert not list(lookups(code))

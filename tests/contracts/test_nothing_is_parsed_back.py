@@ -1,9 +1,9 @@
-"""What the program writes in words or joins to a name is read back by no module: it has the parts
-as values.
+"""No module parses a text or a joined name that the program itself writes: the parts are passed as
+values.
 
-Taking a text apart is allowed where somebody else wrote it: a user on the command line, BIDS in
-the names of files, a foreign program, a table. Each such place is named here with its reason; a
-new one has to be argued for. `OWED` are the places that are still to be mended, and shrinks only.
+Parsing is allowed if somebody else wrote the text: a user on the command line, BIDS in file names,
+another program, a table. `ALLOWED` lists each such place with its reason; a new one has to be
+justified. `OWED` lists the places that still have to be fixed; it may only shrink.
 """
 
 import ast
@@ -33,19 +33,21 @@ PROSE = frozenset(
         "line",
     }
 )
-"""What texts and names of measures are called in the code."""
+"""Names of variables and attributes that hold prose or names of measures."""
 ERRORS = frozenset({"error", "failure", "exception", "issue"})
 
 
 def _name(node: ast.expr) -> str:
-    """The last name of an expression: ``text`` of ``row.text``."""
+    """Return the last name of an expression: ``text`` of ``row.text``."""
     if isinstance(node, ast.Attribute):
         return node.attr
     return node.id if isinstance(node, ast.Name) else ""
 
 
 def _is_prose(node: ast.expr) -> bool:
-    """Whether an expression is a text by its name, or an error as text."""
+    """Return whether the name of an expression stands for prose, or the expression is an error as
+    text.
+    """
     if isinstance(node, ast.Call) and _name(node.func) == "str" and node.args:
         return _name(node.args[0]) in ERRORS
     return _name(node) in PROSE
@@ -56,17 +58,17 @@ def _is_text(node: ast.expr) -> bool:
 
 
 def _reads(node: ast.AST) -> bool:
-    """Whether an expression takes a text apart or asks what stands in it."""
+    """Return whether an expression parses a text or compares a part of it."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-        of, how = node.func.value, node.func.attr
+        value, method = node.func.value, node.func.attr
         # a pattern, compiled or not
-        if _name(of) == "re" or (isinstance(of, ast.Name) and of.id.isupper()):
-            return how in SEARCHED
-        if _name(of) in ("np", "os", "torch", "path", "shlex"):
+        if _name(value) == "re" or (isinstance(value, ast.Name) and value.id.isupper()):
+            return method in SEARCHED
+        if _name(value) in ("np", "os", "torch", "path", "shlex"):
             return False
-        if how == "count" and node.args:
+        if method == "count" and node.args:
             return _is_text(node.args[0])
-        return how in TAKEN_APART or (how in ("startswith", "endswith") and _is_prose(of))
+        return method in TAKEN_APART or (method in ("startswith", "endswith") and _is_prose(value))
     if not isinstance(node, ast.Compare):
         return False
     left, operator, right = node.left, node.ops[0], node.comparators[0]
@@ -85,7 +87,7 @@ def _reads(node: ast.AST) -> bool:
 
 
 def readings(code: str) -> Iterator[tuple[str, str]]:
-    """Function (qualified name) and expression of every place that reads a text."""
+    """Yield the function (qualified name) and the expression of every place that parses a text."""
 
     def walk(node: ast.AST, where: str) -> Iterator[tuple[str, str]]:
         for child in ast.iter_child_nodes(node):
@@ -101,9 +103,9 @@ def readings(code: str) -> Iterator[tuple[str, str]]:
     yield from walk(ast.parse(code), "")
 
 
-USERS = "what a user wrote"
+USERS = "a user's text"
 FILES = "names of files, which BIDS defines or a user chose"
-FOREIGN = "what another program, the kernel or a library wrote"
+FOREIGN = "a text of another program, the kernel or a library"
 FORMAT = "a format of lines and cells"
 CODE = "a name of the code, or of an option"
 ALLOWED: dict[str, str] = {
@@ -175,18 +177,18 @@ ALLOWED: dict[str, str] = {
     "bids_sr/glm/imported_confounds.py::*": FOREIGN,
     "workflows/report_run.py::_pair_words": FILES,
 }
-"""``file::function`` (patterns) that takes a text apart which somebody else wrote, and whose."""
+"""Patterns of ``file::function`` that may parse a text, and who wrote the text."""
 OWED = frozenset(
     {
-        # names of variants: until a series says what it is a variant of
+        # names of variants, until a series refers to its original series
         "bids_sr/series.py::series",
     }
 )
-"""``file::function`` that reads back what the program itself has written."""
+"""``file::function`` that parses a text of the program itself."""
 
 
-def found() -> dict[str, list[str]]:
-    """Expressions by ``file::function``."""
+def read_back() -> dict[str, list[str]]:
+    """Return expressions by ``file::function``."""
     out: dict[str, list[str]] = {}
     for folder in ("bids_sr", "workflows"):
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -195,12 +197,14 @@ def found() -> dict[str, list[str]]:
     return out
 
 
-def test_only_what_others_wrote_is_taken_apart() -> None:
-    here = {place for place in found() if not any(fnmatch(place, one) for one in ALLOWED)}
-    assert here - OWED == set(), (
+def test_only_foreign_texts_are_parsed() -> None:
+    places = {
+        place for place in read_back() if not any(fnmatch(place, pattern) for pattern in ALLOWED)
+    }
+    assert places - OWED == set(), (
         "keep the parts as values, or name the place in ALLOWED with who wrote the text"
     )
-    assert OWED - here == set(), "mended: take it off the list"
+    assert OWED - places == set(), "mended: take it off the list"
 
 
 @pytest.mark.parametrize(
@@ -227,15 +231,13 @@ def test_only_what_others_wrote_is_taken_apart() -> None:
         'name, _, path = text.partition("=")',
     ],
 )
-def test_each_place_of_the_third_review_is_seen(code: str) -> None:
-    """As they stood when the review named them: metrics, notices, errors, crash files and options
-    read back.
-    """
+def test_code_that_parses_a_text_is_reported(code: str) -> None:
+    """Former code of the program: it parsed metrics, notices, errors, crash files and options."""
     assert list(readings(code)), code
 
 
 @pytest.mark.parametrize(
     "code", ["found = names.split", "text = a + b", 'os.path.split("x")', "x in names", "a == b"]
 )
-def test_what_reads_no_text_is_none(code: str) -> None:
+def test_code_that_parses_no_text_is_not_reported(code: str) -> None:
     assert not list(readings(code))

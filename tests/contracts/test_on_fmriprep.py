@@ -1,5 +1,5 @@
-"""On top of fMRIPrep nothing that it has estimated is estimated again, and every output says where
-it comes from.
+"""Derivatives of fMRIPrep are reused rather than estimated again, and every output lists its
+sources.
 """
 
 from pathlib import Path
@@ -57,8 +57,8 @@ def prepared(data: BidsMaker) -> FmriprepMaker:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory):
-    """The graph where nothing is missing, for tests that only look at it."""
+def full_graph(tmp_path_factory: pytest.TempPathFactory):
+    """Plan the graph with complete derivatives, for tests that do not change it."""
     data = _data(tmp_path_factory.mktemp("whole"))
     _prepared(data)
     return graph(data)
@@ -69,11 +69,11 @@ def graph(data: BidsMaker, *options: str):
     return planned_graph(data, root, "-d", str(root / "prep"), *options)
 
 
-def test_nothing_is_estimated_again(whole):
-    assert not steps_of(whole) & (ANATOMY | FUNCTION)
+def test_nothing_is_estimated_again(full_graph):
+    assert not steps_of(full_graph) & (ANATOMY | FUNCTION)
 
 
-def test_without_it_all_of_that_is_estimated(data, prepared):
+def test_everything_is_estimated_if_the_participant_has_no_derivatives(data, prepared):
     prepared.root.rename(prepared.root.parent / "away")
     FmriprepMaker(prepared.root)
     (prepared.root / "sub-01").mkdir()
@@ -81,7 +81,7 @@ def test_without_it_all_of_that_is_estimated(data, prepared):
 
 
 @pytest.mark.parametrize("version", ["20.2.7", "22.0.2", "23.1.4"])
-def test_of_older_versions_nothing_is_estimated_again_either(data, version):
+def test_nothing_is_estimated_again_with_older_versions(data, version):
     maker = FmriprepMaker(data.root.parent / "prep", version)
     maker.anat(data.path("sub-01_T1w.nii.gz", "anat"))
     maker.run(data.path("sub-01_task-tap_bold.nii.gz", "func"))
@@ -89,12 +89,12 @@ def test_of_older_versions_nothing_is_estimated_again_either(data, version):
     assert not steps_of(workflow) & (ANATOMY | FUNCTION)
     assert ("rebuild_motion" in steps_of(workflow)) is (version != "23.1.4")
     assert ("import_motion" in steps_of(workflow)) is (version == "23.1.4")
-    said = "the six parameters reported by MCFLIRT" in workflow.methods_text()
-    assert said is (version != "23.1.4")
+    mentioned = "the six parameters reported by MCFLIRT" in workflow.methods_text()
+    assert mentioned is (version != "23.1.4")
 
 
 @pytest.mark.parametrize(
-    ("gone", "made"),
+    ("deleted", "estimated"),
     [
         ("func/*confounds*", {"gather_confounds"}),
         ("func/*coreg_xfm*", {"register_to_t1w"}),
@@ -105,39 +105,39 @@ def test_of_older_versions_nothing_is_estimated_again_either(data, version):
         ("anat/*MNI*xfm*", {"normalize_t1w"}),
     ],
 )
-def test_what_is_missing_alone_is_made(data, prepared, gone, made):
-    for path in (prepared.root / "sub-01").glob(gone):
+def test_only_missing_derivatives_are_estimated(data, prepared, deleted, estimated):
+    for path in (prepared.root / "sub-01").glob(deleted):
         path.unlink()
-    assert steps_of(graph(data)) & (ANATOMY | FUNCTION) == made
+    assert steps_of(graph(data)) & (ANATOMY | FUNCTION) == estimated
 
 
-def test_networks_see_the_volumes_as_acquired(whole: Graph) -> None:
-    """What comes to a series is the imported run, its slices shifted in time and nothing else."""
-    series = nodes_of(whole, "super_resolve")
+def test_networks_get_the_volumes_as_acquired(full_graph: Graph) -> None:
+    """Series are resampled from the imported run after slice-timing correction only."""
+    series = nodes_of(full_graph, "super_resolve")
     assert len(series) > 3
     for placed in series:
-        [timed] = made_by(whole, placed, "stc")
+        [timed] = made_by(full_graph, placed, "stc")
         assert timed.step.__name__ == "correct_slice_timing"
-        [read] = made_by(whole, timed, "bold")
+        [read] = made_by(full_graph, timed, "bold")
         assert read.step.__name__ == "import_series"
-        assert str(made_by(whole, read, "bold_file")[0]).endswith(
+        assert str(made_by(full_graph, read, "bold_file")[0]).endswith(
             "bids/sub-01/func/sub-01_task-tap_bold.nii.gz"
         )
 
 
-def test_every_series_undoes_the_distortion(whole: Graph) -> None:
-    for placed in (*nodes_of(whole, "super_resolve"), *nodes_of(whole, "undo_motion")):
-        assert [each.step.__name__ for each in made_by(whole, placed, "distortion")] == [
+def test_every_series_undoes_the_distortion(full_graph: Graph) -> None:
+    for placed in (*nodes_of(full_graph, "super_resolve"), *nodes_of(full_graph, "undo_motion")):
+        assert [source.step.__name__ for source in made_by(full_graph, placed, "distortion")] == [
             "field_to_shift"
         ]
 
 
-def test_images_name_what_they_were_made_from(whole: Graph) -> None:
-    every = {
+def test_images_list_the_files_of_fmriprep_among_their_sources(full_graph: Graph) -> None:
+    uris = {
         uri
-        for placed in whole.nodes
+        for placed in full_graph.nodes
         if placed.step is store
-        for uri in whole.settings[placed]["sources"]
+        for uri in full_graph.settings[placed]["sources"]
     }
     for name in (
         "desc-preproc_T1w.nii.gz",
@@ -146,13 +146,13 @@ def test_images_name_what_they_were_made_from(whole: Graph) -> None:
         "desc-preproc_fieldmap.nii.gz",
     ):
         assert any(
-            uri.startswith("bids:fmriprep:sub-01/") and uri.endswith(name) for uri in every
+            uri.startswith("bids:fmriprep:sub-01/") and uri.endswith(name) for uri in uris
         ), name
-    assert "bids:raw:sub-01/func/sub-01_task-tap_bold.nii.gz" in every
+    assert "bids:raw:sub-01/func/sub-01_task-tap_bold.nii.gz" in uris
 
 
-def test_the_text_and_the_report_say_what_was_taken_over(whole):
-    text = whole.methods_text()
+def test_the_methods_text_and_the_report_list_the_reused_derivatives(full_graph):
+    text = full_graph.methods_text()
     for words in (
         "the preprocessed T1-weighted image",
         "the head-motion transforms",
@@ -165,18 +165,23 @@ def test_the_text_and_the_report_say_what_was_taken_over(whole):
     assert "bakermatthews2004" not in text  # cited by the estimation of head motion
     assert "N4" not in text
     shown = [
-        whole.settings[placed]["subject_facts"] for placed in nodes_of(whole, "summarize_subject")
+        full_graph.settings[placed]["subject_facts"]
+        for placed in nodes_of(full_graph, "summarize_subject")
     ]
-    shown += [whole.settings[placed]["run_facts"] for placed in nodes_of(whole, "summarize_run")]
+    shown += [
+        full_graph.settings[placed]["run_facts"]
+        for placed in nodes_of(full_graph, "summarize_run")
+    ]
     listed = " ".join(str(facts.get("Derivatives from fMRIPrep 24.1.1", "")) for facts in shown)
     for name in ("sub-01_desc-brain_mask.nii.gz", "desc-hmc_xfm.txt", "confounds_timeseries.tsv"):
         assert name in listed
 
 
-def test_dummies_are_those_that_its_table_marks(data, prepared):
-    def count(found: Graph) -> list[int]:
+def test_dummy_scans_are_taken_from_the_confounds_table(data, prepared):
+    def count(case_graph: Graph) -> list[int]:
         return [
-            found.settings[placed]["dummy_scans"] for placed in nodes_of(found, "count_dummies")
+            case_graph.settings[placed]["dummy_scans"]
+            for placed in nodes_of(case_graph, "count_dummies")
         ]
 
     assert count(graph(data)) == [3]

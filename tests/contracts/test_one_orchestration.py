@@ -1,4 +1,4 @@
-"""Python and the program make the same of a run, bit by bit: series, and the rows of their tables.
+"""The Python interface and the program compute identical series and metrics of a run.
 
 The graph of the program is run in this process, as a workflow would run it.
 """
@@ -23,7 +23,7 @@ RUN = "sub-01_task-tap"
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run, a measured series and a calibration."""
+    """Write a folder with a run, a measured series and a calibration run."""
     folder = make_run(tmp_path_factory.mktemp("images"), (44, 40, 5))
     data, affine = load_image(folder / "truth.nii")
     rng = np.random.default_rng(4)
@@ -34,7 +34,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def program(images: Path, tmp_path_factory: pytest.TempPathFactory) -> GraphRunner:
-    """What runs the graph of the program."""
+    """Return a runner of the program's graph."""
     root = tmp_path_factory.mktemp("program")
     maker = BidsMaker(root / "data")
     func = maker.root / "sub-01" / "func"
@@ -54,22 +54,22 @@ def program(images: Path, tmp_path_factory: pytest.TempPathFactory) -> GraphRunn
 
 @pytest.fixture(scope="module")
 def resolver(images: Path) -> SuperResolver:
-    """What Python learns of the run."""
+    """Return the estimator, fitted to the run in Python."""
     return SuperResolver("sbl").fit(images / "bold.nii", calibration=images / "calibration.nii")
 
 
 def test_the_series_are_equal(images: Path, program: GraphRunner, resolver: SuperResolver) -> None:
-    made = resolver.transform(images / "bold.nii")
+    image = resolver.transform(images / "bold.nii")
     (series,) = program.load(handle_of(program.graph, "super_resolve", "series", "sbl"))
     assert resolver.applied_
-    np.testing.assert_array_equal(np.asarray(made.dataobj), load_image(series.path)[0])
+    np.testing.assert_array_equal(np.asarray(image.dataobj), load_image(series.path)[0])
     (facts,) = program.load(handle_of(program.graph, "measure_calibration", "calibration_facts"))
     assert facts["usable"]
     assert resolver.facts_["calibration"] == facts
 
 
 def test_the_rows_are_equal(images: Path, program: GraphRunner, resolver: SuperResolver) -> None:
-    found = Evaluator().fit(
+    evaluator = Evaluator().fit(
         images / "bold.nii",
         series={"sbl": resolver},
         events=images / "events.tsv",
@@ -79,9 +79,11 @@ def test_the_rows_are_equal(images: Path, program: GraphRunner, resolver: SuperR
         handle_of(program.graph, "compare_halves", "split_half"),
         handle_of(program.graph, "compare_images", "truth_images"),
     )
-    theirs = frame([*halves, *volumes])
-    keys = [name for name in theirs if name not in ("value", "lower", "upper")]
-    ours = found.table_.merge(theirs[keys], on=keys).sort_values(keys, ignore_index=True)
-    assert len(ours) > 500
-    theirs = theirs.merge(ours[keys], on=keys).sort_values(keys, ignore_index=True)
-    pd.testing.assert_frame_equal(ours, theirs, check_dtype=False, rtol=0, atol=0)
+    program_rows = frame([*halves, *volumes])
+    keys = [name for name in program_rows if name not in ("value", "lower", "upper")]
+    merged = evaluator.table_.merge(program_rows[keys], on=keys).sort_values(
+        keys, ignore_index=True
+    )
+    assert len(merged) > 500
+    program_rows = program_rows.merge(merged[keys], on=keys).sort_values(keys, ignore_index=True)
+    pd.testing.assert_frame_equal(merged, program_rows, check_dtype=False, rtol=0, atol=0)

@@ -1,4 +1,4 @@
-"""One vocabulary of decisions, one formatter of numbers, one idea to a name."""
+"""Decisions have one vocabulary, numbers one formatter, and classes unique names."""
 
 import ast
 import re
@@ -15,12 +15,12 @@ from bids_sr.evaluation.words import DECISIONS, MARKS
 from bids_sr.group import comparisons
 
 ROOT = Path(__file__).parents[2]
-# registration and phantom lie below the formatter
+# registration and phantom may not import the formatter
 FORMATTED = ("reports", "steps", "stats", "group", "api", "cli")
 
 
 def trees(*parts: str, having: str) -> Iterator[tuple[Path, ast.Module]]:
-    """Modules in whose text something (a regular expression) stands."""
+    """Yield modules whose text matches a regular expression."""
     for part in parts:
         for path in sorted((ROOT / part).rglob("*.py")):
             if re.search(having, text := path.read_text(encoding="utf-8")):
@@ -28,18 +28,20 @@ def trees(*parts: str, having: str) -> Iterator[tuple[Path, ast.Module]]:
 
 
 def signs(tree: ast.AST) -> list[int]:
-    """Lines where a text gets a true minus by hand."""
+    """Return lines that replace a hyphen by a minus sign."""
     return [
         node.lineno
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr == "replace"
-        and any(isinstance(each, ast.Constant) and each.value == "−" for each in node.args)
+        and any(
+            isinstance(argument, ast.Constant) and argument.value == "−" for argument in node.args
+        )
     ]
 
 
-def test_decisions_of_run_compared_series_and_group_are_in_one_vocabulary():
+def test_run_compared_series_and_group_share_one_vocabulary_of_decisions():
     group = {*comparisons.SETTLED.values(), *comparisons._UNSETTLED.values()}
     group |= {comparisons.SAME, comparisons.UNDECIDED}
     assert {*get_args(Decision), *group} == set(DECISIONS)
@@ -49,25 +51,25 @@ def test_decisions_of_run_compared_series_and_group_are_in_one_vocabulary():
 
 def test_references_have_one_name_and_one_order():
     for references in STRONGEST.values():
-        assert len({each.name for each in references}) == len(references)
+        assert len({reference.name for reference in references}) == len(references)
     assert comparisons._REFERENCES == ("measured", "truth")
 
 
 def test_numbers_are_formatted_in_one_place():
-    found = {
+    places = {
         f"{path.relative_to(ROOT)}:{line}"
         for path, tree in trees(*(f"bids_sr/{part}" for part in FORMATTED), having="−|2212|MINUS")
         for line in signs(tree)
     }
-    assert found == set()
+    assert places == set()
 
 
 @pytest.mark.parametrize("code", ['f"{x:+.2f}".replace("-", "−")', "text.replace('-', '−', 1)"])
-def test_a_sign_that_is_set_by_hand_is_seen(code):
+def test_a_minus_sign_set_by_hand_is_reported(code):
     assert signs(ast.parse(code))
 
 
-def test_a_name_of_a_class_is_one_idea():
+def test_no_two_classes_have_the_same_name():
     names = Counter(
         node.name
         for _, tree in trees("bids_sr", "workflows", having="class ")

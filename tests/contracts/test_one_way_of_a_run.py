@@ -1,4 +1,4 @@
-"""A BOLD run from the folder to its first step: which classes hold it on the way."""
+"""Count the classes that hold a BOLD run between the data set and its first step."""
 
 import inspect
 import sys
@@ -18,17 +18,17 @@ MOST = 8
 
 
 def _classes() -> Iterator[type]:
-    """Classes of the program that are imported by now."""
+    """Yield classes of the program that are imported already."""
     modules = [module for name, module in sys.modules.items() if name.startswith("bids_sr")]
     for module in modules:
-        for found in vars(module).values():
-            if inspect.isclass(found) and found.__module__ == module.__name__:
-                yield found
+        for value in vars(module).values():
+            if inspect.isclass(value) and value.__module__ == module.__name__:
+                yield value
 
 
 def _values(thing: object) -> Iterator[object]:
-    """What stands in the fields of an object, and in containers in them."""
-    names = [name for each in type(thing).__mro__ for name in getattr(each, "__slots__", ())]
+    """Yield the values in the fields of an object, also in nested containers."""
+    names = [name for cls in type(thing).__mro__ for name in getattr(cls, "__slots__", ())]
     inside = [getattr(thing, name, None) for name in names]
     inside += vars(thing).values() if hasattr(thing, "__dict__") else []
     while inside:
@@ -41,44 +41,44 @@ def _values(thing: object) -> Iterator[object]:
             yield value
 
 
-def holders_of(bold: Path, made: list[object]) -> set[str]:
-    """Names of the classes of which an object holds a run, or something that holds it."""
-    holding = {id(each) for each in made if isinstance(each, BoldRun) and each.bold == bold}
-    rest = [(each, {id(value) for value in _values(each)}) for each in made]
-    found = -1
-    while found != len(holding):
-        found = len(holding)
-        holding |= {id(each) for each, inside in rest if inside & holding}
-    return {type(each).__name__ for each in made if id(each) in holding}
+def holders_of(bold: Path, instances: list[object]) -> set[str]:
+    """Return names of the classes whose instances hold a run, directly or indirectly."""
+    holding = {
+        id(thing) for thing in instances if isinstance(thing, BoldRun) and thing.bold == bold
+    }
+    rest = [(thing, {id(value) for value in _values(thing)}) for thing in instances]
+    count = -1
+    while count != len(holding):
+        count = len(holding)
+        holding |= {id(thing) for thing, inside in rest if inside & holding}
+    return {type(thing).__name__ for thing in instances if id(thing) in holding}
 
 
-def test_a_run_meets_few_holders_on_its_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_few_classes_hold_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
     out = tmp_path / "out"
     paths = Paths(bids_dir=maker.root, output_dir=out, work_dir=tmp_path / "work")
     settings = Settings(paths=paths, selection=Selection(skip_bids_validation=True))
-    made: list[object] = []
+    instances: list[object] = []
 
-    def followed(cls: type) -> None:
+    def follow(cls: type) -> None:
         init = cls.__init__  # type: ignore[misc]
 
-        def noted(self: object, *args: object, **fields: object) -> None:
+        def record(self: object, *args: object, **fields: object) -> None:
             init(self, *args, **fields)
-            made.append(self)
+            instances.append(self)
 
-        monkeypatch.setattr(cls, "__init__", noted)
+        monkeypatch.setattr(cls, "__init__", record)
 
-    for cls in {each for each in _classes() if "__init__" in vars(each)}:
-        followed(cls)
+    for cls in {candidate for candidate in _classes() if "__init__" in vars(candidate)}:
+        follow(cls)
     plan = check(settings)
     assert plan.problems == ()
     graph = graph_of(settings, plan, "0")
     (run,) = plan.runs
     (first,) = nodes_of(graph, "import_series")
     assert made_by(graph, first, "bold_file") == [run.bold]
-    found = holders_of(run.bold, made)
-    assert {"BoldRun", "Subject", "Plan"} <= found
-    assert len(found) <= MOST, sorted(found)
+    holders = holders_of(run.bold, instances)
+    assert {"BoldRun", "Subject", "Plan"} <= holders
+    assert len(holders) <= MOST, sorted(holders)

@@ -1,6 +1,4 @@
-"""One registry of series: every name goes there and back, and nothing else lists baselines or
-takes names apart.
-"""
+"""All names of series come from one registry; no other module lists baselines or parses names."""
 
 import ast
 import re
@@ -28,26 +26,26 @@ from bids_sr.sr.matrices import MATRICES
 from bids_sr.sr.method import method_names
 
 ROOT = Path(__file__).parents[2]
-# what is made with the names, not a list of them: an operator or a spline's order for each
+# these map names to operators or spline orders
 DEFINED = {
     "bids_sr/series.py",
     "bids_sr/sr/matrices.py",
     "bids_sr/registration/structural_preparation.py",
-    "bids_sr/steps/structural/preparation.py",  # splines beside the cubic one
+    "bids_sr/steps/structural/preparation.py",  # spline orders other than cubic
 }
 
 
 @pytest.fixture(scope="module")
 def constants() -> list[tuple[str, ast.AST]]:
-    """Every node of the product's code beside docstrings, with its file."""
-    found = []
+    """Return every syntax node of the program except docstrings, with its file."""
+    nodes = []
     for path in [*(ROOT / "bids_sr").rglob("*.py"), *(ROOT / "workflows").rglob("*.py")]:
         name = path.relative_to(ROOT).as_posix()
         tree = ast.parse(path.read_text())
         texts = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         if name not in DEFINED:
-            found += [(name, node) for node in ast.walk(tree) if id(node) not in texts]
-    return found
+            nodes += [(name, node) for node in ast.walk(tree) if id(node) not in texts]
+    return nodes
 
 
 def test_there_is_one_list_of_baselines(constants):
@@ -60,28 +58,28 @@ def test_there_is_one_list_of_baselines(constants):
     assert not lists
 
 
-def test_there_is_one_parser_of_names(constants):
+def test_names_of_series_are_parsed_in_one_place(constants):
     pattern = re.compile(
         r"Seed(\d|\\d|$)|Fwhm|rawSpline|bsplineSmooth|bsplinePca|^(Mirror|Shift|Phantom)\b.*\|"
     )
-    found = [
+    literals = [
         (name, node.lineno, node.value)
         for name, node in constants
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
         and pattern.search(node.value)
-        and len(node.value.split()) < 5  # descriptions of columns may name them
+        and len(node.value.split()) < 5  # descriptions of columns may contain them
         and node.value != "RandomSeed"  # a key of sidecars
     ]
-    cut = [
+    calls = [
         (name, node.lineno)
         for name, node in constants
         if isinstance(node, ast.Attribute) and node.attr == "isupper"
     ]
-    assert found == cut == []
+    assert literals == calls == []
 
 
-def test_baselines_are_known_by_what_they_need():
+def test_baselines_are_grouped_by_the_data_they_need():
     assert set(MATRICES) == set(INTERPOLATIONS)
     assert {*INTERPOLATIONS, *PAIR_BASELINES, "sdmod"} == set(BASELINES)
     for part in (DEFAULT_BASELINES, VALIDATION_BASELINES, IMAGE_REFERENCES):
@@ -90,15 +88,15 @@ def test_baselines_are_known_by_what_they_need():
 
 
 @pytest.mark.parametrize("method", sorted(set(method_names()) - set(BASELINES)))
-def test_names_of_a_method_and_its_variants_go_there_and_back(method):
-    own = series_name(method)
-    assert re.fullmatch("[a-z0-9]+", own)
-    assert (series(own).kind, series(own).method, series(own).variant) == ("method", own, "")
+def test_names_of_a_method_and_its_variants_round_trip(method):
+    name = series_name(method)
+    assert re.fullmatch("[a-z0-9]+", name)
+    assert (series(name).kind, series(name).method, series(name).variant) == ("method", name, "")
     for variant in ("Phantom", "Other", "T1w", "Mirror", "Shift"):
-        found = series(series_name(method, variant))
-        assert (found.kind, found.method, found.variant) == ("placebo", own, variant)
-    found = series(member_name(method, 12))
-    assert (found.kind, found.method, found.variant) == ("member", own, "Seed12")
+        entry = series(series_name(method, variant))
+        assert (entry.kind, entry.method, entry.variant) == ("placebo", name, variant)
+    entry = series(member_name(method, 12))
+    assert (entry.kind, entry.method, entry.variant) == ("member", name, "Seed12")
 
 
 @pytest.mark.parametrize(
@@ -128,10 +126,10 @@ def test_kinds_of_the_fixed_series(names, kind):
         ("mse3dFwhm5Z31", ("mse3d", 0.5, "Z31")),
     ],
 )
-def test_labels_of_maps_go_there_and_back(label, parts):
+def test_labels_of_maps_round_trip(label, parts):
     assert parse_map_label(label) == parts
     assert map_label(*parts) == label
 
 
-def test_a_width_that_follows_from_the_voxels_is_rounded_to_tenths():
+def test_the_smoothing_width_in_a_label_is_rounded_to_tenths():
     assert map_label("raw", 1.5 * 1.52) == "rawFwhm23"

@@ -1,7 +1,7 @@
-"""The real BIDS validator on made-up derivatives: what `.bidsignore` names is what it does not
-know, and nothing else.
+"""Run the BIDS validator on example derivatives: `.bidsignore` lists exactly the files that the
+validator rejects.
 
-Red when its schema learns a kind that is left out: then that kind goes from the list.
+If a newer schema accepts one of these kinds, remove it from the list.
 """
 
 import json
@@ -58,7 +58,7 @@ KINDS: tuple[tuple[dict[str, str], dict[str, str]], ...] = (
     (RUN, {"desc": "hmc", "suffix": "boldref"}),
     (RUN, {"res": "hr", "contrast": "thumb", "stat": "t", "desc": "sbl", "suffix": "statmap"}),
 )
-"""Entities of images, of the scope and their own."""
+"""Entities of the scope and of the file, for images."""
 OTHERS = (
     "sub-01/func/sub-01_task-tap_hemi-L_space-fsaverage_den-10k_contrast-thumb_stat-t_desc-sbl"
     "_statmap.func.gii",
@@ -81,29 +81,31 @@ OTHERS = (
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
-    """One file of each kind, images with the sidecars that `store` writes."""
+def dataset(tmp_path_factory) -> Path:
+    """Write one file of each kind, images with the sidecars that `store` writes."""
     base = tmp_path_factory.mktemp("made")
     (raw := base / "raw").mkdir()
     described = {"Name": "x", "BIDSVersion": "1.8.0", "Authors": ["A", "B"]}
     (raw / "dataset_description.json").write_text(json.dumps(described))
     out = base / "out"
     write_dataset(out, bids_dir=raw, version="1.0")
-    (here := base / "node").mkdir()
-    for entities, own in KINDS:
-        many = own["suffix"] == "bold"
-        image = nib.Nifti1Image(np.ones((3, 3, 3, 2) if many else (3, 3, 3), np.uint8), np.eye(4))
+    (folder := base / "node").mkdir()
+    for entities, own_entities in KINDS:
+        is_series = own_entities["suffix"] == "bold"
+        image = nib.Nifti1Image(
+            np.ones((3, 3, 3, 2) if is_series else (3, 3, 3), np.uint8), np.eye(4)
+        )
         image.header.set_xyzt_units("mm", "sec")
-        image.to_filename(here / "in.nii")
+        image.to_filename(folder / "in.nii")
         sidecar = {"Description": "x", "TaskName": "tap", "RepetitionTime": 1.0}
-        sidecar |= {"Resolution": "x"} if "res" in own else {}
-        sidecar |= {"Type": "Brain"} if own["suffix"] == "mask" else {}
+        sidecar |= {"Resolution": "x"} if "res" in own_entities else {}
+        sidecar |= {"Type": "Brain"} if own_entities["suffix"] == "mask" else {}
         store(
-            here,
-            [here / "in.nii"],
+            folder,
+            [folder / "in.nii"],
             output_dir=out,
             entities=entities,
-            own_entities=own,
+            own_entities=own_entities,
             own_sidecar=sidecar,
             sources=["bids:raw:x"],
             references={"": "bids::y", "boldref": "bids::y", "T1w": "bids::z"},
@@ -118,29 +120,29 @@ def made(tmp_path_factory) -> Path:
     return out
 
 
-def _found(out: Path, *options: str) -> Sequence[dict[str, str]]:
+def _issues(out: Path, *options: str) -> Sequence[dict[str, str]]:
     program = _find_validator()
     assert program is not None
-    done = subprocess.run(
+    result = subprocess.run(
         [program, "--format", "json", *options, out], capture_output=True, text=True, check=False
     )
-    return json.loads(done.stdout[done.stdout.index("{") :])["issues"]["issues"]
+    return json.loads(result.stdout[result.stdout.index("{") :])["issues"]["issues"]
 
 
-def test_with_bidsignore_there_is_neither_error_nor_warning(made):
+def test_the_validator_reports_no_issue_with_bidsignore(dataset):
     assert [
-        (issue["code"], issue.get("subCode"), issue["location"]) for issue in _found(made)
+        (issue["code"], issue.get("subCode"), issue["location"]) for issue in _issues(dataset)
     ] == []
 
 
-def test_every_kind_that_is_left_out_is_unknown_and_every_page_no_data(made):
-    ignored = made / ".bidsignore"
-    kept = ignored.read_text()
+def test_every_pattern_of_bidsignore_is_needed(dataset):
+    ignored = dataset / ".bidsignore"
+    text = ignored.read_text()
     ignored.unlink()
     try:
-        wrong = {issue["location"].strip("/") for issue in _found(made, "--ignoreWarnings")}
+        wrong = {issue["location"].strip("/") for issue in _issues(dataset, "--ignoreWarnings")}
     finally:
-        ignored.write_text(kept)
+        ignored.write_text(text)
     for kind in _UNKNOWN_KINDS:
         assert any(f"_{kind}." in name for name in wrong), (
             f"the validator knows {kind} now: take it from the list"
@@ -149,28 +151,32 @@ def test_every_kind_that_is_left_out_is_unknown_and_every_page_no_data(made):
         name: name.replace("**/", "").replace(".", r"\.").replace("*", ".*") for name in _NO_DATA
     }
     for name, pattern in as_regex.items():
-        assert any(re.match(rf"(.*/)?{pattern}(/|$)", each) for each in wrong), (
+        assert any(re.match(rf"(.*/)?{pattern}(/|$)", location) for location in wrong), (
             f"nothing is left out by {name}"
         )
 
 
-def test_all_that_is_stored_is_tried(made):
-    """A kind that a pattern allows and that no file here is of would not be seen."""
+def test_every_suffix_of_the_patterns_is_validated(dataset):
+    """Suffixes that the patterns allow but no file has would not be validated."""
     suffixes = {
         name
-        for each in data_of("io_spec.json")["default_path_patterns"]
-        for name in _options(each, "suffix")
+        for pattern in data_of("io_spec.json")["default_path_patterns"]
+        for name in _options(pattern, "suffix")
     }
-    here = {path.name.partition(".")[0].rpartition("_")[2] for path in made.rglob("sub-*_*")}
-    assert suffixes - here <= {"T2w", "FLAIR", "log"}, "the first two are named as T1w is"
+    written_suffixes = {
+        path.name.partition(".")[0].rpartition("_")[2] for path in dataset.rglob("sub-*_*")
+    }
+    assert suffixes - written_suffixes <= {"T2w", "FLAIR", "log"}, (
+        "the first two are named as T1w is"
+    )
 
 
 def _options(pattern: str, entity: str) -> list[str]:
-    found = re.search(rf"\{{{entity}<([^>]*)>\}}", pattern)
-    return found[1].split("|") if found else []
+    match = re.search(rf"\{{{entity}<([^>]*)>\}}", pattern)
+    return match[1].split("|") if match else []
 
 
-def test_the_version_of_bids_is_the_newest_that_the_validator_knows():
+def test_the_bids_version_is_the_newest_of_the_validator():
     import bids_validator_deno
 
     script = (Path(bids_validator_deno.__file__).parent / "bids-validator.js").read_text(
@@ -179,5 +185,5 @@ def test_the_version_of_bids_is_the_newest_that_the_validator_knows():
     assert re.findall(r'bids_version: "([0-9.]+)"', script) == [_BIDS_VERSION]
 
 
-def test_the_list_is_what_is_written(made):
-    assert tuple((made / ".bidsignore").read_text().split()) == _IGNORED
+def test_bidsignore_has_the_patterns_of_the_list(dataset):
+    assert tuple((dataset / ".bidsignore").read_text().split()) == _IGNORED

@@ -1,4 +1,4 @@
-"""One whole run on the smallest phantom, shared by all end-to-end tests."""
+"""Share one run on the smallest phantom among all end-to-end tests."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ BIN = Path(sys.executable).parent
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """A finished call of the command line."""
+    """A finished call of the program."""
 
     bids_dir: Path
     out: Path
@@ -29,7 +29,7 @@ class Finished:
 
 
 def call(command: list[str]) -> tuple[int, str, float]:
-    """Exit code, output and wall time (s) of a command."""
+    """Return exit code, output and wall time (s) of a command."""
     start = time.monotonic()
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
@@ -39,7 +39,7 @@ def call(command: list[str]) -> tuple[int, str, float]:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Path:
-    """The phantom `tiny`, as its command makes it."""
+    """Make the phantom `tiny` with its command."""
     root = tmp_path_factory.mktemp("data") / "tiny"
     code, text, _ = call([str(BIN / "bids-sr-phantom"), str(root), "--preset", "tiny"])
     assert code == 0, text
@@ -48,8 +48,9 @@ def tiny(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Finished:
-    """The participant level on the phantom, once; the run is as long as other programs ask for,
-    who want a cosine.
+    """Run the participant level on the phantom.
+
+    The run has 68 volumes, so that other programs find a cosine regressor.
     """
     base = tmp_path_factory.mktemp("run")
     data = base / "data"
@@ -82,9 +83,11 @@ def finished(tmp_path_factory) -> Finished:
 
 @pytest.fixture(scope="session")
 def copied(finished, tmp_path_factory) -> Path:
-    """A folder with RAW and OUT as the pages call them; the second participant is the first with
-    other noise and no dummy volumes. Of the template there is the middle of the brain alone, as
-    programs take twenty times as long for the whole.
+    """Return a folder with RAW and OUT, the names on the pages of the documentation.
+
+    The second participant is a copy of the first with other noise and without dummy volumes.
+    Images in template space only keep the center of the brain, because the whole brain takes other
+    programs twenty times as long.
     """
     root = tmp_path_factory.mktemp("two")
     primary = "derivatives/bids-sr-sbl"
@@ -125,7 +128,7 @@ def copied(finished, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def validated(finished) -> dict:
-    """What the real validator says of the derivatives."""
+    """Return the issues that the BIDS validator reports for the derivatives."""
     done = subprocess.run(
         [str(BIN / "bids-validator-deno"), "--json", str(finished.out)],
         capture_output=True,
@@ -137,7 +140,7 @@ def validated(finished) -> dict:
 
 @pytest.fixture(scope="session")
 def judged(tiny, tmp_path_factory) -> Finished:
-    """The same phantom with everything that tells whether a finer map is true."""
+    """Run `tiny` with all validation options: retrospective, placebos, and ensembles."""
     base = tmp_path_factory.mktemp("judged")
     command = [
         str(BIN / "bids-sr"),
@@ -166,7 +169,7 @@ def judged(tiny, tmp_path_factory) -> Finished:
 
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory) -> Finished:
-    """Two participants whose truth is known, their pairs twice, and the group level."""
+    """Run two participants with known activation and two pairs each, and the group level."""
     base = tmp_path_factory.mktemp("cohort")
     data, out = base / "data", base / "out"
     code, text, _ = call(
@@ -196,7 +199,7 @@ def cohort(tmp_path_factory) -> Finished:
         "--smoothing",
         "0",
         "--activation",
-        "glm",  # the truth is found in the data set
+        "glm",  # the known activation is in the data set
         "--contrasts",
         "thumb",
         "little",

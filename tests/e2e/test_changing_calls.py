@@ -1,4 +1,6 @@
-"""One output folder tells one story: after five calls it holds what the last one makes."""
+"""After several calls with different settings, the output folder is consistent with the
+last call.
+"""
 
 import subprocess
 import sys
@@ -18,16 +20,16 @@ CALLS = (
 )
 
 
-def called(*arguments: str | Path) -> str:
-    """What the program prints."""
+def call_program(*arguments: str | Path) -> str:
+    """Run a program and return its standard output."""
     script = Path(sys.executable).with_name(str(arguments[0]))
     return subprocess.run(
         [script, *map(str, arguments[1:])], check=True, capture_output=True, text=True
     ).stdout
 
 
-def told(out: Path) -> tuple[set[str], set[str]]:
-    """Files of the participant, and figures of the page."""
+def contents(out: Path) -> tuple[set[str], set[str]]:
+    """Return the files of the participant and the figures in the archive."""
     files = {
         str(path.relative_to(out))
         for folder in ("sub-01", "derivatives")
@@ -39,15 +41,19 @@ def told(out: Path) -> tuple[set[str], set[str]]:
 
 
 @pytest.mark.slow
-def test_five_calls_with_changing_settings_leave_what_the_last_makes(tmp_path: Path) -> None:
+def test_five_calls_with_changing_settings_leave_only_outputs_of_the_last_call(
+    tmp_path: Path,
+) -> None:
     data, out, fresh = (tmp_path / name for name in ("data", "out", "fresh"))
-    called("bids-sr-phantom", data, "--preset", "tiny")
+    call_program("bids-sr-phantom", data, "--preset", "tiny")
     for options in CALLS:
-        said = called("bids-sr", data, out, "participant", *options, "-w", tmp_path / "work")
-    assert f"moved to {EARLIER}" in " ".join(said.split())
-    again = called("bids-sr", data, out, "participant", *CALLS[-1], "-w", tmp_path / "work")
+        output = call_program(
+            "bids-sr", data, out, "participant", *options, "-w", tmp_path / "work"
+        )
+    assert f"moved to {EARLIER}" in " ".join(output.split())
+    again = call_program("bids-sr", data, out, "participant", *CALLS[-1], "-w", tmp_path / "work")
     assert EARLIER.name not in again, "a second call alike leaves all as it is"
-    called("bids-sr", data, fresh, "participant", *CALLS[-1], "-w", tmp_path / "other")
-    assert told(out) == told(fresh)
+    call_program("bids-sr", data, fresh, "participant", *CALLS[-1], "-w", tmp_path / "other")
+    assert contents(out) == contents(fresh)
     page = (out / "sub-01.html").read_text(encoding="utf-8")
     assert f"moved to {EARLIER}" in page

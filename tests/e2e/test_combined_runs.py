@@ -1,4 +1,6 @@
-"""Runs of one participant, combined: known effects, sessions, an odd run, and a second call."""
+"""Combine runs of one participant: known effects, sessions, a run without a contrast, and a second
+call.
+"""
 
 import json
 
@@ -16,7 +18,9 @@ RUNS = [f"ses-a_task-tap_run-{run}" for run in (1, 2, 3)] + ["ses-b_task-tap_run
 
 @pytest.fixture(scope="module")
 def combined(tmp_path_factory):
-    """Two runs with another pose of the head, one run with a single trial type, two sessions."""
+    """Combine two runs with different head positions, a run with only one trial type, and two
+    sessions.
+    """
     base = tmp_path_factory.mktemp("combined")
     moved = Scene(base).affine.copy()
     moved[:3, 3] += [2.4, -1.7, 1.1]
@@ -32,7 +36,7 @@ def combined(tmp_path_factory):
 
 
 def maps_of(folder, stem, contrast, label):
-    """Effect, variance and sidecar of combined maps."""
+    """Return effect, variance and sidecar of combined maps."""
     resolution = "" if label == "raw" else "_res-hr"
     names = [
         folder / f"{stem}_space-boldref{resolution}_contrast-{contrast}_stat-{stat}_desc-{label}"
@@ -50,15 +54,15 @@ def test_the_effect_is_within_noise_of_the_truth(combined, contrast):
     effect, variance, _ = maps_of(
         folder / "ses-a" / "func", "sub-01_ses-a_task-tap", contrast, "raw"
     )
-    truth, known = scene.truth(contrast), variance > 0
-    error = (effect - truth)[known] / np.sqrt(variance[known])
+    truth, inside_mask = scene.truth(contrast), variance > 0
+    error = (effect - truth)[inside_mask] / np.sqrt(variance[inside_mask])
     assert 0.85 < error.std() < 1.15
-    inside = known & (truth != 0)
+    inside = inside_mask & (truth != 0)
     standard_error = np.sqrt(variance[inside].sum()) / inside.sum()
     assert abs((effect - truth)[inside].mean()) < 3.3 * standard_error
 
 
-def test_the_run_with_other_trial_types_is_named(combined):
+def test_a_run_without_the_contrast_is_listed_as_left_out(combined):
     folder, _, _, text = combined
     func = folder / "ses-a" / "func"
     *_, of_both = maps_of(func, "sub-01_ses-a_task-tap", "thumb", "sbl")
@@ -67,7 +71,7 @@ def test_the_run_with_other_trial_types_is_named(combined):
     assert of_two["RunWeights"] == {"run-1": 0.5, "run-2": 0.5}
     assert of_two["RunsLeftOut"] == {"run-3": "the run has no such contrast"}
     assert "only in part" in " ".join(text.split())
-    # the method is not applied to noise of this kind
+    # the method is not applied to this kind of noise
     assert of_two["NotAppliedIn"] == ["run-1", "run-2"]
     assert not list(func.glob("*space-boldref*stat-sd*"))
 
@@ -91,7 +95,7 @@ def test_every_source_exists(combined):
             assert (folder.parent / uri.removeprefix("bids::")).exists(), uri
 
 
-def test_a_second_call_computes_nothing_again(combined):
+def test_a_second_call_recomputes_nothing(combined):
     folder, _, command, _ = combined
     maps = sorted(folder.rglob("*space-boldref*_statmap.nii.gz"))
     before = {path: path.stat().st_mtime_ns for path in maps}

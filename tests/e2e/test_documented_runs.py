@@ -1,6 +1,6 @@
-"""The long commands of the documentation run to the end, on a small phantom.
+"""Run the long commands of the documentation to their end, on a small phantom.
 
-`tests/unit/package/test_documented_commands.py` checks all commands; here those compute.
+`tests/unit/package/test_documented_commands.py` checks all commands; here, they also compute.
 """
 
 import os
@@ -17,9 +17,9 @@ from sandbox import FILES, Sandbox, finish
 
 BIN = Path(sys.executable).parent
 LITERAL = "docs/models.md"
-"""The page whose commands run without an additional option."""
+"""Page whose commands run without an additional option."""
 LONG = ("participant", "train", "bids-sr-phantom", "bids-sr-evaluate")
-"""A page with one of these words in a command has something to compute."""
+"""Words in commands that take long; pages with such commands are tested here."""
 DATA = {
     name.removeprefix("/")
     for name, make in FILES.items()
@@ -28,13 +28,14 @@ DATA = {
 """Names of data sets with the same content."""
 QUICK = {"--dry-run", "--help", "--help-all", "--preset", "--version", "report"}
 QUICK |= {"rate-make", "rate-score", "vgg19"}
-"""Commands with one of these words are left to the quick test."""
+"""Words in commands that the quick test runs."""
 Shape = tuple[str, ...]
 
 
 class Runs:
-    """Commands that were run to the end; those that differ only in the names of data set and
-    output are run once.
+    """Commands that have run to the end.
+
+    Commands that only differ in the names of data set and output run once.
     """
 
     def __init__(self, tiny: Path) -> None:
@@ -57,7 +58,7 @@ class Runs:
             if self.data_of.setdefault(output_dir, words[1]) != words[1]:
                 shutil.rmtree(
                     output_dir, ignore_errors=True
-                )  # the page means another output by the same name
+                )  # the page refers to another output with the same name
                 self.data_of[output_dir] = words[1]
             if shape in self.finished:
                 if not output_dir.exists():
@@ -83,7 +84,9 @@ class Runs:
         return ""
 
     def _shape(self, call: Call, box: Sandbox) -> Shape:
-        """Return the words of a command, with one name for equal data sets and no output."""
+        """Return the words of a command, with one name for all equal data sets, and without the
+        output.
+        """
         first, *rest = call.words
         if len(rest) < 2:
             return call.words
@@ -97,8 +100,8 @@ def runs(tiny: Path) -> Runs:
 
 
 def _complete(output_dir: Path) -> None:
-    """Give the group level the participants that it needs: made-up ones, or a second like the
-    first.
+    """Add participants for the group level: made-up metrics, or a copy of the first
+    participant.
     """
     if not output_dir.exists():
         finish(output_dir)
@@ -112,7 +115,7 @@ def _complete(output_dir: Path) -> None:
 
 
 def is_long(text: str) -> bool:
-    """Whether a page has something to compute."""
+    """Return whether a page has a command that takes long."""
     return any(word in code for code in codes_of(text) for word in LONG)
 
 
@@ -124,5 +127,5 @@ PAGES = {page: (ROOT / page).read_text(encoding="utf-8") for page in all_pages()
 @pytest.mark.parametrize("page", [page for page, text in PAGES.items() if is_long(text)])
 def test_commands_of_a_page_run_to_the_end(page: str, runs: Runs, tmp_path: Path) -> None:
     box = Sandbox(tmp_path, page, PAGES[page], runs.make_data)
-    wrong = [said for call in box.calls() if (said := runs.run(call, box))]
-    assert not wrong, "\n".join(wrong)
+    messages = [message for call in box.calls() if (message := runs.run(call, box))]
+    assert not messages, "\n".join(messages)

@@ -1,4 +1,4 @@
-"""The scripts of the documentation, copied as they stand, do what the pages say."""
+"""Run the scripts of the documentation as they are."""
 
 import re
 import shutil
@@ -13,10 +13,10 @@ from pages import scripts
 from bids_sr.spatial.transforms import hr_grid
 
 DOCS = Path(__file__).parents[2] / "docs"
-# of the code; `tests/contracts` adds what they say to it
+# excerpts of the code, which `tests/contracts` applies
 EXCERPTS = {"architecture.md", "extending.md"}
 OF_OUTPUTS = ["downstream.md"]
-"""Pages whose scripts read a finished output; those of all others read series."""
+"""Pages whose scripts read a finished output; scripts of all other pages read series."""
 STEM = "sub-01_task-tap"
 
 
@@ -27,31 +27,31 @@ OF_SERIES = [
 ]
 
 
-def run(page: str, **given: object) -> dict[str, object]:
-    """Run the scripts of a page one after the other in one namespace, which is returned."""
+def run(page: str, **namespace: object) -> dict[str, object]:
+    """Run the scripts of a page one after the other and return their namespace."""
     for text in scripts(DOCS / page):
-        exec(compile(text, page, "exec"), given)
-    return given
+        exec(compile(text, page, "exec"), namespace)
+    return namespace
 
 
 @pytest.fixture
 def two_participants(copied, monkeypatch):
-    """Stand in the folder of both."""
+    """Change to the folder with the output of two participants."""
     monkeypatch.chdir(copied)
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("two_participants")
-def test_other_programs_read_an_output_as_the_page_says():
-    """nilearn to the second level, also of a run without dummy volumes; pybids, with the entities
-    of maps.
+def test_nilearn_and_pybids_read_the_output_as_documented():
+    """nilearn runs to the second level, also for a run without dummy volumes; pybids knows the
+    entities of maps.
     """
-    made = run("downstream.md")
-    assert len(made["maps"]) == 2
+    namespace = run("downstream.md")
+    assert len(namespace["maps"]) == 2
     assert np.isfinite(nib.load("thumb_z.nii.gz").get_fdata()).all()
     assert (
         len(
-            made["layout"].get(
+            namespace["layout"].get(
                 suffix="statmap", contrast="thumb", stat="t", desc="sbl", extension=".nii.gz"
             )
         )
@@ -61,10 +61,8 @@ def test_other_programs_read_an_output_as_the_page_says():
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("two_participants")
-def test_the_model_for_fitlins_is_one():
-    """As pybids, on which fitlins stands, reads it: the design has its columns, and the contrast
-    its conditions.
-    """
+def test_pybids_accepts_the_stats_model_for_fitlins():
+    """Columns of the design and conditions of the contrast are as specified."""
     from bids.layout import BIDSLayout
     from bids.modeling import BIDSStatsModelsGraph
 
@@ -73,14 +71,16 @@ def test_the_model_for_fitlins_is_one():
     layout = BIDSLayout("RAW", derivatives=[Path("OUT/derivatives/bids-sr-sbl").resolve()])
     graph = BIDSStatsModelsGraph(layout, "model.json")
     graph.load_collections(space="MNI152NLin2009cAsym", desc="preproc")
-    found = graph.root_node.run(force_dense=False)
-    columns = [str(each).replace("1", "intercept") for each in graph.root_node.model["x"]]
-    assert [list(one.X.columns) for one in found] == [columns] * 2
-    assert [one.contrasts[0].name for one in found] == ["thumbVersusLittle"] * 2
+    outputs = graph.root_node.run(force_dense=False)
+    columns = [
+        str(regressor).replace("1", "intercept") for regressor in graph.root_node.model["x"]
+    ]
+    assert [list(output.X.columns) for output in outputs] == [columns] * 2
+    assert [output.contrasts[0].name for output in outputs] == ["thumbVersusLittle"] * 2
 
 
-def test_programs_that_look_below_the_raw_data_are_given_whole_paths():
-    """fitlins takes a relative path of a model for one below RAW."""
+def test_fitlins_gets_absolute_paths():
+    """fitlins resolves a relative path of a model below RAW."""
     lines = [
         line
         for text in scripts(DOCS / "downstream.md", "")
@@ -97,8 +97,8 @@ def test_programs_that_look_below_the_raw_data_are_given_whole_paths():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("page", OF_SERIES)
-def test_scripts_of_series_run(tiny, tmp_path, monkeypatch, page):
-    """Under the names that the pages give to series, events and a measured series."""
+def test_scripts_on_series_run(tiny, tmp_path, monkeypatch, page):
+    """Series, events and the measured series have the names that the pages use."""
     func = tiny / "sub-01" / "func"
     events = next(func.glob("*_events.tsv"))
     image = nib.load(next(func.glob("*_bold.nii.gz")))
@@ -120,5 +120,5 @@ def test_scripts_of_series_run(tiny, tmp_path, monkeypatch, page):
     table = pd.DataFrame(
         np.random.default_rng(0).normal(size=(image.shape[3], len(motion))), columns=motion
     )
-    made = run(page, confounds_1=table, confounds_2=table)
-    assert len(made["evaluator"].table_)
+    namespace = run(page, confounds_1=table, confounds_2=table)
+    assert len(namespace["evaluator"].table_)

@@ -1,4 +1,6 @@
-"""The examples run, in less than a minute of two cores, draw, and find what their text says."""
+"""Examples run in less than a minute on two processors, draw figures, and confirm the findings in
+their texts.
+"""
 
 import contextlib
 import ctypes
@@ -18,54 +20,60 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SECONDS = 60 * 2
-"""A minute of two processors."""
-Made = dict[str, Any]
+"""s, one minute on two processors"""
+Namespace = dict[str, Any]
 
 
-def explained(made: Made, *rising: str) -> bool:
-    """Whether series explain more and more of the detail, each by more than its interval."""
-    detail = made["detail"]
+def explained(namespace: Namespace, *rising: str) -> bool:
+    """Return whether each series explains more detail than the one before, with separate
+    intervals.
+    """
+    detail = namespace["detail"]
     return all(detail.upper[low] < detail.lower[high] for low, high in itertools.pairwise(rising))
 
 
-def of_calibration(made: Made) -> bool:
-    detail = made["detail"].loc["active40"]
+def of_calibration(namespace: Namespace) -> bool:
+    detail = namespace["detail"].loc["active40"]
     return bool(detail.upper["sbl"] < detail.lower["sblCalibrated"])
 
 
-def of_comparison(made: Made) -> bool:
-    status = {each["name"]: each["status"] for each in made["evaluator"].compared_}
+def of_comparison(namespace: Namespace) -> bool:
+    status = {series["name"]: series["status"] for series in namespace["evaluator"].compared_}
     return status == {"smoothed": "less accurate", "components": "not more accurate"}
 
 
-def of_group(made: Made) -> bool:
-    """The largest effect lies where the simulation has the thumb."""
-    effect = made["effect"]
-    found = np.unravel_index(effect.argmax(), effect.shape)
-    return bool(np.abs(np.subtract(found, (26, 40, 8))).max() <= 1)
+def of_group(namespace: Namespace) -> bool:
+    """Return whether the largest effect is in the simulated thumb region."""
+    effect = namespace["effect"]
+    peak = np.unravel_index(effect.argmax(), effect.shape)
+    return bool(np.abs(np.subtract(peak, (26, 40, 8))).max() <= 1)
 
 
-def of_cluster(made: Made) -> bool:
-    ended = {record["participant"]: record["state"] for record in made["records"]}
+def of_cluster(namespace: Namespace) -> bool:
+    ended = {record["participant"]: record["state"] for record in namespace["records"]}
     return ended == {"sub-01": "done", "sub-02": "done"}
 
 
-FINDINGS: dict[str, Callable[[Made], bool]] = {
-    "plot_1_one_run.py": lambda made: made["resolver"].applied_,
-    "plot_2_truth.py": lambda made: explained(made, "bspline", "zerofill", "sdmod", "sbl"),
+FINDINGS: dict[str, Callable[[Namespace], bool]] = {
+    "plot_1_one_run.py": lambda namespace: namespace["resolver"].applied_,
+    "plot_2_truth.py": lambda namespace: explained(
+        namespace, "bspline", "zerofill", "sdmod", "sbl"
+    ),
     "plot_3_calibration.py": of_calibration,
-    "plot_4_rest.py": lambda made: explained(made, "bspline", "sdmod", "sbl", "measured"),
+    "plot_4_rest.py": lambda namespace: explained(
+        namespace, "bspline", "sdmod", "sbl", "measured"
+    ),
     "plot_5_compare.py": of_comparison,
-    "plot_6_network.py": lambda made: explained(made, "bspline", "dcnet", "sdmod"),
+    "plot_6_network.py": lambda namespace: explained(namespace, "bspline", "dcnet", "sdmod"),
     "plot_7_group_map.py": of_group,
     "plot_8_cluster.py": of_cluster,
 }
-"""What the text of each example says that it finds."""
+"""Check of the finding that the text of each example states."""
 
 
 @pytest.fixture
 def gallery(tmp_path, monkeypatch):
-    """A copy of the folder of scripts, beside the data, which the scripts must leave as it is."""
+    """Copy the scripts next to the data, which the scripts must not change."""
     shutil.copytree(EXAMPLES / "gallery", tmp_path / "examples" / "gallery")
     (tmp_path / "examples" / "studyforrest").symlink_to(EXAMPLES / "studyforrest")
     (tmp_path / "tmp").mkdir()
@@ -78,7 +86,7 @@ def gallery(tmp_path, monkeypatch):
 
 @pytest.fixture
 def adopting() -> Iterator[None]:
-    """Processes whose parent has ended, as the jobs of a cluster, become children of this one."""
+    """Adopt orphaned processes, such as the jobs of a cluster, as children."""
     prctl, child_subreaper = ctypes.CDLL(None).prctl, 36
     prctl(child_subreaper, 1)
     yield
@@ -86,15 +94,19 @@ def adopting() -> Iterator[None]:
 
 
 def processor_seconds() -> float:
-    """Of this process and of its children that have ended, those that it adopted among them."""
+    """Return the processor time of this process and its finished children, including
+    adopted ones.
+    """
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG) != (0, 0):
             pass
-    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(each.ru_utime + each.ru_stime for each in used)
+    used = (
+        resource.getrusage(process) for process in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
-def test_every_example_has_a_finding():
+def test_every_example_has_an_expected_finding():
     assert {path.name for path in (EXAMPLES / "gallery").glob("*.py")} == {*FINDINGS}
 
 
@@ -102,12 +114,12 @@ def test_every_example_has_a_finding():
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("adopting")
 @pytest.mark.parametrize("name", FINDINGS)
-def test_an_example_runs(name, gallery):
+def test_an_example_runs_and_confirms_its_finding(name, gallery):
     plt = pytest.importorskip("matplotlib.pyplot")
-    before, began = {*gallery.iterdir()}, processor_seconds()
-    made = runpy.run_path(str(gallery / name))
-    assert processor_seconds() - began < SECONDS
+    before, start_s = {*gallery.iterdir()}, processor_seconds()
+    namespace = runpy.run_path(str(gallery / name))
+    assert processor_seconds() - start_s < SECONDS
     assert plt.get_fignums(), "each example ends with a figure"
     plt.close("all")
-    assert FINDINGS[name](made)
+    assert FINDINGS[name](namespace)
     assert {*gallery.iterdir()} == before, "nothing is left beside the scripts"

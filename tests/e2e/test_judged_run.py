@@ -1,5 +1,5 @@
-"""Runs that are judged: the truth made from the data, placebos, ensembles, a second pair, and the
-group.
+"""Check runs with validation: a retrospective reference, placebos, ensembles, a second pair, and
+the group.
 """
 
 import json
@@ -22,17 +22,17 @@ def _evaluation(out) -> pd.DataFrame:
     return read_frame(out / f"{FUNC}_desc-evaluation_metrics.tsv")
 
 
-def test_retrospective_run_ends_well(judged):
+def test_retrospective_run_succeeds(judged):
     assert judged.code == 0, judged.text
 
 
-def test_every_series_is_held_against_the_measured_one(judged):
+def test_every_series_is_compared_with_the_measured_series(judged):
     table = _evaluation(judged.out)
     halves = table.query(
         "reference == 'measured' and band == 'beyond' and minus == 'n/a' and region == 'brain'"
     )
     scored = halves.query("statistic == 'r'")
-    placebos = {"srganPhantom", "srganT1w", "sblMirror", "sblShift"}  # of others there are no maps
+    placebos = {"srganPhantom", "srganT1w", "sblMirror", "sblShift"}  # other placebos have no maps
     series = {
         "bspline",
         "zerofill",
@@ -52,9 +52,9 @@ def test_every_series_is_held_against_the_measured_one(judged):
         assert set(halves[halves.statistic == name].series) == set(scored.series)
 
 
-def test_a_method_is_held_against_baselines_controls_and_its_placebos(judged):
-    """The sloppy training of `sbl` falls back to zero filling here: it is named, and compared with
-    nobody.
+def test_a_method_is_compared_with_baselines_controls_and_its_placebos(judged):
+    """After the sloppy training, `sbl` falls back to zero filling: it is listed, but not
+    compared.
     """
     table = _evaluation(judged.out)
     applied = table[table.statistic == "verdict_applied"].set_index("series").value.to_dict()
@@ -63,21 +63,21 @@ def test_a_method_is_held_against_baselines_controls_and_its_placebos(judged):
         "reference == 'measured' and band == 'beyond' and statistic in ('ev', 'r') and minus !="
         " 'n/a'"
     )
-    others = {"bspline", "zerofill", "sdmod", "inject", "ratio", "bsplineSmooth", "bsplinePca"}
+    baselines = {"bspline", "zerofill", "sdmod", "inject", "ratio", "bsplineSmooth", "bsplinePca"}
     placebos = {"srgan": {"srganPhantom", "srganT1w"}, "sbl": {"sblMirror", "sblShift"}}
-    for method, own in placebos.items():
+    for method, method_placebos in placebos.items():
         against = set(gains[gains.series == method].minus)
         if applied[method]:
-            assert others | own <= against
+            assert baselines | method_placebos <= against
         else:
             assert not against
             assert method not in set(gains.minus)
-    said = json.loads(
+    verdict = json.loads(
         (judged.out / "sub-01/func/sub-01_task-tap_desc-verdict_metrics.json").read_text()
     )
     idle = [name for name, was in applied.items() if not was]
-    assert said["not_applied"] == idle
-    assert said.get("not_applied_text", "").startswith(
+    assert verdict["not_applied"] == idle
+    assert verdict.get("not_applied_text", "").startswith(
         f"{idle[0]} was not applied" if idle else ""
     )
 
@@ -88,16 +88,16 @@ def test_measured_series_is_mapped_and_placebos_are_not_stored(judged):
     assert not [name for name in names if re.search("Mirror|Shift|Phantom|T1w|Seed", name)]
 
 
-def test_uncertainty_is_kept(judged):
-    found = list(
+def test_the_ensemble_sd_map_is_stored(judged):
+    paths = list(
         (judged.out / "sub-01" / "func").glob(
             "*_contrast-all_stat-ensemblesd_desc-sbl_statmap.nii.gz"
         )
     )
-    assert len(found) == 1
+    assert len(paths) == 1
 
 
-def test_verdict_is_in_words_and_in_the_report(judged):
+def test_the_texts_of_the_verdict_are_in_the_report(judged):
     verdict = json.loads((judged.out / f"{FUNC}_desc-verdict_metrics.json").read_text())
     assert len(verdict["headline"]) > 20
     assert verdict["sentences"]
@@ -110,23 +110,23 @@ def test_verdict_is_in_words_and_in_the_report(judged):
         assert " ".join(text.split()) in shown
 
 
-def test_second_retrospective_run_makes_nothing_anew(judged):
+def test_second_retrospective_run_recomputes_nothing(judged):
     before = {path: path.stat().st_mtime_ns for path in judged.out.rglob("*.nii.gz")}
     code, text, _ = call(judged.command)
     assert code == 0, text
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_known_activation_gives_figures_with_intervals(cohort):
+def test_series_are_correlated_with_known_activation(cohort):
     table = _evaluation(cohort.out)
-    known = table.query(
+    scores = table.query(
         "reference == 'truth' and statistic == 'r' and band == 'all' and minus == 'n/a'"
     )
-    assert {"bspline", "srgan", "sbl"} <= set(known.series)
-    assert known.value.between(-1, 1).all()
+    assert {"bspline", "srgan", "sbl"} <= set(scores.series)
+    assert scores.value.between(-1, 1).all()
 
 
-def test_model_is_scored_on_the_pair_it_has_not_seen(cohort):
+def test_model_is_scored_on_the_held_out_pair(cohort):
     table = _evaluation(cohort.out)
     gains = table.query(
         "reference == 'heldOut' and statistic == 'psnr' and minus != 'n/a' and series == 'srgan'"
@@ -135,7 +135,7 @@ def test_model_is_scored_on_the_pair_it_has_not_seen(cohort):
     assert gains.value.notna().all()
 
 
-def test_group_level_gathers_all_and_says_what_two_cannot_show(cohort):
+def test_group_level_combines_both_participants(cohort):
     assert cohort.code == 0, cohort.text
     long = pd.read_csv(cohort.out / "group_metrics.tsv", sep="\t", low_memory=False)
     assert set(long.participant) == {"sub-01", "sub-02"}
@@ -149,15 +149,15 @@ def test_group_level_gathers_all_and_says_what_two_cannot_show(cohort):
 @pytest.mark.parametrize("validate", [True, False])
 def test_pybids_indexes_the_outputs_of_both_levels(cohort, validate):
     assert cohort.code == 0, cohort.text
-    alone, beside = indexed_tables(cohort.bids_dir, cohort.out, validate=validate)
+    output_only, with_raw = indexed_tables(cohort.bids_dir, cohort.out, validate=validate)
     assert (
-        len(alone)
-        == len(beside)
+        len(output_only)
+        == len(with_raw)
         == 2 * len(list((cohort.out / "sub-01" / "func").glob("*_metrics.tsv")))
     )
 
 
-def test_tables_say_what_made_them(cohort):
+def test_tables_record_version_and_settings(cohort):
     for name in ("image", "activation", "evaluation"):
         sidecar = json.loads((cohort.out / f"{FUNC}_desc-{name}_metrics.json").read_text())
         assert sidecar["GeneratedByVersion"], name

@@ -1,4 +1,4 @@
-"""A whole run on top of what fMRIPrep left: nothing is estimated again, field map and all."""
+"""Run on top of fMRIPrep derivatives, including a field map: nothing is estimated again."""
 
 import json
 import subprocess
@@ -56,11 +56,11 @@ def on_top(tiny: Path, tmp_path_factory) -> Finished:
     )
 
 
-def test_it_ends_well(on_top):
+def test_the_run_succeeds(on_top):
     assert on_top.code == 0, on_top.text
 
 
-def test_the_working_directory_has_no_step_that_estimates(on_top):
+def test_derivatives_are_imported_and_not_estimated(on_top):
     steps = {path.name for path in (on_top.out.parent / "work").rglob("*") if path.is_dir()}
     assert not steps & {
         "correct_head",
@@ -74,22 +74,22 @@ def test_the_working_directory_has_no_step_that_estimates(on_top):
     assert steps >= {"import_anatomy", "import_motion", "field_to_shift", "import_confounds"}
 
 
-def test_motion_and_registration_are_those_of_fmriprep(on_top):
-    given = on_top.out.parent / "prep"
+def test_motion_registration_and_mask_equal_the_derivatives(on_top):
+    prep = on_top.out.parent / "prep"
     for kind in (
         "from-orig_to-boldref_mode-image_desc-hmc_xfm.txt",
         "from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt",
     ):
         np.testing.assert_allclose(
-            read_itk(on_top.out / f"{FUNC}_{kind}"), read_itk(given / f"{FUNC}_{kind}"), atol=1e-4
+            read_itk(on_top.out / f"{FUNC}_{kind}"), read_itk(prep / f"{FUNC}_{kind}"), atol=1e-4
         )
     np.testing.assert_array_equal(
         nb.load(on_top.out / f"{FUNC}_desc-rawBrain_mask.nii.gz").get_fdata(),
-        nb.load(given / f"{FUNC}_desc-brain_mask.nii.gz").get_fdata(),
+        nb.load(prep / f"{FUNC}_desc-brain_mask.nii.gz").get_fdata(),
     )
 
 
-def test_confounds_are_those_of_fmriprep(on_top):
+def test_confounds_equal_the_derivatives(on_top):
     ours, theirs = (
         pd.read_csv(root / f"{FUNC}_desc-confounds_timeseries.tsv", sep="\t")
         for root in (on_top.out, on_top.out.parent / "prep")
@@ -98,21 +98,21 @@ def test_confounds_are_those_of_fmriprep(on_top):
     np.testing.assert_allclose(ours.a_comp_cor_03, theirs.a_comp_cor_03, atol=1e-6)
 
 
-def test_outputs_say_what_they_were_made_from(on_top):
+def test_sidecars_list_files_of_fmriprep_as_sources(on_top):
     described = json.loads((on_top.out / "dataset_description.json").read_text())
     link = described["DatasetLinks"]["fmriprep"]
     assert (on_top.out / link).resolve() == (on_top.out.parent / "prep").resolve()
     motion = f"{FUNC}_from-orig_to-boldref_mode-image_desc-hmc_xfm"
     for name in (motion, "sub-01/anat/sub-01_desc-preproc_T1w"):
         uris = json.loads((on_top.out / f"{name}.json").read_text())["Sources"]
-        taken = [
+        paths = [
             uri.removeprefix("bids:fmriprep:") for uri in uris if uri.startswith("bids:fmriprep:")
         ]
-        assert taken
-        assert all((on_top.out.parent / "prep" / path).is_file() for path in taken)
+        assert paths
+        assert all((on_top.out.parent / "prep" / path).is_file() for path in paths)
 
 
-def test_the_report_says_what_was_taken_over(on_top):
+def test_the_report_lists_the_reused_derivatives(on_top):
     page = (on_top.out / "sub-01.html").read_text()
     assert "Derivatives from fMRIPrep 24.1.1" in page
     for name in (
@@ -123,15 +123,17 @@ def test_the_report_says_what_was_taken_over(on_top):
     assert "Its field map was taken over" in page
 
 
-def test_maps_come_to_the_template_of_fmriprep(on_top):
+def test_maps_are_resampled_to_the_template_of_fmriprep(on_top):
     maps = list((on_top.out / "sub-01/func").glob("*_space-MNI152NLin2009cAsym_*_statmap.nii.gz"))
     assert maps
     assert any(np.abs(nb.load(path).get_fdata()).max() > 0 for path in maps)
 
 
 @pytest.mark.parametrize("space", ["fsnative", "fsaverage_den-10k"])
-def test_maps_come_to_surfaces_that_nilearn_plots(on_top, space):
-    """Both spaces have the vertices of fsaverage here, the stand-in for a reconstruction."""
+def test_nilearn_plots_the_surface_maps(on_top, space):
+    """Both spaces have the vertices of fsaverage here, a stand-in for a FreeSurfer
+    reconstruction.
+    """
     import matplotlib.pyplot as plt
     from nilearn.plotting import plot_surf_stat_map
     from nilearn.surface import SurfaceImage
@@ -152,13 +154,13 @@ def test_maps_come_to_surfaces_that_nilearn_plots(on_top, space):
             assert np.nanmax(np.abs(values)) > 2
         assert plot_surf_stat_map(stat_map=image, hemi="left") is not None
         plt.close("all")
-        told = json.loads(left.with_name(left.name.replace(".func.gii", ".json")).read_text())
-        assert told["SpatialReference"].endswith("_white.surf.gii")
-        assert told["Sources"]
+        sidecar = json.loads(left.with_name(left.name.replace(".func.gii", ".json")).read_text())
+        assert sidecar["SpatialReference"].endswith("_white.surf.gii")
+        assert sidecar["Sources"]
 
 
-def test_surfaces_hold_the_map_of_their_place(on_top):
-    """Vertices brought to the run by the registration, in the place of the map to the vertices."""
+def test_surface_maps_equal_the_volume_at_their_vertices(on_top):
+    """Recompute the maps with nilearn from the registered surfaces and the volume."""
     from nibabel.affines import apply_affine
     from nilearn.surface import load_surf_data, load_surf_mesh, vol_to_surf
 
@@ -177,12 +179,12 @@ def test_surfaces_hold_the_map_of_their_place(on_top):
             (apply_affine(to_bold, mesh.coordinates), mesh.faces) for mesh in (white, pial)
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # vertices beyond the field of view
+            warnings.simplefilter("ignore", RuntimeWarning)  # vertices outside the field of view
             expected = vol_to_surf(volume, outer, inner_mesh=inner)
-        found = load_surf_data(left)
-        both = np.isfinite(expected) & np.isfinite(found)
+        stored = load_surf_data(left)
+        both = np.isfinite(expected) & np.isfinite(stored)
         assert both.sum() > 1000
-        assert np.corrcoef(expected[both], found[both])[0, 1] > 0.95
+        assert np.corrcoef(expected[both], stored[both])[0, 1] > 0.95
 
 
 def test_the_report_shows_both_hemispheres(on_top):
@@ -201,4 +203,4 @@ def test_the_validator_accepts_surfaces(on_top):
         check=False,
     )
     issues = json.loads(done.stdout[done.stdout.index("{") :])["issues"]["issues"]
-    assert not [each["location"] for each in issues if each["severity"] == "error"]
+    assert not [issue["location"] for issue in issues if issue["severity"] == "error"]

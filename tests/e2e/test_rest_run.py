@@ -1,4 +1,4 @@
-"""A whole run at rest: known connectivity put in by the phantom, and recovered by every series."""
+"""Resting-state run: every series recovers the connectivity simulated by the phantom."""
 
 import json
 import subprocess
@@ -18,7 +18,9 @@ FUNC = "sub-01/func/sub-01_task-rest"
 
 @pytest.fixture(scope="module")
 def rested(tmp_path_factory) -> Path:
-    """Derivatives of the smallest phantom at rest, judged by its truth."""
+    """Return derivatives of the smallest resting-state phantom, compared with its known
+    networks.
+    """
     base = tmp_path_factory.mktemp("rest")
     data, out = base / "data", base / "out"
     code, text, _ = call(
@@ -70,17 +72,17 @@ def test_known_networks_are_recovered_by_every_series(rested: Path) -> None:
         "connected_jaccard": {"motor": (0.35, 1.0), "defaultMode": (0.25, 1.0)},
     }.items():
         for seed, (low, high) in bounds.items():
-            found = (
+            scores = (
                 table[(table.statistic == statistic) & (table.contrast == seed)]
                 .set_index("series")
                 .value
             )
-            assert {"bspline", "zerofill", "sdmod", "inject", "ratio", "sbl"} <= set(found.index)
-            assert found.between(low, high).all(), (statistic, seed, found.to_dict())
+            assert {"bspline", "zerofill", "sdmod", "inject", "ratio", "sbl"} <= set(scores.index)
+            assert scores.between(low, high).all(), (statistic, seed, scores.to_dict())
     assert "visual" not in set(table.contrast)
 
 
-def test_the_page_speaks_of_connectivity(rested: Path) -> None:
+def test_the_report_has_a_section_on_connectivity(rested: Path) -> None:
     page = (rested / "sub-01.html").read_text(encoding="utf-8")
     assert '<a href="#activation">Connectivity</a>' in page
     assert "Activation measures" not in page

@@ -1,4 +1,4 @@
-"""A whole run on structural scans: every promised file, each sound, measures and report."""
+"""Run on structural scans: expected files, valid images, metrics and report."""
 
 import json
 import re
@@ -22,7 +22,7 @@ CONTRASTS, SERIES = ("T1w", "T2w", "FLAIR"), ("bspline", "linear", "attunet", "m
 
 @pytest.fixture(scope="module")
 def fused(tmp_path_factory) -> Finished:
-    """The smallest phantom's scans, once."""
+    """Run the program on the scans of the smallest phantom."""
     base = tmp_path_factory.mktemp("scans")
     make_dataset(base / "data", Study(preset="tiny", anat=True))
     command = [
@@ -51,7 +51,7 @@ def fused(tmp_path_factory) -> Finished:
     )
 
 
-def test_it_ends_well_with_every_file_that_is_promised(fused):
+def test_the_run_succeeds_with_all_expected_files(fused):
     assert fused.code == 0, fused.text
     anat = fused.out / "sub-01" / "anat"
     images = {
@@ -73,11 +73,11 @@ def test_it_ends_well_with_every_file_that_is_promised(fused):
     assert models == {f"{stem}_model.safetensors", f"{stem}_model.json"}
 
 
-def test_images_lie_on_one_grid_in_one_range_and_are_described(fused):
+def test_images_share_grid_and_range_and_have_sidecars(fused):
     anat = fused.out / "sub-01" / "anat"
     mask = nib.load(anat / "sub-01_res-hr_desc-brain_mask.nii.gz")
     inside = mask.get_fdata() > 0
-    assert 1.0e6 < inside.sum() * 8 < 2.2e6  # mm3
+    assert 1.0e6 < inside.sum() * 8 < 2.2e6  # mm3, volume of the brain
     for series in SERIES:
         for contrast in CONTRASTS:
             stem = anat / f"sub-01_res-hr_desc-{series}_{contrast}"
@@ -101,7 +101,7 @@ def test_images_lie_on_one_grid_in_one_range_and_are_described(fused):
             assert all(file.is_file() for file in files)
 
 
-def test_measures_are_those_of_the_stored_images(fused):
+def test_metrics_match_the_stored_images(fused):
     anat = fused.out / "sub-01" / "anat"
     rows = pd.read_csv(anat / "sub-01_desc-anat_metrics.tsv", sep="\t")
     described = json.loads((anat / "sub-01_desc-anat_metrics.json").read_text())
@@ -115,19 +115,26 @@ def test_measures_are_those_of_the_stored_images(fused):
         ).read_text()
     )
     assert card["contrast"] == "T1w+T2w+FLAIR"
-    kept = sorted({z for part in card["held_out"]["parts"] for z in range(*part["slices"])})
+    held_out_slices = sorted(
+        {z for part in card["held_out"]["parts"] for z in range(*part["slices"])}
+    )
     load = {
-        series: nib.load(anat / f"sub-01_res-hr_desc-{series}_T2w.nii.gz").get_fdata()[..., kept]
+        series: nib.load(anat / f"sub-01_res-hr_desc-{series}_T2w.nii.gz").get_fdata()[
+            ..., held_out_slices
+        ]
         for series in SERIES
     }
-    inside = nib.load(anat / "sub-01_res-hr_desc-brain_mask.nii.gz").get_fdata()[..., kept] > 0
+    inside = (
+        nib.load(anat / "sub-01_res-hr_desc-brain_mask.nii.gz").get_fdata()[..., held_out_slices]
+        > 0
+    )
     for series in SERIES[:3]:
-        found = rows.query(
+        psnr_db = rows.query(
             f"contrast == 'T2w' and series == '{series}' and statistic == 'psnr'"
             " and region == 'brain'"
         ).value.item()
         error = ((load[series] - load["measured"])[inside] ** 2).mean()
-        assert found == pytest.approx(-10 * np.log10(error), abs=0.01)
+        assert psnr_db == pytest.approx(-10 * np.log10(error), abs=0.01)
     psnr = (
         rows.query("statistic == 'psnr' and region == 'brain'")
         .set_index(["contrast", "series"])
@@ -145,10 +152,12 @@ def test_the_report_shows_scans_and_nothing_of_bold(fused):
     assert sections[0] == "result"
     assert "PSNR" in page.split("headline")[1]
     assert "motion" not in sections
-    figures = {each.figure: each.path for each in figures_of(fused.out, "01") if not each.html}
+    figures = {
+        drawing.figure: drawing.path for drawing in figures_of(fused.out, "01") if not drawing.html
+    }
     assert {"scans", "attention"} <= set(figures)
-    looked_at = figures["attention"].read_text(encoding="utf-8")
-    titles = re.findall(r">([^<>]+)</text>", looked_at)
+    attention = figures["attention"].read_text(encoding="utf-8")
+    titles = re.findall(r">([^<>]+)</text>", attention)
     assert [t for t in titles if "attention" in t] == [
         f"attention, gate {n} of 4" for n in (1, 2, 3, 4)
     ]
@@ -183,22 +192,22 @@ def test_the_model_super_resolves_a_participant_without_high_resolution_scans(fu
     }
     card = json.loads(model.with_suffix(".json").read_text())
     for contrast in CONTRASTS:
-        made, given = (
+        network, bspline = (
             nib.load(out / "sub-01" / "anat" / f"sub-01_res-hr_desc-{name}_{contrast}.nii.gz")
             for name in ("attunet", "bspline")
         )
         np.testing.assert_allclose(
-            nib.affines.voxel_sizes(made.affine), card["resolution"]["lowres_mm"], rtol=1e-4
+            nib.affines.voxel_sizes(network.affine), card["resolution"]["lowres_mm"], rtol=1e-4
         )
-        inside = given.get_fdata() > 0
-        assert np.corrcoef(made.get_fdata()[inside], given.get_fdata()[inside])[0, 1] > 0.8
+        inside = bspline.get_fdata() > 0
+        assert np.corrcoef(network.get_fdata()[inside], bspline.get_fdata()[inside])[0, 1] > 0.8
     page = (out / "sub-01.html").read_text()
     assert re.findall(r'<section id="([a-z-]+)"', page)[:3] == ["lowres", "summary", "structural"]
     assert "Accuracy is unknown" in page
     assert "items are not available" not in page
 
 
-def test_the_same_command_does_nothing_twice(fused):
+def test_a_second_run_recomputes_nothing(fused):
     before = {path: path.stat().st_mtime_ns for path in (fused.out / "sub-01" / "anat").iterdir()}
     code, text, seconds = call(fused.command)
     assert code == 0, text

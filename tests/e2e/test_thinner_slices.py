@@ -1,4 +1,4 @@
-"""A run whose slices get thinner, judged by the measured thin slices."""
+"""Run with thinner slices, compared with the measured thin slices."""
 
 import nibabel as nib
 import numpy as np
@@ -14,7 +14,7 @@ FUNC = "sub-01/func/sub-01_task-tap"
 
 @pytest.fixture(scope="module")
 def thinner(tiny, tmp_path_factory):
-    """The documented command; training is that of the fast recipes, some minutes."""
+    """Run the documented command; training the fast recipes takes some minutes."""
     base = tmp_path_factory.mktemp("thinner")
     command = [str(BIN / "bids-sr"), str(tiny), str(base / "out"), "participant"]
     command += ["--sr-factor", "2", "2", "2", "--sr-method", "tv", "mse3d", "--baselines", "all"]
@@ -29,25 +29,25 @@ def test_slices_are_half_as_thick_within_the_same_edges(thinner):
     raw = nib.load(thinner / f"{FUNC}_desc-raw_bold.nii.gz")
     measured = nib.load(next((thinner / "sourcedata/retrospective-truth").rglob("*_bold.nii.gz")))
     for name in ("tv", "mse3d"):
-        made = nib.load(thinner / f"{FUNC}_res-hr_desc-{name}_bold.nii.gz")
-        assert made.shape == measured.shape
-        np.testing.assert_allclose(made.affine, measured.affine, atol=1e-3)
+        series = nib.load(thinner / f"{FUNC}_res-hr_desc-{name}_bold.nii.gz")
+        assert series.shape == measured.shape
+        np.testing.assert_allclose(series.affine, measured.affine, atol=1e-3)
         np.testing.assert_allclose(
-            made.header.get_zooms()[:3], np.array(raw.header.get_zooms()[:3]) / 2, rtol=1e-5
+            series.header.get_zooms()[:3], np.array(raw.header.get_zooms()[:3]) / 2, rtol=1e-5
         )
-        edges = [image.affine @ [*(np.array(image.shape[:3]) - 0.5), 1] for image in (raw, made)]
+        edges = [image.affine @ [*(np.array(image.shape[:3]) - 0.5), 1] for image in (raw, series)]
         np.testing.assert_allclose(*edges, atol=1e-3)
 
 
 def test_networks_come_closer_to_the_measured_volumes_than_trilinear_interpolation(thinner):
     table = read_frame(thinner / f"{FUNC}_desc-evaluation_metrics.tsv")
     scores = table.query("statistic == 'psnr' and region == 'brain' and minus == 'n/a'")
-    found = scores.groupby("series").value.mean()
-    assert found["tv"] > found["linear"] + 1, found
-    assert found["mse3d"] > found["linear"] + 1, found
+    psnr = scores.groupby("series").value.mean()
+    assert psnr["tv"] > psnr["linear"] + 1, psnr
+    assert psnr["mse3d"] > psnr["linear"] + 1, psnr
 
 
-def test_what_works_in_plane_is_left_out(thinner):
+def test_methods_that_only_work_in_plane_are_left_out(thinner):
     table = read_frame(thinner / f"{FUNC}_desc-evaluation_metrics.tsv")
     assert "sdmod" not in set(table.series)
     assert {"nearest", "linear", "bspline", "lanczos", "zerofill", "inject", "ratio"} <= set(

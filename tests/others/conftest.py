@@ -1,5 +1,5 @@
-"""What tests with programs that call ours share: those programs, a phantom, and `bids-sr` with
-options that make it quick.
+"""Share fixtures of the tests with other programs: their folder, a phantom, and a fast
+`bids-sr`.
 """
 
 import os
@@ -17,16 +17,16 @@ QUICK = f'#!/bin/sh\nexec {BIN}/bids-sr "$@" --sloppy --truth none --sr-method s
 
 @pytest.fixture(scope="session")
 def programs() -> Path:
-    """The folder with bosh, nipoppy, babs, datalad, snakemake and aws."""
-    named = Path(os.environ.get("BIDS_SR_TEST_OTHERS", "nowhere"))
-    if not (named / "bosh").is_file():
+    """Return the folder with bosh, nipoppy, babs, datalad, snakemake and aws."""
+    folder = Path(os.environ.get("BIDS_SR_TEST_OTHERS", "nowhere"))
+    if not (folder / "bosh").is_file():
         pytest.skip("BIDS_SR_TEST_OTHERS does not name the folder of bosh, nipoppy, babs, …")
-    return named
+    return folder
 
 
 @pytest.fixture(scope="session")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the program, to which options are given that make it quick."""
+    """Make a folder with a `bids-sr` that adds options to run faster."""
     folder = tmp_path_factory.mktemp("bin")
     (folder / "bids-sr").write_text(QUICK)
     (folder / "bids-sr").chmod(0o755)
@@ -35,9 +35,11 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(programs: Path, quick: Path, tmp_path: Path) -> Run:
-    """Calls a program in the folder of the test, as somebody whose home that is."""
+    """Return a function that calls a program in the folder of the test, which is also the home
+    directory.
+    """
 
-    def called(*words: object, **more: str) -> subprocess.CompletedProcess[str]:
+    def call_program(*words: object, **variables: str) -> subprocess.CompletedProcess[str]:
         environment = {
             "PATH": f"{quick}:{BIN}:{programs}:/usr/bin:/bin",
             "HOME": str(tmp_path),
@@ -49,7 +51,7 @@ def run(programs: Path, quick: Path, tmp_path: Path) -> Run:
             "GIT_CONFIG_VALUE_0": "tester",
             "GIT_CONFIG_KEY_1": "user.email",
             "GIT_CONFIG_VALUE_1": "tester@example.org",
-            **more,
+            **variables,
         }
         return subprocess.run(
             [str(word) for word in words],
@@ -61,12 +63,12 @@ def run(programs: Path, quick: Path, tmp_path: Path) -> Run:
             check=False,
         )
 
-    return called
+    return call_program
 
 
 @pytest.fixture(scope="session")
 def phantom(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two participants without T1w images, which take longest; it is only read."""
+    """Make two participants without T1w images, which take longest. Tests only read them."""
     root = tmp_path_factory.mktemp("data") / "DATA"
     subprocess.run(
         [BIN / "bids-sr-phantom", root, "--preset", "tiny", "--subjects", "2"],
@@ -80,5 +82,5 @@ def phantom(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def data(phantom: Path, tmp_path: Path) -> Path:
-    """That data set in the folder of the test, under the name that recipes give to it."""
+    """Copy the data set to the folder of the test, under the name that the recipes use."""
     return Path(shutil.copytree(phantom, tmp_path / "DATA"))

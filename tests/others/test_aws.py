@@ -1,4 +1,4 @@
-"""The definition of a job is one that AWS' own command line accepts; nothing is sent."""
+"""The command line of AWS accepts the job definition; nothing is submitted."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""Boutiques takes the descriptor, makes every option of it a word of the command line, and runs
-the phantom.
-"""
+"""Boutiques validates the descriptor, turns every input into an option, and runs the phantom."""
 
 import json
 import shlex
@@ -25,21 +23,23 @@ TEXTS = {
     "compare": "NORDIC=it's $HOME.nii.gz",
     "truth": "a folder",
 }
-"""Values of inputs that cannot be any text; the last two have to be quoted."""
+"""Valid texts of inputs with a format; the last two require quotes."""
 
 
 def invocation() -> dict[str, object]:
-    """A value for every input."""
-    made: dict[str, object] = {}
-    for each in json.loads(DESCRIPTOR.read_text())["inputs"]:
+    """Return a value for every input."""
+    values: dict[str, object] = {}
+    for entry in json.loads(DESCRIPTOR.read_text())["inputs"]:
         value = {
             "Flag": True,
-            "Number": max(1, each.get("minimum", 1) + bool(each.get("exclusive-minimum"))),
-            "File": f"file {each['id']}",
-            "String": (each.get("value-choices") or [TEXTS.get(each["id"], "text")])[-1],
-        }[each["type"]]
-        made[each["id"]] = [value] * (1 + (each["type"] == "File")) if "list" in each else value
-    return made
+            "Number": max(1, entry.get("minimum", 1) + bool(entry.get("exclusive-minimum"))),
+            "File": f"file {entry['id']}",
+            "String": (entry.get("value-choices") or [TEXTS.get(entry["id"], "text")])[-1],
+        }[entry["type"]]
+        values[entry["id"]] = (
+            [value] * (1 + (entry["type"] == "File")) if "list" in entry else value
+        )
+    return values
 
 
 def test_the_descriptor_is_valid(run: Run, tmp_path: Path) -> None:
@@ -51,26 +51,26 @@ def test_the_descriptor_is_valid(run: Run, tmp_path: Path) -> None:
     assert "DRY_RUN" in run("bosh", "validate", tmp_path / "broken.json").stdout
 
 
-def test_every_option_arrives(run: Run, tmp_path: Path) -> None:
-    """As the same words that somebody would type, quoted where that is needed."""
-    given = invocation()
-    (tmp_path / "all.json").write_text(json.dumps(given))
+def test_every_input_becomes_an_option(run: Run, tmp_path: Path) -> None:
+    """Options equal the words that a user would type, with quotes if needed."""
+    values = invocation()
+    (tmp_path / "all.json").write_text(json.dumps(values))
     done = run("bosh", "exec", "simulate", DESCRIPTOR, "-i", tmp_path / "all.json")
     assert done.returncode == 0, done.stdout
-    [line] = [each for each in done.stdout.splitlines() if each.startswith("bids-sr ")]
+    [line] = [row for row in done.stdout.splitlines() if row.startswith("bids-sr ")]
     parser = build_parser()
-    found = vars(parser.parse_args(shlex.split(line)[1:]))
-    counted = {each.dest for each in parser._actions if isinstance(each, _CountAction)}
-    assert {found[dest] for dest in counted} == {2}
-    assert len(found) == len(given)
-    assert found["evaluation.compare"] == [TEXTS["compare"]]
-    assert found["superres.pretrained"] == [Path("file pretrained")] * 2
-    assert found["resources.mem_gb"] == 8
+    settings = vars(parser.parse_args(shlex.split(line)[1:]))
+    counted = {action.dest for action in parser._actions if isinstance(action, _CountAction)}
+    assert {settings[dest] for dest in counted} == {2}
+    assert len(settings) == len(values)
+    assert settings["evaluation.compare"] == [TEXTS["compare"]]
+    assert settings["superres.pretrained"] == [Path("file pretrained")] * 2
+    assert settings["resources.mem_gb"] == 8
 
 
 def test_the_phantom_runs(run: Run, tmp_path: Path) -> None:
-    made = run("bids-sr-phantom", "demo", "--preset", "tiny")
-    assert made.returncode == 0, made.stdout
+    phantom = run("bids-sr-phantom", "demo", "--preset", "tiny")
+    assert phantom.returncode == 0, phantom.stdout
     [text] = scripts(RECIPES / "boutiques.md", "json")
     (tmp_path / "invocation.json").write_text(text)
     done = run("bosh", "exec", "launch", "--no-container", DESCRIPTOR, "invocation.json")

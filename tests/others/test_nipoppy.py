@@ -1,4 +1,4 @@
-"""Nipoppy installs the pipeline, runs one participant of two and tracks both."""
+"""Nipoppy installs the pipeline, processes one of two participants and tracks both."""
 
 from pathlib import Path
 
@@ -30,5 +30,5 @@ def test_one_participant_is_processed_and_tracked(run: Run, data: Path, tmp_path
         done = run("nipoppy", *words)
         assert done.returncode == 0, done.stdout
     [table] = (tmp_path / "study").rglob("processing_status.tsv")
-    found = pd.read_csv(table, sep="\t", dtype=str).set_index("participant_id")["status"]
-    assert found.to_dict() == {"01": "SUCCESS", "02": "FAIL"}
+    states = pd.read_csv(table, sep="\t", dtype=str).set_index("participant_id")["status"]
+    assert states.to_dict() == {"01": "SUCCESS", "02": "FAIL"}

@@ -1,4 +1,4 @@
-"""Snakemake runs every participant and the group, and nothing of it twice."""
+"""Snakemake runs every participant and the group, and repeats nothing."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def test_a_finished_workflow_is_not_run_again(run: Run, data: Path, tmp_path: Pa
     }
     done = run("snakemake", "--cores", "1")
     assert done.returncode == 0, done.stdout
-    made = {path.name for path in (tmp_path / "OUT").iterdir()}
-    assert {"sub-01.html", "sub-02.html", "group.html"} <= made
+    outputs = {path.name for path in (tmp_path / "OUT").iterdir()}
+    assert {"sub-01.html", "sub-02.html", "group.html"} <= outputs
     again = run("snakemake", "--cores", "1")
     assert "Nothing to be done" in again.stdout

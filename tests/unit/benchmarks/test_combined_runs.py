@@ -123,5 +123,5 @@ def test_explained_variance_counts_the_noise_of_what_was_made_alone() -> None:
     assert combined.explained([runs[0].times(0.0)], half) == 0
     region = truth > 0
     inside = half[0].within(region, centered=True)
-    assert inside.whole.mean() == pytest.approx(0)
+    assert inside.combined.mean() == pytest.approx(0)
     assert inside.halves.shape == (2, region.sum())

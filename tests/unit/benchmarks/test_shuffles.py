@@ -147,12 +147,12 @@ def test_the_space_of_the_noise_is_told_from_the_model():
     )
     space = NoiseSpace.of(design)
     assert space.basis.shape == (60, design.rank)
-    assert space.task.shape == space.beside.shape == (60, 2)
+    assert space.task.shape == space.quadrature.shape == (60, 2)
     others = design.matrix[:, 2:] / np.linalg.norm(design.matrix[:, 2:], axis=0)
     np.testing.assert_allclose(others.T @ space.task, 0, atol=1e-9)
-    np.testing.assert_allclose(space.basis.T @ space.beside, 0, atol=1e-9)
-    np.testing.assert_allclose(space.beside.T @ space.beside, np.eye(2), atol=1e-9)
-    overlap = (space.beside * filtered(space.task, quarter_turn(60))).sum(axis=0)
+    np.testing.assert_allclose(space.basis.T @ space.quadrature, 0, atol=1e-9)
+    np.testing.assert_allclose(space.quadrature.T @ space.quadrature, np.eye(2), atol=1e-9)
+    overlap = (space.quadrature * filtered(space.task, quarter_turn(60))).sum(axis=0)
     assert (overlap > 0.5).all()
 
 
@@ -171,7 +171,7 @@ def test_white_noise_stays_white_in_every_shuffle_outside_confounds():
     )
     space, noise = NoiseSpace.of(design), ar_noise(5, 60, 20_000, 0.0)
     residuals = space.residuals(noise)
-    shares = space.beside.T @ residuals / residuals.std(axis=0)
+    shares = space.quadrature.T @ residuals / residuals.std(axis=0)
     for seed in range(3):
         phases = random_phases(60, np.random.default_rng(seed))
         left, _, _ = np.linalg.svd(filtered(design.matrix[:, 2:], phases))
@@ -192,14 +192,16 @@ def test_the_lender_of_the_gap_does_not_depend_on_blocks():
     space, noise = NoiseSpace.of(design), ar_noise(5, 60, 40, 0.0)
     residuals = space.residuals(noise)
     source = NoiseSource(
-        space=space, shares=space.beside.T @ residuals / residuals.std(axis=0), level=np.zeros(40)
+        space=space,
+        shares=space.quadrature.T @ residuals / residuals.std(axis=0),
+        level=np.zeros(40),
     )
     ones = np.ones(31, dtype=complex)
     whole = source.shuffled(noise, slice(0, 40), ones, 15)
     parts = [source.shuffled(noise[:, s], s, ones, 15) for s in (slice(0, 30), slice(30, 40))]
     np.testing.assert_allclose(whole, np.hstack(parts), atol=1e-12)
     lent = (
-        space.beside.T
+        space.quadrature.T
         @ residuals[:, (35 + 15) % 40]
         * residuals[:, 35].std()
         / residuals[:, 10].std()
