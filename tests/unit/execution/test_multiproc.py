@@ -348,7 +348,7 @@ def test_a_full_disk_ends_the_run_at_once(tmp_path, caplog, capfd):
 
 @pytest.mark.timeout(120)
 def test_a_worker_starting_in_a_broken_pool_is_ended_before_the_retry(tmp_path):
-    """A pool registers a worker only after its start; an unregistered worker would run the step
+    """Pools register a worker only after its start; an unregistered worker would run the step
     concurrently with the retry.
     """
     late_worker = multiprocessing.get_context("forkserver").Process(target=time.sleep, args=(60,))

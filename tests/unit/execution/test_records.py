@@ -152,7 +152,7 @@ def test_results_of_an_earlier_version_are_recomputed(node: pe.Node, tmp_path: P
 
 
 def test_files_of_an_unfinished_step_are_preserved(tmp_path: Path) -> None:
-    """The directory may contain a training checkpoint from which training resumes."""
+    """Training can resume from a checkpoint in the directory."""
     waiting = _node(tmp_path)
     folder = Path(waiting.output_dir())
     folder.mkdir(parents=True)
@@ -304,7 +304,7 @@ def test_running_steps_removes_records_of_other_settings(
 def test_steps_finished_before_an_interruption_are_not_rerun(
     finished_steps: tuple[Path, Path],
 ) -> None:
-    """The second step was finished earlier with another gain in the first step."""
+    """In this test, the second step was finished earlier with another gain in the first step."""
     _finish(*finished_steps).note()
     stopped = _finish(*finished_steps, gain=2.0)
     stopped.note(stopped.left())
