@@ -1,4 +1,4 @@
-"""Effect maps of runs as one map: closed forms, nilearn's fixed effects, and every error."""
+"""Combine effect maps of several runs: closed forms, nilearn's fixed effects, and every error."""
 
 from pathlib import Path
 from typing import Any
@@ -23,69 +23,71 @@ EFFECTS = [image(RNG.normal(2, 1, SHAPE)) for _ in range(3)]
 VARIANCES = [image(RNG.uniform(0.5, 3, SHAPE)) for _ in range(3)]
 
 
-def array(made: nib.Nifti1Image) -> np.ndarray:
-    return np.asarray(made.get_fdata())
+def array(map_image: nib.Nifti1Image) -> np.ndarray:
+    return np.asarray(map_image.get_fdata())
 
 
 @pytest.mark.parametrize("precision", [False, True])
-def test_runs_are_combined_as_by_nilearn(precision: bool) -> None:
+def test_combined_runs_equal_the_fixed_effects_of_nilearn(precision: bool) -> None:
     from nilearn.glm.contrasts import compute_fixed_effects
 
     mask = image(1)
     expected = compute_fixed_effects(EFFECTS, VARIANCES, mask, precision_weighted=precision)
     if isinstance(expected, dict):
         expected = [expected[name] for name in ("effect", "variance", "stat", "z_score")]
-    made = combine_runs(EFFECTS, VARIANCES, weights="precision" if precision else "equal")
-    for own, reference in zip(
-        (made.effect, made.variance, made.t, made.z), expected, strict=False
+    combined = combine_runs(EFFECTS, VARIANCES, weights="precision" if precision else "equal")
+    for combined_map, nilearn_map in zip(
+        (combined.effect, combined.variance, combined.t, combined.z), expected, strict=False
     ):
-        wanted = array(reference).reshape(SHAPE)
-        assert np.abs(array(own) - wanted).max() < 1e-4 * np.ptp(wanted)
+        nilearn_values = array(nilearn_map).reshape(SHAPE)
+        assert np.abs(array(combined_map) - nilearn_values).max() < 1e-4 * np.ptp(nilearn_values)
 
 
 @pytest.mark.parametrize(
     ("fwhm_mm", "calibrated", "shared"), [(0, False, 0.75), (5, False, 0.8), (0, True, 1.0)]
 )
-def test_reconstruction_error_averages_out_only_in_part(
+def test_reconstruction_error_averages_out_only_as_far_as_it_is_independent(
     fwhm_mm: float, calibrated: bool, shared: float
 ) -> None:
-    made = combine_runs(
+    combined = combine_runs(
         EFFECTS, VARIANCES, sds=[image(2)] * 3, fwhm_mm=fwhm_mm, calibrated=calibrated
     )
-    assert made.shared_error == pytest.approx(shared)
-    assert made.sd is not None
-    assert array(made.sd) ** 2 == pytest.approx((1 - shared) * 4 / 3 + shared * 4, rel=1e-5)
-    assert made.person_sd is not None
+    assert combined.shared_error == pytest.approx(shared)
+    assert combined.sd is not None
+    assert array(combined.sd) ** 2 == pytest.approx((1 - shared) * 4 / 3 + shared * 4, rel=1e-5)
+    assert combined.person_sd is not None
 
 
-def test_maps_of_nilearn_and_paths_are_taken(tmp_path: Path) -> None:
+def test_maps_can_be_nilearn_dictionaries_images_or_paths(tmp_path: Path) -> None:
     maps = [
         {"effect_size": effect, "effect_variance": variance, "z_score": effect}
         for effect, variance in zip(EFFECTS, VARIANCES, strict=True)
     ]
-    plain = combine_runs(EFFECTS, VARIANCES, weights=[2, 1, 1], names=["a", "b", "c"])
-    assert plain.weights == {"a": 0.5, "b": 0.25, "c": 0.25}
+    from_images = combine_runs(EFFECTS, VARIANCES, weights=[2, 1, 1], names=["a", "b", "c"])
+    assert from_images.weights == {"a": 0.5, "b": 0.25, "c": 0.25}
     nib.save(EFFECTS[0], tmp_path / "effect.nii.gz")
-    paths = combine_runs([tmp_path / "effect.nii.gz", *EFFECTS[1:]], VARIANCES, weights=[2, 1, 1])
-    by_mapping = combine_runs(maps, weights=[2, 1, 1])
-    for other in (paths, by_mapping):
-        assert array(other.z) == pytest.approx(array(plain.z), abs=1e-5)
-    assert not np.allclose(array(plain.effect), array(combine_runs(maps).effect))
+    from_paths = combine_runs(
+        [tmp_path / "effect.nii.gz", *EFFECTS[1:]], VARIANCES, weights=[2, 1, 1]
+    )
+    from_dictionaries = combine_runs(maps, weights=[2, 1, 1])
+    for combined in (from_paths, from_dictionaries):
+        assert array(combined.z) == pytest.approx(array(from_images.z), abs=1e-5)
+    assert not np.allclose(array(from_images.effect), array(combine_runs(maps).effect))
 
 
-def test_runs_without_a_map_or_variance_are_left_out_by_name() -> None:
-    made = combine_runs(
+def test_runs_without_a_map_or_a_positive_variance_are_skipped_with_a_reason() -> None:
+    combined = combine_runs(
         [EFFECTS[0], None, EFFECTS[1], EFFECTS[2]],
         [VARIANCES[0], None, image(0), VARIANCES[2]],
         names=["first", "second", "third", "fourth"],
     )
-    assert made.left_out == {
+    assert combined.left_out == {
         "second": "no effect map was passed",
         "third": "the variance is not positive in any voxel",
     }
-    assert made.weights == {"first": 0.5, "fourth": 0.5}
-    assert array(made.effect) == pytest.approx((array(EFFECTS[0]) + array(EFFECTS[2])) / 2)
-    assert made.person_sd is None
+    assert combined.weights == {"first": 0.5, "fourth": 0.5}
+    assert array(combined.effect) == pytest.approx((array(EFFECTS[0]) + array(EFFECTS[2])) / 2)
+    assert combined.person_sd is None
 
 
 def test_voxels_outside_the_mask_or_not_finite_are_0() -> None:
@@ -93,10 +95,10 @@ def test_voxels_outside_the_mask_or_not_finite_are_0() -> None:
     values[0, 0, 0] = np.nan
     mask = np.ones(SHAPE, bool)
     mask[1] = False
-    made = combine_runs([image(values), EFFECTS[1]], VARIANCES[:2], mask=mask)
-    assert array(made.effect)[0, 0, 0] == 0
-    assert (array(made.t)[1] == 0).all()
-    assert (array(made.t)[mask][1:] != 0).all()
+    combined = combine_runs([image(values), EFFECTS[1]], VARIANCES[:2], mask=mask)
+    assert array(combined.effect)[0, 0, 0] == 0
+    assert (array(combined.t)[1] == 0).all()
+    assert (array(combined.t)[mask][1:] != 0).all()
 
 
 def fitted(applied: bool, **facts: object) -> SuperResolver:
@@ -106,17 +108,17 @@ def fitted(applied: bool, **facts: object) -> SuperResolver:
     return run
 
 
-def test_runs_that_are_zero_filled_are_named_and_calibrations_count() -> None:
+def test_zero_filled_runs_are_listed_and_calibration_raises_the_shared_error() -> None:
     sds = [image(2), None, image(2)]
     several = fitted(True)
     several.runs_ = [fitted(True), fitted(False), fitted(True)]
-    made = combine_runs(EFFECTS, VARIANCES, sds=sds, resolver=several)
-    assert (made.not_applied, made.sd, made.shared_error) == (("run-2",), None, 0.75)
+    combined = combine_runs(EFFECTS, VARIANCES, sds=sds, resolver=several)
+    assert (combined.not_applied, combined.sd, combined.shared_error) == (("run-2",), None, 0.75)
     calibrated = [fitted(True), fitted(True, calibration={"usable": True}), fitted(True)]
     assert combine_runs(EFFECTS, VARIANCES, resolver=calibrated).shared_error == 1
 
 
-OTHER = np.diag([2.0, 2.0, 2.0, 1.0])
+OTHER_AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,7 @@ OTHER = np.diag([2.0, 2.0, 2.0, 1.0])
             r"effects: the image of run-3 is not on the grid .* \(3, 3, 3\); expected \(6, 5, 4\)",
         ),
         (
-            {"variances": [*VARIANCES[:2], image(1, OTHER)]},
+            {"variances": [*VARIANCES[:2], image(1, OTHER_AFFINE)]},
             "variances: the image of run-3 is not on the grid .* affine differs",
         ),
         (
@@ -161,6 +163,6 @@ OTHER = np.diag([2.0, 2.0, 2.0, 1.0])
         ({"resolver": fitted(True)}, r"fitted on 1 run\(s\), but 3 effect maps were passed"),
     ],
 )
-def test_what_cannot_be_combined_is_refused(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_are_rejected_by_name(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ImageInputError, match=message):
         combine_runs(**{"effects": EFFECTS, "variances": VARIANCES, **arguments})

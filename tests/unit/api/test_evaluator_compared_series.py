@@ -1,10 +1,9 @@
-"""Series of other programs in Python and in `bids-sr-evaluate`: one code, and the verdicts of a
-known truth.
+"""Compare series of other programs in Python and with `bids-sr-evaluate`; their verdicts are
+known.
 """
 
 import json
 
-import nibabel as nib
 import numpy as np
 import pytest
 from shortrun import EVENTS, FACTOR, FINE, TR
@@ -16,41 +15,45 @@ from bids_sr.glm.smoothing import smooth
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.sr.matrices import kspace_crop, upsample
 
-HOW = {"baselines": ["zerofill"], "n_boot": 100}
+SETTINGS = {"baselines": ["zerofill"], "n_boot": 100}
 
 
 @pytest.fixture(scope="module")
 def series(run, tmp_path_factory):
-    """Files of series whose verdict is known: less noise, smoothed, the detail measured, detail
-    mirrored, shifted.
+    """Write series whose verdicts are known: smoothed, with the measured detail, with mirrored
+    detail, and shifted.
     """
     folder = tmp_path_factory.mktemp("compared")
     bold, affine = load_image(run / "bold.nii")
     truth, _ = load_image(run / "truth.nii")
-    count = bold.shape[3]
-    low = np.stack([kspace_crop(truth[..., t], FINE, factor=FACTOR)[0] for t in range(count)], -1)
-    fine = np.stack([upsample("zerofill", bold[..., t], FACTOR) for t in range(count)], -1)
-    detail = truth - np.stack(
-        [upsample("zerofill", low[..., t], FACTOR) for t in range(count)], -1
+    n_volumes = bold.shape[3]
+    truth_lowres = np.stack(
+        [kspace_crop(truth[..., t], FINE, factor=FACTOR)[0] for t in range(n_volumes)], -1
     )
-    made = {
+    zero_filled = np.stack(
+        [upsample("zerofill", bold[..., t], FACTOR) for t in range(n_volumes)], -1
+    )
+    detail = truth - np.stack(
+        [upsample("zerofill", truth_lowres[..., t], FACTOR) for t in range(n_volumes)], -1
+    )
+    data_and_grids = {
         "smoothed": (
-            np.stack([smooth(bold[..., t], (3, 3, 4), 6.0) for t in range(count)], -1),
+            np.stack([smooth(bold[..., t], (3, 3, 4), 6.0) for t in range(n_volumes)], -1),
             affine,
         ),
-        "finer": (fine + detail, FINE),
-        "mirrored": (fine + detail[::-1], FINE),
+        "finer": (zero_filled + detail, FINE),
+        "mirrored": (zero_filled + detail[::-1], FINE),
         "shifted": (np.roll(bold, 1, 0), affine),
     }
-    for name, (data, grid) in made.items():
+    for name, (data, grid) in data_and_grids.items():
         save_image(data.astype(np.float32), grid, folder / f"{name}.nii", tr=TR)
-    return {name: folder / f"{name}.nii" for name in made}
+    return {name: folder / f"{name}.nii" for name in data_and_grids}
 
 
 @pytest.fixture(scope="module")
 def judged(run, series):
     compared = {name: series[name] for name in ("smoothed", "finer", "mirrored")}
-    return Evaluator(**HOW).fit(
+    return Evaluator(**SETTINGS).fit(
         run / "bold.nii",
         motion=run / "hmc.txt",
         compared=compared,
@@ -60,20 +63,20 @@ def judged(run, series):
     )
 
 
-def test_true_detail_comes_out_truer_and_invented_detail_is_found_out(judged):
-    found = {each["name"]: each for each in judged.compared_}
-    assert {name: each["status"] for name, each in found.items()} == {
+def test_true_detail_is_more_accurate_and_mirrored_detail_is_less_accurate(judged):
+    verdicts = {verdict["name"]: verdict for verdict in judged.compared_}
+    assert {name: verdict["status"] for name, verdict in verdicts.items()} == {
         "smoothed": "less accurate",
         "finer": "more accurate",
         "mirrored": "less accurate",
     }
-    bands = {name: each["decisions"] for name, each in found.items()}
-    assert bands["finer"]["beyond"] == "better"
-    assert bands["mirrored"]["beyond"] == "worse"
-    assert bands["smoothed"]["beyond"] != "better"
+    decisions = {name: verdict["decisions"] for name, verdict in verdicts.items()}
+    assert decisions["finer"]["beyond"] == "better"
+    assert decisions["mirrored"]["beyond"] == "worse"
+    assert decisions["smoothed"]["beyond"] != "better"
 
 
-def test_table_summary_and_page_have_them(judged, tmp_path):
+def test_compared_series_are_in_table_summary_and_page(judged, tmp_path):
     rows = judged.table_
     assert set(rows[rows.statistic == "compared_fwhm"].series) == {"smoothed", "finer", "mirrored"}
     control = rows.query(
@@ -94,8 +97,8 @@ def test_table_summary_and_page_have_them(judged, tmp_path):
     assert "series are interpolations" not in page
 
 
-def test_another_run_is_a_reference_within_the_acquired_band(run, series):
-    found = Evaluator(**HOW).fit(
+def test_another_run_is_a_reference_below_the_acquired_nyquist_frequency(run, series):
+    evaluated = Evaluator(**SETTINGS).fit(
         run / "bold.nii",
         motion=run / "hmc.txt",
         compared={"smoothed": series["smoothed"]},
@@ -104,16 +107,18 @@ def test_another_run_is_a_reference_within_the_acquired_band(run, series):
         other_run=run / "bold.nii.gz",
         other_events=run / "events.tsv",
     )
-    (one,) = found.compared_
-    assert [*one["references"].values()] == ["another acquired run of the task"]
-    assert "it is on the acquired grid" in one["text"]
-    assert ((found.table_.statistic == "ev") & (found.table_.reference == "otherRun")).any()
-    assert "Agreement with the other run" in str(found.generate_report())
+    (verdict,) = evaluated.compared_
+    assert [*verdict["references"].values()] == ["another acquired run of the task"]
+    assert "it is on the acquired grid" in verdict["text"]
+    assert (
+        (evaluated.table_.statistic == "ev") & (evaluated.table_.reference == "otherRun")
+    ).any()
+    assert "Agreement with the other run" in str(evaluated.generate_report())
 
 
-def test_without_a_reference_nothing_is_assessed_and_what_to_scan_is_said(run, series):
-    (one,) = (
-        Evaluator(**HOW)
+def test_without_a_reference_the_verdict_says_which_scan_is_missing(run, series):
+    (verdict,) = (
+        Evaluator(**SETTINGS)
         .fit(
             run / "bold.nii",
             motion=run / "hmc.txt",
@@ -123,13 +128,13 @@ def test_without_a_reference_nothing_is_assessed_and_what_to_scan_is_said(run, s
         )
         .compared_
     )
-    assert one["status"] == "not assessed"
-    assert "scan the task twice" in one["text"]
-    assert "pass the measurement as truth" in one["text"]
+    assert verdict["status"] == "not assessed"
+    assert "scan the task twice" in verdict["text"]
+    assert "pass the measurement as truth" in verdict["text"]
 
 
 @pytest.mark.parametrize(
-    ("given", "why"),
+    ("arguments", "message"),
     [
         ({"compared": {"bspline": "x.nii"}}, "compared: 'bspline' is not a valid name"),
         ({"compared": {"x": "nowhere.nii"}}, "x: the file nowhere.nii does not exist"),
@@ -137,17 +142,21 @@ def test_without_a_reference_nothing_is_assessed_and_what_to_scan_is_said(run, s
         ({"compared": ["a"]}, "compared: expected a dictionary that maps names"),
     ],
 )
-def test_what_cannot_be_compared_is_refused_before_the_work(run, given, why, monkeypatch):
+def test_invalid_arguments_are_rejected_before_the_run_is_read(
+    run, arguments, message, monkeypatch
+):
     monkeypatch.setattr("bids_sr.api.evaluator.find_run", lambda *_: pytest.fail("it has begun"))
-    with pytest.raises(ImageInputError, match=why):
-        Evaluator(**HOW).fit(run / "bold.nii", events=EVENTS, mask=run / "mask.nii", **given)
+    with pytest.raises(ImageInputError, match=message):
+        Evaluator(**SETTINGS).fit(
+            run / "bold.nii", events=EVENTS, mask=run / "mask.nii", **arguments
+        )
 
 
-def test_one_of_other_run_and_its_events_alone_is_refused(run, series):
+def test_other_run_without_its_events_is_rejected(run, series):
     with pytest.raises(
         ImageInputError, match="other_run, other_events: a second run can only be compared"
     ):
-        Evaluator(**HOW).fit(
+        Evaluator(**SETTINGS).fit(
             run / "bold.nii",
             compared={"finer": series["finer"]},
             events=EVENTS,
@@ -155,13 +164,13 @@ def test_one_of_other_run_and_its_events_alone_is_refused(run, series):
         )
 
 
-def test_grids_times_and_shifts_that_do_not_fit_are_refused(run, series, tmp_path):
+def test_series_of_another_grid_timing_or_position_are_rejected(run, series, tmp_path):
     bold, affine = load_image(run / "bold.nii")
     save_image(bold[..., :-1], affine, tmp_path / "short.nii", tr=TR)
     save_image(bold, affine, tmp_path / "slow.nii", tr=1.5 * TR)
-    away = affine.copy()
-    away[0, 3] += 3
-    save_image(bold, away, tmp_path / "away.nii", tr=TR)
+    shifted_affine = affine.copy()
+    shifted_affine[0, 3] += 3
+    save_image(bold, shifted_affine, tmp_path / "away.nii", tr=TR)
     save_image(bold[::2], affine, tmp_path / "coarse.nii", tr=TR)
     files = {
         "short": (tmp_path / "short.nii", "the series has 83 volumes, but its run has 84 volumes"),
@@ -176,16 +185,14 @@ def test_grids_times_and_shifts_that_do_not_fit_are_refused(run, series, tmp_pat
         ),
         "shifted": (series["shifted"], r"\+1.00 voxels along x"),
     }
-    for name, (file, why) in files.items():
-        with pytest.raises(ImageInputError, match=why):
-            Evaluator(**HOW).fit(
+    for name, (file, message) in files.items():
+        with pytest.raises(ImageInputError, match=message):
+            Evaluator(**SETTINGS).fit(
                 run / "bold.nii", compared={name: file}, events=EVENTS, mask=run / "mask.nii"
             )
 
 
-def test_the_command_says_a_line_on_each_and_writes_what_was_asked_for(
-    run, series, tmp_path, capsys
-):
+def test_the_command_prints_the_verdict_and_writes_three_files(run, series, tmp_path, capsys):
     argv = [str(run / "bold.nii"), f"finer={series['finer']}", "--events", str(run / "events.tsv")]
     argv += ["--truth", str(run / "truth.nii"), "--mask", str(run / "mask.nii")]
     assert main([*argv, "--out", str(tmp_path / "out")]) == 0
@@ -195,11 +202,11 @@ def test_the_command_says_a_line_on_each_and_writes_what_was_asked_for(
         "evaluation.tsv",
         "report.html",
     }
-    (told,) = json.loads((tmp_path / "out" / "verdict.json").read_text())["compared"]
-    assert (told["name"], told["status"]) == ("finer", "more accurate")
+    (verdict,) = json.loads((tmp_path / "out" / "verdict.json").read_text())["compared"]
+    assert (verdict["name"], verdict["status"]) == ("finer", "more accurate")
 
 
-def test_wrong_input_of_the_command_ends_with_code_2(run, series, tmp_path, capsys):
+def test_invalid_input_of_the_command_exits_with_code_2(run, series, tmp_path, capsys):
     argv = [
         str(run / "bold.nii"),
         f"shifted={series['shifted']}",
@@ -208,19 +215,17 @@ def test_wrong_input_of_the_command_ends_with_code_2(run, series, tmp_path, caps
     ]
     assert main(argv) == 2
     assert "+1.00 voxels along x" in capsys.readouterr().err
-    image = nib.load(run / "bold.nii")
     assert main([str(tmp_path / "nowhere.nii"), *argv[1:]]) == 2
-    for wrong in (
+    for arguments in (
         ["x=a", "x=b"],
         ["x"],
         ["x=a", "--other-run", "b.nii"],
         ["x=a", "--truth", "a.nii", "b.nii"],
     ):
-        assert main([argv[0], *wrong, "--events", "e.tsv"]) == 2
-    assert image.shape[3] == 84
+        assert main([argv[0], *arguments, "--events", "e.tsv"]) == 2
 
 
-def test_the_command_gives_advice_in_its_own_options(run, series, tmp_path, capsys):
+def test_advice_of_the_command_names_its_options(run, series, tmp_path, capsys):
     argv = [str(run / "bold.nii"), f"finer={series['finer']}", "--events", str(run / "events.tsv")]
     argv += ["--mask", str(run / "mask.nii"), "--out", str(tmp_path / "out")]
     assert main(argv) == 0

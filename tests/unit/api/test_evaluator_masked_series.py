@@ -1,6 +1,4 @@
-"""A series that is the acquired one, masked, scaled or shifted, is no more and no less accurate
-than it.
-"""
+"""A masked, scaled or shifted copy of the acquired series is neither more nor less accurate."""
 
 from pathlib import Path
 
@@ -15,12 +13,12 @@ from bids_sr import Evaluator
 from bids_sr.cli.evaluate_main import main
 from bids_sr.io.nifti import load_image, save_image
 
-HOW = {"baselines": ["zerofill"], "n_boot": 100, "realigned": True}
+SETTINGS = {"baselines": ["zerofill"], "n_boot": 100, "realigned": True}
 MASKED = ("tight", "loose", "eroded", "half", "zeroed", "nan", "fineHalf")
 
 
-def rows_of(mask: np.ndarray, share: float) -> np.ndarray:
-    """The first voxels along x."""
+def first_columns(mask: np.ndarray, share: float) -> np.ndarray:
+    """Mark the first part of the voxels along x."""
     return np.broadcast_to(
         (np.arange(mask.shape[0]) < share * mask.shape[0])[:, None, None], mask.shape
     )
@@ -28,37 +26,37 @@ def rows_of(mask: np.ndarray, share: float) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def acquired(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run with so much noise that a series of zeros explains more than it; a folder of what is
-    made of it.
+    """Write a run noisy enough that a series of zeros explains more than the run, and altered
+    copies of it.
     """
     folder = tmp_path_factory.mktemp("masked")
     bold, affine = load_image(run / "bold.nii")
     inside = load_image(run / "mask.nii")[0] > 0
     rng = np.random.default_rng(3)
     noisy = bold + ndimage.gaussian_filter(rng.normal(0, 120, bold.shape), (1, 1, 0, 1))
-    level = float(np.median(bold[inside]))
+    median_signal = float(np.median(bold[inside]))
     fine, _ = load_image(run / "truth.nii")
 
-    def where(mask: np.ndarray, outside: float = 0.0) -> np.ndarray:
+    def masked(mask: np.ndarray, outside: float = 0.0) -> np.ndarray:
         return np.where(mask[..., None], noisy, outside)
 
-    made = {
+    copies = {
         "acquired": noisy,
-        "tight": where(inside),
-        "loose": where(ndimage.binary_dilation(inside)),
-        "eroded": where(ndimage.binary_erosion(inside, np.ones((3, 3, 1)))),
-        "half": where(rows_of(inside, 0.5)),
-        "zeroed": where(rng.random(inside.shape) < 0.8),
-        "nan": where(inside, np.nan),
+        "tight": masked(inside),
+        "loose": masked(ndimage.binary_dilation(inside)),
+        "eroded": masked(ndimage.binary_erosion(inside, np.ones((3, 3, 1)))),
+        "half": masked(first_columns(inside, 0.5)),
+        "zeroed": masked(rng.random(inside.shape) < 0.8),
+        "nan": masked(inside, np.nan),
         "scaled": 30000 * noisy,
-        "shiftedUp": noisy + 0.3 * level,
-        "shiftedDown": noisy - 0.3 * level,
-        "holes": where(rng.random(inside.shape) < 0.99, np.nan),
+        "shiftedUp": noisy + 0.3 * median_signal,
+        "shiftedDown": noisy - 0.3 * median_signal,
+        "holes": masked(rng.random(inside.shape) < 0.99, np.nan),
     }
-    for name, data in made.items():
+    for name, data in copies.items():
         save_image(data.astype(np.float32), affine, folder / f"{name}.nii", tr=TR)
-    half = np.where(rows_of(fine[..., 0], 0.5)[..., None], fine, 0)
-    save_image(half.astype(np.float32), FINE, folder / "fineHalf.nii", tr=TR)
+    half_of_truth = np.where(first_columns(fine[..., 0], 0.5)[..., None], fine, 0)
+    save_image(half_of_truth.astype(np.float32), FINE, folder / "fineHalf.nii", tr=TR)
     return folder
 
 
@@ -77,12 +75,12 @@ def judged(run: Path, acquired: Path) -> Evaluator:
         "fineHalf",
     )
     files: dict[str, Path | nib.Nifti1Image] = {name: acquired / f"{name}.nii" for name in names}
-    stored = nib.load(acquired / "nan.nii")
-    # in memory
+    with_nan = nib.load(acquired / "nan.nii")
+    # passed as an image in memory
     files["nan"] = nib.Nifti1Image(
-        stored.get_fdata(dtype=np.float32), stored.affine, stored.header
+        with_nan.get_fdata(dtype=np.float32), with_nan.affine, with_nan.header
     )
-    return Evaluator(**HOW).fit(
+    return Evaluator(**SETTINGS).fit(
         acquired / "acquired.nii",
         compared=files,
         events=EVENTS,
@@ -93,57 +91,67 @@ def judged(run: Path, acquired: Path) -> Evaluator:
     )
 
 
-def of_claim(table: pd.DataFrame, name: str, band: str, *, difference: bool = False) -> pd.Series:
-    """Explained variance of a series, or its gain, where a claim of the verdict on it is made."""
-    own = table[(table.series == name) & (table.band == band)]
-    claim = own[own.statistic == "compared"].iloc[0]
-    found = own[
-        (own.statistic == "ev")
-        & (own.region == claim.region)
-        & (own.contrast == claim.contrast)
-        & (own.minus == (claim.minus if difference else "n/a"))
+def claim_values(
+    table: pd.DataFrame, name: str, band: str, *, difference: bool = False
+) -> pd.Series:
+    """Return explained variance of a series, or its gain, for the region and contrast of a
+    claim.
+    """
+    claim_rows = table[(table.series == name) & (table.band == band)]
+    claim = claim_rows[claim_rows.statistic == "compared"].iloc[0]
+    ev_rows = claim_rows[
+        (claim_rows.statistic == "ev")
+        & (claim_rows.region == claim.region)
+        & (claim_rows.contrast == claim.contrast)
+        & (claim_rows.minus == (claim.minus if difference else "n/a"))
     ]
-    known = found.value.dropna()
-    assert len(known) > 0
-    return known
+    values = ev_rows.value.dropna()
+    assert len(values) > 0
+    return values
 
 
-def test_what_is_the_acquired_series_does_not_differ_from_it(judged: Evaluator) -> None:
-    for each in judged.compared_:
-        if each["name"] != "fineHalf":
-            assert each["status"] == "not more accurate", each["text"]
-            assert each["decisions"] == {"within": "same", "beyond": "same"}, each["text"]
+def test_a_copy_of_the_acquired_series_is_neither_better_nor_worse(judged: Evaluator) -> None:
+    for verdict in judged.compared_:
+        if verdict["name"] != "fineHalf":
+            assert verdict["status"] == "not more accurate", verdict["text"]
+            assert verdict["decisions"] == {"within": "same", "beyond": "same"}, verdict["text"]
             for band in ("within", "beyond"):
-                gain = of_claim(judged.table_, each["name"], band, difference=True)
-                assert (gain.abs() < 1e-3).all(), each["text"]
-            assert each["frame"]["frame"] == "as acquired"
+                gain = claim_values(judged.table_, verdict["name"], band, difference=True)
+                assert (gain.abs() < 1e-3).all(), verdict["text"]
+            assert verdict["frame"]["frame"] == "as acquired"
 
 
-def test_how_many_voxels_were_left_out_is_said(judged: Evaluator) -> None:
-    found = {each["name"]: each for each in judged.compared_}
-    share = {
-        name: each["frame"]["left_out"] / each["frame"]["brain_voxels"]
-        for name, each in found.items()
+def test_the_number_of_excluded_voxels_is_reported(judged: Evaluator) -> None:
+    verdicts = {verdict["name"]: verdict for verdict in judged.compared_}
+    excluded_share = {
+        name: verdict["frame"]["left_out"] / verdict["frame"]["brain_voxels"]
+        for name, verdict in verdicts.items()
     }
-    assert [share[name] for name in ("tight", "loose", "nan", "scaled", "shiftedUp")] == [0] * 5
-    assert share["half"] == pytest.approx(0.5, abs=0.05)
-    assert share["fineHalf"] == pytest.approx(0.5, abs=0.05)
-    assert share["zeroed"] == pytest.approx(0.2, abs=0.03)
-    facts = found["half"]["frame"]
-    said = f"{facts['left_out']:,} of {facts['brain_voxels']:,} brain voxels"
-    assert said in found["half"]["text"]
-    assert "were excluded from the evaluation" not in found["loose"]["text"]
+    assert [excluded_share[name] for name in ("tight", "loose", "nan", "scaled", "shiftedUp")] == [
+        0
+    ] * 5
+    assert excluded_share["half"] == pytest.approx(0.5, abs=0.05)
+    assert excluded_share["fineHalf"] == pytest.approx(0.5, abs=0.05)
+    assert excluded_share["zeroed"] == pytest.approx(0.2, abs=0.03)
+    facts = verdicts["half"]["frame"]
+    count_text = f"{facts['left_out']:,} of {facts['brain_voxels']:,} brain voxels"
+    assert count_text in verdicts["half"]["text"]
+    assert "were excluded from the evaluation" not in verdicts["loose"]["text"]
 
 
-def test_detail_in_half_of_the_brain_is_seen_there(judged: Evaluator) -> None:
-    """The true series with one half set to 0 is true in the other."""
-    (one,) = (each for each in judged.compared_ if each["name"] == "fineHalf")
-    assert one["status"] == "more accurate"
-    level = of_claim(judged.table_, "fineHalf", "beyond").max()
-    assert level > 0.65, "zeros in the other half would count as detail that is missing"
+def test_voxels_of_a_masked_hemisphere_do_not_count_as_missing_detail(judged: Evaluator) -> None:
+    """The true series with one half set to 0 is correct in the other half."""
+    (verdict,) = (
+        compared_series
+        for compared_series in judged.compared_
+        if compared_series["name"] == "fineHalf"
+    )
+    assert verdict["status"] == "more accurate"
+    explained = claim_values(judged.table_, "fineHalf", "beyond").max()
+    assert explained > 0.65, "zeros in the other half would count as detail that is missing"
 
 
-def test_nan_inside_the_brain_is_refused_with_all_else_that_is_wrong(
+def test_nan_inside_the_brain_is_listed_with_all_other_errors(
     run: Path, acquired: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     image = nib.load(acquired / "acquired.nii")
@@ -170,8 +178,8 @@ def test_nan_inside_the_brain_is_refused_with_all_else_that_is_wrong(
         "--dry-run",
     ]
     assert main(argv) == 2
-    shown = capsys.readouterr().err
-    for said in (
+    stderr = capsys.readouterr().err
+    for message in (
         "voxels inside the brain are NaN",
         "once: volume 7 has NaN values in other voxels",
         "short: the series has 83 volumes, but its run has 84 volumes",
@@ -181,10 +189,10 @@ def test_nan_inside_the_brain_is_refused_with_all_else_that_is_wrong(
         f"mask: the file {tmp_path / 'mask.nii'} does not exist",
         "truth: 'toe' not found among the contrasts",
     ):
-        assert said in shown, shown
+        assert message in stderr, stderr
 
 
-def test_a_dry_run_of_the_command_computes_nothing(
+def test_a_dry_run_of_the_command_checks_input_and_writes_nothing(
     run: Path, acquired: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = [
@@ -196,16 +204,16 @@ def test_a_dry_run_of_the_command_computes_nothing(
     assert main([*argv, "--dry-run", "--out", str(tmp_path / "out")]) == 0
     assert "All inputs are valid" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
-    holed = nib.load(acquired / "acquired.nii").get_fdata(dtype=np.float32)
+    data = nib.load(acquired / "acquired.nii").get_fdata(dtype=np.float32)
     single = tmp_path / "single.nii"
-    save_image(holed[..., 0], np.eye(4), single)
-    holed[15, 14, 2, 7] = np.nan
-    save_image(holed, np.eye(4), tmp_path / "holed.nii", tr=TR)
+    save_image(data[..., 0], np.eye(4), single)
+    data[15, 14, 2, 7] = np.nan
+    save_image(data, np.eye(4), tmp_path / "holed.nii", tr=TR)
     assert main([str(single), *argv[1:], "--dry-run"]) == 2
     single_volume = "expected a series (x, y, z, t), got a single volume of shape (30, 28, 5)"
     assert f"acquired: {single_volume}" in capsys.readouterr().err
-    other = ["--other-events", str(run / "events.tsv"), "--dry-run", "--other-run"]
-    assert main([str(tmp_path / "holed.nii"), *argv[1:], *other, str(single)]) == 2
-    shown = capsys.readouterr().err
-    assert f"other_run: {single_volume}" in shown
-    assert "holed.nii" in shown
+    other_run_options = ["--other-events", str(run / "events.tsv"), "--dry-run", "--other-run"]
+    assert main([str(tmp_path / "holed.nii"), *argv[1:], *other_run_options, str(single)]) == 2
+    stderr = capsys.readouterr().err
+    assert f"other_run: {single_volume}" in stderr
+    assert "holed.nii" in stderr

@@ -1,5 +1,5 @@
-"""The estimator: conventions of scikit-learn, images in and out, and what it refuses or doubts
-aloud.
+"""Test `SuperResolver`: conventions of scikit-learn, input and output images, errors and
+warnings.
 """
 
 import pickle
@@ -57,7 +57,7 @@ FITTED_ON_A_TABLE = (
 
 
 class OnTables(SuperResolver):
-    """Said to take tables, as scikit-learn runs hardly a check on other estimators."""
+    """Declare that the estimator takes tables, so that scikit-learn runs most of its checks."""
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -66,73 +66,73 @@ class OnTables(SuperResolver):
 
 
 @parametrize_with_checks([OnTables(), OnTables("bspline", 3), Evaluator()])
-def test_checks_of_scikit_learn_that_fit_no_table_hold(estimator, check):
+def test_checks_of_scikit_learn_without_a_feature_table_pass(estimator, check):
     if check.func.__name__ not in FITTED_ON_A_TABLE:
         assert check(estimator) is None
         return
-    # its X is a series of images (a path or a NIfTI image), and no array of samples and features
+    # X is a series of images (path or NIfTI image), not an array of samples and features
     with pytest.raises((ImageInputError, AssertionError, TypeError, ValueError)):
         check(estimator)
 
 
-def test_parameters_are_checked_when_it_is_fitted_and_not_before(run):
-    odd = SuperResolver("sbll", factor="two", device="tpu")
-    assert clone(odd).get_params() == odd.get_params()
+def test_parameters_are_checked_by_fit_not_by_the_constructor(run):
+    resolver = SuperResolver("sbll", factor="two", device="tpu")
+    assert clone(resolver).get_params() == resolver.get_params()
     with pytest.raises(ImageInputError, match="device"):
-        odd.fit(run / "bold.nii")
+        resolver.fit(run / "bold.nii")
     with pytest.raises(ImageInputError, match=r"^factor: .*'two'"):
-        odd.set_params(device="cpu", method="bspline").fit(run / "bold.nii")
-    with pytest.raises(ImageInputError, match="Did you mean sbl") as told:
-        odd.set_params(method="sbll", factor=2).fit(run / "bold.nii")
-    assert all(name in str(told.value) for name in (*method_names(), "bspline", "inject"))
-    assert str(told.value).count("attunet") == 1
+        resolver.set_params(device="cpu", method="bspline").fit(run / "bold.nii")
+    with pytest.raises(ImageInputError, match="Did you mean sbl") as error:
+        resolver.set_params(method="sbll", factor=2).fit(run / "bold.nii")
+    assert all(name in str(error.value) for name in (*method_names(), "bspline", "inject"))
+    assert str(error.value).count("attunet") == 1
 
 
-def test_nothing_is_done_before_it_is_fitted():
-    for each in (
+def test_reports_before_fit_raise_not_fitted_error():
+    for method in (
         SuperResolver().generate_report,
         Evaluator().summary,
         Evaluator().generate_report,
     ):
         with pytest.raises(NotFittedError):
-            each()
+            method()
     with pytest.raises(NotFittedError):
         SuperResolver().transform("no.nii")
 
 
-def test_the_package_lists_its_classes_and_knows_no_others():
+def test_the_package_lists_its_classes_and_rejects_unknown_names():
     assert {"SuperResolver", "Evaluator"} <= set(dir(bids_sr))
     with pytest.raises(AttributeError, match="no attribute 'Resolver'"):
         _ = bids_sr.Resolver
 
 
-def test_interpolation_of_a_still_run_is_that_of_its_volumes(run):
-    made = SuperResolver("zerofill", n_dummy=0).fit_transform(
+def test_without_motion_the_run_is_interpolated_volume_by_volume(run):
+    image = SuperResolver("zerofill", n_dummy=0).fit_transform(
         run / "bold.nii", mask=run / "mask.nii", motion=np.repeat(np.eye(4)[None], COUNT, 0)
     )
     bold = load_image(run / "bold.nii")[0]
-    assert made.shape == (60, 56, 5, COUNT)
-    np.testing.assert_allclose(made.affine, FINE, atol=1e-5)
-    assert made.header.get_zooms()[3] == 2.0
+    assert image.shape == (60, 56, 5, COUNT)
+    np.testing.assert_allclose(image.affine, FINE, atol=1e-5)
+    assert image.header.get_zooms()[3] == 2.0
     np.testing.assert_allclose(
-        made.get_fdata()[..., 7], upsample("zerofill", bold[..., 7], FACTOR), atol=1e-2
+        image.get_fdata()[..., 7], upsample("zerofill", bold[..., 7], FACTOR), atol=1e-2
     )
 
 
-def test_file_and_image_give_the_same_and_a_volume_gives_a_volume(run, tmp_path):
+def test_files_and_images_give_the_same_result_and_a_volume_gives_a_volume(run, tmp_path):
     fitted = SuperResolver("bspline").fit(run / "bold.nii.gz", motion=run / "hmc.txt")
-    loaded, given = nib.load(run / "bold.nii"), load_image(run / "bold.nii")
-    memory = nib.Nifti1Image(*given, header=loaded.header)
-    one, two = fitted.transform(run / "bold.nii"), fitted.transform(memory)
-    kept = fitted.transform(loaded, out_file=tmp_path / "fine.nii.gz")
-    for other in (two, kept, nib.load(tmp_path / "fine.nii.gz")):
-        np.testing.assert_array_equal(one.get_fdata(), other.get_fdata())
+    loaded, data_and_affine = nib.load(run / "bold.nii"), load_image(run / "bold.nii")
+    memory = nib.Nifti1Image(*data_and_affine, header=loaded.header)
+    from_file, from_image = fitted.transform(run / "bold.nii"), fitted.transform(memory)
+    with_out_file = fitted.transform(loaded, out_file=tmp_path / "fine.nii.gz")
+    for series in (from_image, with_out_file, nib.load(tmp_path / "fine.nii.gz")):
+        np.testing.assert_array_equal(from_file.get_fdata(), series.get_fdata())
     assert fitted.n_dummy_ == DUMMIES
-    volume = nib.Nifti1Image(given[0][..., 5], given[1])
+    volume = nib.Nifti1Image(data_and_affine[0][..., 5], data_and_affine[1])
     assert fitted.transform(volume).shape == (60, 56, 5)
 
 
-def test_a_header_that_was_changed_in_memory_counts(run):
+def test_an_affine_changed_in_memory_is_used(run):
     image = nib.load(run / "bold.nii")
     moved = image.affine.copy()
     moved[0, 3] += 30
@@ -152,32 +152,34 @@ def test_a_header_that_was_changed_in_memory_counts(run):
     ],
     ids=["repetition time", "unit", "slices", "scaling"],
 )
-def test_what_was_changed_in_memory_is_not_read_from_the_file(run, tmp_path, change):
+def test_a_header_changed_in_memory_is_written_to_a_new_file(run, tmp_path, change):
     image = nib.load(run / "bold.nii")
     assert series_file(run / "bold.nii", tmp_path, "bold") == run / "bold.nii"
     change(image)
-    written = series_file(image, tmp_path, "bold")
-    assert written == tmp_path / "bold.nii"
-    stored = nib.load(written)
-    assert told_tr(stored.header) == pytest.approx(told_tr(image.header))
-    assert stored.header.get_dim_info() == image.header.get_dim_info()
-    np.testing.assert_array_equal(stored.dataobj[..., 3], image.dataobj[..., 3])
+    file = series_file(image, tmp_path, "bold")
+    assert file == tmp_path / "bold.nii"
+    written_image = nib.load(file)
+    assert told_tr(written_image.header) == pytest.approx(told_tr(image.header))
+    assert written_image.header.get_dim_info() == image.header.get_dim_info()
+    np.testing.assert_array_equal(written_image.dataobj[..., 3], image.dataobj[..., 3])
 
 
-def test_a_calibration_tells_its_repetition_time_with_a_unit(run):
-    silent = nib.Nifti1Image(*load_image(run / "truth.nii"))
+def test_a_calibration_without_a_repetition_time_is_rejected(run):
+    calibration = nib.Nifti1Image(*load_image(run / "truth.nii"))
     with pytest.raises(ImageInputError, match=r"calibration: .* repetition time"):
         SuperResolver("sbl", realigned=True, registered=True).fit(
-            run / "bold.nii", mask=run / "mask.nii", calibration=silent
+            run / "bold.nii", mask=run / "mask.nii", calibration=calibration
         )
 
 
-def test_a_repetition_time_without_a_unit_is_not_made_up(run, tmp_path):
+def test_output_has_no_repetition_time_if_the_input_has_none(run, tmp_path):
     image = nib.Nifti1Image(*load_image(run / "bold.nii"))
     nib.save(image, tmp_path / "silent.nii")
-    for each in (image, tmp_path / "silent.nii"):
-        made = SuperResolver("zerofill", realigned=True).fit_transform(each, mask=run / "mask.nii")
-        assert told_tr(made.header) == 0
+    for series in (image, tmp_path / "silent.nii"):
+        resolved = SuperResolver("zerofill", realigned=True).fit_transform(
+            series, mask=run / "mask.nii"
+        )
+        assert told_tr(resolved.header) == 0
 
 
 @pytest.fixture(scope="module")
@@ -185,26 +187,26 @@ def fitted(run):
     return SuperResolver("sbl", realigned=True).fit(run / "bold.nii", mask=run / "mask.nii")
 
 
-def test_fitting_twice_forgets_the_first_run(run, fitted, tmp_path):
-    other = pickle.loads(pickle.dumps(fitted))
+def test_fitting_again_replaces_the_first_run(run, fitted, tmp_path):
+    resolver = pickle.loads(pickle.dumps(fitted))
     bold, affine = load_image(run / "bold.nii")
     save_image(1.1 * bold + 1, affine, tmp_path / "other.nii", tr=2.0)
     with pytest.raises(ImageInputError, match="sbl was fitted to another run"):
-        other.transform(tmp_path / "other.nii")
-    other.fit(tmp_path / "other.nii", mask=run / "mask.nii")
-    assert other.transform(tmp_path / "other.nii").shape[3] == COUNT
+        resolver.transform(tmp_path / "other.nii")
+    resolver.fit(tmp_path / "other.nii", mask=run / "mask.nii")
+    assert resolver.transform(tmp_path / "other.nii").shape[3] == COUNT
     with pytest.raises(ImageInputError, match="another run"):
-        other.transform(run / "bold.nii")
-    plain = SuperResolver("bspline", realigned=True).fit(run / "bold.nii")
-    assert plain.transform(tmp_path / "other.nii").shape[3] == COUNT
+        resolver.transform(run / "bold.nii")
+    bspline = SuperResolver("bspline", realigned=True).fit(run / "bold.nii")
+    assert bspline.transform(tmp_path / "other.nii").shape[3] == COUNT
 
 
-def test_a_fitted_estimator_survives_pickling_and_tells_what_it_did(run, fitted, tmp_path):
+def test_a_fitted_estimator_can_be_pickled_and_reported(run, fitted, tmp_path):
     assert fitted.applied_
     assert fitted.facts_["held_out"]["explained_over_zerofill"] > 0.02
-    again = pickle.loads(pickle.dumps(fitted))
+    unpickled = pickle.loads(pickle.dumps(fitted))
     np.testing.assert_array_equal(
-        again.transform(run / "bold.nii").get_fdata(),
+        unpickled.transform(run / "bold.nii").get_fdata(),
         fitted.transform(run / "bold.nii").get_fdata(),
     )
     page = fitted.generate_report()
@@ -219,7 +221,7 @@ def test_a_fitted_estimator_survives_pickling_and_tells_what_it_did(run, fitted,
     assert "<iframe" in page._repr_html_()
 
 
-def test_a_method_that_fails_on_the_run_says_so(run):
+def test_a_method_that_fails_its_self_test_warns_and_is_zero_filled(run):
     rng = np.random.default_rng(1)
     noise = nib.Nifti1Image(
         (500 + rng.normal(0, 5, (30, 28, 5, 60))).astype(np.float32), np.diag([3, 3, 4, 1.0])
@@ -238,7 +240,7 @@ def test_a_method_that_fails_on_the_run_says_so(run):
     )
 
 
-def test_motion_that_is_left_in_a_realigned_series_is_doubted(run, tmp_path):
+def test_residual_motion_in_a_realigned_series_warns(run, tmp_path):
     bold, affine = load_image(run / "bold.nii")
     bold[..., 51:] = np.roll(bold[..., 51:], 2, axis=0)
     save_image(bold, affine, tmp_path / "moved.nii", tr=2.0)
@@ -252,7 +254,7 @@ def test_motion_that_is_left_in_a_realigned_series_is_doubted(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("arguments", "message"),
     [
         ({"mask": np.ones((3, 3, 3))}, "mask: the image is not on the expected grid"),
         ({"mask": np.zeros((30, 28, 5))}, "mask: the mask is empty"),
@@ -281,18 +283,21 @@ def test_motion_that_is_left_in_a_realigned_series_is_doubted(run, tmp_path):
         ({"bold": []}, "the list of runs is empty"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(run, given, told):
-    given = {
-        key: run / value if str(value).endswith(".nii") else value for key, value in given.items()
+def test_invalid_arguments_are_rejected_by_name(run, arguments, message):
+    arguments = {
+        key: run / value if str(value).endswith(".nii") else value
+        for key, value in arguments.items()
     }
-    own = {key: given.pop(key) for key in ("method", "n_dummy", "factor") if key in given}
-    with pytest.raises(ImageInputError, match=told):
-        SuperResolver(**{"method": "bspline", **own}).fit(
-            given.pop("bold", run / "bold.nii"), **given
+    parameters = {
+        key: arguments.pop(key) for key in ("method", "n_dummy", "factor") if key in arguments
+    }
+    with pytest.raises(ImageInputError, match=message):
+        SuperResolver(**{"method": "bspline", **parameters}).fit(
+            arguments.pop("bold", run / "bold.nii"), **arguments
         )
 
 
-def test_values_that_are_not_finite_are_refused():
+def test_a_series_with_nan_is_rejected():
     data = np.ones((6, 6, 3, 5), np.float32)
     data[2, 2, 1, 3] = np.nan
     with pytest.raises(ImageInputError, match="bold: volume 3 contains NaN"):
@@ -312,24 +317,24 @@ def test_memory_does_not_grow_with_the_length_of_a_run(run, tmp_path):
     assert peaks[1] < 1.2 * peaks[0]
 
 
-def test_transforms_of_a_file_are_those_of_an_array(run):
+def test_transforms_can_be_a_file_or_an_array(run):
     poses = read_itk(run / "hmc.txt")
-    one, two = (
+    from_file, from_array = (
         SuperResolver("bspline").fit_transform(
             run / "bold.nii", motion=motion, boldref=run / "boldref.nii"
         )
         for motion in (run / "hmc.txt", poses)
     )
-    np.testing.assert_array_equal(one.get_fdata(), two.get_fdata())
+    np.testing.assert_array_equal(from_file.get_fdata(), from_array.get_fdata())
 
 
-def test_a_device_that_is_not_there_is_refused(run, monkeypatch):
+def test_a_missing_cuda_device_is_rejected(run, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(ImageInputError, match="did not find a usable CUDA device"):
         SuperResolver("bspline", device="cuda").fit(run / "bold.nii")
 
 
-def test_slices_on_another_axis_are_refused(run):
+def test_a_slice_axis_other_than_the_last_is_rejected(run):
     data, affine = load_image(run / "bold.nii")
     image = nib.Nifti1Image(data, affine)
     image.header.set_dim_info(slice=0)
@@ -337,15 +342,15 @@ def test_slices_on_another_axis_are_refused(run):
         SuperResolver("bspline", realigned=True).fit(image)
 
 
-def test_verbose_tells_each_step_and_nothing_is_said_without(run, tmp_path, capsys):
+def test_verbose_prints_steps_and_the_default_prints_nothing(run, tmp_path, capsys):
     bold, affine = load_image(run / "bold.nii")
     save_image(bold[..., :30], affine, short := tmp_path / "short.nii", tr=2.0)
-    plain = SuperResolver("bspline").fit(short)
-    plain.transform(short)
+    resolver = SuperResolver("bspline").fit(short)
+    resolver.transform(short)
     assert capsys.readouterr().out == ""
-    plain.set_params(verbose=1, method="sbl")
+    resolver.set_params(verbose=1, method="sbl")
     with pytest.warns(SuperResolutionWarning, match="sbl was not applied"):  # too few volumes
-        plain.fit(short).transform(short)
+        resolver.fit(short).transform(short)
     lines = capsys.readouterr().out.splitlines()
     for step in (
         "fit] 0 s: count dummies",
@@ -360,20 +365,20 @@ def test_verbose_tells_each_step_and_nothing_is_said_without(run, tmp_path, caps
 
 
 def test_a_list_of_runs_gives_a_list_of_images(run, tmp_path):
-    """Each run has its own reference, and of what is given as a list its own element."""
+    """Every run has its own boldref; arguments passed as lists have one element per run."""
     bold, affine = load_image(run / "bold.nii")
     save_image(1.1 * bold[..., :70] + 1, affine, tmp_path / "second.nii", tr=2.0)
     runs, motion = [run / "bold.nii", tmp_path / "second.nii"], read_itk(run / "hmc.txt")
     motions = [motion, motion[:70]]
     both = SuperResolver("bspline").fit(runs, mask=run / "mask.nii", motion=motions)
-    assert [len(each) for each in both.motion_] == [84, 70]
-    assert [each.applied_ for each in both.runs_] == both.applied_ == [True, True]
+    assert [len(transforms) for transforms in both.motion_] == [84, 70]
+    assert [resolver.applied_ for resolver in both.runs_] == both.applied_ == [True, True]
     files = [tmp_path / "one.nii", tmp_path / "two.nii"]
-    made = both.transform(runs, out_file=files)
-    for image, source, poses in zip(made, runs, motions, strict=True):
-        alone = SuperResolver("bspline").fit(source, mask=run / "mask.nii", motion=poses)
-        np.testing.assert_array_equal(image.get_fdata(), alone.transform(source).get_fdata())
-        assert alone.runs_ == []
+    images = both.transform(runs, out_file=files)
+    for image, source, poses in zip(images, runs, motions, strict=True):
+        single = SuperResolver("bspline").fit(source, mask=run / "mask.nii", motion=poses)
+        np.testing.assert_array_equal(image.get_fdata(), single.transform(source).get_fdata())
+        assert single.runs_ == []
     assert "Run 2" in str(both.generate_report())
     with pytest.raises(ImageInputError, match="Pass a list of 2"):
         both.transform(runs[0])

@@ -1,4 +1,4 @@
-"""Arithmetic of the benchmark of the fusion across slices, on effects that are known."""
+"""Test the arithmetic of benchmarks/across.py on known effects."""
 
 import sys
 from pathlib import Path
@@ -25,10 +25,10 @@ def runs_of(
 
 @pytest.mark.parametrize("shares", [(1.0, 0.0), (0.5, 0.5)])
 @pytest.mark.parametrize("amplitude", [0.5, 1.0])
-def test_explained_variance_is_free_of_the_noise_of_the_target(
+def test_explained_variance_is_unbiased_by_noise_of_the_target(
     amplitude: float, shares: tuple[float, float]
 ) -> None:
-    """An estimate of amplitude a without noise explains 2 a - a^2."""
+    """Noise-free estimates of amplitude a explain 2 a - a²."""
     effect = np.random.default_rng(1).normal(size=SHAPE)
     targets = runs_of(effect, 2.0)
     parts = [np.repeat(amplitude * effect[None] / 14, count, axis=0) for count in (8, 6)]
@@ -37,8 +37,8 @@ def test_explained_variance_is_free_of_the_noise_of_the_target(
     assert len(values) == 1 + 14
 
 
-def test_noise_that_an_estimate_shares_with_its_own_blocks_is_no_agreement() -> None:
-    """The mean over the blocks of a run explains 1 less the energy of its noise."""
+def test_noise_shared_with_the_same_blocks_does_not_count_as_agreement() -> None:
+    """Means over the blocks of a run explain 1 minus their noise energy."""
     effect = np.random.default_rng(1).normal(size=SHAPE)
     targets = runs_of(effect, 2.0)
     parts = [targets[0] / 8, np.zeros_like(targets[1])]
@@ -46,18 +46,18 @@ def test_noise_that_an_estimate_shares_with_its_own_blocks_is_no_agreement() -> 
     assert values[0] == pytest.approx(1 - 4 / 8, abs=0.08)
 
 
-def test_the_interval_has_the_size_of_the_scatter() -> None:
+def test_the_interval_is_as_wide_as_the_scatter_of_estimates() -> None:
     rng = np.random.default_rng(0)
-    found, widths = [], []
+    estimates, widths = [], []
     for _ in range(60):
         blocks = 1 + rng.normal(size=12)
         means = np.array([blocks.mean(), *[np.delete(blocks, k).mean() for k in range(12)]])
-        found.append(means[0])
+        estimates.append(means[0])
         widths.append(across.interval(means))
-    assert np.mean(widths) == pytest.approx(1.96 * np.std(found), rel=0.25)
+    assert np.mean(widths) == pytest.approx(1.96 * np.std(estimates), rel=0.25)
 
 
-def test_dephasing_has_the_stated_size_and_removes_signal() -> None:
+def test_dephasing_has_the_stated_sd_and_removes_signal() -> None:
     field = _across_runs.dephasing_field((40, 40, 12), 1.0)
     assert np.diff(field, axis=2).std() == pytest.approx(1.0, abs=0.05)
     thin = np.ones((40, 40, 12, 2), dtype=np.float32)
@@ -68,10 +68,12 @@ def test_dephasing_has_the_stated_size_and_removes_signal() -> None:
 
 
 @pytest.mark.parametrize("profile", [_across_runs.Profile(), _across_runs.Profile(gaussian=True)])
-def test_profiles_keep_a_constant_and_follow_a_shift(profile: _across_runs.Profile) -> None:
+def test_slice_profiles_preserve_constants_and_shift_with_the_object(
+    profile: _across_runs.Profile,
+) -> None:
     thin = np.random.default_rng(0).normal(size=(4, 4, 12, 3)).astype(np.float32)
     positions = np.array([2.5, 4.5, 6.5])
     np.testing.assert_allclose(profile.acquire(np.ones_like(thin), positions), 1, rtol=1e-6)
     moved = profile.acquire(np.roll(thin, 1, axis=2), positions + 1)
-    if not profile.gaussian:  # whose tails reach the ends
+    if not profile.gaussian:  # Gaussian tails reach the ends
         np.testing.assert_allclose(moved, profile.acquire(thin, positions), atol=1e-6)

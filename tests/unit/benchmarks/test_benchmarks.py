@@ -1,5 +1,5 @@
-"""What holds of all benchmarks: they are imported, what they keep names its commit and is cited,
-and the faults of the list fit the program.
+"""Check all benchmarks: they can be imported, their results name a commit and are cited, and the
+listed faults match the source.
 """
 
 import ast
@@ -19,19 +19,19 @@ BENCHMARKS = ROOT / "benchmarks"
 RESULTS = sorted(path.stem for path in (BENCHMARKS / "results").glob("*.md"))
 sys.path.append(str(BENCHMARKS))
 
-# in the environment of XCP-D
-ELSEWHERE = {"_clients_xcpd"}
-SCRIPTS = sorted({path.stem for path in BENCHMARKS.glob("*.py")} - ELSEWHERE)
+# requires the environment of XCP-D
+OTHER_ENVIRONMENTS = {"_clients_xcpd"}
+SCRIPTS = sorted({path.stem for path in BENCHMARKS.glob("*.py")} - OTHER_ENVIRONMENTS)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_every_benchmark_is_imported(name: str) -> None:
+def test_every_benchmark_can_be_imported(name: str) -> None:
     import_module(name)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_no_import_inside_a_function_is_broken(name: str) -> None:
-    """Of the program or of another benchmark, which importing the module does not see."""
+def test_imports_inside_functions_resolve(name: str) -> None:
+    """Check imports from bids_sr inside functions; importing the module does not run them."""
     tree = ast.parse((BENCHMARKS / f"{name}.py").read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("bids_sr"):
@@ -44,15 +44,17 @@ def test_no_import_inside_a_function_is_broken(name: str) -> None:
 @pytest.mark.parametrize("name", RESULTS)
 def test_a_result_names_command_commit_and_date(name: str) -> None:
     stamp = (BENCHMARKS / "results" / f"{name}.md").read_text().splitlines()[2]
-    found = re.fullmatch(r"`([^`]+)` at ([0-9a-f]{7,}\+?), (\d{4}-\d\d-\d\d)", stamp)
-    assert found, stamp
+    match = re.fullmatch(r"`([^`]+)` at ([0-9a-f]{7,}\+?), (\d{4}-\d\d-\d\d)", stamp)
+    assert match, stamp
     table = BENCHMARKS / "results" / f"{name}.json"
     if table.exists():
-        told = json.loads(table.read_text())
-        assert (told["command"], told["commit"], told["date"]) == found.groups()
+        content = json.loads(table.read_text())
+        assert (content["command"], content["commit"], content["date"]) == match.groups()
 
 
-def test_a_new_result_is_stamped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_result_records_command_and_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import _table
 
     monkeypatch.setattr(_table, "RESULTS", tmp_path)
@@ -69,7 +71,7 @@ def test_a_new_result_is_stamped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_every_result_is_cited() -> None:
-    """By a page, a docstring, or the list of benchmarks and what rests on them."""
+    """Check that a page, a docstring or the list of benchmarks cites every result."""
     patterns = ("*.md", "docs/*.md", "docs/*.py", "benchmarks/*.md", "bids_sr/**/*.py")
     files = [path for pattern in patterns for path in ROOT.glob(pattern)]
     text = "\n".join(path.read_text() for path in files)
@@ -77,39 +79,39 @@ def test_every_result_is_cited() -> None:
     assert {path.stem for path in (BENCHMARKS / "results").iterdir()} - cited == set()
 
 
-def test_the_lists_name_every_script_once() -> None:
+def test_readme_lists_every_script_once_and_archive_only_removed_scripts() -> None:
     readme = (BENCHMARKS / "README.md").read_text()
     archive = (BENCHMARKS / "archive.md").read_text()
     listed = re.findall(r"^\| `(\w+)\.py` \|", readme, re.MULTILINE)
     assert sorted(listed) == [name for name in SCRIPTS if not name.startswith("_")]
-    gone = re.findall(r"^\| `(\w+)\.py` \|", archive, re.MULTILINE)
-    assert not {name for name in gone if (BENCHMARKS / f"{name}.py").exists()}
+    archived = re.findall(r"^\| `(\w+)\.py` \|", archive, re.MULTILINE)
+    assert not {name for name in archived if (BENCHMARKS / f"{name}.py").exists()}
 
 
-def kept(name: str) -> list[dict[str, str]]:
+def stored_rows(name: str) -> list[dict[str, str]]:
     return list(json.loads((BENCHMARKS / "results" / f"{name}.json").read_text())["rows"])
 
 
 @pytest.mark.parametrize("calibrated", [False, True])
-def test_the_first_screen_gives_the_range_of_the_tables(calibrated: bool) -> None:
+def test_the_stated_ranges_match_the_stored_tables(calibrated: bool) -> None:
     from _people_data import TESTED
 
     series = f"`sbl`, {'calibrated' if calibrated else 'blind'}"
-    rows = [row for row in kept("people_runs") if row["series"] == series]
-    contrasts = [] if calibrated else kept("people_contrasts")
+    rows = [row for row in stored_rows("people_runs") if row["series"] == series]
+    contrasts = [] if calibrated else stored_rows("people_contrasts")
 
-    def ends(values: list[str]) -> str:
-        known = [float(str(v).split()[0]) for v in values if v not in (None, "n/a")]
-        return f"{100 * min(known):.0f} to {100 * max(known):.0f} %".replace("-", "−")
+    def value_range(values: list[str]) -> str:
+        numbers = [float(str(v).split()[0]) for v in values if v not in (None, "n/a")]
+        return f"{100 * min(numbers):.0f} to {100 * max(numbers):.0f} %".replace("-", "−")
 
-    told = EARLIER[calibrated]
-    for where, said in (("active", told.active), ("brain", told.brain)):
-        found = [row[f"explained variance, {where}"] for row in rows]
-        assert ends([*found, *(row[where] for row in contrasts)]) == said
-    people = {tested.person for tested in TESTED.values()}
-    assert told.where.startswith(f"{len(rows)} runs of {len(people)} participants")
+    expected = EARLIER[calibrated]
+    for voxels, range_text in (("active", expected.active), ("brain", expected.brain)):
+        explained = [row[f"explained variance, {voxels}"] for row in rows]
+        assert value_range([*explained, *(row[voxels] for row in contrasts)]) == range_text
+    participants = {tested.person for tested in TESTED.values()}
+    assert expected.where.startswith(f"{len(rows)} runs of {len(participants)} participants")
     if not calibrated:
-        assert ends([row["explained variance, active"] for row in rows]) == UNCALIBRATED
+        assert value_range([row["explained variance, active"] for row in rows]) == UNCALIBRATED
 
 
 MUTANTS = tomllib.loads((BENCHMARKS / "mutants.toml").read_text())
@@ -123,12 +125,14 @@ def sources() -> dict[Path, str]:
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_fault_of_the_list_fits_the_program(name: str, sources: dict[Path, str]) -> None:
-    """Code that moved or reads otherwise takes its fault along."""
+def test_the_snippet_of_every_fault_is_in_the_source_once(
+    name: str, sources: dict[Path, str]
+) -> None:
+    """If code is moved or reworded, its fault in mutants.toml must be updated."""
     import mutants
 
     (mutant,) = (m for m in mutants.read_mutants(BENCHMARKS / "mutants.toml") if m.name == name)
-    found = mutants.place(sources, mutant)
-    assert found, "the snippet is not there exactly once"
-    ast.parse(found[1])
+    location = mutants.place(sources, mutant)
+    assert location, "the snippet is not there exactly once"
+    ast.parse(location[1])
     assert len(mutants.test_files(ROOT, mutant)) == len(mutant.tests)

@@ -1,7 +1,6 @@
-"""What fuzzing found is refused by name now; and one spoiled data set of each kind ends with code
-0 or 2.
+"""Test inputs found by fuzzing, and one spoiled data set of each kind: exit code 0 or 2.
 
-benchmarks/fuzz.py does the same with hundreds, each in a process of its own.
+benchmarks/fuzz.py runs hundreds of cases, each in its own process.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ BOLD, EVENTS_TSV, SIDECAR = (
 
 
 @pytest.fixture(autouse=True)
-def no_waiting() -> Iterator[None]:
-    """End a test that waits for a pipe."""
+def time_limit() -> Iterator[None]:
+    """Raise TimeoutError if a test waits for a pipe."""
 
     def late(*_: object) -> None:
         raise TimeoutError("preflight waits for something")
@@ -49,8 +48,8 @@ def _argv(maker: BidsMaker, *more: str) -> list[str]:
     ]
 
 
-def _instead(name: str) -> Callable[[BidsMaker], None]:
-    """Put a pipe in the place of a file."""
+def _replace_by_pipe(name: str) -> Callable[[BidsMaker], None]:
+    """Return a function that replaces a file by a pipe."""
 
     def spoil(maker: BidsMaker) -> None:
         path = next(maker.root.rglob(name))
@@ -60,18 +59,18 @@ def _instead(name: str) -> Callable[[BidsMaker], None]:
     return spoil
 
 
-def _endless(maker: BidsMaker) -> None:
+def _endless_description(maker: BidsMaker) -> None:
     (maker.root / "dataset_description.json").unlink()
     (maker.root / "dataset_description.json").symlink_to("/dev/zero")
 
 
-def _device(maker: BidsMaker) -> None:
+def _device_as_sidecar(maker: BidsMaker) -> None:
     path = maker.path(SIDECAR, "func")
     path.unlink()
     path.symlink_to("/dev/zero")
 
 
-def _offset(maker: BidsMaker) -> None:
+def _infinite_offset(maker: BidsMaker) -> None:
     def change(content: bytearray) -> None:
         content[108:112] = np.float32(np.inf).tobytes()
 
@@ -83,50 +82,52 @@ def _bytes_in_a_name(maker: BidsMaker) -> None:
     os.rename(path, os.fsencode(path.parent) + b"/sub-01_task-\xff_bold.nii.gz")
 
 
-def _rows(*rows: tuple[object, ...], header: str | None = None) -> Callable[[BidsMaker], None]:
+def _with_events(
+    *rows: tuple[object, ...], header: str | None = None
+) -> Callable[[BidsMaker], None]:
     def spoil(maker: BidsMaker) -> None:
         maker.events(rows=rows, header=header)
 
     return spoil
 
 
-MANY = [(n * 1e-4, 0.0, "thumb") for n in range(50_001)]
-FOUND: dict[str, tuple[Callable[[BidsMaker], None], str, str]] = {
-    "pipe for an image": (_instead(BOLD), BOLD, "a pipe, socket or device"),
-    "pipe for a table": (_instead(EVENTS_TSV), EVENTS_TSV, "a pipe, socket or device"),
-    "pipe for a sidecar": (_instead(SIDECAR), SIDECAR, "a pipe, socket or device"),
-    "device for a sidecar": (_device, SIDECAR, "a pipe, socket or device"),
+MANY_EVENTS = [(n * 1e-4, 0.0, "thumb") for n in range(50_001)]
+FUZZED: dict[str, tuple[Callable[[BidsMaker], None], str, str]] = {
+    "pipe for an image": (_replace_by_pipe(BOLD), BOLD, "a pipe, socket or device"),
+    "pipe for a table": (_replace_by_pipe(EVENTS_TSV), EVENTS_TSV, "a pipe, socket or device"),
+    "pipe for a sidecar": (_replace_by_pipe(SIDECAR), SIDECAR, "a pipe, socket or device"),
+    "device for a sidecar": (_device_as_sidecar, SIDECAR, "a pipe, socket or device"),
     "device for the description": (
-        _endless,
+        _endless_description,
         "dataset_description.json",
         "a pipe, socket or device",
     ),
-    "data at infinity": (_offset, BOLD, "the image header cannot be read"),
+    "data at infinity": (_infinite_offset, BOLD, "the image header cannot be read"),
     "bytes in a name": (_bytes_in_a_name, "\\xff", "not valid UTF-8"),
     "more cells than columns": (
-        _rows(*EVENTS, (25, 1, "thumb", 3, 4)),
+        _with_events(*EVENTS, (25, 1, "thumb", 3, 4)),
         EVENTS_TSV,
         "more cells than the header line",
     ),
-    "NUL in a name": (_rows(*EVENTS, (25, 1, "th\0umb")), EVENTS_TSV, "NUL bytes"),
+    "NUL in a name": (_with_events(*EVENTS, (25, 1, "th\0umb")), EVENTS_TSV, "NUL bytes"),
     "years after the run": (
-        _rows(*EVENTS, (28, 1e9, "thumb")),
+        _with_events(*EVENTS, (28, 1e9, "thumb")),
         EVENTS_TSV,
         "more than one hour before the start or after the end",
     ),
     "years before the run": (
-        _rows((-1e9, 1, "thumb"), *EVENTS),
+        _with_events((-1e9, 1, "thumb"), *EVENTS),
         EVENTS_TSV,
         "more than one hour before the start or after the end",
     ),
-    "samples for events": (_rows(*MANY), EVENTS_TSV, "more than 50000 rows"),
+    "samples for events": (_with_events(*MANY_EVENTS), EVENTS_TSV, "more than 50000 rows"),
     "two names for one": (
-        _rows(*((t, 2, name) for t in (3, 12, 20) for name in ("thumb", "little"))),
+        _with_events(*((t, 2, name) for t in (3, 12, 20) for name in ("thumb", "little"))),
         EVENTS_TSV,
         "collinear with other columns",
     ),
     "after the last volume": (
-        _rows(*EVENTS, (29.999, 0, "late")),
+        _with_events(*EVENTS, (29.999, 0, "late")),
         EVENTS_TSV,
         "'late' has no events inside the run",
     ),
@@ -138,30 +139,34 @@ FOUND: dict[str, tuple[Callable[[BidsMaker], None], str, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", FOUND)
-def test_what_was_found_is_refused_by_name(
+@pytest.mark.parametrize("name", FUZZED)
+def test_inputs_found_by_fuzzing_are_rejected_by_name(
     name: str, maker: BidsMaker, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spoil, file, reason = FOUND[name]
+    spoil, file, reason = FUZZED[name]
     spoil(maker)
     problems = check(parse_settings(_argv(maker)).resolved(run_uuid="x")).problems
-    fitting = [
-        each for each in problems if file in each.what and reason in each.why and each.remedy
+    matches = [
+        problem
+        for problem in problems
+        if file in problem.what and reason in problem.why and problem.remedy
     ]
-    assert len(fitting) == 1, "\n".join(map(str, problems))
+    assert len(matches) == 1, "\n".join(map(str, problems))
     assert main(_argv(maker, "--dry-run")) == 2
     assert reason in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", [[10**400] * 6, [float("nan")] * 6, [1e300] * 6, ["0"] * 6])
-def test_slice_times_that_are_no_times_are_told(maker: BidsMaker, value: list[object]) -> None:
+def test_invalid_slice_times_are_ignored_with_a_notice(
+    maker: BidsMaker, value: list[object]
+) -> None:
     maker.bold(sidecar={"SliceTiming": value})
     plan = check(parse_settings(_argv(maker)).resolved(run_uuid="x"))
     assert any("SliceTiming is not a list" in notice.why for notice in plan.warnings)
     assert plan.subjects[0].runs[0].slice_timing is None
 
 
-def test_dummies_beyond_the_run_are_refused(maker: BidsMaker) -> None:
+def test_more_dummy_scans_than_volumes_are_rejected(maker: BidsMaker) -> None:
     problems = check(
         parse_settings(_argv(maker, "--dummy-scans", "1000000")).resolved(run_uuid="x")
     ).problems
@@ -169,7 +174,7 @@ def test_dummies_beyond_the_run_are_refused(maker: BidsMaker) -> None:
 
 
 @pytest.mark.parametrize("option", ["--bids-filter-file", "--config-file", "--roi"])
-def test_devices_are_no_option_files(
+def test_a_device_as_the_file_of_an_option_is_rejected(
     maker: BidsMaker, option: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(_argv(maker, option, "/dev/zero", "--dry-run")) == 2
@@ -189,16 +194,16 @@ QUICK = sorted(set(ALL) - {"table_long", "several"})
 
 
 @pytest.mark.parametrize("kind", QUICK)
-def test_spoiled_data_sets_end_with_a_word(
+def test_spoiled_data_sets_end_with_code_0_or_2_and_change_no_files(
     kind: str, maker: BidsMaker, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ALL[kind](np.random.default_rng([7, QUICK.index(kind)]), maker) or []
-    before = snapshot_of_names(maker)
+    before = path_names(maker)
     code = main(_argv(maker, "--dry-run", *options))
-    shown = capsys.readouterr()
-    assert code in (0, 2), shown.err
-    assert "Traceback" not in shown.err
-    assert snapshot_of_names(maker) == before
+    output = capsys.readouterr()
+    assert code in (0, 2), output.err
+    assert "Traceback" not in output.err
+    assert path_names(maker) == before
     if code == 0:
         assert (
             check_data(check(parse_settings(_argv(maker, *options)).resolved(run_uuid="x")))
@@ -206,12 +211,12 @@ def test_spoiled_data_sets_end_with_a_word(
         )
 
 
-def snapshot_of_names(maker: BidsMaker) -> set[str]:
+def path_names(maker: BidsMaker) -> set[str]:
     return {str(path) for path in maker.root.parent.rglob("*")}
 
 
-def test_the_kinds_do_spoil(maker: BidsMaker) -> None:
-    """Otherwise the cases above would prove nothing."""
+def test_every_kind_changes_the_data_set(maker: BidsMaker) -> None:
+    """Tests of spoiled data sets prove nothing if a kind changes nothing."""
     sound = snapshot(maker.root.parent)
     inert = []
     for kind in sorted(set(QUICK) - {"place", "folders", "options"}):

@@ -1,5 +1,5 @@
-"""benchmarks/gpu.py: it needs few packages, stops on its clock and continues, and says what it
-scored.
+"""Test benchmarks/gpu.py: it needs few packages, stops at its time limit, resumes, and reports its
+scores.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[3]
-FEW = (
+FEW_PACKAGES = (
     "torch",
     "numpy",
     "scipy",
     "nibabel",
     "safetensors",
-    # what these import themselves
+    # imported by the packages above
     *("torchgen", "functorch", "triton", "typing_extensions", "packaging", "sympy", "mpmath"),
     *("networkx", "jinja2", "markupsafe", "fsspec", "filelock", "cython_runtime"),
 )
@@ -32,7 +32,9 @@ FEW = (
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The benchmark with small trainings: one on the pair, one on the coarse image alone."""
+    """Import the benchmark with two small trainings: on the pair, and on the low-resolution image
+    only.
+    """
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import gpu as module
 
@@ -40,21 +42,23 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def call(
+def run_benchmark(
     module: ModuleType, folder: Path, *more: str, clock: Callable[[], float] = time.monotonic
 ) -> tuple[int, dict[str, Any]]:
-    """Exit code and table of a call with two steps."""
+    """Run the benchmark with two steps; return its exit code and its table."""
     argv = [str(folder / "work"), "--results", str(folder / "kept"), "--steps", "2"]
     code = module.main([*argv, "--device", "cpu", *more], clock)
     return code, json.loads((folder / "kept" / "gpu.json").read_text())
 
 
-def test_it_stops_on_its_clock_and_continues_to_the_end(gpu: ModuleType, tmp_path: Path) -> None:
-    # a second between two looks at the clock, so that two are over after the first step
-    code, table = call(gpu, tmp_path, "--minutes", str(2 / 60), clock=count(0.0, 1.0).__next__)
+def test_it_stops_at_its_time_limit_and_resumes(gpu: ModuleType, tmp_path: Path) -> None:
+    # the clock advances 1 s per reading: the limit of 2 s is over after the first step
+    code, table = run_benchmark(
+        gpu, tmp_path, "--minutes", str(2 / 60), clock=count(0.0, 1.0).__next__
+    )
     assert code == 3
     assert [row["state"] for row in table["rows"]] == ["search: 1 of 2 steps"]
-    code, table = call(gpu, tmp_path)
+    code, table = run_benchmark(gpu, tmp_path)
     assert code == 0
     rows = {row["method"]: row for row in table["rows"]}
     assert {name: (row["state"], row["steps"]) for name, row in rows.items()} == {
@@ -69,17 +73,17 @@ def test_it_stops_on_its_clock_and_continues_to_the_end(gpu: ModuleType, tmp_pat
     assert "a try, not a result" in (tmp_path / "kept" / "gpu.md").read_text()
     # a further call computes nothing
     before = (tmp_path / "work" / "srgan_fast.safetensors").stat().st_mtime_ns
-    assert call(gpu, tmp_path)[1]["rows"] == table["rows"]
+    assert run_benchmark(gpu, tmp_path)[1]["rows"] == table["rows"]
     assert (tmp_path / "work" / "srgan_fast.safetensors").stat().st_mtime_ns == before
 
 
-def test_other_steps_are_another_training(gpu: ModuleType, tmp_path: Path) -> None:
-    assert call(gpu, tmp_path, "--methods", "srgan")[0] == 0
-    code, table = call(gpu, tmp_path, "--methods", "srgan", "--steps", "3")
+def test_another_number_of_steps_starts_another_training(gpu: ModuleType, tmp_path: Path) -> None:
+    assert run_benchmark(gpu, tmp_path, "--methods", "srgan")[0] == 0
+    code, table = run_benchmark(gpu, tmp_path, "--methods", "srgan", "--steps", "3")
     assert (code, table["rows"][0]["steps"]) == (0, 3)
 
 
-def test_the_published_number_of_steps_is_as_the_docstring_says() -> None:
+def test_the_docstring_states_the_steps_of_the_published_recipes() -> None:
     from bids_sr.sr.method import get_method
 
     text = (ROOT / "benchmarks" / "gpu.py").read_text().partition('"""')[2].partition('"""')[0]
@@ -120,21 +124,28 @@ sys.exit(gpu.main([{work!r}, "--results", {work!r}, "--steps", "1", "--device", 
 
 
 def test_it_runs_with_few_packages_from_the_source_tree(tmp_path: Path) -> None:
-    tree = tmp_path / "tree"
+    source_tree = tmp_path / "tree"
     for name in ("bids_sr", "benchmarks/gpu.py", "benchmarks/_table.py"):
         source = ROOT / name
-        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (source_tree / name).parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                source, source_tree / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
         else:
-            shutil.copyfile(source, tree / name)
-    shutil.copyfile(ROOT / "benchmarks/_source_tree.py", tree / "benchmarks/_source_tree.py")
-    pair = Path("examples/studyforrest/sub-01/anat")
-    shutil.copytree(ROOT / pair, tree / pair)
-    code = SCRIPT.format(
-        few=FEW, root=str(ROOT), folder=str(tree / "benchmarks"), work=str(tmp_path / "work")
+            shutil.copyfile(source, source_tree / name)
+    shutil.copyfile(
+        ROOT / "benchmarks/_source_tree.py", source_tree / "benchmarks/_source_tree.py"
     )
-    done = subprocess.run(
+    pair = Path("examples/studyforrest/sub-01/anat")
+    shutil.copytree(ROOT / pair, source_tree / pair)
+    code = SCRIPT.format(
+        few=FEW_PACKAGES,
+        root=str(ROOT),
+        folder=str(source_tree / "benchmarks"),
+        work=str(tmp_path / "work"),
+    )
+    process = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
@@ -142,5 +153,5 @@ def test_it_runs_with_few_packages_from_the_source_tree(tmp_path: Path) -> None:
         cwd=tmp_path,
         timeout=300,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "| srgan | fast | finished | 1 |" in done.stdout
+    assert process.returncode == 0, process.stderr[-3000:]
+    assert "| srgan | fast | finished | 1 |" in process.stdout

@@ -1,4 +1,4 @@
-"""Minimum norm and FOCUSS of the benchmarks, beside dense matrices."""
+"""Compare minimum norm and FOCUSS of the benchmarks with dense matrices."""
 
 import sys
 from pathlib import Path
@@ -18,14 +18,15 @@ from bids_sr.sr.variance.prior import Prior
 
 
 def crop(n, m):
-    """The prototype's matrix of a k-space crop about the center of the field of view."""
+    """Return the matrix of a k-space crop about the center of the field of view."""
     k, x, u = np.arange(m) - m // 2, (np.arange(n) + 0.5) / n, (np.arange(m) + 0.5) / m
     return np.real(np.exp(2j * np.pi * np.outer(u, k)) @ np.exp(-2j * np.pi * np.outer(k, x))) / n
 
 
 def prototype(images, rounds, power, lam, width=2.0, floor=0.02):
-    """Weighted minimum norm of one slice by dense matrices: what is added to images (C, x, y)
-    beyond the band.
+    """Compute the weighted minimum norm of one slice by dense matrices.
+
+    Return the detail added to images (C, x, y) above the acquired Nyquist frequency.
     """
     m, n = images.shape[-1], 2 * images.shape[-1]
     d = crop(n, m)
@@ -48,25 +49,25 @@ def prototype(images, rounds, power, lam, width=2.0, floor=0.02):
 
 
 @pytest.mark.parametrize(("rounds", "power"), [(0, 1.0), (2, 0.7)])
-def test_minimum_norm_is_that_of_dense_matrices(rounds, power):
+def test_minimum_norm_equals_the_solution_by_dense_matrices(rounds, power):
     whole = whole_of((8, 8, 1), (2, 2, 1))
-    known = Prior(whole=whole, weight=patchy(whole)[None] * 300, fwhm=(2.0,), noise=1.0)
+    simulated_prior = Prior(whole=whole, weight=patchy(whole)[None] * 300, fwhm=(2.0,), noise=1.0)
     generator = torch.Generator().manual_seed(0)
-    data = torch.stack([acquired(known, generator) for _ in range(6)])
+    data = torch.stack([acquired(simulated_prior, generator) for _ in range(6)])
     prior = _minimum_norm.minimum_norm(
         data, whole, power=power, rounds=rounds, estimator=VarianceRecipe(fwhm=(2.0,), noise=0.02)
     )
-    found = whole.level.beyond(prior.at(0)(data[:, 0]))
-    wanted = prototype(data[:, 0].numpy().astype(float), rounds, power, 0.02)
-    assert np.linalg.norm(found.numpy() - wanted) < 0.02 * np.linalg.norm(wanted)
+    detail = whole.level.beyond(prior.at(0)(data[:, 0]))
+    expected = prototype(data[:, 0].numpy().astype(float), rounds, power, 0.02)
+    assert np.linalg.norm(detail.numpy() - expected) < 0.02 * np.linalg.norm(expected)
 
 
 def test_the_first_step_of_sbl_is_weighted_minimum_norm():
     whole = whole_of((8, 8, 2), (2, 2, 1))
     data = torch.randn((6, 2, 8, 8), generator=torch.Generator().manual_seed(0))
-    one, other = (
+    minimum_norm, weighted = (
         _minimum_norm.minimum_norm(data, whole),
         _minimum_norm.estimate_prior(data, whole, _minimum_norm.WMN),
     )
-    torch.testing.assert_close(one.weight, other.weight)
-    assert one.noise == pytest.approx(other.noise)
+    torch.testing.assert_close(minimum_norm.weight, weighted.weight)
+    assert minimum_norm.noise == pytest.approx(weighted.noise)

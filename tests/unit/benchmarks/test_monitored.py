@@ -1,4 +1,4 @@
-"""What a step takes, as benchmarks/_monitored.py measures it."""
+"""Test the resource usage of a step as measured by benchmarks/_monitored.py."""
 
 import mmap
 import sys
@@ -12,12 +12,12 @@ from _monitored import Meter
 
 
 @pytest.mark.timeout(60)
-def test_the_meter_tells_what_a_step_adds() -> None:
+def test_the_meter_measures_added_memory_and_processor_time() -> None:
     meter = Meter()
-    # a map of its own: an array may take pages that earlier tests freed and malloc kept resident
-    with mmap.mmap(-1, 100_000_000) as held:
-        for page in range(0, len(held), mmap.PAGESIZE):
-            held[page] = 1
+    # an array could reuse pages that earlier tests freed and malloc kept resident
+    with mmap.mmap(-1, 100_000_000) as pages:
+        for page in range(0, len(pages), mmap.PAGESIZE):
+            pages[page] = 1
         total = sum(k * k for k in range(400_000))
         usage = meter.read()
         assert usage.grown_gb == pytest.approx(0.1, rel=0.2)
@@ -26,7 +26,7 @@ def test_the_meter_tells_what_a_step_adds() -> None:
         assert total > 0
 
 
-def test_the_meter_tells_what_a_step_asks_of_files(tmp_path: Path) -> None:
+def test_the_meter_measures_bytes_read_and_written(tmp_path: Path) -> None:
     meter, file = Meter(), tmp_path / "file"
     file.write_bytes(bytes(20_000_000))
     file.read_bytes()

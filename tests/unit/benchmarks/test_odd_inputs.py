@@ -1,7 +1,7 @@
-"""Odd inputs end with right maps, a refusal that names the reason, or a notice; and the judge sees
-wrong ones.
+"""Test that odd inputs give correct maps, an error that names the reason, or a notice.
 
-benchmarks/odd_inputs.py does the same with hundreds of combinations of the kinds.
+Wrong maps must be detected by `judge`. benchmarks/odd_inputs.py tries hundreds of combinations of
+the kinds.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
 
 import odd_inputs
 
-SOUND = [name for name, each in KINDS.items() if not each.fault]
+SOUND = [name for name, kind in KINDS.items() if not kind.fault]
 MODEL = [name for name in SOUND if "model" in KINDS[name].depths]
-AT_LENGTH = {
+SLOW_KINDS = {
     "accents",
     "closed_streams",
     "clustered_slices",
@@ -42,7 +42,7 @@ AT_LENGTH = {
     "units_of_time",
     "volumes_listed",
 }
-"""Kinds that are left to the slow tests."""
+"""Kinds that run only in slow tests."""
 
 
 @pytest.fixture(scope="module")
@@ -54,36 +54,36 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name in AT_LENGTH)) for name in MODEL],
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW_KINDS)) for name in MODEL],
 )
-def test_an_odd_input_is_right_or_refused(name: str, folder: Path) -> None:
+def test_an_odd_input_gives_correct_maps_or_an_error(name: str, folder: Path) -> None:
     outcome = run_case(MODEL.index(name), 11, "model", folder, (KINDS[name],))
     assert outcome.wrong == ""
 
 
 @pytest.mark.parametrize("name", ["closed_streams", "sparse_blocks", "names_of_columns"])
-def test_an_odd_input_is_right_at_the_end_of_a_run(name: str, folder: Path) -> None:
+def test_an_odd_input_gives_correct_final_outputs(name: str, folder: Path) -> None:
     assert run_case(3, 11, "end", folder, (KINDS[name],)).wrong == ""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(60))
-def test_combined_alterations_are_right_or_refused(number: int, folder: Path) -> None:
+def test_combined_alterations_give_correct_maps_or_an_error(number: int, folder: Path) -> None:
     kinds = kinds_of(number, 12, "model")
-    if any(each.fault for each in kinds):
+    if any(kind.fault for kind in kinds):
         pytest.skip("a kind with a known fault")
     assert run_case(number, 12, "model", folder, kinds).wrong == ""
 
 
-def test_what_is_wrong_names_no_path_of_the_machine(
+def test_messages_do_not_contain_local_paths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = f"{tmp_path}/case/bids: crashed"
     monkeypatch.setattr("oddcases.model_depth", lambda *_: (70, log, {}))
     monkeypatch.setattr("oddcases.unaltered", lambda *_: {})
-    wrong = run_case(0, 0, "model", tmp_path, (KINDS["repeated_rows"],)).wrong
-    assert "FOLDER/case/bids: crashed" in wrong
-    assert str(tmp_path) not in wrong
+    message = run_case(0, 0, "model", tmp_path, (KINDS["repeated_rows"],)).wrong
+    assert "FOLDER/case/bids: crashed" in message
+    assert str(tmp_path) not in message
 
 
 def scene_and_maps(tmp_path: Path) -> tuple[Scene, dict[str, np.ndarray]]:
@@ -93,7 +93,7 @@ def scene_and_maps(tmp_path: Path) -> tuple[Scene, dict[str, np.ndarray]]:
     return scene, {**maps, "labels": np.array(json.dumps({name: name for name in EFFECTS}))}
 
 
-def test_the_judge_takes_the_known_effects(tmp_path: Path) -> None:
+def test_the_judge_accepts_the_known_effects(tmp_path: Path) -> None:
     scene, maps = scene_and_maps(tmp_path)
     assert judge(0, "", maps, scene, Right(exact=False), {}) == ("known effects", "")
     assert judge(0, "", maps, scene, Right(), maps) == ("equal", "")
@@ -103,17 +103,17 @@ def test_the_judge_takes_the_known_effects(tmp_path: Path) -> None:
     ("name", "gain", "words"),
     [("thumb", 1.1, "effect of thumb"), ("little", 0.9, "effect of little"), ("mask", 0, "mask")],
 )
-def test_the_judge_sees_a_wrong_map(tmp_path: Path, name: str, gain: float, words: str) -> None:
+def test_the_judge_rejects_a_wrong_map(tmp_path: Path, name: str, gain: float, words: str) -> None:
     scene, maps = scene_and_maps(tmp_path)
     maps[f"map {name}"] = maps[f"map {name}"] * gain
     assert words in judge(0, "", maps, scene, Right(exact=False), {})[1]
 
 
-def test_the_judge_sees_small_differences_from_the_unaltered_maps(tmp_path: Path) -> None:
+def test_the_judge_rejects_small_differences_from_the_unaltered_maps(tmp_path: Path) -> None:
     scene, maps = scene_and_maps(tmp_path)
-    other = {**maps, "map thumb": maps["map thumb"] * 1.02}
-    assert "differs by" in judge(0, "", other, scene, Right(), maps)[1]
-    assert judge(0, "", other, scene, Right(gain=1.02, types=("thumb",)), maps) == ("equal", "")
+    altered = {**maps, "map thumb": maps["map thumb"] * 1.02}
+    assert "differs by" in judge(0, "", altered, scene, Right(), maps)[1]
+    assert judge(0, "", altered, scene, Right(gain=1.02, types=("thumb",)), maps) == ("equal", "")
 
 
 @pytest.mark.parametrize(
@@ -129,35 +129,35 @@ def test_the_judge_sees_small_differences_from_the_unaltered_maps(tmp_path: Path
         (0, "WRONG: a slab", Right(), "a slab"),
     ],
 )
-def test_the_judge_sees_wrong_ends(
+def test_the_judge_rejects_wrong_exit_codes_and_messages(
     tmp_path: Path, code: int, text: str, right: Right, words: str
 ) -> None:
     assert words in judge(code, text, {}, Scene(tmp_path), right, {})[1]
 
 
-def test_a_message_may_be_wrapped(tmp_path: Path) -> None:
+def test_the_judge_accepts_a_wrapped_message(tmp_path: Path) -> None:
     right = Right(refused=["a phase image"])
     assert judge(2, "found: a\n  phase image", {}, Scene(tmp_path), right, {}) == ("refused", "")
 
 
-def test_the_judge_asks_for_a_message_only_if_it_could_be_read(tmp_path: Path) -> None:
+def test_the_judge_requires_a_message_only_if_stderr_is_open(tmp_path: Path) -> None:
     closed = Right(refused=["phase image"], shell="{} 2>&-")
     assert judge(2, "", {}, Scene(tmp_path), closed, {}) == ("refused", "")
     open_ = Right(refused=["phase image"], shell="{} >&-")
     assert "the message has none of" in judge(2, "", {}, Scene(tmp_path), open_, {})[1]
 
 
-def test_cases_follow_from_their_number_and_do_not_touch_the_same_part_twice() -> None:
+def test_cases_are_reproducible_and_alter_no_part_twice() -> None:
     for number in range(60):
         kinds = kinds_of(number, 0, "model")
         assert kinds == kinds_of(number, 0, "model")
-        parts = [part for each in kinds for part in each.touches]
+        parts = [part for kind in kinds for part in kind.touches]
         assert len(parts) == len(set(parts))
     first = {kinds_of(number, 0, "model")[0].name for number in range(len(KINDS))}
-    assert first == {name for name, each in KINDS.items() if "model" in each.depths}
+    assert first == {name for name, kind in KINDS.items() if "model" in kind.depths}
 
 
-def test_a_stopped_series_of_cases_continues(tmp_path: Path) -> None:
+def test_a_stopped_series_of_cases_resumes(tmp_path: Path) -> None:
     record = tmp_path / "cases.jsonl"
     lines = []
     for number, wrong in ((0, ""), (1, "no map"), (1, "")):
@@ -170,14 +170,14 @@ def test_a_stopped_series_of_cases_continues(tmp_path: Path) -> None:
     assert odd_inputs.recorded(record, 6) == {}
 
 
-def test_the_response_is_that_of_nilearn() -> None:
+def test_the_response_equals_the_spm_response_of_nilearn() -> None:
     from nilearn.glm.first_level import compute_regressor
 
     times = np.arange(0, 90, 1.5)
     events = [(4.0, 12.0, "a"), (40.0, 3.0, "a")]
     condition = np.array([(onset, length, 1.0) for onset, length, _ in events]).T
-    (other,), _ = compute_regressor(condition, "spm", times, oversampling=50)[0].T, None
-    assert np.abs(response(times, events) - other).max() < 0.02
+    (nilearn_response,), _ = compute_regressor(condition, "spm", times, oversampling=50)[0].T, None
+    assert np.abs(response(times, events) - nilearn_response).max() < 0.02
 
 
 def test_the_unaltered_maps_have_the_known_effects(folder: Path) -> None:

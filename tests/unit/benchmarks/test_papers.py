@@ -1,4 +1,4 @@
-"""Tables of the papers: their numbers, their page, and the list of items."""
+"""Test the tables of the papers: their numbers, their page, and the list of items."""
 
 import math
 import shlex
@@ -34,28 +34,28 @@ def fault_of_command(command: str) -> str:
     words = shlex.split(command)
     heading = next((name for name in (" ".join(words[:2]), words[0]) if name in PARSERS), "")
     if not heading:
-        known = words[0] in ("docker", "git", "pip", "python")
+        other_program = words[0] in ("docker", "git", "pip", "python")
         if words[0] == "python" and not (ROOT / words[1]).exists():
             return f"no file {words[1]}"
-        return "" if known else f"no command {words[0]}"
-    rest = words[len(heading.split()) :]
+        return "" if other_program else f"no command {words[0]}"
+    arguments = words[len(heading.split()) :]
     actions = PARSERS[heading]._option_string_actions
-    for word in rest:
+    for word in arguments:
         if word.startswith("--") and word not in actions:
             return f"no option {word}"
-    for option, value in pairwise(rest):
+    for option, value in pairwise(arguments):
         action = actions.get(option)
         if action is None or action.nargs == 0 or value.startswith("--"):
             continue
         if action.choices is not None and value not in action.choices:
             return f"{option} {value}"
     if heading == "bids-sr-models train":
-        method = rest[0]
+        method = arguments[0]
         if method not in offered_methods():
             return f"no method {method}"
-        if "--set" in rest:
-            first = rest.index("--set") + 1
-            texts = [word for word in rest[first:] if "=" in word]
+        if "--set" in arguments:
+            first = arguments.index("--set") + 1
+            texts = [word for word in arguments[first:] if "=" in word]
             try:
                 changes = [change_of_method(text, method) for text in texts]
                 check_changes(changes, [method], "paper", vgg=False)
@@ -74,14 +74,14 @@ def fault_of_test(name: str) -> str:
     return ""
 
 
-def test_items_are_149_each_with_a_status() -> None:
+def test_there_are_149_items_and_none_is_broken() -> None:
     assert [int(row["number"]) for row in ITEMS] == list(range(1, 150))
     assert {row["status"] for row in ITEMS} <= set(PAGE.STATUSES)
     assert [row["number"] for row in ITEMS if row["status"] == "broken"] == []
 
 
 @pytest.mark.parametrize("row", ITEMS, ids=[row["number"] for row in ITEMS])
-def test_an_item_names_what_exists(row: dict[str, str]) -> None:
+def test_commands_and_tests_of_an_item_exist(row: dict[str, str]) -> None:
     if row["command"]:
         assert fault_of_command(row["command"]) == ""
     if row["test"]:
@@ -105,23 +105,23 @@ def test_an_item_names_what_exists(row: dict[str, str]) -> None:
         ("python benchmarks/no_such.py", "no file"),
     ],
 )
-def test_a_wrong_command_is_found(command: str, fault: str) -> None:
+def test_a_wrong_command_is_detected(command: str, fault: str) -> None:
     assert fault in fault_of_command(command)
 
 
-def test_a_test_that_is_gone_is_found() -> None:
+def test_a_missing_test_is_detected() -> None:
     assert "no file" in fault_of_test("tests/unit/sr/test_no_such.py")
     assert "no test" in fault_of_test("tests/unit/sr/methods/test_srgan_paper.py::test_no_such")
 
 
-def test_the_page_is_of_today() -> None:
+def test_the_page_is_up_to_date() -> None:
     text = PAGE.PAGE.read_text(encoding="utf-8")
     assert text == PAGE.filled(text), "python docs/papers_page.py writes it anew"
-    kept = {path.stem for path in PAGE.RESULTS.glob("papers_*.json")}
-    assert kept <= set(PAGE.TABLE.findall(text)), "every stored table is on the page"
+    table_names = {path.stem for path in PAGE.RESULTS.glob("papers_*.json")}
+    assert table_names <= set(PAGE.TABLE.findall(text)), "every stored table is on the page"
 
 
-def test_a_table_is_on_the_page_as_it_is_stored(
+def test_the_page_contains_a_table_as_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(PAGE, "RESULTS", tmp_path)
@@ -135,7 +135,7 @@ def test_a_table_is_on_the_page_as_it_is_stored(
     assert PAGE.filled(filled) == filled
 
 
-def test_blocks_are_averaged() -> None:
+def test_block_mean_averages_blocks_and_drops_incomplete_blocks() -> None:
     image = np.arange(4 * 4 * 5, dtype=np.float32).reshape(4, 4, 5)
     small = papers.block_mean(image, 2)
     assert small.shape == (2, 2, 2)
@@ -143,20 +143,20 @@ def test_blocks_are_averaged() -> None:
     assert small[1, 1, 1] == image[2:, 2:, 2:4].mean()
 
 
-def test_scores_are_those_of_the_head_and_differences_are_to_the_baseline() -> None:
+def test_scores_use_voxels_of_the_head_and_differences_the_baseline() -> None:
     reference = np.zeros((12, 12, 6), np.float32)
     reference[2:10, 2:10] = np.linspace(50, 100, 8, dtype=np.float32)[:, None, None]
     noisy = reference + np.where(reference > 0, 5, 99)  # errors outside the head do not count
-    value = training.scores(reference, noisy.astype(np.float32))
-    assert value["rmse"] == pytest.approx(5)
-    assert value["psnr"] == pytest.approx(20 * math.log10(50 / 5))
+    metrics = training.scores(reference, noisy.astype(np.float32))
+    assert metrics["rmse"] == pytest.approx(5)
+    assert metrics["psnr"] == pytest.approx(20 * math.log10(50 / 5))
     assert training.scores(reference, reference)["ssim"] == pytest.approx(1)
     shown = papers.differences({"psnr": 31.256, "ssim": 0.9}, {"psnr": 30.0, "ssim": 0.85})
     assert shown["PSNR − trilinear"] == 1.26
     assert shown["SSIM − trilinear"] == 0.05
 
 
-def test_a_short_training_gives_the_same_image_twice() -> None:
+def test_a_short_training_is_reproducible() -> None:
     rng = np.random.default_rng(0)
     fine = (100 + 10 * rng.standard_normal((24, 24, 8))).astype(np.float32)
     image = training.image_of(fine, (1.0, 1.0, 1.0), "T1w", "noise")
@@ -171,12 +171,12 @@ def test_a_short_training_gives_the_same_image_twice() -> None:
     assert np.array_equal(first, second)
 
 
-def test_the_adversarial_term_of_a_short_training_acts() -> None:
+def test_a_short_training_starts_the_adversarial_term() -> None:
     for method in ("gan3d", "cpce", "circle"):
         assert training.short_recipe(method, 90).adversarial_from == 30
 
 
-def test_data_are_not_fetched_without_the_programs_or_over_others(
+def test_data_are_not_fetched_without_the_programs_or_over_existing_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None if name == "dcm2niix" else name)

@@ -1,5 +1,5 @@
-"""Runs of people by the whole program: their data sets, wrong calibrations, and the mean over
-people.
+"""Test the benchmark on participants' runs: data sets, wrong calibrations, and means over
+participants.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ ZOOMS = (3.0, 3.0, 3.5)
 
 
 def head(volumes: int = 12) -> np.ndarray:
-    """A bright box that fluctuates in one column."""
+    """Return a bright box that fluctuates in one column."""
     series = np.full((24, 20, 4, volumes), 10.0, dtype=np.float32)
     series[6:18, 4:16] = 500
     series[10, 10] += 20 * np.sin(np.arange(volumes))
     return series
 
 
-def test_what_is_tested_and_what_calibrates_it_share_no_volume() -> None:
+def test_tested_and_calibration_volumes_do_not_overlap() -> None:
     for tested in {**data.TESTED, **data.MIDDLE}.values():
         for part in filter(None, (tested.calibration, tested.after)):
             assert part.end is not None
             assert part.end - part.first in (19, 20)
-            # the truth of A is the localizer from its volume 20 on
+            # the reference of A is the localizer from its volume 20 on
             first = 20 if "lowres-truth" in tested.run.file else tested.run.first
-            same = part.file == tested.run.file or "localizer/" in part.file
+            same_file = part.file == tested.run.file or "localizer/" in part.file
             before_or_after = part.end <= first or (
                 tested.run.end is not None and part.first >= tested.run.end
             )
-            assert not same or before_or_after
+            assert not same_file or before_or_after
 
 
-def test_fluctuations_move_and_the_mean_stays() -> None:
+def test_fluctuations_are_shifted_and_the_mean_is_unchanged() -> None:
     series = head()
     out = calibrations.fluctuations_moved(x=1)(series, ZOOMS)
     npt.assert_allclose(out.mean(-1), series.mean(-1), rtol=1e-6)
@@ -60,7 +60,7 @@ def test_fluctuations_move_and_the_mean_stays() -> None:
     assert np.unravel_index(out.std(-1).argmax(), out.shape[:3])[:2] == (10, 12)
 
 
-def test_a_distortion_is_as_large_as_said_along_y_alone() -> None:
+def test_a_distortion_acts_along_y() -> None:
     series = head(2)
     series[:, :, :, 1] = series[..., 0]
     plain = np.broadcast_to(np.arange(20.0, dtype=np.float32)[:, None, None], (24, 20, 4, 2)) * 1.0
@@ -69,18 +69,18 @@ def test_a_distortion_is_as_large_as_said_along_y_alone() -> None:
     out = calibrations.distorted_by(1.0)(inside, ZOOMS)
     assert out.shape == series.shape
     assert np.abs(out - inside).max() > 1
-    # where nothing varies along y, only its stretch is seen
+    # intensities constant along y change only by stretching
     npt.assert_allclose(out[:4], inside[:4], rtol=0.5)
 
 
-def test_a_spike_is_in_one_volume_and_every_other_slice() -> None:
+def test_a_spike_affects_one_volume_and_every_other_slice() -> None:
     series = head()
     changed = calibrations.with_spike(series, ZOOMS) != series
     assert set(np.argwhere(changed)[:, 3]) == {calibrations.SPIKE_AT}
     assert set(np.argwhere(changed)[:, 2]) == {0, 2}
 
 
-def test_events_move_with_the_first_volume_and_become_one_type(tmp_path: Path) -> None:
+def test_events_are_shifted_to_the_first_volume_and_merged_into_one_type(tmp_path: Path) -> None:
     file = tmp_path / "events.tsv"
     file.write_text("onset\tduration\ttrial_type\n10.5\t4\tliving\n30\t4\tgaussian\n")
     assert data.moved_events(file, 10.0, one_type=True).splitlines()[1:] == [
@@ -117,29 +117,31 @@ def test_data_sets_of_a_run(study: tuple[data.Tested, Path]) -> None:
     assert next(low.rglob("*_events.tsv")).read_text().splitlines()[1] == "4.000\t4\ta"
     file = calibrations.make_calibration("mirrored", tested, folder / "data", folder / "out")
     assert file.name == "sub-01_task-see_acq-mirrored_bold.nii.gz"
-    made, own = nib.load(file), nib.load(folder / "data" / tested.run.file)
-    npt.assert_array_equal(np.asarray(made.dataobj), np.asarray(own.dataobj)[::-1, ..., :4])
-    assert not list(file.parent.glob("*_events.tsv"))  # no task is regressed out
-    assert made.header["pixdim"][4] == 2.0
+    calibration, run_image = nib.load(file), nib.load(folder / "data" / tested.run.file)
+    npt.assert_array_equal(
+        np.asarray(calibration.dataobj), np.asarray(run_image.dataobj)[::-1, ..., :4]
+    )
+    assert not list(file.parent.glob("*_events.tsv"))  # no task to regress out
+    assert calibration.header["pixdim"][4] == 2.0
 
 
-def test_noise_is_restored_to_that_of_a_measured_voxel(
+def test_noise_is_restored_to_the_level_of_a_measured_voxel(
     study: tuple[data.Tested, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cropping to a quarter of k-space leaves a half of its standard deviation."""
+    """Cropping to a quarter of k-space halves the standard deviation of noise."""
     tested, folder = study
     monkeypatch.setattr(data, "thermal_noise", lambda *_: 40.0)
     sd = {}
     for noisy in (False, True):
-        own = replace(tested, name=f"S{noisy}", noisy=noisy)
-        low, _ = data.make_tested(own, folder / "data", folder / "out")
+        tested_with_noise = replace(tested, name=f"S{noisy}", noisy=noisy)
+        low, _ = data.make_tested(tested_with_noise, folder / "data", folder / "out")
         series = nib.load(next(low.rglob("*_bold.nii.gz"))).get_fdata()
         sd[noisy] = series[4:8, 3:7].std(-1, ddof=1).mean()
     assert sd[False] < 2
     assert sd[True] == pytest.approx(40 * np.sqrt(3 / 4), rel=0.15)
 
 
-def test_w_is_learned_without_the_task_and_from_halves() -> None:
+def test_the_prior_sd_is_learned_without_the_task_and_from_halves() -> None:
     import double_dipping
 
     events = Events.of(
@@ -152,20 +154,20 @@ def test_w_is_learned_without_the_task_and_from_halves() -> None:
     design = block_design(events, n_volumes=64, tr=2.0)
     course, noise = design.matrix[:, :6].sum(1), np.random.default_rng(0).normal(size=64)
     series = (100 + 5 * course + noise).astype(np.float32)[None, None, None]
-    found = {
-        what: (learned, poses)
-        for what, learned, poses in double_dipping.learned_from(series, np.arange(64), design)
+    by_label = {
+        label: (learned, poses)
+        for label, learned, poses in double_dipping.learned_from(series, np.arange(64), design)
     }
-    less = found["less the response to conditions"][0].ravel()
+    residuals = by_label["less the response to conditions"][0].ravel()
     weights = design.weights.sum(1)
     assert abs(weights @ series.ravel()) > 20
-    assert abs(weights @ less) < 0.5
-    assert less.mean() > 90
-    halves = [found[f"{which} half of the volumes"][1] for which in ("first", "second")]
+    assert abs(weights @ residuals) < 0.5
+    assert residuals.mean() > 90
+    halves = [by_label[f"{part} half of the volumes"][1] for part in ("first", "second")]
     npt.assert_array_equal(np.concatenate(halves), np.arange(64))
 
 
-def test_share_is_one_for_the_truth_and_zero_for_zero_filling() -> None:
+def test_the_explained_share_is_one_for_the_truth_and_zero_for_zero_filling() -> None:
     rng = np.random.default_rng(0)
     truth = head(60) + rng.normal(size=(24, 20, 4, 60)).astype(np.float32)
     zero = truth + rng.normal(size=truth.shape).astype(np.float32)
@@ -175,23 +177,23 @@ def test_share_is_one_for_the_truth_and_zero_for_zero_filling() -> None:
     assert runs.share(zero, half, truth) == pytest.approx(0.75, abs=0.01)
 
 
-def test_the_person_is_the_unit() -> None:
-    def figures(value: float) -> dict[str, list[MetricRow]]:
+def test_means_are_over_participants() -> None:
+    def metric_rows(value: float) -> dict[str, list[MetricRow]]:
         return {
             name: [MetricRow(series="sbl", statistic="m", value=value)] * 2
             for name in tables.MEASURES
         }
 
     row = tables._mean_over_people(
-        "sbl", [("A", figures(0.2)), ("B", figures(0.4)), ("B", figures(0.8))]
+        "sbl", [("A", metric_rows(0.2)), ("B", metric_rows(0.4)), ("B", metric_rows(0.8))]
     )
     assert row["r"] == "0.40 (0.20 to 0.60) / 0.40 (0.20 to 0.60)"
-    row = tables._mean_over_people("sbl", [("A", figures(0.2)), ("B", figures(math.nan))])
+    row = tables._mean_over_people("sbl", [("A", metric_rows(0.2)), ("B", metric_rows(math.nan))])
     assert row["r"] == "0.20 (0.20 to 0.20, 1 people) / 0.20 (0.20 to 0.20, 1 people)"
 
 
 @pytest.mark.parametrize(
-    ("about", "card", "calibration", "text"),
+    ("status", "card", "calibration", "text"),
     [
         ({"status": 1}, {}, {}, "refused at the start: as blind"),
         ({"status": 0}, {"blend": 0.6}, {"usable": True}, "weight 0.6"),
@@ -209,15 +211,15 @@ def test_the_person_is_the_unit() -> None:
         ),
     ],
 )
-def test_what_the_gate_chose(
+def test_the_summary_of_the_self_test_names_weights_and_reasons(
     tmp_path: Path,
-    about: dict[str, object],
+    status: dict[str, object],
     card: dict[str, object],
     calibration: dict[str, object],
     text: str,
 ) -> None:
     applied = {"held_out": card, "applied": card.get("applied", True)}
-    for name, content in (("about", about), ("card", applied), ("calibration", calibration)):
+    for name, content in (("about", status), ("card", applied), ("calibration", calibration)):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     assert tables.chosen(runs.Kept(tmp_path)) == text
 

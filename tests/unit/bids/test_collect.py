@@ -1,4 +1,4 @@
-"""Inputs: what is found, chosen and inherited, on small data sets."""
+"""Test which inputs are found, selected and inherited in small data sets."""
 
 from __future__ import annotations
 
@@ -61,17 +61,19 @@ def sessions_of_pairs(subject: Subject) -> list[str | None]:
     return [entities_of(run.pair.highres).get("session") for run in subject.runs if run.pair]
 
 
-def applying(image: Path, tables: list[Path]) -> list[Path]:
-    """Those of some tables of a data set that apply to an image, the nearest last."""
-    of = {folder: [t for t in tables if t.parent == folder] for folder in image.parents}
-    return inherited(image, Path("/d"), of.__getitem__)
+def inherited_tables(image: Path, tables: list[Path]) -> list[Path]:
+    """Return the tables that apply to an image, nearest last."""
+    tables_by_folder = {
+        folder: [t for t in tables if t.parent == folder] for folder in image.parents
+    }
+    return inherited(image, Path("/d"), tables_by_folder.__getitem__)
 
 
-def texts(found: Survey) -> str:
-    return "\n".join([*map(str, found.problems), *map(str, found.notices)])
+def texts(result: Survey) -> str:
+    return "\n".join([*map(str, result.problems), *map(str, result.notices)])
 
 
-def test_a_whole_participant(maker: BidsMaker) -> None:
+def test_all_inputs_of_a_participant_are_found(maker: BidsMaker) -> None:
     maker.subject()
     settings = settings_for(maker)
     (subject,) = survey(settings).subjects
@@ -95,7 +97,7 @@ def test_a_whole_participant(maker: BidsMaker) -> None:
     assert subject.t1w == (maker.path("sub-01_T1w.nii.gz", "anat"),)
 
 
-def test_entities_keep_their_labels_and_order(maker: BidsMaker) -> None:
+def test_entities_preserve_labels_and_order(maker: BidsMaker) -> None:
     maker.subject()
     name = "sub-01_ses-pre_task-tap_acq-x_dir-AP_run-02"
     maker.bold(name)
@@ -134,7 +136,7 @@ def test_names_and_entities_agree(keys: list[str], label: str) -> None:
         ({"task_id": ("tap",), "run_id": (1,), "participant_label": ("01",)}, {"01_tap1"}),
     ],
 )
-def test_selection(
+def test_selection_options_choose_runs(
     maker: BidsMaker, look: Look, selection: dict[str, tuple[object, ...]], expected: set[str]
 ) -> None:
     stems = {
@@ -147,20 +149,20 @@ def test_selection(
         maker.bold(stem)
         maker.events(stem)
     superres = SuperRes(methods=("bspline",), factor=2.0)
-    found = look(selection=Selection(**selection), superres=superres)  # type: ignore[arg-type]
-    assert {stems[run.stem] for subject in found.subjects for run in subject.runs} == expected
-    assert not found.problems
+    result = look(selection=Selection(**selection), superres=superres)  # type: ignore[arg-type]
+    assert {stems[run.stem] for subject in result.subjects for run in subject.runs} == expected
+    assert not result.problems
 
 
-def test_a_participant_without_bold_is_left_out_aloud(maker: BidsMaker, look: Look) -> None:
+def test_a_participant_without_bold_is_skipped_with_a_notice(maker: BidsMaker, look: Look) -> None:
     maker.subject("01")
     maker.t1w("sub-02")
-    found = look()
-    assert [s.label for s in found.subjects] == ["01"]
-    assert "sub-02: none of the requested BOLD runs were found" in texts(found)
-    assert not found.problems
-    asked = look(selection=Selection(participant_label=("02",)))
-    assert "no BOLD runs were found" in asked.problems[0].why
+    result = look()
+    assert [s.label for s in result.subjects] == ["01"]
+    assert "sub-02: none of the requested BOLD runs were found" in texts(result)
+    assert not result.problems
+    selected = look(selection=Selection(participant_label=("02",)))
+    assert "no BOLD runs were found" in selected.problems[0].why
 
 
 def test_derivatives_are_not_indexed(maker: BidsMaker, look: Look) -> None:
@@ -170,7 +172,7 @@ def test_derivatives_are_not_indexed(maker: BidsMaker, look: Look) -> None:
     assert list(look().chosen) == ["sub-01_task-tap"]
 
 
-def test_a_database_serves_other_participants_later(
+def test_a_database_can_be_used_for_other_participants(
     maker: BidsMaker, look: Look, tmp_path: Path
 ) -> None:
     maker.subject("01")
@@ -184,9 +186,9 @@ def test_a_database_serves_other_participants_later(
 
 
 class TestInheritance:
-    """Tables and sidecars above a run apply to it, the nearest first."""
+    """Tables and sidecars above a run apply to the run; the nearest takes precedence."""
 
-    def test_metadata(self, maker: BidsMaker) -> None:
+    def test_nearest_sidecar_overrides_metadata(self, maker: BidsMaker) -> None:
         maker.subject()
         maker.json(
             maker.root / "task-tap_bold.json",
@@ -197,7 +199,7 @@ class TestInheritance:
         assert subject.runs[0].sidecar["FlipAngle"] == 90
         assert subject.runs[0].tr == 1.0
 
-    def test_events_at_the_root(self, maker: BidsMaker) -> None:
+    def test_events_at_the_root_are_inherited(self, maker: BidsMaker) -> None:
         maker.subject()
         table = maker.path("sub-01_task-tap_events.tsv", "func")
         table.rename(maker.root / "task-tap_events.tsv")
@@ -216,49 +218,49 @@ class TestInheritance:
             ("sub-01/ses-2/func/sub-01_task-tap_events.tsv", False),
         ],
     )
-    def test_which_tables_apply(self, table: str, applies: bool) -> None:
+    def test_tables_apply_if_entities_and_folder_match(self, table: str, applies: bool) -> None:
         bold = Path("/d/sub-01/func/sub-01_task-tap_run-1_part-mag_bold.nii.gz")
-        assert bool(applying(bold, [Path("/d", table)])) is applies
+        assert bool(inherited_tables(bold, [Path("/d", table)])) is applies
 
-    def test_the_nearest_comes_last(self) -> None:
+    def test_the_nearest_table_comes_last(self) -> None:
         bold = Path("/d/sub-01/func/sub-01_task-tap_run-1_bold.nii.gz")
         names = ["sub-01/func/sub-01_task-tap_run-1", "sub-01/func/sub-01_task-tap", "task-tap"]
         tables = [Path(f"/d/{name}_events.tsv") for name in names]
-        assert applying(bold, tables) == tables[::-1]
-        assert applying(bold, []) == []
+        assert inherited_tables(bold, tables) == tables[::-1]
+        assert inherited_tables(bold, []) == []
 
 
 class TestFilterFile:
-    """Queries as fMRIPrep takes them."""
+    """Queries have the format of fMRIPrep's filter file."""
 
     def filtered(self, maker: BidsMaker, content: object) -> Survey:
         path = maker.root.parent / "filter.json"
         path.write_text(json.dumps(content))
         return survey(settings_for(maker, selection=Selection(bids_filter_file=path)))
 
-    def test_one_echo(self, maker: BidsMaker) -> None:
+    def test_a_filter_selects_one_echo(self, maker: BidsMaker) -> None:
         maker.subject()
         maker.path("sub-01_task-tap_bold.nii.gz", "func").unlink()
         for echo in (1, 2):
             maker.bold(f"sub-01_task-tap_echo-{echo}")
-        found = self.filtered(maker, {"bold": {"echo": 2}})
-        assert [run.stem for run in found.subjects[0].runs] == ["sub-01_task-tap_echo-2"]
-        assert "only echo 2 was found" in texts(found)
+        result = self.filtered(maker, {"bold": {"echo": 2}})
+        assert [run.stem for run in result.subjects[0].runs] == ["sub-01_task-tap_echo-2"]
+        assert "only echo 2 was found" in texts(result)
 
-    def test_session_of_the_pair(self, maker: BidsMaker) -> None:
+    def test_a_filter_selects_the_session_of_the_pair(self, maker: BidsMaker) -> None:
         maker.bold()
         maker.events()
         for session in "ab":
             maker.star(f"sub-01_ses-{session}_acq-highres", (3, 3, 4))
             maker.star(f"sub-01_ses-{session}_acq-lowres", (6, 6, 4))
-        found = self.filtered(maker, {"t2starw": {"session": "b"}})
-        assert entities_of(found.subjects[0].pairs[0].highres)["session"] == "b"
+        result = self.filtered(maker, {"t2starw": {"session": "b"}})
+        assert entities_of(result.subjects[0].pairs[0].highres)["session"] == "b"
 
-    def test_no_session(self, maker: BidsMaker) -> None:
+    def test_a_filter_selects_runs_without_session(self, maker: BidsMaker) -> None:
         maker.subject()
         maker.bold("sub-01_ses-a_task-tap")
-        found = self.filtered(maker, {"bold": {"session": None}})
-        assert list(found.chosen) == ["sub-01_task-tap"]
+        result = self.filtered(maker, {"bold": {"session": None}})
+        assert list(result.chosen) == ["sub-01_task-tap"]
 
     @pytest.mark.parametrize(
         ("content", "reason"),
@@ -273,16 +275,18 @@ class TestFilterFile:
             ),
         ],
     )
-    def test_what_is_refused(self, maker: BidsMaker, content: object, reason: str) -> None:
+    def test_invalid_filters_are_rejected(
+        self, maker: BidsMaker, content: object, reason: str
+    ) -> None:
         maker.subject()
         (problem,) = self.filtered(maker, content).problems
         assert reason in problem.why
 
 
 class TestPair:
-    """Which images of a participant serve a run."""
+    """Selection of the T2*-weighted pair of a run."""
 
-    def test_the_same_session_comes_first(self, maker: BidsMaker) -> None:
+    def test_a_pair_of_the_same_session_is_preferred(self, maker: BidsMaker) -> None:
         for session in "ab":
             maker.subject(session=session)
         (subject,) = survey(settings_for(maker)).subjects
@@ -293,7 +297,7 @@ class TestPair:
         ]
         assert len(subject.pairs) == 2
 
-    def test_another_session_serves_too(self, maker: BidsMaker) -> None:
+    def test_a_pair_of_another_session_is_used(self, maker: BidsMaker) -> None:
         maker.subject(session="a")
         maker.bold("sub-01_ses-b_task-tap")
         maker.events("sub-01_ses-b_task-tap")
@@ -304,7 +308,9 @@ class TestPair:
         ]
         assert len(subject.pairs) == 1
 
-    def test_a_whole_pair_elsewhere_before_half_a_pair_here(self, maker: BidsMaker) -> None:
+    def test_a_complete_pair_of_another_session_is_preferred_to_one_image(
+        self, maker: BidsMaker
+    ) -> None:
         maker.subject(session="a")
         maker.bold("sub-01_ses-b_task-tap")
         maker.events("sub-01_ses-b_task-tap")
@@ -315,39 +321,43 @@ class TestPair:
             "a",
         ]
 
-    def test_only_the_fine_image(self, maker: BidsMaker, look: Look) -> None:
+    def test_a_high_resolution_image_without_its_low_resolution_image_is_downsampled(
+        self, maker: BidsMaker, look: Look
+    ) -> None:
         maker.subject()
         maker.path("sub-01_acq-lowres_T2starw.nii.gz", "anat").unlink()
-        found = look()
-        pair = found.subjects[0].runs[0].pair
+        result = look()
+        pair = result.subjects[0].runs[0].pair
         assert pair is not None
         assert (pair.lowres, pair.factor) == (None, (2.0, 2.0, 1.0))
-        assert "k-space-truncated copy of this image (factor 2 in plane)" in texts(found)
+        assert "k-space-truncated copy of this image (factor 2 in plane)" in texts(result)
 
     @pytest.mark.parametrize(("zoom", "factor"), [(3.2, 2.0), (4.0, 1.5), (4.8, 1.25)])
-    def test_factor_of_a_fine_image_alone(
+    def test_factor_of_a_single_high_resolution_image(
         self, maker: BidsMaker, look: Look, zoom: float, factor: float
     ) -> None:
-        """6 / 3.2 is no simple ratio, but a copy at factor 2 has 6.4 mm, near enough to the 6 mm
-        of the BOLD.
+        """The ratio 6 / 3.2 is not simple, but a copy downsampled by 2 has 6.4 mm voxels, similar
+        to the BOLD voxels (6 mm).
         """
         maker.subject()
         maker.path("sub-01_acq-lowres_T2starw.nii.gz", "anat").unlink()
         maker.star("sub-01_acq-highres", (zoom, zoom, 4.0))
         assert [pair.factor for pair in look().subjects[0].pairs] == [(factor, factor, 1.0)]
 
-    def test_labels_choose(self, maker: BidsMaker, look: Look) -> None:
+    def test_acquisition_labels_select_the_pair(self, maker: BidsMaker, look: Look) -> None:
         maker.subject()
         maker.star("sub-01_acq-finest", (2.0, 2.0, 4.0))
-        found = look(superres=SuperRes(hr_acq="finest", lr_acq="acq-lowres"))
-        pair = found.subjects[0].pairs[0]
+        result = look(superres=SuperRes(hr_acq="finest", lr_acq="acq-lowres"))
+        pair = result.subjects[0].pairs[0]
         assert (pair.highres.name, pair.factor) == (
             "sub-01_acq-finest_T2starw.nii.gz",
             (3.0, 3.0, 1.0),
         )
-        assert not found.problems
+        assert not result.problems
 
-    def test_a_low_image_unlike_the_bold_needs_force(self, maker: BidsMaker, look: Look) -> None:
+    def test_a_low_resolution_image_unlike_the_bold_requires_force(
+        self, maker: BidsMaker, look: Look
+    ) -> None:
         maker.subject()
         maker.star("sub-01_acq-other", (8.0, 8.0, 4.0))
         maker.star("sub-01_acq-fine", (4.0, 4.0, 4.0))
@@ -359,36 +369,36 @@ class TestPair:
         assert "Processing continues because of --force" in texts(forced)
         assert forced.subjects[0].pairs[0].factor == (2.0, 2.0, 1.0)
 
-    def test_phase_images_are_left_out(self, maker: BidsMaker, look: Look) -> None:
+    def test_phase_images_are_ignored(self, maker: BidsMaker, look: Look) -> None:
         maker.subject()
         maker.star("sub-01_acq-highres_part-phase", (3.0, 3.0, 4.0))
-        found = look()
-        assert not found.problems
+        result = look()
+        assert not result.problems
         assert "the part-phase image is ignored because only magnitude images are used" in texts(
-            found
+            result
         )
 
-    def test_baselines_alone_need_no_pair(self, maker: BidsMaker, look: Look) -> None:
+    def test_baselines_require_no_pair(self, maker: BidsMaker, look: Look) -> None:
         maker.subject()
         for kind in ("highres", "lowres"):
             maker.path(f"sub-01_acq-{kind}_T2starw.nii.gz", "anat").unlink()
         superres = SuperRes(methods=("bspline", "zerofill"), factor=2.0)
-        found = look(superres=superres)
-        assert not found.problems
-        run = found.subjects[0].runs[0]
+        result = look(superres=superres)
+        assert not result.problems
+        run = result.subjects[0].runs[0]
         assert run.pair is None
         assert run.factor == (2.0, 2.0, 1.0)
 
-    def test_an_unsound_pair_is_told_where_none_is_needed(
+    def test_an_invalid_pair_is_reported_if_no_method_requires_a_pair(
         self, maker: BidsMaker, look: Look
     ) -> None:
         maker.subject()
         maker.star("sub-01_acq-lowres", (3.0, 3.0, 4.0))
-        found = look(superres=SuperRes(methods=("bspline",), factor=2.0))
-        assert not found.problems
-        assert "the T2*-weighted pair is not used" in texts(found)
+        result = look(superres=SuperRes(methods=("bspline",), factor=2.0))
+        assert not result.problems
+        assert "the T2*-weighted pair is not used" in texts(result)
 
-    def test_which_series_need_a_pair(self) -> None:
+    def test_methods_that_require_a_pair(self) -> None:
         assert needs_pair(SuperRes(methods=("bspline", "inject"))) == ("inject",)
         assert needs_pair(SuperRes(methods=("zerofill",))) == ()
         assert needs_pair(SuperRes(methods=("srgan", "sbl"))) == ("srgan",)
@@ -396,7 +406,7 @@ class TestPair:
 
 
 class TestHeaders:
-    """Time and slices."""
+    """Repetition time and slices from headers and sidecars."""
 
     def header(self, **changes: object) -> Header:
         base = Header(
@@ -413,40 +423,44 @@ class TestHeaders:
     @pytest.mark.parametrize(
         ("header_tr", "value", "expected"), [(2.0, 2.0, 2.0), (1.9999, 2, 2.0), (None, 2.0, 2.0)]
     )
-    def test_repetition_time(self, header_tr: float | None, value: float, expected: float) -> None:
-        found = Findings()
-        assert timing.repetition_time(self.header(tr=header_tr), value, found) == expected
-        assert found.problems == []
-        assert bool(found.notices) is (header_tr is None)
+    def test_repetition_time_of_header_and_sidecar(
+        self, header_tr: float | None, value: float, expected: float
+    ) -> None:
+        result = Findings()
+        assert timing.repetition_time(self.header(tr=header_tr), value, result) == expected
+        assert result.problems == []
+        assert bool(result.notices) is (header_tr is None)
 
     @pytest.mark.parametrize(
-        ("header_tr", "said"), [(2000.0, "2000 s, probably 2000 ms"), (0.002, "probably 2 s")]
+        ("header_tr", "text"), [(2000.0, "2000 s, probably 2000 ms"), (0.002, "probably 2 s")]
     )
-    def test_a_header_in_a_wrong_unit_is_refused_once(self, header_tr: float, said: str) -> None:
-        found = Findings()
-        assert timing.repetition_time(self.header(tr=header_tr), None, found) is None
-        (problem,) = found.problems
-        assert said in problem.why
+    def test_a_header_in_a_wrong_unit_is_rejected_unless_the_sidecar_has_the_time(
+        self, header_tr: float, text: str
+    ) -> None:
+        result = Findings()
+        assert timing.repetition_time(self.header(tr=header_tr), None, result) is None
+        (problem,) = result.problems
+        assert text in problem.why
         assert problem.remedy.startswith('Add "RepetitionTime": 2 ')
-        found = Findings()
-        assert timing.repetition_time(self.header(tr=header_tr), 2, found) == 2.0
-        assert found.problems == []
-        assert "wrong unit; 2 s from the sidecar is used" in found.notices[0].why
+        result = Findings()
+        assert timing.repetition_time(self.header(tr=header_tr), 2, result) == 2.0
+        assert result.problems == []
+        assert "wrong unit; 2 s from the sidecar is used" in result.notices[0].why
 
-    def test_milliseconds_in_the_sidecar_are_named(self) -> None:
-        found = Findings()
-        assert timing.repetition_time(self.header(), 2000, found) is None
-        assert found.problems[0].remedy == (
+    def test_milliseconds_in_the_sidecar_are_rejected_with_a_remedy(self) -> None:
+        result = Findings()
+        assert timing.repetition_time(self.header(), 2000, result) is None
+        assert result.problems[0].remedy == (
             'If 2000 is in milliseconds, replace it with "RepetitionTime": 2.'
         )
 
     @pytest.mark.parametrize("value", [None, 2000, "2", True, 0, -1, [2.0]])
-    def test_no_repetition_time(self, value: object) -> None:
-        found = Findings()
-        assert timing.repetition_time(self.header(), value, found) is None
-        assert len(found.problems) == 1
+    def test_an_invalid_repetition_time_is_rejected(self, value: object) -> None:
+        result = Findings()
+        assert timing.repetition_time(self.header(), value, result) is None
+        assert len(result.problems) == 1
 
-    def test_units_of_the_header(self, maker: BidsMaker) -> None:
+    def test_milliseconds_in_the_header_are_converted(self, maker: BidsMaker) -> None:
         import nibabel as nb
 
         path = maker.bold(tr=2.0)
@@ -454,20 +468,20 @@ class TestHeaders:
         image.header.set_xyzt_units("mm", "msec")  # type: ignore[attr-defined]
         image.header["pixdim"][4] = 2000  # type: ignore[index]
         nb.save(image, path)
-        found = hd.read_header(path, Findings())
-        assert isinstance(found, Header)
-        assert found.tr == pytest.approx(2.0)
+        result = hd.read_header(path, Findings())
+        assert isinstance(result, Header)
+        assert result.tr == pytest.approx(2.0)
 
-    def test_slice_times(self) -> None:
+    def test_slice_times_follow_the_encoding_direction(self) -> None:
         times = [0.0, 0.3, 0.6, 0.9, 1.2, 1.5]
-        found, flipped = Findings(), {"SliceTiming": times, "SliceEncodingDirection": "k-"}
-        assert timing.slice_times(self.header(), {"SliceTiming": times}, 2.0, found) == tuple(
+        result, flipped = Findings(), {"SliceTiming": times, "SliceEncodingDirection": "k-"}
+        assert timing.slice_times(self.header(), {"SliceTiming": times}, 2.0, result) == tuple(
             times
         )
-        assert timing.slice_times(self.header(), flipped, 2.0, found) == tuple(reversed(times))
-        assert timing.slice_times(self.header(), {"SliceTiming": [0.0] * 6}, 2.0, found) is None
-        assert timing.slice_times(self.header(), {}, 2.0, found) is None
-        assert found == Findings()
+        assert timing.slice_times(self.header(), flipped, 2.0, result) == tuple(reversed(times))
+        assert timing.slice_times(self.header(), {"SliceTiming": [0.0] * 6}, 2.0, result) is None
+        assert timing.slice_times(self.header(), {}, 2.0, result) is None
+        assert result == Findings()
 
     @pytest.mark.parametrize(
         ("sidecar", "text"),
@@ -481,17 +495,17 @@ class TestHeaders:
             ),
         ],
     )
-    def test_slice_times_that_are_skipped_aloud(
+    def test_invalid_slice_times_are_ignored_with_a_notice(
         self, sidecar: dict[str, object], text: str
     ) -> None:
-        found = Findings()
-        assert timing.slice_times(self.header(), sidecar, 2.0, found) is None
-        (notice,) = found.notices
+        result = Findings()
+        assert timing.slice_times(self.header(), sidecar, 2.0, result) is None
+        (notice,) = result.notices
         assert text in notice.why
         assert "not corrected" in notice.why
 
     @pytest.mark.parametrize(
-        ("zooms", "named", "direction", "expected"),
+        ("zooms", "dim_info", "direction", "expected"),
         [
             ((3, 3, 3), None, "", 2),
             ((3, 3, 4), None, "", 2),
@@ -503,10 +517,14 @@ class TestHeaders:
             ((3, 3, 3), 1, "k-", 2),
         ],
     )
-    def test_slice_axis(
-        self, zooms: tuple[float, float, float], named: int | None, direction: str, expected: int
+    def test_slice_axis_from_voxel_size_header_and_sidecar(
+        self,
+        zooms: tuple[float, float, float],
+        dim_info: int | None,
+        direction: str,
+        expected: int,
     ) -> None:
-        header = self.header(zooms=zooms, slice_axis=named)
+        header = self.header(zooms=zooms, slice_axis=dim_info)
         assert slice_axis.slice_axis(header, {"SliceEncodingDirection": direction})[0] == expected
 
     @pytest.mark.parametrize(
@@ -522,25 +540,27 @@ class TestHeaders:
             ((1, 8, 9), 9, 2),
         ],
     )
-    def test_the_entries_of_slice_timing_tell_the_axis_of_slices(
+    def test_the_number_of_slice_times_determines_the_slice_axis(
         self, shape: tuple[int, int, int], n_times: int, expected: int
     ) -> None:
         header = self.header(shape=(*shape, 30), zooms=(3.0, 3.0, 3.0))
         assert slice_axis.slice_axis(header, {"SliceTiming": [0.1] * n_times})[0] == expected
 
 
-def test_participants_whose_labels_differ_in_case_are_told(maker: BidsMaker, look: Look) -> None:
+def test_participant_labels_that_differ_only_in_case_are_reported(
+    maker: BidsMaker, look: Look
+) -> None:
     maker.subject("a1")
     assert "differ only in case" not in texts(look())
     maker.subject("A1")
-    found = look()
-    assert found.problems == []
-    (notice,) = [each for each in found.notices if "differ only in case" in each.why]
+    result = look()
+    assert result.problems == []
+    (notice,) = [message for message in result.notices if "differ only in case" in message.why]
     assert "participants A1 and a1" in notice.why
 
 
-def test_sizes_are_rounded_alike(maker: BidsMaker, look: Look) -> None:
-    """A header in single precision has 3.7499998 for 3.75 mm."""
+def test_sizes_of_single_precision_headers_are_rounded(maker: BidsMaker, look: Look) -> None:
+    """Headers in single precision contain 3.7499998 for 3.75 mm."""
     assert size_text((3.75, 3.7499998, 3.1250002)) == "3.75 × 3.75 × 3.12 mm"
     maker.subject()
     (run,) = look().subjects[0].runs
@@ -550,20 +570,22 @@ def test_sizes_are_rounded_alike(maker: BidsMaker, look: Look) -> None:
 
 
 @pytest.mark.parametrize(
-    ("thickness", "said"), [(24.0, "one slice"), (8.0, "3 slices"), (6.0, "")]
+    ("thickness", "text"), [(24.0, "one slice"), (8.0, "3 slices"), (6.0, "")]
 )
-def test_few_slices_move_in_plane_only_and_that_is_said(
-    maker: BidsMaker, look: Look, thickness: float, said: str
+def test_motion_in_few_slices_is_estimated_in_plane_with_a_notice(
+    maker: BidsMaker, look: Look, thickness: float, text: str
 ) -> None:
     maker.subject()
     maker.bold(zooms=(6.0, 6.0, thickness))
-    found = look()
-    assert len(found.subjects[0].runs) == 1
-    assert ("head motion is estimated in-plane only" in texts(found)) == bool(said)
-    assert f"the run has {said}, " in texts(found) or not said
+    result = look()
+    assert len(result.subjects[0].runs) == 1
+    assert ("head motion is estimated in-plane only" in texts(result)) == bool(text)
+    assert f"the run has {text}, " in texts(result) or not text
 
 
-def test_of_a_matrix_too_narrow_nothing_else_is_asked(maker: BidsMaker, look: Look) -> None:
+def test_a_matrix_that_is_too_narrow_is_the_only_problem_reported(
+    maker: BidsMaker, look: Look
+) -> None:
     maker.subject()
     maker.bold(zooms=(24.0, 6.0, 4.0), sidecar={"RepetitionTime": None}, tr=0.0)
     (problem,) = look().problems
@@ -578,24 +600,24 @@ def test_slice_timing_can_be_ignored(maker: BidsMaker, look: Look) -> None:
     assert ignoring.subjects[0].runs[0].slice_timing is None
 
 
-def test_magnitude_of_a_run_with_phase(maker: BidsMaker, look: Look) -> None:
+def test_the_magnitude_part_of_a_run_is_used(maker: BidsMaker, look: Look) -> None:
     maker.subject()
     maker.path("sub-01_task-tap_bold.nii.gz", "func").unlink()
     for part in ("mag", "phase"):
         maker.bold(f"sub-01_task-tap_part-{part}")
-    found = look()
-    assert [run.stem for run in found.subjects[0].runs] == ["sub-01_task-tap_part-mag"]
-    assert found.subjects[0].runs[0].events.name == "sub-01_task-tap_events.tsv"
-    assert "the part-phase image is ignored because only magnitude" in texts(found)
+    result = look()
+    assert [run.stem for run in result.subjects[0].runs] == ["sub-01_task-tap_part-mag"]
+    assert result.subjects[0].runs[0].events.name == "sub-01_task-tap_events.tsv"
+    assert "the part-phase image is ignored because only magnitude" in texts(result)
 
 
-def test_t1w_several_or_none(maker: BidsMaker, look: Look) -> None:
+def test_several_or_no_t1w_images_are_reported(maker: BidsMaker, look: Look) -> None:
     maker.subject()
     maker.t1w("sub-01_run-2")
-    found = look()
-    assert len(found.subjects[0].t1w) == 2
-    assert "2 T1w images were found; this image is used" in texts(found)
-    for path in found.subjects[0].t1w:
+    result = look()
+    assert len(result.subjects[0].t1w) == 2
+    assert "2 T1w images were found; this image is used" in texts(result)
+    for path in result.subjects[0].t1w:
         path.unlink()
     bare = look()
     assert bare.subjects[0].t1w == ()
@@ -603,7 +625,9 @@ def test_t1w_several_or_none(maker: BidsMaker, look: Look) -> None:
     assert not bare.problems
 
 
-def test_trial_types_have_one_order_for_all(maker: BidsMaker, look: Look) -> None:
+def test_the_order_of_trial_types_is_the_same_for_all_participants(
+    maker: BidsMaker, look: Look
+) -> None:
     maker.subject("01")
     maker.subject("02")
     maker.events("sub-02_task-tap", rows=((2, 1, "little"), (8, 1, "thumb")))
@@ -614,13 +638,13 @@ def test_trial_types_have_one_order_for_all(maker: BidsMaker, look: Look) -> Non
     assert look(selection=second).type_order == {"tap": ("little", "thumb")}
 
 
-def test_every_reason_is_told(maker: BidsMaker) -> None:
+def test_all_problems_are_listed(maker: BidsMaker) -> None:
     maker.subject()
     maker.bold(n_volumes=1)
     maker.star("sub-01_acq-lowres", (3.0, 3.0, 4.0))
-    found = survey(settings_for(maker, superres=SuperRes(methods=("srgan", "sbl"))))
-    assert "one volume" in texts(found)
-    assert len(found.problems) == 2
+    result = survey(settings_for(maker, superres=SuperRes(methods=("srgan", "sbl"))))
+    assert "one volume" in texts(result)
+    assert len(result.problems) == 2
 
 
 @pytest.mark.parametrize(
@@ -636,11 +660,13 @@ def test_every_reason_is_told(maker: BidsMaker) -> None:
         (1.1, None),
     ],
 )
-def test_simple_ratios(ratio: float, expected: float | None) -> None:
+def test_voxel_size_ratios_are_rounded_to_simple_ratios(
+    ratio: float, expected: float | None
+) -> None:
     assert simple_ratio(ratio) == (None if expected is None else pytest.approx(expected))
 
 
-def test_overlap_is_a_share_of_the_first_field_of_view() -> None:
+def test_overlap_is_a_fraction_of_the_first_field_of_view() -> None:
     def header(shift: float, zoom: float = 4.0) -> Header:
         affine = affine_for((zoom, zoom, 4.0), shift=(shift, 0, 0))
         shape = tuple(round(f / z) for f, z in zip(FOV, (zoom, zoom, 4.0), strict=True))
@@ -659,10 +685,12 @@ def test_overlap_is_a_share_of_the_first_field_of_view() -> None:
     assert overlap(header(0), header(48.1)) == 0.0
 
 
-def test_importing_costs_little() -> None:
+def test_importing_preflight_does_not_import_heavy_packages() -> None:
     code = (
         "import sys, bids_sr.preflight; print({'bids', 'nibabel', 'pandas', 'torch'} &"
         " set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.strip() == "set()"

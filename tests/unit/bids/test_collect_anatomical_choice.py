@@ -1,4 +1,4 @@
-"""Among several T1w images, one that covers the whole head is taken before a slab."""
+"""Prefer a T1w image of the whole head to a slab."""
 
 from pathlib import Path
 
@@ -11,7 +11,9 @@ from bids_sr.config import Paths, Settings
 
 
 @pytest.mark.parametrize(("slices", "chosen"), [(2, "acq-mprage"), (12, "acq-inplane")])
-def test_a_slab_comes_after_the_whole_head(tmp_path: Path, slices: int, chosen: str) -> None:
+def test_a_whole_head_t1w_image_is_preferred_to_a_slab(
+    tmp_path: Path, slices: int, chosen: str
+) -> None:
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
     maker.path("sub-01_T1w.nii.gz", "anat").unlink()

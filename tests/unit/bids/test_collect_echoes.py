@@ -1,4 +1,4 @@
-"""Echoes that are combined share grid and timing."""
+"""Combined echoes must have the same grid and timing."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from bids_sr.config import Paths, Settings
 TIMES = [0.0, 0.5, 0.2, 0.7, 0.3, 0.8]
 
 
-def surveyed(maker: BidsMaker) -> Survey:
+def survey_of(maker: BidsMaker) -> Survey:
     paths = Paths(bids_dir=maker.root, output_dir=maker.root.parent / "out")
     return survey(Settings(paths=paths))
 
@@ -28,15 +28,15 @@ def echoes(maker: BidsMaker, second: dict[str, object], **image: object) -> None
         )
 
 
-def test_echoes_of_one_grid_and_timing_are_combined(tmp_path: Path) -> None:
+def test_echoes_with_the_same_grid_and_timing_are_combined(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     echoes(maker, {})
-    found = surveyed(maker)
-    assert not found.problems
-    assert len(found.subjects[0].runs[0].echoes) == 2
+    result = survey_of(maker)
+    assert not result.problems
+    assert len(result.subjects[0].runs[0].echoes) == 2
 
 
-def test_an_echo_that_is_stored_flipped_is_refused(tmp_path: Path) -> None:
+def test_an_echo_with_a_flipped_axis_is_rejected(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     echoes(maker, {})
     path = maker.path("sub-01_task-tap_echo-2_bold.nii.gz", "func")
@@ -45,7 +45,7 @@ def test_an_echo_that_is_stored_flipped_is_refused(tmp_path: Path) -> None:
     affine[:, 3] = affine @ [image.shape[0] - 1, 0, 0, 1]
     affine[:3, 0] *= -1
     nib.Nifti1Image(image.get_fdata()[::-1].astype("i2"), affine, image.header).to_filename(path)
-    (problem,) = surveyed(maker).problems
+    (problem,) = survey_of(maker).problems
     assert "field of view" in str(problem)
     assert "echo-2" in str(problem)
     assert "--echo-idx" in str(problem)
@@ -56,15 +56,17 @@ def test_an_echo_that_is_stored_flipped_is_refused(tmp_path: Path) -> None:
     [{"SliceTiming": TIMES[::-1]}, {"RepetitionTime": 1.0005}],
     ids=lambda sidecar: next(iter(sidecar)),
 )
-def test_echoes_of_another_timing_are_refused(tmp_path: Path, second: dict[str, object]) -> None:
+def test_echoes_with_different_timing_are_rejected(
+    tmp_path: Path, second: dict[str, object]
+) -> None:
     maker = BidsMaker(tmp_path / "bids")
     echoes(maker, second)
-    problems = "\n".join(map(str, surveyed(maker).problems))
+    problems = "\n".join(map(str, survey_of(maker).problems))
     assert f"{next(iter(second))} differs from" in problems
 
 
 @pytest.mark.parametrize(("tr", "unit", "refused"), [(3.0, "sec", True), (1000.0, "sec", False)])
-def test_an_echo_whose_header_has_another_repetition_time_is_refused(
+def test_an_echo_whose_header_has_another_repetition_time_is_rejected(
     tmp_path: Path, tr: float, unit: str, *, refused: bool
 ) -> None:
     maker = BidsMaker(tmp_path / "bids")
@@ -75,5 +77,5 @@ def test_an_echo_whose_header_has_another_repetition_time_is_refused(
     image.header.set_xyzt_units("mm", unit)
     image.header["pixdim"][4] = tr
     nib.Nifti1Image(image.get_fdata().astype("i2"), None, image.header).to_filename(path)
-    problems = "\n".join(map(str, surveyed(maker).problems))
+    problems = "\n".join(map(str, survey_of(maker).problems))
     assert ("header is 3 s" in problems) is refused

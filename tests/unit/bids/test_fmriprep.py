@@ -1,6 +1,4 @@
-"""What fMRIPrep left is found by its names, and whatever speaks against it is named before
-anything runs.
-"""
+"""Find outputs of fMRIPrep by name, and reject unusable outputs before processing starts."""
 
 import json
 from pathlib import Path
@@ -38,7 +36,7 @@ def data(tmp_path: Path) -> BidsMaker:
     return maker
 
 
-def test_everything_there_is_found_and_nothing_is_left_to_make(data):
+def test_complete_derivatives_are_used_and_nothing_is_recomputed(data):
     prepared(data, n_dummy=2)
     plan = planned(data)
     assert plan.problems == ()
@@ -48,11 +46,11 @@ def test_everything_there_is_found_and_nothing_is_left_to_make(data):
         f"sub-01_label-{t}_probseg.nii.gz" for t in ("GM", "WM", "CSF")
     ]
     assert subject.t1w == (subject.precomputed.preproc,)
-    given = subject.runs[0].precomputed
-    assert set(given.files) == {"hmc_xfms", "bold_mask", "boldref2t1w_xfm", "confounds_tsv"}
-    assert given.n_dummy == 2
-    assert given.origin.text == "fMRIPrep 24.1.1"
-    assert given.origin.uri(given.hmc) == f"bids:fmriprep:{HMC}"
+    precomputed = subject.runs[0].precomputed
+    assert set(precomputed.files) == {"hmc_xfms", "bold_mask", "boldref2t1w_xfm", "confounds_tsv"}
+    assert precomputed.n_dummy == 2
+    assert precomputed.origin.text == "fMRIPrep 24.1.1"
+    assert precomputed.origin.uri(precomputed.hmc) == f"bids:fmriprep:{HMC}"
     assert not [
         notice
         for notice in plan.warnings
@@ -60,20 +58,20 @@ def test_everything_there_is_found_and_nothing_is_left_to_make(data):
     ]
 
 
-def test_a_folder_without_a_name_goes_by_the_program_that_made_it(data):
+def test_derivatives_without_a_name_are_named_by_their_software(data):
     maker = prepared(data)
     plan = planned(data, "-d", str(maker.root))
     assert plan.subjects[0].precomputed.origin.name == "fmriprep"
 
 
-def test_nothing_is_looked_for_without_the_option(data):
+def test_derivatives_are_not_searched_without_the_option(data):
     prepared(data)
     plan = planned(data, "--sr-method", "bspline")
     assert plan.subjects[0].precomputed is None
     assert plan.subjects[0].runs[0].precomputed is None
 
 
-def test_runs_are_matched_by_number_session_and_entities(data):
+def test_runs_are_matched_by_entities_and_run_number(data):
     for path in data.root.rglob("*task-tap*"):
         path.unlink()
     for run in ("1", "2"):
@@ -94,7 +92,7 @@ def test_runs_are_matched_by_number_session_and_entities(data):
     ]
 
 
-def test_sessions_have_their_own_folders_and_may_share_an_anatomy(tmp_path):
+def test_sessions_may_share_anatomical_derivatives(tmp_path):
     data = BidsMaker(tmp_path / "bids")
     data.subject(session="b")
     maker = prepared(data, session="b")
@@ -107,7 +105,7 @@ def test_sessions_have_their_own_folders_and_may_share_an_anatomy(tmp_path):
     assert "ses-b" in subject.runs[0].precomputed.hmc.name
 
 
-def test_a_participant_without_t1w_image_has_that_of_fmriprep(data):
+def test_the_t1w_image_of_fmriprep_is_used_if_the_raw_image_is_missing(data):
     prepared(data)
     data.path("sub-01_T1w.nii.gz", "anat").unlink()
     plan = planned(data)
@@ -115,24 +113,24 @@ def test_a_participant_without_t1w_image_has_that_of_fmriprep(data):
     assert not [notice for notice in plan.warnings if "no T1w" in str(notice)]
 
 
-def test_what_is_missing_is_said_and_made(data):
+def test_missing_derivatives_are_reported_and_recomputed(data):
     maker = prepared(data)
     (maker.root / TABLE).unlink()
     for path in (maker.root / "sub-01" / "anat").glob("*WM_probseg*"):
         path.unlink()
     plan = planned(data)
     assert plan.problems == ()
-    said = "\n".join(map(str, plan.warnings))
+    notices = "\n".join(map(str, plan.warnings))
     assert (
         "does not include confounds (fMRIPrep writes this file with `--level full`, the default)"
-        in said
+        in notices
     )
-    assert "does not include tissue maps" in said
+    assert "does not include tissue maps" in notices
     assert plan.subjects[0].precomputed.tpms == ()
     assert plan.subjects[0].runs[0].precomputed.confounds is None
 
 
-def test_a_registration_to_an_anatomy_that_is_not_there_is_not_taken(data):
+def test_a_registration_to_missing_anatomical_derivatives_is_not_used(data):
     maker = prepared(data)
     (maker.root / f"{ANAT}_desc-brain_mask.nii.gz").unlink()
     plan = planned(data)
@@ -141,7 +139,7 @@ def test_a_registration_to_an_anatomy_that_is_not_there_is_not_taken(data):
     assert "the anatomical images are processed by bids-sr" in "\n".join(map(str, plan.warnings))
 
 
-def test_the_space_that_is_asked_for_decides_which_transforms_are_missed(data):
+def test_missing_transforms_are_reported_for_the_requested_space(data):
     prepared(data)
     options = ("-d", str(data.root.parent / "prep"), "--output-spaces", "MNI152NLin2009aSym")
     assert "transforms between T1w and MNI152NLin2009aSym" in "\n".join(
@@ -149,11 +147,14 @@ def test_the_space_that_is_asked_for_decides_which_transforms_are_missed(data):
     )
 
 
-def test_derivatives_count_among_the_settings_that_decide_the_figures(data):
+def test_derivatives_are_part_of_the_settings_digest(data):
     prepared(data)
-    plain, on_top = settings_of(data, "--sr-method", "srgan"), settings_of(data)
-    assert analysis_digest(plain) != analysis_digest(on_top)
-    assert on_top.preprocessing.derivatives == (f"fmriprep={data.root.parent / 'prep'}",)
+    without_derivatives, with_derivatives = (
+        settings_of(data, "--sr-method", "srgan"),
+        settings_of(data),
+    )
+    assert analysis_digest(without_derivatives) != analysis_digest(with_derivatives)
+    assert with_derivatives.preprocessing.derivatives == (f"fmriprep={data.root.parent / 'prep'}",)
 
 
 @pytest.mark.parametrize(
@@ -167,31 +168,31 @@ def test_derivatives_count_among_the_settings_that_decide_the_figures(data):
         ({"GeneratedBy": [{"Version": "1"}]}, "generated by unknown software, not by fMRIPrep"),
     ],
 )
-def test_a_folder_of_another_program_is_refused(data, content, says):
-    described = prepared(data).root / "dataset_description.json"
-    described.unlink()
+def test_derivatives_of_other_software_are_rejected(data, content, says):
+    description = prepared(data).root / "dataset_description.json"
+    description.unlink()
     if content is not None:
-        described.write_text(content if isinstance(content, str) else json.dumps(content))
+        description.write_text(content if isinstance(content, str) else json.dumps(content))
     assert says in refusals(data)
 
 
-def _own_output(data: BidsMaker, **links: str) -> tuple[Path, Path]:
-    """What this program has described, with data sets that it was made from: all results, and the
-    primary series.
-    """
-    write_dataset(out := data.root.parent / "results" / "out", bids_dir=data.root, version="1")
-    write_dataset(out, bids_dir=data.root, version="1", series="sbl")
-    roots = out, dataset_of(out, "sbl")
+def _write_own_output(data: BidsMaker, **links: str) -> tuple[Path, Path]:
+    """Write descriptions as bids-sr does: for all results, and for the exported series."""
+    write_dataset(
+        output_dir := data.root.parent / "results" / "out", bids_dir=data.root, version="1"
+    )
+    write_dataset(output_dir, bids_dir=data.root, version="1", series="sbl")
+    roots = output_dir, dataset_of(output_dir, "sbl")
     for root in roots:
-        described = json.loads((root / "dataset_description.json").read_text())
-        described["DatasetLinks"] |= links
-        (root / "dataset_description.json").write_text(json.dumps(described))
+        description = json.loads((root / "dataset_description.json").read_text())
+        description["DatasetLinks"] |= links
+        (root / "dataset_description.json").write_text(json.dumps(description))
     return roots
 
 
-@pytest.mark.parametrize("which", [0, 1], ids=["all results", "primary series"])
-def test_own_output_is_refused_with_what_to_do_instead(data, tmp_path, which):
-    root = _own_output(data)[which]
+@pytest.mark.parametrize("output", [0, 1], ids=["all results", "primary series"])
+def test_output_of_bids_sr_is_rejected_with_a_remedy(data, tmp_path, output):
+    root = _write_own_output(data)[output]
     text = refusals(data, "-d", f"fmriprep={root}")
     assert "the derivatives were generated by bids-sr" in text
     assert "Omit --derivatives. If the output and working directories" in text
@@ -212,27 +213,27 @@ def test_own_output_is_refused_with_what_to_do_instead(data, tmp_path, which):
 
 
 @pytest.mark.parametrize("form", ["relative", "uri"])
-def test_own_output_that_was_made_on_fmriprep_leads_to_it(data, form):
-    """Also where a name has a space, and where other links lead nowhere or to another machine."""
-    (away := data.root.parent / "else where").mkdir()
-    prepared(data).root.rename(prep := away / "prep")
-    link = "../../else%20where/prep" if form == "relative" else prep.as_uri()
-    root, _ = _own_output(data, gone="../nowhere", far="https://example.org/prep", prep=link)
+def test_output_of_bids_sr_refers_to_the_fmriprep_output_it_used(data, form):
+    """Names may contain a space, and other links may be broken or lead to another machine."""
+    (folder := data.root.parent / "else where").mkdir()
+    prepared(data).root.rename(fmriprep_dir := folder / "prep")
+    link = "../../else%20where/prep" if form == "relative" else fmriprep_dir.as_uri()
+    root, _ = _write_own_output(data, gone="../nowhere", far="https://example.org/prep", prep=link)
     assert (
         "Specify the fMRIPrep output directory that was used to compute these derivatives:"
-        f" {prep}." in refusals(data, "-d", str(root))
+        f" {fmriprep_dir}." in refusals(data, "-d", str(root))
     )
 
 
-def test_a_folder_that_is_not_there_is_refused(data):
+def test_a_missing_derivatives_directory_is_rejected(data):
     assert "directory was not found" in refusals(data, "-d", "fmriprep=/nowhere/at/all")
 
 
-def test_the_data_set_itself_is_refused(data):
+def test_the_raw_dataset_is_rejected_as_derivatives(data):
     assert "the raw dataset, not its derivatives" in refusals(data, "-d", str(data.root))
 
 
-def test_the_folder_inside_is_proposed(data):
+def test_a_subdirectory_with_fmriprep_output_is_suggested(data):
     prepared(data).root.rename(data.root.parent / "inner")
     (data.root.parent / "prep").mkdir()
     (data.root.parent / "inner").rename(data.root.parent / "prep" / "fmriprep")
@@ -242,20 +243,20 @@ def test_the_folder_inside_is_proposed(data):
     )
 
 
-def test_two_folders_of_one_name_are_refused(data):
+def test_two_derivatives_directories_of_the_same_name_are_rejected(data):
     maker = prepared(data)
-    other = FmriprepMaker(data.root.parent / "other")
+    second = FmriprepMaker(data.root.parent / "other")
     assert "two derivatives directories have the same name" in refusals(
-        data, "-d", f"a={maker.root}", f"a={other.root}"
+        data, "-d", f"a={maker.root}", f"a={second.root}"
     )
 
 
-def test_it_goes_not_with_coarser_copies(data):
+def test_derivatives_cannot_be_combined_with_retrospective(data):
     maker = prepared(data)
     assert "downsampled copies" in refusals(data, "-d", str(maker.root), "--retrospective")
 
 
-def _lines(path: Path, change) -> None:
+def _change_lines(path: Path, change) -> None:
     path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
 
 
@@ -275,12 +276,12 @@ def _lines(path: Path, change) -> None:
         (lambda lines: lines[1:], "not an ITK transform text"),
     ],
 )
-def test_transforms_that_do_not_fit_the_run_are_refused(data, change, says):
+def test_invalid_head_motion_transforms_are_rejected(data, change, says):
     maker = prepared(data)
-    _lines(maker.root / HMC, change)
-    found = refusals(data)
-    assert says in found
-    assert "desc-hmc_xfm.txt" in found
+    _change_lines(maker.root / HMC, change)
+    text = refusals(data)
+    assert says in text
+    assert "desc-hmc_xfm.txt" in text
 
 
 @pytest.mark.parametrize(
@@ -302,24 +303,24 @@ def test_transforms_that_do_not_fit_the_run_are_refused(data, change, says):
         (lambda lines: [], "does not contain the columns trans_x"),
     ],
 )
-def test_confounds_that_do_not_fit_the_run_are_refused(data, change, says):
+def test_invalid_confounds_are_rejected(data, change, says):
     maker = prepared(data)
-    _lines(maker.root / TABLE, change)
+    _change_lines(maker.root / TABLE, change)
     assert says in refusals(data)
 
 
 @pytest.mark.parametrize(
     "name", [f"{STEM}_desc-hmc_boldref", f"{STEM}_desc-brain_mask", f"{ANAT}_desc-brain_mask"]
 )
-@pytest.mark.parametrize("how", ["matrix", "place", "broken"])
-def test_images_on_another_grid_are_refused(data, name, how):
+@pytest.mark.parametrize("change", ["matrix", "place", "broken"])
+def test_images_on_another_grid_are_rejected(data, name, change):
     maker = prepared(data)
     path = maker.root / f"{name}.nii.gz"
     image = nb.load(path)
     values, affine = np.asarray(image.dataobj), image.affine.copy()
-    if how == "broken":
+    if change == "broken":
         path.write_bytes(b"nothing")
-    elif how == "matrix":
+    elif change == "matrix":
         nb.Nifti1Image(values[1:], affine).to_filename(path)
     else:
         affine[0, 3] += 1
@@ -328,7 +329,7 @@ def test_images_on_another_grid_are_refused(data, name, how):
         "broken": "cannot be read",
         "matrix": "the matrix size is",
         "place": "by up to 1 mm",
-    }[how]
+    }[change]
     assert says in refusals(data)
 
 
@@ -336,7 +337,7 @@ def test_images_on_another_grid_are_refused(data, name, how):
     "name", ["anat/sub-01_desc-brain_mask", "func/sub-01_task-tap_desc-brain_mask"]
 )
 @pytest.mark.parametrize(
-    ("how", "says"),
+    ("kind", "says"),
     [
         ("empty", "voxels in the brain mask is 0,"),
         ("one", "voxels in the brain mask is 1,"),
@@ -344,26 +345,27 @@ def test_images_on_another_grid_are_refused(data, name, how):
         ("cut", "truncated"),
     ],
 )
-def test_a_mask_that_can_be_no_brains_is_refused(data, name, how, says):
+def test_an_implausible_brain_mask_is_rejected(data, name, kind, says):
     inside = np.zeros((8, 8, 6), bool)
     inside[1:-1, 1:-1, 1:-1] = True
     path = prepared(data, mask=inside).root / f"sub-01/{name}.nii.gz"
     assert check_data(planned(data)) == ()
     image = nb.load(path)
-    values = np.full(image.shape, how == "all", np.uint8)
-    values[2, 2, 2] = how != "empty"
+    values = np.full(image.shape, kind == "all", np.uint8)
+    values[2, 2, 2] = kind != "empty"
     nb.Nifti1Image(values, image.affine).to_filename(path)
-    if how == "cut":
+    if kind == "cut":
         path.write_bytes(path.read_bytes()[:-9])
     plan = planned(data)
-    (problem,) = plan.problems or check_data(plan)  # what is cut short may have no header to read
+    # the header of a truncated file may be unreadable
+    (problem,) = plan.problems or check_data(plan)
     assert problem.what.endswith(path.name)
     assert says in problem.why
     assert problem.remedy
 
 
-def test_a_mask_larger_than_any_brain_is_refused(data):
-    data.t1w(zooms=(0.4, 0.4, 0.4))  # the same voxels, of another size below
+def test_a_mask_larger_than_a_human_brain_is_rejected(data):
+    data.t1w(zooms=(0.4, 0.4, 0.4))  # the voxel size is enlarged below
     path = data.path("sub-01_T1w.nii.gz", "anat")
     image = nb.load(path)
     affine = image.affine.copy()
@@ -374,7 +376,7 @@ def test_a_mask_larger_than_any_brain_is_refused(data):
     assert "human brains are at most" in problem.why
 
 
-def test_a_composite_transform_that_is_none_is_refused(data):
+def test_an_invalid_composite_transform_is_rejected(data):
     maker = prepared(data)
     (maker.root / f"{ANAT}_from-T1w_to-{SPACE}_mode-image_xfm.h5").write_bytes(b"nothing")
     assert "not an HDF5 file" in refusals(data)
@@ -423,18 +425,18 @@ def test_a_field_map_needs_direction_and_readout_time(data, with_field, sidecar,
         assert planned(data).subjects[0].runs[0].precomputed.field.readout == pytest.approx(0.007)
 
 
-def test_a_field_map_that_was_left_behind_is_missed(data, with_field):
+def test_a_missing_field_map_is_rejected(data, with_field):
     for path in (with_field.root / "sub-01" / "fmap").iterdir():
         path.unlink()
     assert "distortion cannot be corrected without the field map" in refusals(data)
 
 
-def test_a_field_in_other_units_is_refused(data, with_field):
+def test_a_field_map_in_other_units_than_hz_is_rejected(data, with_field):
     path = with_field.root / "sub-01/fmap/sub-01_fmapid-auto00000_desc-preproc_fieldmap.json"
     path.write_text(json.dumps({"Units": "rad/s"}))
     assert "Hz is expected" in refusals(data)
 
 
-def test_two_field_maps_of_one_run_are_refused(data, with_field):
+def test_two_field_maps_of_one_run_are_rejected(data, with_field):
     write_linear(with_field.root / f"{STEM}_from-boldref_to-other_mode-image_xfm.txt", np.eye(4))
     assert "several field maps" in refusals(data)

@@ -1,5 +1,5 @@
-"""The index of a data set: the same answers with and without a database, made again when files
-change, never astray.
+"""Test the index of a data set: same answers with and without a database, and updates when files
+change.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from bids_sr.bids.layout import Index, _fingerprint, _ignored, _listing, open_in
 
 @pytest.fixture
 def maker(tmp_path: Path) -> BidsMaker:
-    made = BidsMaker(tmp_path / "bids")
-    made.subject("01")
-    made.subject("02", session="a")
-    return made
+    data = BidsMaker(tmp_path / "bids")
+    data.subject("01")
+    data.subject("02", session="a")
+    return data
 
 
-def opened(maker: BidsMaker, database: Path | None = None, **filters: dict[str, object]) -> Index:
+def open_layout(
+    maker: BidsMaker, database: Path | None = None, **filters: dict[str, object]
+) -> Index:
     return open_index(maker.root, ["01", "02"], ["01", "02"], database, filters)
 
 
@@ -45,91 +47,93 @@ def databases(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_database_answers_as_the_files_do(maker: BidsMaker, tmp_path: Path) -> None:
-    plain = answers(opened(maker))
+def test_a_database_gives_the_same_answers_as_the_files(maker: BidsMaker, tmp_path: Path) -> None:
+    plain = answers(open_layout(maker))
     assert [len(part) for part in plain] == [2, 6, 2, 2]  # type: ignore[arg-type]
-    assert answers(opened(maker, tmp_path / "db")) == plain
-    assert answers(opened(maker, tmp_path / "db")) == plain
+    assert answers(open_layout(maker, tmp_path / "db")) == plain
+    assert answers(open_layout(maker, tmp_path / "db")) == plain
     assert len(databases(tmp_path / "db")) == 1
 
 
-def test_a_database_is_read_and_not_made_twice(
+def test_an_existing_database_is_read(
     maker: BidsMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened(maker, tmp_path / "db")
+    open_layout(maker, tmp_path / "db")
     monkeypatch.setattr(
         "bids.layout.index.BIDSLayoutIndexer.__call__", lambda *_: pytest.fail("indexed again")
     )
-    assert opened(maker, tmp_path / "db").find("bold", "01")
+    assert open_layout(maker, tmp_path / "db").find("bold", "01")
 
 
-def test_a_database_follows_the_files(maker: BidsMaker, tmp_path: Path) -> None:
-    opened(maker, tmp_path / "db")
+def test_a_database_is_updated_when_files_change(maker: BidsMaker, tmp_path: Path) -> None:
+    open_layout(maker, tmp_path / "db")
     before = databases(tmp_path / "db")
     maker.subject("03")
-    assert opened(maker, tmp_path / "db").find("bold", "03")
+    assert open_layout(maker, tmp_path / "db").find("bold", "03")
     maker.path("sub-01_task-tap_bold.nii.gz", "func").rename(
         maker.root / "sub-01/func/sub-01_task-hum_bold.nii.gz"
     )
-    assert "hum" in opened(maker, tmp_path / "db").find("bold", "01")[0].name
+    assert "hum" in open_layout(maker, tmp_path / "db").find("bold", "01")[0].name
     (after,) = databases(tmp_path / "db")
     assert after != before[0]
 
 
-def test_sidecars_are_read_afresh(maker: BidsMaker, tmp_path: Path) -> None:
-    opened(maker, tmp_path / "db")
+def test_sidecars_are_read_from_the_files(maker: BidsMaker, tmp_path: Path) -> None:
+    open_layout(maker, tmp_path / "db")
     path = maker.path("sub-01_task-tap_bold.json", "func")
     path.write_text(json.dumps({"RepetitionTime": 3.5, "Nothing": None}))
-    index = opened(maker, tmp_path / "db")
+    index = open_layout(maker, tmp_path / "db")
     assert index.sidecar(index.find("bold", "01")[0]) == {"RepetitionTime": 3.5}
 
 
-def test_one_database_folder_serves_several_data_sets_and_strangers(
+def test_a_database_directory_can_be_shared_by_data_sets_and_programs(
     maker: BidsMaker, tmp_path: Path
 ) -> None:
     (tmp_path / "db").mkdir()
     (tmp_path / "db" / "layout_index.sqlite").write_text("of another program")
     other = BidsMaker(tmp_path / "other")
     other.subject("09")
-    for made in (maker, other, maker):
-        opened(made, tmp_path / "db")
+    for dataset in (maker, other, maker):
+        open_layout(dataset, tmp_path / "db")
     assert len(databases(tmp_path / "db")) == 3
     assert (tmp_path / "db" / "layout_index.sqlite").read_text() == "of another program"
 
 
-def test_a_place_that_cannot_be_written_is_refused(maker: BidsMaker, tmp_path: Path) -> None:
+def test_a_database_directory_that_cannot_be_written_is_rejected(
+    maker: BidsMaker, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="bids-database-dir") as caught:
-        opened(maker, tmp_path / "file" / "db")
+        open_layout(maker, tmp_path / "file" / "db")
     assert "omit the option" in caught.value.problems[0].remedy
 
 
-def test_metadata_can_be_filtered_by(maker: BidsMaker, tmp_path: Path) -> None:
+def test_filters_can_use_metadata(maker: BidsMaker, tmp_path: Path) -> None:
     for database in (None, tmp_path / "db"):
-        assert opened(maker, database, bold={"RepetitionTime": 1.0}).find("bold", "01")
-        assert not opened(maker, database, bold={"RepetitionTime": 2.0}).find("bold", "01")
+        assert open_layout(maker, database, bold={"RepetitionTime": 1.0}).find("bold", "01")
+        assert not open_layout(maker, database, bold={"RepetitionTime": 2.0}).find("bold", "01")
     before = databases(tmp_path / "db")
     sidecar = maker.path("sub-01_task-tap_bold.json", "func")
     os.utime(sidecar, ns=(1, 1))
-    opened(maker, tmp_path / "db", bold={"RepetitionTime": 1.0})
-    assert databases(tmp_path / "db") == before, "its content is the same"
+    open_layout(maker, tmp_path / "db", bold={"RepetitionTime": 1.0})
+    assert databases(tmp_path / "db") == before, "content is unchanged"
     sidecar.write_text(sidecar.read_text() + "\n")
-    opened(maker, tmp_path / "db", bold={"RepetitionTime": 1.0})
+    open_layout(maker, tmp_path / "db", bold={"RepetitionTime": 1.0})
     assert databases(tmp_path / "db") != before
 
 
 @pytest.mark.parametrize("database", [True, False])
-def test_a_pipe_is_refused_before_sidecars_are_indexed(
+def test_a_pipe_is_rejected_before_sidecars_are_indexed(
     maker: BidsMaker, tmp_path: Path, *, database: bool
 ) -> None:
     sidecar = maker.path("sub-01_task-tap_bold.json", "func")
     sidecar.unlink()
     os.mkfifo(sidecar)
     with pytest.raises(InputError, match="is a pipe"):
-        opened(maker, tmp_path / "index" if database else None, bold={"RepetitionTime": 2.0})
+        open_layout(maker, tmp_path / "index" if database else None, bold={"RepetitionTime": 2.0})
 
 
-def test_names_above_the_data_set_do_not_count(tmp_path: Path) -> None:
+def test_folder_names_above_the_dataset_are_ignored(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "sub-77" / "ses-x" / "func" / "bids")
     maker.subject("01")
     index = open_index(maker.root, ["01"], ["01"], None, {})
@@ -137,11 +141,11 @@ def test_names_above_the_data_set_do_not_count(tmp_path: Path) -> None:
     assert index.find("bold", "77") == []
 
 
-def test_links_that_lead_back_are_not_followed_for_ever(maker: BidsMaker) -> None:
+def test_circular_links_are_not_followed(maker: BidsMaker) -> None:
     for number in range(3):
         (maker.root / "sub-01" / "func" / f"again{number}").symlink_to(maker.root)
         (maker.root / "sub-01" / f"ses-{number}").symlink_to(maker.root / "sub-01")
-    assert opened(maker).find("bold", "01")
+    assert open_layout(maker).find("bold", "01")
     assert len(list(_listing(maker.root))) < 100
 
 
@@ -162,13 +166,13 @@ def test_links_that_lead_back_are_not_followed_for_ever(maker: BidsMaker) -> Non
         ("/.git", False),
     ],
 )
-def test_what_is_indexed(path: str, indexed: bool) -> None:
+def test_only_bids_inputs_are_indexed(path: str, indexed: bool) -> None:
     assert (_ignored().search(path) is None) is indexed
     assert _ignored(["02"]).search("/sub-01") is not None
     assert _ignored(["0", "01"]).search("/sub-01") is None
 
 
-def test_the_fingerprint_is_that_of_names(maker: BidsMaker) -> None:
+def test_the_fingerprint_depends_on_names_of_inputs(maker: BidsMaker) -> None:
     before = _fingerprint(maker.root)
     maker.path("sub-01_task-tap_bold.nii.gz", "func").write_bytes(b"other")
     (maker.root / "notes.txt").write_text("")
@@ -191,7 +195,7 @@ def test_a_sidecar_of_the_same_size_and_time_is_read_again(maker: BidsMaker) -> 
 @pytest.mark.parametrize(
     "text", ["", "[1]", "3", '{"a":', "[" * 100_000, '{"a": ' + "9" * 10_000 + "}", "\udcff"]
 )
-def test_json_that_is_no_object_is_refused(tmp_path: Path, text: str) -> None:
+def test_json_other_than_an_object_is_rejected(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.json"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(InputError) as caught:

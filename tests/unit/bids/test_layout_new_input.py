@@ -1,4 +1,4 @@
-"""A new kind of BIDS input takes the lines that docs/extending.md names, and no others."""
+"""Adding a BIDS input requires exactly the changes that docs/extending.md lists."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ for node in () if graph is None else graph.nodes:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the package with the lines of the recipe."""
+    """Copy the package and apply the changes of the recipe."""
     return copy_with(TITLE, tmp_path_factory.mktemp("package"))
 
 
-def told(package: Path, maker: BidsMaker) -> str:
+def check_output(package: Path, maker: BidsMaker) -> str:
     return told_by(package, CHECK, str(maker.root), str(maker.root.parent / "out"))
 
 
-def test_the_recipe_touches_no_more_than_it_says() -> None:
-    of_bids = {f"bids_sr/bids/{name}.py" for name in ("layout", "inputs", "collect")}
-    assert files_of(TITLE) == {*of_bids, "workflows/fit_run.py"}
+def test_the_recipe_changes_only_the_listed_files() -> None:
+    bids_files = {f"bids_sr/bids/{name}.py" for name in ("layout", "inputs", "collect")}
+    assert files_of(TITLE) == {*bids_files, "workflows/fit_run.py"}
 
 
 @pytest.mark.slow
 def test_the_new_input_is_found_and_checked(package: Path, tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
-    assert told(package, maker).split() == ["None"]
+    assert check_output(package, maker).split() == ["None"]
     name, zooms = "sub-01_task-tap_sbref.nii.gz", (6.0, 6.0, 4.0)
     maker.image(name, "func", zooms)
-    assert told(package, maker).split() == [name, name]
+    assert check_output(package, maker).split() == [name, name]
     maker.image(name, "func", zooms, data=np.full((8, 8, 6), np.nan))
-    assert "contains NaN or infinite values" in told(package, maker)
+    assert "contains NaN or infinite values" in check_output(package, maker)
     maker.image(name, "func", zooms, n_volumes=30)
-    assert "a 3D magnitude image is expected" in told(package, maker)
+    assert "a 3D magnitude image is expected" in check_output(package, maker)

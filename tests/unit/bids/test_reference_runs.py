@@ -1,5 +1,5 @@
-"""The truth of a run is found by its labels, and refused where it is of another run, grid or
-participant.
+"""Find the high-resolution reference of a run by labels, and reject references of another run,
+grid or participant.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from bids_sr.execution.execute import RunOutcome
 from bids_sr.preflight import Plan, check, check_data, without_unfit_references
 from bids_sr.preflight.exclusions import left_out_text
 
-ALONE = ["--sr-method", "sbl", "--sr-factor", "2"]
+METHOD_OPTIONS = ["--sr-method", "sbl", "--sr-factor", "2"]
 FINE = (3.0, 3.0, 4.0)
 TIMES = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
 
 
 @pytest.fixture
 def maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BidsMaker:
-    """A run, its truth (coarse voxels repeated) beside it, and no pair."""
+    """Return a run without pair; its reference repeats the low-resolution voxels."""
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "templateflow"))
     monkeypatch.chdir(tmp_path)
-    made = BidsMaker(tmp_path / "bids")
+    data = BidsMaker(tmp_path / "bids")
     rng = np.random.default_rng(0)
     coarse = (
         500 + 100 * rng.random((8, 8, 6, 1)) + 40 * rng.standard_normal((8, 8, 6, 30))
     ).astype("int16")
-    made.bold(data=coarse, sidecar={"SliceTiming": TIMES})
-    made.events()
-    made.t1w()
-    truth = truth_of(made)
+    data.bold(data=coarse, sidecar={"SliceTiming": TIMES})
+    data.events()
+    data.t1w()
+    truth = truth_of(data)
     truth.bold(zooms=FINE, data=coarse.repeat(2, 0).repeat(2, 1), sidecar={"SliceTiming": TIMES})
     truth.events()
-    return made
+    return data
 
 
 def truth_of(maker: BidsMaker) -> BidsMaker:
@@ -50,14 +50,14 @@ def truth_of(maker: BidsMaker) -> BidsMaker:
 
 
 def argv(maker: BidsMaker, *extra: str) -> list[str]:
-    first = [
+    required = [
         str(maker.root),
         str(maker.root.parent / "out"),
         "participant",
         "--skip-bids-validation",
-        *ALONE,
+        *METHOD_OPTIONS,
     ]
-    return [*first, "--truth", str(maker.root.parent / "truth"), *extra]
+    return [*required, "--truth", str(maker.root.parent / "truth"), *extra]
 
 
 def planned(maker: BidsMaker, *extra: str) -> Plan:
@@ -65,12 +65,12 @@ def planned(maker: BidsMaker, *extra: str) -> Plan:
 
 
 def activation(maker: BidsMaker, condition: str, **image: object) -> Path:
-    """Known effect of one condition, as the phantom names it."""
+    """Write a known effect of one condition, named as in the phantom."""
     name = f"sub-01_task-tap_res-hr_contrast-{condition}_stat-effect_desc-truth_statmap.nii.gz"
     return maker.image(name, "func", FINE, **image)  # type: ignore[arg-type]
 
 
-def test_the_measured_series_is_found(maker: BidsMaker) -> None:
+def test_the_high_resolution_series_is_found(maker: BidsMaker) -> None:
     plan = planned(maker)
     assert plan.problems == ()
     truth = plan.subjects[0].runs[0].truth
@@ -84,24 +84,26 @@ def test_the_measured_series_is_found(maker: BidsMaker) -> None:
     assert check_data(plan) == ()
 
 
-def unasked(maker: BidsMaker, *extra: str) -> Plan:
-    line = [
+def planned_without_option(maker: BidsMaker, *extra: str) -> Plan:
+    arguments = [
         part
         for part in argv(maker, *extra)
         if part not in ("--truth", str(maker.root.parent / "truth"))
     ]
-    return check(parse_settings(line).resolved(run_uuid="x"))
+    return check(parse_settings(arguments).resolved(run_uuid="x"))
 
 
-def test_a_reference_beside_the_data_set_is_not_looked_for(maker: BidsMaker) -> None:
-    assert unasked(maker).subjects[0].runs[0].truth is None
+def test_a_reference_outside_the_dataset_is_not_searched_without_the_option(
+    maker: BidsMaker,
+) -> None:
+    assert planned_without_option(maker).subjects[0].runs[0].truth is None
 
 
 @pytest.mark.parametrize("place", _PLACES)
-def test_a_reference_in_the_data_set_is_found_and_told(place: str, maker: BidsMaker) -> None:
+def test_a_reference_in_the_dataset_is_used_and_reported(place: str, maker: BidsMaker) -> None:
     root = maker.root / place
     shutil.copytree(truth_of(maker).root, root)
-    plan = unasked(maker)
+    plan = planned_without_option(maker)
     truth = plan.subjects[0].runs[0].truth
     assert truth is not None
     assert truth.series is not None
@@ -112,18 +114,24 @@ def test_a_reference_in_the_data_set_is_found_and_told(place: str, maker: BidsMa
     assert any(
         notice.what == str(root) and "--truth none" in notice.why for notice in plan.warnings
     )
-    for line in (["--truth", "none"], ["--retrospective"], ["--truth", str(truth_of(maker).root)]):
-        words = [*(argv(maker) if line[0] == "--truth" else argv(maker)[:-2]), *line]
-        other = check(parse_settings(words).resolved(run_uuid="x")).subjects[0].runs[0].truth
-        assert other is None or other.root == truth_of(maker).root
+    for options in (
+        ["--truth", "none"],
+        ["--retrospective"],
+        ["--truth", str(truth_of(maker).root)],
+    ):
+        arguments = [*(argv(maker) if options[0] == "--truth" else argv(maker)[:-2]), *options]
+        reference = (
+            check(parse_settings(arguments).resolved(run_uuid="x")).subjects[0].runs[0].truth
+        )
+        assert reference is None or reference.root == truth_of(maker).root
 
 
-def test_a_reference_in_the_data_set_that_does_not_fit_is_told_and_refuses_nothing(
+def test_an_unfit_reference_in_the_dataset_is_reported_and_not_used(
     maker: BidsMaker,
 ) -> None:
     shutil.copytree(truth_of(maker).root, maker.root / _PLACES[0])
     BidsMaker(maker.root / _PLACES[0]).bold(zooms=FINE, n_volumes=29)
-    plan = unasked(maker)
+    plan = planned_without_option(maker)
     assert plan.problems == ()
     assert plan.subjects[0].runs[0].truth is None
     assert any(
@@ -134,7 +142,7 @@ def test_a_reference_in_the_data_set_that_does_not_fit_is_told_and_refuses_nothi
 
 
 @pytest.mark.parametrize("suffix", ["bold.nii.gz", "bold.json"])
-def test_a_reference_in_the_data_set_that_is_not_downloaded_is_told(
+def test_a_reference_in_the_dataset_not_downloaded_is_reported(
     suffix: str, maker: BidsMaker
 ) -> None:
     root = maker.root / _PLACES[0]
@@ -142,16 +150,16 @@ def test_a_reference_in_the_data_set_that_is_not_downloaded_is_told(
     file = root / "sub-01" / "func" / f"sub-01_task-tap_{suffix}"
     file.unlink()
     file.symlink_to("../../.git/annex/objects/nowhere")
-    plan = unasked(maker)
+    plan = planned_without_option(maker)
     assert plan.problems == ()
     assert plan.subjects[0].runs[0].truth is None
     assert any(n.what == str(file) and "has not been downloaded" in n.why for n in plan.warnings)
 
 
-def test_a_reason_that_stops_several_runs_is_told_once(
+def test_a_reason_that_excludes_several_runs_is_reported_once(
     maker: BidsMaker, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No truth of a participant of several runs, beside one that has one."""
+    """Participant 02 has three runs and no reference."""
     for run in (1, 2, 3):
         maker.bold(f"sub-02_task-tap_run-{run}")
         maker.events(f"sub-02_task-tap_run-{run}")
@@ -163,46 +171,49 @@ def test_a_reason_that_stops_several_runs_is_told_once(
     assert capsys.readouterr().err.count("no high-resolution reference for sub-02") == 1
 
 
-def test_known_activation_is_no_reference_of_a_run_at_rest(maker: BidsMaker) -> None:
+def test_known_activation_is_not_a_reference_of_a_resting_state_run(maker: BidsMaker) -> None:
     inner = BidsMaker(maker.root / "derivatives" / "ground-truth")
     activation(inner, "thumb")
-    found = unasked(maker).subjects[0].runs[0].truth
-    assert found is not None
-    assert set(found.activations) == {"thumb"}
-    assert unasked(maker, "--ignore", "events").subjects[0].runs[0].truth is None
+    truth = planned_without_option(maker).subjects[0].runs[0].truth
+    assert truth is not None
+    assert set(truth.activations) == {"thumb"}
+    assert planned_without_option(maker, "--ignore", "events").subjects[0].runs[0].truth is None
 
 
-def test_known_networks_are_a_reference_of_a_run_at_rest(maker: BidsMaker) -> None:
-    """The phantom at rest names its networks as the default seeds are named."""
+def test_known_networks_are_a_reference_of_a_resting_state_run(maker: BidsMaker) -> None:
+    """Networks of the resting-state phantom have the names of the default seeds."""
     activation(BidsMaker(maker.root / "derivatives" / "ground-truth"), "motor")
     maker.path("sub-01_task-tap_events.tsv", "func").unlink()
-    found = unasked(maker).subjects[0].runs[0].truth
-    assert found is not None
-    assert set(found.activations) == {"motor"}
-    assert unasked(maker, "--seeds", "hand=-38,-24,58").subjects[0].runs[0].truth is None
+    truth = planned_without_option(maker).subjects[0].runs[0].truth
+    assert truth is not None
+    assert set(truth.activations) == {"motor"}
+    assert (
+        planned_without_option(maker, "--seeds", "hand=-38,-24,58").subjects[0].runs[0].truth
+        is None
+    )
 
 
 def test_known_activation_is_found(maker: BidsMaker) -> None:
-    truth = truth_of(maker)
+    reference_data = truth_of(maker)
     for name in ("bold.nii.gz", "events.tsv"):
-        truth.path(f"sub-01_task-tap_{name}", "func").unlink()
-    files = {condition: activation(truth, condition) for condition in ("thumb", "little")}
-    found = planned(maker)
-    assert found.problems == ()
-    truth_found = found.subjects[0].runs[0].truth
-    assert truth_found is not None
-    assert truth_found.series is None
-    assert truth_found.activations == files
+        reference_data.path(f"sub-01_task-tap_{name}", "func").unlink()
+    files = {condition: activation(reference_data, condition) for condition in ("thumb", "little")}
+    plan = planned(maker)
+    assert plan.problems == ()
+    reference = plan.subjects[0].runs[0].truth
+    assert reference is not None
+    assert reference.series is None
+    assert reference.activations == files
 
 
-def test_slice_times_are_left_alone_where_they_are_ignored(maker: BidsMaker) -> None:
+def test_slice_times_of_the_reference_are_ignored_on_request(maker: BidsMaker) -> None:
     truth = planned(maker, "--ignore", "slicetiming").subjects[0].runs[0].truth
     assert truth is not None
     assert truth.series is not None
     assert truth.series.slice_timing is None
 
 
-def test_slice_times_of_the_run_stand_in(maker: BidsMaker) -> None:
+def test_slice_times_of_the_run_are_used_if_the_reference_has_none(maker: BidsMaker) -> None:
     sidecar = truth_of(maker).path("sub-01_task-tap_bold.json", "func")
     maker.json(sidecar, {"RepetitionTime": 1.0})
     plan = planned(maker)
@@ -213,31 +224,31 @@ def test_slice_times_of_the_run_stand_in(maker: BidsMaker) -> None:
     assert any("the slice times of the run are used" in str(notice) for notice in plan.warnings)
 
 
-def test_metadata_is_inherited(maker: BidsMaker) -> None:
+def test_metadata_of_the_reference_is_inherited(maker: BidsMaker) -> None:
     truth = truth_of(maker)
     truth.path("sub-01_task-tap_bold.json", "func").unlink()
     truth.json(truth.root / "task-tap_bold.json", {"RepetitionTime": 1.0, "Origin": "root"})
     truth.json(truth.root / "task-rest_bold.json", {"RepetitionTime": 3.0})
-    found = planned(maker).subjects[0].runs[0].truth
-    assert found is not None
-    assert found.series is not None
-    assert found.series.sidecar == {"RepetitionTime": 1.0, "Origin": "root"}
+    reference = planned(maker).subjects[0].runs[0].truth
+    assert reference is not None
+    assert reference.series is not None
+    assert reference.series.sidecar == {"RepetitionTime": 1.0, "Origin": "root"}
 
 
-def test_runs_are_compared_as_numbers(maker: BidsMaker) -> None:
+def test_run_labels_are_compared_as_numbers(maker: BidsMaker) -> None:
     truth = truth_of(maker)
-    for made, number in ((maker, "01"), (truth, "1")):
+    for dataset, number in ((maker, "01"), (truth, "1")):
         for end in ("bold.nii.gz", "bold.json", "events.tsv"):
-            path = made.path(f"sub-01_task-tap_{end}", "func")
+            path = dataset.path(f"sub-01_task-tap_{end}", "func")
             path.rename(path.with_name(f"sub-01_task-tap_run-{number}_{end}"))
-    found = planned(maker)
-    assert found.problems == ()
-    assert found.subjects[0].runs[0].truth is not None
+    plan = planned(maker)
+    assert plan.problems == ()
+    assert plan.subjects[0].runs[0].truth is not None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A truth that does not fit, and what the message has to hold."""
+    """An unfit reference and the expected message."""
 
     spoil: Callable[[BidsMaker, BidsMaker], list[str] | None]
     file: str
@@ -245,7 +256,7 @@ class Case:
     fix: str
 
 
-def _gone(maker: BidsMaker, truth: BidsMaker) -> list[str]:
+def _missing_directory(maker: BidsMaker, truth: BidsMaker) -> list[str]:
     return ["--truth", "nowhere"]
 
 
@@ -254,7 +265,7 @@ def _no_images(maker: BidsMaker, truth: BidsMaker) -> list[str]:
     return ["--truth", "empty"]
 
 
-def _itself(maker: BidsMaker, truth: BidsMaker) -> list[str]:
+def _run_itself(maker: BidsMaker, truth: BidsMaker) -> list[str]:
     return ["--truth", str(maker.root)]
 
 
@@ -273,7 +284,7 @@ def _other_run(maker: BidsMaker, truth: BidsMaker) -> None:
     path.rename(path.with_name("sub-01_task-rest_bold.nii.gz"))
 
 
-def _two(maker: BidsMaker, truth: BidsMaker) -> None:
+def _two_series(maker: BidsMaker, truth: BidsMaker) -> None:
     truth.bold("sub-01_task-tap_acq-b", zooms=FINE)
 
 
@@ -281,7 +292,7 @@ def _fewer_volumes(maker: BidsMaker, truth: BidsMaker) -> None:
     truth.bold(zooms=FINE, n_volumes=29)
 
 
-def _slower(maker: BidsMaker, truth: BidsMaker) -> None:
+def _other_repetition_time(maker: BidsMaker, truth: BidsMaker) -> None:
     truth.bold(zooms=FINE, tr=2.0)
 
 
@@ -293,12 +304,14 @@ def _same_matrix(maker: BidsMaker, truth: BidsMaker) -> None:
     truth.bold(zooms=(6.0, 6.0, 4.0))
 
 
-def _moved(maker: BidsMaker, truth: BidsMaker) -> None:
+def _shifted_series(maker: BidsMaker, truth: BidsMaker) -> None:
     truth.bold(zooms=FINE, shift=(1.5, 0, 0))
 
 
 def _larger_voxels(maker: BidsMaker, truth: BidsMaker) -> None:
-    """As many voxels, and each is larger: another field of view."""
+    """Write a series of the same matrix with larger voxels, and therefore a larger field of
+    view.
+    """
     path = truth.path("sub-01_task-tap_bold.nii.gz", "func")
     import nibabel as nb
 
@@ -339,7 +352,10 @@ def _map_of_four_dimensions(maker: BidsMaker, truth: BidsMaker) -> None:
 TRUTH = "sub-01_task-tap_bold.nii.gz"
 CASES = {
     "no directory": Case(
-        spoil=_gone, file="--truth", reason="directory not found", fix="Check the path"
+        spoil=_missing_directory,
+        file="--truth",
+        reason="directory not found",
+        fix="Check the path",
     ),
     "no images": Case(
         spoil=_no_images,
@@ -348,7 +364,7 @@ CASES = {
         fix="A reference is a high-resolution series named sub-…/func",
     ),
     "the run itself": Case(
-        spoil=_itself,
+        spoil=_run_itself,
         file=TRUTH,
         reason="the file is identical to the run",
         fix="another directory",
@@ -372,7 +388,7 @@ CASES = {
         fix="for this run",
     ),
     "two series": Case(
-        spoil=_two,
+        spoil=_two_series,
         file="sub-01",
         reason="several series match the reference",
         fix="Keep only one",
@@ -384,7 +400,7 @@ CASES = {
         fix="series of this run",
     ),
     "another repetition time": Case(
-        spoil=_slower,
+        spoil=_other_repetition_time,
         file=TRUTH,
         reason=f"repetition time of the series is 2 s, but the repetition time of {TRUTH} is 1 s",
         fix="correct the repetition time",
@@ -403,7 +419,7 @@ CASES = {
         fix="--sr-factor",
     ),
     "moved": Case(
-        spoil=_moved,
+        spoil=_shifted_series,
         file=TRUTH,
         reason="up to 1.5 mm (0.25 acquired voxels), but at most 0.3 mm",
         fix="same field of view",
@@ -442,34 +458,36 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_truth_that_does_not_fit_is_refused(
+def test_an_unfit_reference_is_rejected(
     name: str, maker: BidsMaker, capsys: pytest.CaptureFixture[str]
 ) -> None:
     case = CASES[name]
-    line = argv(maker, *(case.spoil(maker, truth_of(maker)) or ()))
+    arguments = argv(maker, *(case.spoil(maker, truth_of(maker)) or ()))
     before = snapshot(maker.root.parent)
-    problems = check(parse_settings(line).resolved(run_uuid="x")).problems
-    fitting = [
+    problems = check(parse_settings(arguments).resolved(run_uuid="x")).problems
+    matches = [
         p
         for p in problems
         if case.file in p.what and case.reason in p.why and case.fix in p.remedy
     ]
-    assert len(fitting) == 1, "\n".join(map(str, problems))
-    assert main(line) == 2
+    assert len(matches) == 1, "\n".join(map(str, problems))
+    assert main(arguments) == 2
     assert case.reason in capsys.readouterr().err
     assert snapshot(maker.root.parent) == before
 
 
-@pytest.mark.parametrize(("later", "fits"), [(0.0002, True), (0.0009, True), (0.002, False)])
-def test_events_agree_within_a_millisecond(maker: BidsMaker, later: float, *, fits: bool) -> None:
+@pytest.mark.parametrize(("delay", "fits"), [(0.0002, True), (0.0009, True), (0.002, False)])
+def test_events_agree_within_a_millisecond(maker: BidsMaker, delay: float, *, fits: bool) -> None:
     rows = ((3.0004, 4.0, "thumb"), (3.0004, 4.0, "little"), (12.0, 4.0, "little"))
     maker.events(rows=rows)
-    moved = [(onset + later * (kind == "thumb"), *rest, kind) for onset, *rest, kind in rows]
-    truth_of(maker).events(rows=tuple(moved))
+    shifted_rows = [
+        (onset + delay * (kind == "thumb"), *rest, kind) for onset, *rest, kind in rows
+    ]
+    truth_of(maker).events(rows=tuple(shifted_rows))
     assert (planned(maker).problems == ()) is fits
 
 
-def test_a_reference_that_is_the_run_names_the_one_that_is_there(maker: BidsMaker) -> None:
+def test_the_dataset_as_reference_suggests_its_ground_truth(maker: BidsMaker) -> None:
     inner = maker.root / "derivatives" / "ground-truth"
     inner.mkdir(parents=True)
     (problem,) = planned(maker, "--truth", str(maker.root)).problems
@@ -482,17 +500,17 @@ def _noise_of_another_run(maker: BidsMaker) -> None:
 
 
 def _same_head_other_run(maker: BidsMaker) -> None:
-    """The same anatomy, and what changes over time is of another run."""
+    """Write a series with the same anatomy and the fluctuations of another run."""
     import nibabel as nb
 
-    own = (
+    mean_image = (
         nb.load(maker.path(TRUTH, "func"))
         .get_fdata()
         .mean(-1, keepdims=True)
         .repeat(2, 0)
         .repeat(2, 1)
     )
-    data = own + 40 * np.random.default_rng(2).standard_normal((16, 16, 6, 30))
+    data = mean_image + 40 * np.random.default_rng(2).standard_normal((16, 16, 6, 30))
     truth_of(maker).bold(zooms=FINE, data=data.astype("int16"), sidecar={"SliceTiming": TIMES})
 
 
@@ -511,7 +529,7 @@ def _halved(maker: BidsMaker) -> None:
         (_halved, "0.5 times"),
     ],
 )
-def test_images_that_are_not_of_the_run_are_refused(
+def test_images_of_another_run_are_rejected(
     spoil: Callable[[BidsMaker], None], says: str, maker: BidsMaker
 ) -> None:
     spoil(maker)
@@ -522,7 +540,7 @@ def test_images_that_are_not_of_the_run_are_refused(
     assert problem.what.endswith(TRUTH)
 
 
-def test_a_truth_with_more_noise_is_still_of_the_run(maker: BidsMaker) -> None:
+def test_a_noisier_reference_is_accepted(maker: BidsMaker) -> None:
     import nibabel as nb
 
     path = truth_of(maker).path(TRUTH, "func")
@@ -533,13 +551,15 @@ def test_a_truth_with_more_noise_is_still_of_the_run(maker: BidsMaker) -> None:
     assert check_data(planned(maker)) == ()
 
 
-def _cut(maker: BidsMaker) -> None:
+def _cut_data(maker: BidsMaker) -> None:
     path = truth_of(maker).path(TRUTH, "func")
     path.write_bytes(path.read_bytes()[:-2000])
 
 
-@pytest.mark.parametrize("spoil", [_noise_of_another_run, _same_head_other_run, _halved, _cut])
-def test_a_reference_in_the_data_set_that_does_not_fit_by_its_voxels_is_told_and_not_used(
+@pytest.mark.parametrize(
+    "spoil", [_noise_of_another_run, _same_head_other_run, _halved, _cut_data]
+)
+def test_a_reference_in_the_dataset_with_other_intensities_is_reported_and_not_used(
     spoil: Callable[[BidsMaker], None],
     maker: BidsMaker,
     capsys: pytest.CaptureFixture[str],
@@ -559,12 +579,12 @@ def test_a_reference_in_the_data_set_that_does_not_fit_by_its_voxels_is_told_and
         str(maker.root.parent / "out"),
         "participant",
         "--skip-bids-validation",
-        *ALONE,
+        *METHOD_OPTIONS,
     ]
     assert main([*line, "-w", str(maker.root.parent / "work")]) == 0
     (plan,) = plans
-    (left,) = plan.subjects[0].runs
-    assert left.truth is None
+    (remaining_run,) = plan.subjects[0].runs
+    assert remaining_run.truth is None
     assert any(
         "this high-resolution reference cannot be used for sub-01_task-tap: " in notice.why
         for notice in plan.warnings
@@ -574,7 +594,7 @@ def test_a_reference_in_the_data_set_that_does_not_fit_by_its_voxels_is_told_and
     assert "this high-resolution reference cannot be used for sub-01_task-tap" in shown
 
 
-def test_a_reference_of_two_runs_is_dropped_for_the_one_that_it_does_not_fit(
+def test_a_reference_shared_by_two_runs_is_dropped_for_the_run_it_does_not_fit(
     maker: BidsMaker,
 ) -> None:
     """Runs of one task that differ in their acquisition share a reference without that label."""
@@ -582,7 +602,7 @@ def test_a_reference_of_two_runs_is_dropped_for_the_one_that_it_does_not_fit(
     maker.bold("sub-01_task-tap_acq-b", data=data, sidecar={"SliceTiming": TIMES})
     maker.events("sub-01_task-tap_acq-b")
     shutil.move(truth_of(maker).root, maker.root / _PLACES[0])
-    plan = unasked(maker)
+    plan = planned_without_option(maker)
     assert all(run.truth is not None for run in plan.subjects[0].runs)
     plan, problems = without_unfit_references(plan, check_data(plan))
     assert not problems
@@ -593,10 +613,10 @@ def test_a_reference_of_two_runs_is_dropped_for_the_one_that_it_does_not_fit(
     assert any(notice.why == _USED for notice in plan.warnings)
 
 
-def test_a_truth_of_another_name_that_does_not_fit_leaves_out_its_run_alone(
+def test_an_unfit_reference_with_another_label_excludes_only_its_run(
     maker: BidsMaker,
 ) -> None:
-    """The acquisition label is not compared, so that the measured run may have another one."""
+    """Acquisition labels are not compared; the measured run may have another label."""
     truth = truth_of(maker)
     maker.bold("sub-01_task-rest", sidecar={"SliceTiming": TIMES})
     truth.bold("sub-01_task-rest", zooms=FINE, sidecar={"SliceTiming": TIMES})

@@ -1,4 +1,4 @@
-"""Names of results keep runs apart; what would overwrite another result is refused."""
+"""Names of results distinguish runs; runs that would overwrite another result are rejected."""
 
 import json
 from pathlib import Path
@@ -16,13 +16,13 @@ from bids_sr.pipeline.store import derivative_path
 FUNC = Path("sub-01/func")
 
 
-def checked(*names: str) -> tuple[list[str], list[str]]:
+def check_runs(*names: str) -> tuple[list[str], list[str]]:
     findings = Findings()
     sound = check_names([FUNC / f"sub-01_task-tap_{name}bold.nii.gz" for name in names], findings)
     return [path.name for path in sound], [str(problem) for problem in findings.problems]
 
 
-def test_names_of_results_keep_each_entity_of_a_run() -> None:
+def test_names_of_results_contain_every_entity_of_a_run() -> None:
     entities = {"subject": "01", "task": "tap", "datatype": "func", "desc": "raw"}
     entities |= {"suffix": "bold", "extension": ".nii.gz"}
     for key in RUN_ENTITIES:
@@ -30,27 +30,27 @@ def test_names_of_results_keep_each_entity_of_a_run() -> None:
 
 
 @pytest.mark.parametrize("part", ["res-2", "space-T1w", "label-GM", "stat-t", "mod-x", "voi-1"])
-def test_entities_that_a_raw_run_cannot_have_are_refused(part: str) -> None:
-    sound, problems = checked(f"{part}_", "run-2_")
+def test_entities_of_derivatives_are_rejected(part: str) -> None:
+    sound, problems = check_runs(f"{part}_", "run-2_")
     assert sound == ["sub-01_task-tap_run-2_bold.nii.gz"]
     assert part in problems[0]
     assert "-d fmriprep=" in problems[0]
 
 
-def test_series_that_differ_in_desc_alone_are_refused_and_one_is_taken() -> None:
-    sound, problems = checked("desc-optcom_", "desc-denoised_", "acq-b_desc-denoised_")
+def test_series_that_differ_only_in_desc_are_rejected() -> None:
+    sound, problems = check_runs("desc-optcom_", "desc-denoised_", "acq-b_desc-denoised_")
     assert sound == ["sub-01_task-tap_acq-b_desc-denoised_bold.nii.gz"]
     (problem,) = problems
     assert "desc-optcom" in problem
     assert "--bids-filter-file" in problem
 
 
-def test_the_output_of_fmriprep_is_no_data_set(tmp_path: Path) -> None:
+def test_fmriprep_output_is_rejected_as_input_dataset(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
     settings = Settings(paths=Paths(bids_dir=maker.root, output_dir=tmp_path / "out"))
     assert not survey(settings).problems
-    described = {"Name": "x", "BIDSVersion": "1.4.0", "GeneratedBy": [{"Name": "fMRIPrep"}]}
-    (maker.root / "dataset_description.json").write_text(json.dumps(described))
+    description = {"Name": "x", "BIDSVersion": "1.4.0", "GeneratedBy": [{"Name": "fMRIPrep"}]}
+    (maker.root / "dataset_description.json").write_text(json.dumps(description))
     (problem,) = survey(settings).problems
     assert f"-d fmriprep={maker.root}" in str(problem)

@@ -1,5 +1,5 @@
-"""Every order in which axes can be stored: 48 of one series, which are worked on as one and go
-back to their own.
+"""Test all 48 axis orders of one series: they are processed in one order, and outputs have the
+original order.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TIMES = (0.0, 0.8, 0.2, 1.0, 0.4)
 
 
 def oblique() -> np.ndarray:
-    """An oblique grid of 3 x 3.2 x 5 mm."""
+    """Return the affine of an oblique grid of 3 x 3.2 x 5 mm."""
     from scipy.spatial.transform import Rotation
 
     affine = np.eye(4)
@@ -38,16 +38,16 @@ def oblique() -> np.ndarray:
     return affine
 
 
-def stored(
+def reoriented(
     data: np.ndarray,
     affine: np.ndarray,
     order: tuple[int, ...],
     flips: tuple[int, ...],
     tr: float = 2.0,
 ) -> nb.Nifti1Image:
-    """The image with its axes in an order, and those with -1 turned round."""
-    way = np.array([[order.index(axis), flips[order.index(axis)]] for axis in range(3)])
-    image = nb.Nifti1Image(data, affine).as_reoriented(way)
+    """Return the image with axes in another order; axes with -1 are flipped."""
+    orientation = np.array([[order.index(axis), flips[order.index(axis)]] for axis in range(3)])
+    image = nb.Nifti1Image(data, affine).as_reoriented(orientation)
     image.header.set_xyzt_units("mm", "sec")
     if data.ndim == 4:
         image.header["pixdim"][4] = tr
@@ -73,145 +73,147 @@ def series() -> np.ndarray:
 
 
 @pytest.mark.parametrize(("order", "flips"), ORDERS)
-def test_all_48_lead_to_one_order_with_slices_last(
+def test_all_48_orders_are_processed_with_slices_last(
     order: tuple[int, ...], flips: tuple[int, ...]
 ) -> None:
     data, affine = series(), oblique()
-    image = stored(data, affine, order, flips)
+    image = reoriented(data, affine, order, flips)
     slices, sign = order.index(2), flips[order.index(2)]
     sidecar = {
         "SliceEncodingDirection": "ijk"[slices] + ("-" if sign < 0 else ""),
         "SliceTiming": list(TIMES),
     }
-    header, said = slice_axis.with_slices_last(header_of(image), sidecar)
+    header, notice = slice_axis.with_slices_last(header_of(image), sidecar)
     assert header.shape == data.shape
     assert header.zooms == pytest.approx((3.0, 3.2, 5.0))
-    assert bool(said) == (order != (0, 1, 2))
+    assert bool(notice) == (order != (0, 1, 2))
     cosines = (header.affine[:3, :3] / header.zooms).T @ (affine[:3, :3] / (3.0, 3.2, 5.0))
     assert np.abs(np.diag(cosines)) == pytest.approx(np.ones(3))
-    used = reordered(np.asarray(image.dataobj), header.order)
-    place = np.linalg.inv(affine) @ header.affine
-    for index in ((0, 0, 0), (6, 2, 1), (3, 5, 4)):  # each voxel is where it was
-        was = tuple((place @ (*index, 1))[:3].round().astype(int))
-        assert used[index] == pytest.approx(data[was])
-    found = hd.Findings()
-    named = slice_axis.sidecar_in_order(sidecar, header.order)
-    times = timing.slice_times(header, named, 2.0, found)
-    assert not found.notices
-    along = [int(np.rint((place @ (0, 0, k, 1))[2])) for k in range(5)]
-    assert times == tuple(TIMES[k] for k in along)  # each slice has its own time
+    processed = reordered(np.asarray(image.dataobj), header.order)
+    transform = np.linalg.inv(affine) @ header.affine
+    for index in ((0, 0, 0), (6, 2, 1), (3, 5, 4)):  # world coordinates of voxels are unchanged
+        original_index = tuple((transform @ (*index, 1))[:3].round().astype(int))
+        assert processed[index] == pytest.approx(data[original_index])
+    findings = hd.Findings()
+    sidecar_in_order = slice_axis.sidecar_in_order(sidecar, header.order)
+    times = timing.slice_times(header, sidecar_in_order, 2.0, findings)
+    assert not findings.notices
+    slice_numbers = [int(np.rint((transform @ (0, 0, k, 1))[2])) for k in range(5)]
+    assert times == tuple(TIMES[k] for k in slice_numbers)  # slice times follow the slices
     assert reordered_affine(header.affine, inverse(header.order)) == pytest.approx(image.affine)
 
 
 @pytest.mark.parametrize(("order", "flips"), ORDERS)
-def test_files_go_there_and_back(
+def test_reordering_a_file_can_be_reversed(
     tmp_path: Path, order: tuple[int, ...], flips: tuple[int, ...]
 ) -> None:
-    image = stored(series(), oblique(), order, flips)
+    image = reoriented(series(), oblique(), order, flips)
     image.header.set_dim_info(slice=order.index(2))
     nb.save(image, tmp_path / "stored.nii.gz")
     header, _ = slice_axis.with_slices_last(
         header_of(image), {"SliceEncodingDirection": "ijk"[order.index(2)]}
     )
     copy_series(tmp_path / "stored.nii.gz", tmp_path / "used.nii", order=header.order)
-    used = nb.load(tmp_path / "used.nii")
-    assert used.shape == (7, 6, 5, 3)
-    assert used.header.get_dim_info()[2] == 2
-    assert used.header["pixdim"][4] == 2.0
+    processed = nb.load(tmp_path / "used.nii")
+    assert processed.shape == (7, 6, 5, 3)
+    assert processed.header.get_dim_info()[2] == 2
+    assert processed.header["pixdim"][4] == 2.0
     copy_series(tmp_path / "used.nii", tmp_path / "back.nii.gz", order=inverse(header.order))
-    back = nb.load(tmp_path / "back.nii.gz")
-    assert np.array_equal(np.asarray(back.dataobj), np.asarray(image.dataobj))
-    assert back.affine == pytest.approx(image.affine, abs=1e-4)
-    assert back.header.get_dim_info()[2] == order.index(2)
+    restored = nb.load(tmp_path / "back.nii.gz")
+    assert np.array_equal(np.asarray(restored.dataobj), np.asarray(image.dataobj))
+    assert restored.affine == pytest.approx(image.affine, abs=1e-4)
+    assert restored.header.get_dim_info()[2] == order.index(2)
 
 
-def test_a_mask_keeps_its_type(tmp_path: Path) -> None:
+def test_reordering_a_mask_preserves_its_type(tmp_path: Path) -> None:
     mask = (series()[..., 0] > 0).astype(np.uint8)
     nb.save(nb.Nifti1Image(mask, oblique()), tmp_path / "mask.nii")
     save_reordered(tmp_path / "mask.nii", tmp_path / "back.nii.gz", order=(2, 0, 1))
-    back = nb.load(tmp_path / "back.nii.gz")
-    assert back.get_data_dtype() == np.uint8
-    assert np.array_equal(np.asarray(back.dataobj), mask.transpose(2, 0, 1))
-    assert back.affine == pytest.approx(oblique()[:, [2, 0, 1, 3]], abs=1e-4)
+    restored = nb.load(tmp_path / "back.nii.gz")
+    assert restored.get_data_dtype() == np.uint8
+    assert np.array_equal(np.asarray(restored.dataobj), mask.transpose(2, 0, 1))
+    assert restored.affine == pytest.approx(oblique()[:, [2, 0, 1, 3]], abs=1e-4)
 
 
 @pytest.mark.parametrize("phase", ["i", "j-", "k"])
 @pytest.mark.parametrize("order", [(1, 2, 0), (0, 2, 1), (1, 0, 2)])
-def test_directions_are_named_by_their_new_place(order: AxisOrder, phase: str) -> None:
-    found = slice_axis.sidecar_in_order(
+def test_phase_encoding_directions_are_renamed_for_the_new_order(
+    order: AxisOrder, phase: str
+) -> None:
+    sidecar = slice_axis.sidecar_in_order(
         {"PhaseEncodingDirection": phase, "TaskName": "tap"}, order
     )
     axis = "ijk".index(phase[0])
-    assert found == {
+    assert sidecar == {
         "PhaseEncodingDirection": "ijk"[order.index(axis)] + phase[1:],
         "TaskName": "tap",
     }
 
 
-def turn(path: Path, order: AxisOrder) -> None:
+def reorder_file(path: Path, order: AxisOrder) -> None:
     """Store an image with its axes in another order."""
     image = nb.load(path)
-    fresh = stored(np.asarray(image.dataobj), image.affine, order, (1, -1, 1), tr=1.0)
-    nb.save(fresh, path)
+    turned = reoriented(np.asarray(image.dataobj), image.affine, order, (1, -1, 1), tr=1.0)
+    nb.save(turned, path)
 
 
-def look(maker: BidsMaker, **superres: object) -> Survey:
+def survey_of(maker: BidsMaker, **superres: object) -> Survey:
     paths = Paths(bids_dir=maker.root, output_dir=maker.root.parent / "out")
     return survey(Settings(paths=paths, superres=SuperRes(**superres)))  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def maker(tmp_path: Path) -> BidsMaker:
-    made = BidsMaker(tmp_path / "bids")
-    made.subject()
-    return made
+    data = BidsMaker(tmp_path / "bids")
+    data.subject()
+    return data
 
 
-def test_a_run_and_its_pair_in_three_orders_are_one_case(maker: BidsMaker) -> None:
-    plain = look(maker).subjects[0].runs[0]
+def test_run_and_pair_with_different_axis_orders_are_matched(maker: BidsMaker) -> None:
+    plain = survey_of(maker).subjects[0].runs[0]
     folder = maker.root / "sub-01"
-    turn(folder / "func" / "sub-01_task-tap_bold.nii.gz", (2, 0, 1))
-    turn(folder / "anat" / "sub-01_acq-highres_T2starw.nii.gz", (0, 2, 1))
-    turn(folder / "anat" / "sub-01_acq-lowres_T2starw.nii.gz", (1, 0, 2))
-    found = look(maker)
-    assert not found.problems
-    run = found.subjects[0].runs[0]
+    reorder_file(folder / "func" / "sub-01_task-tap_bold.nii.gz", (2, 0, 1))
+    reorder_file(folder / "anat" / "sub-01_acq-highres_T2starw.nii.gz", (0, 2, 1))
+    reorder_file(folder / "anat" / "sub-01_acq-lowres_T2starw.nii.gz", (1, 0, 2))
+    result = survey_of(maker)
+    assert not result.problems
+    run = result.subjects[0].runs[0]
     assert run.axis_order == (1, 2, 0)
     assert (run.shape, run.zooms) == (plain.shape, pytest.approx(plain.zooms))
     assert run.pair is not None
     assert plain.pair is not None
     assert run.pair.factor == plain.pair.factor
     assert run.pair.orders == ((0, 2, 1), (1, 0, 2))
-    told = [notice for notice in found.notices if "slice axis" in str(notice)]
-    assert len(told) == 1
-    assert "the voxel size that differs from the other two" in str(told[0])
+    notices = [notice for notice in result.notices if "slice axis" in str(notice)]
+    assert len(notices) == 1
+    assert "the voxel size that differs from the other two" in str(notices[0])
 
 
 def test_a_calibration_in_another_order_is_found(maker: BidsMaker) -> None:
     maker.bold(zooms=(6.0, 6.0, 3.0))
     for kind in ("highres", "lowres"):
         maker.path(f"sub-01_acq-{kind}_T2starw.nii.gz", "anat").unlink()
-    # nothing of it tells its axis of slices
+    # isotropic voxels: the voxel size does not determine the slice axis
     path = maker.bold("sub-01_task-tap_acq-highres", zooms=(3.0, 3.0, 3.0))
-    plain = look(maker).subjects[0].runs[0].calibration
-    turn(path, (2, 1, 0))
-    found = look(maker).subjects[0].runs[0].calibration
+    plain = survey_of(maker).subjects[0].runs[0].calibration
+    reorder_file(path, (2, 1, 0))
+    calibration = survey_of(maker).subjects[0].runs[0].calibration
     assert plain is not None
-    assert found is not None
-    turned = dataclasses.replace(found.header, order=(0, 1, 2))
-    assert dataclasses.replace(found, header=turned) == plain
-    assert found.header.order == (2, 1, 0)
+    assert calibration is not None
+    header_in_order = dataclasses.replace(calibration.header, order=(0, 1, 2))
+    assert dataclasses.replace(calibration, header=header_in_order) == plain
+    assert calibration.header.order == (2, 1, 0)
 
 
-def test_echoes_of_one_order_belong_together(maker: BidsMaker) -> None:
+def test_reordered_echoes_are_combined(maker: BidsMaker) -> None:
     for echo, te in ((1, 0.012), (2, 0.03)):
         path = maker.bold(
             f"sub-01_task-tap_echo-{echo}", sidecar={"EchoTime": te, "SliceEncodingDirection": "i"}
         )
-        turn(path, (2, 0, 1))
+        reorder_file(path, (2, 0, 1))
     (maker.root / "sub-01" / "func" / "sub-01_task-tap_bold.nii.gz").unlink()
-    found = look(maker)
-    assert not found.problems
-    (run,) = found.subjects[0].runs
+    result = survey_of(maker)
+    assert not result.problems
+    (run,) = result.subjects[0].runs
     assert len(run.echoes) == 2
     assert run.axis_order == (1, 2, 0)

@@ -1,4 +1,4 @@
-"""Which structural scans ``--sr-target anat`` finds, and what it refuses."""
+"""Test which structural scans ``--sr-target anat`` uses, and its errors."""
 
 from __future__ import annotations
 
@@ -48,60 +48,60 @@ def settings_for(maker: BidsMaker, *options: str) -> Settings:
     ).resolved(run_uuid="x")
 
 
-def look(maker: BidsMaker, *options: str) -> Survey:
+def survey_of(maker: BidsMaker, *options: str) -> Survey:
     return survey_structural(settings_for(maker, *options))
 
 
-def test_three_contrasts_in_the_order_of_the_channels(maker: BidsMaker) -> None:
+def test_pairs_are_in_the_order_of_the_network_channels(maker: BidsMaker) -> None:
     scans(maker)
-    found = look(maker)
-    assert found.problems == []
-    assert [pair.contrast for pair in found.subjects[0].structural] == ["T1w", "T2w", "FLAIR"]
-    first = found.subjects[0].structural[0]
+    result = survey_of(maker)
+    assert result.problems == []
+    assert [pair.contrast for pair in result.subjects[0].structural] == ["T1w", "T2w", "FLAIR"]
+    first = result.subjects[0].structural[0]
     assert (first.highres.name, first.lowres.name) == (
         "sub-01_acq-fine_T1w.nii.gz",
         "sub-01_acq-coarse_T1w.nii.gz",
     )
 
 
-def test_any_subset_will_do_and_what_is_there_once_is_told(maker: BidsMaker) -> None:
+def test_scans_at_one_resolution_are_skipped_with_a_notice(maker: BidsMaker) -> None:
     scans(maker, contrasts=("FLAIR",))
     maker.t1w()
-    found = look(maker)
-    assert [pair.contrast for pair in found.subjects[0].structural] == ["FLAIR"]
+    result = survey_of(maker)
+    assert [pair.contrast for pair in result.subjects[0].structural] == ["FLAIR"]
     assert (
         "T1w is not super-resolved because scans were found at one resolution only"
-        in "\n".join(map(str, found.notices))
+        in "\n".join(map(str, result.notices))
     )
 
 
-def test_acquisitions_can_be_named(maker: BidsMaker) -> None:
+def test_acquisition_labels_select_scans(maker: BidsMaker) -> None:
     scans(maker, contrasts=("T2w",))
     maker.image("sub-01_acq-middle_T2w.nii.gz", "anat", (4.0, 4.0, 4.0))
-    by_size = look(maker)
-    assert by_size.subjects[0].structural[0].lowres.name == "sub-01_acq-coarse_T2w.nii.gz"
-    assert "3 T2w images were found" in "\n".join(map(str, by_size.notices))
-    named = look(maker, "--lr-acq", "middle")
-    assert named.subjects[0].structural[0].lowres.name == "sub-01_acq-middle_T2w.nii.gz"
+    automatic = survey_of(maker)
+    assert automatic.subjects[0].structural[0].lowres.name == "sub-01_acq-coarse_T2w.nii.gz"
+    assert "3 T2w images were found" in "\n".join(map(str, automatic.notices))
+    selected = survey_of(maker, "--lr-acq", "middle")
+    assert selected.subjects[0].structural[0].lowres.name == "sub-01_acq-middle_T2w.nii.gz"
 
 
-def test_without_two_resolutions_it_is_refused_with_the_reason(maker: BidsMaker) -> None:
+def test_a_participant_with_one_resolution_is_rejected(maker: BidsMaker) -> None:
     maker.subject()
-    (problem,) = look(maker).problems
+    (problem,) = survey_of(maker).problems
     assert problem.what == "sub-01"
     assert "two resolutions" in problem.why
 
 
-def test_of_several_participants_those_without_pairs_are_left_out(maker: BidsMaker) -> None:
+def test_participants_without_pairs_are_skipped(maker: BidsMaker) -> None:
     scans(maker, "02")
     maker.subject("01")
-    found = look(maker)
-    assert [subject.label for subject in found.subjects] == ["02"]
-    assert any("The participant is skipped" in str(notice) for notice in found.notices)
-    assert look(maker, "--participant-label", "01").problems
+    result = survey_of(maker)
+    assert [subject.label for subject in result.subjects] == ["02"]
+    assert any("The participant is skipped" in str(notice) for notice in result.notices)
+    assert survey_of(maker, "--participant-label", "01").problems
 
 
-def test_methods_that_fuse_nothing_are_refused_and_the_default_is_one_that_does(
+def test_only_methods_for_several_contrasts_are_accepted_and_one_is_the_default(
     maker: BidsMaker,
 ) -> None:
     scans(maker)
@@ -127,9 +127,9 @@ def test_methods_that_fuse_nothing_are_refused_and_the_default_is_one_that_does(
         ["--model", "x"],
     ],
 )
-def test_options_of_functional_runs_are_refused(maker: BidsMaker, option: list[str]) -> None:
+def test_options_of_functional_runs_are_rejected(maker: BidsMaker, option: list[str]) -> None:
     scans(maker)
-    assert [problem.what for problem in look(maker, *option).problems] == [option[0]]
+    assert [problem.what for problem in survey_of(maker, *option).problems] == [option[0]]
 
 
 def test_the_plan_names_the_pairs_and_reads_every_scan(maker: BidsMaker) -> None:
@@ -147,23 +147,23 @@ def test_the_plan_names_the_pairs_and_reads_every_scan(maker: BidsMaker) -> None
     assert problem.what == str(spoiled)
 
 
-def test_a_damaged_header_is_refused(maker: BidsMaker) -> None:
+def test_a_damaged_header_is_rejected(maker: BidsMaker) -> None:
     scans(maker)
     maker.path("sub-01_acq-fine_T2w.nii.gz", "anat").write_bytes(b"nothing")
     assert any("acq-fine_T2w" in problem.what for problem in check(settings_for(maker)).problems)
 
 
-def test_training_on_others_needs_others_with_the_same_contrasts(maker: BidsMaker) -> None:
+def test_training_on_others_requires_others_with_the_same_contrasts(maker: BidsMaker) -> None:
     scans(maker, "01")
     scans(maker, "02", contrasts=("T1w",))
-    found = look(maker, "--train-on", "others")
-    assert {problem.what for problem in found.problems} == {"sub-01", "sub-02"}
-    assert all("--train-on others" in problem.why for problem in found.problems)
+    result = survey_of(maker, "--train-on", "others")
+    assert {problem.what for problem in result.problems} == {"sub-01", "sub-02"}
+    assert all("--train-on others" in problem.why for problem in result.problems)
     scans(maker, "02")
-    assert look(maker, "--train-on", "others").problems == []
+    assert survey_of(maker, "--train-on", "others").problems == []
 
 
-def test_training_on_others_means_nothing_for_functional_runs(maker: BidsMaker) -> None:
+def test_structural_options_are_rejected_for_functional_runs(maker: BidsMaker) -> None:
     maker.subject()
     argv = [str(maker.root), str(maker.root.parent / "out"), "participant", "--train-on", "others"]
     settings = parse_settings(
@@ -173,12 +173,12 @@ def test_training_on_others_means_nothing_for_functional_runs(maker: BidsMaker) 
     assert {"--train-on others", "--anat-align affine"} <= refused
 
 
-def test_what_brings_scans_together_reaches_the_plan_and_the_methods_text(
+def test_the_alignment_option_reaches_the_plan_and_the_methods_text(
     maker: BidsMaker,
 ) -> None:
     scans(maker)
     minutes: list[float] = []
-    for given, words in (
+    for alignment, words in (
         ((), "rigid transform"),
         (("affine",), "affine transform"),
         (("nonlinear",), "deformation"),
@@ -187,18 +187,18 @@ def test_what_brings_scans_together_reaches_the_plan_and_the_methods_text(
             "which was aligned to the template, with affine transforms and symmetric",
         ),
     ):
-        settings = settings_for(maker, *(("--anat-align", *given) if given else ()))
+        settings = settings_for(maker, *(("--anat-align", *alignment) if alignment else ()))
         plan = check(settings)
         graph = graph_of(settings, plan, "0")
-        [prepared], [told] = (
+        [preparation], [summary] = (
             nodes_of(graph, "prepare_scans"),
             nodes_of(graph, "summarize_subject"),
         )
-        facts = graph.settings[told]["subject_facts"]
+        facts = graph.settings[summary]["subject_facts"]
         assert (
-            graph.settings[prepared]["anat_align"]
+            graph.settings[preparation]["anat_align"]
             == facts["Alignment of the scans"]
-            == (given or ("rigid",))[0]
+            == (alignment or ("rigid",))[0]
         )
         assert words in graph.methods_text()
         minutes.append(
@@ -211,14 +211,14 @@ def test_what_brings_scans_together_reaches_the_plan_and_the_methods_text(
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Untrained networks of the smallest width, as if trained on three contrasts of the fine scans
-    here.
+    """Return a function that saves an untrained network of the smallest width, described as
+    trained on three contrasts.
     """
     folder = tmp_path_factory.mktemp("models")
 
     def make(name: str, method: str = "unet", channels: int = 3, **card: object) -> Path:
         network = get_method(method).recipes["fast"].build_generator(channels, (1.0, 1.0, 1.0))
-        known = {
+        metadata = {
             "method": method,
             "recipe": "fast",
             "factor": [1.0, 1.0, 1.0],
@@ -227,12 +227,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             "resolution": {"lowres_mm": [3.0, 3.0, 3.0]},
             "channels": channels,
         }
-        return save_model(folder / name, network.state_dict(), {**known, **card})[0]
+        return save_model(folder / name, network.state_dict(), {**metadata, **card})[0]
 
     return make
 
 
-def test_one_model_a_method_is_taken_and_no_file_is_dropped(
+def test_a_second_or_unused_pretrained_model_is_rejected(
     maker: BidsMaker, model: Callable[..., Path]
 ) -> None:
     scans(maker)
@@ -241,13 +241,13 @@ def test_one_model_a_method_is_taken_and_no_file_is_dropped(
         check(settings_for(maker, "--sr-method", "unet", "--pretrained", str(first))).problems
         == ()
     )
-    (problem,) = look(
+    (problem,) = survey_of(
         maker, "--sr-method", "unet", "--pretrained", str(first), str(second)
     ).problems
     assert problem.what == f"--pretrained {second}"
     assert f"but {first} already specifies a model" in problem.why
-    # attunet would have been trained instead
-    (problem,) = look(maker, "--pretrained", str(first)).problems
+    # attunet would be trained instead
+    (problem,) = survey_of(maker, "--pretrained", str(first)).problems
     assert "a unet model, but --sr-method does not include this method" in problem.why
 
 
@@ -273,7 +273,7 @@ def test_one_model_a_method_is_taken_and_no_file_is_dropped(
         ),
     ],
 )
-def test_a_given_model_is_held_against_every_participant_before_the_work(
+def test_a_pretrained_model_is_compared_with_the_scans_of_every_participant(
     maker: BidsMaker, model: Callable[..., Path], card: dict[str, Any], reason: str
 ) -> None:
     scans(maker)
@@ -286,15 +286,17 @@ def test_a_given_model_is_held_against_every_participant_before_the_work(
     assert bool(forced) == ("channels" in card)  # another number of channels is another network
 
 
-def test_a_given_model_saves_its_training(maker: BidsMaker, model: Callable[..., Path]) -> None:
+def test_a_pretrained_model_reduces_the_time_estimate(
+    maker: BidsMaker, model: Callable[..., Path]
+) -> None:
     scans(maker)
-    methods, given = ("--sr-method", "unet", "vit"), ("--pretrained", str(model("mine")))
+    methods, pretrained = ("--sr-method", "unet", "vit"), ("--pretrained", str(model("mine")))
     stage = "structural scans: training and super-resolution of all contrasts"
-    neither, one, both = (
+    both_pretrained, one_pretrained, both_trained = (
         stage_minutes(settings_for(maker, *options))[stage]
-        for options in ((*methods[:2], *given), (*methods, *given), methods)
+        for options in ((*methods[:2], *pretrained), (*methods, *pretrained), methods)
     )
-    assert 0 < neither < one < both
+    assert 0 < both_pretrained < one_pretrained < both_trained
 
 
 @pytest.mark.parametrize(
@@ -306,7 +308,7 @@ def test_a_given_model_saves_its_training(maker: BidsMaker, model: Callable[...,
         (("--anat-scale", "range"), "range", "the minimum was 0 and the maximum was 1"),
     ],
 )
-def test_the_recipe_of_the_paper_scales_scans_by_their_range(
+def test_the_paper_recipe_scales_scans_by_their_range(
     maker: BidsMaker, options: tuple[str, ...], scale: str, words: str
 ) -> None:
     scans(maker)
@@ -319,21 +321,23 @@ def test_the_recipe_of_the_paper_scales_scans_by_their_range(
 
 
 def controls(maker: BidsMaker, label: str = "02") -> None:
-    """High-resolution scans only: two contrasts at baseline, one of them twice, one later."""
+    """Write high-resolution scans only: two contrasts at baseline, one of them also in thick
+    slices, and one later.
+    """
     for session, contrasts in (("base", ("T1w", "FLAIR")), ("m1", ("T1w",))):
         for contrast in contrasts:
             maker.image(f"sub-{label}_ses-{session}_{contrast}.nii.gz", "anat", FINE)
     maker.image(f"sub-{label}_ses-base_acq-thick_T1w.nii.gz", "anat", (3.0, 3.0, 3.6))
 
 
-def test_scans_of_one_resolution_are_measured_by_session(maker: BidsMaker) -> None:
+def test_control_scans_are_measured_by_session(maker: BidsMaker) -> None:
     scans(maker)
     controls(maker)
-    assert [one.label for one in look(maker).subjects] == ["01"]
-    found = look(maker, "--anat-control")
-    assert not found.problems
-    assert not [notice for notice in found.notices if "one resolution" in str(notice)]
-    first, second = found.subjects
+    assert [subject.label for subject in survey_of(maker).subjects] == ["01"]
+    result = survey_of(maker, "--anat-control")
+    assert not result.problems
+    assert not [notice for notice in result.notices if "one resolution" in str(notice)]
+    first, second = result.subjects
     assert (len(first.structural), first.controls) == (3, ())
     assert second.structural == ()
     names = [[scan.highres.name for scan in session] for session in second.controls]
@@ -341,24 +345,26 @@ def test_scans_of_one_resolution_are_measured_by_session(maker: BidsMaker) -> No
         ["sub-02_ses-base_T1w.nii.gz", "sub-02_ses-base_FLAIR.nii.gz"],
         ["sub-02_ses-m1_T1w.nii.gz"],
     ]
-    assert {path.name for path in second.images} == {name for each in names for name in each}
+    assert {path.name for path in second.images} == {
+        name for session_names in names for name in session_names
+    }
     settings = settings_for(maker, "--anat-control", "--train-on", "own")
     plan = check(settings)
     assert not plan.problems
     graph = graph_of(settings, plan, "0")
     assert len(nodes_of(graph, "prepare_control")) == 2
     assert len(nodes_of(graph, "train_on_scans")) == 1
-    suffixes = [graph.settings[one]["suffixes"] for one in nodes_of(graph, "prepare_control")]
+    suffixes = [graph.settings[node]["suffixes"] for node in nodes_of(graph, "prepare_control")]
     assert suffixes == [("T1w", "FLAIR"), ("T1w",)]
-    kept = [one for one in graph.nodes if one.name == "keep_scan_metrics"]
-    sessions = [graph.settings[one]["entities"] for one in kept]
+    metrics_nodes = [node for node in graph.nodes if node.name == "keep_scan_metrics"]
+    sessions = [graph.settings[node]["entities"] for node in metrics_nodes]
     assert {"subject": "02", "session": "m1", "datatype": "anat"} in sessions
     assert "only high-resolution scans" in dry_run_text(plan, settings)
 
 
-def test_a_sample_of_one_resolution_needs_no_pair(maker: BidsMaker) -> None:
+def test_a_data_set_of_control_scans_requires_no_pair(maker: BidsMaker) -> None:
     controls(maker)
-    (problem,) = look(maker).problems
+    (problem,) = survey_of(maker).problems
     assert "--anat-control" in problem.remedy
     settings = settings_for(maker, "--anat-control")
     plan = check(settings)
@@ -367,18 +373,18 @@ def test_a_sample_of_one_resolution_needs_no_pair(maker: BidsMaker) -> None:
 
 
 def lowres(maker: BidsMaker, label: str, *contrasts: str, session: str = "") -> None:
-    """Scans of low resolution only."""
+    """Write low-resolution scans only."""
     ses = f"_ses-{session}" if session else ""
     for contrast in contrasts:
         maker.image(f"sub-{label}{ses}_{contrast}.nii.gz", "anat", COARSE)
 
 
-def test_scans_of_low_resolution_are_super_resolved_by_a_given_model(
+def test_low_resolution_scans_are_super_resolved_by_a_pretrained_model(
     maker: BidsMaker, model: Callable[..., Path]
 ) -> None:
     lowres(maker, "01", "T1w", "T2w", "FLAIR")
-    given = ("--sr-method", "unet", "--pretrained", str(model("others")))
-    settings = settings_for(maker, *given)
+    options = ("--sr-method", "unet", "--pretrained", str(model("others")))
+    settings = settings_for(maker, *options)
     plan = check(settings)
     assert not plan.problems
     (subject,) = plan.subjects
@@ -398,13 +404,13 @@ def test_scans_of_low_resolution_are_super_resolved_by_a_given_model(
     assert graph.settings[prepared]["grid_orientation"] == "I-S"
     assert not nodes_of(graph, "measure_scans")
     assert len(nodes_of(graph, "super_resolve_scans")) == 1
-    words = graph.methods_text()
-    assert "without high-resolution scans" in words
-    assert "voxel size of the model (3 × 3 × 3 mm)" in words
-    assert "A previously trained network, unet" in words
+    methods_text = graph.methods_text()
+    assert "without high-resolution scans" in methods_text
+    assert "voxel size of the model (3 × 3 × 3 mm)" in methods_text
+    assert "A previously trained network, unet" in methods_text
 
 
-def test_scans_of_low_resolution_stand_beside_pairs_and_controls(
+def test_low_resolution_scans_are_processed_with_pairs_and_controls(
     maker: BidsMaker, model: Callable[..., Path]
 ) -> None:
     scans(maker)
@@ -413,19 +419,19 @@ def test_scans_of_low_resolution_stand_beside_pairs_and_controls(
         lowres(maker, "03", "T1w", "T2w", "FLAIR", session=session)
     lowres(maker, "04", "T1w")
     maker.image("sub-03_ses-b_acq-thick_T1w.nii.gz", "anat", (6.0, 6.0, 7.0))
-    given = ("--sr-method", "unet", "--pretrained", str(model("several")))
-    found = look(maker, *given, "--anat-control")
-    assert not found.problems
-    first, second, third, fourth = found.subjects
+    options = ("--sr-method", "unet", "--pretrained", str(model("several")))
+    result = survey_of(maker, *options, "--anat-control")
+    assert not result.problems
+    first, second, third, fourth = result.subjects
     assert (len(first.structural), first.lowres) == (3, ())
     assert (len(second.controls), second.lowres) == (2, ())
     assert [scans_[0].path.name for scans_ in third.lowres] == [
         "sub-03_ses-a_T1w.nii.gz",
         "sub-03_ses-b_T1w.nii.gz",
     ]
-    assert not [text for text in map(str, found.notices) if "not super-resolved" in text]
+    assert not [text for text in map(str, result.notices) if "not super-resolved" in text]
     assert ("2 low-resolution T1w images were found; this image is used") in "\n".join(
-        map(str, found.notices)
+        map(str, result.notices)
     )
     assert (fourth.lowres, len(fourth.controls)) == ((), 1)
     assert {path.name for path in third.images} == {
@@ -433,7 +439,7 @@ def test_scans_of_low_resolution_stand_beside_pairs_and_controls(
         for session in "ab"
         for contrast in ("T1w", "T2w", "FLAIR")
     }
-    settings = settings_for(maker, *given)
+    settings = settings_for(maker, *options)
     plan = check(settings)
     assert not plan.problems
     assert [subject.label for subject in plan.subjects] == ["01", "03"]
@@ -442,16 +448,16 @@ def test_scans_of_low_resolution_stand_beside_pairs_and_controls(
     assert len(nodes_of(graph_of(settings, plan, "0"), "draw_lowres")) == 2
 
 
-def test_scans_that_no_given_model_serves_are_refused_with_the_reason(
+def test_low_resolution_scans_without_a_suitable_model_are_rejected(
     maker: BidsMaker, model: Callable[..., Path]
 ) -> None:
     lowres(maker, "01", "T1w", "T2w", "FLAIR")
-    (problem,) = look(maker, "--sr-method", "unet").problems
+    (problem,) = survey_of(maker, "--sr-method", "unet").problems
     assert "--pretrained" in problem.remedy
     method = ("--sr-method", "unet", "--pretrained")
     # 216 mm3 are less than 1.5 times 5.5 mm cubed
     size = {"resolution": {"lowres_mm": [5.5, 5.5, 5.5]}}
-    (problem,) = look(maker, *method, str(model("similar", **size))).problems
+    (problem,) = survey_of(maker, *method, str(model("similar", **size))).problems
     assert problem.what == "sub-01"
     assert (
         "5.5 x 5.5 x 5.5 mm (their voxel volume must be at least 1.5 times as large)"
@@ -463,21 +469,21 @@ def test_scans_that_no_given_model_serves_are_refused_with_the_reason(
     assert not check(settings_for(maker, *method, aligned, "--anat-align", "affine")).problems
     # a second method without a model would have to be trained
     options = ("--sr-method", "unet", "vit", "--pretrained", str(model("one")))
-    (problem,) = look(maker, *options).problems
+    (problem,) = survey_of(maker, *options).problems
     assert "two resolutions" in problem.why
 
 
-def test_one_of_two_low_resolutions_can_be_named(
+def test_labels_select_one_of_two_low_resolutions(
     maker: BidsMaker, model: Callable[..., Path]
 ) -> None:
-    """Two scans of low resolution whose sizes differ would be taken for a pair."""
+    """Two low-resolution scans of different sizes would be used as a pair."""
     for contrast in ("T1w", "T2w", "FLAIR"):
         maker.image(f"sub-01_acq-thin_{contrast}.nii.gz", "anat", COARSE)
         maker.image(f"sub-01_acq-thick_{contrast}.nii.gz", "anat", (6.0, 6.0, 10.0))
-    given = ("--sr-method", "unet", "--pretrained", str(model("named")))
-    (problem,) = check(settings_for(maker, *given)).problems
+    options = ("--sr-method", "unet", "--pretrained", str(model("named")))
+    (problem,) = check(settings_for(maker, *options)).problems
     assert "resolution: the model was trained at a resolution of 3 x 3 x 3" in problem.why
-    plan = check(settings_for(maker, *given, "--hr-acq", "thin", "--lr-acq", "thin"))
+    plan = check(settings_for(maker, *options, "--hr-acq", "thin", "--lr-acq", "thin"))
     assert not plan.problems
     ((session,),) = (subject.lowres for subject in plan.subjects)
     assert {scan.path.name.split("_")[1] for scan in session} == {"acq-thin"}

@@ -1,4 +1,4 @@
-"""VolumeTiming: equal intervals give the repetition time, others are refused by name."""
+"""VolumeTiming: equal intervals determine the repetition time, unequal intervals are rejected."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ SERIES = Path("sub-01_task-tap_bold.nii.gz")
 REGULAR = [0.0, 2.0, 4.001, 6.0]
 
 
-def test_equal_intervals_give_the_repetition_time() -> None:
+def test_equal_intervals_determine_the_repetition_time() -> None:
     findings = Findings()
     assert read_spacing(SERIES, REGULAR, 4, None, findings) == pytest.approx(2.0)
     assert read_spacing(SERIES, [5.0, 7.0, 9.0], 3, 2.0, findings) == pytest.approx(2.0)
@@ -33,7 +33,7 @@ def test_equal_intervals_give_the_repetition_time() -> None:
         ("0 2 4 6", None, "not a list of times"),
     ],
 )
-def test_other_times_are_refused_by_name(timing: object, tr: float | None, reason: str) -> None:
+def test_invalid_volume_timing_is_rejected(timing: object, tr: float | None, reason: str) -> None:
     findings = Findings()
     assert read_spacing(SERIES, timing, 4, tr, findings) is None
     (problem,) = findings.problems

@@ -1,4 +1,4 @@
-"""What the console shows: progress with time left, start and end, the report command."""
+"""Test the console: progress with time left, first and last lines, and the report command."""
 
 import io
 import json
@@ -52,16 +52,16 @@ RUN = "bids_sr_wf.sub_01_wf.sub_01_task_tap_wf"
 
 
 class Node(SimpleNamespace):
-    """A node that can stand in a graph."""
+    """A node that can be part of a graph."""
 
     __hash__ = object.__hash__
 
 
-def node(name: str, of: Step[..., Any] | None, seconds: float = 0.0) -> Node:
-    """What the scheduler tells of a node: its name, the step that it runs, and its time."""
+def node(name: str, step: Step[..., Any] | None, seconds: float = 0.0) -> Node:
+    """Return a node as reported by the scheduler: its name, step and duration in seconds."""
     return Node(
         fullname=name,
-        interface=SimpleNamespace(step=of),
+        interface=SimpleNamespace(step=step),
         owner=("01", "sub-01_task-tap"),
         seconds=seconds,
     )
@@ -80,72 +80,72 @@ class Terminal(io.StringIO):
 
 
 def chain(nodes: Sequence[Node]) -> DiGraph:
-    """A graph in which each node waits for the one before."""
+    """Return a graph of nodes, each dependent on the previous node."""
     graph = DiGraph()
     nx.add_path(graph, nodes)
     return graph
 
 
-def test_stages_have_the_names_of_their_steps() -> None:
-    assert [stage_of(each.interface.step) for each in NODES] == [
+def test_steps_are_assigned_to_stages() -> None:
+    assert [stage_of(step_node.interface.step) for step_node in NODES] == [
         "motion",
         "super_resolution",
         "activation",
     ]
     assert stage_of(mask_brain) == "anatomy"
     assert stage_of(store) == "store"
-    # joins
+    # join nodes
     assert stage_of(None) == _OTHER
 
 
-def test_progress_moves_from_the_estimate_to_what_steps_took() -> None:
-    said: list[str] = []
+def test_progress_adapts_the_estimate_to_the_measured_time() -> None:
+    lines: list[str] = []
     now = [0.0]
-    progress = Progress(chain(NODES), said.append, stream=io.StringIO(), clock=lambda: now[0])
+    progress = Progress(chain(NODES), lines.append, stream=io.StringIO(), clock=lambda: now[0])
     assert progress.minutes_left == 10
-    for k, each in enumerate(NODES):
-        progress(each, "start")
+    for k, step_node in enumerate(NODES):
+        progress(step_node, "start")
         now[0] += (60, 900, 600)[k]
-        progress(each, "end")
-        progress(each, "end")  # told twice, counted once
+        progress(step_node, "end")
+        progress(step_node, "end")  # the scheduler reports the end twice
         assert progress.share == pytest.approx((0.1, 0.6, 1.0)[k])
-        low, high = ((9, 9), (5, 10), (0, 0))[k]  # one slow step is no slow machine
+        low, high = ((9, 9), (5, 10), (0, 0))[k]  # a single slow step does not mean a slow machine
         assert low <= progress.minutes_left <= high
-    assert said[0] == "sub-01_task-tap: head-motion and slice-timing correction (0 %)"
-    assert said[2].startswith("sub-01_task-tap: activation maps (60 %")
-    assert len(said) == 3
+    assert lines[0] == "sub-01_task-tap: head-motion and slice-timing correction (0 %)"
+    assert lines[2].startswith("sub-01_task-tap: activation maps (60 %")
+    assert len(lines) == 3
 
 
-def test_a_slow_machine_has_more_time_left_and_failures_are_named() -> None:
-    said: list[str] = []
+def test_a_slow_machine_has_more_time_left_and_failures_are_printed() -> None:
+    lines: list[str] = []
     progress = Progress(
-        chain(NODES), said.append, slower=3.0, stream=io.StringIO(), clock=lambda: 0.0
+        chain(NODES), lines.append, slower=3.0, stream=io.StringIO(), clock=lambda: 0.0
     )
     assert progress.minutes_left == 30
     progress(NODES[0], "exception")
-    assert said == [f"step failed: {RUN}.estimate_motion"]
+    assert lines == [f"step failed: {RUN}.estimate_motion"]
 
 
-def test_a_verdict_is_shown_when_it_is_there(tmp_path: Path) -> None:
-    """And not that of an earlier call, which the end of this one shows."""
+def test_a_verdict_is_printed_when_it_is_written(tmp_path: Path) -> None:
+    """Verdicts of an earlier call are not printed as progress."""
     (file := tmp_path / "verdict.json").write_text(json.dumps({"headline": "It is finer."}))
     judged = node(f"{RUN}.judge", judge)
     judged.result = SimpleNamespace(outputs=SimpleNamespace(verdict=str(file)))
-    said: list[str] = []
-    progress = Progress(chain([judged]), said.append, stream=io.StringIO(), clock=lambda: 0.0)
+    lines: list[str] = []
+    progress = Progress(chain([judged]), lines.append, stream=io.StringIO(), clock=lambda: 0.0)
     progress(judged, "end")
-    assert not said
+    assert not lines
     progress(judged, "start")
     progress(judged, "end")
     progress.close()
-    assert said[1:] == ["sub-01_task-tap: It is finer."]
+    assert lines[1:] == ["sub-01_task-tap: It is finer."]
     assert progress.judged == {"sub-01_task-tap"}
 
 
-def test_figures_and_files_begin_no_stage_and_none_is_told_twice() -> None:
-    said: list[str] = []
+def test_figures_begin_no_stage_and_a_stage_is_printed_once() -> None:
+    lines: list[str] = []
     progress = Progress(
-        chain(NODES), said.append, stream=io.StringIO(), clock=lambda: 0.0, look_s=3600
+        chain(NODES), lines.append, stream=io.StringIO(), clock=lambda: 0.0, look_s=3600
     )
     for name, step in (
         ("bids_sr_wf.sub_01_wf.summarize_subject", summarize_subject),
@@ -155,23 +155,23 @@ def test_figures_and_files_begin_no_stage_and_none_is_told_twice() -> None:
         (f"{RUN}.list_clusters", list_clusters),
     ):
         progress(node(name, step), "start")
-    assert said == ["sub-01_task-tap: evaluation (0 %)"]
+    assert lines == ["sub-01_task-tap: evaluation (0 %)"]
     progress.close()
 
 
-def test_on_a_terminal_one_bar_takes_the_place_of_the_lines() -> None:
-    said: list[str] = []
+def test_a_terminal_has_a_progress_bar_instead_of_lines() -> None:
+    lines: list[str] = []
     terminal = Terminal()
-    progress = Progress(chain(NODES), said.append, stream=terminal, clock=lambda: 0.0)
+    progress = Progress(chain(NODES), lines.append, stream=terminal, clock=lambda: 0.0)
     progress(NODES[0], "start")
     progress(NODES[0], "end")
     progress.close()
-    assert not said
+    assert not lines
     assert "10 %" in terminal.getvalue()
     assert "head-motion" in terminal.getvalue()
 
 
-def test_the_share_of_a_whole_graph_ends_at_one(tmp_path: Path) -> None:
+def test_progress_of_a_complete_graph_ends_at_100_percent(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
     graph = planned_graph(maker, tmp_path)
@@ -179,16 +179,16 @@ def test_the_share_of_a_whole_graph_ends_at_one(tmp_path: Path) -> None:
     progress = Progress(workflow._create_flat_graph(), lambda text: None, stream=io.StringIO())
     executed = workflow._create_flat_graph().nodes()
     assert progress.minutes_left > 0.1
-    for each in executed:
-        progress(each, "end")
+    for step_node in executed:
+        progress(step_node, "end")
     assert progress.share == pytest.approx(1)
     assert progress.minutes_left == pytest.approx(0, abs=1e-6)
-    unnamed = {str(placed) for placed in graph.nodes if stage_of(placed.step) == _OTHER}
-    assert unnamed == set(), "a line a minute says what runs"
+    without_stage = {str(placed) for placed in graph.nodes if stage_of(placed.step) == _OTHER}
+    assert without_stage == set(), "every running step needs a stage name"
 
 
 @pytest.mark.parametrize(
-    ("processors", "kernel_s", "had", "slower", "busy"),
+    ("processors", "kernel_s", "available", "slower", "busy"),
     [
         (1, 2 * REFERENCE_S, 1.0, 2, 1),
         (1.7, REFERENCE_S, 0.5, 4, 4),
@@ -196,84 +196,84 @@ def test_the_share_of_a_whole_graph_ends_at_one(tmp_path: Path) -> None:
         (1, 1e3, 1.0, 40, 1),
     ],
 )
-def test_the_pace_of_a_machine(
+def test_pace_depends_on_kernel_time_and_available_processors(
     processors: float,
     kernel_s: float,
-    had: float,
+    available: float,
     slower: float,
     busy: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert 0 < kernel_seconds() < 5
     monkeypatch.setattr("bids_sr.preflight.pace.kernel_seconds", lambda: kernel_s)
-    monkeypatch.setattr("bids_sr.preflight.pace._available_processors", lambda threads: had)
+    monkeypatch.setattr("bids_sr.preflight.pace._available_processors", lambda threads: available)
     assert pace_now.__wrapped__(processors) == (slower, busy)
 
 
-def test_busy_processors_are_seen_at_once_and_idle_ones_are_not_taken_for_busy() -> None:
-    """The average load of the last minute would know nothing of processes that have just begun."""
-    mine = min(os.sched_getaffinity(0))
-    keep, alone = os.sched_getaffinity(0), 0.0
-    os.sched_setaffinity(0, {mine})
+def test_busy_processors_are_detected_at_once() -> None:
+    """The load average of the last minute would not include processes that have just started."""
+    processor = min(os.sched_getaffinity(0))
+    affinity, idle_share = os.sched_getaffinity(0), 0.0
+    os.sched_setaffinity(0, {processor})
     try:
-        alone = _available_processors(1)
+        idle_share = _available_processors(1)
         spin = [sys.executable, "-c", "while True: pass"]
-        others = [subprocess.Popen(spin) for _ in range(3)]
+        busy_processes = [subprocess.Popen(spin) for _ in range(3)]
         try:
             time.sleep(0.2)
-            shared = _available_processors(1)
+            busy_share = _available_processors(1)
         finally:
-            for each in others:
-                each.kill()
-                each.wait()
+            for process in busy_processes:
+                process.kill()
+                process.wait()
     finally:
-        os.sched_setaffinity(0, keep)
-    assert 0 < shared < 0.7 * alone <= 1.1
+        os.sched_setaffinity(0, affinity)
+    assert 0 < busy_share < 0.7 * idle_share <= 1.1
 
 
-def test_a_line_is_said_once_a_minute_while_a_long_step_runs() -> None:
-    said: list[str] = []
+def test_a_line_is_printed_once_per_minute_during_a_long_step() -> None:
+    lines: list[str] = []
     now = [0.0]
     progress = Progress(
-        chain(NODES), said.append, stream=io.StringIO(), clock=lambda: now[0], look_s=3600
+        chain(NODES), lines.append, stream=io.StringIO(), clock=lambda: now[0], look_s=3600
     )
     progress(NODES[1], "start")
     for second in range(1, 241):
         now[0] = second
         progress.beat()
     progress.close()
-    assert len(said) == 5
+    assert len(lines) == 5
     assert all(
         line.startswith("sub-01_task-tap: super-resolution and baseline methods (")
-        for line in said
+        for line in lines
     )
-    done = [int(re.findall(r"\((\d+) %", line)[0]) for line in said]
-    assert done == sorted(done)
-    assert done[-1] > done[0]  # though no step has ended
+    percentages = [int(re.findall(r"\((\d+) %", line)[0]) for line in lines]
+    assert percentages == sorted(percentages)
+    assert percentages[-1] > percentages[0]  # progress increases although no step has ended
 
 
-def test_work_that_says_nothing_is_said_to_go_on() -> None:
-    said: list[str] = []
-    with still(said.append, "checking the dataset", every_s=0.01):
+def test_silent_work_is_reported_as_still_running() -> None:
+    lines: list[str] = []
+    with still(lines.append, "checking the dataset", every_s=0.01):
         time.sleep(0.2)
-    assert len(said) > 2
-    assert set(said) == {"checking the dataset: still running after 0 min"}
-    before = len(said)
+    assert len(lines) > 2
+    assert set(lines) == {"checking the dataset: still running after 0 min"}
+    before = len(lines)
     time.sleep(0.05)
-    assert len(said) == before
+    assert len(lines) == before
 
 
 def settings(out: Path) -> Settings:
     return Settings(paths=Paths(bids_dir=Path("/data"), output_dir=out, work_dir=Path("/work")))
 
 
-def test_the_start_says_where_which_runs_and_each_note_once(tmp_path: Path) -> None:
-    notes = (
+def test_first_lines_list_directories_runs_and_each_note_once(tmp_path: Path) -> None:
+    warnings = (
         Notice(what="sub-01", why="no T1w image", level="note"),
         Notice(what="sub-02", why="no T1w image", level="note"),
     )
-    told = start_lines(Plan(warnings=notes), settings(tmp_path))
-    lines = [*map(line_of, told)]
+    notices = start_lines(Plan(warnings=warnings), settings(tmp_path))
+    lines = [*map(line_of, notices)]
     assert [line.split()[0] for line in lines] == [
         "dataset",
         "output",
@@ -286,22 +286,22 @@ def test_the_start_says_where_which_runs_and_each_note_once(tmp_path: Path) -> N
     assert "sub-01 and 1 more" in lines[-1]
 
 
-def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> None:
+def test_last_lines_list_verdicts_and_locations_of_outputs(tmp_path: Path) -> None:
     func = tmp_path / "sub-01" / "func"
     func.mkdir(parents=True)
-    said = {
+    verdict = {
         "headline": "It is finer.",
         "not_applied_text": "sbl was not applied.",
         "motion_text": "It moved.",
     }
-    others = [
+    compared_series = [
         {
             "headline": "NORDIC is more accurate.",
             "text": "NORDIC is more accurate. Within the acquired band by .1.",
         }
     ]
-    said = {**said, "compared": others}
-    (func / "sub-01_task-tap_desc-verdict_metrics.json").write_text(json.dumps(said))
+    verdict = {**verdict, "compared": compared_series}
+    (func / "sub-01_task-tap_desc-verdict_metrics.json").write_text(json.dumps(verdict))
     (func / "sub-01_task-rest_desc-verdict_metrics.json").write_text("{ cut short")
     (func / "sub-01_task-other_desc-verdict_metrics.json").write_text(
         json.dumps({"headline": "Of an earlier call."})
@@ -315,47 +315,48 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
     )  # type: ignore[arg-type]
     for name in ("desc-raw", "res-hr_desc-sbl"):  # zerofill is not stored at the standard level
         (func / f"sub-01_task-tap_{name}_bold.nii.gz").touch()
-    for name in ("sbl", "srgan"):  # the second is of an earlier call
+    for name in ("sbl", "srgan"):  # srgan is from an earlier call
         (dataset_of(tmp_path, name) / "sub-01").mkdir(parents=True)
-    dataset_of(tmp_path, "raw").mkdir()  # of a call that crashed, or wrote the methods text alone
+    dataset_of(tmp_path, "raw").mkdir()  # from a call that crashed or wrote only the methods text
     pages = tuple(tmp_path / f"sub-{k}.html" for k in range(9))
-    shown = "\n".join(
-        line_of(each) for each in end_lines(plan, settings(tmp_path), RunOutcome(reports=pages))
+    text = "\n".join(
+        line_of(notice)
+        for notice in end_lines(plan, settings(tmp_path), RunOutcome(reports=pages))
     )
-    assert shown.count("exported") == 1
-    assert "statmap" not in shown, "at the smallest level no map is stored"
+    assert text.count("exported") == 1
+    assert "statmap" not in text, "no maps are stored at the smallest level"
     (func / "sub-01_task-tap_contrast-all_stat-t_desc-raw_statmap.nii.gz").touch()
     assert any(
-        "*_statmap.nii.gz in the same directory" in each.why
-        for each in end_lines(plan, settings(tmp_path), RunOutcome())
+        "*_statmap.nii.gz in the same directory" in notice.why
+        for notice in end_lines(plan, settings(tmp_path), RunOutcome())
     )
-    assert f"{dataset_of(tmp_path, 'sbl')}: Preprocessed series" in shown.replace(
+    assert f"{dataset_of(tmp_path, 'sbl')}: Preprocessed series" in text.replace(
         "\n            ", " "
     )
-    assert "bids-sr-srgan" not in shown
-    (there := dataset_of(tmp_path, "sbl") / "sub-01" / "func").mkdir(parents=True)
-    (there / "sub-01_task-tap_desc-preproc_bold.json").write_text('{"Applied": false}')
+    assert "bids-sr-srgan" not in text
+    (func_dir := dataset_of(tmp_path, "sbl") / "sub-01" / "func").mkdir(parents=True)
+    (func_dir / "sub-01_task-tap_desc-preproc_bold.json").write_text('{"Applied": false}')
     outcome = RunOutcome(judged=frozenset({"sub-01_task-tap"}))
-    again = "\n".join(map(line_of, end_lines(plan, settings(tmp_path), outcome))).replace(
-        "\n            ", " "
-    )
-    assert "It is finer" not in again, "it was told when it was there"
-    assert f"all 2 runs are listed in {tmp_path / 'index.html'}." in again
+    text_without_verdict = "\n".join(
+        map(line_of, end_lines(plan, settings(tmp_path), outcome))
+    ).replace("\n            ", " ")
+    assert "It is finer" not in text_without_verdict, "the verdict was already printed as progress"
+    assert f"all 2 runs are listed in {tmp_path / 'index.html'}." in text_without_verdict
     assert (
         "bids-sr-sbl: sbl was not applied, so these runs are NOT super-resolved but zero filled:"
-        " sub-01_task-tap. Prepr" in again
+        " sub-01_task-tap. Prepr" in text_without_verdict
     )
     assert (
         "sub-01_task-tap: It moved. sbl was not applied. It is finer. NORDIC is more accurate."
-        in shown
+        in text
     )
-    assert "  compared  NORDIC is more accurate. Within the acquired band by .1." in shown
-    assert "Of an earlier call" not in shown
-    assert f"*_desc-NAME_bold.nii.gz in {func}, where NAME is one of: raw sbl" in shown.replace(
+    assert "  compared  NORDIC is more accurate. Within the acquired band by .1." in text
+    assert "Of an earlier call" not in text
+    assert f"*_desc-NAME_bold.nii.gz in {func}, where NAME is one of: raw sbl" in text.replace(
         "\n            ", " "
     )
-    assert shown.count(".html") == 6 + 2  # of all participants
-    assert "and 3 more" in shown
+    assert text.count(".html") == 6 + 2  # links of all participants
+    assert "and 3 more" in text
 
 
 @pytest.fixture
@@ -366,14 +367,14 @@ def outputs(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def test_reports_are_made_again_and_opened(
+def test_reports_are_regenerated_and_opened(
     outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    opened: list[str] = []
-    monkeypatch.setattr("webbrowser.open", lambda uri: opened.append(uri) or True)
+    opened_uris: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda uri: opened_uris.append(uri) or True)
     (outputs / "group.html").write_text("<p>all</p>")
     assert main(["report", str(outputs), "--open"]) == 0
-    assert opened == [
+    assert opened_uris == [
         (outputs / name).absolute().as_uri() for name in ("sub-01.html", "group.html")
     ]
     assert "found" in (outputs / "sub-01.html").read_text()
@@ -383,7 +384,7 @@ def test_reports_are_made_again_and_opened(
     assert "no web browser" in capsys.readouterr().err
 
 
-def test_a_page_over_all_participants_is_made_and_linked(outputs: Path) -> None:
+def test_the_index_page_links_all_participants(outputs: Path) -> None:
     for label in ("02", "03"):
         figures = outputs / f"sub-{label}" / "figures"
         figures.mkdir(parents=True)
@@ -426,18 +427,18 @@ def test_a_page_over_all_participants_is_made_and_linked(outputs: Path) -> None:
     assert "sub-03 ›" in _neighbor_links("02", ["02", "03"])
 
 
-def test_the_page_over_all_has_evidence_motion_warnings_and_who_was_not_applied(
+def test_the_index_page_lists_accuracy_motion_flags_and_methods_not_applied(
     outputs: Path,
 ) -> None:
-    """With a reference the explained variance, without one no number: nothing that a run tells of
-    itself is one.
+    """Explained variance is listed only with a high-resolution reference; self-test scores are not
+    listed.
     """
     func, run = outputs / "sub-01" / "func", "sub-01_task-tap"
     func.mkdir()
-    here = {"region": "acquired40", "contrast": "all", "series": "sbl"}
-    measured = [
+    location = {"region": "acquired40", "contrast": "all", "series": "sbl"}
+    reference_rows = [
         MetricRow(
-            **here,
+            **location,
             statistic="ev",
             band="beyond",
             reference="measured",
@@ -446,7 +447,7 @@ def test_the_page_over_all_has_evidence_motion_warnings_and_who_was_not_applied(
             upper=0.529,
         ),
         MetricRow(
-            **here,
+            **location,
             minus="bspline",
             statistic="ev",
             band="beyond",
@@ -456,7 +457,7 @@ def test_the_page_over_all_has_evidence_motion_warnings_and_who_was_not_applied(
             upper=0.6,
         ),
     ]
-    tested = MetricRow(
+    self_test = MetricRow(
         series="sbl",
         statistic="tested_share",
         reference="oneLevelDown",
@@ -466,7 +467,7 @@ def test_the_page_over_all_has_evidence_motion_warnings_and_who_was_not_applied(
         upper=0.33,
         n=7,
     )
-    always = [
+    common_rows = [
         MetricRow(series="sbl", statistic="verdict_applied", value=1.0),
         MetricRow(series="run", statistic="flag_broad", value=1.0, contrast="all"),
     ]
@@ -476,20 +477,18 @@ def test_the_page_over_all_has_evidence_motion_warnings_and_who_was_not_applied(
     )
 
     def page(rows: list[MetricRow], **changes: Any) -> list[str]:
-        (func / f"{run}_desc-evaluation_metrics.tsv").write_text(table_text([*always, *rows]))
+        (func / f"{run}_desc-evaluation_metrics.tsv").write_text(table_text([*common_rows, *rows]))
         (func / f"{run}_desc-verdict_metrics.json").write_text(json.dumps({**verdict, **changes}))
         text = write_index(outputs).read_text().replace("\N{NO-BREAK SPACE}", " ")
         cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", text, flags=re.DOTALL)
         return [re.sub(r"<[^>]+>", " ", cell).strip() for cell in cells]
 
-    cells = page([*measured, tested])
+    cells = page([*reference_rows, self_test])
     for cell in ("sbl 51 % [50, 53]", "0.50", "33 %", "srgan", "task-tap", "Found."):
         assert cell in cells
-    assert cells[cells.index("task-tap") + 1] == "srgan", (
-        "what is not super-resolved is said first"
-    )
+    assert cells[cells.index("task-tap") + 1] == "srgan", "methods not applied come first"
     assert any(FLAGS["broad"].failed in cell for cell in cells)
-    cells = page([tested])
+    cells = page([self_test])
     assert not any(
         word in cell
         for cell in cells
@@ -499,39 +498,39 @@ def test_the_page_over_all_has_evidence_motion_warnings_and_who_was_not_applied(
     assert "task-tap" in write_index(outputs).read_text()
 
 
-def test_the_page_over_all_is_of_what_is_there_in_the_end(
+def test_the_index_page_includes_a_report_written_meanwhile(
     outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process makes a report while the page is written."""
+    """Another process writes a report while the page is written."""
     real = index_page.write_page
 
-    def late(target: Path, **content: Any) -> None:
+    def write_with_late_report(target: Path, **content: Any) -> None:
         real(target, **content)
         (outputs / "sub-01.html").write_text("<p>made meanwhile</p>")
 
-    monkeypatch.setattr(index_page, "write_page", late)
+    monkeypatch.setattr(index_page, "write_page", write_with_late_report)
     assert '<a href="sub-01.html">' in write_index(outputs).read_text()
 
 
-def test_reports_of_nothing_are_refused(
+def test_a_report_without_figures_is_rejected(
     outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["report", str(tmp_path / "nowhere")]) == 2
     assert main(["report", str(outputs), "--participant-label", "02"]) == 2
-    shown = capsys.readouterr().err
-    assert "no figures written by bids-sr" in shown
-    assert "choose one of 01" in shown
+    stderr = capsys.readouterr().err
+    assert "no figures written by bids-sr" in stderr
+    assert "choose one of 01" in stderr
 
 
 @pytest.mark.parametrize("flag", ["--help-all", "--help_all"])
-def test_help_shows_what_matters_and_help_all_the_rest(
+def test_help_is_short_and_help_all_is_complete(
     flag: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--help"]) == 0
     short = capsys.readouterr().out
     assert main([flag]) == 0
-    whole = capsys.readouterr().out
-    assert "--n-ensemble" in whole
+    full = capsys.readouterr().out
+    assert "--n-ensemble" in full
     assert "--n-ensemble" not in short
     assert sum(line.lstrip().startswith("-") for line in short.splitlines()) <= 12 + 3
-    assert len(short.splitlines()) < 80 < len(whole.splitlines())
+    assert len(short.splitlines()) < 80 < len(full.splitlines())

@@ -1,5 +1,6 @@
-"""``bids-sr DIR OUT group``: exit codes, what is written, what is refused; no image of the data
-set is there.
+"""Test ``bids-sr DIR OUT group``: exit codes, outputs and errors.
+
+The data set contains no images.
 """
 
 import csv
@@ -31,7 +32,9 @@ from bids_sr.notices import Notice, record
 
 @pytest.fixture
 def places(tmp_path: Path) -> tuple[Path, Path]:
-    """A data set with only the list of participants, and outputs of eight of its ten."""
+    """Write a data set with only the list of participants, and outputs of eight of ten
+    participants.
+    """
     bids_dir, output_dir = tmp_path / "in", tmp_path / "out"
     bids_dir.mkdir()
     names = "".join(f"sub-{n:02d}\t30\n" for n in range(1, 10))
@@ -45,7 +48,7 @@ def group(places: tuple[Path, Path], *options: str) -> int:
     return main.main([str(places[0]), str(places[1]), "group", *options])
 
 
-def test_what_is_missing_of_nobody_has_no_crashed_step(tmp_path: Path) -> None:
+def test_crashed_steps_are_listed_with_their_participant(tmp_path: Path) -> None:
     (tmp_path / "logs" / "x").mkdir(parents=True)
     record(tmp_path / "logs" / "x", [Notice(what="wf.fit", subject="01", code="crashed")])
     line = "no run has a table of evaluation metrics"
@@ -55,22 +58,22 @@ def test_what_is_missing_of_nobody_has_no_crashed_step(tmp_path: Path) -> None:
     ]
 
 
-def rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8") as file:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
-def test_partial_results_are_joined_and_the_missing_named(
+def test_missing_participants_are_listed_with_crashed_steps(
     places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (places[1] / "logs" / "x").mkdir(parents=True)
     fit = Notice(what="bids_sr_wf.sub_09_wf.train.fit", subject="09", code="crashed")
     record(places[1] / "logs" / "x", [fit])
     assert group(places) == 0
-    shown = capsys.readouterr().out
+    output = capsys.readouterr().out
     missing = "missing: sub-09: no metrics tables were found for this participant"
-    assert f"{missing}; crashed steps: bids_sr_wf.sub_09_wf.train.fit" in shown
-    assert "missing: sub-10" in shown
+    assert f"{missing}; crashed steps: bids_sr_wf.sub_09_wf.train.fit" in output
+    assert "missing: sub-10" in output
     page = (places[1] / "group.html").read_text()
     text = re.sub("<[^>]+>", " ", page)
     assert "sub-10: no metrics tables were found" in text
@@ -84,21 +87,21 @@ def test_partial_results_are_joined_and_the_missing_named(
     assert not re.search(r'(?:src|href)="(?!data:|#|index\.html|https://doi\.org/|https://)', page)
 
 
-def test_tables_have_their_columns_explained_and_hold_everything(
+def test_columns_of_group_tables_are_described_and_complete(
     places: tuple[Path, Path],
 ) -> None:
     assert group(places) == 0
     for name in ("group_metrics", "group_stats"):
-        table = rows(places[1] / f"{name}.tsv")
+        table = read_rows(places[1] / f"{name}.tsv")
         columns = json.loads((places[1] / f"{name}_columns.json").read_text())
         assert set(table[0]) == set(columns)
-    metrics = rows(places[1] / "group_metrics.tsv")
+    metrics = read_rows(places[1] / "group_metrics.tsv")
     assert len(metrics) == 8 * (7 + 9)
     columns = json.loads((places[1] / "group_metrics_columns.json").read_text())
     assert set(columns["statistic"]["Levels"]) == {row["statistic"] for row in metrics}
     words = {
         row["minus"]: row["word"]
-        for row in rows(places[1] / "group_stats.tsv")
+        for row in read_rows(places[1] / "group_stats.tsv")
         if (row["statistic"], row["series"]) == ("ev", "sbl")
     }
     assert words == dict.fromkeys(
@@ -111,7 +114,7 @@ def test_tables_have_their_columns_explained_and_hold_everything(
 
 @pytest.fixture(scope="module")
 def gathered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A data set and its outputs after the group level, where one of 0.2.0 left sidecars that the
+    """Write a data set and its outputs after the group level, with sidecars of version 0.2.0 that
     participants' tables inherit.
     """
     root = tmp_path_factory.mktemp("gathered")
@@ -131,15 +134,15 @@ def gathered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("validate", [True, False])
-def test_pybids_indexes_the_outputs_alone_and_beside_the_data_set(
+def test_pybids_indexes_the_outputs_with_and_without_the_dataset(
     gathered: tuple[Path, Path], *, validate: bool
 ) -> None:
     tables = indexed_tables(*gathered, validate=validate)
-    assert [len(each) for each in tables] == [8, 8], tables
-    assert all(each.get_metadata()["statistic"]["Levels"] for found in tables for each in found)
+    assert [len(file) for file in tables] == [8, 8], tables
+    assert all(file.get_metadata()["statistic"]["Levels"] for table in tables for file in table)
 
 
-def test_the_same_call_writes_the_same_tables(places: tuple[Path, Path]) -> None:
+def test_repeating_the_group_level_writes_the_same_tables(places: tuple[Path, Path]) -> None:
     assert group(places) == 0
     first = {path.name: path.read_bytes() for path in places[1].glob("group_*")}
     assert group(places) == 0
@@ -147,18 +150,18 @@ def test_the_same_call_writes_the_same_tables(places: tuple[Path, Path]) -> None
     assert len(first) == 4
 
 
-def test_a_margin_is_taken_and_shown(places: tuple[Path, Path]) -> None:
+def test_the_equivalence_margin_is_used_and_shown(places: tuple[Path, Path]) -> None:
     assert group(places, "--margin", "0.3") == 0
-    own = [row for row in rows(places[1] / "group_stats.tsv") if row["statistic"] == "ev"]
-    margins = {(row["part"], row["margin"]) for row in own}
-    # the primary one tests no equivalence
+    ev_rows = [row for row in read_rows(places[1] / "group_stats.tsv") if row["statistic"] == "ev"]
+    margins = {(row["part"], row["margin"]) for row in ev_rows}
+    # the primary outcome has no equivalence test
     assert margins == {("exploratory", "0.3"), ("primary", "n/a")}
     assert "0.3 for dimensionless values" in (places[1] / "group.html").read_text()
 
 
 def test_selection_chooses_participants(places: tuple[Path, Path]) -> None:
     assert group(places, "--participant-label", "01", "sub-02", "03") == 0
-    assert {row["participant"] for row in rows(places[1] / "group_metrics.tsv")} == {
+    assert {row["participant"] for row in read_rows(places[1] / "group_metrics.tsv")} == {
         "sub-01",
         "sub-02",
         "sub-03",
@@ -166,7 +169,7 @@ def test_selection_chooses_participants(places: tuple[Path, Path]) -> None:
     assert "sub-10" not in (places[1] / "group.html").read_text()
 
 
-def test_one_participant_is_refused(
+def test_a_single_participant_is_rejected(
     places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert group(places, "--participant-label", "01") == 2
@@ -174,23 +177,25 @@ def test_one_participant_is_refused(
     assert not (places[1] / "group.html").exists()
 
 
-def test_who_is_not_there_is_refused_with_who_is(
+def test_an_unknown_participant_is_rejected_with_the_available_participants(
     places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert group(places, "--participant-label", "99") == 2
-    said = " ".join(capsys.readouterr().err.split())
-    assert "metrics tables are available for" in said
-    assert "sub-01" in said
-    assert "run the participant level first" not in said
+    message = " ".join(capsys.readouterr().err.split())
+    assert "metrics tables are available for" in message
+    assert "sub-01" in message
+    assert "run the participant level first" not in message
 
 
-def test_nothing_to_join_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_without_metrics_tables_is_rejected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main.main([str(tmp_path), str(tmp_path / "out"), "group"]) == 2
     assert "contains no metrics tables" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_a_data_set_that_is_not_there_or_names_nobody(
+def test_a_missing_dataset_is_rejected_and_an_empty_dataset_is_noted(
     places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.main([str(places[0] / "nowhere"), str(places[1]), "group"]) == 2
@@ -201,7 +206,7 @@ def test_a_data_set_that_is_not_there_or_names_nobody(
     assert "missing participants cannot be identified" in capsys.readouterr().out
 
 
-def test_mixed_settings_are_refused_with_files_and_what_differs(
+def test_mixed_settings_are_rejected_with_files_and_differences(
     places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     texts = {}
@@ -228,7 +233,7 @@ def test_mixed_settings_are_refused_with_files_and_what_differs(
     assert not (places[1] / "group.html").exists()
 
 
-def test_a_table_of_another_form_is_refused_by_name(
+def test_a_malformed_table_is_rejected_by_name(
     places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = places[1] / "sub-01" / "func" / "sub-01_task-tap_desc-evaluation_metrics.tsv"
@@ -248,12 +253,10 @@ def test_a_dry_run_writes_nothing(
     assert not (places[1] / "logs").exists()
 
 
-def test_mixed_tasks_and_rest_are_told_apart(
+def test_tasks_and_resting_state_are_reported_separately(
     places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A task at rest makes no paper's table; runs of the data set and methods that are not there
-    are named.
-    """
+    """The paper's table is omitted for resting-state runs; missing runs and methods are listed."""
     for label in ("01", "02"):
         seeds = [row for series in ("raw", "bspline", "sbl") for row in sizes(series, 9, 8, 0.5)]
         write_tables(
@@ -265,9 +268,9 @@ def test_mixed_tasks_and_rest_are_told_apart(
         )
         details = [detail(series, 0.1) for series in ("bspline", "sbl", "srgan")]
         write_tables(places[1], label, rows=details, run="task-view")
-    left_out = places[0] / "sub-01" / "func" / "sub-01_task-tap_run-2_bold.nii.gz"
-    left_out.parent.mkdir(parents=True)
-    left_out.touch()
+    missing_run = places[0] / "sub-01" / "func" / "sub-01_task-tap_run-2_bold.nii.gz"
+    missing_run.parent.mkdir(parents=True)
+    missing_run.touch()
     assert group(places) == 0
     assert "missing: sub-01_task-tap_run-2: no metrics table" in capsys.readouterr().out
     text = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", (places[1] / "group.html").read_text()))
@@ -276,8 +279,8 @@ def test_mixed_tasks_and_rest_are_told_apart(
     assert "no srgan: sub-01 task-rest, sub-02 task-rest" in text
     assert "Task rest sub-01, sub-02" in text
     assert "overlap of the two conditions (task rest" not in text
-    assert any(row["task"] == "rest" for row in rows(places[1] / "group_metrics.tsv"))
-    # though it holds of tap and of view
+    assert any(row["task"] == "rest" for row in read_rows(places[1] / "group_metrics.tsv"))
+    # printed once although two tasks lack it
     assert text.count("srgan: Image quality not assessed") == 1
 
 
@@ -290,7 +293,7 @@ def test_series_without_maps_are_named_with_the_level_that_stores_them(
     assert no_maps in (places[1] / "group.html").read_text()
 
 
-def test_of_two_participants_no_other_level_is_advised(
+def test_two_participants_are_not_advised_to_use_another_level(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "in" / "sub-01").mkdir(parents=True)
@@ -299,7 +302,7 @@ def test_of_two_participants_no_other_level_is_advised(
     assert "--level" not in capsys.readouterr().out
 
 
-def test_a_directory_of_another_program_is_refused(
+def test_an_output_directory_of_other_software_is_rejected(
     places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     description = places[1] / "dataset_description.json"
@@ -309,33 +312,42 @@ def test_a_directory_of_another_program_is_refused(
     assert not (places[1] / "group.html").exists()
 
 
-def test_options_without_effect_are_named(
+def test_options_without_effect_are_reported(
     places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert group(places, "--smoothing", "3", "--margin", "0.02") == 0
-    said = "no effect at the group level: activation.smoothing"
-    assert said in capsys.readouterr().out
+    message = "no effect at the group level: activation.smoothing"
+    assert message in capsys.readouterr().out
 
 
-def test_sign_flips_their_seed_and_processors_reach_the_maps(
+def test_options_of_sign_flips_are_passed_to_group_maps(
     places: tuple[Path, Path],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from bids_sr.group import maps as module
 
-    given: list[dict[str, object]] = []
-    made = module.group_maps
+    options_of_maps: list[dict[str, object]] = []
+    group_maps = module.group_maps
     monkeypatch.setattr(
-        module, "group_maps", lambda *runs, **how: (given.append(how), made(*runs, **how))[1]
+        module,
+        "group_maps",
+        lambda *runs, **keywords: (
+            options_of_maps.append(keywords),
+            group_maps(*runs, **keywords),
+        )[1],
     )
     options = ("--group-permutations", "50", "--random-seed", "3", "--nprocs", "2")
     assert group(places, *options) == 0
-    assert (given[0]["flips"], given[0]["seed"], given[0]["threads"]) == (50, 3, 2)
+    assert (
+        options_of_maps[0]["flips"],
+        options_of_maps[0]["seed"],
+        options_of_maps[0]["threads"],
+    ) == (50, 3, 2)
     assert "no effect" not in capsys.readouterr().out
 
 
-def test_maps_of_further_baselines_need_the_full_level() -> None:
+def test_group_maps_of_other_baselines_require_the_full_level() -> None:
     run = RunMaps(
         participant="sub-01",
         task="tap",
@@ -349,9 +361,9 @@ def test_maps_of_further_baselines_need_the_full_level() -> None:
         t1w2std={},
     )
     maps = FoundMaps(runs=[run])
-    (told,) = _maps_not_stored(["raw", "bspline", "zerofill", "sdmod", "sbl"], maps)
+    (notice,) = _maps_not_stored(["raw", "bspline", "zerofill", "sdmod", "sbl"], maps)
     assert (
-        told
+        notice
         == "Group maps cannot be computed for zerofill, sdmod because the participant level stores"
         " maps of these series only with --level full."
     )

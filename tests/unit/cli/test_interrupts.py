@@ -1,4 +1,4 @@
-"""A signal ends the process in time, whatever the main thread does."""
+"""A signal ends the process in time, even if the main thread does not stop."""
 
 import signal
 import subprocess
@@ -18,10 +18,10 @@ except KeyboardInterrupt:
 }
 
 
-def _start(what: str, grace: float = 1.0, ignored: str = "") -> subprocess.Popen[str]:
+def _start(work: str, grace: float = 1.0, ignored: str = "") -> subprocess.Popen[str]:
     code = (
         "import hashlib, signal, subprocess, sys, time\n"
-        # a job in the background inherits it ignored
+        # a background job inherits SIGINT as ignored
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"{ignored}\n"
         "from bids_sr.cli import interrupts, main as run\n"
@@ -29,7 +29,7 @@ def _start(what: str, grace: float = 1.0, ignored: str = "") -> subprocess.Popen
         "def work(argv):\n"
         "    child = subprocess.Popen(['sleep', '60'])\n"
         "    print(child.pid, flush=True)\n    "
-        + LINES[what].strip("\n").replace("\n", "\n    ")
+        + LINES[work].strip("\n").replace("\n", "\n    ")
         + "\n"
         "    return 0\n"
         "run._run = work\nsys.exit(run.main([]))"
@@ -42,40 +42,40 @@ def _start(what: str, grace: float = 1.0, ignored: str = "") -> subprocess.Popen
 def _child_of(process: subprocess.Popen[str]) -> int:
     assert process.stdout is not None
     child = int(process.stdout.readline())
-    time.sleep(0.5)  # by then it does what it says next
+    time.sleep(0.5)  # wait until the work has started
     return child
 
 
-@pytest.mark.parametrize("what", ["lost", "compiled"])
-def test_what_does_not_stop_is_ended_with_its_children(what: str) -> None:
-    process = _start(what)
+@pytest.mark.parametrize("work", ["lost", "compiled"])
+def test_work_that_does_not_stop_is_ended_with_its_children(work: str) -> None:
+    process = _start(work)
     child = _child_of(process)
-    began = time.monotonic()
+    start = time.monotonic()
     process.terminate()
-    _, told = process.communicate(timeout=20)
+    _, stderr = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert 0.9 < time.monotonic() - began < 6
+    assert 0.9 < time.monotonic() - start < 6
     assert (
         "did not stop within 1 s of the stop request and was terminated. Rerun the same command"
-        in told
+        in stderr
     )
     assert not _alive(child)
 
 
-def test_a_second_signal_ends_at_once() -> None:
+def test_a_second_signal_ends_the_process_immediately() -> None:
     process = _start("lost", grace=60)
     child = _child_of(process)
     process.terminate()
     time.sleep(0.3)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=5)
+    _, stderr = process.communicate(timeout=5)
     assert process.returncode == 130
-    assert "stopped immediately" in told
+    assert "stopped immediately" in stderr
     assert not _alive(child)
 
 
-def test_a_signal_that_was_ignored_before_stays_ignored() -> None:
+def test_a_signal_ignored_by_the_parent_remains_ignored() -> None:
     process = _start("sleeping", ignored="signal.signal(signal.SIGHUP, signal.SIG_IGN)")
     child = _child_of(process)
     process.send_signal(signal.SIGHUP)

@@ -1,4 +1,4 @@
-"""Exit codes: each is provoked; and what is written, and when."""
+"""Test all exit codes of the main command, and the files it writes."""
 
 import errno
 import json
@@ -47,7 +47,9 @@ class FakeOutcome:
 
 @pytest.fixture
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Run `main` with what the checks find and what the work leaves given as values."""
+    """Return a function that runs `main` with given results of the checks and of the
+    processing.
+    """
 
     def _call(
         *options: str,
@@ -55,7 +57,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         data: tuple[str, ...] = (),
         work: object = None,
     ) -> int:
-        def do(settings: Settings, checked: object, say: Callable[[str], None]) -> object:
+        def run_work(settings: Settings, checked: object, say: Callable[[str], None]) -> object:
             if isinstance(work, BaseException):
                 raise work
             return work or FakeOutcome()
@@ -67,7 +69,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         vars(preflight).update(
             check=lambda settings: plan or FakePlan(),
             check_machine=lambda checked, settings: (),
-            check_data=lambda checked, forced: tuple(Notice(what=each) for each in data),
+            check_data=lambda checked, forced: tuple(Notice(what=file) for file in data),
             without=lambda checked, problems: checked,
             without_unfit_references=lambda checked, problems: (checked, problems),
             left_out_text=list,
@@ -79,7 +81,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
             ),
             dry_run_text=lambda checked, settings: "1 participant, 3 min",
         )
-        vars(participant).update(run_participants=do)
+        vars(participant).update(run_participants=run_work)
         stages = ModuleType("bids_sr.cli.stages")
         vars(stages).update(expected=lambda checked, settings: checked.estimate)
         monkeypatch.setitem(sys.modules, "bids_sr.cli.stages", stages)
@@ -91,16 +93,16 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     return _call
 
 
-def test_done(
+def test_a_successful_call_exits_with_0_and_writes_settings(
     call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = Notice(what="sub-01", why="no T1w image", level="note")
-    assert call("--recipe", "paper", "-v", plan=FakePlan(warnings=(told,))) == 0
-    written = list((tmp_path / "out" / "logs").glob("*/settings.toml"))
-    assert len(written) == 1
-    settings = Settings.from_toml(written[0])
+    notice = Notice(what="sub-01", why="no T1w image", level="note")
+    assert call("--recipe", "paper", "-v", plan=FakePlan(warnings=(notice,))) == 0
+    settings_files = list((tmp_path / "out" / "logs").glob("*/settings.toml"))
+    assert len(settings_files) == 1
+    settings = Settings.from_toml(settings_files[0])
     assert settings.superres.recipe == "paper"
-    assert settings.run.run_uuid == written[0].parent.name
+    assert settings.run.run_uuid == settings_files[0].parent.name
     shown = capsys.readouterr()
     assert "recipe=paper*" in shown.out
     assert "no T1w image" in shown.out
@@ -108,24 +110,24 @@ def test_done(
     assert shown.err == ""
 
 
-def test_a_crash_and_what_is_missing_are_named(
+def test_crashes_and_missing_outputs_are_printed(
     call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(work=FakeOutcome(crashes=(crashed(Path("crash-1.txt")),))) == 1
+    assert call(work=FakeOutcome(crashes=(crash_notice(Path("crash-1.txt")),))) == 1
     assert call(work=FakeOutcome(missing=("wf.sink",))) == 1
     shown = capsys.readouterr().err
     assert "crash-1.txt" in shown
     assert "wf.sink" in shown
 
 
-def test_an_unexpected_error_has_its_traceback_and_the_code_of_fmriprep(
+def test_an_unexpected_error_prints_its_traceback_and_exits_with_70(
     call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(work=RuntimeError("the reason")) == os.EX_SOFTWARE == 70
     assert "RuntimeError: the reason" in capsys.readouterr().err
 
 
-def test_every_problem_is_reported_and_nothing_written(
+def test_all_problems_are_reported_and_nothing_is_written(
     call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(plan=FakePlan(problems=("first.nii", "second.tsv"))) == 2
@@ -136,7 +138,7 @@ def test_every_problem_is_reported_and_nothing_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_command_that_is_not_understood_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_command_is_rejected(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["in", "out", "group"]) == 2
     assert main.main(["in", "out", "participant", "--nonsense"]) == 2
     assert "fix:" in capsys.readouterr().err
@@ -150,7 +152,7 @@ def test_dry_run_shows_the_plan_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_graph_alone_is_a_dry_run(
+def test_graph_prints_the_graph_without_running(
     call: Callable[..., int],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -167,11 +169,11 @@ def test_the_graph_alone_is_a_dry_run(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_methods_text_alone_exports_nothing(
+def test_boilerplate_only_exports_nothing(
     call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = tmp_path / "out" / "CITATION.md"
-    # of an earlier call
+    # from an earlier call
     (tmp_path / "out" / "derivatives" / "bids-sr-raw" / "sub-01").mkdir(parents=True)
     assert call("--boilerplate-only", work=FakeOutcome(reports=(text,))) == 0
     shown = capsys.readouterr().out
@@ -179,14 +181,14 @@ def test_the_methods_text_alone_exports_nothing(
     assert "exported" not in shown
 
 
-def crashed(file: Path, code: str = "crashed") -> Notice:
+def crash_notice(file: Path, code: str = "crashed") -> Notice:
     return Notice(what="wf.fit", why="OSError", remedy="Do this.", code=code, file=str(file))
 
 
-def test_a_crash_says_what_to_do(
+def test_a_crash_is_printed_with_reason_fix_and_file(
     call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    crash = crashed(tmp_path / "crash-1.txt")
+    crash = crash_notice(tmp_path / "crash-1.txt")
     assert call(work=FakeOutcome(crashes=(crash,), missing=("wf.sub_01_wf.keep",))) == 1
     assert (
         f"crashed: wf.fit\n  why: OSError\n  fix: Do this.\n  see: {crash.file}\nmissing:"
@@ -194,30 +196,30 @@ def test_a_crash_says_what_to_do(
     )
 
 
-def test_as_json_all_lines_are_notices(
+def test_json_output_consists_of_notices(
     call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = Notice(what="sub-01", why="no T1w image", level="warning", subject="01")
-    left = Notice(what="e.tsv", why="no onset", subject="01", run="sub-01_a", code="left-out")
-    plan = FakePlan(warnings=(told,), left_out={"sub-01_a": (left,)})
-    crash = crashed(tmp_path / "crash-1.txt")
+    warning = Notice(what="sub-01", why="no T1w image", level="warning", subject="01")
+    exclusion = Notice(what="e.tsv", why="no onset", subject="01", run="sub-01_a", code="left-out")
+    plan = FakePlan(warnings=(warning,), left_out={"sub-01_a": (exclusion,)})
+    crash = crash_notice(tmp_path / "crash-1.txt")
     assert call("--log-format", "json", plan=plan, work=FakeOutcome(crashes=(crash,))) == 1
-    shown = capsys.readouterr()
+    output = capsys.readouterr()
     lines = {
-        stream: [json.loads(line) for line in getattr(shown, stream).splitlines()]
+        stream: [json.loads(line) for line in getattr(output, stream).splitlines()]
         for stream in ("out", "err")
     }
     assert all(
-        datetime.fromisoformat(line.pop("time")) for each in lines.values() for line in each
+        datetime.fromisoformat(line.pop("time")) for item in lines.values() for line in item
     )
-    found = {stream: [Notice(**line) for line in each] for stream, each in lines.items()}
-    assert told in found["out"]
-    assert {each.code for each in found["out"]} == {"progress", "input"}
-    assert any("participant level" in each.what for each in found["out"])
-    assert found["err"][:2] == [left, crash]
+    notices = {stream: [Notice(**line) for line in item] for stream, item in lines.items()}
+    assert warning in notices["out"]
+    assert {item.code for item in notices["out"]} == {"progress", "input"}
+    assert any("participant level" in item.what for item in notices["out"])
+    assert notices["err"][:2] == [exclusion, crash]
     assert call("--log-format", "json", "--dry-run", plan=plan) == 0
-    dry = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [each["code"] for each in dry[-3:]] == ["progress", "left-out", "input"]
+    dry_notices = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [item["code"] for item in dry_notices[-3:]] == ["progress", "left-out", "input"]
     problem = Notice(what="a.nii", why="broken", remedy="Mend it.")
     refused = FakePlan(problems=(problem,))
     assert call("--log-format", "json", plan=refused) == 2
@@ -227,14 +229,16 @@ def test_as_json_all_lines_are_notices(
     assert capsys.readouterr().out.startswith(time.strftime("%H:"))
 
 
-def test_messages_of_the_log_are_notices_too(
+def test_log_messages_are_notices_in_json(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(logging.root, "handlers", [])
     monkeypatch.setattr(messages, "_as_json", True)
     messages.start_log(0)
-    made = logging.LogRecord("bids_sr.x", logging.WARNING, "", 0, "mind %s", ("{this}",), None)
-    logging.getLogger(made.name).handle(made)
+    log_record = logging.LogRecord(
+        "bids_sr.x", logging.WARNING, "", 0, "mind %s", ("{this}",), None
+    )
+    logging.getLogger(log_record.name).handle(log_record)
     line = json.loads(capsys.readouterr().err)
     assert (line["what"], line["why"], line["level"], line["code"]) == (
         "bids_sr.x",
@@ -244,11 +248,11 @@ def test_messages_of_the_log_are_notices_too(
     )
 
 
-def test_a_full_disk_is_said_once_last_and_alone(
+def test_a_full_disk_is_reported_once_instead_of_other_crashes(
     call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     crashes = tuple(
-        crashed(tmp_path / f"crash-{n}.txt", "full" if n else "crashed") for n in range(3)
+        crash_notice(tmp_path / f"crash-{n}.txt", "full" if n else "crashed") for n in range(3)
     )
     assert call(work=FakeOutcome(crashes=crashes, missing=("wf.keep",) * 30)) == 1
     assert capsys.readouterr().err == (
@@ -260,7 +264,7 @@ def test_a_full_disk_is_said_once_last_and_alone(
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_outside_the_steps_is_a_failure_in_words(
+def test_a_full_disk_outside_the_steps_is_reported_without_traceback(
     call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], number: int
 ) -> None:
     assert call(work=OSError(number, "full", str(tmp_path / "a.html"))) == 1
@@ -275,16 +279,16 @@ def test_a_full_disk_outside_the_steps_is_a_failure_in_words(
     )
 
 
-def test_a_second_run_over_the_same_participant_is_refused(
+def test_a_concurrent_run_on_the_same_participant_is_rejected(
     call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with output_lock(
         tmp_path / "out", tmp_path / "elsewhere", participants=["01"], run_uuid="first"
     ):
         assert call() == 2
-        shown = capsys.readouterr().err
-        assert "another run is working on sub-01" in shown
-        assert "run first" in shown
+        stderr = capsys.readouterr().err
+        assert "another run is working on sub-01" in stderr
+        assert "run first" in stderr
         assert (
             call(
                 plan=FakePlan(
@@ -302,36 +306,37 @@ def test_a_second_run_over_the_same_participant_is_refused(
     assert not list(tmp_path.rglob("*.lock"))
 
 
-def test_what_a_killed_run_left_half_written_is_removed(
+def test_partial_files_of_a_killed_run_are_removed(
     call: Callable[..., int], tmp_path: Path
 ) -> None:
-    left = beside(tmp_path / "out" / "sub-01" / "func" / "sub-01_task-tap_bold.nii.gz")
-    left.parent.mkdir(parents=True)
-    left.write_text("half")
+    partial = beside(tmp_path / "out" / "sub-01" / "func" / "sub-01_task-tap_bold.nii.gz")
+    partial.parent.mkdir(parents=True)
+    partial.write_text("half")
     model = beside(tmp_path / "out" / "sourcedata" / "models" / "sub-01" / "a_model.safetensors")
     model.parent.mkdir(parents=True)
     model.write_text("half")
-    other = beside(tmp_path / "out" / "sub-02" / "a.json")  # another run may be writing it now
-    other.parent.mkdir()
-    other.write_text("half")
+    # another run may be writing this file
+    other_partial = beside(tmp_path / "out" / "sub-02" / "a.json")
+    other_partial.parent.mkdir()
+    other_partial.write_text("half")
     assert call() == 0
-    assert not left.exists()
+    assert not partial.exists()
     assert not model.exists()
-    assert other.exists()
+    assert other_partial.exists()
 
 
-def test_an_interrupt_has_its_own_code(
+def test_an_interrupt_exits_with_130(
     call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(work=KeyboardInterrupt()) == 130
     assert "interrupted" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_interrupts(sent: signal.Signals) -> None:
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_interrupt_with_exit_code_130(signal_number: signal.Signals) -> None:
     code = (
         "import signal, sys, time\nfrom bids_sr.cli import main as run\n"
-        # a job in the background inherits the first ignored, one below nohup the second
+        # a background job inherits SIGINT as ignored, a job under nohup SIGHUP
         "signal.signal(signal.SIGINT, signal.default_int_handler); signal.signal(signal.SIGHUP,"
         " signal.SIG_DFL)\ndef wait(argv):\n    print('ready', flush=True)\n   "
         " time.sleep(60)\nrun._run = wait\nsys.exit(run.main([]))"
@@ -341,10 +346,10 @@ def test_a_signal_interrupts(sent: signal.Signals) -> None:
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
-    os.kill(child.pid, sent)
+    os.kill(child.pid, signal_number)
     assert child.wait(timeout=20) == 130
 
 
-def test_help_and_version_are_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("bids-sr ")

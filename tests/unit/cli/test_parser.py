@@ -1,5 +1,5 @@
-"""The command line: every documented form is read, and whatever is not understood is refused with
-a way out.
+"""Test the command line: every documented form is parsed, and invalid input is rejected with a
+fix.
 """
 
 import argparse
@@ -20,14 +20,14 @@ from bids_sr.cli.parser import build_parser, parse_settings
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.readers import frequency, gigabytes, run_number, widths
 
-FIRST = ["in", "out", "participant"]
+REQUIRED = ["in", "out", "participant"]
 
 
 def parse(line: str = "") -> Settings:
-    return parse_settings(FIRST + line.split())
+    return parse_settings(REQUIRED + line.split())
 
 
-def test_defaults_are_those_of_the_settings() -> None:
+def test_defaults_of_the_parser_equal_defaults_of_the_settings() -> None:
     assert parse() == Settings.from_mapping({"paths": {"bids_dir": "in", "output_dir": "out"}})
 
 
@@ -87,20 +87,20 @@ def test_defaults_are_those_of_the_settings() -> None:
         ("--dry-run", "run", "dry_run", True),
     ],
 )
-def test_an_option_fills_its_setting(line: str, section: str, name: str, value: object) -> None:
+def test_options_set_their_setting(line: str, section: str, name: str, value: object) -> None:
     assert getattr(getattr(parse(line), section), name) == value
 
 
-def test_every_setting_can_be_given_on_the_command_line() -> None:
+def test_every_setting_has_an_option() -> None:
     options = {action.dest for action in build_parser()._actions}
     for group in dataclasses.fields(Settings):
         for item in dataclasses.fields(typing.get_type_hints(Settings)[group.name]):
-            # which the command line fills in from other options
+            # filled in from other options
             if item.name not in ("run_uuid", "without_effect", "draws_cc"):
                 assert f"{group.name}.{item.name}" in options
 
 
-def test_underscores_stay_in_values() -> None:
+def test_underscores_in_values_are_preserved() -> None:
     assert parse("--work_dir=/a_b/--c_d").paths.work_dir == Path("/a_b/--c_d")
 
 
@@ -140,7 +140,7 @@ def test_underscores_stay_in_values() -> None:
         ("-d fmriprep=", "the directory is missing"),
     ],
 )
-def test_what_is_not_understood_is_refused(line: str, says: str) -> None:
+def test_invalid_options_and_values_are_rejected(line: str, says: str) -> None:
     with pytest.raises(UsageError) as refusal:
         parse(line)
     assert says in str(refusal.value)
@@ -156,22 +156,22 @@ def test_what_is_not_understood_is_refused(line: str, says: str) -> None:
         ("--not-an-option", ""),
     ],
 )
-def test_an_option_is_proposed_only_where_one_is_close(option: str, proposed: str) -> None:
+def test_only_similar_options_are_suggested(option: str, proposed: str) -> None:
     with pytest.raises(UsageError) as refusal:
-        parse(f"{option} 3")  # of other programs, misspelt, or shortened
-    wanted = (
+        parse(f"{option} 3")  # options of other programs, misspelled or shortened
+    remedy = (
         f"did you mean {proposed!r}?"
         if proposed
         else "run bids-sr --help for the available options"
     )
-    assert refusal.value.notice.remedy == wanted
+    assert refusal.value.notice.remedy == remedy
     assert refusal.value.notice.what.startswith(f"unrecognized arguments: {option}")
 
 
 @pytest.mark.parametrize(
     "argv", [[], ["in"], ["--participant-label", "01", "in", "out", "participant"]]
 )
-def test_missing_directories_are_asked_for(argv: list[str]) -> None:
+def test_missing_directories_are_rejected_with_the_usage(argv: list[str]) -> None:
     with pytest.raises(UsageError, match="required") as refusal:
         parse_settings(argv)
     assert (
@@ -179,22 +179,22 @@ def test_missing_directories_are_asked_for(argv: list[str]) -> None:
     )
 
 
-def test_group_level_is_a_level() -> None:
+def test_the_group_level_is_accepted() -> None:
     settings = parse_settings(["in", "out", "group", "--margin", "0.5"])
     assert (settings.selection.analysis_level, settings.evaluation.margin) == ("group", 0.5)
 
 
-def test_config_file_yields_to_the_command_line(tmp_path: Path) -> None:
-    old = parse("--recipe paper --random-seed 7 --dry-run").resolved(run_uuid="old")
-    (tmp_path / "settings.toml").write_text(old.to_toml())
-    new = parse(f"--config-file {tmp_path / 'settings.toml'} --random-seed 8")
-    assert (new.superres.recipe, new.resources.random_seed) == ("paper", 8)
-    assert new.run.dry_run is False
-    assert new.run.run_uuid == ""
-    assert new.paths.bids_dir == Path("in")
+def test_the_command_line_overrides_the_config_file(tmp_path: Path) -> None:
+    earlier = parse("--recipe paper --random-seed 7 --dry-run").resolved(run_uuid="old")
+    (tmp_path / "settings.toml").write_text(earlier.to_toml())
+    settings = parse(f"--config-file {tmp_path / 'settings.toml'} --random-seed 8")
+    assert (settings.superres.recipe, settings.resources.random_seed) == ("paper", 8)
+    assert settings.run.dry_run is False
+    assert settings.run.run_uuid == ""
+    assert settings.paths.bids_dir == Path("in")
 
 
-def test_config_file_with_a_bad_value_is_refused(tmp_path: Path) -> None:
+def test_a_config_file_with_an_invalid_value_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text("[superres]\nfactor = 0.5\n")
     with pytest.raises(UsageError, match=r"superres\.factor: 0\.5"):
         parse(f"--config-file {tmp_path / 's.toml'}")
@@ -206,32 +206,32 @@ def test_config_file_with_a_bad_value_is_refused(tmp_path: Path) -> None:
     st.sampled_from(["", "b", "ib"]),
     st.booleans(),
 )
-def test_sizes_of_memory(number: float, unit: str, ending: str, upper: bool) -> None:
+def test_memory_sizes_have_units(number: float, unit: str, ending: str, upper: bool) -> None:
     text = f"{number:.3f}{unit}{ending}"
     expected = float(f"{number:.3f}") * 1024.0 ** ("kmgt".index(unit) - 2)
     assert gigabytes(text.upper() if upper else text) == pytest.approx(expected)
-    if number <= 2000:  # more may be meant in MB
+    if number <= 2000:  # larger numbers may be meant in MB
         assert gigabytes(f"{number:.3f}") == float(f"{number:.3f}")
 
 
 @given(st.text(max_size=6).filter(lambda text: not any(character.isdigit() for character in text)))
-def test_a_size_of_memory_without_a_number_is_refused(text: str) -> None:
+def test_a_memory_size_without_a_number_is_rejected(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="512M"):
         gigabytes(text)
 
 
 @given(st.integers(0, 10**6), st.sampled_from(["", "0", "run-", "run-0"]))
-def test_numbers_of_runs(number: int, prefix: str) -> None:
+def test_run_numbers_may_have_prefix_and_zeros(number: int, prefix: str) -> None:
     assert run_number(f"{prefix}{number}") == number
 
 
 @given(st.floats(0, 50))
-def test_widths_and_frequencies(value: float) -> None:
+def test_widths_and_frequencies_are_parsed(value: float) -> None:
     assert widths(str(value)) == (value,)
     assert frequency(str(value)) == value
 
 
-def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_and_help_exit_with_0(capsys: pytest.CaptureFixture[str]) -> None:
     for option in ("--version", "--help"):
         with pytest.raises(SystemExit) as stop:
             parse_settings([option])
@@ -241,7 +241,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "not for clinical use" in shown
 
 
-def test_help_is_quick_and_needs_the_standard_library_only() -> None:
+def test_help_is_fast_and_imports_only_the_standard_library() -> None:
     code = (
         "import sys\nbefore = set(sys.modules)\nfrom bids_sr.cli.main import main\nassert"
         " main(['--help']) == 0\nnew = {name.partition('.')[0] for name in set(sys.modules) -"
@@ -249,15 +249,15 @@ def test_help_is_quick_and_needs_the_standard_library_only() -> None:
         " {sorted(foreign)}' if foreign else 0)"
     )
     times = []
-    # the machine may be busy: processor time, and the quickest of three, counts
+    # the machine may be busy: compare the shortest processor time of three
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=False
         )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        assert done.returncode == 0, done.stderr
+        assert process.returncode == 0, process.stderr
     assert min(times) < 0.3, times
 
 
@@ -276,17 +276,17 @@ def test_help_is_quick_and_needs_the_standard_library_only() -> None:
         ),
     ],
 )
-def test_each_command_answers_with_its_own_usage(
+def test_every_command_prints_its_usage(
     program: str, argv: list[str], usage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert importlib.import_module(program).main(argv) == 2
-    shown = capsys.readouterr().err
-    assert f"fix: usage: {usage}" in shown
-    assert ("output_dir" in shown) == ("bids_dir" in usage)
+    stderr = capsys.readouterr().err
+    assert f"fix: usage: {usage}" in stderr
+    assert ("output_dir" in stderr) == ("bids_dir" in usage)
 
 
 @pytest.mark.parametrize(
-    ("argv", "told"),
+    ("argv", "message"),
     [
         (
             ["A=x", "A=y", "--events", "e"],
@@ -298,22 +298,25 @@ def test_each_command_answers_with_its_own_usage(
         ),
     ],
 )
-def test_refused_options_have_the_names_that_the_user_knows(
-    argv: list[str], told: str, capsys: pytest.CaptureFixture[str]
+def test_errors_name_command_line_options(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluate = importlib.import_module("bids_sr.cli.evaluate_main").main
     assert evaluate(["acquired.nii", *argv]) == 2
-    assert f"bids-sr-evaluate: {told}" in capsys.readouterr().err
+    assert f"bids-sr-evaluate: {message}" in capsys.readouterr().err
 
 
-def test_labels_may_have_a_plus() -> None:
-    """BIDS 1.10."""
-    given = parse_settings(
+def test_labels_may_contain_a_plus_sign() -> None:
+    """Allowed since BIDS 1.10."""
+    settings = parse_settings(
         ["in", "out", "participant", "--participant-label", "sub-A+B", "--task-id", "tap+2"]
     )
-    assert (given.selection.participant_label, given.selection.task_id) == (("A+B",), ("tap+2",))
+    assert (settings.selection.participant_label, settings.selection.task_id) == (
+        ("A+B",),
+        ("tap+2",),
+    )
 
 
-def test_no_high_pass_is_a_straight_line() -> None:
+def test_high_pass_none_removes_only_a_linear_trend() -> None:
     settings = parse_settings(["/in", "/out", "participant", "--high-pass", "none"])
     assert settings.activation.high_pass == 0

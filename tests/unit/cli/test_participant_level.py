@@ -1,4 +1,6 @@
-"""The participant level around the graph: which logs a report belongs to."""
+"""Test the participant level around the graph: methods text, working directory, estimates and
+reports.
+"""
 
 import json
 from pathlib import Path
@@ -19,12 +21,12 @@ from bids_sr.preflight.plan import Estimate
 
 
 def call(maker: BidsMaker, *options: str) -> int:
-    """The code of a call that works in the current folder."""
+    """Return the exit code of a call in the current folder."""
     line = [str(maker.root), "out", "participant", "-w", "work", "--skip-bids-validation"]
     return main([*line, *options])
 
 
-def test_the_methods_text_is_written_as_markdown_and_bibtex_alone_where_that_is_asked_for(
+def test_md_only_boilerplate_writes_no_html(
     maker: BidsMaker,
 ) -> None:
     assert call(maker, "--boilerplate-only", "--md-only-boilerplate") == 0
@@ -32,10 +34,10 @@ def test_the_methods_text_is_written_as_markdown_and_bibtex_alone_where_that_is_
     assert call(maker, "--boilerplate-only") == 0
     assert Path("out/CITATION.html").exists()
     assert call(maker, "--boilerplate-only", "--md-only-boilerplate") == 0
-    assert not Path("out/CITATION.html").exists()  # it may say something else
+    assert not Path("out/CITATION.html").exists()  # the HTML file may be outdated
 
 
-def test_the_methods_text_alone_describes_trainings_that_an_earlier_call_has_ended(
+def test_boilerplate_only_describes_completed_training_in_the_past_tense(
     maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = ("--boilerplate-only", "--md-only-boilerplate", "--sr-method", "srgan")
@@ -60,25 +62,25 @@ def test_the_methods_text_alone_describes_trainings_that_an_earlier_call_has_end
     assert "future tense" not in text
 
 
-def test_the_working_directory_is_cleaned_of_our_own_steps_alone(
+def test_clean_workdir_removes_only_steps_of_this_call(
     maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_: object, **__: object) -> None:
         raise RuntimeError("far enough")
 
     monkeypatch.setattr(execute, "execute", stop)
-    step, own = Path("work/bids_sr_wf/sub_01_wf/step"), Path("work/of-somebody-else")
-    other = Path("work/bids_sr_wf/sub_09_wf/step")  # where another call may work
-    for folder in (step, own, other):
+    step, unrelated = Path("work/bids_sr_wf/sub_01_wf/step"), Path("work/of-somebody-else")
+    other_participant = Path("work/bids_sr_wf/sub_09_wf/step")  # another call may use this folder
+    for folder in (step, unrelated, other_participant):
         folder.mkdir(parents=True)
     for options in ([], ["--clean-workdir", "--boilerplate-only"]):
         call(maker, *options)
         assert step.exists()
     call(maker, "--clean-workdir")
-    assert (step.exists(), own.exists(), other.exists()) == (False, True, True)
+    assert (step.exists(), unrelated.exists(), other_participant.exists()) == (False, True, True)
 
 
-def test_the_page_of_a_stopped_run_says_that_it_was_not_finished(
+def test_the_report_of_an_interrupted_run_is_marked_unfinished(
     maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_: object, **__: object) -> None:
@@ -100,53 +102,55 @@ def test_the_page_of_a_stopped_run_says_that_it_was_not_finished(
     assert "has not finished" not in page.read_text()
 
 
-def test_the_time_that_is_told_is_that_of_the_steps_that_are_left(
+def test_the_time_estimate_includes_only_remaining_steps(
     maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_: object, **__: object) -> None:
         raise RuntimeError("far enough")
 
-    def expected(*given: Any) -> Estimate:
-        told.append(stages.expected(*given))
-        return told[-1]
+    def expected(*arguments: Any) -> Estimate:
+        estimates.append(stages.expected(*arguments))
+        return estimates[-1]
 
-    told: list[Estimate] = []
+    estimates: list[Estimate] = []
     monkeypatch.setattr(execute, "execute", stop)
     monkeypatch.setattr(participant_level, "expected", expected)
     call(maker)
     left = Finish.left
     monkeypatch.setattr(
-        Finish, "left", lambda self: {one for one in left(self) if stage_of(one.step) == "figures"}
+        Finish,
+        "left",
+        lambda self: {node for node in left(self) if stage_of(node.step) == "figures"},
     )
     call(maker)
-    assert [row.stage for row in told[1].rows] == [told[0].rows[0].stage, "figures"]
-    assert told[1].minutes < told[0].minutes / 2
+    assert [row.stage for row in estimates[1].rows] == [estimates[0].rows[0].stage, "figures"]
+    assert estimates[1].minutes < estimates[0].minutes / 2
 
 
-def test_in_a_job_whose_resident_memory_is_summed_up_less_runs_side_by_side(
+def test_fewer_workers_run_if_the_job_sums_resident_memory(
     maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the memory was named, the program takes no less than that."""
+    """The number of workers is not reduced if the user specifies the memory."""
 
     def stop(*_: object, nprocs: int, mem_gb: float, **__: object) -> None:
-        given.append((nprocs, mem_gb))
+        resources.append((nprocs, mem_gb))
         raise RuntimeError("far enough")
 
-    given: list[tuple[int, float]] = []
+    resources: list[tuple[int, float]] = []
     monkeypatch.setattr(execute, "execute", stop)
     monkeypatch.setenv("SLURM_MEM_PER_NODE", "4096")
-    kept = machine.sums_resident()
+    sums_resident = machine.sums_resident()
     for options in (["--nprocs", "4"], ["--nprocs", "4", "--mem", "3G"]):
         call(maker, *options)
     monkeypatch.setattr(machine, "sums_resident", lambda *_: False)
     call(maker, "--nprocs", "4")
-    assert kept
-    assert [workers for workers, _ in given] == [3, 4, 4]
-    assert given[0][1] == pytest.approx(0.9 * 4.295 - 0.9 - BASE_GB - 2 * 0.7, abs=0.01)
-    assert given[2][1] == pytest.approx(4.295 - BASE_GB - 3 * 0.25, abs=0.01)
+    assert sums_resident
+    assert [workers for workers, _ in resources] == [3, 4, 4]
+    assert resources[0][1] == pytest.approx(0.9 * 4.295 - 0.9 - BASE_GB - 2 * 0.7, abs=0.01)
+    assert resources[2][1] == pytest.approx(4.295 - BASE_GB - 3 * 0.25, abs=0.01)
 
 
-def test_a_report_made_again_shows_the_errors_of_the_run_that_made_the_outputs(
+def test_a_regenerated_report_shows_errors_of_the_original_run(
     tmp_path: Path,
 ) -> None:
     maker = BidsMaker(tmp_path / "bids")
@@ -158,8 +162,8 @@ def test_a_report_made_again_shows_the_errors_of_the_run_that_made_the_outputs(
     (figures / "sub-01_desc-summary_T1w.html").write_text("<p>found</p>")
     (logs / "CITATION.md").write_text("Made with care.\n")
     (logs / "settings.toml").touch()
-    unlucky = Notice(what="bids_sr_wf.sub_01_wf.unlucky", why="ValueError: no", code="crashed")
-    record(logs, [unlucky])
+    crash = Notice(what="bids_sr_wf.sub_01_wf.unlucky", why="ValueError: no", code="crashed")
+    record(logs, [crash])
     argv = [
         str(maker.root),
         str(out),
@@ -173,11 +177,12 @@ def test_a_report_made_again_shows_the_errors_of_the_run_that_made_the_outputs(
     for part in ("bids_sr_wf.sub_01_wf.unlucky", "20200101-000000_earlier", "Made with care"):
         assert part in page
     assert "No errors to report" not in page
-    for later in ("2019", "2021"):  # the clock was set: names of logs tell no order
-        (out / "logs" / later).mkdir()
-        (out / "logs" / later / "CITATION.md").write_text(f"Made in {later}.\n")
-    noted = out / "logs" / "latest" / "sub-01.json"
-    noted.parent.mkdir()
-    noted.write_text('{"run": "2019", "settings": "", "rows": []}')
+    # names of logs do not determine their order if the clock was changed
+    for folder in ("2019", "2021"):
+        (out / "logs" / folder).mkdir()
+        (out / "logs" / folder / "CITATION.md").write_text(f"Made in {folder}.\n")
+    latest = out / "logs" / "latest" / "sub-01.json"
+    latest.parent.mkdir()
+    latest.write_text('{"run": "2019", "settings": "", "rows": []}')
     assert main([*argv, "--reports-only"]) == 0
     assert "Made in 2019" in (out / "sub-01.html").read_text()

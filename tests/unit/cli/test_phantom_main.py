@@ -1,4 +1,4 @@
-"""Console script `bids-sr-phantom`."""
+"""Test the command `bids-sr-phantom`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from bids_sr.phantom.study import Study
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Study]]:
-    """Calls of `make_dataset`, which does nothing."""
+def dataset_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Study]]:
+    """Record calls of `make_dataset` instead of running it."""
     calls: list[tuple[Path, Study]] = []
     monkeypatch.setattr(
         simulated_dataset, "make_dataset", lambda out, study, **_: calls.append((out, study))
@@ -25,12 +25,12 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Study]]:
     return calls
 
 
-def test_without_options_it_is_the_demo(asked: list[tuple[Path, Study]]) -> None:
+def test_the_default_preset_is_the_demo(dataset_calls: list[tuple[Path, Study]]) -> None:
     assert phantom_main.main(["demo"]) == 0
-    assert asked == [(Path("demo"), Study(preset="demo", seed=0, scene="ribbon"))]
+    assert dataset_calls == [(Path("demo"), Study(preset="demo", seed=0, scene="ribbon"))]
 
 
-def test_every_option_arrives(asked: list[tuple[Path, Study]]) -> None:
+def test_every_option_is_passed_to_the_study(dataset_calls: list[tuple[Path, Study]]) -> None:
     line = [
         "out",
         "--preset",
@@ -50,7 +50,7 @@ def test_every_option_arrives(asked: list[tuple[Path, Study]]) -> None:
         "70",
     ]
     assert phantom_main.main(line) == 0
-    assert asked[0][1] == Study(
+    assert dataset_calls[0][1] == Study(
         preset="tiny",
         subjects=3,
         pairs=2,
@@ -62,14 +62,14 @@ def test_every_option_arrives(asked: list[tuple[Path, Study]]) -> None:
     )
 
 
-def test_names_are_those_of_the_package() -> None:
+def test_choices_equal_the_presets_scenes_and_tasks() -> None:
     hints = get_type_hints(Study)
     assert tuple(PRESETS) == get_args(hints["preset"])
     assert get_args(hints["scene"]) == _SCENES
     assert tuple(TASKS) == get_args(hints["task"])
 
 
-def test_a_full_directory_is_exit_2_with_the_reason(
+def test_a_nonempty_directory_exits_with_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "x").write_text("")
@@ -77,14 +77,16 @@ def test_a_full_directory_is_exit_2_with_the_reason(
     assert "is not empty" in capsys.readouterr().err
 
 
-def test_bad_numbers_are_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_values_exit_with_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert phantom_main.main([str(tmp_path / "new"), "--subjects", "0"]) == 2
     assert "--subjects: 0\n  why: expected at least 1" in capsys.readouterr().err
     assert phantom_main.main([str(tmp_path / "new"), "--preset", "huge"]) == 2
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupt_is_exit_130(
+def test_an_interrupt_exits_with_130(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(*_: object, **__: object) -> None:
@@ -95,7 +97,7 @@ def test_an_interrupt_is_exit_130(
     assert "interrupted" in capsys.readouterr().err
 
 
-def test_help_needs_the_standard_library_alone() -> None:
+def test_help_does_not_import_numpy() -> None:
     code = (
         "import sys; from bids_sr.cli import phantom_main as phantom\n"
         "try: phantom.main(['--help'])\n"

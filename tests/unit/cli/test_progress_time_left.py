@@ -1,4 +1,4 @@
-"""The time left as recorded runs go on: what would have been said, against what came."""
+"""Compare the estimated time left of recorded runs with the actual time."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ import pytest
 from bids_sr.cli.progress import _TimeLeft
 
 RECORDED = sorted((Path(__file__).parent / "recorded_runs").glob("*.tsv"))
-"""Steps of runs: kind, processor seconds declared and taken, and what waits for them."""
+"""Steps of runs: kind, declared and actual processor seconds, and dependent steps."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Step:
     then: tuple[str, ...]
 
 
-def recorded(path: Path) -> dict[str, Step]:
-    """A table of steps, each before those that wait for it."""
+def read_steps(path: Path) -> dict[str, Step]:
+    """Read a table of steps; a step is listed before its dependent steps."""
     _, *lines = path.read_text(encoding="utf-8").splitlines()
     cells = (line.split("\t") for line in lines)
     return {
@@ -36,23 +36,25 @@ def recorded(path: Path) -> dict[str, Step]:
 def replay(
     steps: dict[str, Step], load: Callable[[float], float], processors: int = 2
 ) -> Iterator[tuple[float, _TimeLeft]]:
-    """Run the steps by a clock of our own; yields each second what would be said then.
+    """Run the steps by a simulated clock; yield the estimate after every second.
 
-    At `load` 2 a step takes twice its processor time.
+    At `load` 2, a step takes twice its processor time.
     """
-    before = {name: sum(name in each.then for each in steps.values()) for name in steps}
-    after: dict[str, float] = {}
-    for name, each in reversed(steps.items()):
-        after[name] = each.declared + max((after[one] for one in each.then), default=0.0)
+    open_inputs = {name: sum(name in entry.then for entry in steps.values()) for name in steps}
+    critical_path: dict[str, float] = {}
+    for name, entry in reversed(steps.items()):
+        critical_path[name] = entry.declared + max(
+            (critical_path[dependent] for dependent in entry.then), default=0.0
+        )
     left = _TimeLeft(
-        {name: each.declared for name, each in steps.items()},
+        {name: entry.declared for name, entry in steps.items()},
         processors=processors,
         slower=load(0),
     )
     running: dict[str, float] = {}
-    now, ready = 0.0, [name for name in steps if not before[name]]
+    now, ready = 0.0, [name for name in steps if not open_inputs[name]]
     while ready or running:
-        ready.sort(key=lambda name: -after[name])
+        ready.sort(key=lambda name: -critical_path[name])
         while ready and len(running) < processors:
             name = ready.pop(0)
             running[name] = steps[name].took
@@ -68,10 +70,10 @@ def replay(
             if running[name] < 1e-9:
                 del running[name]
                 left.end(name, now)
-                for one in steps[name].then:
-                    before[one] -= 1
-                    if not before[one]:
-                        ready.append(one)
+                for dependent in steps[name].then:
+                    open_inputs[dependent] -= 1
+                    if not open_inputs[dependent]:
+                        ready.append(dependent)
     yield now, left
 
 
@@ -85,18 +87,20 @@ LOADS: dict[str, Callable[[float], float]] = {
 @pytest.mark.parametrize("load", LOADS)
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 def test_the_time_left_is_wrong_by_less_than_half(path: Path, load: str) -> None:
-    """Once a fifth is done; and nobody is told for long that it is a minute."""
-    said = [
+    """The error is below 50 % after a fifth of the run, and "1 minute" is shown for at most 2
+    min.
+    """
+    estimates = [
         (now, left.share(now), left.seconds(now))
-        for now, left in replay(recorded(path), LOADS[load])
+        for now, left in replay(read_steps(path), LOADS[load])
     ]
-    end = said[-1][0]
-    assert said[-1][1] == 1
-    wrong = [
+    end = estimates[-1][0]
+    assert estimates[-1][1] == 1
+    ratios = [
         (now, seconds / (end - now))
-        for now, share, seconds in said
+        for now, share, seconds in estimates
         if share > 0.2 and end - now > 10
     ]
-    assert all(0.5 < ratio < 1.5 for _, ratio in wrong), wrong
-    minute = [now for now, _, seconds in said if round(seconds / 60) == 1]
+    assert all(0.5 < ratio < 1.5 for _, ratio in ratios), ratios
+    minute = [now for now, _, seconds in estimates if round(seconds / 60) == 1]
     assert max(minute, default=0) - min(minute, default=0) < 120

@@ -1,4 +1,4 @@
-"""Closed standard streams, and a folder that was removed."""
+"""Test closed standard streams and a working directory that was removed."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ sys.exit(ended("bids-sr", work, interrupted=""))
 @pytest.mark.parametrize(
     "end", [">&-", "2>&-", "<&- >&- 2>&-", "2>&1 | true", "| head -1", "2>&1 | head -1"]
 )
-def test_the_work_goes_on_when_nobody_reads(tmp_path: Path, end: str) -> None:
+def test_processing_continues_if_standard_streams_are_closed(tmp_path: Path, end: str) -> None:
     (program := tmp_path / "program.py").write_text(PROGRAM)
     command = f"{sys.executable} {program} {tmp_path / 'result'} {end}"
     subprocess.run(
@@ -41,10 +41,10 @@ def test_the_work_goes_on_when_nobody_reads(tmp_path: Path, end: str) -> None:
     assert (tmp_path / "result").read_text() == "done"
 
 
-def test_a_folder_that_was_removed_is_named(tmp_path: Path) -> None:
+def test_a_removed_working_directory_is_reported(tmp_path: Path) -> None:
     (program := tmp_path / "program.py").write_text(PROGRAM)
     (folder := tmp_path / "gone").mkdir()
-    done = subprocess.run(
+    process = subprocess.run(
         ["bash", "-c", f"rmdir {folder}; {sys.executable} {program} {tmp_path / 'result'}"],
         cwd=folder,
         capture_output=True,
@@ -52,6 +52,6 @@ def test_a_folder_that_was_removed_is_named(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert done.returncode == 2
-    assert "the current working directory does not exist\n" in done.stderr
+    assert process.returncode == 2
+    assert "the current working directory does not exist\n" in process.stderr
     assert not (tmp_path / "result").exists()

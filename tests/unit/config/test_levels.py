@@ -1,4 +1,4 @@
-"""What each level stores: known from the settings alone."""
+"""Test the maps and series stored at each level, as determined by the settings."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def _stored(
     kinds=BOTH,
     correlation=False,
 ):
-    chosen = StoredMaps(
+    maps = StoredMaps(
         level=level,
         smoothing=smoothing,
         thresholds=thresholds,
@@ -30,79 +30,80 @@ def _stored(
         correlation=correlation,
     )
     return {
-        width: (tuple(own.stats), tuple(own.thresholds)) for width, own in chosen.of("sbl").items()
+        width: (tuple(stored_maps.stats), tuple(stored_maps.thresholds))
+        for width, stored_maps in maps.of("sbl").items()
     }
 
 
-def test_the_standard_level_stores_what_is_shown_and_what_the_group_level_reads() -> None:
+def test_the_standard_level_stores_maps_of_the_report_and_the_group_level() -> None:
     assert _stored() == {
         0.0: (("t", "effect", "variance"), ()),
         5.0: (("t", "effect"), ()),
     }
 
 
-def test_correlation_is_stored_with_its_region_where_it_is_asked_for() -> None:
+def test_correlation_maps_are_stored_with_their_region_on_request() -> None:
     assert _stored(correlation=True) == {
         0.0: (("cc", "t", "effect", "variance"), ("quarter",)),
         5.0: (("t", "effect"), ()),
     }
 
 
-def test_contrasts_that_nobody_asked_for_are_stored_of_two_series() -> None:
-    chosen = {
+def test_automatic_contrasts_are_stored_only_for_raw_and_primary_series() -> None:
+    maps_by_level = {
         level: StoredMaps(level=level, primary="sbl", minus_others=["aMinusOthers"])
         for level in ("standard", "full")
     }
     assert [
         name
         for name in ("raw", "sbl", "srgan", "measured")
-        if chosen["standard"].holds(name, "aMinusOthers", 0.0, "t")
+        if maps_by_level["standard"].holds(name, "aMinusOthers", 0.0, "t")
     ] == ["raw", "sbl"]
-    assert chosen["standard"].holds("srgan", "a", 0.0, "t")
-    assert chosen["full"].holds("srgan", "aMinusOthers", 0.0, "t")
+    assert maps_by_level["standard"].holds("srgan", "a", 0.0, "t")
+    assert maps_by_level["full"].holds("srgan", "aMinusOthers", 0.0, "t")
 
 
-def test_the_smallest_level_stores_no_map_and_the_largest_all() -> None:
+def test_the_minimal_level_stores_no_maps_and_the_full_level_all_maps() -> None:
     assert _stored("minimal") == {}
-    every = (("cc", "t", "effect", "variance", "z"), THRESHOLDS)
-    assert _stored("full") == {0.0: every, 5.0: every}
+    all_maps = (("cc", "t", "effect", "variance", "z"), THRESHOLDS)
+    assert _stored("full") == {0.0: all_maps, 5.0: all_maps}
 
 
 @pytest.mark.parametrize("smoothing", [(0.0, 5.0, 8.0), (3.5, 13.2), (6.0,)])
-def test_widths_that_a_user_named_get_what_the_smallest_gets(smoothing) -> None:
+def test_every_smoothing_width_of_the_user_is_stored_in_full(smoothing) -> None:
     assert _stored(smoothing=smoothing) == dict.fromkeys(
         smoothing, (("t", "effect", "variance"), ())
     )
 
 
-def test_thresholds_that_a_user_named_have_their_regions() -> None:
+def test_regions_are_stored_for_thresholds_of_the_user() -> None:
     assert _stored(thresholds=("fdr", "3.1"))[0.0][1] == ("fdr", "3.1")
 
 
 @pytest.mark.parametrize(
-    ("kinds", "least", "above"),
+    ("kinds", "unsmoothed", "smoothed"),
     [
         (("cc",), (("cc",), ("quarter",)), (("cc",), ())),
         (("glm",), (("t", "effect", "variance"), ()), (("t", "effect"), ())),
     ],
 )
-def test_the_first_region_is_the_first_that_can_be_made(kinds, least, above) -> None:
-    assert _stored(kinds=kinds) == {0.0: least, 5.0: above}
+def test_stored_regions_depend_on_the_kinds_of_maps(kinds, unsmoothed, smoothed) -> None:
+    assert _stored(kinds=kinds) == {0.0: unsmoothed, 5.0: smoothed}
 
 
-def test_series_that_can_be_made_again_are_stored_in_full_only() -> None:
-    found = {
+def test_reproducible_series_are_stored_only_at_the_full_level() -> None:
+    levels = {
         name: series_level(name, ["sbl", "zerofill"])
         for name in ("raw", "sbl", "srgan", "zerofill", "bspline")
     }
-    assert found == {
+    assert levels == {
         **dict.fromkeys(("raw", "sbl", "srgan", "zerofill"), "minimal"),
         "bspline": "full",
     }
     assert series_level("measured", ["sbl"]) == "full"
 
 
-def test_maps_of_further_baselines_are_stored_where_they_were_named() -> None:
+def test_maps_of_other_baselines_are_stored_if_requested() -> None:
     for name in ("raw", "bspline", "measured", "sbl"):
         assert _maps_level(name, ["sbl"], "default") == "standard"
     assert _maps_level("zerofill", ["sbl"], "default") == "full"
@@ -110,7 +111,7 @@ def test_maps_of_further_baselines_are_stored_where_they_were_named() -> None:
     assert _maps_level("lanczos", ["sbl"], "all") == "standard"
 
 
-def test_a_level_holds_what_those_below_it_hold() -> None:
+def test_a_level_includes_the_levels_below() -> None:
     assert [reaches(level, "standard") for level in ("minimal", "standard", "full")] == [
         False,
         True,
@@ -118,10 +119,10 @@ def test_a_level_holds_what_those_below_it_hold() -> None:
     ]
 
 
-def test_no_result_depends_on_the_level() -> None:
-    given = {"paths": {"bids_dir": "/in", "output_dir": "/out"}}
+def test_the_digest_does_not_depend_on_the_level() -> None:
+    values = {"paths": {"bids_dir": "/in", "output_dir": "/out"}}
     digests = {
-        analysis_digest(Settings.from_mapping({**given, "run": {"level": level}}))
+        analysis_digest(Settings.from_mapping({**values, "run": {"level": level}}))
         for level in ("minimal", "full")
     }
     assert len(digests) == 1

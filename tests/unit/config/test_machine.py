@@ -1,4 +1,6 @@
-"""What containers, jobs and masks leave of a machine, from files made for it."""
+"""Test limits on processors and memory by containers, jobs and processor masks, from simulated
+system files.
+"""
 
 import math
 import os
@@ -18,7 +20,7 @@ def many_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(16)))
 
 
-def tree(root: Path, files: dict[str, object]) -> Path:
+def write_files(root: Path, files: dict[str, object]) -> Path:
     for name, text in {**PLENTY, **files}.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,18 +66,18 @@ V1_INSIDE = {
     ("files", "processors", "gib"),
     [
         ({}, 16, 64),
-        (V2, 3, 7),  # 8 GiB less what is used and no page of a file
+        (V2, 3, 7),  # 8 GiB minus used memory other than file pages
         (V2_NESTED, 2, 2),
         (V1, 1, 3),
-        (V1_INSIDE, 16, 6),  # in a container the path of the host does not exist
+        (V1_INSIDE, 16, 6),  # the path of the host does not exist in a container
     ],
     ids=["none", "v2", "v2 above", "v1", "v1 in a container"],
 )
 @pytest.mark.usefixtures("many_processors")
-def test_the_least_limit_counts(
+def test_the_smallest_limit_is_used(
     files: dict[str, object], processors: int, gib: float, tmp_path: Path
 ) -> None:
-    root = tree(tmp_path, files)
+    root = write_files(tmp_path, files)
     assert machine.processors(root, {}) == processors
     assert machine.memory_gb(root, {}) == pytest.approx(0.9 * gib * GIB / 1e9)
 
@@ -85,10 +87,10 @@ def test_the_least_limit_counts(
     [({}, 99000000 / 2**20), (V2, 8), (V2_NESTED, 2), (V1, 4), ({"proc/meminfo": ""}, math.inf)],
     ids=["none", "v2", "v2 above", "v1", "unknown"],
 )
-def test_what_others_use_counts_not_in_all_that_there_is(
+def test_total_memory_includes_memory_in_use(
     files: dict[str, object], gib: float, tmp_path: Path
 ) -> None:
-    root = tree(tmp_path, files)
+    root = write_files(tmp_path, files)
     assert machine.memory_gb(root, {}, free=False) == pytest.approx(gib * GIB / 1e9)
     environ = {"SLURM_MEM_PER_NODE": "1024"}
     assert machine.memory_gb(root, environ, free=False) == pytest.approx(GIB / 1e9)
@@ -108,42 +110,44 @@ def test_what_others_use_counts_not_in_all_that_there_is(
             0.9 * 8 * 512 * 2**20 / 1e9 - 0.9,
         ),
         ({"SLURM_CPUS_ON_NODE": "8", "SLURM_MEM_PER_NODE": "512"}, 8, 0),
-        ({"SLURM_MEM_PER_NODE": "0"}, 16, 0.9 * 64 * GIB / 1e9),  # all of the node
+        ({"SLURM_MEM_PER_NODE": "0"}, 16, 0.9 * 64 * GIB / 1e9),  # 0: all memory of the node
         ({"SLURM_CPUS_PER_TASK": "x"}, 16, 0.9 * 64 * GIB / 1e9),
     ],
 )
 @pytest.mark.usefixtures("many_processors")
-def test_a_slurm_job_gets_what_it_asked_for(
+def test_limits_of_a_slurm_job_are_used(
     environ: dict[str, str], processors: int, gb: float, tmp_path: Path
 ) -> None:
-    root = tree(tmp_path, {})
+    root = write_files(tmp_path, {})
     assert machine.processors(root, environ) == processors
     assert machine.memory_gb(root, environ) == pytest.approx(gb)
 
 
-def test_shared_memory_counts_for_each_process_where_no_control_group_keeps_the_limit(
+def test_resident_memory_is_summed_if_no_cgroup_limits_the_job(
     tmp_path: Path,
 ) -> None:
-    kept = tree(tmp_path / "kept", V2_NESTED)
+    with_cgroup = write_files(tmp_path / "kept", V2_NESTED)
     environ = {"SLURM_MEM_PER_NODE": "2048"}
-    assert not machine.sums_resident(kept, environ)
-    assert machine.memory_gb(kept, environ) == pytest.approx(0.9 * 2 * GIB / 1e9)
-    plain = tree(tmp_path / "plain", {})
-    assert machine.sums_resident(plain, environ)
-    assert not machine.sums_resident(plain, {})
-    assert not machine.sums_resident(plain, {"SLURM_MEM_PER_NODE": "0"})
+    assert not machine.sums_resident(with_cgroup, environ)
+    assert machine.memory_gb(with_cgroup, environ) == pytest.approx(0.9 * 2 * GIB / 1e9)
+    without_cgroup = write_files(tmp_path / "plain", {})
+    assert machine.sums_resident(without_cgroup, environ)
+    assert not machine.sums_resident(without_cgroup, {})
+    assert not machine.sums_resident(without_cgroup, {"SLURM_MEM_PER_NODE": "0"})
 
 
-def test_the_mask_of_processors_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_processor_mask_limits_the_number_of_processors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {3, 5})
-    assert machine.processors(tree(tmp_path, V2), {}) == 2
+    assert machine.processors(write_files(tmp_path, V2), {}) == 2
     monkeypatch.setattr(machine, "processors", lambda: 3)
     settings = Settings(paths=Paths(bids_dir=tmp_path, output_dir=tmp_path / "out"))
     assert settings.resolved(run_uuid="x").resources.nprocs == 3
 
 
 @pytest.mark.parametrize(
-    ("shown", "devices", "answer", "found"),
+    ("visible", "devices", "torch_cuda", "usable"),
     [
         (None, ["nvidia0"], True, True),
         ("1", ["nvidia0", "nvidia1"], True, True),
@@ -151,20 +155,20 @@ def test_the_mask_of_processors_counts(tmp_path: Path, monkeypatch: pytest.Monke
         ("-1", ["nvidia0"], True, False),
         (None, [], True, False),
         (None, ["nvidiactl"], True, False),
-        (None, ["nvidia0"], False, False),  # the build of torch that knows no CUDA
+        (None, ["nvidia0"], False, False),  # torch built without CUDA
     ],
 )
-def test_a_gpu_counts_where_it_is_shown_and_torch_can_use_it(
-    shown: str | None, devices: list[str], answer: bool, found: bool, tmp_path: Path
+def test_a_gpu_is_used_if_visible_and_supported_by_torch(
+    visible: str | None, devices: list[str], torch_cuda: bool, usable: bool, tmp_path: Path
 ) -> None:
     (tmp_path / "dev").mkdir()
     for name in devices:
         (tmp_path / "dev" / name).touch()
-    environ = {} if shown is None else {"CUDA_VISIBLE_DEVICES": shown}
-    assert machine.has_gpu(tmp_path, environ, lambda: answer) is found
+    environ = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    assert machine.has_gpu(tmp_path, environ, lambda: torch_cuda) is usable
 
 
-def test_a_step_has_no_more_threads_than_there_are_processors() -> None:
+def test_more_threads_than_processors_are_rejected() -> None:
     with pytest.raises(UsageError, match="nprocs is 2"):
         Resources(nprocs=2, omp_nthreads=3)
     assert Resources(nprocs=2, omp_nthreads=2).omp_nthreads == 2

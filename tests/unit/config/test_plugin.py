@@ -1,4 +1,6 @@
-"""The file of ``--use-plugin``: read whole, or refused with the nearest name."""
+"""Test plugin files of ``--use-plugin``: every key is read, and invalid files are rejected with a
+suggestion.
+"""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +24,7 @@ def read(tmp_path: Path, text: str) -> Plugin:
 
 def test_every_key_is_read(tmp_path: Path) -> None:
     (tmp_path / "head.sh").write_text("#!/bin/sh\nmodule load python\n")
-    found = read(
+    plugin = read(
         tmp_path,
         """plugin = "SLURM"
 [plugin_args]
@@ -38,8 +40,8 @@ grace_seconds = 3
 patience_seconds = 4
 """,
     )
-    assert found.is_cluster
-    assert asdict(found) == {
+    assert plugin.is_cluster
+    assert asdict(plugin) == {
         "plugin": "SLURM",
         "n_procs": None,
         "memory_gb": None,
@@ -57,7 +59,7 @@ patience_seconds = 4
     }
 
 
-def test_little_is_enough(tmp_path: Path) -> None:
+def test_most_keys_are_optional(tmp_path: Path) -> None:
     assert read(tmp_path, 'plugin = "SLURMGraph"') == Plugin(plugin="SLURM")
     assert not read(tmp_path, 'plugin = "MultiProc"').is_cluster
     assert (
@@ -104,7 +106,7 @@ def test_little_is_enough(tmp_path: Path) -> None:
         ("plugin =", "is not valid TOML"),
     ],
 )
-def test_what_cannot_be_is_refused(text: str, says: str, tmp_path: Path) -> None:
+def test_invalid_toml_plugin_files_are_rejected(text: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refusal:
         read(tmp_path, text)
     assert says in str(refusal.value)
@@ -116,15 +118,15 @@ def read_yaml(tmp_path: Path, text: str) -> Plugin:
     return Plugin.from_file(path)
 
 
-def test_the_file_of_nipype_is_read(tmp_path: Path) -> None:
-    """That of fMRIPrep's own tests, and one for SLURM as Nipype documents it."""
-    found = read_yaml(
+def test_yaml_plugin_files_of_nipype_are_read(tmp_path: Path) -> None:
+    """The files are from fMRIPrep's tests and from the SLURM documentation of Nipype."""
+    plugin = read_yaml(
         tmp_path,
         "plugin: LegacyMultiProc\nplugin_args:\n  maxtasksperchild: 1\n"
         "  raise_insufficient: false\n  n_procs: 3\n  memory_gb: 5\n",
     )
-    assert (found.plugin, found.n_procs, found.memory_gb) == ("MultiProc", 3, 5.0)
-    assert found.unused == ("maxtasksperchild", "raise_insufficient")
+    assert (plugin.plugin, plugin.n_procs, plugin.memory_gb) == ("MultiProc", 3, 5.0)
+    assert plugin.unused == ("maxtasksperchild", "raise_insufficient")
     slurm = "plugin: SLURM\nplugin_args: {sbatch_args: '-p short --account lab', max_jobs: 4}\n"
     assert read_yaml(tmp_path, slurm) == Plugin(
         plugin="SLURM", sbatch_args=("-p", "short", "--account", "lab"), max_jobs=4
@@ -146,20 +148,20 @@ def test_the_file_of_nipype_is_read(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_yaml_that_cannot_be_is_refused(text: str, says: str, tmp_path: Path) -> None:
+def test_invalid_yaml_plugin_files_are_rejected(text: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refusal:
         read_yaml(tmp_path, text)
     assert says in str(refusal.value)
 
 
-def test_a_file_for_this_machine_is_as_two_options(tmp_path: Path) -> None:
+def test_a_multiproc_file_sets_processors_and_memory_unless_specified(tmp_path: Path) -> None:
     path = tmp_path / "plugin.yml"
     path.write_text("plugin: MultiProc\nplugin_args: {n_procs: 3, memory_gb: 5, scheduler: x}\n")
     line = ["in", "out", "participant", "--nipype-plugin-file", str(path)]
-    found = parse_settings(line).resolved(run_uuid="x")
-    resources = found.resources
+    settings = parse_settings(line).resolved(run_uuid="x")
+    resources = settings.resources
     assert (resources.use_plugin, resources.nprocs, resources.mem_gb) == (None, 3, 5.0)
-    assert found.run.without_effect == (
+    assert settings.run.without_effect == (
         ("scheduler in the plugin file", "the selected settings do not use this option"),
     )
     resources = (
@@ -168,7 +170,7 @@ def test_a_file_for_this_machine_is_as_two_options(tmp_path: Path) -> None:
     assert (resources.nprocs, resources.mem_gb) == (2, 1.0)
 
 
-def test_options_that_begin_like_refused_ones_are_taken(tmp_path: Path) -> None:
+def test_options_with_a_prefix_of_reserved_options_are_accepted(tmp_path: Path) -> None:
     text = (
         'plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["--overcommit", "--exclusive", "-p",'
         ' "debug", "--export=NONE"]'
@@ -176,12 +178,14 @@ def test_options_that_begin_like_refused_ones_are_taken(tmp_path: Path) -> None:
     assert read(tmp_path, text).sbatch_args[0] == "--overcommit"
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_plugin_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"absent\.toml"):
         Plugin.from_file(tmp_path / "absent.toml")
 
 
-def test_preflight_refuses_with_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_plugin_file_exits_with_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
     (tmp_path / "plugin.toml").write_text('plugin = "SLRUM"')
@@ -199,7 +203,7 @@ def test_preflight_refuses_with_code_2(tmp_path: Path, capsys: pytest.CaptureFix
     assert "did you mean 'SLURM'" in capsys.readouterr().err
 
 
-def test_preflight_misses_the_commands_of_slurm(
+def test_missing_slurm_commands_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "plugin.toml").write_text('plugin = "SLURM"')

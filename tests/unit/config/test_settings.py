@@ -1,6 +1,4 @@
-"""Settings: refused when they cannot hold, written and read back exactly, and never dropped in
-silence.
-"""
+"""Test settings: invalid values are rejected, and settings are written and read without loss."""
 
 import dataclasses
 import tomllib
@@ -31,7 +29,7 @@ def maybe(values: st.SearchStrategy) -> st.SearchStrategy:
     return st.none() | values
 
 
-EVERYTHING = st.builds(
+ANY_SETTINGS = st.builds(
     Settings,
     paths=st.builds(Paths, bids_dir=paths, output_dir=paths, work_dir=maybe(paths)),
     selection=st.builds(
@@ -94,40 +92,40 @@ EVERYTHING = st.builds(
 )
 
 
-@given(EVERYTHING)
+@given(ANY_SETTINGS)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_what_is_written_is_read_back(
-    tmp_path_factory: pytest.TempPathFactory, wanted: Settings
+def test_settings_are_unchanged_after_writing_and_reading(
+    tmp_path_factory: pytest.TempPathFactory, original: Settings
 ) -> None:
     file = tmp_path_factory.mktemp("toml") / "settings.toml"
-    file.write_text(wanted.to_toml(), encoding="utf-8")
-    assert Settings.from_toml(file) == wanted
+    file.write_text(original.to_toml(), encoding="utf-8")
+    assert Settings.from_toml(file) == original
 
 
 @given(text)
-def test_text_of_any_kind_is_toml(value: str) -> None:
+def test_any_text_can_be_written_as_toml(value: str) -> None:
     assert tomllib.loads(f"x = {as_toml(value)}") == {"x": value}
 
 
-def test_one_given_model_of_older_settings_is_a_list_of_one(tmp_path: Path) -> None:
-    now = Settings(paths=PATHS, superres=SuperRes(pretrained=(Path("/m.safetensors"),)))
+def test_a_single_model_of_older_settings_files_is_read_as_a_list(tmp_path: Path) -> None:
+    current = Settings(paths=PATHS, superres=SuperRes(pretrained=(Path("/m.safetensors"),)))
     (tmp_path / "s.toml").write_text(
-        now.to_toml().replace('["/m.safetensors"]', '"/m.safetensors"')
+        current.to_toml().replace('["/m.safetensors"]', '"/m.safetensors"')
     )
-    assert Settings.from_toml(tmp_path / "s.toml") == now
+    assert Settings.from_toml(tmp_path / "s.toml") == current
     assert read_toml(tmp_path / "s.toml", reusable_only=True)["superres"]["pretrained"] == [
         "/m.safetensors"
     ]
 
 
-def test_a_factor_of_older_settings_is_one_number(tmp_path: Path) -> None:
-    now = Settings(paths=PATHS, superres=SuperRes(factor=(1.5,)))
-    (tmp_path / "s.toml").write_text(now.to_toml().replace("factor = [1.5]", "factor = 1.5"))
+def test_a_single_factor_of_older_settings_files_is_read(tmp_path: Path) -> None:
+    current = Settings(paths=PATHS, superres=SuperRes(factor=(1.5,)))
+    (tmp_path / "s.toml").write_text(current.to_toml().replace("factor = [1.5]", "factor = 1.5"))
     assert "factor = 1.5" in (tmp_path / "s.toml").read_text()
-    assert Settings.from_toml(tmp_path / "s.toml") == now
+    assert Settings.from_toml(tmp_path / "s.toml") == current
 
 
-def test_results_depend_on_the_axis_of_a_factor() -> None:
+def test_the_digest_depends_on_the_axis_of_a_factor() -> None:
     def digest(*factor: float) -> str:
         return analysis_digest(Settings(paths=PATHS, superres=SuperRes(factor=factor)))
 
@@ -140,8 +138,8 @@ def test_results_depend_on_the_axis_of_a_factor() -> None:
 
 
 def test_a_setting_switched_off_is_not_read_as_its_default(tmp_path: Path) -> None:
-    off = Settings(paths=PATHS, activation=Activation(low_pass=None))
-    (tmp_path / "s.toml").write_text(off.to_toml())
+    disabled = Settings(paths=PATHS, activation=Activation(low_pass=None))
+    (tmp_path / "s.toml").write_text(disabled.to_toml())
     assert Activation().low_pass is not None
     assert Settings.from_toml(tmp_path / "s.toml").activation.low_pass is None
 
@@ -155,7 +153,7 @@ def test_a_setting_switched_off_is_not_read_as_its_default(tmp_path: Path) -> No
         ("recipe = 'fast'\n", "superres.recipe"),
     ],
 )
-def test_an_unknown_key_is_refused_with_the_nearest_one(
+def test_an_unknown_key_is_rejected_with_a_suggestion(
     tmp_path: Path, written: str, suggested: str
 ) -> None:
     (tmp_path / "s.toml").write_text(written)
@@ -164,33 +162,33 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(
     assert suggested in refusal.value.notice.remedy
 
 
-def test_an_unknown_group_without_keys_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_empty_group_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text("[superess]\n")
     with pytest.raises(UsageError, match="superess"):
         read_toml(tmp_path / "s.toml")
 
 
 @pytest.mark.parametrize("content", [b"[paths\n", b"\xff\xfe"])
-def test_a_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_valid_toml_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "s.toml").write_bytes(content)
     with pytest.raises(UsageError, match=r"s\.toml") as refusal:
         read_toml(tmp_path / "s.toml")
     assert "not valid TOML" in refusal.value.notice.why
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"gone\.toml") as refusal:
         read_toml(tmp_path / "gone.toml")
     assert refusal.value.notice.remedy
 
 
-def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
-    old = Settings(
+def test_settings_of_a_single_call_are_not_reused(tmp_path: Path) -> None:
+    earlier = Settings(
         paths=PATHS,
         superres=SuperRes(recipe="paper"),
         run=Run(run_uuid="old", dry_run=True, sloppy=True),
     )
-    (tmp_path / "s.toml").write_text(old.to_toml())
+    (tmp_path / "s.toml").write_text(earlier.to_toml())
     reused = read_toml(tmp_path / "s.toml", reusable_only=True)
     assert reused["superres"]["recipe"] == "paper"
     assert reused["run"]["sloppy"] is True
@@ -265,30 +263,31 @@ def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
         (Run, {"boilerplate_only": True, "reports_only": True}, "cannot be combined with"),
     ],
 )
-def test_a_value_that_cannot_hold_is_refused(
-    group: type, values: dict[str, object], says: str
-) -> None:
+def test_invalid_values_are_rejected(group: type, values: dict[str, object], says: str) -> None:
     with pytest.raises(UsageError) as refusal:
         group(**values)
     assert says in str(refusal.value)
     assert refusal.value.notice.remedy
 
 
-def test_a_pass_band_and_polynomials_take_the_place_of_the_cut_offs() -> None:
-    plain = Activation()
-    assert not plain.models_time
-    assert (plain.cosine_cutoff, plain.correlation_cutoff) == (plain.high_pass, plain.low_pass)
+def test_a_pass_band_or_polynomials_replace_the_cutoffs() -> None:
+    default = Activation()
+    assert not default.models_time
+    assert (default.cosine_cutoff, default.correlation_cutoff) == (
+        default.high_pass,
+        default.low_pass,
+    )
     band = Activation(band_pass=(0.01, 0.08))
     assert (band.cosine_cutoff, band.correlation_cutoff) == (0.0, None)
     slow = Activation(drift="legendre:4")
     assert (slow.legendre_order, slow.cosine_cutoff) == (4, 0.0)
-    assert slow.correlation_cutoff == plain.low_pass
+    assert slow.correlation_cutoff == default.low_pass
     censored = Activation(fd_censor=0.5)
     assert censored.models_time
-    assert censored.cosine_cutoff == plain.high_pass
+    assert censored.cosine_cutoff == default.high_pass
 
 
-def test_a_refusal_tells_what_the_option_takes() -> None:
+def test_an_error_describes_accepted_values() -> None:
     with pytest.raises(UsageError) as refusal:
         Activation(smoothing=(51.0,))
     assert (
@@ -297,12 +296,12 @@ def test_a_refusal_tells_what_the_option_takes() -> None:
     assert "--help-all" in refusal.value.notice.remedy
 
 
-def test_labels_lose_their_prefix_and_repeats() -> None:
-    chosen = Selection(
+def test_prefixes_and_duplicates_of_labels_are_removed() -> None:
+    selection = Selection(
         participant_label=("sub-01", "01", "02"), session_label=("ses-a",), task_id=("task-tap",)
     )
-    assert chosen.participant_label == ("01", "02")
-    assert (chosen.session_label, chosen.task_id) == (("a",), ("tap",))
+    assert selection.participant_label == ("01", "02")
+    assert (selection.session_label, selection.task_id) == (("a",), ("tap",))
 
 
 def test_settings_cannot_be_changed() -> None:
@@ -329,18 +328,22 @@ def test_settings_cannot_be_changed() -> None:
         (("inject",), "default", ("inject",)),
     ],
 )
-def test_series_that_are_made(
+def test_series_include_baselines_and_methods(
     methods: tuple[str, ...], baselines: str, series: tuple[str, ...]
 ) -> None:
     assert SuperRes(methods=methods, baselines=baselines).series == series  # type: ignore[arg-type]
 
 
-def test_methods_are_told_apart_by_what_they_are_trained_on() -> None:
-    wanted = SuperRes()
-    assert (wanted.methods, wanted.auto, wanted.chosen) == (("auto",), True, ("srgan", "sbl"))
+def test_methods_are_grouped_by_their_training_data() -> None:
+    superres = SuperRes()
+    assert (superres.methods, superres.auto, superres.chosen) == (
+        ("auto",),
+        True,
+        ("srgan", "sbl"),
+    )
     assert SuperRes(target="anat").chosen == ("srgan",)
     assert SuperRes(methods=("auto", "tv")).chosen == ("srgan", "sbl", "tv")
-    assert (wanted.learned, wanted.pair_trained, wanted.run_trained) == (
+    assert (superres.learned, superres.pair_trained, superres.run_trained) == (
         ("srgan", "sbl"),
         ("srgan",),
         ("sbl", "sdmod"),
@@ -350,46 +353,48 @@ def test_methods_are_told_apart_by_what_they_are_trained_on() -> None:
     assert (control.learned, control.run_trained) == ((), ("sdmod",))
 
 
-def test_the_place_of_the_truth_becomes_absolute(
+def test_the_path_of_the_reference_becomes_absolute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    firm = Settings(paths=PATHS, evaluation=Evaluation(truth="t")).resolved(run_uuid="u")
-    assert firm.evaluation.truth_dir == tmp_path / "t"
+    resolved_settings = Settings(paths=PATHS, evaluation=Evaluation(truth="t")).resolved(
+        run_uuid="u"
+    )
+    assert resolved_settings.evaluation.truth_dir == tmp_path / "t"
 
 
-def test_resolved_settings_depend_on_the_directory_and_the_machine_no_more(
+def test_resolved_settings_do_not_depend_on_directory_or_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/someone")
-    loose = Settings(
+    relative = Settings(
         paths=Paths(bids_dir=Path("in"), output_dir=Path("~/out")),
         activation=Activation(roi="roi.nii"),
     )
-    firm = loose.resolved(run_uuid="u")
-    assert firm.paths.bids_dir == tmp_path / "in"
-    assert firm.paths.output_dir == Path("/home/someone/out")
-    assert firm.activation.roi == str(tmp_path / "roi.nii")
-    assert firm.paths.work_dir is not None
-    assert firm.paths.work_dir.parent == tmp_path / "work"
-    assert firm.resources.nprocs is not None
-    assert firm.resources.omp_nthreads is not None
-    assert firm.run.run_uuid == "u"
-    assert firm.resolved(run_uuid="u") == firm
+    resolved_settings = relative.resolved(run_uuid="u")
+    assert resolved_settings.paths.bids_dir == tmp_path / "in"
+    assert resolved_settings.paths.output_dir == Path("/home/someone/out")
+    assert resolved_settings.activation.roi == str(tmp_path / "roi.nii")
+    assert resolved_settings.paths.work_dir is not None
+    assert resolved_settings.paths.work_dir.parent == tmp_path / "work"
+    assert resolved_settings.resources.nprocs is not None
+    assert resolved_settings.resources.omp_nthreads is not None
+    assert resolved_settings.run.run_uuid == "u"
+    assert resolved_settings.resolved(run_uuid="u") == resolved_settings
 
 
-def test_two_data_sets_do_not_share_a_work_directory() -> None:
-    one = Settings(paths=PATHS).resolved(run_uuid="u")
-    two = Settings(paths=Paths(bids_dir=Path("/data2"), output_dir=Path("/out"))).resolved(
+def test_two_data_sets_have_different_working_directories() -> None:
+    first = Settings(paths=PATHS).resolved(run_uuid="u")
+    second = Settings(paths=Paths(bids_dir=Path("/data2"), output_dir=Path("/out"))).resolved(
         run_uuid="u"
     )
-    again = Settings(paths=PATHS).resolved(run_uuid="v")
-    assert one.paths.work_dir != two.paths.work_dir
-    assert one.paths.work_dir == again.paths.work_dir
+    repeated = Settings(paths=PATHS).resolved(run_uuid="v")
+    assert first.paths.work_dir != second.paths.work_dir
+    assert first.paths.work_dir == repeated.paths.work_dir
 
 
-def test_summary_names_every_setting_and_stars_what_differs() -> None:
+def test_summary_lists_every_setting_and_marks_changed_values() -> None:
     lines = Settings(paths=PATHS, superres=SuperRes(recipe="paper")).summary()
     shown = "\n".join(lines)
     for group in dataclasses.fields(Settings):
@@ -400,7 +405,7 @@ def test_summary_names_every_setting_and_stars_what_differs() -> None:
     assert "bids_dir=/data," in shown
 
 
-def test_numbers_are_brought_to_their_kind() -> None:
+def test_values_are_converted_to_the_annotated_type() -> None:
     assert as_annotated(2, float, "x") == 2.0
     assert isinstance(as_annotated(2, float, "x"), float)
     assert as_annotated("none", float | None, "x") is None
@@ -409,27 +414,27 @@ def test_numbers_are_brought_to_their_kind() -> None:
         as_annotated(True, float, "x")
 
 
-def test_a_refusal_says_what_why_and_what_to_do() -> None:
+def test_usage_errors_consist_of_what_why_and_fix() -> None:
     assert str(UsageError("a", "b", "c")) == "a\n  why: b\n  fix: c"
     assert str(UsageError("a")) == "a"
 
 
-def test_seeds_are_places_or_labels_of_the_atlas() -> None:
-    wanted = (
+def test_seeds_are_coordinates_or_atlas_labels() -> None:
+    seed_options = (
         "motor",
         "hand=-38,-24,58",
         "precentral",
         "Calcarine_L",
         "v1=Calcarine_L,Calcarine_R",
     )
-    assert seed_names(seeds_of(Activation(seeds=wanted).seeds, with_anat=True)) == (
+    assert seed_names(seeds_of(Activation(seeds=seed_options).seeds, with_anat=True)) == (
         "motor",
         "hand",
         "precentral",
         "CalcarineL",
         "v1",
     )
-    labels = [seed.labels for seed in seeds_of(wanted, with_anat=True)]
+    labels = [seed.labels for seed in seeds_of(seed_options, with_anat=True)]
     assert labels == [
         (),
         (),
@@ -439,6 +444,6 @@ def test_seeds_are_places_or_labels_of_the_atlas() -> None:
     ]
     with pytest.raises(UsageError, match="several seeds have the same name"):
         Activation(seeds=("v1=Calcarine_L", "v1=Calcarine_R"))
-    with pytest.raises(UsageError, match="an atlas label") as refused:
+    with pytest.raises(UsageError, match="an atlas label") as error:
         Activation(seeds=("Calcarin_L",))
-    assert "Calcarine_L" in str(refused.value)
+    assert "Calcarine_L" in str(error.value)

@@ -1,4 +1,4 @@
-"""Settings that decide figures change their digest; paths, selection and machine do not."""
+"""Settings that affect results change the digest; paths, selection and machine settings do not."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,9 @@ def settings(**groups: dict[str, Any]) -> Settings:
         ("run", {"sloppy": True}),
     ],
 )
-def test_what_decides_figures_changes_the_digest(group: str, values: dict[str, Any]) -> None:
+def test_settings_that_affect_results_change_the_digest(
+    group: str, values: dict[str, Any]
+) -> None:
     changed = settings(**{group: values})
     assert analysis_digest(changed) != analysis_digest(settings())
     (name,) = values
@@ -46,30 +48,34 @@ def test_what_decides_figures_changes_the_digest(group: str, values: dict[str, A
         ("run", {"verbosity": 2}),
     ],
 )
-def test_what_does_not_leaves_it(group: str, values: dict[str, Any]) -> None:
+def test_settings_that_do_not_affect_results_keep_the_digest(
+    group: str, values: dict[str, Any]
+) -> None:
     assert analysis_digest(settings(**{group: values})) == analysis_digest(settings())
 
 
-def test_the_order_of_methods_does_not_count() -> None:
-    one, other = (
+def test_the_digest_does_not_depend_on_the_order_of_methods() -> None:
+    first, reordered = (
         settings(superres={"methods": methods}) for methods in (("sbl", "srgan"), ("srgan", "sbl"))
     )
-    assert analysis_digest(one) == analysis_digest(other) != analysis_digest(settings())
+    assert analysis_digest(first) == analysis_digest(reordered) != analysis_digest(settings())
 
 
-def test_files_count_by_their_content(tmp_path: Path) -> None:
-    one, other = tmp_path / "a.nii", tmp_path / "b.nii"
-    one.write_bytes(b"1")
-    other.write_bytes(b"1")
-    digests = [analysis_digest(settings(activation={"roi": str(path)})) for path in (one, other)]
+def test_the_digest_depends_on_the_content_of_files(tmp_path: Path) -> None:
+    original, copy = tmp_path / "a.nii", tmp_path / "b.nii"
+    original.write_bytes(b"1")
+    copy.write_bytes(b"1")
+    digests = [
+        analysis_digest(settings(activation={"roi": str(path)})) for path in (original, copy)
+    ]
     assert digests[0] == digests[1] != analysis_digest(settings())
-    other.write_bytes(b"2")
-    assert analysis_digest(settings(activation={"roi": str(other)})) != digests[0]
-    models = [settings(superres={"pretrained": (str(path),)}) for path in (one, other)]
-    assert len({analysis_digest(each) for each in (*models, settings())}) == 3
+    copy.write_bytes(b"2")
+    assert analysis_digest(settings(activation={"roi": str(copy)})) != digests[0]
+    models = [settings(superres={"pretrained": (str(path),)}) for path in (original, copy)]
+    assert len({analysis_digest(variant) for variant in (*models, settings())}) == 3
 
 
-def test_of_how_it_runs_only_seed_and_sloppiness_decide() -> None:
+def test_only_seed_and_sloppy_of_the_execution_settings_affect_results() -> None:
     names = [
         key
         for key in _result_settings(settings())

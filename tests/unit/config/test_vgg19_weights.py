@@ -1,4 +1,4 @@
-"""Weights of VGG-19 that are kept on the machine serve only recipes published with them."""
+"""Stored VGG-19 weights are used only by recipes published with them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,36 +16,44 @@ RECIPES = {
 
 
 @pytest.fixture
-def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file where weights are kept; nothing opens it."""
+def stored_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty weights file at the configured location; nothing opens it."""
     file = tmp_path / "vgg19.safetensors"
     file.touch()
     monkeypatch.setenv("BIDS_SR_VGG19", str(file))
     return file
 
 
-def test_kept_weights_serve_the_recipes_that_are_published_with_them(kept: Path) -> None:
-    served = {name for name, trained in RECIPES.items() if vgg19_for(*trained, None) == kept}
-    assert served == {"srgan paper", "cpce paper"}
-    kept.unlink()
+def test_stored_weights_are_used_by_recipes_published_with_them(stored_weights: Path) -> None:
+    recipes_with_weights = {
+        name for name, trained in RECIPES.items() if vgg19_for(*trained, None) == stored_weights
+    }
+    assert recipes_with_weights == {"srgan paper", "cpce paper"}
+    stored_weights.unlink()
     assert not any(vgg19_for(*trained, None) for trained in RECIPES.values())
 
 
-def test_a_recipe_of_ours_never_takes_kept_weights_whatever_its_loss(kept: Path) -> None:
+def test_stored_weights_are_not_used_by_fast_recipes(stored_weights: Path) -> None:
     srgan = get_method("srgan")
-    ours = replace(srgan, recipes={"fast": srgan.recipes["paper"]})
-    assert vgg19_for(srgan, "paper", None) == kept
-    assert vgg19_for(ours, "fast", None) is None
-    assert vgg19_for(ours, "fast", Path("named.safetensors")) == Path("named.safetensors")
+    own_method = replace(srgan, recipes={"fast": srgan.recipes["paper"]})
+    assert vgg19_for(srgan, "paper", None) == stored_weights
+    assert vgg19_for(own_method, "fast", None) is None
+    assert vgg19_for(own_method, "fast", Path("named.safetensors")) == Path("named.safetensors")
 
 
-def test_named_weights_serve_every_recipe_with_such_a_term_and_win(kept: Path) -> None:
-    given = Path("named.safetensors")
-    served = {name for name, trained in RECIPES.items() if vgg19_for(*trained, given) == given}
-    assert {"srgan paper", "srgan paper-mse", "cpce paper", "cpce fast"} <= served
+def test_weights_of_the_user_are_used_by_every_recipe_with_a_perceptual_term(
+    stored_weights: Path,
+) -> None:
+    user_weights = Path("named.safetensors")
+    recipes_with_weights = {
+        name
+        for name, trained in RECIPES.items()
+        if vgg19_for(*trained, user_weights) == user_weights
+    }
+    assert {"srgan paper", "srgan paper-mse", "cpce paper", "cpce fast"} <= recipes_with_weights
     assert "unet paper" in RECIPES
-    assert "unet paper" not in served
-    assert vgg19_for(get_method("sbl"), "fast", given) is None
+    assert "unet paper" not in recipes_with_weights
+    assert vgg19_for(get_method("sbl"), "fast", user_weights) is None
 
 
 @pytest.mark.parametrize(
@@ -56,7 +64,7 @@ def test_named_weights_serve_every_recipe_with_such_a_term_and_win(kept: Path) -
         ({}, "/home/me/.cache/bids-sr/vgg19-dcbb9e9d.safetensors"),
     ],
 )
-def test_where_weights_are_kept(
+def test_environment_variables_determine_the_location_of_weights(
     variables: dict[str, str], place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("BIDS_SR_VGG19", "XDG_CACHE_HOME"):

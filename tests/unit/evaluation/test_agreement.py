@@ -1,5 +1,5 @@
-"""Explained variance, recovered amplitude and correct fraction: known values come back, from noisy
-halves too.
+"""Test explained variance, amplitude and correct fraction: known values are recovered, also from
+noisy halves.
 """
 
 import numpy as np
@@ -24,9 +24,9 @@ BLOCKS = tuple(
 HALVES = np.array([[(b.half == h) / 6 for b in BLOCKS] for h in (0, 1)])
 
 
-def scored(series, measured, weights=HALVES[:, None]):
-    """Statistics of block maps in rows, each (B, N): the value, then its resamples; mean of both
-    ways.
+def score_series(series, measured, weights=HALVES[:, None]):
+    """Return statistics of block maps, each (B, N), averaged over both ways: the value, then its
+    resamples.
     """
     inner = (
         _inner_products(series, series),
@@ -38,13 +38,16 @@ def scored(series, measured, weights=HALVES[:, None]):
         Way(contrast="a", source=a, target=b, twin=a),
         Way(contrast="a", source=b, target=a, twin=b),
     )
-    both = [_statistics(way, *inner) for way in ways]
-    return {name: np.mean([each[name] for each in both], axis=0) for name in _STATISTICS}
+    statistics_of_ways = [_statistics(way, *inner) for way in ways]
+    return {
+        name: np.mean([statistics[name] for statistics in statistics_of_ways], axis=0)
+        for name in _STATISTICS
+    }
 
 
 def simulated(seed, *, share, wrong, noise, true_sd=2.0, target_noise=3.0, voxels=N_VOXELS):
-    """A series that holds a share of the truth, a wrong pattern and own noise; a measured one with
-    other noise.
+    """Simulate a series with a share of the truth, a wrong pattern and noise, and a measured
+    series with other noise.
     """
     rng = np.random.default_rng(seed)
     truth = true_sd * rng.normal(size=voxels)
@@ -64,9 +67,9 @@ def simulated(seed, *, share, wrong, noise, true_sd=2.0, target_noise=3.0, voxel
         (1.5, 0.0, 0.0),
     ],
 )
-def test_known_figures_come_back_whatever_the_noise_of_the_target(share, wrong, noise):
-    """From the construction: T of variance 4, e = share·T + a pattern + noise / sqrt(6), error
-    over 40 runs < .02.
+def test_known_values_are_recovered_at_any_noise_of_the_reference(share, wrong, noise):
+    """Expected values follow from the construction: T has variance 4, e = share·T + a pattern +
+    noise / sqrt(6); errors over 40 runs are below .02.
     """
     true, energy = 4.0, share**2 * 4 + wrong**2 + noise**2 / 6
     expected = {
@@ -77,30 +80,34 @@ def test_known_figures_come_back_whatever_the_noise_of_the_target(share, wrong, 
     }
     for target_noise in (3.0, 0.0):
         runs = [
-            scored(*simulated(k, share=share, wrong=wrong, noise=noise, target_noise=target_noise))
+            score_series(
+                *simulated(k, share=share, wrong=wrong, noise=noise, target_noise=target_noise)
+            )
             for k in range(40)
         ]
         for name in ("ev", "amplitude", "correct_fraction"):
-            found = np.mean([run[name][0] for run in runs])
-            assert found == pytest.approx(expected[name], abs=0.02), name
-    noisy = [scored(*simulated(k, share=share, wrong=wrong, noise=noise)) for k in range(40)]
+            value = np.mean([run[name][0] for run in runs])
+            assert value == pytest.approx(expected[name], abs=0.02), name
+    noisy = [score_series(*simulated(k, share=share, wrong=wrong, noise=noise)) for k in range(40)]
     assert np.mean([run["r"][0] for run in noisy]) == pytest.approx(expected["r"], abs=0.02)
 
 
-def test_a_hundredth_of_the_detail_has_the_correlation_of_all_of_it_and_explains_a_fiftieth():
+def test_explained_variance_depends_on_amplitude_and_correlation_does_not():
     series, measured = simulated(0, share=1.0, wrong=0.0, noise=0.0)
-    whole, faint = scored(series, measured), scored(0.01 * series, measured)
-    assert faint["r"][0] == pytest.approx(whole["r"][0])
-    assert faint["correct_fraction"][0] == pytest.approx(whole["correct_fraction"][0])
-    assert whole["ev"][0] == pytest.approx(1, abs=0.03)
+    full, faint = score_series(series, measured), score_series(0.01 * series, measured)
+    assert faint["r"][0] == pytest.approx(full["r"][0])
+    assert faint["correct_fraction"][0] == pytest.approx(full["correct_fraction"][0])
+    assert full["ev"][0] == pytest.approx(1, abs=0.03)
     assert faint["ev"][0] == pytest.approx(0.02, abs=0.001)
-    assert scored(0 * series, measured)["ev"][0] == 0
-    assert scored(-series, measured)["ev"][0] == pytest.approx(-3, abs=0.1)
-    assert scored(-series, measured)["correct_fraction"][0] == pytest.approx(-1, abs=0.05)
+    assert score_series(0 * series, measured)["ev"][0] == 0
+    assert score_series(-series, measured)["ev"][0] == pytest.approx(-3, abs=0.1)
+    assert score_series(-series, measured)["correct_fraction"][0] == pytest.approx(-1, abs=0.05)
 
 
-def test_a_measured_half_explains_two_less_one_over_its_reliability():
-    """Its own noise counts: .684 for a reliability of .76, as on studyforrest (.68 in TRAPS)."""
+def test_a_measured_half_explains_2_minus_1_over_its_reliability():
+    """Noise of the half counts: .684 at a reliability of .76, as in studyforrest (.68 in
+    TRAPS).
+    """
     _, measured = simulated(
         0,
         share=1.0,
@@ -109,14 +116,14 @@ def test_a_measured_half_explains_two_less_one_over_its_reliability():
         voxels=200000,
         target_noise=np.sqrt(6 * 4 * 0.24 / 0.76),
     )
-    found = scored(measured, measured)
-    assert found["r"][0] == pytest.approx(0.76, abs=0.005)
-    assert found["ev"][0] == pytest.approx(2 - 1 / 0.76, abs=0.01)
-    assert found["amplitude"][0] == pytest.approx(1)
-    assert found["correct_fraction"][0] == pytest.approx(found["r"][0], abs=1e-3)
+    statistics = score_series(measured, measured)
+    assert statistics["r"][0] == pytest.approx(0.76, abs=0.005)
+    assert statistics["ev"][0] == pytest.approx(2 - 1 / 0.76, abs=0.01)
+    assert statistics["amplitude"][0] == pytest.approx(1)
+    assert statistics["correct_fraction"][0] == pytest.approx(statistics["r"][0], abs=1e-3)
 
 
-def test_known_truth_gives_the_plain_formulas():
+def test_statistics_against_known_activation_equal_closed_forms():
     rng = np.random.default_rng(0)
     e, t = rng.normal(3, 1, 300), rng.normal(-2, 2, 300)
     e += 0.4 * t
@@ -125,45 +132,45 @@ def test_known_truth_gives_the_plain_formulas():
         _inner_products(e[None], t[None]),
         _inner_products(t[None], t[None]),
     )
-    once = np.ones((1, 1))
-    found = _statistics(Way(contrast="a", source=once, target=once, twin=once), *inner)
+    weight = np.ones((1, 1))
+    statistics = _statistics(Way(contrast="a", source=weight, target=weight, twin=weight), *inner)
     e, t = e - e.mean(), t - t.mean()
-    assert found["ev"][0] == pytest.approx(1 - ((e - t) ** 2).sum() / (t**2).sum())
-    assert found["amplitude"][0] == pytest.approx(np.polyfit(t, e, 1)[0])
-    assert found["correct_fraction"][0] == pytest.approx(np.corrcoef(e, t)[0, 1] ** 2)
+    assert statistics["ev"][0] == pytest.approx(1 - ((e - t) ** 2).sum() / (t**2).sum())
+    assert statistics["amplitude"][0] == pytest.approx(np.polyfit(t, e, 1)[0])
+    assert statistics["correct_fraction"][0] == pytest.approx(np.corrcoef(e, t)[0, 1] ** 2)
 
 
-def test_where_the_measured_halves_do_not_agree_there_is_no_truth_to_explain():
+def test_statistics_are_nan_if_the_measured_halves_do_not_agree():
     rng = np.random.default_rng(0)
     noise, series = rng.normal(size=(2, N_BLOCKS, 500))
-    found = scored(series, noise, resampled(BLOCKS, HALVES, 300, 1, "a"))
-    assert np.isfinite(found["r"][0])
+    statistics = score_series(series, noise, resampled(BLOCKS, HALVES, 300, 1, "a"))
+    assert np.isfinite(statistics["r"][0])
     for name in _STATISTICS[1:]:
-        assert np.isnan(found[name]).all()
-    once = np.ones((1, 1))
-    below = _statistics(
-        Way(contrast="a", source=once, target=once, twin=-0.1 * once), once, once, once
+        assert np.isnan(statistics[name]).all()
+    weight = np.ones((1, 1))
+    unreliable = _statistics(
+        Way(contrast="a", source=weight, target=weight, twin=-0.1 * weight), weight, weight, weight
     )
-    assert below["r"] == 1
-    assert np.isnan([below[name][0] for name in _STATISTICS[1:]]).all()
+    assert unreliable["r"] == 1
+    assert np.isnan([unreliable[name][0] for name in _STATISTICS[1:]]).all()
 
 
 @pytest.mark.parametrize("name", ["ev", "amplitude", "correct_fraction"])
-def test_intervals_hold_the_expected_figure_about_as_often_as_they_say(name):
+def test_intervals_have_nominal_coverage(name):
     """Blocks vary around the same truth and the same wrong pattern; gains over a second series are
-    held too.
+    tested as well.
     """
     rng = np.random.default_rng(0)
     truth, pattern = rng.normal(size=300), 0.5 * rng.normal(size=300)
-    found = []
+    estimates = []
     for k in range(200):
         measured = truth + 2 * rng.normal(size=(N_BLOCKS, 300))
-        own = rng.normal(size=(N_BLOCKS, 300))
+        series_noise = rng.normal(size=(N_BLOCKS, 300))
         weights = resampled(BLOCKS, HALVES, 300, k, "a")
-        one = scored(0.6 * truth + pattern + own, measured, weights)[name]
-        less = one - scored(0.2 * truth + 0.5 * own, measured, weights)[name]
-        found.append((one[0], *interval(one), less[0], *interval(less)))
-    value, low, high, gain, gain_low, gain_high = np.array(found).T
+        scores = score_series(0.6 * truth + pattern + series_noise, measured, weights)[name]
+        gains = scores - score_series(0.2 * truth + 0.5 * series_noise, measured, weights)[name]
+        estimates.append((scores[0], *interval(scores), gains[0], *interval(gains)))
+    value, low, high, gain, gain_low, gain_high = np.array(estimates).T
     assert 0.88 <= np.mean((low < value.mean()) & (value.mean() < high)) <= 0.99
     assert 0.88 <= np.mean((gain_low < gain.mean()) & (gain.mean() < gain_high)) <= 0.99
     assert np.mean(high - low) / 3.92 == pytest.approx(value.std(), rel=0.3)
@@ -172,53 +179,53 @@ def test_intervals_hold_the_expected_figure_about_as_often_as_they_say(name):
 KEY = ComparisonKey("ev", "beyond", "a", "brain")
 
 
-def drawn(value, spread, rng):
-    """A score of two ways with resamples, in small steps, of a normal distribution."""
+def normal_scores(value, spread, rng):
+    """Return scores of two ways with resamples from a normal distribution."""
     draws = value + 0.2 * spread * rng.normal(size=2000)
     return {KEY: np.tile(np.concatenate([[value], draws]), (2, 1))}
 
 
-def test_intervals_of_a_network_hold_its_seeds():
-    """Five seeds that differ with sd .1, blocks that differ with sd .05: the interval is that of
-    both together.
-    """
+def test_intervals_of_a_network_include_variation_between_seeds():
+    """Five seeds differ with SD .1 and blocks with SD .05; the interval includes both."""
     rng = np.random.default_rng(0)
     widths = []
     for seed in range(60):
         values = 0.5 + 0.1 * rng.normal(size=5)
         scores = {
-            f"srganSeed{k}" if k else "srgan": drawn(v, 0.05, rng) for k, v in enumerate(values)
+            f"srganSeed{k}" if k else "srgan": normal_scores(v, 0.05, rng)
+            for k, v in enumerate(values)
         }
-        plain = interval(scores["srgan"][KEY].mean(axis=0))
-        assert plain[1] - plain[0] == pytest.approx(3.92 * 0.05, rel=0.1)
+        without_seeds = interval(scores["srgan"][KEY].mean(axis=0))
+        assert without_seeds[1] - without_seeds[0] == pytest.approx(3.92 * 0.05, rel=0.1)
         _vary_seeds(scores, seed)
-        found = scores["srgan"][KEY].mean(axis=0)
-        assert found[0] == pytest.approx(values[0])
-        low, high = interval(found)
+        combined = scores["srgan"][KEY].mean(axis=0)
+        assert combined[0] == pytest.approx(values[0])
+        low, high = interval(combined)
         widths.append((high - low) ** 2)
-    # the resampled seeds are few points, so that the quantiles of a five-point distribution enter,
-    # not a normal's
+    # quantiles of five resampled seeds differ from quantiles of a normal distribution
     assert np.sqrt(np.mean(widths)) / 3.92 == pytest.approx(np.hypot(0.1, 0.05), rel=0.25)
 
 
-def test_only_methods_with_members_of_other_seeds_get_wider_intervals():
-    def one(value):
-        return drawn(value, 0.005, np.random.default_rng(3))
+def test_only_intervals_of_methods_with_other_seeds_are_widened():
+    def scores_around(value):
+        return normal_scores(value, 0.005, np.random.default_rng(3))
 
     scores = {
-        "bspline": one(0.0),
-        "srgan": one(0.5),
-        "srganSeed1": one(0.4),
-        "srganSeed2": one(0.6),
-        "srganPhantom": one(0.1),
-        "sbl": one(0.3),
+        "bspline": scores_around(0.0),
+        "srgan": scores_around(0.5),
+        "srganSeed1": scores_around(0.4),
+        "srganSeed2": scores_around(0.6),
+        "srganPhantom": scores_around(0.1),
+        "sbl": scores_around(0.3),
     }
-    before = {name: found[KEY].copy() for name, found in scores.items()}
+    before = {name: comparisons[KEY].copy() for name, comparisons in scores.items()}
     _vary_seeds(scores, 0)
     for name in scores:
         assert np.array_equal(scores[name][KEY], before[name]) == (name != "srgan")
     low, high = interval(scores["srgan"][KEY].mean(axis=0))
     assert high - low == pytest.approx(0.245, rel=0.1)  # ± .1 times sqrt(3/2)
-    again = {name: {KEY: before[name].copy()} for name in ("srgan", "srganSeed1", "srganSeed2")}
-    _vary_seeds(again, 0)
-    np.testing.assert_array_equal(again["srgan"][KEY], scores["srgan"][KEY])
+    without_others = {
+        name: {KEY: before[name].copy()} for name in ("srgan", "srganSeed1", "srganSeed2")
+    }
+    _vary_seeds(without_others, 0)
+    np.testing.assert_array_equal(without_others["srgan"][KEY], scores["srgan"][KEY])

@@ -1,6 +1,4 @@
-"""Effects against known activation: values, intervals that hold what they promise, gains that are
-paired.
-"""
+"""Compare effects with known activation: values, coverage of intervals, and paired gains."""
 
 import math
 from functools import partial
@@ -48,7 +46,9 @@ def truth():
 
 
 def betas_of(seed, share, true, noise=2.0):
-    """Block maps with a share of the true detail beyond the limit; the noise is the seed's."""
+    """Simulate block maps with a share of the true detail above the acquired Nyquist frequency;
+    the seed determines the noise.
+    """
     rng = np.random.default_rng(seed)
     maps = []
     for block in BLOCKS:
@@ -73,13 +73,13 @@ def save(folder, name, betas):
     )
 
 
-def rows_of(files, true, **changes):
+def rows_by_key(files, true, **changes):
     roi = np.zeros(SHAPE, dtype=bool)
     roi[2:11, 2:8] = True
-    given = {"roi": roi, "factor": FACTOR, "n_boot": 200, "seed": 1} | changes
-    run = RunEffects(files=files, contrasts=CONTRASTS, mask=MASK, affine=AFFINE, **given)
-    known = {name: (values, AFFINE) for name, values in true.items()}
-    rows = agreement_rows(run, measured_map, partial(known_activation, known=known))
+    options = {"roi": roi, "factor": FACTOR, "n_boot": 200, "seed": 1} | changes
+    run = RunEffects(files=files, contrasts=CONTRASTS, mask=MASK, affine=AFFINE, **options)
+    activations = {name: (values, AFFINE) for name, values in true.items()}
+    rows = agreement_rows(run, measured_map, partial(known_activation, known=activations))
     return {(r.series, against_of(r), r.contrast, r.region, measure_of(r)): r for r in rows}
 
 
@@ -90,17 +90,17 @@ def files(tmp_path):
     return {name: save(tmp_path, name, betas_of(3, share, true)) for name, share in shares.items()}
 
 
-def test_values_are_the_correlations_of_the_maps(files):
-    true, rows = truth(), rows_of(files, truth())
+def test_values_equal_correlations_of_the_maps(files):
+    true, rows = truth(), rows_by_key(files, truth())
     with np.load(files["sbl"]) as data:
         betas = data["betas"]
     means = {c: betas[..., [b.condition == c for b in BLOCKS]].mean(-1) for c in true}
-    effect, wanted = means["thumb"] - means["little"], true["thumb"] - true["little"]
-    expected = np.corrcoef(effect.ravel(), wanted.ravel())[0, 1]
+    effect, true_effect = means["thumb"] - means["little"], true["thumb"] - true["little"]
+    expected = np.corrcoef(effect.ravel(), true_effect.ravel())[0, 1]
     key = ("sbl", "truth", "thumbMinusLittle")
     assert rows[*key, "brain", "truth_r_effect"].value == pytest.approx(expected, abs=1e-5)
-    active = wanted >= wanted.max() / 4
-    fine = [beyond_nyquist(each, FACTOR)[active] for each in (effect, wanted)]
+    active = true_effect >= true_effect.max() / 4
+    fine = [beyond_nyquist(effect_map, FACTOR)[active] for effect_map in (effect, true_effect)]
     assert rows[*key, "active", "truth_r_beyond"].value == pytest.approx(
         np.corrcoef(*fine)[0, 1], abs=1e-5
     )
@@ -113,13 +113,13 @@ def test_values_are_the_correlations_of_the_maps(files):
     assert rows["sbl", "truth", "little", "roi", "truth_r_effect"].n == N_BLOCKS // 2
 
 
-def test_explained_variance_is_that_of_the_maps_and_of_the_construction(files, tmp_path):
-    """A series without noise that lacks a tenth of the detail lacks 1 % of its variance; noise
-    costs what it has.
+def test_explained_variance_equals_its_definition_and_construction(files, tmp_path):
+    """A noise-free series with 90 % of the detail lacks 1 % of its variance; noise reduces
+    explained variance by its energy.
     """
     true = truth()
     clean = save(tmp_path, "clean", betas_of(3, 0.9, true, noise=0.0))
-    rows = rows_of({**files, "clean": clean}, true)
+    rows = rows_by_key({**files, "clean": clean}, true)
     key = ("clean", "truth", "all", "brain")
     assert rows[*key, "truth_ev_beyond"].value == pytest.approx(0.99, abs=1e-4)
     assert rows[*key, "truth_amplitude_beyond"].value == pytest.approx(0.9, abs=1e-4)
@@ -136,17 +136,17 @@ def test_explained_variance_is_that_of_the_maps_and_of_the_construction(files, t
     assert gain.lower > 0
 
 
-def test_who_is_better_by_construction_is_so_for_sure_and_equal_series_differ_by_nothing(
-    files, tmp_path
-):
-    rows = rows_of({**files, "srgan": save(tmp_path, "srgan", betas_of(3, 0.0, truth()))}, truth())
-    for other in ("bspline", "inject", "sblMirror", "srgan"):
-        gain = rows["sbl", other, "all", "brain", "gain_truth_r_beyond"]
+def test_gains_exclude_zero_for_a_better_series_and_are_zero_for_equal_series(files, tmp_path):
+    rows = rows_by_key(
+        {**files, "srgan": save(tmp_path, "srgan", betas_of(3, 0.0, truth()))}, truth()
+    )
+    for reference in ("bspline", "inject", "sblMirror", "srgan"):
+        gain = rows["sbl", reference, "all", "brain", "gain_truth_r_beyond"]
         assert 0 < gain.lower < gain.value < gain.upper
         assert gain.n == N_BLOCKS
-    same = rows["srgan", "bspline", "all", "brain", "gain_truth_r_beyond"]
-    assert (same.value, same.lower, same.upper) == (0, 0, 0)
-    assert not same.excludes_zero
+    equal_series = rows["srgan", "bspline", "all", "brain", "gain_truth_r_beyond"]
+    assert (equal_series.value, equal_series.lower, equal_series.upper) == (0, 0, 0)
+    assert not equal_series.excludes_zero
     assert not any(
         against_of(r) == "sblSeed1" or (r.series == "sblSeed1" and "gain" in measure_of(r))
         for r in rows.values()
@@ -155,25 +155,27 @@ def test_who_is_better_by_construction_is_so_for_sure_and_equal_series_differ_by
     assert ("srgan", "sblMirror", "all", "brain", "gain_truth_r_beyond") not in rows
 
 
-def test_draws_are_those_of_the_seed_and_of_no_other_contrast_or_series(files):
-    whole = rows_of(files, truth())
-    again = rows_of(files, truth())
-    assert [r.cells() for r in again.values()] == [r.cells() for r in whole.values()]
-    alone = rows_of({"sbl": files["sbl"]}, {"thumb": truth()["thumb"]})
+def test_resamples_depend_on_the_seed_and_not_on_other_series(files):
+    all_rows = rows_by_key(files, truth())
+    repeated = rows_by_key(files, truth())
+    assert [r.cells() for r in repeated.values()] == [r.cells() for r in all_rows.values()]
+    single = rows_by_key({"sbl": files["sbl"]}, {"thumb": truth()["thumb"]})
     key = ("sbl", "truth", "thumb", "brain", "truth_r_beyond")
-    assert (alone[key].lower, alone[key].upper) == pytest.approx(
-        (whole[key].lower, whole[key].upper), abs=1e-5
+    assert (single[key].lower, single[key].upper) == pytest.approx(
+        (all_rows[key].lower, all_rows[key].upper), abs=1e-5
     )
-    assert abs(rows_of(files, truth(), seed=2)[key].lower - whole[key].lower) > 1e-4
-    bare = rows_of(files, truth(), n_boot=0)[key]
-    assert bare.value == pytest.approx(whole[key].value, abs=1e-12)
-    assert math.isnan(bare.lower)
-    assert bare.n == whole[key].n, "the blocks are as many where nothing is drawn"
+    assert abs(rows_by_key(files, truth(), seed=2)[key].lower - all_rows[key].lower) > 1e-4
+    without_resamples = rows_by_key(files, truth(), n_boot=0)[key]
+    assert without_resamples.value == pytest.approx(all_rows[key].value, abs=1e-12)
+    assert math.isnan(without_resamples.lower)
+    assert without_resamples.n == all_rows[key].n, (
+        "the number of blocks does not depend on resampling"
+    )
 
 
-def test_intervals_hold_what_other_blocks_of_the_run_would_give(files):
-    """Expected r over many runs lies in about 95 % of the intervals of single runs, and so does
-    the expected gain.
+def test_intervals_have_nominal_coverage(files):
+    """Expected r and expected gain over many runs are in about 95 % of the intervals of single
+    runs.
     """
     true = truth()
     run = RunEffects(
@@ -186,14 +188,16 @@ def test_intervals_hold_what_other_blocks_of_the_run_would_give(files):
         n_boot=300,
         seed=0,
     )
-    known = known_activation(run, {"thumb": (true["thumb"], AFFINE)})
-    assert known is not None
+    activation = known_activation(run, {"thumb": (true["thumb"], AFFINE)})
+    assert activation is not None
     runs = []
     for seed in range(150):
-        found = (run.banded(betas_of(seed, share, true, 3.0), run.bands) for share in (0.8, 0.2))
+        maps_of_shares = (
+            run.banded(betas_of(seed, share, true, 3.0), run.bands) for share in (0.8, 0.2)
+        )
         better, worse = (
-            known.scores(maps)[ComparisonKey("r", "beyond", "thumb", "brain")].mean(axis=0)
-            for maps in found
+            activation.scores(maps)[ComparisonKey("r", "beyond", "thumb", "brain")].mean(axis=0)
+            for maps in maps_of_shares
         )
         runs.append(
             (better[0], *interval(better), better[0] - worse[0], *interval(better - worse))
@@ -204,14 +208,14 @@ def test_intervals_hold_what_other_blocks_of_the_run_would_give(files):
     assert (high - low).mean() < 0.4
 
 
-def test_without_an_axis_made_finer_only_whole_effects_are_compared(files):
-    rows = rows_of(files, truth(), factor=(1, 1, 1))
-    figures = {f"truth_{name}_effect" for name in ("r", "ev", "amplitude", "right")}
-    assert {key[-1] for key in rows} == figures | {f"gain_{name}" for name in figures}
+def test_bands_are_not_compared_if_no_axis_is_super_resolved(files):
+    rows = rows_by_key(files, truth(), factor=(1, 1, 1))
+    statistics = {f"truth_{name}_effect" for name in ("r", "ev", "amplitude", "right")}
+    assert {key[-1] for key in rows} == statistics | {f"gain_{name}" for name in statistics}
 
 
-def test_beside_a_measured_series_differences_are_to_that_one(files, tmp_path):
-    rows = rows_of(
+def test_with_a_measured_series_gains_over_known_activation_have_no_interval(files, tmp_path):
+    rows = rows_by_key(
         {"measured": save(tmp_path, "measured", betas_of(9, 1.0, truth())), **files}, truth()
     )
     level = rows["measured", "truth", "all", "brain", "truth_r_beyond"]
@@ -221,17 +225,17 @@ def test_beside_a_measured_series_differences_are_to_that_one(files, tmp_path):
     assert all(math.isnan(r.lower) for r in gains)
 
 
-def test_what_is_not_known_or_too_small_is_not_told(files):
-    rows = rows_of(files, {"thumb": truth()["thumb"]}, roi=np.zeros(SHAPE, dtype=bool))
+def test_unknown_contrasts_are_omitted_and_empty_regions_are_nan(files):
+    rows = rows_by_key(files, {"thumb": truth()["thumb"]}, roi=np.zeros(SHAPE, dtype=bool))
     assert {key[2] for key in rows} == {"thumb"}
-    inside = [r for key, r in rows.items() if key[3] == "roi"]
-    assert inside
-    assert all(math.isnan(r.value) and math.isnan(r.lower) for r in inside)
-    assert rows_of(files, {}) == {}
+    roi_rows = [r for key, r in rows.items() if key[3] == "roi"]
+    assert roi_rows
+    assert all(math.isnan(r.value) and math.isnan(r.lower) for r in roi_rows)
+    assert rows_by_key(files, {}) == {}
 
 
-def test_rows_with_an_interval_take_the_place_of_bare_ones():
-    given = {
+def test_rows_with_an_interval_replace_rows_without():
+    columns = {
         "series": "sbl",
         "statistic": "r",
         "band": "all",
@@ -239,6 +243,9 @@ def test_rows_with_an_interval_take_the_place_of_bare_ones():
         "contrast": "all",
         "region": "brain",
     }
-    bare, wide = MetricRow(value=0.5, **given), MetricRow(value=0.5, fwhm_mm=4.0, **given)
-    sure = MetricRow(value=0.51, lower=0.4, upper=0.6, **given)
-    assert replaced([bare, wide], [sure]) == [wide, sure]
+    without_interval, smoothed = (
+        MetricRow(value=0.5, **columns),
+        MetricRow(value=0.5, fwhm_mm=4.0, **columns),
+    )
+    with_interval = MetricRow(value=0.51, lower=0.4, upper=0.6, **columns)
+    assert replaced([without_interval, smoothed], [with_interval]) == [smoothed, with_interval]

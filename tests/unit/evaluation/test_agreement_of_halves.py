@@ -1,5 +1,5 @@
-"""Split halves: the band beyond Nyquist, correlations from inner products, intervals, controls and
-gains.
+"""Test split halves: the band above the acquired Nyquist frequency, correlations, intervals,
+controls and gains.
 """
 
 import logging
@@ -30,18 +30,18 @@ AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 
 
 @pytest.mark.parametrize(
-    ("n", "factor", "kept"),
+    ("n", "factor", "passed"),
     [(16, 2, {4, 5, 8}), (15, 2, {4, 5, 7}), (18, 3, {3, 4, 9}), (20, 1.25, {8, 10})],
 )
-def test_the_band_begins_at_the_acquired_limit(n, factor, kept):
+def test_the_band_begins_at_the_acquired_nyquist_frequency(n, factor, passed):
     x = np.arange(n)
-    for k in {1, 2, *kept}:
+    for k in {1, 2, *passed}:
         wave = np.cos(2 * np.pi * k * x / n)[:, None, None] * np.ones((n, 2))
-        found = beyond_nyquist(wave, (factor, factor, 1))
-        np.testing.assert_allclose(found, wave if k in kept else 0 * wave, atol=1e-5)
+        filtered = beyond_nyquist(wave, (factor, factor, 1))
+        np.testing.assert_allclose(filtered, wave if k in passed else 0 * wave, atol=1e-5)
 
 
-def test_the_band_of_each_axis_has_its_own_limit_and_maps_are_filtered_one_by_one():
+def test_every_axis_has_its_own_nyquist_frequency():
     n = 12
     x, y = np.meshgrid(np.arange(n), np.arange(n), indexing="ij")
     fine_x, fine_y = np.cos(2 * np.pi * 4 * x / n), np.cos(2 * np.pi * 5 * y / n)
@@ -49,23 +49,23 @@ def test_the_band_of_each_axis_has_its_own_limit_and_maps_are_filtered_one_by_on
     only_x = beyond_nyquist(maps, (2, 1, 1))
     np.testing.assert_allclose(only_x[..., 0], maps[..., 0], atol=1e-5)
     np.testing.assert_allclose(only_x[..., 1], 0, atol=1e-5)
-    across = np.cos(np.pi * 8 * (np.arange(n) + 0.5) / n) * np.ones((2, 2, 1))
-    np.testing.assert_allclose(beyond_nyquist(across, (1, 1, 2)), across, atol=1e-5)
+    along_z = np.cos(np.pi * 8 * (np.arange(n) + 0.5) / n) * np.ones((2, 2, 1))
+    np.testing.assert_allclose(beyond_nyquist(along_z, (1, 1, 2)), along_z, atol=1e-5)
     with pytest.raises(ValueError, match="no spatial frequencies above"):
         beyond_nyquist(maps, (1, 1, 1))
 
 
-def test_correlations_from_inner_products_are_those_of_the_maps():
+def test_correlations_from_inner_products_equal_correlations_of_maps():
     rng = np.random.default_rng(0)
     a, b = rng.normal(3, 1, (4, 200)), rng.normal(-2, 1, (4, 200))
     b += 0.5 * a
     inner = _inner_products(a, a), _inner_products(a, b), _inner_products(b, b)
     source, target = rng.normal(size=(5, 4)), rng.normal(size=(5, 4))
     expected = [np.corrcoef(s @ a, t @ b)[0, 1] for s, t in zip(source, target, strict=True)]
-    found = _statistics(Way(contrast="a", source=source, target=target, twin=source), *inner)
-    np.testing.assert_allclose(found["r"], expected, atol=1e-12)
-    silent = Way(contrast="a", source=np.zeros((1, 4)), target=target[:1], twin=target[:1])
-    assert np.isnan(_statistics(silent, *inner)["r"]).all()
+    statistics = _statistics(Way(contrast="a", source=source, target=target, twin=source), *inner)
+    np.testing.assert_allclose(statistics["r"], expected, atol=1e-12)
+    zero_weights = Way(contrast="a", source=np.zeros((1, 4)), target=target[:1], twin=target[:1])
+    assert np.isnan(_statistics(zero_weights, *inner)["r"]).all()
 
 
 def blocks_of(text):
@@ -76,7 +76,7 @@ def blocks_of(text):
     )
 
 
-def test_resamples_keep_condition_and_half_and_have_the_spread_of_a_mean():
+def test_resamples_preserve_condition_and_half_and_have_the_spread_of_a_mean():
     blocks = blocks_of("ab" * 8)
     halves = np.array(
         [
@@ -84,33 +84,35 @@ def test_resamples_keep_condition_and_half_and_have_the_spread_of_a_mean():
             for h in (0, 1)
         ]
     )
-    run, draws = np.split(resampled(blocks, halves, 4000, 0, "a"), [1], axis=1)
+    run, resamples = np.split(resampled(blocks, halves, 4000, 0, "a"), [1], axis=1)
     np.testing.assert_array_equal(run[:, 0], halves)
-    assert (draws[0][:, [b.half == 1 for b in blocks]] == 0).all()
+    assert (resamples[0][:, [b.half == 1 for b in blocks]] == 0).all()
     for sign in (1, -1):
         np.testing.assert_allclose(
-            np.where(halves[0] * sign > 0, draws[0], 0).sum(1), sign, atol=1e-12
+            np.where(halves[0] * sign > 0, resamples[0], 0).sum(1), sign, atol=1e-12
         )
     noise = np.random.default_rng(1).normal(size=16)
     values = [noise[i] for i, b in enumerate(blocks) if b.condition == "a" and b.half == 0]
-    only_a = np.where([b.condition == "a" for b in blocks], draws[0], 0) @ noise
+    only_a = np.where([b.condition == "a" for b in blocks], resamples[0], 0) @ noise
     # standard error of a mean of 4
     assert only_a.std() / 0.2 == pytest.approx(np.std(values, ddof=1) / 2, rel=0.05)
 
 
-def test_single_blocks_stand_for_one_another_within_a_sign_or_not_at_all():
+def test_single_blocks_are_resampled_only_with_blocks_of_the_same_sign():
     blocks = blocks_of("abcabc")
     all_ = np.array([[1 / 3, 1 / 3, 1 / 3, 0, 0, 0], [0, 0, 0, 1 / 3, 1 / 3, 1 / 3]])
-    draws = resampled(blocks, all_, 50, 0, "a")[:, 1:]
-    np.testing.assert_allclose(draws[0].sum(1), 1)
-    assert draws[0].std(0)[:3].min() > 0
-    one = np.array([[1.0, 0, 0, 0, 0, 0], [0, 0, 0, 1.0, 0, 0]])
-    np.testing.assert_array_equal(resampled(blocks, one, 50, 0, "a"), one[:, None])
+    resamples = resampled(blocks, all_, 50, 0, "a")[:, 1:]
+    np.testing.assert_allclose(resamples[0].sum(1), 1)
+    assert resamples[0].std(0)[:3].min() > 0
+    single_block = np.array([[1.0, 0, 0, 0, 0, 0], [0, 0, 0, 1.0, 0, 0]])
+    np.testing.assert_array_equal(
+        resampled(blocks, single_block, 50, 0, "a"), single_block[:, None]
+    )
 
 
-def test_a_block_that_stands_alone_on_one_side_of_a_contrast_leaves_no_interval():
-    """Two conditions less one, a block of each in either half: nothing tells how the third would
-    vary.
+def test_a_contrast_with_a_single_block_on_one_side_has_no_interval():
+    """Two conditions minus a third, with one block of each per half: the variability of the third
+    cannot be estimated.
     """
     blocks = blocks_of("abcabc")
     side = np.array([[0.5, 0.5, -1, 0, 0, 0], [0, 0, 0, 0.5, 0.5, -1]])
@@ -118,12 +120,12 @@ def test_a_block_that_stands_alone_on_one_side_of_a_contrast_leaves_no_interval(
     assert resampled(blocks_of("abcabcabcabc"), np.tile(side / 2, 2), 50, 0, "a").shape[1] == 51
 
 
-def test_intervals_hold_the_expected_correlation_about_as_often_as_they_say():
-    """The plain percentile bootstrap holds it in a tenth of such runs."""
+def test_intervals_of_correlations_have_nominal_coverage():
+    """Intervals of the plain percentile bootstrap would cover it in only a tenth of such runs."""
     rng = np.random.default_rng(0)
     blocks, truth = blocks_of("a" * 12), rng.normal(size=300)
     halves = np.array([[(b.half == h) / 6 for b in blocks] for h in (0, 1)])
-    found = []
+    estimates = []
     for k in range(200):
         m = 0.4 * truth + rng.normal(size=(12, 300))
         s = 0.3 * truth + rng.normal(size=(12, 300))
@@ -133,9 +135,9 @@ def test_intervals_hold_the_expected_correlation_about_as_often_as_they_say():
             Way(contrast="a", source=a, target=b, twin=a),
             Way(contrast="a", source=b, target=a, twin=b),
         )
-        one = np.mean([_statistics(way, *inner)["r"] for way in ways], axis=0)
-        found.append((one[0], *interval(one)))
-    values, low, high = np.array(found).T
+        correlations = np.mean([_statistics(way, *inner)["r"] for way in ways], axis=0)
+        estimates.append((correlations[0], *interval(correlations)))
+    values, low, high = np.array(estimates).T
     assert np.mean((low < values.mean()) & (values.mean() < high)) > 0.9
     assert np.mean(high - low) / 3.92 == pytest.approx(values.std(), rel=0.5)
 
@@ -143,7 +145,7 @@ def test_intervals_hold_the_expected_correlation_about_as_often_as_they_say():
 SHAPE = (24, 24, 4)
 
 
-def effects_of(series, betas, blocks, **more):
+def effects_of(series, betas, blocks, **options):
     b = len(blocks)
     return Effects(
         series=series,
@@ -154,14 +156,14 @@ def effects_of(series, betas, blocks, **more):
         blocks=blocks,
         covariance=np.eye(b),
         leak=np.zeros((b, b + 1)),
-        **more,
+        **options,
     )
 
 
 @pytest.fixture
 def run(tmp_path):
-    """Effects files: measured; bspline (no fine detail); a method with half of it, one with none,
-    a placebo.
+    """Write effects: measured; bspline (no detail); methods with true, wrong or mixed detail; and
+    a negative control.
     """
     rng = np.random.default_rng(0)
     blocks = blocks_of("ab" * 6)
@@ -172,32 +174,32 @@ def run(tmp_path):
     measured = np.stack([true[b.condition] + 1.5 * rng.normal(size=SHAPE) for b in blocks], -1)
     fine = beyond_nyquist(measured, (2, 2, 1))
     coarse = measured - fine
-    own = np.stack([beyond_nyquist(true[b.condition], (2, 2, 1)) for b in blocks], -1)
-    made = beyond_nyquist(rng.normal(size=(*SHAPE, 1)), (2, 2, 1))
+    true_detail = np.stack([beyond_nyquist(true[b.condition], (2, 2, 1)) for b in blocks], -1)
+    wrong_detail = beyond_nyquist(rng.normal(size=(*SHAPE, 1)), (2, 2, 1))
     series = {
         "measured": measured,
-        "bspline": coarse + 0.02 * made,
-        "sbl": coarse + 0.7 * own + 0.3 * rng.normal(size=measured.shape),
-        "srgan": coarse + made,
-        "sblMirror": coarse + own[::-1],
-        "sblSeed1": coarse + own,
-        "ratio": coarse + 0.1 * own,
+        "bspline": coarse + 0.02 * wrong_detail,
+        "sbl": coarse + 0.7 * true_detail + 0.3 * rng.normal(size=measured.shape),
+        "srgan": coarse + wrong_detail,
+        "sblMirror": coarse + true_detail[::-1],
+        "sblSeed1": coarse + true_detail,
+        "ratio": coarse + 0.1 * true_detail,
     }
     files = {}
     for name, betas in series.items():
-        more = {}
+        options = {}
         if name == "measured":
-            more["smooth_variance"] = np.full(SHAPE, 0.05, dtype=np.float32)
+            options["smooth_variance"] = np.full(SHAPE, 0.05, dtype=np.float32)
         if name == "bspline":
             flat = betas.reshape(-1, 12)
             u, s, v = np.linalg.svd(flat, full_matrices=False)
-            more |= {
+            options |= {
                 "ranks": (1, 2, 12),
                 "pca_maps": (u * s).reshape(*SHAPE, -1).astype(np.float32),
                 "pca_loadings": v,
             }
         files[name] = save_effects(
-            effects_of(name, betas, blocks, **more), tmp_path / f"{name}.npz"
+            effects_of(name, betas, blocks, **options), tmp_path / f"{name}.npz"
         )
     return files, measured, series
 
@@ -206,17 +208,17 @@ CONTRASTS = {"a": {"a": 1.0}, "all": {"a": 0.5, "b": 0.5}, "aMinusB": {"a": 1.0,
 
 
 def run_of(files, contrasts, **changes):
-    given = {
+    options = {
         "mask": np.ones(SHAPE, dtype=bool),
         "roi": np.ones(SHAPE, dtype=bool),
         "n_boot": 200,
     } | changes
     return RunEffects(
-        files=files, contrasts=contrasts, affine=AFFINE, factor=(2.0, 2.0, 1.0), **given
+        files=files, contrasts=contrasts, affine=AFFINE, factor=(2.0, 2.0, 1.0), **options
     )
 
 
-def rows_of(files, **changes):
+def rows_by_key(files, **changes):
     mask = np.ones(SHAPE, dtype=bool)
     mask[0] = False
     roi = np.zeros(SHAPE, dtype=bool)
@@ -230,7 +232,7 @@ def rows_of(files, **changes):
     )
 
 
-def test_a_condition_with_too_few_blocks_is_told_once_for_all_its_contrasts(caplog, tmp_path):
+def test_a_condition_with_too_few_blocks_is_reported_once(caplog, tmp_path):
     blocks = blocks_of("ababababc")
     effects = effects_of(
         "measured", np.random.default_rng(0).normal(size=(*SHAPE, len(blocks))), blocks
@@ -242,33 +244,33 @@ def test_a_condition_with_too_few_blocks_is_told_once_for_all_its_contrasts(capl
             files, {"all": third, "aMinusOthers": {"a": 1.0, "b": -0.5, "c": -0.5}}, n_boot=20
         )
         agreement_rows(run, measured_halves)
-    told = [
+    messages = [
         record.getMessage() for record in caplog.records if "split-half" in record.getMessage()
     ]
-    assert told == [
+    assert messages == [
         "Trial types with too few blocks are excluded from the split-half analysis of the "
         "contrasts all, aMinusOthers: c"
     ]
 
 
-def test_differences_stand_in_the_order_of_the_values(run):
-    """In that of a set of words they would stand in another with every process."""
-    rows = [*rows_of(run[0])[0].values()]
+def test_differences_are_in_the_order_of_the_values(run):
+    """The order of a set of strings would differ between processes."""
+    rows = [*rows_by_key(run[0])[0].values()]
     values, differences = (
         [
             (r.contrast, r.band, r.region, r.statistic)
             for r in rows
-            if (r.series, r.minus) == ("sbl", other)
+            if (r.series, r.minus) == ("sbl", reference)
         ]
-        for other in ("n/a", "bspline")
+        for reference in ("n/a", "bspline")
     )
     assert len(differences) > 20
-    assert differences == [each for each in values if each in differences]
+    assert differences == [key for key in values if key in differences]
 
 
-def test_figures_are_correlations_of_one_half_with_the_other_measured_half(run):
+def test_values_are_correlations_with_the_other_measured_half(run):
     files, measured, series = run
-    rows, mask, roi = rows_of(files)
+    rows, mask, roi = rows_by_key(files)
     blocks = blocks_of("ab" * 6)
     halves = [
         [i for i, b in enumerate(blocks) if b.condition == "a" and b.half == h] for h in (0, 1)
@@ -288,9 +290,9 @@ def test_figures_are_correlations_of_one_half_with_the_other_measured_half(run):
             )
 
 
-def test_active_voxels_come_from_the_half_that_is_not_the_target(run):
+def test_active_voxels_are_selected_in_the_source_half(run):
     files, measured, series = run
-    rows, mask, _ = rows_of(files)
+    rows, mask, _ = rows_by_key(files)
     blocks = blocks_of("ab" * 6)
     weights = np.array([[(b.half == h) / 6 for b in blocks] for h in (0, 1)])
     ways = []
@@ -310,44 +312,44 @@ def test_active_voxels_come_from_the_half_that_is_not_the_target(run):
     )
 
 
-def test_voxels_active_in_the_acquired_run_are_the_same_both_ways_and_of_one_contrast(run):
+def test_voxels_active_in_the_acquired_run_are_the_same_in_both_ways(run):
     files, measured, series = run
     t = np.random.default_rng(5).normal(scale=4, size=SHAPE).astype(np.float32)
-    rows, mask, _ = rows_of(files, acquired_t={"all": t})
+    rows, mask, _ = rows_by_key(files, acquired_t={"all": t})
     weights = np.array([[(b.half == h) / 6 for b in blocks_of("ab" * 6)] for h in (0, 1)])
     active = mask & (np.abs(t) > 4)
     ways = [
-        np.corrcoef((series["sbl"] @ one)[active], (measured @ other)[active])[0, 1]
-        for one, other in (weights, weights[::-1])
+        np.corrcoef((series["sbl"] @ source)[active], (measured @ target)[active])[0, 1]
+        for source, target in (weights, weights[::-1])
     ]
-    found = rows["sbl", "measured", "all", "acquired40", "split_r_signal"]
-    assert found.value == pytest.approx(np.mean(ways), abs=1e-4)
+    row = rows["sbl", "measured", "all", "acquired40", "split_r_signal"]
+    assert row.value == pytest.approx(np.mean(ways), abs=1e-4)
     assert {contrast for _, _, contrast, region, _ in rows if region == "acquired40"} == {"all"}
 
 
-def test_true_detail_beats_made_detail_and_intervals_say_so(run):
-    rows, _, _ = rows_of(run[0])
-    at = ("all", "brain")
+def test_true_detail_exceeds_wrong_detail_with_intervals_above_zero(run):
+    rows, _, _ = rows_by_key(run[0])
+    place = ("all", "brain")
     beyond = {
-        s: rows[s, "measured", *at, "split_r_beyond"].value
+        s: rows[s, "measured", *place, "split_r_beyond"].value
         for s in ("bspline", "srgan", "sbl", "measured")
     }
     assert beyond["sbl"] > beyond["srgan"] + 0.3
     assert abs(beyond["bspline"]) < 0.1
-    for other in ("bspline", "srgan", "bsplineSmooth", "bsplinePca", "sblMirror", "ratio"):
-        row = rows["sbl", other, *at, "gain_split_r_beyond"]
-        value = rows["sbl", "measured", *at, "split_r_beyond"].value
-        if other != "ratio":
+    for reference in ("bspline", "srgan", "bsplineSmooth", "bsplinePca", "sblMirror", "ratio"):
+        row = rows["sbl", reference, *place, "gain_split_r_beyond"]
+        value = rows["sbl", "measured", *place, "split_r_beyond"].value
+        if reference != "ratio":
             assert row.value == pytest.approx(
-                value - rows[other, "measured", *at, "split_r_beyond"].value
+                value - rows[reference, "measured", *place, "split_r_beyond"].value
             )
             assert row.excludes_zero
             assert row.lower > 0
         assert row.n == 12
-    assert not rows["srgan", "bspline", *at, "gain_split_r_beyond"].lower > 0.05
+    assert not rows["srgan", "bspline", *place, "gain_split_r_beyond"].lower > 0.05
 
 
-def test_pairs_are_methods_against_baselines_controls_methods_and_their_own_placebos():
+def test_methods_are_compared_with_baselines_methods_and_their_negative_controls():
     names = ["bspline", "bsplineSmooth", "sbl", "srgan", "sblMirror", "srganPhantom", "sblSeed1"]
     pairs = gain_pairs(names)
     assert ("sbl", "sblMirror") in pairs
@@ -358,107 +360,115 @@ def test_pairs_are_methods_against_baselines_controls_methods_and_their_own_plac
     assert not any(method in ("sblMirror", "sblSeed1", "bspline") for method, _ in pairs)
 
 
-def test_results_repeat_and_do_not_depend_on_other_series_or_contrasts(run):
+def test_results_are_reproducible_and_do_not_depend_on_other_series(run):
     files = run[0]
-    some = {name: files[name] for name in ("measured", "bspline", "sbl", "sblSeed1")}
-    first, second = rows_of(files)[0], rows_of(some)[0]  # its member of another seed enters
+    subset = {name: files[name] for name in ("measured", "bspline", "sbl", "sblSeed1")}
+    # the network of another seed affects the interval
+    first, second = rows_by_key(files)[0], rows_by_key(subset)[0]
     key = ("sbl", "measured", "aMinusB", "brain", "split_r_beyond")
     assert first[key] == second[key]
-    assert rows_of(files, seed=1)[0][key].lower != first[key].lower
+    assert rows_by_key(files, seed=1)[0][key].lower != first[key].lower
 
 
-def test_a_control_takes_the_setting_that_wins_the_other_way_round(run):
+def test_settings_of_controls_are_cross_validated(run):
     key = ComparisonKey("r", "beyond", "a", "brain")
 
-    def one(*ways):
+    def scores_of_ways(*ways):
         return {key: np.array(ways)[:, None]}
 
     scores, settings = _cross_validate_settings(
-        {0.0: one(0.1, 0.5), 2.0: one(0.4, 0.3), 4.0: one(0.2, 0.6)}
+        {
+            0.0: scores_of_ways(0.1, 0.5),
+            2.0: scores_of_ways(0.4, 0.3),
+            4.0: scores_of_ways(0.2, 0.6),
+        }
     )
     assert settings[key] == 3.0
     np.testing.assert_allclose(scores[key][:, 0], [0.2, 0.3])
-    rows, _, _ = rows_of(run[0])
+    rows, _, _ = rows_by_key(run[0])
     assert 0 <= rows["bsplineSmooth", "measured", "all", "brain", "control_fwhm"].value <= 8
     assert 1 <= rows["bsplinePca", "measured", "all", "brain", "control_rank"].value <= 12
 
 
-def test_rows_of_amplitude_are_those_of_the_maps_and_tell_made_detail_from_true(run):
+def test_explained_variance_and_amplitude_equal_their_definitions(run):
     files, measured, series = run
-    rows, mask, _ = rows_of(files)
+    rows, mask, _ = rows_by_key(files)
     blocks = blocks_of("ab" * 6)
     halves = [[b.half == h for b in blocks] for h in (0, 1)]
     e, m = (
         [beyond_nyquist(x[..., h].mean(-1), (2, 2, 1))[mask] for h in halves]
         for x in (series["sbl"], measured)
     )
-    e, m = ([x - x.mean() for x in both] for both in (e, m))
+    e, m = ([x - x.mean() for x in halves_of_series] for halves_of_series in (e, m))
     shared, true = (e[0] @ m[1] + e[1] @ m[0]) / 2, m[0] @ m[1]
     energy = (e[0] @ e[0] + e[1] @ e[1]) / 2
-    at = ("measured", "all", "brain")
-    assert rows["sbl", *at, "split_ev_beyond"].value == pytest.approx(
+    place = ("measured", "all", "brain")
+    assert rows["sbl", *place, "split_ev_beyond"].value == pytest.approx(
         (2 * shared - energy) / true, abs=1e-4
     )
-    assert rows["sbl", *at, "split_amplitude_beyond"].value == pytest.approx(
+    assert rows["sbl", *place, "split_amplitude_beyond"].value == pytest.approx(
         shared / true, abs=1e-4
     )
-    assert rows["sbl", *at, "split_ev_beyond"].lower > 0
-    assert abs(rows["bspline", *at, "split_ev_beyond"].value) < 0.02
-    assert rows["srgan", *at, "split_ev_beyond"].upper < 0  # detail of its own is worse than none
+    assert rows["sbl", *place, "split_ev_beyond"].lower > 0
+    assert abs(rows["bspline", *place, "split_ev_beyond"].value) < 0.02
+    # wrong detail is worse than no detail
+    assert rows["srgan", *place, "split_ev_beyond"].upper < 0
     gain = rows["sbl", "bspline", "all", "brain", "gain_split_ev_beyond"]
-    own, other = (rows[name, *at, "split_ev_beyond"].value for name in ("sbl", "bspline"))
-    assert gain.value == pytest.approx(own - other)
+    value, reference_value = (
+        rows[name, *place, "split_ev_beyond"].value for name in ("sbl", "bspline")
+    )
+    assert gain.value == pytest.approx(value - reference_value)
     assert gain.lower > 0
     assert gain.n == 12
-    assert rows["bsplineSmooth", *at, "split_ev_beyond"].value >= -0.01
+    assert rows["bsplineSmooth", *place, "split_ev_beyond"].value >= -0.01
 
 
-def test_without_a_measured_series_there_is_nothing_to_compare_halves_with(run):
-    rows, _, _ = rows_of({name: file for name, file in run[0].items() if name != "measured"})
+def test_without_a_measured_series_there_are_no_rows(run):
+    rows, _, _ = rows_by_key({name: file for name, file in run[0].items() if name != "measured"})
     assert rows == {}
 
 
-def test_a_measured_half_that_explains_less_than_nothing_has_no_value_and_is_no_bound(
-    run, tmp_path
-):
-    """Noise above what repeats: 2 - 1/r is below 0; for a method without it, above 0."""
+def test_negative_explained_variance_of_the_measured_series_is_nan(run, tmp_path):
+    """If noise exceeds the reproducible part, 2 - 1/r is below 0; a noise-free method may be above
+    0.
+    """
     files, measured, _ = run
     noisy = measured + 4 * np.random.default_rng(5).normal(size=measured.shape)
-    more = {"smooth_variance": np.full(SHAPE, 0.05, dtype=np.float32)}
-    own = save_effects(
-        effects_of("measured", noisy, blocks_of("ab" * 6), **more), tmp_path / "measured.npz"
+    options = {"smooth_variance": np.full(SHAPE, 0.05, dtype=np.float32)}
+    noisy_file = save_effects(
+        effects_of("measured", noisy, blocks_of("ab" * 6), **options), tmp_path / "measured.npz"
     )
-    rows, _, _ = rows_of({**files, "measured": own})
-    at = ("measured", "all", "brain")
-    own = rows["measured", *at, "split_ev_beyond"]
-    assert 0 < rows["measured", *at, "split_r_beyond"].value < 0.5
-    assert np.isnan([own.value, own.lower, own.upper]).all()
-    assert rows["sbl", *at, "split_ev_beyond"].value > 0
+    rows, _, _ = rows_by_key({**files, "measured": noisy_file})
+    place = ("measured", "all", "brain")
+    noisy_file = rows["measured", *place, "split_ev_beyond"]
+    assert 0 < rows["measured", *place, "split_r_beyond"].value < 0.5
+    assert np.isnan([noisy_file.value, noisy_file.lower, noisy_file.upper]).all()
+    assert rows["sbl", *place, "split_ev_beyond"].value > 0
     assert rows["sbl", "bspline", "all", "brain", "gain_split_ev_beyond"].value > 0
 
 
-def test_series_of_another_run_are_refused(run, tmp_path):
+def test_series_of_another_run_are_rejected(run, tmp_path):
     files, measured, _ = run
-    other = save_effects(
+    other_run = save_effects(
         effects_of("ratio2", measured, blocks_of("ba" * 6)), tmp_path / "other.npz"
     )
     with pytest.raises(
         ValueError, match="ratio2 and measured were estimated from different blocks"
     ):
-        rows_of({**files, "ratio2": other})
+        rows_by_key({**files, "ratio2": other_run})
 
 
-def test_figures_file_holds_the_main_contrast_within_the_mask(run, tmp_path):
+def test_the_file_for_figures_contains_the_main_contrast_within_the_mask(run, tmp_path):
     files, _, series = run
     mask = np.zeros(SHAPE, dtype=bool)
     mask[4:20, 2:9, 1:3] = True
     with np.load(
         save_fine_effects(run_of(files, CONTRASTS, mask=mask), tmp_path / "f.npz")
-    ) as found:
-        assert str(found["contrast"]) == "all"
+    ) as figures:
+        assert str(figures["contrast"]) == "all"
         names = {f"beyond_{name}" for name in series if name != "sblSeed1"}
-        assert set(found.files) == {"contrast", "affine", "mask", "series"} | names
-        assert {f"beyond_{name}" for name in found["series"].tolist()} == names
+        assert set(figures.files) == {"contrast", "affine", "mask", "series"} | names
+        assert {f"beyond_{name}" for name in figures["series"].tolist()} == names
         expected = beyond_nyquist(series["sbl"].mean(-1), (2, 2, 1))[4:20, 2:9, 1:3]
-        np.testing.assert_allclose(found["beyond_sbl"], expected, atol=1e-4)
-        np.testing.assert_allclose(found["affine"] @ [0, 0, 0, 1], AFFINE @ [4, 2, 1, 1])
+        np.testing.assert_allclose(figures["beyond_sbl"], expected, atol=1e-4)
+        np.testing.assert_allclose(figures["affine"] @ [0, 0, 0, 1], AFFINE @ [4, 2, 1, 1])

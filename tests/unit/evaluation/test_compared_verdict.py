@@ -1,6 +1,4 @@
-"""Verdicts on series of other programs, of simulated effects whose truth is known: each kind gets
-its own.
-"""
+"""Test verdicts on series of other programs with simulated effects of known truth."""
 
 from functools import partial
 
@@ -35,7 +33,7 @@ def within(maps):
     return maps - beyond_nyquist(maps, FACTOR)
 
 
-def effects_of(series, betas, **more):
+def effects_of(series, betas, **options):
     return Effects(
         series=series,
         affine=AFFINE,
@@ -45,14 +43,14 @@ def effects_of(series, betas, **more):
         blocks=BLOCKS,
         covariance=np.eye(16),
         leak=np.zeros((16, 17)),
-        **more,
+        **options,
     )
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Truth, and files of effects: acquired, five series of other programs, measured, and another
-    run.
+    """Write the truth and effects of acquired, measured and second run, and of five series of
+    other programs.
     """
     folder, rng = tmp_path_factory.mktemp("effects"), np.random.default_rng(0)
     active = smooth(rng.standard_normal(SHAPE), ZOOMS, 8.0)
@@ -62,48 +60,50 @@ def run(tmp_path_factory):
     noise = np.stack([within(20 * rng.standard_normal(SHAPE)) for _ in BLOCKS], -1)
     acquired = within(true)[..., None] + noise
     detail = beyond_nyquist(true, FACTOR)[..., None]
-    made = {
+    betas_by_series = {
         "bspline": acquired,
         "zerofill": acquired,
         "denoised": within(true)[..., None] + 0.5 * noise,
         "smoothed": np.stack(
-            [smooth(each, ZOOMS, 5.0) for each in np.moveaxis(acquired, -1, 0)], -1
+            [smooth(betas, ZOOMS, 5.0) for betas in np.moveaxis(acquired, -1, 0)], -1
         ),
         "invented": acquired + beyond_nyquist(1.2 * rng.standard_normal(SHAPE), FACTOR)[..., None],
         "finer": acquired + detail,
-        # the mean over all blocks in each of them: its noise is that of both halves
+        # the mean over all blocks, repeated: contains noise of both halves
         "leaky": np.repeat(acquired.mean(-1, keepdims=True), len(BLOCKS), -1),
     }
     files = {
-        name: save_effects(effects_of(name, each), folder / f"{name}.npz")
-        for name, each in made.items()
+        name: save_effects(effects_of(name, betas), folder / f"{name}.npz")
+        for name, betas in betas_by_series.items()
     }
     variance = {"smooth_variance": np.full(SHAPE, 0.3, dtype=np.float32)}
-    own = np.stack([beyond_nyquist(2 * rng.standard_normal(SHAPE), FACTOR) for _ in BLOCKS], -1)
-    measured = true[..., None] + noise + own
-    other = true[..., None] + np.stack([6 * rng.standard_normal(SHAPE) for _ in BLOCKS], -1)
+    measured_detail = np.stack(
+        [beyond_nyquist(2 * rng.standard_normal(SHAPE), FACTOR) for _ in BLOCKS], -1
+    )
+    measured = true[..., None] + noise + measured_detail
+    other_run = true[..., None] + np.stack([6 * rng.standard_normal(SHAPE) for _ in BLOCKS], -1)
     measured_file = save_effects(
         effects_of("measured", measured, **variance), folder / "measured.npz"
     )
     other_file = save_effects(
-        effects_of("zerofill", within(other), **variance), folder / "other.npz"
+        effects_of("zerofill", within(other_run), **variance), folder / "other.npz"
     )
     return true, files, measured_file, other_file
 
 
 def rows_of(run, reference):
-    """Rows of the evaluation against one kind of reference."""
-    true, files, measured, other = run
-    make = {
+    """Return rows of the evaluation against one kind of reference."""
+    true, files, measured, other_file = run
+    make_reference = {
         "known": partial(known_activation, known={"a": (true.astype(np.float32), AFFINE)}),
-        "other": partial(another_run, other=load_effects(other)),
+        "other": partial(another_run, other=load_effects(other_file)),
     }.get(reference, measured_halves)
-    among = {
+    files_by_reference = {
         "measured": {**files, "measured": measured},
         "other": {n: f for n, f in files.items() if n != "bspline"},
     }
     run = RunEffects(
-        files=among.get(reference, files),
+        files=files_by_reference.get(reference, files),
         contrasts=CONTRASTS,
         mask=MASK,
         affine=AFFINE,
@@ -112,18 +112,18 @@ def rows_of(run, reference):
         n_boot=200,
         same_widths=WIDTHS,
     )
-    return agreement_rows(run, make)
+    return agreement_rows(run, make_reference)
 
 
 @pytest.fixture(scope="module", params=["known", "measured", "other", "halves"])
 def judged(run, request):
-    """Verdict of every series against one kind of reference."""
+    """Return verdicts of all series against one kind of reference."""
     rows = rows_of(run, request.param)
-    found = {
+    verdicts = {
         name: compared_verdict(name, rows, fwhm_mm=width, facts=FACTS, advice=PROGRAM)
         for name, width in WIDTHS.items()
     }
-    return request.param, found
+    return request.param, verdicts
 
 
 MORE, NOT_MORE = "more accurate", "not more accurate"
@@ -150,69 +150,68 @@ EXPECTED = {
 }
 
 
-def test_each_kind_gets_its_verdict(judged):
-    reference, found = judged
-    assert {name: found[name].status for name in EXPECTED[reference]} == EXPECTED[reference]
+def test_denoised_smoothed_invented_and_true_detail_have_their_verdicts(judged):
+    reference, verdicts = judged
+    assert {name: verdicts[name].status for name in EXPECTED[reference]} == EXPECTED[reference]
 
 
-def test_the_words_name_band_reference_and_control(judged):
-    reference, found = judged
+def test_the_text_names_band_reference_and_control(judged):
+    reference, verdicts = judged
     if reference == "known":
-        assert "also at the same resolution" not in found["denoised"].text, (
-            "its resolution is the acquired one"
+        assert "also at the same resolution" not in verdicts["denoised"].text, (
+            "a control is unnecessary at the acquired resolution"
         )
-        assert "closer to the reference than the acquired series" in found["denoised"].text
-        assert "contains no true detail" in found["denoised"].text
+        assert "closer to the reference than the acquired series" in verdicts["denoised"].text
+        assert "contains no true detail" in verdicts["denoised"].text
         assert (
             "not more accurate than the acquired series smoothed to the same resolution"
-            in found["smoothed"].text
+            in verdicts["smoothed"].text
         )
         assert (
             "over the acquired series smoothed to about its resolution (5.0 mm)"
-            in found["smoothed"].text
+            in verdicts["smoothed"].text
         )
-        assert "the added detail is wrong" in found["invented"].text
-        assert "contains true detail that the acquired series lacks" in found["finer"].text
+        assert "the added detail is wrong" in verdicts["invented"].text
+        assert "contains true detail that the acquired series lacks" in verdicts["finer"].text
     if reference == "measured":
-        assert "this gain is not counted" in found["denoised"].text
-        assert "scan the task twice" in found["denoised"].text
+        assert "this gain is not counted" in verdicts["denoised"].text
+        assert "scan the task twice" in verdicts["denoised"].text
     if reference == "other":
-        assert "The reference is another acquired run of the task" in found["finer"].text
+        assert "The reference is another acquired run of the task" in verdicts["finer"].text
         assert (
             "Above the acquired Nyquist frequency, accuracy was not assessed"
-            in found["finer"].text
+            in verdicts["finer"].text
         )
-        assert "specify the measurement with --truth DIR" in found["finer"].text
+        assert "specify the measurement with --truth DIR" in verdicts["finer"].text
     if reference == "halves":
         assert (
             "Below the acquired Nyquist frequency, accuracy was not assessed"
-            in found["denoised"].text
+            in verdicts["denoised"].text
         )
 
 
-def test_what_a_denoiser_has_seen_in_both_halves_is_no_gain(run):
-    """Noise of the other half in each half: a measured series of the same scan shares it, known
-    activation does not.
+def test_noise_shared_with_the_measured_series_is_not_counted_as_gain(run):
+    """Every half contains noise of the other half; a measured series of the same scan shares this
+    noise, known activation does not.
     """
-    found = {
+    verdicts = {
         reference: compared_verdict(
             "leaky", rows_of(run, reference), fwhm_mm=0, facts=FACTS, advice=PROGRAM
         )
         for reference in ("measured", "known")
     }
     by_band = {
-        reference: {each.kind: each for each in one.claims} for reference, one in found.items()
+        reference: {claim.kind: claim for claim in verdict.claims}
+        for reference, verdict in verdicts.items()
     }
     assert by_band["measured"]["within"].decision == "better"
-    assert found["measured"].status == "not more accurate", (
-        "it explains more of what shares its noise"
-    )
+    assert verdicts["measured"].status == "not more accurate", "shared noise must not count"
     gain = by_band["known"]["within"].comparisons[0].row
     assert gain.minus == "zerofill"
     assert gain.lower <= 0 <= gain.upper or abs(gain.value) < 0.02
 
 
-def test_the_control_at_the_same_resolution_stands_in_the_table(run):
+def test_the_control_at_the_same_resolution_is_in_the_table(run):
     rows = {
         (row.series, against_of(row), measure_of(row)): row
         for row in rows_of(run, "known")
@@ -223,21 +222,21 @@ def test_the_control_at_the_same_resolution_stands_in_the_table(run):
         "finer",
         same_name("smoothed"),
         "gain_truth_ev_within",
-    ) not in rows, "it is no control of another series"
+    ) not in rows, "a control belongs to its series only"
     assert (same_name("smoothed"), "truth", "truth_ev_within") in rows
 
 
-def test_a_shift_is_said_and_python_has_its_own_advice(run):
+def test_a_shift_is_reported_and_advice_names_python_arguments(run):
     facts = {"frame": "as acquired", "shift": "+0.14 voxels along x"}
-    found = compared_verdict(
+    verdict = compared_verdict(
         "denoised", rows_of(run, "halves"), fwhm_mm=0, facts=facts, advice=_PYTHON
     )
-    assert "shifted by +0.14 voxels along x" in found.text
-    assert "other_run" in found.text
-    assert "--" not in found.text
+    assert "shifted by +0.14 voxels along x" in verdict.text
+    assert "other_run" in verdict.text
+    assert "--" not in verdict.text
 
 
-def test_differences_that_are_sure_and_small_count_as_none():
+def test_small_significant_differences_count_as_equal():
     def row(measure, value, low, high, against="truth"):
         return named_row(
             "x",
@@ -256,30 +255,30 @@ def test_differences_that_are_sure_and_small_count_as_none():
         row("truth_ev_beyond", 0.03, 0.02, 0.04),
         row("gain_truth_ev_beyond", 0.03, 0.025, 0.035, "zerofill"),
     ]
-    found = compared_verdict("x", rows, fwhm_mm=0, facts=FACTS, advice=PROGRAM)
-    assert {each.kind: each.decision for each in found.claims} == {
+    verdict = compared_verdict("x", rows, fwhm_mm=0, facts=FACTS, advice=PROGRAM)
+    assert {claim.kind: claim.decision for claim in verdict.claims} == {
         "within": "same",
         "beyond": "better",
     }
-    assert found.status == "more accurate"
-    told = {measure_of(row): row.value for row in found.rows}
-    assert told == {"compared_fwhm": 0, "compared_within": 0, "compared_beyond": 1}
-    assert found.to_json()["decisions"] == {"within": "same", "beyond": "better"}
+    assert verdict.status == "more accurate"
+    values = {measure_of(row): row.value for row in verdict.rows}
+    assert values == {"compared_fwhm": 0, "compared_within": 0, "compared_beyond": 1}
+    assert verdict.to_json()["decisions"] == {"within": "same", "beyond": "better"}
 
 
 def rows_by_hand(**values):
-    """Level and difference to the acquired series, as (value, lower, upper), by measure and
-    region.
+    """Return rows of level and difference to the acquired series, as (value, lower, upper), by
+    measure and region.
     """
     rows = []
     for name, (level, gain) in values.items():
         band, region = name.split("_")
-        for measure, one, against in (
+        for measure, value_and_interval, against in (
             (f"truth_ev_{band}", level, "truth"),
             (f"gain_truth_ev_{band}", gain, "zerofill"),
             (f"gain_truth_ev_{band}", gain, "xSame"),
         ):
-            value, lower, upper = one
+            value, lower, upper = value_and_interval
             rows.append(
                 named_row(
                     "x",
@@ -295,17 +294,17 @@ def rows_by_hand(**values):
     return rows
 
 
-def test_a_sure_difference_below_the_margin_is_none_even_if_its_interval_is_wide():
+def test_a_significant_difference_below_the_margin_counts_as_equal():
     level = (0.5, 0.4, 0.6)
-    found = compared_verdict(
+    verdict = compared_verdict(
         "x",
         rows_by_hand(within_active=(level, (0.019, 0.005, 0.033))),
         fwhm_mm=0,
         facts=FACTS,
         advice=PROGRAM,
     )
-    assert found.claims[0].decision == "same"
-    asked = compared_verdict(
+    assert verdict.claims[0].decision == "same"
+    with_margin = compared_verdict(
         "x",
         rows_by_hand(within_active=(level, (0.019, 0.005, 0.033))),
         fwhm_mm=0,
@@ -313,36 +312,38 @@ def test_a_sure_difference_below_the_margin_is_none_even_if_its_interval_is_wide
         advice=PROGRAM,
         margin=0.001,
     )
-    assert asked.claims[0].decision == "better"
+    assert with_margin.claims[0].decision == "better"
 
 
-def test_what_active_voxels_say_and_the_brain_denies_is_not_decided():
+def test_contradicting_regions_are_unclear():
     level = (0.5, 0.4, 0.6)
     rows = rows_by_hand(
         within_active=(level, (0.2, 0.1, 0.3)), within_brain=(level, (-0.2, -0.3, -0.1))
     )
-    told = compared_verdict("x", rows, fwhm_mm=0, facts=FACTS, advice=PROGRAM)
-    assert (told.claims[0].decision, told.status) == ("unclear", "not more accurate")
+    verdict = compared_verdict("x", rows, fwhm_mm=0, facts=FACTS, advice=PROGRAM)
+    assert (verdict.claims[0].decision, verdict.status) == ("unclear", "not more accurate")
     assert (
         "more accurate in truly active voxels, but over the whole brain its noise or wrong detail"
-        " outweighs this gain" in told.text
+        " outweighs this gain" in verdict.text
     )
-    assert "−0.20 [−0.30, −0.10] over the acquired series in the brain" in told.text
+    assert "−0.20 [−0.30, −0.10] over the acquired series in the brain" in verdict.text
     rows = rows_by_hand(
         within_active=(level, (0.01, -0.1, 0.12)), within_brain=(level, (0.2, 0.1, 0.3))
     )
-    found, lacking = compared_verdict("x", rows, fwhm_mm=0, facts=FACTS, advice=PROGRAM).claims
-    assert lacking.holds is None
-    assert (found.decision, found.region) == ("better", "brain")
+    brain_claim, missing_claim = compared_verdict(
+        "x", rows, fwhm_mm=0, facts=FACTS, advice=PROGRAM
+    ).claims
+    assert missing_claim.holds is None
+    assert (brain_claim.decision, brain_claim.region) == ("better", "brain")
 
 
-def test_noise_of_the_other_run_costs_a_series_nothing(run):
-    """Explained variance of its effect is that of the known activation, which has no noise."""
-    found = {}
+def test_explained_variance_is_unbiased_by_noise_of_the_other_run(run):
+    """Explained variance equals the value against known activation, which has no noise."""
+    values = {}
     for reference, measure in (("known", "truth_ev_within"), ("other", "other_ev_within")):
         for row in rows_of(run, reference):
             if (measure_of(row), row.region) == (measure, "brain"):
-                found[reference, row.series] = row.value
+                values[reference, row.series] = row.value
     for name in ("denoised", "smoothed", "zerofill"):
-        true = found["known", name]
-        assert found["other", name] == pytest.approx(true, abs=0.04 * max(1, abs(true))), name
+        true = values["known", name]
+        assert values["other", name] == pytest.approx(true, abs=0.04 * max(1, abs(true))), name

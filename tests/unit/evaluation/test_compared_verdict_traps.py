@@ -1,5 +1,5 @@
-"""What no program may gain by: detail on the acquired grid, and smaller changes where noise is
-large.
+"""Spurious gains that no program may profit from: detail on the acquired grid, and reduced
+amplitude of noisy series.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from bids_sr.evaluation.compared_verdict import compared_verdict
 from bids_sr.metrics.rows import MetricRow
 
 
-def rows() -> list[MetricRow]:
-    """As MP-PCA of a noisy phantom has them: a little is explained beyond the limit, where others
-    have noise.
+def denoised_rows() -> list[MetricRow]:
+    """Return rows as of a noisy phantom denoised by MP-PCA: some variance is explained above the
+    acquired Nyquist frequency, since other series have noise there.
     """
-    own = {"series": "mppca", "contrast": "all", "region": "active"}
+    columns = {"series": "mppca", "contrast": "all", "region": "active"}
     return [
         MetricRow(
-            **own,
+            **columns,
             statistic="ev",
             band="beyond",
             reference="truth",
@@ -27,7 +27,7 @@ def rows() -> list[MetricRow]:
             upper=0.031,
         ),
         MetricRow(
-            **own,
+            **columns,
             minus="zerofill",
             statistic="ev",
             band="beyond",
@@ -40,22 +40,26 @@ def rows() -> list[MetricRow]:
 
 
 @pytest.mark.parametrize(("grid", "decision"), [("acquired", "same"), ("finer", "better")])
-def test_detail_needs_a_finer_grid(grid: str, decision: str) -> None:
-    said = compared_verdict("mppca", rows(), fwhm_mm=0.0, facts={"grid": grid}, advice=PROGRAM)
-    assert [each.decision for each in said.claims if each.decision] == [decision]
-    assert ("true detail that the acquired series lacks" in said.text) == (grid == "finer")
+def test_detail_is_counted_only_on_a_finer_grid(grid: str, decision: str) -> None:
+    verdict = compared_verdict(
+        "mppca", denoised_rows(), fwhm_mm=0.0, facts={"grid": grid}, advice=PROGRAM
+    )
+    assert [claim.decision for claim in verdict.claims if claim.decision] == [decision]
+    assert ("true detail that the acquired series lacks" in verdict.text) == (grid == "finer")
 
 
-@pytest.mark.parametrize(("likeness", "decision"), [((0.0, 0.0), "same"), ((0.05, 0.1), "better")])
-def test_a_smaller_copy_of_a_noisy_series_is_no_truer(
-    likeness: tuple[float, float], decision: str
+@pytest.mark.parametrize(("r_gain", "decision"), [((0.0, 0.0), "same"), ((0.05, 0.1), "better")])
+def test_a_reduced_amplitude_of_a_noisy_series_is_not_more_accurate(
+    r_gain: tuple[float, float], decision: str
 ) -> None:
-    """Noise far above the effect: less of everything explains more, at the same correlation."""
-    own = {"series": "other", "contrast": "all", "region": "brain"}
-    low, high = likeness
-    given = [
+    """If noise greatly exceeds the effect, a reduced amplitude explains more at the same
+    correlation.
+    """
+    columns = {"series": "other", "contrast": "all", "region": "brain"}
+    low, high = r_gain
+    metric_rows = [
         MetricRow(
-            **own,
+            **columns,
             statistic="ev",
             band="within",
             reference="truth",
@@ -64,7 +68,7 @@ def test_a_smaller_copy_of_a_noisy_series_is_no_truer(
             upper=0.4,
         ),
         MetricRow(
-            **own,
+            **columns,
             minus="zerofill",
             statistic="ev",
             band="within",
@@ -74,7 +78,7 @@ def test_a_smaller_copy_of_a_noisy_series_is_no_truer(
             upper=1.7,
         ),
         MetricRow(
-            **own,
+            **columns,
             minus="otherSame",
             statistic="ev",
             band="within",
@@ -84,7 +88,7 @@ def test_a_smaller_copy_of_a_noisy_series_is_no_truer(
             upper=1.7,
         ),
         MetricRow(
-            **own,
+            **columns,
             minus="zerofill",
             statistic="r",
             band="within",
@@ -94,14 +98,16 @@ def test_a_smaller_copy_of_a_noisy_series_is_no_truer(
             upper=high,
         ),
     ]
-    said = compared_verdict("other", given, fwhm_mm=0.0, facts={}, advice=PROGRAM)
-    assert [each.decision for each in said.claims if each.decision] == [decision]
-    assert ("only in amplitude" in said.text) == (decision == "same")
+    verdict = compared_verdict("other", metric_rows, fwhm_mm=0.0, facts={}, advice=PROGRAM)
+    assert [claim.decision for claim in verdict.claims if claim.decision] == [decision]
+    assert ("only in amplitude" in verdict.text) == (decision == "same")
 
 
-def test_a_series_that_explains_nothing_is_not_more_accurate() -> None:
-    """As a masked tedana series was: far better than noise, worse than no activation at all."""
-    own = {"series": "tedana", "contrast": "all", "region": "brain"}
+def test_a_series_without_explained_variance_is_not_more_accurate() -> None:
+    """Observed for a masked tedana series: much better than noise, but worse than no
+    activation.
+    """
+    columns = {"series": "tedana", "contrast": "all", "region": "brain"}
     gain = {
         "statistic": "ev",
         "band": "within",
@@ -110,9 +116,9 @@ def test_a_series_that_explains_nothing_is_not_more_accurate() -> None:
         "lower": 0.03,
         "upper": 2.9,
     }
-    given = [
+    metric_rows = [
         MetricRow(
-            **own,
+            **columns,
             statistic="ev",
             band="within",
             reference="truth",
@@ -120,18 +126,21 @@ def test_a_series_that_explains_nothing_is_not_more_accurate() -> None:
             lower=-1.1,
             upper=-0.2,
         ),
-        *(MetricRow(**own, minus=other, **gain) for other in ("zerofill", "tedanaSame")),
+        *(
+            MetricRow(**columns, minus=reference, **gain)
+            for reference in ("zerofill", "tedanaSame")
+        ),
     ]
-    said = compared_verdict("tedana", given, fwhm_mm=0.0, facts={}, advice=PROGRAM)
-    assert said.status == "not more accurate"
-    assert "does not differ from 0" in said.text
+    verdict = compared_verdict("tedana", metric_rows, fwhm_mm=0.0, facts={}, advice=PROGRAM)
+    assert verdict.status == "not more accurate"
+    assert "does not differ from 0" in verdict.text
 
 
 def test_without_the_control_at_the_same_resolution_nothing_is_assessed() -> None:
-    own = {"series": "x", "contrast": "all", "region": "brain"}
-    given = [
+    columns = {"series": "x", "contrast": "all", "region": "brain"}
+    metric_rows = [
         MetricRow(
-            **own,
+            **columns,
             statistic="ev",
             band="within",
             reference="truth",
@@ -140,7 +149,7 @@ def test_without_the_control_at_the_same_resolution_nothing_is_assessed() -> Non
             upper=0.7,
         ),
         MetricRow(
-            **own,
+            **columns,
             minus="zerofill",
             statistic="ev",
             band="within",
@@ -151,19 +160,19 @@ def test_without_the_control_at_the_same_resolution_nothing_is_assessed() -> Non
         ),
     ]
     assert (
-        compared_verdict("x", given, fwhm_mm=float("nan"), facts={}, advice=PROGRAM).status
+        compared_verdict("x", metric_rows, fwhm_mm=float("nan"), facts={}, advice=PROGRAM).status
         == "not assessed"
     )
 
 
-def test_a_series_that_adds_no_detail_is_told_so() -> None:
-    """As B-spline interpolation: it explains nothing beyond the limit, where zero filling leaks a
-    little.
+def test_a_series_without_added_detail_is_reported() -> None:
+    """B-spline interpolation explains no variance above the acquired Nyquist frequency, whereas
+    zero filling has some leakage.
     """
-    own = {"series": "bspline2", "contrast": "all", "region": "active"}
-    given = [
+    columns = {"series": "bspline2", "contrast": "all", "region": "active"}
+    metric_rows = [
         MetricRow(
-            **own,
+            **columns,
             statistic="ev",
             band="beyond",
             reference="truth",
@@ -172,7 +181,7 @@ def test_a_series_that_adds_no_detail_is_told_so() -> None:
             upper=0.003,
         ),
         MetricRow(
-            **own,
+            **columns,
             minus="zerofill",
             statistic="ev",
             band="beyond",
@@ -182,20 +191,22 @@ def test_a_series_that_adds_no_detail_is_told_so() -> None:
             upper=-0.02,
         ),
     ]
-    said = compared_verdict(
-        "bspline2", given, fwhm_mm=0.0, facts={"grid": "finer"}, advice=PROGRAM
+    verdict = compared_verdict(
+        "bspline2", metric_rows, fwhm_mm=0.0, facts={"grid": "finer"}, advice=PROGRAM
     )
-    assert said.status == "not more accurate"
-    assert "the series adds no detail" in said.text
-    assert "not true" not in said.text
+    assert verdict.status == "not more accurate"
+    assert "the series adds no detail" in verdict.text
+    assert "not true" not in verdict.text
 
 
-def test_nothing_is_claimed_beyond_the_band_on_the_acquired_grid() -> None:
-    said = compared_verdict(
-        "mppca", rows(), fwhm_mm=0.0, facts={"grid": "acquired"}, advice=PROGRAM
+def test_detail_is_not_assessed_on_the_acquired_grid() -> None:
+    verdict = compared_verdict(
+        "mppca", denoised_rows(), fwhm_mm=0.0, facts={"grid": "acquired"}, advice=PROGRAM
     )
-    assert "has no detail above the acquired Nyquist frequency" in said.text
-    assert "0.02" not in said.text
-    alone = compared_verdict("mppca", [], fwhm_mm=0.0, facts={"grid": "acquired"}, advice=PROGRAM)
-    assert "it is on the acquired grid" in alone.text
-    assert "downsample it" not in alone.text, "no scan would show detail that it cannot have"
+    assert "has no detail above the acquired Nyquist frequency" in verdict.text
+    assert "0.02" not in verdict.text
+    without_rows = compared_verdict(
+        "mppca", [], fwhm_mm=0.0, facts={"grid": "acquired"}, advice=PROGRAM
+    )
+    assert "it is on the acquired grid" in without_rows.text
+    assert "downsample it" not in without_rows.text, "no scan can show detail on the acquired grid"

@@ -1,4 +1,6 @@
-"""The control at the resolution of a compared series is one series: one width for all values."""
+"""The control at the resolution of a compared series is one series with one width for all
+values.
+"""
 
 import numpy as np
 
@@ -14,8 +16,8 @@ BLOCKS = tuple(
 )
 
 
-def acquired(noise: float) -> Effects:
-    """A smooth effect with white noise in each block."""
+def simulated_effects(noise: float) -> Effects:
+    """Simulate a smooth effect with white noise in each block."""
     rng = np.random.default_rng(2)
     true = smooth(rng.standard_normal(SHAPE), ZOOMS, 8.0)
     betas = (true / true.std())[..., None] + noise * rng.standard_normal((*SHAPE, len(BLOCKS)))
@@ -31,22 +33,22 @@ def acquired(noise: float) -> Effects:
     )
 
 
-def test_the_width_follows_the_noise():
+def test_the_width_of_the_control_depends_on_noise():
     inside = np.ones(SHAPE, bool)
-    widths = [control_width(acquired(noise), inside, 6.0) for noise in (0.2, 8.0)]
+    widths = [control_width(simulated_effects(noise), inside, 6.0) for noise in (0.2, 8.0)]
     assert widths == [6.0 * _SAME_RATIOS[0], 6.0 * _SAME_RATIOS[-1]]
-    assert control_width(acquired(1.0), inside, 0.0) == 0.0
+    assert control_width(simulated_effects(1.0), inside, 0.0) == 0.0
 
 
-def test_it_is_one_series(tmp_path):
-    found = acquired(1.0)
-    files = {"zerofill": save_effects(found, tmp_path / "zerofill.npz")}
+def test_the_control_is_a_single_series(tmp_path):
+    effects = simulated_effects(1.0)
+    files = {"zerofill": save_effects(effects, tmp_path / "zerofill.npz")}
     run = RunEffects(
         files=files,
         contrasts={},
-        mask=found.mask,
-        affine=found.affine,
-        roi=found.mask,
+        mask=effects.mask,
+        affine=effects.affine,
+        roi=effects.mask,
         factor=(2, 2, 1),
         same_widths={"NORDIC": 6.0},
     )

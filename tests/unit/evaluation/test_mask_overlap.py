@@ -1,4 +1,4 @@
-"""Jaccard index of brain masks that are made from the means of two series."""
+"""Test the Jaccard index of brain masks computed from the means of two series."""
 
 import math
 from pathlib import Path
@@ -20,15 +20,15 @@ SHAPE, AFFINE = (40, 40, 24), np.diag([4.0, 4.0, 4.0, 1.0])
 
 
 def head(shape: tuple[int, ...], affine: np.ndarray, radius: float) -> np.ndarray:
-    """A bright ball (radius in mm) with some noise."""
-    at = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
-    mm = at @ affine[:3, :3].T + affine[:3, 3]
-    away = np.linalg.norm(mm - [78.0, 78.0, 46.0], axis=-1)
-    ball = ndimage.gaussian_filter((away < radius).astype(float), 1.0) * 1000
+    """Return a bright ball (radius in mm) with noise."""
+    indices = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
+    mm = indices @ affine[:3, :3].T + affine[:3, 3]
+    distance_mm = np.linalg.norm(mm - [78.0, 78.0, 46.0], axis=-1)
+    ball = ndimage.gaussian_filter((distance_mm < radius).astype(float), 1.0) * 1000
     return ball + np.random.default_rng(0).uniform(0, 20, shape)
 
 
-def test_overlap_by_hand_and_of_nothing():
+def test_jaccard_index_of_known_and_empty_masks():
     first, second = np.zeros((3, 4), dtype=bool), np.zeros((3, 4), dtype=bool)
     first[0], second[:2, :2] = True, True
     assert jaccard(first, second) == pytest.approx(2 / 6)
@@ -36,14 +36,14 @@ def test_overlap_by_hand_and_of_nothing():
     assert math.isnan(jaccard(first & False, first & False))
 
 
-def test_a_mean_without_a_brain_gives_no_value():
+def test_a_mean_without_brain_has_no_overlap_value():
     assert mask_of_mean(np.ones(SHAPE), AFFINE) is None
     grid = Volume(np.ones(SHAPE, dtype=bool), AFFINE)
     (row,) = mask_rows({"x": None}, {"acquired": grid})
     assert math.isnan(row.value)
 
 
-def test_a_mask_on_the_fine_grid_is_the_repeated_one():
+def test_a_mask_on_the_high_resolution_grid_repeats_voxels():
     mask = np.zeros(SHAPE, dtype=bool)
     mask[10:20, 8:24, 5:12] = True
     shape, affine = hr_grid(SHAPE, AFFINE, (2, 2, 1))
@@ -51,11 +51,11 @@ def test_a_mask_on_the_fine_grid_is_the_repeated_one():
     np.testing.assert_array_equal(fine.data, mask.repeat(2, 0).repeat(2, 1))
 
 
-def test_every_series_is_compared_with_the_acquired_and_the_measured_one(tmp_path: Path):
-    """The mask of a series follows its own mean: a smaller head overlaps by the ratio of masks."""
+def test_masks_are_compared_with_the_acquired_and_the_measured_series(tmp_path: Path):
+    """The mask is computed from the mean of the series: a smaller head has a smaller overlap."""
     shape, affine = hr_grid(SHAPE, AFFINE, (2, 2, 1))
     acquired = np.repeat(head(SHAPE, AFFINE, 40.0)[..., None], 5, axis=3).astype(np.float32)
-    acquired[..., :2] += 5000  # not in the steady state: does not count
+    acquired[..., :2] += 5000  # not in the steady state, and therefore ignored
     nib.save(nib.Nifti1Image(acquired, AFFINE), path := tmp_path / "acquired.nii")
     files, masks = {}, {}
     for name, radius in (("measured", 40.0), ("bspline", 40.0), ("sbl", 32.0)):
@@ -75,14 +75,16 @@ def test_every_series_is_compared_with_the_acquired_and_the_measured_one(tmp_pat
     np.testing.assert_array_equal(load_mean(files["sbl"])[1], affine)
     with SeriesReader(path) as preproc:
         rows = compare_masks(preproc, files, Volume(np.ones(shape, dtype=bool), affine), n_dummy=2)
-    found = {(row.series, row.reference): row.value for row in rows}
-    assert set(found) == {
+    values = {(row.series, row.reference): row.value for row in rows}
+    assert set(values) == {
         *((name, "acquired") for name in files),
         ("bspline", "measured"),
         ("sbl", "measured"),
     }
     assert {row.statistic for row in rows} == {"mask_jaccard"}
-    assert found["bspline", "measured"] == 1
+    assert values["bspline", "measured"] == 1
     small, large = masks["sbl"], masks["measured"]
-    assert found["sbl", "measured"] == pytest.approx((small & large).sum() / (small | large).sum())
-    assert found["sbl", "measured"] < 0.8 < 0.9 < found["bspline", "acquired"]
+    assert values["sbl", "measured"] == pytest.approx(
+        (small & large).sum() / (small | large).sum()
+    )
+    assert values["sbl", "measured"] < 0.8 < 0.9 < values["bspline", "acquired"]

@@ -1,4 +1,4 @@
-"""What may be called owed to the subject: only what exceeds every placebo there is."""
+"""Claims of participant-specific detail require that all negative controls are exceeded."""
 
 import math
 
@@ -36,7 +36,7 @@ def gain(
     )
 
 
-def test_every_placebo_is_named_after_its_method():
+def test_negative_controls_are_named_after_their_method():
     assert set(PLACEBOS) == {
         "srganPhantom",
         "srganOther",
@@ -44,7 +44,7 @@ def test_every_placebo_is_named_after_its_method():
         "dcnetPhantom",
         "dcnetOther",
         "dcnetT1w",
-        *(f"{name}{how}" for name in ("sbl",) for how in ("Mirror", "Shift", "Other")),
+        *(f"{name}{suffix}" for name in ("sbl",) for suffix in ("Mirror", "Shift", "Other")),
     }
     for name, placebo in PLACEBOS.items():
         assert name.startswith(placebo.method)
@@ -54,13 +54,13 @@ def test_every_placebo_is_named_after_its_method():
     assert placebos_of("sdmod") == ()
 
 
-def judged(*rows):
-    """The claim on sbl."""
+def specific_claim(*rows):
+    """Return the claim about sbl."""
     return specific(strongest("function", rows, ["sbl"]), "sbl")
 
 
-def test_an_interval_above_zero_holds_and_says_so():
-    claim = judged(gain("sbl", "sblMirror", 0.05, 0.02, 0.08))
+def test_an_interval_above_zero_supports_the_claim():
+    claim = specific_claim(gain("sbl", "sblMirror", 0.05, 0.02, 0.08))
     assert claim.holds
     assert (
         comparison(claim.comparisons[0]).text
@@ -83,16 +83,16 @@ def test_an_interval_above_zero_holds_and_says_so():
         (0.05, 0.0, 0.1, "does not differ detectably from"),
     ],
 )
-def test_anything_else_does_not(value, lower, upper, word):
-    claim = judged(gain("sbl", "sblShift", value, lower, upper))
+def test_other_intervals_do_not_support_the_claim(value, lower, upper, word):
+    claim = specific_claim(gain("sbl", "sblShift", value, lower, upper))
     assert claim.holds is False
     assert word in comparison(claim.comparisons[0]).text
     text = specific_text(claim)
     assert "pattern of the fluctuations in this run: sblShift reaches" in text
 
 
-def test_other_rows_are_passed_over():
-    claim = judged(
+def test_rows_of_other_comparisons_are_ignored():
+    claim = specific_claim(
         gain("sbl", "bspline", 0.1, 0.05, 0.2),
         gain("srgan", "sblMirror", 0.1, 0.05, 0.2),
         gain("sbl", "sblMirror", 0.1, 0.05, 0.2, band="all"),
@@ -100,18 +100,18 @@ def test_other_rows_are_passed_over():
     )
     assert (claim.holds, claim.comparisons, specific_text(claim)) == (None, (), "")
     assert (
-        judged(
+        specific_claim(
             gain("sbl", "sblMirror", 0.1, 0.05, 0.2, reference="measuredMap", statistic="r")
         ).holds
         is None
     )
 
 
-def test_one_placebo_that_keeps_up_takes_the_claim_away():
+def test_a_single_equal_negative_control_refutes_the_claim():
     good = [gain("sbl", "sblMirror", 0.1, 0.05, 0.2), gain("sbl", "sblOther", 0.05, 0.01, 0.1)]
-    assert judged(*good).holds
-    assert specific_text(judged(*good), in_full=True).endswith("sblShift was not run.")
-    claim = judged(good[0], gain("sbl", "sblOther", 0.01, -0.02, 0.04))
+    assert specific_claim(*good).holds
+    assert specific_text(specific_claim(*good), in_full=True).endswith("sblShift was not run.")
+    claim = specific_claim(good[0], gain("sbl", "sblOther", 0.01, -0.02, 0.04))
     assert (claim.holds, claim.unbeaten) == (False, ["sblOther"])
     assert (
         "sblOther reaches the same gain. The negative control sblShift was not run."
@@ -119,9 +119,9 @@ def test_one_placebo_that_keeps_up_takes_the_claim_away():
     )
 
 
-def test_the_brain_decides():
+def test_the_claim_is_based_on_the_whole_brain():
     rows = [
         gain("sbl", "sblMirror", 0.1, 0.05, 0.2),
         gain("sbl", "sblMirror", 0.1, -0.05, 0.2, region="acquired40"),
     ]
-    assert judged(*rows).holds
+    assert specific_claim(*rows).holds

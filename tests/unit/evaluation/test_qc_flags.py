@@ -1,4 +1,4 @@
-"""Flags: each is raised by the failure it is named after, and by nothing else."""
+"""Every quality flag is raised by the problem in its name and not by other problems."""
 
 import math
 
@@ -47,12 +47,12 @@ IN, NEAR, FAR = (4, 4, 3), (8, 4, 3), (17, 17, 6)
     [
         ([(IN, 0.4), (FAR, 0.6)], True),
         ([(IN, 0.6), (FAR, 0.9)], False),
-        # nothing is active anywhere: this flag does not speak of that
+        # no region is active, which this flag does not report
         ([(IN, 0.3), (FAR, 0.4)], False),
-        ([(IN, 0.5), (FAR, 0.6)], False),  # the paper says "less than .5"
+        ([(IN, 0.5), (FAR, 0.6)], False),  # the paper requires "less than .5"
     ],
 )
-def test_task_not_done_is_activity_elsewhere_only(roi, peaks, raised):
+def test_task_not_done_is_raised_if_only_other_regions_are_active(roi, peaks, raised):
     flag = _task_flag(cc_with(*peaks), roi, MASK, "thumb")
     assert flag.raised is raised
     row = flag.row()
@@ -65,16 +65,16 @@ def test_task_not_done_is_activity_elsewhere_only(roi, peaks, raised):
     assert f"{cc_with(*peaks)[IN]:.2f}" in flag.text
 
 
-def test_where_the_region_is_the_brain_nothing_can_be_said_of_elsewhere():
+def test_flags_of_other_regions_are_undefined_for_the_whole_brain():
     flag = _task_flag(cc_with((FAR, 0.9)), MASK, MASK, "thumb")
     assert flag.raised is None
     assert math.isnan(flag.row().value)
     assert _misplaced_flag(cc_with((FAR, 0.9)), MASK, MASK, AFFINE, "thumb").raised is None
 
 
-def test_broad_activation_is_a_share_of_the_brain():
+def test_broad_activation_is_raised_above_a_fraction_of_the_brain():
     cc = np.zeros(SHAPE)
-    cc[:2] = 0.6  # a tenth of it
+    cc[:2] = 0.6  # a tenth of the brain
     assert _broad_flag("thumb", MASK, cc=cc).raised is False
     cc[2, 0, 0] = 0.6
     assert _broad_flag("thumb", MASK, cc=cc).raised is True
@@ -88,12 +88,12 @@ def test_broad_activation_is_a_share_of_the_brain():
     ("peaks", "raised"),
     [
         ([(IN, 0.5), (NEAR, 0.8)], True),
-        ([(IN, 0.75), (NEAR, 0.8)], False),  # hardly higher
+        ([(IN, 0.75), (NEAR, 0.8)], False),  # only slightly higher
         ([(IN, 0.1), (NEAR, 0.45)], False),  # not active
-        ([(IN, 0.5), (FAR, 0.9)], False),  # too far to be the same area
+        ([(IN, 0.5), (FAR, 0.9)], False),  # too far away to be the same area
     ],
 )
-def test_misplaced_region_has_higher_activity_just_outside(roi, peaks, raised):
+def test_misplaced_is_raised_if_activity_next_to_the_region_is_higher(roi, peaks, raised):
     assert _misplaced_flag(cc_with(*peaks), roi, MASK, AFFINE, "thumb").raised is raised
 
 
@@ -109,24 +109,24 @@ def pair(rng):
     return 3 * image + 3 * noise[0], image + noise[1], inside
 
 
-def test_residual_is_the_noise_where_members_agree_but_for_a_gain():
-    low, other, inside = pair(np.random.default_rng(0))
-    residuals = _slice_residuals(low, other, inside)
-    # two independent noises of .5 on a mean of 110
+def test_residuals_of_a_pair_equal_its_noise():
+    low, second, inside = pair(np.random.default_rng(0))
+    residuals = _slice_residuals(low, second, inside)
+    # SD of the difference of two noises with SD .5, relative to a mean of 110
     np.testing.assert_allclose(residuals, np.sqrt(2) * 0.5 / 110, rtol=0.15)
     assert _outlying_slices(residuals) == []
-    assert artifact_flag(low, other, inside, inside).raised is False
+    assert artifact_flag(low, second, inside, inside).raised is False
 
 
-def test_one_bad_slice_is_named():
-    low, other, inside = pair(np.random.default_rng(1))
+def test_an_outlying_slice_is_named():
+    low, second, inside = pair(np.random.default_rng(1))
     low[::2, :, 5] *= 0.9
-    flag = artifact_flag(low, other, inside, inside)
+    flag = artifact_flag(low, second, inside, inside)
     assert flag.raised is True
     assert "slices 5 " in flag.text
 
 
-def test_tiny_differences_are_no_artifact():
+def test_tiny_differences_are_not_artifacts():
     residuals = np.full(10, 0.001)
     residuals[4] = 0.02
     assert _outlying_slices(residuals) == []
@@ -134,84 +134,84 @@ def test_tiny_differences_are_no_artifact():
     assert _outlying_slices(residuals) == [4]
 
 
-def test_few_or_empty_slices_are_not_judged():
+def test_few_or_empty_slices_are_not_assessed():
     assert _outlying_slices(np.array([0.1, 0.1, 9.0, np.nan])) == []
-    low, other, inside = pair(np.random.default_rng(2))
+    low, second, inside = pair(np.random.default_rng(2))
     inside = inside.copy()
     inside[:, :, 0] = False
-    residuals = _slice_residuals(low, other, inside)
+    residuals = _slice_residuals(low, second, inside)
     assert np.isnan(residuals[0])
     assert _outlying_slices(np.where(np.arange(8) == 3, 1.0, residuals)) == [3]
 
 
-def test_ghost_at_half_a_field_of_view():
-    other, inside = pair(np.random.default_rng(3))[1:]
-    assert abs(_ghost_share(other, inside)) < 0.01
-    ghost = other + 0.2 * np.roll(other, 16, axis=1)
-    # the head's mean is 110 and the ghost's shadow lies outside it: close to 20 %
+def test_a_ghost_at_half_the_field_of_view_is_detected():
+    image, inside = pair(np.random.default_rng(3))[1:]
+    assert abs(_ghost_share(image, inside)) < 0.01
+    ghost = image + 0.2 * np.roll(image, 16, axis=1)
+    # the mean of the head is 110 and the ghost is outside the head: about 20 %
     assert _ghost_share(ghost, inside) == pytest.approx(0.2, abs=0.03)
     flag = artifact_flag(3 * ghost, ghost, inside, inside)
     assert flag.raised is True
     assert "ghost" in flag.text
-    assert math.isnan(_ghost_share(other, np.ones_like(inside)))
+    assert math.isnan(_ghost_share(image, np.ones_like(inside)))
 
 
-def test_distortion_is_more_than_half_a_voxel():
+def test_distortion_is_raised_above_half_a_voxel():
     rows = [MetricRow(series="run", statistic="edge_mismatch", value=1.6)]
     assert distortion_flag(rows, 3.0).raised is True
     assert distortion_flag(rows, 3.4).raised is False
     assert distortion_flag([], 3.0) is None
-    judged = [*rows, MetricRow(series="run", statistic="flag_distortion", value=1.0)]
-    assert distortion_flag(judged, 3.4).raised is True
+    flagged = [*rows, MetricRow(series="run", statistic="flag_distortion", value=1.0)]
+    assert distortion_flag(flagged, 3.4).raised is True
     unmeasured = [MetricRow(series="run", statistic="edge_mismatch", value=float("nan"))]
     assert distortion_flag(unmeasured, 3.0) is None
 
 
-def test_three_flags_a_condition_or_breadth_alone_without_correlation(roi):
+def test_conditions_have_three_flags_or_one_without_correlation_maps(roi):
     cc = cc_with((IN, 0.8))
-    found = activation_flags({"thumb": cc, "little": cc}, roi, MASK, AFFINE, {"thumb": MASK})
-    assert len(found) == 6
-    assert not any(flag.raised for flag in found)
-    alone = activation_flags({}, roi, MASK, AFFINE, {"thumb": MASK})
-    assert [(flag.name, flag.raised) for flag in alone] == [("broad", True)]
+    flags = activation_flags({"thumb": cc, "little": cc}, roi, MASK, AFFINE, {"thumb": MASK})
+    assert len(flags) == 6
+    assert not any(flag.raised for flag in flags)
+    without_correlation = activation_flags({}, roi, MASK, AFFINE, {"thumb": MASK})
+    assert [(flag.name, flag.raised) for flag in without_correlation] == [("broad", True)]
 
 
 def level(
-    series, value, half, region="brain", statistic="ev", band="beyond", reference="measured"
+    series, value, half_width, region="brain", statistic="ev", band="beyond", reference="measured"
 ):
     place = {"contrast": "all", "region": region, "band": band, "reference": reference}
     return MetricRow(
         series=series,
         statistic=statistic,
         value=value,
-        lower=value - half,
-        upper=value + half,
+        lower=value - half_width,
+        upper=value + half_width,
         **place,
     )
 
 
-def test_detail_that_is_worse_than_none_is_flagged():
+def test_added_detail_worse_than_none_is_flagged():
     rows = [
         level("srgan", -1.64, 0.3, "acquired40"),
         level("srgan", -0.1, 0.2),
         level("sbl", 0.5, 0.02, "acquired40"),
     ]
     rows += [level("ratio", -0.5, 0.1), level("focuss", -0.05, 0.1)]
-    found = {flag.series: flag for flag in harm_flags(rows, ["srgan", "sbl", "focuss", "tv"])}
-    assert {name: flag.raised for name, flag in found.items()} == {
+    flags = {flag.series: flag for flag in harm_flags(rows, ["srgan", "sbl", "focuss", "tv"])}
+    assert {name: flag.raised for name, flag in flags.items()} == {
         "srgan": True,
         "sbl": False,
         "focuss": False,
     }
-    assert found["srgan"].text.startswith("The detail added by srgan is wrong")
-    assert "explained variance below −100 %" in found["srgan"].text
-    assert "contrast all" in found["srgan"].text
-    assert found["srgan"].row().statistic == "flag_harm"
-    assert "fine detail" in found["srgan"].remedy
-    # without a reference the test one level down tells it
-    blind = [
+    assert flags["srgan"].text.startswith("The detail added by srgan is wrong")
+    assert "explained variance below −100 %" in flags["srgan"].text
+    assert "contrast all" in flags["srgan"].text
+    assert flags["srgan"].row().statistic == "flag_harm"
+    assert "fine detail" in flags["srgan"].remedy
+    # without a reference, the self-test determines the flag
+    self_test = [
         level("srgan", -0.2, 0.1, statistic="tested_share", band="n/a", reference="oneLevelDown")
     ]
-    assert [(flag.series, flag.raised) for flag in harm_flags(blind, ["srgan", "sbl"])] == [
+    assert [(flag.series, flag.raised) for flag in harm_flags(self_test, ["srgan", "sbl"])] == [
         ("srgan", True)
     ]

@@ -1,5 +1,5 @@
-"""Truth: detection figures against definitions, worked examples, known activation, what is not
-defined.
+"""Test detection metrics against definitions, worked examples and known activation, and undefined
+values.
 """
 
 import math
@@ -29,33 +29,33 @@ CONTRASTS = {
 
 
 @pytest.mark.parametrize("levels", [1000, 5])
-def test_precision_and_roc_are_what_their_definitions_say_with_and_without_ties(levels):
-    """Precision at or above the score of each active voxel; share of pairs that are ordered, ties
-    half.
+def test_average_precision_and_roc_area_equal_their_definitions(levels):
+    """Precision at or above the score of each active voxel; fraction of ordered pairs, with ties
+    counted half.
     """
     rng = np.random.default_rng(levels)
     active = rng.random(400) < 0.1
     score = np.round((rng.normal(size=400) + active) * levels) / levels
-    precision = np.mean([active[score >= own].mean() for own in score[active]])
+    precision = np.mean([active[score >= threshold].mean() for threshold in score[active]])
     assert _ranking(score, active)[1] == pytest.approx(precision, abs=1e-12)
-    apart = score[active][:, None] - score[~active]
+    differences = score[active][:, None] - score[~active]
     assert _ranking(score, active)[2] == pytest.approx(
-        np.mean((apart > 0) + 0.5 * (apart == 0)), abs=1e-12
+        np.mean((differences > 0) + 0.5 * (differences == 0)), abs=1e-12
     )
 
 
-def test_what_is_not_defined_is_not_a_number():
-    nothing, score = np.zeros(5, dtype=bool), np.arange(5.0)
-    assert math.isnan(_ranking(score, nothing)[1])
-    assert math.isnan(_ranking(score, nothing)[2])
-    assert math.isnan(_ranking(score, ~nothing)[2])
-    assert math.isnan(_ranking(score[:0], nothing[:0])[1])
+def test_undefined_metrics_are_nan():
+    no_voxels, score = np.zeros(5, dtype=bool), np.arange(5.0)
+    assert math.isnan(_ranking(score, no_voxels)[1])
+    assert math.isnan(_ranking(score, no_voxels)[2])
+    assert math.isnan(_ranking(score, ~no_voxels)[2])
+    assert math.isnan(_ranking(score[:0], no_voxels[:0])[1])
     empty = np.zeros(SHAPE, dtype=bool)
-    found = _detection(np.random.default_rng(0).normal(size=SHAPE), empty, ~empty, AFFINE)
-    assert all(math.isnan(value) for value in found.values())
+    metrics = _detection(np.random.default_rng(0).normal(size=SHAPE), empty, ~empty, AFFINE)
+    assert all(math.isnan(value) for value in metrics.values())
 
 
-def test_dice_and_centers_at_matched_size_by_hand():
+def test_dice_and_distance_at_matched_size_equal_worked_values():
     t = np.zeros(SHAPE, dtype=np.float32)
     active = np.zeros(SHAPE, dtype=bool)
     active[2:6, 3, 1] = True
@@ -63,16 +63,18 @@ def test_dice_and_centers_at_matched_size_by_hand():
     t[0, 0, 0] = 100
     region = np.ones(SHAPE, dtype=bool)
     region[0] = False
-    found = _detection(t, active, region, AFFINE)
-    assert found["active_dice"] == pytest.approx(0.5)
-    assert found["active_distance"] == pytest.approx(4.0)  # two voxels of 2 mm
-    assert found["average_precision"] == pytest.approx(
+    metrics = _detection(t, active, region, AFFINE)
+    assert metrics["active_dice"] == pytest.approx(0.5)
+    assert metrics["active_distance"] == pytest.approx(4.0)  # two voxels of 2 mm
+    assert metrics["average_precision"] == pytest.approx(
         (1 + 1 + 2 * 4 / region.sum()) / 4
-    )  # both others tie with all that is zero
+    )  # the other active voxels tie with all zeros
 
 
-def world(seed=0):
-    """Maps of measured, bspline and a method with sharper foci; by series and (contrast, stat)."""
+def simulated_maps(seed=0):
+    """Simulate maps of measured, bspline and a method with sharper foci, by series and (contrast,
+    stat).
+    """
     rng = np.random.default_rng(seed)
     true = {name: np.zeros(SHAPE, dtype=np.float32) for name in ("thumb", "little")}
     true["thumb"][3:6, 3:6, 1], true["little"][7:10, 3:6, 1] = 10, 8
@@ -85,22 +87,24 @@ def world(seed=0):
     return out, true
 
 
-def rows_of(maps, **changes):
+def values_by_key(maps, **changes):
     roi = np.zeros(SHAPE, dtype=bool)
     roi[2:11, 2:7] = True
-    given = {
+    options = {
         "grid": Volume(data=np.ones(SHAPE, dtype=bool), affine=AFFINE),
         "roi": roi,
         "known": {},
     } | changes
-    files = {0.0: {s: {key: (s, key) for key in found} for s, found in maps.items()}}
-    rows = truth_rows(files, lambda at: maps[at[0]][at[1]], CONTRASTS, **given)
+    files = {
+        0.0: {s: {key: (s, key) for key in maps_of_series} for s, maps_of_series in maps.items()}
+    }
+    rows = truth_rows(files, lambda path: maps[path[0]][path[1]], CONTRASTS, **options)
     return {(r.series, against_of(r), r.contrast, r.region, measure_of(r)): r.value for r in rows}
 
 
-def test_maps_are_held_against_the_measured_ones_and_gains_are_over_bspline():
-    maps, _ = world()
-    rows = rows_of(maps)
+def test_maps_are_compared_with_measured_maps_and_gains_with_bspline():
+    maps, _ = simulated_maps()
+    rows = values_by_key(maps)
     a, b = maps["sbl"]["thumb", "t"], maps["measured"]["thumb", "t"]
     key = ("thumb", "brain")
     assert rows["sbl", "measured", *key, "truth_r_t"] == pytest.approx(
@@ -114,27 +118,25 @@ def test_maps_are_held_against_the_measured_ones_and_gains_are_over_bspline():
     assert rows["sbl", "bspline", *key, "gain_truth_r_t"] == pytest.approx(
         rows["sbl", "measured", *key, "truth_r_t"] - rows["bspline", "measured", *key, "truth_r_t"]
     )
-    assert not any("dice" in key[-1] for key in rows), (
-        "a measured map is no truth that voxels are found by"
-    )
+    assert not any("dice" in key[-1] for key in rows), "detection requires known activation"
     assert ("measured", "measured", *key, "truth_r_t") not in rows
-    foci = {
+    fractions = {
         s: rows[s, "measured", "thumb+little", "roi", "truth_foci"] for s in ("bspline", "sbl")
     }
-    assert foci["sbl"] == pytest.approx(0.8, abs=0.05)
-    assert foci["bspline"] == pytest.approx(0.5, abs=0.05)
+    assert fractions["sbl"] == pytest.approx(0.8, abs=0.05)
+    assert fractions["bspline"] == pytest.approx(0.5, abs=0.05)
 
 
-def test_known_activation_on_another_grid_has_its_own_active_voxels_and_differences_follow():
-    maps, true = world()
+def test_known_activation_is_resampled_to_the_grid_of_the_maps():
+    maps, true = simulated_maps()
     shift = AFFINE.copy()
-    shift[:3, 3] -= AFFINE[:3, :3] @ [2, 0, 0]  # two voxels more at the start of the first axis
-    known = {k: (np.pad(v, ((2, 0), (0, 0), (0, 0))), shift) for k, v in true.items()}
+    shift[:3, 3] -= AFFINE[:3, :3] @ [2, 0, 0]  # two more voxels at the start of the first axis
+    activation = {k: (np.pad(v, ((2, 0), (0, 0), (0, 0))), shift) for k, v in true.items()}
     grid = Volume(data=np.ones(SHAPE, dtype=bool), affine=AFFINE)
-    truths = known_truths(known, CONTRASTS, grid)
+    truths = known_truths(activation, CONTRASTS, grid)
     np.testing.assert_allclose(truths["thumbMinusLittle"].effect, true["thumb"] - true["little"])
     assert truths["thumbMinusLittle"].active.sum() == 9
-    rows = rows_of(maps, known=known)
+    rows = values_by_key(maps, known=activation)
     assert rows["measured", "truth", "little", "roi", "truth_dice"] == 1
     assert rows["sbl", "truth", "thumb+little", "roi", "truth_foci"] == pytest.approx(
         0.8, abs=0.05
@@ -146,26 +148,26 @@ def test_known_activation_on_another_grid_has_its_own_active_voxels_and_differen
     )
 
 
-def test_an_empty_region_and_silence_are_not_a_number(caplog):
-    maps, _ = world()
-    rows = rows_of(maps, roi=np.zeros(SHAPE, dtype=bool))
+def test_values_of_empty_regions_and_zero_activation_are_nan(caplog):
+    maps, _ = simulated_maps()
+    rows = values_by_key(maps, roi=np.zeros(SHAPE, dtype=bool))
     assert "region of interest contains no voxels" in caplog.text
-    inside = {key: value for key, value in rows.items() if key[3] == "roi"}
-    assert inside
-    assert all(math.isnan(value) for value in inside.values())
-    rows = rows_of(maps, known={"thumb": (np.zeros(SHAPE, dtype=np.float32), AFFINE)})
+    roi_values = {key: value for key, value in rows.items() if key[3] == "roi"}
+    assert roi_values
+    assert all(math.isnan(value) for value in roi_values.values())
+    rows = values_by_key(maps, known={"thumb": (np.zeros(SHAPE, dtype=np.float32), AFFINE)})
     assert math.isnan(rows["sbl", "truth", "thumb", "roi", "truth_dice"])
     assert math.isnan(rows["sbl", "truth", "thumb", "brain", "truth_ap"])
 
 
-def test_maps_of_another_grid_are_refused():
-    maps, _ = world()
+def test_maps_of_another_grid_are_rejected():
+    maps, _ = simulated_maps()
     maps["measured"] = {key: value[1:] for key, value in maps["measured"].items()}
     with pytest.raises(ValueError, match="not on the grid"):
-        rows_of(maps)
+        values_by_key(maps)
 
 
-def test_detail_beyond_nyquist_comes_from_whole_slices(tmp_path):
+def test_detail_above_nyquist_is_filtered_before_masking(tmp_path):
     rng = np.random.default_rng(0)
     shape, affine = hr_grid((6, 5, 4), np.diag([4.0, 4.0, 3.0, 1.0]), (2, 2, 1))
     blocks = tuple(
@@ -191,67 +193,69 @@ def test_detail_beyond_nyquist_comes_from_whole_slices(tmp_path):
         files[name] = save_effects(effects, tmp_path / f"{name}.npz")
     mask = np.zeros(shape, dtype=bool)
     mask[2:10, 2:8] = True
-    given = {"files": files, "contrasts": CONTRASTS, "mask": mask, "affine": affine, "roi": mask}
-    run = RunEffects(**given, factor=(2, 2, 1))
+    options = {"files": files, "contrasts": CONTRASTS, "mask": mask, "affine": affine, "roi": mask}
+    run = RunEffects(**options, factor=(2, 2, 1))
     rows = agreement_rows(
         run, measured_map, partial(known_activation, known={"thumb": (true, affine)})
     )
-    found = {
+    correlations = {
         (r.series, against_of(r), r.region): r.value
         for r in rows
         if measure_of(r) == "truth_r_beyond"
     }
     sbl = np.load(files["sbl"])["betas"][..., 0]
     expected = np.corrcoef(beyond_nyquist(sbl, (2, 2, 1))[mask], fine[mask])[0, 1]
-    assert found["sbl", "truth", "brain"] == pytest.approx(expected, abs=1e-5)
-    assert found["sbl", "truth", "brain"] > found["bspline", "truth", "brain"] + 0.3
-    assert found["sbl", "measured", "brain"] > found["bspline", "measured", "brain"]
+    assert correlations["sbl", "truth", "brain"] == pytest.approx(expected, abs=1e-5)
+    assert correlations["sbl", "truth", "brain"] > correlations["bspline", "truth", "brain"] + 0.3
+    assert correlations["sbl", "measured", "brain"] > correlations["bspline", "measured", "brain"]
     gains = [r for r in rows if measure_of(r) == "gain_truth_r_beyond" and r.region == "brain"]
     assert [(r.series, against_of(r)) for r in gains] == [("sbl", "bspline")]
-    assert agreement_rows(RunEffects(**given, factor=(1, 1, 1)), measured_map) == []
+    assert agreement_rows(RunEffects(**options, factor=(1, 1, 1)), measured_map) == []
 
 
-def test_seed_correlation_sorts_voxels_as_the_known_network_does():
-    maps, true = world()
+def test_connected_voxels_are_compared_with_the_known_network():
+    maps, true = simulated_maps()
     maps["sbl"]["thumb", "cc"] = cc = (
         np.random.default_rng(5).uniform(-1, 1, SHAPE).astype(np.float32)
     )
-    known = {"thumb": (true["thumb"], AFFINE)}
-    rows = rows_of(maps, known=known)
-    here, there = cc >= 0.5, true["thumb"] >= 0.25 * true["thumb"].max()
-    at = ("thumb", "brain")
-    assert rows["sbl", "truth", *at, "truth_connected_acc"] == pytest.approx(
-        (here == there).mean()
+    network = {"thumb": (true["thumb"], AFFINE)}
+    rows = values_by_key(maps, known=network)
+    connected, true_network = cc >= 0.5, true["thumb"] >= 0.25 * true["thumb"].max()
+    place = ("thumb", "brain")
+    assert rows["sbl", "truth", *place, "truth_connected_acc"] == pytest.approx(
+        (connected == true_network).mean()
     )
-    assert rows["sbl", "truth", *at, "truth_connected_fdr"] == pytest.approx(
-        1 - there[here].mean()
+    assert rows["sbl", "truth", *place, "truth_connected_fdr"] == pytest.approx(
+        1 - true_network[connected].mean()
     )
-    jaccard = (here & there).sum() / (here | there).sum()
-    assert rows["sbl", "truth", *at, "truth_connected_jaccard"] == pytest.approx(jaccard)
-    assert ("bspline", "truth", *at, "truth_connected_acc") not in rows  # it has no such map here
+    jaccard = (connected & true_network).sum() / (connected | true_network).sum()
+    assert rows["sbl", "truth", *place, "truth_connected_jaccard"] == pytest.approx(jaccard)
+    # bspline has no correlation map in this test
+    assert ("bspline", "truth", *place, "truth_connected_acc") not in rows
 
 
-def test_seed_correlation_sorts_voxels_as_the_network_of_the_measured_series_does():
-    """Table 3 of the paper: the network of the original series at .5 is the reference."""
-    maps, _ = world()
+def test_connected_voxels_are_compared_with_the_network_of_the_measured_series():
+    """As in Table 3 of the paper, the network of the original series at .5 is the reference."""
+    maps, _ = simulated_maps()
     rng = np.random.default_rng(6)
     for name in ("measured", "bspline", "sbl"):
         maps[name]["thumb", "cc"] = rng.uniform(-1, 1, SHAPE).astype(np.float32)
-    rows = rows_of(maps)
-    there = maps["measured"]["thumb", "cc"] >= 0.5
-    at = ("thumb", "brain")
+    rows = values_by_key(maps)
+    measured_network = maps["measured"]["thumb", "cc"] >= 0.5
+    place = ("thumb", "brain")
     for name in ("bspline", "sbl"):
-        here = maps[name]["thumb", "cc"] >= 0.5
-        found = {
-            measure: rows[name, "measured", *at, f"truth_connected_{measure}"]
+        connected = maps[name]["thumb", "cc"] >= 0.5
+        metrics = {
+            measure: rows[name, "measured", *place, f"truth_connected_{measure}"]
             for measure in ("acc", "fdr", "jaccard")
         }
-        assert found == pytest.approx(
+        assert metrics == pytest.approx(
             {
-                "acc": (here == there).mean(),
-                "fdr": 1 - there[here].mean(),
-                "jaccard": (here & there).sum() / (here | there).sum(),
+                "acc": (connected == measured_network).mean(),
+                "fdr": 1 - measured_network[connected].mean(),
+                "jaccard": (connected & measured_network).sum()
+                / (connected | measured_network).sum(),
             }
         )
     assert not any(key[0] == "measured" for key in rows)
-    assert not any("active" in key[-1] for key in rows)  # truly active voxels stay unknown
+    assert not any("active" in key[-1] for key in rows)  # truly active voxels are unknown

@@ -1,4 +1,4 @@
-"""Smoothing that gives the acquired series the smoothness of another one."""
+"""Test the smoothing width that gives the acquired series the smoothness of another series."""
 
 import numpy as np
 import pytest
@@ -11,8 +11,8 @@ FACTOR = (2.0, 2.0, 1.0)
 
 
 @pytest.fixture
-def noise():
-    """Changes of a series, a little smooth by themselves, and a brain."""
+def smooth_noise():
+    """Return slightly smooth changes of a series, and a brain mask."""
     rng = np.random.default_rng(0)
     changes = [smooth(rng.standard_normal((48, 44, 10)), ZOOMS, 3.0) for _ in range(4)]
     mask = np.zeros((48, 44, 10), dtype=bool)
@@ -21,32 +21,39 @@ def noise():
 
 
 @pytest.mark.parametrize("width", [0.0, 3.0, 6.0, 9.0])
-def test_the_width_of_what_was_smoothed_is_found(noise, width):
-    changes, mask = noise
-    other = [smooth(each, ZOOMS, width) for each in changes]
-    assert same_resolution(changes, other, mask, ZOOMS, FACTOR) == pytest.approx(width, abs=0.05)
+def test_the_width_of_a_smoothed_series_is_recovered(smooth_noise, width):
+    changes, mask = smooth_noise
+    smoothed = [smooth(change, ZOOMS, width) for change in changes]
+    assert same_resolution(changes, smoothed, mask, ZOOMS, FACTOR) == pytest.approx(
+        width, abs=0.05
+    )
 
 
-def test_a_sharper_series_needs_no_smoothing_and_a_flat_one_the_widest(noise):
-    changes, mask = noise
+def test_a_sharper_series_has_width_0_and_a_constant_series_the_maximum(smooth_noise):
+    changes, mask = smooth_noise
     rng = np.random.default_rng(1)
     assert same_resolution(changes, [rng.standard_normal(mask.shape)], mask, ZOOMS, FACTOR) == 0
     assert same_resolution(changes, [np.ones(mask.shape)], mask, ZOOMS, FACTOR) == _WIDEST_MM
     assert np.isnan(same_resolution(changes, [np.zeros(mask.shape)], mask, ZOOMS, FACTOR)), (
-        "nothing changes in it"
+        "undefined for zero changes"
     )
 
 
-def test_detail_between_acquired_voxels_is_no_sharpness_of_theirs(noise):
-    """Where it alternates from voxel to voxel, neighbors differ and acquired voxels do not."""
-    changes, mask = noise
+def test_detail_above_nyquist_does_not_affect_the_width(smooth_noise):
+    """If detail alternates between voxels, neighboring voxels differ but acquired voxels do
+    not.
+    """
+    changes, mask = smooth_noise
     board = (-1.0) ** np.indices(mask.shape)[:2].sum(0)
-    wide = [smooth(each, ZOOMS, 6.0) for each in changes]
-    fine = [each + board * another for each, another in zip(wide, wide[::-1], strict=True)]
+    smoothed_changes = [smooth(change, ZOOMS, 6.0) for change in changes]
+    fine = [
+        change + board * smoothed_reversed
+        for change, smoothed_reversed in zip(smoothed_changes, smoothed_changes[::-1], strict=True)
+    ]
     assert same_resolution(changes, fine, mask, ZOOMS, FACTOR) == pytest.approx(6.0, abs=0.5)
 
 
-def test_smoothness_is_the_correlation_of_voxels_an_acquired_voxel_apart():
+def test_smoothness_is_the_correlation_at_a_distance_of_one_acquired_voxel():
     rng = np.random.default_rng(2)
     change = np.repeat(np.repeat(rng.standard_normal((200, 200, 1)), 2, 0), 2, 1)
     mask = np.ones(change.shape, dtype=bool)

@@ -1,6 +1,4 @@
-"""Change of t by a disturbance of the series: against least squares of statsmodels, and closed
-forms.
-"""
+"""Compare the change of t by a disturbance of the series with statsmodels and closed forms."""
 
 from collections.abc import Iterator
 
@@ -26,7 +24,7 @@ def design() -> Design:
     return build_design(EVENTS, n_volumes=N, tr=2.0, high_pass=1 / 128)
 
 
-def courses(design: Design, seed: int = 0, effect: float = 0.5) -> np.ndarray:
+def simulated_series(design: Design, seed: int = 0, effect: float = 0.5) -> np.ndarray:
     rng = np.random.default_rng(seed)
     return (
         800
@@ -35,11 +33,11 @@ def courses(design: Design, seed: int = 0, effect: float = 0.5) -> np.ndarray:
     )
 
 
-def pairs(one: np.ndarray, other: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    yield from zip(one.astype(np.float32), other.astype(np.float32), strict=True)
+def pairs(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    yield from zip(first.astype(np.float32), second.astype(np.float32), strict=True)
 
 
-def by_statsmodels(design: Design, y: np.ndarray, vector: np.ndarray) -> np.ndarray:
+def statsmodels_t(design: Design, y: np.ndarray, vector: np.ndarray) -> np.ndarray:
     from statsmodels.regression.linear_model import OLS
 
     return np.array(
@@ -47,50 +45,54 @@ def by_statsmodels(design: Design, y: np.ndarray, vector: np.ndarray) -> np.ndar
     )
 
 
-def test_the_change_is_that_of_least_squares(design: Design) -> None:
-    one = courses(design).astype(np.float32)
-    other = one + np.random.default_rng(1).normal(0, 0.3, one.shape).astype(np.float32)
-    found = t_change(pairs(one, other), design, CONTRASTS)
+def test_the_change_of_t_equals_least_squares_of_statsmodels(design: Design) -> None:
+    series = simulated_series(design).astype(np.float32)
+    disturbed = series + np.random.default_rng(1).normal(0, 0.3, series.shape).astype(np.float32)
+    changes = t_change(pairs(series, disturbed), design, CONTRASTS)
     for name, weights in (("a", [1.0, 0.0]), ("aMinusB", [1.0, -1.0])):
         vector = np.zeros(design.matrix.shape[1])
         vector[:2] = weights
-        few = slice(0, 60)
-        expected = by_statsmodels(design, other[:, few], vector) - by_statsmodels(
-            design, one[:, few], vector
+        subset = slice(0, 60)
+        expected = statsmodels_t(design, disturbed[:, subset], vector) - statsmodels_t(
+            design, series[:, subset], vector
         )
-        some = t_change(pairs(one[:, few], other[:, few]), design, {name: CONTRASTS[name]})
-        assert some[name] == pytest.approx(np.sqrt(np.mean(expected**2)), rel=1e-3)
-    assert list(found) == list(CONTRASTS)
+        subset_changes = t_change(
+            pairs(series[:, subset], disturbed[:, subset]), design, {name: CONTRASTS[name]}
+        )
+        assert subset_changes[name] == pytest.approx(np.sqrt(np.mean(expected**2)), rel=1e-3)
+    assert list(changes) == list(CONTRASTS)
 
 
-def test_white_rounding_changes_t_by_its_share_of_the_noise(design: Design) -> None:
-    one = courses(design, effect=0.0)
-    other = one + np.random.default_rng(1).normal(0, 0.05, one.shape)
-    found = t_change(pairs(one, other), design, {"a": {"a": 1.0}})
-    assert found["a"] == pytest.approx(0.05, rel=0.15)
+def test_white_rounding_errors_change_t_by_their_fraction_of_the_noise(design: Design) -> None:
+    series = simulated_series(design, effect=0.0)
+    disturbed = series + np.random.default_rng(1).normal(0, 0.05, series.shape)
+    changes = t_change(pairs(series, disturbed), design, {"a": {"a": 1.0}})
+    assert changes["a"] == pytest.approx(0.05, rel=0.15)
 
 
-def test_an_error_that_follows_the_task_counts_in_full(design: Design) -> None:
-    """A tenth of the noise in white errors moves t by .1; in errors that follow the task by much
-    more.
+def test_an_error_correlated_with_the_task_changes_t_more_than_white_errors(
+    design: Design,
+) -> None:
+    """White errors of a tenth of the noise change t by .1; errors correlated with the task change
+    t much more.
     """
-    one = courses(design, effect=0.0)
+    series = simulated_series(design, effect=0.0)
     task = design.matrix[:, :1]
-    found = t_change(pairs(one, one + 0.1 * task / task.std()), design, {"a": {"a": 1.0}})
-    assert found["a"] > 0.5
+    changes = t_change(pairs(series, series + 0.1 * task / task.std()), design, {"a": {"a": 1.0}})
+    assert changes["a"] > 0.5
 
 
-def test_the_same_series_or_another_level_passes(design: Design) -> None:
-    one = courses(design)
-    assert set(t_change(pairs(one, one), design, CONTRASTS).values()) == {0}
-    shifted = t_change(pairs(one, one + 3.0), design, CONTRASTS)
+def test_t_is_unchanged_for_equal_or_shifted_series(design: Design) -> None:
+    series = simulated_series(design)
+    assert set(t_change(pairs(series, series), design, CONTRASTS).values()) == {0}
+    shifted = t_change(pairs(series, series + 3.0), design, CONTRASTS)
     assert max(shifted.values()) < 1e-3
 
 
-def test_a_constant_voxel_has_t_of_zero_and_wrong_lengths_are_refused(design: Design) -> None:
+def test_constant_voxels_have_t_0_and_wrong_lengths_are_rejected(design: Design) -> None:
     flat = np.full((N, 3), 7.0)
     assert set(t_change(pairs(flat, flat), design, CONTRASTS).values()) == {0}
     for rows in (N - 1, N + 1, 0):
-        wrong = np.zeros((rows, 3))
+        short_or_long = np.zeros((rows, 3))
         with pytest.raises(ValueError, match=rf"number of volumes \({rows}\) .* \({N}\)"):
-            t_change(pairs(wrong, wrong), design, CONTRASTS)
+            t_change(pairs(short_or_long, short_or_long), design, CONTRASTS)

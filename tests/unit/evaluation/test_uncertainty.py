@@ -1,4 +1,4 @@
-"""Uncertainty of an ensemble: its spread."""
+"""Test the uncertainty of an ensemble, the SD over its members."""
 
 import numpy as np
 import pytest
@@ -6,13 +6,13 @@ import pytest
 from bids_sr.evaluation import uncertainty
 
 
-def test_sd_is_that_of_numpy_whatever_the_level() -> None:
+def test_the_spread_equals_the_sample_sd_at_a_high_mean() -> None:
     members = 1e4 + np.random.default_rng(0).normal(size=(4, 6, 5, 3))
-    found = uncertainty.spread(member for member in members)
-    np.testing.assert_allclose(found, members.std(0, ddof=1))
+    sd = uncertainty.spread(member for member in members)
+    np.testing.assert_allclose(sd, members.std(0, ddof=1))
 
 
-def test_what_is_no_ensemble_is_refused() -> None:
+def test_fewer_than_two_members_and_different_shapes_are_rejected() -> None:
     for members in ([], [np.zeros((3, 3, 3))]):
         with pytest.raises(ValueError, match=rf"ensemble .* {len(members)} member"):
             uncertainty.spread(members)

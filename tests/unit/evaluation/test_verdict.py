@@ -1,4 +1,6 @@
-"""The verdict: what each constellation of figures allows to say, and what it does not."""
+"""Test the statements that a verdict makes for given values, and the statements it must not
+make.
+"""
 
 import json
 import math
@@ -25,7 +27,7 @@ def gain(
     series,
     minus,
     value,
-    half=0.01,
+    half_width=0.01,
     region="brain",
     reference="measured",
     contrast="all",
@@ -38,8 +40,8 @@ def gain(
         band="beyond",
         reference=reference,
         value=value,
-        lower=value - half,
-        upper=value + half,
+        lower=value - half_width,
+        upper=value + half_width,
         contrast=contrast,
         region=region,
         n=12,
@@ -50,32 +52,34 @@ def level(series, value, region="brain", statistic="ev", reference="measured"):
     return gain(series, "n/a", value, region=region, reference=reference, statistic=statistic)
 
 
-def evidence(rows, series) -> Evidence:
-    found = strongest("function", rows, series)
-    assert found is not None
-    return found
+def function_evidence(rows, series) -> Evidence:
+    strongest_evidence = strongest("function", rows, series)
+    assert strongest_evidence is not None
+    return strongest_evidence
 
 
 def truth_rows(**changes):
-    """Guided beats all by .08; srgan beats all but inject, by .05."""
+    """Return rows in which sbl exceeds all references by .08 and srgan exceeds all but inject by
+    .05.
+    """
     rows = [level(s, v) for s, v in LEVELS.items()] + [
         level(s, 2 * v, "acquired40") for s, v in LEVELS.items()
     ]
     for region in ("brain", "acquired40"):
-        rows += [gain("sbl", other, 0.08, region=region) for other in REFERENCES]
+        rows += [gain("sbl", reference, 0.08, region=region) for reference in REFERENCES]
         rows += [
-            gain("srgan", other, 0.0 if other == "inject" else 0.05, 0.03, region)
-            for other in REFERENCES
+            gain("srgan", reference, 0.0 if reference == "inject" else 0.05, 0.03, region)
+            for reference in REFERENCES
         ]
     swap = changes.get("swap", {})
     return [swap.get((r.series, r.minus, r.region), r) for r in rows]
 
 
-def judge(rows, methods=("srgan", "sbl"), **given):
-    return make_verdict(rows, methods=methods, baselines=BASELINES, **given)
+def judge(rows, methods=("srgan", "sbl"), **options):
+    return make_verdict(rows, methods=methods, baselines=BASELINES, **options)
 
 
-def flagged(verdict, name):
+def verdict_values(verdict, name):
     return {r.series: r.value for r in verdict.rows if r.statistic == f"verdict_{name}"}
 
 
@@ -83,10 +87,10 @@ def flagged(verdict, name):
     ("lower", "upper", "margin", "expected"),
     [
         (0.01, 0.05, 0.02, "better"),
-        (0.01, 0.015, 0.02, "same"),  # sure, and of no importance
+        (0.01, 0.015, 0.02, "same"),  # significant, but below the margin
         (-0.01, 0.015, 0.02, "same"),
         (-0.01, 0.03, 0.02, "unclear"),
-        (-0.01, 0.015, math.nan, "unclear"),  # without a margin nothing is the same
+        (-0.01, 0.015, math.nan, "unclear"),  # without a margin, no difference counts as equal
         (0.01, 0.015, math.nan, "better"),
         (-0.5, -0.1, 0.02, "worse"),
         (math.nan, math.nan, 0.02, "unclear"),
@@ -94,65 +98,67 @@ def flagged(verdict, name):
         (0.0, 0.1, 0.02, "unclear"),
     ],
 )
-def test_decisions(lower, upper, margin, expected):
+def test_decisions_by_interval_and_margin(lower, upper, margin, expected):
     assert _decide(lower, upper, margin) == expected
 
 
-def test_who_beats_all_may_claim_function():
+def test_a_method_better_than_all_references_is_more_accurate():
     verdict = judge(truth_rows())
-    assert flagged(verdict, "function") == {"sbl": 1.0, "srgan": 0.0}
-    assert [(each.text.split()[0], each.status) for each in verdict.lines] == [
+    assert verdict_values(verdict, "function") == {"sbl": 1.0, "srgan": 0.0}
+    assert [(line.text.split()[0], line.status) for line in verdict.lines] == [
         ("sbl", "more accurate"),
         ("srgan", "not more accurate"),
     ]
     assert "better than interpolation and denoising" in verdict.lines[0].text
     assert "7 % [6, 8] in the whole brain" in verdict.lines[1].text
     assert (verdict.status, verdict.best, verdict.not_applied) == ("more accurate", "sbl", ())
-    assert sum("Over all spatial frequencies" in each for each in verdict.limits) == 1
-    assert sum(NO_ERROR in each for each in verdict.limits) == 1
-    assert sum("never run to completion" in each for each in verdict.limits) == 1
-    found = {
+    assert sum("Over all spatial frequencies" in limit for limit in verdict.limits) == 1
+    assert sum(NO_ERROR in limit for limit in verdict.limits) == 1
+    assert sum("never run to completion" in limit for limit in verdict.limits) == 1
+    sentences = {
         (s.row.series, s.row.minus): s
         for s in verdict.sentences
         if s.decision and s.row.region == "brain"
     }
-    assert found["sbl", "bsplinePca"].decision == "better"
-    assert found["srgan", "inject"].decision == "unclear"
+    assert sentences["sbl", "bsplinePca"].decision == "better"
+    assert sentences["srgan", "inject"].decision == "unclear"
     assert (
-        found["sbl", "inject"].text
+        sentences["sbl", "inject"].text
         == "sbl is more accurate than inject: +0.080 [0.070, 0.090], whole brain."
     )
     claim = next(
-        each for each in verdict.claims if (each.kind, each.series) == ("function", "srgan")
+        line_or_text
+        for line_or_text in verdict.claims
+        if (line_or_text.kind, line_or_text.series) == ("function", "srgan")
     )
     assert (claim.holds, claim.unbeaten) == (False, ["inject"])
 
 
-def test_margin_is_a_tenth_of_the_gap_to_measured():
+def test_the_margin_is_a_tenth_of_the_gap_to_the_measured_series():
     verdict = judge(truth_rows())
     margins = {r.region: r.value for r in verdict.rows if r.statistic == "verdict_margin"}
     assert margins["brain"] == pytest.approx(0.02)
     assert margins["acquired40"] == pytest.approx(0.04)
     rows = truth_rows(swap={("srgan", "inject", "brain"): gain("srgan", "inject", 0.001, 0.01)})
-    found = {
+    decisions = {
         (r.series, r.minus): r.value
         for r in judge(rows).rows
         if r.statistic == "verdict" and r.region == "brain"
     }
-    assert found["srgan", "inject"] == 0.0
-    assert found["sbl", "inject"] == 1.0
-    found = {
+    assert decisions["srgan", "inject"] == 0.0
+    assert decisions["sbl", "inject"] == 1.0
+    decisions = {
         (r.series, r.minus): r.value for r in judge(rows, margin=0.005).rows if r.region == "brain"
     }
-    assert math.isnan(found["srgan", "inject"])
+    assert math.isnan(decisions["srgan", "inject"])
 
 
-def test_one_control_that_is_not_beaten_forbids_the_claim():
+def test_a_method_equal_to_one_control_is_not_more_accurate():
     rows = truth_rows(swap={("sbl", "bsplinePca", "brain"): gain("sbl", "bsplinePca", 0.02, 0.03)})
     verdict = judge(rows)
-    assert flagged(verdict, "function")["sbl"] == 0.0
-    assert [each.text.split()[0] for each in verdict.lines] == ["No", "srgan", "sbl"]
-    assert {each.status for each in verdict.lines} == {"not more accurate"}
+    assert verdict_values(verdict, "function")["sbl"] == 0.0
+    assert [line.text.split()[0] for line in verdict.lines] == ["No", "srgan", "sbl"]
+    assert {line.status for line in verdict.lines} == {"not more accurate"}
     assert "more true detail than inject" in verdict.lines[1].text
     assert "more true detail than bsplinePca (explained variance: 12 %" in verdict.lines[2].text
     assert verdict.status == "not more accurate"
@@ -161,62 +167,60 @@ def test_one_control_that_is_not_beaten_forbids_the_claim():
 @pytest.mark.parametrize(
     ("low", "expected"), [(0.001, 1.0), (0.0, 0.0), (-0.01, 0.0), (math.nan, 0.0)]
 )
-def test_a_map_that_explains_nothing_for_sure_may_claim_nothing(low, expected):
-    """Above every baseline because those are worse than none: no claim without explained variance
-    above 0.
-    """
+def test_a_method_requires_explained_variance_above_0(low, expected):
+    """Better than every baseline is insufficient if the baselines are worse than no detail."""
     rows = [r for r in truth_rows() if (r.series, r.minus, r.region) != ("sbl", "n/a", "brain")]
     rows.append(replace(level("sbl", 0.02), lower=low, upper=0.05))
-    assert flagged(judge(rows), "function")["sbl"] == expected
+    assert verdict_values(judge(rows), "function")["sbl"] == expected
 
 
 @pytest.mark.parametrize("plain", ["sdmod", "zerofill"])
-def test_plain_arithmetic_must_be_beaten_where_the_run_has_it(plain):
-    """zerofill and sdmod count, also where they do not stand among the baselines given."""
+def test_zerofill_and_sdmod_must_be_exceeded_if_computed(plain):
+    """Gains over zerofill and sdmod are required even if they are not in the list of baselines."""
     rows = [
         *truth_rows(),
         level(plain, 0.1),
         *(gain("sbl", plain, 0.0, region=r) for r in ("brain", "acquired40")),
     ]
     rows = [r for r in rows if not (r.minus == plain and r.value > 0.05)]
-    given = {"methods": ("sbl",), "baselines": [name for name in BASELINES if name != plain]}
-    assert flagged(make_verdict(rows, **given), "function")["sbl"] == 0.0
+    options = {"methods": ("sbl",), "baselines": [name for name in BASELINES if name != plain]}
+    assert verdict_values(make_verdict(rows, **options), "function")["sbl"] == 0.0
     rows = [gain("sbl", plain, 0.05, region=r.region) if r.minus == plain else r for r in rows]
-    assert flagged(make_verdict(rows, **given), "function")["sbl"] == 1.0
+    assert verdict_values(make_verdict(rows, **options), "function")["sbl"] == 1.0
 
 
-def test_methods_that_were_not_applied_are_named_first_and_compared_with_nobody():
+def test_methods_not_applied_are_named_first_and_not_compared():
     verdict = judge(
         [*truth_rows(), gain("srgan", "sbl", 0.1), gain("sbl", "sblMirror", 0.1)],
         not_applied=["sbl"],
     )
-    said = verdict.to_json()
-    assert said["not_applied_text"].startswith("sbl was not applied (zero filled)")
+    content = verdict.to_json()
+    assert content["not_applied_text"].startswith("sbl was not applied (zero filled)")
     assert "sbl" not in verdict.headline
     share = MetricRow(
         series="sbl", statistic="tested_share", value=-0.03, lower=-0.05, upper=-0.01, n=6
     )
     calibrated = {"series": {"sbl": {"calibration": "it was not used: another field of view"}}}
-    why = judge([*truth_rows(), share], not_applied=["sbl"], one_level=calibrated).to_json()
-    text = str(why["not_applied_text"])
+    explained = judge([*truth_rows(), share], not_applied=["sbl"], one_level=calibrated).to_json()
+    text = str(explained["not_applied_text"])
     assert "In the self-test, sbl was less accurate than zero filling" in text
     assert "reduction in squared error: −3 %" in text
     assert "over 6 segments of the run: −5 to −1 %" in text
     assert text.endswith(" of sbl: it was not used: another field of view.")
     assert (verdict.best, verdict.not_applied) == ("srgan", ("sbl",))
-    assert flagged(verdict, "applied") == {"srgan": 1.0, "sbl": 0.0}
-    assert set(flagged(verdict, "function")) == {"srgan"}
+    assert verdict_values(verdict, "applied") == {"srgan": 1.0, "sbl": 0.0}
+    assert set(verdict_values(verdict, "function")) == {"srgan"}
     assert not any("sbl" in (s.row.series, s.row.minus) for s in verdict.sentences if s.row)
-    both = judge(truth_rows(), not_applied=["sbl", "srgan"])
-    assert both.to_json()["not_applied_text"].startswith(
+    neither_applied = judge(truth_rows(), not_applied=["sbl", "srgan"])
+    assert neither_applied.to_json()["not_applied_text"].startswith(
         "srgan and sbl were not applied (zero filled)."
     )
-    assert (both.status, both.best) == ("not applied", "")
-    assert both.headline.startswith("No method was applied")
+    assert (neither_applied.status, neither_applied.best) == ("not applied", "")
+    assert neither_applied.headline.startswith("No method was applied")
 
 
-def test_within_the_acquired_band_voxels_of_the_acquired_map_decide_nothing():
-    """Its noise is in the series, and selects them."""
+def test_voxels_active_in_the_acquired_run_are_not_used_below_its_nyquist_frequency():
+    """Noise of the acquired run is part of the series and would select voxels."""
     rows = [
         replace(level("sbl", 0.3, region), band=band)
         for region in ("brain", "active40", "acquired40")
@@ -226,10 +230,10 @@ def test_within_the_acquired_band_voxels_of_the_acquired_map_decide_nothing():
     assert strongest("beyond", rows, ["sbl"]).regions == ("acquired40", "brain")
 
 
-def test_r_amplitude_and_correct_fraction_stand_beside_explained_variance():
-    beside = {"r": 0.415, "amplitude": 0.31, "correct_fraction": 0.23}
+def test_correlation_amplitude_and_correct_fraction_are_reported_with_explained_variance():
+    statistics = {"r": 0.415, "amplitude": 0.31, "correct_fraction": 0.23}
     verdict = judge(
-        [*truth_rows(), *(level("sbl", v, "acquired40", name) for name, v in beside.items())]
+        [*truth_rows(), *(level("sbl", v, "acquired40", name) for name, v in statistics.items())]
     )
     text = next(s.text for s in verdict.sentences if s.row and s.row.series == "sbl")
     assert (
@@ -249,21 +253,21 @@ def test_r_amplitude_and_correct_fraction_stand_beside_explained_variance():
     assert any("veins" in text for text in verdict.limits)
 
 
-def test_worse_in_the_active_region_forbids_the_claim_unclear_does_not():
+def test_worse_in_active_voxels_refutes_the_claim_and_unclear_does_not():
     unclear = truth_rows(
         swap={("sbl", "ratio", "acquired40"): gain("sbl", "ratio", 0.0, 0.2, "acquired40")}
     )
-    assert flagged(judge(unclear), "function")["sbl"] == 1.0
+    assert verdict_values(judge(unclear), "function")["sbl"] == 1.0
     worse = truth_rows(
         swap={("sbl", "ratio", "acquired40"): gain("sbl", "ratio", -0.2, 0.05, "acquired40")}
     )
-    assert flagged(judge(worse), "function")["sbl"] == 0.0
+    assert verdict_values(judge(worse), "function")["sbl"] == 0.0
 
 
-def test_a_baseline_that_was_not_compared_was_not_beaten():
+def test_a_missing_comparison_with_a_baseline_refutes_the_claim():
     rows = [r for r in truth_rows() if r.minus != "ratio"]
     verdict = judge(rows)
-    assert flagged(verdict, "function")["sbl"] == 0.0
+    assert verdict_values(verdict, "function")["sbl"] == 0.0
     assert any("not compared with ratio" in s.text for s in verdict.sentences)
 
 
@@ -290,30 +294,35 @@ ONE_LEVEL = {
 }
 
 
-def test_without_a_reference_nothing_is_compared():
+def test_without_a_reference_accuracy_is_not_assessed():
     verdict = judge([])
-    said = verdict.to_json()
-    assert (said["status"], said["best"]) == ("not assessed", "sbl")  # the default method
-    assert said["headline"].startswith("Accuracy was not measured in this run.")
-    assert "Treat the srgan and sbl maps as interpolated maps" in said["headline"]
-    assert said["headline"].endswith("finer than the acquired voxels.")
-    assert said["sentences"] == []
+    content = verdict.to_json()
+    # sbl is the default method
+    assert (content["status"], content["best"]) == ("not assessed", "sbl")
+    assert content["headline"].startswith("Accuracy was not measured in this run.")
+    assert "Treat the srgan and sbl maps as interpolated maps" in content["headline"]
+    assert content["headline"].endswith("finer than the acquired voxels.")
+    assert content["sentences"] == []
     assert {r.statistic for r in verdict.rows} == {
         f"verdict_{n}" for n in ("function", "image", "specific", "applied")
     }
     assert [
-        math.isnan(flagged(verdict, name)["sbl"]) for name in ("function", "image", "specific")
+        math.isnan(verdict_values(verdict, name)["sbl"])
+        for name in ("function", "image", "specific")
     ] == [True] * 3
     assert any("--retrospective" in text for text in verdict.limits)
 
 
-@pytest.mark.parametrize(("noise", "said"), [(0.005, False), (0.0105, False), (0.014, True)])
-def test_more_thermal_noise_than_any_measured_run_has_is_said(noise, said):
+@pytest.mark.parametrize(("noise", "expected"), [(0.005, False), (0.0105, False), (0.014, True)])
+def test_high_thermal_noise_is_reported_as_a_limitation(noise, expected):
     verdict = judge([share("sbl", 0.27)], one_level={**ONE_LEVEL, "thermal_noise": noise})
-    assert any(text.startswith(f"Thermal noise is {noise:.1%}") for text in verdict.limits) is said
+    assert (
+        any(text.startswith(f"Thermal noise is {noise:.1%}") for text in verdict.limits)
+        is expected
+    )
 
 
-def test_without_a_truth_the_test_one_level_down_stands_in_its_place():
+def test_without_a_reference_the_self_test_is_reported():
     rows = [share("sbl", 0.27), share("sdmod", 0.1)]
     verdict = judge(rows, one_level=ONE_LEVEL)
     assert "Treat the srgan and sbl maps as interpolated maps" in verdict.headline
@@ -328,36 +337,36 @@ def test_without_a_truth_the_test_one_level_down_stands_in_its_place():
     assert verdict.status == "not assessed"
     assert not any(s.decision for s in verdict.sentences)
     assert {s.row.series for s in verdict.sentences if s.row} == {"sbl"}
-    both = judge([*rows, share("srgan", 0.31)], one_level={**ONE_LEVEL, "series": {}})
-    assert both.best == "srgan"
-    harm = judge([*rows, share("srgan", -0.2)], one_level={**ONE_LEVEL, "series": {}})
-    assert harm.lines[-1].text.startswith("Do not use the srgan maps")
-    assert "self-test (12 → 6 mm)" in harm.lines[-1].text
-    assert [each.status for each in harm.lines] == ["not assessed", "not more accurate"]
+    both_tested = judge([*rows, share("srgan", 0.31)], one_level={**ONE_LEVEL, "series": {}})
+    assert both_tested.best == "srgan"
+    harmful = judge([*rows, share("srgan", -0.2)], one_level={**ONE_LEVEL, "series": {}})
+    assert harmful.lines[-1].text.startswith("Do not use the srgan maps")
+    assert "self-test (12 → 6 mm)" in harmful.lines[-1].text
+    assert [line.status for line in harmful.lines] == ["not assessed", "not more accurate"]
     assert any(
         "srgan was less accurate than zero filling" in s.text and "error: −20 %" in s.text
-        for s in harm.sentences
+        for s in harmful.sentences
     )
-    wild = judge([*rows, share("srgan", -156.2)], one_level={**ONE_LEVEL, "series": {}})
+    very_harmful = judge([*rows, share("srgan", -156.2)], one_level={**ONE_LEVEL, "series": {}})
     assert any(
         "more than twice as large as with zero filling; 95 %" in s.text
         and s.text.endswith("below −100 to below −100 %).")
-        for s in wild.sentences
+        for s in very_harmful.sentences
     )
-    unsure = judge([*rows, share("srgan", -0.02)], one_level={**ONE_LEVEL, "series": {}})
-    assert "Do not use" not in unsure.headline
-    (said,) = [s.text for s in unsure.sentences if s.row and s.row.series == "srgan"]
-    assert "srgan did not differ detectably from zero filling" in said
-    assert "error: −2 %" in said
-    assert said.endswith("−6 to 2 %).")
-    assert "worse" not in said
-    # with a truth it stands among what the verdict rests on, and decides nothing
-    true = judge([*truth_rows(), *rows], one_level=ONE_LEVEL)
-    assert "Treat" not in true.headline
-    assert any("reduced the squared error by 27 %" in s.text for s in true.sentences)
+    unclear = judge([*rows, share("srgan", -0.02)], one_level={**ONE_LEVEL, "series": {}})
+    assert "Do not use" not in unclear.headline
+    (sentence,) = [s.text for s in unclear.sentences if s.row and s.row.series == "srgan"]
+    assert "srgan did not differ detectably from zero filling" in sentence
+    assert "error: −2 %" in sentence
+    assert sentence.endswith("−6 to 2 %).")
+    assert "worse" not in sentence
+    # with a reference, the self-test is reported but does not decide
+    with_reference = judge([*truth_rows(), *rows], one_level=ONE_LEVEL)
+    assert "Treat" not in with_reference.headline
+    assert any("reduced the squared error by 27 %" in s.text for s in with_reference.sentences)
 
 
-def test_a_calibrated_map_carries_the_warning():
+def test_calibrated_maps_have_a_warning():
     rows = [share("sbl", 0.27), share("sdmod", 0.1)]
     verdict = judge(rows, one_level={**ONE_LEVEL, "calibrated": True})
     assert "27 %" not in verdict.headline
@@ -375,7 +384,7 @@ def test_a_calibrated_map_carries_the_warning():
     assert any("reduced the squared error by 27 %" in s.text for s in verdict.sentences)
 
 
-def test_large_motion_is_said_before_accuracy():
+def test_large_motion_is_reported_before_accuracy():
     still = judge(truth_rows(), displacement=[math.nan, *[0.1] * 9])
     assert "motion_text" not in still.to_json()
     moving = judge(truth_rows(), displacement=[math.nan, *[1.2] * 8, 0.1], not_applied=["srgan"])
@@ -386,43 +395,50 @@ def test_large_motion_is_said_before_accuracy():
     assert line.index("srgan was not applied") < line.index("sbl recovers detail")
 
 
-def test_the_strongest_reference_with_intervals_carries_the_verdict():
+def test_the_verdict_uses_the_strongest_reference_with_intervals():
     difference = gain("sbl", "bspline", 0.5, reference="truth")
-    known = [level("sbl", 0.9, reference="truth"), difference]
+    known_activation = [level("sbl", 0.9, reference="truth"), difference]
     maps = [
         level("sbl", 0.9, statistic="r", reference="measuredMap"),
         gain("sbl", "bspline", 0.5, statistic="r", reference="measuredMap"),
     ]
-    assert evidence(known, ["sbl"]).reference.name == "truth"
-    assert evidence([*known, *truth_rows()], ["sbl"]).reference.name == "measured"
-    assert evidence(maps, ["sbl"]).reference.name == "measuredMap"
-    assert evidence([*maps, *known], ["sbl"]).reference.name == "truth"
-    # split halves without an interval give way to a reference with one
-    bare = [r for r in truth_rows() if r.minus == "n/a"]
-    assert evidence([*bare, *known], ["sbl"]).reference.name == "truth"
-    assert strongest("function", known, ["srgan"]) is None
+    assert function_evidence(known_activation, ["sbl"]).reference.name == "truth"
+    assert (
+        function_evidence([*known_activation, *truth_rows()], ["sbl"]).reference.name == "measured"
+    )
+    assert function_evidence(maps, ["sbl"]).reference.name == "measuredMap"
+    assert function_evidence([*maps, *known_activation], ["sbl"]).reference.name == "truth"
+    # a reference with intervals is preferred to split halves without
+    without_intervals = [r for r in truth_rows() if r.minus == "n/a"]
+    assert (
+        function_evidence([*without_intervals, *known_activation], ["sbl"]).reference.name
+        == "truth"
+    )
+    assert strongest("function", known_activation, ["srgan"]) is None
 
 
-def test_one_region_stands_for_active_voxels():
+def test_active_voxels_are_represented_by_one_region():
     assert main_regions(["brain", "active25", "roi", "active50"]) == ("active50", "brain")
     assert main_regions(["active", "brain"]) == ("active", "brain")
     assert (main_regions(["roi", "left"]), main_regions([])) == (("roi",), ())
 
 
 def known_rows(value=0.05, **swap):
-    """Guided against known activation by regions; no controls, no measured series."""
+    """Return rows of sbl against known activation by region, without controls and measured
+    series.
+    """
     rows = [level(s, v, reference="truth") for s, v in LEVELS.items() if s != "measured"]
     for region in ("brain", "active"):
         rows += [
-            gain("sbl", other, swap.get(other, value), region=region, reference="truth")
-            for other in (*BASELINES, "srgan", "sblMirror")
+            gain("sbl", reference, swap.get(reference, value), region=region, reference="truth")
+            for reference in (*BASELINES, "srgan", "sblMirror")
         ]
     return rows
 
 
-def test_known_activation_alone_carries_a_verdict_and_says_that_denoised_copies_are_absent():
+def test_known_activation_is_sufficient_and_missing_denoised_controls_are_reported():
     verdict = judge(known_rows(sblMirror=0.0))
-    assert flagged(verdict, "function") == {"sbl": 1.0, "srgan": 0.0}
+    assert verdict_values(verdict, "function") == {"sbl": 1.0, "srgan": 0.0}
     assert verdict.headline.startswith("sbl recovers detail")
     assert "better than interpolation." in verdict.headline
     assert "denois" not in verdict.headline
@@ -430,13 +446,13 @@ def test_known_activation_alone_carries_a_verdict_and_says_that_denoised_copies_
     assert any("denoised B-spline series were not compared" in text for text in verdict.limits)
     assert not any("Differences without a confidence interval" in text for text in verdict.limits)
     assert any("truly active voxels" in s.text for s in verdict.sentences)
-    assert flagged(judge(known_rows(ratio=0.005)), "function")["sbl"] == 0.0
-    assert flagged(judge(known_rows(sblMirror=0.05)), "specific")["sbl"] == 1.0
+    assert verdict_values(judge(known_rows(ratio=0.005)), "function")["sbl"] == 0.0
+    assert verdict_values(judge(known_rows(sblMirror=0.05)), "specific")["sbl"] == 1.0
 
 
-def test_a_difference_written_the_other_way_round_is_turned():
+def test_a_difference_in_reverse_order_is_inverted():
     rows = [level("sbl", 0.1), gain("bspline", "sbl", -0.08)]
-    row = evidence(rows, ["sbl"]).row("sbl", "brain", "bspline")
+    row = function_evidence(rows, ["sbl"]).row("sbl", "brain", "bspline")
     assert (row.value, row.lower, row.upper) == pytest.approx((0.08, 0.07, 0.09))
 
 
@@ -452,86 +468,95 @@ def image(series, minus, value, half=0.1, reference="heldOut"):
     )
 
 
-def test_image_quality_needs_bspline_and_inject_beaten():
+def test_image_quality_requires_gains_over_bspline_and_inject():
     both = [image("srgan", "bspline", 1.5), image("srgan", "inject", 0.3)]
-    assert flagged(judge(both), "image")["srgan"] == 1.0
+    assert verdict_values(judge(both), "image")["srgan"] == 1.0
     assert "those of bspline and inject" in judge(both).headline
-    assert flagged(judge([both[0], image("srgan", "inject", 0.05)]), "image")["srgan"] == 0.0
+    assert (
+        verdict_values(judge([both[0], image("srgan", "inject", 0.05)]), "image")["srgan"] == 0.0
+    )
     measured = [
         image(s.series, s.minus, v, reference="measured")
         for s, v in zip(both, (0.5, -0.2), strict=True)
     ]
-    # measured volumes outrank the second pair
-    assert flagged(judge([*both, *measured]), "image")["srgan"] == 0.0
-    said = [s.text for s in judge([*both, *measured]).sentences if s.decision]
-    assert "PSNR relative to the measured volumes" in said[0]
-    assert "Static detail" in said[0]
-    assert said[1].endswith("] dB).")
-    assert "relative to the measured volumes" in said[1]
-    assert flagged(
+    # measured volumes are preferred to the second pair
+    assert verdict_values(judge([*both, *measured]), "image")["srgan"] == 0.0
+    texts = [s.text for s in judge([*both, *measured]).sentences if s.decision]
+    assert "PSNR relative to the measured volumes" in texts[0]
+    assert "Static detail" in texts[0]
+    assert texts[1].endswith("] dB).")
+    assert "relative to the measured volumes" in texts[1]
+    assert verdict_values(
         judge([*measured[:1], image("srgan", "inject", 0.3, reference="measured")]), "image"
     )["srgan"]
-    alone = judge([both[0]])
-    assert math.isnan(flagged(alone, "image")["srgan"])
-    assert any("--pair-holdout" in text for text in alone.limits)
-    assert flagged(judge([image("srgan", "bspline", -1.0)]), "image")["srgan"] == 0.0
+    bspline_only = judge([both[0]])
+    assert math.isnan(verdict_values(bspline_only, "image")["srgan"])
+    assert any("--pair-holdout" in text for text in bspline_only.limits)
+    assert verdict_values(judge([image("srgan", "bspline", -1.0)]), "image")["srgan"] == 0.0
 
 
-def test_subject_specific_only_where_own_less_placebo_excludes_zero():
+def test_participant_specific_detail_requires_gains_over_negative_controls():
     beaten, reached = gain("sbl", "sblOther", 0.05), gain("sbl", "sblMirror", 0.005)
-    good = judge([*truth_rows(), beaten])
-    assert flagged(good, "specific") == pytest.approx({"sbl": 1.0, "srgan": math.nan}, nan_ok=True)
-    assert "specific to this participant's own data" in good.headline
-    assert any("srgan" in text and "negative control" in text for text in good.limits)
-    bad = judge([*truth_rows(), beaten, reached])
-    assert flagged(bad, "specific")["sbl"] == 0.0
-    assert "sblMirror reaches the same gain" in bad.headline
+    supported = judge([*truth_rows(), beaten])
+    assert verdict_values(supported, "specific") == pytest.approx(
+        {"sbl": 1.0, "srgan": math.nan}, nan_ok=True
+    )
+    assert "specific to this participant's own data" in supported.headline
+    assert any("srgan" in text and "negative control" in text for text in supported.limits)
+    refuted = judge([*truth_rows(), beaten, reached])
+    assert verdict_values(refuted, "specific")["sbl"] == 0.0
+    assert "sblMirror reaches the same gain" in refuted.headline
 
 
-def test_flags_are_said():
+def test_raised_flags_are_limitations():
     rows = [MetricRow(series="raw", statistic="flag_task_not_done", value=1.0, contrast="thumb")]
     rows += [MetricRow(series="raw", statistic="flag_broad", value=0.0, contrast="thumb")]
     verdict = judge(rows)
     assert any(FLAGS["task_not_done"].failed in text for text in verdict.limits)
 
 
-def test_plain_values_and_table(tmp_path):
+def test_the_verdict_can_be_stored_as_json_and_table(tmp_path):
     verdict = judge(truth_rows())
-    plain = json.loads(json.dumps(verdict.to_json(), allow_nan=False))
+    content = json.loads(json.dumps(verdict.to_json(), allow_nan=False))
     keys = {"headline", "lines", "status", "best", "not_applied", "sentences", "limits"}
-    assert set(plain) == keys
-    assert [set(line) for line in plain["lines"]] == [{"text", "status"}] * 2
-    assert list(plain["sentences"][0]) == ["text", "series"]
-    (said,) = [
-        each
-        for each in plain["sentences"]
-        if each.get("minus") == "ratio" and each["series"] == "sbl"
+    assert set(content) == keys
+    assert [set(line) for line in content["lines"]] == [{"text", "status"}] * 2
+    assert list(content["sentences"][0]) == ["text", "series"]
+    (sentence,) = [
+        item
+        for item in content["sentences"]
+        if item.get("minus") == "ratio" and item["series"] == "sbl"
     ][:1]
-    assert (said["decision"], said["statistic"], said["reference"], said["band"]) == (
+    assert (
+        sentence["decision"],
+        sentence["statistic"],
+        sentence["reference"],
+        sentence["band"],
+    ) == (
         "better",
         "ev",
         "measured",
         "beyond",
     )
-    assert (said["value"], said["lower"]) == pytest.approx((0.08, 0.07))
-    lacking = judge([r for r in truth_rows() if r.minus != "ratio"]).to_json()["sentences"]
-    assert None in [each["lower"] for each in lacking if each.get("minus") == "ratio"]
+    assert (sentence["value"], sentence["lower"]) == pytest.approx((0.08, 0.07))
+    incomplete = judge([r for r in truth_rows() if r.minus != "ratio"]).to_json()["sentences"]
+    assert None in [item["lower"] for item in incomplete if item.get("minus") == "ratio"]
     path = tmp_path / "verdict.tsv"
     path.write_text(table_text(verdict.rows))
     assert len(read_table(path)) == len(verdict.rows)
 
 
-def undefined(rows, **where):
-    """The rows without values where they are of these columns."""
-    nothing = {"value": math.nan, "lower": math.nan, "upper": math.nan}
+def undefined(rows, **columns):
+    """Return the rows, with NaN values in rows that match these columns."""
+    nan_values = {"value": math.nan, "lower": math.nan, "upper": math.nan}
     return [
-        replace(r, **nothing) if all(getattr(r, k) in v for k, v in where.items()) else r
+        replace(r, **nan_values) if all(getattr(r, k) in v for k, v in columns.items()) else r
         for r in rows
     ]
 
 
-def test_a_reference_without_reproducible_detail_assesses_nothing():
-    """Halves of the measured series that have no detail in common leave every level and difference
+def test_a_reference_without_reproducible_detail_is_not_assessed():
+    """If halves of the measured series have no common detail, all levels and differences are
     undefined.
     """
     rows = undefined(truth_rows(), region=("brain", "acquired40"))
@@ -539,64 +564,69 @@ def test_a_reference_without_reproducible_detail_assesses_nothing():
         level("sbl", 0.9, statistic="r", reference="measuredMap"),
         gain("sbl", "bspline", 0.5, statistic="r", reference="measuredMap"),
     ]
-    alone = judge([*rows, *maps])
-    assert alone.status == "not assessed"
-    assert alone.headline.startswith(f"{_NO_DETAIL} Treat the srgan and sbl maps")
-    assert not any(s.decision for s in alone.sentences)
-    assert math.isnan(flagged(alone, "function")["sbl"])
-    assert alone.best == "sbl"  # nothing is known of either: the last, which is the default
-    told = judge([*rows, *maps, share("sbl", 0.27)], methods=("sbl",), one_level=ONE_LEVEL)
-    assert told.headline.startswith(f"{_NO_DETAIL} Treat the sbl maps")
-    assert told.headline.endswith("finer than 6 mm.")
-    assert any("no reproducible detail" in text for text in alone.limits)
-    assert not any("has no high-resolution reference" in text for text in alone.limits)
+    verdict = judge([*rows, *maps])
+    assert verdict.status == "not assessed"
+    assert verdict.headline.startswith(f"{_NO_DETAIL} Treat the srgan and sbl maps")
+    assert not any(s.decision for s in verdict.sentences)
+    assert math.isnan(verdict_values(verdict, "function")["sbl"])
+    assert verdict.best == "sbl"  # neither method was assessed: the default method, which is last
+    with_self_test = judge(
+        [*rows, *maps, share("sbl", 0.27)], methods=("sbl",), one_level=ONE_LEVEL
+    )
+    assert with_self_test.headline.startswith(f"{_NO_DETAIL} Treat the sbl maps")
+    assert with_self_test.headline.endswith("finer than 6 mm.")
+    assert any("no reproducible detail" in text for text in verdict.limits)
+    assert not any("has no high-resolution reference" in text for text in verdict.limits)
 
 
-def test_a_verdict_is_given_where_the_reference_has_reproducible_detail():
-    """In active voxels where the brain as a whole has none; for a contrast that has, where the
+def test_the_verdict_uses_regions_and_contrasts_with_reproducible_detail():
+    """Use active voxels if the brain has no reproducible detail, and the second contrast if the
     first has none.
     """
     rows = undefined(truth_rows(), region=("brain",))
-    assert evidence(rows, ["sbl"]).regions == ("acquired40",)
+    assert function_evidence(rows, ["sbl"]).regions == ("acquired40",)
     assert judge(rows).status == "more accurate"
-    where = "in voxels active in the acquired run (|t| > 4) better than"
-    assert where in judge(rows).lines[0].text
-    lost = judge(rows, methods=("srgan",))
-    assert lost.status == "not more accurate"
-    assert where in lost.headline
-    assert "14 % [13, 15] in active voxels" in lost.headline
-    others = [replace(r, contrast="second") for r in truth_rows()]
-    found = evidence([*undefined(truth_rows(), contrast=("all",)), *others], ["sbl"])
-    assert (found.contrast, found.regions) == ("second", ("acquired40", "brain"))
-    assert evidence([*others, *truth_rows()], ["sbl"]).contrast == "all"
+    location = "in voxels active in the acquired run (|t| > 4) better than"
+    assert location in judge(rows).lines[0].text
+    less_accurate = judge(rows, methods=("srgan",))
+    assert less_accurate.status == "not more accurate"
+    assert location in less_accurate.headline
+    assert "14 % [13, 15] in active voxels" in less_accurate.headline
+    second_contrast = [replace(r, contrast="second") for r in truth_rows()]
+    second_evidence = function_evidence(
+        [*undefined(truth_rows(), contrast=("all",)), *second_contrast], ["sbl"]
+    )
+    assert (second_evidence.contrast, second_evidence.regions) == (
+        "second",
+        ("acquired40", "brain"),
+    )
+    assert function_evidence([*second_contrast, *truth_rows()], ["sbl"]).contrast == "all"
 
 
-def test_a_difference_becomes_a_sentence_through_few_functions():
-    """Every function of the evaluation that holds the row itself, from the table of the evaluation
-    to the words.
-    """
-    rows, met = truth_rows(), []
+def test_a_difference_is_converted_to_text_by_four_functions():
+    """Record every function of the evaluation that handles the row itself, from table to text."""
+    rows, function_names = truth_rows(), []
     followed = next(r for r in rows if (r.series, r.minus, r.region) == ("sbl", "ratio", "brain"))
 
     def watch(frame, event, result):
         code = frame.f_code
-        ours = (
+        in_evaluation = (
             event == "return"
             and "bids_sr/evaluation" in code.co_filename
             and not code.co_name.startswith("<")
         )
         if (
-            ours
-            and code.co_name not in met
-            and any(each is followed for each in frame.f_locals.values())
+            in_evaluation
+            and code.co_name not in function_names
+            and any(value is followed for value in frame.f_locals.values())
         ):
-            met.append(code.co_name)
+            function_names.append(code.co_name)
 
     sys.setprofile(watch)
     try:
         verdict = judge(rows)
     finally:
         sys.setprofile(None)
-    assert met == ["row", "compare", "value_text", "comparison"]
-    (said,) = [each.text for each in verdict.sentences if each.row is followed]
-    assert said == "sbl is more accurate than ratio: +0.080 [0.070, 0.090], whole brain."
+    assert function_names == ["row", "compare", "value_text", "comparison"]
+    (texts,) = [sentence.text for sentence in verdict.sentences if sentence.row is followed]
+    assert texts == "sbl is more accurate than ratio: +0.080 [0.070, 0.090], whole brain."

@@ -1,5 +1,5 @@
-"""Images against measured volumes: figures by hand, intervals of correlated volumes, paired gains,
-what is refused.
+"""Compare images with measured volumes: worked values, intervals of correlated volumes, paired
+gains, and errors.
 """
 
 import math
@@ -22,7 +22,7 @@ SHAPE, N, DUMMY = (16, 14, 3), 12, 2
 AFFINE = np.diag([2.0, 2.0, 4.0, 1.0])
 
 
-def write(path, data, affine=AFFINE):
+def write_series(path, data, affine=AFFINE):
     with SeriesWriter(path, data.shape, affine, 2.0) as writer:
         for t in range(data.shape[3]):
             writer.append(data[..., t])
@@ -39,33 +39,35 @@ def series(tmp_path):
         data[name] = measured + rng.normal(0, error, measured.shape)
         data[name][..., :DUMMY] = 0
     for name, values in data.items():
-        write(tmp_path / f"{name}.nii", values)
+        write_series(tmp_path / f"{name}.nii", values)
     mask = np.zeros(SHAPE, dtype=bool)
     mask[3:12, 3:12, :2] = True
     return tmp_path, {name: values.astype(np.float32) for name, values in data.items()}, mask
 
 
-def scores_of(folder, mask, **changes):
+def score_files(folder, mask, **changes):
     readers = {name: SeriesReader(folder / f"{name}.nii") for name in ("bspline", "inject", "sbl")}
-    given = {"n_dummy": DUMMY, "max_volumes": 60} | changes
-    return volume_scores(readers, SeriesReader(folder / "measured.nii"), mask, **given)
+    options = {"n_dummy": DUMMY, "max_volumes": 60} | changes
+    return volume_scores(readers, SeriesReader(folder / "measured.nii"), mask, **options)
 
 
-def test_scores_are_those_of_each_volume_inside_the_mask_without_dummies(series):
+def test_scores_equal_their_definitions_inside_the_mask_without_dummy_volumes(series):
     folder, data, mask = series
-    found = scores_of(folder, mask)["sbl"]
+    scores = score_files(folder, mask)["sbl"]
     steady = data["measured"][..., DUMMY:].astype(float)
-    top = np.percentile(steady.mean(-1)[mask], 99)
-    assert top < 700  # dummies are left out
+    data_range = np.percentile(steady.mean(-1)[mask], 99)
+    assert data_range < 700  # dummy volumes are ignored
     error = [
         np.mean((data["sbl"][..., t] - data["measured"][..., t])[mask] ** 2)
         for t in range(DUMMY, N)
     ]
-    np.testing.assert_allclose(found["psnr"], 10 * np.log10(top**2 / np.array(error)), rtol=1e-5)
+    np.testing.assert_allclose(
+        scores["psnr"], 10 * np.log10(data_range**2 / np.array(error)), rtol=1e-5
+    )
     full = structural_similarity(
         data["measured"][..., 0, DUMMY].astype(float),
         data["sbl"][..., 0, DUMMY].astype(float),
-        data_range=top,
+        data_range=data_range,
         gaussian_weights=True,
         sigma=1.5,
         use_sample_covariance=False,
@@ -73,50 +75,50 @@ def test_scores_are_those_of_each_volume_inside_the_mask_without_dummies(series)
     )[1]
     first = mask.copy()
     first[..., 1:] = False
-    one = scores_of(folder, first)["sbl"]
-    assert one["ssim"].shape == (N - DUMMY,)
+    first_slice_scores = score_files(folder, first)["sbl"]
+    assert first_slice_scores["ssim"].shape == (N - DUMMY,)
     low = np.percentile(steady.mean(-1)[first], 99)
-    assert one["ssim"][0] == pytest.approx(
-        full[first[..., 0]].mean(), abs=0.01 * abs(low - top) + 1e-3
+    assert first_slice_scores["ssim"][0] == pytest.approx(
+        full[first[..., 0]].mean(), abs=0.01 * abs(low - data_range) + 1e-3
     )
 
 
-def test_volumes_are_evenly_spaced_and_as_many_as_asked_for(series):
+def test_scored_volumes_are_evenly_spaced(series):
     assert _scored_volumes(100, 4, 4) == [4, 36, 67, 99]
     assert _scored_volumes(5, 3, 60) == [3, 4]
     assert _scored_volumes(9, 2, 1) == [2]
     with pytest.raises(ValueError, match="no volumes can be scored"):
         _scored_volumes(5, 5, 60)
     folder, _, mask = series
-    assert len(scores_of(folder, mask, max_volumes=3)["inject"]["psnr"]) == 3
+    assert len(score_files(folder, mask, max_volumes=3)["inject"]["psnr"]) == 3
 
 
-def test_rows_hold_levels_and_gains_over_bspline_and_inject(series):
+def test_rows_contain_levels_and_gains_over_bspline_and_inject(series):
     folder, _, mask = series
-    scores = scores_of(folder, mask)
+    scores = score_files(folder, mask)
     rows = {
         (r.series, against_of(r), measure_of(r)): r for r in image_rows(scores, seed=1, n_boot=200)
     }
     levels = {s: rows[s, "measured", "truth_psnr"].value for s in scores}
     assert levels["sbl"] > levels["inject"] > levels["bspline"]
     assert levels["sbl"] == pytest.approx(scores["sbl"]["psnr"].mean())
-    gains = {(s, other) for s, other, measure in rows if measure == "gain_truth_psnr"}
+    gains = {(s, reference) for s, reference, measure in rows if measure == "gain_truth_psnr"}
     assert gains == {
         ("sbl", "bspline"),
         ("sbl", "inject"),
         ("bspline", "inject"),
         ("inject", "bspline"),
     }
-    for other in ("bspline", "inject"):
-        gain = rows["sbl", other, "gain_truth_psnr"]
-        assert gain.value == pytest.approx(levels["sbl"] - levels[other])
+    for reference in ("bspline", "inject"):
+        gain = rows["sbl", reference, "gain_truth_psnr"]
+        assert gain.value == pytest.approx(levels["sbl"] - levels[reference])
         assert 0 < gain.lower < gain.value < gain.upper
-        assert rows["sbl", other, "gain_truth_ssim"].lower > 0
+        assert rows["sbl", reference, "gain_truth_ssim"].lower > 0
     assert {r.region for r in rows.values()} == {"brain"}
     assert image_rows(scores, seed=1, n_boot=200) == list(rows.values())
 
 
-def test_gains_are_paired_where_volumes_differ_more_than_series():
+def test_gains_are_paired_over_volumes():
     rng = np.random.default_rng(0)
     base = 30 + 5 * rng.normal(size=60)
     scores = {
@@ -128,53 +130,56 @@ def test_gains_are_paired_where_volumes_differ_more_than_series():
     assert (gain.lower, gain.upper) == pytest.approx((0.2, 0.2))
     level = rows["sbl", "measured", "truth_psnr"]
     assert level.upper - level.lower > 1
-    same = rows["sbl", "bspline", "gain_truth_ssim"]
-    assert (same.value, same.lower, same.upper) == (0, 0, 0)
+    equal = rows["sbl", "bspline", "gain_truth_ssim"]
+    assert (equal.value, equal.lower, equal.upper) == (0, 0, 0)
 
 
-def test_intervals_allow_for_volumes_that_are_alike():
-    """Of a mean of 60 values, each .6 of the one before it; drawing single values holds it in 65 %
-    only.
+def test_intervals_have_nominal_coverage_for_autocorrelated_volumes():
+    """Means of 60 values with an autocorrelation of .6; resampling single values would cover only
+    65 %.
     """
     rng = np.random.default_rng(1)
-    drawn, count = _draw_segments(60, 400, 0)
-    assert count == 8
-    held = 0
+    resamples, n_segments = _draw_segments(60, 400, 0)
+    assert n_segments == 8
+    n_covered = 0
     for _ in range(300):
         values = np.zeros(100)
         noise = rng.normal(size=100)
         for t in range(1, 100):
             values[t] = 0.6 * values[t - 1] + noise[t]
-        low, high = _mean_interval(values[40:], drawn, count)
-        held += low < 0 < high
-    assert 0.85 <= held / 300 <= 0.98
-    assert np.bincount(drawn.ravel(), minlength=60).std() < 0.2 * np.bincount(drawn.ravel()).mean()
+        low, high = _mean_interval(values[40:], resamples, n_segments)
+        n_covered += low < 0 < high
+    assert 0.85 <= n_covered / 300 <= 0.98
+    assert (
+        np.bincount(resamples.ravel(), minlength=60).std()
+        < 0.2 * np.bincount(resamples.ravel()).mean()
+    )
 
 
 def test_too_few_volumes_and_equal_images_have_no_interval():
-    few = {"bspline": {"psnr": np.array([30.0, 31, 32]), "ssim": np.array([0.9, 0.9, 0.9])}}
-    row = image_rows(few)[0]
+    scores = {"bspline": {"psnr": np.array([30.0, 31, 32]), "ssim": np.array([0.9, 0.9, 0.9])}}
+    row = image_rows(scores)[0]
     assert row.value == 31
     assert row.n is None
     assert math.isnan(row.lower)
-    equal = few | {"sbl": {"psnr": np.full(3, np.inf), "ssim": np.ones(3)}}
+    equal = scores | {"sbl": {"psnr": np.full(3, np.inf), "ssim": np.ones(3)}}
     rows = {(r.series, measure_of(r)): r.value for r in image_rows(equal)}
     assert math.isnan(rows["sbl", "gain_truth_psnr"])
     assert image_rows({}) == []
     with pytest.raises(ValueError, match="same number of scored volumes"):
-        image_rows(few | {"sbl": {"psnr": np.ones(2), "ssim": np.ones(2)}})
+        image_rows(scores | {"sbl": {"psnr": np.ones(2), "ssim": np.ones(2)}})
 
 
-def test_series_of_another_grid_or_length_and_an_empty_mask_are_refused(series):
+def test_series_of_another_grid_or_length_and_an_empty_mask_are_rejected(series):
     folder, data, mask = series
-    write(folder / "sbl.nii", data["sbl"][..., :-1])
+    write_series(folder / "sbl.nii", data["sbl"][..., :-1])
     with pytest.raises(ValueError, match=r"sbl\.nii: the series has the shape .* as in"):
-        scores_of(folder, mask)
+        score_files(folder, mask)
     shifted = AFFINE.copy()
     shifted[0, 3] = 1
-    write(folder / "sbl.nii", data["sbl"], shifted)
+    write_series(folder / "sbl.nii", data["sbl"], shifted)
     with pytest.raises(ValueError, match=r"sbl\.nii"):
-        scores_of(folder, mask)
-    write(folder / "sbl.nii", data["sbl"])
+        score_files(folder, mask)
+    write_series(folder / "sbl.nii", data["sbl"])
     with pytest.raises(ValueError, match="with 0 voxels"):
-        scores_of(folder, np.zeros_like(mask))
+        score_files(folder, np.zeros_like(mask))

@@ -1,5 +1,5 @@
-"""Crash files can be read by people and by our own report, and the command in them runs the step
-alone.
+"""Test crash files: they can be read by users and by the report, and their command reruns the
+step.
 """
 
 import errno
@@ -24,33 +24,33 @@ from bids_sr.notices import CODES, Notice, UsageError, recorded
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.pipeline.nodes import owner_of
 
-WHY = ["Traceback (most recent call last):\n", "  line\n", "ValueError: the reason\n"]
+TRACEBACK = ["Traceback (most recent call last):\n", "  line\n", "ValueError: the reason\n"]
 
 
 @pytest.fixture
 def node(tmp_path: Path) -> pe.Node:
-    """A step of a participant that never ran."""
+    """Return a step of a participant that was never run."""
     workflow = pe.Workflow("bids_sr_wf", base_dir=str(tmp_path / "the work"))
     inner = pe.Workflow("sub_01_wf")
     inner.add_nodes([pe.Node(Die(value=4), name="fit", mem_gb=1.5)])
     workflow.add_nodes([inner])
-    (made,) = workflow._create_flat_graph().nodes()
-    made.base_dir = workflow.base_dir
-    made.config = {key: dict(config._sections[key]) for key in config._sections}
-    made.config["execution"]["crashdump_dir"] = str(tmp_path / "logs")
-    made.owner = ("01", "")
+    (step_node,) = workflow._create_flat_graph().nodes()
+    step_node.base_dir = workflow.base_dir
+    step_node.config = {key: dict(config._sections[key]) for key in config._sections}
+    step_node.config["execution"]["crashdump_dir"] = str(tmp_path / "logs")
+    step_node.owner = ("01", "")
     (tmp_path / "logs").mkdir()
-    return made
+    return step_node
 
 
-def test_a_crash_file_names_all_and_its_command_runs_the_step(
+def test_a_crash_file_describes_the_crash_and_its_command_reruns_the_step(
     node: pe.Node, tmp_path: Path
 ) -> None:
-    found = report_crash(node, {"traceback": WHY, "host": "node17", "peak_gb": 2.345}, [])
-    assert recorded(tmp_path / "logs") == [found]
-    assert (found.what, found.whom, found.code) == (node.fullname, "sub-01", "crashed")
-    assert found.why == "ValueError: the reason"
-    text = Path(found.file).read_text()
+    notice = report_crash(node, {"traceback": TRACEBACK, "host": "node17", "peak_gb": 2.345}, [])
+    assert recorded(tmp_path / "logs") == [notice]
+    assert (notice.what, notice.whom, notice.code) == (node.fullname, "sub-01", "crashed")
+    assert notice.why == "ValueError: the reason"
+    text = Path(notice.file).read_text()
     for part in (
         "Node: bids_sr_wf.sub_01_wf.fit\n",
         "Participant: sub-01\n",
@@ -63,27 +63,27 @@ def test_a_crash_file_names_all_and_its_command_runs_the_step(
         f"What to do: {CODES['crashed'][1]}\n",
     ):
         assert part in text, part
-    assert text.endswith("".join(WHY))
+    assert text.endswith("".join(TRACEBACK))
     command = next(
         line.partition(": ")[2]
         for line in text.splitlines()
         if line.startswith("To run only this step")
     )
-    again = subprocess.run(
+    rerun_process = subprocess.run(
         [*shlex.split(command), "-w", str(tmp_path / "alone")],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert again.returncode == 0, again.stderr
-    assert "  out = 5\n" in again.stdout
+    assert rerun_process.returncode == 0, rerun_process.stderr
+    assert "  out = 5\n" in rerun_process.stdout
     assert list((tmp_path / "alone").rglob("result_fit.pklz"))
     assert not list((tmp_path / "the work").rglob("result_fit.pklz"))
 
 
-def test_a_text_that_is_no_traceback_is_shown_as_the_reason(node: pe.Node, tmp_path: Path) -> None:
-    found = report_crash(
+def test_a_reason_without_traceback_is_shown(node: pe.Node, tmp_path: Path) -> None:
+    notice = report_crash(
         node,
         {
             "traceback": ["the worker was killed twice"],
@@ -91,39 +91,39 @@ def test_a_text_that_is_no_traceback_is_shown_as_the_reason(node: pe.Node, tmp_p
         },
         [],
     )
-    assert found.why == "no memory"
-    assert found.remedy == CODES["killed"][1]
-    assert Path(found.file).read_text().endswith("\n\nTraceback:\nthe worker was killed twice\n")
+    assert notice.why == "no memory"
+    assert notice.remedy == CODES["killed"][1]
+    assert Path(notice.file).read_text().endswith("\n\nTraceback:\nthe worker was killed twice\n")
 
 
-def test_an_error_that_tells_a_remedy_gives_it_to_the_notice(node: pe.Node) -> None:
+def test_the_remedy_of_a_usage_error_is_in_the_notice(node: pe.Node) -> None:
     error = UsageError("the model gan does not fit", "another voxel size", "Train another.")
-    found = report_crash(
+    notice = report_crash(
         node, {"traceback": traceback.format_exception(error), "notice": error.notice}, []
     )
-    assert (found.what, found.why, found.remedy, found.code) == (
+    assert (notice.what, notice.why, notice.remedy, notice.code) == (
         node.fullname,
         "the model gan does not fit: another voxel size",
         "Train another.",
         "crashed",
     )
-    assert "What to do: Train another.\n" in Path(found.file).read_text()
+    assert "What to do: Train another.\n" in Path(notice.file).read_text()
 
 
-def test_where_the_logs_are_full_the_crash_file_lies_in_the_work(
+def test_the_crash_file_is_in_the_working_directory_if_the_log_disk_is_full(
     node: pe.Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = files.write_whole
+    write_whole = files.write_whole
 
-    def full(path: Path, text: str) -> Path:
+    def fail_in_logs(path: Path, text: str) -> Path:
         if path.is_relative_to(tmp_path / "logs"):
             raise files.DiskFullError(path, len(text))
-        return whole(path, text)
+        return write_whole(path, text)
 
-    monkeypatch.setattr(crash.atomic_files, "write_whole", full)
-    found = report_crash(node, {"traceback": WHY}, [])
-    assert recorded(tmp_path / "logs") == [found]
-    path = Path(found.file)
+    monkeypatch.setattr(crash.atomic_files, "write_whole", fail_in_logs)
+    notice = report_crash(node, {"traceback": TRACEBACK}, [])
+    assert recorded(tmp_path / "logs") == [notice]
+    path = Path(notice.file)
     assert path.parent == Path(node.base_dir)
     assert path.exists()
 
@@ -142,29 +142,29 @@ def test_where_the_logs_are_full_the_crash_file_lies_in_the_work(
         ("ValueError: 28 of 12", "crashed"),
     ],
 )
-def test_the_code_follows_from_the_error(why: str, code: str) -> None:
+def test_notice_codes_follow_from_the_error_text(why: str, code: str) -> None:
     assert _cause_of(why) == code
 
 
-def test_a_full_disk_is_told_with_its_room(node: pe.Node) -> None:
+def test_a_full_disk_is_reported_with_its_free_space(node: pe.Node) -> None:
     place = files.file_system_of(Path(node.output_dir()))
-    told = report_crash(node, {"traceback": ["No space left on device"]}, []).why
-    assert f"free on the file system {place}" in told
+    reason = report_crash(node, {"traceback": ["No space left on device"]}, []).why
+    assert f"free on the file system {place}" in reason
 
 
-def test_the_full_file_system_of_a_step_is_said_once_without_a_remedy_inside(
-    node: pe.Node, tmp_path: Path
-) -> None:
+def test_the_full_file_system_of_a_step_is_reported_once(node: pe.Node, tmp_path: Path) -> None:
     try:
         raise files.DiskFullError(tmp_path / "out" / "map.nii.gz", 10)
     except files.DiskFullError:
-        told = report_crash(node, None, []).why
-    assert str(tmp_path / "out" / "map.nii.gz") in told
-    assert told.count("free on the file system") == 1
-    assert "fix:" not in told
+        reason = report_crash(node, None, []).why
+    assert str(tmp_path / "out" / "map.nii.gz") in reason
+    assert reason.count("free on the file system") == 1
+    assert "fix:" not in reason
 
 
-def test_rerun_refuses_what_is_no_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rerun_rejects_other_directories(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert rerun.main([str(tmp_path)]) == 2
     assert "not the working directory of a step" in capsys.readouterr().err
     (tmp_path / "_node.pklz").write_bytes(b"cut")
@@ -172,7 +172,7 @@ def test_rerun_refuses_what_is_no_step(tmp_path: Path, capsys: pytest.CaptureFix
     assert "could not be read" in capsys.readouterr().err
 
 
-def test_rerun_opens_nothing_of_another_user(
+def test_rerun_rejects_files_of_another_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "_node.pklz"
@@ -184,17 +184,17 @@ def test_rerun_opens_nothing_of_another_user(
     assert "belongs to another user" in capsys.readouterr().err
 
 
-def test_a_step_that_fails_alone_too_is_told(
+def test_a_rerun_step_that_fails_again_is_reported(
     node: pe.Node, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     node.interface._run_interface = None
-    report_crash(node, {"traceback": WHY}, [])
+    report_crash(node, {"traceback": TRACEBACK}, [])
     assert rerun.main([node.output_dir(), "-w", str(tmp_path / "alone")]) == 1
     assert "The step failed" in capsys.readouterr().err
 
 
-def test_labels_with_a_plus_run_and_keep_their_names(tmp_path: Path) -> None:
-    """`+` is legal in labels of BIDS 1.10, and in no name of nipype."""
+def test_labels_with_a_plus_sign_are_preserved(tmp_path: Path) -> None:
+    """`+` is valid in labels since BIDS 1.10, but not in node names of nipype."""
     maker = BidsMaker(tmp_path / "sub-x (copy)" / "bids")
     maker.subject("A+B")
     maker.bold("sub-A+B_task-tap+2")
@@ -204,10 +204,12 @@ def test_labels_with_a_plus_run_and_keep_their_names(tmp_path: Path) -> None:
         planned_graph(maker, tmp_path), base_dir=tmp_path, need_gb=lambda need: need.always
     )
     nodes = [workflow.get_node(name) for name in workflow.list_node_names() if "sub_A__B" in name]
-    assert {owner_of(each) for each in nodes} == {
+    assert {owner_of(step_node) for step_node in nodes} == {
         ("A+B", ""),
         ("A+B", "sub-A+B_task-tap"),
         ("A+B", "sub-A+B_task-tap+2"),
     }
     executed = workflow._create_flat_graph().nodes()
-    assert {owner_of(each) for each in executed} >= {owner_of(each) for each in nodes}
+    assert {owner_of(step_node) for step_node in executed} >= {
+        owner_of(step_node) for step_node in nodes
+    }

@@ -1,4 +1,4 @@
-"""What surrounds the schedulers, whichever runs the steps."""
+"""Test the code around the schedulers."""
 
 import time
 from pathlib import Path
@@ -12,30 +12,28 @@ from bids_sr.execution.execute import _steady_time, execute
 from bids_sr.slurm.calls import SlurmError
 
 
-def test_schedulers_count_time_by_a_clock_that_nobody_sets() -> None:
-    """nipype sleeps until a time of the day: for a day, where the clock is put back by one
-    meanwhile.
-    """
+def test_schedulers_use_a_monotonic_clock() -> None:
+    """If the system clock were set back by a day, nipype would sleep for a day."""
     before = base.time
     with _steady_time():
         assert base.time is time.monotonic
     assert base.time is before
 
 
-def test_what_slurm_refuses_is_told_where_nothing_can_be_recorded(
+def test_a_slurm_error_is_reported_if_logs_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(*_: object, **__: object) -> None:
+    def raise_slurm_error(*_: object, **__: object) -> None:
         raise SlurmError("sbatch ended with 1", "invalid partition", "mend what it names")
 
-    monkeypatch.setattr(pe.Workflow, "run", refused)
-    found = execute(
+    monkeypatch.setattr(pe.Workflow, "run", raise_slurm_error)
+    outcome = execute(
         pe.Workflow("wf", base_dir=str(tmp_path)),
         nprocs=1,
         mem_gb=1,
         crash_dir=tmp_path / "absent",
         plugin=Plugin(),
     )
-    (told,) = found.crashes
-    assert (told.what, told.code) == ("sbatch ended with 1", "slurm")
-    assert told.remedy.startswith("mend what it names. Then run the same command again")
+    (crash,) = outcome.crashes
+    assert (crash.what, crash.code) == ("sbatch ended with 1", "slurm")
+    assert crash.remedy.startswith("mend what it names. Then run the same command again")

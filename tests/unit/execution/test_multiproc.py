@@ -1,4 +1,4 @@
-"""The plugin must end, whatever happens to its workers."""
+"""The plugin must end even if its workers fail."""
 
 import logging
 import multiprocessing
@@ -29,8 +29,8 @@ from bids_sr.steps.judgment import judge
 
 
 @pytest.fixture(autouse=True, scope="module")
-def little_to_load():
-    """The nodes of these tests compute nothing: their workers share what runs a node alone."""
+def small_fork_server():
+    """Reduce the modules of the fork server: nodes of these tests compute nothing."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("bids_sr.execution.fork_server._SHARED", ("nipype.pipeline.engine",))
         yield
@@ -45,13 +45,13 @@ def _workflow(base: Path, **second) -> pe.Workflow:
         "stop_on_first_crash": "false",
         "remove_unnecessary_outputs": "false",
     }
-    first, other, last = (
+    first, independent, last = (
         pe.Node(Die(), name=name, mem_gb=0.1) for name in ("first", "other", "last")
     )
-    first.inputs.value, other.inputs.value = 1, 10
+    first.inputs.value, independent.inputs.value = 1, 10
     first.inputs.trait_set(**second)
     workflow.connect(first, "out", last, "value")
-    workflow.add_nodes([other])
+    workflow.add_nodes([independent])
     return workflow
 
 
@@ -60,22 +60,22 @@ def _run(workflow: pe.Workflow):
 
 
 @pytest.mark.timeout(120)
-def test_node_killed_once_is_tried_again(tmp_path):
-    done = _run(_workflow(tmp_path, marker=str(tmp_path / "marker")))
-    assert {node.name: node.result.outputs.out for node in done.nodes()} == {
+def test_a_killed_node_is_retried_once(tmp_path):
+    graph = _run(_workflow(tmp_path, marker=str(tmp_path / "marker")))
+    assert {node.name: node.result.outputs.out for node in graph.nodes()} == {
         "first": 2,
         "other": 11,
         "last": 3,
     }
 
 
-def test_results_come_before_figures_and_one_participant_before_the_next() -> None:
-    def node(name: str, whom: str, seconds: float, step: object = None) -> pe.Node:
-        made = pe.Node(Die(), name=name)
-        made.owner, made.seconds = (whom, ""), seconds
+def test_results_run_before_figures_and_participants_in_order() -> None:
+    def node(name: str, participant: str, seconds: float, step: object = None) -> pe.Node:
+        step_node = pe.Node(Die(), name=name)
+        step_node.owner, step_node.seconds = (participant, ""), seconds
         if step is not None:
-            made.interface.step = step
-        return made
+            step_node.interface.step = step
+        return step_node
 
     long, short, last = (
         node("long", "01", 5.0, mask_head),
@@ -83,50 +83,53 @@ def test_results_come_before_figures_and_one_participant_before_the_next() -> No
         node("last", "01", 8.0),
     )
     short.interface.step = last.interface.step = mask_head
-    drawn, other = node("drawn", "01", 60.0, draw_brain), node("other", "02", 99.0, mask_head)
+    figure, other_participant = (
+        node("drawn", "01", 60.0, draw_brain),
+        node("other", "02", 99.0, mask_head),
+    )
     graph = DiGraph([(long, last)])
-    graph.add_nodes_from([short, drawn, other])
+    graph.add_nodes_from([short, figure, other_participant])
     plugin = ResilientMultiProc(n_procs=2, memory_gb=2.0)
     plugin._generate_dependency_list(graph)
     jobs = plugin._sort_jobs(range(5))
     assert [plugin.procs[job].name for job in jobs] == ["long", "short", "last", "drawn", "other"]
 
 
-def test_dependencies_are_summed_again_only_after_a_change(monkeypatch) -> None:
+def test_dependency_sums_are_cached_until_a_change(monkeypatch) -> None:
     first, second, last = (pe.Node(Die(), name=name) for name in ("first", "second", "last"))
     for node in (first, second, last):
         node.owner = ("01", "")
     plugin = ResilientMultiProc(n_procs=2, memory_gb=2.0)
     plugin._generate_dependency_list(DiGraph([(first, last), (second, last)]))
     plugin.mapnodesubids, plugin._status_callback = {}, None  # as nipype's loop sets them
-    summed = []
+    sum_calls = []
     sums = lil_matrix.sum
-    monkeypatch.setattr(lil_matrix, "sum", lambda *args: summed.append(args) or sums(*args))
-    at = {node.name: job for job, node in enumerate(plugin.procs)}
+    monkeypatch.setattr(lil_matrix, "sum", lambda *args: sum_calls.append(args) or sums(*args))
+    job_numbers = {node.name: job for job, node in enumerate(plugin.procs)}
 
     def waiting() -> dict[str, int]:
         counts = plugin.depidx.sum(axis=0)
         assert np.array_equal(plugin.depidx.sum(0), counts)
-        return {name: int(counts[0, job]) for name, job in at.items()}
+        return {name: int(counts[0, job]) for name, job in job_numbers.items()}
 
     assert waiting() == {"first": 0, "second": 0, "last": 2}
-    assert len(summed) == 1
-    plugin._task_finished_cb(at["first"])
+    assert len(sum_calls) == 1
+    plugin._task_finished_cb(job_numbers["first"])
     assert waiting() == {"first": 0, "second": 0, "last": 1}
-    plugin._task_finished_cb(at["second"])
+    plugin._task_finished_cb(job_numbers["second"])
     assert waiting() == {"first": 0, "second": 0, "last": 0}
-    assert len(summed) == 3
-    plugin.depidx[at["first"], at["last"]] = 1
+    assert len(sum_calls) == 3
+    plugin.depidx[job_numbers["first"], job_numbers["last"]] = 1
     assert waiting()["last"] == 1
 
 
-def test_what_the_first_verdict_waits_for_comes_first() -> None:
-    """A graph of two runs: each is mapped, judged, and compared in a table that takes long."""
+def test_steps_before_the_first_verdict_run_first() -> None:
+    """Two runs are each mapped, judged, and compared in a slow table."""
 
     def node(name: str, seconds: float, step: object = mask_head) -> pe.Node:
-        made = pe.Node(Die(), name=name)
-        made.owner, made.seconds, made.interface.step = ("01", ""), seconds, step
-        return made
+        step_node = pe.Node(Die(), name=name)
+        step_node.owner, step_node.seconds, step_node.interface.step = ("01", ""), seconds, step
+        return step_node
 
     anatomy = node("anatomy", 1.0)
     graph = DiGraph()
@@ -136,8 +139,8 @@ def test_what_the_first_verdict_waits_for_comes_first() -> None:
         graph.add_edges_from(
             [(anatomy, mapped), (mapped, judged), (mapped, table), (judged, figure)]
         )
-    slow = node("slow", 3.0)  # another step before the first verdict, on the longer path
-    first = next(one for one in graph if one.name == "judge1")
+    slow = node("slow", 3.0)  # a second step before the first verdict, on the longer path
+    first = next(candidate for candidate in graph if candidate.name == "judge1")
     graph.add_edge(slow, first)
     plugin = ResilientMultiProc(n_procs=2, memory_gb=2.0)
     plugin._generate_dependency_list(graph)
@@ -145,18 +148,18 @@ def test_what_the_first_verdict_waits_for_comes_first() -> None:
     names = [plugin.procs[job].name for job in jobs]
     assert names[:7] == ["anatomy", "slow", "map1", "judge1", "map2", "judge2", "table1"]
     assert names[7:] == ["table2", "figure1", "figure2"]
-    after = {plugin.procs[job].name: -plugin._turns[job][-1] for job in jobs}
-    assert after["map1"] == pytest.approx(2.1)  # the path ends at the verdict
-    assert after["anatomy"] == pytest.approx(3.1)
+    remaining_s = {plugin.procs[job].name: -plugin._turns[job][-1] for job in jobs}
+    assert remaining_s["map1"] == pytest.approx(2.1)  # the path ends at the verdict
+    assert remaining_s["anatomy"] == pytest.approx(3.1)
 
 
-def test_a_long_training_starts_beside_what_the_first_verdict_waits_for() -> None:
-    """A network is trained for 60 s; another method is judged before."""
+def test_long_training_starts_together_with_the_steps_of_the_first_verdict() -> None:
+    """Training of a network takes 60 s; the other method is judged earlier."""
 
     def node(name: str, seconds: float, step: object = mask_head) -> pe.Node:
-        made = pe.Node(Die(), name=name)
-        made.owner, made.seconds, made.interface.step = ("01", ""), seconds, step
-        return made
+        step_node = pe.Node(Die(), name=name)
+        step_node.owner, step_node.seconds, step_node.interface.step = ("01", ""), seconds, step
+        return step_node
 
     motion, training = node("motion", 5.0), node("training", 60.0)
     mapped, first = node("map", 9.0), node("first_judge", 0.1, judge)
@@ -180,8 +183,8 @@ def test_a_long_training_starts_beside_what_the_first_verdict_waits_for() -> Non
 
 
 @pytest.fixture
-def kept():
-    """Nothing is kept by this process afterwards."""
+def no_stored_warnings():
+    """Remove warnings stored by this process."""
     yield
     _forget_warnings()
 
@@ -200,25 +203,25 @@ if __name__ == "__main__":
 
 
 @pytest.mark.timeout(120)
-def test_what_the_steps_warn_of_is_kept_for_the_end_and_each_told_once(tmp_path):
-    """Three steps warn, two of them of the same; in a process of its own, whose workers write
-    where it does.
+def test_warnings_of_steps_are_recorded_once_and_not_printed(tmp_path):
+    """Three steps warn, two with the same text; the script is run as a separate process to capture
+    output of its workers.
     """
-    script, here = tmp_path / "script.py", Path(__file__).parent
-    script.write_text(WARNING.format(tests=str(here), base=str(tmp_path)))
-    paths = os.pathsep.join([str(here), str(here.parents[1])])
-    done = subprocess.run(
+    script, tests_dir = tmp_path / "script.py", Path(__file__).parent
+    script.write_text(WARNING.format(tests=str(tests_dir), base=str(tmp_path)))
+    paths = os.pathsep.join([str(tests_dir), str(tests_dir.parents[1])])
+    process = subprocess.run(
         [sys.executable, str(script)],
         capture_output=True,
         text=True,
         check=True,
         env={**os.environ, "PYTHONPATH": paths},
     )
-    assert "the value" not in done.stdout + done.stderr
+    assert "the value" not in process.stdout + process.stderr
     assert len(recorded(tmp_path)) == 3
-    own = [recorded(tmp_path / "wf" / name) for name in ("first", "other", "last")]
-    assert {each.what for (each,) in own} == {"wf.first", "wf.other", "wf.last"}
-    assert sorted((each.why, each.what) for each in recorded(tmp_path)) == [
+    notices_of_steps = [recorded(tmp_path / "wf" / name) for name in ("first", "other", "last")]
+    assert {notice.what for (notice,) in notices_of_steps} == {"wf.first", "wf.other", "wf.last"}
+    assert sorted((notice.why, notice.what) for notice in recorded(tmp_path)) == [
         ("the value is 0", "wf.last"),
         ("the value is 0", "wf.other"),
         ("the value is 1", "wf.first"),
@@ -240,24 +243,24 @@ if __name__ == "__main__":
 
 
 @pytest.mark.timeout(120)
-def test_workers_are_of_the_program_and_not_of_a_checkout_in_the_current_directory(tmp_path):
-    script, other = tmp_path / "program" / "script.py", tmp_path / "checkout" / "bids_sr"
-    for folder in (script.parent, other):
+def test_workers_import_the_installed_package_and_not_the_current_directory(tmp_path):
+    script, checkout = tmp_path / "program" / "script.py", tmp_path / "checkout" / "bids_sr"
+    for folder in (script.parent, checkout):
         folder.mkdir(parents=True)
     script.write_text(SHARED)
-    (other / "__init__.py").write_text("raise SystemExit('of another version')")
-    done = subprocess.run(
+    (checkout / "__init__.py").write_text("raise SystemExit('of another version')")
+    process = subprocess.run(
         [sys.executable, str(script)],
-        cwd=other.parent,
+        cwd=checkout.parent,
         capture_output=True,
         text=True,
         check=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "PYTHONSAFEPATH": ""},
     )
-    assert (done.stdout, done.stderr) == ("worked\n", "")
+    assert (process.stdout, process.stderr) == ("worked\n", "")
 
 
-def test_warnings_are_told_with_the_runs_that_they_are_about(tmp_path):
+def test_equal_warnings_are_printed_once_with_their_runs(tmp_path):
     def warn(number: int, why: str) -> Notice:
         return Notice(
             what="wf.fit", why=why, level="warning", run=f"sub-0{number}_task-tap", code="step"
@@ -268,12 +271,12 @@ def test_warnings_are_told_with_the_runs_that_they_are_about(tmp_path):
         [warn(1, "it lies outside"), warn(2, "it lies outside"), warn(2, "it lies outside")],
     )
     record(tmp_path, [warn(1, "other"), Notice(what="a", why="of the data set", level="note")])
-    assert [" ".join(line_of(each).split()) for each in warning_lines(tmp_path)] == [
+    assert [" ".join(line_of(notice).split()) for notice in warning_lines(tmp_path)] == [
         "warning sub-01_task-tap, sub-02_task-tap: it lies outside",
         "warning sub-01_task-tap: other",
     ]
     record(tmp_path, [warn(1, str(k)) for k in range(7)])
-    assert [line_of(each).split() for each in warning_lines(tmp_path)][-1][:3] == [
+    assert [line_of(notice).split() for notice in warning_lines(tmp_path)][-1][:3] == [
         "and",
         "3",
         "more",
@@ -283,10 +286,10 @@ def test_warnings_are_told_with_the_runs_that_they_are_about(tmp_path):
     assert len(recorded(tmp_path)) == 11
 
 
-def test_a_step_goes_on_where_its_warning_cannot_be_written(tmp_path, kept):
-    own = tmp_path / "b"
+def test_a_step_continues_if_its_warning_cannot_be_written(tmp_path, no_stored_warnings):
+    step_dir = tmp_path / "b"
     owner = ("01", "sub-01_task-a")
-    step = SimpleNamespace(fullname="wf.b", owner=owner, output_dir=lambda: str(own))
+    step = SimpleNamespace(fullname="wf.b", owner=owner, output_dir=lambda: str(step_dir))
     keep_warnings(tmp_path / "nowhere", step)
     logging.getLogger("bids_sr.test").warning("lost")
     assert recorded(tmp_path / "nowhere") == []
@@ -305,7 +308,7 @@ def test_a_step_goes_on_where_its_warning_cannot_be_written(tmp_path, kept):
 
 
 @pytest.mark.timeout(120)
-def test_node_killed_always_crashes_with_its_name_and_the_rest_goes_on(tmp_path):
+def test_a_node_killed_twice_is_reported_and_other_nodes_run(tmp_path):
     start = time.time()
     with pytest.raises(RuntimeError, match=r"first.*killed twice"):
         _run(_workflow(tmp_path, always=True))
@@ -316,63 +319,63 @@ def test_node_killed_always_crashes_with_its_name_and_the_rest_goes_on(tmp_path)
     assert "killed twice" in text
     assert "Node: wf.first\n" in text
     assert "What to do: The most frequent cause is insufficient memory" in text
-    failed = [each for each in recorded(tmp_path) if each.failed]
-    assert [(each.code, each.file) for each in failed] == [("killed", str(crash))]
+    failed = [notice for notice in recorded(tmp_path) if notice.failed]
+    assert [(notice.code, notice.file) for notice in failed] == [("killed", str(crash))]
     assert "bids_sr.cli.rerun" in text
 
 
 @pytest.mark.timeout(120)
-def test_a_full_disk_ends_the_run_at_once_without_lines_of_the_scheduler(tmp_path, caplog, capfd):
-    """Other steps would fail for the same reason, a crash file and several lines each."""
+def test_a_full_disk_ends_the_run_at_once(tmp_path, caplog, capfd):
+    """All other steps would fail for the same reason, each with a crash file and several lines."""
     workflow = _workflow(tmp_path)
     workflow.add_nodes([pe.Node(Full(value=n), name=f"full{n}", mem_gb=0.1) for n in range(12)])
-    given = workflow.config["execution"]
+    execution_config = workflow.config["execution"]
     configure_nipype(crash_dir=tmp_path, stop_on_first_crash=False, verbose=False)
-    workflow.config["execution"] = given
+    workflow.config["execution"] = execution_config
     with caplog.at_level(logging.ERROR, logger="bids_sr"):
         outcome = execute(workflow, nprocs=1, mem_gb=2.0, crash_dir=tmp_path, plugin=Plugin())
-    (found,) = outcome.crashes
-    crash = Path(found.file)
-    assert found.code == "full"
-    assert [each for each in recorded(tmp_path) if each.failed] == [found]
+    (full_disk,) = outcome.crashes
+    crash = Path(full_disk.file)
+    assert full_disk.code == "full"
+    assert [notice for notice in recorded(tmp_path) if notice.failed] == [full_disk]
     assert f"What to do: {CODES['full'][1]}" in crash.read_text()
     assert [record.getMessage().split(" failed: see ")[-1] for record in caplog.records] == [
         str(crash)
     ]
-    shown = capfd.readouterr()
-    assert "nipype" not in shown.out + shown.err
+    output = capfd.readouterr()
+    assert "nipype" not in output.out + output.err
 
 
 @pytest.mark.timeout(120)
-def test_worker_that_was_starting_when_its_pool_broke_is_ended_before_the_second_try(tmp_path):
-    """A pool knows of a worker only when it runs; one unknown so far would do the step beside the
-    second try.
+def test_a_worker_starting_in_a_broken_pool_is_ended_before_the_retry(tmp_path):
+    """Pools register a worker only after its start; an unregistered worker would run the step
+    concurrently with the retry.
     """
-    late = multiprocessing.get_context("forkserver").Process(target=time.sleep, args=(60,))
-    alive = []
+    late_worker = multiprocessing.get_context("forkserver").Process(target=time.sleep, args=(60,))
+    alive_workers = []
 
     class Plugin(ResilientMultiProc):
         def _get_result(self, taskid):
-            if taskid in self._taskresult and not late.pid:
-                late.start()
+            if taskid in self._taskresult and not late_worker.pid:
+                late_worker.start()
                 pool = self._pool_of[taskid]
-                pool._processes = {**pool._processes, late.pid: late}
+                pool._processes = {**pool._processes, late_worker.pid: late_worker}
             return super()._get_result(taskid)
 
         def _new_pool(self, workers):
             if workers == 1:
-                alive.append(late.is_alive())
+                alive_workers.append(late_worker.is_alive())
             return super()._new_pool(workers)
 
     with pytest.raises(RuntimeError, match="killed twice"):
         _workflow(tmp_path, always=True).run(plugin=Plugin(n_procs=2, memory_gb=2.0))
-    assert alive
-    assert not any(alive)
+    assert alive_workers
+    assert not any(alive_workers)
 
 
 @pytest.mark.timeout(120)
-def test_task_that_its_pool_forgot_is_tried_again(tmp_path):
-    """A pool that breaks while a task is handed to it never ends that task."""
+def test_a_task_lost_by_its_pool_is_retried(tmp_path):
+    """If a pool breaks while a task is submitted, this task never ends."""
 
     class Plugin(ResilientMultiProc):
         def _collect(self, taskid, future):
@@ -384,10 +387,10 @@ def test_task_that_its_pool_forgot_is_tried_again(tmp_path):
                 self._task_obj[taskid] = Future()
             return super()._get_result(taskid)
 
-    done = _workflow(tmp_path, marker=str(tmp_path / "marker")).run(
+    graph = _workflow(tmp_path, marker=str(tmp_path / "marker")).run(
         plugin=Plugin(n_procs=2, memory_gb=2.0)
     )
-    assert {node.name: node.result.outputs.out for node in done.nodes()} == {
+    assert {node.name: node.result.outputs.out for node in graph.nodes()} == {
         "first": 2,
         "other": 11,
         "last": 3,
@@ -414,7 +417,7 @@ if __name__ == "__main__":
 
 @pytest.mark.timeout(120)
 def test_no_worker_outlives_a_killed_scheduler(tmp_path):
-    """The worker is in compiled code that lets no other thread run: only the kernel can end it."""
+    """The worker runs compiled code that blocks other threads, so only the kernel can end it."""
     file, script = tmp_path / "pid", tmp_path / "driver.py"
     tests = str(Path(__file__).parents[2])
     script.write_text(DRIVER.format(tests=tests, base=str(tmp_path), file=str(file)))
@@ -430,15 +433,15 @@ def test_no_worker_outlives_a_killed_scheduler(tmp_path):
     finally:
         driver.kill()
         driver.wait()
-    until = time.monotonic() + 10
+    deadline = time.monotonic() + 10
     while Path(f"/proc/{worker}").exists() and "Z (" not in (
         Path(f"/proc/{worker}/status").read_text()
     ):
-        assert time.monotonic() < until, "the worker still runs"
+        assert time.monotonic() < deadline, "the worker still runs"
         time.sleep(0.05)
 
 
-def test_sockets_are_made_where_the_temporary_folder_has_a_long_name(tmp_path):
+def test_the_fork_server_starts_with_a_long_temporary_directory(tmp_path):
     folder = tmp_path / ("long" * 25)
     folder.mkdir()
     code = (
@@ -446,6 +449,6 @@ def test_sockets_are_made_where_the_temporary_folder_has_a_long_name(tmp_path):
         "fork_server.start_fork_server()"
     )
     run = [sys.executable, "-c", code]
-    given = os.environ | {"TMPDIR": str(folder)}
-    ended = subprocess.run(run, env=given, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
+    environ = os.environ | {"TMPDIR": str(folder)}
+    process = subprocess.run(run, env=environ, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr

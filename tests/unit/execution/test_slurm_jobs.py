@@ -1,5 +1,5 @@
-"""One job a step: whatever becomes of a job, the driver ends, says which step it was, and takes
-nothing stale.
+"""Test one SLURM job per step: the driver ends in every case, names the step, and uses no outdated
+results.
 """
 
 import json
@@ -27,58 +27,60 @@ from bids_sr.notices import CODES, recorded
 from bids_sr.slurm import calls as slurm_calls
 from bids_sr.slurm.calls import SlurmError
 
-QUICK = {"poll_seconds": 0.1, "grace_seconds": 0.3, "patience_seconds": 30.0}
+SHORT_INTERVALS = {"poll_seconds": 0.1, "grace_seconds": 0.3, "patience_seconds": 30.0}
 ROOT = Path(__file__).parents[2]
 
 
 def options(**changes: Any) -> Plugin:
-    return Plugin(**{**QUICK, **changes})
+    return Plugin(**{**SHORT_INTERVALS, **changes})
 
 
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSlurm]:
-    fake = FakeSlurm(tmp_path / "fake")
-    monkeypatch.setenv("PATH", f"{fake.folder}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # the steps of these tests lie there
+    fake_slurm = FakeSlurm(tmp_path / "fake")
+    monkeypatch.setenv("PATH", f"{fake_slurm.folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # contains the steps of these tests
     monkeypatch.delenv("LOGNAME", raising=False)
     monkeypatch.delenv("USER", raising=False)
     monkeypatch.setattr("bids_sr.execution.slurm_jobs._LOOK_SECONDS", 0.05)
-    yield fake
-    fake.end()
+    yield fake_slurm
+    fake_slurm.end()
 
 
 def workflow(
     base: Path, *, value: int = 1, small: tuple[str, ...] = (), **execution: str
 ) -> pe.Workflow:
-    """first → last, and another beside them."""
-    made = pe.Workflow("wf", base_dir=str(base))
-    made.config["execution"] = {
+    """Return the graph first → last, with an independent step."""
+    test_workflow = pe.Workflow("wf", base_dir=str(base))
+    test_workflow.config["execution"] = {
         "poll_sleep_duration": "0.05",
         "crashdump_dir": str(base),
         "crashfile_format": "txt",
         "stop_on_first_crash": "false",
         **execution,
     }
-    first, other, last = (
+    first, independent, last = (
         pe.Node(Die(), name=name, mem_gb=0.2, run_without_submitting=name in small)
         for name in ("first", "other", "last")
     )
-    first.inputs.value, other.inputs.value = value, 10
-    made.connect(first, "out", last, "value")
-    made.add_nodes([other])
-    return made
+    first.inputs.value, independent.inputs.value = value, 10
+    test_workflow.connect(first, "out", last, "value")
+    test_workflow.add_nodes([independent])
+    return test_workflow
 
 
 def run(
-    made: pe.Workflow,
-    told: list[tuple[str, str]] | None = None,
+    test_workflow: pe.Workflow,
+    statuses: list[tuple[str, str]] | None = None,
     **changes: Any,
 ) -> Any:
-    def tell(node: Any, status: str) -> None:
-        if told is not None:
-            told.append((node.name, status))
+    def record_status(node: Any, status: str) -> None:
+        if statuses is not None:
+            statuses.append((node.name, status))
 
-    return made.run(plugin=ResilientSLURM(options=options(**changes), status_callback=tell))
+    return test_workflow.run(
+        plugin=ResilientSLURM(options=options(**changes), status_callback=record_status)
+    )
 
 
 def crash_text(base: Path) -> str:
@@ -87,34 +89,34 @@ def crash_text(base: Path) -> str:
 
 
 def node(base: Path, name: str = "step", mem_gb: float = 0.2, n_procs: int = 1) -> pe.Node:
-    made = pe.Node(Die(value=1), name=name, mem_gb=mem_gb, n_procs=n_procs)
-    made.base_dir = str(base)
-    return made
+    step_node = pe.Node(Die(value=1), name=name, mem_gb=mem_gb, n_procs=n_procs)
+    step_node.base_dir = str(base)
+    return step_node
 
 
 @pytest.fixture
 def jobs(tmp_path: Path, slurm: FakeSlurm) -> Jobs:
-    made = Jobs(root=tmp_path / "jobs", options=options())
-    made.take_over(set())
-    made.queue.pause = 0.05
-    return made
+    empty_jobs = Jobs(root=tmp_path / "jobs", options=options())
+    empty_jobs.take_over(set())
+    empty_jobs.queue.pause = 0.05
+    return empty_jobs
 
 
-def ending(jobs: Jobs, number: int, seconds: float = 20.0) -> Any:
+def wait_for_end(jobs: Jobs, number: int, seconds: float = 20.0) -> Any:
     deadline = time.monotonic() + seconds
-    while (found := jobs.ended(number)) is None:
+    while (result := jobs.ended(number)) is None:
         assert time.monotonic() < deadline, "the job never ended"
         time.sleep(0.05)
-    return found
+    return result
 
 
-def test_a_graph_runs_in_a_directory_with_a_space_and_without_a_login_name(
+def test_a_graph_runs_in_a_directory_with_a_space_without_login_name(
     tmp_path: Path, slurm: FakeSlurm
 ) -> None:
     base = tmp_path / "work 100%d"
-    told: list[tuple[str, str]] = []
-    done = run(workflow(base, small=("last",)), told)
-    assert {each.name: each.result.outputs.out for each in done.nodes()} == {
+    statuses: list[tuple[str, str]] = []
+    graph = run(workflow(base, small=("last",)), statuses)
+    assert {step_node.name: step_node.result.outputs.out for step_node in graph.nodes()} == {
         "first": 2,
         "other": 11,
         "last": 3,
@@ -122,7 +124,7 @@ def test_a_graph_runs_in_a_directory_with_a_space_and_without_a_login_name(
     assert len(slurm.calls("sbatch")) == 2  # the small step runs in the driver
     assert "--mem=859M --cpus-per-task=1" in slurm.calls("sbatch")[0]
     assert list((base / "slurm").iterdir()) == []
-    assert sorted(told) == sorted(
+    assert sorted(statuses) == sorted(
         (name, status) for name in ("first", "other", "last") for status in ("start", "end")
     )
     calls = len(slurm.calls("sbatch"))
@@ -130,11 +132,11 @@ def test_a_graph_runs_in_a_directory_with_a_space_and_without_a_login_name(
     assert len(slurm.calls("sbatch")) == calls, "finished steps ran again"
 
 
-def test_a_job_that_dies_is_named_and_an_old_result_is_not_taken_for_its_own(
+def test_a_failed_job_is_named_and_an_earlier_result_is_not_used(
     tmp_path: Path, slurm: FakeSlurm
 ) -> None:
-    old = workflow(tmp_path, value=1)
-    old.run(plugin="Linear")
+    earlier = workflow(tmp_path, value=1)
+    earlier.run(plugin="Linear")
     slurm.plan("wf.first", "FAILED 0:9")
     with pytest.raises(RuntimeError, match=r"wf\.first ended FAILED .*0:9"):
         run(workflow(tmp_path, value=5))
@@ -146,8 +148,10 @@ def test_a_job_that_dies_is_named_and_an_old_result_is_not_taken_for_its_own(
     assert not any("wf.last" in call for call in slurm.calls("sbatch"))
     assert set(slurm.jobs().values()) <= {"FAILED", "CANCELLED", "COMPLETED"}
     slurm.plan("wf.first", "run")
-    done = run(workflow(tmp_path, value=5))
-    assert {each.name: each.result.outputs.out for each in done.nodes()}["last"] == 7
+    graph = run(workflow(tmp_path, value=5))
+    assert {step_node.name: step_node.result.outputs.out for step_node in graph.nodes()}[
+        "last"
+    ] == 7
 
 
 @pytest.mark.parametrize(
@@ -166,34 +170,36 @@ def test_a_job_that_dies_is_named_and_an_old_result_is_not_taken_for_its_own(
         ("UNKNOWN", "", "Rerun the same command"),
     ],
 )
-def test_every_end_has_a_remedy(state: str, code: str, says: str) -> None:
+def test_every_final_state_has_a_remedy(state: str, code: str, says: str) -> None:
     assert says in CODES[_code_of_end(state, code)][1]
 
 
-def test_a_job_lost_says_its_state_its_request_and_its_last_words(
+def test_a_failed_job_is_reported_with_state_request_and_log(
     tmp_path: Path, slurm: FakeSlurm, jobs: Jobs
 ) -> None:
     slurm.plan("step", "TIMEOUT 0:0")
     jobs.options = options(time_minutes=90.5)
     number = jobs.start(node(tmp_path), updatehash=False)
     (jobs.folder / "000001" / "log.txt").write_text("half way\n")
-    found = ending(jobs, number)
-    said = "".join(found["traceback"])
+    result = wait_for_end(jobs, number)
+    text = "".join(result["traceback"])
     for word in ("--time=90:30", "0.20 GB", "half way"):
-        assert word in said
-    assert "job 1 for step ended TIMEOUT" in found["traceback"][-1]
-    assert found["notice"].code == "time"
+        assert word in text
+    assert "job 1 for step ended TIMEOUT" in result["traceback"][-1]
+    assert result["notice"].code == "time"
 
 
-def test_a_job_that_slurm_forgot_is_lost(tmp_path: Path, slurm: FakeSlurm, jobs: Jobs) -> None:
+def test_a_job_unknown_to_slurm_is_reported_as_failed(
+    tmp_path: Path, slurm: FakeSlurm, jobs: Jobs
+) -> None:
     slurm.plan("step", "hang")
     number = jobs.start(node(tmp_path), updatehash=False)
     assert jobs.ended(number) is None
     (slurm.folder / "jobs" / "1").unlink()
-    assert "UNKNOWN" in ending(jobs, number)["traceback"][-1]
+    assert "UNKNOWN" in wait_for_end(jobs, number)["traceback"][-1]
 
 
-def test_an_answer_counts_whatever_slurm_says_of_the_job(
+def test_the_answer_of_a_job_has_priority_over_its_slurm_state(
     tmp_path: Path, slurm: FakeSlurm, jobs: Jobs
 ) -> None:
     slurm.plan("step", "hang")
@@ -205,10 +211,10 @@ def test_an_answer_counts_whatever_slurm_says_of_the_job(
     )
     os.makedirs(step.output_dir())
     Path(step.output_dir(), "result_step.pklz").touch()
-    assert ending(jobs, number)["traceback"] is None
+    assert wait_for_end(jobs, number)["traceback"] is None
 
 
-def test_a_result_that_cannot_be_seen_is_no_success(
+def test_a_result_that_is_not_visible_is_a_failure(
     tmp_path: Path, slurm: FakeSlurm, jobs: Jobs
 ) -> None:
     slurm.plan("step", "hang")
@@ -216,19 +222,19 @@ def test_a_result_that_cannot_be_seen_is_no_success(
     (jobs.folder / "answers" / "000001.json").write_text(
         json.dumps({"traceback": None, "host": "h"})
     )
-    assert "not visible" in ending(jobs, number)["traceback"][-1]
+    assert "not visible" in wait_for_end(jobs, number)["traceback"][-1]
 
 
-def test_a_job_that_can_never_start_is_ended(tmp_path: Path, slurm: FakeSlurm, jobs: Jobs) -> None:
+def test_a_job_that_can_never_start_is_cancelled(
+    tmp_path: Path, slurm: FakeSlurm, jobs: Jobs
+) -> None:
     slurm.plan("step", "PENDING PartitionConfig")
-    said = ending(jobs, jobs.start(node(tmp_path), updatehash=False))["traceback"][-1]
-    assert "cannot start: PartitionConfig" in said
+    reason = wait_for_end(jobs, jobs.start(node(tmp_path), updatehash=False))["traceback"][-1]
+    assert "cannot start: PartitionConfig" in reason
     assert slurm.jobs() == {"1": "CANCELLED"}
 
 
-def test_a_job_that_waits_for_its_turn_is_left_alone(
-    tmp_path: Path, slurm: FakeSlurm, jobs: Jobs
-) -> None:
+def test_a_pending_job_is_not_cancelled(tmp_path: Path, slurm: FakeSlurm, jobs: Jobs) -> None:
     slurm.plan("step", "PENDING Priority")
     number = jobs.start(node(tmp_path), updatehash=False)
     for _ in range(12):
@@ -236,7 +242,7 @@ def test_a_job_that_waits_for_its_turn_is_left_alone(
         time.sleep(0.05)
 
 
-def test_a_job_that_slurm_refuses_names_the_step(tmp_path: Path, slurm: FakeSlurm) -> None:
+def test_a_rejected_job_is_reported_with_its_step(tmp_path: Path, slurm: FakeSlurm) -> None:
     slurm.plan("wf.first", "refuse")
     slurm.plan("wf.other", "CANCELLED 0:15")
     with pytest.raises(RuntimeError, match="2 raised"):
@@ -246,7 +252,9 @@ def test_a_job_that_slurm_refuses_names_the_step(tmp_path: Path, slurm: FakeSlur
     assert any("Invalid partition name specified" in text and "wf.first" in text for text in texts)
 
 
-def test_a_silent_controller_is_waited_for(tmp_path: Path, slurm: FakeSlurm, jobs: Jobs) -> None:
+def test_an_unresponsive_controller_is_waited_for(
+    tmp_path: Path, slurm: FakeSlurm, jobs: Jobs
+) -> None:
     slurm.plan("step", "hang")
     slurm.be_silent(4)
     number = jobs.start(node(tmp_path), updatehash=False)
@@ -258,7 +266,7 @@ def test_a_silent_controller_is_waited_for(tmp_path: Path, slurm: FakeSlurm, job
     assert len(slurm.jobs()) == 1
 
 
-def test_a_submission_whose_answer_was_lost_is_not_made_twice(
+def test_a_submission_without_response_is_not_repeated(
     tmp_path: Path, slurm: FakeSlurm, jobs: Jobs
 ) -> None:
     slurm.plan("step", "swallow")
@@ -267,21 +275,23 @@ def test_a_submission_whose_answer_was_lost_is_not_made_twice(
     assert len(slurm.jobs()) == 1
 
 
-def test_a_controller_that_is_gone_ends_the_run_with_a_word(
+def test_an_unreachable_controller_ends_the_run_with_a_message(
     tmp_path: Path, slurm: FakeSlurm
 ) -> None:
     slurm.be_silent(10_000)
     (tmp_path / "logs").mkdir()
-    made = workflow(tmp_path / "work", crashdump_dir=str(tmp_path / "logs"))
+    unreachable_workflow = workflow(tmp_path / "work", crashdump_dir=str(tmp_path / "logs"))
     plugin = options(plugin="SLURM", patience_seconds=0.0)
-    outcome = execute(made, nprocs=1, mem_gb=1, crash_dir=tmp_path / "logs", plugin=plugin)
-    (found,) = outcome.crashes
-    assert recorded(tmp_path / "logs") == [found]
-    assert "SLURM has not responded" in found.what
-    assert "for wf.first" in found.what or "for wf.other" in found.what
+    outcome = execute(
+        unreachable_workflow, nprocs=1, mem_gb=1, crash_dir=tmp_path / "logs", plugin=plugin
+    )
+    (crash,) = outcome.crashes
+    assert recorded(tmp_path / "logs") == [crash]
+    assert "SLURM has not responded" in crash.what
+    assert "for wf.first" in crash.what or "for wf.other" in crash.what
 
 
-def test_a_controller_that_goes_away_names_a_step_under_way(
+def test_a_controller_that_becomes_unreachable_is_reported_once(
     tmp_path: Path, slurm: FakeSlurm
 ) -> None:
     slurm.plan("wf.first", "hang")
@@ -289,8 +299,8 @@ def test_a_controller_that_goes_away_names_a_step_under_way(
     plugin = ResilientSLURM(options=options(patience_seconds=0.0))
     submit = plugin._submit_job
 
-    def submit_and_be_gone(each: Any, updatehash: bool = False) -> int:
-        number = submit(each, updatehash)
+    def submit_and_be_gone(step: Any, updatehash: bool = False) -> int:
+        number = submit(step, updatehash)
         if len(slurm.jobs()) == 2:
             slurm.be_silent(10_000)
         return number
@@ -298,11 +308,13 @@ def test_a_controller_that_goes_away_names_a_step_under_way(
     plugin._submit_job = submit_and_be_gone
     with pytest.raises(Unreachable, match="Unable to contact"):
         workflow(tmp_path).run(plugin=plugin)
-    assert len(plugin.crashes) == 1, "one says it for all"
+    assert len(plugin.crashes) == 1, "a single crash must be reported"
 
 
-def test_too_many_jobs_are_waited_for_while_own_ones_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = iter(
+def test_submission_is_retried_if_the_job_limit_is_reached(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    errors = iter(
         [
             "sbatch: error: QOSMaxSubmitJobPerUserLimit",
             "sbatch: error: QOSMaxSubmitJobPerUserLimit",
@@ -310,8 +322,8 @@ def test_too_many_jobs_are_waited_for_while_own_ones_run(monkeypatch: pytest.Mon
         ]
     )
 
-    def command(*words: str, **how: Any) -> Any:
-        text = next(said) if words[0] == "sbatch" else ""
+    def command(*words: str, **keywords: Any) -> Any:
+        text = next(errors) if words[0] == "sbatch" else ""
         return subprocess.CompletedProcess(words, 1 if text else 0, "" if text else "7;c\n", text)
 
     monkeypatch.setattr(slurm_queue, "call", command)
@@ -319,7 +331,7 @@ def test_too_many_jobs_are_waited_for_while_own_ones_run(monkeypatch: pytest.Mon
     assert Queue(patience=0.0, pause=0.0).submit("x", ["job.sh"], alive=lambda: True) == "7"
 
 
-def test_without_slurm_there_is_a_clear_error(
+def test_missing_slurm_commands_raise_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -327,35 +339,37 @@ def test_without_slurm_there_is_a_clear_error(
         Queue(patience=0.0).submit("x", ["job.sh"], alive=lambda: False)
 
 
-def test_a_command_that_hangs_is_silent(slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slurm_command_that_hangs_is_ended(
+    slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (slurm.folder / "squeue").write_text("#!/bin/bash\nexec sleep 60\n")
     monkeypatch.setattr(slurm_calls, "_SECONDS", 0.2)
     assert Queue(patience=60.0).states(["1"]) is None
 
 
-def test_a_job_of_the_driver_hands_on_none_of_its_own_limits(
+def test_slurm_limits_of_the_driver_job_are_not_inherited(
     slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SLURM_MEM_PER_NODE", "100")
     monkeypatch.setenv("SLURM_CONF", "here")
     (slurm.folder / "squeue").write_text(f"#!/bin/bash\nenv > '{tmp_path}/seen'\n")
     Queue(patience=1.0).states(["1"])
-    seen = (tmp_path / "seen").read_text()
-    assert "SLURM_CONF=here" in seen
-    assert "SLURM_MEM_PER_NODE" not in seen
+    environment = (tmp_path / "seen").read_text()
+    assert "SLURM_CONF=here" in environment
+    assert "SLURM_MEM_PER_NODE" not in environment
 
 
-def test_an_interruption_leaves_no_job(tmp_path: Path, slurm: FakeSlurm) -> None:
+def test_an_interruption_cancels_all_jobs(tmp_path: Path, slurm: FakeSlurm) -> None:
     for name in ("wf.first", "wf.other", "wf.last"):
         slurm.plan(name, "hang")
 
-    def interrupt(each: Any, status: str) -> None:
+    def interrupt(step: Any, status: str) -> None:
         if len(slurm.jobs()) > 1:
             raise KeyboardInterrupt
 
     plugin = ResilientSLURM(options=options(), status_callback=interrupt)
-    # it tells that a step starts before it asks for the job
-    plugin._submit_job = lambda each, updatehash=False: _and_interrupt(plugin, each, slurm)
+    # the status callback is called before the job is submitted
+    plugin._submit_job = lambda step, updatehash=False: _submit_and_interrupt(plugin, step, slurm)
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         workflow(tmp_path).run(plugin=plugin)
@@ -366,38 +380,36 @@ def test_an_interruption_leaves_no_job(tmp_path: Path, slurm: FakeSlurm) -> None
     assert not list((token / "answers").iterdir())
 
 
-def _and_interrupt(plugin: Any, each: Any, slurm: FakeSlurm) -> int:
-    number = type(plugin)._submit_job(plugin, each)
+def _submit_and_interrupt(plugin: Any, step: Any, slurm: FakeSlurm) -> int:
+    number = type(plugin)._submit_job(plugin, step)
     if len(slurm.jobs()) > 1:
         raise KeyboardInterrupt
     return int(number)
 
 
-def test_a_submission_that_was_cut_short_is_swept(
+def test_jobs_of_an_interrupted_submission_are_cancelled(
     tmp_path: Path, slurm: FakeSlurm, jobs: Jobs
 ) -> None:
     slurm.add(f"wf.first.1.{jobs.token}")
-    other = slurm.add("somebody.elses")
+    other_job = slurm.add("somebody.elses")
     jobs.call_off()
-    assert slurm.jobs() == {"1": "CANCELLED", other: "RUNNING"}
+    assert slurm.jobs() == {"1": "CANCELLED", other_job: "RUNNING"}
 
 
-def test_jobs_of_a_driver_that_was_killed_are_ended_first(
-    tmp_path: Path, slurm: FakeSlurm
-) -> None:
+def test_jobs_of_a_killed_driver_are_cancelled_first(tmp_path: Path, slurm: FakeSlurm) -> None:
     (tmp_path / "jobs" / "0123456789ab").mkdir(parents=True)
-    own = slurm.add("wf.sub_01_wf.first.3.0123456789ab")
+    own_job = slurm.add("wf.sub_01_wf.first.3.0123456789ab")
     other_participant = slurm.add("wf.sub_02_wf.first.3.0123456789ab")
     other_directory = slurm.add("wf.sub_01_wf.first.3.ba9876543210")
     Jobs(root=tmp_path / "jobs", options=options()).take_over({"wf.sub_01_wf.first"})
     assert slurm.jobs() == {
-        own: "CANCELLED",
+        own_job: "CANCELLED",
         other_participant: "RUNNING",
         other_directory: "RUNNING",
     }
 
 
-def test_jobs_that_do_not_end_are_named(
+def test_jobs_that_cannot_be_cancelled_are_named(
     tmp_path: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bids_sr.execution.slurm_jobs._ORPHAN_SECONDS", 0.0)
@@ -408,22 +420,23 @@ def test_jobs_that_do_not_end_are_named(
         Jobs(root=tmp_path / "jobs", options=options()).take_over({"first"})
 
 
-def test_what_a_job_asks_for(tmp_path: Path) -> None:
+def test_requests_of_a_job_follow_from_step_and_options(tmp_path: Path) -> None:
     folder = tmp_path / "100% a b"
     step = node(tmp_path, name="more", mem_gb=1.3, n_procs=3)
-    asked = _requests(
+    requests = _requests(
         step,
         folder,
         options(memory_extra_gb=0.7, time_minutes=2.0, sbatch_args=("--partition=x",)),
     )
-    assert "--mem=1908M" in asked  # 2 GB, rounded up to MiB
-    assert "--cpus-per-task=3" in asked
-    assert "--time=2:00" in asked
-    assert f"--output={tmp_path}/100%% a b/log.txt" in asked
-    assert asked[-1] == "--partition=x"
-    for own in ("--mem-per-cpu=2G", "--mem=4G", "--mem"):
+    assert "--mem=1908M" in requests  # 2 GB, rounded up to MiB
+    assert "--cpus-per-task=3" in requests
+    assert "--time=2:00" in requests
+    assert f"--output={tmp_path}/100%% a b/log.txt" in requests
+    assert requests[-1] == "--partition=x"
+    for memory_option in ("--mem-per-cpu=2G", "--mem=4G", "--mem"):
         assert not any(
-            word.endswith("M") for word in _requests(step, folder, options(sbatch_args=(own, "9")))
+            word.endswith("M")
+            for word in _requests(step, folder, options(sbatch_args=(memory_option, "9")))
         )
     step.plugin_args = {"sbatch_args": "--constraint 'a b'"}
     assert _requests(step, folder, options(sbatch_args=("--overcommit",)))[-3:] == [
@@ -433,18 +446,18 @@ def test_what_a_job_asks_for(tmp_path: Path) -> None:
     ]
 
 
-def test_only_steps_that_may_use_a_gpu_ask_for_one(tmp_path: Path) -> None:
+def test_only_steps_that_can_use_a_gpu_request_a_gpu(tmp_path: Path) -> None:
     from bids_sr.steps.super_resolution import super_resolve
 
-    wants = pe.Node(super_resolve.interface(device="cuda"), name="wants")
-    how = options(gpu_args=("--gres=gpu:1",))
-    assert "--gres=gpu:1" in _requests(wants, tmp_path, how)
-    wants.inputs.device = "cpu"
-    assert "--gres=gpu:1" not in _requests(wants, tmp_path, how)
-    assert "--gres=gpu:1" not in _requests(node(tmp_path), tmp_path, how)
+    gpu_step = pe.Node(super_resolve.interface(device="cuda"), name="wants")
+    gpu_options = options(gpu_args=("--gres=gpu:1",))
+    assert "--gres=gpu:1" in _requests(gpu_step, tmp_path, gpu_options)
+    gpu_step.inputs.device = "cpu"
+    assert "--gres=gpu:1" not in _requests(gpu_step, tmp_path, gpu_options)
+    assert "--gres=gpu:1" not in _requests(node(tmp_path), tmp_path, gpu_options)
 
 
-def test_the_script_hands_on_the_threads_and_becomes_the_job(
+def test_the_job_script_exports_threads_and_replaces_its_shell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -455,14 +468,14 @@ def test_the_script_hands_on_the_threads_and_becomes_the_job(
     assert _script(tmp_path, "ulimit -c 0").startswith("#!/bin/bash\nulimit -c 0\n")
 
 
-def test_a_job_says_that_its_step_failed(tmp_path: Path) -> None:
+def test_a_job_reports_that_its_step_failed(tmp_path: Path) -> None:
     folder = tmp_path / "000001"
     folder.mkdir()
-    bad = node(tmp_path, "bad")
-    bad.inputs.value = 1
+    failing_step = node(tmp_path, "bad")
+    failing_step.inputs.value = 1
     # writing there fails
-    bad.interface.inputs.trait_set(marker=str(tmp_path / "no such folder" / "x"))
-    savepkl(str(folder / "node.pklz"), bad)
+    failing_step.interface.inputs.trait_set(marker=str(tmp_path / "no such folder" / "x"))
+    savepkl(str(folder / "node.pklz"), failing_step)
     order = {
         "number": 1,
         "answer": str(tmp_path / "1.json"),
@@ -481,30 +494,32 @@ def test_a_job_says_that_its_step_failed(tmp_path: Path) -> None:
     assert "FileNotFoundError" in "".join(answer["traceback"])
 
 
-def test_small_steps_say_so(tmp_path: Path) -> None:
+def test_small_steps_run_in_the_driver(tmp_path: Path) -> None:
     from bids_sr.steps.activation import join_quality
     from bids_sr.steps.judgment import judge, raise_flags
     from bids_sr.steps.map_comparison import compare_maps
     from bids_sr.steps.self_test import gather_tested
 
-    for each in (join_quality, gather_tested, judge, raise_flags):
-        assert is_small(pe.Node(each.interface(), name="m")), each.__name__
+    for small_step in (join_quality, gather_tested, judge, raise_flags):
+        assert is_small(pe.Node(small_step.interface(), name="m")), small_step.__name__
     assert not is_small(pe.Node(compare_maps.interface(), name="m"))
     assert not is_small(node(tmp_path))
 
 
-def test_a_small_step_that_fails_in_the_driver_is_named(tmp_path: Path, slurm: FakeSlurm) -> None:
-    made = workflow(tmp_path, small=("first", "other"))
+def test_a_small_step_that_fails_in_the_driver_is_reported(
+    tmp_path: Path, slurm: FakeSlurm
+) -> None:
+    failing_workflow = workflow(tmp_path, small=("first", "other"))
     # writing there fails
-    made.get_node("first").inputs.marker = str(tmp_path / "no such folder" / "x")
+    failing_workflow.get_node("first").inputs.marker = str(tmp_path / "no such folder" / "x")
     plugin = ResilientSLURM(options=options())
-    made.run(plugin=plugin)
+    failing_workflow.run(plugin=plugin)
     assert "FileNotFoundError" in crash_text(tmp_path)
-    assert [Path(each.file) for each in plugin.crashes] == list(tmp_path.glob("crash*.txt"))
+    assert [Path(crash.file) for crash in plugin.crashes] == list(tmp_path.glob("crash*.txt"))
     assert slurm.calls("sbatch") == []
 
 
-def test_a_first_crash_can_end_all(tmp_path: Path, slurm: FakeSlurm) -> None:
+def test_stop_on_first_crash_cancels_other_jobs(tmp_path: Path, slurm: FakeSlurm) -> None:
     slurm.plan("wf.first", "FAILED 1:0")
     slurm.plan("wf.other", "hang")
     with pytest.raises(RuntimeError, match="FAILED"):

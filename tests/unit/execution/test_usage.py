@@ -1,5 +1,5 @@
-"""Workers take the threads they are given, the GPU serves one step at a time, the scheduler wakes
-when a step ends.
+"""Test resources of workers: threads per step, one step at a time on the GPU, and immediate
+scheduling.
 """
 
 import subprocess
@@ -20,7 +20,7 @@ from bids_sr.execution.usage import POOLS, limit_threads
 def _run(
     base: Path, nodes: dict[str, dict[str, Any]], *, procs: int = 3, poll: str = "5", **plugin: Any
 ) -> dict[str, Any]:
-    """Run nodes that do not need each other; returns what each told."""
+    """Run independent nodes; return the output of each node."""
     workflow = pe.Workflow("wf", base_dir=str(base))
     workflow.config["execution"] = {
         "poll_sleep_duration": poll,
@@ -31,18 +31,18 @@ def _run(
         node = pe.Node(Load(), name=name, mem_gb=0.1, n_procs=inputs.get("threads", 1))
         node.inputs.trait_set(**inputs)
         workflow.add_nodes([node])
-    done = workflow.run(plugin=ResilientMultiProc(n_procs=procs, memory_gb=2.0, **plugin))
-    return {node.name: node.result.outputs.out for node in done.nodes()}
+    graph = workflow.run(plugin=ResilientMultiProc(n_procs=procs, memory_gb=2.0, **plugin))
+    return {node.name: node.result.outputs.out for node in graph.nodes()}
 
 
-def _overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return max(one["start"], other["start"]) < min(one["end"], other["end"])
+def _overlap(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    return max(first["start"], second["start"]) < min(first["end"], second["end"])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_the_gpu_serves_one_step_at_a_time(tmp_path: Path) -> None:
-    told = _run(
+    results = _run(
         tmp_path,
         {
             "one": {"device": "cuda"},
@@ -51,31 +51,31 @@ def test_the_gpu_serves_one_step_at_a_time(tmp_path: Path) -> None:
         },
         has_gpu=True,
     )
-    assert [told[name]["use_gpu"] for name in ("one", "two", "plain")] == [True, True, False]
-    assert not _overlap(told["one"], told["two"])
-    assert _overlap(told["one"], told["plain"]) or _overlap(told["two"], told["plain"])
+    assert [results[name]["use_gpu"] for name in ("one", "two", "plain")] == [True, True, False]
+    assert not _overlap(results["one"], results["two"])
+    assert _overlap(results["one"], results["plain"]) or _overlap(results["two"], results["plain"])
 
 
 @pytest.mark.timeout(120)
-def test_without_a_gpu_nothing_waits_for_it(tmp_path: Path) -> None:
+def test_steps_run_in_parallel_without_a_gpu(tmp_path: Path) -> None:
     start = time.monotonic()
-    told = _run(tmp_path, {"one": {"seconds": 2.0}, "two": {"seconds": 2.0}}, procs=2)
-    assert _overlap(told["one"], told["two"])
-    assert not told["one"]["use_gpu"]
-    # far from the minutes that polling every 5 s for every change would take
+    results = _run(tmp_path, {"one": {"seconds": 2.0}, "two": {"seconds": 2.0}}, procs=2)
+    assert _overlap(results["one"], results["two"])
+    assert not results["one"]["use_gpu"]
+    # polling every 5 s for every change would take minutes
     assert time.monotonic() - start < 60
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_a_worker_takes_the_threads_of_its_step_and_no_more(
+def test_a_worker_uses_only_the_threads_of_its_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in POOLS:
         monkeypatch.setenv(name, "7")
     limit_threads()
-    forkserver._forkserver._stop()  # that of the tests before has the environment of then
-    told = _run(
+    forkserver._forkserver._stop()  # the fork server of earlier tests has another environment
+    results = _run(
         tmp_path,
         {
             "one": {"work": "threads", "seconds": 0.5},
@@ -83,10 +83,10 @@ def test_a_worker_takes_the_threads_of_its_step_and_no_more(
         },
         procs=2,
     )
-    assert [told[name]["torch"] for name in ("one", "two")] == [1, 2]
-    assert told["one"]["cores"] < 1.15
-    assert set(told["one"]["pools"].values()) == {1}, told["one"]["pools"]
-    assert {told["two"][name] for name in POOLS} == {"1"}
+    assert [results[name]["torch"] for name in ("one", "two")] == [1, 2]
+    assert results["one"]["cores"] < 1.15
+    assert set(results["one"]["pools"].values()) == {1}, results["one"]["pools"]
+    assert {results["two"][name] for name in POOLS} == {"1"}
 
 
 _VOLUMES_TWICE = """
@@ -107,11 +107,11 @@ print(first, second, faults())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
-def test_memory_of_freed_volumes_is_used_again_until_it_is_released() -> None:
-    told = subprocess.run(
+def test_freed_memory_is_reused_until_released() -> None:
+    output = subprocess.run(
         [sys.executable, "-c", _VOLUMES_TWICE], capture_output=True, text=True, check=True
     ).stdout
-    first, second, after = map(int, told.split())
+    first, second, after = map(int, output.split())
     pages = 8 * (4 << 19) // 4096
     assert first > 0.9 * pages
     assert second < 0.1 * pages

@@ -1,4 +1,4 @@
-"""Figures of super-resolved images beside a reference show the values that they state."""
+"""Figures of super-resolved images and a reference show correct values."""
 
 import numpy as np
 import pytest
@@ -22,19 +22,19 @@ def blurred(width: float) -> np.ndarray:
     return gaussian_filter(RNG.normal(0, 1, SHAPE), (width, width, 0))
 
 
-def test_the_three_differences_are_input_target_and_output() -> None:
+def test_the_figure_shows_images_and_three_differences() -> None:
     target, source, output = (RNG.normal(100, 10, SHAPE) for _ in range(3))
     fig = comparison_figure("a", AFFINE, target, source, MASK, {"unet": output})
     shown = [np.asarray(ax.images[0].get_array()).T for ax in fig.axes if ax.images]
     shown = [image for image in shown if image.shape == SHAPE[:2]]
-    wanted = [target, output, source - target, output - target, output - source]
-    assert len(shown) == len(wanted)
-    for image, expected in zip(shown, wanted, strict=True):
+    expected_images = [target, output, source - target, output - target, output - source]
+    assert len(shown) == len(expected_images)
+    for image, expected in zip(shown, expected_images, strict=True):
         np.testing.assert_allclose(image, expected[..., 1], rtol=1e-4, atol=1e-3)
     assert "unet" in svg_text(fig)
 
 
-def test_the_region_is_where_the_reference_varies_most() -> None:
+def test_the_enlarged_region_is_most_variable_in_the_reference() -> None:
     image = RNG.normal(0, 0.1, SHAPE[:2])
     image[18:24, 8:14] += 10 * RNG.normal(0, 1, (6, 6))
     (x, y), side = busiest_region(image, MASK[..., 1])
@@ -43,24 +43,24 @@ def test_the_region_is_where_the_reference_varies_most() -> None:
     assert side == 7
 
 
-def test_curves_give_the_cutoff_that_is_told() -> None:
+def test_decorrelation_curves_have_the_reported_cutoff() -> None:
     image = blurred(1.0)[..., 0]
     curves = decorrelation_curves(image)
     assert curves is not None
     assert curves.cutoff == cutoff(image)
-    assert curves.cutoff == max(at for at, _ in curves.maxima)
+    assert curves.cutoff == max(frequency for frequency, _ in curves.maxima)
     assert (curves.spectrum.min(), curves.spectrum.max()) == (0, 1)
     assert curves.plain.shape == curves.radii.shape
     assert decorrelation_curves(np.zeros((20, 20))) is None
 
 
-def test_the_figure_of_curves_names_the_resolution() -> None:
+def test_the_decorrelation_figure_states_the_resolution() -> None:
     image = blurred(1.0)
     fig = decorrelation_figure("a", {"one": image, "flat": np.zeros(SHAPE)}, (2.0, 2.0), MASK)
     titles = [ax.get_title() for ax in fig.axes]
-    found = cutoff(image[..., 1])
-    assert found is not None
-    assert titles[0] == f"one: K = {found:.2f}, {2 / found:.3g} mm"
+    cutoff_frequency = cutoff(image[..., 1])
+    assert cutoff_frequency is not None
+    assert titles[0] == f"one: K = {cutoff_frequency:.2f}, {2 / cutoff_frequency:.3g} mm"
     assert titles[1] == "flat: constant slice"
-    line = next(one for one in fig.axes[0].lines if one.get_linestyle() == "--")
-    assert line.get_xdata()[0] == pytest.approx(found)
+    line = next(plot_line for plot_line in fig.axes[0].lines if plot_line.get_linestyle() == "--")
+    assert line.get_xdata()[0] == pytest.approx(cutoff_frequency)

@@ -1,6 +1,4 @@
-"""Figures of the evaluation hold the values of the table, refuse nothing to draw, and come under
-the names declared.
-"""
+"""Test figures of the evaluation: values of the table, empty input, and file names."""
 
 import html
 import math
@@ -38,7 +36,7 @@ BAD = "<b>$\\frac$ & --> x"
 def evaluation(
     *, truth: bool = True, contrasts: tuple[str, ...] = ("all", "faces")
 ) -> list[MetricRow]:
-    """Rows as a run has them: halves, truth, placebos, no signal, guards."""
+    """Return rows of a run: halves, reference, negative controls and guards."""
     rows = []
     for number, contrast in enumerate(contrasts if truth else ()):
         for region, factor in (("brain", 1.0), ("acquired40", 2.0)):
@@ -52,12 +50,12 @@ def evaluation(
                             series=name,
                             statistic=statistic,
                             band=band,
-                            value=at,
-                            lower=at - e,
-                            upper=at + e,
+                            value=center,
+                            lower=center - half_width,
+                            upper=center + half_width,
                             **share,
                         )
-                        for statistic, at, e in (("r", r, 0.02), ("ev", ev, 0.01))
+                        for statistic, center, half_width in (("r", r, 0.02), ("ev", ev, 0.01))
                     ]
             rows += [
                 MetricRow(
@@ -89,22 +87,22 @@ def evaluation(
     return [*rows, MetricRow(series="run", statistic="edge_mismatch", value=1.0)]
 
 
-def words(figure, tmp_path) -> list[str]:
-    """All texts of a figure, in the order drawn."""
+def texts_of(figure, tmp_path) -> list[str]:
+    """Return all texts of a figure, in drawing order."""
     svg = svg_files.save_svg(figure, tmp_path / "figure.svg").read_text(encoding="utf-8")
     return [html.unescape(text) for text in re.findall(r"<text [^>]*>(.*?)</text>", svg)]
 
 
-def lines_of(ax) -> dict[tuple[float, float], float]:
-    """Ends of each interval drawn in a panel, to the height it is drawn at."""
+def intervals_of(panel) -> dict[tuple[float, float], float]:
+    """Map the ends of each interval in a panel to its vertical position."""
     return {
         (round(float(x[0]), 6), round(float(x[1]), 6)): float(y[0])
-        for x, y in (line.get_data() for line in ax.lines)
+        for x, y in (line.get_data() for line in panel.lines)
         if len(x) == 2 and x[0] != x[1] and y[0] == y[1]
     }
 
 
-def test_every_series_is_drawn_at_its_value_with_its_interval(tmp_path):
+def test_series_are_drawn_with_value_and_interval(tmp_path):
     rows = evaluation()
     fig = evaluation_figures.agreement_figure(rows, statistic="r", contrast="all")
     assert len(fig.axes) == 4
@@ -119,17 +117,17 @@ def test_every_series_is_drawn_at_its_value_with_its_interval(tmp_path):
         "srgan",
         "measured",
     ]
-    drawn = lines_of(fig.axes[2])  # below the active voxels, which lead
+    drawn = intervals_of(fig.axes[2])  # panels of active voxels are above
     assert drawn[0.102, 0.142] == labels.index("sbl")
     assert drawn[0.187, 0.227] == labels.index("measured")
-    found = words(fig, tmp_path)
+    texts = texts_of(fig, tmp_path)
     for name, level in LEVELS.items():
-        assert evaluation_figures.number(level) in found, name
-        assert evaluation_figures.number(2 * level) in found, name
-    assert {"Whole brain", "Voxels active in the acquired run (|t| > 4)"} <= set(found)
+        assert evaluation_figures.number(level) in texts, name
+        assert evaluation_figures.number(2 * level) in texts, name
+    assert {"Whole brain", "Voxels active in the acquired run (|t| > 4)"} <= set(texts)
 
 
-def test_explained_variance_stands_first_and_r_beside_it(tmp_path):
+def test_explained_variance_is_drawn_first_and_r_next_to_it(tmp_path):
     fig = evaluation_figures.agreement_figure(evaluation(), statistic="ev", contrast="all")
     titles = [ax.get_title(loc="left") for ax in fig.axes]
     assert (
@@ -141,16 +139,18 @@ def test_explained_variance_stands_first_and_r_beside_it(tmp_path):
         ]
         * 2
     )
-    found = words(fig, tmp_path)
-    assert evaluation_figures.number(LEVELS["sbl"] ** 2) in found
-    assert found.count("value with its 95 % interval") == 1
-    others = evaluation_figures.contrasts_figure(
+    texts = texts_of(fig, tmp_path)
+    assert evaluation_figures.number(LEVELS["sbl"] ** 2) in texts
+    assert texts.count("value with its 95 % interval") == 1
+    contrasts_fig = evaluation_figures.contrasts_figure(
         evaluation(), statistic="ev", contrasts=("faces",)
     )
-    assert "explained variance above the acquired Nyquist frequency" in words(others, tmp_path)
+    assert "explained variance above the acquired Nyquist frequency" in texts_of(
+        contrasts_fig, tmp_path
+    )
 
 
-def test_a_series_far_worse_than_none_does_not_flatten_the_scale_and_its_value_is_written(
+def test_an_extreme_value_is_written_instead_of_extending_the_scale(
     tmp_path,
 ):
     rows = [
@@ -163,10 +163,10 @@ def test_a_series_far_worse_than_none_does_not_flatten_the_scale_and_its_value_i
     ]
     fig = evaluation_figures.agreement_figure(rows, statistic="ev", contrast="all")
     assert fig.axes[0].get_xlim()[0] > -1.7
-    assert "◂ −7.75" in words(fig, tmp_path)
+    assert "◂ −7.75" in texts_of(fig, tmp_path)
 
 
-def test_reference_lines_stand_at_measured_and_bspline():
+def test_reference_lines_are_at_measured_and_bspline():
     fig = evaluation_figures.agreement_figure(evaluation(), statistic="r", contrast="all")
     upright = {
         round(float(line.get_xdata()[0]), 6)
@@ -176,7 +176,7 @@ def test_reference_lines_stand_at_measured_and_bspline():
     assert upright == {0.0, 0.207, 0.018}
 
 
-def test_a_series_without_a_value_is_marked_not_dropped(tmp_path):
+def test_a_series_without_value_is_marked_as_not_available(tmp_path):
     rows = [
         (
             replace(row, value=math.nan, lower=math.nan, upper=math.nan)
@@ -185,23 +185,23 @@ def test_a_series_without_a_value_is_marked_not_dropped(tmp_path):
         )
         for row in evaluation()
     ]
-    found = words(
+    texts = texts_of(
         evaluation_figures.agreement_figure(rows, statistic="r", contrast="all"), tmp_path
     )
-    assert found.count("n/a") == 4
-    assert "srgan" in found
+    assert texts.count("n/a") == 4
+    assert "srgan" in texts
 
 
-def test_other_contrasts_stand_side_by_side(tmp_path):
+def test_other_contrasts_are_drawn_side_by_side(tmp_path):
     rows = evaluation(contrasts=("all", "faces", "houses"))
     fig = evaluation_figures.contrasts_figure(rows, statistic="r", contrasts=("faces", "houses"))
     assert [ax.get_title(loc="left") for ax in fig.axes] == ["faces", "houses"] * 2
-    assert lines_of(fig.axes[2])[0.041, 0.081] == 3
-    assert "faces" in words(fig, tmp_path)
+    assert intervals_of(fig.axes[2])[0.041, 0.081] == 3
+    assert "faces" in texts_of(fig, tmp_path)
 
 
-def test_other_contrasts_share_a_scale_and_its_name_stands_once():
-    """Four panels wrote it over each other, and values stood on the points and lines of narrow
+def test_other_contrasts_share_one_scale_and_one_axis_label():
+    """Labels of four panels once overlapped, as did values with points and lines in narrow
     panels.
     """
     names = ("all", "scene", "body", "house", "object")
@@ -215,25 +215,25 @@ def test_other_contrasts_share_a_scale_and_its_name_stands_once():
     assert len(label) == 1
     assert len({ax.get_xlim() for ax in fig.axes}) == 1
     values = [text for ax in fig.axes for text in ax.texts]
-    assert not overlapping([*label, *values])
+    assert not overlapping_texts([*label, *values])
     assert all(text.get_window_extent().x0 > text.axes.bbox.x1 for text in values)
 
 
-def test_placebos_are_hollow_where_nothing_may_be_claimed(tmp_path):
+def test_negative_controls_with_intervals_around_0_are_hollow(tmp_path):
     rows = evaluation()
-    # same gains, not above 0
-    other = [replace(row, minus="sblOther") for row in rows if row.minus == "bsplinePca"]
-    own = placebo_gains([*rows, *other])
-    fig = evaluation_figures.placebo_figure(own, contrast="all")
+    # same gains, which do not exceed 0
+    not_exceeded = [replace(row, minus="sblOther") for row in rows if row.minus == "bsplinePca"]
+    gains = placebo_gains([*rows, *not_exceeded])
+    fig = evaluation_figures.placebo_figure(gains, contrast="all")
     points = [line for line in fig.axes[0].lines if line.get_marker() not in ("None", "")]
     faces = {round(float(line.get_xdata()[0]), 3): line.get_markerfacecolor() for line in points}
     assert faces[0.01] == canvas.PAPER
     assert faces[0.05] != "white"
-    assert "sbl − sblMirror" in words(fig, tmp_path)
-    assert "sbl − bsplinePca" not in words(fig, tmp_path)
+    assert "sbl − sblMirror" in texts_of(fig, tmp_path)
+    assert "sbl − bsplinePca" not in texts_of(fig, tmp_path)
 
 
-def test_truth_is_a_point_for_each_smoothing_and_nothing_joins_them():
+def test_values_of_the_reference_are_unconnected_points_per_smoothing():
     rows = evaluation()
     rows += [
         replace(row, statistic="r", band="beyond")
@@ -254,15 +254,18 @@ def test_truth_is_a_point_for_each_smoothing_and_nothing_joins_them():
         0.9122,
         [label.get_text() for label in fig.axes[0].get_yticklabels()].index("sbl"),
     ) in points[0]
-    # the truth itself is no row
-    assert [len(each) for each in points] == [2 * (len(LEVELS) - 1), len(LEVELS) - 1]
+    # the reference has no row
+    assert [len(panel_points) for panel_points in points] == [
+        2 * (len(LEVELS) - 1),
+        len(LEVELS) - 1,
+    ]
     assert {handle.get_label() for handle in fig.legends[0].legend_handles} == {
         "not smoothed",
         "smoothed with a 5 mm kernel",
     }
 
 
-def test_names_are_drawn_as_they_are(tmp_path):
+def test_names_are_drawn_without_interpretation(tmp_path):
     rows = [
         replace(row, series=BAD if row.series == "srgan" else row.series) for row in evaluation()
     ]
@@ -273,7 +276,7 @@ def test_names_are_drawn_as_they_are(tmp_path):
     assert "$\\frac$" in fig.axes[0].get_yticklabels()[4].get_text()
 
 
-def test_nothing_to_draw_is_said():
+def test_empty_input_raises_an_error():
     with pytest.raises(canvas.FigureInputError, match="no values of the evaluation"):
         forest_figure([], {}, legend={})
     with pytest.raises(canvas.FigureInputError, match="no map"):
@@ -282,8 +285,10 @@ def test_nothing_to_draw_is_said():
         map_figures.overlay_figure({}, BRAIN, BRAIN, label="x")
 
 
-def overlapping(texts) -> list[tuple[str, str]]:
-    """Pairs of drawn texts whose boxes overlap, and texts that leave the figure (each twice)."""
+def overlapping_texts(texts) -> list[tuple[str, str]]:
+    """Return pairs of texts whose boxes overlap, and texts outside the figure (as pairs with
+    themselves).
+    """
     shown = [text for text in texts if text.get_text().strip()]
     boxes = [text.get_window_extent() for text in shown]
     width, height = shown[0].get_figure().canvas.get_width_height()
@@ -299,7 +304,7 @@ def overlapping(texts) -> list[tuple[str, str]]:
     ]
 
 
-def test_maps_beyond_nyquist_share_one_scale_that_few_voxels_exceed():
+def test_maps_above_nyquist_share_one_scale():
     rng = np.random.default_rng(0)
     truth = rng.standard_normal(SHAPE)
     names = ("bspline", "srgan", "sbl", "measured")
@@ -308,21 +313,21 @@ def test_maps_beyond_nyquist_share_one_scale_that_few_voxels_exceed():
         for name, factor in zip(names, (100, 1, 1, 1), strict=True)
     }
     scores = {"bspline": -0.0002, "srgan": 0.093, "sbl": 0.515, "measured": math.nan}
-    told = "explained variance, voxels active in the acquired run (|t| > 4)"
-    fig = map_figures.beyond_figure(maps, BRAIN, scores=scores, score=told)
+    score_text = "explained variance, voxels active in the acquired run (|t| > 4)"
+    fig = map_figures.beyond_figure(maps, BRAIN, scores=scores, score=score_text)
     fig.canvas.draw()
     images = fig.axes[0].images
     limits = {image.get_clim() for image in images}
-    assert len(limits) == 1  # whatever a wild series does
+    assert len(limits) == 1  # independent of an extreme series
     top = limits.pop()[1]
     assert len(images) == 2 * len(names)
     assert 0 < np.mean([np.abs(image.get_array()) > top for image in images[3::4]]) < 0.02
     titles = [text for text in fig.axes[0].texts if text.get_text().startswith(names)]
     assert {"bspline (0.000)", "measured"} <= {title.get_text() for title in titles}
-    assert not overlapping(titles)
+    assert not overlapping_texts(titles)
 
 
-def test_the_variance_map_is_drawn_inside_the_brain_below_the_anatomy():
+def test_the_prior_sd_map_is_drawn_inside_the_brain():
     weight = np.random.default_rng(0).uniform(1, 2, SHAPE)
     weight[0] = 1000  # outside
     mask = np.zeros(SHAPE)
@@ -347,13 +352,13 @@ def images() -> dict[str, Volume]:
     mask[3:17, 3:21, 1:5] = True
     sd = np.abs(rng.standard_normal(SHAPE)).astype(np.float32)
     detail = mask.astype(np.float32)
-    made = {"mask": mask, "guide": 100 * detail, "sd": sd, "detail": detail}
-    return {name: Volume(data, AFFINE) for name, data in made.items()}
+    data_by_name = {"mask": mask, "guide": 100 * detail, "sd": sd, "detail": detail}
+    return {name: Volume(data, AFFINE) for name, data in data_by_name.items()}
 
 
 @pytest.fixture
 def halves(images, tmp_path):
-    """Effects beyond the Nyquist limit of each series."""
+    """Write effects above the acquired Nyquist frequency of each series."""
     rng = np.random.default_rng(2)
     maps = {f"beyond_{name}": rng.standard_normal(SHAPE).astype(np.float32) for name in LEVELS}
     np.savez(
@@ -371,33 +376,33 @@ VERDICT = {"headline": BAD, "sentences": [], "limits": []}
 FLAGS = {"flags": [{"name": "broad", "raised": True, "text": BAD, "remedy": ""}]}
 
 
-def of_evaluation(rows, images, halves=None, *, has_truth=False) -> list[Derivative]:
-    one = images["guide"], images["mask"]
+def evaluation_derivatives(rows, images, halves=None, *, has_truth=False) -> list[Derivative]:
+    boldref_and_mask = images["guide"], images["mask"]
     return draw_evaluation(
-        rows, VERDICT, FLAGS, *one, halves, has_truth=has_truth, series_names=()
+        rows, VERDICT, FLAGS, *boldref_and_mask, halves, has_truth=has_truth, series_names=()
     )
 
 
-def of_quality(images, maps=()) -> list[Derivative]:
+def quality_derivatives(images, maps=()) -> list[Derivative]:
     boldref, mask = images["guide"], images["mask"]
     return draw_quality(evaluation(), FLAGS, boldref, mask, mask, uncertainty_maps=list(maps))
 
 
-def test_effects_are_told_in_percent_of_one_mean(images, halves, tmp_path):
-    """Of the brain of the run, 100 units here: never of each series' own mean, by which sharp
-    images look active.
+def test_effects_are_in_percent_of_the_mean_of_the_run(images, halves, tmp_path):
+    """Relative to the brain of the run (100 units in this test); relative to the mean of each
+    series, sharp images would look active.
     """
     sd = Derivative(
         images["sd"], {"desc": "sbl", "stat": "ensemblesd", "contrast": "all", "suffix": "statmap"}
     )
-    beyond = content_of(of_evaluation(evaluation(), images, halves), "beyond")
-    for figure in (beyond, content_of(of_quality(images, [sd]), "uncertainty")):
-        found = " ".join(words(figure, tmp_path))
-        assert "(signal units; 1 = 1 % of the brain's mean signal)" in found
+    beyond = content_of(evaluation_derivatives(evaluation(), images, halves), "beyond")
+    for figure in (beyond, content_of(quality_derivatives(images, [sd]), "uncertainty")):
+        text = " ".join(texts_of(figure, tmp_path))
+        assert "(signal units; 1 = 1 % of the brain's mean signal)" in text
 
 
-def test_a_run_with_truth(images, halves, tmp_path):
-    drawn = of_evaluation(evaluation(), images, halves, has_truth=True)
+def test_figures_of_a_run_with_a_reference(images, halves, tmp_path):
+    drawn = evaluation_derivatives(evaluation(), images, halves, has_truth=True)
     assert kept(draw_evaluation, drawn, tmp_path / "work") == [
         ("verdict", "verdict.html"),
         ("evaluation", "splithalf.svg"),
@@ -412,27 +417,28 @@ def test_a_run_with_truth(images, halves, tmp_path):
     assert "&lt;b&gt;" in page
 
 
-def test_a_run_without_truth_has_no_figure_that_ranks_the_series(images, halves, tmp_path):
-    drawn = of_evaluation(evaluation(truth=False), images, halves)
-    found = [name for _, name in kept(draw_evaluation, drawn, tmp_path / "work")]
-    assert found[:2] == ["verdict.html", "beyond.svg"]
-    assert not {"splithalf.svg", "truth.svg", "placebo.svg"} & set(found)
+def test_a_run_without_reference_has_no_figure_that_compares_series(images, halves, tmp_path):
+    drawn = evaluation_derivatives(evaluation(truth=False), images, halves)
+    names = [name for _, name in kept(draw_evaluation, drawn, tmp_path / "work")]
+    assert names[:2] == ["verdict.html", "beyond.svg"]
+    assert not {"splithalf.svg", "truth.svg", "placebo.svg"} & set(names)
 
 
-def test_an_empty_table_has_a_verdict_alone(images):
-    assert [each.entities["desc"] for each in of_evaluation([], images, has_truth=True)] == [
-        "verdict"
-    ]
+def test_an_empty_table_gives_only_the_verdict(images):
+    assert [
+        derivative.entities["desc"]
+        for derivative in evaluation_derivatives([], images, has_truth=True)
+    ] == ["verdict"]
 
 
-def test_guards(images, tmp_path):
+def test_figures_of_guards(images, tmp_path):
     maps = [
         Derivative(
             images["sd"],
             {"desc": "sbl", "contrast": "all", "suffix": "statmap", "stat": "ensemblesd"},
         )
     ]
-    drawn = of_quality(images, maps)
+    drawn = quality_derivatives(images, maps)
     assert kept(draw_quality, drawn, tmp_path / "work") == [
         ("guards", "guards.html"),
         ("guards", "uncertainty.svg"),
@@ -440,21 +446,23 @@ def test_guards(images, tmp_path):
     assert "&lt;b&gt;" in content_of(drawn, "guards", html=True)
 
 
-def test_guards_without_maps_or_ensemble(images):
-    assert [each.entities["desc"] for each in of_quality(images)] == ["guards"]
+def test_guards_without_maps_have_no_uncertainty_figure(images):
+    assert [derivative.entities["desc"] for derivative in quality_derivatives(images)] == [
+        "guards"
+    ]
 
 
 @pytest.mark.parametrize("guide", [True, False])
-def test_variance(images, tmp_path, guide):
+def test_the_figure_of_the_prior_sd_map_names_a_calibration(images, tmp_path, guide):
     above = images["guide"] if guide else None
     tested = {"sbl": {"share": 0.2, "calibrated": True}}
     drawn = draw_variance(images["sd"], tested, images["mask"], images["guide"], above)
     assert any(
         "from the acquired series and the calibration" in text
-        for text in words(drawn[0].content, tmp_path)
+        for text in texts_of(drawn[0].content, tmp_path)
     )
-    alone = draw_variance(
+    uncalibrated = draw_variance(
         images["sd"], {"sbl": {"reason": "x"}}, images["mask"], images["guide"], above
     )
-    assert not any("calibration" in text for text in words(alone[0].content, tmp_path))
+    assert not any("calibration" in text for text in texts_of(uncalibrated[0].content, tmp_path))
     assert kept(draw_variance, drawn, tmp_path) == [("superres", "variance.svg")]

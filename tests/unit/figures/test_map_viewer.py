@@ -1,5 +1,5 @@
-"""Maps inside the page: what is read back is the map, on its own grid, and nothing larger than its
-room.
+"""Test the map viewer of the report: maps are recovered on their own grids, and sizes are
+limited.
 """
 
 import base64
@@ -45,20 +45,20 @@ STORED = {
     "primary": "sbl",
     "minus_others": [],
 }
-"""Settings that decide which maps become files."""
+"""Settings that determine which maps are stored as files."""
 
 
-def opened(text: str) -> nib.Nifti1Image:
+def decode_map(text: str) -> nib.Nifti1Image:
     return nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(text)))
 
 
-def content_of_viewer(html: str) -> dict:
+def content_of_viewer(page: str) -> dict:
     return json.loads(
-        re.search(r"<script type='application/json'>(.*?)</script>", html, flags=re.DOTALL)[1]
+        re.search(r"<script type='application/json'>(.*?)</script>", page, flags=re.DOTALL)[1]
     )
 
 
-def given(contrasts=("all",), smoothings=("none",), value=8.0) -> dict:
+def simulated_maps(contrasts=("all",), smoothings=("none",), value=8.0) -> dict:
     rng = np.random.default_rng(0)
     maps = {}
     for contrast in contrasts:
@@ -69,7 +69,7 @@ def given(contrasts=("all",), smoothings=("none",), value=8.0) -> dict:
     return maps
 
 
-def test_a_faster_level_of_gzip_is_hardly_larger():
+def test_faster_compression_is_at_most_3_percent_larger():
     values = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((60, 60, 40)), 1)
     values *= 3 / values.std()
     values[np.abs(values) < 2.5] = 0
@@ -79,9 +79,9 @@ def test_a_faster_level_of_gzip_is_hardly_larger():
     assert len(base64.b64decode(text)) != len(smallest)
 
 
-def test_a_map_comes_back_in_ras_order_within_half_a_step():
+def test_a_map_is_recovered_in_ras_order_within_half_a_step():
     data = np.random.default_rng(1).normal(0, 4, (6, 5, 4))
-    image = opened(packed(Volume(data, FINE), slope=0.1))
+    image = decode_map(packed(Volume(data, FINE), slope=0.1))
     assert image.get_data_dtype() == np.int8
     assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
     assert np.abs(image.get_fdata() - data[::-1]).max() <= 0.05 + 1e-6
@@ -90,9 +90,9 @@ def test_a_map_comes_back_in_ras_order_within_half_a_step():
     assert packed(Volume(data, FINE), slope=0.1) == packed(Volume(data, FINE), slope=0.1)
 
 
-def test_each_map_stays_on_the_grid_that_it_has_and_small_values_are_left_out():
-    content = content_of_viewer(viewer_html(given(), Volume(100 * MASK, FINE), BRAIN))
-    raw, fine = (opened(content["maps"][f"all|none|{name}"]) for name in ("raw", "sbl"))
+def test_maps_stay_on_their_grids_and_small_values_are_set_to_0():
+    content = content_of_viewer(viewer_html(simulated_maps(), Volume(100 * MASK, FINE), BRAIN))
+    raw, fine = (decode_map(content["maps"][f"all|none|{name}"]) for name in ("raw", "sbl"))
     assert raw.shape == (6, 6, 5)
     assert fine.shape == (12, 12, 5)
     values = np.abs(fine.get_fdata())
@@ -103,12 +103,12 @@ def test_each_map_stays_on_the_grid_that_it_has_and_small_values_are_left_out():
     assert content["first"] == {"contrast": "all", "smoothing": "none", "series": "raw"}
 
 
-def test_what_has_no_room_is_left_out_last_smoothing_first_and_named():
-    maps = given(("all", "faces"), ("none", "5 mm"))
-    below = Volume(MASK, FINE)
-    whole = content_of_viewer(viewer_html(maps, below, BRAIN))
-    size = sum(len(text) for key, text in whole["maps"].items() if "|none|" in key)
-    html = viewer_html(maps, below, BRAIN, room=size + 10)
+def test_maps_that_exceed_the_page_size_are_omitted_and_named():
+    maps = simulated_maps(("all", "faces"), ("none", "5 mm"))
+    background = Volume(MASK, FINE)
+    complete = content_of_viewer(viewer_html(maps, background, BRAIN))
+    size = sum(len(text) for key, text in complete["maps"].items() if "|none|" in key)
+    html = viewer_html(maps, background, BRAIN, room=size + 10)
     content = content_of_viewer(html)
     assert {key.split("|")[1] for key in content["maps"]} == {"none"}
     assert content["contrasts"] == ["all", "faces"]
@@ -116,16 +116,16 @@ def test_what_has_no_room_is_left_out_last_smoothing_first_and_named():
     assert "size of the page: all, 5 mm; faces, 5 mm." in html
 
 
-def test_the_viewer_holds_the_maps_of_two_contrasts_at_most():
-    """A run of today has 26 contrasts and smoothings of some million voxels in each series."""
-    seen, most = [], []
+def test_at_most_two_contrasts_are_in_memory():
+    """Typical runs have 26 contrasts and smoothings with about a million voxels per series."""
+    references, alive_counts = [], []
 
     class Stored:
         @property
         def volume(self) -> Volume:
             data = np.random.default_rng(0).normal(0, 4, (12, 12, 5))
-            seen.append(weakref.ref(data))
-            most.append(sum(each() is not None for each in seen))
+            references.append(weakref.ref(data))
+            alive_counts.append(sum(reference() is not None for reference in references))
             return Volume(data, FINE)
 
     maps = {
@@ -135,42 +135,42 @@ def test_the_viewer_holds_the_maps_of_two_contrasts_at_most():
     }
     content = content_of_viewer(viewer_html(maps, Volume(MASK, FINE), BRAIN))
     assert len(content["maps"]) == 12
-    assert max(most) <= 4
+    assert max(alive_counts) <= 4
 
 
-def test_names_cannot_leave_the_data_block():
-    maps = given(("</script><b>",))
+def test_contrast_names_cannot_close_the_data_block():
+    maps = simulated_maps(("</script><b>",))
     html = viewer_html(maps, Volume(MASK, FINE), BRAIN)
     assert html.count("</script>") == 1
     assert "</script><b>|none|sbl" in content_of_viewer(html)["maps"]
 
 
-def test_nothing_to_see_makes_nothing():
+def test_no_maps_give_an_empty_viewer():
     assert viewer_html({}, Volume(MASK, FINE), BRAIN) == ""
 
 
 @pytest.mark.parametrize("top", [3.3, 8.0, 15.7, 40.0])
-def test_the_threshold_of_the_figures_shows_the_same_voxels_in_the_viewer(top):
-    """Steps are laid so that no value is rounded over the threshold, up or down."""
+def test_viewer_and_figures_show_the_same_voxels_at_the_threshold(top):
+    """Quantization steps are aligned so that no value is rounded across the threshold."""
     rng = np.random.default_rng(3)
     data = rng.uniform(2.6, 3.6, (12, 12, 5))
     data[0, 0, 0] = top
     maps = {("all", "none"): {"sbl": Volume(data, FINE)}}
     content = content_of_viewer(viewer_html(maps, Volume(MASK, FINE), BRAIN))
-    shown = opened(content["maps"]["all|none|sbl"]).get_fdata() > content["threshold"]
+    shown = decode_map(content["maps"]["all|none|sbl"]).get_fdata() > content["threshold"]
     assert np.array_equal(shown, data[::-1] > T_DISPLAY.threshold)
 
 
 @pytest.mark.parametrize(
     ("display", "step", "digits"), [(T_DISPLAY, 0.1, 1), (CC_DISPLAY, 0.01, 2)]
 )
-def test_the_slider_is_as_fine_as_the_statistic(display, step, digits):
-    html = viewer_html(given(), Volume(MASK, FINE), BRAIN, display=display)
+def test_the_slider_step_depends_on_the_statistic(display, step, digits):
+    html = viewer_html(simulated_maps(), Volume(MASK, FINE), BRAIN, display=display)
     content = content_of_viewer(html)
     assert (content["step"], content["digits"]) == (step, digits)
 
 
-def test_runs_share_the_room_of_a_page():
+def test_runs_share_the_size_limit_of_a_page():
     assert room_of(1) == MAX_BYTES
     assert 4 * room_of(4) <= PAGE_BYTES
 
@@ -186,8 +186,8 @@ ENTITIES = {"subject": "01", "session": "b", "task": "a", "datatype": "func"}
 def maps_of_run(
     data_of=lambda number, shape: np.full(shape, 5, np.float32), tilt=None
 ) -> list[Derivative]:
-    """Maps of three methods and two contrasts."""
-    found = []
+    """Return maps of three methods and two contrasts."""
+    derivatives = []
     for series, (affine, shape) in SERIES.items():
         for contrast in ("faces", "all"):
             for fwhm in ("Fwhm50", ""):
@@ -202,12 +202,14 @@ def maps_of_run(
                     if tilt is None
                     else tilt @ np.diag([12 / shape[0], 12 / shape[1], 1, 1])
                 )
-                found.append(mapped(Volume(data_of(len(found), shape), grid), entities))
-    return found
+                derivatives.append(
+                    mapped(Volume(data_of(len(derivatives), shape), grid), entities)
+                )
+    return derivatives
 
 
 def fragment_of(maps, rows, best, brain=BRAIN, level="full") -> str:
-    """The viewer of a run whose verdict is about a method."""
+    """Return the viewer of a run whose verdict is about one method."""
     drawn = show_viewer(
         maps,
         brain,
@@ -229,7 +231,7 @@ def fragment_of(maps, rows, best, brain=BRAIN, level="full") -> str:
 
 
 def viewer_of(maps, rows, best, brain=BRAIN) -> dict:
-    """What the viewer shows."""
+    """Return the content of the viewer."""
     return content_of_viewer(fragment_of(maps, rows, best, brain))
 
 
@@ -241,8 +243,8 @@ def viewer_of(maps, rows, best, brain=BRAIN) -> dict:
         ("", "faces", "all", "bspline"),
     ],
 )
-def test_the_viewer_begins_with_what_the_verdict_is_about(best, judged, contrast, series):
-    """The best method, never one that was not applied, on the contrast that was judged."""
+def test_the_viewer_starts_with_method_and_contrast_of_the_verdict(best, judged, contrast, series):
+    """Show the best method, unless not applied, and the contrast of the verdict."""
     row = MetricRow(
         series="sbl",
         statistic="ev",
@@ -258,10 +260,8 @@ def test_the_viewer_begins_with_what_the_verdict_is_about(best, judged, contrast
     assert len(content["maps"]) == 16
 
 
-def test_one_map_has_one_color_scale_and_one_voxel_on_the_whole_page():
-    """Overview, viewer and figure of activation: ends of the colors, and z of a voxel on oblique
-    slices.
-    """
+def test_overview_viewer_and_figure_use_the_same_color_scale_and_voxel():
+    """Compare the color limits, and the z coordinate of a voxel on oblique slices."""
     tilted = FINE.copy()
     tilted[2, :3] = 0.9, -0.6, 3.0
     rng = np.random.default_rng(5)
@@ -289,16 +289,19 @@ def test_one_map_has_one_color_scale_and_one_voxel_on_the_whole_page():
         run_facts={"Description": "simulated 6 mm"},
         **STORED,
     )
-    html = str(next(one.content for one in drawn if isinstance(one.content, str)))
+    html = str(
+        next(derivative.content for derivative in drawn if isinstance(derivative.content, str))
+    )
     assert "<small>Simulated 6 mm</small>" in html
     overview = content_of(drawn, "overview")
     drawn = draw_activation(
         maps, brain, brain, signal, series_names=["bspline", "srgan", "sbl"], at_rest=False
     )
     (activation,) = (
-        each.content
-        for each in drawn
-        if (each.entities["desc"], each.entities["contrast"]) == ("activation", "all")
+        figure_derivative.content
+        for figure_derivative in drawn
+        if (figure_derivative.entities["desc"], figure_derivative.entities["contrast"])
+        == ("activation", "all")
     )
     content = viewer_of(maps, [], "sbl", brain)
     ends = {
@@ -308,39 +311,46 @@ def test_one_map_has_one_color_scale_and_one_voxel_on_the_whole_page():
         if len(ax.images) > 1
     }
     assert {round(end, 3) for end in ends} == {content["limits"]["all|none"]}
-    below = opened(content["background"])
-    voxel = [int(share * n) for share, n in zip(content["at"], below.shape, strict=True)]
-    z = round((below.affine @ [*voxel, 1])[2])
+    background = decode_map(content["background"])
+    voxel = [int(share * n) for share, n in zip(content["at"], background.shape, strict=True)]
+    z = round((background.affine @ [*voxel, 1])[2])
     texts = [text.get_text() for text in overview.axes[0].texts]
     assert f"z = {z:+d} mm".replace("-", "−") in texts
 
 
-def test_a_preview_says_what_it_is_and_names_the_whole_map():
+def test_a_preview_is_described_as_such_and_names_its_file():
     content = viewer_of(maps_of_run(), [], "sbl")
-    about = opened(content["maps"]["all|5 mm|sbl"]).header["descrip"].item().decode()
-    assert about == "bids-sr preview: |t| < 2.5 set to 0, rounded to 8 bit; not the map"
+    description = decode_map(content["maps"]["all|5 mm|sbl"]).header["descrip"].item().decode()
+    assert description == "bids-sr preview: |t| < 2.5 set to 0, rounded to 8 bit; not the map"
     name = "sub-01_ses-b_task-a_contrast-all_stat-t_desc-sblFwhm50_statmap.nii.gz"
     assert content["files"]["all|5 mm|sbl"] == f"sub-01/ses-b/func/{name}"
     assert set(content["files"]) == set(content["maps"])
 
 
-def test_the_viewer_shows_every_map_and_names_those_that_are_stored():
+def test_the_viewer_shows_all_maps_and_names_stored_files():
     maps = maps_of_run()
     maps += [
         mapped(
-            each.content,
-            {**each.entities, "desc": each.entities["desc"].replace("sbl", "zerofill")},
+            derivative.content,
+            {
+                **derivative.entities,
+                "desc": derivative.entities["desc"].replace("sbl", "zerofill"),
+            },
         )
-        for each in maps
-        if each.entities["desc"].startswith("sbl")
+        for derivative in maps
+        if derivative.entities["desc"].startswith("sbl")
     ]
-    shown = {
+    content_by_level = {
         level: content_of_viewer(fragment_of(maps, [], "sbl", level=level))
         for level in ("minimal", "standard", "full")
     }
-    assert shown["minimal"]["maps"] == shown["standard"]["maps"] == shown["full"]["maps"]
-    assert shown["minimal"]["files"] == {}
-    assert {*shown["standard"]["maps"]} - {*shown["standard"]["files"]} == {
+    assert (
+        content_by_level["minimal"]["maps"]
+        == content_by_level["standard"]["maps"]
+        == content_by_level["full"]["maps"]
+    )
+    assert content_by_level["minimal"]["files"] == {}
+    assert {*content_by_level["standard"]["maps"]} - {*content_by_level["standard"]["files"]} == {
         f"{contrast}|{smoothing}|zerofill"
         for contrast in ("all", "faces")
         for smoothing in ("none", "5 mm")
@@ -351,14 +361,14 @@ def test_the_viewer_shows_every_map_and_names_those_that_are_stored():
     assert "maps are not stored" in fragment_of(maps, [], "sbl", level="minimal")
 
 
-def test_mni_is_told_over_the_whole_field_of_view():
-    below = Volume(MASK, FINE)
+def test_mni_coordinates_cover_the_whole_field_of_view():
+    background = Volume(MASK, FINE)
     volume = canonical(BRAIN)
     nodes = mni_nodes(volume.data.shape, volume.affine)
-    html = viewer_html(given(), below, BRAIN, mni=np.add(nodes, [1, 2, 3]))
-    told = content_of_viewer(html)["mni"]
+    html = viewer_html(simulated_maps(), background, BRAIN, mni=np.add(nodes, [1, 2, 3]))
+    grid = content_of_viewer(html)["mni"]
     points = (
-        np.frombuffer(base64.b64decode(told["tenths"]), dtype="<i2").reshape(*told["size"], 3) / 10
+        np.frombuffer(base64.b64decode(grid["tenths"]), dtype="<i2").reshape(*grid["size"], 3) / 10
     )
     edges = [
         (volume.affine @ [*(-0.5 if end == 0 else n - 0.5 for n in volume.data.shape), 1])[:3]

@@ -1,4 +1,6 @@
-"""Figures of two conditions: regions and their Dice, maps of cross-correlation in two planes."""
+"""Test figures of two conditions: regions and their Dice coefficient, and maps of
+cross-correlation in two planes.
+"""
 
 import numpy as np
 import pytest
@@ -59,41 +61,43 @@ def sheet_texts(fig) -> list[str]:
 
 
 def drawn_colors(fig) -> list[set[tuple[float, ...]]]:
-    """Colors of the overlay of each panel."""
-    layers = [each for each in fig.axes[0].images if each.get_cmap().name != "gray"]
-    found = []
-    for each in layers:
-        values = np.ma.masked_invalid(each.get_array()).compressed()
-        found.append({tuple(each.to_rgba(np.array([v]))[0, :3]) for v in values})
-    return found
+    """Return the colors of the overlay of each panel."""
+    layers = [layer for layer in fig.axes[0].images if layer.get_cmap().name != "gray"]
+    colors = []
+    for layer in layers:
+        values = np.ma.masked_invalid(layer.get_array()).compressed()
+        colors.append({tuple(layer.to_rgba(np.array([v]))[0, :3]) for v in values})
+    return colors
 
 
 def rgb(color: str) -> tuple[float, ...]:
     return tuple(np.array(to_rgba(color))[:3])
 
 
-def test_voxels_are_of_one_condition_of_the_other_or_of_both() -> None:
+def test_labels_distinguish_both_conditions_and_their_overlap() -> None:
     a = block(slice(0, 3), slice(0, 1), slice(0, 1))
     b = block(slice(2, 4), slice(0, 1), slice(0, 1))
     assert overlap_labels(a, b).data[:5, 0, 0].tolist() == [1, 1, 3, 2, 0]
 
 
-def test_regions_of_each_series_have_three_colors_and_their_dice(scene: Scene) -> None:
+def test_regions_are_drawn_in_three_colors_with_their_dice(scene: Scene) -> None:
     place = (slice(24, 30), slice(10, 12))
-    whole = (block(slice(8, 14), *place), block(slice(12, 18), *place))
-    apart = (block(slice(8, 12), *place), block(slice(12, 16), *place))
+    overlapping = (block(slice(8, 14), *place), block(slice(12, 18), *place))
+    disjoint = (block(slice(8, 12), *place), block(slice(12, 16), *place))
     acquired = (
         block(slice(4, 7), slice(12, 15), slice(10, 12), low=True),
         block(slice(6, 9), slice(12, 15), slice(10, 12), low=True),
     )
-    regions = {"raw": acquired, "bspline": whole, "srgan": apart}
+    regions = {"raw": acquired, "bspline": overlapping, "srgan": disjoint}
     fig = overlap_figure(regions, scene, PAIR, n_slices=2)
     texts = sheet_texts(fig)
     assert {"acquired\nDice 0.33", "bspline\nDice 0.33", "srgan\nDice 0.00"} <= set(texts)
     colors = drawn_colors(fig)
     assert len(colors) == 3 * 2 * 2  # series, planes, whole and enlarged
-    assert all(each == {rgb(_FIRST), rgb(_SECOND), rgb(_BOTH)} for each in colors[:8])
-    assert all(each == {rgb(_FIRST), rgb(_SECOND)} for each in colors[8:])
+    assert all(
+        panel_colors == {rgb(_FIRST), rgb(_SECOND), rgb(_BOTH)} for panel_colors in colors[:8]
+    )
+    assert all(panel_colors == {rgb(_FIRST), rgb(_SECOND)} for panel_colors in colors[8:])
     (legend,) = fig.legends
     assert [text.get_text() for text in legend.get_texts()] == [
         "region of interest",
@@ -103,21 +107,24 @@ def test_regions_of_each_series_have_three_colors_and_their_dice(scene: Scene) -
     ]
 
 
-def test_the_first_series_chooses_the_planes(scene: Scene) -> None:
-    here = (slice(8, 14), slice(24, 30), slice(7, 8))
-    there = (slice(8, 14), slice(24, 30), slice(14, 15))
+def test_planes_are_chosen_from_the_first_series(scene: Scene) -> None:
+    first_place = (slice(8, 14), slice(24, 30), slice(7, 8))
+    second_place = (slice(8, 14), slice(24, 30), slice(14, 15))
     fig = overlap_figure(
-        {"raw": (block(*here), block(*here)), "srgan": (block(*there), block(*there))},
+        {
+            "raw": (block(*first_place), block(*first_place)),
+            "srgan": (block(*second_place), block(*second_place)),
+        },
         scene,
         PAIR,
     )
-    # the region of the second lies in no plane; its Dice is that of all voxels
+    # the second region is outside these planes; its Dice is computed from all voxels
     assert drawn_colors(fig)[:2] == [{rgb(_BOTH)}] * 2
     assert not any(drawn_colors(fig)[2:])
     assert "srgan\nDice 1.00" in sheet_texts(fig)
 
 
-def test_without_any_region_there_is_no_figure(scene: Scene) -> None:
+def test_empty_regions_raise_an_error(scene: Scene) -> None:
     empty = block(slice(0, 0))
     with pytest.raises(FigureInputError, match="regions of thumb and little are empty in raw"):
         overlap_figure({"raw": (empty, empty)}, scene, PAIR)
@@ -130,36 +137,45 @@ def test_without_any_region_there_is_no_figure(scene: Scene) -> None:
 
 @pytest.fixture(scope="module")
 def maps(scene: Scene) -> list[Derivative]:
-    """Maps of CC and regions of the upper quarter, as the activation step makes them."""
+    """Return cross-correlation maps and regions above a quarter, as computed by the activation
+    step.
+    """
     rng = np.random.default_rng(5)
     grid = np.moveaxis(np.indices(SHAPE), 0, -1)
-    found = []
+    derivatives = []
     for series in ("raw", "bspline", "zerofill", "srgan"):
         for fwhm in ("", "Fwhm50"):
             values = {
-                name: 0.8 * np.exp(-(((grid - at) / 5) ** 2).sum(-1)) + rng.normal(0, 0.05, SHAPE)
-                for name, at in (("thumb", (12, 28, 10)), ("little", (14, 30, 10)))
+                name: 0.8 * np.exp(-(((grid - center) / 5) ** 2).sum(-1))
+                + rng.normal(0, 0.05, SHAPE)
+                for name, center in (("thumb", (12, 28, 10)), ("little", (14, 30, 10)))
             }
             values |= {"all": sum(values.values()) / 2, "thumbMinusLittle": values["thumb"]}
-            data = {name: each.astype(np.float32) for name, each in values.items()}
+            data = {
+                name: values_of_map.astype(np.float32) for name, values_of_map in values.items()
+            }
             affine, mask, roi = AFFINE, scene.mask.data, scene.roi.data
-            own = {"res": "hr"}
-            if series == "raw":  # every second voxel in plane
-                data = {name: each[::2, ::2] for name, each in data.items()}
-                affine, mask, roi, own = COARSE, mask[::2, ::2], roi[::2, ::2], {}
-            by_stat = {(name, "cc"): each for name, each in data.items()}
+            entities_of_grid = {"res": "hr"}
+            if series == "raw":  # every second voxel in-plane
+                data = {name: values_of_map[::2, ::2] for name, values_of_map in data.items()}
+                affine, mask, roi, entities_of_grid = COARSE, mask[::2, ::2], roi[::2, ::2], {}
+            by_stat = {(name, "cc"): values_of_map for name, values_of_map in data.items()}
             regions = find_regions(by_stat, mask, roi, parse_thresholds(["quarter"]))
             label = series + fwhm
-            for name, each in data.items():
+            for name, values_of_map in data.items():
                 entities = {"contrast": name, "stat": "cc", "desc": label, "suffix": "statmap"}
-                found.append(mapped(Volume(each, affine), {**own, **entities}))
+                derivatives.append(
+                    mapped(Volume(values_of_map, affine), {**entities_of_grid, **entities})
+                )
             for (name, kind), (region, _) in regions.items():
                 entities = {"label": name, "desc": label + kind, "suffix": "mask"}
-                found.append(mapped(Volume(region, affine), {**own, **entities}))
-    return found
+                derivatives.append(
+                    mapped(Volume(region, affine), {**entities_of_grid, **entities})
+                )
+    return derivatives
 
 
-def test_the_overlap_of_each_smoothing_is_drawn_with_the_dice_of_the_table(
+def test_overlap_figures_show_the_dice_of_the_table_per_smoothing(
     scene: Scene, maps: list[Derivative], tmp_path
 ) -> None:
     drawn = draw_overlap(
@@ -174,19 +190,22 @@ def test_the_overlap_of_each_smoothing_is_drawn_with_the_dice_of_the_table(
         ("activation", "overlap.svg"),
         ("activation", "overlapFwhm50.svg"),
     ]
-    assert [each.entities["contrast"] for each in drawn] == ["thumb+little"] * 2
+    assert [derivative.entities["contrast"] for derivative in drawn] == ["thumb+little"] * 2
     texts = sheet_texts(drawn[0].content)
     assert not [text for text in texts if text.startswith("zerofill")]
     for series in ("bspline", "srgan"):
-        own = {
-            (each.entities["contrast"], "cc"): each.content.data
-            for each in maps
-            if each.entities["desc"] == series and each.entities["suffix"] == "statmap"
+        maps_of_series = {
+            (derivative.entities["contrast"], "cc"): derivative.content.data
+            for derivative in maps
+            if derivative.entities["desc"] == series and derivative.entities["suffix"] == "statmap"
         }
         rows = activation_rows(
-            own,
+            maps_of_series,
             find_regions(
-                own, scene.mask.data, scene.roi.data, thresholds := parse_thresholds(["quarter"])
+                maps_of_series,
+                scene.mask.data,
+                scene.roi.data,
+                thresholds := parse_thresholds(["quarter"]),
             ),
             CONTRASTS,
             mask=scene.mask.data,
@@ -204,7 +223,7 @@ def test_the_overlap_of_each_smoothing_is_drawn_with_the_dice_of_the_table(
         assert f"{series}\nDice {dice:.2f}" in texts
 
 
-def test_maps_of_cross_correlation_of_each_condition_and_smoothing(
+def test_cross_correlation_is_drawn_per_condition_and_smoothing(
     scene: Scene, maps: list[Derivative], tmp_path
 ) -> None:
     drawn = draw_correlation(
@@ -216,36 +235,38 @@ def test_maps_of_cross_correlation_of_each_condition_and_smoothing(
         contrasts=CONTRASTS,
     )
     kept(draw_correlation, drawn, tmp_path)
-    found = sorted((each.entities["contrast"], each.entities["desc"]) for each in drawn)
-    assert found == [
+    labels = sorted(
+        (derivative.entities["contrast"], derivative.entities["desc"]) for derivative in drawn
+    )
+    assert labels == [
         (name, f"correlation{fwhm}") for name in ("little", "thumb") for fwhm in ("", "Fwhm50")
     ]
 
 
-def test_axial_and_sagittal_planes_pass_through_the_peak_of_the_first_map(scene: Scene) -> None:
+def test_planes_pass_through_the_peak_of_the_first_map(scene: Scene) -> None:
     first, second = np.zeros(SHAPE, np.float32), np.zeros(SHAPE, np.float32)
     first[12, 28, 10], first[40, 28, 10], first[12, 24, 10] = 0.7, 0.95, -0.9
-    second[16, 30, 8] = 0.9  # in none of these planes
+    second[16, 30, 8] = 0.9  # outside these planes
     maps = {"raw": Volume(first, AFFINE), "srgan": Volume(second, AFFINE)}
     fig = correlation_figure(maps, scene)
     texts = sheet_texts(fig)
-    # the stronger voxel lies outside the region of interest
+    # the stronger voxel is outside the region of interest
     assert {"acquired\npeak 0.70", "srgan\npeak 0.90"} <= set(texts)
     assert {slices.coordinate(2, AFFINE[2, 3] + 40), slices.coordinate(0, AFFINE[0, 3] + 36)} <= (
         set(texts)
     )
-    layers = [each for each in fig.axes[0].images if each.get_cmap().name != "gray"]
-    shown = [np.ma.masked_invalid(each.get_array()).compressed() for each in layers]
-    # in the axial plane both positive voxels, in the others that in the region of interest
+    layers = [layer for layer in fig.axes[0].images if layer.get_cmap().name != "gray"]
+    shown = [np.ma.masked_invalid(layer.get_array()).compressed() for layer in layers]
+    # the axial plane shows both positive voxels, the others only the voxel in the region
     assert [len(values) for values in shown[:4]] == [2, 1, 1, 1]
     assert np.concatenate(shown[1:4]) == pytest.approx(0.7)
     assert not any(values.size for values in shown[4:])
-    assert {each.get_clim() for each in layers} == {(0.25, 0.9)}
+    assert {layer.get_clim() for layer in layers} == {(0.25, 0.9)}
     with pytest.raises(FigureInputError, match="no cross-correlation map"):
         correlation_figure({}, scene)
 
 
-def test_seed_maps_are_drawn_whole_and_at_half(scene: Scene) -> None:
+def test_seed_maps_are_drawn_completely_and_thresholded_at_half(scene: Scene) -> None:
     first, second = np.zeros(SHAPE, np.float32), np.full(SHAPE, 0.3, np.float32)
     first[20, 28, 10], first[24, 28, 10], first[20, 24, 10] = 0.9, 0.4, -0.7
     maps = {"raw": Volume(first, AFFINE), "bspline": Volume(second, AFFINE)}
@@ -254,26 +275,26 @@ def test_seed_maps_are_drawn_whole_and_at_half(scene: Scene) -> None:
     assert {f"acquired\n{100 / inside:.1f} % at .5", "bspline\n0.0 % at .5"} <= set(
         sheet_texts(fig)
     )
-    layers = [each for each in fig.axes[0].images if each.get_cmap().name == "bids-sr-r"]
-    shown = [np.ma.masked_invalid(each.get_array()).compressed() for each in layers]
+    layers = [layer for layer in fig.axes[0].images if layer.get_cmap().name == "bids-sr-r"]
+    shown = [np.ma.masked_invalid(layer.get_array()).compressed() for layer in layers]
     assert len(shown) == 8
-    # axial: all of the brain, with the negative voxel and the one below .5; then the network alone
+    # axial: the whole brain, with the negative voxel and the voxel below .5; then only the network
     assert {0.9, 0.4, -0.7} <= {round(float(value), 3) for value in shown[0]}
     assert shown[1] == pytest.approx([0.9])
     assert shown[3] == pytest.approx([0.9])
     assert shown[4] == pytest.approx(0.3)
     assert not shown[5].size
-    assert {each.get_clim() for each in layers} == {(-1.0, 1.0)}
+    assert {layer.get_clim() for layer in layers} == {(-1.0, 1.0)}
     with pytest.raises(FigureInputError, match="no seed correlation map"):
         network_figure({}, scene)
 
 
 @pytest.mark.parametrize(("spread", "expected"), [(0.05, 0.25), (0.2, 0.4), (0.4, 0.5)])
-def test_the_threshold_follows_the_spread_of_the_acquired_map(
+def test_the_display_threshold_follows_the_spread_of_the_acquired_map(
     scene: Scene, spread: float, expected: float
 ) -> None:
     noise = np.random.default_rng(6).normal(0, spread, SHAPE)
-    noise[8:14, 24:30, 8:12] += 1  # activation does not move it
+    noise[8:14, 24:30, 8:12] += 1  # activation does not affect the threshold
     assert shown_above(Volume(noise, AFFINE), scene.mask) == pytest.approx(expected, abs=0.04)
     empty = Volume(np.full(SHAPE, np.nan), AFFINE)
     assert shown_above(empty, scene.mask) == 0.25

@@ -1,6 +1,4 @@
-"""Planes the right way up, figures that hold what they should, files that are small and the same
-every time.
-"""
+"""Test orientation of planes, content of figures, and small reproducible files."""
 
 import base64
 import io
@@ -32,7 +30,7 @@ SHAPE, LOW = (32, 40, 6), (16, 20, 6)
 
 
 def marked(orientation: str) -> Volume:
-    """An image whose voxel at (x = +10, y = +20, z = +30) mm is bright, in any axis order."""
+    """Return an image with one bright voxel at (10, 20, 30) mm, in any axis order."""
     import nibabel as nib
 
     data = np.zeros((11, 13, 15), dtype=np.float32)
@@ -48,7 +46,7 @@ def marked(orientation: str) -> Volume:
 
 @pytest.fixture
 def head() -> tuple[Volume, Volume]:
-    """A bright ellipsoid with a brighter core, and its mask."""
+    """Return a bright ellipsoid with a brighter core, and its mask."""
     x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij")
     mask = x**2 + y**2 + 0.4 * z**2 < 0.7
     image = (mask * 500.0 + (x**2 + y**2 < 0.1) * 300.0).astype(np.float32)
@@ -64,16 +62,16 @@ def scene(head) -> Scene:
 
 
 def images_of(path) -> list[np.ndarray]:
-    """The pixel images inside an SVG."""
-    found = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", path.read_text())
+    """Return the pixel images inside an SVG file."""
+    encoded_images = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", path.read_text())
     return [
-        np.asarray(Image.open(io.BytesIO(base64.b64decode(each))).convert("RGBA"))
-        for each in found
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGBA"))
+        for encoded in encoded_images
     ]
 
 
 @pytest.mark.parametrize("orientation", ["RAS", "LAS", "LPS", "PIR", "SAL"])
-def test_a_point_is_drawn_where_it_lies_whatever_the_storage_order(orientation):
+def test_a_point_is_drawn_at_its_position_in_any_storage_order(orientation):
     image = marked(orientation)
     volume = slices.canonical(image)
     z = int(np.argmax(volume.data.sum(axis=(0, 1))))
@@ -86,9 +84,9 @@ def test_a_point_is_drawn_where_it_lies_whatever_the_storage_order(orientation):
     assert slices._position_label(image, cut) == "z = +30 mm"
 
 
-def test_left_is_drawn_on_the_left_and_front_above():
+def test_left_is_drawn_on_the_left_and_anterior_above():
     data = np.zeros((10, 12, 5), dtype=np.float32)
-    # stored from right to left: x index 1 lies on the right; y index 10 in front
+    # stored from right to left: x index 1 is on the right; y index 10 is anterior
     data[1, 10, :] = 1
     image = Volume(data, np.diag([-1.0, 1.0, 1.0, 1.0]))
     cuts = slices.cuts([2.5], slices.field_of_view(image))
@@ -96,7 +94,7 @@ def test_left_is_drawn_on_the_left_and_front_above():
         [slices.row_of("", cuts, slices.Layer(image=image, low=0, high=1))], tallest=12.0
     )
     ax = fig.axes[0]
-    assert [each.get_text() for each in ax.texts] == ["", "", "L", "R", "z = +2 mm"]
+    assert [label.get_text() for label in ax.texts] == ["", "", "L", "R", "z = +2 mm"]
     for text in ax.texts:
         text.remove()
     fig.canvas.draw()
@@ -107,9 +105,9 @@ def test_left_is_drawn_on_the_left_and_front_above():
 
 
 @pytest.mark.parametrize(("tilt", "text"), [(0.0, "z = +14 mm"), (0.3, "z = +14 mm (center)")])
-def test_the_coordinate_of_an_oblique_slice_is_said_to_be_that_of_its_center(tilt, text):
-    """The overview's slice was at −24 mm, by its voxel, and at −12 mm, by its middle, two figures
-    below.
+def test_the_coordinate_of_an_oblique_slice_is_labeled_as_its_center(tilt, text):
+    """The same slice was once labeled −24 mm (by its voxel) in the overview and −12 mm (by its
+    center) in another figure.
     """
     affine = np.diag([3.0, 3.0, 3.0, 1.0])
     affine[2] = [0, 3 * tilt, 3, 14 - 3 * tilt * 9.5 - 6]
@@ -124,19 +122,19 @@ def test_a_volume_must_have_three_axes():
         slices.canonical(Volume(np.zeros((2, 2)), np.eye(4)))
 
 
-def test_planes_lie_inside_the_mask_and_apart():
+def test_planes_are_spread_over_the_mask():
     mask = np.zeros((4, 4, 40), dtype=bool)
     mask[:, :, 10:30] = True
-    found = slices._spread_planes(Volume(mask, np.diag([1.0, 1, 2, 1])), 5)
-    assert len(found) == 5
-    assert min(found) > 20
-    assert max(found) < 58
+    planes = slices._spread_planes(Volume(mask, np.diag([1.0, 1, 2, 1])), 5)
+    assert len(planes) == 5
+    assert min(planes) > 20
+    assert max(planes) < 58
     assert len(slices._spread_planes(Volume(np.zeros((4, 4, 40)), np.eye(4)), 3)) == 3
 
 
 @given(low=st.integers(2, 9), factor=st.integers(1, 3))
 @settings(max_examples=20, deadline=None)
-def test_repeated_keeps_every_acquired_voxel_as_a_block(low, factor):
+def test_nearest_neighbor_images_repeat_acquired_voxels(low, factor):
     data = np.arange(low**3, dtype=float).reshape(low, low, low)
     fine = Volume(np.zeros((low * factor,) * 3), np.eye(4))
     assert np.array_equal(
@@ -145,49 +143,49 @@ def test_repeated_keeps_every_acquired_voxel_as_a_block(low, factor):
 
 
 @pytest.mark.parametrize("orientation", ["RAS", "LPS", "SAL"])
-def test_a_part_of_a_plane_keeps_its_place(orientation):
+def test_a_part_of_a_plane_keeps_its_position(orientation):
     image = marked(orientation)
     box = np.array([[2.2, 3.0, 4.0], [8.7, 11.0, 14.0]])
     values, (left, _, bottom, _) = slices.cut_out(image, slices.Cut(axis=2, at=11.5, box=box))
     row, column = np.unravel_index(np.argmax(values), values.shape)
     assert (column + left, row + bottom) == (7, 9)
-    assert values.shape == (8, 7)  # voxels that are cut into belong to it
+    assert values.shape == (8, 7)  # partially covered voxels are included
 
 
-def test_the_acquired_grid_and_a_finer_one_are_drawn_in_the_same_places():
+def test_acquired_and_high_resolution_grids_are_drawn_at_the_same_position():
     fine = np.zeros(SHAPE, np.float32)
     fine[10:12, 24:26, 3] = 1
     low = Volume(fine.reshape(16, 2, 20, 2, 6).mean(axis=(1, 3)), COARSE)
     fov = slices.field_of_view(low)
     assert np.allclose(fov, slices.field_of_view(Volume(fine, FINE)))
-    found = []
+    corners = []
     for image in (low, Volume(fine, FINE)):
         values, (left, right, bottom, top) = slices.cut_out(
             image, slices.Cut(axis=2, at=10.5, box=fov)
         )
         rows, columns = np.nonzero(values)
         size = np.divide((right - left, top - bottom), values.shape[::-1])
-        found.append((left, bottom) + size * (columns.min(), rows.min()))
-    assert found[0] == pytest.approx(found[1])
+        corners.append((left, bottom) + size * (columns.min(), rows.min()))
+    assert corners[0] == pytest.approx(corners[1])
 
 
-def test_a_part_stays_inside():
-    whole = np.array([[10.0, 0, 2], [50, 60, 8]])
+def test_a_part_of_a_box_stays_inside():
+    full_box = np.array([[10.0, 0, 2], [50, 60, 8]])
     assert np.array_equal(
-        slices.part_of(whole, np.array([10, 59, 0]), (20, 20)), [[10, 40, 2], [30, 60, 8]]
+        slices.part_of(full_box, np.array([10, 59, 0]), (20, 20)), [[10, 40, 2], [30, 60, 8]]
     )
     assert np.array_equal(
-        slices.part_of(whole, np.array([30, 30, 0]), (200, 10)), [[10, 25, 2], [50, 35, 8]]
+        slices.part_of(full_box, np.array([30, 30, 0]), (200, 10)), [[10, 25, 2], [50, 35, 8]]
     )
 
 
-def test_rows_of_equal_cuts_stand_in_columns_whatever_their_height(head):
+def test_rows_of_different_heights_are_aligned_in_columns(head):
     image, mask = head
-    whole = slices.box_of(mask, 2.0)
-    low = whole.copy()
-    low[1, 1] = low[0, 1] + 20
+    full_box = slices.box_of(mask, 2.0)
+    low_box = full_box.copy()
+    low_box[1, 1] = low_box[0, 1] + 20
     layer = slices.gray(image, mask)
-    rows = [slices.row_of("a", slices.cuts([9.0] * 3, box), layer) for box in (whole, low)]
+    rows = [slices.row_of("a", slices.cuts([9.0] * 3, box), layer) for box in (full_box, low_box)]
     sheets = [
         patch
         for patch in slices.image_figure(rows, tallest=1.0).axes[0].patches
@@ -198,10 +196,10 @@ def test_rows_of_equal_cuts_stand_in_columns_whatever_their_height(head):
     assert len(sheets) == 6
     assert np.allclose(x[:3], x[3:])
     assert max(heights) == pytest.approx(1.0)
-    assert heights[3] / heights[0] == pytest.approx(20 / np.ptp(whole[:, 1]))
+    assert heights[3] / heights[0] == pytest.approx(20 / np.ptp(full_box[:, 1]))
 
 
-def test_a_figure_file_is_reproducible_anonymous_and_needs_no_rewriting(tmp_path, head):
+def test_a_figure_file_is_reproducible_and_has_no_metadata(tmp_path, head):
     image, mask = head
     names = []
     for name in ("a.svg", "b.svg"):
@@ -218,7 +216,7 @@ def test_a_figure_file_is_reproducible_anonymous_and_needs_no_rewriting(tmp_path
     assert "width" not in root.attrib
 
 
-def test_colors_survive_the_smaller_png():
+def test_png_compression_preserves_colors():
     rng = np.random.default_rng(0)
     for pixels in (
         np.repeat(rng.integers(0, 255, (9, 7, 1), dtype=np.uint8), 4, axis=2),
@@ -232,14 +230,14 @@ def test_colors_survive_the_smaller_png():
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, format="png")
         small = svg_files._compress_image(base64.b64encode(buffer.getvalue()).decode())
-        again = np.asarray(
+        decoded = np.asarray(
             Image.open(io.BytesIO(base64.b64decode(small.partition(",")[2]))).convert("RGBA")
         )
-        assert np.array_equal(again, pixels)
+        assert np.array_equal(decoded, pixels)
 
 
-def test_a_map_of_many_colors_is_a_palette_of_few_bytes():
-    """With the color scale of a map, transparent where nothing is drawn."""
+def test_a_map_of_up_to_256_colors_is_stored_with_a_small_palette():
+    """The image has the color scale of a map and transparent background."""
     values = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((120, 110)), 3)
     values /= np.abs(values).max()
     pixels = colormaps["coolwarm"](values / 2 + 0.5, bytes=True)
@@ -249,16 +247,16 @@ def test_a_map_of_many_colors_is_a_palette_of_few_bytes():
     Image.fromarray(pixels).save(buffer, format="png")
     small = svg_files._compress_image(base64.b64encode(buffer.getvalue()).decode())
     content = base64.b64decode(small.partition(",")[2])
-    again = Image.open(io.BytesIO(content))
-    assert again.mode == "P"
-    np.testing.assert_array_equal(again.convert("RGBA"), pixels)
+    decoded = Image.open(io.BytesIO(content))
+    assert decoded.mode == "P"
+    np.testing.assert_array_equal(decoded.convert("RGBA"), pixels)
     smallest = io.BytesIO()
-    again.save(smallest, format="png", optimize=True)
+    decoded.save(smallest, format="png", optimize=True)
     assert len(content) < 1.05 * len(smallest.getvalue())
     assert len(content) < 0.7 * len(buffer.getvalue())
 
 
-def test_registration_refuses_images_on_different_grids(head):
+def test_registration_figure_rejects_images_on_different_grids(head):
     image, mask = head
     with pytest.raises(canvas.FigureInputError, match="one grid"):
         anatomy.registration_figure(
@@ -266,7 +264,7 @@ def test_registration_refuses_images_on_different_grids(head):
         )
 
 
-def test_the_registered_image_blinks_over_the_reference(tmp_path, head):
+def test_the_registered_image_alternates_with_the_reference(tmp_path, head):
     image, mask = head
     moved = image.like(np.roll(image.data, 3, axis=0))
     fig = anatomy.registration_figure(
@@ -275,18 +273,18 @@ def test_the_registered_image_blinks_over_the_reference(tmp_path, head):
     text = svg_files.save_svg(fig, tmp_path / "r.svg").read_text()
     assert text.count('id="flicker-') == 2
     assert "@keyframes" in text
-    # reference, before, reference below after, after: two planes each, of which many are alike
-    # here
+    # reference, before, reference below after, after: two planes each, several of them identical
+    # in this test
     assert len(images_of(tmp_path / "r.svg")) + text.count("<use xlink:href=") == 8
     ids = re.findall(r' id="([^"]*)"', text)
     assert len(ids) == len(set(ids))
 
 
-def test_isolines_of_a_constant_image_are_none():
+def test_a_constant_image_has_no_isolines():
     assert anatomy.isolines(*[Volume(np.ones((6, 6, 6)), np.eye(4))] * 2) == []
 
 
-def test_carpet_rows_are_without_trend_and_of_unit_deviation():
+def test_carpet_rows_are_detrended_with_unit_sd():
     rng = np.random.default_rng(1)
     series = 100 + 0.5 * np.arange(60) + rng.normal(0, 3, (5, 60))
     series[4] = 7
@@ -299,7 +297,7 @@ def test_carpet_rows_are_without_trend_and_of_unit_deviation():
     assert rows[0, 0] > 5
 
 
-def test_motion_figure_says_which_column_it_lacks(tmp_path):
+def test_motion_figure_names_missing_columns(tmp_path):
     table = {f"trans_{a}": np.zeros(10) for a in "xyz"} | {
         "framewise_displacement": np.r_[np.nan, np.ones(9)]
     }
@@ -309,39 +307,40 @@ def test_motion_figure_says_which_column_it_lacks(tmp_path):
     assert "mean 1.00\nmax 1.00 mm" in texts
 
 
-def test_motion_figure_summarizes_the_volumes_that_are_kept():
-    displacement = np.r_[np.nan, 9, np.ones(7), 5.0]  # the second volume is no steady one
+def test_motion_figure_summarizes_uncensored_volumes():
+    # the second volume is not in the steady state
+    displacement = np.r_[np.nan, 9, np.ones(7), 5.0]
     table = {"framewise_displacement": displacement, "std_dvars": 2 * displacement}
-    kept = np.arange(10) != 9
-    fig = motion_figures.motion_figure(table, 2.0, n_dummy=2, kept=kept)
+    kept_volumes = np.arange(10) != 9
+    fig = motion_figures.motion_figure(table, 2.0, n_dummy=2, kept=kept_volumes)
     texts = [text.get_text() for ax in fig.axes for text in ax.texts]
     assert "kept volumes:\nmean 1.00\nmax 1.00 mm" in texts
     assert "kept volumes:\nmean 2.00\nmax 2.00" in texts
     assert fig.axes[-1].get_xlabel() == "Time (s); gray: non-steady, red: censored volumes"
     shaded = [patch for patch in fig.axes[0].patches if patch.get_alpha() == 0.25]
     assert [patch.get_x() for patch in shaded] == [17.0]
-    everything = motion_figures.motion_figure(table, 2.0, n_dummy=2)
-    texts = [text.get_text() for ax in everything.axes for text in ax.texts]
+    uncensored = motion_figures.motion_figure(table, 2.0, n_dummy=2)
+    texts = [text.get_text() for ax in uncensored.axes for text in ax.texts]
     assert "mean 1.50\nmax 5.00 mm" in texts
 
 
-def beside_the_data(legend) -> bool:
-    """Whether a legend, or a text, leaves its panel alone."""
+def is_outside_panel(legend) -> bool:
+    """Return True if a legend or text does not overlap its panel."""
     legend.get_figure().canvas.draw()
     return not legend.get_window_extent().overlaps(legend.axes.bbox)
 
 
-def test_legends_of_motion_and_training_hide_no_data():
+def test_legends_do_not_hide_data():
     table = {f"{kind}_{a}": np.ones(10) for kind in ("trans", "rot") for a in "xyz"}
     table |= {"framewise_displacement": np.r_[np.nan, np.ones(9)], "std_dvars": np.ones(10)}
     motion = motion_figures.motion_figure(table, 2.0)
     assert [len(ax.get_legend_handles_labels()[1]) for ax in motion.axes] == [3, 3, 0, 0]
-    assert all(beside_the_data(ax.get_legend()) for ax in motion.axes[:2])
-    assert all(beside_the_data(text) for ax in motion.axes[2:] for text in ax.texts)
+    assert all(is_outside_panel(ax.get_legend()) for ax in motion.axes[:2])
+    assert all(is_outside_panel(text) for ax in motion.axes[2:] for text in ax.texts)
     steps = np.arange(0.0, 100, 10)
     columns = {"iteration": steps, "psnr": steps, "loss": np.ones(10)}
     training = figures_training.training_figure(columns, {"held_out": {"iteration": 9}})
-    assert all(beside_the_data(ax.get_legend()) for ax in training.axes)
+    assert all(is_outside_panel(ax.get_legend()) for ax in training.axes)
 
 
 def test_carpet_figure_names_groups_and_counts_rows():
@@ -353,8 +352,10 @@ def test_carpet_figure_names_groups_and_counts_rows():
     assert "12 voxels" in fig.axes[1].get_xlabel()
 
 
-def test_times_below_a_carpet_are_round_and_those_of_the_traces():
-    """They were 0, 34, 68, 101 s below traces with 0, 50, 100 s."""
+def test_carpet_and_traces_have_the_same_round_times():
+    """Times below the carpet were once 0, 34, 68 and 101 s, but 0, 50 and 100 s below the
+    traces.
+    """
     rows = np.zeros((12, 136), np.float32)
     fig = motion_figures.carpet_figure(rows, [("brain", 12)], 2.0, traces={"FD": np.ones(136)})
     fig.canvas.draw()
@@ -372,7 +373,7 @@ def test_training_figure_shows_levels_and_the_stopping_point(tmp_path):
     labels = fig.axes[0].get_legend_handles_labels()[1]
     assert labels == ["srgan", "bspline (3.00 dB)", "stopping point: 50"]
     svg_files.save_svg(fig, tmp_path / "training.svg")
-    # powers of ten are no dollar signs
+    # powers of ten are rendered as mathtext
     assert all(label.get_parse_math() for label in fig.axes[1].get_yticklabels())
 
 
@@ -381,20 +382,24 @@ def series_of(image: Volume) -> dict[str, Volume]:
     return {"raw": Volume(low, COARSE), "bspline": image, "srgan": image.like(image.data + 20)}
 
 
-def test_slice_figure_subtracts_the_reference_and_nothing_else(head, scene):
+def test_slice_figure_shows_differences_to_the_reference(head, scene):
     image, mask = head
     shown = map_figures.series_figure(series_of(image), scene.roi, mask=mask).axes[0].images
     differences = [
-        np.asarray(each.get_array()) for each in shown if each.get_cmap().name == "RdBu_r"
+        np.asarray(image_artist.get_array())
+        for image_artist in shown
+        if image_artist.get_cmap().name == "RdBu_r"
     ]
     assert len(differences) == 2
     assert not differences[0].any()
     assert np.allclose(differences[1], 20)
-    gray = {each.get_clim() for each in shown if each.get_cmap().name == "gray"}
+    gray = {
+        image_artist.get_clim() for image_artist in shown if image_artist.get_cmap().name == "gray"
+    }
     assert len(gray) == 1
 
 
-def test_slice_figure_wants_its_reference(head, scene):
+def test_slice_figure_requires_its_reference(head, scene):
     with pytest.raises(canvas.FigureInputError, match="zerofill"):
         map_figures.series_figure(series_of(head[0]), scene.roi, reference="zerofill")
 
@@ -410,8 +415,12 @@ def test_activation_maps_share_scale_threshold_and_planes(scene):
     maps = maps_of(9.0)
     significant = {"raw": maps["raw"].like(maps["raw"].data > 4)}
     fig = map_figures.activation_figure(maps, scene, n_slices=1, significant=significant)
-    overlays = [each for each in fig.axes[0].images if each.get_cmap().name != "gray"]
-    assert len(overlays) == 3 * 2  # whole and zoomed
+    overlays = [
+        image_artist
+        for image_artist in fig.axes[0].images
+        if image_artist.get_cmap().name != "gray"
+    ]
+    assert len(overlays) == 3 * 2  # complete and enlarged
     assert to_rgba("white") in outlines_of(fig)
     assert len({image.get_clim() for image in overlays}) == 1
     for image in overlays:
@@ -420,7 +429,7 @@ def test_activation_maps_share_scale_threshold_and_planes(scene):
     assert any(np.isfinite(np.asarray(image.get_array(), dtype=float)).any() for image in overlays)
 
 
-def test_the_first_map_alone_chooses_the_planes(scene):
+def test_planes_are_chosen_from_the_first_map(scene):
     # plane 3 of 3 mm
     assert map_figures._informative_planes(scene, maps_of(9.0)["raw"], 1) == [10.5]
     elsewhere = np.zeros(SHAPE)
@@ -428,7 +437,7 @@ def test_the_first_map_alone_chooses_the_planes(scene):
     assert map_figures._informative_planes(scene, Volume(elsewhere, FINE), 1) == [7.5]
 
 
-def test_a_later_row_cannot_choose_its_own_best_planes(scene):
+def test_all_rows_show_the_planes_of_the_first_map(scene):
     elsewhere = np.zeros(SHAPE)
     elsewhere[6:10, 14:20, 2] = 50
     fig = map_figures.activation_figure(
@@ -440,53 +449,54 @@ def test_a_later_row_cannot_choose_its_own_best_planes(scene):
         for text in ax.texts
         if text.get_text().startswith("z =")
     }
-    assert written == {"z = +14 mm"}  # plane 3 of 3 mm, the first at 5 mm
+    assert written == {"z = +14 mm"}  # plane 3 of 3 mm slices; the first is at 5 mm
 
 
-def test_the_color_scale_is_the_median_of_the_maps_but_not_below_the_floor():
+def test_the_color_scale_is_the_median_of_the_maps_with_a_minimum():
     maps = [Volume(np.full(LOW, float(v)), COARSE) for v in (1, 8, 300)]
     assert map_figures.common_scale(maps, 6.0) == 8
     assert map_figures.common_scale(maps[:1], 6.0) == 6
 
 
-def test_activation_without_maps_is_refused(scene):
+def test_activation_figure_requires_maps(scene):
     with pytest.raises(canvas.FigureInputError, match="no map"):
         map_figures.activation_figure({}, scene)
 
 
 def outlines_of(fig) -> set:
-    """Colors of the outlines and frames of a figure."""
+    """Return the colors of outlines and frames of a figure."""
     return {patch.get_edgecolor() for ax in fig.axes for patch in ax.patches}
 
 
-def test_the_slice_is_framed_and_outlined_in_the_colors_of_its_caption(head, scene):
-    """The caption spoke of a blue outline where the figure had a yellow frame."""
+def test_frame_and_outline_have_the_colors_named_in_the_caption(head, scene):
+    """Caption and figure must not contradict each other."""
     image, mask = head
-    (caption,) = (each.caption for each in draw_slice.shown)
+    (caption,) = (figure.caption for figure in draw_slice.shown)
     assert "yellow frame" in caption
     assert "region of interest is not the whole brain, it is outlined in light blue" in caption
-    whole, part = (
+    brain_colors, roi_colors = (
         outlines_of(map_figures.series_figure(series_of(image), roi, mask=mask))
         for roi in (mask, scene.roi)
     )
-    assert to_rgba(canvas.YELLOW) in whole & part
-    assert part - whole == {to_rgba("#00e5ff")}
+    assert to_rgba(canvas.YELLOW) in brain_colors & roi_colors
+    assert roi_colors - brain_colors == {to_rgba("#00e5ff")}
 
 
-def test_the_first_panel_shows_where_the_enlarged_part_lies(scene, monkeypatch):
+def test_the_first_panel_frames_the_enlarged_part(scene, monkeypatch):
     maps = maps_of(9.0)
     monkeypatch.setattr(map_figures, "ZOOM_MM", (30.0, 24.0))
     sheet, _ = map_figures.zoomed_figure(maps, scene).axes
-    far, *close = (each for each in sheet.images if each.get_cmap().name == "gray")
+    far, *close = (artist for artist in sheet.images if artist.get_cmap().name == "gray")
     assert len(close) == len(maps)
     (frame,) = (
         patch for patch in sheet.patches if patch.get_edgecolor() == to_rgba(canvas.FRAME_COLOR)
     )
     left, right, bottom, _ = far.get_extent()
-    inches = (right - left) / far.get_array().shape[1]  # of a voxel of 2 mm
+    inches = (right - left) / far.get_array().shape[1]  # size of a 2 mm voxel
     assert (frame.get_width(), frame.get_height()) == pytest.approx((15 * inches, 12 * inches))
     column, row = (
-        int(each) for each in ((frame.get_x() - left) / inches, (frame.get_y() - bottom) / inches)
+        int(coordinate)
+        for coordinate in ((frame.get_x() - left) / inches, (frame.get_y() - bottom) / inches)
     )
     part, shown = far.get_array()[row:, column:], close[0].get_array()
     assert np.array_equal(part[: shown.shape[0], : shown.shape[1]], shown)
@@ -502,8 +512,10 @@ def test_a_whole_brain_region_is_neither_outlined_nor_zoomed(head):
     assert to_rgba(canvas.ROI_COLOR) not in outlines_of(fig)
 
 
-def test_values_just_above_the_threshold_show_on_a_dark_brain():
-    """Luminance (WCAG 2) against black, of each color of the scale of maps; more far from 0."""
+def test_map_colors_have_sufficient_contrast_with_a_dark_brain():
+    """Luminance contrast (WCAG 2) with black of each color of the scale; contrast increases with
+    distance from 0.
+    """
     values = np.array([to_rgb(color) for color in map_figures.MAP_COLORS])
     linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
     contrast = (linear @ [0.2126, 0.7152, 0.0722] + 0.05) / 0.05

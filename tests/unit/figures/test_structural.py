@@ -1,4 +1,4 @@
-"""Figures and tables of structural scans, and the sections of their report."""
+"""Test figures and tables of structural scans, and the sections of their report."""
 
 import math
 
@@ -27,34 +27,36 @@ def slab(seed, factor=1):
     return Volume(factor * scan(seed).data[..., :1], AFFINE)
 
 
-def test_panels_show_the_slice_asked_for_with_left_at_the_left():
+def test_panels_show_the_requested_slice_with_left_on_the_left():
     mask = Volume(np.ones(SHAPE, bool), AFFINE)
-    measured, made = {"T1w": scan(0), "FLAIR": scan(1)}, {"T1w": scan(2), "FLAIR": scan(3)}
-    fig = scans_figure({"bspline": measured, "attunet": made}, measured, mask, 3)
-    images = [each.get_array() for each in fig.axes[0].images]
+    measured, resolved = {"T1w": scan(0), "FLAIR": scan(1)}, {"T1w": scan(2), "FLAIR": scan(3)}
+    fig = scans_figure({"bspline": measured, "attunet": resolved}, measured, mask, 3)
+    images = [artist.get_array() for artist in fig.axes[0].images]
     assert len(images) == 2 * 4
-    # the first axis runs to the left in the file, so it is turned
-    np.testing.assert_allclose(images[1], made["T1w"].data[::-1, :, 3].T, rtol=1e-6)
+    # the first axis is stored from right to left and is flipped
+    np.testing.assert_allclose(images[1], resolved["T1w"].data[::-1, :, 3].T, rtol=1e-6)
     np.testing.assert_allclose(
-        images[3], (made["T1w"].data - measured["T1w"].data)[::-1, :, 3].T, rtol=1e-5
+        images[3], (resolved["T1w"].data - measured["T1w"].data)[::-1, :, 3].T, rtol=1e-5
     )
     titles = ["bspline", "attunet", "measured", "attunet − measured"]
-    assert [each.get_text() for each in fig.axes[0].texts if each.get_text() in titles] == titles
+    assert [
+        artist.get_text() for artist in fig.axes[0].texts if artist.get_text() in titles
+    ] == titles
     with pytest.raises(FigureInputError, match="grid"):
         scans_figure({"bspline": {"T1w": mask.like(scan(0).data[1:])}}, measured, mask, 3)
 
 
-def test_the_coronal_plane_is_the_middle_of_the_brain():
+def test_the_coronal_plane_is_in_the_middle_of_the_brain():
     brain = np.zeros(SHAPE, bool)
     brain[:, 3:8] = True
-    measured, made = {"T1w": scan(0)}, {"T1w": scan(2)}
-    fig = scans_figure({"attunet": made}, measured, Volume(brain, AFFINE), None)
+    measured, resolved = {"T1w": scan(0)}, {"T1w": scan(2)}
+    fig = scans_figure({"attunet": resolved}, measured, Volume(brain, AFFINE), None)
     images = [each.get_array() for each in fig.axes[0].images]
-    np.testing.assert_allclose(images[0], made["T1w"].data[::-1, 5, :].T, rtol=1e-6)
+    np.testing.assert_allclose(images[0], resolved["T1w"].data[::-1, 5, :].T, rtol=1e-6)
     np.testing.assert_allclose(images[1], measured["T1w"].data[::-1, 5, :].T, rtol=1e-6)
 
 
-def test_lesions_and_classes_are_drawn_in_the_colors_of_the_paper_over_each_series():
+def test_lesions_and_tissue_classes_have_the_colors_of_the_paper():
     mask = Volume(np.ones(SHAPE, bool), AFFINE)
     names = ["linear", "attunet", "measured"]
     flairs = {name: scan(k) for k, name in enumerate(names)}
@@ -63,16 +65,17 @@ def test_lesions_and_classes_are_drawn_in_the_colors_of_the_paper_over_each_seri
     classes = {name: mask.like(random.integers(0, 5, SHAPE)) for name in names}
     fig = classes_figure(flairs, lesions, classes, mask, 3)
     drawn = fig.axes[0].images
-    plain, over, coronal, layers = drawn[:3], drawn[3:9], drawn[9:12], drawn[12:]
+    flair_panels, lesion_panels, coronal, layers = drawn[:3], drawn[3:9], drawn[9:12], drawn[12:]
     assert len(layers) == 3 * 4
     for k, name in enumerate(names):
         image = flairs[name].data
-        for axial in (plain[k], over[2 * k]):
+        for axial in (flair_panels[k], lesion_panels[2 * k]):
             np.testing.assert_allclose(axial.get_array(), image[::-1, :, 3].T, rtol=1e-6)
         np.testing.assert_array_equal(
-            np.ma.filled(over[2 * k + 1].get_array(), 0) == 1, lesions[name].data[::-1, :, 3].T
+            np.ma.filled(lesion_panels[2 * k + 1].get_array(), 0) == 1,
+            lesions[name].data[::-1, :, 3].T,
         )
-        red, green, blue, _ = over[2 * k + 1].to_rgba([1.0])[0]
+        red, green, blue, _ = lesion_panels[2 * k + 1].to_rgba([1.0])[0]
         assert red > 0.8
         assert blue < 0.4
         assert (green > 0.6) == (name == "measured"), "yellow for the measured scan"
@@ -89,20 +92,20 @@ def test_lesions_and_classes_are_drawn_in_the_colors_of_the_paper_over_each_seri
         classes_figure({"linear": mask.like(scan(0).data[1:])}, lesions, {}, mask, 3)
 
 
-def test_masks_and_maps_lie_over_the_slice():
+def test_masks_and_maps_are_drawn_over_the_slice():
     masks, maps = [slab(0), slab(1)], {"critic, measured": slab(2, 7)}
     fig = explanation_figure(scan(3), masks, maps, 2)
-    below, over = (fig.axes[0].images[k::2] for k in (0, 1))
-    np.testing.assert_allclose(below[2].get_array(), scan(3).data[::-1, :, 2].T, rtol=1e-6)
-    assert len(over) == 3
-    np.testing.assert_allclose(over[0].get_array(), masks[0].data[::-1, :, 0].T, rtol=1e-6)
-    assert over[0].get_clim() == (0.0, 1.0)
-    assert over[2].get_clim()[1] == pytest.approx(maps["critic, measured"].data.max())
+    background, overlays = (fig.axes[0].images[k::2] for k in (0, 1))
+    np.testing.assert_allclose(background[2].get_array(), scan(3).data[::-1, :, 2].T, rtol=1e-6)
+    assert len(overlays) == 3
+    np.testing.assert_allclose(overlays[0].get_array(), masks[0].data[::-1, :, 0].T, rtol=1e-6)
+    assert overlays[0].get_clim() == (0.0, 1.0)
+    assert overlays[2].get_clim()[1] == pytest.approx(maps["critic, measured"].data.max())
     with pytest.raises(FigureInputError, match="no attention masks"):
         explanation_figure(scan(3), [], {}, 2)
 
 
-def test_tables_by_contrast_with_series_in_rows():
+def test_tables_are_grouped_by_contrast_with_series_in_rows():
     def row(contrast, series, statistic, value, region="brain", reference="n/a"):
         return MetricRow(
             contrast=contrast,
@@ -140,7 +143,7 @@ def page(tmp_path, names):
     return _assemble(declared(), figures_of(tmp_path, "01"), custom, tmp_path)
 
 
-def test_a_report_of_scans_owes_nothing_about_bold_and_the_other_way_round(tmp_path):
+def test_reports_have_sections_of_structural_scans_or_of_runs(tmp_path):
     scans = page(tmp_path / "a", ["summary", "scans", "scansoverview"])
     assert [section.name for section in scans] == [
         "result",

@@ -1,4 +1,6 @@
-"""``bids-sr-models compare``: sets of participants, and the same tables after a stop."""
+"""Test ``bids-sr-models compare``: sets of participants, and the same tables after an
+interruption.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,8 @@ from bids_sr.sr.models.model import load_model
 from bids_sr.sr.training.trainer import fit
 
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
-PEOPLE = ["sub-01", "sub-02", "sub-03", "sub-04"]
-QUICK = ["--set", "iterations=3", "filters=4", "batch=2", "--factor", "2"]
+PARTICIPANTS = ["sub-01", "sub-02", "sub-03", "sub-04"]
+QUICK_SETTINGS = ["--set", "iterations=3", "filters=4", "batch=2", "--factor", "2"]
 
 
 def head(seed: int) -> np.ndarray:
@@ -35,7 +37,7 @@ def head(seed: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("scans")
-    files = [folder / f"{who}_T1w.nii.gz" for who in PEOPLE]
+    files = [folder / f"{participant}_T1w.nii.gz" for participant in PARTICIPANTS]
     for k, file in enumerate(files):
         save_image(head(k), AFFINE, file)
     return [str(file) for file in files]
@@ -45,24 +47,24 @@ def tables(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in sorted(folder.glob("c*.tsv"))}
 
 
-def rows_of(file: Path) -> list[dict[str, str]]:
+def read_rows(file: Path) -> list[dict[str, str]]:
     with file.open() as stream:
         return list(csv.DictReader(stream, delimiter="\t"))
 
 
 class Killed(BaseException):
-    """Stands for a signal that ends the program."""
+    """A signal that ends the program."""
 
 
-def test_folds_that_are_killed_and_continued_give_the_same_tables(
+def test_a_killed_comparison_resumes_with_the_same_tables(
     scans: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    argv = ["--fine", *scans, "--folds", "2", "--validation", "1", *QUICK]
-    whole, cut = tmp_path / "whole" / "c", tmp_path / "cut" / "c"
-    assert main(["compare", "unet", str(whole), *argv]) == 0
+    argv = ["--fine", *scans, "--folds", "2", "--validation", "1", *QUICK_SETTINGS]
+    complete, resumed = tmp_path / "whole" / "c", tmp_path / "cut" / "c"
+    assert main(["compare", "unet", str(complete), *argv]) == 0
     calls = []
 
-    def stopped(training, images, work, progress=None):  # type: ignore[no-untyped-def]
+    def interrupted_fit(training, images, work, progress=None):  # type: ignore[no-untyped-def]
         calls.append([image.name for image in images])
 
         def step(phase: str, done: int, count: int) -> None:
@@ -71,54 +73,64 @@ def test_folds_that_are_killed_and_continued_give_the_same_tables(
 
         return fit(training, images, work, step)
 
-    monkeypatch.setattr(models_compare, "fit", stopped)
+    monkeypatch.setattr(models_compare, "fit", interrupted_fit)
     with pytest.raises(Killed):
-        main(["compare", "unet", str(cut), *argv])
-    assert {row["fold"] for row in rows_of(cut.with_suffix(".tsv"))} == {"1"}
-    calls += [[]]  # goes on to the end
-    assert main(["compare", "unet", str(cut), *argv]) == 0
-    assert len(calls) == 4, "the first fold is not trained again"
-    assert tables(cut.parent) == tables(whole.parent)
-    assert set(tables(cut.parent)) == {"c.tsv", "c_summary.tsv", "c_tests.tsv"}
-    rows = [row for row in rows_of(whole.with_suffix(".tsv")) if row["name"] == "unet"]
-    assert sorted(row["participant"] for row in rows if row["set"] == "test") == PEOPLE
+        main(["compare", "unet", str(resumed), *argv])
+    assert {row["fold"] for row in read_rows(resumed.with_suffix(".tsv"))} == {"1"}
+    calls += [[]]  # continue to the end
+    assert main(["compare", "unet", str(resumed), *argv]) == 0
+    assert len(calls) == 4, "the first fold was trained again"
+    assert tables(resumed.parent) == tables(complete.parent)
+    assert set(tables(resumed.parent)) == {"c.tsv", "c_summary.tsv", "c_tests.tsv"}
+    rows = [row for row in read_rows(complete.with_suffix(".tsv")) if row["name"] == "unet"]
+    assert sorted(row["participant"] for row in rows if row["set"] == "test") == PARTICIPANTS
     assert len([row for row in rows if row["set"] == "validation"]) == 2
     calls.clear()
-    assert main(["compare", "unet", str(cut), *argv]) == 0
+    assert main(["compare", "unet", str(resumed), *argv]) == 0
     assert not calls
-    assert tables(cut.parent) == tables(whole.parent)
+    assert tables(resumed.parent) == tables(complete.parent)
 
 
-def test_models_of_two_resolutions_are_tested_on_participants_they_did_not_see(
+def test_models_of_two_resolutions_are_tested_on_held_out_participants(
     scans: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
+    trained_images = []
 
-    def watched(training, images, work, progress=None):  # type: ignore[no-untyped-def]
-        seen.append({image.name[:6]: (image.validation, image.zooms[0]) for image in images})
+    def recording_fit(training, images, work, progress=None):  # type: ignore[no-untyped-def]
+        trained_images.append(
+            {image.name[:6]: (image.validation, image.zooms[0]) for image in images}
+        )
         return fit(training, images, work, progress)
 
-    monkeypatch.setattr(models_compare, "fit", watched)
-    argv = ["--fine", *scans, "--test-on", "03", "sub-04", "--validate-on", "02", *QUICK]
+    monkeypatch.setattr(models_compare, "fit", recording_fit)
+    argv = ["--fine", *scans, "--test-on", "03", "sub-04", "--validate-on", "02", *QUICK_SETTINGS]
     argv += ["--train-coarser", "1", "1.04"]
     assert main(["compare", "unet", str(tmp_path / "c"), *argv]) == 0
-    assert seen[0] == {"sub-01": (False, 3.0), "sub-02": (True, 3.0)}
-    assert seen[1]["sub-01"][1] == pytest.approx(3 * 1.04, rel=0.01)
-    rows = rows_of(tmp_path / "c.tsv")
-    tested = {row["participant"] for row in rows if row["set"] == "test"}
-    assert tested == {"sub-03", "sub-04"}
+    assert trained_images[0] == {"sub-01": (False, 3.0), "sub-02": (True, 3.0)}
+    assert trained_images[1]["sub-01"][1] == pytest.approx(3 * 1.04, rel=0.01)
+    rows = read_rows(tmp_path / "c.tsv")
+    test_participants = {row["participant"] for row in rows if row["set"] == "test"}
+    assert test_participants == {"sub-03", "sub-04"}
     assert {"unet", "unet-at-1.04x", "bspline"} <= {row["name"] for row in rows}
-    [row] = [row for row in rows_of(tmp_path / "c_anova.tsv") if row["metric"] == "psnr"]
+    [row] = [row for row in read_rows(tmp_path / "c_anova.tsv") if row["metric"] == "psnr"]
     assert row["groups"] == "unet (n = 2); unet-at-1.04x (n = 2)"
 
 
-def test_models_of_a_finer_resolution_are_tested_at_a_lower_one(tmp_path: Path) -> None:
+def test_models_can_be_tested_at_half_the_resolution(tmp_path: Path) -> None:
     files = []
-    for number, who in enumerate(PEOPLE[:3]):
-        files.append(tmp_path / who / "T1w.nii.gz")  # the participant is that of the folder
+    for number, participant in enumerate(PARTICIPANTS[:3]):
+        files.append(tmp_path / participant / "T1w.nii.gz")  # the folder is the participant label
         files[-1].parent.mkdir()
         save_image(head(number)[:48, :48], AFFINE, files[-1])
-    argv = ["--fine", *map(str, files), "--test-on", "03", *QUICK, "--degradation", "block"]
+    argv = [
+        "--fine",
+        *map(str, files),
+        "--test-on",
+        "03",
+        *QUICK_SETTINGS,
+        "--degradation",
+        "block",
+    ]
     argv += ["--train-coarser", "1", "2", "--test-coarser", "2"]
     out = tmp_path / "c"
     assert main(["compare", "unet", str(out), *argv]) == 0
@@ -127,28 +139,28 @@ def test_models_of_a_finer_resolution_are_tested_at_a_lower_one(tmp_path: Path) 
         path.stem: load_model(path).card.lowres_mm[0] for path in models.glob("*.safetensors")
     }
     assert sizes == {"fold-1_unet": 6.0, "fold-1_unet-at-2x": 12.0}
-    rows = rows_of(tmp_path / "c.tsv")
+    rows = read_rows(tmp_path / "c.tsv")
     assert {row["participant"] for row in rows} == {"sub-03"}
     assert {"unet", "unet-at-2x", "bspline"} <= {row["name"] for row in rows}
-    # the tests are those of the image at half the resolution, made by hand
+    # the test image has half the resolution, averaged here by hand
     [reference] = models.rglob("T1w.nii.gz")
     low, affine = load_image(reference)
     fine = head(2)[:48, :48]
     np.testing.assert_allclose(low, fine.reshape(24, 2, 24, 2, 3).mean((1, 3)), rtol=1e-5)
     np.testing.assert_allclose(np.diag(affine), [6, 6, 4, 1])
     table = tmp_path / "e.tsv"
-    given = ["--degradation", "block", "--factor", "2", "-m", str(models / "fold-1_unet-at-2x")]
-    given[-1] += ".safetensors"
-    assert main(["evaluate", str(reference), *given, "-o", str(table)]) == 0
+    options = ["--degradation", "block", "--factor", "2", "-m", str(models / "fold-1_unet-at-2x")]
+    options[-1] += ".safetensors"
+    assert main(["evaluate", str(reference), *options, "-o", str(table)]) == 0
     [matched] = [row for row in rows if row["name"] == "unet-at-2x"]
-    scores = [float(row["nmse"]) for row in rows_of(table) if row["name"].startswith("unet")]
+    scores = [float(row["nmse"]) for row in read_rows(table) if row["name"].startswith("unet")]
     assert scores == [pytest.approx(float(matched["nmse"]), rel=1e-3)]
-    # another resolution of the tests is another comparison
+    # a comparison at another test resolution must not resume this one
     argv[-1] = "1"
     assert main(["compare", "unet", str(out), *argv]) == 2
 
 
-def test_marked_images_are_held_out_and_never_trained_on() -> None:
+def test_validation_images_are_not_used_for_training() -> None:
     recipe = replace(get_method("unet").recipes["fast"], hold_out=5)
     images = tuple(
         TrainingImage(
@@ -166,7 +178,7 @@ def test_marked_images_are_held_out_and_never_trained_on() -> None:
     assert [part.image for part in examples.train] == [0, 2]
 
 
-REFUSED = {
+INVALID = {
     "no way": ([], "one of --folds, --split and --test-on is required"),
     "two ways": (["--folds", "2", "--split", "2", "2"], "cannot be combined: --folds --split"),
     "empty set": (["--split", "3", "0", "1"], "the validation set contains no participants"),
@@ -175,12 +187,12 @@ REFUSED = {
         ["--test-on", "01", "--validate-on", "sub-01"],
         "in both the validation set and the test set: sub-01",
     ),
-    "everyone": (["--test-on", *PEOPLE], "the training set contains no participants"),
+    "everyone": (["--test-on", *PARTICIPANTS], "the training set contains no participants"),
     "unknown": (["--test-on", "07"], "no images were found for these participants: sub-07"),
     "sizes": (["--split", "1", "1", "1"], "add up to 3 participants, but there are images from 4"),
     "one number": (["--split", "4"], "expected two or three numbers"),
     "measured images at another resolution": (
-        ["--folds", "2", "--coarse", *PEOPLE, "--test-coarser", "2"],
+        ["--folds", "2", "--coarse", *PARTICIPANTS, "--test-coarser", "2"],
         "measured low-resolution images are available at only one resolution",
     ),
     "validation": (["--split", "3", "1", "--validation", "1"], "requires --folds"),
@@ -192,23 +204,23 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-@pytest.mark.parametrize("dry", [True, False])
-def test_it_is_refused_with_code_2_and_nothing_is_left(
+@pytest.mark.parametrize("name", INVALID)
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_invalid_options_exit_with_code_2_and_write_nothing(
     name: str,
-    dry: bool,
+    dry_run: bool,
     scans: Sequence[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    words, reason = REFUSED[name]
-    argv = ["compare", "unet", str(tmp_path / "c"), "--fine", *scans, *words]
-    assert main([*argv, *(["--dry-run"] if dry else [])]) == 2
+    options, reason = INVALID[name]
+    argv = ["compare", "unet", str(tmp_path / "c"), "--fine", *scans, *options]
+    assert main([*argv, *(["--dry-run"] if dry_run else [])]) == 2
     assert reason in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
-def test_degradations_that_differ_and_unknown_methods_are_refused(
+def test_different_degradations_and_unknown_methods_are_rejected(
     scans: Sequence[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = [str(tmp_path / "c"), "--fine", *scans, "--folds", "2", "--factor", "2"]
@@ -218,14 +230,14 @@ def test_degradations_that_differ_and_unknown_methods_are_refused(
     assert "did you mean 'unet'?" in capsys.readouterr().err.lower()
 
 
-def test_a_dry_run_prints_the_sets_and_the_table_of_others_is_refused(
+def test_a_dry_run_prints_the_sets_and_another_table_is_not_overwritten(
     scans: Sequence[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = ["compare", "unet", str(tmp_path / "c"), "--fine", *scans, *QUICK, "--dry-run"]
+    argv = ["compare", "unet", str(tmp_path / "c"), "--fine", *scans, *QUICK_SETTINGS, "--dry-run"]
     assert main([*argv, "--split", "2", "1", "1"]) == 0
-    said = capsys.readouterr().out
-    assert "Fold 1 of 1: train on" in said
-    assert "1 training run(s): unet; super-resolution factor 2 x 2 x 1" in said
+    output = capsys.readouterr().out
+    assert "Fold 1 of 1: train on" in output
+    assert "1 training run(s): unet; super-resolution factor 2 x 2 x 1" in output
     assert not list(tmp_path.iterdir())
     (tmp_path / "c.tsv").write_text("mine\n")
     assert main([*argv, "--split", "2", "1", "1"]) == 2

@@ -1,4 +1,6 @@
-"""``bids-sr-models evaluate`` and ``correlate`` over several participants, with figures."""
+"""Test ``bids-sr-models evaluate`` and ``correlate`` with several participants, and their
+figures.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,7 @@ CARD = {
 
 
 def head(seed: int) -> np.ndarray:
-    """A ball with a texture and noise."""
+    """Return a ball with texture and noise."""
     rng = np.random.default_rng(seed)
     x, y, z = np.indices((24, 28, 4), float)
     inside = ((x - 11.5) / 10) ** 2 + ((y - 13.5) / 12) ** 2 < 1
@@ -42,7 +44,7 @@ def head(seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """References and low-resolution images of three participants, and two models."""
+    """Write references and low-resolution images of three participants, and two models."""
     folder = tmp_path_factory.mktemp("data")
     for k in (1, 2, 3):
         low, affine = kspace_crop(head(k), AFFINE, factor=FACTOR)
@@ -64,26 +66,26 @@ def images(data: Path) -> list[str]:
     return [str(data / f"sub-0{k}_acq-low_T1w.nii.gz") for k in (1, 2, 3)]
 
 
-def rows_of(file: Path) -> list[dict[str, str]]:
+def read_rows(file: Path) -> list[dict[str, str]]:
     with file.open() as stream:
         return list(csv.DictReader(stream, delimiter="\t"))
 
 
-def test_participants_are_summarized_and_methods_tested(data: Path, tmp_path: Path) -> None:
+def test_scores_are_summarized_and_methods_compared(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "t.tsv"
     argv = ["evaluate", *references(data), "--image", *images(data), "-o", str(out)]
     models = [str(data / f"{name}.safetensors") for name in ("matched", "mismatched")]
     assert main([*argv, "-m", *models, "--allow", "resolution"]) == 0
     scores: dict[str, list[float]] = {}
-    for row in rows_of(out):
+    for row in read_rows(out):
         scores.setdefault(row["name"], []).append(float(row["psnr"]))
-    assert {row["participant"] for row in rows_of(out)} == {"sub-01", "sub-02", "sub-03"}
-    summary = {(r["metric"], r["name"]): r for r in rows_of(tmp_path / "new" / "t_summary.tsv")}
+    assert {row["participant"] for row in read_rows(out)} == {"sub-01", "sub-02", "sub-03"}
+    summary = {(r["metric"], r["name"]): r for r in read_rows(tmp_path / "new" / "t_summary.tsv")}
     for name, values in scores.items():
         row = summary["psnr", name]
         assert float(row["mean"]) == pytest.approx(np.mean(values), rel=1e-4)
         assert float(row["sd"]) == pytest.approx(np.std(values, ddof=1), rel=2e-2)
-    tests = rows_of(tmp_path / "new" / "t_tests.tsv")
+    tests = read_rows(tmp_path / "new" / "t_tests.tsv")
     [pair] = [
         row
         for row in tests
@@ -92,40 +94,40 @@ def test_participants_are_summarized_and_methods_tested(data: Path, tmp_path: Pa
     expected = stats.ttest_rel(scores["srgan (matched.safetensors)"], scores["bspline"])
     assert float(pair["t"]) == pytest.approx(float(expected.statistic), rel=2e-2)
     assert float(pair["p_t_holm"]) >= float(pair["p_t"])
-    anova = {row["metric"]: row for row in rows_of(tmp_path / "new" / "t_anova.tsv")}
+    anova = {row["metric"]: row for row in read_rows(tmp_path / "new" / "t_anova.tsv")}
     assert anova["ssim"]["factor"] == "model"
     assert "srgan (mismatched.safetensors) (n = 3)" in anova["ssim"]["groups"]
     assert "lower" in json.loads((tmp_path / "new" / "t_summary.json").read_text())
 
 
-def test_groups_of_references_are_compared(data: Path, tmp_path: Path) -> None:
+def test_groups_of_references_are_compared_by_anova(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "t.tsv"
     fourth = tmp_path / "sub-04_acq-high_T1w.nii.gz"
     save_image(head(4), AFFINE, fourth)
     files = [*references(data), str(fourth)]
     argv = ["evaluate", *files, "--degradation", "kspace", "-o", str(out)]
     assert main([*argv, "--group", "old", "old", "new", "new"]) == 0
-    anova = rows_of(tmp_path / "t_anova.tsv")
+    anova = read_rows(tmp_path / "t_anova.tsv")
     assert {row["factor"] for row in anova} == {"group"}
     assert {row["groups"] for row in anova} == {"old (n = 2); new (n = 2)"}
     scores: dict[str, list[float]] = {}
-    for row in rows_of(out):
+    for row in read_rows(out):
         scores.setdefault(row["name"], []).append(float(row["psnr"]))
-    [found] = [row for row in anova if (row["metric"], row["name"]) == ("psnr", "bspline")]
+    [anova_row] = [row for row in anova if (row["metric"], row["name"]) == ("psnr", "bspline")]
     values = scores["bspline"]
     expected = stats.ttest_ind(values[:2], values[2:], equal_var=False)
-    assert float(found["f"]) == pytest.approx(float(expected.statistic) ** 2, rel=1e-2)
+    assert float(anova_row["f"]) == pytest.approx(float(expected.statistic) ** 2, rel=1e-2)
 
 
-def test_one_participant_is_told_why_there_are_no_tests(
+def test_a_single_participant_is_not_tested_and_the_reason_is_printed(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "t.tsv"
     argv = ["evaluate", references(data)[0], "--degradation", "kspace", "-o", str(out)]
     assert main(argv) == 0
-    shown = capsys.readouterr().out
-    assert "Note: Statistical tests and the analysis of variance were skipped" in shown
-    assert "at least two participants; only sub-01 was tested" in shown
+    output = capsys.readouterr().out
+    assert "Note: Statistical tests and the analysis of variance were skipped" in output
+    assert "at least two participants; only sub-01 was tested" in output
     assert not (tmp_path / "t_tests.tsv").exists()
     assert main([*argv[:1], *references(data), *argv[2:]]) == 0
     assert "were skipped" not in capsys.readouterr().out
@@ -133,7 +135,9 @@ def test_one_participant_is_told_why_there_are_no_tests(
 
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
-def test_figures_and_page_are_beside_the_table(kind: str, data: Path, tmp_path: Path) -> None:
+def test_figures_and_page_are_written_next_to_the_table(
+    kind: str, data: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "t.tsv"
     reference = references(data)[0]
     argv = ["evaluate", reference, "--image", images(data)[0], "-o", str(out)]
@@ -161,7 +165,7 @@ def test_figures_and_page_are_beside_the_table(kind: str, data: Path, tmp_path: 
     ("allow", "code"),
     [((), 2), (("contrast",), 2), (("resolution",), 0), (("contrast", "resolution"), 0)],
 )
-def test_a_mismatch_has_to_be_allowed_by_name(
+def test_a_mismatch_must_be_allowed_by_name(
     allow: tuple[str, ...],
     code: int,
     data: Path,
@@ -175,17 +179,17 @@ def test_a_mismatch_has_to_be_allowed_by_name(
         str(tmp_path / "o.nii"),
     ]
     assert main([*argv, *(["--allow", *allow] if allow else [])]) == code
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     if code:
-        assert "--allow resolution" in said.err
+        assert "--allow resolution" in output.err
         assert not list(tmp_path.iterdir())
     else:
-        assert "allowed by --allow: resolution" in said.out
+        assert "allowed by --allow: resolution" in output.out
 
 
 Argv = Callable[[Path, Path], list[object]]
 HIGH, LOW = "sub-01_acq-high_T1w.nii.gz", "sub-01_acq-low_T1w.nii.gz"
-REFUSED: dict[str, tuple[Argv, str]] = {
+INVALID: dict[str, tuple[Argv, str]] = {
     "fewer images": (
         lambda d, t: ["evaluate", *references(d), "--image", d / LOW],
         "--image: 1 value(s)\n  why: 3 references were specified",
@@ -255,34 +259,34 @@ REFUSED: dict[str, tuple[Argv, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_it_is_refused_with_code_2_and_nothing_is_left(
+@pytest.mark.parametrize("name", INVALID)
+def test_invalid_options_exit_with_code_2_and_write_nothing(
     name: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_image(np.ones((24, 28, 4), np.float32), AFFINE, tmp_path / "flat.nii")
     before = sorted(tmp_path.rglob("*"))
-    make, reason = REFUSED[name]
+    make, reason = INVALID[name]
     assert main([str(word) for word in make(data, tmp_path)]) == 2
     assert reason in capsys.readouterr().err
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_images_are_correlated_voxel_by_voxel(
+def test_images_are_correlated_over_voxels(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = references(data)[:2]
     out, figure = tmp_path / "r.tsv", tmp_path / "r.svg"
     assert main(["correlate", first, second, "-o", str(out), "--figure", str(figure)]) == 0
     x, y = (load_image(Path(path))[0].ravel() for path in (first, second))
-    both = (x != 0) & (y != 0)
-    expected = float(stats.pearsonr(x[both], y[both]).statistic)
-    [row] = rows_of(out)
+    nonzero = (x != 0) & (y != 0)
+    expected = float(stats.pearsonr(x[nonzero], y[nonzero]).statistic)
+    [row] = read_rows(out)
     assert float(row["r"]) == pytest.approx(expected, rel=1e-5)
     assert f"r = {expected:.4f}" in capsys.readouterr().out
     assert "sub-02_acq-high_T1w.nii.gz" in figure.read_text()
 
 
-def test_participants_are_named_by_file_or_folder() -> None:
+def test_participant_labels_are_read_from_file_or_folder() -> None:
     assert participant_of(Path("sub-03/ses-1/anat/scan_T1w.nii.gz")) == "sub-03"
     assert participant_of(Path("sub-03/sub-04_T1w.nii.gz")) == "sub-04"
     assert participant_of(Path("mouse7_T2w.nii")) == "mouse7_T2w"

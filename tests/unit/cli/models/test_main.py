@@ -1,5 +1,5 @@
-"""``bids-sr-models``: what it writes is what the library computes, and what cannot be done is
-refused with code 2.
+"""Test ``bids-sr-models``: outputs equal the results of the library, and invalid input exits with
+code 2.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ CARD = {
 
 
 def head(shape: tuple[int, int, int] = (24, 28, 6), seed: int = 0) -> np.ndarray:
-    """A ball with a texture, on a dark ground."""
+    """Return a textured ball on a dark background."""
     grid = np.indices(shape, float)
     middle = [(n - 1) / 2 for n in shape]
     radius = sum(((g - m) / (0.45 * n)) ** 2 for g, m, n in zip(grid, middle, shape, strict=True))
@@ -59,7 +59,7 @@ def head(shape: tuple[int, int, int] = (24, 28, 6), seed: int = 0) -> np.ndarray
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pair, a short series and an untrained model."""
+    """Write a pair, a short series and an untrained model."""
     folder = tmp_path_factory.mktemp("data")
     coarse, affine = kspace_crop(head(), AFFINE, factor=FACTOR)
     save_image(head(), AFFINE, folder / "sub-01_acq-high_T2starw.nii.gz")
@@ -77,38 +77,38 @@ def table(text: str) -> dict[str, dict[str, str]]:
     return {row[0]: dict(zip(lines[0], row, strict=True)) for row in lines[1:]}
 
 
-def test_help_of_every_subcommand_needs_the_standard_library_alone() -> None:
+def test_help_of_every_subcommand_imports_only_the_standard_library() -> None:
     code = (
         "import sys\nfrom bids_sr.cli.models.main import main\n"
         "for command in ([], ['list'], ['train'], ['apply'], ['evaluate'], ['card']):\n"
         "    assert main([*command, '--help']) == 0\n"
         "assert not {'torch', 'numpy', 'nibabel'} & set(sys.modules)\n"
     )
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
-    assert "--train-last" in done.stdout
+    assert process.returncode == 0, process.stderr
+    assert "--train-last" in process.stdout
 
 
 @pytest.mark.parametrize("name", ["zerofill", "linear"])
-def test_an_interpolation_of_a_series_is_that_of_its_volumes(
-    name: str, data: Path, tmp_path: Path
-) -> None:
+def test_a_series_is_interpolated_volume_by_volume(name: str, data: Path, tmp_path: Path) -> None:
     source, out = data / "sub-01_task-x_bold.nii.gz", tmp_path / "new" / "fine_bold.nii.gz"
     assert main(["apply", name, str(source), str(out), "--factor", "1.5", "2", "2"]) == 0
-    coarse, affine = load_image(source)
-    made, grid = load_image(out)
-    np.testing.assert_allclose(made, upsample(name, coarse, (1.5, 2.0, 2.0)), atol=1e-2)
-    shape, wanted = hr_grid(coarse.shape[:3], affine, (1.5, 2.0, 2.0))
-    assert made.shape == (*shape, 3)
-    np.testing.assert_allclose(grid, wanted, atol=1e-5)
+    low, affine = load_image(source)
+    series, grid = load_image(out)
+    np.testing.assert_allclose(series, upsample(name, low, (1.5, 2.0, 2.0)), atol=1e-2)
+    shape, expected_affine = hr_grid(low.shape[:3], affine, (1.5, 2.0, 2.0))
+    assert series.shape == (*shape, 3)
+    np.testing.assert_allclose(grid, expected_affine, atol=1e-5)
     assert nb.load(out).header["pixdim"][4] == 1.5
-    said = json.loads((tmp_path / "new" / "fine_bold.json").read_text())
-    assert (said["Method"], said["Factor"]) == (name, [1.5, 2.0, 2.0])
+    metadata = json.loads((tmp_path / "new" / "fine_bold.json").read_text())
+    assert (metadata["Method"], metadata["Factor"]) == (name, [1.5, 2.0, 2.0])
 
 
-def test_a_model_of_an_image_is_what_the_library_makes_of_it(data: Path, tmp_path: Path) -> None:
+def test_a_model_applied_to_an_image_equals_the_result_of_the_library(
+    data: Path, tmp_path: Path
+) -> None:
     source, out = data / "sub-01_acq-low_T2starw.nii.gz", tmp_path / "fine.nii.gz"
     mask = tmp_path / "mask.nii.gz"
     image, affine = load_image(source)
@@ -120,36 +120,36 @@ def test_a_model_of_an_image_is_what_the_library_makes_of_it(data: Path, tmp_pat
         )
         == 0
     )
-    up = make_upsampler(
+    upsampler = make_upsampler(
         "srgan",
         UpsamplerInputs(factor=FACTOR, scale=float(np.percentile(image[inside], 99))),
         load_model(data / "srgan.safetensors"),
     )
-    made, _ = load_image(out)
-    assert made.ndim == 3
-    np.testing.assert_allclose(made, up(image, np.eye(4)), rtol=1e-5, atol=1e-3)
+    resolved, _ = load_image(out)
+    assert resolved.ndim == 3
+    np.testing.assert_allclose(resolved, upsampler(image, np.eye(4)), rtol=1e-5, atol=1e-3)
     assert "Model" in json.loads((tmp_path / "fine.json").read_text())
 
 
 def test_a_network_is_applied_in_patches_of_the_requested_size(data: Path, tmp_path: Path) -> None:
     source, out = data / "sub-01_acq-low_T2starw.nii.gz", tmp_path / "fine.nii.gz"
     command = ["apply", str(data / "srgan.safetensors"), str(source), str(out)]
-    made = {}
+    images = {}
     for name in ("", "--patch 12", "--patch 12 --overlap 4", "--patch 0"):
         assert main([*command, *name.split()]) == 0
-        made[name] = load_image(out)[0]
-        said = json.loads((tmp_path / "fine.json").read_text())
-        wanted = (12, 4 if "overlap" in name else 0) if "12" in name else (None, None)
-        assert (said.get("Patch"), said.get("PatchOverlap")) == wanted
-    np.testing.assert_array_equal(made[""], made["--patch 0"])
-    worst = {name: float(np.abs(image - made[""]).max()) for name, image in made.items()}
-    # patches that share voxels are nearer to whole slices
-    assert worst["--patch 12"] > worst["--patch 12 --overlap 4"] > 0
+        images[name] = load_image(out)[0]
+        metadata = json.loads((tmp_path / "fine.json").read_text())
+        expected = (12, 4 if "overlap" in name else 0) if "12" in name else (None, None)
+        assert (metadata.get("Patch"), metadata.get("PatchOverlap")) == expected
+    np.testing.assert_array_equal(images[""], images["--patch 0"])
+    largest_difference = {
+        name: float(np.abs(image - images[""]).max()) for name, image in images.items()
+    }
+    # overlapping patches are closer to the result of whole slices
+    assert largest_difference["--patch 12"] > largest_difference["--patch 12 --overlap 4"] > 0
 
 
-def test_evaluate_measures_in_the_mask_against_the_range_of_the_reference(
-    data: Path, tmp_path: Path
-) -> None:
+def test_evaluate_uses_the_mask_and_the_range_of_the_reference(data: Path, tmp_path: Path) -> None:
     fine, coarse = data / "sub-01_acq-high_T2starw.nii.gz", data / "sub-01_acq-low_T2starw.nii.gz"
     low, affine = load_image(coarse)
     inside = np.zeros(low.shape, bool)
@@ -169,31 +169,33 @@ def test_evaluate_measures_in_the_mask_against_the_range_of_the_reference(
     assert main([*argv, "--made", str(fine), "--mask", str(tmp_path / "mask.nii.gz")]) == 0
     rows = table(out.read_text())
     truth, _ = load_image(fine)
-    where = upsample("nearest", inside.astype(np.float32), FACTOR) > 0.5
-    error = (upsample("nearest", low, FACTOR) - truth)[where].astype(np.float64)
-    span = float(np.ptp(truth[where]))
+    voxels = upsample("nearest", inside.astype(np.float32), FACTOR) > 0.5
+    error = (upsample("nearest", low, FACTOR) - truth)[voxels].astype(np.float64)
+    data_range = float(np.ptp(truth[voxels]))
     assert float(rows["nearest"]["rmse"]) == pytest.approx(
         float(np.sqrt((error**2).mean())), rel=1e-4
     )
     assert float(rows["nearest"]["psnr"]) == pytest.approx(
-        10 * np.log10(span**2 / (error**2).mean()), abs=2e-3
+        10 * np.log10(data_range**2 / (error**2).mean()), abs=2e-3
     )
     assert rows[str(fine)]["psnr"] == "inf"
-    assert rows["nearest"]["resolution_mm"] == "n/a", "its blocks have edges"
-    found = effective_resolution(truth, (3.0, 3.0, 4.0), where)
-    assert rows[str(fine)]["resolution_mm"] == ("n/a" if found is None else f"{found:.5g}")
+    assert rows["nearest"]["resolution_mm"] == "n/a", "block edges have no defined resolution"
+    resolution = effective_resolution(truth, (3.0, 3.0, 4.0), voxels)
+    assert rows[str(fine)]["resolution_mm"] == (
+        "n/a" if resolution is None else f"{resolution:.5g}"
+    )
     assert float(rows["srgan (srgan.safetensors)"]["parameters"]) == 14_257
     assert set(rows) >= {"nearest", "linear", "bspline", "lanczos", "zerofill"}
-    said = json.loads((tmp_path / "table.json").read_text())
-    assert said["DataRange"] == pytest.approx(span)
-    assert said["CoarseImage"].startswith("measured")
+    metadata = json.loads((tmp_path / "table.json").read_text())
+    assert metadata["DataRange"] == pytest.approx(data_range)
+    assert metadata["CoarseImage"].startswith("measured")
 
 
-def test_evaluate_makes_the_coarse_image_in_the_window_that_the_factor_divides(
+def test_evaluate_crops_a_matrix_that_the_factor_does_not_divide(
     tmp_path: Path,
 ) -> None:
-    """Of 25 voxels by 2, the middle 24 are seen; band-limited in them, zero filling gives them
-    back.
+    """Zero filling recovers an image that is band-limited in the 24 of 25 voxels used at factor
+    2.
     """
     fine = np.zeros((25, 28, 6), np.float32)
     fine[:24] = upsample("zerofill", head((12, 14, 6)), FACTOR)
@@ -212,7 +214,7 @@ def test_evaluate_makes_the_coarse_image_in_the_window_that_the_factor_divides(
     assert float(rows["linear"]["psnr"]) < 40
 
 
-def test_training_and_tuning_the_last_layers(
+def test_the_last_layers_of_a_model_can_be_tuned(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fine, coarse = data / "sub-01_acq-high_T2starw.nii.gz", data / "sub-01_acq-low_T2starw.nii.gz"
@@ -220,8 +222,8 @@ def test_training_and_tuning_the_last_layers(
     first, second = tmp_path / "first", tmp_path / "second"
     assert main(["train", "unet", str(first), *argv]) == 0
     assert "held-out PSNR: network" in capsys.readouterr().out
-    more = ["--from", f"{first}.safetensors", "--train-last", "1"]
-    assert main(["train", "unet", str(second), *argv, *more]) == 0
+    options = ["--from", f"{first}.safetensors", "--train-last", "1"]
+    assert main(["train", "unet", str(second), *argv, *options]) == 0
     before, after = load_file(f"{first}.safetensors"), load_file(f"{second}.safetensors")
     changed = {
         name.rpartition(".")[0] for name in before if not torch.equal(before[name], after[name])
@@ -239,7 +241,7 @@ def test_training_and_tuning_the_last_layers(
     assert json.loads(capsys.readouterr().out) == card
 
 
-def test_pretraining_and_tuning_with_the_same_critic(
+def test_tuning_starts_from_the_stored_critic(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fine, coarse = data / "sub-01_acq-high_T2starw.nii.gz", data / "sub-01_acq-low_T2starw.nii.gz"
@@ -247,32 +249,32 @@ def test_pretraining_and_tuning_with_the_same_critic(
     first, second = tmp_path / "first", tmp_path / "second"
     assert main(["train", "attunet", str(first), *argv, "iterations=2"]) == 0
     before = load_file(f"{first}.safetensors")
-    # a step that hardly moves the weights; other weights would be drawn with this seed
-    still = ["iterations=1", "learning_rate=1e-7", "--seed", "9", "--from"]
-    assert main(["train", "attunet", str(second), *argv, *still, f"{first}.safetensors"]) == 0
+    # this step changes the weights little; another seed would give other weights
+    options = ["iterations=1", "learning_rate=1e-7", "--seed", "9", "--from"]
+    assert main(["train", "attunet", str(second), *argv, *options, f"{first}.safetensors"]) == 0
     assert "note" not in capsys.readouterr().out
     after = load_file(f"{second}.safetensors")
     critic = [name for name in before if name.startswith("critic.")]
     assert critic
-    # the rate of the critic is the recipe's
+    # the critic is trained at the learning rate of the recipe
     limit = 10 * get_method("attunet").recipes["fast"].critic_learning_rate
     assert all((after[name] - before[name]).abs().max() < limit for name in critic)
     assert json.loads(Path(f"{second}.json").read_text())["started_from"]["with"] == ["critic"]
-    # a model whose critic was not kept
+    # a model without stored critic
     card = json.loads(Path(f"{first}.json").read_text())
-    bare = {name: value for name, value in before.items() if name not in critic}
-    save_model(tmp_path / "bare", bare, card)
-    argv += [*still, str(tmp_path / "bare.safetensors")]
+    without_critic = {name: value for name, value in before.items() if name not in critic}
+    save_model(tmp_path / "bare", without_critic, card)
+    argv += [*options, str(tmp_path / "bare.safetensors")]
     assert main(["train", "attunet", str(tmp_path / "third"), *argv]) == 0
-    told = capsys.readouterr().out
-    assert "bare.safetensors does not contain weights of the critic" in told
-    assert "train the model with --keep-critic" in told
-    new = load_file(tmp_path / "third.safetensors")
-    name = max(critic, key=lambda key: new[key].numel())
-    assert (new[name] - before[name]).abs().max() > limit
+    output = capsys.readouterr().out
+    assert "bare.safetensors does not contain weights of the critic" in output
+    assert "train the model with --keep-critic" in output
+    retrained = load_file(tmp_path / "third.safetensors")
+    name = max(critic, key=lambda key: retrained[key].numel())
+    assert (retrained[name] - before[name]).abs().max() > limit
 
 
-def test_a_cycle_keeps_its_four_networks(tmp_path: Path) -> None:
+def test_the_four_networks_of_a_cycle_are_stored(tmp_path: Path) -> None:
     recipe = get_method("circle").recipes["fast"]
     parts = {
         "": recipe.build_generator(1, FACTOR),
@@ -290,16 +292,18 @@ def test_a_cycle_keeps_its_four_networks(tmp_path: Path) -> None:
     loaded = load_model(weights)
     assert set(loaded.companions) == {"critic", "backward", "backward_critic"}
     for name, network in parts.items():
-        own = loaded.companions[name[:-1]] if name else loaded.generator.state_dict()
-        assert all(torch.equal(value, own[key]) for key, value in network.state_dict().items())
-    # of another network
+        loaded_state = loaded.companions[name[:-1]] if name else loaded.generator.state_dict()
+        assert all(
+            torch.equal(value, loaded_state[key]) for key, value in network.state_dict().items()
+        )
+    # state of another network
     state["backward.more"] = torch.zeros(1)
     weights, _ = save_model(tmp_path / "circle", state, card)
     with pytest.raises(ModelError, match="do not match the network of the backward of circle"):
         load_model(weights)
 
 
-def test_files_of_tensorboard_outlive_the_checkpoints_of_a_training(
+def test_tensorboard_files_are_kept_when_checkpoints_are_removed(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Board:
@@ -321,8 +325,8 @@ def test_files_of_tensorboard_outlive_the_checkpoints_of_a_training(
     argv = ["--fine", str(fine), "--coarse", str(coarse), "--set", "iterations=4"]
     assert main(["train", "unet", str(tmp_path / "new"), *argv]) == 0
     work = tmp_path / "new.work"
-    kept = {path.relative_to(work).parts[0] for path in work.rglob("events")}
-    assert kept == {"tensorboard"}
+    event_folders = {path.relative_to(work).parts[0] for path in work.rglob("events")}
+    assert event_folders == {"tensorboard"}
     assert [path.name for path in work.iterdir()] == ["tensorboard"]
 
 
@@ -333,18 +337,18 @@ def test_files_of_tensorboard_outlive_the_checkpoints_of_a_training(
         ("fast", "Note", "This term is optional with --recipe fast"),
     ],
 )
-def test_features_that_will_be_missing_are_reported(
+def test_missing_vgg19_features_are_reported(
     recipe: str, level: str, words: str, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fine = str(data / "sub-01_acq-high_T2starw.nii.gz")
     line = ["train", "cpce", str(data / "none"), "--fine", fine, "--recipe", recipe]
-    assert main(line) == 2  # patches do not fit, which is found later
+    assert main(line) == 2  # exit code 2 because patches do not fit, which is checked later
     out = capsys.readouterr().out
     assert f"{level}: cpce --recipe {recipe}: the loss will not include VGG-19 features" in out
     assert words in out
 
 
-def test_training_on_coarse_volumes_alone(tmp_path: Path) -> None:
+def test_training_on_low_resolution_volumes_only(tmp_path: Path) -> None:
     volumes = np.stack([head((26, 26, 8), seed) for seed in range(4)], -1)
     save_image(volumes, AFFINE, tmp_path / "s_bold.nii.gz", tr=2.0)
     argv = [
@@ -364,7 +368,9 @@ def test_training_on_coarse_volumes_alone(tmp_path: Path) -> None:
     assert (tmp_path / "m.tsv").read_text().startswith("phase\titeration")
 
 
-def test_a_card_cannot_steer_the_terminal(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_of_a_card_are_not_printed(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     weights = data / "srgan.safetensors"
     path = weights.with_suffix(".json")
     before = path.read_text()
@@ -377,13 +383,13 @@ def test_a_card_cannot_steer_the_terminal(data: Path, capsys: pytest.CaptureFixt
     assert _printable("é × µ") == "é × µ"
 
 
-def test_the_list_names_methods_sizes_and_models_and_what_is_wrong_with_them(
+def test_list_shows_methods_models_and_unusable_models(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"x")
     assert main(["list", str(data), str(tmp_path)]) == 0
     text = capsys.readouterr().out
-    # of srgan: METHODS, "Facts measured", says 1.23 M for the paper's
+    # srgan; METHODS, "Facts measured", has 1.23 M parameters for the paper's recipe
     assert "14,257 / 1,230,145" in text
     assert "6 x 6 x 4 mm, factor 2 x 2 x 1" in text
     assert "bad.safetensors  cannot be used" in text
@@ -392,7 +398,7 @@ def test_the_list_names_methods_sizes_and_models_and_what_is_wrong_with_them(
 
 
 @pytest.mark.parametrize(
-    ("file", "given", "contrast"),
+    ("file", "option", "contrast"),
     [
         ("a_T1w.nii.gz", None, "T1w"),
         ("a_sbref.nii", None, "bold"),
@@ -400,21 +406,21 @@ def test_the_list_names_methods_sizes_and_models_and_what_is_wrong_with_them(
         ("x.nii", "PDw", "PDw"),
     ],
 )
-def test_the_contrast_is_told_by_the_name_unless_given(
-    file: str, given: str | None, contrast: str
+def test_the_contrast_is_read_from_the_file_name_unless_specified(
+    file: str, option: str | None, contrast: str
 ) -> None:
-    assert contrast_of(Path(file), given) == contrast
+    assert contrast_of(Path(file), option) == contrast
 
 
-def test_numbers_of_a_factor() -> None:
+def test_a_factor_has_one_or_three_numbers() -> None:
     assert factor_from([1.5], FACTOR) == (1.5, 1.5, 1.0)
     assert factor_from([1, 2, 3], FACTOR) == (1.0, 2.0, 3.0)
     assert factor_from((), FACTOR) == FACTOR
-    for wrong in ("2 2", "0.5", "9"):
+    for numbers in ("2 2", "0.5", "9"):
         with pytest.raises(
             UsageError, match=r"--factor: .*\n.*(expected one or three numbers|expected at)"
         ):
-            parsers()["train"].options(["tv", "out", "--factor", *wrong.split()], TrainOptions)
+            parsers()["train"].options(["tv", "out", "--factor", *numbers.split()], TrainOptions)
 
 
 LOW, HIGH, BOLD = (
@@ -423,7 +429,7 @@ LOW, HIGH, BOLD = (
     "sub-01_task-x_bold.nii.gz",
 )
 Argv = Callable[[Path, Path], list[str]]
-REFUSED: dict[str, tuple[Argv, str]] = {
+INVALID: dict[str, tuple[Argv, str]] = {
     "nothing": (lambda d, t: [], "the following arguments are required"),
     "command": (lambda d, t: ["aply"], "did you mean 'apply'?"),
     "option": (lambda d, t: ["list", "--modle"], "--modle"),
@@ -609,8 +615,8 @@ REFUSED: dict[str, tuple[Argv, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_it_is_refused_with_code_2_and_nothing_is_left(
+@pytest.mark.parametrize("name", INVALID)
+def test_invalid_input_exits_with_code_2_and_writes_nothing(
     name: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     image, affine = load_image(data / LOW)
@@ -630,7 +636,7 @@ def test_it_is_refused_with_code_2_and_nothing_is_left(
     card = {**CARD, "method": "unet", "contrast": "T1w+T2w", "channels": 2}
     fused = save_model(tmp_path / "unet", state, card)[0]
     before = sorted(tmp_path.rglob("*"))
-    make, reason = REFUSED[name]
+    make, reason = INVALID[name]
     models = {"M": str(data / "srgan.safetensors"), "M3D": str(volumetric), "M2C": str(fused)}
     assert main([models.get(str(word), str(word)) for word in make(data, tmp_path)]) == 2
     message = capsys.readouterr().err
@@ -639,7 +645,7 @@ def test_it_is_refused_with_code_2_and_nothing_is_left(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_force_overrules_the_contrast_and_says_so(
+def test_force_allows_another_contrast_with_a_note(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = [
@@ -657,9 +663,9 @@ def test_force_overrules_the_contrast_and_says_so(
     )
 
 
-def test_defaults_of_the_parser_are_those_that_the_help_tells() -> None:
-    given = parsers()["train"].options(["tv", "out"], TrainOptions)
-    assert (given.recipe, given.seed, given.volumes, given.threads, given.device) == (
+def test_defaults_of_train_options() -> None:
+    options = parsers()["train"].options(["tv", "out"], TrainOptions)
+    assert (options.recipe, options.seed, options.volumes, options.threads, options.device) == (
         "fast",
         0,
         10,
@@ -682,11 +688,11 @@ SHORT = replace(
 def train_stopped_at(
     step: int | None, monkeypatch: pytest.MonkeyPatch, data: Path, out: Path, *more: str
 ) -> list[tuple[str, int]]:
-    """Train with a clock that is past the limit from a step on; return the steps that were done.
+    """Train with a clock that exceeds the limit from a step on; return the completed steps.
 
-    `step`: of the phase search; None never stops.
+    `step` counts steps of the search phase; None: never stop.
     """
-    seen: list[tuple[str, int]] = []
+    steps: list[tuple[str, int]] = []
 
     def fit_on_clock(training, images, work, progress):  # type: ignore[no-untyped-def]
         del progress
@@ -694,46 +700,48 @@ def train_stopped_at(
             training,
             images,
             work,
-            lambda phase, done, _: seen.append((phase, done)),
-            clock=lambda: 3600.0 * (step is not None and len(seen) >= step - 1),
+            lambda phase, done, _: steps.append((phase, done)),
+            clock=lambda: 3600.0 * (step is not None and len(steps) >= step - 1),
         )
 
     monkeypatch.setattr(models_train, "fit", fit_on_clock)
     monkeypatch.setattr(models_train, "get_recipe", lambda method, name: SHORT)
-    fine, coarse = (data / f"sub-01_acq-{each}_T2starw.nii.gz" for each in ("high", "low"))
+    fine, coarse = (
+        data / f"sub-01_acq-{resolution}_T2starw.nii.gz" for resolution in ("high", "low")
+    )
     argv = ["train", "srgan", str(out), "--fine", str(fine), "--coarse", str(coarse)]
     assert main([*argv, *more]) == 0
-    return seen
+    return steps
 
 
-@pytest.mark.parametrize("named", [False, True], ids=["OUT.work", "--work-dir"])
-def test_a_training_stopped_by_the_clock_continues_with_the_same_command(
-    named: bool,
+@pytest.mark.parametrize("has_work_dir", [False, True], ids=["OUT.work", "--work-dir"])
+def test_training_stopped_by_the_time_limit_resumes_with_the_same_command(
+    has_work_dir: bool,
     data: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    whole, out = tmp_path / "whole", tmp_path / "cut"
-    train_stopped_at(None, monkeypatch, data, whole)
-    work = tmp_path / "checkpoints" if named else tmp_path / "cut.work"
-    limit = ["--max-minutes", "10", *(["-w", str(work)] if named else [])]
+    uninterrupted, interrupted = tmp_path / "whole", tmp_path / "cut"
+    train_stopped_at(None, monkeypatch, data, uninterrupted)
+    work = tmp_path / "checkpoints" if has_work_dir else tmp_path / "cut.work"
+    limit = ["--max-minutes", "10", *(["-w", str(work)] if has_work_dir else [])]
     capsys.readouterr()
-    assert train_stopped_at(7, monkeypatch, data, out, *limit)[:7][-1] == ("search", 7)
+    assert train_stopped_at(7, monkeypatch, data, interrupted, *limit)[:7][-1] == ("search", 7)
     text = capsys.readouterr().out
     assert "Training was stopped by --max-minutes (search: 7 of 12 steps, refit: 1 of" in text
     assert f"Rerun the same command to continue training from the checkpoints in {work}" in text
     assert json.loads((tmp_path / "cut.json").read_text())["reproducible"] is False
     assert work.is_dir()
-    # the next portion is over in the first step, which is the ninth of all
-    again = train_stopped_at(2, monkeypatch, data, out, *limit)
-    assert again[:2] == [("search", 8), ("search", 9)]
+    # the next portion ends in its first step, the ninth in total
+    steps = train_stopped_at(2, monkeypatch, data, interrupted, *limit)
+    assert steps[:2] == [("search", 8), ("search", 9)]
     assert work.is_dir()
     capsys.readouterr()
-    assert train_stopped_at(None, monkeypatch, data, out, *limit)[0] == ("search", 10)
+    assert train_stopped_at(None, monkeypatch, data, interrupted, *limit)[0] == ("search", 10)
     assert "stopped by" not in capsys.readouterr().out
-    assert work.is_dir() is named
-    first, second = (load_file(f"{each}.safetensors") for each in (whole, out))
+    assert work.is_dir() is has_work_dir
+    first, second = (load_file(f"{model}.safetensors") for model in (uninterrupted, interrupted))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert (tmp_path / "whole.tsv").read_text() == (tmp_path / "cut.tsv").read_text()

@@ -1,4 +1,6 @@
-"""``bids-sr-models`` on a model that an earlier version called srgan: used as dcnet, and said."""
+"""Test ``bids-sr-models`` with a model that an earlier version called srgan: used as dcnet, with a
+note.
+"""
 
 from __future__ import annotations
 
@@ -16,27 +18,33 @@ NOTE = "Note: {}: the model was trained with srgan --recipe fast by an earlier v
 
 
 @pytest.fixture
-def old(tmp_path: Path) -> Path:
+def former_model(tmp_path: Path) -> Path:
     return save_former_srgan(tmp_path)
 
 
-def test_its_card_has_the_current_name(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["card", str(old), "--json"]) == 0
+def test_card_prints_the_current_method_name(
+    former_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["card", str(former_model), "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["method"] == "dcnet"
-    assert NOTE.format(old) in err
+    assert NOTE.format(former_model) in err
 
 
-def test_the_list_has_both_names(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["list", str(old.parent)]) == 0
+def test_list_prints_both_method_names(
+    former_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["list", str(former_model.parent)]) == 0
     assert "dcnet (fast), called srgan in the model card" in capsys.readouterr().out
 
 
-def test_it_is_applied_as_dcnet(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_former_srgan_model_is_applied_as_dcnet(
+    former_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     x, y, _ = np.indices((16, 16, 3)) / 7.5 - 1
     head = np.where(x**2 + y**2 < 0.8, 500, 5).astype(np.float32)
-    image, out = old.parent / "sub-01_T2starw.nii.gz", old.parent / "fine.nii.gz"
+    image, out = former_model.parent / "sub-01_T2starw.nii.gz", former_model.parent / "fine.nii.gz"
     save_image(head, np.diag([6.0, 6.0, 4.0, 1.0]), image)
-    assert main(["apply", str(old), str(image), str(out)]) == 0
-    assert NOTE.format(old) in capsys.readouterr().err
-    assert json.loads((old.parent / "fine.json").read_text())["Method"] == "dcnet"
+    assert main(["apply", str(former_model), str(image), str(out)]) == 0
+    assert NOTE.format(former_model) in capsys.readouterr().err
+    assert json.loads((former_model.parent / "fine.json").read_text())["Method"] == "dcnet"

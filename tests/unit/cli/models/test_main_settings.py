@@ -1,4 +1,6 @@
-"""``--set`` of ``bids-sr-models train`` and ``search``: models with other settings of a recipe."""
+"""Test ``--set`` of ``bids-sr-models train`` and ``search``: models with changed recipe
+settings.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ SMALL = ["iterations=3", "batch=1"]
 
 
 def head() -> np.ndarray:
-    """A textured ball on a dark ground."""
+    """Return a textured ball on a dark background."""
     grid = np.indices((24, 28, 6), float)
     middle = [(n - 1) / 2 for n in grid.shape[1:]]
     radius = sum(
@@ -41,13 +43,13 @@ def fine(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def trained(fine: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of `unet` with fewer filters than its recipe has."""
+    """Train a `unet` model with fewer filters than its recipe."""
     out = tmp_path_factory.mktemp("trained") / "model"
     assert main(["train", "unet", str(out), "--fine", fine, "--set", "filters=4", *SMALL]) == 0
     return out.with_name("model.safetensors")
 
 
-def test_a_model_with_other_settings_says_so_and_is_rebuilt(trained: Path) -> None:
+def test_changed_settings_are_stored_in_the_card_and_used_on_loading(trained: Path) -> None:
     card = read_card(trained)
     assert card.json["changed_settings"] == {"batch": 1, "filters": 4, "iterations": 3}
     assert (card.settings["batch"], card.settings["iterations"]) == (1, 3)
@@ -55,30 +57,30 @@ def test_a_model_with_other_settings_says_so_and_is_rebuilt(trained: Path) -> No
     assert model.generator.first[0].out_channels == 4  # type: ignore[index, union-attr]
 
 
-def test_it_is_applied(trained: Path, fine: str, tmp_path: Path) -> None:
+def test_a_model_with_changed_settings_can_be_applied(
+    trained: Path, fine: str, tmp_path: Path
+) -> None:
     out = tmp_path / "made.nii.gz"
     assert main(["apply", str(trained), fine, str(out), "--force"]) == 0
     assert out.exists()
 
 
-def test_a_card_with_another_change_does_not_go_with_the_weights(
-    trained: Path, tmp_path: Path
-) -> None:
+def test_an_edited_card_is_rejected(trained: Path, tmp_path: Path) -> None:
     for name in ("model.safetensors", "model.json"):
         (tmp_path / name).write_bytes(trained.with_name(name).read_bytes())
     card = json.loads((tmp_path / "model.json").read_text())
-    for changes, why in (
+    for changes, message in (
         ({**card["changed_settings"], "batch": 2}, "was changed after the model was saved"),
         ({**card["changed_settings"], "filters": 8}, "weights do not match the network of unet"),
         ({"filters": "4"}, "not a number"),
         ({"filters": 1e9}, "from 4 to 256"),
     ):
         (tmp_path / "model.json").write_text(json.dumps(card | {"changed_settings": changes}))
-        with pytest.raises(ModelError, match=why):
+        with pytest.raises(ModelError, match=message):
             load_model(tmp_path / "model.safetensors")
 
 
-def test_training_begins_with_a_model_of_as_many_filters(
+def test_training_from_a_model_requires_the_same_number_of_filters(
     trained: Path, fine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["train", "unet", str(tmp_path / "tuned"), "--fine", fine, "--from", str(trained)]
@@ -90,7 +92,7 @@ def test_training_begins_with_a_model_of_as_many_filters(
 
 
 @pytest.mark.parametrize(
-    ("argv", "why", "fix"),
+    ("argv", "reason", "fix"),
     [
         (["unet", "--set", "filter=8"], "no setting 'filter'", "Did you mean filters?"),
         (["unet", "--set", "filters=1"], "from 4 to 256", "in this range"),
@@ -106,10 +108,10 @@ def test_training_begins_with_a_model_of_as_many_filters(
     ],
 )
 @pytest.mark.parametrize("command", ["train", "search"])
-def test_what_cannot_be_set_is_refused_before_training(
+def test_invalid_settings_are_rejected_before_training(
     command: str,
     argv: list[str],
-    why: str,
+    reason: str,
     fix: str,
     fine: str,
     tmp_path: Path,
@@ -118,9 +120,9 @@ def test_what_cannot_be_set_is_refused_before_training(
     method, *changes = argv
     assert main([command, method, str(tmp_path / "out"), "--fine", fine, *changes]) == 2
     text = capsys.readouterr().err
-    # the search has another form of values
-    assert why in text or (command == "search" and why == "FIELD=VALUE")
-    assert fix in text or why == "FIELD=VALUE"
+    # search accepts lists and ranges of values
+    assert reason in text or (command == "search" and reason == "FIELD=VALUE")
+    assert fix in text or reason == "FIELD=VALUE"
     assert not list(tmp_path.iterdir())
 
 
@@ -132,7 +134,7 @@ def test_list_shows_the_settings_of_a_method(capsys: pytest.CaptureFixture[str])
         in text
     )
     rows = [line for line in text.splitlines() if line.startswith("  tv ")]
-    assert len(rows) == 2  # of both recipes
+    assert len(rows) == 2  # one row per recipe
     assert all("0.01" in row and "0 to 0.1, equation 2" in row for row in rows)
     assert "sbl: sparse Bayesian learning" in text
     assert "does not train a network" in text
@@ -143,47 +145,49 @@ def test_list_shows_the_settings_of_a_method(capsys: pytest.CaptureFixture[str])
 SPACE = ["--set", "filters=4,8", "learning_rate=1e-4..1e-1", *SMALL]
 
 
-def searched(fine: str, out: Path, *more: str) -> int:
+def run_search(fine: str, out: Path, *more: str) -> int:
     return main(["search", "unet", str(out), "--fine", fine, *SPACE, *more])
 
 
 class Killed(BaseException):
-    """A search that is killed in a trial."""
+    """Ends a search during a trial."""
 
 
-def test_a_search_that_was_killed_continues_to_the_same_table(
+def test_a_killed_search_resumes_with_the_same_table(
     fine: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    whole, halted = tmp_path / "whole", tmp_path / "halted"
-    assert searched(fine, whole, "--trials", "3") == 0
+    complete, resumed = tmp_path / "whole", tmp_path / "halted"
+    assert run_search(fine, complete, "--trials", "3") == 0
     capsys.readouterr()
 
     trained, fit = [], models_search.fit
 
-    def killed(*given: object) -> object:
+    def interrupted_fit(*arguments: object) -> object:
         if len(trained) == 1:
             raise Killed
-        trained.append(given)
-        return fit(*given)  # type: ignore[arg-type]
+        trained.append(arguments)
+        return fit(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(models_search, "fit", killed)
+    monkeypatch.setattr(models_search, "fit", interrupted_fit)
     with pytest.raises(Killed):
-        searched(fine, halted, "--trials", "3")
-    table = halted.with_name("halted.tsv")
+        run_search(fine, resumed, "--trials", "3")
+    table = resumed.with_name("halted.tsv")
     assert len(table.read_text().splitlines()) == 2
-    monkeypatch.setattr(models_search, "fit", lambda *given: trained.append(given) or fit(*given))
-    assert searched(fine, halted, "--trials", "3") == 0
+    monkeypatch.setattr(
+        models_search, "fit", lambda *arguments: trained.append(arguments) or fit(*arguments)
+    )
+    assert run_search(fine, resumed, "--trials", "3") == 0
     assert len(trained) == 3, "a finished trial was trained again"
-    assert table.read_bytes() == whole.with_name("whole.tsv").read_bytes()
-    assert not halted.with_name("halted.work").exists()
+    assert table.read_bytes() == complete.with_name("whole.tsv").read_bytes()
+    assert not resumed.with_name("halted.work").exists()
 
     # the table, its description, and the best trial
     lines = [line.split("\t") for line in table.read_text().splitlines()]
-    described = json.loads(halted.with_name("halted.json").read_text())
-    assert lines[0] == [name for name in described if name != "Search"]
+    metadata = json.loads(resumed.with_name("halted.json").read_text())
+    assert lines[0] == [name for name in metadata if name != "Search"]
     rows = [dict(zip(lines[0], cells, strict=True)) for cells in lines[1:]]
     assert [row["trial"] for row in rows] == ["1", "2", "3"]
     assert {row["outcome"] for row in rows} == {"done"}
@@ -192,45 +196,45 @@ def test_a_search_that_was_killed_continues_to_the_same_table(
     text = capsys.readouterr().out
     assert f"Best trial: trial {best['trial']}, held-out PSNR {best['psnr']} dB" in text
 
-    # the printed command gives a model with the score of the table
+    # a model trained by the printed command has the score in the table
     command = next(
         line for line in text.splitlines() if line.startswith("To train the model with")
     )
     program, *argv = shlex.split(command.partition(": ")[2])
     assert program == "bids-sr-models"
     assert main(argv) == 0
-    card = read_card(halted.with_name("halted-best.safetensors"))
+    card = read_card(resumed.with_name("halted-best.safetensors"))
     assert card.psnr["network"] == float(best["psnr"])
 
 
-def test_a_table_of_another_search_is_not_continued(
+def test_the_table_of_another_search_is_not_overwritten(
     fine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "table"
-    assert searched(fine, out, "--trials", "1") == 0
+    assert run_search(fine, out, "--trials", "1") == 0
     before = out.with_name("table.tsv").read_bytes()
-    assert searched(fine, out, "--trials", "1", "--seed", "1") == 2
+    assert run_search(fine, out, "--trials", "1", "--seed", "1") == 2
     assert "written by a search with other settings or images" in capsys.readouterr().err
     assert out.with_name("table.tsv").read_bytes() == before
 
 
-def test_a_trial_that_diverges_has_no_score_and_is_not_the_best(
+def test_a_diverged_trial_has_no_score(
     fine: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def diverged(*given: object) -> object:
+    def diverging_fit(*arguments: object) -> object:
         raise TrainingDiverged
 
-    monkeypatch.setattr(models_search, "fit", diverged)
-    assert searched(fine, tmp_path / "table", "--trials", "2") == 0
+    monkeypatch.setattr(models_search, "fit", diverging_fit)
+    assert run_search(fine, tmp_path / "table", "--trials", "2") == 0
     rows = (tmp_path / "table.tsv").read_text().splitlines()
     assert [row.split("\t")[-1] for row in rows] == ["outcome", "diverged", "diverged"]
     assert "No trial has a score" in capsys.readouterr().out
 
 
-def test_alpha_of_tv_is_chosen_by_a_grid_search(
+def test_grid_search_selects_the_weight_of_total_variation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = []
@@ -238,67 +242,67 @@ def test_alpha_of_tv_is_chosen_by_a_grid_search(
         files.append(tmp_path / f"sub-{number}_T1w.nii.gz")
         rng = np.random.default_rng(number)
         save_image(head() + rng.normal(0, 20, (24, 28, 6)).astype(np.float32), AFFINE, files[-1])
-    trained, fit = [], models_search.fit
+    training_sets, fit = [], models_search.fit
 
-    def watched(*given: object) -> object:
-        trained.append([image.name for image in given[1]])  # type: ignore[attr-defined]
-        return fit(*given)  # type: ignore[arg-type]
+    def recording_fit(*arguments: object) -> object:
+        training_sets.append([image.name for image in arguments[1]])  # type: ignore[attr-defined]
+        return fit(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(models_search, "fit", watched)
+    monkeypatch.setattr(models_search, "fit", recording_fit)
     table = tmp_path / "alpha"
     argv = ["search", "tv", str(table), "--factor", "2", "--grid"]
     argv += ["--set", "tv=0,0.01,1", "filters=4", "iterations=12"]
     assert main([*argv, "--fine", *map(str, files)]) == 0
-    assert trained == [["sub-0_T1w", "sub-1_T1w", "sub-3_T1w"]] * 3
+    assert training_sets == [["sub-0_T1w", "sub-1_T1w", "sub-3_T1w"]] * 3
     rows = [line.split("\t") for line in table.with_name("alpha.tsv").read_text().splitlines()]
     values = [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
     assert [row["tv"] for row in values] == ["0", "0.01", "1"]
     scores = [float(row["psnr"]) for row in values]
     assert len(set(scores)) == 3
-    # a weight of 1 smooths everything away
+    # a weight of 1 smooths all detail
     assert scores[2] < min(scores[:2]) - 0.5
     best = max(range(3), key=scores.__getitem__)
-    said = capsys.readouterr().out
-    assert f"Best trial: trial {best + 1}" in said
+    output = capsys.readouterr().out
+    assert f"Best trial: trial {best + 1}" in output
     search = json.loads(table.with_name("alpha.json").read_text())["Search"]
     assert (search["Grid"], search["ScoredOn"]) == (True, ["sub-2_T1w"])
-    # the score is that of the evaluation of the best model's network in the held-out image
+    # the baseline score is the same in every trial because the held-out image is the same
     assert float(values[0]["psnr_bspline"]) == float(values[2]["psnr_bspline"])
-    # the table of another grid is not continued
+    # another grid does not resume this table
     argv[argv.index("tv=0,0.01,1")] = "tv=0,0.01"
     assert main([*argv, "--fine", *map(str, files)]) == 2
 
 
-def test_a_search_with_one_image_scores_what_training_does_not_see(
+def test_a_search_with_one_image_is_scored_on_held_out_slices(
     fine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["search", "tv", str(tmp_path / "one"), "--factor", "2", "--fine", fine]
-    small = ["filters=4", "iterations=2", "tv=0.01"]
-    assert main([*argv, "--grid", "--set", *small]) == 0
+    settings = ["filters=4", "iterations=2", "tv=0.01"]
+    assert main([*argv, "--grid", "--set", *settings]) == 0
     assert json.loads((tmp_path / "one.json").read_text())["Search"]["ScoredOn"] == ["sub-01_T1w"]
     capsys.readouterr()
-    for more, why in (
+    for options, message in (
         (["--grid", "--set", "tv=0..0.1"], "a list of values instead of a range"),
         (["--grid", "--trials", "3"], "number of combinations"),
     ):
-        assert main([*argv, *more]) == 2
-        assert why in capsys.readouterr().err
+        assert main([*argv, *options]) == 2
+        assert message in capsys.readouterr().err
     argv = ["search", "tv", str(tmp_path / "none"), "--coarse", fine]
     assert main(argv) == 2
     assert "specify --fine FILE" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("method", "recipe", "why", "fix"),
+    ("method", "recipe", "reason", "fix"),
     [
         ("srgan", "paper", "the recipe does not use held-out data", "paper-mse"),
         ("sbl", "fast", "does not train a network", "a method that trains a network"),
     ],
 )
-def test_a_recipe_without_held_out_scores_is_not_searched(
+def test_search_rejects_recipes_without_held_out_scores(
     method: str,
     recipe: str,
-    why: str,
+    reason: str,
     fix: str,
     fine: str,
     tmp_path: Path,
@@ -307,5 +311,5 @@ def test_a_recipe_without_held_out_scores_is_not_searched(
     argv = ["search", method, str(tmp_path / "out"), "--fine", fine, "--recipe", recipe]
     assert main(argv) == 2
     text = capsys.readouterr().err
-    assert why in text
+    assert reason in text
     assert fix in text

@@ -1,5 +1,6 @@
-"""``bids-sr-models vgg19``: what it keeps, from where, and what it refuses; against a server on
-this machine in the place of PyTorch's.
+"""Test ``bids-sr-models vgg19``: sources, stored weights and errors.
+
+A server on this machine replaces the PyTorch server.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ NAME = "vgg19-dcbb9e9d.pth"
 
 @pytest.fixture(scope="module")
 def torchvision(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights as torchvision stores them: the old format of torch.save, with a classifier."""
+    """Write weights in the format of torchvision: the old format of torch.save, with a
+    classifier.
+    """
     with torch.device("meta"):
         shapes = vgg19_features().state_dict()
     state = {
@@ -46,14 +49,16 @@ def torchvision(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def digits(torchvision: Path) -> str:
-    """The first eight digits of the checksum, as names of torchvision's files have them."""
+    """Return the first eight digits of the checksum, which are part of torchvision's file
+    names.
+    """
     with torchvision.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:8]
 
 
 @pytest.fixture(autouse=True)
-def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where weights are kept, in a cache that does not exist yet."""
+def weights_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the path of the stored weights, in a cache that does not exist yet."""
     monkeypatch.delenv("BIDS_SR_VGG19")
     monkeypatch.delenv("TORCH_HOME", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -61,13 +66,13 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Serves a folder; below /short/ it ends after half of what it announces."""
+    """Serve a folder; below /short/, end after half of the announced size."""
 
     def copyfile(self, source, outputfile) -> None:
         if self.path.startswith("/short/"):
             outputfile.write(source.read(1000))
             return
-        with suppress(ConnectionError):  # of a program that was interrupted
+        with suppress(ConnectionError):  # the client was interrupted
             super().copyfile(source, outputfile)
 
     def translate_path(self, path: str) -> str:
@@ -79,7 +84,7 @@ class Handler(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def server(torchvision: Path) -> Iterator[str]:
-    """Address of a server that has the file."""
+    """Yield the address of a server that has the file."""
     handler = partial(Handler, directory=str(torchvision.parent))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
@@ -87,38 +92,38 @@ def server(torchvision: Path) -> Iterator[str]:
         running.shutdown()
 
 
-def left(folder: Path) -> list[str]:
-    """Names of the files below a folder."""
+def files_below(folder: Path) -> list[str]:
+    """Return the names of files below a folder."""
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_file_becomes_the_same_network_without_its_classifier(
-    torchvision: Path, digits: str, kept: Path, capsys: pytest.CaptureFixture[str]
+def test_weights_are_stored_without_the_classifier(
+    torchvision: Path, digits: str, weights_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert keep_vgg19(Vgg19Options(file=torchvision), digits=digits) == 0
     printed = capsys.readouterr().out
-    assert str(kept) in printed
+    assert str(weights_file) in printed
     assert str(torchvision) in printed
-    net = VGGPerceptual(kept).features
+    net = VGGPerceptual(weights_file).features
     original = torch.load(torchvision, weights_only=True)
     assert all(
         torch.equal(value, original[f"features.{k}"]) for k, value in net.state_dict().items()
     )
-    with safe_open(kept, "pt") as weights:
+    with safe_open(weights_file, "pt") as weights:
         assert not any(key.startswith("classifier") for key in weights.keys())  # noqa: SIM118
         assert weights.metadata()["source"].startswith(f"sha256:{digits}")
-    assert left(kept.parents[1]) == [kept.name]
+    assert files_below(weights_file.parents[1]) == [weights_file.name]
 
 
-def test_a_download_is_the_same_file_and_leaves_nothing_else(
-    server: str, torchvision: Path, digits: str, kept: Path
+def test_a_download_gives_the_same_file_as_a_local_copy(
+    server: str, torchvision: Path, digits: str, weights_file: Path
 ) -> None:
     assert keep_vgg19(Vgg19Options(file=torchvision), digits=digits) == 0
-    by_hand = kept.read_bytes()
-    kept.unlink()
+    from_file = weights_file.read_bytes()
+    weights_file.unlink()
     assert keep_vgg19(Vgg19Options(download=True), base=server, digits=digits) == 0
-    assert kept.read_bytes() == by_hand
-    assert left(kept.parents[1]) == [kept.name]
+    assert weights_file.read_bytes() == from_file
+    assert files_below(weights_file.parents[1]) == [weights_file.name]
 
 
 @pytest.mark.parametrize("variable", ["XDG_CACHE_HOME", "TORCH_HOME"])
@@ -126,7 +131,7 @@ def test_the_cache_of_torch_is_searched(
     variable: str,
     torchvision: Path,
     digits: str,
-    kept: Path,
+    weights_file: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -138,33 +143,37 @@ def test_the_cache_of_torch_is_searched(
     checkpoints.mkdir(parents=True)
     (checkpoints / NAME).symlink_to(torchvision)
     assert keep_vgg19(Vgg19Options(), digits=digits) == 0
-    assert kept.is_file()
+    assert weights_file.is_file()
 
 
-def test_what_is_kept_is_not_made_again_unless_it_is_damaged(
-    torchvision: Path, digits: str, kept: Path, capsys: pytest.CaptureFixture[str]
+def test_stored_weights_are_replaced_only_if_damaged(
+    torchvision: Path, digits: str, weights_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keep_vgg19(Vgg19Options(file=torchvision), digits=digits)
     capsys.readouterr()
     unreachable = "http://127.0.0.1:9"
     assert keep_vgg19(Vgg19Options(download=True), base=unreachable) == 0
     assert "already stored" in capsys.readouterr().out
-    kept.write_bytes(kept.read_bytes()[:1000])
+    weights_file.write_bytes(weights_file.read_bytes()[:1000])
     assert keep_vgg19(Vgg19Options(download=True), base=unreachable) == 1
 
 
-def test_a_variable_names_another_place(
-    torchvision: Path, digits: str, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_environment_variable_sets_the_location(
+    torchvision: Path,
+    digits: str,
+    weights_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    other = tmp_path / "shared" / "vgg19.safetensors"
-    monkeypatch.setenv("BIDS_SR_VGG19", str(other))
+    shared_file = tmp_path / "shared" / "vgg19.safetensors"
+    monkeypatch.setenv("BIDS_SR_VGG19", str(shared_file))
     assert keep_vgg19(Vgg19Options(file=torchvision), digits=digits) == 0
-    assert other.is_file()
-    assert not kept.exists()
+    assert shared_file.is_file()
+    assert not weights_file.exists()
 
 
-def test_another_checksum_ends_with_2_and_names_both(
-    tmp_path: Path, kept: Path, capsys: pytest.CaptureFixture[str]
+def test_a_wrong_checksum_exits_with_code_2_and_names_both(
+    tmp_path: Path, weights_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / NAME
     file.write_bytes(b"an answer of a proxy")
@@ -177,20 +186,20 @@ def test_another_checksum_ends_with_2_and_names_both(
         "--download",
     ):
         assert part in error
-    assert left(kept.parents[1]) == []
+    assert files_below(weights_file.parents[1]) == []
 
 
-def test_a_download_with_another_checksum_is_not_kept(server: str, kept: Path) -> None:
+def test_a_download_with_another_checksum_is_not_kept(server: str, weights_file: Path) -> None:
     with pytest.raises(
         UsageError,
         match=r"(?s)127\.0\.0\.1.*expected a checksum that starts with dcbb9e9d.*try again",
     ):
         keep_vgg19(Vgg19Options(download=True), base=server)
-    assert left(kept.parents[1]) == []
+    assert files_below(weights_file.parents[1]) == []
 
 
-def test_nothing_is_unpickled_before_the_checksum_is_right(
-    tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+def test_files_with_a_wrong_checksum_are_not_unpickled(
+    tmp_path: Path, weights_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Evil:
         def __reduce__(self):
@@ -200,18 +209,18 @@ def test_nothing_is_unpickled_before_the_checksum_is_right(
     torch.save({"features.0.weight": Evil()}, file)
     with file.open("rb") as stream:
         digits = hashlib.file_digest(stream, "sha256").hexdigest()[:8]
-    # even with the right checksum no code is run
+    # no code is run even if the checksum is correct
     with pytest.raises(UsageError, match=r"written by torch\.save"):
         keep_vgg19(Vgg19Options(file=file), digits=digits)
 
-    def never(*args: object, **how: object) -> None:
+    def fail_if_called(*args: object, **keywords: object) -> None:
         raise AssertionError("deserialized")
 
-    monkeypatch.setattr(torch, "load", never)
+    monkeypatch.setattr(torch, "load", fail_if_called)
     with pytest.raises(UsageError, match="SHA-256"):
         keep_vgg19(Vgg19Options(file=file), digits="00000000")
     assert not (tmp_path / "written").exists()
-    assert not kept.exists()
+    assert not weights_file.exists()
 
 
 @pytest.mark.parametrize(
@@ -221,19 +230,19 @@ def test_nothing_is_unpickled_before_the_checksum_is_right(
         ([1, 2], "an object of type list"),
     ],
 )
-def test_another_network_is_refused_by_name(
-    content: object, reason: str, tmp_path: Path, kept: Path
+def test_weights_of_another_network_are_rejected(
+    content: object, reason: str, tmp_path: Path, weights_file: Path
 ) -> None:
     file = tmp_path / NAME
     torch.save(content, file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     with pytest.raises(UsageError, match=rf"(?s){NAME}: .*{reason}.*torchvision file {NAME}"):
         keep_vgg19(Vgg19Options(file=file), digits=digest[:8])
-    assert not kept.exists()
+    assert not weights_file.exists()
 
 
-def test_a_connection_that_ends_early_leaves_nothing_and_says_what_to_do(
-    server: str, digits: str, kept: Path, capsys: pytest.CaptureFixture[str]
+def test_an_incomplete_download_is_removed_and_the_remedy_printed(
+    server: str, digits: str, weights_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = keep_vgg19(Vgg19Options(download=True), base=f"{server}/short", digits=digits)
     assert code == 1
@@ -241,15 +250,15 @@ def test_a_connection_that_ends_early_leaves_nothing_and_says_what_to_do(
     assert f"{server}/short/{NAME}" in error
     assert "the download ended after 1000 of" in error
     assert f"run bids-sr-models vgg19 {NAME}" in error
-    assert left(kept.parents[1]) == []
+    assert files_below(weights_file.parents[1]) == []
 
 
 @pytest.mark.parametrize(
     ("path", "reason"),
     [("", "the server could not be reached"), ("/missing", "the server responded with 404")],
 )
-def test_without_network_or_file_it_says_what_to_do_by_hand(
-    path: str, reason: str, server: str, kept: Path, capsys: pytest.CaptureFixture[str]
+def test_without_network_the_manual_steps_are_printed(
+    path: str, reason: str, server: str, weights_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = f"{server}{path}" if path else "http://127.0.0.1:9"
     assert keep_vgg19(Vgg19Options(download=True), base=base) == 1
@@ -257,25 +266,25 @@ def test_without_network_or_file_it_says_what_to_do_by_hand(
     assert reason in error
     assert f"{base}/{NAME}" in error
     assert "on another computer" in error
-    assert left(kept.parents[1]) == []
+    assert files_below(weights_file.parents[1]) == []
 
 
-def test_too_little_space_is_said_before_anything_is_written(
-    server: str, kept: Path, monkeypatch: pytest.MonkeyPatch
+def test_insufficient_disk_space_is_reported_before_writing(
+    server: str, weights_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = models_vgg19.shutil.disk_usage(Path.cwd())._replace(free=100_000_000)
     monkeypatch.setattr(models_vgg19.shutil, "disk_usage", lambda place: usage)
     with pytest.raises(DiskFullError, match=r"161 MB are required.* 100 MB are free"):
         keep_vgg19(Vgg19Options(download=True), base=server)
-    assert left(kept.parents[1]) == []
+    assert files_below(weights_file.parents[1]) == []
 
 
-def test_an_interrupted_download_leaves_nothing_and_old_parts_are_removed(
-    server: str, digits: str, kept: Path, monkeypatch: pytest.MonkeyPatch
+def test_partial_files_of_interrupted_downloads_are_removed(
+    server: str, digits: str, weights_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept.parent.mkdir(parents=True)
-    old, young = (kept.with_name(f".{NAME}.{n}-x.part") for n in (1, 2))
-    for part in (old, young):
+    weights_file.parent.mkdir(parents=True)
+    old, recent = (weights_file.with_name(f".{NAME}.{n}-x.part") for n in (1, 2))
+    for part in (old, recent):
         part.touch()
     os.utime(old, (0, 0))
 
@@ -285,10 +294,10 @@ def test_an_interrupted_download_leaves_nothing_and_old_parts_are_removed(
     monkeypatch.setattr(models_vgg19, "progress_line", lambda: lambda *progress: interrupted())
     with pytest.raises(KeyboardInterrupt):
         keep_vgg19(Vgg19Options(download=True), base=server, digits=digits)
-    assert left(kept.parents[1]) == [young.name]
+    assert files_below(weights_file.parents[1]) == [recent.name]
 
 
-REFUSED = {
+INVALID = {
     "nothing there": (
         ["vgg19"],
         f"hub/checkpoints/{NAME}\n  why: the weights file was not found in the torch cache",
@@ -317,33 +326,33 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_refusals_end_with_2_and_name_the_way_out(
-    name: str, capsys: pytest.CaptureFixture[str], kept: Path
+@pytest.mark.parametrize("name", INVALID)
+def test_invalid_options_exit_with_code_2_and_name_the_fix(
+    name: str, capsys: pytest.CaptureFixture[str], weights_file: Path
 ) -> None:
-    argv, reason, fix = REFUSED[name]
+    argv, reason, fix = INVALID[name]
     assert main(argv) == 2
     error = capsys.readouterr().err
     assert reason in error
     assert fix in error
-    assert not kept.exists()
+    assert not weights_file.exists()
 
 
-PLACES = {
+UNWRITABLE = {
     "of another kind": ("weights.pth", "must end in .safetensors"),
     "a folder": ("folder.safetensors", "the path is a directory"),
     "below a file": ("file/x.safetensors", "the directory could not be created"),
 }
 
 
-@pytest.mark.parametrize("name", PLACES)
-def test_a_place_that_cannot_be_written_is_refused_before_the_file_is_read(
+@pytest.mark.parametrize("name", UNWRITABLE)
+def test_an_unwritable_location_is_rejected_before_the_file_is_read(
     name: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    place, reason = PLACES[name]
+    place, reason = UNWRITABLE[name]
     (tmp_path / "folder.safetensors").mkdir()
     (tmp_path / "file").touch()
     monkeypatch.setenv("BIDS_SR_VGG19", str(tmp_path / place))
@@ -353,7 +362,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_file_is_read(
     assert "environment variable BIDS_SR_VGG19 to" in error
 
 
-def test_a_folder_without_permission_is_refused(
+def test_a_directory_without_write_permission_is_rejected(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(models_vgg19.os, "access", lambda path, mode: False)

@@ -1,6 +1,4 @@
-"""``bids-sr-slurm``: what is refused before anything is submitted, what is printed, and the exit
-codes.
-"""
+"""Test ``bids-sr-slurm``: errors before submission, printed text, and exit codes."""
 
 import json
 import os
@@ -25,15 +23,17 @@ Call = Callable[..., int]
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    made = BidsMaker(tmp_path / "bids")
+    maker = BidsMaker(tmp_path / "bids")
     for label in ("01", "02", "03"):
-        made.subject(label)
-    return made.root
+        maker.subject(label)
+    return maker.root
 
 
 @pytest.fixture
 def call(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
-    """Submit with programs that stand for those of SLURM; `queue` is what `squeue` shows."""
+    """Return a function that submits with replacements of the SLURM programs; `squeue` prints the
+    file `queue`.
+    """
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
     program(
@@ -80,8 +80,8 @@ def test_print_only_shows_what_would_be_submitted(
     assert "#SBATCH --mem=8735M\n" in text
     assert "No jobs were submitted" in text
     assert not (tmp_path / "sbatch").exists()
-    (made,) = submissions(tmp_path / "out")
-    assert made.participants == ("sub-02", "sub-03")
+    (submission,) = submissions(tmp_path / "out")
+    assert submission.participants == ("sub-02", "sub-03")
 
 
 def test_submission_status_retry_and_cancel(
@@ -91,9 +91,9 @@ def test_submission_status_retry_and_cancel(
     (tmp_path / "queue").write_text("")
     assert call("--cpus", "3", "--array", "1-2") == 0
     assert len((tmp_path / "sbatch").read_text().splitlines()) == 2  # the array and the group job
-    (made,) = submissions(tmp_path / "out")
-    assert made.arrays[0].request.cpus == 3
-    assert "nprocs = 3" in (made.folder / "settings.toml").read_text()
+    (submission,) = submissions(tmp_path / "out")
+    assert submission.arrays[0].request.cpus == 3
+    assert "nprocs = 3" in (submission.folder / "settings.toml").read_text()
     (tmp_path / "queue").write_text("1_1|RUNNING|None\n1_2|PENDING|None\n2|PENDING|Dependency\n")
     assert slurm_main.main(["status", out]) == 0
     assert "1 pending, 1 running, group level pending" in capsys.readouterr().out
@@ -112,8 +112,8 @@ def test_submission_status_retry_and_cancel(
         "ended": 9,
         "job": "1_1",
     }
-    (made.folder / "status" / "sub-01.json").write_text(json.dumps(values))
-    (made.folder / "status" / "group.json").write_text(
+    (submission.folder / "status" / "sub-01.json").write_text(json.dumps(values))
+    (submission.folder / "status" / "group.json").write_text(
         json.dumps({**values, "participant": "group", "state": "done"})
     )
     (tmp_path / "queue").write_text("")
@@ -134,20 +134,20 @@ def test_submission_status_retry_and_cancel(
     assert len((tmp_path / "sbatch").read_text().splitlines()) == 4
 
 
-def test_wait_ends_with_1_and_names_who_is_lost(
+def test_wait_exits_with_code_1_and_names_participants_without_status(
     call: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
         "bids_sr.slurm.manage.wait.__kwdefaults__", {"sleep": lambda seconds: None}
     )
-    # the queue is empty at once, and nobody left a status
+    # the queue is empty and no job left a status
     assert call("--wait", "--no-group") == 1
     text = capsys.readouterr().out
     assert "sub-02\n  why: job never started (" in text
     assert "group" not in text.split("Submitted jobs:")[1]
 
 
-def test_all_problems_at_once(
+def test_all_problems_are_listed_at_once(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = call(
@@ -178,29 +178,29 @@ def test_all_problems_at_once(
     assert untouched(tmp_path)
 
 
-def test_options_are_judged_before_the_cluster_is_asked(
+def test_options_are_checked_before_slurm_is_called(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("--cpus", "1") == 0
     for name in ("squeue", "scontrol"):
         program(tmp_path / "bin" / name, f'echo "{name}" >>"{tmp_path}/asked"; exit 1')
     out = str(tmp_path / "out")
-    for told, refused in {
+    for option, exit_code in {
         "--array 9": call("--array", "9"),
         "--time soon": slurm_main.main(["retry", out, "--time", "soon"]),
     }.items():
-        assert refused == 2, told
+        assert exit_code == 2, option
     text = capsys.readouterr().err
-    for told in ("--array 9", "--time soon"):
-        assert told in text
+    for option in ("--array 9", "--time soon"):
+        assert option in text
     assert not (tmp_path / "asked").exists()
     assert call("--notrack") == 2
-    told = capsys.readouterr()
-    assert "note: --notrack has no effect" in told.out
-    assert "squeue failed with exit code 1" in told.err
+    output = capsys.readouterr()
+    assert "note: --notrack has no effect" in output.out
+    assert "squeue failed with exit code 1" in output.err
 
 
-def test_tasks_of_an_array_submit_no_jobs_of_their_own(
+def test_a_slurm_plugin_is_rejected_in_array_tasks(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "plugin.toml").write_text('plugin = "SLURM"\n')
@@ -209,15 +209,15 @@ def test_tasks_of_an_array_submit_no_jobs_of_their_own(
     assert untouched(tmp_path)
 
 
-def test_processors_of_a_plugin_file_are_those_of_the_tasks(call: Call, tmp_path: Path) -> None:
+def test_tasks_request_the_processors_of_the_plugin_file(call: Call, tmp_path: Path) -> None:
     (tmp_path / "plugin.yml").write_text("plugin: MultiProc\nplugin_args: {n_procs: 3}\n")
     assert call("--use-plugin", "plugin.yml", "--print-only") == 0
-    (made,) = submissions(tmp_path / "out")
-    assert made.arrays[0].request.cpus == 3
+    (submission,) = submissions(tmp_path / "out")
+    assert submission.arrays[0].request.cpus == 3
 
 
 @pytest.mark.parametrize("command", ["submit", "retry"])
-def test_memory_that_may_be_in_mb_is_refused(
+def test_an_ambiguous_memory_unit_is_rejected(
     command: str, call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if command == "submit":
@@ -227,21 +227,23 @@ def test_memory_that_may_be_in_mb_is_refused(
     assert "Specify 8000M or 8000G" in capsys.readouterr().err
 
 
-def test_tasks_that_may_be_requeued_do_not_clean_their_directory(
+def test_clean_workdir_is_rejected_if_tasks_may_be_requeued(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("--clean-workdir") == 2
-    assert "--clean-workdir: a requeued task" in (told := capsys.readouterr().err)
-    assert "specify a new working directory with -w" in told
+    assert "--clean-workdir: a requeued task" in (stderr := capsys.readouterr().err)
+    assert "specify a new working directory with -w" in stderr
     assert untouched(tmp_path)
 
 
-def test_options_without_effect_are_told(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_without_effect_are_reported(
+    call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert call("--notrack", "--print-only") == 0
     assert "note: --notrack has no effect: " in capsys.readouterr().out
 
 
-def test_more_tasks_than_an_array_holds(
+def test_more_tasks_than_an_array_allows_are_rejected(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     program(tmp_path / "bin" / "scontrol", "echo 'MaxArraySize = 3'")
@@ -266,7 +268,7 @@ def test_more_tasks_than_an_array_holds(
         (("--sr-method", "magic"), "magic"),
     ],
 )
-def test_refusals(
+def test_invalid_options_are_rejected(
     options: tuple[str, ...],
     words: str,
     call: Call,
@@ -278,13 +280,13 @@ def test_refusals(
     assert untouched(tmp_path)
 
 
-def test_slurm_that_is_not_there(
+def test_a_missing_slurm_is_rejected_unless_print_only(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "none"))
     assert call("--clean-workdir") == 2
-    assert "--clean-workdir" in (told := capsys.readouterr().err)
-    assert "--print-only" not in told, "the cluster is asked for nothing that cannot be submitted"
+    assert "--clean-workdir" in (stderr := capsys.readouterr().err)
+    assert "--print-only" not in stderr, "SLURM is not called for options that cannot be submitted"
     assert call() == 2
     assert "--print-only" in capsys.readouterr().err
     assert untouched(tmp_path)
@@ -292,26 +294,26 @@ def test_slurm_that_is_not_there(
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("options", "message"),
     [
         (("--setup", ""), "the path must not be empty"),
         (("--cpus", "0"), "--cpus: 0\n  why: expected at least"),
     ],
 )
-def test_values_that_cannot_hold(
-    given: tuple[str, ...],
-    told: str,
+def test_invalid_values_are_rejected(
+    options: tuple[str, ...],
+    message: str,
     call: Call,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert call(*given) == 2
-    assert told in capsys.readouterr().err
+    assert call(*options) == 2
+    assert message in capsys.readouterr().err
     assert untouched(tmp_path)
 
 
 @pytest.mark.parametrize("command", ["status", "retry", "cancel"])
-def test_an_output_without_submissions(
+def test_commands_on_an_output_without_submissions_are_rejected(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert slurm_main.main([command, str(tmp_path)]) == 2
@@ -326,7 +328,7 @@ def test_a_dry_run_writes_nothing(
     assert untouched(tmp_path)
 
 
-def test_each_participant_is_estimated_alone(data: Path, tmp_path: Path) -> None:
+def test_each_participant_is_estimated_separately(data: Path, tmp_path: Path) -> None:
     settings = Settings.from_mapping(
         {
             "paths": {"bids_dir": data, "output_dir": tmp_path / "out"},
@@ -336,27 +338,27 @@ def test_each_participant_is_estimated_alone(data: Path, tmp_path: Path) -> None
         }
     )
     plan = check(settings)
-    each = _costs(plan, settings)
-    assert list(each) == ["sub-01", "sub-02", "sub-03"]
-    together = expected(plan, settings).minutes
-    assert all(0 < cost.minutes < together for cost in each.values())
-    assert all(0 < cost.memory_gb <= plan.estimate.memory_gb for cost in each.values())
+    costs = _costs(plan, settings)
+    assert list(costs) == ["sub-01", "sub-02", "sub-03"]
+    minutes_of_all = expected(plan, settings).minutes
+    assert all(0 < cost.minutes < minutes_of_all for cost in costs.values())
+    assert all(0 < cost.memory_gb <= plan.estimate.memory_gb for cost in costs.values())
 
 
-def test_the_page_names_every_option_and_no_other() -> None:
+def test_the_hpc_page_documents_every_option() -> None:
     text = (ROOT / "docs/hpc.md").read_text()
     parsers = (
         slurm_main.build_parser(),
         slurm_main.later_parser("retry"),
         slurm_main.later_parser("cancel"),
     )
-    known = {
+    flags = {
         flag for parser in parsers for action in parser._actions for flag in action.option_strings
     }
-    own = [
+    slurm_actions = [
         action
         for action in parsers[0]._actions
         if action.dest.startswith(("slurmoptions.", "site."))
     ]
-    assert [action.dest for action in own if action.option_strings[0] not in text] == []
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - {"--gres"} <= known
+    assert [action.dest for action in slurm_actions if action.option_strings[0] not in text] == []
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - {"--gres"} <= flags

@@ -1,5 +1,5 @@
-"""``--set``: read from the command line and the settings file, checked, and handed to the step of
-its method alone.
+"""Test ``--set``: changes are read from command line and settings file, checked, and passed only
+to the step of their method.
 """
 
 from pathlib import Path
@@ -23,29 +23,29 @@ TV = RecipeChange(method="tv", field="tv", value=0.02)
 UNET = RecipeChange(method="unet", field="filters", value=8)
 
 
-def test_changes_are_read_repeatedly_and_survive_the_settings_file(tmp_path: Path) -> None:
+def test_changes_accumulate_and_are_stored_in_the_settings_file(tmp_path: Path) -> None:
     settings = parse_settings([*CALL, "--set", "tv.tv=0.02", "--set", "unet.filters=8"])
     assert settings.superres.recipe_changes == (TV, UNET)
-    together = parse_settings([*CALL, "--set", "tv.tv=.02", "unet.filters=8"])
-    assert together == settings
+    in_one_option = parse_settings([*CALL, "--set", "tv.tv=.02", "unet.filters=8"])
+    assert in_one_option == settings
     assert 'recipe_changes = ["tv.tv=0.02", "unet.filters=8"]' in settings.to_toml()
     file = tmp_path / "settings.toml"
     file.write_text(settings.to_toml())
     assert Settings.from_toml(file) == settings
     assert settings.resolved(run_uuid="x").superres.recipe_changes == (TV, UNET)
-    again = parse_settings(["in", "out", "participant", "--config-file", str(file)])
-    assert again.superres.recipe_changes == (TV, UNET)
+    restored = parse_settings(["in", "out", "participant", "--config-file", str(file)])
+    assert restored.superres.recipe_changes == (TV, UNET)
     assert any("recipe_changes=tv.tv=0.02 unet.filters=8*" in line for line in settings.summary())
 
 
-def test_the_order_of_changes_decides_nothing() -> None:
-    one = parse_settings([*CALL, "--set", "tv.tv=0.02", "unet.filters=8"])
-    other = parse_settings([*CALL, "--set", "unet.filters=8", "tv.tv=0.02"])
-    assert analysis_digest(one) == analysis_digest(other)
+def test_the_digest_does_not_depend_on_the_order_of_changes() -> None:
+    first = parse_settings([*CALL, "--set", "tv.tv=0.02", "unet.filters=8"])
+    reordered = parse_settings([*CALL, "--set", "unet.filters=8", "tv.tv=0.02"])
+    assert analysis_digest(first) == analysis_digest(reordered)
 
 
 @pytest.mark.parametrize(
-    ("change", "why", "fix"),
+    ("change", "reason", "fix"),
     [
         ("tv.tv", "METHOD.FIELD=VALUE", "Write, for example, tv.tv=0.02."),
         ("tv.tv=-1", "from 0 to 100", "Specify a value in this range."),
@@ -55,25 +55,25 @@ def test_the_order_of_changes_decides_nothing() -> None:
         ("sbl.tv=1", "instead of training a network", "Remove the change."),
     ],
 )
-def test_a_change_that_cannot_be_made_names_option_reason_and_fix(
-    change: str, why: str, fix: str
+def test_invalid_changes_are_rejected_with_option_reason_and_fix(
+    change: str, reason: str, fix: str
 ) -> None:
     with pytest.raises(UsageError) as error:
         parse_settings([*CALL, "--set", change])
     text = str(error.value)
     assert text.startswith(f"--set: {change}")
-    assert why in text
+    assert reason in text
     assert fix in text
 
 
-def test_the_whole_help_lists_every_setting_with_range_and_default() -> None:
+def test_full_help_lists_recipe_settings_with_range_and_default() -> None:
     text = " ".join(build_parser(everything=True).format_help().split())
     assert "tv, paper: tv 0 to 100 (0.01), filters 4 to 256 (32)" in text
     assert "adversarial 0 to 1 (0)" in text
     assert "settings of the training recipes" not in build_parser().format_help()
 
 
-def test_a_change_reaches_the_training_of_its_method_and_its_text(tmp_path: Path) -> None:
+def test_changes_reach_the_training_step_and_the_methods_text(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "data")
     maker.subject()
     options = ["--sr-method", "tv", "unet", "--set", "tv.tv=0.02", "unet.filters=8"]
@@ -88,11 +88,11 @@ def test_a_change_reaches_the_training_of_its_method_and_its_text(tmp_path: Path
         "number of filters in the first layer of the generator (8 instead of 16)",
     ):
         assert f"settings of the recipe were changed: {change}." in text
-    plain = planned_graph(maker, tmp_path, "--sr-method", "tv", "unet")
-    assert "settings of the recipe were changed" not in plain.methods_text()
+    unchanged = planned_graph(maker, tmp_path, "--sr-method", "tv", "unet")
+    assert "settings of the recipe were changed" not in unchanged.methods_text()
 
 
-def test_another_change_runs_the_training_again_and_the_same_does_not() -> None:
+def test_the_training_step_is_rerun_only_if_changes_differ() -> None:
     def digest(*changes: RecipeChange) -> str:
         node = train_on_volumes.interface()
         node.inputs.recipe_changes = changes
@@ -103,17 +103,17 @@ def test_another_change_runs_the_training_again_and_the_same_does_not() -> None:
 
 
 def planned(maker: BidsMaker, root: Path, *options: str) -> Settings:
-    """The settings of a call on a data set."""
+    """Return the settings of a call on a data set."""
     argv = [str(maker.root), str(root / "out"), "participant", "-w", str(root / "work")]
     return parse_settings([*argv, "--skip-bids-validation", *options]).resolved(run_uuid="x")
 
 
-def refusals(maker: BidsMaker, root: Path, *options: str) -> str:
-    """What preflight refuses, as text."""
+def problems_text(maker: BidsMaker, root: Path, *options: str) -> str:
+    """Return the problems found by preflight, as text."""
     return "\n".join(map(str, check(planned(maker, root, *options)).problems))
 
 
-def test_the_estimate_of_time_follows_the_steps(tmp_path: Path) -> None:
+def test_the_time_estimate_is_proportional_to_the_number_of_steps(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "data")
     maker.subject()
 
@@ -121,34 +121,34 @@ def test_the_estimate_of_time_follows_the_steps(tmp_path: Path) -> None:
         settings = planned(maker, tmp_path, "--sr-method", "tv", *changes)
         return sum(stage_minutes(settings).values())
 
-    plain, longer = minutes(), minutes("--set", "tv.iterations=4000")
+    default, longer = minutes(), minutes("--set", "tv.iterations=4000")
     shorter = minutes("--set", "tv.iterations=40")
-    assert longer - plain == pytest.approx(10 * (plain - shorter), rel=0.01)
-    assert longer > plain > shorter
+    assert longer - default == pytest.approx(10 * (default - shorter), rel=0.01)
+    assert longer > default > shorter
 
 
-def test_the_plan_names_the_changes(tmp_path: Path) -> None:
+def test_the_dry_run_lists_the_changes(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "data")
     maker.subject()
     settings = planned(maker, tmp_path, "--sr-method", "tv", "--set", "tv.tv=0.02")
     assert "recipe: fast, with tv.tv=0.02" in dry_run_text(check(settings), settings).splitlines()
 
 
-def test_a_patch_larger_than_the_slices_is_refused(tmp_path: Path) -> None:
+def test_a_patch_larger_than_the_slices_is_rejected(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "data")
     maker.subject()
-    text = refusals(maker, tmp_path, "--sr-method", "unet", "--set", "unet.patch=256")
+    text = problems_text(maker, tmp_path, "--sr-method", "unet", "--set", "unet.patch=256")
     assert "patches of 256 × 256 voxels are larger" in text
     assert "--set unet.patch" in text
-    assert refusals(maker, tmp_path, "--sr-method", "unet") == ""
+    assert problems_text(maker, tmp_path, "--sr-method", "unet") == ""
 
 
-def test_settings_of_a_model_that_is_given_cannot_be_changed(tmp_path: Path) -> None:
+def test_changes_to_a_pretrained_model_are_rejected(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "data")
     maker.subject()
     model = min((HERE / "models").glob("*.safetensors"))
     name = read_card(model).method
-    given = ["--sr-method", name, "--pretrained", str(model)]
-    text = refusals(maker, tmp_path, *given, "--set", f"{name}.batch=3")
+    options = ["--sr-method", name, "--pretrained", str(model)]
+    text = problems_text(maker, tmp_path, *options, "--set", f"{name}.batch=3")
     assert f"{name} is not trained because its model is loaded" in text
-    assert "is not trained" not in refusals(maker, tmp_path, *given)
+    assert "is not trained" not in problems_text(maker, tmp_path, *options)
