@@ -39,7 +39,7 @@ _LOGGER = logging.getLogger(__name__)
 
 FRAME = "boldref"
 """Label of the space of combined maps: the boldref of the first run."""
-_LEAST_SHARED_BRAIN = 0.75
+LEAST_SHARED_BRAIN = 0.75
 """Share of the larger brain mask of two runs, below which a warning is issued."""
 _CARRIED = ("effect", "variance", "sd")
 """Maps of a run that are combined."""
@@ -217,7 +217,10 @@ def carry_maps(
         Maps of the run on the target grid, followed by maps in other spaces.
     """
     scale = percent_scale(boldref.data, bold_mask.data) if percent else 1.0
-    about = {"Run": run, "NotApplied": card is not None and not was_applied(card)}
+    about: dict[str, object] = {
+        "Run": run,
+        "NotApplied": card is not None and not was_applied(card),
+    }
     resampled: list[Derivative] = []
 
     def keep(source: Derivative, values: Array, affine: Array, space: Mapping[str, str]) -> None:
@@ -244,9 +247,10 @@ def carry_maps(
             zero_outside=True,
         )
         inside = inside & (coverage > 0.5)
+        about["SharedBrain"] = _shared_brain(inside, first_mask, mask)
         # all series have the same brain
         if maps and maps[0].sidecar.get("SourceSeries") == RAW:
-            _check_shared_brain(run, inside, first_mask, mask)
+            _check_shared_brain(run, about["SharedBrain"])
     for statmap in _combinable([*maps, *error_maps], contrasts):
         values = statmap.volume.data
         if xfm is not None:
@@ -263,8 +267,8 @@ def carry_maps(
     return resampled
 
 
-def _check_shared_brain(run: str, shared: Array, first_mask: Volume, mask: Volume) -> None:
-    """Warn if a run and the first run have only a part of the brain in common.
+def _shared_brain(shared: Array, first_mask: Volume, mask: Volume) -> float:
+    """Return the shared part of the brain as a share of the larger brain mask.
 
     `shared`: voxels of both brains on the grid of `first_mask`. `mask`: brain of the run on its
     own grid.
@@ -277,8 +281,12 @@ def _check_shared_brain(run: str, shared: Array, first_mask: Volume, mask: Volum
             (mask.data, mask),
         )
     ]
-    share = volumes[0] / max(*volumes, 1e-9)
-    if share < _LEAST_SHARED_BRAIN:
+    return volumes[0] / max(*volumes, 1e-9)
+
+
+def _check_shared_brain(run: str, share: float) -> None:
+    """Warn if a run and the first run have only a part (`share`) of the brain in common."""
+    if share < LEAST_SHARED_BRAIN:
         _LOGGER.warning(
             "%s: after registration, the brain masks of this run and of the first run share"
             " %.0f %% of the larger mask; expected at least %.0f %%. Maps of all runs are limited"
@@ -286,7 +294,7 @@ def _check_shared_brain(run: str, shared: Array, first_mask: Volume, mask: Volum
             " this part is too small",
             run,
             100 * share,
-            100 * _LEAST_SHARED_BRAIN,
+            100 * LEAST_SHARED_BRAIN,
         )
 
 
@@ -421,7 +429,8 @@ def combine_maps(
         coverages.setdefault(str(row.contrast), []).append(row.value)
     derivatives: dict[bool, list[Derivative]] = {True: [], False: []}
     rows: list[MetricRow] = []
-    for (space, contrast, width), by_run in _sorted_by_run(carried_maps).items():
+    empty: dict[str, str] = {}  # names of runs without a common voxel, by space
+    for (space, contrast, width), by_run in maps_by_run(carried_maps).items():
         contrast_runs = contrasts.get(contrast, ())
         maps = {
             name: by_run[name]
@@ -433,6 +442,11 @@ def combine_maps(
         first = next(iter(maps.values()))["effect"]
         rho = shared_error(width, calibrated=calibrated)
         estimate = combine_runs([_estimate(run_maps) for run_maps in maps.values()], shared=rho)
+        if not estimate.mask.any():
+            # smoothing and contrasts have the same brain, and all series do
+            if series_name == RAW:
+                empty.setdefault(space, enumerated(list(maps)))
+            continue
         sidecar = _common_sidecar(combination, contrast, maps, estimate, rho)
         entities = first.entities
         images = {stat: getattr(estimate, stat) for stat in ("effect", "variance", "t", "z")}
@@ -499,6 +513,14 @@ def combine_maps(
                 rows += metric_rows(
                     series_name, metrics, threshold=name, contrast=contrast, fwhm_mm=width
                 )
+    for space, names in empty.items():
+        _LOGGER.warning(
+            "%s: after registration, the brain masks of these runs have no voxel in common, so"
+            " there is no map of all runs in the space %s. Check the fields of view, and exclude a"
+            " run (--run-id)",
+            names,
+            space,
+        )
     return derivatives[True], derivatives[False], rows
 
 
@@ -506,10 +528,10 @@ _MapsByStatistic = Mapping[str, Derivative]
 _MapGroup = tuple[str, str, float]
 
 
-def _sorted_by_run(
+def maps_by_run(
     maps: Sequence[Derivative],
 ) -> dict[_MapGroup, dict[str, dict[str, Derivative]]]:
-    """Return maps by (space, contrast, FWHM), then by run and statistic."""
+    """Return the maps of `carry_maps` by (space, contrast, FWHM), then by run and statistic."""
     sorted_maps: dict[_MapGroup, dict[str, dict[str, Derivative]]] = {}
     for statmap in maps:
         entities = statmap.entities
