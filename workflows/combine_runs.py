@@ -197,7 +197,8 @@ def _combine_group(
                 )
                 seconds = (1.1 if has_error else 0.6) * n_maps
                 expect_cost(maps[series], Cost(always=0.3, high=seconds))
-                outputs.keep(maps[series], among=stored)
+                made_by = {"SettingsDigest": planned.made_by["SettingsDigest"]}
+                outputs.keep(maps[series], sidecar=made_by, among=stored)
                 if any(bool(run.series.grids) for run in members.values()):
                     outputs.keep(space_maps[series], among=stored)
     return CombinedMaps(
