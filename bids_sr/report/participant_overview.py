@@ -91,6 +91,8 @@ class ParticipantMap:
     shared_brain : Mapping[str, float]
         Part of the larger brain mask that a run shares with the first run, by name of the run. It
         contains only runs with a small shared part.
+    spaces_apart : Mapping[str, str]
+        Grids of the runs, by output space in which the runs are on different grids.
     files : str
         Pattern of the stored maps, relative to the output directory; "" if no map is stored.
     slices : Sequence[str]
@@ -114,6 +116,7 @@ class ParticipantMap:
     files: str
     slices: Sequence[str] = ()
     shared_brain: Mapping[str, float] = field(default_factory=dict)
+    spaces_apart: Mapping[str, str] = field(default_factory=dict)
 
 
 def participant_html(facts: ParticipantMap) -> Markup:
@@ -129,6 +132,7 @@ def participant_html(facts: ParticipantMap) -> Markup:
         [
             _left_out_sentence(facts),
             *_shared_brain_sentences(facts),
+            *_space_sentences(facts),
             *_person_sentences(facts),
             *facts.slices,
         ],
@@ -246,6 +250,14 @@ def _shared_brain_sentences(facts: ParticipantMap) -> list[str]:
         f"The map is limited to a part of the brain: after registration, runs share little of the"
         f" larger brain mask with {facts.runs[0].name} ({', '.join(shares)}). Exclude such runs"
         " with --run-id if the remaining part is too small."
+    ]
+
+
+def _space_sentences(facts: ParticipantMap) -> list[str]:
+    """Return a sentence per output space without a map, because the grids of the runs differ."""
+    return [
+        f"There is no map of all runs in {space}, because runs are on different grids ({grids})."
+        for space, grids in facts.spaces_apart.items()
     ]
 
 

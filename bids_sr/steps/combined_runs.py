@@ -20,6 +20,7 @@ from bids_sr.glm.run_combination import (
     shared_error,
 )
 from bids_sr.io.arrays import Array, Float
+from bids_sr.io.grids import size_text
 from bids_sr.io.json_values import real
 from bids_sr.io.nifti import save_image
 from bids_sr.io.volume import Volume
@@ -415,7 +416,8 @@ def combine_maps(
     -------
     tuple[list[Map], list[Map], Rows]
         Maps and regions in the frame of the first run; maps and regions in other spaces; and sizes
-        of the regions in the frame of the first run, with expected shares of the wrong sign.
+        of the regions in the frame of the first run, with expected shares of the wrong sign. Runs
+        on different grids, and runs without a common voxel, have no maps.
     """
     combination = _Combination(
         series=series_name,
@@ -430,6 +432,7 @@ def combine_maps(
     derivatives: dict[bool, list[Derivative]] = {True: [], False: []}
     rows: list[MetricRow] = []
     empty: dict[str, str] = {}  # names of runs without a common voxel, by space
+    apart: dict[str, str] = {}  # grids of runs that differ, by space
     for (space, contrast, width), by_run in maps_by_run(carried_maps).items():
         contrast_runs = contrasts.get(contrast, ())
         maps = {
@@ -437,7 +440,10 @@ def combine_maps(
             for name in runs
             if name in contrast_runs and {"effect", "variance"} <= by_run.get(name, {}).keys()
         }
-        if len(maps) < 2 or not _on_one_grid(maps, f"{series_name}, {space}, {contrast}"):
+        if len(maps) < 2:
+            continue
+        if grids := grid_differences(maps):
+            apart.setdefault(space, grids)
             continue
         first = next(iter(maps.values()))["effect"]
         rho = shared_error(width, calibrated=calibrated)
@@ -513,6 +519,14 @@ def combine_maps(
                 rows += metric_rows(
                     series_name, metrics, threshold=name, contrast=contrast, fwhm_mm=width
                 )
+    for space, grids in apart.items():
+        _LOGGER.warning(
+            "The maps of the runs are on different grids in the space %s (%s), so there is no map"
+            " of all runs in this space. Specify the resolution of the space, such as res-2, with"
+            " --output-spaces",
+            space,
+            grids,
+        )
     for space, names in empty.items():
         _LOGGER.warning(
             "%s: after registration, the brain masks of these runs have no voxel in common, so"
@@ -544,21 +558,25 @@ def maps_by_run(
     return sorted_maps
 
 
-def _on_one_grid(maps: Mapping[str, _MapsByStatistic], what: str) -> bool:
-    """Return whether the maps of all runs are on one grid, and log a warning if they are not.
+def grid_differences(maps: Mapping[str, _MapsByStatistic]) -> str:
+    """Return the grid of each run if runs are on different grids, and "" otherwise.
 
-    `what`: name of the maps, for the warning.
+    `maps`: maps by name of the run and statistic.
     """
-    volumes = [run_maps["effect"].volume for run_maps in maps.values()]
-    first = volumes[0]
-    is_common = all(
+    volumes = {
+        name: run_maps["effect"].volume for name, run_maps in maps.items() if "effect" in run_maps
+    }
+    first = next(iter(volumes.values()), None)
+    if first is None or all(
         volume.data.shape == first.data.shape
         and np.allclose(volume.affine, first.affine, atol=1e-3)
-        for volume in volumes
+        for volume in volumes.values()
+    ):
+        return ""
+    return ", ".join(
+        f"{name}: {' x '.join(map(str, volume.data.shape))} voxels of {size_text(volume.zooms)}"
+        for name, volume in volumes.items()
     )
-    if not is_common:
-        _LOGGER.warning("%s: runs are on different grids and are not combined", what)
-    return is_common
 
 
 def _estimate(maps: _MapsByStatistic) -> RunEstimate:

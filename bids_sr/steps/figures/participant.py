@@ -23,7 +23,7 @@ from bids_sr.pipeline.figure import Drawn, FigureContent, figure
 from bids_sr.report.sections import Shown
 from bids_sr.series import MEASURED, RAW
 from bids_sr.sr.method import Cost
-from bids_sr.steps.combined_runs import FRAME, LEAST_SHARED_BRAIN, maps_by_run
+from bids_sr.steps.combined_runs import FRAME, LEAST_SHARED_BRAIN, grid_differences, maps_by_run
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import percent_of
 from bids_sr.steps.figures.overview import ANY_LABEL, EFFECT_SHARE
@@ -186,7 +186,15 @@ def draw_participant(
         at_rest=at_rest,
         files=files,
     )
-    facts = replace(facts, slices=() if fusion is None else slice_sentences(fusion))
+    facts = replace(
+        facts,
+        slices=() if fusion is None else slice_sentences(fusion),
+        spaces_apart={
+            space: grids
+            for (space, *_), by_run in by_contrast.items()
+            if space != FRAME and (grids := grid_differences(by_run))
+        },
+    )
     yield Drawn("participant", participant_html(facts))
     scene = run_maps_figures.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
     yield Drawn("participant", _effects(shown_maps, best, contrast, width, scale, scene))

@@ -200,3 +200,18 @@ def test_runs_that_cannot_be_combined_are_named_with_the_reasons() -> None:
     assert "sub-01 · session a, task tap · no map of all runs" in text
     assert "There is no map of all runs of this participant: run-1 and run-2 were not" in text
     assert "Reason: run-2 (voxels of 4 x 4 x 4 mm)." in text
+
+
+def test_a_space_in_which_runs_are_on_different_grids_is_on_the_page() -> None:
+    def in_template(run_map: Derivative, n_slices: int) -> Derivative:
+        data = run_map.volume.data[..., :n_slices]
+        entities = {**run_map.entities, "space": "MNI"}
+        return replace(run_map, entities=entities, content=Volume(data, AFFINE))
+
+    elsewhere = [in_template(run_map, 4) for run_map in carried("run-1")]
+    same = [in_template(run_map, 4) for run_map in carried("run-2")]
+    other = [in_template(run_map, 3) for run_map in carried("run-2")]
+    assert "different grids" not in texts(drawn(MAPS, [*RUNS, *elsewhere, *same]))
+    text = texts(drawn(MAPS, [*RUNS, *elsewhere, *other]))
+    assert "There is no map of all runs in MNI, because runs are on different grids" in text
+    assert "run-2: 24 x 24 x 3 voxels" in text
