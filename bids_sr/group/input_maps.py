@@ -128,8 +128,9 @@ def find_maps(output_dir: Path, is_selected: RunFilter = lambda _: True) -> Foun
 
     A map of all runs has no run entity in its name, and a map of all sessions has no session
     entity. It is skipped if `is_selected` only accepts some runs or sessions, because it also
-    contains the others, and if it does not match the runs in the folder: if it lacks a run that
-    was mapped later, if a run no longer exists, or if a run was mapped again with other settings.
+    contains the others, and if it does not match the runs in the folder: if a run is not included,
+    for example because it was mapped later, if a run no longer exists, or if a run was mapped
+    again with other settings.
 
     Parameters
     ----------
@@ -315,7 +316,7 @@ def _outdated(
         digest = str(about.get("SettingsDigest", ""))
         changes = {
             "no longer exists": [name for name in weights if name not in by_name],
-            "was mapped later": [
+            "is not included": [
                 name for name in by_name if name not in weights and name not in left_out
             ],
             "was mapped again with other settings": [

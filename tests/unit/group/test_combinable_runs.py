@@ -99,7 +99,7 @@ def combined_of(root: Path, *runs: str, left_out: tuple[str, ...] = (), digest: 
         (("run-1", "run-2"), ("run-3",), ""),
         ((), (), ""),
         (("run-1",), (), "run-2 no longer exists"),
-        (("run-2", "run-3"), (), "run-1 no longer exists, run-3 was mapped later"),
+        (("run-2", "run-3"), (), "run-1 no longer exists, run-3 is not included"),
     ],
 )
 def test_a_stored_map_is_used_only_if_it_matches_the_runs(
