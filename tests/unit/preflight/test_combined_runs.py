@@ -245,3 +245,21 @@ def test_correlations_alone_need_no_explanation(maker, tmp_path):
     settings, plan = planned_call(maker, tmp_path, *OPTIONS, "--activation", "cc")
     names = [node.step.__name__ for node in graph_of(settings, plan, "1").nodes]
     assert "explain_missing_map" not in names
+
+
+def test_combined_maps_are_stored_with_the_digest_of_the_settings(maker, tmp_path):
+    from bids_sr.config.settings import analysis_digest
+    from bids_sr.workflows.participant import graph_of
+
+    add(maker, "task-tap_run-1", "task-tap_run-2")
+    settings, plan = planned_call(maker, tmp_path, *OPTIONS)
+    stored = [
+        node.setting("provenance")
+        for node in graph_of(settings, plan, "1").nodes
+        if node.step.__name__ == "store"
+        and "run" not in node.setting("entities")
+        and node.setting("among")
+    ]
+    assert stored
+    for provenance in stored:
+        assert provenance["SettingsDigest"] == analysis_digest(settings)
