@@ -139,6 +139,13 @@ def several_runs(maker: BidsMaker) -> None:
         maker.events(f"sub-01_task-tap_run-{run}")
 
 
+def runs_that_differ(maker: BidsMaker) -> None:
+    """Make two runs of a task with different voxel sizes."""
+    for run, zooms in (("1", (6.0, 6.0, 4.0)), ("2", (4.0, 4.0, 4.0))):
+        maker.bold(f"sub-01_task-tap_run-{run}", zooms=zooms, n_volumes=150)
+        maker.events(f"sub-01_task-tap_run-{run}")
+
+
 def compared(maker: BidsMaker) -> None:
     """A denoised series of each of two runs of a task."""
     plain(maker)
@@ -225,6 +232,7 @@ CASES = (
         ("-d", "prep", "--output-spaces", "MNI152NLin2009aSym"),
     ),
     Case("Two runs of a task", several_runs),
+    Case("Two runs of a task that cannot be combined", runs_that_differ),
     Case("Series of another program", compared, ("--compare", "made")),
     Case("Structural scans", scans, ("--sr-target", "anat", "--anat-control")),
     Case(

@@ -120,6 +120,40 @@ def across_numbers() -> dict[str, str]:
     }
 
 
+def participant_numbers() -> dict[str, str]:
+    """Return numbers of the maps of all runs of a participant."""
+
+    def coverages(smoothing_mm: float, region: str) -> str:
+        values = [
+            float(row["coverage, assumed"])
+            for row in rows("participant_maps_error")
+            if (row["moved"], float(row["mm"]), row["region"]) == ("cubic", smoothing_mm, region)
+        ]
+        return f"{short(min(values), 3)} to {short(max(values), 3)}"
+
+    def explained(table: str, weights: str, smoothing_mm: float = 0.0) -> str:
+        (value,) = (
+            row[weights]
+            for row in rows(table)
+            if (row["contrast"], float(row["mm"]), row["series"]) == ("all", smoothing_mm, "sbl")
+        )
+        return short(float(value), 3)
+
+    whole, halves = "participant_maps_weights", "participant_maps_halves_weights"
+    equal, inverse = "equal", "inverse variance, by voxel"
+    return {
+        "participant_coverage": coverages(0.0, "active"),
+        "participant_coverage_bspline": coverages(0.0, "active in the B-spline maps"),
+        "participant_coverage_5": coverages(5.0, "active"),
+        "participant_equal": explained(whole, equal),
+        "participant_inverse": explained(whole, inverse),
+        "participant_halves_equal": explained(halves, equal),
+        "participant_halves_inverse": explained(halves, inverse),
+        "participant_halves_equal_5": explained(halves, equal, 5.0),
+        "participant_halves_inverse_5": explained(halves, inverse, 5.0),
+    }
+
+
 def numbers() -> dict[str, str]:
     """Return every number of the pages by its name."""
     mean, low, high = people_tables.means()["`sbl`"]
@@ -185,6 +219,7 @@ def numbers() -> dict[str, str]:
         "example_results_gb": f"{took['results GB']:.1f}",
         "group_s": f"{float(scale[1000, 'group level']['CPU (s)']):.0f}",
         **across_numbers(),
+        **participant_numbers(),
         "group_gb": f"{float(scale[1000, 'group level']['peak PSS (GB)']):.1f}",
     }
 

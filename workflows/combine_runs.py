@@ -141,7 +141,10 @@ def _combine_group(
     `runs`: runs of the group by name, in order; the boldref of the first run is the frame.
     """
     first_name, first = next(iter(runs.items()))
-    outputs = planned.outputs(group.entities, axis_order=first.plan.bold.axis_order)
+    # the group level compares the digest of the settings with the digest of the runs
+    outputs = planned.outputs(
+        group.entities, provenance=planned.made_by, axis_order=first.plan.bold.axis_order
+    )
     outputs = outputs.with_references(
         boldref=first.fitted.motion.boldref, t1w=None if anat is None else anat.t1w_preproc
     )
@@ -197,9 +200,9 @@ def _combine_group(
                 )
                 seconds = (1.1 if has_error else 0.6) * n_maps
                 expect_cost(maps[series], Cost(always=0.3, high=seconds))
-                outputs.keep(maps[series], among=stored)
+                outputs.keep(maps[series], provenance=True, among=stored)
                 if any(bool(run.series.grids) for run in members.values()):
-                    outputs.keep(space_maps[series], among=stored)
+                    outputs.keep(space_maps[series], provenance=True, among=stored)
     return CombinedMaps(
         group=group,
         runs=runs,

@@ -60,7 +60,9 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
         return None
     # thin slices are those of the first run, so that it must have the contrast
     contrasts = {name: names for name, names in group.contrasts.items() if first in names}
-    outputs = planned.outputs(group.entities, axis_order=plan.bold.axis_order)
+    outputs = planned.outputs(
+        group.entities, provenance=planned.made_by, axis_order=plan.bold.axis_order
+    )
     outputs = outputs.with_references(boldref=runs[first].fitted.motion.boldref)
     first2run_xfms = dict(combined.first2run_xfms)
     first_mapped = runs[first].maps.mapped[series]
@@ -106,7 +108,7 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
             smoothing=plan.planned.settings.activation.smoothing,
         )
         say(Part.MAPS, fused_slices.describe_fusion(series))
-        outputs.keep(maps, among=_stored(series, runs[first]))
+        outputs.keep(maps, provenance=True, among=_stored(series, runs[first]))
     return FusedSlices(fusion=fusion, maps=maps)
 
 

@@ -50,7 +50,7 @@ def process_participant(planned: Planned, subject: Subject) -> None:
             )
         combined = combine_participant(planned, processed, anat)
         fused = [fuse_slices(planned, maps) for maps in combined]
-        report_participant(planned, combined, fused)
+        report_participant(planned, subject.runs, combined, fused)
         facts = subject_facts(
             planned.settings,
             subject,

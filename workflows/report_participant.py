@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+from bids_sr.bids import BoldRun
 from bids_sr.pipeline.flow import joined, subworkflow
 from bids_sr.pipeline.nodes import scope_name
+from bids_sr.preflight.combined_runs import UncombinedRuns, uncombined_runs
 from bids_sr.steps.figures import participant as participant_figures
 from bids_sr.workflows.combine_runs import CombinedMaps
 from bids_sr.workflows.fuse_slices import FusedSlices
@@ -13,23 +15,43 @@ from bids_sr.workflows.wanted import Planned
 
 def report_participant(
     planned: Planned,
+    runs: Sequence[BoldRun],
     combined: Sequence[CombinedMaps],
     fused: Sequence[FusedSlices | None],
 ) -> None:
-    """Draw the combined maps of each task.
+    """Draw the combined maps of each task, or explain why runs were not combined.
 
     Parameters
     ----------
     planned : Planned
         Settings of the call and plan of all participants.
+    runs : Sequence[BoldRun]
+        Runs of the participant.
     combined : Sequence[CombinedMaps]
         Combined maps of the participant.
     fused : Sequence[FusedSlices | None]
         Results of the slice fusion of the same runs; None if the runs cannot be fused.
     """
-    for runs, slices in zip(combined, fused, strict=True):
-        if runs.maps:
-            _report_combined(planned, runs, slices)
+    for maps, slices in zip(combined, fused, strict=True):
+        if maps.maps:
+            _report_combined(planned, maps, slices)
+    if "glm" in planned.settings.activation.kinds:
+        for uncombined in uncombined_runs(runs, planned.plan):
+            _report_uncombined(planned, uncombined)
+
+
+def _report_uncombined(planned: Planned, uncombined: UncombinedRuns) -> None:
+    """Explain why runs of one task were not combined."""
+    outputs = planned.outputs(uncombined.entities)
+    with subworkflow(scope_name(f"{uncombined.label}_uncombined")):
+        outputs.keep_figures(
+            participant_figures.explain_missing_map(
+                entities=uncombined.entities,
+                names=uncombined.names,
+                reasons=uncombined.reasons,
+                over_sessions=uncombined.over_sessions,
+            )
+        )
 
 
 def _report_combined(planned: Planned, combined: CombinedMaps, slices: FusedSlices | None) -> None:

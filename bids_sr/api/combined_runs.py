@@ -115,8 +115,9 @@ def combine_runs(
         Standard deviation of the reconstruction error in each run (``stat-sd`` maps of
         ``bids-sr``); None if it is not known.
     weights : sequence of float, "equal" or "precision", default="equal"
-        Weight of each run, which is divided by the sum of all weights. "precision" weights each
-        voxel by the inverse of its variance.
+        Weight of each run, which is divided by the sum of all weights. A run with a weight of 0 is
+        left out: it adds no degrees of freedom either. "precision" weights each voxel by the
+        inverse of its variance.
     dofs : sequence of float, optional
         Degrees of freedom of the variance in each run. If None, 100 per run, as in nilearn.
     names : sequence of str, optional

@@ -17,6 +17,7 @@ from bids_sr.cli.structural_group import ScansGroup
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.groups.superres import SuperRes
 from bids_sr.frozen import frozen
+from bids_sr.group.combinable_runs import without_uncombinable
 from bids_sr.group.equal_contrasts import unequal_lines
 from bids_sr.group.input_maps import FoundMaps, find_maps, without_contrasts
 from bids_sr.group.input_tables import absent, absent_runs, find_tables, mixed
@@ -119,9 +120,12 @@ def prepare(settings: Settings) -> _Group | ScansGroup:
         raise UsageError(problem, reason, "run the participant level for more participants")
     missing += unequal_lines(tables)
     unequal = dict(zip(tables["stem"], tables["unequal"], strict=True))
+    maps = without_contrasts(output_dir, find_maps(output_dir, is_selected), unequal)
+    maps, uncombined = without_uncombinable(maps)
+    missing += [*uncombined, *maps.outdated]
     return _Group(
         tables=tables,
-        maps=without_contrasts(output_dir, find_maps(output_dir, is_selected), unequal),
+        maps=maps,
         participants=participants,
         absent=tuple(_with_crashes(missing, output_dir)),
     )

@@ -172,7 +172,7 @@ def combine_runs(
         Two or more runs, with maps on one grid.
     weights : Sequence[float | Array] | None, optional
         Weights of the runs, or maps of weights (see `precision_weights`). Weights are divided by
-        their sum. None: all runs have the same weight.
+        their sum. Runs with a weight of 0 are left out. None: all runs have the same weight.
     shared : float
         Correlation of the reconstruction error between runs, from 0 to 1 (see `shared_error`).
 
@@ -187,6 +187,10 @@ def combine_runs(
         There are fewer than two runs, maps differ in shape, or a weight or `shared` is invalid.
     """
     _check(runs, weights, shared)
+    if weights is not None:
+        # runs without weight contribute nothing, in particular no degrees of freedom
+        used = [k for k, weight in enumerate(weights) if np.any(weight)]
+        runs, weights = [runs[k] for k in used], [weights[k] for k in used]
     mask = _common_mask(runs)
     shares = _shares(weights, len(runs))
 

@@ -11,7 +11,8 @@ from bids_sr.bids import entities_of
 from bids_sr.bids.entities import run_number_order, short_run_name
 from bids_sr.bids.inheritance import merged, sidecars_on_disk
 from bids_sr.frozen import frozen
-from bids_sr.group.input_tables import RunFilter, func_files, run_columns, run_name
+from bids_sr.group.input_tables import TABLES, RunFilter, func_files, run_columns, run_name
+from bids_sr.io.atomic_files import read_json
 from bids_sr.metrics.rows import MISSING
 from bids_sr.series import THIN, parse_map_label
 
@@ -111,10 +112,15 @@ class RunMaps:
 
 @frozen
 class FoundMaps:
-    """Maps in a derivatives folder (single runs, and combined maps), sorted by name."""
+    """Maps in a derivatives folder (single runs, and combined maps), sorted by name.
+
+    `outdated`: participant label (``sub-…``) and a sentence for each task with stored combined
+    maps that no longer match the runs.
+    """
 
     runs: Sequence[RunMaps] = ()
     combined: Sequence[RunMaps] = ()
+    outdated: Sequence[tuple[str, str]] = ()
 
 
 def find_maps(output_dir: Path, is_selected: RunFilter = lambda _: True) -> FoundMaps:
@@ -122,7 +128,9 @@ def find_maps(output_dir: Path, is_selected: RunFilter = lambda _: True) -> Foun
 
     A map of all runs has no run entity in its name, and a map of all sessions has no session
     entity. It is skipped if `is_selected` only accepts some runs or sessions, because it also
-    contains the others, and if it lacks a run that was mapped later.
+    contains the others, and if it does not match the runs in the folder: if a run is not included,
+    for example because it was mapped later, if a run no longer exists, or if a run was mapped
+    again with other settings.
 
     Parameters
     ----------
@@ -145,10 +153,24 @@ def find_maps(output_dir: Path, is_selected: RunFilter = lambda _: True) -> Foun
                 else:
                     runs.append(_run(stem, maps, columns))
     runs.sort(key=lambda run: run.name)
-    combined_maps = [
-        run_maps for parts in combined if (run_maps := _combined(output_dir, *parts, runs))
-    ]
-    return FoundMaps(runs=runs, combined=sorted(combined_maps, key=lambda maps: maps.name))
+    combined_maps: list[RunMaps] = []
+    outdated: list[tuple[str, str]] = []
+    for stem, maps, columns in combined:
+        of_task = [run for run in runs if _is_of(run, columns)]
+        reasons = _outdated(output_dir, stem, maps, columns, of_task)
+        current = {
+            space: {key: name for key, name in named.items() if key not in reasons}
+            for space, named in maps.items()
+        }
+        if reasons:
+            outdated.append((columns["participant"], _outdated_text(stem, maps, reasons)))
+        if current[""]:
+            combined_maps.append(_combined(output_dir, stem, current, columns, of_task))
+    return FoundMaps(
+        runs=runs,
+        combined=sorted(combined_maps, key=lambda run_maps: run_maps.name),
+        outdated=sorted(outdated),
+    )
 
 
 def find_runs(output_dir: Path, is_selected: RunFilter = lambda _: True) -> list[RunMaps]:
@@ -249,40 +271,91 @@ def _combined(
     maps: Mapping[str, Mapping[MapKey, str]],
     columns: Mapping[str, str],
     runs: Sequence[RunMaps],
-) -> RunMaps | None:
+) -> RunMaps:
     """Return combined maps of several runs in the frame that their sidecar specifies.
 
-    None if the maps lack a run that was mapped later. `runs` are all runs; if the sidecar does not
-    specify a boldref, the participant's first run defines the frame.
+    `runs` are the runs of the participant and task; if the sidecar does not specify a boldref, the
+    first of them defines the frame.
     """
     about = _sidecar(output_dir, stem.parent / f"{columns['participant']}{_effect_name(maps)}")
-    of_task = [run for run in runs if _is_of(run, columns)]
-    if not _names_every_run(about, of_task, over_sessions=columns["session"] == MISSING):
-        return None
     named = str(about.get("SpatialReference", ""))
     boldref = output_dir / named.removeprefix("bids::")
     reference = boldref.with_name(boldref.name.removesuffix("_desc-hmc_boldref.nii.gz"))
     if not named.startswith("bids::") or reference.name == boldref.name:
-        first = next(iter(in_order(of_task)), None)
+        first = next(iter(in_order(runs)), None)
         reference = stem if first is None else first.folder / first.name
     return _run(stem, maps, columns, reference, in_percent=about.get("Units") == "percent")
 
 
-def _names_every_run(
-    about: Mapping[str, object], runs: Sequence[RunMaps], *, over_sessions: bool
-) -> bool:
-    """Return whether a map of all runs contains every run, or names it as left out.
+def _outdated(
+    output_dir: Path,
+    stem: Path,
+    maps: Mapping[str, Mapping[MapKey, str]],
+    columns: Mapping[str, str],
+    runs: Sequence[RunMaps],
+) -> dict[MapKey, str]:
+    """Return why stored combined maps do not match the runs, by map.
 
-    `about`: its sidecar; True if it does not list runs. `runs`: runs of the participant and task.
+    `runs` are the runs of the participant and task. Without runs, for example because only
+    combined maps were kept, maps cannot be compared. For the other parameters, see `_run`.
     """
-    weights, left_out = about.get("RunWeights"), about.get("RunsLeftOut", {})
-    if not isinstance(weights, Mapping) or not isinstance(left_out, Mapping):
-        return True
-    names = {
-        short_run_name(entities_of(run.folder / f"{run.name}_bold"), over_sessions=over_sessions)
-        for run in runs
+    over_sessions = columns["session"] == MISSING
+    by_name = {
+        short_run_name(
+            entities_of(run.folder / f"{run.name}_bold"), over_sessions=over_sessions
+        ): run
+        for run in in_order(runs)
     }
-    return names <= {*weights, *left_out}
+    digests = {name: _digests(run) for name, run in by_name.items()}
+    reasons = {}
+    for key, ending in maps[""].items() if by_name else ():
+        about = _sidecar(output_dir, stem.parent / f"{columns['participant']}{ending}")
+        weights, left_out = about.get("RunWeights"), about.get("RunsLeftOut", {})
+        if not isinstance(weights, Mapping) or not isinstance(left_out, Mapping):
+            continue
+        digest = str(about.get("SettingsDigest", ""))
+        changes = {
+            "no longer exists": [name for name in weights if name not in by_name],
+            "is not included": [
+                name for name in by_name if name not in weights and name not in left_out
+            ],
+            "was mapped again with other settings": [
+                name
+                for name in weights
+                if digest and digests.get(name) and digest not in digests[name]
+            ],
+        }
+        texts = [
+            f"{name} {change}" for change, names in changes.items() for name in map(str, names)
+        ]
+        if texts:
+            reasons[key] = ", ".join(texts)
+    return reasons
+
+
+def _digests(run: RunMaps) -> set[str]:
+    """Return the hashes of the settings in the sidecars of a run's metrics tables."""
+    digests = set()
+    for table in TABLES:
+        path = run.folder / f"{run.name}_desc-{table}_metrics.json"
+        if path.exists():
+            digests.add(str(read_json(path).get("SettingsDigest", "")))
+    return digests - {""}
+
+
+def _outdated_text(
+    stem: Path, maps: Mapping[str, Mapping[MapKey, str]], reasons: Mapping[MapKey, str]
+) -> str:
+    """Return a sentence on stored combined maps that do not match the runs."""
+    contrasts = sorted({key[0] for key in reasons})
+    is_part = len(reasons) < len(maps[""])
+    which = f" of {', '.join(contrasts)}" if is_part else ""
+    causes = "; ".join(dict.fromkeys(reasons.values()))
+    return (
+        f"{stem.name}: the stored maps of all runs{which} were not used, because they do not match"
+        f" the runs in the output directory ({causes}). The maps of the existing runs were"
+        " combined instead. Rerun the participant level to update the stored maps"
+    )
 
 
 def _effect_name(maps: Mapping[str, Mapping[MapKey, str]]) -> str:
@@ -420,7 +493,7 @@ def without_contrasts(
         }
         combined.append(maps.without(dropped))
     runs = [run.without(unequal.get(run.name, ())) for run in found.runs]
-    return FoundMaps(runs=runs, combined=combined)
+    return replace(found, runs=runs, combined=combined)
 
 
 def _is_made_from(

@@ -25,6 +25,7 @@ from typing import (
 )
 
 from bids_sr.config.memory import Need
+from bids_sr.metrics.word_lists import enumerated as enumerated
 from bids_sr.pipeline.port import REQUIRED, bare, port_of
 from bids_sr.sr.method import Cost
 
@@ -34,15 +35,6 @@ if TYPE_CHECKING:
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R", covariant=True)
-
-
-def enumerated(words: Sequence[str]) -> str:
-    """Return words as an enumeration, "" if there are none.
-
-    >>> enumerated(["a", "b", "c"])
-    'a, b and c'
-    """
-    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 class Part(IntEnum):

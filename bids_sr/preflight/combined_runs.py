@@ -60,8 +60,36 @@ class RunGroup:
     @property
     def label(self) -> str:
         """Entities of the combined maps as in their names."""
-        shown = {key: label for key, label in self.entities.items() if key != "datatype"}
-        return "_".join(f"{_SHORT.get(key, key)}-{label}" for key, label in shown.items())
+        return _label(self.entities)
+
+
+@frozen
+class UncombinedRuns:
+    """Runs of one participant and task of which there is no map of all runs.
+
+    Parameters
+    ----------
+    entities : Mapping[str, str]
+        Entities that the names of all runs share, without `run`, and over sessions without
+        `session`.
+    names : tuple[str, ...]
+        Short names of the runs.
+    over_sessions : bool
+        Whether the runs are from several sessions.
+    reasons : Mapping[str, str]
+        Why runs cannot be combined, by name of the run. If runs only differ from each other, the
+        first one has no reason.
+    """
+
+    entities: Mapping[str, str]
+    names: tuple[str, ...]
+    over_sessions: bool
+    reasons: Mapping[str, str]
+
+    @property
+    def label(self) -> str:
+        """Common entities of the runs as in their names."""
+        return _label(self.entities)
 
 
 _SHORT = {
@@ -74,12 +102,51 @@ _SHORT = {
 }
 
 
+def _label(entities: Mapping[str, str]) -> str:
+    shown = {key: label for key, label in entities.items() if key != "datatype"}
+    return "_".join(f"{_SHORT.get(key, key)}-{label}" for key, label in shown.items())
+
+
 def group_runs(runs: Sequence[BoldRun], plan: Plan) -> list[RunGroup]:
     """Return the groups of runs of one participant that are combined.
 
     Runs of a session come before runs over sessions. Groups with fewer than two runs are left out.
     """
-    groups = [group for group in _candidates(runs, plan) if _is_combined(group)]
+    return _combined(_candidates(runs, plan))
+
+
+def uncombined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[UncombinedRuns]:
+    """Return the runs of one participant that should be combined but cannot be.
+
+    Runs of a session come before runs over sessions. Tasks with a single run and tasks without
+    contrasts have nothing to combine, and are not included.
+    """
+    uncombined = []
+    for group in _candidates(runs, plan):
+        members = {**group.runs, **_named(sorted(runs, key=_order), group)}
+        reasons = {
+            name: reason
+            for name, run in members.items()
+            if (reason := group.left_out.get(name)) == WITHOUT_RUN and _weights(run, plan)
+        }
+        reasons |= {name: reason for name, _, reason in _keeping_apart(runs, group, plan)}
+        if len(members) > 1 and reasons and not _is_combined(group):
+            uncombined.append(
+                UncombinedRuns(
+                    entities=group.entities,
+                    names=tuple(sorted(members, key=lambda name: _order(members[name]))),
+                    over_sessions=group.over_sessions,
+                    reasons=reasons,
+                )
+            )
+    # all sessions have the name that the runs without a session have
+    of_all = [group.entities for group in uncombined if group.over_sessions]
+    return [group for group in uncombined if group.over_sessions or group.entities not in of_all]
+
+
+def _combined(candidates: Sequence[RunGroup]) -> list[RunGroup]:
+    """Return the groups with runs to combine, without groups whose maps would share a name."""
+    groups = [group for group in candidates if _is_combined(group)]
     # maps of all sessions have the names that maps of the runs without a session would have
     of_all = [group.entities for group in groups if group.over_sessions]
     return [group for group in groups if group.over_sessions or group.entities not in of_all]
@@ -127,16 +194,21 @@ def warn_of_left_out(
     findings : Findings
         Receives the warnings.
     """
-    told = set()
+    named = set()
+
+    def warn(run: BoldRun, text: str) -> None:
+        """Add one warning per run."""
+        if run.bold not in named:
+            named.add(run.bold)
+            with findings.about(run.entities["subject"], run.stem):
+                findings.warn(run.bold, text)
+
     for run in runs_without_number(runs):
-        with findings.about(run.entities["subject"], run.stem):
-            findings.warn(run.bold, f"{WITHOUT_RUN}.")
-        told.add(run.bold)
-    for group in group_runs(runs, plan):
+        warn(run, f"{WITHOUT_RUN}.")
+    candidates = _candidates(runs, plan)
+    for group in _combined(candidates):
         members = {**group.runs, **_named(runs, group)}
         for name, run in members.items():
-            if run.bold in told:
-                continue
             series = {other for one in group.runs.values() for other in plan.series_of(one)}
             lacking = [one for one in methods if one in series and one not in plan.series_of(run)]
             reasons = [
@@ -144,36 +216,30 @@ def warn_of_left_out(
                 for contrast, reason in group.without.get(name, {}).items()
             ]
             reasons += [f"{one}: the run has no such series" for one in lacking]
-            text = ""
             if name in group.left_out:
-                text = f"not combined with the other runs of its task: {group.left_out[name]}."
-            elif reasons:
-                text = (
-                    f"combined with the other runs of its task only in part: {'; '.join(reasons)}."
+                warn(
+                    run,
+                    f"not combined with the other runs of its task: {group.left_out[name]}.",
                 )
-            if text:
-                told.add(run.bold)
-                with findings.about(run.entities["subject"], run.stem):
-                    findings.warn(run.bold, text)
-    for group in _candidates(runs, plan):
+            elif reasons:
+                parts = "; ".join(reasons)
+                warn(run, f"combined with the other runs of its task only in part: {parts}.")
+    for group in candidates:
         if not _is_combined(group):
-            for run, reason in _uncombined(runs, group, plan):
-                if run.bold not in told:
-                    told.add(run.bold)
-                    with findings.about(run.entities["subject"], run.stem):
-                        findings.warn(
-                            run.bold, f"not combined with the other runs of its task: {reason}."
-                        )
+            for _, run, reason in _keeping_apart(runs, group, plan):
+                warn(run, f"not combined with the other runs of its task: {reason}.")
 
 
-def _uncombined(runs: Sequence[BoldRun], group: RunGroup, plan: Plan) -> list[tuple[BoldRun, str]]:
-    """Return runs, with the reason, that keep the runs of a task from being combined at all.
+def _keeping_apart(
+    runs: Sequence[BoldRun], group: RunGroup, plan: Plan
+) -> list[tuple[str, BoldRun, str]]:
+    """Return runs that keep the runs of a task from being combined at all.
 
-    The first run is not among them. Runs without contrasts, such as runs at rest, have nothing to
-    combine.
+    Each run comes with its name in the group and the reason. The first run is not among them. Runs
+    without contrasts, such as runs at rest, have nothing to combine.
     """
     lacking = [
-        (run, group.left_out[name])
+        (name, run, group.left_out[name])
         for name, run in _named(sorted(runs, key=_order), group).items()
         if group.left_out[name] != WITHOUT_RUN and _weights(run, plan)
     ]

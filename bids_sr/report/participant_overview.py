@@ -1,6 +1,7 @@
 """First part of a participant's page: the combined map of all runs, with its error."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import field
 
 from markupsafe import Markup
 
@@ -8,11 +9,17 @@ from bids_sr.frozen import frozen
 from bids_sr.io.json_values import real
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.rows import MISSING
+from bids_sr.metrics.word_lists import enumerated
 from bids_sr.report.markup import ColumnHead, render, table
 from bids_sr.report.sections import run_text
 
 ONLY_RUN = "This is the only run of its task, so its map is the map of the participant."
 """Sentence on the page of a run that is not combined with other runs."""
+NO_MAP_ADVICE = (
+    "To combine runs, correct the differences (such as names, events, or voxel size), or exclude"
+    " runs with --run-id, --session-label or --task-id, then rerun the command."
+)
+"""Advice if there is no map of all runs."""
 _CM3 = 1e-3
 """cm³ per mm³."""
 
@@ -81,6 +88,11 @@ class ParticipantMap:
         Reasons by name of the excluded runs.
     not_applied : Sequence[str]
         Names of combined runs to which the method was not applied.
+    shared_brain : Mapping[str, float]
+        Part of the larger brain mask that a run shares with the first run, by name of the run. It
+        contains only runs with a small shared part.
+    spaces_apart : Mapping[str, str]
+        Grids of the runs, by output space in which the runs are on different grids.
     files : str
         Pattern of the stored maps, relative to the output directory; "" if no map is stored.
     slices : Sequence[str]
@@ -103,6 +115,8 @@ class ParticipantMap:
     not_applied: Sequence[str]
     files: str
     slices: Sequence[str] = ()
+    shared_brain: Mapping[str, float] = field(default_factory=dict)
+    spaces_apart: Mapping[str, str] = field(default_factory=dict)
 
 
 def participant_html(facts: ParticipantMap) -> Markup:
@@ -112,18 +126,49 @@ def participant_html(facts: ParticipantMap) -> Markup:
     return render(
         "participant",
         " · ".join(filter(None, header)),
-        f"Map of the participant: mean of {len(names)} runs ({_enumerated(names)}), with"
+        f"Map of the participant: mean of {len(names)} runs ({enumerated(names)}), with"
         " equal weights.",
         [_error_sentence(facts), *_repeat_sentences(facts)],
-        [_left_out_sentence(facts), *_person_sentences(facts), *facts.slices],
+        [
+            _left_out_sentence(facts),
+            *_shared_brain_sentences(facts),
+            *_space_sentences(facts),
+            *_person_sentences(facts),
+            *facts.slices,
+        ],
         _error_table(facts),
         facts.files,
     )
 
 
-def _enumerated(names: Sequence[str]) -> str:
-    *preceding, last = names
-    return f"{', '.join(preceding)} and {last}" if preceding else last
+def no_map_html(
+    entities: Mapping[str, str], names: Sequence[str], reasons: Mapping[str, str], *, over: str
+) -> Markup:
+    """Render the message that there is no map of all runs.
+
+    Parameters
+    ----------
+    entities : Mapping[str, str]
+        Common entities of the runs: long names to labels.
+    names : Sequence[str]
+        Names of the runs.
+    reasons : Mapping[str, str]
+        Why runs were not combined, by name of the run; a reason with the name "" applies to all
+        runs.
+    over : str
+        Part of the participant's data that the map would contain, such as ``all runs``.
+    """
+    header = [f"sub-{entities['subject']}", run_text(entities), f"no map of {over}"]
+    causes = [f"{name} ({reason})" if name else reason for name, reason in reasons.items()]
+    return render(
+        "participant",
+        " · ".join(filter(None, header)),
+        f"There is no map of {over} of this participant: {enumerated(names)} were not combined.",
+        [f"Reason: {'; '.join(causes)}."],
+        [f"Each run has a separate map, which is described below. {NO_MAP_ADVICE}"],
+        "",
+        "",
+    )
 
 
 def _percent(value: float) -> str:
@@ -180,7 +225,7 @@ def _unknown_sentences(facts: ParticipantMap) -> list[str]:
     The list is empty if the series has no reconstruction error.
     """
     if facts.not_applied:
-        names = _enumerated(facts.not_applied)
+        names = enumerated(facts.not_applied)
         return [
             f"The interval does not include the reconstruction error, because {facts.series} was"
             f" not applied to {names} (zero filled)."
@@ -194,6 +239,26 @@ def _left_out_sentence(facts: ParticipantMap) -> str:
         return "No run was left out."
     reasons = [f"{name} ({reason})" for name, reason in facts.left_out.items()]
     return f"Left out: {'; '.join(reasons)}."
+
+
+def _shared_brain_sentences(facts: ParticipantMap) -> list[str]:
+    """Return a sentence on runs whose brain hardly overlaps with the first run's, [] if none."""
+    if not facts.shared_brain:
+        return []
+    shares = [f"{name} {number(share, '.0%')}" for name, share in facts.shared_brain.items()]
+    return [
+        f"The map is limited to a part of the brain: after registration, runs share little of the"
+        f" larger brain mask with {facts.runs[0].name} ({', '.join(shares)}). Exclude such runs"
+        " with --run-id if the remaining part is too small."
+    ]
+
+
+def _space_sentences(facts: ParticipantMap) -> list[str]:
+    """Return a sentence per output space without a map, because the grids of the runs differ."""
+    return [
+        f"There is no map of all runs in {space}, because runs are on different grids ({grids})."
+        for space, grids in facts.spaces_apart.items()
+    ]
 
 
 def _person_sentences(facts: ParticipantMap) -> list[str]:
@@ -218,7 +283,7 @@ def slice_sentences(fusion: Mapping[str, object]) -> list[str]:
     runs, not_fused = fusion["Runs"], fusion["RunsNotFused"]
     assert isinstance(runs, Sequence)
     assert isinstance(not_fused, Mapping)
-    names = _enumerated([str(name) for name in runs])
+    names = enumerated([str(name) for name in runs])
     sentences = [
         f"The effects of {names} were also fused on slices of half the thickness (res-thin)."
         f" {displaced}These maps have no SD of the error, no map of the wrong sign and no reliable"
@@ -238,7 +303,7 @@ def _displacement_sentence(fusion: Mapping[str, object]) -> str:
     displacements = fusion["Displacements"]
     assert isinstance(displacements, Sequence)
     pairs = [
-        f"{_enumerated(pair['Runs'])}: {real(pair['Displacement']):.2f}"
+        f"{enumerated(pair['Runs'])}: {real(pair['Displacement']):.2f}"
         for pair in displacements
         if pair["Displacement"] is not None
     ]

@@ -20,6 +20,7 @@ from bids_sr.glm.run_combination import (
     shared_error,
 )
 from bids_sr.io.arrays import Array, Float
+from bids_sr.io.grids import size_text
 from bids_sr.io.json_values import real
 from bids_sr.io.nifti import save_image
 from bids_sr.io.volume import Volume
@@ -40,7 +41,7 @@ _LOGGER = logging.getLogger(__name__)
 
 FRAME = "boldref"
 """Label of the space of combined maps: the boldref of the first run."""
-_LEAST_SHARED_BRAIN = 0.75
+LEAST_SHARED_BRAIN = 0.75
 """Share of the larger brain mask of two runs, below which a warning is issued."""
 _CARRIED = ("effect", "variance", "sd")
 """Maps of a run that are combined."""
@@ -218,7 +219,10 @@ def carry_maps(
         Maps of the run on the target grid, followed by maps in other spaces.
     """
     scale = percent_scale(boldref.data, bold_mask.data) if percent else 1.0
-    about = {"Run": run, "NotApplied": card is not None and not was_applied(card)}
+    about: dict[str, object] = {
+        "Run": run,
+        "NotApplied": card is not None and not was_applied(card),
+    }
     resampled: list[Derivative] = []
 
     def keep(source: Derivative, values: Array, affine: Array, space: Mapping[str, str]) -> None:
@@ -245,9 +249,10 @@ def carry_maps(
             zero_outside=True,
         )
         inside = inside & (coverage > 0.5)
+        about["SharedBrain"] = _shared_brain(inside, first_mask, mask)
         # all series have the same brain
         if maps and maps[0].sidecar.get("SourceSeries") == RAW:
-            _check_shared_brain(run, inside, first_mask, mask)
+            _check_shared_brain(run, about["SharedBrain"])
     for statmap in _combinable([*maps, *error_maps], contrasts):
         values = statmap.volume.data
         if xfm is not None:
@@ -264,8 +269,8 @@ def carry_maps(
     return resampled
 
 
-def _check_shared_brain(run: str, shared: Array, first_mask: Volume, mask: Volume) -> None:
-    """Warn if a run and the first run have only a part of the brain in common.
+def _shared_brain(shared: Array, first_mask: Volume, mask: Volume) -> float:
+    """Return the shared part of the brain as a share of the larger brain mask.
 
     `shared`: voxels of both brains on the grid of `first_mask`. `mask`: brain of the run on its
     own grid.
@@ -278,8 +283,12 @@ def _check_shared_brain(run: str, shared: Array, first_mask: Volume, mask: Volum
             (mask.data, mask),
         )
     ]
-    share = volumes[0] / max(*volumes, 1e-9)
-    if share < _LEAST_SHARED_BRAIN:
+    return volumes[0] / max(*volumes, 1e-9)
+
+
+def _check_shared_brain(run: str, share: float) -> None:
+    """Warn if a run and the first run have only a part (`share`) of the brain in common."""
+    if share < LEAST_SHARED_BRAIN:
         _LOGGER.warning(
             "%s: after registration, the brain masks of this run and of the first run share"
             " %.0f %% of the larger mask; expected at least %.0f %%. Maps of all runs are limited"
@@ -287,7 +296,7 @@ def _check_shared_brain(run: str, shared: Array, first_mask: Volume, mask: Volum
             " this part is too small",
             run,
             100 * share,
-            100 * _LEAST_SHARED_BRAIN,
+            100 * LEAST_SHARED_BRAIN,
         )
 
 
@@ -408,7 +417,8 @@ def combine_maps(
     -------
     tuple[list[Map], list[Map], Rows]
         Maps and regions in the frame of the first run; maps and regions in other spaces; and sizes
-        of the regions in the frame of the first run, with expected shares of the wrong sign.
+        of the regions in the frame of the first run, with expected shares of the wrong sign. Runs
+        on different grids, and runs without a common voxel, have no maps.
     """
     combination = _Combination(
         series=series_name,
@@ -422,18 +432,28 @@ def combine_maps(
         coverages.setdefault(str(row.contrast), []).append(row.value)
     derivatives: dict[bool, list[Derivative]] = {True: [], False: []}
     rows: list[MetricRow] = []
-    for (space, contrast, width), by_run in _sorted_by_run(carried_maps).items():
+    empty: dict[str, str] = {}  # names of runs without a common voxel, by space
+    apart: dict[str, str] = {}  # grids of runs that differ, by space
+    for (space, contrast, width), by_run in maps_by_run(carried_maps).items():
         contrast_runs = contrasts.get(contrast, ())
         maps = {
             name: by_run[name]
             for name in runs
             if name in contrast_runs and {"effect", "variance"} <= by_run.get(name, {}).keys()
         }
-        if len(maps) < 2 or not _on_one_grid(maps, f"{series_name}, {space}, {contrast}"):
+        if len(maps) < 2:
+            continue
+        if grids := grid_differences(maps):
+            apart.setdefault(space, grids)
             continue
         first = next(iter(maps.values()))["effect"]
         rho = shared_error(width, calibrated=calibrated)
         estimate = combine_runs([_estimate(run_maps) for run_maps in maps.values()], shared=rho)
+        if not estimate.mask.any():
+            # smoothing and contrasts have the same brain, and all series do
+            if series_name == RAW:
+                empty.setdefault(space, enumerated(list(maps)))
+            continue
         sidecar = _common_sidecar(combination, contrast, maps, estimate, rho)
         entities = first.entities
         images = {stat: getattr(estimate, stat) for stat in ("effect", "variance", "t", "z")}
@@ -500,6 +520,22 @@ def combine_maps(
                 rows += metric_rows(
                     series_name, metrics, threshold=name, contrast=contrast, fwhm_mm=width
                 )
+    for space, grids in apart.items():
+        _LOGGER.warning(
+            "The maps of the runs are on different grids in the space %s (%s), so there is no map"
+            " of all runs in this space. Specify the resolution of the space, such as res-2, with"
+            " --output-spaces",
+            space,
+            grids,
+        )
+    for space, names in empty.items():
+        _LOGGER.warning(
+            "%s: after registration, the brain masks of these runs have no voxel in common, so"
+            " there is no map of all runs in the space %s. Check the fields of view, and exclude a"
+            " run (--run-id)",
+            names,
+            space,
+        )
     return derivatives[True], derivatives[False], rows
 
 
@@ -507,10 +543,10 @@ _MapsByStatistic = Mapping[str, Derivative]
 _MapGroup = tuple[str, str, float]
 
 
-def _sorted_by_run(
+def maps_by_run(
     maps: Sequence[Derivative],
 ) -> dict[_MapGroup, dict[str, dict[str, Derivative]]]:
-    """Return maps by (space, contrast, FWHM), then by run and statistic."""
+    """Return the maps of `carry_maps` by (space, contrast, FWHM), then by run and statistic."""
     sorted_maps: dict[_MapGroup, dict[str, dict[str, Derivative]]] = {}
     for statmap in maps:
         entities = statmap.entities
@@ -523,21 +559,25 @@ def _sorted_by_run(
     return sorted_maps
 
 
-def _on_one_grid(maps: Mapping[str, _MapsByStatistic], what: str) -> bool:
-    """Return whether the maps of all runs are on one grid, and log a warning if they are not.
+def grid_differences(maps: Mapping[str, _MapsByStatistic]) -> str:
+    """Return the grid of each run if runs are on different grids, and "" otherwise.
 
-    `what`: name of the maps, for the warning.
+    `maps`: maps by name of the run and statistic.
     """
-    volumes = [run_maps["effect"].volume for run_maps in maps.values()]
-    first = volumes[0]
-    is_common = all(
+    volumes = {
+        name: run_maps["effect"].volume for name, run_maps in maps.items() if "effect" in run_maps
+    }
+    first = next(iter(volumes.values()), None)
+    if first is None or all(
         volume.data.shape == first.data.shape
         and np.allclose(volume.affine, first.affine, atol=1e-3)
-        for volume in volumes
+        for volume in volumes.values()
+    ):
+        return ""
+    return ", ".join(
+        f"{name}: {' x '.join(map(str, volume.data.shape))} voxels of {size_text(volume.zooms)}"
+        for name, volume in volumes.items()
     )
-    if not is_common:
-        _LOGGER.warning("%s: runs are on different grids and are not combined", what)
-    return is_common
 
 
 def _estimate(maps: _MapsByStatistic) -> RunEstimate:

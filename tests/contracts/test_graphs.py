@@ -276,6 +276,13 @@ def _some_of_fmriprep(maker: BidsMaker) -> None:
     maker.star("sub-01_acq-lowres_run-2", LOW)
 
 
+def _runs_of_two_resolutions(maker: BidsMaker) -> None:
+    """Two runs of a task that cannot be combined."""
+    for run, zooms in ((1, (6.0, 6.0, 4.0)), (2, (4.0, 4.0, 4.0))):
+        maker.bold(f"sub-01_task-tap_run-{run}", zooms=zooms, n_volumes=150)
+        maker.events(f"sub-01_task-tap_run-{run}")
+
+
 def _at_rest(maker: BidsMaker) -> None:
     maker.bold(n_volumes=90)
     maker.t1w()
@@ -312,6 +319,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
         _two_runs_and_a_model,
         ["--model-source", "reuse", "--activation", "glm", "--level", "minimal"],
     ),
+    "two runs that cannot be combined": (_runs_of_two_resolutions, PLAIN),
     "two resolutions": (_two_tasks_of_two_resolutions, ["--smoothing", "paper"]),
     "no T1w": (_no_t1w_and_room_for_patches, ["--activation", "cc", "--recipe", "paper-mse"]),
     "fine image alone": (_fine_only, ["--threshold", "quarter", "3.1"]),

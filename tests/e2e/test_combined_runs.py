@@ -69,6 +69,8 @@ def test_a_run_without_the_contrast_is_listed_as_left_out(combined):
     assert list(of_both["RunWeights"]) == ["run-1", "run-2", "run-3"]
     *_, of_two = maps_of(func, "sub-01_ses-a_task-tap", "little", "sbl")
     assert of_two["RunWeights"] == {"run-1": 0.5, "run-2": 0.5}
+    table = func / "sub-01_ses-a_task-tap_run-1_desc-evaluation_metrics.json"
+    assert of_two["SettingsDigest"] == json.loads(table.read_text())["SettingsDigest"]
     assert of_two["RunsLeftOut"] == {"run-3": "the run has no such contrast"}
     assert "only in part" in " ".join(text.split())
     # the method is not applied to this kind of noise

@@ -1,6 +1,6 @@
 """Figures of the combined map of all runs of a participant."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,11 +19,11 @@ from bids_sr.pipeline.artifacts import (
     Rows,
     Volume,
 )
-from bids_sr.pipeline.figure import Drawn, figure
+from bids_sr.pipeline.figure import Drawn, FigureContent, figure
 from bids_sr.report.sections import Shown
 from bids_sr.series import MEASURED, RAW
 from bids_sr.sr.method import Cost
-from bids_sr.steps.combined_runs import FRAME
+from bids_sr.steps.combined_runs import FRAME, LEAST_SHARED_BRAIN, grid_differences, maps_by_run
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import percent_of
 from bids_sr.steps.figures.overview import ANY_LABEL, EFFECT_SHARE
@@ -37,6 +37,37 @@ if TYPE_CHECKING:
 
 _NORMAL_95 = 1.96
 """Half-width of the 95 % interval in standard deviations."""
+
+
+@figure(Shown("uncombined", "participant", html=True))
+def explain_missing_map(
+    *,
+    entities: Mapping[str, str],
+    names: Sequence[str],
+    reasons: Mapping[str, str],
+    over_sessions: bool,
+) -> FigureContent:
+    """Explain why there is no combined map of runs.
+
+    Parameters
+    ----------
+    entities : Mapping[str, str]
+        Common entities of the runs: labels by long entity name.
+    names : Sequence[str]
+        Names of the runs.
+    reasons : Mapping[str, str]
+        Why runs cannot be combined, by name of the run.
+    over_sessions : bool
+        Whether the runs are from several sessions.
+    """
+    from bids_sr.report.participant_overview import no_map_html
+
+    return no_map_html(entities, names, reasons, over=_extent(over_sessions))
+
+
+def _extent(over_sessions: bool) -> str:
+    """Return in words what a combined map contains."""
+    return "all sessions" if over_sessions else "all runs"
 
 
 @figure(
@@ -108,10 +139,20 @@ def draw_participant(
     level, methods, baselines, smoothing, kinds, primary, minus_others
         Settings that decide which maps are stored; see `StoredMaps`.
     """
-    from bids_sr.report.participant_overview import participant_html, slice_sentences
+    from bids_sr.report.participant_overview import (
+        no_map_html,
+        participant_html,
+        slice_sentences,
+    )
 
     shown_maps = run_maps_figures.sort_maps(map(_without_space, maps))
+    by_contrast = maps_by_run(carried_maps)
     if not shown_maps.stats:
+        if not by_contrast:
+            return
+        names, reason = _reason_of_no_map(by_contrast)
+        html = no_map_html(entities, names, {"": reason}, over=_extent(percent))
+        yield Drawn("participant", html)
         return
     best = next(name for name in (primary, "bspline", RAW) if _has(shown_maps, name))
     contrast = shown_maps.leading("")
@@ -134,7 +175,7 @@ def draw_participant(
         files = _pattern({**entities, **effect.entities, "space": FRAME})
     facts = _facts(
         shown_maps,
-        carried_maps,
+        by_contrast[FRAME, contrast, width],
         best,
         contrast,
         width,
@@ -145,7 +186,15 @@ def draw_participant(
         at_rest=at_rest,
         files=files,
     )
-    facts = replace(facts, slices=() if fusion is None else slice_sentences(fusion))
+    facts = replace(
+        facts,
+        slices=() if fusion is None else slice_sentences(fusion),
+        spaces_apart={
+            space: grids
+            for (space, *_), by_run in by_contrast.items()
+            if space != FRAME and (grids := grid_differences(by_run))
+        },
+    )
     yield Drawn("participant", participant_html(facts))
     scene = run_maps_figures.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
     yield Drawn("participant", _effects(shown_maps, best, contrast, width, scale, scene))
@@ -175,7 +224,7 @@ def _has(shown_maps: ShownMaps, series: str) -> bool:
 
 def _facts(
     shown_maps: ShownMaps,
-    carried_maps: Iterable[Derivative],
+    by_run: Mapping[str, Mapping[str, Derivative]],
     series: str,
     contrast: str,
     width: float,
@@ -189,6 +238,7 @@ def _facts(
 ) -> "ParticipantMap":
     """Summarize the combined map of a series; see `draw_participant` for other parameters.
 
+    `by_run`: maps of the runs in the frame of the first run, by name of the run and statistic.
     `width`: smoothing of the map (FWHM, mm). `scale`: percent of the mean brain signal per unit of
     the maps. `files`: file pattern of the stored maps; "" if they are not stored.
     """
@@ -205,13 +255,6 @@ def _facts(
     significant = brain if region is None else (region.volume.data > 0) & brain
     in_region = region is not None and bool(significant.any())
     inside = significant if in_region else brain
-    by_run: dict[str, dict[str, Derivative]] = {}
-    for run_map in carried_maps:
-        is_selected = (
-            run_map.entities["contrast"] == contrast and run_map.entities.get("space") == FRAME
-        )
-        if is_selected and real(run_map.sidecar["SmoothingFWHM"]) == width:
-            by_run.setdefault(str(run_map.sidecar["Run"]), {})[run_map.entities["stat"]] = run_map
     weights = about["RunWeights"]
     assert isinstance(weights, Mapping)
     voxel_mm3 = float(np.prod(effect.volume.zooms))
@@ -271,8 +314,39 @@ def _facts(
         ),
         left_out={str(name): str(reason) for name, reason in left_out.items()},
         not_applied=[str(name) for name in not_applied],
+        shared_brain={
+            name: share
+            for name in weights
+            if (share := _shared_brain(by_run.get(name, {}))) < LEAST_SHARED_BRAIN
+        },
         files=files,
     )
+
+
+def _shared_brain(run_maps: Mapping[str, Derivative]) -> float:
+    """Return the part of the brain that a run shares with the first run; 1 for the first run."""
+    return min(
+        (real(run_map.sidecar.get("SharedBrain", 1.0)) for run_map in run_maps.values()),
+        default=1.0,
+    )
+
+
+def _reason_of_no_map(
+    by_contrast: Mapping[tuple[str, str, float], Mapping[str, Mapping[str, Derivative]]],
+) -> tuple[list[str], str]:
+    """Return the names of the runs, and why they have no combined map.
+
+    `by_contrast`: maps of the runs, as returned by `maps_by_run`.
+    """
+    names = list(dict.fromkeys(name for by_run in by_contrast.values() for name in by_run))
+    several = [
+        by_run
+        for by_run in by_contrast.values()
+        if sum("variance" in run_maps for run_maps in by_run.values()) > 1
+    ]
+    if several:
+        return names, "after registration, the brain masks of the runs have no voxel in common"
+    return names, "no contrast could be estimated in two runs"
 
 
 def _person_interval(

@@ -8,6 +8,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bidsmaker import BidsMaker
 from grouptables import (
@@ -26,6 +27,7 @@ from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
 from bids_sr.group.input_maps import FoundMaps, RunMaps
 from bids_sr.io.dataset_description import write_dataset
+from bids_sr.io.nifti import save_image
 from bids_sr.metrics.rows import columns_json
 from bids_sr.notices import Notice, record
 
@@ -251,6 +253,29 @@ def test_a_dry_run_writes_nothing(
     assert "missing: sub-09" in shown
     assert not (places[1] / "group_metrics.tsv").exists()
     assert not (places[1] / "logs").exists()
+
+
+def test_uncombinable_runs_and_outdated_maps_are_named(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write_map(name: str, voxel_mm: float, weights: dict[str, float]) -> None:
+        path = places[1] / "sub-01" / "func" / f"{name}_contrast-all_stat-effect_desc-raw_statmap"
+        affine = np.diag([voxel_mm, voxel_mm, 4, 1])
+        save_image(np.ones((4, 4, 2), np.float32), affine, path.with_name(f"{path.name}.nii.gz"))
+        path.with_name(f"{path.name}.json").write_text(json.dumps({"RunWeights": weights}))
+
+    write_map("sub-01_task-view_run-1", 4, {})
+    write_map("sub-01_task-view_run-2", 5, {})
+    write_map("sub-01_task-hear_run-1", 4, {})
+    write_map("sub-01_task-hear_space-boldref", 4, {"run-1": 0.5, "run-2": 0.5})
+    assert group(places, "--dry-run") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert (
+        "missing: sub-01_task-view: the participant was excluded from the group maps, because"
+        " run-1 and run-2 cannot be combined (run-2: acquired voxels of 5 × 5 × 4 mm; expected"
+    ) in shown
+    assert "missing: sub-01_task-hear: the stored maps of all runs were not used" in shown
+    assert "(run-2 no longer exists)" in shown
 
 
 def test_tasks_and_resting_state_are_reported_separately(

@@ -217,3 +217,20 @@ def test_runs_that_cannot_be_combined_are_rejected():
     ]:
         with pytest.raises(CombinationError, match=message):
             combine_runs(runs, weights, shared=shared)
+
+
+@pytest.mark.parametrize("as_maps", [False, True])
+def test_a_run_without_weight_adds_no_degrees_of_freedom(as_maps):
+    none = np.zeros((4, 5, 6))
+    runs = [*estimates(3), RunEstimate(effect=none, variance=none, dof=500.0)]
+    weights = [np.full((4, 5, 6), share) if as_maps else share for share in (2.0, 1.0, 1.0, 0.0)]
+    combined = combine_runs(runs, weights, shared=0.75)
+    expected = combine_runs(runs[:3], weights[:3], shared=0.75)
+    assert combined.dof == expected.dof == 80 + 81 + 82
+    for stat in ("mask", "effect", "variance", "sd", "z", "person_sd"):
+        np.testing.assert_array_equal(getattr(combined, stat), getattr(expected, stat))
+
+
+def test_the_spread_needs_three_runs_with_weight():
+    combined = combine_runs(estimates(3), [1, 1, 0], shared=0.75)
+    assert combined.between_variance is None

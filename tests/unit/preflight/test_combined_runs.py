@@ -4,7 +4,7 @@ import pytest
 from bidsmaker import EVENTS, BidsMaker
 from graphmaker import planned_call
 
-from bids_sr.preflight.combined_runs import group_runs, is_only_run
+from bids_sr.preflight.combined_runs import group_runs, is_only_run, uncombined_runs
 from bids_sr.preflight.plan_text import dry_run_text
 
 OPTIONS = ["--sr-method", "bspline", "zerofill", "--sr-factor", "2"]
@@ -189,3 +189,77 @@ def test_a_run_is_the_only_run_of_its_task_over_sessions(maker, tmp_path):
     (subject,) = plan.subjects
     only = [run.stem for run in subject.runs if is_only_run(run, subject.runs)]
     assert only == ["sub-01_ses-b_task-tap_acq-x_run-1"]
+
+
+def uncombined(maker, tmp_path, *options):
+    """Return the runs of the first participant that are not combined, and the graph's figures."""
+    from bids_sr.workflows.participant import graph_of
+
+    settings, plan = planned_call(maker, tmp_path, *OPTIONS, *options)
+    graph = graph_of(settings, plan, "1")
+    steps = [node.step.__name__ for node in graph.nodes]
+    groups = [runs for subject in plan.subjects for runs in uncombined_runs(subject.runs, plan)]
+    assert steps.count("explain_missing_map") == len(groups)
+    return groups
+
+
+def test_the_page_explains_why_two_runs_are_not_combined(maker, tmp_path):
+    add(maker, "task-tap_run-1")
+    add(maker, "task-tap_run-2", zooms=(4.0, 4.0, 4.0), n_volumes=150)
+    (runs,) = uncombined(maker, tmp_path)
+    assert runs.names == ("run-1", "run-2")
+    assert runs.entities == {"subject": "01", "task": "tap", "datatype": "func"}
+    assert list(runs.reasons) == ["run-2"]
+    assert runs.reasons["run-2"].startswith("factor 2 x 2 x 1, voxels of 4 x 4 x 4 mm; expected")
+
+
+def test_the_page_names_a_run_without_number_that_is_not_combined(maker, tmp_path):
+    add(maker, "task-tap", "task-tap_run-2")
+    (runs,) = uncombined(maker, tmp_path)
+    assert runs.names == ("no run-", "run-2")
+    assert list(runs.reasons) == ["no run-"]
+    assert "has no run- entity" in runs.reasons["no run-"]
+
+
+def test_the_page_explains_why_sessions_are_not_combined(maker, tmp_path):
+    add(maker, "ses-a_task-tap_run-1", "ses-a_task-tap_run-2")
+    add(maker, "ses-b_task-tap_run-1", zooms=(4.0, 4.0, 4.0), n_volumes=150)
+    (runs,) = uncombined(maker, tmp_path)
+    assert runs.over_sessions
+    assert runs.names == ("ses-a_run-1", "ses-a_run-2", "ses-b_run-1")
+    assert list(runs.reasons) == ["ses-b_run-1"]
+
+
+def test_combined_and_single_runs_need_no_explanation(maker, tmp_path):
+    add(maker, "task-tap_run-1", "task-tap_run-2", "task-other")
+    for run in (1, 2):
+        maker.bold(f"sub-01_task-rest_run-{run}", n_volumes=90)
+    assert uncombined(maker, tmp_path) == []
+
+
+def test_correlations_alone_need_no_explanation(maker, tmp_path):
+    from bids_sr.workflows.participant import graph_of
+
+    add(maker, "task-tap_run-1")
+    add(maker, "task-tap_run-2", zooms=(4.0, 4.0, 4.0), n_volumes=150)
+    settings, plan = planned_call(maker, tmp_path, *OPTIONS, "--activation", "cc")
+    names = [node.step.__name__ for node in graph_of(settings, plan, "1").nodes]
+    assert "explain_missing_map" not in names
+
+
+def test_combined_maps_are_stored_with_the_digest_of_the_settings(maker, tmp_path):
+    from bids_sr.config.settings import analysis_digest
+    from bids_sr.workflows.participant import graph_of
+
+    add(maker, "task-tap_run-1", "task-tap_run-2")
+    settings, plan = planned_call(maker, tmp_path, *OPTIONS)
+    stored = [
+        node.setting("provenance")
+        for node in graph_of(settings, plan, "1").nodes
+        if node.step.__name__ == "store"
+        and "run" not in node.setting("entities")
+        and node.setting("among")
+    ]
+    assert stored
+    for provenance in stored:
+        assert provenance["SettingsDigest"] == analysis_digest(settings)

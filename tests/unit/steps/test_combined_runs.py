@@ -337,22 +337,57 @@ def test_a_contrast_missing_in_one_run_is_combined_without_it(tmp_path, two_runs
     assert sidecar["RunWeights"] == {"run-1": 0.5, "run-2": 0.5}
 
 
+def on_another_grid(space):
+    """Return the maps of run-2 in a space, on a grid that lacks some voxels."""
+    return [
+        Derivative(
+            Volume(run_map.volume.data[1:], AFFINE),
+            {"space": space, **run_map.entities},
+            {**run_map.sidecar, "Run": "run-2"},
+        )
+        for run_map in maps_of(2)
+    ]
+
+
 def test_runs_on_different_grids_are_not_combined(tmp_path, caplog):
     run_maps = carry(tmp_path, "run-1", 1)
-    cropped = [
-        Derivative(
-            Volume(map_.volume.data[1:], AFFINE), map_.entities, {**map_.sidecar, "Run": run}
-        )
-        for run, maps in {"run-2": maps_of(2)}.items()
-        for map_ in maps
-    ]
-    in_boldref = [
-        Derivative(map_.content, {"space": "boldref", **map_.entities}, map_.sidecar)
-        for map_ in cropped
-    ]
-    maps, _, _ = combine(tmp_path, [*run_maps, *in_boldref])
+    maps, _, _ = combine(tmp_path, [*run_maps, *on_another_grid("boldref")])
     assert maps == []
     assert "different grids" in caplog.text
+
+
+def test_a_space_with_different_grids_is_named_once(tmp_path, two_runs, caplog):
+    in_space = [
+        replace(run_map, entities={**run_map.entities, "space": "T1w"})
+        for run_map in carry(tmp_path / "space", "run-1", 1)
+    ]
+    unsmoothed = [*in_space, *on_another_grid("T1w")]
+    smoothed = [
+        replace(run_map, sidecar={**run_map.sidecar, "SmoothingFWHM": 5.0})
+        for run_map in unsmoothed
+    ]
+    maps, space_maps, _ = combine(tmp_path, [*two_runs, *unsmoothed, *smoothed])
+    assert maps
+    assert space_maps == []
+    (record,) = caplog.records
+    text = record.getMessage()
+    assert "different grids in the space T1w+hr (run-1: 16 x 14 x 6 voxels of 3 × 3 × 4 mm" in text
+    assert "run-2: 15 x 14 x 6 voxels" in text
+    assert "--output-spaces" in text
+
+
+def test_brains_without_a_common_voxel_have_no_map_and_a_warning(tmp_path, two_runs, caplog):
+    halves = {"run-1": np.s_[:8], "run-2": np.s_[8:]}
+    apart = []
+    for run_map in two_runs:
+        data = run_map.volume.data.copy()
+        data[halves[run_map.sidecar["Run"]]] = 0
+        apart.append(replace(run_map, content=Volume(data, AFFINE)))
+    maps, space_maps, rows = combine(tmp_path, apart, series_name="raw")
+    assert (maps, space_maps, list(rows)) == ([], [], [])
+    (record,) = caplog.records
+    assert "run-1 and run-2: after registration" in record.getMessage()
+    assert "have no voxel in common" in record.getMessage()
 
 
 def test_the_displacement_of_a_head_is_recovered(tmp_path):

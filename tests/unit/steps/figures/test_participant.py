@@ -165,3 +165,58 @@ def test_without_the_method_the_interpolation_is_shown() -> None:
 @pytest.mark.parametrize("maps", [[], [MAPS[-1]]])
 def test_nothing_is_drawn_without_maps(maps: list[Derivative]) -> None:
     assert draw(maps, []) == []
+
+
+def test_brains_that_do_not_overlap_have_no_map_and_the_page_says_so() -> None:
+    (html,) = draw([], RUNS)
+    text = texts([html])
+    assert "sub-01 · task tap · no map of all runs" in text
+    assert "no map of all runs of this participant: run-1, run-2 and run-3 were not comb" in text
+    assert "the brain masks of the runs have no voxel in common" in text
+    assert "--run-id" in text
+
+
+def test_a_contrast_that_only_one_run_has_is_not_the_fault_of_the_brains() -> None:
+    (html,) = draw([], [run_map for run_map in RUNS if run_map.sidecar["Run"] == "run-1"])
+    assert "no contrast could be estimated in two runs" in texts([html])
+
+
+def test_a_small_shared_part_of_the_brain_is_on_the_page() -> None:
+    runs = [
+        replace(run_map, sidecar={**run_map.sidecar, "SharedBrain": share})
+        for run_map in RUNS
+        for name, share in (("run-2", 0.4), ("run-3", 0.8))
+        if run_map.sidecar["Run"] == name
+    ]
+    text = texts(draw(MAPS, [*run_maps("run-1"), *runs]))
+    assert "limited to a part of the brain" in text
+    assert "with run-1 (run-2 40 %)" in text
+    assert "limited to a part" not in texts(draw(MAPS, RUNS))
+
+
+def test_runs_that_cannot_be_combined_are_named_with_the_reasons() -> None:
+    figures = participant.explain_missing_map(
+        entities={"subject": "01", "session": "a", "task": "tap"},
+        names=["run-1", "run-2"],
+        reasons={"run-2": "voxels of 4 x 4 x 4 mm"},
+        over_sessions=False,
+    )
+    text = texts(figures)
+    assert "sub-01 · session a, task tap · no map of all runs" in text
+    assert "There is no map of all runs of this participant: run-1 and run-2 were not" in text
+    assert "Reason: run-2 (voxels of 4 x 4 x 4 mm)." in text
+
+
+def test_a_space_in_which_runs_are_on_different_grids_is_on_the_page() -> None:
+    def in_template(run_map: Derivative, n_slices: int) -> Derivative:
+        data = run_map.volume.data[..., :n_slices]
+        entities = {**run_map.entities, "space": "MNI"}
+        return replace(run_map, entities=entities, content=Volume(data, AFFINE))
+
+    elsewhere = [in_template(run_map, 4) for run_map in run_maps("run-1")]
+    same = [in_template(run_map, 4) for run_map in run_maps("run-2")]
+    other = [in_template(run_map, 3) for run_map in run_maps("run-2")]
+    assert "different grids" not in texts(draw(MAPS, [*RUNS, *elsewhere, *same]))
+    text = texts(draw(MAPS, [*RUNS, *elsewhere, *other]))
+    assert "There is no map of all runs in MNI, because runs are on different grids" in text
+    assert "run-2: 24 x 24 x 3 voxels" in text

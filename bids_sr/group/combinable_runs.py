@@ -1,0 +1,131 @@
+"""Runs of a participant whose maps belong together, by the rules of the participant level.
+
+Contrasts with other weights are already excluded across participants
+(`bids_sr.group.equal_contrasts`).
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bids_sr.bids import entities_of
+from bids_sr.bids.entities import short_run_name
+from bids_sr.group.input_maps import FoundMaps, RunMaps, in_order
+from bids_sr.io.grids import size_text
+from bids_sr.metrics.rows import MISSING
+from bids_sr.metrics.word_lists import enumerated
+from bids_sr.series import RAW
+
+_Sizes = tuple[str, str]
+"""Voxel sizes of the acquired and of the super-resolved maps; "" if unknown."""
+_REMEDY = (
+    "Correct the data and rerun the participant level, or select runs with --run-id or"
+    " --session-label"
+)
+
+
+def without_uncombinable(found: FoundMaps) -> tuple[FoundMaps, list[tuple[str, str]]]:
+    """Exclude runs that the participant level would not combine with the other runs of their task.
+
+    These are runs with another voxel size or super-resolution factor than most runs, and runs
+    without a number next to numbered runs. If fewer than two of several runs remain, none of them
+    represents the participant, and all are excluded.
+
+    Parameters
+    ----------
+    found : FoundMaps
+        Maps in a derivatives folder.
+
+    Returns
+    -------
+    FoundMaps
+        The remaining maps.
+    list[tuple[str, str]]
+        Participant label (``sub-…``) and a sentence for each task with excluded runs.
+    """
+    tasks: dict[tuple[str, str, str], list[RunMaps]] = defaultdict(list)
+    for run in found.runs:
+        tasks[run.participant, run.task, run.variant].append(run)
+    excluded: set[str] = set()
+    lines = []
+    for (participant, task, variant), unordered in tasks.items():
+        runs = in_order(unordered)
+        reasons = _reasons(runs)
+        if not reasons:
+            continue
+        remaining = [run for run in runs if run.name not in reasons]
+        names = _short_names(runs)
+        causes = "; ".join(f"{names[name]}: {reason}" for name, reason in reasons.items())
+        label = "_".join([participant, f"task-{task}", *[variant] * (variant != MISSING)])
+        if len(remaining) > 1:
+            excluded |= reasons.keys()
+            was = "was" if len(reasons) == 1 else "were"
+            text = (
+                f"{enumerated([names[name] for name in reasons])} {was} excluded from the group"
+                f" maps, because runs that differ are not combined ({causes}). {_REMEDY}"
+            )
+        else:
+            excluded |= {run.name for run in runs}
+            text = (
+                "the participant was excluded from the group maps, because"
+                f" {enumerated([names[run.name] for run in runs])} cannot be combined ({causes})."
+                f" {_REMEDY}"
+            )
+        lines.append((participant, f"{label}: {text}"))
+    remaining_runs = [run for run in found.runs if run.name not in excluded]
+    return replace(found, runs=remaining_runs), lines
+
+
+def _reasons(runs: Sequence[RunMaps]) -> dict[str, str]:
+    """Return why runs of one task are not combined with the other runs, by name of the run."""
+    if len(runs) < 2:
+        return {}
+    entities = {run.name: entities_of(Path(f"{run.name}_bold.nii.gz")) for run in runs}
+    numbered = {run.session for run in runs if "run" in entities[run.name]}
+    reasons = {
+        run.name: "the name has no run- entity, but other runs of this task have one"
+        for run in runs
+        if "run" not in entities[run.name] and run.session in numbered
+    }
+    sizes = {run.name: _sizes(run) for run in runs if run.name not in reasons}
+    for place, what in enumerate(("acquired voxels", "super-resolved voxels")):
+        counts = Counter(size[place] for size in sizes.values() if size[place])
+        if len(counts) > 1:
+            usual = counts.most_common(1)[0][0]
+            for name, size in sizes.items():
+                if size[place] not in ("", usual):
+                    reasons.setdefault(name, f"{what} of {size[place]}; expected {usual}")
+    return reasons
+
+
+def _sizes(run: RunMaps) -> _Sizes:
+    """Return the voxel sizes of a run's maps in boldref space."""
+    acquired = super_resolved = ""
+    for key in run.maps.get("", {}):
+        if key[1] == RAW and not acquired:
+            acquired = _size(run.map_file(key))
+        elif key[1] != RAW and not super_resolved:
+            super_resolved = _size(run.map_file(key))
+    return acquired or _size(run.mask), super_resolved
+
+
+def _size(image: Path | None) -> str:
+    """Return the voxel size of an image in words, or "" if there is no image."""
+    import nibabel as nib
+
+    if image is None:
+        return ""
+    zooms: Sequence[float] = nib.load(image).header.get_zooms()[:3]  # type: ignore[attr-defined]
+    return size_text(float(size) for size in zooms)
+
+
+def _short_names(runs: Sequence[RunMaps]) -> Mapping[str, str]:
+    """Return names such as ``run-1``, or ``ses-A_run-1`` for several sessions, by full name."""
+    over_sessions = len({run.session for run in runs}) > 1
+    return {
+        run.name: short_run_name(
+            entities_of(Path(f"{run.name}_bold.nii.gz")), over_sessions=over_sessions
+        )
+        for run in runs
+    }

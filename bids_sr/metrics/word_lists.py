@@ -1,0 +1,12 @@
+"""Enumerations of words in sentences."""
+
+from collections.abc import Sequence
+
+
+def enumerated(words: Sequence[str]) -> str:
+    """Return words as an enumeration, "" if there are none.
+
+    >>> enumerated(["a", "b", "c"])
+    'a, b and c'
+    """
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

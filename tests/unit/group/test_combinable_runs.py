@@ -1,0 +1,146 @@
+"""Runs that are not combined at the group level, and stored combined maps that are outdated."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bids_sr.group.combinable_runs import without_uncombinable
+from bids_sr.group.input_maps import FoundMaps, by_participant, find_maps
+from bids_sr.io.nifti import save_image
+
+KEY = ("all", "raw", 0.0, "effect")
+
+
+def write_map(root: Path, run: str, zooms: float = 4.0, **about: object) -> Path:
+    """Write the effect map of a run, or with `about` (its sidecar) of combined runs."""
+    session = next((part for part in run.split("_") if part.startswith("ses-")), "")
+    func = root / run.split("_")[0] / session / "func"
+    func.mkdir(parents=True, exist_ok=True)
+    path = func / f"{run}_contrast-all_stat-effect_desc-raw_statmap.nii.gz"
+    save_image(np.ones((4, 4, 2), np.float32), np.diag([zooms, zooms, 4.0, 1.0]), path)
+    if about:
+        path.with_name(path.name.replace(".nii.gz", ".json")).write_text(json.dumps(about))
+    return path
+
+
+def write_digest(root: Path, run: str, digest: str) -> None:
+    path = root / run.split("_")[0] / "func" / f"{run}_desc-activation_metrics.json"
+    path.write_text(json.dumps({"SettingsDigest": digest}))
+
+
+def names(found: FoundMaps) -> list[str]:
+    return [run.name for run in found.runs]
+
+
+@pytest.mark.parametrize(
+    ("runs", "remaining", "parts"),
+    [
+        ({"run-1": 4, "run-2": 4}, ["run-1", "run-2"], []),
+        ({"run-1": 4}, ["run-1"], []),
+        (
+            {"run-1": 4, "run-2": 5},
+            [],
+            [
+                "sub-01_task-tap: the participant was excluded from the group maps, because run-1"
+                " and run-2 cannot be combined (run-2: acquired voxels of 5 × 5 × 4 mm; expected"
+                " 4 × 4 × 4 mm)",
+                "--run-id",
+            ],
+        ),
+        (
+            {"run-1": 4, "run-2": 5, "run-3": 4},
+            ["run-1", "run-3"],
+            ["sub-01_task-tap: run-2 was excluded from the group maps, because runs that differ"],
+        ),
+        ({"": 4, "run-2": 4}, [], ["no run-: the name has no run- entity"]),
+        ({"": 4, "run-2": 4, "run-10": 4}, ["run-2", "run-10"], ["no run- was excluded"]),
+    ],
+)
+def test_runs_that_differ_are_not_combined_and_are_named(
+    tmp_path: Path, runs: dict[str, float], remaining: list[str], parts: list[str]
+) -> None:
+    for label, zooms in runs.items():
+        write_map(tmp_path, "_".join(filter(None, ["sub-01_task-tap", label])), zooms)
+    write_map(tmp_path, "sub-01_task-other", 7)
+    found, lines = without_uncombinable(find_maps(tmp_path))
+    expected = {"sub-01_task-other", *(f"sub-01_task-tap_{label}" for label in remaining)}
+    assert set(names(found)) == expected
+    assert [participant for participant, _ in lines] == ["sub-01"] * bool(parts)
+    for part in parts:
+        assert part in lines[0][1]
+
+
+def test_sessions_with_other_voxels_are_not_combined(tmp_path: Path) -> None:
+    write_map(tmp_path, "sub-01_ses-a_task-tap", 4)
+    write_map(tmp_path, "sub-01_ses-b_task-tap", 5)
+    found, ((_, line),) = without_uncombinable(find_maps(tmp_path))
+    assert found.runs == []
+    assert "ses-a and ses-b cannot be combined" in line
+
+
+def combined_of(root: Path, *runs: str, left_out: tuple[str, ...] = (), digest: str = "") -> None:
+    """Write the stored map of all runs of a participant."""
+    write_map(
+        root,
+        "sub-01_task-tap_space-boldref",
+        RunWeights=dict.fromkeys(runs, 1 / len(runs)),
+        RunsLeftOut=dict.fromkeys(left_out, "other voxels"),
+        SettingsDigest=digest,
+    )
+
+
+@pytest.mark.parametrize(
+    ("existing", "left_out", "reason"),
+    [
+        (("run-1", "run-2"), (), ""),
+        (("run-1", "run-2", "run-3"), ("run-3",), ""),
+        (("run-1", "run-2"), ("run-3",), ""),
+        ((), (), ""),
+        (("run-1",), (), "run-2 no longer exists"),
+        (("run-2", "run-3"), (), "run-1 no longer exists, run-3 is not included"),
+    ],
+)
+def test_a_stored_map_is_used_only_if_it_matches_the_runs(
+    tmp_path: Path, existing: tuple[str, ...], left_out: tuple[str, ...], reason: str
+) -> None:
+    for run in existing:
+        write_map(tmp_path, f"sub-01_task-tap_{run}")
+    combined_of(tmp_path, "run-1", "run-2", left_out=left_out)
+    found = find_maps(tmp_path)
+    assert len(found.combined) == (not reason)
+    assert [participant for participant, _ in found.outdated] == ["sub-01"] * bool(reason)
+    if reason:
+        line = found.outdated[0][1]
+        assert line.startswith("sub-01_task-tap: the stored maps of all runs were not used")
+        assert f"({reason})" in line
+        ((person,),) = by_participant(found).values()
+        assert person.origin(KEY) == ("computed" if len(existing) > 1 else "single")
+
+
+def test_a_stored_map_of_runs_that_were_mapped_with_other_settings_is_not_used(
+    tmp_path: Path,
+) -> None:
+    for run in ("run-1", "run-2"):
+        write_map(tmp_path, f"sub-01_task-tap_{run}")
+        write_digest(tmp_path, f"sub-01_task-tap_{run}", "aaa")
+    combined_of(tmp_path, "run-1", "run-2", digest="aaa")
+    assert find_maps(tmp_path).outdated == []
+    write_digest(tmp_path, "sub-01_task-tap_run-2", "bbb")
+    found = find_maps(tmp_path)
+    assert found.combined == []
+    assert "(run-2 was mapped again with other settings)" in found.outdated[0][1]
+
+
+def test_only_the_maps_that_do_not_match_are_computed_again(tmp_path: Path) -> None:
+    for run in ("run-1", "run-2"):
+        write_map(tmp_path, f"sub-01_task-tap_{run}")
+    combined_of(tmp_path, "run-1", "run-2")
+    old = write_map(tmp_path, "sub-01_task-tap_space-boldref", RunWeights={"run-9": 1.0})
+    for path in (old, old.with_name(old.name.replace(".nii.gz", ".json"))):
+        path.rename(path.with_name(path.name.replace("-all_", "-left_")))
+    combined_of(tmp_path, "run-1", "run-2")
+    found = find_maps(tmp_path)
+    assert [maps.map_keys() for maps in found.combined] == [{KEY}]
+    assert "the stored maps of all runs of left were not used" in found.outdated[0][1]
