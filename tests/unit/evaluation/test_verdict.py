@@ -53,9 +53,9 @@ def level(series, value, region="brain", statistic="ev", reference="measured"):
 
 
 def function_evidence(rows, series) -> Evidence:
-    strongest_evidence = strongest("function", rows, series)
-    assert strongest_evidence is not None
-    return strongest_evidence
+    evidence = strongest("function", rows, series)
+    assert evidence is not None
+    return evidence
 
 
 def truth_rows(**changes):

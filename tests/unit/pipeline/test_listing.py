@@ -36,7 +36,7 @@ def compare(maps: list[Map], series: dict[str, Image]) -> Image:
     return next(iter(series.values()))
 
 
-def list_graph(tmp_path: Path) -> list[str]:
+def listing_of(tmp_path: Path) -> list[str]:
     """Return the listing of a pair and a run with three series and two smoothings."""
     entities = {"subject": "01", "task": "tap", "datatype": "func"}
     outputs = Outputs(output_dir=tmp_path, entities=entities)
@@ -65,7 +65,7 @@ def list_graph(tmp_path: Path) -> list[str]:
 def test_the_listing_shows_inputs_outputs_and_stored_names_of_steps(
     tmp_path: Path,
 ) -> None:
-    assert list_graph(tmp_path) == [
+    assert listing_of(tmp_path) == [
         "pair_wf",
         "  average: boldref [desc-hmc_boldref], count <- bold (given)",
         "run_wf",
