@@ -78,7 +78,7 @@ class Anatomy:
 class _ExtractedBrain:
     """Bias-corrected T1w image with its brain mask.
 
-    `start_xfm`: start of the normalization; None: to be estimated.
+    `start_xfm`: initial alignment of the normalization; None if it still has to be estimated.
     """
 
     t1w_preproc: Image
@@ -227,7 +227,8 @@ def _find_brain(
     )
     start = None
     if template_space not in precomputed.spaces:
-        # precomputed derivatives contain the mask but no start of the search for this template
+        # The precomputed derivatives lack a transform to this template, so the normalization
+        # needs an initial alignment.
         start = anatomy.find_start(
             t1w_preproc, template, template_mask, random_seed=seed, sloppy=sloppy
         )
@@ -309,7 +310,7 @@ def _further_templates(
     outputs: Outputs,
     template_space: str,
 ) -> dict[str, TemplateRegistration]:
-    """Register the T1w image to the templates of the other output spaces, by space."""
+    """Register the T1w image to the templates of the other output spaces."""
     preprocessing = settings.preprocessing
     fsaverage_templates = (
         ()
@@ -317,7 +318,7 @@ def _further_templates(
         else (FSAVERAGE.template,)
     )
     templates = {}
-    # the start of the search is only valid for the template of the atlas
+    # The initial alignment was estimated for the atlas template and is not valid for others.
     unregistered = _ExtractedBrain(
         t1w_preproc=brain.t1w_preproc,
         t1w_mask=brain.t1w_mask,
@@ -351,7 +352,7 @@ def _place_spaces(
 ) -> list[Surfaces]:
     """Resample the brain mask to the output templates, and return the output surfaces.
 
-    The registration `default` is used for spaces without a registered template.
+    Spaces without a registered template use the registration `default`.
     """
     imported_surfaces = {} if subject.precomputed is None else subject.precomputed.surfaces
     ribbon = [path for name in ("white", "pial") for path in imported_surfaces.get(name, ())]

@@ -25,7 +25,7 @@ class ComparedSeries:
 
 
 def place_all_compared(plan: RunPlan, fitted: FittedRun) -> dict[str, ComparedSeries]:
-    """Resample the series of other programs to the high-resolution grid of their run, by name."""
+    """Resample the series of other programs to the high-resolution grid of their run."""
     placed: dict[str, ComparedSeries] = {}
     if not plan.bold.compared:
         return placed

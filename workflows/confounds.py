@@ -85,7 +85,7 @@ def gather_confounds(
 def model_time(
     plan: RunPlan, confounds: Confounds, columns: Facts | None, *, tr: float, n_dummy: int
 ) -> tuple[Confounds, Facts, Confounds, Facts]:
-    """Add the columns of the temporal model to confounds.
+    """Add the columns of the temporal model to the confounds of a run.
 
     `columns`: descriptions of the confounds; None if they are not stored. Returns the extended
     confounds and descriptions, the columns of the temporal model, and the censored volumes.

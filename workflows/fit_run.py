@@ -89,7 +89,7 @@ class Calibration:
 
 @frozen
 class FittedRun:
-    """Run with estimated motion and registration.
+    """Result of `fit_run`: a run with estimated head motion and registration.
 
     `stc`: series after slice-timing correction and requested smoothing, without motion correction.
     `distortion`: None if there is no field map. `calibration`: None if no calibration run is used.
@@ -197,7 +197,7 @@ def undistort(bold: Series, field: PrecomputedField, phase_encoding: str) -> Dis
 def estimate_motion(bold: Series, n_dummy: int, boldref: Image | None = None) -> HeadMotion:
     """Estimate head motion in every volume.
 
-    `boldref`: reference of the estimate; None: the average of realigned steady-state volumes.
+    `boldref`: target of the realignment; None: the average of realigned steady-state volumes.
     """
     if boldref is None:
         boldref = bold_reference.average_volumes(bold, n_dummy=n_dummy)
@@ -235,7 +235,7 @@ def given_motion(
     distortion: Distortion | None = None,
     boldref: Image | None = None,
 ) -> HeadMotion:
-    """Return head motion from existing transforms.
+    """Return the head motion that existing transforms describe.
 
     `boldref`: boldref of the transforms; None: the mean of the realigned steady-state volumes.
     """
@@ -336,7 +336,7 @@ def register_run(
         brain.bold_mask_hr,
         {"res": "hr", "desc": "brain", "suffix": "mask"},
         sidecar=registration.MASK_HR_SIDECAR,
-        # only exported with the primary series, if results are requested in the space of the run
+        # The mask is exported only if the primary series is exported in the space of the run.
         exported_as={"res": ""} if plan.in_func else None,
     )
     roi_bold, roi_bold_hr = brain.bold_mask, brain.bold_mask_hr

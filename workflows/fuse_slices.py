@@ -28,9 +28,10 @@ class FusedSlices:
 
 
 def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
-    """Fuse the runs of a task across slices, if their slices are displaced and the test passes.
+    """Fuse the runs of a task on thinner slices, if their slices are displaced.
 
-    The primary series is fused. Runs of several sessions are not fused.
+    Only the effects of the primary series are fused, and only if a test of the fusion passes.
+    Runs of several sessions are not fused.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
     at_rest = any(run.plan.at_rest for run in runs.values())
     if group.over_sessions or at_rest or thinner or len(effects) < len(runs):
         return None
-    # thin slices are those of the first run, so that it must have the contrast
+    # The thin slices are defined in the frame of the first run, which must have the contrast.
     contrasts = {name: names for name, names in group.contrasts.items() if first in names}
     outputs = planned.outputs(
         group.entities, provenance=planned.made_by, axis_order=plan.bold.axis_order

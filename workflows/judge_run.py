@@ -257,7 +257,7 @@ def judge_run(
         margin=settings.evaluation.margin,
         compared_names=plan.compared_names,
     )
-    # error maps do not enter the verdict, so that the verdict can be computed before them
+    # The verdict does not depend on error maps and can therefore be computed before them.
     table, columns = evaluation.join_evaluation(
         [*judged[:n_before_errors], *errors, *judged[n_before_errors:]], verdict_rows
     )
@@ -296,8 +296,9 @@ def _judge_first(
 ) -> None:
     """Evaluate methods without networks before networks are trained.
 
-    The verdict is shown early and is not stored. Nothing is evaluated if all methods or no methods
-    use networks, or if the run has a measured series and cannot be split into halves.
+    The user sees this preliminary verdict while networks are trained; it is not stored. Nothing is
+    evaluated if all methods or no methods use networks, or if the run has a measured series and
+    cannot be split into halves.
 
     `known`: known activation by contrast; empty if the linear model is not mapped. `cards`: model
     cards by name of the method.
@@ -401,9 +402,10 @@ def measure_effects(
 def compare_halves(
     measured: SeriesEffects, maps: list[Map], comparison: SeriesComparison
 ) -> list[Rows]:
-    """Compare effects in one half of the blocks with measured effects in the other half.
+    """Compare effects in one half of the task blocks with measured effects in the other half.
 
-    `maps`: maps of all series. Returns an empty list if the run has no measured series.
+    The measured effects are from the high-resolution reference series. `maps`: maps of all
+    series. Returns an empty list if the run has no measured series.
     """
     if MEASURED not in measured.effects:
         return []
@@ -522,7 +524,9 @@ def compare_with_other_run(
 
 
 def gather_tested(plan: RunPlan, series: RunSeries) -> tuple[Rows, Facts]:
-    """Gather the self-tests at reduced resolution, except tests of ensemble members."""
+    """Gather the results of the self-tests at reduced resolution.
+
+    Tests of further ensemble members are omitted."""
     unstored = {spec.name for spec in plan.wanted if not spec.stored}
     return self_test.gather_tested(
         [facts for name, facts in series.tested.items() if name not in unstored],
@@ -583,7 +587,7 @@ def check_quality(
 
 
 def ensembles(plan: RunPlan) -> dict[str, list[str]]:
-    """Return the names of further ensemble members, by method with an ensemble."""
+    """Return the names of further ensemble members for each method with an ensemble."""
     members = {
         name: [spec.name for spec in plan.wanted if spec.seed and spec.source == name]
         for name in plan.methods
@@ -592,7 +596,7 @@ def ensembles(plan: RunPlan) -> dict[str, list[str]]:
 
 
 def _tested_on_run(made_series: MadeSeries) -> bool:
-    """Return whether a series is from an evaluated method that is tested on the run."""
+    """Return whether a series is from an evaluated method with a self-test on the run."""
     spec = made_series.wanted
     return spec is not None and spec.stored and spec.judged and spec.learned_from == "run"
 

@@ -256,7 +256,7 @@ def make_series(
     tested: dict[str, Facts] = {}
     for spec in plan.stored:
         if spec.learned_from == "run" and spec.judged and SDMOD not in tested:
-            # self-tests are compared with this control, even if its series is not computed
+            # Self-tests are compared with this control method, even if its series is not computed.
             control = replace(spec, name=SDMOD, method=get_method(SDMOD))
             with subworkflow(SDMOD, high_resolution=True):
                 tested[SDMOD] = find_variance(sources, control, tested, outputs).tested
@@ -362,7 +362,7 @@ def make_stored(
     grids: Sequence[SpaceGrid],
     outputs: Outputs,
 ) -> MadeSeries:
-    """Compute and store a series, after training of its model if necessary.
+    """Compute and store a series; train its model first if necessary.
 
     Parameters
     ----------
@@ -469,9 +469,10 @@ def train_on_volumes(
 def find_variance(
     sources: SeriesSources, spec: Wanted, tested: Mapping[str, Facts], outputs: Outputs
 ) -> VarianceModel:
-    """Estimate the variance maps of a run; store and describe them unless the method is a control.
+    """Estimate the variance maps of a run.
 
-    `tested`: existing self-tests by series; if empty, plain interpolations are also tested.
+    The maps are stored and described unless the method is a control. `tested`: existing self-tests
+    by series; if empty, plain interpolations are also tested.
     """
     plan = sources.plan
     request = plan.planned.training(spec)
@@ -550,7 +551,9 @@ def estimate_variance(
 
 
 def _inference(plan: RunPlan, spec: Wanted) -> Inference:
-    """Return the settings of a series; a series without a model runs on one CPU thread."""
+    """Return the inference settings of a series.
+
+    A series without a method is computed on one CPU thread."""
     superres, resources = plan.planned.settings.superres, plan.planned.settings.resources
     plain = spec.method is None
     return Inference(
@@ -566,7 +569,9 @@ def _inference(plan: RunPlan, spec: Wanted) -> Inference:
 def _guard_precision(
     sources: SeriesSources, spec: Wanted, model_file: File, inference: Inference
 ) -> tuple[Precision, Rows]:
-    """Choose the precision of a network: half precision only if t values are preserved."""
+    """Choose the numerical precision of a network.
+
+    Half precision is only used if it preserves the t values of the linear model."""
     plan, fitted = sources.plan, sources.fitted
     say(Part.SERIES, network_precision.PRECISION_TEXT)
     return network_precision.guard_precision(
@@ -594,7 +599,8 @@ def _guard_precision(
 def _zerofilled(plan: RunPlan, spec: Wanted, fine: Mapping[str, MadeSeries]) -> Series | None:
     """Return the zero-filled series that variance methods refine.
 
-    None if no variance maps are used, if the series was not made, or if slices are also refined.
+    None if the series uses no variance maps, if no zero-filled series exists, or if the slice
+    direction is also super-resolved.
     """
     filled = fine.get(ACQUIRED_BAND)
     if spec.learned_from != "run" or filled is None or plan.bold.factor[2] != 1:
@@ -674,7 +680,9 @@ def resolve_series(
 
 
 def _expect_cost(plan: RunPlan, name: str, resolved: ResolvedSeries) -> None:
-    """Set the expected processing time of a series, which depends on the recipe of its model."""
+    """Set the expected processing time of a series.
+
+    The expectation depends on the training recipe of its model."""
     superres = plan.planned.settings.superres
     expect_cost(
         resolved.series,
@@ -785,7 +793,8 @@ def make_unstored(
         model_file, card_file = model.model_file, model.card_file
     elif spec.seed and model is not None:
         model_file, card_file = model.model_file, model.card_file
-        # the half-precision check of the source series applies to a different network
+        # The half-precision check was made for the network of the source series, not for the
+        # network of this ensemble member.
         inference = replace(inference, precision=plan.planned.settings.superres.precision)
     displaced: Displaced = ""
     if spec.placebo == "Mirror":
@@ -814,7 +823,7 @@ def make_unstored(
 
 
 def _without_existing_models(request: TrainingSettings, model_source: Source) -> TrainingSettings:
-    """Return training settings without existing models, for models that are only evaluated."""
+    """Return training settings without existing models, so that a new model is trained."""
     return replace(request, model_source=model_source, model_dir=None, pretrained=None, force=True)
 
 

@@ -187,7 +187,8 @@ def map_run(
                 made_series,
                 roi_hr if fine else roi,
                 model,
-                # a series whose estimated variances are not applied equals the zero-filled series
+                # If the estimated variances are not applied, the series equals the zero-filled
+                # series, and the existing maps are reused.
                 zerofilled=None if made_series.variance is None else mapped.get(ACQUIRED_BAND),
             )
             outputs.keep(series_maps.maps, among=stored_entities, varies=activation.OF_CONTRAST)
@@ -287,7 +288,7 @@ def map_model(plan: RunPlan, fitted: FittedRun, series: RunSeries) -> MapModel:
 
 
 def maps_to_store(plan: RunPlan) -> StoredMaps:
-    """Return which maps of a run are stored."""
+    """Return the rules that determine which maps of a run are stored."""
     settings = plan.planned.settings
     return StoredMaps(
         level=settings.run.level,
@@ -513,9 +514,9 @@ def bring_elsewhere(
     space_maps: list[Map] | None = None
     if series.grids:
         space_maps = spaces.maps_to_spaces(maps, mask, list(series.grids))
-        # Maps of the acquired series in a template space have no common metadata. Sidecars of
-        # combined runs have no run entity, so by inheritance they would apply to maps of numbered
-        # runs unless each of these maps has a sidecar.
+        # Maps of the acquired series in a template space have no common metadata. Shared sidecars
+        # of combined runs have no run entity, so that maps of numbered runs inherit them. Each of
+        # the latter maps therefore needs its own sidecar, which overrides the shared metadata.
         is_shared = mapped.made.name != RAW and "run" not in outputs.entities
         varies = activation.OF_CONTRAST if is_shared else {}
         outputs.keep(space_maps, among=stored, varies=varies)

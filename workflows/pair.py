@@ -77,7 +77,8 @@ def fit_pair(
     """
     place = named(pair.highres, "session", "run")
     twins = [twin for twin in subject.pairs if named(twin.highres, "session", "run") == place]
-    # an image may be paired with runs of two resolutions, which need separate models
+    # A high-resolution image may be paired with runs of two resolutions, which need separate
+    # models.
     tag = f"pair{number}" if len(twins) > 1 else ""
     entities = {"subject": subject.label, **place, **({"acquisition": tag} if tag else {})}
     outputs = planned.outputs({**entities, "datatype": "anat"}, axis_order=pair.orders[1])
@@ -272,8 +273,8 @@ def train_on_pair(
 ) -> TrainedNetwork:
     """Train a network on a pair, or reuse a trained network; see the step of this name.
 
-    The PSNR of the pair `second`, which is not used for training, is recorded in the training log
-    unless `second` is None.
+    `second`: pair that is not used for training; its PSNR is recorded in the training log. None if
+    there is no such pair.
     """
     model_file, card_file, log_file = training.train_on_pair(
         train_highres,

@@ -70,11 +70,11 @@ def _fit_anatomy(planned: Planned, subject: Subject, template: str, roi: str) ->
 
 
 def _roi(planned: Planned, subject: Subject) -> str:
-    """Return the region of interest of a participant: as requested, or chosen by the tasks."""
+    """Return the region of interest: the requested region, or else a region for the tasks."""
     activation = planned.settings.activation
     if activation.roi != AUTO:
         return activation.roi
-    # regions of tasks are defined by AAL2 labels
+    # Default regions of tasks are defined by AAL2 labels.
     if not is_aal2(activation.atlas):
         return BRAIN
     return region_of_tasks(
@@ -118,7 +118,7 @@ def stores_atlas(settings: Settings, plan: Plan) -> bool:
 
 
 def scope_of_all(settings: Settings, plan: Plan, version: str) -> Scope:
-    """Return the outermost scope with the nodes of all participants, before any check."""
+    """Return the outermost scope with the nodes of all participants, not yet checked."""
     planned = Planned(settings=settings, plan=plan, version=version)
     root = Scope("bids_sr_wf", store=store, uri=planned.uri)
     scans = [subject for subject in plan.subjects if subject.has_scans]

@@ -505,7 +505,7 @@ def _pair_words(pair: Pair | None) -> str:
 def _taken_over(
     precomputed: PrecomputedAnat | PrecomputedRun | None, files: Mapping[str, Path]
 ) -> _ReportFacts:
-    """Return the report line on imported derivatives; {} if there are no derivatives."""
+    """Return the report line on imported derivatives; {} if none were imported."""
     if precomputed is None:
         return {}
     return {f"Derivatives from {precomputed.origin.text}": [path.name for path in files.values()]}

@@ -103,7 +103,7 @@ class RunPlan:
 
     @property
     def split(self) -> bool:
-        """Whether the run has enough blocks for split halves."""
+        """Whether the run has enough task blocks to be split into halves."""
         return self.bold.bold not in self.planned.plan.unsplit
 
     @property

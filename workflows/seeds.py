@@ -109,8 +109,8 @@ def find_own_seeds(
 ) -> Regressors:
     """Return the time series of the seeds in a series on the high-resolution grid.
 
-    The brain `mask` is on the grid of `series`. In contrast, `regressors` are seed time series in
-    the acquired series.
+    `mask`: brain on the grid of `series`. `regressors`: time series of the same seeds in the
+    acquired series.
     """
     seeds = SeedFrame.of(plan, fitted, anat)
     seed_series, columns = steps_seeds.own_seed_series(

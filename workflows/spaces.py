@@ -14,7 +14,7 @@ from bids_sr.workflows.run_plan import RunPlan
 
 
 def place_grids(plan: RunPlan, fitted: FittedRun, anat: Anatomy) -> dict[Space, SpaceGrid]:
-    """Compute the grids of a run in the requested spaces, except surfaces and the run's space."""
+    """Compute the grids of a run in the requested volumetric spaces, except its own space."""
     boldref, xfm = fitted.motion.boldref, fitted.registration.boldref2t1w_xfm
     assert xfm is not None, "with a T1w image, the run is registered to it"
     grids: dict[Space, SpaceGrid] = {}

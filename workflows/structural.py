@@ -89,7 +89,7 @@ def _outputs(
     """Return the storage of scans.
 
     `scans`: scans of one session and resolution, or the pairs of a participant. `made`: whether
-    sidecars contain provenance.
+    the sidecars of tables contain provenance metadata.
     """
     entities = entities_of_scans(planned.settings, subject, scans)
     provenance = planned.made_by if made else {}

@@ -35,7 +35,7 @@ _LearnedFrom = Literal["pair", "volumes", "run"]
 
 
 def learned_from(method: Method, *, paired: bool) -> _LearnedFrom:
-    """Return the training data of a method: a pair, volumes of the run, or the whole run.
+    """Return which data a method learns from: a pair, volumes of the run, or the whole run.
 
     `paired`: whether a pair is available; False for a trained model that is used without a pair.
     """
@@ -75,7 +75,7 @@ class Wanted:
 
     @property
     def control(self) -> bool:
-        """Whether the series has a model but counts as a baseline, such as `sdmod`."""
+        """Whether the series has a model but is evaluated as a baseline, such as `sdmod`."""
         return self.method is not None and self.method.control
 
     @property
@@ -112,7 +112,7 @@ def wanted_series(
         if not spec.control
         for placebo in _placebos(settings, run, spec, with_anat)
     ]
-    # sorted by kind, so that the same control of all methods is computed together
+    # Sorted by kind of control, so that the same control of all methods is computed together.
     order = {"Phantom": 0, "Other": 0, "T1w": 1, "Mirror": 2, "Shift": 2}
     return (*stored, *members, *sorted(placebos, key=lambda spec: order[spec.placebo]))
 

@@ -9,7 +9,7 @@ from bids_sr.frozen import frozen
 
 @frozen
 class Advice:
-    """Advice on how to obtain what an evaluation lacks.
+    """Advice on how to obtain the reference data that an evaluation lacks.
 
     `other_run` and `fine_run` concern series of other programs: they advise how to obtain a second
     run of the task, and a reference above the acquired Nyquist frequency. Wording differs between

@@ -81,7 +81,7 @@ _CHUNK = 16384
 
 
 class ComparisonKey(NamedTuple):
-    """Key of a score of a series relative to a reference.
+    """Quantity that a score describes: contrast, region, band and statistic.
 
     `band` is ``all``, or ``within`` or ``beyond`` the acquired Nyquist frequency.
     """
@@ -113,7 +113,7 @@ class Way:
 
 @frozen
 class ComparedVoxels:
-    """Set of voxels, and the comparisons that are made in it.
+    """Voxels of a region, and the comparisons with a reference in these voxels.
 
     Attributes
     ----------
@@ -229,7 +229,9 @@ def _inner_products(a: Real, b: Real) -> Float:
 
 
 def _statistics(way: Way, values: Float, cross: Float, target: Float) -> dict[str, Float]:
-    """Return all `_STATISTICS`, (1 + n_boot,); NaN unless the divisor is reliably above 0.
+    """Return the agreement of a series with a reference, (1 + n_boot,) for each statistic.
+
+    Values are NaN unless the divisor of the statistic is reliably above 0.
 
     Parameters
     ----------
@@ -294,7 +296,7 @@ def _strata(blocks: Sequence[TaskBlock], weights: Float) -> list[list[int]]:
 def resampled(
     blocks: Sequence[TaskBlock], weights: Float, n_boot: int, seed: int, contrast: str
 ) -> Float:
-    """Return block weights of the run, then of its resamples, (H, 1 + n_boot, B).
+    """Return the weights of the blocks in a run and in its bootstrap resamples.
 
     Parameters
     ----------
@@ -344,7 +346,7 @@ def interval(values: Float) -> tuple[float, float]:
 
 
 def _vary_seeds(scores: Mapping[str, _ScoresByKey], seed: int) -> None:
-    """Add the variation between training seeds to the resamples of networks, in place.
+    """Add the variation between training seeds to the bootstrap resamples of networks, in place.
 
     A method is affected if it has members that were trained with other seeds (such as `sblSeed1`).
     Each resample gains the deviation of a randomly drawn member from the members' mean, multiplied
@@ -385,7 +387,7 @@ def _vary_seeds(scores: Mapping[str, _ScoresByKey], seed: int) -> None:
 def _cross_validate_settings(
     tried: Mapping[float, _ScoresByKey],
 ) -> tuple[_ScoresByKey, dict[ComparisonKey, float]]:
-    """Score a control at cross-validated settings, and return the mean settings.
+    """Score a denoised control at cross-validated settings, and return the mean settings.
 
     Each comparison uses the setting that scores best in the *other* comparison. A control
     therefore has more freedom than a user. The setting is chosen per region, band and contrast: by
@@ -488,8 +490,9 @@ def _yield_rows(run: RunEffects, references: Sequence[Reference]) -> Iterator[Me
 
 
 def _setting_rows(control: str, settings: Mapping[ComparisonKey, float]) -> Iterator[MetricRow]:
-    """Yield rows of a control's settings, chosen by correlation beyond the acquired Nyquist
-    frequency.
+    """Yield rows with the chosen settings of a denoised control.
+
+    The settings maximize the correlation above the acquired Nyquist frequency.
     """
     name = "control_fwhm" if control == SMOOTH else "control_rank"
     for key, value in settings.items():

@@ -72,7 +72,7 @@ _ON_ACQUIRED_GRID = (
 
 
 def compared_band(claim: Claim, fwhm_mm: float, *, counts: bool, finer: bool) -> str:
-    """Return the findings on another program's series in one band, with their values.
+    """Describe the accuracy of another program's series in one frequency band, with values.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def _level(claim: Claim) -> list[MetricRow]:
 
 
 def compared_lacking(kind: AccuracyKind, advice: Advice, *, finer: bool) -> str:
-    """Return why a band of another program's series was not assessed, and the data required.
+    """Explain why a band of another program's series was not assessed, and which data are needed.
 
     The band `kind` is ``within`` or ``beyond`` the acquired Nyquist frequency.
     """

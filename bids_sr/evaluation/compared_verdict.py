@@ -222,7 +222,7 @@ def _decide_difference(comparison: Comparison, margin: float) -> Decision:
 
 
 def _decide_within(evidence: Evidence, level: MetricRow, margin: float) -> tuple[Decision, Why]:
-    """Decide whether a series is more accurate in the acquired band, with the reason if not."""
+    """Decide whether a series is more accurate in the acquired band; if not, add the reason."""
     name, region = level.series, level.region
     over = _decide_difference(evidence.compare(name, ACQUIRED_BAND, region, margin), margin)
     if over != "better":
@@ -243,7 +243,7 @@ def _decide_within(evidence: Evidence, level: MetricRow, margin: float) -> tuple
 def _decide_beyond(
     evidence: Evidence, level: MetricRow, margin: float, *, finer: bool
 ) -> tuple[Decision, Why]:
-    """Decide whether a series has true detail beyond the acquired band, with the reason if not.
+    """Decide whether a series has true detail above the acquired band; if not, add the reason.
 
     A series that contains less noise beyond the band than the acquired series leaks does not have
     true detail.

@@ -176,7 +176,8 @@ class RunEffects:
         for name, weights in self.contrasts.items():
             missing = ", ".join(missing_conditions(first.blocks, weights))
             if first.halves(weights) is None:
-                # The plan has already reported runs without any contrast that can be split.
+                # The user was warned before processing about runs without any contrast that can be
+                # split, so this message is only logged.
                 _LOGGER.info(
                     "The contrast %s cannot be split into halves (%s).",
                     name,
@@ -185,7 +186,7 @@ class RunEffects:
             elif missing:
                 contrasts_by_missing.setdefault(missing, []).append(name)
         for missing, names in contrasts_by_missing.items():
-            # The plan has already reported these trial types.
+            # The user was warned about these trial types before processing.
             _LOGGER.info(
                 "Trial types with too few blocks are excluded from the split-half analysis of the "
                 "contrasts %s: %s",
@@ -242,7 +243,10 @@ def smoothed(betas: Float32, zooms: Sequence[float], fwhm_mm: float) -> Float32:
 
 
 def _signature(block: TaskBlock) -> tuple[object, ...]:
-    """Return properties that identify a block in two files; times are rounded to milliseconds."""
+    """Return properties that identify the same block in two files.
+
+    Times are rounded to milliseconds.
+    """
     return (
         block.condition,
         block.half,

@@ -28,7 +28,7 @@ detail.
 """
 WORTH: Mapping[Decision, float] = {"better": 1.0, "same": 0.0, "worse": -1.0, "unclear": math.nan}
 """Decisions as numbers in the table."""
-# fraction of the gap between bspline and measured; smaller differences count as equivalent
+# equivalence margin as a fraction of the gap between the `bspline` and `measured` series
 _MARGIN_SHARE = 0.1
 APPLIED = "verdict_applied"
 _MAIN_TENTHS = 40
@@ -298,7 +298,7 @@ class Claim:
 def _gather(
     kind: AccuracyKind, reference: _ReferenceKind, rows: Iterable[MetricRow], series: Sequence[str]
 ) -> Evidence | None:
-    """Return the evidence of the rows on any of the series, from one reference; None if empty.
+    """Gather the evidence on some series from one reference; None if no row is about them.
 
     The contrast is ``all`` (every condition against rest) if it exists, else the first contrast
     with values of these series. The smoothing is the smallest of this contrast, and only regions
@@ -308,7 +308,8 @@ def _gather(
         row for row in rows if row.reference == reference.name and row.band == _BAND[kind]
     ]
     if kind == "within":
-        # The acquired map, which defines these voxels, contains the noise of this band.
+        # These voxels are selected in the acquired map, whose noise in the acquired band would
+        # bias a comparison in this band.
         candidates = [row for row in candidates if row.region != ACQUIRED_ACTIVE]
     rows_of_statistic = [row for row in candidates if row.statistic == reference.statistic]
     series_rows = [row for row in rows_of_statistic if row.series in series]
@@ -347,7 +348,7 @@ def _gather(
 def strongest(
     kind: AccuracyKind, rows: Sequence[MetricRow], series: Sequence[str]
 ) -> Evidence | None:
-    """Return the strongest evidence on any of the series; None if the rows contain none.
+    """Return the evidence from the strongest available reference; None if there is no reference.
 
     For claims of function, evidence with intervals is preferred. A measured reference whose halves
     share no detail has no values. Maps of this reference are then not used either, because their
@@ -400,7 +401,7 @@ def applied_methods(rows: Iterable[MetricRow], *, applied: bool = True) -> list[
 
 
 def compared_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
-    """Return the rows without differences that involve methods that were not applied."""
+    """Remove differences from rows if either series is from a method that was not applied."""
     rows = list(rows)
     idle = applied_methods(rows, applied=False)
     return [

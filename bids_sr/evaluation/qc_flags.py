@@ -198,7 +198,7 @@ def _misplaced_flag(
 
 
 def _slice_residuals(lowres: Real, degraded: Real, mask: MaskArray) -> Float:
-    """Return the RMS difference between the images of a pair in each slice, over the mean signal.
+    """Return the RMS difference between the images of a pair, per slice, over the mean signal.
 
     The images are scaled by one gain for all slices (least squares); a gain per slice would hide a
     bad slice.
@@ -322,7 +322,7 @@ def artifact_flag(lowres: Real, degraded: Real, mask: MaskArray, head: MaskArray
 
 
 def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | None:
-    """Flag edges of the boldref and the high-resolution image over half a voxel apart.
+    """Flag distortion: edges of boldref and high-resolution image are over half a voxel apart.
 
     The limit is half an acquired voxel. If the rows already contain the flag, its value is kept
     and only its text is regenerated. None if the distance was not measured.

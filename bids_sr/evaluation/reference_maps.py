@@ -269,9 +269,10 @@ def _foci_metrics(
     roi: MaskArray,
     affine: Float,
 ) -> _MapMetrics:
-    """Return the contrast between the foci of two conditions in the ROI, relative to the truth.
+    """Return how well a map separates the activation foci of two conditions in the ROI.
 
-    A value of 1 is the contrast of the reference.
+    The value is the difference between the conditions' effects at both foci, relative to the same
+    difference in the reference map.
     """
     metrics: _MapMetrics = {}
     for a, b in combinations(conditions, 2):
@@ -295,7 +296,7 @@ def _foci_metrics(
 
 
 def _regions(truth: _TrueEffect, grid: Volume, roi: MaskArray) -> dict[str, MaskArray]:
-    """Return the voxels to correlate over, by region.
+    """Return the voxels of each region in which maps are correlated.
 
     For the measured series, active voxels are selected by the absolute value of t.
     """

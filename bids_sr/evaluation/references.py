@@ -116,7 +116,7 @@ def known_activation(
         known contrasts.
     """
     first = run.first()
-    # Filters need complete slices, but active voxels are defined within the brain.
+    # Effects are filtered in complete slices, but active voxels are selected within the brain.
     full_grid = Volume(np.ones_like(run.mask), run.affine)
     truths = known_truths(known, run.contrasts, full_grid)
     brain_truths = known_truths(known, run.contrasts, Volume(run.mask, run.affine))
@@ -137,7 +137,7 @@ def known_activation(
         if (voxels := brain_truths[name].active) is not None
     ]
     compared = run.same_widths if MEASURED in run.files else None
-    # Few effects are compared with many blocks; sums in single precision would lose digits.
+    # Double precision, because sums over all voxels would lose digits in single precision.
     effects = np.stack([truths[name].effect for name in names], axis=-1, dtype=np.float64)
     return Reference(
         name=_KNOWN,

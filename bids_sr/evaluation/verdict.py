@@ -203,7 +203,7 @@ def _best_method(
     methods: Sequence[str],
     self_test: OneLevelDown | None,
 ) -> str:
-    """Return the method with the highest level in active voxels (else in the first region).
+    """Return the most accurate method in active voxels (else in the first region).
 
     Methods with a confirmed claim are preferred; among equal methods, the last is chosen. Without
     a reference, the method with the highest self-test score is returned, or the last method (the
@@ -260,7 +260,7 @@ def _sentences(
 def _rows(
     evidence: Evidence | None, claims: Sequence[Claim], margins: Mapping[str, float]
 ) -> list[MetricRow]:
-    """Return decisions and claims as rows of the evaluation."""
+    """Return the claims of a verdict, and the decisions on differences, as evaluation rows."""
     rows = []
     if evidence is not None:
         common_cells: dict[str, Any] = {"contrast": evidence.contrast, "fwhm_mm": evidence.fwhm_mm}

@@ -83,7 +83,7 @@ def verdict_lines(
 
 
 def _series(claims: Sequence[Claim], kind: AccuracyKind, *, holds: bool | None) -> list[str]:
-    """Return the series whose claim of a kind holds, does not hold, or is undecided (None)."""
+    """Return the series whose claim holds (True), does not hold (False) or is undecided (None)."""
     return [claim.series for claim in claims if claim.kind == kind and claim.holds is holds]
 
 
@@ -170,7 +170,7 @@ def _sortable(value: float) -> float:
 def _unmeasured_lines(
     methods: Sequence[str], one_level: OneLevelDown, *, no_detail: bool
 ) -> list[VerdictLine]:
-    """Return lines on the use of maps of unknown accuracy.
+    """Return verdict lines for a run whose accuracy is unknown, with advice on using its maps.
 
     Parameters
     ----------

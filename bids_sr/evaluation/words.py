@@ -31,7 +31,7 @@ DECISIONS: Mapping[str, tuple[str, str, str]] = {
     "same": ("=", "equivalent", "is equivalent to"),
     "worse": ("▼", "lower", "is less accurate than"),
     "unclear": ("?", "no detectable difference", "does not differ detectably from"),
-    # sizes: neither direction is better
+    # Sizes of active regions may be larger or smaller, but neither is better.
     "larger": ("", "larger", "is larger than"),
     "smaller": ("", "smaller", "is smaller than"),
 }
@@ -125,7 +125,7 @@ def region_text(region: str) -> str:
 
 
 def against(row: MetricRow) -> str:
-    """Return what a value is compared with; "" if it has no reference."""
+    """Return the phrase that names the reference of a value; "" if it has no reference."""
     words = _REFERENCES.get((row.reference, row.statistic == "psnr"))
     return f"relative to {words}" if words else ""
 
@@ -204,7 +204,7 @@ def specific_text(claim: Claim, *, in_full: bool = False) -> str:
 
 
 def levels(evidence: Evidence, series: Iterable[str]) -> list[Sentence]:
-    """Return a sentence per series on how much of the true detail it has, active voxels first."""
+    """Return a sentence per series on its accuracy, in active voxels first."""
     sentences = []
     for name in series:
         if rows_by_region := evidence.known(name):

@@ -66,7 +66,7 @@ def registration_figure(
     mask: Volume | None = None,
     views: _Views = _MIXED_VIEWS,
 ) -> Figure:
-    """Plot the reference and the moving image before and after registration in rows.
+    """Plot rows with the reference, and with the moving image before and after registration.
 
     Outlines of the reference are drawn on all rows. The last row contains the reference and the
     registered image, which blinks while the pointer is on the figure.

@@ -69,7 +69,7 @@ class FigureInputError(ValueError):
 
 
 def style(*, literal: bool = False) -> AbstractContextManager[None]:
-    """Apply our matplotlib settings; use for creating *and* for saving a figure.
+    """Apply the matplotlib style of the package, both to create *and* to save a figure.
 
     With `literal`, dollar signs in names are not parsed as formulas.
     """
@@ -77,7 +77,7 @@ def style(*, literal: bool = False) -> AbstractContextManager[None]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure (size in inches) without global state, for use in several threads."""
+    """Return an empty figure (size in inches) that can be used in one of several threads."""
     fig = Figure(figsize=(width, height))
     FigureCanvasAgg(fig)
     return fig

@@ -120,10 +120,10 @@ def _scale_maps(
 def common_scale(maps: Iterable[Volume], floor: float) -> float:
     """Return the upper end of the color scale of a contrast's maps.
 
-    It is the median over maps of the 99.9th percentile of nonzero absolute values, rounded to two
-    digits, but at least `floor`. Pass the maps of all series of a contrast, statistic and
-    smoothing, even if only some are drawn; a color then has the same meaning in overview, viewer
-    and activation figures.
+    For each map, the 99.9th percentile of nonzero absolute values is computed. The result is the
+    median over maps, rounded to two digits, but at least `floor`. Pass the maps of all series of a
+    contrast, statistic and smoothing, even if only some are drawn, so that a color has the same
+    meaning in all figures.
     """
     absolute = [np.abs(image.data[np.isfinite(image.data) & (image.data != 0)]) for image in maps]
     percentiles = [float(np.percentile(values, 99.9)) for values in absolute if values.size]
@@ -133,9 +133,9 @@ def common_scale(maps: Iterable[Volume], floor: float) -> float:
 def _informative_planes(scene: Scene, first: Volume, count: int) -> list[float]:
     """Return positions (mm) of axial planes with strong values of the *first* map in the region.
 
-    One map chooses the planes for all series, so that methods are not shown in their own best
-    planes. Planes are some distance apart and in ascending order. The first map may be on any grid
-    of the field of view.
+    The first map determines the planes of all series, so that methods are not shown in their own
+    best planes. Planes are some distance apart and in ascending order. The first map may be on any
+    grid of the field of view.
     """
     ras_region, ras_map = slices.canonical(scene.roi), slices.canonical(first)
     strength = np.sort(

@@ -140,7 +140,10 @@ def field_of_view(image: Volume) -> Array:
 
 
 def repeated(image: Volume, target: Volume) -> Array:
-    """Resample values in RAS order to another grid of the field of view, by nearest neighbor."""
+    """Resample values in RAS order to another grid of the same field of view.
+
+    Nearest-neighbor interpolation is used.
+    """
     data, shape = canonical(image).data, canonical(target).data.shape
     for axis in range(3):
         n = data.shape[axis]
@@ -262,7 +265,7 @@ def strongest_planes(strength: Array, count: int, apart: int) -> list[int]:
 
 
 def cuts(places: Sequence[float], box: Array, axis: int = 2) -> list[Cut]:
-    """Return planes perpendicular to an axis, each within a box.
+    """Return a cut of a box for each of several planes perpendicular to an axis.
 
     Parameters
     ----------

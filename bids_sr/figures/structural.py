@@ -20,7 +20,7 @@ _TALL = 3.5
 
 
 def _stored_slice(grid: Volume, index: int, box: Array) -> Cut:
-    """Return the cut of a slice, counted along the third axis of the array."""
+    """Return the plane of a slice that is numbered along the third axis of the stored array."""
     axis, direction = (int(value) for value in nib.orientations.io_orientation(grid.affine)[2])
     k = index if direction > 0 else grid.data.shape[2] - 1 - index
     return Cut(axis=axis, at=(k + 0.5) * float(grid.zooms[2]), box=box)
@@ -190,7 +190,7 @@ def _color_voxels(image: Volume, voxels: Array, color: str) -> Layer:
 def explanation_figure(
     image: Volume, masks: Sequence[Volume], maps: Mapping[str, Volume], index: int
 ) -> Figure:
-    """Plot attention masks of the gates and relevance maps of the critic over one slice.
+    """Plot attention masks and relevance maps of a network over one slice.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ def training_figure(columns: Mapping[str, Array], card: Mapping[str, object]) ->
         Model card; its ``held_out`` entry has scores of baselines and the iteration of the saved
         weights.
     """
-    # columns without rows have no data type
+    # The columns of a log without rows have no numeric data type.
     columns = {name: np.asarray(v, dtype=float) for name, v in columns.items() if name != "phase"}
     steps = columns["iteration"]
     restarts = np.flatnonzero(np.diff(steps) < 0)

@@ -127,7 +127,7 @@ def _by_participant(ratings: pd.DataFrame) -> dict[str, pd.DataFrame]:
     key = ["contrast", "participant", "series"]
     means = rated.groupby(key, sort=False)["rating"].mean().reset_index()
     tables = {"all": means, **dict(iter(means.groupby("contrast", sort=False)))}
-    # methods come first, then the series they are compared with
+    # Methods come first, followed by the series that they are compared with.
     order = sorted(
         set(means["series"]),
         key=lambda name: (name in BASELINES, name == NATIVE, name == MEASURED, name),

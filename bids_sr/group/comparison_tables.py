@@ -41,7 +41,7 @@ _PAPER = (
 
 
 def papers(values: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """Yield the paper's region sizes (threshold of equation 2) per task and pair of conditions.
+    """Yield tables of active-region sizes as in the paper, per task and pair of conditions.
 
     The contrast column contains the kind of value: the size of either condition, or the Dice
     overlap.
@@ -73,7 +73,7 @@ def _p(p: float, smallest: float, method: str) -> str:
 
 
 def _cells(table: pd.DataFrame, series: str) -> Iterator[str]:
-    """Yield the median with quartiles over participants and tests against acquired and bspline."""
+    """Yield cells: median with quartiles over participants, and tests against two baselines."""
     values = wide(table)
     participant_values = values.get(series, pd.Series(dtype=float)).dropna()
     n_defined = int(np.isfinite(participant_values).sum())
@@ -127,7 +127,7 @@ def paper_html(sizes: pd.DataFrame, methods: Sequence[str]) -> Markup:
 
 
 def comparisons_html(rows: Sequence[words.ComparisonRow], caption: str) -> Markup:
-    """Return a table with one row per comparison on a question."""
+    """Return a table with one row per comparison; all comparisons concern the same quantity."""
     heads = (
         "series",
         "reference",

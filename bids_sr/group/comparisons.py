@@ -53,7 +53,7 @@ BELOW = (
 
 
 def references(series: str, known: Sequence[str], methods: Sequence[str]) -> dict[str, str]:
-    """Return the available references of a series with their roles.
+    """Return the series that a series is compared with, and their roles.
 
     A method is compared with acquired series, baselines, controls, other methods and its placebos.
     A baseline is only compared with the acquired series, which isolates the effect of the denser
@@ -69,17 +69,18 @@ def references(series: str, known: Sequence[str], methods: Sequence[str]) -> dic
 
 
 def _compared_values(name: str, values: Float) -> Float:
-    """Return a statistic (n,) as compared: |value - 1| if its optimum is 1, else unchanged."""
+    """Return values (n,) in the form that tests compare: |value - 1| if the optimum is 1."""
     return np.abs(values - 1) if statistic(name).better == ONE else values
 
 
 def margin_of(name: str, values: Mapping[str, Float], requested: float | None) -> float:
     """Return the equivalence margin of a statistic.
 
-    The margin is the requested one, which is a pure number, or else a tenth of the gap between
-    B-spline and measured. The gap is the median over participants and does not involve any method
-    under test. The distance to a perfect value of 1 would be too wide a margin: measured series do
-    not come near 1, and real gains would count as equivalent.
+    A requested margin applies only to statistics that are pure numbers. Otherwise, the margin is a
+    tenth of the gap between the B-spline series and the measured series. The gap is the median
+    over participants and does not involve any method under test. A margin relative to a perfect
+    value of 1 would be too wide: measured series do not come near 1, and real gains would count as
+    equivalent.
 
     Parameters
     ----------
@@ -146,7 +147,7 @@ def compare(
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return comparisons as a table with all columns, even if no row has them."""
+    """Return comparisons as a table that always has all columns."""
     required = (
         *QUESTION,
         "series",
@@ -165,7 +166,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def _compare_question(
     table: pd.DataFrame, methods: Sequence[str], requested_margin: float | None
 ) -> Iterator[dict[str, Any]]:
-    """Yield all comparisons on one question, without correction."""
+    """Yield all comparisons of one quantity (a question) between series, without correction."""
     question = table[QUESTION].iloc[0].to_dict()
     values = dict(zip(table["series"], of_people(table).to_numpy(), strict=True))
     margin = margin_of(question["statistic"], values, requested_margin)
@@ -230,7 +231,10 @@ def _paired(
 def _add_verdicts(
     table: pd.DataFrame, family: Sequence[str | pd.Series], part: str
 ) -> pd.DataFrame:
-    """Add corrected p values, a word and a note to comparisons; `family` groups their rows."""
+    """Add corrected p values, verdicts and notes to comparisons.
+
+    P values are corrected within each `family` of rows.
+    """
     if table.empty:
         return table.assign(part=part, p_holm=math.nan, word="", note="")
     families = table.assign(p=table["p_wilcoxon"].where(table["n"] > 1)).groupby(
@@ -247,7 +251,7 @@ def _add_verdicts(
 
 
 def _verdict(row: Any) -> tuple[str, str]:
-    """Return the word and the note of a comparison.
+    """Return the verdict on a comparison as one word, and a note.
 
     The word is the direction of a significant difference, *same*, or *unclear*. A significant
     difference counts as *same* if it is reliably smaller than the margin. A primary comparison has
@@ -348,7 +352,8 @@ def _participants_needed(differences: npt.ArrayLike) -> int | None:
         return None
     sd = float(d.std(ddof=1))
     effect = float(d.mean()) / sd if sd > 0 else math.inf
-    # the noncentral distribution is not computed for effects this large; the minimum suffices
+    # Effects this large need only the smallest possible sample; computing their power is not
+    # necessary.
     if effect >= 20:
         return _MIN_PARTICIPANTS
     for counts in (np.arange(2, 1000), np.arange(1000, _MAX_PARTICIPANTS)):
@@ -359,7 +364,7 @@ def _participants_needed(differences: npt.ArrayLike) -> int | None:
 
 
 def on_accuracy(rows: pd.DataFrame) -> pd.Series:
-    """Return which rows match the metric and a reference of the primary comparison."""
+    """Return which rows have the metric of the primary comparison and one of its references."""
     matches = [rows[name] == level for name, level in _ACCURACY.items()]
     return np.logical_and.reduce([*matches, rows["reference"].isin(_REFERENCES)])
 
@@ -367,9 +372,9 @@ def on_accuracy(rows: pd.DataFrame) -> pd.Series:
 def primary_method(default: str, methods: Sequence[str]) -> str:
     """Return the method of the primary comparison.
 
-    The choice does not depend on any value: the only offered method that was run, else the
-    default. If several other methods were run, the default is returned although it has no values,
-    because none of them was prespecified.
+    The choice does not depend on any result. If only one of the program's methods was run, it is
+    the primary method; otherwise, the default method is. The default is returned even if it was
+    not run, because no other method was prespecified.
 
     Parameters
     ----------
@@ -384,7 +389,7 @@ def primary_method(default: str, methods: Sequence[str]) -> str:
 
 
 def primary(values: pd.DataFrame, method: str) -> pd.DataFrame:
-    """Return the prespecified comparison of each task: the method minus the strongest reference.
+    """Return the prespecified comparison of each task: a method minus its strongest competitor.
 
     The strongest reference is determined per participant; participants without any reference are
     excluded. Holm's procedure is applied if several tasks have a primary comparison.
@@ -409,9 +414,9 @@ def primary(values: pd.DataFrame, method: str) -> pd.DataFrame:
 
 
 def _rank(question: pd.Series) -> tuple[int, bool, float, str]:
-    """Return the sort key of a question.
+    """Return the sort key of a question, the quantity that a comparison is about.
 
-    The question with the smallest key is the question of the primary comparison.
+    The primary comparison of a task is on the question with the smallest key.
     """
     single = question["contrast"] != "all"
     return (
@@ -423,7 +428,7 @@ def _rank(question: pd.Series) -> tuple[int, bool, float, str]:
 
 
 def _primary_comparison(question_values: pd.DataFrame, method: str) -> list[dict[str, Any]]:
-    """Return the uncorrected primary comparison on a question.
+    """Return the primary comparison on a question, without correction for several tasks.
 
     The list is empty if no participant has a reference.
     """

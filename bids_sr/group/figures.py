@@ -37,7 +37,7 @@ def _color_of(series: str, methods: Sequence[str]) -> str:
 
 
 def shown_series(values: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
-    """Return values (participants by series) in figure order.
+    """Return the columns of values (participants by series) that a figure shows, in order.
 
     Placebos and ensemble members are omitted. Undefined values are NaN.
     """
@@ -88,7 +88,7 @@ def paired_figure(
 
 
 def _make_room(fig: Figure) -> None:
-    """Move the sides of the axes inwards until all labels are inside the figure."""
+    """Shrink the axes until all labels are inside the figure."""
     for _ in range(2):  # narrower axes can have different ticks
         bounds = fig.get_tightbbox()
         margins = fig.subplotpars

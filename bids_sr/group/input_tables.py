@@ -26,7 +26,7 @@ _LISTED = 6  # files, most that a message lists per version or settings
 
 
 def run_name(entities: Mapping[str, str]) -> str:
-    """Return the start of all file names of a run, shared by its echoes and parts."""
+    """Return the common start of all file names of a run, without echo and part."""
     return "_".join(
         f"{_SHORT.get(key, key)}-{label}"
         for key, label in entities.items()
@@ -35,7 +35,7 @@ def run_name(entities: Mapping[str, str]) -> str:
 
 
 def _run_text(columns: pd.DataFrame) -> pd.Series:
-    """Return the run of each row as text."""
+    """Return the name of the run in each row as text."""
     text = columns["participant"]
     for start, name in (
         (" ses-", "session"),
@@ -58,7 +58,7 @@ def run_columns(entities: Mapping[str, str]) -> dict[str, str]:
 
 
 def _scan(entities: Mapping[str, str]) -> frozenset[tuple[str, str]]:
-    """Return the identifying entities of a run, independent of leading zeros in its number."""
+    """Return the entities that identify a run; leading zeros in its number are ignored."""
     return frozenset((key, label_of(entities, key)) for key in entities if key not in _OF_FILES)
 
 
@@ -100,7 +100,7 @@ def find_tables(output_dir: Path, is_selected: RunFilter = lambda _: True) -> pd
             sidecar = path.with_suffix(".json")
             facts = json.loads(sidecar.read_text(encoding="utf-8")) if sidecar.exists() else {}
             if RUN_WEIGHTS in facts:
-                continue  # combined table of all runs; the group level combines the tables itself
+                continue  # The group level does not use combined tables; it combines runs itself.
             rows.append(
                 {
                     **run_columns(entities),

@@ -2,9 +2,9 @@
 
 Effects are in percent of the mean brain signal of the run, because signal units differ between
 scanners; all series of a run have the same scale. A stored map of all runs of a participant is
-used if it exists, and otherwise computed with equal weights. A one-sample t test is performed
-across participants. Participants are accumulated one by one, so that memory use does not increase
-with their number. Voxels outside the brain of any participant are dropped on the way.
+used if it exists; otherwise, the runs are averaged with equal weights. A one-sample t test is
+performed across participants. Participants are added to running sums one by one, so that memory
+use does not increase with their number. Voxels outside the brain of any participant are excluded.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _sum_participants(
 
 
 def _join_sums(parts: Iterable[_ParticipantSums]) -> _ParticipantSums:
-    """Join the sums of several groups of participants in their order."""
+    """Join the sums of several groups of participants, in the order of the groups."""
     queue = iter(parts)
     first = next(queue)
     for part in queue:
@@ -234,7 +234,7 @@ def group_maps(
 
 
 def _resolution_texts(flips: int, counts: Collection[int]) -> Iterator[str]:
-    """Yield notes on p values that sign flips of this many participants cannot reach."""
+    """Yield a note if too few participants or sign flips limit the smallest p value."""
     for n in sorted(counts):
         n_distinct = 2 ** (n - 1)  # reversing all signs results in the same abs(t)
         if (smallest_p := 1 / min(n_distinct, flips + 1)) > FWE or n_distinct <= flips:
@@ -308,7 +308,7 @@ def _test_map(
     peak = int(np.argmax(statistics["z"]))
     fdr_z = float(fdr_threshold(statistics["z"], FDR))
     voxel_mm3 = abs(np.linalg.det(target.affine[:3, :3]))
-    # null if no voxel passes, because JSON has no infinity
+    # The threshold is null if no voxel can reach it, because JSON has no infinity.
     sidecars: dict[str, _SidecarFacts] = {
         "z": {"FDR05Threshold": fdr_z if np.isfinite(fdr_z) else None}
     }

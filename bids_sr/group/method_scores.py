@@ -80,7 +80,7 @@ def summarize(by_metric: Mapping[str, Scores]) -> list[ScoreRow]:
 
 
 def _half_width(sd: float, n: int) -> float:
-    """Return half the width of the 95 % t interval of a mean, NaN if n < 2."""
+    """Return half the width of the 95 % t interval of a mean; NaN if n < 2."""
     if n < 2:
         return math.nan
     return float(special.stdtrit(n - 1, 1 - ALPHA / 2)) * sd / math.sqrt(n)

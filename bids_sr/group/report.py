@@ -197,7 +197,7 @@ def _missing_lines(content: GroupContent) -> list[str]:
 
 
 def _runs_of_tasks(tables: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Return the participants of each task with their numbers of runs."""
+    """Return the number of runs of each participant, by task."""
     counts = tables.groupby(["task", "participant"])["name"].nunique()
     return {
         task: task_counts.droplevel("task").to_dict()
@@ -206,7 +206,7 @@ def _runs_of_tasks(tables: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 
 def _participants_html(content: GroupContent) -> Markup:
-    """Return included participants by task, missing participants, and quality flags."""
+    """Return included participants by task, missing participants, and quality-control flags."""
     tasks = _runs_of_tasks(content.tables)
     by_task = {
         f"Task {name}": words.people_text(people)
@@ -280,10 +280,10 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
 
 
 def _accuracy_values(content: GroupContent) -> list[pd.DataFrame]:
-    """Return the values that express accuracy in each task.
+    """Return the participants' accuracy values in each task.
 
-    These are the values of the primary comparison if it exists, otherwise all
-    accuracy values with the measured series as the reference.
+    These are the values of the primary comparison if it exists; otherwise, they are all accuracy
+    values with the measured series as the reference.
     """
     values = content.joined.values
     primary = content.comparisons[content.comparisons["part"] == PRIMARY]
@@ -383,7 +383,7 @@ def _figure(
 def _findings_html(
     content: GroupContent, findings: Sequence[Sequence[words.ComparisonRow]], figure_dir: Path
 ) -> Markup:
-    """Return boxes, differences and the table for each question of the findings."""
+    """Return box plots, differences and a table of comparisons for each question of findings."""
     questions = (
         list(group) for _, group in groupby(findings, key=lambda finding: finding[0].question)
     )
@@ -409,7 +409,7 @@ def _question_parts(
     yield Markup("<h3>{}</h3><p>{}</p>").format(
         title, f"{words.where_text(first)}. {first.statistic}: {metric.description}."
     )
-    # the page has shown these with their tables already
+    # An earlier section of the page already shows these values in a figure.
     plotted = [shown.index[0] for shown in _accuracy_values(content)]
     if first.kind != words.SIZE and values.index[0] not in plotted:
         yield _figure(

@@ -248,7 +248,7 @@ def _methods_html(tables: StructuralTables) -> Markup:
 
 
 def _methods_of(contrast_rows: pd.DataFrame, sizes: pd.Series) -> Markup:
-    """Return the tables of one contrast; `sizes` are numbers of parameters by series."""
+    """Return the tables of one contrast; `sizes` are numbers of network parameters by series."""
     available = [
         name for name in (*SIMILARITY, *OVERLAP) if (contrast_rows["statistic"] == name).any()
     ]

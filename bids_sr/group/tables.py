@@ -54,7 +54,8 @@ def write_tables(
     metrics = {**group_values.COLUMN_TEXT, **columns_json(joined.statistics)}
     for table, text in (("group_metrics", metrics), ("group_stats", COLUMN_TEXT)):
         write_json(output_dir / f"{table}{_COLUMNS_OF}.json", text)
-        # written by 0.2.0 and earlier; participants' metrics inherit from it
+        # Version 0.2.0 and earlier wrote this file, whose metadata would be inherited by the
+        # metrics of participants.
         (output_dir / f"{table}.json").unlink(missing_ok=True)
     write_whole(output_dir / "group_stats.tsv", _stats_text(comparisons))
     return joined, comparisons

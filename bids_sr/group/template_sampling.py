@@ -122,7 +122,7 @@ class Sampling:
     points: Array | None
     inside: Array  # (voxels of `at`,) boolean; inside the brain mask of the run
     scale: float  # factor from signal units to percent of the run's mean brain signal
-    # effects at (voxels of `at`,), if maps are stored in template space and transforms are missing
+    # effects (voxels of `at`,) from maps stored in template space, used without transforms
     stored: dict[MapKey, Array] = field(default_factory=dict)
 
     def keep(self, selected: Array) -> None:
@@ -153,7 +153,8 @@ class Sampling:
 def way_of(run: RunMaps, target: Target, at: Array) -> Sampling:
     """Prepare the sampling of a run at template voxels.
 
-    The stored transforms are used if they exist, otherwise the maps in template space.
+    If the run has transforms to the template, its maps are resampled. Otherwise, its stored maps
+    in template space are used.
 
     Parameters
     ----------
@@ -230,7 +231,8 @@ def _combine_effects(effects: Sequence[Array]) -> Array:
     """Combine the effects of runs (N,) with equal weights, as in a stored map of all runs."""
     if len(effects) == 1:
         return effects[0]
-    # with equal weights, variances only select voxels, and the brain masks already did
+    # With equal weights, variances would only select voxels. The brain masks already select them,
+    # so that all variances can be set to 1.
     ones = np.ones_like(effects[0])
     runs = [RunEstimate(effect=effect, variance=ones, dof=1.0) for effect in effects]
     return combine_runs(runs, shared=1.0).effect
@@ -293,16 +295,18 @@ def ways_of(
     missing = {*keys} - stored
     runs = [way_of(run, target, at) for run in in_order(person.runs) if missing & run.map_keys()]
     if len({run.session for run in person.runs}) == 1:
-        # runs of one session are combined in signal units, and the combined map is then scaled
+        # As in stored maps of all runs, runs of one session are combined in signal units, and the
+        # combined map is then scaled to percent. All runs therefore have the same scale.
         for sampling in runs:
             sampling.scale = runs[0].scale
     return ParticipantSampling(combined=combined, runs=runs)
 
 
 def _restrict_to_common(sampling: Sampling, keys: Sequence[MapKey]) -> None:
-    """Restrict a sampling to voxels that all combined runs contain; combined maps are 0 elsewhere.
+    """Restrict a sampling to nonzero voxels of the combined map.
 
-    The voxels do not depend on the series, so only one series is read per contrast.
+    Combined maps are 0 in voxels that some runs do not contain. These voxels are the same for all
+    series, so only one series is read per contrast.
     """
     if sampling.points is None:
         return

@@ -99,7 +99,8 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> Joined:
     """
     participants = tables["participant"].unique()
     values: dict[_ValueKey, Float] = defaultdict(lambda: np.full(len(participants), np.nan))
-    # most lines of different tables only differ in their numbers, so their keys are parsed once
+    # Most lines of different tables differ only in their numbers. The text before the numbers is
+    # therefore parsed once and then looked up.
     parsed: dict[tuple[str, ...], dict[str, _TableLine]] = defaultdict(dict)
     notices, run_series = [], []
     stream.write("\t".join(COLUMN_TEXT) + "\n")
@@ -118,7 +119,7 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> Joined:
             skipped = {
                 series_name for series_name in series if derives_from(series_name, unapplied)
             }
-            # the paper's region sizes are defined for pairs of conditions, not for pairs of seeds
+            # The paper defines region sizes for pairs of conditions, not for pairs of seeds.
             at_rest = any(source.at_rest for source in sources)
             for (row_series, _, key), value, width in rows:
                 if key and row_series not in skipped and not (at_rest and "quarter" in key):
@@ -205,7 +206,7 @@ def _combine_runs(runs: Sequence[tuple[float, float]]) -> float:
 
 
 def of_people(values: pd.DataFrame) -> pd.DataFrame:
-    """Return the participants' columns of a frame in the form of `Joined.values`.
+    """Return only the columns of participants from a frame like `Joined.values`.
 
     Missing values are NaN, undefined values are infinite.
     """
@@ -213,7 +214,7 @@ def of_people(values: pd.DataFrame) -> pd.DataFrame:
 
 
 def wide(values: pd.DataFrame) -> pd.DataFrame:
-    """Return the values of one question, participants by series.
+    """Return the values of one question as a table of participants by series.
 
     Participants without any value are omitted. Missing values are NaN, undefined values are
     infinite.
@@ -222,7 +223,7 @@ def wide(values: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_question(values: pd.DataFrame, question: pd.Series) -> pd.DataFrame:
-    """Return the rows of a frame for one question.
+    """Return the rows of a data frame that belong to one question.
 
     `question` contains the columns `QUESTION`; additional columns are ignored.
     """

@@ -1,7 +1,7 @@
 """Group results in plain language: better, equal or worse methods, and their certainty.
 
-Comparisons are rows of the table from `bids_sr.group.comparisons`. A finding contains all rows of
-one method on one question.
+Comparisons are rows of the table from `bids_sr.group.comparisons`. A finding contains all
+comparisons of one method on one question, that is, one metric of one task, contrast and region.
 """
 
 import math
@@ -47,7 +47,7 @@ ComparisonRow = Any
 """Comparison with columns as attributes."""
 FUNCTION, IMAGE, SIZE = "function", "image", "size"
 _METRIC = ["statistic", "band", "reference", "threshold"]
-# reported metrics with their kind of evidence, strongest evidence first
+# metrics that are reported, with the kind of evidence they provide; strongest evidence first
 _EVIDENCE = (
     pd.DataFrame(
         [
@@ -150,7 +150,7 @@ def where_text(question: ComparisonRow) -> str:
 
 
 def task_text(question: ComparisonRow) -> str:
-    """Return task and variant of a question as text."""
+    """Return the task (and the variant of its files) of a question as text."""
     return f"task {question.task}" + f", {question.variant}" * (question.variant != MISSING)
 
 
@@ -169,7 +169,7 @@ def _names(rows: Iterable[ComparisonRow]) -> str:
 
 
 def _compared(finding: Sequence[ComparisonRow], *roles: str) -> list[ComparisonRow]:
-    """Return rows of a finding with these reference roles; by default, all but placebos."""
+    """Return the comparisons with references of some roles; by default, all but placebos."""
     return [row for row in finding if (row.role in roles if roles else row.role != "placebo")]
 
 
@@ -208,9 +208,9 @@ def _undecided_text(rows: Sequence[ComparisonRow]) -> str:
 
 
 def _side(row: ComparisonRow) -> int:
-    """Return the sign of a confidence interval that excludes 0.
+    """Return the sign of the values in a confidence interval.
 
-    The result is 0 if the interval contains 0 or its confidence level is below 95 %.
+    The result is 0 if the interval contains 0 or if its confidence level is below 95 %.
     """
     if not row.level >= 1 - ALPHA - 0.001:
         return 0
@@ -288,7 +288,8 @@ def verdict(findings_of: Sequence[Sequence[ComparisonRow]], methods: Sequence[st
 def _claim(finding: Sequence[ComparisonRow]) -> str:
     """Judge one method by its strongest evidence against baselines, controls and other methods."""
     method, (claim, _) = finding[0].series, _CLAIMS[finding[0].kind]
-    # simple arithmetic has the role of a method, but is a baseline here
+    # Series that result from simple arithmetic have the role of a method in the table, but count
+    # as baselines in claims.
     plain = [row for row in _compared(finding, "method") if row.minus in PLAIN]
     compared = [*_compared(finding, "acquired", "baseline", "control"), *plain]
     better, worse = ([row for row in compared if row.word == word] for word in ("better", "worse"))

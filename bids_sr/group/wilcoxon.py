@@ -112,7 +112,7 @@ def hodges_lehmann(values: npt.ArrayLike) -> dict[str, float]:
     tail = ALPHA / 2
     if n <= _EXACT_UP_TO:
         below = np.cumsum(_distribution(tuple(range(2, 2 * n + 1, 2)))[::2])
-        # largest number of means outside each limit
+        # largest number of pairwise means that may lie outside either limit of the interval
         cut = max(int(np.searchsorted(below, tail, side="right")), 1)
         level = 1 - 2 * float(below[cut - 1])
     else:
@@ -126,17 +126,17 @@ def hodges_lehmann(values: npt.ArrayLike) -> dict[str, float]:
 
 
 def _ordered_means(d: Float, ranks: Sequence[int]) -> list[float]:
-    """Return the pairwise means of ascending `d` at some ranks, counted from the smallest.
+    """Return the pairwise means with some ranks (0 is the smallest), without computing all means.
 
-    Pairs of a value with itself are included. If there are many values, bisection narrows two
-    bounds until few pairs are between them, and only these pairs are computed. If nearly all pairs
-    are equal within rounding, the bound is returned.
+    `d` is in ascending order. Pairs of a value with itself are included. If there are many values,
+    bisection narrows two bounds until few means are between them, and only these means are
+    computed. If they are equal within rounding, the bound is returned.
     """
     order = np.arange(len(d))
     max_pairs = _MAX_PAIRS * len(d) if len(d) > _EXACT_UP_TO else math.inf
     step = _PRECISION * (max(abs(float(d[0])), abs(float(d[-1]))) or 1.0)
-    # for each tested bound: number of means up to the bound, and for each value the end of the
-    # range of partners whose mean with the value is up to the bound
+    # For each bound: the number of means up to the bound and, for each value, the number of
+    # smallest values whose mean with it is up to the bound.
     bounds = {
         float(d[0]) - step: (0, order),
         float(d[-1]): (len(d) * (len(d) + 1) // 2, np.full_like(order, len(d))),

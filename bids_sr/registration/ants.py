@@ -81,9 +81,9 @@ def load(path: str | Path, order: AxisOrder = AS_STORED) -> Volume:
 
 
 def load_like(path: str | Path, reference: Volume) -> Volume:
-    """Load an image with its axes in the order closest to the axes of a reference.
+    """Load an image with its axes in the order closest to the axes of a reference image.
 
-    Only the order is changed. The axes may still point in opposite directions.
+    Axes are only permuted, not flipped, so that they may point in opposite directions.
 
     Parameters
     ----------
@@ -248,7 +248,7 @@ def register(
         antsRegistration ends with an error code.
     """
     deformable = any(stage.transform.startswith("SyN") for stage in stages)
-    # antsRegistration reads pixels of the type set by --float, whatever the type of the images
+    # antsRegistration interprets pixels as the type set by --float, whatever their actual type.
     pixel = "float" if deformable else "double"
     images = [to_ants(image, seed).clone(pixel) for image in (fixed, moving)]
     image_names = [named(image) for image in images]
@@ -344,7 +344,7 @@ def apply(
 
 
 def carry_points(points: Array, transforms: Sequence[Path], *, seed: int) -> Array:
-    """Map reference points as `apply_to_points` does, about ten times faster for supported files.
+    """Map reference points to the image, like `apply_to_points` but about ten times faster.
 
     Parameters
     ----------

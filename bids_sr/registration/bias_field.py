@@ -52,7 +52,7 @@ def unbiased(
         spline_param=200,
         return_bias_field=True,
     ).numpy()
-    # double precision, because single-precision logarithms depend on the processor
+    # Double precision is used because single-precision logarithms depend on the processor.
     log = np.log(np.clip(field, 0.05, 20.0, dtype=np.float64))
     log -= log[inside].mean()
     upsampled = sample_volume(log, low.affine, image.data.shape, image.affine, order=1)

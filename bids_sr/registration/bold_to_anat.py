@@ -131,7 +131,7 @@ def _brain(t1w: Volume, t1w_mask: Array) -> tuple[Volume, Array]:
 def _agreement(
     boldref: Volume, mask: Array, brain: Volume, brain_mask: Array, xfm: Array, nmi: float
 ) -> dict[str, object]:
-    """Measure the displacement of the brain by a transform, and the agreement of the brain masks.
+    """Measure how far a transform moves the brain, and how well the brain masks then agree.
 
     The transform `xfm` maps a boldref point to its T1w point.
     """
@@ -158,7 +158,7 @@ def _agreement(
 
 
 def _size(xfm: Array, mask: Array, affine: Array) -> dict[str, float]:
-    """Return the size of a transform by name.
+    """Return the rotation and displacement of a transform by name.
 
     If the transform scales or shears, as a transform of another program may do, only its
     displacement in mm is returned.

@@ -95,14 +95,15 @@ def volume_ml(mask: Array, affine: Array) -> float:
 
 
 _TOP_MM = 130.0  # mm, distance from the top of the head that contains brain and cerebellum
-# the MNI templates are larger than most brains and at their full size would start in the scalp
+# initial scaling of the template; MNI templates are larger than most brains, so that their edge
+# would otherwise start in the scalp
 _START_SCALE = 0.92
 # Normalized mutual information in the template's brain below which the header may be wrong by
 # quarter turns. Upright heads had at least 1.09, rotated heads at most 1.04.
 _UNLIKE_NMI = 1.06
 _TURN_MM = 8.0  # mm, voxel size for the comparison of poses of rotated heads
 _TURNS_TRIED = 3
-# ratio of mutual information above 1 from which a rotated pose is accepted
+# A rotated pose is accepted if it raises the mutual information above 1 by this factor.
 _TURNED_GAIN = 1.5
 
 

@@ -124,7 +124,7 @@ def agreement(
     calibration_image = sample_volume(
         calibration.data, calibration.affine, grid_shape, affine, xfm
     )
-    # low-pass filtered as by the matrix of the BOLD run
+    # The calibration image is reduced to the resolution of the BOLD run.
     low = np.asarray(acquire(calibration_image, affine, factor=factor, magnitude=True)[0])
     common = resampled & mask
     facts: dict[str, float | None] = {

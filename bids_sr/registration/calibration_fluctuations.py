@@ -146,7 +146,7 @@ def calibration_patterns(
     fd = framewise_displacement(params[used])
     displacements = moved_mm(matrices[used], mask, reader.affine)
     task, task_facts = _task(events, tr, reader.shape[3])
-    # rotations in mm at the radius of the head
+    # Rotations (rad) are converted to displacements (mm) at the radius of the head.
     motion = np.asarray(params[used], dtype=np.float64) * ([1.0] * 3 + [HEAD_RADIUS_MM] * 3)
     is_far = displacements > _MOST_MOTION_MM
     task_facts |= {

@@ -205,14 +205,16 @@ def align_volumes(
             affine,
             poses[len(poses) // 2],
         )
-        # a shift alone does not lower the similarity; it is reported as a shift
+        # A series that is only shifted must not count as a different series, so its similarity is
+        # also computed after alignment.
         similarity = max(similarity, correlation(mean[mask], resampled[mask]))
     shift, spread = _constant(poses, mask, affine)
     if (
         max(map(abs, shift)) >= _SAID_SHIFT
         and (sigma := _smoother(mean, compared_mean, mask, affine)).any()
     ):
-        # smoothing across the edge of the field of view can look like a shift to the registration
+        # A smoothed series can seem shifted, because smoothing crosses the edge of the field of
+        # view. Its shift is therefore estimated again relative to smoothed volumes of the run.
         smooth = {t: scale * ndimage.gaussian_filter(acquired[t], sigma) + offset for t in starts}
         refits = np.stack(
             [_pose(smooth[t], low[t], has_signal, (mask, margin), affine) for t in starts]
@@ -412,7 +414,7 @@ def _change(volumes: Mapping[int, Array], t: int) -> Array:
 def _constant(
     poses: Float, mask: MaskArray, affine: Array
 ) -> tuple[tuple[float, float, float], float]:
-    """Return the median shift (acquired voxels), and the rms variation about the median (mm).
+    """Return the median shift (acquired voxels), and the rms variation about this shift (mm).
 
     The median is computed over the moments and then over the brain, the rms over both together.
     """

@@ -102,7 +102,7 @@ def _maximize(x: Array, posterior: Array) -> tuple[Array, Array]:
     The standard deviations are bounded so that no tissue collapses.
     """
     mass = posterior.sum(axis=1, dtype=np.float64) + 1e-9
-    # summed by numpy because a dot product depends on the processor
+    # Products are summed by numpy because the result of a dot product depends on the processor.
     means = np.asarray([(p * x).sum(dtype=np.float64) for p in posterior]) / mass
     squares = [
         (p * (x - np.float32(m)) ** 2).sum(dtype=np.float64)

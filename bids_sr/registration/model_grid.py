@@ -37,7 +37,7 @@ def grid_around(image: Volume, mm: Sequence[float], orientation: str) -> Volume:
     center = apply_affine(affine, (shape - 1) / 2)
     extent = (shape * voxel_sizes(affine))[order]
     size = np.asarray(mm, dtype=np.float64)
-    # a rounded header must not add a voxel
+    # Rounding errors in the header must not add a voxel to the grid.
     counts = np.maximum(1, np.ceil(extent / size - 1e-3)).astype(int)
     grid = np.eye(4)
     grid[:3, :3] = directions * size

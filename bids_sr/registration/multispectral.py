@@ -27,8 +27,8 @@ CONTRASTS = ("T1w", "T2w", "FLAIR")
 """Required contrasts in the order of the array."""
 CLASSES = ("csfSpaces", "veins", "pial", "brainTissue")
 """Classes; csfSpaces differs from the tissue class csf of the three-class segmentation."""
-# class and starting mean of each component, in standard deviations from the robust center of the
-# brain by contrast
+# class of each component, and its starting means in T1w, T2w and FLAIR; in robust standard
+# deviations from the median of the brain
 _STARTS = (
     ("csfSpaces", (-2.0, 2.0, -2.0)),
     ("veins", (-1.0, -2.0, -0.75)),
@@ -38,7 +38,7 @@ _STARTS = (
 )
 _WEIGHTS = (0.12, 0.03, 0.08, 0.42, 0.35)
 _PRIOR = 0.02  # weight of the prior on a mean, as a fraction of the image's voxels
-# the same around the brain, where the means stay closer to the means of the brain
+# weight of the prior around the brain; a larger weight keeps the means closer to the brain's means
 _PRIOR_AROUND = 0.1
 _MARROW = (2.5, 1.0, 1.0)  # standard deviations of the brain, mean of fat in the skull
 _Mixture = tuple[Array, Array, Array]

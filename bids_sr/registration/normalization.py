@@ -118,7 +118,8 @@ def carried_priors(
     Array
         Probability of GM, WM and CSF in each T1w voxel, from 0 to 1 (3, X, Y, Z).
     """
-    # template maps are smooth: resampled at 2 mm for speed, then interpolated
+    # Because template maps are smooth, they can be resampled at 2 mm, which is faster, and then
+    # interpolated to the T1w grid.
     low = coarse(t1w, 2.0)
     resampled = [np.clip(apply(image, low, [std2t1w], seed=seed), 0, 1) for image in maps]
     gray, white = (

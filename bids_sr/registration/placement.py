@@ -1,6 +1,7 @@
-"""Position of a frame's points in a scan: a matrix, and a displacement field if any.
+"""Mapping from points of a frame image to a scan: a matrix and, optionally, a displacement field.
 
-Matrices are 4 x 4 (RAS mm) and map a point of the frame to its point in the scan.
+The frame is the image that other scans of the same head are resampled to. Matrices are 4 x 4 (RAS
+mm) and map a point of the frame to its point in the scan.
 """
 
 from pathlib import Path
@@ -25,7 +26,7 @@ _WARP_MM = 4.0
 
 @frozen
 class Placement:
-    """Position of a frame's points in another scan.
+    """Mapping from points of a frame image to points of another scan.
 
     Attributes
     ----------

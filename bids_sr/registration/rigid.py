@@ -21,7 +21,7 @@ from bids_sr.spatial.transforms import (
     rms_distance,
 )
 
-# fraction of the smaller head below which the headers are not used as the only start
+# fraction of the smaller head; if the heads overlap by less, the headers are not the only start
 _MIN_OVERLAP = 0.3
 # fraction of the best start's mutual information; below it, registration from the headers is poor
 _POOR_GAIN = 0.5
@@ -31,7 +31,7 @@ _POOR_GAIN = 0.5
 _TURN_MM = 4.0
 _TURNS_TRIED = 3
 _TURN_SHARE = 0.25  # fraction of the mutual information above 1 that counts as close
-# ratio of mutual information above 1 from which a rotated start replaces the headers
+# A rotated start is selected if it raises the mutual information above 1 by this factor.
 _TURNED_GAIN = 1.5
 
 

@@ -78,7 +78,7 @@ def align_alike(fixed: Volume, moving: Volume, mask: Array) -> Array | None:
 def _gauss_newton(
     fixed: Volume, moving: Volume, mask: Array, start: Array, rounds: int
 ) -> Array | None:
-    """Resample and register some rounds; None if an image gives no transform."""
+    """Alternate resampling and registration for some rounds; None if no transform is found."""
     ones = np.ones(moving.data.shape, dtype=np.float32)
     xfm = np.asarray(start, dtype=float)
     for _ in range(rounds):

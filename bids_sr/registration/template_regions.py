@@ -67,7 +67,7 @@ def in_template_space(image: Volume, template: Volume, t1w: Volume) -> bool:
 
 
 def find_region(roi: str, brain: Volume, template: Volume) -> tuple[Volume, bool]:
-    """Return a region of interest as a mask, and whether it is in template space.
+    """Return a region of interest as a mask, and whether the mask is in template space.
 
     Parameters
     ----------

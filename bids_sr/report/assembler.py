@@ -122,7 +122,7 @@ def data_uri(data: bytes) -> str:
     """Return the data URI of an SVG: percent-encoded text or base64, whichever is shorter."""
     encoded = "data:image/svg+xml;base64," + base64.b64encode(data).decode("ascii")
     text = data.decode("utf-8")
-    for character, escape in _ESCAPED.items():  # ten times as fast as `str.translate`
+    for character, escape in _ESCAPED.items():  # this loop is ten times as fast as `str.translate`
         text = text.replace(character, escape)
     return min(encoded, f"data:image/svg+xml,{text}", key=len)
 
@@ -235,7 +235,7 @@ def _section(spec: SectionSpec, fragments: _Found, custom: str, root: Path) -> _
         drawn = list(_blocks(anchor, shown, root))
         if drawn and label:
             drawn[0] = replace(drawn[0], run=label)
-            # items that other runs have are expected in this run
+            # An item that exists for another run is also expected for this run.
             expected = [(item, files) for item, files in shown if item in run_items or files]
             for texts, additions in zip(
                 (missing, on_request), _named(expected, label), strict=True
@@ -267,7 +267,7 @@ def _described(shown: Shown, figure: ArchivedFigure) -> str:
 
 
 def _pairs(entities: Mapping[str, str]) -> list[str]:
-    """Return the key-label pairs of a run as in file names."""
+    """Return the key-label pairs of a run as in its file names."""
     return [
         f"{short}-{entities[name]}"
         for name, (short, _) in RUN_ENTITIES.items()

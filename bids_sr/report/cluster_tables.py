@@ -37,7 +37,8 @@ _THRESHOLDS: Mapping[str, str] = {
 def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Markup:
     """Return the largest clusters of a series, one table per contrast, with a selector.
 
-    `first` is the contrast that is shown first, with additional peaks of its clusters.
+    `first` is the contrast that is shown first. Only its table lists additional peaks of each
+    cluster.
     """
     if clusters.empty:
         return Markup(
@@ -80,7 +81,7 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
 
 
 def _map_text(row: Any) -> str:
-    """Return a text on smoothing and threshold of a map."""
+    """Describe the smoothing and the threshold of a map."""
     smoothing = (
         f"smoothed with a {row.fwhm_mm:g} mm FWHM kernel" if row.fwhm_mm else "not smoothed"
     )

@@ -88,9 +88,9 @@ def series_of(
 
 
 def placebo_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
-    """Return the rows of methods' gains over their placebos in explained variance of detail.
+    """Select the rows with the gain of a method over one of its placebos (negative controls).
 
-    The denoised B-spline is listed separately.
+    The gain is a difference in explained variance of the measured series.
     """
     return [
         row
@@ -105,7 +105,7 @@ def placebo_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
 def shown_series(names: Sequence[str], scores: Mapping[str, float]) -> list[str]:
     """Return the series to show: B-spline, the two best methods, and the measured series.
 
-    `scores` ranks the methods; if it is empty, the last methods are shown.
+    `scores` ranks the methods; if it is empty, the last two methods are shown.
     """
     methods = [name for name in names if kind_of(name) == "method"]
     finite_scores = {name: value for name, value in scores.items() if math.isfinite(value)}

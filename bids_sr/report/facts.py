@@ -58,7 +58,7 @@ def card_html(card: Mapping[str, _Value]) -> Markup:
 def labeled_html(facts: Mapping[str, _Value], of: str) -> Markup:
     """Return facts with a label, in the order of the labels; other facts are skipped.
 
-    `of` is the key of the labels in ``facts.json``.
+    `of` is the key of these labels in ``facts.json``.
     """
     labels = data_of("facts.json")[of]
     return facts_html({label: facts[key] for key, label in labels.items() if key in facts})

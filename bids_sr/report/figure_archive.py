@@ -65,7 +65,7 @@ def _archive_of(root: Path, label: str) -> Path:
 def _pack_figures(source: Path, root: Path, label: str) -> None:
     """Move a participant's figures into the archive below the derivatives `root`.
 
-    Existing figures are kept, except for figures of the same runs that were not drawn again.
+    New figures of a run replace all archived figures of this run; figures of other runs are kept.
     `source` is the folder of new figures, with the layout of `root`; figures are not packed if
     both are the same.
     """
@@ -101,7 +101,7 @@ def _pack_figures(source: Path, root: Path, label: str) -> None:
 
 @contextlib.contextmanager
 def packed_figures(source: Path, root: Path, labels: Sequence[str]) -> Iterator[None]:
-    """Pack the participants' figures at the end of the block, even after an error.
+    """Pack the participants' figures when the ``with`` block ends, even after an error.
 
     `source` is the folder of new figures, with the layout of the derivatives.
     """
@@ -143,7 +143,7 @@ def figures_of(root: Path, label: str) -> list[ArchivedFigure]:
     packed = 0
     if archive.is_file() and zipfile.is_zipfile(archive):
         packed = archive.stat().st_mtime_ns
-        inside = zipfile.Path(archive)  # opened once for all figures
+        inside = zipfile.Path(archive)  # the archive is opened only once for all figures
         manifest = inside / _MANIFEST
         for note in json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else ():
             figures[note["file"]] = _to_figure(inside / note["file"], note)

@@ -32,8 +32,8 @@ def write_index(root: Path) -> Path:
     """Write ``index.html`` from the outputs below `root`, and return its path.
 
     Runs are found by their verdicts (see `run_notes`); participants without verdicts are listed as
-    not evaluated. If another process changes the outputs meanwhile, the page is written again, so
-    that it is up to date.
+    not evaluated. If another process changes the outputs while the page is written, the page is
+    written again.
     """
     previous = None
     for _ in range(_MOST_TRIES):

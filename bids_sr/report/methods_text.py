@@ -120,7 +120,7 @@ def _missing_keys(markdown: str, bibtex: str) -> list[str]:
 
 
 def _citation(state: StateInline, silent: bool) -> bool:
-    """Parse a citation as a separate token (rule of the Markdown parser)."""
+    """Parse a citation as a token of its own; this is a rule for the Markdown parser."""
     match = _CITATION.match(state.src, state.pos)
     if match is None:
         return False

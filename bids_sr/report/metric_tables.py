@@ -199,7 +199,7 @@ def tables_html(
 
 
 def placebo_html(rows: Sequence[MetricRow]) -> Markup:
-    """Render the gains of methods over their placebos, with a sentence per method.
+    """Render the gains of methods over their placebos (negative controls), with a sentence each.
 
     Gains are attributable to the participant's own pair, guide or time series.
     """
@@ -310,7 +310,10 @@ def _values(row: MetricRow, columns: Sequence[str]) -> tuple[str, ...]:
 def _keys(
     declared: MetricTable, columns: Sequence[str], rows: Sequence[MetricRow], names: Sequence[str]
 ) -> list[tuple[str, ...]]:
-    """Return the combinations of values in the rows, in order; unlisted series are skipped."""
+    """Return the combinations of values that occur in the rows, in display order.
+
+    Combinations with a value that is not displayed are skipped.
+    """
     order = [_order(declared, column, rows, names) for column in columns]
     combinations = dict.fromkeys(_values(row, columns) for row in rows)
     listed = [
@@ -329,7 +332,10 @@ def _keys(
 def _order(
     declared: MetricTable, column: str, rows: Sequence[MetricRow], names: Sequence[str]
 ) -> list[str]:
-    """Return the order of a column's values: as declared, or as in the report or registry."""
+    """Return the values of a column in display order.
+
+    This is the order in the declaration of the table or, without one, the usual order in reports.
+    """
     if column == "series":
         return evaluation_rows.series_of(rows, names)
     if chosen := [value for choice in declared.rows for value in choice.get(column, ())]:

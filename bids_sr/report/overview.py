@@ -213,26 +213,32 @@ def _reference_sentences(evidence: Evidence, run: RunFacts) -> list[str]:
 
 
 def level_text(row: MetricRow | None) -> str:
-    """Return a level in percent of the variance, or a correlation, ``n/a`` if it is unknown."""
+    """Return the accuracy of a series as text: explained variance in percent, or a correlation.
+
+    The text is ``n/a`` if the accuracy is unknown.
+    """
     if row is None or row.statistic == "r" or not math.isfinite(row.value):
         return number(math.nan if row is None else row.value)
     return number(row.value, ".0%")
 
 
 def ends_text(row: MetricRow, *, unit: bool = True) -> str:
-    """Return the interval of a level, with or without its unit, "" if there is no interval."""
+    """Return the confidence interval of a level as text; "" if there is no interval."""
     return interval(row.lower, row.upper, "" if row.statistic == "r" else ".0%", unit=unit)
 
 
 def estimate_text(row: MetricRow | None) -> str:
-    """Return a level with its interval: ``35 % [22, 42]``."""
+    """Return the accuracy of a series with its confidence interval, such as ``35 % [22, 42]``."""
     if row is None:
         return level_text(row)
     return unbroken(f"{level_text(row)} {ends_text(row, unit=False)}".strip())
 
 
 def _region_facts(evidence: Evidence, row: MetricRow, unit: str, *details: str) -> tuple[str, ...]:
-    """Return region and interval of a level, further facts, and the level in the whole brain."""
+    """Return facts on a level of accuracy, one per line of the card.
+
+    They are its region, its confidence interval, `details`, and the level in the whole brain.
+    """
     ends = ends_text(row)
     interval_text = (
         f"95 % interval over {unit}: {unbroken(ends)}" if ends else "No confidence interval"
@@ -247,7 +253,10 @@ def _region_facts(evidence: Evidence, row: MetricRow, unit: str, *details: str) 
 
 
 def _rivals(evidence: Evidence, best: str, applied: Sequence[str]) -> list[str]:
-    """Return the levels of B-spline, of the strongest baseline, and of the other methods."""
+    """Return the accuracy of the series that the best method competes with, one per line.
+
+    These are B-spline, the most accurate baseline or control, and the other methods.
+    """
     levels = {row.series: row for row in evidence.levels() if row.region == evidence.regions[0]}
     plain = {
         name: row
@@ -270,7 +279,7 @@ def _rivals(evidence: Evidence, best: str, applied: Sequence[str]) -> list[str]:
 
 
 def _level_card(evidence: Evidence, best: str, unit: str, applied: Sequence[str]) -> Card:
-    """Return a card with the best method's level in active voxels, and other series' levels."""
+    """Return a card with the accuracy of the best method and of other series in active voxels."""
     explains = evidence.reference.statistic == "ev"
     hint = _EXPLAINED if explains else _CORRELATION
     label = (
@@ -298,7 +307,7 @@ def _correct_card(evidence: Evidence, best: str, unit: str) -> list[Card]:
 
 
 def _earlier_card(best: str, calibrated: bool, *, no_detail: bool) -> list[Card]:
-    """Return a card with the accuracy in other runs, [] if no method was applied.
+    """Return a card with the accuracy of a method in earlier runs; [] if no method was applied.
 
     `no_detail` is True if the run has a reference without reproducible detail.
     """
@@ -479,9 +488,9 @@ def _brain_values(
 
 
 def _which_contrasts(below: Mapping[str, float], remaining: Sequence[str]) -> str:
-    """Name contrasts with their values.
+    """Name the contrasts `below` zero with their values.
 
-    If there are many, the other contrasts are named instead.
+    If there are many, the text is "every contrast other than" the `remaining` contrasts.
     """
     if len(below) <= max(_NAMED, len(remaining)):
         entries = [
@@ -502,7 +511,7 @@ def unbroken(text: str) -> str:
 
 
 def _remedies(rows: Sequence[MetricRow], not_applied: Sequence[str] = ()) -> list[str]:
-    """Return the remedies of raised flags.
+    """Return advice for each raised quality-control flag.
 
     `not_applied` are methods whose series are zero filled; their flags are ignored.
     """
@@ -594,7 +603,7 @@ def _next_steps(
 
 
 def _use_maps(best: str, run: RunFacts, *, cautioned: bool = False) -> str:
-    """Return the files to use, and the next test.
+    """Advise which maps to use, and how to test them next.
 
     `cautioned` is True if the best method's detail is wrong in some contrasts.
     """

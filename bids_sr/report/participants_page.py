@@ -49,7 +49,7 @@ _START = '<main id="content" tabindex="-1">'
 
 
 def mark_unfinished(root: Path, labels: Sequence[str]) -> None:
-    """Add a note to existing pages that processing has started; it is absent from new pages."""
+    """Note on existing pages that a new run has started; pages written later lack the note."""
     note = render("note", "warning", _UNFINISHED.format(time.strftime("%Y-%m-%d %H:%M")))
     for page in (
         page_file for label in labels for page_file in root.glob(f"sub-{label}[._]*html")
@@ -66,7 +66,7 @@ def _errors_html(failed: Sequence[Notice], log_dir: Path) -> Markup:
     """Render the failed steps, with the end of each traceback."""
     entries = []
     for notice in failed:
-        file = log_dir / Path(notice.file).name  # valid even if the outputs were moved
+        file = log_dir / Path(notice.file).name  # the recorded folder may have been moved
         text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
         tail = "\n".join(text.splitlines()[-_TRACEBACK_LINES:])
         entries.append((notice, file.name, tail, text))
@@ -155,7 +155,7 @@ def write_participants(
     reported_labels = {
         *_labels_with_report(root),
         *labels,
-    }  # listed once for thousands of participants
+    }  # computed once, because there may be thousands of participants
     return tuple(
         _build_report(
             root,
@@ -225,7 +225,7 @@ def _build_report(
     failed = [notice for notice in notices if notice.failed] + [
         Notice(what=file.name, code="crashed", file=str(file))
         for file in sorted(log_dir.glob("crash-*"))
-        # crash files of earlier versions, or without an entry in the record
+        # crash files of earlier versions, and crash files that no recorded notice refers to
         if file.name not in crash_file_names
     ]
     custom = {

@@ -62,7 +62,8 @@ def registration_html(facts: Mapping[str, object]) -> Markup:
 
 _FAIR_OVERLAP = 0.9
 _MOSTLY_NOISE = 0.9
-# fraction of the run's voxel size; larger distances of edges suggest misregistration or distortion
+# fraction of the run's voxel size; if edges of both images are farther apart, misregistration or
+# distortion is likely
 _HALF = 0.5
 
 

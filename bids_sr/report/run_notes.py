@@ -68,9 +68,9 @@ def note_of(logs: Path, label: str) -> Note | None:
 def note_run(log_dir: Path, labels: Sequence[str], *, settings: str) -> bool:
     """Record that a run produced outputs of participants; return True if their notes changed.
 
-    Log names are ignored in this comparison, because clocks can be set and do not give an order.
-    Participants whose runs were all skipped, according to the record of the run, are also
-    recorded; their outputs keep the logs of an earlier run.
+    Participants whose runs were all skipped are also recorded; their outputs still belong to the
+    logs of an earlier run. The names of log folders contain the time of the run. They are ignored
+    in the comparison of notes, because clocks can be wrong.
     """
     logs, changed = log_dir.parent, False
     for label in dict.fromkeys([*labels, *_skip_reasons(log_dir)]):
@@ -106,8 +106,9 @@ def _skip_reasons(log_dir: Path) -> dict[str, dict[str, str]]:
 
 
 def rows_of(root: Path, label: str) -> list[RunSummary]:
-    """Return the index rows of a participant's runs, from the note unless files have changed.
+    """Return the index rows of a participant's runs.
 
+    The rows of the participant's note are used unless files have changed since it was written.
     A run that the last call skipped is listed as skipped, even if an earlier run left results.
     """
     logs, folder = root / "logs", root / f"sub-{label}"
@@ -131,9 +132,9 @@ def noted(root: Path) -> list[str]:
 
 
 def is_last(root: Path, bids_dir: Path, settings: str) -> bool:
-    """Return True if all participants of a dataset were run with these settings.
+    """Return True if this call completes a dataset: all participants have these settings.
 
-    It is also True if the output has few participants.
+    Also return True if the output has only a few participants.
     """
     labels_with_notes = set(noted(root))
     if len(labels_with_notes) <= _FEW:

@@ -96,9 +96,9 @@ def _stamp(file: Path) -> int:
 
 @lru_cache(maxsize=65536)
 def _cached_summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> RunSummary:
-    """Return `run_summary` from a cache that is only invalidated by changed files.
+    """Return `run_summary` from a cache, unless its files have changed.
 
-    The index page is rewritten until its content is stable.
+    The cache saves time because the index page is written until its content is stable.
     """
     verdict_file, table_file, confounds_file, registration_file = (file for file, _ in stamped)
     verdict = _read_verdict(verdict_file)
@@ -131,7 +131,7 @@ def _accuracy(evidence: Evidence, best: str) -> str:
 
 
 def _rows(file: Path) -> list[MetricRow]:
-    """Return the rows of the metrics that are shown, from the thousands of rows of a table."""
+    """Return only those rows of a metrics table that the index page needs."""
     try:
         table = read_frame(file)
     except (OSError, ValueError):

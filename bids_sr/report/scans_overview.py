@@ -15,7 +15,8 @@ from bids_sr.report.overview import Card
 from bids_sr.series import BASELINES, MEASURED
 
 _BY = "psnr"
-# Results of one participant are not a test; their state is therefore open.
+# Results of a single participant do not decide whether a method is better, so that cards are
+# marked as open questions.
 _MARK, _STATE = "?", "open"
 Changes = Mapping[str, Mapping[str, tuple[float, str]]]
 """Difference in PSNR (dB) and the subtracted interpolation, by method and contrast."""

@@ -135,7 +135,7 @@ def _evidence_html(evidence: Evidence, best: str, margins: Mapping[str, float]) 
 def _legend_html(series: Iterable[str]) -> Markup:
     """Define each series whose name is not self-explanatory.
 
-    The names in tables and figures are the names in options and files.
+    Tables and figures use the same names as options and files.
     """
     names_to_define = (
         name
