@@ -526,7 +526,8 @@ def compare_with_other_run(
 def gather_tested(plan: RunPlan, series: RunSeries) -> tuple[Rows, Facts]:
     """Gather the results of the self-tests at reduced resolution.
 
-    Tests of further ensemble members are omitted."""
+    Tests of further ensemble members are omitted.
+    """
     unstored = {spec.name for spec in plan.wanted if not spec.stored}
     return self_test.gather_tested(
         [facts for name, facts in series.tested.items() if name not in unstored],

@@ -553,7 +553,8 @@ def estimate_variance(
 def _inference(plan: RunPlan, spec: Wanted) -> Inference:
     """Return the inference settings of a series.
 
-    A series without a method is computed on one CPU thread."""
+    A series without a method is computed on one CPU thread.
+    """
     superres, resources = plan.planned.settings.superres, plan.planned.settings.resources
     plain = spec.method is None
     return Inference(
@@ -571,7 +572,8 @@ def _guard_precision(
 ) -> tuple[Precision, Rows]:
     """Choose the numerical precision of a network.
 
-    Half precision is only used if it preserves the t values of the linear model."""
+    Half precision is only used if it preserves the t values of the linear model.
+    """
     plan, fitted = sources.plan, sources.fitted
     say(Part.SERIES, network_precision.PRECISION_TEXT)
     return network_precision.guard_precision(
@@ -682,7 +684,8 @@ def resolve_series(
 def _expect_cost(plan: RunPlan, name: str, resolved: ResolvedSeries) -> None:
     """Set the expected processing time of a series.
 
-    The expectation depends on the training recipe of its model."""
+    The expectation depends on the training recipe of its model.
+    """
     superres = plan.planned.settings.superres
     expect_cost(
         resolved.series,

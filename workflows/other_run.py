@@ -15,7 +15,8 @@ from bids_sr.workflows.run_plan import RunPlan
 def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
     """Measure the block effects of another acquired run of the same task.
 
-    None if there is no other run with events, or if either run cannot be split into halves."""
+    None if there is no other run with events, or if either run cannot be split into halves.
+    """
     another, settings = plan.bold.another, plan.planned.settings
     unsplit = plan.planned.plan.unsplit
     events = None if another is None else another.events
