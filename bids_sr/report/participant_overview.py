@@ -20,6 +20,8 @@ NO_MAP_ADVICE = (
     " runs with --run-id, --session-label or --task-id, then rerun the command."
 )
 """Advice if there is no map of all runs."""
+LARGEST_EFFECTS = 0.05
+"""Part of the described voxels whose effects count as the largest."""
 _CM3 = 1e-3
 """cm³ per mm³."""
 
@@ -41,6 +43,9 @@ class MapError:
         unknown.
     interval : float
         Median half-width of the effect's 95 % interval, in percent of the mean brain signal.
+    largest_effects_interval : float | None
+        Median half-width in the voxels with the largest effects (see `LARGEST_EFFECTS`), in
+        percent of the mean brain signal; None if it was not computed.
     significant_mm3, reliable_mm3 : float | None
         Volume of significant voxels and of reliable voxels; None if it was not computed.
     """
@@ -50,6 +55,7 @@ class MapError:
     noise: float
     reconstruction: float | None
     interval: float
+    largest_effects_interval: float | None = None
     significant_mm3: float | None = None
     reliable_mm3: float | None = None
 
@@ -128,9 +134,13 @@ def participant_html(facts: ParticipantMap) -> Markup:
         " · ".join(filter(None, header)),
         f"Map of the participant: mean of {len(names)} runs ({enumerated(names)}), with"
         " equal weights.",
-        [_error_sentence(facts), *_repeat_sentences(facts)],
         [
             _left_out_sentence(facts),
+            _error_sentence(facts),
+            *_largest_effects_sentences(facts),
+            *_repeat_sentences(facts),
+        ],
+        [
             *_shared_brain_sentences(facts),
             *_space_sentences(facts),
             *_person_sentences(facts),
@@ -184,22 +194,37 @@ def _percent(value: float) -> str:
 def _where(facts: ParticipantMap) -> str:
     if facts.in_region:
         return f"the {facts.n_voxels:,} significant voxels (FDR .05)"
-    return "the brain, because no voxel is significant (FDR .05)"
+    return "the brain (because no voxel is significant at FDR .05)"
+
+
+def _same_voxels(facts: ParticipantMap) -> str:
+    return "the significant voxels of all runs together" if facts.in_region else "the brain"
 
 
 def _error_sentence(facts: ParticipantMap) -> str:
     """Return a sentence on the error of the map and its components."""
     combined = facts.together
-    parts = [f"SD of the noise {_percent(combined.noise)}"]
+    parts = [f"{_percent(combined.noise)} for the SD of the noise"]
     if combined.reconstruction is not None:
-        parts.append(f"SD of the reconstruction error {_percent(combined.reconstruction)}")
+        parts.append(f"{_percent(combined.reconstruction)} for the SD of the reconstruction error")
     smoothing = f"{facts.fwhm_mm:g} mm FWHM" if facts.fwhm_mm else "unsmoothed"
     mapped = "seed" if facts.at_rest else "contrast"
     return (
-        f"Error of the {facts.series} map ({mapped} {facts.contrast}, {smoothing}): the 95 %"
-        f" interval of the effect is ± {_percent(combined.interval)} of the mean brain signal"
-        f" ({', '.join(parts)}; medians over {_where(facts)})."
+        f"Error of the {facts.series} map ({mapped} {facts.contrast}, {smoothing}): the median"
+        f" 95 % interval of the effect is ± {_percent(combined.interval)} of the mean brain signal"
+        f" in {_where(facts)}, with medians of {' and '.join(parts)}."
     )
+
+
+def _largest_effects_sentences(facts: ParticipantMap) -> list[str]:
+    """Return a sentence on the error of the voxels with the largest effects, [] if unknown."""
+    interval = facts.together.largest_effects_interval
+    if interval is None:
+        return []
+    return [
+        f"In the {number(LARGEST_EFFECTS, '.0%')} of these voxels that have the largest effects,"
+        f" the median interval is ± {_percent(interval)}."
+    ]
 
 
 def _repeat_sentences(facts: ParticipantMap) -> list[str]:
@@ -208,14 +233,19 @@ def _repeat_sentences(facts: ParticipantMap) -> list[str]:
         return _unknown_sentences(facts)
     if facts.shared is None:
         return []
+    estimated = (
+        f"The reconstruction error (the difference from a measurement at the high resolution) was"
+        f" estimated by {facts.series}, not measured."
+    )
     if facts.shared >= 1:
         return [
-            "The reconstruction error is taken to be the same in all runs, so only the noise"
-            " decreases with more runs."
+            f"{estimated} It is taken to be the same in all runs, so that more runs reduce only"
+            " the noise."
         ]
     return [
-        f"Most of the reconstruction error repeats in every run (correlation {facts.shared:.2f}),"
-        " so it decreases less with more runs than the noise does."
+        f"{estimated} Most of it repeats in every run (correlation between runs"
+        f" {facts.shared:.2f}), so that more runs reduce the noise, but hardly the reconstruction"
+        " error."
     ]
 
 
@@ -266,8 +296,9 @@ def _person_sentences(facts: ParticipantMap) -> list[str]:
     if facts.person_interval is None:
         return []
     return [
-        "For the participant rather than for these runs, the 95 % interval is"
-        f" ± {_percent(facts.person_interval)}, from the spread between runs."
+        "This interval is for the mean of these runs. For the participant in general, including"
+        " runs that were not acquired, the 95 % interval is"
+        f" ± {_percent(facts.person_interval)}, which also contains the spread between runs."
     ]
 
 
@@ -279,7 +310,10 @@ def slice_sentences(fusion: Mapping[str, object]) -> list[str]:
     """
     displaced = _displacement_sentence(fusion)
     if not fusion["Applied"]:
-        return [f"Slices keep their thickness: {fusion['Reason']}. {displaced}{fusion['Advice']}."]
+        return [
+            f"The maps have the slice thickness of the runs, because {fusion['Reason']}."
+            f" {displaced}{fusion['Advice']}."
+        ]
     runs, not_fused = fusion["Runs"], fusion["RunsNotFused"]
     assert isinstance(runs, Sequence)
     assert isinstance(not_fused, Mapping)
@@ -309,8 +343,18 @@ def _displacement_sentence(fusion: Mapping[str, object]) -> str:
     ]
     if not pairs:
         return ""
+    if not fusion["Applied"]:
+        largest = max(
+            real(pair["Displacement"])
+            for pair in displacements
+            if pair["Displacement"] is not None
+        )
+        return (
+            f"The largest displacement between two runs is {largest:.2f} of a slice (median over"
+            " active voxels). "
+        )
     return (
-        "Displacement between slices, in fractions of a slice (median over active voxels):"
+        "Displacement of slices between runs, in fractions of a slice (median over active voxels):"
         f" {'; '.join(pairs)}. "
     )
 
@@ -333,7 +377,8 @@ def _error_table(facts: ParticipantMap) -> Markup:
     rows = [_row(run.name, number(run.weight, ".2f"), run) for run in facts.runs]
     available = [k for k in range(len(heads)) if any(row[k] != MISSING for row in rows)]
     return table(
-        "Error of the map (medians over the same voxels, in percent of the mean brain signal)",
+        f"Error of the {facts.series} map (medians over {_same_voxels(facts)}, in percent of the"
+        " mean brain signal), and volumes",
         [heads[k] for k in available],
         [[row[k] for k in available] for row in (combined, *rows)],
     )

@@ -64,8 +64,8 @@ _ACTIVE_T = 4.0
 _AROUND = 2
 """Margin (voxels, in plane) around the brain whose columns are also fused."""
 WHAT_TO_ACQUIRE = (
-    "To get thinner slices, shift the stack of slices by half a slice in every second run"
-    " (docs/acquire.md)"
+    "To get thinner slices in future sessions, shift the stack of slices by half a slice in every"
+    " second run (docs/acquire.md)"
 )
 _NO_ERROR = (
     "There is no stat-sd map, no map of the wrong sign, and no reliable region, because the error"
@@ -336,8 +336,8 @@ def decide_fusion(
     reason = (
         "the slices of the runs are displaced, but the test of the fusion did not pass"
         if pairs
-        else f"no slices are displaced by {LEAST_DISPLACEMENT:g} of a slice or more in active"
-        " voxels"
+        else f"the slices of no two runs are displaced by {LEAST_DISPLACEMENT:g} of a slice or"
+        " more in active voxels"
     )
     _LOGGER.info("%s: the slices keep their thickness: %s.", enumerated(names), reason)
     return {**facts, "Runs": [], "Reason": reason, "Advice": WHAT_TO_ACQUIRE}

@@ -76,13 +76,15 @@ def _extent(over_sessions: bool) -> str:
         "participant",
         "participant",
         caption=(
-            "Effect of all runs together, in percent of the mean brain signal. Left: axial slice"
-            " through the peak of the acquired map, with the z coordinate in scanner space of the"
-            " first run (mm). Right: region in the yellow frame, one panel per series, and the SD"
-            " of the error of the effect. All panels have the same color scale and threshold (an"
-            " SD below the threshold is not visible)."
-            " White outlines show the reliable voxels, or the significant voxels (FDR .05) if no"
-            " reliable voxels are known."
+            "Effect of all runs together, in percent of the mean brain signal, for the contrast"
+            " and smoothing named above. Left: axial slice through the peak of the acquired map"
+            " (z in scanner space of the first run, mm). Right: region in the yellow frame, in the"
+            " acquired series, after interpolation (B-spline) and after super-resolution, and the"
+            " SD of the error of the super-resolved effect. All panels have the same color scale"
+            " and threshold, so that an SD below the threshold has no color: colors show where the"
+            " error is larger than in most voxels. White outlines show reliable voxels, whose"
+            " sign is probably right, or significant voxels (FDR .05) if the reconstruction error"
+            " is unknown."
         ),
     ),
     cost=Cost(always=1.5),
@@ -242,7 +244,7 @@ def _facts(
     `width`: smoothing of the map (FWHM, mm). `scale`: percent of the mean brain signal per unit of
     the maps. `files`: file pattern of the stored maps; "" if they are not stored.
     """
-    from bids_sr.report.participant_overview import MapError, ParticipantMap
+    from bids_sr.report.participant_overview import LARGEST_EFFECTS, MapError, ParticipantMap
 
     def combined(stat: str) -> Derivative | None:
         return shown_maps.stats.get((contrast, stat, width), {}).get(series)
@@ -258,6 +260,8 @@ def _facts(
     weights = about["RunWeights"]
     assert isinstance(weights, Mapping)
     voxel_mm3 = float(np.prod(effect.volume.zooms))
+    sizes_of_effects = np.abs(_values(effect)[inside])
+    largest = sizes_of_effects >= np.quantile(sizes_of_effects, 1 - LARGEST_EFFECTS)
 
     def error(
         name: str, weight: float, maps: Mapping[str, Derivative], region_rows: Sequence[MetricRow]
@@ -276,6 +280,7 @@ def _facts(
             noise=float(np.median(np.sqrt(variance))),
             reconstruction=None if sd is None else float(np.median(sd)),
             interval=_NORMAL_95 * float(np.median(total)),
+            largest_effects_interval=_NORMAL_95 * float(np.median(total[largest])),
             significant_mm3=sizes.get("fdr"),
             reliable_mm3=sizes.get("reliable"),
         )

@@ -32,7 +32,13 @@ FACTS = ParticipantMap(
     at_rest=False,
     runs=RUNS,
     together=replace(
-        RUNS[0], name="all", noise=0.115, reconstruction=0.137, interval=0.351, reliable_mm3=4500.0
+        RUNS[0],
+        name="all",
+        noise=0.115,
+        reconstruction=0.137,
+        interval=0.351,
+        largest_effects_interval=2.1,
+        reliable_mm3=4500.0,
     ),
     n_voxels=1234,
     in_region=True,
@@ -55,12 +61,15 @@ def test_map_runs_error_and_skipped_runs_are_named() -> None:
     for part in (
         "sub-01 · task tap · all runs together",
         "Map of the participant: mean of 3 runs (run-1, run-2 and run-4), with equal weights.",
-        "Error of the sbl map (contrast all, unsmoothed): the 95 % interval of the effect is"
-        " ± 0.35 % of the mean brain signal (SD of the noise 0.12 %, SD of the reconstruction"
-        " error 0.14 %; medians over the 1,234 significant voxels (FDR .05)).",
-        "Most of the reconstruction error repeats in every run (correlation 0.75)",
+        "Error of the sbl map (contrast all, unsmoothed): the median 95 % interval of the effect"
+        " is ± 0.35 % of the mean brain signal in the 1,234 significant voxels (FDR .05), with"
+        " medians of 0.12 % for the SD of the noise and 0.14 % for the SD of the reconstruction"
+        " error.",
+        "In the 5 % of these voxels that have the largest effects, the median interval is"
+        " ± 2.1 %.",
+        "Most of it repeats in every run (correlation between runs 0.75)",
         "Left out: run-3 (the weights of the trial types differ from the weights in most runs).",
-        "For the participant rather than for these runs, the 95 % interval is ± 0.40 %",
+        "including runs that were not acquired, the 95 % interval is ± 0.40 %",
         "sub-01/func/sub-01_task-tap_space-boldref_contrast-*_statmap.nii.gz",
         "run-1 0.33 0.20 0.15 0.49 8.0 3.0",
         "reconstruction error SD, %",
@@ -74,8 +83,8 @@ def test_map_runs_error_and_skipped_runs_are_named() -> None:
     [
         ({"left_out": {}}, "No run was left out.", "Left out"),
         ({"shared": 1.0}, "is taken to be the same in all runs", "correlation"),
-        ({"person_interval": None}, "Left out", "rather than for these runs"),
-        ({"in_region": False}, "the brain, because no voxel is significant", "1,234"),
+        ({"person_interval": None}, "Left out", "not acquired"),
+        ({"in_region": False}, "the brain (because no voxel is significant", "1,234"),
         ({"fwhm_mm": 5.0, "at_rest": True}, "(seed all, 5 mm FWHM)", "unsmoothed"),
         ({"files": ""}, "Left out", "Files"),
         (
@@ -139,4 +148,4 @@ def test_slices_that_are_not_fused_come_with_a_reason_and_advice() -> None:
         "Displacements": [{"Runs": ["run-1", "run-2"], "Displacement": None}],
     }
     text = text_of(replace(FACTS, slices=slice_sentences(fusion)))
-    assert "Slices keep their thickness: no slices are displaced. Shift the stack." in text
+    assert "slice thickness of the runs, because no slices are displaced. Shift the stack." in text

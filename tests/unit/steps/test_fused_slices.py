@@ -218,8 +218,8 @@ def test_a_contrast_without_displaced_runs_is_not_fused(
 @pytest.mark.parametrize(
     ("true_shift", "assumed_shift", "reason"),
     [
-        pytest.param(0.0, 0.0, "no slices are displaced by 0.25", id="equal slices"),
-        pytest.param(0.3, 0.3, "no slices are displaced by 0.25", id="small displacement"),
+        pytest.param(0.0, 0.0, "are displaced by 0.25", id="equal slices"),
+        pytest.param(0.3, 0.3, "are displaced by 0.25", id="small displacement"),
         pytest.param(SHIFT, -SHIFT, "did not pass", id="wrong sign"),
         pytest.param(0.0, SHIFT, "did not pass", id="displacement undone"),
     ],

@@ -105,19 +105,34 @@ def test_errors_are_medians_over_the_same_voxels_in_percent() -> None:
     assert [drawing.entities["desc"] for drawing in figures] == ["participant", "participant"]
     text = texts(figures)
     # relative to 500: SD of the noise 1, of the reconstruction error 3, of both 3.16
-    assert "± 1.2 % of the mean brain signal (SD of the noise 0.20 %, SD of the" in text
+    assert "± 1.2 % of the mean brain signal in the" in text
+    assert "0.20 % for the SD of the noise and 0.60 % for the SD of the" in text
     assert f"the {ACTIVE.sum()} significant voxels" in text
     assert "all runs together 0.20 0.60 1.24" in text
     assert "run-1 0.33 0.40 0.70 1.58" in text  # 2, 3.5 and 4.03 relative to 500
     assert f"1.58 {10 * 36e-3:.1f} run-2" in text  # 10 reliable voxels of 36 mm³
     # SD is 2, and .75 of 3.5² repeats, so the variation between runs is negligible.
-    assert "rather than for these runs, the 95 % interval is ± 0.78 %" in text
+    assert "runs that were not acquired, the 95 % interval is ± 0.78 %" in text
     assert "sub-01_task-tap_space-boldref_contrast-*_stat-*_desc-sbl_statmap.nii.gz" in text
     figure = figures[1].content
     assert figure.get_label().endswith("acquired, B-spline, sbl, error of sbl (SD).")
     assert {"acquired", "B-spline", "sbl", "error of sbl (SD)"} <= {
         label.get_text() for axes in figure.axes for label in [axes.title, *axes.texts]
     }
+
+
+def test_the_error_of_the_largest_effects_is_named() -> None:
+    effect, sd = np.where(ACTIVE, 20.0, 1.0), np.full(SHAPE, 3.0)
+    effect[10, 10, 1:3], sd[10, 10, 1:3] = 40, 6  # 2 of 32 voxels
+    maps = [
+        replace(combined_map, content=volume({"effect": effect, "sd": sd}[stat]))
+        if (stat := combined_map.entities.get("stat")) in ("effect", "sd")
+        and combined_map.entities["desc"] == "sbl"
+        else combined_map
+        for combined_map in MAPS
+    ]
+    # of 500, 1.96 times the root of 1 + 6²
+    assert "largest effects, the median interval is ± 2.4 %" in texts(draw(maps, RUNS))
 
 
 def test_maps_of_all_sessions_are_already_in_percent() -> None:
@@ -136,7 +151,7 @@ def test_the_interval_for_the_participant_uses_the_t_distribution() -> None:
     maps = [*MAPS[:4], *combined_maps("sbl", sd=False)]
     runs = [run_map for name in NAMES for run_map in run_maps(name, sd=False)]
     expected = 4.303 * 2 / 5
-    assert f"rather than for these runs, the 95 % interval is ± {expected:.1f} %" in texts(
+    assert f"runs that were not acquired, the 95 % interval is ± {expected:.1f} %" in texts(
         draw(maps, runs)
     )
 
@@ -148,7 +163,7 @@ def test_without_significant_voxels_errors_are_medians_over_the_brain() -> None:
         else map_
         for map_ in MAPS
     ]
-    assert "the brain, because no voxel is significant" in texts(draw(maps_without_voxels, RUNS))
+    assert "the brain (because no voxel is significant" in texts(draw(maps_without_voxels, RUNS))
 
 
 def test_without_the_method_the_interpolation_is_shown() -> None:
