@@ -58,15 +58,16 @@ class LowRun:
     def super_resolved(self, images: Array) -> Array:
         """Return images (N, x, y, m) or (N, x, y, 2 m) at the high resolution in plane."""
         slices = torch.from_numpy(np.moveaxis(images, 3, 1).astype(np.float32).copy())
-        level = self.low.level.in_plane(slices.shape[1])
+        level = self.low.level.restrict_to_plane(slices.shape[1])
         if slices.shape[1] == self.low.low.shape[2]:
             added_detail = detail(self.prior, level, slices)
         else:  # thin slices have the variance maps of their thick slice
             with torch.inference_mode():
                 slices_detail = [
-                    self.prior.at(k // THIN_PER_THICK)(s) for k, s in enumerate(slices.unbind(1))
+                    self.prior.make_slice_function(k // THIN_PER_THICK)(s)
+                    for k, s in enumerate(slices.unbind(1))
                 ]
-                added_detail = level.beyond(torch.stack(slices_detail, 1))
+                added_detail = level.select_above_nyquist(torch.stack(slices_detail, 1))
         return np.moveaxis((level.up(slices) + added_detail).numpy(), 1, 3)
 
 

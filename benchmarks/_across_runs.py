@@ -28,7 +28,7 @@ from bids_sr.glm.noise import estimate_noise
 from bids_sr.glm.regressors import Events, read_events
 from bids_sr.glm.slice_fusion import (
     THIN_PER_THICK,
-    acquired_positions,
+    compute_slice_positions,
     interpolate_thin,
     slice_profiles,
 )
@@ -39,8 +39,8 @@ from bids_sr.quality.series_quality import series_quality
 from bids_sr.spatial.hmc import estimate_motion
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.slice_timing import correct_slice_timing
-from bids_sr.spatial.transforms import resized_affine
-from bids_sr.sr.variance.temporal_components import motion_courses, temporal_statistics
+from bids_sr.spatial.transforms import resize_affine
+from bids_sr.sr.variance.temporal_components import motion_regressors, temporal_statistics
 
 N_DUMMY = 5  # volumes before the steady state
 ACTIVE_T = 4.0  # voxels with a larger |t| are active
@@ -118,7 +118,7 @@ class ThinRun:
 
     def copy(self, shift: float = 0.0, profile: Profile | None = None) -> ThickRun:
         """Return a copy with thick slices, whose stack is shifted by a number of thin slices."""
-        positions = acquired_positions(self.series.shape[2] // THIN_PER_THICK) + shift
+        positions = compute_slice_positions(self.series.shape[2] // THIN_PER_THICK) + shift
         series = (profile or Profile()).acquire(self.series, positions)
         return ThickRun(thin=self, series=series, shift=shift)
 
@@ -205,9 +205,9 @@ def thin_run(data: Path, name: str) -> ThinRun:
     sidecar = json.loads(Path(f"{stem}_bold.json").read_text())
     tr, slice_times = float(sidecar["RepetitionTime"]), sidecar["SliceTiming"][: raw.shape[2]]
     n_thick = raw.shape[2] // THIN_PER_THICK
-    thick_affine = resized_affine(image.affine, raw.shape[:3], (*raw.shape[:2], n_thick))
+    thick_affine = resize_affine(image.affine, raw.shape[:3], (*raw.shape[:2], n_thick))
     poses, center = motion_of(raw, thick_affine)
-    nuisance = motion_courses(poses, center)
+    nuisance = motion_regressors(poses, center)
     padded = np.pad(nuisance, [(N_DUMMY, 0), (0, 0)])
     events = read_events(Path(f"{stem}_events.tsv"))
     reference = reference_time(slice_times, 0.5)

@@ -20,7 +20,7 @@ from scipy import ndimage
 from bids_sr.io.atomic_files import write_json
 from bids_sr.io.nifti import save_image
 from bids_sr.phantom.bold_run import SimulatedRun, bold_run, calibration_preset
-from bids_sr.phantom.physiology import approach
+from bids_sr.phantom.physiology import simulate_transient
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_dataset import make_dataset
 from bids_sr.phantom.simulated_subject import SimulatedSubject
@@ -29,7 +29,7 @@ from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.multi_echo import combine_echoes
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA, beyond_nyquist
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.spatial.transforms import resized_affine
+from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.matrices import upsample
 
 Array = NDArray[Any]
@@ -50,7 +50,7 @@ def write(data: Array, like: nib.Nifti1Image, path: Path) -> None:
     """
     affine = np.asarray(like.affine)
     if data.shape[:3] != like.shape[:3]:
-        affine = resized_affine(affine, like.shape[:3], data.shape[:3])
+        affine = resize_affine(affine, like.shape[:3], data.shape[:3])
     header = like.header.copy()
     header.set_data_dtype(np.float32)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -189,7 +189,7 @@ def fine_run(run: SimulatedRun) -> Iterator[Array]:
     assert run.scanner.shift is not None
     shift = sample_volume(run.scanner.shift, run.scanner.dense_grid[1], *plain.dense_grid)
     scanner = replace(plain, shift=shift)
-    transient = approach(run.subject.head, run.preset, scanner)
+    transient = simulate_transient(run.subject.head, run.preset, scanner)
     fine = replace(
         run, preset=preset, scanner=scanner, transient=transient, stream=("calibration", 9)
     )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.variance.estimation import _floored, estimate_prior, filled_sd
+from bids_sr.sr.variance.estimation import _apply_floor, compute_filled_sd, estimate_prior
 from bids_sr.sr.variance.prior import Prior, Tile
 
 WMN = VarianceRecipe(fwhm=(2.0,), rounds=0, equalize=0.0)
@@ -31,19 +31,23 @@ def minimum_norm(
     `start` is a standard deviation (Z, X, Y) that replaces the standard deviation of the
     zero-filled components.
     """
-    variance = float(components[:, :, *tile.seen].square().sum(0).mean())
+    variance = float(components[:, :, *tile.data_range].square().sum(0).mean())
     level = tile.level
 
     def prior_with(sd: Tensor) -> Prior:
-        weight = _floored(sd, tile)[None] ** power
-        plain = Prior(whole=tile, weight=weight, fwhm=estimator.fwhm, noise=0.0)
-        return replace(plain.scaled(variance), noise=estimator.noise * variance)
+        weight = _apply_floor(sd, tile)[None] ** power
+        plain = Prior(region=tile, weight=weight, fwhm=estimator.fwhm, noise=0.0)
+        return replace(plain.scale(variance), noise=estimator.noise * variance)
 
     with torch.inference_mode():
-        prior = prior_with(filled_sd(components, tile) if start is None else start)
+        prior = prior_with(compute_filled_sd(components, tile) if start is None else start)
         for _ in range(rounds):
-            slices_detail = [prior.at(z)(components[:, z]) for z in range(level.fine[2])]
-            total = level.up(components) + level.beyond(torch.stack(slices_detail, 1))
+            slices_detail = [
+                prior.make_slice_function(z)(components[:, z]) for z in range(level.fine[2])
+            ]
+            total = level.up(components) + level.select_above_nyquist(
+                torch.stack(slices_detail, 1)
+            )
             prior = prior_with(total.square().sum(0).sqrt())
     return prior
 

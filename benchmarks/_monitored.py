@@ -20,7 +20,7 @@ from _resources import asked_gb
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
-    from bids_sr.execution.answers import Answer
+    from bids_sr.execution.outcomes import NodeOutcome
 
 HEADER = (
     "node",
@@ -87,12 +87,12 @@ class Meter:
 
 def keep_usage(path: Path, node: "Node", usage: NodeUsage) -> None:
     """Add the row of one step to the table."""
-    from bids_sr.execution.answers import kind_of
+    from bids_sr.execution.outcomes import step_function
 
     values = asdict(usage)
     cells = [
         node.fullname,
-        kind_of(node).rpartition(".")[2],
+        step_function(node).rpartition(".")[2],
         *(f"{values[name]:.3f}" for name in HEADER[2:-1]),
     ]
     with path.open("a", encoding="utf-8") as table:
@@ -115,7 +115,7 @@ def _kib(path: str, key: str) -> float:
     return next((float(line.split()[1]) for line in lines if line.startswith(key)), 0.0)
 
 
-def run_node(node: "Node", updatehash: bool, taskid: int) -> "Answer":
+def run_node(node: "Node", updatehash: bool, taskid: int) -> "NodeOutcome":
     """Run `bids_sr.execution.multiproc.run_node` of a worker and measure it."""
     from bids_sr.execution import multiproc
 

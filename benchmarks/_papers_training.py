@@ -22,7 +22,7 @@ from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.operators import get_operator
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.journal import log_tsv
-from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.training.trainer import train_network
 
 SEED = 0
 
@@ -46,7 +46,7 @@ def save(
         method=get_method(method), changed=recipe, factor=factor, seed=SEED, threads=1
     )
     with tempfile.TemporaryDirectory() as folder:
-        trained = fit(request, tuple(images), Path(folder))
+        trained = train_network(request, tuple(images), Path(folder))
     # figures of a run show this log
     stem.with_name(f"{stem.name}.tsv").write_text(log_tsv(trained.log))
     return save_model(stem, trained.state, trained.card)[0]

@@ -20,7 +20,7 @@ import numpy as np
 from _people_measured import FACTOR
 
 from bids_sr.io.nifti import save_image
-from bids_sr.retrospective.downsampling import added_noise, thermal_noise, write_lr_series
+from bids_sr.retrospective.downsampling import noise_to_add, thermal_noise, write_lr_series
 from bids_sr.sr.matrices import kspace_crop
 
 ONE_TYPE = "stimulus"
@@ -180,7 +180,7 @@ def make_tested(tested: Tested, data: Path, out: Path) -> tuple[Path, Path]:
         (place / inside).with_name(f"{stem}_events.tsv").write_text(events)
     save_image(measured, image.affine, truth / inside, header_like=image.header)
     if tested.noisy:
-        noise = added_noise(thermal_noise(truth / inside, 0), FACTOR)
+        noise = noise_to_add(thermal_noise(truth / inside, 0), FACTOR)
         write_lr_series(truth / inside, low / inside, factor=FACTOR, first=0, noise_sd=noise)
     elif tested.low is not None:
         shutil.copy(data / tested.low, low / inside)

@@ -27,13 +27,19 @@ import torch
 from _people_measured import FACTOR, FIRST, Array
 from torch import Tensor
 
-from bids_sr.evaluation.agreement import Way, _inner_products, _statistics, interval, resampled
+from bids_sr.evaluation.agreement import (
+    BlockComparison,
+    _inner_products,
+    _statistics,
+    interval,
+    resample_weights,
+)
 from bids_sr.glm.blocks import BlockDesign, TooFewBlocks, block_design, half_weights
 from bids_sr.glm.confounds import motion_columns, motion_table
 from bids_sr.glm.linear_model import ContrastModel
 from bids_sr.glm.noise import estimate_noise
 from bids_sr.glm.regressors import Events, read_events
-from bids_sr.retrospective.downsampling import added_noise, thermal_noise
+from bids_sr.retrospective.downsampling import noise_to_add, thermal_noise
 from bids_sr.spatial.hmc import estimate_motion
 from bids_sr.sr.matrices import kspace_crop
 from bids_sr.sr.operators import ResolutionLevel, interpolate, level_above, to_slices, to_volume
@@ -168,7 +174,7 @@ class Acquired:
     @cached_property
     def truth(self) -> Tensor:
         """Measured effects of all blocks above the acquired Nyquist frequency (B, Z, X, Y)."""
-        return self.level.beyond(self.blocks(self.measured))
+        return self.level.select_above_nyquist(self.blocks(self.measured))
 
     def explained(
         self, prior: Prior, regions: Mapping[str, Array], n_boot: int = 200
@@ -179,7 +185,7 @@ class Acquired:
         of high-resolution voxels.
         """
         estimate, explained_by_region = detail(prior, self.level, self.blocks(self.low)), {}
-        a, b = resampled(self.design.blocks, self.halves, n_boot, 0, "all")
+        a, b = resample_weights(self.design.blocks, self.halves, n_boot, 0, "all")
         for name, region in regions.items():
             inside = torch.from_numpy(np.moveaxis(region, 2, 0).copy())
             ours, true = estimate[:, inside].numpy(), self.truth[:, inside].numpy()
@@ -187,7 +193,9 @@ class Acquired:
                 _inner_products(*effects) for effects in ((ours, ours), (ours, true), (true, true))
             ]
             ways = [
-                _statistics(Way(contrast="all", source=x, target=y, twin=x), *grams)["ev"]
+                _statistics(BlockComparison(contrast="all", source=x, target=y, twin=x), *grams)[
+                    "ev"
+                ]
                 for x, y in ((a, b), (b, a))
             ]
             values = np.mean(ways, 0)
@@ -203,7 +211,7 @@ class Acquired:
             for s in (self.low, self.measured)
         )
         inside = torch.from_numpy(np.moveaxis(self.fine_mask, 2, 0).copy())
-        missed = self.level.beyond(true.contiguous())[:, inside]
+        missed = self.level.select_above_nyquist(true.contiguous())[:, inside]
         left = missed - detail(prior, self.level, low.contiguous())[:, inside]
         return 1 - float(left.square().sum() / missed.square().sum())
 
@@ -213,8 +221,10 @@ def detail(prior: Prior, level: ResolutionLevel, images: Tensor) -> Tensor:
     frequency, (N, Z, X, Y).
     """
     with torch.inference_mode():
-        slices_detail = [prior.at(z)(images[:, z]) for z in range(images.shape[1])]
-        return level.beyond(torch.stack(slices_detail, 1))
+        slices_detail = [
+            prior.make_slice_function(z)(images[:, z]) for z in range(images.shape[1])
+        ]
+        return level.select_above_nyquist(torch.stack(slices_detail, 1))
 
 
 def brain(series: Array) -> Array:
@@ -243,7 +253,7 @@ def acquired(data: Path, name: str, scratch: Path, *, noise: float = 0.0) -> Acq
     x, y = (n // 4 * 4 for n in stored.shape[:2])
     measured = stored[:x, :y]
     tr = float(image.header.get_zooms()[3])
-    sd = noise * added_noise(thermal_noise(file, FIRST), FACTOR)
+    sd = noise * noise_to_add(thermal_noise(file, FIRST), FACTOR)
     rng = np.random.default_rng(0)
     volumes = []
     for volume in np.moveaxis(measured, 3, 0):

@@ -32,7 +32,7 @@ import bids_sr
 from bids_sr import workflows
 from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.effects_of_run import RunEffects
-from bids_sr.evaluation.references import measured_halves
+from bids_sr.evaluation.references import make_half_reference
 from bids_sr.glm.block_effects import Effects, load_effects, save_effects
 from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.io.arrays import Float32
@@ -300,5 +300,5 @@ def gains(first: Kept, second: Kept) -> Mapping[tuple[str, str], MetricRow]:
             factor=FACTOR,
             acquired_t={"all": first.acquired_t(effects)},
         )
-        rows = agreement_rows(run, measured_halves)
+        rows = agreement_rows(run, make_half_reference)
     return {(label(r), r.region): r for r in rows if (r.series, r.minus) == ("after", "before")}

@@ -18,13 +18,13 @@ from _labels import label
 from _posterior_maps import BELOW, FDR, Array, Stored, share
 from scipy import ndimage
 
-from bids_sr.evaluation.reference_maps import known_truths
+from bids_sr.evaluation.reference_maps import make_known_effects
 from bids_sr.glm.activation_regions import fdr_region, reliable_region
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
-from bids_sr.sr.variance.posterior import _root, effect_scale, wrong_sign
+from bids_sr.sr.variance.posterior import _root, effect_scale, wrong_sign_probability
 from bids_sr.sr.variance.prior import Prior, covariance
-from bids_sr.steps.reconstruction_error import _onto
+from bids_sr.steps.reconstruction_error import _interpolate_to
 
 REPEATS, NOISES = 4, 32
 ENVELOPE_MM = 12.0
@@ -78,12 +78,17 @@ class _EffectMaker:
 
 def _reconstructed(prior: Prior, data: Array) -> Array:
     """Reconstruct acquired volumes (N, x, y, Z) by zero filling and the prior."""
-    level = prior.whole.level
+    level = prior.region.level
     slices = []
     with torch.inference_mode():
         for z in range(data.shape[3]):
             data_slice = torch.from_numpy(np.ascontiguousarray(data[..., z], dtype=np.float32))
-            slices.append((level.up(data_slice) + level.beyond(prior.at(z)(data_slice))).numpy())
+            slices.append(
+                (
+                    level.up(data_slice)
+                    + level.select_above_nyquist(prior.make_slice_function(z)(data_slice))
+                ).numpy()
+            )
     return np.stack(slices, axis=-1)
 
 
@@ -107,7 +112,7 @@ def _once(stored: Stored, seed: int) -> Iterator[tuple[str, dict[str, float]]]:
         stored.mask(),
         stored.mask("raw"),
     )
-    effects, level = maker.effects_by_kind(), prior.whole.level
+    effects, level = maker.effects_by_kind(), prior.region.level
     down = [
         np.moveaxis(
             level.down(torch.from_numpy(np.moveaxis(x, 2, 0).astype(np.float32))).numpy(), 0, 2
@@ -129,7 +134,7 @@ def _once(stored: Stored, seed: int) -> Iterator[tuple[str, dict[str, float]]]:
     errors, power = stored.draws
     unit = np.square(errors).mean(0)
     for k, ((name, truth), a) in enumerate(zip(effects.items(), strong, strict=True)):
-        scale = _onto(
+        scale = _interpolate_to(
             effect_scale(down[k], 0 * spread, power, low_mask, stored.zooms[0]), mask.shape
         )
         ratio = np.mean(down[k][low_mask] ** 2) / np.mean(power[low_mask])
@@ -138,9 +143,12 @@ def _once(stored: Stored, seed: int) -> Iterator[tuple[str, dict[str, float]]]:
         zero = stored_detail(prior, truth, down[k])[mask]
         b = data[count + k]
         local_scale = effect_scale(b, spread * low_mask, power, low_mask, stored.zooms[0])
-        effect, total = estimates[count + k], variance + _onto(local_scale, mask.shape) * unit
+        effect, total = (
+            estimates[count + k],
+            variance + _interpolate_to(local_scale, mask.shape) * unit,
+        )
         t_map = np.where(mask, effect / np.sqrt(np.maximum(variance, 1e-12)), 0)
-        wrong = wrong_sign(effect, total)
+        wrong = wrong_sign_probability(effect, total)
         active = fdr_region(t_map, mask)[0]
         reliable = reliable_region(t_map, wrong, active)
         where = {"active": active, "reliable": reliable}
@@ -172,14 +180,14 @@ def _once(stored: Stored, seed: int) -> Iterator[tuple[str, dict[str, float]]]:
 def stored_detail(prior: Prior, truth: Array, acquired: Array) -> Array:
     """Return the detail that zero filling misses."""
     slices = torch.from_numpy(np.moveaxis(acquired, 2, 0).astype(np.float32))
-    return np.asarray(truth - np.moveaxis(prior.whole.level.up(slices).numpy(), 0, 2))
+    return np.asarray(truth - np.moveaxis(prior.region.level.up(slices).numpy(), 0, 2))
 
 
 def exact_sd(prior: Prior, z: int) -> Array:
     """Return the SD of the error of a slice from its covariance, diag(C - C D' (D C D' + s2)^-1 D
     C)^1/2.
     """
-    tile = prior.whole
+    tile = prior.region
     weight = prior.weight[:, z, *tile.fine]
     with torch.inference_mode():
         both = covariance(
@@ -188,7 +196,7 @@ def exact_sd(prior: Prior, z: int) -> Array:
         solved = torch.cholesky_solve(both.T, torch.from_numpy(prior.root(z, tile)))
         # K has a unit diagonal
         left = weight.square().sum(0).flatten() - (both * solved.T).sum(1)
-    out = np.zeros(prior.whole.level.fine[:2], np.float32)
+    out = np.zeros(prior.region.level.fine[:2], np.float32)
     out[tile.fine] = left.clamp_min(0).sqrt().reshape(weight.shape[1:]).numpy()
     return out
 
@@ -218,12 +226,12 @@ def against_known(stored: Stored, folder: Path) -> dict[str, Any]:
         name: (image.get_fdata(dtype=np.float32), image.affine) for name, image in images.items()
     }
     grid = Volume(mask, stored.image("res-hr_desc-brain_mask").affine)
-    truth = known_truths(known_maps, stored.contrasts, grid)["all"].effect
+    truth = make_known_effects(known_maps, stored.contrasts, grid)["all"].effect
     effect, variance, t, z, sd = (
         stored.map("all", stat, "sbl") for stat in ("effect", "variance", "t", "z", "sd")
     )
     inside = (effect - truth) ** 2 < 1.96**2 * (variance + sd**2)
-    wrong = wrong_sign(effect, variance + sd**2)
+    wrong = wrong_sign_probability(effect, variance + sd**2)
     active = FDR.region(z, mask, mask)[0]
     regions = {"fdr": active, "reliable": reliable_region(t, wrong, active)}
     none = truth < 0.01 * truth.max()

@@ -35,10 +35,10 @@ from bids_sr.metrics.rows import MetricRow, read_table
 from bids_sr.series import map_label
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.models.model import load_model
-from bids_sr.sr.variance.in_reference import detail_of
-from bids_sr.sr.variance.posterior import DRAWS, effect_scale, error_draws
+from bids_sr.sr.variance.add_detail import make_detail
+from bids_sr.sr.variance.posterior import DRAWS, draw_errors, effect_scale
 from bids_sr.sr.variance.prior import Prior
-from bids_sr.steps.reconstruction_error import _onto
+from bids_sr.steps.reconstruction_error import _interpolate_to
 
 Array = NDArray[Any]
 CONTRASTS = {
@@ -249,7 +249,7 @@ class Stored:
         )
         raw = self.image("desc-rawBrain_mask")
         inputs = UpsamplerInputs(factor=FACTOR, affine=raw.affine, mask=self.mask("raw"))
-        prior = detail_of(model, inputs, raw.shape).change
+        prior = make_detail(model, inputs, raw.shape).change
         assert isinstance(prior, Prior)
         return prior
 
@@ -260,7 +260,9 @@ class Stored:
         errors, power = np.zeros((DRAWS, *shape), np.float32), np.zeros(coarse, np.float32)
         with torch.inference_mode():
             for z in range(shape[2]):
-                missed, acquired = error_draws(self.prior, z, self.prior.at(z), DRAWS, 1000 + z)
+                missed, acquired = draw_errors(
+                    self.prior, z, self.prior.make_slice_function(z), DRAWS, 1000 + z
+                )
                 errors[..., z], power[..., z] = missed, acquired.square().mean(0)
         return errors, power
 
@@ -277,7 +279,7 @@ class Stored:
         effect, variance = (acquired.map(contrast, half, stat) for stat in ("effect", "variance"))
         scale = effect_scale(effect, variance, power, self.mask("raw"), self.zooms[0])
         # as `measure_error` computes it for maps of the complete run
-        fine = smooth(_onto(scale, errors.shape[1:]), self.zooms[1], fwhm_mm / 2**0.5)
+        fine = smooth(_interpolate_to(scale, errors.shape[1:]), self.zooms[1], fwhm_mm / 2**0.5)
         drawn = (smooth(error, self.zooms[1], fwhm_mm) ** 2 for error in errors)
         return np.asarray(fine * (sum(drawn) / len(errors)))
 

@@ -264,7 +264,7 @@ def of_a_volume(
     turned = np.cos(0.01), np.sin(0.01)
     pose[:2, :2] = [[turned[0], -turned[1]], [turned[1], turned[0]]]
     posed = PosedImage(data=np.asarray(highres.data, np.float32), affine=highres.affine)
-    posed.seen(shape, grid, pose)  # computes the coefficients, once per run
+    posed.resample(shape, grid, pose)  # computes the coefficients, once per run
     network = make_upsampler(
         "srgan", UpsamplerInputs(factor=factor, scale=float(np.percentile(volume, 99))), model
     )
@@ -292,7 +292,7 @@ def of_a_volume(
             unit="volume",
             parts=guided,
             work=spline(highres.data.shape, shape, prepared=True),
-            run=lambda: posed.seen(shape, grid, pose),
+            run=lambda: posed.resample(shape, grid, pose),
         ),
         Kernel(
             name="upsampling by matrices",

@@ -36,7 +36,7 @@ from bids_sr.glm.fusion_gate import (
 from bids_sr.glm.slice_fusion import (
     THIN_PER_THICK,
     SlicedEffects,
-    acquired_positions,
+    compute_slice_positions,
     fuse_slices,
     interpolate_thin,
     place_first_run,
@@ -138,7 +138,7 @@ def pair_of(first: ThickRun, second: ThickRun) -> Pair:
 def halves_of(run: ThinRun, shift: float, profile: Profile | None = None) -> Pair:
     """Pair the halves of a run, with the stack of the second half shifted by thin slices."""
     first, second = run.copy(profile=profile), run.copy(shift, profile)
-    positions = acquired_positions(second.series.shape[2]) + shift
+    positions = compute_slice_positions(second.series.shape[2]) + shift
     return Pair(
         name=f"halves of {run.name}, shift {shift / THIN_PER_THICK:g}",
         first=first,
@@ -425,7 +425,7 @@ def undone(pair: Pair) -> Array:
             for effect in second.effects
         ]
     )
-    positions = acquired_positions(pair.first.effects.shape[3])
+    positions = compute_slice_positions(pair.first.effects.shape[3])
     return moved @ slice_profiles(positions, shape[2]).T
 
 

@@ -38,7 +38,7 @@ from nipype.utils.filemanip import loadpkl
 from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.effects_of_run import RunEffects
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
-from bids_sr.evaluation.references import measured_halves
+from bids_sr.evaluation.references import make_half_reference
 from bids_sr.glm.block_effects import Effects, load_effects, save_effects
 from bids_sr.glm.blocks import BlockDesign, block_design
 from bids_sr.glm.contrasts import resolve_contrasts
@@ -107,17 +107,17 @@ def prior_of(series: Array, poses: Array, inputs: dict[str, Any]) -> Prior:
             data = run_data(reader, mask, recipe, FACTOR, n_dummy=inputs["n_dummy"], poses=poses)
     level = level_above(mask.shape, FACTOR)
     components = torch.stack([to_slices(component) for component in data.statistics.components])
-    tile = Tile.around(level.in_plane(), mask)
-    return estimate_prior(level.across(components), tile, recipe, seed=0)
+    tile = Tile.from_mask(level.restrict_to_plane(), mask)
+    return estimate_prior(level.upsample_slices(components), tile, recipe, seed=0)
 
 
 def applied(prior: Prior, filled: Effects) -> Effects:
     """Return effects of `sbl` from zero-filled effects."""
-    betas, level = filled.betas.copy(), prior.whole.level
+    betas, level = filled.betas.copy(), prior.region.level
     with torch.inference_mode():
         for z in range(betas.shape[2]):
             part = torch.from_numpy(np.ascontiguousarray(np.moveaxis(betas[:, :, z], -1, 0)))
-            detail = level.beyond(prior.at(z)(level.down(part)))
+            detail = level.select_above_nyquist(prior.make_slice_function(z)(level.down(part)))
             betas[:, :, z] += np.moveaxis(detail.numpy(), 0, -1)
     return replace(filled, series="sbl", betas=betas)
 
@@ -140,7 +140,7 @@ def scored(outputs: Kept, effects: Effects) -> list[MetricRow]:
             n_boot=0,
             acquired_t={"all": outputs.acquired_t(measured)},
         )
-        return [row for row in agreement_rows(run, measured_halves) if row.minus == MISSING]
+        return [row for row in agreement_rows(run, make_half_reference) if row.minus == MISSING]
 
 
 def dipped(tested: Tested, data: Path, out: Path) -> list[dict[str, Any]]:

@@ -78,7 +78,7 @@ def warm_up(folder: Path) -> None:
 
     maker = BidsMaker(folder / "bids")
     maker.subject()
-    settings = cli.parse_settings([str(maker.root), str(folder / "out"), "participant"]).resolved(
+    settings = cli.parse_settings([str(maker.root), str(folder / "out"), "participant"]).resolve(
         run_uuid="x"
     )
     from bids_sr import preflight

@@ -28,9 +28,9 @@ from torch import Tensor
 from bids_sr.sr.method import get_method
 from bids_sr.sr.operators import to_slices
 from bids_sr.sr.variance.estimation import estimate_prior
-from bids_sr.sr.variance.one_level_down import Trial, _added_by, map_of
 from bids_sr.sr.variance.prior import Prior, Tile, correlation
 from bids_sr.sr.variance.run_data import RunData, run_data
+from bids_sr.sr.variance.self_test import SelfTest, _make_addition, estimate_map
 from bids_sr.sr.variance.temporal_components import SeriesError
 
 METHOD = get_method("sbl")
@@ -68,15 +68,16 @@ def thermal(run: Acquired) -> tuple[float, float]:
 
 def features(run: Acquired, data: RunData) -> dict[str, float]:
     """Return features of a run at half the resolution."""
-    trial: Trial = data.trial()
+    trial: SelfTest = data.trial()
     tile, level = trial.whole, trial.level
     assert tile is not None
     with torch.inference_mode():
         maps = [
-            map_of(level.across(level.down(half)), tile, RECIPE, 0) for half in trial.halves[::-1]
+            estimate_map(level.upsample_slices(level.down(half)), tile, RECIPE, 0)
+            for half in trial.halves[::-1]
         ]
         assert all(isinstance(prior_map, Prior) for prior_map in maps)
-        tested = trial.tried([_added_by(prior_map, level) for prior_map in maps])
+        tested = trial.score([_make_addition(prior_map, level) for prior_map in maps])
         images, by_energy, by_volume, expected = [], [], [], []
         for number, prior in enumerate(maps):
             assert isinstance(prior, Prior)
@@ -106,7 +107,7 @@ def features(run: Acquired, data: RunData) -> dict[str, float]:
     }
 
 
-def _volumes(run: Acquired, trial: Trial, half: int) -> Tensor:
+def _volumes(run: Acquired, trial: SelfTest, half: int) -> Tensor:
     """Return changes of 20 volumes of a half on the high-resolution grid of the trial (N, Z, X,
     Y).
     """
@@ -118,11 +119,11 @@ def _volumes(run: Acquired, trial: Trial, half: int) -> Tensor:
     return trial._slices([volumes[..., t] for t in chosen])
 
 
-def _by_energy(prior: Prior, trial: Trial, images: Tensor) -> float:
+def _by_energy(prior: Prior, trial: SelfTest, images: Tensor) -> float:
     """Return the explained fraction of the energy of all images together."""
     level, mask = trial.level, trial.mask
     missed = (images - level.up(level.down(images)))[:, mask]
-    left = missed - torch.stack(list(_added_by(prior, level)(level.down(images))))[:, mask]
+    left = missed - torch.stack(list(_make_addition(prior, level)(level.down(images))))[:, mask]
     return 1 - float(left.square().sum() / missed.square().sum())
 
 
@@ -150,7 +151,7 @@ def rows_of(data: Path, name: str, scratch: Path) -> list[dict[str, Any]]:
                 images = torch.stack(
                     [to_slices(component) for component in data_of_run.statistics.components]
                 )
-                tile = Tile.around(run.level.in_plane(), run.mask)
+                tile = Tile.from_mask(run.level.restrict_to_plane(), run.mask)
                 prior = estimate_prior(images, tile, RECIPE, seed=0)
                 row |= _noise_of(run, prior)
                 for region, values in run.explained(prior, regions).items():

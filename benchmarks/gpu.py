@@ -42,7 +42,7 @@ import torch
 from _source_tree import ROOT
 from _table import RESULTS, commit, markdown
 
-from bids_sr.io.atomic_files import write_whole
+from bids_sr.io.atomic_files import write_text
 from bids_sr.io.nifti import load_image
 from bids_sr.metrics.similarity import psnr, ssim
 from bids_sr.spatial.masks import brain_mask
@@ -57,7 +57,7 @@ from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.card_entries import steps_at_stop
 from bids_sr.sr.training.journal import log_tsv
 from bids_sr.sr.training.phase import Clock
-from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.training.trainer import train_network
 from bids_sr.version import __version__
 
 FACTOR = (2.0, 2.0, 1.0)
@@ -214,7 +214,7 @@ class Work:
         is_self_trained = request.effective_recipe.objective == "self"
         images: TrainingImages = (pair.coarse if is_self_trained else pair.image,)
         start_s = self.clock()
-        trained = fit(
+        trained = train_network(
             request,
             images,
             self.folder / f"{stem.name}_checkpoints",
@@ -223,7 +223,7 @@ class Work:
         )
         seconds = before + self.clock() - start_s
         weights, _ = save_model(stem, trained.state, trained.card)
-        write_whole(stem.with_suffix(".tsv"), log_tsv(trained.log))
+        write_text(stem.with_suffix(".tsv"), log_tsv(trained.log))
         if is_self_trained:
             scored = "all slices, whose fine image was not seen"
             scores = scores_of_all_slices(pair, weights, self.device)
@@ -232,7 +232,7 @@ class Work:
             scored = "held-out slices" if is_held_out else "slices trained on"
             scores = trained.card["held_out" if is_held_out else "on_trained_slices"]  # type: ignore[assignment]
         row = row_of(trained.card, seconds, scored, scores)
-        write_whole(
+        write_text(
             notes, json.dumps(row | {"asked": self._request(method, recipe)}, indent=1) + "\n"
         )
         return row
@@ -274,9 +274,9 @@ def keep(options: argparse.Namespace, rows: list[Row]) -> None:
     stamp = "`{command}` at {commit}, {date}\n\n{device}, torch {torch}".format_map(provenance)
     text = f"# {title}\n\n{stamp}\n\n{markdown(rows) if rows else 'no step yet'}\n"
     options.results.mkdir(parents=True, exist_ok=True)
-    write_whole(options.results / "gpu.md", text)
+    write_text(options.results / "gpu.md", text)
     table = {"title": title, **provenance, "rows": rows}
-    write_whole(options.results / "gpu.json", json.dumps(table, indent=1) + "\n")
+    write_text(options.results / "gpu.json", json.dumps(table, indent=1) + "\n")
     sys.stdout.write(text)
 
 

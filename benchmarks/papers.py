@@ -364,7 +364,7 @@ def attunet(_: Path) -> None:
         }
         fine, coarse = [], []
         for name in contrasts:
-            scene = PROTOCOLS[name].scaled_scene(drawn, 1.0)[x, y, z]
+            scene = PROTOCOLS[name].scale_scene(drawn, 1.0)[x, y, z]
             high = np.abs(scene + rng.normal(0, 0.02, scene.shape)).astype(np.float32)
             factor = tuple(float(f) for f in PROTOCOL_FACTORS[protocol])
             low, _ = downsample(high, "block", factor)  # type: ignore[arg-type]
@@ -516,17 +516,17 @@ def srgan(work: Path, people: int) -> None:
 
 def srgan_rows(out: Path) -> list[dict[str, Any]]:
     """Return medians (quartiles) of sizes and Dice, and p against two series, by smoothing."""
-    from bids_sr.group.comparison_tables import papers
+    from bids_sr.group.comparison_tables import paper_sizes
     from bids_sr.group.input_tables import find_tables
     from bids_sr.group.paired_tests import differences as differences_of
-    from bids_sr.group.values import join_tables, quartiles, wide
+    from bids_sr.group.values import join_tables, participants_by_series, quartiles
     from bids_sr.group.wilcoxon import signed_rank
 
-    (sizes, *_) = papers(join_tables(find_tables(out), io.StringIO()).values)
+    (sizes, *_) = paper_sizes(join_tables(find_tables(out), io.StringIO()).values)
     rows = []
     for width, of_width in sizes.groupby("fwhm_mm"):
         for contrast, table in of_width.groupby("contrast", observed=True):
-            values = wide(table)
+            values = participants_by_series(table)
             for name in ("raw", "bspline", "zerofill", "srgan"):
                 first, median, third = quartiles(values[name])
                 row = {

@@ -42,7 +42,7 @@ from _posterior_maps import Stored, call, rounded
 from _table import keep
 
 from bids_sr.glm.blocks import BlockDesign, block_design, half_weights
-from bids_sr.glm.run_combination import RunEstimate, combine_runs, shared_error
+from bids_sr.glm.run_combination import RunEstimate, combine_runs, correlate_error
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.io.volume import Volume
@@ -51,7 +51,7 @@ from bids_sr.registration.same_contrast import refine
 from bids_sr.spatial.itk_files import read_itk
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.slice_timing import correct_slice_timing
-from bids_sr.spatial.transforms import points_in, rms_distance
+from bids_sr.spatial.transforms import rms_distance, voxel_centers
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import super_resolve_series
 from bids_sr.sr.inference.upsamplers import make_upsampler
@@ -139,7 +139,7 @@ class Run:
     @cached_property
     def points(self) -> Array:
         """Points of the brain (RAS mm)."""
-        return points_in(self.stored.mask("raw"), self.boldref.affine)
+        return voxel_centers(self.stored.mask("raw"), self.boldref.affine)
 
     @cached_property
     def own_effects(self) -> dict[str, Array]:
@@ -504,7 +504,7 @@ def error_rows(frame: Framed, way: str) -> Iterator[dict[str, Any]]:
             RunEstimate(effect=e.combined, variance=v, dof=run.design.dof, sd=sd)
             for run, e, v, sd in zip(frame.runs, errors, per_run, sds, strict=True)
         ]
-        shared = shared_error(frame.width, calibrated=False)
+        shared = correlate_error(frame.width, calibrated=False)
         for region, where in frame.regions(way, contrast).items():
             pairs = [
                 [

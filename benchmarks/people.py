@@ -60,10 +60,10 @@ from bids_sr.sr.matrices import crop_matrix
 from bids_sr.sr.method import get_method
 from bids_sr.sr.operators import ResolutionLevel
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.variance.estimation import estimate_prior, filled_sd
-from bids_sr.sr.variance.in_reference import Modulation
-from bids_sr.sr.variance.one_level_down import Trial, _added_by, _explained_share, try_maps
+from bids_sr.sr.variance.add_detail import Modulation
+from bids_sr.sr.variance.estimation import compute_filled_sd, estimate_prior
 from bids_sr.sr.variance.prior import Prior, Tile
+from bids_sr.sr.variance.self_test import SelfTest, _compute_mean_score, _make_addition, score_maps
 
 METHODS = ("sdmod", "wmn", "focuss", "sbl")
 
@@ -91,8 +91,8 @@ class Problem:
     def share(self, prior: Prior | Modulation) -> float:
         """Return the explained fraction of all measured components."""
         with torch.inference_mode():
-            return _explained_share(
-                _added_by(prior, self.level), self.level, self.measured, self.mask
+            return _compute_mean_score(
+                _make_addition(prior, self.level), self.level, self.measured, self.mask
             )
 
 
@@ -106,7 +106,7 @@ def brought_down(run: Run) -> Problem:
     return Problem(
         run=run,
         level=level,
-        tile=Tile.around(level, low_mask),
+        tile=Tile.from_mask(level, low_mask),
         measured=components(run.series, run.mask),
         acquired=components(low, low_mask),
         low=low,
@@ -118,7 +118,9 @@ def brought_down(run: Run) -> Problem:
 def prior_of(name: str, problem: Problem, seed: int = 0) -> Prior | Modulation:
     """Return the prior that a method estimates from the acquired run."""
     if name == "sdmod":
-        return Modulation(whole=problem.tile, weight=filled_sd(problem.acquired, problem.tile))
+        return Modulation(
+            region=problem.tile, weight=compute_filled_sd(problem.acquired, problem.tile)
+        )
     return prior_by(name, problem.acquired, problem.tile, recipe_of("sbl"), seed=seed)
 
 
@@ -135,7 +137,7 @@ def gate_of(problem: Problem, name: str = "sbl") -> float:
         np.moveaxis(components(problem.low[..., part], problem.low_mask).numpy(), 1, 3)
         for part in (slice(middle), slice(middle, None))
     ]
-    return try_maps(Trial(halves, problem.low_mask, FACTOR), recipe_of(name))[0.0].share
+    return score_maps(SelfTest(halves, problem.low_mask, FACTOR), recipe_of(name))[0.0].share
 
 
 def share(arguments: list[str]) -> None:

@@ -24,7 +24,7 @@ from bids_sr.sr.data.images import TrainingImage, pair_image
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
 from bids_sr.sr.models.request import TrainingRequest
-from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.training.trainer import train_network
 
 FACTOR = (2.0, 2.0, 1.0)
 
@@ -62,7 +62,7 @@ def main() -> None:
     work = arguments.out.with_name(
         f"{arguments.out.name}.work"
     )  # a stopped training resumes from there
-    trained = fit(request, (pair_of(arguments.phantom),), work)
+    trained = train_network(request, (pair_of(arguments.phantom),), work)
     weights, _ = save_model(
         arguments.out, trained.state, dict(trained.card) | {"trained_with": about}
     )

@@ -40,7 +40,7 @@ from _table import keep
 from scipy import ndimage, special
 
 from bids_sr.glm.activation_regions import dice, reliable_region
-from bids_sr.sr.variance.posterior import wrong_sign
+from bids_sr.sr.variance.posterior import wrong_sign_probability
 
 KINDS = ("blind", "fine")
 WIDTHS = (0.0, 5.0)
@@ -139,7 +139,7 @@ def _regions(
 ) -> Iterator[dict[str, Any]]:
     sbl = maps["sbl"]
     claimed, total = sbl["variance"], sbl["variance"] + variance
-    wrong = wrong_sign(sbl["effect"], total)
+    wrong = wrong_sign_probability(sbl["effect"], total)
     active = FDR.region(sbl["z"], mask, mask)[0]
     for name, region in (("fdr", active), ("reliable", reliable_region(sbl["t"], wrong, active))):
         count = int(region.sum())

@@ -24,7 +24,7 @@ from _resources import Usage, disk_gb, watch
 from _table import keep
 
 from bids_sr.cli.parser import parse_settings
-from bids_sr.cli.stages import expected
+from bids_sr.cli.stages import estimate_with_time
 from bids_sr.preflight import Estimate, check
 from bids_sr.preflight.pace import REFERENCE_S, kernel_seconds
 
@@ -157,8 +157,8 @@ def main() -> int:
             str(args.procs),
         ]
         arguments += [*options, *(["--mem", str(args.mem)] if args.mem else [])]
-        settings = parse_settings(arguments).resolved(run_uuid="estimate")
-        estimate = expected(check(settings), settings)
+        settings = parse_settings(arguments).resolve(run_uuid="estimate")
+        estimate = estimate_with_time(check(settings), settings)
         table = args.scratch / f"{case}-resources.tsv"
         table.unlink(missing_ok=True)
         usage = watch(monitored(table, arguments), log=args.scratch / f"{case}.log", folder=work)

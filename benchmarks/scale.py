@@ -138,13 +138,13 @@ def map_seconds(out: Path) -> str:
         find_runs,
         first_smoothing,
     )
-    from bids_sr.group.template_sampling import target_of
+    from bids_sr.group.template_sampling import load_target
 
     runs = find_runs(out)
     space, fwhm = common_space(runs), first_smoothing(runs)
     if space is None or fwhm is None:
         raise SystemExit(f"{out}: no effect maps that reach a template")
-    target, run = target_of(space), runs[0]
+    target, run = load_target(space), runs[0]
     person = ParticipantMaps(runs=[run])
     keys = sorted(key for key in run.maps[""] if key[2:] == (fwhm, "effect"))
     group_maps._summed([person], target=target, keys=keys)

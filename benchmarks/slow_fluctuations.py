@@ -32,8 +32,8 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.operators import interpolate, level_above, to_slices, to_volume
 from bids_sr.sr.variance.calibration_components import calibration_components
-from bids_sr.sr.variance.estimation import _floored, _responses, _updated, filled_sd
-from bids_sr.sr.variance.exemplars import FWHM, Exemplars
+from bids_sr.sr.variance.estimation import _apply_floor, _responses, _update, compute_filled_sd
+from bids_sr.sr.variance.exemplars import FWHM, CalibrationPatterns
 from bids_sr.sr.variance.fit_variance import fit_variance
 from bids_sr.sr.variance.prior import Prior, Tile
 from bids_sr.sr.variance.run_data import run_data
@@ -51,7 +51,7 @@ def tested_run(data: Path, name: str, scratch: Path) -> Acquired:
     return run.part(first, run.low.shape[3])
 
 
-def exemplars_of(data: Path, run: Acquired) -> Exemplars:
+def exemplars_of(data: Path, run: Acquired) -> CalibrationPatterns:
     """Return the right calibration of a run, registered to the mean of its low-resolution copy."""
     image, series = TESTED[RUNS[run.name]].calibration.series(data)
     mean = series.mean(3)
@@ -62,11 +62,13 @@ def exemplars_of(data: Path, run: Acquired) -> Exemplars:
     mean_low = to_volume(interpolate("bspline", to_slices(run.low.mean(3)), level.fine))
     low_grid_mean = mean[: level.fine[0], : level.fine[1]]
     motion = estimate_motion([low_grid_mean], mean_low, run.fine_mask, image.affine)
-    return Exemplars(patterns=patterns, affine=image.affine, from_boldref=motion.matrices[0])
+    return CalibrationPatterns(
+        patterns=patterns, affine=image.affine, from_boldref=motion.matrices[0]
+    )
 
 
 def fitted(
-    run: Acquired, *, slow: bool, exemplars: Exemplars | None = None
+    run: Acquired, *, slow: bool, exemplars: CalibrationPatterns | None = None
 ) -> tuple[dict[str, Any], Prior]:
     """Return the results of the program on a run: the self-test score and the prior."""
     reader = run.reader
@@ -77,7 +79,7 @@ def fitted(
     weight = model.state["weight"].float()
     fwhm = (*RECIPE.fwhm, *[FWHM] * (len(weight) - len(RECIPE.fwhm)))
     prior = Prior(
-        whole=Tile.around(run.level.in_plane(), run.mask),
+        region=Tile.from_mask(run.level.restrict_to_plane(), run.mask),
         weight=weight,
         fwhm=fwhm,
         noise=float(model.state["noise"]),
@@ -139,8 +141,8 @@ def log_likelihood(prior: Prior, data: Tensor) -> float:
     """Return the log-likelihood of components (C, z, x, y), nats per sample."""
     total, count = 0.0, 0
     for z in range(data.shape[1]):
-        y = data[:, z, *prior.whole.seen].flatten(1).T
-        root = torch.from_numpy(prior.root(z, prior.whole))
+        y = data[:, z, *prior.region.data_range].flatten(1).T
+        root = torch.from_numpy(prior.root(z, prior.region))
         solved = torch.linalg.solve_triangular(root, y, upper=False)
         total -= float(solved.square().sum()) / 2 + y.shape[1] * float(root.diagonal().log().sum())
         count += y.numel()
@@ -152,16 +154,16 @@ def climbed(
 ) -> Prior:
     """Iterate the update of `estimate_prior` from maps (Q, Z, X, Y), with other settings."""
     recipe = replace(RECIPE, draws=256, **changed)
-    variance = float(data[:, :, *tile.seen].square().mean())
+    variance = float(data[:, :, *tile.data_range].square().mean())
     prior = Prior(
-        whole=tile, weight=start, fwhm=recipe.fwhm, noise=recipe.noise * variance
-    ).scaled(variance)
+        region=tile, weight=start, fwhm=recipe.fwhm, noise=recipe.noise * variance
+    ).scale(variance)
     generator, inner = torch.Generator().manual_seed(seed), (slice(None), *tile.fine)
     for _ in range(rounds):
         observed, drawn = _responses(prior, data, prior.tiles(), recipe.draws, generator)
         weight = torch.zeros_like(prior.weight)
         for new, old, value, expected in zip(weight, prior.weight, observed, drawn, strict=True):
-            new[inner] = _updated(old[inner], value[inner], expected[inner], recipe)
+            new[inner] = _update(old[inner], value[inner], expected[inner], recipe)
         prior = replace(prior, weight=weight)
     return prior
 
@@ -176,10 +178,12 @@ def likelihood(data: Path, scratch: Path) -> None:
             :, _LIKE
         ]
         mask = run.mask[:, :, _LIKE]
-        tile = Tile.around(run.level.in_plane(len(mask[0, 0])), mask)
-        sizes = images[:, :, *tile.seen].square().mean((1, 2, 3)).sqrt()
+        tile = Tile.from_mask(run.level.restrict_to_plane(len(mask[0, 0])), mask)
+        sizes = images[:, :, *tile.data_range].square().mean((1, 2, 3)).sqrt()
         images = images * ((sizes / sizes.max()) ** -RECIPE.equalize)[:, None, None, None]
-        filled = _floored(filled_sd(images, tile), tile).expand(len(RECIPE.fwhm), -1, -1, -1)
+        filled = _apply_floor(compute_filled_sd(images, tile), tile).expand(
+            len(RECIPE.fwhm), -1, -1, -1
+        )
         flat = torch.zeros_like(filled)
         flat[:, *_inner(tile)] = 1.0
         noise = torch.randn(filled.shape, generator=torch.Generator().manual_seed(1))

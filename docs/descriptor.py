@@ -20,7 +20,7 @@ from bids_sr.cli.exit_codes import FAILED, LEFT_OUT, REFUSED
 from bids_sr.cli.interrupts import INTERRUPTED
 from bids_sr.config import Settings
 from bids_sr.config.readers import path
-from bids_sr.config.section import option_of
+from bids_sr.config.section import get_option
 
 DESCRIPTOR = Path(__file__).parent / "recipes" / "nipoppy" / "descriptor.json"
 MADE = ("output_dir", "work_dir", "bids_database_dir")
@@ -73,7 +73,7 @@ def bounds() -> dict[str, dict[str, Any]]:
     found = {}
     for kind in get_type_hints(Settings).values():
         for item in dataclasses.fields(kind):
-            known = option_of(item)
+            known = get_option(item)
             least = {"minimum": known.least} if known.least is not None else {}
             above = {"minimum": known.above, "exclusive-minimum": True}
             most = {"maximum": known.most} if known.most is not None else {}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bids_sr.boilerplate import data_of
 from bids_sr.cli import parser
-from bids_sr.config.values import nearest_name
+from bids_sr.config.values import suggest_name
 
 PAGE = Path(__file__).parent / "field_options.md"
 LIST = PAGE.with_suffix(".toml")
@@ -109,7 +109,7 @@ def tables(program: str, options: Sequence[str], differences: dict[str, str]) ->
 
 def _nearest(name: str, known: dict[str, Answer]) -> Answer:
     """Return the suggestion of the parser for an option that is not in any list."""
-    return Answer(use_instead=nearest_name(name, list(known)) or "remove the option")
+    return Answer(use_instead=suggest_name(name, list(known)) or "remove the option")
 
 
 def _codes(names: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ from bidsmaker import BidsMaker  # noqa: E402
 from fmriprepmaker import FmriprepMaker  # noqa: E402
 from graphmaker import planned_graph  # noqa: E402
 
-from bids_sr.pipeline.listing import _ListingLine, who_makes_what  # noqa: E402
+from bids_sr.pipeline.listing import _ListingLine, describe_graph  # noqa: E402
 from bids_sr.sr.method import get_method  # noqa: E402
 from bids_sr.sr.models.model import save_model  # noqa: E402
 
@@ -295,7 +295,7 @@ def page() -> str:
     parts, known = [INTRODUCTION], set[str]()
     for case in CASES:
         graph = graph_of(case)
-        lines = who_makes_what(graph)
+        lines = describe_graph(graph)
         found = list(new_lines(lines, known)) if known else lines
         known |= {line.name for line in lines if line.makes}
         steps = {node.name: node.step for node in graph.nodes}

@@ -33,7 +33,7 @@ import pandas as pd
 from PIL import Image
 
 from bids_sr.metrics.rows import read_frame
-from bids_sr.report.figure_archive import figures_of
+from bids_sr.report.figure_archive import read_figures
 
 HERE = Path(__file__).parent / "figures"
 STEM = "sub-01_task-localizer"
@@ -365,7 +365,7 @@ def photograph_report(out: Path) -> None:
     """The report's first screen, and its figures."""
     photograph(out / "sub-01.html", HERE / "report.png", SCREEN, whole=False)
     for name, width in FIGURES.items():
-        for found in figures_of(out, "01"):
+        for found in read_figures(out, "01"):
             if found.html or (found.figure, found.contrast) != (name, "n/a"):
                 continue
             with tempfile.TemporaryDirectory() as folder:

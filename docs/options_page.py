@@ -15,7 +15,7 @@ from pathlib import Path
 from bids_sr.cli import evaluate_main, parser, phantom_main, report_command
 from bids_sr.cli.models import main as models_main
 from bids_sr.cli.slurm import main as slurm_main
-from bids_sr.sr.method import all_methods
+from bids_sr.sr.method import list_methods
 from bids_sr.sr.recipe_changes import variable_fields
 
 PAGE = Path(__file__).parent / "options.md"
@@ -97,7 +97,7 @@ def recipe_settings() -> Iterator[str]:
         " that a recipe does not have the setting.\nSee [Models](models.md#settings-of-recipes)"
         " for the settings that were varied in the papers."
     )
-    for method in all_methods():
+    for method in list_methods():
         if not method.recipes:
             continue
         fields = {

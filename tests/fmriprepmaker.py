@@ -360,7 +360,7 @@ def settings_of(data: BidsMaker, *options: str) -> Settings:
         str(root / "work"),
         "--skip-bids-validation",
     ]
-    return parse_settings([*argv, *(options or ("-d", f"fmriprep={root / 'prep'}"))]).resolved(
+    return parse_settings([*argv, *(options or ("-d", f"fmriprep={root / 'prep'}"))]).resolve(
         run_uuid="x"
     )
 

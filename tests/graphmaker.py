@@ -5,15 +5,15 @@ from pathlib import Path
 from bidsmaker import BidsMaker
 
 from bids_sr.cli.parser import parse_settings
-from bids_sr.cli.stages import expected
+from bids_sr.cli.stages import estimate_with_time
 from bids_sr.config import Settings
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nodes import Node
 from bids_sr.preflight import check
 from bids_sr.preflight.plan import Plan
-from bids_sr.workflows.participant import graph_of
+from bids_sr.workflows.participant import make_graph
 from bids_sr.workflows.run_plan import RunPlan, plan_run
-from bids_sr.workflows.wanted import Planned
+from bids_sr.workflows.series_requests import Planned
 
 VERSION = "0"
 
@@ -30,7 +30,7 @@ def planned_call(maker: BidsMaker, root: Path, *options: str) -> tuple[Settings,
         str(root / "work"),
         "--skip-bids-validation",
     ]
-    settings = parse_settings([*argv, *options]).resolved(run_uuid="x")
+    settings = parse_settings([*argv, *options]).resolve(run_uuid="x")
     plan = check(settings)
     assert plan.problems == ()
     return settings, plan
@@ -38,7 +38,7 @@ def planned_call(maker: BidsMaker, root: Path, *options: str) -> tuple[Settings,
 
 def planned_graph(maker: BidsMaker, root: Path, *options: str) -> Graph:
     """Return the graph of all participants; see `planned_call`."""
-    return graph_of(*planned_call(maker, root, *options), VERSION)
+    return make_graph(*planned_call(maker, root, *options), VERSION)
 
 
 def run_plans(settings: Settings, plan: Plan) -> dict[str, RunPlan]:
@@ -54,7 +54,7 @@ def run_plans(settings: Settings, plan: Plan) -> dict[str, RunPlan]:
 
 def stage_minutes(settings: Settings) -> dict[str, float]:
     """Return the processor minutes of each stage, as in the dry run."""
-    return {row.stage: row.minutes for row in expected(check(settings), settings).rows}
+    return {row.stage: row.minutes for row in estimate_with_time(check(settings), settings).rows}
 
 
 def steps_of(graph: Graph) -> set[str]:

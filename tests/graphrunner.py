@@ -57,7 +57,7 @@ class GraphRunner:
 
     def _inputs(self, node: Node) -> dict[str, object]:
         ports = node.step.inputs.items()
-        lists = (name for name, port in ports if port.many and port.default is REQUIRED)
+        lists = (name for name, port in ports if port.container and port.default is REQUIRED)
         inputs: dict[str, object] = {**{name: [] for name in lists}, **self.graph.settings[node]}
         for name, wire in self.graph.wires[node].items():
             values = [self._value(handle) for handle in wire.handles]

@@ -110,7 +110,7 @@ def sizes(
     ]
 
 
-def joined(output_dir: Path) -> group_values.Joined:
+def joined(output_dir: Path) -> group_values.JoinedTables:
     """Join all tables below a folder."""
     return group_values.join_tables(find_tables(output_dir), io.StringIO())
 

@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from bids_sr.io.volume import Volume
 from bids_sr.registration.templates import Template, load_template
-from bids_sr.spatial import coarse_grids, masks
+from bids_sr.spatial import low_resolution_grids, masks
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid
 
@@ -21,8 +21,11 @@ def template() -> Template:
 def brain(mm: float = 2.0) -> tuple[Volume, np.ndarray]:
     """Return the T1w brain of the template at `mm` and its mask."""
     full = template()
-    data, affine = coarse_grids.coarsen(full.t1.data, full.t1.affine, mm)
-    mask = coarse_grids.coarsen(full.mask.data.astype(np.float32), full.t1.affine, mm)[0] > 0.5
+    data, affine = low_resolution_grids.coarsen(full.t1.data, full.t1.affine, mm)
+    mask = (
+        low_resolution_grids.coarsen(full.mask.data.astype(np.float32), full.t1.affine, mm)[0]
+        > 0.5
+    )
     return Volume(data=data, affine=affine), mask
 
 
@@ -35,8 +38,12 @@ def t2star(mm: float = 1.5) -> Volume:
     """
     full = template()
     assert full.tissues is not None
-    gray, white = (coarse_grids.coarsen(image.data, image.affine, mm)[0] for image in full.tissues)
-    inside, affine = coarse_grids.coarsen(full.mask.data.astype(np.float32), full.t1.affine, mm)
+    gray, white = (
+        low_resolution_grids.coarsen(image.data, image.affine, mm)[0] for image in full.tissues
+    )
+    inside, affine = low_resolution_grids.coarsen(
+        full.mask.data.astype(np.float32), full.t1.affine, mm
+    )
     fluid = np.clip(inside - gray - white, 0, 1)
     texture = ndimage.gaussian_filter(np.random.default_rng(5).normal(size=inside.shape), 2.0 / mm)
     image = (900 * gray + 650 * white + 1300 * fluid) * (1 + 0.6 * texture)
@@ -64,10 +71,10 @@ def seen(
 
     `xfm` takes a point of that grid to the image's point.
     """
-    factor = coarse_grids.hr_factor(on.affine, 2.0)
+    factor = low_resolution_grids.hr_factor(on.affine, 2.0)
     shape, affine = hr_grid(on.data.shape, on.affine, factor)
     fine = sample_volume(image.data, image.affine, shape, affine, xfm, order=1, zero_outside=True)
-    data = coarse_grids.block_average(fine, factor)
+    data = low_resolution_grids.block_average(fine, factor)
     data = data + np.random.default_rng(seed).normal(0, noise, data.shape)
     return Volume(data=np.abs(data).astype(np.float32), affine=on.affine)
 
@@ -121,10 +128,10 @@ def head_with_neck(
     if slice_mm <= mm:
         return head, inside
     shape, grid_affine = hr_grid(head.data.shape, affine, (1.0, 1.0, scale * mm / slice_mm))
-    thick = coarse_grids.coverage(inside, affine, shape, grid_affine, mm=mm) > 0.5
+    thick = low_resolution_grids.coverage(inside, affine, shape, grid_affine, mm=mm) > 0.5
     return (
         Volume(
-            data=coarse_grids.coverage(head.data, affine, shape, grid_affine, mm=mm),
+            data=low_resolution_grids.coverage(head.data, affine, shape, grid_affine, mm=mm),
             affine=grid_affine,
         ),
         thick,

@@ -111,7 +111,7 @@ def warm_up(folder: Path) -> None:
 
     scene = Scene(folder / "warm")
     shutil.rmtree(scene.root, ignore_errors=True)
-    settings = parse_settings(command(scene.write())).resolved(run_uuid="x")
+    settings = parse_settings(command(scene.write())).resolve(run_uuid="x")
     plan = preflight.check(settings)
     preflight.check_data(plan)
     model_maps(plan, settings, Right(), scene.root / "steps")
@@ -204,7 +204,7 @@ def preflight_and_model(scene: Scene, right: Right, result: Path) -> int:
     from bids_sr.cli import main as cli
 
     plans: list[Any] = []
-    undamaged, write_settings = cli._without_damaged, cli._write_settings
+    undamaged, write_settings = cli._skip_damaged_runs, cli._write_settings
 
     def record_plan(plan: Any, settings: Any) -> Any:
         plans.append(undamaged(plan, settings))
@@ -221,11 +221,11 @@ def preflight_and_model(scene: Scene, right: Right, result: Path) -> int:
 
     # with a new working directory, the program would start worker processes now
     (scene.root / "work").mkdir()
-    cli._without_damaged, cli._write_settings = record_plan, stop
+    cli._skip_damaged_runs, cli._write_settings = record_plan, stop
     try:
         return cli.main(command(scene))
     finally:
-        cli._without_damaged, cli._write_settings = undamaged, write_settings
+        cli._skip_damaged_runs, cli._write_settings = undamaged, write_settings
 
 
 def model_maps(plan: Any, settings: Any, right: Right, folder: Path) -> Maps:
@@ -234,12 +234,12 @@ def model_maps(plan: Any, settings: Any, right: Right, folder: Path) -> Maps:
     Anatomy is left out, because registration to a template takes long and does not change these
     maps.
     """
-    from bids_sr.io.grids import inverse, reordered
-    from bids_sr.workflows.participant import graph_of
+    from bids_sr.io.grids import inverse_order, reorder
+    from bids_sr.workflows.participant import make_graph
 
     subjects = tuple(replace(subject, t1w=(), precomputed=None) for subject in plan.subjects)
     plan = replace(plan, subjects=subjects)
-    graph = graph_of(settings, plan, "0")
+    graph = make_graph(settings, plan, "0")
     run = next(scope.name for scope in graph.scope.inward() if scope.run)
     handles = [
         handle_of(graph, "map_series", "maps", "raw"),
@@ -250,7 +250,7 @@ def model_maps(plan: Any, settings: Any, right: Right, folder: Path) -> Maps:
         handles.append(handle_of(graph, "measure_effects", "effects", "bspline"))
     folder.mkdir()
     derivatives, mask, boldref, *_ = GraphRunner(graph, folder).load(*handles)
-    back = inverse(plan.runs[0].axis_order)
+    back = inverse_order(plan.runs[0].axis_order)
     maps: Maps = {"mask": mask.data, "boldref": boldref.data}
     labels = {}
     for derivative in derivatives:
@@ -259,7 +259,7 @@ def model_maps(plan: Any, settings: Any, right: Right, folder: Path) -> Maps:
             (name,) = weights
             maps[name] = np.array(derivative.volume.data)
             labels[name] = derivative.entities["contrast"]
-    stored = {f"map {name}": reordered(np.asarray(data), back) for name, data in maps.items()}
+    stored = {f"map {name}": reorder(np.asarray(data), back) for name, data in maps.items()}
     return {**stored, "labels": np.array(json.dumps(labels))}
 
 

@@ -5,8 +5,8 @@ import stat
 import subprocess
 from pathlib import Path
 
-from bids_sr.slurm.arrays import in_tasks
-from bids_sr.slurm.submission import Job, Request, Site, Submission, group_job
+from bids_sr.slurm.arrays import divide_into_tasks
+from bids_sr.slurm.submission import ArrayJob, Request, Site, Submission, group_job
 
 REQUEST = Request(cpus=2, memory_mb=4096, minutes=30)
 
@@ -28,8 +28,8 @@ def submission(
     **more: object,
 ) -> Submission:
     """Return a submission below a folder: one array and a group job."""
-    tasks = in_tasks(names, batch)
-    array = Job(
+    tasks = divide_into_tasks(names, batch)
+    array = ArrayJob(
         name="array-1", tasks=tasks, indices=tuple(range(1, len(tasks) + 1)), request=REQUEST
     )
     values = {

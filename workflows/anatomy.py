@@ -15,7 +15,7 @@ from bids_sr.region_names import region_labels
 from bids_sr.steps import anatomy, atlas_regions, imported, primary_dataset
 from bids_sr.steps import surfaces as steps_surfaces
 from bids_sr.steps.figures import anatomy as anatomy_figures
-from bids_sr.workflows.wanted import Planned
+from bids_sr.workflows.series_requests import Planned
 
 
 @frozen

@@ -5,7 +5,7 @@ from dataclasses import field
 
 from bids_sr.frozen import frozen
 from bids_sr.pipeline.artifacts import File, Map, Mask, Rows, Transforms
-from bids_sr.pipeline.flow import expect_cost, joined, say, subworkflow
+from bids_sr.pipeline.flow import concatenate, expect_cost, say, subworkflow
 from bids_sr.pipeline.nodes import scope_name
 from bids_sr.pipeline.step import Part
 from bids_sr.preflight.combined_runs import RunGroup, group_runs
@@ -17,7 +17,7 @@ from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.make_series import RunSeries
 from bids_sr.workflows.map_run import MappedRun, MappedSeries, maps_to_store
 from bids_sr.workflows.run_plan import RunPlan
-from bids_sr.workflows.wanted import Planned
+from bids_sr.workflows.series_requests import Planned
 
 _PLAIN = "bspline"
 _MAPS_OF_A_RUN = 3
@@ -57,9 +57,9 @@ class CombinedMaps:
         Maps and regions in other spaces, by series.
     rows : Mapping[str, Rows]
         Size of the regions and expected share of the wrong sign, by series.
-    left_out : Mapping[str, Mapping[str, str]]
+    skipped_runs : Mapping[str, Mapping[str, str]]
         Reason why a run was skipped, by series and name of the run.
-    carried : Mapping[str, list[Map]]
+    resampled : Mapping[str, list[Map]]
         Effects, variances and errors of the runs in the frame of the first run, by series.
     """
 
@@ -69,8 +69,8 @@ class CombinedMaps:
     maps: Mapping[str, list[Map]]
     space_maps: Mapping[str, list[Map]]
     rows: Mapping[str, Rows]
-    left_out: Mapping[str, Mapping[str, str]]
-    carried: Mapping[str, list[Map]]
+    skipped_runs: Mapping[str, Mapping[str, str]]
+    resampled: Mapping[str, list[Map]]
 
     @property
     def first(self) -> ProcessedRun:
@@ -143,7 +143,7 @@ def _combine_group(
     first_name, first = next(iter(runs.items()))
     # the group level compares the digest of the settings with the digest of the runs
     outputs = planned.outputs(
-        group.entities, provenance=planned.made_by, axis_order=first.plan.bold.axis_order
+        group.entities, provenance=planned.provenance, axis_order=first.plan.bold.axis_order
     )
     outputs = outputs.with_references(
         boldref=first.fitted.motion.boldref, t1w=None if anat is None else anat.t1w_preproc
@@ -158,7 +158,7 @@ def _combine_group(
             name: None if name == first_name else _register(name, run, first)
             for name, run in runs.items()
         }
-        for series in _combined_series(runs.values()):
+        for series in _list_combined_series(runs.values()):
             members = {name: run for name, run in runs.items() if series in run.maps.mapped}
             contrasts = {
                 contrast: shared
@@ -172,11 +172,11 @@ def _combine_group(
             }
             left_out[series] = {**group.left_out, **missing_series}
             with subworkflow(series, high_resolution=series != RAW):
-                carried[series] = joined(
+                carried[series] = concatenate(
                     _carry(name, run, series, first, xfms[name], group, list(contrasts))
                     for name, run in members.items()
                 )
-                stored = _stored(series, [run.plan for run in members.values()])
+                stored = _select_stored(series, [run.plan for run in members.values()])
                 maps[series], space_maps[series], rows[series] = combined_runs.combine_maps(
                     carried[series],
                     first.fitted.registration.bold_mask,
@@ -210,8 +210,8 @@ def _combine_group(
         maps=maps,
         space_maps=space_maps,
         rows=rows,
-        left_out=left_out,
-        carried=carried,
+        skipped_runs=left_out,
+        resampled=carried,
     )
 
 
@@ -241,14 +241,14 @@ def _carry(
     with subworkflow(scope_name(name)):
         resampled = combined_runs.carry_maps(
             mapped.maps,
-            mapped.made.mask,
+            mapped.series.mask,
             _mask_of_frame(first, series),
             run.fitted.motion.boldref,
             run.fitted.registration.bold_mask,
             error_maps=[] if mapped.error_maps is None else mapped.error_maps,
             space_maps=[] if mapped.space_maps is None else mapped.space_maps,
             first2run_xfm=first2run_xfm,
-            card=mapped.made.card_file,
+            card=mapped.series.card_file,
             run=name,
             contrasts=contrasts,
             percent=group.over_sessions,
@@ -264,12 +264,12 @@ def _carry(
 def _mask_of_frame(first: ProcessedRun, series: str) -> Mask:
     """Return the brain on the grid of the combined maps of a series."""
     if series in first.maps.mapped:
-        return first.maps.mapped[series].made.mask
+        return first.maps.mapped[series].series.mask
     registered = first.fitted.registration
     return registered.bold_mask if series == RAW else registered.bold_mask_hr
 
 
-def _combined_series(runs: Collection[ProcessedRun]) -> list[str]:
+def _list_combined_series(runs: Collection[ProcessedRun]) -> list[str]:
     """Return the names of the series whose maps are combined.
 
     These are the acquired series, the B-spline series, the methods, the measured and compared
@@ -285,14 +285,14 @@ def _combined_series(runs: Collection[ProcessedRun]) -> list[str]:
     return list(names)
 
 
-def _stored(series: str, plans: Sequence[RunPlan]) -> list[dict[str, str]]:
+def _select_stored(series: str, plans: Sequence[RunPlan]) -> list[dict[str, str]]:
     """Return the combined maps that are stored, by their entities: the same as of the runs.
 
     The first run may lack a contrast that the other runs have.
     """
     of_runs: list[dict[str, str]] = []
     for plan in plans:
-        for choice in activation.stored_maps(series, maps_to_store(plan), plan.contrasts):
+        for choice in activation.select_stored_maps(series, maps_to_store(plan), plan.contrasts):
             if choice not in of_runs:
                 of_runs.append(choice)
     spread = [
@@ -303,6 +303,6 @@ def _stored(series: str, plans: Sequence[RunPlan]) -> list[dict[str, str]]:
 
 def _is_calibrated(run: ProcessedRun, series: str) -> bool:
     """Return whether a series of a run was computed with a calibration run."""
-    spec = run.maps.mapped[series].made.wanted
+    spec = run.maps.mapped[series].series.request
     method = None if spec is None else spec.method
     return run.plan.calibrated and method is not None and method.calibrated

@@ -18,7 +18,7 @@ from bids_sr.pipeline.artifacts import (
     Table,
     Transforms,
 )
-from bids_sr.pipeline.flow import say, subworkflow, table_in, transforms_in
+from bids_sr.pipeline.flow import read_table, read_transforms, say, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.steps import (
@@ -146,14 +146,14 @@ def fit_run(
         start_time=plan.start_time,
         input_smoothing=preprocessing.input_smoothing,
     )
-    if plan.timed:
+    if plan.corrects_slice_timing:
         say(Part.PREPROCESSING, acquired_series.describe_slice_timing(plan.start_time))
     if preprocessing.input_smoothing:
         text = acquired_series.describe_input_smoothing(preprocessing.input_smoothing)
         say(Part.PREPROCESSING, text)
     if "slicetiming" in preprocessing.ignore:
         say(Part.PREPROCESSING, "Slice-timing correction was not performed.")
-    elif run.is_corrected and not plan.timed:
+    elif run.is_corrected and not plan.corrects_slice_timing:
         text = "Slice-timing correction had already been applied to the input series."
         say(Part.PREPROCESSING, text)
     registered = register_run(plan, head_motion.boldref, anat, pair, outputs)
@@ -188,7 +188,7 @@ def undistort(bold: Series, field: PrecomputedField, phase_encoding: str) -> Dis
     return imported.field_to_shift(
         bold,
         field.fieldmap,
-        transforms_in(field.xfm),
+        read_transforms(field.xfm),
         readout=field.readout,
         phase_encoding=phase_encoding,
     )
@@ -220,15 +220,15 @@ def take_over_motion(
     `axis_order`: axis of the file that corresponds to each axis of the series.
     """
     if derivatives.hmc is not None:
-        return given_motion(bold, n_dummy, transforms_in(derivatives.hmc), distortion)
+        return reuse_motion(bold, n_dummy, read_transforms(derivatives.hmc), distortion)
     assert derivatives.confounds is not None, "without transforms, confounds tell head motion"
     hmc_xfms, parameters, boldref = imported.rebuild_motion(
-        bold, table_in(derivatives.confounds), distortion, n_dummy=n_dummy, axis_order=axis_order
+        bold, read_table(derivatives.confounds), distortion, n_dummy=n_dummy, axis_order=axis_order
     )
     return HeadMotion(boldref=boldref, hmc_xfms=hmc_xfms, motion=parameters)
 
 
-def given_motion(
+def reuse_motion(
     bold: Series,
     n_dummy: int,
     hmc_xfms: Transforms,
@@ -409,7 +409,7 @@ def _register_to_t1w(
     """
     if coreg_file is not None:
         return imported.import_coreg(
-            boldref, anat.t1w_preproc, anat.t1w_mask, transforms_in(coreg_file), origin=origin
+            boldref, anat.t1w_preproc, anat.t1w_mask, read_transforms(coreg_file), origin=origin
         )
     return registration.register_to_t1w(
         boldref, anat.t1w_preproc, anat.t1w_mask, random_seed=random_seed

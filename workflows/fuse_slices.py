@@ -8,7 +8,7 @@ from bids_sr.pipeline.step import Part
 from bids_sr.steps import activation, fused_slices
 from bids_sr.workflows.combine_runs import CombinedMaps, ProcessedRun
 from bids_sr.workflows.map_run import maps_to_store
-from bids_sr.workflows.wanted import Planned
+from bids_sr.workflows.series_requests import Planned
 
 
 @frozen
@@ -62,24 +62,24 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
     # The thin slices are defined in the frame of the first run, which must have the contrast.
     contrasts = {name: names for name, names in group.contrasts.items() if first in names}
     outputs = planned.outputs(
-        group.entities, provenance=planned.made_by, axis_order=plan.bold.axis_order
+        group.entities, provenance=planned.provenance, axis_order=plan.bold.axis_order
     )
     outputs = outputs.with_references(boldref=runs[first].fitted.motion.boldref)
     first2run_xfms = dict(combined.first2run_xfms)
     first_mapped = runs[first].maps.mapped[series]
-    masks = {name: runs[name].maps.mapped[series].made.mask for name in further}
+    masks = {name: runs[name].maps.mapped[series].series.mask for name in further}
     scope = scope_name(f"{group.label}_slices")
     with subworkflow(scope, high_resolution=True):
         displaced = fused_slices.measure_displacements(
-            first_mapped.maps, first_mapped.made.mask, masks, first2run_xfms, first=first
+            first_mapped.maps, first_mapped.series.mask, masks, first2run_xfms, first=first
         )
         slow_sds: dict[str, Image] = {}
         for name, run in runs.items():
             mapped = run.maps.mapped[series]
             with subworkflow(scope_name(name)):
                 slow_sds[name] = fused_slices.measure_slow_sd(
-                    mapped.made.series,
-                    mapped.made.mask,
+                    mapped.series.series,
+                    mapped.series.mask,
                     run.fitted.motion.hmc_xfms,
                     displaced,
                     run=name,
@@ -87,7 +87,7 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
                 )
         fusion = fused_slices.decide_fusion(
             first_mapped.maps,
-            first_mapped.made.mask,
+            first_mapped.series.mask,
             masks,
             first2run_xfms,
             effects,
@@ -97,7 +97,7 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
             series_name=series,
         )
         maps = fused_slices.fuse_maps(
-            first_mapped.made.mask,
+            first_mapped.series.mask,
             first2run_xfms,
             effects,
             slow_sds[first],
@@ -109,13 +109,13 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
             smoothing=plan.planned.settings.activation.smoothing,
         )
         say(Part.MAPS, fused_slices.describe_fusion(series))
-        outputs.keep(maps, provenance=True, among=_stored(series, runs[first]))
+        outputs.keep(maps, provenance=True, among=_select_stored(series, runs[first]))
     return FusedSlices(fusion=fusion, maps=maps)
 
 
-def _stored(series: str, run: ProcessedRun) -> list[dict[str, str]]:
+def _select_stored(series: str, run: ProcessedRun) -> list[dict[str, str]]:
     """Return the entities of the thin-slice maps to store, for effects that runs also store."""
-    run_maps = activation.stored_maps(series, maps_to_store(run.plan), run.plan.contrasts)
+    run_maps = activation.select_stored_maps(series, maps_to_store(run.plan), run.plan.contrasts)
     return [
         {**choice, "desc": f"{choice['desc']}{kind}"}
         for choice in run_maps

@@ -8,7 +8,7 @@ from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.io.grids import Factor
 from bids_sr.pipeline.artifacts import Effects, Facts, File, Image, Map, Mask, Rows, Verdict
-from bids_sr.pipeline.flow import image_in, joined, say, subworkflow
+from bids_sr.pipeline.flow import concatenate, read_image, say, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, MEASURED, RAW
@@ -28,11 +28,11 @@ from bids_sr.steps.quality import (
     training_domain,
 )
 from bids_sr.workflows.fit_run import FittedRun
-from bids_sr.workflows.make_series import MadeSeries, RunSeries
-from bids_sr.workflows.map_run import LinearModel, MappedRun, linear_model, mapped_series
+from bids_sr.workflows.make_series import ComputedSeries, RunSeries
+from bids_sr.workflows.map_run import LinearModel, MappedRun, linear_model, list_mapped_series
 from bids_sr.workflows.pair import RegisteredPair
 from bids_sr.workflows.run_plan import RunPlan
-from bids_sr.workflows.wanted import methods_of
+from bids_sr.workflows.series_requests import list_methods
 
 FIRST_VERDICT = "first_verdict"
 """Name of the subworkflow that evaluates methods without networks before networks are trained."""
@@ -97,7 +97,7 @@ class Judgment:
     evaluation: Rows
     verdict: Verdict
     flags: Facts
-    one_level_down: Facts
+    self_test: Facts
     effects: Mapping[str, File] = field(default_factory=dict)
     halves_figures: File | None = None
     uncertainty_maps: Sequence[list[Map]] = ()
@@ -144,12 +144,12 @@ def judge_run(
     )
     tables = [
         made_series.holdout
-        for made_series in series.fine.values()
+        for made_series in series.high_resolution.values()
         if made_series.holdout is not None
     ]
     tables += [
         made_series.precision_rows
-        for made_series in series.fine.values()
+        for made_series in series.high_resolution.values()
         if made_series.precision_rows is not None
     ]
     n_before_errors = len(tables)
@@ -159,7 +159,7 @@ def judge_run(
     measured = halves_figures = None
     if plan.split:
         measured = measure_effects(
-            series.fine,
+            series.high_resolution,
             linear_model(plan, fitted, series),
             comparison,
             compared_names=plan.compared_names,
@@ -176,10 +176,10 @@ def judge_run(
         say(Part.EVALUATION, evaluation.UNSPLIT)
     _describe_controls(plan)
     activations = {} if plan.bold.truth is None else plan.bold.truth.activations
-    known_activation = {name: image_in(file) for name, file in activations.items()}
+    known_activation = {name: read_image(file) for name, file in activations.items()}
     with_models = "glm" in settings.activation.kinds
     tables += compare_with_truth(
-        {made_series.name: made_series for made_series in mapped_series(series)[1:]},
+        {made_series.name: made_series for made_series in list_mapped_series(series)[1:]},
         maps.maps,
         measured,
         comparison,
@@ -196,7 +196,7 @@ def judge_run(
     tables += check_quality(plan, fitted, series, measured)
     uncertainty_rows, uncertainty_maps = [], []
     if measured is not None:
-        for name, members in ensembles(plan).items():
+        for name, members in list_ensemble_members(plan).items():
             with subworkflow(name, high_resolution=True):
                 rows, spread = ensemble_uncertainty.measure_uncertainty(
                     measured.effects[name],
@@ -212,8 +212,8 @@ def judge_run(
     tables += uncertainty_rows
     cards = {
         name: made_series.card_file
-        for name, made_series in series.fine.items()
-        if made_series.card_file is not None and _tested_on_run(made_series)
+        for name, made_series in series.high_resolution.items()
+        if made_series.card_file is not None and _is_tested_on_run(made_series)
     }
     _judge_first(
         plan,
@@ -248,7 +248,7 @@ def judge_run(
         card_file=cards,
         compared_facts=[
             made_series.compared_facts
-            for made_series in series.fine.values()
+            for made_series in series.high_resolution.values()
             if made_series.compared_facts is not None
         ],
         same_widths=None if measured is None else measured.same_widths,
@@ -275,7 +275,7 @@ def judge_run(
         evaluation=table,
         verdict=verdict,
         flags=flags,
-        one_level_down=one_level_down,
+        self_test=one_level_down,
         effects={} if measured is None else measured.effects,
         halves_figures=halves_figures,
         uncertainty_maps=uncertainty_maps,
@@ -304,12 +304,12 @@ def _judge_first(
     cards by name of the method.
     """
     early = [spec for spec in plan.stored if not spec.network]
-    methods, names = methods_of(early), [spec.name for spec in early]
-    has_measured = MEASURED in series.fine
+    methods, names = list_methods(early), [spec.name for spec in early]
+    has_measured = MEASURED in series.high_resolution
     if not methods or len(methods) == len(plan.methods) or (has_measured and measured is None):
         return
     compared = [*names, *([MEASURED] if has_measured else [])]
-    early_maps = joined(maps.mapped[name].maps for name in (RAW, *compared))
+    early_maps = concatenate(maps.mapped[name].maps for name in (RAW, *compared))
     effects = None
     if measured is not None:
         early_effects = {name: measured.effects[name] for name in compared}
@@ -341,7 +341,7 @@ def _judge_first(
 
 
 def measure_effects(
-    series: Mapping[str, MadeSeries],
+    series: Mapping[str, ComputedSeries],
     model: LinearModel,
     comparison: SeriesComparison,
     *,
@@ -428,7 +428,7 @@ def compare_halves(
 
 
 def compare_with_truth(
-    series: Mapping[str, MadeSeries],
+    series: Mapping[str, ComputedSeries],
     maps: list[Map],
     measured: SeriesEffects | None,
     comparison: SeriesComparison,
@@ -528,9 +528,9 @@ def gather_tested(plan: RunPlan, series: RunSeries) -> tuple[Rows, Facts]:
 
     Tests of further ensemble members are omitted.
     """
-    unstored = {spec.name for spec in plan.wanted if not spec.stored}
+    unstored = {spec.name for spec in plan.requested_series if not spec.stored}
     return self_test.gather_tested(
-        [facts for name, facts in series.tested.items() if name not in unstored],
+        [facts for name, facts in series.self_tests.items() if name not in unstored],
         series_names=plan.stored_names,
         network_names=[spec.name for spec in plan.stored if spec.network],
         voxel=plan.bold.zooms,
@@ -573,7 +573,7 @@ def check_quality(
         say(Part.EVALUATION, edge_comparison.COMPARED_EDGES)
     networks = [spec.name for spec in plan.stored if spec.network]
     for name in (method for method in plan.methods if method in networks):
-        model_file = series.fine[name].model_file
+        model_file = series.high_resolution[name].model_file
         assert model_file is not None
         with subworkflow(name, high_resolution=True):
             tables.append(
@@ -587,24 +587,24 @@ def check_quality(
     return tables
 
 
-def ensembles(plan: RunPlan) -> dict[str, list[str]]:
+def list_ensemble_members(plan: RunPlan) -> dict[str, list[str]]:
     """Return the names of further ensemble members for each method with an ensemble."""
     members = {
-        name: [spec.name for spec in plan.wanted if spec.seed and spec.source == name]
+        name: [spec.name for spec in plan.requested_series if spec.seed and spec.source == name]
         for name in plan.methods
     }
     return {name: further for name, further in members.items() if further}
 
 
-def _tested_on_run(made_series: MadeSeries) -> bool:
+def _is_tested_on_run(made_series: ComputedSeries) -> bool:
     """Return whether a series is from an evaluated method with a self-test on the run."""
-    spec = made_series.wanted
+    spec = made_series.request
     return spec is not None and spec.stored and spec.judged and spec.learned_from == "run"
 
 
 def _describe_controls(plan: RunPlan) -> None:
     """Add methods text on ensembles, negative controls and self-tests at reduced resolution."""
-    members = ensembles(plan)
+    members = list_ensemble_members(plan)
     if plan.split and members:
         say(
             Part.EVALUATION,
@@ -612,7 +612,7 @@ def _describe_controls(plan: RunPlan) -> None:
                 list(members), 1 + max(map(len, members.values()))
             ),
         )
-    placebos = [spec.name for spec in plan.wanted if spec.placebo]
+    placebos = [spec.name for spec in plan.requested_series if spec.placebo]
     say(Part.EVALUATION, series_description.placebos_text(placebos))
-    if any(spec.learned_from == "run" for spec in plan.wanted):
+    if any(spec.learned_from == "run" for spec in plan.requested_series):
         say(Part.EVALUATION, self_test.ONE_LEVEL_DOWN)

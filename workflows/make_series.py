@@ -23,13 +23,13 @@ from bids_sr.pipeline.artifacts import (
     Table,
     Transforms,
 )
-from bids_sr.pipeline.flow import expect_cost, facts_in, say, subworkflow
+from bids_sr.pipeline.flow import expect_cost, read_facts, say, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, INTERPOLATIONS, MEASURED, RAW, SDMOD, series_names
 from bids_sr.sr.device import Device, Precision
 from bids_sr.sr.inference.acquired import Displaced
-from bids_sr.sr.inference.apply_to_series import Keeping
+from bids_sr.sr.inference.apply_to_series import Consistency
 from bids_sr.sr.method import get_method
 from bids_sr.steps import (
     acquired_series,
@@ -54,8 +54,8 @@ from bids_sr.workflows.other_run import measure_another_run
 from bids_sr.workflows.pair import RegisteredPair, TrainedNetwork, keep_model, train_on_pair
 from bids_sr.workflows.run_plan import RunPlan
 from bids_sr.workflows.seeds import find_own_seeds, find_regressors
+from bids_sr.workflows.series_requests import SeriesRequest
 from bids_sr.workflows.spaces import place_grids, show_spaces
-from bids_sr.workflows.wanted import Wanted
 
 
 @frozen
@@ -70,7 +70,7 @@ class VarianceModel:
 
 
 @frozen
-class MadeSeries:
+class ComputedSeries:
     """Series of a run, with its model and test results.
 
     Optional fields are None if they do not apply to the series.
@@ -83,7 +83,7 @@ class MadeSeries:
         Motion-corrected volumes.
     mask : Mask
         Brain on the grid of the series.
-    wanted : Wanted | None
+    request : Wanted | None
         Request; None for the acquired, measured and compared series.
     model_file, card_file, log_file : File, Facts, Table
         Applied model, model card, and log of training on volumes of the run.
@@ -105,7 +105,7 @@ class MadeSeries:
     name: str
     series: Series
     mask: Mask
-    wanted: Wanted | None = None
+    request: SeriesRequest | None = None
     model_file: File | None = None
     card_file: Facts | None = None
     log_file: Table | None = None
@@ -127,10 +127,10 @@ class RunSeries:
     ----------
     raw : MadeSeries
         Motion-corrected acquired series on the acquired grid.
-    fine : Mapping[str, MadeSeries]
+    high_resolution : Mapping[str, MadeSeries]
         Series on the high-resolution grid by name, in the order of computation: stored series, the
         measured series, series of other programs, and series that are only evaluated.
-    tested : Mapping[str, Facts]
+    self_tests : Mapping[str, Facts]
         Self-tests at reduced resolution by series, including the control method, which may not
         have a series.
     regressors : Regressors
@@ -146,9 +146,9 @@ class RunSeries:
         either is missing.
     """
 
-    raw: MadeSeries
-    fine: Mapping[str, MadeSeries]
-    tested: Mapping[str, Facts]
+    raw: ComputedSeries
+    high_resolution: Mapping[str, ComputedSeries]
+    self_tests: Mapping[str, Facts]
     regressors: Regressors
     confounds: Confounds
     time_columns: Confounds | None = None
@@ -169,7 +169,7 @@ class Guide:
 class Inference:
     """Settings of the application of a model; see `bids_sr.steps.super_resolution`."""
 
-    data_consistency: Keeping = "off"
+    data_consistency: Consistency = "off"
     precision: Precision = "fp32"
     force: bool = False
     omp_nthreads: int = 1
@@ -182,7 +182,7 @@ class ResolvedSeries:
     """Series on the high-resolution grid and in other spaces.
 
     `series_facts`: metadata that includes whether the method was applied. `error_draws`,
-    `acquired_draws`: see `MadeSeries`.
+    `acquired_draws`: see `ComputedSeries`.
     """
 
     series: Series
@@ -252,7 +252,7 @@ def make_series(
         confounds=confounds.confounds,
         regressors=regressors,
     )
-    fine: dict[str, MadeSeries] = {}
+    fine: dict[str, ComputedSeries] = {}
     tested: dict[str, Facts] = {}
     for spec in plan.stored:
         if spec.learned_from == "run" and spec.judged and SDMOD not in tested:
@@ -279,14 +279,14 @@ def make_series(
         with subworkflow(MEASURED, high_resolution=True):
             fine[MEASURED] = place_measured(plan, fitted, truth.series, outputs)
     for name, compared in place_all_compared(plan, fitted).items():
-        fine[name] = MadeSeries(
+        fine[name] = ComputedSeries(
             name=name,
             series=compared.series,
             mask=compared.mask,
             compared_facts=compared.compared_facts,
         )
     other_effects = measure_another_run(plan, fitted) if plan.bold.compared else None
-    for spec in plan.wanted:
+    for spec in plan.requested_series:
         if not spec.stored:
             with subworkflow(spec.name, high_resolution=True, stored=False, described=False):
                 fine[spec.name] = make_unstored(sources, spec, models.get(spec.name), fine, anat)
@@ -309,8 +309,8 @@ def make_series(
             fine[name] = replace(made_series, regressors=seed_series)
     return RunSeries(
         raw=raw,
-        fine=fine,
-        tested=tested,
+        high_resolution=fine,
+        self_tests=tested,
         regressors=regressors,
         confounds=confounds.confounds,
         time_columns=confounds.time_columns,
@@ -320,7 +320,7 @@ def make_series(
     )
 
 
-def make_raw(plan: RunPlan, fitted: FittedRun, outputs: Outputs) -> MadeSeries:
+def make_raw(plan: RunPlan, fitted: FittedRun, outputs: Outputs) -> ComputedSeries:
     """Correct head motion of the acquired series on the acquired grid, and store the result."""
     preproc = undo_motion(fitted)
     say(Part.PREPROCESSING, series_description.describe_raw(fitted.distortion is not None))
@@ -330,7 +330,7 @@ def make_raw(plan: RunPlan, fitted: FittedRun, outputs: Outputs) -> MadeSeries:
         sidecar=_sidecar(plan, RAW),
         level="minimal",
     )
-    return MadeSeries(name=RAW, series=preproc, mask=fitted.registration.bold_mask)
+    return ComputedSeries(name=RAW, series=preproc, mask=fitted.registration.bold_mask)
 
 
 def undo_motion(fitted: FittedRun) -> Series:
@@ -347,7 +347,7 @@ def _sidecar(plan: RunPlan, name: str, resolution: str = "") -> dict[str, object
         task_name=plan.task_name,
         tr=plan.bold.tr,
         start_time=plan.start_time,
-        slice_timing_corrected=plan.timed or plan.bold.is_corrected,
+        slice_timing_corrected=plan.corrects_slice_timing or plan.bold.is_corrected,
         input_smoothing=plan.planned.settings.preprocessing.input_smoothing,
         resolution=resolution,
     )
@@ -355,13 +355,13 @@ def _sidecar(plan: RunPlan, name: str, resolution: str = "") -> dict[str, object
 
 def make_stored(
     sources: SeriesSources,
-    spec: Wanted,
+    spec: SeriesRequest,
     model: TrainedNetwork | None,
-    fine: Mapping[str, MadeSeries],
+    fine: Mapping[str, ComputedSeries],
     tested: Mapping[str, Facts],
     grids: Sequence[SpaceGrid],
     outputs: Outputs,
-) -> MadeSeries:
+) -> ComputedSeries:
     """Compute and store a series; train its model first if necessary.
 
     Parameters
@@ -384,7 +384,7 @@ def make_stored(
     plan, fitted = sources.plan, sources.fitted
     variance = log_file = None
     if spec.learned_from == "volumes":
-        request = plan.planned.training(spec)
+        request = plan.planned.make_training(spec)
         model = train_on_volumes(request, fitted, plan.bold.factor)
         say(
             Part.SERIES,
@@ -415,7 +415,7 @@ def make_stored(
         factor=plan.bold.factor,
         inference=inference,
         model_file=model_file,
-        zerofilled=_zerofilled(plan, spec, fine),
+        zerofilled=_make_zerofilled(plan, spec, fine),
         guide=sources.guide if spec.guided else None,
         grids=grids,
         draws=spec.method is not None and spec.method.has_prior,
@@ -423,11 +423,11 @@ def make_stored(
     _expect_cost(plan, spec.name, resolved)
     say(Part.SERIES, series_description.describe_series(spec.name))
     _keep_series(plan, spec.name, resolved, outputs)
-    return MadeSeries(
+    return ComputedSeries(
         name=spec.name,
         series=resolved.series,
         mask=fitted.registration.bold_mask_hr,
-        wanted=spec,
+        request=spec,
         model_file=model_file,
         card_file=card_file,
         log_file=log_file,
@@ -463,11 +463,13 @@ def train_on_volumes(
         force=request.force,
         sloppy=request.sloppy,
     )
-    return TrainedNetwork(model_file=model_file, card_file=facts_in(card_file), log_file=log_file)
+    return TrainedNetwork(
+        model_file=model_file, card_file=read_facts(card_file), log_file=log_file
+    )
 
 
 def find_variance(
-    sources: SeriesSources, spec: Wanted, tested: Mapping[str, Facts], outputs: Outputs
+    sources: SeriesSources, spec: SeriesRequest, tested: Mapping[str, Facts], outputs: Outputs
 ) -> VarianceModel:
     """Estimate the variance maps of a run.
 
@@ -475,7 +477,7 @@ def find_variance(
     by series; if empty, plain interpolations are also tested.
     """
     plan = sources.plan
-    request = plan.planned.training(spec)
+    request = plan.planned.make_training(spec)
     plain = [
         name for name in plan.stored_names if name in INTERPOLATIONS and name != ACQUIRED_BAND
     ]
@@ -543,14 +545,14 @@ def estimate_variance(
     )
     return VarianceModel(
         model_file=model_file,
-        card_file=facts_in(card_file),
+        card_file=read_facts(card_file),
         log_file=log_file,
         weight=weight,
         tested=tested,
     )
 
 
-def _inference(plan: RunPlan, spec: Wanted) -> Inference:
+def _inference(plan: RunPlan, spec: SeriesRequest) -> Inference:
     """Return the inference settings of a series.
 
     A series without a method is computed on one CPU thread.
@@ -568,7 +570,7 @@ def _inference(plan: RunPlan, spec: Wanted) -> Inference:
 
 
 def _guard_precision(
-    sources: SeriesSources, spec: Wanted, model_file: File, inference: Inference
+    sources: SeriesSources, spec: SeriesRequest, model_file: File, inference: Inference
 ) -> tuple[Precision, Rows]:
     """Choose the numerical precision of a network.
 
@@ -598,7 +600,9 @@ def _guard_precision(
     )
 
 
-def _zerofilled(plan: RunPlan, spec: Wanted, fine: Mapping[str, MadeSeries]) -> Series | None:
+def _make_zerofilled(
+    plan: RunPlan, spec: SeriesRequest, fine: Mapping[str, ComputedSeries]
+) -> Series | None:
     """Return the zero-filled series that variance methods refine.
 
     None if the series uses no variance maps, if no zero-filled series exists, or if the slice
@@ -722,7 +726,7 @@ def _always_stored(plan: RunPlan) -> list[str]:
 
 def place_measured(
     plan: RunPlan, fitted: FittedRun, measured: BoldRun, outputs: Outputs
-) -> MadeSeries:
+) -> ComputedSeries:
     """Resample the measured high-resolution reference series to the grid of the run."""
     preprocessing = plan.planned.settings.preprocessing
     bold = acquired_series.import_series(
@@ -745,16 +749,16 @@ def place_measured(
         sidecar=_sidecar(plan, MEASURED, fine),
         level=series_level(MEASURED, _always_stored(plan)),
     )
-    return MadeSeries(name=MEASURED, series=series, mask=mask)
+    return ComputedSeries(name=MEASURED, series=series, mask=mask)
 
 
 def make_unstored(
     sources: SeriesSources,
-    spec: Wanted,
+    spec: SeriesRequest,
     model: TrainedNetwork | None,
-    fine: Mapping[str, MadeSeries],
+    fine: Mapping[str, ComputedSeries],
     anat: Anatomy | None,
-) -> MadeSeries:
+) -> ComputedSeries:
     """Compute a negative control or further ensemble member, for the evaluation only.
 
     Parameters
@@ -780,11 +784,11 @@ def make_unstored(
         model_file, card_file = spec.model, None
     elif spec.placebo == "T1w":
         assert anat is not None, "a placebo of the T1w image needs one"
-        model = _train_on_t1w(sources, plan.planned.training(spec), anat)
+        model = _train_on_t1w(sources, plan.planned.make_training(spec), anat)
         model_file, card_file = model.model_file, model.card_file
     elif spec.seed and spec.learned_from == "run":
         variance = estimate_variance(
-            _without_existing_models(plan.planned.training(spec), "auto"),
+            _drop_existing_models(plan.planned.make_training(spec), "auto"),
             sources.raw,
             fitted,
             plan.bold.factor,
@@ -792,7 +796,7 @@ def make_unstored(
         )
         model_file, card_file = variance.model_file, variance.card_file
     elif spec.seed and spec.learned_from == "volumes":
-        model = train_on_volumes(plan.planned.training(spec), fitted, plan.bold.factor)
+        model = train_on_volumes(plan.planned.make_training(spec), fitted, plan.bold.factor)
         model_file, card_file = model.model_file, model.card_file
     elif spec.seed and model is not None:
         model_file, card_file = model.model_file, model.card_file
@@ -810,22 +814,22 @@ def make_unstored(
         factor=plan.bold.factor,
         inference=inference,
         model_file=model_file,
-        zerofilled=_zerofilled(plan, spec, fine),
+        zerofilled=_make_zerofilled(plan, spec, fine),
         guide=sources.guide if spec.guided else None,
         displaced=displaced,
     )
     _expect_cost(plan, spec.source, resolved)
-    return MadeSeries(
+    return ComputedSeries(
         name=spec.name,
         series=resolved.series,
         mask=fitted.registration.bold_mask_hr,
-        wanted=spec,
+        request=spec,
         model_file=model_file,
         card_file=card_file,
     )
 
 
-def _without_existing_models(request: TrainingSettings, model_source: Source) -> TrainingSettings:
+def _drop_existing_models(request: TrainingSettings, model_source: Source) -> TrainingSettings:
     """Return training settings without existing models, so that a new model is trained."""
     return replace(request, model_source=model_source, model_dir=None, pretrained=None, force=True)
 
@@ -842,7 +846,7 @@ def _train_on_t1w(
         factor=plan.bold.factor,
     )
     return train_on_pair(
-        _without_existing_models(request, "train"),
+        _drop_existing_models(request, "train"),
         train_highres,
         train_lowres,
         fitted.registration.bold_mask,

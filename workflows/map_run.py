@@ -9,7 +9,7 @@ from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.grids import AxisOrder, Factor
 from bids_sr.pipeline.artifacts import Confounds, Image, Map, Mask, Regressors, Rows, Table
-from bids_sr.pipeline.flow import joined, say, subworkflow
+from bids_sr.pipeline.flow import concatenate, say, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, RAW
@@ -18,7 +18,7 @@ from bids_sr.steps import clusters as active_regions
 from bids_sr.steps import surfaces as steps_surfaces
 from bids_sr.workflows.anatomy import Anatomy, Surfaces
 from bids_sr.workflows.fit_run import FittedRun
-from bids_sr.workflows.make_series import MadeSeries, RunSeries
+from bids_sr.workflows.make_series import ComputedSeries, RunSeries
 from bids_sr.workflows.run_plan import RunPlan
 
 
@@ -101,7 +101,7 @@ class MappedSeries:
     `space_maps`: maps in other spaces. `surface_maps`: maps on surfaces, by space.
     """
 
-    made: MadeSeries
+    series: ComputedSeries
     maps: list[Map]
     map_metrics: Rows
     quality: Rows
@@ -128,12 +128,12 @@ class MappedRun:
     @property
     def maps(self) -> list[Map]:
         """Maps and regions of all series."""
-        return joined(series.maps for series in self.mapped.values())
+        return concatenate(series.maps for series in self.mapped.values())
 
     @property
     def error_maps(self) -> list[Map]:
         """Maps of the reconstruction error of the series with a prior."""
-        return joined(
+        return concatenate(
             series.error_maps for series in self.mapped.values() if series.error_maps is not None
         )
 
@@ -179,9 +179,9 @@ def map_run(
     )
     stored = maps_to_store(plan)
     mapped: dict[str, MappedSeries] = {}
-    for made_series in mapped_series(series):
+    for made_series in list_mapped_series(series):
         fine = made_series.name != RAW
-        stored_entities = activation.stored_maps(made_series.name, stored, plan.contrasts)
+        stored_entities = activation.select_stored_maps(made_series.name, stored, plan.contrasts)
         with subworkflow(made_series.name, high_resolution=fine):
             series_maps = map_series(
                 made_series,
@@ -201,7 +201,7 @@ def map_run(
                 series_maps, fitted, series, anat, stored_entities, outputs
             )
         mapped[made_series.name] = series_maps
-    maps = joined(result.maps for result in mapped.values())
+    maps = concatenate(result.maps for result in mapped.values())
     table, columns = map_comparison.compare_maps(
         maps,
         [result.map_metrics for result in mapped.values()],
@@ -237,7 +237,7 @@ def map_run(
         atlas_source=None if anat is None else anat.atlas.atlas_source,
         atlas_labels=None if anat is None else anat.atlas.atlas_labels,
         atlas_xfms=() if anat is None else anat.atlas.atlas_xfms,
-        error_maps=joined(
+        error_maps=concatenate(
             result.error_maps for result in mapped.values() if result.error_maps is not None
         ),
         method_names=plan.methods,
@@ -303,15 +303,15 @@ def maps_to_store(plan: RunPlan) -> StoredMaps:
     )
 
 
-def mapped_series(series: RunSeries) -> list[MadeSeries]:
+def list_mapped_series(series: RunSeries) -> list[ComputedSeries]:
     """Return the acquired series, followed by high-resolution series that are mapped.
 
     Series that are only evaluated, such as negative controls, are not mapped.
     """
     fine = [
         made_series
-        for made_series in series.fine.values()
-        if made_series.wanted is None or made_series.wanted.stored
+        for made_series in series.high_resolution.values()
+        if made_series.request is None or made_series.request.stored
     ]
     return [series.raw, *fine]
 
@@ -344,7 +344,7 @@ def find_region(
 
 
 def map_series(
-    made_series: MadeSeries, roi: Mask, model: MapModel, zerofilled: MappedSeries | None = None
+    made_series: ComputedSeries, roi: Mask, model: MapModel, zerofilled: MappedSeries | None = None
 ) -> MappedSeries:
     """Map one series.
 
@@ -371,7 +371,7 @@ def map_series(
         roi,
         linear.regressors if made_series.regressors is None else made_series.regressors,
         confounds=linear.confounds,
-        zerofilled=None if zerofilled is None else zerofilled.made.series,
+        zerofilled=None if zerofilled is None else zerofilled.series.series,
         zerofilled_maps=() if zerofilled is None else zerofilled.maps,
         zerofilled_metrics=None if zerofilled is None else zerofilled.map_metrics,
         zerofilled_quality=None if zerofilled is None else zerofilled.quality,
@@ -393,7 +393,7 @@ def map_series(
         correlation_confounds=model.correlation_confounds,
     )
     return MappedSeries(
-        made=made_series,
+        series=made_series,
         maps=maps,
         map_metrics=map_metrics,
         quality=image_quality,
@@ -402,12 +402,12 @@ def map_series(
     )
 
 
-def has_error(made_series: MadeSeries, model: MapModel) -> bool:
+def has_error(made_series: ComputedSeries, model: MapModel) -> bool:
     """Return whether the reconstruction error of a series is mapped.
 
     The method must have a prior, and the linear model must be mapped.
     """
-    method = None if made_series.wanted is None else made_series.wanted.method
+    method = None if made_series.request is None else made_series.request.method
     return method is not None and method.has_prior and "glm" in model.kinds
 
 
@@ -442,15 +442,15 @@ def measure_error(
         Maps of the series, including error maps.
     """
     linear, resources = model.linear, plan.planned.settings.resources
-    assert mapped.made.model_file is not None
+    assert mapped.series.model_file is not None
     coverage_rows = reconstruction_error.check_intervals(
         series.raw.series,
         fitted.registration.bold_mask,
         fitted.motion.hmc_xfms,
-        mapped.made.model_file,
+        mapped.series.model_file,
         linear.regressors,
         linear.confounds,
-        series_name=mapped.made.name,
+        series_name=mapped.series.name,
         contrasts=linear.contrasts,
         factor=model.factor,
         tr=linear.tr,
@@ -465,15 +465,15 @@ def measure_error(
     error_maps, error_rows = reconstruction_error.measure_error(
         mapped.maps,
         acquired.maps,
-        mapped.made.mask,
+        mapped.series.mask,
         fitted.registration.bold_mask,
         coverage_rows,
-        mapped.made.error_draws,
-        mapped.made.acquired_draws,
-        series_name=mapped.made.name,
+        mapped.series.error_draws,
+        mapped.series.acquired_draws,
+        series_name=mapped.series.name,
         smoothing=model.smoothing,
     )
-    say(Part.MAPS, reconstruction_error.describe_error(mapped.made.name))
+    say(Part.MAPS, reconstruction_error.describe_error(mapped.series.name))
     return replace(
         mapped, error_maps=error_maps, error_rows=error_rows, coverage_rows=coverage_rows
     )
@@ -509,15 +509,15 @@ def bring_elsewhere(
     MappedSeries
         Maps of the series, including maps in other spaces and on surfaces.
     """
-    mask = mapped.made.mask
-    maps = joined([mapped.maps, *([] if mapped.error_maps is None else [mapped.error_maps])])
+    mask = mapped.series.mask
+    maps = concatenate([mapped.maps, *([] if mapped.error_maps is None else [mapped.error_maps])])
     space_maps: list[Map] | None = None
     if series.grids:
         space_maps = spaces.maps_to_spaces(maps, mask, list(series.grids))
         # Maps of the acquired series in a template space have no common metadata. Shared sidecars
         # of combined runs have no run entity, so that maps of numbered runs inherit them. Each of
         # the latter maps therefore needs its own sidecar, which overrides the shared metadata.
-        is_shared = mapped.made.name != RAW and "run" not in outputs.entities
+        is_shared = mapped.series.name != RAW and "run" not in outputs.entities
         varies = activation.OF_CONTRAST if is_shared else {}
         outputs.keep(space_maps, among=stored, varies=varies)
     surfaces: Sequence[Surfaces] = () if anat is None else anat.surfaces
@@ -526,8 +526,8 @@ def bring_elsewhere(
         assert fitted.registration.boldref2t1w_xfm is not None
         labels = output_surfaces.space.entities
         with subworkflow(
-            "_".join([mapped.made.name, "on", *labels.values()]),
-            high_resolution=mapped.made.name != RAW,
+            "_".join([mapped.series.name, "on", *labels.values()]),
+            high_resolution=mapped.series.name != RAW,
         ):
             surface_maps[output_surfaces.space.name] = steps_surfaces.maps_to_surfaces(
                 maps,

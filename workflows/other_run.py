@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from bids_sr.io.grids import Factor
 from bids_sr.pipeline.artifacts import Confounds, Effects, Regressors, Series
-from bids_sr.pipeline.flow import events_in, say, subworkflow
+from bids_sr.pipeline.flow import read_events, say, subworkflow
 from bids_sr.pipeline.step import Part
 from bids_sr.steps import acquired_series, another_run, bold_reference, run_confounds
 from bids_sr.workflows.confounds import model_time
@@ -17,12 +17,12 @@ def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
 
     None if there is no other run with events, or if either run cannot be split into halves.
     """
-    another, settings = plan.bold.another, plan.planned.settings
+    another, settings = plan.bold.same_task_run, plan.planned.settings
     unsplit = plan.planned.plan.unsplit
     events = None if another is None else another.events
     if another is None or events is None or {plan.bold.bold, another.bold} & unsplit:
         return None
-    if not plan.timed:
+    if not plan.corrects_slice_timing:
         another = replace(another, slice_timing=None)
     start_time = another.start_time(settings.preprocessing.slice_time_ref)
     with subworkflow("another_run_wf"):
@@ -54,7 +54,7 @@ def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
             stc,
             n_dummy,
             head_motion,
-            events_in(events),
+            read_events(events),
             time_columns,
             factor=plan.bold.factor,
             tr=another.tr,

@@ -8,7 +8,7 @@ from bids_sr.bids import Pair, Subject
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder, Factor
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Table, Transforms
-from bids_sr.pipeline.flow import facts_in, image_in, say, subworkflow
+from bids_sr.pipeline.flow import read_facts, read_image, say, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import series_name
@@ -16,7 +16,7 @@ from bids_sr.steps import registration, training
 from bids_sr.steps.figures import anatomy as anatomy_figures
 from bids_sr.steps.figures import model_training as model_training_figures
 from bids_sr.steps.training import TrainingSettings
-from bids_sr.workflows.wanted import Planned, Wanted, named
+from bids_sr.workflows.series_requests import Planned, SeriesRequest, select_entities
 
 
 @frozen
@@ -51,7 +51,11 @@ class TrainedNetwork:
 
 
 def fit_pair(
-    planned: Planned, subject: Subject, pair: Pair, number: int, learned: Mapping[str, Wanted]
+    planned: Planned,
+    subject: Subject,
+    pair: Pair,
+    number: int,
+    learned: Mapping[str, SeriesRequest],
 ) -> tuple[RegisteredPair, dict[str, TrainedNetwork]]:
     """Register a pair and train networks on it.
 
@@ -75,8 +79,10 @@ def fit_pair(
     models : dict[str, TrainedNetwork]
         Models by name of the series.
     """
-    place = named(pair.highres, "session", "run")
-    twins = [twin for twin in subject.pairs if named(twin.highres, "session", "run") == place]
+    place = select_entities(pair.highres, "session", "run")
+    twins = [
+        twin for twin in subject.pairs if select_entities(twin.highres, "session", "run") == place
+    ]
     # A high-resolution image may be paired with runs of two resolutions, which need separate
     # models.
     tag = f"pair{number}" if len(twins) > 1 else ""
@@ -93,7 +99,7 @@ def fit_pair(
                 registered.train_highres,
                 registered.train_lowres,
                 registered.pair_mask,
-                image_in(pair.highres),
+                read_image(pair.highres),
                 registered.pair_facts,
             )
         )
@@ -180,8 +186,8 @@ def keep_pair(registered: RegisteredPair, pair: Pair, outputs: Outputs, tag: str
     """
     outputs = outputs.with_references(own=registered.train_lowres)
     image_entities = {
-        "highres": named(pair.highres, "acquisition"),
-        "lowres": named(pair.lowres or pair.highres, "acquisition"),
+        "highres": select_entities(pair.highres, "acquisition"),
+        "lowres": select_entities(pair.lowres or pair.highres, "acquisition"),
     }
     if image_entities["highres"] == image_entities["lowres"]:
         image_entities = {name: {"acquisition": name} for name in image_entities}
@@ -207,7 +213,7 @@ def keep_pair(registered: RegisteredPair, pair: Pair, outputs: Outputs, tag: str
 
 def _train_model(
     planned: Planned,
-    spec: Wanted,
+    spec: SeriesRequest,
     pair: RegisteredPair,
     held_out: RegisteredPair | None,
     outputs: Outputs,
@@ -219,7 +225,7 @@ def _train_model(
     `held_out`: pair for the test; None if there is no held-out pair. `alone`: whether exactly one
     stored method is trained on the pair.
     """
-    request = planned.training(spec)
+    request = planned.make_training(spec)
     factor = pair.factor
     shown = held_out if held_out is not None and held_out.factor == factor else None
     model = train_on_pair(
@@ -299,7 +305,9 @@ def train_on_pair(
         force=request.force,
         sloppy=request.sloppy,
     )
-    return TrainedNetwork(model_file=model_file, card_file=facts_in(card_file), log_file=log_file)
+    return TrainedNetwork(
+        model_file=model_file, card_file=read_facts(card_file), log_file=log_file
+    )
 
 
 def say_trained_on_pair(request: TrainingSettings, model: TrainedNetwork) -> None:

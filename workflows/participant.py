@@ -21,8 +21,8 @@ from bids_sr.workflows.report_participant import report_participant
 from bids_sr.workflows.report_run import subject_facts
 from bids_sr.workflows.run import process_run
 from bids_sr.workflows.run_plan import plan_run
+from bids_sr.workflows.series_requests import Planned, select_entities
 from bids_sr.workflows.structural import process_scans
-from bids_sr.workflows.wanted import Planned, named
 
 
 def process_participant(planned: Planned, subject: Subject) -> None:
@@ -34,7 +34,7 @@ def process_participant(planned: Planned, subject: Subject) -> None:
         learned = {
             spec.name: spec
             for plan in plans
-            for spec in plan.wanted
+            for spec in plan.requested_series
             if spec.learned_from == "pair"
         }
         pairs = {
@@ -63,7 +63,11 @@ def process_participant(planned: Planned, subject: Subject) -> None:
 
 
 def _fit_anatomy(planned: Planned, subject: Subject, template: str, roi: str) -> Anatomy:
-    entities = {"subject": subject.label, **named(subject.t1w[0], "session"), "datatype": "anat"}
+    entities = {
+        "subject": subject.label,
+        **select_entities(subject.t1w[0], "session"),
+        "datatype": "anat",
+    }
     outputs = planned.outputs(entities, datasets=planned.datasets(subject.runs))
     with subworkflow("anat_wf"):
         return fit_anatomy(planned, subject, outputs, template_space=template, roi=roi)
@@ -132,6 +136,6 @@ def scope_of_all(settings: Settings, plan: Plan, version: str) -> Scope:
     return root
 
 
-def graph_of(settings: Settings, plan: Plan, version: str) -> Graph:
+def make_graph(settings: Settings, plan: Plan, version: str) -> Graph:
     """Return the graph of all participants, without computation and without importing nipype."""
     return Graph(scope_of_all(settings, plan, version))

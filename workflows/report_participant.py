@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from bids_sr.bids import BoldRun
-from bids_sr.pipeline.flow import joined, subworkflow
+from bids_sr.pipeline.flow import concatenate, subworkflow
 from bids_sr.pipeline.nodes import scope_name
 from bids_sr.preflight.combined_runs import UncombinedRuns, uncombined_runs
 from bids_sr.steps.figures import participant as participant_figures
 from bids_sr.workflows.combine_runs import CombinedMaps
 from bids_sr.workflows.fuse_slices import FusedSlices
 from bids_sr.workflows.map_run import maps_to_store
-from bids_sr.workflows.wanted import Planned
+from bids_sr.workflows.series_requests import Planned
 
 
 def report_participant(
@@ -63,8 +63,8 @@ def _report_combined(planned: Planned, combined: CombinedMaps, slices: FusedSlic
     with subworkflow(scope_name(f"{combined.scope}_report"), high_resolution=True):
         outputs.keep_figures(
             participant_figures.draw_participant(
-                joined(combined.maps.values()),
-                combined.carried[series],
+                concatenate(combined.maps.values()),
+                combined.resampled[series],
                 combined.rows[series],
                 first.fitted.registration.bold_mask_hr,
                 first.maps.roi_hr,

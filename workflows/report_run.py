@@ -12,7 +12,7 @@ from bids_sr.config import Settings
 from bids_sr.glm.condition_pair import condition_pair
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import size_text
-from bids_sr.pipeline.flow import expect_cost, image_in, joined, subworkflow
+from bids_sr.pipeline.flow import concatenate, expect_cost, read_image, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.series import MEASURED, RAW
 from bids_sr.steps.figures import correlation as correlation_figures
@@ -32,7 +32,7 @@ from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.judge_run import Judgment
 from bids_sr.workflows.make_series import RunSeries
-from bids_sr.workflows.map_run import MappedRun, linear_model, mapped_series
+from bids_sr.workflows.map_run import MappedRun, linear_model, list_mapped_series
 from bids_sr.workflows.pair import RegisteredPair
 from bids_sr.workflows.run_plan import RunPlan
 
@@ -77,7 +77,7 @@ def report_run(
     only_run : bool
         Whether the task has only this run, whose map is then also the map of the participant.
     """
-    facts = run_facts(plan.planned.settings, plan.bold, timed=plan.timed)
+    facts = run_facts(plan.planned.settings, plan.bold, timed=plan.corrects_slice_timing)
     draw_preprocessing(plan, fitted, series, anat, pair, facts, outputs)
     draw_series(plan, fitted, series, maps, judgment, outputs)
     draw_run_maps(plan, fitted, series, maps, judgment, anat, outputs)
@@ -153,7 +153,7 @@ def draw_preprocessing(
             registration_figures.draw_guide(
                 boldref,
                 registered.guide_hr,
-                image_in(pair.highres_file),
+                read_image(pair.highres_file),
                 registered.bold_mask_hr,
             )
         )
@@ -170,7 +170,7 @@ def draw_preprocessing(
                 calibration.calibration_ref,
                 calibration.boldref2calibration_xfm,
                 calibration.calibration_facts,
-                series.tested[calibrated_series],
+                series.self_tests[calibrated_series],
             )
         )
 
@@ -186,7 +186,7 @@ def draw_series(
     """Draw the models and the series of a run; see `report_run` for parameters."""
     registered = fitted.registration
     for spec in plan.stored:
-        made_series = series.fine[spec.name]
+        made_series = series.high_resolution[spec.name]
         if spec.learned_from == "volumes":
             assert made_series.log_file is not None
             assert made_series.card_file is not None
@@ -198,7 +198,7 @@ def draw_series(
                 )
     estimated = [spec.name for spec in plan.stored if spec.learned_from == "run"]
     if estimated:
-        variance = series.fine[estimated[-1]].variance
+        variance = series.high_resolution[estimated[-1]].variance
         assert variance is not None
         outputs.keep_figures(
             fluctuations_figures.draw_variance(
@@ -220,10 +220,10 @@ def draw_series(
             series_names=plan.stored_names,
         )
     )
-    shown = plan.methods or [made_series.name for made_series in mapped_series(series)[1:2]]
+    shown = plan.methods or [made_series.name for made_series in list_mapped_series(series)[1:2]]
     outputs.keep_figures(
         series_figures.draw_output(
-            {name: series.fine[name].series for name in shown},
+            {name: series.high_resolution[name].series for name in shown},
             {name: maps.mapped[name].tsnr for name in (RAW, *shown)},
             registered.bold_mask_hr,
             judgment.verdict,
@@ -367,10 +367,10 @@ def draw_judgment(
             boldref,
             registered.bold_mask,
             registered.guide_hr,
-            judgment.one_level_down,
+            judgment.self_test,
             {}
             if truth is None
-            else {name: image_in(file) for name, file in truth.activations.items()},
+            else {name: read_image(file) for name, file in truth.activations.items()},
             maps.error_maps,
             entities=plan.entities,
             calibrated=plan.calibrated,
@@ -406,7 +406,7 @@ def draw_judgment(
             registered.bold_mask,
             registered.bold_mask_hr,
             registered.guide_hr,
-            joined(judgment.uncertainty_maps),
+            concatenate(judgment.uncertainty_maps),
         )
     )
 
@@ -454,7 +454,7 @@ def subject_facts(
             {str(run.truth.root) for run in subject.runs if run.truth}
         )
         or "none",
-        **_taken_over(precomputed, precomputed.files(template) if precomputed else {}),
+        **_describe_imports(precomputed, precomputed.files(template) if precomputed else {}),
         "Series": list(dict.fromkeys(series)),
         "Smoothing (mm FWHM)": ", ".join(f"{width:g}" for width in settings.activation.smoothing),
         "Region of interest": roi,
@@ -488,7 +488,9 @@ def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> _ReportFacts:
         "Calibration run": f"{calibration.bold.name}, {calibration.n_volumes} volumes"
         if calibration
         else "none",
-        **_taken_over(run.precomputed, {} if run.precomputed is None else run.precomputed.files),
+        **_describe_imports(
+            run.precomputed, {} if run.precomputed is None else run.precomputed.files
+        ),
     }
 
 
@@ -502,7 +504,7 @@ def _pair_words(pair: Pair | None) -> str:
     return f"{pair.highres.name} and {lowres}" + (f" ({described})" if described else "")
 
 
-def _taken_over(
+def _describe_imports(
     precomputed: PrecomputedAnat | PrecomputedRun | None, files: Mapping[str, Path]
 ) -> _ReportFacts:
     """Return the report line on imported derivatives; {} if none were imported."""

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from bids_sr.bids import BoldRun
-from bids_sr.config.seeds import Seed, seed_names, seeds_of
+from bids_sr.config.seeds import Seed, choose_seeds, seed_names
 from bids_sr.config.spaces import FUNC, Space
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts, minus_others
-from bids_sr.workflows.wanted import Planned, Wanted, methods_of
+from bids_sr.workflows.series_requests import Planned, SeriesRequest, list_methods
 
 
 @frozen
@@ -20,7 +20,7 @@ class RunPlan:
         Settings of the call and plan of all participants.
     bold : BoldRun
         Files of the run.
-    wanted : tuple[Wanted, ...]
+    requested_series : tuple[Wanted, ...]
         Requested series except the acquired series, in the order of computation.
     primary : str
         Name of the exported series.
@@ -44,7 +44,7 @@ class RunPlan:
 
     planned: Planned
     bold: BoldRun
-    wanted: tuple[Wanted, ...]
+    requested_series: tuple[SeriesRequest, ...]
     primary: str
     spaces: tuple[Space, ...]
     slice_times: Sequence[float] | None
@@ -62,9 +62,9 @@ class RunPlan:
         return self.bold.events is None
 
     @property
-    def stored(self) -> tuple[Wanted, ...]:
+    def stored(self) -> tuple[SeriesRequest, ...]:
         """Series that are stored and mapped."""
-        return tuple(spec for spec in self.wanted if spec.stored)
+        return tuple(spec for spec in self.requested_series if spec.stored)
 
     @property
     def stored_names(self) -> tuple[str, ...]:
@@ -74,7 +74,7 @@ class RunPlan:
     @property
     def methods(self) -> tuple[str, ...]:
         """Names of stored series whose methods are evaluated, networks first."""
-        return methods_of(self.wanted)
+        return list_methods(self.requested_series)
 
     @property
     def compared_names(self) -> tuple[str, ...]:
@@ -97,7 +97,7 @@ class RunPlan:
         return {space.name for space in self.spaces if not space.is_surface} or {FUNC}
 
     @property
-    def timed(self) -> bool:
+    def corrects_slice_timing(self) -> bool:
         """Whether slice timing is corrected."""
         return self.slice_times is not None
 
@@ -154,7 +154,7 @@ class RunPlan:
         """Provenance metadata for sidecars of tables."""
         width = self.planned.settings.preprocessing.input_smoothing
         return {
-            **self.planned.made_by,
+            **self.planned.provenance,
             "MappedBy": "seeds" if self.at_rest else "events",
             **({"InputSmoothingFWHM": width} if width else {}),
             "ContrastWeights": {
@@ -170,7 +170,7 @@ def plan_run(planned: Planned, bold: BoldRun, *, with_anat: bool) -> RunPlan:
     `with_anat`: whether the participant has a T1w image.
     """
     preprocessing, activation = planned.settings.preprocessing, planned.settings.activation
-    specs = planned.wanted(bold, with_anat=with_anat)
+    specs = planned.requested_series(bold, with_anat=with_anat)
     precomputed = bold.precomputed
     dummies = preprocessing.dummy_scans
     if dummies is None and precomputed is not None:
@@ -178,7 +178,7 @@ def plan_run(planned: Planned, bold: BoldRun, *, with_anat: bool) -> RunPlan:
     timed = bold.slice_timing is not None and "slicetiming" not in preprocessing.ignore
     at_rest = bold.events is None
     seeds = (
-        tuple(seeds_of(activation.seeds, with_anat=with_anat, atlas=activation.atlas))
+        tuple(choose_seeds(activation.seeds, with_anat=with_anat, atlas=activation.atlas))
         if at_rest
         else ()
     )
@@ -196,7 +196,7 @@ def plan_run(planned: Planned, bold: BoldRun, *, with_anat: bool) -> RunPlan:
     return RunPlan(
         planned=planned,
         bold=bold,
-        wanted=specs,
+        requested_series=specs,
         primary=planned.primary(bold),
         spaces=preprocessing.spaces if with_anat else (Space(name=FUNC),),
         slice_times=bold.slice_timing if timed else None,

@@ -13,7 +13,7 @@ from bids_sr.pipeline.artifacts import (
     Table,
     Transforms,
 )
-from bids_sr.pipeline.flow import events_in, say
+from bids_sr.pipeline.flow import read_events, say
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.steps import seeds as steps_seeds
@@ -37,7 +37,7 @@ class SeedFrame:
     atlas_xfms: Sequence[File] = ()
 
     @classmethod
-    def of(cls, plan: RunPlan, fitted: FittedRun, anat: Anatomy | None) -> "SeedFrame":
+    def from_run(cls, plan: RunPlan, fitted: FittedRun, anat: Anatomy | None) -> "SeedFrame":
         """Return the transforms of a run, and the atlas if a seed is defined by labels."""
         if anat is None:
             return cls()
@@ -63,9 +63,9 @@ def find_regressors(
 ) -> Regressors:
     """Return the events of a task run, or seed or component time series of a resting-state run."""
     if plan.bold.events is not None:
-        return events_in(plan.bold.events)
+        return read_events(plan.bold.events)
     if plan.seeds:
-        seeds = SeedFrame.of(plan, fitted, anat)
+        seeds = SeedFrame.from_run(plan, fitted, anat)
         regressors, columns = steps_seeds.seed_series(
             raw,
             fitted.registration.bold_mask,
@@ -112,7 +112,7 @@ def find_own_seeds(
     `mask`: brain on the grid of `series`. `regressors`: time series of the same seeds in the
     acquired series.
     """
-    seeds = SeedFrame.of(plan, fitted, anat)
+    seeds = SeedFrame.from_run(plan, fitted, anat)
     seed_series, columns = steps_seeds.own_seed_series(
         series,
         mask,

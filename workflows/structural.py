@@ -8,15 +8,15 @@ from bids_sr.bids import (
     LowresScan,
     Pair,
     Subject,
-    entities_of,
     input_of_models,
+    parse_entities,
 )
 from bids_sr.bids.fmriprep import SPACES
 from bids_sr.bids.lesion_references import entities_of_scans, lesion_reference
 from bids_sr.config import Settings
 from bids_sr.frozen import frozen
 from bids_sr.pipeline.artifacts import Facts, Image, Map, Mask, Rows
-from bids_sr.pipeline.flow import facts_in, joined, say, subworkflow, table_in
+from bids_sr.pipeline.flow import concatenate, read_facts, read_table, say, subworkflow
 from bids_sr.pipeline.nodes import scope_name
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
@@ -25,7 +25,7 @@ from bids_sr.steps.figures import anatomy as anatomy_figures
 from bids_sr.steps.figures import structural as structural_figures
 from bids_sr.steps.structural import measures, preparation, preparation_text, training
 from bids_sr.workflows.pair import keep_model
-from bids_sr.workflows.wanted import Planned
+from bids_sr.workflows.series_requests import Planned
 
 
 @frozen
@@ -50,7 +50,7 @@ class PreparedScans:
 class ResolvedScans:
     """Super-resolved scans of a method, and model card of its network."""
 
-    made_scans: list[Map]
+    superresolved_scans: list[Map]
     card_file: Facts
 
 
@@ -92,7 +92,7 @@ def _outputs(
     the sidecars of tables contain provenance metadata.
     """
     entities = entities_of_scans(planned.settings, subject, scans)
-    provenance = planned.made_by if made else {}
+    provenance = planned.provenance if made else {}
     return planned.outputs({**entities, "datatype": "anat"}, provenance=provenance)
 
 
@@ -182,7 +182,7 @@ def _process_pairs(
                 scans.scan_mask,
                 scans.scan_brain,
                 scans.scan_facts,
-                joined(result.made_scans for result in resolved),
+                concatenate(result.superresolved_scans for result in resolved),
                 [result.card_file for result in resolved],
                 superres.lesion_template,
                 lesion_reference(settings, subject),
@@ -199,7 +199,7 @@ def _process_pairs(
                 scans.coarse_scans,
                 scans.other_scans,
                 scans.scan_mask,
-                joined(result.made_scans for result in resolved),
+                concatenate(result.superresolved_scans for result in resolved),
                 [result.card_file for result in resolved],
                 metrics,
                 classes,
@@ -273,15 +273,15 @@ def _apply_method(
     label: str,
 ) -> ResolvedScans:
     superres = planned.settings.superres
-    request = planned.training_of(method)
+    request = planned.make_method_training(method)
     of_others = superres.train_on == "others"
     with subworkflow(method):
         model_file, card_file, log_file = training.train_on_scans(
             scans.scan_mask,
-            joined(head.fine_scans for head in heads.values() if head.fine_scans is not None)
+            concatenate(head.fine_scans for head in heads.values() if head.fine_scans is not None)
             if heads
             else None,
-            joined(head.coarse_scans for head in heads.values()) if heads else None,
+            concatenate(head.coarse_scans for head in heads.values()) if heads else None,
             {f"sub-{name}": head.scan_mask for name, head in heads.items()} if heads else None,
             method=method,
             suffixes=scans.suffixes,
@@ -307,7 +307,7 @@ def _apply_method(
             output=model_file,
             describe=partial(training.describe_networks_of_scans, request, of_others=of_others),
         )
-        card, log = facts_in(card_file), table_in(log_file)
+        card, log = read_facts(card_file), read_table(log_file)
         keep_model(model_file, card, log, method, outputs, {"acquisition": "anat", "space": ""})
         made_scans = training.super_resolve_scans(
             scans.coarse_scans,
@@ -331,7 +331,7 @@ def _apply_method(
                 method_label=label,
             )
         )
-    return ResolvedScans(made_scans=made_scans, card_file=card)
+    return ResolvedScans(superresolved_scans=made_scans, card_file=card)
 
 
 def _process_lowres(planned: Planned, subject: Subject) -> None:
@@ -397,7 +397,7 @@ def _process_lowres(planned: Planned, subject: Subject) -> None:
                     structural_figures.draw_lowres(
                         coarse,
                         interpolated,
-                        joined(result.made_scans for result in resolved),
+                        concatenate(result.superresolved_scans for result in resolved),
                         mask,
                         scan_facts,
                         session=session,
@@ -407,7 +407,7 @@ def _process_lowres(planned: Planned, subject: Subject) -> None:
 
 
 def _session(path: Path) -> str:
-    return entities_of(path).get("session", "")
+    return parse_entities(path).get("session", "")
 
 
 def _process_controls(planned: Planned, subject: Subject) -> None:

@@ -15,17 +15,17 @@ from bids_sr.api.image_inputs import (
     ImageInputError,
     ImageLike,
     MaskLike,
-    in_memory,
-    mask_on,
+    load_mask,
     series_file,
+    to_nibabel,
     working_folder,
 )
 from bids_sr.api.super_resolver import SuperResolver
 from bids_sr.glm.run_combination import (
     CombinationError,
     RunEstimate,
+    correlate_error,
     precision_weights,
-    shared_error,
 )
 from bids_sr.glm.run_combination import combine_runs as combine_estimates
 from bids_sr.io.arrays import Array
@@ -195,7 +195,7 @@ def combine_runs(
         raise ImageInputError(f"names: {', '.join(labels)} are not unique. Rename the runs.")
     if not fwhm_mm >= 0:
         raise ImageInputError(f"fwhm_mm: {fwhm_mm:g} mm; expected 0 or more.")
-    fitted = _fitted_runs(resolver, n_runs)
+    fitted = _list_estimators(resolver, n_runs)
     calibrated = calibrated or any("calibration" in run.facts_ for run in fitted)
     left_out: dict[str, str] = {}
     images: dict[str, dict[str, Volume]] = {}
@@ -206,10 +206,10 @@ def combine_runs(
                 left_out[label] = "no effect map was passed"
                 continue
             images[label] = {
-                stat: _map_of(image, folder, f"{stat}_{k + 1}") for stat, image in maps.items()
+                stat: _load_map(image, folder, f"{stat}_{k + 1}") for stat, image in maps.items()
             }
         grid = next((maps["effects"] for maps in images.values()), None)
-        inside = None if grid is None or mask is None else mask_on(mask, grid, folder).data
+        inside = None if grid is None or mask is None else load_mask(mask, grid, folder).data
     estimates: dict[str, RunEstimate] = {}
     for label, maps_of_run in images.items():
         assert grid is not None
@@ -227,10 +227,10 @@ def combine_runs(
             f"effects: {len(estimates)} of {n_runs} runs can be combined; expected at least "
             f"two. Runs that were left out: {reasons}."
         )
-    return _combined(grid, estimates, left_out, weights, labels, fitted, fwhm_mm, calibrated)
+    return _combine(grid, estimates, left_out, weights, labels, fitted, fwhm_mm, calibrated)
 
 
-def _combined(
+def _combine(
     grid: Volume,
     estimates: Mapping[str, RunEstimate],
     left_out: dict[str, str],
@@ -251,7 +251,7 @@ def _combined(
     if not isinstance(weights, str):
         run_weights = [float(weights[k]) for k, label in enumerate(labels) if label in estimates]
     by_voxel = precision_weights(runs) if weights == "precision" else None
-    shared = shared_error(fwhm_mm, calibrated=calibrated)
+    shared = correlate_error(fwhm_mm, calibrated=calibrated)
     try:
         combination = combine_estimates(
             runs, run_weights if by_voxel is None else by_voxel, shared=shared
@@ -261,7 +261,7 @@ def _combined(
     shares = [weight / sum(run_weights) for weight in run_weights]
 
     def image(values: Array) -> nib.Nifti1Image:
-        return in_memory(grid.like(np.asarray(values, np.float32)))
+        return to_nibabel(grid.like(np.asarray(values, np.float32)))
 
     return CombinedRuns(
         effect=image(combination.effect),
@@ -282,7 +282,7 @@ def _combined(
     )
 
 
-def _fitted_runs(
+def _list_estimators(
     resolver: SuperResolver | Sequence[SuperResolver] | None, n_runs: int
 ) -> list[SuperResolver]:
     """Return the fitted estimator of each run, [] if no estimator was passed."""
@@ -303,7 +303,7 @@ def _fitted_runs(
     return fitted
 
 
-def _map_of(image: ImageLike, folder: Path, name: str) -> Volume:
+def _load_map(image: ImageLike, folder: Path, name: str) -> Volume:
     """Load a map, which may contain NaN or infinite values outside the brain."""
     with SeriesReader(series_file(image, folder, name, allow_nan=True), allow_nan=True) as reader:
         if reader.shape[3] > 1:

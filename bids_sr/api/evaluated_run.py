@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bids_sr.api.evaluation_inputs import covering, events_of
-from bids_sr.api.found_run import FoundRun, fitted_run
+from bids_sr.api.evaluation_inputs import load_activation, load_events
 from bids_sr.api.guide import (
     PLAIN,
     align_pair,
-    given_pair,
-    known_guide,
+    find_guide,
+    load_pair,
     refuse_without_guide,
     register_guide,
 )
-from bids_sr.api.image_inputs import ImageInputError, ImageLike, mask_on, series_file, told_tr
+from bids_sr.api.image_inputs import ImageInputError, ImageLike, header_tr, load_mask, series_file
+from bids_sr.api.run_basics import RunBasics, to_fitted_run
 from bids_sr.api.run_inputs import RunInputs
 from bids_sr.config.seeds import Seed
 from bids_sr.evaluation.advice import Audience
@@ -34,8 +34,8 @@ from bids_sr.pipeline.artifacts import (
     Series,
     Verdict,
 )
-from bids_sr.pipeline.flow import series_in, subworkflow
-from bids_sr.registration.compared_frame import ComparedError
+from bids_sr.pipeline.flow import read_series, subworkflow
+from bids_sr.registration.series_alignment import ComparedError
 from bids_sr.series import ACQUIRED_BAND, MEASURED, PAIR_BASELINES, RAW
 from bids_sr.steps import (
     acquired_series,
@@ -58,9 +58,9 @@ from bids_sr.workflows.judge_run import (
     measure_effects,
 )
 from bids_sr.workflows.make_series import (
+    ComputedSeries,
     Guide,
     Inference,
-    MadeSeries,
     estimate_variance,
     resolve_series,
     undo_motion,
@@ -143,14 +143,14 @@ def baselines_to_make(inputs: RunInputs, baselines: Sequence[str], *, compared: 
 
 def prepare_run(
     reader: SeriesReader,
-    found_run: FoundRun,
+    found_run: RunBasics,
     inputs: RunInputs,
     how: EvaluationSettings,
     baselines: Sequence[str],
     compared: Sequence[str],
 ) -> EvaluatedRun:
     """Prepare a run, and correct its head motion if necessary."""
-    fitted = fitted_run(reader, found_run)
+    fitted = to_fitted_run(reader, found_run)
     baseline_names = baselines_to_make(inputs, baselines, compared=bool(compared))
     uses_model = any(name not in PLAIN for name in baseline_names)
     requires_raw = inputs.seeds is not None or inputs.measured is not None or uses_model
@@ -164,12 +164,12 @@ def prepare_run(
     )
 
 
-def region_of(run: EvaluatedRun, folder: Path) -> Mask:
+def load_region(run: EvaluatedRun, folder: Path) -> Mask:
     """Return the region of interest on the high-resolution grid of a run, by default the brain."""
     brain = run.fitted.registration.bold_mask_hr
     if run.inputs.roi is None:
         return brain
-    return mask_on(run.inputs.roi, brain, folder, "roi")
+    return load_mask(run.inputs.roi, brain, folder, "roi")
 
 
 def model_run(run: EvaluatedRun, confounds: Confounds | None) -> LinearModel:
@@ -181,7 +181,7 @@ def model_run(run: EvaluatedRun, confounds: Confounds | None) -> LinearModel:
     columns = run_confounds.motion_confounds(fitted.motion.motion, confounds)
     nuisance = None if confounds is None else list(confounds)
     if run.inputs.seeds is None:
-        regressors: Regressors = events_of(run.inputs.events)
+        regressors: Regressors = load_events(run.inputs.events)
     else:
         regressors = _seed_series(run, run.inputs.seeds, columns, nuisance)
     return LinearModel(
@@ -222,20 +222,20 @@ def _seed_series(
             nuisance=nuisance,
         )
     except ValueError as error:
-        raise _outside(next(iter(centers)), centers) from error
+        raise _check_region(next(iter(centers)), centers) from error
     for name in {*centers} - {*regressors.conditions}:
-        raise _outside(name, centers)
+        raise _check_region(name, centers)
     return regressors
 
 
-def _outside(name: str, centers: Mapping[str, Sequence[float]]) -> ImageInputError:
+def _check_region(name: str, centers: Mapping[str, Sequence[float]]) -> ImageInputError:
     return ImageInputError(
         f"seeds: the seed {name} at {tuple(centers[name])} contains no voxels of the "
         "brain mask. Specify the center of the seed in scanner coordinates (RAS, mm)."
     )
 
 
-def make_baselines(run: EvaluatedRun, folder: Path) -> dict[str, MadeSeries]:
+def make_baselines(run: EvaluatedRun, folder: Path) -> dict[str, ComputedSeries]:
     """Compute the baselines of a run that are compared with a reference; register the guide once.
 
     ImageInputError is raised if a baseline requires a guide that is missing.
@@ -270,7 +270,7 @@ def make_baselines(run: EvaluatedRun, folder: Path) -> dict[str, MadeSeries]:
                 model_file=model_file,
                 guide=guide if name in guided_names else None,
             ).series
-        baselines[name] = MadeSeries(
+        baselines[name] = ComputedSeries(
             name=name, series=series, mask=fitted.registration.bold_mask_hr
         )
     return baselines
@@ -279,7 +279,7 @@ def make_baselines(run: EvaluatedRun, folder: Path) -> dict[str, MadeSeries]:
 def _place_guide(run: EvaluatedRun, folder: Path, *, needed: Sequence[str]) -> Guide | None:
     """Return the guide in the frame of a run; it is only registered if a baseline requires it."""
     inputs, how = run.inputs, run.how
-    pair = given_pair(
+    pair = load_pair(
         inputs,
         folder,
         paired=inputs.lowres is not None,
@@ -288,7 +288,7 @@ def _place_guide(run: EvaluatedRun, folder: Path, *, needed: Sequence[str]) -> G
         registered=how.registered,
     )
     assert pair is not None
-    guide = known_guide(pair, inputs)
+    guide = find_guide(pair, inputs)
     if guide is not None or not {*needed} & {*run.made_baselines}:
         return guide
     aligned = None if pair.lowres is None else align_pair(pair)
@@ -297,7 +297,7 @@ def _place_guide(run: EvaluatedRun, folder: Path, *, needed: Sequence[str]) -> G
 
 def place_others(
     run: EvaluatedRun, compared: Mapping[str, ImageLike], folder: Path
-) -> dict[str, MadeSeries]:
+) -> dict[str, ComputedSeries]:
     """Resample series of other programs to the grid of the run.
 
     `folder` is for images in memory.
@@ -317,7 +317,7 @@ def place_others(
                 )
         except ComparedError as error:
             raise ImageInputError(f"compared: {name}: {error}") from None
-        resampled[name] = MadeSeries(
+        resampled[name] = ComputedSeries(
             name=name,
             series=compared_run.series,
             mask=compared_run.mask,
@@ -330,7 +330,7 @@ def judge_series(
     run: EvaluatedRun,
     model: LinearModel,
     roi_hr: Mask,
-    series: Mapping[str, MadeSeries],
+    series: Mapping[str, ComputedSeries],
     method_names: Sequence[str],
     folder: Path,
 ) -> tuple[Rows, Verdict]:
@@ -363,7 +363,7 @@ def judge_series(
         n_boot=how.n_boot,
     )
     known_maps = {
-        name: covering(registered.bold_mask_hr, image, folder, name)
+        name: load_activation(registered.bold_mask_hr, image, folder, name)
         for name, image in inputs.known.items()
     }
     evaluated, maps = dict(series), list[Map]()
@@ -422,14 +422,14 @@ def judge_series(
     return rows, verdict
 
 
-def _place_measured(run: EvaluatedRun, image: ImageLike, folder: Path) -> MadeSeries:
+def _place_measured(run: EvaluatedRun, image: ImageLike, folder: Path) -> ComputedSeries:
     """Resample the series measured at the high resolution to the grid of the run."""
     mask = run.fitted.registration.bold_mask_hr
     with subworkflow(MEASURED):
         series = resampled_series.place_measured(
-            series_in(series_file(image, folder, "truth")), mask, run.fitted.motion.hmc_xfms
+            read_series(series_file(image, folder, "truth")), mask, run.fitted.motion.hmc_xfms
         )
-    return MadeSeries(name=MEASURED, series=series, mask=mask)
+    return ComputedSeries(name=MEASURED, series=series, mask=mask)
 
 
 def _map_acquired(run: EvaluatedRun, model: LinearModel) -> list[Map]:
@@ -445,7 +445,9 @@ def _map_acquired(run: EvaluatedRun, model: LinearModel) -> list[Map]:
         axis_order=AS_STORED,
     )
     with subworkflow(RAW):
-        return map_series(MadeSeries(name=RAW, series=run.raw, mask=mask), mask, map_model).maps
+        return map_series(
+            ComputedSeries(name=RAW, series=run.raw, mask=mask), mask, map_model
+        ).maps
 
 
 def _other_effects(run: EvaluatedRun, image: ImageLike, folder: Path) -> Effects:
@@ -453,8 +455,8 @@ def _other_effects(run: EvaluatedRun, image: ImageLike, folder: Path) -> Effects
     how, fitted = run.how, run.fitted
     file = series_file(image, folder, "other_run")
     with SeriesReader(file) as reader:
-        tr = told_tr(reader.header) or how.tr
-    events = events_of(run.inputs.other_events)
+        tr = header_tr(reader.header) or how.tr
+    events = load_events(run.inputs.other_events)
     with subworkflow("another_run"):
         bold = acquired_series.import_series(file, tr=tr, axis_order=AS_STORED)
         n_dummy = bold_reference.count_dummies(bold, dummy_scans=None)

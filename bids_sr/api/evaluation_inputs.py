@@ -9,40 +9,38 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bids_sr.api.found_run import grid_of
 from bids_sr.api.image_inputs import (
     ImageInputError,
     ImageLike,
-    checked_series,
-    mask_on,
-    opened,
+    check_is_series,
+    check_slice_axis,
+    existing_file,
+    header_tr,
+    load_mask,
+    load_volume,
+    open_series,
     series_file,
-    slices_last,
-    there,
-    told_tr,
-    volume_of,
 )
+from bids_sr.api.run_basics import make_empty_mask
 from bids_sr.api.run_inputs import RunInputs
 from bids_sr.glm.blocks import TooFewBlocks
 from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import DesignError, Events, read_events
-from bids_sr.io.fields_of_view import EDGE_TOLERANCE, corners_apart, inside_field, misfits
+from bids_sr.io.fields_of_view import EDGE_TOLERANCE, corners_apart, is_inside_field, misfits
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import ImageError, SeriesReader
 from bids_sr.io.tables import read_frame
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import VerdictFacts
 from bids_sr.notices import UsageError
-from bids_sr.registration.compared_frame import ComparedError, checked, refuse_other_nan
-from bids_sr.series import BASELINES, kind_of
+from bids_sr.registration.series_alignment import ComparedError, check_alignment, refuse_other_nan
+from bids_sr.series import BASELINES, get_kind
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.steps.block_effects import check_blocks
 
 
-def checked_names(
-    series: object, not_applied: Sequence[str] = (), compared: object = None
-) -> None:
+def check_names(series: object, not_applied: Sequence[str] = (), compared: object = None) -> None:
     """Raise ImageInputError for reserved or invalid names of series, and for invalid values.
 
     Reserved names have other meanings in tables. Names may only have letters and digits.
@@ -79,7 +77,7 @@ def checked_names(
             f"compared: {', '.join(duplicates)} is also a name in series. Use different names."
         )
     for name in (*names, *map(str, compared_series)):
-        if not (name.isascii() and name.isalnum()) or kind_of(name) != "method":
+        if not (name.isascii() and name.isalnum()) or get_kind(name) != "method":
             reserved = ", ".join((*BASELINES, "raw", "run", "measured"))
             argument = "compared" if name in map(str, compared_series) else "series"
             raise ImageInputError(
@@ -89,7 +87,7 @@ def checked_names(
             )
 
 
-def confounds_of(what: pd.DataFrame | np.ndarray | str | Path, n_volumes: int) -> pd.DataFrame:
+def load_confounds(what: pd.DataFrame | np.ndarray | str | Path, n_volumes: int) -> pd.DataFrame:
     """Return the confounds of the models, one row per volume.
 
     Parameters
@@ -131,18 +129,18 @@ def confounds_of(what: pd.DataFrame | np.ndarray | str | Path, n_volumes: int) -
     return table
 
 
-def of_runs(what: object) -> object:
+def expand_runs(what: object) -> object:
     """Return a series to evaluate, or a list of images or estimators if it has several runs."""
     return getattr(what, "runs_", None) or what
 
 
-def series_on(brain: Volume, image: ImageLike, n_volumes: int, folder: Path, name: str) -> Path:
+def check_series(brain: Volume, image: ImageLike, n_volumes: int, folder: Path, name: str) -> Path:
     """Return the file of a super-resolved series, after checks of its grid and number of volumes.
 
     `brain` is on the high-resolution grid (3D, boolean). `n_volumes` includes dummies.
     """
     shape = (*brain.data.shape, n_volumes)
-    with opened(image, folder, name) as reader:
+    with open_series(image, folder, name) as reader:
         if reader.shape != shape or not np.allclose(reader.affine, brain.affine, atol=1e-3):
             raise ImageInputError(
                 f"series: {name} is not on the high-resolution grid of the run (its "
@@ -152,13 +150,13 @@ def series_on(brain: Volume, image: ImageLike, n_volumes: int, folder: Path, nam
         return reader.path
 
 
-def contrasts_of(inputs: RunInputs, contrasts: Sequence[str]) -> dict[str, Mapping[str, float]]:
+def parse_contrasts(inputs: RunInputs, contrasts: Sequence[str]) -> dict[str, Mapping[str, float]]:
     """Return the weights of conditions (events or seeds) by contrast."""
-    conditions = list(inputs.seeds or ()) or events_of(inputs.events).conditions
+    conditions = list(inputs.seeds or ()) or load_events(inputs.events).conditions
     return dict(resolve_contrasts(conditions, contrasts))
 
 
-def events_of(events: pd.DataFrame | str | Path | None) -> Events:
+def load_events(events: pd.DataFrame | str | Path | None) -> Events:
     """Return events as in the program, from a table or a BIDS file.
 
     Events have an onset (s), a duration (s) and a trial type.
@@ -171,7 +169,7 @@ def events_of(events: pd.DataFrame | str | Path | None) -> Events:
         )
     try:
         if not isinstance(events, pd.DataFrame):
-            return read_events(there(events, "events"))
+            return read_events(existing_file(events, "events"))
         text = events.astype(object).where(events.notna(), "n/a").astype(str)
         return Events.of(list(text), enumerate(text.to_dict("records"), 2), "events")
     except DesignError as error:
@@ -189,14 +187,14 @@ def _check_known(known: Iterable[str], contrasts: Iterable[str]) -> None:
         )
 
 
-def covering(brain: Volume, image: ImageLike, folder: Path, name: str) -> Volume:
+def load_activation(brain: Volume, image: ImageLike, folder: Path, name: str) -> Volume:
     """Return a map of known activation that covers the brain.
 
     `brain` is on the high-resolution grid (3D, boolean). `image` is a map (3D) in the frame of the
     boldref.
     """
-    volume = volume_of(image, folder, f"truth_{name}")
-    inside = inside_field(
+    volume = load_volume(image, folder, f"truth_{name}")
+    inside = is_inside_field(
         np.argwhere(brain.data), brain.affine, volume.data.shape, volume.affine, EDGE_TOLERANCE
     )
     if not inside.all():
@@ -246,16 +244,16 @@ def check_inputs(
                 "repetition time or its unit. Pass tr in seconds."
             )
         )
-    checked_series(acquired, "acquired")
+    check_is_series(acquired, "acquired")
     collect_problem(_read, acquired)
     for name, image in compared.items():
         collect_problem(_check_compared, name, image, acquired, tr, factor, folder)
     if inputs.events is not None:
         collect_problem(_check_events, inputs, contrasts, acquired.shape[3], tr, high_pass)
     if inputs.other_events is not None:
-        collect_problem(events_of, inputs.other_events)
+        collect_problem(load_events, inputs.other_events)
     if inputs.mask is not None:
-        collect_problem(mask_on, inputs.mask, grid_of(acquired), folder)
+        collect_problem(load_mask, inputs.mask, make_empty_mask(acquired), folder)
     if inputs.other_run is not None:
         collect_problem(_check_other_run, inputs.other_run, folder)
     for name, image in inputs.known.items():
@@ -273,17 +271,17 @@ def _read(reader: SeriesReader) -> None:
 
 def _check_other_run(image: ImageLike, folder: Path) -> None:
     with SeriesReader(series_file(image, folder, "other_run")) as reader:
-        checked_series(reader, "other_run")
-        slices_last(reader)
+        check_is_series(reader, "other_run")
+        check_slice_axis(reader)
         _read(reader)
 
 
 def _check_events(
     inputs: RunInputs, contrasts: Sequence[str], n_volumes: int, tr: float, high_pass: float
 ) -> None:
-    _check_known(inputs.known, contrasts_of(inputs, contrasts))
+    _check_known(inputs.known, parse_contrasts(inputs, contrasts))
     if tr > 0:
-        check_blocks(events_of(inputs.events), n_volumes, tr, high_pass)
+        check_blocks(load_events(inputs.events), n_volumes, tr, high_pass)
 
 
 def _check_truth(truth: ImageLike, acquired: SeriesReader, factor: Factor, folder: Path) -> None:
@@ -314,7 +312,7 @@ def _check_compared(
         grid_problems = misfits(
             reader.shape,
             reader.affine,
-            told_tr(reader.header),
+            header_tr(reader.header),
             acquired.shape,
             acquired.affine,
             tr,
@@ -324,7 +322,7 @@ def _check_compared(
         try:
             refuse_other_nan(reader.volumes())
             if not problems:
-                checked(acquired, reader)
+                check_alignment(acquired, reader)
         except ComparedError as error:
             problems.append(str(error))
     if problems:

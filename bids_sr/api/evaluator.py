@@ -17,13 +17,12 @@ from bids_sr.api import evaluation_inputs as given_as
 from bids_sr.api.evaluated_run import (
     EvaluationSettings,
     judge_series,
+    load_region,
     make_baselines,
     model_run,
     place_others,
     prepare_run,
-    region_of,
 )
-from bids_sr.api.found_run import doubt_realigned, find_run
 from bids_sr.api.image_inputs import (
     Dummies,
     ImageInputError,
@@ -31,14 +30,21 @@ from bids_sr.api.image_inputs import (
     MaskLike,
     Motion,
     SuperResolutionWarning,
-    in_plane,
-    opened,
-    told_once,
+    filter_repeated_messages,
+    open_series,
+    parse_factor,
     working_folder,
 )
-from bids_sr.api.progress import notes
+from bids_sr.api.progress import step_printer
+from bids_sr.api.run_basics import doubt_realigned, find_run
 from bids_sr.api.run_inputs import RunInputs, Truth
-from bids_sr.api.several_runs import each_run, in_lists, inputs_of_runs, is_several, of_one_run
+from bids_sr.api.several_runs import (
+    arguments_by_run,
+    check_single_run,
+    collect_attributes,
+    inputs_of_runs,
+    is_several,
+)
 from bids_sr.api.super_resolver import SuperResolver
 from bids_sr.evaluation.advice import Audience
 from bids_sr.evaluation.verdict_text import verdict_line
@@ -48,9 +54,9 @@ from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import frame as frame_of
-from bids_sr.pipeline.flow import Eager, series_in
+from bids_sr.pipeline.flow import Eager, read_series
 from bids_sr.series import ACQUIRED_BAND, BASELINES, DEFAULT_BASELINES, PAIR_BASELINES
-from bids_sr.workflows.make_series import MadeSeries
+from bids_sr.workflows.make_series import ComputedSeries
 
 if TYPE_CHECKING:
     from bids_sr.api.html_report import HtmlReport
@@ -266,19 +272,19 @@ class Evaluator(BaseEstimator):
                 "events, seeds: exactly one of these arguments is required. Pass events for a "
                 "task run, or seeds for a resting-state run."
             )
-        given_as.checked_names(series, not_applied, compared)
+        given_as.check_names(series, not_applied, compared)
         series, compared = series or {}, compared or {}
         if (inputs.other_run is None) != (inputs.other_events is None):
             raise ImageInputError(
                 "other_run, other_events: a second run can only be compared if both arguments "
                 "are specified. Pass the run together with its events, or omit both."
             )
-        of_series = {name: given_as.of_runs(what) for name, what in series.items()}
+        of_series = {name: given_as.expand_runs(what) for name, what in series.items()}
         by_argument = {f"series {name}": what for name, what in of_series.items()}
         by_argument |= {f"compared {name}": what for name, what in compared.items()}
         if not is_several(acquired):
             self.runs_: list[Evaluator] = []
-            of_one_run(inputs, {"acquired": acquired}, by_argument)
+            check_single_run(inputs, {"acquired": acquired}, by_argument)
             return self._fit_one(acquired, series, compared, inputs, not_applied)  # type: ignore[arg-type]
         n_runs = len(acquired)
         fitted = [
@@ -292,12 +298,12 @@ class Evaluator(BaseEstimator):
             for run_acquired, own_inputs, run_values in zip(
                 acquired,
                 inputs_of_runs(n_runs, inputs),
-                each_run(n_runs, by_argument),
+                arguments_by_run(n_runs, by_argument),
                 strict=True,
             )
         ]
         self.runs_ = fitted
-        self.__dict__.update(in_lists(fitted, ("verdict_", "compared_", "contrasts_")))
+        self.__dict__.update(collect_attributes(fitted, ("verdict_", "compared_", "contrasts_")))
         self.table_ = (
             pd.concat(
                 {k: evaluator.table_ for k, evaluator in enumerate(fitted, 1)}, names=["run", None]
@@ -327,14 +333,14 @@ class Evaluator(BaseEstimator):
             *(name for name, resolver in resolvers.items() if not resolver.applied_),
         ]
         with (
-            told_once(TooFewBlocks.__module__),
+            filter_repeated_messages(TooFewBlocks.__module__),
             working_folder() as folder,
-            opened(acquired, folder, "acquired", any_order=True) as reader,
-            Eager(folder, notes(self._name, self.verbose)),
+            open_series(acquired, folder, "acquired", any_order=True) as reader,
+            Eager(folder, step_printer(self._name, self.verbose)),
         ):
             confounds = None
             if inputs.confounds is not None:
-                confounds = given_as.confounds_of(inputs.confounds, reader.shape[3])
+                confounds = given_as.load_confounds(inputs.confounds, reader.shape[3])
             self._check(reader, compared, inputs, folder)
             how = self._evaluation(reader, inputs)
             found_run = find_run(
@@ -359,7 +365,7 @@ class Evaluator(BaseEstimator):
             )
             inputs = self._with_guide(inputs, frame)
             run = prepare_run(reader, found_run, inputs, how, names, list(compared))
-            roi_hr = region_of(run, folder)
+            roi_hr = load_region(run, folder)
             model = model_run(run, confounds)
             made_series = make_baselines(run, folder)
             images = folder / "series"
@@ -368,9 +374,9 @@ class Evaluator(BaseEstimator):
             brain = found_run.brain.bold_mask_hr
             for name, what in series.items():
                 file = self._series_file(name, what, reader, brain, images)
-                made_series[name] = MadeSeries(
+                made_series[name] = ComputedSeries(
                     name=name,
-                    series=series_in(file),
+                    series=read_series(file),
                     mask=brain,
                     card_file={"applied": name not in idle},
                 )
@@ -404,7 +410,7 @@ class Evaluator(BaseEstimator):
             compared,
             inputs,
             folder,
-            factor=in_plane(self.factor),
+            factor=parse_factor(self.factor),
             tr=self.tr or reader.tr,
             high_pass=self.high_pass,
             contrasts=self.contrasts or (),
@@ -414,9 +420,9 @@ class Evaluator(BaseEstimator):
         """Return the settings of the evaluation of a run."""
         tr = self.tr or reader.tr
         return EvaluationSettings(
-            factor=in_plane(self.factor),
+            factor=parse_factor(self.factor),
             tr=tr,
-            contrasts=given_as.contrasts_of(inputs, self.contrasts or ()),
+            contrasts=given_as.parse_contrasts(inputs, self.contrasts or ()),
             high_pass=self.high_pass,
             start_time=tr / 2 if self.start_time is None else self.start_time,
             registered=self.registered,
@@ -467,7 +473,7 @@ class Evaluator(BaseEstimator):
             target = folder / f"{name}_bold.nii"
             what.transform(str(acquired.path), out_file=target)
             what = str(target)
-        return given_as.series_on(brain, what, acquired.shape[3], folder, name)
+        return given_as.check_series(brain, what, acquired.shape[3], folder, name)
 
     def evaluate(
         self, acquired: ImageLike | Sequence[ImageLike], **fit_params: object
@@ -515,12 +521,12 @@ class Evaluator(BaseEstimator):
         HtmlReport
             Page to save, open in the browser, or show in a notebook.
         """
-        from bids_sr.api.html_report import evaluated, page
+        from bids_sr.api.html_report import evaluation_parts, page
 
         check_is_fitted(self)
         runs = self.runs_ or [self]
         contents = [
-            evaluated(
+            evaluation_parts(
                 evaluator._rows,
                 evaluator.verdict_,
                 list(evaluator.contrasts_),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bids_sr.api.found_run import still
-from bids_sr.api.image_inputs import ImageInputError, transform_of, volume_file
+from bids_sr.api.image_inputs import ImageInputError, load_transform, volume_file
+from bids_sr.api.run_basics import identity_transforms
 from bids_sr.api.run_inputs import RunInputs
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import Factor
@@ -71,7 +71,7 @@ def refuse_without_guide(name: str, pretrained: object, inputs: RunInputs) -> No
         )
 
 
-def given_pair(
+def load_pair(
     inputs: RunInputs,
     folder: Path,
     *,
@@ -119,13 +119,13 @@ def align_pair(pair: GivenPair) -> RegisteredPair:
     )
 
 
-def known_guide(pair: GivenPair, inputs: RunInputs) -> Guide | None:
+def find_guide(pair: GivenPair, inputs: RunInputs) -> Guide | None:
     """Return the guide in the frame of the run; None if its position has to be estimated."""
     if inputs.guide_xfm is not None:
-        xfm = transform_of(inputs.guide_xfm, "guide_xfm")[None]
+        xfm = load_transform(inputs.guide_xfm, "guide_xfm")[None]
         return Guide(highres_file=pair.highres, highres2boldref_xfm=xfm)
     if pair.registered:
-        return Guide(highres_file=pair.highres, highres2boldref_xfm=still(1))
+        return Guide(highres_file=pair.highres, highres2boldref_xfm=identity_transforms(1))
     return None
 
 

@@ -16,12 +16,12 @@ from markupsafe import Markup, escape
 
 from bids_sr.api.evaluation_inputs import evidence_and_limits
 from bids_sr.evaluation.verdict_text import verdict_line
-from bids_sr.figures.evaluation import agreement_figure, of_halves
+from bids_sr.figures.evaluation import agreement_figure, select_half_rows
 from bids_sr.figures.maps import series_figure, variance_figure
 from bids_sr.figures.svg_files import svg_text
 from bids_sr.io import atomic_files
 from bids_sr.io.volume import Volume
-from bids_sr.report.verdict_html import compared_html
+from bids_sr.report.verdict_html import render_compared
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class HtmlReport:
 
     def save_as_html(self, file_name: str | os.PathLike[str]) -> None:
         """Write the page, atomically."""
-        atomic_files.write_whole(Path(file_name), self.html)
+        atomic_files.write_text(Path(file_name), self.html)
 
     def open_in_browser(self) -> None:
         """Write the page to a permanent temporary file, and open it in a browser."""
@@ -93,7 +93,7 @@ def page(title: str, contents: Sequence[tuple[str, Sequence[str]]], *, doubt: bo
     return HtmlReport(page)
 
 
-def _drawn(figure: Figure, caption: str) -> Markup:
+def _render_figure(figure: Figure, caption: str) -> Markup:
     """Return a figure as inline SVG with unique ids, so that a page can have several figures."""
     text = svg_text(figure)
     text = text[text.index("<svg") :]
@@ -106,11 +106,11 @@ def _drawn(figure: Figure, caption: str) -> Markup:
     )
 
 
-def _folded(title: str, text: str) -> Markup:
+def _render_folded(title: str, text: str) -> Markup:
     return Markup("<details><summary>{}</summary><pre>{}</pre></details>").format(title, text)
 
 
-def resolved(
+def resolver_parts(
     method: str,
     shown: Mapping[str, Volume],
     brain: Volume,
@@ -140,7 +140,7 @@ def resolved(
         Reason why the method was not applied; "" if it was applied.
     """
     parts = [
-        _drawn(
+        _render_figure(
             series_figure(shown, brain, mask=brain),
             "Top: one volume of the acquired series, the cubic B-spline interpolation and the "
             "super-resolved series. Bottom: difference from the B-spline interpolation.",
@@ -148,14 +148,14 @@ def resolved(
     ]
     if weight is not None and not reason:
         parts.append(
-            _drawn(
+            _render_figure(
                 variance_figure(weight, brain, shown["bspline"]),
                 "Temporal standard deviation (SD) in the run, used as the prior of sbl",
             )
         )
-    parts.append(_folded("Parameters", parameters))
+    parts.append(_render_folded("Parameters", parameters))
     parts.append(
-        _folded(
+        _render_folded(
             "Registration, calibration and held-out scores",
             json.dumps(facts, indent=2, default=str),
         )
@@ -173,7 +173,7 @@ def resolved(
     ), parts
 
 
-def evaluated(
+def evaluation_parts(
     rows: Sequence[MetricRow],
     verdict: VerdictFacts,
     contrasts: Sequence[str],
@@ -186,21 +186,23 @@ def evaluated(
     """
     contrast = "all" if "all" in contrasts else contrasts[0]
     shown: VerdictFacts = {**verdict, "compared": compared}
-    parts = [compared_html(shown)]
+    parts = [render_compared(shown)]
     for reference, words in _REFERENCES.items():
-        agreement_rows = of_halves(rows, reference)
+        agreement_rows = select_half_rows(rows, reference)
         if any(row.statistic == "ev" and row.contrast == contrast for row in agreement_rows):
             figure = agreement_figure(rows, statistic="ev", contrast=contrast, reference=reference)
             caption = (
                 f"Agreement with {words} for the contrast {contrast}. Error bars: 95 % "
                 "confidence intervals from resampled task blocks."
             )
-            parts.append(_drawn(figure, caption))
+            parts.append(_render_figure(figure, caption))
     for head, lines in evidence_and_limits(verdict).items():
         items = Markup("").join(Markup("<li>{}</li>").format(line) for line in lines)
         if lines:
             parts.append(Markup("<h2>{}</h2><ul>{}</ul>").format(head, items))
     parts.append(
-        _folded(f"Table ({len(rows)} rows)", table.to_csv(sep="\t", index=False, na_rep="n/a"))
+        _render_folded(
+            f"Table ({len(rows)} rows)", table.to_csv(sep="\t", index=False, na_rep="n/a")
+        )
     )
     return verdict_line(shown), parts

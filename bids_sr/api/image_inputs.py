@@ -38,7 +38,7 @@ class SuperResolutionWarning(UserWarning):
     """Warning about doubtful or omitted parts of a result."""
 
 
-def there(path: str | os.PathLike[str], what: str) -> Path:
+def existing_file(path: str | os.PathLike[str], what: str) -> Path:
     """Return the path of an existing file; raise ImageInputError if it does not exist."""
     if not Path(path).is_file():
         raise ImageInputError(f"{what}: the file {path} does not exist. Check the path.")
@@ -51,17 +51,17 @@ def series_file(image: ImageLike, folder: Path, what: str, *, allow_nan: bool = 
     `allow_nan` is True if images in memory may have NaN or infinite values.
     """
     if isinstance(image, (str, os.PathLike)):
-        return there(image, what)
+        return existing_file(image, what)
     if not isinstance(image, nib.Nifti1Image):
         raise ImageInputError(
             f"{what}: expected a file path or a nibabel.Nifti1Image, got "
             f"{type(image).__name__}. To convert an array, use nibabel.Nifti1Image(array, "
             "affine)."
         )
-    return _written(image, folder / f"{what}.nii", what, allow_nan=allow_nan)
+    return _write_temporary(image, folder / f"{what}.nii", what, allow_nan=allow_nan)
 
 
-def told_tr(header: nib.Nifti1Header) -> float:
+def header_tr(header: nib.Nifti1Header) -> float:
     """Return the repetition time (s) in a header; 0 if it is missing.
 
     The time is ignored if the header has no unit of time, because nibabel sets pixdim[4] to 1 in
@@ -72,7 +72,7 @@ def told_tr(header: nib.Nifti1Header) -> float:
     return float(header["pixdim"][4]) * _SECONDS.get(header.get_xyzt_units()[1], 0.0)
 
 
-def _written(image: nib.Nifti1Image, path: Path, what: str, *, allow_nan: bool) -> Path:
+def _write_temporary(image: nib.Nifti1Image, path: Path, what: str, *, allow_nan: bool) -> Path:
     shape = image.shape
     single = len(image.shape) == 3
     if len(shape) not in (3, 4):
@@ -90,7 +90,7 @@ def _written(image: nib.Nifti1Image, path: Path, what: str, *, allow_nan: bool) 
         return path
     x, y, z, count = shape
     with SeriesWriter(
-        path, (x, y, z, count), image.affine, told_tr(image.header), header_like=image.header
+        path, (x, y, z, count), image.affine, header_tr(image.header), header_like=image.header
     ) as writer:
         for t in range(count):
             writer.append(_finite(image.dataobj[..., t], t, what, allow_nan))
@@ -115,7 +115,7 @@ def working_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def told_once(logger: str) -> Iterator[None]:
+def filter_repeated_messages(logger: str) -> Iterator[None]:
     """Filter repeated messages of a logger, because several steps read the same table."""
     messages = set[str]()
 
@@ -133,7 +133,7 @@ def told_once(logger: str) -> Iterator[None]:
 
 
 @contextmanager
-def opened(
+def open_series(
     image: ImageLike, folder: Path, what: str, *, any_order: bool = False
 ) -> Iterator[SeriesReader]:
     """Open a reader of a series; its repetition time is 0 if it is missing in the header.
@@ -142,7 +142,7 @@ def opened(
     """
     path = series_file(image, folder, what)
     with SeriesReader(path) as stored:
-        seconds = told_tr(stored.header)
+        seconds = header_tr(stored.header)
         compressed = stored.compressed
     if any_order and compressed:
         plain = folder / f"{what}_unpacked.nii"
@@ -165,18 +165,18 @@ def volume_file(image: ImageLike, folder: Path, what: str) -> Path:
     return path
 
 
-def volume_of(image: ImageLike, folder: Path, what: str) -> Volume:
+def load_volume(image: ImageLike, folder: Path, what: str) -> Volume:
     """Return a single image, see `volume_file`."""
     data, affine = load_image(volume_file(image, folder, what))
     return Volume(data[..., 0] if data.ndim == 4 else data, affine)
 
 
-def mask_on(mask: MaskLike, grid: Volume, folder: Path, what: str = "mask") -> Volume:
+def load_mask(mask: MaskLike, grid: Volume, folder: Path, what: str = "mask") -> Volume:
     """Return a mask on the grid of an image, from an image or from an array of the same shape.
 
     The mask (X, Y, Z, boolean) has at least one voxel.
     """
-    image = grid.like(mask) if isinstance(mask, np.ndarray) else volume_of(mask, folder, what)
+    image = grid.like(mask) if isinstance(mask, np.ndarray) else load_volume(mask, folder, what)
     shape = grid.data.shape
     if image.data.shape != shape or not np.allclose(image.affine, grid.affine, atol=1e-3):
         raise ImageInputError(
@@ -193,13 +193,13 @@ def mask_on(mask: MaskLike, grid: Volume, folder: Path, what: str = "mask") -> V
     return grid.like(inside)
 
 
-def poses_of(motion: Motion, n_volumes: int, what: str = "motion") -> Float:
+def load_poses(motion: Motion, n_volumes: int, what: str = "motion") -> Float:
     """Return transforms from an ITK text file or an array.
 
     The transforms map boldref points to points of each volume (T, 4, 4; RAS mm).
     """
     if isinstance(motion, (str, os.PathLike)):
-        motion = read_itk(there(motion, what))
+        motion = read_itk(existing_file(motion, what))
     poses = np.asarray(motion, dtype=np.float64)
     if poses.shape != (n_volumes, 4, 4) or not np.isfinite(poses).all():
         raise ImageInputError(
@@ -211,20 +211,20 @@ def poses_of(motion: Motion, n_volumes: int, what: str = "motion") -> Float:
     return poses
 
 
-def transform_of(xfm: Motion, what: str) -> Float:
+def load_transform(xfm: Motion, what: str) -> Float:
     """Return one 4 x 4 transform from an ITK text file or an array."""
     matrix = np.asarray(
-        read_itk(there(xfm, what)) if isinstance(xfm, (str, os.PathLike)) else xfm,
+        read_itk(existing_file(xfm, what)) if isinstance(xfm, (str, os.PathLike)) else xfm,
         dtype=np.float64,
     )
-    return poses_of(matrix[None] if matrix.ndim == 2 else matrix, 1, what)[0]
+    return load_poses(matrix[None] if matrix.ndim == 2 else matrix, 1, what)[0]
 
 
-def in_plane(factor: object) -> Factor:
+def parse_factor(factor: object) -> Factor:
     """Return the acquired over high-resolution voxel size by axis; a single number applies in
     plane.
 
-    >>> in_plane(2), in_plane((1.5, 1.5, 1))
+    >>> parse_factor(2), parse_factor((1.5, 1.5, 1))
     ((2.0, 2.0, 1.0), (1.5, 1.5, 1.0))
     """
     try:
@@ -249,14 +249,14 @@ def in_plane(factor: object) -> Factor:
     return x, y, z
 
 
-def in_memory(image: Volume) -> nib.Nifti1Image:
+def to_nibabel(image: Volume) -> nib.Nifti1Image:
     """Return an image as a nibabel object; masks are stored as bytes."""
     return nib.Nifti1Image(
         np.asarray(image.data, np.uint8 if image.data.dtype == bool else np.float32), image.affine
     )
 
 
-def checked_series(reader: SeriesReader, what: str) -> None:
+def check_is_series(reader: SeriesReader, what: str) -> None:
     """Raise ImageInputError if a series has a single volume."""
     if reader.shape[3] < 2:
         raise ImageInputError(
@@ -265,7 +265,7 @@ def checked_series(reader: SeriesReader, what: str) -> None:
         )
 
 
-def slices_last(reader: SeriesReader) -> None:
+def check_slice_axis(reader: SeriesReader) -> None:
     """Raise ImageInputError if the slice axis in the header is not the third axis."""
     slice_axis = reader.header.get_dim_info()[2]
     if slice_axis not in (None, 2):
@@ -276,7 +276,7 @@ def slices_last(reader: SeriesReader) -> None:
         )
 
 
-def same_run_as(reader: SeriesReader) -> str:
+def fingerprint(reader: SeriesReader) -> str:
     """Return a fingerprint of a series: its grid, and its first, middle and last volume."""
     digest = hashlib.sha256(repr((reader.shape, np.round(reader.affine, 4).tolist())).encode())
     for t in sorted({0, reader.shape[3] // 2, reader.shape[3] - 1}):

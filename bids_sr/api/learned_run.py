@@ -7,25 +7,25 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from bids_sr.api.found_run import FoundRun, doubt_realigned, fitted_run, still
 from bids_sr.api.guide import (
     PLAIN,
     PlacedGuide,
     align_pair,
-    given_pair,
-    known_guide,
+    find_guide,
+    load_pair,
     register_guide,
 )
 from bids_sr.api.image_inputs import (
     ImageInputError,
     SuperResolutionWarning,
-    checked_series,
+    check_is_series,
+    check_slice_axis,
+    existing_file,
+    header_tr,
+    load_transform,
     series_file,
-    slices_last,
-    there,
-    told_tr,
-    transform_of,
 )
+from bids_sr.api.run_basics import RunBasics, doubt_realigned, identity_transforms, to_fitted_run
 from bids_sr.api.run_inputs import RunInputs
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import AS_STORED, Factor
@@ -43,7 +43,7 @@ from bids_sr.workflows.fit_run import (
     FittedRun,
     estimate_motion,
     fit_calibration,
-    given_motion,
+    reuse_motion,
 )
 from bids_sr.workflows.make_series import (
     Guide,
@@ -53,7 +53,7 @@ from bids_sr.workflows.make_series import (
     undo_motion,
 )
 from bids_sr.workflows.pair import RegisteredPair, TrainedNetwork, train_on_pair
-from bids_sr.workflows.wanted import learned_from
+from bids_sr.workflows.series_requests import find_training_data
 
 
 @frozen
@@ -64,7 +64,7 @@ class FileContents:
     contents: Mapping[str, bytes]
 
     @classmethod
-    def of(cls, file: Path, *others: Path) -> FileContents:
+    def read(cls, file: Path, *others: Path) -> FileContents:
         """Return the contents of a file and of other files in its folder."""
         return cls(
             name=file.name, contents={path.name: path.read_bytes() for path in (file, *others)}
@@ -97,7 +97,7 @@ class LearnedRun:
         Facts on the calibration run and the pair.
     """
 
-    found: FoundRun
+    found: RunBasics
     model: FileContents | None = None
     highres: FileContents | None = None
     placed: PlacedGuide | None = None
@@ -105,7 +105,7 @@ class LearnedRun:
     calibration_facts: Facts | None = None
     pair_facts: Facts | None = None
 
-    def guide_in(self, folder: Path) -> Guide | None:
+    def write_guide(self, folder: Path) -> Guide | None:
         """Return the guide with its file written to a folder; None if there is no guide."""
         if self.highres is None or self.placed is None:
             return None
@@ -139,7 +139,7 @@ class Learning:
     registered: bool
 
 
-def known_method(name: str, recipe: str) -> Method:
+def find_method(name: str, recipe: str) -> Method:
     """Return the method of a name; the ImageInputError for other names lists all names."""
     try:
         method = get_method(name)
@@ -154,7 +154,7 @@ def known_method(name: str, recipe: str) -> Method:
 
 def learn_run(
     reader: SeriesReader,
-    found_run: FoundRun,
+    found_run: RunBasics,
     inputs: RunInputs,
     learning: Learning,
     folder: Path,
@@ -182,7 +182,7 @@ def learn_run(
     uses_pair = trains_network or (uses_guide and inputs.lowres is not None)
     pair = None
     if uses_pair or uses_guide:
-        pair = given_pair(
+        pair = load_pair(
             inputs,
             folder,
             paired=uses_pair,
@@ -190,7 +190,7 @@ def learn_run(
             random_seed=learning.training.random_seed,
             registered=learning.registered,
         )
-    guide = known_guide(pair, inputs) if pair is not None and uses_guide else None
+    guide = find_guide(pair, inputs) if pair is not None and uses_guide else None
     calibration = None
     if (
         estimates_maps
@@ -205,14 +205,14 @@ def learn_run(
         placed = register_guide(pair, found_run.motion.boldref, aligned)
     model = weight = None
     if method is not None:
-        fitted = fitted_run(reader, found_run, calibration)
+        fitted = to_fitted_run(reader, found_run, calibration)
         trained_model = _train(method, learning, fitted, aligned)
-        model = FileContents.of(trained_model.model_file, card_path(trained_model.model_file))
+        model = FileContents.read(trained_model.model_file, card_path(trained_model.model_file))
         weight = trained_model.weight if isinstance(trained_model, VarianceModel) else None
     return LearnedRun(
         found=found_run,
         model=model,
-        highres=None if placed is None else FileContents.of(placed.guide.highres_file),
+        highres=None if placed is None else FileContents.read(placed.guide.highres_file),
         placed=placed,
         weight=weight,
         calibration_facts=None if calibration is None else calibration.calibration_facts,
@@ -230,7 +230,7 @@ def _train(
 
     `aligned` is the pair in one frame, or None.
     """
-    source = learned_from(method, paired=aligned is not None)
+    source = find_training_data(method, paired=aligned is not None)
     if source == "run":
         return estimate_variance(
             learning.training,
@@ -251,15 +251,15 @@ def _train(
 
 
 def _calibrate(
-    found_run: FoundRun, inputs: RunInputs, learning: Learning, folder: Path
+    found_run: RunBasics, inputs: RunInputs, learning: Learning, folder: Path
 ) -> Calibration:
     """Estimate the fluctuations of the calibration run; warn if it cannot be used."""
     assert inputs.calibration is not None
     file = series_file(inputs.calibration, folder, "calibration")
     with SeriesReader(file) as reader:
-        checked_series(reader, "calibration")
-        slices_last(reader)
-        tr = told_tr(reader.header)
+        check_is_series(reader, "calibration")
+        check_slice_axis(reader)
+        tr = header_tr(reader.header)
         n_volumes = reader.shape[3]
     if not tr > 0:
         fix = "image.header.set_zooms((*image.header.get_zooms()[:3], tr)) and "
@@ -270,16 +270,16 @@ def _calibrate(
         )
     xfm = None
     if inputs.calibration_xfm is not None:
-        xfm = transform_of(inputs.calibration_xfm, "calibration_xfm")[None]
+        xfm = load_transform(inputs.calibration_xfm, "calibration_xfm")[None]
     elif learning.registered:
-        xfm = still(1)
+        xfm = identity_transforms(1)
     events = inputs.calibration_events
-    events_file = None if events is None else there(events, "calibration_events")
+    events_file = None if events is None else existing_file(events, "calibration_events")
     with subworkflow("calibration"):
         bold = acquired_series.import_series(file, tr=tr, axis_order=AS_STORED)
         n_dummy = bold_reference.count_dummies(bold, dummy_scans=None)
         if learning.realigned:
-            head_motion = given_motion(bold, n_dummy, still(n_volumes))
+            head_motion = reuse_motion(bold, n_dummy, identity_transforms(n_volumes))
             head_mask = bold_reference.mask_head(head_motion.boldref)
             head_motion = replace(head_motion, head_mask=head_mask)
             doubt_realigned(bold, head_motion.boldref, head_mask, n_dummy)

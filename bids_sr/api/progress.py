@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 
-def notes(what: str, verbose: int) -> Callable[[str], object]:
+def step_printer(what: str, verbose: int) -> Callable[[str], object]:
     """Return a function that prints the current step with the elapsed time, if verbose.
 
     `what` is the name of the estimator and its method, which precedes each line in brackets.

@@ -15,7 +15,7 @@ def is_several(what: object) -> TypeGuard[Sequence[ImageLike]]:
     return isinstance(what, (list, tuple))
 
 
-def each_run(n_runs: int, values: Mapping[str, object]) -> list[dict[str, Any]]:
+def arguments_by_run(n_runs: int, values: Mapping[str, object]) -> list[dict[str, Any]]:
     """Return the arguments of every run.
 
     `values` are the arguments by name. A list has one value per run; other values apply to all
@@ -37,10 +37,13 @@ def each_run(n_runs: int, values: Mapping[str, object]) -> list[dict[str, Any]]:
 
 def inputs_of_runs(n_runs: int, inputs: RunInputs) -> list[RunInputs]:
     """Return the inputs of every run; a list has one value per run."""
-    return [replace(inputs, **run_values) for run_values in each_run(n_runs, _by_argument(inputs))]
+    return [
+        replace(inputs, **run_values)
+        for run_values in arguments_by_run(n_runs, _group_by_argument(inputs))
+    ]
 
 
-def of_one_run(
+def check_single_run(
     inputs: RunInputs, before: Mapping[str, object], after: Mapping[str, object] | None = None
 ) -> None:
     """Raise ImageInputError if an argument of a single run is a list.
@@ -48,7 +51,7 @@ def of_one_run(
     `before` and `after` are further arguments by name, which are checked before and after
     `inputs`.
     """
-    for name, value in {**before, **_by_argument(inputs), **(after or {})}.items():
+    for name, value in {**before, **_group_by_argument(inputs), **(after or {})}.items():
         if is_several(value):
             raise ImageInputError(
                 f"{name}: a list was passed, but there is only a single run. Pass a list of "
@@ -56,11 +59,11 @@ def of_one_run(
             )
 
 
-def _by_argument(inputs: RunInputs) -> dict[str, object]:
+def _group_by_argument(inputs: RunInputs) -> dict[str, object]:
     """Return inputs by name of the arguments of `fit`."""
     return {input_field.name: getattr(inputs, input_field.name) for input_field in fields(inputs)}
 
 
-def in_lists(fitted: Sequence[object], names: Sequence[str]) -> dict[str, list[object]]:
+def collect_attributes(fitted: Sequence[object], names: Sequence[str]) -> dict[str, list[object]]:
     """Return fitted attributes of the estimators of several runs, one list per attribute."""
     return {name: [getattr(estimator, name) for estimator in fitted] for name in names}

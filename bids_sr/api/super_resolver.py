@@ -15,7 +15,6 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from bids_sr.api.found_run import doubt_realigned, find_run, fitted_run, still
 from bids_sr.api.guide import PLAIN, refuse_without_guide
 from bids_sr.api.image_inputs import (
     Dummies,
@@ -24,21 +23,28 @@ from bids_sr.api.image_inputs import (
     MaskLike,
     Motion,
     SuperResolutionWarning,
-    checked_series,
-    in_memory,
-    in_plane,
-    opened,
-    poses_of,
-    same_run_as,
+    check_is_series,
+    fingerprint,
+    load_poses,
+    open_series,
+    parse_factor,
+    to_nibabel,
     working_folder,
 )
-from bids_sr.api.learned_run import Learning, known_method, learn_run
-from bids_sr.api.progress import notes
+from bids_sr.api.learned_run import Learning, find_method, learn_run
+from bids_sr.api.progress import step_printer
+from bids_sr.api.run_basics import doubt_realigned, find_run, identity_transforms, to_fitted_run
 from bids_sr.api.run_inputs import RunInputs
-from bids_sr.api.several_runs import each_run, in_lists, inputs_of_runs, is_several, of_one_run
+from bids_sr.api.several_runs import (
+    arguments_by_run,
+    check_single_run,
+    collect_attributes,
+    inputs_of_runs,
+    is_several,
+)
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.io.arrays import Array
-from bids_sr.io.atomic_files import link_whole
+from bids_sr.io.atomic_files import link_or_copy
 from bids_sr.io.copies import compress_series, copy_series
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, save_image
@@ -46,7 +52,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts
 from bids_sr.pipeline.flow import Eager
 from bids_sr.sr.device import Precision
-from bids_sr.sr.inference.apply_to_series import Keeping
+from bids_sr.sr.inference.apply_to_series import Consistency
 from bids_sr.sr.method import Method, get_method
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.recipe import RecipeName
@@ -166,7 +172,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
     realigned: bool = False
     registered: bool = False
     pretrained: str | os.PathLike[str] | None = None
-    data_consistency: Keeping = "off"
+    data_consistency: Consistency = "off"
     precision: Precision = "fp32"
     random_state: int = 0
     n_jobs: int = 1
@@ -242,7 +248,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             calibration_events=calibration_events,
         )
         if not is_several(bold):
-            of_one_run(inputs, {"bold": bold})
+            check_single_run(inputs, {"bold": bold})
             self._fit_one(bold, inputs)  # type: ignore[arg-type]
             return self
         of_runs = inputs_of_runs(len(bold), inputs)
@@ -250,7 +256,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             clone(self)._fit_one(run, run_inputs)
             for run, run_inputs in zip(bold, of_runs, strict=True)
         ]
-        self.__dict__.update(in_lists(self.runs_, _FITTED))
+        self.__dict__.update(collect_attributes(self.runs_, _FITTED))
         return self
 
     def _fit_one(self, bold: ImageLike, inputs: RunInputs) -> SuperResolver:
@@ -258,7 +264,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         self.runs_ = []
         learning = Learning(
             name=self.method,
-            method=self._checked(),
+            method=self._check_parameters(),
             training=TrainingSettings(
                 method=self.method,
                 recipe=self.recipe,
@@ -269,7 +275,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 device=self.device,
                 max_train_minutes=self.max_train_minutes,
             ),
-            factor=in_plane(self.factor),
+            factor=parse_factor(self.factor),
             realigned=self.realigned,
             registered=self.registered,
         )
@@ -277,10 +283,10 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         refuse_without_guide(self.method, self.pretrained, inputs)
         with (
             working_folder() as folder,
-            opened(bold, folder, "bold", any_order=True) as reader,
-            Eager(folder, notes("SuperResolver.fit", self.verbose)),
+            open_series(bold, folder, "bold", any_order=True) as reader,
+            Eager(folder, step_printer("SuperResolver.fit", self.verbose)),
         ):
-            checked_series(reader, "bold")
+            check_is_series(reader, "bold")
             found_run = find_run(
                 reader,
                 inputs,
@@ -295,12 +301,12 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 )
             self._learned = learn_run(reader, found_run, inputs, learning, folder)
             self._keep(folder)
-            self._same = same_run_as(reader)
+            self._same = fingerprint(reader)
             middle = (found_run.n_dummy + reader.shape[3]) // 2
             self._example = reader.volume(middle), self.motion_[middle]
         return self
 
-    def _checked(self) -> Method | None:
+    def _check_parameters(self) -> Method | None:
         """Check the parameters, and return the method; None for a plain baseline."""
         if self.data_consistency not in ("off", "enforce"):
             raise ImageInputError(
@@ -315,7 +321,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 raise ImageInputError(
                     "device: PyTorch did not find a usable CUDA device. Use device='cpu'."
                 )
-        return None if self.method in PLAIN else known_method(self.method, self.recipe)
+        return None if self.method in PLAIN else find_method(self.method, self.recipe)
 
     def _keep(self, folder: Path) -> None:
         """Set the public attributes of the fit; `folder` is for files."""
@@ -330,8 +336,8 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         self.facts_: dict[str, Facts] = {
             name: content for name, content in facts.items() if content
         }
-        self.boldref_ = in_memory(head_motion.boldref)
-        self.mask_img_ = in_memory(learned.found.brain.bold_mask)
+        self.boldref_ = to_nibabel(head_motion.boldref)
+        self.mask_img_ = to_nibabel(learned.found.brain.bold_mask)
         self.motion_ = head_motion.hmc_xfms
         self.n_dummy_ = learned.found.n_dummy
         self.model_, self.applied_ = None, True
@@ -400,7 +406,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 f"bold: `fit` was called with a list of {len(self.runs_)} runs, but "
                 f"`transform` with a single run. Pass a list of {len(self.runs_)} runs."
             )
-        of_one_run(RunInputs(), {"bold": bold, "motion": motion, "out_file": out_file})
+        check_single_run(RunInputs(), {"bold": bold, "motion": motion, "out_file": out_file})
         return self._transform_one(bold, motion, out_file)  # type: ignore[arg-type]
 
     def _transform_each(
@@ -417,7 +423,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         return [
             estimator._transform_one(bold, run_values["motion"], run_values["out_file"])
             for bold, run_values, estimator in zip(
-                runs, each_run(len(runs), run_arguments), estimators, strict=False
+                runs, arguments_by_run(len(runs), run_arguments), estimators, strict=False
             )
         ]
 
@@ -425,8 +431,8 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         self, bold: ImageLike, motion: Motion | None, out_file: str | os.PathLike[str] | None
     ) -> nib.Nifti1Image:
         """Super-resolve one run; for parameters and result see `transform`."""
-        say = notes("SuperResolver.transform", self.verbose)
-        with working_folder() as folder, opened(bold, folder, "bold") as reader:
+        say = step_printer("SuperResolver.transform", self.verbose)
+        with working_folder() as folder, open_series(bold, folder, "bold") as reader:
             poses = self._poses(reader, motion)
             target = None if out_file is None else Path(out_file)
             if target is not None and target.resolve() == reader.path.resolve():
@@ -444,7 +450,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             if target.suffix == ".gz":
                 compress_series(series_file, target)
             else:
-                link_whole(series_file, target)
+                link_or_copy(series_file, target)
         return nib.Nifti1Image.from_filename(target)
 
     def _resolve(
@@ -480,7 +486,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 head_motion = replace(found_run.motion, hmc_xfms=poses)
             super_resolved = resolve_series(
                 name or self.method,
-                fitted_run(reader, replace(found_run, motion=head_motion)),
+                to_fitted_run(reader, replace(found_run, motion=head_motion)),
                 factor=self.factor_,
                 inference=Inference(
                     data_consistency=self.data_consistency,
@@ -489,7 +495,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                     device=self.device,
                 ),
                 model_file=None if name or learned.model is None else learned.model.write(folder),
-                guide=None if name else learned.guide_in(folder),
+                guide=None if name else learned.write_guide(folder),
             )
             series = super_resolved.series
             if series.plain:
@@ -510,17 +516,17 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 f"bold: the series is on a {reader.shape[:3]} grid, but the run passed "
                 f"to fit is on a {shape} grid. Call fit with this run first."
             )
-        same_run = same_run_as(reader) == self._same
+        same_run = fingerprint(reader) == self._same
         if not same_run and self.method not in PLAIN and get_method(self.method).of_the_run:
             raise ImageInputError(
                 f"bold: {self.method} was fitted to another run and can only be applied to "
                 "that run. Call fit with this run first."
             )
         if motion is not None:
-            return poses_of(motion, reader.shape[3])
+            return load_poses(motion, reader.shape[3])
         if same_run:
             return self._learned.found.motion.hmc_xfms
-        return still(reader.shape[3]) if self.realigned else None
+        return identity_transforms(reader.shape[3]) if self.realigned else None
 
     def fit_transform(
         self,
@@ -572,7 +578,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
 
     def _page_parts(self) -> tuple[str, list[Markup]]:
         """Return the lead and parts of the page of one run."""
-        from bids_sr.api.html_report import resolved
+        from bids_sr.api.html_report import resolver_parts
 
         volume, pose = self._example
         boldref = self._learned.found.motion.boldref
@@ -589,7 +595,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                     )
                 with SeriesReader(series_file) as super_resolved:
                     shown[name] = Volume(super_resolved.volume(0), super_resolved.affine)
-        return resolved(
+        return resolver_parts(
             self.method,
             shown,
             brain,

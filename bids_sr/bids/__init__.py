@@ -5,12 +5,12 @@ pybids is imported only when it is called.
 """
 
 from bids_sr.bids.collect import survey
-from bids_sr.bids.entities import entities_of, stem_of
+from bids_sr.bids.entities import file_stem, parse_entities
 from bids_sr.bids.findings import Findings, InputError
-from bids_sr.bids.given_models import input_of_models, pretrained_for
 from bids_sr.bids.inputs import BoldRun, LowresScan, ModelInput, Pair, Subject, Survey
-from bids_sr.bids.method_options import guide_of, vgg_weights_for
+from bids_sr.bids.method_options import choose_guide, find_vgg_weights
 from bids_sr.bids.pairs import needs_pair
+from bids_sr.bids.pretrained_models import find_pretrained, input_of_models
 from bids_sr.bids.structural_scans import survey_structural
 from bids_sr.io.image_header import Header
 
@@ -24,13 +24,13 @@ __all__ = [
     "Pair",
     "Subject",
     "Survey",
-    "entities_of",
-    "guide_of",
+    "choose_guide",
+    "file_stem",
+    "find_pretrained",
+    "find_vgg_weights",
     "input_of_models",
     "needs_pair",
-    "pretrained_for",
-    "stem_of",
+    "parse_entities",
     "survey",
     "survey_structural",
-    "vgg_weights_for",
 ]

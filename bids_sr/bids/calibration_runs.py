@@ -18,8 +18,8 @@ import numpy as np
 
 from bids_sr.bids import headers as hd
 from bids_sr.bids import slice_axis
-from bids_sr.bids.companions import read_run, unfit
-from bids_sr.bids.entities import entities_of, is_magnitude, stem_of, stem_of_echoes
+from bids_sr.bids.companions import find_mismatches, read_run
+from bids_sr.bids.entities import file_stem, is_magnitude, parse_entities, stem_of_echoes
 from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.inputs import BoldRun
 from bids_sr.bids.layout import Index
@@ -58,7 +58,7 @@ def check_named(settings: Settings, labels: Sequence[str], findings: Findings) -
         findings.refuse_option(
             option, "file not found", "Check the path, or specify an acq- label."
         )
-    elif file is not None and (owner := entities_of(file).get("subject")) not in labels:
+    elif file is not None and (owner := parse_entities(file).get("subject")) not in labels:
         whose = (
             f"the file belongs to sub-{owner}"
             if owner
@@ -78,7 +78,7 @@ def check_named(settings: Settings, labels: Sequence[str], findings: Findings) -
 def _candidate(path: Path, index: Index) -> BoldRun | None:
     """Return a single-echo magnitude series that may calibrate other runs, or None if unusable."""
     unused = Findings()  # problems of a run are reported when the run itself is surveyed
-    is_single_echo = is_magnitude(path) and "echo" not in entities_of(path)
+    is_single_echo = is_magnitude(path) and "echo" not in parse_entities(path)
     header = hd.read_header(path, unused) if is_single_echo else None
     if header is None:
         return None
@@ -88,7 +88,7 @@ def _candidate(path: Path, index: Index) -> BoldRun | None:
         return None
     # by inheritance, possibly the events of a longer run of the same task
     events = index.events(path)
-    has_own_events = events is not None and stem_of(events) == stem_of(path)
+    has_own_events = events is not None and file_stem(events) == file_stem(path)
     return (
         None
         if candidate is None
@@ -149,7 +149,8 @@ def _calibrate(
     reasons: dict[Path, str] = {}
     for candidate in selected:
         mismatches = [
-            mismatch for _, mismatch, _ in unfit(candidate, run, "calibration", factor, dummies)
+            mismatch
+            for _, mismatch, _ in find_mismatches(candidate, run, "calibration", factor, dummies)
         ]
         suitable += [] if mismatches else [candidate]
         # a high-resolution run was probably acquired for calibration; all others are ordinary runs
@@ -174,10 +175,10 @@ def _calibrate(
                 f"this run has smaller voxels than {run.bold.name} but cannot be used as its"
                 f" calibration run: {reason}."
             )
-            findings.tell(path, text)
+            findings.note(path, text)
         else:
             fix = f"Specify another run with --calibration, or {_OUT}."
-            findings.refuse(
+            findings.add_problem(
                 path,
                 f"this file cannot be used as calibration run for {run.bold.name}: {reason}",
                 fix,
@@ -206,18 +207,18 @@ def _best(run: BoldRun, suitable: Sequence[BoldRun], findings: Findings) -> Bold
             f"this file is used as calibration run for {run.bold.name}. Other possible calibration"
             f" runs are {names}; select one with --calibration LABEL or --calibration FILE."
         )
-        findings.tell(first.bold, text)
+        findings.note(first.bold, text)
     if session(first) != session(run):
         text = (
             f"this file is used as calibration run for {run.bold.name}, although it comes from"
             " another session. In our tests, a misregistered calibration run was worse than no"
             " calibration run, so check the registration in the report."
         )
-        findings.tell(first.bold, text)
+        findings.note(first.bold, text)
     return first
 
 
-def _skipped_runs(
+def _list_skipped_runs(
     bolds: Sequence[Path], runs: Mapping[Path, BoldRun], chosen: Mapping[Path, BoldRun]
 ) -> dict[Path, str]:
     """Return the runs that are not super-resolved, with the reason for each.
@@ -270,8 +271,8 @@ def calibrations(
         Returns the super-resolution factor of a run, or None if it is not known yet.
     """
     named = settings.superres.calibration_file
-    subject = entities_of(all_bolds[0])["subject"]
-    further = [named] if named and entities_of(named).get("subject") == subject else []
+    subject = parse_entities(all_bolds[0])["subject"]
+    further = [named] if named and parse_entities(named).get("subject") == subject else []
     files = dict.fromkeys([*all_bolds, *(path.absolute() for path in further)])
     runs = {
         path: candidate for path in files if (candidate := _candidate(path, index)) is not None
@@ -286,9 +287,9 @@ def calibrations(
             )
         )
     }
-    skipped = _skipped_runs(bolds, runs, chosen)
+    skipped = _list_skipped_runs(bolds, runs, chosen)
     for path, reason in skipped.items():
-        findings.tell(path, reason)
+        findings.note(path, reason)
     remaining = [bold for bold in bolds if bold not in skipped]
     for bold in (bold for bold in remaining if bold in findings_of):
         with findings.about(subject, stem_of_echoes(bold)):

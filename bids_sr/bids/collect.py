@@ -20,20 +20,20 @@ from bids_sr.bids import (
 )
 from bids_sr.bids import headers as hd
 from bids_sr.bids.calibration_runs import calibrations, check_named
-from bids_sr.bids.companions import ratio_of, read_run
+from bids_sr.bids.companions import compute_factor, read_run
 from bids_sr.bids.derivative_folders import open_derivatives, refuse_output_as_data
-from bids_sr.bids.entities import entities_of, label_of, stem_of, stem_of_echoes
+from bids_sr.bids.entities import file_stem, parse_entities, parse_label, stem_of_echoes
 from bids_sr.bids.findings import Findings, InputError
-from bids_sr.bids.fmriprep import check_surfaces, precomputed_anat, precomputed_run
-from bids_sr.bids.given_models import factor_without_pair
+from bids_sr.bids.fmriprep import check_surfaces, find_anatomy, find_run
 from bids_sr.bids.inputs import DEFAULT_FACTORS, BoldRun, HighresReference, Pair, Subject, Survey
 from bids_sr.bids.layout import Index, open_index
 from bids_sr.bids.method_options import check_guide, check_options
+from bids_sr.bids.pretrained_models import factor_without_pair
 from bids_sr.bids.reference_runs import check_root, find_truth, truth_in_dataset
 from bids_sr.bids.retrospective_plan import check_retrospective
 from bids_sr.bids.run_names import check_names
 from bids_sr.config import Selection, Settings
-from bids_sr.config.seeds import seed_names, seeds_of
+from bids_sr.config.seeds import choose_seeds, seed_names
 from bids_sr.io.fields_of_view import corners_apart
 from bids_sr.io.grids import LEAST_SAMPLES
 from bids_sr.io.image_header import Header, Triple
@@ -111,7 +111,7 @@ def _walk(settings: Settings, result: Survey) -> None:
             )
         if subject is not None and subject.runs:
             subjects.append(subject)
-    tasks = {entities_of(bold).get("task", "") for bold, _ in result.chosen.values()}
+    tasks = {parse_entities(bold).get("task", "") for bold, _ in result.chosen.values()}
     result.type_order = {
         task: _type_order(index, bids_dir, task, result) for task in sorted(tasks)
     }
@@ -131,7 +131,7 @@ def _select(
     for entity, labels in requested.items():
         existing = sorted(
             {
-                label_of(entities_of(path), entity)
+                parse_label(parse_entities(path), entity)
                 for paths in bolds_by_label.values()
                 for path in paths
             }
@@ -148,7 +148,7 @@ def _select(
             path
             for path in paths
             if all(
-                not wanted_labels or label_of(entities_of(path), entity) in wanted_labels
+                not wanted_labels or parse_label(parse_entities(path), entity) in wanted_labels
                 for entity, wanted_labels in requested.items()
             )
         ]
@@ -160,7 +160,7 @@ def _select(
             continue
         if label in selection.participant_label and nothing_refused:
             is_filtered = any(requested.values())
-            result.refuse(
+            result.add_problem(
                 f"sub-{label}",
                 "no BOLD runs were found for the requested sessions, tasks and runs"
                 if is_filtered
@@ -170,13 +170,13 @@ def _select(
             )
         elif not selection.participant_label:
             with result.about(label):
-                result.tell(
+                result.note(
                     f"sub-{label}",
                     "none of the requested BOLD runs were found; the participant is skipped.",
                 )
     if bolds_by_label and not any(chosen.values()) and not result.problems:
         filtered = selection.bids_filter_file is not None
-        result.refuse(
+        result.add_problem(
             "sub-*/func",
             "no BOLD runs in the dataset match the filters in --bids-filter-file"
             if filtered
@@ -202,9 +202,7 @@ def _subject(
     `all_bolds` lists all BOLD series of the participant, `bolds` the selected ones.
     """
     images = dataset_checks.well_named(index.find("t1w", label), result)
-    anat = precomputed_anat(
-        result.sources, label, images, settings.preprocessing.templates, result
-    )
+    anat = find_anatomy(result.sources, label, images, settings.preprocessing.templates, result)
     t1w = _t1w(images if anat is None else [anat.preproc], label, settings, result)
     if t1w:
         check_surfaces(label, anat, settings.preprocessing.spaces, result)
@@ -224,7 +222,7 @@ def _subject(
 
     calibrated, bolds = calibrations(index, bolds, all_bolds, known_factor, settings, result)
     for bold, *other_echoes in run_files.bold_runs(bolds, settings.preprocessing.echo, result):
-        name = stem_of_echoes(bold) if other_echoes else stem_of(bold)
+        name = stem_of_echoes(bold) if other_echoes else file_stem(bold)
         with result.about(label, name):
             events = None if "events" in settings.preprocessing.ignore else index.events(bold)
             sidecar, header = _sidecar(index, bold, result), hd.read_header(bold, result)
@@ -246,7 +244,7 @@ def _subject(
         if run is None:
             continue
         calibration = calibrated.get(bold)
-        ratio = None if calibration is None else ratio_of(calibration, run)
+        ratio = None if calibration is None else compute_factor(calibration, run)
         ratio = given_factor or ratio or DEFAULT_FACTORS
         with result.about(label, name):
             times = (
@@ -259,11 +257,11 @@ def _subject(
                 holdout=holdout,
                 calibration=calibration,
                 factor=ratio if pair is None else pair.factor,
-                precomputed=precomputed_run(result.sources, run, anat, result),
+                precomputed=find_run(result.sources, run, anat, result),
             )
             if run.precomputed is None and run.shape[2] < LEAST_SAMPLES:
                 count = "one slice" if run.shape[2] == 1 else f"{run.shape[2]} slices"
-                result.tell(
+                result.note(
                     bold, f"the run has {count}, so head motion is estimated in-plane only."
                 )
             runs.append(replace(run, truth=_truth(run, settings, result, with_anat=bool(t1w))))
@@ -284,7 +282,7 @@ def _choose(
 ) -> tuple[Pair | None, Pair | None]:
     """Return the training pair of a run, and the held-out pair (``--pair-holdout``) or None."""
     superres = settings.superres
-    session = entities_of(bold.path).get("session")
+    session = parse_entities(bold.path).get("session")
     # in a retrospective experiment, the factor is the downsampling factor of the BOLD series
     if settings.evaluation.retrospective is not None:
         superres = replace(superres, factor=())
@@ -326,7 +324,7 @@ def _truth(
         return None
     root = settings.paths.bids_dir.absolute()
     activation = settings.activation
-    seeds = seeds_of(activation.seeds, with_anat=with_anat, atlas=activation.atlas)
+    seeds = choose_seeds(activation.seeds, with_anat=with_anat, atlas=activation.atlas)
     strict = bool(settings.superres.factor) and not settings.superres.force
     return truth_in_dataset(
         root, run, result, timed=is_timed, seeds=seed_names(seeds), strict=strict
@@ -342,7 +340,7 @@ def _take(findings: Findings, settings: Settings, result: Survey) -> None:
     known_problems = [problem.of_all() for problem in result.problems]
     for problem in findings.problems:
         if problem not in known_problems:
-            result.tell(
+            result.note(
                 problem.what,
                 f"the T2*-weighted pair is not used: {problem.why}. {problem.remedy}",
             )
@@ -372,7 +370,7 @@ def _t1w(paths: Sequence[Path], label: str, settings: Settings, result: Survey) 
     slabs = _slabs(images) if len(images) > 1 else set()
     images.sort(
         key=lambda path: (
-            bool(sessions) and entities_of(path).get("session", "") not in sessions,
+            bool(sessions) and parse_entities(path).get("session", "") not in sessions,
             path in slabs,
         )
     )
@@ -396,9 +394,9 @@ def _t1w(paths: Sequence[Path], label: str, settings: Settings, result: Survey) 
             "Results are not normalized to template space, and the confounds csf, white_matter"
             " and their CompCor components are not computed."
         )
-        result.tell(f"sub-{label}", " ".join(texts))
+        result.note(f"sub-{label}", " ".join(texts))
     elif len(images) > 1:
-        result.tell(images[0], f"{len(images)} T1w images were found; this image is used.")
+        result.note(images[0], f"{len(images)} T1w images were found; this image is used.")
     return images
 
 
@@ -410,7 +408,7 @@ def volume_header(path: Path, findings: Findings) -> Header | None:
     ):
         return header
     if header.colored:
-        findings.refuse(
+        findings.add_problem(
             path,
             hd.COLORED,
             "Convert the DICOM images of the original scan, or exclude this file.",
@@ -419,7 +417,7 @@ def volume_header(path: Path, findings: Findings) -> Header | None:
     content = (
         "complex voxels" if header.complex else f"{len(header.shape)} dimensions {header.shape}"
     )
-    findings.refuse(
+    findings.add_problem(
         path,
         f"the image has {content}, but a 3D magnitude image is expected",
         "Save the magnitude as a 3D image.",
@@ -468,7 +466,7 @@ def _echoes(index: Index, paths: Sequence[Path], result: Survey) -> tuple[tuple[
         if first is not None and path != paths[0]:
             reference = _sidecar(index, paths[0], result) or {}
             for difference in _differences(header, sidecar, first, reference, paths[0].name):
-                result.refuse(
+                result.add_problem(
                     path,
                     f"the echoes cannot be combined because {difference}",
                     "Convert the DICOM images again, or select a single echo with --echo-idx N.",
@@ -479,7 +477,7 @@ def _echoes(index: Index, paths: Sequence[Path], result: Survey) -> tuple[tuple[
                 "EchoTime must be a time in seconds to combine the echoes, but the sidecar"
                 f" contains {te!r}"
             )
-            result.refuse(
+            result.add_problem(
                 path,
                 reason,
                 "Specify EchoTime in the sidecar, or select a single echo with --echo-idx N.",
@@ -490,13 +488,13 @@ def _echoes(index: Index, paths: Sequence[Path], result: Survey) -> tuple[tuple[
     listed = ", ".join(f"{te:g}" for te in times)
     if len(echoes) == len(paths) and times != sorted(set(times)):
         reason = f"the echo times must increase with the echo number, but are {listed} ms"
-        result.refuse(paths[0], reason, "Correct EchoTime in the sidecars.")
+        result.add_problem(paths[0], reason, "Correct EchoTime in the sidecars.")
     elif len(echoes) == len(paths):
         text = (
             f"the {len(paths)} echoes (TE {listed} ms) are combined. To select a single echo, use"
             " --echo-idx N."
         )
-        result.tell(stem_of_echoes(paths[0]), text)
+        result.note(stem_of_echoes(paths[0]), text)
     return tuple(echoes)
 
 
@@ -508,7 +506,7 @@ def _type_order(index: Index, bids_dir: Path, task: str, result: Survey) -> tupl
     contrasts such as ``thumbMinusLittle`` have the same sign in all participants.
     """
     for name, (bold, events) in result.chosen.items():
-        entities = entities_of(bold)
+        entities = parse_entities(bold)
         if entities.get("task", "") == task and events is not None:
             with result.about(entities["subject"], name):
                 description = (_sidecar(index, events, result) or {}).get("trial_type")
@@ -534,4 +532,4 @@ def first_table(bids_dir: Path, task: str) -> Path | None:
         for folder in (participant / "func", *sorted(participant.glob("ses-*/func")))
     )
     tables = (table for folder in folders for table in sorted(folder.glob("*_events.tsv")))
-    return next((table for table in tables if entities_of(table).get("task", "") == task), None)
+    return next((table for table in tables if parse_entities(table).get("task", "") == task), None)

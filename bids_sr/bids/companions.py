@@ -15,9 +15,9 @@ import numpy as np
 from bids_sr.bids import headers as hd
 from bids_sr.bids import slice_axis
 from bids_sr.bids import timing as bids_timing
-from bids_sr.bids.entities import applies_to, entities_of, is_magnitude, same_run, stem_of
+from bids_sr.bids.entities import applies_to, file_stem, is_magnitude, parse_entities, same_run
 from bids_sr.bids.findings import Findings, InputError
-from bids_sr.bids.inheritance import merged, sidecars_on_disk
+from bids_sr.bids.inheritance import merge_sidecars, sidecars_on_disk
 from bids_sr.bids.inputs import BoldRun
 from bids_sr.bids.pairs import MIN_OVERLAP, SIZE_TOLERANCE, overlap, simple_ratio, sizes
 from bids_sr.bids.volume_timing import read_spacing
@@ -77,7 +77,7 @@ def series_named(
     return [
         path
         for path in paths
-        if same_run(entities_of(path), entities, keys) and is_magnitude(path)
+        if same_run(parse_entities(path), entities, keys) and is_magnitude(path)
     ]
 
 
@@ -125,7 +125,7 @@ def read_run(
     if tr is None:
         return None
     if reorder_note:
-        findings.tell(path, reorder_note)
+        findings.note(path, reorder_note)
     return BoldRun(
         header=header, tr=tr, sidecar=slice_axis.sidecar_in_order(sidecar, header.order)
     )
@@ -157,19 +157,19 @@ def companion(
         Companion with the axis order of the run; None with a problem.
     """
     requirement, n_problems = _REQUIREMENTS[kind], len(findings.problems)
-    if not findings.fetched(path):
+    if not findings.is_downloaded(path):
         return None
     if path.samefile(run.bold):
         inner = root / "derivatives" / "ground-truth"
         has_reference = kind == "reference" and inner.is_dir()
-        findings.refuse(
+        findings.add_problem(
             path,
             "the file is identical to the run that is being processed",
             f"Use {inner}." if has_reference else requirement.instead,
         )
         return None
     try:
-        sidecar = merged(sidecars_on_disk(path, root))
+        sidecar = merge_sidecars(sidecars_on_disk(path, root))
     except InputError as error:
         findings.add(error.problems)
         return None
@@ -179,22 +179,24 @@ def companion(
     if companion_run is None:
         return None
     if requirement.events:
-        events = path.with_name(f"{stem_of(path)}_events.tsv")
+        events = path.with_name(f"{file_stem(path)}_events.tsv")
         inherited = run.events if run.events and applies_to(run.events, path) else None
         companion_run = replace(
             companion_run, events=events.absolute() if events.is_file() else inherited
         )
-    for file, reason, fix in unfit(companion_run, run, kind, run.factor):
-        findings.refuse(file, reason, fix)
+    for file, reason, fix in find_mismatches(companion_run, run, kind, run.factor):
+        findings.add_problem(file, reason, fix)
     if len(findings.problems) > n_problems:
         return None
     return replace(
         companion_run,
-        slice_timing=_timing(companion_run, run, requirement, findings) if timed else None,
+        slice_timing=_get_slice_times(companion_run, run, requirement, findings)
+        if timed
+        else None,
     )
 
 
-def unfit(
+def find_mismatches(
     candidate: BoldRun, run: BoldRun, kind: _CompanionKind, factor: Triple | None, dummies: int = 0
 ) -> Iterator[tuple[Path, str, str]]:
     """Yield file, reason and remedy for each mismatch of a companion with its run.
@@ -301,7 +303,7 @@ def _why_no_calibration(
     `n_steady` is the number of steady-state volumes of the candidate.
     """
     ratio = np.asarray(run.zooms) / np.asarray(candidate.zooms)
-    expected = factor or ratio_of(candidate, run)
+    expected = factor or compute_factor(candidate, run)
     if expected is None or np.any(
         np.abs(ratio[:2] / np.asarray(expected[:2]) - 1) > SIZE_TOLERANCE
     ):
@@ -334,7 +336,7 @@ def _why_no_calibration(
     return ""
 
 
-def ratio_of(candidate: BoldRun, run: BoldRun) -> Triple | None:
+def compute_factor(candidate: BoldRun, run: BoldRun) -> Triple | None:
     """Return the factor implied by the voxel sizes of a calibration run, 1 along slices.
 
     The in-plane factor is a simple fraction, or a whole number within the tolerance.
@@ -356,7 +358,7 @@ def ratio_of(candidate: BoldRun, run: BoldRun) -> Triple | None:
     return None if ratio is None or ratio <= 1 else (ratio, ratio, 1.0)
 
 
-def _timing(
+def _get_slice_times(
     candidate: BoldRun, run: BoldRun, requirement: _Requirement, findings: Findings
 ) -> tuple[float, ...] | None:
     """Return the slice times (s) of a companion, or the run's slice times if its sidecar has none.
@@ -369,7 +371,7 @@ def _timing(
     run_times = run.slice_timing if candidate.shape[2] == run.shape[2] else None
     if run_times is None or requirement.timing != "own, else of the run":
         return None
-    findings.tell(
+    findings.note(
         candidate.bold,
         "SliceTiming is missing in the sidecar; the slice times of the run are used.",
     )

@@ -58,13 +58,15 @@ def well_named(paths: Sequence[Path], findings: Findings) -> list[Path]:
                 f"the file name contains {invalid_part!r}, which is not a valid BIDS entity"
                 " (letters, a hyphen, then letters and digits)"
             )
-            findings.refuse(path, reason, "Rename the file and its sidecars.")
+            findings.add_problem(path, reason, "Rename the file and its sidecars.")
         elif labels != folders:
             reason = (
                 f"the file name contains {' '.join(labels) or 'no participant label'}, but the"
                 f" directories are named {' '.join(folders)}"
             )
-            findings.refuse(path, reason, "Rename the file, or move it to the matching directory.")
+            findings.add_problem(
+                path, reason, "Rename the file, or move it to the matching directory."
+            )
         else:
             valid.append(path)
     return valid
@@ -100,4 +102,4 @@ def tell_field_maps(bids_dir: Path, label: str, findings: Findings) -> None:
             " susceptibility distortion. To use a field map, run fMRIPrep first and specify its"
             " output with -d fmriprep=DIR."
         )
-        findings.tell(f"sub-{label}/fmap", text)
+        findings.note(f"sub-{label}/fmap", text)

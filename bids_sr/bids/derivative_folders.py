@@ -40,7 +40,7 @@ def refuse_output_as_data(bids_dir: Path, findings: Findings) -> bool:
     description = bids_dir / _DESCRIPTION
     if not _is_of_fmriprep(description):
         return False
-    findings.refuse(
+    findings.add_problem(
         description,
         "this directory is an fMRIPrep output directory, not a raw BIDS dataset",
         f"Specify the raw BIDS dataset, and pass this directory with -d fmriprep={bids_dir}.",
@@ -56,15 +56,15 @@ def _open(name: str, root: Path, bids_dir: Path, findings: Findings) -> Derivati
     description = root / _DESCRIPTION
     fix = "Specify the fMRIPrep output directory."
     if not root.is_dir():
-        findings.refuse(root, "the derivatives directory was not found", "Check the path.")
+        findings.add_problem(root, "the derivatives directory was not found", "Check the path.")
         return None
     if root.resolve() == bids_dir.resolve():
         reason = "this directory is the raw dataset, not its derivatives"
-    elif not findings.fetched(description):
+    elif not findings.is_downloaded(description):
         return None
     else:
         try:
-            program, version = _generator_of(description)
+            program, version = _parse_generator(description)
         except FileNotFoundError:
             reason = (
                 "the file is missing, so the software that generated the derivatives is unknown"
@@ -100,11 +100,11 @@ def _open(name: str, root: Path, bids_dir: Path, findings: Findings) -> Derivati
                     "Omit --derivatives. If the output and working directories (-w) are the"
                     " same, completed steps are not repeated."
                 )
-    findings.refuse(description, reason, _proposal(root) or fix)
+    findings.add_problem(description, reason, _proposal(root) or fix)
     return None
 
 
-def _generator_of(description: Path) -> tuple[str, str]:
+def _parse_generator(description: Path) -> tuple[str, str]:
     """Return program and version from a dataset description.
 
     Both are in the field GeneratedBy, or PipelineDescription for fMRIPrep 20.0.
@@ -120,7 +120,7 @@ def _proposal(root: Path) -> str:
     Candidates are the source datasets of the wrong directory, then its subdirectories, parents and
     siblings. A common mistake is to name the parent of the output directory.
     """
-    for linked in _linked(root):
+    for linked in _list_links(root):
         if _is_of_fmriprep(linked / _DESCRIPTION):
             return (
                 "Specify the fMRIPrep output directory that was used to compute these"
@@ -140,12 +140,12 @@ def _proposal(root: Path) -> str:
 def _is_of_fmriprep(description: Path) -> bool:
     """Return whether a dataset description names fMRIPrep or sMRIPrep as generator."""
     try:
-        return _generator_of(description)[0].lower() in _PROGRAMS
+        return _parse_generator(description)[0].lower() in _PROGRAMS
     except (OSError, ValueError, LookupError, AttributeError, TypeError):
         return False
 
 
-def _linked(root: Path) -> Iterator[Path]:
+def _list_links(root: Path) -> Iterator[Path]:
     """Yield the local source directories that a dataset description names."""
     try:
         links = json.loads((root / _DESCRIPTION).read_text(encoding="utf-8"))["DatasetLinks"]

@@ -47,7 +47,7 @@ RUN_KEYS = (
 """Entities that distinguish runs; echoes belong to one run, and only magnitude images are runs."""
 
 
-def stem_of(path: Path) -> str:
+def file_stem(path: Path) -> str:
     """Return the file name of an image without extension and BIDS suffix."""
     name = (
         path.name.removesuffix(".gz")
@@ -59,15 +59,15 @@ def stem_of(path: Path) -> str:
 
 
 def stem_of_echoes(path: Path) -> str:
-    """Return the name of the run that an echo belongs to: `stem_of` without the echo entity.
+    """Return the name of the run that an echo belongs to: `file_stem` without the echo entity.
 
     >>> stem_of_echoes(Path("sub-01_task-tap_echo-1_run-2_bold.nii.gz"))
     'sub-01_task-tap_run-2'
     """
-    return re.sub(r"_echo-[0-9]+", "", stem_of(path))
+    return re.sub(r"_echo-[0-9]+", "", file_stem(path))
 
 
-def entities_of(path: Path) -> dict[str, str]:
+def parse_entities(path: Path) -> dict[str, str]:
     """Return the entities of a file name under their pybids names, in the order of the file name.
 
     Labels remain text. Unknown entities keep their short name.
@@ -87,10 +87,14 @@ def same_run(first: Mapping[str, str], second: Mapping[str, str], keys: Iterable
     True
     """
     numbered = ("session", "run")
-    return all(label_of(first, key, numbered) == label_of(second, key, numbered) for key in keys)
+    return all(
+        parse_label(first, key, numbered) == parse_label(second, key, numbered) for key in keys
+    )
 
 
-def label_of(entities: Mapping[str, str], key: str, numbered: tuple[str, ...] = ("run",)) -> str:
+def parse_label(
+    entities: Mapping[str, str], key: str, numbered: tuple[str, ...] = ("run",)
+) -> str:
     """Return the label of an entity, "" if missing; numbered labels lose leading zeros."""
     label = entities.get(key, "")
     return str(int(label)) if key in numbered and label.isdigit() else label
@@ -101,13 +105,13 @@ def applies_to(file: Path, image: Path) -> bool:
 
     The file applies if the image has all entities of its name, with the same labels.
     """
-    image_entities = entities_of(image)
-    return all(image_entities.get(key) == value for key, value in entities_of(file).items())
+    image_entities = parse_entities(image)
+    return all(image_entities.get(key) == value for key, value in parse_entities(file).items())
 
 
 def is_magnitude(path: Path) -> bool:
     """Return whether an image is neither phase, real nor imaginary part."""
-    return entities_of(path).get("part", "mag") == "mag"
+    return parse_entities(path).get("part", "mag") == "mag"
 
 
 def short_run_name(entities: Mapping[str, str], *, over_sessions: bool) -> str:

@@ -18,7 +18,7 @@ class InputError(UsageError):
     """Error that the data set cannot be used; `problems` lists all reasons."""
 
     def __init__(self, problems: Sequence[Notice]) -> None:
-        super().__init__("\n".join(str(problem) for problem in grouped(problems)))
+        super().__init__("\n".join(str(problem) for problem in group_problems(problems)))
         self.problems = tuple(problems)
 
 
@@ -27,7 +27,7 @@ def refusal(what: Path | str, why: str, remedy: str) -> InputError:
     return InputError([Notice(what=str(what), why=why, remedy=remedy)])
 
 
-def absent(path: Path) -> str:
+def missing_content(path: Path) -> str:
     """Return why the content of a file is missing (DataLad, Git LFS), or "" if it is not.
 
     An example is ``the file is a git-annex pointer``.
@@ -49,7 +49,7 @@ def absent(path: Path) -> str:
 def _not_downloaded(path: Path, reason: str) -> Notice:
     """Return the problem of a file without content, with the command to download it.
 
-    `reason` is the reason from `absent`.
+    `reason` is the reason from `missing_content`.
     """
     code = "lfs" if "LFS" in reason else "annex"
     command = (
@@ -67,12 +67,12 @@ def _not_downloaded(path: Path, reason: str) -> Notice:
 
 def require(path: Path) -> None:
     """Raise `InputError` if the content of a file was not downloaded."""
-    reason = absent(path)
+    reason = missing_content(path)
     if reason:
         raise InputError([_not_downloaded(path, reason)])
 
 
-def grouped(problems: Iterable[Notice]) -> list[Notice]:
+def group_problems(problems: Iterable[Notice]) -> list[Notice]:
     """Group problems for display.
 
     A problem shared by several runs is shown once, and all git-annex files are shown with one
@@ -103,7 +103,7 @@ def grouped(problems: Iterable[Notice]) -> list[Notice]:
     ]
 
 
-def counted(notices: Iterable[Notice]) -> list[Notice]:
+def group_notices(notices: Iterable[Notice]) -> list[Notice]:
     """Group notes and warnings for display, as the first file and the number of further files.
 
     Order of first appearance is kept.
@@ -152,7 +152,9 @@ class Findings:
         finally:
             self._subject, self._run, self._code = previous
 
-    def refuse(self, what: Path | str, why: str, remedy: str = "", *, code: str = "input") -> None:
+    def add_problem(
+        self, what: Path | str, why: str, remedy: str = "", *, code: str = "input"
+    ) -> None:
         """Add a problem; without a remedy, the remedy of the code is shown.
 
         `code` is a kind of notice in `bids_sr.notices.CODES`.
@@ -163,7 +165,7 @@ class Findings:
         """Add a problem of an option, which stops the whole call even if found in one run."""
         self.add([Notice(what=what, why=why, remedy=remedy, code="option")])
 
-    def tell(self, what: Path | str, why: str, *, code: str = "input") -> None:
+    def note(self, what: Path | str, why: str, *, code: str = "input") -> None:
         """Add a note.
 
         `code` is a kind of notice in `bids_sr.notices.CODES`.
@@ -180,16 +182,16 @@ class Findings:
     def refuse_unless(self, forced: bool, what: Path | str, why: str, remedy: str) -> None:
         """Add a problem, or a note if ``--force`` was given."""
         if forced:
-            self.tell(what, f"{why}. Processing continues because of --force.")
+            self.note(what, f"{why}. Processing continues because of --force.")
         else:
-            self.refuse(what, why, remedy)
+            self.add_problem(what, why, remedy)
 
-    def fetched(self, path: Path) -> bool:
+    def is_downloaded(self, path: Path) -> bool:
         """Return whether a file was downloaded (DataLad, Git LFS), and report a problem if not.
 
         Files that do not exist count as downloaded.
         """
-        reason = absent(path)
+        reason = missing_content(path)
         if reason:
             self.add([_not_downloaded(path, reason)])
         return not reason

@@ -25,11 +25,11 @@ from xml.etree import ElementTree
 
 from bids_sr.bids import headers as hd
 from bids_sr.bids import slice_axis
-from bids_sr.bids.entities import RUN_KEYS, entities_of, same_run, stem_of
-from bids_sr.bids.findings import Findings, InputError, absent
-from bids_sr.bids.inheritance import read_object, suffix_of
+from bids_sr.bids.entities import RUN_KEYS, file_stem, parse_entities, same_run
+from bids_sr.bids.findings import Findings, InputError, missing_content
+from bids_sr.bids.inheritance import parse_suffix, read_object
 from bids_sr.bids.inputs import BoldRun
-from bids_sr.bids.label_lists import some
+from bids_sr.bids.label_lists import list_some
 from bids_sr.bids.layout import IMAGES
 from bids_sr.bids.precomputed import (
     DerivativeFolder,
@@ -89,7 +89,7 @@ Sources are the documentation of fMRIPrep and the lists of outputs in its tests.
 """
 
 
-def precomputed_anat(
+def find_anatomy(
     sources: Sequence[DerivativeFolder],
     label: str,
     images: Sequence[Path],
@@ -124,15 +124,16 @@ def precomputed_anat(
             f"Specify the fMRIPrep output directory that contains sub-{label}, or select other"
             " participants with --participant-label."
         )
-        findings.refuse(
+        findings.add_problem(
             f"sub-{label} (--derivatives)",
-            f"sub-{label} was not found in {roots} (available participants: {some(participants)})",
+            f"sub-{label} was not found in {roots} (available participants:"
+            f" {list_some(participants)})",
             fix,
         )
         return None
-    session = entities_of(images[0]).get("session") if images else None
+    session = parse_entities(images[0]).get("session") if images else None
     for origin in sources:
-        anat = _anat_of(origin, label, session, findings)
+        anat = _collect_anatomy(origin, label, session, findings)
         if anat is None:
             continue
         available = [space for space in spaces or SPACES if space in anat.spaces]
@@ -151,11 +152,11 @@ def precomputed_anat(
                 f"fMRIPrep writes these transforms with `--output-spaces {output_spaces}`"
             )
         if missing:
-            findings.tell(
+            findings.note(
                 f"sub-{label}",
                 (
-                    f"the {origin.text} output does not include {_without(missing)}. Missing"
-                    " outputs are computed by bids-sr."
+                    f"the {origin.text} output does not include {_describe_missing(missing)}."
+                    " Missing outputs are computed by bids-sr."
                 ),
             )
         return anat
@@ -163,19 +164,19 @@ def precomputed_anat(
         programs = " and ".join(origin.text for origin in sources)
         text = (
             f"the {programs} output does not include the"
-            f" {_without({_ANATOMY: _OPTIONS[_ANATOMY]})}, so the anatomical images are processed"
-            " by bids-sr."
+            f" {_describe_missing({_ANATOMY: _OPTIONS[_ANATOMY]})}, so the anatomical images are"
+            " processed by bids-sr."
         )
-        findings.tell(f"sub-{label}", text)
+        findings.note(f"sub-{label}", text)
     return None
 
 
-def _without(missing: Mapping[str, str]) -> str:
+def _describe_missing(missing: Mapping[str, str]) -> str:
     """Return missing outputs as text, with the way to make fMRIPrep write them."""
     return " and ".join(f"{name} ({option})" for name, option in missing.items())
 
 
-def _anat_of(
+def _collect_anatomy(
     origin: DerivativeFolder, label: str, session: str | None, findings: Findings
 ) -> PrecomputedAnat | None:
     """Return the anatomical derivatives of a participant, or None if there is no masked T1w image.
@@ -200,7 +201,7 @@ def _anat_of(
             continue
         mask = _only(files, images[0], "_desc-brain_mask")
         if mask is None:
-            findings.tell(
+            findings.note(
                 images[0],
                 (
                     "no brain mask was found for this image, so the anatomical images are"
@@ -277,7 +278,7 @@ def check_surfaces(
     surfaces = {} if anat is None else anat.surfaces
     surface_spaces = {space for space in spaces if space.is_surface}
     if surface_spaces - {FSAVERAGE} and not {"white", "pial"} <= surfaces.keys():
-        findings.refuse(
+        findings.add_problem(
             f"sub-{label} (--output-spaces fsnative)",
             (
                 "the surfaces anat/*_hemi-{L,R}_{white,pial}.surf.gii were not found in the"
@@ -287,9 +288,9 @@ def check_surfaces(
             " surfaces unless it was run with --fs-no-reconall), or omit fsnative.",
         )
     for hemispheres in zip(*surfaces.values(), strict=True) if surface_spaces else ():
-        counts = {_vertices(path) for path in hemispheres if findings.fetched(path)}
+        counts = {_vertices(path) for path in hemispheres if findings.is_downloaded(path)}
         if len(counts) > 1 or "" in counts:
-            findings.refuse(
+            findings.add_problem(
                 hemispheres[0],
                 "the surfaces of this hemisphere must be GIFTI files with the same number of"
                 " vertices",
@@ -317,7 +318,7 @@ def _check_anat(anat: PrecomputedAnat, spaces: Sequence[str], findings: Findings
     """
     grid = hd.read_header(anat.preproc, findings)
     if grid is not None and len(hd.squeeze_3d(grid)) != 3:
-        findings.refuse(
+        findings.add_problem(
             anat.preproc,
             f"the image shape is {grid.shape}, but a 3D image is expected",
             "Run fMRIPrep again.",
@@ -329,7 +330,7 @@ def _check_anat(anat: PrecomputedAnat, spaces: Sequence[str], findings: Findings
             fix = "Copy the directory again; all files must come from the same fMRIPrep run."
             check_grid(header, grid.shape, grid.affine, anat.preproc.name, fix, findings)
     for path in (path for space in spaces for path in anat.spaces[space]):
-        if not findings.fetched(path):
+        if not findings.is_downloaded(path):
             continue
         if path.suffix == ".h5":
             try:
@@ -338,7 +339,7 @@ def _check_anat(anat: PrecomputedAnat, spaces: Sequence[str], findings: Findings
             except OSError:  # a folder, or missing read permission
                 is_hdf5 = False
             if not is_hdf5:
-                findings.refuse(
+                findings.add_problem(
                     path,
                     "composite transforms must be HDF5 files, but this file is not an HDF5 file",
                     "Copy the file again from the fMRIPrep output directory.",
@@ -347,7 +348,7 @@ def _check_anat(anat: PrecomputedAnat, spaces: Sequence[str], findings: Findings
             check_transforms(path, 1, findings)
 
 
-def precomputed_run(
+def find_run(
     sources: Sequence[DerivativeFolder],
     run: BoldRun,
     anat: PrecomputedAnat | None,
@@ -360,9 +361,9 @@ def precomputed_run(
     """
     n_files = {}
     for origin in sources:
-        files = _files_of(origin, run)
+        files = _list_run_files(origin, run)
         if any(name in files for name in (*_HMC, *_CONFOUNDS)):
-            return _run_of(origin, run, files, anat, findings)
+            return _collect_run(origin, run, files, anat, findings)
         n_files[origin] = len(files)
     if any((origin.root / f"sub-{run.entities['subject']}").is_dir() for origin in sources):
         programs = " and ".join(origin.text for origin in n_files)
@@ -371,7 +372,7 @@ def precomputed_run(
             if any(n_files.values())
             else "any files for this run"
         )
-        findings.tell(
+        findings.note(
             run.bold,
             f"the {programs} output does not include {text}, so head motion, registration, brain"
             " mask and confounds are computed by bids-sr.",
@@ -379,7 +380,7 @@ def precomputed_run(
     return None
 
 
-def _files_of(origin: DerivativeFolder, run: BoldRun) -> dict[str, Path]:
+def _list_run_files(origin: DerivativeFolder, run: BoldRun) -> dict[str, Path]:
     """Return the derivatives of a run in its own space, keyed by the rest of the file name.
 
     The key lacks the entities of the run, and transforms are named as in version 23.2.
@@ -391,7 +392,7 @@ def _files_of(origin: DerivativeFolder, run: BoldRun) -> dict[str, Path]:
         for path in (folder / "func").glob("sub-*_*")
         if _own_space(path)
     ]
-    entities_by_path = {path: entities_of(path) for path in paths}
+    entities_by_path = {path: parse_entities(path) for path in paths}
     run_paths = [
         path
         for path, entities in entities_by_path.items()
@@ -400,7 +401,7 @@ def _files_of(origin: DerivativeFolder, run: BoldRun) -> dict[str, Path]:
     # some versions omit `dir-` from the names if runs do not differ only in direction
     if not run_paths and "direction" in run.entities:
         keys = tuple(key for key in RUN_KEYS if key != "direction")
-        sibling_entities = [entities_of(path) for path in run.bold.parent.glob("*_bold.nii*")]
+        sibling_entities = [parse_entities(path) for path in run.bold.parent.glob("*_bold.nii*")]
         directions = {
             sibling.get("direction")
             for sibling in sibling_entities
@@ -433,7 +434,7 @@ def _places(origin: DerivativeFolder, run: BoldRun) -> list[Path]:
     return [*session_folders, top]
 
 
-def _run_of(
+def _collect_run(
     origin: DerivativeFolder,
     run: BoldRun,
     files: Mapping[str, Path],
@@ -450,7 +451,7 @@ def _run_of(
         files[name] for stem in _REFERENCES for end in IMAGES if (name := stem + end) in files
     ]
     for path in [*references, *([] if mask is None else [mask])]:
-        if path is not mask and absent(path):
+        if path is not mask and missing_content(path):
             continue  # boldrefs are only checked, not used
         header = hd.read_header(path, findings)
         if header is not None:
@@ -468,32 +469,32 @@ def _run_of(
             )
     outputs = {_MASK: mask, _COREGISTRATION: coreg or anat is None, _TABLE: confounds}
     if coreg is not None and anat is not None:
-        registered_t1w = _t1w_of(origin, run)
+        registered_t1w = _find_t1w(origin, run)
         if registered_t1w not in (None, anat.preproc):
             text = (
                 f"{coreg.name} registers the run to {registered_t1w.name}, but the T1w image in"
                 f" use is {anat.preproc.name}. The run is registered to {anat.preproc.name} by"
                 " bids-sr."
             )
-            findings.tell(run.bold, text)
+            findings.note(run.bold, text)
             coreg = None
         else:
             check_transforms(coreg, 1, findings)
     if confounds is not None and not (
-        absent(confounds) or confounds.with_suffix(".json").exists()
+        missing_content(confounds) or confounds.with_suffix(".json").exists()
     ):
         text = (
             "the JSON sidecar is missing, so the masks of the aCompCor components are unknown"
             " and the first components are used"
         )
-        findings.tell(confounds, f"{text}. Copy the sidecar as well.")
+        findings.note(confounds, f"{text}. Copy the sidecar as well.")
     missing = {name: _OPTIONS[name] for name, file in outputs.items() if not file}
     if missing:
-        findings.tell(
+        findings.note(
             run.bold,
             (
-                f"the {origin.text} output does not include {_without(missing)}. Missing outputs"
-                " are computed by bids-sr."
+                f"the {origin.text} output does not include {_describe_missing(missing)}. Missing"
+                " outputs are computed by bids-sr."
             ),
         )
     if hmc is None:
@@ -502,7 +503,7 @@ def _run_of(
             f" ({_OPTIONS[_MOTION]}). The transforms are recomputed from the six motion parameters"
             " in the confounds file."
         )
-        findings.tell(run.bold, text)
+        findings.note(run.bold, text)
     return PrecomputedRun(
         origin=origin,
         hmc=hmc,
@@ -510,7 +511,7 @@ def _run_of(
         coreg=coreg,
         confounds=confounds,
         n_dummy=None if confounds is None else check_confounds(confounds, run.n_volumes, findings),
-        field=_field_of(origin, run, files, findings),
+        field=_find_field_map(origin, run, files, findings),
     )
 
 
@@ -519,7 +520,7 @@ def _first(files: Mapping[str, Path], names: Sequence[str]) -> Path | None:
     return next((files[name] for name in names if name in files), None)
 
 
-def _t1w_of(origin: DerivativeFolder, run: BoldRun) -> Path | None:
+def _find_t1w(origin: DerivativeFolder, run: BoldRun) -> Path | None:
     """Return the preprocessed T1w image of a run's session, or else of the participant.
 
     Transforms of the run refer to this image.
@@ -533,7 +534,7 @@ def _t1w_of(origin: DerivativeFolder, run: BoldRun) -> Path | None:
     return next(images, None)
 
 
-def _field_of(
+def _find_field_map(
     origin: DerivativeFolder, run: BoldRun, files: Mapping[str, Path], findings: Findings
 ) -> PrecomputedField | None:
     """Return the field map that a run was corrected with, or None if no field map is usable."""
@@ -549,13 +550,13 @@ def _field_of(
         figures = (origin.root / f"sub-{run.entities['subject']}" / "figures").glob(
             "sub-*_desc-sdc_bold.svg"
         )
-        if any(same_run(entities_of(path), run.entities, RUN_KEYS) for path in figures):
+        if any(same_run(parse_entities(path), run.entities, RUN_KEYS) for path in figures):
             text = (
                 f"{origin.text} corrected for susceptibility distortion but did not save the"
                 " registration to the field map (fMRIPrep saves it since version 23.2). Distortion"
                 " is therefore not corrected by bids-sr."
             )
-            findings.tell(run.bold, text)
+            findings.note(run.bold, text)
         return None
     if len(fields) > 1:
         paths = ", ".join(path.name for path in fields.values())
@@ -563,7 +564,7 @@ def _field_of(
             "Keep only the registration to the field map that was used to correct the run for"
             " distortion."
         )
-        findings.refuse(
+        findings.add_problem(
             next(iter(fields.values())),
             f"the run was registered to several field maps ({paths})",
             fix,
@@ -576,7 +577,7 @@ def _field_of(
         for path in sorted(folder.glob(f"*_fmapid-{name}_desc-preproc_fieldmap{extension}"))
     ]
     if not images:
-        findings.refuse(
+        findings.add_problem(
             xfm,
             (
                 f"the run was corrected for distortion with the field map {name}, which was not"
@@ -589,13 +590,13 @@ def _field_of(
     check_transforms(xfm, 1, findings)
     header, units = hd.read_header(images[0], findings), _units(images[0], findings)
     if header is not None and len(hd.squeeze_3d(header)) != 3:
-        findings.refuse(
+        findings.add_problem(
             images[0],
             f"the image shape is {header.shape}, but a 3D image is expected",
             "Run fMRIPrep again.",
         )
     if units != "Hz":
-        findings.refuse(
+        findings.add_problem(
             images[0],
             f"the field map has the unit {units}, but Hz is expected",
             "Convert the field map to Hz.",
@@ -608,7 +609,7 @@ def _field_of(
             f"Add {missing_key} to the sidecar of the run; it is needed to compute voxel shifts"
             " from the field map."
         )
-        findings.refuse(
+        findings.add_problem(
             run.bold,
             (
                 f"{missing_key} is missing or invalid in the metadata of the run, but is required"
@@ -624,8 +625,8 @@ def _field_of(
 
 def _units(image: Path, findings: Findings) -> object:
     """Return the unit of a field map, Hz if it is not stated."""
-    sidecar = image.with_name(f"{stem_of(image)}_{suffix_of(image)}.json")
-    if not findings.fetched(sidecar) or not sidecar.exists():
+    sidecar = image.with_name(f"{file_stem(image)}_{parse_suffix(image)}.json")
+    if not findings.is_downloaded(sidecar) or not sidecar.exists():
         return "Hz"
     try:
         return read_object(sidecar).get("Units", "Hz")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_sr.bids.findings import Findings
-from bids_sr.io.atomic_files import regular
+from bids_sr.io.atomic_files import require_regular_file
 from bids_sr.io.image_header import Header
 
 if TYPE_CHECKING:
@@ -37,13 +37,13 @@ def _read(path: Path, findings: Findings) -> Header | None:
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
 
-    if not findings.fetched(path):
+    if not findings.is_downloaded(path):
         return None
     if not path.exists():
-        findings.refuse(path, "file not found", "Check the path.")
+        findings.add_problem(path, "file not found", "Check the path.")
         return None
     try:
-        regular(path)
+        require_regular_file(path)
         image: Any = nb.load(path)
         header = image.header
         shape, affine = tuple(int(n) for n in image.shape), np.asarray(image.affine, dtype=float)
@@ -57,7 +57,7 @@ def _read(path: Path, findings: Findings) -> Header | None:
             f"the image header cannot be read ({first_line}). The file is truncated, corrupt"
             " or not a NIfTI image"
         )
-        findings.refuse(
+        findings.add_problem(
             path,
             reason,
             "Copy the file again from its source, or convert the DICOM images again.",
@@ -70,21 +70,23 @@ def _read(path: Path, findings: Findings) -> Header | None:
         or abs(np.linalg.det(affine[:3, :3])) < 1e-6
     ):
         reason = f"the image header is invalid: its shape is {shape}, or its affine is singular"
-        findings.refuse(path, reason, "Convert the DICOM images again.")
+        findings.add_problem(path, reason, "Convert the DICOM images again.")
         return None
     if not is_oriented:
         reason = (
             "left and right cannot be determined because neither qform nor sform is set in the"
             " header (both codes are 0)"
         )
-        findings.refuse(path, reason, "Convert the DICOM images again; dcm2niix sets both codes.")
+        findings.add_problem(
+            path, reason, "Convert the DICOM images again; dcm2niix sets both codes."
+        )
         return None
     if distance > _ORIENTATION_TOLERANCE_MM:
         text = (
             f"the positions according to qform and sform differ by {distance:.3g} mm. The sform is"
             " used because it takes precedence when its code is set."
         )
-        findings.tell(path, text)
+        findings.note(path, text)
     affine.setflags(write=False)
     tr = zooms[3] * _SECONDS.get(units, 1.0) if len(zooms) > 3 else None
     return Header(
@@ -130,27 +132,27 @@ def is_bold(header: Header, findings: Findings) -> bool:
     size = "×".join(map(str, shape))
     n_problems = len(findings.problems)
     if header.colored:
-        findings.refuse(
+        findings.add_problem(
             path, COLORED, "Convert the DICOM images of the original series, or exclude this file."
         )
     elif header.complex:
         reason = "the image contains complex values, but a magnitude BOLD series is required"
-        findings.refuse(
+        findings.add_problem(
             path, reason, "Save the magnitude as a separate file (`_part-mag_bold.nii.gz`)."
         )
     elif len(shape) == 3:
         fix = (
             "Merge the volumes of the run into one 4D file, or rename a single image to `_sbref`."
         )
-        findings.refuse(
+        findings.add_problem(
             path, f"the file is a 3D image of {size} voxels, but a 4D series is expected", fix
         )
     elif len(shape) > 4:
         reason = f"the image has {len(shape)} dimensions ({size}), but a 4D series is expected"
-        findings.refuse(path, reason, "Convert the DICOM images again into a 4D series.")
+        findings.add_problem(path, reason, "Convert the DICOM images again into a 4D series.")
     elif shape[3] < 2:
         fix = "Check that the DICOM conversion was complete, or rename a single image to `_sbref`."
-        findings.refuse(
+        findings.add_problem(
             path,
             (
                 "the series has only one volume, but head-motion correction and activation"
@@ -177,5 +179,5 @@ def is_wide(header: Header, findings: Findings) -> bool:
         "Exclude the run (--task-id, --run-id), or specify the slice axis with"
         " SliceEncodingDirection in the sidecar."
     )
-    findings.refuse(header.path, reason, fix)
+    findings.add_problem(header.path, reason, fix)
     return False

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from bids_sr.bids.entities import applies_to, entities_of
+from bids_sr.bids.entities import applies_to, parse_entities
 from bids_sr.bids.findings import refusal, require
-from bids_sr.io.atomic_files import read_text, regular
+from bids_sr.io.atomic_files import read_text, require_regular_file
 from bids_sr.io.checksums import checksum
 
 
@@ -30,7 +30,7 @@ def read_object(path: Path) -> dict[str, object]:
     """
     require(path)
     try:
-        regular(path)  # computing the checksum of a pipe or device would never end
+        require_regular_file(path)  # computing the checksum of a pipe or device would never end
         value = json.loads(_read_text(path, checksum(path)))
     except (OSError, ValueError, RecursionError) as error:
         raise refusal(
@@ -45,7 +45,7 @@ def read_object(path: Path) -> dict[str, object]:
     return value
 
 
-def merged(files: Iterable[Path]) -> dict[str, object]:
+def merge_sidecars(files: Iterable[Path]) -> dict[str, object]:
     """Merge the content of sidecars in ascending precedence, and drop null values."""
     metadata: dict[str, object] = {}
     for file in files:
@@ -53,12 +53,14 @@ def merged(files: Iterable[Path]) -> dict[str, object]:
     return {key: value for key, value in metadata.items() if value is not None}
 
 
-def suffix_of(path: Path) -> str:
+def parse_suffix(path: Path) -> str:
     """Return the BIDS suffix of a file name, such as ``bold``, ``events`` or ``T1w``."""
     return path.name.split(".")[0].rpartition("_")[2]
 
 
-def inherited(image: Path, root: Path, files_in: Callable[[Path], Iterable[Path]]) -> list[Path]:
+def find_inherited(
+    image: Path, root: Path, files_in: Callable[[Path], Iterable[Path]]
+) -> list[Path]:
     """Return the files that apply to an image by the inheritance principle.
 
     These are files in the folder of the image or above it whose entities all occur in the name of
@@ -71,18 +73,18 @@ def inherited(image: Path, root: Path, files_in: Callable[[Path], Iterable[Path]
         file
         for folder in reversed(image.parents)
         if folder.is_relative_to(root)
-        for file in sorted(files_in(folder), key=lambda file: len(entities_of(file)))
+        for file in sorted(files_in(folder), key=lambda file: len(parse_entities(file)))
         if applies_to(file, image)
     ]
 
 
 def sidecars_on_disk(image: Path, root: Path) -> list[Path]:
     """Return the JSON files that apply to an image in ascending precedence, from the root down."""
-    suffix = suffix_of(image)
-    return inherited(
+    suffix = parse_suffix(image)
+    return find_inherited(
         image,
         root,
         lambda folder: (
-            path for path in sorted(folder.glob(f"*{suffix}.json")) if suffix_of(path) == suffix
+            path for path in sorted(folder.glob(f"*{suffix}.json")) if parse_suffix(path) == suffix
         ),
     )

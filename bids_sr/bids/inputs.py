@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.bids.entities import entities_of, stem_of, stem_of_echoes
+from bids_sr.bids.entities import file_stem, parse_entities, stem_of_echoes
 from bids_sr.bids.findings import Findings
 from bids_sr.bids.precomputed import DerivativeFolder, PrecomputedAnat, PrecomputedRun
 from bids_sr.bids.timing import is_slice_timing
@@ -124,7 +124,7 @@ class BoldRun:
         Second pair, which is not used for training (``--pair-holdout``).
     calibration : BoldRun or None
         Short high-resolution run that calibrates this run.
-    another : BoldRun or None
+    same_task_run : BoldRun or None
         Run of the same task that is used to evaluate series of other programs.
     compared : mapping
         Name → series of another program that is compared with this run.
@@ -142,7 +142,7 @@ class BoldRun:
     truth: HighresReference | None = None
     precomputed: PrecomputedRun | None = None
     calibration: "BoldRun | None" = None
-    another: "BoldRun | None" = None
+    same_task_run: "BoldRun | None" = None
     compared: Mapping[str, "BoldRun"] = field(default_factory=dict)
 
     @property
@@ -179,7 +179,7 @@ class BoldRun:
     @property
     def entities(self) -> dict[str, str]:
         """Long name of pybids → label, in file name order, without ``echo`` if combined."""
-        entity_labels = entities_of(self.bold)
+        entity_labels = parse_entities(self.bold)
         return {
             key: label
             for key, label in entity_labels.items()
@@ -192,7 +192,7 @@ class BoldRun:
 
         An example is ``sub-01_ses-1_task-tap_run-1``.
         """
-        return stem_of_echoes(self.bold) if self.echoes else stem_of(self.bold)
+        return stem_of_echoes(self.bold) if self.echoes else file_stem(self.bold)
 
     @property
     def duration(self) -> float:
@@ -237,7 +237,7 @@ class BoldRun:
     def images(self) -> tuple[Path, ...]:
         """Images that are read for this run, except for its pairs."""
         measured = None if self.truth is None else self.truth.series
-        companions = (self.calibration, measured, self.another, *self.compared.values())
+        companions = (self.calibration, measured, self.same_task_run, *self.compared.values())
         return (
             self.bold,
             *(path for path, _ in self.echoes[1:]),

@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 
-from bids_sr.config import nearest_name
+from bids_sr.config import suggest_name
 
 _LISTED = 20  # maximum number of labels in a message
 
 
-def some(labels: Sequence[str], limit: int = _LISTED) -> str:
+def list_some(labels: Sequence[str], limit: int = _LISTED) -> str:
     """List labels for a message, ``none`` if there are none, and only the first of many.
 
-    >>> some(["a", "b"])
+    >>> list_some(["a", "b"])
     'a, b'
-    >>> some("abcd", 2)
+    >>> list_some("abcd", 2)
     'a, b and 2 more'
     """
     text = ", ".join(labels[:limit]) or "none"
@@ -30,4 +30,4 @@ def choice(label: str, existing: Sequence[str]) -> str:
     if not existing:
         return "none; omit the option."
     hidden = existing[_LISTED:]
-    return f"{some(existing, _LISTED)}. {nearest_name(label, hidden)}".strip()
+    return f"{list_some(existing, _LISTED)}. {suggest_name(label, hidden)}".strip()

@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.bids.entities import ENTITIES, entities_of, stem_of
+from bids_sr.bids.entities import ENTITIES, file_stem, parse_entities
 from bids_sr.bids.findings import refusal
-from bids_sr.bids.inheritance import inherited, merged, suffix_of
+from bids_sr.bids.inheritance import find_inherited, merge_sidecars, parse_suffix
 from bids_sr.io.checksums import checksum
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ class Index:
             extension=[".json", ".tsv"], suffix=["bold", "events"], return_type="filename"
         ):
             path = Path(file_name)
-            self._tables.setdefault((path.parent, suffix_of(path), path.suffix), []).append(path)
+            self._tables.setdefault((path.parent, parse_suffix(path), path.suffix), []).append(
+                path
+            )
 
     def find(self, kind: str, label: str) -> list[Path]:
         """Return the images of a participant that pass the filters, sorted by name.
@@ -109,14 +111,14 @@ class Index:
                 ).append(path)
         return images.get(label, [])
 
-    def _inherited(self, image: Path, suffix: str, extension: str) -> list[Path]:
+    def _find_inherited(self, image: Path, suffix: str, extension: str) -> list[Path]:
         """Return the metadata or events files that apply to an image."""
         # images of another dataset only have the file next to them
         if self._root not in image.parents:
-            neighbor = image.with_name(f"{stem_of(image)}_{suffix}{extension}")
+            neighbor = image.with_name(f"{file_stem(image)}_{suffix}{extension}")
             return [neighbor] * neighbor.is_file()
         tables = self._tables
-        return inherited(
+        return find_inherited(
             image, self._root, lambda folder: tables.get((folder, suffix, extension), ())
         )
 
@@ -125,9 +127,9 @@ class Index:
 
         The nearest table takes precedence, then the table with the most entities.
         """
-        tables = self._inherited(image, "events", ".tsv")
+        tables = self._find_inherited(image, "events", ".tsv")
         return max(
-            tables, key=lambda file: (len(file.parts), len(entities_of(file))), default=None
+            tables, key=lambda file: (len(file.parts), len(parse_entities(file))), default=None
         )
 
     def sidecar(self, path: Path) -> dict[str, object]:
@@ -140,7 +142,7 @@ class Index:
         InputError
             If a JSON file that applies cannot be read or does not contain an object.
         """
-        return merged(self._inherited(path, suffix_of(path), ".json"))
+        return merge_sidecars(self._find_inherited(path, parse_suffix(path), ".json"))
 
 
 def open_index(
@@ -173,13 +175,13 @@ def open_index(
         selected = None if set(labels) == set(all_labels) else labels
         layout = _layout(bids_dir, selected, None, metadata=indexes_metadata)
     else:
-        layout = _stored(bids_dir, database_dir, metadata=indexes_metadata)
+        layout = _open_database(bids_dir, database_dir, metadata=indexes_metadata)
     return Index(layout, bids_dir, filters)
 
 
 def _refuse_special_files(bids_dir: Path) -> None:
     """Raise `InputError` if a file to index is a pipe, socket or device."""
-    for entry in _listing(bids_dir):
+    for entry in _list_files(bids_dir):
         path = Path(entry.path)
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise refusal(
@@ -200,7 +202,7 @@ def _layout(
 
     indexer = BIDSLayoutIndexer(
         validate=False,
-        ignore=[_ignored(labels)],
+        ignore=[_make_ignore_pattern(labels)],
         index_metadata=metadata,
         config_filename=".no-config-of-pybids-is-taken-from-the-data-set",
         suffix=["bold"],
@@ -213,7 +215,8 @@ def _layout(
         )
     except UnicodeEncodeError as error:
         bad_path = next(
-            (entry.path for entry in _listing(bids_dir) if not entry.path.isprintable()), bids_dir
+            (entry.path for entry in _list_files(bids_dir) if not entry.path.isprintable()),
+            bids_dir,
         )
         printable = os.fsencode(bad_path).decode(errors="backslashreplace")
         raise refusal(
@@ -229,7 +232,7 @@ def _layout(
         ) from error
 
 
-def _ignored(labels: Sequence[str] | None = None) -> re.Pattern[str]:
+def _make_ignore_pattern(labels: Sequence[str] | None = None) -> re.Pattern[str]:
     """Return a pattern that matches the paths (relative to the root) that are not indexed.
 
     Only images, and the tables and sidecars of runs, are indexed. Only BIDS folders are entered,
@@ -249,7 +252,7 @@ def _ignored(labels: Sequence[str] | None = None) -> re.Pattern[str]:
     return re.compile(f"^(?!(?:{'|'.join(patterns)})$)")
 
 
-def _stored(bids_dir: Path, database_dir: Path, *, metadata: bool) -> BIDSLayout:
+def _open_database(bids_dir: Path, database_dir: Path, *, metadata: bool) -> BIDSLayout:
     """Open the database for the current files of the data set, built if missing.
 
     Databases of earlier states of the data set are removed.
@@ -293,25 +296,25 @@ def _make(bids_dir: Path, folder: Path, *, metadata: bool) -> None:
 def _fingerprint(bids_dir: Path, *, metadata: bool = False) -> str:
     """Return a digest of all indexed file names and, with `metadata`, of the sidecars' content."""
     digest = hashlib.sha256(f"{_FORM} {metadata}".encode())
-    for entry in _listing(bids_dir):
+    for entry in _list_files(bids_dir):
         digest.update(os.fsencode(entry.path) + b"\0")
         if metadata and entry.name.endswith(".json"):
             digest.update(checksum(Path(entry.path)).encode())
     return digest.hexdigest()[:16]
 
 
-def _listing(bids_dir: Path) -> Iterator[os.DirEntry[str]]:
+def _list_files(bids_dir: Path) -> Iterator[os.DirEntry[str]]:
     """Yield the files to index, sorted by name within a folder; other folders are not entered."""
-    yield from _indexed_in(bids_dir)
+    yield from _list_indexed(bids_dir)
     for participant in _folders(bids_dir, "sub-"):
         for place in [participant, *_folders(participant, "ses-")]:
-            yield from _indexed_in(place)
+            yield from _list_indexed(place)
             for folder in (place / name for name in _FOLDERS):
                 if folder.is_dir():
-                    yield from _indexed_in(folder, images=IMAGES)
+                    yield from _list_indexed(folder, images=IMAGES)
 
 
-def _indexed_in(folder: Path, images: tuple[str, ...] = ()) -> list[os.DirEntry[str]]:
+def _list_indexed(folder: Path, images: tuple[str, ...] = ()) -> list[os.DirEntry[str]]:
     """Return the images and tables in a folder that are indexed, sorted by name."""
     entries = (
         entry

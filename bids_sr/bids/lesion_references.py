@@ -7,7 +7,7 @@ compared with the automatic masks of all series.
 from collections.abc import Sequence
 from pathlib import Path
 
-from bids_sr.bids.entities import entities_of
+from bids_sr.bids.entities import parse_entities
 from bids_sr.bids.fmriprep import SPACES
 from bids_sr.bids.inputs import LowresScan, Pair, Subject
 from bids_sr.config import Settings
@@ -27,7 +27,7 @@ def entities_of_scans(
     used.
     """
     sessions = {
-        entities_of(scan.images[0]).get("session", "") for scan in scans or subject.structural
+        parse_entities(scan.images[0]).get("session", "") for scan in scans or subject.structural
     }
     session = {"session": max(sessions)} if len(sessions) == 1 and max(sessions) else {}
     template = next(iter(settings.preprocessing.templates), SPACES[0])
@@ -53,7 +53,7 @@ def lesion_reference(settings: Settings, subject: Subject) -> Path | None:
     return file if file.is_file() else None
 
 
-def stored_mask(settings: Settings, subject: Subject) -> Path:
+def automatic_mask_path(settings: Settings, subject: Subject) -> Path:
     """Return the path of the automatic mask in the output directory."""
     session = entities_of_scans(settings, subject).get("session")
     folder = settings.paths.output_dir / f"sub-{subject.label}"

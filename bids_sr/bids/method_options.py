@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import Literal
 
 from bids_sr.bids.findings import Findings
-from bids_sr.bids.given_models import check_given_models, factor_without_pair, pretrained_for
 from bids_sr.bids.inputs import BoldRun, Subject
+from bids_sr.bids.pretrained_models import check_given_models, factor_without_pair, find_pretrained
 from bids_sr.config import Settings, SuperRes
-from bids_sr.config.vgg19_weights import VGG19_COMMAND, vgg19_for
+from bids_sr.config.vgg19_weights import VGG19_COMMAND, find_vgg19
 from bids_sr.series import PAIR_BASELINES, SDMOD, series_names
-from bids_sr.sr.method import get_method, method_names, offered_methods
+from bids_sr.sr.method import get_method, method_names, method_names_without_controls
 
 _GuideKind = Literal["highres", "none"]
 
 
-def guide_of(superres: SuperRes, run: BoldRun) -> _GuideKind:
+def choose_guide(superres: SuperRes, run: BoldRun) -> _GuideKind:
     """Return the image whose static detail is added by variance methods: ``highres`` or ``none``.
 
     By default (``auto``), the high-resolution image of the pair is used if the run has a pair.
@@ -42,7 +42,7 @@ def obstacle(name: str, run: BoldRun, superres: SuperRes) -> str:
     if (
         name not in superres.pair_trained
         or not superres.auto
-        or pretrained_for(superres, name) is not None
+        or find_pretrained(superres, name) is not None
     ):
         return ""
     if run.pair is None:
@@ -71,7 +71,7 @@ def refuse_all(findings: Findings, table: Iterable[tuple[bool, str, str, str]]) 
     """
     for holds, file, reason, fix in table:
         if holds:
-            findings.refuse(file, reason, fix)
+            findings.add_problem(file, reason, fix)
 
 
 def check_guide(superres: SuperRes, subject: Subject, findings: Findings) -> None:
@@ -82,7 +82,7 @@ def check_guide(superres: SuperRes, subject: Subject, findings: Findings) -> Non
                 "Omit --guide. By default, static detail is added to all runs that have a"
                 " T2*-weighted pair."
             )
-            findings.refuse(
+            findings.add_problem(
                 run.bold,
                 (
                     "--guide highres requires a T2*-weighted pair, but no pair was found for this"
@@ -197,7 +197,7 @@ def _check_through_slices(superres: SuperRes, findings: Findings) -> None:
     factor = factor_without_pair(superres)
     if factor is None or factor[2] == 1:
         return
-    volumetric = [name for name in offered_methods() if not works_in_plane(name)]
+    volumetric = [name for name in method_names_without_controls() if not works_in_plane(name)]
     source = "--sr-factor" if superres.factor else "--pretrained"
     for name in superres.methods:
         if not works_in_plane(name):
@@ -226,12 +226,12 @@ def _check_perceptual(settings: Settings, findings: Findings) -> None:
         return
     for name in superres.learned:
         needs_training = placebo or (
-            superres.model_source != "reuse" and pretrained_for(superres, name) is None
+            superres.model_source != "reuse" and find_pretrained(superres, name) is None
         )
         if (
             needs_training
             and get_method(name).needs_vgg
-            and vgg_weights_for(superres, name) is None
+            and find_vgg_weights(superres, name) is None
         ):
             findings.refuse_option(
                 f"--sr-method {name} --recipe paper",
@@ -243,6 +243,6 @@ def _check_perceptual(settings: Settings, findings: Findings) -> None:
             )
 
 
-def vgg_weights_for(superres: SuperRes, method: str) -> Path | None:
+def find_vgg_weights(superres: SuperRes, method: str) -> Path | None:
     """Return the VGG-19 weights for the training of this method, or None."""
-    return vgg19_for(get_method(method), superres.recipe, superres.vgg_weights)
+    return find_vgg19(get_method(method), superres.recipe, superres.vgg_weights)

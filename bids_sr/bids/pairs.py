@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.bids import slice_axis
-from bids_sr.bids.entities import entities_of
+from bids_sr.bids.entities import parse_entities
 from bids_sr.bids.findings import Findings
-from bids_sr.bids.given_models import factor_without_pair, pretrained_for
 from bids_sr.bids.inputs import Pair
 from bids_sr.bids.method_options import works_in_plane
+from bids_sr.bids.pretrained_models import factor_without_pair, find_pretrained
 from bids_sr.config import Settings, SuperRes
 from bids_sr.io.grids import mm_text, size_text
 from bids_sr.io.image_header import Header, Triple
@@ -64,7 +64,7 @@ def overlap(target: Header, image: Header) -> float:
     return float(inside.all(axis=1).mean())
 
 
-def _in_plane(header: Header) -> np.ndarray:
+def _get_plane_zooms(header: Header) -> np.ndarray:
     """Return the in-plane voxel sizes (mm)."""
     return np.asarray(header.zooms[:2])
 
@@ -91,7 +91,7 @@ def _is_finer(header: Header, bold: Header, superres: SuperRes) -> bool:
 
 def _acq(header: Header) -> str:
     """Return the acquisition label of an image, "" if it has none."""
-    return entities_of(header.path).get("acquisition", "")
+    return parse_entities(header.path).get("acquisition", "")
 
 
 def sizes(header: Header) -> str:
@@ -127,7 +127,7 @@ def choose(
     candidates = [slice_axis.like(header, bold.affine) for header in candidates]
     by_session: dict[str | None, list[Header]] = {}
     for header in candidates:
-        by_session.setdefault(entities_of(header.path).get("session"), []).append(header)
+        by_session.setdefault(parse_entities(header.path).get("session"), []).append(header)
     for label, images in by_session.items():
         if (label == session or len(by_session) == 1) and _contradicts(images, superres, findings):
             return None
@@ -143,7 +143,7 @@ def choose(
             f" one ({names})"
         )
         fix = 'Select a session with --bids-filter-file and {"t2starw": {"session": "LABEL"}}.'
-        findings.refuse(bold.path, reason, fix)
+        findings.add_problem(bold.path, reason, fix)
         return None
     if not usable:
         if candidates:
@@ -164,7 +164,7 @@ def choose(
         f"several T2*-weighted pairs match the run (high resolution: {names}; low resolution:"
         f" {low_names or 'none'})"
     )
-    findings.refuse(bold.path, reason, fix)
+    findings.add_problem(bold.path, reason, fix)
     return None
 
 
@@ -185,7 +185,7 @@ def choose_two(
     """
     groups: dict[tuple[str | None, str], list[Header]] = {}
     for header in candidates:
-        labels = entities_of(header.path)
+        labels = parse_entities(header.path)
         groups.setdefault((labels.get("session"), labels.get("run", "")), []).append(header)
     order = sorted(
         groups,
@@ -207,7 +207,7 @@ def choose_two(
             "--pair-holdout requires two T2*-weighted pairs for this participant (number of pairs"
             f" found: {len(usable)})"
         )
-        findings.refuse(bold.path, reason + (f" ({text})" if text else ""), _TWO)
+        findings.add_problem(bold.path, reason + (f" ({text})" if text else ""), _TWO)
         return None, None
     (pair, pair_findings), (spare, spare_findings) = usable[:2]
     names = [" and ".join(path.name for path in candidate.images) for candidate in (pair, spare)]
@@ -216,10 +216,10 @@ def choose_two(
             f"the two T2*-weighted pairs have different super-resolution factors: {names[0]} and"
             f" {names[1]}"
         )
-        findings.refuse(bold.path, reason, _TWO)
+        findings.add_problem(bold.path, reason, _TWO)
         return None, None
     findings.add([*pair_findings.notices, *spare_findings.notices])
-    findings.tell(bold.path, f"models are trained on {names[0]} and evaluated on {names[1]}.")
+    findings.note(bold.path, f"models are trained on {names[0]} and evaluated on {names[1]}.")
     return pair, spare
 
 
@@ -270,7 +270,7 @@ def _contradicts(images: Sequence[Header], superres: SuperRes, findings: Finding
             f"the image has the same resolution as {low[0].path.name} ({sizes(high[0])}), so"
             " there is no detail to learn"
         )
-        findings.refuse(
+        findings.add_problem(
             high[0].path,
             reason,
             f"Use a high-resolution image with smaller voxels. {_HOW_TO_CHOOSE}.",
@@ -280,7 +280,7 @@ def _contradicts(images: Sequence[Header], superres: SuperRes, findings: Finding
             "the high- and low-resolution images are swapped: the voxels of this image are"
             f" {sizes(high[0])}, but the voxels of {low[0].path.name} are {sizes(low[0])}"
         )
-        findings.refuse(
+        findings.add_problem(
             high[0].path, reason, f"Swap the acq- labels of the two images. {_HOW_TO_CHOOSE}."
         )
     return bool(findings.problems)
@@ -303,7 +303,7 @@ def _refuse_unfit(
             " the options."
         )
     elif all(
-        np.all(_in_plane(header) / _in_plane(candidates[0]) - 1 < _RATIO_TOLERANCE)
+        np.all(_get_plane_zooms(header) / _get_plane_zooms(candidates[0]) - 1 < _RATIO_TOLERANCE)
         for header in candidates
     ):
         reason = (
@@ -315,7 +315,7 @@ def _refuse_unfit(
             f"no T2*-weighted image has smaller in-plane voxels than the BOLD run ({sizes(bold)}):"
             f" {available}"
         )
-    findings.refuse(bold.path, reason, fix)
+    findings.add_problem(bold.path, reason, fix)
 
 
 def _make(
@@ -345,7 +345,7 @@ def _make(
             f" image ({factor_text(factor)}) is used instead, which is easier to super-resolve"
             " than an acquired low-resolution image."
         )
-        findings.tell(high.path, text)
+        findings.note(high.path, text)
     return Pair(
         highres=high.path,
         lowres=low.path if low else None,
@@ -383,7 +383,7 @@ def is_too_fine(pair: Pair | None, superres: SuperRes, findings: Findings) -> bo
             " supported"
         )
     )
-    findings.refuse(
+    findings.add_problem(
         pair.highres,
         reason,
         f"{fix}. Without this image, the factor is taken from --sr-factor or from a calibration"
@@ -404,9 +404,9 @@ def _check_geometry(bold: Header, image: Header, findings: Findings) -> None:
             "Check the orientation in the headers (qform, sform), or select another pair"
             " (--hr-acq, --lr-acq)."
         )
-        findings.refuse(image.path, reason, fix)
+        findings.add_problem(image.path, reason, fix)
     elif not findings.problems and share < _FAIR_OVERLAP:
-        findings.tell(image.path, f"the image covers only {share:.0%} of the BOLD field of view.")
+        findings.note(image.path, f"the image covers only {share:.0%} of the BOLD field of view.")
 
 
 def _factor(
@@ -426,7 +426,7 @@ def _factor(
                 f"the slice spacing of this image is {mm_text(high.zooms[2])} mm, but the slice"
                 f" spacing of the BOLD run is {mm_text(bold.zooms[2])} mm."
             )
-            findings.tell(high.path, text)
+            findings.note(high.path, text)
         ratios[2] = 1.0
     factors = [simple_ratio(float(ratio)) for ratio in ratios]
     if requested is not None:
@@ -443,7 +443,7 @@ def _factor(
                 f"the ratio between the voxel sizes of {lowres.path.name} and this image is"
                 f" {actual}, but --sr-factor is {expected}"
             )
-            findings.refuse(
+            findings.add_problem(
                 high.path,
                 reason,
                 "Omit --sr-factor, select another pair (--hr-acq, --lr-acq), or add --force and"
@@ -472,7 +472,7 @@ def _factor(
             "Reconstruct one of the images again so that the ratio is close to a simple fraction"
             " such as 2, 3/2 or 4/3."
         )
-        findings.refuse(high.path, reason, fix)
+        findings.add_problem(high.path, reason, fix)
         return None
     is_slicewise = superres.auto or any(map(works_in_plane, superres.methods))
     if z < 1:
@@ -480,7 +480,7 @@ def _factor(
             "the slices of this high-resolution image are thicker than the slices of"
             f" {lowres.path.name}"
         )
-        findings.refuse(
+        findings.add_problem(
             high.path,
             reason,
             (
@@ -498,7 +498,7 @@ def _factor(
             "Use a pair with the slice thickness of the BOLD run, or select a 3D method that can"
             f" reduce the slice thickness: --sr-method mse3d --sr-factor {x:g} {y:g} {z:g}."
         )
-        findings.refuse(high.path, reason, fix)
+        findings.add_problem(high.path, reason, fix)
     return x, y, z
 
 
@@ -510,7 +510,7 @@ def needs_pair(superres: SuperRes) -> tuple[str, ...]:
     """
     methods = () if superres.auto else superres.pair_trained
     baselines = tuple(name for name in superres.methods if name in PAIR_BASELINES)
-    return tuple(name for name in methods if pretrained_for(superres, name) is None) + baselines
+    return tuple(name for name in methods if find_pretrained(superres, name) is None) + baselines
 
 
 def refuse_without_pair(
@@ -544,7 +544,7 @@ def refuse_without_pair(
         " original run."
     )
     more = f" and {len(bolds) - 1} more" if len(bolds) > 1 else ""
-    findings.refuse(f"sub-{label} ({bolds[0].name}{more})", reason, fix)
+    findings.add_problem(f"sub-{label} ({bolds[0].name}{more})", reason, fix)
 
 
 def factor_text(factor: Triple) -> str:

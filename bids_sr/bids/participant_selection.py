@@ -34,7 +34,7 @@ def participants(bids_dir: Path, findings: Findings) -> list[str]:
             "the directory is skipped because its name is not a valid BIDS label (letters,"
             " digits and +)."
         )
-        findings.tell(bids_dir / f"sub-{label}", text)
+        findings.note(bids_dir / f"sub-{label}", text)
     by_lowercase: dict[str, list[str]] = {}
     for label in existing:
         by_lowercase.setdefault(label.lower(), []).append(label)
@@ -43,7 +43,7 @@ def participants(bids_dir: Path, findings: Findings) -> list[str]:
             f"the labels of the participants {' and '.join(labels)} differ only in case. On"
             " case-insensitive file systems (macOS, Windows), their results overwrite each other."
         )
-        findings.tell(bids_dir / f"sub-{labels[0]}", text)
+        findings.note(bids_dir / f"sub-{labels[0]}", text)
     return existing
 
 
@@ -58,7 +58,7 @@ def choose(
     for label in labels:
         if label not in available:
             fix = f"Available: {choice(label, existing)}"
-            findings.refuse(
+            findings.add_problem(
                 bids_dir / f"sub-{label}",
                 f"participant {label!r} was not found in the dataset",
                 fix,

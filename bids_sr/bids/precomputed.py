@@ -135,7 +135,7 @@ class PrecomputedRun:
         return {name: path for name, path in paths.items() if path is not None}
 
 
-def taken_text(run: PrecomputedRun) -> str:
+def reused_text(run: PrecomputedRun) -> str:
     """List the reused derivatives of a run as text.
 
     An example is ``head motion, brain mask of fMRIPrep 24.1.1``.

@@ -42,13 +42,13 @@ def check_grid(
     voxel = float(np.linalg.norm(affine[:3, :3], axis=0).min())
     tolerance = min(_GRID_TOLERANCE_VOXELS * voxel, _GRID_TOLERANCE_MM)
     if size != expected_size:
-        findings.refuse(
+        findings.add_problem(
             header.path,
             f"the matrix size is {size}, but the matrix size of {grid_name} is {expected_size}",
             fix,
         )
     elif distance > tolerance:
-        findings.refuse(
+        findings.add_problem(
             header.path,
             f"the voxel positions differ from {grid_name} by up to {distance:.2g} mm, but only"
             f" {tolerance:.2g} mm are allowed",
@@ -58,12 +58,12 @@ def check_grid(
 
 def check_transforms(path: Path, count: int, findings: Findings) -> None:
     """Reject a file unless it is an ITK text file with `count` finite linear transforms."""
-    if not findings.fetched(path):
+    if not findings.is_downloaded(path):
         return
     try:
         text = path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
-        findings.refuse(
+        findings.add_problem(
             path,
             f"the file cannot be read as an ITK text file ({type(error).__name__})",
             _COPY_AGAIN,
@@ -73,16 +73,16 @@ def check_transforms(path: Path, count: int, findings: Findings) -> None:
     numbers = re.findall(r"^(?:Fixed)?Parameters:(.*)$", text, flags=re.M)
     unsupported = ", ".join(sorted(set(kinds) - set(_LINEAR)))
     if not text.startswith("#Insight Transform File"):
-        findings.refuse(path, "the file is not an ITK transform text file", _COPY_AGAIN)
+        findings.add_problem(path, "the file is not an ITK transform text file", _COPY_AGAIN)
     elif unsupported:
-        findings.refuse(
+        findings.add_problem(
             path,
             f"the file contains transforms of type {unsupported}, but affine transforms are"
             " expected",
             _COPY_AGAIN,
         )
     elif len(numbers) != 2 * len(kinds) or not all(map(_is_finite, numbers)):
-        findings.refuse(
+        findings.add_problem(
             path, "some transforms are incomplete or contain non-numeric values", _COPY_AGAIN
         )
     elif len(kinds) != count:
@@ -91,7 +91,7 @@ def check_transforms(path: Path, count: int, findings: Findings) -> None:
             if count > 1
             else "a single transform is expected from the file name"
         )
-        findings.refuse(
+        findings.add_problem(
             path, f"the file contains {len(kinds)} transforms, but {expectation}", _COPY_AGAIN
         )
 
@@ -111,13 +111,13 @@ def check_confounds(path: Path, n_volumes: int, findings: Findings) -> int | Non
     marked as non-steady-state outliers are counted.
     """
     sidecar = path.with_suffix(".json")  # contains the mask of each aCompCor component
-    if not findings.fetched(path) or not findings.fetched(sidecar):
+    if not findings.is_downloaded(path) or not findings.is_downloaded(sidecar):
         return None
     try:
         names, numbered = split_table(path)
     except TABLE_ERRORS as error:
         reason = str(error) if isinstance(error, MalformedTable) else type(error).__name__
-        findings.refuse(path, f"the table cannot be read ({reason})", _COPY_AGAIN)
+        findings.add_problem(path, f"the table cannot be read ({reason})", _COPY_AGAIN)
         return None
     body = [cells for _, cells in numbered]
     missing = [name for name in _MOTION if name not in names]
@@ -134,7 +134,7 @@ def check_confounds(path: Path, n_volumes: int, findings: Findings) -> int | Non
     ]:
         reason = f"the column {invalid[0]} contains non-numeric values"
     if reason:
-        findings.refuse(path, reason, fix)
+        findings.add_problem(path, reason, fix)
         return None
     outlier_columns = [
         names.index(name) for name in names if name.startswith("non_steady_state_outlier")

@@ -8,7 +8,7 @@ import numpy as np
 from bids_sr.bids import headers as hd
 from bids_sr.bids import label_lists, slice_axis
 from bids_sr.bids.companions import SERIES, companion, series_named
-from bids_sr.bids.entities import entities_of
+from bids_sr.bids.entities import parse_entities
 from bids_sr.bids.findings import Findings, refusal
 from bids_sr.bids.inputs import BoldRun, HighresReference
 from bids_sr.io.fields_of_view import misfits
@@ -54,52 +54,54 @@ def find_truth(
     Returns None with a problem if it is missing or does not fit.
     """
     misfits = Findings()
-    truth = _checked(root, run, misfits, timed=timed)
+    truth = _check_reference(root, run, misfits, timed=timed)
     with findings.about(run.entities["subject"], run.stem):
         findings.add_all(misfits)
     return None if misfits.problems else truth
 
 
-def _checked(
+def _check_reference(
     root: Path, run: BoldRun, findings: Findings, *, timed: bool
 ) -> HighresReference | None:
     """Return the reference of a run, with all problems."""
     label = run.entities["subject"]
     folder = root / f"sub-{label}"
     if not folder.is_dir():
-        participants = label_lists.some(
+        participants = label_lists.list_some(
             sorted(path.name for path in root.glob("sub-*") if path.is_dir())
         )
         fix = (
             "Specify a directory with a reference for this participant, or select participants"
             f" with a reference (--participant-label {participants})."
         )
-        findings.refuse(
+        findings.add_problem(
             folder, f"no high-resolution reference for sub-{label} was found in {root}", fix
         )
         return None
     bolds, maps = _files(root, run)
     if not bolds and not maps:
-        names_found = label_lists.some(
+        names_found = label_lists.list_some(
             sorted({path.name for pattern in (SERIES, _MAPS) for path in folder.rglob(pattern)})
         )
         reason = (
             f"no high-resolution reference was found for {run.stem}, only references for other"
             f" runs ({names_found})"
         )
-        findings.refuse(
+        findings.add_problem(
             folder, reason, f"Specify the reference for this run with --truth. {_FORMS}."
         )
         return None
     if len(bolds) > 1:
         names = ", ".join(path.name for path in bolds)
         reason = f"several series match the reference of {run.stem}: {names}"
-        findings.refuse(folder, reason, "Keep only one of these series in the directory.")
+        findings.add_problem(folder, reason, "Keep only one of these series in the directory.")
         return None
     for path in maps:
         header = hd.read_header(path, findings)
         if header is not None and len(hd.squeeze_3d(header)) != 3:
-            findings.refuse(path, "the map is not a 3D image", "Specify one 3D map per condition.")
+            findings.add_problem(
+                path, "the map is not a 3D image", "Specify one 3D map per condition."
+            )
         elif header is not None:
             header = slice_axis.like(header, run.affine)
             run_shape = (*run.shape, run.n_volumes)
@@ -114,9 +116,9 @@ def _checked(
                 finest=True,
                 name=run.bold.name,
             ):
-                findings.refuse(path, reason, fix)
+                findings.add_problem(path, reason, fix)
     series = companion("reference", bolds[0], root, run, findings, timed=timed) if bolds else None
-    activations = {entities_of(path)["contrast"]: path.absolute() for path in maps}
+    activations = {parse_entities(path)["contrast"]: path.absolute() for path in maps}
     return HighresReference(root=root, series=series, activations=activations)
 
 
@@ -150,14 +152,14 @@ def truth_in_dataset(
     for place in (root / name for name in _PLACES):
         series, maps = _files(place, run)
         if run.events is None:
-            maps = [path for path in maps if entities_of(path)["contrast"] in seeds]
+            maps = [path for path in maps if parse_entities(path)["contrast"] in seeds]
         if not series and not maps:
             continue
         misfits = Findings()
         truth = find_truth(place, run, misfits, timed=timed)
         findings.add(misfits.notices)
         if truth is not None:
-            findings.tell(place, _USED, code="reference")
+            findings.note(place, _USED, code="reference")
             return truth
         if strict and any(_has_other_factor(path, run) for path in (*series, *maps)):
             factor_label = "×".join(f"{number:g}" for number in run.factor)
@@ -169,10 +171,10 @@ def truth_in_dataset(
                 "Omit --sr-factor, ignore the reference with --truth none, or add --force to"
                 " continue without the reference."
             )
-            findings.refuse([*series, *maps][0], reason, fix)
+            findings.add_problem([*series, *maps][0], reason, fix)
             continue
         for problem in misfits.problems:
-            findings.tell(
+            findings.note(
                 problem.what,
                 f"this high-resolution reference cannot be used for {run.stem}: {problem.why}."
                 f" {problem.remedy}",

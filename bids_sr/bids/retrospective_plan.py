@@ -7,12 +7,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bids_sr.bids.entities import entities_of
+from bids_sr.bids.entities import parse_entities
 from bids_sr.bids.findings import Findings
-from bids_sr.bids.given_models import factor_without_pair
 from bids_sr.bids.headers import LEAST_MATRIX
 from bids_sr.bids.inputs import DEFAULT_FACTORS, BoldRun, HighresReference, Pair, Subject
 from bids_sr.bids.pairs import factor_text
+from bids_sr.bids.pretrained_models import factor_without_pair
 from bids_sr.config import Settings
 from bids_sr.io.image_header import Triple
 
@@ -34,18 +34,18 @@ def retrospective_factor(settings: Settings) -> Triple:
     return factor_without_pair(settings.superres) or DEFAULT_FACTORS
 
 
-def averaged(run: BoldRun) -> int:
+def n_averaged_volumes(run: BoldRun) -> int:
     """Return the number of volumes that are averaged as high-resolution image of a pair."""
     return max(_LEAST_AVERAGED, math.ceil(_SHARE_AVERAGED * run.n_volumes))
 
 
 def pair_place(pair: Pair) -> tuple[str | None, str | None]:
     """Return the ``ses`` and ``run`` labels of the high-resolution image of a pair, or None."""
-    labels = entities_of(pair.highres)
+    labels = parse_entities(pair.highres)
     return labels.get("session"), labels.get("run")
 
 
-def makers(subject: Subject) -> dict[str | None, BoldRun]:
+def runs_that_make_pairs(subject: Subject) -> dict[str | None, BoldRun]:
     """Return, by session, the first run without a pair, which provides the session's pair.
 
     The high-resolution image of the pair is the mean of the run's first volumes.
@@ -57,19 +57,23 @@ def makers(subject: Subject) -> dict[str | None, BoldRun]:
     return by_maker
 
 
-def left_out(run: BoldRun, subject: Subject, settings: Settings) -> int:
+def n_removed_volumes(run: BoldRun, subject: Subject, settings: Settings) -> int:
     """Return the number of initial volumes that are removed from a run.
 
     These are dummy volumes, if their number is given, and volumes that are averaged for a pair.
     """
-    is_averaged = any(run is maker for maker in makers(subject).values())
-    return (settings.preprocessing.dummy_scans or 0) + (averaged(run) if is_averaged else 0)
+    is_averaged = any(run is maker for maker in runs_that_make_pairs(subject).values())
+    return (settings.preprocessing.dummy_scans or 0) + (
+        n_averaged_volumes(run) if is_averaged else 0
+    )
 
 
 def check_retrospective(subject: Subject, settings: Settings, findings: Findings) -> None:
     """Reject runs that become too small, and pairs that would get the same name."""
-    for run, downsampled in zip(subject.runs, foreseen(subject, settings).runs, strict=True):
-        n_volumes, reason = max(0, run.n_volumes - left_out(run, subject, settings)), ""
+    for run, downsampled in zip(
+        subject.runs, downsampled_subject(subject, settings).runs, strict=True
+    ):
+        n_volumes, reason = max(0, run.n_volumes - n_removed_volumes(run, subject, settings)), ""
         if n_volumes < _LEAST_KEPT:
             reason = (
                 f"only {n_volumes} of {run.n_volumes} volumes remain after removal of dummy scans"
@@ -88,7 +92,7 @@ def check_retrospective(subject: Subject, settings: Settings, findings: Findings
             )
         if reason:
             fix = "Exclude this run (--task-id, --run-id), or omit --retrospective."
-            findings.refuse(run.bold, f"--retrospective: {reason}", fix)
+            findings.add_problem(run.bold, f"--retrospective: {reason}", fix)
     places: dict[tuple[str | None, str | None], Pair] = {}
     for pair in (*subject.pairs, *subject.holdouts.values()):
         first = places.setdefault(pair_place(pair), pair)
@@ -97,8 +101,8 @@ def check_retrospective(subject: Subject, settings: Settings, findings: Findings
                 "--retrospective supports only one pair per session, but another pair was found"
                 f" ({first.highres.name})"
             )
-            findings.refuse(pair.highres, reason, _ONE_AT_A_TIME)
-    for session, maker in makers(subject).items():
+            findings.add_problem(pair.highres, reason, _ONE_AT_A_TIME)
+    for session, maker in runs_that_make_pairs(subject).items():
         for run in subject.runs:
             if run.entities.get("session") != session:
                 continue
@@ -107,7 +111,7 @@ def check_retrospective(subject: Subject, settings: Settings, findings: Findings
                     "--retrospective requires that all runs of a session have a pair or that"
                     f" none has, but {maker.stem} has no pair"
                 )
-                findings.refuse(run.bold, reason, _ONE_AT_A_TIME)
+                findings.add_problem(run.bold, reason, _ONE_AT_A_TIME)
             elif any(
                 abs(size / reference_size - 1) > 0.02
                 for size, reference_size in zip(run.zooms, maker.zooms, strict=True)
@@ -116,10 +120,10 @@ def check_retrospective(subject: Subject, settings: Settings, findings: Findings
                     f"the voxel sizes differ from {maker.stem}, but the two runs share one"
                     " T2*-weighted pair"
                 )
-                findings.refuse(run.bold, f"--retrospective: {reason}", _ONE_AT_A_TIME)
+                findings.add_problem(run.bold, f"--retrospective: {reason}", _ONE_AT_A_TIME)
 
 
-def foreseen(subject: Subject, settings: Settings) -> Subject:
+def downsampled_subject(subject: Subject, settings: Settings) -> Subject:
     """Return the participant after downsampling, for estimates.
 
     Paths still refer to the original files. Each run gets a pair, and the measured series as
@@ -135,7 +139,7 @@ def foreseen(subject: Subject, settings: Settings) -> Subject:
         dx, dy, dz = (
             zoom * axis_factor for zoom, axis_factor in zip(run.zooms, factor, strict=True)
         )
-        n_volumes = max(1, run.n_volumes - left_out(run, subject, settings))
+        n_volumes = max(1, run.n_volumes - n_removed_volumes(run, subject, settings))
         pair = Pair(
             highres=(run.pair.lowres or run.pair.highres) if run.pair else run.bold,
             lowres=None,
@@ -157,7 +161,7 @@ def as_downsampled(subjects: Sequence[Subject], settings: Settings) -> tuple[Sub
     """Return the participants as they are processed: downsampled with ``--retrospective``."""
     if settings.evaluation.retrospective is None:
         return tuple(subjects)
-    return tuple(foreseen(subject, settings) for subject in subjects)
+    return tuple(downsampled_subject(subject, settings) for subject in subjects)
 
 
 def tell_retrospective(
@@ -178,17 +182,17 @@ def tell_retrospective(
                 " super-resolved. The original series is used as the high-resolution reference."
             )
             with findings.about(subject.label, run.stem):
-                findings.tell(run.bold, text)
-        for run in makers(subject).values():
+                findings.note(run.bold, text)
+        for run in runs_that_make_pairs(subject).values():
             text = (
-                f"no T2*-weighted pair was found, so the mean of the first {averaged(run)}"
-                " volumes of the run is used as the highres image. These volumes are removed"
-                " from the run and from the reference. This pair has the contrast, distortion"
-                " and head position of the run, so it is easier to super-resolve than a"
-                " separately acquired pair."
+                f"no T2*-weighted pair was found, so the mean of the first"
+                f" {n_averaged_volumes(run)} volumes of the run is used as the highres image."
+                " These volumes are removed from the run and from the reference. This pair has the"
+                " contrast, distortion and head position of the run, so it is easier to"
+                " super-resolve than a separately acquired pair."
             )
             with findings.about(subject.label, run.stem):
-                findings.tell(run.bold, text)
+                findings.note(run.bold, text)
         for pair in subject.pairs:
             name = (pair.lowres or pair.highres).name
             text = (
@@ -196,4 +200,4 @@ def tell_retrospective(
                 " and its downsampled copy is used as the lowres image."
             )
             with findings.about(subject.label):
-                findings.tell(pair.highres, f"--retrospective: {text}")
+                findings.note(pair.highres, f"--retrospective: {text}")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bids_sr.bids.entities import entities_of, is_magnitude, stem_of_echoes
+from bids_sr.bids.entities import is_magnitude, parse_entities, stem_of_echoes
 from bids_sr.bids.findings import Findings
 
 
@@ -11,10 +11,10 @@ def magnitudes(paths: Sequence[Path], findings: Findings) -> list[Path]:
     """Return the magnitude images; phase, real and imaginary parts are dropped with a note."""
     for path in paths:
         if not is_magnitude(path):
-            findings.tell(
+            findings.note(
                 path,
                 (
-                    f"the part-{entities_of(path)['part']} image is ignored because only"
+                    f"the part-{parse_entities(path)['part']} image is ignored because only"
                     " magnitude images are used."
                 ),
             )
@@ -39,13 +39,13 @@ def bold_runs(
     for path in paths:
         key = tuple(
             (entity, label)
-            for entity, label in entities_of(path).items()
+            for entity, label in parse_entities(path).items()
             if entity not in ("echo", "part")
         )
         groups.setdefault(key, []).append(path)
     runs = []
     for files in groups.values():
-        with findings.about(entities_of(files[0])["subject"], stem_of_echoes(files[0])):
+        with findings.about(parse_entities(files[0])["subject"], stem_of_echoes(files[0])):
             runs.append(_files_of_run(files, echo, findings))
     return [run for run in runs if run]
 
@@ -54,18 +54,18 @@ def _files_of_run(files: Sequence[Path], echo: int | None, findings: Findings) -
     """Return the files of a run in the order of echoes; empty with a problem."""
     if not any(map(is_magnitude, files)):
         reason = "only phase, real or imaginary images were found for this run"
-        findings.refuse(files[0], reason, "Add the magnitude image (part-mag).")
+        findings.add_problem(files[0], reason, "Add the magnitude image (part-mag).")
         return ()
     usable = sorted(magnitudes(files, findings), key=lambda path: (_echo(path), path.name))
     names, echoes = ", ".join(path.name for path in usable), [_echo(path) for path in usable]
     if echo is not None and echoes == [0]:
-        findings.tell(
+        findings.note(
             files[0], f"--echo-idx {echo} has no effect because the run has a single echo."
         )
     elif echo is not None:
         usable = [path for path in usable if _echo(path) == echo]
         if not usable:
-            findings.refuse(
+            findings.add_problem(
                 files[0],
                 f"echo {echo} was not found among the files of the run ({names})",
                 "Select another echo with --echo-idx.",
@@ -73,18 +73,18 @@ def _files_of_run(files: Sequence[Path], echo: int | None, findings: Findings) -
             return ()
         echoes = [echo] * len(usable)
     if len(set(echoes)) < len(echoes):
-        findings.refuse(
+        findings.add_problem(
             usable[0],
             f"several files have the same run and echo entities ({names})",
             "Keep only one of these files.",
         )
         return ()
     if len(usable) == 1 and echoes != [0]:
-        findings.tell(usable[0], f"only echo {echoes[0]} was found and is used.")
+        findings.note(usable[0], f"only echo {echoes[0]} was found and is used.")
     return tuple(usable)
 
 
 def _echo(path: Path) -> int:
     """Return the echo number of a series, 0 if it has none."""
-    label = entities_of(path).get("echo", "")
+    label = parse_entities(path).get("echo", "")
     return int(label) if label.isdigit() else 0

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bids_sr.bids.entities import stem_of
+from bids_sr.bids.entities import file_stem
 from bids_sr.bids.findings import Findings
 
 RUN_ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "part", "chunk")
@@ -14,7 +14,7 @@ _USE_DERIVATIVES = "Specify the raw dataset. To use fMRIPrep outputs as well, ad
 
 def _parts(path: Path) -> list[tuple[str, str]]:
     """Return (entity, part of the name) pairs of a file name in order, e.g. ("run", "run-1")."""
-    return [(part.partition("-")[0], part) for part in stem_of(path).split("_")]
+    return [(part.partition("-")[0], part) for part in file_stem(path).split("_")]
 
 
 def check_names(paths: Sequence[Path], findings: Findings) -> list[Path]:
@@ -39,14 +39,14 @@ def check_names(paths: Sequence[Path], findings: Findings) -> list[Path]:
                 f"the file name contains {unsupported[0]}, which is not allowed in the name of a"
                 " raw BOLD run"
             )
-            findings.refuse(path, reason, _USE_DERIVATIVES)
+            findings.add_problem(path, reason, _USE_DERIVATIVES)
             continue
         usable.append(path)
         name = "_".join(part for key, part in _parts(path) if key != _REPLACED)
         same_name.setdefault(name, []).append(path)
     for name, series in same_name.items():
         if len(series) > 1:
-            findings.refuse(
+            findings.add_problem(
                 series[0],
                 f"{len(series)} series differ only in {_REPLACED}"
                 f" ({', '.join(path.name for path in series)}), so their outputs would have the"

@@ -48,7 +48,9 @@ def months_of_sessions(
             session_months = {label: _number(table, column, cell) for label, cell in cells.items()}
         else:
             dates = {label: _date(table, cell) for label, cell in cells.items()}
-            session_months = _since_first(dates or _dates_of_scans(bids_dir / participant, labels))
+            session_months = _count_months(
+                dates or _dates_of_scans(bids_dir / participant, labels)
+            )
         months |= {
             (participant, label): session_months[label]
             for label in labels
@@ -118,7 +120,7 @@ def _date(table: Path, cell: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _since_first(dates: Mapping[str, datetime]) -> dict[str, float]:
+def _count_months(dates: Mapping[str, datetime]) -> dict[str, float]:
     """Return the months since the earliest date, by label."""
     first = min(dates.values(), default=None)
     return {

@@ -5,7 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from bids_sr.io.grids import AxisOrder, inverse, nearest, reordered_affine, slices_last
+from bids_sr.io.grids import (
+    AxisOrder,
+    inverse_order,
+    nearest_axis_order,
+    reorder_affine,
+    slices_last,
+)
 from bids_sr.io.image_header import Header
 
 _AXES = ("first", "second", "third")
@@ -63,22 +69,22 @@ def with_slices_last(header: Header, sidecar: Mapping[str, object]) -> tuple[Hea
         f". The image is processed with the axis order {axis_names}; outputs on the grids of this"
         " run are saved in the original axis order."
     )
-    return _in_order(header, order), text
+    return _reorder_header(header, order), text
 
 
-def _in_order(header: Header, order: AxisOrder) -> Header:
+def _reorder_header(header: Header, order: AxisOrder) -> Header:
     """Return the header of the same image with its axes in another order.
 
     `header` has the axes as stored.
     """
     x, y, z = order
-    new_slice_axis = None if header.slice_axis is None else inverse(order)[header.slice_axis]
+    new_slice_axis = None if header.slice_axis is None else inverse_order(order)[header.slice_axis]
     shape, zooms = header.shape, header.zooms
     return replace(
         header,
         shape=(shape[x], shape[y], shape[z], *shape[3:]),
         zooms=(zooms[x], zooms[y], zooms[z]),
-        affine=reordered_affine(header.affine, order),
+        affine=reorder_affine(header.affine, order),
         slice_axis=new_slice_axis,
         order=order,
     )
@@ -89,8 +95,8 @@ def like(header: Header, affine: np.ndarray) -> Header:
 
     The axes of `header` may be in any order.
     """
-    stored = _in_order(header, inverse(header.order))
-    return _in_order(stored, nearest(stored.affine, affine))
+    stored = _reorder_header(header, inverse_order(header.order))
+    return _reorder_header(stored, nearest_axis_order(stored.affine, affine))
 
 
 def sidecar_in_order(sidecar: Mapping[str, object], order: AxisOrder) -> dict[str, object]:

@@ -5,17 +5,17 @@ from math import prod
 
 from bids_sr.bids import dataset_checks, slice_axis
 from bids_sr.bids.collect import open_dataset, volume_header
-from bids_sr.bids.entities import entities_of, is_magnitude
+from bids_sr.bids.entities import is_magnitude, parse_entities
 from bids_sr.bids.findings import Findings, InputError
-from bids_sr.bids.given_models import check_given_models, input_of_models
 from bids_sr.bids.inputs import LowresScan, ModelInput, Pair, Subject, Survey
 from bids_sr.bids.layout import KINDS, Index
 from bids_sr.bids.method_options import refuse_all
 from bids_sr.bids.pairs import sizes
+from bids_sr.bids.pretrained_models import check_given_models, input_of_models
 from bids_sr.config import Settings
 from bids_sr.io.grids import size_text
 from bids_sr.io.image_header import Header
-from bids_sr.sr.method import all_methods, method_names
+from bids_sr.sr.method import list_methods, method_names
 
 _CONTRASTS = {KINDS[kind][1]: kind for kind in ("t1w", "t2w", "flair")}
 """BIDS suffix → kind of image in the index, in the order of the channels."""
@@ -39,7 +39,7 @@ def survey_structural(settings: Settings) -> Survey:
 
 def _check_methods(settings: Settings, findings: Findings) -> None:
     """Reject methods that do not fuse contrasts, and options that require functional runs."""
-    fusing = [method.name for method in all_methods() if method.fuses]
+    fusing = [method.name for method in list_methods() if method.fuses]
     for name in settings.superres.chosen:
         if name not in fusing:
             reason = (
@@ -99,7 +99,7 @@ def _walk_scans(settings: Settings, findings: Findings) -> tuple[Subject, ...]:
                 controls = _controls(index, label, settings, findings)
             if not lowres and not controls:
                 for text in single_notes:
-                    findings.tell(f"sub-{label}", text)
+                    findings.note(f"sub-{label}", text)
         if pairs or controls or lowres:
             subjects.append(
                 Subject(
@@ -115,8 +115,9 @@ def _walk_scans(settings: Settings, findings: Findings) -> tuple[Subject, ...]:
             _refuse_without_pair(label, model_input, findings)
         else:
             with findings.about(label):
-                findings.tell(
-                    f"sub-{label}", f"{_without_pair(model_input)}. The participant is skipped."
+                findings.note(
+                    f"sub-{label}",
+                    f"{_describe_missing_pair(model_input)}. The participant is skipped.",
                 )
     if labels and not subjects and not findings.problems:
         _refuse_without_pair("*", model_input, findings)
@@ -131,7 +132,7 @@ def _walk_scans(settings: Settings, findings: Findings) -> tuple[Subject, ...]:
                 "--train-on others requires another participant with the same contrasts at two"
                 " resolutions, but none of the selected participants has them"
             )
-            findings.refuse(
+            findings.add_problem(
                 f"sub-{subject.label}",
                 reason,
                 "Select more participants, or omit --train-on.",
@@ -139,7 +140,7 @@ def _walk_scans(settings: Settings, findings: Findings) -> tuple[Subject, ...]:
     return tuple(subjects)
 
 
-def _without_pair(model_input: ModelInput | None) -> str:
+def _describe_missing_pair(model_input: ModelInput | None) -> str:
     """Return why a participant has no suitable scans, without a period.
 
     `model_input` is the input of the ``--pretrained`` models, or None if there are none.
@@ -156,7 +157,7 @@ def _without_pair(model_input: ModelInput | None) -> str:
 
 def _refuse_without_pair(label: str, model_input: ModelInput | None, findings: Findings) -> None:
     """Report a participant without suitable scans as a problem."""
-    reason = _without_pair(model_input)
+    reason = _describe_missing_pair(model_input)
     fix = (
         "Add the scans (distinguished by their acq- labels), select them with --hr-acq and"
         " --lr-acq, or choose other participants. To measure volumes of high-resolution scans"
@@ -167,7 +168,7 @@ def _refuse_without_pair(label: str, model_input: ModelInput | None, findings: F
             " To super-resolve participants with low-resolution scans only, specify a model that"
             " was trained on other participants with --pretrained."
         )
-    findings.refuse(f"sub-{label}", reason, fix)
+    findings.add_problem(f"sub-{label}", reason, fix)
 
 
 def _pairs(
@@ -205,7 +206,7 @@ def _pairs(
             f"{len(images)} {suffix} images were found. Only this image (the highest resolution)"
             f" and {low.path.name} (the lowest resolution) are used."
         )
-        findings.tell(high.path, text)
+        findings.note(high.path, text)
     x, y, z = (
         low_mm / high_mm
         for low_mm, high_mm in zip(
@@ -225,7 +226,7 @@ def _images(
         path
         for path in paths
         if is_magnitude(path)
-        and (not sessions or entities_of(path).get("session", "") in sessions)
+        and (not sessions or parse_entities(path).get("session", "") in sessions)
     ]
     headers = (volume_header(path, findings) for path in selected)
     return [header for header in headers if header is not None]
@@ -241,7 +242,7 @@ def _controls(
         for header in _with_acquisition(
             _images(index, label, suffix, settings, findings), settings.superres.hr_acq
         ):
-            session = entities_of(header.path).get("session", "")
+            session = parse_entities(header.path).get("session", "")
             by_session.setdefault(session, []).append(header)
         for session, headers in by_session.items():
             finest = min(headers, key=_volume)
@@ -265,7 +266,7 @@ def _lowres(
             _images(index, label, suffix, settings, findings), settings.superres.lr_acq
         ):
             if _volume(header) >= min_volume:
-                session = entities_of(header.path).get("session", "")
+                session = parse_entities(header.path).get("session", "")
                 sessions.setdefault(session, {}).setdefault(suffix, []).append(header)
     complete = []
     for session, headers in sorted(sessions.items()):
@@ -276,7 +277,7 @@ def _lowres(
                 f" scans, but no {' and no '.join(missing)} scan was found; these scans are"
                 " skipped."
             )
-            findings.tell(place, text)
+            findings.note(place, text)
             continue
         finest = {suffix: min(headers[suffix], key=_volume) for suffix in model_input.contrasts}
         for suffix, header in finest.items():
@@ -285,7 +286,7 @@ def _lowres(
                     f"{count} low-resolution {suffix} images were found; this image is used"
                     " because it has the smallest voxels."
                 )
-                findings.tell(header.path, text)
+                findings.note(header.path, text)
         complete.append(tuple(LowresScan(path=header.path) for header in finest.values()))
     return tuple(complete)
 
@@ -295,7 +296,7 @@ def _with_acquisition(images: Sequence[Header], acquisition: str | None) -> list
     selected = [
         header
         for header in images
-        if acquisition is None or entities_of(header.path).get("acquisition") == acquisition
+        if acquisition is None or parse_entities(header.path).get("acquisition") == acquisition
     ]
     return sorted(selected, key=lambda header: header.path.name)
 

@@ -59,7 +59,9 @@ def repetition_time(header: Header, value: object, findings: Findings) -> float 
             f'Add "RepetitionTime": {hint} to the JSON sidecar if the run was acquired with'
             " this repetition time."
         )
-        findings.refuse(path, f"RepetitionTime is missing in the JSON sidecar{header_note}", fix)
+        findings.add_problem(
+            path, f"RepetitionTime is missing in the JSON sidecar{header_note}", fix
+        )
         return None
     if (
         isinstance(value, bool)
@@ -76,10 +78,10 @@ def repetition_time(header: Header, value: object, findings: Findings) -> float 
                 f'If {value:g} is in milliseconds, replace it with "RepetitionTime":'
                 f" {value / 1000:g}."
             )
-        findings.refuse(path, reason, fix)
+        findings.add_problem(path, reason, fix)
         return None
     if header.tr is None:
-        findings.tell(
+        findings.note(
             path,
             (
                 f"the image header does not contain a repetition time; {value:g} s from the"
@@ -87,7 +89,7 @@ def repetition_time(header: Header, value: object, findings: Findings) -> float 
             ),
         )
     elif likely is not None and likely != header.tr and abs(likely - value) <= _TR_TOLERANCE:
-        findings.tell(
+        findings.note(
             path,
             f"the repetition time in the image header ({header.tr:g} s) is in the wrong unit;"
             f" {value:g} s from the sidecar is used.",
@@ -98,7 +100,7 @@ def repetition_time(header: Header, value: object, findings: Findings) -> float 
             " header"
         )
         fix = "Correct the wrong value; in the header, check pixdim[4] and the time unit."
-        findings.refuse(path, reason, fix)
+        findings.add_problem(path, reason, fix)
         return None
     return float(value)
 
@@ -125,7 +127,7 @@ def slice_times(
     if value is None:
         return None
     if sidecar.get("SliceTimingCorrected"):
-        findings.tell(
+        findings.note(
             header.path,
             "slice timing is not corrected because SliceTimingCorrected is true in the sidecar.",
         )
@@ -149,5 +151,5 @@ def slice_times(
     else:
         times = tuple(float(time) for time in (reversed(value) if direction == "k-" else value))
         return times if len(set(times)) > 1 else None
-    findings.tell(header.path, f"{reason}. Slice timing is not corrected.")
+    findings.note(header.path, f"{reason}. Slice timing is not corrected.")
     return None

@@ -54,7 +54,7 @@ def read_spacing(
             f" RepetitionTime is {tr:g} s"
         )
         fix = "Remove the wrong field; BIDS allows only one of VolumeTiming and RepetitionTime."
-    findings.refuse(path, reason, fix)
+    findings.add_problem(path, reason, fix)
     return None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.config import Settings
-from bids_sr.notices import RECORD, Notice, recorded
+from bids_sr.notices import RECORD, Notice, read_record
 
 if TYPE_CHECKING:
     from bids_sr.execution.execute import RunOutcome
@@ -34,13 +34,13 @@ def item(name: str, text: str) -> str:
     )
 
 
-def line_of(notice: Notice) -> str:
+def format_line(notice: Notice) -> str:
     """Return a notice as a line of a list that starts with its heading or level."""
     is_progress = notice.code == "progress"
     return item(notice.what, notice.why) if is_progress else item(notice.level, str(notice))
 
 
-def made(head: str, text: str) -> Notice:
+def progress_notice(head: str, text: str) -> Notice:
     """Return a notice about an input, a choice or an output of the call.
 
     `head` is the word at the start of the line, and may be empty.
@@ -51,15 +51,15 @@ def made(head: str, text: str) -> Notice:
 def start_lines(plan: "Plan", settings: Settings) -> Iterator[Notice]:
     """Yield warnings, directories, runs, methods, contrasts and notes of a call."""
     from bids_sr import preflight
-    from bids_sr.bids.label_lists import some
+    from bids_sr.bids.label_lists import list_some
 
     paths = settings.paths
     lines = preflight.notes(plan, settings)
     yield from (notice for notice in lines if notice.level == "warning")
-    yield made("dataset", str(paths.bids_dir))
-    yield made("output", str(paths.output_dir))
-    yield made("settings", str(paths.output_dir / "logs" / settings.run.run_uuid))
-    yield made("work", f"{paths.work_dir} (intermediate files)")
+    yield progress_notice("dataset", str(paths.bids_dir))
+    yield progress_notice("output", str(paths.output_dir))
+    yield progress_notice("settings", str(paths.output_dir / "logs" / settings.run.run_uuid))
+    yield progress_notice("work", f"{paths.work_dir} (intermediate files)")
     runs = [run.stem for run in plan.runs]
     scans = [
         f"sub-{subject.label} {contrast}"
@@ -72,15 +72,15 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[Notice]:
     ]
     noun, names = ("scan", scans) if scans and not runs else ("run", runs)
     participants_text = count_text(len(plan.subjects), "participant")
-    yield made(
+    yield progress_notice(
         f"{noun}s",
-        f"{count_text(len(names), noun)} of {participants_text}: {some(names, _MOST_NAMED)}",
+        f"{count_text(len(names), noun)} of {participants_text}: {list_some(names, _MOST_NAMED)}",
     )
     for title, line in preflight.choice_lines(plan, settings):
-        yield made(title, line)
+        yield progress_notice(title, line)
     for notice in lines:
         if notice.code == "advice":
-            yield made("tip", notice.why)
+            yield progress_notice("tip", notice.why)
         elif notice.level != "warning":
             yield notice
 
@@ -127,10 +127,10 @@ def count_text(number: int, noun: str) -> str:
 
 def end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterator[Notice]:
     """Yield verdicts not shown yet, reports, and paths of series, maps and exported data sets."""
-    from bids_sr.bids.label_lists import some
-    from bids_sr.io.dataset_description import applied_in, dataset_of
+    from bids_sr.bids.label_lists import list_some
+    from bids_sr.io.dataset_description import dataset_root, read_applied
     from bids_sr.report.index_page import INDEX
-    from bids_sr.report.run_summaries import VERDICT, compared_of, run_summary
+    from bids_sr.report.run_summaries import VERDICT, compared_verdicts, run_summary
 
     out = settings.paths.output_dir
     folders = set[Path]()
@@ -144,26 +144,26 @@ def end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterat
             folders.add(path.parent)
             summary = run_summary(path, run.entities["subject"])
             if run.stem not in outcome.judged:
-                yield made("verdict", f"{run.stem}: {summary['verdict']}")
+                yield progress_notice("verdict", f"{run.stem}: {summary['verdict']}")
             if summary["not applied"]:
                 not_applied_runs.append(f"{run.stem} ({summary['not applied']})")
-            for line in compared_of(path):
-                yield made("compared", line)
+            for line in compared_verdicts(path):
+                yield progress_notice("compared", line)
     for report in reports[:_MOST_NAMED]:
-        yield made("report", str(report))
+        yield progress_notice("report", str(report))
     if len(reports) > _MOST_NAMED:
-        yield made(
+        yield progress_notice(
             "",
             f"and {len(reports) - _MOST_NAMED} more reports; all reports are listed in"
             f" {out / INDEX}",
         )
     if len(plan.runs) > 1:
         not_applied = (
-            f" Methods that were not applied: {some(not_applied_runs, _MOST_NAMED)}."
+            f" Methods that were not applied: {list_some(not_applied_runs, _MOST_NAMED)}."
             if not_applied_runs
             else ""
         )
-        yield made(
+        yield progress_notice(
             "verdicts",
             f"The verdicts of all {len(plan.runs)} runs are listed in {out / INDEX}.{not_applied}",
         )
@@ -177,42 +177,42 @@ def end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterat
         series_names = " ".join(
             name for name in plan.series if f"{name}_bold.nii.gz" in stored_names
         )
-        yield made(
+        yield progress_notice(
             "series",
-            f"*_desc-NAME_bold.nii.gz in {some(folder_names, _MOST_NAMED)}, where NAME is one of:"
-            f" {series_names}",
+            f"*_desc-NAME_bold.nii.gz in {list_some(folder_names, _MOST_NAMED)}, where NAME is one"
+            f" of: {series_names}",
         )
     if any(path for folder in folders for path in folder.glob("*_statmap.nii.gz")):
-        yield made(
+        yield progress_notice(
             "maps",
             f"*_statmap.nii.gz in the same director{'ies' if len(folder_names) > 1 else 'y'}",
         )
-    for name in (name for name in plan.series if any(dataset_of(out, name).glob("sub-*"))):
-        unapplied_runs = [run for run, applied in applied_in(out, name).items() if not applied]
+    for name in (name for name in plan.series if any(dataset_root(out, name).glob("sub-*"))):
+        unapplied_runs = [run for run, applied in read_applied(out, name).items() if not applied]
         zero_filled_text = (
             f"{name} was not applied, so these runs are NOT super-resolved but zero filled:"
-            f" {some(unapplied_runs, _MOST_NAMED)}. "
+            f" {list_some(unapplied_runs, _MOST_NAMED)}. "
             if unapplied_runs
             else ""
         )
         text = (
             "Preprocessed series with fMRIPrep file names, for nilearn, XCP-D and other software"
         )
-        yield made("exported", f"{dataset_of(out, name)}: {zero_filled_text}{text}")
+        yield progress_notice("exported", f"{dataset_root(out, name)}: {zero_filled_text}{text}")
     yield from warning_lines(out / "logs" / settings.run.run_uuid)
 
 
 def warning_lines(folder: Path) -> Iterator[Notice]:
     """Yield the warnings of a run's steps without duplicates, with the first few affected runs."""
-    from bids_sr.bids.label_lists import some
+    from bids_sr.bids.label_lists import list_some
 
     by_text: dict[str, dict[str, None]] = {}
-    for notice in recorded(folder):
+    for notice in read_record(folder):
         if notice.code == "step":
             by_text.setdefault(notice.why, {})[notice.whom] = None
     for text, runs in list(by_text.items())[:_MOST_NAMED]:
-        yield Notice(what=some(list(runs), 3), why=text, level="warning", code="step")
+        yield Notice(what=list_some(list(runs), 3), why=text, level="warning", code="step")
     if len(by_text) > _MOST_NAMED:
-        yield made(
+        yield progress_notice(
             "", f"and {len(by_text) - _MOST_NAMED} more warnings, listed in {folder / RECORD}"
         )

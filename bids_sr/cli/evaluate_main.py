@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.cli.exit_codes import DONE, ended
+from bids_sr.cli.exit_codes import DONE, run_program
 from bids_sr.cli.options import Parser
 from bids_sr.cli.text_encoding import restart_in_utf8
 from bids_sr.config import UsageError, readers
@@ -38,7 +38,7 @@ class _SeriesEvaluationOptions(Checked):
         "NAME=FILE",
         "series computed from the acquired series, on the acquired grid or on a"
         " higher-resolution grid",
-        type=readers.named_file,
+        type=readers.parse_named_file,
     )
     events: Path = argument(
         "--events TSV", "BIDS events file with the columns onset, duration and trial_type"
@@ -135,7 +135,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         restart_in_utf8()
     arguments = sys.argv[1:] if argv is None else argv
-    return ended("bids-sr-evaluate", lambda: _run(arguments), interrupted="no files were written")
+    return run_program(
+        "bids-sr-evaluate", lambda: _run(arguments), interrupted="no files were written"
+    )
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -170,9 +172,9 @@ def _run(argv: Sequence[str]) -> int:
 
 def _fit_evaluator(options: _SeriesEvaluationOptions) -> "Evaluator | None":
     """Return the fitted evaluator, or None for a dry run, which only checks the inputs."""
-    from bids_sr.api.evaluation_inputs import checked_names
+    from bids_sr.api.evaluation_inputs import check_names
     from bids_sr.api.evaluator import Evaluator
-    from bids_sr.api.image_inputs import opened, working_folder
+    from bids_sr.api.image_inputs import open_series, working_folder
     from bids_sr.api.run_inputs import RunInputs
 
     class OfCommand(Evaluator):
@@ -208,10 +210,10 @@ def _fit_evaluator(options: _SeriesEvaluationOptions) -> "Evaluator | None":
             other_run=inputs.other_run,
             other_events=inputs.other_events,
         )
-    checked_names({}, (), compared)
+    check_names({}, (), compared)
     with (
         working_folder() as folder,
-        opened(options.acquired, folder, "acquired", any_order=True) as reader,
+        open_series(options.acquired, folder, "acquired", any_order=True) as reader,
     ):
         evaluator._check(reader, compared, inputs, folder)
     return None
@@ -219,11 +221,11 @@ def _fit_evaluator(options: _SeriesEvaluationOptions) -> "Evaluator | None":
 
 def _write(evaluator: "Evaluator", out: Path) -> None:
     """Write verdict, table and report."""
-    from bids_sr.io.atomic_files import write_json, write_whole
+    from bids_sr.io.atomic_files import write_json, write_text
 
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "verdict.json", {"compared": evaluator.compared_})
-    write_whole(
+    write_text(
         out / "evaluation.tsv", evaluator.table_.to_csv(sep="\t", index=False, na_rep="n/a")
     )
     evaluator.generate_report().save_as_html(out / "report.html")

@@ -26,17 +26,17 @@ from bids_sr.config import UsageError
 DONE, FAILED, REFUSED, LEFT_OUT = 0, 1, 2, 3
 
 
-def ended(prog: str, work: Callable[[], int], *, interrupted: str) -> int:
+def run_program(prog: str, work: Callable[[], int], *, interrupted: str) -> int:
     """Run a program, and return an exit code whatever it raises.
 
     `work` does the work and returns an exit code; `interrupted` is the message after an
     interruption.
     """
     with tolerant_streams():
-        return _ended(prog, work, interrupted)
+        return _run_prepared(prog, work, interrupted)
 
 
-def _ended(prog: str, work: Callable[[], int], interrupted: str) -> int:
+def _run_prepared(prog: str, work: Callable[[], int], interrupted: str) -> int:
     """Run a program with prepared standard streams, and return an exit code."""
     try:
         _check_folder()

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.bids import entities_of
-from bids_sr.bids.label_lists import some
+from bids_sr.bids import parse_entities
+from bids_sr.bids.label_lists import list_some
 from bids_sr.cli import structural_group
 from bids_sr.cli.structural_group import ScansGroup
 from bids_sr.config import Settings, UsageError
@@ -19,12 +19,17 @@ from bids_sr.config.groups.superres import SuperRes
 from bids_sr.frozen import frozen
 from bids_sr.group.combinable_runs import without_uncombinable
 from bids_sr.group.equal_contrasts import unequal_lines
-from bids_sr.group.input_maps import FoundMaps, find_maps, without_contrasts
-from bids_sr.group.input_tables import absent, absent_runs, find_tables, mixed
+from bids_sr.group.input_maps import DerivativeMaps, exclude_contrasts, find_maps
+from bids_sr.group.input_tables import (
+    find_tables,
+    missing_lines,
+    missing_run_lines,
+    mixed_settings_lines,
+)
 from bids_sr.io.tables import column
-from bids_sr.notices import failed_steps
+from bids_sr.notices import read_failed_steps
 from bids_sr.series import BASELINES, MEASURED, RAW
-from bids_sr.sr.method import offered_methods
+from bids_sr.sr.method import method_names_without_controls
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
@@ -43,7 +48,7 @@ class _Group:
     """Inputs of the group level: metrics tables, maps of runs, and missing participants."""
 
     tables: "pd.DataFrame"  # as returned by `find_tables`
-    maps: FoundMaps
+    maps: DerivativeMaps
     participants: tuple[str, ...]  # participants with tables
     absent: tuple[str, ...]
 
@@ -68,14 +73,16 @@ def prepare(settings: Settings) -> _Group | ScansGroup:
     _refuse_foreign_output(settings)
     is_selected = _selection_filter(settings)
     if structural_group.is_structural(settings):
-        return structural_group.prepare(settings, is_selected, _expected_participants(settings))
+        return structural_group.prepare(
+            settings, is_selected, _list_expected_participants(settings)
+        )
     tables = find_tables(output_dir, is_selected)
     if tables.empty:
         reason = (
             "the group level combines the metrics tables that are written at the participant level"
         )
         if not (unselected := find_tables(output_dir, lambda _: True)).empty:
-            available = some([*dict.fromkeys(unselected["name"])], 5)
+            available = list_some([*dict.fromkeys(unselected["name"])], 5)
             problem = (
                 f"{output_dir} contains no metrics tables for the requested participants and runs"
             )
@@ -85,7 +92,7 @@ def prepare(settings: Settings) -> _Group | ScansGroup:
                 "check the participant, session, task and run filters of the command",
             )
         raise UsageError(f"{output_dir} contains no metrics tables", reason, _RUN_PARTICIPANTS)
-    if lines := mixed(tables):
+    if lines := mixed_settings_lines(tables):
         problem = "\n  ".join(
             ["metrics from different versions or settings cannot be combined", *lines]
         )
@@ -99,8 +106,10 @@ def prepare(settings: Settings) -> _Group | ScansGroup:
         )
         raise UsageError(problem, reason, fix)
     participants = tuple(tables["participant"].unique())
-    expected = _expected_participants(settings)
-    missing = absent(expected, tables) + absent_runs(_expected_runs(bids_dir, is_selected), tables)
+    expected = _list_expected_participants(settings)
+    missing = missing_lines(expected, tables) + missing_run_lines(
+        _list_expected_runs(bids_dir, is_selected), tables
+    )
     if not expected:
         missing.append(
             (
@@ -120,7 +129,7 @@ def prepare(settings: Settings) -> _Group | ScansGroup:
         raise UsageError(problem, reason, "run the participant level for more participants")
     missing += unequal_lines(tables)
     unequal = dict(zip(tables["stem"], tables["unequal"], strict=True))
-    maps = without_contrasts(output_dir, find_maps(output_dir, is_selected), unequal)
+    maps = exclude_contrasts(output_dir, find_maps(output_dir, is_selected), unequal)
     maps, uncombined = without_uncombinable(maps)
     missing += [*uncombined, *maps.outdated]
     return _Group(
@@ -162,7 +171,7 @@ def _selection_filter(settings: Settings) -> Callable[[Mapping[str, str]], bool]
     return is_selected
 
 
-def _expected_participants(settings: Settings) -> list[str]:
+def _list_expected_participants(settings: Settings) -> list[str]:
     """Return the participants expected in the group.
 
     These are the requested participants, or else all participants in ``participants.tsv`` and in
@@ -179,7 +188,7 @@ def _expected_participants(settings: Settings) -> list[str]:
     return sorted(labels)
 
 
-def _expected_runs(
+def _list_expected_runs(
     bids_dir: Path, is_selected: Callable[[Mapping[str, str]], bool]
 ) -> list[dict[str, str]]:
     """Return the requested runs of the data set, as the entities of their series."""
@@ -188,12 +197,12 @@ def _expected_runs(
         for folder in ("sub-*/func", "sub-*/ses-*/func")
         for path in bids_dir.glob(f"{folder}/*_bold.nii*")
     )
-    return [entities for entities in map(entities_of, sorted(paths)) if is_selected(entities)]
+    return [entities for entities in map(parse_entities, sorted(paths)) if is_selected(entities)]
 
 
 def _differing_settings(digests: Collection[str], output_dir: Path) -> list[str]:
     """Return the settings that differ between the runs that wrote the tables, as far as logged."""
-    from bids_sr.config.settings import analysis_digest, differing
+    from bids_sr.config.settings import analysis_digest, differing_settings
 
     settings_by_digest: dict[str, Settings] = {}
     for path in sorted(output_dir.glob("logs/*/settings.toml")):
@@ -207,14 +216,14 @@ def _differing_settings(digests: Collection[str], output_dir: Path) -> list[str]
     return [
         f"{name}: {values}"
         for later in earlier[1:]
-        for name, values in differing(earlier[0], later).items()
+        for name, values in differing_settings(earlier[0], later).items()
     ]
 
 
 def _with_crashes(absent: Sequence[tuple[str, str]], output_dir: Path) -> list[str]:
     """Return the lines about missing participants and runs, with crashed steps if recorded."""
     steps = [
-        step for run_steps in failed_steps(output_dir / "logs").values() for step in run_steps
+        step for run_steps in read_failed_steps(output_dir / "logs").values() for step in run_steps
     ]
     lines = []
     for owner, line in absent:
@@ -238,7 +247,7 @@ def plan_text(prepared: _Group | ScansGroup) -> str:
     return "\n".join([*lines, *(f"missing: {line}" for line in prepared.absent)])
 
 
-def _maps_not_stored(series: Sequence[str], maps: FoundMaps) -> list[str]:
+def _maps_not_stored(series: Sequence[str], maps: DerivativeMaps) -> list[str]:
     """Return notes on series without stored maps, with the storage level that includes them."""
     stored = {key[1] for run in (*maps.runs, *maps.combined) for key in run.map_keys()}
     if not stored:
@@ -254,12 +263,12 @@ def _maps_not_stored(series: Sequence[str], maps: FoundMaps) -> list[str]:
     return [text] if missing else []
 
 
-def _without_effect(settings: Settings) -> list[str]:
+def _list_unused_settings(settings: Settings) -> list[str]:
     """Return settings that differ from their defaults but are not used at the group level."""
-    from bids_sr.config.settings import differing
+    from bids_sr.config.settings import differing_settings
 
     defaults = Settings(paths=settings.paths, selection=settings.selection)
-    return [name for name in differing(defaults, settings) if name not in _READ]
+    return [name for name in differing_settings(defaults, settings) if name not in _READ]
 
 
 def run_group(
@@ -284,7 +293,7 @@ def run_group(
     from bids_sr.report.index_page import write_index
 
     output_dir, margin = settings.paths.output_dir, settings.evaluation.margin
-    if unused := _without_effect(settings):
+    if unused := _list_unused_settings(settings):
         say(f"These settings have no effect at the group level: {', '.join(unused)}")
     for line in group.absent:
         say(f"missing: {line}")
@@ -293,7 +302,7 @@ def run_group(
     )
     # determined in advance: the last of the default methods
     default = SuperRes().learned[-1]
-    series = (RAW, *BASELINES, *offered_methods(), MEASURED)
+    series = (RAW, *BASELINES, *method_names_without_controls(), MEASURED)
     processes = settings.resources.nprocs or 1
     pool: Executor = (
         ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))

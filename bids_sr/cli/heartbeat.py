@@ -28,7 +28,9 @@ def heartbeat(beat: Callable[[], None], every_s: float) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def still(say: Callable[[str], None], label: str, every_s: float = EVERY_S) -> Iterator[None]:
+def report_running(
+    say: Callable[[str], None], label: str, every_s: float = EVERY_S
+) -> Iterator[None]:
     """Report at regular intervals that silent work is still running."""
     start = time.monotonic()
     with heartbeat(

@@ -21,9 +21,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.cli.console import count_text, end_lines, line_of, made, start_lines, warning_lines
-from bids_sr.cli.exit_codes import DONE, FAILED, LEFT_OUT, ended
-from bids_sr.cli.heartbeat import still
+from bids_sr.cli.console import (
+    count_text,
+    end_lines,
+    format_line,
+    progress_notice,
+    start_lines,
+    warning_lines,
+)
+from bids_sr.cli.exit_codes import DONE, FAILED, LEFT_OUT, run_program
+from bids_sr.cli.heartbeat import report_running
 from bids_sr.cli.messages import choose_format, complain, say, show, start_log
 from bids_sr.cli.parser import parse_settings
 from bids_sr.cli.preset_text import preset_lines
@@ -44,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if argv is None:
         restart_in_utf8()
-    return ended(
+    return run_program(
         "bids-sr",
         lambda: _run(sys.argv[1:] if argv is None else argv),
         interrupted="rerun the same command to resume",
@@ -66,13 +73,13 @@ def _run(argv: Sequence[str]) -> int:
     import uuid  # delayed, as further imports, so that --help responds at once
 
     identifier = f"{time.strftime('%Y%m%d-%H%M%S')}_{uuid.uuid4()}"
-    settings = settings.resolved(run_uuid=identifier)
+    settings = settings.resolve(run_uuid=identifier)
     choose_format(settings.run.log_format)
     start_log(settings.run.verbosity)
     say(f"bids-sr {__version__}, {settings.selection.analysis_level} level")
     for option, reason in settings.run.without_effect:
         notice = Notice(what=f"{option} has no effect", why=reason, level="note", code="option")
-        show(line_of(notice), notice)
+        show(format_line(notice), notice)
     _show_lines(preset_lines(settings))
     for line in settings.summary() if settings.run.verbosity else ():
         show(
@@ -93,27 +100,27 @@ def _participants(settings: Settings) -> int:
     from bids_sr import preflight
     from bids_sr.config.lock import output_lock
     from bids_sr.io.atomic_files import remove_leftovers
-    from bids_sr.io.dataset_description import dataset_of
+    from bids_sr.io.dataset_description import dataset_root
 
     if settings.run.dry_run:
-        from bids_sr.cli.stages import expected
+        from bids_sr.cli.stages import estimate_with_time
 
-        plan = dataclasses.replace(plan, estimate=expected(plan, settings))
+        plan = dataclasses.replace(plan, estimate=estimate_with_time(plan, settings))
         say(
             "Plan (dry run: no files are written; voxel values will be checked when processing"
             " starts)"
         )
         text = preflight.dry_run_text(plan, settings)
-        show(text, made("plan", text), *_initial_record(plan))
+        show(text, progress_notice("plan", text), *_initial_record(plan))
         if settings.run.graph:
-            from bids_sr.pipeline.listing import who_makes_what
-            from bids_sr.workflows.participant import graph_of
+            from bids_sr.pipeline.listing import describe_graph
+            from bids_sr.workflows.participant import make_graph
 
             say(
                 "Workflow graph (step: outputs [stored as] <- inputs (step that computes them);"
                 " settings)"
             )
-            show("\n".join(map(str, who_makes_what(graph_of(settings, plan, __version__)))))
+            show("\n".join(map(str, describe_graph(make_graph(settings, plan, __version__)))))
         return DONE
     paths = settings.paths
     labels = [subject.label for subject in plan.subjects]
@@ -128,17 +135,17 @@ def _participants(settings: Settings) -> int:
     run = settings.run.run_uuid
     with output_lock(paths.output_dir, paths.work_dir, participants=labels, run_uuid=run):
         for label in labels:
-            patterns = ("sourcedata/*", str(dataset_of(Path(), "*")))
+            patterns = ("sourcedata/*", str(dataset_root(Path(), "*")))
             for folder in (
                 paths.output_dir,
                 *(match for pattern in patterns for match in paths.output_dir.glob(pattern)),
             ):
                 remove_leftovers(folder / f"sub-{label}")
         if computes:
-            plan = _without_damaged(plan, settings)
+            plan = _skip_damaged_runs(plan, settings)
         _write_settings(settings)
         if settings.evaluation.retrospective is not None:
-            settings, plan = _downsampled(settings, plan)
+            settings, plan = _downsample_dataset(settings, plan)
         record(paths.output_dir / "logs" / run, _initial_record(plan))
         from bids_sr.cli.participant_level import run_participants
 
@@ -151,7 +158,7 @@ def _participants(settings: Settings) -> int:
     return _conclude(outcome, settings, plan)
 
 
-def _without_damaged(plan: "Plan", settings: Settings) -> "Plan":
+def _skip_damaged_runs(plan: "Plan", settings: Settings) -> "Plan":
     """Read all voxels, and skip runs with damaged images.
 
     The whole call is rejected if no run remains, or with ``--strict``. A reference found in the
@@ -160,29 +167,25 @@ def _without_damaged(plan: "Plan", settings: Settings) -> "Plan":
     from bids_sr import preflight
 
     shown = set(plan.warnings)
-    with still(say, "Reading all images"):
+    with report_running(say, "Reading all images"):
         notices = preflight.check_data(plan, forced=settings.superres.force)
     problems = tuple(notice for notice in notices if notice.level == "error")
     plan = dataclasses.replace(plan, warnings=(*plan.warnings, *notices[len(problems) :]))
     if settings.evaluation.truth_dir is None:
-        plan, problems = preflight.without_unfit_references(plan, problems)
+        plan, problems = preflight.drop_unfit_references(plan, problems)
     _show_lines(notice for notice in plan.warnings if notice not in shown)
-    remaining = plan if settings.run.strict else preflight.without(plan, problems)
+    remaining = plan if settings.run.strict else preflight.exclude_runs(plan, problems)
     _refuse(problems if remaining is plan else ())
     if remaining is not plan:
         _print_skipped(
-            {
-                run: reasons
-                for run, reasons in remaining.left_out.items()
-                if run not in plan.left_out
-            }
+            {run: reasons for run, reasons in remaining.skipped.items() if run not in plan.skipped}
         )
     return remaining
 
 
 def _initial_record(plan: "Plan") -> "Iterator[Notice]":
     """Yield the initial record of a run: skipped runs with reasons, and notices of the checks."""
-    yield from _skip_reasons(plan.left_out)
+    yield from _skip_reasons(plan.skipped)
     yield from plan.warnings
 
 
@@ -194,33 +197,33 @@ def _skip_reasons(left_out: "Mapping[str, Sequence[Notice]]") -> "Iterator[Notic
 
 def _print_skipped(left_out: "Mapping[str, Sequence[Notice]]") -> None:
     """Print the skipped runs, with reason and remedy."""
-    from bids_sr.preflight import left_out_text
+    from bids_sr.preflight import describe_skipped_runs
 
     if left_out:
-        complain("\n".join(left_out_text(left_out)), *_skip_reasons(left_out))
+        complain("\n".join(describe_skipped_runs(left_out)), *_skip_reasons(left_out))
 
 
 def _show_lines(lines: "Iterable[Notice]") -> None:
     """Print notices as lines of a list."""
     for notice in lines:
-        show(line_of(notice), notice)
+        show(format_line(notice), notice)
 
 
-def _downsampled(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
+def _downsample_dataset(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
     """Create and check the data set of ``--retrospective``; return its settings and plan."""
     say("Downsampling the data; the original series will be the high-resolution reference")
     from bids_sr.bids import Findings
     from bids_sr.bids.retrospective_plan import tell_retrospective
     from bids_sr.retrospective.preparation import prepare
 
-    with still(say, "Downsampling the data"):
+    with report_running(say, "Downsampling the data"):
         derived = prepare(settings, plan.subjects, plan.type_order, say)
     derived_plan = _check(derived)
     findings = Findings()
     tell_retrospective(plan.subjects, settings, findings)
-    left_out = {**plan.left_out, **derived_plan.left_out}
+    left_out = {**plan.skipped, **derived_plan.skipped}
     return derived, dataclasses.replace(
-        derived_plan, left_out=left_out, warnings=(*findings.notices, *derived_plan.warnings)
+        derived_plan, skipped=left_out, warnings=(*findings.notices, *derived_plan.warnings)
     )
 
 
@@ -228,8 +231,8 @@ def _group(settings: Settings) -> int:
     """Run the group level, which reads outputs of the participant level but no raw images."""
     _show_lines(
         (
-            made("dataset", str(settings.paths.bids_dir)),
-            made("output", str(settings.paths.output_dir)),
+            progress_notice("dataset", str(settings.paths.bids_dir)),
+            progress_notice("output", str(settings.paths.output_dir)),
         )
     )
     say("Checking the metrics tables of the participants")
@@ -237,7 +240,7 @@ def _group(settings: Settings) -> int:
     from bids_sr.config.lock import output_lock
     from bids_sr.io.dataset_description import write_ignored
 
-    with still(say, "Checking the metrics tables of the participants"):
+    with report_running(say, "Checking the metrics tables of the participants"):
         prepared = group_level.prepare(settings)
     if settings.run.dry_run:
         say("Plan (dry run: no files are written)")
@@ -247,7 +250,7 @@ def _group(settings: Settings) -> int:
     with output_lock(output_dir, settings.paths.work_dir, participants=None, run_uuid=run):
         _write_settings(settings)
         write_ignored(output_dir)
-        with still(say, "Group-level analysis"):
+        with report_running(say, "Group-level analysis"):
             outcome = group_level.run_group(settings, prepared, say)
     return _conclude(outcome, settings)
 
@@ -256,12 +259,12 @@ def _check(settings: Settings) -> "Plan":
     """Return the plan from headers and tables; raise `UsageError` with all problems."""
     from bids_sr import preflight
 
-    with still(say, "Checking the dataset"):
+    with report_running(say, "Checking the dataset"):
         plan = preflight.check(settings)
     _refuse((*plan.problems, *preflight.check_machine(plan, settings)))
     if not settings.run.dry_run:  # otherwise included in the plan that a dry run shows
         _show_lines(start_lines(plan, settings))
-        _print_skipped(plan.left_out)
+        _print_skipped(plan.skipped)
     return plan
 
 
@@ -277,9 +280,9 @@ def _refuse(problems: "Sequence[Notice]") -> None:
 
 def _write_settings(settings: Settings) -> None:
     """Write the settings to the log directory."""
-    from bids_sr.io.atomic_files import write_whole
+    from bids_sr.io.atomic_files import write_text
 
-    write_whole(
+    write_text(
         settings.paths.output_dir / "logs" / settings.run.run_uuid / "settings.toml",
         settings.to_toml(),
     )
@@ -288,7 +291,10 @@ def _write_settings(settings: Settings) -> None:
 def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = None) -> int:
     """Print outputs, verdicts, crashes and missing files, and return the exit code."""
     is_text_only = settings.run.boilerplate_only
-    pages = (made("methods" if is_text_only else "report", str(path)) for path in outcome.reports)
+    pages = (
+        progress_notice("methods" if is_text_only else "report", str(path))
+        for path in outcome.reports
+    )
     _show_lines(pages if plan is None or is_text_only else end_lines(plan, settings, outcome))
     # further crashes are consequences
     if full_disk := next(
@@ -311,10 +317,10 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
     if outcome.crashes or outcome.missing:
         complain("bids-sr: Some steps failed. Rerun the same command to retry the failed steps.")
         return FAILED
-    if plan is not None and plan.left_out:
-        _print_skipped(plan.left_out)
+    if plan is not None and plan.skipped:
+        _print_skipped(plan.skipped)
         complain(
-            f"bids-sr: finished. {count_text(len(plan.left_out), 'run')} skipped for the"
+            f"bids-sr: finished. {count_text(len(plan.skipped), 'run')} skipped for the"
             " reasons listed above. Use --strict to stop instead of skipping runs."
         )
         return LEFT_OUT

@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from bids_sr.config import UsageError, nearest_name
+from bids_sr.config import UsageError, suggest_name
 from bids_sr.config.readers import path
-from bids_sr.config.section import Checked, option_of
+from bids_sr.config.section import Checked, get_option
 from bids_sr.config.values import SettingError
 from bids_sr.version import __version__
 
@@ -72,7 +72,7 @@ class Parser(argparse.ArgumentParser):
         fields = dataclasses.fields(kind)  # type: ignore[arg-type]  # all are dataclasses
         # options shared by several commands come last in the help
         for item in sorted(fields, key=lambda item: item.name not in own_fields):
-            properties = option_of(item)
+            properties = get_option(item)
             if not properties.flags or item.name in without:
                 continue
             *names, value_name = properties.flags.split()
@@ -94,7 +94,7 @@ class Parser(argparse.ArgumentParser):
                 {**keywords, **properties.how}, hints[item.name], item.default, named=bool(names)
             )
             heading = (properties.among or title) if names else ""
-            (self.titled(heading) if heading else self).add_argument(
+            (self.get_group(heading) if heading else self).add_argument(
                 *(names or [destination]), **keywords
             )
 
@@ -114,7 +114,7 @@ class Parser(argparse.ArgumentParser):
                 self.add_argument(flag, dest=flag, help=argparse.SUPPRESS, **keywords)
                 self._unused[flag] = reason
 
-    def titled(self, title: str) -> "argparse._ArgumentGroup":
+    def get_group(self, title: str) -> "argparse._ArgumentGroup":
         """Return the group of options with a heading in the help, created if missing."""
         groups = (group for group in self._action_groups if group.title == title)
         return next(groups, None) or self.add_argument_group(title)
@@ -145,7 +145,7 @@ class Parser(argparse.ArgumentParser):
                 values.setdefault(section, {})[name] = _flat(value)
         if unused := tuple((key, self._unused[key]) for key in parsed if key in self._unused):
             values.setdefault("run", {})["without_effect"] = unused
-        flags = {action.dest: _flag_of(action) for action in self._actions}
+        flags = {action.dest: _format_flag(action) for action in self._actions}
         try:
             return make(values)
         except SettingError as error:
@@ -183,7 +183,7 @@ class Parser(argparse.ArgumentParser):
 
     def options(self, argv: Sequence[str], kind: type[_C]) -> _C:
         """Return the options of a class from a command line; raise the same errors as `read`."""
-        return self.read(argv, lambda values: made_of(values, kind))
+        return self.read(argv, lambda values: options_of(values, kind))
 
     def error(self, message: str) -> NoReturn:
         """Raise `UsageError` with the most similar option or a hint, instead of exiting."""
@@ -192,14 +192,14 @@ class Parser(argparse.ArgumentParser):
         if unknown_match:
             flags = [flag for action in self._actions for flag in action.option_strings]
             flag = unknown_match[1].split("=")[0]
-            fix = self._refused.get(flag) or nearest_name(flag, flags) or fix
+            fix = self._refused.get(flag) or suggest_name(flag, flags) or fix
         elif choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
-            fix = nearest_name(choice[1], re.findall(r"[^', ]+", choice[2])) or fix
+            fix = suggest_name(choice[1], re.findall(r"[^', ]+", choice[2])) or fix
         elif message.startswith("the following arguments are required"):
             arguments = " ".join(
-                f"{_flag_of(action)} {action.metavar}"
+                f"{_format_flag(action)} {action.metavar}"
                 if action.option_strings
-                else _flag_of(action)
+                else _format_flag(action)
                 for action in self._actions
                 if action.required or not action.option_strings
             )
@@ -216,12 +216,12 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def made_of(inputs: Given, kind: type[_C]) -> _C:
+def options_of(inputs: Given, kind: type[_C]) -> _C:
     """Return the options of a class from the values of a command line."""
     return kind(**inputs.get(kind.__name__.lower(), {}))
 
 
-def _flag_of(action: argparse.Action) -> str:
+def _format_flag(action: argparse.Action) -> str:
     """Return the name of an option as the user writes it."""
     long_flags = (flag for flag in action.option_strings if flag.startswith("--"))
     return next(long_flags, str(action.metavar or action.dest))
@@ -268,12 +268,15 @@ def _complete_keywords(
         keywords["help"]
     )
     if named and not has_default_text and keywords["help"] != argparse.SUPPRESS:
-        keywords = {**keywords, "help": f"{keywords['help']} (default: {_shown(default)})"}
+        keywords = {
+            **keywords,
+            "help": f"{keywords['help']} (default: {_format_default(default)})",
+        }
     return dict(keywords)
 
 
-def _shown(value: object) -> str:
+def _format_default(value: object) -> str:
     """Return a default value as text."""
     if isinstance(value, tuple):
-        return " ".join(map(_shown, value))
+        return " ".join(map(_format_default, value))
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -44,7 +44,7 @@ def add_settings(
     """Add the options of all settings to a parser, whose help lists the common options or all."""
     titles = {item.name: item.metadata.get("title", "") for item in dataclasses.fields(Settings)}
     for title in filter(None, titles.values()):  # in the order of the groups
-        parser.titled(title)
+        parser.get_group(title)
     parser.add_foreign(**data_of("foreign_options.json"))
     for name, group in get_type_hints(Settings).items():
         parser.add_fields(group, title=titles[name], everything=everything, without=without)
@@ -61,11 +61,11 @@ def parse_settings(argv: Sequence[str]) -> Settings:
         After ``--help`` and ``--version``.
     """
     if "--help-all" in hyphens(argv):
-        return build_parser(everything=True).read(["--help"], settings_of)
-    return build_parser().read(argv, settings_of)
+        return build_parser(everything=True).read(["--help"], make_settings)
+    return build_parser().read(argv, make_settings)
 
 
-def settings_of(inputs: Given) -> Settings:
+def make_settings(inputs: Given) -> Settings:
     """Return the settings of the options on a command line.
 
     Raises

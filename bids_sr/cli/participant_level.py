@@ -10,26 +10,26 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.cli.console import line_of, made
-from bids_sr.cli.heartbeat import still
+from bids_sr.cli.console import format_line, progress_notice
+from bids_sr.cli.heartbeat import report_running
 from bids_sr.cli.messages import show
 from bids_sr.cli.progress import Progress
-from bids_sr.cli.stages import declared_seconds, expected
+from bids_sr.cli.stages import estimate_with_time, make_time_function
 from bids_sr.config import Settings, machine
 from bids_sr.config.memory import SHARED_GB, WORKER_GB, for_steps_gb, step_gb, workers_that_fit
 from bids_sr.config.plugin import Plugin
 from bids_sr.config.settings import analysis_digest
-from bids_sr.io.earlier_files import EARLIER, set_aside
+from bids_sr.io.earlier_files import EARLIER, move_earlier_files
 from bids_sr.notices import Notice, record
 from bids_sr.preflight import cost_text
 from bids_sr.preflight.pace import pace_now
 from bids_sr.region_names import find_atlas
-from bids_sr.steps.memory import largest_gb
+from bids_sr.steps.memory import find_largest_gb
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
     from bids_sr.execution.execute import RunOutcome
-    from bids_sr.execution.records import Finish
+    from bids_sr.execution.records import FinishedSteps
     from bids_sr.pipeline.graph import Graph
     from bids_sr.pipeline.nodes import Node
     from bids_sr.preflight import Plan
@@ -46,14 +46,14 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
 
     limit_threads()
     from bids_sr.execution.execute import RunOutcome
-    from bids_sr.execution.records import Finish
+    from bids_sr.execution.records import FinishedSteps
     from bids_sr.io.dataset_description import write_atlas, write_dataset
     from bids_sr.report.index_page import INDEX, write_index
     from bids_sr.report.methods_text import write_citations
     from bids_sr.report.participants_page import write_participants
     from bids_sr.report.run_notes import is_last, note_run
-    from bids_sr.steps.figures import declared
-    from bids_sr.workflows.participant import graph_of, primary_series, stores_atlas
+    from bids_sr.steps.figures import figure_declarations
+    from bids_sr.workflows.participant import make_graph, primary_series, stores_atlas
 
     out, run = settings.paths.output_dir, settings.run
     log_dir = out / "logs" / run.run_uuid
@@ -64,9 +64,9 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     )
     digest, changed = analysis_digest(settings), True
     if not run.reports_only:
-        with still(say, "Building the workflow"):
-            graph = graph_of(settings, plan, __version__)
-            finish = Finish(graph, settings.paths.work_dir or Path())
+        with report_running(say, "Building the workflow"):
+            graph = make_graph(settings, plan, __version__)
+            finish = FinishedSteps(graph, settings.paths.work_dir or Path())
             exported = [] if run.boilerplate_only else primary_series(settings, plan, __version__)
             for series in ("", *exported):
                 describe(series=series)
@@ -75,7 +75,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
                 write_atlas(out, atlas.name, atlas.description)
         if run.boilerplate_only:
             html = not run.md_only_boilerplate
-            write_citations(graph.methods_text(finish.ended()), out, log_dir, html=html)
+            write_citations(graph.methods_text(finish.finished_folder()), out, log_dir, html=html)
             return dataclasses.replace(outcome, reports=(out / "CITATION.md",))
         if run.clean_workdir and settings.paths.work_dir is not None:
             steps = settings.paths.work_dir / graph.scope.name
@@ -85,11 +85,11 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
         outcome = _run_remaining(graph, finish, settings, plan, say)
         changed = note_run(log_dir, labels, settings=digest)
     say("Writing the reports")
-    with still(say, "Writing the reports"):
+    with report_running(say, "Writing the reports"):
         reports = write_participants(
             out,
             labels,
-            shown=declared(),
+            shown=figure_declarations(),
             log_dir=log_dir,
             command=" ".join(sys.argv),
             sessions=run.aggregate_session_reports,
@@ -105,15 +105,15 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
 
 def _run_remaining(
     graph: "Graph",
-    finish: "Finish",
+    finish: "FinishedSteps",
     settings: Settings,
     plan: "Plan",
     say: Callable[[str], None],
 ) -> "RunOutcome":
     """Run the remaining steps, and write records, figures and methods text."""
     from bids_sr.execution.execute import RunOutcome
-    from bids_sr.io.dataset_description import applied_in
-    from bids_sr.report.figure_archive import packed_figures
+    from bids_sr.io.dataset_description import read_applied
+    from bids_sr.report.figure_archive import pack_figures
     from bids_sr.report.methods_text import write_citations
     from bids_sr.report.participants_page import mark_unfinished
     from bids_sr.workflows.participant import primary_series
@@ -122,8 +122,8 @@ def _run_remaining(
     log_dir = out / "logs" / run.run_uuid
     outcome = RunOutcome()
     labels = [subject.label for subject in plan.subjects]
-    with packed_figures(settings.figures_dir, out, labels):
-        if remaining := finish.left():
+    with pack_figures(settings.figures_dir, out, labels):
+        if remaining := finish.unfinished_steps():
             mark_unfinished(out, labels)
             finish.note(remaining)
             outcome = _execute_steps(graph, settings, plan, say, remaining)
@@ -131,33 +131,33 @@ def _run_remaining(
                 finish.note()
         else:
             say("All steps were already completed; nothing needs to be recomputed")
-        finish.retell(log_dir)
+        finish.repeat_warnings(log_dir)
         run_names = {planned_run.stem for planned_run in plan.runs}
-        text = graph.methods_text(finish.ended())
+        text = graph.methods_text(finish.finished_folder())
         for series in primary_series(settings, plan, __version__):
             not_applied = [
-                name for name, is_applied in applied_in(out, series).items() if not is_applied
+                name for name, is_applied in read_applied(out, series).items() if not is_applied
             ]
             if names := ", ".join(name for name in not_applied if name in run_names):
                 text += f"\n{series} was not applied to {names}, which were zero filled instead.\n"
         # not earlier, because a stopped call has not applied these methods
         write_citations(text, out, log_dir, html=not run.md_only_boilerplate)
         if not (outcome.crashes or outcome.missing):
-            record(log_dir, _move_earlier_files(settings, finish.stored()))
+            record(log_dir, _move_earlier_files(settings, finish.list_stored_files()))
     return outcome
 
 
 def _move_earlier_files(settings: Settings, stored: set[Path]) -> list[Notice]:
     """Move outdated files of earlier calls for these runs, and return a notice per run."""
     out = settings.paths.output_dir
-    from bids_sr.bids.label_lists import some
+    from bids_sr.bids.label_lists import list_some
 
-    names_by_run = set_aside(out, settings.figures_dir, stored)
+    names_by_run = move_earlier_files(out, settings.figures_dir, stored)
     return [
         Notice(
             what=str(out),
             why="files from a previous bids-sr command with other settings were moved to"
-            f" {EARLIER}: {some(names, _NAMED)}. Delete these files if they are no longer"
+            f" {EARLIER}: {list_some(names, _NAMED)}. Delete these files if they are no longer"
             " needed.",
             level="warning",
             subject=run.removeprefix("sub-").partition("_")[0],
@@ -177,28 +177,30 @@ def _execute_steps(
 ) -> "RunOutcome":
     """Run the remaining steps of a graph; the result does not include reports."""
     from bids_sr.execution.execute import configure_nipype, execute
-    from bids_sr.pipeline.nipype_workflow import workflow_of
+    from bids_sr.pipeline.nipype_workflow import make_workflow
 
     run, resources = settings.run, settings.resources
     log_dir = settings.paths.output_dir / "logs" / run.run_uuid
     configure_nipype(
         crash_dir=log_dir, stop_on_first_crash=run.stop_on_first_crash, verbose=run.verbosity > 0
     )
-    cost = expected(plan, settings, remaining)
-    notice = made("estimate", cost_text(dataclasses.replace(plan, estimate=cost), settings))
-    show(line_of(notice), notice)
-    with still(say, "Preparing the steps"):
-        workflow = workflow_of(
+    cost = estimate_with_time(plan, settings, remaining)
+    notice = progress_notice(
+        "estimate", cost_text(dataclasses.replace(plan, estimate=cost), settings)
+    )
+    show(format_line(notice), notice)
+    with report_running(say, "Preparing the steps"):
+        workflow = make_workflow(
             graph,
             base_dir=settings.paths.work_dir or Path(),
             need_gb=lambda need: step_gb(need, cost.sizes),
-            seconds=declared_seconds(plan, cost.sizes),
+            seconds=make_time_function(plan, cost.sizes),
         )
     # available resources without the program and waiting workers
     processes, memory_gb = resources.nprocs or 1, resources.mem_gb or machine.memory_gb()
     worker_gb = WORKER_GB + SHARED_GB * (resources.mem_gb is None and machine.sums_resident())
     workers = max(
-        workers_that_fit(memory_gb, processes, largest_gb(cost.sizes), worker_gb),
+        workers_that_fit(memory_gb, processes, find_largest_gb(cost.sizes), worker_gb),
         resources.omp_nthreads or 1,
     )
     if workers < processes and resources.use_plugin is None:

@@ -5,8 +5,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bids_sr.cli.exit_codes import DONE, ended
-from bids_sr.cli.options import Given, Parser, made_of
+from bids_sr.cli.exit_codes import DONE, run_program
+from bids_sr.cli.options import Given, Parser, options_of
 from bids_sr.cli.text_encoding import restart_in_utf8
 from bids_sr.config.section import Checked, argument
 from bids_sr.frozen import frozen
@@ -38,21 +38,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         restart_in_utf8()
     arguments = sys.argv[1:] if argv is None else argv
-    return ended(
+    return run_program(
         "bids-sr-phantom",
         lambda: _run(arguments),
         interrupted="the incomplete dataset was removed",
     )
 
 
-def _options_of(inputs: Given) -> tuple[Path, Study]:
+def _parse_options(inputs: Given) -> tuple[Path, Study]:
     """Return directory and study of a command line."""
-    return made_of(inputs, _Destination).out, made_of(inputs, Study)
+    return options_of(inputs, _Destination).out, options_of(inputs, Study)
 
 
 def _run(argv: Sequence[str]) -> int:
     """Simulate the data set."""
-    out, study = build_parser().read(argv, _options_of)
+    out, study = build_parser().read(argv, _parse_options)
     from bids_sr.phantom.simulated_dataset import make_dataset
 
     start = time.monotonic()

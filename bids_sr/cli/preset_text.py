@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from bids_sr.cli.console import made
+from bids_sr.cli.console import progress_notice
 from bids_sr.config import Settings
-from bids_sr.config.presets import Setting, applied_choices, find_preset
+from bids_sr.config.presets import Setting, choose_settings, find_preset
 from bids_sr.notices import Notice
 
 
@@ -21,9 +21,9 @@ def preset_lines(settings: Settings) -> Iterator[Notice]:
             f"The {preset.name} preset has no effect at the group level, which only reads"
             " tables of metrics"
         )
-        yield made("preset", text)
+        yield progress_notice("preset", text)
         return
-    yield made(
+    yield progress_notice(
         "preset",
         f"{preset.name}: {preset.title}. Options on the command line override the preset.",
     )
@@ -33,20 +33,20 @@ def preset_lines(settings: Settings) -> Iterator[Notice]:
             group, name = choice.needs
             values.setdefault(group, {})[name] = _value(settings, choice.needs)
     overridden = []
-    for choice in applied_choices(preset, values):
+    for choice in choose_settings(preset, values):
         if _value(settings, choice.setting) == choice.value:
-            yield made("", f"{choice.option}: {choice.source}")
+            yield progress_notice("", f"{choice.option}: {choice.source}")
         else:
             overridden.append(choice.option)
     if overridden:
-        yield made(
+        yield progress_notice(
             "",
             "Options on the command line override these options of the preset:"
             f" {', '.join(overridden)}",
         )
-    yield made("", f"The preset does not set these options: {'; '.join(preset.yours)}")
+    yield progress_notice("", f"The preset does not set these options: {'; '.join(preset.yours)}")
     if settings.superres.recipe != "fast":
-        yield made("", preset.cost)
+        yield progress_notice("", preset.cost)
 
 
 def _value(settings: Settings, setting: Setting) -> object:

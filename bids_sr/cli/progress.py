@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from bids_sr.cli.heartbeat import EVERY_S, heartbeat
-from bids_sr.cli.stages import STAGES, stage_of
+from bids_sr.cli.stages import STAGES, find_stage
 from bids_sr.evaluation.verdict_text import verdict_line
 from bids_sr.notices import whom_text
-from bids_sr.pipeline.nodes import owner_of
+from bids_sr.pipeline.nodes import get_owner
 from bids_sr.preflight.plan_text import duration
 from bids_sr.steps.judgment import judge
 from bids_sr.workflows.judge_run import FIRST_VERDICT
@@ -179,8 +179,8 @@ class Progress:
 
     def __call__(self, node: "NipypeNode", status: str) -> None:
         """Record that a node starts, ends or has failed."""
-        label = whom_text(*owner_of(node))
-        stage = stage_of(getattr(node.interface, "step", None))
+        label = whom_text(*get_owner(node))
+        stage = find_stage(getattr(node.interface, "step", None))
         with self._lock:
             if status == "exception":
                 self.line(f"step failed: {node.fullname}")

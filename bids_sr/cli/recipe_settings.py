@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator
 
 from bids_sr.cli.console import table_text
-from bids_sr.sr.method import all_methods, get_method
+from bids_sr.sr.method import get_method, list_methods
 from bids_sr.sr.recipe_changes import VariableField, variable_fields
 
 _COLUMNS = ("setting", "default", "range", "unit", "description", "varied in")
@@ -49,7 +49,7 @@ def settings_of_recipes() -> str:
         "settings of the training recipes with their ranges and defaults (change a setting"
         " with --set METHOD.FIELD=VALUE):"
     ]
-    for method in all_methods():
+    for method in list_methods():
         for name, recipe in method.recipes.items():
             lines += _paragraph(f"{method.name}, {name}:", variable_fields(recipe))
     return "\n".join(lines)

@@ -71,7 +71,7 @@ def _make_reports(output_dir: Path, labels: Sequence[str], sessions: int) -> lis
     """
     from bids_sr.report.index_page import participants_with_figures, write_index
     from bids_sr.report.participants_page import write_participants
-    from bids_sr.steps.figures import declared
+    from bids_sr.steps.figures import figure_declarations
 
     root = output_dir.absolute()
     available = participants_with_figures(root)
@@ -89,7 +89,7 @@ def _make_reports(output_dir: Path, labels: Sequence[str], sessions: int) -> lis
                 f"sub-{label}", f"{output_dir} contains no figures for this participant", fix
             )
     pages = write_participants(
-        root, labels_of_call, shown=declared(), log_dir=root / "logs", sessions=sessions
+        root, labels_of_call, shown=figure_declarations(), log_dir=root / "logs", sessions=sessions
     )
     write_index(root)
     group = root / "group.html"

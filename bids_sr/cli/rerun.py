@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.cli.exit_codes import DONE, FAILED, ended
+from bids_sr.cli.exit_codes import DONE, FAILED, run_program
 from bids_sr.cli.options import Parser
 from bids_sr.config import UsageError
 from bids_sr.config.section import Checked, argument, option
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         node = _load(options.node_dir)
         return _run(node, options.work_dir or Path(tempfile.mkdtemp(prefix="bids-sr-rerun-")))
 
-    return ended(prog, load_and_run, interrupted="the step was not completed")
+    return run_program(prog, load_and_run, interrupted="the step was not completed")
 
 
 def _load(folder: Path) -> "Node":

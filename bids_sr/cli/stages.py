@@ -72,13 +72,15 @@ STAGES: Mapping[str, str] = {
 _START, _START_S = "starting the program and writing the reports", 14.0
 
 
-def stage_of(step: "AnyStep | None") -> str:
+def find_stage(step: "AnyStep | None") -> str:
     """Return the key of `STAGES` for a step, "" for nodes without a step (None)."""
     names = () if step is None else (step.__name__, *step.__module__.split(".")[2:])
     return next((name for name in names if name in STAGES), "")
 
 
-def expected(plan: Plan, settings: Settings, steps: "Iterable[Node] | None" = None) -> Estimate:
+def estimate_with_time(
+    plan: Plan, settings: Settings, steps: "Iterable[Node] | None" = None
+) -> Estimate:
     """Return the cost of a call with the time and memory of each stage.
 
     Memory and disk space are estimated by `bids_sr.preflight.estimates`, and processor time is
@@ -92,12 +94,12 @@ def expected(plan: Plan, settings: Settings, steps: "Iterable[Node] | None" = No
     plan = replace(plan, subjects=as_downsampled(plan.subjects, settings))
     cost = estimate(plan, settings)
     seconds, memory = {_START: _START_S}, {_START: BASE_GB}
-    seconds_of = declared_seconds(plan, cost.sizes)
+    seconds_of = make_time_function(plan, cost.sizes)
     if steps is None:
         scopes = scope_of_all(settings, plan, __version__).inward()
         steps = (node for scope in scopes for node in scope.nodes)
     for node in steps:
-        stage = STAGES[stage_of(node.step)]
+        stage = STAGES[find_stage(node.step)]
         seconds[stage] = seconds.get(stage, 0.0) + seconds_of(node)
         step_memory = step_gb(node.step.memory, cost.sizes)
         memory[stage] = max(memory.get(stage, 0.0), step_memory)
@@ -110,7 +112,7 @@ def expected(plan: Plan, settings: Settings, steps: "Iterable[Node] | None" = No
     return replace(cost, minutes=minutes, rows=rows)
 
 
-def declared_seconds(plan: Plan, sizes: Sizes) -> "Callable[[Node], float]":
+def make_time_function(plan: Plan, sizes: Sizes) -> "Callable[[Node], float]":
     """Return a function that computes the declared processor time (s) of a node for its run.
 
     `sizes` are the sizes of the largest structural images, for steps of participants.

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from bids_sr.bids.inheritance import sidecars_on_disk
 from bids_sr.bids.session_times import months_of_sessions
-from bids_sr.config import Settings, UsageError, nearest_name
+from bids_sr.config import Settings, UsageError, suggest_name
 from bids_sr.frozen import frozen
-from bids_sr.group.input_tables import find_tables, mixed
+from bids_sr.group.input_tables import find_tables, mixed_settings_lines
 from bids_sr.group.structural_inputs import find_scan_tables, read_values
-from bids_sr.group.structural_values import tables_of
+from bids_sr.group.structural_values import compute_tables
 from bids_sr.group.values import TableError
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.metrics.rows import MISSING
@@ -98,7 +98,7 @@ def prepare(
             " written at the participant level",
             _RUN_PARTICIPANTS,
         )
-    if lines := mixed(tables):
+    if lines := mixed_settings_lines(tables):
         raise UsageError(
             "\n  ".join(
                 ["metrics from different versions or settings cannot be combined", *lines]
@@ -161,7 +161,7 @@ def _protocols(settings: Settings, tables: "pd.DataFrame") -> dict[str, str]:
         f"--protocol {protocol}: neither a column of {listing} nor a key in the JSON sidecars of"
         " the scans",
         "participants are grouped by the values of this column or key",
-        nearest_name(protocol, available) or choices,
+        suggest_name(protocol, available) or choices,
     )
 
 
@@ -221,7 +221,7 @@ def run_structural_group(
 
     The results are ``group_scans_*.tsv`` with their JSON files, and ``group_scans.html``.
     """
-    from bids_sr.config.settings import differing
+    from bids_sr.config.settings import differing_settings
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.group.structural_report import (
         ScansContent,
@@ -231,7 +231,7 @@ def run_structural_group(
     from bids_sr.report.index_page import write_index
 
     defaults = Settings(paths=settings.paths, selection=settings.selection)
-    if unused := [name for name in differing(defaults, settings) if name not in _READ]:
+    if unused := [name for name in differing_settings(defaults, settings) if name not in _READ]:
         say(f"These settings have no effect at the group level: {', '.join(unused)}")
     for line in group.absent:
         say(f"missing: {line}")
@@ -241,7 +241,7 @@ def run_structural_group(
         " participants"
     )
     try:
-        tables = tables_of(read_values(group.tables, group.protocols, group.months))
+        tables = compute_tables(read_values(group.tables, group.protocols, group.months))
     except TableError as error:
         raise UsageError(
             str(error),

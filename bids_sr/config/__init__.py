@@ -8,6 +8,6 @@ from bids_sr.config.groups.resources import Resources
 from bids_sr.config.groups.selection import Selection
 from bids_sr.config.groups.superres import SuperRes
 from bids_sr.config.settings import Settings
-from bids_sr.config.values import UsageError, nearest_name
+from bids_sr.config.values import UsageError, suggest_name
 
-__all__ = ["Paths", "Resources", "Selection", "Settings", "SuperRes", "UsageError", "nearest_name"]
+__all__ = ["Paths", "Resources", "Selection", "Settings", "SuperRes", "UsageError", "suggest_name"]

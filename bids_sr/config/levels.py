@@ -85,7 +85,7 @@ class StoredMaps:
     primary: str = ""
     minus_others: Collection[str] = ()
 
-    def of(self, series: str) -> Mapping[float, _StoredStats]:
+    def outputs_of(self, series: str) -> Mapping[float, _StoredStats]:
         """Return the outputs stored for every contrast of a series, by FWHM (mm).
 
         At the full level, everything is stored. At the standard level, these are t, effect and
@@ -135,10 +135,10 @@ class StoredMaps:
         has_all = self.level == "full" or series in (RAW, self.primary)
         return () if has_all else self.minus_others
 
-    def holds(self, series: str, contrast: str, fwhm_mm: float, stat: str) -> bool:
+    def includes(self, series: str, contrast: str, fwhm_mm: float, stat: str) -> bool:
         """Return whether the map of a contrast and statistic is stored for a series and width."""
         return contrast not in self.leaves_out(series) and any(
             stat in outputs.stats
-            for width, outputs in self.of(series).items()
+            for width, outputs in self.outputs_of(series).items()
             if round(10 * (width - fwhm_mm)) == 0
         )

@@ -60,9 +60,11 @@ def memory_gb(
         ):
             limit, usage = (_words(folder / name, 1)[0] for name in names)
             if limit is not None and limit < _UNLIMITED:
-                sizes.append(limit - (max(0.0, (usage or 0.0) - _cached(folder)) if free else 0))
+                sizes.append(
+                    limit - (max(0.0, (usage or 0.0) - _read_page_cache(folder)) if free else 0)
+                )
     gigabytes = (_SHARE if free else 1) * max(0.0, min(sizes)) / 1e9
-    slurm_gb = _granted_gb(environ)
+    slurm_gb = _read_granted_gb(environ)
     # fork server and first worker, in addition to the program
     if free and sums_resident(root, environ):
         slurm_gb = max(0.0, _SHARE * slurm_gb - 2 * SHARED_GB)
@@ -74,10 +76,10 @@ def sums_resident(root: Path = Path("/"), environ: Mapping[str, str] = os.enviro
 
     Returns False if a control group sets the same limit, and outside of jobs.
     """
-    return _granted_gb(environ) < memory_gb(root, {}, free=False)
+    return _read_granted_gb(environ) < memory_gb(root, {}, free=False)
 
 
-def _granted_gb(environ: Mapping[str, str]) -> float:
+def _read_granted_gb(environ: Mapping[str, str]) -> float:
     """Return the memory granted by SLURM on this node (GB), infinite without job or limit."""
     node_mib = _number(environ.get("SLURM_MEM_PER_NODE"))
     processor_mib = _number(environ.get("SLURM_MEM_PER_CPU"))
@@ -150,7 +152,7 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
                 break
 
 
-def _cached(folder: Path) -> float:
+def _read_page_cache(folder: Path) -> float:
     """Return the reclaimable page cache (bytes) charged to a control group."""
     counters = dict(
         line.split()[:2] for line in _lines(folder / "memory.stat") if len(line.split()) == 2

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from bids_sr.config.section import Checked, option
-from bids_sr.config.values import UsageError, nearest_name, read_tables
+from bids_sr.config.values import UsageError, read_tables, suggest_name
 from bids_sr.frozen import frozen
 
 _NAMES = ("MultiProc", "SLURM")
@@ -116,7 +116,7 @@ class Plugin(Checked):
         # all jobs at once
         name = str(tables.get("plugin")).removeprefix("Legacy").removesuffix("Graph")
         if name not in _NAMES:
-            fix = nearest_name(name, _NAMES) or 'write plugin = "SLURM" on the first line'
+            fix = suggest_name(name, _NAMES) or 'write plugin = "SLURM" on the first line'
             raise UsageError(f"plugin {name!r} in {path}", f"expected {' or '.join(_NAMES)}", fix)
         if not isinstance(arguments, dict):
             raise UsageError(
@@ -149,7 +149,7 @@ def _refuse_unknown(values: dict[str, object], allowed: Sequence[str], path: Pat
     """Raise `UsageError` for the first unknown key."""
     for name in values:
         if name not in allowed:
-            fix = nearest_name(str(name), allowed) or f"choose from {', '.join(allowed)}"
+            fix = suggest_name(str(name), allowed) or f"choose from {', '.join(allowed)}"
             raise UsageError(
                 f"unknown key {name!r} in {path}", "the plugin does not have this setting", fix
             )

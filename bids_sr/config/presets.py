@@ -6,7 +6,7 @@ that were not specified on the command line.
 
 from collections.abc import Iterator, Mapping
 
-from bids_sr.config.values import SettingError, nearest_name
+from bids_sr.config.values import SettingError, suggest_name
 from bids_sr.frozen import frozen
 
 Values = Mapping[str, Mapping[str, object]]
@@ -171,13 +171,13 @@ def find_preset(name: str) -> AnalysisPreset:
     if name in PRESETS:
         return PRESETS[name]
     available = ", ".join(PRESETS)
-    fix = nearest_name(name, PRESETS) or (
+    fix = suggest_name(name, PRESETS) or (
         f"choose one of the available presets, or omit --preset: {available}"
     )
     raise SettingError("run.preset", name, f"available presets: {available}", fix)
 
 
-def applied_choices(preset: AnalysisPreset, values: Values) -> Iterator[Choice]:
+def choose_settings(preset: AnalysisPreset, values: Values) -> Iterator[Choice]:
     """Yield the first choice per setting of a preset whose needs are met by `values`."""
     decided: set[Setting] = set()
     for choice in preset.choices:
@@ -214,7 +214,7 @@ def with_preset(
         Values by group and name; the arguments are not modified.
     """
     completed = {group: dict(names) for group, names in values.items()}
-    for choice in applied_choices(preset, values):
+    for choice in choose_settings(preset, values):
         group, name = choice.setting
         if name not in command_line.get(group, {}):
             completed.setdefault(group, {})[name] = choice.value

@@ -95,7 +95,7 @@ def folder(text: str) -> str:
     return text
 
 
-def named_file(text: str) -> str:
+def parse_named_file(text: str) -> str:
     """Return the text of ``NAME=FILE`` or ``NAME=DIR``; name and path are required."""
     name, location = split_named(text)
     if not name or not location.strip():

@@ -1,8 +1,8 @@
 """Checks of options that name an atlas and its labels: ``--atlas``, ``--roi``, ``--seeds``."""
 
 from bids_sr import region_names
-from bids_sr.config.seeds import COMPONENTS, known_names, parse_seed
-from bids_sr.config.values import SettingError, nearest_name
+from bids_sr.config.seeds import COMPONENTS, list_names, parse_seed
+from bids_sr.config.values import SettingError, suggest_name
 from bids_sr.notices import UsageError
 
 
@@ -22,7 +22,7 @@ def check_regions(atlas: str, roi: str, seeds: tuple[str, ...]) -> None:
         try:
             parse_seed(text, atlas)
         except ValueError as error:
-            fix = nearest_name(text, known_names(atlas))
+            fix = suggest_name(text, list_names(atlas))
             raise SettingError("activation.seeds", text, str(error), fix) from error
 
 
@@ -41,7 +41,7 @@ def _check_roi(roi: str, atlas: str) -> None:
             )
         names = (*groups, "brain", *region_names.atlas_labels(atlas))
         fix = (
-            nearest_name(error.name, names)
+            suggest_name(error.name, names)
             or "specify a mask file including its directory, such as ./mask.nii.gz"
         )
         raise SettingError("activation.roi", roi, reason, fix) from error

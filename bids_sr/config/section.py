@@ -38,7 +38,7 @@ class _Option:
     how: Mapping[str, object] = field(default_factory=dict)
 
 
-def _documented(help: str) -> dict[str, object]:
+def _document(help: str) -> dict[str, object]:
     """Return the field metadata that adds a help text to the docstring of the class."""
     return {"doc": f"{help[0].upper()}{help[1:]}."} if help else {}
 
@@ -101,18 +101,18 @@ def option(
         most=most,
         how=how,
     )
-    return field(default=default, metadata={"option": metadata} | _documented(help))
+    return field(default=default, metadata={"option": metadata} | _document(help))
 
 
 def argument(flags: str, help: str, **how: object) -> Any:
     """Return a field without a default: a positional argument or a required option."""
     return field(
         metadata={"option": _Option(flags=flags, help=help, decides=False, once=True, how=how)}
-        | _documented(help)
+        | _document(help)
     )
 
 
-def option_of(item: "Field[Any]") -> _Option:
+def get_option(item: "Field[Any]") -> _Option:
     """Return the properties with which a field was declared as an option."""
     properties: _Option = item.metadata["option"]
     return properties
@@ -128,7 +128,7 @@ class Checked:
             self._set(name, as_annotated(getattr(self, name), hint, self._where(name)))
         for item in fields(self):  # type: ignore[arg-type]  # all are dataclasses
             if "option" in item.metadata:
-                self._check_bounds(item.name, option_of(item))
+                self._check_bounds(item.name, get_option(item))
         self._check()
 
     def _where(self, name: str) -> str:
@@ -147,7 +147,7 @@ class Checked:
         if not holds:
             value = getattr(self, name)
             text = " ".join(map(str, value)) if isinstance(value, tuple) else value
-            properties = option_of(next(item for item in fields(self) if item.name == name))  # type: ignore[arg-type]
+            properties = get_option(next(item for item in fields(self) if item.name == name))  # type: ignore[arg-type]
             fix = "change that value"
             if properties.flags:
                 fix = (
@@ -169,7 +169,7 @@ class Checked:
                 is_within = all(compare(number, bound) for number in numbers)
                 self._need(is_within, name, f"expected {word} {bound}")
 
-    def _each_once(self, *names: str) -> None:
+    def _remove_duplicates(self, *names: str) -> None:
         """Remove duplicates from settings with several values."""
         for name in names:
             self._set(name, tuple(dict.fromkeys(getattr(self, name))))

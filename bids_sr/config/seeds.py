@@ -50,7 +50,9 @@ DEFAULT_SEEDS = ("motor", "defaultMode", "visual")
 N_COMPONENTS = 3
 
 
-def seeds_of(texts: tuple[str, ...], *, with_anat: bool, atlas: str = AAL2) -> tuple[Seed, ...]:
+def choose_seeds(
+    texts: tuple[str, ...], *, with_anat: bool, atlas: str = AAL2
+) -> tuple[Seed, ...]:
     """Return the requested seeds of a run.
 
     The result is empty if the leading temporal components of the run are mapped instead, that is,
@@ -67,7 +69,7 @@ def seeds_of(texts: tuple[str, ...], *, with_anat: bool, atlas: str = AAL2) -> t
 def seed_names(seeds: tuple[Seed, ...]) -> tuple[str, ...]:
     """Return the names of the seeds of a run, or of its temporal components if there are no seeds.
 
-    >>> seed_names(seeds_of(("motor", "hand=-38,-24,58"), with_anat=True)), seed_names(())[0]
+    >>> seed_names(choose_seeds(("motor", "hand=-38,-24,58"), with_anat=True)), seed_names(())[0]
     (('motor', 'hand'), 'component1')
     """
     return tuple(seed.name for seed in seeds) or tuple(
@@ -134,6 +136,6 @@ def _atlas_seed(text: str, atlas: str) -> Seed | None:
     return Seed(name, labels=seed_labels) if seed_labels else None
 
 
-def known_names(atlas: str = AAL2) -> tuple[str, ...]:
+def list_names(atlas: str = AAL2) -> tuple[str, ...]:
     """Return the names of predefined seeds and the labels of the atlas."""
     return (*KNOWN, *atlas_labels(atlas))

@@ -17,8 +17,8 @@ from bids_sr.config.groups.resources import Resources
 from bids_sr.config.groups.run import Run
 from bids_sr.config.groups.selection import Selection
 from bids_sr.config.groups.superres import SuperRes
-from bids_sr.config.section import HOW_IT_RUNS, WHICH_DATA, option_of
-from bids_sr.config.values import UsageError, as_toml, nearest_name, read_tables, split_named
+from bids_sr.config.section import HOW_IT_RUNS, WHICH_DATA, get_option
+from bids_sr.config.values import UsageError, as_toml, read_tables, split_named, suggest_name
 from bids_sr.frozen import frozen
 from bids_sr.region_names import is_file
 from bids_sr.sr.recipe_changes import RecipeChange
@@ -115,7 +115,7 @@ class Settings:
             lines.append(f"{group.name:<14}{', '.join(entries)}")
         return lines
 
-    def resolved(self, *, run_uuid: str) -> Self:
+    def resolve(self, *, run_uuid: str) -> Self:
         """Return settings with absolute paths and all machine-dependent values filled in."""
         values: dict[str, dict[str, Any]] = {
             group: {
@@ -197,7 +197,7 @@ def _check_keys(group: str, names: object) -> None:
     for key in keys or ([group] if group not in get_type_hints(Settings) else []):
         if key not in existing:
             fix = (
-                nearest_name(key, existing)
+                suggest_name(key, existing)
                 or f"available groups: {', '.join(get_type_hints(Settings))}"
             )
             raise UsageError(f"unknown setting {key!r}", "unknown setting", fix)
@@ -226,7 +226,7 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
         group: {
             item.name: names[item.name]
             for item in dataclasses.fields(get_type_hints(Settings)[group])
-            if item.name in names and not option_of(item).once
+            if item.name in names and not get_option(item).once
         }
         for group, names in tables.items()
     }
@@ -240,7 +240,7 @@ def _result_settings(settings: Settings) -> dict[str, object]:
     values: dict[str, Any] = {}
     for group in dataclasses.fields(settings):
         section = getattr(settings, group.name)
-        names = (item.name for item in dataclasses.fields(section) if option_of(item).decides)
+        names = (item.name for item in dataclasses.fields(section) if get_option(item).decides)
         values |= {f"{group.name}.{name}": _plain(getattr(section, name)) for name in names}
     # only the use of derivatives matters, not their location
     if settings.preprocessing.derivatives:
@@ -278,7 +278,7 @@ def analysis_digest(settings: Settings) -> str:
     return _sha256(text.encode("utf-8"))[:12]
 
 
-def differing(settings: Settings, other_settings: Settings) -> dict[str, str]:
+def differing_settings(settings: Settings, other_settings: Settings) -> dict[str, str]:
     """Return the result-relevant settings that differ between two calls, as ``A and B``."""
     first, second = _result_settings(settings), _result_settings(other_settings)
     return {

@@ -50,16 +50,16 @@ def read_tables(path: Path, kind: str, yaml: Sequence[str] = ()) -> dict[str, An
         raise UsageError(f"{kind} {path}", reason, fix) from error
 
 
-def nearest_name(name: str, names: Iterable[str]) -> str:
+def suggest_name(name: str, names: Iterable[str]) -> str:
     """Return ``did you mean 'x'?`` with the known name most similar to `name`, or "".
 
-    >>> nearest_name("--smothing", ["--smoothing", "--strict"])
+    >>> suggest_name("--smothing", ["--smoothing", "--strict"])
     "did you mean '--smoothing'?"
-    >>> nearest_name("--run", ["--run-id", "--truth"])
+    >>> suggest_name("--run", ["--run-id", "--truth"])
     "did you mean '--run-id'?"
-    >>> nearest_name("precentrla", ["Heschl_L", "Precentral_L"])
+    >>> suggest_name("precentrla", ["Heschl_L", "Precentral_L"])
     "did you mean 'Precentral_L'?"
-    >>> nearest_name("--notrack", ["--force", "--truth"])
+    >>> suggest_name("--notrack", ["--force", "--truth"])
     ''
     """
     word = name.lstrip("-").lower()
@@ -100,7 +100,7 @@ def as_annotated(value: object, hint: object, where: str) -> object:
     if origin is Literal:
         if value in args:
             return value
-        fix = nearest_name(str(value), map(str, args)) or "choose one of these values"
+        fix = suggest_name(str(value), map(str, args)) or "choose one of these values"
         raise SettingError(
             where, repr(value), f"the value must be one of {', '.join(map(str, args))}", fix
         )

@@ -18,7 +18,7 @@ VGG19_SOURCE = "vgg19-dcbb9e9d.pth"
 VGG19_DIGITS = "dcbb9e9d"
 
 
-def kept_vgg19() -> Path:
+def installed_vgg19() -> Path:
     """Return the path of the installed weights (.safetensors); the file need not exist."""
     if custom_path := os.environ.get(VGG19_VARIABLE):
         return Path(os.path.expanduser(custom_path))
@@ -26,7 +26,7 @@ def kept_vgg19() -> Path:
     return Path(os.path.expanduser(cache), "bids-sr", VGG19_SOURCE).with_suffix(".safetensors")
 
 
-def vgg19_for(method: Method, recipe: str, user_file: Path | None) -> Path | None:
+def find_vgg19(method: Method, recipe: str, user_file: Path | None) -> Path | None:
     """Return the VGG-19 weights that a training uses.
 
     Parameters
@@ -43,7 +43,7 @@ def vgg19_for(method: Method, recipe: str, user_file: Path | None) -> Path | Non
     Path | None
         `user_file` if the loss has a perceptual term. Without `user_file`, the installed file, if
         it exists, the recipe is ``paper``, and the published training uses VGG-19
-        (`bids_sr.sr.recipe.Recipe.taught_by_vgg`). Otherwise None.
+        (`bids_sr.sr.recipe.Recipe.relies_on_vgg`). Otherwise None.
     """
     name = recipe_name(method, recipe)
     method_recipe = method.recipes.get(name)
@@ -51,6 +51,6 @@ def vgg19_for(method: Method, recipe: str, user_file: Path | None) -> Path | Non
         return None
     if user_file is not None:
         return user_file
-    installed = kept_vgg19()
-    is_published = name == "paper" and method_recipe.taught_by_vgg
+    installed = installed_vgg19()
+    is_published = name == "paper" and method_recipe.relies_on_vgg
     return installed if is_published and installed.is_file() else None

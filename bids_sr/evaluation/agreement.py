@@ -64,13 +64,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bids_sr.evaluation.effects_of_run import LEAST_VOXELS, RunEffects, denoised
+from bids_sr.evaluation.effects_of_run import LEAST_VOXELS, RunEffects, denoise_controls
 from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.blocks import TaskBlock
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
 from bids_sr.metrics.rows import MISSING, MetricRow
-from bids_sr.series import MEASURED, SMOOTH, is_variant_of, kind_of
+from bids_sr.series import MEASURED, SMOOTH, get_kind, is_variant_of
 from bids_sr.series import series as series_named
 
 _STATISTICS = ("r", "ev", "amplitude", "correct_fraction")
@@ -97,7 +97,7 @@ _ScoresByKey = dict[ComparisonKey, Float]
 
 
 @frozen
-class Way:
+class BlockComparison:
     """Weights for sums of block maps, (1 + n_boot, blocks).
 
     The first row has the weights of the run itself, the other rows the weights of resamples.
@@ -127,7 +127,7 @@ class ComparedVoxels:
 
     name: str
     voxels: MaskArray
-    ways: Sequence[Way]
+    ways: Sequence[BlockComparison]
 
 
 def gain_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
@@ -140,9 +140,9 @@ def gain_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
         (method, comparator)
         for method in names
         for comparator in names
-        if kind_of(method) == "method"
+        if get_kind(method) == "method"
         and comparator != method
-        and kind_of(comparator) not in ("member", "measured")
+        and get_kind(comparator) not in ("member", "measured")
         and (not series_named(comparator).variant or is_variant_of(comparator, (method,)))
     ]
 
@@ -228,7 +228,9 @@ def _inner_products(a: Real, b: Real) -> Float:
     return products
 
 
-def _statistics(way: Way, values: Float, cross: Float, target: Float) -> dict[str, Float]:
+def _statistics(
+    way: BlockComparison, values: Float, cross: Float, target: Float
+) -> dict[str, Float]:
     """Return the agreement of a series with a reference, (1 + n_boot,) for each statistic.
 
     Values are NaN unless the divisor of the statistic is reliably above 0.
@@ -247,7 +249,7 @@ def _statistics(way: Way, values: Float, cross: Float, target: Float) -> dict[st
     Examples
     --------
     >>> once = np.ones((1, 1))
-    >>> way = Way(contrast="a", source=once, target=once, twin=once)
+    >>> way = BlockComparison(contrast="a", source=once, target=once, twin=once)
     >>> scores = _statistics(way, once, 2 * once, 4 * once)
     >>> {name: float(values[0]) for name, values in scores.items()}
     {'r': 1.0, 'ev': 0.75, 'amplitude': 0.5, 'correct_fraction': 1.0}
@@ -293,7 +295,7 @@ def _strata(blocks: Sequence[TaskBlock], weights: Float) -> list[list[int]]:
     return list(by_sign.values()) if has_single_block else list(by_condition.values())
 
 
-def resampled(
+def resample_weights(
     blocks: Sequence[TaskBlock], weights: Float, n_boot: int, seed: int, contrast: str
 ) -> Float:
     """Return the weights of the blocks in a run and in its bootstrap resamples.
@@ -361,13 +363,13 @@ def _vary_seeds(scores: Mapping[str, _ScoresByKey], seed: int) -> None:
     seed : int
         Seed of the draws.
     """
-    for method in [name for name in scores if kind_of(name) == "method"]:
+    for method in [name for name in scores if get_kind(name) == "method"]:
         names = [
             method,
             *(
                 name
                 for name in scores
-                if kind_of(name) == "member" and is_variant_of(name, (method,))
+                if get_kind(name) == "member" and is_variant_of(name, (method,))
             ),
         ]
         if len(names) < 2:
@@ -416,9 +418,9 @@ def _score_controls(
 ) -> dict[str, tuple[_ScoresByKey, dict[ComparisonKey, float]]]:
     """Return scores and settings of denoised controls of the B-spline series, by control."""
     scores_by_control: dict[str, dict[float, _ScoresByKey]] = {}
-    for control, setting, betas in denoised(bspline):
+    for control, setting, betas in denoise_controls(bspline):
         scores_by_control.setdefault(control, {})[setting] = reference.scores(
-            run.banded(betas, list(reference.targets))
+            run.maps_by_band(betas, list(reference.targets))
         )
     return {
         control: _cross_validate_settings(by_setting)
@@ -446,9 +448,9 @@ def agreement_rows(
     ValueError
         If series are from different runs or on different grids.
     """
-    run.warn_of_little()
+    run.warn_of_few_voxels()
     rows: list[MetricRow] = []
-    for subset, reported in run.in_common_voxels():
+    for subset, reported in run.iterate_common_voxels():
         available = [reference for make in references if (reference := make(subset)) is not None]
         rows += [
             row for row in _yield_rows(subset, available) if not reported or row.series in reported
@@ -466,7 +468,7 @@ def _yield_rows(run: RunEffects, references: Sequence[Reference]) -> Iterator[Me
     scores: list[dict[str, _ScoresByKey]] = [{} for _ in references]
     bands = list(dict.fromkeys(band for reference in references for band in reference.targets))
     for name, betas, effects in run.series() if references else ():
-        maps = run.banded(betas, bands)
+        maps = run.maps_by_band(betas, bands)
         for reference, reference_scores in zip(references, scores, strict=True):
             if name != reference.itself:
                 reference_scores[name] = reference.scores(maps)

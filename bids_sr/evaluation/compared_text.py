@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from bids_sr.evaluation.advice import Advice
-from bids_sr.evaluation.evidence import AccuracyKind, Claim, Decision, VerdictStatus, Why
-from bids_sr.evaluation.words import capital, region_text, value_text
+from bids_sr.evaluation.evidence import AccuracyKind, Claim, Decision, Reason, VerdictStatus
+from bids_sr.evaluation.words import capitalize, region_text, value_text
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.series import same_name
 
@@ -19,7 +19,7 @@ _HEADS: Mapping[VerdictStatus, str] = {
 }
 
 
-def compared_headline(name: str, status: VerdictStatus) -> str:
+def write_compared_headline(name: str, status: VerdictStatus) -> str:
     """Return a sentence on whether another program's series is more accurate than acquired."""
     return (
         f"{name} {_HEADS[status]}."
@@ -42,7 +42,7 @@ _FOUND: Mapping[tuple[AccuracyKind, Decision], str] = {
     ("beyond", "same"): "the series contains no true detail",
     ("beyond", "unclear"): "no true detail was detected",
 }
-_WHY: Mapping[Why, str] = {
+_WHY: Mapping[Reason, str] = {
     "smoothed": (
         "the series is not more accurate than the acquired series smoothed to the same resolution"
     ),
@@ -71,7 +71,7 @@ _ON_ACQUIRED_GRID = (
 )
 
 
-def compared_band(claim: Claim, fwhm_mm: float, *, counts: bool, finer: bool) -> str:
+def describe_compared_band(claim: Claim, fwhm_mm: float, *, counts: bool, finer: bool) -> str:
     """Describe the accuracy of another program's series in one frequency band, with values.
 
     Parameters
@@ -112,7 +112,7 @@ def compared_band(claim: Claim, fwhm_mm: float, *, counts: bool, finer: bool) ->
     finding += ", also at the same resolution" if better and fwhm_mm > 0 else ""
     finding += _NOT_COUNTED if claim.decision == "better" and not counts else ""
     return (
-        f"{capital(_BAND[claim.kind])}, {finding}: {', '.join(numbers)}. The reference is"
+        f"{capitalize(_BAND[claim.kind])}, {finding}: {', '.join(numbers)}. The reference is"
         f" {claim.evidence.reference.words}."
     )
 
@@ -122,7 +122,7 @@ def _level(claim: Claim) -> list[MetricRow]:
     return [] if row is None else [row]
 
 
-def compared_lacking(kind: AccuracyKind, advice: Advice, *, finer: bool) -> str:
+def explain_missing_band(kind: AccuracyKind, advice: Advice, *, finer: bool) -> str:
     """Explain why a band of another program's series was not assessed, and which data are needed.
 
     The band `kind` is ``within`` or ``beyond`` the acquired Nyquist frequency.
@@ -133,12 +133,12 @@ def compared_lacking(kind: AccuracyKind, advice: Advice, *, finer: bool) -> str:
     if kind == "within":
         way, need = advice.other_run, "a second run of the same task"
     return (
-        f"{capital(_BAND[kind])}, accuracy was not assessed. This assessment requires {need}:"
+        f"{capitalize(_BAND[kind])}, accuracy was not assessed. This assessment requires {need}:"
         f" {way}."
     )
 
 
-def compared_place(facts: Mapping[str, object]) -> list[str]:
+def describe_compared_position(facts: Mapping[str, object]) -> list[str]:
     """Return sentences on the position and coverage of another program's series."""
     sentences = []
     if facts.get("shift") and facts.get("frame") == "as acquired":

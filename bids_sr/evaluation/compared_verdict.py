@@ -36,10 +36,10 @@ from bids_sr.evaluation.evidence import (
     Comparison,
     Decision,
     Evidence,
+    Reason,
     VerdictStatus,
-    Why,
-    below_zero,
-    strongest,
+    find_strongest,
+    is_below_zero,
 )
 from bids_sr.frozen import frozen
 from bids_sr.metrics.rows import MetricRow
@@ -110,7 +110,7 @@ class _ComparedVerdict:
         ]
 
 
-def compared_verdict(
+def decide_compared_verdict(
     name: str,
     rows: Sequence[MetricRow],
     *,
@@ -130,7 +130,7 @@ def compared_verdict(
     fwhm_mm : float
         Smoothing of the control at the same resolution (FWHM, mm); NaN if there is no control.
     facts : Mapping[str, object]
-        Alignment with the run, see `bids_sr.registration.compared_frame.Alignment.facts`.
+        Alignment with the run, see `bids_sr.registration.series_alignment.Alignment.facts`.
     advice : Advice
         Advice on missing references.
     margin : float | None
@@ -143,13 +143,13 @@ def compared_verdict(
     ]
     decided = [claim for claim in claims if claim.decision is not None]
     status = _status(claims)
-    parts = [compared_text.compared_headline(name, status)]
+    parts = [compared_text.write_compared_headline(name, status)]
     parts += [
-        compared_text.compared_band(claim, fwhm_mm, counts=_counts(claim), finer=finer)
+        compared_text.describe_compared_band(claim, fwhm_mm, counts=_counts(claim), finer=finer)
         for claim in decided
     ]
     parts += [
-        compared_text.compared_lacking(claim.kind, advice, finer=finer)
+        compared_text.explain_missing_band(claim.kind, advice, finer=finer)
         for claim in claims
         if claim not in decided
     ]
@@ -159,7 +159,7 @@ def compared_verdict(
         name=name,
         status=status,
         headline=parts[0],
-        text=" ".join([*parts, *compared_text.compared_place(facts)]),
+        text=" ".join([*parts, *compared_text.describe_compared_position(facts)]),
         claims=tuple(claims),
         fwhm_mm=fwhm_mm,
         facts=facts,
@@ -173,11 +173,11 @@ def _make_claim(
 
     Active voxels decide first, but the decision is "unclear" if the whole brain contradicts them.
     """
-    evidence = strongest(kind, rows, [name])
-    levels = {} if evidence is None else evidence.known(name)
+    evidence = find_strongest(kind, rows, [name])
+    levels = {} if evidence is None else evidence.select_finite_rows(name)
     if evidence is None or not levels:
         return Claim(kind=kind, series=name, decision=None)
-    by_region: dict[str, tuple[Decision, Why]] = {
+    by_region: dict[str, tuple[Decision, Reason]] = {
         region: _decide_within(evidence, level, margin)
         if kind == "within"
         else _decide_beyond(evidence, level, margin, finer=finer)
@@ -189,7 +189,9 @@ def _make_claim(
     ]
     justified = [region for region, (_, why) in by_region.items() if why]
     region = next(iter([*([] if contrary else [*decisive, *justified]), *by_region]))
-    decision_why: tuple[Decision, Why] = ("unclear", "contrary") if contrary else by_region[region]
+    decision_why: tuple[Decision, Reason] = (
+        ("unclear", "contrary") if contrary else by_region[region]
+    )
     comparisons = [(ACQUIRED_BAND, region), *[(same_name(name), region)] * (kind == "within")]
     comparisons += [(ACQUIRED_BAND, evidence.brain)] * contrary
     return Claim(
@@ -221,7 +223,7 @@ def _decide_difference(comparison: Comparison, margin: float) -> Decision:
     return "same" if small else comparison.decision
 
 
-def _decide_within(evidence: Evidence, level: MetricRow, margin: float) -> tuple[Decision, Why]:
+def _decide_within(evidence: Evidence, level: MetricRow, margin: float) -> tuple[Decision, Reason]:
     """Decide whether a series is more accurate in the acquired band; if not, add the reason."""
     name, region = level.series, level.region
     over = _decide_difference(evidence.compare(name, ACQUIRED_BAND, region, margin), margin)
@@ -242,7 +244,7 @@ def _decide_within(evidence: Evidence, level: MetricRow, margin: float) -> tuple
 
 def _decide_beyond(
     evidence: Evidence, level: MetricRow, margin: float, *, finer: bool
-) -> tuple[Decision, Why]:
+) -> tuple[Decision, Reason]:
     """Decide whether a series has true detail above the acquired band; if not, add the reason.
 
     A series that contains less noise beyond the band than the acquired series leaks does not have
@@ -254,7 +256,7 @@ def _decide_beyond(
     if not finer or (over == "worse" and abs(level.value) < margin):
         return "same", "no detail"
     if over == "worse":
-        return ("worse" if below_zero(level) else "unclear"), ""
+        return ("worse" if is_below_zero(level) else "unclear"), ""
     return ("better" if level.lower > 0 else "same", "") if over == "better" else (over, "")
 
 

@@ -16,7 +16,7 @@ from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
-from bids_sr.series import ACQUIRED_BAND, MEASURED, PCA, RAW_SPLINE, SMOOTH, kind_of, same_name
+from bids_sr.series import ACQUIRED_BAND, MEASURED, PCA, RAW_SPLINE, SMOOTH, get_kind, same_name
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.resampling import sample_volume
@@ -81,7 +81,7 @@ class RunEffects:
         """Return the effects of the measured series, or of the first series if not measured."""
         return load_effects(self.files.get(MEASURED, next(iter(self.files.values()))))
 
-    def banded(self, betas: Real, bands: Sequence[str]) -> dict[str, Real]:
+    def maps_by_band(self, betas: Real, bands: Sequence[str]) -> dict[str, Real]:
         """Return block maps in the N voxels of the mask, (N, B), by band.
 
         Parameters
@@ -126,13 +126,13 @@ class RunEffects:
                     "different blocks. All effects must be from the same run, events and "
                     "model."
                 )
-            name, betas = on_grid(effects, self.mask.shape, self.affine)
+            name, betas = place_on_grid(effects, self.mask.shape, self.affine)
             yield name, betas, effects
             for compared, width in self.same_widths.items() if name == ACQUIRED_BAND else ():
                 if math.isfinite(width):
-                    yield same_name(compared), smoothed(betas, effects.zooms, width), effects
+                    yield same_name(compared), smooth_maps(betas, effects.zooms, width), effects
 
-    def in_common_voxels(self) -> Iterator[tuple["RunEffects", tuple[str, ...]]]:
+    def iterate_common_voxels(self) -> Iterator[tuple["RunEffects", tuple[str, ...]]]:
         """Yield the run in the brain, then once per compared series that lacks signal there.
 
         Such a series is evaluated in its voxels with signal, and compared only with the acquired
@@ -162,7 +162,7 @@ class RunEffects:
             ]
             yield replace(self._subset(compared_names), mask=signal_mask), (name, same_name(name))
 
-    def warn_of_little(self) -> None:
+    def warn_of_few_voxels(self) -> None:
         """Warn if the ROI is small, and log conditions with too few blocks, for all contrasts."""
         inside = int(self.regions["roi"].sum())
         if inside < LEAST_VOXELS:
@@ -200,7 +200,7 @@ class RunEffects:
         return replace(self, files={name: self.files[name] for name in names}, same_widths=widths)
 
 
-def on_grid(effects: Effects, shape: tuple[int, ...], affine: Float) -> tuple[str, Float32]:
+def place_on_grid(effects: Effects, shape: tuple[int, ...], affine: Float) -> tuple[str, Float32]:
     """Return the series name and its block maps (X, Y, Z, B) on the high-resolution grid.
 
     Maps of the acquired series are interpolated by splines; the name is then ``rawSpline``.
@@ -222,7 +222,7 @@ def on_grid(effects: Effects, shape: tuple[int, ...], affine: Float) -> tuple[st
     return RAW_SPLINE, np.stack(maps, axis=-1)
 
 
-def denoised(bspline: Effects) -> Iterator[tuple[str, float, Float32]]:
+def denoise_controls(bspline: Effects) -> Iterator[tuple[str, float, Float32]]:
     """Yield denoised controls of the B-spline series: name, setting, block maps (X, Y, Z, B).
 
     `bsplineSmooth` is smoothed in space (setting: FWHM in mm), and `bsplinePca` is reduced to a
@@ -230,12 +230,12 @@ def denoised(bspline: Effects) -> Iterator[tuple[str, float, Float32]]:
     Gains of these controls are due to denoising, not to resolution.
     """
     for width in _CONTROL_FWHM_MM:
-        yield SMOOTH, width, smoothed(bspline.betas, bspline.zooms, width)
+        yield SMOOTH, width, smooth_maps(bspline.betas, bspline.zooms, width)
     for rank in bspline.ranks:
-        yield PCA, float(rank), bspline.reduced(rank)
+        yield PCA, float(rank), bspline.limit_components(rank)
 
 
-def smoothed(betas: Float32, zooms: Sequence[float], fwhm_mm: float) -> Float32:
+def smooth_maps(betas: Float32, zooms: Sequence[float], fwhm_mm: float) -> Float32:
     """Smooth each of the block maps (X, Y, Z, B) with a Gaussian (FWHM in mm)."""
     return np.stack(
         [smooth(block_map, zooms, fwhm_mm) for block_map in np.moveaxis(betas, -1, 0)], axis=-1
@@ -267,7 +267,9 @@ def save_fine_effects(run: RunEffects, path: Path) -> Path:
     """
     first = run.first()
     mask = run.mask
-    weights_by_contrast = {name: first.whole(weights) for name, weights in run.contrasts.items()}
+    weights_by_contrast = {
+        name: first.mean_weights(weights) for name, weights in run.contrasts.items()
+    }
     estimable = [name for name, weights in weights_by_contrast.items() if weights is not None]
     contrast = "all" if "all" in estimable else next(iter(estimable), "")
     box = bounding_box(mask if mask.any() else np.ones_like(mask))
@@ -281,13 +283,13 @@ def save_fine_effects(run: RunEffects, path: Path) -> Path:
     weights = weights_by_contrast.get(contrast)
     names = []
     if weights is not None and max(run.factor) > 1:
-        for file in [file for series, file in run.files.items() if kind_of(series) != "member"]:
-            name, betas = on_grid(load_effects(file), mask.shape, run.affine)
+        for file in [file for series, file in run.files.items() if get_kind(series) != "member"]:
+            name, betas = place_on_grid(load_effects(file), mask.shape, run.affine)
             names.append(name)
             arrays[f"beyond_{name}"] = beyond_nyquist(
                 betas @ weights.astype(np.float32), run.factor
             )[box]
     arrays["series"] = np.array(names, dtype=str)
-    with atomic_files.whole_file(path) as part, open(part, "wb") as stream:
+    with atomic_files.atomic_file(path) as part, open(part, "wb") as stream:
         np.savez(stream, **arrays)
     return path

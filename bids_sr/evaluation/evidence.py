@@ -22,7 +22,7 @@ VerdictStatus = Literal[
 ]
 AccuracyKind = Literal["function", "specific", "image", "within", "beyond"]
 """Subject of a claim."""
-Why = Literal["", "smoothed", "size", "nothing", "no control", "no detail", "contrary"]
+Reason = Literal["", "smoothed", "size", "nothing", "no control", "no detail", "contrary"]
 """Reason why a difference from the acquired series is not a gain, or why a loss is not false
 detail.
 """
@@ -94,7 +94,7 @@ def _decide(lower: float, upper: float, margin: float = math.nan) -> Decision:
     return "worse" if upper < 0 else "unclear"
 
 
-def below_zero(row: MetricRow) -> bool:
+def is_below_zero(row: MetricRow) -> bool:
     """Return whether an explained fraction is below 0, including its interval if there is one.
 
     NaN is not below 0.
@@ -102,10 +102,10 @@ def below_zero(row: MetricRow) -> bool:
     return row.upper < 0 if math.isfinite(row.upper) else row.value < 0
 
 
-def tenths_of(region: str) -> int:
+def parse_tenths(region: str) -> int:
     """Return ten times the |t| threshold of an active region; 0 for other regions.
 
-    >>> tenths_of("active40"), tenths_of("active"), tenths_of("brain")
+    >>> parse_tenths("active40"), parse_tenths("active"), parse_tenths("brain")
     (40, 0, 0)
     """
     name, number = region[:6], region[6:]
@@ -127,7 +127,7 @@ def main_regions(regions: Iterable[str]) -> tuple[str, ...]:
     names = list(dict.fromkeys(regions))
     active = [name for name in ("active", ACQUIRED_ACTIVE) if name in names]
     active += sorted(
-        filter(tenths_of, names), key=lambda name: abs(tenths_of(name) - _MAIN_TENTHS)
+        filter(parse_tenths, names), key=lambda name: abs(parse_tenths(name) - _MAIN_TENTHS)
     )
     return tuple(active[:1] + [name for name in names if name == "brain"]) or tuple(names[:1])
 
@@ -204,7 +204,7 @@ class Evidence:
         row = self.row(series, region, statistic=statistic)
         return math.nan if row is None else row.value
 
-    def known(self, series: str) -> dict[str, MetricRow]:
+    def select_finite_rows(self, series: str) -> dict[str, MetricRow]:
         """Return the rows of a series with finite values, by region."""
         rows = {region: self.row(series, region) for region in self.regions}
         return {name: row for name, row in rows.items() if row and math.isfinite(row.value)}
@@ -276,7 +276,7 @@ class Claim:
     comparisons: tuple[Comparison, ...] = ()
     evidence: Evidence | None = None
     region: str = MISSING
-    why: Why = ""
+    why: Reason = ""
 
     @property
     def holds(self) -> bool | None:
@@ -345,7 +345,7 @@ def _gather(
     )
 
 
-def strongest(
+def find_strongest(
     kind: AccuracyKind, rows: Sequence[MetricRow], series: Sequence[str]
 ) -> Evidence | None:
     """Return the evidence from the strongest available reference; None if there is no reference.
@@ -374,9 +374,9 @@ def strongest(
     )
 
 
-def accuracy(rows: Sequence[MetricRow], methods: Sequence[str]) -> Evidence | None:
+def accuracy_evidence(rows: Sequence[MetricRow], methods: Sequence[str]) -> Evidence | None:
     """Return the strongest evidence on the methods' function; None if accuracy is unknown."""
-    evidence = strongest("function", rows, methods)
+    evidence = find_strongest("function", rows, methods)
     return None if evidence is None or evidence.no_detail else evidence
 
 
@@ -395,15 +395,15 @@ def derives_from(series: str, not_applied: Sequence[str]) -> bool:
     return series in not_applied or is_variant_of(series, not_applied)
 
 
-def applied_methods(rows: Iterable[MetricRow], *, applied: bool = True) -> list[str]:
+def select_applied(rows: Iterable[MetricRow], *, applied: bool = True) -> list[str]:
     """Return the methods that were applied or, with ``applied=False``, were not applied."""
     return [row.series for row in rows if row.statistic == APPLIED and (row.value > 0) == applied]
 
 
-def compared_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
+def select_compared_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
     """Remove differences from rows if either series is from a method that was not applied."""
     rows = list(rows)
-    idle = applied_methods(rows, applied=False)
+    idle = select_applied(rows, applied=False)
     return [
         row
         for row in rows

@@ -62,7 +62,7 @@ def mask_rows(
     return rows
 
 
-def onto_grid(mask: MaskArray, affine: Float, grid: Volume) -> Volume:
+def resample_mask(mask: MaskArray, affine: Float, grid: Volume) -> Volume:
     """Resample a mask to another grid; interpolated values of at least .5 are inside."""
     values = sample_volume(
         mask.astype(np.float32), affine, grid.data.shape, grid.affine, None, order=1

@@ -11,10 +11,10 @@ large if its mean displacement or its share of moved volumes is at least this va
 """
 
 
-def moved(displacement: Sequence[float]) -> tuple[float, float] | None:
+def motion_summary(displacement: Sequence[float]) -> tuple[float, float] | None:
     """Return the mean framewise displacement (mm) and the share of volumes that moved.
 
-    >>> moved([float("nan"), 0.2, 0.8])
+    >>> motion_summary([float("nan"), 0.2, 0.8])
     (0.5, 0.5)
 
     Parameters
@@ -35,13 +35,13 @@ def moved(displacement: Sequence[float]) -> tuple[float, float] | None:
     )
 
 
-def moved_much(displacement: Sequence[float]) -> bool:
+def is_motion_large(displacement: Sequence[float]) -> bool:
     """Return True if the head moved so much that the verdict starts with it.
 
     Motion is large if the mean framewise displacement is at least 0.5 mm or if at least 20 % of
     the volumes moved. NaN values of `displacement` (mm, per volume) are ignored.
     """
-    mean, share = moved(displacement) or (0.0, 0.0)
+    mean, share = motion_summary(displacement) or (0.0, 0.0)
     return mean >= MOVED_MM or share >= MOVED_SHARE
 
 
@@ -56,9 +56,9 @@ def motion_text(displacement: Sequence[float]) -> str:
 
     NaN values of `displacement` (framewise displacement in mm, per volume) are ignored.
     """
-    if not moved_much(displacement):
+    if not is_motion_large(displacement):
         return ""
-    mean, share = moved(displacement) or (0.0, 0.0)
+    mean, share = motion_summary(displacement) or (0.0, 0.0)
     return (
         f"Large head motion: the mean framewise displacement (FD) is {mean:.2f} mm, and FD exceeds"
         f" {MOVED_MM:g} mm in {number(share, '.0%')} of the volumes."

@@ -10,17 +10,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from bids_sr.series import series_name
-from bids_sr.sr.method import Placebo, all_methods
+from bids_sr.sr.method import Placebo, list_methods
 
 PLACEBOS: Mapping[str, Placebo] = {
     series_name(method.name, placebo.suffix): replace(placebo, method=series_name(method.name))
-    for method in all_methods()
+    for method in list_methods()
     for placebo in method.placebos
 }
 """Placebos by name of their series."""
 
 
-def placebos_of(method: str) -> tuple[str, ...]:
+def list_placebos(method: str) -> tuple[str, ...]:
     """Return the names of a method's placebo series, in the order of the method's definition.
 
     The tuple is empty if the method has no placebos.

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from bids_sr.evaluation.evidence import MAPS, accuracy, below_zero
+from bids_sr.evaluation.evidence import MAPS, accuracy_evidence, is_below_zero
 from bids_sr.evaluation.self_test import TESTED
 from bids_sr.evaluation.words import region_text
 from bids_sr.frozen import frozen
-from bids_sr.glm.region_growth import ACTIVE_CC, REACH_MM, ring
+from bids_sr.glm.region_growth import ACTIVE_CC, REACH_MM, select_ring
 from bids_sr.io.arrays import Float, MaskArray, Real
 from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.number_text import number
@@ -69,7 +69,7 @@ class Flag:
         )
 
 
-def raised_flags(rows: Iterable[MetricRow]) -> dict[str, list[str]]:
+def find_raised_flags(rows: Iterable[MetricRow]) -> dict[str, list[str]]:
     """Return the series that raised each flag, in the order of `FLAGS`.
 
     Flags that were evaluated but not raised have an empty list; flags that were not evaluated are
@@ -163,7 +163,7 @@ def _broad_flag(
     return Flag(name="broad", raised=share > limit, text=text, contrast=contrast, series="raw")
 
 
-def _misplaced_flag(
+def _flag_misplaced_region(
     cc: Real, roi: MaskArray, mask: MaskArray, affine: Float, contrast: str
 ) -> Flag:
     """Flag a misplaced region of interest.
@@ -184,7 +184,7 @@ def _misplaced_flag(
         Name of the condition's contrast.
     """
     inside = roi & mask
-    around = ring(roi, mask, affine)
+    around = select_ring(roi, mask, affine)
     raised = None
     text = "The region of interest or its surroundings contain no brain voxels."
     if inside.any() and around.any():
@@ -349,7 +349,7 @@ def harm_flags(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Flag]:
     The flag is raised if a method's explained variance of a reference or its self-test score is
     below 0. Methods without a known value have no flag.
     """
-    evidence = accuracy(rows, methods)
+    evidence = accuracy_evidence(rows, methods)
     flags = []
     by_share = evidence is not None and evidence.reference is not MAPS
     for method in methods:
@@ -362,7 +362,7 @@ def harm_flags(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Flag]:
         values = [
             row for row in (*levels, *tested) if row is not None and math.isfinite(row.value)
         ]
-        below = [row for row in values if below_zero(row)]
+        below = [row for row in values if is_below_zero(row)]
         if values:
             worst = "; ".join(_harm_text(row) for row in below)
             text = (
@@ -418,7 +418,7 @@ def activation_flags(
         flags += [
             _task_flag(cc, roi, mask, contrast),
             _broad_flag(contrast, mask, cc=cc),
-            _misplaced_flag(cc, roi, mask, affine, contrast),
+            _flag_misplaced_region(cc, roi, mask, affine, contrast),
         ]
     for contrast, region in (fdr or {}).items():
         if contrast not in maps:

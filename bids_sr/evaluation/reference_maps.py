@@ -30,7 +30,7 @@ import numpy as np
 from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import centroid, dice, peak
 from bids_sr.glm.contrasts import Contrasts, single_conditions
-from bids_sr.glm.design import scaled_weights
+from bids_sr.glm.design import scale_weights
 from bids_sr.glm.map_summary import correlation
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray, Real
 from bids_sr.io.volume import Volume
@@ -48,7 +48,7 @@ REFERENCE = "bspline"
 MEASURED_MAP = "measuredMap"
 
 
-def _ranking(score: Real, active: MaskArray) -> tuple[Array, float, float]:
+def _rank_voxels(score: Real, active: MaskArray) -> tuple[Array, float, float]:
     """Rank voxels (N,) by score, and compute how well the ranking detects active voxels.
 
     Parameters
@@ -103,7 +103,7 @@ def _detection(
     """
     active_inside = active & region
     detected = np.zeros(t.shape, dtype=bool)
-    order, precision, auc = _ranking(t[region], active[region])
+    order, precision, auc = _rank_voxels(t[region], active[region])
     detected.ravel()[np.flatnonzero(region)[order[: int(active_inside.sum())]]] = True
     overlap = dice(active_inside, detected)
     active_centroid = centroid(active_inside, affine)
@@ -158,7 +158,9 @@ class _TrueEffect:
     connected: MaskArray | None = None
 
 
-def _measured_truth(maps: Mapping[tuple[str, str], Float32], contrast: str) -> _TrueEffect | None:
+def _make_measured_reference(
+    maps: Mapping[tuple[str, str], Float32], contrast: str
+) -> _TrueEffect | None:
     """Return the reference effect of a contrast from measured maps; None if maps are missing."""
     if (contrast, "t") not in maps or (contrast, "effect") not in maps:
         return None
@@ -171,7 +173,7 @@ def _measured_truth(maps: Mapping[tuple[str, str], Float32], contrast: str) -> _
     )
 
 
-def known_truths(
+def make_known_effects(
     known: Mapping[str, tuple[Float32, Float]],
     contrasts: Contrasts,
     grid: Volume,
@@ -215,7 +217,7 @@ def known_truths(
         if name in on_grid:
             effect = on_grid[name]
         elif all(part in on_grid for part in parts.values()):
-            scaled = scaled_weights(weights)
+            scaled = scale_weights(weights)
             effect = np.sum(
                 [np.float32(scaled[c]) * on_grid[part] for c, part in parts.items()], axis=0
             )
@@ -374,7 +376,7 @@ def truth_rows(
             "region are set to n/a."
         )
     conditions = single_conditions(contrasts)
-    known_effects = known_truths(known, contrasts, grid)
+    known_effects = make_known_effects(known, contrasts, grid)
     rows: list[MetricRow] = []
     for fwhm_mm, by_series in files.items():
         measured = {key: load(path) for key, path in by_series.get(MEASURED, {}).items()}
@@ -382,7 +384,7 @@ def truth_rows(
             raise ValueError(
                 "the maps of the measured series are not on the grid of the high-resolution mask"
             )
-        measured_truths = {name: _measured_truth(measured, name) for name in contrasts}
+        measured_truths = {name: _make_measured_reference(measured, name) for name in contrasts}
         truths = {
             MEASURED_MAP: {n: t for n, t in measured_truths.items() if t is not None},
             "truth": known_effects,
@@ -409,7 +411,7 @@ def truth_rows(
     return rows
 
 
-def replaced(rows: Sequence[MetricRow], by: Sequence[MetricRow]) -> list[MetricRow]:
+def replace_rows(rows: Sequence[MetricRow], by: Sequence[MetricRow]) -> list[MetricRow]:
     """Replace rows by new rows of the same quantity; all new rows come last.
 
     Values with an interval replace values without an interval in this way.

@@ -8,10 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from bids_sr.evaluation.agreement import ComparedVoxels, Reference, Way, gain_pairs, resampled
-from bids_sr.evaluation.effects_of_run import RunEffects, on_grid
+from bids_sr.evaluation.agreement import (
+    BlockComparison,
+    ComparedVoxels,
+    Reference,
+    gain_pairs,
+    resample_weights,
+)
+from bids_sr.evaluation.effects_of_run import RunEffects, place_on_grid
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
-from bids_sr.evaluation.reference_maps import MEASURED_MAP, REFERENCE, TRUE_T, known_truths
+from bids_sr.evaluation.reference_maps import MEASURED_MAP, REFERENCE, TRUE_T, make_known_effects
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.arrays import Float, Float32, MaskArray
@@ -22,7 +28,7 @@ _KNOWN = "truth"
 _ACTIVE_T = (3.0, 4.0, 5.0, 6.0)
 
 
-def measured_halves(run: RunEffects) -> Reference | None:
+def make_half_reference(run: RunEffects) -> Reference | None:
     """Return the reference of measured halves; None if there is no measured series.
 
     The effect of each half of the blocks is compared with the measured effect of the other half,
@@ -33,29 +39,29 @@ def measured_halves(run: RunEffects) -> Reference | None:
     if MEASURED not in run.files:
         return None
     measured = run.first()
-    ways: dict[str, tuple[Way, Way]] = {}
+    ways: dict[str, tuple[BlockComparison, BlockComparison]] = {}
     active: list[ComparedVoxels] = []
     for contrast, weights in run.contrasts.items():
         halves = measured.halves(weights)
         if halves is None:
             continue
-        a, b = resampled(measured.blocks, halves, run.n_boot, run.seed, contrast)
+        a, b = resample_weights(measured.blocks, halves, run.n_boot, run.seed, contrast)
         ways[contrast] = (
-            Way(contrast=contrast, source=a, target=b, twin=a),
-            Way(contrast=contrast, source=b, target=a, twin=b),
+            BlockComparison(contrast=contrast, source=a, target=b, twin=a),
+            BlockComparison(contrast=contrast, source=b, target=a, twin=b),
         )
         for way, half in zip(ways[contrast], halves, strict=True):
             active += _active_voxels(measured, half, run.mask, way, _ACTIVE_T)
     return Reference(
         name=MEASURED,
         targets=_band_targets(run, measured, run.bands),
-        regions=[*_fixed_regions(run, ways), *_acquired_active(run, ways), *active],
+        regions=[*_iterate_fixed_regions(run, ways), *_iterate_active_voxels(run, ways), *active],
         units=_count_blocks(measured, run.contrasts),
         has_controls=True,
     )
 
 
-def measured_map(run: RunEffects) -> Reference | None:
+def make_map_reference(run: RunEffects) -> Reference | None:
     """Return the reference of the measured map above the acquired Nyquist frequency.
 
     Whole-run effects and measured effects are estimated from the same blocks and may share noise.
@@ -65,13 +71,13 @@ def measured_map(run: RunEffects) -> Reference | None:
     if MEASURED not in run.files or "beyond" not in run.bands:
         return None
     measured = run.first()
-    ways: dict[str, tuple[Way]] = {}
+    ways: dict[str, tuple[BlockComparison]] = {}
     active: list[ComparedVoxels] = []
     for contrast, weights in run.contrasts.items():
-        block_weights = measured.whole(weights)
+        block_weights = measured.mean_weights(weights)
         if block_weights is not None:
             ways[contrast] = (
-                Way(
+                BlockComparison(
                     contrast=contrast,
                     source=block_weights[None],
                     target=block_weights[None],
@@ -84,7 +90,7 @@ def measured_map(run: RunEffects) -> Reference | None:
     return Reference(
         name=MEASURED_MAP,
         targets=_band_targets(run, measured, ("beyond",)),
-        regions=[*_fixed_regions(run, ways), *_acquired_active(run, ways), *active],
+        regions=[*_iterate_fixed_regions(run, ways), *_iterate_active_voxels(run, ways), *active],
         units={},
         statistics=("r",),
         itself=MEASURED,
@@ -118,19 +124,19 @@ def known_activation(
     first = run.first()
     # Effects are filtered in complete slices, but active voxels are selected within the brain.
     full_grid = Volume(np.ones_like(run.mask), run.affine)
-    truths = known_truths(known, run.contrasts, full_grid)
-    brain_truths = known_truths(known, run.contrasts, Volume(run.mask, run.affine))
-    weights = {name: first.whole(run.contrasts[name]) for name in truths}
+    truths = make_known_effects(known, run.contrasts, full_grid)
+    brain_truths = make_known_effects(known, run.contrasts, Volume(run.mask, run.affine))
+    weights = {name: first.mean_weights(run.contrasts[name]) for name in truths}
     names = [name for name, block_weights in weights.items() if block_weights is not None]
     if not names:
         return None
-    ways: dict[str, tuple[Way]] = {}
+    ways: dict[str, tuple[BlockComparison]] = {}
     for column, name in zip(np.eye(len(names)), names, strict=True):
         block_weights = weights[name]
         assert block_weights is not None
-        source = resampled(first.blocks, block_weights[None], run.n_boot, run.seed, name)[0]
+        source = resample_weights(first.blocks, block_weights[None], run.n_boot, run.seed, name)[0]
         target = np.broadcast_to(column, (len(source), len(names)))
-        ways[name] = (Way(contrast=name, source=source, target=target, twin=target),)
+        ways[name] = (BlockComparison(contrast=name, source=source, target=target, twin=target),)
     regions = [
         ComparedVoxels(name="active", voxels=voxels[run.mask], ways=ways[name])
         for name in names
@@ -141,8 +147,8 @@ def known_activation(
     effects = np.stack([truths[name].effect for name in names], axis=-1, dtype=np.float64)
     return Reference(
         name=_KNOWN,
-        targets=run.banded(effects, run.bands),
-        regions=[*_fixed_regions(run, ways), *regions],
+        targets=run.maps_by_band(effects, run.bands),
+        regions=[*_iterate_fixed_regions(run, ways), *regions],
         units=_count_blocks(first, run.contrasts),
         pairs=lambda names: [
             pair for pair in gain_pairs(names) if compared is None or pair[0] in compared
@@ -173,18 +179,22 @@ def another_run(run: RunEffects, other: Effects) -> Reference | None:
     or position, count as error of every series alike. Blocks of both runs are resampled.
     """
     first = run.first()
-    ways: dict[str, list[Way]] = {}
+    ways: dict[str, list[BlockComparison]] = {}
     active: list[ComparedVoxels] = []
     for contrast, weights in run.contrasts.items():
-        block_weights = first.whole(weights)
+        block_weights = first.mean_weights(weights)
         halves = other.halves(weights)
         if block_weights is None or halves is None:
             continue
-        source = resampled(first.blocks, block_weights[None], run.n_boot, run.seed, contrast)[0]
-        a, b = resampled(other.blocks, halves, run.n_boot, run.seed + 1, contrast)
+        source = resample_weights(
+            first.blocks, block_weights[None], run.n_boot, run.seed, contrast
+        )[0]
+        a, b = resample_weights(other.blocks, halves, run.n_boot, run.seed + 1, contrast)
         n = min(len(source), len(a))
         for half, twin, target in ((halves[0], a, b), (halves[1], b, a)):
-            way = Way(contrast=contrast, source=source[:n], target=target[:n], twin=twin[:n])
+            way = BlockComparison(
+                contrast=contrast, source=source[:n], target=target[:n], twin=twin[:n]
+            )
             ways.setdefault(contrast, []).append(way)
             active += _active_voxels(other, half, run.mask, way, (TRUE_T,))
     if not ways:
@@ -192,7 +202,7 @@ def another_run(run: RunEffects, other: Effects) -> Reference | None:
     return Reference(
         name=OTHER_RUN,
         targets=_band_targets(run, other, ("within",)),
-        regions=[*_fixed_regions(run, ways), *active],
+        regions=[*_iterate_fixed_regions(run, ways), *active],
         units=_count_blocks(first, run.contrasts),
         statistics=("r", "ev"),
     )
@@ -203,10 +213,12 @@ def _band_targets(run: RunEffects, reference: Effects, bands: Sequence[str]) -> 
 
     ValueError if the reference is on another grid.
     """
-    return run.banded(on_grid(reference, run.mask.shape, run.affine)[1], bands)
+    return run.maps_by_band(place_on_grid(reference, run.mask.shape, run.affine)[1], bands)
 
 
-def _fixed_regions(run: RunEffects, ways: Mapping[str, Sequence[Way]]) -> Iterator[ComparedVoxels]:
+def _iterate_fixed_regions(
+    run: RunEffects, ways: Mapping[str, Sequence[BlockComparison]]
+) -> Iterator[ComparedVoxels]:
     """Yield the brain and the region of interest, with the comparisons of all contrasts."""
     for name, voxels in run.regions.items():
         yield ComparedVoxels(
@@ -216,8 +228,8 @@ def _fixed_regions(run: RunEffects, ways: Mapping[str, Sequence[Way]]) -> Iterat
         )
 
 
-def _acquired_active(
-    run: RunEffects, ways: Mapping[str, Sequence[Way]]
+def _iterate_active_voxels(
+    run: RunEffects, ways: Mapping[str, Sequence[BlockComparison]]
 ) -> Iterator[ComparedVoxels]:
     """Yield the voxels active in the acquired run, for each contrast with a t map of this run."""
     for contrast, contrast_ways in ways.items():
@@ -227,7 +239,7 @@ def _acquired_active(
 
 
 def _active_voxels(
-    effects: Effects, half: Float, mask: MaskArray, way: Way, limits: Sequence[float]
+    effects: Effects, half: Float, mask: MaskArray, way: BlockComparison, limits: Sequence[float]
 ) -> Iterator[ComparedVoxels]:
     """Yield the voxels with |t| above each limit in a sum of blocks; none if there is no t."""
     if effects.smooth_variance is not None:

@@ -23,7 +23,7 @@ _PAIRS = 8
 _EXACT_MM, _ALIKE = 0.02, 1e-3
 
 
-def changes_of(series: SeriesReader, n_dummy: int) -> list[Array]:
+def compute_changes(series: SeriesReader, n_dummy: int) -> list[Array]:
     """Return differences between successive volumes of a series, (X, Y, Z) each.
 
     There are at most `_PAIRS` differences, evenly spaced over the volumes after the dummies, in
@@ -86,7 +86,7 @@ def same_resolution(
     Parameters
     ----------
     acquired, other : Sequence[Array]
-        Differences of both series on the high-resolution grid, see `changes_of`.
+        Differences of both series on the high-resolution grid, see `compute_changes`.
     mask, zooms : MaskArray
         Brain mask (X, Y, Z) and voxel sizes (mm) of the high-resolution grid.
     factor : Sequence[float]

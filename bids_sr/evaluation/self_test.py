@@ -61,7 +61,7 @@ UNCALIBRATED = "47 to 54 %"
 
 
 @frozen
-class OneLevelDown:
+class SelfTestResults:
     """Results of the self-test: reductions of squared error relative to zero filling.
 
     `sizes` has the voxel sizes of the self-test and of the acquisition as text; None if they are
@@ -121,9 +121,9 @@ def _sizes(facts: Mapping[str, object]) -> tuple[str, str] | None:
     return acquired, lower
 
 
-def one_level_down(
+def parse_self_test(
     rows: Iterable[MetricRow], facts: Mapping[str, object] | None = None
-) -> OneLevelDown | None:
+) -> SelfTestResults | None:
     """Return the self-test results of a run.
 
     Parameters
@@ -148,7 +148,7 @@ def one_level_down(
     }
     if not rows and not facts_by_series:
         return None
-    return OneLevelDown(
+    return SelfTestResults(
         tested={row.series: row for row in rows},
         reasons={
             name: str(series_facts["reason"])

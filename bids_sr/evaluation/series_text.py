@@ -22,12 +22,12 @@ _FIXED = {
 }
 
 
-def description_of(name: str) -> str:
+def describe_series(name: str) -> str:
     """Return a one-line description of a series, without a period.
 
-    >>> description_of("zerofill")
+    >>> describe_series("zerofill")
     'baseline: in-plane zero filling of k-space'
-    >>> description_of("nobody")
+    >>> describe_series("nobody")
     ''
 
     The text is "" if the name is not a known series.
@@ -42,14 +42,14 @@ def description_of(name: str) -> str:
     if parsed_name.variant == SAME:
         return f"acquired series (zerofill), smoothed to the resolution of {parsed_name.method}"
     member = ", trained with another seed" if parsed_name.kind == "member" else ""
-    summary = summary_of(parsed_name.method)
+    summary = summarize_method(parsed_name.method)
     return f"method: {summary}{member}" if summary else ""
 
 
-def summary_of(method: str) -> str:
+def summarize_method(method: str) -> str:
     """Return the phrase that defines a method; "" if there is no such method.
 
-    >>> summary_of("sbl")
+    >>> summarize_method("sbl")
     'sparse Bayesian learning with few iterations and with prior SD maps of the acquired run'
     """
     try:

@@ -77,7 +77,7 @@ def spread_of_effect(
     ValueError
         If effects are on another grid, or if `members` is empty.
     """
-    block_weights = effects.whole(weights)
+    block_weights = effects.mean_weights(weights)
     if block_weights is None:
         return None
     return spread(

@@ -31,13 +31,13 @@ from bids_sr.evaluation.evidence import (
     Decision,
     Evidence,
     VerdictStatus,
-    accuracy,
+    accuracy_evidence,
     derives_from,
-    strongest,
+    find_strongest,
 )
-from bids_sr.evaluation.negative_controls import placebos_of
-from bids_sr.evaluation.qc_flags import raised_flags
-from bids_sr.evaluation.self_test import OneLevelDown, one_level_down
+from bids_sr.evaluation.negative_controls import list_placebos
+from bids_sr.evaluation.qc_flags import find_raised_flags
+from bids_sr.evaluation.self_test import SelfTestResults, parse_self_test
 from bids_sr.evaluation.words import Sentence
 from bids_sr.frozen import frozen
 from bids_sr.metrics.rows import MetricRow, VerdictFacts
@@ -145,7 +145,7 @@ def _claim_function(
     )
 
 
-def specific(evidence: Evidence | None, method: str) -> Claim:
+def claim_specific(evidence: Evidence | None, method: str) -> Claim:
     """Return the claim that a method's gain is specific to this participant's data.
 
     The claim holds if the method exceeds every placebo that was run. It is undecided if no placebo
@@ -162,7 +162,7 @@ def specific(evidence: Evidence | None, method: str) -> Claim:
     if evidence is not None and evidence.reference is not MAPS:
         placebos = [
             name
-            for name in placebos_of(method)
+            for name in list_placebos(method)
             if evidence.row(method, evidence.brain, name) is not None
         ]
         comparisons = [evidence.compare(method, name, evidence.brain) for name in placebos]
@@ -181,7 +181,7 @@ def _claim_image(rows: Sequence[MetricRow], method: str) -> Claim:
     The claim is undecided if neither reference is available, or if the method exceeds only some of
     the baselines because the others were not compared.
     """
-    evidence = strongest("image", rows, [method])
+    evidence = find_strongest("image", rows, [method])
     if evidence is None:
         return Claim(kind="image", series=method, decision=None)
     baselines = [name for name in IMAGE_REFERENCES if evidence.row(method, minus=name) is not None]
@@ -201,7 +201,7 @@ def _best_method(
     evidence: Evidence | None,
     claims: Sequence[Claim],
     methods: Sequence[str],
-    self_test: OneLevelDown | None,
+    self_test: SelfTestResults | None,
 ) -> str:
     """Return the most accurate method in active voxels (else in the first region).
 
@@ -228,7 +228,7 @@ def _sentences(
     claims: Sequence[Claim],
     evidence: Evidence | None,
     methods: Sequence[str],
-    self_test: OneLevelDown | None,
+    self_test: SelfTestResults | None,
     margins: Mapping[str, float],
 ) -> list[Sentence]:
     """Return the sentences that support a verdict.
@@ -254,7 +254,7 @@ def _sentences(
             for first, second in combinations([name for name in methods if name not in PLAIN], 2)
             if evidence.row(first, region, second) is not None
         ]
-    return sentences + ([] if self_test is None else words.tested(self_test, methods))
+    return sentences + ([] if self_test is None else words.self_test_sentences(self_test, methods))
 
 
 def _rows(
@@ -330,12 +330,14 @@ def make_verdict(
     displacement : Sequence[float]
         Framewise displacement of each volume (mm); NaN if unknown.
     one_level : Mapping[str, object] | None
-        Facts of the self-test, see `bids_sr.evaluation.self_test.one_level_down`.
+        Facts of the self-test, see `bids_sr.evaluation.self_test.parse_self_test`.
     """
     idle = [method for method in methods if method in not_applied]
-    idle_test = one_level_down(rows, one_level)
+    idle_test = parse_self_test(rows, one_level)
     idle_reasons = (
-        [] if idle_test is None else [sentence.text for sentence in words.tested(idle_test, idle)]
+        []
+        if idle_test is None
+        else [sentence.text for sentence in words.self_test_sentences(idle_test, idle)]
     )
     methods = [method for method in methods if method not in idle]
     rows = [
@@ -343,8 +345,11 @@ def make_verdict(
         for row in rows
         if not (derives_from(row.series, idle) or derives_from(row.minus, idle))
     ]
-    detail_evidence, evidence = strongest("function", rows, methods), accuracy(rows, methods)
-    self_test, margins = one_level_down(rows, one_level), {}
+    detail_evidence, evidence = (
+        find_strongest("function", rows, methods),
+        accuracy_evidence(rows, methods),
+    )
+    self_test, margins = parse_self_test(rows, one_level), {}
     references = list(baselines)
     if evidence is not None:
         margins = {
@@ -363,7 +368,7 @@ def make_verdict(
                 evidence, method, [name for name in references if name != method], margins
             )
         )
-        claims += [specific(evidence, method), _claim_image(rows, method)]
+        claims += [claim_specific(evidence, method), _claim_image(rows, method)]
     status: VerdictStatus = "not applied" if idle and not methods else "not assessed"
     if methods and evidence is not None:
         status = "not more accurate"
@@ -377,7 +382,7 @@ def make_verdict(
     if methods:
         lines = text.verdict_lines(claims, detail_evidence, self_test)
     deciding_margin = margins[evidence.brain] if evidence is not None else math.nan
-    flags = [name for name, series in raised_flags(rows).items() if series]
+    flags = [name for name, series in find_raised_flags(rows).items() if series]
     return Verdict(
         lines=tuple(lines),
         status=status,

@@ -10,13 +10,18 @@ from bids_sr.evaluation.evidence import (
     Claim,
     Evidence,
     VerdictStatus,
-    below_zero,
+    is_below_zero,
 )
-from bids_sr.evaluation.self_test import CALIBRATED, MOST_THERMAL_NOISE, NOT_ACCURACY, OneLevelDown
+from bids_sr.evaluation.self_test import (
+    CALIBRATED,
+    MOST_THERMAL_NOISE,
+    NOT_ACCURACY,
+    SelfTestResults,
+)
 from bids_sr.evaluation.words import (
     TOO_LITTLE,
     active_words,
-    capital,
+    capitalize,
     names,
     region_text,
     specific_text,
@@ -52,7 +57,7 @@ class VerdictLine:
 
 
 def verdict_lines(
-    claims: Sequence[Claim], evidence: Evidence | None, one_level: OneLevelDown | None
+    claims: Sequence[Claim], evidence: Evidence | None, one_level: SelfTestResults | None
 ) -> list[VerdictLine]:
     """Return the verdict of a run, one line per method.
 
@@ -68,11 +73,11 @@ def verdict_lines(
     function_claims = [claim for claim in claims if claim.kind == "function"]
     if evidence is None or evidence.no_detail:
         methods = [claim.series for claim in function_claims]
-        lines = _unmeasured_lines(
-            methods, one_level or OneLevelDown(), no_detail=evidence is not None
+        lines = _write_caution_lines(
+            methods, one_level or SelfTestResults(), no_detail=evidence is not None
         )
     else:
-        lines = _compared_lines(function_claims, evidence, claims)
+        lines = _write_comparison_lines(function_claims, evidence, claims)
     if good := _series(claims, "image", holds=True):
         text = (
             f"Single volumes reconstructed by {names(good)} are closer to the reference than those"
@@ -87,7 +92,7 @@ def _series(claims: Sequence[Claim], kind: AccuracyKind, *, holds: bool | None) 
     return [claim.series for claim in claims if claim.kind == kind and claim.holds is holds]
 
 
-def _compared_lines(
+def _write_comparison_lines(
     claims: Sequence[Claim], evidence: Evidence, all_claims: Sequence[Claim]
 ) -> list[VerdictLine]:
     """Return one line per method compared with a reference, methods with a gain first.
@@ -131,7 +136,7 @@ def _value_text(claim: Claim, evidence: Evidence) -> str:
     For example, ``explained variance: 0 % [−5, 3] in the whole brain, 6 % [4, 9] in active
     voxels``; "" if there is no value.
     """
-    rows_by_region = evidence.known(claim.series)
+    rows_by_region = evidence.select_finite_rows(claim.series)
     parts = []
     for region in sorted(rows_by_region, key=lambda name: name != evidence.brain):
         row = rows_by_region[region]
@@ -148,7 +153,7 @@ def _value_text(claim: Claim, evidence: Evidence) -> str:
 def _reason(claim: Claim, evidence: Evidence) -> str:
     """Return the predicate that explains why a method is not more accurate."""
     row = evidence.row(claim.series, evidence.brain)
-    if row is not None and below_zero(row):
+    if row is not None and is_below_zero(row):
         return "adds wrong detail: its explained variance is below 0"
     if rivals := claim.unbeaten:
         strongest = sorted(rivals, key=lambda name: -_sortable(evidence.value(name)))[:_NAMED]
@@ -167,8 +172,8 @@ def _sortable(value: float) -> float:
     return value if math.isfinite(value) else -math.inf
 
 
-def _unmeasured_lines(
-    methods: Sequence[str], one_level: OneLevelDown, *, no_detail: bool
+def _write_caution_lines(
+    methods: Sequence[str], one_level: SelfTestResults, *, no_detail: bool
 ) -> list[VerdictLine]:
     """Return verdict lines for a run whose accuracy is unknown, with advice on using its maps.
 
@@ -182,7 +187,9 @@ def _unmeasured_lines(
         Whether the reference exists but has no reproducible detail.
     """
     harmful = [
-        name for name in methods if name in one_level.tested and below_zero(one_level.tested[name])
+        name
+        for name in methods
+        if name in one_level.tested and is_below_zero(one_level.tested[name])
     ]
     usable = [name for name in methods if name not in harmful]
     reason = _NO_DETAIL if no_detail else _NOT_MEASURED
@@ -196,7 +203,7 @@ def _unmeasured_lines(
     lines += [
         VerdictLine(
             text=(
-                f"Do not use the {name} maps. {capital(one_level.where_text)}, {name} was less"
+                f"Do not use the {name} maps. {capitalize(one_level.where_text)}, {name} was less"
                 " accurate than zero filling."
             ),
             status="not more accurate",
@@ -223,7 +230,7 @@ def limits(
     margin: float,
     raised: Iterable[str],
     advice: Advice,
-    one_level: OneLevelDown | None,
+    one_level: SelfTestResults | None,
 ) -> list[str]:
     """Return the limitations of a verdict.
 
@@ -312,7 +319,7 @@ def _reference_limits(evidence: Evidence, margin: float) -> list[str]:
     return texts
 
 
-def said_first(verdict: VerdictFacts) -> list[str]:
+def leading_sentences(verdict: VerdictFacts) -> list[str]:
     """Return sentences that precede a verdict: large motion, and methods not applied."""
     texts = verdict.get("motion_text"), verdict.get("not_applied_text")
     return [text for text in texts if text]
@@ -328,4 +335,4 @@ def verdict_line(verdict: VerdictFacts) -> str:
     headline = verdict.get("headline", "")
     if compared_headlines and headline == NOTHING_COMPARED:
         headline = ""
-    return " ".join(filter(None, [*said_first(verdict), headline, *compared_headlines]))
+    return " ".join(filter(None, [*leading_sentences(verdict), headline, *compared_headlines]))

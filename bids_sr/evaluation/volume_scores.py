@@ -32,7 +32,7 @@ _PERCENTILE = 99
 _LEAST_VOLUMES = 4  # two segments of two volumes
 
 
-def _scored_volumes(n_volumes: int, n_dummy: int, at_most: int) -> list[int]:
+def _choose_volumes(n_volumes: int, n_dummy: int, at_most: int) -> list[int]:
     """Return the numbers of evenly spaced volumes after the dummies, including first and last.
 
     Raises
@@ -94,7 +94,7 @@ def _mean_interval(values: Float, drawn: npt.NDArray[np.intp], count: int) -> tu
     return mean + float(low), mean + float(high)
 
 
-def _measured_range(reader: SeriesReader, volumes: list[int], mask: MaskArray) -> float:
+def _compute_data_range(reader: SeriesReader, volumes: list[int], mask: MaskArray) -> float:
     """Return the data range: the 99th percentile of the mean of measured volumes inside the mask.
 
     Volumes are read one at a time.
@@ -163,8 +163,8 @@ def volume_scores(
                 f"{reader.path}: the series has the shape {reader.shape}; expected "
                 f"{measured.shape}, as in {measured.path}"
             )
-    volumes = _scored_volumes(measured.shape[3], n_dummy, max_volumes)
-    data_range = _measured_range(measured, volumes, mask)
+    volumes = _choose_volumes(measured.shape[3], n_dummy, max_volumes)
+    data_range = _compute_data_range(measured, volumes, mask)
     has_brain = mask.any(axis=(0, 1))  # slices without brain are not compared
     inside = mask[..., has_brain]
     by_series: dict[str, list[tuple[float, float]]] = {name: [] for name in readers}

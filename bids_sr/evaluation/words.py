@@ -17,12 +17,12 @@ from bids_sr.evaluation.evidence import (
     Comparison,
     Decision,
     Evidence,
-    below_zero,
-    tenths_of,
+    is_below_zero,
+    parse_tenths,
 )
-from bids_sr.evaluation.negative_controls import PLACEBOS, placebos_of
-from bids_sr.evaluation.self_test import OneLevelDown
-from bids_sr.metrics.number_text import ends, estimate, number
+from bids_sr.evaluation.negative_controls import PLACEBOS, list_placebos
+from bids_sr.evaluation.self_test import SelfTestResults
+from bids_sr.metrics.number_text import estimate, interval_ends, number
 from bids_sr.metrics.registry import statistic
 from bids_sr.metrics.rows import MISSING, MetricRow
 
@@ -90,7 +90,7 @@ def names(which: Iterable[str], last: str = "and") -> str:
     return f"{', '.join(rest)} {last} {end}" if rest else end
 
 
-def capital(text: str) -> str:
+def capitalize(text: str) -> str:
     """Return a text with its first letter capitalized."""
     return text[:1].upper() + text[1:]
 
@@ -103,7 +103,7 @@ def active_words(region: str) -> tuple[str, str]:
     >>> active_words("brain")
     ('whole brain', '')
     """
-    if tenths := tenths_of(region):
+    if tenths := parse_tenths(region):
         return "active voxels", f"|t| > {tenths / 10:g} in one half of the reference"
     if region == ACQUIRED_ACTIVE:
         return "active voxels", "|t| > 4 in the acquired run"
@@ -112,7 +112,7 @@ def active_words(region: str) -> tuple[str, str]:
 
 def region_text(region: str) -> str:
     """Return a region in words; the name itself if it has no words, "" for n/a."""
-    if tenths := tenths_of(region):
+    if tenths := parse_tenths(region):
         return f"voxels active in one half of the reference (|t| > {tenths / 10:g})"
     region_names = {
         ACQUIRED_ACTIVE: "voxels active in the acquired run (|t| > 4)",
@@ -124,7 +124,7 @@ def region_text(region: str) -> str:
     return region_names.get(region, region)
 
 
-def against(row: MetricRow) -> str:
+def reference_phrase(row: MetricRow) -> str:
     """Return the phrase that names the reference of a value; "" if it has no reference."""
     words = _REFERENCES.get((row.reference, row.statistic == "psnr"))
     return f"relative to {words}" if words else ""
@@ -150,7 +150,7 @@ def comparison(compared: Comparison) -> Sentence:
     placebo = PLACEBOS.get(compared.row.minus)
     comparator = f"the same method with {placebo.instead}" if placebo else row.minus
     images = row.statistic == "psnr"
-    place = against(row) if images else region_text(row.region)
+    place = reference_phrase(row) if images else region_text(row.region)
     if math.isfinite(row.value):
         form = "+.2f" if images else "+.3f"
         verb_phrase = DECISIONS[compared.decision][2]
@@ -193,7 +193,7 @@ def specific_text(claim: Claim, *, in_full: bool = False) -> str:
             f"The gain from {claim.series} was not found to depend on {inputs}: {names(unbeaten)}"
             f" {verb} the same gain."
         )
-    lacking = [name for name in placebos_of(claim.series) if name not in compared]
+    lacking = [name for name in list_placebos(claim.series) if name not in compared]
     if not (in_full and lacking):
         return text
     plural = len(lacking) > 1
@@ -207,12 +207,12 @@ def levels(evidence: Evidence, series: Iterable[str]) -> list[Sentence]:
     """Return a sentence per series on its accuracy, in active voxels first."""
     sentences = []
     for name in series:
-        if rows_by_region := evidence.known(name):
+        if rows_by_region := evidence.select_finite_rows(name):
             (region, first), *other_regions = rows_by_region.items()
             texts = [f"{name}: {value_text(first, '.3f')}, {region_text(region)}"]
             texts += [
                 f"{words} {number(value, '.3f')}"
-                for words, value in beside(evidence, name, region)
+                for words, value in list_further_values(evidence, name, region)
             ]
             texts += [
                 f"{region_text(name)} {number(row.value, '.3f')}" for name, row in other_regions
@@ -221,7 +221,7 @@ def levels(evidence: Evidence, series: Iterable[str]) -> list[Sentence]:
     return sentences
 
 
-def beside(evidence: Evidence, series: str, region: str) -> list[tuple[str, float]]:
+def list_further_values(evidence: Evidence, series: str, region: str) -> list[tuple[str, float]]:
     """Return labels and values of further statistics of a series in a region.
 
     `region` is "" for the first region. Only finite values are returned, and only if the main
@@ -264,10 +264,10 @@ def basis(evidence: Evidence) -> str:
     return " ".join(sentences)
 
 
-def tested(one_level: OneLevelDown, methods: Collection[str]) -> list[Sentence]:
+def self_test_sentences(one_level: SelfTestResults, methods: Collection[str]) -> list[Sentence]:
     """Return sentences on the self-test of methods and on their calibrations."""
     sentences = [
-        Sentence(f"{capital(one_level.where_text)}, {share_text(row)}.", row)
+        Sentence(f"{capitalize(one_level.where_text)}, {share_text(row)}.", row)
         for name, row in one_level.tested.items()
         if name in methods
     ]
@@ -276,14 +276,14 @@ def tested(one_level: OneLevelDown, methods: Collection[str]) -> list[Sentence]:
     }
     notes = [
         *calibration_texts.items(),
-        *((name, text) for name in methods if (text := untested(one_level, name))),
+        *((name, text) for name in methods if (text := untested_reason(one_level, name))),
     ]
     return sentences + [
         Sentence(f"{text}.", series=name) for name, text in notes if name in methods
     ]
 
 
-def untested(one_level: OneLevelDown, method: str) -> str:
+def untested_reason(one_level: SelfTestResults, method: str) -> str:
     """Return why a method was not included in the self-test, as a clause without a period.
 
     The text is "" if there is no reason on record.
@@ -297,14 +297,14 @@ def share_text(row: MetricRow) -> str:
 
     The clause is in the past tense and includes the interval if there is one.
     """
-    span = " to ".join(ends(row.lower, row.upper, ".0%"))
+    span = " to ".join(interval_ends(row.lower, row.upper, ".0%"))
     over = f"95 % interval over {row.n or 'the'} segments of the run: {span} %" if span else ""
     if row.value < -1:
         reduced = "the squared error was more than twice as large as with zero filling"
     else:
         reduced = f"reduction in squared error: {number(row.value, '.0%')}"
     details = f" ({'; '.join(filter(None, [reduced, over]))})"
-    if below_zero(row):
+    if is_below_zero(row):
         return f"{row.series} was less accurate than zero filling{details}"
     if row.lower <= 0:
         return f"{row.series} did not differ detectably from zero filling{details}"

@@ -17,10 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.execution.answers import Answer, kind_of
+from bids_sr.execution.outcomes import NodeOutcome, step_function
 from bids_sr.io import atomic_files
 from bids_sr.notices import Notice, record
-from bids_sr.pipeline.nodes import owner_of
+from bids_sr.pipeline.nodes import get_owner
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _MEMORY = re.compile(
 _FORBIDDEN = re.compile(r"Permission denied|Read-only file system|Errno (1|13|30)\b")
 
 
-def report_crash(node: "Node", answer: Answer | None, crashes: list[Notice]) -> Notice:
+def report_crash(node: "Node", answer: NodeOutcome | None, crashes: list[Notice]) -> Notice:
     """Write the crash file of a step, and add the failure to the record of the run.
 
     The crash file is in the same directory as the record or, if this fails, in another directory.
@@ -66,11 +66,13 @@ def report_crash(node: "Node", answer: Answer | None, crashes: list[Notice]) -> 
     local_notice = None if answer else getattr(sys.exc_info()[1], "notice", None)
     text_of_error = "".join(lines).rstrip()
     notice = outcome.get("notice") or local_notice
-    logs, (subject, run) = Path(node.config["execution"]["crashdump_dir"]), owner_of(node)
+    logs, (subject, run) = Path(node.config["execution"]["crashdump_dir"]), get_owner(node)
     last_line = next(
         (line.strip() for line in reversed(text_of_error.splitlines()) if line.strip()), ""
     )
-    cause = notice or Notice(what="", why=last_line or "no message", code=_cause_of(text_of_error))
+    cause = notice or Notice(
+        what="", why=last_line or "no message", code=_parse_cause(text_of_error)
+    )
     crash = replace(
         cause,
         what=node.fullname,
@@ -85,7 +87,7 @@ def report_crash(node: "Node", answer: Answer | None, crashes: list[Notice]) -> 
     text = _crash_text(node, crash, text_of_error, host=host, peak_gb=peak_gb)
     for folder in (logs, Path(node.base_dir or "."), Path(tempfile.gettempdir())):
         with contextlib.suppress(OSError):
-            crash = replace(crash, file=str(atomic_files.write_whole(folder / name, text)))
+            crash = replace(crash, file=str(atomic_files.write_text(folder / name, text)))
             break
     else:
         _LOGGER.error("the crash file could not be written. Its contents are:\n%s", text)
@@ -96,7 +98,7 @@ def report_crash(node: "Node", answer: Answer | None, crashes: list[Notice]) -> 
     return crash
 
 
-def _cause_of(message: str) -> str:
+def _parse_cause(message: str) -> str:
     """Return the code of an error from its text.
 
     The code is ``full``, ``memory``, ``forbidden``, or ``crashed`` for any other error.
@@ -117,7 +119,7 @@ def _file_system_text(code: str, node: "Node") -> str:
             [folder, *([Path(stored)] if isinstance(stored, str | Path) else [])]
         )
         return f" ({'; '.join(atomic_files.free_text(path) for path in folders)})"
-    return f" (file system {atomic_files.file_system_of(folder)})" if code == "forbidden" else ""
+    return f" (file system {atomic_files.find_file_system(folder)})" if code == "forbidden" else ""
 
 
 def _crash_text(
@@ -128,7 +130,7 @@ def _crash_text(
     facts = {
         "Node": notice.what,
         "Participant": notice.subject and f"sub-{notice.subject}",
-        "Interface": kind_of(node),
+        "Interface": step_function(node),
         "Host": host or socket.gethostname(),
         "Time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "Version": f"bids-sr {__version__}, Python {sys.version.split()[0]}",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bids_sr.config import UsageError
 from bids_sr.config.plugin import Plugin
-from bids_sr.execution.records import all_stored, forget_damaged
+from bids_sr.execution.records import has_stored_all, invalidate_damaged
 from bids_sr.execution.slurm_plugin import ResilientSLURM
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import DiskFullError
@@ -176,14 +176,14 @@ def execute(
     # run steps again if their files were deleted, truncated or modified; nipype considers them
     # done
     nodes = _nodes(workflow)
-    if n_damaged := len(forget_damaged(nodes)):
+    if n_damaged := len(invalidate_damaged(nodes)):
         _LOGGER.warning(
             "output files of %d steps were modified or removed since the last run, so these"
             " steps are run again",
             n_damaged,
         )
     runner = _runner(plugin, nprocs, mem_gb, has_gpu, progress)
-    runner.keeps = keep_series
+    runner.keeps_large_images = keep_series
     failure: Exception | None = None
     try:
         with _steady_time(), _results_read_once():
@@ -209,5 +209,5 @@ def execute(
     if failure is not None and not crashes:
         raise failure
     sinks = [node for node in nodes if getattr(node.interface, "step", None) is store]
-    missing = tuple(node.fullname for node in sinks if not all_stored(Path(node.output_dir())))
+    missing = tuple(node.fullname for node in sinks if not has_stored_all(Path(node.output_dir())))
     return RunOutcome(crashes=crashes, missing=missing)

@@ -37,16 +37,16 @@ import numpy as np
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 from scipy.sparse import lil_matrix
 
-from bids_sr.execution.answers import Answer
 from bids_sr.execution.crash import report_crash
 from bids_sr.execution.fork_server import start_fork_server
-from bids_sr.execution.records import NotesLeft, note_left
+from bids_sr.execution.outcomes import NodeOutcome
+from bids_sr.execution.records import StepRecordMixin, record_files
 from bids_sr.execution.step_warnings import keep_warnings
 from bids_sr.execution.usage import hold_threads, keep_freed_memory, release_memory
 from bids_sr.io.atomic_files import DiskFullError
 from bids_sr.notices import Notice
 from bids_sr.pipeline.figure import FigureStep
-from bids_sr.pipeline.nodes import owner_of
+from bids_sr.pipeline.nodes import get_owner
 from bids_sr.pipeline.store import store
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def run_node(node: "Node", updatehash: bool, taskid: int) -> Answer:
+def run_node(node: "Node", updatehash: bool, taskid: int) -> NodeOutcome:
     """Run a node in a worker and return any error as text.
 
     Errors are returned even if the node has no result file.
@@ -114,13 +114,13 @@ def run_node(node: "Node", updatehash: bool, taskid: int) -> Answer:
     Answer
         Result of the step, or the lines of its error and its peak memory (GB).
     """
-    answer: Answer = {"result": None, "traceback": None, "taskid": taskid}
+    answer: NodeOutcome = {"result": None, "traceback": None, "taskid": taskid}
     hold_threads(node.n_procs)
     if crash_dir := ((node.config or {}).get("execution") or {}).get("crashdump_dir"):
         keep_warnings(Path(crash_dir), node)
     try:
         answer["result"] = node.run(updatehash=updatehash)
-        note_left(Path(node.output_dir()))
+        record_files(Path(node.output_dir()))
     except BaseException as error:
         answer["notice"] = getattr(error, "notice", None)
         answer["traceback"] = traceback.format_exception(*sys.exc_info())
@@ -196,7 +196,7 @@ def _longest_through(
     return {node: 0.0 if path is None else before[node] + path for node, path in onward.items()}
 
 
-class ResilientMultiProc(NotesLeft, MultiProcPlugin):
+class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
     """MultiProc plugin with workers from a fork server, which recovers from killed workers.
 
     Workers are not forked from this process, because a child of a process that has used torch
@@ -300,7 +300,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         first_verdict: dict[Node, int] = {}  # number of the first verdict that depends on the step
         no_verdict = len(verdicts)
         for node in self.procs:
-            participant_order.setdefault(owner_of(node)[0], len(participant_order))
+            participant_order.setdefault(get_owner(node)[0], len(participant_order))
         for node in reversed(self.procs):
             successors = list(graph.successors(node))
             first_verdict[node] = min(
@@ -322,11 +322,11 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         through = _longest_through(graph, self.procs, set(verdicts))
         longest: dict[str, float] = {}
         for node in self.procs:
-            participant = owner_of(node)[0]
+            participant = get_owner(node)[0]
             longest[participant] = max(longest.get(participant, 0.0), through[node])
         self._turns = []
         for node in self.procs:
-            participant = owner_of(node)[0]
+            participant = get_owner(node)[0]
             on_longest = 0 < through[node] >= _ON_LONGEST * longest[participant]
             self._turns.append(
                 (
@@ -396,7 +396,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         self._pool_of[taskid], self._task_obj[taskid] = pool, future
         future.add_done_callback(lambda completed: self._collect(taskid, completed))
 
-    def _collect(self, taskid: int, future: Future[Answer]) -> None:
+    def _collect(self, taskid: int, future: Future[NodeOutcome]) -> None:
         """Store the outcome of a task.
 
         This runs in a thread of the pool, so it only stores the outcome.
@@ -415,7 +415,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
             }
         self._news.set()
 
-    def _get_result(self, taskid: int) -> Answer | None:
+    def _get_result(self, taskid: int) -> NodeOutcome | None:
         result = self._taskresult.get(taskid)
         broken = (
             isinstance(result.get("error"), BrokenProcessPool)
@@ -470,7 +470,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         if pool is not None:
             pool.shutdown(wait=False)
 
-    def _report_crash(self, node: "Node", result: Answer | None = None) -> str:
+    def _report_crash(self, node: "Node", result: NodeOutcome | None = None) -> str:
         """Write our crash file and return its path, because the logs may be on a full disk."""
         notice = report_crash(node, result, self.crashes)
         if notice.code == "full":  # further steps would also fail on a full disk

@@ -19,7 +19,7 @@ from bids_sr.execution.multiproc import run_node, start_worker
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
-CALLED_OFF = "called_off"
+CANCELLED_FILE = "called_off"
 """File next to the jobs of a run; jobs that start after it was written do nothing."""
 
 
@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     """Run the step in a directory, and return 0 on success and 1 on failure or cancellation."""
     folder = Path(argv[0])
     job = json.loads((folder / "order.json").read_text())
-    if (folder.parent / CALLED_OFF).exists():
+    if (folder.parent / CANCELLED_FILE).exists():
         sys.stderr.write("the run that submitted this job was cancelled\n")
         return 1
     answer: dict[str, object] = {"failed": None, "traceback": None, "host": socket.gethostname()}

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from bids_sr.io import atomic_files
 from bids_sr.io.checksums import checksum
 from bids_sr.io.grids import LARGE
-from bids_sr.notices import record, recorded
+from bids_sr.notices import read_record, record
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.input_checksums import input_files
 from bids_sr.pipeline.nodes import Handle, Node
@@ -42,12 +42,12 @@ _HASH = "_0x*.json"
 _Stamp = list[int]
 
 
-def note_left(folder: Path) -> None:
+def record_files(folder: Path) -> None:
     """Record the files of a step that has just finished; a step without a record is run again."""
     try:
         stamps = {str(path.relative_to(folder)): _stamp(path) for path in _step_files(folder)}
-        stamps |= {str(path): _stamp(path)[:1] for path in _stored_files(folder)}
-        with atomic_files.whole_file(folder / _RECORD, durable=False) as part:
+        stamps |= {str(path): _stamp(path)[:1] for path in _list_stored_files(folder)}
+        with atomic_files.atomic_file(folder / _RECORD, durable=False) as part:
             part.write_text(json.dumps(stamps), encoding="utf-8")
     except OSError as error:
         _LOGGER.warning(
@@ -72,7 +72,7 @@ def _intact(folder: Path) -> bool:
         return False
 
 
-def drop_large(folder: Path) -> None:
+def drop_large_images(folder: Path) -> None:
     """Replace large images of a step, which are not read by any further step, by sparse files.
 
     Size and time stamp do not change, so the record remains valid. If read by mistake, they are
@@ -82,7 +82,9 @@ def drop_large(folder: Path) -> None:
         state = path.stat()
         if state.st_size >= _LARGE:
             (folder / _DROPPED).touch()
-            hole = atomic_files.beside(path)  # other hard links of the image are not affected
+            hole = atomic_files.temporary_name(
+                path
+            )  # other hard links of the image are not affected
             with hole.open("wb") as stream:
                 stream.truncate(state.st_size)
             os.utime(hole, ns=(state.st_atime_ns, state.st_mtime_ns))
@@ -100,7 +102,7 @@ def _forget(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def all_stored(folder: Path) -> bool:
+def has_stored_all(folder: Path) -> bool:
     """Return whether a step that stores derivatives has finished and all recorded files exist.
 
     The result is False if the record is missing or cannot be read.
@@ -114,7 +116,7 @@ def all_stored(folder: Path) -> bool:
         return False
 
 
-class Finish:
+class FinishedSteps:
     """Finished steps of a graph, from a file next to the directory of each step.
 
     The file contains a digest of the last request of the step: the version and all inputs, with
@@ -139,11 +141,11 @@ class Finish:
             digest = hashlib.sha256(repr(_fingerprint(inputs)).encode()).hexdigest()
             self._steps[node] = folder, digest
 
-    def left(self) -> set[Node]:
+    def unfinished_steps(self) -> set[Node]:
         """Return the steps that have to run, as far as this can be determined without nipype.
 
         These are steps that have not finished with their current inputs, steps whose images were
-        dropped by `drop_large` but are needed, and all following steps.
+        dropped by `drop_large_images` but are needed, and all following steps.
         """
         lost = set[Node]()
         while True:
@@ -158,12 +160,12 @@ class Finish:
                 return unfinished
             lost |= missing
 
-    def ended(self) -> Callable[[Node], Path | None]:
+    def finished_folder(self) -> Callable[[Node], Path | None]:
         """Return a function that returns the directory of a finished step, or None.
 
         Only steps that have finished with their current inputs are included.
         """
-        unfinished = self.left()
+        unfinished = self.unfinished_steps()
         return lambda node: None if node in unfinished else self._steps[node][0]
 
     def _predecessors(self, node: Node) -> set[Node]:
@@ -198,21 +200,21 @@ class Finish:
         for node, (folder, digest) in self._steps.items():
             with contextlib.suppress(OSError):
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                previous = _note_of(folder) if node in unfinished else ""
+                previous = _identify_record(folder) if node in unfinished else ""
                 if node in unfinished and (folder / _DROPPED).exists():
                     _forget(folder)
                 _request_file(folder).write_text(json.dumps([digest, previous]), encoding="utf-8")
 
-    def stored(self) -> set[Path]:
+    def list_stored_files(self) -> set[Path]:
         """Return all files that the steps have stored."""
-        return {path for folder, _ in self._steps.values() for path in _stored_files(folder)}
+        return {path for folder, _ in self._steps.values() for path in _list_stored_files(folder)}
 
-    def retell(self, logs: Path) -> None:
+    def repeat_warnings(self, logs: Path) -> None:
         """Add the warnings of the last execution of each step to the record in `logs`."""
         notices = dict.fromkeys(
-            notice for folder, _ in self._steps.values() for notice in recorded(folder)
+            notice for folder, _ in self._steps.values() for notice in read_record(folder)
         )
-        existing = set(recorded(logs))
+        existing = set(read_record(logs))
         with contextlib.suppress(OSError):
             record(logs, [notice for notice in notices if notice not in existing])
 
@@ -228,10 +230,10 @@ def _has_ended(folder: Path, digest: str) -> bool:
         requested, previous = json.loads(_request_file(folder).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return requested == digest and previous != _note_of(folder)
+    return requested == digest and previous != _identify_record(folder)
 
 
-def _note_of(folder: Path) -> str:
+def _identify_record(folder: Path) -> str:
     """Return a text that identifies the current record of a step."""
     note = folder / _RECORD
     return str(_stamp(note)) if note.exists() else "none"
@@ -252,7 +254,7 @@ def _fingerprint(value: object) -> object:
     )
 
 
-def forget_damaged(nodes: "Iterable[NipypeNode]") -> list[str]:
+def invalidate_damaged(nodes: "Iterable[NipypeNode]") -> list[str]:
     """Delete the records of steps with changed files, and return the names of these steps.
 
     Nipype would consider these steps done. Steps that depend on them run again because their
@@ -267,17 +269,17 @@ def forget_damaged(nodes: "Iterable[NipypeNode]") -> list[str]:
     return damaged
 
 
-class NotesLeft:
+class StepRecordMixin:
     """Mixin for nipype plugins that records the files of steps in the scheduler's process.
 
-    If `keeps` is False, large images are dropped after the last step that reads them.
+    If `keeps_large_images` is False, large images are dropped after the last step that reads them.
     """
 
     procs: "list[NipypeNode]"
     proc_done: Any  # done flags of the steps (N,)
     proc_pending: Any
     refidx: Any  # sparse (N, N), steps that have yet to read the results of a step
-    keeps = True
+    keeps_large_images = True
 
     def _generate_dependency_list(self, graph: object) -> None:
         from nipype.interfaces.utility import Merge
@@ -292,18 +294,20 @@ class NotesLeft:
     def _task_finished_cb(self, jobid: int, cached: bool = False) -> None:
         folder = Path(self.procs[jobid].output_dir())
         if not cached and not (folder / _RECORD).exists():
-            note_left(folder)
+            record_files(folder)
         super()._task_finished_cb(jobid, cached)  # type: ignore[misc]
 
     def _remove_node_dirs(self) -> None:
         import numpy as np
 
         for index in (
-            () if self.keeps else np.flatnonzero(np.asarray(self.refidx.sum(axis=1)) == 0)
+            ()
+            if self.keeps_large_images
+            else np.flatnonzero(np.asarray(self.refidx.sum(axis=1)) == 0)
         ):
             if self.proc_done[index] and not self.proc_pending[index]:
                 self.refidx[index, index] = -1
-                drop_large(Path(self.procs[index].output_dir()))
+                drop_large_images(Path(self.procs[index].output_dir()))
 
 
 def _step_files(folder: Path) -> Iterator[Path]:
@@ -315,7 +319,7 @@ def _step_files(folder: Path) -> Iterator[Path]:
                 yield Path(root, name)
 
 
-def _stored_files(folder: Path) -> list[Path]:
+def _list_stored_files(folder: Path) -> list[Path]:
     """Return the derivatives that a step has written outside of its directory."""
     with contextlib.suppress(FileNotFoundError):
         return [Path(path) for path in json.loads((folder / WRITTEN).read_text(encoding="utf-8"))]

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.config.plugin import Plugin
-from bids_sr.execution.answers import Answer
-from bids_sr.execution.node_job import CALLED_OFF
-from bids_sr.execution.slurm_queue import Queue, Refused, Unreachable
+from bids_sr.execution.node_job import CANCELLED_FILE
+from bids_sr.execution.outcomes import NodeOutcome
+from bids_sr.execution.slurm_queue import JobRejected, Queue, SlurmUnreachable
 from bids_sr.execution.usage import POOLS
 from bids_sr.notices import Notice
 from bids_sr.slurm.calls import ACTIVE, SlurmError
@@ -60,7 +60,7 @@ class _NodeJob:
     # s (monotonic), first time that the job was out of the queue, and of its answer
     since: float | None = None
     answered: float | None = None
-    ending: Answer | None = None
+    ending: NodeOutcome | None = None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -71,7 +71,7 @@ class Jobs:
     options: Plugin
     queue: Queue = field(init=False)
     token: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
-    unreachable: Unreachable | None = field(default=None, init=False)
+    unreachable: SlurmUnreachable | None = field(default=None, init=False)
     _jobs: dict[int, _NodeJob] = field(default_factory=dict, init=False)
     _count: int = field(default=0, init=False)
     _looked: float = field(default=0.0, init=False)
@@ -85,7 +85,7 @@ class Jobs:
         """Directory of this run's jobs."""
         return self.root / self.token
 
-    def take_over(self, names: Collection[str]) -> None:
+    def cancel_orphans(self, names: Collection[str]) -> None:
         """Cancel jobs of an earlier, killed run in the same working directory.
 
         These jobs would write to the directories of this run.
@@ -108,7 +108,7 @@ class Jobs:
             step, _, token = name.rpartition(".")
             return token in tokens and step.rpartition(".")[0] in step_names
 
-        if not tokens or not (orphans := self.queue.named(orphaned)):
+        if not tokens or not (orphans := self.queue.find_jobs(orphaned)):
             return
         _LOGGER.warning(
             "cancelling %d jobs of an earlier run that are still in the queue", len(orphans)
@@ -159,18 +159,18 @@ class Jobs:
         name = f"{_plain(node.fullname)}.{number}.{self.token}"
         try:
             job.slurm_id = self.queue.submit(name, arguments, alive=self._any_alive)
-        except Refused as error:
-            job.ending = self._lost(
+        except JobRejected as error:
+            job.ending = self._is_lost(
                 job, f"SLURM rejected the job for {_name(job)}: {error}.", "refused"
             )
-        except Unreachable as error:
-            self.unreachable = Unreachable(
+        except SlurmUnreachable as error:
+            self.unreachable = SlurmUnreachable(
                 f"{error}. The job for {_name(job)} could not be submitted"
             )
             raise self.unreachable from None
         return number
 
-    def ended(self, number: int) -> Answer | None:
+    def outcome(self, number: int) -> NodeOutcome | None:
         """Return the outcome of a job, or None while it is active.
 
         Files and queue are checked only at intervals.
@@ -185,20 +185,20 @@ class Jobs:
             shutil.rmtree(job.folder, ignore_errors=True)
             self._answer(number).unlink(missing_ok=True)
 
-    def call_off(self) -> None:
+    def cancel_all(self) -> None:
         """Cancel all jobs of this run, which takes a few seconds.
 
         Jobs whose submission was interrupted are included.
         """
         if not self.folder.exists():
             return
-        (self.folder / CALLED_OFF).touch()
-        self.queue.cancel(job.slurm_id for job in self._waiting().values())
-        self.queue.cancel(self.queue.named(self._is_own))
+        (self.folder / CANCELLED_FILE).touch()
+        self.queue.cancel(job.slurm_id for job in self._is_waiting().values())
+        self.queue.cancel(self.queue.find_jobs(self._is_own))
         if not self._wait_for_end(self._is_own, _GONE_SECONDS):
             _LOGGER.warning(
                 "the jobs %s were cancelled but have not terminated yet",
-                ", ".join(self.queue.named(self._is_own)),
+                ", ".join(self.queue.find_jobs(self._is_own)),
             )
 
     def tidy(self) -> None:
@@ -211,7 +211,7 @@ class Jobs:
 
     def _wait_for_end(self, belongs: Callable[[str], bool], seconds: float) -> bool:
         deadline = time.monotonic() + seconds
-        while self.queue.named(belongs):
+        while self.queue.find_jobs(belongs):
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.5)
@@ -219,9 +219,9 @@ class Jobs:
 
     def _any_alive(self) -> bool:
         self._look()
-        return bool(self._waiting())
+        return bool(self._is_waiting())
 
-    def _waiting(self) -> dict[int, _NodeJob]:
+    def _is_waiting(self) -> dict[int, _NodeJob]:
         return {
             number: job
             for number, job in self._jobs.items()
@@ -238,10 +238,12 @@ class Jobs:
         self._looked = now
         # listing a directory is up to date on NFS, unlike a test for a name
         answer_files = set(os.listdir(self.folder / "answers"))
-        for number, job in self._waiting().items():
+        for number, job in self._is_waiting().items():
             if f"{number:06d}.json" in answer_files:
                 self._take(number, job)
-        waiting = {number: job for number, job in self._waiting().items() if job.answered is None}
+        waiting = {
+            number: job for number, job in self._is_waiting().items() if job.answered is None
+        }
         if waiting and now - self._polled >= self.options.poll_seconds:
             self._poll(waiting)
             self._polled = time.monotonic()
@@ -264,12 +266,12 @@ class Jobs:
                 f"SLURM job {job.slurm_id} completed {_name(job)} on {answer['host']}, but the"
                 " result is not visible on this computer."
             )
-            job.ending = self._lost(job, text, "unseen")
+            job.ending = self._is_lost(job, text, "unseen")
 
     def _poll(self, waiting: Mapping[int, _NodeJob]) -> None:
         try:
             states = self.queue.states([job.slurm_id for job in waiting.values()])
-        except Unreachable as error:
+        except SlurmUnreachable as error:
             self.unreachable = error
             raise
         if states is None:
@@ -287,17 +289,17 @@ class Jobs:
             ):
                 job.ending = self._classify_lost_job(job)
 
-    def _classify_lost_job(self, job: _NodeJob) -> Answer:
+    def _classify_lost_job(self, job: _NodeJob) -> NodeOutcome:
         """Return an answer with the reason why a job has no result."""
         if job.doomed:
             self.queue.cancel([job.slurm_id])
             text = f"SLURM job {job.slurm_id} for {_name(job)} cannot start: {job.doomed}."
-            return self._lost(job, text, "refused")
-        state_text, code, host = self.queue.end_of(job.slurm_id)
+            return self._is_lost(job, text, "refused")
+        state_text, code, host = self.queue.final_state(job.slurm_id)
         text = f"SLURM job {job.slurm_id} for {_name(job)} ended {state_text} without a result."
-        return self._lost(job, text, "ended" if code == "crashed" else code, host=host)
+        return self._is_lost(job, text, "ended" if code == "crashed" else code, host=host)
 
-    def _lost(self, job: _NodeJob, text: str, code: str, host: str = "") -> Answer:
+    def _is_lost(self, job: _NodeJob, text: str, code: str, host: str = "") -> NodeOutcome:
         node = job.node
         resources = [
             option

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from nipype.pipeline.plugins.slurm import SLURMPlugin
 
 from bids_sr.config.plugin import Plugin
-from bids_sr.execution.answers import Answer
 from bids_sr.execution.crash import report_crash
-from bids_sr.execution.records import NotesLeft
+from bids_sr.execution.outcomes import NodeOutcome
+from bids_sr.execution.records import StepRecordMixin
 from bids_sr.execution.slurm_jobs import Jobs, is_small
 from bids_sr.notices import Notice
 
@@ -26,7 +26,7 @@ _FOLDER = "slurm"
 """Directory of the jobs in the working directory."""
 
 
-class ResilientSLURM(NotesLeft, SLURMPlugin):
+class ResilientSLURM(StepRecordMixin, SLURMPlugin):
     """SLURM plugin that submits a step when its predecessors are done.
 
     Small steps run in the process of the plugin.
@@ -53,11 +53,11 @@ class ResilientSLURM(NotesLeft, SLURMPlugin):
         for node in nodes:
             node.run_without_submitting |= self._options.join_small and is_small(node)
         self._jobs = Jobs(root=Path(nodes[0].base_dir) / _FOLDER, options=self._options)
-        self._jobs.take_over({node.fullname for node in nodes})
+        self._jobs.cancel_orphans({node.fullname for node in nodes})
         try:
             super().run(graph, config, updatehash=updatehash)
         except BaseException:
-            self._jobs.call_off()
+            self._jobs.cancel_all()
             raise
         finally:
             self._jobs.tidy()
@@ -65,17 +65,17 @@ class ResilientSLURM(NotesLeft, SLURMPlugin):
     def _submit_job(self, node: "Node", updatehash: bool = False) -> int:
         return self._jobs.start(node, updatehash=updatehash)
 
-    def _get_result(self, taskid: int) -> Answer | None:
-        return self._jobs.ended(taskid)
+    def _get_result(self, taskid: int) -> NodeOutcome | None:
+        return self._jobs.outcome(taskid)
 
     def _clear_task(self, taskid: int) -> None:
         self._jobs.forget(taskid)
 
-    def _report_crash(self, node: "Node", result: Answer | None = None) -> str:
+    def _report_crash(self, node: "Node", result: NodeOutcome | None = None) -> str:
         return report_crash(node, result, self.crashes).file
 
     def _clean_queue(
-        self, jobid: int, graph: "DiGraph[Node]", result: Answer | None = None
+        self, jobid: int, graph: "DiGraph[Node]", result: NodeOutcome | None = None
     ) -> dict[str, object]:
         """Report a step; if SLURM is not available, raise an error for all steps."""
         report = super()._clean_queue(jobid, graph, result=result)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from bids_sr.slurm.calls import ACTIVE, QUEUE_FORMAT, SlurmError, call, chunks, job_number, rows
-from bids_sr.slurm.job_endings import code_of
+from bids_sr.slurm.job_endings import get_code
 
 _SILENT = re.compile(
     r"unable to contact|connection (refused|timed out|reset|failure)|timed out|not available at"
@@ -25,11 +25,11 @@ _CROWDED = re.compile(
 )
 
 
-class Unreachable(SlurmError):
+class SlurmUnreachable(SlurmError):
     """Error for a controller that has not responded within the time limit."""
 
 
-class Refused(SlurmError):
+class JobRejected(SlurmError):
     """Error for a job that SLURM rejects permanently."""
 
 
@@ -40,7 +40,7 @@ def _code_of_end(state: str, exit_code: str) -> str:
     """
     code, _, signal = exit_code.partition(":")
     killed = state.rstrip("+") == "FAILED" and signal in ("9", "125")
-    return code_of(state, 137 if killed else int(code or 1) or 1)
+    return get_code(state, 137 if killed else int(code or 1) or 1)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -82,7 +82,7 @@ class Queue:
         """
         pause, is_repeated = self.pause, False
         while True:
-            if is_repeated and (existing := self._named_exactly(name)):
+            if is_repeated and (existing := self._find_job(name)):
                 self._reset_silence()
                 return existing
             result = call("sbatch", "--parsable", f"--job-name={name}", *arguments)
@@ -97,7 +97,7 @@ class Queue:
             elif _CROWDED.search(message) or _SILENT.search(message):
                 self._note_silence(message)
             else:
-                raise Refused(message or f"sbatch failed with exit code {result.returncode}")
+                raise JobRejected(message or f"sbatch failed with exit code {result.returncode}")
             time.sleep(pause)
             pause = min(2 * pause, 30.0)
 
@@ -121,7 +121,7 @@ class Queue:
         self._reset_silence()
         return by_job
 
-    def end_of(self, job: str) -> tuple[str, str, str]:
+    def final_state(self, job: str) -> tuple[str, str, str]:
         """Return how a job ended that is no longer in the queue.
 
         Returns
@@ -139,7 +139,7 @@ class Queue:
         text = f"{state} ({details})" if details else state
         return text, _code_of_end(state, exit_code), host
 
-    def named(self, belongs: Callable[[str], bool]) -> list[str]:
+    def find_jobs(self, belongs: Callable[[str], bool]) -> list[str]:
         """Return identifiers of this user's active jobs whose name satisfies a condition.
 
         The list is also empty if SLURM does not respond.
@@ -156,7 +156,7 @@ class Queue:
         for part in chunks(sorted(set(jobs))):
             call("scancel", "--quiet", *part, seconds=5)
 
-    def _named_exactly(self, name: str) -> str:
+    def _find_job(self, name: str) -> str:
         """Return the identifier of the job with this name in any state, or "".
 
         A submission without an answer may have been accepted.
@@ -175,7 +175,7 @@ class Queue:
                 "SLURM does not respond (%s). Retrying for %.0f s", message, self.patience
             )
         if now - self._silent_since >= self.patience:
-            raise Unreachable(
+            raise SlurmUnreachable(
                 f"SLURM has not responded for {now - self._silent_since:.0f} s. The last message"
                 f" was: {message}"
             )

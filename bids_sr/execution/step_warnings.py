@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bids_sr import notices
 from bids_sr.notices import Notice
-from bids_sr.pipeline.nodes import owner_of
+from bids_sr.pipeline.nodes import get_owner
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
@@ -42,7 +42,7 @@ class _WarningRecorder(logging.Handler):
     node: "Node"
 
     def emit(self, record: logging.LogRecord) -> None:
-        subject, run = owner_of(self.node)
+        subject, run = get_owner(self.node)
         why = " ".join(self.format(record).split())
         notice = Notice(
             what=self.node.fullname,

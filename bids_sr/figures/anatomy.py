@@ -53,7 +53,7 @@ def mosaic_figure(
     gray = slices.gray(image, inside)
     lines = _thin_outlines(outlines)
     rows = [
-        slices.row_of("", slices.spread_cuts(inside, MARGIN_MM, view), gray, *lines)
+        slices.make_row("", slices.spread_cuts(inside, MARGIN_MM, view), gray, *lines)
         for view in views
     ]
     return slices.image_figure(rows, outlines=outlines, note="Left is left")
@@ -98,7 +98,7 @@ def registration_figure(
     stacks = [[image] for image in layers[:-1]] + [[layers[0], replace(layers[-1], blinks=True)]]
     cuts = slices.spread_cuts(inside, MARGIN_MM, *views)
     rows = [
-        slices.row_of(name, cuts, *stack, *lines)
+        slices.make_row(name, cuts, *stack, *lines)
         for name, stack in zip(images, stacks, strict=True)
     ]
     note = (

@@ -32,7 +32,7 @@ def correlation_figure(
     Each plane is also shown enlarged. There is one row per series, labeled with its highest value
     in the region of interest. Both planes pass through the highest value of the first map, so that
     no series chooses its own planes. All rows share one color scale, from the threshold (see
-    `shown_above`) to the highest of these values.
+    `display_threshold`) to the highest of these values.
 
     Parameters
     ----------
@@ -55,21 +55,23 @@ def correlation_figure(
         raise FigureInputError("no cross-correlation map to draw")
     first = next(iter(maps))
     center = highest_point(maps[first], scene.roi)
-    brain_box = slices.box_of(scene.mask, 3.0)
+    brain_box = slices.bounding_box_mm(scene.mask, 3.0)
     cuts: list[tuple[Cut, Array | None]] = []
     for axis in (2, 0):  # axial, sagittal
         zoom_box = _box_around(brain_box, center, axis)
         position = float(center[axis])
         cuts.append((Cut(axis=axis, at=position, box=brain_box), zoom_box))
         cuts.append((Cut(axis=axis, at=position, box=zoom_box), None))
-    low = shown_above(maps[first], scene.mask)
+    low = display_threshold(maps[first], scene.mask)
     peaks = {name: _peak(image, scene.roi) for name, image in maps.items()}
     high = max(low + _LEAST_SPAN, math.ceil(10 * max(peaks.values())) / 10)
     rows: list[PanelRow] = []
     for name, image in maps.items():
         values = np.nan_to_num(image.data)
         visible = image.like(np.where(values > low, values, math.nan))
-        layers = scene.around(Layer(image=visible, low=low, high=high, colors=_COLORS, alpha=0.92))
+        layers = scene.make_layer(
+            Layer(image=visible, low=low, high=high, colors=_COLORS, alpha=0.92)
+        )
         panels = [Panel(cut=cut, shown=layers, framed=framed) for cut, framed in cuts]
         rows.append((f"{series_text(name)}\npeak {number(peaks[name], '.2f')}", panels))
     scale = Layer(image=scene.mask, low=low, high=high, colors=_COLORS)
@@ -81,11 +83,11 @@ def _peak(image: Volume, roi: Volume) -> float:
 
     Both images may have different grids.
     """
-    inside = slices.canonical(image).data[slices.repeated(roi, image) > 0]
+    inside = slices.canonical(image).data[slices.resample_nearest(roi, image) > 0]
     return float(np.max(inside[np.isfinite(inside)], initial=-1.0))
 
 
-def shown_above(first: Volume, mask: Volume) -> float:
+def display_threshold(first: Volume, mask: Volume) -> float:
     """Return the CC threshold of all rows, from the first map's values in the brain.
 
     The threshold is the median plus two standard deviations, limited to .25 to .5; a voxel with CC
@@ -94,7 +96,7 @@ def shown_above(first: Volume, mask: Volume) -> float:
     absolute deviation, which hardly depends on broad activation. `first` may be on another grid
     than the brain mask.
     """
-    inside = slices.canonical(first).data[slices.repeated(mask, first) > 0]
+    inside = slices.canonical(first).data[slices.resample_nearest(mask, first) > 0]
     finite = inside[np.isfinite(inside)]
     if not finite.size:
         return CC_DISPLAY.threshold

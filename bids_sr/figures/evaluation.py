@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from bids_sr.evaluation.evidence import main_regions
-from bids_sr.evaluation.words import BANDS, capital, measure_text, region_text
+from bids_sr.evaluation.words import BANDS, capitalize, measure_text, region_text
 from bids_sr.figures import canvas as s
 from bids_sr.figures.forest import Dashes, ForestPanel, ForestPoint, forest_figure
 from bids_sr.metrics.number_text import number
@@ -48,7 +48,7 @@ _WHOLE_RUN: _Columns = {
 }
 
 
-def of_halves(rows: Iterable[MetricRow], reference: str = "measured") -> list[MetricRow]:
+def select_half_rows(rows: Iterable[MetricRow], reference: str = "measured") -> list[MetricRow]:
     """Return agreement of split halves with a reference, without differences between series."""
     return [
         row
@@ -59,7 +59,7 @@ def of_halves(rows: Iterable[MetricRow], reference: str = "measured") -> list[Me
     ]
 
 
-def of_whole_run(rows: Iterable[MetricRow]) -> list[MetricRow]:
+def select_whole_run_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
     """Return agreement of whole-run maps with a reference, without differences between series."""
     return [
         row for row in rows if row.reference in ("measuredMap", "truth") and not row.is_difference
@@ -77,7 +77,7 @@ def _plot_forest(
     one_scale: bool = False,
 ) -> Figure:
     """Plot one line per series or difference, and one row of panels per region."""
-    order = evaluation_rows.series_of(rows, names)
+    order = evaluation_rows.list_series(rows, names)
     shown = sorted(
         (row for row in rows if row.series in order), key=lambda row: order.index(row.series)
     )
@@ -87,7 +87,7 @@ def _plot_forest(
     for row in shown:
         line = f"{row.series} − {row.minus}" if row.is_difference else row.series
         lines[line] = line if row.is_difference else evaluation_rows.series_text(row.series)
-        kind = evaluation_rows.kind_of(row.minus if row.is_difference else row.series)
+        kind = evaluation_rows.get_kind(row.minus if row.is_difference else row.series)
         color, marker = _KIND_STYLE[kind]
         points_by_kind[kind] = ForestPoint(value=0, color=color, marker=marker, lower=0, upper=0)
         point = ForestPoint(
@@ -123,7 +123,7 @@ def _plot_forest(
         panels,
         lines,
         legend=legend,
-        row_names=[capital(region_text(region)) for region in regions],
+        row_names=[capitalize(region_text(region)) for region in regions],
         xlabel=label,
         one_scale=one_scale,
     )
@@ -159,7 +159,7 @@ def agreement_figure(
         columns = dict(_EXPLAINED)
     selected = [
         row
-        for row in of_halves(rows, reference)
+        for row in select_half_rows(rows, reference)
         if row.contrast == contrast and _measure_key(row) in columns
     ]
     has_intervals = any(math.isfinite(row.lower) for row in selected)
@@ -186,7 +186,7 @@ def contrasts_figure(
     """
     selected = [
         row
-        for row in of_halves(rows)
+        for row in select_half_rows(rows)
         if _measure_key(row) == (statistic, "beyond") and row.contrast in contrasts
     ]
     return _plot_forest(
@@ -229,7 +229,9 @@ def truth_figure(
     order; other series follow. None is returned if no statistic has a finite value.
     """
     reference_rows = [
-        row for row in of_whole_run(rows) if (row.contrast, row.reference) == (contrast, reference)
+        row
+        for row in select_whole_run_rows(rows)
+        if (row.contrast, row.reference) == (contrast, reference)
     ]
     region = next(iter(main_regions(row.region for row in reference_rows)), "")
     reference_rows = [
@@ -238,7 +240,7 @@ def truth_figure(
         if row.region == region and math.isfinite(row.value) and row.series != "measured"
     ]
     statistics = [key for key in _WHOLE_RUN if key in map(_measure_key, reference_rows)]
-    series = evaluation_rows.series_of(reference_rows, names)
+    series = evaluation_rows.list_series(reference_rows, names)
     if not statistics or not series:
         return None
     markers = dict(zip(sorted({row.fwhm_mm for row in reference_rows}), "osD^vP", strict=False))
@@ -246,7 +248,7 @@ def truth_figure(
     for key in statistics:
         points: dict[str, list[ForestPoint]] = {}
         for row in (row for row in reference_rows if _measure_key(row) == key):
-            color = _KIND_STYLE[evaluation_rows.kind_of(row.series)][0]
+            color = _KIND_STYLE[evaluation_rows.get_kind(row.series)][0]
             marker = markers.get(row.fwhm_mm, "P")
             point = ForestPoint(
                 value=row.value, color=color, marker=marker, hollow=row.fwhm_mm > 0

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from bids_sr.io.arrays import Float
-from bids_sr.io.compiled_loops import compiled
+from bids_sr.io.compiled_loops import compile_for
 
 
-@compiled("void(float64[:,::1], float64, boolean[::1])")
+@compile_for("void(float64[:,::1], float64, boolean[::1])")
 def mark_corners(chain: Float, tolerance: float, marks: Any) -> None:
     """Mark the points of a line (N, 2) that approximate it within a tolerance.
 

@@ -73,7 +73,7 @@ def map_key(contrast: str, smoothing: str, series: str) -> str:
     return f"{contrast}|{smoothing}|{series}"
 
 
-def room_of(n_runs: int) -> int:
+def bytes_per_run(n_runs: int) -> int:
     """Return the bytes available for the maps of each run on a page with several runs."""
     return min(MAX_BYTES, PAGE_BYTES // max(1, n_runs))
 
@@ -89,7 +89,7 @@ def _step_size(top: float, threshold: float) -> float:
     return threshold / (math.floor(_STEPS * threshold / top + 0.5) - 0.5)
 
 
-def packed(image: Volume, *, slope: float, description: str = "") -> str:
+def encode_image(image: Volume, *, slope: float, description: str = "") -> str:
     """Encode an image in RAS orientation as an int8 ``.nii.gz`` file in base64.
 
     Equal images give equal bytes.
@@ -113,7 +113,7 @@ def packed(image: Volume, *, slope: float, description: str = "") -> str:
 
 def _brain_box(mask: Volume) -> list[list[float]]:
     """Return the brain's bounding box with a margin, as fractions of the RAS field of view."""
-    shares = slices.box_of(mask, _MARGIN_MM) / slices.field_of_view(mask)[1]
+    shares = slices.bounding_box_mm(mask, _MARGIN_MM) / slices.field_of_view(mask)[1]
     return [[round(float(end), 4) for end in side] for side in shares.T]
 
 
@@ -187,7 +187,7 @@ def viewer_html(
         "box": _brain_box(mask),
         "maps": volumes,
         "files": {key: file for key, file in files.items() if key in volumes},
-        "background": packed(
+        "background": encode_image(
             background.like(np.clip((background.data - low) / (high - low), 0, 1)),
             slope=1 / _STEPS,
         ),
@@ -242,7 +242,7 @@ def _encode_maps(
         for name, image in images.items():
             values = np.nan_to_num(np.asarray(image.data, dtype=np.float32))
             thresholded = np.where(np.abs(values) < least, np.float32(0), values)
-            encoded[map_key(contrast, smoothing, name)] = packed(
+            encoded[map_key(contrast, smoothing, name)] = encode_image(
                 image.like(thresholded), slope=slope, description=description
             )
         size = sum(map(len, encoded.values()))

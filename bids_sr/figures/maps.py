@@ -87,7 +87,7 @@ class Scene:
         """Whether the region covers about the whole brain, with nothing to outline or enlarge."""
         return slices.is_brain(self.roi.data, self.mask.data)
 
-    def around(self, over: Layer, *lines: Outline) -> list[Layer | Outline]:
+    def make_layer(self, over: Layer, *lines: Outline) -> list[Layer | Outline]:
         """Return a map layer over the signal, with outlines.
 
         The region of interest is outlined unless it covers about the whole brain; `lines` follow.
@@ -148,7 +148,7 @@ def _informative_planes(scene: Scene, first: Volume, count: int) -> list[float]:
     inside = score * (ras_region.data > 0).any(axis=(0, 1))
     score = inside if inside.any() else score + 1e-6
     separation = max(1, int(np.count_nonzero(score) / (2.0 * count)))
-    return [float(heights[k]) for k in slices.strongest_planes(score, count, separation)]
+    return [float(heights[k]) for k in slices.choose_planes(score, count, separation)]
 
 
 def peak_voxel(first: Volume, mask: Volume) -> tuple[int, int, int]:
@@ -161,7 +161,7 @@ def peak_voxel(first: Volume, mask: Volume) -> tuple[int, int, int]:
     tuple[int, int, int]
         Indices in the mask in RAS order (right, anterior, superior), counted from 0.
     """
-    magnitude = slices.repeated(first.like(np.abs(np.nan_to_num(first.data))), mask) * (
+    magnitude = slices.resample_nearest(first.like(np.abs(np.nan_to_num(first.data))), mask) * (
         slices.canonical(mask).data > 0
     )
     x, y, z = (int(k) for k in np.unravel_index(np.argmax(magnitude), magnitude.shape))
@@ -189,7 +189,7 @@ def _close_up(scene: Scene, first: Volume, positions: Sequence[float], brain_box
     region_in_planes[:, :, planes] = ras_region.data[:, :, planes] > 0
     x, y, _ = peak_voxel(first, Volume(region_in_planes, ras_region.affine))
     box_width, box_height, _ = np.ptp(brain_box, axis=0)
-    return slices.part_of(
+    return slices.crop_box(
         brain_box,
         (np.array([x, y, 0]) + 0.5) * ras_region.zooms,
         (_CLOSE_MM, _CLOSE_MM * box_height / box_width),
@@ -233,7 +233,7 @@ def activation_figure(
     if not maps:
         raise FigureInputError("no map to draw")
     first = next(iter(maps.values()))
-    brain_box = slices.box_of(scene.mask, 3.0)
+    brain_box = slices.bounding_box_mm(scene.mask, 3.0)
     positions = _informative_planes(scene, first, 2 * n_slices if scene.roi_is_brain else n_slices)
     cuts = slices.cuts(positions, brain_box)
     if not scene.roi_is_brain:
@@ -245,11 +245,11 @@ def activation_figure(
         lines = (
             [Outline(image=regions[name], color=_FDR_COLOR, width=0.6)] if name in regions else []
         )
-        rows.append(slices.row_of(series_text(name), cuts, *scene.around(layer, *lines)))
+        rows.append(slices.make_row(series_text(name), cuts, *scene.make_layer(layer, *lines)))
     return slices.image_figure(rows, scale=layers[next(iter(maps))], label=display.label)
 
 
-def zoomed_figure(
+def plot_zoomed_maps(
     maps: Mapping[str, Volume],
     scene: Scene,
     *,
@@ -287,11 +287,11 @@ def zoomed_figure(
     brain = slices.canonical(scene.mask)
     voxel = at or peak_voxel(next(iter(maps.values())), scene.mask)
     center = (np.array(voxel) + 0.5) * brain.zooms
-    brain_box = slices.box_of(scene.mask, 3.0)
-    box = slices.part_of(brain_box, center, ZOOM_MM)
+    brain_box = slices.bounding_box_mm(scene.mask, 3.0)
+    box = slices.crop_box(brain_box, center, ZOOM_MM)
     layers = _scale_maps(maps, display, limit, alpha=0.95)
     lines = [] if region is None else [Outline(image=region, color=_FDR_COLOR, width=0.8)]
-    layers_by_name = {name: scene.around(layer, *lines) for name, layer in layers.items()}
+    layers_by_name = {name: scene.make_layer(layer, *lines) for name, layer in layers.items()}
     z = float(brain.affine[2] @ [*voxel, 1])
     overview_panel = Panel(
         cut=Cut(axis=2, at=center[2], box=brain_box),
@@ -337,7 +337,9 @@ def overlay_figure(
         )
         for name, image in maps.items()
     }
-    rows = [slices.row_of(name, cuts, *background_layers, layer) for name, layer in layers.items()]
+    rows = [
+        slices.make_row(name, cuts, *background_layers, layer) for name, layer in layers.items()
+    ]
     return slices.image_figure(rows, scale=next(iter(layers.values())), label=label)
 
 
@@ -357,12 +359,12 @@ def variance_figure(
     scale = Layer(image=masked, low=0.0, high=_scale_end(masked.data, 99), colors="inferno")
     cuts = slices.spread_cuts(mask, 2.0, (2, n_slices))
     anatomy = [slices.gray(background, mask)] if background else []
-    rows = [slices.row_of("", cuts, layer) for layer in (*anatomy, scale)]
+    rows = [slices.make_row("", cuts, layer) for layer in (*anatomy, scale)]
     label = f"standard deviation of the fluctuations (signal units), estimated from {source}"
     return slices.image_figure(rows, scale=scale, label=label)
 
 
-def beyond_figure(
+def plot_effects_above_nyquist(
     maps: Mapping[str, Volume],
     mask: Volume,
     *,
@@ -400,11 +402,11 @@ def beyond_figure(
         for name, image in maps.items()
     }
     last = slices.canonical(list(masked.values())[-1])
-    brain_box = slices.box_of(mask, 3.0)
+    brain_box = slices.bounding_box_mm(mask, 3.0)
     energy = np.square(np.nan_to_num(last.data))
-    planes = slices.strongest_planes(energy.sum(axis=(0, 1)), 2, 2) or [energy.shape[2] // 2]
+    planes = slices.choose_planes(energy.sum(axis=(0, 1)), 2, 2) or [energy.shape[2] // 2]
     boxes = [
-        slices.part_of(brain_box, _center_of_mass(energy[:, :, k]) * last.zooms, _PART_MM)
+        slices.crop_box(brain_box, _center_of_mass(energy[:, :, k]) * last.zooms, _PART_MM)
         for k in planes
     ]
     cuts = [
@@ -472,7 +474,7 @@ def pair_figure(images: Mapping[str, Volume], mask: Volume | None) -> Figure:
     for name, image in images.items():
         # A no-break space keeps the size on one line.
         size = size_text(slices.canonical(image).zooms, unit="\u00a0mm")
-        rows.append(slices.row_of(f"{name}\n{size}", cuts, slices.gray(image, inside)))
+        rows.append(slices.make_row(f"{name}\n{size}", cuts, slices.gray(image, inside)))
     return slices.image_figure(rows)
 
 
@@ -523,11 +525,12 @@ def series_figure(
     index = int(np.argmax((ras_region.data > 0).sum(axis=(0, 1))))
     in_plane = np.zeros(ras_region.data.shape, bool)
     in_plane[:, :, index] = ras_region.data[:, :, index] > 0
-    region_box = slices.box_of(Volume(in_plane, ras_region.affine), 8.0)
-    box = slices.part_of(region_box, region_box.mean(axis=0), _PART_MM)
+    region_box = slices.bounding_box_mm(Volume(in_plane, ras_region.affine), 8.0)
+    box = slices.crop_box(region_box, region_box.mean(axis=0), _PART_MM)
     position = (index + 0.5) * float(ras_region.zooms[2])
     brain_cut, close_cut = (
-        Cut(axis=2, at=position, box=part_box) for part_box in (slices.box_of(brain, 8.0), box)
+        Cut(axis=2, at=position, box=part_box)
+        for part_box in (slices.bounding_box_mm(brain, 8.0), box)
     )
     outlines = (
         []

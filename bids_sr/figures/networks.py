@@ -49,18 +49,18 @@ def network_figure(maps: Mapping[str, Volume], scene: Scene) -> Figure:
     if not maps:
         raise FigureInputError("no seed correlation map to draw")
     center = highest_point(next(iter(maps.values())), scene.mask)
-    box = slices.box_of(scene.mask, 3.0)
+    box = slices.bounding_box_mm(scene.mask, 3.0)
     cuts = [Cut(axis=axis, at=float(center[axis]), box=box) for axis in (2, 0)]
     rows: list[PanelRow] = []
     for name, image in maps.items():
-        inside = slices.canonical(image).data, slices.repeated(scene.mask, image) > 0
+        inside = slices.canonical(image).data, slices.resample_nearest(scene.mask, image) > 0
         values = np.where(inside[1], inside[0], np.nan)
         brain_map = slices.canonical(image).like(values)
         network = brain_map.like(
             np.where(np.nan_to_num(values, nan=-1) >= ACTIVE_CC, values, np.nan)
         )
         panels = [
-            Panel(cut=cut, shown=scene.around(_layer(layer_image)), framed=None)
+            Panel(cut=cut, shown=scene.make_layer(_layer(layer_image)), framed=None)
             for cut in cuts
             for layer_image in (brain_map, network)
         ]

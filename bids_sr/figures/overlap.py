@@ -71,7 +71,7 @@ def overlap_figure(
         raise FigureInputError(
             f"the regions of {' and '.join(conditions)} are empty in {next(iter(labels))}"
         )
-    brain_box = slices.box_of(scene.mask, 3.0)
+    brain_box = slices.bounding_box_mm(scene.mask, 3.0)
     positions = _planes(first, n_slices)
     cuts = slices.cuts(positions, brain_box) + slices.cuts(positions, _close_up(first, brain_box))
     colors = ListedColormap([_FIRST, _SECOND, _BOTH])
@@ -81,7 +81,9 @@ def overlap_figure(
         layer = Layer(image=colored_labels, low=0.5, high=3.5, colors=colors, alpha=0.9)
         score = dice(*(region.data > 0.5 for region in regions[name]))
         text = "Dice n/a" if score is None else f"Dice {number(score, '.2f')}"
-        rows.append(slices.row_of(f"{series_text(name)}\n{text}", cuts, *scene.around(layer)))
+        rows.append(
+            slices.make_row(f"{series_text(name)}\n{text}", cuts, *scene.make_layer(layer))
+        )
     a, b = conditions
     roi = Outline(image=scene.roi, color=s.ROI_COLOR, name="region of interest")
     return slices.image_figure(
@@ -103,7 +105,7 @@ def _planes(first: Volume, count: int) -> list[float]:
     thickness = float(ras_image.zooms[2])
     area = (ras_image.data > 0).sum(axis=(0, 1))
     separation = max(1, math.ceil(_APART_MM / thickness))
-    return [(k + 0.5) * thickness for k in slices.strongest_planes(area, count, separation)]
+    return [(k + 0.5) * thickness for k in slices.choose_planes(area, count, separation)]
 
 
 def _close_up(first: Volume, brain_box: Array) -> Array:
@@ -113,11 +115,11 @@ def _close_up(first: Volume, brain_box: Array) -> Array:
     box. Its aspect ratio equals the aspect ratio of the box, so that columns stay aligned.
     """
     box_width, box_height, _ = np.ptp(brain_box, axis=0)
-    required_x, required_y, _ = np.ptp(slices.box_of(first, _MARGIN_MM), axis=0)
+    required_x, required_y, _ = np.ptp(slices.bounding_box_mm(first, _MARGIN_MM), axis=0)
     required_width = max(required_x, required_y * box_width / box_height)
     width = float(
         np.clip(required_width, min(_LEAST_MM, box_width), max(_LEAST_MM, _MOST_SHARE * box_width))
     )
     ras_image = slices.canonical(first)
     center = (np.median(np.argwhere(ras_image.data > 0), axis=0) + 0.5) * ras_image.zooms
-    return slices.part_of(brain_box, center, (width, width * box_height / box_width))
+    return slices.crop_box(brain_box, center, (width, width * box_height / box_width))

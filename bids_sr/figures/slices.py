@@ -139,7 +139,7 @@ def field_of_view(image: Volume) -> Array:
     return np.array([np.zeros(3), ras_image.data.shape * ras_image.zooms])
 
 
-def repeated(image: Volume, target: Volume) -> Array:
+def resample_nearest(image: Volume, target: Volume) -> Array:
     """Resample values in RAS order to another grid of the same field of view.
 
     Nearest-neighbor interpolation is used.
@@ -180,7 +180,7 @@ def gray_limits(image: Volume, mask: Volume | None = None) -> tuple[float, float
         inside = (
             image.data[mask.data > 0]
             if same_shape
-            else canonical(image).data[repeated(mask, image) > 0]
+            else canonical(image).data[resample_nearest(mask, image) > 0]
         )
     inside = inside[np.isfinite(inside)]
     if not inside.size:
@@ -199,7 +199,7 @@ def is_brain(region: Array, brain: Array) -> bool:
     return bool(np.count_nonzero(region) >= 0.9 * np.count_nonzero(brain))
 
 
-def box_of(mask: Volume, margin_mm: float) -> Array:
+def bounding_box_mm(mask: Volume, margin_mm: float) -> Array:
     """Return the corners (2, 3; mm, RAS order) of a mask's bounding box with a margin.
 
     The box is limited to the field of view; it is the complete field of view if the mask is empty.
@@ -213,7 +213,7 @@ def box_of(mask: Volume, margin_mm: float) -> Array:
     return np.clip(corners + np.array([[-margin_mm], [margin_mm]]), *full_box)
 
 
-def part_of(box: Array, center: Array, size_mm: tuple[float, float]) -> Array:
+def crop_box(box: Array, center: Array, size_mm: tuple[float, float]) -> Array:
     """Return a part of a box around a point, limited in x and y.
 
     Parameters
@@ -252,7 +252,7 @@ def _spread_planes(mask: Volume, count: int, axis: int = 2) -> list[float]:
     return [(k + 0.5) * float(ras_mask.zooms[axis]) for k in sorted(planes)]
 
 
-def strongest_planes(strength: Array, count: int, apart: int) -> list[int]:
+def choose_planes(strength: Array, count: int, apart: int) -> list[int]:
     """Return ascending indices of the planes with highest positive strength.
 
     Any two planes are at least `apart` planes apart.
@@ -284,13 +284,13 @@ def spread_cuts(mask: Volume, margin_mm: float, *views: tuple[int, int]) -> list
 
     Each of `views` is an axis in RAS order and a number of planes.
     """
-    box = box_of(mask, margin_mm)
+    box = bounding_box_mm(mask, margin_mm)
     return [
         cut for axis, count in views for cut in cuts(_spread_planes(mask, count, axis), box, axis)
     ]
 
 
-def row_of(name: str, cuts: Sequence[Cut], *shown: Layer | Outline) -> PanelRow:
+def make_row(name: str, cuts: Sequence[Cut], *shown: Layer | Outline) -> PanelRow:
     """Return a row with the same images in several cuts.
 
     Parameters
@@ -436,7 +436,7 @@ class _Drawing:
         self.ax.add_artist(sheet)
         for image in panel.shown:
             values, (left, right, bottom, top) = cut_out(image.image, self.cut)
-            x, y = self._on_sheet(np.array([left, right]), np.array([bottom, top]))
+            x, y = self._convert_to_sheet(np.array([left, right]), np.array([bottom, top]))
             if isinstance(image, Layer):
                 artist = self.ax.imshow(
                     values,
@@ -456,12 +456,14 @@ class _Drawing:
                 self._outline(values, x, y, image, sheet)
         if panel.framed is not None:
             (left, right), (bottom, top) = panel.framed[:, _in_plane_axes(self.cut.axis)].T
-            (x0, x1), (y0, y1) = self._on_sheet(np.array([left, right]), np.array([bottom, top]))
+            (x0, x1), (y0, y1) = self._convert_to_sheet(
+                np.array([left, right]), np.array([bottom, top])
+            )
             self.ax.add_patch(
                 Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=s.FRAME_COLOR, lw=1.3)
             )
 
-    def _on_sheet(self, x: Array, y: Array) -> tuple[Array, Array]:
+    def _convert_to_sheet(self, x: Array, y: Array) -> tuple[Array, Array]:
         return self.x + (x - self._left) * self._inches, self.y + (y - self._bottom) * self._inches
 
     def _outline(self, values: Array, x: Array, y: Array, line: Outline, sheet: Rectangle) -> None:
@@ -474,7 +476,7 @@ class _Drawing:
         y_centers = y[0] + (np.arange(rows) + 0.5) * (y[1] - y[0]) / rows
         tolerance, shortest = _NEAR_MM * self._inches, line.shortest_mm * self._inches
         contours = contour_generator(x_centers, y_centers, values).lines(line.level)
-        lines = [simplified(np.asarray(line), tolerance) for line in contours]
+        lines = [simplify_line(np.asarray(line), tolerance) for line in contours]
         long_lines = [
             contour
             for contour in lines
@@ -527,7 +529,7 @@ class _Drawing:
             )
 
 
-def simplified(chain: Array, tolerance: float) -> Array:
+def simplify_line(chain: Array, tolerance: float) -> Array:
     """Return points of a line (N, 2) that approximate all points within a tolerance."""
     from bids_sr.figures.line_loops import mark_corners
 

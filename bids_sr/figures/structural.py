@@ -19,7 +19,7 @@ _TALL = 3.5
 """inches, largest height of a panel"""
 
 
-def _stored_slice(grid: Volume, index: int, box: Array) -> Cut:
+def _make_cut(grid: Volume, index: int, box: Array) -> Cut:
     """Return the plane of a slice that is numbered along the third axis of the stored array."""
     axis, direction = (int(value) for value in nib.orientations.io_orientation(grid.affine)[2])
     k = index if direction > 0 else grid.data.shape[2] - 1 - index
@@ -28,7 +28,7 @@ def _stored_slice(grid: Volume, index: int, box: Array) -> Cut:
 
 def _middle_coronal(mask: Volume) -> Cut:
     """Return the coronal plane through the center of a mask, cropped to the mask."""
-    box = slices.box_of(mask, MARGIN_MM)
+    box = slices.bounding_box_mm(mask, MARGIN_MM)
     return Cut(axis=1, at=float(box[:, 1].mean()), box=box)
 
 
@@ -68,7 +68,7 @@ def scans_figure(
         )
     cut = _middle_coronal(mask)
     if index is not None:
-        cut = _stored_slice(mask, index, slices.box_of(mask, MARGIN_MM))
+        cut = _make_cut(mask, index, slices.bounding_box_mm(mask, MARGIN_MM))
     first, last = next(iter(series)), list(series)[-1]
     rows: list[PanelRow] = []
     for contrast, gray in (measured or series[first]).items():
@@ -136,7 +136,7 @@ def classes_figure(
         )
     low, high = slices.gray_limits(scans.get("measured", next(iter(scans.values()))), mask)
     backgrounds = {name: Layer(image=scan, low=low, high=high) for name, scan in scans.items()}
-    axial = _stored_slice(mask, index, slices.box_of(mask, MARGIN_MM))
+    axial = _make_cut(mask, index, slices.bounding_box_mm(mask, MARGIN_MM))
     overlays = {
         name: [_color_voxels(image, image.data > 0, s.YELLOW if name == "measured" else _RED)]
         for name, image in lesions.items()
@@ -216,7 +216,7 @@ def explanation_figure(
     overlays += [(title, image, largest) for title, image in maps.items()]
     if not overlays:
         raise FigureInputError("no attention masks and no maps of a critic to draw")
-    cut = _stored_slice(image, index, slices.field_of_view(image))
+    cut = _make_cut(image, index, slices.field_of_view(image))
     background = slices.gray(image)
     panels = [
         Panel(

@@ -41,7 +41,7 @@ _IMAGE = re.compile(
 
 def save_svg(fig: Figure, path: Path) -> Path:
     """Write a figure as SVG, see `svg_text`."""
-    return atomic_files.write_whole(path, svg_text(fig))
+    return atomic_files.write_text(path, svg_text(fig))
 
 
 def save_figure(fig: Figure, path: Path) -> Path:

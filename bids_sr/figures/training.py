@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from bids_sr.figures import canvas as s
 from bids_sr.io.arrays import Array
-from bids_sr.io.json_values import mapped, real
-from bids_sr.report.held_out_text import NETWORK, scores_of
+from bids_sr.io.json_values import as_mapping, as_number
+from bids_sr.report.held_out_text import NETWORK, read_scores
 
 _BESIDE: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "fontsize": 8}
 _LOSSES = ("loss", "content", "adversarial", "perceptual", "critic")
@@ -40,11 +40,11 @@ def training_figure(columns: Mapping[str, Array], card: Mapping[str, object]) ->
         columns = {name: values[: restarts[0] + 1] for name, values in columns.items()}
         steps = steps[: restarts[0] + 1]
     curves = {str(card.get("method", NETWORK)): columns["psnr"]} if "psnr" in columns else {}
-    held_out = mapped(card.get("held_out"))
+    held_out = as_mapping(card.get("held_out"))
     levels = {
-        name: scores["psnr"] for name, scores in scores_of(held_out).items() if name != NETWORK
+        name: scores["psnr"] for name, scores in read_scores(held_out).items() if name != NETWORK
     }
-    chosen = real(held_out.get("iteration"))
+    chosen = as_number(held_out.get("iteration"))
     with s.style():
         fig = s.new_figure(12.0, 2.7)
         grid = {

@@ -29,7 +29,7 @@ from bids_sr.glm.time_series import (
     extract_time_series,
     places_in_volume,
 )
-from bids_sr.io.arrays import Float, Float32, MaskArray, parts_of
+from bids_sr.io.arrays import Float, Float32, MaskArray, iterate_parts
 from bids_sr.io.nifti import SeriesReader
 
 _LOGGER = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ def _fit(
         noise_order = noise.order
     for voxels, block in signals.blocks(settings.block_bytes):
         if temporal is not None:
-            for batch in parts_of(block.shape[1], _CORRELATED):
+            for batch in iterate_parts(block.shape[1], _CORRELATED):
                 columns = slice(voxels.start + batch.start, voxels.start + batch.stop)
                 values["cc"][:, columns] = cross_correlation(block[:, batch], tasks, temporal)
         if model is not None:

@@ -106,7 +106,7 @@ def _diagonal_sums(a: Float, b: Float) -> Float:
     return sums
 
 
-def expected_products(basis: Float, order: int) -> Float:
+def compute_expected_products(basis: Float, order: int) -> Float:
     """Return the matrix (order + 1, T) of expected lag products of residuals.
 
     The product of row l with the autocovariances of the noise at lags 0 … T - 1 is E[sum_t e_t
@@ -135,7 +135,7 @@ def slopes(rho: Float, products: Float) -> Float:
     """Return derivatives of residual ratios with respect to noise autocorrelations, (M, p, p).
 
     The second axis has the ratios, and the third axis the autocorrelations. `products` is the
-    matrix of `expected_products` (p + 1, T).
+    matrix of `compute_expected_products` (p + 1, T).
     """
     ratios = _residual_ratios(rho, products)
     return np.stack(
@@ -147,7 +147,7 @@ def slopes(rho: Float, products: Float) -> Float:
     )
 
 
-def unseen(target: Float, products: Float) -> Float:
+def noise_autocorrelations(target: Float, products: Float) -> Float:
     """Return the noise autocorrelations (M, p) that lead to given lag ratios of GLM residuals.
 
     Some ratios do not belong to any stationary process, for example averages of few voxels, or
@@ -161,7 +161,7 @@ def unseen(target: Float, products: Float) -> Float:
     target : ndarray
         Ratios of lag products and power of residuals (M, p).
     products : ndarray
-        Matrix of `expected_products` (p + 1, T).
+        Matrix of `compute_expected_products` (p + 1, T).
     """
     rho, error = _invert_if_possible(target, products)
     failed = np.flatnonzero(error > _SAME)
@@ -185,7 +185,8 @@ def unseen(target: Float, products: Float) -> Float:
 
 
 def _invert_if_possible(target: Float, products: Float) -> tuple[Float, Float]:
-    """Return autocorrelations as `unseen`, and the largest errors (M,) of their ratios.
+    """Return autocorrelations as `noise_autocorrelations`, and the largest errors (M,) of their
+    ratios.
 
     Newton's method starts each step from the closest process so far. Steps are shortened after a
     step that increases the error.
@@ -217,7 +218,7 @@ def _invert_if_possible(target: Float, products: Float) -> tuple[Float, Float]:
     return autocorrelations(levinson(best)[0], order + 1)[:, 1:], best_size
 
 
-def sampling(rho: Float, basis: Float) -> tuple[Float, Float]:
+def ratio_moments(rho: Float, basis: Float) -> tuple[Float, Float]:
     """Return bias (p,) and covariance (p, p) of a voxel's ratios of lag products and power.
 
     The bias is E[r_l] minus the ratio of the expectations. Both are computed for normal noise to
@@ -238,7 +239,7 @@ def sampling(rho: Float, basis: Float) -> tuple[Float, Float]:
     diagonals = np.array([np.trace(noise, offset=k) for k in range(order + 1)])
     power = diagonals[0]
     ratios = diagonals / power
-    traces = _shifted_traces(noise, order)
+    traces = _compute_shifted_traces(noise, order)
     crossed = np.outer(ratios, traces[0])
     covariance = (
         2 * (traces - crossed - crossed.T + np.outer(ratios, ratios) * traces[0, 0]) / power**2
@@ -247,7 +248,7 @@ def sampling(rho: Float, basis: Float) -> tuple[Float, Float]:
     return bias[1:], covariance[1:, 1:]
 
 
-def _shifted_traces(noise: Float, order: int) -> Float:
+def _compute_shifted_traces(noise: Float, order: int) -> Float:
     """Return tr(L_k N L_l N) of a symmetric N for lags k, l = 0 … order, (order + 1, order + 1).
 
     L_k is the mean of the shifts by k and by -k. The traces are sums of products of N and of N

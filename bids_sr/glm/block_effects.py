@@ -21,7 +21,7 @@ from nibabel.affines import voxel_sizes
 from bids_sr.frozen import frozen
 from bids_sr.glm.blocks import BlockDesign, TaskBlock, half_weights
 from bids_sr.glm.smoothing import smooth
-from bids_sr.glm.streamed_fit import StreamedFit, in_batches
+from bids_sr.glm.streamed_fit import StreamedFit, divide_into_batches
 from bids_sr.glm.time_series import extract_time_series
 from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
@@ -77,7 +77,7 @@ class Effects:
         """Return the block weights in the effect of each half, (2, B); None without two halves."""
         return half_weights(self.blocks, weights, self.leak)
 
-    def whole(self, weights: Mapping[str, float]) -> Float | None:
+    def mean_weights(self, weights: Mapping[str, float]) -> Float | None:
         """Return the block weights in the mean effect of both halves, (B,).
 
         None is returned if the run has no two halves.
@@ -89,7 +89,7 @@ class Effects:
         """Return a weighted sum of block effects, (X, Y, Z), in the unit of the series."""
         return self.betas @ block_weights.astype(np.float32)
 
-    def reduced(self, rank: int) -> Float32:
+    def limit_components(self, rank: int) -> Float32:
         """Return the block effects (X, Y, Z, B) if only `rank` temporal components are kept."""
         return self.pca_maps[..., :rank] @ self.pca_loadings[:rank].astype(np.float32)
 
@@ -177,8 +177,8 @@ def block_effects(
     series : str
         Name of the series.
     pca_ranks : Sequence[int], optional
-        Numbers of temporal components for `Effects.reduced`; numbers above the rank of the series
-        are omitted.
+        Numbers of temporal components for `Effects.limit_components`; numbers above the rank of
+        the series are omitted.
     with_t : bool, optional
         Whether the variance for `Effects.smooth_t` is computed.
     scratch : Path, optional
@@ -262,7 +262,7 @@ def _accumulate(
             smooth(first, reader.zooms, _ACTIVE_FWHM_MM).ravel(order="F"),
         )
     )
-    for batch in in_batches(reader.volumes(start)):
+    for batch in divide_into_batches(reader.volumes(start)):
         sums.add(np.stack([volume.ravel(order="F") for volume in batch]))
         if smoothed is not None:
             smoothed_volumes = [smooth(volume, reader.zooms, _ACTIVE_FWHM_MM) for volume in batch]
@@ -285,7 +285,7 @@ def save_effects(effects: Effects, path: Path) -> Path:
         "used": np.array([b.used for b in blocks]),
         "event": np.array([(i, *event) for i, b in enumerate(blocks) for event in b.events]),
     }
-    with atomic_files.whole_file(path) as part, open(part, "wb") as stream:
+    with atomic_files.atomic_file(path) as part, open(part, "wb") as stream:
         np.savez(stream, **arrays)
     return path
 

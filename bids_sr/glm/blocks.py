@@ -20,11 +20,11 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.design import build_design, frame_times, scaled_weights
+from bids_sr.glm.design import build_design, frame_times, scale_weights
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import Events, Regressors, Seeds, TooManyColumns
-from bids_sr.glm.seeds import within
-from bids_sr.glm.time_columns import kept_volumes
+from bids_sr.glm.seeds import segment_regressor
+from bids_sr.glm.time_columns import uncensored_volumes
 from bids_sr.io.arrays import Float, MaskArray
 
 _LOGGER = logging.getLogger(__name__)
@@ -205,7 +205,7 @@ def _block_events(blocks: Sequence[TaskBlock]) -> Events:
 def _segment_regressors(blocks: Sequence[TaskBlock], seeds: Seeds, tr: float) -> Seeds:
     """Return time series of seeds within each block, by index of the block."""
     regressors = {
-        f"{k:05d}": within(
+        f"{k:05d}": segment_regressor(
             seeds.table[block.condition].to_numpy(dtype=np.float64), tr, *block.events[0]
         )
         for k, block in enumerate(blocks)
@@ -268,7 +268,7 @@ def response_shares(
     return shares
 
 
-def _uncensored_shares(
+def _compute_uncensored_shares(
     blocks: Sequence[TaskBlock],
     events: Regressors,
     times: Float,
@@ -412,12 +412,14 @@ def _block_design(
         if isinstance(events, Seeds)
         else response_shares(candidates, times[n_dummy:], tr)
     )
-    uncensored = kept_volumes(
+    uncensored = uncensored_volumes(
         None if confounds is None else confounds[[c for c in confounds if c in confound_names]],
         n_volumes,
     )
     if not uncensored[n_dummy:].all():
-        uncensored_shares = _uncensored_shares(candidates, events, times, uncensored, tr, n_dummy)
+        uncensored_shares = _compute_uncensored_shares(
+            candidates, events, times, uncensored, tr, n_dummy
+        )
         shares = [share * part for share, part in zip(shares, uncensored_shares, strict=True)]
     blocks = [
         replace(b, share=s, used=s >= min_share and s > 0)
@@ -501,12 +503,12 @@ def half_weights(
     """Return the block weights in the effect of each half, (2, B); None if there are no halves.
 
     The effect of a half is the mean over a condition's blocks in this half, followed by the
-    contrast of conditions, scaled as in `scaled_weights`. A condition without a used block in
+    contrast of conditions, scaled as in `scale_weights`. A condition without a used block in
     either half is excluded from both halves, and the weights of the other conditions on its side
     of the contrast are increased accordingly. A contrast cannot be split if it loses a side, or if
     it is not estimable according to `leak` (see `BlockDesign`).
     """
-    scaled = scaled_weights(weights)
+    scaled = scale_weights(weights)
     n_used = Counter((block.condition, block.half) for block in blocks if block.used)
     in_both_halves = {name: w for name, w in scaled.items() if n_used[name, 0] and n_used[name, 1]}
     sums = {

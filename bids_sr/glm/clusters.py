@@ -100,7 +100,7 @@ def _separate(values: Real, region: MaskArray, max_voxels: int) -> list[tuple[Ar
     """
     lowest = float(values[region].min())
     parts = []
-    for voxels in _connected(region):
+    for voxels in _iterate_components(region):
         cluster_values = values[tuple(voxels.T)]
         pieces, threshold, share = [voxels], lowest, 1.0
         while max(map(len, pieces)) > max(max_voxels, 1) and cluster_values.max() > threshold:
@@ -108,12 +108,12 @@ def _separate(values: Real, region: MaskArray, max_voxels: int) -> list[tuple[Ar
             threshold = float(np.quantile(cluster_values, 1 - share))
             above = np.zeros(region.shape, dtype=bool)
             above[tuple(voxels[cluster_values >= threshold].T)] = True
-            pieces = _connected(above)
+            pieces = _iterate_components(above)
         parts += [(piece, threshold) for piece in pieces]
     return parts
 
 
-def _connected(region: MaskArray) -> list[Array]:
+def _iterate_components(region: MaskArray) -> list[Array]:
     """Return the voxel indices (N, 3) of each part of a region that is connected by faces."""
     labels, count = ndimage.label(region)
     voxels = np.argwhere(labels)
@@ -149,7 +149,7 @@ def _peaks(values: Real, affine: Float, n_additional: int) -> list[tuple[int, ..
     return [tuple(map(int, top)) for top in chosen]
 
 
-def nearest_label(
+def find_nearest_label(
     atlas: Array, at: Sequence[int], affine: Float, names: Mapping[int, str]
 ) -> tuple[str, float]:
     """Return the label of a voxel, or the nearest label within 10 mm, and its distance (mm).
@@ -157,7 +157,7 @@ def nearest_label(
     Peaks at the edge of the brain are often outside of all labels. ("n/a", NaN) is returned if
     there is no label within 10 mm.
 
-    >>> nearest_label(np.array([[[0, 0, 2]]]), (0, 0, 0), np.eye(4), {2: "Cuneus_L"})
+    >>> find_nearest_label(np.array([[[0, 0, 2]]]), (0, 0, 0), np.eye(4), {2: "Cuneus_L"})
     ('Cuneus_L', 2.0)
     """
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
@@ -247,7 +247,7 @@ def cluster_rows(
                 row["above"] = f"{cluster.threshold:.4g}"
                 row["volume_mm3"] = f"{len(cluster.voxels) * voxel:.0f}"
             if atlas is not None:
-                row["label"], distance = nearest_label(atlas, peak, affine, names)
+                row["label"], distance = find_nearest_label(atlas, peak, affine, names)
                 row["label_mm"] = MISSING if np.isnan(distance) else f"{distance:.1f}"
                 row["labels"] = (
                     MISSING if letter else _labels_text(atlas[tuple(cluster.voxels.T)], names)
@@ -256,7 +256,7 @@ def cluster_rows(
     return rows
 
 
-def placed(
+def add_coordinates(
     rows: list[dict[str, str]], points: Array, scanner: Array, space: str
 ) -> list[dict[str, str]]:
     """Add peak coordinates (N, 3) to rows, in RAS mm of the given space and of the scanner."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bids_sr.glm.contrasts import Contrasts, camel, single_conditions
+from bids_sr.glm.contrasts import Contrasts, camel_case, single_conditions
 
 
 def condition_pair(names: Sequence[str], contrasts: Contrasts) -> tuple[str, str] | None:
@@ -28,7 +28,7 @@ def condition_pair(names: Sequence[str], contrasts: Contrasts) -> tuple[str, str
     (('thumb', 'little'), None)
     """
     conditions = single_conditions(contrasts)
-    labels = [camel(name) for name in names] or conditions
+    labels = [camel_case(name) for name in names] or conditions
     if len(labels) != 2 or not set(labels) <= set(conditions):
         return None
     return labels[0], labels[1]

@@ -15,14 +15,14 @@ import pandas as pd
 from bids_sr.glm.confounds import (
     HEAD_RADIUS_MM,
     MOTION,
+    compute_expected_change,
     derivative,
-    expected_change,
+    iterate_slabs,
     mean_signals,
-    most_variable,
     motion_columns,
     principal_components,
     rms_displacement,
-    slabs_of,
+    select_most_variable,
     tissue_masks,
 )
 from bids_sr.glm.drift import CUTOFF_S, drift_basis, slow_cosines
@@ -123,7 +123,7 @@ def gather(
     )
     center = reader.affine[:3] @ [*((np.array(reader.shape[:3]) - 1) / 2), 1]
     columns: dict[str, Float] = {**signals, "dvars": change}
-    columns["std_dvars"] = change / expected_change(slabs_of(reader, mask, n_dummy))
+    columns["std_dvars"] = change / compute_expected_change(iterate_slabs(reader, mask, n_dummy))
     columns |= motion_columns(motion) | {"rmsd": rms_displacement(np.asarray(matrices), center)}
     columns |= _expansions(columns)
     described = describe(columns)
@@ -223,7 +223,7 @@ def _compcor_masks(
     for name, (prefix, mask_name, location) in deep.items():
         if name in tissues:
             yield prefix, location, {"Method": "aCompCor", "Mask": mask_name}, tissues[name]
-    variable_voxels = most_variable(reader, mask, n_dummy)
+    variable_voxels = select_most_variable(reader, mask, n_dummy)
     yield (
         "t",
         "the voxels with the highest temporal variance",
@@ -246,7 +246,7 @@ def _components(
     """
     prefix, place, metadata, mask = noise
     basis = drift_basis(reader.shape[3] - n_dummy, reader.tr)
-    components, singular, share = principal_components(slabs_of(reader, mask, n_dummy), basis)
+    components, singular, share = principal_components(iterate_slabs(reader, mask, n_dummy), basis)
     explained = np.cumsum(share)
     n_components = max(int(np.searchsorted(explained, _SHARE)) + 1, _AT_LEAST)
     regressors: dict[str, Float] = {}

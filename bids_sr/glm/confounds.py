@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from bids_sr.glm.streamed_fit import StreamedFit, in_batches
+from bids_sr.glm.streamed_fit import StreamedFit, divide_into_batches
 from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.spatial.same_results import with_sign
+from bids_sr.spatial.reproducible_numbers import fix_signs
 
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 HEAD_RADIUS_MM = 50.0
@@ -83,7 +83,7 @@ def dvars(volumes: Iterable[Array], mask: MaskArray) -> Float:
     return np.array(values)
 
 
-def expected_change(slabs: Iterable[Array]) -> float:
+def compute_expected_change(slabs: Iterable[Array]) -> float:
     """Return the expected change between volumes of a stationary series (signal units).
 
     The value is the mean over voxels of sqrt(2 (1 - ar1)) · SD, with a robust standard deviation
@@ -170,12 +170,12 @@ def principal_components(slabs: Iterable[Array], basis: Float) -> tuple[Float, F
     values, vectors = np.linalg.eigh(gram)
     order = np.argsort(values)[::-1]
     order = order[values[order] > 1e-9 * max(float(values.max()), 1e-300)]
-    vectors = with_sign(vectors[:, order])
+    vectors = fix_signs(vectors[:, order])
     total = float(np.trace(gram)) or 1.0
     return vectors, np.sqrt(len(gram) * np.maximum(values[order], 0)), values[order] / total
 
 
-def slabs_of(reader: SeriesReader, mask: MaskArray, first: int) -> Iterator[Array]:
+def iterate_slabs(reader: SeriesReader, mask: MaskArray, first: int) -> Iterator[Array]:
     """Yield time series (N, T - first) of mask voxels, float64, some rows of a slice at a time.
 
     Rows of a slice without mask voxels are not read.
@@ -192,7 +192,7 @@ def slabs_of(reader: SeriesReader, mask: MaskArray, first: int) -> Iterator[Arra
                 yield slab[:, y - begin : y - begin + _ROWS][inside].astype(np.float64)
 
 
-def most_variable(reader: SeriesReader, mask: MaskArray, first: int) -> MaskArray:
+def select_most_variable(reader: SeriesReader, mask: MaskArray, first: int) -> MaskArray:
     """Return the 2 % of mask voxels with the largest variance around a parabola, in one pass.
 
     Source: behzadi2007, tCompCor.
@@ -200,7 +200,7 @@ def most_variable(reader: SeriesReader, mask: MaskArray, first: int) -> MaskArra
     n_steady = reader.shape[3] - first
     trends = np.linalg.qr(np.vander(np.linspace(-1, 1, n_steady), 3))[0]
     fit = StreamedFit(trends, reader.volume(first)[mask].astype(np.float64))
-    for batch in in_batches(reader.volumes(start=first)):
+    for batch in divide_into_batches(reader.volumes(start=first)):
         fit.add(np.stack([volume[mask] for volume in batch]))
     variance = fit.residual_variance(1)
     selected = np.zeros_like(mask)

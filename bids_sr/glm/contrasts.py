@@ -68,7 +68,7 @@ _SIGN = re.compile(r"\s*([+-])\s*")
 _UNKNOWN = re.compile(r"\s*([^+*\-\s]+)")
 
 
-def modeled_types(column: Iterable[object]) -> tuple[str, ...]:
+def list_modeled_types(column: Iterable[object]) -> tuple[str, ...]:
     """Return the trial types with a regressor, in order of first appearance.
 
     Rest and missing values (NaN, None or ``n/a``) are skipped.
@@ -81,10 +81,10 @@ def modeled_types(column: Iterable[object]) -> tuple[str, ...]:
     return tuple(trial_types)
 
 
-def seconds(text: str | None) -> float | None:
+def parse_seconds(text: str | None) -> float | None:
     """Return a time of an events table; None if the text is not a finite number.
 
-    >>> seconds("12.5"), seconds("n/a"), seconds("inf")
+    >>> parse_seconds("12.5"), parse_seconds("n/a"), parse_seconds("inf")
     (12.5, None, None)
     """
     try:
@@ -94,13 +94,13 @@ def seconds(text: str | None) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def camel(name: str) -> str:
+def camel_case(name: str) -> str:
     """Return a name in letters and digits, as for the entity ``contrast-``.
 
     Other scripts are transliterated. The sidecar of every map lists the weights, so that trial
     types can be identified.
 
-    >>> camel("left hand"), camel("-1"), camel("1.5"), camel("левая рука"), camel("%")
+    >>> tuple(map(camel_case, ["left hand", "-1", "1.5", "левая рука", "%"]))
     ('leftHand', 'minus1', '1dot5', 'levayaRuka', 'percent')
     """
     from anyascii import anyascii
@@ -113,10 +113,10 @@ def camel(name: str) -> str:
             "contrast"
         ]
     label = words[0] + "".join(word[0].upper() + word[1:] for word in words[1:])
-    return shortened(label, name)
+    return shorten_label(label, name)
 
 
-def shortened(label: str, name: str) -> str:
+def shorten_label(label: str, name: str) -> str:
     """Return a label for file names; long labels are cut and end in a checksum of the name."""
     if len(label) <= _LONGEST_LABEL:
         return label
@@ -124,7 +124,7 @@ def shortened(label: str, name: str) -> str:
 
 
 def _capital(name: str) -> str:
-    short = camel(name)
+    short = camel_case(name)
     return short[0].upper() + short[1:]
 
 
@@ -137,7 +137,7 @@ def _default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
     contrasts: dict[str, Contrast] = {}
     count = len(trial_types)
     for name in dict.fromkeys(trial_types):
-        label = camel(name)
+        label = camel_case(name)
         # `all` is the mean of all types, even if a type has this name.
         _add_contrast(contrasts, ALL_TYPE if label == ALL and count > 1 else label, {name: 1.0})
     if count > 1:
@@ -145,13 +145,15 @@ def _default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
     if count <= MAX_TYPES_FOR_PAIRS:
         for first, second in combinations(trial_types, 2):
             _add_contrast(
-                contrasts, f"{camel(first)}Minus{_capital(second)}", {first: 1.0, second: -1.0}
+                contrasts,
+                f"{camel_case(first)}Minus{_capital(second)}",
+                {first: 1.0, second: -1.0},
             )
     elif count <= MAX_TYPES_FOR_OTHERS:
         for trial_type in trial_types:
             _add_contrast(
                 contrasts,
-                f"{camel(trial_type)}MinusOthers",
+                f"{camel_case(trial_type)}MinusOthers",
                 dict.fromkeys(trial_types, -1.0 / (count - 1)) | {trial_type: 1.0},
             )
     return contrasts
@@ -209,7 +211,7 @@ def resolve_contrasts(
 
 def _add_contrast(contrasts: dict[str, Contrast], name: str, weights: Contrast) -> None:
     """Add a contrast under a unique name; two types may be shortened to the same letters."""
-    name = shortened(name, name)
+    name = shorten_label(name, name)
     unique, number = name, 2
     joint = "x" if name[-1].isdigit() else ""
     while unique in contrasts:
@@ -222,7 +224,7 @@ def _parse(text: str, trial_types: Sequence[str]) -> tuple[str, Contrast]:
     expression = text.strip()
     # A trial type may contain a minus or plus sign.
     if expression in trial_types and (expression != ALL or len(trial_types) == 1):
-        return camel(expression), {expression: 1.0}
+        return camel_case(expression), {expression: 1.0}
     named = _NAMED.match(expression)
     body = named.group(2) if named else expression
     if body.strip() == ALL and trial_types:
@@ -315,7 +317,7 @@ def _suggestion(word: str, candidates: Iterable[str]) -> str:
 
 def _contrast_name(terms: Sequence[tuple[str, float]]) -> str:
     (first, weight), *other_terms = terms
-    name = camel(first) if weight > 0 else "minus" + _capital(first)
+    name = camel_case(first) if weight > 0 else "minus" + _capital(first)
     return name + "".join(
         ("Plus" if w > 0 else "Minus") + _capital(trial_type) for trial_type, w in other_terms
     )

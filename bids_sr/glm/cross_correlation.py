@@ -6,7 +6,7 @@ from bids_sr.glm.autoregression import orthonormal
 from bids_sr.glm.design import Design, nuisance_columns
 from bids_sr.glm.drift import slow_cosines
 from bids_sr.glm.time_columns import cosines_outside, time_column_names
-from bids_sr.glm.time_series import FLAT, largest_size
+from bids_sr.glm.time_series import FLAT, find_largest_size
 from bids_sr.io.arrays import Float, Real
 
 _Filter = tuple[Float, Float | None]
@@ -110,7 +110,7 @@ def cross_correlation(signals: Real, tasks: Float, temporal: _Filter) -> Float:
     # The first volume is subtracted because single precision suffices for changes.
     x, y = (_apply_filter(values - values[0], temporal) for values in (tasks, signals))
     x_norm, y_norm = np.linalg.norm(x, axis=0), np.linalg.norm(y, axis=0)
-    flat = y_norm <= FLAT * np.sqrt(len(signals)) * largest_size(signals)
+    flat = y_norm <= FLAT * np.sqrt(len(signals)) * find_largest_size(signals)
     scale = x_norm[:, None] * np.where(flat, 1.0, y_norm)[None, :]
     out = np.divide(x.T @ y, scale, out=np.zeros_like(scale), where=scale > 0)
     out[:, flat] = 0.0

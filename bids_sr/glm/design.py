@@ -20,7 +20,7 @@ import pandas as pd
 from bids_sr.frozen import frozen
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import IMPULSE_S, DesignError, Regressors, TooManyColumns
-from bids_sr.glm.time_columns import kept_volumes
+from bids_sr.glm.time_columns import uncensored_volumes
 from bids_sr.io.arrays import Float
 
 _LOGGER = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ def build_design(
     within_run = (
         None if confounds is None else confounds[[c for c in confounds if c in names_in_model]]
     )
-    uncensored = kept_volumes(within_run, n_volumes)[n_dummy:]
+    uncensored = uncensored_volumes(within_run, n_volumes)[n_dummy:]
     if not uncensored.any():
         raise DesignError("all volumes of the run are censored, so no model can be fitted")
     plateaus = {
@@ -239,13 +239,13 @@ def nuisance_columns(columns: Sequence[str], conditions: Sequence[str]) -> tuple
     return tuple(c for c in columns if c not in conditions and not c.startswith(drift_prefixes))
 
 
-def scaled_weights(weights: Mapping[str, float]) -> dict[str, float]:
+def scale_weights(weights: Mapping[str, float]) -> dict[str, float]:
     """Return weights divided by the larger of the positive and the negative sum of weights.
 
     t, z and CC do not change. The effect becomes a mean over conditions (``all``) or a difference
     of two means, in the unit of one sustained block. Weights of 0 are omitted.
 
-    >>> scaled_weights({"thumb": 1.0, "little": -2.0})
+    >>> scale_weights({"thumb": 1.0, "little": -2.0})
     {'thumb': 0.5, 'little': -1.0}
     """
     sides = (sum(w for w in weights.values() if w > 0), -sum(w for w in weights.values() if w < 0))
@@ -281,7 +281,7 @@ def contrast_vector(design: Design, name: str, weights: Mapping[str, float]) -> 
         not a combination of the design's rows.
     """
     vector = np.zeros(len(design.columns))
-    for condition, weight in scaled_weights(weights).items():
+    for condition, weight in scale_weights(weights).items():
         if condition not in design.conditions:
             raise DesignError(
                 f"the contrast {name} cannot be estimated, because the condition {condition!r} "

@@ -22,14 +22,14 @@ from bids_sr.frozen import frozen
 from bids_sr.glm.slice_fusion import (
     THIN_PER_THICK,
     SlicedEffects,
-    acquired_positions,
     check_runs,
     column_model,
+    compute_slice_positions,
     interpolate_thin,
     place_first_run,
     slice_profiles,
 )
-from bids_sr.io.arrays import Array, Float, MaskArray, parts_of
+from bids_sr.io.arrays import Array, Float, MaskArray, iterate_parts
 
 LEAST_DISPLACEMENT = 0.25
 """Smallest median displacement in active voxels, as a fraction of the slice thickness."""
@@ -80,7 +80,7 @@ def median_displacement(positions: Array, active: MaskArray) -> float:
     if not active.any():
         return math.nan
     distances = []
-    for first_position in acquired_positions(active.shape[2] // THIN_PER_THICK):
+    for first_position in compute_slice_positions(active.shape[2] // THIN_PER_THICK):
         nearest = np.abs(positions - first_position).min(axis=2) % THIN_PER_THICK
         distances.append(np.minimum(nearest, THIN_PER_THICK - nearest) / THIN_PER_THICK)
     by_slice = np.repeat(np.stack(distances, axis=2), THIN_PER_THICK, axis=2)
@@ -152,7 +152,7 @@ def leave_slices_out(runs: Sequence[SlicedEffects], prior_sd: Array, columns: Ma
     column_indices = np.flatnonzero(columns)
     count = runs[-1].effects.shape[3]
     predicted: Float = np.empty((len(runs[-1].effects), len(column_indices), count))
-    for part in parts_of(len(column_indices), _COLUMNS_AT_ONCE):
+    for part in iterate_parts(len(column_indices), _COLUMNS_AT_ONCE):
         values, covariance, _ = column_model(runs, prior_sd, column_indices[part])
         precision = np.linalg.inv(covariance)
         error = (precision @ values) / np.diagonal(precision, axis1=1, axis2=2)[:, :, None]
@@ -232,8 +232,8 @@ def check_fusion(
     )
     return GateResult(
         fused=share([first_run, second_run], prior_sd),
-        first=share([first_run, second_run.without_influence()], prior_sd),
-        second=share([first_run.without_influence(), second_run], prior_sd),
+        first=share([first_run, second_run.remove_influence()], prior_sd),
+        second=share([first_run.remove_influence(), second_run], prior_sd),
         undisplaced=max(share([first_run, below], prior_sd), share([first_run, above], prior_sd)),
         opposite=share([first_run, opposite], prior_sd),
         mirrored=share([first_run, second_run], prior_sd[::-1]),

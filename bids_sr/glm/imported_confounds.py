@@ -20,7 +20,7 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, D
     single tissues, so that the linear model takes the first components of the table.
     Non-steady-state columns are replaced according to `n_dummy`: `--dummy-scans` takes precedence
     over the table. Text columns are dropped, and missing motion columns are computed; see
-    `as_numbers`.
+    `convert_to_numbers`.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, D
         raise ValueError(
             f"{path}: the confounds table lacks required columns: {', '.join(missing)}"
         )
-    imported, computed, _ = as_numbers(frame)
+    imported, computed, _ = convert_to_numbers(frame)
     sidecar = read_json(path.with_suffix(".json"))
     entries = {name: entry for name, entry in sidecar.items() if isinstance(entry, dict)}
     components = _sort_components(
@@ -82,7 +82,7 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, D
     return table, described
 
 
-def as_numbers(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str], list[str]]:
+def convert_to_numbers(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str], list[str]]:
     """Return a confounds table of another program as numbers, with all motion columns.
 
     Every evaluation uses the derivatives of the six motion parameters and framewise displacement.

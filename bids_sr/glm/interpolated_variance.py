@@ -13,7 +13,7 @@ from scipy import ndimage
 from scipy.linalg import toeplitz
 
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray
-from bids_sr.spatial.transforms import moved
+from bids_sr.spatial.transforms import apply_matrix
 
 _LAGS = 4
 """Largest estimated lag (voxels); the autocorrelation at larger lags is extrapolated."""
@@ -69,7 +69,7 @@ def noise_autocorrelation(t: Array, mask: MaskArray) -> Float:
     return autocorrelation
 
 
-def interpolated_factor(
+def compute_variance_factor(
     autocorrelation: Float,
     shape: tuple[int, ...],
     affine: Array,
@@ -97,7 +97,7 @@ def interpolated_factor(
     """
     matrix = np.linalg.inv(source_affine) @ xfm @ affine
     voxels = np.indices(shape, dtype=np.float32).reshape(3, -1).T
-    fractions = np.mod(moved(matrix, voxels), 1.0)
+    fractions = np.mod(apply_matrix(matrix, voxels), 1.0)
     factor = np.ones(len(fractions))
     for axis in range(3):
         factor *= np.interp(fractions[:, axis], _FRACTIONS, _factor_along(autocorrelation[axis]))

@@ -17,7 +17,7 @@ from scipy.linalg import toeplitz
 from bids_sr.frozen import frozen
 from bids_sr.glm.autoregression import effective_dof, levinson, orthonormal
 from bids_sr.glm.noise import AT_ONCE, NoiseModel, exceeds_rounding
-from bids_sr.io.arrays import Float, Real, parts_of
+from bids_sr.io.arrays import Float, Real, iterate_parts
 
 _NUDGE = 1e-3  # step of an autocorrelation for numerical derivatives
 _ROUNDING = 1e-15  # rounding error of a sum of squares, relative to the sum
@@ -39,7 +39,7 @@ class _PrecisionFactors:
     corner: Float  # (p, p) correction of the diagonals in the first corner of the matrix
 
     @classmethod
-    def of(cls, rho: Float) -> "_PrecisionFactors":
+    def from_autocorrelations(cls, rho: Float) -> "_PrecisionFactors":
         """Return the precision for autocorrelations (p,) at lags 1 … p."""
         predictors, unexplained = levinson(rho[None])
         order = len(rho)
@@ -156,7 +156,7 @@ class ContrastModel:
         self._noise = noise
         self._groups: dict[int, _Whitened] = {}
 
-    def _whitening(self, precision: _PrecisionFactors) -> tuple[Float, Float]:
+    def _compute_whitening(self, precision: _PrecisionFactors) -> tuple[Float, Float]:
         """Return the matrix of whitened coefficients (R, T), and contrast weights in them."""
         whitened_basis = precision(self._basis).T
         root = np.linalg.cholesky(whitened_basis @ self._basis)
@@ -164,14 +164,16 @@ class ContrastModel:
 
     def _variance_factors(self, rho: Float) -> Float:
         """Return variances of the effects (C,), in units of the process' unpredicted variance."""
-        return np.square(self._whitening(_PrecisionFactors.of(rho))[1]).sum(axis=1)
+        return np.square(
+            self._compute_whitening(_PrecisionFactors.from_autocorrelations(rho))[1]
+        ).sum(axis=1)
 
     def _solve(self, group: int) -> _Whitened:
         rho = self._noise.rho[group]
         spread = self._noise.spread[group]
-        precision = _PrecisionFactors.of(rho)
+        precision = _PrecisionFactors.from_autocorrelations(rho)
         factors = self._variance_factors(rho)
-        fit, weights = self._whitening(precision)
+        fit, weights = self._compute_whitening(precision)
         log_slopes = np.stack(
             [
                 np.log(self._variance_factors(rho + row) / factors) / _NUDGE
@@ -219,7 +221,7 @@ class ContrastModel:
         labels, shares = labels[sort_order], self._noise.shares[voxels][sort_order].T
         mean, largest = np.zeros(n), np.zeros(n)
         products, ends = np.zeros((order + 1, n)), np.zeros((2, order, n))
-        for part in parts_of(n, AT_ONCE):
+        for part in iterate_parts(n, AT_ONCE):
             batch = np.ascontiguousarray(signals[:, part])
             y, moments = np.empty_like(batch, dtype=np.float64), np.empty((3, batch.shape[-1]))
             center(batch, y, moments)

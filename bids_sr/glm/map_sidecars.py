@@ -6,7 +6,7 @@ from bids_sr.glm.activation_regions import Threshold
 from bids_sr.glm.design import Design, nuisance_columns
 from bids_sr.glm.noise import noise_words
 from bids_sr.glm.time_columns import CENSORED, time_column_names
-from bids_sr.io.grids import AS_STORED, inverse, size_text
+from bids_sr.io.grids import AS_STORED, inverse_order, size_text
 
 Sidecar = dict[str, object]
 NO_ERROR = (
@@ -76,7 +76,7 @@ def common_sidecar(
     common: Sidecar = {"SkullStripped": True, "SourceSeries": series, "SmoothingFWHM": fwhm_mm}
     if series != "raw":
         # The sidecar lists voxel sizes in the axis order of the file.
-        sizes = size_text([zooms[k] for k in inverse(axis_order)], " x ")
+        sizes = size_text([zooms[k] for k in inverse_order(axis_order)], " x ")
         common["Resolution"] = f"Super-resolved grid of the BOLD run (voxel size: {sizes})"
     if series == "sbl":
         common["ErrorOfReconstruction"] = (

@@ -202,7 +202,7 @@ def activation_rows(
     return rows
 
 
-def _nearest_inside(mask: MaskArray) -> Array:
+def _find_nearest_voxels(mask: MaskArray) -> Array:
     """Return the flat index of the nearest mask voxel, for each voxel (X, Y, Z).
 
     Distances are in voxels. Statistics outside the mask are zeros instead of data and would lower
@@ -228,7 +228,7 @@ def _upsample_maps(
     not exist in the map.
     """
     upsampled = {}
-    nearest = _nearest_inside(source.data)
+    nearest = _find_nearest_voxels(source.data)
     for key, values in maps.items():
         filled = np.take(values, nearest)
         interpolated = sample_volume(filled, source.affine, target.data.shape, target.affine)

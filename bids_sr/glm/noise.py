@@ -31,12 +31,18 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.autoregression import expected_products, orthonormal, sampling, slopes, unseen
+from bids_sr.glm.autoregression import (
+    compute_expected_products,
+    noise_autocorrelations,
+    orthonormal,
+    ratio_moments,
+    slopes,
+)
 from bids_sr.glm.time_series import FLAT
-from bids_sr.io.arrays import Float, MaskArray, Real, parts_of
+from bids_sr.io.arrays import Float, MaskArray, Real, iterate_parts
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
-from bids_sr.spatial.same_results import with_sign
+from bids_sr.spatial.reproducible_numbers import fix_signs
 
 _Labels = npt.NDArray[np.intp]
 _ResidualBlocks = Iterable[tuple[slice, Real]]
@@ -95,7 +101,7 @@ class NoiseModel:
         return self.rho.shape[1] if self.rho.any() else 0
 
     @classmethod
-    def shared(cls, labels: _Labels, rho: Float, spread: Float) -> "NoiseModel":
+    def from_voxel_models(cls, labels: _Labels, rho: Float, spread: Float) -> "NoiseModel":
         """Return noise with a single model per voxel.
 
         `labels` are the models of the voxels (N,); `rho` and `spread` are as in the class.
@@ -111,9 +117,11 @@ class NoiseModel:
     @classmethod
     def white(cls, n: int) -> "NoiseModel":
         """Return noise without autocorrelation in n voxels."""
-        return cls.shared(np.zeros(n, dtype=np.intp), np.zeros((1, 1)), np.zeros((1, 1, 1)))
+        return cls.from_voxel_models(
+            np.zeros(n, dtype=np.intp), np.zeros((1, 1)), np.zeros((1, 1, 1))
+        )
 
-    def mixed(self, values: Float) -> Float:
+    def mix(self, values: Float) -> Float:
         """Return the mixture (N, …) of model values (G, …) in each voxel."""
         corners = values[self.cells][self.labels]
         return np.einsum("nc,nc...->n...", self.shares, corners)
@@ -197,7 +205,7 @@ def _voxel_lags(
     has_residual = np.zeros(n_voxels, dtype=bool)
     means = np.zeros(n_voxels)
     for voxels, block in blocks:
-        for part in parts_of(block.shape[1], AT_ONCE):
+        for part in iterate_parts(block.shape[1], AT_ONCE):
             columns = slice(voxels.start + part.start, voxels.start + part.stop)
             ratios[:, columns], has_residual[columns], means[columns] = _lag_ratios(
                 block[:, part], basis, order
@@ -249,7 +257,7 @@ class _Neighborhood:
         return out
 
 
-def _pooled_ratios(ratios: Float, level: Float, neighbors: _Neighborhood) -> Float:
+def _pool_ratios(ratios: Float, level: Float, neighbors: _Neighborhood) -> Float:
     """Return ratios (p, N) that are expected from the neighborhood and brightness of each voxel.
 
     `ratios` are the ratios of lag products to power, one voxel per column (p, N); `level` is the
@@ -301,7 +309,7 @@ class _Lattice:
         sums = np.bincount(self.nodes.ravel(), weights=weighted.ravel(), minlength=count)
         return np.asarray(sums, dtype=np.float64)
 
-    def mixed(self, values: Float) -> Float:
+    def mix(self, values: Float) -> Float:
         """Return the mixture (N,) of node values (G,) in each voxel."""
         return np.einsum("cn,cn->n", self.shares, values[self.nodes])
 
@@ -338,7 +346,7 @@ def _lattice(ratios: Float) -> _Lattice:
     mean = ratios.mean(axis=1)
     centered = ratios - mean[:, None]
     sizes, vectors = np.linalg.eigh(centered @ centered.T / count)
-    axes = with_sign(vectors[:, : -min(_AXES, order) - 1 : -1])
+    axes = fix_signs(vectors[:, : -min(_AXES, order) - 1 : -1])
     scale = max(float(np.sqrt(max(sizes[-1], 0.0))), _NARROW)
     coordinates = axes.T @ centered / scale
     coordinates = np.arcsinh(np.clip(coordinates, -_FARTHEST, _FARTHEST)) / _SPACING
@@ -367,7 +375,7 @@ def _lattice(ratios: Float) -> _Lattice:
     lattice = _Lattice(
         labels=labels, cells=cells, nodes=cells[labels].T, shares=shares, places=nodes
     )
-    deviation = ratios - np.stack([lattice.mixed(column) for column in nodes.T])
+    deviation = ratios - np.stack([lattice.mix(column) for column in nodes.T])
     deviation -= axes @ (axes.T @ deviation)
     weights = lattice.totals() + _TYPICAL
     return replace(
@@ -420,17 +428,17 @@ def estimate_noise(
     if not has_residual.any():
         return NoiseModel.white(n)
     neighbors = _Neighborhood(has_residual, mask, zooms, fwhm_mm)
-    products = expected_products(basis, order)
+    products = compute_expected_products(basis, order)
     ratios, bias, pools, error_covariances = _mix_own_ratios(
-        lags, _pooled_ratios(lags, level, neighbors), neighbors, basis, products
+        lags, _pool_ratios(lags, level, neighbors), neighbors, basis, products
     )
     lattice = _lattice(ratios)
     weights = lattice.totals()
     weights[weights == 0] = 1  # avoids division by 0 at nodes that no voxel uses
     mean_bias = np.stack([lattice.totals(row) / weights for row in bias], axis=1)
-    rho = unseen(lattice.places - mean_bias, products)
+    rho = noise_autocorrelations(lattice.places - mean_bias, products)
     unmixing = np.linalg.pinv(slopes(rho, products), rcond=_UNSEEN)
-    deviation = ratios - np.stack([lattice.mixed(column) for column in lattice.places.T])
+    deviation = ratios - np.stack([lattice.mix(column) for column in lattice.places.T])
     covariance = np.tensordot(lattice.common(pools), error_covariances, axes=1) + lattice.products(
         deviation, deviation
     )
@@ -472,8 +480,8 @@ def _mix_own_ratios(
     scatter_at_nodes = lattice.products(deviation, deviation) / divisors[:, None, None]
     bias = np.zeros((len(counts), len(pooled)))
     weights, error_covariances = np.zeros_like(scatter_at_nodes), np.zeros_like(scatter_at_nodes)
-    for node, rho in enumerate(unseen(lattice.places, products)):
-        bias[node], scatter = sampling(rho, basis)
+    for node, rho in enumerate(noise_autocorrelations(lattice.places, products)):
+        bias[node], scatter = ratio_moments(rho, basis)
         if counts[node] == 0:
             continue
         # The scatter around a mean is reduced by twice the weight of the voxel in the mean, and
@@ -484,10 +492,10 @@ def _mix_own_ratios(
         error_covariances[node] = error - weights[node] @ excess
     ratios = pooled.copy()
     for row, column in np.ndindex(*weights.shape[1:]):
-        ratios[row] += lattice.mixed(weights[:, row, column]) * deviation[column]
+        ratios[row] += lattice.mix(weights[:, row, column]) * deviation[column]
     return (
         ratios,
-        np.stack([lattice.mixed(column) for column in bias.T]),
+        np.stack([lattice.mix(column) for column in bias.T]),
         lattice,
         error_covariances,
     )

@@ -11,7 +11,9 @@ ACTIVE_CC = 0.5  # limit of the paper for voxels that follow the task
 REACH_MM = 10.0
 
 
-def ring(roi: MaskArray, mask: MaskArray, affine: Float, max_mm: float = REACH_MM) -> MaskArray:
+def select_ring(
+    roi: MaskArray, mask: MaskArray, affine: Float, max_mm: float = REACH_MM
+) -> MaskArray:
     """Return the mask voxels outside the ROI within `max_mm` of it (X, Y, Z, boolean)."""
     return grow(roi, affine, max_mm) & mask & ~roi
 
@@ -56,7 +58,7 @@ def grow_roi(
             "the region of interest does not overlap the brain mask, so active regions cannot "
             "be computed inside it"
         )
-    surroundings = ring(roi, mask, affine, REACH_MM)
+    surroundings = select_ring(roi, mask, affine, REACH_MM)
     threshold = quarter_region(cc_map, inside | surroundings)[1]
     level = max(ACTIVE_CC, ACTIVE_CC if threshold is None else threshold)
     path = surroundings & (cc_map >= ACTIVE_CC)
@@ -65,7 +67,7 @@ def grow_roi(
     return roi | (path & connected & (cc_map >= level)), level
 
 
-def carry_over(
+def transfer_growth(
     added: MaskArray, affine: Float, roi: MaskArray, mask: MaskArray, hr_affine: Float
 ) -> MaskArray:
     """Add the voxels of a low-resolution mask to a high-resolution region of interest.

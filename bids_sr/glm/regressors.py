@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bids_sr.glm.contrasts import NO_TIME, NOT_MODELED, UNNAMED, modeled_types, seconds
+from bids_sr.glm.contrasts import NO_TIME, NOT_MODELED, UNNAMED, list_modeled_types, parse_seconds
 from bids_sr.glm.seeds import LEAST_SEGMENTS, segment_count
 from bids_sr.io.arrays import Float
 from bids_sr.io.tables import TABLE_ERRORS, TableRow, read_frame, read_rows
@@ -105,15 +105,15 @@ class Events:
         modeled_rows = []
         for line, row in rows:
             cells = [row[name] or "" for name in _TIMES]
-            trial_types = modeled_types([row.get("trial_type", UNNAMED)])
+            trial_types = list_modeled_types([row.get("trial_type", UNNAMED)])
             if not trial_types or any(cell.strip().lower() in NO_TIME for cell in cells):
                 continue
             for name, cell in zip(_TIMES, cells, strict=True):
-                if seconds(cell) is None:
+                if parse_seconds(cell) is None:
                     raise DesignError(
                         f"{where}: the {name} in line {line} is not a number, but {cell!r}"
                     )
-            modeled_rows.append((*map(seconds, cells), *trial_types))
+            modeled_rows.append((*map(parse_seconds, cells), *trial_types))
         if not modeled_rows:
             raise DesignError(
                 f"{where}: the events table contains no events that can be modeled. Rows "

@@ -115,7 +115,7 @@ class CombinedEstimate:
         return np.asarray(np.sqrt(self.between_variance + shared))
 
 
-def shared_error(fwhm_mm: float, *, calibrated: bool) -> float:
+def correlate_error(fwhm_mm: float, *, calibrated: bool) -> float:
     """Return the correlation of the reconstruction error between runs of one participant.
 
     The correlation was measured without a calibration run and for smoothing up to 5 mm. Otherwise,
@@ -135,9 +135,9 @@ def shared_error(fwhm_mm: float, *, calibrated: bool) -> float:
 
     Examples
     --------
-    >>> shared_error(0, calibrated=False), shared_error(5, calibrated=False)
+    >>> correlate_error(0, calibrated=False), correlate_error(5, calibrated=False)
     (0.75, 0.8)
-    >>> shared_error(8, calibrated=False), shared_error(0, calibrated=True)
+    >>> correlate_error(8, calibrated=False), correlate_error(0, calibrated=True)
     (1.0, 1.0)
     """
     if calibrated or fwhm_mm > SMOOTHED_MM:
@@ -174,7 +174,7 @@ def combine_runs(
         Weights of the runs, or maps of weights (see `precision_weights`). Weights are divided by
         their sum. Runs with a weight of 0 are left out. None: all runs have the same weight.
     shared : float
-        Correlation of the reconstruction error between runs, from 0 to 1 (see `shared_error`).
+        Correlation of the reconstruction error between runs, from 0 to 1 (see `correlate_error`).
 
     Returns
     -------

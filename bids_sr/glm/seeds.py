@@ -77,7 +77,7 @@ def seed_voxels(
     return seed
 
 
-def without(
+def regress_out(
     table: pd.DataFrame, nuisance: Float, n_dummy: int = 0, censored: Sequence[int] = ()
 ) -> pd.DataFrame:
     """Subtract the least-squares fit of nuisance regressors from time series.
@@ -147,7 +147,7 @@ def segment_count(n_rows: int, n_seeds: int, tr: float) -> int:
     return max(LEAST_SEGMENTS, int(count) // 2 * 2)
 
 
-def within(regressor: Float, tr: float, start: float, length: float) -> Float:
+def segment_regressor(regressor: Float, tr: float, start: float, length: float) -> Float:
     """Return a regressor within one segment, with the segment's mean subtracted and 0 elsewhere.
 
     Parameters

@@ -28,7 +28,7 @@ import numpy as np
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.arrays import Array, Float, MaskArray, parts_of
+from bids_sr.io.arrays import Array, Float, MaskArray, iterate_parts
 
 THIN_PER_THICK = 2
 """Number of thin slices per thick slice."""
@@ -64,21 +64,21 @@ class SlicedEffects:
     positions: Array
     relative_noise: float = _FURTHER_NOISE
 
-    def without_influence(self) -> "SlicedEffects":
+    def remove_influence(self) -> "SlicedEffects":
         """Return the run with so much noise that the run does not influence an estimate."""
         return replace(self, relative_noise=_UNUSED)
 
 
 def place_first_run(effects: Array) -> SlicedEffects:
     """Return the effects (N, X, Y, m) of the first run with the slice positions of its grid."""
-    positions = np.broadcast_to(acquired_positions(effects.shape[3]), effects.shape[1:])
+    positions = np.broadcast_to(compute_slice_positions(effects.shape[3]), effects.shape[1:])
     return SlicedEffects(effects=effects, positions=positions, relative_noise=_FIRST_NOISE)
 
 
-def acquired_positions(n_thick: int) -> Float:
+def compute_slice_positions(n_thick: int) -> Float:
     """Return the positions (m,) of the thick slices of the first run.
 
-    >>> acquired_positions(3)
+    >>> compute_slice_positions(3)
     array([0.5, 2.5, 4.5])
     """
     return np.arange(n_thick, dtype=np.float64) * THIN_PER_THICK + (THIN_PER_THICK - 1) / 2
@@ -194,7 +194,7 @@ def spline_matrix(n_thick: int) -> Float:
     spline = ndimage.zoom(
         np.eye(n_thick), (THIN_PER_THICK, 1), order=3, mode="nearest", grid_mode=True
     )
-    average = slice_profiles(acquired_positions(n_thick), len(spline))
+    average = slice_profiles(compute_slice_positions(n_thick), len(spline))
     corrected: Float = spline + np.linalg.pinv(average) @ (np.eye(n_thick) - average @ spline)
     return corrected
 
@@ -303,7 +303,7 @@ def fuse_slices(runs: Sequence[SlicedEffects], prior_sd: Array, columns: MaskArr
     column_indices = np.flatnonzero(columns)
     thin = interpolate_thin(runs[0].effects)
     estimate = thin.reshape(len(thin), -1, thin.shape[3])
-    for part in parts_of(len(column_indices), _COLUMNS_AT_ONCE):
+    for part in iterate_parts(len(column_indices), _COLUMNS_AT_ONCE):
         values, covariance, with_thin = column_model(runs, prior_sd, column_indices[part])
         fused = with_thin @ np.linalg.solve(covariance, values)
         estimate[:, column_indices[part]] = fused.transpose(2, 0, 1)
@@ -312,7 +312,7 @@ def fuse_slices(runs: Sequence[SlicedEffects], prior_sd: Array, columns: MaskArr
 
 def reproduce_slices(thin: Array, thick: Array) -> Float:
     """Correct thin slices (..., n) so that they average to thick slices (..., m)."""
-    average = slice_profiles(acquired_positions(thick.shape[-1]), thin.shape[-1])
+    average = slice_profiles(compute_slice_positions(thick.shape[-1]), thin.shape[-1])
     return thin + interpolate_thin(thick - thin @ average.T)
 
 

@@ -13,7 +13,7 @@ _AT_ONCE = 16  # volumes per batch
 _STRIP = 8192  # voxels whose sums stay in the CPU cache
 
 
-def in_batches(volumes: Iterable[_VolumeT]) -> Iterator[list[_VolumeT]]:
+def divide_into_batches(volumes: Iterable[_VolumeT]) -> Iterator[list[_VolumeT]]:
     """Yield lists of successive volumes; sums over several volumes are faster."""
     iterator = iter(volumes)
     while batch := list(islice(iterator, _AT_ONCE)):

@@ -127,7 +127,7 @@ def motion_norm(params: Array) -> Float:
     return np.concatenate([[np.nan], np.linalg.norm(change, axis=1)])
 
 
-def censored_volumes(confounds: pd.DataFrame, model: TimeModel) -> MaskArray:
+def select_censored_volumes(confounds: pd.DataFrame, model: TimeModel) -> MaskArray:
     """Return a mask of censored volumes, (T,); the first volume is never censored.
 
     `confounds` has the six motion parameters and framewise_displacement, one row per volume.
@@ -175,7 +175,7 @@ def time_columns(
     rows = n_volumes - n_dummy
     columns: dict[str, Float] = {}
     described: dict[str, dict[str, object]] = {}
-    for volume in np.flatnonzero(censored_volumes(confounds, model)):
+    for volume in np.flatnonzero(select_censored_volumes(confounds, model)):
         if volume >= n_dummy:
             name = f"{CENSORED}{volume:04d}"
             columns[name] = (np.arange(n_volumes) == volume).astype(np.float64)
@@ -220,7 +220,7 @@ def time_column_names(names: Sequence[object] | pd.DataFrame | None) -> tuple[st
     return tuple(str(name) for name in names if str(name).startswith(_PREFIXES))
 
 
-def kept_volumes(table: pd.DataFrame | None, n_volumes: int) -> MaskArray:
+def uncensored_volumes(table: pd.DataFrame | None, n_volumes: int) -> MaskArray:
     """Return a mask of volumes that are not censored, (n_volumes,), from a confounds table."""
     uncensored = np.ones(n_volumes, dtype=bool)
     for name in time_column_names(table):

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.smoothing import smooth
-from bids_sr.glm.streamed_fit import in_batches
+from bids_sr.glm.streamed_fit import divide_into_batches
 from bids_sr.io.arrays import Float32, MaskArray, Real
-from bids_sr.io.nifti import SeriesReader, from_half, in_half, step_of
+from bids_sr.io.nifti import SeriesReader, difference_unit, from_half_precision, to_half_precision
 from bids_sr.spatial.masks import bounding_box
 
 
@@ -37,7 +37,7 @@ BLOCK_BYTES = 64 * 2**20
 _BYTES_PER_VALUE = 4 + 4 + 8
 
 
-def largest_size(signals: Real) -> Real:
+def find_largest_size(signals: Real) -> Real:
     """Return the largest absolute value of each voxel (N,) without a copy of the series (T, N)."""
     return np.maximum(signals.max(axis=0, initial=0), -signals.min(axis=0, initial=0))
 
@@ -74,7 +74,7 @@ class VoxelTimeSeries:
                     if stream.readinto(stored.data.cast("B")) != stored.nbytes:
                         raise OSError(f"{self.path}: the scratch file is truncated")
                     if self.step:
-                        values[:] = from_half(stored, self.first[voxels], self.step)
+                        values[:] = from_half_precision(stored, self.first[voxels], self.step)
                 yield voxels, block
 
 
@@ -134,8 +134,8 @@ def extract_time_series(
     try:
         with ExitStack() as files:
             streams = {width: files.enter_context(open(at, "wb")) for width, at in paths.items()}
-            for batch in in_batches(reader.volumes(start)):
-                step = step if firsts else step_of((count, len(positions)), batch[0])
+            for batch in divide_into_batches(reader.volumes(start)):
+                step = step if firsts else difference_unit((count, len(positions)), batch[0])
                 for volume, (width, stream) in product(batch, streams.items()):
                     values = (
                         smooth(volume, reader.zooms, width, box).ravel(order="F")[box_positions]
@@ -144,7 +144,7 @@ def extract_time_series(
                     )
                     first = firsts.setdefault(width, values)
                     if step:
-                        values = in_half(values, first, step, reader.path)
+                        values = to_half_precision(values, first, step, reader.path)
                     stream.write(values.data.cast("B"))
                 if seen is not None:
                     seen(batch)

@@ -102,7 +102,7 @@ def mean_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
         minimum and maximum.
     """
     rows = []
-    for contrast, wide in _by_participant(ratings).items():
+    for contrast, wide in _average_by_participant(ratings).items():
         for series in wide:
             values = wide[series].dropna()
             if len(values):
@@ -121,7 +121,7 @@ def mean_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _by_participant(ratings: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def _average_by_participant(ratings: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return mean ratings, participants by series, for all contrasts and for each contrast."""
     rated = ratings.dropna(subset=["rating"])
     key = ["contrast", "participant", "series"]
@@ -153,7 +153,7 @@ def compare_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
         and p_holm (corrected over all pairs of the contrast).
     """
     parts = []
-    for contrast, wide in _by_participant(ratings).items():
+    for contrast, wide in _average_by_participant(ratings).items():
         rows = []
         for series, reference in itertools.combinations(wide, 2):
             both = wide[[series, reference]].dropna().to_numpy()

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bids_sr.bids import entities_of
+from bids_sr.bids import parse_entities
 from bids_sr.bids.entities import short_run_name
-from bids_sr.group.input_maps import FoundMaps, RunMaps, in_order
+from bids_sr.group.input_maps import DerivativeMaps, RunMaps, sort_runs
 from bids_sr.io.grids import size_text
 from bids_sr.metrics.rows import MISSING
-from bids_sr.metrics.word_lists import enumerated
+from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.series import RAW
 
 _Sizes = tuple[str, str]
@@ -25,7 +25,7 @@ _REMEDY = (
 )
 
 
-def without_uncombinable(found: FoundMaps) -> tuple[FoundMaps, list[tuple[str, str]]]:
+def without_uncombinable(found: DerivativeMaps) -> tuple[DerivativeMaps, list[tuple[str, str]]]:
     """Exclude runs that the participant level would not combine with the other runs of their task.
 
     These are runs with another voxel size or super-resolution factor than most runs, and runs
@@ -50,7 +50,7 @@ def without_uncombinable(found: FoundMaps) -> tuple[FoundMaps, list[tuple[str, s
     excluded: set[str] = set()
     lines = []
     for (participant, task, variant), unordered in tasks.items():
-        runs = in_order(unordered)
+        runs = sort_runs(unordered)
         reasons = _reasons(runs)
         if not reasons:
             continue
@@ -62,15 +62,15 @@ def without_uncombinable(found: FoundMaps) -> tuple[FoundMaps, list[tuple[str, s
             excluded |= reasons.keys()
             was = "was" if len(reasons) == 1 else "were"
             text = (
-                f"{enumerated([names[name] for name in reasons])} {was} excluded from the group"
-                f" maps, because runs that differ are not combined ({causes}). {_REMEDY}"
+                f"{enumerate_words([names[name] for name in reasons])} {was} excluded from the"
+                f" group maps, because runs that differ are not combined ({causes}). {_REMEDY}"
             )
         else:
             excluded |= {run.name for run in runs}
             text = (
                 "the participant was excluded from the group maps, because"
-                f" {enumerated([names[run.name] for run in runs])} cannot be combined ({causes})."
-                f" {_REMEDY}"
+                f" {enumerate_words([names[run.name] for run in runs])} cannot be combined"
+                f" ({causes}). {_REMEDY}"
             )
         lines.append((participant, f"{label}: {text}"))
     remaining_runs = [run for run in found.runs if run.name not in excluded]
@@ -81,7 +81,7 @@ def _reasons(runs: Sequence[RunMaps]) -> dict[str, str]:
     """Return why runs of one task are not combined with the other runs, by name of the run."""
     if len(runs) < 2:
         return {}
-    entities = {run.name: entities_of(Path(f"{run.name}_bold.nii.gz")) for run in runs}
+    entities = {run.name: parse_entities(Path(f"{run.name}_bold.nii.gz")) for run in runs}
     numbered = {run.session for run in runs if "run" in entities[run.name]}
     reasons = {
         run.name: "the name has no run- entity, but other runs of this task have one"
@@ -125,7 +125,7 @@ def _short_names(runs: Sequence[RunMaps]) -> Mapping[str, str]:
     over_sessions = len({run.session for run in runs}) > 1
     return {
         run.name: short_run_name(
-            entities_of(Path(f"{run.name}_bold.nii.gz")), over_sessions=over_sessions
+            parse_entities(Path(f"{run.name}_bold.nii.gz")), over_sessions=over_sessions
         )
         for run in runs
     }

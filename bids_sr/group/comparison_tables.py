@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from bids_sr.group import verdicts as words
 from bids_sr.group.paired_tests import differences
-from bids_sr.group.values import quartiles, wide
+from bids_sr.group.values import participants_by_series, quartiles
 from bids_sr.group.wilcoxon import ALPHA, signed_rank
 from bids_sr.metrics.number_text import number, p_value
 from bids_sr.report.evaluation_rows import series_text
@@ -40,7 +40,7 @@ _PAPER = (
 )
 
 
-def papers(values: pd.DataFrame) -> Iterator[pd.DataFrame]:
+def paper_sizes(values: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """Yield tables of active-region sizes as in the paper, per task and pair of conditions.
 
     The contrast column contains the kind of value: the size of either condition, or the Dice
@@ -48,7 +48,7 @@ def papers(values: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """
     sizes = values[values["threshold"] == "quarter"]
     for _, task_sizes in sizes.groupby(["task", "variant"], sort=False):
-        pairs = words.paired_conditions(task_sizes["contrast"])
+        pairs = words.list_condition_pairs(task_sizes["contrast"])
         is_dice = task_sizes["statistic"] == "dice"
         for pair in (name for name in task_sizes["contrast"][is_dice].unique() if name in pairs):
             titles = {name: f"size, {name}" for name in pairs[pair]} | {pair: "Dice"}
@@ -74,7 +74,7 @@ def _p(p: float, smallest: float, method: str) -> str:
 
 def _cells(table: pd.DataFrame, series: str) -> Iterator[str]:
     """Yield cells: median with quartiles over participants, and tests against two baselines."""
-    values = wide(table)
+    values = participants_by_series(table)
     participant_values = values.get(series, pd.Series(dtype=float)).dropna()
     n_defined = int(np.isfinite(participant_values).sum())
     text = _quartiles_text(*quartiles(participant_values)) if len(participant_values) else "–"

@@ -22,16 +22,21 @@ from bids_sr.evaluation.negative_controls import PLACEBOS
 from bids_sr.group import paired_tests, wilcoxon
 from bids_sr.group import values as group_values
 from bids_sr.group.multiple_comparisons import benjamini_hochberg, holm
-from bids_sr.group.values import QUESTION, of_people, of_question, wide
+from bids_sr.group.values import (
+    QUESTION,
+    participant_columns,
+    participants_by_series,
+    question_rows,
+)
 from bids_sr.group.wilcoxon import ALPHA, hodges_lehmann
 from bids_sr.io.arrays import Float
 from bids_sr.metrics.number_text import p_value
 from bids_sr.metrics.registry import LOWER, NEITHER, ONE, statistic
-from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, PLAIN, kind_of, same_name
-from bids_sr.sr.method import offered_methods
+from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, PLAIN, get_kind, same_name
+from bids_sr.sr.method import method_names_without_controls
 
 _SHARE_OF_GAP = 0.1  # equivalence margin, relative to the gap between B-spline and measured
-SETTLED = {1: "better", -1: "worse"}
+SIGNIFICANT_WORDS = {1: "better", -1: "worse"}
 _UNSETTLED = {1: "larger", -1: "smaller"}
 SAME, UNDECIDED, NONE = "same", "unclear", "not comparable"
 PRIMARY, EXPLORATORY = "primary", "exploratory"
@@ -62,18 +67,18 @@ def references(series: str, known: Sequence[str], methods: Sequence[str]) -> dic
     if series not in methods:
         return {name: "acquired" for name in ACQUIRED if name in known}
     placebos = [name for name, placebo in PLACEBOS.items() if placebo.method == series]
-    roles: dict[str, str] = {name: kind_of(name) for name in (*ACQUIRED, *BASELINES, *CONTROLS)}
+    roles: dict[str, str] = {name: get_kind(name) for name in (*ACQUIRED, *BASELINES, *CONTROLS)}
     roles |= {name: "method" for name in methods if name != series}
     roles |= {same_name(series): "control"} | dict.fromkeys(placebos, "placebo")
     return {name: role for name, role in roles.items() if name in known}
 
 
-def _compared_values(name: str, values: Float) -> Float:
+def _prepare_values(name: str, values: Float) -> Float:
     """Return values (n,) in the form that tests compare: |value - 1| if the optimum is 1."""
     return np.abs(values - 1) if statistic(name).better == ONE else values
 
 
-def margin_of(name: str, values: Mapping[str, Float], requested: float | None) -> float:
+def get_margin(name: str, values: Mapping[str, Float], requested: float | None) -> float:
     """Return the equivalence margin of a statistic.
 
     A requested margin applies only to statistics that are pure numbers. Otherwise, the margin is a
@@ -101,7 +106,7 @@ def margin_of(name: str, values: Mapping[str, Float], requested: float | None) -
         return requested
     if MEASURED not in values or "bspline" not in values:
         return math.nan
-    truth, spline = (_compared_values(name, values[series]) for series in (MEASURED, "bspline"))
+    truth, spline = (_prepare_values(name, values[series]) for series in (MEASURED, "bspline"))
     with np.errstate(invalid="ignore"):
         _, gap, _ = group_values.quartiles(truth - spline)
     direction = statistic(name).better
@@ -117,11 +122,11 @@ def compare(
     Parameters
     ----------
     values : pd.DataFrame
-        Values of a `bids_sr.group.values.Joined`.
+        Values of a `bids_sr.group.values.JoinedTables`.
     methods : Sequence[str]
         Methods under test.
     margin : float, optional
-        Requested equivalence margin, see `margin_of`.
+        Requested equivalence margin, see `get_margin`.
 
     Returns
     -------
@@ -168,15 +173,17 @@ def _compare_question(
 ) -> Iterator[dict[str, Any]]:
     """Yield all comparisons of one quantity (a question) between series, without correction."""
     question = table[QUESTION].iloc[0].to_dict()
-    values = dict(zip(table["series"], of_people(table).to_numpy(), strict=True))
-    margin = margin_of(question["statistic"], values, requested_margin)
+    values = dict(zip(table["series"], participant_columns(table).to_numpy(), strict=True))
+    margin = get_margin(question["statistic"], values, requested_margin)
     series_names = [
         name for name in (*ACQUIRED, *BASELINES, *CONTROLS, *methods) if name in values
     ]
     p_friedman = paired_tests.friedman([values[name] for name in series_names])
     for name in (series for series in (*BASELINES, *methods) if series in values):
         for reference, role in references(name, list(values), methods).items():
-            statistics = _paired(values[name], values[reference], question["statistic"], margin)
+            statistics = _compare_pairs(
+                values[name], values[reference], question["statistic"], margin
+            )
             yield (
                 question
                 | {"series": name, "minus": reference, "role": role, "p_friedman": p_friedman}
@@ -184,7 +191,7 @@ def _compare_question(
             )
 
 
-def _paired(
+def _compare_pairs(
     series_values: Float, reference_values: Float, name: str, margin: float
 ) -> dict[str, Any]:
     """Compare the participants' values (n,) with the values of a reference, without correction.
@@ -215,7 +222,7 @@ def _paired(
     }
     if n:
         d = paired_tests.differences(
-            _compared_values(name, series_values), _compared_values(name, reference_values)
+            _prepare_values(name, series_values), _prepare_values(name, reference_values)
         )
         statistics |= wilcoxon.signed_rank(d) | hodges_lehmann(d) | paired_tests.paired_t(d)
         statistics |= {
@@ -281,7 +288,7 @@ def _verdict(row: Any) -> tuple[str, str]:
     elif significant and not below:
         sign = 1 if row.effect_size > 0 else -1
         good = -sign if row.better in (LOWER, ONE) else sign
-        word = _UNSETTLED[sign] if row.better == NEITHER else SETTLED[good]
+        word = _UNSETTLED[sign] if row.better == NEITHER else SIGNIFICANT_WORDS[good]
     else:
         notes += [BELOW] if significant else []
         notes += filter(None, [attainable_text(row.n_nonzero, row.p_smallest, row.family)])
@@ -321,7 +328,7 @@ def attainable_text(n: float, p_smallest: float, family: float = 1) -> str:
     return f"{text} (corrected for {count} comparisons)" if count > 1 else text
 
 
-def _paired_power(effect: float, n: npt.ArrayLike) -> Float:
+def _compute_power(effect: float, n: npt.ArrayLike) -> Float:
     """Return the power of the two-sided paired t test for n differences.
 
     `effect` is their mean in standard deviations.
@@ -357,13 +364,13 @@ def _participants_needed(differences: npt.ArrayLike) -> int | None:
     if effect >= 20:
         return _MIN_PARTICIPANTS
     for counts in (np.arange(2, 1000), np.arange(1000, _MAX_PARTICIPANTS)):
-        sufficient = counts[_paired_power(effect, counts) >= _POWER]
+        sufficient = counts[_compute_power(effect, counts) >= _POWER]
         if len(sufficient):
             return max(_MIN_PARTICIPANTS, math.ceil(sufficient[0] / _EFFICIENCY))
     return None
 
 
-def on_accuracy(rows: pd.DataFrame) -> pd.Series:
+def is_primary_metric(rows: pd.DataFrame) -> pd.Series:
     """Return which rows have the metric of the primary comparison and one of its references."""
     matches = [rows[name] == level for name, level in _ACCURACY.items()]
     return np.logical_and.reduce([*matches, rows["reference"].isin(_REFERENCES)])
@@ -381,10 +388,10 @@ def primary_method(default: str, methods: Sequence[str]) -> str:
     default : str
         Method that the program runs unless others are requested.
     methods : Sequence[str]
-        Methods under test, see `bids_sr.group.values.Joined`; series of other programs are
+        Methods under test, see `bids_sr.group.values.JoinedTables`; series of other programs are
         ignored.
     """
-    run = [name for name in methods if name in offered_methods()]
+    run = [name for name in methods if name in method_names_without_controls()]
     return run[0] if len(run) == 1 else default
 
 
@@ -401,12 +408,16 @@ def primary(values: pd.DataFrame, method: str) -> pd.DataFrame:
         strongest references (``rivals``).
     """
     rows = []
-    for _, task_values in values[on_accuracy(values)].groupby(["task", "variant"], sort=False):
-        defined = np.isfinite(of_people(task_values)).any(axis=1)
+    for _, task_values in values[is_primary_metric(values)].groupby(
+        ["task", "variant"], sort=False
+    ):
+        defined = np.isfinite(participant_columns(task_values)).any(axis=1)
         questions = task_values.loc[(task_values["series"] == method) & defined, QUESTION]
         if len(questions):
             rows += _primary_comparison(
-                of_question(task_values, min((row for _, row in questions.iterrows()), key=_rank)),
+                question_rows(
+                    task_values, min((row for _, row in questions.iterrows()), key=_rank)
+                ),
                 method,
             )
     comparisons = _table(rows)
@@ -432,7 +443,7 @@ def _primary_comparison(question_values: pd.DataFrame, method: str) -> list[dict
 
     The list is empty if no participant has a reference.
     """
-    table = wide(question_values)
+    table = participants_by_series(question_values)
     names = [
         name
         for name in dict.fromkeys((*BASELINES, *CONTROLS, *PLAIN))
@@ -441,14 +452,14 @@ def _primary_comparison(question_values: pd.DataFrame, method: str) -> list[dict
     rivals = table[names].where(np.isfinite(table[names]))
     strongest = rivals.max(axis=1)
     question = question_values[QUESTION].iloc[0].to_dict()
-    statistics = _paired(
+    statistics = _compare_pairs(
         table[method].to_numpy(), strongest.to_numpy(), question["statistic"], math.nan
     )
     if not statistics["n"]:
         return []
     is_included = np.isfinite(table[method]) & strongest.notna()
     method_values, reference_values = (
-        _compared_values(question["statistic"], column[is_included].to_numpy())
+        _prepare_values(question["statistic"], column[is_included].to_numpy())
         for column in (table[method], strongest)
     )
     d = paired_tests.differences(method_values, reference_values)

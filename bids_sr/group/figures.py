@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from bids_sr.figures import canvas as s
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.figures.forest import ForestPanel, ForestPoint, forest_figure
-from bids_sr.group.values import wide
+from bids_sr.group.values import participants_by_series
 from bids_sr.io.arrays import evenly_spaced
 from bids_sr.metrics.number_text import estimate, number
 from bids_sr.report.evaluation_rows import series_text
-from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, kind_of
+from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, get_kind
 
 _SPREAD = 0.32  # half width of a box
 
@@ -27,26 +27,26 @@ _MAX_ROWS = 400  # participants, largest number of rows
 _MAX_PATHS = 100
 
 
-def _color_of(series: str, methods: Sequence[str]) -> str:
+def _choose_color(series: str, methods: Sequence[str]) -> str:
     """Return the color for the kind of series: acquired, baseline, control, method or measured."""
     if series in methods:
         return s.ORANGE
     return {"acquired": s.SOFT, "baseline": s.BLUE, "control": s.SKY, "measured": s.GREEN}.get(
-        kind_of(series), s.INK
+        get_kind(series), s.INK
     )
 
 
-def shown_series(values: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+def select_series(values: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     """Return the columns of values (participants by series) that a figure shows, in order.
 
     Placebos and ensemble members are omitted. Undefined values are NaN.
     """
-    table = wide(values).replace(np.inf, np.nan).dropna(axis=1, how="all")
+    table = participants_by_series(values).replace(np.inf, np.nan).dropna(axis=1, how="all")
     order = (*ACQUIRED, *BASELINES, *CONTROLS, *methods, MEASURED)
     return table[[name for name in order if name in table]]
 
 
-def paired_figure(
+def plot_paired_values(
     panels: Sequence[tuple[str, pd.DataFrame]], methods: Sequence[str], *, unit: str = ""
 ) -> Figure:
     """Plot a box per series and a line per participant, with one panel per metric.
@@ -71,7 +71,7 @@ def paired_figure(
     drawn = [
         (title, table)
         for title, values in panels
-        if not (table := shown_series(values, methods)).empty
+        if not (table := select_series(values, methods)).empty
     ]
     if not drawn:
         raise FigureInputError("no values are available for the figure")
@@ -119,7 +119,7 @@ def _boxes(ax: Axes, table: pd.DataFrame, methods: Sequence[str]) -> None:
     ax.plot(places, lines.ravel(), color=s.GRID, lw=0.7, zorder=1, rasterized=many)
     for x, name in enumerate(names):
         values = table[name].dropna().to_numpy()
-        color = _color_of(name, methods)
+        color = _choose_color(name, methods)
         line: dict[str, Any] = {"color": color, "lw": 1.2}
         ax.boxplot(
             [values],

@@ -7,9 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from bids_sr.bids import entities_of
+from bids_sr.bids import parse_entities
 from bids_sr.bids.entities import run_number_order, short_run_name
-from bids_sr.bids.inheritance import merged, sidecars_on_disk
+from bids_sr.bids.inheritance import merge_sidecars, sidecars_on_disk
 from bids_sr.frozen import frozen
 from bids_sr.group.input_tables import TABLES, RunFilter, func_files, run_columns, run_name
 from bids_sr.io.atomic_files import read_json
@@ -83,7 +83,7 @@ class RunMaps:
         """Return the keys of all maps in any space."""
         return {key for space_maps in self.maps.values() for key in space_maps}
 
-    def without(self, contrasts: Collection[str]) -> "RunMaps":
+    def drop_contrasts(self, contrasts: Collection[str]) -> "RunMaps":
         """Return a copy without the maps of some contrasts."""
         maps = {
             space: {key: name for key, name in space_maps.items() if key[0] not in contrasts}
@@ -91,7 +91,7 @@ class RunMaps:
         }
         return replace(self, maps=maps)
 
-    def reaches(self, space: str) -> bool:
+    def is_available_in(self, space: str) -> bool:
         """Return whether the maps are available or can be resampled in a template space.
 
         The brain mask and the boldref are also required, because effects are scaled by the mean
@@ -111,7 +111,7 @@ class RunMaps:
 
 
 @frozen
-class FoundMaps:
+class DerivativeMaps:
     """Maps in a derivatives folder (single runs, and combined maps), sorted by name.
 
     `outdated`: participant label (``sub-…``) and a sentence for each task with stored combined
@@ -123,7 +123,7 @@ class FoundMaps:
     outdated: Sequence[tuple[str, str]] = ()
 
 
-def find_maps(output_dir: Path, is_selected: RunFilter = lambda _: True) -> FoundMaps:
+def find_maps(output_dir: Path, is_selected: RunFilter = lambda _: True) -> DerivativeMaps:
     """Find the effect maps of participants in a derivatives folder.
 
     A map of all runs has no run entity in its name, and a map of all sessions has no session
@@ -146,7 +146,7 @@ def find_maps(output_dir: Path, is_selected: RunFilter = lambda _: True) -> Foun
         endings = tuple(name.removeprefix(participant) for name in names)
         for (run, is_combined), maps in _maps_named(endings).items():
             stem = folder / f"{participant}_{run}"
-            if is_selected(entities := entities_of(stem.with_name(f"{stem.name}_statmap"))):
+            if is_selected(entities := parse_entities(stem.with_name(f"{stem.name}_statmap"))):
                 columns = run_columns(entities)
                 if is_combined:
                     combined.append((stem, maps, columns))
@@ -156,7 +156,7 @@ def find_maps(output_dir: Path, is_selected: RunFilter = lambda _: True) -> Foun
     combined_maps: list[RunMaps] = []
     outdated: list[tuple[str, str]] = []
     for stem, maps, columns in combined:
-        of_task = [run for run in runs if _is_of(run, columns)]
+        of_task = [run for run in runs if _belongs_to(run, columns)]
         reasons = _outdated(output_dir, stem, maps, columns, of_task)
         current = {
             space: {key: name for key, name in named.items() if key not in reasons}
@@ -165,8 +165,8 @@ def find_maps(output_dir: Path, is_selected: RunFilter = lambda _: True) -> Foun
         if reasons:
             outdated.append((columns["participant"], _outdated_text(stem, maps, reasons)))
         if current[""]:
-            combined_maps.append(_combined(output_dir, stem, current, columns, of_task))
-    return FoundMaps(
+            combined_maps.append(_make_combined_maps(output_dir, stem, current, columns, of_task))
+    return DerivativeMaps(
         runs=runs,
         combined=sorted(combined_maps, key=lambda run_maps: run_maps.name),
         outdated=sorted(outdated),
@@ -193,7 +193,7 @@ def _maps_named(
     """
     by_run: dict[str, dict[str, dict[MapKey, str]]] = defaultdict(lambda: defaultdict(dict))
     for ending in endings:
-        entities = entities_of(Path(ending))
+        entities = parse_entities(Path(ending))
         # maps in T1w space are in individual anatomy, and few participants have thin-slice maps
         if (
             entities["stat"] in ("effect", "t")
@@ -265,7 +265,7 @@ def _run(
     )
 
 
-def _combined(
+def _make_combined_maps(
     output_dir: Path,
     stem: Path,
     maps: Mapping[str, Mapping[MapKey, str]],
@@ -282,7 +282,7 @@ def _combined(
     boldref = output_dir / named.removeprefix("bids::")
     reference = boldref.with_name(boldref.name.removesuffix("_desc-hmc_boldref.nii.gz"))
     if not named.startswith("bids::") or reference.name == boldref.name:
-        first = next(iter(in_order(runs)), None)
+        first = next(iter(sort_runs(runs)), None)
         reference = stem if first is None else first.folder / first.name
     return _run(stem, maps, columns, reference, in_percent=about.get("Units") == "percent")
 
@@ -302,9 +302,9 @@ def _outdated(
     over_sessions = columns["session"] == MISSING
     by_name = {
         short_run_name(
-            entities_of(run.folder / f"{run.name}_bold"), over_sessions=over_sessions
+            parse_entities(run.folder / f"{run.name}_bold"), over_sessions=over_sessions
         ): run
-        for run in in_order(runs)
+        for run in sort_runs(runs)
     }
     digests = {name: _digests(run) for name, run in by_name.items()}
     reasons = {}
@@ -367,19 +367,19 @@ def _effect_name(maps: Mapping[str, Mapping[MapKey, str]]) -> str:
 
 
 def _sidecar(root: Path, image: Path) -> dict[str, object]:
-    return merged(sidecars_on_disk(image, root))
+    return merge_sidecars(sidecars_on_disk(image, root))
 
 
-def in_order(runs: Sequence[RunMaps]) -> list[RunMaps]:
+def sort_runs(runs: Sequence[RunMaps]) -> list[RunMaps]:
     """Return runs sorted by session and run number, ``run-10`` after ``run-2``."""
 
     def key(run: RunMaps) -> tuple[str, int, str]:
-        return run.session, *run_number_order(entities_of(run.folder / f"{run.name}_bold"))
+        return run.session, *run_number_order(parse_entities(run.folder / f"{run.name}_bold"))
 
     return sorted(runs, key=key)
 
 
-def _is_of(run: RunMaps, columns: Mapping[str, str]) -> bool:
+def _belongs_to(run: RunMaps, columns: Mapping[str, str]) -> bool:
     """Return whether a run belongs to a map; `columns` are cells of `run_columns`."""
     matched = ("participant", "task", "variant")
     return all(getattr(run, name) == columns[name] for name in matched) and (
@@ -395,7 +395,7 @@ def _normalizations(subject: Path, session: Path) -> dict[str, Path]:
     transforms: dict[str, Path] = {}
     folders = [session / "anat", subject / "anat", *sorted(subject.glob("ses-*/anat"))]
     for path in (path for folder in folders for path in sorted(folder.glob("*_xfm.h5"))):
-        entities = entities_of(path)
+        entities = parse_entities(path)
         if (entities.get("from"), entities.get("mode")) == ("T1w", "image"):
             transforms.setdefault(entities["to"], path)
     return transforms
@@ -429,7 +429,7 @@ class ParticipantMaps:
         return "computed" if n_runs > 1 else "single"
 
 
-def by_participant(found: FoundMaps) -> dict[tuple[str, str], list[ParticipantMaps]]:
+def group_by_participant(found: DerivativeMaps) -> dict[tuple[str, str], list[ParticipantMaps]]:
     """Group maps by task and variant, and by participant in the order of labels.
 
     Stored combined maps are only used if they contain all sessions of the participant.
@@ -464,9 +464,9 @@ def _of_all_sessions(runs: Sequence[RunMaps], combined: Sequence[RunMaps]) -> Ru
     return next((maps for maps in order if maps.session in usable), None)
 
 
-def without_contrasts(
-    output_dir: Path, found: FoundMaps, unequal: Mapping[str, Collection[str]]
-) -> FoundMaps:
+def exclude_contrasts(
+    output_dir: Path, found: DerivativeMaps, unequal: Mapping[str, Collection[str]]
+) -> DerivativeMaps:
     """Exclude contrasts whose weights differ from the weights in most participants.
 
     A contrast is removed from combined maps if one of these runs is among their sources, or if
@@ -485,14 +485,14 @@ def without_contrasts(
     for maps in found.combined:
         columns = {name: getattr(maps, name) for name in ("participant", "task", "variant")}
         source_runs = [
-            run for run in found.runs if _is_of(run, {**columns, "session": maps.session})
+            run for run in found.runs if _belongs_to(run, {**columns, "session": maps.session})
         ]
         unequal_names = {name for run in source_runs for name in unequal.get(run.name, ())}
         dropped = {
             name for name in unequal_names if _is_made_from(output_dir, maps, name, unequal)
         }
-        combined.append(maps.without(dropped))
-    runs = [run.without(unequal.get(run.name, ())) for run in found.runs]
+        combined.append(maps.drop_contrasts(dropped))
+    runs = [run.drop_contrasts(unequal.get(run.name, ())) for run in found.runs]
     return replace(found, runs=runs, combined=combined)
 
 
@@ -519,7 +519,7 @@ def common_space(runs: Sequence[RunMaps]) -> str | None:
             (run.participant, space)
             for run in runs
             for space in {*run.t1w2std, *run.maps} - {""}
-            if run.reaches(space)
+            if run.is_available_in(space)
         }
     )
     return min(counts, key=lambda space: (-counts[space], space)) if counts else None

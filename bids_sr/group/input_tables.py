@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from bids_sr.bids import entities_of
-from bids_sr.bids.entities import ENTITIES, label_of
+from bids_sr.bids import parse_entities
+from bids_sr.bids.entities import ENTITIES, parse_label
 from bids_sr.group.equal_contrasts import unequal_contrasts
 from bids_sr.metrics.rows import MISSING
 
@@ -59,7 +59,7 @@ def run_columns(entities: Mapping[str, str]) -> dict[str, str]:
 
 def _scan(entities: Mapping[str, str]) -> frozenset[tuple[str, str]]:
     """Return the entities that identify a run; leading zeros in its number are ignored."""
-    return frozenset((key, label_of(entities, key)) for key in entities if key not in _OF_FILES)
+    return frozenset((key, parse_label(entities, key)) for key in entities if key not in _OF_FILES)
 
 
 def func_files(output_dir: Path, ending: str) -> Iterator[tuple[Path, list[str]]]:
@@ -95,7 +95,7 @@ def find_tables(output_dir: Path, is_selected: RunFilter = lambda _: True) -> pd
     rows = []
     folders = func_files(output_dir, "_metrics.tsv")
     for path in (folder / name for folder, names in folders for name in names):
-        entities = entities_of(path)
+        entities = parse_entities(path)
         if entities.get("desc") in TABLES and is_selected(entities):
             sidecar = path.with_suffix(".json")
             facts = json.loads(sidecar.read_text(encoding="utf-8")) if sidecar.exists() else {}
@@ -126,7 +126,7 @@ def find_tables(output_dir: Path, is_selected: RunFilter = lambda _: True) -> pd
     return table.assign(unequal=[unequal.get(name, frozenset()) for name in table["name"]])
 
 
-def mixed(tables: pd.DataFrame) -> list[str]:
+def mixed_settings_lines(tables: pd.DataFrame) -> list[str]:
     """Return the reasons why tables cannot be joined: different versions or settings.
 
     Returns
@@ -150,7 +150,7 @@ def mixed(tables: pd.DataFrame) -> list[str]:
     return lines
 
 
-def absent(expected: Iterable[str], tables: pd.DataFrame) -> list[tuple[str, str]]:
+def missing_lines(expected: Iterable[str], tables: pd.DataFrame) -> list[tuple[str, str]]:
     """Return the missing participants and tables.
 
     A participant is missing if no metrics table was found, and a run's table is missing if other
@@ -188,8 +188,10 @@ def absent(expected: Iterable[str], tables: pd.DataFrame) -> list[tuple[str, str
     ]
 
 
-def absent_runs(runs: Iterable[Mapping[str, str]], tables: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return runs of included participants that have no table, in the form of `absent`.
+def missing_run_lines(
+    runs: Iterable[Mapping[str, str]], tables: pd.DataFrame
+) -> list[tuple[str, str]]:
+    """Return runs of included participants that have no table, in the form of `missing_lines`.
 
     Runs are matched by their entities.
     """

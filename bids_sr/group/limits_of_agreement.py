@@ -103,7 +103,7 @@ def percent_differences(values: npt.ArrayLike, reference: npt.ArrayLike) -> Floa
     return 100 * (first - second) / np.where(means == 0, np.nan, means)
 
 
-def within_unit_sd(repeats: list[npt.ArrayLike]) -> float:
+def compute_within_unit_sd(repeats: list[npt.ArrayLike]) -> float:
     """Return the pooled standard deviation of repeated measurements within units.
 
     The variances of units are weighted by their degrees of freedom. Source: Bland and Altman 1996
@@ -120,7 +120,7 @@ def within_unit_sd(repeats: list[npt.ArrayLike]) -> float:
     float
         NaN if no unit was measured twice.
 
-    >>> round(within_unit_sd([[1.0, 3.0], [10.0, 10.0]]), 3)
+    >>> round(compute_within_unit_sd([[1.0, 3.0], [10.0, 10.0]]), 3)
     1.0
     """
     arrays = [np.asarray(unit, dtype=np.float64) for unit in repeats]

@@ -22,22 +22,22 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.group.input_maps import (
-    FoundMaps,
+    DerivativeMaps,
     MapKey,
     ParticipantMaps,
     RunMaps,
-    by_participant,
     common_space,
     first_smoothing,
+    group_by_participant,
 )
 from bids_sr.group.template_sampling import (
     ParticipantSampling,
     Target,
-    participant_of,
-    target_of,
-    ways_of,
+    load_target,
+    participant_effects,
+    sampling_of_participant,
 )
-from bids_sr.group.voxel_tests import FWE, Z_SHOWN, GroupMaps, Running, flipped
+from bids_sr.group.voxel_tests import FWE, Z_SHOWN, GroupMaps, RunningSums, flipped
 from bids_sr.io.arrays import Array
 from bids_sr.io.uris import template_uri
 from bids_sr.io.volume import Volume
@@ -57,7 +57,7 @@ class _ParticipantSums:
     """Running sums over some participants."""
 
     inside: Array  # (N,) boolean over the target's mask; inside the brain of all participants
-    tests: dict[MapKey, Running]  # sums by map, over the voxels inside
+    tests: dict[MapKey, RunningSums]  # sums by map, over the voxels inside
 
     def keep(self, inside: Array) -> None:
         """Restrict the sums to voxels that are also inside another mask (N,)."""
@@ -75,17 +75,17 @@ def _sum_participants(
     """Accumulate participants, with the maps of one participant in memory at a time."""
     n = len(target.points)
     sums = _ParticipantSums(
-        inside=np.ones(n, dtype=bool), tests={key: Running.of(n) for key in keys}
+        inside=np.ones(n, dtype=bool), tests={key: RunningSums.empty(n) for key in keys}
     )
     for participant in participants:
-        sampling = ways_of(participant, target, sums.inside, keys)
+        sampling = sampling_of_participant(participant, target, sums.inside, keys)
         within = sampling.inside
         if not within.all():
             sampling.keep(within)
             inside = sums.inside.copy()
             inside[inside] = within
             sums.keep(inside)
-        for key, values in participant_of(sampling, keys).items():
+        for key, values in participant_effects(sampling, keys).items():
             sums.tests[key].add(values, participant.participant)
     return sums
 
@@ -104,7 +104,7 @@ def _join_sums(parts: Iterable[_ParticipantSums]) -> _ParticipantSums:
 
 
 def group_maps(
-    found: FoundMaps | Sequence[RunMaps],
+    found: DerivativeMaps | Sequence[RunMaps],
     output_dir: Path,
     *,
     series: Sequence[str],
@@ -138,8 +138,8 @@ def group_maps(
     """
     from bids_sr.registration.templates import TemplateError
 
-    if not isinstance(found, FoundMaps):
-        found = FoundMaps(runs=found)
+    if not isinstance(found, DerivativeMaps):
+        found = DerivativeMaps(runs=found)
     all_maps = [*found.runs, *found.combined]
     space, fwhm = common_space(all_maps), first_smoothing(all_maps)
     if space is None or fwhm is None:
@@ -150,15 +150,15 @@ def group_maps(
             )
         )
     try:
-        target = target_of(space)
+        target = load_target(space)
     except TemplateError as error:
         return GroupMaps(left_out=(f"group maps: {error}",))
     left_out, rows = list[str](), list[dict[str, Any]]()
     tested = np.zeros(target.shape, dtype=bool)
-    tasks = by_participant(
-        FoundMaps(
-            runs=[run for run in found.runs if run.reaches(space)],
-            combined=[maps for maps in found.combined if maps.reaches(space)],
+    tasks = group_by_participant(
+        DerivativeMaps(
+            runs=[run for run in found.runs if run.is_available_in(space)],
+            combined=[maps for maps in found.combined if maps.is_available_in(space)],
         )
     )
     with_combined = {
@@ -170,7 +170,7 @@ def group_maps(
     left_out += [
         f"group maps: {run.name} was excluded, because no transform to {space} was found"
         for run in found.runs
-        if not run.reaches(space)
+        if not run.is_available_in(space)
         and ((run.task, run.variant), run.participant) not in with_combined
     ]
     for (task, variant), participants in tasks.items():
@@ -197,7 +197,7 @@ def group_maps(
         )
         tested[target.mask] |= sums.inside
         sparse: dict[tuple[str, int], list[str]] = {}
-        testable: dict[MapKey, Running] = {}
+        testable: dict[MapKey, RunningSums] = {}
         for key, test in sums.tests.items():
             if (count := len(test.people)) < LEAST_PARTICIPANTS:
                 sparse.setdefault((key[1], count), []).append(key[0])
@@ -210,7 +210,8 @@ def group_maps(
                 say(left_out[-1])
             keys = _keys(participants, series, fwhm)
             samplings = [
-                ways_of(participant, target, sums.inside, keys) for participant in participants
+                sampling_of_participant(participant, target, sums.inside, keys)
+                for participant in participants
             ]
             correct = partial(_correct_map, samplings, flips, seed)
         store = partial(
@@ -251,7 +252,7 @@ def _correct_map(
     samplings: Sequence[ParticipantSampling], flips: int, seed: int, key: MapKey
 ) -> tuple[Array, float, _SidecarFacts]:
     """Return corrected p values (−log10), the t threshold, and sidecar metadata on both."""
-    effects = (participant_of(sampling, [key]) for sampling in samplings)
+    effects = (participant_effects(sampling, [key]) for sampling in samplings)
     values = [maps[key] for maps in effects if key in maps]
     logp, t = flipped(np.stack(values, dtype=np.float32), flips, seed)
     threshold = t if np.isfinite(t) else None
@@ -296,7 +297,7 @@ def _test_map(
     output_dir: Path,
     correct: Callable[[MapKey], tuple[Array, float, _SidecarFacts]] | None,
     key: MapKey,
-    test: Running,
+    test: RunningSums,
 ) -> dict[str, Any]:
     """Test one series and contrast, and store the maps.
 
@@ -304,7 +305,7 @@ def _test_map(
     """
     from nilearn.glm import fdr_threshold
 
-    statistics = test.tested()
+    statistics = test.statistics()
     peak = int(np.argmax(statistics["z"]))
     fdr_z = float(fdr_threshold(statistics["z"], FDR))
     voxel_mm3 = abs(np.linalg.det(target.affine[:3, :3]))

@@ -14,18 +14,18 @@ from matplotlib.figure import Figure
 
 from bids_sr.boilerplate import bibliography
 from bids_sr.evaluation.evidence import APPLIED
-from bids_sr.evaluation.words import capital
+from bids_sr.evaluation.words import capitalize
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.figures.maps import Display, Scene, activation_figure
 from bids_sr.figures.svg_files import svg_text
 from bids_sr.frozen import frozen
 from bids_sr.group import figures as group_figures
 from bids_sr.group import verdicts as words
-from bids_sr.group.comparison_tables import comparisons_html, paper_html, papers
-from bids_sr.group.comparisons import PRIMARY, on_accuracy
-from bids_sr.group.values import QUESTION, Joined, of_question
+from bids_sr.group.comparison_tables import comparisons_html, paper_html, paper_sizes
+from bids_sr.group.comparisons import PRIMARY, is_primary_metric
+from bids_sr.group.values import QUESTION, JoinedTables, question_rows
 from bids_sr.group.voxel_tests import Z_SHOWN, GroupMaps
-from bids_sr.io.atomic_files import write_whole
+from bids_sr.io.atomic_files import write_text
 from bids_sr.io.nifti import load_image
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.flags import FLAGS
@@ -36,7 +36,7 @@ from bids_sr.report.assembler import data_uri, plain_section, write_page
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.facts import facts_html, messages_html
 from bids_sr.report.index_page import ALL, GROUP
-from bids_sr.report.markup import folded, joined, picked, render, table
+from bids_sr.report.markup import join, render, render_folded, render_selector, table
 from bids_sr.report.methods_text import methods_html
 from bids_sr.series import map_label
 
@@ -119,7 +119,7 @@ class GroupContent:
     """
 
     tables: pd.DataFrame
-    joined: Joined
+    joined: JoinedTables
     comparisons: pd.DataFrame
     maps: GroupMaps
     absent: Sequence[str]
@@ -144,7 +144,7 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
         if content.margin is None
         else f"{content.margin:g} for dimensionless values; for other values, {_GAP}"
     )
-    comparisons = joined(
+    comparisons = join(
         [_exploratory_html(findings, methods), _findings_html(content, findings, figure_dir)]
     )
     sections = [
@@ -170,7 +170,7 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
                 bibliography(),
             ),
         ),
-        plain_section("about", "About", _about_html(content)),
+        plain_section("about", "About", _render_call(content)),
     ]
     page = output_dir / GROUP
     write_page(page, title="bids-sr: group", sections=sections, neighbors=ALL)
@@ -209,7 +209,7 @@ def _participants_html(content: GroupContent) -> Markup:
     """Return included participants by task, missing participants, and quality-control flags."""
     tasks = _runs_of_tasks(content.tables)
     by_task = {
-        f"Task {name}": words.people_text(people)
+        f"Task {name}": words.participants_text(people)
         for name, people in tasks.items()
         if len(tasks) > 1
     }
@@ -217,14 +217,14 @@ def _participants_html(content: GroupContent) -> Markup:
     people = facts_html(
         {"Included": included, **by_task, "Missing": _missing_lines(content) or "none"}
     )
-    raised = content.joined.told[content.joined.told["statistic"].isin(_FLAGS)]
+    raised = content.joined.reported[content.joined.reported["statistic"].isin(_FLAGS)]
     flags = [f"{row.name}, {row.series}: {_FLAGS[row.statistic]}" for row in raised.itertuples()]
     people += messages_html("note", list(content.maps.left_out))
     raised_flags = render("items", list(dict.fromkeys(flags)))
     return people + render("headed", "Quality flags in the participant reports", raised_flags)
 
 
-def _about_html(content: GroupContent) -> Markup:
+def _render_call(content: GroupContent) -> Markup:
     """Return the call, and the version and settings of the tables."""
     first = content.tables.iloc[0]
     return facts_html(
@@ -257,13 +257,13 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
     tables = content.joined
     tasks = _runs_of_tasks(content.tables)
     sentences = {
-        task: words.not_assessed_text(task, tables.values, tables.told, content.method)
+        task: words.not_assessed_text(task, tables.values, tables.reported, content.method)
         for task in tasks
     }
-    unapplied = tables.told[tables.told["statistic"] == APPLIED].groupby("series", sort=False)[
-        "name"
-    ]
-    return joined(
+    unapplied = tables.reported[tables.reported["statistic"] == APPLIED].groupby(
+        "series", sort=False
+    )["name"]
+    return join(
         [
             words.group_answer_html(content.comparisons, tasks, sentences),
             *forests,
@@ -289,9 +289,9 @@ def _accuracy_values(content: GroupContent) -> list[pd.DataFrame]:
     primary = content.comparisons[content.comparisons["part"] == PRIMARY]
     if len(primary):
         return [
-            of_question(values, row) for _, row in primary.drop_duplicates(QUESTION).iterrows()
+            question_rows(values, row) for _, row in primary.drop_duplicates(QUESTION).iterrows()
         ]
-    measured = values[on_accuracy(values) & (values["reference"] == "measured")]
+    measured = values[is_primary_metric(values) & (values["reference"] == "measured")]
     return [question_values for _, question_values in measured.groupby(QUESTION, sort=False)]
 
 
@@ -299,14 +299,14 @@ def _people_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:
     """Yield each participant's accuracy for all series, as a figure and a table per task."""
     methods = content.joined.methods
     for k, values in enumerate(_accuracy_values(content)):
-        shown = group_figures.shown_series(values, methods)
+        shown = group_figures.select_series(values, methods)
         title = words.title_text(values.iloc[0])
         lines = [
             [participant, *map(number, row)]
             for participant, row in zip(shown.index, shown.to_numpy(), strict=True)
         ]
         yield _figure(
-            partial(group_figures.paired_figure, [("", values)], methods),
+            partial(group_figures.plot_paired_values, [("", values)], methods),
             figure_dir,
             f"group_desc-accuracy{k}",
             f"{title}. Each line is a participant, and boxes show the median and quartiles.",
@@ -325,11 +325,11 @@ def _exploratory_html(
         if finding[0].strength == findings[0][0].strength
     ]
     nothing = render("note", "note", "None of the tested methods has values that can be compared.")
-    return joined(
+    return join(
         [
             render("note", "note", _EXPLORATORY),
             render("items", lines, bold=True) or nothing,
-            folded(
+            render_folded(
                 "All comparisons in words",
                 render("items", list(map(words.sentence, findings))),
             ),
@@ -338,17 +338,17 @@ def _exploratory_html(
     )
 
 
-def _sizes_html(tables: Joined, figure_dir: Path) -> Markup:
+def _sizes_html(tables: JoinedTables, figure_dir: Path) -> Markup:
     """Return the paper's table with figures of its values."""
-    shown = joined(
+    shown = join(
         part
-        for k, pair_sizes in enumerate(papers(tables.values))
+        for k, pair_sizes in enumerate(paper_sizes(tables.values))
         for part in (
             paper_html(pair_sizes, tables.methods),
             *(
                 _figure(
                     partial(
-                        group_figures.paired_figure,
+                        group_figures.plot_paired_values,
                         list(sizes.groupby("contrast", observed=True)),
                         tables.methods,
                     ),
@@ -362,7 +362,7 @@ def _sizes_html(tables: Joined, figure_dir: Path) -> Markup:
             ),
         )
     )
-    return joined([shown, Markup("<p>{}</p>").format(_SIZE_NOTE) if shown else ""])
+    return join([shown, Markup("<p>{}</p>").format(_SIZE_NOTE) if shown else ""])
 
 
 def _figure(
@@ -376,7 +376,7 @@ def _figure(
         svg = svg_text(draw())
     except FigureInputError as error:
         return render("note", "missing", f"No figure: {error} ({caption})")
-    write_whole(figure_dir / f"{name}.svg", svg)
+    write_text(figure_dir / f"{name}.svg", svg)
     return render("figure", data_uri(svg.encode()), heading or caption, caption, name)
 
 
@@ -387,10 +387,10 @@ def _findings_html(
     questions = (
         list(group) for _, group in groupby(findings, key=lambda finding: finding[0].question)
     )
-    return picked(
+    return render_selector(
         (
             words.title_text(group[0][0]),
-            joined(_question_parts(content, group, k, figure_dir)),
+            join(_question_parts(content, group, k, figure_dir)),
         )
         for k, group in enumerate(questions)
     )
@@ -404,8 +404,8 @@ def _question_parts(
 ) -> Iterator[Markup]:
     first = findings[0][0]
     metric = statistic(first.statistic)
-    title = capital(words.question_text(first))
-    values = of_question(content.joined.values, content.comparisons.loc[first.at])
+    title = capitalize(words.question_text(first))
+    values = question_rows(content.joined.values, content.comparisons.loc[first.at])
     yield Markup("<h3>{}</h3><p>{}</p>").format(
         title, f"{words.where_text(first)}. {first.statistic}: {metric.description}."
     )
@@ -414,7 +414,7 @@ def _question_parts(
     if first.kind != words.SIZE and values.index[0] not in plotted:
         yield _figure(
             partial(
-                group_figures.paired_figure,
+                group_figures.plot_paired_values,
                 [("", values)],
                 content.joined.methods,
                 unit=metric.unit,
@@ -432,7 +432,7 @@ def _question_parts(
             f"Difference between {method} and each reference series: Hodges-Lehmann estimates"
             " with confidence intervals. The shaded band is the equivalence margin.",
         )
-        yield folded(
+        yield render_folded(
             f"{method}: values",
             comparisons_html(rows, f"{method} compared with its reference series: {title}"),
         )
@@ -475,7 +475,7 @@ def _group_maps_html(group_maps: GroupMaps, figure_dir: Path) -> Markup:
         for row, group_map in zip(rows, group_maps.maps.itertuples(), strict=True):
             row += [number(group_map.fwe_t, ".2f"), number(group_map.fwe_mm3, ".0f")]
     caption = "Group maps"
-    return joined([*_map_figures(group_maps, figure_dir), table(caption, heads, rows)])
+    return join([*_map_figures(group_maps, figure_dir), table(caption, heads, rows)])
 
 
 def _map_figures(group_maps: GroupMaps, figure_dir: Path) -> Iterator[Markup]:

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from bids_sr.figures import canvas as s
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.group.limits_of_agreement import limits_of_agreement
-from bids_sr.group.structural_values import by_participant, series_of, session_volumes
-from bids_sr.group.volume_change import in_order
+from bids_sr.group.structural_values import average_by_participant, list_series, session_volumes
+from bids_sr.group.volume_change import sort_times
 from bids_sr.io.arrays import Float
 from bids_sr.metrics.registry import statistic
 from bids_sr.metrics.rows import BRAIN
@@ -34,7 +34,7 @@ CLASS_NAMES = {
 """Names of segmentation classes in figures and tables."""
 
 
-def _color_of(name: str) -> str:
+def _choose_color(name: str) -> str:
     if name == MEASURED:
         return s.GREEN
     return s.BLUE if name in BASELINES else s.ORANGE
@@ -57,11 +57,13 @@ def similarity_figure(values: pd.DataFrame, name: str) -> Figure:
     FigureInputError
         If no series has a value.
     """
-    wide = by_participant(values[(values["statistic"] == name) & (values["region"] == BRAIN)])
+    wide = average_by_participant(
+        values[(values["statistic"] == name) & (values["region"] == BRAIN)]
+    )
     contrasts = list(dict.fromkeys(wide.index.get_level_values("contrast"))) if len(wide) else []
     if not contrasts:
         raise FigureInputError(f"none of the tables contains a value of {name}")
-    names = [series for series in series_of(values) if series in wide]
+    names = [series for series in list_series(values) if series in wide]
     with s.style():
         fig = s.new_figure(12.0, 3.4)
         axes = fig.subplots(1, len(contrasts), squeeze=False)[0]
@@ -70,7 +72,7 @@ def similarity_figure(values: pd.DataFrame, name: str) -> Figure:
             for line in participants.to_numpy():
                 ax.plot(range(len(names)), line, color=s.GRID, lw=0.8, zorder=1)
             for x, series_name in enumerate(names):
-                color = _color_of(series_name)
+                color = _choose_color(series_name)
                 ax.scatter(
                     [x] * len(participants), participants[series_name], s=14, color=color, zorder=2
                 )
@@ -146,7 +148,7 @@ def agreement_figure(pairs: pd.DataFrame, region: str) -> Figure:
                 series_pairs["mean"],
                 series_pairs["percent"],
                 s=18,
-                color=_color_of(name),
+                color=_choose_color(name),
                 zorder=3,
             )
             ax.set_title(name, loc="left")
@@ -170,7 +172,7 @@ def variability_figure(values: pd.DataFrame, classes: Sequence[str]) -> Figure:
         If no participant has two sessions.
     """
     volumes = session_volumes(values)
-    names = [series for series in series_of(values) if series in set(volumes["series"])]
+    names = [series for series in list_series(values) if series in set(volumes["series"])]
     if not names:
         raise FigureInputError("none of the participants has scans from two sessions")
     sessions = sorted(set(volumes["session"]))
@@ -185,7 +187,7 @@ def variability_figure(values: pd.DataFrame, classes: Sequence[str]) -> Figure:
                 panel_volumes = volumes[
                     (volumes["series"] == name) & (volumes["region"] == region)
                 ]
-                _session_lines(ax, panel_volumes, participants, sessions, _color_of(name))
+                _session_lines(ax, panel_volumes, participants, sessions, _choose_color(name))
             row[0].set_ylabel(f"{name} (%)")
         for ax, region in zip(axes[0], shown, strict=True):
             _name_class(ax, region, len(shown))
@@ -228,7 +230,7 @@ def change_figure(volumes: pd.DataFrame, classes: Sequence[str], unit: str) -> F
     shown = [label for label in classes if (measured_volumes["region"] == label).any()]
     if not shown:
         raise FigureInputError("none of the measured scans has a volume")
-    times = in_order(measured_volumes["time"])
+    times = sort_times(measured_volumes["time"])
     with s.style():
         fig = s.new_figure(12.0, 4.0)
         axes = fig.subplots(2, len(shown), squeeze=False, sharex=True)

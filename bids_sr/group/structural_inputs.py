@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import pandas as pd
 
-from bids_sr.bids.entities import entities_of
+from bids_sr.bids.entities import parse_entities
 from bids_sr.group.values import TableError
 from bids_sr.metrics.rows import COLUMNS, MISSING, read_frame
 
@@ -37,7 +37,7 @@ def find_scan_tables(
     rows = []
     for pattern in ("sub-*/anat", "sub-*/ses-*/anat"):
         for path in sorted(output_dir.glob(f"{pattern}/*_desc-anat_metrics.tsv")):
-            entities = entities_of(path)
+            entities = parse_entities(path)
             if not chosen(entities):
                 continue
             sidecar = path.with_suffix(".json")

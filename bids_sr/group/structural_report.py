@@ -33,18 +33,18 @@ from bids_sr.group.structural_values import (
     SIZE,
     VARIABILITY_COLUMNS,
     StructuralTables,
-    series_of,
+    list_series,
     volume_pairs,
 )
-from bids_sr.group.volume_change import CHANGE_COLUMNS, knows_months, timed_volumes
-from bids_sr.io.atomic_files import write_json, write_whole
+from bids_sr.group.volume_change import CHANGE_COLUMNS, knows_months, read_volumes
+from bids_sr.io.atomic_files import write_json, write_text
 from bids_sr.metrics.number_text import estimate, number, p_value
 from bids_sr.metrics.registry import LOWER, statistic
 from bids_sr.metrics.rows import BRAIN, MISSING, cell_number, columns_json
 from bids_sr.report.assembler import data_uri, plain_section, write_page
 from bids_sr.report.facts import facts_html
 from bids_sr.report.index_page import ALL, SCANS_GROUP
-from bids_sr.report.markup import folded, joined, picked, render, table
+from bids_sr.report.markup import join, render, render_folded, render_selector, table
 from bids_sr.report.methods_text import methods_html
 
 _ALPHA = 0.05
@@ -105,7 +105,7 @@ def write_structural_tables(output_dir: Path, tables: StructuralTables) -> None:
     }
     for name, (frame, columns) in parts.items():
         text = frame.to_csv(sep="\t", index=False, na_rep=MISSING, float_format=cell_number)
-        write_whole(output_dir / f"group_scans_{name}.tsv", text)
+        write_text(output_dir / f"group_scans_{name}.tsv", text)
         write_json(output_dir / f"group_scans_{name}_columns.json", columns)
 
 
@@ -149,7 +149,7 @@ def build_structural_report(output_dir: Path, content: ScansContent) -> Path:
     return page
 
 
-def headline_of(methods: pd.DataFrame, n: int, name: str = "psnr") -> tuple[str, str]:
+def write_headline(methods: pd.DataFrame, n: int, name: str = "psnr") -> tuple[str, str]:
     """Return the main result in one sentence, and its state: ``good``, ``bad`` or ``open``.
 
     A method is more similar to the measured scans than interpolation if its difference in `name`
@@ -164,7 +164,7 @@ def headline_of(methods: pd.DataFrame, n: int, name: str = "psnr") -> tuple[str,
     name : str
         Statistic.
     """
-    comparisons = _compared(methods, name)
+    comparisons = _select_comparisons(methods, name)
     if comparisons.empty:
         return "There is no method that can be compared with interpolation", "open"
     sign = -1 if statistic(name).better == LOWER else 1
@@ -190,7 +190,7 @@ def headline_of(methods: pd.DataFrame, n: int, name: str = "psnr") -> tuple[str,
     return f"No difference from interpolation was found in {label}{reason}", "open"
 
 
-def _compared(methods: pd.DataFrame, name: str) -> pd.DataFrame:
+def _select_comparisons(methods: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return the comparisons of methods with interpolation by one statistic in the brain."""
     return methods[
         (methods["statistic"] == name) & (methods["region"] == BRAIN) & methods["minus"].notna()
@@ -202,9 +202,9 @@ _MARKS = {"good": ("✓", "good"), "bad": ("✗", "bad"), "open": ("?", "open")}
 
 def _verdict_html(tables: StructuralTables, figure_dir: Path) -> Markup:
     n_participants = tables.values["participant"].nunique()
-    rows = _compared(tables.methods, "psnr")
+    rows = _select_comparisons(tables.methods, "psnr")
     n_compared = n_participants if rows.empty else int(rows["n"].max())
-    headline, state = headline_of(tables.methods, n_compared)
+    headline, state = write_headline(tables.methods, n_compared)
     numbers = [
         {
             "value": f"{number(row.difference, '+.2f')} dB",
@@ -232,22 +232,22 @@ def _verdict_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         )
         for name in shown
     ]
-    return joined([answer, *figures])
+    return join([answer, *figures])
 
 
 def _methods_html(tables: StructuralTables) -> Markup:
     """Return table 1, series by metric with differences from interpolation, per contrast."""
     sizes = tables.methods[tables.methods["statistic"] == SIZE].set_index("series")["median"]
     metrics = tables.methods[tables.methods["statistic"] != SIZE]
-    return picked(
+    return render_selector(
         [
-            (str(contrast), _methods_of(contrast_rows, sizes))
+            (str(contrast), _render_contrast(contrast_rows, sizes))
             for contrast, contrast_rows in metrics.groupby("contrast", sort=False)
         ]
     )
 
 
-def _methods_of(contrast_rows: pd.DataFrame, sizes: pd.Series) -> Markup:
+def _render_contrast(contrast_rows: pd.DataFrame, sizes: pd.Series) -> Markup:
     """Return the tables of one contrast; `sizes` are numbers of network parameters by series."""
     available = [
         name for name in (*SIMILARITY, *OVERLAP) if (contrast_rows["statistic"] == name).any()
@@ -296,7 +296,7 @@ def _methods_of(contrast_rows: pd.DataFrame, sizes: pd.Series) -> Markup:
             for row in changes.itertuples()
         ],
     )
-    return joined([summary, folded("Differences from interpolation", differences)])
+    return join([summary, render_folded("Differences from interpolation", differences)])
 
 
 def _form(value: float) -> str:
@@ -327,7 +327,7 @@ def _protocols_html(content: ScansContent) -> Markup:
         else "All participants are in one group. To group participants by acquisition protocol,"
         " use --protocol with a column of participants.tsv or a key of the JSON sidecars."
     )
-    shown = series_of(errors) if len(errors) else []
+    shown = list_series(errors) if len(errors) else []
     entries = []
     for (protocol, contrast), protocol_errors in errors.groupby(
         ["protocol", "contrast"], sort=False
@@ -362,7 +362,11 @@ def _protocols_html(content: ScansContent) -> Markup:
             f" across {n_participants} participants (* smallest)"
         )
         entries.append((title, table(caption, ["metric", "region", *shown], lines, names=2)))
-    return joined([Markup("<p>{}</p>").format(intro), picked(entries)]) if entries else Markup("")
+    return (
+        join([Markup("<p>{}</p>").format(intro), render_selector(entries)])
+        if entries
+        else Markup("")
+    )
 
 
 def _agreement_html(tables: StructuralTables, figure_dir: Path) -> Markup:
@@ -396,8 +400,8 @@ def _agreement_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         ]
         caption = f"Difference in {_class(str(region))} volume from the measured scans"
         title = _class(str(region))
-        entries.append((title, joined([figure, table(caption, heads, lines, names=2)])))
-    return picked(entries)
+        entries.append((title, join([figure, table(caption, heads, lines, names=2)])))
+    return render_selector(entries)
 
 
 def _variability_html(tables: StructuralTables, figure_dir: Path) -> Markup:
@@ -439,7 +443,7 @@ def _variability_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         for row in variability.itertuples()
     ]
     caption = "Variability of volumes between sessions of a participant"
-    return joined([figure, table(caption, heads, lines, names=2)])
+    return join([figure, table(caption, heads, lines, names=2)])
 
 
 def _change_html(tables: StructuralTables, figure_dir: Path) -> Markup:
@@ -448,7 +452,7 @@ def _change_html(tables: StructuralTables, figure_dir: Path) -> Markup:
     if changes.empty:
         return Markup("")
     by_month = knows_months(tables.values)
-    volumes = timed_volumes(tables.values)
+    volumes = read_volumes(tables.values)
     classes = list(dict.fromkeys(changes["region"]))
     unit = "month" if by_month else "session"
     figure = _figure(
@@ -496,7 +500,7 @@ def _change_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         " (acq_time in sub-*_sessions.tsv) or specify a column with --months."
     )
     caption = f"Volumes by {unit} and change from the baseline of the participant.{note}"
-    return joined([figure, table(caption, heads, lines, names=3)])
+    return join([figure, table(caption, heads, lines, names=3)])
 
 
 def _participants_html(content: ScansContent) -> Markup:
@@ -518,5 +522,5 @@ def _figure(draw: Callable[[], Figure], figure_dir: Path, name: str, caption: st
         svg = svg_text(draw())
     except FigureInputError as error:
         return render("note", "missing", f"No figure: {error} ({caption})")
-    write_whole(figure_dir / f"{name}.svg", svg)
+    write_text(figure_dir / f"{name}.svg", svg)
     return render("figure", data_uri(svg.encode()), caption, caption, name)

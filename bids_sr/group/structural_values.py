@@ -16,9 +16,9 @@ import pandas as pd
 
 from bids_sr.frozen import frozen
 from bids_sr.group.limits_of_agreement import (
+    compute_within_unit_sd,
     limits_of_agreement,
     percent_differences,
-    within_unit_sd,
 )
 from bids_sr.group.multiple_comparisons import holm
 from bids_sr.group.paired_tests import differences
@@ -83,7 +83,7 @@ class StructuralTables:
     change: pd.DataFrame
 
 
-def tables_of(values: pd.DataFrame) -> StructuralTables:
+def compute_tables(values: pd.DataFrame) -> StructuralTables:
     """Compute all group tables from the rows of `read_values`."""
     return StructuralTables(
         values=values,
@@ -95,7 +95,7 @@ def tables_of(values: pd.DataFrame) -> StructuralTables:
     )
 
 
-def series_of(values: pd.DataFrame) -> list[str]:
+def list_series(values: pd.DataFrame) -> list[str]:
     """Return the series of the rows in order: interpolations, methods, measured scans."""
     names = list(dict.fromkeys(values["series"]))
     last = [name for name in names if name == MEASURED]
@@ -103,7 +103,7 @@ def series_of(values: pd.DataFrame) -> list[str]:
     return [*first, *(name for name in names if name not in (*first, *last)), *last]
 
 
-def by_participant(values: pd.DataFrame) -> pd.DataFrame:
+def average_by_participant(values: pd.DataFrame) -> pd.DataFrame:
     """Return one row per participant and metric (mean over sessions), one column per series."""
     means = values.groupby([*_QUESTION, "participant", "series"], sort=False)["value"].mean()
     return means.unstack("series")
@@ -117,12 +117,12 @@ def methods_table(values: pd.DataFrame) -> pd.DataFrame:
     one statistic, separately for the whole scan and for the brain and its tissues. The choice of
     the better interpolation favors interpolation. Rows of `SIZE` are not compared.
     """
-    wide = by_participant(values[values["statistic"].isin((*SIMILARITY, *OVERLAP, SIZE))])
+    wide = average_by_participant(values[values["statistic"].isin((*SIMILARITY, *OVERLAP, SIZE))])
     rows = []
     for question, participant_values in wide.groupby(level=_QUESTION, sort=False):
         place = dict(zip(_QUESTION, question, strict=True))
         names = [
-            name for name in series_of(values) if name in participant_values and name != MEASURED
+            name for name in list_series(values) if name in participant_values and name != MEASURED
         ]
         baseline = _better(
             [name for name in names if name in BASELINES], participant_values, place["statistic"]
@@ -135,7 +135,7 @@ def methods_table(values: pd.DataFrame) -> pd.DataFrame:
             if baseline and name not in BASELINES:
                 row |= {
                     "minus": baseline,
-                    **_paired(participant_values[name], participant_values[baseline]),
+                    **_compare_pairs(participant_values[name], participant_values[baseline]),
                 }
             rows.append(row)
     table = pd.DataFrame(rows).reindex(columns=list(METHODS_COLUMNS))
@@ -167,7 +167,7 @@ def _summary(values: np.ndarray) -> dict[str, float]:
     }
 
 
-def _paired(values: pd.Series, reference: pd.Series) -> dict[str, float]:
+def _compare_pairs(values: pd.Series, reference: pd.Series) -> dict[str, float]:
     both = pd.concat([values, reference], axis=1).dropna().to_numpy()
     if not len(both):
         return {}
@@ -201,7 +201,7 @@ def protocols_table(values: pd.DataFrame) -> pd.DataFrame:
         level=["protocol", *_QUESTION], sort=False
     ):
         place = dict(zip(["protocol", *_QUESTION], question, strict=True))
-        for name in series_of(values):
+        for name in list_series(values):
             defined = (
                 question_errors[name].dropna().to_numpy()
                 if name in question_errors
@@ -224,11 +224,11 @@ def volume_pairs(values: pd.DataFrame) -> pd.DataFrame:
         Columns contrast, region, series, participant, volume, measured, mean and percent
         (difference in percent of the mean of both). Empty if there are no pairs.
     """
-    wide = by_participant(values[values["statistic"] == VOLUME])
+    wide = average_by_participant(values[values["statistic"] == VOLUME])
     if MEASURED not in wide:
         return pd.DataFrame()
     parts = []
-    for name in series_of(values):
+    for name in list_series(values):
         if name == MEASURED or name not in wide:
             continue
         part = wide[[name, MEASURED]].set_axis(["volume", "measured"], axis=1).reset_index()
@@ -298,10 +298,10 @@ def variability_table(values: pd.DataFrame) -> pd.DataFrame:
                 "n": len(participant_volumes),
                 "n_scans": len(series_volumes),
                 "mean": float(series_volumes["value"].mean()),
-                "sd_within": within_unit_sd(
+                "sd_within": compute_within_unit_sd(
                     [part["value"].to_numpy() for part in participant_volumes]
                 ),
-                "cv_percent": within_unit_sd(
+                "cv_percent": compute_within_unit_sd(
                     [part["percent"].to_numpy() for part in participant_volumes]
                 ),
             }

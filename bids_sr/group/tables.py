@@ -9,8 +9,8 @@ import pandas as pd
 from bids_sr.boilerplate import data_of
 from bids_sr.group import values as group_values
 from bids_sr.group.comparisons import compare, primary, primary_method
-from bids_sr.group.values import Joined
-from bids_sr.io.atomic_files import whole_file, write_json, write_whole
+from bids_sr.group.values import JoinedTables
+from bids_sr.io.atomic_files import atomic_file, write_json, write_text
 from bids_sr.metrics.rows import COLUMNS, MISSING, columns_json
 
 COLUMN_TEXT: Mapping[str, Mapping[str, object]] = {
@@ -23,7 +23,7 @@ _COLUMNS_OF = "_columns"
 
 def write_tables(
     output_dir: Path, tables: pd.DataFrame, *, method: str, margin: float | None = None
-) -> tuple[Joined, pd.DataFrame]:
+) -> tuple[JoinedTables, pd.DataFrame]:
     """Write ``group_metrics`` and ``group_stats``, and return their contents.
 
     Parameters
@@ -35,7 +35,7 @@ def write_tables(
     method : str
         Default method; the method of the primary comparison is selected by `primary_method`.
     margin : float, optional
-        Equivalence margin, see `bids_sr.group.comparisons.margin_of`.
+        Equivalence margin, see `bids_sr.group.comparisons.get_margin`.
 
     Returns
     -------
@@ -47,21 +47,23 @@ def write_tables(
     TableError
         If a table cannot be joined.
     """
-    with whole_file(output_dir / "group_metrics.tsv") as temporary:
+    with atomic_file(output_dir / "group_metrics.tsv") as temporary:
         with temporary.open("w", encoding="utf-8") as stream:
             joined = group_values.join_tables(tables, stream)
-        comparisons = _all_comparisons(joined, primary_method(method, joined.methods), margin)
+        comparisons = _list_comparisons(joined, primary_method(method, joined.methods), margin)
     metrics = {**group_values.COLUMN_TEXT, **columns_json(joined.statistics)}
     for table, text in (("group_metrics", metrics), ("group_stats", COLUMN_TEXT)):
         write_json(output_dir / f"{table}{_COLUMNS_OF}.json", text)
         # Version 0.2.0 and earlier wrote this file, whose metadata would be inherited by the
         # metrics of participants.
         (output_dir / f"{table}.json").unlink(missing_ok=True)
-    write_whole(output_dir / "group_stats.tsv", _stats_text(comparisons))
+    write_text(output_dir / "group_stats.tsv", _stats_text(comparisons))
     return joined, comparisons
 
 
-def _all_comparisons(joined: Joined, method: str, margin: float | None = None) -> pd.DataFrame:
+def _list_comparisons(
+    joined: JoinedTables, method: str, margin: float | None = None
+) -> pd.DataFrame:
     """Return the primary comparisons of a method, followed by all exploratory comparisons.
 
     `margin` is the equivalence margin; None for a tenth of the gap between B-spline and measured.

@@ -16,13 +16,13 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.run_combination import RunEstimate, combine_runs
-from bids_sr.group.input_maps import MapKey, ParticipantMaps, RunMaps, in_order
+from bids_sr.group.input_maps import MapKey, ParticipantMaps, RunMaps, sort_runs
 from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import load_image
 from bids_sr.spatial.composites import linear_values
 from bids_sr.spatial.masks import percent_scale
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.spatial.transforms import moved, points_in
+from bids_sr.spatial.transforms import apply_matrix, voxel_centers
 
 
 @frozen
@@ -52,16 +52,16 @@ class Target:
 
 
 @lru_cache(maxsize=1)
-def target_of(space: str) -> Target:
+def load_target(space: str) -> Target:
     """Load the brain voxels of a template on its 2 mm grid.
 
     `space` is the TemplateFlow name of the template, with the cohort after a plus sign.
     """
-    from bids_sr.registration.brain import two_mm_grid
+    from bids_sr.registration.brain import empty_grid_2mm
     from bids_sr.registration.templates import load_template
 
     template = load_template(space)
-    grid = two_mm_grid(template.t1)
+    grid = empty_grid_2mm(template.t1)
     background, mask = (
         sample_volume(
             np.asarray(image.data, dtype=np.float32),
@@ -74,7 +74,7 @@ def target_of(space: str) -> Target:
         )
         for image in (template.t1, template.mask)
     )
-    points = points_in(mask > 0.5, grid.affine)
+    points = voxel_centers(mask > 0.5, grid.affine)
     return Target(
         space=space,
         shape=grid.data.shape,
@@ -103,7 +103,7 @@ def sample_points(data: Array, affine: Array, points: Array, *, order: int = 1) 
     """
     from scipy import ndimage
 
-    indices = moved(np.linalg.inv(affine), points).T
+    indices = apply_matrix(np.linalg.inv(affine), points).T
     limits = np.array(data.shape)[:, None] - 0.5
     outside = ((indices < -0.5) | (indices > limits)).any(axis=0)
     values = ndimage.map_coordinates(data, indices, order=order, mode="nearest", output=np.float32)
@@ -133,7 +133,7 @@ class Sampling:
         self.inside = self.inside[selected]
         self.stored = {key: values[selected] for key, values in self.stored.items()}
 
-    def sampled(self, maps: Mapping[MapKey, tuple[Array, Array]]) -> dict[MapKey, Array]:
+    def sample(self, maps: Mapping[MapKey, tuple[Array, Array]]) -> dict[MapKey, Array]:
         """Sample maps (data, affine) at the points, with all maps on one grid together."""
         effects: dict[MapKey, Array] = {}
         if self.points is None:  # stored maps in template space need no sampling
@@ -142,7 +142,7 @@ class Sampling:
         for name, (data, affine) in maps.items():
             grids.setdefault((data.shape, affine.tobytes()), []).append(name)
         for names in grids.values():
-            indices = moved(np.linalg.inv(maps[names[0]][1]), self.points).T
+            indices = apply_matrix(np.linalg.inv(maps[names[0]][1]), self.points).T
             grid_values = linear_values(
                 np.stack([maps[name][0] for name in names], axis=-1), indices
             )
@@ -150,7 +150,7 @@ class Sampling:
         return effects
 
 
-def way_of(run: RunMaps, target: Target, at: Array) -> Sampling:
+def sampling_of_run(run: RunMaps, target: Target, at: Array) -> Sampling:
     """Prepare the sampling of a run at template voxels.
 
     If the run has transforms to the template, its maps are resampled. Otherwise, its stored maps
@@ -186,13 +186,13 @@ def way_of(run: RunMaps, target: Target, at: Array) -> Sampling:
     sampling.stored = {
         key: values
         for key in run.maps[target.space]
-        if key[3] == "effect" and (values := _stored(sampling, key)) is not None
+        if key[3] == "effect" and (values := _load_stored(sampling, key)) is not None
     }
     sampling.inside = np.all([values != 0 for values in sampling.stored.values()], axis=0)
     return sampling
 
 
-def _stored(sampling: Sampling, key: MapKey) -> Array | None:
+def _load_stored(sampling: Sampling, key: MapKey) -> Array | None:
     """Return the values of a stored map in template space, or None if there is no such map.
 
     A map on another grid is only interpolated if the run has no transforms.
@@ -211,7 +211,7 @@ def _stored(sampling: Sampling, key: MapKey) -> Array | None:
     )
 
 
-def _values_of(sampling: Sampling, keys: Sequence[MapKey]) -> dict[MapKey, Array]:
+def _sample_effects(sampling: Sampling, keys: Sequence[MapKey]) -> dict[MapKey, Array]:
     """Return effects of a run at the template voxels (N,; percent of the mean signal), by map.
 
     Each file is read once. Maps that the run does not have are absent.
@@ -219,11 +219,11 @@ def _values_of(sampling: Sampling, keys: Sequence[MapKey]) -> dict[MapKey, Array
     effects = dict(sampling.stored)
     maps: dict[MapKey, tuple[Array, Array]] = {}
     for key in keys if sampling.points is not None else ():
-        if (values := _stored(sampling, key)) is not None:
+        if (values := _load_stored(sampling, key)) is not None:
             effects[key] = values
         elif (path := sampling.run.map_file(key)) is not None:
             maps[key] = load_image(path)
-    effects |= sampling.sampled(maps)
+    effects |= sampling.sample(maps)
     return {key: effects[key] * np.float32(sampling.scale) for key in keys if key in effects}
 
 
@@ -254,22 +254,22 @@ class ParticipantSampling:
     runs: Sequence[Sampling]
 
     @property
-    def ways(self) -> list[Sampling]:
+    def samplings(self) -> list[Sampling]:
         """Samplings of the combined maps and of the runs."""
         return [*([] if self.combined is None else [self.combined]), *self.runs]
 
     @property
     def inside(self) -> Array:
         """Voxels inside the brain in all maps, (voxels,) boolean."""
-        return np.asarray(np.all([sampling.inside for sampling in self.ways], axis=0))
+        return np.asarray(np.all([sampling.inside for sampling in self.samplings], axis=0))
 
     def keep(self, selected: Array) -> None:
         """Restrict all samplings to the selected voxels."""
-        for sampling in self.ways:
+        for sampling in self.samplings:
             sampling.keep(selected)
 
 
-def ways_of(
+def sampling_of_participant(
     person: ParticipantMaps, target: Target, at: Array, keys: Sequence[MapKey]
 ) -> ParticipantSampling:
     """Prepare the sampling of a participant's maps at template voxels.
@@ -289,11 +289,15 @@ def ways_of(
     """
     combined = None
     if person.combined is not None:
-        combined = way_of(person.combined, target, at)
+        combined = sampling_of_run(person.combined, target, at)
         _restrict_to_common(combined, keys)
     stored = set() if person.combined is None else person.combined.map_keys()
     missing = {*keys} - stored
-    runs = [way_of(run, target, at) for run in in_order(person.runs) if missing & run.map_keys()]
+    runs = [
+        sampling_of_run(run, target, at)
+        for run in sort_runs(person.runs)
+        if missing & run.map_keys()
+    ]
     if len({run.session for run in person.runs}) == 1:
         # As in stored maps of all runs, runs of one session are combined in signal units, and the
         # combined map is then scaled to percent. All runs therefore have the same scale.
@@ -316,7 +320,9 @@ def _restrict_to_common(sampling: Sampling, keys: Sequence[MapKey]) -> None:
         sampling.inside = sampling.inside & (nearest != 0)
 
 
-def participant_of(ways: ParticipantSampling, keys: Sequence[MapKey]) -> Mapping[MapKey, Array]:
+def participant_effects(
+    ways: ParticipantSampling, keys: Sequence[MapKey]
+) -> Mapping[MapKey, Array]:
     """Return the effects of one participant (N,; percent), by map.
 
     Effects are read from the stored map of all runs, or computed from the runs in the same way.
@@ -329,9 +335,9 @@ def participant_of(ways: ParticipantSampling, keys: Sequence[MapKey]) -> Mapping
     keys : Sequence[MapKey]
         Contrast, series, FWHM (mm) and statistic of each map.
     """
-    effects = {} if ways.combined is None else _values_of(ways.combined, keys)
+    effects = {} if ways.combined is None else _sample_effects(ways.combined, keys)
     missing = [key for key in keys if key not in effects]
-    runs = [_values_of(sampling, missing) for sampling in ways.runs]
+    runs = [_sample_effects(sampling, missing) for sampling in ways.runs]
     for key in missing:
         run_effects = [values[key] for values in runs if key in values]
         if run_effects:

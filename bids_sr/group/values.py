@@ -23,7 +23,7 @@ from bids_sr.io.arrays import Float
 from bids_sr.metrics import flags
 from bids_sr.metrics.registry import STATISTICS
 from bids_sr.metrics.rows import COLUMNS, MISSING
-from bids_sr.sr.method import offered_methods
+from bids_sr.sr.method import method_names_without_controls
 
 RUN: Mapping[str, Mapping[str, object]] = data_of("columns.json")["runs"]
 COLUMN_TEXT = {**RUN, **COLUMNS}
@@ -54,7 +54,7 @@ class TableError(ValueError):
 
 
 @frozen
-class Joined:
+class JoinedTables:
     """Combined contents of the tables of all participants.
 
     Attributes
@@ -62,7 +62,7 @@ class Joined:
     values : pd.DataFrame
         Compared values with runs combined: columns `QUESTION` and series, and one column per
         participant (NaN: no value; infinite: not defined).
-    told : pd.DataFrame
+    reported : pd.DataFrame
         Columns task, name (the run as text), series and statistic: raised flags, and methods that
         were not applied (`APPLIED`), whose values are not compared in these runs.
     series : pd.DataFrame
@@ -74,13 +74,13 @@ class Joined:
     """
 
     values: pd.DataFrame
-    told: pd.DataFrame
+    reported: pd.DataFrame
     series: pd.DataFrame
     statistics: tuple[str, ...]
     methods: tuple[str, ...]
 
 
-def join_tables(tables: pd.DataFrame, stream: TextIO) -> Joined:
+def join_tables(tables: pd.DataFrame, stream: TextIO) -> JoinedTables:
     """Write all tables as one long table, and combine the compared metrics.
 
     Each table is read once, and only the tables of one run are in memory at a time.
@@ -127,8 +127,10 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> Joined:
         for key, run_values in by_key.items():
             values[key][index] = _combine_runs(run_values)
     lines = [line for table_lines in parsed.values() for line in table_lines.values()]
-    methods = [name for name in offered_methods() if name in {line[0] for line in lines}]
-    return Joined(
+    methods = [
+        name for name in method_names_without_controls() if name in {line[0] for line in lines}
+    ]
+    return JoinedTables(
         values=pd.concat(
             [
                 pd.DataFrame(list(values), columns=[*QUESTION, "series"]),
@@ -139,7 +141,7 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> Joined:
             ],
             axis=1,
         ),
-        told=pd.DataFrame(notices, columns=["task", "name", "series", "statistic"]),
+        reported=pd.DataFrame(notices, columns=["task", "name", "series", "statistic"]),
         series=pd.DataFrame(run_series, columns=["name", "series"]),
         statistics=tuple(sorted({line[1] for line in lines} & set(STATISTICS))),
         methods=(*methods, *sorted({line[0] for line in lines if line[1] == COMPARED})),
@@ -205,7 +207,7 @@ def _combine_runs(runs: Sequence[tuple[float, float]]) -> float:
     return total / sum(weights)
 
 
-def of_people(values: pd.DataFrame) -> pd.DataFrame:
+def participant_columns(values: pd.DataFrame) -> pd.DataFrame:
     """Return only the columns of participants from a frame like `Joined.values`.
 
     Missing values are NaN, undefined values are infinite.
@@ -213,16 +215,16 @@ def of_people(values: pd.DataFrame) -> pd.DataFrame:
     return values.drop(columns=[*QUESTION, "series"])
 
 
-def wide(values: pd.DataFrame) -> pd.DataFrame:
+def participants_by_series(values: pd.DataFrame) -> pd.DataFrame:
     """Return the values of one question as a table of participants by series.
 
     Participants without any value are omitted. Missing values are NaN, undefined values are
     infinite.
     """
-    return of_people(values).set_axis(list(values["series"])).T.dropna(how="all")
+    return participant_columns(values).set_axis(list(values["series"])).T.dropna(how="all")
 
 
-def of_question(values: pd.DataFrame, question: pd.Series) -> pd.DataFrame:
+def question_rows(values: pd.DataFrame, question: pd.Series) -> pd.DataFrame:
     """Return the rows of a data frame that belong to one question.
 
     `question` contains the columns `QUESTION`; additional columns are ignored.

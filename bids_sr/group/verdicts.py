@@ -17,10 +17,10 @@ from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE, APPLIED
 from bids_sr.evaluation.words import (
     DECISIONS,
     MARKS,
-    against,
-    capital,
+    capitalize,
     measure_text,
     names,
+    reference_phrase,
     region_text,
 )
 from bids_sr.group.comparisons import (
@@ -28,20 +28,20 @@ from bids_sr.group.comparisons import (
     EXPLORATORY,
     PRIMARY,
     SAME,
-    SETTLED,
+    SIGNIFICANT_WORDS,
     UNDECIDED,
     attainable_text,
-    on_accuracy,
+    is_primary_metric,
 )
-from bids_sr.group.values import QUESTION, of_people
+from bids_sr.group.values import QUESTION, participant_columns
 from bids_sr.group.wilcoxon import ALPHA
 from bids_sr.metrics.number_text import estimate, number, p_value
 from bids_sr.metrics.rows import MISSING
 from bids_sr.report.evaluation_rows import series_text
-from bids_sr.report.markup import joined, render
+from bids_sr.report.markup import join, render
 from bids_sr.report.overview import Card
 from bids_sr.series import PLAIN
-from bids_sr.sr.method import offered_methods
+from bids_sr.sr.method import method_names_without_controls
 
 ComparisonRow = Any
 """Comparison with columns as attributes."""
@@ -95,7 +95,7 @@ def findings(comparisons: pd.DataFrame, methods: Sequence[str]) -> list[list[Com
     exploratory = exploratory.assign(at=exploratory.index).merge(_EVIDENCE, on=_METRIC)
     partnered = {
         contrast
-        for pair in paired_conditions(comparisons["contrast"]).values()
+        for pair in list_condition_pairs(comparisons["contrast"]).values()
         for contrast in pair
     }
     is_unpaired = (exploratory["statistic"] == "size_acquired_voxels") & ~exploratory[
@@ -122,7 +122,7 @@ def findings(comparisons: pd.DataFrame, methods: Sequence[str]) -> list[list[Com
     ]
 
 
-def paired_conditions(contrasts: pd.Series) -> dict[str, tuple[str, str]]:
+def list_condition_pairs(contrasts: pd.Series) -> dict[str, tuple[str, str]]:
     """Return the pairs of contrasts that have a joint contrast, named by both joined by ``+``.
 
     Returns
@@ -168,7 +168,7 @@ def _names(rows: Iterable[ComparisonRow]) -> str:
     return names(series_text(row.minus) for row in rows)
 
 
-def _compared(finding: Sequence[ComparisonRow], *roles: str) -> list[ComparisonRow]:
+def _select_rows(finding: Sequence[ComparisonRow], *roles: str) -> list[ComparisonRow]:
     """Return the comparisons with references of some roles; by default, all but placebos."""
     return [row for row in finding if (row.role in roles if roles else row.role != "placebo")]
 
@@ -181,7 +181,7 @@ def _bound(rows: Sequence[ComparisonRow]) -> str:
 
 def _group_text(word: str, rows: Sequence[ComparisonRow]) -> str:
     if word == UNDECIDED:
-        return _undecided_text(rows)
+        return _describe_undecided(rows)
     clause = f"{DECISIONS[word][2]} {_names(rows)}"
     if word == SAME:
         bound = (
@@ -191,7 +191,7 @@ def _group_text(word: str, rows: Sequence[ComparisonRow]) -> str:
     return f"{clause} (by {_bound(rows)}, {_p_text(max(row.p_holm for row in rows))})"
 
 
-def _undecided_text(rows: Sequence[ComparisonRow]) -> str:
+def _describe_undecided(rows: Sequence[ComparisonRow]) -> str:
     """Describe comparisons that are not significant after correction.
 
     The difference is included if its confidence interval excludes 0.
@@ -219,7 +219,7 @@ def _side(row: ComparisonRow) -> int:
 
 def question_text(row: ComparisonRow) -> str:
     """Return the measured quantity, and the reference if it is known, as text."""
-    return " ".join(filter(None, [measure_text(row), against(row)]))
+    return " ".join(filter(None, [measure_text(row), reference_phrase(row)]))
 
 
 def title_text(row: ComparisonRow) -> str:
@@ -227,31 +227,31 @@ def title_text(row: ComparisonRow) -> str:
 
     The first letter is a capital.
     """
-    return f"{capital(question_text(row))}, {where_text(row)}"
+    return f"{capitalize(question_text(row))}, {where_text(row)}"
 
 
 def _subject_text(finding: Sequence[ComparisonRow]) -> str:
     """Return the beginning of a sentence on a finding: title and number of participants."""
-    count = max((row.n for row in _compared(finding)), default=0)
+    count = max((row.n for row in _select_rows(finding)), default=0)
     return f"{title_text(finding[0])}, n = {count}"
 
 
 def sentence(finding: Sequence[ComparisonRow]) -> str:
     """Return a finding as one sentence in plain text."""
-    compared = _compared(finding)
+    compared = _select_rows(finding)
     groups = {word: [row for row in compared if row.word == word] for word in DECISIONS}
     clauses = [_group_text(word, word_rows) for word, word_rows in groups.items() if word_rows]
     caveat = " A smaller region or overlap is not necessarily an improvement."
     ending = caveat if clauses and finding[0].kind == SIZE else ""
     notes = {_attainable_note(row) for row in groups[UNDECIDED]} - {""}
-    ending += f" {capital('; '.join(sorted(notes)))}." if notes else ""
+    ending += f" {capitalize('; '.join(sorted(notes)))}." if notes else ""
     result = f"{finding[0].series} {'; '.join(clauses)}" if clauses else "no comparison available"
     return f"{_subject_text(finding)}: {result}.{ending}"
 
 
 def placebo_sentence(finding: Sequence[ComparisonRow]) -> str:
     """Describe the comparisons with negative controls in one sentence, "" if there are none."""
-    placebos = _compared(finding, "placebo")
+    placebos = _select_rows(finding, "placebo")
     groups = {
         "better": [row for row in placebos if row.word == "better"],
         UNDECIDED: [row for row in placebos if row.word != "better"],
@@ -290,8 +290,8 @@ def _claim(finding: Sequence[ComparisonRow]) -> str:
     method, (claim, _) = finding[0].series, _CLAIMS[finding[0].kind]
     # Series that result from simple arithmetic have the role of a method in the table, but count
     # as baselines in claims.
-    plain = [row for row in _compared(finding, "method") if row.minus in PLAIN]
-    compared = [*_compared(finding, "acquired", "baseline", "control"), *plain]
+    plain = [row for row in _select_rows(finding, "method") if row.minus in PLAIN]
+    compared = [*_select_rows(finding, "acquired", "baseline", "control"), *plain]
     better, worse = ([row for row in compared if row.word == word] for word in ("better", "worse"))
     not_better = [row for row in compared if row.word != "better"]
     if not compared:
@@ -320,7 +320,7 @@ def _claim(finding: Sequence[ComparisonRow]) -> str:
     text += f" ({question_text(finding[0])}; {where_text(finding[0])}; n = {count})"
     method_texts = [
         f"{row.word} than {series_text(row.minus)}"
-        for row in _compared(finding, "method")
+        for row in _select_rows(finding, "method")
         if row not in compared and row.word in ("better", "worse")
     ]
     return "; ".join(filter(None, [text, " and ".join(method_texts)])) + "."
@@ -338,15 +338,15 @@ def why_not_assessed(task: str, values: pd.DataFrame, table: pd.DataFrame, metho
     """Explain a missing primary comparison.
 
     Possible reasons are missing or uninformative references, and missing values of the method.
-    `values` and `table` are `values` and `told` of `bids_sr.group.values.Joined`.
+    `values` and `table` are `values` and `told` of `bids_sr.group.values.JoinedTables`.
     """
-    task_values = values[(values["task"] == task) & on_accuracy(values)]
+    task_values = values[(values["task"] == task) & is_primary_metric(values)]
     unapplied = (
         (table["statistic"] == APPLIED) & (table["series"] == method) & (table["task"] == task)
     )
     if task_values.empty:
         return _NO_DATA
-    if not np.isfinite(of_people(task_values)).any(axis=None):
+    if not np.isfinite(participant_columns(task_values)).any(axis=None):
         return "the reference data have no reproducible detail beyond the acquired resolution"
     if unapplied.any():
         run_text = f"in {unapplied.sum()} run{'s' if unapplied.sum() > 1 else ''}"
@@ -366,15 +366,17 @@ def not_assessed_text(task: str, values: pd.DataFrame, table: pd.DataFrame, meth
     task : str
         Task label.
     values, table : pd.DataFrame
-        `values` and `told` of `bids_sr.group.values.Joined`.
+        `values` and `told` of `bids_sr.group.values.JoinedTables`.
     method : str
         Method of the primary comparison.
     """
     reason = why_not_assessed(task, values, table, method)
-    task_values = values[(values["task"] == task) & on_accuracy(values)]
-    evaluated = task_values[np.isfinite(of_people(task_values)).any(axis=1)]["series"]
+    task_values = values[(values["task"] == task) & is_primary_metric(values)]
+    evaluated = task_values[np.isfinite(participant_columns(task_values)).any(axis=1)]["series"]
     alternatives = [
-        name for name in offered_methods() if name in set(evaluated) and name != method
+        name
+        for name in method_names_without_controls()
+        if name in set(evaluated) and name != method
     ]
     if not alternatives:
         return f"Accuracy was not assessed: {reason}"
@@ -418,13 +420,13 @@ def group_answer_html(
         evidence = "If a self-test was possible, its results are shown in the participant reports"
         headline = f"{sentence}{task_note}."
         parts.append(render("group_answer", "", *MARKS["not assessed"], headline, evidence, []))
-    return joined(parts)
+    return join(parts)
 
 
-def people_text(people: Mapping[str, int]) -> list[str]:
+def participants_text(people: Mapping[str, int]) -> list[str]:
     """Return participants as text, with the number of runs unless it is one.
 
-    >>> people_text({"sub-01": 1, "sub-02": 2})
+    >>> participants_text({"sub-01": 1, "sub-02": 2})
     ['sub-01', 'sub-02 (2 runs)']
     """
     return [
@@ -434,14 +436,14 @@ def people_text(people: Mapping[str, int]) -> list[str]:
 
 
 def _answer(row: ComparisonRow, people: Mapping[str, int]) -> Markup:
-    excluded = people_text(
+    excluded = participants_text(
         {
             participant: runs
             for participant, runs in people.items()
             if participant not in row.participants
         }
     )
-    words = capital(f"compared {against(row)}")
+    words = capitalize(f"compared {reference_phrase(row)}")
     words += f". Without a value: {', '.join(excluded)}" if excluded else ""
     return render(
         "group_answer",
@@ -460,7 +462,7 @@ def status(row: ComparisonRow) -> str:
     """
     if row.n < 2:
         return "not assessed"
-    if row.word == SETTLED[1] and row.lower_of_series > 0:
+    if row.word == SIGNIFICANT_WORDS[1] and row.lower_of_series > 0:
         return "more accurate"
     return "not more accurate" if row.p_smallest * row.family < ALPHA else "not assessed"
 
@@ -482,7 +484,7 @@ def _primary_sentence(row: ComparisonRow) -> str:
             f"With respect to fine detail, the {row.series} map is more accurate than every"
             " reference series of the participant"
         )
-    elif row.word == SETTLED[1]:
+    elif row.word == SIGNIFICANT_WORDS[1]:
         result = (
             f"The explained variance is higher for {row.series} than for every reference series"
             " of the participant, but does not differ from 0"

@@ -26,7 +26,7 @@ def knows_months(values: pd.DataFrame) -> bool:
     return bool((dated.groupby("participant")["session"].nunique() >= 2).any())
 
 
-def timed_volumes(values: pd.DataFrame) -> pd.DataFrame:
+def read_volumes(values: pd.DataFrame) -> pd.DataFrame:
     """Return the tissue volumes of participants at each time.
 
     Times are whole months since the participant's first session, or session labels if no month is
@@ -58,7 +58,7 @@ def timed_volumes(values: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(columns=columns)
     key = [*_PLACE, "participant"]
     means = volumes.groupby([*key, "time"], sort=False)["value"].mean().reset_index()
-    start = BASELINE if by_month else in_order(means["time"])[0]
+    start = BASELINE if by_month else sort_times(means["time"])[0]
     first = means[means["time"] == start].set_index(key)["value"].rename("baseline")
     means = means.join(first, on=key)
     positive = means["baseline"].where(means["baseline"] > 0)
@@ -66,10 +66,10 @@ def timed_volumes(values: pd.DataFrame) -> pd.DataFrame:
     return means[columns]
 
 
-def in_order(times: Sequence[str] | pd.Series) -> list[str]:
+def sort_times(times: Sequence[str] | pd.Series) -> list[str]:
     """Sort distinct times; digits are compared as numbers.
 
-    >>> in_order(["10", "2", "0"]), in_order(["m10", "m2", "base"])
+    >>> sort_times(["10", "2", "0"]), sort_times(["m10", "m2", "base"])
     (['0', '2', '10'], ['base', 'm2', 'm10'])
     """
 
@@ -89,11 +89,11 @@ def change_table(values: pd.DataFrame) -> pd.DataFrame:
 
     `values` are rows of `structural_inputs.read_values`.
     """
-    volumes = timed_volumes(values)
+    volumes = read_volumes(values)
     rows = []
     for place, place_volumes in volumes.groupby(_PLACE, sort=False):
-        start = in_order(place_volumes["time"])[0]
-        for time in in_order(place_volumes["time"]):
+        start = sort_times(place_volumes["time"])[0]
+        for time in sort_times(place_volumes["time"]):
             part = place_volumes[place_volumes["time"] == time]
             change = part["change"].dropna() if time != start else part["change"].iloc[:0]
             rows.append(

@@ -81,7 +81,7 @@ def flipped(values: Array, flips: int, seed: int) -> tuple[Array, float]:
 
 
 @dataclass(slots=True)
-class Running:
+class RunningSums:
     """Running mean and sum of squared deviations of maps (Welford), (voxels,) each."""
 
     mean: Array
@@ -89,7 +89,7 @@ class Running:
     people: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, voxels: int) -> "Running":
+    def empty(cls, voxels: int) -> "RunningSums":
         """Return sums without participants."""
         return cls(mean=np.zeros(voxels), squares=np.zeros(voxels))
 
@@ -106,7 +106,7 @@ class Running:
         self.mean = self.mean[selected]
         self.squares = self.squares[selected]
 
-    def join(self, addition: "Running") -> None:
+    def join(self, addition: "RunningSums") -> None:
         """Add the sums of other participants over the same voxels (Chan)."""
         n, m = len(self.people), len(addition.people)
         if not m:
@@ -116,7 +116,7 @@ class Running:
         self.squares += addition.squares + deviation**2 * (n * m / (n + m))
         self.people += addition.people
 
-    def tested(self) -> dict[str, Array]:
+    def statistics(self) -> dict[str, Array]:
         """Return the mean effect, its variance, t and z of each voxel, float32.
 
         t and z are 0 in voxels without variance.

@@ -119,13 +119,13 @@ def hodges_lehmann(values: npt.ArrayLike) -> dict[str, float]:
         spread = math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
         cut = max(1, math.floor(count / 2 - float(special.ndtri(1 - tail)) * spread))
         level = 0.95
-    low, high, lower, upper = _ordered_means(
+    low, high, lower, upper = _select_pairwise_means(
         d, ((count - 1) // 2, count // 2, cut - 1, count - cut)
     )
     return {"difference": (low + high) / 2, "lower": lower, "upper": upper, "level": level}
 
 
-def _ordered_means(d: Float, ranks: Sequence[int]) -> list[float]:
+def _select_pairwise_means(d: Float, ranks: Sequence[int]) -> list[float]:
     """Return the pairwise means with some ranks (0 is the smallest), without computing all means.
 
     `d` is in ascending order. Pairs of a value with itself are included. If there are many values,

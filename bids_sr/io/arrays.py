@@ -19,7 +19,7 @@ def float32_checksum(values: Array) -> str:
     return hashlib.sha256(np.ascontiguousarray(values, dtype="<f4").data).hexdigest()
 
 
-def parts_of(count: int, size: int = 128) -> Iterator[slice]:
+def iterate_parts(count: int, size: int = 128) -> Iterator[slice]:
     """Yield consecutive slices of a range.
 
     With the default size, the time series of a slice of voxels fit into the processor cache.

@@ -45,7 +45,7 @@ class DiskFullError(OSError):
         return str(self.args[1])
 
 
-def file_system_of(path: Path) -> Path:
+def find_file_system(path: Path) -> Path:
     """Return the mount point of a path, which need not exist."""
     mount = path.absolute()
     while not os.path.lexists(mount) and mount != mount.parent:
@@ -58,7 +58,7 @@ def file_system_of(path: Path) -> Path:
 
 def free_text(path: Path) -> str:
     """Return a text on the free space of a path's file system."""
-    mount = file_system_of(path)
+    mount = find_file_system(path)
     return f"{_amount(shutil.disk_usage(mount).free)} are free on the file system {mount}"
 
 
@@ -71,13 +71,13 @@ def _amount(size: float) -> str:
     return f"{size:.3g} GB"
 
 
-def beside(path: Path) -> Path:
+def temporary_name(path: Path) -> Path:
     """Return a unique hidden name in the same directory, which no other writer uses."""
     return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{_PART}")
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
+def atomic_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Write a file atomically under a temporary name.
 
     The context manager yields the temporary name. The file replaces `path` if the block ends
@@ -96,7 +96,7 @@ def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
     DiskFullError
         The file system is full; a previous file at `path` is unchanged.
     """
-    part = beside(path)
+    part = temporary_name(path)
     try:
         yield part
         put_in_place(part, path, durable=durable)
@@ -122,7 +122,7 @@ def put_in_place(part: Path, target: Path, *, durable: bool = True) -> None:
     os.replace(part, target)
 
 
-def link_whole(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
     """Hard-link a finished file to a second name, or copy it if the file system has no links.
 
     A target that is the same file is not changed, nor is a copy with the same content. Directories
@@ -131,11 +131,11 @@ def link_whole(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists() and target.samefile(source):
         return
-    part = beside(target)
+    part = temporary_name(target)
     try:
         os.link(source, part)
     except OSError:  # another file system, a file system without links, or too many links
-        with whole_file(target) as copy:
+        with atomic_file(target) as copy:
             shutil.copyfile(source, copy)
         return
     try:
@@ -171,21 +171,21 @@ def write_bytes(path: Path, data: bytes) -> Path:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with whole_file(path) as part:
+        with atomic_file(path) as part:
             part.write_bytes(data)
     except DiskFullError as error:
         raise DiskFullError(path, len(data)) from error
     return path
 
 
-def write_whole(path: Path, text: str) -> Path:
+def write_text(path: Path, text: str) -> Path:
     """Write a text file (UTF-8) atomically, as `write_bytes` does."""
     return write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> Path:
     """Write a JSON file atomically, as `write_bytes` does; equal content gives equal bytes."""
-    return write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    return write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def remove_leftovers(folder: Path) -> int:
@@ -199,7 +199,7 @@ def remove_leftovers(folder: Path) -> int:
     return len(leftovers)
 
 
-def regular(path: Path) -> os.stat_result:
+def require_regular_file(path: Path) -> os.stat_result:
     """Return the state of a regular file, following links.
 
     Raises
@@ -245,11 +245,11 @@ def read_text(path: Path, *, encoding: str = "utf-8") -> str:
     Raises
     ------
     OSError
-        See `regular`; also if the file is larger than `_LARGEST_BYTES`.
+        See `require_regular_file`; also if the file is larger than `_LARGEST_BYTES`.
     UnicodeDecodeError
         The file has another encoding.
     """
-    size = regular(path).st_size
+    size = require_regular_file(path).st_size
     if size > _LARGEST_BYTES:
         raise OSError(
             errno.EFBIG,

@@ -23,7 +23,7 @@ inlined = _njit(inline="always")
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "bids-sr", llvm.get_host_cpu_name())
 
 
-def compiled(*signatures: str) -> Callable[[Any], Any]:
+def compile_for(*signatures: str) -> Callable[[Any], Any]:
     """Compile a function for argument types when its module is imported, and cache the code."""
 
     def decorate(function: Any) -> Any:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from nibabel.nifti1 import Nifti1Header
 
 from bids_sr.io.arrays import Array
-from bids_sr.io.grids import AS_STORED, AxisOrder, reordered, reordered_affine, reordered_header
+from bids_sr.io.grids import AS_STORED, AxisOrder, reorder, reorder_affine, reorder_header
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
 
 
@@ -143,14 +143,14 @@ def save_reordered(
         Code of qform and sform; None copies the codes of the image.
     """
     with SeriesReader(src, allow_nan=True) as reader:
-        data = reordered(reader.volume(0), order)
-        affine = reordered_affine(reader.affine, order)
+        data = reorder(reader.volume(0), order)
+        affine = reorder_affine(reader.affine, order)
         header = _header(reader, order, code)
         save_image(data, affine, dst, dtype=reader.dtype, header_like=header, compressed=True)
 
 
 def _header(reader: SeriesReader, order: AxisOrder, code: int | None) -> Nifti1Header:
-    header = reordered_header(reader.header, order)
+    header = reorder_header(reader.header, order)
     if code is not None:
         header["qform_code"] = header["sform_code"] = code
     return header
@@ -171,7 +171,7 @@ def _copy(
 ) -> None:
     x, y, z = order
     shape = reader.shape[x], reader.shape[y], reader.shape[z], reader.shape[3]
-    affine = reordered_affine(reader.affine, order)
+    affine = reorder_affine(reader.affine, order)
     header = _header(reader, order, code)
     with SeriesWriter(
         dst,
@@ -186,4 +186,4 @@ def _copy(
     ) as writer:
         for volume in reader.volumes():
             finite = np.nan_to_num(volume, posinf=0, neginf=0) if masked else volume
-            writer.append(reordered(finite, order))
+            writer.append(reorder(finite, order))

@@ -13,13 +13,13 @@ EARLIER = Path("sourcedata", "earlier")
 _RUN = re.compile(r"sub-[^_]+(_ses-[^_]+)?(_task-[^_]+(_(acq|ce|rec|dir|run)-[^_]+)*)?(?=_)")
 
 
-def scope_of(name: str) -> str:
+def run_prefix(name: str) -> str:
     """Return the start of a file name that identifies its run, or its session without a task."""
     match = _RUN.match(name)
     return match[0] if match else ""
 
 
-def set_aside(out: Path, figures: Path, stored: Collection[Path]) -> dict[str, list[str]]:
+def move_earlier_files(out: Path, figures: Path, stored: Collection[Path]) -> dict[str, list[str]]:
     """Move earlier files of the runs of newly stored files, unless they were stored again.
 
     Figures among intermediate files are deleted. Sidecars that apply to no stored file are moved
@@ -39,13 +39,13 @@ def set_aside(out: Path, figures: Path, stored: Collection[Path]) -> dict[str, l
     dict[str, list[str]]
         Names of moved files by run.
     """
-    runs = {scope_of(path.name) for path in stored} - {""}
+    runs = {run_prefix(path.name) for path in stored} - {""}
     described = {frozenset(_parts(path)) for path in stored if path.suffix != ".json"}
     moved_names: dict[str, list[str]] = {}
     for path in sorted(
         {path for root in (out, figures) for path in _participant_files(stored, root)}
     ):
-        run = scope_of(path.name)
+        run = run_prefix(path.name)
         if run not in runs or path in stored or path.suffix == ".json" or path.is_dir():
             continue
         # archive of the page's figures, which is replaced per run

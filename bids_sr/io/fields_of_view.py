@@ -174,7 +174,7 @@ def misfits(
     return problems
 
 
-def inside_field(
+def is_inside_field(
     voxels: Array, affine: Array, other_shape: Sequence[int], other_affine: Array, tolerance: float
 ) -> MaskArray:
     """Return for each voxel whether its center is in the field of view of another grid.
@@ -199,7 +199,7 @@ def inside_field(
 
     Examples
     --------
-    >>> inside_field(np.array([[0, 0, 0], [4, 0, 0]]), np.eye(4), (4, 4, 2), np.eye(4), 0.0)
+    >>> is_inside_field(np.array([[0, 0, 0], [4, 0, 0]]), np.eye(4), (4, 4, 2), np.eye(4), 0.0)
     array([ True, False])
     """
     from nibabel.affines import apply_affine

@@ -73,17 +73,17 @@ def slices_last(affine: np.ndarray, slice_axis: int) -> AxisOrder:
     >>> slices_last(np.diag([4.0, 2.0, 2.0, 1.0]), 0)
     (1, 2, 0)
     """
-    first, second = (axis for axis in nearest(affine, np.eye(4)) if axis != slice_axis)
+    first, second = (axis for axis in nearest_axis_order(affine, np.eye(4)) if axis != slice_axis)
     return first, second, slice_axis
 
 
-def nearest(affine: np.ndarray, reference: np.ndarray) -> AxisOrder:
+def nearest_axis_order(affine: np.ndarray, reference: np.ndarray) -> AxisOrder:
     """Return the order of an image's axes closest to the axes of a reference.
 
     The sign of the directions is ignored. Both affines are voxel-to-world matrices (4 x 4, RAS+
     mm).
 
-    >>> nearest(np.diag([1.0, 1.0, 1.0, 1.0])[:, [2, 0, 1, 3]], np.eye(4))
+    >>> nearest_axis_order(np.diag([1.0, 1.0, 1.0, 1.0])[:, [2, 0, 1, 3]], np.eye(4))
     (1, 2, 0)
     """
     directions, reference_directions = (
@@ -97,30 +97,30 @@ def nearest(affine: np.ndarray, reference: np.ndarray) -> AxisOrder:
     return best[0], best[1], best[2]
 
 
-def inverse(order: Sequence[int]) -> AxisOrder:
+def inverse_order(order: Sequence[int]) -> AxisOrder:
     """Return the inverse of an axis order.
 
-    >>> inverse((1, 2, 0))
+    >>> inverse_order((1, 2, 0))
     (2, 0, 1)
     """
     return order.index(0), order.index(1), order.index(2)
 
 
-def reordered(data: NDArray[_T], order: Sequence[int]) -> NDArray[_T]:
+def reorder(data: NDArray[_T], order: Sequence[int]) -> NDArray[_T]:
     """Return a view of an array (3D or 4D) with its first three axes in another order."""
     return np.transpose(data, (*order, *range(3, np.ndim(data))))
 
 
-def reordered_affine(affine: np.ndarray, order: Sequence[int]) -> np.ndarray:
-    """Return the voxel-to-world matrix (4 x 4) for an array after `reordered`.
+def reorder_affine(affine: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    """Return the voxel-to-world matrix (4 x 4) for an array after `reorder`.
 
     The position of each voxel does not change.
     """
     return np.asarray(affine)[:, [*order, 3]]
 
 
-def reordered_header(header: "Nifti1Header", order: Sequence[int]) -> "Nifti1Header":
-    """Return a copy of a NIfTI header with its ``dim_info`` in the order of `reordered`."""
+def reorder_header(header: "Nifti1Header", order: Sequence[int]) -> "Nifti1Header":
+    """Return a copy of a NIfTI header with its ``dim_info`` in the order of `reorder`."""
     copy = header.copy()
     copy.set_dim_info(
         *(None if axis is None else list(order).index(axis) for axis in header.get_dim_info())

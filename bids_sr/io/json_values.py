@@ -4,25 +4,25 @@ import math
 from collections.abc import Mapping
 
 
-def real(value: object, absent: float = math.nan) -> float:
+def as_number(value: object, absent: float = math.nan) -> float:
     """Return a number, or `absent` if the value is not a number.
 
-    >>> real(0.5), real("n/a", 1.0), real(None)
+    >>> as_number(0.5), as_number("n/a", 1.0), as_number(None)
     (0.5, 1.0, nan)
     """
     return float(value) if isinstance(value, int | float) else absent
 
 
-def listed(value: object) -> list[object]:
+def as_list(value: object) -> list[object]:
     """Return the items of a list or tuple, or [] for any other value."""
     return list(value) if isinstance(value, list | tuple) else []
 
 
-def texts(value: object) -> list[str]:
+def as_texts(value: object) -> list[str]:
     """Return the items of a list or tuple as text, or [] for any other value."""
-    return [str(item) for item in listed(value)]
+    return [str(item) for item in as_list(value)]
 
 
-def mapped(value: object) -> Mapping[str, object]:
+def as_mapping(value: object) -> Mapping[str, object]:
     """Return a mapping, or {} for any other value."""
     return value if isinstance(value, Mapping) else {}

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_sr.io import atomic_files
-from bids_sr.io.arrays import Array, Float, Float32, parts_of
+from bids_sr.io.arrays import Array, Float, Float32, iterate_parts
 from bids_sr.io.grids import LARGE
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ class SeriesReader:
                     raise ImageError(f"{self.path}: the file is truncated at volume {t}")
         return raw
 
-    def _scaled(self, raw: Array, item: str) -> Float32:
+    def _scale(self, raw: Array, item: str) -> Float32:
         if self._slope != 1.0 or self._inter != 0.0:
             raw = raw.astype(np.float64) * self._slope + self._inter
         # a double beyond the float32 range becomes infinite and is rejected below
@@ -240,7 +240,7 @@ class SeriesReader:
         if not 0 <= t < self.shape[3]:
             raise IndexError(f"{self.path}: volume {t} of {self.shape[3]}")
         if self._has_holes:
-            values = self._scaled(self._read_around_holes(t), f"volume {t}")
+            values = self._scale(self._read_around_holes(t), f"volume {t}")
             return values.reshape(self.shape[:3], order="F")
         if not self.plain and self._first is None:
             with open(self.path, "rb") as start:
@@ -259,9 +259,9 @@ class SeriesReader:
         is None.
         """
         if first is None:
-            return self._scaled(self._read(stream, count, item), item)
+            return self._scale(self._read(stream, count, item), item)
         stored = self._read(stream, count, item, _HALF)
-        return self._scaled(from_half(stored, first, self.step), item)
+        return self._scale(from_half_precision(stored, first, self.step), item)
 
     def volumes(self, start: int = 0, stop: int | None = None) -> Iterator[Float32]:
         """Yield volumes start..stop-1 in order (X, Y, Z).
@@ -381,8 +381,8 @@ class SeriesReader:
             first = None if self.plain else read(self._offset, self.dtype)
             for t in range(n):
                 stored = read(self._place(t), self.dtype if self.plain else _HALF)
-                values = stored if first is None else from_half(stored, first, self.step)
-                out[:, t] = self._scaled(values, f"volume {t}")
+                values = stored if first is None else from_half_precision(stored, first, self.step)
+                out[:, t] = self._scale(values, f"volume {t}")
         return out
 
 
@@ -499,8 +499,8 @@ class SeriesWriter:
     compressed : bool | None, optional
         Whether to compress; None decides by the name of the file.
     step : float, optional
-        Unit of differences from the first volume in half precision (see `step_of`); 0 writes an
-        ordinary file.
+        Unit of differences from the first volume in half precision (see `difference_unit`); 0
+        writes an ordinary file.
 
     Raises
     ------
@@ -537,7 +537,7 @@ class SeriesWriter:
         self._lowest = self._highest = 0.0
         if step:
             header["intent_name"], header["intent_p1"] = _DIFFERENCES, step
-        self._temporary = atomic_files.beside(self.path)
+        self._temporary = atomic_files.temporary_name(self.path)
         self._compressed = self.path.suffix == ".gz" if compressed is None else compressed
         self._raw = open(self._temporary, "wb")  # noqa: SIM115 - closed by `close` or `discard`
         self._stream: Any = _PackedStream(self._raw) if self._compressed else self._raw
@@ -563,7 +563,7 @@ class SeriesWriter:
                 self._first = np.array(stored, order="F")
                 self._stream.write(np.ascontiguousarray(stored.T).data)
             self._update_range(stored)
-            stored = in_half(stored, self._first, self._step, self.path)
+            stored = to_half_precision(stored, self._first, self._step, self.path)
         self._stream.write(np.ascontiguousarray(stored.T).data)
         self._written += 1
 
@@ -600,7 +600,7 @@ class SeriesWriter:
         for t in range(n):
             values = stored[..., t]
             if self._step:
-                values = in_half(values, stored[..., 0], self._step, self.path)
+                values = to_half_precision(values, stored[..., 0], self._step, self.path)
             self._stream.seek(start + (t * z + z0) * x * y * item)
             self._stream.write(values.tobytes(order="F"))
         self._slices.update(range(z0, z0 + slab.shape[2]))
@@ -656,7 +656,7 @@ class SeriesWriter:
             self.discard()
 
 
-def in_half(values: Array, first: Array, step: float, path: Path) -> Array:
+def to_half_precision(values: Array, first: Array, step: float, path: Path) -> Array:
     """Return differences of values from `first` in units of `step`, in half precision.
 
     Parameters
@@ -664,7 +664,7 @@ def in_half(values: Array, first: Array, step: float, path: Path) -> Array:
     values, first : Array
         Values and values of the first volume, in single precision and of one shape.
     step : float
-        Unit of the differences, see `step_of`.
+        Unit of the differences, see `difference_unit`.
     path : Path
         File for the error message.
 
@@ -684,7 +684,7 @@ def in_half(values: Array, first: Array, step: float, path: Path) -> Array:
     values, first = values.ravel(order="F"), first.ravel(order="F")
     stored = np.empty(len(values), _HALF)
     target = torch.from_numpy(stored)
-    for part in parts_of(len(values), _STRIP):
+    for part in iterate_parts(len(values), _STRIP):
         change = values[part] - first[part]
         change *= np.float32(1 / step)
         # NaN fails both comparisons
@@ -696,13 +696,13 @@ def in_half(values: Array, first: Array, step: float, path: Path) -> Array:
     return stored.reshape(shape, order="F")
 
 
-def from_half(stored: Array, first: Float32, step: float) -> Float32:
-    """Return values (N,) from differences of `in_half` and the values of the first volume (N,)."""
+def from_half_precision(stored: Array, first: Float32, step: float) -> Float32:
+    """Return values (N,) from `to_half_precision` differences and first-volume values (N,)."""
     import torch
 
     values = np.empty(len(stored), np.float32)
     source, target = torch.from_numpy(stored), torch.from_numpy(values)
-    for part in parts_of(len(values), _STRIP):
+    for part in iterate_parts(len(values), _STRIP):
         target[part].copy_(source[part])
         strip = values[part]
         strip *= np.float32(step)
@@ -710,7 +710,7 @@ def from_half(stored: Array, first: Float32, step: float) -> Float32:
     return values
 
 
-def step_of(shape: tuple[int, ...], volume: Array) -> float:
+def difference_unit(shape: tuple[int, ...], volume: Array) -> float:
     """Return the unit of differences for a large series, or 0 for a small series.
 
     The unit is a power of two, so that only half precision rounds. It is chosen from a `volume` of
@@ -770,7 +770,7 @@ def save_image(
     content = np.empty(_DATA_OFFSET + values.nbytes, np.uint8)
     content[:_DATA_OFFSET] = np.frombuffer(header.binaryblock + b"\0\0\0\0", np.uint8)
     content[_DATA_OFFSET:].view(kind).reshape(data.shape, order="F")[...] = values
-    with atomic_files.whole_file(path, durable=False) as part:
+    with atomic_files.atomic_file(path, durable=False) as part:
         if packed:
             packer = _packer()
             part.write_bytes(packer.compress(content.data) + packer.flush())

@@ -36,12 +36,12 @@ _TemplateGrid = tuple[Shape, Float]
 """Shape, and voxel-to-world matrix (4 x 4, RAS+ mm)."""
 
 
-def carried(template: str) -> Path | None:
+def packaged_template(template: str) -> Path | None:
     """Return the T1w image of a template in an installed package, or None if there is none."""
     return package_file(*CARRIED[template]) if template in CARRIED else None
 
 
-def cached(template: str, ending: str, resolution: str = "") -> Path | None:
+def cached_file(template: str, ending: str, resolution: str = "") -> Path | None:
     """Return a downloaded file of the TemplateFlow cache, or None if it is not there.
 
     Parameters
@@ -61,22 +61,24 @@ def cached(template: str, ending: str, resolution: str = "") -> Path | None:
     return None
 
 
-def is_here(template: str) -> bool:
+def is_available(template: str) -> bool:
     """Return whether a template can be loaded on this computer.
 
     A T1w image with a brain mask or a skull-stripped image is required.
     """
-    has_mask = cached(template, "T1w.nii.gz") and cached(template, "desc-brain_mask.nii.gz")
-    return bool(has_mask or carried(template))
+    has_mask = cached_file(template, "T1w.nii.gz") and cached_file(
+        template, "desc-brain_mask.nii.gz"
+    )
+    return bool(has_mask or packaged_template(template))
 
 
-def templates_here() -> tuple[str, ...]:
+def available_templates() -> tuple[str, ...]:
     """Return the names of templates that can be loaded on this computer, without cohorts.
 
     Templates with an image in a package come first.
     """
     folders = sorted(folder.name[4:] for folder in templateflow_home().glob("tpl-*"))
-    return tuple(name for name in dict.fromkeys([*CARRIED, *folders]) if is_here(name))
+    return tuple(name for name in dict.fromkeys([*CARRIED, *folders]) if is_available(name))
 
 
 @cache
@@ -98,7 +100,7 @@ def _read_resolutions(name: str) -> Mapping[str, Mapping[str, list[float]]]:
     }
 
 
-def described_resolutions(template: str) -> dict[str, float]:
+def read_resolutions(template: str) -> dict[str, float]:
     """Return the voxel size along the first axis (mm) by resolution label of a template.
 
     The values are taken from the template's description and empty without a description.
@@ -109,7 +111,7 @@ def described_resolutions(template: str) -> dict[str, float]:
     }
 
 
-def grid_of(template: str, resolution: str) -> _TemplateGrid | None:
+def load_grid(template: str, resolution: str) -> _TemplateGrid | None:
     """Return the grid of a template at one of its resolutions, with RAS axes.
 
     The grid is taken from an image in the cache, then from the image in a package, then from the
@@ -129,13 +131,13 @@ def grid_of(template: str, resolution: str) -> _TemplateGrid | None:
         Shape and voxel-to-world matrix (4 x 4, RAS+ mm); None if unknown.
     """
     for ending in ("T1w.nii.gz", "desc-brain_mask.nii.gz", "desc-brain_T1w.nii.gz"):
-        if (path := cached(template, ending, resolution)) is not None:
+        if (path := cached_file(template, ending, resolution)) is not None:
             return _ras_grid(path)
     described = _read_resolutions(template.partition("+")[0]).get(resolution)
     if described is None:
         return None
     zooms = np.array(described["zooms"], dtype=float)
-    if (image := carried(template)) is not None:
+    if (image := packaged_template(template)) is not None:
         shape, affine = _ras_grid(image)
         if np.abs(affine[:3, :3] - np.diag(zooms)).max() < _SAME_MM:
             return shape, affine  # the description of 2009aSym has the origin of another template

@@ -13,7 +13,7 @@ SKELETON = ("templateflow", "conf/templateflow-skel.zip")
 _TEMPLATEFLOW = "https://templateflow.s3.amazonaws.com"
 
 
-def uri_of(path: Path, roots: Mapping[str, Path]) -> str:
+def file_uri(path: Path, roots: Mapping[str, Path]) -> str:
     """Return the BIDS URI of a file, or a URI of TemplateFlow, a package or the local file system.
 
     Parameters
@@ -25,7 +25,7 @@ def uri_of(path: Path, roots: Mapping[str, Path]) -> str:
 
     Examples
     --------
-    >>> uri_of(Path("/data/sub-01/anat/sub-01_T1w.nii.gz"), {"raw": Path("/data")})
+    >>> file_uri(Path("/data/sub-01/anat/sub-01_T1w.nii.gz"), {"raw": Path("/data")})
     'bids:raw:sub-01/anat/sub-01_T1w.nii.gz'
     """
     data_sets = [(root, name) for name, root in roots.items() if root in path.parents]
@@ -53,7 +53,7 @@ def _package_url(path: Path) -> str:
 
 
 @cache
-def _listed_uris() -> frozenset[str]:
+def _list_templateflow_files() -> frozenset[str]:
     """Return the names of all files of TemplateFlow, empty if its list is not installed."""
     package = package_file(*SKELETON)
     if package is None:
@@ -77,7 +77,11 @@ def template_uri(space: str, resolution: str = "", ending: str = "T1w.nii.gz") -
         End of the file name, such as ``hemi-L_den-10k_white.surf.gii``.
     """
     numbers = [resolution, "1", ""] if resolution else ["1", ""]
-    names = (name for name in template_files(space, ending, numbers) if name in _listed_uris())
+    names = (
+        name
+        for name in template_files(space, ending, numbers)
+        if name in _list_templateflow_files()
+    )
     return next((f"{_TEMPLATEFLOW}/{name}" for name in names), "")
 
 

@@ -41,10 +41,10 @@ def number(value: float, form: str = "") -> str:
     return text.replace("-", "−").replace("%", " %")
 
 
-def short(value: float) -> str:
+def short_number(value: float) -> str:
     """Format a number in four significant digits, or without decimals if it is an integer.
 
-    >>> short(0.123456), short(-2.0), short(1200.0)
+    >>> short_number(0.123456), short_number(-2.0), short_number(1200.0)
     ('0.1235', '−2', '1200')
     """
     is_integer = float(value).is_integer() and abs(value) < 1e6
@@ -59,15 +59,15 @@ def interval(lower: float, upper: float, form: str = "", *, unit: bool = True) -
     >>> interval(-0.04, 0.1), interval(-3.9, 0.41, ".0%"), interval(math.nan, 1.0)
     ('[−0.040, 0.100]', '[below −100, 41] %', '')
     """
-    texts = ends(lower, upper, form)
+    texts = interval_ends(lower, upper, form)
     sign = " %" if unit and form.endswith("%") else ""
     return f"[{', '.join(texts)}]{sign}" if texts else ""
 
 
-def ends(lower: float, upper: float, form: str = "") -> tuple[str, ...]:
+def interval_ends(lower: float, upper: float, form: str = "") -> tuple[str, ...]:
     """Format both ends of an interval without percent signs, or return () if either is not finite.
 
-    >>> ends(-0.04, 0.1), ends(-3.9, 0.41, ".0%"), ends(math.nan, 1.0)
+    >>> interval_ends(-0.04, 0.1), interval_ends(-3.9, 0.41, ".0%"), interval_ends(math.nan, 1.0)
     (('−0.040', '0.100'), ('below −100', '41'), ())
     """
     if not (math.isfinite(lower) and math.isfinite(upper)):

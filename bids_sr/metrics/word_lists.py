@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 
-def enumerated(words: Sequence[str]) -> str:
+def enumerate_words(words: Sequence[str]) -> str:
     """Return words as an enumeration, "" if there are none.
 
-    >>> enumerated(["a", "b", "c"])
+    >>> enumerate_words(["a", "b", "c"])
     'a, b and c'
     """
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

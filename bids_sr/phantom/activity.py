@@ -20,14 +20,14 @@ class _Place:
     ----------
     mni : _Point
         Position in MNI space (mm).
-    driven_by : tuple[str, ...]
+    conditions : tuple[str, ...]
         Conditions of the task, or one network.
     peak : tuple[float, float]
         Range of the peak signal change (percent).
     """
 
     mni: _Point
-    driven_by: tuple[str, ...]
+    conditions: tuple[str, ...]
     peak: tuple[float, float]
 
 
@@ -37,7 +37,8 @@ def _network(name: str, **places: _Point) -> dict[str, _Place]:
     The peak signal change applies to one standard deviation of the fluctuation.
     """
     return {
-        label: _Place(mni=mni, driven_by=(name,), peak=(1.0, 1.5)) for label, mni in places.items()
+        label: _Place(mni=mni, conditions=(name,), peak=(1.0, 1.5))
+        for label, mni in places.items()
     }
 
 
@@ -45,9 +46,9 @@ def _network(name: str, **places: _Point) -> dict[str, _Place]:
 # by both fingers. Networks are from Van Dijk et al. 2010 (J Neurophysiol 103:297), table 1, and
 # mirrored to the other hemisphere.
 FOCI: dict[str, _Place] = {
-    "thumb": _Place(mni=(-40.0, -18.0, 54.0), driven_by=("thumb",), peak=(3.0, 4.0)),
-    "little": _Place(mni=(-32.0, -27.0, 59.0), driven_by=("little",), peak=(3.0, 4.0)),
-    "sma": _Place(mni=(-4.0, -8.0, 58.0), driven_by=("thumb", "little"), peak=(2.0, 3.0)),
+    "thumb": _Place(mni=(-40.0, -18.0, 54.0), conditions=("thumb",), peak=(3.0, 4.0)),
+    "little": _Place(mni=(-32.0, -27.0, 59.0), conditions=("little",), peak=(3.0, 4.0)),
+    "sma": _Place(mni=(-4.0, -8.0, 58.0), conditions=("thumb", "little"), peak=(2.0, 3.0)),
     **_network("motor", motorLeft=(-36.0, -25.0, 57.0), motorRight=(36.0, -25.0, 57.0)),
     **_network(
         "defaultMode",
@@ -101,7 +102,9 @@ def _snap_to_ribbon(head: Head, point: Array) -> Array:
     return point + offset[:, best[0], best[1], best[2]]
 
 
-def _along_ribbon(mask: Array, seed: tuple[int, ...], voxel: float, limit: float) -> Array:
+def _measure_ribbon_distance(
+    mask: Array, seed: tuple[int, ...], voxel: float, limit: float
+) -> Array:
     """Return the distance along the ribbon from a seed voxel.
 
     The opposite bank of a sulcus may be 2 mm away through the fluid and 20 mm along the ribbon.
@@ -140,11 +143,13 @@ def _ribbon(head: Head, window: tuple[slice, ...], offset: Array, extent: float)
     seed = tuple(int(i) for i in np.unravel_index(int(np.argmin((offset**2).sum(0))), gm.shape))
     mask = gm > 0.4
     mask[seed] = True
-    path = _along_ribbon(mask, seed, float(head.affine[0, 0]), 4 * extent)
+    path = _measure_ribbon_distance(mask, seed, float(head.affine[0, 0]), 4 * extent)
     return gm * np.exp(-0.5 * (path / extent) ** 2)
 
 
-def _draining(head: Head, window: tuple[slice, ...], offset: Array, origin: Array) -> Array:
+def _make_draining_blood(
+    head: Head, window: tuple[slice, ...], offset: Array, origin: Array
+) -> Array:
     """Return the venous blood around the vein that drains a focus.
 
     A distinct vein about 6 mm away is selected, preferably in the direction of the skull.
@@ -198,7 +203,9 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
     active = ndimage.gaussian_filter(active, sigma)
     active /= active.max()
     if scene == "veins":
-        drained = ndimage.gaussian_filter(_draining(head, window, offset, origin), sigma)
+        drained = ndimage.gaussian_filter(
+            _make_draining_blood(head, window, offset, origin), sigma
+        )
         active = 0.25 * active + drained / drained.max()
         active /= active.max()
     amplitude = np.zeros(head.veins.shape, dtype=np.float32)

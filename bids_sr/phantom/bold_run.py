@@ -16,7 +16,7 @@ import numpy as np
 from bids_sr.io.arrays import Array
 from bids_sr.phantom.activity import FOCI
 from bids_sr.phantom.block_design import Event, block_design, response
-from bids_sr.phantom.physiology import Fluctuations, Physiology, Transient, approach
+from bids_sr.phantom.physiology import Fluctuations, Physiology, Transient, simulate_transient
 from bids_sr.phantom.poses import CENTER, draw_motion, draw_pose
 from bids_sr.phantom.presets import Preset
 from bids_sr.phantom.scanner import Scanner, distortion
@@ -49,7 +49,7 @@ class SimulatedRun:
         RAS+ mm).
     events : list[Event]
         Events of the run; empty at rest.
-    courses : _Courses
+    responses : _Courses
         Fraction of a condition's signal change at given times.
     motion : Array
         Transforms of a point of the reference volume to its position in each volume (T, 4, 4; RAS+
@@ -69,7 +69,7 @@ class SimulatedRun:
     scanner: Scanner
     pose: Array
     events: list[Event]
-    courses: _Courses
+    responses: _Courses
     motion: Array
     transient: Transient
     sigma: float
@@ -92,7 +92,7 @@ class SimulatedRun:
     @cached_property
     def resting(self) -> Array:
         """Scene at rest, on the dense grid of the scanner."""
-        return self.scanner.bring(self.scene)
+        return self.scanner.resample_scene(self.scene)
 
     @cached_property
     def maps(self) -> dict[str, Array]:
@@ -105,7 +105,7 @@ class SimulatedRun:
         out = {}
         for focus in () if self.subject.null else self.subject.foci:
             share = np.expm1(np.log1p(focus.amplitude) * np.float32(self.te / self.preset.te))
-            out[focus.label] = self.scanner.bring(
+            out[focus.label] = self.scanner.resample_scene(
                 share * (self.scene if focus.reference == "local" else level)
             )
         return out
@@ -115,7 +115,7 @@ class SimulatedRun:
         """Signal change by condition, the sum of its foci; empty if there is no activity."""
         maps = self.maps.items()
         driven = {
-            name: [change for label, change in maps if name in FOCI[label].driven_by]
+            name: [change for label, change in maps if name in FOCI[label].conditions]
             for name in self.conditions
         }
         return {name: np.sum(maps, axis=0) for name, maps in driven.items() if maps}
@@ -127,7 +127,7 @@ class SimulatedRun:
 
     @cached_property
     def parts(self) -> tuple[Array, dict[str, Array]]:
-        """Resting scene and changes by condition, as required by `Scanner.moving`."""
+        """Resting scene and changes by condition, as required by `Scanner.acquire_moving`."""
         prepare = self.scanner.prepare
         return prepare(self.resting), {
             name: prepare(change) for name, change in self.changes.items()
@@ -143,7 +143,7 @@ class SimulatedRun:
         weights = {
             name: np.full(self.preset.bold_shape[2], share) for name, share in active.items()
         }
-        return self.scanner.moving(
+        return self.scanner.acquire_moving(
             rest, np.eye(4), {name: changes[name] for name in active}, weights
         )
 
@@ -160,10 +160,10 @@ class SimulatedRun:
         )
         times = np.arange(self.preset.volumes)[:, None] * self.preset.tr + self.preset.slice_times
         rest, changes = self.parts
-        responses = {name: self.courses(name, times) for name in changes}
+        responses = {name: self.responses(name, times) for name in changes}
 
         def volume(t: int) -> Array:
-            return self.scanner.moving(
+            return self.scanner.acquire_moving(
                 rest,
                 self.motion[t],
                 changes,
@@ -197,7 +197,7 @@ def bold_run(subject: SimulatedSubject) -> SimulatedRun:
     scanner = replace(
         plain, shift=distortion(draw("distortion"), plain.dense_grid, inside, _DISTORTION_MM)
     )
-    transient = approach(head, p, scanner)
+    transient = simulate_transient(head, p, scanner)
     events = [] if subject.task == "rest" else block_design(p)
     return SimulatedRun(
         subject=subject,
@@ -205,7 +205,7 @@ def bold_run(subject: SimulatedSubject) -> SimulatedRun:
         scanner=scanner,
         pose=np.eye(4),
         events=events,
-        courses=_courses(subject, p, events),
+        responses=_courses(subject, p, events),
         motion=draw_motion(draw("motion"), p.volumes, p.tr, transient.dummies),
         transient=transient,
         sigma=BOLD_LEVEL / p.snr,
@@ -214,12 +214,12 @@ def bold_run(subject: SimulatedSubject) -> SimulatedRun:
     )
 
 
-def echo_of(run: SimulatedRun, number: int, te: float) -> SimulatedRun:
+def simulate_echo(run: SimulatedRun, number: int, te: float) -> SimulatedRun:
     """Return one echo of a run; `number` is 1 for the first echo, `te` is in s."""
     return replace(run, te=te, stream=("echoes", number))
 
 
-def calibration_of(run: SimulatedRun, volumes: int) -> SimulatedRun:
+def simulate_calibration(run: SimulatedRun, volumes: int) -> SimulatedRun:
     """Simulate a short high-resolution run of the same subject.
 
     Head, task and distortion are the same as in the BOLD run, but pose, motion and noise differ.
@@ -240,7 +240,7 @@ def calibration_of(run: SimulatedRun, volumes: int) -> SimulatedRun:
             run.scanner.shift, run.scanner.dense_grid[1], *scanner.dense_grid, invert(pose)
         )
         scanner = replace(scanner, shift=shift)
-    transient = approach(subject.head, p, scanner)
+    transient = simulate_transient(subject.head, p, scanner)
     motion = draw_motion(
         draw("calibration", 1), volumes, p.tr, min(transient.dummies, volumes - 1)
     )
@@ -251,7 +251,7 @@ def calibration_of(run: SimulatedRun, volumes: int) -> SimulatedRun:
         scanner=scanner,
         pose=pose,
         events=events,
-        courses=_courses(subject, p, events, 1),
+        responses=_courses(subject, p, events, 1),
         transient=transient,
         motion=np.stack(
             [rigid_matrix(_CALM * rigid_params(matrix, CENTER), CENTER) for matrix in motion]

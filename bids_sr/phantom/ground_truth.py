@@ -53,7 +53,7 @@ def _centroid(values: Array, affine: Array) -> Array:
     return (affine @ [*index_mean, 1.0])[:3]
 
 
-def _in_view(change: Array) -> bool:
+def _is_in_view(change: Array) -> bool:
     """Return whether a signal change on the dense grid is inside the field of view.
 
     The change must exceed a thousandth of the brain's signal there.
@@ -68,14 +68,14 @@ def _foci_rows(run: SimulatedRun) -> list[list[str | float]]:
     rows: list[list[str | float]] = []
     for focus in run.subject.foci:
         change = run.maps.get(focus.label)
-        if change is None or not _in_view(change):
+        if change is None or not _is_in_view(change):
             continue
         rows.append(
             [
                 focus.label,
-                "+".join(FOCI[focus.label].driven_by),
+                "+".join(FOCI[focus.label].conditions),
                 *map(float, _centroid(change, affine)),
-                *map(float, _in_image(run.scanner, focus.origin)),
+                *map(float, _map_to_image(run.scanner, focus.origin)),
                 float((change >= change.max() / 2).sum() * voxel),
                 focus.peak_percent,
                 focus.spread_mm,
@@ -84,7 +84,7 @@ def _foci_rows(run: SimulatedRun) -> list[list[str | float]]:
     return rows
 
 
-def _in_image(scanner: Scanner, point: Array) -> Array:
+def _map_to_image(scanner: Scanner, point: Array) -> Array:
     """Map a head point (3,; mm) to the distorted image of the reference volume (RAS mm)."""
     target = (invert(scanner.pose) @ [*point, 1.0])[:3]
     if scanner.shift is None:
@@ -135,7 +135,7 @@ def effects(echoes: Sequence[SimulatedRun]) -> tuple[Array, dict[str, Array]]:
         high-resolution grid (3D).
     """
     factor, conditions = echoes[0].preset.factor, echoes[0].conditions
-    rests = [echo.scanner.ideal(echo.resting, factor) for echo in echoes]
+    rests = [echo.scanner.acquire_ideal(echo.resting, factor) for echo in echoes]
     resting = [np.abs(rest).astype(np.float32) for rest in rests]
     weights = _weights(resting, echoes)
     combined = np.sum(
@@ -147,10 +147,10 @@ def effects(echoes: Sequence[SimulatedRun]) -> tuple[Array, dict[str, Array]]:
             change = echo.changes.get(name)
             if change is None:
                 changes.setdefault(name, np.zeros_like(image))
-            elif _in_view(change):
-                contribution = (np.abs(rest + echo.scanner.ideal(change, factor)) - image).astype(
-                    np.float32
-                )
+            elif _is_in_view(change):
+                contribution = (
+                    np.abs(rest + echo.scanner.acquire_ideal(change, factor)) - image
+                ).astype(np.float32)
                 changes[name] = changes.get(name, 0) + weight * contribution
     return combined, changes
 
@@ -208,7 +208,7 @@ def write_truth(
     _write_table(func / f"{stem}_desc-truth_foci.tsv", _foci_rows(run), descriptions, Frame=frame)
     if subject.task == "rest":
         times = (np.arange(subject.preset.volumes) + 0.5) * subject.preset.tr
-        time_series = [run.courses(network, times) for network in run.conditions]
+        time_series = [run.responses(network, times) for network in run.conditions]
         text = (
             "Fluctuation of the network (.01 to .1 Hz) at the middle of each volume, in standard"
             " deviations"

@@ -158,14 +158,14 @@ def _fractions(
     thickness = 1.0 + 0.2 * smooth_field(rng, shape, 25.0 / voxel)
     air = 1 - inside
     for name, (low, high) in _SHELLS.items():
-        ring = _below(outside - high * thickness, 0.5 * voxel)
+        ring = _smooth_step(outside - high * thickness, 0.5 * voxel)
         if low:
-            ring -= _below(outside - low * thickness, 0.5 * voxel)
+            ring -= _smooth_step(outside - low * thickness, 0.5 * voxel)
         out[name] = out[name] + air * ring if name in out else air * ring
     return out
 
 
-def _below(value: Array, soft: float) -> Array:
+def _smooth_step(value: Array, soft: float) -> Array:
     """Return 1 well below zero and 0 well above, with a smooth transition over about `soft` mm."""
     return 0.5 - 0.5 * np.tanh(value / np.float32(2 * soft))
 

@@ -40,7 +40,7 @@ class Transient:
     dummies: int
 
 
-def approach(head: Head, preset: Preset, scanner: Scanner) -> Transient:
+def simulate_transient(head: Head, preset: Preset, scanner: Scanner) -> Transient:
     """Return the excess signal of the first volumes until its mean is below 0.1 %."""
     maps, means = [], []
     steady = preset.epi.scene(head)

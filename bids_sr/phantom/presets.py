@@ -90,12 +90,12 @@ class Preset:
     @property
     def bold_affine(self) -> npt.NDArray[np.float64]:
         """Voxel-to-world matrix of the BOLD run (4 x 4, RAS+ mm)."""
-        return _centered_affine(self.bold_shape, self.bold_voxel, self.bold_center)
+        return _make_centered_affine(self.bold_shape, self.bold_voxel, self.bold_center)
 
     @property
     def t1w_affine(self) -> npt.NDArray[np.float64]:
         """Voxel-to-world matrix of the T1w image (4 x 4, RAS+ mm)."""
-        return _centered_affine(self.t1w_shape, self.t1w_voxel, self.t1w_center)
+        return _make_centered_affine(self.t1w_shape, self.t1w_voxel, self.t1w_center)
 
     @property
     def epi(self) -> PulseSequence:
@@ -124,7 +124,7 @@ class Preset:
         return start
 
 
-def _centered_affine(
+def _make_centered_affine(
     shape: Sequence[int], voxel: Sequence[float], center: Sequence[float]
 ) -> npt.NDArray[np.float64]:
     """Return the voxel-to-world matrix of an axis-aligned field of view with its center (mm).

@@ -108,7 +108,7 @@ class Scanner:
         Voxel-to-world matrix of the head's maps (4 x 4, RAS+ mm).
     coil : int
         Random seed of phase and receive field, which belong to the scanner and not to the head.
-    unevenness : float
+    receive_field_size : float
         Relative size of the receive field.
     low_shape : Shape | None
         Matrix size of the lowest resolution of this geometry, so that all resolutions measure the
@@ -121,7 +121,7 @@ class Scanner:
     pose: Array
     head_affine: Array
     coil: int
-    unevenness: float = 0.06
+    receive_field_size: float = 0.06
     low_shape: Shape | None = None
     shift: Array | None = None
 
@@ -152,7 +152,7 @@ class Scanner:
         x, y, _ = self.grid[0]
         return hr_grid(*self.grid, (x * 3 // 2 / x, y * 3 // 2 / y, 1.0))
 
-    def bring(self, scene: Array) -> Array:
+    def resample_scene(self, scene: Array) -> Array:
         """Resample a scene from the grid of the head to the dense grid of the image (float32).
 
         The displacement by distortion and the resulting change of intensity are applied.
@@ -165,7 +165,7 @@ class Scanner:
         )
         return displaced * (1 + np.gradient(self.shift, self.dense_grid[1][1, 1], axis=1))
 
-    def ideal(self, dense: Array, factor: Factor = (1.0, 1.0, 1.0)) -> Array:
+    def acquire_ideal(self, dense: Array, factor: Factor = (1.0, 1.0, 1.0)) -> Array:
         """Return the complex image at `factor` times the resolution (complex64).
 
         The image has no noise, no blurring by the readout, and no motion.
@@ -177,17 +177,18 @@ class Scanner:
         ratio = (x / factor[0], y / factor[1], 1.0)
         return kspace_crop(thick * self._sensitivity(thick.shape, affine), affine, factor=ratio)[0]
 
-    def still(
+    def acquire_still(
         self, scene: Array, sigma: float = 0.0, rng: np.random.Generator | None = None
     ) -> Array:
         """Return one image of a scene (grid of the head) that does not move.
 
         `sigma` is the standard deviation of the noise in each complex component, see `magnitude`.
         """
-        return magnitude(self.ideal(self.bring(scene)), sigma, rng)
+        return magnitude(self.acquire_ideal(self.resample_scene(scene)), sigma, rng)
 
     def prepare(self, dense: Array) -> Array:
-        """Return the spline coefficients of a scene on the dense grid, as required by `moving`.
+        """Return the spline coefficients of a scene on the dense grid, as required by
+        `acquire_moving`.
 
         The scene is averaged over the slice and low-pass filtered above the frequencies that the
         acquisition can measure in any pose. Each volume then needs only one sampling.
@@ -204,7 +205,7 @@ class Scanner:
             thick[..., k] = np.fft.irfft2(np.fft.rfft2(thick[..., k]) * keep, s=(x, y))
         return spline_coefficients(thick)
 
-    def moving(
+    def acquire_moving(
         self,
         rest: Array,
         motion: Array,
@@ -256,7 +257,7 @@ class Scanner:
         rng = np.random.default_rng(self.coil)
         phase = _PHASE * polynomial(rng, affine, shape)
         return np.asarray(
-            (1 + self.unevenness * polynomial(rng, affine, shape)) * np.exp(1j * phase),
+            (1 + self.receive_field_size * polynomial(rng, affine, shape)) * np.exp(1j * phase),
             dtype=np.complex64,
         )
 

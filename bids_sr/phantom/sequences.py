@@ -141,7 +141,7 @@ class PulseSequence:
         out += head.veins * (self.signal(_BLOOD, 0.0, pulse) - out)
         return out * np.float32(np.sin(np.deg2rad(self.flip)))
 
-    def scaled_scene(self, head: "Head", level: float) -> Array:
+    def scale_scene(self, head: "Head", level: float) -> Array:
         """Return the signal of a head scaled to a mean of `level` over the brain (float32)."""
         scene = self.scene(head)
         return scene * np.float32(level / float(scene[head.brain].mean()))

@@ -13,7 +13,7 @@ from bids_sr.config import UsageError
 from bids_sr.io import atomic_files
 from bids_sr.io.nifti import SeriesWriter
 from bids_sr.phantom.block_design import Event
-from bids_sr.phantom.bold_run import SimulatedRun, bold_run, calibration_of, echo_of
+from bids_sr.phantom.bold_run import SimulatedRun, bold_run, simulate_calibration, simulate_echo
 from bids_sr.phantom.files import write_image, write_tsv
 from bids_sr.phantom.ground_truth import (
     write_calibration_truth,
@@ -182,7 +182,7 @@ def _write_subject(
     run = bold_run(subject)
     stem = f"{func / name}_task-{study.task}"
     _write_events(run.events, Path(stem))
-    echoes = [echo_of(run, number, te / 1000) for number, te in enumerate(study.echoes, 1)]
+    echoes = [simulate_echo(run, number, te / 1000) for number, te in enumerate(study.echoes, 1)]
     for number, echo in enumerate(echoes, 1):
         report(f"{name}: simulating {preset.volumes} BOLD volumes of echo {number}")
         _write_bold(echo, Path(f"{stem}_echo-{number}"), threads)
@@ -193,7 +193,7 @@ def _write_subject(
     write_truth(run, name, truth, echoes)
     if study.calibration:
         report(f"{name}: simulating {study.calibration} volumes of the calibration run")
-        write_calibration(calibration_of(run, study.calibration), root, name, threads)
+        write_calibration(simulate_calibration(run, study.calibration), root, name, threads)
 
 
 def write_calibration(run: SimulatedRun, root: Path, name: str, threads: int) -> None:

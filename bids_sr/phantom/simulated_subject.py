@@ -92,7 +92,7 @@ class SimulatedSubject:
         self.head = make_head(draw("head"), preset.scene_mm)
         rng = draw("foci")
         labels = [
-            label for label, place in FOCI.items() if set(place.driven_by) & set(self.conditions)
+            label for label, place in FOCI.items() if set(place.conditions) & set(self.conditions)
         ]
         self.foci = tuple(make_focus(rng, self.head, label, scene) for label in labels)
         poses = draw("poses")

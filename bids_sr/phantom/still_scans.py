@@ -78,7 +78,7 @@ def t1w(subject: SimulatedSubject) -> StillScan:
     rng = subject.draw("t1w")
     protocol = p.t1w_sequence
     pose = subject.t1w_pose
-    scene = protocol.scaled_scene(subject.head, LEVEL)
+    scene = protocol.scale_scene(subject.head, LEVEL)
     affine = p.t1w_affine
     image = sample_volume(
         scene, subject.head.affine, p.t1w_shape, affine, subject.bold_pose @ invert(pose)
@@ -100,7 +100,7 @@ def pair(subject: SimulatedSubject, number: int, *, noise: bool = True) -> dict[
     """
     p = subject.preset
     out = {}
-    scene = p.pair_sequence.scaled_scene(subject.head, PAIR_LEVEL)
+    scene = p.pair_sequence.scale_scene(subject.head, PAIR_LEVEL)
     sidecar = p.pair_sequence.sidecar | {
         "MRAcquisitionType": "2D",
         "SliceThickness": p.bold_voxel[2],
@@ -116,7 +116,7 @@ def pair(subject: SimulatedSubject, number: int, *, noise: bool = True) -> dict[
         out[name] = StillScan(
             contrast="T2starw",
             acquisition=name,
-            image=scanner.still(scene, sigma, subject.draw("pair", number, k)),
+            image=scanner.acquire_still(scene, sigma, subject.draw("pair", number, k)),
             affine=grid[1],
             pose=pose,
             sidecar=sidecar,
@@ -162,8 +162,8 @@ def structural(subject: SimulatedSubject) -> Iterator[StillScan]:
                 affine=grid[1],
                 pose=pose,
                 sidecar=protocol.sidecar | slice_metadata,
-                image=scanner.still(
-                    protocol.scaled_scene(subject.head, LEVEL), LEVEL / _SNR[resolution], rng
+                image=scanner.acquire_still(
+                    protocol.scale_scene(subject.head, LEVEL), LEVEL / _SNR[resolution], rng
                 ),
             )
 
@@ -184,7 +184,7 @@ def _scanner(
         head_affine=subject.head.affine,
         coil=subject.draw.number("coil", coil),
         low_shape=low_shape,
-        unevenness=unevenness,
+        receive_field_size=unevenness,
     )
 
 

@@ -25,7 +25,7 @@ FigureContent = Union["Figure", str]
 """Figure, or HTML fragment."""
 
 
-class Drawn(NamedTuple):
+class FigureDrawing(NamedTuple):
     """Drawn content, with the desc of its declaration, and its contrast and smoothing.
 
     `label` is the name of a method, if there is one figure per method.
@@ -46,15 +46,15 @@ class FigureStep(Step[_P, list[Derivative]], Generic[_P]):
 
 def figure(
     *shown: Shown, memory: Need | None = None, cost: Cost | Callable[..., Cost] = _USUAL
-) -> Callable[[Callable[_P, Iterator[Drawn] | FigureContent | None]], FigureStep[_P]]:
+) -> Callable[[Callable[_P, Iterator[FigureDrawing] | FigureContent | None]], FigureStep[_P]]:
     """Declare a function as a figure.
 
     Parameters
     ----------
     *shown : Shown
         Declarations of the content. A function of one figure may return its content, or None if
-        there is nothing to show. A function of several figures yields `Drawn`, each with the desc
-        of a declaration.
+        there is nothing to show. A function of several figures yields `FigureDrawing`, each with
+        the desc of a declaration.
     memory : Need | None, optional
         Memory that the step adds to a process.
     cost : Cost | Callable[..., Cost], optional
@@ -76,7 +76,7 @@ def figure(
     """
 
     def decorated(
-        function: Callable[_P, Iterator[Drawn] | FigureContent | None],
+        function: Callable[_P, Iterator[FigureDrawing] | FigureContent | None],
     ) -> FigureStep[_P]:
         @wraps(function)
         def draw(*args: _P.args, **kwargs: _P.kwargs) -> list[Derivative]:
@@ -84,9 +84,11 @@ def figure(
             if content is None:
                 return []
             drawings = (
-                content if isinstance(content, Iterator) else [Drawn(shown[0].desc, content)]
+                content
+                if isinstance(content, Iterator)
+                else [FigureDrawing(shown[0].desc, content)]
             )
-            return [_stored(drawing, shown) for drawing in drawings]
+            return [_check_drawing(drawing, shown) for drawing in drawings]
 
         signature = inspect.signature(function).replace(return_annotation=list[FigureKind])
         vars(draw)["__signature__"] = signature
@@ -101,7 +103,7 @@ def figure(
     return decorated
 
 
-def _stored(drawn: Drawn, shown: Sequence[Shown]) -> Derivative:
+def _check_drawing(drawn: FigureDrawing, shown: Sequence[Shown]) -> Derivative:
     """Return a drawing as a derivative; raise ValueError if it was not declared."""
     is_html = isinstance(drawn.content, str)
     for figure in shown:
@@ -119,7 +121,7 @@ def _stored(drawn: Drawn, shown: Sequence[Shown]) -> Derivative:
     )
 
 
-def _note(drawn: Drawn, shown: Shown) -> dict[str, object]:
+def _note(drawn: FigureDrawing, shown: Shown) -> dict[str, object]:
     """Return the manifest entry of a figure.
 
     See `bids_sr.report.figure_archive.ArchivedFigure`.

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from bids_sr.pipeline.nodes import GraphError, Handle, Node, Passage, Scope
 from bids_sr.pipeline.port import Port
-from bids_sr.pipeline.step import Caller, Part, Step, called_by
+from bids_sr.pipeline.step import Caller, Part, Step, redirect_calls
 from bids_sr.sr.method import Cost
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Flow(Caller):
 
     def __enter__(self) -> Self:
         self._token: Token[Flow | None] = _FLOW.set(self)
-        self._caller = called_by(self)
+        self._caller = redirect_calls(self)
         self._caller.__enter__()
         return self
 
@@ -196,7 +196,7 @@ class Flow(Caller):
         """
         previous = self.scope, self._stored, self._described
         scopes = (scope for scope in self.scope.inner if scope.name == name)
-        self.scope = next(scopes, None) or self.scope.within(
+        self.scope = next(scopes, None) or self.scope.add_scope(
             name, participant=participant, run=run, high_resolution=high_resolution
         )
         self._stored, self._described = self._stored and stored, self._described and described
@@ -216,7 +216,7 @@ def _wire(
 
     if value is None:
         return None
-    if isinstance(value, Handle) or port.many is None:
+    if isinstance(value, Handle) or port.container is None:
         return handle(value)
     if isinstance(value, Mapping):
         return {str(key): handle(item) for key, item in value.items()}
@@ -334,37 +334,37 @@ def current_flow() -> Flow | None:
     return _FLOW.get()
 
 
-def transforms_in(file: Path) -> "Transforms":
+def read_transforms(file: Path) -> "Transforms":
     """Return a file with transforms as an artifact that steps can load."""
     return cast("Transforms", file)
 
 
-def series_in(file: Path) -> "Series":
+def read_series(file: Path) -> "Series":
     """Return a file with a series as an artifact that steps can load."""
     return cast("Series", file)
 
 
-def image_in(file: Path) -> "Image":
+def read_image(file: Path) -> "Image":
     """Return a file with an image as an artifact that steps can load."""
     return cast("Image", file)
 
 
-def table_in(file: Path) -> "Table":
+def read_table(file: Path) -> "Table":
     """Return a file with a table as an artifact that steps can load."""
     return cast("Table", file)
 
 
-def facts_in(file: Path) -> "Facts":
+def read_facts(file: Path) -> "Facts":
     """Return a JSON file as an artifact that steps can load."""
     return cast("Facts", file)
 
 
-def events_in(file: Path) -> "Regressors":
+def read_events(file: Path) -> "Regressors":
     """Return a BIDS events table as an artifact that steps can load."""
     return cast("Regressors", file)
 
 
-def joined(lists: Iterable[list[_T]]) -> list[_T]:
+def concatenate(lists: Iterable[list[_T]]) -> list[_T]:
     """Concatenate lists, which may be outputs of several nodes."""
     values = list(lists)
     if any(isinstance(value, Handle) for value in values):
@@ -393,7 +393,7 @@ class Eager(Caller):
 
     def __enter__(self) -> Self:
         self._caller = ExitStack()
-        self._caller.enter_context(called_by(self))
+        self._caller.enter_context(redirect_calls(self))
         self._caller.enter_context(_named(""))
         return self
 
@@ -431,16 +431,18 @@ class Eager(Caller):
         inputs: dict[str, object] = {}
         for key, value in arguments.items():
             port = step.inputs.get(key)
-            if port is not None and port.many == "dict" and isinstance(value, Mapping):
+            if port is not None and port.container == "dict" and isinstance(value, Mapping):
                 inputs[key], inputs[f"{key}_names"] = list(value.values()), list(value)
             elif value is not None or port is None:
                 inputs[key] = value
-        with called_by(None):
+        with redirect_calls(None):
             files = step.on_files(inputs, here)
-        values = tuple(self._loaded(port, files.get(key)) for key, port in step.outputs.items())
+        values = tuple(
+            self._load_output(port, files.get(key)) for key, port in step.outputs.items()
+        )
         return values if len(values) > 1 else values[0]
 
-    def _loaded(self, port: Port | None, value: object) -> object:
+    def _load_output(self, port: Port | None, value: object) -> object:
         """Return an output of a step in memory."""
         if port is None or value is None:
             return value

@@ -99,7 +99,7 @@ def _wires(node: Node) -> Iterator[tuple[str, Wire]]:
         if isinstance(handles, Handle):
             wire = Wire((handles,))
         elif isinstance(handles, Mapping):
-            names = tuple(handles) if port is not None and port.many == "dict" else ()
+            names = tuple(handles) if port is not None and port.container == "dict" else ()
             wire = Wire(tuple(handles.values()), names)
         else:
             wire = Wire(tuple(handles))
@@ -113,7 +113,7 @@ def _wires(node: Node) -> Iterator[tuple[str, Wire]]:
                 )
         yield name, wire
     for name, port in node.step.inputs.items():
-        if name not in node.inputs and port.many is None and port.default is REQUIRED:
+        if name not in node.inputs and port.container is None and port.default is REQUIRED:
             raise GraphError(f"{node}: the required input {name} is not connected")
 
 
@@ -121,4 +121,4 @@ def _settings(node: Node, wired: Mapping[str, Wire]) -> Iterator[tuple[str, obje
     """Yield the settings of a node that are not outputs of other nodes."""
     for name in node.step.settings:
         if name not in wired:
-            yield name, node.setting(name)
+            yield name, node.get_setting(name)

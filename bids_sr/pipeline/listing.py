@@ -41,7 +41,7 @@ _LineGroup = tuple[_ListingLine, ...]
 """Lines of a step, or of scopes with equal content."""
 
 
-def who_makes_what(graph: Graph) -> list[_ListingLine]:
+def describe_graph(graph: Graph) -> list[_ListingLine]:
     """Return the scopes and steps of a graph in processing order.
 
     Content that is the same in several scopes is listed once.
@@ -53,19 +53,19 @@ def _blocks(graph: Graph, scope: Scope, depth: int) -> list[_LineGroup]:
     """Return the blocks of a scope."""
     # content → names of the scopes with this content; empty for a step
     scopes_of_content: dict[tuple[_LineGroup, ...], list[str]] = {}
-    for member in _in_order(graph, scope):
+    for member in _sort_by_dependency(graph, scope):
         if isinstance(member, Node):
             scopes_of_content[((_line(graph, member, depth),),)] = []
         elif content := tuple(_blocks(graph, member, depth + 1)):
             scopes_of_content.setdefault(content, []).append(member.name)
     first_scope: dict[_LineGroup, str] = {}  # block → scope that listed it first
     return [
-        _shared_block(content, names, depth, first_scope) if names else content[0]
+        _find_block(content, names, depth, first_scope) if names else content[0]
         for content, names in scopes_of_content.items()
     ]
 
 
-def _shared_block(
+def _find_block(
     content: tuple[_LineGroup, ...],
     names: list[str],
     depth: int,
@@ -88,7 +88,7 @@ def _shared_block(
     return tuple(lines)
 
 
-def _in_order(graph: Graph, scope: Scope) -> Iterator[Node | Scope]:
+def _sort_by_dependency(graph: Graph, scope: Scope) -> Iterator[Node | Scope]:
     """Yield the steps and inner scopes of a scope in dependency order.
 
     Members follow the members that they depend on, unless they depend on each other.

@@ -15,7 +15,7 @@ from nipype.interfaces.base import (
 )
 from nipype.interfaces.base.support import Bunch
 
-from bids_sr.pipeline.port import REQUIRED, Port, bare, port_of
+from bids_sr.pipeline.port import REQUIRED, Port, make_port, without_none
 
 INPUTS_CHECKSUM = "inputs_checksum"
 """Trait for the checksum of `bids_sr.pipeline.input_checksums`."""
@@ -65,7 +65,7 @@ def interface_class(
     input_traits |= {
         f"{name}_names": traits.List(traits.Str)
         for name, port in inputs.items()
-        if port.many == "dict"
+        if port.container == "dict"
     }
     input_traits |= {name: _setting_trait(parameter) for name, parameter in settings.items()}
     # nipype only considers the size and time of files
@@ -85,7 +85,7 @@ def interface_class(
 def _file_trait(port: Port) -> traits.TraitType:
     """Return the trait of an artifact."""
     is_required = port.default is REQUIRED
-    if port.many is None:
+    if port.container is None:
         return File(exists=True, mandatory=is_required)
     return InputMultiObject(File(exists=True), mandatory=is_required)
 
@@ -104,7 +104,7 @@ def _setting_trait(parameter: inspect.Parameter) -> traits.TraitType:
 
 def _trait(hint: object) -> traits.TraitType:
     """Return the trait for an annotation; any type is accepted if it is unknown."""
-    inner = bare(hint)
+    inner = without_none(hint)
     origin = get_origin(inner)
     args = get_args(inner)
     known_trait = next(
@@ -116,7 +116,7 @@ def _trait(hint: object) -> traits.TraitType:
         known_trait = traits.Enum(*args)
     elif origin is tuple and args[-1] is not Ellipsis:
         known_trait = traits.Tuple(*map(_trait, args))
-    elif origin is list and args and port_of(args[0]) is None:
+    elif origin is list and args and make_port(args[0]) is None:
         known_trait = traits.List(_trait(args[0]))
     elif origin in (dict, Mapping):
         known_trait = traits.Dict()

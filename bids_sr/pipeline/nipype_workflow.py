@@ -16,7 +16,7 @@ from bids_sr.pipeline.nodes import Handle, Node, Scope, Wire
 _NEXT_TO_NOTHING_GB = 0.01  # memory of nodes that run in the scheduler itself
 
 
-def workflow_of(
+def make_workflow(
     graph: Graph,
     *,
     base_dir: Path,

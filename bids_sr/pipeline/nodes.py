@@ -32,7 +32,7 @@ def scope_name(name: str) -> str:
     return name.replace("+", "__").replace("-", "_") + "_wf"
 
 
-def owner_of(node: object) -> tuple[str, str]:
+def get_owner(node: object) -> tuple[str, str]:
     """Return participant label and run name of a nipype node, "" if missing; see `Scope.owner`."""
     return getattr(node, "owner", ("", ""))
 
@@ -126,9 +126,9 @@ class Node:
     def _evaluate(self, function: Callable[..., _T]) -> _T:
         """Call a function with the settings that its parameters name."""
         names = inspect.signature(function).parameters
-        return function(**{name: self.setting(name) for name in names})
+        return function(**{name: self.get_setting(name) for name in names})
 
-    def setting(self, name: str) -> object:
+    def get_setting(self, name: str) -> object:
         """Return a setting of the call, or the default of the step."""
         if name in self.settings:
             return self.settings[name]
@@ -178,7 +178,7 @@ class Scope:
     def __repr__(self) -> str:
         return self.path
 
-    def within(
+    def add_scope(
         self, name: str, *, participant: str = "", run: str = "", high_resolution: bool = False
     ) -> "Scope":
         """Add an inner scope and return it."""

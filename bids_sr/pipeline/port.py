@@ -22,11 +22,11 @@ class Port:
     """
 
     kind: ArtifactKind[Any]
-    many: Literal["list", "dict"] | None = None
+    container: Literal["list", "dict"] | None = None
     default: object = REQUIRED
 
     def __str__(self) -> str:
-        return f"{f'a {self.many} of ' if self.many else ''}{self.kind.name}"
+        return f"{f'a {self.container} of ' if self.container else ''}{self.kind.name}"
 
     def takes(self, output: "Port") -> bool:
         """Return whether an output of another step has this kind."""
@@ -40,7 +40,7 @@ class Port:
         `names` contains the keys of a dictionary of artifacts, in order, and is otherwise not
         used.
         """
-        if self.many is None:
+        if self.container is None:
             if not isinstance(value, (str, Path)):
                 return value
             loaded_value = self.kind.load(Path(value))
@@ -49,18 +49,20 @@ class Port:
             return loaded_value
         files = [
             file
-            for file in _listed(value)
+            for file in _flatten(value)
             if not (isinstance(file, Path) and self.kind.is_beside(file))
         ]
         loaded = [Port(self.kind).load(file, stack) for file in files]
-        return dict(zip(_as_list(names), loaded, strict=True)) if self.many == "dict" else loaded
+        return (
+            dict(zip(_as_list(names), loaded, strict=True)) if self.container == "dict" else loaded
+        )
 
     def save(self, value: object, stem: Path) -> str:
         """Save a value, or a list of values together with a file that lists them.
 
         The list is used so that the scheduler handles one file instead of hundreds.
         """
-        if self.many is None:
+        if self.container is None:
             return str(self.kind.save(value, stem))
         saved = [
             self.kind.save(item, stem.with_name(f"{stem.name}{number}"))
@@ -73,7 +75,7 @@ class Port:
         return str(listing)
 
 
-def _listed(value: object) -> Iterator[object]:
+def _flatten(value: object) -> Iterator[object]:
     """Yield given files, the content of lists of files, and other values unchanged."""
     for item in _as_list(value):
         path = Path(item) if isinstance(item, str) else item
@@ -96,14 +98,14 @@ _SEVERAL: Mapping[object, Literal["list", "dict"]] = {
 }
 
 
-def port_of(hint: object, default: object = REQUIRED) -> Port | None:
+def make_port(hint: object, default: object = REQUIRED) -> Port | None:
     """Return the port for an annotation; None for a setting or a plain value.
 
     `default` is the default of the parameter, ``REQUIRED`` if there is none.
     """
-    hint = bare(hint)
+    hint = without_none(hint)
     container = _SEVERAL.get(get_origin(hint))
-    hint = bare(get_args(hint)[-1 if container == "dict" else 0]) if container else hint
+    hint = without_none(get_args(hint)[-1 if container == "dict" else 0]) if container else hint
     kinds = [
         metadata
         for metadata in getattr(hint, "__metadata__", ())
@@ -112,7 +114,7 @@ def port_of(hint: object, default: object = REQUIRED) -> Port | None:
     return Port(kinds[0], container, default) if kinds else None
 
 
-def bare(hint: object) -> object:
+def without_none(hint: object) -> object:
     """Return an annotation without None, unchanged if several other types remain."""
     if get_origin(hint) not in (Union, types.UnionType):
         return hint

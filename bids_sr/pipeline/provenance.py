@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from bids_sr.io.dataset_description import dataset_of
+from bids_sr.io.dataset_description import dataset_root
 from bids_sr.pipeline.nodes import Handle, Node, Wire
 from bids_sr.pipeline.store import derivative_path
 
@@ -44,7 +44,7 @@ class Provenance:
         self.stored: dict[Handle, str] = {}
         for node in (node for node in wires if node.step is store):
             (handle,) = wires[node]["files"].handles
-            if path := _stored_path(node, handle):
+            if path := _make_relative(node, handle):
                 self.stored[handle] = f"bids::{path}"
         self.handles = {uri: handle for handle, uri in self.stored.items()}
         self._sources = cache(self._find_sources)
@@ -70,14 +70,14 @@ class Provenance:
         }
         return {
             "sources": [
-                source_uri for source_uri in self._nearest_sources(source) if source_uri != uri
+                source_uri for source_uri in self._reduce_sources(source) if source_uri != uri
             ],
             "references": {
                 space: source_uri for space, source_uri in references.items() if source_uri != uri
             },
         }
 
-    def _nearest_sources(self, node: Node) -> list[str]:
+    def _reduce_sources(self, node: Node) -> list[str]:
         """Return the sources of a node's outputs, except for sources listed by another source."""
         uris = self._sources(node)
         further = [self._ancestors(self.handles[uri]) for uri in uris if uri in self.handles]
@@ -104,11 +104,11 @@ class Provenance:
         ):
             wire = self.wires[node].get(name)
             for handle in wire.handles if wire else ():
-                for uri, is_direct in self._above(handle):
+                for uri, is_direct in self._iterate_sources(handle):
                     uris[uri] = uris.get(uri, False) or is_direct
         return uris
 
-    def _above(self, handle: Handle) -> Iterator[tuple[str, bool]]:
+    def _iterate_sources(self, handle: Handle) -> Iterator[tuple[str, bool]]:
         """Yield an artifact if it is stored or given, otherwise its sources."""
         if handle.node is None:
             yield from ((self.uri(path), True) for path in _files(handle.source))
@@ -122,7 +122,7 @@ class Provenance:
             yield from self._sources(handle.node).items()
 
 
-def _stored_path(node: Node, handle: Handle) -> str:
+def _make_relative(node: Node, handle: Handle) -> str:
     """Return the path of a stored artifact relative to the output directory.
 
     The path is "" if the artifact is not stored, or if the entities are in the file names.
@@ -141,7 +141,7 @@ def _stored_path(node: Node, handle: Handle) -> str:
     assert isinstance(exported_as, Mapping)
     if not datasets:
         return ""
-    root = dataset_of(Path(), datasets[0])
+    root = dataset_root(Path(), datasets[0])
     return root.joinpath(derivative_path({**name_entities, **exported_as})).as_posix()
 
 

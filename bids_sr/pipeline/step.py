@@ -25,8 +25,7 @@ from typing import (
 )
 
 from bids_sr.config.memory import Need
-from bids_sr.metrics.word_lists import enumerated as enumerated
-from bids_sr.pipeline.port import REQUIRED, bare, port_of
+from bids_sr.pipeline.port import REQUIRED, make_port, without_none
 from bids_sr.sr.method import Cost
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ HERE = cast("Path", None)
 
 
 @contextmanager
-def called_by(caller: Caller | None) -> Iterator[None]:
+def redirect_calls(caller: Caller | None) -> Iterator[None]:
     """Let `caller` receive the calls of steps within the context; None calls their functions."""
     token = _CALLER.set(caller)
     try:
@@ -124,7 +123,7 @@ class Step(Generic[_P, _R]):
         self.resumes, self.reads, self.monitored = resumes, reads, frozenset(monitored)
         self._signature = signature = inspect.signature(function)
         ports = {
-            name: port_of(parameter.annotation, parameter.default)
+            name: make_port(parameter.annotation, parameter.default)
             for name, parameter in signature.parameters.items()
         }
         self.inputs = {name: port for name, port in ports.items() if port is not None}
@@ -151,10 +150,10 @@ class Step(Generic[_P, _R]):
                     f"cost or reads of {function.__name__} depend on {', '.join(sorted(unknown))},"
                     " which are no settings of the step"
                 )
-        self.outputs = {name: port_of(hint) for name, hint in zip(names, hints, strict=True)}
+        self.outputs = {name: make_port(hint) for name, hint in zip(names, hints, strict=True)}
 
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        """Call the function, or the current receiver of calls; see `called_by`."""
+        """Call the function, or the current receiver of calls; see `redirect_calls`."""
         caller = _CALLER.get()
         if caller is None:
             return self.function(*args, **kwargs)
@@ -172,14 +171,14 @@ class Step(Generic[_P, _R]):
                 name: (
                     self.inputs[name].load(value, stack, inputs.get(f"{name}_names"))
                     if name in self.inputs
-                    else self._setting(name, value)
+                    else self._convert_setting(name, value)
                 )
                 for name, value in inputs.items()
                 if name in self.inputs or name in self.settings
             }
             # an empty list counts as not given
             for name, port in self.inputs.items():
-                if port.many and port.default is not REQUIRED and not values.get(name, True):
+                if port.container and port.default is not REQUIRED and not values.get(name, True):
                     del values[name]
             if self.needs_folder:
                 values["here"] = here
@@ -188,17 +187,19 @@ class Step(Generic[_P, _R]):
             values_returned = (
                 result if isinstance(result, tuple) and len(self.outputs) > 1 else (result,)
             )
-            return dict(self._saved(values_returned, here))
+            return dict(self._save_outputs(values_returned, here))
 
-    def _setting(self, name: str, value: object) -> object:
+    def _convert_setting(self, name: str, value: object) -> object:
         """Convert a setting to the type in the signature.
 
         Nipype stores a path as text, so that the content of the file is part of the hash.
         """
-        is_path = value is not None and bare(self.settings[name].annotation) is Path
+        is_path = value is not None and without_none(self.settings[name].annotation) is Path
         return Path(str(value)) if is_path else value
 
-    def _saved(self, results: tuple[object, ...], here: Path) -> Iterator[tuple[str, object]]:
+    def _save_outputs(
+        self, results: tuple[object, ...], here: Path
+    ) -> Iterator[tuple[str, object]]:
         """Yield name and file, or plain value, of the outputs that are not None."""
         for (name, port), value in zip(self.outputs.items(), results, strict=True):
             if value is not None:

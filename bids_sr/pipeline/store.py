@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from bids_sr.io import atomic_files
-from bids_sr.io.dataset_description import RESULTS, dataset_of
-from bids_sr.io.grids import AS_STORED, AxisOrder, inverse
+from bids_sr.io.dataset_description import RESULTS, dataset_root
+from bids_sr.io.grids import AS_STORED, AxisOrder, inverse_order
 from bids_sr.io.uris import template_uri
 from bids_sr.pipeline.artifacts import Facts, File, entities_of_name
 from bids_sr.pipeline.step import HERE, step
@@ -84,7 +84,7 @@ def _store(source: Path, target: Path, dtype: str, order: AxisOrder, code: int) 
     from bids_sr.io.copies import compress_series, save_reordered
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_files.whole_file(target) as partial:
+    with atomic_files.atomic_file(target) as partial:
         if _full_extension(source) != ".nii.gz":
             shutil.copyfile(source, partial)
         elif _dimensions(source) == 4:
@@ -101,11 +101,11 @@ def _write_sidecar(
 ) -> list[Path]:
     """Write the sidecar of a file, or its shared sidecars, and return their paths.
 
-    Shared sidecars are described in `_shared`.
+    Shared sidecars are described in `_iterate_shared_sidecars`.
     """
     own_path = derivative_path({**entities, "extension": ".json"})
     contents: dict[str, Mapping[str, object]] = {}
-    contents.update(_shared(entities, content, varies))
+    contents.update(_iterate_shared_sidecars(entities, content, varies))
     # an existing sidecar of an earlier version would take precedence over shared sidecars
     if not contents or (root / own_path).exists():
         contents[own_path] = content
@@ -114,7 +114,7 @@ def _write_sidecar(
     return [root / path for path in contents]
 
 
-def _shared(
+def _iterate_shared_sidecars(
     entities: Mapping[str, str], content: Mapping[str, object], varies: Varies
 ) -> Iterator[tuple[str, dict[str, object]]]:
     """Yield path and content of the shared sidecars that a file inherits from.
@@ -135,7 +135,7 @@ def _shared(
         yield derivative_path({**entities, **omitted_entities, "extension": ".json"}), differing
 
 
-def _sidecar_of(
+def _make_sidecar(
     values: Mapping[str, object],
     sources: Sequence[str],
     references: Mapping[str, str],
@@ -170,7 +170,7 @@ def _is_described(entities: Mapping[str, str]) -> bool:
     return entities["extension"] not in {".json", ".svg", ".html", ".safetensors"}
 
 
-def _of_results(content: Mapping[str, object]) -> dict[str, object]:
+def _make_dataset_sidecar(content: Mapping[str, object]) -> dict[str, object]:
     """Return a sidecar for the data set for other programs.
 
     From this data set, the output directory is another data set.
@@ -193,7 +193,7 @@ def _read(path: Path) -> dict[str, object]:
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
-def _named(path: Path) -> dict[str, str]:
+def _select_entities(path: Path) -> dict[str, str]:
     """Return the entities in a file name, including the datatype ``figures`` for drawings."""
     figure_entities = {"datatype": "figures"} if path.suffix in {".svg", ".html"} else {}
     return {**entities_of_name(path), **figure_entities}
@@ -260,7 +260,7 @@ def store(
     json_by_stem = {path.with_suffix("").name: path for path in json_files}
     stored_files, notes = [], list[Path]()
     for source in (path for path in files if path not in json_by_stem.values()):
-        file_entities = _named(source) if own_entities is None else own_entities
+        file_entities = _select_entities(source) if own_entities is None else own_entities
         if among is not None and not any(
             choice.items() <= file_entities.items() for choice in among
         ):
@@ -269,11 +269,11 @@ def store(
         note = json_by_stem.get(source.name)
         file_sidecar = json_by_stem.get(source.name.partition(".")[0])
         values = _read(file_sidecar) if file_sidecar else {**own_sidecar, **(sidecar or {})}
-        content = _sidecar_of(values, sources, references, name_entities) | dict(provenance)
+        content = _make_sidecar(values, sources, references, name_entities) | dict(provenance)
         code = {"": 1, "boldref": 1, "T1w": 2}.get(
             name_entities.get("space", ""), 4
         )  # scanner, another image, template
-        order = inverse(axis_order) if code == 1 else AS_STORED
+        order = inverse_order(axis_order) if code == 1 else AS_STORED
         first_copy: Path | None = None
         if in_output:
             if _is_described(name_entities):
@@ -295,7 +295,7 @@ def store(
                 )
             stored_files.append(first_copy)
         for series in datasets if exported_as is not None else ():
-            root = dataset_of(output_dir, series)
+            root = dataset_root(output_dir, series)
             export_entities = {**name_entities, **(exported_as or {})}
             if "space" in name_entities or export_entities["suffix"] not in _WITHOUT_SIDECAR:
                 # one sidecar for all tissues
@@ -304,11 +304,11 @@ def store(
                     if export_entities["suffix"] == "probseg"
                     else export_entities
                 )
-                notes += _write_sidecar(root, all_labels, _of_results(content))
+                notes += _write_sidecar(root, all_labels, _make_dataset_sidecar(content))
             stored_files.append(target := root / derivative_path(export_entities))
             if first_copy is None:
                 _store(source, first_copy := target, output_dtype, order, code)
             else:
-                atomic_files.link_whole(first_copy, target)
+                atomic_files.link_or_copy(first_copy, target)
     (here / RECORD).write_text(json.dumps([str(path) for path in (*stored_files, *notes)]))
     return stored_files

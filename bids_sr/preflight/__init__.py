@@ -5,9 +5,9 @@ that processes the data, which need not be the machine that submits jobs. `check
 voxels at the start of a participant's processing.
 """
 
-from bids_sr.preflight.checks import check, without
+from bids_sr.preflight.checks import check, exclude_runs
 from bids_sr.preflight.estimates import check_machine
-from bids_sr.preflight.exclusions import left_out_text
+from bids_sr.preflight.exclusions import describe_skipped_runs
 from bids_sr.preflight.plan import Estimate, Plan, StageCost
 from bids_sr.preflight.plan_text import (
     choice_lines,
@@ -16,7 +16,7 @@ from bids_sr.preflight.plan_text import (
     format_problems,
     notes,
 )
-from bids_sr.preflight.unfit_references import without_unfit_references
+from bids_sr.preflight.unfit_references import drop_unfit_references
 from bids_sr.preflight.voxel_checks import check_data
 
 __all__ = [
@@ -28,10 +28,10 @@ __all__ = [
     "check_machine",
     "choice_lines",
     "cost_text",
+    "describe_skipped_runs",
+    "drop_unfit_references",
     "dry_run_text",
+    "exclude_runs",
     "format_problems",
-    "left_out_text",
     "notes",
-    "without",
-    "without_unfit_references",
 ]

@@ -12,16 +12,16 @@ from bids_sr.bids import (
     Header,
     Subject,
     Survey,
-    entities_of,
+    find_pretrained,
     input_of_models,
-    pretrained_for,
+    parse_entities,
     survey,
     survey_structural,
 )
 from bids_sr.bids.method_options import series_of_run
 from bids_sr.bids.retrospective_plan import as_downsampled, tell_retrospective
 from bids_sr.config import Settings, machine
-from bids_sr.config.seeds import COMPONENTS, seed_names, seeds_of
+from bids_sr.config.seeds import COMPONENTS, choose_seeds, seed_names
 from bids_sr.glm.contrasts import Contrast
 from bids_sr.notices import Notice
 from bids_sr.preflight import (
@@ -36,7 +36,7 @@ from bids_sr.preflight import (
 from bids_sr.preflight.combined_runs import warn_of_left_out
 from bids_sr.preflight.compared_series import with_compared
 from bids_sr.preflight.estimates import check_memory, estimate
-from bids_sr.preflight.exclusions import exclude, files_of
+from bids_sr.preflight.exclusions import exclude, list_files
 from bids_sr.preflight.kspace import refuse_phase, warn_of_header
 from bids_sr.preflight.method_checks import (
     check_card,
@@ -84,7 +84,7 @@ def check(settings: Settings) -> Plan:
             f"this machine or job has {processors} processors, so more processes increase memory"
             " usage without reducing the processing time."
         )
-        findings.tell(f"--nprocs {resources.nprocs}", text)
+        findings.note(f"--nprocs {resources.nprocs}", text)
     types = {}  # modeled types of each run with a valid table, in the order shared by the data set
     lengths = {run.bold: run.duration for subject in data_set.subjects for run in subject.runs}
     for run in (run for subject in data_set.subjects for run in subject.runs):
@@ -95,12 +95,12 @@ def check(settings: Settings) -> Plan:
     for name, (bold, table) in data_set.chosen.items():
         if table is None:
             continue
-        entities = entities_of(bold)
+        entities = parse_entities(bold)
         with findings.about(entities["subject"], name, code="events"):
             names = events.check_events(table, bold, lengths.get(bold), findings)
         if names:
             order = data_set.type_order.get(entities.get("task", ""), ())
-            types[bold] = events.ordered(names, order)
+            types[bold] = events.order_types(names, order)
     events.warn_of_alike_types(types, findings)
     seeds = _seeds_of_runs(data_set, settings, findings)
     requested: Sequence[str | tuple[str, Contrast]] = settings.activation.contrasts
@@ -112,7 +112,7 @@ def check(settings: Settings) -> Plan:
             settings.activation.stats_model, types, findings
         )
         requested = (*model_contrasts, *requested)
-    nuisance = confound_checks.chosen_confounds(settings, model_confounds, findings)
+    nuisance = confound_checks.select_confounds(settings, model_confounds, findings)
     event_contrasts = run_contrasts.contrasts_of_runs(types, requested, findings)
     check_overlap(settings, event_contrasts, findings)
     contrasts = event_contrasts | {
@@ -157,18 +157,18 @@ def check(settings: Settings) -> Plan:
         subjects=subjects,
         contrasts=contrasts,
         type_order=data_set.type_order,
-        left_out=left_out,
+        skipped=left_out,
         sources=data_set.sources,
         nuisance=nuisance,
     )
-    return _costed(plan, frozenset(types), settings, findings)
+    return _estimate_cost(plan, frozenset(types), settings, findings)
 
 
 def _check_dataset(settings: Settings, data_set: Survey, findings: Findings) -> None:
     """Validate the selected files, and check the requested spaces and regions."""
     subjects = data_set.subjects
     labels = {subject.label for subject in subjects if subject.has_scans}
-    labels |= {entities_of(bold)["subject"] for bold, _ in data_set.chosen.values()}
+    labels |= {parse_entities(bold)["subject"] for bold, _ in data_set.chosen.values()}
     if labels and not settings.selection.skip_bids_validation:
         with findings.about(code="validator"):
             validate(settings.paths.bids_dir.absolute(), labels, data_set.chosen, findings)
@@ -209,13 +209,13 @@ def _warn_of_missing_events(data_set: Survey, settings: Settings, findings: Find
     """
     uses_events = "events" not in settings.preprocessing.ignore
     for name, (bold, table) in data_set.chosen.items() if uses_events else ():
-        if table is None and not is_rest(entities_of(bold).get("task", "rest")):
+        if table is None and not is_rest(parse_entities(bold).get("task", "rest")):
             text = (
                 f"{name}_events.tsv was not found, so the run is analyzed as resting state"
                 " (seed-based connectivity). To map task activation, add the events table and"
                 " run the program again. If the run is a resting-state run, use --ignore events."
             )
-            with findings.about(entities_of(bold)["subject"], name, code="events"):
+            with findings.about(parse_entities(bold)["subject"], name, code="events"):
                 findings.warn(bold, text)
 
 
@@ -227,7 +227,7 @@ def _seeds_of_runs(
     names_by_run = {}
     for subject in data_set.subjects:
         names = seed_names(
-            seeds_of(seeds, with_anat=bool(subject.t1w), atlas=settings.activation.atlas)
+            choose_seeds(seeds, with_anat=bool(subject.t1w), atlas=settings.activation.atlas)
         )
         rest = [run for run in subject.runs if run.events is None]
         names_by_run.update(dict.fromkeys((run.bold for run in rest), names))
@@ -237,11 +237,13 @@ def _seeds_of_runs(
                 " leading temporal components of the run instead."
             )
             with findings.about(subject.label):
-                findings.tell(f"sub-{subject.label}", text)
+                findings.note(f"sub-{subject.label}", text)
     return names_by_run
 
 
-def _costed(plan: Plan, valid: frozenset[Path], settings: Settings, findings: Findings) -> Plan:
+def _estimate_cost(
+    plan: Plan, valid: frozenset[Path], settings: Settings, findings: Findings
+) -> Plan:
     """Return the plan with series and cost of the remaining runs.
 
     `valid` contains the BOLD files with valid tables.
@@ -263,7 +265,7 @@ def _costed(plan: Plan, valid: frozenset[Path], settings: Settings, findings: Fi
     if plan.subjects:
         cost = estimate(replace(plan, subjects=subjects), settings)
         with findings.about(code="room"):
-            directories.check_room(settings, cost, findings)
+            directories.check_disk_space(settings, cost, findings)
             check_memory(settings, cost.sizes, settings.resources.mem_gb, findings)
     if "glm" in settings.activation.kinds:
         for subject in plan.subjects:
@@ -277,7 +279,7 @@ def _costed(plan: Plan, valid: frozenset[Path], settings: Settings, findings: Fi
                     run, settings, findings, n_seeds=len(plan.contrasts[run.bold])
                 ):
                     unsplit |= {run.bold}
-                another = run.another
+                another = run.same_task_run
                 if (
                     another is not None
                     and another.events is not None
@@ -293,17 +295,17 @@ def _costed(plan: Plan, valid: frozenset[Path], settings: Settings, findings: Fi
     )
 
 
-def without(plan: Plan, problems: Sequence[Notice]) -> Plan:
+def exclude_runs(plan: Plan, problems: Sequence[Notice]) -> Plan:
     """Return the plan without the runs that problems affect.
 
     The plan is returned unchanged if a problem affects the whole call, or if there are no
     problems.
     """
-    files = {run.stem: (run.bold, *files_of(run)) for run in plan.runs}
+    files = {run.stem: (run.bold, *list_files(run)) for run in plan.runs}
     subjects, left_out, remaining = exclude(problems, files, plan.subjects)
     if remaining or not left_out:
         return plan
-    return replace(plan, subjects=subjects, left_out={**plan.left_out, **left_out})
+    return replace(plan, subjects=subjects, skipped={**plan.skipped, **left_out})
 
 
 def _check_structural(settings: Settings, findings: Findings) -> Plan:
@@ -315,7 +317,7 @@ def _check_structural(settings: Settings, findings: Findings) -> Plan:
     findings.add_all(data_set)
     tell_missing_features(settings.superres, findings)
     for name in settings.superres.learned:
-        file = pretrained_for(settings.superres, name)
+        file = find_pretrained(settings.superres, name)
         for subject in data_set.subjects:
             if file is not None and subject.lowres:
                 _check_model_of_lowres(settings, subject, file, findings)
@@ -333,7 +335,7 @@ def _check_structural(settings: Settings, findings: Findings) -> Plan:
     if subjects:
         _check_dataset(settings, data_set, findings)
         with findings.about(code="room"):
-            directories.check_room(settings, cost, findings)
+            directories.check_disk_space(settings, cost, findings)
             check_memory(settings, cost.sizes, settings.resources.mem_gb, findings)
     return replace(
         plan, estimate=cost, problems=tuple(findings.problems), warnings=tuple(findings.notices)
@@ -348,7 +350,7 @@ def _check_model(
     The model card is compared with the contrasts and with `header`, the high-resolution scan that
     defines the grid.
     """
-    from bids_sr.sr.data.contrast_channels import joined
+    from bids_sr.sr.data.contrast_channels import joined_contrasts
     from bids_sr.sr.inference.apply_to_contrasts import SAME_GRID
     from bids_sr.sr.models.card import ModelError, read_card
 
@@ -362,15 +364,17 @@ def _check_model(
     if (channels := card.channels) != len(contrasts):
         reason = (
             f"the number of contrasts required by the model is {channels} ({card.contrast}), but"
-            f" the participant has {joined(contrasts)}"
+            f" the participant has {joined_contrasts(contrasts)}"
         )
         fix = (
             "Use a model that was trained on these contrasts, or omit --pretrained to train a"
             " new model."
         )
-        findings.refuse(where, reason, fix)
+        findings.add_problem(where, reason, fix)
     else:
-        check_card(file, header.affine, joined(contrasts), SAME_GRID, where, findings, superres)
+        check_card(
+            file, header.affine, joined_contrasts(contrasts), SAME_GRID, where, findings, superres
+        )
 
 
 def _check_model_of_lowres(
@@ -381,7 +385,7 @@ def _check_model_of_lowres(
     Grid and contrasts are taken from the first model, so only alignment, intensities and further
     models can differ.
     """
-    from bids_sr.sr.data.contrast_channels import joined
+    from bids_sr.sr.data.contrast_channels import joined_contrasts
     from bids_sr.sr.inference.apply_to_contrasts import SAME_GRID
 
     model_input = input_of_models(settings.superres)
@@ -394,5 +398,5 @@ def _check_model_of_lowres(
     affine = np.eye(4)
     affine[:3, :3] = np.eye(3)[:, axes] * (x, y, z)
     where = f"sub-{subject.label} with --pretrained {file}"
-    contrasts = joined(model_input.contrasts)
+    contrasts = joined_contrasts(model_input.contrasts)
     check_card(file, affine, contrasts, SAME_GRID, where, findings, settings.superres)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from bids_sr.bids import BoldRun, entities_of
+from bids_sr.bids import BoldRun, parse_entities
 from bids_sr.bids.entities import run_number_order, short_run_name
 from bids_sr.bids.findings import Findings
 from bids_sr.config.seeds import seed_names
@@ -123,7 +123,7 @@ def uncombined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[UncombinedRuns]
     """
     uncombined = []
     for group in _candidates(runs, plan):
-        members = {**group.runs, **_named(sorted(runs, key=_order), group)}
+        members = {**group.runs, **_format_excluded(sorted(runs, key=_order), group)}
         reasons = {
             name: reason
             for name, run in members.items()
@@ -207,10 +207,12 @@ def warn_of_left_out(
         warn(run, f"{WITHOUT_RUN}.")
     candidates = _candidates(runs, plan)
     for group in _combined(candidates):
-        members = {**group.runs, **_named(runs, group)}
+        members = {**group.runs, **_format_excluded(runs, group)}
         for name, run in members.items():
-            series = {other for one in group.runs.values() for other in plan.series_of(one)}
-            lacking = [one for one in methods if one in series and one not in plan.series_of(run)]
+            series = {other for one in group.runs.values() for other in plan.list_series(one)}
+            lacking = [
+                one for one in methods if one in series and one not in plan.list_series(run)
+            ]
             reasons = [
                 f"contrast {contrast}: {reason}"
                 for contrast, reason in group.without.get(name, {}).items()
@@ -240,13 +242,13 @@ def _keeping_apart(
     """
     lacking = [
         (name, run, group.left_out[name])
-        for name, run in _named(sorted(runs, key=_order), group).items()
+        for name, run in _format_excluded(sorted(runs, key=_order), group).items()
         if group.left_out[name] != WITHOUT_RUN and _weights(run, plan)
     ]
     return lacking if group.runs else lacking[1:]
 
 
-def combined_lines(runs: Sequence[BoldRun], plan: Plan) -> list[str]:
+def format_combined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[str]:
     """Return a line per group of combined runs of a participant, for the dry run."""
     lines = []
     for group in group_runs(runs, plan):
@@ -286,7 +288,7 @@ def _group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> RunGr
         for name, run in named.items()
         if name not in left_out
     }
-    usual = _most_frequent(sizes.values())
+    usual = _find_most_frequent(sizes.values())
     with_usual = [name for name, size in sizes.items() if size == usual]
     whose = "most runs" if len(with_usual) > 1 else next(iter(with_usual), "")
     left_out |= {
@@ -294,7 +296,7 @@ def _group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> RunGr
         for name, size in sizes.items()
         if size != usual
     }
-    contrasts, without = _shared_contrasts(
+    contrasts, without = _find_common_contrasts(
         {name: run for name, run in named.items() if name not in left_out}, plan
     )
     combined = {name for names in contrasts.values() for name in names}
@@ -304,8 +306,8 @@ def _group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> RunGr
     members = {name: run for name, run in named.items() if name in combined}
     dropped = ("run", "session") if over_sessions else ("run",)
     entities = dict(_key(runs[0], without=dropped))
-    for stem, notices in plan.left_out.items():
-        skipped = entities_of(Path(f"{stem}_bold.nii.gz"))
+    for stem, notices in plan.skipped.items():
+        skipped = parse_entities(Path(f"{stem}_bold.nii.gz"))
         if {key: label for key, label in skipped.items() if key not in dropped} == entities:
             name = short_run_name(skipped, over_sessions=over_sessions)
             left_out[name] = f"the run was skipped: {notices[0].why}"
@@ -319,7 +321,7 @@ def _group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> RunGr
     )
 
 
-def _shared_contrasts(
+def _find_common_contrasts(
     runs: Mapping[str, BoldRun], plan: Plan
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, dict[str, str]]]:
     """Return runs with equal weights by contrast, and reasons by run and contrast."""
@@ -327,7 +329,7 @@ def _shared_contrasts(
     contrasts: dict[str, tuple[str, ...]] = {}
     without: dict[str, dict[str, str]] = defaultdict(dict)
     for contrast in dict.fromkeys(contrast for weights in own.values() for contrast in weights):
-        usual = _most_frequent(
+        usual = _find_most_frequent(
             weights[contrast] for weights in own.values() if contrast in weights
         )
         members = tuple(name for name in own if own[name].get(contrast) == usual)
@@ -354,13 +356,13 @@ def _weights(run: BoldRun, plan: Plan) -> dict[str, ComparableWeights]:
     }
 
 
-def _most_frequent(values: Iterable[_T]) -> _T | None:
+def _find_most_frequent(values: Iterable[_T]) -> _T | None:
     """Return the most frequent value; among equally frequent values, the first."""
     all_values = list(values)
     return max(all_values, key=all_values.count, default=None)
 
 
-def _named(runs: Sequence[BoldRun], group: RunGroup) -> dict[str, BoldRun]:
+def _format_excluded(runs: Sequence[BoldRun], group: RunGroup) -> dict[str, BoldRun]:
     """Return the runs that a group excludes, by their names in the group."""
     dropped = ("run", "session") if group.over_sessions else ("run",)
     entities = {key: label for key, label in group.entities.items() if key != "datatype"}

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bids_sr.bids import BoldRun, Findings, Subject, entities_of
+from bids_sr.bids import BoldRun, Findings, Subject, parse_entities
 from bids_sr.bids.companions import companion, series_named
 from bids_sr.bids.entities import ENTITIES, RUN_KEYS
 from bids_sr.config import Settings
 from bids_sr.config.values import split_named
-from bids_sr.series import ACQUIRED_BAND, BASELINES, kind_of
-from bids_sr.sr.method import offered_methods
+from bids_sr.series import ACQUIRED_BAND, BASELINES, get_kind
+from bids_sr.sr.method import method_names_without_controls
 
 _LABEL = ":desc-"
 
@@ -25,8 +25,8 @@ def _why_no_name(name: str) -> str:
     """
     if not (name.isascii() and name.isalnum()):
         return f"the name {name!r} contains characters other than letters and digits"
-    if kind_of(name) != "method" or name in {
-        method.replace("-", "") for method in offered_methods()
+    if get_kind(name) != "method" or name in {
+        method.replace("-", "") for method in method_names_without_controls()
     }:
         return f"the name {name!r} is reserved for a series computed by bids-sr"
     return ""
@@ -53,7 +53,7 @@ def with_compared(
 ) -> tuple[Subject, ...]:
     """Return participants whose runs have their compared series, and report problems."""
     named_files = [_split(text) for text in settings.evaluation.compare]
-    if not named_files or not _named_well(named_files, settings, findings):
+    if not named_files or not _check_names(named_files, settings, findings):
         return tuple(subjects)
     runs = [run for subject in subjects for run in subject.runs]
     if len(runs) > 1 and (files := [path for _, path, _ in named_files if path.is_file()]):
@@ -90,9 +90,9 @@ def with_compared(
         compared_runs = []
         for run in subject.runs:
             with findings.about(subject.label, run.stem):
-                compared = _series_of(run, named_files, findings)
+                compared = _list_series(run, named_files, findings)
                 another = _another_run(run, settings, findings) if compared else None
-            compared_runs.append(replace(run, compared=compared, another=another))
+            compared_runs.append(replace(run, compared=compared, same_task_run=another))
         result.append(replace(subject, runs=tuple(compared_runs)))
     return tuple(result)
 
@@ -127,11 +127,11 @@ def _another_run(run: BoldRun, settings: Settings, findings: Findings) -> BoldRu
             f"series that other programs computed from {run.bold.name} are compared with this run"
             " below the acquired Nyquist frequency."
         )
-        findings.tell(nearest.bold, text)
+        findings.note(nearest.bold, text)
     return nearest
 
 
-def _named_well(
+def _check_names(
     compared: Sequence[tuple[str, Path, str]], settings: Settings, findings: Findings
 ) -> bool:
     """Return whether the names and paths of ``--compare`` can be used, and report problems."""
@@ -140,7 +140,7 @@ def _named_well(
     for name, path, label in compared:
         option = f"--compare {name}={path}"
         if reason := _why_no_name(name):
-            reserved = f"{', '.join(BASELINES)}, {', '.join(offered_methods())}, raw, measured"
+            reserved = ", ".join([*BASELINES, *method_names_without_controls(), "raw", "measured"])
             findings.refuse_option(
                 option,
                 reason,
@@ -178,7 +178,7 @@ def _named_well(
     return len(findings.problems) == n_problems
 
 
-def _series_of(
+def _list_series(
     run: BoldRun, compared: Sequence[tuple[str, Path, str]], findings: Findings
 ) -> dict[str, BoldRun]:
     """Return the usable compared series of a run by name."""
@@ -210,22 +210,22 @@ def _find_series(
     """Return a run's series in a derivatives directory; report and skip runs without a series."""
     candidates = _candidates(folder, run)
     if not candidates:
-        findings.tell(
+        findings.note(
             folder,
             f"the directory does not contain a series for {run.stem}, so this run is not compared"
             f" with {name}.",
         )
         return None
     labeled = (
-        [path for path in candidates if entities_of(path).get("desc", "") == label]
+        [path for path in candidates if parse_entities(path).get("desc", "") == label]
         if label
         else candidates
     )
     if not labeled:
         available = ", ".join(
-            sorted({f"desc-{entities_of(path).get('desc', '')}" for path in candidates})
+            sorted({f"desc-{parse_entities(path).get('desc', '')}" for path in candidates})
         )
-        findings.refuse(
+        findings.add_problem(
             folder,
             f"the directory does not contain a desc-{label} series for {run.stem}",
             f"Available: {available}.",
@@ -235,18 +235,18 @@ def _find_series(
     native = [
         path
         for path in labeled
-        if not entities_of(path).get("space", "").startswith(("MNI", "fs", "T1w"))
+        if not parse_entities(path).get("space", "").startswith(("MNI", "fs", "T1w"))
     ]
     native = native or labeled
     if len(native) > 1:
         names = ", ".join(path.name for path in native)
-        labels = sorted({entities_of(path).get("desc", "") for path in native} - {""})
+        labels = sorted({parse_entities(path).get("desc", "") for path in native} - {""})
         fix = (
             f"--compare {name}={folder}{_LABEL}{labels[0]}"
             if len(labels) > 1
             else f"--compare {name}=FILE"
         )
-        findings.refuse(
+        findings.add_problem(
             folder,
             f"several series in this directory match {run.stem}: {names}",
             f"Select one of these series with {fix}.",

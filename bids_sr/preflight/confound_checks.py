@@ -15,7 +15,7 @@ from bids_sr.preflight.run_model import MOTION_REGRESSORS
 from bids_sr.preflight.stats_model import is_confound
 
 
-def chosen_confounds(
+def select_confounds(
     settings: Settings, of_model: Sequence[str] | None, findings: Findings
 ) -> list[str] | None:
     """Return the selected confounds as `model_confounds` takes them; None for the default.
@@ -52,36 +52,38 @@ def are_usable(run: BoldRun, chosen: Sequence[str] | None, findings: Findings) -
     from the six parameters, and components with missing values are omitted; both are reported as
     notes. A selected column with missing values is a problem.
 
-    `chosen` is the result of `chosen_confounds`.
+    `chosen` is the result of `select_confounds`.
     """
     path = None if run.precomputed is None else run.precomputed.confounds
     if path is None or not path.exists():
         return True
     from bids_sr.glm.confounds import is_complete
-    from bids_sr.glm.imported_confounds import as_numbers
+    from bids_sr.glm.imported_confounds import convert_to_numbers
     from bids_sr.glm.model_confounds import COMPCOR_VOLUMES, COMPONENTS_SET, CONFOUND_SETS
 
     if any(problem.what == str(path) for problem in findings.problems):
         return False  # rejected by `bids_sr.bids.precomputed_checks.check_confounds`
     frame = read_frame(path)
-    table, computed, text = as_numbers(frame)
+    table, computed, text = convert_to_numbers(frame)
     if computed:
-        findings.tell(
+        findings.note(
             path,
             "missing or incomplete confounds are recomputed from the six motion parameters"
-            f" ({_listed(computed)}).",
+            f" ({_format_columns(computed)}).",
         )
     names = list(CONFOUND_SETS if chosen is None else chosen)
     text_columns = [name for name in text if any(matching([name], pattern) for pattern in names)]
     if text_columns:
-        findings.refuse(
+        findings.add_problem(
             path,
-            f"confounds must be numeric, but text was found in {_listed(text_columns)}",
+            f"confounds must be numeric, but text was found in {_format_columns(text_columns)}",
             "Correct the confounds table, or choose other confounds with --confounds.",
         )
         return False
     if text:
-        findings.tell(path, f"text was found in {_listed(text)}, so these confounds are omitted.")
+        findings.note(
+            path, f"text was found in {_format_columns(text)}, so these confounds are omitted."
+        )
     if COMPONENTS_SET in names and run.n_volumes >= COMPCOR_VOLUMES:
         components = [name for name in table if str(name).startswith("a_comp_cor")]
         gaps = [name for name in components if not is_complete(table[name])]
@@ -91,19 +93,19 @@ def are_usable(run: BoldRun, chosen: Sequence[str] | None, findings: Findings) -
                 if len(gaps) < len(components)
                 else "No other components are available."
             )
-            findings.tell(
+            findings.note(
                 path,
-                f"values are missing (n/a) in {_listed(gaps)}, so these components are omitted"
-                f" from the linear models. {rest}",
+                f"values are missing (n/a) in {_format_columns(gaps)}, so these components are"
+                f" omitted from the linear models. {rest}",
             )
     columns = dict.fromkeys(column for name in names for column in matching(map(str, table), name))
     incomplete = [name for name in columns if not is_complete(table[name])]
     if incomplete:
-        findings.refuse(
+        findings.add_problem(
             path,
             (
-                f"values are missing (n/a) in {_listed(incomplete)}, so the linear model cannot"
-                " include these confounds"
+                f"values are missing (n/a) in {_format_columns(incomplete)}, so the linear model"
+                " cannot include these confounds"
             ),
             (
                 "Choose other confounds with --confounds, or change X in the BIDS Stats Model"
@@ -119,15 +121,15 @@ def count_confounds(run: BoldRun, chosen: Sequence[str] | None) -> int:
     Components that are computed by this program are not counted, because their number is not known
     yet. A precomputed table must satisfy `are_usable`.
 
-    `chosen` is the result of `chosen_confounds`.
+    `chosen` is the result of `select_confounds`.
     """
     from bids_sr.glm.model_confounds import COMPONENTS_SET, MOTION, MOTION_SET, model_confounds
 
     path = None if run.precomputed is None else run.precomputed.confounds
     if path is not None and path.exists():
-        from bids_sr.glm.imported_confounds import as_numbers
+        from bids_sr.glm.imported_confounds import convert_to_numbers
 
-        return len(model_confounds(as_numbers(read_frame(path))[0], chosen))
+        return len(model_confounds(convert_to_numbers(read_frame(path))[0], chosen))
     if chosen is None:
         return MOTION_REGRESSORS
     sets = {MOTION_SET: MOTION, COMPONENTS_SET: ()}
@@ -135,7 +137,7 @@ def count_confounds(run: BoldRun, chosen: Sequence[str] | None) -> int:
     return len({column for name in chosen for column in sets.get(name, matching(columns, name))})
 
 
-def _listed(names: Sequence[str]) -> str:
+def _format_columns(names: Sequence[str]) -> str:
     """Return ``column x`` or ``columns x, y and 3 more`` for a message."""
     limit = 4
     text = ", ".join(names[:limit])

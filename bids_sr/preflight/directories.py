@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
-from bids_sr.bids import Findings, pretrained_for
+from bids_sr.bids import Findings, find_pretrained
 from bids_sr.config import Settings, SuperRes
 from bids_sr.config.vgg19_weights import VGG19_COMMAND
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.dataset_description import RESULTS
 from bids_sr.preflight.plan import Estimate
 from bids_sr.preflight.pretrained_models import check_pretrained
-from bids_sr.sr.former_names import current_names, renaming
+from bids_sr.sr.former_names import current_names, renaming_text
 from bids_sr.sr.method import get_method, recipe_name
 from bids_sr.version import __version__
 
@@ -56,10 +56,10 @@ def check_places(settings: Settings, findings: Findings) -> None:
                 "Choose a directory outside the dataset, or a subdirectory of its derivatives"
                 f" directory such as {bids / 'derivatives/bids-sr'}."
             )
-            findings.refuse(path, reason, fix)
+            findings.add_problem(path, reason, fix)
         elif root.is_relative_to(place) and bids != settings.paths.retrospective_dir:
             fix = "Choose an empty directory that does not contain the dataset."
-            findings.refuse(path, f"{description} must not contain the dataset {bids}", fix)
+            findings.add_problem(path, f"{description} must not contain the dataset {bids}", fix)
         _check_writable(description, path, findings)
     # an earlier run, possibly of another user, may have left files in the output directory
     if len(findings.problems) == n_problems:
@@ -72,7 +72,7 @@ def check_places(settings: Settings, findings: Findings) -> None:
                 )
     for file in (*settings.superres.pretrained, settings.superres.vgg_weights):
         if file is not None and not file.is_file():
-            findings.refuse(file, "the file was not found", "Check the path.")
+            findings.add_problem(file, "the file was not found", "Check the path.")
         elif file is not None and file.suffix != ".safetensors":
             reason = (
                 "the file is not a .safetensors file. Files written by torch.save can execute"
@@ -81,7 +81,7 @@ def check_places(settings: Settings, findings: Findings) -> None:
             fix = "Specify a file in the .safetensors format."
             if file == settings.superres.vgg_weights:
                 fix = f"Convert the torchvision weights with this command: {VGG19_COMMAND} {file}"
-            findings.refuse(file, reason, fix)
+            findings.add_problem(file, reason, fix)
     _check_earlier_results(settings, findings)
     _check_models(settings, findings)
     if settings.resources.use_plugin is not None:
@@ -95,7 +95,7 @@ def _check_cluster(file: Path, findings: Findings) -> None:
     ]
     if missing:
         fix = "Run the program on a computer with the SLURM commands, or omit --use-plugin."
-        findings.refuse(
+        findings.add_problem(
             file, f"the SLURM commands {', '.join(missing)} were not found on the PATH", fix
         )
 
@@ -115,7 +115,7 @@ def check_owner(settings: Settings, findings: Findings) -> None:
                 f"the output directory is not empty (it contains {min(unrelated).name}) and was"
                 " not created by bids-sr"
             )
-            findings.refuse(out, reason, fix)
+            findings.add_problem(out, reason, fix)
         return
     marker = read_json(file)
     generators = marker.get("GeneratedBy")
@@ -131,7 +131,7 @@ def check_owner(settings: Settings, findings: Findings) -> None:
     data = (out / data).resolve()
     expected = {paths.bids_dir.resolve(), paths.retrospective_dir.resolve()}
     if name != RESULTS:
-        findings.refuse(
+        findings.add_problem(
             out,
             (
                 f"the output directory contains results of {name or 'another program'}, according"
@@ -140,7 +140,7 @@ def check_owner(settings: Settings, findings: Findings) -> None:
             fix,
         )
     elif version.partition(".")[0] not in ("", __version__.partition(".")[0]):
-        findings.refuse(
+        findings.add_problem(
             out,
             (
                 f"the output directory contains results of bids-sr {version}, but this is version"
@@ -149,7 +149,7 @@ def check_owner(settings: Settings, findings: Findings) -> None:
             fix,
         )
     elif source and data not in expected and (data / file.name).is_file():
-        findings.refuse(
+        findings.add_problem(
             out, f"the output directory contains results of another dataset, {data}", fix
         )
 
@@ -169,13 +169,13 @@ def _check_earlier_results(settings: Settings, findings: Findings) -> None:
             " with and without --retrospective."
         )
         if has_retrospective and not is_downsampled and not is_retrospective:
-            findings.refuse(
+            findings.add_problem(
                 out,
                 "the output directory contains results of an earlier run with --retrospective",
                 fix,
             )
         elif is_retrospective and not has_retrospective:
-            findings.refuse(
+            findings.add_problem(
                 out,
                 "the output directory contains results of an earlier run without --retrospective",
                 fix,
@@ -185,7 +185,7 @@ def _check_earlier_results(settings: Settings, findings: Findings) -> None:
             "--reports-only rebuilds the report from the figures of an earlier run, but the"
             " output directory does not contain any figures"
         )
-        findings.refuse(
+        findings.add_problem(
             out, reason, "Specify the output directory of an earlier run, or omit --reports-only."
         )
 
@@ -196,7 +196,7 @@ def _check_models(settings: Settings, findings: Findings) -> None:
     n_problems = len(findings.problems)
     check_pretrained(superres, findings)
     folder = superres.models_to_reuse(settings.paths.output_dir)
-    unspecified = [name for name in superres.learned if pretrained_for(superres, name) is None]
+    unspecified = [name for name in superres.learned if find_pretrained(superres, name) is None]
     if (
         len(findings.problems) > n_problems
         or superres.model_source != "reuse"
@@ -241,7 +241,7 @@ def _check_renamed(
                 f"Use --sr-method {current_name} to apply this model, or omit --model-source reuse"
                 f" to train a new {method} model."
             )
-            reason = renaming(cards[former[0]])
+            reason = renaming_text(cards[former[0]])
             findings.refuse_option(f"--model-source reuse: {former[0]}", reason, fix)
 
 
@@ -258,11 +258,11 @@ def _check_writable(
     if only_existing and not path.is_dir():
         return
     if not parent.is_dir():
-        findings.refuse(
+        findings.add_problem(
             path, f"{description} cannot be created because {parent} is not a directory", fix
         )
     elif not os.access(parent, os.W_OK | os.X_OK):
-        findings.refuse(
+        findings.add_problem(
             path,
             (
                 f"{description} is not writable: write permission is missing for {parent}, or the"
@@ -272,7 +272,7 @@ def _check_writable(
         )
 
 
-def check_room(settings: Settings, estimate: Estimate, findings: Findings) -> None:
+def check_disk_space(settings: Settings, estimate: Estimate, findings: Findings) -> None:
     """Report disks with too little space, including the files of an earlier run of this call.
 
     `estimate` contains the size (GB) of both directories.
@@ -289,8 +289,11 @@ def check_room(settings: Settings, estimate: Estimate, findings: Findings) -> No
             needs[parent.stat().st_dev] = (parent, used + gigabytes, [*earlier, path])
     for parent, need, places in needs.values():
         free = shutil.disk_usage(parent).free / 1e9
-        if free < need + _SPARE_GB and free + sum(map(_written_gb, places)) < need + _SPARE_GB:
-            findings.refuse(
+        if (
+            free < need + _SPARE_GB
+            and free + sum(map(_measure_size_gb, places)) < need + _SPARE_GB
+        ):
+            findings.add_problem(
                 " and ".join(map(str, places)),
                 f"{_gb(free)} of disk space are available, but {_gb(need + _SPARE_GB)} are"
                 f" required (including {_gb(_SPARE_GB)} for logs and figures)",
@@ -304,7 +307,7 @@ def _gb(size: float) -> str:
     return f"{size:.1f} GB" if size >= 1 else f"{size:.2f} GB"
 
 
-def _written_gb(path: Path) -> float:
+def _measure_size_gb(path: Path) -> float:
     """Return the size of the files in a directory (GB)."""
     files = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
     return sum(os.lstat(file).st_size for file in files) / 1e9

@@ -59,7 +59,7 @@ def is_estimable(
             contrast_vector(design, name, weights)
     except DesignError as error:
         fix = "Check onsets and durations, or choose other contrasts with --contrasts."
-        findings.refuse(
+        findings.add_problem(
             run.events, f"the model cannot be estimated with this design matrix: {error}", fix
         )
         return False

@@ -19,13 +19,13 @@ from bids_sr.config.memory import BASE_GB, WORKER_GB, Sizes, held_of_calibrated,
 from bids_sr.config.spaces import FUNC
 from bids_sr.io.grids import LARGE
 from bids_sr.io.image_header import Triple
-from bids_sr.io.template_cache import grid_of
+from bids_sr.io.template_cache import load_grid
 from bids_sr.notices import Notice
 from bids_sr.preflight.combined_runs import group_runs
 from bids_sr.preflight.plan import Estimate, Plan
 from bids_sr.series import series_names
 from bids_sr.sr.method import get_method
-from bids_sr.steps.memory import largest_gb
+from bids_sr.steps.memory import find_largest_gb
 
 # fraction of a volume in another space that is inside the field of view of the run, at most
 _SPACE_SHARE = 0.5
@@ -54,7 +54,7 @@ def _run_gigabytes(run: BoldRun) -> tuple[float, float]:
     return low, low * float(np.prod(run.factor))
 
 
-def _stored_gb(gigabytes: float) -> float:
+def _estimate_size_gb(gigabytes: float) -> float:
     """Return the size (GB) of a series in the working directory, given its size as float32.
 
     Large series are stored with half the precision.
@@ -67,7 +67,7 @@ def _scans(subject: Subject) -> tuple[Pair, ...]:
     return (*subject.structural, *(scan for session in subject.controls for scan in session))
 
 
-def _sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:
+def _find_largest_grids(subjects: Iterable[Subject], settings: Settings) -> Sizes:
     """Return the largest grid of each kind among all participants."""
     participants = tuple(subjects)
     runs = [run for subject in participants for run in subject.runs]
@@ -80,7 +80,7 @@ def _sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:
         lowres = [
             scan for subject in participants for session in subject.lowres for scan in session
         ]
-        scans = max([scans, *(_millions_at(scan.path, model_input.mm) for scan in lowres)])
+        scans = max([scans, *(_count_millions(scan.path, model_input.mm) for scan in lowres)])
     high = max((math.prod(run.shape) * math.prod(run.factor) / 1e6 for run in runs), default=0.0)
     calibrated = (
         [run for run in runs if run.calibration is not None]
@@ -117,14 +117,14 @@ def _voxels_in_spaces(run: BoldRun, settings: Settings) -> float:
     """Return the voxels (millions) of a volume of a run, summed over the other output spaces."""
     around_brain = _BRAIN_BOX_MM3 / (math.prod(run.zooms) / math.prod(run.factor))
     grids = [
-        grid_of(space.template, space.resolution) if space.resolution else None
+        load_grid(space.template, space.resolution) if space.resolution else None
         for space in settings.preprocessing.spaces
         if space.name != FUNC and not space.is_surface
     ]
     return sum(around_brain if grid is None else math.prod(grid[0]) for grid in grids) / 1e6
 
 
-def _millions_at(path: Path, mm: Triple) -> float:
+def _count_millions(path: Path, mm: Triple) -> float:
     """Return the voxels (millions) in the field of view of an image at another voxel size (mm)."""
     header = read_header(path, Findings())
     if header is None:
@@ -143,10 +143,10 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
 
     The estimate does not include time, and is empty without participants.
     """
-    sizes = _sizes_of(plan.subjects, settings)
+    sizes = _find_largest_grids(plan.subjects, settings)
     if not plan.runs:
         return _structural(plan, settings, sizes) if plan.subjects else Estimate()
-    largest = largest_gb(sizes)
+    largest = find_largest_gb(sizes)
     nprocs = settings.resources.nprocs or 1
     limit = settings.resources.mem_gb
     workers = nprocs if limit is None else max(1, workers_that_fit(limit, nprocs, largest))
@@ -174,12 +174,12 @@ def _work(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     first, further = _EFFECTS_SHARE
     for run in plan.runs:
         low, high = _run_gigabytes(run)
-        series = plan.series_of(run)
-        by_other_programs = len(run.compared) + bool(run.another)
+        series = plan.list_series(run)
+        by_other_programs = len(run.compared) + bool(run.same_task_run)
         extra_series = extras + bool(run.truth and run.truth.series)
         # import (at most, as float32), after slice timing, and resampled (`raw`)
-        total += low + _stored_gb(low) * (2 if run.slice_timing else 1)
-        total += _stored_gb(high) * (len(series) - 1 + extra_series)
+        total += low + _estimate_size_gb(low) * (2 if run.slice_timing else 1)
+        total += _estimate_size_gb(high) * (len(series) - 1 + extra_series)
         total += high * (
             by_other_programs + first + further * max(0, len(series) - 2 + extra_series)
         )
@@ -188,15 +188,15 @@ def _work(plan: Plan, settings: Settings, sizes: Sizes) -> float:
         if run.calibration is not None and superres.calibrated:
             total += high / run.n_volumes * run.calibration.n_volumes
         total += _FIGURES_GB + _OVERHEAD_GB
-    for run, n_runs in _combined(plan, settings):
+    for run, n_runs in _list_combined_groups(plan, settings):
         low, high = _run_gigabytes(run)
-        volumes = (low + high * (len(plan.series_of(run)) - 1)) / run.n_volumes
+        volumes = (low + high * (len(plan.list_series(run)) - 1)) / run.n_volumes
         maps = _CARRIED_MAPS * n_runs + _COMBINED_MAPS
         total += widths * maps * _contrasts(plan, run) * volumes
-    return total + _in_spaces(plan, settings) * 4e-3
+    return total + _count_exported_millions(plan, settings) * 4e-3
 
 
-def _combined(plan: Plan, settings: Settings) -> list[tuple[BoldRun, int]]:
+def _list_combined_groups(plan: Plan, settings: Settings) -> list[tuple[BoldRun, int]]:
     """Return the first run of each group of combined runs, and the number of its runs."""
     if "glm" not in settings.activation.kinds:
         return []
@@ -204,7 +204,7 @@ def _combined(plan: Plan, settings: Settings) -> list[tuple[BoldRun, int]]:
     return [(next(iter(group.runs.values())), len(group.runs)) for group in groups]
 
 
-def _in_spaces(plan: Plan, settings: Settings) -> float:
+def _count_exported_millions(plan: Plan, settings: Settings) -> float:
     """Return the voxels (millions) in all volumes of the exported series in other spaces."""
     runs = (run for subject in plan.subjects if subject.t1w for run in subject.runs)
     return sum(_voxels_in_spaces(run, settings) * run.n_volumes for run in runs)
@@ -230,18 +230,18 @@ def _results(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     share = _COMPRESSION * (0.5 if settings.preprocessing.output_dtype == "int16" else 1.0)
     with_t1w = sum(1 for subject in plan.subjects if subject.t1w)
     total = _FIGURES_GB * len(plan.runs) + (_TRANSFORMS_GB + sizes.t1w * 4e-3) * with_t1w
-    total += share * _SPACE_SHARE * _in_spaces(plan, settings) * 4e-3
-    combined = [run for run, _ in _combined(plan, settings)]
+    total += share * _SPACE_SHARE * _count_exported_millions(plan, settings) * 4e-3
+    combined = [run for run, _ in _list_combined_groups(plan, settings)]
     for run in plan.runs:
         low, high = _run_gigabytes(run)
         contrasts = _contrasts(plan, run)
         # maps of the run, and of the groups whose first run it is
         copies = 1 + sum(first is run for first in combined)
-        for name in plan.series_of(run):
+        for name in plan.list_series(run):
             size = low if name == "raw" else high
             maps = sum(
                 len(kind_maps.stats) + _REGION_COPIES * len(kind_maps.thresholds)
-                for kind_maps in stored.of(name).values()
+                for kind_maps in stored.outputs_of(name).values()
             )
             total += _MAP_COMPRESSION * copies * maps * contrasts * size / run.n_volumes
             if reaches(level, series_level(name, series_names(superres.chosen))):
@@ -263,7 +263,7 @@ def _structural(plan: Plan, settings: Settings, sizes: Sizes) -> Estimate:
     copies = 2 + methods + (2 if superres.baselines == "all" else 1)
     return Estimate(
         processors=min(n_participants, settings.resources.nprocs or 1),
-        memory_gb=BASE_GB + largest_gb(sizes),
+        memory_gb=BASE_GB + find_largest_gb(sizes),
         sizes=sizes,
         work_gb=6 * voxels * 4e-3 + (0.1 * methods + 0.02) * n_participants,
         output_gb=copies * voxels * 2e-3 + 0.05 * methods * n_participants,
@@ -289,7 +289,7 @@ def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
             fix = f"Use at most --mem-gb {limit_gb} (--mem-mb {1024 * limit_gb})."
             findings.refuse_option(_as_given(limit), reason, fix)
         free = None if resources.mem_gb is not None else machine.memory_gb()
-        check_memory(settings, _sizes_of(plan.subjects, settings), free, findings)
+        check_memory(settings, _find_largest_grids(plan.subjects, settings), free, findings)
         if resources.device == "cuda" and settings.superres.learned and not machine.has_gpu():
             fix = (
                 "Use --device cpu or --device auto, or check CUDA_VISIBLE_DEVICES and whether"
@@ -311,15 +311,17 @@ def check_memory(
     settings: Settings, sizes: Sizes, memory_gb: float | None, findings: Findings
 ) -> None:
     """Report memory that is too small for the largest step; `memory_gb` is None if not known."""
-    need = BASE_GB + largest_gb(sizes)
+    need = BASE_GB + find_largest_gb(sizes)
     if settings.resources.use_plugin is not None or memory_gb is None or memory_gb >= need:
         return
     limit = settings.resources.mem_gb
     enough = math.ceil(need * 10) / 10
     smaller = ""
-    if BASE_GB + largest_gb(Sizes(low=sizes.low, high=sizes.high)) <= memory_gb:
+    if BASE_GB + find_largest_gb(Sizes(low=sizes.low, high=sizes.high)) <= memory_gb:
         smaller = " Alternatively, exclude the T1w image with --bids-filter-file."
-    elif BASE_GB + largest_gb(Sizes(t1w=sizes.t1w, low=sizes.low, high=sizes.low)) <= memory_gb:
+    elif (
+        BASE_GB + find_largest_gb(Sizes(t1w=sizes.t1w, low=sizes.low, high=sizes.low)) <= memory_gb
+    ):
         smaller = " Alternatively, use a smaller --sr-factor."
     if limit is not None:
         reason = (
@@ -332,7 +334,7 @@ def check_memory(
             f"the program requires {need:.1f} GB of memory, but only {memory_gb:.1f} GB are"
             " available"
         )
-        findings.refuse(
+        findings.add_problem(
             "memory",
             reason,
             (

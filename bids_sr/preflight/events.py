@@ -7,7 +7,14 @@ from pathlib import Path
 
 from bids_sr.bids import Findings
 from bids_sr.frozen import frozen
-from bids_sr.glm.contrasts import ALL, ALL_TYPE, NO_TIME, UNNAMED, modeled_types, seconds
+from bids_sr.glm.contrasts import (
+    ALL,
+    ALL_TYPE,
+    NO_TIME,
+    UNNAMED,
+    list_modeled_types,
+    parse_seconds,
+)
 from bids_sr.io.atomic_files import read_text
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 
@@ -47,9 +54,9 @@ def check_events(
     """
     misfits = Findings()
     rows = _read(table, misfits)
-    types = modeled_types(row.trial_type for row in rows)
+    types = list_modeled_types(row.trial_type for row in rows)
     if ALL in types and len(types) > 1:
-        misfits.tell(
+        misfits.note(
             table,
             f"the trial type {ALL!r} is mapped as contrast {ALL_TYPE}, because contrast {ALL} is"
             " the mean of all trial types.",
@@ -59,11 +66,11 @@ def check_events(
             "the events table contains no trial type to model: all rows are rest periods or lack"
             " an onset or duration"
         )
-        misfits.refuse(table, reason, f"{_WHERE}.")
+        misfits.add_problem(table, reason, f"{_WHERE}.")
     if duration is not None:
         modeled_names = set(types)
         modeled = [row for row in rows if row.trial_type in modeled_names]
-        types = _against_length(modeled, types, table, bold, duration, misfits)
+        types = _check_onsets(modeled, types, table, bold, duration, misfits)
     findings.add_all(misfits)
     return () if misfits.problems else types
 
@@ -100,7 +107,7 @@ def _plain(name: str) -> str:
     )
 
 
-def _against_length(
+def _check_onsets(
     rows: Sequence[_EventRow],
     types: tuple[str, ...],
     table: Path,
@@ -118,7 +125,7 @@ def _against_length(
         if row.onset < -_ASTRAY_S or row.onset + row.duration > duration + _ASTRAY_S
     ]
     if distant:
-        findings.refuse(
+        findings.add_problem(
             table,
             "the events table contains events more than one hour before the start or after the end"
             f" of {bold.name} ({len(distant)} in total, the first with an onset of"
@@ -139,9 +146,9 @@ def _against_length(
                 "Check that onsets are in seconds relative to the first volume, that the events"
                 " table belongs to this run and that the series is complete."
             )
-            findings.refuse(table, description, fix)
+            findings.add_problem(table, description, fix)
         else:
-            findings.tell(table, f"{description}. These events are not modeled.")
+            findings.note(table, f"{description}. These events are not modeled.")
     truncated = [row for row in rows if row.onset < duration < row.onset + row.duration - 1e-3]
     if truncated:
         count_text = "1 event" if len(truncated) == 1 else f"{len(truncated)} events"
@@ -149,7 +156,7 @@ def _against_length(
             f"durations that extend beyond the end of the run ({duration:g} s) will be truncated"
             f" ({count_text})."
         )
-        findings.tell(table, text)
+        findings.note(table, text)
     types_within = {
         row.trial_type
         for row in rows
@@ -159,7 +166,7 @@ def _against_length(
     for name in types:
         if name not in types_within:
             position = "after the end" if name in late_types else "more than 24 s before the start"
-            findings.tell(
+            findings.note(
                 table,
                 (
                     f"the trial type {name!r} is not modeled because all of its events are"
@@ -167,7 +174,7 @@ def _against_length(
                 ),
             )
     if types and not types_within and len(late) <= _MOST_LATE * len(rows):
-        findings.refuse(
+        findings.add_problem(
             table,
             "all events are more than 24 s before the first volume",
             "Check that onsets are in seconds relative to the first volume.",
@@ -177,12 +184,12 @@ def _against_length(
 
 def _read(path: Path, findings: Findings) -> list[_EventRow]:
     """Read the rows of an events table, and report problems."""
-    if not findings.fetched(path):
+    if not findings.is_downloaded(path):
         return []
     try:
         columns, records = read_rows(path, _MOST_EVENTS + 1)
     except TABLE_ERRORS as error:
-        findings.refuse(
+        findings.add_problem(
             path,
             f"the file cannot be read as a table ({error})",
             "Save the table as tab-separated UTF-8 text.",
@@ -195,24 +202,24 @@ def _read(path: Path, findings: Findings) -> list[_EventRow]:
             f"required columns are missing: {', '.join(missing)} (existing columns: {existing})"
         )
         fix = f"{_WHERE}. Columns must be separated by tabs."
-        findings.refuse(path, reason, fix if columns else f"{fix} {_IGNORE}")
+        findings.add_problem(path, reason, fix if columns else f"{fix} {_IGNORE}")
         return []
     if len(records) > _MOST_EVENTS:
         fix = "Check that the file is an events table rather than a physiological recording."
-        findings.refuse(
+        findings.add_problem(
             path,
             f"the events table has more than {_MOST_EVENTS} rows, which is the maximum per run",
             fix,
         )
         return []
     if not records:
-        findings.refuse(
+        findings.add_problem(
             path,
             "the events table has no rows",
             f"{_WHERE}. Each event must have its own row. {_IGNORE}",
         )
     if "trial_type" not in columns:
-        findings.tell(
+        findings.note(
             path,
             f"the optional column trial_type is missing, so all events are named {UNNAMED!r}.",
         )
@@ -221,11 +228,11 @@ def _read(path: Path, findings: Findings) -> list[_EventRow]:
     untimed_lines = {
         line
         for line, record in records
-        if modeled_types([record["trial_type"]])
+        if list_modeled_types([record["trial_type"]])
         and any((record[name] or "").strip().lower() in NO_TIME for name in ("onset", "duration"))
     }
     if untimed_lines:
-        findings.tell(
+        findings.note(
             path,
             f"{len(untimed_lines)} of {len(records)} events are not modeled because their onset or"
             f" duration is n/a (first event: line {min(untimed_lines)}).",
@@ -234,10 +241,10 @@ def _read(path: Path, findings: Findings) -> list[_EventRow]:
     rows = [
         row for line, record in records if (row := _row(path, line, record, findings)) is not None
     ]
-    rows = _without_repetitions(rows, path, findings)
+    rows = _drop_repetitions(rows, path, findings)
     if n_brief := sum(row.duration == 0 for row in rows):
         count_text = "all" if n_brief == len(rows) else f"{n_brief} of {len(rows)}"
-        findings.tell(
+        findings.note(
             path,
             (
                 f"{count_text} events have zero duration and are modeled as impulses with an area"
@@ -246,7 +253,7 @@ def _read(path: Path, findings: Findings) -> list[_EventRow]:
         )
     if "\0" in read_text(path, encoding="utf-8-sig"):
         fix = "Save the table as plain UTF-8 text."
-        findings.refuse(
+        findings.add_problem(
             path,
             (
                 "the events table contains NUL bytes, which some programs interpret as the end"
@@ -257,21 +264,21 @@ def _read(path: Path, findings: Findings) -> list[_EventRow]:
     wide_line = next((line for line, record in records if "" in record), None)
     if wide_line is not None:
         fix = "Each line must have the same number of cells as the header line."
-        findings.refuse(path, f"line {wide_line} has more cells than the header line", fix)
+        findings.add_problem(path, f"line {wide_line} has more cells than the header line", fix)
     return rows
 
 
-def _without_repetitions(
+def _drop_repetitions(
     rows: Sequence[_EventRow], path: Path, findings: Findings
 ) -> list[_EventRow]:
     """Drop repeated events, and report repeated and overlapping events of the same type."""
     unique = {(row.onset, row.duration, row.trial_type): row for row in reversed(rows)}
     distinct = [row for row in rows if unique[row.onset, row.duration, row.trial_type] is row]
-    modeled = set(modeled_types(row.trial_type for row in rows))
+    modeled = set(list_modeled_types(row.trial_type for row in rows))
     lines = {row.line for row in distinct}
     repeated = [row for row in rows if row.trial_type in modeled and row.line not in lines]
     if repeated:
-        findings.tell(
+        findings.note(
             path,
             f"{len(repeated)} of {len(rows)} events have the same onset, duration and trial_type"
             f" as another event (first event: line {repeated[0].line}). Each event is modeled"
@@ -290,7 +297,7 @@ def _tell_overlaps(rows: Sequence[_EventRow], path: Path, findings: Findings) ->
         end = row.onset + row.duration
         latest[row.trial_type] = max(end, latest.get(row.trial_type, -math.inf))
     for name, events in overlapping.items():
-        findings.tell(
+        findings.note(
             path,
             f"events of trial type {name!r} overlap with earlier events of the same type"
             f" ({len(events)} in total, the first in line {events[0].line}). The modeled responses"
@@ -302,10 +309,10 @@ def _row(
     path: Path, line: int, record: Mapping[str, str | None], findings: Findings
 ) -> _EventRow | None:
     """Parse a row of the table; only the first three invalid rows become problems."""
-    onset, duration = seconds(record["onset"]), seconds(record["duration"])
+    onset, duration = parse_seconds(record["onset"]), parse_seconds(record["duration"])
     name = (record["trial_type"] or "").strip()
     fix = ""
-    if is_invalid := bool(modeled_types([name])) and (
+    if is_invalid := bool(list_modeled_types([name])) and (
         onset is None or duration is None or duration < 0
     ):
         reason = (
@@ -314,7 +321,7 @@ def _row(
         )
         fix = "Specify both values in seconds; use a duration of 0 for brief events."
     if fix and len(findings.problems) < 3:
-        findings.refuse(path, reason, fix)
+        findings.add_problem(path, reason, fix)
     return (
         None
         if is_invalid
@@ -322,7 +329,7 @@ def _row(
     )
 
 
-def ordered(types: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
+def order_types(types: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
     """Return trial types in the order shared by the data set, then unknown types by name."""
     present, shared = set(types), set(order)
     return (

@@ -4,13 +4,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bids_sr.bids import BoldRun, Subject, entities_of
+from bids_sr.bids import BoldRun, Subject, parse_entities
 from bids_sr.bids.entities import stem_of_echoes
-from bids_sr.bids.findings import grouped
+from bids_sr.bids.findings import group_problems
 from bids_sr.notices import Notice
 
 
-def _stopped_by(problem: Notice, files: Mapping[str, Sequence[Path | None]]) -> Collection[str]:
+def _list_stopped_runs(
+    problem: Notice, files: Mapping[str, Sequence[Path | None]]
+) -> Collection[str]:
     """Return the names of the runs that a problem stops; empty if it stops the whole call.
 
     A problem of a run stops this run (known by the problem's run name if it could not be opened).
@@ -26,12 +28,12 @@ def _stopped_by(problem: Notice, files: Mapping[str, Sequence[Path | None]]) -> 
         ]
         return names or [problem.run]
     subject_runs = [
-        name for name, bold in series.items() if entities_of(bold)["subject"] == problem.subject
+        name for name, bold in series.items() if parse_entities(bold)["subject"] == problem.subject
     ]
     return [name for name in subject_runs if Path(problem.what) in files[name]] or subject_runs
 
 
-def files_of(run: BoldRun) -> set[Path | None]:
+def list_files(run: BoldRun) -> set[Path | None]:
     """Return all files of a run: events, echoes, reference, calibration, pairs and brain mask.
 
     The set contains None if events or mask are missing.
@@ -69,7 +71,7 @@ def exclude(
     stopped: dict[str, tuple[Notice, ...]] = {}
     call_problems = []
     for problem in problems:
-        run_names = _stopped_by(problem, files)
+        run_names = _list_stopped_runs(problem, files)
         if not run_names:
             call_problems.append(problem)
         for name in run_names:
@@ -84,7 +86,7 @@ def exclude(
     return remaining, dict(sorted(stopped.items())), ()
 
 
-def left_out_text(left_out: Mapping[str, Sequence[Notice]]) -> list[str]:
+def describe_skipped_runs(left_out: Mapping[str, Sequence[Notice]]) -> list[str]:
     """Return the skipped runs with reason and remedy; runs with equal reasons are grouped."""
     by_problem: dict[Notice, list[str]] = {}
     for run, problems in left_out.items():
@@ -97,5 +99,5 @@ def left_out_text(left_out: Mapping[str, Sequence[Notice]]) -> list[str]:
         f"skipped: {', '.join(runs)}\n  file: {problem.what}\n  why: {problem.why}\n  fix:"
         f" {problem.remedy}"
         for runs, problems in by_runs.items()
-        for problem in grouped(problems)
+        for problem in group_problems(problems)
     ]

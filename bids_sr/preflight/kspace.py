@@ -11,7 +11,7 @@ import numpy as np
 
 from bids_sr.bids import BoldRun, Findings
 from bids_sr.io.arrays import Array
-from bids_sr.io.grids import reordered
+from bids_sr.io.grids import reorder
 
 _FULL = 0.95  # share of a matrix or of the Nyquist limit; scanners omit one or two lines
 _EMPTY = 0.75  # share of the Nyquist limit, below which little detail remains to be learned
@@ -31,7 +31,7 @@ def refuse_phase(run: BoldRun, findings: Findings) -> None:
     kinds = run.sidecar.get("ImageType")
     words = {str(kind).upper() for kind in kinds} if isinstance(kinds, list) else set()
     if words & {"P", "PHASE"} and not words & {"M", "MAGNITUDE"}:
-        findings.refuse(
+        findings.add_problem(
             run.bold,
             (
                 "the sidecar describes a phase image (ImageType), but the file is named as a"
@@ -51,7 +51,7 @@ def warn_of_header(run: BoldRun, findings: Findings) -> None:
             " Nyquist frequency. Finer detail is blurred or estimated from the other side."
         )
         findings.warn(run.bold, text)
-    for name, acquired, voxels in _acquired(run):
+    for name, acquired, voxels in _iterate_zero_filled(run):
         text = (
             f"{name} is {acquired:g}, but the image has {voxels:g} voxels along this axis. The"
             f" acquired Nyquist frequency is therefore {acquired / voxels:.0%} of the Nyquist"
@@ -84,7 +84,7 @@ def _voxels(run: BoldRun) -> tuple[int, int]:
     return (x, y) if direction == "i" else (y, x) if direction == "j" else (min(x, y), max(x, y))
 
 
-def _acquired(run: BoldRun) -> Iterator[tuple[str, float, float]]:
+def _iterate_zero_filled(run: BoldRun) -> Iterator[tuple[str, float, float]]:
     """Yield name, samples and voxels of each field with fewer samples than voxels."""
     phase, readout = _voxels(run)
     for name, voxels in (
@@ -102,10 +102,10 @@ def check_kspace(run: BoldRun, findings: Findings, *, forced: bool) -> None:
     """
     spectra = [
         ("ijk"[run.axis_order[axis]], *edge_values)
-        for axis, edge_values in enumerate(_edges(_some_slices(run)))
+        for axis, edge_values in enumerate(_edges(_read_slices(run)))
         if edge_values is not None
     ]
-    shares = [acquired / voxels for _, acquired, voxels in _acquired(run)]
+    shares = [acquired / voxels for _, acquired, voxels in _iterate_zero_filled(run)]
     empty = [
         f"{extent:.0%} along {name}"
         for name, half, extent, _ in spectra
@@ -132,7 +132,7 @@ def check_kspace(run: BoldRun, findings: Findings, *, forced: bool) -> None:
         findings.warn(run.bold, text)
 
 
-def _some_slices(run: BoldRun) -> Array:
+def _read_slices(run: BoldRun) -> Array:
     """Return slices of an even number of successive volumes (X, Y, Z, T) after 10 % of the run."""
     from bids_sr.io.nifti import SeriesReader
 
@@ -141,7 +141,7 @@ def _some_slices(run: BoldRun) -> Array:
     with SeriesReader(run.bold, allow_nan=True) as reader:
         volumes = (reader.volume(index) for index in range(start, start + count))
         return np.stack(
-            [reordered(volume, run.axis_order)[:, :, ::step] for volume in volumes], axis=-1
+            [reorder(volume, run.axis_order)[:, :, ::step] for volume in volumes], axis=-1
         )
 
 

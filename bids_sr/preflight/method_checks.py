@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.bids import BoldRun, Findings, Subject
-from bids_sr.bids.given_models import method_of_model, pretrained_for
-from bids_sr.bids.method_options import obstacle, vgg_weights_for
+from bids_sr.bids.method_options import find_vgg_weights, obstacle
+from bids_sr.bids.pretrained_models import find_pretrained, method_of_model
 from bids_sr.config import Settings, SuperRes
 from bids_sr.config.vgg19_weights import VGG19_COMMAND
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.notices import UsageError
 from bids_sr.sr.method import get_method, get_recipe, recipe_name
-from bids_sr.sr.missing_features import features_notice
+from bids_sr.sr.missing_features import missing_features_notice
 from bids_sr.sr.models.card import ModelError, read_card
 from bids_sr.sr.models.compatibility import check_model
-from bids_sr.sr.recipe_changes import changed_recipe, changes_of
+from bids_sr.sr.recipe_changes import change_recipe, select_changes
 
 
 def check_methods(settings: Settings, subjects: Sequence[Subject], findings: Findings) -> None:
@@ -63,17 +63,17 @@ def tell_recipe(superres: SuperRes, findings: Findings) -> None:
         " --recipe paper-mse, also in settings files."
     )
     for name in superres.learned:
-        if get_method(name).needs_vgg and pretrained_for(superres, name) is None:
-            findings.tell(f"--sr-method {name} --recipe paper", text)
+        if get_method(name).needs_vgg and find_pretrained(superres, name) is None:
+            findings.note(f"--sr-method {name} --recipe paper", text)
 
 
 def tell_vgg19(superres: SuperRes, findings: Findings) -> None:
     """Report the VGG-19 weights that training uses, whether named or found by default."""
     for name in superres.learned if superres.model_source != "reuse" else ():
-        weights = vgg_weights_for(superres, name)
-        if weights is not None and pretrained_for(superres, name) is None:
+        weights = find_vgg_weights(superres, name)
+        if weights is not None and find_pretrained(superres, name) is None:
             origin = "" if superres.vgg_weights else f" (stored by {VGG19_COMMAND})"
-            findings.tell(
+            findings.note(
                 f"--sr-method {name} --recipe {superres.recipe}",
                 f"VGG-19 weights are loaded from {weights}{origin}.",
             )
@@ -88,13 +88,13 @@ def tell_missing_features(superres: SuperRes, findings: Findings) -> None:
         return
     default = SuperRes().learned
     for name in superres.learned:
-        notice = features_notice(get_method(name), superres.recipe)
-        if notice is None or pretrained_for(superres, name) is not None:
+        notice = missing_features_notice(get_method(name), superres.recipe)
+        if notice is None or find_pretrained(superres, name) is not None:
             continue
-        if vgg_weights_for(superres, name) is not None:
+        if find_vgg_weights(superres, name) is not None:
             continue
         level, text = notice
-        report = findings.warn if level == "warning" else findings.tell
+        report = findings.warn if level == "warning" else findings.note
         if level == "warning" or name not in default:
             report(f"--sr-method {name} --recipe {superres.recipe}", text, code="method")
 
@@ -110,7 +110,7 @@ def _check_slices(superres: SuperRes, run: BoldRun, findings: Findings) -> None:
             continue
         ndim = get_method(name).ndim
         if ndim == 2 and (
-            name in superres.run_trained or pretrained_for(superres, name) is not None
+            name in superres.run_trained or find_pretrained(superres, name) is not None
         ):
             continue
         reason = "is a 3D method" if ndim == 3 else "requires held-out slices for training"
@@ -118,7 +118,7 @@ def _check_slices(superres: SuperRes, run: BoldRun, findings: Findings) -> None:
             "Use only baselines (--sr-method bspline zerofill), or a slice-wise method with"
             " --pretrained MODEL."
         )
-        findings.refuse(
+        findings.add_problem(
             run.bold,
             (
                 f"super-resolution by {name} is not possible because the run has a single slice,"
@@ -152,7 +152,7 @@ def check_card(
         return  # reported by `check_pretrained`
     except UsageError as error:
         notice = error.notice
-        findings.refuse(where, f"{notice.what}: {notice.why}", notice.remedy)
+        findings.add_problem(where, f"{notice.what}: {notice.why}", notice.remedy)
 
 
 def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None:
@@ -170,25 +170,27 @@ def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None
         other_recipe = "paper" if superres.recipe == "fast" else "fast"
         recipe_label = recipe_name(method, superres.recipe)
         if recipe_label not in method.recipes:
-            findings.refuse(
+            findings.add_problem(
                 f"--sr-method {name} --recipe {superres.recipe}",
                 f"this training recipe is not available for {name}",
                 f"Use --recipe {' or '.join(method.recipes)}.",
             )
             continue
-        recipe = changed_recipe(method, recipe_label, superres.recipe_changes)
-        not_trained = obstacle(name, run, superres) or pretrained_for(superres, name) is not None
+        recipe = change_recipe(method, recipe_label, superres.recipe_changes)
+        not_trained = obstacle(name, run, superres) or find_pretrained(superres, name) is not None
         if recipe.flat_patch is None or not_trained or recipe.fits(x, y):
             continue
         sides = " × ".join(map(str, recipe.flat_patch))
         fits = other_recipe in method.recipes and get_recipe(method, other_recipe).fits(x, y)
         whole_slice_method = "dcnet" if run.factor[2] == 1 else "tv --recipe fast"
         fix = f"Choose a method that is trained on whole slices ({whole_slice_method})."
-        if any(change.field == "patch" for change in changes_of(superres.recipe_changes, name)):
+        if any(
+            change.field == "patch" for change in select_changes(superres.recipe_changes, name)
+        ):
             fix += f" Alternatively, use a smaller patch size for --set {name}.patch."
         elif fits:
             fix += f" Alternatively, use --recipe {other_recipe}."
-        findings.refuse(
+        findings.add_problem(
             f"{run.bold} with --sr-method {name} --recipe {superres.recipe}",
             f"the training patches of {sides} voxels are larger than the slices of {x} × {y}"
             " voxels at the high resolution",

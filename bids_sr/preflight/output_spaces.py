@@ -21,11 +21,11 @@ from bids_sr.config import Settings
 from bids_sr.config.spaces import FUNC, Space
 from bids_sr.io.installed_files import templateflow_home
 from bids_sr.io.template_cache import (
-    cached,
-    described_resolutions,
-    grid_of,
-    is_here,
-    templates_here,
+    available_templates,
+    cached_file,
+    is_available,
+    load_grid,
+    read_resolutions,
 )
 
 _LOGGER = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def check_spaces(
             f" {', '.join(map(str, spaces))} and remain in the native space of the run."
         )
         with findings.about(label):
-            findings.tell(f"sub-{label}", text)
+            findings.note(f"sub-{label}", text)
     for space in (space for space in spaces if space.is_template):
         _check_template(space, findings, dry=settings.run.dry_run)
 
@@ -65,7 +65,7 @@ def check_spaces(
 def _check_template(space: Space, findings: Findings, *, dry: bool) -> None:
     """Reject a template or resolution that is neither stored locally nor available."""
     where = f"--output-spaces {space}"
-    if not is_here(space.template):
+    if not is_available(space.template):
         with _templateflow(where, findings) as client:
             if (
                 client is not None
@@ -73,7 +73,7 @@ def _check_template(space: Space, findings: Findings, *, dry: bool) -> None:
                 and _has_resolution(space, where, client, findings)
             ):
                 if dry:
-                    findings.tell(
+                    findings.note(
                         where,
                         "the template is not stored on this machine and will be downloaded when"
                         " processing starts.",
@@ -81,8 +81,8 @@ def _check_template(space: Space, findings: Findings, *, dry: bool) -> None:
                 else:
                     _fetch(space, where, client, findings)
         return
-    if space.resolution and grid_of(space.template, space.resolution) is None:
-        _refuse_resolution(space, where, described_resolutions(space.template), findings)
+    if space.resolution and load_grid(space.template, space.resolution) is None:
+        _refuse_resolution(space, where, read_resolutions(space.template), findings)
 
 
 def _refuse_resolution(
@@ -119,7 +119,9 @@ def _is_known(space: Space, where: str, findings: Findings) -> bool:
             else "TemplateFlow does not provide this template, or the template requires a cohort"
         )
         findings.refuse_option(
-            where, reason, f"Templates available on this machine: {', '.join(templates_here())}."
+            where,
+            reason,
+            f"Templates available on this machine: {', '.join(available_templates())}.",
         )
         return False
     return True
@@ -132,7 +134,7 @@ def _has_resolution(space: Space, where: str, client: Any, findings: Findings) -
         str(label).lstrip("0") for label in client.get_resolutions(template=space.name, **cohort)
     }
     if space.resolution and space.resolution not in labels:
-        sizes = described_resolutions(space.template)
+        sizes = read_resolutions(space.template)
         _refuse_resolution(
             space, where, {label: sizes.get(label, 0.0) for label in sorted(labels)}, findings
         )
@@ -210,7 +212,7 @@ def _fetch(space: Space, where: str, client: Any, findings: Findings) -> None:
                 _empty(path)
             _refuse_fetch(missing or files, error, space.name, where, findings)
             return
-    if cached(space.template, "T1w.nii.gz") is None:
+    if cached_file(space.template, "T1w.nii.gz") is None:
         findings.refuse_option(
             where,
             f"the T1w image of the template was not found in {templateflow_home()}",
@@ -245,5 +247,5 @@ def _refuse_fetch(
         f" import api; api.get('{template}')\"`), copy its TemplateFlow directory to this machine"
         f" and set TEMPLATEFLOW_HOME (now {templateflow_home()}) to that directory."
         " Alternatively, use one of the templates available on this machine:"
-        f" {', '.join(templates_here())}.",
+        f" {', '.join(available_templates())}.",
     )

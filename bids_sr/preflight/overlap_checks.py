@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bids_sr.bids import Findings
-from bids_sr.config import Settings, nearest_name
+from bids_sr.config import Settings, suggest_name
 from bids_sr.glm.condition_pair import condition_pair
-from bids_sr.glm.contrasts import Contrasts, camel, single_conditions
+from bids_sr.glm.contrasts import Contrasts, camel_case, single_conditions
 
 
 def check_overlap(
@@ -51,12 +51,12 @@ def check_overlap(
                 f"the run has {len(conditions)} mapped conditions ({mapped_text}), so no overlap"
                 " is drawn. Select two conditions with --overlap A B."
             )
-        findings.tell(bold, text, code="option")
+        findings.note(bold, text, code="option")
 
 
 def _why_unknown(names: Sequence[str], mapped: Sequence[str]) -> tuple[str, str]:
     """Return reason and remedy for conditions that no run maps."""
-    unknown = [name for name in names if camel(name) not in mapped]
+    unknown = [name for name in names if camel_case(name) not in mapped]
     if not unknown:
         return "the two conditions are not mapped in the same run", (
             "choose two conditions that are mapped in the same run"
@@ -67,7 +67,7 @@ def _why_unknown(names: Sequence[str], mapped: Sequence[str]) -> tuple[str, str]
         f" {available})"
     )
     fix = (
-        nearest_name(unknown[0], mapped)
+        suggest_name(unknown[0], mapped)
         or "choose two of these conditions, or add the missing conditions to --contrasts"
     )
     return reason, fix

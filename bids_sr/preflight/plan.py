@@ -68,7 +68,7 @@ class Plan:
         BOLD file → series of this run. Runs that are not included have all `series`.
     unsplit : frozenset of Path
         BOLD files of runs with too few blocks for split halves.
-    left_out : mapping
+    skipped : mapping
         Name of a skipped run → reasons.
     type_order : mapping
         Task → trial types in the order that determines the sign of default contrasts.
@@ -86,7 +86,7 @@ class Plan:
     contrasts: Mapping[Path, Contrasts] = field(default_factory=dict)
     series_by_run: Mapping[Path, tuple[str, ...]] = field(default_factory=dict)
     unsplit: frozenset[Path] = frozenset()
-    left_out: Mapping[str, tuple[Notice, ...]] = field(default_factory=dict)
+    skipped: Mapping[str, tuple[Notice, ...]] = field(default_factory=dict)
     type_order: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sources: tuple[DerivativeFolder, ...] = ()
     nuisance: list[str] | None = None
@@ -96,6 +96,6 @@ class Plan:
         """Runs of all participants."""
         return tuple(run for subject in self.subjects for run in subject.runs)
 
-    def series_of(self, run: BoldRun) -> tuple[str, ...]:
+    def list_series(self, run: BoldRun) -> tuple[str, ...]:
         """Return the series of a run."""
         return self.series_by_run.get(run.bold, self.series)

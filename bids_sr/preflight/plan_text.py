@@ -6,16 +6,20 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 
 from bids_sr.bids import BoldRun, Subject
-from bids_sr.bids.findings import counted, grouped
-from bids_sr.bids.given_models import factor_of_models
-from bids_sr.bids.label_lists import some
+from bids_sr.bids.findings import group_notices, group_problems
+from bids_sr.bids.label_lists import list_some
 from bids_sr.bids.method_options import obstacle
-from bids_sr.bids.precomputed import taken_text
-from bids_sr.bids.retrospective_plan import foreseen, makers, retrospective_factor
+from bids_sr.bids.precomputed import reused_text
+from bids_sr.bids.pretrained_models import factor_of_models
+from bids_sr.bids.retrospective_plan import (
+    downsampled_subject,
+    retrospective_factor,
+    runs_that_make_pairs,
+)
 from bids_sr.config import Settings
 from bids_sr.notices import Notice
-from bids_sr.preflight.combined_runs import combined_lines
-from bids_sr.preflight.exclusions import left_out_text
+from bids_sr.preflight.combined_runs import format_combined_runs
+from bids_sr.preflight.exclusions import describe_skipped_runs
 from bids_sr.preflight.pace import pace_now
 from bids_sr.preflight.plan import Estimate, Plan
 from bids_sr.series import SDMOD
@@ -42,7 +46,7 @@ _NOTICEABLE = 1.5
 
 def format_problems(problems: Sequence[Notice]) -> str:
     """Return all problems as text, each with its file, reason and remedy."""
-    groups = grouped(problems)
+    groups = group_problems(problems)
     count_text = "1 problem" if len(groups) == 1 else f"{len(groups)} problems"
     head = f"{count_text} with the input; nothing was written."
     return "\n".join([head, *(str(problem) for problem in groups)])
@@ -86,7 +90,7 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
         for run in subject.runs:
             lines += [f"  {line}" for line in _run_lines(run, subject, plan, settings)]
         if "glm" in settings.activation.kinds:
-            lines += [f"  {line}" for line in combined_lines(subject.runs, plan)]
+            lines += [f"  {line}" for line in format_combined_runs(subject.runs, plan)]
     lines.append(f"series: {' '.join(plan.series)}")
     if settings.superres.recipe_changes:
         changes = " ".join(map(str, settings.superres.recipe_changes))
@@ -100,7 +104,7 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
             for kind in settings.activation.kinds
         ]
         lines.append(f"maps: {', '.join(kinds)}")
-    lines += left_out_text(plan.left_out)
+    lines += describe_skipped_runs(plan.skipped)
     cost = [
         f"estimate: {cost_text(plan, settings)}",
         *_cost_table(plan.estimate, pace_now(plan.estimate.processors)[0]),
@@ -177,7 +181,7 @@ def notes(plan: Plan, settings: Settings) -> list[Notice]:
         )
         for notice in plan.warnings
     )
-    return sorted(counted(relative), key=lambda notice: notice.level != "warning") + [
+    return sorted(group_notices(relative), key=lambda notice: notice.level != "warning") + [
         Notice(what="", why=text, level="note", code="advice") for text in _advice(plan, settings)
     ]
 
@@ -210,7 +214,7 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
         )
     lines.append(f"  calibration: {calibration}")
     if run.precomputed is not None:
-        lines.append(f"  used from derivatives: {taken_text(run.precomputed)}")
+        lines.append(f"  used from derivatives: {reused_text(run.precomputed)}")
     if settings.evaluation.retrospective is not None:
         lines.append(f"  {_retrospective_line(run, subject, settings)}")
     lines.append(f"  super-resolution: {_choice_text(run, settings)}")
@@ -272,7 +276,7 @@ def choice_lines(plan: Plan, settings: Settings) -> Iterator[tuple[str, str]]:
                 run.stem
             )
     for (title, text), names in runs.items():
-        yield title, text if len(plan.runs) == 1 else f"{some(names, _MOST_NAMED)}: {text}"
+        yield title, text if len(plan.runs) == 1 else f"{list_some(names, _MOST_NAMED)}: {text}"
 
 
 def _why_factor(run: BoldRun, settings: Settings) -> str:
@@ -302,14 +306,14 @@ def _times(values: Iterable[float], form: str = ".3g") -> str:
 def _retrospective_line(run: BoldRun, subject: Subject, settings: Settings) -> str:
     """Return the planned downsampling of a run as text."""
     number = next(index for index, candidate in enumerate(subject.runs) if candidate is run)
-    downsampled = foreseen(subject, settings).runs[number]
+    downsampled = downsampled_subject(subject, settings).runs[number]
     n_volumes = downsampled.n_volumes
     if settings.preprocessing.dummy_scans is None and not run.echoes:
         from bids_sr.glm.nonsteady import nonsteady_at_start
 
         n_volumes -= (
             nonsteady_at_start(run.bold)
-            if any(run is candidate for candidate in makers(subject).values())
+            if any(run is candidate for candidate in runs_that_make_pairs(subject).values())
             else 0
         )
     size = (

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_sr.bids import Findings
-from bids_sr.bids.given_models import method_of_model
 from bids_sr.bids.method_options import refuse_all
+from bids_sr.bids.pretrained_models import method_of_model
 from bids_sr.config import SuperRes
 from bids_sr.sr.models.card import ModelError
-from bids_sr.sr.models.model import load_model, verify
-from bids_sr.sr.recipe_changes import changes_of
+from bids_sr.sr.models.model import load_model, verify_model
+from bids_sr.sr.recipe_changes import select_changes
 
 _LOAD = (
     "import json, sys; from bids_sr.preflight.pretrained_models import refusal; "
@@ -29,7 +29,7 @@ def check_pretrained(superres: SuperRes, findings: Findings) -> None:
         # missing files and other formats are reported elsewhere
         if file.is_file() and file.suffix == ".safetensors":
             try:
-                verify(file)
+                verify_model(file)
                 reasons[file] = ""
             except ModelError as error:
                 reasons[file] = str(error)
@@ -44,7 +44,7 @@ def check_pretrained(superres: SuperRes, findings: Findings) -> None:
         [(bool(reason), f"--pretrained {file}", reason, fix) for file, reason in reasons.items()],
     )
     for file in intact:
-        changes = changes_of(superres.recipe_changes, method_of_model(file) or "")
+        changes = select_changes(superres.recipe_changes, method_of_model(file) or "")
         if changes:
             findings.refuse_option(
                 f"--set {' '.join(map(str, changes))}",

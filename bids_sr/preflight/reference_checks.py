@@ -19,4 +19,4 @@ def tell_unused_reference(
                 "known activation can only be compared with maps from the linear model, so"
                 " accuracy is not measured. Add these maps with --activation cc glm."
             )
-            findings.tell(str(truth.root), text, code="reference")
+            findings.note(str(truth.root), text, code="reference")

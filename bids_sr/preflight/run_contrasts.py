@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bids_sr.bids import Findings
-from bids_sr.bids.entities import entities_of, stem_of_echoes
+from bids_sr.bids.entities import parse_entities, stem_of_echoes
 from bids_sr.glm.contrasts import Contrast, resolve_contrasts
 from bids_sr.notices import UsageError
 
@@ -35,7 +35,7 @@ def contrasts_of_runs(
                 texts_by_run[path].append(text)
                 n_runs += 1
         if 0 < n_runs < len(types):
-            findings.tell(
+            findings.note(
                 option,
                 f"the contrast is computed for {n_runs} of {len(types)} runs; the other runs lack"
                 " at least one of its trial types.",
@@ -60,8 +60,8 @@ def contrasts_of_runs(
                 "none of the requested contrasts can be computed for this run, so the run would"
                 " not have any activation maps"
             )
-            with findings.about(entities_of(path).get("subject", ""), stem_of_echoes(path)):
-                findings.refuse(
+            with findings.about(parse_entities(path).get("subject", ""), stem_of_echoes(path)):
+                findings.add_problem(
                     path, reason, "Exclude the run (--task-id, --run-id), or add a contrast."
                 )
             is_reported = True  # the first run is sufficient as an example

@@ -17,7 +17,7 @@ _UNSURE = 0.1  # largest error of a share that is computed from the approximate 
 _NEEDED = 2  # blocks of a condition, one per half
 
 
-def dummies_of(run: BoldRun, settings: Settings) -> int:
+def count_dummies(run: BoldRun, settings: Settings) -> int:
     """Return the number of dummy volumes that will be removed from a run.
 
     If neither an option nor another program states it, the first volumes are read. If they cannot
@@ -55,7 +55,7 @@ def is_long_enough(
     dummies = settings.preprocessing.dummy_scans or 0
     rows, columns = _size_of_model(run, dummies, n_types + n_confounds, settings)
     if rows - _MOST_UNSTEADY <= columns:
-        dummies = dummies_of(run, settings)
+        dummies = count_dummies(run, settings)
         rows, columns = _size_of_model(run, dummies, n_types + n_confounds, settings)
     if settings.activation.models_time:
         return _is_long_enough_for_time_model(run, columns, rows, settings, findings)
@@ -73,7 +73,7 @@ def is_long_enough(
             f" {length} at a TR of {run.tr:g} s"
         )
     if reason:
-        findings.refuse(
+        findings.add_problem(
             run.bold,
             reason,
             "Exclude the run (--task-id, --run-id), or remove fewer volumes with --dummy-scans.",
@@ -101,13 +101,13 @@ def _is_long_enough_for_time_model(
     `columns` counts the regressors without the temporal model, `rows` the volumes without dummies.
     """
     from bids_sr.glm.confounds import MOTION
-    from bids_sr.glm.imported_confounds import as_numbers
+    from bids_sr.glm.imported_confounds import convert_to_numbers
     from bids_sr.glm.time_columns import (
         LEAST_AT_REST_S,
         TooFewVolumes,
-        censored_volumes,
         check_volumes,
         column_count,
+        select_censored_volumes,
         time_model,
     )
     from bids_sr.io.tables import read_frame
@@ -122,14 +122,16 @@ def _is_long_enough_for_time_model(
         confounds = read_frame(table)
         if {*MOTION} <= set(confounds):
             n_remaining -= int(
-                censored_volumes(as_numbers(confounds)[0], model)[run.n_volumes - rows :].sum()
+                select_censored_volumes(convert_to_numbers(confounds)[0], model)[
+                    run.n_volumes - rows :
+                ].sum()
             )
     columns += column_count(rows, run.tr, model)
     try:
         min_seconds = LEAST_AT_REST_S if run.events is None else 0.0
         check_volumes(n_remaining, rows, columns, model, tr=run.tr, least_s=min_seconds)
     except TooFewVolumes as error:
-        findings.refuse(run.bold, error.reason, error.fix)
+        findings.add_problem(run.bold, error.reason, error.fix)
         return False
     return True
 
@@ -138,7 +140,7 @@ def tell_nyquist(run: BoldRun, settings: Settings, findings: Findings) -> None:
     """Report a pass band that ends above the highest frequency of a run."""
     band, highest = settings.activation.band_pass, 0.5 / run.tr
     if band and band[1] > highest * (1 + 1e-9):
-        findings.tell(
+        findings.note(
             run.bold,
             f"the upper limit of --band-pass ({band[1]:g} Hz) is above the Nyquist frequency of"
             f" the run ({highest:.3g} Hz at a TR of {run.tr:g} s), so no high frequencies are"
@@ -170,16 +172,16 @@ def can_be_split(
         shares = response_shares(blocks, times, run.tr)
     n_modeled = sum(share > 0 for share in shares)
     if n_modeled > _room_for_blocks(run, settings, dummies) - _MOST_UNSTEADY:
-        max_blocks = _room_for_blocks(run, settings, dummies_of(run, settings))
+        max_blocks = _room_for_blocks(run, settings, count_dummies(run, settings))
         if n_modeled > max_blocks:
             max_units = fewer_units(events, run.tr, dummies, max_blocks)
             text = (
                 f"{run.n_volumes} volumes are not enough to estimate {n_modeled} blocks separately"
             )
             if max_units is None:
-                findings.tell(run.events, f"{text}. Split-half analysis is skipped.")
+                findings.note(run.events, f"{text}. Split-half analysis is skipped.")
                 return False
-            findings.tell(
+            findings.note(
                 run.events,
                 f"{text}. Split halves are composed of groups of consecutive blocks instead.",
             )
@@ -193,7 +195,7 @@ def can_be_split(
         if count < _NEEDED
     ]
     if too_few and len(too_few) < len(counts):
-        findings.tell(
+        findings.note(
             run.events,
             "split-half analysis requires at least two blocks per condition within the run and"
             f" excludes these conditions: {', '.join(too_few)}.",
@@ -203,7 +205,7 @@ def can_be_split(
             "split-half analysis requires at least two blocks per condition within the run, but no"
             f" condition has two: {', '.join(too_few)}"
         )
-        findings.tell(run.events, f"{reason}. Split-half analysis is skipped.")
+        findings.note(run.events, f"{reason}. Split-half analysis is skipped.")
     return not too_few or len(too_few) < len(counts)
 
 
@@ -216,13 +218,13 @@ def _has_segments(
     reason = ""
     if not segment_count(run.n_volumes - dummies, n_seeds, run.tr):
         reason = "split-half analysis is skipped because the run is too short."
-    elif LEAST_SEGMENTS * n_seeds > _room_for_blocks(run, settings, dummies_of(run, settings)):
+    elif LEAST_SEGMENTS * n_seeds > _room_for_blocks(run, settings, count_dummies(run, settings)):
         reason = (
             f"split-half analysis is skipped because {run.n_volumes} volumes are not enough for"
             f" {n_seeds} seeds and the requested temporal filters."
         )
     if reason:
-        findings.tell(run.bold, reason)
+        findings.note(run.bold, reason)
     return not reason
 
 

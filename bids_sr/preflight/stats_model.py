@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from bids_sr.bids import Findings
-from bids_sr.bids.entities import entities_of, same_run
-from bids_sr.glm.contrasts import Contrast, camel
+from bids_sr.bids.entities import parse_entities, same_run
+from bids_sr.glm.contrasts import Contrast, camel_case
 from bids_sr.io.atomic_files import read_text
 
 _TYPE = "trial_type."  # prefix that `Factor` adds to trial types
@@ -56,11 +56,13 @@ def read_model(
             for name in (dummy_contrasts.get("contrasts", all_types) if dummy_contrasts else ())
         ] + nodes[0].contrasts
         reasons = [
-            *_unsupported_features(nodes, document.get("input", {}), types, all_types, contrasts)
+            *_iterate_unsupported_features(
+                nodes, document.get("input", {}), types, all_types, contrasts
+            )
         ]
         if not reasons:
             confounds = [name for name in columns if not name.startswith(_NO_CONFOUND)]
-            return list(map(_weighted, contrasts)), confounds
+            return list(map(_parse_contrast, contrasts)), confounds
     except OSError as error:
         reasons = [f"the model file cannot be read ({error.strerror})"]
     except (
@@ -81,7 +83,7 @@ def read_model(
     return [], []
 
 
-def _weighted(contrast: Mapping[str, Any]) -> tuple[str, Contrast]:
+def _parse_contrast(contrast: Mapping[str, Any]) -> tuple[str, Contrast]:
     """Return name and weights of a contrast of the model."""
     weights: Contrast = {}
     for term, weight in zip(contrast["condition_list"], contrast["weights"], strict=True):
@@ -89,10 +91,10 @@ def _weighted(contrast: Mapping[str, Any]) -> tuple[str, Contrast]:
         weights[name] = weights.get(name, 0.0) + float(Fraction(weight))
     if not any(weights.values()):
         raise ValueError(f"all weights of the contrast {contrast['name']} are zero")
-    return camel(contrast["name"].removeprefix(_TYPE)), weights
+    return camel_case(contrast["name"].removeprefix(_TYPE)), weights
 
 
-def _unsupported_features(
+def _iterate_unsupported_features(
     nodes: Sequence[Any],
     chosen: Mapping[str, Any],
     types: Iterable[Path],
@@ -104,7 +106,7 @@ def _unsupported_features(
     `chosen` is the Input of the model, `all_types` contains the prefixed trial types of all runs.
     """
     node = nodes[0]
-    runs = {bold.name: entities_of(bold) for bold in types}
+    runs = {bold.name: parse_entities(bold) for bold in types}
     if not runs:
         yield (
             "the model requires runs with events, but no selected run has events. Select task"

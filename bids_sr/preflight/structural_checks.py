@@ -8,7 +8,7 @@ import numpy as np
 
 from bids_sr.bids import Findings, Subject
 from bids_sr.bids.fmriprep import SPACES
-from bids_sr.bids.lesion_references import lesion_reference, reference_name, stored_mask
+from bids_sr.bids.lesion_references import automatic_mask_path, lesion_reference, reference_name
 from bids_sr.config import Settings
 from bids_sr.io.fields_of_view import same_grid
 from bids_sr.notices import UsageError
@@ -88,7 +88,9 @@ def check_lesion_references(
         )
     for subject in with_flair:
         file = files[subject.label]
-        if file is not None and (reason := _unfit_mask(file, stored_mask(settings, subject))):
+        if file is not None and (
+            reason := _unfit_mask(file, automatic_mask_path(settings, subject))
+        ):
             findings.refuse_option(
                 str(file),
                 reason,

@@ -9,7 +9,7 @@ from bids_sr.notices import Notice
 from bids_sr.preflight.plan import Plan
 
 
-def without_unfit_references(
+def drop_unfit_references(
     plan: Plan, problems: Sequence[Notice]
 ) -> tuple[Plan, tuple[Notice, ...]]:
     """Drop automatically found references whose voxels do not match the run.
@@ -36,7 +36,7 @@ def without_unfit_references(
             if path is not None and problem is not None:
                 dropped.add(problem)
                 with findings.about(run.entities["subject"], run.stem):
-                    findings.tell(
+                    findings.note(
                         path,
                         f"this high-resolution reference cannot be used for {run.stem}:"
                         f" {problem.why}. {problem.remedy}",

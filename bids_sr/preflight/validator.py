@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
 
-from bids_sr.bids import Findings, entities_of
+from bids_sr.bids import Findings, parse_entities
 from bids_sr.bids.entities import RUN_KEYS, same_run
 from bids_sr.io.tables import column
 
@@ -51,7 +51,7 @@ def validate(
     program = _find_validator()
     special_file = next(_special_files(bids_dir), None)
     if program is None:
-        findings.tell(
+        findings.note(
             bids_dir, f"the dataset was not validated because {_PROGRAM} is not installed."
         )
     elif special_file is not None:
@@ -59,13 +59,13 @@ def validate(
             "the dataset was not validated because it contains a pipe or device file, which the"
             " BIDS validator cannot read."
         )
-        findings.tell(special_file, text)
+        findings.note(special_file, text)
     else:
         try:
             issues, messages = _run(program, bids_dir, timeout_s)
-            _problems_of(issues, messages, bids_dir, participants, runs, findings)
+            _add_problems(issues, messages, bids_dir, participants, runs, findings)
         except subprocess.TimeoutExpired:
-            findings.tell(
+            findings.note(
                 bids_dir,
                 (
                     "the dataset was not validated because the BIDS validator did not finish"
@@ -73,7 +73,7 @@ def validate(
                 ),
             )
         except (OSError, ValueError) as error:
-            findings.tell(
+            findings.note(
                 bids_dir,
                 f"the dataset was not validated because the BIDS validator failed ({error}).",
             )
@@ -124,7 +124,7 @@ def _run(program: Path, bids_dir: Path, timeout_s: float) -> tuple[list[_Issue],
     return report["issues"].get("issues", []), report["issues"].get("codeMessages", {})
 
 
-def _problems_of(
+def _add_problems(
     issues: Sequence[_Issue],
     messages: Mapping[str, str],
     bids_dir: Path,
@@ -152,7 +152,7 @@ def _problems_of(
             placeholder=" …",
         )
         with findings.about(*owner):
-            findings.refuse(
+            findings.add_problem(
                 ", ".join(files[:_SHOWN]) + more,
                 f"BIDS validator: {text or 'error'} [{code}{': ' + key if key else ''}]",
                 "Correct the dataset, or skip the BIDS validator with --skip-bids-validation.",
@@ -186,10 +186,12 @@ def _owners(
         folders = existing & set(listed[line : line + 1]) if line >= 0 else set()
         if not folders and any(kind in str(issue.get("code", "")) for kind in _OF_ROWS):
             folders = {name for name in existing if listed and listed.count(name) != 1}
-    entities = entities_of(place)
+    entities = parse_entities(place)
     if "task" in entities:
         keys = entities.keys() & set(RUN_KEYS)
-        entities_by_run = ((name, entities_of(bold)) for name, (bold, *_) in runs.items() if bold)
+        entities_by_run = (
+            (name, parse_entities(bold)) for name, (bold, *_) in runs.items() if bold
+        )
         return [
             (run_entities["subject"], name)
             for name, run_entities in entities_by_run

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from bids_sr.bids import BoldRun, Findings
 from bids_sr.bids.headers import READ_ERRORS
 from bids_sr.io.arrays import Array
-from bids_sr.io.grids import LARGEST_BRAIN_ML, AxisOrder, reordered
+from bids_sr.io.grids import LARGEST_BRAIN_ML, AxisOrder, reorder
 from bids_sr.notices import Notice
 from bids_sr.preflight.kspace import check_kspace
 from bids_sr.preflight.plan import Plan
@@ -90,11 +90,11 @@ _NEGATIVE = 0.1  # share of the sum of absolute values; interpolation causes a f
 def _check_mean(run: BoldRun, findings: Findings) -> None:
     """Reject a series whose mean was subtracted, or that is not a magnitude series."""
     numbers = sorted({0, run.n_volumes // 2, run.n_volumes - 1})
-    volumes = _some_volumes(run.bold, numbers, run.axis_order)
+    volumes = _read_volumes(run.bold, numbers, run.axis_order)
     # by volume, because the first may be so bright that its sum would hide all others
     negative = float(np.median([_negative_share(volumes[number]) for number in numbers]))
     if negative > _NEGATIVE:
-        findings.refuse(
+        findings.add_problem(
             run.bold,
             f"{negative:.0%} of the voxel values are negative, so this is not a magnitude series."
             " The mean may have been subtracted, values may be in percent signal change, or the"
@@ -104,9 +104,9 @@ def _check_mean(run: BoldRun, findings: Findings) -> None:
                 " mean."
             ),
         )
-    elif (padding := _padding([volumes[number] for number in numbers])) is not None:
+    elif (padding := _find_padding([volumes[number] for number in numbers])) is not None:
         value, share = padding
-        findings.refuse(
+        findings.add_problem(
             run.bold,
             f"{share:.0%} of the voxels have the value {value:g}, which is far outside the range"
             " of all other voxels. These voxels are probably padding, but would be processed as"
@@ -120,7 +120,7 @@ _PADDED = 0.01  # smallest share of voxels; smaller shares are artifacts
 _BRIGHTER = 2.0
 
 
-def _padding(volumes: list[_Voxels]) -> tuple[float, float] | None:
+def _find_padding(volumes: list[_Voxels]) -> tuple[float, float] | None:
     """Return value and share of voxels that have one value far from all others, or None."""
     values = np.stack(volumes)
     values = values[np.isfinite(values)]
@@ -142,7 +142,7 @@ def _check_anatomical(path: Path, findings: Findings) -> None:
     negative = _negative_share(load_image(path)[0])
     if negative > _NEGATIVE:
         part = "all" if negative == 1 else f"{negative:.0%}"
-        findings.refuse(
+        findings.add_problem(
             path,
             f"{part} of the voxel values are negative, so this is not a magnitude image. The"
             " image may be inverted, its header may contain a wrong scaling factor, or it may be"
@@ -167,7 +167,7 @@ def _check_mask(path: Path, findings: Findings) -> None:
         voxel_ml = abs(float(np.linalg.det(nb.load(path).affine[:3, :3]))) / 1000  # type: ignore[attr-defined]
     except READ_ERRORS as error:
         fix = "Copy the file again from its source, and compare file size and checksum."
-        findings.refuse(path, f"the brain mask is truncated or corrupt ({error})", fix)
+        findings.add_problem(path, f"the brain mask is truncated or corrupt ({error})", fix)
         return
     n_inside = int(np.count_nonzero(values > 0))
     reason = ""
@@ -188,7 +188,7 @@ def _check_mask(path: Path, findings: Findings) -> None:
             "Compare the mask with its image and rerun the program that created it, or omit"
             " --derivatives."
         )
-        findings.refuse(path, reason, fix)
+        findings.add_problem(path, reason, fix)
 
 
 def _check_image(
@@ -217,7 +217,7 @@ def _check_image(
             f"the file is truncated or corrupt: volume {count + 1} could not be read ({error})"
         )
         fix = f"Copy the file again from its source, and compare file size and checksum.{or_else}"
-        findings.refuse(path, reason, fix)
+        findings.add_problem(path, reason, fix)
         return
     fix = f"Convert the DICOM images again, or exclude this image.{or_else}"
     if not_finite and not may_mask:
@@ -230,17 +230,17 @@ def _check_image(
             "Convert the image again without NaN masking, or replace NaN and infinite values by"
             f" 0.{or_else}"
         )
-        findings.refuse(path, f"the image contains NaN or infinite values{volumes_text}", fix)
+        findings.add_problem(path, f"the image contains NaN or infinite values{volumes_text}", fix)
     elif len(flat) == count:
-        findings.refuse(path, "the image is constant: all voxels have the same value", fix)
+        findings.add_problem(path, "the image is constant: all voxels have the same value", fix)
     elif flat:
-        findings.refuse(
+        findings.add_problem(
             path,
             f"constant volumes were found ({len(flat)} of {count} volumes, {_numbers(flat)})",
             fix,
         )
     elif count > 1 and len(sums) == 1:
-        findings.refuse(
+        findings.add_problem(
             path,
             f"all {count} volumes are identical, so the signal does not change over time",
             fix,
@@ -322,8 +322,8 @@ def _check_truth(run: BoldRun, findings: Findings) -> None:
         return
     starts = np.unique(np.linspace(0, run.n_volumes - 2, _PLACES).round().astype(int))
     numbers = sorted({int(index) for start in starts for index in (start, start + 1)})
-    acquired = _some_volumes(run.bold, numbers, run.axis_order)
-    highres = _some_volumes(measured.bold, numbers, measured.axis_order)
+    acquired = _read_volumes(run.bold, numbers, run.axis_order)
+    highres = _read_volumes(measured.bold, numbers, measured.axis_order)
     factor = tuple(
         high_size / low_size
         for high_size, low_size in zip(highres[numbers[0]].shape, run.shape, strict=True)
@@ -354,19 +354,19 @@ def _check_truth(run: BoldRun, findings: Findings) -> None:
             f" {similarity:.2f}, but at least {_ALIKE:g} is expected). The reference may be"
             " misaligned or belong to another participant"
         )
-        findings.refuse(measured.bold, reason, fix)
+        findings.add_problem(measured.bold, reason, fix)
     elif coupling < _TOGETHER:
         reason = (
             f"the time series do not match {run.bold.name} (correlation {coupling:.2f}, but at"
             f" least {_TOGETHER:g} is expected). The reference may belong to another run"
         )
-        findings.refuse(measured.bold, reason, fix)
+        findings.add_problem(measured.bold, reason, fix)
     elif not 1 / _MOST_GAIN < gain < _MOST_GAIN:  # effects are compared in signal units
         reason = (
             f"the signal is {gain:.2g} times the signal of {run.bold.name}, so the units are"
             " probably different"
         )
-        findings.refuse(
+        findings.add_problem(
             measured.bold,
             reason,
             "Scale the series to the units of the run (scl_slope), or ignore the reference with"
@@ -381,38 +381,38 @@ def _check_compared(run: BoldRun, findings: Findings) -> None:
     """
     if not run.compared:
         return
-    from bids_sr.registration.compared_frame import (
+    from bids_sr.registration.series_alignment import (
         ComparedError,
         align_volumes,
         moments,
-        refusal_of,
         refuse_other_nan,
+        rejection_reason,
     )
 
     numbers = moments(run.n_volumes)
     # the middle echo resembles the combined echoes most
     middle = run.echoes[len(run.echoes) // 2][0] if run.echoes else run.bold
-    volumes = _some_volumes(middle, numbers, run.axis_order)
+    volumes = _read_volumes(middle, numbers, run.axis_order)
     for compared in run.compared.values():
         try:
             refuse_other_nan(_volumes(compared.bold))
             alignment = align_volumes(
-                volumes, _some_volumes(compared.bold, numbers, compared.axis_order), run.affine
+                volumes, _read_volumes(compared.bold, numbers, compared.axis_order), run.affine
             )
         except ComparedError as error:
-            findings.refuse(
+            findings.add_problem(
                 compared.bold, str(error), "Check that the series was computed from this run."
             )
             continue
-        if reason_and_fix := refusal_of(alignment):
-            findings.refuse(compared.bold, *reason_and_fix)
+        if reason_and_fix := rejection_reason(alignment):
+            findings.add_problem(compared.bold, *reason_and_fix)
 
 
-def _some_volumes(path: Path, numbers: list[int], order: AxisOrder) -> dict[int, _Voxels]:
+def _read_volumes(path: Path, numbers: list[int], order: AxisOrder) -> dict[int, _Voxels]:
     """Return some volumes of a series by number, with axes in the given order, in one pass."""
     from bids_sr.io.nifti import SeriesReader
 
     with SeriesReader(path, allow_nan=True) as reader:
         return {
-            index: reordered(reader.volume(index).astype(np.float64), order) for index in numbers
+            index: reorder(reader.volume(index).astype(np.float64), order) for index in numbers
         }

@@ -63,7 +63,7 @@ def decorrelation_curves(image: Real) -> DecorrelationCurves | None:
         filtered=tuple(unrefined[1:]),
         fine_radii=steps.curves[-1][0] if refined else steps.radii,
         refined=tuple(refined),
-        spectrum=_radial_spectrum(steps.at, steps.size, steps.radii),
+        spectrum=_radial_spectrum(steps.radius, steps.magnitude, steps.radii),
         maxima=tuple(maxima),
         cutoff=max((radius for radius, _ in maxima), default=None),
     )

@@ -94,9 +94,9 @@ class DecorrelationSteps:
 
     Attributes
     ----------
-    at : Float
+    radius : Float
         Radius of each Fourier coefficient within the Nyquist circle, in ascending order.
-    size : Float
+    magnitude : Float
         Magnitude of each of these coefficients.
     radii : Float
         Radii of the first curves.
@@ -105,8 +105,8 @@ class DecorrelationSteps:
         (if a previous curve has a maximum).
     """
 
-    at: Float
-    size: Float
+    radius: Float
+    magnitude: Float
     radii: Float
     curves: tuple[tuple[Float, Float], ...]
 
@@ -142,7 +142,9 @@ def decorrelation_steps(image: Real) -> DecorrelationSteps | None:
             (fine_radii, _filter_and_decorrelate(frequencies, size, fine_radii, width))
             for width in finer
         ]
-    return DecorrelationSteps(at=frequencies, size=size, radii=radii, curves=tuple(curves))
+    return DecorrelationSteps(
+        radius=frequencies, magnitude=size, radii=radii, curves=tuple(curves)
+    )
 
 
 def _apodize(image: Real) -> Float:

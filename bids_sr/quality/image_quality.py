@@ -42,7 +42,7 @@ def _summary_ratios(image: Real, masks: Mapping[str, MaskArray]) -> dict[str, di
     ValueError
         A mask is empty or on another grid.
     """
-    values = {name: _inside(image, mask, name) for name, mask in masks.items()}
+    values = {name: _select_inside(image, mask, name) for name, mask in masks.items()}
     return {
         f"{numerator}/{denominator}": {
             name: summarize(values[numerator]) / summarize(values[denominator])
@@ -66,7 +66,7 @@ def cjv(image: Real, gm: MaskArray, wm: MaskArray) -> float:
     gm, wm : MaskArray
         Voxels of gray and white matter (3D, boolean).
     """
-    gray, white = _inside(image, gm, "gm"), _inside(image, wm, "wm")
+    gray, white = _select_inside(image, gm, "gm"), _select_inside(image, wm, "wm")
     difference = float(white.mean()) - float(gray.mean())
     return (float(white.std()) + float(gray.std())) / abs(difference) if difference else math.inf
 
@@ -169,10 +169,10 @@ def wm2max(image: Real, wm: MaskArray) -> float:
             "the white-matter-to-maximum intensity ratio cannot be computed, because "
             f"{_TOP_PERCENTILE:g} % of the voxels have an intensity of 0 or less"
         )
-    return float(np.median(_inside(image, wm, "wm")) / top)
+    return float(np.median(_select_inside(image, wm, "wm")) / top)
 
 
-def _inside(image: Real, mask: MaskArray, name: str) -> Float:
+def _select_inside(image: Real, mask: MaskArray, name: str) -> Float:
     if mask.shape != image.shape:
         raise ValueError(
             f"the {name} mask has shape {mask.shape}, but the image has shape {image.shape}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.streamed_fit import StreamedFit, in_batches
+from bids_sr.glm.streamed_fit import StreamedFit, divide_into_batches
 from bids_sr.io.arrays import Float, MaskArray, Real
 from bids_sr.spatial.masks import bounding_box
 
@@ -188,7 +188,7 @@ def series_quality(
         True for volumes that are not censored (n_volumes,); None includes all volumes.
     """
     sums = QualitySums(mask, zooms, n_volumes, uncensored)
-    for batch in in_batches(volumes):
+    for batch in divide_into_batches(volumes):
         sums.add(batch)
     return sums.quality()
 

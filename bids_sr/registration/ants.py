@@ -18,12 +18,12 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
-from bids_sr.io.grids import AS_STORED, AxisOrder, nearest, reordered, reordered_affine
+from bids_sr.io.grids import AS_STORED, AxisOrder, nearest_axis_order, reorder, reorder_affine
 from bids_sr.io.nifti import load_image
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.composites import carry
-from bids_sr.spatial.itk_files import LPS, about_center, write_itk
-from bids_sr.spatial.same_results import rounded
+from bids_sr.spatial.itk_files import LPS, make_matrix, write_itk
+from bids_sr.spatial.reproducible_numbers import round_values
 from bids_sr.spatial.transforms import TransformError
 
 if TYPE_CHECKING:
@@ -98,10 +98,10 @@ def load_like(path: str | Path, reference: Volume) -> Volume:
         Image (3D, float32).
     """
     image = load(path)
-    return _reorder(image, nearest(image.affine, reference.affine))
+    return _reorder(image, nearest_axis_order(image.affine, reference.affine))
 
 
-def in_ras(image: Volume) -> Volume:
+def reorder_to_ras(image: Volume) -> Volume:
     """Permute and flip the axes of an image to the order closest to RAS, without interpolation.
 
     The results of ANTs depend slightly on the order of the axes, by rounding and by its random
@@ -114,8 +114,8 @@ def in_ras(image: Volume) -> Volume:
 def _reorder(image: Volume, order: AxisOrder) -> Volume:
     if order == AS_STORED:
         return image
-    data = np.ascontiguousarray(reordered(image.data, order))
-    return Volume(data=data, affine=reordered_affine(image.affine, order))
+    data = np.ascontiguousarray(reorder(image.data, order))
+    return Volume(data=data, affine=reorder_affine(image.affine, order))
 
 
 def _ants_seed(seed: int) -> int:
@@ -139,7 +139,7 @@ def load_ants(seed: int) -> ModuleType:
 def to_ants(image: Volume, seed: int) -> "ANTsImage":
     """Convert a volume to an antspyx image (float32, LPS+ mm)."""
     ants = load_ants(seed)
-    lps = LPS @ rounded(image.affine)
+    lps = LPS @ round_values(image.affine)
     zooms = np.sqrt(np.square(lps[:3, :3]).sum(axis=0))
     return ants.from_numpy(
         np.ascontiguousarray(image.data, dtype=np.float32),
@@ -152,8 +152,8 @@ def to_ants(image: Volume, seed: int) -> "ANTsImage":
 def run_program(name: str, arguments: Sequence[str]) -> None:
     """Run a program of ANTs in this process.
 
-    This function and `named` are the only users of antspyx internals. Its public functions cannot
-    write composite transforms and do not support all options of Atropos.
+    This function and `image_name` are the only users of antspyx internals. Its public functions
+    cannot write composite transforms and do not support all options of Atropos.
     ``tests/unit/registration/test_ants.py`` fails if a release changes the internals.
 
     Parameters
@@ -161,7 +161,7 @@ def run_program(name: str, arguments: Sequence[str]) -> None:
     name : str
         Name of the program, such as ``antsRegistration``.
     arguments : Sequence[str]
-        Command-line arguments; images in memory are passed as returned by `named`.
+        Command-line arguments; images in memory are passed as returned by `image_name`.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def run_program(name: str, arguments: Sequence[str]) -> None:
         )
 
 
-def named(image: "ANTsImage") -> str:
+def image_name(image: "ANTsImage") -> str:
     """Return the name of an image in memory for the command line of `run_program`.
 
     The image must not be deleted before the program ends.
@@ -200,9 +200,9 @@ def read_linear(path: Path) -> Array:
 
     content = loadmat(str(path))
     name = next(key for key in content if key.endswith("_3_3"))
-    return rounded(
+    return round_values(
         LPS
-        @ about_center(content[name].ravel().astype(float), content["fixed"].ravel().astype(float))
+        @ make_matrix(content[name].ravel().astype(float), content["fixed"].ravel().astype(float))
         @ LPS
     )
 
@@ -251,13 +251,13 @@ def register(
     # antsRegistration interprets pixels as the type set by --float, whatever their actual type.
     pixel = "float" if deformable else "double"
     images = [to_ants(image, seed).clone(pixel) for image in (fixed, moving)]
-    image_names = [named(image) for image in images]
+    image_names = [image_name(image) for image in images]
     mask = None if fixed_mask is None else to_ants(fixed.like(fixed_mask), seed)
     mask_image = None if mask is None else mask.clone("unsigned char")
-    mask_name = "NA" if mask_image is None else named(mask_image)
+    mask_name = "NA" if mask_image is None else image_name(mask_image)
     with tempfile.TemporaryDirectory(prefix="start") as folder:
         first = Path(folder) / "start.txt"
-        write_itk(first, np.eye(4) if start is None else rounded(start))
+        write_itk(first, np.eye(4) if start is None else round_values(start))
         arguments = ["-d", "3", "-r", str(first), "-u", "0", "-z", str(int(not deformable))]
         arguments += ["--float", str(int(deformable))]
         for stage in stages:

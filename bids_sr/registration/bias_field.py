@@ -5,8 +5,8 @@ import numpy as np
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import load_ants, to_ants
-from bids_sr.registration.brain import coarse
-from bids_sr.spatial import coarse_grids, masks
+from bids_sr.registration.brain import downsample
+from bids_sr.spatial import low_resolution_grids, masks
 from bids_sr.spatial.resampling import sample_volume
 
 _BIAS_MM = 5.0  # mm, voxel size for the estimation of the bias field
@@ -38,11 +38,11 @@ def unbiased(
     """
     ants = load_ants(seed)
     image = Volume(np.maximum(image.data, 0), image.affine)
-    low = coarse(image, _BIAS_MM)
+    low = downsample(image, _BIAS_MM)
     if mask is None:
         inside = masks.head_mask(low.data, low.affine)
     else:
-        inside = coarse_grids.coarse_mask(mask, image.affine, _BIAS_MM)
+        inside = low_resolution_grids.downsample_mask(mask, image.affine, _BIAS_MM)
     low = Volume(data=np.maximum(low.data, 0), affine=low.affine)
     field = ants.n4_bias_field_correction(
         to_ants(low, seed),

@@ -10,9 +10,9 @@ from nibabel.affines import apply_affine
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import apply
-from bids_sr.spatial import coarse_grids
+from bids_sr.spatial import low_resolution_grids
 from bids_sr.spatial.itk_files import write_itk
-from bids_sr.spatial.same_results import rounded
+from bids_sr.spatial.reproducible_numbers import round_values
 from bids_sr.spatial.transforms import hr_grid, invert
 
 _LOGGER = logging.getLogger(__name__)
@@ -54,16 +54,18 @@ def region_on_bold(
     tuple[tuple[Array, Array], dict[str, object]]
         Region on both grids (3D, boolean), and facts for the report.
     """
-    chain = boldref_onward(boldref2t1w, to_region, folder)
+    chain = chain_through_t1w(boldref2t1w, to_region, folder)
     mask = Volume(data=(region.data > 0.5).astype(np.float32), affine=region.affine)
     regions = []
     for grid in grids:
-        factor = coarse_grids.hr_factor(grid.affine, 2.0)
+        factor = low_resolution_grids.hr_factor(grid.affine, 2.0)
         shape, affine = hr_grid(grid.data.shape, grid.affine, factor)
         samples = apply(
             mask, Volume(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed
         )
-        regions.append((coarse_grids.block_average(samples, factor) >= 0.5) & (grid.data > 0.5))
+        regions.append(
+            (low_resolution_grids.block_average(samples, factor) >= 0.5) & (grid.data > 0.5)
+        )
     low, high = regions
     facts: dict[str, object] = {
         "roi_voxels": int(low.sum()),
@@ -103,7 +105,7 @@ def _fraction_in_view(mask: Volume, chain: Sequence[Path], grid: Volume, *, seed
     return float(inside.mean())
 
 
-def boldref_onward(boldref2t1w: Array, onward: Sequence[Path], folder: Path) -> list[Path]:
+def chain_through_t1w(boldref2t1w: Array, onward: Sequence[Path], folder: Path) -> list[Path]:
     """Return the transform files from boldref to another space through T1w space.
 
     Parameters
@@ -121,5 +123,5 @@ def boldref_onward(boldref2t1w: Array, onward: Sequence[Path], folder: Path) -> 
     list[Path]
         Transform files; points of the boldref go through the last file first.
     """
-    write_itk(inverse := folder / "t1w2boldref.txt", rounded(invert(boldref2t1w)))
+    write_itk(inverse := folder / "t1w2boldref.txt", round_values(invert(boldref2t1w)))
     return [*onward, inverse]

@@ -8,17 +8,17 @@ import numpy as np
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import TURNED_DEG, Factor, Shape
 from bids_sr.io.volume import Volume
-from bids_sr.registration.brain import coarse, mutual_information
-from bids_sr.registration.rigid import rigid, rim_of, size_of
-from bids_sr.spatial import coarse_grids, masks, similarity
+from bids_sr.registration.brain import downsample, mutual_information
+from bids_sr.registration.rigid import dilate_for_metric, displacement_summary, rigid
+from bids_sr.spatial import low_resolution_grids, masks, similarity
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import (
     TransformError,
     hr_grid,
     invert,
-    points_in,
     rms_distance,
     turn_deg,
+    voxel_centers,
 )
 
 _LOGGER = logging.getLogger(__name__)
@@ -67,7 +67,9 @@ def register_to_t1w(
         prefix=prefix,
         soft=True,
     )
-    header_nmi = mutual_information(boldref, brain, np.eye(4), rim_of(bold_mask, boldref))
+    header_nmi = mutual_information(
+        boldref, brain, np.eye(4), dilate_for_metric(bold_mask, boldref)
+    )
     use_headers = fit.nmi <= header_nmi
     if use_headers:
         _LOGGER.warning(
@@ -116,7 +118,7 @@ def facts_of_coreg(
         boldref2t1w,
     )
     to_t1w = invert(xfm)
-    nmi = mutual_information(boldref, brain, to_t1w, rim_of(bold_mask, boldref))
+    nmi = mutual_information(boldref, brain, to_t1w, dilate_for_metric(bold_mask, boldref))
     facts = _agreement(boldref, bold_mask, brain, brain_mask, to_t1w, nmi)
     return facts | {"bold_t1w_start": "given"}
 
@@ -124,8 +126,8 @@ def facts_of_coreg(
 def _brain(t1w: Volume, t1w_mask: Array) -> tuple[Volume, Array]:
     """Return the T1w brain and its mask on 2 mm voxels (smaller voxels for small heads)."""
     mm = 2.0 * masks.head_scale(t1w_mask, t1w.affine)
-    brain = coarse(Volume(data=np.where(t1w_mask, t1w.data, 0), affine=t1w.affine), mm)
-    return brain, coarse_grids.coarse_mask(t1w_mask, t1w.affine, mm)
+    brain = downsample(Volume(data=np.where(t1w_mask, t1w.data, 0), affine=t1w.affine), mm)
+    return brain, low_resolution_grids.downsample_mask(t1w_mask, t1w.affine, mm)
 
 
 def _agreement(
@@ -136,7 +138,9 @@ def _agreement(
     The transform `xfm` maps a boldref point to its T1w point.
     """
     t1w_mask = (
-        coarse_grids.coverage(brain_mask, brain.affine, boldref.data.shape, boldref.affine, xfm)
+        low_resolution_grids.coverage(
+            brain_mask, brain.affine, boldref.data.shape, boldref.affine, xfm
+        )
         >= 0.5
     )
     dice = similarity.dice(mask, t1w_mask)
@@ -164,10 +168,12 @@ def _size(xfm: Array, mask: Array, affine: Array) -> dict[str, float]:
     displacement in mm is returned.
     """
     try:
-        return size_of(xfm, mask, affine)
+        return displacement_summary(xfm, mask, affine)
     except TransformError:
         return {
-            "displacement_rms_mm": round(rms_distance(np.eye(4), xfm, points_in(mask, affine)), 4)
+            "displacement_rms_mm": round(
+                rms_distance(np.eye(4), xfm, voxel_centers(mask, affine)), 4
+            )
         }
 
 
@@ -223,7 +229,8 @@ def register_pair_to_bold(
             fit.nmi,
         )
     facts: dict[str, object] = {
-        f"bold_pair_{key}": value for key, value in size_of(xfm, bold_mask, boldref.affine).items()
+        f"bold_pair_{key}": value
+        for key, value in displacement_summary(xfm, bold_mask, boldref.affine).items()
     }
     facts |= {
         "bold_pair_start": fit.start,
@@ -239,7 +246,7 @@ def _finer_mask(mask: Array, affine: Array, shape: Shape, grid: Array) -> Array:
     A voxel is included if at least half of it is inside the mask, or if the nearest voxel of the
     mask is.
     """
-    covered = coarse_grids.coverage(mask, affine, shape, grid) >= 0.5
+    covered = low_resolution_grids.coverage(mask, affine, shape, grid) >= 0.5
     return covered | (sample_volume(mask.astype(np.float32), affine, shape, grid, order=0) > 0.5)
 
 
@@ -277,7 +284,8 @@ def combined_masks(
     t1w_mask, xfm = brain
     to_t1w = invert(xfm)
     low, high = (
-        coarse_grids.coverage(t1w_mask.data, t1w_mask.affine, grid_shape, grid, to_t1w) >= 0.5
+        low_resolution_grids.coverage(t1w_mask.data, t1w_mask.affine, grid_shape, grid, to_t1w)
+        >= 0.5
         for grid_shape, grid in ((boldref.data.shape, boldref.affine), (shape, affine))
     )
     dice = similarity.dice(bold_mask, low)

@@ -13,9 +13,9 @@ import numpy as np
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import Stage, read_linear, register
-from bids_sr.spatial import coarse_grids, masks, similarity
+from bids_sr.spatial import low_resolution_grids, masks, similarity
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.spatial.transforms import invert, points_in, quarter_turns, rigid_matrix, turn_deg
+from bids_sr.spatial.transforms import invert, quarter_turns, rigid_matrix, turn_deg, voxel_centers
 
 _VOLUME_ML = (900.0, 1900.0)  # ml, brain volume of an adult or a child of school age
 # largest plausible determinant of the template-to-head affine; the templates are larger than most
@@ -107,13 +107,13 @@ _TURNS_TRIED = 3
 _TURNED_GAIN = 1.5
 
 
-def coarse(image: Volume, mm: float) -> Volume:
+def downsample(image: Volume, mm: float) -> Volume:
     """Downsample an image to voxels of about `mm` over the same field of view (float32)."""
-    data, affine = coarse_grids.coarsen(image.data, image.affine, mm)
+    data, affine = low_resolution_grids.coarsen(image.data, image.affine, mm)
     return Volume(data=data, affine=affine)
 
 
-def two_mm_grid(template: Volume) -> Volume:
+def empty_grid_2mm(template: Volume) -> Volume:
     """Return an empty image with 2 mm voxels that starts at the template's first voxel center."""
     zooms = template.zooms
     affine = template.affine.copy()
@@ -129,10 +129,10 @@ def _starts(head: Volume, template: Volume) -> list[Array]:
     template with several pitch angles and several shifts from the center of the upper 130 mm of
     the head.
     """
-    inside = points_in(masks.head_mask(head.data, head.affine), head.affine)
+    inside = voxel_centers(masks.head_mask(head.data, head.affine), head.affine)
     top = np.percentile(inside[:, 2], 99.9)
     center = inside[inside[:, 2] > top - _TOP_MM].mean(axis=0)
-    brain = points_in(template.data > 0.1, template.affine)
+    brain = voxel_centers(template.data > 0.1, template.affine)
     middle = brain.mean(axis=0)
     scaled = np.diag([_START_SCALE, _START_SCALE, _START_SCALE, 1.0])
     scaled[:3, 3] = (1 - _START_SCALE) * middle
@@ -188,9 +188,9 @@ def _align_head(
         Transform of a template point to its point in the head (4 x 4, RAS+ mm), and the normalized
         mutual information in the template's brain after registration and with the headers.
     """
-    low_template = coarse(template, 4.0)
-    inside = coarse_grids.coarse_mask(template_mask, template.affine, 4.0)
-    low_head = coarse(head, 4.0)
+    low_template = downsample(template, 4.0)
+    inside = low_resolution_grids.downsample_mask(template_mask, template.affine, 4.0)
+    low_head = downsample(head, 4.0)
     poses = _starts(low_head, low_template)
     scores = [mutual_information(low_template, low_head, pose, inside) for pose in poses]
     levels: dict[str, Any] = {
@@ -217,21 +217,21 @@ def _align_head(
     fits = [aligned(poses[n], str(n)) for n in np.argsort(scores)[::-1][:tries]]
     nmi, xfm = max(fits, key=lambda pair: pair[0])
     if nmi < _UNLIKE_NMI:
-        for number, pose in enumerate(_turned_poses(low_head, low_template, inside)):
+        for number, pose in enumerate(_find_turned_poses(low_head, low_template, inside)):
             turned_nmi, turned_xfm = aligned(pose, f"turned{number}")
             if turned_nmi - 1 > _TURNED_GAIN * (nmi - 1):
                 nmi, xfm = turned_nmi, turned_xfm
     return xfm, nmi, scores[0]
 
 
-def _turned_poses(head: Volume, template: Volume, template_mask: Array) -> list[Array]:
+def _find_turned_poses(head: Volume, template: Volume, template_mask: Array) -> list[Array]:
     """Return the best poses of the template in a head whose header is wrong by quarter turns.
 
     The list contains one pose for each of the best rotations, best first.
     """
-    low_template, low_head = coarse(template, _TURN_MM), coarse(head, _TURN_MM)
-    inside = coarse_grids.coarse_mask(template_mask, template.affine, _TURN_MM)
-    center = points_in(masks.head_mask(head.data, head.affine), head.affine).mean(axis=0)
+    low_template, low_head = downsample(template, _TURN_MM), downsample(head, _TURN_MM)
+    inside = low_resolution_grids.downsample_mask(template_mask, template.affine, _TURN_MM)
+    center = voxel_centers(masks.head_mask(head.data, head.affine), head.affine).mean(axis=0)
     best: list[tuple[float, int, Array]] = []
     for turn in quarter_turns():
         to_upright = np.eye(4)
@@ -273,10 +273,12 @@ def _fit_mask(head: Volume, template_mask: Array) -> Array:
     low, high = np.percentile(inside, 25) * 0.55, np.percentile(tissue, 98) * 1.15
     limit = masks.grow(template_mask > 0.5, head.affine, 3.0)
     bright = (head.data > low) & (head.data < high) & limit
-    core = masks.largest_part(masks.open_(bright, head.affine, 2.5))
+    core = masks.largest_component(masks.open_mask(bright, head.affine, 2.5))
     dilated = masks.grow(core, head.affine, 1.5) & bright
-    mask = masks.close(masks.largest_part(dilated | (certain & (head.data > 0))), head.affine, 6.0)
-    return masks.fill(mask) & limit
+    mask = masks.close_mask(
+        masks.largest_component(dilated | (certain & (head.data > 0))), head.affine, 6.0
+    )
+    return masks.fill_holes(mask) & limit
 
 
 def brain_from_head(
@@ -319,12 +321,12 @@ def brain_from_head(
         Brain voxels (3D, boolean), transform of a template point to its point in the head (4 x 4,
         RAS+ mm), and the metrics of `check_brain`.
     """
-    low = coarse(head, 2.0)
+    low = downsample(head, 2.0)
     tries = 1 if sloppy else 2
     xfm, nmi, header_nmi = _align_head(
         low, template, template_mask, seed=seed, prefix=prefix, tries=tries
     )
-    carried_mask = coarse_grids.coverage(
+    carried_mask = low_resolution_grids.coverage(
         template_mask, template.affine, low.data.shape, low.affine, invert(xfm)
     )
     mask = _fit_mask(low, carried_mask).astype(np.float32) if fitted else carried_mask

@@ -12,9 +12,9 @@ from scipy import ndimage
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.volume import Volume
-from bids_sr.registration.rigid import rigid, size_of
+from bids_sr.registration.rigid import displacement_summary, rigid
 from bids_sr.registration.same_contrast import refine
-from bids_sr.spatial import coarse_grids, similarity
+from bids_sr.spatial import low_resolution_grids, similarity
 from bids_sr.spatial.edges import EdgeError, edge_mismatch
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.resampling import sample_volume
@@ -76,7 +76,7 @@ def register_to_calibration(
     )
     xfm = refine(boldref, Volume(data=smoothed, affine=calibration.affine), mask, fit.xfm)
     facts: dict[str, object] = {
-        **size_of(xfm, mask, boldref.affine),
+        **displacement_summary(xfm, mask, boldref.affine),
         "start": fit.start,
         "nmi": round(fit.nmi, 4),
     }
@@ -116,7 +116,9 @@ def agreement(
     """
     shape = boldref.data.shape
     resampled = (
-        coarse_grids.coverage(calibration_mask, calibration.affine, shape, boldref.affine, xfm)
+        low_resolution_grids.coverage(
+            calibration_mask, calibration.affine, shape, boldref.affine, xfm
+        )
         >= 0.5
     )
     overlap = float((resampled & mask).sum() / max(int(mask.sum()), 1))

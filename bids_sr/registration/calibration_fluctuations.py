@@ -12,9 +12,9 @@ from bids_sr.glm.drift import drift_basis
 from bids_sr.glm.regressors import DesignError, read_events
 from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.spatial.boldref import in_place
-from bids_sr.spatial.transforms import moved_mm
-from bids_sr.sr.variance.calibration_components import LEAST_VOLUMES, calibration_components
+from bids_sr.spatial.boldref import resample_to_reference
+from bids_sr.spatial.transforms import compute_displacement_mm
+from bids_sr.sr.variance.calibration_components import MIN_VOLUMES, calibration_components
 from bids_sr.sr.variance.temporal_components import SeriesError
 
 _LEAST_OVERLAP = 0.5  # smallest fraction of the BOLD brain that is inside the calibration brain
@@ -27,12 +27,12 @@ _MOST_FAR = 0.25  # largest fraction of volumes that may exceed the displacement
 _MOST_VOLUMES = 100  # volumes to read; more volumes add little information and need more memory
 
 
-def _in_reference(reader: SeriesReader, matrices: Array, first: int) -> Array:
+def _realign_volumes(reader: SeriesReader, matrices: Array, first: int) -> Array:
     """Return up to `_MOST_VOLUMES` steady-state volumes in reference space (X, Y, Z, T)."""
     stop = min(reader.shape[3], first + _MOST_VOLUMES)
     out = np.empty((*reader.shape[:3], stop - first), dtype=np.float32)
     for t in range(first, stop):
-        out[..., t - first] = in_place(reader, t, matrices[t])
+        out[..., t - first] = resample_to_reference(reader, t, matrices[t])
     return out
 
 
@@ -49,7 +49,7 @@ def _task_regressors(events: Path, tr: float, volumes: int) -> Array:
     return np.stack(regressors, axis=1) if regressors else np.zeros((volumes, 0))
 
 
-def objection(facts: Mapping[str, float]) -> str:
+def rejection_reason(facts: Mapping[str, float]) -> str:
     """Return the reason why a calibration run cannot be used, with advice.
 
     Parameters
@@ -132,19 +132,19 @@ def calibration_patterns(
         The calibration run cannot be used; the message contains the reason.
     """
     first = n_dummy
-    if not mask.any() or reader.shape[3] - first < LEAST_VOLUMES:
+    if not mask.any() or reader.shape[3] - first < MIN_VOLUMES:
         count = (
             f"{max(reader.shape[3] - first, 0)} steady-state volumes and {int(mask.sum())}"
             " brain voxels"
         )
         raise SeriesError(
-            f"the calibration run has {count}; at least {LEAST_VOLUMES} volumes"
+            f"the calibration run has {count}; at least {MIN_VOLUMES} volumes"
             " are required to estimate variances"
         )
-    series = _in_reference(reader, matrices, first)
+    series = _realign_volumes(reader, matrices, first)
     used = slice(first, first + series.shape[3])
     fd = framewise_displacement(params[used])
-    displacements = moved_mm(matrices[used], mask, reader.affine)
+    displacements = compute_displacement_mm(matrices[used], mask, reader.affine)
     task, task_facts = _task(events, tr, reader.shape[3])
     # Rotations (rad) are converted to displacements (mm) at the radius of the head.
     motion = np.asarray(params[used], dtype=np.float64) * ([1.0] * 3 + [HEAD_RADIUS_MM] * 3)
@@ -156,7 +156,7 @@ def calibration_patterns(
         "far_share": round(float(is_far.mean()), 4),
     }
     facts |= task_facts
-    if reason := objection(
+    if reason := rejection_reason(
         {name: value for name, value in facts.items() if isinstance(value, float)}
     ):
         raise SeriesError(reason)

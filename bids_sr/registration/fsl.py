@@ -26,7 +26,7 @@ _TYPES = {"T1w": 1}
 """Image type for FAST: 1 for T1-weighted; all other contrasts count as T2-weighted (2)."""
 
 
-def unbiased_by_fast(image: Volume, contrast: str, folder: Path) -> Volume:
+def correct_bias_with_fast(image: Volume, contrast: str, folder: Path) -> Volume:
     """Correct the bias field of an image with FAST.
 
     The bias field is estimated during the segmentation of the image.
@@ -90,7 +90,9 @@ def _run_fast(image: Volume, image_type: int, folder: Path, result: str) -> Arra
     return _check_grid(data, image, "fast")
 
 
-def tissues_by_fast(image: Volume, brain: Array, contrast: str, folder: Path) -> dict[str, Array]:
+def segment_with_fast(
+    image: Volume, brain: Array, contrast: str, folder: Path
+) -> dict[str, Array]:
     """Segment a brain into gray matter, white matter and CSF with the defaults of FAST.
 
     Source: attention_unet, section 3.8.1. Masks for quality metrics are computed from the
@@ -128,7 +130,7 @@ def tissues_by_fast(image: Volume, brain: Array, contrast: str, folder: Path) ->
     return dict(zip(("csf", "gm", "wm"), classes, strict=True))
 
 
-def brain_by_bet(image: Volume, folder: Path) -> Array:
+def extract_brain_with_bet(image: Volume, folder: Path) -> Array:
     """Return the brain mask of BET2 with its default settings (3D, boolean).
 
     Parameters
@@ -162,7 +164,7 @@ def brain_by_bet(image: Volume, folder: Path) -> Array:
     return mask
 
 
-def aligned_by_flirt(frame: Volume, image: Volume, folder: Path, *, affine: bool) -> Array:
+def register_with_flirt(frame: Volume, image: Volume, folder: Path, *, affine: bool) -> Array:
     """Register two images of a head with FLIRT by the correlation ratio.
 
     Parameters
@@ -231,14 +233,14 @@ def world_matrix(matrix: Array, frame: Volume, image: Volume) -> Array:
     """
     return np.asarray(
         image.affine
-        @ np.linalg.inv(_scaled_voxels(image))
+        @ np.linalg.inv(_make_fsl_matrix(image))
         @ np.linalg.inv(matrix)
-        @ _scaled_voxels(frame)
+        @ _make_fsl_matrix(frame)
         @ np.linalg.inv(frame.affine)
     )
 
 
-def _scaled_voxels(image: Volume) -> Array:
+def _make_fsl_matrix(image: Volume) -> Array:
     """Return the matrix from voxel numbers to FSL coordinates (4 x 4, mm)."""
     scaled = np.diag([*image.zooms, 1.0])
     if np.linalg.det(image.affine[:3, :3]) > 0:

@@ -9,8 +9,8 @@ import numpy as np
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import Stage, apply, register
-from bids_sr.registration.brain import coarse
-from bids_sr.spatial import coarse_grids, masks
+from bids_sr.registration.brain import downsample
+from bids_sr.spatial import low_resolution_grids, masks
 from bids_sr.spatial.resampling import sample_volume
 
 
@@ -53,8 +53,8 @@ def normalize(
         resamples the T1w image to the template; the second maps T1w points to template points.
     """
     mm = 4.0 if sloppy else 3.0
-    low = coarse(template, mm)
-    inside = coarse_grids.coarse_mask(template_mask, template.affine, mm)
+    low = downsample(template, mm)
+    inside = low_resolution_grids.downsample_mask(template_mask, template.affine, mm)
     stripped = Volume(data=np.where(mask, brain.data, 0), affine=brain.affine)
     levels: dict[str, Any] = {
         "iterations": (50, 20),
@@ -83,7 +83,7 @@ def normalize(
     rim = masks.grow(inside, low.affine, 3.0)
     forward, inverse = register(
         low,
-        coarse(stripped, mm),
+        downsample(stripped, mm),
         [affine, syn],
         seed=seed,
         prefix=prefix,
@@ -93,7 +93,7 @@ def normalize(
     return forward, inverse
 
 
-def carried_priors(
+def resample_priors(
     t1w: Volume, mask: Array, maps: Sequence[Volume], std2t1w: Path, *, seed: int
 ) -> Array:
     """Resample template tissue maps to priors of GM, WM and CSF on the T1w grid.
@@ -120,7 +120,7 @@ def carried_priors(
     """
     # Because template maps are smooth, they can be resampled at 2 mm, which is faster, and then
     # interpolated to the T1w grid.
-    low = coarse(t1w, 2.0)
+    low = downsample(t1w, 2.0)
     resampled = [np.clip(apply(image, low, [std2t1w], seed=seed), 0, 1) for image in maps]
     gray, white = (
         sample_volume(tissue, low.affine, t1w.data.shape, t1w.affine, order=1)

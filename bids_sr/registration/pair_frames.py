@@ -5,7 +5,7 @@ import numpy as np
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.volume import Volume
-from bids_sr.registration.rigid import rigid, size_of
+from bids_sr.registration.rigid import displacement_summary, rigid
 from bids_sr.registration.same_contrast import refine
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import sample_volume
@@ -52,7 +52,7 @@ def truncated_pair(highres: Volume, factor: Factor) -> _AlignedPair:
     facts: dict[str, object] = {
         "truncated": True,
         "resampled": False,
-        **size_of(np.eye(4), mask, affine),
+        **displacement_summary(np.eye(4), mask, affine),
     }
     return high_volume, lowres, lowres.like(mask), np.eye(4)[None], facts
 
@@ -105,7 +105,7 @@ def registered_pair(
         fit = rigid(lowres, highres, mask, fine_mask, seed=seed, prefix=prefix)
         xfm = _polish(highres, lowres, mask, fit.xfm, factor)
         registration_facts = {"start": fit.start, "nmi": round(fit.nmi, 4)}
-    size = size_of(xfm, mask, lowres.affine)
+    size = displacement_summary(xfm, mask, lowres.affine)
     shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
     tolerance = _TOLERANCE_VOXELS * float(lowres.zooms.min())
     is_aligned = size["displacement_rms_mm"] <= tolerance

@@ -32,17 +32,17 @@ class Placement:
     ----------
     xfm : Array
         Transform of a frame point to its point in the scan (4 x 4, RAS+ mm).
-    moved : Array | None
+    displacement : Array | None
         Displacement that is added after the transform (3, X, Y, Z; RAS mm), or None.
     grid : Array | None
         Voxel-to-world matrix of the displacements (4 x 4, RAS+ mm), or None.
     """
 
     xfm: Array
-    moved: Array | None = None
+    displacement: Array | None = None
     grid: Array | None = None
 
-    def seen(
+    def resample(
         self, image: Volume, frame: Volume, order: int, *, zero_outside: bool = False
     ) -> Array:
         """Resample a scan to the grid of the frame in one interpolation.
@@ -70,15 +70,16 @@ class Placement:
             The order is `SINC` and there is a displacement.
         """
         target = (frame.data.shape, frame.affine)
-        if order == SINC and self.moved is None:
+        if order == SINC and self.displacement is None:
             x, y, z = frame.data.shape
             return resample_sinc(image.data, image.affine, (x, y, z), self.xfm @ frame.affine)
         if order == SINC:
             raise ValueError("deformation fields are only supported with spline interpolation")
         displacement = None
-        if self.moved is not None and self.grid is not None:
+        if self.displacement is not None and self.grid is not None:
             parts = [
-                sample_volume(component, self.grid, *target, order=1) for component in self.moved
+                sample_volume(component, self.grid, *target, order=1)
+                for component in self.displacement
             ]
             displacement = np.stack(parts)
         return sample_volume(
@@ -94,17 +95,17 @@ class Placement:
     def points(self, points: Array) -> Array:
         """Map points of the frame (N, 3) to points of the scan (RAS mm)."""
         mapped = apply_affine(self.xfm, points)
-        if self.moved is None or self.grid is None:
+        if self.displacement is None or self.grid is None:
             return mapped
         voxels = apply_affine(invert(self.grid), points).T
         shifts = [
             ndimage.map_coordinates(component, voxels, order=1, mode="nearest")
-            for component in self.moved
+            for component in self.displacement
         ]
         return mapped + np.stack(shifts, axis=1)
 
 
-def deformed(frame: Volume, xfm: Array, composite: Path) -> Placement:
+def placement_from_composite(frame: Volume, xfm: Array, composite: Path) -> Placement:
     """Return the placement defined by a composite transform file.
 
     Parameters
@@ -121,13 +122,13 @@ def deformed(frame: Volume, xfm: Array, composite: Path) -> Placement:
     return _add_displacement(xfm, displacement, shape, grid)
 
 
-def composed(frame: Volume, first: Placement, second: Placement) -> Placement:
+def compose(frame: Volume, first: Placement, second: Placement) -> Placement:
     """Return the placement that applies `first` to points of the frame, then `second`.
 
     Matrices are multiplied, and displacements are sampled once on a grid over the frame.
     """
     xfm = second.xfm @ first.xfm
-    if first.moved is None and second.moved is None:
+    if first.displacement is None and second.displacement is None:
         return Placement(xfm=xfm)
     points, shape, grid = _coarse_points(frame)
     displacement = second.points(first.points(points)) - apply_affine(xfm, points)
@@ -145,5 +146,5 @@ def _add_displacement(
     xfm: Array, displacement: Array, shape: tuple[int, int, int], grid: Array
 ) -> Placement:
     return Placement(
-        xfm=xfm, moved=displacement.T.reshape(3, *shape).astype(np.float32), grid=grid
+        xfm=xfm, displacement=displacement.T.reshape(3, *shape).astype(np.float32), grid=grid
     )

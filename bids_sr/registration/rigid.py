@@ -10,15 +10,15 @@ from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import Stage, read_linear, register
-from bids_sr.registration.brain import coarse, mutual_information
-from bids_sr.spatial import coarse_grids, masks
-from bids_sr.spatial.same_results import rounded
+from bids_sr.registration.brain import downsample, mutual_information
+from bids_sr.spatial import low_resolution_grids, masks
+from bids_sr.spatial.reproducible_numbers import round_values
 from bids_sr.spatial.transforms import (
     displacement,
-    points_in,
     quarter_turns,
     rigid_params,
     rms_distance,
+    voxel_centers,
 )
 
 # fraction of the smaller head; if the heads overlap by less, the headers are not the only start
@@ -59,7 +59,7 @@ def _center(mask: Array, affine: Array) -> Array:
     return apply_affine(affine, np.argwhere(mask).mean(axis=0))
 
 
-def rim_of(mask: Array, image: Volume) -> Array:
+def dilate_for_metric(mask: Array, image: Volume) -> Array:
     """Dilate a head or brain mask by 1.5 times the largest voxel size.
 
     Registration metrics need the surroundings of the head.
@@ -107,7 +107,8 @@ def linear_stages(kind: str, size: float, fine_mm: float = 0.0) -> list[Stage]:
 def _overlap(fixed: Volume, fixed_mask: Array, moving: Volume, moving_mask: Array) -> float:
     """Return the fraction of the smaller mask that the headers place inside the other mask."""
     covered = (
-        coarse_grids.coverage(moving_mask, moving.affine, fixed.data.shape, fixed.affine) > 0.5
+        low_resolution_grids.coverage(moving_mask, moving.affine, fixed.data.shape, fixed.affine)
+        > 0.5
     )
     sizes = [fixed_mask.sum() * np.prod(fixed.zooms), moving_mask.sum() * np.prod(moving.zooms)]
     return float((covered & fixed_mask).sum() * np.prod(fixed.zooms) / max(min(sizes), 1.0))
@@ -149,7 +150,7 @@ def rigid(
     _Fit
         Transform of the best match, with its mutual information and start.
     """
-    rim = rim_of(fixed_mask, fixed)
+    rim = dilate_for_metric(fixed_mask, fixed)
     shift = np.eye(4)
     shift[:3, 3] = _center(moving_mask, moving.affine) - _center(fixed_mask, fixed.affine)
     starts = {"headers": np.eye(4), "centers of mass": shift}
@@ -172,13 +173,13 @@ def rigid(
             start=start,
             fixed_mask=rim,
         )
-        xfm = orthonormal(read_linear(files[0]))
+        xfm = nearest_rigid(read_linear(files[0]))
         return _Fit(xfm=xfm, nmi=mutual_information(fixed, moving, xfm, rim), start=name)
 
     fits = [fitted(start, name, number) for number, (name, start) in enumerate(starts.items())]
     best = max(fits, key=lambda fit: fit.nmi)
     for number, start in enumerate(
-        _turned_starts(fixed, moving, fixed_mask, moving_mask, best.nmi), len(fits)
+        _find_turned_starts(fixed, moving, fixed_mask, moving_mask, best.nmi), len(fits)
     ):
         rotated = fitted(start, "turned headers", number)
         if rotated.nmi - 1 > _TURNED_GAIN * (best.nmi - 1):
@@ -186,7 +187,7 @@ def rigid(
     return best
 
 
-def _turned_starts(
+def _find_turned_starts(
     fixed: Volume, moving: Volume, fixed_mask: Array, moving_mask: Array, nmi: float
 ) -> list[Array]:
     """Return starts rotated by multiples of 90 degrees that should be registered, best first.
@@ -195,8 +196,10 @@ def _turned_starts(
     so far (`nmi`), or better than the headers before registration.
     """
     mm = _TURN_MM * masks.head_scale(moving_mask, moving.affine)
-    low, low_moving = coarse(fixed, mm), coarse(moving, mm)
-    inside = rim_of(coarse_grids.coarse_mask(fixed_mask, fixed.affine, mm), low)
+    low, low_moving = downsample(fixed, mm), downsample(moving, mm)
+    inside = dilate_for_metric(
+        low_resolution_grids.downsample_mask(fixed_mask, fixed.affine, mm), low
+    )
     center, target = _center(fixed_mask, fixed.affine), _center(moving_mask, moving.affine)
     scores = []
     for turn in quarter_turns():
@@ -211,21 +214,21 @@ def _turned_starts(
     return promising[:_TURNS_TRIED]
 
 
-def orthonormal(matrix: Array) -> Array:
+def nearest_rigid(matrix: Array) -> Array:
     """Return the closest rigid matrix, which removes rounding errors of single-precision files."""
     u, _, vt = np.linalg.svd(matrix[:3, :3])
     out = np.array(matrix, dtype=float)
     out[:3, :3] = u @ vt
-    return rounded(out)
+    return round_values(out)
 
 
-def size_of(xfm: Array, mask: Array, affine: Array) -> dict[str, float]:
+def displacement_summary(xfm: Array, mask: Array, affine: Array) -> dict[str, float]:
     """Return the displacement of a head by a rigid transform.
 
     The values by name are the shift of the center (mm), the rotation (degrees), and the rms and
     maximal displacement (mm) over the mask.
     """
-    points = points_in(mask, affine)
+    points = voxel_centers(mask, affine)
     parameters = rigid_params(xfm, points.mean(axis=0))
     return {
         "offset_mm": round(float(np.linalg.norm(parameters[:3])), 4),

@@ -8,9 +8,9 @@ import numpy as np
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.hmc import MotionEstimator
+from bids_sr.spatial.reproducible_numbers import round_values
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.spatial.same_results import rounded
-from bids_sr.spatial.transforms import points_in, rms_distance
+from bids_sr.spatial.transforms import rms_distance, voxel_centers
 
 # smallest correlation of aligned images of one contrast; below it, the alignment is rejected
 _ALIKE = 0.97
@@ -43,7 +43,7 @@ def refine(fixed: Volume, moving: Volume, mask: Array, start: Array, *, rounds: 
     xfm = _gauss_newton(fixed, moving, mask, start, rounds)
     if xfm is None:
         return np.asarray(start, dtype=float)
-    moved = rms_distance(start, xfm, points_in(mask, fixed.affine))
+    moved = rms_distance(start, xfm, voxel_centers(mask, fixed.affine))
     return xfm if moved <= 3.0 else np.asarray(start, dtype=float)
 
 
@@ -96,5 +96,5 @@ def _gauss_newton(
         step, cost = estimator.fit(np.where(valid, resampled, 0), [np.eye(4)])
         if not np.isfinite(cost):
             return None
-        xfm = rounded(xfm @ step)
+        xfm = round_values(xfm @ step)
     return xfm

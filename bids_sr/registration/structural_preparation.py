@@ -30,12 +30,18 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import Stage, read_linear, register
 from bids_sr.registration.bias_field import unbiased
-from bids_sr.registration.brain import brain_from_head, coarse
-from bids_sr.registration.placement import SINC, Placement, composed, deformed
-from bids_sr.registration.rigid import linear_stages, orthonormal, rigid, rim_of, size_of
-from bids_sr.registration.template_frame import placed_in_template, template_grid
+from bids_sr.registration.brain import brain_from_head, downsample
+from bids_sr.registration.placement import SINC, Placement, compose, placement_from_composite
+from bids_sr.registration.rigid import (
+    dilate_for_metric,
+    displacement_summary,
+    linear_stages,
+    nearest_rigid,
+    rigid,
+)
+from bids_sr.registration.template_frame import align_to_template, template_grid
 from bids_sr.spatial import masks
-from bids_sr.spatial.transforms import invert, points_in, rms_distance
+from bids_sr.spatial.transforms import invert, rms_distance, voxel_centers
 from bids_sr.sr.data.contrast_channels import unit_range
 
 _Transform = Literal["rigid", "affine", "nonlinear"]
@@ -104,7 +110,7 @@ def _placements(
     The types are ``rigid``, ``affine`` and ``nonlinear`` in this order; for the parameters see
     `_register_to`.
     """
-    low_frame, low = coarse(frame, mm), coarse(image, mm)
+    low_frame, low = downsample(frame, mm), downsample(image, mm)
     swapped = np.prod(low.zooms) > 1.01 * np.prod(low_frame.zooms)
     fixed, moving = (low, low_frame) if swapped else (low_frame, low)
     heads = [masks.head_mask(image.data, image.affine) for image in (fixed, moving)]
@@ -114,7 +120,7 @@ def _placements(
     }
     if align == "rigid":
         return placements
-    rim = rim_of(heads[0], fixed)
+    rim = dilate_for_metric(heads[0], fixed)
     size = float(fixed.zooms.min())
     stages = linear_stages("Affine", size)
     files = register(
@@ -129,7 +135,7 @@ def _placements(
         files = register(
             fixed, moving, [stage], seed=seed, prefix=f"{prefix}syn_", start=xfm, fixed_mask=rim
         )
-        placements["nonlinear"] = deformed(
+        placements["nonlinear"] = placement_from_composite(
             frame, placements["affine"].xfm, files[1] if swapped else files[0]
         )
     return placements
@@ -137,12 +143,12 @@ def _placements(
 
 def _facts(placed: Placement, mask: Array, affine: Array) -> dict[str, float]:
     """Measure a placement in the brain: its rigid, scaling and nonlinear parts by name."""
-    points = points_in(mask, affine, 7)
-    rigid_part = orthonormal(placed.xfm)
+    points = voxel_centers(mask, affine, 7)
+    rigid_part = nearest_rigid(placed.xfm)
     rigid_part[:3, 3] += (
         apply_affine(placed.xfm, points) - apply_affine(rigid_part, points)
     ).mean(axis=0)
-    facts = size_of(rigid_part, mask, affine)
+    facts = displacement_summary(rigid_part, mask, affine)
     scales = 100 * (np.linalg.svd(placed.xfm[:3, :3], compute_uv=False) - 1)
     if np.abs(scales).max() > 1e-3:
         facts |= {
@@ -150,7 +156,7 @@ def _facts(placed: Placement, mask: Array, affine: Array) -> dict[str, float]:
             "shrink_percent": round(float(scales.min()), 3),
             "affine_rms_mm": round(rms_distance(rigid_part, placed.xfm, points), 4),
         }
-    if placed.moved is not None:
+    if placed.displacement is not None:
         warp = np.linalg.norm(placed.points(points) - apply_affine(placed.xfm, points), axis=1)
         facts |= {
             "warp_rms_mm": round(float(np.sqrt((warp**2).mean())), 4),
@@ -301,7 +307,7 @@ def prepare(
     key_of_frame = (reference_contrast, "highres" if grid is None else "lowres")
     frame = corrected[key_of_frame]
     if grid is not None:
-        resampled = Placement(xfm=np.eye(4)).seen(frame, grid, 3)
+        resampled = Placement(xfm=np.eye(4)).resample(frame, grid, 3)
         frame = grid.like(np.maximum(resampled, 0))
     mask, template_to_head, _ = brain_from_head(
         frame,
@@ -341,7 +347,7 @@ def prepare(
     to_template = invert(template_to_head)
     if transform is not None:
         cropped = template_grid(template, template_mask, frame)
-        to_frame = placed_in_template(
+        to_frame = align_to_template(
             frame,
             mask,
             template,
@@ -354,14 +360,14 @@ def prepare(
             sloppy=sloppy,
         )
         placements, trilinear = (
-            {key: composed(cropped, to_frame, placement) for key, placement in group.items()}
+            {key: compose(cropped, to_frame, placement) for key, placement in group.items()}
             for group in (placements, trilinear)
         )
-        resampled_mask = to_frame.seen(
+        resampled_mask = to_frame.resample(
             frame.like(mask.astype(np.float32)), cropped, 1, zero_outside=True
         )
         facts["template"] = _facts(to_frame, template_mask, template.affine) | {
-            "brain_cropped_percent": _cropped_percent(mask, frame, cropped, to_frame)
+            "brain_cropped_percent": _compute_cropped_percent(mask, frame, cropped, to_frame)
         }
         frame, mask = cropped, resampled_mask > 0.5
         to_template = np.eye(4)
@@ -374,12 +380,14 @@ def prepare(
     return replace(prepared, facts=facts, to_template=to_template)
 
 
-def _cropped_percent(brain: Array, frame: Volume, grid: Volume, to_frame: Placement) -> float:
+def _compute_cropped_percent(
+    brain: Array, frame: Volume, grid: Volume, to_frame: Placement
+) -> float:
     """Return the percentage of the brain outside a grid in template space.
 
     Only the linear part of the placement is used.
     """
-    points = apply_affine(invert(to_frame.xfm), points_in(brain, frame.affine, 7))
+    points = apply_affine(invert(to_frame.xfm), voxel_centers(brain, frame.affine, 7))
     voxels = apply_affine(invert(grid.affine), points)
     outside = (voxels < -0.5) | (voxels > np.subtract(grid.data.shape, 0.5))
     return round(100 * float(outside.any(axis=1).mean()), 3)
@@ -418,30 +426,30 @@ def _assemble(
     for (contrast, kind), image in corrected.items():
         placement = places[contrast, kind]
         if kind == "highres":
-            hr[contrast] = placement.seen(image, frame, 3)
+            hr[contrast] = placement.resample(image, frame, 3)
             continue
         interpolated = {
             name: (
                 trilinear.get((contrast, kind), placement) if name == "linear" else placement
-            ).seen(image, frame, order)
+            ).resample(image, frame, order)
             for name, order in _ORDERS.items()
             if name in lr
         }
         if scale == "range":
-            units[contrast] = largest(interpolated["bspline"], kept_mask)
+            units[contrast] = maximum_intensity(interpolated["bspline"], kept_mask)
         else:
             _, units[contrast] = unit_range(interpolated["bspline"], brain)
         for name, data in interpolated.items():
-            unit = largest(data, kept_mask) if scale == "range" else units[contrast]
-            lr[name][contrast] = _scaled(data, unit, kept_mask)
+            unit = maximum_intensity(data, kept_mask) if scale == "range" else units[contrast]
+            lr[name][contrast] = _scale(data, unit, kept_mask)
     for contrast, data in hr.items():
         if scale == "range":
-            unit = largest(data, kept_mask)
+            unit = maximum_intensity(data, kept_mask)
         elif contrast in lr["bspline"]:
             unit = _hr_unit(data, lr["bspline"][contrast], brain)
         else:
             unit = units[contrast] = unit_range(data, brain)[1]
-        hr[contrast] = _scaled(data, unit, kept_mask)
+        hr[contrast] = _scale(data, unit, kept_mask)
     return _PreparedContrasts(
         hr=hr,
         lr=lr,
@@ -454,7 +462,7 @@ def _assemble(
     )
 
 
-def largest(data: Array, mask: Array) -> float:
+def maximum_intensity(data: Array, mask: Array) -> float:
     """Return the largest intensity of an extracted scan, which is scaled to 1.
 
     The smallest intensity is 0, outside the mask; negative values of splines are set to 0. A
@@ -479,7 +487,7 @@ def largest(data: Array, mask: Array) -> float:
     return top
 
 
-def _scaled(data: Array, unit: float, mask: Array) -> Array:
+def _scale(data: Array, unit: float, mask: Array) -> Array:
     return np.where(mask, np.clip(data / np.float32(unit), 0, 1), 0).astype(np.float32)
 
 

@@ -15,12 +15,12 @@ from nibabel.affines import apply_affine
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import read_linear, register
-from bids_sr.registration.brain import coarse
+from bids_sr.registration.brain import downsample
 from bids_sr.registration.normalization import normalize
-from bids_sr.registration.placement import Placement, deformed
-from bids_sr.registration.rigid import linear_stages, rim_of
-from bids_sr.spatial import coarse_grids
-from bids_sr.spatial.transforms import points_in
+from bids_sr.registration.placement import Placement, placement_from_composite
+from bids_sr.registration.rigid import dilate_for_metric, linear_stages
+from bids_sr.spatial import low_resolution_grids
+from bids_sr.spatial.transforms import voxel_centers
 
 _CROP_MM = 4.0  # mm, margin of the grid around the template's brain
 
@@ -52,7 +52,7 @@ def template_grid(template: Volume, template_mask: Array, frame: Volume) -> Volu
     return Volume(np.zeros(shape, dtype=np.float32), affine)
 
 
-def placed_in_template(
+def align_to_template(
     frame: Volume,
     brain: Array,
     template: Volume,
@@ -112,12 +112,12 @@ def placed_in_template(
             prefix=f"{prefix}syn_",
             sloppy=sloppy,
         )
-        return deformed(grid, affine, forward)
+        return placement_from_composite(grid, affine, forward)
     mm = 4.0 if sloppy else 2.0
-    low_template = coarse(template, mm)
-    inside = coarse_grids.coarse_mask(template_mask, template.affine, mm)
-    stripped = coarse(frame.like(np.where(brain, frame.data, 0)), mm)
-    start = closest_rigid(affine, points_in(template_mask, template.affine, 7))
+    low_template = downsample(template, mm)
+    inside = low_resolution_grids.downsample_mask(template_mask, template.affine, mm)
+    stripped = downsample(frame.like(np.where(brain, frame.data, 0)), mm)
+    start = closest_rigid(affine, voxel_centers(template_mask, template.affine, 7))
     files = register(
         low_template,
         stripped,
@@ -125,7 +125,7 @@ def placed_in_template(
         seed=seed,
         prefix=f"{prefix}rigid_",
         start=start,
-        fixed_mask=rim_of(inside, low_template),
+        fixed_mask=dilate_for_metric(inside, low_template),
     )
     return Placement(xfm=read_linear(files[0]))
 

@@ -105,7 +105,7 @@ def find_region(roi: str, brain: Volume, template: Volume) -> tuple[Volume, bool
     return binary, in_template_space(image, template, brain)
 
 
-def on_t1w(
+def resample_to_t1w(
     image: Volume, t1w: Volume, xfms: Sequence[Path], *, seed: int, interpolator: str = "linear"
 ) -> Array:
     """Resample an image to the T1w grid.

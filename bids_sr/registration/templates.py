@@ -12,7 +12,12 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io.installed_files import package_file
-from bids_sr.io.template_cache import DEFAULT_SPACE, cached, carried, templates_here
+from bids_sr.io.template_cache import (
+    DEFAULT_SPACE,
+    available_templates,
+    cached_file,
+    packaged_template,
+)
 from bids_sr.io.uris import template_uri
 from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import load
@@ -46,7 +51,7 @@ class Template:
 
 def template_source(space: str) -> Path | str:
     """Return the file of a template's T1w image, or its URI if it is not on this computer."""
-    return cached(space, "T1w.nii.gz") or carried(space) or template_uri(space)
+    return cached_file(space, "T1w.nii.gz") or packaged_template(space) or template_uri(space)
 
 
 def load_template(space: str = DEFAULT_SPACE) -> Template:
@@ -57,20 +62,23 @@ def load_template(space: str = DEFAULT_SPACE) -> Template:
     TemplateError
         The template is not available on this computer.
     """
-    t1_file, brain_file = cached(space, "T1w.nii.gz"), cached(space, "desc-brain_mask.nii.gz")
+    t1_file, brain_file = (
+        cached_file(space, "T1w.nii.gz"),
+        cached_file(space, "desc-brain_mask.nii.gz"),
+    )
     if t1_file and brain_file:
         t1 = load(t1_file)
         mask = load(brain_file).data > 0.5
-        maps = [cached(space, f"label-{tissue}_probseg.nii.gz") for tissue in ("GM", "WM")]
+        maps = [cached_file(space, f"label-{tissue}_probseg.nii.gz") for tissue in ("GM", "WM")]
     else:
-        carried_file = carried(space)
+        carried_file = packaged_template(space)
         if carried_file is None:
             raise TemplateError(
                 f"the template space {space} is not available on this computer; available"
-                f" spaces are {', '.join(templates_here())}"
+                f" spaces are {', '.join(available_templates())}"
             )
         t1 = load(carried_file)
-        mask = masks.fill(t1.data > 0.1 * np.percentile(t1.data[t1.data > 0], 99))
+        mask = masks.fill_holes(t1.data > 0.1 * np.percentile(t1.data[t1.data > 0], 99))
         maps = (
             [package_file("nilearn", _NILEARN.format(kind)) for kind in ("gm", "wm")]
             if space == DEFAULT_SPACE
@@ -98,4 +106,4 @@ def atlas_region(labels: Volume, names: Sequence[str], numbers: Mapping[str, int
     region = np.isin(np.round(labels.data).astype(int), [numbers[name] for name in names])
     if not region.any():
         raise TemplateError(f"the atlas does not contain any of the labels {', '.join(names)}")
-    return Volume(data=masks.close(region, labels.affine, 2.0), affine=labels.affine)
+    return Volume(data=masks.close_mask(region, labels.affine, 2.0), affine=labels.affine)

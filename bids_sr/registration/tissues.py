@@ -16,7 +16,7 @@ import numpy as np
 from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import load_image
 from bids_sr.io.volume import Volume
-from bids_sr.registration.ants import named, run_program, to_ants
+from bids_sr.registration.ants import image_name, run_program, to_ants
 
 NAMES = ("gm", "wm", "csf")
 # tissues from dark to bright; the first available contrast orders the classes of Atropos
@@ -66,18 +66,18 @@ def segment_tissues(
             " the images"
         )
     images = [
-        to_ants(Volume(data=_in_thousands(contrasts[name], inside), affine=affine), seed)
+        to_ants(Volume(data=_scale_to_thousand(contrasts[name], inside), affine=affine), seed)
         for name in available
     ]
     mask_image = to_ants(Volume(data=inside, affine=affine), seed).clone("unsigned int")
     labels = images[0].clone("unsigned int")
     with tempfile.TemporaryDirectory(prefix="tissues") as folder:
-        arguments = ["-d", "3", "-x", named(mask_image), "-i", "KMeans[3]", "-r", "0"]
+        arguments = ["-d", "3", "-x", image_name(mask_image), "-i", "KMeans[3]", "-r", "0"]
         for image in images:
-            arguments += ["-a", named(image)]
+            arguments += ["-a", image_name(image)]
         # weight of the Markov random field over the 26 neighbors; number of iterations
         arguments += ["-m", "[0.1,1x1x1]", "-c", "[10,0]"]
-        arguments += ["-o", f"[{named(labels)},{folder}/tissue%02d.nii]"]
+        arguments += ["-o", f"[{image_name(labels)},{folder}/tissue%02d.nii]"]
         run_program("Atropos", arguments)
         paths = sorted(Path(folder).glob("tissue*.nii"))
         if len(paths) != 3:
@@ -98,7 +98,7 @@ def segment_tissues(
     }
 
 
-def _in_thousands(image: Array, inside: Array) -> Array:
+def _scale_to_thousand(image: Array, inside: Array) -> Array:
     """Scale an image so that its 99th percentile in the mask is 1000.
 
     For small intensities, Atropos considers the covariances to be singular.

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from bids_sr.boilerplate import path as carried
 from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
-from bids_sr.report.figure_archive import ArchivedFigure, figures_of
+from bids_sr.report.figure_archive import ArchivedFigure, read_figures
 from bids_sr.report.markup import environment
 from bids_sr.report.sections import MODEL, RUN_ENTITIES, SECTIONS, SectionSpec, Shown, run_text
 
@@ -31,7 +31,7 @@ _RunKey = tuple[str | None, ...]
 _NO_RUN: _RunKey = (None,) * len(RUN_ENTITIES)
 
 
-def _run_of(figure: ArchivedFigure) -> _RunKey:
+def _find_run(figure: ArchivedFigure) -> _RunKey:
     """Return the run of a figure; figures without a task do not belong to a run."""
     return tuple(map(figure.entities.get, RUN_ENTITIES)) if "task" in figure.entities else _NO_RUN
 
@@ -127,7 +127,7 @@ def data_uri(data: bytes) -> str:
     return min(encoded, f"data:image/svg+xml,{text}", key=len)
 
 
-def _embedded(figure: ArchivedFigure, *, static: bool, alt: str) -> Markup:
+def _embed(figure: ArchivedFigure, *, static: bool, alt: str) -> Markup:
     """Return the embedded markup of a figure, or the content of an HTML fragment.
 
     A figure that responds to the pointer is embedded as an ``object``.
@@ -214,12 +214,12 @@ def _item(name: str, remark: str, label: str) -> str:
 
 
 def _section(spec: SectionSpec, fragments: _Found, custom: str, root: Path) -> _Section:
-    key_of = _run_of if spec.by_run else (lambda _: _NO_RUN)
+    key_of = _find_run if spec.by_run else (lambda _: _NO_RUN)
     keys: set[_RunKey] = {key_of(file) for _, files in fragments for file in files}
     run_items = {
         item for item, files in fragments if any(key_of(file) != _NO_RUN for file in files)
     }
-    missing, on_request = _named(fragments)
+    missing, on_request = _name_missing(fragments)
     blocks = (
         [_Strip(name=f"{spec.name}-text", panels=[_Reportlet(content=Markup(custom))])]
         if custom
@@ -238,7 +238,7 @@ def _section(spec: SectionSpec, fragments: _Found, custom: str, root: Path) -> _
             # An item that exists for another run is also expected for this run.
             expected = [(item, files) for item, files in shown if item in run_items or files]
             for texts, additions in zip(
-                (missing, on_request), _named(expected, label), strict=True
+                (missing, on_request), _name_missing(expected, label), strict=True
             ):
                 texts += additions
         blocks += drawn
@@ -255,7 +255,7 @@ def _section(spec: SectionSpec, fragments: _Found, custom: str, root: Path) -> _
     )
 
 
-def _described(shown: Shown, figure: ArchivedFigure) -> str:
+def _describe(shown: Shown, figure: ArchivedFigure) -> str:
     """Return alternative text for a figure, for readers who cannot see it.
 
     The text is the declared description, or else the text above the figure and the run.
@@ -280,7 +280,7 @@ def _blocks(anchor: str, fragments: _Found, root: Path) -> Iterator[_Strip]:
     for number, (shown, figures) in enumerate(fragments):
         panels = [
             _Reportlet(
-                content=_embedded(figure, static=shown.static, alt=_described(shown, figure)),
+                content=_embed(figure, static=shown.static, alt=_describe(shown, figure)),
                 heading=figure.heading,
                 caption=figure.caption,
                 choices=(
@@ -303,11 +303,11 @@ def _blocks(anchor: str, fragments: _Found, root: Path) -> Iterator[_Strip]:
                 subtitle=shown.subtitle,
                 caption=caption,
                 tab=shown.tab,
-                tables=_tables_of(figures[0], shown.tables, root),
+                tables=_list_tables(figures[0], shown.tables, root),
             )
 
 
-def _tables_of(figure: ArchivedFigure, names: Sequence[str], root: Path) -> list[str]:
+def _list_tables(figure: ArchivedFigure, names: Sequence[str], root: Path) -> list[str]:
     """Return the tables or model cards of a figure's run, relative to the page.
 
     Tables are ``desc-NAME_metrics.tsv``.
@@ -322,7 +322,7 @@ def _tables_of(figure: ArchivedFigure, names: Sequence[str], root: Path) -> list
     return [path.relative_to(root).as_posix() for files in paths for path in files]
 
 
-def _named(fragments: _Found, label: str = "") -> tuple[list[str], list[str]]:
+def _name_missing(fragments: _Found, label: str = "") -> tuple[list[str], list[str]]:
     """Return names of missing items (of a run): expected items, and items on request.
 
     Items that another existing item replaces are omitted.
@@ -372,9 +372,9 @@ def write_subject_page(
     most_sessions : int
         Largest number of sessions on a single page; 0 for no limit.
     """
-    figures = figures_of(root, subject)
+    figures = read_figures(root, subject)
     participant = f"sub-{subject}"
-    session_of = [_run_of(figure)[0] for figure in figures]
+    session_of = [_find_run(figure)[0] for figure in figures]
     sessions = sorted({session for session in session_of if session})
     split = 0 < most_sessions < len(sessions)
 
@@ -438,4 +438,4 @@ def write_page(
             told=notices,
         )
     )
-    atomic_files.write_whole(target, page)
+    atomic_files.write_text(target, page)

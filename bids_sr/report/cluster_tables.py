@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from bids_sr.metrics.number_text import interval, number, short
+from bids_sr.metrics.number_text import interval, number, short_number
 from bids_sr.metrics.rows import MISSING
-from bids_sr.report.markup import ColumnHead, picked, render, table
+from bids_sr.report.markup import ColumnHead, render, render_selector, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +75,7 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
             ]
             title = f"{series}, contrast {contrast}"
             tables.append((title, table(caption, heads, map(_line, rows), texts={5, 8})))
-    return picked(tables) or Markup(
+    return render_selector(tables) or Markup(
         "<p class='note'>The maps of this series have no clusters.</p>"
     )
 
@@ -107,8 +107,8 @@ def _line(row: Any) -> list[str]:
     line = [
         row.cluster,
         peak,
-        short(row.peak),
-        render("value", short(row.effect), ends),
+        short_number(row.peak),
+        render("value", short_number(row.effect), ends),
         _probability(row.wrongsign),
         label,
     ]
@@ -118,7 +118,7 @@ def _line(row: Any) -> list[str]:
     threshold = (
         "" if math.isnan(row.above) else f"{_statistic_symbol(row.statistic)} ≥ {row.above:.3g}"
     )
-    volume = render("value", short(row.volume_mm3), threshold)
+    volume = render("value", short_number(row.volume_mm3), threshold)
     return [*line, volume, _probability(row.expected_wrong), labels.replace(" %", f"{_NBSP}%")]
 
 
@@ -129,4 +129,4 @@ def _statistic_symbol(statistic: str) -> str:
 
 def _probability(value: float) -> str:
     """Return a probability or fraction, with small values as ``< .001``."""
-    return "< .001" if value < 1e-3 else short(value)
+    return "< .001" if value < 1e-3 else short_number(value)

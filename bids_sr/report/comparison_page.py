@@ -5,7 +5,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from bids_sr.io.atomic_files import write_whole
+from bids_sr.io.atomic_files import write_text
 from bids_sr.version import __version__
 
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;color:#1f2933;background:#fff;
@@ -42,7 +42,7 @@ def write_comparison_page(
         "<style>{style}</style></head><body><h1>{title}</h1>{body}"
         "<footer>bids-sr {version}; for research, not for clinical use</footer></body></html>\n"
     ).format(title=title, style=Markup(_STYLE), body=Markup("\n").join(parts), version=__version__)
-    return write_whole(target, str(page))
+    return write_text(target, str(page))
 
 
 def _table_html(heading: str, rows: Sequence[Sequence[str]]) -> Markup:

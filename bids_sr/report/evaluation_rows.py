@@ -33,9 +33,9 @@ _ACQUIRED_TEXT: Mapping[str, str] = {
 }
 
 
-def kind_of(series: str) -> KindOfSeries:
+def get_kind(series: str) -> KindOfSeries:
     """Return the kind of a series in figures and tables; the acquired series is a baseline."""
-    kind = registry.kind_of(series)
+    kind = registry.get_kind(series)
     return "baseline" if kind == "acquired" else kind
 
 
@@ -47,13 +47,13 @@ def series_text(series: str) -> str:
     return _ACQUIRED_TEXT.get(series) or CONTROLS.get(series, series)
 
 
-def contrasts_of(rows: Iterable[MetricRow]) -> list[str]:
+def list_contrasts(rows: Iterable[MetricRow]) -> list[str]:
     """Return the contrasts in order of appearance, the contrast of all conditions first."""
     contrasts = list(dict.fromkeys(row.contrast for row in rows))
     return sorted(contrasts, key=lambda name: name != "all")
 
 
-def series_of(
+def list_series(
     rows: Iterable[MetricRow], names: Sequence[str] = (), kinds: Iterable[KindOfSeries] = ()
 ) -> list[str]:
     """Return the series of the rows, sorted by kind and then in the given order.
@@ -72,14 +72,14 @@ def series_of(
     """
     included = set(kinds) or {"baseline", "control", "method", "measured", "run"}
     names_in_rows = [
-        name for name in dict.fromkeys(row.series for row in rows) if kind_of(name) in included
+        name for name in dict.fromkeys(row.series for row in rows) if get_kind(name) in included
     ]
     position = {name: k for k, name in enumerate(names)}
     default_position = {name: k for k, name in enumerate((*ACQUIRED, *BASELINES, *CONTROLS))}
     return sorted(
         names_in_rows,
         key=lambda name: (
-            _ORDER.index(kind_of(name)),
+            _ORDER.index(get_kind(name)),
             not name.startswith("raw"),
             position.get(name, len(position)),
             default_position.get(name, 99),
@@ -96,18 +96,18 @@ def placebo_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
         row
         for row in rows
         if (row.statistic, row.reference) == ("ev", "measured")
-        and kind_of(row.series) == "method"
+        and get_kind(row.series) == "method"
         and row.is_difference
-        and kind_of(row.minus) == "placebo"
+        and get_kind(row.minus) == "placebo"
     ]
 
 
-def shown_series(names: Sequence[str], scores: Mapping[str, float]) -> list[str]:
+def choose_series(names: Sequence[str], scores: Mapping[str, float]) -> list[str]:
     """Return the series to show: B-spline, the two best methods, and the measured series.
 
     `scores` ranks the methods; if it is empty, the last two methods are shown.
     """
-    methods = [name for name in names if kind_of(name) == "method"]
+    methods = [name for name in names if get_kind(name) == "method"]
     finite_scores = {name: value for name, value in scores.items() if math.isfinite(value)}
     if scores:
         methods.sort(key=lambda name: finite_scores.get(name, -math.inf))

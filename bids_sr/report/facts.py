@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from markupsafe import Markup
 
 from bids_sr.boilerplate import data_of
-from bids_sr.metrics.number_text import short
-from bids_sr.report.held_out_text import held_out_text, started_text
+from bids_sr.metrics.number_text import short_number
+from bids_sr.report.held_out_text import describe_held_out, describe_initial_weights
 from bids_sr.report.markup import render
 
 _Value = object
@@ -21,7 +21,7 @@ def _label_html(value: _Value) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return short(value)
+        return short_number(value)
     if isinstance(value, list | tuple):
         if all(isinstance(item, int | float | str) and len(str(item)) < 25 for item in value):
             return Markup(", ").join(_label_html(item) for item in value) or "none"
@@ -51,11 +51,11 @@ def card_html(card: Mapping[str, _Value]) -> Markup:
     """Return a paragraph on held-out scores and initial weights of a model; "" if the card has
     none.
     """
-    numbers = " ".join(filter(None, (held_out_text(card), started_text(card))))
+    numbers = " ".join(filter(None, (describe_held_out(card), describe_initial_weights(card))))
     return Markup("<p>{}</p>").format(numbers) if numbers else Markup("")
 
 
-def labeled_html(facts: Mapping[str, _Value], of: str) -> Markup:
+def render_labeled(facts: Mapping[str, _Value], of: str) -> Markup:
     """Return facts with a label, in the order of the labels; other facts are skipped.
 
     `of` is the key of these labels in ``facts.json``.

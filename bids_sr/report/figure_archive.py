@@ -17,7 +17,7 @@ from typing import Any
 
 from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
-from bids_sr.io.earlier_files import scope_of
+from bids_sr.io.earlier_files import run_prefix
 
 _MANIFEST = "manifest.json"
 _NO_TIME = (1980, 1, 1, 0, 0, 0)  # constant time, so that equal figures give equal archives
@@ -57,7 +57,7 @@ _NOTED = tuple(
 )
 
 
-def _archive_of(root: Path, label: str) -> Path:
+def _archive_path(root: Path, label: str) -> Path:
     """Return the path of a participant's archive; the label is without ``sub-``."""
     return root / f"sub-{label}" / "figures" / f"sub-{label}_figures.zip"
 
@@ -72,13 +72,13 @@ def _pack_figures(source: Path, root: Path, label: str) -> None:
     folder = source / f"sub-{label}" / "figures"
     if source == root or not folder.is_dir():
         return
-    target = _archive_of(root, label)
+    target = _archive_path(root, label)
     previous_files = _read_archive(target)
     files = dict(previous_files)
     notes = {note["file"]: note for note in json.loads(files.pop(_MANIFEST, b"[]"))}
     new_figures = list(_new_figures(folder))
-    drawn_scopes = {scope_of(path.name) for path, _ in new_figures}
-    for name in [name for name in files if scope_of(name) in drawn_scopes]:
+    drawn_scopes = {run_prefix(path.name) for path, _ in new_figures}
+    for name in [name for name in files if run_prefix(name) in drawn_scopes]:
         del files[name]
         notes.pop(name, None)
     for path, note in new_figures:
@@ -100,7 +100,7 @@ def _pack_figures(source: Path, root: Path, label: str) -> None:
 
 
 @contextlib.contextmanager
-def packed_figures(source: Path, root: Path, labels: Sequence[str]) -> Iterator[None]:
+def pack_figures(source: Path, root: Path, labels: Sequence[str]) -> Iterator[None]:
     """Pack the participants' figures when the ``with`` block ends, even after an error.
 
     `source` is the folder of new figures, with the layout of the derivatives.
@@ -132,13 +132,13 @@ def _read_archive(archive: Path) -> dict[str, bytes]:
         return {}
 
 
-def figures_of(root: Path, label: str) -> list[ArchivedFigure]:
+def read_figures(root: Path, label: str) -> list[ArchivedFigure]:
     """Return a participant's figures, sorted by contrast, figure and smoothing.
 
     If a figure is in both the folder and the archive, the newer file is returned. Figures of
     earlier versions without a manifest are skipped, because their content is unknown.
     """
-    archive = _archive_of(root, label)
+    archive = _archive_path(root, label)
     figures: dict[str, ArchivedFigure] = {}
     packed = 0
     if archive.is_file() and zipfile.is_zipfile(archive):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bids_sr.io.json_values import listed, mapped, real
+from bids_sr.io.json_values import as_list, as_mapping, as_number
 from bids_sr.metrics.number_text import number
 
 NETWORK = "network"
 
 
-def scores_of(held_out: Mapping[str, object]) -> dict[str, Mapping[str, float]]:
+def read_scores(held_out: Mapping[str, object]) -> dict[str, Mapping[str, float]]:
     """Return the scores of network and interpolations by name, from ``held_out`` of a card."""
     return {
         name: entry
@@ -19,14 +19,14 @@ def scores_of(held_out: Mapping[str, object]) -> dict[str, Mapping[str, float]]:
     }
 
 
-def held_out_text(card: Mapping[str, object]) -> str:
+def describe_held_out(card: Mapping[str, object]) -> str:
     """Return a sentence with held-out PSNR (dB) and SSIM; "" if the card has no scores.
 
     If no slices were held out, the sentence reports the scores of training slices and states this.
     """
-    training_scores = mapped(card.get("on_trained_slices"))
-    held_out = training_scores or mapped(card.get("held_out"))
-    scores = scores_of(held_out)
+    training_scores = as_mapping(card.get("on_trained_slices"))
+    held_out = training_scores or as_mapping(card.get("held_out"))
+    scores = read_scores(held_out)
     network_score = scores.pop(NETWORK, None)
     if network_score is None:
         return ""
@@ -40,10 +40,10 @@ def held_out_text(card: Mapping[str, object]) -> str:
         if "ssim" in network_score and "ssim" in score:
             change += f", SSIM {number(network_score['ssim'] - score['ssim'], '+.3f')}"
         parts.append(change)
-    spans = (listed(mapped(part).get("slices")) for part in listed(held_out.get("parts")))
+    spans = (as_list(as_mapping(part).get("slices")) for part in as_list(held_out.get("parts")))
     # Models of version 0.2 and earlier list the slices of a pair directly.
-    slices = len(listed(held_out.get("slices"))) or sum(
-        int(real(last) - real(first)) for first, last in spans
+    slices = len(as_list(held_out.get("slices"))) or sum(
+        int(as_number(last) - as_number(first)) for first, last in spans
     )
     if training_scores:
         return (
@@ -54,7 +54,7 @@ def held_out_text(card: Mapping[str, object]) -> str:
     return f"On {slices or 'the'} held-out slices of the pair: " + "; ".join(parts) + "."
 
 
-def started_text(card: Mapping[str, object]) -> str:
+def describe_initial_weights(card: Mapping[str, object]) -> str:
     """Return a sentence on the initial weights of a training; "" if they were random."""
     start = card.get("started_from")
     if not isinstance(start, Mapping):

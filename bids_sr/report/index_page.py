@@ -6,8 +6,8 @@ from pathlib import Path
 from markupsafe import Markup
 
 from bids_sr.report.assembler import plain_section, write_page
-from bids_sr.report.markup import joined, table
-from bids_sr.report.run_notes import noted, rows_of
+from bids_sr.report.markup import join, table
+from bids_sr.report.run_notes import list_noted_labels, read_rows
 from bids_sr.report.run_summaries import (
     HEADS,
     MEASURED,
@@ -47,8 +47,8 @@ def write_index(root: Path) -> Path:
 def _reports(root: Path) -> list[tuple[str, bool, list[RunSummary]]]:
     """Return the participants: label, whether a report exists, and the summaries of their runs."""
     reports = []
-    for label in sorted({*participants_with_figures(root), *noted(root)}):
-        reports.append((label, (root / f"sub-{label}.html").is_file(), rows_of(root, label)))
+    for label in sorted({*participants_with_figures(root), *list_noted_labels(root)}):
+        reports.append((label, (root / f"sub-{label}.html").is_file(), read_rows(root, label)))
     return reports
 
 
@@ -77,7 +77,7 @@ def _write(root: Path, summaries: Sequence[tuple[str, bool, list[RunSummary]]]) 
     ):
         if (root / page).is_file():
             parts.insert(0, Markup("<p>{}</p>").format(link(page, text)))
-    sections = [plain_section("participants", "Participants", joined(parts))]
+    sections = [plain_section("participants", "Participants", join(parts))]
     write_page(root / INDEX, title="bids-sr: participants", sections=sections)
 
 

@@ -26,7 +26,7 @@ def render(macro: str, *args: Any, **kwargs: Any) -> Markup:
     return Markup(str(getattr(module, macro)(*args, **kwargs)).strip())
 
 
-def joined(parts: Iterable[str]) -> Markup:
+def join(parts: Iterable[str]) -> Markup:
     """Join pieces of markup; plain texts are escaped."""
     return Markup("").join(parts)
 
@@ -63,18 +63,16 @@ def table(
     )
 
 
-def picked(entries: Iterable[tuple[str, str]]) -> Markup:
+def render_selector(entries: Iterable[tuple[str, str]]) -> Markup:
     """Render tables with a selector of one table by its title.
 
     Prints, and pages without scripts, contain all tables. Tables without markup are skipped, and a
     single table has no selector. `entries` are the titles and markup of the tables.
     """
     filled = [(title, content) for title, content in entries if content]
-    return (
-        render("picked", filled) if len(filled) > 1 else joined(content for _, content in filled)
-    )
+    return render("picked", filled) if len(filled) > 1 else join(content for _, content in filled)
 
 
-def folded(title: str, content: str) -> Markup:
+def render_folded(title: str, content: str) -> Markup:
     """Render content that is folded below a title; "" if there is no content."""
     return render("folded", title, content) if content else Markup("")

@@ -21,7 +21,7 @@ from pybtex.richtext import Text
 from bids_sr.boilerplate import bibliography, split_bibtex
 from bids_sr.boilerplate import path as carried
 from bids_sr.io import atomic_files
-from bids_sr.report.markup import joined, render
+from bids_sr.report.markup import join, render
 
 _LOG = logging.getLogger(__name__)
 _CITATION = re.compile(r"\[((?:\s*@[\w:.+-]+\s*;?)+)\]")
@@ -107,7 +107,7 @@ def _target(entry: Entry) -> str:
     return target if target.startswith(_WEB) else ""
 
 
-def _cited_keys(markdown: str) -> list[str]:
+def _list_cited_keys(markdown: str) -> list[str]:
     """Return the keys of all citations in order of first appearance."""
     keys = [key for group in _CITATION.finditer(markdown) for key in _KEY.findall(group[1])]
     return list(dict.fromkeys(keys))
@@ -116,7 +116,7 @@ def _cited_keys(markdown: str) -> list[str]:
 def _missing_keys(markdown: str, bibtex: str) -> list[str]:
     """Return cited keys that are missing in the bibliography."""
     entries = split_bibtex(bibtex)
-    return [key for key in _cited_keys(markdown) if key not in entries]
+    return [key for key in _list_cited_keys(markdown) if key not in entries]
 
 
 def _citation(state: StateInline, silent: bool) -> bool:
@@ -161,7 +161,7 @@ def methods_html(markdown: str, bibtex: str, *, references: bool = True) -> Mark
     citations link to the works on the web.
     """
     raw = split_bibtex(bibtex)
-    entries = {key: _read_entry(raw[key]) for key in _cited_keys(markdown) if key in raw}
+    entries = {key: _read_entry(raw[key]) for key in _list_cited_keys(markdown) if key in raw}
     cited = {
         key: (_short_reference(e), f"#ref-{key}" if references else _target(e))
         for key, e in entries.items()
@@ -176,7 +176,7 @@ def methods_html(markdown: str, bibtex: str, *, references: bool = True) -> Mark
         return body
     order = sorted(entries, key=lambda key: (_short_reference(entries[key]).casefold(), key))
     listed = [(key, _reference_html(entries[key])) for key in order]
-    return joined([body, render("references", listed)]) if listed else body
+    return join([body, render("references", listed)]) if listed else body
 
 
 def write_citations(
@@ -202,7 +202,7 @@ def write_citations(
     raw = split_bibtex(source)
     if lacking := _missing_keys(markdown, source):
         _LOG.warning("methods text: citations missing in the bibliography: %s", ", ".join(lacking))
-    cited = "\n\n".join(raw[key] for key in _cited_keys(markdown) if key in raw)
+    cited = "\n\n".join(raw[key] for key in _list_cited_keys(markdown) if key in raw)
     texts = {"md": markdown.strip(), "bib": cited}
     if html:
         style = Markup(carried("report.css").read_text(encoding="utf-8"))
@@ -211,4 +211,4 @@ def write_citations(
         (folder / "CITATION.html").unlink(missing_ok=True)
     for suffix, text in texts.items():
         for place in (folder, *(logs if suffix == "md" else ())):
-            atomic_files.write_whole(place / f"CITATION.{suffix}", text + "\n")
+            atomic_files.write_text(place / f"CITATION.{suffix}", text + "\n")

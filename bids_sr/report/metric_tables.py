@@ -8,16 +8,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from markupsafe import Markup
 
-from bids_sr.evaluation.evidence import main_regions, strongest, tenths_of
+from bids_sr.evaluation.evidence import find_strongest, main_regions, parse_tenths
 from bids_sr.evaluation.negative_controls import PLACEBOS
-from bids_sr.evaluation.verdict import specific
+from bids_sr.evaluation.verdict import claim_specific
 from bids_sr.evaluation.words import BANDS, region_text, specific_text
 from bids_sr.frozen import frozen
 from bids_sr.metrics.number_text import interval, number
 from bids_sr.metrics.registry import STATISTICS
 from bids_sr.metrics.rows import MISSING, MetricRow
 from bids_sr.report import evaluation_rows
-from bids_sr.report.markup import ColumnHead, joined, picked, render, table
+from bids_sr.report.markup import ColumnHead, join, render, render_selector, table
 from bids_sr.series import IMAGE_REFERENCES
 
 NOTHING = Markup("<p class='note'>The metrics table contains no values of this kind.</p>")
@@ -184,15 +184,15 @@ MASKS = MetricTable(
 def tables_html(
     declared: Iterable[MetricTable], rows: Sequence[MetricRow], names: Sequence[str] = ()
 ) -> Markup:
-    """Render the tables of several declarations; see `rendered`.
+    """Render the tables of several declarations; see `render_tables`.
 
     `names` are the series in display order; other series follow.
     """
     return (
-        joined(
+        join(
             content
             for declaration in declared
-            for _, content in rendered(declaration, rows, names)
+            for _, content in render_tables(declaration, rows, names)
         )
         or NOTHING
     )
@@ -205,16 +205,16 @@ def placebo_html(rows: Sequence[MetricRow]) -> Markup:
     """
     gains = evaluation_rows.placebo_gains(rows)
     methods = list(dict.fromkeys(row.series for row in gains))
-    evidence = strongest("function", rows, methods)
+    evidence = find_strongest("function", rows, methods)
     sentences = [
         text
         for method in methods
-        if (text := specific_text(specific(evidence, method), in_full=True))
+        if (text := specific_text(claim_specific(evidence, method), in_full=True))
     ]
     regions = main_regions(row.region for row in gains)
-    tables = rendered(_OWN_DATA, [row for row in gains if row.region in regions])
+    tables = render_tables(_OWN_DATA, [row for row in gains if row.region in regions])
     return (
-        joined([*(Markup("<p>{}</p>").format(text) for text in sentences), picked(tables)])
+        join([*(Markup("<p>{}</p>").format(text) for text in sentences), render_selector(tables)])
         or NOTHING
     )
 
@@ -235,7 +235,7 @@ def cell(row: MetricRow | None, *, bold: bool = False, note: str | None = None) 
     return render("value", text, interval_text, bold and row.excludes_zero)
 
 
-def rendered(
+def render_tables(
     declared: MetricTable, rows: Sequence[MetricRow], names: Sequence[str] = ()
 ) -> list[tuple[str, Markup]]:
     """Render the tables of a declaration with their titles.
@@ -277,7 +277,7 @@ def _table(
     lines = [
         [
             *(_word(name, value) or "–" for name, value in zip(declared.lines, line, strict=True)),
-            *(_cell_of(declared, rows_by_cell.get((line, key), [])) for key in columns),
+            *(_get_cell(declared, rows_by_cell.get((line, key), [])) for key in columns),
         ]
         for line in _keys(declared, declared.lines, rows, names)
     ]
@@ -285,7 +285,7 @@ def _table(
     return table(title, heads, lines, names=min(texts, 2), texts=range(texts))
 
 
-def _cell_of(declared: MetricTable, rows: Sequence[MetricRow]) -> str:
+def _get_cell(declared: MetricTable, rows: Sequence[MetricRow]) -> str:
     """Return the value of a cell of the table."""
     if not declared.largest:
         row = next(iter(rows), None)
@@ -337,15 +337,15 @@ def _order(
     This is the order in the declaration of the table or, without one, the usual order in reports.
     """
     if column == "series":
-        return evaluation_rows.series_of(rows, names)
+        return evaluation_rows.list_series(rows, names)
     if chosen := [value for choice in declared.rows for value in choice.get(column, ())]:
         return chosen
     if column == "statistic":
         return list(STATISTICS)
     if column == "contrast":
-        return evaluation_rows.contrasts_of(rows)
+        return evaluation_rows.list_contrasts(rows)
     if column == "region":
-        regions = sorted((row.region for row in rows), key=tenths_of)
+        regions = sorted((row.region for row in rows), key=parse_tenths)
         return list(dict.fromkeys([*main_regions(regions), *regions]))
     return list(dict.fromkeys(str(getattr(row, column)) for row in rows))
 

@@ -13,16 +13,16 @@ from bids_sr.evaluation import motion_text, series_text, words
 from bids_sr.evaluation.evidence import (
     HALVES,
     Evidence,
-    accuracy,
-    applied_methods,
-    below_zero,
+    accuracy_evidence,
     derives_from,
-    strongest,
+    find_strongest,
+    is_below_zero,
+    select_applied,
 )
 from bids_sr.evaluation.motion_text import MOVED_MM
-from bids_sr.evaluation.qc_flags import raised_flags
-from bids_sr.evaluation.self_test import EARLIER, UNCALIBRATED, one_level_down
-from bids_sr.evaluation.verdict_text import said_first
+from bids_sr.evaluation.qc_flags import find_raised_flags
+from bids_sr.evaluation.self_test import EARLIER, UNCALIBRATED, parse_self_test
+from bids_sr.evaluation.verdict_text import leading_sentences
 from bids_sr.evaluation.words import MARKS
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import size_text
@@ -64,7 +64,7 @@ class RunFacts:
 
     entities: Mapping[str, str]
     acquired_mm: Sequence[float]
-    made_mm: Sequence[float]
+    super_resolved_mm: Sequence[float]
     displacement: Sequence[float]
     described: str = ""
     calibrated: bool = False
@@ -120,17 +120,17 @@ def overview_html(
         Contrast of the reliable voxels.
     """
     status, best = verdict.get("status", "not assessed"), verdict.get("best", "")
-    applied = applied_methods(rows)
+    applied = select_applied(rows)
     unapplied = verdict.get("not_applied", [])
-    detail = strongest("function", rows, applied)
-    evidence = accuracy(rows, applied)
-    self_test = one_level_down(rows, one_level)
+    detail = find_strongest("function", rows, applied)
+    evidence = accuracy_evidence(rows, applied)
+    self_test = parse_self_test(rows, one_level)
     basis: list[str] = []
     if detail is not None and best:
         basis = _reference_sentences(detail, run)
     elif self_test is not None:
         # results of methods that were not applied are already in the warning above
-        untested = (words.untested(self_test, name) for name in applied)
+        untested = (words.untested_reason(self_test, name) for name in applied)
         basis = [f"{text}." for text in untested if text]
     checks = [
         *motion_checks(run.displacement),
@@ -155,12 +155,12 @@ def overview_html(
     return render(
         "overview",
         _header_text(run),
-        " ".join([*filter(None, [words.capital(run.described)]), *[ONLY_RUN] * run.only_run]),
+        " ".join([*filter(None, [words.capitalize(run.described)]), *[ONLY_RUN] * run.only_run]),
         [(_mark(line["status"]), line["text"]) for line in lines],
         MARKS.get(status, MARKS["not assessed"])[1],
         Markup(" ").join(basis),
         _definitions([best, *applied]),
-        said_first(verdict),
+        leading_sentences(verdict),
         [*cards, _check_card(checks, measured=evidence is not None)],
         checks,
         caution,
@@ -170,7 +170,7 @@ def overview_html(
 
 def _definitions(methods: Sequence[str]) -> str:
     """Return definitions of the methods' names, such as ``sbl: sparse Bayesian learning.``"""
-    summaries = {name: series_text.summary_of(name) for name in methods if name}
+    summaries = {name: series_text.summarize_method(name) for name in methods if name}
     return " ".join(f"{name}: {summary}." for name, summary in summaries.items() if summary)
 
 
@@ -180,7 +180,7 @@ def _mark(status: str) -> str:
 
 def _header_text(run: RunFacts) -> str:
     """Return participant, run, number of volumes, and voxel sizes before and after."""
-    sizes = f"{size_text(run.acquired_mm)} → {size_text(run.made_mm)}"
+    sizes = f"{size_text(run.acquired_mm)} → {size_text(run.super_resolved_mm)}"
     participant = f"sub-{run.entities['subject']}"
     volumes = f"{len(run.displacement)} volumes"
     return " · ".join([participant, run_text(run.entities), volumes, sizes])
@@ -190,9 +190,9 @@ def _reference_sentences(evidence: Evidence, run: RunFacts) -> list[str]:
     """Return sentences on the reference, the comparison and the contrast."""
     changed_mm = [
         made_size
-        for made_size, acquired_size in zip(run.made_mm, run.acquired_mm, strict=True)
+        for made_size, acquired_size in zip(run.super_resolved_mm, run.acquired_mm, strict=True)
         if abs(made_size - acquired_size) > _SAME_MM
-    ] or list(run.made_mm)
+    ] or list(run.super_resolved_mm)
     size = size_text(
         changed_mm[:1] if max(changed_mm) - min(changed_mm) < _SAME_MM else changed_mm
     )
@@ -231,7 +231,7 @@ def estimate_text(row: MetricRow | None) -> str:
     """Return the accuracy of a series with its confidence interval, such as ``35 % [22, 42]``."""
     if row is None:
         return level_text(row)
-    return unbroken(f"{level_text(row)} {ends_text(row, unit=False)}".strip())
+    return with_non_breaking_spaces(f"{level_text(row)} {ends_text(row, unit=False)}".strip())
 
 
 def _region_facts(evidence: Evidence, row: MetricRow, unit: str, *details: str) -> tuple[str, ...]:
@@ -241,10 +241,12 @@ def _region_facts(evidence: Evidence, row: MetricRow, unit: str, *details: str) 
     """
     ends = ends_text(row)
     interval_text = (
-        f"95 % interval over {unit}: {unbroken(ends)}" if ends else "No confidence interval"
+        f"95 % interval over {unit}: {with_non_breaking_spaces(ends)}"
+        if ends
+        else "No confidence interval"
     )
     name, definition = words.active_words(evidence.regions[0])
-    region = words.capital(name) + (f" ({definition})" if definition else "")
+    region = words.capitalize(name) + (f" ({definition})" if definition else "")
     facts = [f"Region: {region[:1].lower()}{region[1:]}", interval_text, *details]
     if evidence.regions[0] != "brain":
         brain = evidence.row(row.series, "brain", statistic=row.statistic)
@@ -287,9 +289,9 @@ def _level_card(evidence: Evidence, best: str, unit: str, applied: Sequence[str]
         if explains
         else f"correlation between detail in the {best} map and detail in the reference"
     )
-    if (row := evidence.known(best).get(evidence.regions[0])) is None:
+    if (row := evidence.select_finite_rows(best).get(evidence.regions[0])) is None:
         return Card("–", label, ("Not assessed",), hint)
-    if explains and below_zero(row):
+    if explains and is_below_zero(row):
         label += ": wrong detail"
     rivals = _rivals(evidence, best, applied)
     return Card(level_text(row), label, _region_facts(evidence, row, unit, *rivals), hint)
@@ -387,12 +389,12 @@ def _check_card(checks: Sequence[_Check], *, measured: bool) -> Card:
 
 def motion_checks(displacement: Sequence[float]) -> list[_Check]:
     """Check the framewise displacement (FD, mm) of the volumes, [] if it is unknown."""
-    if (motion := motion_text.moved(displacement)) is None:
+    if (motion := motion_text.motion_summary(displacement)) is None:
         return []
     mean, share = motion
     above = f", above {MOVED_MM:g} mm in {number(share, '.0%')} of the volumes" if share else ""
     text = f"Head motion: mean framewise displacement {mean:.2f} mm{above}"
-    return [_Check(not motion_text.moved_much(displacement), text, "motion")]
+    return [_Check(not motion_text.is_motion_large(displacement), text, "motion")]
 
 
 _REGISTERED = ("bold_t1w_", "bold_pair_")
@@ -432,11 +434,11 @@ def flag_checks(
     """
     checks = []
     rows = [row for row in rows if not derives_from(row.series, not_applied)]
-    evidence = accuracy(rows, applied_methods(rows))
+    evidence = accuracy_evidence(rows, select_applied(rows))
     contrast = f" (contrast {evidence.contrast})" if evidence is not None else ""
     values = _brain_values(rows, evidence, best)
     n_wrong = sum(value < 0 for value in values.values())
-    for name, raised_by in raised_flags(rows).items():
+    for name, raised_by in find_raised_flags(rows).items():
         text = FLAGS[name].failed if raised_by else FLAGS[name].passed
         passed = not raised_by
         if name == "harm" and passed and n_wrong:
@@ -457,7 +459,7 @@ def _cautions(rows: Sequence[MetricRow], evidence: Evidence | None, best: str) -
     if evidence is None or evidence.reference.statistic != "ev":
         return ""
     cautions = []
-    for method in sorted(applied_methods(rows), key=lambda name: name != best):
+    for method in sorted(select_applied(rows), key=lambda name: name != best):
         values = _brain_values(rows, evidence, method)
         below = {name: value for name, value in values.items() if value < 0}
         if below:
@@ -494,7 +496,7 @@ def _which_contrasts(below: Mapping[str, float], remaining: Sequence[str]) -> st
     """
     if len(below) <= max(_NAMED, len(remaining)):
         entries = [
-            Markup("<em>{}</em> {}").format(name, unbroken(number(value, ".0%")))
+            Markup("<em>{}</em> {}").format(name, with_non_breaking_spaces(number(value, ".0%")))
             for name, value in below.items()
         ]
         return Markup(", ").join(entries)
@@ -505,7 +507,7 @@ def _which_contrasts(below: Mapping[str, float], remaining: Sequence[str]) -> st
     )
 
 
-def unbroken(text: str) -> str:
+def with_non_breaking_spaces(text: str) -> str:
     """Return a text with non-breaking spaces."""
     return text.replace(" ", "\N{NO-BREAK SPACE}")
 
@@ -517,7 +519,7 @@ def _remedies(rows: Sequence[MetricRow], not_applied: Sequence[str] = ()) -> lis
     """
     remedies = (
         FLAGS[name].remedy.format(series=series)
-        for name, raised_by in raised_flags(rows).items()
+        for name, raised_by in find_raised_flags(rows).items()
         for series in raised_by
         if not derives_from(series, not_applied)
     )
@@ -574,10 +576,11 @@ def _next_steps(
         )
     if status == "not assessed" and undecided:
         coarser_mm = [
-            before**2 / after for before, after in zip(run.acquired_mm, run.made_mm, strict=True)
+            before**2 / after
+            for before, after in zip(run.acquired_mm, run.super_resolved_mm, strict=True)
         ]
         made, acquired, coarser = (
-            size_text(size) for size in (run.made_mm, run.acquired_mm, coarser_mm)
+            size_text(size) for size in (run.super_resolved_mm, run.acquired_mm, coarser_mm)
         )
         steps.append(
             f"To measure the accuracy of {best or 'a method'} in this participant and task,"

@@ -6,10 +6,10 @@ from dataclasses import field
 from markupsafe import Markup
 
 from bids_sr.frozen import frozen
-from bids_sr.io.json_values import real
+from bids_sr.io.json_values import as_number
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.rows import MISSING
-from bids_sr.metrics.word_lists import enumerated
+from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.report.markup import ColumnHead, render, table
 from bids_sr.report.sections import run_text
 
@@ -76,7 +76,7 @@ class ParticipantMap:
         Whether maps are of seeds instead of conditions.
     runs : Sequence[MapError]
         Combined runs; the first run defines the frame of the map.
-    together : MapError
+    combined : MapError
         Error of the combined map.
     n_voxels : int
         Number of voxels in the medians.
@@ -111,7 +111,7 @@ class ParticipantMap:
     fwhm_mm: float
     at_rest: bool
     runs: Sequence[MapError]
-    together: MapError
+    combined: MapError
     n_voxels: int
     in_region: bool
     shared: float | None
@@ -132,10 +132,10 @@ def participant_html(facts: ParticipantMap) -> Markup:
     return render(
         "participant",
         " · ".join(filter(None, header)),
-        f"Map of the participant: mean of {len(names)} runs ({enumerated(names)}), with"
+        f"Map of the participant: mean of {len(names)} runs ({enumerate_words(names)}), with"
         " equal weights.",
         [
-            _left_out_sentence(facts),
+            _write_skipped_sentence(facts),
             _error_sentence(facts),
             *_largest_effects_sentences(facts),
             *_repeat_sentences(facts),
@@ -173,7 +173,8 @@ def no_map_html(
     return render(
         "participant",
         " · ".join(filter(None, header)),
-        f"There is no map of {over} of this participant: {enumerated(names)} were not combined.",
+        f"There is no map of {over} of this participant: {enumerate_words(names)} were not"
+        " combined.",
         [f"Reason: {'; '.join(causes)}."],
         [f"Each run has a separate map, which is described below. {NO_MAP_ADVICE}"],
         "",
@@ -203,7 +204,7 @@ def _same_voxels(facts: ParticipantMap) -> str:
 
 def _error_sentence(facts: ParticipantMap) -> str:
     """Return a sentence on the error of the map and its components."""
-    combined = facts.together
+    combined = facts.combined
     parts = [f"{_percent(combined.noise)} for the SD of the noise"]
     if combined.reconstruction is not None:
         parts.append(f"{_percent(combined.reconstruction)} for the SD of the reconstruction error")
@@ -218,7 +219,7 @@ def _error_sentence(facts: ParticipantMap) -> str:
 
 def _largest_effects_sentences(facts: ParticipantMap) -> list[str]:
     """Return a sentence on the error of the voxels with the largest effects, [] if unknown."""
-    interval = facts.together.largest_effects_interval
+    interval = facts.combined.largest_effects_interval
     if interval is None:
         return []
     return [
@@ -229,7 +230,7 @@ def _largest_effects_sentences(facts: ParticipantMap) -> list[str]:
 
 def _repeat_sentences(facts: ParticipantMap) -> list[str]:
     """Return sentences on the dependence of the error on the number of runs."""
-    if facts.together.reconstruction is None:
+    if facts.combined.reconstruction is None:
         return _unknown_sentences(facts)
     if facts.shared is None:
         return []
@@ -255,7 +256,7 @@ def _unknown_sentences(facts: ParticipantMap) -> list[str]:
     The list is empty if the series has no reconstruction error.
     """
     if facts.not_applied:
-        names = enumerated(facts.not_applied)
+        names = enumerate_words(facts.not_applied)
         return [
             f"The interval does not include the reconstruction error, because {facts.series} was"
             f" not applied to {names} (zero filled)."
@@ -264,7 +265,7 @@ def _unknown_sentences(facts: ParticipantMap) -> list[str]:
     return [f"The interval does not include a reconstruction error. {reason}."] if reason else []
 
 
-def _left_out_sentence(facts: ParticipantMap) -> str:
+def _write_skipped_sentence(facts: ParticipantMap) -> str:
     if not facts.left_out:
         return "No run was left out."
     reasons = [f"{name} ({reason})" for name, reason in facts.left_out.items()]
@@ -317,7 +318,7 @@ def slice_sentences(fusion: Mapping[str, object]) -> list[str]:
     runs, not_fused = fusion["Runs"], fusion["RunsNotFused"]
     assert isinstance(runs, Sequence)
     assert isinstance(not_fused, Mapping)
-    names = enumerated([str(name) for name in runs])
+    names = enumerate_words([str(name) for name in runs])
     sentences = [
         f"The effects of {names} were also fused on slices of half the thickness (res-thin)."
         f" {displaced}These maps have no SD of the error, no map of the wrong sign and no reliable"
@@ -337,7 +338,7 @@ def _displacement_sentence(fusion: Mapping[str, object]) -> str:
     displacements = fusion["Displacements"]
     assert isinstance(displacements, Sequence)
     pairs = [
-        f"{enumerated(pair['Runs'])}: {real(pair['Displacement']):.2f}"
+        f"{enumerate_words(pair['Runs'])}: {as_number(pair['Displacement']):.2f}"
         for pair in displacements
         if pair["Displacement"] is not None
     ]
@@ -345,7 +346,7 @@ def _displacement_sentence(fusion: Mapping[str, object]) -> str:
         return ""
     if not fusion["Applied"]:
         largest = max(
-            real(pair["Displacement"])
+            as_number(pair["Displacement"])
             for pair in displacements
             if pair["Displacement"] is not None
         )
@@ -373,7 +374,7 @@ def _error_table(facts: ParticipantMap) -> Markup:
         ("significant voxels", "cm³"),
         ("reliable voxels", "cm³"),
     ]
-    combined = _row(Markup("<strong>all runs together</strong>"), "", facts.together)
+    combined = _row(Markup("<strong>all runs together</strong>"), "", facts.combined)
     rows = [_row(run.name, number(run.weight, ".2f"), run) for run in facts.runs]
     available = [k for k in range(len(heads)) if any(row[k] != MISSING for row in rows)]
     return table(

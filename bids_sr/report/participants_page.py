@@ -8,13 +8,13 @@ from markupsafe import Markup
 
 from bids_sr.boilerplate import bibliography
 from bids_sr.io import atomic_files
-from bids_sr.notices import Notice, recorded
+from bids_sr.notices import Notice, read_record
 from bids_sr.report.assembler import write_subject_page
 from bids_sr.report.facts import facts_html, messages_html
 from bids_sr.report.index_page import ALL, link
-from bids_sr.report.markup import joined, render
+from bids_sr.report.markup import join, render
 from bids_sr.report.methods_text import methods_html
-from bids_sr.report.run_notes import left_out_text, note_of
+from bids_sr.report.run_notes import describe_skipped_run, read_note
 from bids_sr.report.sections import Shown
 from bids_sr.version import __version__
 
@@ -56,7 +56,7 @@ def mark_unfinished(root: Path, labels: Sequence[str]) -> None:
     ):
         text = page.read_text(encoding="utf-8")
         if _UNFINISHED.partition("{}")[0] not in text:
-            atomic_files.write_whole(page, text.replace(_START, f"{_START}\n{note}", 1))
+            atomic_files.write_text(page, text.replace(_START, f"{_START}\n{note}", 1))
 
 
 _TRACEBACK_LINES = 12
@@ -73,7 +73,7 @@ def _errors_html(failed: Sequence[Notice], log_dir: Path) -> Markup:
     return render("crashes", entries)
 
 
-def _about_html(log_dir: Path, *, command: str | None) -> Markup:
+def _render_version(log_dir: Path, *, command: str | None) -> Markup:
     """Render version, command, run and settings."""
     facts: dict[str, object] = {"bids-sr version": __version__, "Run": log_dir.name}
     if command:
@@ -97,7 +97,7 @@ def _methods_fragment(markdown: str) -> Markup:
     format_links = Markup(", ").join(
         link(f"CITATION.{suffix}", text) for suffix, text in _CITATIONS.items()
     )
-    return joined(
+    return join(
         [
             Markup(
                 "<p>We recommend that you include the following text in the methods section of"
@@ -117,7 +117,7 @@ def _logs_of_outputs(logs: Path, label: str, *, default: Path) -> Path:
     Settings and crash files in these logs belong to the outputs. `default` is returned if there is
     no such run.
     """
-    note = note_of(logs, label)
+    note = read_note(logs, label)
     if note is not None and (log_folder := logs / note.run).is_dir():
         return log_folder
     folders_with_methods = sorted(path.parent for path in logs.glob("*/CITATION.md"))
@@ -209,11 +209,11 @@ def _build_report(
     label = subject.removeprefix("sub-")
     text_files = (path for folder in (log_dir, root) if (path := folder / "CITATION.md").exists())
     text = next((path.read_text(encoding="utf-8") for path in text_files), "")
-    all_notices = recorded(log_dir)
+    all_notices = read_record(log_dir)
     notices = [notice for notice in all_notices if notice.concerns(label)]
     messages = {
         "warning": [
-            f"{notice.run}: {left_out_text(notice)}"
+            f"{notice.run}: {describe_skipped_run(notice)}"
             for notice in notices
             if notice.code == "left-out"
         ]
@@ -233,7 +233,7 @@ def _build_report(
         "summary": messages_html("note", messages["note"]),
         "methods": _methods_fragment(text),
         "errors": _errors_html(failed, log_dir),
-        "about": _about_html(log_dir, command=command),
+        "about": _render_version(log_dir, command=command),
     }
     neighbors = _neighbor_links(
         label, _labels_with_report(root) if reported_labels is None else reported_labels

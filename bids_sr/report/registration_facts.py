@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from markupsafe import Markup
 
 from bids_sr.io.grids import TURNED_DEG
-from bids_sr.io.json_values import real, texts
+from bids_sr.io.json_values import as_number, as_texts
 from bids_sr.metrics.number_text import number
-from bids_sr.report.facts import labeled_html, messages_html
+from bids_sr.report.facts import messages_html, render_labeled
 
 
 def registration_warnings(facts: Mapping[str, object]) -> list[str]:
@@ -44,7 +44,7 @@ def registration_warnings(facts: Mapping[str, object]) -> list[str]:
                 " the headers (qform, sform).",
             )
     if facts.get("brain_doubts"):
-        doubts = "; ".join(texts(facts["brain_doubts"]))
+        doubts = "; ".join(as_texts(facts["brain_doubts"]))
         brain_warning = (
             f"The T1w brain mask appears to be wrong ({doubts}). Tissue maps, atlas labels and the"
             " region of interest may therefore be wrong, and aCompCor components and tissue"
@@ -57,7 +57,7 @@ def registration_warnings(facts: Mapping[str, object]) -> list[str]:
 def registration_html(facts: Mapping[str, object]) -> Markup:
     """Render the facts on a run's registrations, warnings first; unknown keys are skipped."""
     warnings = messages_html("warning", registration_warnings(facts))
-    return warnings + labeled_html(facts, "registration")
+    return warnings + render_labeled(facts, "registration")
 
 
 _FAIR_OVERLAP = 0.9
@@ -74,7 +74,7 @@ def calibration_html(facts: Mapping[str, object], voxel_mm: float) -> Markup:
     """
     warnings = messages_html("warning", _calibration_warnings(facts, voxel_mm))
     defined = {key: value for key, value in facts.items() if value is not None}
-    return warnings + labeled_html(defined, "calibration")
+    return warnings + render_labeled(defined, "calibration")
 
 
 def _calibration_warnings(facts: Mapping[str, object], voxel_mm: float) -> list[str]:
@@ -85,8 +85,11 @@ def _calibration_warnings(facts: Mapping[str, object], voxel_mm: float) -> list[
             " is used instead."
         ]
     warnings = []
-    overlap, gap = real(facts.get("overlap"), 1.0), real(facts.get("edges_apart_mm"), 0.0)
-    noise = real(facts.get("noise_share"), 0.0)
+    overlap, gap = (
+        as_number(facts.get("overlap"), 1.0),
+        as_number(facts.get("edges_apart_mm"), 0.0),
+    )
+    noise = as_number(facts.get("noise_share"), 0.0)
     if overlap < _FAIR_OVERLAP:
         warnings.append(
             f"The calibration run covers only {number(overlap, '.0%')} of the brain in the run."

@@ -10,9 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bids_sr.frozen import frozen
-from bids_sr.io.atomic_files import write_whole
-from bids_sr.notices import Notice, recorded
-from bids_sr.report.run_summaries import VERDICT, RunSummary, name_below, run_summary, stamps_of
+from bids_sr.io.atomic_files import write_text
+from bids_sr.notices import Notice, read_record
+from bids_sr.report.run_summaries import VERDICT, RunSummary, name_below, read_times, run_summary
 
 _FEW = 100
 """Number of participants whose files may be read at the end of every call."""
@@ -57,7 +57,7 @@ class Note:
         return cls(run=values["run"], last=last, settings=settings, rows=rows)
 
 
-def note_of(logs: Path, label: str) -> Note | None:
+def read_note(logs: Path, label: str) -> Note | None:
     """Return the note on a participant (label without ``sub-``), or None if there is no note."""
     try:
         return Note.from_text(_file(logs, label).read_text(encoding="utf-8"))
@@ -74,7 +74,7 @@ def note_run(log_dir: Path, labels: Sequence[str], *, settings: str) -> bool:
     """
     logs, changed = log_dir.parent, False
     for label in dict.fromkeys([*labels, *_skip_reasons(log_dir)]):
-        previous = note_of(logs, label)
+        previous = read_note(logs, label)
         note = Note(
             run=log_dir.name if label in labels or previous is None else previous.run,
             last=log_dir.name,
@@ -84,11 +84,11 @@ def note_run(log_dir: Path, labels: Sequence[str], *, settings: str) -> bool:
         changed |= previous is None or _index_content(logs, label, previous) != _index_content(
             logs, label, note
         )
-        write_whole(_file(logs, label), note.to_text())
+        write_text(_file(logs, label), note.to_text())
     return changed
 
 
-def left_out_text(notice: Notice) -> str:
+def describe_skipped_run(notice: Notice) -> str:
     """Return the reason why a run was skipped, in one line."""
     return f"skipped: {Path(notice.what).name}: {notice.why}"
 
@@ -96,25 +96,25 @@ def left_out_text(notice: Notice) -> str:
 def _skip_reasons(log_dir: Path) -> dict[str, dict[str, str]]:
     """Return one-line reasons for skipped runs, by participant (label) and run."""
     reasons: dict[str, dict[str, str]] = {}
-    for notice in recorded(log_dir):
+    for notice in read_record(log_dir):
         if notice.code == "left-out":
             runs = reasons.setdefault(notice.subject, {})
-            reason = left_out_text(notice)
+            reason = describe_skipped_run(notice)
             name = name_below(notice.run, notice.subject)
             runs[name] = "; ".join(dict.fromkeys(filter(None, (runs.get(name), reason))))
     return reasons
 
 
-def rows_of(root: Path, label: str) -> list[RunSummary]:
+def read_rows(root: Path, label: str) -> list[RunSummary]:
     """Return the index rows of a participant's runs.
 
     The rows of the participant's note are used unless files have changed since it was written.
     A run that the last call skipped is listed as skipped, even if an earlier run left results.
     """
     logs, folder = root / "logs", root / f"sub-{label}"
-    note = note_of(logs, label)
+    note = read_note(logs, label)
     rows = () if note is None else note.rows
-    if not rows or any(stamps_of(folder / row.file) != row.stamps for row in rows):
+    if not rows or any(read_times(folder / row.file) != row.stamps for row in rows):
         rows = tuple(_read(folder, label))
     skipped = {} if note is None else _skip_reasons(logs / note.last).get(label, {})
     return [
@@ -123,7 +123,7 @@ def rows_of(root: Path, label: str) -> list[RunSummary]:
     ]
 
 
-def noted(root: Path) -> list[str]:
+def list_noted_labels(root: Path) -> list[str]:
     """Return the labels (without ``sub-``) of all participants with notes."""
     return [
         path.stem.removeprefix("sub-")
@@ -136,20 +136,20 @@ def is_last(root: Path, bids_dir: Path, settings: str) -> bool:
 
     Also return True if the output has only a few participants.
     """
-    labels_with_notes = set(noted(root))
+    labels_with_notes = set(list_noted_labels(root))
     if len(labels_with_notes) <= _FEW:
         return True
     labels = [path.name.removeprefix("sub-") for path in bids_dir.glob("sub-*") if path.is_dir()]
     if not labels_with_notes.issuperset(labels):
         return False
-    notes = (note_of(root / "logs", label) for label in labels)
+    notes = (read_note(root / "logs", label) for label in labels)
     return all(note is not None and note.settings == settings for note in notes)
 
 
 def _read(folder: Path, label: str) -> Iterator[_PageRow]:
     for place in ("func", "ses-*/func"):
         for file in sorted(folder.glob(f"{place}/*{VERDICT}")):
-            stamps = stamps_of(file)
+            stamps = read_times(file)
             yield _PageRow(
                 file=str(file.relative_to(folder)), stamps=stamps, summary=run_summary(file, label)
             )

@@ -6,8 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
-from bids_sr.evaluation.evidence import APPLIED, Evidence, accuracy, applied_methods
-from bids_sr.evaluation.motion_text import MOVED_MM, moved
+from bids_sr.evaluation.evidence import APPLIED, Evidence, accuracy_evidence, select_applied
+from bids_sr.evaluation.motion_text import MOVED_MM, motion_summary
 from bids_sr.evaluation.verdict_text import verdict_line
 from bids_sr.evaluation.words import region_text
 from bids_sr.io.atomic_files import read_json
@@ -19,7 +19,7 @@ from bids_sr.report.overview import (
     flag_checks,
     motion_checks,
     registration_checks,
-    unbroken,
+    with_non_breaking_spaces,
 )
 
 VERDICT, TABLE = "_desc-verdict_metrics.json", "_desc-evaluation_metrics.tsv"
@@ -52,8 +52,8 @@ RunSummary = dict[str, str]
 def run_summary(verdict_file: Path, label: str) -> RunSummary:
     """Return the index row of a run; cells are empty if files are missing or truncated."""
     stem = verdict_file.name.removesuffix(VERDICT)
-    return _cached_summary(
-        stem, label, tuple(zip(_files(verdict_file), stamps_of(verdict_file), strict=True))
+    return _read_cached_summary(
+        stem, label, tuple(zip(_files(verdict_file), read_times(verdict_file), strict=True))
     )
 
 
@@ -62,7 +62,7 @@ def name_below(run: str, label: str) -> str:
     return run.removeprefix(f"sub-{label}_")
 
 
-def compared_of(verdict_file: Path) -> list[str]:
+def compared_verdicts(verdict_file: Path) -> list[str]:
     """Return the verdicts on series of other programs, one text per series."""
     return [compared["text"] for compared in _read_verdict(verdict_file).get("compared", [])]
 
@@ -71,7 +71,7 @@ def _read_verdict(file: Path) -> VerdictFacts:
     return cast("VerdictFacts", read_json(file))
 
 
-def stamps_of(verdict_file: Path) -> tuple[int, ...]:
+def read_times(verdict_file: Path) -> tuple[int, ...]:
     """Return modification times (ns) of the verdict, evaluation, confounds and registration files.
 
     The time of a missing file is 0.
@@ -95,7 +95,9 @@ def _stamp(file: Path) -> int:
 
 
 @lru_cache(maxsize=65536)
-def _cached_summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> RunSummary:
+def _read_cached_summary(
+    stem: str, label: str, stamped: tuple[tuple[Path, int], ...]
+) -> RunSummary:
     """Return `run_summary` from a cache, unless its files have changed.
 
     The cache saves time because the index page is written until its content is stable.
@@ -105,11 +107,11 @@ def _cached_summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]
     rows = _rows(table_file)
     displacement = _displacement(confounds_file)
     idle = verdict.get("not_applied", [])
-    evidence = accuracy(rows, applied_methods(rows))
+    evidence = accuracy_evidence(rows, select_applied(rows))
     checks = [*motion_checks(displacement), *registration_checks(read_json(registration_file))]
     checks += flag_checks(rows, idle, best=verdict.get("best", ""), self_test=evidence is None)
     failed = [check.text for check in checks if not check.passed]
-    motion = moved(displacement)
+    motion = motion_summary(displacement)
     cells = (
         name_below(stem, label),
         ", ".join(idle),
@@ -123,11 +125,11 @@ def _cached_summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]
 
 
 def _accuracy(evidence: Evidence, best: str) -> str:
-    if (row := evidence.known(best).get(evidence.regions[0])) is None:
+    if (row := evidence.select_finite_rows(best).get(evidence.regions[0])) is None:
         return ""
     region_suffix = "" if row.region != "brain" else f", {region_text(row.region)}"
     value = f"{'r ' * (row.statistic == 'r')}{estimate_text(row)}"
-    return f"{best} {unbroken(value)}{region_suffix}"
+    return f"{best} {with_non_breaking_spaces(value)}{region_suffix}"
 
 
 def _rows(file: Path) -> list[MetricRow]:

@@ -22,7 +22,7 @@ Changes = Mapping[str, Mapping[str, tuple[float, str]]]
 """Difference in PSNR (dB) and the subtracted interpolation, by method and contrast."""
 
 
-def changes_of(rows: Sequence[MetricRow]) -> dict[str, dict[str, tuple[float, str]]]:
+def compute_changes(rows: Sequence[MetricRow]) -> dict[str, dict[str, tuple[float, str]]]:
     """Return each method's PSNR minus the better interpolation's, by method and contrast.
 
     Only brain values from held-out slices are used. The mapping is empty if there are none, or if
@@ -46,10 +46,10 @@ def changes_of(rows: Sequence[MetricRow]) -> dict[str, dict[str, tuple[float, st
     return changes
 
 
-def headline_of(changes: Changes) -> str:
+def write_headline(changes: Changes) -> str:
     """Return a sentence on methods and contrasts with higher PSNR than interpolation.
 
-    `changes` is the result of `changes_of`.
+    `changes` is the result of `compute_changes`.
     """
     if not changes:
         return (
@@ -87,7 +87,7 @@ def scans_overview_html(
     contrasts : Sequence[str]
         BIDS suffixes of the scans, in order.
     """
-    changes = changes_of(rows)
+    changes = compute_changes(rows)
     numbers = [
         Card(
             value=f"{number(change, '+.2f')} dB",
@@ -103,4 +103,6 @@ def scans_overview_html(
         " across participants"
     )
     header = f"{participant}, structural scans: {', '.join(contrasts)}"
-    return render("group_answer", header, _MARK, _STATE, headline_of(changes), evidence, numbers)
+    return render(
+        "group_answer", header, _MARK, _STATE, write_headline(changes), evidence, numbers
+    )

@@ -5,18 +5,18 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from markupsafe import Markup
 
-from bids_sr.evaluation.evidence import Evidence, accuracy, applied_methods
-from bids_sr.evaluation.qc_flags import raised_flags
-from bids_sr.evaluation.series_text import description_of
-from bids_sr.evaluation.verdict_text import said_first
+from bids_sr.evaluation.evidence import Evidence, accuracy_evidence, select_applied
+from bids_sr.evaluation.qc_flags import find_raised_flags
+from bids_sr.evaluation.series_text import describe_series
+from bids_sr.evaluation.verdict_text import leading_sentences
 from bids_sr.evaluation.words import (
     BANDS,
     DECISIONS,
     MARKS,
     TOO_LITTLE,
     active_words,
-    beside,
-    capital,
+    capitalize,
+    list_further_values,
     names,
 )
 from bids_sr.metrics.flags import FLAGS
@@ -25,8 +25,8 @@ from bids_sr.metrics.registry import statistic
 from bids_sr.metrics.rows import MISSING, MetricRow, VerdictFacts
 from bids_sr.report import evaluation_rows
 from bids_sr.report.facts import messages_html
-from bids_sr.report.markup import ColumnHead, folded, joined, render, table
-from bids_sr.report.metric_tables import QUALITY, cell, rendered
+from bids_sr.report.markup import ColumnHead, join, render, render_folded, table
+from bids_sr.report.metric_tables import QUALITY, cell, render_tables
 
 
 def verdict_html(
@@ -43,7 +43,7 @@ def verdict_html(
     ]
     marked_lines = [(MARKS.get(line["status"], ("",))[0], line["text"]) for line in lines]
     best = verdict.get("best", "")
-    evidence = accuracy(rows, [best]) if best else None
+    evidence = accuracy_evidence(rows, [best]) if best else None
     points: list[str] = []
     for sentence in verdict.get("sentences", []):
         subject = sentence.get("series", MISSING)
@@ -54,14 +54,14 @@ def verdict_html(
             points.append(render("decision", f"{sign} {word}", text) if sign else text)
     margins = {row.region: row.value for row in rows if row.statistic == "verdict_margin"}
     values = _evidence_html(evidence, best, margins) if evidence else Markup("")
-    warnings = messages_html("warning", said_first(verdict)) + _flags_html(rows, flags)
-    defined_series = evaluation_rows.series_of(rows, kinds=("baseline", "method", "placebo"))
+    warnings = messages_html("warning", leading_sentences(verdict)) + _flags_html(rows, flags)
+    defined_series = evaluation_rows.list_series(rows, kinds=("baseline", "method", "placebo"))
     limits = verdict.get("limits", [])
     verdict_markup = render("verdict", marked_lines, list(filter(None, points)), values, limits)
-    return joined([warnings, verdict_markup, compared_html(verdict), _legend_html(defined_series)])
+    return join([warnings, verdict_markup, render_compared(verdict), _legend_html(defined_series)])
 
 
-def compared_html(verdict: VerdictFacts) -> Markup:
+def render_compared(verdict: VerdictFacts) -> Markup:
     """Render verdicts on series of other programs, one sentence each; "" if there are none."""
     sentences = [
         render("decision", MARKS[compared["status"]][0], compared["text"])
@@ -78,21 +78,21 @@ def _evidence_html(evidence: Evidence, best: str, margins: Mapping[str, float]) 
     intervals.
     """
     lead = evidence.regions[0]
-    further_labels = [words for words, _ in beside(evidence, best, lead)]
+    further_labels = [words for words, _ in list_further_values(evidence, best, lead)]
     statistic_label = statistic(evidence.reference.statistic).label
     regions = [active_words(region)[0] for region in evidence.regions]
     heads: list[ColumnHead] = ["series", *((statistic_label, name) for name in regions)]
     heads += [(words, regions[0]) for words in further_labels]
     heads += [(f"{best} − series", name) for name in regions]
     lines = []
-    for name in evaluation_rows.series_of(evidence.levels()):
-        further_values = dict(beside(evidence, name, lead))
+    for name in evaluation_rows.list_series(evidence.levels()):
+        further_values = dict(list_further_values(evidence, name, lead))
         differences = []
         for region in evidence.regions:
             margin = margins.get(region, evidence.margin(region))
             sign, *_ = DECISIONS[evidence.compare(best, name, region, margin).decision]
             row = evidence.row(best, region, name)
-            differences.append(joined([f"{sign} " if row else "", cell(row)]))
+            differences.append(join([f"{sign} " if row else "", cell(row)]))
         lines.append(
             [
                 evaluation_rows.series_text(name),
@@ -106,7 +106,7 @@ def _evidence_html(evidence: Evidence, best: str, margins: Mapping[str, float]) 
         )
     signs = ", ".join(f"{sign} {text}" for sign, text, _ in DECISIONS.values() if sign)
     name, definition = active_words(lead)
-    title = f"{capital(f'detail {BANDS[evidence.band]}')}, contrast {evidence.contrast}"
+    title = f"{capitalize(f'detail {BANDS[evidence.band]}')}, contrast {evidence.contrast}"
     title += f" ({name}: {definition})" if definition else ""
     title += f". Differences: {signs}"
     lacking = any(
@@ -116,7 +116,7 @@ def _evidence_html(evidence: Evidence, best: str, margins: Mapping[str, float]) 
         f"The value of the measured series is n/a if this series has {TOO_LITTLE}. Noise lowers"
         " the value of the measured series, so other series may have higher values."
     )
-    return joined(
+    return join(
         [
             table(
                 title,
@@ -142,9 +142,11 @@ def _legend_html(series: Iterable[str]) -> Markup:
         for name in series
         if evaluation_rows.series_text(name) == name and name not in ("bspline", "measured")
     )
-    entries = [(name, text) for name in names_to_define if (text := description_of(name))]
+    entries = [(name, text) for name in names_to_define if (text := describe_series(name))]
     return (
-        folded("Definitions of the series", render("glossary", entries)) if entries else Markup("")
+        render_folded("Definitions of the series", render("glossary", entries))
+        if entries
+        else Markup("")
     )
 
 
@@ -156,26 +158,26 @@ def _flags_html(rows: Iterable[MetricRow], flags: Sequence[Mapping[str, object]]
         if flag.get("raised")
     ]
     names_in_flags = {flag.get("name") for flag in flags}
-    for name, raised_series in raised_flags(rows).items():
+    for name, raised_series in find_raised_flags(rows).items():
         kind = FLAGS[name]
         if raised_series and name not in names_in_flags:
             named_series = [series for series in raised_series if series != "run"]
             series_suffix = f" ({names(named_series)})" if named_series else ""
-            advice = kind.remedy.format(series=names(raised_series)) or f"{capital(kind.rule)}."
-            warnings.append(f"{capital(kind.failed)}{series_suffix}. {advice}")
+            advice = kind.remedy.format(series=names(raised_series)) or f"{capitalize(kind.rule)}."
+            warnings.append(f"{capitalize(kind.failed)}{series_suffix}. {advice}")
     return messages_html("warning", warnings)
 
 
 def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]] = ()) -> Markup:
     """Render raised flags, passed checks and quality-control metrics; see `_flags_html`."""
-    evidence = accuracy(rows, applied_methods(rows))
+    evidence = accuracy_evidence(rows, select_applied(rows))
     basis = {} if evidence is None else {"harm": f" (contrast {evidence.contrast})"}
     passed = "; ".join(
         FLAGS[name].passed + basis.get(name, "")
-        for name, raised_series in raised_flags(rows).items()
+        for name, raised_series in find_raised_flags(rows).items()
         if not raised_series
     )
     quiet = render("note", "fine", f"Passed: {passed}.") if passed else ""
-    return joined(
-        [_flags_html(rows, flags), quiet, *(html for _, html in rendered(QUALITY, rows))]
+    return join(
+        [_flags_html(rows, flags), quiet, *(html for _, html in render_tables(QUALITY, rows))]
     )

@@ -9,7 +9,7 @@ import numpy as np
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
-from bids_sr.spatial.transforms import resized_affine
+from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.matrices import acquire, lowres_size
 
 _PAIRS = 20  # pairs of consecutive volumes, spread over the run, from which noise is estimated
@@ -17,7 +17,7 @@ _BRIGHT = 0.25  # fraction of the 98th percentile; in darker voxels, thermal noi
 _TO_SD = 1.4826  # ratio of standard deviation to median absolute value for a Gaussian
 
 
-def window_of_matrix(
+def central_window(
     shape: tuple[int, ...], factor: Factor
 ) -> tuple[tuple[slice, slice, slice], tuple[int, int, int]]:
     """Return the central part of a matrix that the factors divide, and the low-resolution shape.
@@ -42,7 +42,7 @@ def window_of_matrix(
     return (parts[0], parts[1], parts[2]), (sizes[0][1], sizes[1][1], sizes[2][1])
 
 
-def _cropped_affine(affine: Array, part: tuple[slice, slice, slice]) -> Array:
+def _compute_cropped_affine(affine: Array, part: tuple[slice, slice, slice]) -> Array:
     """Return the voxel-to-world matrix of a part of an image."""
     out = np.array(affine, dtype=float)
     out[:3, 3] += out[:3, :3] @ [piece.start for piece in part]
@@ -95,7 +95,7 @@ def thermal_noise(path: Path, first: int = 0) -> float:
     return float(_TO_SD * np.median(estimates) / np.sqrt(2))
 
 
-def added_noise(measured: float, factor: Factor) -> float:
+def noise_to_add(measured: float, factor: Factor) -> float:
     """Return the noise to add to each complex component after downsampling.
 
     With this noise, low-resolution voxels are as noisy as the measured voxels. Truncation
@@ -127,11 +127,9 @@ def write_lr_series(
     """
     rng = np.random.default_rng([seed, zlib.crc32(target.name.encode())])
     with SeriesReader(source) as reader:
-        part, low = window_of_matrix(reader.shape, factor)
-        high_affine = _cropped_affine(reader.affine, part)
-        affine = resized_affine(
-            high_affine, tuple(piece.stop - piece.start for piece in part), low
-        )
+        part, low = central_window(reader.shape, factor)
+        high_affine = _compute_cropped_affine(reader.affine, part)
+        affine = resize_affine(high_affine, tuple(piece.stop - piece.start for piece in part), low)
         shape = (*low, reader.shape[3] - first)
         with SeriesWriter(target, shape, affine, reader.tr, header_like=reader.header) as writer:
             for volume in reader.volumes(first):
@@ -153,8 +151,8 @@ def write_measured_series(source: Path, target: Path, *, factor: Factor, first: 
         Number of volumes to omit at the start.
     """
     with SeriesReader(source) as reader:
-        part, _ = window_of_matrix(reader.shape, factor)
-        affine = _cropped_affine(reader.affine, part)
+        part, _ = central_window(reader.shape, factor)
+        affine = _compute_cropped_affine(reader.affine, part)
         size = [piece.stop - piece.start for piece in part]
         shape = (size[0], size[1], size[2], reader.shape[3] - first)
         dtype = (
@@ -193,13 +191,13 @@ def write_pair(
     factor : Factor
         Ratio of low- to high-resolution voxel size along each axis.
     """
-    part, low = window_of_matrix(image.shape, factor)
-    high_affine = _cropped_affine(affine, part)
+    part, low = central_window(image.shape, factor)
+    high_affine = _compute_cropped_affine(affine, part)
     cropped = np.ascontiguousarray(image[part])
     save_image(cropped, high_affine, highres, header_like=header)
     save_image(
         _downsample(cropped, factor),
-        resized_affine(high_affine, cropped.shape, low),
+        resize_affine(high_affine, cropped.shape, low),
         lowres,
         header_like=header,
     )

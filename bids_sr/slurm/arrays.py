@@ -8,7 +8,7 @@ from bids_sr.config import UsageError
 _PART = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
 
 
-def choose(spec: str, tasks: int) -> tuple[tuple[int, ...], int]:
+def parse_tasks(spec: str, tasks: int) -> tuple[tuple[int, ...], int]:
     """Return the tasks that ``--array`` selects, and the limit of simultaneous tasks.
 
     Parameters
@@ -56,7 +56,7 @@ def _unreadable(spec: str, reason: str) -> UsageError:
     )
 
 
-def as_spec(indices: Sequence[int], at_once: int = 0) -> str:
+def format_tasks(indices: Sequence[int], at_once: int = 0) -> str:
     """Return ascending task numbers as a SLURM specification with ranges.
 
     `at_once` is the limit of simultaneous tasks; 0 for no limit.
@@ -71,6 +71,6 @@ def as_spec(indices: Sequence[int], at_once: int = 0) -> str:
     return f"{text}%{at_once}" if at_once else text
 
 
-def in_tasks(labels: Sequence[str], batch: int) -> tuple[tuple[str, ...], ...]:
+def divide_into_tasks(labels: Sequence[str], batch: int) -> tuple[tuple[str, ...], ...]:
     """Divide participants into tasks of `batch` participants each, in their order."""
     return tuple(tuple(labels[start : start + batch]) for start in range(0, len(labels), batch))

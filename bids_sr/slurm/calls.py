@@ -109,7 +109,7 @@ def submit(arguments: Sequence[str]) -> str:
     SlurmError
         SLURM rejects the script, or does not return a number.
     """
-    out = _output_of("sbatch", *arguments)
+    out = _run("sbatch", *arguments)
     number = job_number(out)
     if _NUMBER.fullmatch(number) is None:
         fix = "use squeue to check whether the job was submitted"
@@ -130,12 +130,12 @@ def queue(job_names: Sequence[str]) -> dict[str, str]:
     states: dict[str, str] = {}
     options = ("--noheader", "--array", "--all", "--states=all", f"--format={QUEUE_FORMAT}")
     for names in chunks(job_names):
-        listed = rows(_output_of("squeue", *options, f"--name={','.join(names)}"))
+        listed = rows(_run("squeue", *options, f"--name={','.join(names)}"))
         states.update({job: state for job, state, _ in listed})
     return states
 
 
-def peaks_mb(jobs: Sequence[str]) -> dict[str, int]:
+def peak_memory_mb(jobs: Sequence[str]) -> dict[str, int]:
     """Return the peak memory (MiB) of jobs by number, if SLURM's accounting knows it.
 
     The value is from the largest step of each job (``12_3`` for a task). The result is empty
@@ -164,16 +164,16 @@ def cancel(jobs: Iterable[str]) -> None:
         The command fails.
     """
     for group in chunks(list(jobs)):
-        _output_of("scancel", *group)
+        _run("scancel", *group)
 
 
-def largest_index() -> int | None:
+def read_largest_index() -> int | None:
     """Return the largest possible task number, or None if SLURM does not report it."""
-    match = _LARGEST.search(_output_of("scontrol", "show", "config"))
+    match = _LARGEST.search(_run("scontrol", "show", "config"))
     return int(match[1]) - 1 if match else None
 
 
-def sums_resident() -> bool:
+def counts_shared_memory() -> bool:
     """Return whether SLURM may count shared memory for each process in memory limits.
 
     The result is also True if SLURM does not report its configuration.
@@ -193,7 +193,7 @@ def chunks(items: Sequence[str]) -> list[Sequence[str]]:
     return [items[start : start + _AT_ONCE] for start in range(0, len(items), _AT_ONCE)]
 
 
-def _output_of(program: str, *arguments: str) -> str:
+def _run(program: str, *arguments: str) -> str:
     """Return the output of a command.
 
     Raises

@@ -25,13 +25,13 @@ _MESSAGES = (  # messages of slurmstepd in the log of a task, and the states tha
 )
 
 
-def code_of(state: str, exit_code: int | None = None) -> str:
+def get_code(state: str, exit_code: int | None = None) -> str:
     """Return the reason why a job failed, from its SLURM state or otherwise from its exit code.
 
     `exit_code` is the exit code of the shell: 128 plus the signal number for a process that was
     ended by a signal.
 
-    >>> code_of("CANCELLED+"), code_of("FAILED", 137), code_of("FAILED")
+    >>> get_code("CANCELLED+"), get_code("FAILED", 137), get_code("FAILED")
     ('cancelled', 'killed', 'crashed')
     """
     return _BY_STATE.get(state.rstrip("+")) or _BY_EXIT.get(exit_code or 1, "crashed")

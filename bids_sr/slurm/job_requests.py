@@ -29,7 +29,7 @@ _RAISE = 2
 _TIME = re.compile(r"(?:(?P<d>\d+)-)?(?P<a>\d+)(?::(?P<b>\d+))?(?::(?P<c>\d+))?")
 
 
-def request_for(
+def make_request(
     costs: Sequence[tuple[float, float]],
     *,
     cpus: int,
@@ -71,7 +71,7 @@ def group_request(participants: int) -> Request:
     )
 
 
-def enlarged(request: Request, code: str, seen_mb: int = 0) -> Request:
+def enlarge_request(request: Request, code: str, seen_mb: int = 0) -> Request:
     """Return the request for another start of a failed job, with more memory or time.
 
     The exceeded resource is doubled. If the peak memory is known, the new memory is 25 % more than
@@ -122,7 +122,7 @@ def signal_seconds(request: Request) -> int:
     return max(30, min(300, request.minutes * 60 // 20))
 
 
-def minutes_of(text: str) -> int:
+def parse_minutes(text: str) -> int:
     """Convert a SLURM time to minutes, rounded up; a number without a unit is in minutes.
 
     Raises
@@ -132,7 +132,7 @@ def minutes_of(text: str) -> int:
 
     Examples
     --------
-    >>> [minutes_of(text) for text in ("90", "90:30", "1:30:00", "1-12", "1-12:30")]
+    >>> [parse_minutes(text) for text in ("90", "90:30", "1:30:00", "1-12", "1-12:30")]
     [90, 91, 90, 2160, 2190]
     """
     match = _TIME.fullmatch(text.strip())

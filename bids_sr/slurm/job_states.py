@@ -10,11 +10,11 @@ from pathlib import Path
 
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import read_json
-from bids_sr.notices import CODES, Notice, failed_steps
+from bids_sr.notices import CODES, Notice, read_failed_steps
 from bids_sr.slurm.calls import ACTIVE, rows
-from bids_sr.slurm.job_endings import code_of, message_state
-from bids_sr.slurm.job_requests import enlarged, time_text
-from bids_sr.slurm.submission import GROUP, Job, Request, Submission
+from bids_sr.slurm.job_endings import get_code, message_state
+from bids_sr.slurm.job_requests import enlarge_request, time_text
+from bids_sr.slurm.submission import GROUP, ArrayJob, Request, Submission
 
 _WAITING = frozenset(
     {
@@ -93,7 +93,7 @@ class _JobStatus:
 
 
 @frozen
-class Fate:
+class JobStatus:
     """State of a participant, one row of the table.
 
     Attributes
@@ -118,7 +118,7 @@ class Fate:
         Log of the task or of the group job.
     request : Request
         Request of the job.
-    seen_mb : int
+    peak_mb : int
         Peak memory according to SLURM (MiB), if the job ran out of memory; otherwise 0.
     """
 
@@ -132,7 +132,7 @@ class Fate:
     job: str = ""
     log: Path
     request: Request
-    seen_mb: int = 0
+    peak_mb: int = 0
 
     @property
     def open(self) -> bool:
@@ -148,7 +148,7 @@ def _read_status(path: Path) -> _JobStatus | None:
         return None
 
 
-def fates(submission: Submission, queue: Mapping[str, str]) -> list[Fate]:
+def job_statuses(submission: Submission, queue: Mapping[str, str]) -> list[JobStatus]:
     """Return the state of each participant of a submission, and of its group job at the end.
 
     A task writes its status file before it leaves the queue. The queue must therefore be read
@@ -175,10 +175,12 @@ def _final_states(submission: Submission) -> dict[str, str]:
     return states
 
 
-def _fate(submission: Submission, job_array: Job, name: str, queue: Mapping[str, str]) -> Fate:
+def _fate(
+    submission: Submission, job_array: ArrayJob, name: str, queue: Mapping[str, str]
+) -> JobStatus:
     status = _read_status(submission.folder / "status" / f"{name}.json")
     # the number in the status file is needed if another user submitted the script
-    job = job_array.number_of(name) or (status.job if status else "")
+    job = job_array.find_number(name) or (status.job if status else "")
     log = submission.folder / "logs" / job_array.log_name(job_array.task_of[name])
     if not job:
         state, code = State.UNSENT, ""
@@ -188,10 +190,10 @@ def _fate(submission: Submission, job_array: Job, name: str, queue: Mapping[str,
             slurm_state = (
                 slurm_state
                 if slurm_state not in ("", "FAILED", "COMPLETED")
-                else _message_in(log) or slurm_state
+                else _parse_message(log) or slurm_state
             )
-        state, code = _state_of(status, slurm_state)
-    return Fate(
+        state, code = _find_state(status, slurm_state)
+    return JobStatus(
         participant=name,
         state=state,
         code=code,
@@ -205,7 +207,7 @@ def _fate(submission: Submission, job_array: Job, name: str, queue: Mapping[str,
     )
 
 
-def _state_of(status: _JobStatus | None, slurm_state: str) -> tuple[State, str]:
+def _find_state(status: _JobStatus | None, slurm_state: str) -> tuple[State, str]:
     """Return the state of a task, and the code of its failure if it failed.
 
     The state is derived from the status file and the state in SLURM (empty if SLURM does not list
@@ -231,18 +233,18 @@ def _code(status: _JobStatus, slurm_state: str) -> str:
     # exit codes of bids-sr; a step in a separate job does not have these codes
     if program_code := {2: "refused", 3: "left-out"}.get(status.exit_code or 0):
         return program_code
-    return code_of("FAILED", status.exit_code)
+    return get_code("FAILED", status.exit_code)
 
 
 def _code_without_exit(status: _JobStatus | None, slurm_state: str) -> str:
     """Return the failure code of a task that ended without recording an exit code."""
-    code = code_of(slurm_state)
+    code = get_code(slurm_state)
     if code in ("unknown", "unseen", "crashed"):
         return "unknown" if status is None else "killed"
     return code
 
 
-def _message_in(log: Path) -> str:
+def _parse_message(log: Path) -> str:
     """Return the state in the last SLURM message of a log, or "" if there is no message."""
     try:
         with log.open("rb") as stream:
@@ -261,12 +263,12 @@ def _minutes(status: _JobStatus | None, state: State) -> float | None:
     return max(0.0, ((status.ended or time.time()) - status.started) / 60)
 
 
-def table(fates: Sequence[Fate]) -> list[tuple[str, ...]]:
+def table(fates: Sequence[JobStatus]) -> list[tuple[str, ...]]:
     """Return the rows of the table, starting with the header."""
     return [_HEADS, *map(_row, fates)]
 
 
-def _row(fate: Fate) -> tuple[str, ...]:
+def _row(fate: JobStatus) -> tuple[str, ...]:
     code = "-" if fate.exit_code is None else str(fate.exit_code)
     minutes = "-" if fate.minutes is None else f"{fate.minutes:.1f}"
     return (
@@ -280,7 +282,7 @@ def _row(fate: Fate) -> tuple[str, ...]:
     )
 
 
-def summary(fates: Sequence[Fate]) -> str:
+def summary(fates: Sequence[JobStatus]) -> str:
     """Return a text with the number of participants in each state."""
     participants = [fate for fate in fates if fate.participant != GROUP]
     counts = Counter(fate.state for fate in participants)
@@ -289,20 +291,20 @@ def summary(fates: Sequence[Fate]) -> str:
     return f"{len(participants)} participants: {', '.join([*parts, *group])}"
 
 
-def failures(fates: Sequence[Fate], output_dir: Path) -> list[Notice]:
+def failures(fates: Sequence[JobStatus], output_dir: Path) -> list[Notice]:
     """Return notices of failed jobs, and of the steps that failed in their last start.
 
     States other than failed are ignored. The notice of a job contains the log of its task.
     """
     failed = [fate for fate in fates if fate.state is State.FAILED]
     since = {fate.participant.removeprefix("sub-"): fate.started for fate in failed}
-    steps = failed_steps(output_dir / "logs", since)
+    steps = read_failed_steps(output_dir / "logs", since)
     notices = list[Notice]()
     retry = f"`bids-sr-slurm retry {shlex.quote(str(output_dir))}`"
     for fate in failed:
         label = fate.participant.removeprefix("sub-")
         before, next_text = map(
-            _room, (fate.request, enlarged(fate.request, fate.code, fate.seen_mb))
+            _room, (fate.request, enlarge_request(fate.request, fate.code, fate.peak_mb))
         )
         advice = f"{_BEFORE_RETRY.get(fate.code, '')}{retry} resumes processing with {next_text}."
         notices.append(

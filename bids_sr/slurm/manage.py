@@ -8,21 +8,21 @@ from pathlib import Path
 
 from bids_sr.config import UsageError
 from bids_sr.frozen import frozen
-from bids_sr.io.atomic_files import write_whole
+from bids_sr.io.atomic_files import write_text
 from bids_sr.notices import CODES
 from bids_sr.slurm import calls
-from bids_sr.slurm.arrays import in_tasks
-from bids_sr.slurm.job_requests import enlarged, group_request, job_mb
-from bids_sr.slurm.job_states import CANCELLED_FILE, Fate, State, fates
+from bids_sr.slurm.arrays import divide_into_tasks
+from bids_sr.slurm.job_requests import enlarge_request, group_request, job_mb
+from bids_sr.slurm.job_states import CANCELLED_FILE, JobStatus, State, job_statuses
 from bids_sr.slurm.scripts import sbatch_arguments, write_scripts
 from bids_sr.slurm.submission import (
     GROUP,
-    Job,
+    ArrayJob,
     Request,
     Site,
     Submission,
     group_job,
-    latest,
+    latest_submissions,
     new_id,
     submissions,
 )
@@ -51,14 +51,14 @@ class Overview:
         Submissions with a pending or running group job, and its number.
     """
 
-    fates: tuple[Fate, ...]
+    fates: tuple[JobStatus, ...]
     origin: dict[str, Submission]
     group_origin: Submission | None
     open_jobs: tuple[str, ...]
     open_groups: tuple[tuple[Submission, str], ...]
 
     @property
-    def failed(self) -> tuple[Fate, ...]:
+    def failed(self) -> tuple[JobStatus, ...]:
         """Failed participants, without the group level."""
         return tuple(f for f in self.fates if f.state is State.FAILED and f.participant != GROUP)
 
@@ -80,13 +80,15 @@ def overview(output_dir: Path) -> Overview:
         raise UsageError(message, "no jobs were submitted for this output directory", fix)
     queue = calls.queue([submission.job_name for submission in records])
     states_of = {
-        submission.id: {fate.participant: fate for fate in fates(submission, queue)}
+        submission.id: {fate.participant: fate for fate in job_statuses(submission, queue)}
         for submission in records
     }
     active = [
-        submission for submission in records if not _unused(submission, states_of[submission.id])
+        submission
+        for submission in records
+        if not _is_unused(submission, states_of[submission.id])
     ]
-    origin = latest(active or records)
+    origin = latest_submissions(active or records)
     current = [states_of[submission.id][name] for name, submission in origin.items()]
     retried = {
         name
@@ -95,8 +97,8 @@ def overview(output_dir: Path) -> Overview:
         if origin[name] != submission
     }
     out_of_memory = [f.job for f in current if f.code == "memory" and f.participant not in retried]
-    peaks = calls.peaks_mb(out_of_memory)
-    current = [replace(fate, seen_mb=peaks.get(fate.job, 0)) for fate in current]
+    peaks = calls.peak_memory_mb(out_of_memory)
+    current = [replace(fate, peak_mb=peaks.get(fate.job, 0)) for fate in current]
     groups = [
         (submission, fate)
         for submission in active or records
@@ -115,12 +117,12 @@ def overview(output_dir: Path) -> Overview:
     )
 
 
-def _unused(submission: Submission, fates: dict[str, Fate]) -> bool:
+def _is_unused(submission: Submission, fates: dict[str, JobStatus]) -> bool:
     """Return whether scripts were only printed and have not been submitted since."""
     return submission.printed and all(fate.state is State.UNSENT for fate in fates.values())
 
 
-def open_now(output_dir: Path) -> Overview | None:
+def current_overview(output_dir: Path) -> Overview | None:
     """Return the overview, or None if nothing was submitted; see `overview` for errors."""
     return overview(output_dir) if submissions(output_dir) else None
 
@@ -196,7 +198,7 @@ def print_scripts(
         else:
             dependencies.append(f"${{job{number}%%;*}}")
             lines.append(f"job{number}=$(sbatch {arguments})")
-    return scripts, write_whole(submission.folder / "submit.sh", "\n".join(lines) + "\n")
+    return scripts, write_text(submission.folder / "submit.sh", "\n".join(lines) + "\n")
 
 
 def retries(
@@ -260,9 +262,9 @@ def retries(
     for (text, site, bids_dir, work_dir), by_request in groups.items():
         old = snapshot.origin[next(iter(by_request.values()))[0]]
         arrays = [
-            Job(
+            ArrayJob(
                 name=f"array-{k}",
-                tasks=in_tasks(names, 1),
+                tasks=divide_into_tasks(names, 1),
                 indices=numbers[: len(names)],
                 request=array_request,
             )
@@ -298,9 +300,9 @@ def _group_again(
     return submission, (old.folder / "settings.toml").read_text(encoding="utf-8")
 
 
-def _request_again(fate: Fate, mem: float | None, minutes: int | None) -> Request:
+def _request_again(fate: JobStatus, mem: float | None, minutes: int | None) -> Request:
     """Return the request of a retried job: enlarged, or as set by the user."""
-    request = enlarged(fate.request, fate.code, fate.seen_mb)
+    request = enlarge_request(fate.request, fate.code, fate.peak_mb)
     memory = request.memory_mb if mem is None else job_mb(mem, request.cpus * request.resident)
     return replace(request, memory_mb=memory, minutes=minutes or request.minutes)
 
@@ -355,12 +357,12 @@ def _mark_cancelled(marks: Sequence[tuple[Submission, str]]) -> None:
         file = folder / CANCELLED_FILE
         previous = file.read_text(encoding="utf-8") if file.exists() else ""
         jobs = dict.fromkeys(job for submission, job in marks if submission.folder == folder)
-        write_whole(file, previous + "".join(f"{job}|CANCELLED|\n" for job in jobs))
+        write_text(file, previous + "".join(f"{job}|CANCELLED|\n" for job in jobs))
 
 
 def wait(
     output_dir: Path, say: Callable[[str], None], *, sleep: Callable[[float], None] = time.sleep
-) -> tuple[Fate, ...]:
+) -> tuple[JobStatus, ...]:
     """Wait until no job is pending or running, and return the final states.
 
     Parameters

@@ -7,17 +7,17 @@ from pathlib import Path
 
 from bids_sr.boilerplate import path as carried
 from bids_sr.config import UsageError
-from bids_sr.io.atomic_files import write_whole
-from bids_sr.slurm.arrays import as_spec
+from bids_sr.io.atomic_files import write_text
+from bids_sr.slurm.arrays import format_tasks
 from bids_sr.slurm.calls import QUEUE_FORMAT
 from bids_sr.slurm.job_requests import program_gib, signal_seconds, time_text
-from bids_sr.slurm.submission import Job, Request, Site, Submission
+from bids_sr.slurm.submission import ArrayJob, Request, Site, Submission
 from bids_sr.version import __version__
 
 _WORD = re.compile(r"[\w.:@/+,-]+", re.ASCII)
 
 
-def _script_of(submission: Submission, job: Job) -> str:
+def _render_script(submission: Submission, job: ArrayJob) -> str:
     """Return the script of a job."""
     import jinja2
 
@@ -39,10 +39,10 @@ def _script_of(submission: Submission, job: Job) -> str:
         what="group level" if job.is_group else f"{len(job.task_of)} participants",
         job_name=submission.job_name,
         name=job.name,
-        array="" if job.is_group else as_spec(job.indices, job.at_once),
+        array="" if job.is_group else format_tasks(job.indices, job.at_once),
         request=request,
         time=time_text(request.minutes),
-        site=list(site.asked.items()),
+        site=list(site.sbatch_options.items()),
         signal_seconds=signal_seconds(request),
         folder=str(submission.folder),
         requeues=site.requeues,
@@ -100,18 +100,20 @@ def write_scripts(submission: Submission, settings_toml: str) -> list[Path]:
     folder = submission.folder
     for name in ("logs", "status"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "settings.toml", settings_toml)
+    write_text(folder / "settings.toml", settings_toml)
     scripts = []
     for job in submission.jobs:
         lines = (" ".join(names) + "\n" for names in job.tasks)
         if not job.is_group:
-            write_whole(folder / f"{job.name}.txt", "".join(lines))
-        scripts.append(write_whole(folder / f"{job.name}.sbatch", _script_of(submission, job)))
+            write_text(folder / f"{job.name}.txt", "".join(lines))
+        scripts.append(write_text(folder / f"{job.name}.sbatch", _render_script(submission, job)))
     submission.save()
     return scripts
 
 
-def sbatch_arguments(submission: Submission, job: Job, after: Sequence[str] = ()) -> list[str]:
+def sbatch_arguments(
+    submission: Submission, job: ArrayJob, after: Sequence[str] = ()
+) -> list[str]:
     """Return the arguments of ``sbatch`` that are not in the script.
 
     These are paths, which may need quoting, and the jobs in `after`. The latter must end before
@@ -131,7 +133,7 @@ def check_words(site: Site, paths: Sequence[Path]) -> list[str]:
     Each problem is one line with a remedy.
     """
     problems = []
-    for name, value in site.asked.items():
+    for name, value in site.sbatch_options.items():
         if _WORD.fullmatch(value) is None:
             problems.append(
                 f"--{name} {value}: the name is not valid. Check the name with `sinfo`, or ask"

@@ -13,7 +13,7 @@ from pathlib import Path
 from bids_sr.config import UsageError, readers
 from bids_sr.config.section import Checked, option
 from bids_sr.frozen import frozen
-from bids_sr.io.atomic_files import write_whole
+from bids_sr.io.atomic_files import write_text
 
 _FORMAT = 2
 GROUP = "group"
@@ -86,14 +86,14 @@ class Site(Checked):
     )
 
     @property
-    def asked(self) -> dict[str, str]:
+    def sbatch_options(self) -> dict[str, str]:
         """Options that are passed to SLURM unchanged, by name."""
         options = {"partition": self.partition, "account": self.account, "qos": self.qos}
         return {name: value for name, value in options.items() if value}
 
 
 @frozen
-class Job(Checked):
+class ArrayJob(Checked):
     """Array of tasks with the same request, or the group level with one task and without an array.
 
     Attributes
@@ -129,7 +129,7 @@ class Job(Checked):
         """Task number of each participant in the selected tasks."""
         return {label: index for index in self.indices for label in self.tasks[index - 1]}
 
-    def number_of(self, label: str) -> str:
+    def find_number(self, label: str) -> str:
         """Return the SLURM number of a participant's task (``12_3``), or "" if not submitted."""
         task = "" if self.is_group or not self.number else f"_{self.task_of[label]}"
         return f"{self.number}{task}"
@@ -139,9 +139,9 @@ class Job(Checked):
         return f"{self.name}.log" if self.is_group else f"{self.name}_{task}.log"
 
 
-def group_job(request: Request) -> Job:
+def group_job(request: Request) -> ArrayJob:
     """Return the job of the group level."""
-    return Job(name=GROUP, tasks=((GROUP,),), indices=(1,), request=request)
+    return ArrayJob(name=GROUP, tasks=((GROUP,),), indices=(1,), request=request)
 
 
 @frozen
@@ -166,17 +166,17 @@ class Submission(Checked):
     bids_dir: Path
     output_dir: Path
     work_dir: Path
-    jobs: tuple[Job, ...]
+    jobs: tuple[ArrayJob, ...]
     site: Site = field(default_factory=Site)
     printed: bool = False
 
     @property
-    def arrays(self) -> tuple[Job, ...]:
+    def arrays(self) -> tuple[ArrayJob, ...]:
         """Arrays of participants."""
         return tuple(job for job in self.jobs if not job.is_group)
 
     @property
-    def group(self) -> Job | None:
+    def group(self) -> ArrayJob | None:
         """Job of the group level, or None."""
         return next((job for job in self.jobs if job.is_group), None)
 
@@ -199,7 +199,7 @@ class Submission(Checked):
         """Write the record of the submission atomically."""
         values = {"format": _FORMAT, **asdict(self)}
         text = json.dumps(values, indent=1, default=str, ensure_ascii=False)
-        return write_whole(self.folder / "submission.json", text + "\n")
+        return write_text(self.folder / "submission.json", text + "\n")
 
 
 def _slurm_dir(output_dir: Path) -> Path:
@@ -244,7 +244,7 @@ def submissions(output_dir: Path) -> list[Submission]:
     return [load(path) for path in sorted(_slurm_dir(output_dir).glob("*/submission.json"))]
 
 
-def latest(submissions: Iterable[Submission]) -> dict[str, Submission]:
+def latest_submissions(submissions: Iterable[Submission]) -> dict[str, Submission]:
     """Return the last submission of each participant, sorted by participant."""
     submission_of = {
         label: submission for submission in submissions for label in submission.participants

@@ -21,7 +21,9 @@ _PASSES = 2  # rounds of registration and averaging
 _WORST = 1.3  # times the median residual; volumes above this limit are excluded
 
 
-def in_place(reader: SeriesReader, t: int, xfm: Array, shift: Shift | None = None) -> Float32:
+def resample_to_reference(
+    reader: SeriesReader, t: int, xfm: Array, shift: Shift | None = None
+) -> Float32:
     """Resample a volume of a series to the pose of the reference.
 
     Parameters
@@ -101,7 +103,7 @@ def make_boldref(reader: SeriesReader, *, n_dummy: int = 0) -> Float32:
         mean = np.zeros(reference.shape)
         for t, matrix, is_steady in zip(volumes, motion.matrices, steady, strict=True):
             if is_steady:
-                mean += in_place(reader, t, matrix)
+                mean += resample_to_reference(reader, t, matrix)
         reference = mean / steady.sum()
     return np.asarray(reference, dtype=np.float32)
 
@@ -158,7 +160,7 @@ def estimate_run(
     )
 
 
-def mean_in_reference(
+def average_realigned_volumes(
     reader: SeriesReader,
     matrices: Array,
     *,
@@ -193,8 +195,8 @@ def mean_in_reference(
     """
     volumes = _steady_volumes(reader, n_dummy)
     x, y, z = reader.shape[:3]
-    shift = None if distortion is None else distortion.onto((x, y, z), reader.affine)
+    shift = None if distortion is None else distortion.shift_on_grid((x, y, z), reader.affine)
     total = np.zeros((x, y, z))
     for t in volumes:
-        total += in_place(reader, t, matrices[t], shift)
+        total += resample_to_reference(reader, t, matrices[t], shift)
     return np.asarray(total / len(volumes), dtype=np.float32)

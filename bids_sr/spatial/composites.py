@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from bids_sr.io.arrays import Array, Float, Float32
-from bids_sr.spatial.itk_files import about_center, read_itk
-from bids_sr.spatial.transforms import TransformError, moved
+from bids_sr.spatial.itk_files import make_matrix, read_itk
+from bids_sr.spatial.transforms import TransformError, apply_matrix
 
 _FLIP = np.array([-1.0, -1.0, 1.0])  # conversion between RAS and LPS
 
@@ -45,7 +45,7 @@ def carry(points: Array, chain: Sequence[Path]) -> Float:
         matrices = read_itk(path)
         if len(matrices) != 1:
             raise TransformError(f"{path}: expected a single transform, found {len(matrices)}")
-        mapped = moved(matrices[0], mapped)
+        mapped = apply_matrix(matrices[0], mapped)
     return mapped
 
 
@@ -60,9 +60,9 @@ def _composite(points: Array, path: Path) -> Array:
             for name in sorted(group, key=int, reverse=True):
                 kind, values, fixed = _part(group[name])
                 if kind.startswith(("AffineTransform", "MatrixOffsetTransformBase")):
-                    matrix = about_center(values, fixed[:3]) @ matrix
+                    matrix = make_matrix(values, fixed[:3]) @ matrix
                 elif kind.startswith("DisplacementFieldTransform"):
-                    points = moved(matrix, points)
+                    points = apply_matrix(matrix, points)
                     matrix = np.eye(4)
                     points += _displacements(points, values, fixed)
                 elif not kind.startswith("CompositeTransform"):
@@ -76,7 +76,7 @@ def _composite(points: Array, path: Path) -> Array:
         raise TransformError(
             f"{path}: the file cannot be read as a composite ITK transform ({error})"
         ) from error
-    return moved(matrix, points)
+    return apply_matrix(matrix, points)
 
 
 def _part(part: Any) -> tuple[str, Array, Array]:
@@ -101,7 +101,7 @@ def _displacements(points: Array, values: Array, fixed: Array) -> Array:
     to_grid = np.eye(4)
     to_grid[:3, :3] = np.linalg.inv(direction * spacing)
     to_grid[:3, 3] = -to_grid[:3, :3] @ origin
-    coordinates = moved(to_grid, points).T
+    coordinates = apply_matrix(to_grid, points).T
     # the first axis varies fastest in ITK files, after the vector components
     return linear_values(values.reshape(*shape[::-1], 3), coordinates[::-1])
 

@@ -49,7 +49,7 @@ class Distortion:
         """Step of one acquired voxel along the phase-encoding axis (3,; RAS mm)."""
         return np.asarray(self.affine, dtype=np.float64)[:3, self.axis]
 
-    def onto(self, shape: Shape, affine: Array) -> Shift:
+    def shift_on_grid(self, shape: Shape, affine: Array) -> Shift:
         """Return the shift at each voxel of a grid in the reference frame.
 
         The result contains the shift in acquired voxels (3D), and the step of one acquired voxel
@@ -57,7 +57,7 @@ class Distortion:
         """
         return sample_volume(self.shift, self.affine, shape, affine), self.step
 
-    def back(self, shape: Shape, affine: Array, pose: Array) -> tuple[Array, Float]:
+    def shift_in_volume(self, shape: Shape, affine: Array, pose: Array) -> tuple[Array, Float]:
         """Return the signal shift at each voxel of a grid in the frame of a volume.
 
         The equation s(q) = d(inv(M) (q - s v)) is solved by iteration. The iteration converges if

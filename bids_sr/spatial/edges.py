@@ -45,7 +45,7 @@ class Mismatch:
         Median absolute displacement of the edges (mm); NaN if too few edges have a counterpart.
     p90 : float
         90th percentile of the absolute displacement (mm); NaN if too few edges have a counterpart.
-    matched : float
+    matched_fraction : float
         Fraction of edges with a counterpart.
     n : int
         Number of edges with a counterpart.
@@ -54,7 +54,7 @@ class Mismatch:
     shifts: Array
     median: float
     p90: float
-    matched: float
+    matched_fraction: float
     n: int
 
 
@@ -115,7 +115,7 @@ def _best(curve: Array, step: float, reach: float) -> tuple[Array, Array]:
     return (inner + np.clip(offset, -0.5, 0.5)) * step - reach, np.where(ends, -1.0, middle)
 
 
-def _along(
+def _measure_along(
     a: Array, b: Array, mask: MaskArray, axis: int, sizes: Array, blur: float, reach: float
 ) -> tuple[Array, Array]:
     """Return shifts (mm) and similarities along one axis at the voxels of a mask."""
@@ -194,7 +194,7 @@ def edge_mismatch(
     for direction in (0, 1) if axis is None else (axis,):
         slope = _slope(first, blur_mm / FWHM_PER_SIGMA / sizes, direction)
         strong = search & (slope >= max(np.quantile(slope[search], 1 - _SHARE), 1e-12))
-        shift, likeness = _along(first, second, strong, direction, sizes, blur_mm, reach)
+        shift, likeness = _measure_along(first, second, strong, direction, sizes, blur_mm, reach)
         good = likeness >= _LEAST_LIKENESS
         shifts.append(shift[good])
         quantiles.append(
@@ -206,6 +206,6 @@ def edge_mismatch(
         shifts=np.concatenate(shifts),
         median=float(median),
         p90=float(p90),
-        matched=matched / max(total, 1),
+        matched_fraction=matched / max(total, 1),
         n=matched,
     )

@@ -31,7 +31,7 @@ from nibabel.affines import apply_affine, voxel_sizes
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.arrays import Array, Float, MaskArray, parts_of
+from bids_sr.io.arrays import Array, Float, MaskArray, iterate_parts
 from bids_sr.io.grids import LEAST_SAMPLES
 from bids_sr.spatial import resampling
 from bids_sr.spatial.masks import head_scale
@@ -256,7 +256,7 @@ class _SearchLevel:
         if weights is not None:
             weights = np.where(inside, weights, 0.0)[:, None]
             normal, right = np.zeros((j.shape[1],) * 2), np.zeros(j.shape[1])
-            for part in parts_of(len(j), _STRIP):
+            for part in iterate_parts(len(j), _STRIP):
                 weighted = self.weighted[part] * weights[part]
                 normal += weighted.T @ j[part]
                 right += weighted.T @ residual[part]
@@ -348,7 +348,9 @@ class MotionEstimator:
         cost = np.inf
         for volume in volumes:
             coefficients = level.coefficients(volume)
-            matrix, cost = self._near(volume, coefficients, [matrix, np.eye(4)], cost * _JUMP)
+            matrix, cost = self._fit_subset(
+                volume, coefficients, [matrix, np.eye(4)], cost * _JUMP
+            )
             residual, inside = level.difference(coefficients, matrix)
             unexplained.append(level.step(residual, inside, None)[1].astype(np.float32))
             sampled.append(inside)
@@ -421,14 +423,14 @@ class MotionEstimator:
             samples are outside the field of view.
         """
         coefficients = self._fine.coefficients(volume)
-        approximate, cost = self._near(volume, coefficients, starts, expected)
+        approximate, cost = self._fit_subset(volume, coefficients, starts, expected)
         if not np.isfinite(cost):
             return approximate, cost
         return self._run(
             self._fine, coefficients, approximate, tolerance=self._tolerance, robust=True
         )
 
-    def _near(
+    def _fit_subset(
         self, volume: Array, coefficients: Array, starts: Sequence[Array], expected: float
     ) -> tuple[Float, float]:
         """Estimate the transform as `fit` does, from a subset of samples.

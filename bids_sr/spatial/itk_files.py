@@ -52,10 +52,10 @@ def write_itk(path: Path, mats: Array) -> None:
             "Parameters: " + " ".join(repr(float(v) + 0.0) for v in values),
             "FixedParameters: 0 0 0",
         ]
-    atomic_files.write_whole(path, "\n".join(lines) + "\n")
+    atomic_files.write_text(path, "\n".join(lines) + "\n")
 
 
-def about_center(values: Array, center: Array) -> Float:
+def make_matrix(values: Array, center: Array) -> Float:
     """Return a 4x4 matrix from ITK's twelve affine parameters and the center of rotation.
 
     Parameters
@@ -133,5 +133,5 @@ def read_itk(path: Path) -> Float:
                 f"{path}: a three-dimensional affine transform must have 12 parameters and 3 "
                 "fixed parameters"
             )
-        out.append(about_center(values, center))
+        out.append(make_matrix(values, center))
     return LPS @ np.stack(out) @ LPS

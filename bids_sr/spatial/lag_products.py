@@ -6,10 +6,10 @@ Import this module only in functions that compute, see `bids_sr.spatial.spline_k
 import numpy as np
 
 from bids_sr.io.arrays import Float, Float32
-from bids_sr.io.compiled_loops import compiled
+from bids_sr.io.compiled_loops import compile_for
 
 
-@compiled(
+@compile_for(
     "void(float32[:,::1], float64[:,::1], float64[:,::1])",
     "void(float64[:,::1], float64[:,::1], float64[:,::1])",
 )
@@ -43,7 +43,7 @@ def center(series: Float32, centered: Float, stats: Float) -> None:
             energy[i] += value * value
 
 
-@compiled("void(float64[:,::1], float64[:,::1])")
+@compile_for("void(float64[:,::1], float64[:,::1])")
 def add_lag_products(series: Float, sums: Float) -> None:
     """Add sum_t y_t y_(t+k) of each time series at lags k = 0, 1, ….
 

@@ -87,7 +87,7 @@ def grow(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
     return out[tuple(slice(pad, pad + n) for n in mask.shape)]
 
 
-def close(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
+def close_mask(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
     """Fill clefts narrower than about 2 `mm` without removing any voxel of the mask."""
     pad = [(int(np.ceil(mm / size)) + 1,) * 2 for size in voxel_sizes(affine)]
     grown = grow(np.pad(mask, pad), affine, mm)
@@ -95,7 +95,7 @@ def close(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
     return closed[tuple(slice(a, -b) for a, b in pad)] | mask
 
 
-def open_(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
+def open_mask(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
     """Remove bridges narrower than about 2 `mm`."""
     return grow(grow(mask, affine, -mm), affine, mm) & mask
 
@@ -107,7 +107,7 @@ def bounding_box(mask: MaskArray) -> tuple[slice, slice, slice]:
     return x, y, z
 
 
-def largest_part(mask: MaskArray) -> MaskArray:
+def largest_component(mask: MaskArray) -> MaskArray:
     """Return the largest connected component of a mask (voxels connected by faces)."""
     labels, count = ndimage.label(mask)
     if count < 2:
@@ -117,7 +117,7 @@ def largest_part(mask: MaskArray) -> MaskArray:
     return labels == int(sizes.argmax())
 
 
-def fill(mask: MaskArray) -> MaskArray:
+def fill_holes(mask: MaskArray) -> MaskArray:
     """Fill holes in 3D, and then in each slice along the third axis.
 
     The second step fills cavities that are open at the edge of the field of view.
@@ -171,8 +171,8 @@ def head_mask(volume: Array, affine: Array) -> MaskArray:
     mm are closed; in small heads this length is scaled in proportion.
     """
     positive = volume[volume > 0]
-    part = largest_part(volume > 0.5 * otsu(positive))
-    return fill(close(part, affine, 6.0 * head_scale(part, affine)))
+    part = largest_component(volume > 0.5 * otsu(positive))
+    return fill_holes(close_mask(part, affine, 6.0 * head_scale(part, affine)))
 
 
 # Largest spread (median absolute deviation) of a uniform background, relative to the difference
@@ -210,7 +210,7 @@ def brain_mask(volume: Array, affine: Array) -> MaskArray:
     scale = head_scale(seed, affine)
     if scale < 1:
         seed = _brain_seed(volume, affine, scale)
-    return fill(close(seed, affine, 8.0 * scale))
+    return fill_holes(close_mask(seed, affine, 8.0 * scale))
 
 
 def _brain_seed(volume: Array, affine: Array, scale: float) -> MaskArray:
@@ -222,5 +222,5 @@ def _brain_seed(volume: Array, affine: Array, scale: float) -> MaskArray:
     smooth = ndimage.gaussian_filter(volume, 1.5 * scale / sizes)
     threshold = otsu(smooth)
     mask = smooth > level + 0.75 * (threshold - level)
-    opened = open_(mask, affine, 1.2 * float(sizes[:2].max()))
-    return largest_part(opened if opened.any() else mask)
+    opened = open_mask(mask, affine, 1.2 * float(sizes[:2].max()))
+    return largest_component(opened if opened.any() else mask)

@@ -12,13 +12,13 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
-from bids_sr.io.arrays import Array, Float, Float32, MaskArray, parts_of
+from bids_sr.io.arrays import Array, Float, Float32, MaskArray, iterate_parts
 from bids_sr.io.grids import Shape
 from bids_sr.spatial.composites import linear_values
 from bids_sr.spatial.distortion import Distortion
+from bids_sr.spatial.reproducible_numbers import round_values
 from bids_sr.spatial.resampling import sample_points, spline_coefficients
-from bids_sr.spatial.same_results import rounded
-from bids_sr.spatial.transforms import moved
+from bids_sr.spatial.transforms import apply_matrix
 
 _RIM = 2  # voxels added around the brain
 _POINTS = 400_000  # points per block, which limits the memory for double precision
@@ -48,13 +48,13 @@ class PlacedGrid:
     inside: MaskArray
     points: Float32
 
-    def filled(self, values: Array) -> Array:
+    def to_volume(self, values: Array) -> Array:
         """Return values (N,) of the inside voxels on the full grid (3D), which is 0 elsewhere."""
         out = np.zeros(self.shape, dtype=values.dtype)
         out[self.inside] = values
         return out
 
-    def sampled(
+    def sample_volume(
         self,
         coefficients: Float32,
         affine: Array,
@@ -85,16 +85,16 @@ class PlacedGrid:
             Interpolated values (N,).
         """
         to_voxel = np.linalg.inv(affine)
-        matrix = rounded(to_voxel if pose is None else to_voxel @ pose)
+        matrix = round_values(to_voxel if pose is None else to_voxel @ pose)
         out = np.empty(len(self.points), dtype=np.float32)
-        for part in parts_of(len(out), _POINTS):
-            voxels = moved(matrix, self.points[part].astype(np.float64))
+        for part in iterate_parts(len(out), _POINTS):
+            voxels = apply_matrix(matrix, self.points[part].astype(np.float64))
             if shift is not None and step is not None:
                 voxels += shift[part, None] * (to_voxel[:3, :3] @ step)
             out[part] = sample_points(coefficients, voxels)
         return out
 
-    def of_maps(
+    def resample_maps(
         self, maps: Iterable[tuple[Array, bool]], mask: MaskArray, affine: Array
     ) -> Iterator[Array]:
         """Resample maps in reference space to this grid.
@@ -115,12 +115,12 @@ class PlacedGrid:
         Array
             Values on this grid (3D), float32 or, for labels, uint8.
         """
-        world_to_voxel = rounded(np.linalg.inv(affine))
+        world_to_voxel = round_values(np.linalg.inv(affine))
         nearest = []
         parts = []
         coordinates = []
-        for part in parts_of(len(self.points), _POINTS):
-            voxels = moved(world_to_voxel, self.points[part].astype(np.float64)).T
+        for part in iterate_parts(len(self.points), _POINTS):
+            voxels = apply_matrix(world_to_voxel, self.points[part].astype(np.float64)).T
             hits = linear_values(mask[..., None], voxels)[:, 0] > 0
             index = np.clip(
                 np.rint(voxels[:, hits]).astype(int), 0, np.array(mask.shape)[:, None] - 1
@@ -139,9 +139,9 @@ class PlacedGrid:
                 )
             yield out
 
-    def shift_of(self, distortion: Distortion) -> Float32:
+    def signal_shift(self, distortion: Distortion) -> Float32:
         """Return the signal shift of each point (acquired voxels along phase encoding; N,)."""
-        return self.sampled(spline_coefficients(distortion.shift), distortion.affine)
+        return self.sample_volume(spline_coefficients(distortion.shift), distortion.affine)
 
 
 def place_grid(
@@ -178,13 +178,13 @@ def place_grid(
     flat = inside.reshape(-1)
     points = []
     edges = np.array(reference_shape) - 0.5
-    world_to_voxel = rounded(np.linalg.inv(reference_affine))
-    for part in parts_of(flat.size, _POINTS):
+    world_to_voxel = round_values(np.linalg.inv(reference_affine))
+    for part in iterate_parts(flat.size, _POINTS):
         voxels = np.stack(np.unravel_index(np.arange(flat.size)[part], shape), axis=1).astype(
             np.float64
         )
-        reference_points = to_reference(moved(affine, voxels))
-        reference_voxels = moved(world_to_voxel, reference_points)
+        reference_points = to_reference(apply_matrix(affine, voxels))
+        reference_voxels = apply_matrix(world_to_voxel, reference_points)
         is_inside = ((reference_voxels >= -0.5) & (reference_voxels <= edges)).all(axis=1)
         flat[part] = is_inside
         points.append(reference_points[is_inside].astype(np.float32))
@@ -233,7 +233,7 @@ def grid_around(mask: MaskArray, affine: Array, zooms: Array) -> tuple[Shape, Fl
         Number of voxels along each axis, and the voxel-to-world matrix (4 x 4, RAS+ mm).
     """
     size = np.round(np.asarray(zooms, dtype=float), 3)
-    points = moved(affine, np.argwhere(mask).astype(float))
+    points = apply_matrix(affine, np.argwhere(mask).astype(float))
     low = points.min(axis=0)
     high = points.max(axis=0)
     counts = np.ceil(np.round((high - low) / size, 6)).astype(int) + 1 + 2 * _RIM
@@ -246,7 +246,7 @@ def grid_around(mask: MaskArray, affine: Array, zooms: Array) -> tuple[Shape, Fl
 def save_placed(placed: PlacedGrid, path: Path) -> None:
     """Write a placed grid as .npz, in a single atomic step."""
     names = list(placed.entities)
-    with atomic_files.whole_file(path) as part, part.open("wb") as stream:
+    with atomic_files.atomic_file(path) as part, part.open("wb") as stream:
         np.savez(
             stream,
             names=np.array(names),

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray
 from bids_sr.io.grids import Shape
-from bids_sr.spatial.same_results import rounded
+from bids_sr.spatial.reproducible_numbers import round_values
 
 Shift = tuple[Array, Float]
 """Signal shift: multiples of a step at each target voxel, and the step (3,; RAS mm)."""
@@ -93,11 +93,11 @@ def sample_points(coefficients: Float32, points: Array) -> Float32:
     Float32
         Values (N,), the same as `sample_volume` returns for target voxels at these points.
     """
-    stored, level = _leveled(coefficients)
-    return _at_points(stored, np.asarray(points, dtype=np.float64).T) + level
+    stored, level = _subtract_level(coefficients)
+    return _sample_at_points(stored, np.asarray(points, dtype=np.float64).T) + level
 
 
-def _leveled(coefficients: Float32) -> tuple[Float32, np.float32]:
+def _subtract_level(coefficients: Float32) -> tuple[Float32, np.float32]:
     """Subtract the central coefficient from all, and return the result (Z, Y, X) and the center.
 
     The constant parts of an image then stay constant to the last bit in an interpolation.
@@ -106,7 +106,7 @@ def _leveled(coefficients: Float32) -> tuple[Float32, np.float32]:
     return np.subtract(coefficients.T, level, order="C", dtype=np.float32), level
 
 
-def _at_points(stored: Float32, points: Array) -> Float32:
+def _sample_at_points(stored: Float32, points: Array) -> Float32:
     """Sample the cubic spline with coefficients (Z, Y, X) at points (3, ...)."""
     from bids_sr.spatial import spline_kernels
 
@@ -139,13 +139,13 @@ def sample_grid(coefficients: Float32, matrix: Array, shape: Shape) -> Float32:
     """
     from bids_sr.spatial import spline_kernels
 
-    stored, level = _leveled(coefficients)
-    to_stored = rounded(matrix)
+    stored, level = _subtract_level(coefficients)
+    to_stored = round_values(matrix)
     to_stored[:3, 3] += PAD
     steps = np.diagonal(to_stored)[:3]
     skew = np.abs(to_stored[:3, :3] - np.diag(steps)).max() * max(shape)
     if skew < _WHOLE:
-        out = _along_axes(stored, steps, to_stored[:3, 3], shape)
+        out = _sample_along_axes(stored, steps, to_stored[:3, 3], shape)
     else:
         out = np.empty(shape[::-1], dtype=np.float32)
         spline_kernels.sample_grid(stored, to_stored, out)
@@ -153,7 +153,7 @@ def sample_grid(coefficients: Float32, matrix: Array, shape: Shape) -> Float32:
     return out.T
 
 
-def _along_axes(stored: Float32, steps: Array, starts: Array, shape: Shape) -> Float32:
+def _sample_along_axes(stored: Float32, steps: Array, starts: Array, shape: Shape) -> Float32:
     """Sample coefficients (Z, Y, X) on a grid with parallel axes, with one matrix per axis.
 
     Parameters
@@ -197,7 +197,7 @@ def _spline_matrix(points: Array, size: int) -> Float32:
     return matrix
 
 
-def _whole_shift(matrix: Array) -> npt.NDArray[np.int64] | None:
+def _find_whole_shift(matrix: Array) -> npt.NDArray[np.int64] | None:
     """Return the shift of a voxel-to-voxel matrix that only shifts by whole voxels, else None."""
     shift = np.rint(matrix[:3, 3])
     exact = np.eye(4)
@@ -220,13 +220,13 @@ def _points(matrix: Array, shape: tuple[int, ...]) -> Iterator[tuple[int, Array]
         )
 
 
-def _outside(points: Array, source_shape: tuple[int, ...]) -> MaskArray:
+def _mark_outside(points: Array, source_shape: tuple[int, ...]) -> MaskArray:
     """Mark points (3, X, Y) more than half a voxel beyond the outermost samples of a volume."""
     edges = np.array(source_shape)[:, None, None] - 0.5 + _WHOLE
     return np.asarray(((points < -0.5 - _WHOLE) | (points > edges)).any(0))
 
 
-def _warped(
+def _warp(
     coefficients: Float32,
     source_shape: tuple[int, ...],
     matrix: Array,
@@ -237,11 +237,11 @@ def _warped(
 ) -> Float32:
     """Resample by a voxel-to-voxel matrix and displacements (voxels; 3, X, Y per slice)."""
     out = np.empty(shape, dtype=np.float32)
-    stored, level = _leveled(coefficients)
+    stored, level = _subtract_level(coefficients)
     for z, points in _points(matrix, shape):
         points += moved(z)
         out[:, :, z] = (
-            _at_points(stored, points) + level
+            _sample_at_points(stored, points) + level
             if order == 3
             else ndimage.map_coordinates(
                 coefficients,
@@ -253,7 +253,7 @@ def _warped(
             )
         )
         if zero_outside:
-            out[:, :, z][_outside(points, source_shape)] = 0
+            out[:, :, z][_mark_outside(points, source_shape)] = 0
     return out
 
 
@@ -308,20 +308,22 @@ def sample_volume(
     """
     shape = (int(target_shape[0]), int(target_shape[1]), int(target_shape[2]))
     inverse = np.linalg.inv(affine)
-    matrix = rounded(inverse @ (np.eye(4) if xfm is None else np.asarray(xfm)) @ target_affine)
-    voxel_shift = _whole_shift(matrix) if shift is None and moved is None else None
+    matrix = round_values(
+        inverse @ (np.eye(4) if xfm is None else np.asarray(xfm)) @ target_affine
+    )
+    voxel_shift = _find_whole_shift(matrix) if shift is None and moved is None else None
     if voxel_shift is None and coefficients is None:
         coefficients = spline_coefficients(volume, order)
     offset: Callable[[int], Array] | None = None
     if shift is not None:
         amount = shift[0]
-        step = rounded(inverse[:3, :3] @ shift[1])[:, None, None]
+        step = round_values(inverse[:3, :3] @ shift[1])[:, None, None]
         offset = lambda z: step * amount[:, :, z]  # noqa: E731
     elif moved is not None:
         offset = lambda z: np.tensordot(inverse[:3, :3], moved[..., z], axes=1)  # noqa: E731
     if offset is not None:
         assert coefficients is not None
-        return _warped(coefficients, volume.shape, matrix, shape, offset, order, zero_outside)
+        return _warp(coefficients, volume.shape, matrix, shape, offset, order, zero_outside)
     if voxel_shift is not None:
         out = np.asarray(volume, dtype=np.float32)
         for axis in range(3):
@@ -344,5 +346,5 @@ def sample_volume(
         )
     if zero_outside:
         for z, points in _points(matrix, shape):
-            out[:, :, z][_outside(points, volume.shape)] = 0
+            out[:, :, z][_mark_outside(points, volume.shape)] = 0
     return out

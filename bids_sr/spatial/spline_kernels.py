@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from bids_sr.io.arrays import Float, Float32
-from bids_sr.io.compiled_loops import compiled, inlined
+from bids_sr.io.compiled_loops import compile_for, inlined
 
 _POLE = np.float32(math.sqrt(3) - 2)
 _GAIN = np.float32(6)
@@ -30,7 +30,7 @@ _SHORT = 8  # voxels; shorter sequences are sampled point by point
 _SIXTH, _TWO_THIRDS, _ONE = np.float32(1 / 6), np.float32(2 / 3), np.float32(1)
 
 
-@compiled("void(float32[:,::1])")
+@compile_for("void(float32[:,::1])")
 def filter_first(c: Float32) -> None:
     """Compute spline coefficients along the first axis of samples (N, M), in place.
 
@@ -55,7 +55,7 @@ def filter_first(c: Float32) -> None:
             c[i, j] = _POLE * (c[i + 1, j] - c[i, j])
 
 
-@compiled("void(float32[:,::1])")
+@compile_for("void(float32[:,::1])")
 def filter_last(c: Float32) -> None:
     """Apply `filter_first` along the last axis of samples (K, N), in place.
 
@@ -112,7 +112,7 @@ def _steps(p: float, slope: float, size: int) -> int:
 
 
 @inlined
-def _at(c: Float32, px: float, py: float, pz: float) -> np.float32:
+def _interpolate_point(c: Float32, px: float, py: float, pz: float) -> np.float32:
     """Interpolate the value at one point."""
     ix, tx = _cell(px, c.shape[2])
     iy, ty = _cell(py, c.shape[1])
@@ -129,7 +129,7 @@ def _at(c: Float32, px: float, py: float, pz: float) -> np.float32:
     return total
 
 
-@compiled("void(float32[:,:,::1], float64[:,::1], float32[::1])")
+@compile_for("void(float32[:,:,::1], float64[:,::1], float32[::1])")
 def sample_points(c: Float32, points: Float, out: Float32) -> None:
     """Interpolate a volume at points by the cubic spline.
 
@@ -143,10 +143,10 @@ def sample_points(c: Float32, points: Float, out: Float32) -> None:
         Output array for the values (N,).
     """
     for n in range(points.shape[1]):
-        out[n] = _at(c, points[0, n], points[1, n], points[2, n])
+        out[n] = _interpolate_point(c, points[0, n], points[1, n], points[2, n])
 
 
-@compiled(
+@compile_for(
     "void(float32[:,:,::1], float64[:,::1], float64[:,::1], int64, boolean[::1], float64[::1],"
     " float64[::1], boolean[::1])"
 )
@@ -196,11 +196,14 @@ def compare_moved(
         inside[n] = is_inside
         residual[n] = 0.0
         if is_inside:  # axes are reversed here, as the coefficients are (X, Y, Z)
-            residual[n] = _at(c, voxel[2] + pad, voxel[1] + pad, voxel[0] + pad) - reference[n]
+            residual[n] = (
+                _interpolate_point(c, voxel[2] + pad, voxel[1] + pad, voxel[0] + pad)
+                - reference[n]
+            )
 
 
 @inlined
-def _along(
+def _sum_weighted(
     line: Float32, i: int, w: tuple[np.float32, np.float32, np.float32, np.float32]
 ) -> np.float32:
     """Return the weighted sum of four consecutive samples of a line, from the i-th on."""
@@ -239,12 +242,12 @@ def _run(
         f3 = c[iz - 1 + kz, iy + 2, ix - 1 : ix + count + 2]
         for i in range(count):
             wx = w0[i], w1[i], w2[i], w3[i]
-            plane = y0[i] * _along(f0, i, wx) + y1[i] * _along(f1, i, wx)
-            plane += y2[i] * _along(f2, i, wx) + y3[i] * _along(f3, i, wx)
+            plane = y0[i] * _sum_weighted(f0, i, wx) + y1[i] * _sum_weighted(f1, i, wx)
+            plane += y2[i] * _sum_weighted(f2, i, wx) + y3[i] * _sum_weighted(f3, i, wx)
             out[i] += wz[i] * plane
 
 
-@compiled("void(float32[:,:,::1], float64[:,::1], float32[:,:,::1])")
+@compile_for("void(float32[:,:,::1], float64[:,::1], float32[:,:,::1])")
 def sample_grid(c: Float32, matrix: Float, out: Float32) -> None:
     """Interpolate a volume on a grid by the cubic spline.
 
@@ -279,14 +282,14 @@ def sample_grid(c: Float32, matrix: Float, out: Float32) -> None:
                     width - 1 - x,
                 )
                 if steps < _SHORT:
-                    out[z, y, x] = _at(c, px, py, pz)
+                    out[z, y, x] = _interpolate_point(c, px, py, pz)
                     x += 1
                 else:
                     _run(c, px, py, pz, matrix, w, out[z, y, x : x + steps + 1])
                     x += steps + 1
 
 
-@compiled("void(float32[:,:,:,::1], float64[:,::1], float32[:,::1])")
+@compile_for("void(float32[:,:,:,::1], float64[:,::1], float32[:,::1])")
 def sample_linear(maps: Float32, points: Float, out: Float32) -> None:
     """Interpolate maps linearly at points.
 

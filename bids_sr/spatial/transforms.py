@@ -142,7 +142,7 @@ def displacement(matrix_a: Array, matrix_b: Array, points: Array) -> Float:
     return np.linalg.norm(apply_affine(matrix_a - matrix_b, points), axis=1)
 
 
-def points_in(mask: Array, affine: Array, stride: int = 1) -> Float:
+def voxel_centers(mask: Array, affine: Array, stride: int = 1) -> Float:
     """Return the centers of the voxels in a mask (N, 3; RAS mm).
 
     Only every `stride`-th voxel is used.
@@ -190,10 +190,10 @@ def hr_grid(shape: Sequence[int], affine: Array, factor: Sequence[float]) -> tup
             f"{tuple(factor)}, because no voxel would remain"
         )
     high_shape = (x, y, z)
-    return high_shape, resized_affine(affine, shape, high_shape)
+    return high_shape, resize_affine(affine, shape, high_shape)
 
 
-def resized_affine(affine: Array, shape: Sequence[int], new_shape: Sequence[int]) -> Float:
+def resize_affine(affine: Array, shape: Sequence[int], new_shape: Sequence[int]) -> Float:
     """Return the voxel-to-world matrix of a grid with `new_shape` over the same field of view.
 
     Parameters
@@ -207,7 +207,7 @@ def resized_affine(affine: Array, shape: Sequence[int], new_shape: Sequence[int]
 
     Examples
     --------
-    >>> resized = resized_affine(np.diag([4.0, 4, 4, 1]), (8, 8, 8), (16, 8, 4))
+    >>> resized = resize_affine(np.diag([4.0, 4, 4, 1]), (8, 8, 8), (16, 8, 4))
     >>> resized[:3, :3].diagonal().tolist()
     [2.0, 4.0, 8.0]
     """
@@ -219,7 +219,7 @@ def resized_affine(affine: Array, shape: Sequence[int], new_shape: Sequence[int]
     return out
 
 
-def moved(matrix: Array, points: Array) -> Array:
+def apply_matrix(matrix: Array, points: Array) -> Array:
     """Apply a 4x4 matrix to points (N, 3).
 
     The sums are written out, because a matrix product would lose more time by starting threads
@@ -229,7 +229,7 @@ def moved(matrix: Array, points: Array) -> Array:
     return np.stack([row[0] * x + row[1] * y + row[2] * z + row[3] for row in matrix[:3]]).T
 
 
-def moved_mm(matrices: Array, mask: Array, affine: Array) -> Array:
+def compute_displacement_mm(matrices: Array, mask: Array, affine: Array) -> Array:
     """Return the rms displacement of the brain from the reference in each volume (T,; mm)."""
-    points = points_in(mask, affine, 7)
+    points = voxel_centers(mask, affine, 7)
     return np.array([rms_distance(np.eye(4), matrix, points) for matrix in matrices])

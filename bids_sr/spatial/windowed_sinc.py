@@ -10,7 +10,7 @@ import itertools
 import numpy as np
 
 from bids_sr.io.arrays import Array, Float32
-from bids_sr.spatial.same_results import rounded
+from bids_sr.spatial.reproducible_numbers import round_values
 
 _LOBES = 3
 
@@ -77,7 +77,7 @@ def resample_sinc(
     Float32
         Interpolated values on the target grid (3D).
     """
-    matrix = rounded(np.linalg.inv(affine) @ to_volume)
+    matrix = round_values(np.linalg.inv(affine) @ to_volume)
     nx, ny, nz = target_shape
     plane = np.indices((nx, ny)).reshape(2, -1)
     out = np.empty(target_shape, dtype=np.float32)

@@ -21,7 +21,7 @@ def current_names(card: Mapping[str, object]) -> tuple[str, str]:
     return method, recipe
 
 
-def renaming(card: Mapping[str, object]) -> str:
+def renaming_text(card: Mapping[str, object]) -> str:
     """Return a clause about the current name of a model's method, or "" if it was not renamed."""
     old_name, (method, _) = card.get("method"), current_names(card)
     if old_name == method:

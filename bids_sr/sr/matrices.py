@@ -18,7 +18,7 @@ from scipy import ndimage
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor, highres_size
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
-from bids_sr.spatial.transforms import resized_affine
+from bids_sr.spatial.transforms import resize_affine
 
 
 class ResolutionError(ValueError):
@@ -56,14 +56,14 @@ def lowres_size(n: int, factor: float) -> tuple[int, int]:
     return m * ratio.numerator // ratio.denominator, m
 
 
-def divided(
+def cropping_window(
     shape: Sequence[int], factor: Sequence[float]
 ) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
     """Return the cropping range (start, stop) of each axis, and the low-resolution shape.
 
     Each axis is cropped to the largest size that its factor divides.
 
-    >>> divided((11, 8, 3), (3, 2, 1))
+    >>> cropping_window((11, 8, 3), (3, 2, 1))
     (((1, 10), (0, 8), (0, 3)), (3, 4, 3))
     """
     sizes = [lowres_size(n, f) if f != 1 else (n, n) for n, f in zip(shape, factor, strict=True)]
@@ -73,7 +73,7 @@ def divided(
     )
 
 
-def windowed_affine(
+def affine_of_window(
     affine: Array, window: Sequence[tuple[int, int]], shape: Sequence[int]
 ) -> Array:
     """Return the voxel-to-world matrix of a new grid over a window of a grid (4 x 4, RAS+ mm).
@@ -83,7 +83,7 @@ def windowed_affine(
     """
     shifted = np.array(affine, dtype=np.float64)
     shifted[:3, 3] += shifted[:3, :3] @ [start for start, _ in window]
-    return resized_affine(shifted, [stop - start for start, stop in window], shape)
+    return resize_affine(shifted, [stop - start for start, stop in window], shape)
 
 
 @lru_cache(maxsize=64)
@@ -247,10 +247,10 @@ def degrade(
         If the image does not have three or four axes, a factor is below 1, or no voxel remains.
     """
     hr = _as_image(hr)
-    window, shape = divided(hr.shape[:3], check_factor(factor))
+    window, shape = cropping_window(hr.shape[:3], check_factor(factor))
     cropped = hr[tuple(slice(*part) for part in window)]
     out = _apply(cropped, shape, lambda _, n, m: matrix(n, m))
-    return np.ascontiguousarray(out), windowed_affine(hr_affine, window, shape)
+    return np.ascontiguousarray(out), affine_of_window(hr_affine, window, shape)
 
 
 def kspace_crop(
@@ -320,12 +320,12 @@ def acquire(
         If a factor is below 1, or no voxel remains.
     """
     hr = _as_image(hr)
-    window, shape = divided(hr.shape[:3], check_factor(factor))
+    window, shape = cropping_window(hr.shape[:3], check_factor(factor))
     crop = crop_matrix_complex if np.iscomplexobj(hr) else crop_matrix
     cropped = hr[tuple(slice(*part) for part in window)]
     out = _apply(cropped, shape, lambda axis, n, m: crop(n, m) if axis < 2 else block_matrix(n, m))
     lr = np.ascontiguousarray(np.abs(out) if magnitude else out)
-    return lr, windowed_affine(hr_affine, window, shape)
+    return lr, affine_of_window(hr_affine, window, shape)
 
 
 def fill(missing: Array, factor: Factor) -> Array:
@@ -350,7 +350,7 @@ def fill(missing: Array, factor: Factor) -> Array:
     m = missing.shape[2]
     n = highres_size(m, factor[2])
     if m != n:
-        means = block_matrix(n, m) @ matrix_for("zerofill", m, n, axis=2)
+        means = block_matrix(n, m) @ make_matrix("zerofill", m, n, axis=2)
         missing = apply_along(np.linalg.inv(means), missing, 2)
     return upsample("zerofill", missing, factor)
 
@@ -360,7 +360,7 @@ def _positions(m: int, n: int) -> Array:
     return (np.arange(n) + 0.5) * m / n - 0.5
 
 
-def _by_scipy(m: int, n: int, order: int) -> Array:
+def _make_scipy_matrix(m: int, n: int, order: int) -> Array:
     """Return the matrix of scipy's spline interpolation of a given order.
 
     Its columns are interpolated unit vectors. Outside the outermost voxel centers, the edge value
@@ -374,7 +374,7 @@ def _by_scipy(m: int, n: int, order: int) -> Array:
 
 
 @lru_cache(maxsize=64)
-def _nearest_matrix(m: int, n: int) -> Array:
+def _make_nearest_matrix(m: int, n: int) -> Array:
     """Return the n x m matrix that selects the acquired voxel containing each center."""
     return np.eye(m)[np.minimum(np.floor((np.arange(n) + 0.5) * m / n), m - 1).astype(int)]
 
@@ -385,7 +385,7 @@ def linear_matrix(m: int, n: int) -> Array:
 
     Outside the outermost voxel centers, the edge value is repeated.
     """
-    return _by_scipy(m, n, 1)
+    return _make_scipy_matrix(m, n, 1)
 
 
 @lru_cache(maxsize=64)
@@ -394,7 +394,7 @@ def bspline_matrix(m: int, n: int) -> Array:
 
     The prefilter is included. Outside the outermost voxel centers, the edge value is repeated.
     """
-    return _by_scipy(m, n, 3)
+    return _make_scipy_matrix(m, n, 3)
 
 
 @lru_cache(maxsize=64)
@@ -409,7 +409,7 @@ def _lanczos_matrix(m: int, n: int) -> Array:
 
 
 MATRICES: dict[str, Callable[[int, int], Array]] = {
-    "nearest": _nearest_matrix,
+    "nearest": _make_nearest_matrix,
     "linear": linear_matrix,
     "bspline": bspline_matrix,
     "lanczos": _lanczos_matrix,
@@ -417,7 +417,7 @@ MATRICES: dict[str, Callable[[int, int], Array]] = {
 }
 
 
-def matrix_for(name: str, m: int, n: int, axis: int = 0) -> Array:
+def make_matrix(name: str, m: int, n: int, axis: int = 0) -> Array:
     """Return the n x m interpolation matrix of one axis.
 
     Across slices (axis 2), B-splines replace zero filling, because slices are excited one by one
@@ -471,4 +471,4 @@ def upsample(name: str, lr: Array, factor: Factor) -> Array:
     """
     lr = _as_image(lr)
     sizes = [highres_size(m, f) for m, f in zip(lr.shape, check_factor(factor), strict=False)]
-    return _apply(lr, sizes, lambda axis, m, n: matrix_for(name, m, n, axis))
+    return _apply(lr, sizes, lambda axis, m, n: make_matrix(name, m, n, axis))

@@ -320,7 +320,7 @@ def get_method(name: str) -> Method:
     return method
 
 
-def all_methods() -> tuple[Method, ...]:
+def list_methods() -> tuple[Method, ...]:
     """Return all methods in the order of their names."""
     return tuple(map(get_method, method_names()))
 
@@ -330,10 +330,10 @@ def methods_trained_on(*sources: str) -> tuple[str, ...]:
 
     The types are ``pair``, ``series``, ``self`` and ``images``.
     """
-    return tuple(method.name for method in all_methods() if method.trained_on in sources)
+    return tuple(method.name for method in list_methods() if method.trained_on in sources)
 
 
-def offered_methods() -> tuple[str, ...]:
+def method_names_without_controls() -> tuple[str, ...]:
     """Return the names of all methods except controls, which are listed as baselines."""
     return tuple(name for name in method_names() if name not in BASELINES)
 

@@ -36,7 +36,7 @@ def missing_features(method: Method, recipe: str) -> str:
     return f"no VGG-19 weights were given, so {' plus '.join(stand_ins)} replaces the features"
 
 
-def features_notice(method: Method, recipe: str) -> tuple[NoticeLevel, str] | None:
+def missing_features_notice(method: Method, recipe: str) -> tuple[NoticeLevel, str] | None:
     """Return level and text of the notice about missing VGG-19 features, or None.
 
     The notice is a warning for recipes that follow a paper. For ``fast``, it is a note, because

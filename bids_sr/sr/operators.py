@@ -21,7 +21,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor, Shape, highres_size
 from bids_sr.sr import matrices
-from bids_sr.sr.matrices import ResolutionError, divided, matrix_for, windowed_affine
+from bids_sr.sr.matrices import ResolutionError, affine_of_window, cropping_window, make_matrix
 from bids_sr.sr.recipe import MULTISLICE
 
 _MATRICES: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
@@ -37,7 +37,7 @@ _DEGRADATIONS: dict[str, tuple[str, str, str]] = {
 """Names of the matrices along x, y and across slices, by degradation."""
 
 
-def matrices_along(name: str) -> tuple[str, str, str]:
+def matrix_names(name: str) -> tuple[str, str, str]:
     """Return the names of a degradation's matrices along x, y and across slices."""
     return _DEGRADATIONS[name]
 
@@ -81,7 +81,7 @@ class Degradation:
         ):
             x = x.narrow(axis, start, stop - start)
             if m != stop - start:
-                x = _along(_matrix(kind, stop - start, m, x.dtype, x.device), x, axis)
+                x = _apply_along(_matrix(kind, stop - start, m, x.dtype, x.device), x, axis)
         return x
 
     def lowres_affine(self, fine_affine: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -91,7 +91,7 @@ class Degradation:
         does not change.
         """
         third = 3 - len(self.shape)
-        return windowed_affine(
+        return affine_of_window(
             fine_affine, (*self.window, *[(0, 1)] * third), (*self.lowres_shape, *[1] * third)
         )
 
@@ -149,7 +149,7 @@ def get_operator(
             )
         window, coarse = tuple((0, n) for n in shape), tuple(lowres_shape)
     else:
-        window, coarse = divided(shape, factor)
+        window, coarse = cropping_window(shape, factor)
     return Degradation(name=name, shape=tuple(shape), lowres_shape=coarse, window=window)
 
 
@@ -161,7 +161,7 @@ def _matrix(name: str, n: int, m: int, dtype: torch.dtype, device: torch.device)
         return torch.tensor(np.array(_MATRICES[name](n, m)), dtype=dtype, device=device)
 
 
-def _along(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
+def _apply_along(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
     """Apply a matrix (out, in) along one axis, counted from the end.
 
     Subsequent axes are flattened for the product.
@@ -190,11 +190,11 @@ def _apply_matrices(
     """
     out = rows @ image @ columns.T
     keeps = across is None or across.shape[0] == across.shape[1]
-    return out if across is None or keeps else _along(across, out, -3)
+    return out if across is None or keeps else _apply_along(across, out, -3)
 
 
 @lru_cache(maxsize=32)
-def _across(m: int, n: int) -> tuple[Array, Array]:
+def _make_slice_matrices(m: int, n: int) -> tuple[Array, Array]:
     """Return matrices across slices: downsampling (m x n) and upsampling (n x m)."""
     down = matrices.block_matrix(n, m)
     spline = matrices.bspline_matrix(m, n)
@@ -244,7 +244,10 @@ class ResolutionLevel:
             (matrices.crop_matrix(n, m), matrices.fill_matrix(m, n))
             for m, n in zip(coarse[:2], fine[:2], strict=True)
         ]
-        triples = [(down, up, up @ down) for down, up in (*pairs, _across(coarse[2], fine[2]))]
+        triples = [
+            (down, up, up @ down)
+            for down, up in (*pairs, _make_slice_matrices(coarse[2], fine[2]))
+        ]
         with torch.inference_mode(False):  # see `_matrix`
             # order: along x, along y, across slices
             self.down_matrices, self._up, self.low_matrices = (
@@ -260,11 +263,11 @@ class ResolutionLevel:
         """Upsample images to the high-resolution grid, (..., z, x, y) -> (..., Z, X, Y)."""
         return _apply_matrices(coarse, *self._up)
 
-    def across(self, coarse: Tensor) -> Tensor:
+    def upsample_slices(self, coarse: Tensor) -> Tensor:
         """Upsample acquired images only across slices, (..., z, x, y) -> (..., Z, x, y)."""
-        return coarse if self.coarse[2] == self.fine[2] else _along(self._up[2], coarse, -3)
+        return coarse if self.coarse[2] == self.fine[2] else _apply_along(self._up[2], coarse, -3)
 
-    def in_plane(self, slices: int | None = None) -> "ResolutionLevel":
+    def restrict_to_plane(self, slices: int | None = None) -> "ResolutionLevel":
         """Return the conversion restricted to the in-plane axes.
 
         `slices` is the number of slices of both grids; by default, the number on the
@@ -280,7 +283,7 @@ class ResolutionLevel:
         """
         return _apply_matrices(fine, *self.low_matrices)
 
-    def beyond(self, fine: Tensor) -> Tensor:
+    def select_above_nyquist(self, fine: Tensor) -> Tensor:
         """Return the part of high-resolution images above the acquired Nyquist frequency."""
         return fine - self.up(self.down(fine))
 
@@ -294,7 +297,7 @@ def _plane_level(
     return ResolutionLevel(coarse, (x, y, 1), device, dtype)
 
 
-def level_of(slices: Tensor, factor: tuple[float, float]) -> ResolutionLevel:
+def make_plane_conversion(slices: Tensor, factor: tuple[float, float]) -> ResolutionLevel:
     """Return the in-plane conversion for acquired slices (..., x, y).
 
     The conversion has the type and the device of the slices.
@@ -327,7 +330,7 @@ def interpolate(name: str, image: Tensor, sizes: Sequence[int]) -> Tensor:
         New numbers of voxels along x, y and, optionally, across slices.
     """
     axis_matrices = (
-        torch.tensor(matrix_for(name, image.shape[dim], n, axis), dtype=image.dtype)
+        torch.tensor(make_matrix(name, image.shape[dim], n, axis), dtype=image.dtype)
         for axis, (dim, n) in enumerate(zip((-2, -1, -3), sizes, strict=False))
     )
     return _apply_matrices(image, *(matrix.to(image.device) for matrix in axis_matrices))
@@ -348,7 +351,7 @@ def level_below(
     The acquired grid is cropped to the window that the factor divides. The window is the fine grid
     of the conversion. ResolutionError is raised if an axis is too short.
     """
-    window, (x, y, z) = divided(shape, factor)
+    window, (x, y, z) = cropping_window(shape, factor)
     (a, b), (c, d), (e, f) = window
     return ResolutionLevel((x, y, z), (b - a, d - c, f - e)), (
         slice(a, b),

@@ -83,7 +83,7 @@ class SearchedSetting:
         return min(max(value, self.low), self.high)
 
 
-def read_drawn(text: str, method: str, recipe: Recipe) -> SearchedSetting:
+def parse_setting(text: str, method: str, recipe: Recipe) -> SearchedSetting:
     """Parse ``FIELD=LOW..HIGH``, ``FIELD=A,B,C`` or ``FIELD=VALUE``.
 
     ChangeError is raised if the text has another form, the setting is unknown, or the recipe does
@@ -96,7 +96,7 @@ def read_drawn(text: str, method: str, recipe: Recipe) -> SearchedSetting:
     changes = [change_of_method(f"{name}={value}", method) for value in value_texts]
     field = variable_field(recipe, changes[0].field, method)
     try:
-        numbers = tuple(field.checked(change.value) for change in changes)
+        numbers = tuple(field.check(change.value) for change in changes)
     except ChangeError as error:
         raise ChangeError(error.why, error.fix, text) from None
     if not dots:

@@ -29,7 +29,7 @@ _LossKind = Literal[
 _TIES = ("content", "psnr", "ssim", "cycle", "identity", "sparsify")
 
 
-def in_plane(factor: Factor) -> None:
+def require_in_plane(factor: Factor) -> None:
     """Raise ValueError if a factor is not 1 across slices."""
     if factor[2] != 1:
         raise ValueError(
@@ -81,7 +81,7 @@ class _Network:
 
     def __call__(self, channels: int, factor: Factor | None = None) -> nn.Module:
         if self.flat and factor is not None:
-            in_plane(factor)
+            require_in_plane(factor)
         return self.build(channels, **self.settings)
 
 
@@ -332,7 +332,7 @@ class Recipe:
         return self.each_slice_once and self.epochs is not None and self.patch is None
 
     @property
-    def steps_an_epoch(self) -> int:
+    def steps_per_epoch(self) -> int:
         """Number of steps per epoch; 1 if the recipe is specified in iterations."""
         if self.epochs is None or self.patches is None:
             return 1
@@ -343,13 +343,13 @@ class Recipe:
     @property
     def steps(self) -> int:
         """Maximum number of steps."""
-        return self.iterations if self.epochs is None else self.epochs * self.steps_an_epoch
+        return self.iterations if self.epochs is None else self.epochs * self.steps_per_epoch
 
     @property
     def look_every(self) -> int:
         """Number of steps between validation steps, and between checkpoints."""
         return (
-            self.evaluate_every if self.epochs is None else self.look_epochs * self.steps_an_epoch
+            self.evaluate_every if self.epochs is None else self.look_epochs * self.steps_per_epoch
         )
 
     @property
@@ -373,7 +373,7 @@ class Recipe:
         side = self.flat_patch
         return side is None or (side[0] <= x and side[1] <= y)
 
-    def terms_on(self, vgg: bool) -> tuple[LossTerm, ...]:
+    def select_terms(self, vgg: bool) -> tuple[LossTerm, ...]:
         """Return the loss terms that are used with or without VGG-19 weights."""
         disabled_kinds = (
             "none" if vgg else "perceptual",
@@ -384,7 +384,7 @@ class Recipe:
         )
 
     @property
-    def contested(self) -> bool:
+    def has_adversarial_loss(self) -> bool:
         """Whether the loss has an adversarial term and thus does not show image quality."""
         return self.build_critic is not None and any(
             t.kind == "adversarial" and t.weight != 0 for t in self.losses
@@ -399,23 +399,23 @@ class Recipe:
     def needs_vgg(self) -> bool:
         """Whether only the perceptual term relates the output to the target."""
         return self.perceptual and not any(
-            term.kind in _TIES and term.weight for term in self.terms_on(False)
+            term.kind in _TIES and term.weight for term in self.select_terms(False)
         )
 
     @property
-    def is_tied(self) -> bool:
+    def compares_images(self) -> bool:
         """Whether a loss term compares the output with an image or its features."""
         return any(term.kind in (*_TIES, "perceptual") and term.weight for term in self.losses)
 
     @property
-    def taught_by_vgg(self) -> bool:
+    def relies_on_vgg(self) -> bool:
         """Whether VGG-19 features, if available, are all that relates the output to the target.
 
         Without weights, such a recipe is either rejected (`needs_vgg`), or another term replaces
         the features.
         """
         return self.perceptual and not any(
-            term.kind in _TIES and term.weight for term in self.terms_on(True)
+            term.kind in _TIES and term.weight for term in self.select_terms(True)
         )
 
     def rate(self, iteration: int, base: float) -> float:
@@ -423,7 +423,7 @@ class Recipe:
         if self.schedule in ("constant", "plateau"):
             return base
         if self.schedule == "linear-decay":
-            start = self.decay_from * self.steps_an_epoch
+            start = self.decay_from * self.steps_per_epoch
             fraction = max(0, iteration - start) / max(1, self.steps - 1 - start)
             return base + min(1.0, fraction) * (self.final_learning_rate - base)
         top = max(1, self.steps // 5)
@@ -480,11 +480,11 @@ class VarianceRecipe:
     least_explained: float | None = 0.02
 
 
-FIRST_YOUNGER = "epochs"
+FIRST_ADDED_FIELD = "epochs"
 """First of the fields of `Recipe` that were introduced after the first models."""
 
 
-OURS = Recipe(
+BASE_RECIPE = Recipe(
     build_generator=ImportedWhenCalled("networks.srresnet.SubPixelNet"),
     schedule="one-cycle",
     evaluate_every=50,

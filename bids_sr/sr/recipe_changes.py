@@ -69,7 +69,7 @@ class RecipeChange:
                 "the change is not of the form METHOD.FIELD=VALUE",
                 "Write, for example, tv.tv=0.02.",
             )
-        return cls(method=method, field=field, value=number_of(number))
+        return cls(method=method, field=field, value=parse_number(number))
 
 
 def change_of_method(text: str, method: str) -> RecipeChange:
@@ -91,10 +91,10 @@ def change_of_method(text: str, method: str) -> RecipeChange:
         raise ChangeError(error.why, error.fix, text) from None
 
 
-def number_of(text: str) -> Number:
+def parse_number(text: str) -> Number:
     """Parse a finite number; whole numbers are returned as int.
 
-    >>> number_of("5e3"), number_of(".02")
+    >>> parse_number("5e3"), parse_number(".02")
     (5000, 0.02)
     """
     try:
@@ -162,7 +162,7 @@ class VariableField:
             return " x ".join(map(str, self.default))
         return f"{self.default:.9g}"
 
-    def checked(self, value: Number) -> Number:
+    def check(self, value: Number) -> Number:
         """Return a value in the type of the setting, or raise `ChangeError` if it is invalid."""
         if self.whole and value != int(value):
             raise ChangeError(
@@ -319,7 +319,7 @@ def _network_settings(recipe: Recipe) -> Mapping[str, object]:
     return settings
 
 
-def _doubling(widths: object) -> bool:
+def _is_doubling(widths: object) -> bool:
     """Return whether each width is twice the previous width."""
     return isinstance(widths, tuple) and all(b == 2 * a for a, b in pairwise(widths))
 
@@ -332,7 +332,7 @@ def _filters(recipe: Recipe) -> Number | None:
     """
     settings = _network_settings(recipe)
     widths, width = settings.get("widths"), settings.get("width")
-    if isinstance(widths, tuple) and _doubling(widths):
+    if isinstance(widths, tuple) and _is_doubling(widths):
         return int(widths[0])
     return width if isinstance(width, int) and "heads" not in settings else None
 
@@ -349,7 +349,7 @@ def _with_filters(recipe: Recipe, value: Number) -> Recipe:
     return replace(recipe, build_generator=build)
 
 
-def _smallest_side(recipe: Recipe) -> int:
+def _find_smallest_side(recipe: Recipe) -> int:
     """Return the side of the smallest patch that all networks of a recipe support."""
     sides = [
         getattr(network, "smallest", 1)
@@ -386,7 +386,7 @@ def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
                 name="patch",
                 default=recipe.patch,
                 without_default="whole images",
-                least=_smallest_side(recipe),
+                least=_find_smallest_side(recipe),
                 most=_LARGEST_SIDE,
                 whole=True,
                 unit="high-resolution voxels",
@@ -478,7 +478,7 @@ def _step_fields(recipe: Recipe) -> Iterable[VariableField]:
         )
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
+def suggestion_text(name: str, known: Sequence[str]) -> str:
     """Return ``Did you mean x?`` for the closest known name, or "" if no name is similar."""
     from difflib import get_close_matches
 
@@ -494,7 +494,7 @@ def variable_field(recipe: Recipe, name: str, about: str) -> VariableField:
     fields = {field.name: field for field in variable_fields(recipe)}
     if name not in fields:
         reason = f"{about} has no setting {name!r}; expected one of {', '.join(fields)}"
-        fix = nearest(name, list(fields)) or "Choose one of these settings."
+        fix = suggestion_text(name, list(fields)) or "Choose one of these settings."
         if name == "bce" and recipe.objective == "supervised":
             reason = (
                 "the cross-entropy loss requires intensities between 0 and 1, but intensities "
@@ -507,7 +507,7 @@ def variable_field(recipe: Recipe, name: str, about: str) -> VariableField:
     return fields[name]
 
 
-def _about(method: str, recipe: str) -> str:
+def _describe(method: str, recipe: str) -> str:
     """Return method and recipe for error messages."""
     return f"{method} ({recipe})"
 
@@ -539,11 +539,11 @@ def apply_changes(recipe: Recipe, changes: Sequence[RecipeChange], about: str = 
     for change in changes:
         try:
             field = variable_field(recipe, change.field, about or change.method)
-            value = field.checked(change.value)
+            value = field.check(change.value)
         except ChangeError as error:
             raise ChangeError(error.why, error.fix, str(change)) from None
         result = field.put(result, value)
-    if changes and not result.is_tied:
+    if changes and not result.compares_images:
         alternatives = [weight.name for weight in _IMAGE_LOSSES if _takes(recipe, weight)]
         raise ChangeError(
             "all loss terms that compare the output with an image would have a weight of 0",
@@ -555,14 +555,14 @@ def apply_changes(recipe: Recipe, changes: Sequence[RecipeChange], about: str = 
     return result
 
 
-def changed_recipe(method: Method, name: str, changes: Sequence[RecipeChange]) -> Recipe:
+def change_recipe(method: Method, name: str, changes: Sequence[RecipeChange]) -> Recipe:
     """Return the recipe of a method with the changes that concern this method."""
     name = recipe_name(method, name)
-    method_changes = changes_of(changes, method.name)
-    return apply_changes(get_recipe(method, name), method_changes, _about(method.name, name))
+    method_changes = select_changes(changes, method.name)
+    return apply_changes(get_recipe(method, name), method_changes, _describe(method.name, name))
 
 
-def changes_of(changes: Sequence[RecipeChange], method: str) -> tuple[RecipeChange, ...]:
+def select_changes(changes: Sequence[RecipeChange], method: str) -> tuple[RecipeChange, ...]:
     """Return the changes that concern a method."""
     return tuple(change for change in changes if change.method == method)
 
@@ -587,7 +587,7 @@ def check_changes(
         name = change.method
         if name not in method_names():
             reason = f"unknown method {name!r}; expected one of {', '.join(method_names())}"
-            fix = nearest(name, method_names()) or "Choose one of these methods."
+            fix = suggestion_text(name, method_names()) or "Choose one of these methods."
             raise ChangeError(reason, fix, str(change))
         if not get_method(name).recipes:
             reason = (
@@ -606,7 +606,7 @@ def check_changes(
             reason = "the perceptual loss is not used, because no VGG-19 weights were specified"
             fix = "Specify the weights with --vgg-weights, or remove the change."
             raise ChangeError(reason, fix, str(change))
-        if [same_method.field for same_method in changes_of(changes, name)].count(
+        if [same_method.field for same_method in select_changes(changes, name)].count(
             change.field
         ) > 1:
             reason = f"{name}.{change.field} is specified twice"
@@ -614,10 +614,10 @@ def check_changes(
     for name in dict.fromkeys(change.method for change in changes):
         method = get_method(name)
         if recipe_name(method, recipe) in method.recipes:  # missing recipes are reported elsewhere
-            changed_recipe(method, recipe, changes)
+            change_recipe(method, recipe, changes)
 
 
-def differing_settings(recipe: Recipe, changes: Sequence[RecipeChange]) -> dict[str, Number]:
+def changed_values(recipe: Recipe, changes: Sequence[RecipeChange]) -> dict[str, Number]:
     """Return the changed values that differ from the recipe, by name of the setting.
 
     ChangeError is raised as in `apply_changes`.
@@ -625,7 +625,7 @@ def differing_settings(recipe: Recipe, changes: Sequence[RecipeChange]) -> dict[
     values: dict[str, Number] = {}
     for change in changes:
         field = variable_field(recipe, change.field, change.method)
-        value = field.checked(change.value)
+        value = field.check(change.value)
         if value != field.default:
             values[field.name] = value
     return dict(sorted(values.items()))
@@ -649,7 +649,7 @@ def changes_from(method: str, values: Mapping[str, object]) -> tuple[RecipeChang
 
 def changes_text(recipe: Recipe, changes: Sequence[RecipeChange]) -> str:
     """Return a sentence about the changes for the methods text, or "" if there are none."""
-    differing = differing_settings(recipe, changes)
+    differing = changed_values(recipe, changes)
     fields = {field.name: field for field in variable_fields(recipe)}
     parts = [
         f"{fields[name].sets} ({value:.9g} instead of {fields[name].shown_default})"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields
 
 from bids_sr.sr.loss_words import loss_name
-from bids_sr.sr.recipe import FIRST_YOUNGER, Recipe
+from bids_sr.sr.recipe import FIRST_ADDED_FIELD, Recipe
 
 # fields of a recipe that are omitted or listed in another form
 _NOT_PLAIN = ("build_generator", "build_critic", "losses", "augmentation")
@@ -22,13 +22,13 @@ def plain_recipe(recipe: Recipe, *, vgg: bool | None = None) -> dict[str, object
     models remain equal.
     """
     listed = [f for f in fields(recipe) if f.name not in _NOT_PLAIN]
-    younger = [f.name for f in listed].index(FIRST_YOUNGER)
+    younger = [f.name for f in listed].index(FIRST_ADDED_FIELD)
     out: dict[str, object] = {
         f.name: getattr(recipe, f.name)
         for number, f in enumerate(listed)
         if number < younger or getattr(recipe, f.name) != f.default
     }
-    terms = recipe.losses if vgg is None else recipe.terms_on(vgg)
+    terms = recipe.losses if vgg is None else recipe.select_terms(vgg)
     out["losses"] = {loss_name(term): term.weight for term in terms}
     return json.loads(json.dumps(out | {"augmentation": asdict(recipe.augmentation)}))
 

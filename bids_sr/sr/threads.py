@@ -23,7 +23,7 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(old_count)
 
 
-def side_by_side(make: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+def map_in_threads(make: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
     """Apply a function to items in parallel, with one thread per call.
 
     As many calls run at once as torch has threads, because the matrices of a tile are too small to

@@ -1,6 +1,6 @@
 """Sentences about trainings for the methods text.
 
-`training_sentences` describes completed trainings, based on model cards. `planned_sentences`
+`training_sentences` describes completed trainings, based on model cards. `write_planned_sentences`
 describes trainings that have not ended.
 """
 
@@ -35,7 +35,7 @@ def training_sentences(cards: Sequence[ModelCard]) -> str:
     """
     records_by_facts: dict[tuple[object, ...], list[TrainingRecord]] = {}
     for record in map(read_training, cards):
-        records_by_facts.setdefault(_shared_facts(record), []).append(record)
+        records_by_facts.setdefault(_select_common_facts(record), []).append(record)
     if len(records_by_facts) == 1:
         return " ".join(_sentences(next(iter(records_by_facts.values()))))
     return " ".join(
@@ -45,7 +45,7 @@ def training_sentences(cards: Sequence[ModelCard]) -> str:
     )
 
 
-def planned_sentences(
+def write_planned_sentences(
     method: Method, recipe: str, *, features: bool, minutes: float | None
 ) -> str:
     """Return sentences about a training that has not ended, in the future tense.
@@ -105,7 +105,7 @@ def images_text(cards: Sequence[ModelCard]) -> str:
     return _range(len(read_training(card).images) or 1 for card in cards)
 
 
-def _shared_facts(record: TrainingRecord) -> tuple[object, ...]:
+def _select_common_facts(record: TrainingRecord) -> tuple[object, ...]:
     """Return the facts that models must share to be described by the same sentences."""
     phases = tuple(
         (phase.name, phase.name == "search" and phase.planned, phase.ended_by, phase.complete)
@@ -255,7 +255,7 @@ def _loss_sentences(record: TrainingRecord) -> list[str]:
             f"During the first {record.adversarial_from:,} steps (pre-training), the loss"
             f" function of {record.name} was {_sum_text(pretraining_losses, record)}."
         )
-    if record.contested and not record.adversarial_acted:
+    if record.has_adversarial_loss and not record.adversarial_acted:
         out.append(
             f"The adversarial loss of {record.name} starts after the first"
             f" {record.adversarial_from:,} steps and therefore did not contribute to the final"
@@ -301,7 +301,7 @@ def _end_sentences(records: Sequence[TrainingRecord]) -> list[str]:
     out = []
     if len(first.phases) == 1:
         end = _end_text([record.phases[0] for record in records], first)
-        out.append(f"{end}{trainings}; {_kept_text(records)}.")
+        out.append(f"{end}{trainings}; {_describe_stored_weights(records)}.")
     else:
         search, refit = ([record.phases[k] for record in records] for k in (0, 1))
         steps = _range(phase.planned or phase.steps for phase in refit)
@@ -343,7 +343,7 @@ def _end_text(phases: Sequence[PhaseRecord], record: TrainingRecord) -> str:
     return f"{training} took {done}{planned} steps"
 
 
-def _kept_text(records: Sequence[TrainingRecord]) -> str:
+def _describe_stored_weights(records: Sequence[TrainingRecord]) -> str:
     """Return a clause about the step of the stored weights."""
     first = records[0]
     if first.kept_step >= first.phases[-1].steps:

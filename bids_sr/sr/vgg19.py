@@ -16,7 +16,7 @@ _STAGES = ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (51
 _PREFIX = "features."  # prefix of convolution names in the torchvision file
 
 
-class WrongChecksum(ValueError):
+class ChecksumError(ValueError):
     """Error raised for a file whose SHA-256 checksum does not begin with the expected digits.
 
     `digest` is the checksum of the file (64 hexadecimal digits).
@@ -102,7 +102,7 @@ def convert_vgg19(path: Path, digits: str) -> bytes:
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
         if not digest.startswith(digits):
-            raise WrongChecksum(path, digits, digest)
+            raise ChecksumError(path, digits, digest)
         stream.seek(0)  # same open file, so that it cannot be replaced after the check
         try:
             state = torch.load(stream, map_location="cpu", weights_only=True)

@@ -6,9 +6,9 @@ from pathlib import Path
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AxisOrder
-from bids_sr.io.nifti import SeriesReader, SeriesWriter, step_of
+from bids_sr.io.nifti import SeriesReader, SeriesWriter, difference_unit
 from bids_sr.pipeline.artifacts import File, Series
-from bids_sr.pipeline.step import HERE, enumerated, step
+from bids_sr.pipeline.step import HERE, enumerate_words, step
 from bids_sr.spatial import slice_timing
 from bids_sr.sr.method import Cost
 
@@ -32,7 +32,7 @@ def import_series(
 
 def describe_echoes(echo_times: Sequence[float]) -> str:
     """Return methods text of the combination of echoes; `echo_times` are in ms."""
-    times = enumerated([f"{ms:g}" for ms in echo_times])
+    times = enumerate_words([f"{ms:g}" for ms in echo_times])
     return (
         f"As the first step, the echoes of the run (echo times {times} ms) were optimally"
         " combined with weights based on the T2* of each voxel [@posse1999], which was fitted"
@@ -96,7 +96,7 @@ def correct_slice_timing(
         bold.affine,
         bold.tr,
         header_like=bold.header,
-        step=step_of(bold.shape, bold.volume(0)),
+        step=difference_unit(bold.shape, bold.volume(0)),
     ) as writer:
         slice_timing.correct_slice_timing(
             bold, writer, slice_times, bold.tr, start_time, n_dummy=n_dummy
@@ -126,7 +126,7 @@ def smooth_acquired(unsmoothed: Series, here: Path = HERE, *, input_smoothing: f
         unsmoothed.affine,
         unsmoothed.tr,
         header_like=unsmoothed.header,
-        step=step_of(unsmoothed.shape, first),
+        step=difference_unit(unsmoothed.shape, first),
     ) as writer:
         for volume in unsmoothed.volumes():
             writer.append(smooth(volume, unsmoothed.zooms, input_smoothing))

@@ -16,15 +16,15 @@ from bids_sr.glm import map_sidecars
 from bids_sr.glm.activation_maps import ActivationMaps, ActivationSettings, map_activation
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.glm.design import scaled_weights
+from bids_sr.glm.design import scale_weights
 from bids_sr.glm.map_summary import Regions, activation_rows, find_regions
 from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.glm.noise import FULL_ORDER_DOF, noise_words
-from bids_sr.glm.time_columns import kept_volumes
+from bids_sr.glm.time_columns import uncensored_volumes
 from bids_sr.io.arrays import Array, Float32
-from bids_sr.io.atomic_files import link_whole
+from bids_sr.io.atomic_files import link_or_copy
 from bids_sr.io.grids import AxisOrder, Factor
-from bids_sr.io.json_values import real
+from bids_sr.io.json_values import as_number
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.metrics.rows import MetricRow, columns_json, metric_rows
 from bids_sr.pipeline.artifacts import (
@@ -39,7 +39,7 @@ from bids_sr.pipeline.artifacts import (
     Series,
     Volume,
 )
-from bids_sr.pipeline.step import HERE, enumerated, step
+from bids_sr.pipeline.step import HERE, enumerate_words, step
 from bids_sr.quality.series_quality import QualitySums, quality_metrics
 from bids_sr.series import RAW, map_label
 from bids_sr.sr.method import Cost
@@ -69,7 +69,7 @@ def describe_maps(
 
     `at_rest` is True if time series of seeds replace events.
     """
-    widths = enumerated([f"{width:g}" for width in smoothing])
+    widths = enumerate_words([f"{width:g}" for width in smoothing])
     what, course = (
         ("Connectivity", "time series of each seed") if at_rest else ("Activation", _ON_OFF)
     )
@@ -124,7 +124,7 @@ _BESIDE = {"effect": ("sd", "tTotal"), "variance": ("wrongsign",), "z": ("zTotal
 """Maps of `steps.quality`, by the statistic that they are stored with."""
 
 
-def stored_maps(
+def select_stored_maps(
     series: str, chosen: StoredMaps, contrasts: Collection[str]
 ) -> list[dict[str, str]]:
     """Return the entities of the maps and regions of a series that are stored.
@@ -133,7 +133,7 @@ def stored_maps(
     """
     entities: list[dict[str, str]] = []
     omitted = chosen.leaves_out(series)
-    for fwhm_mm, statistics in chosen.of(series).items():
+    for fwhm_mm, statistics in chosen.outputs_of(series).items():
         desc = map_label(series, fwhm_mm)
         stats = [
             statistic for stat in statistics.stats for statistic in (stat, *_BESIDE.get(stat, ()))
@@ -231,7 +231,7 @@ def map_series(
         )
         return (
             [
-                _named_anew(zerofilled_map, series_name, shared_sidecar, here)
+                _link_map(zerofilled_map, series_name, shared_sidecar, here)
                 for zerofilled_map in zerofilled_maps
             ],
             [replace(row, series=series_name) for row in zerofilled_metrics or ()],
@@ -256,11 +256,13 @@ def map_series(
         start_time=start_time,
         correlation_confounds=correlation_confounds,
     )
-    uncensored = kept_volumes(confounds, series.shape[3])[n_dummy:]
+    uncensored = uncensored_volumes(confounds, series.shape[3])[n_dummy:]
     sums = QualitySums(
         mask.data, series.zooms, len(uncensored), None if uncensored.all() else uncensored
     )
-    fits = fitted(series, mask.data, regressors, contrasts, settings, here, confounds, sums.add)
+    fits = map_contrasts(
+        series, mask.data, regressors, contrasts, settings, here, confounds, sums.add
+    )
     maps: list[Derivative] = []
     rows: list[MetricRow] = []
     for fwhm_mm, fit in fits.items():
@@ -271,7 +273,7 @@ def map_series(
         if input_smoothing:
             common = {**common, "InputSmoothingFWHM": input_smoothing}
         maps += [
-            _written(
+            _write_map(
                 Derivative(
                     Volume(values, series.affine),
                     map_sidecars.entities(series=series_name, **entities),
@@ -306,7 +308,7 @@ def map_series(
     return maps, rows, quality_rows, middle, Volume(quality.tsnr, series.affine)
 
 
-def _written(derivative: Derivative, here: Path) -> Derivative:
+def _write_map(derivative: Derivative, here: Path) -> Derivative:
     """Write a map or region to a file, so that only one is in memory on its grid."""
     save_image(
         derivative.volume.data, derivative.volume.affine, path := here / f"{derivative.name}.nii"
@@ -314,25 +316,25 @@ def _written(derivative: Derivative, here: Path) -> Derivative:
     return replace(derivative, content=path)
 
 
-def _named_anew(
+def _link_map(
     derivative: Derivative,
     series: str,
     shared_sidecar: Callable[..., map_sidecars.Sidecar],
     here: Path,
 ) -> Derivative:
     """Link a map or region under the name of a series with the same values."""
-    fwhm_mm = real(derivative.sidecar["SmoothingFWHM"])
+    fwhm_mm = as_number(derivative.sidecar["SmoothingFWHM"])
     label = map_label(series, fwhm_mm, str(derivative.sidecar.get("ThresholdLabel", "")))
     renamed = replace(
         derivative,
         entities={**derivative.entities, "desc": label},
         sidecar={**derivative.sidecar, **shared_sidecar(fwhm_mm=fwhm_mm)},
     )
-    link_whole(Path(str(derivative.content)), path := here / f"{renamed.name}.nii")
+    link_or_copy(Path(str(derivative.content)), path := here / f"{renamed.name}.nii")
     return replace(renamed, content=path)
 
 
-def fitted(
+def map_contrasts(
     series: SeriesReader,
     mask: Array,
     regressors: Regressors,
@@ -394,7 +396,7 @@ def _images(
         yield (
             values,
             entities,
-            map_sidecars.map_sidecar(stat, scaled_weights(contrasts[name]), model),
+            map_sidecars.map_sidecar(stat, scale_weights(contrasts[name]), model),
         )
     for (name, label), (region, _) in regions.items():
         entities = {"label": name, "desc": desc + label, "suffix": "mask"}

@@ -6,16 +6,16 @@ from pathlib import Path
 
 from bids_sr.config.memory import Need
 from bids_sr.io.grids import TURNED_DEG
-from bids_sr.io.json_values import texts
+from bids_sr.io.json_values import as_texts
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Transforms
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.registration import templates
-from bids_sr.registration.ants import apply, in_ras, load
+from bids_sr.registration.ants import apply, load, reorder_to_ras
 from bids_sr.registration.bias_field import unbiased
-from bids_sr.registration.brain import brain_from_head, two_mm_grid
+from bids_sr.registration.brain import brain_from_head, empty_grid_2mm
 from bids_sr.registration.mixture_segmentation import segmentation, tissue_probabilities
-from bids_sr.registration.normalization import carried_priors, normalize
+from bids_sr.registration.normalization import normalize, resample_priors
 from bids_sr.sr.method import Cost
 from bids_sr.steps.memory import SEGMENT
 
@@ -55,7 +55,7 @@ def correct_head(t1w_file: File, *, random_seed: int) -> Image:
     N4 runs on 5 mm voxels; negative values are set to 0. If the file is a series, the first volume
     is used. `t1w_file` is the T1w image as acquired (NIfTI, 3D or 4D).
     """
-    return unbiased(in_ras(load(t1w_file)), None, seed=random_seed, iterations=(20, 15))
+    return unbiased(reorder_to_ras(load(t1w_file)), None, seed=random_seed, iterations=(20, 15))
 
 
 @step(
@@ -121,7 +121,7 @@ def mask_brain(
         prefix=str(here / "head_"),
         sloppy=sloppy,
     )
-    return Volume(mask, t1w_head.affine), affine[None], doubted(check)
+    return Volume(mask, t1w_head.affine), affine[None], warn_of_doubts(check)
 
 
 @step(makes="start_xfm", memory=Need(always=0.20, t1w=0.011, high=0.0), cost=Cost(always=3.0))
@@ -144,9 +144,9 @@ def find_start(
     )[1]
 
 
-def doubted(check: dict[str, object]) -> dict[str, object]:
+def warn_of_doubts(check: dict[str, object]) -> dict[str, object]:
     """Return the metrics of a brain mask, and log a warning if the mask is implausible."""
-    if doubts := texts(check["brain_doubts"]):
+    if doubts := as_texts(check["brain_doubts"]):
         _LOGGER.warning(
             "The brain mask of the T1w image is implausible: %s. aCompCor components and"
             " tissue signals are not included in the confounds.",
@@ -202,7 +202,7 @@ def normalize_t1w(
         prefix=str(here / "t1w2std_"),
         sloppy=sloppy,
     )
-    grid = two_mm_grid(template)
+    grid = empty_grid_2mm(template)
     return forward, inverse, grid.like(apply(t1w_preproc, grid, [forward], seed=random_seed))
 
 
@@ -236,7 +236,7 @@ def segment_tissues(
     """
     priors = None
     if template_priors:
-        priors = carried_priors(
+        priors = resample_priors(
             t1w_preproc, t1w_mask.data, template_priors, std2t1w_xfm, seed=random_seed
         )
     probabilities = tissue_probabilities(t1w_preproc.data, t1w_mask.data, priors)

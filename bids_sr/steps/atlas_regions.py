@@ -12,7 +12,7 @@ from bids_sr.pipeline.step import step
 from bids_sr.region_names import atlas_title, find_atlas, is_file, region_labels
 from bids_sr.registration import template_regions
 from bids_sr.registration.ants import load
-from bids_sr.registration.template_regions import find_region, on_t1w
+from bids_sr.registration.template_regions import find_region, resample_to_t1w
 from bids_sr.registration.templates import atlas_region
 from bids_sr.sr.method import Cost
 from bids_sr.steps.memory import REGION
@@ -84,7 +84,9 @@ def place_atlas(
         image, template, t1w_preproc
     )
     xfms = [] if in_t1w_space else [std2t1w_xfm]
-    labels = on_t1w(image, t1w_preproc, xfms, seed=random_seed, interpolator="nearestNeighbor")
+    labels = resample_to_t1w(
+        image, t1w_preproc, xfms, seed=random_seed, interpolator="nearestNeighbor"
+    )
     table = pd.DataFrame(
         {"index": list(atlas_files.labels.values()), "name": list(atlas_files.labels)}
     )
@@ -153,5 +155,5 @@ def define_region(
     else:
         region, in_template = find_region(roi, t1w_mask, template)
         xfms = [std2t1w_xfm] if in_template else []
-    inside = on_t1w(region, t1w_preproc, xfms, seed=random_seed) > 0.5
+    inside = resample_to_t1w(region, t1w_preproc, xfms, seed=random_seed) > 0.5
     return Volume(inside, t1w_preproc.affine), region.like(region.data > 0.5), xfms

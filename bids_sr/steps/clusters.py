@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from nibabel.affines import apply_affine
 
-from bids_sr.glm.clusters import COLUMNS, cluster_rows, largest_clusters, placed
+from bids_sr.glm.clusters import COLUMNS, add_coordinates, cluster_rows, largest_clusters
 from bids_sr.io.arrays import Array
 from bids_sr.pipeline.artifacts import (
     Derivative,
@@ -22,10 +22,10 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.region_names import atlas_title
 from bids_sr.registration.ants import apply, apply_to_points
-from bids_sr.registration.bold_regions import boldref_onward
+from bids_sr.registration.bold_regions import chain_through_t1w
 from bids_sr.series import MEASURED, RAW
 from bids_sr.sr.method import Cost
-from bids_sr.steps.map_comparison import sorted_maps
+from bids_sr.steps.map_comparison import sort_maps_of_run
 
 _SEED = 1  # seed of antspyx, which does not use random numbers for resampling
 
@@ -71,8 +71,8 @@ def list_clusters(
     """
     chain, to_atlas, names = [], [], {}
     if boldref2t1w_xfm is not None and std2t1w_xfm is not None:
-        chain = boldref_onward(boldref2t1w_xfm[0], [std2t1w_xfm], here)
-        to_atlas = boldref_onward(boldref2t1w_xfm[0], atlas_xfms, here)
+        chain = chain_through_t1w(boldref2t1w_xfm[0], [std2t1w_xfm], here)
+        to_atlas = chain_through_t1w(boldref2t1w_xfm[0], atlas_xfms, here)
     if atlas_labels is not None:
         names = dict(zip(atlas_labels["index"], atlas_labels["name"], strict=True))
     atlases: dict[tuple[float, ...], Array | None] = {}
@@ -86,7 +86,7 @@ def list_clusters(
         grid = (*image.data.shape, *image.affine.ravel())
         if grid not in atlases:
             atlases[grid] = (
-                _atlas_on(image, atlas_source, to_atlas) if atlas_source is not None else None
+                _load_atlas(image, atlas_source, to_atlas) if atlas_source is not None else None
             )
         clusters = largest_clusters(image.data, region.volume.data > 0.5, image.affine)
         rows += cluster_rows(
@@ -103,13 +103,13 @@ def list_clusters(
     coordinates = (
         apply_to_points(scanner.tolist(), chain, seed=_SEED) if chain and points else scanner
     )
-    table = placed(rows, coordinates, scanner, "MNI" if chain else "scanner")
+    table = add_coordinates(rows, coordinates, scanner, "MNI" if chain else "scanner")
     return pd.DataFrame(table, columns=list(COLUMNS)), {
         name: dict(text) for name, text in COLUMNS.items()
     }
 
 
-def _atlas_on(image: Volume, atlas: Volume, chain: Sequence[Path]) -> Array:
+def _load_atlas(image: Volume, atlas: Volume, chain: Sequence[Path]) -> Array:
     """Return the labels of the atlas on the grid of a map."""
     grid = Volume(image.data, image.affine)
     labels = atlas.like(atlas.data.astype(np.float32))
@@ -129,7 +129,7 @@ def _select_maps(
     If t maps that include the reconstruction error exist, they are used with their reliable
     regions.
     """
-    stats, regions = sorted_maps(maps)
+    stats, regions = sort_maps_of_run(maps)
     other_kinds = ("Quarter", "Reliable")
     kinds = list(dict.fromkeys(kind for _, kind, _ in regions if kind not in other_kinds))
     kind = "Fdr" if "Fdr" in kinds else [*kinds, "Quarter"][0]

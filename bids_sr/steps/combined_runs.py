@@ -11,22 +11,22 @@ from bids_sr.config.memory import Need
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import Threshold, parse_thresholds
-from bids_sr.glm.interpolated_variance import interpolated_factor, noise_autocorrelation
+from bids_sr.glm.interpolated_variance import compute_variance_factor, noise_autocorrelation
 from bids_sr.glm.map_sidecars import region_sidecar
 from bids_sr.glm.run_combination import (
     CombinedEstimate,
     RunEstimate,
     combine_runs,
-    shared_error,
+    correlate_error,
 )
 from bids_sr.io.arrays import Array, Float
 from bids_sr.io.grids import size_text
-from bids_sr.io.json_values import real
+from bids_sr.io.json_values import as_number
 from bids_sr.io.nifti import save_image
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MetricRow, metric_rows
 from bids_sr.pipeline.artifacts import Derivative, Facts, Image, Map, Mask, Rows, Transforms
-from bids_sr.pipeline.step import HERE, enumerated, step
+from bids_sr.pipeline.step import HERE, enumerate_words, step
 from bids_sr.pipeline.store import derivative_path
 from bids_sr.registration.rigid import rigid
 from bids_sr.registration.same_contrast import align_alike, refine
@@ -34,7 +34,12 @@ from bids_sr.series import RAW, map_label
 from bids_sr.spatial.masks import percent_scale
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.method import Cost
-from bids_sr.steps.error_maps import error_images, is_wide, maps_beside, region_beside
+from bids_sr.steps.error_maps import (
+    describe_error_maps,
+    describe_reliable_region,
+    error_images,
+    is_wide,
+)
 from bids_sr.steps.reconstruction_error import LEAST_COVERAGE
 
 _LOGGER = logging.getLogger(__name__)
@@ -235,7 +240,7 @@ def carry_maps(
 
     shape, affine = first_mask.data.shape, first_mask.affine
     xfm = None if first2run_xfm is None else first2run_xfm[0]
-    nearest_in_brain = _nearest_inside(mask.data)
+    nearest_in_brain = _find_nearest_voxels(mask.data)
     inside = first_mask.data
     factors = {} if xfm is None else _variance_factors(maps, mask, first_mask, xfm, contrasts)
     if xfm is not None:
@@ -320,7 +325,7 @@ def _variance_factors(
                 noise_autocorrelation(statmap.volume.data, mask.data)
             )
     return {
-        label: interpolated_factor(
+        label: compute_variance_factor(
             np.mean(autocorrelations, axis=0),
             first_mask.data.shape,
             first_mask.affine,
@@ -343,7 +348,7 @@ def _combinable(maps: Sequence[Derivative], contrasts: Sequence[str]) -> Iterato
             yield statmap
 
 
-def _nearest_inside(mask: Array) -> tuple[Array, ...]:
+def _find_nearest_voxels(mask: Array) -> tuple[Array, ...]:
     """Return the index of the nearest mask voxel for each voxel of the grid (3 arrays, 3D)."""
     nearest = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
     return tuple(nearest)
@@ -447,12 +452,12 @@ def combine_maps(
             apart.setdefault(space, grids)
             continue
         first = next(iter(maps.values()))["effect"]
-        rho = shared_error(width, calibrated=calibrated)
+        rho = correlate_error(width, calibrated=calibrated)
         estimate = combine_runs([_estimate(run_maps) for run_maps in maps.values()], shared=rho)
         if not estimate.mask.any():
             # smoothing and contrasts have the same brain, and all series do
             if series_name == RAW:
-                empty.setdefault(space, enumerated(list(maps)))
+                empty.setdefault(space, enumerate_words(list(maps)))
             continue
         sidecar = _common_sidecar(combination, contrast, maps, estimate, rho)
         entities = first.entities
@@ -486,7 +491,7 @@ def combine_maps(
                 is_wide=is_wide(width, bold_mask.zooms),
             )
             effect_map = results[0][1]
-            for values, derivative in maps_beside(error.images, effect_map):
+            for values, derivative in describe_error_maps(error.images, effect_map):
                 stat = derivative.entities["stat"]
                 about = {
                     **derivative.sidecar,
@@ -498,7 +503,9 @@ def combine_maps(
             coverage = coverages.get(contrast, [])
             if len(coverage) >= len(maps) and min(coverage) >= LEAST_COVERAGE:
                 regions["reliable"] = error.reliable
-                region, derivative = region_beside(error.reliable, effect_map, error.reliable_text)
+                region, derivative = describe_reliable_region(
+                    error.reliable, effect_map, error.reliable_text
+                )
                 combination_metadata = {
                     key: effect_map.sidecar[key]
                     for key in _OF_COMBINATION
@@ -507,7 +514,7 @@ def combine_maps(
                 about = {**derivative.sidecar, **combination_metadata}
                 results.append((region, Derivative(None, derivative.entities, about)))
             expected_wrong = {
-                name: error.expected_wrong(region) for name, region in regions.items()
+                name: error.compute_expected_wrong(region) for name, region in regions.items()
             }
         for values, result in results:
             save_image(values, first.volume.affine, path := here / f"{result.name}.nii")
@@ -553,7 +560,7 @@ def maps_by_run(
         space = "+".join(entities[key] for key in ("space", "cohort", "res") if key in entities)
         if entities.get("space") == FRAME:
             space = FRAME
-        key = space, entities["contrast"], real(statmap.sidecar["SmoothingFWHM"])
+        key = space, entities["contrast"], as_number(statmap.sidecar["SmoothingFWHM"])
         run_maps = sorted_maps.setdefault(key, {}).setdefault(str(statmap.sidecar["Run"]), {})
         run_maps[entities["stat"]] = statmap
     return sorted_maps
@@ -588,7 +595,7 @@ def _estimate(maps: _MapsByStatistic) -> RunEstimate:
         effect=maps["effect"].volume.data,
         variance=maps["variance"].volume.data,
         sd=maps["sd"].volume.data if "sd" in maps else None,
-        dof=real(model["DegreesOfFreedom"]),
+        dof=as_number(model["DegreesOfFreedom"]),
     )
 
 
@@ -636,13 +643,13 @@ def _common_sidecar(
     elif not_applied:
         sidecar["ErrorOfReconstruction"] = (
             f"There is no stat-sd map, because {series} was not applied to"
-            f" {enumerated(not_applied)} (zero filled)"
+            f" {enumerate_words(not_applied)} (zero filled)"
         )
     elif with_sd:
         runs_without_sd = [name for name in maps if name not in with_sd]
         sidecar["ErrorOfReconstruction"] = (
             "There is no stat-sd map, because the reconstruction error was not estimated in"
-            f" {enumerated(runs_without_sd)}"
+            f" {enumerate_words(runs_without_sd)}"
         )
     return sidecar
 
@@ -687,7 +694,9 @@ def _region(
     entities = {
         **{key: label for key, label in effect.items() if key not in dropped},
         "label": effect["contrast"],
-        "desc": map_label(combination.series, real(sidecar["SmoothingFWHM"]), threshold.label),
+        "desc": map_label(
+            combination.series, as_number(sidecar["SmoothingFWHM"]), threshold.label
+        ),
         "suffix": "mask",
     }
     about = region_sidecar(threshold) | {"Threshold": "n/a" if limit is None else limit}

@@ -11,7 +11,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bids_sr.evaluation.compared_verdict import ON_ACQUIRED
-from bids_sr.evaluation.same_resolution import changes_of, same_resolution
+from bids_sr.evaluation.same_resolution import compute_changes, same_resolution
 from bids_sr.evaluation.smoothed_control import control_width
 from bids_sr.glm.block_effects import load_effects
 from bids_sr.io.arrays import Array
@@ -19,8 +19,8 @@ from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AxisOrder, Factor
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.pipeline.artifacts import Distortion, Facts, File, Image, Mask, Series, Transforms
-from bids_sr.pipeline.step import HERE, enumerated, step
-from bids_sr.registration.compared_frame import checked, poses_of, read_moments
+from bids_sr.pipeline.step import HERE, enumerate_words, step
+from bids_sr.registration.series_alignment import check_alignment, poses_of, read_moments
 from bids_sr.series import ACQUIRED_BAND
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.inference.acquired import PlainUpsampler, UpsamplerInputs
@@ -38,11 +38,11 @@ UPSAMPLING = ACQUIRED_BAND
 def describe_compared(names: Sequence[str]) -> str:
     """Return methods text of series of other programs."""
     return (
-        f"Series from other programs ({enumerated(list(names))}) were compared with the acquired"
-        " series. To determine whether these series had been corrected for head motion, some of"
-        " their volumes were registered to the corresponding acquired volumes. Series on the"
-        " acquired grid were zero filled in the same way as the acquired series. Each volume was"
-        " interpolated once, and the same masks, models and comparisons were used for all"
+        f"Series from other programs ({enumerate_words(list(names))}) were compared with the"
+        " acquired series. To determine whether these series had been corrected for head motion,"
+        " some of their volumes were registered to the corresponding acquired volumes. Series on"
+        " the acquired grid were zero filled in the same way as the acquired series. Each volume"
+        " was interpolated once, and the same masks, models and comparisons were used for all"
         " series. Comparisons were restricted to voxels with signal in both the series and the"
         " acquired series. As a control at the same resolution, effects of the acquired series"
         " were smoothed with a Gaussian kernel.\n"
@@ -92,14 +92,14 @@ def align_compared(
     ComparedError
         If the series is shifted, is from another run or head, or is not in a frame of the run.
     """
-    alignment = checked(bold, compared)
+    alignment = check_alignment(bold, compared)
     facts = alignment.facts() | {
         "grid": ON_ACQUIRED if compared.shape[:3] == bold.shape[:3] else "finer",
         "brain_voxels": int(bold_mask.data.sum()),
-        "left_out": int((bold_mask.data & ~alignment.both).sum()),
+        "left_out": int((bold_mask.data & ~alignment.valid).sum()),
     }
     xfms = poses_of(alignment, hmc_xfms, compared, boldref, bold_mask.data)
-    return xfms, {series_name: facts}, bold_mask.like(alignment.both)
+    return xfms, {series_name: facts}, bold_mask.like(alignment.valid)
 
 
 @step(makes=("series", "compared_mask"), memory=SERIES, cost=Cost(volumes=0.05))
@@ -215,12 +215,12 @@ def match_resolution(
     zooms = bold_mask_hr.zooms.tolist()
     widths: dict[str, object] = {}
     with threadpool_limits(1):
-        acquired = changes_of(series[UPSAMPLING], n_dummy)
+        acquired = compute_changes(series[UPSAMPLING], n_dummy)
         acquired_effects = load_effects(effects[UPSAMPLING])
         for name in compared_names:
             inside = load_effects(effects[name]).mask & bold_mask_hr.data
             width = same_resolution(
-                acquired, changes_of(series[name], n_dummy), inside, zooms, factor
+                acquired, compute_changes(series[name], n_dummy), inside, zooms, factor
             )
             widths[name] = (
                 round(control_width(acquired_effects, inside, width), 2)

@@ -7,7 +7,7 @@ import numpy as np
 from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import fdr_region, reliable_region
 from bids_sr.io.arrays import Array, MaskArray
-from bids_sr.io.json_values import real
+from bids_sr.io.json_values import as_number
 from bids_sr.pipeline.artifacts import Derivative
 
 _WIDE = 2 / 3
@@ -57,7 +57,7 @@ class ErrorImages:
     reliable_text: str
     wrong: Array
 
-    def expected_wrong(self, region: MaskArray) -> float | None:
+    def compute_expected_wrong(self, region: MaskArray) -> float | None:
         """Return the expected share of voxels with the wrong sign; None if the region is empty."""
         return float(self.wrong[region].mean()) if region.any() else None
 
@@ -103,11 +103,11 @@ def error_images(
     ErrorImages
         Maps and regions.
     """
-    from bids_sr.sr.variance.posterior import wrong_sign
+    from bids_sr.sr.variance.posterior import wrong_sign_probability
 
     active = fdr_region(z, brain)[0]
     total = variance + error
-    wrong = np.where(brain, wrong_sign(effect, total), 0)
+    wrong = np.where(brain, wrong_sign_probability(effect, total), 0)
     images = {"sd": np.sqrt(error), "wrongsign": wrong}
     if is_wide:
         reduced = np.sqrt(variance / np.where(total > 0, total, 1))
@@ -140,7 +140,7 @@ def maps_by_contrast(
     for statmap in maps:
         if (
             statmap.entities["suffix"] == "statmap"
-            and real(statmap.sidecar["SmoothingFWHM"]) == width
+            and as_number(statmap.sidecar["SmoothingFWHM"]) == width
         ):
             by_contrast.setdefault(statmap.entities["contrast"], {})[statmap.entities["stat"]] = (
                 statmap
@@ -150,7 +150,7 @@ def maps_by_contrast(
     )
 
 
-def maps_beside(
+def describe_error_maps(
     images: Mapping[str, Array], effect: Derivative
 ) -> Iterator[tuple[Array, Derivative]]:
     """Yield error maps with the metadata of an effect, except description, unit and statistic.
@@ -164,7 +164,9 @@ def maps_beside(
         yield values.astype(np.float32), derivative
 
 
-def region_beside(region: Array, effect: Derivative, text: str) -> tuple[Array, Derivative]:
+def describe_reliable_region(
+    region: Array, effect: Derivative, text: str
+) -> tuple[Array, Derivative]:
     """Return a reliable region as a mask with the metadata of an effect.
 
     The description of the region is `text`.

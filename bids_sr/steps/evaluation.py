@@ -9,19 +9,19 @@ from threadpoolctl import threadpool_limits
 
 from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.effects_of_run import RunEffects, save_fine_effects
-from bids_sr.evaluation.evidence import compared_rows
-from bids_sr.evaluation.reference_maps import replaced, truth_rows
-from bids_sr.evaluation.references import known_activation, measured_halves, measured_map
+from bids_sr.evaluation.evidence import select_compared_rows
+from bids_sr.evaluation.reference_maps import replace_rows, truth_rows
+from bids_sr.evaluation.references import known_activation, make_half_reference, make_map_reference
 from bids_sr.evaluation.volume_scores import image_rows, volume_scores
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.grids import Factor
 from bids_sr.metrics.rows import columns_json
 from bids_sr.pipeline.artifacts import Facts, File, Image, Map, Mask, Rows, Series
 from bids_sr.pipeline.step import HERE, step
-from bids_sr.series import MEASURED, RAW, kind_of
+from bids_sr.series import MEASURED, RAW, get_kind
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.method import Cost
-from bids_sr.steps.map_comparison import by_smoothing
+from bids_sr.steps.map_comparison import group_by_smoothing
 from bids_sr.steps.memory import EFFECTS
 
 UNSPLIT = (
@@ -34,7 +34,7 @@ _MOST_VOLUMES = 60
 """Largest number of evenly spaced volumes for scores of single images."""
 
 
-def widths_of(same_widths: Mapping[str, object] | None) -> dict[str, float]:
+def parse_widths(same_widths: Mapping[str, object] | None) -> dict[str, float]:
     """Return smoothing widths (mm) by name of the compared series; {} if there are none.
 
     `same_widths` contains the widths (FWHM, mm); unknown widths (None) become NaN.
@@ -73,12 +73,12 @@ def run_effects(
             contrast: sample_volume(
                 statmap.volume.data, statmap.volume.affine, mask.data.shape, mask.affine
             )
-            for (contrast, _), statmap in by_smoothing(maps, ("t",))
+            for (contrast, _), statmap in group_by_smoothing(maps, ("t",))
             .get(0, {})
             .get(RAW, {})
             .items()
         },
-        same_widths=widths_of(same_widths),
+        same_widths=parse_widths(same_widths),
     )
 
 
@@ -156,7 +156,7 @@ def compare_halves(
         effects, bold_mask_hr, roi_hr, same_widths, contrasts, factor, n_boot, random_seed, maps
     )
     with threadpool_limits(1):
-        return agreement_rows(run, measured_halves)
+        return agreement_rows(run, make_half_reference)
 
 
 def describe_known_activation(factor: Factor) -> str:
@@ -194,7 +194,7 @@ def compare_with_truth(
         Known activation by contrast, on any grid in the frame of the mask.
     """
     known = {name: (image.data, image.affine) for name, image in (truth_maps or {}).items()}
-    maps_by_width = by_smoothing(maps, ("t", "effect", "cc") if at_rest else ("t", "effect"))
+    maps_by_width = group_by_smoothing(maps, ("t", "effect", "cc") if at_rest else ("t", "effect"))
     hr_maps = {
         width: {name: maps_by_series[name] for name in maps_by_series if name != RAW}
         for width, maps_by_series in maps_by_width.items()
@@ -213,8 +213,8 @@ def compare_with_truth(
         effects, bold_mask_hr, roi_hr, same_widths, contrasts, factor, n_boot, random_seed, maps
     )
     with threadpool_limits(1):
-        return replaced(
-            rows, agreement_rows(run, measured_map, partial(known_activation, known=known))
+        return replace_rows(
+            rows, agreement_rows(run, make_map_reference, partial(known_activation, known=known))
         )
 
 
@@ -232,7 +232,7 @@ def compare_images(
     The metrics are PSNR and SSIM inside the brain.
     """
     readers = {
-        name: reader for name, reader in series.items() if kind_of(name) in ("baseline", "method")
+        name: reader for name, reader in series.items() if get_kind(name) in ("baseline", "method")
     }
     scores = volume_scores(
         readers, series[MEASURED], bold_mask_hr.data, n_dummy=n_dummy, max_volumes=_MOST_VOLUMES
@@ -258,5 +258,5 @@ def join_evaluation(rows: list[Rows], verdict_rows: Rows) -> tuple[Rows, Facts]:
         All rows, without comparisons with methods that were not applied; and descriptions of the
         columns.
     """
-    compared = compared_rows([*(row for table in rows for row in table), *verdict_rows])
+    compared = select_compared_rows([*(row for table in rows for row in table), *verdict_rows])
     return compared, columns_json(row.statistic for row in compared)

@@ -37,18 +37,18 @@ from bids_sr.glm.slice_fusion import (
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.grids import size_text
-from bids_sr.io.json_values import real
+from bids_sr.io.json_values import as_number
 from bids_sr.io.nifti import save_image
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline import artifacts
 from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Series, Transforms
-from bids_sr.pipeline.step import HERE, enumerated, step
+from bids_sr.pipeline.step import HERE, enumerate_words, step
 from bids_sr.series import THIN, map_label
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.method import Cost
 from bids_sr.sr.variance.temporal_components import (
     SeriesError,
-    motion_courses,
+    motion_regressors,
     open_uncompressed,
     temporal_statistics,
 )
@@ -136,7 +136,7 @@ def measure_displacements(
     pairs: list[list[str]] = []
     for run, other_run in combinations(grids, 2):
         positions = _positions(grids, xfms, run, other_run)
-        inside = _seen_from(active, mask, grids[run], xfms[run])
+        inside = _move_to_run(active, mask, grids[run], xfms[run])
         displacement = median_displacement(positions, np.repeat(inside, THIN_PER_THICK, axis=2))
         value = None if np.isnan(displacement) else round(displacement, 3)
         displacements.append({"Runs": [run, other_run], "Displacement": value})
@@ -158,8 +158,12 @@ def _active_voxels(maps: Sequence[Derivative], brain: MaskArray) -> MaskArray:
         for t_map in maps
         if t_map.entities["suffix"] == "statmap" and t_map.entities.get("stat") == "t"
     ]
-    lowest_width = min((real(t_map.sidecar["SmoothingFWHM"]) for t_map in t_maps), default=0.0)
-    t_maps = [t_map for t_map in t_maps if real(t_map.sidecar["SmoothingFWHM"]) == lowest_width]
+    lowest_width = min(
+        (as_number(t_map.sidecar["SmoothingFWHM"]) for t_map in t_maps), default=0.0
+    )
+    t_maps = [
+        t_map for t_map in t_maps if as_number(t_map.sidecar["SmoothingFWHM"]) == lowest_width
+    ]
     counts = [_count_conditions(t_map) for t_map in t_maps]
     highest_count = max(counts, default=0)
     active = np.zeros(brain.shape, dtype=bool)
@@ -173,7 +177,7 @@ def _count_conditions(statmap: Derivative) -> int:
     """Return the number of conditions of a contrast; 0 if any of its weights is negative."""
     weights = statmap.sidecar["ContrastWeights"]
     assert isinstance(weights, Mapping)
-    values = [real(weight) for weight in weights.values()]
+    values = [as_number(weight) for weight in weights.values()]
     return 0 if min(values, default=0.0) < 0 else sum(value > 0 for value in values)
 
 
@@ -200,7 +204,7 @@ def _positions(
     )[1]
 
 
-def _seen_from(active: MaskArray, first: Volume, grid: Volume, first2run: Float) -> MaskArray:
+def _move_to_run(active: MaskArray, first: Volume, grid: Volume, first2run: Float) -> MaskArray:
     """Return active voxels of the first run on the grid of another run."""
     sampled = sample_volume(
         active.astype(np.float32),
@@ -257,7 +261,7 @@ def measure_slow_sd(
     try:
         with threadpool_limits(1), open_uncompressed(Path(series.path), here) as reader:
             statistics = temporal_statistics(
-                reader, mask.data, n_dummy, nuisance=motion_courses(hmc_xfms, middle)
+                reader, mask.data, n_dummy, nuisance=motion_regressors(hmc_xfms, middle)
             )
     except SeriesError as error:
         _LOGGER.warning("%s: slices were not fused: %s", run, error)
@@ -317,12 +321,12 @@ def decide_fusion(
                 load_effects(effects[run]),
                 load_effects(effects[other_run]),
                 slow_sds[run].data,
-                _seen_from(active, mask, grids[run], xfms[run]),
+                _move_to_run(active, mask, grids[run], xfms[run]),
                 xfms[other_run] @ np.linalg.inv(xfms[run]),
                 f"{run}, {other_run}",
             ):
                 passed.append((run, other_run))
-    fused = _linked(names, passed)
+    fused = _find_linked(names, passed)
     facts: dict[str, object] = {
         "Series": series_name,
         "Applied": len(fused) > 1,
@@ -339,11 +343,11 @@ def decide_fusion(
         else f"the slices of no two runs are displaced by {LEAST_DISPLACEMENT:g} of a slice or"
         " more in active voxels"
     )
-    _LOGGER.info("%s: the slices keep their thickness: %s.", enumerated(names), reason)
+    _LOGGER.info("%s: the slices keep their thickness: %s.", enumerate_words(names), reason)
     return {**facts, "Runs": [], "Reason": reason, "Advice": WHAT_TO_ACQUIRE}
 
 
-def _linked(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[str]:
+def _find_linked(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[str]:
     """Return the listed runs that pairs connect with the first run, also through other runs."""
     numbered_pairs = {(names.index(a), names.index(b)) for a, b in pairs if {a, b} <= set(names)}
     return [names[k] for k in find_linked_runs(len(names), numbered_pairs)]
@@ -376,7 +380,7 @@ def _is_fusable(
         block.condition for block in other_effects.blocks if block.used
     }
     weights = dict.fromkeys(sorted(conditions), 1.0)
-    all_blocks = effects.whole(weights) if weights else None
+    all_blocks = effects.mean_weights(weights) if weights else None
     halves = other_effects.halves(weights) if weights else None
     if all_blocks is None or halves is None:
         return False
@@ -470,9 +474,9 @@ def fuse_maps(
         estimable = [
             name
             for name in runs
-            if name in names and loaded[name].whole(contrasts[contrast]) is not None
+            if name in names and loaded[name].mean_weights(contrasts[contrast]) is not None
         ]
-        linked = _linked(estimable, pairs) if estimable[:1] == [first] else []
+        linked = _find_linked(estimable, pairs) if estimable[:1] == [first] else []
         if len(linked) > 1:
             by_runs.setdefault(tuple(linked), []).append(contrast)
     xfms = _with_first(first2run_xfms, first)
@@ -496,10 +500,10 @@ def fuse_maps(
             for name in members
         }
         with threadpool_limits(1):
-            fused = _fused(images, loaded, xfms, prior_sd, columns)
+            fused = _fuse(images, loaded, xfms, prior_sd, columns)
             for number, contrast in enumerate(run_contrasts):
                 effect = {name: image[number] for name, image in images.items()}
-                splined = _splined(effect, loaded, mask, xfms, prior_sd.shape)
+                splined = _interpolate_mean(effect, loaded, mask, xfms, prior_sd.shape)
                 for kind, values in ((FUSED, fused[number]), (SPLINED, splined)):
                     weights = contrasts[contrast]
                     for thin_map in _thin_maps(
@@ -513,12 +517,12 @@ def fuse_maps(
 
 def _effect(effects: Effects, weights: Mapping[str, float]) -> Array:
     """Return the effect of a contrast from all blocks of a run (X, Y, m)."""
-    of_blocks = effects.whole(weights)
+    of_blocks = effects.mean_weights(weights)
     assert of_blocks is not None
     return effects.effect(of_blocks)
 
 
-def _fused(
+def _fuse(
     images: Mapping[str, Array],
     loaded: Mapping[str, Effects],
     xfms: Mapping[str, Float],
@@ -550,7 +554,7 @@ def _fused(
     return fuse_slices(sliced, prior_sd, columns)
 
 
-def _splined(
+def _interpolate_mean(
     images: Mapping[str, Array],
     loaded: Mapping[str, Effects],
     mask: Volume,

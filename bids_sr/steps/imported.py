@@ -8,7 +8,7 @@ from bids_sr.config.memory import Need
 from bids_sr.glm.confounds import MOTION, motion_table
 from bids_sr.glm.imported_confounds import take_over
 from bids_sr.io.arrays import Array
-from bids_sr.io.grids import AxisOrder, Factor, inverse, reordered, reordered_affine
+from bids_sr.io.grids import AxisOrder, Factor, inverse_order, reorder, reorder_affine
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import (
@@ -25,9 +25,9 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.step import step
 from bids_sr.registration.ants import apply, load, load_like
 from bids_sr.registration.bold_to_anat import facts_of_coreg
-from bids_sr.registration.brain import check_brain, two_mm_grid, volume_ml
+from bids_sr.registration.brain import check_brain, empty_grid_2mm, volume_ml
 from bids_sr.registration.mixture_segmentation import segmentation
-from bids_sr.spatial.boldref import mean_in_reference
+from bids_sr.spatial.boldref import average_realigned_volumes
 from bids_sr.spatial.distortion import voxel_shift
 from bids_sr.spatial.imported_motion import motion_of_mcflirt, precomputed_motion
 from bids_sr.spatial.masks import brain_mask
@@ -60,7 +60,7 @@ def import_anatomy(t1w_file: File, given_t1w_mask: File) -> tuple[Image, Mask, F
     t1w, mask = load(t1w_file), load(given_t1w_mask)
     inside = mask.like(mask.data > 0.5)
     check = check_brain(volume_ml(inside.data, mask.affine))
-    return t1w, inside, anatomy.doubted(check)
+    return t1w, inside, anatomy.warn_of_doubts(check)
 
 
 @step(makes=("t1w_dseg", "t1w_tpms"), memory=_OF_ANATOMY)
@@ -98,7 +98,7 @@ def show_in_template(
     The transforms are returned unchanged. `given_t1w2std_xfm` resamples images to the template,
     and `given_std2t1w_xfm` resamples template images to the T1w image.
     """
-    grid = two_mm_grid(template)
+    grid = empty_grid_2mm(template)
     std_t1w = Volume(apply(t1w_preproc, grid, [given_t1w2std_xfm], seed=random_seed), grid.affine)
     return given_t1w2std_xfm, given_std2t1w_xfm, std_t1w
 
@@ -170,14 +170,14 @@ def rebuild_motion(
         Shift of the signal along the phase-encoding axis of the run.
     """
     parameters = given_confounds[list(MOTION)].to_numpy(np.float64)
-    uncorrected_mean = mean_in_reference(
+    uncorrected_mean = average_realigned_volumes(
         bold, np.tile(np.eye(4), (bold.shape[3], 1, 1)), n_dummy=n_dummy
     )
-    to_file_order = inverse(axis_order)
+    to_file_order = inverse_order(axis_order)
     matrices = motion_of_mcflirt(
         parameters,
-        reordered(uncorrected_mean, to_file_order),
-        reordered_affine(bold.affine, to_file_order),
+        reorder(uncorrected_mean, to_file_order),
+        reorder_affine(bold.affine, to_file_order),
     )
     return _import_transforms(bold, matrices, distortion, n_dummy)
 
@@ -195,7 +195,7 @@ def _import_transforms(
             f" expected {bold.shape[3]}, the number of volumes in the run"
         )
     if reference is None:
-        mean = mean_in_reference(bold, matrices, n_dummy=n_dummy, distortion=warp)
+        mean = average_realigned_volumes(bold, matrices, n_dummy=n_dummy, distortion=warp)
         reference = Volume(mean, bold.affine, bold.header)
     motion = precomputed_motion(matrices, brain_mask(reference.data, bold.affine), bold.affine)
     table = motion_table(motion.params, np.full(len(matrices), np.nan))

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import numpy as np
 
 from bids_sr.evaluation.advice import ADVICE, Audience
-from bids_sr.evaluation.compared_verdict import compared_verdict
+from bids_sr.evaluation.compared_verdict import decide_compared_verdict
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.evaluation.qc_flags import (
     Flag,
@@ -35,12 +35,12 @@ from bids_sr.series import RAW
 from bids_sr.spatial.masks import head_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.matrices import acquire
-from bids_sr.steps.evaluation import widths_of
-from bids_sr.steps.map_comparison import sorted_maps
-from bids_sr.steps.region_growth import judged_contrasts
+from bids_sr.steps.evaluation import parse_widths
+from bids_sr.steps.map_comparison import sort_maps_of_run
+from bids_sr.steps.region_growth import select_contrasts
 
 
-def _applied_methods(methods: Sequence[str], card_file: Mapping[str, Facts] | None) -> list[str]:
+def _select_applied(methods: Sequence[str], card_file: Mapping[str, Facts] | None) -> list[str]:
     """Return the methods that were applied; other methods were replaced by zero filling."""
     cards = card_file or {}
     return [name for name in methods if name not in cards or was_applied(cards[name])]
@@ -77,10 +77,10 @@ def raise_flags(
         Flags in words (name, raised, text, remedy, contrast, series) under "flags"; and rows of
         flags that the tables lack: 1 or 0, or n/a if a flag could not be evaluated.
     """
-    names = judged_contrasts({} if at_rest else contrasts)
+    names = select_contrasts({} if at_rest else contrasts)
     all_rows = [row for table in rows for row in table]
     acquired = float(np.sqrt(np.prod(bold_mask.zooms[:2])))
-    stats, regions = sorted_maps(maps)
+    stats, regions = sort_maps_of_run(maps)
     distortion = distortion_flag(all_rows, acquired)
     flags = [
         *activation_flags(
@@ -92,7 +92,7 @@ def raise_flags(
         ),
         *_pair_flags(train_highres, train_lowres, pair_mask, factor),
         *([distortion] if distortion else []),
-        *harm_flags(all_rows, _applied_methods(method_names, card_file)),
+        *harm_flags(all_rows, _select_applied(method_names, card_file)),
     ]
     existing_rows = {(row.series, row.statistic, row.contrast) for row in all_rows}
     flag_rows = [
@@ -166,7 +166,7 @@ def judge(
         Headline, sentences and limitations; and decisions as rows of the evaluation.
     """
     all_rows = [row for table in rows for row in table]
-    applied = _applied_methods(method_names, card_file)
+    applied = _select_applied(method_names, card_file)
     verdict = make_verdict(
         all_rows,
         methods=method_names,
@@ -183,9 +183,9 @@ def judge(
         for name, facts in table.items()
         if isinstance(facts, Mapping)
     }
-    widths = widths_of(same_widths)
+    widths = parse_widths(same_widths)
     compared_verdicts = [
-        compared_verdict(
+        decide_compared_verdict(
             name,
             all_rows,
             fwhm_mm=widths.get(name, math.nan),

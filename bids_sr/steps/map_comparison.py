@@ -8,7 +8,7 @@ from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.map_summary import raised_rows
 from bids_sr.io.grids import Factor
-from bids_sr.io.json_values import real
+from bids_sr.io.json_values import as_number
 from bids_sr.metrics.rows import columns_json
 from bids_sr.pipeline.artifacts import Derivative, Facts, Map, Mask, Rows
 from bids_sr.pipeline.step import step
@@ -20,13 +20,13 @@ _COMPARED = ("cc", "effect", "t", "z")
 _MapsBySmoothing = dict[float, dict[str, dict[tuple[str, str], Derivative]]]
 
 
-def by_smoothing(maps: Iterable[Derivative], stats: Collection[str]) -> _MapsBySmoothing:
+def group_by_smoothing(maps: Iterable[Derivative], stats: Collection[str]) -> _MapsBySmoothing:
     """Return maps of some statistics by smoothing width (FWHM, mm), series, and (contrast, stat).
 
     Regions are skipped.
     """
     maps_by_width: _MapsBySmoothing = {}
-    for (contrast, stat, fwhm_mm), maps_by_series in sorted_maps(maps)[0].items():
+    for (contrast, stat, fwhm_mm), maps_by_series in sort_maps_of_run(maps)[0].items():
         for series, statmap in maps_by_series.items() if stat in stats else ():
             maps_by_width.setdefault(fwhm_mm, {}).setdefault(series, {})[contrast, stat] = statmap
     return maps_by_width
@@ -35,7 +35,7 @@ def by_smoothing(maps: Iterable[Derivative], stats: Collection[str]) -> _MapsByS
 _Sorted = dict[tuple[str, str, float], dict[str, Derivative]]
 
 
-def sorted_maps(maps: Iterable[Derivative]) -> tuple[_Sorted, _Sorted]:
+def sort_maps_of_run(maps: Iterable[Derivative]) -> tuple[_Sorted, _Sorted]:
     """Return maps and regions of a run by series; maps in other spaces are skipped.
 
     Maps are by contrast, statistic and FWHM (mm), and regions by contrast, kind and FWHM.
@@ -46,7 +46,7 @@ def sorted_maps(maps: Iterable[Derivative]) -> tuple[_Sorted, _Sorted]:
         if entities.get("space"):
             continue
         series = str(sidecar["SourceSeries"])
-        fwhm_mm = real(sidecar["SmoothingFWHM"])
+        fwhm_mm = as_number(sidecar["SmoothingFWHM"])
         if entities["suffix"] == "statmap":
             stats.setdefault((entities["contrast"], entities["stat"], fwhm_mm), {})[series] = (
                 derivative
@@ -91,7 +91,7 @@ def compare_maps(
     }
     compared_contrasts = {name: contrasts[name] for name in contrasts if name in mapped_contrasts}
     rows = [row for table in map_metrics for row in table]
-    for fwhm_mm, maps_by_series in by_smoothing(maps, _COMPARED).items():
+    for fwhm_mm, maps_by_series in group_by_smoothing(maps, _COMPARED).items():
         if raw := {
             key: statmap.volume.data for key, statmap in maps_by_series.get(RAW, {}).items()
         }:

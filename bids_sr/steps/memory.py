@@ -8,7 +8,7 @@ from dataclasses import replace
 from bids_sr.config.memory import Need, Sizes, step_gb
 
 
-def _of_t1w(always: float, t1w: float) -> Need:
+def _make_t1w_need(always: float, t1w: float) -> Need:
     """Return the memory of a step that only depends on the T1w image."""
     return Need(always=always, t1w=t1w, high=0.0)
 
@@ -19,9 +19,9 @@ _DENSE_TRAINING = 14.0
 # GB per million voxels of an output grid, for point coordinates (float32), a volume and its
 # copies; see `bids_sr.spatial.output_grids`
 _SPACES = 0.03
-SEGMENT = _of_t1w(0.31, 0.032)
-REGION = _of_t1w(0.05, 0.052)
-SHOW_IN_TEMPLATE = _of_t1w(0.35, 0.030)
+SEGMENT = _make_t1w_need(0.31, 0.032)
+REGION = _make_t1w_need(0.05, 0.052)
+SHOW_IN_TEMPLATE = _make_t1w_need(0.35, 0.030)
 TRAIN = Need(always=0.3, high=0.2, dense=_DENSE_TRAINING)
 TRAIN_ON_VOLUMES = Need(always=0.45, high=0.0, learned=0.6, dense=_DENSE_TRAINING)
 VARIANCE = Need(always=0.1, high=0.57)
@@ -60,6 +60,6 @@ LARGEST = (
 """Memory needs of the most demanding steps, available to preflight without importing the steps."""
 
 
-def largest_gb(sizes: Sizes) -> float:
+def find_largest_gb(sizes: Sizes) -> float:
     """Return the largest peak memory of any step (GB) for the given sizes."""
     return max(step_gb(need, sizes) for need in LARGEST if need.is_there(sizes))

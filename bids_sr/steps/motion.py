@@ -7,7 +7,7 @@ from bids_sr.pipeline.artifacts import Image, Mask, Series, Table, Transforms
 from bids_sr.pipeline.step import step
 from bids_sr.spatial import hmc
 from bids_sr.spatial.boldref import estimate_run
-from bids_sr.spatial.transforms import moved_mm
+from bids_sr.spatial.transforms import compute_displacement_mm
 from bids_sr.sr.method import Cost
 
 HMC_SIDECAR = {
@@ -70,5 +70,5 @@ def find_motion_left(
         estimate = hmc.estimate_motion(
             (bold.volume(t) for t in volumes), boldref.data, bold_mask.data, bold.affine
         )
-    displacements = moved_mm(estimate.matrices, bold_mask.data, bold.affine)
+    displacements = compute_displacement_mm(estimate.matrices, bold_mask.data, bold.affine)
     return volumes[int(displacements.argmax())], float(displacements.max())

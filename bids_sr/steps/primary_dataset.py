@@ -91,9 +91,9 @@ def show_in_space(
     Voxels outside the field of view of the run are 0 and not in the mask.
     """
     mask, affine = bold_mask_hr.data, bold_mask_hr.affine
-    resampled = space_grid.sampled(spline_coefficients(series_mean.data), series_mean.affine)
-    (brain,) = space_grid.of_maps([(mask.astype(np.float32), False)], mask, affine)
-    return Volume(space_grid.filled(resampled), space_grid.affine), Volume(
+    resampled = space_grid.sample_volume(spline_coefficients(series_mean.data), series_mean.affine)
+    (brain,) = space_grid.resample_maps([(mask.astype(np.float32), False)], mask, affine)
+    return Volume(space_grid.to_volume(resampled), space_grid.affine), Volume(
         brain >= 0.5, space_grid.affine
     )
 
@@ -117,7 +117,7 @@ def mask_in_template(
     resolution : str
         Resolution label of the template; "" for the grid of the template in the registration.
     """
-    resolution_grid = template_cache.grid_of(template_space, resolution) if resolution else None
+    resolution_grid = template_cache.load_grid(template_space, resolution) if resolution else None
     shape, affine = resolution_grid or (template.data.shape, template.affine)
     grid = Volume(np.zeros(shape, dtype=np.float32), affine)
     brain = t1w_mask.like(t1w_mask.data.astype(np.float32))

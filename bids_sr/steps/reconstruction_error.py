@@ -32,15 +32,19 @@ from bids_sr.sr.matrices import ResolutionError
 from bids_sr.sr.method import Cost
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.variance.temporal_components import SeriesError, motion_courses, open_uncompressed
-from bids_sr.steps.activation import fitted
+from bids_sr.sr.variance.temporal_components import (
+    SeriesError,
+    motion_regressors,
+    open_uncompressed,
+)
+from bids_sr.steps.activation import map_contrasts
 from bids_sr.steps.error_maps import (
     FITTED,
+    describe_error_maps,
+    describe_reliable_region,
     error_images,
     is_wide,
-    maps_beside,
     maps_by_contrast,
-    region_beside,
 )
 from bids_sr.steps.memory import MAPS, VARIANCE
 
@@ -110,7 +114,7 @@ def check_intervals(
                 recipe,
                 here,
                 n_dummy=n_dummy,
-                nuisance=motion_courses(hmc_xfms, middle),
+                nuisance=motion_regressors(hmc_xfms, middle),
                 seed=random_seed,
             )
     except (SeriesError, ResolutionError) as error:
@@ -128,7 +132,7 @@ def check_intervals(
     for path, mask in ((below.low, below.low_mask), (below.errors, below.mask)):
         with SeriesReader(path) as reader:
             zooms = reader.zooms
-            fits = fitted(reader, mask, regressors, contrasts, settings, here, confounds)
+            fits = map_contrasts(reader, mask, regressors, contrasts, settings, here, confounds)
             maps[path] = fits[0.0].maps, zooms
         path.unlink()
     (low_maps, zooms), (error_maps, _) = maps[below.low], maps[below.errors]
@@ -141,7 +145,7 @@ def check_intervals(
             below.low_mask,
             zooms,
         )
-        variance = _onto(scale, below.mask.shape) * below.error_power
+        variance = _interpolate_to(scale, below.mask.shape) * below.error_power
         total = (variance + error_maps[name, "variance"])[below.mask]
         inside = np.square(error_maps[name, "effect"][below.mask]) < 1.96**2 * total
         rows += metric_rows(
@@ -154,7 +158,7 @@ def check_intervals(
     return rows
 
 
-def _onto(scale: Array, shape: Sequence[int]) -> Float32:
+def _interpolate_to(scale: Array, shape: Sequence[int]) -> Float32:
     """Interpolate a map on the acquired grid linearly to the shape of a higher-resolution grid."""
     ratio = [n / m for n, m in zip(shape, scale.shape, strict=True)]
     zoomed: Float32 = ndimage.zoom(scale, ratio, order=1, mode="nearest", grid_mode=True)
@@ -231,7 +235,7 @@ def measure_error(
     scales = {}
     for name, acquired in maps_by_contrast(acquired_maps, narrowest):
         effect, variance = (acquired[stat].volume.data for stat in ("effect", "variance"))
-        scales[name] = _onto(
+        scales[name] = _interpolate_to(
             effect_scale(effect, variance, power, coarse, zooms.tolist()), brain.shape
         )
     error_maps: list[Derivative] = []
@@ -253,17 +257,19 @@ def measure_error(
                 is_wide=is_wide(width, zooms),
             )
             effect_map = fitted_maps["effect"]
-            results = list(maps_beside(error.images, effect_map))
+            results = list(describe_error_maps(error.images, effect_map))
             regions = {"fdr": error.active}
             if coverage.get(name, 0.0) >= LEAST_COVERAGE:
                 regions["reliable"] = error.reliable
-                results.append(region_beside(error.reliable, effect_map, error.reliable_text))
+                results.append(
+                    describe_reliable_region(error.reliable, effect_map, error.reliable_text)
+                )
             for values, derivative in results:
                 save_image(values, mask.affine, path := here / f"{derivative.name}.nii")
                 error_maps.append(Derivative(path, derivative.entities, derivative.sidecar))
             for threshold, region in regions.items():
                 metrics = {
-                    "expected_wrong": error.expected_wrong(region),
+                    "expected_wrong": error.compute_expected_wrong(region),
                     "voxels": int(region.sum()),
                 }
                 rows += metric_rows(

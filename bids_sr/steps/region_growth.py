@@ -7,15 +7,15 @@ import numpy as np
 
 from bids_sr.glm.activation_maps import ActivationSettings
 from bids_sr.glm.contrasts import Contrasts, single_conditions
-from bids_sr.glm.region_growth import REACH_MM, carry_over, grow_roi
+from bids_sr.glm.region_growth import REACH_MM, grow_roi, transfer_growth
 from bids_sr.glm.time_columns import time_column_names
 from bids_sr.pipeline.artifacts import Confounds, Facts, Mask, Regressors, Series, Volume
 from bids_sr.pipeline.step import HERE, step
-from bids_sr.steps.activation import fitted
+from bids_sr.steps.activation import map_contrasts
 from bids_sr.steps.memory import MAPS
 
 
-def judged_contrasts(contrasts: Contrasts) -> list[str]:
+def select_contrasts(contrasts: Contrasts) -> list[str]:
     """Return the conditions against rest, or all contrasts if there are none."""
     return single_conditions(contrasts) or list(contrasts)
 
@@ -74,13 +74,13 @@ def grow_region(
         high_pass=0.0,
         start_time=start_time,
     )
-    (maps_at_width,) = fitted(
+    (maps_at_width,) = map_contrasts(
         preproc, bold_mask.data, regressors, contrasts, settings, here, time_columns
     ).values()
     highest = np.max(
         [
             maps_at_width.maps[name, "cc"]
-            for name in judged_contrasts(regressors.contrasts(contrasts))
+            for name in select_contrasts(regressors.contrasts(contrasts))
         ],
         axis=0,
     )
@@ -92,7 +92,7 @@ def grow_region(
             " region with --roi"
         ) from error
     added = grown & ~roi_bold.data
-    grown_hr = carry_over(
+    grown_hr = transfer_growth(
         added, roi_bold.affine, roi_bold_hr.data, bold_mask_hr.data, roi_bold_hr.affine
     )
     facts = {

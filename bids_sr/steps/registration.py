@@ -14,14 +14,14 @@ from bids_sr.config.memory import Need
 from bids_sr.io.grids import AS_STORED, LARGEST_BRAIN_ML, AxisOrder, Factor
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Transforms
-from bids_sr.pipeline.step import HERE, enumerated, step
+from bids_sr.pipeline.step import HERE, enumerate_words, step
 from bids_sr.registration import bold_to_anat
-from bids_sr.registration.ants import in_ras, load, load_like
+from bids_sr.registration.ants import load, load_like, reorder_to_ras
 from bids_sr.registration.bold_regions import region_on_bold
 from bids_sr.registration.bold_to_anat import combined_masks, register_pair_to_bold
 from bids_sr.registration.pair_frames import registered_pair, truncated_pair
 from bids_sr.series import RAW, map_label
-from bids_sr.spatial.coarse_grids import coverage
+from bids_sr.spatial.low_resolution_grids import coverage
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.method import Cost
@@ -139,7 +139,11 @@ def register_to_t1w(
         Transform of T1w points to boldref points; and size and quality of the registration.
     """
     xfm, facts = bold_to_anat.register_to_t1w(
-        in_ras(boldref), t1w_preproc, t1w_mask.data, seed=random_seed, prefix=str(here / "coreg_")
+        reorder_to_ras(boldref),
+        t1w_preproc,
+        t1w_mask.data,
+        seed=random_seed,
+        prefix=str(here / "coreg_"),
     )
     return xfm[None], facts
 
@@ -315,8 +319,8 @@ def describe_registration(*, to_t1w: bool, to_pair: bool) -> str:
     if not targets:
         return ""
     return (
-        f"The boldref was coregistered {enumerated(targets)} with rigid transforms that maximize"
-        " mutual information in ANTs [@ants]."
+        f"The boldref was coregistered {enumerate_words(targets)} with rigid transforms that"
+        " maximize mutual information in ANTs [@ants]."
     )
 
 

@@ -14,7 +14,7 @@ from bids_sr.glm.block_effects import temporal_components
 from bids_sr.glm.design import build_design
 from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.glm.regressors import Seeds
-from bids_sr.glm.time_columns import kept_volumes
+from bids_sr.glm.time_columns import uncensored_volumes
 from bids_sr.io.arrays import Array, Float
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import (
@@ -32,7 +32,7 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.region_names import atlas_title
 from bids_sr.registration.ants import apply, apply_to_points
-from bids_sr.registration.bold_regions import boldref_onward
+from bids_sr.registration.bold_regions import chain_through_t1w
 from bids_sr.registration.templates import atlas_region
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.sr.method import Cost
@@ -167,7 +167,7 @@ def _regress_nuisance(
         confound_names=model_confounds(confounds, nuisance),
     )
     columns = design.matrix[:, len(design.conditions) :]
-    return Seeds.of(glm_seeds.without(measured, columns, n_dummy, design.censored))
+    return Seeds.of(glm_seeds.regress_out(measured, columns, n_dummy, design.censored))
 
 
 OWN_SEEDS_TEXT = (
@@ -263,7 +263,7 @@ class _Frame:
             points = _points_in_run(seeds, self.boldref2t1w_xfm, self.t1w2std_xfm, self.here)
         if self.boldref2t1w_xfm is None or self.atlas_source is None or self.atlas_labels is None:
             return points, {}
-        chain = boldref_onward(self.boldref2t1w_xfm[0], self.atlas_xfms, self.here)
+        chain = chain_through_t1w(self.boldref2t1w_xfm[0], self.atlas_xfms, self.here)
         numbers = dict(zip(self.atlas_labels["name"], self.atlas_labels["index"], strict=True))
         regions = {
             seed.name: atlas_region(self.atlas_source, seed.labels, numbers)
@@ -399,7 +399,7 @@ def _components(
     count: int,
 ) -> tuple[Seeds, Facts]:
     """Return at most `count` leading temporal components of a run, and their descriptions."""
-    used = kept_volumes(time_columns, preproc.shape[3])
+    used = uncensored_volumes(time_columns, preproc.shape[3])
     used[:n_dummy] = False
     censored = [int(volume) for volume in np.flatnonzero(~used) if volume >= n_dummy]
     count = min(count, N_COMPONENTS)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from bids_sr.evaluation.negative_controls import PLACEBOS
-from bids_sr.io.grids import AxisOrder, Factor, inverse
-from bids_sr.pipeline.step import enumerated
+from bids_sr.io.grids import AxisOrder, Factor, inverse_order
+from bids_sr.pipeline.step import enumerate_words
 from bids_sr.series import BASELINES, RAW
 from bids_sr.sr.method import method_of_series
 
@@ -109,7 +109,7 @@ def fine_resolution(name: str, factor: Factor, axis_order: AxisOrder) -> str:
 
     `axis_order` is the axis of the file for each axis of the run.
     """
-    in_file = [factor[axis] for axis in inverse(axis_order)]
+    in_file = [factor[axis] for axis in inverse_order(axis_order)]
     voxel_text = f"voxels {'x'.join(f'{ratio:g}' for ratio in in_file)} times smaller"
     return f"acquired field of view with {voxel_text}, computed with {name}"
 
@@ -158,7 +158,7 @@ def placebos_text(names: Sequence[str]) -> str:
             )
             changes_by_method.setdefault(PLACEBOS[name].method, []).append(f"with {change}")
     listed = [
-        f"{method} was repeated {enumerated(method_changes)}"
+        f"{method} was repeated {enumerate_words(method_changes)}"
         for method, method_changes in changes_by_method.items()
     ]
     return f"As negative controls, {'; '.join(listed)}. " if listed else ""

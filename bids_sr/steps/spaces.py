@@ -11,7 +11,7 @@ from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import save_image
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative, File, Image, Map, Mask, SpaceGrid, Transforms
-from bids_sr.pipeline.step import HERE, enumerated, step
+from bids_sr.pipeline.step import HERE, enumerate_words, step
 from bids_sr.registration.ants import carry_points
 from bids_sr.spatial.output_grids import grid_around, place_grid, zooms_in_ras
 from bids_sr.spatial.transforms import hr_grid
@@ -72,7 +72,7 @@ def grid_in_template(
         template_mask.data, template_mask.affine, _series_zooms(boldref, factor)
     )
     if resolution:
-        grid = template_cache.grid_of(template_space, resolution)
+        grid = template_cache.load_grid(template_space, resolution)
         if grid is None:
             raise ValueError(
                 f"{template_space}: a template grid with resolution {resolution} is not"
@@ -113,7 +113,7 @@ def maps_to_spaces(
             (statmap.volume.data, is_label) for statmap, is_label in zip(maps, labels, strict=True)
         )
         for statmap, data in zip(
-            maps, space_grid.of_maps(images, mask.data, mask.affine), strict=True
+            maps, space_grid.resample_maps(images, mask.data, mask.affine), strict=True
         ):
             # The entity `res` describes the grid of the run and does not apply to the new grid.
             entities = {name: label for name, label in statmap.entities.items() if name != "res"}
@@ -128,8 +128,8 @@ def maps_to_spaces(
 def describe_spaces(spaces: Sequence[str]) -> str:
     """Return methods text of the spaces of the results."""
     return (
-        f"The super-resolved series and the maps were also resampled to {enumerated(spaces)}. For"
-        " the series, the registration and head-motion transforms of each volume were"
+        f"The super-resolved series and the maps were also resampled to {enumerate_words(spaces)}."
+        " For the series, the registration and head-motion transforms of each volume were"
         " concatenated and applied to the super-resolved volume with a single cubic spline"
         " interpolation. Maps were resampled with linear interpolation.\n"
     )

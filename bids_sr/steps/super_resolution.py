@@ -24,14 +24,14 @@ from bids_sr.pipeline.step import HERE, step
 from bids_sr.series import BASELINES, PAIR_BASELINES
 from bids_sr.sr.device import Device, Precision, choose_device
 from bids_sr.sr.inference.acquired import Displaced, InferenceError, UpsamplerInputs
-from bids_sr.sr.inference.apply_to_series import Keeping, write_series
+from bids_sr.sr.inference.apply_to_series import Consistency, write_series
 from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.method import Cost, method_of_series
 from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
 from bids_sr.sr.recipe import RecipeName
-from bids_sr.sr.recipe_changes import RecipeChange, changed_recipe, changes_of, width_ratio
+from bids_sr.sr.recipe_changes import RecipeChange, change_recipe, select_changes, width_ratio
 from bids_sr.steps.memory import RESOLVE
 
 _INTERPOLATION = Cost(volumes=0.025)
@@ -46,9 +46,9 @@ def cost_of_series(name: str, recipe: RecipeName, changes: Sequence[RecipeChange
         return _INTERPOLATION
     method = method_of_series(name)
     added = method.cost(recipe).series
-    if method_changes := changes_of(tuple(changes), method.name):
+    if method_changes := select_changes(tuple(changes), method.name):
         added *= width_ratio(
-            changed_recipe(method, recipe, ()), changed_recipe(method, recipe, method_changes)
+            change_recipe(method, recipe, ()), change_recipe(method, recipe, method_changes)
         )
     return Cost(volumes=_INTERPOLATION.volumes + added)
 
@@ -73,7 +73,7 @@ def super_resolve(
     here: Path = HERE,
     series_name: str,
     factor: Factor,
-    data_consistency: Keeping,
+    data_consistency: Consistency,
     precision: Precision,
     force: bool,
     omp_nthreads: int,
@@ -114,7 +114,7 @@ def super_resolve(
         Motion-corrected series on the high-resolution grid, in signal units; series on each other
         grid; `series_facts`, whether a run-trained method was applied; and samples of the
         reconstruction error (4D, unit scale) and their acquired part, see
-        `bids_sr.sr.variance.in_reference`, or None if no samples are drawn.
+        `bids_sr.sr.variance.add_detail`, or None if no samples are drawn.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def super_resolve(
         factor=factor,
         affine=stc.affine,
         guide=(
-            _posed_guide(series_name, highres_file, highres2boldref_xfm, distortion)
+            _make_guide(series_name, highres_file, highres2boldref_xfm, distortion)
             if guided
             else None
         ),
@@ -144,7 +144,7 @@ def super_resolve(
         precision=precision,
         device="cpu" if model is None else choose_device(device),
         threads=omp_nthreads,
-    ).in_run(boldref.data, boldref.affine, bold_mask.data)
+    ).with_boldref(boldref.data, boldref.affine, bold_mask.data)
     named = [
         Derivative(None, {**space_grid.entities, "desc": "preproc", "suffix": "bold"})
         for space_grid in space_grids
@@ -165,13 +165,13 @@ def super_resolve(
         threads=omp_nthreads,
     )
     if model is not None and run_trained:
-        from bids_sr.sr.variance.in_reference import detail_of
+        from bids_sr.sr.variance.add_detail import make_detail
 
         if zerofilled is None:
             write(target=here / "zerofilled.nii")
         zerofilled_series = zerofilled or SeriesReader(here / "zerofilled.nii")
         draw_files = (here / "error_draws.nii", here / "acquired_draws.nii") if draws else None
-        detail_of(model, acquired, stc.shape[:3]).add(
+        make_detail(model, acquired, stc.shape[:3]).add(
             zerofilled_series, target, draw_files, seed=random_seed
         )
         if space_targets:
@@ -206,7 +206,7 @@ def _application_entries(model: LoadedModel | None) -> dict[str, object]:
     }
 
 
-def _posed_guide(
+def _make_guide(
     name: str,
     highres_file: Path | None,
     highres2boldref_xfm: Array | None,

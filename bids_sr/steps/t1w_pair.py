@@ -7,7 +7,7 @@ from bids_sr.io.grids import Factor
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Image, Transforms
 from bids_sr.pipeline.step import step
-from bids_sr.spatial import coarse_grids
+from bids_sr.spatial import low_resolution_grids
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.matrices import acquire
 from bids_sr.sr.method import Cost
@@ -35,7 +35,7 @@ def another_contrast(
     xfm = None if boldref2t1w_xfm is None else invert(boldref2t1w_xfm[0])
     shape, grid = hr_grid(boldref.data.shape[:3], boldref.affine, factor)
     high = np.maximum(
-        coarse_grids.coverage(
+        low_resolution_grids.coverage(
             t1w_preproc.data, t1w_preproc.affine, shape, grid, xfm, mm=_SAMPLE_MM
         ),
         0,

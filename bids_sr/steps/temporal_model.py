@@ -11,7 +11,7 @@ from bids_sr.glm import time_columns
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.io.atomic_files import read_json
-from bids_sr.io.json_values import real
+from bids_sr.io.json_values import as_number
 from bids_sr.pipeline.artifacts import Confounds, Facts
 from bids_sr.pipeline.step import step
 
@@ -51,7 +51,7 @@ def describe_censored(
     if not model.censors:
         return text
     tables = [read_json(folder / "censoring.json") for folder in folders]
-    shares = [real(table["share"]) for table in tables]
+    shares = [as_number(table["share"]) for table in tables]
     counts = [f"{table['censored']} of {table['steady']}" for table in tables]
     numbers = (
         f"{counts[0]} volumes ({shares[0]:.1%}) were censored."
@@ -109,7 +109,7 @@ def model_time(
     model = time_columns.time_model(fd_censor, enorm_censor, band_pass, drift)
     added, described = time_columns.time_columns(gathered_confounds, model, tr=tr, n_dummy=n_dummy)
     table = pd.concat([gathered_confounds, added], axis=1)
-    uncensored = time_columns.kept_volumes(added, len(table))[n_dummy:]
+    uncensored = time_columns.uncensored_volumes(added, len(table))[n_dummy:]
     names = [
         name
         for name in model_confounds(table, nuisance)

@@ -15,12 +15,12 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Series, Transforms
-from bids_sr.pipeline.step import HERE, enumerated, step
+from bids_sr.pipeline.step import HERE, enumerate_words, step
 from bids_sr.quality.pair_scores import holdout_rows, slice_scores
 from bids_sr.series import VALIDATION_BASELINES, series_name
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.data.images import (
-    VOLUMES,
+    N_VOLUMES,
     TrainingImage,
     TrainingImages,
     pair_image,
@@ -31,17 +31,17 @@ from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.matrices import ResolutionError
 from bids_sr.sr.method import Cost, Method, get_method, get_recipe, recipe_name
-from bids_sr.sr.models.card import ModelCard, part_of, read_card, source_in, weights_in
+from bids_sr.sr.models.card import ModelCard, mapping_entry, read_card, source_path, weights_path
 from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
 from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.recipe import MULTISLICE, Recipe, RecipeName
-from bids_sr.sr.recipe_changes import RecipeChange, changed_recipe, changes_text, work_ratio
+from bids_sr.sr.recipe_changes import RecipeChange, change_recipe, changes_text, work_ratio
 from bids_sr.sr.training_text import (
     data_text,
     images_text,
-    planned_sentences,
     training_sentences,
+    write_planned_sentences,
 )
 from bids_sr.sr.variance.temporal_components import SeriesError, open_uncompressed
 from bids_sr.steps.memory import TRAIN, TRAIN_ON_VOLUMES, VARIANCE
@@ -134,7 +134,7 @@ def describe_network(
         return _reuse_text(training.pretrained, method, cards, sources, unfinished)
     network_text = method.described(recipe)
     if not cards:
-        plan = planned_sentences(
+        plan = write_planned_sentences(
             method, recipe, features=features, minutes=training.max_train_minutes
         )
         return (
@@ -143,7 +143,7 @@ def describe_network(
         ).strip() + describe_changes(training)
     return (
         f"The network {method.name} was trained on {data}. This network is {network_text}."
-        f" {training_sentences(cards)}{_unfinished_text(unfinished)}"
+        f" {training_sentences(cards)}{_describe_unfinished(unfinished)}"
     )
 
 
@@ -157,7 +157,9 @@ def _reuse_text(
     """Return the sentences on networks that were trained before."""
     file_names = {*sources} or ({pretrained.name} if pretrained is not None else set())
     names = sorted(file_names)
-    files = f"file {enumerated(names)}" if len(names) == 1 else f"files {enumerated(names)}"
+    files = (
+        f"file {enumerate_words(names)}" if len(names) == 1 else f"files {enumerate_words(names)}"
+    )
     file_text = f" ({files})" if names else ""
     recipes = {card.recipe for card in cards}
     what = method.described(recipes.pop()) if len(recipes) == 1 else method.about
@@ -171,26 +173,26 @@ def _reuse_text(
     )
     return (
         f"{network} was used. This network is {what}. {card_phrase} trained on {data_text(cards)}."
-        f" {training_sentences(cards)}{_unfinished_text(unfinished)}"
+        f" {training_sentences(cards)}{_describe_unfinished(unfinished)}"
     )
 
 
-def _unfinished_text(unfinished: int) -> str:
+def _describe_unfinished(unfinished: int) -> str:
     """Return a sentence on the number of remaining trainings, after a space; "" if none remain."""
     if not unfinished:
         return ""
     return f" {unfinished} more {'network' if unfinished == 1 else 'networks'} will be trained."
 
 
-def cards_in(
+def read_cards(
     method: str, folders: Sequence[Path]
 ) -> tuple[tuple[ModelCard, ...], tuple[str, ...]]:
     """Return the cards of models in folders of steps, and names of the files of reused models.
 
     Models that a step trained itself have no file name.
     """
-    cards = tuple(read_card(weights_in(folder, method)) for folder in folders)
-    notes = (source_in(folder) for folder in folders)
+    cards = tuple(read_card(weights_path(folder, method)) for folder in folders)
+    notes = (source_path(folder) for folder in folders)
     return cards, tuple(
         note.read_text(encoding="utf-8").strip() for note in notes if note.exists()
     )
@@ -218,7 +220,7 @@ def describe_networks_of_pairs(
     training: TrainingSettings, folders: Sequence[Path], unfinished: int
 ) -> str:
     """Return methods text of networks trained on pairs, based on models of finished steps."""
-    cards, sources = cards_in(training.method, folders)
+    cards, sources = read_cards(training.method, folders)
     return describe_network(training, cards, data=_PAIR, sources=sources, unfinished=unfinished)
 
 
@@ -228,14 +230,14 @@ def _volumes_data(count: str) -> str:
 
 def describe_volume_network(training: TrainingSettings) -> str:
     """Return methods text of a network that will be trained on volumes of the run."""
-    return describe_network(training, (), data=_volumes_data(f"up to {VOLUMES}"))
+    return describe_network(training, (), data=_volumes_data(f"up to {N_VOLUMES}"))
 
 
 def describe_networks_of_volumes(
     training: TrainingSettings, folders: Sequence[Path], unfinished: int
 ) -> str:
     """Return methods text of networks trained on volumes, based on models of finished steps."""
-    cards, sources = cards_in(training.method, folders)
+    cards, sources = read_cards(training.method, folders)
     data = _volumes_data(images_text(cards))
     return describe_network(training, cards, data=data, sources=sources, unfinished=unfinished)
 
@@ -376,8 +378,8 @@ def training_work(
     if not recipe_changes:
         return 1.0
     trained = get_method(method)
-    changed = changed_recipe(trained, recipe, recipe_changes)
-    return work_ratio(changed_recipe(trained, recipe, ()), changed, trained.ndim)
+    changed = change_recipe(trained, recipe, recipe_changes)
+    return work_ratio(change_recipe(trained, recipe, ()), changed, trained.ndim)
 
 
 @step(
@@ -579,7 +581,7 @@ def estimate_variance(
     """
     from threadpoolctl import threadpool_limits
 
-    from bids_sr.sr.variance.exemplars import Exemplars
+    from bids_sr.sr.variance.exemplars import CalibrationPatterns
     from bids_sr.sr.variance.run_data import run_data
 
     training = TrainingRequest(
@@ -602,7 +604,7 @@ def estimate_variance(
         and calibration_facts["usable"]
     ):
         assert boldref2calibration_xfm is not None
-        exemplars = Exemplars(
+        exemplars = CalibrationPatterns(
             patterns=np.moveaxis(calibration_patterns.data, -1, 0),
             affine=calibration_patterns.affine,
             from_boldref=boldref2calibration_xfm[0],
@@ -629,8 +631,8 @@ def _self_test_results(
     method: Method, card: ModelCard, data: "RunData", interpolations: tuple[str, ...]
 ) -> Facts:
     """Return the self-test results of the map and of interpolations, by series."""
-    from bids_sr.sr.variance.fit_variance import tested_entry, why_untried
-    from bids_sr.sr.variance.one_level_down import try_interpolation
+    from bids_sr.sr.variance.fit_variance import self_test_entry, untested_reason
+    from bids_sr.sr.variance.self_test import score_interpolation
 
     map_result: Facts = {
         "reason": "the variance maps were estimated from another run, or by an earlier version"
@@ -638,22 +640,22 @@ def _self_test_results(
     }
     if card.data_sha256 == data.checksums() and "tested" in card.held_out:
         map_result = {
-            **part_of(card.held_out, "tested"),
+            **mapping_entry(card.held_out, "tested"),
             "applied": card.json.get("applied", True),
         }
     results = {series_name(method.name): map_result}
     for name in interpolations:
         try:
-            results[name] = tested_entry(try_interpolation(data.trial(), name), data.volumes)
+            results[name] = self_test_entry(score_interpolation(data.trial(), name), data.volumes)
         except (SeriesError, ResolutionError) as error:
-            results[name] = {"reason": why_untried(error)}
+            results[name] = {"reason": untested_reason(error)}
     return results
 
 
 def _prior_sd_map(model: LoadedModel, data: "RunData") -> Volume:
     """Return the root of the summed squared maps on the boldref's high-resolution grid."""
     from bids_sr.sr.operators import to_volume
-    from bids_sr.sr.variance.in_reference import onto_grid
+    from bids_sr.sr.variance.add_detail import onto_grid
 
     shape, affine = hr_grid(data.statistics.mean.shape, data.affine, data.factor)
     # The squares exceed the range of half precision.

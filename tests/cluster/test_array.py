@@ -20,7 +20,7 @@ from slurmmaker import program
 
 from bids_sr.cli.slurm import main as slurm_main
 from bids_sr.slurm import calls
-from bids_sr.slurm.job_states import Fate, State
+from bids_sr.slurm.job_states import JobStatus, State
 from bids_sr.slurm.manage import overview
 from bids_sr.slurm.submission import submissions
 
@@ -109,7 +109,7 @@ def submit(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
     until(lambda: not any(fate.open for fate in fates(site).values()), 30)
 
 
-def fates(site: Path) -> dict[str, Fate]:
+def fates(site: Path) -> dict[str, JobStatus]:
     return {fate.participant: fate for fate in overview(site / "out").fates}
 
 

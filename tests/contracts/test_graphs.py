@@ -34,15 +34,15 @@ import bids_sr.steps
 from bids_sr.boilerplate import bibliography
 from bids_sr.config.spaces import FUNC
 from bids_sr.pipeline.graph import Graph
-from bids_sr.pipeline.listing import who_makes_what
-from bids_sr.pipeline.nipype_workflow import workflow_of
+from bids_sr.pipeline.listing import describe_graph
+from bids_sr.pipeline.nipype_workflow import make_workflow
 from bids_sr.pipeline.nodes import Handle, Node
 from bids_sr.pipeline.step import Part, Step
 from bids_sr.pipeline.store import derivative_path, store
 from bids_sr.report.methods_text import _missing_keys, methods_html
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
-from bids_sr.workflows.participant import graph_of, primary_series
+from bids_sr.workflows.participant import make_graph, primary_series
 from bids_sr.workflows.run_plan import RunPlan
 
 HIGH, LOW = (3.0, 3.0, 4.0), (6.0, 6.0, 4.0)
@@ -494,7 +494,7 @@ def plan_case(case: str, root: Path) -> PlannedCase:
     maker = BidsMaker(root / "bids")
     make(maker)
     settings, plan = planned_call(maker, root, *(option.format(root=root) for option in options))
-    return PlannedCase(graph_of(settings, plan, VERSION), run_plans(settings, plan))
+    return PlannedCase(make_graph(settings, plan, VERSION), run_plans(settings, plan))
 
 
 @pytest.fixture(scope="module")
@@ -685,8 +685,8 @@ def test_results_are_resampled_to_the_requested_output_spaces(
     """
     (maker := BidsMaker(tmp_path / "bids")).subject()
     call = planned_call(maker, tmp_path, "--sr-method", "bspline", "zerofill", *options)
-    graph, plans = graph_of(*call, VERSION), run_plans(*call)
-    assert workflow_of(graph, base_dir=tmp_path, need_gb=lambda need: 0.1).list_node_names()
+    graph, plans = make_graph(*call, VERSION), run_plans(*call)
+    assert make_workflow(graph, base_dir=tmp_path, need_gb=lambda need: 0.1).list_node_names()
     assert all(plan.in_func == (not options) for plan in plans.values())
     grids = [
         node for step in ("grid_in_t1w", "grid_in_template") for node in nodes_of(graph, step)
@@ -716,8 +716,8 @@ def test_only_maps_are_projected_to_surfaces(tmp_path: Path, spheres: bool) -> N
         option.format(root=tmp_path) for option in (*PREPARED, "--output-spaces", *SURFACES)
     ]
     call = planned_call(maker, tmp_path, "--sr-method", "bspline", *options)
-    graph = graph_of(*call, VERSION)
-    assert workflow_of(graph, base_dir=tmp_path, need_gb=lambda need: 0.1).list_node_names()
+    graph = make_graph(*call, VERSION)
+    assert make_workflow(graph, base_dir=tmp_path, need_gb=lambda need: 0.1).list_node_names()
     mapped = nodes_of(graph, "map_series")
     onto = nodes_of(graph, "maps_to_surfaces")
     assert len(onto) == 2 * len(mapped)
@@ -773,7 +773,7 @@ def test_the_primary_series_is_of_the_last_method(
     make(maker := BidsMaker(tmp_path / "bids"))
     call = planned_call(maker, tmp_path, *options)
     assert primary_series(*call, VERSION) == [primary]
-    graph = graph_of(*call, VERSION)
+    graph = make_graph(*call, VERSION)
     [*means] = nodes_of(graph, "average_series")
     assert {node.scope.name for node in means} == {f"{primary}_shown"}
 
@@ -1102,7 +1102,7 @@ def test_the_overview_gets_the_calibration_and_the_viewer_the_number_of_runs(
 
 
 def test_the_listing_has_every_step_after_the_steps_that_it_needs(graph: Graph) -> None:
-    lines = who_makes_what(graph)
+    lines = describe_graph(graph)
     assert {line.name for line in lines if line.makes} == {
         node.name for node in graph.nodes if node.step is not store
     }

@@ -223,7 +223,10 @@ def test_imports_point_one_way() -> None:
         ("bids_sr/spatial/x.py", "from ..sr.train import fit"),
         ("bids_sr/glm/x.py", "def f():\n    import bids_sr.figures.canvas"),
         ("bids_sr/steps/x.py", "from bids_sr.bids import BoldRun"),
-        ("bids_sr/steps/x.py", "def f():\n    from bids_sr.workflows.participant import graph_of"),
+        (
+            "bids_sr/steps/x.py",
+            "def f():\n    from bids_sr.workflows.participant import make_graph",
+        ),
         ("bids_sr/pipeline/x.py", "from bids_sr.steps.bold_reference import mask_head"),
         ("workflows/x.py", "from bids_sr.execution.execute import execute"),
         ("boilerplate/x.py", "import bids_sr.config"),
@@ -388,7 +391,7 @@ def _imported(path: Path, names: Collection[str]) -> Iterator[str]:
 
 COMPUTES = {"evaluation", "glm", "quality", "registration", "spatial", "sr"}
 READERS = {
-    "bids_sr.registration.compared_frame": {"checked", "refuse_other_nan"},
+    "bids_sr.registration.series_alignment": {"check_alignment", "refuse_other_nan"},
     "bids_sr.spatial.itk_files": {"read_itk"},
     "bids_sr.spatial.transforms": {"hr_grid"},
     "bids_sr.sr.models.card": {"card_path"},
@@ -404,7 +407,7 @@ They read events, headers or cards, or return the grid of a series. They do not 
 """
 
 WITHOUT_STEPS = {
-    "bids_sr.glm.run_combination": {"combine_runs", "precision_weights", "shared_error"},
+    "bids_sr.glm.run_combination": {"combine_runs", "precision_weights", "correlate_error"},
 }
 """Functions of a few maps in memory, which `bids_sr.combine_runs` calls without a folder of steps.
 
@@ -445,7 +448,7 @@ def test_the_python_interface_computes_only_with_steps() -> None:
         "from bids_sr.evaluation.verdict import make_verdict",
         "from bids_sr.spatial import hmc",
         "import bids_sr.glm.confounds",
-        "def f():\n    from bids_sr.sr.inference.apply_to_series import Keeping, write_series",
+        "def f():\n    from bids_sr.sr.inference.apply_to_series import Consistency, write_series",
     ],
 )
 def test_an_import_of_arithmetic_is_reported(text: str) -> None:

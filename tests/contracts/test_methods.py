@@ -15,22 +15,22 @@ from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.series import DEFAULT_BASELINES
 from bids_sr.sr.data.images import pair_image
 from bids_sr.sr.inference.acquired import InferenceError, UpsamplerInputs
-from bids_sr.sr.inference.apply_to_series import enforce
+from bids_sr.sr.inference.apply_to_series import enforce_consistency
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.matrices import kspace_crop
 from bids_sr.sr.method import (
     UnknownMethod,
-    all_methods,
     get_method,
     get_recipe,
+    list_methods,
     method_names,
-    offered_methods,
+    method_names_without_controls,
 )
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.models.request import TrainingRequest, _sloppy_recipe
-from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.training.trainer import train_network
+from bids_sr.sr.variance.add_detail import make_detail
 from bids_sr.sr.variance.fit_variance import fit_variance
-from bids_sr.sr.variance.in_reference import detail_of
 from bids_sr.sr.variance.run_data import RunData
 from bids_sr.sr.variance.temporal_components import TemporalStatistics
 
@@ -96,12 +96,16 @@ def test_a_method_carries_its_name_and_a_reference_that_exists(name):
 
 
 def test_a_method_needs_a_pair_unless_it_learns_from_the_run():
-    alone = {method.name for method in all_methods() if not method.needs_pair}
+    alone = {method.name for method in list_methods() if not method.needs_pair}
     assert alone == {"dip", "tv", "sbl", "sdmod"}
 
 
 def test_a_control_is_not_offered_as_a_method():
-    assert set(method_names()) - set(offered_methods()) == {"sdmod"} <= set(DEFAULT_BASELINES)
+    assert (
+        set(method_names()) - set(method_names_without_controls())
+        == {"sdmod"}
+        <= set(DEFAULT_BASELINES)
+    )
 
 
 @pytest.mark.parametrize("name", method_names())
@@ -151,13 +155,14 @@ def test_a_method_of_the_run_is_data_consistent_for_any_size_and_factor(
     plain = make_upsampler("zerofill", UpsamplerInputs(factor=factor))
     # zero filling is not data consistent if slices become thinner
     filled = [
-        enforce(plain(volumes[..., t], np.eye(4)), volumes[..., t], factor) for t in range(5)
+        enforce_consistency(plain(volumes[..., t], np.eye(4)), volumes[..., t], factor)
+        for t in range(5)
     ]
     filled = np.stack(filled, -1)
     save_image(filled, np.eye(4), tmp_path / "filled.nii", tr=2.0)
     inputs = UpsamplerInputs(factor=factor, affine=affine, mask=np.ones(shape))
     with SeriesReader(tmp_path / "filled.nii") as reader:
-        detail_of(model, inputs, shape).add(reader, tmp_path / "fine.nii")
+        make_detail(model, inputs, shape).add(reader, tmp_path / "fine.nii")
     fine = load_image(tmp_path / "fine.nii")[0]
     assert fine.shape[:3] == tuple(int(n * f + 0.5) for n, f in zip(shape, factor, strict=True))
     assert inconsistency(fine[..., 1], volumes[..., 1]) < 1e-5
@@ -219,7 +224,7 @@ def test_training_writes_a_card_that_loads(name, recipe, tmp_path):
     request = TrainingRequest(
         method=method, recipe=recipe, changed=with_features(short), vgg_weights=vgg, factor=factor
     )
-    fitted = fit(request, (pair,), tmp_path / "work")
+    fitted = train_network(request, (pair,), tmp_path / "work")
     model = load_model(save_model(tmp_path / "model", fitted.state, fitted.card)[0])
     for key in (
         "data_sha256",
@@ -256,7 +261,7 @@ def test_a_method_of_images_trains_on_a_pair_and_handles_odd_sizes(name, tmp_pat
         patch=(32 if method.ndim == 2 else 8) if method.recipes["fast"].patch else None,
     )
     request = TrainingRequest(method=method, changed=short, factor=factor)
-    fitted = fit(request, (pair,), tmp_path / "work")
+    fitted = train_network(request, (pair,), tmp_path / "work")
     model = load_model(save_model(tmp_path / "model", fitted.state, fitted.card)[0])
     for key in (
         "data_sha256",

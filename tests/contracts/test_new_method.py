@@ -38,24 +38,24 @@ from graphmaker import nodes_of, planned_graph, stage_minutes
 
 from bids_sr.cli.parser import parse_settings
 from bids_sr.preflight import check
-from bids_sr.sr.method import offered_methods
+from bids_sr.sr.method import method_names_without_controls
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.method import get_method
-from bids_sr.evaluation.negative_controls import placebos_of
+from bids_sr.evaluation.negative_controls import list_placebos
 
-assert {"new-net", "new-maps"} < set(offered_methods())
+assert {"new-net", "new-maps"} < set(method_names_without_controls())
 maker = BidsMaker(folder / "bids")
 maker.subject()
 options = ["--sr-method", "new-net", "new-maps", "--null-checks", "--n-ensemble", "2"]
 argv = [str(maker.root), str(folder / "out"), "participant"]
 argv += ["-w", str(folder / "work"), "--skip-bids-validation"]
-plan = check(parse_settings([*argv, *options]).resolved(run_uuid="x"))
+plan = check(parse_settings([*argv, *options]).resolve(run_uuid="x"))
 assert plan.problems == (), plan.problems
-lacks = check(parse_settings([*argv, *options, "--recipe", "paper"]).resolved(run_uuid="x"))
+lacks = check(parse_settings([*argv, *options, "--recipe", "paper"]).resolve(run_uuid="x"))
 reasons = [one.why for one in lacks.problems]
 assert reasons == ["this training recipe is not available for new-net"], lacks
 assert {"newnet", "newmaps"} < set(plan.series), plan.series
-asked = parse_settings([*argv, *options]).resolved(run_uuid="x")
+asked = parse_settings([*argv, *options]).resolve(run_uuid="x")
 minutes = stage_minutes(asked)
 # the network, another seed and one on the T1w image, of 100 minutes each; the maps are of the run
 assert 300 <= minutes["training"] < 302, minutes
@@ -64,8 +64,8 @@ made = {node.scope.name for node in nodes_of(graph, "super_resolve")}
 unstored = {name for name in made if name.startswith("new")}
 wanted = {"newnetSeed1", "newnetT1w", "newmapsMirror", "newmapsShift"}
 assert unstored - {"newnet", "newmaps"} == wanted, unstored
-assert placebos_of("newnet") == ("newnetPhantom", "newnetOther", "newnetT1w")
-assert placebos_of("newmaps") == ("newmapsMirror", "newmapsShift", "newmapsOther")
+assert list_placebos("newnet") == ("newnetPhantom", "newnetOther", "newnetT1w")
+assert list_placebos("newmaps") == ("newmapsMirror", "newmapsShift", "newmapsOther")
 for step, method in (("train_on_pair", "new-net"), ("estimate_variance", "new-maps")):
     found = {graph.settings[node]["method"] for node in nodes_of(graph, step)}
     assert method in found and found <= {method, "sdmod"}, found

@@ -20,7 +20,7 @@ from bidsmaker import BidsMaker
 
 from bids_sr.cli import participant_level, main
 from bids_sr.execution.execute import RunOutcome
-from bids_sr.notices import CODES, recorded
+from bids_sr.notices import CODES, read_record
 from bids_sr.report.participants_page import write_participants
 from bids_sr.report.sections import Shown
 
@@ -32,7 +32,7 @@ participant_level.run_participants = lambda settings, plan, say: RunOutcome()
 argv = ["data", "out", "participant", "--skip-bids-validation", "--log-format", "json"]
 code = main.main(argv)
 (logs,) = Path("out/logs").iterdir()
-(notice,) = [entry for entry in recorded(logs) if entry.code == "long-tr"]
+(notice,) = [entry for entry in read_record(logs) if entry.code == "long-tr"]
 print(code, notice.level, notice.subject, notice.run, notice.why)
 write_participants(Path("out"), ["01"], shown=[], log_dir=logs)
 assert "a repetition time of 6 s is long" in Path("out/sub-01.html").read_text()

@@ -17,7 +17,7 @@ from mapmaker import mapped
 
 from bids_sr.cli.parser import build_parser, parse_settings
 from bids_sr.config import Settings, UsageError
-from bids_sr.config.settings import analysis_digest, differing
+from bids_sr.config.settings import analysis_digest, differing_settings
 from bids_sr.io.volume import Volume
 from bids_sr.steps.clusters import list_clusters
 
@@ -25,7 +25,7 @@ first = ["in", "out", "participant"]
 plain, fewer = parse_settings(first), parse_settings([*first, "--n_clusters", "3"])
 assert (plain.activation.n_clusters, fewer.activation.n_clusters) == (10, 3)
 assert analysis_digest(plain) != analysis_digest(fewer)
-assert differing(plain, fewer) == {"activation.n_clusters": "10 and 3"}
+assert differing_settings(plain, fewer) == {"activation.n_clusters": "10 and 3"}
 common, everything = build_parser().format_help(), build_parser(everything=True).format_help()
 assert "--n-clusters" not in common
 assert "clusters of each map that are listed (default: 10)" in " ".join(everything.split())

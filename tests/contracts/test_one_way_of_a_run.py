@@ -12,7 +12,7 @@ from graphmaker import made_by, nodes_of
 from bids_sr.bids import BoldRun
 from bids_sr.config import Paths, Selection, Settings
 from bids_sr.preflight import check
-from bids_sr.workflows.participant import graph_of
+from bids_sr.workflows.participant import make_graph
 
 MOST = 8
 
@@ -75,7 +75,7 @@ def test_few_classes_hold_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         follow(cls)
     plan = check(settings)
     assert plan.problems == ()
-    graph = graph_of(settings, plan, "0")
+    graph = make_graph(settings, plan, "0")
     (run,) = plan.runs
     (first,) = nodes_of(graph, "import_series")
     assert made_by(graph, first, "bold_file") == [run.bold]

@@ -111,7 +111,7 @@ def test_names_of_a_method_and_its_variants_round_trip(method):
     ],
 )
 def test_kinds_of_the_fixed_series(names, kind):
-    assert {registry.kind_of(name) for name in names} == {kind}
+    assert {registry.get_kind(name) for name in names} == {kind}
 
 
 @pytest.mark.parametrize(

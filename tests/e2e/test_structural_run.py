@@ -12,7 +12,7 @@ import pytest
 
 from bids_sr.phantom.simulated_dataset import make_dataset
 from bids_sr.phantom.study import Study
-from bids_sr.report.figure_archive import figures_of
+from bids_sr.report.figure_archive import read_figures
 
 from .conftest import BIN, Finished, call
 
@@ -153,7 +153,9 @@ def test_the_report_shows_scans_and_nothing_of_bold(fused):
     assert "PSNR" in page.split("headline")[1]
     assert "motion" not in sections
     figures = {
-        drawing.figure: drawing.path for drawing in figures_of(fused.out, "01") if not drawing.html
+        drawing.figure: drawing.path
+        for drawing in read_figures(fused.out, "01")
+        if not drawing.html
     }
     assert {"scans", "attention"} <= set(figures)
     attention = figures["attention"].read_text(encoding="utf-8")

@@ -20,7 +20,7 @@ from bids_sr.cli.models.options import ApplyOptions, ImageOptions
 from bids_sr.config import UsageError
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
-from bids_sr.io.atomic_files import write_whole
+from bids_sr.io.atomic_files import write_text
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
 from bids_sr.series import BASELINES, INTERPOLATIONS, PAIR_BASELINES
@@ -108,12 +108,12 @@ def ready_method(
         # the same grid: 43.75 voxels become 44 with factors 1.25 and 44/35
         default = trained_factor
     factor = files.factor_from(options.factor, default)
-    contrast = files.contrast_of(reader.path, options.contrast)
-    overruled = model_files.fit_for(
+    contrast = files.parse_contrast(reader.path, options.contrast)
+    overruled = model_files.check_applicable(
         model, reader, contrast, factor, force=options.force, allow=options.allow
     )
     _check_patches(model, options)
-    device = model_files.device_of(options)
+    device = model_files.choose_device(options)
 
     def make(scale: float) -> Upsampler:
         image = UpsamplerInputs(
@@ -165,7 +165,7 @@ def _check_patches(model: LoadedModel, options: ImageOptions) -> None:
         raise UsageError(option, reason, "use a smaller --overlap or a larger --patch")
 
 
-def overruled_notes(prepared: ReadyMethod, options: ImageOptions) -> list[str]:
+def list_overruled_notes(prepared: ReadyMethod, options: ImageOptions) -> list[str]:
     """Return a note for each difference between model and image that the user accepted."""
     flag = "--force" if options.force else "--allow"
     return [f"mismatch allowed by {flag}: {difference}" for difference in prepared.overruled]
@@ -176,7 +176,7 @@ def apply(options: ApplyOptions) -> None:
     out = output_files.to_write(options.out, [options.image])
     with SeriesReader(options.image) as reader:
         prepared = ready_method(options.model, reader, options)
-        notes = overruled_notes(prepared, options)
+        notes = list_overruled_notes(prepared, options)
         _, scale, note = files.brain_and_scale(reader, options.mask)
         notes += [note] * bool(note)
         for note in notes:
@@ -198,8 +198,8 @@ def apply(options: ApplyOptions) -> None:
         content |= {"Model": str(options.model), "ModelSHA256": prepared.model.card.weights_sha256}
         content |= _patches(prepared.model, options)
     content |= {"Notes": notes} if notes else {}
-    write_whole(
-        out.with_name(f"{output_files.stem_of(out)}.json"), json.dumps(content, indent=2) + "\n"
+    write_text(
+        out.with_name(f"{output_files.image_stem(out)}.json"), json.dumps(content, indent=2) + "\n"
     )
     print(
         f"{out}: {reader.shape[3]} volume(s) super-resolved with {prepared.name} in"
@@ -212,7 +212,7 @@ def _write(reader: SeriesReader, upsampler: Upsampler, factor: Factor, out: Path
     shape, affine = hr_grid(reader.shape[:3], reader.affine, factor)
     if reader.ndim == 3:
         volume = reader.volume(0)
-        fine = checked_finite(upsampler(volume, np.eye(4)), 0)
+        fine = require_finite(upsampler(volume, np.eye(4)), 0)
         save_image(fine.astype(np.float32), affine, out, header_like=reader.header)
         return
     count = reader.shape[3]
@@ -221,11 +221,11 @@ def _write(reader: SeriesReader, upsampler: Upsampler, factor: Factor, out: Path
         out, (*shape, count), affine, reader.tr, header_like=reader.header
     ) as writer:
         for index, volume in enumerate(reader.volumes()):
-            writer.append(checked_finite(upsampler(volume, np.eye(4)), index))
+            writer.append(require_finite(upsampler(volume, np.eye(4)), index))
             show_progress("volume", index + 1, count)
 
 
-def checked_finite(fine: Array, volume: int) -> Array:
+def require_finite(fine: Array, volume: int) -> Array:
     """Return a super-resolved volume; raise `InferenceError` if it is not finite."""
     if not np.isfinite(fine).all():
         raise InferenceError(

@@ -17,7 +17,7 @@ import numpy as np
 
 from bids_sr.cli.models import image_files as files
 from bids_sr.cli.models import model_files
-from bids_sr.cli.models.evaluate import participant_of
+from bids_sr.cli.models.evaluate import find_participant
 from bids_sr.cli.models.options import ChannelOptions, CompareOptions
 from bids_sr.cli.models.score_tables import SCORES, cell_text
 from bids_sr.config import UsageError
@@ -31,7 +31,7 @@ from bids_sr.quality.printed_metrics import nmse_voxel
 from bids_sr.sr.data.contrast_channels import contrast_image
 from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.inference.apply_to_contrasts import super_resolve_contrasts
-from bids_sr.sr.method import Method, offered_methods
+from bids_sr.sr.method import Method, method_names_without_controls
 from bids_sr.sr.models.model import load_model
 
 _NEAR = 1e-3  # mm, largest difference between affines of a grid that is due to rounding
@@ -100,13 +100,13 @@ _PREPARE = (
 )
 
 
-def heads_of(options: ChannelOptions) -> list[ScannedHead]:
+def group_by_head(options: ChannelOptions) -> list[ScannedHead]:
     """Group the files of a call by participant and session; reject incomplete groups."""
     groups: dict[str, dict[str, tuple[Path, Path]]] = {}
     participants: dict[str, str] = {}
     for fine, coarse in zip(options.fine, options.coarse, strict=True):
-        head, contrast = _head_name(fine), files.contrast_of(fine, None)
-        if (_head_name(coarse), files.contrast_of(coarse, None)) != (head, contrast):
+        head, contrast = _head_name(fine), files.parse_contrast(fine, None)
+        if (_head_name(coarse), files.parse_contrast(coarse, None)) != (head, contrast):
             reason = (
                 f"the corresponding high-resolution image, {fine.name}, is from a different"
                 " participant, session or contrast"
@@ -124,7 +124,7 @@ def heads_of(options: ChannelOptions) -> list[ScannedHead]:
             reason = f"{head} already has a {contrast} scan, {group[contrast][0].name}"
             raise UsageError(f"{fine}", reason, "specify only one scan per contrast and session")
         group[contrast] = fine, coarse
-        participants[head] = participant_of(fine)
+        participants[head] = find_participant(fine)
     heads = []
     for head, group in groups.items():
         if missing := [name for name in options.channels if name not in group]:
@@ -152,7 +152,7 @@ def _head_name(file: Path) -> str:
     'sub-01_ses-2'
     """
     session = re.search(r"(?:^|_)(ses-[A-Za-z0-9+]+)_", file.name)
-    return "_".join([participant_of(file), *([session[1]] if session else [])])
+    return "_".join([find_participant(file), *([session[1]] if session else [])])
 
 
 def check_fusing(methods: Sequence[Method]) -> None:
@@ -161,7 +161,7 @@ def check_fusing(methods: Sequence[Method]) -> None:
         if not method.fuses:
             from bids_sr.sr.method import get_method
 
-            fusing = [name for name in offered_methods() if get_method(name).fuses]
+            fusing = [name for name in method_names_without_controls() if get_method(name).fuses]
             raise UsageError(
                 f"--channels with {method.name}",
                 "this method uses only one contrast",
@@ -179,7 +179,7 @@ def score_heads(
     Low-resolution scans are interpolated to the high-resolution grid, and serve as the
     interpolation in the comparison with models. Cells are text.
     """
-    device = model_files.device_of(options)
+    device = model_files.choose_device(options)
     for head, image in heads:
         assert image.fine is not None
         assert image.coarse is not None

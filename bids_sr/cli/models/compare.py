@@ -19,19 +19,19 @@ import numpy as np
 
 from bids_sr.cli.console import progress_line
 from bids_sr.cli.models import output_files
-from bids_sr.cli.models.channels import ScannedHead, check_fusing, heads_of, score_heads
-from bids_sr.cli.models.evaluate import measure_task, participant_of, prepare_tasks
+from bids_sr.cli.models.channels import ScannedHead, check_fusing, group_by_head, score_heads
+from bids_sr.cli.models.evaluate import find_participant, measure_task, prepare_tasks
 from bids_sr.cli.models.options import CompareOptions, ModelEvaluationOptions
 from bids_sr.cli.models.score_tables import (
     SCORES,
     cell_text,
     compare_rows,
-    untested_reason,
+    explain_missing_tests,
     write_table,
 )
-from bids_sr.cli.models.train import requested_training, suited
+from bids_sr.cli.models.train import make_request, with_suitable_augmentation
 from bids_sr.cli.models.training_images import read_images
-from bids_sr.config import UsageError, nearest_name
+from bids_sr.config import UsageError, suggest_name
 from bids_sr.frozen import frozen
 from bids_sr.group.method_scores import ScoreRow
 from bids_sr.io.arrays import Array
@@ -47,11 +47,11 @@ from bids_sr.sr.data.participant_splits import (
     split_by_names,
 )
 from bids_sr.sr.inference.apply_to_contrasts import SAME_GRID
-from bids_sr.sr.method import offered_methods
+from bids_sr.sr.method import method_names_without_controls
 from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.models.request import TrainingRequest
-from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.training.trainer import train_network
 
 
 @frozen
@@ -87,7 +87,7 @@ def compare(options: CompareOptions) -> None:
     """Train all methods in all folds, score them on the test sets, and compare them."""
     study = _prepare(options)
     out = options.out.with_name(f"{options.out.name.removesuffix('.tsv')}.tsv")
-    about = _about(study, options)
+    about = _describe_conditions(study, options)
     rows = _rows_so_far(out, about)
     _print_plan(study, options)
     if options.dry_run:
@@ -119,7 +119,7 @@ def compare(options: CompareOptions) -> None:
     test_rows = [row for row in rows if row["set"] == "test"]
     print(f"{out}: scores on the test sets")
     compare_rows(test_rows, names, {}, out)
-    if reason := untested_reason({str(row["participant"]) for row in test_rows}):
+    if reason := explain_missing_tests({str(row["participant"]) for row in test_rows}):
         print(f"Note: {reason}")
     print(f"Trained models: {models}")
 
@@ -136,8 +136,8 @@ def _prepare(options: CompareOptions) -> _ComparedModels:
             "specify the high-resolution images with --fine FILE ...",
         )
     if options.channels:
-        return _checked(_prepare_channels(options, candidates))
-    people = tuple(participant_of(path) for path in references)
+        return _check_study(_prepare_channels(options, candidates))
+    people = tuple(find_participant(path) for path in references)
     folds = _folds(options, list(dict.fromkeys(people)))
     first_training = candidates[0].training
     images = list[TrainingImages]()
@@ -175,7 +175,7 @@ def _prepare(options: CompareOptions) -> _ComparedModels:
         degradation=None if options.coarse else _degradation(options, candidates),
         folds=tuple(folds),
     )
-    return _checked(study)
+    return _check_study(study)
 
 
 def _prepare_channels(
@@ -183,7 +183,7 @@ def _prepare_channels(
 ) -> _ComparedModels:
     """Read the scans of all heads, with contrasts as channels on the high-resolution grid."""
     check_fusing([candidate.training.method for candidate in candidates])
-    heads = heads_of(options)
+    heads = group_by_head(options)
     people = tuple(head.participant for head in heads)
     folds = _folds(options, list(dict.fromkeys(people)))
     mask_of = dict(zip(options.fine, options.mask, strict=False))
@@ -201,13 +201,13 @@ def _prepare_channels(
     )
 
 
-def _checked(study: _ComparedModels) -> _ComparedModels:
+def _check_study(study: _ComparedModels) -> _ComparedModels:
     """Check that all training requests fit the images of a study, and return the study."""
     for candidate in study.candidates:
         images = _training_images(candidate, study, study.folds[0])
         recipe, ndim = candidate.training.effective_recipe, candidate.training.method.ndim
         check_images(images, recipe, study.factor, ndim)
-        suited(candidate.training, images, quiet=True)
+        with_suitable_augmentation(candidate.training, images, quiet=True)
     return study
 
 
@@ -215,8 +215,8 @@ def _candidates(options: CompareOptions) -> list[_Candidate]:
     """Return the candidates: each method at each training resolution."""
     names = [name for name in options.method.split(",") if name]
     for name in names:
-        if name not in offered_methods():
-            fix = nearest_name(name, offered_methods()) or (
+        if name not in method_names_without_controls():
+            fix = suggest_name(name, method_names_without_controls()) or (
                 "run bids-sr-models list for the available methods"
             )
             raise UsageError(name, "unknown method", fix)
@@ -237,7 +237,7 @@ def _candidates(options: CompareOptions) -> list[_Candidate]:
             for change in options.recipe_changes
             if "." not in change.partition("=")[0] or change.startswith(f"{name}.")
         )
-        training = requested_training(replace(options, method=name, recipe_changes=changes))
+        training = make_request(replace(options, method=name, recipe_changes=changes))
         candidates += [
             _Candidate(
                 name=name if coarser == 1 else f"{name}-at-{coarser:g}x",
@@ -292,26 +292,28 @@ def _training_images(
     """
     validates = bool(candidate.training.effective_recipe.hold_out)
     return tuple(
-        _coarsened(replace(image, validation=participant in fold.validation), candidate, study)
+        _reduce_resolution(
+            replace(image, validation=participant in fold.validation), candidate, study
+        )
         for participant, images in zip(study.people, study.images, strict=True)
         for image in images
         if participant in fold.train or (validates and participant in fold.validation)
     )
 
 
-def _coarsened(
+def _reduce_resolution(
     image: TrainingImage, candidate: _Candidate, study: _ComparedModels
 ) -> TrainingImage:
     """Return an image at the training resolution of a candidate."""
     if candidate.coarser == 1 or image.fine is None or study.degradation is None:
         return image
-    (fine, inside), affine = _downsampled(
+    (fine, inside), affine = _downsample(
         (image.fine, image.mask > 0), image.affine, candidate.coarser, study
     )
     return replace(image, fine=fine.astype(np.float32), mask=inside > 0.5, affine=affine)
 
 
-def _downsampled(
+def _downsample(
     images: Sequence[Array], affine: Array, coarser: float, study: _ComparedModels
 ) -> tuple[list[Array], Array]:
     """Return images (X, Y, Z) of the same grid at a lower resolution, and their affine.
@@ -341,13 +343,13 @@ def _reference(number: int, study: _ComparedModels, options: CompareOptions, fol
     if options.test_coarser == 1:
         return path
     # the folder identifies the participant if the file name does not
-    name = f"{output_files.stem_of(path)}.nii.gz"
+    name = f"{output_files.image_stem(path)}.nii.gz"
     out = (
         folder / f"tests-at-{options.test_coarser:g}x" / study.people[number] / str(number) / name
     )
     if not out.exists():
         with SeriesReader(path) as reader:
-            low, affine = _downsampled(
+            low, affine = _downsample(
                 list(reader.volumes()), reader.affine, options.test_coarser, study
             )
             image = low[0] if reader.ndim == 3 else np.stack(low, axis=-1)
@@ -377,7 +379,12 @@ def _train(
     output_files.make_folder(stem)
     work = (options.work_dir or stem.parent) / f"{stem.name}.work"
     images = _training_images(candidate, study, fold)
-    result = fit(suited(candidate.training, images, quiet=True), images, work, progress_line())
+    result = train_network(
+        with_suitable_augmentation(candidate.training, images, quiet=True),
+        images,
+        work,
+        progress_line(),
+    )
     save_model(stem, result.state, result.card)
     shutil.rmtree(work, ignore_errors=True)  # the checkpoints are no longer needed
     print(f"{weights}: {candidate.name} trained on {len(images)} image(s)")
@@ -446,7 +453,7 @@ def _refuse_other(file: Path, models: Path) -> NoReturn:
     raise UsageError(f"{file}", reason, fix)
 
 
-def _about(study: _ComparedModels, options: CompareOptions) -> dict[str, object]:
+def _describe_conditions(study: _ComparedModels, options: CompareOptions) -> dict[str, object]:
     """Return the properties that determine models and scores."""
     text = json.dumps([checksums(images) for images in study.images], sort_keys=True)
     return {
@@ -476,7 +483,7 @@ def _about(study: _ComparedModels, options: CompareOptions) -> dict[str, object]
         "Precision": options.train_precision,
         "TrainedLast": options.train_last or 0,
         "StartedFromSHA256": [
-            candidate.training.started_with or "" for candidate in study.candidates
+            candidate.training.start_checksum or "" for candidate in study.candidates
         ],
     }
 

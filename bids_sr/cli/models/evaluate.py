@@ -21,21 +21,26 @@ from bids_sr.boilerplate import data_of
 from bids_sr.cli.console import table_text
 from bids_sr.cli.models import image_files as files
 from bids_sr.cli.models import model_files, output_files
-from bids_sr.cli.models.apply import ReadyMethod, checked_finite, overruled_notes, ready_method
+from bids_sr.cli.models.apply import (
+    ReadyMethod,
+    list_overruled_notes,
+    ready_method,
+    require_finite,
+)
 from bids_sr.cli.models.options import ModelEvaluationOptions
 from bids_sr.cli.models.score_tables import (
     MISSING,
-    beside,
-    by_psnr,
     cell_text,
     compare_rows,
-    untested_reason,
+    explain_missing_tests,
+    file_next_to,
+    sort_by_psnr,
 )
 from bids_sr.config import UsageError
 from bids_sr.frozen import frozen
 from bids_sr.group.method_scores import ScoreRow
 from bids_sr.io.arrays import Array, MaskArray, evenly_spaced
-from bids_sr.io.atomic_files import write_whole
+from bids_sr.io.atomic_files import write_text
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import ImageError, SeriesReader, save_image
 from bids_sr.metrics import similarity
@@ -86,16 +91,16 @@ class _Measured:
     data_range: float
 
 
-def participant_of(file: Path) -> str:
+def find_participant(file: Path) -> str:
     """Return the participant (``sub-01``) from a file's name or folders, or else the file name.
 
-    >>> participant_of(Path("sub-01/anat/sub-01_T1w.nii.gz")), participant_of(Path("a_T1w.nii"))
+    >>> find_participant(Path("sub-01/anat/sub-01_T1w.nii")), find_participant(Path("a_T1w.nii"))
     ('sub-01', 'a_T1w')
     """
     for part in (file.name, *reversed(file.parts[:-1])):
         if match := re.match(r"sub-[A-Za-z0-9+]+", part):
             return match[0]
-    return output_files.stem_of(file)
+    return output_files.image_stem(file)
 
 
 def evaluate(options: ModelEvaluationOptions) -> None:
@@ -123,7 +128,7 @@ def _check_groups(options: ModelEvaluationOptions) -> None:
     """
     group_of = dict[str, str]()
     for path, label in zip(options.reference, options.group, strict=False):
-        participant = participant_of(path)
+        participant = find_participant(path)
         if group_of.setdefault(participant, label) != label:
             problem = f"--group {group_of[participant]} and {label}: {participant}"
             reason = (
@@ -184,7 +189,7 @@ def prepare_tasks(
                 else model_files.open_model(first_model).card.factor,
             )
             folder = Path(stack.enter_context(TemporaryDirectory()))
-            file, (x, y, z) = _degraded(reference, options, factor, folder)
+            file, (x, y, z) = _write_downsampled(reference, options, factor, folder)
             coarse = stack.enter_context(SeriesReader(file))
             coarse_volumes = tuple(range(len(volumes)))
         given_files = options.made if len(options.reference) == 1 else options.made[number:][:1]
@@ -196,7 +201,7 @@ def prepare_tasks(
         }
         tasks.append(
             _Task(
-                participant=participant_of(path),
+                participant=find_participant(path),
                 coarse=coarse,
                 reference=reference,
                 window=(x, y, z),
@@ -215,7 +220,7 @@ def prepare_tasks(
         f"{name}: {note}": None
         for task in tasks
         for name, ready in task.methods.items()
-        for note in overruled_notes(ready, options)
+        for note in list_overruled_notes(ready, options)
     }
     for note in notes:
         print(f"Note: {note}")
@@ -233,7 +238,7 @@ def _labels(models: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _degraded(
+def _write_downsampled(
     reference: SeriesReader, options: ModelEvaluationOptions, factor: Factor, folder: Path
 ) -> tuple[Path, tuple[slice, slice, slice]]:
     """Write the downsampled reference to a file, and return it with the window that it covers.
@@ -325,7 +330,7 @@ def _super_resolved(
     for index in task.coarse_volumes:
         volume = task.coarse.volume(index)
         start = time.perf_counter()
-        image = checked_finite(upsampler(volume, np.eye(4)), index)
+        image = require_finite(upsampler(volume, np.eye(4)), index)
         seconds.append(time.perf_counter() - start)
         yield image
 
@@ -388,7 +393,7 @@ def _print_table(measured: _Measured, task: _Task, options: ModelEvaluationOptio
     columns = [name for name in data_of("columns.json")["models_apply"] if name != "reference"]
     if len(options.reference) == 1:
         columns.remove("participant")
-    print(table_text([tuple(columns), *_cells(by_psnr(measured.rows), columns, options)]))
+    print(table_text([tuple(columns), *_cells(sort_by_psnr(measured.rows), columns, options)]))
 
 
 def _cells(
@@ -411,11 +416,11 @@ def _report(
     figures: Sequence[Path],
 ) -> None:
     """Print the comparison over participants, and write tables and page."""
-    rows = [row for result in results for row in by_psnr(result.rows)]
+    rows = [row for result in results for row in sort_by_psnr(result.rows)]
     if options.out is not None:
         columns = data_of("columns.json")["models_apply"]
         lines = [tuple(columns), *_cells(rows, list(columns), options)]
-        write_whole(options.out, "".join("\t".join(line) + "\n" for line in lines))
+        write_text(options.out, "".join("\t".join(line) + "\n" for line in lines))
         description: Mapping[str, object] = {
             **columns,
             "DataRange": _one_or_all([result.data_range for result in results]),
@@ -424,12 +429,12 @@ def _report(
             "Reference": _one_or_all([str(file) for file in options.reference]),
             "Volumes": _one_or_all([list(task.volumes) for task in tasks]),
         }
-        write_whole(options.out.with_suffix(".json"), json.dumps(description, indent=2) + "\n")
+        write_text(options.out.with_suffix(".json"), json.dumps(description, indent=2) + "\n")
     compared = [name for name, ready in tasks[0].methods.items() if ready.model is not None]
     compared += list(tasks[0].made)
     group_of = {task.participant: label for task, label in zip(tasks, options.group, strict=False)}
     tables = compare_rows(rows, compared, group_of, options.out) if len(tasks) > 1 else {}
-    if reason := untested_reason({task.participant for task in tasks}):
+    if reason := explain_missing_tests({task.participant for task in tasks}):
         print(f"Note: {reason}")
     if options.figures != "none" and options.out is not None:
         from bids_sr.report.comparison_page import write_comparison_page
@@ -480,6 +485,6 @@ def _draw(drawn: DrawnImages, options: ModelEvaluationOptions, number: int) -> l
         figures["decorrelation"] = decorrelation_figure(drawn.title, images, zooms, drawn.mask)
     paths = list[Path]()
     for kind, figure in figures.items():
-        file = beside(options.out, f"{number}_{kind}.{options.figures}")
+        file = file_next_to(options.out, f"{number}_{kind}.{options.figures}")
         paths.append(save_figure(figure, file))
     return paths

@@ -41,7 +41,7 @@ _SUFFIXES = (
 )
 
 
-def contrast_of(file: Path, contrast: str | None) -> str:
+def parse_contrast(file: Path, contrast: str | None) -> str:
     """Return the contrast of an image as its BIDS suffix; raise `UsageError` if it is unknown.
 
     `contrast` is the suffix given as an option; None means the suffix in the file name.

@@ -7,7 +7,7 @@ once.
 import sys
 from collections.abc import Sequence
 
-from bids_sr.cli.exit_codes import DONE, FAILED, ended
+from bids_sr.cli.exit_codes import DONE, FAILED, run_program
 from bids_sr.cli.messages import complain
 from bids_sr.cli.models.options import (
     ApplyOptions,
@@ -24,7 +24,7 @@ from bids_sr.cli.models.options import (
 )
 from bids_sr.cli.options import Parser
 from bids_sr.cli.text_encoding import restart_in_utf8
-from bids_sr.config import UsageError, nearest_name
+from bids_sr.config import UsageError, suggest_name
 from bids_sr.config.section import Checked
 
 _COMMANDS: dict[str, tuple[type[Checked], str]] = {
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         restart_in_utf8()
     arguments = sys.argv[1:] if argv is None else argv
     interrupted = "rerun the same command to resume an interrupted training"
-    return ended("bids-sr-models", lambda: _run(arguments), interrupted=interrupted)
+    return run_program("bids-sr-models", lambda: _run(arguments), interrupted=interrupted)
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -89,7 +89,7 @@ def _run(argv: Sequence[str]) -> int:
         if not command or command.startswith("-"):
             parser.add_argument("command", metavar="COMMAND", help="the subcommand to run")
             parser.parse_args(argv)
-        fix = nearest_name(command, _COMMANDS) or (
+        fix = suggest_name(command, _COMMANDS) or (
             "run bids-sr-models --help for the list of subcommands"
         )
         raise UsageError(command, "unknown subcommand", fix)

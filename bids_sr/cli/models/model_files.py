@@ -7,16 +7,16 @@ from collections.abc import Collection
 from pathlib import Path
 
 from bids_sr.cli.models.options import MachineOptions
-from bids_sr.config import UsageError, machine, nearest_name
+from bids_sr.config import UsageError, machine, suggest_name
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import ImageError, SeriesReader
 from bids_sr.spatial.masks import MaskError
 from bids_sr.spatial.transforms import TransformError
 from bids_sr.sr.data.images import TrainingDataError
-from bids_sr.sr.former_names import renaming
+from bids_sr.sr.former_names import renaming_text
 from bids_sr.sr.inference.acquired import InferenceError
 from bids_sr.sr.matrices import MATRICES, ResolutionError
-from bids_sr.sr.method import UnknownMethod, get_method, offered_methods
+from bids_sr.sr.method import UnknownMethod, get_method, method_names_without_controls
 from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
@@ -37,7 +37,7 @@ REFUSALS = (
 )
 
 
-def device_of(options: MachineOptions) -> str:
+def choose_device(options: MachineOptions) -> str:
     """Return the torch device for the options: ``cuda`` if allowed and available, else ``cpu``.
 
     Raises `UsageError` if a CUDA device was requested but is not available.
@@ -54,7 +54,7 @@ def open_model(name: str | Path) -> LoadedModel:
     """Open the file of a trained model; raise an error that also explains names of methods."""
     file = Path(name)
     if not file.exists() and file.suffix == "":
-        methods = offered_methods()
+        methods = method_names_without_controls()
         if str(name) in methods:
             fix = (
                 f"train a model with bids-sr-models train {name} ..., or run bids-sr-models"
@@ -66,7 +66,7 @@ def open_model(name: str | Path) -> LoadedModel:
                 fix,
             )
         fix = (
-            nearest_name(str(name), (*MATRICES, *methods))
+            suggest_name(str(name), (*MATRICES, *methods))
             or "run bids-sr-models list to see the available models"
         )
         raise UsageError(
@@ -78,13 +78,13 @@ def open_model(name: str | Path) -> LoadedModel:
             " opened because they may contain executable code"
         )
     model = load_model(file)
-    if renamed := renaming(model.card.json):
+    if renamed := renaming_text(model.card.json):
         # standard output may contain a model card in JSON
         print(f"Note: {file}: {renamed}", file=sys.stderr)
     return model
 
 
-def fit_for(
+def check_applicable(
     model: LoadedModel,
     reader: SeriesReader,
     contrast: str,

@@ -7,7 +7,7 @@ from bids_sr.config import UsageError
 from bids_sr.config.section import Checked, argument, option
 from bids_sr.frozen import frozen
 from bids_sr.series import INTERPOLATIONS
-from bids_sr.sr.method import offered_methods
+from bids_sr.sr.method import method_names_without_controls
 
 _DegradationName = Literal["kspace", "multislice", "block", "gauss", "trilinear"]
 AllowedMismatch = Literal["resolution", "contrast", "orientation", "factor"]
@@ -296,7 +296,9 @@ class ModelEvaluationOptions(ImageOptions):
 class TrainOptions(MachineOptions):
     """Options of ``train``, shared by ``search`` and ``compare``."""
 
-    method: str = argument("METHOD", f"method to train, one of {' '.join(offered_methods())}")
+    method: str = argument(
+        "METHOD", f"method to train, one of {' '.join(method_names_without_controls())}"
+    )
     out: Path = argument(
         "OUT", "name of the output model (OUT.safetensors, OUT.json and OUT.tsv are written)"
     )
@@ -456,7 +458,9 @@ class ChannelOptions(TrainOptions):
 class SearchOptions(ChannelOptions):
     """Options of ``search``."""
 
-    method: str = argument("METHOD", f"method to train, one of {' '.join(offered_methods())}")
+    method: str = argument(
+        "METHOD", f"method to train, one of {' '.join(method_names_without_controls())}"
+    )
     out: Path = argument(
         "OUT", "name of the output table (OUT.tsv and its description OUT.json are written)"
     )

@@ -31,7 +31,7 @@ def to_write(out: Path, inputs: Sequence[Path]) -> Path:
     return out
 
 
-def stem_of(file: Path) -> str:
+def image_stem(file: Path) -> str:
     """Return the name of a NIfTI file without its extensions."""
     return file.name.removesuffix(".gz").removesuffix(".nii")
 

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from nibabel.affines import apply_affine, voxel_sizes
 
-from bids_sr.bids.entities import entities_of
+from bids_sr.bids.entities import parse_entities
 from bids_sr.cli.models.options import RateMakeOptions, RateScoreOptions
 from bids_sr.config import UsageError
 from bids_sr.frozen import frozen
@@ -36,7 +36,7 @@ from bids_sr.group.blind_ratings import (
     mean_ratings,
 )
 from bids_sr.io.arrays import Array
-from bids_sr.io.atomic_files import read_json, write_json, write_whole
+from bids_sr.io.atomic_files import read_json, write_json, write_text
 from bids_sr.io.nifti import load_image
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.io.volume import Volume
@@ -76,7 +76,7 @@ def make_kit(options: RateMakeOptions) -> None:
         raise UsageError(
             f"{target} is not empty", "an existing rating kit is never overwritten", fix
         )
-    scans = _scans_of(options.derivatives, options.series)
+    scans = _list_scans(options.derivatives, options.series)
     # pictures are listed in the order of codes, which are independent of the scans
     codes = draw_codes(len(scans), options.seed)
     views: dict[tuple[str, str], _View] = {}
@@ -95,16 +95,16 @@ def make_kit(options: RateMakeOptions) -> None:
                 for candidate in scans
                 if (candidate["participant"], candidate["contrast"]) == place
             )
-            views[place] = _view_of(_canonical(Path(first_scan["path"])), first_scan)
+            views[place] = _choose_view(_canonical(Path(first_scan["path"])), first_scan)
         _write_picture(kit / IMAGES / f"{code}.png", image, views[place], is_native=is_native)
     rows = "".join(f"{code}\t{IMAGES}/{code}.png\t\t\n" for code in sorted(codes))
-    write_whole(kit / SHEET, "code\timage\trating\tcomment\n" + rows)
+    write_text(kit / SHEET, "code\timage\trating\tcomment\n" + rows)
     text = _INSTRUCTIONS.format(
         sheet=SHEET, images=IMAGES, key=KEY, low=LOWEST, high=HIGHEST, kit=target.name
     )
-    write_whole(kit / "README.txt", text)
+    write_text(kit / "README.txt", text)
     compressed = zlib.compress(json.dumps(entries, sort_keys=True).encode())
-    write_whole(kit / KEY, base64.b64encode(compressed).decode("ascii") + "\n")
+    write_text(kit / KEY, base64.b64encode(compressed).decode("ascii") + "\n")
     if target.exists():
         target.rmdir()
     kit.rename(target)
@@ -117,20 +117,20 @@ def make_kit(options: RateMakeOptions) -> None:
         )
 
 
-def _scans_of(derivatives: Path, series: tuple[str, ...]) -> list[dict[str, str]]:
+def _list_scans(derivatives: Path, series: tuple[str, ...]) -> list[dict[str, str]]:
     """Return participant, contrast, series and path of all scans to rate."""
     scans = []
     for pattern in ("sub-*/anat", "sub-*/ses-*/anat"):
         for suffix in ("T1w", "T2w", "FLAIR"):
             for path in sorted(derivatives.glob(f"{pattern}/*_res-hr_desc-*_{suffix}.nii.gz")):
-                entities = entities_of(path)
+                entities = parse_entities(path)
                 name = entities.get("desc", "")
                 session = entities.get("session")
                 participant = f"sub-{entities['subject']}" + (f"_ses-{session}" if session else "")
                 scan = {"participant": participant, "contrast": suffix, "space": ""}
                 scan |= {"space": entities["space"]} if "space" in entities else {}
                 scans.append({**scan, "series": name, "path": str(path)})
-                if name == "bspline" and (native := _native_of(path, suffix, derivatives)):
+                if name == "bspline" and (native := _find_native(path, suffix, derivatives)):
                     scans.append({**scan, "series": NATIVE, "path": str(native)})
     scans = [scan for scan in scans if not series or scan["series"] in series]
     # the planes of a head are chosen from its first scan
@@ -152,7 +152,7 @@ def _scans_of(derivatives: Path, series: tuple[str, ...]) -> list[dict[str, str]
     return scans
 
 
-def _native_of(path: Path, suffix: str, derivatives: Path) -> Path | None:
+def _find_native(path: Path, suffix: str, derivatives: Path) -> Path | None:
     """Return the acquired low-resolution scan of an interpolated scan, or None.
 
     The scan of this contrast with the largest voxels is chosen among the sources in the sidecar.
@@ -205,7 +205,7 @@ class _View:
     top: float
 
 
-def _view_of(image: Volume, scan: dict[str, str]) -> _View:
+def _choose_view(image: Volume, scan: dict[str, str]) -> _View:
     """Return the view of a head, determined from one of its scans.
 
     `scan` is the entry of the image. In template space, its planes cannot be located in acquired
@@ -269,8 +269,8 @@ def _write_picture(path: Path, image: Volume, view: _View, *, is_native: bool) -
     for (axis, _), plane in zip(_PLANES, planes, strict=True):
         across, up = (other_axis for other_axis in range(3) if other_axis != axis)
         panel = np.take(image.data, plane, axis=axis)
-        panel = panel[_repeated(panel.shape[0], zooms[across] / view.pixel_mm)]
-        panel = panel[:, _repeated(panel.shape[1], zooms[up] / view.pixel_mm)]
+        panel = panel[_repeat_voxels(panel.shape[0], zooms[across] / view.pixel_mm)]
+        panel = panel[:, _repeat_voxels(panel.shape[1], zooms[up] / view.pixel_mm)]
         panels.append(panel[:, ::-1].T)
     height = max(panel.shape[0] for panel in panels)
     padded = [np.pad(panel, ((0, height - panel.shape[0]), (0, 0))) for panel in panels]
@@ -282,7 +282,7 @@ def _write_picture(path: Path, image: Volume, view: _View, *, is_native: bool) -
     partial.replace(path)
 
 
-def _repeated(count: int, ratio: float) -> Array:
+def _repeat_voxels(count: int, ratio: float) -> Array:
     """Return the voxel index of each pixel along an axis; `ratio` is voxel size / pixel size."""
     pixels = max(1, round(count * ratio))
     return np.minimum(((np.arange(pixels) + 0.5) / ratio).astype(int), count - 1)
@@ -367,7 +367,7 @@ def _write_scores(
 ) -> None:
     """Write means to a TSV file, and comparisons and agreement to a JSON file of the same name."""
     text = means.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.6g")
-    write_whole(out, text)
+    write_text(out, text)
     content = {
         **{name: value if np.isfinite(value) else None for name, value in agreement.items()},
         "comparisons": json.loads(tests.to_json(orient="records")),

@@ -17,7 +17,7 @@ from bids_sr.group.method_scores import (
     scores_by_metric,
     summarize,
 )
-from bids_sr.io.atomic_files import write_json, write_whole
+from bids_sr.io.atomic_files import write_json, write_text
 
 SCORES = ("psnr", "ssim", "rmse", "mae", "nmse", "nmse_voxel", "resolution_mm")
 """Columns that are summarized across participants."""
@@ -26,7 +26,7 @@ _SHOWN = ("psnr", "ssim", "rmse", "nmse")
 MISSING = "n/a"
 
 
-def by_psnr(rows: Sequence[ScoreRow]) -> list[ScoreRow]:
+def sort_by_psnr(rows: Sequence[ScoreRow]) -> list[ScoreRow]:
     """Return rows in descending order of PSNR."""
     return sorted(rows, key=lambda row: -float(row["psnr"]))
 
@@ -48,7 +48,7 @@ def write_table(
         *([cell_text(row[name]) for name in descriptions] for row in rows),
     ]
     write_json(file.with_suffix(".json"), {**descriptions, **(about or {})})
-    write_whole(file, "".join("\t".join(line) + "\n" for line in lines))
+    write_text(file, "".join("\t".join(line) + "\n" for line in lines))
 
 
 def cell_text(value: str | float) -> str:
@@ -58,16 +58,16 @@ def cell_text(value: str | float) -> str:
     return MISSING if math.isnan(value) else f"{value:.6g}"
 
 
-def beside(out: Path, suffix: str) -> Path:
+def file_next_to(out: Path, suffix: str) -> Path:
     """Return a file next to a table, such as ``table_summary.tsv`` next to ``table.tsv``."""
     stem = out.name.removesuffix(out.suffix) if out.suffix == ".tsv" else out.name
     return out.with_name(f"{stem}_{suffix}")
 
 
-def untested_reason(participants: Collection[str]) -> str:
+def explain_missing_tests(participants: Collection[str]) -> str:
     """Return why methods were not tested across participants, "" for two participants or more.
 
-    >>> untested_reason(["sub-01", "sub-02"])
+    >>> explain_missing_tests(["sub-01", "sub-02"])
     ''
     """
     if len(participants) > 1:
@@ -133,7 +133,7 @@ def compare_rows(
     tables = {key: table_rows for key, table_rows in rows_by_table.items() if table_rows}
     for key, table_rows in tables.items():
         if out is not None:
-            file = beside(out, _TABLES[key])
+            file = file_next_to(out, _TABLES[key])
             write_table(file, key[0], table_rows)
             print(f"{key[1].lower() if key[0] != 'models_anova' else key[1]}: {file}")
     return tables

@@ -17,15 +17,15 @@ from pathlib import Path
 
 from bids_sr.cli.console import progress_line
 from bids_sr.cli.models import output_files
-from bids_sr.cli.models.channels import check_fusing, heads_of
-from bids_sr.cli.models.evaluate import participant_of
+from bids_sr.cli.models.channels import check_fusing, group_by_head
+from bids_sr.cli.models.evaluate import find_participant
 from bids_sr.cli.models.options import ChannelOptions, SearchOptions, TrainOptions
-from bids_sr.cli.models.train import requested_training, suited
+from bids_sr.cli.models.train import make_request, with_suitable_augmentation
 from bids_sr.cli.models.training_images import read_images_of_files
 from bids_sr.config import UsageError
-from bids_sr.config.section import option_of
+from bids_sr.config.section import get_option
 from bids_sr.frozen import frozen
-from bids_sr.io.atomic_files import read_json, read_text, write_json, write_whole
+from bids_sr.io.atomic_files import read_json, read_text, write_json, write_text
 from bids_sr.io.grids import Factor
 from bids_sr.sr.data.examples import Examples
 from bids_sr.sr.data.images import TrainingImage, TrainingImages, check_images, checksums
@@ -33,7 +33,7 @@ from bids_sr.sr.data.participant_splits import SplitError, split_at_random
 from bids_sr.sr.data.validation import validation_windows
 from bids_sr.sr.inference.apply_to_contrasts import SAME_GRID
 from bids_sr.sr.method import get_method, get_recipe, recipe_name
-from bids_sr.sr.models.card import ModelCard, part_of
+from bids_sr.sr.models.card import ModelCard, mapping_entry
 from bids_sr.sr.models.model import TrainedModel
 from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.random_search import (
@@ -42,12 +42,16 @@ from bids_sr.sr.random_search import (
     default_space,
     draw_trial,
     grid_trials,
-    read_drawn,
+    parse_setting,
 )
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.recipe_changes import ChangeError, RecipeChange, check_changes, variable_fields
-from bids_sr.sr.training.phase import OutOfDeviceMemory, TrainingDiverged, compare
-from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.training.phase import (
+    OutOfDeviceMemory,
+    TrainingDiverged,
+    compare_with_interpolations,
+)
+from bids_sr.sr.training.trainer import train_network
 
 _ABSENT = "n/a"
 _COLUMNS: Mapping[str, Mapping[str, str]] = {
@@ -117,7 +121,7 @@ class _SearchTable:
         """Write the description, then the rows."""
         write_json(self.sidecar, {**self.columns, "Search": self.about})
         lines = [list(self.columns), *([row[name] for name in self.columns] for row in rows)]
-        write_whole(self.tsv, "".join("\t".join(cells) + "\n" for cells in lines))
+        write_text(self.tsv, "".join("\t".join(cells) + "\n" for cells in lines))
 
 
 def search(options: SearchOptions) -> None:
@@ -125,15 +129,15 @@ def search(options: SearchOptions) -> None:
     recipe = _searchable(options)
     space = _space(options, recipe)
     trials = _trials(options, recipe, space)
-    training = requested_training(replace(options, recipe_changes=()))
+    training = make_request(replace(options, recipe_changes=()))
     first_training = replace(training, changes=trials[0])
     images, factor = _images(options, first_training)
-    prepared = _prepared(replace(training, factor=factor), images, trials)
+    prepared = _prepare_trials(replace(training, factor=factor), images, trials)
     table = _SearchTable(
         stem=options.out.with_name(options.out.name.removesuffix(".tsv")),
         columns=_columns(recipe, space),
-        about=_about(options, prepared[0], space, images, factor)
-        | _about_scores(options, images, _split(recipe, images)[1]),
+        about=_describe_conditions(options, prepared[0], space, images, factor)
+        | _list_added_entries(options, images, _split(recipe, images)[1]),
     )
     output_files.make_folder(table.tsv)
     rows = table.rows()
@@ -148,7 +152,7 @@ def search(options: SearchOptions) -> None:
         rows.append(_run_trial(number, trial, training_images, scored_images, folder))
         table.write(rows)
         shutil.rmtree(folder, ignore_errors=True)  # the checkpoints are no longer needed
-        print(f"Trial {number} of {len(prepared)}: {_shown(rows[-1], space)}")
+        print(f"Trial {number} of {len(prepared)}: {_format_trial(rows[-1], space)}")
     if options.work_dir is None:
         shutil.rmtree(work, ignore_errors=True)
     _report(options, table, rows, space)
@@ -161,18 +165,20 @@ def _images(options: SearchOptions, training: TrainingRequest) -> tuple[Training
         mask_of = dict(zip(options.fine, options.mask, strict=False))
         participant_images = [
             (head.participant, head.read(options.channels, mask_of.get(head.fine[0])))
-            for head in heads_of(options)
+            for head in group_by_head(options)
         ]
         factor = SAME_GRID
     else:
         file_images, factor = read_images_of_files(options, training)
-        participant_images = [(participant_of(path), image) for path, image in file_images]
-    images = _marked(options, participant_images)
+        participant_images = [(find_participant(path), image) for path, image in file_images]
+    images = _mark_participants(options, participant_images)
     check_images(images, training.effective_recipe, factor, training.method.ndim)
     return images, factor
 
 
-def _marked(options: SearchOptions, images: Sequence[tuple[str, TrainingImage]]) -> TrainingImages:
+def _mark_participants(
+    options: SearchOptions, images: Sequence[tuple[str, TrainingImage]]
+) -> TrainingImages:
     """Return the images of participants, with validation participants marked.
 
     Test participants of ``--split`` are excluded.
@@ -242,7 +248,9 @@ def _searchable(options: SearchOptions) -> Recipe:
 def _space(options: SearchOptions, recipe: Recipe) -> tuple[SearchedSetting, ...]:
     """Return the searched settings, as requested or by default."""
     try:
-        space = tuple(read_drawn(text, options.method, recipe) for text in options.recipe_changes)
+        space = tuple(
+            parse_setting(text, options.method, recipe) for text in options.recipe_changes
+        )
     except ChangeError as error:
         change = error.change or " ".join(options.recipe_changes)
         raise UsageError(f"--set {change}", error.why, error.fix) from None
@@ -297,7 +305,7 @@ def _split(recipe: Recipe, images: TrainingImages) -> tuple[TrainingImages, Trai
     return tuple(training_images), tuple(images[number] for number in held_out)
 
 
-def _about_scores(
+def _list_added_entries(
     options: SearchOptions, images: TrainingImages, scored_on: TrainingImages
 ) -> dict[str, object]:
     """Return the table entries added after the first version, without empty entries."""
@@ -310,14 +318,14 @@ def _about_scores(
     return {name: entry for name, entry in entries.items() if entry}
 
 
-def _prepared(
+def _prepare_trials(
     training: TrainingRequest,
     images: TrainingImages,
     trials: Sequence[tuple[RecipeChange, ...]],
 ) -> list[TrainingRequest]:
     """Return the training requests of all trials; reject unsuitable images."""
     return [
-        suited(replace(training, changes=changes), images, quiet=number > 0)
+        with_suitable_augmentation(replace(training, changes=changes), images, quiet=number > 0)
         for number, changes in enumerate(trials)
     ]
 
@@ -338,7 +346,7 @@ def _columns(recipe: Recipe, space: Sequence[SearchedSetting]) -> dict[str, Mapp
     }
 
 
-def _about(
+def _describe_conditions(
     options: SearchOptions,
     training: TrainingRequest,
     space: Sequence[SearchedSetting],
@@ -360,7 +368,7 @@ def _about(
         "Device": training.device,
         "Precision": training.precision,
         "TrainedLast": options.train_last or 0,
-        "StartedFromSHA256": training.started_with or "",
+        "StartedFromSHA256": training.start_checksum or "",
     }
 
 
@@ -379,7 +387,7 @@ def _run_trial(
     values = {change.field: f"{change.value:.9g}" for change in training.changes}
     row = {"trial": str(number), **values, **dict.fromkeys(_COLUMNS, _ABSENT)}
     try:
-        model = fit(training, images, folder, progress_line())
+        model = train_network(training, images, folder, progress_line())
     except TrainingDiverged:
         return row | {"outcome": "diverged"}
     except OutOfDeviceMemory:
@@ -400,7 +408,7 @@ def _reference_scores(
     generator = recipe.build_generator(examples.channels, training.factor)
     generator.load_state_dict(dict(model.state))
     windows = validation_windows(examples, examples.train)
-    return compare(generator.to(training.device), examples, windows)
+    return compare_with_interpolations(generator.to(training.device), examples, windows)
 
 
 def _scores(model: TrainedModel, reference: Mapping[str, Mapping[str, float]]) -> _DrawnRow:
@@ -411,11 +419,12 @@ def _scores(model: TrainedModel, reference: Mapping[str, Mapping[str, float]]) -
     """
     card = ModelCard.from_json(model.card)
     parts: dict[str, Mapping[str, object]] = {
-        name: part_of(card.held_out, name) for name in card.held_out
+        name: mapping_entry(card.held_out, name) for name in card.held_out
     }
     scores: Mapping[str, Mapping[str, object]] = reference or parts
     network, interpolation = (
-        part_of(scores, name) for name in ("network", "input" if "input" in scores else "bspline")
+        mapping_entry(scores, name)
+        for name in ("network", "input" if "input" in scores else "bspline")
     )
     values = {
         "psnr": network.get("psnr"),
@@ -426,7 +435,7 @@ def _scores(model: TrainedModel, reference: Mapping[str, Mapping[str, float]]) -
     return {**cells, "step": str(card.held_out.get("iteration", _ABSENT)), "outcome": "done"}
 
 
-def _shown(row: _DrawnRow, space: Sequence[SearchedSetting]) -> str:
+def _format_trial(row: _DrawnRow, space: Sequence[SearchedSetting]) -> str:
     """Return settings and score of a trial as text."""
     values = " ".join(f"{setting.field}={row[setting.field]}" for setting in space)
     score = f"PSNR {row['psnr']} dB" if row["outcome"] == "done" else row["outcome"]
@@ -513,7 +522,7 @@ def _same_options(options: SearchOptions, kind: type[TrainOptions]) -> list[str]
     words = list[str]()
     for item in dataclasses.fields(kind):
         value = getattr(options, item.name)
-        flags = [word for word in option_of(item).flags.split() if word.startswith("--")]
+        flags = [word for word in get_option(item).flags.split() if word.startswith("--")]
         if not flags or item.name in ("recipe_changes", "work_dir") or value == item.default:
             continue
         values = value if isinstance(value, tuple) else (value,)

@@ -10,10 +10,10 @@ from bids_sr.cli.console import table_text
 from bids_sr.cli.models.model_files import open_model
 from bids_sr.cli.models.options import CardOptions, ListOptions
 from bids_sr.cli.recipe_settings import settings_text
-from bids_sr.config import UsageError, nearest_name
+from bids_sr.config import UsageError, suggest_name
 from bids_sr.series import BASELINES, INTERPOLATIONS
-from bids_sr.sr.former_names import renaming
-from bids_sr.sr.method import get_method, method_names, offered_methods
+from bids_sr.sr.former_names import renaming_text
+from bids_sr.sr.method import get_method, method_names, method_names_without_controls
 
 _LEARNS_FROM = {
     "pair": "pairs of high- and low-resolution images",
@@ -40,7 +40,7 @@ def list_models(options: ListOptions) -> None:
         " ... --sr-method METHOD)"
     )
     rows = [("name", "dims", "parameters fast / paper", "reference", "learns from", "description")]
-    for name in offered_methods():
+    for name in method_names_without_controls():
         method = get_method(name)
         training_data = _LEARNS_FROM.get(method.trained_on, method.trained_on)
         rows.append(
@@ -77,9 +77,9 @@ def _split_names(names: Sequence[str]) -> tuple[list[str], list[Path]]:
     folders = [Path(name) for name in names if name not in methods]
     for folder in folders:
         if not folder.is_dir():
-            methods_text = ", ".join(offered_methods())
+            methods_text = ", ".join(method_names_without_controls())
             reason = f"neither a directory nor one of the methods {methods_text}"
-            fix = nearest_name(str(folder), offered_methods()) or "check the name"
+            fix = suggest_name(str(folder), method_names_without_controls()) or "check the name"
             raise UsageError(f"{folder}", reason, fix)
     return methods, folders
 
@@ -125,7 +125,7 @@ def _models(folder: Path) -> None:
                 f"{card.method} ({card.recipe})"
                 + (
                     f", called {card.json['method']} in the model card"
-                    if renaming(card.json)
+                    if renaming_text(card.json)
                     else ""
                 ),
                 f"{mm} mm, factor {factor}",

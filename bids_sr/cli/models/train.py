@@ -13,12 +13,12 @@ from bids_sr.cli.models import model_files, output_files
 from bids_sr.cli.models.options import TrainOptions
 from bids_sr.cli.models.training_images import read_images
 from bids_sr.config import UsageError
-from bids_sr.config.vgg19_weights import VGG19_COMMAND, vgg19_for
-from bids_sr.io.atomic_files import write_whole
+from bids_sr.config.vgg19_weights import VGG19_COMMAND, find_vgg19
+from bids_sr.io.atomic_files import write_text
 from bids_sr.io.grids import Factor
 from bids_sr.sr.data.images import TrainingImages
 from bids_sr.sr.method import Method, get_method, get_recipe, recipe_name
-from bids_sr.sr.missing_features import features_notice
+from bids_sr.sr.missing_features import missing_features_notice
 from bids_sr.sr.models.card import read_card
 from bids_sr.sr.models.model import LoadedModel, save_model
 from bids_sr.sr.models.request import TrainingRequest
@@ -34,21 +34,21 @@ from bids_sr.sr.recipe_changes import (
 )
 from bids_sr.sr.training.card_entries import steps_at_stop
 from bids_sr.sr.training.journal import TENSORBOARD, log_tsv
-from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.training.trainer import train_network
 
 
 def train(options: TrainOptions) -> None:
     """Train a model and write it."""
-    training = requested_training(options)
+    training = make_request(options)
     images, factor = read_images(options, training)
-    training = suited(replace(training, factor=factor), images)
+    training = with_suitable_augmentation(replace(training, factor=factor), images)
     stem = options.out.with_name(options.out.name.removesuffix(".safetensors"))
     output_files.make_folder(stem)
     start = time.monotonic()
     work = options.work_dir or stem.with_name(f"{stem.name}.work")
-    result = fit(training, images, work, progress_line())
+    result = train_network(training, images, work, progress_line())
     json.dumps(dict(result.card))
-    write_whole(stem.with_name(f"{stem.name}.tsv"), log_tsv(result.log))
+    write_text(stem.with_name(f"{stem.name}.tsv"), log_tsv(result.log))
     weights, _ = save_model(stem, result.state, result.card)
     stop_text = steps_at_stop(result.card)
     if options.work_dir is None and not stop_text:
@@ -64,7 +64,7 @@ def train(options: TrainOptions) -> None:
             f" continue training from the checkpoints in {work}."
         )
     print(f"To apply the model: bids-sr-models apply {weights} IMAGE OUT")
-    print(f"                or: {_in_a_run(training.method, weights, factor)}")
+    print(f"                or: {_format_run_command(training.method, weights, factor)}")
 
 
 def _remove_checkpoints(work: Path) -> None:
@@ -79,7 +79,7 @@ def _remove_checkpoints(work: Path) -> None:
             path.unlink()
 
 
-def _in_a_run(method: Method, weights: Path, factor: Factor) -> str:
+def _format_run_command(method: Method, weights: Path, factor: Factor) -> str:
     """Return the command that applies a model to a BIDS data set.
 
     The factor is the factor of the model; a single number applies in-plane.
@@ -91,7 +91,7 @@ def _in_a_run(method: Method, weights: Path, factor: Factor) -> str:
     )
 
 
-def requested_training(options: TrainOptions) -> TrainingRequest:
+def make_request(options: TrainOptions) -> TrainingRequest:
     """Return the requested training; reject options that contradict each other or the method."""
     method = get_method(options.method)
     if method.variance is not None:
@@ -106,7 +106,7 @@ def requested_training(options: TrainOptions) -> TrainingRequest:
         raise UsageError(method.name, reason, fix)
     recipe = get_recipe(method, recipe_name(method, options.recipe))
     start = None if options.start is None else model_files.open_model(options.start)
-    device = model_files.device_of(options)
+    device = model_files.choose_device(options)
     vgg_weights = _vgg19(options, method)
     changes = changes_of_options(options, method, vgg=vgg_weights is not None)
     _check(options, method, apply_changes(recipe, changes), start)
@@ -116,7 +116,7 @@ def requested_training(options: TrainOptions) -> TrainingRequest:
             " initialized at random. To store these weights in a model, train the model with"
             " --keep-critic."
         )
-    if vgg_weights is None and (notice := features_notice(method, options.recipe)):
+    if vgg_weights is None and (notice := missing_features_notice(method, options.recipe)):
         level, text = notice
         print(f"{level.capitalize()}: {method.name} --recipe {options.recipe}: {text}")
     if options.train_last is not None:
@@ -158,7 +158,7 @@ def changes_of_options(
 
 def _vgg19(options: TrainOptions, method: Method) -> Path | None:
     """Return the VGG-19 weights for the loss, and print their path."""
-    weights = vgg19_for(method, options.recipe, options.vgg_weights)
+    weights = find_vgg19(method, options.recipe, options.vgg_weights)
     if weights is not None:
         print(f"VGG-19 features are computed with the weights in {weights}")
     return weights
@@ -229,7 +229,7 @@ def _check(
         )
         fix = f"convert the torchvision file with {VGG19_COMMAND} {options.vgg_weights}"
         raise UsageError(f"--vgg-weights {options.vgg_weights}", reason, fix)
-    if recipe.needs_vgg and vgg19_for(method, options.recipe, options.vgg_weights) is None:
+    if recipe.needs_vgg and find_vgg19(method, options.recipe, options.vgg_weights) is None:
         reason = (
             "the published training recipe uses VGG-19 features, but no VGG-19 weights are"
             " available on this computer"
@@ -268,7 +268,7 @@ def _check_filters(options: TrainOptions, recipe: Recipe, start: LoadedModel) ->
     raise UsageError(f"--from {options.start}", reason, f"use --set filters={filters}")
 
 
-def suited(
+def with_suitable_augmentation(
     training: TrainingRequest, images: TrainingImages, *, quiet: bool = False
 ) -> TrainingRequest:
     """Return the training with suitable data augmentation; reject images smaller than a patch.

@@ -34,7 +34,7 @@ def read_images_of_files(
     fine, coarse = (list(map(SeriesReader, paths)) for paths in (options.fine, options.coarse))
     factor = _factor(options, training, fine, coarse)
     readers = fine or coarse
-    contrasts = sorted({files.contrast_of(reader.path, options.contrast) for reader in readers})
+    contrasts = sorted({files.parse_contrast(reader.path, options.contrast) for reader in readers})
     if len(contrasts) > 1:
         fix = (
             "train one model per contrast, or use bids-sr ... --sr-target anat --sr-method"
@@ -56,9 +56,9 @@ def read_images_of_files(
             reader.path.name
         ) > 1
         name = (
-            f"{number + 1}-{output_files.stem_of(reader.path)}"
+            f"{number + 1}-{output_files.image_stem(reader.path)}"
             if has_duplicates
-            else output_files.stem_of(reader.path)
+            else output_files.image_stem(reader.path)
         )
         low = coarse[number] if fine and coarse else None
         for index, volume, low_volume in _volumes(reader, low, options.volumes, rng):

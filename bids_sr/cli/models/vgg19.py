@@ -23,9 +23,9 @@ from bids_sr.config.vgg19_weights import (
     VGG19_DIGITS,
     VGG19_SOURCE,
     VGG19_VARIABLE,
-    kept_vgg19,
+    installed_vgg19,
 )
-from bids_sr.io.atomic_files import FULL, DiskFullError, beside, write_bytes
+from bids_sr.io.atomic_files import FULL, DiskFullError, temporary_name, write_bytes
 
 BASE = "https://download.pytorch.org/models"
 """Address of torchvision's folder of weights."""
@@ -61,7 +61,7 @@ def keep_vgg19(options: Vgg19Options, *, base: str = BASE, digits: str = VGG19_D
     DiskFullError
         If there is not enough space for the download or the weights.
     """
-    target = kept_vgg19()
+    target = installed_vgg19()
     if options.file is None and _is_kept(target):
         print(f"{target}: the VGG-19 weights are already stored in this file")
         return DONE
@@ -80,7 +80,7 @@ def keep_vgg19(options: Vgg19Options, *, base: str = BASE, digits: str = VGG19_D
         _keep(source, target, digits)
         return DONE
     try:
-        with _downloaded(address, target.parent) as source:
+        with _download_file(address, target.parent) as source:
             _keep(source, target, digits, address)
     except _DownloadFailed as error:
         complain(
@@ -142,7 +142,7 @@ def _keep(source: Path, target: Path, digits: str, address: str = "") -> None:
 
     `address` is the origin of a downloaded `source`, and "" for a file of the user.
     """
-    from bids_sr.sr.vgg19 import WrongChecksum, convert_vgg19
+    from bids_sr.sr.vgg19 import ChecksumError, convert_vgg19
 
     name = address or str(source)
     if source.suffix == ".safetensors":
@@ -152,7 +152,7 @@ def _keep(source: Path, target: Path, digits: str, address: str = "") -> None:
         )
     try:
         content = convert_vgg19(source, digits)
-    except WrongChecksum as error:
+    except ChecksumError as error:
         fix = (
             "the response may come from a proxy server; try again, or use another network"
             if address
@@ -188,12 +188,12 @@ def _keep(source: Path, target: Path, digits: str, address: str = "") -> None:
 
 
 @contextmanager
-def _downloaded(address: str, folder: Path) -> Iterator[Path]:
+def _download_file(address: str, folder: Path) -> Iterator[Path]:
     """Download a file for the duration of the context."""
     for old_part in folder.glob(f".{VGG19_SOURCE}.*.part"):
         if time.time() - old_part.stat().st_mtime > _ABANDONED_S:
             old_part.unlink(missing_ok=True)
-    part = beside(folder / VGG19_SOURCE)
+    part = temporary_name(folder / VGG19_SOURCE)
     try:
         _download(address, part)
         yield part

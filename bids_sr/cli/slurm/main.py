@@ -16,18 +16,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_sr.cli.console import table_text
-from bids_sr.cli.exit_codes import DONE, FAILED, ended
+from bids_sr.cli.exit_codes import DONE, FAILED, run_program
 from bids_sr.cli.messages import say
-from bids_sr.cli.options import Given, Parser, made_of
-from bids_sr.cli.parser import add_settings, settings_of
+from bids_sr.cli.options import Given, Parser, options_of
+from bids_sr.cli.parser import add_settings, make_settings
 from bids_sr.cli.slurm.options import LaterOptions, SlurmOptions
 from bids_sr.cli.slurm.prepare import prepare
 from bids_sr.cli.text_encoding import restart_in_utf8
 from bids_sr.config import Settings
 from bids_sr.config.plugin import Plugin
 from bids_sr.slurm import manage
-from bids_sr.slurm.job_requests import DEFAULT_CPUS, minutes_of, time_text
-from bids_sr.slurm.job_states import Fate, State, failures, summary, table
+from bids_sr.slurm.job_requests import DEFAULT_CPUS, parse_minutes, time_text
+from bids_sr.slurm.job_states import JobStatus, State, failures, summary, table
 from bids_sr.slurm.manage import Overview, cancel, overview, print_scripts, retries
 from bids_sr.slurm.submission import Site, Submission
 
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         restart_in_utf8()
     arguments = list(sys.argv[1:] if argv is None else argv)
     interrupted = "jobs that were already submitted continue"
-    return ended("bids-sr-slurm", lambda: _run(arguments), interrupted=interrupted)
+    return run_program("bids-sr-slurm", lambda: _run(arguments), interrupted=interrupted)
 
 
 def _run(arguments: list[str]) -> int:
@@ -95,7 +95,7 @@ def _run(arguments: list[str]) -> int:
     options = later_parser(command).options(arguments[1:], LaterOptions)
     output_dir = options.output_dir.expanduser().absolute()
     participants = [f"sub-{label.removeprefix('sub-')}" for label in options.participant_label]
-    minutes = minutes_of(options.time) if options.time else None
+    minutes = parse_minutes(options.time) if options.time else None
     state = overview(output_dir)
     if command == "status":
         return _show(state.fates, output_dir)
@@ -110,9 +110,9 @@ def _run(arguments: list[str]) -> int:
     return DONE
 
 
-def _options_of(inputs: Given) -> tuple[Settings, SlurmOptions, Site]:
+def _parse_options(inputs: Given) -> tuple[Settings, SlurmOptions, Site]:
     """Return settings, SLURM options and site of a command line."""
-    options = made_of(inputs, SlurmOptions)
+    options = options_of(inputs, SlurmOptions)
     settings = {
         group: values for group, values in inputs.items() if group not in ("slurmoptions", "site")
     }
@@ -123,12 +123,12 @@ def _options_of(inputs: Given) -> tuple[Settings, SlurmOptions, Site]:
         file = resources.get("use_plugin")
         cpus = Plugin.from_file(Path(str(file)).expanduser()).n_procs if file else None
         settings["resources"] = {"nprocs": cpus or DEFAULT_CPUS, **resources}
-    return settings_of(settings).resolved(run_uuid=""), options, made_of(inputs, Site)
+    return make_settings(settings).resolve(run_uuid=""), options, options_of(inputs, Site)
 
 
 def _submit(arguments: list[str]) -> int:
     """Prepare and submit the jobs, or print their scripts."""
-    settings, options, site = build_parser().read(arguments, _options_of)
+    settings, options, site = build_parser().read(arguments, _parse_options)
     for name, reason in settings.run.without_effect:
         print(f"  note: {name} has no effect: {reason}")
     say("Checking the inputs")
@@ -168,7 +168,7 @@ def _send(submissions: "list[tuple[Submission, str]]", after: Sequence[str], *, 
     return DONE
 
 
-def _show(fates: "Sequence[Fate]", output_dir: Path) -> int:
+def _show(fates: "Sequence[JobStatus]", output_dir: Path) -> int:
     """Print the table of job states; return 1 if a job failed, otherwise 0."""
     print(table_text(table(fates)))
     print(summary(fates))

@@ -9,10 +9,16 @@ from typing import TYPE_CHECKING
 from bids_sr.cli.slurm.options import SlurmOptions
 from bids_sr.config import Settings, UsageError
 from bids_sr.slurm import calls, manage, scripts
-from bids_sr.slurm.arrays import choose, in_tasks
-from bids_sr.slurm.job_requests import group_request, job_mb, minutes_of, request_for, time_text
+from bids_sr.slurm.arrays import divide_into_tasks, parse_tasks
+from bids_sr.slurm.job_requests import (
+    group_request,
+    job_mb,
+    make_request,
+    parse_minutes,
+    time_text,
+)
 from bids_sr.slurm.manage import Overview
-from bids_sr.slurm.submission import Job, Site, Submission, group_job, new_id
+from bids_sr.slurm.submission import ArrayJob, Site, Submission, group_job, new_id
 
 if TYPE_CHECKING:
     from bids_sr.preflight import Estimate, Plan
@@ -66,7 +72,7 @@ def prepare(
     ]
     paths = (settings.paths.bids_dir, settings.paths.output_dir, *_paths(settings), *named_paths)
     problems += scripts.check_words(site, paths)
-    arrays: tuple[Job, ...] = ()
+    arrays: tuple[ArrayJob, ...] = ()
     try:
         arrays = _arrays(_costs(plan, task_settings), settings, options, ask=not problems)
     except UsageError as error:
@@ -76,7 +82,7 @@ def prepare(
     state = (
         None
         if is_printed and not shutil.which("squeue")
-        else manage.open_now(settings.paths.output_dir)
+        else manage.current_overview(settings.paths.output_dir)
     )
     scripts.require(_clashes(arrays, state, is_printed=is_printed))
     participants = {name for array in arrays for name in array.task_of} | set(
@@ -94,45 +100,45 @@ def prepare(
     )
     for notice in preflight.notes(plan, settings):
         print(f"  {notice.level}: {notice}")
-    for text in preflight.left_out_text(plan.left_out):
+    for text in preflight.describe_skipped_runs(plan.skipped):
         print(text)
     _describe(submission, plan)
     # The data set has been validated here. Tasks would validate all participants again, which is
     # only necessary if runs were skipped, so that the tasks skip them as well.
-    skip = settings.selection.skip_bids_validation or not plan.left_out
+    skip = settings.selection.skip_bids_validation or not plan.skipped
     selection = dataclasses.replace(settings.selection, skip_bids_validation=skip)
     return submission, dataclasses.replace(settings, selection=selection).to_toml(), state
 
 
 def _costs(plan: "Plan", settings: Settings) -> "dict[str, Estimate]":
     """Return the cost of each participant (``sub-01``), without time if the plan has problems."""
-    from bids_sr.cli.stages import expected
+    from bids_sr.cli.stages import estimate_with_time
 
     return {
         f"sub-{subject.label}": plan.estimate
         if plan.problems
-        else expected(dataclasses.replace(plan, subjects=(subject,)), settings)
+        else estimate_with_time(dataclasses.replace(plan, subjects=(subject,)), settings)
         for subject in plan.subjects
     }
 
 
 def _arrays(
     costs: "dict[str, Estimate]", settings: Settings, options: SlurmOptions, *, ask: bool
-) -> "tuple[Job, ...]":
+) -> "tuple[ArrayJob, ...]":
     """Return the job array of a submission.
 
     `ask` states whether SLURM may be queried for its memory accounting.
     """
-    minutes = minutes_of(options.time) if options.time else None
-    tasks = in_tasks(sorted(costs), options.batch)
+    minutes = parse_minutes(options.time) if options.time else None
+    tasks = divide_into_tasks(sorted(costs), options.batch)
     if not tasks:
         return ()
-    indices, at_once = choose(options.array, len(tasks))
+    indices, at_once = parse_tasks(options.array, len(tasks))
     task_costs = [[costs[name] for name in tasks[index - 1]] for index in indices]
     memory_gb = settings.resources.mem_gb
     cpus = settings.resources.nprocs or 1
-    counts_resident = not ask or calls.sums_resident()
-    request = request_for(
+    counts_resident = not ask or calls.counts_shared_memory()
+    request = make_request(
         [
             (
                 max(cost.memory_gb for cost in participant_costs),
@@ -146,7 +152,9 @@ def _arrays(
         minutes=minutes,
         resident=counts_resident,
     )
-    return (Job(name="array-1", tasks=tasks, indices=indices, request=request, at_once=at_once),)
+    return (
+        ArrayJob(name="array-1", tasks=tasks, indices=indices, request=request, at_once=at_once),
+    )
 
 
 def _complete_site(site: Site, settings: Settings) -> Site:
@@ -206,7 +214,7 @@ def _option_problems(settings: Settings, site: Site) -> list[str]:
 
 
 def _clashes(
-    arrays: "tuple[Job, ...]", state: "Overview | None", *, is_printed: bool
+    arrays: "tuple[ArrayJob, ...]", state: "Overview | None", *, is_printed: bool
 ) -> list[str]:
     """Return problems with participants whose jobs are active, and with large arrays."""
     names = {name for array in arrays for name in array.task_of}
@@ -224,7 +232,7 @@ def _clashes(
             " the jobs have finished, or cancel the jobs with `bids-sr-slurm cancel OUT` first."
         )
     if not is_printed and arrays:
-        largest = calls.largest_index()
+        largest = calls.read_largest_index()
         last = max(array.indices[-1] for array in arrays)
         if largest is not None and last > largest:
             batch = -(-len(names) // largest)

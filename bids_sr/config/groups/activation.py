@@ -10,7 +10,7 @@ from bids_sr.config import readers
 from bids_sr.config.levels import SMOOTHING, THRESHOLDS
 from bids_sr.config.regions import check_regions
 from bids_sr.config.section import Checked, option
-from bids_sr.config.seeds import COMPONENTS, DEFAULT_SEEDS, KNOWN, seed_names, seeds_of
+from bids_sr.config.seeds import COMPONENTS, DEFAULT_SEEDS, KNOWN, choose_seeds, seed_names
 from bids_sr.frozen import frozen
 
 COSINE = "cosine"
@@ -161,7 +161,9 @@ class Activation(Checked):
     )
 
     def _check(self) -> None:
-        self._each_once("contrasts", "kinds", "smoothing", "thresholds", "seeds", "confounds")
+        self._remove_duplicates(
+            "contrasts", "kinds", "smoothing", "thresholds", "seeds", "confounds"
+        )
         self._need(
             NO_CONFOUNDS not in self.confounds or len(self.confounds) == 1,
             "confounds",
@@ -176,7 +178,7 @@ class Activation(Checked):
             "components cannot be combined with other seeds",
         )
         check_regions(self.atlas, self.roi, self.seeds)
-        names = seed_names(seeds_of(self.seeds, with_anat=True, atlas=self.atlas))
+        names = seed_names(choose_seeds(self.seeds, with_anat=True, atlas=self.atlas))
         self._need(len(set(names)) == len(names), "seeds", "several seeds have the same name")
         self._need(bool(self.kinds), "kinds", "expected cc, glm or both")
         self._need(
@@ -217,7 +219,7 @@ class Activation(Checked):
             "thresholds",
             "two z values are equal after rounding to 0.1",
         )
-        self._each_once("overlap")
+        self._remove_duplicates("overlap")
         if self.overlap not in ((), (_AUTO,)):
             reason = "expected two different conditions, or auto"
             is_pair = len(self.overlap) == 2 and _AUTO not in self.overlap

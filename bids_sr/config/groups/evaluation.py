@@ -43,7 +43,7 @@ class Evaluation(Checked):
         " finer grid, to test whether it is more accurate than the acquired series: NORDIC=FILE,"
         " or tedana=DIR or tedana=DIR:desc-LABEL for BIDS derivatives",
         decides=False,
-        type=readers.named_file,
+        type=readers.parse_named_file,
     )
     pair_holdout: bool = option(
         False,

@@ -108,7 +108,7 @@ class Preprocessing(Checked):
     )
 
     def _check(self) -> None:
-        self._each_once("derivatives")
+        self._remove_duplicates("derivatives")
         for text in self.derivatives:
             self._need(
                 bool(text.strip()) and not text.endswith("="),

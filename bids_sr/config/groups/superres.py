@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Literal
 
 from bids_sr.config.section import Checked, is_label, option
-from bids_sr.config.values import SettingError, UsageError, nearest_name
-from bids_sr.config.vgg19_weights import kept_vgg19
+from bids_sr.config.values import SettingError, UsageError, suggest_name
+from bids_sr.config.vgg19_weights import installed_vgg19
 from bids_sr.frozen import frozen
 from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, SDMOD, series_names
-from bids_sr.sr.method import get_method, methods_trained_on, offered_methods
+from bids_sr.sr.method import get_method, method_names_without_controls, methods_trained_on
 from bids_sr.sr.recipe_changes import ChangeError, RecipeChange, check_changes
 
 _AUTO = "auto"
@@ -20,7 +20,7 @@ _THROUGH_SLICES = ("tv",)
 
 def _check_method(name: str) -> None:
     """Raise `UsageError` for an unknown method or baseline."""
-    learned = offered_methods()
+    learned = method_names_without_controls()
     baselines = tuple(BASELINES)
     problem = f"{name!r} is not a super-resolution method"
     if name not in learned + baselines:
@@ -30,7 +30,7 @@ def _check_method(name: str) -> None:
         raise UsageError(
             problem,
             available,
-            nearest_name(name, learned + baselines) or "choose one of these methods",
+            suggest_name(name, learned + baselines) or "choose one of these methods",
         )
 
 
@@ -240,7 +240,7 @@ class SuperRes(Checked):
     )
 
     def _check(self) -> None:
-        self._each_once("methods", "pretrained")
+        self._remove_duplicates("methods", "pretrained")
         for name in ("hr_acq", "lr_acq", "calibration"):
             label = getattr(self, name)
             self._set(name, label and label.removeprefix("acq-"))
@@ -257,7 +257,7 @@ class SuperRes(Checked):
             bool(self.methods), "methods", "at least one method or baseline must be specified"
         )
         self._check_factor()
-        has_vgg = self.recipe == "paper" and kept_vgg19().is_file()
+        has_vgg = self.recipe == "paper" and installed_vgg19().is_file()
         try:
             check_changes(
                 self.recipe_changes,

@@ -42,7 +42,7 @@ def unit_range(image: Array, mask: Array) -> tuple[Array, float]:
     return np.where(inside, np.clip(image / np.float32(top), 0, 1), 0).astype(np.float32), top
 
 
-def joined(contrasts: Sequence[str]) -> str:
+def joined_contrasts(contrasts: Sequence[str]) -> str:
     """Return the names of contrasts as a single name, in channel order."""
     return "+".join(contrasts)
 
@@ -71,6 +71,6 @@ def contrast_image(
         coarse=np.asarray(coarse, np.float32),
         mask=mask,
         affine=affine,
-        contrast=joined(contrasts),
+        contrast=joined_contrasts(contrasts),
         name=name,
     )

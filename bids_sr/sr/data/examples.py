@@ -13,10 +13,10 @@ from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.sr.data.images import TrainingDataError, TrainingImages, check_images, checksums
-from bids_sr.sr.data.symmetries import Turn, symmetries, turned
-from bids_sr.sr.data.windows import Prepared, Window, corners_inside, prepare, shifted
+from bids_sr.sr.data.symmetries import Symmetry, apply_symmetry, symmetries
+from bids_sr.sr.data.windows import PreparedImage, Window, corners_inside, prepare, shift_image
 from bids_sr.sr.models.domain import image_entries
-from bids_sr.sr.operators import Degradation, get_operator, level_of, upsample_slices
+from bids_sr.sr.operators import Degradation, get_operator, make_plane_conversion, upsample_slices
 from bids_sr.sr.recipe import Recipe
 
 _MIN_MASK_FRACTION = 0.02  # smallest fraction of mask voxels in a slice used for training
@@ -62,7 +62,7 @@ class Region:
     slices: tuple[int, int]
 
 
-def split(
+def split_regions(
     parts: tuple[Region, ...], hold_out: int
 ) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
     """Split regions into training and held-out regions.
@@ -148,7 +148,7 @@ class Examples:
         self.channels = images[0].channels
         # window borders must coincide with voxel borders of the low-resolution grid
         self.aligned = recipe.upsampled_by is None or recipe.objective == "self"
-        self._prepared: dict[tuple[int, Factor], Prepared] = {}
+        self._prepared: dict[tuple[int, Factor], PreparedImage] = {}
         self._places: dict[tuple[object, ...], NDArray[np.int64]] = {}
         self._usable = [self._usable_slices(k) for k in range(len(images))]
         self.train, self.held = self._parts()
@@ -162,7 +162,7 @@ class Examples:
         """Number of whole slices available for training."""
         return sum(len(group) for group in self._slice_groups(self.train))
 
-    def at(self, index: int, factor: Factor | None = None) -> Prepared:
+    def prepare(self, index: int, factor: Factor | None = None) -> PreparedImage:
         """Return an image prepared at a factor (default: the trained factor).
 
         Each image is prepared once per factor and cached.
@@ -180,8 +180,8 @@ class Examples:
         returned.
         """
         if self.recipe.every_slice:
-            return list(range(self.at(index).shape[2]))
-        part = self.at(index).inside[0].float().mean((0, 1))
+            return list(range(self.prepare(index).shape[2]))
+        part = self.prepare(index).inside[0].float().mean((0, 1))
         if self.recipe.epochs_of_slices:
             return [int(z) for z in torch.nonzero(part).flatten()]
         return [int(z) for z in torch.nonzero(part >= _MIN_MASK_FRACTION).flatten()]
@@ -192,7 +192,8 @@ class Examples:
         count = len(self.images)
         if any(image.validation for image in self.images):
             regions = [
-                Region(image=k, slices=(0, self.at(k).shape[2])) for k in range(len(self.images))
+                Region(image=k, slices=(0, self.prepare(k).shape[2]))
+                for k in range(len(self.images))
             ]
             return tuple(p for p in regions if not self.images[p.image].validation), tuple(
                 p for p in regions if self.images[p.image].validation
@@ -206,15 +207,15 @@ class Examples:
                     f"only {len(slices)} slices contain enough of the mask, but at least 2 "
                     "are required, because some slices are held out"
                 )
-            return split(slices, hold_out)
-        depth = [self.at(k).shape[2] for k in range(count)]
+            return split_regions(slices, hold_out)
+        depth = [self.prepare(k).shape[2] for k in range(count)]
         if not hold_out or count >= 3:
-            return split(
+            return split_regions(
                 tuple(Region(image=k, slices=(0, n)) for k, n in enumerate(depth)), hold_out
             )
         train, held_out = [], []
         for k, n in enumerate(depth):
-            p = self.at(k).steps[2][0]
+            p = self.prepare(k).steps[2][0]
             brain = self._usable[k] or [0, n - 1]
             part = max(1, (brain[-1] + 1 - brain[0]) // hold_out)
             train_end = max(p, (brain[-1] + 1 - part) // p * p)
@@ -257,22 +258,22 @@ class Examples:
         """
         augmentation, factor = self.recipe.augmentation, self.factor
         if self.recipe.factors:
-            factor = self.factor_of(float(rng.choice(np.array(self.recipe.factors))))
+            factor = self.draw_factor(float(rng.choice(np.array(self.recipe.factors))))
         if augmentation.of_whole_slices:
             selection = self._slices(rng, parts, size)
         else:
             selection = self.windows(rng, parts, factor, iteration=iteration, seed=seed, size=size)
-        turns: list[Turn] = []
+        turns: list[Symmetry] = []
         if augmentation.dihedral:
             all_turns = self.turns(factor, [b - a for a, b in selection[0][1]])
             turns = [all_turns[int(k)] for k in rng.integers(len(all_turns), size=len(selection))]
         if augmentation.of_whole_slices:
-            return self._varied(rng, selection, turns)
-        batch = self.cut(selection, factor, self.recipe.background, turns)
+            return self._vary(rng, selection, turns)
+        batch = self.cut_windows(selection, factor, self.recipe.background, turns)
         gain = float(np.exp(rng.normal(0, augmentation.gain)))
         return replace(batch, input=batch.input * gain, target=batch.target * gain)
 
-    def factor_of(self, drawn: float) -> Factor:
+    def draw_factor(self, drawn: float) -> Factor:
         """Return a factor with the drawn value along every axis that is downsampled in training.
 
         `drawn` is the ratio of low-resolution to high-resolution voxel size.
@@ -280,7 +281,7 @@ class Examples:
         fx, fy, fz = (drawn if f != 1 else 1.0 for f in self.factor)
         return fx, fy, fz
 
-    def turns(self, factor: Factor, sides: Sequence[int]) -> tuple[Turn, ...]:
+    def turns(self, factor: Factor, sides: Sequence[int]) -> tuple[Symmetry, ...]:
         """Return the flips and axis exchanges that are possible for windows at a factor.
 
         `sides` are the side lengths of the windows in voxels.
@@ -334,11 +335,11 @@ class Examples:
         regions = [parts[int(source.integers(len(parts)))] for source in sources]
         if (
             self.recipe.patch is None
-            and len({self.at(r.image, factor).shape for r in regions}) > 1
+            and len({self.prepare(r.image, factor).shape for r in regions}) > 1
         ):
             # whole images of different sizes cannot be combined in a batch
             regions = [regions[0]] * size
-        rooms = [(r.image, self.room(r, factor)) for r in regions]
+        rooms = [(r.image, self.slice_range(r, factor)) for r in regions]
         sides = self._sides(rooms, factor)
         out = []
         for (index, slices), source in zip(rooms, sources, strict=True):
@@ -360,7 +361,7 @@ class Examples:
         groups: dict[tuple[int, ...], list[_Slice]] = {}
         for region in parts:
             first, end = region.slices
-            groups.setdefault(self.at(region.image).shape[:2], []).extend(
+            groups.setdefault(self.prepare(region.image).shape[:2], []).extend(
                 (region.image, z) for z in self._usable[region.image] if first <= z < end
             )
         return tuple(tuple(group) for group in groups.values() if group)
@@ -377,12 +378,12 @@ class Examples:
         count = sum(-(-len(group) // size) for group in groups)
         epoch, step = divmod(iteration, count)
         batch = _slice_batches(groups, size, seed, epoch)[step]
-        return [(image, self.at(image).slice_box(z)) for image, z in batch]
+        return [(image, self.prepare(image).slice_box(z)) for image, z in batch]
 
-    def room(self, region: Region, factor: Factor) -> tuple[int, int]:
+    def slice_range(self, region: Region, factor: Factor) -> tuple[int, int]:
         """Return the slice range of a region on the grid of another factor, (first, last + 1)."""
-        depth = self.at(region.image).shape[2]
-        image = self.at(region.image, factor)
+        depth = self.prepare(region.image).shape[2]
+        image = self.prepare(region.image, factor)
         low, high = (min(image.shape[2], z * image.shape[2] // depth) for z in region.slices)
         step = image.steps[2][0] if self.aligned else 1
         return low // step * step, high
@@ -396,7 +397,7 @@ class Examples:
         low-resolution voxels. `rooms` contains the image index and the slice range (first, last +
         1) of each window.
         """
-        shapes = [(*self.at(i, factor).shape[:2], high - low) for i, (low, high) in rooms]
+        shapes = [(*self.prepare(i, factor).shape[:2], high - low) for i, (low, high) in rooms]
         smallest = [min(shape[axis] for shape in shapes) for axis in range(self.ndim)]
         patch = self.recipe.patch
         if patch is not None:
@@ -407,7 +408,7 @@ class Examples:
                 axis < 2 and {n} == {shape[axis] for shape in shapes}
                 for axis, n in enumerate(smallest)
             ]
-            steps = self.at(rooms[0][0], factor).steps
+            steps = self.prepare(rooms[0][0], factor).steps
             smallest = [
                 n if spans else n // p * p
                 for n, spans, (p, _) in zip(smallest, spans_axis, steps, strict=False)
@@ -434,7 +435,7 @@ class Examples:
         """
         key = (index, factor, slices, sides)
         if key not in self._places:
-            inside = self.at(index, factor).inside[0, ..., slice(*slices)].cpu().numpy()
+            inside = self.prepare(index, factor).inside[0, ..., slice(*slices)].cpu().numpy()
             if self.recipe.every_slice and not inside.any():
                 # in slices outside the head, windows may be at any position
                 inside = np.ones_like(inside)
@@ -444,7 +445,7 @@ class Examples:
                 inside.flat[
                     np.random.default_rng(0).choice(positions, _MAX_POSITIONS, replace=False)
                 ] = True
-            steps = [p if self.aligned else 1 for p, _ in self.at(index, factor).steps]
+            steps = [p if self.aligned else 1 for p, _ in self.prepare(index, factor).steps]
             try:
                 self._places[key] = corners_inside(inside, sides, steps)
             except TrainingDataError as error:
@@ -454,12 +455,12 @@ class Examples:
                 ) from error
         return self._places[key]
 
-    def cut(
+    def cut_windows(
         self,
         chosen: Sequence[tuple[int, Window]],
         factor: Factor,
         background: float,
-        turns: Sequence[Turn] = (),
+        turns: Sequence[Symmetry] = (),
     ) -> Batch:
         """Cut windows from the images, and combine them in a batch.
 
@@ -477,9 +478,9 @@ class Examples:
         stacks: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
         on_coarse = self.recipe.objective == "self"
         for k, (index, box) in enumerate(chosen):
-            image = self.at(index, factor)
+            image = self.prepare(index, factor)
             fine = tuple(slice(a, b) for a, b in box)
-            coarse = image.on_coarse(box)
+            coarse = image.lowres_voxels(box)
             target_box = coarse if on_coarse else fine
             mask = image.inside_coarse if on_coarse else image.inside
             weight = mask[(slice(None), *target_box)].float()
@@ -492,7 +493,7 @@ class Examples:
             )
             for stack, part in zip(stacks, parts, strict=True):
                 flat = part if self.ndim == 3 else part[..., 0]
-                stack.append(turned(flat, turns[k]) if turns else flat)
+                stack.append(apply_symmetry(flat, turns[k]) if turns else flat)
         operator = None
         if on_coarse:
             shape = tuple(b - a for a, b in chosen[0][1])[: self.ndim]
@@ -516,20 +517,23 @@ class Examples:
             if r.slices[0] <= z < r.slices[1]
         ]
         # slices of different sizes cannot be combined in a batch
-        if len({self.at(r.image).shape[:2] for r in parts}) > 1:
+        if len({self.prepare(r.image).shape[:2] for r in parts}) > 1:
             image = parts[int(rng.integers(len(parts)))].image
             slices = [candidate for candidate in slices if candidate[0] == image]
         selection = [
             slices[int(k)] for k in rng.choice(len(slices), size, replace=size > len(slices))
         ]
-        return [(index, self.at(index).slice_box(z)) for index, z in selection]
+        return [(index, self.prepare(index).slice_box(z)) for index, z in selection]
 
-    def _varied(
-        self, rng: np.random.Generator, chosen: Sequence[tuple[int, Window]], turns: Sequence[Turn]
+    def _vary(
+        self,
+        rng: np.random.Generator,
+        chosen: Sequence[tuple[int, Window]],
+        turns: Sequence[Symmetry],
     ) -> Batch:
         """Return a batch of slices with varied intensity and position (see `Augmentation`)."""
         augmentation = self.recipe.augmentation
-        images = [(self.at(index), box[2][0]) for index, box in chosen]
+        images = [(self.prepare(index), box[2][0]) for index, box in chosen]
         lowres, target, weight = (
             torch.stack([volume[..., z] for volume, z in stack])
             for stack in zip(
@@ -537,7 +541,7 @@ class Examples:
                 strict=True,
             )
         )
-        level = level_of(lowres, self.factor[:2])
+        level = make_plane_conversion(lowres, self.factor[:2])
         residue = lowres - level.down(target)
         # The inverse symmetries are used, so that a seed gives the same weights as in earlier
         # versions, which trained only on whole slices.
@@ -545,7 +549,7 @@ class Examples:
             target, residue, weight = (
                 torch.stack(
                     [
-                        turned(image, turn, back=True)
+                        apply_symmetry(image, turn, back=True)
                         for image, turn in zip(stack, turns, strict=True)
                     ]
                 )
@@ -561,7 +565,7 @@ class Examples:
         noise_sd = float(rng.uniform(0, 2 * augmentation.noise))
         noise_seed = int(rng.integers(2**31))
         if shift != (0.0, 0.0):
-            target = shifted(target, shift)
+            target = shift_image(target, shift)
         # The residue is mainly noise of the low-resolution image. The gain scales it, whereas the
         # exponent hardly affects it.
         target = target.sign() * target.abs() ** gamma * gain
@@ -575,7 +579,7 @@ class Examples:
             input=source, target=target, weight=weight + self.recipe.background * (1 - weight)
         )
 
-    def named(
+    def describe_regions(
         self, parts: Sequence[Region], boxes: Sequence[tuple[int, Window]] = ()
     ) -> dict[str, object]:
         """Describe regions and scored windows for the model card.
@@ -596,13 +600,13 @@ class Examples:
             ],
         }
 
-    def described(self) -> dict[str, object]:
+    def describe(self) -> dict[str, object]:
         """Describe the data for the model card.
 
         Resolution, orientation and intensity are taken from the first image.
         """
         first = self.images[0]
-        prepared = self.at(0)
+        prepared = self.prepare(0)
         zooms = np.asarray(first.zooms)
         step = np.array([p / q for p, q in prepared.steps])
         high_mm, low_mm = (

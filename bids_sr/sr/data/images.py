@@ -14,14 +14,14 @@ from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor, Shape, highres_size
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.spatial.transforms import resized_affine
+from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.matrices import check_factor, downsample, upsample
 from bids_sr.sr.recipe import Recipe
 
 _MIN_SIDE = 8  # voxels, smallest in-plane side of an image
 # Successive volumes are almost identical. Twenty volumes, drawn from the whole run, sample its
 # head poses and noise, and fit in memory.
-VOLUMES = 20
+N_VOLUMES = 20
 
 
 class TrainingDataError(ValueError):
@@ -289,7 +289,7 @@ def pair_image(
         contrast="T2starw",
         mask=upsample("nearest", inside.astype(np.float32), factor) > 0.5,
         name="pair",
-        affine=resized_affine(lowres_affine, lowres.shape, highres.shape),
+        affine=resize_affine(lowres_affine, lowres.shape, highres.shape),
     )
 
 
@@ -318,7 +318,7 @@ def volumes_of_run(reader: SeriesReader, mask: Array, n_dummy: int, seed: int) -
     steady_volumes = np.arange(min(n_dummy, reader.shape[3] - 1), reader.shape[3])
     volume_numbers = np.sort(
         np.random.default_rng(seed).choice(
-            steady_volumes, min(VOLUMES, len(steady_volumes)), replace=False
+            steady_volumes, min(N_VOLUMES, len(steady_volumes)), replace=False
         )
     )
     return tuple(

@@ -11,9 +11,9 @@ from itertools import permutations, product
 import numpy as np
 from torch import Tensor
 
-from bids_sr.sr.operators import matrices_along
+from bids_sr.sr.operators import matrix_names
 
-Turn = tuple[tuple[int, ...], tuple[bool, ...]]
+Symmetry = tuple[tuple[int, ...], tuple[bool, ...]]
 """Exchange of axes (order) followed by reversals (reverse).
 
 Axis k of the result is axis order[k] of the image, reversed if reverse[k] is true.
@@ -25,7 +25,7 @@ def symmetries(
     zooms: Sequence[float],
     factor: Sequence[float],
     degradation: str = "kspace",
-) -> tuple[Turn, ...]:
+) -> tuple[Symmetry, ...]:
     """Return the flips and axis exchanges of a window that are valid for its acquisition.
 
     A 2D or 3D window has 8 or 48 symmetries if all axes are equal, and 4 or 8 if no two axes are
@@ -39,7 +39,7 @@ def symmetries(
     degradation : str, optional
         Name of the degradation. Axes along which the degradation differs are not exchanged.
     """
-    acts = matrices_along(degradation)[: len(sides)]
+    acts = matrix_names(degradation)[: len(sides)]
     axes = list(zip(sides, zooms, factor, acts, strict=True))
     exchangeable = [
         [n == m and abs(z - y) <= 1e-3 * z and abs(f - g) < 1e-6 and a == b for m, y, g, b in axes]
@@ -53,7 +53,7 @@ def symmetries(
     return tuple(product(orders, product((False, True), repeat=len(axes))))
 
 
-def turned(image: Tensor, turn: Turn, *, back: bool = False) -> Tensor:
+def apply_symmetry(image: Tensor, turn: Symmetry, *, back: bool = False) -> Tensor:
     """Apply a symmetry to images, or its inverse if `back` is true.
 
     The result is a view of the image unless axes are reversed.

@@ -47,7 +47,7 @@ def validation_windows(examples: Examples, parts: Sequence[Region]) -> tuple[Sco
     """
     candidates: list[tuple[Region, Window]] = []
     for region in parts:
-        image, (low, high) = examples.at(region.image), region.slices
+        image, (low, high) = examples.prepare(region.image), region.slices
         if examples.ndim == 2:
             slices_in_mask = (
                 torch.nonzero(image.inside[0, ..., low:high].any(0).any(0)).flatten().tolist()
@@ -63,7 +63,7 @@ def validation_windows(examples: Examples, parts: Sequence[Region]) -> tuple[Sco
 
 def _block(examples: Examples, region: Region) -> Window:
     """Return a block around the center of the mask in a slice range, with surrounding slices."""
-    image, (low, high) = examples.at(region.image), region.slices
+    image, (low, high) = examples.prepare(region.image), region.slices
     places = torch.nonzero(image.inside[0, ..., low:high]).double()
     middle = places.mean(0).tolist() if len(places) else [n / 2 for n in image.shape]
     box = []
@@ -82,10 +82,10 @@ def _block(examples: Examples, region: Region) -> Window:
 
 def _window(examples: Examples, region: Region, box: Window) -> ScoredWindow:
     """Cut a window and restrict its weight to the slices of its region."""
-    batch = examples.cut([(region.image, box)], examples.factor, 0.0)
+    batch = examples.cut_windows([(region.image, box)], examples.factor, 0.0)
     if examples.ndim == 3:
         on_coarse = examples.recipe.objective == "self"
-        p, q = examples.at(region.image).steps[2] if on_coarse else (1, 1)
+        p, q = examples.prepare(region.image).steps[2] if on_coarse else (1, 1)
         first, last = ((z - box[2][0]) * q // p for z in region.slices)
         weight = torch.zeros_like(batch.weight)
         weight[..., max(0, first) : last] = batch.weight[..., max(0, first) : last]
@@ -94,7 +94,9 @@ def _window(examples: Examples, region: Region, box: Window) -> ScoredWindow:
     return ScoredWindow(image=region.image, box=box, batch=batch)
 
 
-def interpolated(examples: Examples, name: str, windows: Sequence[ScoredWindow]) -> list[Tensor]:
+def interpolate_windows(
+    examples: Examples, name: str, windows: Sequence[ScoredWindow]
+) -> list[Tensor]:
     """Interpolate the scored windows, for comparison with the network's output.
 
     Parameters
@@ -115,7 +117,7 @@ def interpolated(examples: Examples, name: str, windows: Sequence[ScoredWindow])
     out = []
     for window in windows:
         if window.image not in volumes:
-            low = examples.at(window.image).coarse.cpu().numpy()
+            low = examples.prepare(window.image).coarse.cpu().numpy()
             volumes[window.image] = np.stack([upsample(name, c, examples.factor) for c in low])
         part = volumes[window.image][(slice(None), *(slice(a, b) for a, b in window.box))]
         part = part if examples.ndim == 3 else part[..., 0]

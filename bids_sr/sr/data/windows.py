@@ -28,7 +28,7 @@ Window = tuple[tuple[int, int], ...]
 
 
 @frozen
-class Prepared:
+class PreparedImage:
     """Image prepared at one factor, with intensities scaled for the network.
 
     Parameters
@@ -76,7 +76,7 @@ class Prepared:
         """
         return (0, self.shape[0]), (0, self.shape[1]), (z, z + 1)
 
-    def on_coarse(self, box: Window) -> tuple[slice, ...]:
+    def lowres_voxels(self, box: Window) -> tuple[slice, ...]:
         """Return the range of low-resolution voxels that a window covers.
 
         A window that ends at the border of the high-resolution grid also ends at the border of the
@@ -90,7 +90,7 @@ class Prepared:
         )
 
 
-def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -> Prepared:
+def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -> PreparedImage:
     """Prepare an image for a recipe at a factor: compute both grids and scale intensities.
 
     Unless the image is a measured pair with this factor, it is cropped around its center to a size
@@ -116,7 +116,7 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
                 lowres_size(n, f)[0] if f != 1 else n
                 for n, f in zip(image.shape, factor, strict=True)
             )
-            fine, inside = _centered(fine, size), _centered(inside, size)
+            fine, inside = _crop_center(fine, size), _crop_center(inside, size)
             coarse = get_operator(recipe.degradation, size, tuple(factor)).forward(fine)
         block = get_operator(
             "block", tuple(fine.shape[-3:]), tuple(factor), tuple(coarse.shape[-3:])
@@ -127,7 +127,10 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
         cropped_shape = [
             n // f.denominator * f.denominator for n, f in zip(image.shape, ratios, strict=True)
         ]
-        coarse, inside_coarse = _centered(coarse, cropped_shape), _centered(inside, cropped_shape)
+        coarse, inside_coarse = (
+            _crop_center(coarse, cropped_shape),
+            _crop_center(inside, cropped_shape),
+        )
         inside = _tensor(upsample("nearest", inside_coarse[0].numpy(), factor))
     if not (inside > 0).any() or not (inside_coarse > 0).any():
         raise TrainingDataError(
@@ -160,7 +163,7 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
         )
         target = fine / unit if gains is None else fine * gains[:, None, None, None]
         target = target - zero / unit if lowest.any() else target
-    return Prepared(
+    return PreparedImage(
         source=source.to(device),
         coarse=coarse.to(device),
         target=target.to(device),
@@ -180,7 +183,7 @@ def _tensor(image: Array) -> Tensor:
     )
 
 
-def _centered(image: Tensor, shape: Sequence[int]) -> Tensor:
+def _crop_center(image: Tensor, shape: Sequence[int]) -> Tensor:
     """Crop the last three axes around their center."""
     for axis, n in zip((-3, -2, -1), shape, strict=True):
         image = image.narrow(axis, (image.shape[axis] - n) // 2, n)
@@ -209,7 +212,7 @@ def corners_inside(mask: Array, sides: Sequence[int], steps: Sequence[int]) -> N
     return np.clip(centers - np.asarray(sides) // 2, 0, room) // steps * steps
 
 
-def shifted(image: Tensor, shift: tuple[float, float]) -> Tensor:
+def shift_image(image: Tensor, shift: tuple[float, float]) -> Tensor:
     """Shift images by fractions of a voxel with a linear phase ramp in k-space.
 
     Content that leaves the image on one side enters it on the opposite side.

@@ -105,7 +105,7 @@ class UpsamplerInputs:
     device: str = "cpu"
     threads: int = 1
 
-    def in_run(self, boldref: Array, boldref_affine: Array, mask: Array) -> Self:
+    def with_boldref(self, boldref: Array, boldref_affine: Array, mask: Array) -> Self:
         """Return a copy with scale, mask, gain and mean image of a run.
 
         Parameters
@@ -127,7 +127,7 @@ class UpsamplerInputs:
         gain = 1.0
         if self.guide is not None:
             shape, grid = hr_grid(boldref.shape, boldref_affine, self.factor)
-            gain = match_gain(self.guide.seen(shape, grid, None), boldref, mask)
+            gain = match_gain(self.guide.resample(shape, grid, None), boldref, mask)
         return replace(
             self,
             scale=float(np.percentile(boldref[mask], 99)),

@@ -10,7 +10,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.sr.data.images import TrainingImage
-from bids_sr.sr.data.windows import Prepared, prepare
+from bids_sr.sr.data.windows import PreparedImage, prepare
 from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe
@@ -19,9 +19,9 @@ SAME_GRID: Factor = (1.0, 1.0, 1.0)
 _BATCH_SLICES = 4  # slices per batch
 
 
-def _prepared(
+def _prepare(
     model: LoadedModel, coarse: Array, mask: Array, affine: Array, device: str
-) -> Prepared:
+) -> PreparedImage:
     """Prepare the images of a head for a network.
 
     ModelError is raised if the number of contrasts does not match the network.
@@ -88,7 +88,7 @@ def super_resolve_contrasts(
     from bids_sr.sr.inference.sliding_window import apply_in_patches
     from bids_sr.sr.threads import torch_threads
 
-    prepared = _prepared(model, coarse, mask, affine, device)
+    prepared = _prepare(model, coarse, mask, affine, device)
     assert isinstance(model.recipe, Recipe)
     patch = model.recipe.patch_applied
     generator = model.generator.to(device)
@@ -162,7 +162,7 @@ def explain_slice(
 
     from bids_sr.sr.inference.explain import attention_masks, grad_cam
 
-    prepared = _prepared(model, coarse, mask, affine, "cpu")
+    prepared = _prepare(model, coarse, mask, affine, "cpu")
     generator = model.generator.to("cpu")
     source = prepared.source[..., index][None]
     gates = [gate_mask[0, 0].numpy() for gate_mask in attention_masks(generator, source)]

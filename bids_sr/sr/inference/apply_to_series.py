@@ -15,7 +15,7 @@ import numpy as np
 
 from bids_sr.io.arrays import Array, Float32
 from bids_sr.io.grids import Factor, Shape
-from bids_sr.io.nifti import SeriesReader, SeriesWriter, step_of
+from bids_sr.io.nifti import SeriesReader, SeriesWriter, difference_unit
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.output_grids import PlacedGrid
 from bids_sr.spatial.resampling import sample_volume, spline_coefficients
@@ -23,10 +23,10 @@ from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.acquired import InferenceError, Upsampler
 from bids_sr.sr.matrices import downsample, fill
 
-Keeping = Literal["off", "enforce"]
+Consistency = Literal["off", "enforce"]
 
 
-def enforce(fine: Array, volume: Array, factor: Factor) -> Array:
+def enforce_consistency(fine: Array, volume: Array, factor: Factor) -> Array:
     """Replace the acquired band of an upsampled volume by the acquired data.
 
     If the factor is above 1 across slices, the correction is a cubic spline there, whose means
@@ -58,7 +58,7 @@ def super_resolve_series(
     hr_affine: Array,
     *,
     factor: Factor,
-    consistency: Keeping = "off",
+    consistency: Consistency = "off",
     distortion: Distortion | None = None,
     elsewhere: Sequence["_InSpace"] = (),
     added: Callable[[int], Array] | None = None,
@@ -104,13 +104,13 @@ def super_resolve_series(
             f"{count} volumes"
         )
     affine = np.asarray(reader.affine, float)
-    shift = None if distortion is None else distortion.onto(hr_shape, hr_affine)
+    shift = None if distortion is None else distortion.shift_on_grid(hr_shape, hr_affine)
     for t, volume in enumerate(reader.volumes()):
         fine = upsampler(volume, xfms[t])
         if not np.isfinite(fine).all():
             raise InferenceError(f"super-resolution of volume {t} produced NaN or infinite values")
         if consistency == "enforce":
-            fine = enforce(fine, volume, factor)
+            fine = enforce_consistency(fine, volume, factor)
         _, grid = hr_grid(volume.shape, affine, factor)
         coefficients = spline_coefficients(fine) if elsewhere else None
         if writer is not None:
@@ -155,7 +155,7 @@ class _InSpace:
         distortion: Distortion | None,
     ) -> None:
         self._placed, self._writer, self._affine = placed, writer, added_affine
-        self._shift = None if distortion is None else placed.shift_of(distortion)
+        self._shift = None if distortion is None else placed.signal_shift(distortion)
         self._step = None if distortion is None else distortion.step
 
     def append(
@@ -164,13 +164,13 @@ class _InSpace:
         """Resample and write the next volume.
 
         `coefficients` are the spline coefficients of the upsampled volume (see
-        `PlacedGrid.sampled`), and `added` is an image to add, or None.
+        `PlacedGrid.sample_volume`), and `added` is an image to add, or None.
         """
-        values = self._placed.sampled(coefficients, affine, pose, self._shift, self._step)
+        values = self._placed.sample_volume(coefficients, affine, pose, self._shift, self._step)
         if added is not None:
-            addition = self._placed.sampled(spline_coefficients(added), self._affine)
+            addition = self._placed.sample_volume(spline_coefficients(added), self._affine)
             values = np.where(values == 0, 0, values + addition)  # zero outside the field of view
-        self._writer.append(self._placed.filled(values))
+        self._writer.append(self._placed.to_volume(values))
 
 
 def write_series(
@@ -181,7 +181,7 @@ def write_series(
     reference_affine: Array,
     *,
     factor: Factor,
-    consistency: Keeping = "off",
+    consistency: Consistency = "off",
     distortion: Distortion | None = None,
     threads: int = 1,
     tr: float | None = None,
@@ -235,7 +235,7 @@ def write_series(
                     affine,
                     seconds,
                     header_like=reader.header,
-                    step=step_of(size, reader.volume(0)),
+                    step=difference_unit(size, reader.volume(0)),
                 )
             )
         spaces = []

@@ -25,7 +25,7 @@ from bids_sr.sr.networks.volumetric import DenseResidualNet
 
 def optimize_for_cpu(network: nn.Module) -> nn.Module:
     """Return a faster CPU copy of a network in evaluation mode, with channels innermost."""
-    optimized = _changed(copy.deepcopy(network).to("cpu")).eval().requires_grad_(False)
+    optimized = _optimize(copy.deepcopy(network).to("cpu")).eval().requires_grad_(False)
     for module in optimized.modules():
         if isinstance(module, nn.Conv2d):
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -34,7 +34,7 @@ def optimize_for_cpu(network: nn.Module) -> nn.Module:
     return optimized
 
 
-def channels_innermost(x: Tensor) -> Tensor:
+def make_channels_innermost(x: Tensor) -> Tensor:
     """Return images (N, C, X, Y) with channels innermost in memory.
 
     The strides are set explicitly, because they would be ambiguous for a single channel.
@@ -44,7 +44,7 @@ def channels_innermost(x: Tensor) -> Tensor:
     return x.as_strided(x.shape, (channels * rows * columns, 1, columns * channels, channels))
 
 
-def widest(network: nn.Module) -> int:
+def largest_width(network: nn.Module) -> int:
     """Return the largest number of input or output channels of any convolution in a network.
 
     The result is 1 if the network has no convolutions.
@@ -53,7 +53,7 @@ def widest(network: nn.Module) -> int:
     return max((max(m.in_channels, m.out_channels) for m in layers), default=1)
 
 
-def _changed(module: nn.Module) -> nn.Module:
+def _optimize(module: nn.Module) -> nn.Module:
     """Replace a module or its submodules by optimized versions."""
     if isinstance(module, ResidualBlock3d):
         return _Block3d(module)
@@ -62,7 +62,7 @@ def _changed(module: nn.Module) -> nn.Module:
     if isinstance(module, SRResNet) and module.tail.out_channels == 1:
         module.tail = _SquareTail(module.tail)  # type: ignore[assignment]
     for name, part in module.named_children():
-        setattr(module, name, _changed(part))
+        setattr(module, name, _optimize(part))
     return module
 
 
@@ -90,8 +90,8 @@ class _Dense(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         features = [self.head(x).relu_()]
         for parts in self.layers:
-            features.append(_summed(parts, features).relu_())
-        return _summed(self.tail, features).add_(x)
+            features.append(_sum_convolutions(parts, features).relu_())
+        return _sum_convolutions(self.tail, features).add_(x)
 
 
 class _SquareTail(nn.Module):
@@ -140,7 +140,7 @@ def _split(layer: nn.Module, width: int) -> nn.ModuleList:
     return nn.ModuleList(parts)
 
 
-def _summed(parts: nn.Module, features: Sequence[Tensor]) -> Tensor:
+def _sum_convolutions(parts: nn.Module, features: Sequence[Tensor]) -> Tensor:
     """Sum the outputs of convolutions, each applied to its own feature maps."""
     first, *later_parts = parts.children()
     out = first(features[0])

@@ -43,7 +43,7 @@ class PosedImage:
     distortion: Distortion | None = None
     _coefficients: Array | None = field(default=None, init=False, repr=False)
 
-    def seen(self, shape: Shape, affine: Array, pose: Array | None) -> Array:
+    def resample(self, shape: Shape, affine: Array, pose: Array | None) -> Array:
         """Resample the image to a grid in the frame of a volume, given the pose of the volume.
 
         `pose` transforms boldref points to points of the volume (4 x 4, RAS+ mm). If `pose` is
@@ -55,7 +55,7 @@ class PosedImage:
             xfm = self.from_boldref @ np.linalg.inv(np.eye(4) if pose is None else pose)
             shift = None
         else:
-            amount, unposed = self.distortion.back(shape, affine, pose)
+            amount, unposed = self.distortion.shift_in_volume(shape, affine, pose)
             xfm = self.from_boldref @ unposed
             shift = (amount, -(xfm[:3, :3] @ self.distortion.step))
         return sample_volume(

@@ -10,15 +10,19 @@ from torch import Tensor
 
 from bids_sr.io.arrays import Array
 from bids_sr.sr.inference.acquired import InferenceError, Upsampler, UpsamplerInputs
-from bids_sr.sr.inference.cpu_optimized import channels_innermost, optimize_for_cpu, widest
-from bids_sr.sr.inference.sliding_window import apply_in_patches, margin_of
+from bids_sr.sr.inference.cpu_optimized import (
+    largest_width,
+    make_channels_innermost,
+    optimize_for_cpu,
+)
+from bids_sr.sr.inference.sliding_window import apply_in_patches, compute_margin
 from bids_sr.sr.matrices import upsample
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.networks.srresnet import SubPixelNet
 from bids_sr.sr.operators import upsample_slices
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.training.update_steps import channels_last
+from bids_sr.sr.training.update_steps import memory_format
 
 # voxels processed at once by a slice-wise network, per CPU thread (limited by its cache) and per
 # GPU
@@ -88,9 +92,9 @@ class NetworkUpsampler(Upsampler):
         if device == "cpu" and not self.lower:
             self.generator = optimize_for_cpu(model.generator)
         else:
-            order = channels_last(2 if self.in_slices else 3)
+            order = memory_format(2 if self.in_slices else 3)
             self.generator = model.generator.to(device, memory_format=order)  # type: ignore[call-overload]
-        width = widest(model.generator)
+        width = largest_width(model.generator)
         # voxels, largest volume that is processed in one piece
         self.at_once = _VOLUME_AT_ONCE if width >= 64 else _VALUES_AT_ONCE // width
         torch.set_num_threads(acquired.threads)
@@ -103,7 +107,7 @@ class NetworkUpsampler(Upsampler):
             torch.inference_mode(),
             torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.lower),
         ):
-            departure = self._of_all_slices if self.in_slices else self._of_volume
+            departure = self._compute_all_slices if self.in_slices else self._compute_volume
             if not self.by_range:
                 return base + self.scale * departure(volume, base)
             low = float(volume.min())
@@ -112,60 +116,65 @@ class NetworkUpsampler(Upsampler):
                 return base
             return base + span * departure((volume - low) / span, (base - low) / span)
 
-    def _scaled(self, image: Array) -> Tensor:
+    def _scale(self, image: Array) -> Tensor:
         """Return an image on the device, in the intensity unit of the network."""
         on_device = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).to(self.device)
         return on_device if self.by_range else on_device / self.scale
 
-    def _in_patches(self, interpolated: Tensor) -> Tensor:
+    def _apply_in_patches(self, interpolated: Tensor) -> Tensor:
         """Apply the network to an image (1, *grid) in patches of the requested size."""
         assert self.patch
 
         def network(part: Tensor) -> Tensor:
-            return self.generator(channels_innermost(part) if self.in_slices else part).float()
+            return self.generator(
+                make_channels_innermost(part) if self.in_slices else part
+            ).float()
 
         return apply_in_patches(
             network,
             interpolated,
             patch=self.patch,
             overlap=self.overlap,
-            margin=margin_of(self.overlap),
+            margin=compute_margin(self.overlap),
         )
 
-    def _of_all_slices(self, volume: Array, base: Array) -> Array:
+    def _compute_all_slices(self, volume: Array, base: Array) -> Array:
         """Return the difference between network and interpolation for all slices (X, Y, Z)."""
-        slices = self._scaled(np.moveaxis(volume, 2, 0)[:, None])
+        slices = self._scale(np.moveaxis(volume, 2, 0)[:, None])
         # same memory order as the interpolated volume, so that their addition is fast
         detail = np.empty(base.shape[::-1], np.float32)
         size = int(np.prod(base.shape[:2] if self.upsampled_by else volume.shape[:2]))
         on_cpu = self.device == "cpu"
         step = max(1, (_AT_ONCE * torch.get_num_threads() if on_cpu else _AT_ONCE_CUDA) // size)
         for z in range(0, len(slices), step):
-            difference = self._of_slices(slices[z : z + step])[:, 0]
+            difference = self._compute_slices(slices[z : z + step])[:, 0]
             detail[z : z + step] = difference.transpose(1, 2).cpu().numpy()
         return detail.T
 
-    def _of_slices(self, slices: Tensor) -> Tensor:
+    def _compute_slices(self, slices: Tensor) -> Tensor:
         """Return the difference of network and interpolation, (Z, 1, x, y) -> (Z, 1, X, Y)."""
         if isinstance(self.generator, SubPixelNet):
-            return self.generator.departure(channels_innermost(slices)).float()
+            return self.generator.departure(make_channels_innermost(slices)).float()
         interpolated = upsample_slices(slices, self.factor[:2], self.upsampled_by or "zerofill")
         if self.patch:
-            return torch.stack([self._in_patches(image) for image in interpolated]) - interpolated
+            return (
+                torch.stack([self._apply_in_patches(image) for image in interpolated])
+                - interpolated
+            )
         return (
             self.generator(
-                channels_innermost(interpolated if self.upsampled_by else slices)
+                make_channels_innermost(interpolated if self.upsampled_by else slices)
             ).float()
             - interpolated
         )
 
-    def _of_volume(self, volume: Array, base: Array) -> Array:
+    def _compute_volume(self, volume: Array, base: Array) -> Array:
         """Return the difference between a volumetric network and its interpolation (X, Y, Z)."""
-        interpolated = self._scaled(base)
+        interpolated = self._scale(base)
         if self.upsampled_by is None:
-            output = self.generator(self._scaled(volume)[None, None])[0, 0]
+            output = self.generator(self._scale(volume)[None, None])[0, 0]
         elif self.patch:
-            output = self._in_patches(interpolated[None])[0]
+            output = self._apply_in_patches(interpolated[None])[0]
         elif interpolated.numel() <= self.at_once:
             output = self.generator(interpolated[None, None])[0, 0]
         else:

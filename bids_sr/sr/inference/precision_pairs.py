@@ -11,7 +11,7 @@ from bids_sr.sr.inference.acquired import Upsampler
 from bids_sr.sr.matrices import upsample
 
 
-def some_slices(mask: Array, count: int) -> tuple[int, ...]:
+def select_slices(mask: Array, count: int) -> tuple[int, ...]:
     """Return at most `count` evenly spaced slices with at least half the largest mask area.
 
     The slice numbers are in ascending order, counted from 0. ValueError is raised for an empty
@@ -24,13 +24,13 @@ def some_slices(mask: Array, count: int) -> tuple[int, ...]:
     return tuple(int(full[k]) for k in evenly_spaced(len(full), count))
 
 
-def fine_mask(mask: Array, slices: tuple[int, ...], factor: Factor) -> Array:
+def highres_mask(mask: Array, slices: tuple[int, ...], factor: Factor) -> Array:
     """Return the mask of selected slices, upsampled in plane (X, Y, slices; boolean)."""
     part = np.asarray(mask > 0)[:, :, list(slices)].astype(np.float32)
     return upsample("nearest", part, (factor[0], factor[1], 1.0)) > 0.5
 
 
-def in_both(
+def compare_precisions(
     reader: SeriesReader,
     full: Upsampler,
     low: Upsampler,
@@ -59,10 +59,13 @@ def in_both(
         Number of the first volume.
     """
     for volume in reader.volumes(start):
-        yield _in_slices(full, volume, slices)[inside], _in_slices(low, volume, slices)[inside]
+        yield (
+            _super_resolve_slices(full, volume, slices)[inside],
+            _super_resolve_slices(low, volume, slices)[inside],
+        )
 
 
-def _in_slices(upsampler: Upsampler, volume: Array, slices: tuple[int, ...]) -> Array:
+def _super_resolve_slices(upsampler: Upsampler, volume: Array, slices: tuple[int, ...]) -> Array:
     """Super-resolve selected slices of a volume.
 
     If the upsampler divides slices into thinner ones, the middle slice of each is returned.

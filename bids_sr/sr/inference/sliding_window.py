@@ -77,13 +77,13 @@ def apply_in_patches(
     return out.to(kind)
 
 
-def margin_of(overlap: int) -> int:
+def compute_margin(overlap: int) -> int:
     """Return the number of voxels to exclude at the inner edges of patches, given the overlap.
 
     The margin is almost half the overlap, so that the remaining parts of neighboring patches meet:
     they share at most two voxels, which are averaged.
 
-    >>> [margin_of(overlap) for overlap in (0, 1, 4, 16)]
+    >>> [compute_margin(overlap) for overlap in (0, 1, 4, 16)]
     [0, 0, 1, 7]
     """
     return max(0, (overlap - 1) // 2)

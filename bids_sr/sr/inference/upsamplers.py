@@ -73,11 +73,13 @@ def make_upsampler(
 
     def guided(volume: Array, pose: Array) -> Array:
         shape, fine = hr_grid(volume.shape, grid, factor)
-        detail = acquired.gain * source.seen(
+        detail = acquired.gain * source.resample(
             (int(shape[0]), int(shape[1]), int(shape[2])), fine, pose
         )
         if name == "inject" or mean is None:
             return inject(volume, detail, factor)
-        return ratio(volume, mean.seen(volume.shape, grid, pose), detail, factor, acquired.scale)
+        return ratio(
+            volume, mean.resample(volume.shape, grid, pose), detail, factor, acquired.scale
+        )
 
     return PlainUpsampler(function=guided)

@@ -21,13 +21,13 @@ brain. The PSNR term is omitted.
 from dataclasses import replace
 
 from bids_sr.sr.method import Cost, Method
-from bids_sr.sr.recipe import OURS, Augmentation, Recipe, loss, network
+from bids_sr.sr.recipe import BASE_RECIPE, Augmentation, Recipe, loss, network
 
 FAST_WIDTHS = (16, 32, 64, 128, 256)
 PAPER_WIDTHS = (64, 128, 256, 512, 1024)
 
 
-def without_critic(recipe: Recipe) -> Recipe:
+def remove_critic(recipe: Recipe) -> Recipe:
     """Return the recipe without its critic and adversarial terms."""
     losses = tuple(term for term in recipe.losses if term.kind != "adversarial")
     return replace(recipe, build_critic=None, keep_critic=False, losses=losses, critic_steps=1)
@@ -55,7 +55,7 @@ PAPER = Recipe(
 )
 
 FAST = replace(
-    OURS,
+    BASE_RECIPE,
     build_generator=network(
         "unet.attention_unet",
         flat=True,

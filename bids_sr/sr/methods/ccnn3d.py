@@ -18,7 +18,7 @@ band.
 from dataclasses import replace
 
 from bids_sr.sr.method import Cost, Method
-from bids_sr.sr.recipe import OURS, Recipe, loss, network
+from bids_sr.sr.recipe import BASE_RECIPE, Recipe, loss, network
 
 PAPER = Recipe(
     build_generator=network("volumetric.ConventionalNet3d"),
@@ -36,7 +36,7 @@ PAPER = Recipe(
 )
 
 FAST = replace(
-    OURS,
+    BASE_RECIPE,
     build_generator=network("volumetric.ConventionalNet3d", widths=(32, 16), skip=True),
     losses=PAPER.losses,
     upsampled_by="zerofill",

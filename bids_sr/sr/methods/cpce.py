@@ -19,7 +19,7 @@ main loss, and a small critic with a gradient penalty is used from the 200th ste
 from dataclasses import replace
 
 from bids_sr.sr.method import Cost, Method
-from bids_sr.sr.recipe import OURS, Recipe, loss, network
+from bids_sr.sr.recipe import BASE_RECIPE, Recipe, loss, network
 
 PAPER = Recipe(
     build_generator=network("cpce.CPCENet", flat=True, smallest=9, width=32),
@@ -47,7 +47,7 @@ PAPER = Recipe(
 )
 
 FAST = replace(
-    OURS,
+    BASE_RECIPE,
     build_generator=network("cpce.CPCENet", flat=True, smallest=9, width=32, skip=True),
     build_critic=network("critics.cpce_critic", widths=(8, 16, 32), dense=32),
     losses=(

@@ -17,10 +17,10 @@ describe the stored network.
 from dataclasses import replace
 
 from bids_sr.sr.method import PLACEBOS_OF_A_PAIR, Cost, Method
-from bids_sr.sr.recipe import OURS, Augmentation, loss, network
+from bids_sr.sr.recipe import BASE_RECIPE, Augmentation, loss, network
 
 _FAST = replace(
-    OURS,
+    BASE_RECIPE,
     build_critic=network("critics.PatchCritic"),
     losses=(
         loss("content", "image.MSE", 1.0),

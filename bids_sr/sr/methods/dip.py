@@ -14,7 +14,7 @@ from bids_sr.sr.methods import tv
 from bids_sr.sr.recipe import Recipe
 
 
-def _without_prior(recipe: Recipe) -> Recipe:
+def _remove_prior(recipe: Recipe) -> Recipe:
     """Return a recipe without its total variation term."""
     return replace(recipe, losses=tuple(term for term in recipe.losses if term.kind != "tv"))
 
@@ -23,8 +23,8 @@ METHOD = Method(
     name="dip",
     ndim=3,
     recipes={
-        "fast": replace(_without_prior(tv.FAST), upsampled_by="linear"),
-        "paper": _without_prior(tv.PAPER),
+        "fast": replace(_remove_prior(tv.FAST), upsampled_by="linear"),
+        "paper": _remove_prior(tv.PAPER),
     },
     reference="dip",
     summary=(

@@ -10,7 +10,7 @@ weights a quiet background as much as the brain.
 
 from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.methods import tv
-from bids_sr.sr.methods.mse3d import supervised
+from bids_sr.sr.methods.mse3d import make_supervised_recipe
 from bids_sr.sr.recipe import LossTerm, Recipe, loss
 
 
@@ -22,8 +22,8 @@ def _compound(similarity: float) -> tuple[LossTerm, LossTerm]:
     )
 
 
-PAPER: Recipe = supervised(tv.PAPER, *_compound(1.0))
-FAST: Recipe = supervised(tv.FAST_PARTS, *_compound(0.1))
+PAPER: Recipe = make_supervised_recipe(tv.PAPER, *_compound(1.0))
+FAST: Recipe = make_supervised_recipe(tv.FAST_PARTS, *_compound(0.1))
 
 METHOD = Method(
     name="li",

@@ -11,7 +11,7 @@ from bids_sr.sr.methods import tv
 from bids_sr.sr.recipe import LossTerm, Recipe, loss
 
 
-def supervised(recipe: Recipe, *losses: LossTerm) -> Recipe:
+def make_supervised_recipe(recipe: Recipe, *losses: LossTerm) -> Recipe:
     """Return a `tv` recipe for high-resolution volumes, with a fifth of the data held out."""
     return replace(recipe, losses=losses, objective="supervised", hold_out=5)
 
@@ -21,7 +21,10 @@ _CONTENT = loss("content", "image.MSE", 1.0)
 METHOD = Method(
     name="mse3d",
     ndim=3,
-    recipes={"fast": supervised(tv.FAST_PARTS, _CONTENT), "paper": supervised(tv.PAPER, _CONTENT)},
+    recipes={
+        "fast": make_supervised_recipe(tv.FAST_PARTS, _CONTENT),
+        "paper": make_supervised_recipe(tv.PAPER, _CONTENT),
+    },
     reference="tv_self_sr",
     article="",
     summary="the tv network, trained on high-resolution volumes with the mean squared error",

@@ -13,11 +13,11 @@ from dataclasses import replace
 
 from bids_sr.sr.method import Method
 from bids_sr.sr.methods import ccnn3d, resnet3d
-from bids_sr.sr.recipe import OURS, network
+from bids_sr.sr.recipe import BASE_RECIPE, network
 
 PAPER = replace(resnet3d.PAPER, build_generator=network("resnet2d.ResNet2d", flat=True, width=64))
 FAST = replace(
-    OURS,
+    BASE_RECIPE,
     build_generator=network("resnet2d.ResNet2d", flat=True, width=16, blocks=3, skip=True),
     losses=ccnn3d.PAPER.losses,
     upsampled_by="zerofill",

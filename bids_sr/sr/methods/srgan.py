@@ -31,7 +31,7 @@ this rate reduced the PSNR of held-out slices by .4 dB (benchmarks/results/small
 from dataclasses import replace
 
 from bids_sr.sr.method import PLACEBOS_OF_A_PAIR, Cost, Method
-from bids_sr.sr.recipe import OURS, Augmentation, Recipe, loss, network
+from bids_sr.sr.recipe import BASE_RECIPE, Augmentation, Recipe, loss, network
 
 _PAPER = Recipe(
     build_generator=network("srresnet.SRResNet", flat=True),
@@ -60,7 +60,7 @@ _PAPER_MSE = replace(
 )
 
 _FAST = replace(
-    OURS,
+    BASE_RECIPE,
     build_generator=network("srresnet.SRResNet", flat=True, width=16, blocks=2),
     build_critic=network("critics.srgan_critic", widths=(8, 16, 32, 64, 64), dense=64, he=True),
     losses=(

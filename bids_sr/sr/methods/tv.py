@@ -23,7 +23,7 @@ patches, it is a different operator, and the network would learn edge effects.
 from dataclasses import replace
 
 from bids_sr.sr.method import Cost, Method
-from bids_sr.sr.recipe import OURS, Recipe, loss, network
+from bids_sr.sr.recipe import BASE_RECIPE, Recipe, loss, network
 
 _ALPHA = 0.01
 # millions of voxels above which the cost of `fast` no longer increases: a step uses at most 16
@@ -49,7 +49,7 @@ PAPER = Recipe(
 )
 
 FAST = replace(
-    OURS,
+    BASE_RECIPE,
     build_generator=network("volumetric.DenseResidualNet", width=8, layers=4),
     losses=(
         loss("content", "image.MSE", 1.0),

@@ -13,11 +13,11 @@ from bids_sr.sr.methods import attunet
 from bids_sr.sr.recipe import ImportedWhenCalled, network
 
 _PAPER = replace(
-    attunet.without_critic(attunet.PAPER),
+    attunet.remove_critic(attunet.PAPER),
     build_generator=network("unet.UNet", flat=True, widths=attunet.PAPER_WIDTHS),
 )
 _FAST = replace(
-    attunet.without_critic(attunet.FAST),
+    attunet.remove_critic(attunet.FAST),
     build_generator=network(
         "unet.UNet",
         flat=True,

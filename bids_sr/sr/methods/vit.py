@@ -13,10 +13,10 @@ from bids_sr.sr.recipe import network
 
 _NETWORK = "vision_transformer.VisionTransformer"
 _PAPER = replace(
-    attunet.without_critic(attunet.PAPER), build_generator=network(_NETWORK, flat=True)
+    attunet.remove_critic(attunet.PAPER), build_generator=network(_NETWORK, flat=True)
 )
 _FAST = replace(
-    attunet.without_critic(attunet.FAST),
+    attunet.remove_critic(attunet.FAST),
     learning_rate=1e-3,
     build_generator=network(
         _NETWORK, flat=True, patch=8, width=96, heads=4, depth=4, grid=16, head="residual"

@@ -114,7 +114,7 @@ class ModelCard:
     def psnr(self) -> dict[str, float]:
         """Held-out peak signal-to-noise ratio (dB) of network and interpolations, by name."""
         scores = {
-            name: part_of(self.held_out, name).get("psnr")
+            name: mapping_entry(self.held_out, name).get("psnr")
             for name in ("network", "input", "bspline", "zerofill")
         }
         return {
@@ -124,7 +124,7 @@ class ModelCard:
     @classmethod
     def from_json(cls, values: Mapping[str, object]) -> Self:
         """Return the card of a file; missing or invalid entries take their defaults."""
-        settings, domain = part_of(values, "settings"), part_of(values, "domain")
+        settings, domain = mapping_entry(values, "settings"), mapping_entry(values, "domain")
         text = {
             name: str(values.get(name, ""))
             for name in ("contrast", "orientation", "weights_sha256")
@@ -132,35 +132,35 @@ class ModelCard:
         method, recipe = current_names(values)
         channels, seed, align = (values.get(name) for name in ("channels", "seed", "anat_align"))
         fx, fy, fz = _floats(values.get("factor")) or (1.0, 1.0, 1.0)
-        headroom = _floats(part_of(values, "intensity").get("headroom"))
-        start = part_of(values, "started_from").get("weights_sha256")
-        sums = part_of(values, "data_sha256")
+        headroom = _floats(mapping_entry(values, "intensity").get("headroom"))
+        start = mapping_entry(values, "started_from").get("weights_sha256")
+        sums = mapping_entry(values, "data_sha256")
         return cls(
             **text,
             method=method,
             recipe=recipe,
             factor=(fx, fy, fz),
             factors=_floats(values.get("factors")),
-            lowres_mm=_floats(part_of(values, "resolution").get("lowres_mm")),
+            lowres_mm=_floats(mapping_entry(values, "resolution").get("lowres_mm")),
             trained_on=str(values.get("trained_on", "pair")),
             channels=channels if isinstance(channels, int) else 1,
             seed=seed if isinstance(seed, int) else None,
             reproducible=values.get("reproducible") is True,
             data_sha256={name: str(checksum) for name, checksum in sums.items()},
             settings=settings,
-            changed_settings=part_of(values, "changed_settings"),
+            changed_settings=mapping_entry(values, "changed_settings"),
             headroom=headroom[0] if headroom else None,
-            perceptual=part_of(values, "perceptual").get("active") is True,
+            perceptual=mapping_entry(values, "perceptual").get("active") is True,
             start_sha256=None if start is None else str(start),
             align=None if align is None else str(align),
             scale=str(values.get("anat_scale", "percentile")),
             domain=(_floats(domain["quantiles"]), float(str(domain["edges"]))) if domain else None,
-            held_out=part_of(values, "held_out"),
+            held_out=mapping_entry(values, "held_out"),
             json=values,
         )
 
 
-def part_of(values: Mapping[str, object], name: str) -> Mapping[str, object]:
+def mapping_entry(values: Mapping[str, object], name: str) -> Mapping[str, object]:
     """Return a card entry if it is a mapping, otherwise an empty mapping."""
     entry = values.get(name)
     return entry if isinstance(entry, Mapping) else {}
@@ -171,7 +171,7 @@ def _floats(values: object) -> tuple[float, ...]:
     return tuple(float(value) for value in values) if isinstance(values, list | tuple) else ()
 
 
-def digest(card: Mapping[str, object]) -> str:
+def card_checksum(card: Mapping[str, object]) -> str:
     """Return the checksum of the card entries that decide whether a model suits an image."""
     entries = {key: card.get(key) for key in _BOUND}
     # cards of unchanged recipes, including all early cards, lack this entry
@@ -184,12 +184,12 @@ def card_path(weights: Path) -> Path:
     return Path(weights).with_suffix(".json")
 
 
-def weights_in(folder: Path, method: str) -> Path:
+def weights_path(folder: Path, method: str) -> Path:
     """Return the path of a method's weights in the folder where a step stores its model."""
     return folder / f"{method}.safetensors"
 
 
-def source_in(folder: Path) -> Path:
+def source_path(folder: Path) -> Path:
     """Return the path of the text file that contains the file name of the reused model."""
     return folder / "source.txt"
 
@@ -251,7 +251,7 @@ def _wrong_values(card: Mapping[str, object]) -> list[str]:
         out.append(f"orientation is not one of {', '.join(_ORIENTATIONS)}")
     if not _numbers(card["factor"], 1.0, _LARGEST_FACTOR):
         out.append(f"factor does not consist of three numbers from 1 to {_LARGEST_FACTOR:g}")
-    if not _numbers(part_of(card, "resolution").get("lowres_mm"), 1e-3, 1e3):
+    if not _numbers(mapping_entry(card, "resolution").get("lowres_mm"), 1e-3, 1e3):
         out.append("resolution does not contain three voxel sizes in mm")
     checksum = card["weights_sha256"]
     if not (isinstance(checksum, str) and re.fullmatch("[0-9a-f]{64}", checksum)):

@@ -68,7 +68,7 @@ def _mismatches(
             "intensities: the model was trained on scans that were scaled with --anat-scale "
             f"{card.scale}, but these scans were scaled with --anat-scale {scale}"
         )
-    if not _trained_for(card, factor):
+    if not _is_trained_for(card, factor):
         span = card.factors
         reason = (
             f"the model was trained for a factor of {card.factor} and for factors from "
@@ -80,7 +80,7 @@ def _mismatches(
     return out
 
 
-def _trained_for(card: ModelCard, factor: Factor) -> bool:
+def _is_trained_for(card: ModelCard, factor: Factor) -> bool:
     """Return whether a model was trained for a factor.
 
     A model trained with random factors supports all factors between its smallest and largest
@@ -159,7 +159,7 @@ def check_model(
         if any(mismatch.startswith("intensities") for mismatch in rejected):
             remedy = f"Use --anat-scale {card.scale}, or use --force to apply the model anyway."
         remedy = "Train a model for this factor." if needs_training else remedy
-        if not _trained_for(card, factor):
+        if not _is_trained_for(card, factor):
             text = " ".join(f"{number:g}" for number in card.factor)
             remedy = (
                 f"{remedy} Alternatively, use the factor of the model with --sr-factor {text} "

@@ -22,7 +22,7 @@ _MAX_DISTANCE = 0.15
 _MAX_RATIO = 1.8
 
 
-def _domain_of(image: Array, mask: Array) -> tuple[Array, float]:
+def _measure_domain(image: Array, mask: Array) -> tuple[Array, float]:
     """Return intensity quantiles and edge content of an image (X, Y, Z) within its mask.
 
     Intensities are divided by their 99th percentile within the mask. The quantile levels are
@@ -53,7 +53,7 @@ def _domain_of(image: Array, mask: Array) -> tuple[Array, float]:
 
 def _domain_entry(image: Array, mask: Array) -> dict[str, object]:
     """Return quantiles and edge content of an image as plain values for a model card."""
-    quantiles, edges = _domain_of(image, mask)
+    quantiles, edges = _measure_domain(image, mask)
     return {"quantiles": [round(float(q), 5) for q in quantiles], "edges": round(edges, 6)}
 
 
@@ -125,7 +125,10 @@ def domain_difference(
     """
     if card.domain is None:
         return None
-    (quantiles, edges), (trained_quantiles, trained_edges) = _domain_of(image, mask), card.domain
+    (quantiles, edges), (trained_quantiles, trained_edges) = (
+        _measure_domain(image, mask),
+        card.domain,
+    )
     distance = max(abs(float(a) - b) for a, b in zip(quantiles, trained_quantiles, strict=True))
     edges = edges / max(trained_edges, 1e-12)
     out = []

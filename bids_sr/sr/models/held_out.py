@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from bids_sr.sr.models.card import ModelCard
 
 
-def held_out_slices(cards: Sequence[Mapping[str, object]], depth: int, checksum: str) -> list[int]:
+def list_held_out_slices(
+    cards: Sequence[Mapping[str, object]], depth: int, checksum: str
+) -> list[int]:
     """Return the slices of a head that no model was trained on, in ascending order.
 
     Parameters

@@ -15,8 +15,8 @@ from bids_sr.sr.models.card import (
     CARD_VERSION,
     ModelCard,
     ModelError,
+    card_checksum,
     card_path,
-    digest,
     read_card,
     size_of_file,
 )
@@ -97,7 +97,7 @@ def save_model(
     weights = stem.with_name(stem.name + ".safetensors")
     card_file = stem.with_name(stem.name + ".json")
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    data = save(tensors, metadata={_METADATA_KEY: digest(card)})
+    data = save(tensors, metadata={_METADATA_KEY: card_checksum(card)})
     full = {
         "card_version": CARD_VERSION,
         **card,
@@ -111,7 +111,7 @@ def save_model(
     return weights, card_file
 
 
-def verify(path: Path) -> tuple[ModelCard, bytes]:
+def verify_model(path: Path) -> tuple[ModelCard, bytes]:
     """Check a model's files, and return the card and the bytes of the weights file.
 
     Torch is not imported.
@@ -205,7 +205,7 @@ def _companions(recipe: Recipe, state: Mapping[str, Tensor]) -> dict[str, Mappin
     return {name: tensors for name, tensors in parts.items() if tensors}
 
 
-def _applied_as_trained(recipe: Recipe, card: ModelCard) -> Recipe:
+def _restore_settings(recipe: Recipe, card: ModelCard) -> Recipe:
     """Return the recipe with the card's settings for applying a model.
 
     Recipes have changed since early models were trained. These models are applied with the
@@ -235,9 +235,9 @@ def load_model(path: Path) -> LoadedModel:
     from safetensors.torch import load
 
     from bids_sr.sr.method import UnknownMethod, get_method, get_recipe
-    from bids_sr.sr.variance.prior import VarianceMaps
+    from bids_sr.sr.variance.prior import PriorMaps
 
-    card, data = verify(path)
+    card, data = verify_model(path)
     try:
         method = get_method(card.method)
         name = f"{card.method} ({card.recipe})"
@@ -246,13 +246,13 @@ def load_model(path: Path) -> LoadedModel:
         companions: dict[str, Mapping[str, Tensor]] = {}
         if method.variance is not None:
             recipe: Recipe | VarianceRecipe = method.variance
-            generator: nn.Module = VarianceMaps(state.get("weight"))
+            generator: nn.Module = PriorMaps(state.get("weight"))
             _fill(generator, state, name)
         else:
             recipe = training_recipe = apply_changes(
                 get_recipe(method, card.recipe), changes_from(card.method, card.changed_settings)
             )
-            recipe = training_recipe = _applied_as_trained(training_recipe, card)
+            recipe = training_recipe = _restore_settings(training_recipe, card)
             generator = training_recipe.build_generator(card.channels, card.factor)
             companions = _companions(training_recipe, state)
             companion_keys = {
@@ -277,7 +277,7 @@ def load_model(path: Path) -> LoadedModel:
             f"{path}: the model weights contain NaN or infinite values, because the training "
             "failed"
         )
-    if _bound_digest(data) not in (None, digest(card.json)):
+    if _bound_digest(data) not in (None, card_checksum(card.json)):
         raise ModelError(
             f"{card_path(path)}: the model card was changed after the model was saved, and no "
             "longer matches the weights"

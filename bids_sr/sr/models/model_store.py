@@ -8,22 +8,22 @@ from pathlib import Path
 
 from bids_sr.io.checksums import checksum
 from bids_sr.sr.data.images import TrainingImages, checksums
-from bids_sr.sr.former_names import renaming
+from bids_sr.sr.former_names import renaming_text
 from bids_sr.sr.models.card import (
     ModelCard,
     ModelError,
     card_path,
-    part_of,
+    mapping_entry,
     read_card,
-    source_in,
-    weights_in,
+    source_path,
+    weights_path,
 )
 from bids_sr.sr.models.model import TrainedModel, load_model, save_model
 from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.recipe_settings import plain_recipe
-from bids_sr.sr.training.card_entries import settings_of, steps_at_stop
+from bids_sr.sr.training.card_entries import make_settings_entry, steps_at_stop
 from bids_sr.sr.training.journal import log_tsv
-from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.training.trainer import train_network
 from bids_sr.sr.variance.fit_variance import fit_variance
 from bids_sr.sr.variance.run_data import RunData
 
@@ -36,7 +36,7 @@ def _checksums(data: TrainingData) -> dict[str, str]:
     return data.checksums() if isinstance(data, RunData) else checksums(data)
 
 
-def _models_in(model_dir: Path | None) -> Iterator[tuple[Path, ModelCard]]:
+def _iterate_models(model_dir: Path | None) -> Iterator[tuple[Path, ModelCard]]:
     """Yield weights path and card of every readable model below a directory, sorted by name."""
     if model_dir is None or not model_dir.is_dir():
         return
@@ -47,7 +47,7 @@ def _models_in(model_dir: Path | None) -> Iterator[tuple[Path, ModelCard]]:
             _LOG.warning("The following model file was skipped. %s", error)
 
 
-def _log_of(weights: Path) -> Path:
+def _log_path(weights: Path) -> Path:
     """Return the path of a model's training log.
 
     The log is in the same directory as the weights. In derivatives, its suffix is ``log``.
@@ -61,7 +61,7 @@ def _same_training(card: ModelCard, training: TrainingRequest, data: TrainingDat
     """Return whether the requested training would result in the model of this card."""
     factor = data.factor if isinstance(data, RunData) else training.factor
     vgg = None if training.vgg_weights is None else checksum(training.vgg_weights)
-    accepted_settings = [settings_of(training)]
+    accepted_settings = [make_settings_entry(training)]
     if training.variance is None:  # cards before version 0.2 list all losses
         accepted_settings.append(plain_recipe(training.effective_recipe))
     return (
@@ -72,14 +72,18 @@ def _same_training(card: ModelCard, training: TrainingRequest, data: TrainingDat
         and (card.seed, card.factor) == (training.seed, factor)
         and card.data_sha256 == _checksums(data)
         and _perceptual_weights(card) == vgg
-        and card.start_sha256 == training.started_with
+        and card.start_sha256 == training.start_checksum
         and (training.precision == "auto" or _began_mixed(card) == training.mixed)
     )
 
 
 def _perceptual_weights(card: ModelCard) -> str | None:
     """Return the checksum of the VGG-19 weights used in training, or None."""
-    return str(part_of(card.json, "perceptual").get("weights_sha256")) if card.perceptual else None
+    return (
+        str(mapping_entry(card.json, "perceptual").get("weights_sha256"))
+        if card.perceptual
+        else None
+    )
 
 
 def _began_mixed(card: ModelCard) -> bool:
@@ -87,7 +91,7 @@ def _began_mixed(card: ModelCard) -> bool:
 
     Early cards contain only the precision at the end of training.
     """
-    entry = part_of(card.json, "mixed_precision")
+    entry = mapping_entry(card.json, "mixed_precision")
     return bool(entry.get("asked", entry.get("kept", False)))
 
 
@@ -101,7 +105,7 @@ def _find_model(training: TrainingRequest, data: TrainingData | None) -> Path | 
     """
     if training.pretrained is not None:
         return training.pretrained
-    models = list(_models_in(training.model_dir)) if training.source != "train" else []
+    models = list(_iterate_models(training.model_dir)) if training.source != "train" else []
     if data is not None:
         for weights, card in models:
             if _same_training(card, training, data):
@@ -124,7 +128,7 @@ def _find_model(training: TrainingRequest, data: TrainingData | None) -> Path | 
     former = [
         f" The model file {weights.name} was not used: {text}."
         for weights, card in models
-        if card.json["method"] == name and (text := renaming(card.json))
+        if card.json["method"] == name and (text := renaming_text(card.json))
     ]
     raise ModelError(
         f"{training.model_dir}: --model-source reuse was specified, but the directory contains no "
@@ -141,7 +145,7 @@ def obtain_model(
 ) -> tuple[Path, Path, Path]:
     """Provide the requested model in a directory.
 
-    Checkpoints are stored next to the directory (see `checkpoints_of`), because nipype empties the
+    Checkpoints are stored next to the directory (see `checkpoint_dir`), because nipype empties the
     directory when a setting changes. Thus, a training stopped by its time limit can continue with
     a different limit.
 
@@ -172,8 +176,8 @@ def obtain_model(
     log = out_dir / f"{name}.tsv"
     source = _find_model(training, data)
     if source is None:
-        source_in(out_dir).unlink(missing_ok=True)
-        model = _trained(training, data, checkpoints_of(out_dir), second)
+        source_path(out_dir).unlink(missing_ok=True)
+        model = _train(training, data, checkpoint_dir(out_dir), second)
         card = dict(model.card) | ({"sloppy": True} if training.sloppy else {})
         card |= {} if training.align is None else {"anat_align": training.align}
         card |= {} if training.scale is None else {"anat_scale": training.scale}
@@ -182,25 +186,25 @@ def obtain_model(
         log.write_text(log_tsv(model.log), encoding="utf-8")
         return (*save_model(out_dir / name, model.state, card), log)
     card_of_source = load_model(source).card  # raises an error for damaged files
-    if renamed := renaming(card_of_source.json):
+    if renamed := renaming_text(card_of_source.json):
         _LOG.warning("%s: %s", source, renamed)
-    target = weights_in(out_dir, name)
+    target = weights_path(out_dir, name)
     shutil.copyfile(source, target)
     shutil.copyfile(card_path(source), card_path(target))
-    old_log = _log_of(source)
+    old_log = _log_path(source)
     log_text = old_log.read_text(encoding="utf-8") if old_log.exists() else log_tsv(())
     log.write_text(log_text, encoding="utf-8")
-    source_in(out_dir).write_text(f"{source.name}\n", encoding="utf-8")
+    source_path(out_dir).write_text(f"{source.name}\n", encoding="utf-8")
     _LOG.info("The %s model %s is reused.", name, source)
     return target, card_path(target), log
 
 
-def checkpoints_of(out_dir: Path) -> Path:
+def checkpoint_dir(out_dir: Path) -> Path:
     """Return the checkpoint directory for a model that is trained in a directory."""
     return out_dir.with_name(f"{out_dir.name}_checkpoints")
 
 
-def _trained(
+def _train(
     training: TrainingRequest, data: TrainingData | None, work_dir: Path, second: TrainingImages
 ) -> TrainedModel:
     """Train a model and warn if the time limit stopped the training."""
@@ -212,7 +216,7 @@ def _trained(
         )
     if isinstance(data, RunData):
         return fit_variance(training, data)
-    model = fit(training, data, work_dir, second=second)
+    model = train_network(training, data, work_dir, second=second)
     if at_stop := steps_at_stop(model.card):
         _LOG.warning(
             "Training of %s was stopped by --max-train-minutes (%s). To continue the "

@@ -10,7 +10,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.sr.method import Method, get_recipe, recipe_name
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.recipe_changes import Number, RecipeChange, apply_changes, differing_settings
+from bids_sr.sr.recipe_changes import Number, RecipeChange, apply_changes, changed_values
 
 if TYPE_CHECKING:
     from bids_sr.sr.device import TrainPrecision
@@ -123,10 +123,10 @@ class TrainingRequest:
         """Settings whose values differ from the recipe, by name."""
         if not self.changes:
             return {}
-        return differing_settings(get_recipe(self.method, self.recipe), self.changes)
+        return changed_values(get_recipe(self.method, self.recipe), self.changes)
 
     @property
-    def started_with(self) -> str | None:
+    def start_checksum(self) -> str | None:
         """Checksum of the initial weights, or None for random weights."""
         return None if self.start is None else self.start.card.weights_sha256
 

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 from bids_sr.frozen import frozen
 from bids_sr.sr.loss_words import loss_name
 from bids_sr.sr.method import Method, UnknownMethod, get_method
-from bids_sr.sr.models.card import ModelCard, part_of
+from bids_sr.sr.models.card import ModelCard, mapping_entry
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.recipe_settings import differing_settings, plain_recipe
 
@@ -154,14 +154,14 @@ class TrainingRecord:
     irreproducible: str
 
     @property
-    def contested(self) -> bool:
+    def has_adversarial_loss(self) -> bool:
         """Whether the loss has an adversarial term, so that the last weights are kept."""
         return any(name.startswith("adversarial:") for name in self.losses)
 
     @property
     def adversarial_acted(self) -> bool:
         """Whether the adversarial term was used before the stored weights were reached."""
-        return self.contested and self.kept_step > self.adversarial_from
+        return self.has_adversarial_loss and self.kept_step > self.adversarial_from
 
     @property
     def as_published(self) -> bool:
@@ -180,17 +180,17 @@ class TrainingRecord:
             and not self.features_off
             and bool(self.phases)
             and all(phase.complete for phase in self.phases)
-            and self.contested == self.adversarial_acted
+            and self.has_adversarial_loss == self.adversarial_acted
         )
 
 
 def read_training(card: ModelCard) -> TrainingRecord:
     """Read the training of a network from its model card; cards of prior SD maps have none."""
-    settings, started = card.settings, part_of(card.json, "started_from")
+    settings, started = card.settings, mapping_entry(card.json, "started_from")
     method, recipe = _method_and_recipe(card)
     weights = {
         name: float(value)
-        for name, value in part_of(settings, "losses").items()
+        for name, value in mapping_entry(settings, "losses").items()
         if isinstance(value, int | float)
     }
     active = {name: value for name, value in weights.items() if value != 0}
@@ -220,10 +220,10 @@ def read_training(card: ModelCard) -> TrainingRecord:
             name.startswith("adversarial:") and value == 0 for name, value in weights.items()
         ),
         adversarial_from=_count(settings.get("adversarial_from")) or 0,
-        pretrained_by=_pretrained_by(settings, active),
+        pretrained_by=_list_pretraining_terms(settings, active),
         features_off=has_features and not card.perceptual,
         stand_ins=() if card.perceptual else stand_ins,
-        changed={} if recipe is None else _changed(card, recipe),
+        changed={} if recipe is None else _find_changes(card, recipe),
         other_changes=bool(card.json.get("changed_settings")),
         recipe_known=recipe is not None,
         sloppy=card.json.get("sloppy") is True,
@@ -237,7 +237,7 @@ def read_training(card: ModelCard) -> TrainingRecord:
     )
 
 
-def steps_of(settings: Mapping[str, object]) -> int | None:
+def read_max_steps(settings: Mapping[str, object]) -> int | None:
     """Return the maximum number of steps in the settings of a card, or None if unknown."""
     epochs, patches, batch = (_count(settings.get(key)) for key in ("epochs", "patches", "batch"))
     if epochs is not None and patches is not None and batch:
@@ -260,11 +260,11 @@ def _phases(card: ModelCard, best_step: int) -> tuple[PhaseRecord, ...]:
     If the card does not contain the planned number of steps, it is derived: the refit takes as
     many steps as the best step of the search.
     """
-    entries = part_of(card.json, "phases")
-    planned = {"search": steps_of(card.settings), "refit": max(1, best_step)}
+    entries = mapping_entry(card.json, "phases")
+    planned = {"search": read_max_steps(card.settings), "refit": max(1, best_step)}
     out = []
     for name in sorted(entries, key=lambda phase_name: (*_PHASES, phase_name).index(phase_name)):
-        phase = part_of(entries, name)
+        phase = mapping_entry(entries, name)
         steps = _count(phase.get("iterations")) or 0
         planned_steps = _count(phase.get("of")) or planned.get(name)
         ended_by = _ENDINGS.get(str(phase.get("stopped_by")), "")
@@ -272,7 +272,7 @@ def _phases(card: ModelCard, best_step: int) -> tuple[PhaseRecord, ...]:
     return tuple(out)
 
 
-def _changed(card: ModelCard, recipe: Recipe) -> dict[str, tuple[object, object]]:
+def _find_changes(card: ModelCard, recipe: Recipe) -> dict[str, tuple[object, object]]:
     """Return the settings that differ between a training and its recipe."""
     differences = differing_settings(card.settings, plain_recipe(recipe, vgg=card.perceptual))
     if card.json.get("sloppy") is True:
@@ -284,7 +284,9 @@ def _changed(card: ModelCard, recipe: Recipe) -> dict[str, tuple[object, object]
     return differences
 
 
-def _pretrained_by(settings: Mapping[str, object], losses: Mapping[str, float]) -> tuple[str, ...]:
+def _list_pretraining_terms(
+    settings: Mapping[str, object], losses: Mapping[str, float]
+) -> tuple[str, ...]:
     """Return the loss terms used before the adversarial term."""
     kinds = settings.get("pretrained_by")
     selected_kinds = tuple(kinds) if isinstance(kinds, list) else ()

@@ -4,8 +4,8 @@ from torch import Tensor, nn
 
 from bids_sr.io.grids import Factor
 from bids_sr.sr.networks.blocks import ResidualBlock, shuffle, zero
-from bids_sr.sr.operators import level_of
-from bids_sr.sr.recipe import in_plane
+from bids_sr.sr.operators import make_plane_conversion
+from bids_sr.sr.recipe import require_in_plane
 
 
 class SRResNet(nn.Module):
@@ -62,7 +62,7 @@ class SubPixelNet(nn.Module):
 
     def __init__(self, channels: int, factor: Factor, *, width: int = 32, blocks: int = 4) -> None:
         super().__init__()
-        in_plane(factor)
+        require_in_plane(factor)
         self.factor = (factor[0], factor[1])
         is_integer = all(f == int(f) for f in factor)
         self.steps = (int(factor[0]), int(factor[1])) if is_integer else None
@@ -77,7 +77,7 @@ class SubPixelNet(nn.Module):
 
         Images are (N, C, x, y) on the acquired grid, and (N, C, X, Y) on the high-resolution grid.
         """
-        level = level_of(x, self.factor)
+        level = make_plane_conversion(x, self.factor)
         filled = level.up(x)
         detail = self._detail(x if self.steps else filled)
         return filled + detail - level.low(detail)
@@ -87,7 +87,7 @@ class SubPixelNet(nn.Module):
 
         `x` are images on the acquired grid (N, C, x, y).
         """
-        level = level_of(x, self.factor)
+        level = make_plane_conversion(x, self.factor)
         detail = self._detail(x if self.steps else level.up(x))
         return detail - level.low(detail)
 

@@ -33,7 +33,7 @@ def _double_convolution(in_channels: int, out_channels: int) -> nn.Sequential:
     )
 
 
-def _padded_side(side: int, levels: int, sizes: _ImageSizes) -> int:
+def _find_padded_side(side: int, levels: int, sizes: _ImageSizes) -> int:
     """Return the smallest size of at least `side` that can be halved `levels` times.
 
     At least two voxels remain at the lowest level, as required by instance normalization. The rule
@@ -112,7 +112,9 @@ class UNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return images of the same size; padding is removed from the output."""
         rows, columns = x.shape[-2], x.shape[-1]
-        padding = [_padded_side(side, self.levels, self.sizes) - side for side in (rows, columns)]
+        padding = [
+            _find_padded_side(side, self.levels, self.sizes) - side for side in (rows, columns)
+        ]
         pad_before = [m // 2 for m in padding]
         padded = functional.pad(
             x,

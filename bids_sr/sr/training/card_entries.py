@@ -13,7 +13,7 @@ from bids_sr.sr.recipe_settings import plain_recipe
 from bids_sr.sr.training.phase import Phase
 
 
-def settings_of(training: TrainingRequest) -> dict[str, object]:
+def make_settings_entry(training: TrainingRequest) -> dict[str, object]:
     """Return the settings of a training, or of an estimation of prior SD maps, for the card.
 
     ChangeError is raised if the recipe does not allow a requested change.
@@ -44,7 +44,7 @@ def card_entries(training: TrainingRequest, described: Mapping[str, object]) -> 
         "trained_on": method.trained_on,
         "reference": method.reference,
         "recipe": training.recipe,
-        "settings": settings_of(training),
+        "settings": make_settings_entry(training),
         **(
             {"changed_settings": changed_values}
             if (changed_values := training.changed_settings)
@@ -92,7 +92,7 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
     score_text = (
         f"The scores are from a model that was trained without the held-out data. {role} {final}"
     )
-    held_out = examples.named(
+    held_out = examples.describe_regions(
         held_regions, [(window.image, window.box) for window in first.windows]
     ) | {
         "iteration": first.kept_iteration,
@@ -102,7 +102,7 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
     return {
         "held_out": {**held_out, **(reached if held_regions else {})},
         **(
-            {"on_trained_slices": {**examples.named(examples.train), **reached}}
+            {"on_trained_slices": {**examples.describe_regions(examples.train), **reached}}
             if reached and not held_regions
             else {}
         ),
@@ -127,7 +127,7 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
         **({"not_reproducible_because": "; ".join(reasons)} if reasons else {}),
         "parameters": sum(p.numel() for p in parameters),
         "parameters_trained": sum(p.numel() for p in parameters if p.requires_grad),
-        **({} if training.start is None else {"started_from": _started_from(training.start)}),
+        **({} if training.start is None else {"started_from": _make_start_entry(training.start)}),
     }
 
 
@@ -152,7 +152,7 @@ def _epoch_entry(examples: Examples) -> dict[str, object]:
     if not examples.recipe.epochs_of_slices:
         return {}
     return {
-        "epoch": {"slices": examples.slice_count, "iterations": examples.recipe.steps_an_epoch}
+        "epoch": {"slices": examples.slice_count, "iterations": examples.recipe.steps_per_epoch}
     }
 
 
@@ -162,10 +162,10 @@ def _pretraining_entry(phase: Phase) -> dict[str, object]:
     It contains the steps before and with the adversarial term, and the loss terms of pre-training.
     """
     recipe = phase.recipe
-    if not (recipe.contested and recipe.adversarial_from):
+    if not (recipe.has_adversarial_loss and recipe.adversarial_from):
         return {}
     n_pretraining = min(recipe.adversarial_from, phase.at.iteration)
-    terms = recipe.terms_on(phase.training.vgg_weights is not None)
+    terms = recipe.select_terms(phase.training.vgg_weights is not None)
     kinds = [term.kind for term in terms if phase.nets.pretrains(term.kind)]
     return {
         "pretraining": {
@@ -188,7 +188,7 @@ def _perceptual_entry(phase: Phase) -> dict[str, object]:
     return {"active": False, "reason": "no VGG-19 weights were specified with --vgg-weights"}
 
 
-def _started_from(start: LoadedModel) -> dict[str, object]:
+def _make_start_entry(start: LoadedModel) -> dict[str, object]:
     """Return the entry about the model that initialized the training."""
     card = start.card
     keys = ("name", "method", "contrast", "resolution", "weights_sha256", "trained_with")

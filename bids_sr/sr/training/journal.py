@@ -70,7 +70,7 @@ class Journal:
 
     def add(self, log: Sequence[LogRow]) -> None:
         """Write the whole log, including a new last row."""
-        atomic_files.write_whole(self.table, log_tsv(log))
+        atomic_files.write_text(self.table, log_tsv(log))
         if self._board is not None and log:
             for key, value in log[-1].items():
                 if isinstance(value, float):

@@ -15,12 +15,12 @@ from bids_sr.io import atomic_files
 from bids_sr.metrics.similarity import ssim
 from bids_sr.series import VALIDATION_BASELINES
 from bids_sr.sr.data.examples import Batch, Examples, Region
-from bids_sr.sr.data.validation import ScoredWindow, interpolated, validation_windows
+from bids_sr.sr.data.validation import ScoredWindow, interpolate_windows, validation_windows
 from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training import checkpoints
 from bids_sr.sr.training.journal import Journal, LogRow
-from bids_sr.sr.training.update_steps import Networks, channels_last
+from bids_sr.sr.training.update_steps import Networks, memory_format
 
 _LOG = logging.getLogger(__name__)
 TrainingProgress = Callable[[str, int, int], None]
@@ -82,7 +82,7 @@ def _score(nets: Networks, windows: Sequence[ScoredWindow], lower: bool = False)
     return _db(error)
 
 
-def compare(
+def compare_with_interpolations(
     generator: nn.Module, examples: Examples, windows: Sequence[ScoredWindow]
 ) -> dict[str, dict[str, float]]:
     """Return held-out metrics of the network and of interpolations, for the model card.
@@ -100,7 +100,8 @@ def compare(
     )
     rows = {"network": outputs}
     rows |= {
-        name: interpolated(examples, baseline, windows) for name, baseline in baselines.items()
+        name: interpolate_windows(examples, baseline, windows)
+        for name, baseline in baselines.items()
     }
     return {name: _metrics(images, windows) for name, images in rows.items()}
 
@@ -245,7 +246,7 @@ class Phase:
 
         The loss is averaged since the last validation step.
         """
-        return not (self.windows or self.recipe.contested) and self.name == "search"
+        return not (self.windows or self.recipe.has_adversarial_loss) and self.name == "search"
 
     @property
     def scored(self) -> bool:
@@ -277,7 +278,7 @@ class Phase:
             size=self.batch_size,
         )
         return replace(
-            batch, input=batch.input.contiguous(memory_format=channels_last(self.examples.ndim))
+            batch, input=batch.input.contiguous(memory_format=memory_format(self.examples.ndim))
         )
 
     def step(self) -> dict[str, float]:
@@ -312,7 +313,7 @@ class Phase:
         started = written - self.at.seconds
         journal = Journal(self.folder, self.name, after=_last_iteration(self.at.log))
         while not self.at.done:
-            parts = self._tried_step()
+            parts = self._try_step()
             self.at.iteration += 1
             if not all(map(np.isfinite, parts.values())):
                 raise TrainingDiverged(
@@ -328,7 +329,7 @@ class Phase:
             )
             if is_validation:
                 self._validate(parts)
-                self.at.done = self._finished()
+                self.at.done = self._find_end_reason()
             if is_validation or is_late or current_time - written >= CHECKPOINT_SECONDS:
                 self._keep(journal if is_validation else None)
                 written = current_time
@@ -341,7 +342,7 @@ class Phase:
                 self.progress(self.name, self.at.iteration, self.iterations)
         journal.close()
 
-    def _tried_step(self) -> dict[str, float]:
+    def _try_step(self) -> dict[str, float]:
         """Run a training step, with half the batch size if device memory is insufficient."""
         try:
             return self.step()
@@ -363,7 +364,7 @@ class Phase:
             size,
             size // 2,
         )
-        return self._tried_step()
+        return self._try_step()
 
     @property
     def _last_good(self) -> str:
@@ -407,7 +408,7 @@ class Phase:
             if recipe.schedule == "plateau" and at.looks_since_drop >= recipe.plateau_patience:
                 at.rate_factor = at.rate_factor * recipe.plateau_factor
                 at.looks_since_drop = 0
-        row |= self._shown_scores()
+        row |= self._compute_logged_scores()
         checked = "psnr" if self.windows else "psnr_trained_slices"
         if at.mixed and checked in row:
             self._check_precision(self.windows or self.trained, float(row[checked]))
@@ -418,7 +419,7 @@ class Phase:
             }
         at.log.append(row)
 
-    def _shown_scores(self) -> dict[str, float]:
+    def _compute_logged_scores(self) -> dict[str, float]:
         """Return the PSNR (dB) of whole slices that is only logged, by column."""
         scores: dict[str, float] = {}
         for column, windows in (
@@ -447,7 +448,7 @@ class Phase:
                 full - lower,
             )
 
-    def _finished(self) -> str:
+    def _find_end_reason(self) -> str:
         """Return the reason for the end of the phase, or "" if it continues."""
         patience = self.recipe.patience
         if self.at.iteration >= self.iterations:

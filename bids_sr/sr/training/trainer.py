@@ -29,8 +29,8 @@ from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.recipe_settings import plain_recipe
 from bids_sr.sr.threads import torch_threads
 from bids_sr.sr.training.card_entries import card_entries, training_entries
-from bids_sr.sr.training.phase import Clock, Phase, TrainingProgress, compare
-from bids_sr.sr.training.update_steps import weighted_layers
+from bids_sr.sr.training.phase import Clock, Phase, TrainingProgress, compare_with_interpolations
+from bids_sr.sr.training.update_steps import list_layers
 
 # version of the checkpoint format; checkpoints of other versions are not resumed
 _CHECKPOINT_VERSION = 2
@@ -39,7 +39,7 @@ _CHECKPOINT_VERSION = 2
 _LOG = logging.getLogger(__name__)
 
 
-def fit(
+def train_network(
     training: TrainingRequest,
     images: TrainingImages,
     work_dir: Path,
@@ -122,7 +122,7 @@ def fit(
             examples=examples,
             parts=examples.train,
             windows=windows,
-            second=_windows_of(second, examples),
+            second=_make_windows(second, examples),
             signature=f"{signature}-{recipe.steps}-{training.mixed}",
             folder=work_dir,
             progress=progress,
@@ -139,7 +139,11 @@ def fit(
         scored_windows = windows or (
             validation_windows(examples, examples.train) if recipe.objective != "self" else ()
         )
-        scores = compare(first.nets.generator, examples, scored_windows) if scored_windows else {}
+        scores = (
+            compare_with_interpolations(first.nets.generator, examples, scored_windows)
+            if scored_windows
+            else {}
+        )
         if refit:
             steps = max(1, first.kept_iteration)
             last = replace(
@@ -160,7 +164,7 @@ def fit(
         sum(p.at.seconds for p in phases),
         scores,
     )
-    card = card_entries(training, examples.described()) | training_entries(phases, scores)
+    card = card_entries(training, examples.describe()) | training_entries(phases, scores)
     state = {key: value.cpu() for key, value in last.best.items()}
     for name in COMPANIONS if recipe.keep_critic else ():
         if name in last.nets.nets:
@@ -169,7 +173,7 @@ def fit(
     return TrainedModel(state=state, card=card, log=tuple(row for p in phases for row in p.at.log))
 
 
-def _windows_of(images: TrainingImages, examples: Examples) -> tuple[ScoredWindow, ...]:
+def _make_windows(images: TrainingImages, examples: Examples) -> tuple[ScoredWindow, ...]:
     """Return windows of images that are not used for training, prepared like `examples`."""
     if not images or examples.recipe.objective == "self":
         return ()
@@ -191,7 +195,7 @@ def _signature(training: TrainingRequest, examples: Examples) -> str:
             examples.factor,
             training.seed,
             training.vgg_weights is not None,
-            training.started_with,
+            training.start_checksum,
             *[image.name for image in examples.images if image.validation],
         )
     )
@@ -204,7 +208,7 @@ def _check_start(training: TrainingRequest, recipe: Recipe, examples: Examples) 
     if start is None:
         return
     count = recipe.freeze_but_last
-    layers = len(weighted_layers(start.generator))
+    layers = len(list_layers(start.generator))
     if count is not None and not 1 <= count <= layers:
         raise ModelError(
             f"the initial model has {layers} layers with weights, so the number of layers to "

@@ -16,7 +16,7 @@ from bids_sr.sr.losses.adversarial import clip_weights, gradient_penalty
 from bids_sr.sr.recipe import Recipe
 
 
-def channels_last(ndim: int) -> torch.memory_format:
+def memory_format(ndim: int) -> torch.memory_format:
     """Return the memory format for which convolutions are fastest.
 
     Compared with the default, this format saves a fifth of the time in three dimensions, and more
@@ -72,7 +72,7 @@ class Networks:
         companions: Mapping[str, Mapping[str, Tensor]] | None = None,
     ) -> None:
         torch.manual_seed(seed)
-        losses = recipe.terms_on(vgg_weights is not None)
+        losses = recipe.select_terms(vgg_weights is not None)
         cycle = recipe.objective == "cycle"
         nets: dict[str, nn.Module] = {"generator": recipe.build_generator(channels, factor)}
         if cycle:
@@ -83,7 +83,7 @@ class Networks:
                 for name in ("critic", "backward_critic")[: 1 + cycle]
             }
         for net in nets.values():
-            net.to(device, memory_format=channels_last(ndim))  # type: ignore[call-overload]
+            net.to(device, memory_format=memory_format(ndim))  # type: ignore[call-overload]
         if start is not None:
             nets["generator"].load_state_dict(start)
             _freeze_but_last(nets["generator"], recipe.freeze_but_last)
@@ -196,7 +196,7 @@ class Networks:
         """
         total: Tensor = torch.zeros((), device=fake.device)
         parts: dict[str, float] = {}
-        generated = self._generated_images(batch, fake)
+        generated = self._generate_images(batch, fake)
         for kind, module, weight in self.terms:
             if not (adversarial or self.pretrains(kind)):
                 continue
@@ -225,7 +225,7 @@ class Networks:
         selected_kinds = self.recipe.pretrained_by
         return kind != "adversarial" and (not selected_kinds or kind in selected_kinds)
 
-    def _generated_images(self, batch: Batch, fake: Tensor) -> dict[str, Tensor]:
+    def _generate_images(self, batch: Batch, fake: Tensor) -> dict[str, Tensor]:
         """Return the generated images that the loss terms require, by formula such as ``F(G(x))``.
 
         G (to high resolution) and F (to low resolution) are applied to the input x, the target y,
@@ -282,7 +282,7 @@ def _adversarial(module: nn.Module, critic: nn.Module, image: Tensor) -> Tensor:
         critic.requires_grad_(True)
 
 
-def weighted_layers(net: nn.Module) -> list[nn.Module]:
+def list_layers(net: nn.Module) -> list[nn.Module]:
     """Return the layers with a weight matrix or kernel, in the order of their definition."""
     return [m for m in net.modules() if any(p.dim() > 1 for p in m.parameters(recurse=False))]
 
@@ -294,7 +294,7 @@ def _freeze_but_last(net: nn.Module, count: int | None) -> None:
     All layers are trained if `count` is None. mouse-sr freezes "all but the last three layers" in
     this way.
     """
-    layers = weighted_layers(net)
+    layers = list_layers(net)
     if count is None:
         return
     if not 1 <= count <= len(layers):

@@ -14,10 +14,10 @@ This single value for the brain shows whether the calibration run is mainly nois
 import numpy as np
 
 from bids_sr.io.arrays import Array
-from bids_sr.spatial.same_results import with_sign
+from bids_sr.spatial.reproducible_numbers import fix_signs
 from bids_sr.sr.variance.temporal_components import SeriesError
 
-LEAST_VOLUMES = 8  # smallest number of volumes for a variance estimate
+MIN_VOLUMES = 8  # smallest number of volumes for a variance estimate
 # The following values are our choices.
 _FD_MM = 0.5  # mm, framewise displacement above which a volume is excluded
 # A volume is excluded if its rms residual, or the residual of one of its slices, exceeds the
@@ -79,7 +79,7 @@ def calibration_components(
         values that are not finite.
     """
     inside = np.asarray(mask) > 0
-    flat = _checked(series, inside)
+    flat = _prepare_series(series, inside)
     steady = _steady(flat, inside, np.asarray(drift, dtype=np.float64), fd)
     regressors, counts = _regressors(steady, drift, motion, task)
     n = int(steady.sum())
@@ -124,7 +124,7 @@ def _patterns(
     time_series = vectors[
         :, np.argsort(values)[::-1][: min(_MAX_PATTERNS, len(residual) - basis.shape[1])]
     ]
-    time_series = with_sign(time_series - basis @ (basis.T @ time_series))
+    time_series = fix_signs(time_series - basis @ (basis.T @ time_series))
     out = np.empty((time_series.shape[1], *series.shape[:3]), dtype=np.float32)
     for z in range(series.shape[2]):
         slab = np.asarray(series[:, :, z], dtype=np.float64)[..., steady].reshape(
@@ -137,7 +137,7 @@ def _patterns(
     return out
 
 
-def _checked(series: Array, inside: Array) -> Array:
+def _prepare_series(series: Array, inside: Array) -> Array:
     """Return the demeaned series within the mask (T, N; float32).
 
     SeriesError is raised if the series or the mask cannot be used.
@@ -149,10 +149,10 @@ def _checked(series: Array, inside: Array) -> Array:
         )
     if not inside.any():
         raise SeriesError("the brain mask of the calibration run is empty")
-    if series.shape[3] < LEAST_VOLUMES:
+    if series.shape[3] < MIN_VOLUMES:
         raise SeriesError(
             f"the calibration run has {series.shape[3]} steady-state volumes, but at least "
-            f"{LEAST_VOLUMES} are required to estimate a variance"
+            f"{MIN_VOLUMES} are required to estimate a variance"
         )
     if not np.isfinite(series).all():
         raise SeriesError("the calibration run contains NaN or infinite values")
@@ -187,25 +187,25 @@ def _steady(flat: Array, inside: Array, drift: Array, fd: Array | None) -> Array
     z = np.nonzero(inside)[2]
     slices = [np.flatnonzero(z == k) for k in np.unique(z) if (z == k).sum() >= _SLICE_VOXELS]
     for _ in range(3):
-        if steady.sum() < LEAST_VOLUMES:
+        if steady.sum() < MIN_VOLUMES:
             break
         fit = np.linalg.lstsq(drift[steady], flat[steady], rcond=None)[0]
         square = np.square(flat - drift @ fit)
-        outliers = _outlying(square.mean(axis=1), steady, _OUTLIER)
+        outliers = _find_outliers(square.mean(axis=1), steady, _OUTLIER)
         for voxels in slices:
-            outliers |= _outlying(square[:, voxels].mean(axis=1), steady, _SLICE_OUTLIER)
+            outliers |= _find_outliers(square[:, voxels].mean(axis=1), steady, _SLICE_OUTLIER)
         if not (outliers & steady).any():
             break
         steady &= ~outliers
-    if steady.sum() < LEAST_VOLUMES:
+    if steady.sum() < MIN_VOLUMES:
         raise SeriesError(
             f"head motion or artifacts affect {int((~steady).sum())} of the {len(steady)} volumes "
-            f"of the calibration run; at least {LEAST_VOLUMES} unaffected volumes are required"
+            f"of the calibration run; at least {MIN_VOLUMES} unaffected volumes are required"
         )
     return steady
 
 
-def _outlying(square: Array, steady: Array, ratio: float) -> Array:
+def _find_outliers(square: Array, steady: Array, ratio: float) -> Array:
     """Return volumes with an outlying residual (T,), compared with the steady volumes."""
     size = np.sqrt(square)
     middle = float(np.median(size[steady]))

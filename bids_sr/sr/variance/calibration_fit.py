@@ -15,9 +15,14 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 
 from bids_sr.io.arrays import Array
-from bids_sr.spatial.transforms import points_in, rms_distance
-from bids_sr.sr.variance.exemplars import SHARE, Exemplars
-from bids_sr.sr.variance.outer_band import SURE, WORTH, OuterBand, Predicted
+from bids_sr.spatial.transforms import rms_distance, voxel_centers
+from bids_sr.sr.variance.exemplars import SHARE, CalibrationPatterns
+from bids_sr.sr.variance.outer_band import (
+    MIN_IMPROVEMENT,
+    MIN_STANDARD_ERRORS,
+    OuterBand,
+    Predicted,
+)
 
 _CAUTIOUS = 0.25
 """Cautious weight of a calibration, used in the test and for calibrations of doubtful fit."""
@@ -67,7 +72,7 @@ class CalibrationFit:
             prediction_improved = (
                 self.cautious is not None
                 and self.full is not None
-                and _weight_of(self.cautious, self.full) > 0
+                and _compute_weight(self.cautious, self.full) > 0
             )
             reason = (
                 "the self-test score did not increase"
@@ -81,7 +86,8 @@ class CalibrationFit:
         if (prediction := self.full if self.weight == SHARE else self.cautious) is None:
             return sentence
         value, baseline = (
-            100 * float(np.mean(shares)) for shares in (prediction.having, prediction.without)
+            100 * float(np.mean(shares))
+            for shares in (prediction.with_calibration, prediction.without_calibration)
         )
         return (
             f"{sentence}. With the calibration run, {value:.1f} % of the variance at the highest "
@@ -98,7 +104,7 @@ class CalibrationFit:
         if self.cautious is None or self.full is None:
             return facts
         return facts | {
-            "predicted_without": round(float(np.mean(self.full.without)), 5),
+            "predicted_without": round(float(np.mean(self.full.without_calibration)), 5),
             "predicted_gain_by_weight": {
                 f"{_CAUTIOUS:g}": round(self.cautious.gain, 5),
                 f"{SHARE:g}": round(self.full.gain, 5),
@@ -107,7 +113,7 @@ class CalibrationFit:
         }
 
 
-def unrefined() -> CalibrationFit:
+def unrefined_fit() -> CalibrationFit:
     """Return the fit of a calibration with thinner slices than the run.
 
     The test in `outer_band` is not valid for thinner slices. The calibration is used with the
@@ -117,7 +123,7 @@ def unrefined() -> CalibrationFit:
 
 
 def fit_calibration(
-    band: OuterBand, exemplars: Exemplars, mask: Array, affine: Array
+    band: OuterBand, exemplars: CalibrationPatterns, mask: Array, affine: Array
 ) -> CalibrationFit:
     """Refine the position of a calibration, and determine its weight.
 
@@ -137,7 +143,7 @@ def fit_calibration(
     CalibrationFit
         Position and weight. The weight is 0 if the calibration does not improve the prediction.
     """
-    points = points_in(mask, affine, 7)
+    points = voxel_centers(mask, affine, 7)
     if not band.tiles:
         return CalibrationFit(weight=0.0, correction=np.eye(4), moved_mm=0.0)
     center = points.mean(0)
@@ -149,15 +155,15 @@ def fit_calibration(
         return (
             None
             if rms_distance(np.eye(4), matrix, points) > max_distance
-            else band.predicted(exemplars, matrix, slice_step=slice_step)
+            else band.predict(exemplars, matrix, slice_step=slice_step)
         )
 
     max_distance = _MAX_SHIFT * float(fine_size[:2].max())
     params, full = _climb(predicted)
     correction = _correction(params, center, axes, fine_size)
-    cautious = band.predicted(exemplars, correction, _CAUTIOUS)
+    cautious = band.predict(exemplars, correction, _CAUTIOUS)
     return CalibrationFit(
-        weight=_weight_of(cautious, full),
+        weight=_compute_weight(cautious, full),
         correction=correction,
         moved_mm=rms_distance(np.eye(4), correction, points),
         cautious=cautious,
@@ -165,13 +171,13 @@ def fit_calibration(
     )
 
 
-def _weight_of(cautious: Predicted, full: Predicted) -> float:
+def _compute_weight(cautious: Predicted, full: Predicted) -> float:
     """Return the share of the prior for a calibration.
 
     The share is 0 unless the cautious weight improves the prediction by more than chance. It is
     the full weight if this also improves the prediction, otherwise the cautious weight.
     """
-    if not cautious.gain > SURE * cautious.error:
+    if not cautious.gain > MIN_STANDARD_ERRORS * cautious.error:
         return 0.0
     return SHARE if full.gain > 0 else _CAUTIOUS
 
@@ -226,8 +232,8 @@ def _climb(predicted: _Evaluate) -> tuple[Array, Predicted]:
         if scale < 1 and not at.any():
             break  # small steps are not tried if larger steps gave no improvement
         for number in numbers:
-            change = _promising(predicted, at, coarse_best, number, scale * _STEPS[number])
-            candidate = at if change is None else _moved(at, number, change)
+            change = _find_promising(predicted, at, coarse_best, number, scale * _STEPS[number])
+            candidate = at if change is None else _change_parameter(at, number, change)
             if (
                 change is None
                 or (prediction := predicted(candidate)) is None
@@ -241,12 +247,13 @@ def _climb(predicted: _Evaluate) -> tuple[Array, Predicted]:
     return at, best
 
 
-def _promising(
+def _find_promising(
     predicted: _Evaluate, at: Array, current: Predicted, number: int, step: float
 ) -> float | None:
     """Return the change of a parameter that promises a better prediction, or None."""
     down, up = (
-        predicted(_moved(at, number, direction * step), _SLICE_STEP) for direction in (-1.0, 1.0)
+        predicted(_change_parameter(at, number, direction * step), _SLICE_STEP)
+        for direction in (-1.0, 1.0)
     )
     if down is None or up is None:
         return None
@@ -257,10 +264,10 @@ def _promising(
         if curve < 0
         else float(np.sign(slope))
     )
-    return direction * step if slope * direction + curve * direction**2 > WORTH else None
+    return direction * step if slope * direction + curve * direction**2 > MIN_IMPROVEMENT else None
 
 
-def _moved(at: Array, number: int, by: float) -> Array:
+def _change_parameter(at: Array, number: int, by: float) -> Array:
     """Return the parameters with one of them changed."""
     out = at.copy()
     out[number] += by

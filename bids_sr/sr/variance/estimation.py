@@ -27,7 +27,7 @@ from torch import Tensor
 
 from bids_sr.sr.lapack import solve_in_place
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.threads import side_by_side
+from bids_sr.sr.threads import map_in_threads
 from bids_sr.sr.variance.prior import Prior, Tile
 
 # smallest w relative to the median; w must be positive in voxels without fluctuations
@@ -36,7 +36,7 @@ _RATIO = 20.0  # largest ratio of data to samples, or of samples to data, in an 
 _SCALE = 1e-30  # signal units, smaller than the fluctuations of any run
 
 
-def filled_sd(components: Tensor, tile: Tile) -> Tensor:
+def compute_filled_sd(components: Tensor, tile: Tile) -> Tensor:
     """Return the RMS over zero-filled components (Z, X, Y), 0 far from the mask.
 
     `components` (C, z, x, y) have as many slices as the high-resolution grid.
@@ -48,7 +48,7 @@ def filled_sd(components: Tensor, tile: Tile) -> Tensor:
     return (total / len(components)).sqrt()
 
 
-def _floored(weight: Tensor, tile: Tile) -> Tensor:
+def _apply_floor(weight: Tensor, tile: Tile) -> Tensor:
     """Return maps with positive values around the mask, and 0 elsewhere."""
     positive = weight[weight > 0]
     if not len(positive):
@@ -91,8 +91,8 @@ def estimate_prior(
         raise ValueError("the components of the series contain NaN or infinite values")
     with torch.inference_mode():
         if recipe.kind == "sdmod":
-            sd = filled_sd(components, tile)
-            return Prior(whole=tile, weight=sd[None], fwhm=(0.0,), noise=0.0)
+            sd = compute_filled_sd(components, tile)
+            return Prior(region=tile, weight=sd[None], fwhm=(0.0,), noise=0.0)
         return _marginal_likelihood(components, tile, recipe, seed, progress)
 
 
@@ -104,14 +104,14 @@ def _marginal_likelihood(
     progress: Callable[[int, int], None] | None,
 ) -> Prior:
     """Estimate prior SD maps by sparse Bayesian learning (see the module documentation)."""
-    total = float(components[:, :, *tile.seen].square().sum(0).mean())
-    sizes = components[:, :, *tile.seen].square().mean((1, 2, 3)).sqrt().clamp_min(_SCALE)
+    total = float(components[:, :, *tile.data_range].square().sum(0).mean())
+    sizes = components[:, :, *tile.data_range].square().mean((1, 2, 3)).sqrt().clamp_min(_SCALE)
     data = components * ((sizes / sizes.max()) ** -recipe.equalize)[:, None, None, None]
-    variance = float(data[:, :, *tile.seen].square().mean())
-    first = _floored(filled_sd(data, tile), tile).expand(len(recipe.fwhm), -1, -1, -1)
+    variance = float(data[:, :, *tile.data_range].square().mean())
+    first = _apply_floor(compute_filled_sd(data, tile), tile).expand(len(recipe.fwhm), -1, -1, -1)
     prior = Prior(
-        whole=tile, weight=first, fwhm=recipe.fwhm, noise=recipe.noise * variance
-    ).scaled(variance)
+        region=tile, weight=first, fwhm=recipe.fwhm, noise=recipe.noise * variance
+    ).scale(variance)
     generator = torch.Generator().manual_seed(seed)
     tiles = prior.tiles()
     for done in range(recipe.rounds):
@@ -121,7 +121,7 @@ def _marginal_likelihood(
         for new_map, old_map, data_response, sample_response in zip(
             weight, prior.weight, observed, sampled, strict=True
         ):
-            new_map[around_mask] = _updated(
+            new_map[around_mask] = _update(
                 old_map[around_mask],
                 data_response[around_mask],
                 sample_response[around_mask],
@@ -130,7 +130,7 @@ def _marginal_likelihood(
         prior = replace(prior, weight=weight)
         if progress is not None:
             progress(done + 1, recipe.rounds)
-    return replace(prior, noise=recipe.noise * total).scaled(total)
+    return replace(prior, noise=recipe.noise * total).scale(total)
 
 
 def _responses(
@@ -145,7 +145,7 @@ def _responses(
     def compare(job: tuple[int, Tile, Tensor]) -> None:
         z, tile, white = job
         root = prior.root(z, tile)
-        tile_data = data[:, z, *tile.seen].flatten(1).numpy()
+        tile_data = data[:, z, *tile.data_range].flatten(1).numpy()
         solutions = np.concatenate([tile_data, white.T.numpy()])
         count = len(tile_data)
         solve_in_place(root, solutions[:count], transposed=False)
@@ -154,7 +154,7 @@ def _responses(
         for number, response in enumerate(responses):
             response *= back
             for out, part in ((observed, response[:count]), (sampled, response[count:])):
-                out[number, z, *tile.made] = torch.from_numpy(part.mean(0))
+                out[number, z, *tile.output_range] = torch.from_numpy(part.mean(0))
 
     jobs = (
         (z, tile, torch.randn(math.prod(map(len, tile.down)), draws, generator=generator))
@@ -162,12 +162,12 @@ def _responses(
         for tile in tiles
     )
     # tiles far from the brain are skipped, so maps do not change there
-    for _ in side_by_side(compare, (job for job in jobs if job[1].counts(job[0]))):
+    for _ in map_in_threads(compare, (job for job in jobs if job[1].counts(job[0]))):
         pass
     return observed, sampled
 
 
-def _updated(weight: Tensor, observed: Tensor, expected: Tensor, recipe: VarianceRecipe) -> Tensor:
+def _update(weight: Tensor, observed: Tensor, expected: Tensor, recipe: VarianceRecipe) -> Tensor:
     """Return a prior SD map after one update."""
     sigma = (recipe.across, recipe.smooth, recipe.smooth)
     observed_response, expected_response = (

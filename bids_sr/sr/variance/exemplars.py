@@ -37,7 +37,7 @@ _MIN_SD = 0.02  # smallest standard deviation of the patterns, relative to its m
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exemplars:
+class CalibrationPatterns:
     """Patterns of a calibration on its own grid, with their position relative to a run.
 
     Parameters
@@ -59,7 +59,7 @@ class Exemplars:
         """Spline coefficients of the patterns, computed once."""
         return [spline_coefficients(np.asarray(pattern, np.float32)) for pattern in self.patterns]
 
-    def on(self, shape: Shape, affine: Array, correction: Array | None = None) -> Tensor:
+    def resample(self, shape: Shape, affine: Array, correction: Array | None = None) -> Tensor:
         """Resample the patterns to a grid in boldref space by spline interpolation (C, Z, X, Y).
 
         Values are in signal units of the calibration, and 0 outside its field of view.
@@ -71,10 +71,10 @@ class Exemplars:
             sample_volume(pattern, self.affine, shape, affine, xfm, coefficients=coefficients)
             for pattern, coefficients in zip(self.patterns, self._coefficients, strict=True)
         )
-        inside = self._inside(shape, np.linalg.inv(self.affine) @ xfm @ affine)
+        inside = self._select_inside(shape, np.linalg.inv(self.affine) @ xfm @ affine)
         return torch.stack([to_slices(image) for image in resampled]) * to_slices(inside)
 
-    def _inside(self, shape: Shape, to_voxel: Array) -> Array:
+    def _select_inside(self, shape: Shape, to_voxel: Array) -> Array:
         """Return which voxels of a grid are in the field of view of the calibration.
 
         `to_voxel` transforms voxels of the grid to voxels of the calibration (4 x 4).
@@ -86,7 +86,7 @@ class Exemplars:
             out &= (at >= -0.5) & (at <= size - 0.5)
         return out
 
-    def seen_by(
+    def downsample(
         self, shape: tuple[int, ...], affine: Array, factor: Factor, correction: Array
     ) -> Tensor:
         """Downsample the patterns to the resolution and grid of an acquisition (C, z, x, y).
@@ -104,7 +104,7 @@ class Exemplars:
             RAS+ mm).
         """
         level = level_above(shape, factor)
-        return level.down(self.on(level.fine, hr_grid(shape, affine, factor)[1], correction))
+        return level.down(self.resample(level.fine, hr_grid(shape, affine, factor)[1], correction))
 
     @property
     def checksum(self) -> str:
@@ -112,7 +112,7 @@ class Exemplars:
         return float32_checksum(self.patterns)
 
 
-def with_exemplars(prior: Prior, patterns: Tensor, share: float = SHARE) -> Prior:
+def add_patterns(prior: Prior, patterns: Tensor, share: float = SHARE) -> Prior:
     """Add patterns to a prior, preserving its mean variance.
 
     The prior's own maps are averaged with the standard deviation of the patterns (mean of
@@ -136,15 +136,15 @@ def with_exemplars(prior: Prior, patterns: Tensor, share: float = SHARE) -> Prio
         return prior
     # patterns are used only around the mask
     patterns = patterns * (prior.weight > 0).all(0)
-    averaged = _leaning(prior, patterns.square().sum(0).sqrt(), _MAP_WEIGHT * share)
-    pattern_prior = replace(prior, weight=patterns, fwhm=(FWHM,) * len(patterns)).scaled(
+    averaged = _average_with_measured(prior, patterns.square().sum(0).sqrt(), _MAP_WEIGHT * share)
+    pattern_prior = replace(prior, weight=patterns, fwhm=(FWHM,) * len(patterns)).scale(
         averaged.mean_variance
     )
     weight = torch.cat([(1 - share) ** 0.5 * averaged.weight, share**0.5 * pattern_prior.weight])
     return replace(prior, weight=weight, fwhm=(*prior.fwhm, *pattern_prior.fwhm))
 
 
-def _leaning(prior: Prior, measured: Tensor, share: float) -> Prior:
+def _average_with_measured(prior: Prior, measured: Tensor, share: float) -> Prior:
     """Return a prior whose maps are averaged with a measured map (Z, X, Y).
 
     The average is a weighted mean of logarithms. The measured map determines only the spatial
@@ -156,4 +156,4 @@ def _leaning(prior: Prior, measured: Tensor, share: float) -> Prior:
     log = prior.weight.log()
     target = target - target[inside].mean() + log[:, inside].mean(1)[:, None, None, None]
     averaged_maps = torch.where(inside, torch.lerp(log, target, share), log).exp()
-    return replace(prior, weight=averaged_maps).scaled(prior.mean_variance)
+    return replace(prior, weight=averaged_maps).scale(prior.mean_variance)

@@ -21,13 +21,13 @@ from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.threads import torch_threads
 from bids_sr.sr.training.card_entries import card_entries
 from bids_sr.sr.training.journal import LogRow
-from bids_sr.sr.variance.calibration_fit import CalibrationFit, fit_calibration, unrefined
+from bids_sr.sr.variance.calibration_fit import CalibrationFit, fit_calibration, unrefined_fit
 from bids_sr.sr.variance.estimation import estimate_prior
-from bids_sr.sr.variance.exemplars import with_exemplars
-from bids_sr.sr.variance.one_level_down import Explained, map_of, try_maps
-from bids_sr.sr.variance.outer_band import OuterBand, chosen_slices
+from bids_sr.sr.variance.exemplars import add_patterns
+from bids_sr.sr.variance.outer_band import OuterBand, select_slices
 from bids_sr.sr.variance.prior import Prior, Tile
 from bids_sr.sr.variance.run_data import RunData
+from bids_sr.sr.variance.self_test import SelfTestScore, estimate_map, score_maps
 from bids_sr.sr.variance.temporal_components import SeriesError, TemporalStatistics
 
 _LOG = logging.getLogger(__name__)
@@ -70,20 +70,22 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
 
     with torch_threads(training.threads):
         level = level_above(data.mask.shape, data.factor)
-        tile = Tile.around(level.in_plane(), data.mask)
-        components = level.across(_slices(data.statistics))
+        tile = Tile.from_mask(level.restrict_to_plane(), data.mask)
+        components = level.upsample_slices(_slices(data.statistics))
         used, fit, held_out = _gate(method, recipe, data, seed)
         widths, (x, y, z) = recipe.fwhm or (0.0,), level.fine
         # if the maps are not used, they are 0, so that the series is zero filled
-        prior = Prior(whole=tile, weight=torch.zeros(len(widths), z, x, y), fwhm=widths, noise=0.0)
+        prior = Prior(
+            region=tile, weight=torch.zeros(len(widths), z, x, y), fwhm=widths, noise=0.0
+        )
         if used:
             if fit is not None and fit.weight:
-                recipe = _beside_patterns(recipe)
+                recipe = _make_short_recipe(recipe)
             prior = estimate_prior(components, tile, recipe, seed=seed, progress=log_update)
             if fit is not None and fit.weight:
-                prior = with_exemplars(prior, _patterns(data, fit, level.fine), fit.weight)
+                prior = add_patterns(prior, _patterns(data, fit, level.fine), fit.weight)
     _LOG.info("%s: %s (%.0f s)", method.name, held_out["model"], time.monotonic() - start_time)
-    card = card_entries(training, data.described()) | {
+    card = card_entries(training, data.describe()) | {
         "applied": used,
         "held_out": held_out,
         "components": len(components),
@@ -101,7 +103,7 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
     return TrainedModel(state=state, card=card, log=tuple(log))
 
 
-def _beside_patterns(recipe: VarianceRecipe) -> VarianceRecipe:
+def _make_short_recipe(recipe: VarianceRecipe) -> VarianceRecipe:
     """Return the recipe for runs with a calibration run, which has fewer and larger updates."""
     return replace(recipe, rounds=min(recipe.rounds, _ROUNDS), step=_STEP, pull=_PULL)
 
@@ -115,10 +117,10 @@ def _patterns(data: RunData, fit: CalibrationFit, shape: Shape) -> Tensor:
     """Return the patterns on the high-resolution grid (C, Z, X, Y), at the corrected position."""
     assert data.exemplars is not None
     _, affine = hr_grid(data.mask.shape, data.affine, data.factor)
-    return data.exemplars.on(shape, affine, fit.correction)
+    return data.exemplars.resample(shape, affine, fit.correction)
 
 
-def _fitted(data: RunData, recipe: VarianceRecipe, seed: int) -> CalibrationFit | None:
+def _fit(data: RunData, recipe: VarianceRecipe, seed: int) -> CalibrationFit | None:
     """Return the fit of the calibration, or None if it cannot be tested.
 
     The test requires a calibration and a run that is long enough to be split.
@@ -127,13 +129,13 @@ def _fitted(data: RunData, recipe: VarianceRecipe, seed: int) -> CalibrationFit 
         return None
     level = level_above(data.mask.shape, data.factor)
     if level.coarse[2] != level.fine[2]:
-        return unrefined()
-    slices = chosen_slices(data.mask)
-    level = level.in_plane(len(slices))
-    tile = Tile.around(level, np.asarray(data.mask)[:, :, slices])
+        return unrefined_fit()
+    slices = select_slices(data.mask)
+    level = level.restrict_to_plane(len(slices))
+    tile = Tile.from_mask(level, np.asarray(data.mask)[:, :, slices])
     halves = [_slices(half)[:, slices].contiguous() for half in data.halves]
     with torch.inference_mode():
-        maps = (map_of(half, tile, _beside_patterns(recipe), seed) for half in halves)
+        maps = (estimate_map(half, tile, _make_short_recipe(recipe), seed) for half in halves)
         priors = [prior for prior in maps if isinstance(prior, Prior)]
         band = OuterBand(level, slices, data.mask, halves, priors, data.affine)
         return fit_calibration(band, data.exemplars, data.mask, data.affine)
@@ -160,18 +162,18 @@ def _gate(
         return False, None, {"model": f"{fallback}{reason}", "tested": {"reason": reason}}
     try:
         trial = data.trial()
-        fit = _fitted(data, recipe, seed) if method.calibrated else None
+        fit = _fit(data, recipe, seed) if method.calibrated else None
         patterns = None
         if fit is not None and fit.weight:
             assert data.exemplars is not None
-            recipe = _beside_patterns(recipe)
-            patterns = data.exemplars.seen_by(
+            recipe = _make_short_recipe(recipe)
+            patterns = data.exemplars.downsample(
                 data.mask.shape, data.affine, data.factor, fit.correction
             )
         weights = (0.0,) if fit is None or not fit.weight else (0.0, fit.weight)
-        tried = try_maps(trial, recipe, seed=seed, patterns=patterns, weights=weights)
+        tried = score_maps(trial, recipe, seed=seed, patterns=patterns, weights=weights)
     except (SeriesError, ResolutionError) as error:
-        reason = why_untried(error)
+        reason = untested_reason(error)
         return (
             threshold is None,
             None,
@@ -193,7 +195,7 @@ def _gate(
         "explained_over_zerofill": round(share, 5),
         "explained_by_half": [round(half_share, 5) for half_share in tried[best].by_half],
         "tested": (
-            tested_entry(tried[best], data.volumes)
+            self_test_entry(tried[best], data.volumes)
             | {"thermal_noise": round(data.statistics.thermal, 5)}
             | ({"calibrated": True} if best else {})
             | ({} if fit is None else {"calibration": fit_text})
@@ -222,7 +224,7 @@ def _gate(
     return used, fit, held_out
 
 
-def why_untried(error: SeriesError | ResolutionError) -> str:
+def untested_reason(error: SeriesError | ResolutionError) -> str:
     """Return the reason why a run cannot be used in the self-test.
 
     `error` was raised when the run was split or downsampled.
@@ -235,7 +237,7 @@ def why_untried(error: SeriesError | ResolutionError) -> str:
     )
 
 
-def tested_entry(explained: Explained, volumes: int) -> dict[str, object]:
+def self_test_entry(explained: SelfTestScore, volumes: int) -> dict[str, object]:
     """Return self-test score, interval and number of segments for the model card.
 
     `volumes` is the number of steady-state volumes of the run.

@@ -10,19 +10,19 @@ from torch import Tensor
 from bids_sr.io.arrays import Array, Float32, MaskArray
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.spatial.transforms import resized_affine
+from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.operators import level_below, to_slices
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.threads import side_by_side
+from bids_sr.sr.threads import map_in_threads
+from bids_sr.sr.variance.add_detail import add_detail_to_slice
 from bids_sr.sr.variance.estimation import estimate_prior
-from bids_sr.sr.variance.in_reference import raise_slice
-from bids_sr.sr.variance.posterior import DRAWS, error_draws
+from bids_sr.sr.variance.posterior import DRAWS, draw_errors
 from bids_sr.sr.variance.prior import Tile
 from bids_sr.sr.variance.temporal_components import temporal_statistics
 
 
 @dataclass(frozen=True, kw_only=True)
-class ErrorsBelow:
+class DownsampledReconstruction:
     """Downsampled run with its reconstruction errors, and samples from its prior.
 
     Parameters
@@ -59,7 +59,7 @@ def errors_below(
     n_dummy: int = 0,
     nuisance: Array | None = None,
     seed: int = 0,
-) -> ErrorsBelow:
+) -> DownsampledReconstruction:
     """Downsample a run in plane, reconstruct it, and compute the reconstruction errors.
 
     The prior SD maps are estimated from the downsampled run.
@@ -101,14 +101,14 @@ def errors_below(
     low, errors = here / "low.nii", here / "errors.nii"
     shapes = {low: level.coarse, errors: level.fine}
     power, error_power = (np.zeros(shape, np.float32) for shape in shapes.values())
-    plane = level.in_plane()
+    plane = level.restrict_to_plane()
 
     def measured(number: int) -> Tensor:
         slab = reader.slab(number, number + 1)[x, y, 0]
         return torch.from_numpy(np.ascontiguousarray(np.moveaxis(slab, -1, 0)))
 
     def writer(path: Path) -> SeriesWriter:
-        affine = resized_affine(grid, level.fine, shapes[path])
+        affine = resize_affine(grid, level.fine, shapes[path])
         return SeriesWriter(path, (*shapes[path], reader.shape[3]), affine, reader.tr)
 
     def put(target: SeriesWriter, number: int, images: Tensor) -> None:
@@ -123,14 +123,14 @@ def errors_below(
                 low_reader, low_mask, n_dummy, recipe.components, nuisance=nuisance
             )
         components = torch.stack([to_slices(image) for image in statistics.components])
-        prior = estimate_prior(components, Tile.around(plane, low_mask), recipe, seed=seed)
+        prior = estimate_prior(components, Tile.from_mask(plane, low_mask), recipe, seed=seed)
 
         def reconstruct(k: int) -> tuple[Tensor, Tensor, Tensor]:
             """Return the error of a slice, and the mean squares of samples and of their errors."""
-            reference, expect = measured(k + z.start), prior.at(k)
+            reference, expect = measured(k + z.start), prior.make_slice_function(k)
             reconstruction = plane.up(plane.down(reference))
-            raise_slice(plane, expect, reconstruction)
-            sample_errors, samples = error_draws(prior, k, expect, DRAWS, seed + k)
+            add_detail_to_slice(plane, expect, reconstruction)
+            sample_errors, samples = draw_errors(prior, k, expect, DRAWS, seed + k)
             return (
                 reconstruction - reference,
                 samples.square().mean(0),
@@ -138,12 +138,12 @@ def errors_below(
             )
 
         with writer(errors) as target:
-            slices = side_by_side(reconstruct, range(len(components[0])))
+            slices = map_in_threads(reconstruct, range(len(components[0])))
             for k, (error, sample_power, sample_error_power) in enumerate(slices):
                 put(target, k, error)
                 power[..., k] = sample_power
                 error_power[..., k] = sample_error_power
-    return ErrorsBelow(
+    return DownsampledReconstruction(
         low=low,
         errors=errors,
         mask=inside,

@@ -24,13 +24,13 @@ from torch import Tensor
 from bids_sr.io.arrays import Array, evenly_spaced
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.operators import ResolutionLevel, to_slices
-from bids_sr.sr.threads import side_by_side
-from bids_sr.sr.variance.exemplars import FWHM, SHARE, Exemplars
+from bids_sr.sr.threads import map_in_threads
+from bids_sr.sr.variance.exemplars import FWHM, SHARE, CalibrationPatterns
 from bids_sr.sr.variance.prior import Prior, Tile, covariance
 
 _KEPT = 0.8  # fraction of the acquired k-space that is kept along each axis
-SURE = 2.0  # smallest improvement of a prediction, in standard errors
-WORTH = 0.003
+MIN_STANDARD_ERRORS = 2.0  # smallest improvement of a prediction, in standard errors
+MIN_IMPROVEMENT = 0.003
 """Smallest relevant improvement of the predicted fraction.
 
 A displacement by a fifth of a high-resolution voxel has this effect, which limits the accuracy.
@@ -50,26 +50,28 @@ class Predicted:
         Predicted fraction of the energy without and with a calibration, by half and tile.
     """
 
-    without: tuple[float, ...]
-    having: tuple[float, ...]
+    without_calibration: tuple[float, ...]
+    with_calibration: tuple[float, ...]
 
     @property
     def gain(self) -> float:
         """Improvement by the calibration, averaged over tiles."""
-        return float(np.mean(np.subtract(self.having, self.without)))
+        return float(np.mean(np.subtract(self.with_calibration, self.without_calibration)))
 
     @property
     def error(self) -> float:
         """Standard error of the improvement over tiles."""
-        return _standard_error(np.subtract(self.having, self.without))
+        return _standard_error(np.subtract(self.with_calibration, self.without_calibration))
 
     def exceeds(self, reference: "Predicted") -> bool:
         """Return whether the prediction is clearly better than another in the same tiles.
 
         The difference must exceed 0.003 and two standard errors.
         """
-        added = np.subtract(self.having, reference.having)
-        return bool(added.mean() > max(WORTH, SURE * _standard_error(added)))
+        added = np.subtract(self.with_calibration, reference.with_calibration)
+        return bool(
+            added.mean() > max(MIN_IMPROVEMENT, MIN_STANDARD_ERRORS * _standard_error(added))
+        )
 
 
 def _standard_error(values: Array) -> float:
@@ -77,7 +79,7 @@ def _standard_error(values: Array) -> float:
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.inf
 
 
-def chosen_slices(mask: Array) -> list[int]:
+def select_slices(mask: Array) -> list[int]:
     """Return evenly spaced slices with much brain, in ascending order, counted from 0."""
     area = np.asarray(mask).sum((0, 1))
     full = np.flatnonzero(area >= 0.5 * area.max())
@@ -136,10 +138,12 @@ class OuterBand:
             low_matrix @ down
             for low_matrix, down in zip(reduction.low_matrices, level.down_matrices, strict=True)
         ]
-        self.tiles = _counted_tiles(self.priors[0].whole, self.mask)
+        self.tiles = _select_tiles(self.priors[0].region, self.mask)
         # for each half: components on the reduced grid, which lacks the outermost frequencies, and
         # these frequencies on the acquired grid
-        self._data = [(reduction.down(half), reduction.beyond(half)) for half in halves]
+        self._data = [
+            (reduction.down(half), reduction.select_above_nyquist(half)) for half in halves
+        ]
         self._base = [self._covariances(p.weight, p.fwhm, self.tiles) for p in priors]
         self._without = self._shares(self._base, range(len(self.tiles)))
 
@@ -147,7 +151,7 @@ class OuterBand:
         """Return the voxels of the reduced grid within the data region of a tile."""
         out = []
         for data_range, size, grid_size in zip(
-            tile.seen, self._sizes, self.level.coarse[:2], strict=True
+            tile.data_range, self._sizes, self.level.coarse[:2], strict=True
         ):
             centers = (np.arange(size) + 0.5) * grid_size / size - 0.5
             hit = np.flatnonzero(
@@ -182,7 +186,7 @@ class OuterBand:
         self, maps: Tensor, fwhm: tuple[float, ...], tiles: Iterable[tuple[int, Tile]]
     ) -> list[Tensor]:
         """Return the covariances in each tile (see `_covariance`)."""
-        return list(side_by_side(lambda at: self._covariance(maps, at, fwhm), tiles))
+        return list(map_in_threads(lambda at: self._covariance(maps, at, fwhm), tiles))
 
     def _shares(
         self, priors: Iterable[Iterable[Tensor]], numbers: Sequence[int]
@@ -193,7 +197,7 @@ class OuterBand:
             for h, covariances in enumerate(priors)
             for n, tile_covariance in zip(numbers, covariances, strict=True)
         )
-        return tuple(side_by_side(lambda job: self._share(*job), jobs))
+        return tuple(map_in_threads(lambda job: self._share(*job), jobs))
 
     def _share(self, half: int, number: int, prior: Tensor) -> float:
         """Return the fraction of the other half's outermost frequencies that a half predicts.
@@ -213,9 +217,9 @@ class OuterBand:
         residual = (measured - prediction).square().sum(1)
         return float((1 - residual / energy.clamp_min(1e-30)).mean())
 
-    def predicted(
+    def predict(
         self,
-        exemplars: Exemplars,
+        exemplars: CalibrationPatterns,
         correction: Array | None = None,
         share: float = SHARE,
         slice_step: int = 1,
@@ -228,7 +232,7 @@ class OuterBand:
             Patterns of the calibration.
         correction : Array | None, optional
             Transform applied to boldref points before they are mapped to the calibration (4 x 4,
-            RAS+ mm); None means identity (see `Exemplars.on`).
+            RAS+ mm); None means identity (see `CalibrationPatterns.resample`).
         share : float, optional
             Fraction of the variance due to the patterns, from 0 to 1.
         slice_step : int, optional
@@ -237,13 +241,13 @@ class OuterBand:
         places = range(slice_step // 2, len(self.slices), slice_step)
         numbers = [n for n, (z, _) in enumerate(self.tiles) if z in places]
         if not numbers:
-            return self.predicted(exemplars, correction, share)
+            return self.predict(exemplars, correction, share)
         tiles = [(places.index(z), tile) for z, tile in (self.tiles[n] for n in numbers)]
         halves = np.reshape(self._without, (2, -1))
         without = tuple(halves[:, numbers].ravel().tolist())
         patterns = self._patterns(exemplars, correction, places)
-        if not bool(patterns[:, :, *self.priors[0].whole.fine].any()):
-            return Predicted(without=without, having=without)
+        if not bool(patterns[:, :, *self.priors[0].region.fine].any()):
+            return Predicted(without_calibration=without, with_calibration=without)
         pattern_prior = replace(self.priors[0], weight=patterns, fwhm=(FWHM,) * len(patterns))
         on_tiles = self._covariances(patterns, pattern_prior.fwhm, tiles)
         slice_priors = (
@@ -259,19 +263,23 @@ class OuterBand:
             )
             for level, base in zip(levels, self._base, strict=True)
         )
-        return Predicted(without=without, having=self._shares(mixed_covariances, numbers))
+        return Predicted(
+            without_calibration=without, with_calibration=self._shares(mixed_covariances, numbers)
+        )
 
-    def _patterns(self, exemplars: Exemplars, correction: Array | None, places: range) -> Tensor:
+    def _patterns(
+        self, exemplars: CalibrationPatterns, correction: Array | None, places: range
+    ) -> Tensor:
         """Return the patterns in the evaluated slices (C, n, X, Y)."""
         x, y, _ = self._shape
         numbers = [self.slices[n] for n in places]
         slice_affine = np.array(self.affine)
         slice_affine[:3, 3] += slice_affine[:3, 2] * numbers[0]
         slice_affine[:3, 2] *= numbers[1] - numbers[0] if len(numbers) > 1 else 1
-        return exemplars.on((int(x), int(y), len(numbers)), slice_affine, correction)
+        return exemplars.resample((int(x), int(y), len(numbers)), slice_affine, correction)
 
 
-def _counted_tiles(region: Tile, mask: Tensor) -> list[tuple[int, Tile]]:
+def _select_tiles(region: Tile, mask: Tensor) -> list[tuple[int, Tile]]:
     """Return tiles with enough brain, and the index of their slice.
 
     The tiles are evenly spaced over all slices.

@@ -34,7 +34,7 @@ def _root(size: int, fwhm: float) -> Tensor:
         return ((vectors * values.clamp_min(0).sqrt()) @ vectors.T).float()
 
 
-def error_draws(
+def draw_errors(
     prior: Prior, z: int, expect: Callable[[Tensor], Tensor], count: int, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Sample reconstruction errors of a slice above the acquired Nyquist frequency.
@@ -58,7 +58,7 @@ def error_draws(
         Errors (count, X, Y), and the fluctuations as acquired without noise (count, x, y). Both
         have unit scale.
     """
-    level, fine = prior.whole.level, prior.whole.fine
+    level, fine = prior.region.level, prior.region.fine
     generator = torch.Generator().manual_seed(seed)
     change = torch.zeros(count, *level.fine[:2])
     inside = change[:, *fine]
@@ -68,7 +68,7 @@ def error_draws(
         inside.addcmul_(weight, along_x @ white @ along_y)
     acquired = level.down(change)
     noise = prior.noise**0.5 * torch.randn(acquired.shape, generator=generator)
-    return level.beyond(change - expect(acquired + noise)), acquired
+    return level.select_above_nyquist(change - expect(acquired + noise)), acquired
 
 
 def effect_scale(
@@ -108,7 +108,7 @@ def effect_scale(
     return scale
 
 
-def wrong_sign(effect: Array, variance: Array) -> Float32:
+def wrong_sign_probability(effect: Array, variance: Array) -> Float32:
     """Return the posterior probability that an effect has the opposite sign.
 
     The probability is .5 in voxels without a variance.

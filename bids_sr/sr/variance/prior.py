@@ -13,8 +13,8 @@ is a Fourier coefficient of the prior variance map at their *difference*. Fluctu
 this map up to twice the acquired Nyquist frequency (Dertinger et al. 2009).
 
 Slices are independent. If the factor is above 1 across slices, they are interpolated in advance
-(`ResolutionLevel.across`), and the model applies to each plane. Large slices are divided into
-tiles, whose data overlap by more than the range of correlations.
+(`ResolutionLevel.upsample_slices`), and the model applies to each plane. Large slices are divided
+into tiles, whose data overlap by more than the range of correlations.
 
 Tensors are (..., Z, X, Y), slices first.
 """
@@ -33,7 +33,7 @@ from scipy.ndimage import maximum_filter
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from bids_sr.io.arrays import Array, Float32, parts_of
+from bids_sr.io.arrays import Array, Float32, iterate_parts
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.sr.lapack import factor_in_place, solve_in_place
 from bids_sr.sr.operators import ResolutionLevel
@@ -60,7 +60,7 @@ _Matrices = tuple[Tensor, Tensor]
 """Matrices along x and along y."""
 
 
-def _reach_of(fwhm: float) -> int:
+def _compute_reach(fwhm: float) -> int:
     """Return the range of a correlation with a given full width (voxels)."""
     return math.ceil(_REACH * fwhm)
 
@@ -87,7 +87,7 @@ class Tile:
         In-plane conversion between the acquired and the high-resolution grid.
     inner : tuple[slice, slice]
         Acquired voxels of the tile.
-    seen : tuple[slice, slice]
+    data_range : tuple[slice, slice]
         Acquired voxels of the tile and of its surrounding data region.
     near : Array
         Acquired voxels in the mask or near it (x, y, z).
@@ -95,11 +95,11 @@ class Tile:
 
     level: ResolutionLevel
     inner: tuple[slice, slice]
-    seen: tuple[slice, slice]
+    data_range: tuple[slice, slice]
     near: Array = field(repr=False, compare=False)
 
     @classmethod
-    def around(cls, level: ResolutionLevel, mask: Array) -> Self:
+    def from_mask(cls, level: ResolutionLevel, mask: Array) -> Self:
         """Return the tile around a mask (x, y, z) on the acquired grid.
 
         `level` is the in-plane conversion between the acquired and the high-resolution grid.
@@ -109,7 +109,7 @@ class Tile:
             for extent, count in zip(bounding_box(mask)[:2], level.coarse[:2], strict=True)
         )
         near = maximum_filter(mask > 0, (2 * _MARGIN + 1, 2 * _MARGIN + 1, 1))
-        return cls(level=level, inner=(x, y), seen=(x, y), near=near)
+        return cls(level=level, inner=(x, y), data_range=(x, y), near=near)
 
     def part(self, x: slice, y: slice, halo: int) -> Self:
         """Return the tile of some acquired voxels, surrounded by `halo` voxels of data.
@@ -118,9 +118,9 @@ class Tile:
         """
         data_ranges = [
             slice(max(limits.start, extent.start - halo), min(limits.stop, extent.stop + halo))
-            for extent, limits in zip((x, y), self.seen, strict=True)
+            for extent, limits in zip((x, y), self.data_range, strict=True)
         ]
-        return replace(self, inner=(x, y), seen=(data_ranges[0], data_ranges[1]))
+        return replace(self, inner=(x, y), data_range=(data_ranges[0], data_ranges[1]))
 
     def counts(self, z: int) -> bool:
         """Return whether the tile contains voxels in or near the mask.
@@ -158,12 +158,12 @@ class Tile:
         """High-resolution voxels of the data region."""
         x, y = (
             slice(math.floor(s.start * r), math.ceil(s.stop * r))
-            for s, r in zip(self.seen, self._ratios, strict=True)
+            for s, r in zip(self.data_range, self._ratios, strict=True)
         )
         return x, y
 
     @cached_property
-    def made(self) -> tuple[slice, slice]:
+    def output_range(self) -> tuple[slice, slice]:
         """High-resolution voxels reconstructed from the data region.
 
         The ranges of adjacent tiles cover all voxels.
@@ -175,11 +175,11 @@ class Tile:
         return x, y
 
     @cached_property
-    def within(self) -> tuple[slice, slice]:
-        """Position of the reconstructed voxels (`made`) within the data region (`fine`)."""
+    def output_in_data(self) -> tuple[slice, slice]:
+        """Position of the reconstructed voxels (`output_range`) within the data (`fine`)."""
         x, y = (
             slice(m.start - f.start, m.stop - f.start)
-            for m, f in zip(self.made, self.fine, strict=True)
+            for m, f in zip(self.output_range, self.fine, strict=True)
         )
         return x, y
 
@@ -188,8 +188,8 @@ class Tile:
         """Downsampling matrices D of the data region, along x and along y."""
         x, y, _ = self.level.down_matrices
         return (
-            x[self.seen[0], self.fine[0]].contiguous(),
-            y[self.seen[1], self.fine[1]].contiguous(),
+            x[self.data_range[0], self.fine[0]].contiguous(),
+            y[self.data_range[1], self.fine[1]].contiguous(),
         )
 
 
@@ -218,7 +218,7 @@ def covariance(maps: Tensor, fwhm: Sequence[float], right: _Matrices, left: _Mat
     """
     symmetric, (u, v) = left is right, map(len, left)
     out = torch.zeros(u, len(right[0]), v, len(right[1]))
-    for block, rows in _by_rows(maps, fwhm, right, left[1], symmetric=symmetric):
+    for block, rows in _iterate_rows(maps, fwhm, right, left[1], symmetric=symmetric):
         out.flatten(1).addmm_(left[0][:, block], rows.flatten(1))
     half = out.transpose(1, 2).reshape(u * v, -1)
     return half + half.T if symmetric else half
@@ -248,7 +248,7 @@ def data_covariance(maps: Tensor, fwhm: Sequence[float], down: _Matrices) -> Flo
     along_x, along_y = (matrix.numpy() for matrix in down)
     x, count = along_x.shape
     y, size = along_y.shape
-    reaches = [min(count - 1, _reach_of(width)) for width in fwhm]
+    reaches = [min(count - 1, _compute_reach(width)) for width in fwhm]
     n_steps = sum(reach + 1 for reach in reaches)
     # the axes are a, b - a (for each map), y of b, and y of a
     pairs = np.empty((count, n_steps, y, y), np.float32)
@@ -272,7 +272,7 @@ def data_covariance(maps: Tensor, fwhm: Sequence[float], down: _Matrices) -> Flo
         windows = sliding_window_view(padded, reach + 1, axis=1).swapaxes(0, 1)
         shares[:, :, steps] = windows * correlations
     half = np.empty((x, x, y, y), np.float32)
-    for part in parts_of(x, _ACROSS):
+    for part in iterate_parts(x, _ACROSS):
         products = shares[:, part] @ pairs.reshape(count, n_steps, -1)
         half[:, part] = (along_x @ products.reshape(count, -1)).reshape(x, -1, y, y)
     out = np.empty((x, y, x, y), np.float32)
@@ -282,7 +282,7 @@ def data_covariance(maps: Tensor, fwhm: Sequence[float], down: _Matrices) -> Flo
     return out.reshape(x * y, -1)
 
 
-def _by_rows(
+def _iterate_rows(
     maps: Tensor,
     fwhm: Sequence[float],
     right: _Matrices,
@@ -308,7 +308,7 @@ def _by_rows(
         covariance when added to its transpose.
     """
     _, count, size = maps.shape
-    reach = min(count - 1, max(map(_reach_of, fwhm)))
+    reach = min(count - 1, max(map(_compute_reach, fwhm)))
     # distances between voxels along x; one direction is sufficient for a symmetric matrix
     steps = range(0 if symmetric else -reach, reach + 1)
     padded = pad(right[0], (reach, reach))
@@ -328,7 +328,7 @@ def _by_rows(
             partner = start + reach + step
             block.zero_()
             for width, maps_last, near in sides:
-                if abs(step) <= _reach_of(width):
+                if abs(step) <= _compute_reach(width):
                     torch.bmm(
                         maps_last[start : start + n], near[partner : partner + n], out=pairs[:n]
                     )
@@ -347,7 +347,7 @@ class Prior:
 
     Parameters
     ----------
-    whole : Tile
+    region : Tile
         Region around the mask.
     weight : Tensor
         Maps w_q on the whole high-resolution grid (Q, Z, X, Y), in the unit of the signal change.
@@ -357,7 +357,7 @@ class Prior:
         Noise variance s2, in the squared unit of the signal change.
     """
 
-    whole: Tile
+    region: Tile
     weight: Tensor
     fwhm: tuple[float, ...]
     noise: float
@@ -374,7 +374,7 @@ class Prior:
 
         `min_reach` is the smallest width of the data region (high-resolution voxels).
         """
-        return self.whole.parts(max(min_reach, *map(_reach_of, self.fwhm)), largest)
+        return self.region.parts(max(min_reach, *map(_compute_reach, self.fwhm)), largest)
 
     @cached_property
     def mean_variance(self) -> float:
@@ -386,13 +386,13 @@ class Prior:
         for width, weight in zip(self.fwhm, self.weight, strict=True):
             rows, columns = (
                 (matrix.T @ matrix) * correlation(matrix.shape[1], width)
-                for matrix in self.whole.down
+                for matrix in self.region.down
             )
-            map_of_tile = weight[:, *self.whole.fine]
+            map_of_tile = weight[:, *self.region.fine]
             total += float((map_of_tile * (rows @ map_of_tile @ columns)).sum())
-        return total / (len(self.weight[0]) * math.prod(len(m) for m in self.whole.down))
+        return total / (len(self.weight[0]) * math.prod(len(m) for m in self.region.down))
 
-    def scaled(self, variance: float) -> "Prior":
+    def scale(self, variance: float) -> "Prior":
         """Return the prior with maps scaled so that noise-free data have a given mean variance."""
         gain = (variance / max(self.mean_variance, 1e-30)) ** 0.5
         return replace(self, weight=self.weight * gain)
@@ -424,28 +424,28 @@ class Prior:
         for width, weight in zip(self.fwhm, self.weight[:, z, *tile.fine].numpy(), strict=True):
             across, along = (
                 correlation(size, width)[voxels].numpy()
-                for size, voxels in zip(weight.shape, tile.within, strict=True)
+                for size, voxels in zip(weight.shape, tile.output_in_data, strict=True)
             )
             correlated_y = (weight * back).reshape(-1, weight.shape[1]) @ along.T
             out.append(across @ correlated_y.reshape(*back.shape[:2], -1))
-        return back[:, *tile.within], out
+        return back[:, *tile.output_in_data], out
 
-    def at(self, z: int) -> Callable[[Tensor], Tensor]:
+    def make_slice_function(self, z: int) -> Callable[[Tensor], Tensor]:
         """Return the function that computes conditional means of a slice.
 
         It maps signal changes (T, x, y) to signal changes on the high-resolution grid (T, X, Y).
         """
         explicit = len(self.weight) > _MANY
         parts = [
-            (tile, (self._written_out if explicit else self._solver)(z, tile))
+            (tile, (self._make_matrix_solver if explicit else self._solver)(z, tile))
             for tile in self.tiles(_LARGEST if explicit else _WHOLE, _FAR)
             if tile.counts(z) and bool(self.weight[:, z, *tile.fine].any())
         ]
 
         def expect(change: Tensor) -> Tensor:
-            out = torch.zeros(len(change), *self.whole.level.fine[:2])
+            out = torch.zeros(len(change), *self.region.level.fine[:2])
             for tile, function in parts:
-                out[:, *tile.made] = function(change[:, *tile.seen].flatten(1))
+                out[:, *tile.output_range] = function(change[:, *tile.data_range].flatten(1))
             return out
 
         return expect
@@ -453,7 +453,7 @@ class Prior:
     def _solver(self, z: int, tile: Tile) -> Callable[[Tensor], Tensor]:
         """Return the function from the data of a tile (T, m) to conditional means (T, X, Y)."""
         root = self.root(z, tile)
-        weights = self.weight[:, z, *tile.made].numpy()
+        weights = self.weight[:, z, *tile.output_range].numpy()
 
         def expect(data: Tensor) -> Tensor:
             solved = np.array(data.numpy(), order="C")
@@ -468,28 +468,28 @@ class Prior:
 
         return expect
 
-    def _written_out(self, z: int, tile: Tile) -> Callable[[Tensor], Tensor]:
+    def _make_matrix_solver(self, z: int, tile: Tile) -> Callable[[Tensor], Tensor]:
         """Return the same function as `_solver`, computed with an explicit matrix.
 
         With many maps, a single product is faster than one product per map.
         """
         rows, columns = tile.down
         maps = self.weight[:, z, *tile.fine]
-        sizes = [s.stop - s.start for s in tile.made]
+        sizes = [s.stop - s.start for s in tile.output_range]
         half = torch.empty(maps.shape[1], len(rows), len(columns), len(columns))
         fine = torch.empty(maps.shape[1], sizes[1], len(rows), len(columns))
-        for block, covariance_rows in _by_rows(maps, self.fwhm, tile.down, None):
+        for block, covariance_rows in _iterate_rows(maps, self.fwhm, tile.down, None):
             half[block] = columns @ covariance_rows
-            fine[block] = covariance_rows[:, :, tile.within[1]].transpose(1, 2)
+            fine[block] = covariance_rows[:, :, tile.output_in_data[1]].transpose(1, 2)
         data = (rows @ half.flatten(1)).unflatten(1, half.shape[1:]).transpose(1, 2)
         root = torch.from_numpy(self._factor(data.flatten(2).flatten(0, 1).numpy()))
-        reconstruction = fine[tile.within[0]].flatten(2).flatten(0, 1)
+        reconstruction = fine[tile.output_in_data[0]].flatten(2).flatten(0, 1)
         return lambda data: (reconstruction @ torch.cholesky_solve(data.T, root)).T.reshape(
             -1, *sizes
         )
 
 
-class VarianceMaps(nn.Module):
+class PriorMaps(nn.Module):
     """Stored part of a `Prior`: its maps (Q, Z, X, Y) and the noise.
 
     The maps are on the whole high-resolution grid of a run, with zeros in unused voxels. The grid

@@ -13,8 +13,8 @@ from bids_sr.sr.matrices import check_factor
 from bids_sr.sr.models.domain import image_entries
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.variance import temporal_components as temporal
-from bids_sr.sr.variance.exemplars import Exemplars
-from bids_sr.sr.variance.one_level_down import Trial
+from bids_sr.sr.variance.exemplars import CalibrationPatterns
+from bids_sr.sr.variance.self_test import SelfTest
 from bids_sr.sr.variance.temporal_components import SeriesError, TemporalStatistics
 
 # Width of the surroundings of the brain (acquired voxels), smallest fraction of dark voxels in the
@@ -55,7 +55,7 @@ class RunData:
     mask: Array
     affine: Array
     factor: Factor
-    exemplars: Exemplars | None = None
+    exemplars: CalibrationPatterns | None = None
     volumes: int = 0
 
     def __post_init__(self) -> None:
@@ -83,7 +83,7 @@ class RunData:
         dark = mean[around] < _DARK * np.median(mean[inside])
         return bool(around.any()) and float(dark.mean()) > _MIN_DARK
 
-    def trial(self) -> Trial:
+    def trial(self) -> SelfTest:
         """Return the self-test of the run.
 
         Raises
@@ -97,11 +97,11 @@ class RunData:
             raise SeriesError(
                 "the run has too few volumes to distinguish signal fluctuations from noise"
             )
-        return Trial(
+        return SelfTest(
             [half.components for half in self.halves],
             self.mask,
             self.factor,
-            [half.stretches for half in self.halves],
+            [half.segments for half in self.halves],
         )
 
     def checksums(self) -> dict[str, str]:
@@ -112,7 +112,7 @@ class RunData:
         out = dict(self.statistics.checksums)
         return out if self.exemplars is None else out | {"calibration": self.exemplars.checksum}
 
-    def described(self) -> dict[str, object]:
+    def describe(self) -> dict[str, object]:
         """Return the entries about the run for the model card."""
         return image_entries(self.statistics.mean, self.mask, self.affine, self.factor) | {
             "contrast": "bold",
@@ -129,7 +129,7 @@ def run_data(
     *,
     n_dummy: int = 0,
     poses: Array | None = None,
-    exemplars: Exemplars | None = None,
+    exemplars: CalibrationPatterns | None = None,
 ) -> RunData:
     """Compute temporal statistics of a run and of its halves.
 
@@ -164,12 +164,12 @@ def run_data(
     nuisance: Array | None = None
     if poses is not None:
         middle = apply_affine(reader.affine, np.argwhere(mask).mean(0))
-        nuisance = temporal.motion_courses(poses, middle)
-    if temporal.too_short(reader, n_dummy):
-        statistics = temporal.mean_only(reader, n_dummy)
+        nuisance = temporal.motion_regressors(poses, middle)
+    if temporal.is_too_short(reader, n_dummy):
+        statistics = temporal.mean_statistics(reader, n_dummy)
         halves = None
     else:
-        statistics, halves = temporal.whole_and_halves(
+        statistics, halves = temporal.statistics_of_run_and_halves(
             reader, mask, n_dummy, recipe.components, nuisance, _MIN_HALF
         )
     return RunData(

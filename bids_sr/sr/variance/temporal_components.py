@@ -15,9 +15,9 @@ import numpy as np
 from scipy.fft import idct
 
 from bids_sr.frozen import frozen
-from bids_sr.io.arrays import Array, float32_checksum, parts_of
+from bids_sr.io.arrays import Array, float32_checksum, iterate_parts
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.spatial.same_results import with_sign
+from bids_sr.spatial.reproducible_numbers import fix_signs
 from bids_sr.spatial.transforms import rigid_params
 
 _LOG = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class TemporalStatistics:
     components : Array
         Temporal principal components as images (K, x, y, z) in signal units, strongest first,
         scaled by their standard deviation over time.
-    stretches : tuple[Array, ...]
+    segments : tuple[Array, ...]
         Components of each segment of the run (K, x, y, z), after removing mean and nuisance
         regressors of the whole run.
     checksums : Mapping[str, str]
@@ -64,7 +64,7 @@ class TemporalStatistics:
 
     mean: Array
     components: Array
-    stretches: tuple[Array, ...] = ()
+    segments: tuple[Array, ...] = ()
     checksums: Mapping[str, str] = field(default_factory=dict)
     thermal: float = 0.0
 
@@ -161,9 +161,9 @@ class _Change:
         """Add a slice (T, x, y) to mean and temporal covariance, in the first pass."""
         self._seen.update(np.ascontiguousarray(slab, dtype="<f4").data)
         self._mean[..., z] = slab.mean(0, dtype=np.float64)
-        slab = _without(slab - self._mean[None, ..., z], self._out)
+        slab = _regress_out(slab - self._mean[None, ..., z], self._out)
         voxel_series = slab[:, self._inside[..., z]]
-        for voxels in parts_of(voxel_series.shape[1]):
+        for voxels in iterate_parts(voxel_series.shape[1]):
             # double precision, because rounding would mix components of nearly equal size
             courses_here = voxel_series[:, voxels].astype(np.float64)
             for gram, rows in zip(self._grams, self._ranges, strict=True):
@@ -173,9 +173,9 @@ class _Change:
         """Compute the time series of the components, after the first pass."""
         grams, shape, count = self._grams, self._mean.shape, self.part.stop - self.part.start
         slow = [_slow_courses(len(gram), self._tr) for gram in grams]
-        slow[0] = np.linalg.qr(_without(slow[0], self._out))[0]
+        slow[0] = np.linalg.qr(_regress_out(slow[0], self._out))[0]
         spectra = [
-            (values, with_sign(vectors))
+            (values, fix_signs(vectors))
             for values, vectors in (
                 np.linalg.eigh(slow_basis.T @ gram @ slow_basis)
                 for slow_basis, gram in zip(slow, grams, strict=True)
@@ -215,7 +215,7 @@ class _Change:
 
     def project(self, z: int, slab: Array) -> None:
         """Compute the images of the components in a slice (T, x, y), in the second pass."""
-        slab = _without(slab - self._mean[None, ..., z], self._out).reshape(len(slab), -1)
+        slab = _regress_out(slab - self._mean[None, ..., z], self._out).reshape(len(slab), -1)
         for image, rows, course in zip(self._images, self._ranges, self._courses, strict=True):
             image[..., z] = (course @ slab[rows]).reshape(-1, *self._mean.shape[:2])
 
@@ -233,7 +233,7 @@ class _Change:
         return TemporalStatistics(
             mean=mean,
             components=self._images[0],
-            stretches=tuple(self._images[1:]),
+            segments=tuple(self._images[1:]),
             checksums=checksums,
             thermal=float(np.sqrt(max(self._thermal, 0) / inside.sum()) / mean[inside].mean()),
         )
@@ -257,12 +257,12 @@ def _read_twice(reader: SeriesReader, changes: Sequence[_Change]) -> list[Tempor
     return [change.statistics() for change in changes]
 
 
-def too_short(reader: SeriesReader, n_dummy: int) -> bool:
+def is_too_short(reader: SeriesReader, n_dummy: int) -> bool:
     """Return whether a run has too few steady-state volumes for `temporal_statistics`."""
     return reader.shape[3] - n_dummy < _MIN_VOLUMES
 
 
-def mean_only(reader: SeriesReader, n_dummy: int) -> TemporalStatistics:
+def mean_statistics(reader: SeriesReader, n_dummy: int) -> TemporalStatistics:
     """Return statistics of a run that is too short: its mean, and one component of zeros."""
     start = min(n_dummy, reader.shape[3] - 1)
     volumes = np.stack([reader.volume(t) for t in range(start, reader.shape[3])])
@@ -275,7 +275,7 @@ def mean_only(reader: SeriesReader, n_dummy: int) -> TemporalStatistics:
     )
 
 
-def motion_courses(poses: Array, center: Array) -> Array:
+def motion_regressors(poses: Array, center: Array) -> Array:
     """Return head motion (T, 12): translation (mm), rotation (rad), and temporal differences.
 
     `poses` are transforms of boldref points to points of each volume (T, 4, 4; RAS+ mm). `center`
@@ -312,7 +312,7 @@ def _slow_courses(count: int, tr: float) -> Array:
     return np.asarray(idct(np.eye(count, min(n_cosines, count)), axis=0, norm="ortho"))
 
 
-def _without(slab: Array, regressors: Array) -> Array:
+def _regress_out(slab: Array, regressors: Array) -> Array:
     """Regress time series out of a slab (T, x, y); `regressors` are orthonormal columns (T, K)."""
     if not regressors.shape[1]:
         return slab
@@ -358,7 +358,7 @@ def open_uncompressed(path: Path, folder: Path) -> Iterator[SeriesReader]:
 _Halves = tuple[TemporalStatistics, TemporalStatistics]
 
 
-def whole_and_halves(
+def statistics_of_run_and_halves(
     reader: SeriesReader,
     mask: Array,
     n_dummy: int,
@@ -378,7 +378,7 @@ def whole_and_halves(
     return statistics, (halves[0], halves[1]) if halves else None
 
 
-def halves_of(
+def statistics_of_halves(
     reader: SeriesReader,
     mask: Array,
     n_dummy: int,

@@ -7,7 +7,7 @@ from bids_sr.pipeline.figure import FigureStep
 from bids_sr.report.sections import Shown
 
 
-def declared() -> list[Shown]:
+def figure_declarations() -> list[Shown]:
     """Return the declarations of all figures, in the order of their modules and lines."""
     modules = sorted(module.name for module in iter_modules(__path__, f"{__name__}."))
     values = (value for name in modules for value in vars(import_module(name)).values())

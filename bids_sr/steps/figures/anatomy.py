@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 
 from bids_sr.config.memory import Need
 from bids_sr.pipeline.artifacts import Facts, Image, Mask
-from bids_sr.pipeline.figure import Drawn, FigureContent, figure
+from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import ANATOMICAL, PAIR, Shown
 from bids_sr.sr.method import Cost
-from bids_sr.steps.figures.display_grids import binary, grid_of, native_or_display, onto
+from bids_sr.steps.figures.display_grids import binarize, native_or_display, read_grid, resample_to
 
 
 @figure(
@@ -64,15 +64,15 @@ def draw_brain(
 
     colors = (("brain mask", RED), ("gray matter", YELLOW), ("white matter", PURPLE))
     grid = native_or_display(t1w_mask)
-    images = [onto(image, *grid) for image in [t1w_mask, *(t1w_tpms or ())[:2]]]
+    images = [resample_to(image, *grid) for image in [t1w_mask, *(t1w_tpms or ())[:2]]]
     lines = [
         Outline(name=name, image=image, color=color)
         for (name, color), image in zip(colors, images, strict=False)
     ]
-    region = onto(roi_t1w, *grid) if roi_t1w else None
+    region = resample_to(roi_t1w, *grid) if roi_t1w else None
     if region and not is_brain(region.data > 0.5, images[0].data > 0.5):
         lines.append(Outline(name="region of interest", image=region, color=ROI_COLOR))
-    return mosaic_figure(onto(t1w_preproc, *grid), lines, mask=images[0])
+    return mosaic_figure(resample_to(t1w_preproc, *grid), lines, mask=images[0])
 
 
 @figure(
@@ -106,7 +106,7 @@ def draw_normalization(
     """
     from bids_sr.figures.anatomy import isolines, registration_figure
 
-    before, after = (onto(image, *grid_of(template)) for image in (t1w_preproc, std_t1w))
+    before, after = (resample_to(image, *read_grid(template)) for image in (t1w_preproc, std_t1w))
     images = {"template": template, "T1w before": before, "T1w after": after}
     return registration_figure(images, isolines(template, template_mask), mask=template_mask)
 
@@ -150,7 +150,7 @@ def draw_pair(
     pair_mask: Mask | None = None,
     highres_file: Image | None = None,
     pair_facts: Facts | None = None,
-) -> Iterator[Drawn]:
+) -> Iterator[FigureDrawing]:
     """Draw the T2*w pair as used for training, and its registration before and after.
 
     The images are in the frame of the low-resolution image.
@@ -166,22 +166,24 @@ def draw_pair(
     """
     from bids_sr.figures.anatomy import AXIAL_VIEWS, isolines, registration_figure
     from bids_sr.figures.maps import pair_figure
-    from bids_sr.report.facts import labeled_html
+    from bids_sr.report.facts import render_labeled
 
-    yield Drawn(
+    yield FigureDrawing(
         "pair",
         pair_figure({"low resolution": train_lowres, "high resolution": train_highres}, pair_mask),
     )
     if highres_file:
-        grid = grid_of(train_highres)
-        reference, before = onto(train_lowres, *grid), onto(highres_file, *grid)
-        inside = binary(onto(pair_mask, *grid)) if pair_mask else None
+        grid = read_grid(train_highres)
+        reference, before = resample_to(train_lowres, *grid), resample_to(highres_file, *grid)
+        inside = binarize(resample_to(pair_mask, *grid)) if pair_mask else None
         images = {
             "low resolution": reference,
             "high res. before": before,
             "high res. after": train_highres,
         }
         lines = isolines(reference, inside)
-        yield Drawn("pairreg", registration_figure(images, lines, mask=inside, views=AXIAL_VIEWS))
+        yield FigureDrawing(
+            "pairreg", registration_figure(images, lines, mask=inside, views=AXIAL_VIEWS)
+        )
     if pair_facts:
-        yield Drawn("pairinfo", labeled_html(pair_facts, "pair"))
+        yield FigureDrawing("pairinfo", render_labeled(pair_facts, "pair"))

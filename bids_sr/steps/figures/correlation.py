@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from bids_sr.config.seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.pipeline.artifacts import Image, Map, Mask
-from bids_sr.pipeline.figure import Drawn, figure
+from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.memory import MAPS
-from bids_sr.steps.region_growth import judged_contrasts
+from bids_sr.steps.region_growth import select_contrasts
 
 
 def _cost(contrasts: Contrasts) -> Cost:
@@ -49,7 +49,7 @@ def draw_correlation(
     *,
     series_names: Sequence[str],
     contrasts: Contrasts,
-) -> Iterator[Drawn]:
+) -> Iterator[FigureDrawing]:
     """Draw the cross-correlation maps of each condition at each smoothing width.
 
     The figures contain the acquired, B-spline and measured series, and the methods. `guide_hr` is
@@ -58,10 +58,10 @@ def draw_correlation(
     from bids_sr.figures.correlation import correlation_figure
     from bids_sr.figures.maps import CC_DISPLAY
 
-    scene = run_maps_figures.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
-    conditions = judged_contrasts(contrasts)
+    scene = run_maps_figures.make_scene(guide_hr or boldref, bold_mask_hr, roi_hr)
+    conditions = select_contrasts(contrasts)
     for (contrast, stat, fwhm), by_series in run_maps_figures.sort_maps(maps).stats.items():
         if stat == CC_DISPLAY.statistic and contrast in conditions:
-            names = run_maps_figures.compared(by_series, series_names)
+            names = run_maps_figures.displayed_series(by_series, series_names)
             drawn = correlation_figure({name: by_series[name].volume for name in names}, scene)
-            yield Drawn("correlation", drawn, contrast=contrast, fwhm_mm=fwhm)
+            yield FigureDrawing("correlation", drawn, contrast=contrast, fwhm_mm=fwhm)

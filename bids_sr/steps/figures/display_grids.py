@@ -19,13 +19,13 @@ _DisplayGrid = tuple[Shape, Float]
 """Shape, and affine (voxel to RAS mm)."""
 
 
-def grid_of(image: Volume) -> _DisplayGrid:
+def read_grid(image: Volume) -> _DisplayGrid:
     """Return the shape and the voxel-to-RAS-mm matrix of an image."""
     x, y, z = image.data.shape
     return (x, y, z), image.affine
 
 
-def onto(
+def resample_to(
     image: Volume, shape: Sequence[int], affine: Float, xfm: Array | None = None, *, order: int = 1
 ) -> Volume:
     """Resample an image to a display grid, with 0 outside the image.
@@ -49,12 +49,12 @@ def onto(
     return Volume(resampled, affine)
 
 
-def binary(mask: Volume) -> Volume:
+def binarize(mask: Volume) -> Volume:
     """Return the voxels of an interpolated mask with values above .5 (3D, boolean)."""
     return mask.like(mask.data > 0.5)
 
 
-def percent_of(boldref: Volume | None, bold_mask: Volume | None) -> float | None:
+def compute_percent_factor(boldref: Volume | None, bold_mask: Volume | None) -> float | None:
     """Return the factor from signal to percent of the brain's mean signal.
 
     The factor is None if there is no boldref.
@@ -89,4 +89,4 @@ def native_or_display(mask: Volume) -> _DisplayGrid:
     """
     if mask.zooms.min() < _FINE_MM:
         return display_grid(mask, zoom=1.0)
-    return grid_of(mask)
+    return read_grid(mask)

@@ -10,11 +10,11 @@ from bids_sr.evaluation.words import region_text
 from bids_sr.metrics.registry import STATISTICS
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Verdict, Volume
-from bids_sr.pipeline.figure import Drawn, figure
-from bids_sr.report.evaluation_rows import contrasts_of, placebo_gains, shown_series
+from bids_sr.pipeline.figure import FigureDrawing, figure
+from bids_sr.report.evaluation_rows import choose_series, list_contrasts, placebo_gains
 from bids_sr.report.sections import Shown
 from bids_sr.steps.figures import run_maps as run_maps_figures
-from bids_sr.steps.figures.display_grids import percent_of
+from bids_sr.steps.figures.display_grids import compute_percent_factor
 
 MAX_CONTRASTS = 4
 _SCORED = ("ev", "r")
@@ -177,7 +177,7 @@ def draw_evaluation(
     *,
     has_truth: bool,
     series_names: Sequence[str],
-) -> Iterator[Drawn]:
+) -> Iterator[FigureDrawing]:
     """Draw verdict, agreement with the reference, and negative controls.
 
     Parameters
@@ -192,11 +192,13 @@ def draw_evaluation(
     from bids_sr.report.metric_tables import HELD_OUT, IMAGES, MASKS, NETWORKS, tables_html
     from bids_sr.report.verdict_html import verdict_html
 
-    yield Drawn("verdict", verdict_html(verdict, evaluation, run_maps_figures.raised(flags)))
+    yield FigureDrawing(
+        "verdict", verdict_html(verdict, evaluation, run_maps_figures.flag_entries(flags))
+    )
     if has_truth:
         yield from _draw_agreement(evaluation, series_names)
     if halves_figures:
-        percent = percent_of(boldref, bold_mask)
+        percent = compute_percent_factor(boldref, bold_mask)
         yield from _draw_beyond(evaluation, halves_figures, _SCORED if has_truth else (), percent)
     yield from _draw_truth(evaluation, series_names)
     yield from _draw_negative_controls(evaluation)
@@ -209,56 +211,58 @@ def draw_evaluation(
             for row in evaluation
             if not row.is_difference
         ):
-            yield Drawn(desc, tables_html([table], evaluation, series_names))
+            yield FigureDrawing(desc, tables_html([table], evaluation, series_names))
     for statistic, tables, desc in (
         ("connected_accuracy", NETWORKS, "networkscores"),
         ("mask_jaccard", (MASKS,), "masks"),
     ):
         if any(row.statistic == statistic for row in evaluation):
-            yield Drawn(desc, tables_html(tables, evaluation, series_names))
+            yield FigureDrawing(desc, tables_html(tables, evaluation, series_names))
 
 
-def _draw_agreement(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
+def _draw_agreement(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[FigureDrawing]:
     """Draw the agreement of each series with the measured halves of the run.
 
     The figure of the first contrast contains all frequency bands, and the figure of the other
     contrasts only detail above the Nyquist frequency. The statistic is explained variance, or r if
     explained variance is undefined.
     """
-    from bids_sr.figures.evaluation import agreement_figure, contrasts_figure, of_halves
+    from bids_sr.figures.evaluation import agreement_figure, contrasts_figure, select_half_rows
 
-    half_rows = of_halves(rows)
+    half_rows = select_half_rows(rows)
     for statistic in ("ev", "r"):
         if shown := [row for row in half_rows if row.statistic == statistic]:
-            first, *_ = contrasts_of(shown)
+            first, *_ = list_contrasts(shown)
             drawn = agreement_figure(rows, statistic=statistic, contrast=first, names=names)
-            yield Drawn("splithalf", drawn)
-            beyond = contrasts_of(row for row in shown if row.band == "beyond")
+            yield FigureDrawing("splithalf", drawn)
+            beyond = list_contrasts(row for row in shown if row.band == "beyond")
             if other_contrasts := [contrast for contrast in beyond if contrast != first][
                 :MAX_CONTRASTS
             ]:
                 drawn = contrasts_figure(
                     rows, statistic=statistic, contrasts=other_contrasts, names=names
                 )
-                yield Drawn("splithalfContrasts", drawn)
+                yield FigureDrawing("splithalfContrasts", drawn)
             return
 
 
 def _draw_beyond(
     rows: Sequence[MetricRow], path: Path, statistics: Sequence[str], percent: float | None
-) -> Iterator[Drawn]:
+) -> Iterator[FigureDrawing]:
     """Draw effects above the Nyquist frequency side by side.
 
     The values of the first available statistic of `statistics` are printed beside the maps.
     """
-    from bids_sr.figures.evaluation import of_halves
-    from bids_sr.figures.maps import beyond_figure
+    from bids_sr.figures.evaluation import select_half_rows
+    from bids_sr.figures.maps import plot_effects_above_nyquist
 
     with np.load(path, allow_pickle=False) as arrays:
         names = arrays["series"].tolist()
         contrast = str(arrays["contrast"])
         scores_rows = [
-            row for row in of_halves(rows) if (row.contrast, row.band) == (contrast, "beyond")
+            row
+            for row in select_half_rows(rows)
+            if (row.contrast, row.band) == (contrast, "beyond")
         ]
         scores_rows = [row for row in scores_rows if row.statistic in statistics]
         region = next(iter(main_regions(row.region for row in scores_rows)), "brain")
@@ -272,32 +276,37 @@ def _draw_beyond(
             f"{STATISTICS[lead[0].statistic].label}, {region_text(region)}" if lead else ""
         )
         mask = Volume(arrays["mask"], arrays["affine"])
-        series = shown_series(names, scores)
+        series = choose_series(names, scores)
         maps = {name: mask.like(arrays[f"beyond_{name}"]) for name in series}
     if maps:
-        yield Drawn(
-            "beyond", beyond_figure(maps, mask, scores=scores, score=score_label, percent=percent)
+        yield FigureDrawing(
+            "beyond",
+            plot_effects_above_nyquist(
+                maps, mask, scores=scores, score=score_label, percent=percent
+            ),
         )
 
 
-def _draw_truth(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
+def _draw_truth(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[FigureDrawing]:
     """Draw agreement of whole-run maps with the measured maps, or else with known activation."""
-    from bids_sr.figures.evaluation import of_whole_run, truth_figure
+    from bids_sr.figures.evaluation import select_whole_run_rows, truth_figure
 
-    whole_run_rows = of_whole_run(rows)
+    whole_run_rows = select_whole_run_rows(rows)
     for reference in ("measuredMap", "truth"):
-        if contrasts := contrasts_of(row for row in whole_run_rows if row.reference == reference):
+        if contrasts := list_contrasts(
+            row for row in whole_run_rows if row.reference == reference
+        ):
             if drawn := truth_figure(
                 rows, contrast=contrasts[0], reference=reference, names=names
             ):
-                yield Drawn("truth", drawn)
+                yield FigureDrawing("truth", drawn)
             return
 
 
-def _draw_negative_controls(rows: Sequence[MetricRow]) -> Iterator[Drawn]:
+def _draw_negative_controls(rows: Sequence[MetricRow]) -> Iterator[FigureDrawing]:
     from bids_sr.figures.evaluation import placebo_figure
     from bids_sr.report.metric_tables import placebo_html
 
     if gains := placebo_gains(rows):
-        yield Drawn("placebo", placebo_figure(gains, contrast=contrasts_of(gains)[0]))
-        yield Drawn("placebo", placebo_html(rows))
+        yield FigureDrawing("placebo", placebo_figure(gains, contrast=list_contrasts(gains)[0]))
+        yield FigureDrawing("placebo", placebo_html(rows))

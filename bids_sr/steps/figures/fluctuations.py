@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from bids_sr.pipeline.artifacts import Facts, Image, Mask
 from bids_sr.pipeline.figure import FigureContent, figure
 from bids_sr.report.sections import Shown
-from bids_sr.steps.figures.display_grids import binary, grid_of, onto
+from bids_sr.steps.figures.display_grids import binarize, read_grid, resample_to
 
 
 @figure(
@@ -42,10 +42,12 @@ def draw_variance(
     """
     from bids_sr.figures.maps import variance_figure
 
-    grid = grid_of(weight)
-    anatomy = onto(guide_hr or boldref, *grid)
+    grid = read_grid(weight)
+    anatomy = resample_to(guide_hr or boldref, *grid)
     calibrated = any(
         isinstance(result, Mapping) and result.get("calibrated") for result in tested.values()
     )
     source = f"the acquired series{' and the calibration' * calibrated}"
-    return variance_figure(weight, binary(onto(bold_mask_hr, *grid)), anatomy, source=source)
+    return variance_figure(
+        weight, binarize(resample_to(bold_mask_hr, *grid)), anatomy, source=source
+    )

@@ -15,7 +15,7 @@ from bids_sr.pipeline.figure import FigureContent, figure
 from bids_sr.report.sections import Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import run_maps as run_maps_figures
-from bids_sr.steps.figures.display_grids import grid_of, onto
+from bids_sr.steps.figures.display_grids import read_grid, resample_to
 
 
 class _Read(UserDict[str, Any]):
@@ -86,12 +86,14 @@ def show_viewer(
     FigureContent | None
         Viewer; None if there are no maps.
     """
-    from bids_sr.figures.map_viewer import map_key, room_of, viewer_html
+    from bids_sr.figures.map_viewer import bytes_per_run, map_key, viewer_html
     from bids_sr.pipeline.store import derivative_path
 
     shown_maps = run_maps_figures.sort_maps(maps)
-    judged = shown_maps.leading(run_maps_figures.judged_contrast(evaluation, verdict))
-    display, grid = shown_maps.display, grid_of(bold_mask_hr)
+    judged = shown_maps.choose_contrast(
+        run_maps_figures.find_verdict_contrast(evaluation, verdict)
+    )
+    display, grid = shown_maps.display, read_grid(bold_mask_hr)
     stored = StoredMaps(
         level=level,
         methods=methods,
@@ -108,7 +110,7 @@ def show_viewer(
     ):
         if stat == display.statistic:
             by_series = shown_maps.stats[contrast, stat, fwhm]
-            names = run_maps_figures.ordered(by_series, series_names)
+            names = run_maps_figures.sort_series(by_series, series_names)
             width = f"{fwhm:g} mm" if fwhm else "none"
             shown[contrast, width] = _Read({name: by_series[name] for name in names})
             files |= {
@@ -121,9 +123,9 @@ def show_viewer(
                     }
                 )
                 for name in names
-                if stored.holds(name, contrast, fwhm, stat)
+                if stored.includes(name, contrast, fwhm, stat)
             }
-    below = onto(guide_hr or boldref, *grid)
+    below = resample_to(guide_hr or boldref, *grid)
     mni = None
     if boldref2t1w_xfm is not None and std2t1w_xfm is not None:
         mni = _mni(bold_mask_hr, boldref2t1w_xfm, std2t1w_xfm)
@@ -134,7 +136,7 @@ def show_viewer(
         display=display,
         files=files,
         first_series=verdict["best"],
-        room=room_of(n_runs),
+        room=bytes_per_run(n_runs),
         mni=mni,
         definitions=_definitions(shown),
     )
@@ -143,11 +145,11 @@ def show_viewer(
 
 def _definitions(maps: Mapping[tuple[str, str], Mapping[str, Volume]]) -> list[tuple[str, str]]:
     """Return labels and descriptions of the series in the viewer, except undescribed series."""
-    from bids_sr.evaluation.series_text import description_of
+    from bids_sr.evaluation.series_text import describe_series
     from bids_sr.figures.map_viewer import TITLES
 
     names = dict.fromkeys(name for by_series in maps.values() for name in by_series)
-    described = ((TITLES.get(name, name), description_of(name)) for name in names)
+    described = ((TITLES.get(name, name), describe_series(name)) for name in names)
     return [(title, text) for title, text in described if text]
 
 
@@ -169,8 +171,8 @@ def _mni(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> Array:
 def _mni_points(points: Array, boldref2t1w: Array, std2t1w: Path) -> Array:
     """Return MNI coordinates (N, 3) of points in the space of the run (N, 3; RAS+ mm)."""
     from bids_sr.registration.ants import apply_to_points
-    from bids_sr.registration.bold_regions import boldref_onward
+    from bids_sr.registration.bold_regions import chain_through_t1w
 
     with TemporaryDirectory() as folder:
-        chain = boldref_onward(boldref2t1w[0], [std2t1w], Path(folder))
+        chain = chain_through_t1w(boldref2t1w[0], [std2t1w], Path(folder))
         return apply_to_points(points.tolist(), chain, seed=1)

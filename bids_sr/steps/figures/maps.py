@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from bids_sr.config.seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.io.json_values import real
+from bids_sr.io.json_values import as_number
 from bids_sr.pipeline.artifacts import (
     Confounds,
     File,
@@ -16,7 +16,7 @@ from bids_sr.pipeline.artifacts import (
     Table,
     Verdict,
 )
-from bids_sr.pipeline.figure import Drawn, FigureContent, figure
+from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import run_maps as run_maps_figures
@@ -126,7 +126,7 @@ def draw_activation(
     *,
     series_names: Sequence[str],
     at_rest: bool,
-) -> Iterator[Drawn]:
+) -> Iterator[FigureDrawing]:
     """Draw the t maps of each contrast and smoothing width; CC maps if there are no t maps.
 
     The figures contain the acquired, B-spline and measured series, and the methods; the viewer has
@@ -136,13 +136,13 @@ def draw_activation(
     from bids_sr.figures.maps import activation_figure
 
     shown_maps = run_maps_figures.sort_maps(maps)
-    scene = run_maps_figures.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
+    scene = run_maps_figures.make_scene(guide_hr or boldref, bold_mask_hr, roi_hr)
     display = shown_maps.display
     figure_name = "connectivity" if at_rest else "activation"
     for (contrast, stat, fwhm), by_series in shown_maps.stats.items():
         if stat == display.statistic:
             regions = shown_maps.regions.get((contrast, "Fdr", fwhm), {})
-            names = run_maps_figures.compared(by_series, series_names)
+            names = run_maps_figures.displayed_series(by_series, series_names)
             drawn = activation_figure(
                 {name: by_series[name].volume for name in names},
                 scene,
@@ -150,7 +150,7 @@ def draw_activation(
                 limit=run_maps_figures.color_limit(by_series.values(), display.floor),
                 significant={name: regions[name].volume for name in names if name in regions},
             )
-            yield Drawn(figure_name, drawn, contrast=contrast, fwhm_mm=fwhm)
+            yield FigureDrawing(figure_name, drawn, contrast=contrast, fwhm_mm=fwhm)
 
 
 @figure(
@@ -172,7 +172,7 @@ def draw_surfaces(
     *,
     series_name: str,
     space_entities: Mapping[str, str],
-) -> Iterator[Drawn]:
+) -> Iterator[FigureDrawing]:
     """Draw the t maps on both hemispheres; CC maps if there are no t maps.
 
     `surfaces` are white and pial surfaces, each left and right, in the frame of the T1w image.
@@ -192,8 +192,8 @@ def draw_surfaces(
             values = [load_surf_data(str(surface_map.content)) for surface_map in (left, right)]
             title = f"{series_text(series_name)} on {space}"
             drawn = surface_figure(values, white_surfaces, display, title)
-            fwhm_mm = real(left.sidecar["SmoothingFWHM"])
-            yield Drawn("surface", drawn, left.entities["contrast"], fwhm_mm, space)
+            fwhm_mm = as_number(left.sidecar["SmoothingFWHM"])
+            yield FigureDrawing("surface", drawn, left.entities["contrast"], fwhm_mm, space)
 
 
 @figure(
@@ -218,5 +218,5 @@ def show_clusters(clusters: Table, evaluation: Rows, verdict: Verdict) -> Figure
     """
     from bids_sr.report.cluster_tables import clusters_html
 
-    judged = run_maps_figures.judged_contrast(evaluation, verdict)
+    judged = run_maps_figures.find_verdict_contrast(evaluation, verdict)
     return clusters_html(clusters, verdict["best"] or "bspline", first=judged)

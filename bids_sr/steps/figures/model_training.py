@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from bids_sr.pipeline.artifacts import Content as Card
 from bids_sr.pipeline.artifacts import Facts, Table
-from bids_sr.pipeline.figure import Drawn, figure
+from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import MODEL, PAIR, Shown
-from bids_sr.sr.former_names import current_names, renaming
+from bids_sr.sr.former_names import current_names, renaming_text
 
 
 @figure(
@@ -26,7 +26,9 @@ from bids_sr.sr.former_names import current_names, renaming
     ),
     Shown("card", "superres-training", suffix=PAIR, html=True),
 )
-def draw_training(log_file: Table, card_file: Facts, *, method_label: str = "") -> Iterator[Drawn]:
+def draw_training(
+    log_file: Table, card_file: Facts, *, method_label: str = ""
+) -> Iterator[FigureDrawing]:
     """Draw the training curve with the PSNR of interpolation, and the model card."""
     yield from _draw_training("", log_file, card_file, method_label)
 
@@ -48,17 +50,17 @@ def draw_training(log_file: Table, card_file: Facts, *, method_label: str = "") 
 )
 def draw_volume_training(
     log_file: Table, card_file: Facts, *, series_name: str
-) -> Iterator[Drawn]:
+) -> Iterator[FigureDrawing]:
     """Draw training curve and model card of a network that was trained on volumes of the run."""
     yield from _draw_training("volume", log_file, card_file, series_name)
 
 
-def _draw_training(stem: str, log: Table, card: Card, label: str) -> Iterator[Drawn]:
+def _draw_training(stem: str, log: Table, card: Card, label: str) -> Iterator[FigureDrawing]:
     from bids_sr.figures.training import training_figure
     from bids_sr.report.facts import card_html
 
     columns = {str(name): values.to_numpy() for name, values in log.items()}
-    if renaming(card):  # model cards of earlier versions
+    if renaming_text(card):  # model cards of earlier versions
         card = {**card, "method": current_names(card)[0]}
-    yield Drawn(f"{stem}training", training_figure(columns, card), label=label)
-    yield Drawn(f"{stem}card", card_html(card), label=label)
+    yield FigureDrawing(f"{stem}training", training_figure(columns, card), label=label)
+    yield FigureDrawing(f"{stem}card", card_html(card), label=label)

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from bids_sr.glm.time_columns import kept_volumes
+from bids_sr.glm.time_columns import uncensored_volumes
 from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import Confounds, Facts, Image, Mask, Series
-from bids_sr.pipeline.figure import Drawn, FigureContent, figure
+from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import Shown
 
 _MAX_CARPET_ROWS = 1500
@@ -71,7 +71,7 @@ def draw_motion(
     tpms_bold: list[Image] | None = None,
     *,
     n_dummy: int = 0,
-) -> Iterator[Drawn]:
+) -> Iterator[FigureDrawing]:
     """Draw motion parameters, FD and DVARS, and the carpet plot of the motion-corrected series."""
     from bids_sr.figures.motion import carpet_figure, carpet_rows, motion_figure
 
@@ -82,10 +82,10 @@ def draw_motion(
     }
     rows, groups = carpet(preproc, bold_mask.data, tissues)
     tr = preproc.tr or 1.0
-    uncensored = kept_volumes(confounds, preproc.shape[3])
-    yield Drawn("motion", motion_figure(columns, tr, n_dummy=n_dummy, kept=uncensored))
+    uncensored = uncensored_volumes(confounds, preproc.shape[3])
+    yield FigureDrawing("motion", motion_figure(columns, tr, n_dummy=n_dummy, kept=uncensored))
     traces = {label: columns[name] for label, name in _TRACES.items() if name in columns}
-    yield Drawn(
+    yield FigureDrawing(
         "carpet",
         carpet_figure(carpet_rows(rows, n_dummy), groups, tr, traces=traces, n_dummy=n_dummy),
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from bids_sr.config.seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.pipeline.artifacts import Image, Map, Mask
-from bids_sr.pipeline.figure import Drawn, figure
+from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import run_maps as run_maps_figures
@@ -46,7 +46,7 @@ def draw_networks(
     guide_hr: Image | None = None,
     *,
     series_names: Sequence[str],
-) -> Iterator[Drawn]:
+) -> Iterator[FigureDrawing]:
     """Draw the correlation maps of each seed at each smoothing width.
 
     The figures contain the acquired, B-spline and measured series, and the methods. `guide_hr` is
@@ -54,9 +54,9 @@ def draw_networks(
     """
     from bids_sr.figures.networks import network_figure
 
-    scene = run_maps_figures.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
+    scene = run_maps_figures.make_scene(guide_hr or boldref, bold_mask_hr, roi_hr)
     for (contrast, stat, fwhm), by_series in run_maps_figures.sort_maps(maps).stats.items():
         if stat == "cc":
-            names = run_maps_figures.compared(by_series, series_names)
+            names = run_maps_figures.displayed_series(by_series, series_names)
             drawn = network_figure({name: by_series[name].volume for name in names}, scene)
-            yield Drawn("networks", drawn, contrast=contrast, fwhm_mm=fwhm)
+            yield FigureDrawing("networks", drawn, contrast=contrast, fwhm_mm=fwhm)

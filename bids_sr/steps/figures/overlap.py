@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from bids_sr.pipeline.artifacts import Image, Map, Mask
-from bids_sr.pipeline.figure import Drawn, figure
+from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import run_maps as run_maps_figures
@@ -43,7 +43,7 @@ def draw_overlap(
     *,
     series_names: Sequence[str],
     overlap_pair: Sequence[str],
-) -> Iterator[Drawn]:
+) -> Iterator[FigureDrawing]:
     """Draw the active regions of two conditions at each smoothing width.
 
     The figures contain the acquired, B-spline and measured series, and the methods. A width is
@@ -61,16 +61,16 @@ def draw_overlap(
 
     first, second = overlap_pair
     regions = run_maps_figures.sort_maps(maps).regions
-    scene = run_maps_figures.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
+    scene = run_maps_figures.make_scene(guide_hr or boldref, bold_mask_hr, roi_hr)
     widths = [fwhm for label, kind, fwhm in regions if (label, kind) == (first, _REGION)]
     for fwhm in widths:
         a = regions[first, _REGION, fwhm]
         b = regions.get((second, _REGION, fwhm), {})
-        names = run_maps_figures.compared([name for name in a if name in b], series_names)
+        names = run_maps_figures.displayed_series([name for name in a if name in b], series_names)
         try:
             drawn = overlap_figure(
                 {name: (a[name].volume, b[name].volume) for name in names}, scene, (first, second)
             )
         except FigureInputError:
             continue
-        yield Drawn("overlap", drawn, contrast=f"{first}+{second}", fwhm_mm=fwhm)
+        yield FigureDrawing("overlap", drawn, contrast=f"{first}+{second}", fwhm_mm=fwhm)

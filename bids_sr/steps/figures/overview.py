@@ -15,10 +15,10 @@ from bids_sr.pipeline.artifacts import (
     Verdict,
     Volume,
 )
-from bids_sr.pipeline.figure import Drawn, figure
+from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import Shown
 from bids_sr.steps.figures import run_maps as run_maps_figures
-from bids_sr.steps.figures.display_grids import percent_of
+from bids_sr.steps.figures.display_grids import compute_percent_factor
 from bids_sr.steps.figures.run_maps import ShownMaps
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def draw_overview(
     primary: str,
     minus_others: Sequence[str],
     only_run: bool = False,
-) -> Iterator[Drawn]:
+) -> Iterator[FigureDrawing]:
     """Draw the overview of a run: verdict, cards, checks, next step, and up to two figures.
 
     Parameters
@@ -134,7 +134,9 @@ def draw_overview(
     from bids_sr.report.overview import RunFacts, overview_html
 
     shown_maps = run_maps_figures.sort_maps([*maps, *(error_maps or ())])
-    contrast = shown_maps.leading(run_maps_figures.judged_contrast(evaluation, verdict))
+    contrast = shown_maps.choose_contrast(
+        run_maps_figures.find_verdict_contrast(evaluation, verdict)
+    )
     stored = StoredMaps(
         level=level,
         methods=methods,
@@ -149,7 +151,7 @@ def draw_overview(
         entities=entities,
         displacement=[float(value) for value in confounds["framewise_displacement"]],
         acquired_mm=boldref.zooms.tolist(),
-        made_mm=bold_mask_hr.zooms.tolist(),
+        super_resolved_mm=bold_mask_hr.zooms.tolist(),
         calibrated=calibrated,
         at_rest=at_rest,
         described=str(run_facts.get("Description", "")),
@@ -159,17 +161,17 @@ def draw_overview(
     )
     one_level = one_level_down or {}
     text = overview_html(verdict, evaluation, registration, run, one_level, contrast)
-    yield Drawn("overview", text)
-    scene = run_maps_figures.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
-    unit = units_text(percent_of(boldref, bold_mask))
+    yield FigureDrawing("overview", text)
+    scene = run_maps_figures.make_scene(guide_hr or boldref, bold_mask_hr, roi_hr)
+    unit = units_text(compute_percent_factor(boldref, bold_mask))
     known_activation = (truth_maps or {}).get(contrast)
     title = f"{'seed' if at_rest else 'contrast'} {contrast}"
     best = verdict["best"]
-    yield Drawn(
-        "overview", _zoomed(shown_maps, contrast, best, known_activation, scene, unit, title)
+    yield FigureDrawing(
+        "overview", _draw_zoomed(shown_maps, contrast, best, known_activation, scene, unit, title)
     )
-    if drawn := _believed(shown_maps, contrast, best, scene, unit, title):
-        yield Drawn("reliable", drawn)
+    if drawn := _draw_reliable(shown_maps, contrast, best, scene, unit, title):
+        yield FigureDrawing("reliable", drawn)
 
 
 def file_patterns(
@@ -187,7 +189,7 @@ def file_patterns(
     widths = [
         fwhm
         for (name, kind, fwhm), by_series in shown_maps.stats.items()
-        if kind == stat and series in by_series and stored.holds(series, name, fwhm, stat)
+        if kind == stat and series in by_series and stored.includes(series, name, fwhm, stat)
     ]
     patterns = []
     for maps, kind, key in (
@@ -215,14 +217,14 @@ ANY_LABEL = "any"
 """Placeholder of the contrast in a file name, to be replaced by ``*`` in a file pattern."""
 
 
-def _believed(
+def _draw_reliable(
     shown_maps: ShownMaps, contrast: str, best: str, scene: "Scene", unit: str, title: str
 ) -> "Figure | None":
     """Draw the effect of the best method and the SD of its error, with outlined reliable region.
 
     Returns None if a map is missing.
     """
-    from bids_sr.figures.maps import Display, zoomed_figure
+    from bids_sr.figures.maps import Display, plot_zoomed_maps
 
     widths = [fwhm for name, stat, fwhm in shown_maps.stats if (name, stat) == (contrast, "sd")]
     by_stat = {
@@ -242,7 +244,7 @@ def _believed(
     display = Display(statistic="effect", threshold=floor, floor=0.0, unit=unit)
     region = shown_maps.regions.get((contrast, "Reliable", min(widths)), {}).get(best)
     at = run_maps_figures.peak_of_acquired(shown_maps, contrast, scene)
-    drawn = zoomed_figure(
+    drawn = plot_zoomed_maps(
         shown,
         scene,
         display=display,
@@ -257,7 +259,7 @@ def _believed(
     return drawn
 
 
-def _zoomed(
+def _draw_zoomed(
     shown_maps: ShownMaps,
     contrast: str,
     best: str,
@@ -271,7 +273,7 @@ def _zoomed(
     The known activation `truth` (3D) is None if unknown.
     """
     from bids_sr.figures.map_viewer import TITLES
-    from bids_sr.figures.maps import CC_DISPLAY, T_DISPLAY, Display, zoomed_figure
+    from bids_sr.figures.maps import CC_DISPLAY, T_DISPLAY, Display, plot_zoomed_maps
 
     kinds = {stat for name, stat, _ in shown_maps.stats if name == contrast}
     stat = "effect" if truth and "effect" in kinds else "t" if "t" in kinds else "cc"
@@ -292,7 +294,7 @@ def _zoomed(
             unit=unit,
         )
     at = run_maps_figures.peak_of_acquired(shown_maps, contrast, scene)
-    drawn = zoomed_figure(shown, scene, display=display, limit=limit, at=at)
+    drawn = plot_zoomed_maps(shown, scene, display=display, limit=limit, at=at)
     smoothing = f"smoothed with a {width:g} mm FWHM kernel" if width else "unsmoothed"
     drawn.set_label(
         f"Axial slice of the {stat} maps for {title}, {smoothing}. Series: {', '.join(shown)}."

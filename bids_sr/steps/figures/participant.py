@@ -8,7 +8,7 @@ import numpy as np
 
 from bids_sr.config.levels import StorageLevel, StoredMaps
 from bids_sr.io.arrays import Array
-from bids_sr.io.json_values import real
+from bids_sr.io.json_values import as_number
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import (
     Derivative,
@@ -19,13 +19,13 @@ from bids_sr.pipeline.artifacts import (
     Rows,
     Volume,
 )
-from bids_sr.pipeline.figure import Drawn, FigureContent, figure
+from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import Shown
 from bids_sr.series import MEASURED, RAW
 from bids_sr.sr.method import Cost
 from bids_sr.steps.combined_runs import FRAME, LEAST_SHARED_BRAIN, grid_differences, maps_by_run
 from bids_sr.steps.figures import run_maps as run_maps_figures
-from bids_sr.steps.figures.display_grids import percent_of
+from bids_sr.steps.figures.display_grids import compute_percent_factor
 from bids_sr.steps.figures.overview import ANY_LABEL, EFFECT_SHARE
 from bids_sr.steps.figures.run_maps import ShownMaps
 
@@ -111,7 +111,7 @@ def draw_participant(
     kinds: Sequence[str],
     primary: str,
     minus_others: Sequence[str],
-) -> Iterator[Drawn]:
+) -> Iterator[FigureDrawing]:
     """Draw the combined map of all runs: table of runs and errors, and a slice of the effect.
 
     Parameters
@@ -147,17 +147,17 @@ def draw_participant(
         slice_sentences,
     )
 
-    shown_maps = run_maps_figures.sort_maps(map(_without_space, maps))
+    shown_maps = run_maps_figures.sort_maps(map(_drop_space, maps))
     by_contrast = maps_by_run(carried_maps)
     if not shown_maps.stats:
         if not by_contrast:
             return
         names, reason = _reason_of_no_map(by_contrast)
         html = no_map_html(entities, names, {"": reason}, over=_extent(percent))
-        yield Drawn("participant", html)
+        yield FigureDrawing("participant", html)
         return
-    best = next(name for name in (primary, "bspline", RAW) if _has(shown_maps, name))
-    contrast = shown_maps.leading("")
+    best = next(name for name in (primary, "bspline", RAW) if _is_available(shown_maps, name))
+    contrast = shown_maps.choose_contrast("")
     width = min(
         fwhm for name, stat, fwhm in shown_maps.stats if (name, stat) == (contrast, "effect")
     )
@@ -170,9 +170,9 @@ def draw_participant(
         primary=primary,
         minus_others=minus_others,
     )
-    scale = 1.0 if percent else percent_of(boldref, bold_mask) or 1.0
+    scale = 1.0 if percent else compute_percent_factor(boldref, bold_mask) or 1.0
     files = ""
-    if stored.holds(best, contrast, width, "effect"):
+    if stored.includes(best, contrast, width, "effect"):
         effect = shown_maps.stats[contrast, "effect", width][best]
         files = _pattern({**entities, **effect.entities, "space": FRAME})
     facts = _facts(
@@ -197,12 +197,12 @@ def draw_participant(
             if space != FRAME and (grids := grid_differences(by_run))
         },
     )
-    yield Drawn("participant", participant_html(facts))
-    scene = run_maps_figures.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
-    yield Drawn("participant", _effects(shown_maps, best, contrast, width, scale, scene))
+    yield FigureDrawing("participant", participant_html(facts))
+    scene = run_maps_figures.make_scene(guide_hr or boldref, bold_mask_hr, roi_hr)
+    yield FigureDrawing("participant", _effects(shown_maps, best, contrast, width, scale, scene))
 
 
-def _without_space(combined_map: Derivative) -> Derivative:
+def _drop_space(combined_map: Derivative) -> Derivative:
     """Return a combined map without the ``space`` entity, like a map of a single run."""
     entities = {key: label for key, label in combined_map.entities.items() if key != "space"}
     return replace(combined_map, entities=entities)
@@ -220,7 +220,7 @@ def _pattern(entities: Mapping[str, str]) -> str:
     return path
 
 
-def _has(shown_maps: ShownMaps, series: str) -> bool:
+def _is_available(shown_maps: ShownMaps, series: str) -> bool:
     return any(series in by_series for by_series in shown_maps.stats.values())
 
 
@@ -302,14 +302,14 @@ def _facts(
         fwhm_mm=width,
         at_rest=at_rest,
         runs=[
-            error(name, real(weight), by_run[name], run_rows.get(name, ()))
+            error(name, as_number(weight), by_run[name], run_rows.get(name, ()))
             for name, weight in weights.items()
             if "variance" in by_run.get(name, {})
         ],
-        together=error("all", 1.0, combined_maps, rows),
+        combined=error("all", 1.0, combined_maps, rows),
         n_voxels=int(inside.sum()),
         in_region=in_region,
-        shared=None if shared is None else real(shared),
+        shared=None if shared is None else as_number(shared),
         no_error="" if "sd" in combined_maps else str(about.get("ErrorOfReconstruction", "")),
         person_interval=None
         if person is None
@@ -331,7 +331,7 @@ def _facts(
 def _shared_brain(run_maps: Mapping[str, Derivative]) -> float:
     """Return the part of the brain that a run shares with the first run; 1 for the first run."""
     return min(
-        (real(run_map.sidecar.get("SharedBrain", 1.0)) for run_map in run_maps.values()),
+        (as_number(run_map.sidecar.get("SharedBrain", 1.0)) for run_map in run_maps.values()),
         default=1.0,
     )
 
@@ -386,9 +386,10 @@ def _person_interval(
     repeated = np.zeros_like(variance)
     if shared is not None:
         sds = [
-            real(weight) * _values(by_run[name]["sd"])[inside] for name, weight in weights.items()
+            as_number(weight) * _values(by_run[name]["sd"])[inside]
+            for name, weight in weights.items()
         ]
-        repeated = real(shared) * np.square(np.sum(sds, axis=0))
+        repeated = as_number(shared) * np.square(np.sum(sds, axis=0))
     between = np.maximum(variance - repeated, 1e-6 * variance)
     dof = (len(weights) - 1) * np.square(variance / np.where(between > 0, between, 1))
     quantile = special.stdtrit(np.maximum(dof, 1), 0.975)
@@ -409,12 +410,12 @@ def _effects(
     `width`: smoothing (FWHM, mm). `scale`: percent of the mean brain signal per unit of the maps.
     """
     from bids_sr.figures.map_viewer import TITLES
-    from bids_sr.figures.maps import Display, zoomed_figure
+    from bids_sr.figures.maps import Display, plot_zoomed_maps
 
     by_series = shown_maps.stats[contrast, "effect", width]
     order = dict.fromkeys((RAW, "bspline", best, MEASURED))
     names = [name for name in order if name in by_series]
-    shown = {TITLES.get(name, name): _scaled(by_series[name].volume, scale) for name in names}
+    shown = {TITLES.get(name, name): _scale(by_series[name].volume, scale) for name in names}
     limit = run_maps_figures.color_limit(
         [Derivative(volume, {}) for volume in shown.values()], 0.0
     )
@@ -431,7 +432,7 @@ def _effects(
     ]
     region = next((region_map for region_map in regions if region_map is not None), None)
     floor = float(f"{EFFECT_SHARE * limit:.2g}")
-    drawn = zoomed_figure(
+    drawn = plot_zoomed_maps(
         shown,
         scene,
         display=Display(statistic="effect", threshold=floor, floor=0.0, unit="%"),
@@ -447,5 +448,5 @@ def _effects(
     return drawn
 
 
-def _scaled(volume: Volume, scale: float) -> Volume:
+def _scale(volume: Volume, scale: float) -> Volume:
     return volume.like((scale * volume.data).astype(np.float32))

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator
 
 from bids_sr.pipeline.artifacts import Derivative, Facts, Image, Map, Mask, Rows
-from bids_sr.pipeline.figure import Drawn, figure
+from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import Shown
 from bids_sr.steps.figures import run_maps as run_maps_figures
-from bids_sr.steps.figures.display_grids import grid_of, onto, percent_of
+from bids_sr.steps.figures.display_grids import compute_percent_factor, read_grid, resample_to
 from bids_sr.steps.figures.evaluation import MAX_CONTRASTS
 
 
@@ -41,7 +41,7 @@ def draw_quality(
     bold_mask_hr: Mask,
     guide_hr: Image | None = None,
     uncertainty_maps: list[Map] | None = None,
-) -> Iterator[Drawn]:
+) -> Iterator[FigureDrawing]:
     """Draw flags and metrics of the quality control, and uncertainty maps with one row per series.
 
     Parameters
@@ -58,21 +58,21 @@ def draw_quality(
     from bids_sr.figures.maps import overlay_figure
     from bids_sr.report.verdict_html import guards_html
 
-    if text := guards_html(evaluation, run_maps_figures.raised(flags)):
-        yield Drawn("guards", text)
+    if text := guards_html(evaluation, run_maps_figures.flag_entries(flags)):
+        yield FigureDrawing("guards", text)
     label = (
         "standard deviation of the effect between members"
-        f" ({units_text(percent_of(boldref, bold_mask))})"
+        f" ({units_text(compute_percent_factor(boldref, bold_mask))})"
     )
-    grid = grid_of(bold_mask_hr)
-    for contrast, maps_by_series in _by_contrast(uncertainty_maps or ()).items():
-        maps = {name: onto(image.volume, *grid) for name, image in maps_by_series.items()}
-        background = onto(guide_hr or boldref, *grid)
+    grid = read_grid(bold_mask_hr)
+    for contrast, maps_by_series in _group_by_contrast(uncertainty_maps or ()).items():
+        maps = {name: resample_to(image.volume, *grid) for name, image in maps_by_series.items()}
+        background = resample_to(guide_hr or boldref, *grid)
         drawn = overlay_figure(maps, bold_mask_hr, background, label=label)
-        yield Drawn("uncertainty", drawn, contrast=contrast)
+        yield FigureDrawing("uncertainty", drawn, contrast=contrast)
 
 
-def _by_contrast(maps: Iterable[Derivative]) -> dict[str, dict[str, Derivative]]:
+def _group_by_contrast(maps: Iterable[Derivative]) -> dict[str, dict[str, Derivative]]:
     """Return maps by contrast and series, for at most `MAX_CONTRASTS` contrasts.
 
     The contrast of all conditions is selected before the other contrasts.

@@ -6,11 +6,11 @@ import numpy as np
 
 from bids_sr.config.memory import Need
 from bids_sr.pipeline.artifacts import Facts, Image, Mask, Transforms
-from bids_sr.pipeline.figure import Drawn, FigureContent, figure
+from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import Shown
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import Cost
-from bids_sr.steps.figures.display_grids import binary, display_grid, grid_of, onto
+from bids_sr.steps.figures.display_grids import binarize, display_grid, read_grid, resample_to
 
 
 @figure(
@@ -68,16 +68,20 @@ def draw_coregistration(
     from bids_sr.figures.slices import Outline
 
     grid = display_grid(t1w_mask)
-    inside = onto(t1w_mask, *grid)
+    inside = resample_to(t1w_mask, *grid)
     lines = [Outline(name="T1w brain mask", image=inside, color=RED)]
     if t1w_tpms and len(t1w_tpms) > 1:
         lines.append(
-            Outline(name="T1w white matter", image=onto(t1w_tpms[1], *grid), color=PURPLE)
+            Outline(name="T1w white matter", image=resample_to(t1w_tpms[1], *grid), color=PURPLE)
         )
-    before, after = onto(boldref, *grid), onto(boldref, *grid, boldref2t1w_xfm[0])
-    brain = binary(inside)
+    before, after = resample_to(boldref, *grid), resample_to(boldref, *grid, boldref2t1w_xfm[0])
+    brain = binarize(inside)
     covered = brain.like(brain.data & (after.data > 0))
-    images = {"T1w": onto(t1w_preproc, *grid), "boldref before": before, "boldref after": after}
+    images = {
+        "T1w": resample_to(t1w_preproc, *grid),
+        "boldref before": before,
+        "boldref after": after,
+    }
     return registration_figure(images, lines, mask=covered if covered.data.any() else brain)
 
 
@@ -109,11 +113,11 @@ def draw_guide(
     """
     from bids_sr.figures.anatomy import AXIAL_VIEWS, isolines, registration_figure
 
-    grid = grid_of(guide_hr)
-    reference = onto(boldref, *grid)
+    grid = read_grid(guide_hr)
+    reference = resample_to(boldref, *grid)
     images = {
         "boldref": reference,
-        "highres before": onto(highres_file or guide_hr, *grid),
+        "highres before": resample_to(highres_file or guide_hr, *grid),
         "highres after": guide_hr,
     }
     return registration_figure(
@@ -145,7 +149,7 @@ def draw_calibration(
     boldref2calibration_xfm: Transforms,
     calibration_facts: Facts,
     tested: Facts,
-) -> Iterator[Drawn]:
+) -> Iterator[FigureDrawing]:
     """Draw the registration of a calibration run, and the result of the calibration.
 
     Parameters
@@ -161,15 +165,15 @@ def draw_calibration(
     ratio = boldref.zooms / calibration_ref.zooms
     grid = hr_grid(boldref.data.shape, boldref.affine, [max(float(size), 1.0) for size in ratio])
     matrix = np.asarray(boldref2calibration_xfm[0])
-    inside = binary(onto(bold_mask, *grid))
-    reference = onto(boldref, *grid)
+    inside = binarize(resample_to(bold_mask, *grid))
+    reference = resample_to(boldref, *grid)
     images = {
         "boldref": reference,
-        "calibration before": onto(calibration_ref, *grid),
-        "calibration after": onto(calibration_ref, *grid, matrix),
+        "calibration before": resample_to(calibration_ref, *grid),
+        "calibration after": resample_to(calibration_ref, *grid, matrix),
     }
     lines = isolines(reference, inside)
-    yield Drawn(
+    yield FigureDrawing(
         "calibrationreg", registration_figure(images, lines, mask=inside, views=AXIAL_VIEWS)
     )
     use = next(
@@ -177,4 +181,6 @@ def draw_calibration(
         None,
     )
     voxel_mm = float(boldref.zooms[:2].max())
-    yield Drawn("calibrationfacts", calibration_html({**calibration_facts, "use": use}, voxel_mm))
+    yield FigureDrawing(
+        "calibrationfacts", calibration_html({**calibration_facts, "use": use}, voxel_mm)
+    )

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bids_sr.evaluation.evidence import strongest
+from bids_sr.evaluation.evidence import find_strongest
 from bids_sr.metrics.rows import MetricRow, VerdictFacts
 from bids_sr.pipeline.artifacts import Derivative, Facts, Volume
-from bids_sr.series import MEASURED, RAW, kind_of
-from bids_sr.steps.figures.display_grids import grid_of, onto
-from bids_sr.steps.map_comparison import sorted_maps
+from bids_sr.series import MEASURED, RAW, get_kind
+from bids_sr.steps.figures.display_grids import read_grid, resample_to
+from bids_sr.steps.map_comparison import sort_maps_of_run
 
 if TYPE_CHECKING:
     from bids_sr.figures.maps import Display, Scene
@@ -39,7 +39,7 @@ class ShownMaps:
 
         return T_DISPLAY if any(stat == "t" for _, stat, _ in self.stats) else CC_DISPLAY
 
-    def leading(self, judged: str) -> str:
+    def choose_contrast(self, judged: str) -> str:
         """Return the name of the contrast to show first, or "" if there are no maps.
 
         This is the contrast of the verdict's evidence (`judged`, "" if there is none), otherwise
@@ -54,17 +54,17 @@ def sort_maps(maps: Iterable[Derivative]) -> ShownMaps:
 
     Maps in other spaces are skipped.
     """
-    stats, regions = sorted_maps(maps)
+    stats, regions = sort_maps_of_run(maps)
     return ShownMaps(stats=stats, regions=regions)
 
 
-def judged_contrast(rows: Sequence[MetricRow], verdict: VerdictFacts) -> str:
+def find_verdict_contrast(rows: Sequence[MetricRow], verdict: VerdictFacts) -> str:
     """Return the contrast of the evidence for a verdict, or "" if there is no such evidence."""
-    evidence = strongest("function", rows, [verdict["best"]]) if verdict["best"] else None
+    evidence = find_strongest("function", rows, [verdict["best"]]) if verdict["best"] else None
     return "" if evidence is None else evidence.contrast
 
 
-def all_names(series_names: Sequence[str]) -> tuple[str, ...]:
+def list_names(series_names: Sequence[str]) -> tuple[str, ...]:
     """Return all names of series in display order, from ``raw`` to ``measured``.
 
     The names include series that may not exist.
@@ -72,31 +72,31 @@ def all_names(series_names: Sequence[str]) -> tuple[str, ...]:
     return (RAW, *series_names, MEASURED)
 
 
-def ordered(names: Iterable[str], series_names: Sequence[str]) -> list[str]:
+def sort_series(names: Iterable[str], series_names: Sequence[str]) -> list[str]:
     """Return names in the shared display order; unknown names are last, in the given order."""
     unique_names = list(dict.fromkeys(names))
-    display_order = all_names(series_names)
+    display_order = list_names(series_names)
     return [name for name in display_order if name in unique_names] + [
         name for name in unique_names if name not in display_order
     ]
 
 
-def compared(names: Iterable[str], series_names: Sequence[str]) -> list[str]:
+def displayed_series(names: Iterable[str], series_names: Sequence[str]) -> list[str]:
     """Return the series whose maps are drawn: acquired, B-spline, methods and measured.
 
     All series are returned if there are none of these.
     """
-    sorted_names = ordered(names, series_names)
+    sorted_names = sort_series(names, series_names)
     return [
-        name for name in sorted_names if name in SHOWN or kind_of(name) in KINDS
+        name for name in sorted_names if name in SHOWN or get_kind(name) in KINDS
     ] or sorted_names
 
 
-def scene_of(background: Volume, mask: Volume, roi: Volume) -> Scene:
+def make_scene(background: Volume, mask: Volume, roi: Volume) -> Scene:
     """Return background (on any grid), brain and region of interest, on the grid of the mask."""
     from bids_sr.figures.maps import Scene
 
-    return Scene(background=onto(background, *grid_of(mask)), mask=mask, roi=roi)
+    return Scene(background=resample_to(background, *read_grid(mask)), mask=mask, roi=roi)
 
 
 def color_limit(maps: Iterable[Derivative], floor: float) -> float:
@@ -125,7 +125,7 @@ def peak_of_acquired(shown_maps: ShownMaps, contrast: str, scene: Scene) -> tupl
     return peak_voxel(first.volume, scene.mask)
 
 
-def raised(flags: Facts) -> list[Mapping[str, object]]:
+def flag_entries(flags: Facts) -> list[Mapping[str, object]]:
     """Return the quality-control flags of a run as text entries."""
     entries = flags["flags"]
     return entries if isinstance(entries, list) else []

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 
 from bids_sr.pipeline.artifacts import Image, Mask, Series, Verdict
-from bids_sr.pipeline.figure import Drawn, FigureContent, figure
+from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import Shown
 from bids_sr.series import RAW
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import run_maps as run_maps_figures
-from bids_sr.steps.figures.display_grids import grid_of, onto
+from bids_sr.steps.figures.display_grids import read_grid, resample_to
 from bids_sr.steps.figures.motion import carpet
 
 
@@ -40,7 +40,7 @@ def draw_slice(
     """Draw a slice of the middle volume in all series, and differences from B-spline."""
     from bids_sr.figures.maps import series_figure
 
-    names = run_maps_figures.all_names(series_names)
+    names = run_maps_figures.list_names(series_names)
     shown = {name: middle[name] for name in names if name in middle}
     reference = "bspline" if "bspline" in shown else next(name for name in shown if name != RAW)
     return series_figure(shown, roi_hr, mask=bold_mask_hr, reference=reference)
@@ -81,7 +81,7 @@ def draw_output(
     tpms_bold: list[Image] | None = None,
     *,
     n_dummy: int = 0,
-) -> Iterator[Drawn]:
+) -> Iterator[FigureDrawing]:
     """Draw tSNR maps, and a carpet plot of the super-resolved series.
 
     The tSNR maps show the acquired and the super-resolved series. The super-resolved series is the
@@ -94,17 +94,17 @@ def draw_output(
 
     best = verdict["best"]
     name = best if best in series else next(reversed(series))
-    grid = grid_of(bold_mask_hr)
-    ratios = {series_text(key): onto(tsnr[key], *grid, order=0) for key in (RAW, name)}
-    yield Drawn(
+    grid = read_grid(bold_mask_hr)
+    ratios = {series_text(key): resample_to(tsnr[key], *grid, order=0) for key in (RAW, name)}
+    yield FigureDrawing(
         "madetsnr", overlay_figure(ratios, bold_mask_hr, label="temporal signal-to-noise ratio")
     )
     tissues = {
-        tissue: onto(probability, *grid).data
+        tissue: resample_to(probability, *grid).data
         for tissue, probability in zip(("GM", "WM", "CSF"), tpms_bold or (), strict=False)
     }
     rows, groups = carpet(series[name], bold_mask_hr.data, tissues)
-    yield Drawn(
+    yield FigureDrawing(
         "madecarpet",
         carpet_figure(
             carpet_rows(rows, n_dummy), groups, series[name].tr or 1.0, traces={}, n_dummy=n_dummy

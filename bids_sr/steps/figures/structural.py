@@ -7,10 +7,15 @@ import numpy as np
 from bids_sr.config.memory import Need
 from bids_sr.io.arrays import Array
 from bids_sr.pipeline.artifacts import Facts, File, Map, Mask, Rows, Table, Volume
-from bids_sr.pipeline.figure import Drawn, FigureContent, figure
+from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import SCANS, Shown
 from bids_sr.sr.method import Cost
-from bids_sr.steps.structural.scans import by_series, stacked, suffixes_of, untrained_slices
+from bids_sr.steps.structural.scans import (
+    group_by_series,
+    list_suffixes,
+    select_untrained_slices,
+    stack_scans,
+)
 
 
 @figure(
@@ -31,7 +36,7 @@ def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> Figu
     there are no sessions.
     """
     from bids_sr.report.facts import facts_html
-    from bids_sr.report.markup import joined, render
+    from bids_sr.report.markup import join, render
     from bids_sr.report.metric_tables import CONTROL_SCANS, tables_html
 
     title = f"Session {session}: tissue volumes" if session else "Tissue volumes"
@@ -42,7 +47,7 @@ def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> Figu
     positions = {
         f"Position relative to the first scan ({scan_facts['align']})": scan_facts["offsets"]
     }
-    return joined(
+    return join(
         [
             render("note", "note", note),
             tables_html([CONTROL_SCANS], scan_metrics),
@@ -82,7 +87,7 @@ def draw_lowres(
     scan_facts: Facts,
     *,
     session: str,
-) -> Iterator[Drawn]:
+) -> Iterator[FigureDrawing]:
     """Draw input and super-resolved scans of a session without high-resolution scans.
 
     Parameters
@@ -105,21 +110,21 @@ def draw_lowres(
     title = f"Session {session}. " if session else ""
     note = (
         f"{title}This session has only low-resolution scans"
-        f" ({', '.join(suffixes_of(coarse_scans))}), which were super-resolved with a model"
+        f" ({', '.join(list_suffixes(coarse_scans))}), which were super-resolved with a model"
         " trained on other scans. Accuracy is unknown because there is no measured"
         " high-resolution scan. A network can add detail that does not exist, so compare each"
         " super-resolved scan with its input."
     )
-    yield Drawn("lowresscans", render("note", "note", note))
+    yield FigureDrawing("lowresscans", render("note", "note", note))
     series = {
         name: {key: scan_mask.like(scan) for key, scan in scans.items()}
-        for name, scans in by_series([*other_scans, *coarse_scans, *made_scans]).items()
+        for name, scans in group_by_series([*other_scans, *coarse_scans, *made_scans]).items()
     }
     index = _select_slice(scan_mask.data, ())
-    yield Drawn("lowresslice", scans_figure(series, {}, scan_mask, index))
-    yield Drawn("lowrescoronal", scans_figure(series, {}, scan_mask, None))
+    yield FigureDrawing("lowresslice", scans_figure(series, {}, scan_mask, index))
+    yield FigureDrawing("lowrescoronal", scans_figure(series, {}, scan_mask, None))
     positions = f"Position relative to the first scan ({scan_facts['align']})"
-    yield Drawn("lowresfacts", facts_html({positions: scan_facts["offsets"]}))
+    yield FigureDrawing("lowresfacts", facts_html({positions: scan_facts["offsets"]}))
 
 
 @figure(
@@ -205,7 +210,7 @@ def draw_scans(
     scan_facts: Facts,
     *,
     subject_facts: Mapping[str, object],
-) -> Iterator[Drawn]:
+) -> Iterator[FigureDrawing]:
     """Draw overview, slices of all series, lesions and tissue classes, metrics, and positions.
 
     Parameters
@@ -223,20 +228,20 @@ def draw_scans(
     from bids_sr.report.scans_overview import scans_overview_html
 
     participant = f"sub-{subject_facts['Participant']}"
-    yield Drawn(
-        "scansoverview", scans_overview_html(scan_metrics, participant, suffixes_of(fine_scans))
+    yield FigureDrawing(
+        "scansoverview", scans_overview_html(scan_metrics, participant, list_suffixes(fine_scans))
     )
-    scans_by_series = by_series([*coarse_scans, *other_scans, *made_scans, *fine_scans])
+    scans_by_series = group_by_series([*coarse_scans, *other_scans, *made_scans, *fine_scans])
     series = {
         name: {key: scan_mask.like(scan) for key, scan in scans.items()}
         for name, scans in scans_by_series.items()
     }
     measured = series.pop("measured")
     index = _select_slice(
-        scan_mask.data, untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
+        scan_mask.data, select_untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
     )
-    yield Drawn("scans", scans_figure(series, measured, scan_mask, index))
-    yield Drawn("scanscoronal", scans_figure(series, measured, scan_mask, None))
+    yield FigureDrawing("scans", scans_figure(series, measured, scan_mask, index))
+    yield FigureDrawing("scanscoronal", scans_figure(series, measured, scan_mask, None))
     if "FLAIR" in measured:
         method_names = dict.fromkeys(scan.entities["desc"] for scan in made_scans)
         flairs = {name: series[name]["FLAIR"] for name in (_input_series(series), *method_names)}
@@ -249,12 +254,12 @@ def draw_scans(
             for suffix in ("mask", "dseg")
         }
         flairs["measured"] = measured["FLAIR"]
-        yield Drawn(
+        yield FigureDrawing(
             "scanmasks", classes_figure(flairs, kinds["mask"], kinds["dseg"], scan_mask, index)
         )
-    yield Drawn("scans", tables_html(SCANS, scan_metrics))
+    yield FigureDrawing("scans", tables_html(SCANS, scan_metrics))
     title = f"Position relative to the first scan ({scan_facts['align']})"
-    yield Drawn("scanfacts", facts_html({title: scan_facts["offsets"]}))
+    yield FigureDrawing("scanfacts", facts_html({title: scan_facts["offsets"]}))
 
 
 @figure(
@@ -301,7 +306,7 @@ def explain_scans(
     fine_scans: list[Map] | None = None,
     *,
     method_label: str = "",
-) -> Iterator[Drawn]:
+) -> Iterator[FigureDrawing]:
     """Draw attention gates, Grad-CAM maps of the critic, training curve and model card.
 
     Attention and Grad-CAM maps are only drawn if the network has gates or a critic.
@@ -324,9 +329,9 @@ def explain_scans(
     affine = scan_mask.affine
     held_out: list[int] = []
     if fine_scans:
-        held_out = untrained_slices(fine_scans, coarse_scans, scan_mask, [card_file])
+        held_out = select_untrained_slices(fine_scans, coarse_scans, scan_mask, [card_file])
     index = _select_slice(scan_mask.data, held_out)
-    low, high = stacked(coarse_scans), stacked(fine_scans) if fine_scans else None
+    low, high = stack_scans(coarse_scans), stack_scans(fine_scans) if fine_scans else None
     explanation = explain_slice(load_model(model_file), low, high, scan_mask.data, affine, index)
     critic_maps = (
         ("made", explanation.critic_made, "super-resolved"),
@@ -343,11 +348,13 @@ def explain_scans(
         }
         gates = [Volume(gate[..., None], affine) for gate in explanation.masks]
         drawn = explanation_figure(made_scans[0].volume, gates, slabs, index)
-        yield Drawn("attention", drawn, label=method_label)
+        yield FigureDrawing("attention", drawn, label=method_label)
     if len(log_file):
         columns = {str(name): values.to_numpy() for name, values in log_file.items()}
-        yield Drawn("scantraining", training_figure(columns, card_file), label=method_label)
-    yield Drawn("scancard", card_html(card_file), label=method_label)
+        yield FigureDrawing(
+            "scantraining", training_figure(columns, card_file), label=method_label
+        )
+    yield FigureDrawing("scancard", card_html(card_file), label=method_label)
 
 
 def _input_series(series: Collection[str]) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from bids_sr.metrics.rows import metric_rows
 from bids_sr.pipeline.artifacts import Image, Mask, Rows
-from bids_sr.pipeline.step import enumerated, step
+from bids_sr.pipeline.step import enumerate_words, step
 from bids_sr.spatial.edges import Mismatch, edge_mismatch
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.method import Cost
@@ -68,7 +68,7 @@ def _edge_warning(mismatch: Mismatch, limit: float, guided: Sequence[str]) -> st
         )
     if mismatch.median <= limit:
         return ""
-    names = enumerated(list(guided)) if guided else "methods that use this image"
+    names = enumerate_words(list(guided)) if guided else "methods that use this image"
     verb = "places" if len(guided) == 1 else "place"
     return (
         f"Edges of the boldref and of the T2*-weighted image are {mismatch.median:.1f} mm apart"

@@ -13,7 +13,7 @@ from bids_sr.io.grids import AxisOrder
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import Derivative, File, Map, Mask, Rows
-from bids_sr.pipeline.step import enumerated, step
+from bids_sr.pipeline.step import enumerate_words, step
 from bids_sr.sr.method import Cost
 from bids_sr.steps.memory import EFFECTS
 
@@ -29,9 +29,9 @@ _UNCERTAINTY = (
 def describe_uncertainty(methods: Sequence[str], members: int) -> str:
     """Return methods text of the uncertainty from ensembles with `members` models."""
     return (
-        f"The uncertainty of {enumerated(methods)} was estimated as the standard deviation of the"
-        f" effect between {members} models trained with different random seeds. Errors that are"
-        " common to all models are not included. "
+        f"The uncertainty of {enumerate_words(methods)} was estimated as the standard deviation of"
+        f" the effect between {members} models trained with different random seeds. Errors that"
+        " are common to all models are not included. "
     )
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bids_sr.evaluation.mask_overlap import mask_of_mean, mask_rows, onto_grid
+from bids_sr.evaluation.mask_overlap import mask_of_mean, mask_rows, resample_mask
 from bids_sr.glm.block_effects import load_mean
 from bids_sr.pipeline.artifacts import File, Mask, Rows, Series
 from bids_sr.pipeline.step import step
@@ -40,7 +40,7 @@ def compare_masks(
     masks = {name: mask_of_mean(*load_mean(path)) for name, path in effects.items()}
     references = {}
     if acquired is not None:
-        references["acquired"] = onto_grid(acquired, preproc.affine, bold_mask_hr)
+        references["acquired"] = resample_mask(acquired, preproc.affine, bold_mask_hr)
     if (measured := masks.get(MEASURED)) is not None:
         references[MEASURED] = bold_mask_hr.like(measured)
     return mask_rows(masks, references)

@@ -19,7 +19,7 @@ from bids_sr.pipeline.artifacts import Confounds, File, Image, Mask, Regressors,
 from bids_sr.pipeline.step import step
 from bids_sr.sr.device import Device, Precision, choose_device
 from bids_sr.sr.inference.acquired import UpsamplerInputs
-from bids_sr.sr.inference.precision_pairs import fine_mask, in_both, some_slices
+from bids_sr.sr.inference.precision_pairs import compare_precisions, highres_mask, select_slices
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.models.card import read_card
 from bids_sr.sr.models.model import load_model
@@ -150,8 +150,8 @@ def _measure_t_change(
     threads: int,
 ) -> dict[str, float]:
     """Return the change of t from fp32 to bf16, by contrast, in some slices of all volumes."""
-    slices = some_slices(bold_mask.data, _TRIED_SLICES)
-    inside = fine_mask(bold_mask.data, slices, factor)
+    slices = select_slices(bold_mask.data, _TRIED_SLICES)
+    inside = highres_mask(bold_mask.data, slices, factor)
     scale = float(np.percentile(boldref.data[bold_mask.data], 99))
     acquired = UpsamplerInputs(
         factor=factor, scale=scale, precision="fp32", device=device, threads=threads
@@ -162,5 +162,7 @@ def _measure_t_change(
     )
     with threadpool_limits(threads):
         return t_change(
-            in_both(stc, full, lower, slices, inside, start=design.n_dummy), design, contrasts
+            compare_precisions(stc, full, lower, slices, inside, start=design.n_dummy),
+            design,
+            contrasts,
         )

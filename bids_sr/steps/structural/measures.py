@@ -18,10 +18,10 @@ from bids_sr.steps.memory import MEASURE_SCANS
 from bids_sr.steps.structural.scans import (
     AlignmentModel,
     Tools,
-    by_series,
-    emptied,
     grid_text,
-    untrained_slices,
+    group_by_series,
+    make_empty_folder,
+    select_untrained_slices,
 )
 
 _LOGGER = logging.getLogger(__name__)
@@ -108,13 +108,13 @@ def measure_scans(
         Table of metrics; descriptions of its columns; tissues of the measured scans (1 GM, 2 WM, 3
         CSF); and classes (`CLASS_LABELS`) and white-matter hyperintensities of all series.
     """
-    series = by_series([*coarse_scans, *other_scans, *made_scans])
-    scans = by_series(fine_scans)["measured"]
+    series = group_by_series([*coarse_scans, *other_scans, *made_scans])
+    scans = group_by_series(fine_scans)["measured"]
     measured = {suffix: scans[suffix] for suffix in suffixes}
     edited = (
         None if given_wmh_reference is None else _read_edited_mask(given_wmh_reference, scan_mask)
     )
-    slices = untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
+    slices = select_untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
     likely = _likely_lesions(given_lesion_template, scan_mask, scan_facts)
     rows, labels, classes = _measure_rows(
         measured,
@@ -260,7 +260,7 @@ def measure_control(
         Table of metrics; descriptions of its columns; and tissues of the scans (1 GM, 2 WM, 3
         CSF).
     """
-    scans = by_series(fine_scans)["measured"]
+    scans = group_by_series(fine_scans)["measured"]
     measured = {suffix: scans[suffix] for suffix in suffixes}
     rows, labels, _ = _measure_rows(
         measured,
@@ -388,7 +388,9 @@ def _tissues_by_fast(
         return None
     try:
         image = Volume(measured["T1w"], brain.affine)
-        return fsl.tissues_by_fast(image, brain.data > 0, "T1w", emptied(here / "fsl_tissues"))
+        return fsl.segment_with_fast(
+            image, brain.data > 0, "T1w", make_empty_folder(here / "fsl_tissues")
+        )
     except RuntimeError as error:
         _LOGGER.warning(
             "Tissue segmentation of the measured T1w scan with FAST failed, so the"

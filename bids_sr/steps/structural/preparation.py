@@ -17,9 +17,9 @@ from bids_sr.steps.structural.scans import (
     Extracted,
     IntensityScaling,
     Tools,
-    emptied,
     grid_text,
-    scan_of,
+    make_empty_folder,
+    make_scan,
 )
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def prepare_scans(
     }
     series = {
         name: [
-            scan_of(Volume(stack[suffix], prepared.affine), name, suffix, metadata)
+            make_scan(Volume(stack[suffix], prepared.affine), name, suffix, metadata)
             for suffix in suffixes
         ]
         for name, stack in {"measured": prepared.hr, **prepared.lr}.items()
@@ -182,13 +182,15 @@ def _external_tools(
     affine = anat_align not in ("rigid", "template-rigid")
 
     def unbias(image: Volume, name: str) -> Volume:
-        return fsl.unbiased_by_fast(image, name, emptied(next(folders)))
+        return fsl.correct_bias_with_fast(image, name, make_empty_folder(next(folders)))
 
     def extract_brain(image: Volume) -> Array:
-        return fsl.brain_by_bet(image, emptied(next(folders)))
+        return fsl.extract_brain_with_bet(image, make_empty_folder(next(folders)))
 
     def align_linear(frame: Volume, image: Volume) -> Array:
-        return fsl.aligned_by_flirt(frame, image, emptied(next(folders)), affine=affine)
+        return fsl.register_with_flirt(
+            frame, image, make_empty_folder(next(folders)), affine=affine
+        )
 
     return unbias, extract_brain, align_linear
 
@@ -255,7 +257,7 @@ def prepare_control(
         "Description": _UNITS[anat_scale].replace("low-resolution", "high-resolution"),
     }
     scans = [
-        scan_of(Volume(prepared.hr[suffix], prepared.affine), "measured", suffix, metadata)
+        make_scan(Volume(prepared.hr[suffix], prepared.affine), "measured", suffix, metadata)
         for suffix in suffixes
     ]
     facts = prepared.record(anat_align)
@@ -346,7 +348,7 @@ def prepare_lowres(
     }
     series = {
         name: [
-            scan_of(Volume(stack[suffix], prepared.affine), name, suffix, metadata)
+            make_scan(Volume(stack[suffix], prepared.affine), name, suffix, metadata)
             for suffix in suffixes
         ]
         for name, stack in prepared.lr.items()

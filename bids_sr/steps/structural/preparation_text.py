@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bids_sr.pipeline.step import enumerated
+from bids_sr.pipeline.step import enumerate_words
 from bids_sr.steps.structural.scans import AlignmentModel, Extracted, IntensityScaling, Tools
 
 _TO_TEMPLATE = (
@@ -119,7 +119,7 @@ def describe_lowres_preparation(
         " correlation ratio cost function."
     )
     return (
-        f"The {enumerated(suffixes)} scans of participants without high-resolution scans were"
+        f"The {enumerate_words(suffixes)} scans of participants without high-resolution scans were"
         f" {_corrected(tools)}, {aligned} and resampled with a single interpolation to a grid"
         f" around {around} with the voxel size of the model ({size} mm). The brain was"
         f" {_brain_text(extracted, tools)}. Intensities {_SCALED_ALONE[scale]}. For these"

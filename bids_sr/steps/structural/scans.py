@@ -33,29 +33,29 @@ def grid_text(first: str, align: str) -> str:
     return f"grid of the high-resolution {first} scan"
 
 
-def emptied(folder: Path) -> Path:
+def make_empty_folder(folder: Path) -> Path:
     """Return a new, empty folder; an existing folder of this name is removed."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
 
 
-def scan_of(image: Volume, series: str, suffix: str, about: Mapping[str, object]) -> Derivative:
+def make_scan(image: Volume, series: str, suffix: str, about: Mapping[str, object]) -> Derivative:
     """Return the scan of a series and contrast as an artifact with metadata."""
     return Derivative(image, {"res": "hr", "desc": series, "suffix": suffix}, about)
 
 
-def stacked(scans: Sequence[Derivative]) -> Float32:
+def stack_scans(scans: Sequence[Derivative]) -> Float32:
     """Return the values of scans of one head as channels, (C, X, Y, Z) float32."""
     return np.stack([scan.volume.data for scan in scans])
 
 
-def suffixes_of(scans: Sequence[Derivative]) -> list[str]:
+def list_suffixes(scans: Sequence[Derivative]) -> list[str]:
     """Return the contrasts of scans (BIDS suffixes), in order."""
     return [scan.entities["suffix"] for scan in scans]
 
 
-def by_series(scans: Sequence[Derivative]) -> dict[str, dict[str, Array]]:
+def group_by_series(scans: Sequence[Derivative]) -> dict[str, dict[str, Array]]:
     """Return the images of scans by series and contrast."""
     images: dict[str, dict[str, Array]] = {}
     for scan in scans:
@@ -63,7 +63,7 @@ def by_series(scans: Sequence[Derivative]) -> dict[str, dict[str, Array]]:
     return images
 
 
-def untrained_slices(
+def select_untrained_slices(
     fine: Sequence[Derivative],
     coarse: Sequence[Derivative],
     mask: Volume,
@@ -74,9 +74,9 @@ def untrained_slices(
     Slices are counted from 0 along the third axis.
     """
     from bids_sr.sr.data.contrast_channels import contrast_image
-    from bids_sr.sr.models.held_out import held_out_slices
+    from bids_sr.sr.models.held_out import list_held_out_slices
 
     image = contrast_image(
-        stacked(fine), stacked(coarse), mask.data, mask.affine, suffixes_of(fine), "own"
+        stack_scans(fine), stack_scans(coarse), mask.data, mask.affine, list_suffixes(fine), "own"
     )
-    return held_out_slices(cards, mask.data.shape[2], image.checksum())
+    return list_held_out_slices(cards, mask.data.shape[2], image.checksum())

@@ -16,18 +16,18 @@ from bids_sr.steps.memory import RESOLVE_SCANS, TRAIN_ON_SCANS
 from bids_sr.steps.structural.scans import (
     AlignmentModel,
     IntensityScaling,
-    scan_of,
-    stacked,
-    suffixes_of,
+    list_suffixes,
+    make_scan,
+    stack_scans,
 )
 from bids_sr.steps.training import (
     MODEL,
     Model,
     Source,
     TrainingSettings,
-    cards_in,
     describe_network,
     is_given,
+    read_cards,
     train_or_reuse,
     training_work,
 )
@@ -64,7 +64,7 @@ def describe_networks_of_scans(
     training: TrainingSettings, folders: Sequence[Path], unfinished: int, *, of_others: bool
 ) -> str:
     """Return methods text of networks trained on scans, based on models of finished steps."""
-    cards, sources = cards_in(training.method, folders)
+    cards, sources = read_cards(training.method, folders)
     data = _training_scans(images_text(cards), of_others=of_others)
     text = describe_network(training, cards, data=data, sources=sources, unfinished=unfinished)
     return f"{text} {_channels_text(training.method)}"
@@ -125,17 +125,17 @@ def train_on_scans(
     vgg_weights : Path | None
         File of VGG-19 weights; None to train without the perceptual loss.
     """
-    from bids_sr.sr.data.contrast_channels import contrast_image, joined
+    from bids_sr.sr.data.contrast_channels import contrast_image, joined_contrasts
     from bids_sr.sr.inference.apply_to_contrasts import SAME_GRID
     from bids_sr.sr.models.request import TrainingRequest
 
     heads_fine, heads_coarse, heads_masks = heads_fine or [], heads_coarse or [], heads_masks or {}
     count = len(heads_fine) // max(1, len(heads_masks))
-    suffixes = tuple(suffixes_of(heads_fine[:count])) or suffixes
+    suffixes = tuple(list_suffixes(heads_fine[:count])) or suffixes
     heads = []
     for position, (name, mask) in enumerate(heads_masks.items()):
         scan_range = slice(position * count, (position + 1) * count)
-        fine, coarse = stacked(heads_fine[scan_range]), stacked(heads_coarse[scan_range])
+        fine, coarse = stack_scans(heads_fine[scan_range]), stack_scans(heads_coarse[scan_range])
         heads.append(contrast_image(fine, coarse, mask.data, mask.affine, suffixes, name))
     training = TrainingRequest(
         method=get_method(method),
@@ -156,7 +156,12 @@ def train_on_scans(
         sloppy=sloppy,
     )
     return train_or_reuse(
-        training, tuple(heads) or None, here, scan_mask.affine, joined(suffixes), force=force
+        training,
+        tuple(heads) or None,
+        here,
+        scan_mask.affine,
+        joined_contrasts(suffixes),
+        force=force,
     )
 
 
@@ -191,13 +196,13 @@ def super_resolve_scans(
 
     images = super_resolve_contrasts(
         load_model(model_file),
-        stacked(coarse_scans),
+        stack_scans(coarse_scans),
         scan_mask.data,
         scan_mask.affine,
         device=choose_device(device),
         threads=omp_nthreads,
     )
     return [
-        scan_of(Volume(image, scan_mask.affine), method, suffix, scan.sidecar)
+        make_scan(Volume(image, scan_mask.affine), method, suffix, scan.sidecar)
         for image, suffix, scan in zip(images, suffixes, coarse_scans, strict=True)
     ]

@@ -13,7 +13,7 @@ from shortrun import EVENTS
 from sklearn.exceptions import NotFittedError
 
 from bids_sr import Evaluator, SuperResolver
-from bids_sr.api.evaluation_inputs import confounds_of
+from bids_sr.api.evaluation_inputs import load_confounds
 from bids_sr.api.image_inputs import ImageInputError, SuperResolutionWarning
 from bids_sr.io.nifti import load_image
 from bids_sr.metrics.rows import COLUMNS
@@ -280,22 +280,22 @@ def test_invalid_arguments_are_rejected_by_name(run, lanczos, arguments, message
 def test_confounds_can_be_tables_arrays_or_files(tmp_path):
     """Only head motion is used from a table of fMRIPrep; all columns of other tables are used."""
     rng = np.random.default_rng(0)
-    table = confounds_of(rng.standard_normal((60, 2)), 60)
+    table = load_confounds(rng.standard_normal((60, 2)), 60)
     assert list(table) == ["0", "1"]
     fmriprep_table = pd.DataFrame(
         {"trans_x": 0.0, "csf": 1.0, "framewise_displacement": 0.0}, range(60)
     )
     fmriprep_table.loc[0, "framewise_displacement"] = np.nan
     fmriprep_table.to_csv(tmp_path / "confounds.tsv", sep="\t", index=False, na_rep="n/a")
-    assert list(confounds_of(tmp_path / "confounds.tsv", 60)) == ["trans_x"]
-    assert list(confounds_of(fmriprep_table[["csf"]], 60)) == ["csf"]
+    assert list(load_confounds(tmp_path / "confounds.tsv", 60)) == ["trans_x"]
+    assert list(load_confounds(fmriprep_table[["csf"]], 60)) == ["csf"]
     for confounds, message in (
         (tmp_path / "none.tsv", "values that are not numbers"),
         (pd.DataFrame({"a": ["x"] * 60}), "values that are not numbers"),
         (pd.DataFrame({"a": [np.nan] * 60}), "missing values were found after the first row in a"),
     ):
         with pytest.raises(ImageInputError, match=message):
-            confounds_of(confounds, 60)
+            load_confounds(confounds, 60)
 
 
 def test_confounds_of_any_name_enter_the_models(run, lanczos):

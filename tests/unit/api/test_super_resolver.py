@@ -16,7 +16,12 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import bids_sr
 from bids_sr import Evaluator, SuperResolver
-from bids_sr.api.image_inputs import ImageInputError, SuperResolutionWarning, series_file, told_tr
+from bids_sr.api.image_inputs import (
+    ImageInputError,
+    SuperResolutionWarning,
+    header_tr,
+    series_file,
+)
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.spatial.itk_files import read_itk
 from bids_sr.sr.matrices import upsample
@@ -159,7 +164,7 @@ def test_a_header_changed_in_memory_is_written_to_a_new_file(run, tmp_path, chan
     file = series_file(image, tmp_path, "bold")
     assert file == tmp_path / "bold.nii"
     written_image = nib.load(file)
-    assert told_tr(written_image.header) == pytest.approx(told_tr(image.header))
+    assert header_tr(written_image.header) == pytest.approx(header_tr(image.header))
     assert written_image.header.get_dim_info() == image.header.get_dim_info()
     np.testing.assert_array_equal(written_image.dataobj[..., 3], image.dataobj[..., 3])
 
@@ -179,7 +184,7 @@ def test_output_has_no_repetition_time_if_the_input_has_none(run, tmp_path):
         resolved = SuperResolver("zerofill", realigned=True).fit_transform(
             series, mask=run / "mask.nii"
         )
-        assert told_tr(resolved.header) == 0
+        assert header_tr(resolved.header) == 0
 
 
 @pytest.fixture(scope="module")

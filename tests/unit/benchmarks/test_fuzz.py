@@ -145,7 +145,7 @@ def test_inputs_found_by_fuzzing_are_rejected_by_name(
 ) -> None:
     spoil, file, reason = FUZZED[name]
     spoil(maker)
-    problems = check(parse_settings(_argv(maker)).resolved(run_uuid="x")).problems
+    problems = check(parse_settings(_argv(maker)).resolve(run_uuid="x")).problems
     matches = [
         problem
         for problem in problems
@@ -161,14 +161,14 @@ def test_invalid_slice_times_are_ignored_with_a_notice(
     maker: BidsMaker, value: list[object]
 ) -> None:
     maker.bold(sidecar={"SliceTiming": value})
-    plan = check(parse_settings(_argv(maker)).resolved(run_uuid="x"))
+    plan = check(parse_settings(_argv(maker)).resolve(run_uuid="x"))
     assert any("SliceTiming is not a list" in notice.why for notice in plan.warnings)
     assert plan.subjects[0].runs[0].slice_timing is None
 
 
 def test_more_dummy_scans_than_volumes_are_rejected(maker: BidsMaker) -> None:
     problems = check(
-        parse_settings(_argv(maker, "--dummy-scans", "1000000")).resolved(run_uuid="x")
+        parse_settings(_argv(maker, "--dummy-scans", "1000000")).resolve(run_uuid="x")
     ).problems
     assert any("minus 1000000 dummy volumes" in problem.why for problem in problems)
 
@@ -184,7 +184,7 @@ def test_a_device_as_the_file_of_an_option_is_rejected(
 def test_the_validator_does_not_wait_for_a_pipe(maker: BidsMaker) -> None:
     os.mkfifo(maker.root / "sourcedata")
     argv = [option for option in _argv(maker) if option != "--skip-bids-validation"]
-    plan = check(parse_settings(argv).resolved(run_uuid="x"))
+    plan = check(parse_settings(argv).resolve(run_uuid="x"))
     assert plan.problems == ()
     (notice,) = plan.warnings
     assert "not validated" in notice.why
@@ -206,7 +206,7 @@ def test_spoiled_data_sets_end_with_code_0_or_2_and_change_no_files(
     assert path_names(maker) == before
     if code == 0:
         assert (
-            check_data(check(parse_settings(_argv(maker, *options)).resolved(run_uuid="x")))
+            check_data(check(parse_settings(_argv(maker, *options)).resolve(run_uuid="x")))
             is not None
         )
 

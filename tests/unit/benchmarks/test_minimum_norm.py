@@ -51,13 +51,13 @@ def prototype(images, rounds, power, lam, width=2.0, floor=0.02):
 @pytest.mark.parametrize(("rounds", "power"), [(0, 1.0), (2, 0.7)])
 def test_minimum_norm_equals_the_solution_by_dense_matrices(rounds, power):
     whole = whole_of((8, 8, 1), (2, 2, 1))
-    simulated_prior = Prior(whole=whole, weight=patchy(whole)[None] * 300, fwhm=(2.0,), noise=1.0)
+    simulated_prior = Prior(region=whole, weight=patchy(whole)[None] * 300, fwhm=(2.0,), noise=1.0)
     generator = torch.Generator().manual_seed(0)
     data = torch.stack([acquired(simulated_prior, generator) for _ in range(6)])
     prior = _minimum_norm.minimum_norm(
         data, whole, power=power, rounds=rounds, estimator=VarianceRecipe(fwhm=(2.0,), noise=0.02)
     )
-    detail = whole.level.beyond(prior.at(0)(data[:, 0]))
+    detail = whole.level.select_above_nyquist(prior.make_slice_function(0)(data[:, 0]))
     expected = prototype(data[:, 0].numpy().astype(float), rounds, power, 0.02)
     assert np.linalg.norm(detail.numpy() - expected) < 0.02 * np.linalg.norm(expected)
 

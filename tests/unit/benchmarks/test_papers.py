@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pages import ROOT, loaded
 
-from bids_sr.sr.method import offered_methods
+from bids_sr.sr.method import method_names_without_controls
 from bids_sr.sr.recipe_changes import ChangeError, change_of_method, check_changes
 
 sys.path.append(str(ROOT / "benchmarks"))
@@ -51,7 +51,7 @@ def fault_of_command(command: str) -> str:
             return f"{option} {value}"
     if heading == "bids-sr-models train":
         method = arguments[0]
-        if method not in offered_methods():
+        if method not in method_names_without_controls():
             return f"no method {method}"
         if "--set" in arguments:
             first = arguments.index("--set") + 1

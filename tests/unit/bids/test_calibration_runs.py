@@ -36,7 +36,7 @@ def settings_for(maker: BidsMaker, *options: str) -> Settings:
         "--skip-bids-validation",
         *options,
     ]
-    return parse_settings(argv).resolved(run_uuid="x")
+    return parse_settings(argv).resolve(run_uuid="x")
 
 
 def survey_of(maker: BidsMaker, *options: str) -> Survey:

@@ -20,15 +20,15 @@ from bids_sr.bids import (
     Pair,
     Subject,
     Survey,
-    entities_of,
+    file_stem,
     needs_pair,
+    parse_entities,
     slice_axis,
-    stem_of,
     survey,
     timing,
 )
 from bids_sr.bids import headers as hd
-from bids_sr.bids.inheritance import inherited
+from bids_sr.bids.inheritance import find_inherited
 from bids_sr.bids.pairs import overlap, simple_ratio
 from bids_sr.config import Paths, Selection, Settings, SuperRes
 from bids_sr.config.groups.preprocessing import Preprocessing
@@ -58,7 +58,7 @@ def settings_for(maker: BidsMaker, **groups: object) -> Settings:
 
 
 def sessions_of_pairs(subject: Subject) -> list[str | None]:
-    return [entities_of(run.pair.highres).get("session") for run in subject.runs if run.pair]
+    return [parse_entities(run.pair.highres).get("session") for run in subject.runs if run.pair]
 
 
 def inherited_tables(image: Path, tables: list[Path]) -> list[Path]:
@@ -66,7 +66,7 @@ def inherited_tables(image: Path, tables: list[Path]) -> list[Path]:
     tables_by_folder = {
         folder: [t for t in tables if t.parent == folder] for folder in image.parents
     }
-    return inherited(image, Path("/d"), tables_by_folder.__getitem__)
+    return find_inherited(image, Path("/d"), tables_by_folder.__getitem__)
 
 
 def texts(result: Survey) -> str:
@@ -121,8 +121,11 @@ def test_entities_preserve_labels_and_order(maker: BidsMaker) -> None:
 )
 def test_names_and_entities_agree(keys: list[str], label: str) -> None:
     stem = "_".join(["sub-01", *(f"{key}-{label}" for key in keys)])
-    assert stem_of(Path(f"/data/{stem}_bold.nii.gz")) == stem
-    assert list(entities_of(Path(f"{stem}_bold.nii.gz")).values()) == ["01", *[label] * len(keys)]
+    assert file_stem(Path(f"/data/{stem}_bold.nii.gz")) == stem
+    assert list(parse_entities(Path(f"{stem}_bold.nii.gz")).values()) == [
+        "01",
+        *[label] * len(keys),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -254,7 +257,7 @@ class TestFilterFile:
             maker.star(f"sub-01_ses-{session}_acq-highres", (3, 3, 4))
             maker.star(f"sub-01_ses-{session}_acq-lowres", (6, 6, 4))
         result = self.filtered(maker, {"t2starw": {"session": "b"}})
-        assert entities_of(result.subjects[0].pairs[0].highres)["session"] == "b"
+        assert parse_entities(result.subjects[0].pairs[0].highres)["session"] == "b"
 
     def test_a_filter_selects_runs_without_session(self, maker: BidsMaker) -> None:
         maker.subject()

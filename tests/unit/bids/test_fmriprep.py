@@ -20,7 +20,7 @@ from fmriprepmaker import (
 
 from bids_sr.cli.main import main
 from bids_sr.config.settings import analysis_digest
-from bids_sr.io.dataset_description import dataset_of, write_dataset
+from bids_sr.io.dataset_description import dataset_root, write_dataset
 from bids_sr.preflight import check_data
 
 STEM = "sub-01/func/sub-01_task-tap"
@@ -182,7 +182,7 @@ def _write_own_output(data: BidsMaker, **links: str) -> tuple[Path, Path]:
         output_dir := data.root.parent / "results" / "out", bids_dir=data.root, version="1"
     )
     write_dataset(output_dir, bids_dir=data.root, version="1", series="sbl")
-    roots = output_dir, dataset_of(output_dir, "sbl")
+    roots = output_dir, dataset_root(output_dir, "sbl")
     for root in roots:
         description = json.loads((root / "dataset_description.json").read_text())
         description["DatasetLinks"] |= links

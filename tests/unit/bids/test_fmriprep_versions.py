@@ -14,7 +14,7 @@ from fmriprepmaker import SPACE, FmriprepMaker, planned, prepared, refusals, rig
 
 from bids_sr.bids.precomputed import PrecomputedRun
 from bids_sr.preflight import Plan
-from bids_sr.preflight.exclusions import left_out_text
+from bids_sr.preflight.exclusions import describe_skipped_runs
 from bids_sr.preflight.plan_text import dry_run_text, format_problems
 
 STEM = "sub-01/func/sub-01_task-tap"
@@ -301,7 +301,7 @@ def test_participants_without_derivatives_are_skipped(data):
     prepared(data, "02")
     plan = planned(data)
     assert [subject.label for subject in plan.subjects] == ["02"]
-    assert "sub-01 was not found in" in str(plan.left_out["sub-01_task-tap"])
+    assert "sub-01 was not found in" in str(plan.skipped["sub-01_task-tap"])
 
 
 def test_two_derivatives_directories_are_combined(data):
@@ -360,7 +360,7 @@ def test_files_of_a_skipped_run_not_downloaded_have_one_command(data):
     maker.run(data.path("sub-01_task-rest_bold.nii.gz", "func"))
     for path in maker.root.rglob("sub-01_task-rest_*"):
         break_link(path)
-    text = left_out_text(planned(data).left_out)
+    text = describe_skipped_runs(planned(data).skipped)
     assert len(text) == 1
     assert text[0].startswith("skipped: sub-01_task-rest\n")
     assert f"`cd {maker.root / 'sub-01' / 'func'} && datalad get sub-01_task-rest_" in text[0]

@@ -13,7 +13,7 @@ from bidsmaker import BidsMaker
 
 from bids_sr.bids import InputError
 from bids_sr.bids.inheritance import read_object
-from bids_sr.bids.layout import Index, _fingerprint, _ignored, _listing, open_index
+from bids_sr.bids.layout import Index, _fingerprint, _list_files, _make_ignore_pattern, open_index
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_circular_links_are_not_followed(maker: BidsMaker) -> None:
         (maker.root / "sub-01" / "func" / f"again{number}").symlink_to(maker.root)
         (maker.root / "sub-01" / f"ses-{number}").symlink_to(maker.root / "sub-01")
     assert open_layout(maker).find("bold", "01")
-    assert len(list(_listing(maker.root))) < 100
+    assert len(list(_list_files(maker.root))) < 100
 
 
 @pytest.mark.parametrize(
@@ -167,9 +167,9 @@ def test_circular_links_are_not_followed(maker: BidsMaker) -> None:
     ],
 )
 def test_only_bids_inputs_are_indexed(path: str, indexed: bool) -> None:
-    assert (_ignored().search(path) is None) is indexed
-    assert _ignored(["02"]).search("/sub-01") is not None
-    assert _ignored(["0", "01"]).search("/sub-01") is None
+    assert (_make_ignore_pattern().search(path) is None) is indexed
+    assert _make_ignore_pattern(["02"]).search("/sub-01") is not None
+    assert _make_ignore_pattern(["0", "01"]).search("/sub-01") is None
 
 
 def test_the_fingerprint_depends_on_names_of_inputs(maker: BidsMaker) -> None:

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from bids_sr.config import Paths, Selection, Settings
 from bids_sr.preflight import check, check_data
-from bids_sr.workflows.participant import graph_of
+from bids_sr.workflows.participant import make_graph
 root, out = map(Path, sys.argv[1:])
 paths = Paths(bids_dir=root, output_dir=out, work_dir=out.with_name("work"))
 settings = Settings(paths=paths, selection=Selection(skip_bids_validation=True))
@@ -23,7 +23,7 @@ plan = check(settings)
 names = [run.sbref and run.sbref.name for one in plan.subjects for run in one.runs]
 print(*plan.problems, *names, sep="\\n")
 print(*([] if plan.problems else check_data(plan)), sep="\\n")
-graph = None if plan.problems else graph_of(settings, plan, "0")
+graph = None if plan.problems else make_graph(settings, plan, "0")
 for node in () if graph is None else graph.nodes:
     if node.step.__name__ == "estimate_motion":
         (reference,) = graph.wires[node]["boldref"].handles

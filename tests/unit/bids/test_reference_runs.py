@@ -18,8 +18,8 @@ from bids_sr.bids.reference_runs import _PLACES, _USED
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.execution.execute import RunOutcome
-from bids_sr.preflight import Plan, check, check_data, without_unfit_references
-from bids_sr.preflight.exclusions import left_out_text
+from bids_sr.preflight import Plan, check, check_data, drop_unfit_references
+from bids_sr.preflight.exclusions import describe_skipped_runs
 
 METHOD_OPTIONS = ["--sr-method", "sbl", "--sr-factor", "2"]
 FINE = (3.0, 3.0, 4.0)
@@ -61,7 +61,7 @@ def argv(maker: BidsMaker, *extra: str) -> list[str]:
 
 
 def planned(maker: BidsMaker, *extra: str) -> Plan:
-    return check(parse_settings(argv(maker, *extra)).resolved(run_uuid="x"))
+    return check(parse_settings(argv(maker, *extra)).resolve(run_uuid="x"))
 
 
 def activation(maker: BidsMaker, condition: str, **image: object) -> Path:
@@ -90,7 +90,7 @@ def planned_without_option(maker: BidsMaker, *extra: str) -> Plan:
         for part in argv(maker, *extra)
         if part not in ("--truth", str(maker.root.parent / "truth"))
     ]
-    return check(parse_settings(arguments).resolved(run_uuid="x"))
+    return check(parse_settings(arguments).resolve(run_uuid="x"))
 
 
 def test_a_reference_outside_the_dataset_is_not_searched_without_the_option(
@@ -121,7 +121,7 @@ def test_a_reference_in_the_dataset_is_used_and_reported(place: str, maker: Bids
     ):
         arguments = [*(argv(maker) if options[0] == "--truth" else argv(maker)[:-2]), *options]
         reference = (
-            check(parse_settings(arguments).resolved(run_uuid="x")).subjects[0].runs[0].truth
+            check(parse_settings(arguments).resolve(run_uuid="x")).subjects[0].runs[0].truth
         )
         assert reference is None or reference.root == truth_of(maker).root
 
@@ -164,8 +164,8 @@ def test_a_reason_that_excludes_several_runs_is_reported_once(
         maker.bold(f"sub-02_task-tap_run-{run}")
         maker.events(f"sub-02_task-tap_run-{run}")
     plan = planned(maker)
-    assert len(plan.left_out) == 3
-    (text,) = left_out_text(plan.left_out)
+    assert len(plan.skipped) == 3
+    (text,) = describe_skipped_runs(plan.skipped)
     assert "run-1, sub-02_task-tap_run-2, sub-02_task-tap_run-3" in text
     assert main(argv(maker, "--strict")) == 2
     assert capsys.readouterr().err.count("no high-resolution reference for sub-02") == 1
@@ -464,7 +464,7 @@ def test_an_unfit_reference_is_rejected(
     case = CASES[name]
     arguments = argv(maker, *(case.spoil(maker, truth_of(maker)) or ()))
     before = snapshot(maker.root.parent)
-    problems = check(parse_settings(arguments).resolved(run_uuid="x")).problems
+    problems = check(parse_settings(arguments).resolve(run_uuid="x")).problems
     matches = [
         p
         for p in problems
@@ -604,7 +604,7 @@ def test_a_reference_shared_by_two_runs_is_dropped_for_the_run_it_does_not_fit(
     shutil.move(truth_of(maker).root, maker.root / _PLACES[0])
     plan = planned_without_option(maker)
     assert all(run.truth is not None for run in plan.subjects[0].runs)
-    plan, problems = without_unfit_references(plan, check_data(plan))
+    plan, problems = drop_unfit_references(plan, check_data(plan))
     assert not problems
     assert {run.stem: run.truth is not None for run in plan.subjects[0].runs} == {
         "sub-01_task-tap": True,
@@ -625,5 +625,5 @@ def test_an_unfit_reference_with_another_label_excludes_only_its_run(
     truth.bold("sub-01_task-tap_acq-hr", zooms=FINE, n_volumes=29)
     plan = planned(maker)
     assert plan.problems == ()
-    assert list(plan.left_out) == ["sub-01_task-tap"]
+    assert list(plan.skipped) == ["sub-01_task-tap"]
     assert [run.stem for run in plan.subjects[0].runs] == ["sub-01_task-rest"]

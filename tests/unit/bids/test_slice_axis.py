@@ -17,7 +17,7 @@ from bids_sr.bids import Survey, slice_axis, survey, timing
 from bids_sr.bids import headers as hd
 from bids_sr.config import Paths, Settings, SuperRes
 from bids_sr.io.copies import copy_series, save_reordered
-from bids_sr.io.grids import AxisOrder, inverse, reordered, reordered_affine
+from bids_sr.io.grids import AxisOrder, inverse_order, reorder, reorder_affine
 from bids_sr.io.image_header import Header
 
 ORDERS = [
@@ -89,7 +89,7 @@ def test_all_48_orders_are_processed_with_slices_last(
     assert bool(notice) == (order != (0, 1, 2))
     cosines = (header.affine[:3, :3] / header.zooms).T @ (affine[:3, :3] / (3.0, 3.2, 5.0))
     assert np.abs(np.diag(cosines)) == pytest.approx(np.ones(3))
-    processed = reordered(np.asarray(image.dataobj), header.order)
+    processed = reorder(np.asarray(image.dataobj), header.order)
     transform = np.linalg.inv(affine) @ header.affine
     for index in ((0, 0, 0), (6, 2, 1), (3, 5, 4)):  # world coordinates of voxels are unchanged
         original_index = tuple((transform @ (*index, 1))[:3].round().astype(int))
@@ -100,7 +100,9 @@ def test_all_48_orders_are_processed_with_slices_last(
     assert not findings.notices
     slice_numbers = [int(np.rint((transform @ (0, 0, k, 1))[2])) for k in range(5)]
     assert times == tuple(TIMES[k] for k in slice_numbers)  # slice times follow the slices
-    assert reordered_affine(header.affine, inverse(header.order)) == pytest.approx(image.affine)
+    assert reorder_affine(header.affine, inverse_order(header.order)) == pytest.approx(
+        image.affine
+    )
 
 
 @pytest.mark.parametrize(("order", "flips"), ORDERS)
@@ -118,7 +120,7 @@ def test_reordering_a_file_can_be_reversed(
     assert processed.shape == (7, 6, 5, 3)
     assert processed.header.get_dim_info()[2] == 2
     assert processed.header["pixdim"][4] == 2.0
-    copy_series(tmp_path / "used.nii", tmp_path / "back.nii.gz", order=inverse(header.order))
+    copy_series(tmp_path / "used.nii", tmp_path / "back.nii.gz", order=inverse_order(header.order))
     restored = nb.load(tmp_path / "back.nii.gz")
     assert np.array_equal(np.asarray(restored.dataobj), np.asarray(image.dataobj))
     assert restored.affine == pytest.approx(image.affine, abs=1e-4)

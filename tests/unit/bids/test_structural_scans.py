@@ -16,7 +16,7 @@ from bids_sr.config import Paths, Settings, SuperRes
 from bids_sr.preflight import check, check_data, dry_run_text
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
-from bids_sr.workflows.participant import graph_of
+from bids_sr.workflows.participant import make_graph
 
 FINE, COARSE = (3.0, 3.0, 3.0), (6.0, 6.0, 6.0)
 
@@ -45,7 +45,7 @@ def settings_for(maker: BidsMaker, *options: str) -> Settings:
     ]
     return parse_settings(
         [*argv, "--skip-bids-validation", "-w", str(maker.root.parent / "work")]
-    ).resolved(run_uuid="x")
+    ).resolve(run_uuid="x")
 
 
 def survey_of(maker: BidsMaker, *options: str) -> Survey:
@@ -166,9 +166,9 @@ def test_training_on_others_requires_others_with_the_same_contrasts(maker: BidsM
 def test_structural_options_are_rejected_for_functional_runs(maker: BidsMaker) -> None:
     maker.subject()
     argv = [str(maker.root), str(maker.root.parent / "out"), "participant", "--train-on", "others"]
-    settings = parse_settings(
-        [*argv, "--anat-align", "affine", "--skip-bids-validation"]
-    ).resolved(run_uuid="x")
+    settings = parse_settings([*argv, "--anat-align", "affine", "--skip-bids-validation"]).resolve(
+        run_uuid="x"
+    )
     refused = {problem.what for problem in check(settings).problems}
     assert {"--train-on others", "--anat-align affine"} <= refused
 
@@ -189,7 +189,7 @@ def test_the_alignment_option_reaches_the_plan_and_the_methods_text(
     ):
         settings = settings_for(maker, *(("--anat-align", *alignment) if alignment else ()))
         plan = check(settings)
-        graph = graph_of(settings, plan, "0")
+        graph = make_graph(settings, plan, "0")
         [preparation], [summary] = (
             nodes_of(graph, "prepare_scans"),
             nodes_of(graph, "summarize_subject"),
@@ -313,7 +313,7 @@ def test_the_paper_recipe_scales_scans_by_their_range(
 ) -> None:
     scans(maker)
     settings = settings_for(maker, *options)
-    graph = graph_of(settings, check(settings), "0")
+    graph = make_graph(settings, check(settings), "0")
     for name in ("prepare_scans", "train_on_scans"):
         [placed] = nodes_of(graph, name)
         assert graph.settings[placed]["anat_scale"] == scale
@@ -351,7 +351,7 @@ def test_control_scans_are_measured_by_session(maker: BidsMaker) -> None:
     settings = settings_for(maker, "--anat-control", "--train-on", "own")
     plan = check(settings)
     assert not plan.problems
-    graph = graph_of(settings, plan, "0")
+    graph = make_graph(settings, plan, "0")
     assert len(nodes_of(graph, "prepare_control")) == 2
     assert len(nodes_of(graph, "train_on_scans")) == 1
     suffixes = [graph.settings[node]["suffixes"] for node in nodes_of(graph, "prepare_control")]
@@ -369,7 +369,7 @@ def test_a_data_set_of_control_scans_requires_no_pair(maker: BidsMaker) -> None:
     settings = settings_for(maker, "--anat-control")
     plan = check(settings)
     assert not plan.problems
-    assert not nodes_of(graph_of(settings, plan, "0"), "train_on_scans")
+    assert not nodes_of(make_graph(settings, plan, "0"), "train_on_scans")
 
 
 def lowres(maker: BidsMaker, label: str, *contrasts: str, session: str = "") -> None:
@@ -398,7 +398,7 @@ def test_low_resolution_scans_are_super_resolved_by_a_pretrained_model(
         "sub-01: only low-resolution scans were found; the --pretrained model is applied" in text
     )
     assert "sub-01_T1w.nii.gz, sub-01_T2w.nii.gz, sub-01_FLAIR.nii.gz" in text
-    graph = graph_of(settings, plan, "0")
+    graph = make_graph(settings, plan, "0")
     (prepared,) = nodes_of(graph, "prepare_lowres")
     assert graph.settings[prepared]["grid_mm"] == (3.0, 3.0, 3.0)
     assert graph.settings[prepared]["grid_orientation"] == "I-S"
@@ -445,7 +445,7 @@ def test_low_resolution_scans_are_processed_with_pairs_and_controls(
     assert [subject.label for subject in plan.subjects] == ["01", "03"]
     notices = "\n".join(map(str, plan.warnings))
     assert "sub-04: the --pretrained model requires low-resolution" in notices
-    assert len(nodes_of(graph_of(settings, plan, "0"), "draw_lowres")) == 2
+    assert len(nodes_of(make_graph(settings, plan, "0"), "draw_lowres")) == 2
 
 
 def test_low_resolution_scans_without_a_suitable_model_are_rejected(

@@ -18,19 +18,19 @@ from bidsmaker import BidsMaker
 from graphmaker import planned_graph
 from networkx import DiGraph
 
-from bids_sr.cli.console import end_lines, line_of, start_lines
-from bids_sr.cli.heartbeat import still
+from bids_sr.cli.console import end_lines, format_line, start_lines
+from bids_sr.cli.heartbeat import report_running
 from bids_sr.cli.main import main
 from bids_sr.cli.progress import _OTHER, Progress
-from bids_sr.cli.stages import stage_of
+from bids_sr.cli.stages import find_stage
 from bids_sr.config import Settings
 from bids_sr.config.groups.paths import Paths
 from bids_sr.execution.execute import RunOutcome
-from bids_sr.io.dataset_description import dataset_of
+from bids_sr.io.dataset_description import dataset_root
 from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.rows import MetricRow, table_text
 from bids_sr.notices import Notice
-from bids_sr.pipeline.nipype_workflow import workflow_of
+from bids_sr.pipeline.nipype_workflow import make_workflow
 from bids_sr.pipeline.step import Step
 from bids_sr.pipeline.store import store
 from bids_sr.preflight import Plan
@@ -87,15 +87,15 @@ def chain(nodes: Sequence[Node]) -> DiGraph:
 
 
 def test_steps_are_assigned_to_stages() -> None:
-    assert [stage_of(step_node.interface.step) for step_node in NODES] == [
+    assert [find_stage(step_node.interface.step) for step_node in NODES] == [
         "motion",
         "super_resolution",
         "activation",
     ]
-    assert stage_of(mask_brain) == "anatomy"
-    assert stage_of(store) == "store"
+    assert find_stage(mask_brain) == "anatomy"
+    assert find_stage(store) == "store"
     # join nodes
-    assert stage_of(None) == _OTHER
+    assert find_stage(None) == _OTHER
 
 
 def test_progress_adapts_the_estimate_to_the_measured_time() -> None:
@@ -175,7 +175,7 @@ def test_progress_of_a_complete_graph_ends_at_100_percent(tmp_path: Path) -> Non
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
     graph = planned_graph(maker, tmp_path)
-    workflow = workflow_of(graph, base_dir=tmp_path, need_gb=lambda need: need.always)
+    workflow = make_workflow(graph, base_dir=tmp_path, need_gb=lambda need: need.always)
     progress = Progress(workflow._create_flat_graph(), lambda text: None, stream=io.StringIO())
     executed = workflow._create_flat_graph().nodes()
     assert progress.minutes_left > 0.1
@@ -183,7 +183,7 @@ def test_progress_of_a_complete_graph_ends_at_100_percent(tmp_path: Path) -> Non
         progress(step_node, "end")
     assert progress.share == pytest.approx(1)
     assert progress.minutes_left == pytest.approx(0, abs=1e-6)
-    without_stage = {str(placed) for placed in graph.nodes if stage_of(placed.step) == _OTHER}
+    without_stage = {str(placed) for placed in graph.nodes if find_stage(placed.step) == _OTHER}
     assert without_stage == set(), "every running step needs a stage name"
 
 
@@ -254,7 +254,7 @@ def test_a_line_is_printed_once_per_minute_during_a_long_step() -> None:
 
 def test_silent_work_is_reported_as_still_running() -> None:
     lines: list[str] = []
-    with still(lines.append, "checking the dataset", every_s=0.01):
+    with report_running(lines.append, "checking the dataset", every_s=0.01):
         time.sleep(0.2)
     assert len(lines) > 2
     assert set(lines) == {"checking the dataset: still running after 0 min"}
@@ -273,7 +273,7 @@ def test_first_lines_list_directories_runs_and_each_note_once(tmp_path: Path) ->
         Notice(what="sub-02", why="no T1w image", level="note"),
     )
     notices = start_lines(Plan(warnings=warnings), settings(tmp_path))
-    lines = [*map(line_of, notices)]
+    lines = [*map(format_line, notices)]
     assert [line.split()[0] for line in lines] == [
         "dataset",
         "output",
@@ -316,11 +316,13 @@ def test_last_lines_list_verdicts_and_locations_of_outputs(tmp_path: Path) -> No
     for name in ("desc-raw", "res-hr_desc-sbl"):  # zerofill is not stored at the standard level
         (func / f"sub-01_task-tap_{name}_bold.nii.gz").touch()
     for name in ("sbl", "srgan"):  # srgan is from an earlier call
-        (dataset_of(tmp_path, name) / "sub-01").mkdir(parents=True)
-    dataset_of(tmp_path, "raw").mkdir()  # from a call that crashed or wrote only the methods text
+        (dataset_root(tmp_path, name) / "sub-01").mkdir(parents=True)
+    dataset_root(
+        tmp_path, "raw"
+    ).mkdir()  # from a call that crashed or wrote only the methods text
     pages = tuple(tmp_path / f"sub-{k}.html" for k in range(9))
     text = "\n".join(
-        line_of(notice)
+        format_line(notice)
         for notice in end_lines(plan, settings(tmp_path), RunOutcome(reports=pages))
     )
     assert text.count("exported") == 1
@@ -330,15 +332,15 @@ def test_last_lines_list_verdicts_and_locations_of_outputs(tmp_path: Path) -> No
         "*_statmap.nii.gz in the same directory" in notice.why
         for notice in end_lines(plan, settings(tmp_path), RunOutcome())
     )
-    assert f"{dataset_of(tmp_path, 'sbl')}: Preprocessed series" in text.replace(
+    assert f"{dataset_root(tmp_path, 'sbl')}: Preprocessed series" in text.replace(
         "\n            ", " "
     )
     assert "bids-sr-srgan" not in text
-    (func_dir := dataset_of(tmp_path, "sbl") / "sub-01" / "func").mkdir(parents=True)
+    (func_dir := dataset_root(tmp_path, "sbl") / "sub-01" / "func").mkdir(parents=True)
     (func_dir / "sub-01_task-tap_desc-preproc_bold.json").write_text('{"Applied": false}')
     outcome = RunOutcome(judged=frozenset({"sub-01_task-tap"}))
     text_without_verdict = "\n".join(
-        map(line_of, end_lines(plan, settings(tmp_path), outcome))
+        map(format_line, end_lines(plan, settings(tmp_path), outcome))
     ).replace("\n            ", " ")
     assert "It is finer" not in text_without_verdict, "the verdict was already printed as progress"
     assert f"all 2 runs are listed in {tmp_path / 'index.html'}." in text_without_verdict

@@ -25,7 +25,7 @@ from bids_sr.cli import main
 from bids_sr.cli.group_level import _maps_not_stored, _with_crashes
 from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
-from bids_sr.group.input_maps import FoundMaps, RunMaps
+from bids_sr.group.input_maps import DerivativeMaps, RunMaps
 from bids_sr.io.dataset_description import write_dataset
 from bids_sr.io.nifti import save_image
 from bids_sr.metrics.rows import columns_json
@@ -385,7 +385,7 @@ def test_group_maps_of_other_baselines_require_the_full_level() -> None:
         boldref2t1w=None,
         t1w2std={},
     )
-    maps = FoundMaps(runs=[run])
+    maps = DerivativeMaps(runs=[run])
     (notice,) = _maps_not_stored(["raw", "bspline", "zerofill", "sdmod", "sbl"], maps)
     assert (
         notice

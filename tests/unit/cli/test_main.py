@@ -20,7 +20,7 @@ import bids_sr
 from bids_sr.cli import main, messages
 from bids_sr.config import Settings
 from bids_sr.config.lock import output_lock
-from bids_sr.io.atomic_files import DiskFullError, beside
+from bids_sr.io.atomic_files import DiskFullError, temporary_name
 from bids_sr.notices import Notice
 from bids_sr.preflight.plan import Estimate
 
@@ -34,7 +34,7 @@ class FakePlan:
     runs: tuple[SimpleNamespace, ...] = ()
     series: tuple[str, ...] = ("raw",)
     warnings: tuple[Notice, ...] = ()
-    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    skipped: dict[str, tuple[str, ...]] = field(default_factory=dict)
     estimate: Estimate = field(default_factory=lambda: Estimate(output_gb=1.25, work_gb=3.5))
 
 
@@ -70,9 +70,9 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
             check=lambda settings: plan or FakePlan(),
             check_machine=lambda checked, settings: (),
             check_data=lambda checked, forced: tuple(Notice(what=file) for file in data),
-            without=lambda checked, problems: checked,
-            without_unfit_references=lambda checked, problems: (checked, problems),
-            left_out_text=list,
+            exclude_runs=lambda checked, problems: checked,
+            drop_unfit_references=lambda checked, problems: (checked, problems),
+            describe_skipped_runs=list,
             cost_text=lambda checked, settings: "about 3 min",
             choice_lines=lambda checked, settings: [],
             notes=lambda checked, settings: list(checked.warnings),
@@ -83,7 +83,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         )
         vars(participant).update(run_participants=run_work)
         stages = ModuleType("bids_sr.cli.stages")
-        vars(stages).update(expected=lambda checked, settings: checked.estimate)
+        vars(stages).update(estimate_with_time=lambda checked, settings: checked.estimate)
         monkeypatch.setitem(sys.modules, "bids_sr.cli.stages", stages)
         monkeypatch.setattr(bids_sr, "preflight", preflight, raising=False)
         monkeypatch.setitem(sys.modules, "bids_sr.preflight", preflight)
@@ -159,10 +159,10 @@ def test_graph_prints_the_graph_without_running(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        "bids_sr.workflows.participant.graph_of", lambda settings, plan, version: None
+        "bids_sr.workflows.participant.make_graph", lambda settings, plan, version: None
     )
     monkeypatch.setattr(
-        "bids_sr.pipeline.listing.who_makes_what", lambda graph: ["mask_head: head_mask"]
+        "bids_sr.pipeline.listing.describe_graph", lambda graph: ["mask_head: head_mask"]
     )
     assert call("--graph", work=AssertionError("it ran")) == 0
     assert "mask_head: head_mask" in capsys.readouterr().out
@@ -201,7 +201,7 @@ def test_json_output_consists_of_notices(
 ) -> None:
     warning = Notice(what="sub-01", why="no T1w image", level="warning", subject="01")
     exclusion = Notice(what="e.tsv", why="no onset", subject="01", run="sub-01_a", code="left-out")
-    plan = FakePlan(warnings=(warning,), left_out={"sub-01_a": (exclusion,)})
+    plan = FakePlan(warnings=(warning,), skipped={"sub-01_a": (exclusion,)})
     crash = crash_notice(tmp_path / "crash-1.txt")
     assert call("--log-format", "json", plan=plan, work=FakeOutcome(crashes=(crash,))) == 1
     output = capsys.readouterr()
@@ -309,14 +309,16 @@ def test_a_concurrent_run_on_the_same_participant_is_rejected(
 def test_partial_files_of_a_killed_run_are_removed(
     call: Callable[..., int], tmp_path: Path
 ) -> None:
-    partial = beside(tmp_path / "out" / "sub-01" / "func" / "sub-01_task-tap_bold.nii.gz")
+    partial = temporary_name(tmp_path / "out" / "sub-01" / "func" / "sub-01_task-tap_bold.nii.gz")
     partial.parent.mkdir(parents=True)
     partial.write_text("half")
-    model = beside(tmp_path / "out" / "sourcedata" / "models" / "sub-01" / "a_model.safetensors")
+    model = temporary_name(
+        tmp_path / "out" / "sourcedata" / "models" / "sub-01" / "a_model.safetensors"
+    )
     model.parent.mkdir(parents=True)
     model.write_text("half")
     # another run may be writing this file
-    other_partial = beside(tmp_path / "out" / "sub-02" / "a.json")
+    other_partial = temporary_name(tmp_path / "out" / "sub-02" / "a.json")
     other_partial.parent.mkdir()
     other_partial.write_text("half")
     assert call() == 0

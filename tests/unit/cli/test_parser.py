@@ -185,7 +185,7 @@ def test_the_group_level_is_accepted() -> None:
 
 
 def test_the_command_line_overrides_the_config_file(tmp_path: Path) -> None:
-    earlier = parse("--recipe paper --random-seed 7 --dry-run").resolved(run_uuid="old")
+    earlier = parse("--recipe paper --random-seed 7 --dry-run").resolve(run_uuid="old")
     (tmp_path / "settings.toml").write_text(earlier.to_toml())
     settings = parse(f"--config-file {tmp_path / 'settings.toml'} --random-seed 8")
     assert (settings.superres.recipe, settings.resources.random_seed) == ("paper", 8)

@@ -88,7 +88,7 @@ def test_synonymous_options_set_the_same_setting() -> None:
 @pytest.mark.parametrize("line", ["group", "participant --reports-only"])
 def test_unused_options_of_a_call_without_steps_are_recorded(line: str) -> None:
     flags = ["--clean-workdir", "--md-only-boilerplate", "--model", "model.json"]
-    settings = parse_settings(["in", "out", *line.split(), *flags]).resolved(run_uuid="x")
+    settings = parse_settings(["in", "out", *line.split(), *flags]).resolve(run_uuid="x")
     assert settings.run.without_effect == tuple(
         (flag, "the selected settings do not use this option") for flag in flags[:3]
     )
@@ -161,19 +161,19 @@ def test_options_without_effect_are_reported_in_one_line(
 
 
 def test_choices_of_ignore_without_effect_are_dropped() -> None:
-    settings = parse("--ignore fieldmaps slicetiming t2w").resolved(run_uuid="x")
+    settings = parse("--ignore fieldmaps slicetiming t2w").resolve(run_uuid="x")
     assert settings.preprocessing.ignore == ("slicetiming",)
     assert settings.run.without_effect == (
         ("--ignore fieldmaps", "the selected settings do not use this option"),
         ("--ignore t2w", "the selected settings do not use this option"),
     )
-    restored = Settings.from_mapping(dataclasses.asdict(settings)).resolved(run_uuid="x")
+    restored = Settings.from_mapping(dataclasses.asdict(settings)).resolve(run_uuid="x")
     assert restored == settings
 
 
 def test_options_without_effect_are_not_read_from_a_config_file(tmp_path: Path) -> None:
     path = tmp_path / "settings.toml"
-    path.write_text(parse("--notrack").resolved(run_uuid="x").to_toml())
+    path.write_text(parse("--notrack").resolve(run_uuid="x").to_toml())
     assert Settings.from_toml(path).run.without_effect == (("--notrack", UNUSED["--notrack"]),)
     assert parse(f"--config-file {path}").run.without_effect == ()
 

@@ -11,11 +11,11 @@ from bidsmaker import BidsMaker
 
 from bids_sr.cli import participant_level, stages
 from bids_sr.cli.main import main
-from bids_sr.cli.stages import stage_of
+from bids_sr.cli.stages import find_stage
 from bids_sr.config import machine
 from bids_sr.config.memory import BASE_GB
 from bids_sr.execution import execute
-from bids_sr.execution.records import Finish
+from bids_sr.execution.records import FinishedSteps
 from bids_sr.notices import Notice, record
 from bids_sr.preflight.plan import Estimate
 
@@ -53,7 +53,7 @@ def test_boilerplate_only_describes_completed_training_in_the_past_tense(
     folder = Path("step")
     folder.mkdir()
     (folder / "srgan.json").write_text(json.dumps(card))
-    monkeypatch.setattr(Finish, "ended", lambda _: lambda placed: folder)
+    monkeypatch.setattr(FinishedSteps, "finished_folder", lambda _: lambda placed: folder)
     assert call(maker, *line) == 0
     text = Path("out/CITATION.md").read_text()
     assert "The network srgan was trained on the participant's own pair" in text
@@ -109,18 +109,18 @@ def test_the_time_estimate_includes_only_remaining_steps(
         raise RuntimeError("far enough")
 
     def expected(*arguments: Any) -> Estimate:
-        estimates.append(stages.expected(*arguments))
+        estimates.append(stages.estimate_with_time(*arguments))
         return estimates[-1]
 
     estimates: list[Estimate] = []
     monkeypatch.setattr(execute, "execute", stop)
-    monkeypatch.setattr(participant_level, "expected", expected)
+    monkeypatch.setattr(participant_level, "estimate_with_time", expected)
     call(maker)
-    left = Finish.left
+    left = FinishedSteps.unfinished_steps
     monkeypatch.setattr(
-        Finish,
-        "left",
-        lambda self: {node for node in left(self) if stage_of(node.step) == "figures"},
+        FinishedSteps,
+        "unfinished_steps",
+        lambda self: {node for node in left(self) if find_stage(node.step) == "figures"},
     )
     call(maker)
     assert [row.stage for row in estimates[1].rows] == [estimates[0].rows[0].stage, "figures"]

@@ -10,7 +10,7 @@ PROGRAM = """
 import os
 import sys
 from pathlib import Path
-from bids_sr.cli.exit_codes import ended
+from bids_sr.cli.exit_codes import run_program
 from bids_sr.cli.messages import show
 
 def work():
@@ -21,7 +21,7 @@ def work():
     Path(sys.argv[1]).write_text("done" if inherited else "a worker would have closed streams")
     return 0
 
-sys.exit(ended("bids-sr", work, interrupted=""))
+sys.exit(run_program("bids-sr", work, interrupted=""))
 """
 
 

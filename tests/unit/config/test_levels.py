@@ -31,7 +31,7 @@ def _stored(
     )
     return {
         width: (tuple(stored_maps.stats), tuple(stored_maps.thresholds))
-        for width, stored_maps in maps.of("sbl").items()
+        for width, stored_maps in maps.outputs_of("sbl").items()
     }
 
 
@@ -57,10 +57,10 @@ def test_automatic_contrasts_are_stored_only_for_raw_and_primary_series() -> Non
     assert [
         name
         for name in ("raw", "sbl", "srgan", "measured")
-        if maps_by_level["standard"].holds(name, "aMinusOthers", 0.0, "t")
+        if maps_by_level["standard"].includes(name, "aMinusOthers", 0.0, "t")
     ] == ["raw", "sbl"]
-    assert maps_by_level["standard"].holds("srgan", "a", 0.0, "t")
-    assert maps_by_level["full"].holds("srgan", "aMinusOthers", 0.0, "t")
+    assert maps_by_level["standard"].includes("srgan", "a", 0.0, "t")
+    assert maps_by_level["full"].includes("srgan", "aMinusOthers", 0.0, "t")
 
 
 def test_the_minimal_level_stores_no_maps_and_the_full_level_all_maps() -> None:

@@ -143,7 +143,7 @@ def test_the_processor_mask_limits_the_number_of_processors(
     assert machine.processors(write_files(tmp_path, V2), {}) == 2
     monkeypatch.setattr(machine, "processors", lambda: 3)
     settings = Settings(paths=Paths(bids_dir=tmp_path, output_dir=tmp_path / "out"))
-    assert settings.resolved(run_uuid="x").resources.nprocs == 3
+    assert settings.resolve(run_uuid="x").resources.nprocs == 3
 
 
 @pytest.mark.parametrize(

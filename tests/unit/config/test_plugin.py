@@ -158,14 +158,14 @@ def test_a_multiproc_file_sets_processors_and_memory_unless_specified(tmp_path: 
     path = tmp_path / "plugin.yml"
     path.write_text("plugin: MultiProc\nplugin_args: {n_procs: 3, memory_gb: 5, scheduler: x}\n")
     line = ["in", "out", "participant", "--nipype-plugin-file", str(path)]
-    settings = parse_settings(line).resolved(run_uuid="x")
+    settings = parse_settings(line).resolve(run_uuid="x")
     resources = settings.resources
     assert (resources.use_plugin, resources.nprocs, resources.mem_gb) == (None, 3, 5.0)
     assert settings.run.without_effect == (
         ("scheduler in the plugin file", "the selected settings do not use this option"),
     )
     resources = (
-        parse_settings([*line, "--nprocs", "2", "--mem", "1"]).resolved(run_uuid="x").resources
+        parse_settings([*line, "--nprocs", "2", "--mem", "1"]).resolve(run_uuid="x").resources
     )
     assert (resources.nprocs, resources.mem_gb) == (2, 1.0)
 
@@ -214,7 +214,7 @@ def test_missing_slurm_commands_are_reported(
         "--use-plugin",
         str(tmp_path / "plugin.toml"),
     ]
-    settings = parse_settings(line).resolved(run_uuid="x")
+    settings = parse_settings(line).resolve(run_uuid="x")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert [problem.why for problem in problems_of(check_places, settings)] == [
         "the SLURM commands sbatch, squeue, scontrol, scancel were not found on the PATH"

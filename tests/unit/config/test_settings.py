@@ -14,8 +14,8 @@ from bids_sr.config.groups.activation import Activation
 from bids_sr.config.groups.evaluation import Evaluation
 from bids_sr.config.groups.preprocessing import Preprocessing
 from bids_sr.config.groups.run import Run
-from bids_sr.config.seeds import seed_names, seeds_of
-from bids_sr.config.settings import analysis_digest, differing, read_toml
+from bids_sr.config.seeds import choose_seeds, seed_names
+from bids_sr.config.settings import analysis_digest, differing_settings, read_toml
 from bids_sr.config.values import as_annotated, as_toml
 
 PATHS = Paths(bids_dir=Path("/data"), output_dir=Path("/out"))
@@ -131,7 +131,7 @@ def test_the_digest_depends_on_the_axis_of_a_factor() -> None:
 
     assert digest(2, 1, 2) != digest(2, 2, 1)
     assert digest(2, 2, 1) == digest(2)
-    assert differing(
+    assert differing_settings(
         Settings(paths=PATHS, superres=SuperRes(factor=(1, 2, 2))),
         Settings(paths=PATHS, superres=SuperRes(factor=(2, 1, 2))),
     ) == {"superres.factor": "[1.0, 2.0, 2.0] and [2.0, 1.0, 2.0]"}
@@ -357,7 +357,7 @@ def test_the_path_of_the_reference_becomes_absolute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    resolved_settings = Settings(paths=PATHS, evaluation=Evaluation(truth="t")).resolved(
+    resolved_settings = Settings(paths=PATHS, evaluation=Evaluation(truth="t")).resolve(
         run_uuid="u"
     )
     assert resolved_settings.evaluation.truth_dir == tmp_path / "t"
@@ -372,7 +372,7 @@ def test_resolved_settings_do_not_depend_on_directory_or_machine(
         paths=Paths(bids_dir=Path("in"), output_dir=Path("~/out")),
         activation=Activation(roi="roi.nii"),
     )
-    resolved_settings = relative.resolved(run_uuid="u")
+    resolved_settings = relative.resolve(run_uuid="u")
     assert resolved_settings.paths.bids_dir == tmp_path / "in"
     assert resolved_settings.paths.output_dir == Path("/home/someone/out")
     assert resolved_settings.activation.roi == str(tmp_path / "roi.nii")
@@ -381,15 +381,15 @@ def test_resolved_settings_do_not_depend_on_directory_or_machine(
     assert resolved_settings.resources.nprocs is not None
     assert resolved_settings.resources.omp_nthreads is not None
     assert resolved_settings.run.run_uuid == "u"
-    assert resolved_settings.resolved(run_uuid="u") == resolved_settings
+    assert resolved_settings.resolve(run_uuid="u") == resolved_settings
 
 
 def test_two_data_sets_have_different_working_directories() -> None:
-    first = Settings(paths=PATHS).resolved(run_uuid="u")
-    second = Settings(paths=Paths(bids_dir=Path("/data2"), output_dir=Path("/out"))).resolved(
+    first = Settings(paths=PATHS).resolve(run_uuid="u")
+    second = Settings(paths=Paths(bids_dir=Path("/data2"), output_dir=Path("/out"))).resolve(
         run_uuid="u"
     )
-    repeated = Settings(paths=PATHS).resolved(run_uuid="v")
+    repeated = Settings(paths=PATHS).resolve(run_uuid="v")
     assert first.paths.work_dir != second.paths.work_dir
     assert first.paths.work_dir == repeated.paths.work_dir
 
@@ -427,14 +427,14 @@ def test_seeds_are_coordinates_or_atlas_labels() -> None:
         "Calcarine_L",
         "v1=Calcarine_L,Calcarine_R",
     )
-    assert seed_names(seeds_of(Activation(seeds=seed_options).seeds, with_anat=True)) == (
+    assert seed_names(choose_seeds(Activation(seeds=seed_options).seeds, with_anat=True)) == (
         "motor",
         "hand",
         "precentral",
         "CalcarineL",
         "v1",
     )
-    labels = [seed.labels for seed in seeds_of(seed_options, with_anat=True)]
+    labels = [seed.labels for seed in choose_seeds(seed_options, with_anat=True)]
     assert labels == [
         (),
         (),

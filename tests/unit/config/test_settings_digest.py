@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bids_sr.config import Settings
-from bids_sr.config.settings import _result_settings, analysis_digest, differing
+from bids_sr.config.settings import _result_settings, analysis_digest, differing_settings
 
 
 def settings(**groups: dict[str, Any]) -> Settings:
@@ -34,7 +34,7 @@ def test_settings_that_affect_results_change_the_digest(
     changed = settings(**{group: values})
     assert analysis_digest(changed) != analysis_digest(settings())
     (name,) = values
-    assert [*differing(settings(), changed)] == [f"{group}.{name}"]
+    assert [*differing_settings(settings(), changed)] == [f"{group}.{name}"]
 
 
 @pytest.mark.parametrize(

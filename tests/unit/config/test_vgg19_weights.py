@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.config.vgg19_weights import kept_vgg19, vgg19_for
+from bids_sr.config.vgg19_weights import find_vgg19, installed_vgg19
 from bids_sr.sr.method import get_method, method_names
 
 RECIPES = {
@@ -26,19 +26,19 @@ def stored_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_stored_weights_are_used_by_recipes_published_with_them(stored_weights: Path) -> None:
     recipes_with_weights = {
-        name for name, trained in RECIPES.items() if vgg19_for(*trained, None) == stored_weights
+        name for name, trained in RECIPES.items() if find_vgg19(*trained, None) == stored_weights
     }
     assert recipes_with_weights == {"srgan paper", "cpce paper"}
     stored_weights.unlink()
-    assert not any(vgg19_for(*trained, None) for trained in RECIPES.values())
+    assert not any(find_vgg19(*trained, None) for trained in RECIPES.values())
 
 
 def test_stored_weights_are_not_used_by_fast_recipes(stored_weights: Path) -> None:
     srgan = get_method("srgan")
     own_method = replace(srgan, recipes={"fast": srgan.recipes["paper"]})
-    assert vgg19_for(srgan, "paper", None) == stored_weights
-    assert vgg19_for(own_method, "fast", None) is None
-    assert vgg19_for(own_method, "fast", Path("named.safetensors")) == Path("named.safetensors")
+    assert find_vgg19(srgan, "paper", None) == stored_weights
+    assert find_vgg19(own_method, "fast", None) is None
+    assert find_vgg19(own_method, "fast", Path("named.safetensors")) == Path("named.safetensors")
 
 
 def test_weights_of_the_user_are_used_by_every_recipe_with_a_perceptual_term(
@@ -48,12 +48,12 @@ def test_weights_of_the_user_are_used_by_every_recipe_with_a_perceptual_term(
     recipes_with_weights = {
         name
         for name, trained in RECIPES.items()
-        if vgg19_for(*trained, user_weights) == user_weights
+        if find_vgg19(*trained, user_weights) == user_weights
     }
     assert {"srgan paper", "srgan paper-mse", "cpce paper", "cpce fast"} <= recipes_with_weights
     assert "unet paper" in RECIPES
     assert "unet paper" not in recipes_with_weights
-    assert vgg19_for(get_method("sbl"), "fast", user_weights) is None
+    assert find_vgg19(get_method("sbl"), "fast", user_weights) is None
 
 
 @pytest.mark.parametrize(
@@ -71,4 +71,4 @@ def test_environment_variables_determine_the_location_of_weights(
         monkeypatch.delenv(name, raising=False)
     for name, value in ({"HOME": "/home/me"} | variables).items():
         monkeypatch.setenv(name, value)
-    assert kept_vgg19() == Path(place)
+    assert installed_vgg19() == Path(place)

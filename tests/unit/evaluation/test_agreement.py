@@ -7,13 +7,13 @@ import pytest
 
 from bids_sr.evaluation.agreement import (
     _STATISTICS,
+    BlockComparison,
     ComparisonKey,
-    Way,
     _inner_products,
     _statistics,
     _vary_seeds,
     interval,
-    resampled,
+    resample_weights,
 )
 from bids_sr.glm.blocks import TaskBlock, _assign_halves
 
@@ -35,8 +35,8 @@ def score_series(series, measured, weights=HALVES[:, None]):
     )
     a, b = weights
     ways = (
-        Way(contrast="a", source=a, target=b, twin=a),
-        Way(contrast="a", source=b, target=a, twin=b),
+        BlockComparison(contrast="a", source=a, target=b, twin=a),
+        BlockComparison(contrast="a", source=b, target=a, twin=b),
     )
     statistics_of_ways = [_statistics(way, *inner) for way in ways]
     return {
@@ -133,7 +133,9 @@ def test_statistics_against_known_activation_equal_closed_forms():
         _inner_products(t[None], t[None]),
     )
     weight = np.ones((1, 1))
-    statistics = _statistics(Way(contrast="a", source=weight, target=weight, twin=weight), *inner)
+    statistics = _statistics(
+        BlockComparison(contrast="a", source=weight, target=weight, twin=weight), *inner
+    )
     e, t = e - e.mean(), t - t.mean()
     assert statistics["ev"][0] == pytest.approx(1 - ((e - t) ** 2).sum() / (t**2).sum())
     assert statistics["amplitude"][0] == pytest.approx(np.polyfit(t, e, 1)[0])
@@ -143,13 +145,16 @@ def test_statistics_against_known_activation_equal_closed_forms():
 def test_statistics_are_nan_if_the_measured_halves_do_not_agree():
     rng = np.random.default_rng(0)
     noise, series = rng.normal(size=(2, N_BLOCKS, 500))
-    statistics = score_series(series, noise, resampled(BLOCKS, HALVES, 300, 1, "a"))
+    statistics = score_series(series, noise, resample_weights(BLOCKS, HALVES, 300, 1, "a"))
     assert np.isfinite(statistics["r"][0])
     for name in _STATISTICS[1:]:
         assert np.isnan(statistics[name]).all()
     weight = np.ones((1, 1))
     unreliable = _statistics(
-        Way(contrast="a", source=weight, target=weight, twin=-0.1 * weight), weight, weight, weight
+        BlockComparison(contrast="a", source=weight, target=weight, twin=-0.1 * weight),
+        weight,
+        weight,
+        weight,
     )
     assert unreliable["r"] == 1
     assert np.isnan([unreliable[name][0] for name in _STATISTICS[1:]]).all()
@@ -166,7 +171,7 @@ def test_intervals_have_nominal_coverage(name):
     for k in range(200):
         measured = truth + 2 * rng.normal(size=(N_BLOCKS, 300))
         series_noise = rng.normal(size=(N_BLOCKS, 300))
-        weights = resampled(BLOCKS, HALVES, 300, k, "a")
+        weights = resample_weights(BLOCKS, HALVES, 300, k, "a")
         scores = score_series(0.6 * truth + pattern + series_noise, measured, weights)[name]
         gains = scores - score_series(0.2 * truth + 0.5 * series_noise, measured, weights)[name]
         estimates.append((scores[0], *interval(scores), gains[0], *interval(gains)))

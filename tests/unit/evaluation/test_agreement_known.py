@@ -9,8 +9,8 @@ from shortnames import against_of, measure_of
 
 from bids_sr.evaluation.agreement import ComparisonKey, agreement_rows, interval
 from bids_sr.evaluation.effects_of_run import RunEffects
-from bids_sr.evaluation.reference_maps import replaced
-from bids_sr.evaluation.references import known_activation, measured_map
+from bids_sr.evaluation.reference_maps import replace_rows
+from bids_sr.evaluation.references import known_activation, make_map_reference
 from bids_sr.glm.block_effects import Effects, save_effects
 from bids_sr.glm.blocks import TaskBlock, _assign_halves
 from bids_sr.metrics.rows import MetricRow
@@ -79,7 +79,7 @@ def rows_by_key(files, true, **changes):
     options = {"roi": roi, "factor": FACTOR, "n_boot": 200, "seed": 1} | changes
     run = RunEffects(files=files, contrasts=CONTRASTS, mask=MASK, affine=AFFINE, **options)
     activations = {name: (values, AFFINE) for name, values in true.items()}
-    rows = agreement_rows(run, measured_map, partial(known_activation, known=activations))
+    rows = agreement_rows(run, make_map_reference, partial(known_activation, known=activations))
     return {(r.series, against_of(r), r.contrast, r.region, measure_of(r)): r for r in rows}
 
 
@@ -193,7 +193,7 @@ def test_intervals_have_nominal_coverage(files):
     runs = []
     for seed in range(150):
         maps_of_shares = (
-            run.banded(betas_of(seed, share, true, 3.0), run.bands) for share in (0.8, 0.2)
+            run.maps_by_band(betas_of(seed, share, true, 3.0), run.bands) for share in (0.8, 0.2)
         )
         better, worse = (
             activation.scores(maps)[ComparisonKey("r", "beyond", "thumb", "brain")].mean(axis=0)
@@ -248,4 +248,4 @@ def test_rows_with_an_interval_replace_rows_without():
         MetricRow(value=0.5, fwhm_mm=4.0, **columns),
     )
     with_interval = MetricRow(value=0.51, lower=0.4, upper=0.6, **columns)
-    assert replaced([without_interval, smoothed], [with_interval]) == [smoothed, with_interval]
+    assert replace_rows([without_interval, smoothed], [with_interval]) == [smoothed, with_interval]

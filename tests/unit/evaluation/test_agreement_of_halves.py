@@ -9,18 +9,18 @@ import pytest
 from shortnames import against_of, measure_of
 
 from bids_sr.evaluation.agreement import (
+    BlockComparison,
     ComparisonKey,
-    Way,
     _cross_validate_settings,
     _inner_products,
     _statistics,
     agreement_rows,
     gain_pairs,
     interval,
-    resampled,
+    resample_weights,
 )
 from bids_sr.evaluation.effects_of_run import RunEffects, save_fine_effects
-from bids_sr.evaluation.references import measured_halves
+from bids_sr.evaluation.references import make_half_reference
 from bids_sr.glm.block_effects import Effects, save_effects
 from bids_sr.glm.blocks import TaskBlock, _assign_halves
 from bids_sr.glm.smoothing import smooth
@@ -62,9 +62,13 @@ def test_correlations_from_inner_products_equal_correlations_of_maps():
     inner = _inner_products(a, a), _inner_products(a, b), _inner_products(b, b)
     source, target = rng.normal(size=(5, 4)), rng.normal(size=(5, 4))
     expected = [np.corrcoef(s @ a, t @ b)[0, 1] for s, t in zip(source, target, strict=True)]
-    statistics = _statistics(Way(contrast="a", source=source, target=target, twin=source), *inner)
+    statistics = _statistics(
+        BlockComparison(contrast="a", source=source, target=target, twin=source), *inner
+    )
     np.testing.assert_allclose(statistics["r"], expected, atol=1e-12)
-    zero_weights = Way(contrast="a", source=np.zeros((1, 4)), target=target[:1], twin=target[:1])
+    zero_weights = BlockComparison(
+        contrast="a", source=np.zeros((1, 4)), target=target[:1], twin=target[:1]
+    )
     assert np.isnan(_statistics(zero_weights, *inner)["r"]).all()
 
 
@@ -84,7 +88,7 @@ def test_resamples_preserve_condition_and_half_and_have_the_spread_of_a_mean():
             for h in (0, 1)
         ]
     )
-    run, resamples = np.split(resampled(blocks, halves, 4000, 0, "a"), [1], axis=1)
+    run, resamples = np.split(resample_weights(blocks, halves, 4000, 0, "a"), [1], axis=1)
     np.testing.assert_array_equal(run[:, 0], halves)
     assert (resamples[0][:, [b.half == 1 for b in blocks]] == 0).all()
     for sign in (1, -1):
@@ -101,12 +105,12 @@ def test_resamples_preserve_condition_and_half_and_have_the_spread_of_a_mean():
 def test_single_blocks_are_resampled_only_with_blocks_of_the_same_sign():
     blocks = blocks_of("abcabc")
     all_ = np.array([[1 / 3, 1 / 3, 1 / 3, 0, 0, 0], [0, 0, 0, 1 / 3, 1 / 3, 1 / 3]])
-    resamples = resampled(blocks, all_, 50, 0, "a")[:, 1:]
+    resamples = resample_weights(blocks, all_, 50, 0, "a")[:, 1:]
     np.testing.assert_allclose(resamples[0].sum(1), 1)
     assert resamples[0].std(0)[:3].min() > 0
     single_block = np.array([[1.0, 0, 0, 0, 0, 0], [0, 0, 0, 1.0, 0, 0]])
     np.testing.assert_array_equal(
-        resampled(blocks, single_block, 50, 0, "a"), single_block[:, None]
+        resample_weights(blocks, single_block, 50, 0, "a"), single_block[:, None]
     )
 
 
@@ -116,8 +120,11 @@ def test_a_contrast_with_a_single_block_on_one_side_has_no_interval():
     """
     blocks = blocks_of("abcabc")
     side = np.array([[0.5, 0.5, -1, 0, 0, 0], [0, 0, 0, 0.5, 0.5, -1]])
-    assert resampled(blocks, side, 50, 0, "a").shape[1] == 1
-    assert resampled(blocks_of("abcabcabcabc"), np.tile(side / 2, 2), 50, 0, "a").shape[1] == 51
+    assert resample_weights(blocks, side, 50, 0, "a").shape[1] == 1
+    assert (
+        resample_weights(blocks_of("abcabcabcabc"), np.tile(side / 2, 2), 50, 0, "a").shape[1]
+        == 51
+    )
 
 
 def test_intervals_of_correlations_have_nominal_coverage():
@@ -130,10 +137,10 @@ def test_intervals_of_correlations_have_nominal_coverage():
         m = 0.4 * truth + rng.normal(size=(12, 300))
         s = 0.3 * truth + rng.normal(size=(12, 300))
         inner = _inner_products(s, s), _inner_products(s, m), _inner_products(m, m)
-        a, b = resampled(blocks, halves, 300, k, "a")
+        a, b = resample_weights(blocks, halves, 300, k, "a")
         ways = (
-            Way(contrast="a", source=a, target=b, twin=a),
-            Way(contrast="a", source=b, target=a, twin=b),
+            BlockComparison(contrast="a", source=a, target=b, twin=a),
+            BlockComparison(contrast="a", source=b, target=a, twin=b),
         )
         correlations = np.mean([_statistics(way, *inner)["r"] for way in ways], axis=0)
         estimates.append((correlations[0], *interval(correlations)))
@@ -224,7 +231,7 @@ def rows_by_key(files, **changes):
     roi = np.zeros(SHAPE, dtype=bool)
     roi[5:15, 5:15] = True
     run = run_of(files, CONTRASTS, mask=mask, roi=roi, **changes)
-    rows = agreement_rows(run, measured_halves)
+    rows = agreement_rows(run, make_half_reference)
     return (
         {(r.series, against_of(r), r.contrast, r.region, measure_of(r)): r for r in rows},
         mask,
@@ -243,7 +250,7 @@ def test_a_condition_with_too_few_blocks_is_reported_once(caplog, tmp_path):
         run = run_of(
             files, {"all": third, "aMinusOthers": {"a": 1.0, "b": -0.5, "c": -0.5}}, n_boot=20
         )
-        agreement_rows(run, measured_halves)
+        agreement_rows(run, make_half_reference)
     messages = [
         record.getMessage() for record in caplog.records if "split-half" in record.getMessage()
     ]

@@ -8,9 +8,9 @@ from shortnames import against_of, measure_of, named_row
 
 from bids_sr.evaluation.advice import _PYTHON, PROGRAM
 from bids_sr.evaluation.agreement import agreement_rows
-from bids_sr.evaluation.compared_verdict import compared_verdict
+from bids_sr.evaluation.compared_verdict import decide_compared_verdict
 from bids_sr.evaluation.effects_of_run import RunEffects
-from bids_sr.evaluation.references import another_run, known_activation, measured_halves
+from bids_sr.evaluation.references import another_run, known_activation, make_half_reference
 from bids_sr.glm.block_effects import Effects, load_effects, save_effects
 from bids_sr.glm.blocks import TaskBlock, _assign_halves
 from bids_sr.glm.smoothing import smooth
@@ -97,7 +97,7 @@ def rows_of(run, reference):
     make_reference = {
         "known": partial(known_activation, known={"a": (true.astype(np.float32), AFFINE)}),
         "other": partial(another_run, other=load_effects(other_file)),
-    }.get(reference, measured_halves)
+    }.get(reference, make_half_reference)
     files_by_reference = {
         "measured": {**files, "measured": measured},
         "other": {n: f for n, f in files.items() if n != "bspline"},
@@ -120,7 +120,7 @@ def judged(run, request):
     """Return verdicts of all series against one kind of reference."""
     rows = rows_of(run, request.param)
     verdicts = {
-        name: compared_verdict(name, rows, fwhm_mm=width, facts=FACTS, advice=PROGRAM)
+        name: decide_compared_verdict(name, rows, fwhm_mm=width, facts=FACTS, advice=PROGRAM)
         for name, width in WIDTHS.items()
     }
     return request.param, verdicts
@@ -195,7 +195,7 @@ def test_noise_shared_with_the_measured_series_is_not_counted_as_gain(run):
     noise, known activation does not.
     """
     verdicts = {
-        reference: compared_verdict(
+        reference: decide_compared_verdict(
             "leaky", rows_of(run, reference), fwhm_mm=0, facts=FACTS, advice=PROGRAM
         )
         for reference in ("measured", "known")
@@ -228,7 +228,7 @@ def test_the_control_at_the_same_resolution_is_in_the_table(run):
 
 def test_a_shift_is_reported_and_advice_names_python_arguments(run):
     facts = {"frame": "as acquired", "shift": "+0.14 voxels along x"}
-    verdict = compared_verdict(
+    verdict = decide_compared_verdict(
         "denoised", rows_of(run, "halves"), fwhm_mm=0, facts=facts, advice=_PYTHON
     )
     assert "shifted by +0.14 voxels along x" in verdict.text
@@ -255,7 +255,7 @@ def test_small_significant_differences_count_as_equal():
         row("truth_ev_beyond", 0.03, 0.02, 0.04),
         row("gain_truth_ev_beyond", 0.03, 0.025, 0.035, "zerofill"),
     ]
-    verdict = compared_verdict("x", rows, fwhm_mm=0, facts=FACTS, advice=PROGRAM)
+    verdict = decide_compared_verdict("x", rows, fwhm_mm=0, facts=FACTS, advice=PROGRAM)
     assert {claim.kind: claim.decision for claim in verdict.claims} == {
         "within": "same",
         "beyond": "better",
@@ -296,7 +296,7 @@ def rows_by_hand(**values):
 
 def test_a_significant_difference_below_the_margin_counts_as_equal():
     level = (0.5, 0.4, 0.6)
-    verdict = compared_verdict(
+    verdict = decide_compared_verdict(
         "x",
         rows_by_hand(within_active=(level, (0.019, 0.005, 0.033))),
         fwhm_mm=0,
@@ -304,7 +304,7 @@ def test_a_significant_difference_below_the_margin_counts_as_equal():
         advice=PROGRAM,
     )
     assert verdict.claims[0].decision == "same"
-    with_margin = compared_verdict(
+    with_margin = decide_compared_verdict(
         "x",
         rows_by_hand(within_active=(level, (0.019, 0.005, 0.033))),
         fwhm_mm=0,
@@ -320,7 +320,7 @@ def test_contradicting_regions_are_unclear():
     rows = rows_by_hand(
         within_active=(level, (0.2, 0.1, 0.3)), within_brain=(level, (-0.2, -0.3, -0.1))
     )
-    verdict = compared_verdict("x", rows, fwhm_mm=0, facts=FACTS, advice=PROGRAM)
+    verdict = decide_compared_verdict("x", rows, fwhm_mm=0, facts=FACTS, advice=PROGRAM)
     assert (verdict.claims[0].decision, verdict.status) == ("unclear", "not more accurate")
     assert (
         "more accurate in truly active voxels, but over the whole brain its noise or wrong detail"
@@ -330,7 +330,7 @@ def test_contradicting_regions_are_unclear():
     rows = rows_by_hand(
         within_active=(level, (0.01, -0.1, 0.12)), within_brain=(level, (0.2, 0.1, 0.3))
     )
-    brain_claim, missing_claim = compared_verdict(
+    brain_claim, missing_claim = decide_compared_verdict(
         "x", rows, fwhm_mm=0, facts=FACTS, advice=PROGRAM
     ).claims
     assert missing_claim.holds is None

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from bids_sr.evaluation.advice import PROGRAM
-from bids_sr.evaluation.compared_verdict import compared_verdict
+from bids_sr.evaluation.compared_verdict import decide_compared_verdict
 from bids_sr.metrics.rows import MetricRow
 
 
@@ -41,7 +41,7 @@ def denoised_rows() -> list[MetricRow]:
 
 @pytest.mark.parametrize(("grid", "decision"), [("acquired", "same"), ("finer", "better")])
 def test_detail_is_counted_only_on_a_finer_grid(grid: str, decision: str) -> None:
-    verdict = compared_verdict(
+    verdict = decide_compared_verdict(
         "mppca", denoised_rows(), fwhm_mm=0.0, facts={"grid": grid}, advice=PROGRAM
     )
     assert [claim.decision for claim in verdict.claims if claim.decision] == [decision]
@@ -98,7 +98,7 @@ def test_a_reduced_amplitude_of_a_noisy_series_is_not_more_accurate(
             upper=high,
         ),
     ]
-    verdict = compared_verdict("other", metric_rows, fwhm_mm=0.0, facts={}, advice=PROGRAM)
+    verdict = decide_compared_verdict("other", metric_rows, fwhm_mm=0.0, facts={}, advice=PROGRAM)
     assert [claim.decision for claim in verdict.claims if claim.decision] == [decision]
     assert ("only in amplitude" in verdict.text) == (decision == "same")
 
@@ -131,7 +131,7 @@ def test_a_series_without_explained_variance_is_not_more_accurate() -> None:
             for reference in ("zerofill", "tedanaSame")
         ),
     ]
-    verdict = compared_verdict("tedana", metric_rows, fwhm_mm=0.0, facts={}, advice=PROGRAM)
+    verdict = decide_compared_verdict("tedana", metric_rows, fwhm_mm=0.0, facts={}, advice=PROGRAM)
     assert verdict.status == "not more accurate"
     assert "does not differ from 0" in verdict.text
 
@@ -160,7 +160,9 @@ def test_without_the_control_at_the_same_resolution_nothing_is_assessed() -> Non
         ),
     ]
     assert (
-        compared_verdict("x", metric_rows, fwhm_mm=float("nan"), facts={}, advice=PROGRAM).status
+        decide_compared_verdict(
+            "x", metric_rows, fwhm_mm=float("nan"), facts={}, advice=PROGRAM
+        ).status
         == "not assessed"
     )
 
@@ -191,7 +193,7 @@ def test_a_series_without_added_detail_is_reported() -> None:
             upper=-0.02,
         ),
     ]
-    verdict = compared_verdict(
+    verdict = decide_compared_verdict(
         "bspline2", metric_rows, fwhm_mm=0.0, facts={"grid": "finer"}, advice=PROGRAM
     )
     assert verdict.status == "not more accurate"
@@ -200,12 +202,12 @@ def test_a_series_without_added_detail_is_reported() -> None:
 
 
 def test_detail_is_not_assessed_on_the_acquired_grid() -> None:
-    verdict = compared_verdict(
+    verdict = decide_compared_verdict(
         "mppca", denoised_rows(), fwhm_mm=0.0, facts={"grid": "acquired"}, advice=PROGRAM
     )
     assert "has no detail above the acquired Nyquist frequency" in verdict.text
     assert "0.02" not in verdict.text
-    without_rows = compared_verdict(
+    without_rows = decide_compared_verdict(
         "mppca", [], fwhm_mm=0.0, facts={"grid": "acquired"}, advice=PROGRAM
     )
     assert "it is on the acquired grid" in without_rows.text

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.evaluation.mask_overlap import jaccard, mask_of_mean, mask_rows, onto_grid
+from bids_sr.evaluation.mask_overlap import jaccard, mask_of_mean, mask_rows, resample_mask
 from bids_sr.glm.block_effects import Effects, load_mean, save_effects
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
@@ -47,7 +47,7 @@ def test_a_mask_on_the_high_resolution_grid_repeats_voxels():
     mask = np.zeros(SHAPE, dtype=bool)
     mask[10:20, 8:24, 5:12] = True
     shape, affine = hr_grid(SHAPE, AFFINE, (2, 2, 1))
-    fine = onto_grid(mask, AFFINE, Volume(np.ones(shape, dtype=bool), affine))
+    fine = resample_mask(mask, AFFINE, Volume(np.ones(shape, dtype=bool), affine))
     np.testing.assert_array_equal(fine.data, mask.repeat(2, 0).repeat(2, 1))
 
 

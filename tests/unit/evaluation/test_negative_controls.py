@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from bids_sr.evaluation.evidence import strongest
-from bids_sr.evaluation.negative_controls import PLACEBOS, placebos_of
-from bids_sr.evaluation.verdict import specific
+from bids_sr.evaluation.evidence import find_strongest
+from bids_sr.evaluation.negative_controls import PLACEBOS, list_placebos
+from bids_sr.evaluation.verdict import claim_specific
 from bids_sr.evaluation.words import comparison, specific_text
 from bids_sr.metrics.rows import MetricRow
 
@@ -49,14 +49,14 @@ def test_negative_controls_are_named_after_their_method():
     for name, placebo in PLACEBOS.items():
         assert name.startswith(placebo.method)
         assert placebo.method + placebo.suffix == name
-    assert placebos_of("srgan") == ("srganPhantom", "srganOther", "srganT1w")
-    assert placebos_of("sbl") == ("sblMirror", "sblShift", "sblOther")
-    assert placebos_of("sdmod") == ()
+    assert list_placebos("srgan") == ("srganPhantom", "srganOther", "srganT1w")
+    assert list_placebos("sbl") == ("sblMirror", "sblShift", "sblOther")
+    assert list_placebos("sdmod") == ()
 
 
 def specific_claim(*rows):
     """Return the claim about sbl."""
-    return specific(strongest("function", rows, ["sbl"]), "sbl")
+    return claim_specific(find_strongest("function", rows, ["sbl"]), "sbl")
 
 
 def test_an_interval_above_zero_supports_the_claim():

@@ -8,8 +8,8 @@ from shortnames import measure_of
 
 from bids_sr.evaluation.qc_flags import (
     _broad_flag,
+    _flag_misplaced_region,
     _ghost_share,
-    _misplaced_flag,
     _outlying_slices,
     _slice_residuals,
     _task_flag,
@@ -69,7 +69,7 @@ def test_flags_of_other_regions_are_undefined_for_the_whole_brain():
     flag = _task_flag(cc_with((FAR, 0.9)), MASK, MASK, "thumb")
     assert flag.raised is None
     assert math.isnan(flag.row().value)
-    assert _misplaced_flag(cc_with((FAR, 0.9)), MASK, MASK, AFFINE, "thumb").raised is None
+    assert _flag_misplaced_region(cc_with((FAR, 0.9)), MASK, MASK, AFFINE, "thumb").raised is None
 
 
 def test_broad_activation_is_raised_above_a_fraction_of_the_brain():
@@ -94,7 +94,7 @@ def test_broad_activation_is_raised_above_a_fraction_of_the_brain():
     ],
 )
 def test_misplaced_is_raised_if_activity_next_to_the_region_is_higher(roi, peaks, raised):
-    assert _misplaced_flag(cc_with(*peaks), roi, MASK, AFFINE, "thumb").raised is raised
+    assert _flag_misplaced_region(cc_with(*peaks), roi, MASK, AFFINE, "thumb").raised is raised
 
 
 def head():

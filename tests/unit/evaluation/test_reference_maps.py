@@ -11,8 +11,13 @@ from shortnames import against_of, measure_of
 
 from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.effects_of_run import RunEffects
-from bids_sr.evaluation.reference_maps import _detection, _ranking, known_truths, truth_rows
-from bids_sr.evaluation.references import known_activation, measured_map
+from bids_sr.evaluation.reference_maps import (
+    _detection,
+    _rank_voxels,
+    make_known_effects,
+    truth_rows,
+)
+from bids_sr.evaluation.references import known_activation, make_map_reference
 from bids_sr.glm.block_effects import Effects, save_effects
 from bids_sr.glm.blocks import TaskBlock, _assign_halves
 from bids_sr.io.volume import Volume
@@ -37,19 +42,19 @@ def test_average_precision_and_roc_area_equal_their_definitions(levels):
     active = rng.random(400) < 0.1
     score = np.round((rng.normal(size=400) + active) * levels) / levels
     precision = np.mean([active[score >= threshold].mean() for threshold in score[active]])
-    assert _ranking(score, active)[1] == pytest.approx(precision, abs=1e-12)
+    assert _rank_voxels(score, active)[1] == pytest.approx(precision, abs=1e-12)
     differences = score[active][:, None] - score[~active]
-    assert _ranking(score, active)[2] == pytest.approx(
+    assert _rank_voxels(score, active)[2] == pytest.approx(
         np.mean((differences > 0) + 0.5 * (differences == 0)), abs=1e-12
     )
 
 
 def test_undefined_metrics_are_nan():
     no_voxels, score = np.zeros(5, dtype=bool), np.arange(5.0)
-    assert math.isnan(_ranking(score, no_voxels)[1])
-    assert math.isnan(_ranking(score, no_voxels)[2])
-    assert math.isnan(_ranking(score, ~no_voxels)[2])
-    assert math.isnan(_ranking(score[:0], no_voxels[:0])[1])
+    assert math.isnan(_rank_voxels(score, no_voxels)[1])
+    assert math.isnan(_rank_voxels(score, no_voxels)[2])
+    assert math.isnan(_rank_voxels(score, ~no_voxels)[2])
+    assert math.isnan(_rank_voxels(score[:0], no_voxels[:0])[1])
     empty = np.zeros(SHAPE, dtype=bool)
     metrics = _detection(np.random.default_rng(0).normal(size=SHAPE), empty, ~empty, AFFINE)
     assert all(math.isnan(value) for value in metrics.values())
@@ -133,7 +138,7 @@ def test_known_activation_is_resampled_to_the_grid_of_the_maps():
     shift[:3, 3] -= AFFINE[:3, :3] @ [2, 0, 0]  # two more voxels at the start of the first axis
     activation = {k: (np.pad(v, ((2, 0), (0, 0), (0, 0))), shift) for k, v in true.items()}
     grid = Volume(data=np.ones(SHAPE, dtype=bool), affine=AFFINE)
-    truths = known_truths(activation, CONTRASTS, grid)
+    truths = make_known_effects(activation, CONTRASTS, grid)
     np.testing.assert_allclose(truths["thumbMinusLittle"].effect, true["thumb"] - true["little"])
     assert truths["thumbMinusLittle"].active.sum() == 9
     rows = values_by_key(maps, known=activation)
@@ -196,7 +201,7 @@ def test_detail_above_nyquist_is_filtered_before_masking(tmp_path):
     options = {"files": files, "contrasts": CONTRASTS, "mask": mask, "affine": affine, "roi": mask}
     run = RunEffects(**options, factor=(2, 2, 1))
     rows = agreement_rows(
-        run, measured_map, partial(known_activation, known={"thumb": (true, affine)})
+        run, make_map_reference, partial(known_activation, known={"thumb": (true, affine)})
     )
     correlations = {
         (r.series, against_of(r), r.region): r.value
@@ -210,7 +215,7 @@ def test_detail_above_nyquist_is_filtered_before_masking(tmp_path):
     assert correlations["sbl", "measured", "brain"] > correlations["bspline", "measured", "brain"]
     gains = [r for r in rows if measure_of(r) == "gain_truth_r_beyond" and r.region == "brain"]
     assert [(r.series, against_of(r)) for r in gains] == [("sbl", "bspline")]
-    assert agreement_rows(RunEffects(**options, factor=(1, 1, 1)), measured_map) == []
+    assert agreement_rows(RunEffects(**options, factor=(1, 1, 1)), make_map_reference) == []
 
 
 def test_connected_voxels_are_compared_with_the_known_network():

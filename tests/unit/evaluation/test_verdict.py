@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from bids_sr.evaluation.evidence import Evidence, _decide, main_regions, strongest
+from bids_sr.evaluation.evidence import Evidence, _decide, find_strongest, main_regions
 from bids_sr.evaluation.self_test import CALIBRATED, NOT_ACCURACY
 from bids_sr.evaluation.verdict import make_verdict
 from bids_sr.evaluation.verdict_text import _NO_DETAIL, verdict_line
@@ -53,7 +53,7 @@ def level(series, value, region="brain", statistic="ev", reference="measured"):
 
 
 def function_evidence(rows, series) -> Evidence:
-    evidence = strongest("function", rows, series)
+    evidence = find_strongest("function", rows, series)
     assert evidence is not None
     return evidence
 
@@ -226,8 +226,8 @@ def test_voxels_active_in_the_acquired_run_are_not_used_below_its_nyquist_freque
         for region in ("brain", "active40", "acquired40")
         for band in ("within", "beyond")
     ]
-    assert strongest("within", rows, ["sbl"]).regions == ("active40", "brain")
-    assert strongest("beyond", rows, ["sbl"]).regions == ("acquired40", "brain")
+    assert find_strongest("within", rows, ["sbl"]).regions == ("active40", "brain")
+    assert find_strongest("beyond", rows, ["sbl"]).regions == ("acquired40", "brain")
 
 
 def test_correlation_amplitude_and_correct_fraction_are_reported_with_explained_variance():
@@ -414,7 +414,7 @@ def test_the_verdict_uses_the_strongest_reference_with_intervals():
         function_evidence([*without_intervals, *known_activation], ["sbl"]).reference.name
         == "truth"
     )
-    assert strongest("function", known_activation, ["srgan"]) is None
+    assert find_strongest("function", known_activation, ["srgan"]) is None
 
 
 def test_active_voxels_are_represented_by_one_region():

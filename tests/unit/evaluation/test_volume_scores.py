@@ -10,9 +10,9 @@ from shortnames import against_of, measure_of
 from skimage.metrics import structural_similarity
 
 from bids_sr.evaluation.volume_scores import (
+    _choose_volumes,
     _draw_segments,
     _mean_interval,
-    _scored_volumes,
     image_rows,
     volume_scores,
 )
@@ -84,11 +84,11 @@ def test_scores_equal_their_definitions_inside_the_mask_without_dummy_volumes(se
 
 
 def test_scored_volumes_are_evenly_spaced(series):
-    assert _scored_volumes(100, 4, 4) == [4, 36, 67, 99]
-    assert _scored_volumes(5, 3, 60) == [3, 4]
-    assert _scored_volumes(9, 2, 1) == [2]
+    assert _choose_volumes(100, 4, 4) == [4, 36, 67, 99]
+    assert _choose_volumes(5, 3, 60) == [3, 4]
+    assert _choose_volumes(9, 2, 1) == [2]
     with pytest.raises(ValueError, match="no volumes can be scored"):
-        _scored_volumes(5, 5, 60)
+        _choose_volumes(5, 5, 60)
     folder, _, mask = series
     assert len(score_files(folder, mask, max_volumes=3)["inject"]["psnr"]) == 3
 

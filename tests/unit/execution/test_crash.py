@@ -18,11 +18,11 @@ from nipype.pipeline import engine as pe
 
 from bids_sr.cli import rerun
 from bids_sr.execution import crash
-from bids_sr.execution.crash import _cause_of, report_crash
+from bids_sr.execution.crash import _parse_cause, report_crash
 from bids_sr.io import atomic_files as files
-from bids_sr.notices import CODES, Notice, UsageError, recorded
-from bids_sr.pipeline.nipype_workflow import workflow_of
-from bids_sr.pipeline.nodes import owner_of
+from bids_sr.notices import CODES, Notice, UsageError, read_record
+from bids_sr.pipeline.nipype_workflow import make_workflow
+from bids_sr.pipeline.nodes import get_owner
 
 TRACEBACK = ["Traceback (most recent call last):\n", "  line\n", "ValueError: the reason\n"]
 
@@ -47,7 +47,7 @@ def test_a_crash_file_describes_the_crash_and_its_command_reruns_the_step(
     node: pe.Node, tmp_path: Path
 ) -> None:
     notice = report_crash(node, {"traceback": TRACEBACK, "host": "node17", "peak_gb": 2.345}, [])
-    assert recorded(tmp_path / "logs") == [notice]
+    assert read_record(tmp_path / "logs") == [notice]
     assert (notice.what, notice.whom, notice.code) == (node.fullname, "sub-01", "crashed")
     assert notice.why == "ValueError: the reason"
     text = Path(notice.file).read_text()
@@ -113,16 +113,16 @@ def test_the_remedy_of_a_usage_error_is_in_the_notice(node: pe.Node) -> None:
 def test_the_crash_file_is_in_the_working_directory_if_the_log_disk_is_full(
     node: pe.Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_whole = files.write_whole
+    write_whole = files.write_text
 
     def fail_in_logs(path: Path, text: str) -> Path:
         if path.is_relative_to(tmp_path / "logs"):
             raise files.DiskFullError(path, len(text))
         return write_whole(path, text)
 
-    monkeypatch.setattr(crash.atomic_files, "write_whole", fail_in_logs)
+    monkeypatch.setattr(crash.atomic_files, "write_text", fail_in_logs)
     notice = report_crash(node, {"traceback": TRACEBACK}, [])
-    assert recorded(tmp_path / "logs") == [notice]
+    assert read_record(tmp_path / "logs") == [notice]
     path = Path(notice.file)
     assert path.parent == Path(node.base_dir)
     assert path.exists()
@@ -143,11 +143,11 @@ def test_the_crash_file_is_in_the_working_directory_if_the_log_disk_is_full(
     ],
 )
 def test_notice_codes_follow_from_the_error_text(why: str, code: str) -> None:
-    assert _cause_of(why) == code
+    assert _parse_cause(why) == code
 
 
 def test_a_full_disk_is_reported_with_its_free_space(node: pe.Node) -> None:
-    place = files.file_system_of(Path(node.output_dir()))
+    place = files.find_file_system(Path(node.output_dir()))
     reason = report_crash(node, {"traceback": ["No space left on device"]}, []).why
     assert f"free on the file system {place}" in reason
 
@@ -200,16 +200,16 @@ def test_labels_with_a_plus_sign_are_preserved(tmp_path: Path) -> None:
     maker.bold("sub-A+B_task-tap+2")
     maker.events("sub-A+B_task-tap+2")
     maker.subject("AB")
-    workflow = workflow_of(
+    workflow = make_workflow(
         planned_graph(maker, tmp_path), base_dir=tmp_path, need_gb=lambda need: need.always
     )
     nodes = [workflow.get_node(name) for name in workflow.list_node_names() if "sub_A__B" in name]
-    assert {owner_of(step_node) for step_node in nodes} == {
+    assert {get_owner(step_node) for step_node in nodes} == {
         ("A+B", ""),
         ("A+B", "sub-A+B_task-tap"),
         ("A+B", "sub-A+B_task-tap+2"),
     }
     executed = workflow._create_flat_graph().nodes()
-    assert {owner_of(step_node) for step_node in executed} >= {
-        owner_of(step_node) for step_node in nodes
+    assert {get_owner(step_node) for step_node in executed} >= {
+        get_owner(step_node) for step_node in nodes
     }

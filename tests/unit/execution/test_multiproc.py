@@ -17,12 +17,12 @@ from networkx import DiGraph
 from nipype.pipeline import engine as pe
 from scipy.sparse import lil_matrix
 
-from bids_sr.cli.console import line_of, warning_lines
+from bids_sr.cli.console import format_line, warning_lines
 from bids_sr.config.plugin import Plugin
 from bids_sr.execution.execute import configure_nipype, execute
 from bids_sr.execution.multiproc import ResilientMultiProc
 from bids_sr.execution.step_warnings import _forget_warnings, keep_warnings
-from bids_sr.notices import CODES, RECORD, Notice, record, recorded
+from bids_sr.notices import CODES, RECORD, Notice, read_record, record
 from bids_sr.steps.bold_reference import mask_head
 from bids_sr.steps.figures.anatomy import draw_brain
 from bids_sr.steps.judgment import judge
@@ -218,10 +218,10 @@ def test_warnings_of_steps_are_recorded_once_and_not_printed(tmp_path):
         env={**os.environ, "PYTHONPATH": paths},
     )
     assert "the value" not in process.stdout + process.stderr
-    assert len(recorded(tmp_path)) == 3
-    notices_of_steps = [recorded(tmp_path / "wf" / name) for name in ("first", "other", "last")]
+    assert len(read_record(tmp_path)) == 3
+    notices_of_steps = [read_record(tmp_path / "wf" / name) for name in ("first", "other", "last")]
     assert {notice.what for (notice,) in notices_of_steps} == {"wf.first", "wf.other", "wf.last"}
-    assert sorted((notice.why, notice.what) for notice in recorded(tmp_path)) == [
+    assert sorted((notice.why, notice.what) for notice in read_record(tmp_path)) == [
         ("the value is 0", "wf.last"),
         ("the value is 0", "wf.other"),
         ("the value is 1", "wf.first"),
@@ -271,19 +271,19 @@ def test_equal_warnings_are_printed_once_with_their_runs(tmp_path):
         [warn(1, "it lies outside"), warn(2, "it lies outside"), warn(2, "it lies outside")],
     )
     record(tmp_path, [warn(1, "other"), Notice(what="a", why="of the data set", level="note")])
-    assert [" ".join(line_of(notice).split()) for notice in warning_lines(tmp_path)] == [
+    assert [" ".join(format_line(notice).split()) for notice in warning_lines(tmp_path)] == [
         "warning sub-01_task-tap, sub-02_task-tap: it lies outside",
         "warning sub-01_task-tap: other",
     ]
     record(tmp_path, [warn(1, str(k)) for k in range(7)])
-    assert [line_of(notice).split() for notice in warning_lines(tmp_path)][-1][:3] == [
+    assert [format_line(notice).split() for notice in warning_lines(tmp_path)][-1][:3] == [
         "and",
         "3",
         "more",
     ]
     with (tmp_path / RECORD).open("a") as stream:
         stream.write('{"what": "cut')
-    assert len(recorded(tmp_path)) == 11
+    assert len(read_record(tmp_path)) == 11
 
 
 def test_a_step_continues_if_its_warning_cannot_be_written(tmp_path, no_stored_warnings):
@@ -292,10 +292,10 @@ def test_a_step_continues_if_its_warning_cannot_be_written(tmp_path, no_stored_w
     step = SimpleNamespace(fullname="wf.b", owner=owner, output_dir=lambda: str(step_dir))
     keep_warnings(tmp_path / "nowhere", step)
     logging.getLogger("bids_sr.test").warning("lost")
-    assert recorded(tmp_path / "nowhere") == []
+    assert read_record(tmp_path / "nowhere") == []
     keep_warnings(tmp_path, step)
     logging.getLogger("bids_sr.test").warning("found")
-    assert recorded(tmp_path) == [
+    assert read_record(tmp_path) == [
         Notice(
             what="wf.b",
             why="found",
@@ -319,7 +319,7 @@ def test_a_node_killed_twice_is_reported_and_other_nodes_run(tmp_path):
     assert "killed twice" in text
     assert "Node: wf.first\n" in text
     assert "What to do: The most frequent cause is insufficient memory" in text
-    failed = [notice for notice in recorded(tmp_path) if notice.failed]
+    failed = [notice for notice in read_record(tmp_path) if notice.failed]
     assert [(notice.code, notice.file) for notice in failed] == [("killed", str(crash))]
     assert "bids_sr.cli.rerun" in text
 
@@ -337,7 +337,7 @@ def test_a_full_disk_ends_the_run_at_once(tmp_path, caplog, capfd):
     (full_disk,) = outcome.crashes
     crash = Path(full_disk.file)
     assert full_disk.code == "full"
-    assert [notice for notice in recorded(tmp_path) if notice.failed] == [full_disk]
+    assert [notice for notice in read_record(tmp_path) if notice.failed] == [full_disk]
     assert f"What to do: {CODES['full'][1]}" in crash.read_text()
     assert [record.getMessage().split(" failed: see ")[-1] for record in caplog.records] == [
         str(crash)

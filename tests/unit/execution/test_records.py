@@ -23,18 +23,18 @@ from nipype.pipeline.plugins.base import DistributedPluginBase
 from bids_sr.execution import records
 from bids_sr.execution.records import (
     _RECORD,
-    Finish,
-    NotesLeft,
+    FinishedSteps,
+    StepRecordMixin,
     _intact,
-    forget_damaged,
-    note_left,
+    invalidate_damaged,
+    record_files,
 )
-from bids_sr.notices import RECORD, Notice, record, recorded
+from bids_sr.notices import RECORD, Notice, read_record, record
 from bids_sr.pipeline.artifacts import Facts
 from bids_sr.pipeline.artifacts import File as GivenFile
 from bids_sr.pipeline.flow import Flow, subworkflow
 from bids_sr.pipeline.graph import Graph
-from bids_sr.pipeline.nipype_workflow import workflow_of
+from bids_sr.pipeline.nipype_workflow import make_workflow
 from bids_sr.pipeline.nodes import Scope
 from bids_sr.pipeline.step import step
 from bids_sr.pipeline.store import RECORD as WRITTEN
@@ -71,7 +71,7 @@ def node(tmp_path: Path) -> pe.Node:
     """Return a step that has run and whose results are recorded."""
     written_node = _node(tmp_path)
     written_node.run()
-    note_left(Path(written_node.output_dir()))
+    record_files(Path(written_node.output_dir()))
     return written_node
 
 
@@ -88,7 +88,7 @@ def test_unchanged_results_are_reused(node: pe.Node, tmp_path: Path) -> None:
     assert sorted(stamps) == sorted(
         [str(tmp_path / "stored.tsv"), "deep/table.tsv", "result_write.pklz", WRITTEN]
     )
-    assert forget_damaged([_node(tmp_path)]) == []
+    assert invalidate_damaged([_node(tmp_path)]) == []
     assert _node(tmp_path).is_cached() == (True, True)
     (folder / "_inputs.pklz").unlink()  # nipype rewrites its own records
     assert _intact(folder)
@@ -120,7 +120,7 @@ def test_a_step_with_a_damaged_file_is_rerun(
     folder = Path(node.output_dir())
     damage(folder / name)
     rerun_node = _node(tmp_path)
-    assert forget_damaged([rerun_node]) == [rerun_node.fullname]
+    assert invalidate_damaged([rerun_node]) == [rerun_node.fullname]
     assert rerun_node.is_cached() == (False, False)
     assert not _intact(folder)
     rerun_node.run()
@@ -130,7 +130,7 @@ def test_a_step_with_a_damaged_file_is_rerun(
 @pytest.mark.parametrize("damage", [_truncate, Path.unlink])
 def test_a_step_with_a_damaged_derivative_is_rerun(node: pe.Node, tmp_path: Path, damage) -> None:
     damage(tmp_path / "stored.tsv")
-    assert len(forget_damaged([_node(tmp_path)])) == 1
+    assert len(invalidate_damaged([_node(tmp_path)])) == 1
 
 
 @pytest.mark.parametrize("note", [None, "", "{", "[]", "{}", '{"result_write.pklz": 1}'])
@@ -141,14 +141,14 @@ def test_results_without_a_valid_record_are_not_reused(
     path.unlink()
     if note is not None:
         path.write_text(note)
-    assert len(forget_damaged([_node(tmp_path)])) == 1
+    assert len(invalidate_damaged([_node(tmp_path)])) == 1
 
 
 def test_results_of_an_earlier_version_are_recomputed(node: pe.Node, tmp_path: Path) -> None:
     """Earlier versions stored lists as several files, which nipype could not load."""
     folder = Path(node.output_dir())
     (folder / _RECORD).rename(folder / "_left.json")
-    assert len(forget_damaged([_node(tmp_path)])) == 1
+    assert len(invalidate_damaged([_node(tmp_path)])) == 1
 
 
 def test_files_of_an_unfinished_step_are_preserved(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_files_of_an_unfinished_step_are_preserved(tmp_path: Path) -> None:
     folder = Path(waiting.output_dir())
     folder.mkdir(parents=True)
     (folder / "_0x0_unfinished.json").write_text("{}")
-    assert forget_damaged([waiting]) == []
+    assert invalidate_damaged([waiting]) == []
     assert (folder / "_0x0_unfinished.json").exists()
 
 
@@ -171,12 +171,12 @@ def second(first: Facts) -> Facts:
     return first
 
 
-def _finish(work: Path, source: Path, gain: float = 1.0) -> Finish:
+def _finish(work: Path, source: Path, gain: float = 1.0) -> FinishedSteps:
     with Flow(root := Scope("wf")):
         size = first(source, gain=gain)
         with subworkflow("inner"):
             second(size)
-    return Finish(Graph(root), work)
+    return FinishedSteps(Graph(root), work)
 
 
 @pytest.fixture
@@ -187,12 +187,12 @@ def finished_steps(tmp_path: Path) -> tuple[Path, Path]:
     for folder in (work / "wf/first", work / "wf/inner/second"):
         folder.mkdir(parents=True)
         (folder / "made.json").write_text("{}")
-        note_left(folder)
+        record_files(folder)
     return work, source
 
 
 def _remaining(*call: object, **options: float) -> list[str]:
-    return sorted(str(node_name) for node_name in _finish(*call, **options).left())  # type: ignore[arg-type]
+    return sorted(str(node_name) for node_name in _finish(*call, **options).unfinished_steps())  # type: ignore[arg-type]
 
 
 _BOTH = ["wf.first", "wf.inner.second"]
@@ -229,7 +229,7 @@ def test_folders_of_finished_steps_with_current_inputs(
 ) -> None:
     def folders(**options: float) -> list[Path | None]:
         finish = _finish(*finished_steps, **options)
-        return [finish.ended()(placed) for placed in finish._steps]
+        return [finish.finished_folder()(placed) for placed in finish._steps]
 
     assert folders() == [None, None]
     _finish(*finished_steps).note()
@@ -249,14 +249,14 @@ def test_large_images_no_longer_needed_are_emptied_and_recomputed_on_demand(
     (first / "small.nii").write_bytes(b"x" * 50)
     (first / "_0xabcd.json").write_text("{}")
     os.link(first / "series.nii", finished_steps[0] / "other name")
-    note_left(first)
+    record_files(first)
     _finish(*finished_steps).note()
-    plugin = NotesLeft()
+    plugin = StepRecordMixin()
     plugin.procs = [SimpleNamespace(output_dir=lambda: str(first))]  # type: ignore[list-item]
     plugin.proc_done, plugin.proc_pending = [True], [False]
     for reads, keep_files in ((1, False), (0, True), (0, False)):
         assert (first / "series.nii").read_bytes() == b"x" * 200
-        plugin.refidx, plugin.keeps = np.array([[reads]]), keep_files
+        plugin.refidx, plugin.keeps_large_images = np.array([[reads]]), keep_files
         plugin._remove_node_dirs()
     assert (first / "series.nii").read_bytes() == b"\0" * 200
     assert (first / "small.nii").read_bytes() == b"x" * 50
@@ -264,13 +264,15 @@ def test_large_images_no_longer_needed_are_emptied_and_recomputed_on_demand(
     assert _remaining(*finished_steps) == [], "emptied files must count as unchanged"
     (second / "made.json").unlink()
     finish = _finish(*finished_steps)
-    assert sorted(map(str, finish.left())) == _BOTH, "the second step would read a hole"
-    finish.note(finish.left())
+    assert sorted(map(str, finish.unfinished_steps())) == _BOTH, (
+        "the second step would read a hole"
+    )
+    finish.note(finish.unfinished_steps())
     assert not (first / "_0xabcd.json").exists(), "nipype would consider the step finished"
 
 
 def test_reading_a_merged_list_counts_as_reading_its_files() -> None:
-    class Plugin(NotesLeft, DistributedPluginBase):
+    class Plugin(StepRecordMixin, DistributedPluginBase):
         pass
 
     first_source, second_source, other_reader, reader = (
@@ -297,7 +299,7 @@ def test_running_steps_removes_records_of_other_settings(
 ) -> None:
     _finish(*finished_steps).note()
     other_call = _finish(*finished_steps, gain=2.0)
-    other_call.note(other_call.left())
+    other_call.note(other_call.unfinished_steps())
     assert _remaining(*finished_steps) == _BOTH
 
 
@@ -307,11 +309,11 @@ def test_steps_finished_before_an_interruption_are_not_rerun(
     """In this test, the second step was finished earlier with another gain in the first step."""
     _finish(*finished_steps).note()
     stopped = _finish(*finished_steps, gain=2.0)
-    stopped.note(stopped.left())
+    stopped.note(stopped.unfinished_steps())
     assert _remaining(*finished_steps, gain=2.0) == _BOTH
     first = finished_steps[0] / "wf/first"
     (first / "made.json").write_text("{ }")
-    note_left(first)
+    record_files(first)
     assert _remaining(*finished_steps, gain=2.0) == ["wf.inner.second"]
 
 
@@ -323,9 +325,9 @@ def test_warnings_of_reused_steps_are_repeated_once(
     record(work / "wf/first", notices)
     record(work / "wf/inner/second", notices[1:])
     record(tmp_path, notices[:1])
-    _finish(work, source).retell(tmp_path)
+    _finish(work, source).repeat_warnings(tmp_path)
     assert (tmp_path / RECORD).read_text().count("\n") == 2
-    assert recorded(tmp_path) == notices
+    assert read_record(tmp_path) == notices
 
 
 def _same_size_and_time(path: Path, text: str) -> None:
@@ -361,7 +363,7 @@ def test_a_changed_file_is_read_again_through_a_step_that_passes_it_on(tmp_path:
     def results() -> list[str]:
         with Flow(root := Scope("wf")):
             read(hand_on(source))
-        flow = workflow_of(Graph(root), base_dir=tmp_path / "work", need_gb=lambda need: 0.1)
+        flow = make_workflow(Graph(root), base_dir=tmp_path / "work", need_gb=lambda need: 0.1)
         flow.run()
         return [json.loads((tmp_path / "work/wf/read/read.json").read_text())["text"]]
 

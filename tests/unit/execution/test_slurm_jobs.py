@@ -22,8 +22,8 @@ from bids_sr.execution.execute import execute
 from bids_sr.execution.node_job import main
 from bids_sr.execution.slurm_jobs import Jobs, _requests, _script, is_small
 from bids_sr.execution.slurm_plugin import ResilientSLURM
-from bids_sr.execution.slurm_queue import Queue, Unreachable, _code_of_end
-from bids_sr.notices import CODES, recorded
+from bids_sr.execution.slurm_queue import Queue, SlurmUnreachable, _code_of_end
+from bids_sr.notices import CODES, read_record
 from bids_sr.slurm import calls as slurm_calls
 from bids_sr.slurm.calls import SlurmError
 
@@ -97,14 +97,14 @@ def node(base: Path, name: str = "step", mem_gb: float = 0.2, n_procs: int = 1) 
 @pytest.fixture
 def jobs(tmp_path: Path, slurm: FakeSlurm) -> Jobs:
     empty_jobs = Jobs(root=tmp_path / "jobs", options=options())
-    empty_jobs.take_over(set())
+    empty_jobs.cancel_orphans(set())
     empty_jobs.queue.pause = 0.05
     return empty_jobs
 
 
 def wait_for_end(jobs: Jobs, number: int, seconds: float = 20.0) -> Any:
     deadline = time.monotonic() + seconds
-    while (result := jobs.ended(number)) is None:
+    while (result := jobs.outcome(number)) is None:
         assert time.monotonic() < deadline, "the job never ended"
         time.sleep(0.05)
     return result
@@ -194,7 +194,7 @@ def test_a_job_unknown_to_slurm_is_reported_as_failed(
 ) -> None:
     slurm.plan("step", "hang")
     number = jobs.start(node(tmp_path), updatehash=False)
-    assert jobs.ended(number) is None
+    assert jobs.outcome(number) is None
     (slurm.folder / "jobs" / "1").unlink()
     assert "UNKNOWN" in wait_for_end(jobs, number)["traceback"][-1]
 
@@ -238,7 +238,7 @@ def test_a_pending_job_is_not_cancelled(tmp_path: Path, slurm: FakeSlurm, jobs: 
     slurm.plan("step", "PENDING Priority")
     number = jobs.start(node(tmp_path), updatehash=False)
     for _ in range(12):
-        assert jobs.ended(number) is None
+        assert jobs.outcome(number) is None
         time.sleep(0.05)
 
 
@@ -260,9 +260,9 @@ def test_an_unresponsive_controller_is_waited_for(
     number = jobs.start(node(tmp_path), updatehash=False)
     slurm.be_silent(6)
     while int((slurm.folder / "silent").read_text()):
-        assert jobs.ended(number) is None
+        assert jobs.outcome(number) is None
         time.sleep(0.05)
-    assert jobs.ended(number) is None
+    assert jobs.outcome(number) is None
     assert len(slurm.jobs()) == 1
 
 
@@ -286,7 +286,7 @@ def test_an_unreachable_controller_ends_the_run_with_a_message(
         unreachable_workflow, nprocs=1, mem_gb=1, crash_dir=tmp_path / "logs", plugin=plugin
     )
     (crash,) = outcome.crashes
-    assert recorded(tmp_path / "logs") == [crash]
+    assert read_record(tmp_path / "logs") == [crash]
     assert "SLURM has not responded" in crash.what
     assert "for wf.first" in crash.what or "for wf.other" in crash.what
 
@@ -306,7 +306,7 @@ def test_a_controller_that_becomes_unreachable_is_reported_once(
         return number
 
     plugin._submit_job = submit_and_be_gone
-    with pytest.raises(Unreachable, match="Unable to contact"):
+    with pytest.raises(SlurmUnreachable, match="Unable to contact"):
         workflow(tmp_path).run(plugin=plugin)
     assert len(plugin.crashes) == 1, "a single crash must be reported"
 
@@ -327,7 +327,7 @@ def test_submission_is_retried_if_the_job_limit_is_reached(
         return subprocess.CompletedProcess(words, 1 if text else 0, "" if text else "7;c\n", text)
 
     monkeypatch.setattr(slurm_queue, "call", command)
-    monkeypatch.setattr(Queue, "_named_exactly", lambda self, name: "")
+    monkeypatch.setattr(Queue, "_find_job", lambda self, name: "")
     assert Queue(patience=0.0, pause=0.0).submit("x", ["job.sh"], alive=lambda: True) == "7"
 
 
@@ -392,7 +392,7 @@ def test_jobs_of_an_interrupted_submission_are_cancelled(
 ) -> None:
     slurm.add(f"wf.first.1.{jobs.token}")
     other_job = slurm.add("somebody.elses")
-    jobs.call_off()
+    jobs.cancel_all()
     assert slurm.jobs() == {"1": "CANCELLED", other_job: "RUNNING"}
 
 
@@ -401,7 +401,7 @@ def test_jobs_of_a_killed_driver_are_cancelled_first(tmp_path: Path, slurm: Fake
     own_job = slurm.add("wf.sub_01_wf.first.3.0123456789ab")
     other_participant = slurm.add("wf.sub_02_wf.first.3.0123456789ab")
     other_directory = slurm.add("wf.sub_01_wf.first.3.ba9876543210")
-    Jobs(root=tmp_path / "jobs", options=options()).take_over({"wf.sub_01_wf.first"})
+    Jobs(root=tmp_path / "jobs", options=options()).cancel_orphans({"wf.sub_01_wf.first"})
     assert slurm.jobs() == {
         own_job: "CANCELLED",
         other_participant: "RUNNING",
@@ -417,7 +417,7 @@ def test_jobs_that_cannot_be_cancelled_are_named(
     (tmp_path / "jobs" / "0123456789ab").mkdir(parents=True)
     slurm.add("first.3.0123456789ab")
     with pytest.raises(SlurmError, match="jobs 1 could not be cancelled"):
-        Jobs(root=tmp_path / "jobs", options=options()).take_over({"first"})
+        Jobs(root=tmp_path / "jobs", options=options()).cancel_orphans({"first"})
 
 
 def test_requests_of_a_job_follow_from_step_and_options(tmp_path: Path) -> None:

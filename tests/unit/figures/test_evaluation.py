@@ -280,7 +280,7 @@ def test_empty_input_raises_an_error():
     with pytest.raises(canvas.FigureInputError, match="no values of the evaluation"):
         forest_figure([], {}, legend={})
     with pytest.raises(canvas.FigureInputError, match="no map"):
-        map_figures.beyond_figure({}, BRAIN, scores={}, score="r")
+        map_figures.plot_effects_above_nyquist({}, BRAIN, scores={}, score="r")
     with pytest.raises(canvas.FigureInputError, match="no map"):
         map_figures.overlay_figure({}, BRAIN, BRAIN, label="x")
 
@@ -314,7 +314,7 @@ def test_maps_above_nyquist_share_one_scale():
     }
     scores = {"bspline": -0.0002, "srgan": 0.093, "sbl": 0.515, "measured": math.nan}
     score_text = "explained variance, voxels active in the acquired run (|t| > 4)"
-    fig = map_figures.beyond_figure(maps, BRAIN, scores=scores, score=score_text)
+    fig = map_figures.plot_effects_above_nyquist(maps, BRAIN, scores=scores, score=score_text)
     fig.canvas.draw()
     images = fig.axes[0].images
     limits = {image.get_clim() for image in images}

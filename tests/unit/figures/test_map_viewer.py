@@ -20,9 +20,9 @@ from scipy import ndimage
 from bids_sr.figures.map_viewer import (
     MAX_BYTES,
     PAGE_BYTES,
+    bytes_per_run,
+    encode_image,
     mni_nodes,
-    packed,
-    room_of,
     viewer_html,
 )
 from bids_sr.figures.maps import CC_DISPLAY, T_DISPLAY
@@ -73,7 +73,7 @@ def test_faster_compression_is_at_most_3_percent_larger():
     values = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((60, 60, 40)), 1)
     values *= 3 / values.std()
     values[np.abs(values) < 2.5] = 0
-    text = packed(Volume(values.astype(np.float32), FINE), slope=0.1)
+    text = encode_image(Volume(values.astype(np.float32), FINE), slope=0.1)
     smallest = gzip.compress(gzip.decompress(base64.b64decode(text)), 9, mtime=0)
     assert len(base64.b64decode(text)) < 1.03 * len(smallest)
     assert len(base64.b64decode(text)) != len(smallest)
@@ -81,13 +81,15 @@ def test_faster_compression_is_at_most_3_percent_larger():
 
 def test_a_map_is_recovered_in_ras_order_within_half_a_step():
     data = np.random.default_rng(1).normal(0, 4, (6, 5, 4))
-    image = decode_map(packed(Volume(data, FINE), slope=0.1))
+    image = decode_map(encode_image(Volume(data, FINE), slope=0.1))
     assert image.get_data_dtype() == np.int8
     assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
     assert np.abs(image.get_fdata() - data[::-1]).max() <= 0.05 + 1e-6
     corner = image.affine @ [0, 0, 0, 1]
     assert corner[0] == pytest.approx((FINE @ [5, 0, 0, 1])[0])
-    assert packed(Volume(data, FINE), slope=0.1) == packed(Volume(data, FINE), slope=0.1)
+    assert encode_image(Volume(data, FINE), slope=0.1) == encode_image(
+        Volume(data, FINE), slope=0.1
+    )
 
 
 def test_maps_stay_on_their_grids_and_small_values_are_set_to_0():
@@ -171,8 +173,8 @@ def test_the_slider_step_depends_on_the_statistic(display, step, digits):
 
 
 def test_runs_share_the_size_limit_of_a_page():
-    assert room_of(1) == MAX_BYTES
-    assert 4 * room_of(4) <= PAGE_BYTES
+    assert bytes_per_run(1) == MAX_BYTES
+    assert 4 * bytes_per_run(4) <= PAGE_BYTES
 
 
 SERIES = {

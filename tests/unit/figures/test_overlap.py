@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgba
 
 from bids_sr.figures import slices
 from bids_sr.figures.canvas import FigureInputError
-from bids_sr.figures.correlation import correlation_figure, shown_above
+from bids_sr.figures.correlation import correlation_figure, display_threshold
 from bids_sr.figures.maps import Scene
 from bids_sr.figures.networks import network_figure
 from bids_sr.figures.overlap import _BOTH, _FIRST, _SECOND, overlap_figure, overlap_labels
@@ -295,6 +295,8 @@ def test_the_display_threshold_follows_the_spread_of_the_acquired_map(
 ) -> None:
     noise = np.random.default_rng(6).normal(0, spread, SHAPE)
     noise[8:14, 24:30, 8:12] += 1  # activation does not affect the threshold
-    assert shown_above(Volume(noise, AFFINE), scene.mask) == pytest.approx(expected, abs=0.04)
+    assert display_threshold(Volume(noise, AFFINE), scene.mask) == pytest.approx(
+        expected, abs=0.04
+    )
     empty = Volume(np.full(SHAPE, np.nan), AFFINE)
-    assert shown_above(empty, scene.mask) == 0.25
+    assert display_threshold(empty, scene.mask) == 0.25

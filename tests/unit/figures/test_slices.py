@@ -91,7 +91,7 @@ def test_left_is_drawn_on_the_left_and_anterior_above():
     image = Volume(data, np.diag([-1.0, 1.0, 1.0, 1.0]))
     cuts = slices.cuts([2.5], slices.field_of_view(image))
     fig = slices.image_figure(
-        [slices.row_of("", cuts, slices.Layer(image=image, low=0, high=1))], tallest=12.0
+        [slices.make_row("", cuts, slices.Layer(image=image, low=0, high=1))], tallest=12.0
     )
     ax = fig.axes[0]
     assert [label.get_text() for label in ax.texts] == ["", "", "L", "R", "z = +2 mm"]
@@ -138,7 +138,8 @@ def test_nearest_neighbor_images_repeat_acquired_voxels(low, factor):
     data = np.arange(low**3, dtype=float).reshape(low, low, low)
     fine = Volume(np.zeros((low * factor,) * 3), np.eye(4))
     assert np.array_equal(
-        slices.repeated(Volume(data, np.eye(4)), fine), np.kron(data, np.ones((factor,) * 3))
+        slices.resample_nearest(Volume(data, np.eye(4)), fine),
+        np.kron(data, np.ones((factor,) * 3)),
     )
 
 
@@ -172,20 +173,22 @@ def test_acquired_and_high_resolution_grids_are_drawn_at_the_same_position():
 def test_a_part_of_a_box_stays_inside():
     full_box = np.array([[10.0, 0, 2], [50, 60, 8]])
     assert np.array_equal(
-        slices.part_of(full_box, np.array([10, 59, 0]), (20, 20)), [[10, 40, 2], [30, 60, 8]]
+        slices.crop_box(full_box, np.array([10, 59, 0]), (20, 20)), [[10, 40, 2], [30, 60, 8]]
     )
     assert np.array_equal(
-        slices.part_of(full_box, np.array([30, 30, 0]), (200, 10)), [[10, 25, 2], [50, 35, 8]]
+        slices.crop_box(full_box, np.array([30, 30, 0]), (200, 10)), [[10, 25, 2], [50, 35, 8]]
     )
 
 
 def test_rows_of_different_heights_are_aligned_in_columns(head):
     image, mask = head
-    full_box = slices.box_of(mask, 2.0)
+    full_box = slices.bounding_box_mm(mask, 2.0)
     low_box = full_box.copy()
     low_box[1, 1] = low_box[0, 1] + 20
     layer = slices.gray(image, mask)
-    rows = [slices.row_of("a", slices.cuts([9.0] * 3, box), layer) for box in (full_box, low_box)]
+    rows = [
+        slices.make_row("a", slices.cuts([9.0] * 3, box), layer) for box in (full_box, low_box)
+    ]
     sheets = [
         patch
         for patch in slices.image_figure(rows, tallest=1.0).axes[0].patches
@@ -485,7 +488,7 @@ def test_frame_and_outline_have_the_colors_named_in_the_caption(head, scene):
 def test_the_first_panel_frames_the_enlarged_part(scene, monkeypatch):
     maps = maps_of(9.0)
     monkeypatch.setattr(map_figures, "ZOOM_MM", (30.0, 24.0))
-    sheet, _ = map_figures.zoomed_figure(maps, scene).axes
+    sheet, _ = map_figures.plot_zoomed_maps(maps, scene).axes
     far, *close = (artist for artist in sheet.images if artist.get_cmap().name == "gray")
     assert len(close) == len(maps)
     (frame,) = (

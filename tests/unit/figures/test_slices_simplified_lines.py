@@ -6,7 +6,7 @@ from contourpy import contour_generator
 from scipy import ndimage
 from skimage.measure import approximate_polygon
 
-from bids_sr.figures.slices import simplified
+from bids_sr.figures.slices import simplify_line
 
 
 def contours(seed):
@@ -23,7 +23,7 @@ def test_simplified_outlines_equal_skimage(tolerance):
     assert any((line[0] != line[-1]).any() for line in lines)
     dropped = 0
     for line in lines:
-        simplified_line = simplified(line, tolerance)
+        simplified_line = simplify_line(line, tolerance)
         np.testing.assert_array_equal(simplified_line, approximate_polygon(line, tolerance))
         dropped += len(line) - len(simplified_line)
     assert dropped > 100
@@ -32,16 +32,16 @@ def test_simplified_outlines_equal_skimage(tolerance):
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_short_lines_are_unchanged(count):
     line = np.array([[0.0, 0], [1, 2], [3, 0]])[:count]
-    np.testing.assert_array_equal(simplified(line, 0.5), line)
+    np.testing.assert_array_equal(simplify_line(line, 0.5), line)
 
 
 def test_points_within_the_tolerance_are_removed():
     line = np.array([[0.0, 0], [2, 1], [4, 0]])
-    assert len(simplified(line, 1.0)) == 2
-    assert len(simplified(line, 0.99)) == 3
+    assert len(simplify_line(line, 1.0)) == 2
+    assert len(simplify_line(line, 0.99)) == 3
 
 
 def test_distances_are_measured_to_the_segment_not_its_line():
     line = np.array([[0.0, 0], [6, 0], [4, 0]])  # the line reverses its direction
-    np.testing.assert_array_equal(simplified(line, 1.0), line)
-    np.testing.assert_array_equal(simplified(line, 2.0), line[[0, 2]])
+    np.testing.assert_array_equal(simplify_line(line, 1.0), line)
+    np.testing.assert_array_equal(simplify_line(line, 2.0), line[[0, 2]])

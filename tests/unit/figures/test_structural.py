@@ -11,9 +11,9 @@ from bids_sr.figures.structural import classes_figure, explanation_figure, scans
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.report.assembler import _assemble
-from bids_sr.report.figure_archive import figures_of
+from bids_sr.report.figure_archive import read_figures
 from bids_sr.report.metric_tables import SCANS, tables_html
-from bids_sr.steps.figures import declared
+from bids_sr.steps.figures import figure_declarations
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, 2, 0, -10], [0, 0, 2, -5], [0, 0, 0, 1]])
 SHAPE = (10, 12, 5)
@@ -140,7 +140,7 @@ def page(tmp_path, names):
             entities={"subject": "01"},
         )
     custom = {"methods": "m", "errors": "e", "about": "a"}
-    return _assemble(declared(), figures_of(tmp_path, "01"), custom, tmp_path)
+    return _assemble(figure_declarations(), read_figures(tmp_path, "01"), custom, tmp_path)
 
 
 def test_reports_have_sections_of_structural_scans_or_of_runs(tmp_path):

@@ -38,7 +38,7 @@ def test_autocorrelations_are_extrapolated_by_the_process():
 
 def test_expected_products_equal_the_traces_of_dense_matrices():
     space = basis()
-    products = autoregression.expected_products(space, 4)
+    products = autoregression.compute_expected_products(space, 4)
     noise = linalg.toeplitz(0.7 ** np.arange(50))
     for lag in range(5):
         expected = np.trace(
@@ -50,10 +50,12 @@ def test_expected_products_equal_the_traces_of_dense_matrices():
 @pytest.mark.parametrize("rho", [-0.3, 0.0, 0.4, 0.7])
 def test_autocorrelation_is_recovered_from_biased_residual_ratios(rho):
     true = rho ** np.arange(1, 5)[None]
-    products = autoregression.expected_products(basis(120), 4)
+    products = autoregression.compute_expected_products(basis(120), 4)
     biased = autoregression._residual_ratios(true, products)
     assert np.abs(biased - true).max() > 0.03
-    np.testing.assert_allclose(autoregression.unseen(biased, products), true, atol=1e-4)
+    np.testing.assert_allclose(
+        autoregression.noise_autocorrelations(biased, products), true, atol=1e-4
+    )
 
 
 def test_shifted_traces_equal_the_traces_of_dense_matrices():
@@ -61,7 +63,9 @@ def test_shifted_traces_equal_the_traces_of_dense_matrices():
     noise += noise.T
     shifts = [(np.eye(30, k=k) + np.eye(30, k=-k)) / 2 for k in range(4)]
     expected = [[np.trace(a @ noise @ b @ noise) for b in shifts] for a in shifts]
-    np.testing.assert_allclose(autoregression._shifted_traces(noise, 3), expected, atol=1e-9)
+    np.testing.assert_allclose(
+        autoregression._compute_shifted_traces(noise, 3), expected, atol=1e-9
+    )
 
 
 def test_bias_and_covariance_of_a_voxel_agree_with_simulation():
@@ -75,9 +79,9 @@ def test_bias_and_covariance_of_a_voxel_agree_with_simulation():
     ).sum(axis=0)
     true = rho ** np.arange(1, 4)
     first_order = autoregression._residual_ratios(
-        true[None], autoregression.expected_products(space, 3)
+        true[None], autoregression.compute_expected_products(space, 3)
     )[0]
-    bias, covariance = autoregression.sampling(true, space)
+    bias, covariance = autoregression.ratio_moments(true, space)
     error = ratios.std(axis=1) / np.sqrt(count)
     assert (np.abs(ratios.mean(axis=1) - first_order) > 10 * error)[:2].all()  # bias of a ratio
     # the bias is exact to second order
@@ -88,5 +92,5 @@ def test_bias_and_covariance_of_a_voxel_agree_with_simulation():
 
 
 def test_white_noise_has_no_bias():
-    bias, _ = autoregression.sampling(np.zeros(3), basis(40, 10))
+    bias, _ = autoregression.ratio_moments(np.zeros(3), basis(40, 10))
     np.testing.assert_allclose(bias, 0, atol=1e-12)

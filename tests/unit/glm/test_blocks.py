@@ -230,8 +230,10 @@ def test_reduced_effects_equal_effects_of_the_series_rebuilt_from_its_components
     right = np.linalg.svd(y[mask], full_matrices=False)[2][:4]
     for rank in (2, 4):
         rebuilt = y @ right[:rank].T @ right[:rank]
-        np.testing.assert_allclose(effects.reduced(rank), rebuilt @ design.weights, atol=0.05)
-    assert np.abs(effects.reduced(2) - effects.reduced(4)).max() > 1
+        np.testing.assert_allclose(
+            effects.limit_components(rank), rebuilt @ design.weights, atol=0.05
+        )
+    assert np.abs(effects.limit_components(2) - effects.limit_components(4)).max() > 1
     assert not list(tmp_path.glob("*.raw"))
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.confound_table import gather
-from bids_sr.glm.confounds import MOTION, most_variable, tissue_masks
+from bids_sr.glm.confounds import MOTION, select_most_variable, tissue_masks
 from bids_sr.glm.drift import drift_basis, slow_cosines
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 
@@ -240,7 +240,7 @@ MASKS: dict[str, Callable[[Run], np.ndarray]] = {
 
 def _most_variable_voxels(run: Run) -> np.ndarray:
     with SeriesReader(run.folder / "bold.nii") as reader:
-        return most_variable(reader, run.mask, DUMMIES)
+        return select_most_variable(reader, run.mask, DUMMIES)
 
 
 @pytest.mark.parametrize("prefix", list(MASKS))

@@ -11,9 +11,9 @@ from bids_sr.glm.confounds import (
     MOTION,
     _first_autocorrelation,
     _robust_sd,
+    compute_expected_change,
     derivative,
     dvars,
-    expected_change,
     framewise_displacement,
     principal_components,
     rms_displacement,
@@ -82,7 +82,7 @@ def test_standardized_dvars_of_a_stationary_series_is_one() -> None:
     np.testing.assert_allclose(_robust_sd(noise).mean(), 1.0, atol=0.01)
     change = np.sqrt((np.diff(series, axis=1) ** 2).mean())
     np.testing.assert_allclose(
-        change / expected_change([series[:100], series[100:]]), 1.0, atol=0.05
+        change / compute_expected_change([series[:100], series[100:]]), 1.0, atol=0.05
     )
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from bids_sr.glm.contrasts import (
     _LONGEST_LABEL,
     _default_contrasts,
-    camel,
-    modeled_types,
+    camel_case,
+    list_modeled_types,
     resolve_contrasts,
 )
 from bids_sr.notices import UsageError
@@ -32,7 +32,7 @@ def test_rows_of_rest_are_not_modeled() -> None:
         "thumb",
         " little ",
     ]
-    assert modeled_types(column) == ("thumb", "little")
+    assert list_modeled_types(column) == ("thumb", "little")
 
 
 def test_default_contrasts_of_two_types() -> None:
@@ -145,11 +145,13 @@ def test_requested_order_is_kept_and_duplicates_are_dropped() -> None:
     )
 )
 def test_default_names_are_valid_labels_and_weights_are_distinct(names: list[str]) -> None:
-    types = modeled_types(names)
+    types = list_modeled_types(names)
     contrasts = _default_contrasts(types)
     assert all(re.fullmatch("[A-Za-z0-9]+", name) for name in contrasts)
     assert len({tuple(sorted(weights.items())) for weights in contrasts.values()}) == len(
         contrasts
     )
-    assert all(len(camel(name)) <= _LONGEST_LABEL for name in types)
-    assert all(resolve_contrasts(types, [name]) == {camel(name): {name: 1.0}} for name in types)
+    assert all(len(camel_case(name)) <= _LONGEST_LABEL for name in types)
+    assert all(
+        resolve_contrasts(types, [name]) == {camel_case(name): {name: 1.0}} for name in types
+    )

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.glm.design import build_design, contrast_vector, frame_times, scaled_weights
+from bids_sr.glm.design import build_design, contrast_vector, frame_times, scale_weights
 from bids_sr.glm.model_confounds import MOTION, model_confounds
 from bids_sr.glm.regressors import DesignError, Events, read_events
 
@@ -226,7 +226,7 @@ def test_high_pass_sets_the_number_of_cosines():
 
 
 def test_contrast_weights_are_scaled_to_a_single_block():
-    assert scaled_weights({"a": 1.0, "b": 1.0}) == {"a": 0.5, "b": 0.5}
-    assert scaled_weights({"a": 2.0, "b": -1.0, "c": -1.0}) == {"a": 1.0, "b": -0.5, "c": -0.5}
+    assert scale_weights({"a": 1.0, "b": 1.0}) == {"a": 0.5, "b": 0.5}
+    assert scale_weights({"a": 2.0, "b": -1.0, "c": -1.0}) == {"a": 1.0, "b": -0.5, "c": -0.5}
     with pytest.raises(DesignError, match="nonzero weight"):
-        scaled_weights({"a": 0.0})
+        scale_weights({"a": 0.0})

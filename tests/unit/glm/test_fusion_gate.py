@@ -14,7 +14,7 @@ N_THICK, N_THIN = 10, 20
 SHAPE = (14, 14, N_THIN)
 COLUMNS = np.ones(SHAPE[:2], dtype=bool)
 ACTIVE = np.ones(SHAPE, dtype=bool)
-ACQUIRED = np.broadcast_to(slice_fusion.acquired_positions(N_THICK), (*SHAPE[:2], N_THICK))
+ACQUIRED = np.broadcast_to(slice_fusion.compute_slice_positions(N_THICK), (*SHAPE[:2], N_THICK))
 DISPLACED = ACQUIRED + 0.8  # thin slices, 0.4 of a thick slice
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.api.evaluation_inputs import confounds_of
+from bids_sr.api.evaluation_inputs import load_confounds
 from bids_sr.glm.confounds import MOTION, derivative, framewise_displacement
-from bids_sr.glm.imported_confounds import as_numbers, take_over
+from bids_sr.glm.imported_confounds import convert_to_numbers, take_over
 from bids_sr.glm.model_confounds import MOTION as MODEL_MOTION
 from bids_sr.glm.model_confounds import model_confounds
 
@@ -48,7 +48,7 @@ def test_incomplete_derivatives_are_computed_and_complete_derivatives_are_kept()
     frame["trans_x_derivative1"] = 7.0
     frame["trans_y_derivative1"] = 7.0
     frame.loc[0, "trans_x_derivative1"] = frame.loc[9, "trans_y_derivative1"] = np.nan
-    numbers, computed, _ = as_numbers(frame)
+    numbers, computed, _ = convert_to_numbers(frame)
     assert (numbers["trans_x_derivative1"][1:] == 7).all()
     assert numbers["trans_y_derivative1"][9] == pytest.approx(
         frame["trans_y"][9] - frame["trans_y"][8]
@@ -63,7 +63,7 @@ def test_columns_of_text_are_skipped(tmp_path):
     confounds, _ = take_over(write_table(frame, tmp_path), n_dummy=0, origin="fMRIPrep")
     assert "remark" not in confounds
     assert confounds["trans_x_derivative1"][1:].notna().all()
-    assert as_numbers(frame)[2] == ["remark"]
+    assert convert_to_numbers(frame)[2] == ["remark"]
 
 
 def test_the_first_five_components_without_gaps_enter_the_model():
@@ -76,7 +76,7 @@ def test_the_first_five_components_without_gaps_enter_the_model():
 
 
 def test_sets_of_confounds_can_be_chosen_by_name():
-    frame = as_numbers(table())[0]
+    frame = convert_to_numbers(table())[0]
     five = tuple(f"a_comp_cor_0{k}" for k in range(5))
     assert model_confounds(frame, ["motion"]) == MODEL_MOTION
     assert model_confounds(frame, ["acompcor", "csf"]) == (*five, "csf")
@@ -86,5 +86,5 @@ def test_sets_of_confounds_can_be_chosen_by_name():
 
 
 def test_the_evaluation_reads_motion_from_a_table_with_text():
-    frame = as_numbers(table())[0].assign(remark="ok")
-    assert set(confounds_of(frame, N)) == set(MODEL_MOTION)
+    frame = convert_to_numbers(table())[0].assign(remark="ok")
+    assert set(load_confounds(frame, N)) == set(MODEL_MOTION)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.glm.interpolated_variance import interpolated_factor, noise_autocorrelation
+from bids_sr.glm.interpolated_variance import compute_variance_factor, noise_autocorrelation
 from bids_sr.spatial.resampling import sample_volume
 
 SHAPE = (40, 40, 20)
@@ -32,7 +32,7 @@ def test_the_factor_equals_the_variance_ratio_of_interpolated_noise(sigma):
         interpolated = sample_volume(original, AFFINE, SHAPE, AFFINE, xfm)
         ratios.append(interpolated[inside].var() / original[inside].var())
     mask = np.ones(SHAPE, bool)
-    factor = interpolated_factor(
+    factor = compute_variance_factor(
         noise_autocorrelation(noise(sigma), mask), SHAPE, AFFINE, AFFINE, xfm
     )
     assert factor[inside].mean() == pytest.approx(np.mean(ratios), rel=0.05)
@@ -42,10 +42,10 @@ def test_the_factor_equals_the_variance_ratio_of_interpolated_noise(sigma):
 def test_variance_is_unchanged_at_voxel_centers_and_in_smooth_noise():
     mask = np.ones(SHAPE, bool)
     white = noise_autocorrelation(noise(0.0), mask)
-    at_voxels = interpolated_factor(white, SHAPE, AFFINE, AFFINE, shifted_by(1, 0, -2))
+    at_voxels = compute_variance_factor(white, SHAPE, AFFINE, AFFINE, shifted_by(1, 0, -2))
     np.testing.assert_allclose(at_voxels, 1, atol=1e-4)
     smooth = noise_autocorrelation(noise(2.5), mask)
-    between = interpolated_factor(smooth, SHAPE, AFFINE, AFFINE, shifted_by(0.5, 0.5, 0.5))
+    between = compute_variance_factor(smooth, SHAPE, AFFINE, AFFINE, shifted_by(0.5, 0.5, 0.5))
     assert between.min() > 0.9
 
 

@@ -51,7 +51,7 @@ def fit(time_series, matrix, vectors, **options):
 
 def exact_noise(rho, n):
     """Return a noise model with known autocorrelations at the first lags, shared by n voxels."""
-    return NoiseModel.shared(
+    return NoiseModel.from_voxel_models(
         labels=np.zeros(n, dtype=np.intp),
         rho=np.array([rho]),
         spread=np.zeros((1, len(rho), len(rho))),
@@ -123,7 +123,7 @@ def test_voxels_are_fit_with_the_noise_model_of_their_group():
     task_design = design(60)
     vector = contrast_vector(task_design, "a", {"a": 1.0})[None]
     time_series = 100 + ar_noise(np.random.default_rng(3), 60, 6, 0.3)
-    noise = NoiseModel.shared(
+    noise = NoiseModel.from_voxel_models(
         labels=np.array([0, 1, 0, 1, 1, 0]),
         rho=np.array([[0.6, 0.3], [0.1, 0.0]]),
         spread=np.zeros((2, 2, 2)),

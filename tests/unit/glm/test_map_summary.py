@@ -9,7 +9,7 @@ from shortnames import measure_of
 from bids_sr.glm import map_summary
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.map_summary import (
-    _nearest_inside,
+    _find_nearest_voxels,
     _upsample_maps,
     activation_rows,
     correlation,
@@ -153,7 +153,7 @@ def test_correlation_needs_variation():
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 1.0])
 def test_the_nearest_voxel_is_in_the_mask_and_no_other_is_nearer(share):
     mask = np.random.default_rng(0).random((9, 7, 5)) < share
-    nearest = _nearest_inside(mask)
+    nearest = _find_nearest_voxels(mask)
     places = np.argwhere(np.ones(mask.shape, bool))
     distances = np.linalg.norm(places[nearest.ravel()] - places, axis=1)
     if not mask.any():
@@ -169,9 +169,9 @@ def test_nearest_voxels_are_found_once_for_all_maps(monkeypatch):
 
     def counted(mask):
         masks.append(mask)
-        return _nearest_inside(mask)
+        return _find_nearest_voxels(mask)
 
-    monkeypatch.setattr(map_summary, "_nearest_inside", counted)
+    monkeypatch.setattr(map_summary, "_find_nearest_voxels", counted)
     source = Volume(data=blob((3, 3, 1)) > 0, affine=AFFINE)
     maps = {(name, "t"): blob((3, 3, 1)) for name in "abc"}
     assert set(_upsample_maps(maps, source, source)) == set(maps)
@@ -182,7 +182,7 @@ def test_upsampled_maps_are_not_affected_by_values_outside_the_mask():
     mask = np.zeros((6, 6, 4), dtype=bool)
     mask[1:5, 1:5, 1:3] = True
     values = np.where(mask, 7.0, 0.0).astype(np.float32)
-    np.testing.assert_array_equal(np.take(values, _nearest_inside(mask)), 7.0)
+    np.testing.assert_array_equal(np.take(values, _find_nearest_voxels(mask)), 7.0)
     affine = np.diag([4.0, 4.0, 4.0, 1.0])
     fine_affine = np.array([[2.0, 0, 0, -1], [0, 2.0, 0, -1], [0, 0, 4.0, 0], [0, 0, 0, 1]])
     fine = np.kron(mask, np.ones((2, 2, 1))).astype(bool)

@@ -5,7 +5,11 @@ import pytest
 from scipy import ndimage, signal
 
 from bids_sr.glm import noise as pooling
-from bids_sr.glm.autoregression import expected_products, orthonormal, unseen
+from bids_sr.glm.autoregression import (
+    compute_expected_products,
+    noise_autocorrelations,
+    orthonormal,
+)
 from bids_sr.glm.linear_model import ContrastModel
 from bids_sr.glm.noise import _lag_ratios, _lattice, _Neighborhood, estimate_noise
 from bids_sr.spatial.lag_products import center
@@ -53,11 +57,11 @@ def test_lag_ratios_equal_ratios_of_residuals():
 @pytest.mark.parametrize("n", [60, 200])
 def test_homogeneous_noise_is_estimated_without_bias_and_pooled(n):
     noise = estimate(100 + ar_series(n, np.full(COUNT, 0.4)))
-    mean = noise.mixed(noise.rho).mean(axis=0)
+    mean = noise.mix(noise.rho).mean(axis=0)
     # 2048 voxels with an SD of .2 in 60 volumes: .005 in the mean; twice as much with the
     # variation that the design absorbs
     np.testing.assert_allclose(mean[:3], 0.4 ** np.arange(1, 4), atol=0.02)
-    assert noise.mixed(noise.rho)[:, 0].std() < 0.05
+    assert noise.mix(noise.rho)[:, 0].std() < 0.05
 
 
 def test_random_walk_confounds_leave_no_bias():
@@ -69,7 +73,7 @@ def test_random_walk_confounds_leave_no_bias():
         np.ones((32, 32, 16), dtype=bool),
     )
     noise = estimate_noise([(slice(0, 8 * COUNT), 100 + values)], matrix, mask, ZOOMS)
-    mean = noise.mixed(noise.rho)[:, 0].mean()
+    mean = noise.mix(noise.rho)[:, 0].mean()
     assert mean == pytest.approx(0.6, abs=0.01)  # SD .2 per voxel: .0016 by sampling error
 
 
@@ -81,10 +85,10 @@ def test_tissues_of_different_brightness_are_distinguished():
     flat = estimate(100 + values)
     bright = estimate(100 + 20 * kind + values)
     for noise, limit in ((bright, 0.08), (flat, 0.16)):
-        estimates = noise.mixed(noise.rho)[:, 0]
+        estimates = noise.mix(noise.rho)[:, 0]
         # .2 if all voxels shared the estimate
         assert np.sqrt(np.mean((estimates - rho) ** 2)) < limit
-    estimates = bright.mixed(bright.rho)[:, 0]
+    estimates = bright.mix(bright.rho)[:, 0]
     step = estimates[kind == 1].mean() - estimates[kind == 0].mean()
     assert step == pytest.approx(0.4, abs=0.06)
 
@@ -94,7 +98,7 @@ def test_uncertainty_is_reported_only_if_voxels_differ():
     mixed = estimate(100 + ar_series(100, np.random.default_rng(3).choice([0.0, 0.6], COUNT)))
 
     def uncertainty(noise):
-        return float(noise.mixed(noise.spread)[:, 0, 0].mean())
+        return float(noise.mix(noise.spread)[:, 0, 0].mean())
 
     assert abs(uncertainty(homogeneous)) < 0.004
     # .09 is the variance of the two coefficients; a voxel's own series reduces it
@@ -109,7 +113,7 @@ def test_estimates_do_not_depend_on_voxels_outside_the_mask():
     wide = np.zeros((20, 20, 10), dtype=bool)
     wide[4:11, 6:15, 2:7] = mask[2:9, 3:12, 1:6]
     first, second = estimate(values, mask), estimate(values, wide)
-    np.testing.assert_allclose(first.mixed(first.rho), second.mixed(second.rho), atol=1e-9)
+    np.testing.assert_allclose(first.mix(first.rho), second.mix(second.rho), atol=1e-9)
 
 
 def test_neighborhood_means_are_normalized_at_edges_in_planes_and_for_single_voxels():
@@ -173,7 +177,7 @@ def test_width_of_the_neighborhood_is_in_mm():
 
 
 def mixed_ratios(lattice):
-    return np.stack([lattice.mixed(column) for column in lattice.places.T])
+    return np.stack([lattice.mix(column) for column in lattice.places.T])
 
 
 def test_a_lattice_approximates_ratios_with_few_nodes():
@@ -234,7 +238,7 @@ def test_estimates_do_not_depend_on_blocks_of_voxels_or_repetition():
     full = estimate(values)
     parts = [(slice(k, k + 300), values[:, k : k + 300]) for k in range(0, COUNT, 300)]
     blockwise = estimate_noise(iter(parts), design(70), np.ones(SHAPE, dtype=bool), ZOOMS)
-    np.testing.assert_allclose(full.mixed(full.rho), blockwise.mixed(blockwise.rho), atol=1e-9)
+    np.testing.assert_allclose(full.mix(full.rho), blockwise.mix(blockwise.rho), atol=1e-9)
 
 
 def test_short_runs_get_fewer_lags_and_constant_series_zero_autocorrelation():
@@ -258,7 +262,7 @@ def test_brightness_can_be_passed_to_the_pooling(monkeypatch):
     levels = []
     monkeypatch.setattr(
         pooling,
-        "_pooled_ratios",
+        "_pool_ratios",
         lambda ratios, level, neighborhood: levels.append(level) or neighborhood(ratios),
     )
     level = np.arange(COUNT, dtype=float)
@@ -290,11 +294,14 @@ def test_unreachable_targets_are_approximated_without_amplifying_rounding() -> N
     t = np.arange(60)
     cosines = [np.cos(np.pi * (t + 0.5) * k / 60) for k in range(8)]
     basis = orthonormal(np.column_stack([*cosines, rng.normal(size=(60, 6)).cumsum(axis=0)]))
-    products = expected_products(basis, 6)
+    products = compute_expected_products(basis, 6)
     targets = 0.9 ** np.arange(1, 7) - 0.15 + 0.03 * rng.normal(size=(400, 6))
-    before = unseen(targets, products)
+    before = noise_autocorrelations(targets, products)
     changes = [
-        np.abs(unseen(targets + 1e-7 * rng.normal(size=targets.shape), products) - before).max()
+        np.abs(
+            noise_autocorrelations(targets + 1e-7 * rng.normal(size=targets.shape), products)
+            - before
+        ).max()
         for _ in range(10)
     ]
     assert max(changes) < 1e-3

@@ -39,7 +39,7 @@ def test_uncertainty_equals_the_variance_of_the_log_variance_factor():
     design, vector = model(60, 4, 5)
     coefficients = np.random.default_rng(0).normal(0.3, 0.03, 4000)
     rho = coefficients[:, None] ** np.arange(1, 4)
-    noise = NoiseModel.shared(
+    noise = NoiseModel.from_voxel_models(
         np.zeros(1, dtype=np.intp), rho.mean(axis=0)[None], np.cov(rho.T)[None]
     )
     fitted = ContrastModel(design.matrix, vector, noise, rank=design.rank)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bids_sr.glm.region_growth import carry_over, grow_roi, ring
+from bids_sr.glm.region_growth import grow_roi, select_ring, transfer_growth
 
 SHAPE = (16, 10, 3)
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
@@ -28,7 +28,7 @@ def roi():
 def test_ring_contains_brain_voxels_within_the_distance(roi):
     mask = MASK.copy()
     mask[7] = False
-    border_ring = ring(roi, mask, AFFINE, 6.0)
+    border_ring = select_ring(roi, mask, AFFINE, 6.0)
     assert border_ring[0, 4, 1]  # two voxels of 3 mm away
     assert not border_ring[8, 4, 1]  # 9 mm away
     assert not border_ring[7, 4, 1]  # 6 mm away, outside the brain
@@ -85,7 +85,7 @@ def test_added_voxels_are_transferred_to_the_high_resolution_grid():
     mask[5, 3, 1] = False
     roi = np.zeros_like(mask)
     roi[0, 0, 0] = True
-    grown = carry_over(coarse, affine, roi, mask, fine_affine)
+    grown = transfer_growth(coarse, affine, roi, mask, fine_affine)
     expected = roi.copy()
     expected[4:6, 2:4, 1] = True
     expected[5, 3, 1] = False

@@ -8,8 +8,8 @@ from bids_sr.glm.run_combination import (
     CombinationError,
     RunEstimate,
     combine_runs,
+    correlate_error,
     precision_weights,
-    shared_error,
 )
 
 
@@ -191,9 +191,9 @@ def test_voxels_missing_in_a_run_are_0():
 
 
 def test_the_shared_error_grows_with_smoothing():
-    assert shared_error(2.5, calibrated=False) == pytest.approx(0.775)
-    assert [shared_error(fwhm, calibrated=False) for fwhm in (0, 5, 5.1)] == [0.75, 0.8, 1.0]
-    assert shared_error(5, calibrated=True) == 1.0
+    assert correlate_error(2.5, calibrated=False) == pytest.approx(0.775)
+    assert [correlate_error(fwhm, calibrated=False) for fwhm in (0, 5, 5.1)] == [0.75, 0.8, 1.0]
+    assert correlate_error(5, calibrated=True) == 1.0
 
 
 def test_runs_that_cannot_be_combined_are_rejected():

@@ -208,7 +208,7 @@ def test_regressing_nuisance_out_of_a_seed_keeps_its_own_fluctuation() -> None:
     table = pd.DataFrame(
         {"a": np.r_[[np.nan] * 3, 100 + 40 * np.linspace(-1, 1, 60) + fluctuation]}
     )
-    cleaned = glm_seeds.without(table, drift, 3)["a"]
+    cleaned = glm_seeds.regress_out(table, drift, 3)["a"]
     assert cleaned[:3].isna().all()
     assert cleaned[3:].to_numpy() == pytest.approx(fluctuation, abs=1e-9)
     assert table["a"][62] > 100  # the input is unchanged

@@ -10,7 +10,7 @@ from bids_sr.io.arrays import Array, Float
 N_THICK, N_THIN = 10, 20
 SHAPE = (12, 12, N_THIN)
 COLUMNS = np.ones(SHAPE[:2], dtype=bool)
-ACQUIRED = np.broadcast_to(slice_fusion.acquired_positions(N_THICK), (*SHAPE[:2], N_THICK))
+ACQUIRED = np.broadcast_to(slice_fusion.compute_slice_positions(N_THICK), (*SHAPE[:2], N_THICK))
 DISPLACED = ACQUIRED + 0.8  # thin slices, 0.4 of a thick slice
 
 
@@ -75,7 +75,7 @@ def test_undisplaced_slices_add_no_detail(prior_sd: Float, effect: Float) -> Non
     reference, undisplaced = first_run(effect), further_run(effect, ACQUIRED, ACQUIRED)
     fused = explained(fuse_slices([reference, undisplaced], prior_sd, COLUMNS), effect)
     single = explained(
-        fuse_slices([reference, undisplaced.without_influence()], prior_sd, COLUMNS), effect
+        fuse_slices([reference, undisplaced.remove_influence()], prior_sd, COLUMNS), effect
     )
     assert abs(fused - single) < 0.01
 

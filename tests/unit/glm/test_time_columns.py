@@ -19,16 +19,16 @@ from bids_sr.glm.linear_model import ContrastModel
 from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.glm.noise import NoiseModel
 from bids_sr.glm.regressors import DesignError, Events, Seeds
-from bids_sr.glm.seeds import within, without
+from bids_sr.glm.seeds import regress_out, segment_regressor
 from bids_sr.glm.time_columns import (
     TimeModel,
     TooFewVolumes,
     check_volumes,
     column_count,
-    kept_volumes,
     motion_norm,
     time_columns,
     time_model,
+    uncensored_volumes,
 )
 from bids_sr.io.nifti import SeriesReader
 
@@ -70,13 +70,13 @@ def build_task_design(table: pd.DataFrame, **options: float):
 def test_volumes_are_censored_by_fd_and_by_the_norm_of_the_derivatives():
     table = head_motion()
     by_fd = add_time_columns(TimeModel(fd_censor=0.5), table)
-    assert tuple(np.flatnonzero(~kept_volumes(by_fd, N))) == SPIKES
+    assert tuple(np.flatnonzero(~uncensored_volumes(by_fd, N))) == SPIKES
     by_norm = add_time_columns(TimeModel(enorm_censor=0.9), table)
-    assert tuple(np.flatnonzero(~kept_volumes(by_norm, N))) == SPIKES
+    assert tuple(np.flatnonzero(~uncensored_volumes(by_norm, N))) == SPIKES
     # volumes before the steady state have no row to censor
     late = add_time_columns(TimeModel(fd_censor=0.5), table, n_dummy=10)
-    assert tuple(np.flatnonzero(~kept_volumes(late, N))) == SPIKES[1:]
-    assert kept_volumes(None, 5).all()
+    assert tuple(np.flatnonzero(~uncensored_volumes(late, N))) == SPIKES[1:]
+    assert uncensored_volumes(None, 5).all()
 
 
 def test_norm_of_the_derivatives_is_in_mm_and_degrees_and_its_threshold_is_included():
@@ -86,13 +86,13 @@ def test_norm_of_the_derivatives_is_in_mm_and_degrees_and_its_threshold_is_inclu
     params[2:, 1] = 3.0
     np.testing.assert_allclose(motion_norm(params), [np.nan, 3.0, 5.0, 0.0])
     table = pd.DataFrame(params, columns=list(MOTION))
-    mask = kept_volumes(add_time_columns(TimeModel(enorm_censor=3.0), table), 4)
+    mask = uncensored_volumes(add_time_columns(TimeModel(enorm_censor=3.0), table), 4)
     assert mask.tolist() == [True, False, False, True]
 
 
 def test_white_noise_yields_ordinary_least_squares_of_the_uncensored_volumes():
     table = add_time_columns(TimeModel(fd_censor=0.5))
-    mask = kept_volumes(table, N)
+    mask = uncensored_volumes(table, N)
     design = build_task_design(table)
     uncensored_design = build_task_design(head_motion())
     assert design.censored == SPIKES
@@ -113,9 +113,11 @@ def test_white_noise_yields_ordinary_least_squares_of_the_uncensored_volumes():
 def test_autoregressive_noise_yields_generalized_least_squares_of_the_uncensored_volumes():
     """The covariance of uncensored volumes keeps their distance in time across a gap."""
     table = add_time_columns(TimeModel(fd_censor=0.5))
-    mask = kept_volumes(table, N)
+    mask = uncensored_volumes(table, N)
     design, uncensored_design = build_task_design(table), build_task_design(head_motion())
-    noise = NoiseModel.shared(np.zeros(3, dtype=np.intp), np.array([[0.6]]), np.zeros((1, 1, 1)))
+    noise = NoiseModel.from_voxel_models(
+        np.zeros(3, dtype=np.intp), np.array([[0.6]]), np.zeros((1, 1, 1))
+    )
     signals = np.random.default_rng(2).standard_normal((N, 3)) + 50
     maps = ContrastModel(design.matrix, np.eye(len(design.columns))[:1], noise).fit(signals)
     inverse = np.linalg.inv(toeplitz(0.6 ** np.arange(N))[np.ix_(mask, mask)])
@@ -132,7 +134,7 @@ def test_autoregressive_noise_yields_generalized_least_squares_of_the_uncensored
 
 def test_correlation_equals_nilearn_with_a_sample_mask():
     table = add_time_columns(TimeModel(fd_censor=0.5, band_pass=(0.01, 0.1)))
-    mask = kept_volumes(table, N)
+    mask = uncensored_volumes(table, N)
     design = build_task_design(table, high_pass=0.0)
     time_series = np.random.default_rng(3).standard_normal((N, 5))
     seed = time_series @ [1.0, 0.5, 0.2, 0.0, -0.4] + np.random.default_rng(4).standard_normal(N)
@@ -157,7 +159,7 @@ def test_correlation_equals_nilearn_with_a_sample_mask():
 
 def test_low_pass_of_the_correlation_applies_to_the_uncensored_volumes():
     table = add_time_columns(TimeModel(fd_censor=0.5))
-    mask = kept_volumes(table, N)
+    mask = uncensored_volumes(table, N)
     time_series = np.random.default_rng(5).standard_normal((N, 3))
     task_signal = np.sin(np.arange(N) / 8)
     correlation = cross_correlation(
@@ -243,7 +245,9 @@ def test_values_of_censored_volumes_change_no_map_no_block_and_no_component(tmp_
         np.testing.assert_allclose(maps[1][key], values, rtol=2e-3, atol=2e-4, err_msg=str(key))
     np.testing.assert_allclose(effects[1].betas, effects[0].betas, atol=2e-3)
     np.testing.assert_allclose(effects[1].smooth_variance, effects[0].smooth_variance, rtol=2e-3)
-    np.testing.assert_allclose(effects[1].reduced(3), effects[0].reduced(3), atol=2e-3)
+    np.testing.assert_allclose(
+        effects[1].limit_components(3), effects[0].limit_components(3), atol=2e-3
+    )
     np.testing.assert_allclose(components[1], components[0], atol=1e-5)
     np.testing.assert_allclose(components[0][list(SPIKES)], 0, atol=1e-12)
 
@@ -251,7 +255,7 @@ def test_values_of_censored_volumes_change_no_map_no_block_and_no_component(tmp_
 def test_block_weights_ignore_censored_volumes_and_mostly_censored_blocks_are_not_used():
     motion = head_motion(tuple(range(24, 34)))  # 48 s to 68 s: the second block and its response
     table = add_time_columns(TimeModel(fd_censor=0.5), motion)
-    mask = kept_volumes(table, N)
+    mask = uncensored_volumes(table, N)
     options = {"n_volumes": N, "tr": TR, "confound_names": model_confounds(table)}
     design = block_design(task(), confounds=table, **options)
     assert [block.used for block in design.blocks] == [True, False, True, True]
@@ -266,7 +270,7 @@ def test_block_weights_ignore_censored_volumes_and_mostly_censored_blocks_are_no
 
 def test_seeds_have_no_value_in_censored_volumes_and_segments_are_centered_without_them():
     table = add_time_columns(TimeModel(fd_censor=0.5))
-    mask = kept_volumes(table, N)
+    mask = uncensored_volumes(table, N)
     measured = pd.DataFrame({"s": np.random.default_rng(7).standard_normal(N) + 5})
     measured.loc[~mask, "s"] += 100
     design = build_design(
@@ -277,13 +281,13 @@ def test_seeds_have_no_value_in_censored_volumes_and_segments_are_centered_witho
         confound_names=model_confounds(table),
     )
     nuisance = design.matrix[:, 1:]
-    cleaned = without(measured, nuisance, 0, design.censored)
+    cleaned = regress_out(measured, nuisance, 0, design.censored)
     assert cleaned["s"].isna().to_numpy().tolist() == (~mask).tolist()
     uncensored = nuisance[mask][:, [not c.startswith("censored") for c in design.columns[1:]]]
     values = measured["s"].to_numpy()[mask]
     expected = values - uncensored @ np.linalg.lstsq(uncensored, values, rcond=None)[0]
     np.testing.assert_allclose(cleaned["s"][mask], expected, atol=1e-8)
-    part = within(cleaned["s"].to_numpy(), TR, 20.0, 60.0)
+    part = segment_regressor(cleaned["s"].to_numpy(), TR, 20.0, 60.0)
     assert part[10:40].sum() == pytest.approx(0, abs=1e-9)
     assert not part[list(SPIKES)].any()
 

@@ -267,7 +267,7 @@ def test_maps_of_series_stored_in_half_precision_agree(series, tmp_path, monkeyp
     monkeypatch.setattr(nifti, "LARGE", 0)
     with SeriesReader(series) as reader:
         data = np.stack(list(reader.volumes()), axis=-1)
-    step, half = nifti.step_of(data.shape, data[..., 0]), tmp_path / "half.nii"
+    step, half = nifti.difference_unit(data.shape, data[..., 0]), tmp_path / "half.nii"
     with SeriesWriter(half, data.shape, reader.affine, 2.0, step=step) as writer:
         writer.put_slab(0, data)
     for width, maps in compute_maps(half).items():

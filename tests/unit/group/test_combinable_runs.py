@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bids_sr.group.combinable_runs import without_uncombinable
-from bids_sr.group.input_maps import FoundMaps, by_participant, find_maps
+from bids_sr.group.input_maps import DerivativeMaps, find_maps, group_by_participant
 from bids_sr.io.nifti import save_image
 
 KEY = ("all", "raw", 0.0, "effect")
@@ -30,7 +30,7 @@ def write_digest(root: Path, run: str, digest: str) -> None:
     path.write_text(json.dumps({"SettingsDigest": digest}))
 
 
-def names(found: FoundMaps) -> list[str]:
+def names(found: DerivativeMaps) -> list[str]:
     return [run.name for run in found.runs]
 
 
@@ -115,7 +115,7 @@ def test_a_stored_map_is_used_only_if_it_matches_the_runs(
         line = found.outdated[0][1]
         assert line.startswith("sub-01_task-tap: the stored maps of all runs were not used")
         assert f"({reason})" in line
-        ((person,),) = by_participant(found).values()
+        ((person,),) = group_by_participant(found).values()
         assert person.origin(KEY) == ("computed" if len(existing) > 1 else "single")
 
 

@@ -13,7 +13,7 @@ from scipy import stats as scipy_stats
 from bids_sr.group import comparisons as pc
 from bids_sr.group import tables, wilcoxon
 from bids_sr.group.input_tables import find_tables
-from bids_sr.group.values import wide
+from bids_sr.group.values import participants_by_series
 from bids_sr.group.verdicts import (
     _primary_numbers,
     _primary_sentence,
@@ -75,7 +75,7 @@ def test_the_primary_comparison_comes_first_and_all_others_are_exploratory(
     tmp_path: Path,
 ) -> None:
     cohort(tmp_path, 12)
-    comparisons = tables._all_comparisons(joined(tmp_path), "sbl")
+    comparisons = tables._list_comparisons(joined(tmp_path), "sbl")
     first = next(comparisons.itertuples())
     assert {name: getattr(first, name) for name in BEYOND} == BEYOND
     assert set(first.rivals) == {"inject"}
@@ -304,7 +304,7 @@ def test_sample_size_of_the_paired_t_test_equals_textbook_values(
     effect: float, expected: int
 ) -> None:
     """Compare with Cohen (1988) and G*Power: two-sided .05, 80 % power, one sample."""
-    assert pc._paired_power(effect, expected) >= 0.8 > pc._paired_power(effect, expected - 1)
+    assert pc._compute_power(effect, expected) >= 0.8 > pc._compute_power(effect, expected - 1)
     d = np.array([-1.0, 1, -1, 1, -1, 1])
     n_needed = pc._participants_needed(d / d.std(ddof=1) + effect)
     assert n_needed == max(6, math.ceil(expected * math.pi / 3))
@@ -348,11 +348,13 @@ def test_runs_in_which_a_method_was_not_applied_are_not_compared(
         rows=[*rows, not_applied, MetricRow(series="srgan", statistic="verdict_applied", value=1)],
     )
     group_values = joined(tmp_path)
-    assert group_values.told.values.tolist() == [
+    assert group_values.reported.values.tolist() == [
         ["tap", "sub-09 task-tap", "sbl", "verdict_applied"]
     ]
     participant_values = (
-        wide(group_values.values[group_values.values["statistic"] == "ev"]).loc["sub-09"].dropna()
+        participants_by_series(group_values.values[group_values.values["statistic"] == "ev"])
+        .loc["sub-09"]
+        .dropna()
     )
     assert participant_values.to_dict() == {"zerofill": 0.02, "srgan": 0.1}
     assert one(compare_methods(group_values.values), "sbl", "zerofill").n == 8

@@ -81,8 +81,8 @@ def test_maps_of_an_excluded_contrast_are_dropped() -> None:
         boldref2t1w=None,
         t1w2std={},
     )
-    assert run.without({"all"}).map_keys() == {("a", "raw", 0.0, "t")}
-    assert run.without(()).map_keys() == run.map_keys()
+    assert run.drop_contrasts({"all"}).map_keys() == {("a", "raw", 0.0, "t")}
+    assert run.drop_contrasts(()).map_keys() == run.map_keys()
 
 
 def test_tables_of_combined_runs_are_not_input_tables(tmp_path: Path) -> None:

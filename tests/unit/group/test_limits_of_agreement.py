@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 
 from bids_sr.group.limits_of_agreement import (
+    compute_within_unit_sd,
     limits_of_agreement,
     percent_differences,
-    within_unit_sd,
 )
 
 
@@ -58,5 +58,5 @@ def test_percent_differences_refer_to_the_mean_of_both_values():
 
 def test_within_unit_sd_is_pooled_by_degrees_of_freedom():
     repeats = [[1.0, 3.0], [10.0, 11.0, 12.0], [5.0]]
-    assert within_unit_sd(repeats) == pytest.approx(math.sqrt((2 + 2) / 3))
-    assert math.isnan(within_unit_sd([[1.0], [2.0, math.nan]]))
+    assert compute_within_unit_sd(repeats) == pytest.approx(math.sqrt((2 + 2) / 3))
+    assert math.isnan(compute_within_unit_sd([[1.0], [2.0, math.nan]]))

@@ -13,19 +13,19 @@ from bids_sr.group import maps as group_maps
 from bids_sr.group import template_sampling
 from bids_sr.group.input_maps import (
     ParticipantMaps,
-    by_participant,
     common_space,
+    exclude_contrasts,
     find_maps,
     find_runs,
     first_smoothing,
-    in_order,
-    without_contrasts,
+    group_by_participant,
+    sort_runs,
 )
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.uris import template_uri
 from bids_sr.spatial.composites import linear_values
 from bids_sr.spatial.itk_files import write_itk
-from bids_sr.spatial.transforms import moved, points_in, rigid_matrix
+from bids_sr.spatial.transforms import apply_matrix, rigid_matrix, voxel_centers
 
 SPACE = "MNI152NLin2009aSym"
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
@@ -96,7 +96,7 @@ def test_point_transforms_agree_with_ants_image_transforms(tmp_path: Path) -> No
     image = RNG.normal(0, 1, SHAPE).astype(np.float32)
     grid, mask = np.diag([3.0, 3.0, 3.0, 1.0]), np.ones((30, 30, 30), dtype=bool)
     grid[:3, 3] = [-30, -40, 10]
-    points = apply_to_points(points_in(mask, grid), [first, second], seed=1)
+    points = apply_to_points(voxel_centers(mask, grid), [first, second], seed=1)
     sampled = template_sampling.sample_points(image, AFFINE, points)
     reference = Volume(data=np.zeros(mask.shape, dtype=np.float32), affine=grid)
     expected = apply(Volume(data=image, affine=AFFINE), reference, [first, second], seed=1)[mask]
@@ -132,7 +132,7 @@ def test_stacked_maps_are_interpolated_like_single_maps() -> None:
     points = np.concatenate([points, [(AFFINE @ [n - 1, n - 1, 3, 1])[:3] for n in (1, 20)]])
     expected = template_sampling.sample_points(data, AFFINE, points)
     stacked = linear_values(
-        np.stack([data, 2 * data], axis=-1), moved(np.linalg.inv(AFFINE), points).T
+        np.stack([data, 2 * data], axis=-1), apply_matrix(np.linalg.inv(AFFINE), points).T
     )
     assert (expected == 0).any()
     assert np.abs(stacked[:, 0] - expected).max() < 1e-5
@@ -166,7 +166,7 @@ def test_runs_and_their_transforms_to_the_template_are_found(cohort: Path) -> No
     runs = find_runs(cohort)
     assert [run.participant for run in runs] == [f"sub-{n:02d}" for n in range(1, 5)]
     assert (common_space(runs), first_smoothing(runs)) == (SPACE, 5.0)
-    assert all(run.reaches(SPACE) and not run.reaches("other") for run in runs)
+    assert all(run.is_available_in(SPACE) and not run.is_available_in("other") for run in runs)
     assert find_runs(cohort, lambda entities: entities["task"] == "rest") == []
 
 
@@ -268,7 +268,7 @@ def test_a_participant_without_transforms_is_skipped_and_named(
 
 
 def test_maps_in_the_template_space_are_not_resampled(tmp_path: Path) -> None:
-    target = template_sampling.target_of(SPACE)
+    target = template_sampling.load_target(SPACE)
     for number in range(1, 4):
         name = f"sub-{number:02d}_task-tap"
         write_run(tmp_path, name, number)
@@ -321,7 +321,7 @@ def test_sign_flip_correction_equals_nilearn_for_all_series(cohort: Path, tmp_pa
     uncorrected = group_maps.group_maps(runs, tmp_path / "0", series=("raw", "sbl"))
     assert "fwe_t" not in uncorrected.maps
     assert uncorrected.left_out == ()
-    target = template_sampling.target_of(SPACE)
+    target = template_sampling.load_target(SPACE)
     mask = nib.Nifti1Image(results[0].mask.data.astype(np.uint8), target.affine)
     inside = results[0].mask.data[target.mask]
     for row in first.itertuples():
@@ -335,10 +335,10 @@ def test_sign_flip_correction_equals_nilearn_for_all_series(cohort: Path, tmp_pa
         images = []
         for run in runs:
             key = ("all", row.series, 5.0, "effect")
-            transforms = template_sampling.ways_of(
+            transforms = template_sampling.sampling_of_participant(
                 ParticipantMaps(runs=[run]), target, inside, [key]
             )
-            values = template_sampling.participant_of(transforms, [key])
+            values = template_sampling.participant_effects(transforms, [key])
             data = np.zeros(target.shape, dtype=np.float32)
             data[results[0].mask.data] = values[key]
             images.append(nib.Nifti1Image(data, target.affine))
@@ -415,7 +415,7 @@ def test_maps_of_combined_runs_are_not_listed_as_a_run(tmp_path: Path) -> None:
     assert maps.boldref == tmp_path / "sub-01/func" / f"{names[1]}_desc-hmc_boldref.nii.gz"
     assert maps.map_keys() == collected.runs[0].map_keys()
     assert not maps.in_percent
-    ((person,),) = by_participant(collected).values()
+    ((person,),) = group_by_participant(collected).values()
     assert (person.combined, [run.name for run in person.runs]) == (maps, names)
     # the map includes runs that are not selected
     assert not find_maps(tmp_path, lambda entities: entities.get("run") == "1").combined
@@ -430,7 +430,7 @@ def test_combined_maps_that_lack_a_later_run_are_recomputed(tmp_path: Path) -> N
     write_run(tmp_path, names[2], 3)
     collected = find_maps(tmp_path)
     assert not collected.combined
-    ((person,),) = by_participant(collected).values()
+    ((person,),) = group_by_participant(collected).values()
     assert person.origin(("all", "raw", 5.0, "effect")) == "computed"
     # the run was excluded on purpose
     for sidecar in tmp_path.glob("sub-01/func/*space-boldref*.json"):
@@ -493,12 +493,16 @@ def test_stored_maps_are_used_and_only_missing_contrasts_are_computed(tmp_path: 
         path.with_name(path.name.replace("contrast-all", "contrast-rare")).write_bytes(
             path.read_bytes()
         )
-    person = by_participant(find_maps(tmp_path))["tap", "n/a"][1]
+    person = group_by_participant(find_maps(tmp_path))["tap", "n/a"][1]
     keys = [(name, "raw", 5.0, "effect") for name in ("all", "rare")]
     assert [person.origin(key) for key in keys] == ["stored", "computed"]
-    target = template_sampling.target_of(SPACE)
-    transforms = template_sampling.ways_of(person, target, result.mask.data[target.mask], keys)
-    stored, computed = (template_sampling.participant_of(transforms, keys)[key] for key in keys)
+    target = template_sampling.load_target(SPACE)
+    transforms = template_sampling.sampling_of_participant(
+        person, target, result.mask.data[target.mask], keys
+    )
+    stored, computed = (
+        template_sampling.participant_effects(transforms, keys)[key] for key in keys
+    )
     assert np.abs(stored - computed - 100 / 5).max() < 1e-3
 
 
@@ -528,20 +532,20 @@ def test_maps_of_all_sessions_are_used_and_are_in_percent(tmp_path: Path) -> Non
     write_combined(tmp_path, "sub-01", names[0], names, percent=True)
     collected = find_maps(tmp_path)
     assert [run.name for run in collected.runs] == names
-    ((person,),) = by_participant(collected).values()
+    ((person,),) = group_by_participant(collected).values()
     assert person.combined is not None
     assert person.combined.in_percent
     keys = [("all", "sbl", 5.0, "effect")]
-    target = template_sampling.target_of(SPACE)
+    target = template_sampling.load_target(SPACE)
     all_points = np.ones(len(target.points), bool)
     values = []
     for maps in (person, ParticipantMaps(runs=person.runs)):
-        transforms = template_sampling.ways_of(maps, target, all_points, keys)
+        transforms = template_sampling.sampling_of_participant(maps, target, all_points, keys)
         inside = transforms.inside
-        values.append(template_sampling.participant_of(transforms, keys)[keys[0]][inside])
+        values.append(template_sampling.participant_effects(transforms, keys)[keys[0]][inside])
     assert np.abs(values[0] - values[1]).max() < 1e-4
     session_a = find_maps(tmp_path, lambda entities: entities.get("session") == "A")
-    ((person,),) = by_participant(session_a).values()
+    ((person,),) = group_by_participant(session_a).values()
     assert person.combined is None
 
 
@@ -558,10 +562,10 @@ def test_a_combined_map_of_a_single_session_is_not_used_for_the_participant(
         path.rename(func / path.name.replace("sub-01_", "sub-01_ses-A_"))
     collected = find_maps(tmp_path)
     assert [maps.session for maps in collected.combined] == ["A"]
-    ((person,),) = by_participant(collected).values()
+    ((person,),) = group_by_participant(collected).values()
     assert (person.combined, len(person.runs)) == (None, 4)
     session_a = find_maps(tmp_path, lambda entities: entities.get("session") == "A")
-    ((person,),) = by_participant(session_a).values()
+    ((person,),) = group_by_participant(session_a).values()
     assert person.combined is not None
 
 
@@ -573,21 +577,21 @@ def test_excluding_a_contrast_of_a_run_also_drops_combined_maps_of_the_run(
         write_run(tmp_path, name, seed)
     write_combined(tmp_path, "sub-01", names[0], names[:2], left_out=("run-3",))
     collected = find_maps(tmp_path)
-    without_third = without_contrasts(tmp_path, collected, {names[2]: {"all"}})
+    without_third = exclude_contrasts(tmp_path, collected, {names[2]: {"all"}})
     assert [len(maps.map_keys()) for maps in (*without_third.runs, *without_third.combined)] == [
         4,
         4,
         0,
         4,
     ]
-    without_second = without_contrasts(tmp_path, collected, {names[1]: {"all"}})
+    without_second = exclude_contrasts(tmp_path, collected, {names[1]: {"all"}})
     assert [len(maps.map_keys()) for maps in (*without_second.runs, *without_second.combined)] == [
         4,
         0,
         4,
         0,
     ]
-    ((person,),) = by_participant(without_second).values()
+    ((person,),) = group_by_participant(without_second).values()
     assert person.origin(("all", "sbl", 5.0, "effect")) == "computed"
 
 
@@ -596,9 +600,11 @@ def test_runs_of_a_session_are_scaled_by_the_first_run(tmp_path: Path) -> None:
     for run, gain in ((10, 4.0), (2, 1.0)):
         write_run(tmp_path, f"sub-01_task-tap_run-{run}", run, gain=gain)
     collected = find_maps(tmp_path)
-    assert [run.name.split("-")[-1] for run in in_order(collected.runs)] == ["2", "10"]
-    ((person,),) = by_participant(collected).values()
-    target = template_sampling.target_of(SPACE)
+    assert [run.name.split("-")[-1] for run in sort_runs(collected.runs)] == ["2", "10"]
+    ((person,),) = group_by_participant(collected).values()
+    target = template_sampling.load_target(SPACE)
     keys = [("all", "raw", 5.0, "effect")]
-    transforms = template_sampling.ways_of(person, target, np.ones(len(target.points), bool), keys)
+    transforms = template_sampling.sampling_of_participant(
+        person, target, np.ones(len(target.points), bool), keys
+    )
     assert [transform.scale for transform in transforms.runs] == [pytest.approx(0.2)] * 2

@@ -252,7 +252,7 @@ def test_ordered_means_equal_sorted_means_of_all_pairs(kind: str) -> None:
     expected = np.sort((d[i] + d[j]) / 2)
     count = len(expected)
     ranks = (0, 1, count // 7, (count - 1) // 2, count // 2, count - 2, count - 1)
-    means = wilcoxon._ordered_means(d, ranks)
+    means = wilcoxon._select_pairwise_means(d, ranks)
     assert means == pytest.approx(expected[list(ranks)].tolist(), rel=2e-12, abs=2e-12)
 
 

@@ -16,10 +16,10 @@ from bids_sr.group import comparisons as group_comparisons
 from bids_sr.group import figures as group_figures
 from bids_sr.group import tables
 from bids_sr.group import verdicts as group_verdicts
-from bids_sr.group.comparison_tables import paper_html, papers
+from bids_sr.group.comparison_tables import paper_html, paper_sizes
 from bids_sr.group.input_tables import find_tables
 from bids_sr.group.report import _METHODS, GroupContent, _group_maps_html, build_group_report
-from bids_sr.group.values import wide
+from bids_sr.group.values import participants_by_series
 from bids_sr.group.voxel_tests import GroupMaps
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.number_text import number, p_value
@@ -50,7 +50,7 @@ def content(folder: Path, count: int, **overrides: object) -> GroupContent:
     defaults = {
         "tables": find_tables(folder),
         "joined": group_values,
-        "comparisons": tables._all_comparisons(group_values, "sbl"),
+        "comparisons": tables._list_comparisons(group_values, "sbl"),
         "maps": GroupMaps(),
         "absent": [],
         "method": "sbl",
@@ -134,13 +134,13 @@ def test_formats_of_p_values_and_numbers() -> None:
 
 def test_all_participants_are_plotted(tmp_path: Path) -> None:
     _, values = make_comparisons(tmp_path, 5)
-    fig = group_figures.paired_figure([("", detail_rows(values))], NAMES)
+    fig = group_figures.plot_paired_values([("", detail_rows(values))], NAMES)
     (ax,) = fig.axes
     labels = [text.get_text() for text in ax.get_xticklabels()]
     assert labels == ["bspline", "zerofill", "inject", "sbl", "srgan", "measured"]
     points = [line for line in ax.lines if line.get_marker() == "o"]
     assert [len(line.get_ydata()) for line in points] == [5] * 6
-    medians = wide(detail_rows(values)).median()[labels].sort_values().tolist()
+    medians = participants_by_series(detail_rows(values)).median()[labels].sort_values().tolist()
     plotted_medians = sorted(
         float(line.get_ydata()[0]) for line in ax.lines if line.get_linewidth() == 2.2
     )
@@ -174,7 +174,7 @@ def test_differences_show_estimate_and_interval(tmp_path: Path) -> None:
     with pytest.raises(FigureInputError):
         group_figures.differences_figure([])
     with pytest.raises(FigureInputError):
-        group_figures.paired_figure([("", values_of({"sbl": {"sub-01": np.nan}}))], NAMES)
+        group_figures.plot_paired_values([("", values_of({"sbl": {"sub-01": np.nan}}))], NAMES)
 
 
 def test_the_page_has_all_sections_and_escapes_input(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_the_page_has_all_sections_and_escapes_input(tmp_path: Path) -> None:
 
 
 def test_published_values_are_next_to_ours(tmp_path: Path) -> None:
-    text = paper_html(next(papers(make_comparisons(tmp_path, 8)[1])), NAMES)
+    text = paper_html(next(paper_sizes(make_comparisons(tmp_path, 8)[1])), NAMES)
     cells = re.findall(r"<tr>(.*?)</tr>", text)
     assert "83.37 (42.31–119.68)" in text
     assert ".490 (.361–.589)" in text
@@ -231,7 +231,7 @@ def test_long_labels_stay_within_the_figure(tmp_path: Path) -> None:
     series = pd.concat(
         [values_of({"bsplineSmooth": long, "bsplinePca": long}), detail_rows(values)]
     )
-    assert is_inside(group_figures.paired_figure([("", series), ("", series)], NAMES))
+    assert is_inside(group_figures.plot_paired_values([("", series), ("", series)], NAMES))
     rows = [row._replace(minus="bsplineSmooth") for row in sbl_comparisons(comparisons)]
     assert is_inside(group_figures.differences_figure(rows))
     (primary,) = group_comparisons.primary(values, "sbl").itertuples()

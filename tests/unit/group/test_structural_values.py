@@ -9,12 +9,12 @@ import pytest
 
 from bids_sr.cli import main
 from bids_sr.group.structural_inputs import find_scan_tables, read_values
-from bids_sr.group.structural_report import headline_of
+from bids_sr.group.structural_report import write_headline
 from bids_sr.group.structural_values import (
     agreement_table,
+    compute_tables,
     methods_table,
     protocols_table,
-    tables_of,
     variability_table,
 )
 from bids_sr.metrics.rows import MetricRow, table_text
@@ -151,7 +151,7 @@ def test_scan_and_brain_are_compared_separately(directories: tuple[Path, Path]) 
     scan = table[(table["region"] == "scan") & (table["series"] == "attunet")].iloc[0]
     assert scan["difference"] == pytest.approx(1.125)
     assert scan["p_holm"] == brain.set_index("series").loc["attunet", "p_holm"]
-    assert headline_of(table, 4) == headline_of(brain, 4)
+    assert write_headline(table, 4) == write_headline(brain, 4)
 
 
 def test_the_methods_table_contains_the_size_of_the_network(
@@ -194,16 +194,16 @@ def test_variability_requires_two_sessions(directories: tuple[Path, Path]) -> No
 
 def test_the_headline_claims_no_more_than_the_test(directories: tuple[Path, Path]) -> None:
     four = methods_table(values_of(directories[1]))
-    assert headline_of(four, 4) == (
+    assert write_headline(four, 4) == (
         "No difference from interpolation was found in PSNR (4 participants cannot reach p < .05)",
         "open",
     )
     for number in range(5, 10):
         write_scans(directories[1], f"{number:02d}", 0.1 * number)
     nine = methods_table(values_of(directories[1]))
-    assert headline_of(nine, 9) == ("attunet exceeds interpolation in PSNR of T1w", "good")
+    assert write_headline(nine, 9) == ("attunet exceeds interpolation in PSNR of T1w", "good")
     flipped = nine.assign(difference=-nine["difference"])
-    assert headline_of(flipped, 9) == ("attunet is below interpolation in PSNR of T1w", "bad")
+    assert write_headline(flipped, 9) == ("attunet is below interpolation in PSNR of T1w", "bad")
 
 
 def test_the_command_writes_tables_and_a_page(
@@ -292,7 +292,7 @@ def test_a_sidecar_key_can_define_protocols(directories: tuple[Path, Path]) -> N
 
 
 def test_all_tables_are_derived_from_the_same_values(directories: tuple[Path, Path]) -> None:
-    tables = tables_of(values_of(directories[1]))
+    tables = compute_tables(values_of(directories[1]))
     assert len(tables.values) == 4 * 11
     assert len(tables.methods) == 3
 

@@ -14,7 +14,7 @@ from scipy import stats as scipy_stats
 from bids_sr.group import comparisons, input_tables
 from bids_sr.group import tables as group_tables
 from bids_sr.group import values as group_values
-from bids_sr.group.comparison_tables import paper_html, papers
+from bids_sr.group.comparison_tables import paper_html, paper_sizes
 from bids_sr.group.report import _missing_lines
 from bids_sr.metrics import registry
 from bids_sr.metrics.rows import COLUMNS, MetricRow
@@ -84,15 +84,15 @@ def test_runs_are_combined_by_inverse_variance_if_all_have_an_interval(tmp_path:
 
 def test_mixed_versions_and_settings_are_named(tmp_path: Path) -> None:
     cohort(tmp_path, 3)
-    assert input_tables.mixed(input_tables.find_tables(tmp_path)) == []
+    assert input_tables.mixed_settings_lines(input_tables.find_tables(tmp_path)) == []
     write_tables(
         tmp_path, "09", rows=[detail("sbl", 0.1)], facts={**FACTS, "SettingsDigest": "xyz"}
     )
-    lines = input_tables.mixed(input_tables.find_tables(tmp_path))
+    lines = input_tables.mixed_settings_lines(input_tables.find_tables(tmp_path))
     assert any("settings: xyz" in line and "sub-09" in line for line in lines)
     assert not any(line.startswith("bids-sr version") for line in lines)
     write_tables(tmp_path, "09", rows=[detail("sbl", 0.1)], facts={})
-    lines = input_tables.mixed(input_tables.find_tables(tmp_path))
+    lines = input_tables.mixed_settings_lines(input_tables.find_tables(tmp_path))
     assert any("bids-sr version: not recorded" in line and "sub-09" in line for line in lines)
 
 
@@ -100,7 +100,7 @@ def test_missing_participants_and_tables_are_named(tmp_path: Path) -> None:
     cohort(tmp_path, 2)
     write_tables(tmp_path, "03", activation=sizes("raw", 1, 2, 0.5))
     participants = ["sub-01", "sub-02", "sub-03", "sub-04"]
-    absent = input_tables.absent(participants, input_tables.find_tables(tmp_path))
+    absent = input_tables.missing_lines(participants, input_tables.find_tables(tmp_path))
     assert absent == [
         ("sub-04", "sub-04: no metrics tables were found for this participant"),
         ("sub-03", "sub-03 task-tap: no table with evaluation metrics was found for this run"),
@@ -114,12 +114,13 @@ def test_runs_of_the_dataset_without_tables_are_named(tmp_path: Path) -> None:
     rest, tap = ({"subject": "01", "task": task} for task in ("rest", "tap"))
     runs = [rest | {"echo": "1"}, rest | {"echo": "2"}, tap | {"run": "1"}, tap | {"run": "2"}]
     # sub-02 is named as a participant, not by run
-    ((run, line),) = input_tables.absent_runs([*runs, tap | {"subject": "02"}], tables)
+    ((run, line),) = input_tables.missing_run_lines([*runs, tap | {"subject": "02"}], tables)
     assert run == "sub-01_task-tap_run-2"
     assert line.startswith("sub-01_task-tap_run-2: no metrics table")
-    assert ("", "no table with evaluation metrics was found for any run") in input_tables.absent(
-        ["sub-01"], tables
-    )
+    assert (
+        "",
+        "no table with evaluation metrics was found for any run",
+    ) in input_tables.missing_lines(["sub-01"], tables)
 
 
 def test_regions_of_seeds_are_not_compared_with_regions_of_conditions(tmp_path: Path) -> None:
@@ -163,7 +164,7 @@ def test_statistics_of_a_comparison_equal_scipy(tmp_path: Path) -> None:
     cohort(tmp_path, 9)
     row = one(compare_cohort(tmp_path), "srgan", "inject")
     values = joined(tmp_path).values
-    detail_values = group_values.wide(values[values["statistic"] == "ev"])
+    detail_values = group_values.participants_by_series(values[values["statistic"] == "ev"])
     a, b = detail_values["srgan"], detail_values["inject"]
     assert row.p_wilcoxon == pytest.approx(scipy_stats.wilcoxon(a, b, method="exact").pvalue)
     assert row.p_t == pytest.approx(scipy_stats.ttest_rel(a, b).pvalue)
@@ -173,11 +174,13 @@ def test_statistics_of_a_comparison_equal_scipy(tmp_path: Path) -> None:
 def test_equivalence_margin_is_a_share_of_the_gap_to_the_measured_series(tmp_path: Path) -> None:
     cohort(tmp_path, 12)
     values = joined(tmp_path).values
-    table = group_values.wide(values[values["statistic"] == "ev"]).to_dict("series")
+    table = group_values.participants_by_series(values[values["statistic"] == "ev"]).to_dict(
+        "series"
+    )
     # the gap from bspline to measured is .2 plus an odd part with a median over pairs of 0
-    assert comparisons.margin_of("ev", table, None) == pytest.approx(0.02, rel=0.01)
-    assert comparisons.margin_of("ev", table, 0.3) == 0.3
-    assert comparisons.margin_of("psnr", table, 0.3) == pytest.approx(0.02, rel=0.01)  # in dB
+    assert comparisons.get_margin("ev", table, None) == pytest.approx(0.02, rel=0.01)
+    assert comparisons.get_margin("ev", table, 0.3) == 0.3
+    assert comparisons.get_margin("psnr", table, 0.3) == pytest.approx(0.02, rel=0.01)  # in dB
     with_margin = compare_cohort(tmp_path, margin=0.15)
     assert one(with_margin, "srgan", "bspline").word == "same"
     assert one(with_margin, "sbl", "bspline").word == "same"
@@ -187,10 +190,10 @@ def test_equivalence_margin_is_a_share_of_the_gap_to_the_measured_series(tmp_pat
 def test_the_margin_is_nan_without_a_measured_series() -> None:
     baseline = {"bspline": np.array([0.6, 0.7, 0.5])}
     for name in ("average_precision", "active_distance", "foci_contrast", "psnr"):
-        assert math.isnan(comparisons.margin_of(name, baseline, None))
+        assert math.isnan(comparisons.get_margin(name, baseline, None))
     measured = baseline | {"measured": np.array([0.2, 0.3, 0.1])}
-    assert comparisons.margin_of("active_distance", measured, None) == pytest.approx(0.04)
-    assert math.isnan(comparisons.margin_of("ev", measured, None))
+    assert comparisons.get_margin("active_distance", measured, None) == pytest.approx(0.04)
+    assert math.isnan(comparisons.get_margin("ev", measured, None))
 
 
 def test_a_contrast_of_foci_closer_to_1_is_better() -> None:
@@ -325,7 +328,7 @@ def test_false_discovery_rates_are_computed_over_all_comparisons_of_a_metric(
 
 def test_the_table_of_published_values_has_our_values_next_to_them(tmp_path: Path) -> None:
     cohort(tmp_path, 8)
-    (paper,) = papers(joined(tmp_path).values)
+    (paper,) = paper_sizes(joined(tmp_path).values)
     assert set(paper["fwhm_mm"]) == {0.0}
     panels = paper.groupby("contrast", observed=True)["statistic"].agg(set)
     assert panels.to_dict() == {

@@ -59,7 +59,7 @@ def test_tables_joined_one_by_one_equal_tables_concatenated_by_pandas(tmp_path: 
     assert result.statistics == tuple(sorted(set(flat["statistic"])))
     assert set(result.series["series"]) == set(flat["series"])
     assert result.methods == ("sbl", "srgan")
-    assert result.told.values.tolist() == [
+    assert result.reported.values.tolist() == [
         ["hum", "sub-09 task-hum", "sbl", "flag_task_not_done"],
         ["tap", "sub-09 task-tap run-2", "sbl", "flag_task_not_done"],
     ]
@@ -81,7 +81,7 @@ def test_memory_of_joining_does_not_grow_with_the_size_of_tables(tmp_path: Path)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    numbers = group_values.of_people(result.values).to_numpy()
+    numbers = group_values.participant_columns(result.values).to_numpy()
     assert numbers.tolist() == [[number] * 60 for number in range(200)]
     assert size > 5 * numbers.nbytes
     assert peak < 4 * numbers.nbytes + 400_000

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bids_sr.group.voxel_tests import Running, flipped
+from bids_sr.group.voxel_tests import RunningSums, flipped
 
 RNG = np.random.default_rng(5)
 
 
-def accumulate(values: np.ndarray, first: int = 0) -> Running:
-    sums = Running.of(values.shape[1])
+def accumulate(values: np.ndarray, first: int = 0) -> RunningSums:
+    sums = RunningSums.empty(values.shape[1])
     for number, row in enumerate(values, start=first):
         sums.add(row, f"sub-{number}")
     return sums
@@ -19,10 +19,10 @@ def accumulate(values: np.ndarray, first: int = 0) -> Running:
 def test_running_sums_equal_a_t_test() -> None:
     values = RNG.normal(0.5, 1, (6, 200)) + 1000
     expected = stats.ttest_1samp(values, 0)
-    maps = accumulate(values).tested()
+    maps = accumulate(values).statistics()
     assert maps["effect"] == pytest.approx(values.mean(axis=0), rel=1e-6)
     assert maps["t"] == pytest.approx(expected.statistic, rel=1e-5)
-    centered = accumulate(values - 1000).tested()
+    centered = accumulate(values - 1000).statistics()
     t = stats.ttest_1samp(values - 1000, 0).statistic
     assert centered["z"] == pytest.approx(stats.norm.isf(stats.t.sf(t, 5)), rel=1e-4, abs=1e-5)
 
@@ -41,7 +41,7 @@ def test_running_sums_equal_the_second_level_model_of_nilearn() -> None:
     )
     model.fit(images, design_matrix=pd.DataFrame({"intercept": np.ones(6)}))
     expected = model.compute_contrast("intercept", output_type="all")
-    maps = accumulate(values).tested()
+    maps = accumulate(values).statistics()
     for name, nilearn_name in (("effect", "effect_size"), ("t", "stat"), ("z", "z_score")):
         assert maps[name] == pytest.approx(
             np.asarray(expected[nilearn_name].dataobj).ravel(), rel=1e-4, abs=1e-4
@@ -52,7 +52,7 @@ def test_joined_parts_equal_a_single_sum() -> None:
     values = RNG.normal(3, 1, (7, 40))
     single, joined = accumulate(values), accumulate(values[:3])
     joined.join(accumulate(values[3:], 3))
-    joined.join(Running.of(40))
+    joined.join(RunningSums.empty(40))
     assert joined.people == single.people
     assert joined.mean == pytest.approx(single.mean, rel=1e-12)
     assert joined.squares == pytest.approx(single.squares, rel=1e-10)
@@ -65,18 +65,20 @@ def test_sums_can_be_restricted_to_some_voxels() -> None:
     sums.keep(keep)
     for row in values[2:]:
         sums.add(row[keep], "x")
-    assert sums.tested()["t"] == pytest.approx(accumulate(values).tested()["t"][keep], rel=1e-6)
+    assert sums.statistics()["t"] == pytest.approx(
+        accumulate(values).statistics()["t"][keep], rel=1e-6
+    )
 
 
 def test_constant_voxels_have_t_and_z_0() -> None:
-    maps = accumulate(np.full((4, 2), [[0.0, 5.0]])).tested()
+    maps = accumulate(np.full((4, 2), [[0.0, 5.0]])).statistics()
     assert maps["t"].tolist() == maps["z"].tolist() == [0, 0]
     assert maps["effect"].tolist() == [0, 5]
 
 
 def test_a_single_participant_is_rejected() -> None:
     with pytest.raises(ValueError, match="2 participants, got 1"):
-        accumulate(np.ones((1, 3))).tested()
+        accumulate(np.ones((1, 3))).statistics()
 
 
 def simulate_activation(seed: int, effect: float) -> np.ndarray:

@@ -10,10 +10,10 @@ import pytest
 from bids_sr.io import atomic_files as files
 from bids_sr.io.atomic_files import (
     DiskFullError,
+    atomic_file,
     remove_leftovers,
-    whole_file,
     write_bytes,
-    write_whole,
+    write_text,
 )
 
 
@@ -23,29 +23,29 @@ def _names(folder: Path) -> list[str]:
 
 def test_text_and_bytes_are_read_back_and_parents_are_created(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "er" / "a.json"
-    assert write_whole(target, "größer\n") == target
+    assert write_text(target, "größer\n") == target
     assert target.read_text(encoding="utf-8") == "größer\n"
     assert write_bytes(target, b"\0\1").read_bytes() == b"\0\1"
     assert _names(tmp_path) == ["a.json"]
 
 
 def test_writing_equal_content_keeps_the_modification_time(tmp_path: Path) -> None:
-    target = write_whole(tmp_path / "a.tsv", "x\n")
+    target = write_text(tmp_path / "a.tsv", "x\n")
     os.utime(target, ns=(1, 1))
-    write_whole(target, "x\n")
-    with whole_file(target) as part:
+    write_text(target, "x\n")
+    with atomic_file(target) as part:
         part.write_text("x\n")
     assert target.stat().st_mtime_ns == 1
-    write_whole(target, "y\n")
+    write_text(target, "y\n")
     assert target.stat().st_mtime_ns != 1
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt()])
 def test_a_failed_write_leaves_only_the_old_file(tmp_path: Path, error: BaseException) -> None:
-    target = write_whole(tmp_path / "a.tsv", "old")
+    target = write_text(tmp_path / "a.tsv", "old")
 
     def fails() -> None:
-        with whole_file(target) as part:
+        with atomic_file(target) as part:
             part.write_text("half")
             assert target.read_text() == "old"
             raise error
@@ -57,7 +57,7 @@ def test_a_failed_write_leaves_only_the_old_file(tmp_path: Path, error: BaseExce
 
 
 def test_concurrent_writers_use_separate_temporary_files(tmp_path: Path) -> None:
-    with whole_file(tmp_path / "a") as first, whole_file(tmp_path / "a") as second:
+    with atomic_file(tmp_path / "a") as first, atomic_file(tmp_path / "a") as second:
         first.write_text("one")
         second.write_text("other")
         assert first != second
@@ -67,7 +67,7 @@ def test_concurrent_writers_use_separate_temporary_files(tmp_path: Path) -> None
 def test_error_of_a_full_disk_names_file_system_required_space_and_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = write_whole(tmp_path / "a.tsv", "old")
+    target = write_text(tmp_path / "a.tsv", "old")
 
     def raise_disk_full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -76,7 +76,7 @@ def test_error_of_a_full_disk_names_file_system_required_space_and_fix(
     with pytest.raises(DiskFullError) as error:
         write_bytes(target, b"x" * 2500)
     text = str(error.value)
-    assert str(files.file_system_of(tmp_path)) in text
+    assert str(files.find_file_system(tmp_path)) in text
     assert "2.5 kB" in text
     assert "free on the file system" in text
     assert "rerun the same command" in str(error.value.notice)
@@ -97,7 +97,7 @@ def test_other_os_errors_are_raised_unchanged(tmp_path: Path) -> None:
 
 def test_only_leftovers_of_killed_writers_are_removed(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
-    part = files.beside(tmp_path / "sub" / "image.nii.gz")
+    part = files.temporary_name(tmp_path / "sub" / "image.nii.gz")
     part.write_text("half")
     for name in ("image.nii.gz", ".bidsignore", "a.part"):
         (tmp_path / "sub" / name).write_text("whole")

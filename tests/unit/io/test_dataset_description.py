@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.io.dataset_description import RESULTS, _link_to, applied_in, dataset_of, write_dataset
+from bids_sr.io.dataset_description import (
+    RESULTS,
+    _link_to,
+    dataset_root,
+    read_applied,
+    write_dataset,
+)
 
 RAW = {
     "Name": "study",
@@ -73,7 +79,7 @@ def test_authors_and_doi_set_by_the_user_are_kept_but_not_the_license(raw, tmp_p
 
 def test_the_dataset_of_a_series_links_to_all_results(raw, tmp_path):
     write_dataset(tmp_path / "out", bids_dir=raw, version="1.0", series="sbl")
-    root = dataset_of(tmp_path / "out", "sbl")
+    root = dataset_root(tmp_path / "out", "sbl")
     links = description_of(root)["DatasetLinks"]
     assert links == {"raw": "../../../study", RESULTS: "../.."}
     assert (root / links["raw"]).resolve() == raw
@@ -83,7 +89,7 @@ def test_the_dataset_of_a_series_links_to_all_results(raw, tmp_path):
 
 def test_name_and_readme_state_runs_to_which_the_method_was_not_applied(raw, tmp_path):
     """Datasets of baselines are not called super-resolved."""
-    out, root = tmp_path / "out", dataset_of(tmp_path / "out", "sbl")
+    out, root = tmp_path / "out", dataset_root(tmp_path / "out", "sbl")
 
     def name_and_readme(**applied_by_run: bool) -> tuple[str, str]:
         for run, value in applied_by_run.items():
@@ -102,13 +108,13 @@ def test_name_and_readme_state_runs_to_which_the_method_was_not_applied(raw, tmp
     assert readme.splitlines()[2].startswith(
         "**Not super-resolved: sub-01_task-rest.** sbl was not applied"
     )
-    assert applied_in(out, "sbl") == {"sub-01_task-rest": False, "sub-01_task-tap": True}
+    assert read_applied(out, "sbl") == {"sub-01_task-rest": False, "sub-01_task-tap": True}
     name, readme = name_and_readme(tap=False)
     assert name == "bids-sr: zero-filled BOLD series of study (sbl was not applied)"
     assert "super-resolved" not in readme.splitlines()[0]
     write_dataset(out, bids_dir=raw, version="1.0", series="bspline")
     assert (
-        description_of(dataset_of(out, "bspline"))["Name"]
+        description_of(dataset_root(out, "bspline"))["Name"]
         == "bids-sr: BOLD of study, cubic B-spline interpolation"
     )
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.io.earlier_files import EARLIER, scope_of, set_aside
+from bids_sr.io.earlier_files import EARLIER, move_earlier_files, run_prefix
 
 RUN = "sub-01_task-tap_run-1"
 NEW = (
@@ -60,7 +60,7 @@ def files(root: Path) -> set[str]:
     ],
 )
 def test_the_scope_of_a_file_is_its_run_or_session(name: str, scope: str) -> None:
-    assert scope_of(name) == scope
+    assert run_prefix(name) == scope
 
 
 @pytest.mark.parametrize("directory", ["out", "sub-01/out"])
@@ -76,7 +76,7 @@ def test_files_of_the_run_from_earlier_calls_are_moved(tmp_path: Path, directory
     )
     write_files(work, (*current_figures, *old_figures))
     stored = {out / name for name in NEW} | {work / current_figures[0]}
-    set_aside_names = set_aside(out, work, stored)
+    set_aside_names = move_earlier_files(out, work, stored)
     assert {run: set(names) for run, names in set_aside_names.items()} == {
         RUN: {Path(name).name for name in OLD}
     }
@@ -85,7 +85,7 @@ def test_files_of_the_run_from_earlier_calls_are_moved(tmp_path: Path, directory
     assert all((out / EARLIER / name).read_text() == name for name in OLD)
     assert files(work) == set(current_figures)
     assert (tmp_path / raw[0]).exists()
-    assert set_aside(out, work, stored) == {}
+    assert move_earlier_files(out, work, stored) == {}
 
 
 def test_the_archive_of_figures_is_kept_unless_figures_are_in_the_output(tmp_path: Path) -> None:
@@ -93,5 +93,5 @@ def test_the_archive_of_figures_is_kept_unless_figures_are_in_the_output(tmp_pat
     outputs = ("sub-01/anat/sub-01_desc-preproc_T1w.nii.gz",)
     write_files(out, (name, *outputs))
     stored = {out / output for output in outputs}
-    assert set_aside(out, tmp_path / "work", stored) == {}
-    assert set_aside(out, out, stored) == {"sub-01": ["sub-01_figures.zip"]}
+    assert move_earlier_files(out, tmp_path / "work", stored) == {}
+    assert move_earlier_files(out, out, stored) == {"sub-01": ["sub-01_figures.zip"]}

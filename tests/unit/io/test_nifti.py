@@ -16,11 +16,11 @@ from bids_sr.io.nifti import (
     ImageError,
     SeriesReader,
     SeriesWriter,
-    from_half,
-    in_half,
+    difference_unit,
+    from_half_precision,
     load_image,
     save_image,
-    step_of,
+    to_half_precision,
 )
 
 AFFINE = np.array([[-3.0, 0, 0, 90], [0, 3.0, 0.1, -70], [0, -0.1, 3.3, -40], [0, 0, 0, 1]])
@@ -255,11 +255,11 @@ def test_large_series_are_stored_in_half_precision_of_changes(tmp_path, monkeypa
     rng = np.random.default_rng(0)
     image = 1000 + 200 * rng.random((12, 10, 6, 1))
     values = (image + 9 * rng.standard_normal((12, 10, 6, 40))).astype(np.float32)
-    assert step_of(values.shape, values[..., 0]) == 0, (
+    assert difference_unit(values.shape, values[..., 0]) == 0, (
         "small series are stored in single precision"
     )
     monkeypatch.setattr(nifti, "LARGE", 1000)
-    step = step_of(values.shape, values[..., 0])
+    step = difference_unit(values.shape, values[..., 0])
     assert 0 < step <= 2**-10 * values[..., 0].max()
     path = tmp_path / "series.nii"
     with SeriesWriter(path, values.shape, np.eye(4), 2.0, step=step) as writer:
@@ -317,10 +317,10 @@ def test_half_precision_equals_numpy_bitwise():
     for order in "CF":
         values = np.array(first + np.float32(step) * change, order=order)
         expected = ((values - first) * np.float32(1 / step)).astype("<f2")
-        stored = in_half(values, first, step, Path("series.nii"))
+        stored = to_half_precision(values, first, step, Path("series.nii"))
         assert stored.flags.f_contiguous
         np.testing.assert_array_equal(stored.view(np.uint16), expected.view(np.uint16))
-    decoded = from_half(stored.ravel(order="F"), first.ravel(order="F"), step)
+    decoded = from_half_precision(stored.ravel(order="F"), first.ravel(order="F"), step)
     expected_values = expected.astype(np.float32) * np.float32(step) + first
     np.testing.assert_array_equal(decoded, expected_values.ravel(order="F"))
 
@@ -330,7 +330,7 @@ def test_values_outside_the_range_of_half_precision_are_rejected(value):
     values = np.zeros((3, 1, 1), np.float32)
     values[1] = value
     with pytest.raises(ImageError, match=r"series\.nii.*half precision"):
-        in_half(values, np.zeros_like(values), 1.0, Path("series.nii"))
+        to_half_precision(values, np.zeros_like(values), 1.0, Path("series.nii"))
 
 
 def test_writing_changes_outside_the_range_of_half_precision_fails(tmp_path):

@@ -16,7 +16,7 @@ import numpy as np
 from bids_sr.metrics.rows import columns_json, metric_rows, read_frame, table_text
 from bids_sr.metrics.registry import statistic
 from bids_sr.quality.image_quality import edge_sharpness, quality
-from bids_sr.report.metric_tables import QUALITY, SCANS, rendered
+from bids_sr.report.metric_tables import QUALITY, SCANS, render_tables
 
 ramp = np.repeat(np.arange(4.0), 16).reshape(4, 4, 4)
 mask = np.ones(ramp.shape, bool)
@@ -33,11 +33,11 @@ assert table.unit["edge_sharpness", "attunet"] == "1/mm"
 about = "mean slope along the first axis over the range of the brain"
 levels = columns_json(row.statistic for row in rows)["statistic"]["Levels"]
 assert levels["edge_sharpness"] == f"{about} (1/mm)"
-[html] = [html for declared in SCANS for _, html in rendered(declared, rows)]
+[html] = [html for declared in SCANS for _, html in render_tables(declared, rows)]
 assert "sharpness, whole brain<br><small>1/mm</small>" in html
 assert statistic("edge_sharpness").better == "higher"
 in_run = metric_rows("sbl", {"edge_sharpness": 1.0}, region="brain")
-assert rendered(QUALITY, in_run) == []  # until its table lists it
+assert render_tables(QUALITY, in_run) == []  # until its table lists it
 """
 
 

@@ -34,7 +34,7 @@ from slurmmaker import program
 from bids_sr.slurm.submission import submissions
 from bids_sr.sr.models.model import TrainedModel
 from bids_sr.sr.models.request import TrainingRequest
-from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.training.trainer import train_network
 
 PARSERS = {
     heading: parser for heading, parser, _ in loaded(ROOT / "docs/options_page.py").commands()
@@ -84,7 +84,7 @@ def simulated(out: Path, study: object, **_: object) -> None:
 
 def _first_step(training: TrainingRequest, *arguments: Any) -> TrainedModel:
     """Train for a single step; a search has no time limit of its own."""
-    return fit(replace(training, max_train_minutes=1e-4), *arguments)
+    return train_network(replace(training, max_train_minutes=1e-4), *arguments)
 
 
 def _refuse(*_: object) -> None:
@@ -105,7 +105,7 @@ def attempt(
     monkeypatch.setenv("PATH", f"{slurm}:/usr/bin:/bin")
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "templateflow"))
     monkeypatch.setattr("bids_sr.phantom.simulated_dataset.make_dataset", simulated)
-    monkeypatch.setattr("bids_sr.cli.models.search.fit", _first_step)
+    monkeypatch.setattr("bids_sr.cli.models.search.train_network", _first_step)
     monkeypatch.setattr("socket.socket.connect", _refuse)  # nothing is downloaded
 
     def run(call: Call) -> str:

@@ -42,7 +42,7 @@ def test_the_reference_of_the_example_is_found_without_options(
     from bids_sr.preflight import check, check_data
 
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "templateflow"))
-    settings = parse_settings([str(EXAMPLE), str(tmp_path / "out"), "participant"]).resolved(
+    settings = parse_settings([str(EXAMPLE), str(tmp_path / "out"), "participant"]).resolve(
         run_uuid="x"
     )
     plan = check(settings)

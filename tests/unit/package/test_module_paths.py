@@ -129,7 +129,7 @@ def test_modules_and_files_named_in_texts_exist() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("see `bids_sr.glm.contrasts.camel` and bids_sr.workflows.run", set()),
+        ("see `bids_sr.glm.contrasts.camel_case` and bids_sr.workflows.run", set()),
         ("see bids_sr.stats.controls", {"bids_sr.stats.controls"}),
         ("`bids_sr.glm.contrasts.gone`", {"bids_sr.glm.contrasts.gone"}),
         ("`glm.blocks` and `steps.motion`", set()),

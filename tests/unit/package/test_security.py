@@ -20,7 +20,7 @@ from bidsmaker import BidsMaker
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, UsageError
-from bids_sr.glm.contrasts import camel, resolve_contrasts
+from bids_sr.glm.contrasts import camel_case, resolve_contrasts
 from bids_sr.notices import Notice, record
 from bids_sr.preflight import check
 
@@ -254,7 +254,7 @@ def test_labels_cannot_point_outside_the_dataset(
 ) -> None:
     (tmp_path / "filter.json").write_text(json.dumps({"bold": {"session": value}}))
     problems = check(
-        parse_settings(argv(maker, "--bids-filter-file", "filter.json")).resolved(run_uuid="x")
+        parse_settings(argv(maker, "--bids-filter-file", "filter.json")).resolve(run_uuid="x")
     ).problems
     # a star selects any session and is not a path
     assert any("not a valid BIDS label" in problem.why for problem in problems) is (value != "*")
@@ -275,7 +275,7 @@ def test_a_settings_file_sets_neither_run_uuid_nor_paths(value: str, maker: Bids
     (maker.root.parent / "config.toml").write_text(
         f'[run]\nrun_uuid = "{value}"\n[paths]\nbids_dir = "{value}"\noutput_dir = "{value}"\n'
     )
-    settings = parse_settings(argv(maker, "--config-file", "config.toml")).resolved(run_uuid="own")
+    settings = parse_settings(argv(maker, "--config-file", "config.toml")).resolve(run_uuid="own")
     assert settings.run.run_uuid == "own"
     assert settings.paths.output_dir == maker.root.parent / "out"
     assert settings.paths.bids_dir == maker.root
@@ -287,7 +287,7 @@ def test_a_settings_file_sets_neither_run_uuid_nor_paths(value: str, maker: Bids
 def test_files_with_invalid_names_are_rejected(label: str, maker: BidsMaker) -> None:
     for path in sorted(maker.root.rglob("*task-tap*")):
         path.rename(path.with_name(path.name.replace("task-tap", f"task-{label}")))
-    problems = check(parse_settings(argv(maker)).resolved(run_uuid="x")).problems
+    problems = check(parse_settings(argv(maker)).resolve(run_uuid="x")).problems
     # dots start an extension
     word = "no BOLD run" if label == ".." else "which is not a valid BIDS entity"
     assert any(word in problem.why for problem in problems), problems
@@ -296,7 +296,7 @@ def test_files_with_invalid_names_are_rejected(label: str, maker: BidsMaker) -> 
 def test_a_file_of_another_participant_is_rejected(maker: BidsMaker) -> None:
     for path in sorted(maker.root.rglob("*task-tap*")):
         path.rename(path.with_name(path.name.replace("sub-01", "sub-02")))
-    problems = check(parse_settings(argv(maker)).resolved(run_uuid="x")).problems
+    problems = check(parse_settings(argv(maker)).resolve(run_uuid="x")).problems
     assert any(
         "the file name contains sub-02, but the directories are named sub-01" in problem.why
         for problem in problems
@@ -307,7 +307,7 @@ def test_trial_types_are_converted_to_safe_file_names() -> None:
     names = ["../../etc/passwd", EVIL, "a b/c", "..", "\u202e", "x\ny", "{sub}"]
     for contrasts in (resolve_contrasts(names[:3]), resolve_contrasts(names)):
         assert all(name.isascii() and name.isalnum() for name in contrasts)
-    assert camel("../../etc/passwd") == "etcPasswd"
+    assert camel_case("../../etc/passwd") == "etcPasswd"
 
 
 def test_paths_in_metadata_are_not_followed(maker: BidsMaker) -> None:
@@ -317,7 +317,7 @@ def test_paths_in_metadata_are_not_followed(maker: BidsMaker) -> None:
                 key: ["../../../etc/passwd", "bids::../../x", "/etc/passwd", "file:///etc/passwd"]
             }
         )
-        plan = check(parse_settings(argv(maker)).resolved(run_uuid="x"))
+        plan = check(parse_settings(argv(maker)).resolve(run_uuid="x"))
         assert plan.problems == ()
         paths = [
             path
@@ -332,13 +332,13 @@ def test_configuration_files_of_pybids_in_the_dataset_are_ignored(maker: BidsMak
     bomb = {"name": "x", "entities": [{"name": "subject", "pattern": "((a+)+)+$"}]}
     for folder in (maker.root, maker.root / "sub-01", maker.root / "sub-01" / "func"):
         (folder / "layout_config.json").write_text(json.dumps(bomb))
-    plan = check(parse_settings(argv(maker)).resolved(run_uuid="x"))
+    plan = check(parse_settings(argv(maker)).resolve(run_uuid="x"))
     assert [subject.label for subject in plan.subjects] == ["01"]
 
 
 def test_the_page_escapes_text_from_other_sources(tmp_path: Path) -> None:
     from bids_sr.report.participants_page import _build_report
-    from bids_sr.steps.figures import declared
+    from bids_sr.steps.figures import figure_declarations
 
     logs = tmp_path / "out" / "logs" / "run"
     logs.mkdir(parents=True)
@@ -354,7 +354,11 @@ def test_the_page_escapes_text_from_other_sources(tmp_path: Path) -> None:
     text = f"# Text\n\nThe data set {EVIL} [@{EVIL}], *{EVIL}*, [x](javascript:alert(1))\n"
     (logs / "CITATION.md").write_text(text)
     page = _build_report(
-        tmp_path / "out", "01", shown=declared(), log_dir=logs, command=f"bids-sr {EVIL}"
+        tmp_path / "out",
+        "01",
+        shown=figure_declarations(),
+        log_dir=logs,
+        command=f"bids-sr {EVIL}",
     )
     text = page.read_text()
     assert text.lower().count("<script") == 1

@@ -12,7 +12,7 @@ import numpy.testing as npt
 import pytest
 from scipy import ndimage
 
-from bids_sr.phantom.activity import FOCI, _along_ribbon, make_focus
+from bids_sr.phantom.activity import FOCI, _measure_ribbon_distance, make_focus
 from bids_sr.phantom.block_design import block_design, response
 from bids_sr.phantom.bold_run import SimulatedRun
 from bids_sr.phantom.ground_truth import _centroid, _foci_rows, effects
@@ -106,13 +106,13 @@ def test_distances_along_the_ribbon_do_not_cross_the_sulcus() -> None:
     mask = np.ones((21, 3, 21), dtype=bool)
     mask[:, :, 10] = False  # a sulcus, open at one end
     mask[-1, :, 10] = True
-    distances = _along_ribbon(mask, (0, 1, 9), 2.0, 200.0)
+    distances = _measure_ribbon_distance(mask, (0, 1, 9), 2.0, 200.0)
     assert distances[0, 1, 9] == 0
     assert distances[0, 1, 4] == pytest.approx(10.0)  # straight: 5 voxels of 2 mm
     assert distances[3, 1, 6] == pytest.approx(2 * 3 * np.sqrt(2))  # diagonal
     assert distances[0, 1, 11] > 2 * 38  # opposite bank: 4 mm through the fluid
     assert np.isinf(distances[5, 1, 10])
-    assert np.isinf(_along_ribbon(mask, (0, 1, 9), 2.0, 20.0)[0, 1, 11])
+    assert np.isinf(_measure_ribbon_distance(mask, (0, 1, 9), 2.0, 20.0)[0, 1, 11])
 
 
 def test_the_response_to_a_long_block_reaches_1_with_a_delay() -> None:

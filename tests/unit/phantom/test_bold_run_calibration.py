@@ -19,8 +19,8 @@ from bids_sr.config import Paths, Settings, UsageError
 from bids_sr.phantom.bold_run import (
     SimulatedRun,
     _calibration_events,
-    calibration_of,
     calibration_preset,
+    simulate_calibration,
 )
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_dataset import make_dataset
@@ -32,7 +32,7 @@ from bids_sr.sr.matrices import kspace_crop
 
 @pytest.fixture(scope="module")
 def scan(run: SimulatedRun) -> SimulatedRun:
-    return calibration_of(run, 12)
+    return simulate_calibration(run, 12)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_calibration_and_long_run_fluctuate_in_the_same_voxels(
 ) -> None:
     steady = max(scan.transient.dummies, run.transient.dummies) + 2
     runs = {}
-    for name, source in (("long", run), ("short", calibration_of(run, 24))):
+    for name, source in (("long", run), ("short", simulate_calibration(run, 24))):
         still_run = replace(source, motion=np.tile(np.eye(4), (len(source.motion), 1, 1)))
         volumes = still_run.volumes(2, noise=False)
         runs[name] = spread(volume for t, volume in enumerate(volumes) if t >= steady)
@@ -166,7 +166,7 @@ def test_the_calibration_option_and_its_minimum() -> None:
 
 @pytest.mark.slow
 def test_a_null_study_has_a_calibration_run_without_activation(null_run: SimulatedRun) -> None:
-    scan = calibration_of(null_run, 2)
+    scan = simulate_calibration(null_run, 2)
     assert scan.changes == {}
     assert next(scan.volumes()).shape == (80, 80, 14)
 

@@ -17,7 +17,7 @@ from bids_sr.bids import survey
 from bids_sr.cli.phantom_main import build_parser
 from bids_sr.cli.phantom_main import main as phantom
 from bids_sr.config import Paths, Settings, UsageError
-from bids_sr.phantom.bold_run import SimulatedRun, echo_of
+from bids_sr.phantom.bold_run import SimulatedRun, simulate_echo
 from bids_sr.phantom.ground_truth import _resting_image, _weights, effects
 from bids_sr.phantom.sequences import TISSUES
 from bids_sr.phantom.simulated_dataset import make_dataset
@@ -33,7 +33,7 @@ STILL = np.eye(4)
 
 @pytest.fixture(scope="module")
 def echoes(run: SimulatedRun) -> list[SimulatedRun]:
-    return [echo_of(run, number, te) for number, te in enumerate(TES, 1)]
+    return [simulate_echo(run, number, te) for number, te in enumerate(TES, 1)]
 
 
 def resting(echoes: Sequence[SimulatedRun]) -> list[np.ndarray]:
@@ -59,7 +59,7 @@ def test_the_signal_decays_with_the_t2star_of_the_tissue(
 def test_an_echo_at_the_preset_echo_time_equals_the_single_echo_run(
     run: SimulatedRun,
 ) -> None:
-    echo = echo_of(run, 1, run.preset.te)
+    echo = simulate_echo(run, 1, run.preset.te)
     np.testing.assert_array_equal(resting([echo])[0], run.still())
     np.testing.assert_array_equal(echo.changes["thumb"], run.changes["thumb"])
 
@@ -67,7 +67,7 @@ def test_an_echo_at_the_preset_echo_time_equals_the_single_echo_run(
 def test_effects_equal_the_amplitude_of_the_foci(run: SimulatedRun) -> None:
     """Amplitudes are shares of the signal at the echo time of the preset."""
     (thumb,) = (focus for focus in run.subject.foci if focus.label == "thumb")
-    expected = run.scanner.bring(thumb.amplitude * run.scene)
+    expected = run.scanner.resample_scene(thumb.amplitude * run.scene)
     np.testing.assert_allclose(run.maps["thumb"], expected, atol=1e-4 * float(expected.max()))
 
 
@@ -89,7 +89,7 @@ def test_relative_non_bold_fluctuations_are_equal_at_all_echoes(null_run: Simula
     """Simulate drift, breathing and pulse without motion and thermal noise."""
     still_run = replace(null_run, motion=np.tile(STILL, (60, 1, 1)))
     series = [
-        np.stack(list(islice(echo_of(still_run, 1, te).volumes(2, noise=False), 30)), -1)
+        np.stack(list(islice(simulate_echo(still_run, 1, te).volumes(2, noise=False), 30)), -1)
         for te in (TES[0], TES[2])
     ]
     brain = series[0].mean(-1) > 400
@@ -144,7 +144,7 @@ def test_known_effects_are_those_of_the_optimal_combination(
 
 
 def test_echoes_of_a_null_run_have_no_effects(null_run: SimulatedRun) -> None:
-    echoes = [echo_of(null_run, number, te) for number, te in enumerate(TES[:2], 1)]
+    echoes = [simulate_echo(null_run, number, te) for number, te in enumerate(TES[:2], 1)]
     assert echoes[0].changes == {}
     _, changes = effects(echoes)
     assert set(changes) == {"thumb", "little"}

@@ -35,10 +35,10 @@ def test_network_signals_are_slow_uncorrelated_and_of_unit_variance(seconds: flo
 def test_foci_of_networks_match_the_default_seeds() -> None:
     from bids_sr.config.seeds import DEFAULT_SEEDS
 
-    networks = {name for focus in FOCI.values() for name in focus.driven_by} - set(TASKS["tap"])
+    networks = {name for focus in FOCI.values() for name in focus.conditions} - set(TASKS["tap"])
     assert set(DEFAULT_SEEDS) == networks == set(TASKS["rest"])
     assert all(
-        len(focus.driven_by) == 1 for focus in FOCI.values() if networks & set(focus.driven_by)
+        len(focus.conditions) == 1 for focus in FOCI.values() if networks & set(focus.conditions)
     )
 
 
@@ -52,10 +52,10 @@ def test_voxels_follow_their_network_with_the_known_amplitude() -> None:
     assert set(true) == {"motor", "defaultMode"}  # no visual cortex in the field of view
     times = (np.arange(30)[:, None] * 2.0) + PRESETS["tiny"].slice_times
     rest, changes = run.parts
-    signals = {name: run.courses(name, times) for name in changes}
+    signals = {name: run.responses(name, times) for name in changes}
     volumes = np.stack(
         [
-            run.scanner.moving(
+            run.scanner.acquire_moving(
                 rest, np.eye(4), changes, {name: course[t] for name, course in signals.items()}
             )
             for t in range(30)

@@ -7,14 +7,14 @@ import numpy.testing as npt
 import pytest
 
 from bids_sr.phantom import scanner as scanner_module
-from bids_sr.phantom.presets import _centered_affine
+from bids_sr.phantom.presets import _make_centered_affine
 from bids_sr.phantom.scanner import Scanner, _readout_blur, distortion, magnitude
 from bids_sr.spatial.transforms import hr_grid, invert, rigid_matrix
 from bids_sr.sr.matrices import kspace_crop
 
 SHAPE = (32, 32, 12)
-AFFINE = _centered_affine(SHAPE, (6.0, 6.0, 4.0), (2.0, -5.0, 9.0))
-HEAD = _centered_affine((100, 100, 60), (2.0, 2.0, 2.0), (0.0, 0.0, 10.0))
+AFFINE = _make_centered_affine(SHAPE, (6.0, 6.0, 4.0), (2.0, -5.0, 9.0))
+HEAD = _make_centered_affine((100, 100, 60), (2.0, 2.0, 2.0), (0.0, 0.0, 10.0))
 CENTER = (0.0, 0.0, 10.0)
 
 
@@ -55,13 +55,13 @@ def test_motion_moves_a_landmark_by_its_matrix(params: tuple[float, ...]) -> Non
     landmark = (14.0, 21.0, 13.0)
     motion = rigid_matrix(params, CENTER)
     machine = scanner()
-    image = machine.moving(machine.prepare(machine.bring(blob(landmark))), motion)
+    image = machine.acquire_moving(machine.prepare(machine.resample_scene(blob(landmark))), motion)
     npt.assert_allclose(center(image, AFFINE), (motion @ [*landmark, 1.0])[:3], atol=0.05)
 
 
 def test_a_pose_maps_image_points_to_the_head() -> None:
     landmark, pose = (-12.0, 9.0, 6.0), rigid_matrix((2, -3, 1, 0.03, 0.05, -0.04), CENTER)
-    image = scanner(pose=pose).still(blob(landmark))
+    image = scanner(pose=pose).acquire_still(blob(landmark))
     npt.assert_allclose(center(image, AFFINE), (invert(pose) @ [*landmark, 1.0])[:3], atol=0.05)
 
 
@@ -72,7 +72,7 @@ def test_a_landmark_has_the_same_position_at_both_resolutions(
     centers = []
     for factor in ((1, 1, 1), (2, 2, 1)):
         grid = hr_grid(SHAPE, AFFINE, factor)
-        image = scanner(grid=grid, low_shape=SHAPE).still(blob(landmark))
+        image = scanner(grid=grid, low_shape=SHAPE).acquire_still(blob(landmark))
         centers.append(center(image, grid[1]))
     npt.assert_allclose(centers[0], centers[1], atol=0.05 * 6.0)
     npt.assert_allclose(centers[0], landmark, atol=0.05 * 6.0)
@@ -82,7 +82,7 @@ def test_the_low_resolution_image_is_the_truncated_high_resolution_image() -> No
     machine = scanner()
     rng = np.random.default_rng(0)
     fine = rng.random(machine.dense_grid[0], dtype=np.float32)
-    high, low = machine.ideal(fine, (2, 2, 1)), machine.ideal(fine, (1, 1, 1))
+    high, low = machine.acquire_ideal(fine, (2, 2, 1)), machine.acquire_ideal(fine, (1, 1, 1))
     cropped, affine = kspace_crop(high, hr_grid(SHAPE, AFFINE, (2, 2, 1))[1], factor=(2, 2, 1))
     npt.assert_allclose(cropped, low, atol=1e-4)
     npt.assert_allclose(affine, AFFINE, atol=1e-9)
@@ -94,8 +94,8 @@ def test_moving_and_still_scanner_agree_without_motion() -> None:
     # remove the blur of the readout
     machine._crop[1] = np.linalg.solve(_readout_blur(SHAPE[1]), machine._crop[1])
     scene = blob((5.0, 5.0, 10.0), width=5.0)
-    moving = machine.moving(machine.prepare(machine.bring(scene)), np.eye(4))
-    expected = machine.still(scene)
+    moving = machine.acquire_moving(machine.prepare(machine.resample_scene(scene)), np.eye(4))
+    expected = machine.acquire_still(scene)
     assert np.abs(moving - expected).max() < 0.02 * expected.max()
 
 
@@ -106,8 +106,8 @@ def test_truncation_applies_to_the_complex_image(monkeypatch: pytest.MonkeyPatch
     for radians in (0.0, 300.0):
         monkeypatch.setattr(scanner_module, "_PHASE", radians)
         machine = scanner()
-        moving = machine.moving(machine.prepare(machine.bring(scene)), np.eye(4))
-        still = machine.still(scene)
+        moving = machine.acquire_moving(machine.prepare(machine.resample_scene(scene)), np.eye(4))
+        still = machine.acquire_still(scene)
         images[radians] = (moving, still)
     for k in (0, 1):
         assert np.abs(images[0.0][k] - images[300.0][k]).max() > 0.2 * images[0.0][k].max()
@@ -123,12 +123,12 @@ def test_readout_blur_keeps_the_mean_and_widens_a_point_along_phase_encoding() -
 
 def test_a_slice_changes_only_with_its_own_response() -> None:
     machine = scanner()
-    still = machine.prepare(machine.bring(blob(CENTER, 30.0)))
-    change = machine.prepare(machine.bring(blob(CENTER, 8.0)))
+    still = machine.prepare(machine.resample_scene(blob(CENTER, 30.0)))
+    change = machine.prepare(machine.resample_scene(blob(CENTER, 8.0)))
     slice_response = np.zeros(SHAPE[2])
     slice_response[5] = 1.0
-    rest = machine.moving(still, np.eye(4))
-    task = machine.moving(still, np.eye(4), {"a": change}, {"a": slice_response})
+    rest = machine.acquire_moving(still, np.eye(4))
+    task = machine.acquire_moving(still, np.eye(4), {"a": change}, {"a": slice_response})
     change_by_slice = np.abs(task - rest).max(axis=(0, 1))
     assert change_by_slice[5] > 50
     npt.assert_array_equal(change_by_slice[np.arange(12) != 5], 0)
@@ -162,13 +162,15 @@ def test_distortion_shifts_along_the_image_axis_and_conserves_signal() -> None:
     grid, affine = undistorted.dense_grid
     shifted = scanner(pose=pose, shift=np.full(grid, 3.0, dtype=np.float32))
     expected = (invert(pose) @ [*landmark, 1.0])[:3] - [0, 3.0, 0]
-    npt.assert_allclose(center(shifted.bring(blob(landmark)), affine), expected, atol=0.05)
+    npt.assert_allclose(
+        center(shifted.resample_scene(blob(landmark)), affine), expected, atol=0.05
+    )
     bend = np.broadcast_to((2 * np.sin(np.arange(grid[1]) / 12.0))[:, None], grid).astype(
         np.float32
     )
     dense, bent = (
-        undistorted.bring(blob(landmark)),
-        scanner(pose=pose, shift=bend).bring(blob(landmark)),
+        undistorted.resample_scene(blob(landmark)),
+        scanner(pose=pose, shift=bend).resample_scene(blob(landmark)),
     )
     strong = dense.sum(1) > 0.1 * dense.sum(1).max()
     npt.assert_allclose(bent.sum(1)[strong], dense.sum(1)[strong], rtol=5e-3)
@@ -182,7 +184,7 @@ def test_noise_is_white_complex_and_independent_between_images() -> None:
     # Rayleigh distribution: both components are independent
     assert noise.mean() == pytest.approx(3.0 * np.sqrt(np.pi / 2), rel=0.01)
     flat = np.full((100, 100, 60), 100.0, dtype=np.float32)
-    images = [scanner().still(flat, 2.0, np.random.default_rng(k)) for k in (1, 2)]
+    images = [scanner().acquire_still(flat, 2.0, np.random.default_rng(k)) for k in (1, 2)]
     inner = (slice(8, 24), slice(8, 24), slice(2, 10))
     residuals = [image[inner].ravel() - image[inner].mean() for image in images]
     assert (residuals[0] - residuals[1]).std() / np.sqrt(2) == pytest.approx(2.0, rel=0.1)
@@ -195,6 +197,6 @@ def test_a_slice_is_the_mean_over_its_thickness() -> None:
     dense = np.zeros(shape, dtype=np.float32)
     # lower half of the first slice
     dense[:, :, scanner_module.MARGIN : scanner_module.MARGIN + through // 2] = 8.0
-    image = np.abs(machine.ideal(dense))
+    image = np.abs(machine.acquire_ideal(dense))
     npt.assert_allclose(image[4:-4, 4:-4, 0], 4.0, rtol=1e-2)  # exclude ringing at the edge
     npt.assert_allclose(image[..., 1:], 0.0, atol=1e-5)

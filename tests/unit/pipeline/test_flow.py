@@ -10,9 +10,9 @@ import pytest
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Series
-from bids_sr.pipeline.flow import Eager, Flow, joined, say, subworkflow
+from bids_sr.pipeline.flow import Eager, Flow, concatenate, say, subworkflow
 from bids_sr.pipeline.graph import Graph
-from bids_sr.pipeline.nipype_workflow import workflow_of
+from bids_sr.pipeline.nipype_workflow import make_workflow
 from bids_sr.pipeline.nodes import GraphError, Scope
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import HERE, Part, step
@@ -94,7 +94,7 @@ def _process(bold: Series, outputs: Outputs) -> Facts:
             outputs.keep(maps[-1])
             outputs.keep(facts, {"desc": name, "suffix": "metrics"}, level="full")
             say(Part.MAPS, f"Effects in {name} were mapped.")
-    return list_maps(joined(maps), series)
+    return list_maps(concatenate(maps), series)
 
 
 def _outputs(folder: Path) -> Outputs:
@@ -111,7 +111,7 @@ def _graph(bold: Path, folder: Path) -> Graph:
 
 def test_calls_in_a_flow_become_nodes_whose_results_are_stored(bold: Path, tmp_path: Path) -> None:
     graph = _graph(bold, tmp_path / "out")
-    flow = workflow_of(graph, base_dir=tmp_path / "work", need_gb=lambda need: need.always)
+    flow = make_workflow(graph, base_dir=tmp_path / "work", need_gb=lambda need: need.always)
     nodes = {node.fullname: node for node in flow.run().nodes()}
     list_file = nodes["all_wf.run_wf.list_maps"].result.outputs.list_maps
     mean = f"{2 * VALUES[..., 0].mean():.1f}"

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from bids_sr.pipeline.artifacts import Image, Map
-from bids_sr.pipeline.flow import Flow, image_in, joined, subworkflow
+from bids_sr.pipeline.flow import Flow, concatenate, read_image, subworkflow
 from bids_sr.pipeline.graph import Graph
-from bids_sr.pipeline.listing import who_makes_what
+from bids_sr.pipeline.listing import describe_graph
 from bids_sr.pipeline.nodes import Scope
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import step
@@ -43,10 +43,10 @@ def listing_of(tmp_path: Path) -> list[str]:
     root = Scope("all_wf", store=store)
     with Flow(root):
         with subworkflow("pair_wf"):
-            fine, _ = average(image_in(tmp_path / "pair.nii"))
+            fine, _ = average(read_image(tmp_path / "pair.nii"))
             outputs.keep(fine, {"desc": "hmc", "suffix": "boldref"})
         with subworkflow("run_wf"):
-            boldref, count = average(image_in(tmp_path / "bold.nii"))
+            boldref, count = average(read_image(tmp_path / "bold.nii"))
             outputs.keep(boldref, {"desc": "hmc", "suffix": "boldref"})
             series, maps = {}, []
             for name in ("bspline", "zerofill", "sbl"):
@@ -58,8 +58,8 @@ def listing_of(tmp_path: Path) -> list[str]:
                         with subworkflow(f"fwhm{width}"):
                             maps.append(map_series(series[name], fwhm_mm=width))
                             outputs.keep(maps[-1])
-            compare(joined(maps), series)
-    return [str(line) for line in who_makes_what(Graph(root))]
+            compare(concatenate(maps), series)
+    return [str(line) for line in describe_graph(Graph(root))]
 
 
 def test_the_listing_shows_inputs_outputs_and_stored_names_of_steps(

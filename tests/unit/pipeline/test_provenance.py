@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.io.uris import template_uri, uri_of
+from bids_sr.io.uris import file_uri, template_uri
 from bids_sr.pipeline.artifacts import File, Image, Map, Regressors, Series, Table
-from bids_sr.pipeline.flow import Flow, events_in
+from bids_sr.pipeline.flow import Flow, read_events
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nodes import Scope
 from bids_sr.pipeline.outputs import Outputs
@@ -72,7 +72,7 @@ def store_settings() -> dict[str, dict[str, object]]:
     roots = {"raw": Path("/data/raw"), "": Path("/data/out")}
     func = Path("/data/raw/sub-01/func")
     outputs = Outputs(output_dir=Path("/data/out"), entities=entities)
-    root = Scope("all", store=store, uri=lambda path: uri_of(path, roots))
+    root = Scope("all", store=store, uri=lambda path: file_uri(path, roots))
     with Flow(root):
         bold, n_dummy = copy_series(func / "sub-01_task-tap_bold.nii.gz")
         boldref = average(bold, n_dummy=n_dummy)
@@ -84,7 +84,7 @@ def store_settings() -> dict[str, dict[str, object]]:
         outputs.keep(model_file, MODEL)
         series = resolve(bold, boldref, model_file, n_dummy=n_dummy)
         outputs.keep(series, {"res": "hr", "desc": "sbl", "suffix": "bold"})
-        events = events_in(func / "sub-01_task-tap_events.tsv")
+        events = read_events(func / "sub-01_task-tap_events.tsv")
         maps, measured = map_series(series, mask_hr, events, n_dummy=n_dummy)
         outputs.keep(maps)
         outputs.keep(measured, {"desc": "x", "suffix": "metrics"})
@@ -144,14 +144,16 @@ def test_images_have_the_reference_of_their_scope_and_tables_have_none(store_set
 )
 def test_the_uri_of_a_file_refers_to_the_innermost_dataset(path, uri, monkeypatch):
     monkeypatch.setenv("TEMPLATEFLOW_HOME", "/flow")
-    assert uri_of(Path(path), {"raw": Path("/data"), "": Path("/data/derivatives/out")}) == uri
+    assert file_uri(Path(path), {"raw": Path("/data"), "": Path("/data/derivatives/out")}) == uri
 
 
 def test_the_uri_of_a_package_file_contains_its_version_and_no_local_path():
     import nilearn
 
     package_file = Path(nilearn.__file__).parent / "version.py"
-    assert uri_of(package_file, {}) == f"pkg:pypi/nilearn@{nilearn.__version__}#nilearn/version.py"
+    assert (
+        file_uri(package_file, {}) == f"pkg:pypi/nilearn@{nilearn.__version__}#nilearn/version.py"
+    )
 
 
 def test_uris_of_templates_are_templateflow_urls():

@@ -15,7 +15,7 @@ from bids_sr.io.nifti import save_image
 from bids_sr.pipeline.artifacts import File, Image, Mask, Series, Volume
 from bids_sr.pipeline.flow import Flow, subworkflow
 from bids_sr.pipeline.graph import Graph
-from bids_sr.pipeline.nipype_workflow import workflow_of
+from bids_sr.pipeline.nipype_workflow import make_workflow
 from bids_sr.pipeline.nodes import Scope
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.sr.method import Cost
@@ -63,7 +63,7 @@ def test_a_nipype_node_has_memory_threads_and_time_of_its_step(bold: Path, tmp_p
         boldref = average(bold, count=3)  # type: ignore[arg-type]
         threshold(boldref, level=2.0)
         train(boldref, device="cpu", omp_nthreads=2)
-    flow = workflow_of(Graph(root), base_dir=tmp_path, need_gb=lambda need: need.always)
+    flow = make_workflow(Graph(root), base_dir=tmp_path, need_gb=lambda need: need.always)
     nodes = {name: flow.get_node(f"run_wf.{name}") for name in ("average", "threshold", "train")}
     assert {name: node.mem_gb for name, node in nodes.items()} == {
         "average": 2.0,

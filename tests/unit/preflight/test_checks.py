@@ -20,8 +20,8 @@ from graphmaker import stage_minutes
 from bids_sr.bids import BoldRun, Findings
 from bids_sr.bids.inputs import HighresReference
 from bids_sr.bids.method_options import series_of_run
-from bids_sr.cli.console import line_of, start_lines
-from bids_sr.cli.stages import expected
+from bids_sr.cli.console import format_line, start_lines
+from bids_sr.cli.stages import estimate_with_time
 from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes
 from bids_sr.config.groups.activation import Activation
 from bids_sr.config.groups.preprocessing import Preprocessing
@@ -38,7 +38,7 @@ from bids_sr.preflight import (
     validator,
 )
 from bids_sr.preflight import voxel_checks as voxels
-from bids_sr.preflight.events import ordered
+from bids_sr.preflight.events import order_types
 from bids_sr.preflight.plan_text import _cost_table, notes
 from bids_sr.preflight.run_contrasts import contrasts_of_runs
 from bids_sr.sr.method import Cost, get_method
@@ -82,7 +82,7 @@ def test_plan_of_a_valid_dataset(maker: BidsMaker, planned: Planned) -> None:
     assert plan.problems == ()
     assert plan.series == ("raw", "bspline", "zerofill", "srgan", "sbl")
     (run,) = plan.subjects[0].runs
-    assert plan.series_of(run) == plan.series
+    assert plan.list_series(run) == plan.series
     assert list(plan.contrasts[run.bold]) == ["thumb", "little", "all", "thumbMinusLittle"]
 
 
@@ -192,7 +192,7 @@ class TestEvents:
         maker.bold("sub-01_task-rest", n_volumes=n_volumes, tr=tr)
         plan = planned(activation=Activation(kinds=("cc",)))
         assert plan.problems == ()
-        reasons = [problem.why for problems in plan.left_out.values() for problem in problems]
+        reasons = [problem.why for problems in plan.skipped.values() for problem in problems]
         assert [message in reason for reason in reasons] == [True] * bool(message)
 
     def test_too_few_volumes_for_the_linear_model_are_reported(
@@ -291,7 +291,7 @@ class TestContrasts:
         assert [p.what for p in problems] == ["b"]
 
     def test_conditions_are_ordered_as_requested_then_alphabetically(self) -> None:
-        assert ordered(("z", "little", "thumb", "a"), ("thumb", "little", "other")) == (
+        assert order_types(("z", "little", "thumb", "a"), ("thumb", "little", "other")) == (
             "thumb",
             "little",
             "a",
@@ -364,11 +364,11 @@ class TestDirectories:
         monkeypatch.setattr(
             directories.shutil, "disk_usage", lambda path: type("U", (), {"free": 0})
         )
-        assert len(problems_of(directories.check_room, settings, cost)) == 1
+        assert len(problems_of(directories.check_disk_space, settings, cost)) == 1
         folder = maker.root.parent / "work"
         folder.mkdir()
         (folder / "image.nii").write_bytes(b"0" * 20_000)
-        assert problems_of(directories.check_room, settings, cost) == []
+        assert problems_of(directories.check_disk_space, settings, cost) == []
 
     def test_missing_model_files_are_reported(self, maker: BidsMaker) -> None:
         settings = settings_for(
@@ -400,7 +400,9 @@ class TestEstimate:
             {
                 row.stage: row.minutes - before.minutes
                 for row, before in zip(
-                    expected(later, settings).rows, expected(plan, settings).rows, strict=True
+                    estimate_with_time(later, settings).rows,
+                    estimate_with_time(plan, settings).rows,
+                    strict=True,
                 )
             }
             for plan, later in ((plan_30, plan_60), (plan_60, plan_90))
@@ -451,7 +453,9 @@ class TestEstimate:
 
     def test_more_processes_are_faster_and_need_more_memory(self, maker: BidsMaker) -> None:
         requests = [settings_for(maker, resources=Resources(nprocs=n)) for n in (1, 2, 64)]
-        single, double, parallel = (expected(check(request), request) for request in requests)
+        single, double, parallel = (
+            estimate_with_time(check(request), request) for request in requests
+        )
         assert double.minutes < single.minutes / 1.5
         assert parallel.minutes > single.minutes / 8, "one run cannot keep 64 processors busy"
         assert single.memory_gb < double.memory_gb < parallel.memory_gb
@@ -472,7 +476,9 @@ class TestEstimate:
 def test_the_dry_run_prints_the_plan(maker: BidsMaker, planned: Planned) -> None:
     settings = settings_for(maker)
     plan = planned()
-    text = dry_run_text(dataclasses.replace(plan, estimate=expected(plan, settings)), settings)
+    text = dry_run_text(
+        dataclasses.replace(plan, estimate=estimate_with_time(plan, settings)), settings
+    )
     for part in (
         "sub-01_task-tap: 8×8×6 voxels of 6×6×4 mm, 30 volumes, TR 1 s",
         "pair: sub-01_acq-highres_T2starw.nii.gz and sub-01_acq-lowres_T2starw.nii.gz",
@@ -493,7 +499,7 @@ def test_the_dry_run_prints_the_plan(maker: BidsMaker, planned: Planned) -> None
 
 def test_rows_of_the_dry_run_sum_to_its_total(maker: BidsMaker, planned: Planned) -> None:
     """Times are wall-clock minutes with the processes of the call on this machine."""
-    cost = expected(planned(), settings_for(maker))
+    cost = estimate_with_time(planned(), settings_for(maker))
     for slower in (1.0, 7.3):
         table = [line.split() for line in _cost_table(cost, slower)]
         assert table[0] == ["wall-clock", "min", "GB", "memory"]
@@ -608,7 +614,7 @@ class TestValidator:
         previous = [Notice(what=str(path)) for path in reported_paths]
         findings = Findings(problems=[*previous])
         messages = {"NOT_INCLUDED": "Not part of BIDS. Rename it."}
-        validator._problems_of(errors, messages, Path("/d"), ["01"], self.RUNS, findings)
+        validator._add_problems(errors, messages, Path("/d"), ["01"], self.RUNS, findings)
         return findings.problems[len(previous) :]
 
     def test_issues_of_the_same_code_are_one_problem(self) -> None:
@@ -724,7 +730,7 @@ class TestMissingEvents:
             < printed_plan.index("series: ")
             < printed_plan.index("note: ")
         )
-        first, second, *_ = map(line_of, start_lines(plan, settings))
+        first, second, *_ = map(format_line, start_lines(plan, settings))
         assert first.startswith("  warning ")
         assert second.startswith("  dataset ")
 

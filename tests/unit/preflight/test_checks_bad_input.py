@@ -655,7 +655,7 @@ def _argv(maker: BidsMaker, extra: list[str] | None) -> list[str]:
 
 def test_the_uncorrupted_dataset_has_no_problem(maker: BidsMaker) -> None:
     """Otherwise, the cases below would prove nothing."""
-    plan = check(parse_settings(_argv(maker, None)).resolved(run_uuid="x"))
+    plan = check(parse_settings(_argv(maker, None)).resolve(run_uuid="x"))
     assert plan.problems == ()
     assert plan.warnings == ()
     assert check_data(plan) == ()
@@ -664,7 +664,7 @@ def test_the_uncorrupted_dataset_has_no_problem(maker: BidsMaker) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_preflight_reports_file_reason_and_fix(name: str, maker: BidsMaker) -> None:
     case = CASES[name]
-    settings = parse_settings(_argv(maker, case.spoil(maker))).resolved(run_uuid="x")
+    settings = parse_settings(_argv(maker, case.spoil(maker))).resolve(run_uuid="x")
     before = snapshot(maker.root.parent)
     problems = check(settings).problems
     matches = [
@@ -681,14 +681,14 @@ def test_a_scaling_that_overflows_is_rejected(maker: BidsMaker) -> None:
     content = bytearray(gzip.decompress(path.read_bytes()))
     content[112:116] = np.float32(-2e37).tobytes()
     path.write_bytes(gzip.compress(bytes(content)))
-    (problem,) = check_data(check(parse_settings(_argv(maker, None)).resolved(run_uuid="x")))
+    (problem,) = check_data(check(parse_settings(_argv(maker, None)).resolve(run_uuid="x")))
     assert "voxel values overflow" in problem.why
 
 
 @pytest.mark.parametrize("name", DATA_CASES)
 def test_invalid_voxel_values_are_reported_before_processing(name: str, maker: BidsMaker) -> None:
     case = DATA_CASES[name]
-    plan = check(parse_settings(_argv(maker, case.spoil(maker))).resolved(run_uuid="x"))
+    plan = check(parse_settings(_argv(maker, case.spoil(maker))).resolve(run_uuid="x"))
     assert plan.problems == ()
     (problem,) = check_data(plan)
     assert case.file in problem.what
@@ -741,7 +741,7 @@ def test_an_output_directory_that_is_not_writable_is_rejected(
 ) -> None:
     """Replace the answer of the system, because root may write anywhere."""
     monkeypatch.setattr(directories.os, "access", lambda path, mode: False)
-    problems = check(parse_settings(_argv(maker, None)).resolved(run_uuid="x")).problems
+    problems = check(parse_settings(_argv(maker, None)).resolve(run_uuid="x")).problems
     assert any("the output directory is not writable" in p.why for p in problems)
 
 

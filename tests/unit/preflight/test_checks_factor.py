@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from bidsmaker import BidsMaker, snapshot
 
-from bids_sr.bids.given_models import factor_of_models
+from bids_sr.bids.pretrained_models import factor_of_models
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, SuperRes
@@ -34,7 +34,7 @@ def line(maker: BidsMaker, *extra: str) -> list[str]:
 
 
 def settings_for(maker: BidsMaker, *extra: str) -> Settings:
-    return parse_settings(line(maker, *extra)).resolved(run_uuid="x")
+    return parse_settings(line(maker, *extra)).resolve(run_uuid="x")
 
 
 def plan_call(maker: BidsMaker, *extra: str) -> Plan:
@@ -78,7 +78,7 @@ def test_thinner_slices_make_tv_the_default_with_the_reason_on_the_console(
     assert plan.problems == ()
     (run,) = plan.subjects[0].runs
     assert run.factor == (2.0, 2.0, 2.0)
-    assert plan.series_of(run) == (
+    assert plan.list_series(run) == (
         *("raw", "bspline", "zerofill", "nearest", "linear", "lanczos", "tv"),
     )
     text = _choice_text(run, settings)
@@ -108,7 +108,7 @@ def test_a_single_factor_applies_in_plane(maker: BidsMaker) -> None:
         assert plan.problems == ()
         (run,) = plan.subjects[0].runs
         assert run.factor == (2.0, 2.0, 1.0)
-        assert {"sbl", "srgan"} <= set(plan.series_of(run))
+        assert {"sbl", "srgan"} <= set(plan.list_series(run))
 
 
 @pytest.mark.parametrize("method", ["sbl", "srgan", "sdmod", "unet"])

@@ -12,7 +12,7 @@ import pytest
 from bidsmaker import BidsMaker
 from graphmaker import stage_minutes
 
-from bids_sr.bids import entities_of, guide_of, pretrained_for
+from bids_sr.bids import choose_guide, find_pretrained, parse_entities
 from bids_sr.cli.console import start_lines
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
@@ -32,7 +32,7 @@ def settings_for(maker: BidsMaker, *extra: str) -> Settings:
         "--skip-bids-validation",
         *extra,
     ]
-    return parse_settings(line).resolved(run_uuid="x")
+    return parse_settings(line).resolve(run_uuid="x")
 
 
 def plan_call(maker: BidsMaker, *extra: str) -> Plan:
@@ -58,11 +58,11 @@ def model(maker: BidsMaker, method: str, **card: object) -> str:
     """Save an untrained model with a card that fits the dataset; return its path."""
     from bids_sr.sr.method import get_method
     from bids_sr.sr.models.model import save_model
-    from bids_sr.sr.variance.prior import VarianceMaps
+    from bids_sr.sr.variance.prior import PriorMaps
 
     facts = get_method(method)
     if facts.variance is not None:
-        state = VarianceMaps(None).state_dict()
+        state = PriorMaps(None).state_dict()
     else:
         state = facts.recipes["fast"].build_generator(1, (2.0, 2.0, 1.0)).state_dict()
     default_card = {
@@ -162,17 +162,17 @@ def test_the_guide_depends_on_the_option_and_the_pair(
     extra = ["--sr-method", "sbl", "--sr-factor", "2", "--guide", guide]
     plan = plan_call(maker, *extra)
     assert plan.problems == ()
-    assert guide_of(settings_for(maker, *extra).superres, plan.subjects[0].runs[0]) == kind
+    assert choose_guide(settings_for(maker, *extra).superres, plan.subjects[0].runs[0]) == kind
 
 
 def test_a_given_model_is_used_by_its_method(maker: BidsMaker) -> None:
     superres = SuperRes(pretrained=(Path(model(maker, "srgan")), Path(model(maker, "vit"))))
-    assert [pretrained_for(superres, name) for name in ("srgan", "vit")] == list(
+    assert [find_pretrained(superres, name) for name in ("srgan", "vit")] == list(
         superres.pretrained
     )
-    assert pretrained_for(superres, "sbl") is None
-    assert pretrained_for(SuperRes(), "srgan") is None
-    assert pretrained_for(SuperRes(pretrained=(Path("nowhere.safetensors"),)), "srgan") is None
+    assert find_pretrained(superres, "sbl") is None
+    assert find_pretrained(SuperRes(), "srgan") is None
+    assert find_pretrained(SuperRes(pretrained=(Path("nowhere.safetensors"),)), "srgan") is None
 
 
 def test_a_given_model_of_an_unknown_method_is_rejected(maker: BidsMaker) -> None:
@@ -240,7 +240,7 @@ def test_pair_holdout_trains_on_the_pair_of_the_same_session(maker: BidsMaker) -
     plan = plan_call(maker, "--pair-holdout")
     assert plan.problems == ()
     sessions = [
-        tuple(entities_of(pair.highres)["session"] for pair in (run.pair, run.holdout))
+        tuple(parse_entities(pair.highres)["session"] for pair in (run.pair, run.holdout))
         for run in plan.subjects[0].runs
         if run.pair and run.holdout
     ]

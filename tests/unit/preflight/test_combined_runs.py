@@ -193,10 +193,10 @@ def test_a_run_is_the_only_run_of_its_task_over_sessions(maker, tmp_path):
 
 def uncombined(maker, tmp_path, *options):
     """Return the runs of the first participant that are not combined, and the graph's figures."""
-    from bids_sr.workflows.participant import graph_of
+    from bids_sr.workflows.participant import make_graph
 
     settings, plan = planned_call(maker, tmp_path, *OPTIONS, *options)
-    graph = graph_of(settings, plan, "1")
+    graph = make_graph(settings, plan, "1")
     steps = [node.step.__name__ for node in graph.nodes]
     groups = [runs for subject in plan.subjects for runs in uncombined_runs(subject.runs, plan)]
     assert steps.count("explain_missing_map") == len(groups)
@@ -238,27 +238,27 @@ def test_combined_and_single_runs_need_no_explanation(maker, tmp_path):
 
 
 def test_correlations_alone_need_no_explanation(maker, tmp_path):
-    from bids_sr.workflows.participant import graph_of
+    from bids_sr.workflows.participant import make_graph
 
     add(maker, "task-tap_run-1")
     add(maker, "task-tap_run-2", zooms=(4.0, 4.0, 4.0), n_volumes=150)
     settings, plan = planned_call(maker, tmp_path, *OPTIONS, "--activation", "cc")
-    names = [node.step.__name__ for node in graph_of(settings, plan, "1").nodes]
+    names = [node.step.__name__ for node in make_graph(settings, plan, "1").nodes]
     assert "explain_missing_map" not in names
 
 
 def test_combined_maps_are_stored_with_the_digest_of_the_settings(maker, tmp_path):
     from bids_sr.config.settings import analysis_digest
-    from bids_sr.workflows.participant import graph_of
+    from bids_sr.workflows.participant import make_graph
 
     add(maker, "task-tap_run-1", "task-tap_run-2")
     settings, plan = planned_call(maker, tmp_path, *OPTIONS)
     stored = [
-        node.setting("provenance")
-        for node in graph_of(settings, plan, "1").nodes
+        node.get_setting("provenance")
+        for node in make_graph(settings, plan, "1").nodes
         if node.step.__name__ == "store"
-        and "run" not in node.setting("entities")
-        and node.setting("among")
+        and "run" not in node.get_setting("entities")
+        and node.get_setting("among")
     ]
     assert stored
     for provenance in stored:

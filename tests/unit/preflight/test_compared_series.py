@@ -34,7 +34,7 @@ def other_dataset(maker: BidsMaker) -> BidsMaker:
 def settings_for(maker: BidsMaker, *compare: object, extra: tuple[str, ...] = ()) -> Settings:
     argv = [str(maker.root), str(maker.root.parent / "out"), "participant", *PLAIN, *extra]
     options = [part for series in compare for part in ("--compare", str(series))]
-    return parse_settings([*argv, *options]).resolved(run_uuid="x")
+    return parse_settings([*argv, *options]).resolve(run_uuid="x")
 
 
 def plan_call(maker: BidsMaker, *compare: object, extra: tuple[str, ...] = ()) -> Plan:
@@ -112,7 +112,7 @@ def test_duplicate_missing_and_identical_series_are_rejected(maker: BidsMaker) -
         f"A={series}",
     ]
     assert "Add zerofill to --sr-method" in problems_text(
-        check(parse_settings(argv).resolved(run_uuid="x"))
+        check(parse_settings(argv).resolve(run_uuid="x"))
     )
 
 
@@ -190,8 +190,8 @@ def test_another_run_of_the_task_is_the_reference_of_compared_series(maker: Bids
     maker.events("sub-01_task-other")
     series = other_dataset(maker).bold("sub-01_task-tap_run-2")
     plan = plan_call(maker, f"A={series}", extra=("--run-id", "2"))
-    assert plan.runs[0].another is not None
-    assert plan.runs[0].another.bold.name == "sub-01_task-tap_run-3_bold.nii.gz", (
+    assert plan.runs[0].same_task_run is not None
+    assert plan.runs[0].same_task_run.bold.name == "sub-01_task-tap_run-3_bold.nii.gz", (
         "the run with the closest number"
     )
     assert any("compared with this run" in notice.why for notice in plan.warnings)
@@ -202,13 +202,15 @@ def test_another_run_of_the_task_is_the_reference_of_compared_series(maker: Bids
     ]  # conditions with a single block cannot be split
     maker.events("sub-01_task-tap_run-3", rows=rows)
     plan = plan_call(maker, f"A={series}", extra=("--run-id", "2"))
-    assert plan.unsplit == {plan.runs[0].another.bold}
+    assert plan.unsplit == {plan.runs[0].same_task_run.bold}
     maker.events("sub-01_task-tap_run-3", rows=[(2.0, 4.0, "foot"), (8.0, 4.0, "foot")])
     maker.bold("sub-01_task-tap", zooms=(4.0, 4.0, 4.0))
-    assert plan_call(maker, f"A={series}", extra=("--run-id", "2")).runs[0].another is None, (
-        "other events, another grid"
+    assert (
+        plan_call(maker, f"A={series}", extra=("--run-id", "2")).runs[0].same_task_run is None
+    ), "other events, another grid"
+    assert plan_call(maker, extra=("--run-id", "2")).runs[0].same_task_run is None, (
+        "nothing is compared"
     )
-    assert plan_call(maker, extra=("--run-id", "2")).runs[0].another is None, "nothing is compared"
 
 
 def test_a_series_shifted_by_a_voxel_is_rejected_before_processing(maker: BidsMaker) -> None:

@@ -13,7 +13,7 @@ from bids_sr.config import memory as config_memory
 from bids_sr.config.groups.evaluation import Evaluation
 from bids_sr.config.memory import Sizes
 from bids_sr.preflight import check, check_machine
-from bids_sr.preflight.estimates import _sizes_of, check_memory
+from bids_sr.preflight.estimates import _find_largest_grids, check_memory
 from bids_sr.steps import memory
 
 
@@ -39,7 +39,7 @@ def settings_for(maker: BidsMaker, resources: Resources | None = None) -> Settin
 
 def test_the_number_of_workers_fits_the_largest_step() -> None:
     sizes = Sizes(t1w=8.0, low=0.12, high=0.5)
-    need = memory.largest_gb(sizes)
+    need = memory.find_largest_gb(sizes)
     minimum = config_memory.BASE_GB + need
     assert config_memory.workers_that_fit(minimum, 4, need) == 1
     assert config_memory.workers_that_fit(minimum - 0.01, 4, need) == 0
@@ -59,7 +59,7 @@ def test_a_downsampled_run_has_a_measured_reference(maker: BidsMaker) -> None:
     settings = settings_for(maker)
     retrospective = replace(settings, evaluation=Evaluation(retrospective="clean"))
     plain_sizes, reference_sizes = (
-        _sizes_of(as_downsampled(check(call).subjects, call), call)
+        _find_largest_grids(as_downsampled(check(call).subjects, call), call)
         for call in (settings, retrospective)
     )
     assert plain_sizes.measured == 0
@@ -68,7 +68,7 @@ def test_a_downsampled_run_has_a_measured_reference(maker: BidsMaker) -> None:
 
 def test_error_of_too_little_memory_names_remedies(maker: BidsMaker) -> None:
     sizes = Sizes(t1w=60.0, low=0.1, high=0.4)
-    minimum = config_memory.BASE_GB + memory.largest_gb(sizes)
+    minimum = config_memory.BASE_GB + memory.find_largest_gb(sizes)
     settings = settings_for(maker, resources=Resources(mem_gb=1.5))
     (problem,) = problems_of(check_memory, settings, sizes, 1.5)
     assert problem.what == "--mem 1.5"

@@ -14,9 +14,14 @@ from bids_sr.cli import main as program
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
 from bids_sr.execution.execute import RunOutcome
-from bids_sr.notices import RECORD, Notice, record, recorded
+from bids_sr.notices import RECORD, Notice, read_record, record
 from bids_sr.preflight import Plan, check
-from bids_sr.preflight.exclusions import _stopped_by, exclude, files_of, left_out_text
+from bids_sr.preflight.exclusions import (
+    _list_stopped_runs,
+    describe_skipped_runs,
+    exclude,
+    list_files,
+)
 from bids_sr.preflight.validator import _find_validator
 from bids_sr.report.index_page import write_index
 from bids_sr.report.run_notes import note_run
@@ -30,7 +35,7 @@ def settings_for(maker: BidsMaker, *extra: str) -> Settings:
         "--skip-bids-validation",
         *extra,
     ]
-    return parse_settings(line).resolved(run_uuid="x")
+    return parse_settings(line).resolve(run_uuid="x")
 
 
 @pytest.fixture
@@ -62,14 +67,14 @@ def test_a_skipped_multi_echo_run_is_named_without_echo(
             stem, sidecar={"EchoTime": te}, n_volumes=1 if problem_kind == "one volume" else 30
         )
     plan = check(settings_for(three_runs))
-    (name,) = plan.left_out
+    (name,) = plan.skipped
     assert name.removesuffix("_part-phase") == "sub-02_task-rest"
-    assert plan.left_out[name]
+    assert plan.skipped[name]
 
 
 def test_a_skipped_single_echo_is_named_with_echo(three_runs: BidsMaker) -> None:
     three_runs.bold("sub-02_task-rest_echo-2", n_volumes=1)
-    assert list(check(settings_for(three_runs, "--echo-idx", "2")).left_out) == [
+    assert list(check(settings_for(three_runs, "--echo-idx", "2")).skipped) == [
         "sub-02_task-rest_echo-2"
     ]
 
@@ -98,9 +103,9 @@ def test_runs_stopped_by_a_problem(
     ]
     location = str(three_runs.root / file) if file.endswith((".json", ".tsv", ".gz")) else file
     code = "option" if location[0] == "-" else "input"
-    stopped = _stopped_by(
+    stopped = _list_stopped_runs(
         Notice(what=location, subject=subject, run=run, code=code),
-        {bold_run.stem: (bold_run.bold, *files_of(bold_run)) for bold_run in runs},
+        {bold_run.stem: (bold_run.bold, *list_files(bold_run)) for bold_run in runs},
     )
     assert (list(stopped) or None) == expected
 
@@ -124,17 +129,18 @@ def test_a_problem_of_an_image_stops_the_run_that_uses_it(
     else:
         first = replace(first, echoes=((first.bold, 15.0), (image, 30.0)))
     files = {
-        bold_run.stem: (bold_run.bold, *files_of(bold_run)) for bold_run in (first, *further_runs)
+        bold_run.stem: (bold_run.bold, *list_files(bold_run))
+        for bold_run in (first, *further_runs)
     }
-    assert _stopped_by(Notice(what=str(image), subject="01"), files) == [first.stem]
+    assert _list_stopped_runs(Notice(what=str(image), subject="01"), files) == [first.stem]
 
 
 def test_a_run_with_a_single_volume_is_skipped(three_runs: BidsMaker) -> None:
     three_runs.bold("sub-01_task-tap_run-2", n_volumes=1)
     assert names_of(three_runs) == ["sub-01_task-tap", "sub-02_task-tap"]
     plan = check(settings_for(three_runs))
-    assert list(plan.left_out) == ["sub-01_task-tap_run-2"]
-    (text,) = left_out_text(plan.left_out)
+    assert list(plan.skipped) == ["sub-01_task-tap_run-2"]
+    (text,) = describe_skipped_runs(plan.skipped)
     assert "one volume" in text
     assert "rename a single image" in text
 
@@ -142,7 +148,7 @@ def test_a_run_with_a_single_volume_is_skipped(three_runs: BidsMaker) -> None:
 def test_a_participant_with_an_unreadable_t1w_is_skipped(three_runs: BidsMaker) -> None:
     three_runs.path("sub-01_T1w.nii.gz", "anat").write_bytes(b"no image")
     assert names_of(three_runs) == ["sub-02_task-tap"]
-    (text,) = left_out_text(check(settings_for(three_runs)).left_out)
+    (text,) = describe_skipped_runs(check(settings_for(three_runs)).skipped)
     assert text.startswith("skipped: sub-01_task-tap, sub-01_task-tap_run-2\n")
 
 
@@ -152,7 +158,7 @@ def test_strict_makes_skipped_runs_an_error(three_runs: BidsMaker) -> None:
     assert [problem.what.rpartition("/")[2] for problem in plan.problems] == [
         "sub-01_task-tap_run-2_bold.nii.gz"
     ]
-    assert plan.left_out == {}
+    assert plan.skipped == {}
 
 
 def test_problems_of_all_runs_stop_the_call(three_runs: BidsMaker) -> None:
@@ -212,7 +218,7 @@ def test_the_program_exits_with_code_3_and_names_the_skipped_run(
     assert f"skipped: {stem}" in message
     assert "finished. 1 run skipped" in message
     (record_file,) = (three_runs.root.parent / "out" / "logs").glob(f"*/{RECORD}")
-    notices = recorded(record_file.parent)
+    notices = read_record(record_file.parent)
     (skipped,) = [notice for notice in notices if notice.code == "left-out"]
     assert (skipped.run, skipped.level) == (stem, "error")
     assert skipped.why
@@ -239,7 +245,7 @@ def test_a_misnamed_file_stops_only_its_participant(
     bold.with_name(name).write_bytes(bold.read_bytes())
     plan = check(settings_for(three_runs))
     assert plan.problems == ()
-    assert list(plan.left_out) == left_out
+    assert list(plan.skipped) == left_out
     assert "sub-02_task-tap" in [run.stem for run in plan.runs]
 
 
@@ -261,14 +267,14 @@ def test_folder_names_and_labels_with_a_plus_are_handled(odd_names: BidsMaker, l
     odd_names.bold(f"sub-{label}_task-tap_run-2", n_volumes=1)
     odd_names.events(f"sub-{label}_task-tap_run-2")
     assert names_of(odd_names) == ["sub-01_task-tap", "sub-A+B_task-tap"]
-    assert list(check(settings_for(odd_names)).left_out) == [f"sub-{label}_task-tap_run-2"]
+    assert list(check(settings_for(odd_names)).skipped) == [f"sub-{label}_task-tap_run-2"]
 
 
 def test_an_output_folder_named_like_a_participant_stops_the_call(odd_names: BidsMaker) -> None:
     """Check that it is not treated as a file of that participant."""
     output_dir = odd_names.root / "sub-01_results"
     line = [str(odd_names.root), str(output_dir), "participant", "--skip-bids-validation"]
-    plan = check(parse_settings(line).resolved(run_uuid="x"))
+    plan = check(parse_settings(line).resolve(run_uuid="x"))
     assert [problem.what for problem in plan.problems] == [str(output_dir)]
 
 
@@ -307,7 +313,7 @@ needs_validator = pytest.mark.skipif(
 
 def plan_with_validator(maker: BidsMaker, *extra: str) -> Plan:
     line = [str(maker.root), str(maker.root.parent / "out"), "participant", *extra]
-    return check(parse_settings(line).resolved(run_uuid="x"))
+    return check(parse_settings(line).resolve(run_uuid="x"))
 
 
 @needs_validator
@@ -339,8 +345,8 @@ def test_validator_errors_of_a_run_or_participant_skip_only_its_runs(
     table.write_text("\n".join(lines) + "\n")
     plan = plan_with_validator(three_runs)
     assert plan.problems == ()
-    assert list(plan.left_out) == left_out
-    assert all(problem.why for problems in plan.left_out.values() for problem in problems)
+    assert list(plan.skipped) == left_out
+    assert all(problem.why for problems in plan.skipped.values() for problem in problems)
 
 
 @needs_validator
@@ -357,7 +363,7 @@ def test_validator_errors_of_the_dataset_stop_the_call(
         )
     plan = plan_with_validator(three_runs)
     assert {Path(problem.what).name for problem in plan.problems} == {problem_kind}
-    assert plan.left_out == {}
+    assert plan.skipped == {}
 
 
 @needs_validator

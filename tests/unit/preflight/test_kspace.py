@@ -49,7 +49,7 @@ def nyquist_notices(
         maker.bold(zooms=FINE, data=data.astype(np.float32), sidecar=sidecar)
         maker.events()
         argv = [str(maker.root), str(tmp_path / "out"), "participant", *PLAIN]
-        plan = check(parse_settings(argv).resolved(run_uuid="x"))
+        plan = check(parse_settings(argv).resolve(run_uuid="x"))
         assert plan.problems == ()
         notices = (*plan.warnings, *check_data(plan, forced=forced))
         return [notice for notice in notices if "Nyquist" in notice.why]
@@ -93,7 +93,7 @@ def test_fields_apply_to_the_phase_encoding_axis(tmp_path: Path) -> None:
         maker.bold(zooms=FINE, data=data, sidecar=sidecar)
         maker.events()
         argv = [str(maker.root), str(tmp_path / "out"), "participant", *PLAIN]
-        plan = check(parse_settings(argv).resolved(run_uuid="x"))
+        plan = check(parse_settings(argv).resolve(run_uuid="x"))
         warnings = [notice for notice in plan.warnings if "AcquisitionMatrixPE" in notice.why]
         assert len(warnings) == n_warnings
 

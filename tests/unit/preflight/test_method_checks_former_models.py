@@ -31,7 +31,7 @@ def former_model(tmp_path: Path) -> Path:
 def plan_call(maker: BidsMaker, *extra: str) -> Plan:
     out = str(maker.root.parent / "out")
     line = [str(maker.root), out, "participant", "--skip-bids-validation", *extra]
-    return check(parse_settings(line).resolved(run_uuid="x"))
+    return check(parse_settings(line).resolve(run_uuid="x"))
 
 
 def test_a_former_model_is_used_for_dcnet_with_a_note(

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from bidsmaker import BidsMaker
 
-from bids_sr.bids import vgg_weights_for
+from bids_sr.bids import find_vgg_weights
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
 from bids_sr.preflight import check
 from bids_sr.sr.method import get_method
-from bids_sr.workflows.wanted import Planned, Wanted
+from bids_sr.workflows.series_requests import Planned, SeriesRequest
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def installed_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def settings_for(maker: BidsMaker, *extra: str) -> Settings:
     arguments = [str(maker.root), str(maker.root.parent / "out"), "participant"]
-    return parse_settings([*arguments, "--skip-bids-validation", *extra]).resolved(run_uuid="x")
+    return parse_settings([*arguments, "--skip-bids-validation", *extra]).resolve(run_uuid="x")
 
 
 def notes(maker: BidsMaker, *extra: str) -> str:
@@ -53,8 +53,8 @@ def test_the_default_recipe_never_uses_installed_weights(
 ) -> None:
     assert "weights are loaded from" not in notes(maker, "--sr-method", "srgan", "cpce")
     superres = settings_for(maker, "--sr-method", "srgan", "cpce").superres
-    assert vgg_weights_for(superres, "srgan") is None
-    assert vgg_weights_for(superres, "cpce") is None
+    assert find_vgg_weights(superres, "srgan") is None
+    assert find_vgg_weights(superres, "cpce") is None
 
 
 def test_weights_depend_on_the_recipe_of_the_method(
@@ -62,7 +62,7 @@ def test_weights_depend_on_the_recipe_of_the_method(
 ) -> None:
     options = ("--sr-method", "srgan", "cpce", "sbl", "unet", "--recipe", "paper-mse")
     superres = settings_for(maker, *options).superres
-    weights = {name: vgg_weights_for(superres, name) for name in ("srgan", "cpce", "sbl", "unet")}
+    weights = {name: find_vgg_weights(superres, name) for name in ("srgan", "cpce", "sbl", "unet")}
     # only srgan has the recipe paper-mse; other methods use paper
     assert weights == {"srgan": None, "cpce": installed_weights, "sbl": None, "unet": None}
 
@@ -97,7 +97,9 @@ def test_training_settings_contain_the_weights_file(
     settings = settings_for(maker, "--sr-method", "srgan", "cpce", "--recipe", "paper-mse")
     planned_call = Planned(settings=settings, plan=check(settings), version="0")
     files = {
-        name: planned_call.training(Wanted(name=name, method=get_method(name))).vgg_weights
+        name: planned_call.make_training(
+            SeriesRequest(name=name, method=get_method(name))
+        ).vgg_weights
         for name in ("srgan", "cpce")
     }
     assert files == {"srgan": None, "cpce": installed_weights}

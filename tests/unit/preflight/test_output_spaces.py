@@ -74,10 +74,10 @@ def test_bundled_templates_have_the_grids_of_templateflow() -> None:
 
     The first voxel at 2 mm is half a millimeter outside the first voxel at 1 mm.
     """
-    shape, affine = template_cache.grid_of("MNI152NLin2009cAsym", "2") or ((), np.eye(4))
+    shape, affine = template_cache.load_grid("MNI152NLin2009cAsym", "2") or ((), np.eye(4))
     assert shape == (97, 115, 97)
     assert affine.tolist() == [[2, 0, 0, -96.5], [0, 2, 0, -132.5], [0, 0, 2, -78.5], [0, 0, 0, 1]]
-    shape, affine = template_cache.grid_of("MNI152NLin6Asym", "1") or ((), np.eye(4))
+    shape, affine = template_cache.load_grid("MNI152NLin6Asym", "1") or ((), np.eye(4))
     assert (shape, affine[:3, 3].tolist()) == ((182, 218, 182), [-91, -126, -72]), (
         "left is at lower numbers"
     )
@@ -97,9 +97,9 @@ def test_a_template_in_the_cache_is_found(tmp_path: Path, home: Path) -> None:
     folder = home / f"tpl-{COLIN}"
     write_template(folder, f"tpl-{COLIN}_res-01")
     assert not check_spaces(tmp_path, f"{COLIN}:res-1").problems
-    assert template_cache.templates_here()[-1] == COLIN
+    assert template_cache.available_templates()[-1] == COLIN
     (folder / f"tpl-{COLIN}_res-01_T1w.nii.gz").write_bytes(b"")
-    assert not template_cache.is_here(COLIN), "an empty file was not downloaded"
+    assert not template_cache.is_available(COLIN), "an empty file was not downloaded"
 
 
 def test_a_cohort_in_the_cache_is_found(tmp_path: Path, home: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_cohort_in_the_cache_is_found(tmp_path: Path, home: Path) -> None:
         home / "tpl-MNIPediatricAsym" / "cohort-2", "tpl-MNIPediatricAsym_cohort-2_res-1"
     )
     assert not check_spaces(tmp_path, "MNIPediatricAsym:cohort-2:res-1").problems
-    assert template_cache.grid_of("MNIPediatricAsym+2", "1") is not None
+    assert template_cache.load_grid("MNIPediatricAsym+2", "1") is not None
 
 
 def test_participants_without_a_t1w_image_only_have_the_space_of_the_run(tmp_path: Path) -> None:
@@ -210,5 +210,5 @@ def test_templates_are_downloaded_if_there_is_a_network(
     assert (
         check_in_subprocess(tmp_path, "MNIPediatricAsym:cohort-2:res-2", port=server).strip() == ""
     )
-    assert template_cache.is_here("MNIPediatricAsym+2")
-    assert template_cache.grid_of("MNIPediatricAsym+2", "2") is not None
+    assert template_cache.is_available("MNIPediatricAsym+2")
+    assert template_cache.load_grid("MNIPediatricAsym+2", "2") is not None

@@ -24,7 +24,7 @@ def maker(tmp_path: Path) -> BidsMaker:
 def plan_of(maker: BidsMaker, *options: str) -> Plan:
     out = maker.root.parent / "out"
     argv = [str(maker.root), str(out), "participant", "--skip-bids-validation", *options]
-    return check(parse_settings(argv).resolved(run_uuid="x"))
+    return check(parse_settings(argv).resolve(run_uuid="x"))
 
 
 def notes_of(plan: Plan) -> list[str]:

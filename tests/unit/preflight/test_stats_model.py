@@ -17,7 +17,7 @@ from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.glm.model_confounds import model_confounds
-from bids_sr.pipeline.nipype_workflow import workflow_of
+from bids_sr.pipeline.nipype_workflow import make_workflow
 from bids_sr.preflight import check
 from bids_sr.preflight.run_contrasts import contrasts_of_runs
 from bids_sr.preflight.stats_model import _COLUMN, read_model
@@ -274,7 +274,7 @@ def test_a_call_combines_the_model_with_requested_contrasts(maker: BidsMaker) ->
     out = str(maker.root.parent / "out")
     line = [str(maker.root), out, "participant", "--skip-bids-validation"]
     line += ["--model", str(path), "--contrasts", "all"]
-    plan = check(parse_settings(line).resolved(run_uuid="x"))
+    plan = check(parse_settings(line).resolve(run_uuid="x"))
     assert not plan.problems
     (weights,) = plan.contrasts.values()
     assert list(weights) == ["thumb", "little", "thumbVsLittle", "all"]
@@ -288,7 +288,7 @@ def test_nodes_receive_the_confounds_of_the_model(maker: BidsMaker) -> None:
     path = write_model(documented("recipes/stats_model.md"), folder)
     for options, expected in ((["--model", str(path)], ["trans_?", "rot_?"]), ([], None)):
         graph = planned_graph(maker, folder, "--sr-method", "zerofill", *options)
-        flow = workflow_of(graph, base_dir=folder, need_gb=lambda need: 0.1)
+        flow = make_workflow(graph, base_dir=folder, need_gb=lambda need: 0.1)
         node_names = [name for name in flow.list_node_names() if name.endswith(".map_series")]
         assert len(node_names) > 1
         for name in node_names:
@@ -320,6 +320,6 @@ def test_a_model_for_runs_without_events_is_rejected(maker: BidsMaker) -> None:
     path = write_model(documented("recipes/stats_model.md"), maker.root.parent)
     line = [str(maker.root), str(maker.root.parent / "out"), "participant"]
     line += ["--skip-bids-validation", "--task-id", "rest", "--model", str(path)]
-    (problem,) = check(parse_settings(line).resolved(run_uuid="x")).problems
+    (problem,) = check(parse_settings(line).resolve(run_uuid="x")).problems
     assert problem.what == f"--model {path}"
     assert problem.why.startswith("the model requires runs with events")

@@ -33,7 +33,7 @@ def settings_for(maker: BidsMaker, *options: str) -> Settings:
     argv = [str(maker.root), str(maker.root.parent / "out"), "participant", *options]
     return parse_settings(
         [*argv, "--skip-bids-validation", "-w", str(maker.root.parent / "work")]
-    ).resolved(run_uuid="x")
+    ).resolve(run_uuid="x")
 
 
 def test_fsl_is_rejected_unless_all_programs_are_on_the_path(
@@ -198,4 +198,7 @@ def test_edited_masks_have_the_names_of_stored_masks(
     entities = lesion_references.entities_of_scans(settings, subject)
     entities |= {"datatype": "anat", "res": "hr", "label": "WMH", "desc": "measured"}
     stored = derivative_path({**entities, "suffix": "mask", "extension": ".nii.gz"})
-    assert lesion_references.stored_mask(settings, subject) == settings.paths.output_dir / stored
+    assert (
+        lesion_references.automatic_mask_path(settings, subject)
+        == settings.paths.output_dir / stored
+    )

@@ -8,7 +8,14 @@ import pytest
 from scipy import ndimage
 
 from bids_sr.io.volume import Volume
-from bids_sr.registration.ants import Stage, named, read_linear, register, run_program, to_ants
+from bids_sr.registration.ants import (
+    Stage,
+    image_name,
+    read_linear,
+    register,
+    run_program,
+    to_ants,
+)
 
 ROOT = Path(__file__).parents[3]
 
@@ -63,7 +70,7 @@ def test_registration_of_images_in_memory_recovers_a_shift(image: Volume, tmp_pa
 
 def test_images_have_distinct_names(image: Volume) -> None:
     first, second = to_ants(image, 0), to_ants(image, 0)
-    assert named(first) == named(first) != named(second)
+    assert image_name(first) == image_name(first) != image_name(second)
 
 
 def test_error_of_a_failed_program_names_program_and_version() -> None:

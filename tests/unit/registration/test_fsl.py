@@ -12,10 +12,10 @@ import pytest
 
 from bids_sr.io.volume import Volume
 from bids_sr.registration.fsl import (
-    aligned_by_flirt,
-    brain_by_bet,
-    tissues_by_fast,
-    unbiased_by_fast,
+    correct_bias_with_fast,
+    extract_brain_with_bet,
+    register_with_flirt,
+    segment_with_fast,
     world_matrix,
 )
 from bids_sr.spatial.transforms import rigid_matrix
@@ -71,14 +71,14 @@ def test_fast_receives_the_image_type_and_its_restored_image_is_returned(
     programs: Path, head: Volume, tmp_path: Path, contrast: str, image_type: int
 ) -> None:
     write_script(programs, "fast", FAST)
-    restored = unbiased_by_fast(head, contrast, tmp_path)
+    restored = correct_bias_with_fast(head, contrast, tmp_path)
     np.testing.assert_allclose(restored.data, head.data / 2 + 10 * image_type, rtol=1e-5)
     np.testing.assert_array_equal(restored.affine, AFFINE)
 
 
 def test_the_mask_of_bet_is_returned(programs: Path, head: Volume, tmp_path: Path) -> None:
     write_script(programs, "bet", BET)
-    np.testing.assert_array_equal(brain_by_bet(head, tmp_path), head.data > 100)
+    np.testing.assert_array_equal(extract_brain_with_bet(head, tmp_path), head.data > 100)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_failures_of_bet_are_reported(
 ) -> None:
     write_script(programs, "bet", body)
     with pytest.raises(Exception, match=reason):  # nipype raises its own exception
-        brain_by_bet(head, tmp_path)
+        extract_brain_with_bet(head, tmp_path)
 
 
 FLIRT = """
@@ -115,7 +115,7 @@ def test_flirt_uses_the_correlation_ratio_and_its_matrix_is_converted_to_ras(
     programs: Path, head: Volume, tmp_path: Path, affine: bool, dof: int
 ) -> None:
     write_script(programs, "flirt", FLIRT)
-    xfm = aligned_by_flirt(head, head, tmp_path, affine=affine)
+    xfm = register_with_flirt(head, head, tmp_path, affine=affine)
     # the first axis of this array points to the left, as in FSL: +2 mm there are -2 mm in RAS
     expected = np.eye(4)
     expected[:3, 3] = (2, 3, -dof)
@@ -167,7 +167,7 @@ def test_tissue_classes_of_fast_are_named_by_intensity(
     write_script(programs, "fast", CLASSES_BY_FAST)
     brain = np.ones(SHAPE, bool)
     brain[0] = False
-    tissues = tissues_by_fast(head, brain, "T1w", tmp_path)
+    tissues = segment_with_fast(head, brain, "T1w", tmp_path)
     share = head.data / head.data[brain].max()
     np.testing.assert_array_equal(tissues["wm"], brain & (share > 0.7))
     np.testing.assert_array_equal(tissues["gm"], brain & (share > 0.4) & (share <= 0.7))
@@ -179,4 +179,4 @@ def test_fewer_than_three_tissues_are_an_error(
 ) -> None:
     write_script(programs, "fast", CLASSES_BY_FAST.replace("data > 400", "data > 2000"))
     with pytest.raises(RuntimeError, match="fewer than 3 tissue classes"):
-        tissues_by_fast(head, np.arange(9)[:, None, None] * np.ones(SHAPE) > 0, "T1w", tmp_path)
+        segment_with_fast(head, np.arange(9)[:, None, None] * np.ones(SHAPE) > 0, "T1w", tmp_path)

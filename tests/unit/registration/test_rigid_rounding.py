@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import Stage, read_linear, register
-from bids_sr.registration.rigid import orthonormal
+from bids_sr.registration.rigid import nearest_rigid
 from bids_sr.spatial.transforms import rigid_matrix
 
 STAGE = Stage(
@@ -57,4 +57,4 @@ def test_registration_does_not_depend_on_rounding(
 def test_the_nearest_rigid_matrix_does_not_depend_on_rounding() -> None:
     matrix = rigid_matrix([1, 2, 3, 0.2, -0.1, 0.3], [4, 5, 6]).astype(np.float32).astype(float)
     noise = 1 + 1e-15 * np.random.default_rng(0).choice([-1, 1], (4, 4))
-    assert np.array_equal(orthonormal(matrix), orthonormal(matrix * noise))
+    assert np.array_equal(nearest_rigid(matrix), nearest_rigid(matrix * noise))

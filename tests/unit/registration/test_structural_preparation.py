@@ -144,7 +144,7 @@ def test_a_smooth_warp_is_recovered_in_the_right_direction(head, tmp_path, coars
     facts = placements["nonlinear"][1]
     assert 1.0 < facts["warp_rms_mm"] < facts["warp_max_mm"] < 8
     similarity = {
-        align: np.corrcoef(placement.seen(scan, frame, 3)[mask], t1w[mask])[0, 1]
+        align: np.corrcoef(placement.resample(scan, frame, 3)[mask], t1w[mask])[0, 1]
         for align, (placement, _) in placements.items()
     }
     assert similarity["nonlinear"] > similarity["affine"] + 0.05
@@ -154,6 +154,6 @@ def test_a_displacement_is_added_after_the_matrix():
     grid = AFFINE @ np.diag([2.0, 2, 2, 1])
     displacements = np.zeros((3, 22, 25, 20))
     displacements[1] = 3.0
-    placement = Placement(xfm=TURN, moved=displacements, grid=grid)
+    placement = Placement(xfm=TURN, displacement=displacements, grid=grid)
     points = np.array([[1.0, 2, 3], [-10, 5, 0]])
     np.testing.assert_allclose(placement.points(points), apply(TURN, points) + np.array([0, 3, 0]))

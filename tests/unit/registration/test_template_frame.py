@@ -7,11 +7,11 @@ from scipy import ndimage
 
 from bids_sr.io.volume import Volume
 from bids_sr.registration import structural_preparation
-from bids_sr.registration.placement import Placement, composed
+from bids_sr.registration.placement import Placement, compose
 from bids_sr.registration.structural_preparation import prepare
 from bids_sr.registration.template_frame import (
+    align_to_template,
     closest_rigid,
-    placed_in_template,
     template_grid,
 )
 from bids_sr.spatial.resampling import sample_volume
@@ -73,10 +73,10 @@ def test_scans_are_interpolated_once_with_both_transforms(tmp_path, monkeypatch,
         coarse = np.diag([60.0, 60.0, 60.0, 1.0])
         coarse[:3, 3] = -60
         if transform == "nonlinear":
-            return Placement(xfm=images[4], moved=displacements, grid=coarse)
+            return Placement(xfm=images[4], displacement=displacements, grid=coarse)
         return Placement(xfm=images[4])
 
-    monkeypatch.setattr(structural_preparation, "placed_in_template", place)
+    monkeypatch.setattr(structural_preparation, "align_to_template", place)
     mask = brain_box()
     template = Volume(mask.astype(np.float32), TEMPLATE)
     prepared = prepare(
@@ -134,7 +134,7 @@ def register_deformed_template(brain, to_head, transform, tmp_path, start, bend=
         template.data, GRID, mask.shape, GRID, invert(to_head), zero_outside=True, **deformation
     )
     inside = ndimage.binary_fill_holes(head > 0.1)
-    return placed_in_template(
+    return align_to_template(
         Volume(head, GRID),
         inside,
         template,
@@ -196,16 +196,16 @@ def test_composed_placements_equal_successive_placements():
     coarse[:3, 3] = -24
     smooth = [random.normal(0, 2, (3, 5, 5, 5)).astype(np.float32) for _ in range(2)]
     first, second = (
-        Placement(xfm=xfm, moved=displacements, grid=coarse)
+        Placement(xfm=xfm, displacement=displacements, grid=coarse)
         for xfm, displacements in zip((KNOWN, invert(KNOWN)), smooth, strict=True)
     )
     points = apply_affine(frame.affine, random.integers(2, 10, (50, 3)))
-    composition = composed(frame, first, second)
+    composition = compose(frame, first, second)
     np.testing.assert_allclose(
         composition.points(points), second.points(first.points(points)), atol=1e-3
     )
-    matrices = composed(frame, Placement(xfm=TO_HEAD), Placement(xfm=KNOWN))
-    assert matrices.moved is None
+    matrices = compose(frame, Placement(xfm=TO_HEAD), Placement(xfm=KNOWN))
+    assert matrices.displacement is None
     np.testing.assert_allclose(matrices.xfm, KNOWN @ TO_HEAD)
 
 

@@ -8,7 +8,7 @@ from checking import listed
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.pipeline.figure import FigureStep
 from bids_sr.pipeline.store import derivative_path
-from bids_sr.steps.figures import declared
+from bids_sr.steps.figures import figure_declarations
 
 
 def content_of(drawings: list[Derivative], desc: str, *, html: bool = False):
@@ -27,7 +27,8 @@ def noted(path: Path, content: str, figure: str, section: str = "", **note) -> N
     path.write_text(content, encoding="utf-8")
     html = path.suffix == ".html"
     declaration = next(
-        (shown for shown in declared() if (shown.desc, shown.html) == (figure, html)), None
+        (shown for shown in figure_declarations() if (shown.desc, shown.html) == (figure, html)),
+        None,
     )
     words = {
         "contrast": note.pop("contrast", "n/a"),
@@ -77,7 +78,7 @@ def kept(step: FigureStep, drawings: list[Derivative], folder: Path) -> list[tup
         assert derivative_path(file_entities).startswith("sub-01/figures/sub-01_")
         declarations = [
             declaration
-            for declaration in declared()
+            for declaration in figure_declarations()
             if (declaration.desc, declaration.html)
             == (figure.sidecar["figure"], path.suffix == ".html")
         ]

@@ -24,11 +24,11 @@ from bids_sr.figures.maps import MAP_COLORS
 from bids_sr.figures.svg_files import save_svg
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MetricRow
-from bids_sr.report.assembler import _embedded, _Reportlet, _Section, _Strip, write_page
+from bids_sr.report.assembler import _embed, _Reportlet, _Section, _Strip, write_page
 from bids_sr.report.cluster_tables import clusters_html
 from bids_sr.report.facts import facts_html, messages_html
 from bids_sr.report.figure_archive import ArchivedFigure
-from bids_sr.report.markup import picked, table
+from bids_sr.report.markup import render_selector, table
 from bids_sr.report.overview import RunFacts, overview_html
 
 CHROMIUM = next(
@@ -87,7 +87,7 @@ def overview() -> Markup:
     run = RunFacts(
         entities={"subject": "01", "session": "2", "task": "localizerOfHigherVisualAreas"},
         acquired_mm=(6, 6, 3.3),
-        made_mm=(3, 3, 3.3),
+        super_resolved_mm=(3, 3, 3.3),
         displacement=(0.1, 0.7, 0.9),
         described="simulated 6 mm: 3 mm data, k-space cropped",
         maps=f"{stem}_contrast-*_stat-t_desc-sbl_statmap.nii.gz",
@@ -193,7 +193,7 @@ def page(tmp_path_factory) -> Path:
                 ),
                 _Strip(
                     name="t-2",
-                    panels=[_Reportlet(content=picked(tables))],
+                    panels=[_Reportlet(content=render_selector(tables))],
                     tab="Two",
                     tables=["sub-01/func/x.tsv"],
                 ),
@@ -212,7 +212,7 @@ def page(tmp_path_factory) -> Path:
         caption = "" if number else "Größe < 1 % of one."
         figure_panels.append(
             _Reportlet(
-                content=_embedded(archived_figure(file), static=True, alt="A figure"),
+                content=_embed(archived_figure(file), static=True, alt="A figure"),
                 caption=caption,
             )
         )
@@ -592,7 +592,7 @@ def test_a_figure_has_the_background_and_text_color_of_the_page(
         blocks=[
             _Strip(
                 name="d-0",
-                panels=[_Reportlet(content=_embedded(archived_figure(file), static=True, alt=""))],
+                panels=[_Reportlet(content=_embed(archived_figure(file), static=True, alt=""))],
             )
         ],
     )

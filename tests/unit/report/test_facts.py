@@ -10,10 +10,10 @@ import pytest
 
 from bids_sr.figures.training import training_figure
 from bids_sr.glm.clusters import COLUMNS
-from bids_sr.metrics.number_text import short
+from bids_sr.metrics.number_text import short_number
 from bids_sr.report import facts
 from bids_sr.report.cluster_tables import clusters_html
-from bids_sr.report.held_out_text import held_out_text
+from bids_sr.report.held_out_text import describe_held_out
 
 EVIL = "<script>alert('x')</script> & co"
 CARD = {
@@ -50,7 +50,7 @@ def test_everything_in_a_summary_is_escaped():
     ("value", "shown"), [(0.123456, "0.1235"), (-2.0, "−2"), (1200.0, "1200"), (math.nan, "n/a")]
 )
 def test_numbers_are_short(value, shown):
-    assert short(value) == shown
+    assert short_number(value) == shown
     assert f"<td>{shown}</td>" in facts.facts_html({"a": value})
 
 
@@ -59,7 +59,7 @@ def test_the_model_card_reports_gains_on_held_out_slices():
     assert "srgan − bspline +2.50 dB, SSIM +0.010" in html
     assert "srgan − zerofill −0.50 dB, SSIM −0.010" in html
     assert "<table" not in html  # The card itself is linked.
-    assert held_out_text({"method": "srgan"}) == ""
+    assert describe_held_out({"method": "srgan"}) == ""
 
 
 def test_the_model_card_names_the_starting_weights():

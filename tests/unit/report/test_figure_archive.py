@@ -10,9 +10,9 @@ import pytest
 from figure_helpers import noted
 
 from bids_sr.io import atomic_files
-from bids_sr.report.figure_archive import _archive_of, _pack_figures, figures_of, packed_figures
+from bids_sr.report.figure_archive import _archive_path, _pack_figures, pack_figures, read_figures
 from bids_sr.report.participants_page import _build_report
-from bids_sr.steps.figures import declared
+from bids_sr.steps.figures import figure_declarations
 
 MOTION = "sub-01_task-tap_desc-motion_bold.svg"
 SVG = "<svg xmlns='http://www.w3.org/2000/svg'><title>{}</title></svg>"
@@ -30,7 +30,8 @@ def _draw_figures(root: Path, **texts: str) -> Path:
 
 def _texts(root: Path) -> dict[str, str]:
     return {
-        figure.figure: figure.path.read_text(encoding="utf-8") for figure in figures_of(root, "01")
+        figure.figure: figure.path.read_text(encoding="utf-8")
+        for figure in read_figures(root, "01")
     }
 
 
@@ -47,7 +48,7 @@ def test_packed_figures_are_shown_like_those_in_the_folder(tmp_path: Path) -> No
     page = {}
     for name, root in {"packed": out, "loose": staged}.items():
         page[name] = _build_report(
-            root, "01", shown=declared(), log_dir=tmp_path / "logs"
+            root, "01", shown=figure_declarations(), log_dir=tmp_path / "logs"
         ).read_text(encoding="utf-8")
     assert page["packed"] == page["loose"]
     assert 'alt="head"' in page["packed"] or 'aria-label="head"' in page["packed"]
@@ -58,9 +59,9 @@ def test_unchanged_figures_leave_the_archive_untouched_and_new_ones_are_added(
 ) -> None:
     staged, out = _draw_figures(tmp_path / "work", motion="head"), tmp_path / "out"
     _pack_figures(staged, out, "01")
-    os.utime(_archive_of(out, "01"), (1, 1))
+    os.utime(_archive_path(out, "01"), (1, 1))
     _pack_figures(staged, out, "01")
-    assert _archive_of(out, "01").stat().st_mtime == 1
+    assert _archive_path(out, "01").stat().st_mtime == 1
     _pack_figures(_draw_figures(tmp_path / "other", carpet="voxels", motion="again"), out, "01")
     assert _texts(out) == {"motion": SVG.format("again"), "carpet": SVG.format("voxels")}
 
@@ -77,10 +78,10 @@ def test_a_figure_no_longer_drawn_is_removed_and_figures_of_other_runs_stay(
         )
         path.with_name(name).write_text(text, encoding="utf-8")
     _pack_figures(staged, out, "01")
-    assert len(figures_of(out, "01")) == 3
+    assert len(read_figures(out, "01")) == 3
     _pack_figures(_draw_figures(tmp_path / "later", motion="head"), out, "01")
-    assert [figure.figure for figure in figures_of(out, "01")] == ["carpet", "motion"]
-    assert other_name in {figure.path.name for figure in figures_of(out, "01")}
+    assert [figure.figure for figure in read_figures(out, "01")] == ["carpet", "motion"]
+    assert other_name in {figure.path.name for figure in read_figures(out, "01")}
 
 
 def test_the_newer_of_a_loose_and_a_packed_figure_is_shown(tmp_path: Path) -> None:
@@ -89,7 +90,7 @@ def test_the_newer_of_a_loose_and_a_packed_figure_is_shown(tmp_path: Path) -> No
     _pack_figures(_draw_figures(tmp_path / "work", motion="packed"), out, "01")
     single = out / "sub-01" / "figures" / MOTION
     for seconds, text in ((-10, "packed"), (10, "single")):
-        moment = _archive_of(out, "01").stat().st_mtime + seconds
+        moment = _archive_path(out, "01").stat().st_mtime + seconds
         os.utime(single, (moment, moment))
         assert _texts(out)["motion"] == SVG.format(text)
 
@@ -107,15 +108,15 @@ def test_an_interrupted_update_leaves_the_previous_archive(
     with pytest.raises(KeyboardInterrupt):
         _pack_figures(_draw_figures(tmp_path / "work", carpet="voxels"), out, "01")
     assert _texts(out) == {"motion": SVG.format("head")}
-    assert zipfile.ZipFile(_archive_of(out, "01")).testzip() is None
+    assert zipfile.ZipFile(_archive_path(out, "01")).testzip() is None
 
 
 def test_a_damaged_archive_is_rewritten(tmp_path: Path) -> None:
     out = tmp_path / "out"
     staged = _draw_figures(tmp_path / "work", motion="head")
     _pack_figures(staged, out, "01")
-    _archive_of(out, "01").write_bytes(_archive_of(out, "01").read_bytes()[:40])
-    assert figures_of(out, "01") == []
+    _archive_path(out, "01").write_bytes(_archive_path(out, "01").read_bytes()[:40])
+    assert read_figures(out, "01") == []
     _pack_figures(staged, out, "01")
     assert _texts(out) == {"motion": SVG.format("head")}
 
@@ -124,7 +125,7 @@ def test_an_interrupted_run_keeps_the_figures_already_drawn(tmp_path: Path) -> N
     out = tmp_path / "out"
 
     def run_until_interrupted() -> None:
-        with packed_figures(tmp_path / "work", out, ["01", "02"]):
+        with pack_figures(tmp_path / "work", out, ["01", "02"]):
             _draw_figures(tmp_path / "work", motion="head")
             raise KeyboardInterrupt
 
@@ -137,4 +138,4 @@ def test_an_interrupted_run_keeps_the_figures_already_drawn(tmp_path: Path) -> N
 def test_nothing_is_packed_if_work_and_output_folder_are_the_same(tmp_path: Path) -> None:
     out = _draw_figures(tmp_path / "out", motion="head")
     _pack_figures(out, out, "01")
-    assert not _archive_of(out, "01").exists()
+    assert not _archive_path(out, "01").exists()

@@ -12,7 +12,7 @@ import pandas as pd
 from grouptables import values_of
 from shortnames import named_row
 
-from bids_sr.group.comparison_tables import comparisons_html, paper_html, papers
+from bids_sr.group.comparison_tables import comparisons_html, paper_html, paper_sizes
 from bids_sr.group.comparisons import compare
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.report.facts import card_html, facts_html, messages_html
@@ -170,7 +170,7 @@ def group_pages() -> dict[str, str]:
     comparisons = compare(values, ["sbl", "srgan"])
     sbl_comparisons = list(comparisons[comparisons["series"] == "sbl"].itertuples())
     return {
-        "paper": "".join(paper_html(outcome, ["sbl", "srgan"]) for outcome in papers(values)),
+        "paper": "".join(paper_html(outcome, ["sbl", "srgan"]) for outcome in paper_sizes(values)),
         "comparisons": comparisons_html(sbl_comparisons, "sbl <against> all"),
     }
 

@@ -81,7 +81,7 @@ def table_cells(html: str, caption: str) -> list[list[str]]:
     ],
 )
 def test_the_kind_of_a_series_follows_from_its_name(series, kind):
-    assert evaluation_rows.kind_of(series) == kind
+    assert evaluation_rows.get_kind(series) == kind
 
 
 def test_series_are_sorted_by_kind_then_in_the_requested_order():
@@ -97,7 +97,7 @@ def test_series_are_sorted_by_kind_then_in_the_requested_order():
         "bspline",
     ]
     rows = [row(name, "truth_ap", 1.0) for name in names]
-    assert evaluation_rows.series_of(rows, ["srgan", "sbl", "bspline", "inject"]) == [
+    assert evaluation_rows.list_series(rows, ["srgan", "sbl", "bspline", "inject"]) == [
         "raw",
         "bspline",
         "inject",
@@ -116,7 +116,7 @@ def test_the_deciding_region_leads_and_the_others_go_from_brain_to_strongest_act
     amplitude_table = tables.MetricTable(
         title="x", rows=({"statistic": ("r",)},), columns=("region",)
     )
-    ((_, html),) = tables.rendered(amplitude_table, rows)
+    ((_, html),) = tables.render_tables(amplitude_table, rows)
     assert table_cells(html, "x")[0][1:] == [
         "voxels active in one half of the reference (|t| > 3.5)",
         "whole brain",
@@ -470,7 +470,7 @@ def test_series_are_described_by_the_right_kind():
     interpolate.
     """
     texts = {
-        name: evaluation_rows.KIND_TEXT[evaluation_rows.kind_of(name)]
+        name: evaluation_rows.KIND_TEXT[evaluation_rows.get_kind(name)]
         for name in ("NORDICSame", "bsplinePca", "inject", "zerofill")
     }
     assert texts == {

@@ -12,7 +12,7 @@ import pytest
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline import store
 from bids_sr.pipeline.artifacts import Rows
-from bids_sr.pipeline.figure import Drawn, figure
+from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.assembler import write_subject_page
 from bids_sr.report.metric_tables import MetricTable, tables_html
 from bids_sr.report.sections import Shown
@@ -28,9 +28,9 @@ AMPLITUDES = MetricTable(
 
 # belongs in bids_sr/steps/figures
 @figure(Shown("amplitudes", "evaluation", html=True, subtitle="Amplitude", missing="amplitudes"))
-def draw_amplitudes(evaluation: Rows) -> Iterator[Drawn]:
+def draw_amplitudes(evaluation: Rows) -> Iterator[FigureDrawing]:
     """Tabulate the amplitude of known activation that each series recovers."""
-    yield Drawn("amplitudes", tables_html([AMPLITUDES], evaluation))
+    yield FigureDrawing("amplitudes", tables_html([AMPLITUDES], evaluation))
 
 
 @pytest.fixture

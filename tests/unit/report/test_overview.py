@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from bids_sr.evaluation.evidence import accuracy
+from bids_sr.evaluation.evidence import accuracy_evidence
 from bids_sr.evaluation.self_test import EARLIER, UNCALIBRATED
 from bids_sr.evaluation.verdict import make_verdict
 from bids_sr.metrics.flags import FLAGS
@@ -33,7 +33,7 @@ from bids_sr.report.overview import (
 RUN = RunFacts(
     entities={"subject": "01", "task": "tap", "run": "2"},
     acquired_mm=(6, 6, 3.3),
-    made_mm=(3, 3, 3.3),
+    super_resolved_mm=(3, 3, 3.3),
     displacement=(math.nan, 0.1, 0.2),
 )
 
@@ -84,7 +84,7 @@ def facts_of(card):
 
 def test_the_best_method_leads_with_active_voxels_next_to_b_spline():
     methods = ["sbl", "srgan"]
-    card = _level_card(accuracy(evaluation_rows(), methods), "sbl", "blocks", methods)
+    card = _level_card(accuracy_evidence(evaluation_rows(), methods), "sbl", "blocks", methods)
     assert card.value == "40 %"
     assert "explained by sbl" in card.label
     region, interval, *baselines, brain = facts_of(card)
@@ -103,7 +103,7 @@ def test_the_strongest_baseline_is_shown_next_to_the_method():
             for name, value in (("zerofill", 0.05), ("sdmod", 0.37), ("bsplinePca", 0.1))
         ),
     ]
-    card = _level_card(accuracy(rows, ["sbl"]), "sbl", "blocks", ["sbl"])
+    card = _level_card(accuracy_evidence(rows, ["sbl"]), "sbl", "blocks", ["sbl"])
     assert facts_of(card)[2:4] == [
         "B-spline interpolation: 2 %",
         "Strongest baseline (sdmod): 37 %",
@@ -121,13 +121,15 @@ def test_values_below_zero_are_numbers_labeled_wrong_detail():
         replace(cells, value=-0.3, lower=-0.9, upper=0.1) if cells.series == "bspline" else cells
         for cells in low_rows
     ]
-    facts = facts_of(_level_card(accuracy(low_rows, ["sbl", "srgan"]), "sbl", "blocks", ["sbl"]))
+    facts = facts_of(
+        _level_card(accuracy_evidence(low_rows, ["sbl", "srgan"]), "sbl", "blocks", ["sbl"])
+    )
     assert facts[2] == "B-spline interpolation: −30 %"
     assert facts[3].startswith("Whole brain: below −100 %")
     harmful_rows = [
         replace(cells, value=-1.64, lower=-1.9, upper=-1.4) for cells in evaluation_rows()
     ]
-    card = _level_card(accuracy(harmful_rows, ["srgan"]), "srgan", "blocks", ["srgan"])
+    card = _level_card(accuracy_evidence(harmful_rows, ["srgan"]), "srgan", "blocks", ["srgan"])
     assert (card.value, card.label.partition(": ")[2]) == ("below −100 %", "wrong detail")
 
 
@@ -277,12 +279,12 @@ def test_the_correct_fraction_is_shown_after_the_explained_detail():
             for region, value in (("brain", 0.34), ("acquired40", 0.5))
         ),
     ]
-    (card,) = _correct_card(accuracy(rows, ["sbl"]), "sbl", "blocks")
+    (card,) = _correct_card(accuracy_evidence(rows, ["sbl"]), "sbl", "blocks")
     assert card.value == "50 %"
     assert "in the sbl map is correct" in card.label
     assert facts_of(card)[1].endswith("[49, 51] %")
     assert facts_of(card)[-1] == "Whole brain: 34 % [33, 35]"
-    assert _correct_card(accuracy(evaluation_rows(), ["sbl"]), "sbl", "blocks") == []
+    assert _correct_card(accuracy_evidence(evaluation_rows(), ["sbl"]), "sbl", "blocks") == []
     html = overview_html(
         *judge([*rows, row("sbl", "psnr", 0.0, minus="inject", reference="measured")]), {}, RUN
     )
@@ -476,7 +478,7 @@ def test_a_caution_names_contrasts_below_zero_over_the_whole_brain():
     rows += [
         row("sbl", "ev", -0.5, contrast="y", region="brain", reference="truth", band="beyond")
     ]
-    text = _cautions(rows, accuracy(rows, ["srgan", "sbl"]), "sbl").replace("\xa0", " ")
+    text = _cautions(rows, accuracy_evidence(rows, ["srgan", "sbl"]), "sbl").replace("\xa0", " ")
     assert "added by sbl" in text
     assert "1 of 3 contrasts: <em>faceMinusOthers</em> −21 %." in text
     assert "added by srgan" in text
@@ -490,9 +492,12 @@ def test_a_caution_names_contrasts_below_zero_over_the_whole_brain():
         True,
     )
     assert flag_checks(flagged_rows)[0].passed
-    assert _cautions(evaluation_rows(), accuracy(evaluation_rows(), ["sbl"]), "sbl") == ""
+    assert _cautions(evaluation_rows(), accuracy_evidence(evaluation_rows(), ["sbl"]), "sbl") == ""
     assert _cautions(rows, None, "sbl") == ""
-    assert any(value < 0 for value in _brain_values(rows, accuracy(rows, ["sbl"]), "sbl").values())
+    assert any(
+        value < 0
+        for value in _brain_values(rows, accuracy_evidence(rows, ["sbl"]), "sbl").values()
+    )
     assert _brain_values(rows, None, "sbl") == {}
     html = overview_html(*judge(evaluation_rows()), {}, RUN)
     assert "Caution" not in html

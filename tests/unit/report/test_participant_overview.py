@@ -31,7 +31,7 @@ FACTS = ParticipantMap(
     fwhm_mm=0.0,
     at_rest=False,
     runs=RUNS,
-    together=replace(
+    combined=replace(
         RUNS[0],
         name="all",
         noise=0.115,
@@ -107,7 +107,7 @@ def test_a_missing_error_is_explained_and_its_columns_are_omitted() -> None:
     without_error = replace(
         FACTS,
         runs=runs,
-        together=replace(FACTS.together, reconstruction=None, reliable_mm3=None),
+        combined=replace(FACTS.combined, reconstruction=None, reliable_mm3=None),
         shared=None,
     )
     text = text_of(replace(without_error, not_applied=["run-2"]))

@@ -11,7 +11,7 @@ from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.report.index_page import write_index
 from bids_sr.report.participants_page import write_participants
-from bids_sr.steps.figures import declared
+from bids_sr.steps.figures import figure_declarations
 
 
 def put(root: Path, session: str, figure: str, content: str) -> None:
@@ -56,7 +56,9 @@ def root(tmp_path: Path) -> Path:
 def write_pages(root: Path, sessions: int = 4) -> dict[str, str]:
     """Write all pages and return their text by name."""
     logs = root / "logs"
-    write_participants(root, ["01", "02"], shown=declared(), log_dir=logs, sessions=sessions)
+    write_participants(
+        root, ["01", "02"], shown=figure_declarations(), log_dir=logs, sessions=sessions
+    )
     write_index(root)
     return {path.name: path.read_text() for path in root.glob("*.html")}
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.notices import RECORD, Notice, record, recorded
+from bids_sr.notices import RECORD, Notice, read_record, record
 from bids_sr.report import run_notes, run_summaries
 from bids_sr.report.index_page import write_index
-from bids_sr.report.run_notes import is_last, note_of, note_run, rows_of
+from bids_sr.report.run_notes import is_last, note_run, read_note, read_rows
 
 
 @pytest.fixture
@@ -69,10 +69,10 @@ def test_the_record_is_read_once_until_it_changes(
         Path, "read_text", lambda self, **options: reads.append(self) or read(self, **options)
     )
     _note(out, *labels)
-    assert [rows_of(out, label)[-1]["verdict"] for label in labels] == ["skipped: bold: "] * 8
+    assert [read_rows(out, label)[-1]["verdict"] for label in labels] == ["skipped: bold: "] * 8
     assert reads.count(logs / RECORD) == 1
     record(logs, [Notice(what="more", subject="09", code="left-out")])
-    assert [notice.what for notice in recorded(logs)][-1] == "more"
+    assert [notice.what for notice in read_record(logs)][-1] == "more"
 
 
 def test_a_call_for_few_participants_always_updates_the_page(out: Path) -> None:
@@ -87,7 +87,7 @@ def test_noted_verdicts_are_shown_without_reading_tables(
     monkeypatch.setattr(
         run_summaries, "read_json", lambda file: {"headline": f"read {file.name[:6]}"}
     )
-    run_summaries._cached_summary.cache_clear()
+    run_summaries._read_cached_summary.cache_clear()
     page = write_index(out).read_text()
     assert "Found in 01." in page
     assert "Found in 02." in page
@@ -97,9 +97,9 @@ def test_noted_verdicts_are_shown_without_reading_tables(
 def test_files_changed_after_the_note_are_read_again(out: Path) -> None:
     _note(out, "01")
     _verdict(out, "01", "Another.")
-    assert [row["verdict"] for row in rows_of(out, "01")] == ["Another."]
+    assert [row["verdict"] for row in read_rows(out, "01")] == ["Another."]
     (out / "sub-01" / "func" / "sub-01_task-tap_desc-verdict_metrics.json").unlink()
-    assert rows_of(out, "01") == []
+    assert read_rows(out, "01") == []
 
 
 def test_a_call_that_recomputes_nothing_leaves_the_notes_unchanged(out: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_call_that_recomputes_nothing_leaves_the_notes_unchanged(out: Path) ->
 
 def test_a_note_is_unchanged_after_writing_and_reading(out: Path) -> None:
     _note(out, "01")
-    note = note_of(out / "logs", "01")
+    note = read_note(out / "logs", "01")
     assert note is not None
     assert len(note.rows) == 1
     assert run_notes.Note.from_text(note.to_text()) == note

@@ -1,7 +1,7 @@
 """Test the first screen of structural scans: its summary of a table of metrics."""
 
 from bids_sr.metrics.rows import BRAIN, MetricRow
-from bids_sr.report.scans_overview import changes_of, headline_of, scans_overview_html
+from bids_sr.report.scans_overview import compute_changes, scans_overview_html, write_headline
 
 
 def rows(attunet_t1w, attunet_t2w, reference="heldOut"):
@@ -27,22 +27,22 @@ def rows(attunet_t1w, attunet_t2w, reference="heldOut"):
 
 
 def test_the_better_interpolation_is_subtracted_per_contrast():
-    assert changes_of(rows(20.5, 16.5)) == {
+    assert compute_changes(rows(20.5, 16.5)) == {
         "attunet": {"T1w": (0.5, "bspline"), "T2w": (-0.5, "linear")}
     }
 
 
 def test_the_headline_names_contrasts_and_gains():
-    assert headline_of(changes_of(rows(20.5, 18.5))) == (
+    assert write_headline(compute_changes(rows(20.5, 18.5))) == (
         "PSNR is higher than for interpolation: attunet in all contrasts (by 0.50 to 1.50 dB)"
     )
-    assert headline_of(changes_of(rows(20.5, 16.5))) == (
+    assert write_headline(compute_changes(rows(20.5, 16.5))) == (
         "PSNR is higher than for interpolation: attunet in T1w (by 0.50 dB)"
     )
-    assert headline_of(changes_of(rows(19.5, 16.5))) == (
+    assert write_headline(compute_changes(rows(19.5, 16.5))) == (
         "PSNR is not higher than for interpolation in any contrast (attunet)"
     )
-    assert "not compared" in headline_of(changes_of(rows(20, 20, "measured")))
+    assert "not compared" in write_headline(compute_changes(rows(20, 20, "measured")))
 
 
 def test_a_single_participant_leaves_the_answer_open():

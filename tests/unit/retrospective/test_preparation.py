@@ -22,8 +22,8 @@ from bids_sr.config import Settings
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.preflight import Plan, check, check_data, dry_run_text, validator
 from bids_sr.retrospective import downsampling, preparation
-from bids_sr.retrospective.preparation import _moved_events, _sidecar_of_events, prepare
-from bids_sr.spatial.transforms import resized_affine
+from bids_sr.retrospective.preparation import _shift_events, _sidecar_of_events, prepare
+from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.matrices import kspace_crop
 
 FACTOR = (2.0, 2.0, 1.0)
@@ -92,7 +92,7 @@ def settings_for(maker: BidsMaker, *extra: str, noise: str = "clean") -> Setting
         noise,
         *extra,
     ]
-    return parse_settings(line).resolved(run_uuid="x")
+    return parse_settings(line).resolve(run_uuid="x")
 
 
 def prepare_plan(maker: BidsMaker, *extra: str, noise: str = "clean") -> tuple[Settings, Plan]:
@@ -127,7 +127,7 @@ def test_the_acquired_volumes_are_the_reference_and_their_copies_are_downsampled
     np.testing.assert_array_equal(truth.affine, measured.affine)  # type: ignore[attr-defined]
     assert (run.shape, run.n_volumes, run.tr) == ((12, 12, 6), 70, 1.0)
     np.testing.assert_allclose(
-        run.affine, resized_affine(measured.affine, (24, 24, 6), (12, 12, 6)), atol=1e-5
+        run.affine, resize_affine(measured.affine, (24, 24, 6), (12, 12, 6)), atol=1e-5
     )  # type: ignore[attr-defined]
     volume = np.asarray(measured.dataobj)[..., 37].astype(complex)  # type: ignore[attr-defined]
     np.testing.assert_allclose(
@@ -249,7 +249,7 @@ def test_slices_are_averaged_if_the_factor_makes_them_thicker(maker: BidsMaker) 
     np.testing.assert_allclose(voxels(run.bold)[..., 27], np.abs(mean), rtol=1e-4)
     low, high = nb.load(run.bold), nb.load(run.truth.series.bold)
     np.testing.assert_allclose(
-        low.affine, resized_affine(high.affine, (24, 24, 6), (12, 12, 3)), atol=1e-5
+        low.affine, resize_affine(high.affine, (24, 24, 6), (12, 12, 3)), atol=1e-5
     )  # type: ignore[attr-defined]
     assert run.pair is not None
     assert run.pair.lowres is not None
@@ -447,7 +447,7 @@ def test_results_with_and_without_retrospective_do_not_mix(maker: BidsMaker) -> 
         "--skip-bids-validation",
     ]
     line = [*arguments, "--sr-method", "sbl", "--sr-factor", "2"]
-    problems = check(parse_settings(line).resolved(run_uuid="x")).problems
+    problems = check(parse_settings(line).resolve(run_uuid="x")).problems
     assert [problem.why for problem in problems] == [
         "the output directory contains results of an earlier run with --retrospective"
     ]
@@ -500,14 +500,14 @@ def test_both_data_sets_are_valid(maker: BidsMaker) -> None:
 def test_only_onsets_change_when_events_move(onset: str, expected: str, tmp_path: Path) -> None:
     table = tmp_path / "e.tsv"
     table.write_text(f"trial_type\tonset\tduration\nthumb\t{onset}\t4.0\n")
-    assert _moved_events(table, -10.0).splitlines()[1].split("\t") == ["thumb", expected, "4.0"]
-    assert _moved_events(table, 0.0) == table.read_text()
+    assert _shift_events(table, -10.0).splitlines()[1].split("\t") == ["thumb", expected, "4.0"]
+    assert _shift_events(table, 0.0) == table.read_text()
 
 
 def test_all_cells_are_kept_when_events_move(tmp_path: Path) -> None:
     table = tmp_path / "e.tsv"
     table.write_text('note\tonset\tduration\n"a\tb"\t20\t4.0\tsurplus\nc\n\nd\t30\t4.0\n')
-    assert _moved_events(table, -10.0) == (
+    assert _shift_events(table, -10.0) == (
         'note\tonset\tduration\n"a\tb"\t10\t4.0\tsurplus\nc\nd\t20\t4.0\n'
     )
 

@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bids_sr.config import UsageError
-from bids_sr.slurm.arrays import as_spec, choose, in_tasks
-from bids_sr.slurm.calls import sums_resident
+from bids_sr.slurm.arrays import divide_into_tasks, format_tasks, parse_tasks
+from bids_sr.slurm.calls import counts_shared_memory
 from bids_sr.slurm.job_requests import (
-    enlarged,
+    enlarge_request,
     group_request,
     job_mb,
-    minutes_of,
+    make_request,
+    parse_minutes,
     program_gib,
-    request_for,
     signal_seconds,
     time_text,
 )
@@ -25,13 +25,13 @@ REQUEST = Request(cpus=4, memory_mb=4096, minutes=60)
 
 
 def test_the_most_demanding_task_with_a_reserve_decides() -> None:
-    request = request_for(
+    request = make_request(
         [(2.0, 100.0), (4.0, 10.0)], cpus=3, gpus=1, memory_mb=None, minutes=None
     )
     # GB: 4 × 1.5 / 0.9, rounded up to steps of 512 MiB
     assert request == Request(cpus=3, gpus=1, memory_mb=6656, minutes=210)
     # GB: (4 × 1.15 + 0.45 per worker) / 0.9; with more workers, their memory is counted
-    parallel = request_for([(4.0, 10.0)], cpus=8, gpus=0, memory_mb=None, minutes=None)
+    parallel = make_request([(4.0, 10.0)], cpus=8, gpus=0, memory_mb=None, minutes=None)
     assert parallel.memory_mb == 8704
     # The memory limit of the program is above the estimate.
     assert program_gib(request) * 1.0737 > 4.0 * 1.1
@@ -54,8 +54,8 @@ def test_shared_memory_is_requested_if_slurm_counts_it_per_process(
     program.write_text(f"#!/bin/sh\ncat <<'E'\n{config}\nE\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert sums_resident() == counts_shared
-    request = request_for(
+    assert counts_shared_memory() == counts_shared
+    request = make_request(
         [(2.0, 1.0)], cpus=4, gpus=0, memory_mb=None, minutes=None, resident=counts_shared
     )
     assert request.memory_mb == (4608 if counts_shared else 3072)
@@ -66,21 +66,21 @@ def test_the_request_covers_the_sum_of_resident_memory() -> None:
     """Processes of the tiny phantom used 2.1 GB, or 4.24 GB as SLURM counts without control
     groups.
     """
-    request = request_for([(2.3, 1.0)], cpus=4, gpus=0, memory_mb=None, minutes=None)
+    request = make_request([(2.3, 1.0)], cpus=4, gpus=0, memory_mb=None, minutes=None)
     assert 1.1 * 4.24 < request.memory_mb * 2**20 / 1e9 < 1.5 * 4.24
     assert 2.3 * 1.2 < program_gib(request) * 2**30 / 1e9 < 2.3 * 1.4
 
 
 @given(st.floats(0.5, 500), st.integers(1, 64))
 def test_the_memory_limit_of_the_program_is_not_below_its_estimate(gb: float, cpus: int) -> None:
-    request = request_for([(gb, 1.0)], cpus=cpus, gpus=0, memory_mb=None, minutes=None)
+    request = make_request([(gb, 1.0)], cpus=cpus, gpus=0, memory_mb=None, minutes=None)
     limit_gb = program_gib(request) * 2**30 / 1e9
     assert limit_gb > gb - 0.02
     assert (limit_gb + 0.45 * cpus) / (request.memory_mb * 2**20 / 1e9) <= 0.9001
 
 
 def test_values_set_by_the_user_are_kept() -> None:
-    request = request_for([(2.0, 100.0)], cpus=1, gpus=0, memory_mb=900, minutes=7)
+    request = make_request([(2.0, 100.0)], cpus=1, gpus=0, memory_mb=900, minutes=7)
     assert (request.memory_mb, request.minutes) == (900, 7)
 
 
@@ -99,8 +99,8 @@ def test_the_group_job_requests_enough_for_thousands_of_participants() -> None:
 
 
 def test_the_exceeded_resource_is_doubled() -> None:
-    assert enlarged(REQUEST, "memory") == Request(cpus=4, memory_mb=8192, minutes=60)
-    assert enlarged(REQUEST, "time") == Request(cpus=4, memory_mb=4096, minutes=120)
+    assert enlarge_request(REQUEST, "memory") == Request(cpus=4, memory_mb=8192, minutes=60)
+    assert enlarge_request(REQUEST, "time") == Request(cpus=4, memory_mb=4096, minutes=120)
 
 
 @pytest.mark.parametrize(("used_mb", "requested_mb"), [(4130, 5632), (6000, 7680), (2000, 5120)])
@@ -110,7 +110,7 @@ def test_memory_is_requested_with_a_quarter_more_than_was_measured(
     """Increase the request by at least a quarter, because memory may have been sampled before the
     peak.
     """
-    assert enlarged(REQUEST, "memory", used_mb) == Request(
+    assert enlarge_request(REQUEST, "memory", used_mb) == Request(
         cpus=4, memory_mb=requested_mb, minutes=60
     )
 
@@ -128,18 +128,18 @@ def test_memory_is_requested_with_a_quarter_more_than_was_measured(
     ],
 )
 def test_time_formats_of_slurm_are_parsed(text: str, minutes: int) -> None:
-    assert minutes_of(text) == minutes
+    assert parse_minutes(text) == minutes
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-5", "1:2:3:4", "0", "1h"])
 def test_invalid_times_are_rejected(text: str) -> None:
     with pytest.raises(UsageError, match="--time"):
-        minutes_of(text)
+        parse_minutes(text)
 
 
 @given(st.integers(1, 100_000))
 def test_times_are_unchanged_after_writing_and_parsing(minutes: int) -> None:
-    assert minutes_of(time_text(minutes)) == minutes
+    assert parse_minutes(time_text(minutes)) == minutes
 
 
 @given(st.integers(1, 10_000))
@@ -163,7 +163,7 @@ def test_the_signal_comes_at_least_30_s_and_at_most_half_of_the_limit_before_the
 def test_tasks_are_selected_by_an_array_specification(
     spec: str, indices: tuple[int, ...], at_once: int
 ) -> None:
-    assert choose(spec, 5) == (indices, at_once)
+    assert parse_tasks(spec, 5) == (indices, at_once)
 
 
 @pytest.mark.parametrize(
@@ -171,18 +171,21 @@ def test_tasks_are_selected_by_an_array_specification(
 )
 def test_invalid_array_specifications_are_rejected(spec: str) -> None:
     with pytest.raises(UsageError, match="--array"):
-        choose(spec, 5)
+        parse_tasks(spec, 5)
 
 
 @given(st.sets(st.integers(1, 60), min_size=1), st.integers(0, 9))
 def test_array_specifications_are_unchanged_after_writing_and_parsing(
     indices: set[int], at_once: int
 ) -> None:
-    assert choose(as_spec(sorted(indices), at_once), 60) == (tuple(sorted(indices)), at_once)
+    assert parse_tasks(format_tasks(sorted(indices), at_once), 60) == (
+        tuple(sorted(indices)),
+        at_once,
+    )
 
 
 @given(st.lists(st.text("ab1", min_size=1), unique=True), st.integers(1, 5))
 def test_batches_contain_each_participant_once(labels: list[str], batch: int) -> None:
-    tasks = in_tasks(labels, batch)
+    tasks = divide_into_tasks(labels, batch)
     assert [label for task in tasks for label in task] == labels
     assert all(len(task) == batch for task in tasks[:-1])

@@ -16,18 +16,18 @@ from bids_sr.notices import Notice, record
 from bids_sr.slurm.calls import ACTIVE
 from bids_sr.slurm.job_states import (
     State,
+    _find_state,
     _JobStatus,
-    _message_in,
+    _parse_message,
     _read_status,
-    _state_of,
     failures,
-    fates,
+    job_statuses,
     summary,
     table,
 )
-from bids_sr.slurm.manage import open_now, overview
+from bids_sr.slurm.manage import current_overview, overview
 from bids_sr.slurm.scripts import write_scripts
-from bids_sr.slurm.submission import Submission, latest, load, submissions
+from bids_sr.slurm.submission import Submission, latest_submissions, load, submissions
 
 
 def job_status(state: str, code: int | None = None, **fields: object) -> _JobStatus:
@@ -74,7 +74,7 @@ def job_status(state: str, code: int | None = None, **fields: object) -> _JobSta
 def test_state_and_reason_follow_from_status_file_and_queue(
     status: _JobStatus | None, queue_state: str, state: State, why: str
 ) -> None:
-    assert _state_of(status, queue_state) == (state, why)
+    assert _find_state(status, queue_state) == (state, why)
 
 
 @given(
@@ -91,7 +91,7 @@ def test_state_and_reason_follow_from_status_file_and_queue(
     ),
 )
 def test_exactly_the_failures_have_a_reason(status: _JobStatus | None, queue_state: str) -> None:
-    state, why = _state_of(status, queue_state)
+    state, why = _find_state(status, queue_state)
     assert (state is State.FAILED) == bool(why)
     assert state is not State.DONE
     if queue_state not in ACTIVE:
@@ -125,8 +125,8 @@ def test_exactly_the_failures_have_a_reason(status: _JobStatus | None, queue_sta
 def test_slurm_messages_in_the_log_are_recognized(text: str, state: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("x\n" * 20_000 + text + "\nlast line \xff\n", encoding="latin-1")
-    assert _message_in(log) == state
-    assert _message_in(tmp_path / "absent") == ""
+    assert _parse_message(log) == state
+    assert _parse_message(tmp_path / "absent") == ""
 
 
 def note(sent: Submission, name: str, **values: object) -> None:
@@ -155,7 +155,7 @@ def test_the_table_names_failed_participants_and_the_remedy(sent_jobs: Submissio
         started=0,
         ended=30,
     )
-    all_fates = fates(sent_jobs, {"7_3": "PENDING", "8": "PENDING"})
+    all_fates = job_statuses(sent_jobs, {"7_3": "PENDING", "8": "PENDING"})
     lines = table_text(table(all_fates)).splitlines()
     assert [line.split() for line in lines[1:]] == [
         ["sub-01", "done", "0", "1", "1.5", "7_1", "-"],
@@ -186,7 +186,9 @@ def test_a_crashed_task_reports_its_failed_steps(sent_jobs: Submission) -> None:
         record(logs / name, notices)
     note(sent_jobs, "sub-01", state="failed", exit_code=1, started=0, ended=90)
     note(sent_jobs, "sub-02", state="failed", exit_code=137, started=0, ended=90)
-    failed = failures(fates(sent_jobs, {"7_3": "PENDING", "8": "PENDING"}), sent_jobs.output_dir)
+    failed = failures(
+        job_statuses(sent_jobs, {"7_3": "PENDING", "8": "PENDING"}), sent_jobs.output_dir
+    )
     assert [(notice.what, notice.code) for notice in failed] == [
         ("sub-01", "crashed"),
         ("wf.fit", "crashed"),
@@ -197,7 +199,9 @@ def test_a_crashed_task_reports_its_failed_steps(sent_jobs: Submission) -> None:
     # The task failed again, without a failed step.
     later = int(time.time()) + 60
     note(sent_jobs, "sub-01", state="failed", exit_code=1, started=later, ended=later + 90)
-    failed = failures(fates(sent_jobs, {"7_3": "PENDING", "8": "PENDING"}), sent_jobs.output_dir)
+    failed = failures(
+        job_statuses(sent_jobs, {"7_3": "PENDING", "8": "PENDING"}), sent_jobs.output_dir
+    )
     assert [notice.what for notice in failed] == ["sub-01", "sub-02"]
 
 
@@ -215,7 +219,7 @@ def test_a_crashed_task_reports_its_failed_steps(sent_jobs: Submission) -> None:
     ],
 )
 def test_the_remedy_is_a_command(code: str, remedy: str, sent_jobs: Submission) -> None:
-    fate = dataclasses.replace(fates(sent_jobs, {})[0], state=State.FAILED, code=code)
+    fate = dataclasses.replace(job_statuses(sent_jobs, {})[0], state=State.FAILED, code=code)
     (failure,) = failures([fate], Path("my out"))
     assert failure.remedy == remedy.format(retry="`bids-sr-slurm retry 'my out'`")
 
@@ -226,7 +230,7 @@ def test_states_recorded_by_the_group_job_are_used_if_slurm_has_forgotten_the_jo
     note(sent_jobs, "sub-01", state="running", started=0)
     note(sent_jobs, "sub-02", state="running", started=0)
     (sent_jobs.folder / "ended.txt").write_text("7_1|TIMEOUT|TimeLimit\n7_2|COMPLETING|None\n")
-    assert [fate.code for fate in fates(sent_jobs, {})] == [
+    assert [fate.code for fate in job_statuses(sent_jobs, {})] == [
         "time",
         "killed",
         "unknown",
@@ -239,7 +243,7 @@ def test_the_log_is_used_if_no_other_source_has_a_reason(sent_jobs: Submission) 
     (sent_jobs.folder / "logs" / "array-1_1.log").write_text(
         "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=5.batch.\n"
     )
-    assert fates(sent_jobs, {"7_1": "FAILED"})[0].code == "memory"
+    assert job_statuses(sent_jobs, {"7_1": "FAILED"})[0].code == "memory"
 
 
 def test_an_incomplete_status_file_is_ignored(tmp_path: Path) -> None:
@@ -261,7 +265,7 @@ def test_records_are_read_back_and_the_latest_counts(
     sent_jobs.save()
     later.save()
     assert submissions(sent_jobs.output_dir) == [sent_jobs, later]
-    assert {name: sent.id for name, sent in latest([sent_jobs, later]).items()} == {
+    assert {name: sent.id for name, sent in latest_submissions([sent_jobs, later]).items()} == {
         "sub-01": sent_jobs.id,
         "sub-02": later.id,
         "sub-03": sent_jobs.id,
@@ -269,12 +273,12 @@ def test_records_are_read_back_and_the_latest_counts(
 
 
 def test_unreadable_records_are_an_error(tmp_path: Path) -> None:
-    assert open_now(tmp_path) is None
+    assert current_overview(tmp_path) is None
     path = tmp_path / "logs" / "slurm" / "x" / "submission.json"
     path.parent.mkdir(parents=True)
     path.write_text('{"format": 99}')
     with pytest.raises(UsageError, match="another version"):
-        open_now(tmp_path)
+        current_overview(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"format": 99}', '{"format": 1, "site": {}}'])

@@ -252,7 +252,7 @@ def test_a_missing_slurm_command_is_named(tmp_path: Path, monkeypatch: pytest.Mo
 def test_the_largest_array_index_and_a_user_without_a_name(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert calls.largest_index() == 1000
+    assert calls.read_largest_index() == 1000
     program(
         cluster.root / "bin" / "sbatch",
         'echo "${LOGNAME:?}" >"' + str(cluster.root) + '/name"; echo 5',

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from slurmmaker import program, start, submission
 
 from bids_sr.slurm.manage import print_scripts
-from bids_sr.slurm.scripts import _script_of, check_words, sbatch_arguments, write_scripts
-from bids_sr.slurm.submission import Job, Request, Site, load
+from bids_sr.slurm.scripts import _render_script, check_words, sbatch_arguments, write_scripts
+from bids_sr.slurm.submission import ArrayJob, Request, Site, load
 
 ODD = "a b'c\"d$(e)`f`;&|<>*?[g]!#~%j\u00e9"
 SITE = Site(partition="long", account="lab", qos="low", requeues=2)
@@ -32,7 +32,7 @@ def status(sent: object, name: str) -> dict[str, object]:
 
 
 def test_the_header_of_an_array_script(tmp_path: Path) -> None:
-    array = Job(
+    array = ArrayJob(
         name="array-2",
         tasks=(("sub-01",), ("sub-02",), ("sub-03",)),
         indices=(1, 3),
@@ -40,7 +40,7 @@ def test_the_header_of_an_array_script(tmp_path: Path) -> None:
         request=Request(cpus=3, memory_mb=5120, minutes=1505, gpus=1),
     )
     sent = submission(tmp_path, site=SITE, jobs=(array,))
-    lines = _script_of(sent, array).splitlines()
+    lines = _render_script(sent, array).splitlines()
     expected = {
         "--job-name=bids-sr-20260101-000000-abcdef",
         "--cpus-per-task=3",
@@ -61,7 +61,7 @@ def test_the_header_of_an_array_script(tmp_path: Path) -> None:
 def test_the_group_job_has_no_tasks_and_also_waits_for_failed_tasks(tmp_path: Path) -> None:
     sent = submission(tmp_path)
     assert sent.group is not None
-    text = _script_of(sent, sent.group)
+    text = _render_script(sent, sent.group)
     assert "--array" not in text.replace("--array --all", "")
     assert "--participant-label" not in text
     assert "    group\n" in text

@@ -10,7 +10,7 @@ from nibabel.affines import apply_affine as apply
 
 from bids_sr.spatial.composites import carry
 from bids_sr.spatial.itk_files import write_itk
-from bids_sr.spatial.transforms import TransformError, points_in, rigid_matrix
+from bids_sr.spatial.transforms import TransformError, rigid_matrix, voxel_centers
 
 RNG = np.random.default_rng(7)
 POINTS = RNG.uniform(-60, 60, (500, 3))
@@ -57,7 +57,7 @@ def test_points_move_through_files_of_several_kinds_as_in_ants(tmp_path: Path) -
     write_itk(tmp_path / "a.txt", rigid_matrix([8, 0, -3, 0.1, 0.4, -0.2], [0, 0, 0]))
     grid = np.diag([9.0, 9.0, 9.0, 1.0])
     grid[:3, 3] = [-63, -63, -63]
-    points = points_in(np.ones((14, 14, 14), dtype=bool), grid)
+    points = voxel_centers(np.ones((14, 14, 14), dtype=bool), grid)
     for chain in ([deformed, tmp_path / "a.txt"], [tmp_path / "a.txt", deformed]):
         expected = apply_to_points(points, chain, seed=1)
         assert np.abs(expected - points).max() > 20

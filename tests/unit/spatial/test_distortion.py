@@ -159,7 +159,9 @@ def test_the_correction_equals_the_formula_of_fmriprep():
     coordinates = motion[:3, :3] @ coordinates + motion[:3, 3:]
     coordinates[1] += READOUT * field.ravel()
     expected = ndimage.map_coordinates(volume, coordinates, order=1, mode="nearest").reshape(SHAPE)
-    shift = voxel_shift(field, AFFINE, np.eye(4), SHAPE, AFFINE, "j", READOUT).onto(SHAPE, AFFINE)
+    shift = voxel_shift(field, AFFINE, np.eye(4), SHAPE, AFFINE, "j", READOUT).shift_on_grid(
+        SHAPE, AFFINE
+    )
     resampled = sample_volume(volume, AFFINE, SHAPE, AFFINE, POSE, order=1, shift=shift)
     np.testing.assert_allclose(resampled, expected, atol=1e-4)
 
@@ -177,13 +179,15 @@ def test_a_field_map_in_another_space_is_resampled_to_the_run():
 def test_guides_are_transformed_into_the_distorted_volume(known_distortion):
     guide = PosedImage(data=scene(grid()), affine=AFFINE, distortion=known_distortion)
     for pose in (np.eye(4), POSE):
-        predicted, measured = guide.seen(SHAPE, AFFINE, pose), acquired(pose)
+        predicted, measured = guide.resample(SHAPE, AFFINE, pose), acquired(pose)
         inside = (slice(4, -4), slice(4, -4), slice(2, -2))
         assert np.sqrt(np.mean((predicted - measured)[inside] ** 2)) < 0.02 * measured.max()
         for blob in BLOBS[:2]:
             moved = apply(pose, blob[None])[0] + READOUT * hertz(blob) * AFFINE[:3, 1]
             assert np.abs(center(predicted, moved) - center(measured, moved)).max() < 0.05
-    np.testing.assert_array_equal(guide.seen(SHAPE, AFFINE, None), guide.data.astype(np.float32))
+    np.testing.assert_array_equal(
+        guide.resample(SHAPE, AFFINE, None), guide.data.astype(np.float32)
+    )
 
 
 def test_the_ratio_series_of_a_constant_run_is_its_guide(known_distortion):
@@ -208,7 +212,7 @@ def test_a_zero_shift_equals_the_plain_interpolation():
     volume = np.random.default_rng(3).random(SHAPE).astype(np.float32)
     for options in ({}, {"order": 1, "zero_outside": True}):
         warped = sample_volume(
-            volume, AFFINE, SHAPE, AFFINE, POSE, **options, shift=zero.onto(SHAPE, AFFINE)
+            volume, AFFINE, SHAPE, AFFINE, POSE, **options, shift=zero.shift_on_grid(SHAPE, AFFINE)
         )
         np.testing.assert_allclose(
             warped, sample_volume(volume, AFFINE, SHAPE, AFFINE, POSE, **options), atol=1e-5
@@ -222,7 +226,7 @@ def test_a_field_that_folds_is_rejected():
         shift=np.where(np.arange(26)[:, None] % 2, 3.0, -3.0) + steep, affine=AFFINE, axis=1
     )
     with pytest.raises(ValueError, match="cannot be inverted"):
-        folding.back(SHAPE, AFFINE, np.eye(4))
+        folding.shift_in_volume(SHAPE, AFFINE, np.eye(4))
 
 
 def test_a_distortion_is_unchanged_after_saving_and_loading(tmp_path, known_distortion):

@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 
 from bids_sr.io.volume import Volume
-from bids_sr.spatial import coarse_grids, edges
+from bids_sr.spatial import edges, low_resolution_grids
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid
 
@@ -23,9 +23,10 @@ def tissues() -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     """Return fractions of gray matter, white matter, fluid and brain, and their affine."""
     full = heads.template()
     gray, white = (
-        coarse_grids.coarsen(image.data, image.affine, FINE_MM)[0] for image in full.tissues
+        low_resolution_grids.coarsen(image.data, image.affine, FINE_MM)[0]
+        for image in full.tissues
     )
-    inside, affine = coarse_grids.coarsen(
+    inside, affine = low_resolution_grids.coarsen(
         full.mask.data.astype(np.float32), full.t1.affine, FINE_MM
     )
     return (gray, white, np.clip(inside - gray - white, 0, 1), inside), affine
@@ -97,7 +98,7 @@ def test_a_known_shift_is_measured_within_a_quarter_of_a_millimeter(shift: float
     assert mismatch.median == pytest.approx(abs(shift), abs=0.25)
     assert mismatch.p90 == pytest.approx(abs(shift), abs=0.75)
     assert float(np.median(mismatch.shifts)) == pytest.approx(-shift, abs=0.25)
-    assert mismatch.matched > 0.95
+    assert mismatch.matched_fraction > 0.95
 
 
 def test_both_in_plane_axes_are_searched_without_a_phase_encoding_axis() -> None:
@@ -131,7 +132,7 @@ def test_noise_has_few_matching_edges() -> None:
     mismatch = edges.edge_mismatch(
         first, second, np.ones(shape, bool), np.diag([2, 2, 4, 1.0]), blur_mm=4.0, axis=1
     )
-    assert mismatch.matched < 0.8
+    assert mismatch.matched_fraction < 0.8
     assert mismatch.p90 > 4  # Matches of noise are anywhere within reach.
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nibabel.affines import apply_affine as apply
 from simulatedrun import Scene
 
-from bids_sr.spatial import coarse_grids, masks, similarity
+from bids_sr.spatial import low_resolution_grids, masks, similarity
 from bids_sr.spatial.transforms import rigid_matrix
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
@@ -39,18 +39,18 @@ def test_a_mask_does_not_shrink_from_the_edge_of_the_field_of_view() -> None:
 @given(st.floats(1.0, 6.0), st.integers(0, 2**31))
 def test_close_only_adds_and_open_only_removes(mm: float, seed: int) -> None:
     mask = np.random.default_rng(seed).random((12, 11, 9)) > 0.5
-    assert not (mask & ~masks.close(mask, AFFINE, mm)).any()
-    assert not (masks.open_(mask, AFFINE, mm) & ~mask).any()
+    assert not (mask & ~masks.close_mask(mask, AFFINE, mm)).any()
+    assert not (masks.open_mask(mask, AFFINE, mm) & ~mask).any()
 
 
 def test_close_bridges_a_cleft_and_open_cuts_a_bridge() -> None:
     two = np.zeros((30, 20, 12), dtype=bool)
     two[2:13, 3:17, 2:10] = two[15:27, 3:17, 2:10] = True
-    assert masks.close(two, AFFINE, 4.0)[14, 10, 5]
+    assert masks.close_mask(two, AFFINE, 4.0)[14, 10, 5]
     bridged = two.copy()
     bridged[13:15, 10, 5] = True
-    assert masks.largest_part(bridged).sum() == bridged.sum()
-    assert masks.largest_part(masks.open_(bridged, AFFINE, 3.0)).sum() < 0.6 * two.sum()
+    assert masks.largest_component(bridged).sum() == bridged.sum()
+    assert masks.largest_component(masks.open_mask(bridged, AFFINE, 3.0)).sum() < 0.6 * two.sum()
 
 
 def test_otsu_is_between_two_modes_and_rejects_a_constant() -> None:
@@ -64,7 +64,7 @@ def test_otsu_is_between_two_modes_and_rejects_a_constant() -> None:
 def test_coarsen_keeps_edges_mean_and_positions() -> None:
     points = apply(AFFINE, np.argwhere(np.ones((30, 30, 20)))).reshape(30, 30, 20, 3)
     ramp = points @ [1.0, -2.0, 0.5]
-    low_res, grid = coarse_grids.coarsen(ramp, AFFINE, 6.0)
+    low_res, grid = low_resolution_grids.coarsen(ramp, AFFINE, 6.0)
     assert low_res.shape == (10, 10, 10)
     assert np.allclose(grid @ [-0.5, -0.5, -0.5, 1], AFFINE @ [-0.5, -0.5, -0.5, 1])
     expected = apply(grid, np.argwhere(np.ones(low_res.shape))).reshape(*low_res.shape, 3) @ [
@@ -78,7 +78,7 @@ def test_coarsen_keeps_edges_mean_and_positions() -> None:
 def test_coverage_of_a_half_space_is_the_share_of_the_voxel() -> None:
     filled = np.zeros((40, 8, 8), dtype=np.float32)
     filled[:21] = 1  # 1 mm voxels, filled up to x = 20.5
-    share = coarse_grids.coverage(
+    share = low_resolution_grids.coverage(
         filled, np.eye(4), (5, 1, 1), np.diag([8.0, 8.0, 8.0, 1.0]) + _shift(3.5), mm=0.25
     )
     assert np.allclose(share[:, 0, 0], [1, 1, 5 / 8, 0, 0], atol=0.04)
@@ -88,7 +88,10 @@ def test_coverage_takes_target_points_to_the_source() -> None:
     block = np.zeros((20, 20, 20), dtype=np.float32)
     block[12, 10, 10] = 1
     move = rigid_matrix([4, 0, 0, 0, 0, 0], [0, 0, 0])
-    assert coarse_grids.coverage(block, np.eye(4), block.shape, np.eye(4), move)[8, 10, 10] > 0.99
+    assert (
+        low_resolution_grids.coverage(block, np.eye(4), block.shape, np.eye(4), move)[8, 10, 10]
+        > 0.99
+    )
 
 
 def test_mutual_information_of_independent_and_identical_images() -> None:

@@ -9,7 +9,7 @@ from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.losses.image import MSE
 from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.recipe import LossTerm, Recipe
-from bids_sr.sr.training.trainer import fit as fit_images
+from bids_sr.sr.training.trainer import train_network as fit_images
 
 AFFINE = np.diag([1.0, 1, 1, 1])
 CONTENT = LossTerm(kind="content", build=MSE, weight=1.0)

@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file
 
 import bids_sr.boilerplate
-from bids_sr.sr.former_names import current_names, renaming
+from bids_sr.sr.former_names import current_names, renaming_text
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import model_store
 from bids_sr.sr.models.card import ModelError, read_card
@@ -47,7 +47,7 @@ def folder(tmp_path):
 def test_current_names_follow_from_the_network(method, recipe, settings, current):
     card = {"method": method, "recipe": recipe, "settings": settings}
     assert current_names(card) == current
-    assert bool(renaming(card)) == (current[0] != method)
+    assert bool(renaming_text(card)) == (current[0] != method)
 
 
 def test_an_old_model_is_loaded_as_dcnet(old_model):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sr_helpers import AFFINE, blob, centroid_mm
 
 from bids_sr.spatial import transforms
-from bids_sr.spatial.transforms import resized_affine
+from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr import matrices
 
 NAMES = tuple(matrices.MATRICES)
@@ -21,7 +21,7 @@ NAMES = tuple(matrices.MATRICES)
 def test_a_blob_moves_by_less_than_a_twentieth_of_a_voxel(name, shape, factor):
     lr = blob(shape, [s / 2 + 0.3 for s in shape], (2.5, 2.5, 1.0))
     hr = matrices.upsample(name, lr, factor)
-    affine = resized_affine(AFFINE, lr.shape, hr.shape)
+    affine = resize_affine(AFFINE, lr.shape, hr.shape)
     shift = np.linalg.inv(affine)[:3, :3] @ (centroid_mm(hr, affine) - centroid_mm(lr, AFFINE))
     assert np.abs(shift).max() < 0.05
 
@@ -80,7 +80,7 @@ def test_the_grid_equals_the_grid_of_spatial_transforms(n, f):
     shape, affine = transforms.hr_grid((n, n, 5), AFFINE, (f, f, 1))
     hr = matrices.upsample("linear", np.zeros((n, n, 5)), (f, f, 1))
     assert hr.shape == tuple(shape)
-    np.testing.assert_allclose(resized_affine(AFFINE, (n, n, 5), hr.shape), affine, atol=1e-9)
+    np.testing.assert_allclose(resize_affine(AFFINE, (n, n, 5), hr.shape), affine, atol=1e-9)
 
 
 def test_an_unknown_name_is_rejected_with_the_list():

@@ -24,7 +24,7 @@ from bids_sr.sr.networks.volumetric import (
     ResNetCritic3d,
 )
 from bids_sr.sr.operators import get_operator
-from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.training.trainer import train_network
 from bids_sr.sr.training.update_steps import Networks
 
 SHAPE, FACTOR = (24, 24, 8), (2.0, 2.0, 1.0)
@@ -94,13 +94,13 @@ def networks_and_batch(name, recipe, volume):
     """Return networks with seeded weights and one batch: the full volume, or four slices."""
     ndim = get_method(name).ndim
     windows = Examples(images(name, volume), replace(recipe, patch=None), FACTOR, ndim, "cpu")
-    x, y, z = windows.at(0).shape
+    x, y, z = windows.prepare(0).shape
     boxes = (
         [((0, x), (0, y), (k, k + 1)) for k in (2, 3, 4, 5)]
         if ndim == 2
         else [((0, x), (0, y), (0, z))]
     )
-    batch = windows.cut([(0, box) for box in boxes], FACTOR, recipe.background)
+    batch = windows.cut_windows([(0, box) for box in boxes], FACTOR, recipe.background)
     return Networks(recipe, FACTOR, seed=3, ndim=ndim), batch
 
 
@@ -172,15 +172,15 @@ def test_the_loss_of_tv_is_equation_2_per_acquired_voxel(volume, kind):
 
 
 def test_li_agnostic_trains_with_all_its_factors(volume, tmp_path, monkeypatch):
-    factors, cut = [], Examples.cut
+    factors, cut = [], Examples.cut_windows
 
     def record_factor(self, windows, factor, *rest):
         factors.append(factor)
         return cut(self, windows, factor, *rest)
 
-    monkeypatch.setattr(Examples, "cut", record_factor)
+    monkeypatch.setattr(Examples, "cut_windows", record_factor)
     recipe = shortened("li-agnostic", "fast", iterations=16, evaluate_every=16, patch=(16, 16, 8))
-    fit(
+    train_network(
         TrainingRequest(
             method=get_method("li-agnostic"), recipe="fast", changed=recipe, factor=FACTOR, seed=3
         ),

@@ -10,7 +10,7 @@ from bids_sr.sr.random_search import (
     default_space,
     draw_trial,
     grid_trials,
-    read_drawn,
+    parse_setting,
 )
 from bids_sr.sr.recipe_changes import ChangeError, apply_changes
 
@@ -18,7 +18,7 @@ RECIPE = get_method("unet").recipes["fast"]
 
 
 def search_space(*texts):
-    return tuple(read_drawn(text, "unet", RECIPE) for text in texts)
+    return tuple(parse_setting(text, "unet", RECIPE) for text in texts)
 
 
 def drawn_values(setting, count=400):

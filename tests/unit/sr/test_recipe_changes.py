@@ -12,18 +12,18 @@ import torch
 from engine_helpers import balls
 
 from bids_sr.sr.data.examples import Examples
-from bids_sr.sr.method import all_methods, get_method
+from bids_sr.sr.method import get_method, list_methods
 from bids_sr.sr.recipe import Augmentation
 from bids_sr.sr.recipe_changes import (
     ChangeError,
     RecipeChange,
     apply_changes,
     change_of_method,
-    changed_recipe,
+    change_recipe,
+    changed_values,
     changes_from,
     changes_text,
     check_changes,
-    differing_settings,
     variable_field,
     variable_fields,
     work_ratio,
@@ -32,7 +32,7 @@ from bids_sr.sr.recipe_changes import (
 FACTOR = (2.0, 2.0, 1.0)
 ALL_RECIPES = [
     pytest.param(method, name, id=f"{method.name}-{name}")
-    for method in all_methods()
+    for method in list_methods()
     for name in method.recipes
 ]
 
@@ -44,7 +44,7 @@ def change(text):
 def recipe_with(text, recipe="fast"):
     """Return the recipe of a method with changes given as text."""
     changes = tuple(map(change, text.split()))
-    return changed_recipe(get_method(changes[0].method), recipe, changes)
+    return change_recipe(get_method(changes[0].method), recipe, changes)
 
 
 def weights(recipe):
@@ -54,9 +54,9 @@ def weights(recipe):
 def test_settings_are_known_without_torch_and_numpy():
     code = (
         "import sys, bids_sr.sr.recipe_changes as r\n"
-        "from bids_sr.sr.method import all_methods\n"
-        "assert all(r.variable_fields(one) for m in all_methods() for one in m.recipes.values())\n"
-        "print({'torch', 'numpy'} & set(sys.modules))"
+        "from bids_sr.sr.method import list_methods\n"
+        "assert all(r.variable_fields(one) for m in list_methods() for one in"
+        " m.recipes.values())\nprint({'torch', 'numpy'} & set(sys.modules))"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -72,7 +72,7 @@ def test_every_setting_changes_its_recipe_and_its_default_does_not(method, name)
             assert field.least <= field.default <= field.most, field.name
             unchanged = RecipeChange(method=method.name, field=field.name, value=field.default)
             assert apply_changes(recipe, (unchanged,)) == recipe, field.name
-            assert differing_settings(recipe, (unchanged,)) == {}
+            assert changed_values(recipe, (unchanged,)) == {}
         value = field.most if field.default != field.most else field.least
         single_change = RecipeChange(method=method.name, field=field.name, value=value)
         new_recipe = apply_changes(recipe, (single_change,))
@@ -80,7 +80,7 @@ def test_every_setting_changes_its_recipe_and_its_default_does_not(method, name)
         # Applying the change again has no further effect.
         assert apply_changes(new_recipe, (single_change,)) == new_recipe, field.name
         assert variable_field(new_recipe, field.name, "").default == value
-        assert differing_settings(recipe, (single_change,)) == {field.name: value}
+        assert changed_values(recipe, (single_change,)) == {field.name: value}
 
 
 def test_available_settings_follow_from_the_recipe():
@@ -129,10 +129,10 @@ def test_weights_of_losses_are_set_added_and_kept_at_zero():
     }
     # Squared error, which replaces VGG-19 features, is always used once it has a weight.
     paper = get_method("cpce").recipes["paper"]
-    assert not [term for term in paper.terms_on(True) if term.kind == "content"]
+    assert not [term for term in paper.select_terms(True) if term.kind == "content"]
     new_recipe = recipe_with("cpce.mse=1", "paper")
-    assert [term.weight for term in new_recipe.terms_on(True) if term.kind == "content"] == [1]
-    assert differing_settings(paper, [change("cpce.mse=1")]) == {"mse": 1}
+    assert [term.weight for term in new_recipe.select_terms(True) if term.kind == "content"] == [1]
+    assert changed_values(paper, [change("cpce.mse=1")]) == {"mse": 1}
 
 
 @pytest.mark.parametrize("name", ["attunet", "unet", "resnet3d", "tv", "cpce"])

@@ -20,7 +20,7 @@ from bids_sr.sr.losses.perceptual import VGGPerceptual
 from bids_sr.sr.method import get_method
 from bids_sr.sr.networks.circle import CircleNet
 from bids_sr.sr.networks.volumetric import DenseResidualNet
-from bids_sr.sr.recipe_changes import change_of_method, changed_recipe
+from bids_sr.sr.recipe_changes import change_of_method, change_recipe
 
 TV_FAMILY = ("tv", "dip", "mse3d", "li", "li-agnostic")
 MOUSE = ("ccnn3d", "resnet2d", "resnet3d", "gan3d")
@@ -48,7 +48,7 @@ def test_the_tv_family_shares_network_optimizer_and_schedule(name):
     assert recipe.upsampled_by == "linear"
     assert recipe.patch is None
     assert (recipe.learning_rate, recipe.schedule, recipe.plateau_factor) == (1e-3, "plateau", 0.5)
-    assert recipe.plateau_patience * recipe.look_every == 5 * recipe.steps_an_epoch
+    assert recipe.plateau_patience * recipe.look_every == 5 * recipe.steps_per_epoch
     assert recipe.degradation == "gauss"
 
 
@@ -68,7 +68,7 @@ def test_the_tv_family_differs_in_losses_and_training_data():
 def test_the_training_of_the_mouse_paper(name):
     recipe = paper(name)
     assert (recipe.patch, recipe.patches, recipe.epochs) == (21, 20_000, 1000)
-    assert recipe.patience * recipe.look_every == 100 * recipe.steps_an_epoch
+    assert recipe.patience * recipe.look_every == 100 * recipe.steps_per_epoch
     assert (recipe.learning_rate, recipe.betas, recipe.schedule) == (
         1e-3,
         (0.9, 0.999),
@@ -99,7 +99,7 @@ def test_the_two_dimensional_residual_network_has_the_layers_of_the_three_dimens
 @pytest.mark.parametrize("count", [5000, 20_000])
 def test_patches_in_two_dimensions_are_drawn_once(count):
     """Follows mouse-sr, section 2.3.3 and table 1."""
-    recipe = changed_recipe(
+    recipe = change_recipe(
         get_method("resnet2d"), "paper", [change_of_method(f"patches={count}", "resnet2d")]
     )
     high_res = np.random.default_rng(0).random((64, 60, 12)).astype(np.float32)
@@ -127,7 +127,7 @@ def test_patches_in_two_dimensions_are_drawn_once(count):
     assert {tuple(end - start for start, end in box) for box in windows_of_epochs[0]} == {
         (21, 21, 1)
     }
-    assert recipe.steps_an_epoch == steps
+    assert recipe.steps_per_epoch == steps
 
 
 @pytest.mark.parametrize("name", PLANES)

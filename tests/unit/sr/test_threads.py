@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from variance_helpers import normal_noise, whole_of
 
 from bids_sr.sr.method import get_method
-from bids_sr.sr.threads import side_by_side, torch_threads
+from bids_sr.sr.threads import map_in_threads, torch_threads
 from bids_sr.sr.variance.estimation import estimate_prior
 
 
@@ -20,7 +20,7 @@ def test_results_are_in_order_and_each_is_computed_on_one_thread():
         return 2 * item, torch.get_num_threads(), torch.is_inference_mode_enabled()
 
     with torch_threads(2):
-        results = list(side_by_side(compute, range(9)))
+        results = list(map_in_threads(compute, range(9)))
         assert torch.get_num_threads() == 2  # The number of threads is restored.
     assert results == [(2 * item, 1, True) for item in range(9)]
     assert threading.get_ident() not in thread_ids
@@ -32,7 +32,7 @@ def test_blas_uses_one_thread_per_worker(threads):
         return {info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"}
 
     with threadpool_limits(2, "blas"), torch_threads(threads):
-        assert list(side_by_side(blas_threads, range(3))) == [{1}] * 3
+        assert list(map_in_threads(blas_threads, range(3))) == [{1}] * 3
         assert blas_threads(0) == {2}
 
 
@@ -45,7 +45,7 @@ def test_at_most_one_item_more_than_threads_is_taken_in_advance():
             yield item
 
     with torch_threads(2):
-        first = side_by_side(lambda item: item, items())
+        first = map_in_threads(lambda item: item, items())
         assert next(first) == 0
         assert items_taken == [0, 1, 2]
         assert list(first) == list(range(1, 8))
@@ -60,7 +60,7 @@ def test_an_error_in_a_worker_is_raised_in_the_caller(threads):
 
     with torch_threads(threads):
         with pytest.raises(ValueError, match="item 3"):
-            list(side_by_side(fail, range(5)))
+            list(map_in_threads(fail, range(5)))
         assert torch.get_num_threads() == threads
 
 

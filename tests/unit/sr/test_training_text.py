@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from bids_sr.sr import training_text
 from bids_sr.sr.losses.adversarial import AdversarialBCE
 from bids_sr.sr.losses.image import MAE
-from bids_sr.sr.method import all_methods, get_method, recipe_name
+from bids_sr.sr.method import get_method, list_methods, recipe_name
 from bids_sr.sr.models import training_record
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.recipe import LossTerm, loss
 from bids_sr.sr.recipe_settings import plain_recipe
-from bids_sr.sr.training.trainer import fit
-from bids_sr.sr.training_text import data_text, planned_sentences, training_sentences
+from bids_sr.sr.training.trainer import train_network
+from bids_sr.sr.training_text import data_text, training_sentences, write_planned_sentences
 
 FEATURES = LossTerm(kind="perceptual", build=FewFeatures, weight=0.1)
 STAND_IN = LossTerm(kind="content", build=MAE, weight=1.0, stands_in=True)
@@ -59,7 +59,7 @@ def train(monkeypatch, tmp_path):
             seed=3,
             **request_fields,
         )
-        result = fit(training, balls(1), tmp_path / folder, progress)
+        result = train_network(training, balls(1), tmp_path / folder, progress)
         values = dict(result.card) | ({"sloppy": True} if training.sloppy else {})
         return ModelCard.from_json(json.loads(json.dumps(values)))
 
@@ -324,7 +324,7 @@ def _card(method, kind, changes):
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    st.sampled_from([method for method in all_methods() if method.recipes]),
+    st.sampled_from([method for method in list_methods() if method.recipes]),
     st.sampled_from(["fast", "paper", "paper-mse"]),
     st.sets(st.sampled_from(sorted(CHANGES)), max_size=2),
 )
@@ -344,7 +344,7 @@ def test_only_complete_unchanged_trainings_by_recipe_paper_are_called_published(
 
 
 def test_each_loss_has_a_description():
-    for method in all_methods():
+    for method in list_methods():
         for kind, recipe_of_method in method.recipes.items():
             for vgg in (True, False):
                 names = plain_recipe(recipe_of_method, vgg=vgg)["losses"]
@@ -356,14 +356,14 @@ def test_each_loss_has_a_description():
 
 def test_sentences_before_a_training_only_state_known_facts():
     cpce = get_method("cpce")
-    text = planned_sentences(cpce, "paper", features=False, minutes=2.5)
+    text = write_planned_sentences(cpce, "paper", features=False, minutes=2.5)
     assert text == (
         "The loss function of cpce will not include VGG-19 features: no VGG-19 weights were given,"
         " so squared error replaces the features. Training of cpce will be stopped after 2.5"
         " minutes if it has not ended before."
     )
-    assert planned_sentences(cpce, "paper", features=True, minutes=None) == ""
-    assert planned_sentences(get_method("tv"), "fast", features=False, minutes=None) == ""
+    assert write_planned_sentences(cpce, "paper", features=True, minutes=None) == ""
+    assert write_planned_sentences(get_method("tv"), "fast", features=False, minutes=None) == ""
 
 
 @pytest.mark.parametrize(

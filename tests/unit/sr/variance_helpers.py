@@ -15,7 +15,7 @@ from bids_sr.sr.variance.temporal_components import temporal_statistics
 
 def whole_of(shape, factor):
     """Return the full grid (x, y, z) as a tile."""
-    return Tile.around(level_above(shape, factor).in_plane(), np.ones(shape, bool))
+    return Tile.from_mask(level_above(shape, factor).restrict_to_plane(), np.ones(shape, bool))
 
 
 def sizes(tile):
@@ -32,8 +32,8 @@ def prior_of(shape, factor, fwhm=(3.0, 1.5), noise=0.1, seed=0, spread=0.7):
     """Return a prior with random maps; `noise` is relative to the mean variance of the data."""
     grid = whole_of(shape, factor)
     weight = (spread * normal_noise(seed, len(fwhm), *sizes(grid))).exp()
-    without_noise = Prior(whole=grid, weight=weight, fwhm=fwhm, noise=0.0)
-    return Prior(whole=grid, weight=weight, fwhm=fwhm, noise=noise * without_noise.mean_variance)
+    without_noise = Prior(region=grid, weight=weight, fwhm=fwhm, noise=0.0)
+    return Prior(region=grid, weight=weight, fwhm=fwhm, noise=noise * without_noise.mean_variance)
 
 
 def dense_down(tile):
@@ -55,7 +55,7 @@ def dense_prior(prior, z=0):
 
 def dense_covariance(prior, z=0):
     """Return D C D' + s2 I of one slice as a matrix."""
-    down = dense_down(prior.whole)
+    down = dense_down(prior.region)
     return down @ dense_prior(prior, z) @ down.T + prior.noise * np.eye(len(down))
 
 
@@ -76,13 +76,15 @@ def fluctuation(prior, generator):
 
 def acquired(prior, generator):
     """Draw data (z, x, y) from the prior and its noise."""
-    data = prior.whole.level.down(fluctuation(prior, generator))
+    data = prior.region.level.down(fluctuation(prior, generator))
     return data + prior.noise**0.5 * torch.randn(data.shape, generator=generator)
 
 
 def expected(prior, images):
     """Return conditional means (T, Z, X, Y) of images (T, z, x, y)."""
-    return torch.stack([prior.at(z)(images[:, z]) for z in range(images.shape[1])], 1)
+    return torch.stack(
+        [prior.make_slice_function(z)(images[:, z]) for z in range(images.shape[1])], 1
+    )
 
 
 def patchy(tile, seed=0, contrast=1.0):

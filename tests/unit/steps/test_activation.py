@@ -261,7 +261,7 @@ def test_maps_of_a_zero_filled_series_are_renamed_without_fitting_again(
     maps, rows, quality, middle, tsnr = maps_of(run, "zerofill", folders[0])
     kind = get_args(Map)[1]
     stored = [kind.load(kind.save(map_, map_.content)[0]) for map_ in maps]
-    monkeypatch.setattr("bids_sr.steps.activation.fitted", None)
+    monkeypatch.setattr("bids_sr.steps.activation.map_contrasts", None)
     linked_results = maps_of(
         run,
         "sbl",

@@ -15,7 +15,7 @@ from heads import brain, head_with_neck, template, whole_head
 from nibabel.affines import apply_affine as apply
 
 from bids_sr.io.nifti import save_image
-from bids_sr.io.template_cache import templates_here
+from bids_sr.io.template_cache import available_templates
 from bids_sr.io.volume import Volume
 from bids_sr.region_names import find_atlas, region_labels
 from bids_sr.registration import templates
@@ -23,7 +23,7 @@ from bids_sr.registration.ants import apply as resample
 from bids_sr.registration.ants import load
 from bids_sr.registration.brain import check_brain
 from bids_sr.registration.template_regions import find_region, in_template_space
-from bids_sr.spatial import coarse_grids, similarity
+from bids_sr.spatial import low_resolution_grids, similarity
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
@@ -98,8 +98,8 @@ def test_template_spaces_are_listed_and_an_unknown_one_is_rejected(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path))
-    assert templates_here()[0] == "MNI152NLin2009aSym"
-    assert "MNI152NLin2009cAsym" in templates_here()
+    assert available_templates()[0] == "MNI152NLin2009aSym"
+    assert "MNI152NLin2009cAsym" in available_templates()
     with pytest.raises(templates.TemplateError, match="MNI152NLin2009cAsym"):
         templates.load_template("MNIColin27")
 
@@ -113,7 +113,7 @@ def test_the_templateflow_cache_is_used_only_if_it_contains_images(
     for ending in ("T1w.nii.gz", "desc-brain_mask.nii.gz"):
         # The skeleton of TemplateFlow has file names without content.
         (folder / f"tpl-MNIColin27_res-01_{ending}").touch()
-    assert "MNIColin27" not in templates_here()
+    assert "MNIColin27" not in available_templates()
     rng = np.random.default_rng(0)
     mask = np.zeros((30, 30, 30), dtype=np.uint8)
     mask[5:25, 5:25, 5:25] = 1
@@ -124,7 +124,7 @@ def test_the_templateflow_cache_is_used_only_if_it_contains_images(
     )
     noisy = (mask * rng.integers(1, 250, mask.shape)).astype(np.uint8)
     save_image(noisy, np.eye(4), folder / "tpl-MNIColin27_res-01_desc-brain_mask.nii.gz")
-    assert "MNIColin27" in templates_here()
+    assert "MNIColin27" in available_templates()
     loaded = templates.load_template("MNIColin27")
     assert loaded.mask.data.sum() == 8000
     assert loaded.tissues == []
@@ -315,7 +315,10 @@ def test_tissues_of_the_template_are_recovered(heads: Heads, tmp_path: Path) -> 
     t1, mask = brain(2.0)
     tissues = template().tissues
     assert tissues is not None
-    priors = [t1.like(coarse_grids.coarsen(image.data, image.affine, 2.0)[0]) for image in tissues]
+    priors = [
+        t1.like(low_resolution_grids.coarsen(image.data, image.affine, 2.0)[0])
+        for image in tissues
+    ]
     write_itk(tmp_path / "std.txt", np.eye(4))
     for tissue_priors in (priors, []):
         labels, probabilities = anatomy.segment_tissues(

@@ -16,9 +16,9 @@ from bids_sr.glm.confounds import MOTION
 from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
-from bids_sr.pipeline.flow import Flow, image_in, subworkflow
+from bids_sr.pipeline.flow import Flow, read_image, subworkflow
 from bids_sr.pipeline.graph import Graph
-from bids_sr.pipeline.listing import who_makes_what
+from bids_sr.pipeline.listing import describe_graph
 from bids_sr.pipeline.nodes import Scope
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.registration import calibration_alignment, calibration_fluctuations
@@ -291,7 +291,7 @@ def test_the_transform_maps_a_boldref_point_to_its_calibration_point(
     assert facts["overlap"] > 0.95
     assert facts["correlation"] > 0.95
     assert facts["edges_apart_mm"] < 0.6
-    assert calibration_fluctuations.objection(facts) == ""
+    assert calibration_fluctuations.rejection_reason(facts) == ""
 
 
 def test_another_head_is_recognized(heads: Any, tmp_path: Path) -> None:
@@ -306,9 +306,9 @@ def test_another_head_is_recognized(heads: Any, tmp_path: Path) -> None:
         heads, tmp_path, calibration_ref=Volume(data=other_head, affine=high_res.affine)
     )
     assert facts["correlation"] < 0.5 or facts["overlap"] < 0.5
-    assert "does not match the BOLD run" in calibration_fluctuations.objection(
+    assert "does not match the BOLD run" in calibration_fluctuations.rejection_reason(
         facts
-    ) or "covers only" in calibration_fluctuations.objection(facts)
+    ) or "covers only" in calibration_fluctuations.rejection_reason(facts)
 
 
 def test_a_calibration_run_without_overlap_is_recognized(heads: Any, tmp_path: Path) -> None:
@@ -325,7 +325,7 @@ def test_a_calibration_run_without_overlap_is_recognized(heads: Any, tmp_path: P
         boldref, mask, part, high_res_mask[..., 14:], true_xfm, (2.0, 2.0, 1.0)
     )
     assert 0.05 < facts["overlap"] < 0.4
-    assert "of the brain in the BOLD run" in calibration_fluctuations.objection(facts)
+    assert "of the brain in the BOLD run" in calibration_fluctuations.rejection_reason(facts)
 
 
 def test_the_calibration_run_has_its_own_head_motion() -> None:
@@ -340,8 +340,8 @@ def test_the_calibration_run_has_its_own_head_motion() -> None:
             bold,
             n_dummy,
             estimate_motion(bold, n_dummy),
-            image_in(Path("boldref.nii")),
-            image_in(Path("mask.nii")),
+            read_image(Path("boldref.nii")),
+            read_image(Path("mask.nii")),
             events=None,
             tr=3.0,
             factor=(2.0, 2.0, 1.0),
@@ -349,7 +349,7 @@ def test_the_calibration_run_has_its_own_head_motion() -> None:
             outputs=Outputs(output_dir=Path("out")),
         )
     graph = Graph(root)
-    wiring = "\n".join(map(str, who_makes_what(graph)))
+    wiring = "\n".join(map(str, describe_graph(graph)))
     assert ": boldref2calibration_xfm, calibration_registration <- boldref (given)" in wiring
     assert "calibration_ref (average_volumes), head_mask (mask_head)" in wiring
     (measure_node,) = (node for node in graph.nodes if node.step is measure_calibration)

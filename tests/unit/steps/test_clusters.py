@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from mapmaker import mapped
 
-from bids_sr.glm.clusters import COLUMNS, largest_clusters, nearest_label
+from bids_sr.glm.clusters import COLUMNS, find_nearest_label, largest_clusters
 from bids_sr.io.nifti import load_image
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative
@@ -280,11 +280,11 @@ def test_a_peak_outside_of_all_labels_gets_the_nearest_label() -> None:
     atlas = np.zeros((20, 5, 5), dtype=int)
     atlas[8, 2, 2], atlas[2, 2, 2], atlas[7, 2, 2] = 3, 4, 99  # Label 99 has no name.
     names, affine = {3: "Cuneus_L", 4: "Lingual_L"}, np.diag([2.0, 3, 3, 1])
-    assert nearest_label(atlas, (8, 2, 2), affine, names) == ("Cuneus_L", 0.0)
-    assert nearest_label(atlas, (6, 2, 2), affine, names) == ("Cuneus_L", 4.0)
-    assert nearest_label(atlas, (8, 4, 2), affine, names) == ("Cuneus_L", 6.0)
-    assert nearest_label(atlas, (13, 2, 2), affine, names) == ("Cuneus_L", 10.0)
-    name, distance = nearest_label(atlas, (14, 2, 2), affine, names)  # distance in mm: 12
+    assert find_nearest_label(atlas, (8, 2, 2), affine, names) == ("Cuneus_L", 0.0)
+    assert find_nearest_label(atlas, (6, 2, 2), affine, names) == ("Cuneus_L", 4.0)
+    assert find_nearest_label(atlas, (8, 4, 2), affine, names) == ("Cuneus_L", 6.0)
+    assert find_nearest_label(atlas, (13, 2, 2), affine, names) == ("Cuneus_L", 10.0)
+    name, distance = find_nearest_label(atlas, (14, 2, 2), affine, names)  # distance in mm: 12
     assert (name, np.isnan(distance)) == ("n/a", True)
     row = dict.fromkeys(COLUMNS, "1") | {"series": "sbl", "fwhm_mm": "5", "contrast": "all"}
     row |= {"label": "Cuneus_L", "threshold": "Fdr", "cluster": "1"}

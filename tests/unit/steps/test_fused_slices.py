@@ -18,7 +18,7 @@ from bids_sr.steps import fused_slices
 N_THICK, N_THIN = 10, 20
 SHAPE = (14, 14, N_THIN)
 AFFINE = np.diag([3.0, 3.0, 6.0, 1.0])
-POSITIONS = np.broadcast_to(slice_fusion.acquired_positions(N_THICK), (*SHAPE[:2], N_THICK))
+POSITIONS = np.broadcast_to(slice_fusion.compute_slice_positions(N_THICK), (*SHAPE[:2], N_THICK))
 SHIFT = 0.8  # thin slices, displacement of the second run
 
 

@@ -17,7 +17,7 @@ from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.steps.activation import map_series
 from bids_sr.steps.evaluation import join_evaluation
 from bids_sr.steps.judgment import _maps_of_raw, judge, raise_flags
-from bids_sr.steps.map_comparison import sorted_maps
+from bids_sr.steps.map_comparison import sort_maps_of_run
 from bids_sr.steps.region_growth import grow_region
 
 CONTRASTS = {
@@ -122,7 +122,7 @@ def test_correlation_maps_are_the_acquired_maps_with_the_largest_smoothing():
         statmap("raw", "all"),
         mapped("region", {"label": "thumb", "desc": "rawQuarter", "suffix": "mask"}),
     ]
-    correlation_maps = _maps_of_raw(sorted_maps(maps)[0], "cc", ["thumb"])
+    correlation_maps = _maps_of_raw(sort_maps_of_run(maps)[0], "cc", ["thumb"])
     assert list(correlation_maps) == ["thumb"]
     assert correlation_maps["thumb"] is maps[1].volume.data
 

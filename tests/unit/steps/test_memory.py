@@ -17,7 +17,7 @@ from bids_sr.steps.memory import (
     SEGMENT,
     SERIES,
     TRAIN_ON_VOLUMES,
-    largest_gb,
+    find_largest_gb,
 )
 
 
@@ -41,7 +41,7 @@ def test_no_step_of_a_graph_exceeds_the_largest_requirement(
         Sizes(t1w=8.0, low=0.1, high=2, learned=learned),
     ):
         largest_step = max(step_gb(node.step.memory, sizes) for node in graph.nodes)
-        assert 0.5 < largest_step <= largest_gb(sizes)
+        assert 0.5 < largest_step <= find_largest_gb(sizes)
 
 
 def test_larger_grids_need_more_memory_and_missing_images_do_not_count() -> None:
@@ -53,19 +53,19 @@ def test_larger_grids_need_more_memory_and_missing_images_do_not_count() -> None
         assert step_gb(need, small_sizes) <= step_gb(need, large_sizes)
     assert step_gb(SEGMENT, large_sizes) > step_gb(SEGMENT, small_sizes) + 0.1
     assert step_gb(Need(), large_sizes) == step_gb(Need(), Sizes(high=0.5))
-    assert largest_gb(Sizes(high=0.5)) < largest_gb(large_sizes), (
+    assert find_largest_gb(Sizes(high=0.5)) < find_largest_gb(large_sizes), (
         "without a T1w image its steps do not count"
     )
-    assert largest_gb(large_sizes) < largest_gb(Sizes(t1w=8.0, low=0.12, high=0.5, learned=4.0)), (
-        "only where there are such"
-    )
+    assert find_largest_gb(large_sizes) < find_largest_gb(
+        Sizes(t1w=8.0, low=0.12, high=0.5, learned=4.0)
+    ), "only where there are such"
     assert Need(always=0.1, high=0.0).gigabytes(large_sizes) > 0.1
 
 
 def test_a_measured_reference_counts_in_the_comparison_of_effects() -> None:
     without_reference, with_reference = Sizes(high=1.0), Sizes(high=1.0, measured=1.0)
     assert step_gb(EFFECTS, with_reference) > step_gb(EFFECTS, without_reference) + 0.8
-    assert largest_gb(with_reference) == step_gb(EFFECTS, with_reference)
+    assert find_largest_gb(with_reference) == step_gb(EFFECTS, with_reference)
 
 
 def test_patterns_of_a_calibrated_run_are_counted() -> None:

@@ -22,7 +22,7 @@ from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.flow import Flow
 from bids_sr.pipeline.graph import Graph
-from bids_sr.pipeline.nipype_workflow import workflow_of
+from bids_sr.pipeline.nipype_workflow import make_workflow
 from bids_sr.pipeline.nodes import Scope
 from bids_sr.spatial.itk_files import read_itk
 from bids_sr.spatial.transforms import displacement, invert, rigid_matrix
@@ -222,7 +222,7 @@ def test_steps_through_nipype_write_the_same_values(
         estimate_motion(series, n_dummy)
         correct_acquired(series, n_dummy, slice_times=TIMES, start_time=1.0, input_smoothing=0.0)
     graph = Graph(run)
-    workflow_of(graph, base_dir=tmp_path, need_gb=lambda need: need.gigabytes(Sizes())).run()
+    make_workflow(graph, base_dir=tmp_path, need_gb=lambda need: need.gigabytes(Sizes())).run()
     here = tmp_path / "wf"
     np.testing.assert_array_equal(
         read_itk(here / "estimate_motion" / "hmc_xfms.txt"), results.xfms

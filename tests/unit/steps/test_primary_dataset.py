@@ -11,7 +11,7 @@ from checking import listed
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Map
-from bids_sr.pipeline.port import port_of
+from bids_sr.pipeline.port import make_port
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.steps.primary_dataset import (
     average_series,
@@ -45,7 +45,7 @@ def test_tissue_maps_have_the_names_of_their_tissues(tmp_path: Path) -> None:
     """File names also contain the label under which the maps are stored."""
     shares = {"GM": 0.1, "WM": 0.2, "CSF": 0.7}
     maps = [Volume(np.full((3, 3, 3), share, np.float32), GRID) for share in shares.values()]
-    port = port_of(list[Map])
+    port = make_port(list[Map])
     assert port is not None
     files = listed(port.save(label_tissues(maps), tmp_path / "tissue_maps"))
     means = {

@@ -25,9 +25,9 @@ from bids_sr.sr.models.model import save_model
 from bids_sr.sr.operators import level_below
 from bids_sr.sr.threads import torch_threads
 from bids_sr.sr.variance import lower_resolution_errors
-from bids_sr.sr.variance.in_reference import Detail, raise_slice
-from bids_sr.sr.variance.posterior import DRAWS, effect_scale, error_draws
-from bids_sr.sr.variance.prior import Prior, VarianceMaps
+from bids_sr.sr.variance.add_detail import Detail, add_detail_to_slice
+from bids_sr.sr.variance.posterior import DRAWS, draw_errors, effect_scale
+from bids_sr.sr.variance.prior import Prior, PriorMaps
 from bids_sr.steps.reconstruction_error import check_intervals, measure_error
 
 SHAPE, FACTOR = (14, 12, 3), (2.0, 2.0, 1.0)
@@ -64,7 +64,7 @@ def effects_of(prior, seed):
     grid.
     """
     truth = 5 * fluctuation(prior, torch.Generator().manual_seed(seed))
-    low_res = prior.whole.level.down(truth)
+    low_res = prior.region.level.down(truth)
     return [np.moveaxis(image.numpy(), 0, 2) for image in (low_res, truth)]
 
 
@@ -324,7 +324,7 @@ def run_of(shape=LARGE, *, strength=60.0, thermal=2.0, seed=0):
     """Return a run whose fluctuations and effects of two conditions follow one prior."""
     x, y, z = shape
     grid = whole_of((x // 2, y // 2, z), FACTOR)
-    prior = Prior(whole=grid, weight=10 * patchy(grid, 5)[None], fwhm=(3.0,), noise=0.0)
+    prior = Prior(region=grid, weight=10 * patchy(grid, 5)[None], fwhm=(3.0,), noise=0.0)
     generator = torch.Generator().manual_seed(seed)
     series = torch.stack([fluctuation(prior, generator) for _ in range(VOLUMES)])
     events = Events(
@@ -360,7 +360,7 @@ def check_run(run, folder, **card):
         "resolution": {"lowres_mm": [3.0, 3.0, 4.0]},
         "trained_on": "run",
     }
-    model, _ = save_model(folder / "model", VarianceMaps(None).state_dict(), card_entries | card)
+    model, _ = save_model(folder / "model", PriorMaps(None).state_dict(), card_entries | card)
     with SeriesReader(folder / "bold.nii") as reader:
         return check_intervals(
             reader,
@@ -402,7 +402,7 @@ def test_errors_and_acquired_fluctuations_have_the_same_scale(tmp_path, monkeypa
 
     def known_prior(_, grid, __, *, seed):
         weight = 10 * patchy(grid, 5)[None]
-        return Prior(whole=grid, weight=weight, fwhm=(3.0,), noise=0.04)
+        return Prior(region=grid, weight=weight, fwhm=(3.0,), noise=0.04)
 
     monkeypatch.setattr(lower_resolution_errors, "estimate_prior", known_prior)
     run = run_of(strength=0.0, thermal=0.2)
@@ -429,7 +429,7 @@ def test_parallel_slices_have_the_errors_of_sequential_slices(tmp_path, monkeypa
 
     def known_prior(_, grid, __, *, seed):
         weight = patchy(grid, 5)[None]
-        priors.append(Prior(whole=grid, weight=weight, fwhm=(3.0,), noise=0.04))
+        priors.append(Prior(region=grid, weight=weight, fwhm=(3.0,), noise=0.04))
         return priors[-1]
 
     monkeypatch.setattr(lower_resolution_errors, "estimate_prior", known_prior)
@@ -445,15 +445,17 @@ def test_parallel_slices_have_the_errors_of_sequential_slices(tmp_path, monkeypa
     with SeriesReader(results.errors) as reader:
         errors = reader.slab(0, shape[2])
     level, (x, y, z) = level_below(shape, FACTOR)
-    plane = level.in_plane()
+    plane = level.restrict_to_plane()
     for k in range(shape[2]):
         acquired = torch.from_numpy(bold[x, y, z][:, :, k]).permute(2, 0, 1)
         upsampled = plane.up(plane.down(acquired))
-        raise_slice(plane, priors[0].at(k), upsampled)
+        add_detail_to_slice(plane, priors[0].make_slice_function(k), upsampled)
         np.testing.assert_allclose(
             errors[:, :, k], (upsampled - acquired).permute(1, 2, 0), atol=1e-2
         )
-        error_sample, acquired_sample = error_draws(priors[0], k, priors[0].at(k), DRAWS, seed + k)
+        error_sample, acquired_sample = draw_errors(
+            priors[0], k, priors[0].make_slice_function(k), DRAWS, seed + k
+        )
         np.testing.assert_allclose(
             results.power[..., k], acquired_sample.square().mean(0), rtol=1e-4
         )

@@ -17,7 +17,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.registration import bold_to_anat
 from bids_sr.registration.rigid import _Fit
 from bids_sr.report.registration_facts import registration_warnings
-from bids_sr.spatial import coarse_grids, masks, similarity
+from bids_sr.spatial import low_resolution_grids, masks, similarity
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import displacement, hr_grid, invert, rigid_matrix
@@ -244,14 +244,16 @@ def test_the_bold_mask_is_limited_to_brain_and_signal_and_ignores_a_failed_regis
         for xfm in (np.eye(4), rigid_matrix([70, 0, 0, 0, 0, 0], [0, 0, 0]))
     )
     without_t1w = steps.mask_bold(boldref_with_dropout, factor=FACTOR)
-    inside = coarse_grids.coverage(t1w_mask, t1w.affine, SMALL.data.shape, SMALL.affine) >= 0.5
+    inside = (
+        low_resolution_grids.coverage(t1w_mask, t1w.affine, SMALL.data.shape, SMALL.affine) >= 0.5
+    )
     mask, high_res_mask, _ = masked
     assert not (mask.data & ~inside).any()
     assert similarity.dice(mask.data, inside) > 0.93
     assert high_res_mask.data.shape == (96, 112, 24)
     assert (
         similarity.dice(
-            coarse_grids.block_average(high_res_mask.data, (2, 2, 1)) >= 0.5, mask.data
+            low_resolution_grids.block_average(high_res_mask.data, (2, 2, 1)) >= 0.5, mask.data
         )
         > 0.95
     )

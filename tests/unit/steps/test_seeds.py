@@ -15,7 +15,7 @@ from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.region_names import find_atlas
 from bids_sr.registration.ants import apply, apply_to_points, load
-from bids_sr.registration.bold_regions import boldref_onward
+from bids_sr.registration.bold_regions import chain_through_t1w
 from bids_sr.registration.templates import atlas_region
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.steps.seeds import (
@@ -241,7 +241,7 @@ def test_an_atlas_region_is_placed_like_a_sphere_at_its_center(tmp_path: Path) -
     seeds = [Seed("sphere", (x, y, z), 6.0), Seed("region", labels=("Precentral_L",))]
     chain = [tmp_path / "boldref2t1w.txt", tmp_path / "t1w2std.txt"]
     points = apply_to_points([seed.center for seed in seeds], chain, seed=1)
-    to_template = boldref_onward(boldref2t1w, [tmp_path / "std2t1w.txt"], tmp_path)
+    to_template = chain_through_t1w(boldref2t1w, [tmp_path / "std2t1w.txt"], tmp_path)
     brain = Volume(np.ones(shape, dtype=bool), affine)
     voxels, _ = _place_seeds(
         seeds, brain, points, {"region": _voxels_in_region(region, brain, to_template)}

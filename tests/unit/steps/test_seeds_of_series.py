@@ -15,7 +15,7 @@ from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import Seeds
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
-from bids_sr.steps.activation import fitted
+from bids_sr.steps.activation import map_contrasts
 from bids_sr.steps.seeds import own_seed_series, seed_series
 
 SHAPE, T, TR = (12, 8, 4), 200, 2.0
@@ -49,7 +49,7 @@ def maps(tmp_path: Path) -> dict[str, dict[str, dict[tuple[str, str], np.ndarray
             own_seeds, _ = own_seed_series(series, mask, acquired, **inputs)
             for kind, regressors in (("acquired", acquired), ("own", own_seeds)):
                 assert isinstance(regressors, Seeds)
-                (result,) = fitted(
+                (result,) = map_contrasts(
                     series, mask.data, regressors, {"motor": {"motor": 1.0}}, settings, tmp_path
                 ).values()
                 maps_by_seed.setdefault(kind, {})[name] = dict(result.maps)

@@ -309,7 +309,7 @@ def test_points_are_composed_in_order(
     )
     slope = np.array([1.0, along / 10, -2.0])
     ramp = (apply(affine, np.argwhere(np.ones(shape))) @ slope).reshape(shape)
-    sampled = placed_grid.sampled(spline_coefficients(ramp), affine, to_volume)
+    sampled = placed_grid.sample_volume(spline_coefficients(ramp), affine, to_volume)
     mapped_points = apply(to_volume @ to_reference, np.argwhere(placed_grid.inside) * 4.0)
     voxels = apply(invert(affine), mapped_points)
     # Values at the edge are repeated.

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_sr.cli.models.train import _in_a_run
+from bids_sr.cli.models.train import _format_run_command
 from bids_sr.cli.parser import parse_settings
 from bids_sr.io.volume import Volume
 from bids_sr.registration.pair_frames import truncated_pair
@@ -46,7 +46,7 @@ def test_recipes_that_crop_k_space_only_crop_in_plane(method, recipe, degradatio
     ("factor", "factor_text"), [(THIN, "2 2 2"), (FLAT, "2"), ((1.5, 2.0, 1.0), "1.5 2 1")]
 )
 def test_the_command_printed_by_training_has_the_factor_of_the_model(factor, factor_text):
-    text = _in_a_run(get_method("resnet3d"), Path("tuned.safetensors"), factor)
+    text = _format_run_command(get_method("resnet3d"), Path("tuned.safetensors"), factor)
     assert text.endswith(
         f"--sr-method resnet3d --pretrained tuned.safetensors --sr-factor {factor_text}"
     )

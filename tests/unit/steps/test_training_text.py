@@ -8,7 +8,7 @@ import pytest
 
 from bids_sr.figures.training import training_figure
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models.card import source_in, weights_in
+from bids_sr.sr.models.card import source_path, weights_path
 from bids_sr.sr.recipe_settings import plain_recipe
 from bids_sr.steps.structural.training import describe_networks_of_scans, describe_scan_network
 from bids_sr.steps.training import (
@@ -50,7 +50,7 @@ def _folder(parent, method, recipe="fast", *, steps=None, stopped_by="iterations
         "phases": {"search": {"iterations": iterations, "stopped_by": stopped_by}},
     }
     parent.mkdir(parents=True, exist_ok=True)
-    path = weights_in(parent, method).with_suffix(".json")
+    path = weights_path(parent, method).with_suffix(".json")
     path.write_text(json.dumps(card | entries))
     return parent
 
@@ -144,7 +144,7 @@ def test_a_pretrained_model_is_named_by_its_file_and_described_by_its_card(tmp_p
         " is an SRGAN"
     )
     folder = _folder(tmp_path / "step", "srgan", "paper", steps=8, stopped_by="time")
-    source_in(folder).write_text("mine.safetensors\n")
+    source_path(folder).write_text("mine.safetensors\n")
     text = _text_after_training(describe_networks_of_pairs, [folder], "srgan", "fast", **settings)
     assert text.startswith(
         "A previously trained network, srgan (file mine.safetensors), was used. This network is a"
@@ -161,7 +161,7 @@ def test_reused_models_are_named_by_their_files(tmp_path):
     folders = []
     for k in (1, 2):
         folders.append(_folder(tmp_path / str(k), "tv"))
-        source_in(folders[-1]).write_text(f"sub-0{k}_desc-tv_model.safetensors\n")
+        source_path(folders[-1]).write_text(f"sub-0{k}_desc-tv_model.safetensors\n")
     text = _text_after_training(describe_networks_of_volumes, folders, "tv", model_source="reuse")
     assert (
         "A previously trained network, tv (files sub-01_desc-tv_model.safetensors and"

@@ -20,7 +20,7 @@ from bids_sr.spatial.output_grids import PlacedGrid
 from bids_sr.sr.matrices import kspace_crop
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.operators import level_above, to_slices
-from bids_sr.sr.variance.in_reference import _displaced
+from bids_sr.sr.variance.add_detail import _displace
 from bids_sr.steps import training
 from bids_sr.steps.self_test import gather_tested
 from bids_sr.steps.super_resolution import super_resolve
@@ -292,15 +292,15 @@ def test_displaced_maps_give_another_series(files, tmp_path, estimation, series,
 def test_a_mirrored_map_stays_on_an_off_center_head(affine, axis):
     weight = torch.zeros(2, 3, 30, 26)
     weight[:, :, 2:18, 1:17] = 1 + torch.rand(2, 3, 16, 16)
-    mirrored = _displaced(weight, "mirror", affine, FACTOR)
+    mirrored = _displace(weight, "mirror", affine, FACTOR)
     head = weight > 0
     assert float((mirrored[head] > 0).float().mean()) > 0.9, "it was taken off the head"
     assert not torch.equal(mirrored, weight)
     # Values move along this axis only.
     torch.testing.assert_close(mirrored.sum(axis), weight.sum(axis))
-    assert torch.equal(_displaced(mirrored, "mirror", affine, FACTOR), weight)
+    assert torch.equal(_displace(mirrored, "mirror", affine, FACTOR), weight)
     zeros = torch.zeros_like(weight)
-    assert torch.equal(_displaced(zeros, "mirror", affine, FACTOR), zeros)
+    assert torch.equal(_displace(zeros, "mirror", affine, FACTOR), zeros)
 
 
 def test_static_detail_is_only_added_with_a_high_resolution_image(
@@ -310,7 +310,7 @@ def test_static_detail_is_only_added_with_a_high_resolution_image(
         resolve(files, tmp_path / "series", estimation, static=True),
         series,
     )
-    beyond = level_above((31, 29, 5), FACTOR).beyond
+    beyond = level_above((31, 29, 5), FACTOR).select_above_nyquist
     frames = {}
     for name, path in (("with", with_detail), ("without", without_detail)):
         frames[name] = beyond(to_slices(data(path)[..., DUMMIES:].mean(-1))).numpy().ravel()

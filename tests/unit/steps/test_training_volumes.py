@@ -11,7 +11,7 @@ import pytest
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.notices import UsageError
-from bids_sr.sr.data.images import VOLUMES, volumes_of_run
+from bids_sr.sr.data.images import N_VOLUMES, volumes_of_run
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
 from bids_sr.steps.training import train_on_volumes
@@ -43,7 +43,7 @@ def test_training_volumes_are_drawn_after_the_dummies_in_order_by_the_seed(
     run: SeriesReader,
 ) -> None:
     first = volume_numbers(run, 5, 0)
-    assert len(first) == VOLUMES
+    assert len(first) == N_VOLUMES
     assert min(first) >= 5
     assert first == sorted(set(first))
     # Volumes are drawn from the entire run, not only from its beginning.

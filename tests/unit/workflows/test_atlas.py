@@ -12,7 +12,7 @@ from bids_sr.io.nifti import save_image
 from bids_sr.pipeline.graph import Graph
 from bids_sr.preflight.plan import Plan
 from bids_sr.region_names import find_atlas
-from bids_sr.workflows.participant import graph_of, stores_atlas
+from bids_sr.workflows.participant import make_graph, stores_atlas
 
 SPACE = "MNI152NLin2009cAsym"
 
@@ -29,12 +29,12 @@ def _call(tmp_path: Path, *options: str) -> tuple[Settings, Plan]:
 
 
 def _graph_with(tmp_path: Path, *options: str) -> Graph:
-    return graph_of(*_call(tmp_path, *options), VERSION)
+    return make_graph(*_call(tmp_path, *options), VERSION)
 
 
 def test_the_default_is_aal2_with_its_license(tmp_path: Path) -> None:
     call = _call(tmp_path)
-    graph = graph_of(*call, VERSION)
+    graph = make_graph(*call, VERSION)
     settings = _stored(graph, "atlas_t1w")
     assert settings["own_entities"] == {"atlas": "AAL2", "suffix": "dseg", "extension": ".nii.gz"}
     assert settings["own_sidecar"]["License"].startswith("GNU General Public License")

@@ -7,14 +7,14 @@ from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nodes import Node
 from bids_sr.preflight import check
 from bids_sr.steps.judgment import judge
-from bids_sr.workflows.participant import graph_of
+from bids_sr.workflows.participant import make_graph
 
 
 def graph_for(maker: BidsMaker, *options: str) -> Graph:
     maker.subject()
     line = [str(maker.root), str(maker.root.parent / "out"), "participant"]
-    settings = parse_settings([*line, "--skip-bids-validation", *options]).resolved(run_uuid="x")
-    return graph_of(settings, check(settings), "0")
+    settings = parse_settings([*line, "--skip-bids-validation", *options]).resolve(run_uuid="x")
+    return make_graph(settings, check(settings), "0")
 
 
 def before(graph: Graph, name: str) -> set[str]:

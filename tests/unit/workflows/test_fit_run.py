@@ -18,7 +18,7 @@ from bids_sr.workflows.fit_run import (
     correct_acquired,
     estimate_motion,
     find_brain,
-    given_motion,
+    reuse_motion,
 )
 from bids_sr.workflows.make_series import Inference, resolve_series, undo_motion
 
@@ -51,7 +51,7 @@ def _fitted(bold_file: Path, head_motion: HeadMotion | None = None) -> FittedRun
     if head_motion is None:
         estimated = estimate_motion(bold, n_dummy)
     else:
-        estimated = given_motion(bold, n_dummy, head_motion.hmc_xfms, boldref=head_motion.boldref)
+        estimated = reuse_motion(bold, n_dummy, head_motion.hmc_xfms, boldref=head_motion.boldref)
     brain = find_brain(estimated.boldref, factor=FACTOR)
     registration = Registration(
         bold_mask=brain.bold_mask,

@@ -17,21 +17,21 @@ from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nodes import Node
 from bids_sr.preflight import check
 from bids_sr.steps import acquired_series
-from bids_sr.workflows.participant import graph_of
+from bids_sr.workflows.participant import make_graph
 
 STEPS = ("super_resolve", "undo_motion")
 
 
 def settings_for(maker: BidsMaker, *extra: str, level: str = "participant") -> Settings:
     line = [str(maker.root), str(maker.root.parent / "out"), level, "--skip-bids-validation"]
-    return parse_settings([*line, *extra]).resolved(run_uuid="x")
+    return parse_settings([*line, *extra]).resolve(run_uuid="x")
 
 
 def graph(maker: BidsMaker, *extra: str) -> Graph:
     settings = settings_for(maker, *extra)
     plan = check(settings)
     assert not plan.problems
-    return graph_of(settings, plan, "0")
+    return make_graph(settings, plan, "0")
 
 
 def source_of(graph: Graph, node: Node, name: str) -> str:

@@ -19,7 +19,7 @@ from bids_sr.workflows.judge_run import (
     compare_with_truth,
     measure_effects,
 )
-from bids_sr.workflows.make_series import MadeSeries
+from bids_sr.workflows.make_series import ComputedSeries
 from bids_sr.workflows.map_run import LinearModel, MapModel, map_series
 
 SHAPE, N, TR = (14, 12, 2), 90, 2.0
@@ -74,7 +74,7 @@ def series(tmp_path):
         with SeriesWriter(path, values.shape, AFFINE, TR) as writer:
             for t in range(N):
                 writer.append(values[..., t])
-        series_by_name[name] = MadeSeries(name=name, series=SeriesReader(path), mask=BRAIN)
+        series_by_name[name] = ComputedSeries(name=name, series=SeriesReader(path), mask=BRAIN)
     yield series_by_name
     for series_with_mask in series_by_name.values():
         series_with_mask.series.close()

@@ -20,7 +20,7 @@ from bids_sr.cli.models.main import main
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.metrics import similarity
 from bids_sr.sr.models.model import load_model
-from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.training.trainer import train_network
 
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
 PARTICIPANTS = ["sub-01", "sub-02", "sub-03", "sub-04"]
@@ -72,9 +72,9 @@ def test_contrasts_of_a_participant_are_channels_in_one_set(
 
     def recording_fit(training, images, work, progress=None):  # type: ignore[no-untyped-def]
         trained_images.append({image.name: (image.validation, image.channels) for image in images})
-        return fit(training, images, work, progress)
+        return train_network(training, images, work, progress)
 
-    monkeypatch.setattr(models_compare, "fit", recording_fit)
+    monkeypatch.setattr(models_compare, "train_network", recording_fit)
     argv = [
         "compare",
         "unet",
@@ -219,9 +219,9 @@ def watch_search(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, dict[str,
     def recording_fit(training, images, work, progress=None):  # type: ignore[no-untyped-def]
         rate = training.effective_recipe.critic_learning_rate
         trials.append((rate, {image.name: (image.validation, image.channels) for image in images}))
-        return fit(training, images, work, progress)
+        return train_network(training, images, work, progress)
 
-    monkeypatch.setattr(models_search, "fit", recording_fit)
+    monkeypatch.setattr(models_search, "train_network", recording_fit)
     return trials
 
 

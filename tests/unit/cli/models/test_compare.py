@@ -19,7 +19,7 @@ from bids_sr.sr.data.examples import Examples
 from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import load_model
-from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.training.trainer import train_network
 
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
 PARTICIPANTS = ["sub-01", "sub-02", "sub-03", "sub-04"]
@@ -71,9 +71,9 @@ def test_a_killed_comparison_resumes_with_the_same_tables(
             if len(calls) == 2 and done == 2:
                 raise Killed
 
-        return fit(training, images, work, step)
+        return train_network(training, images, work, step)
 
-    monkeypatch.setattr(models_compare, "fit", interrupted_fit)
+    monkeypatch.setattr(models_compare, "train_network", interrupted_fit)
     with pytest.raises(Killed):
         main(["compare", "unet", str(resumed), *argv])
     assert {row["fold"] for row in read_rows(resumed.with_suffix(".tsv"))} == {"1"}
@@ -100,9 +100,9 @@ def test_models_of_two_resolutions_are_tested_on_held_out_participants(
         trained_images.append(
             {image.name[:6]: (image.validation, image.zooms[0]) for image in images}
         )
-        return fit(training, images, work, progress)
+        return train_network(training, images, work, progress)
 
-    monkeypatch.setattr(models_compare, "fit", recording_fit)
+    monkeypatch.setattr(models_compare, "train_network", recording_fit)
     argv = ["--fine", *scans, "--test-on", "03", "sub-04", "--validate-on", "02", *QUICK_SETTINGS]
     argv += ["--train-coarser", "1", "1.04"]
     assert main(["compare", "unet", str(tmp_path / "c"), *argv]) == 0

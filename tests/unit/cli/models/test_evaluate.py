@@ -14,7 +14,7 @@ import pytest
 import torch
 from scipy import stats
 
-from bids_sr.cli.models.evaluate import participant_of
+from bids_sr.cli.models.evaluate import find_participant
 from bids_sr.cli.models.main import main
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.sr.matrices import kspace_crop
@@ -287,6 +287,6 @@ def test_images_are_correlated_over_voxels(
 
 
 def test_participant_labels_are_read_from_file_or_folder() -> None:
-    assert participant_of(Path("sub-03/ses-1/anat/scan_T1w.nii.gz")) == "sub-03"
-    assert participant_of(Path("sub-03/sub-04_T1w.nii.gz")) == "sub-04"
-    assert participant_of(Path("mouse7_T2w.nii")) == "mouse7_T2w"
+    assert find_participant(Path("sub-03/ses-1/anat/scan_T1w.nii.gz")) == "sub-03"
+    assert find_participant(Path("sub-03/sub-04_T1w.nii.gz")) == "sub-04"
+    assert find_participant(Path("mouse7_T2w.nii")) == "mouse7_T2w"

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from bids_sr.cli.models import train as models_train
-from bids_sr.cli.models.image_files import contrast_of, factor_from
+from bids_sr.cli.models.image_files import factor_from, parse_contrast
 from bids_sr.cli.models.main import main, parsers
 from bids_sr.cli.models.options import TrainOptions
 from bids_sr.cli.models.show import _printable
@@ -33,7 +33,7 @@ from bids_sr.sr.matrices import kspace_crop, upsample
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.model import load_model, save_model
-from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.training.trainer import train_network
 
 FACTOR = (2.0, 2.0, 1.0)
 AFFINE = np.array([[-3.0, 0, 0, 30], [0, 3, 0, -40], [0, 0, 4, -12], [0, 0, 0, 1]])
@@ -409,7 +409,7 @@ def test_list_shows_methods_models_and_unusable_models(
 def test_the_contrast_is_read_from_the_file_name_unless_specified(
     file: str, option: str | None, contrast: str
 ) -> None:
-    assert contrast_of(Path(file), option) == contrast
+    assert parse_contrast(Path(file), option) == contrast
 
 
 def test_a_factor_has_one_or_three_numbers() -> None:
@@ -696,7 +696,7 @@ def train_stopped_at(
 
     def fit_on_clock(training, images, work, progress):  # type: ignore[no-untyped-def]
         del progress
-        return fit(
+        return train_network(
             training,
             images,
             work,
@@ -704,7 +704,7 @@ def train_stopped_at(
             clock=lambda: 3600.0 * (step is not None and len(steps) >= step - 1),
         )
 
-    monkeypatch.setattr(models_train, "fit", fit_on_clock)
+    monkeypatch.setattr(models_train, "train_network", fit_on_clock)
     monkeypatch.setattr(models_train, "get_recipe", lambda method, name: SHORT)
     fine, coarse = (
         data / f"sub-01_acq-{resolution}_T2starw.nii.gz" for resolution in ("high", "low")

@@ -163,7 +163,7 @@ def test_a_killed_search_resumes_with_the_same_table(
     assert run_search(fine, complete, "--trials", "3") == 0
     capsys.readouterr()
 
-    trained, fit = [], models_search.fit
+    trained, fit = [], models_search.train_network
 
     def interrupted_fit(*arguments: object) -> object:
         if len(trained) == 1:
@@ -171,13 +171,15 @@ def test_a_killed_search_resumes_with_the_same_table(
         trained.append(arguments)
         return fit(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(models_search, "fit", interrupted_fit)
+    monkeypatch.setattr(models_search, "train_network", interrupted_fit)
     with pytest.raises(Killed):
         run_search(fine, resumed, "--trials", "3")
     table = resumed.with_name("halted.tsv")
     assert len(table.read_text().splitlines()) == 2
     monkeypatch.setattr(
-        models_search, "fit", lambda *arguments: trained.append(arguments) or fit(*arguments)
+        models_search,
+        "train_network",
+        lambda *arguments: trained.append(arguments) or fit(*arguments),
     )
     assert run_search(fine, resumed, "--trials", "3") == 0
     assert len(trained) == 3, "a finished trial was trained again"
@@ -227,7 +229,7 @@ def test_a_diverged_trial_has_no_score(
     def diverging_fit(*arguments: object) -> object:
         raise TrainingDiverged
 
-    monkeypatch.setattr(models_search, "fit", diverging_fit)
+    monkeypatch.setattr(models_search, "train_network", diverging_fit)
     assert run_search(fine, tmp_path / "table", "--trials", "2") == 0
     rows = (tmp_path / "table.tsv").read_text().splitlines()
     assert [row.split("\t")[-1] for row in rows] == ["outcome", "diverged", "diverged"]
@@ -242,13 +244,13 @@ def test_grid_search_selects_the_weight_of_total_variation(
         files.append(tmp_path / f"sub-{number}_T1w.nii.gz")
         rng = np.random.default_rng(number)
         save_image(head() + rng.normal(0, 20, (24, 28, 6)).astype(np.float32), AFFINE, files[-1])
-    training_sets, fit = [], models_search.fit
+    training_sets, fit = [], models_search.train_network
 
     def recording_fit(*arguments: object) -> object:
         training_sets.append([image.name for image in arguments[1]])  # type: ignore[attr-defined]
         return fit(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(models_search, "fit", recording_fit)
+    monkeypatch.setattr(models_search, "train_network", recording_fit)
     table = tmp_path / "alpha"
     argv = ["search", "tv", str(table), "--factor", "2", "--grid"]
     argv += ["--set", "tv=0,0.01,1", "filters=4", "iterations=12"]

@@ -12,7 +12,7 @@ from slurmmaker import program
 
 from bids_sr.cli.slurm import main as slurm_main
 from bids_sr.cli.slurm.prepare import _costs
-from bids_sr.cli.stages import expected
+from bids_sr.cli.stages import estimate_with_time
 from bids_sr.config import Settings
 from bids_sr.preflight import check
 from bids_sr.slurm.submission import submissions
@@ -340,7 +340,7 @@ def test_each_participant_is_estimated_separately(data: Path, tmp_path: Path) ->
     plan = check(settings)
     costs = _costs(plan, settings)
     assert list(costs) == ["sub-01", "sub-02", "sub-03"]
-    minutes_of_all = expected(plan, settings).minutes
+    minutes_of_all = estimate_with_time(plan, settings).minutes
     assert all(0 < cost.minutes < minutes_of_all for cost in costs.values())
     assert all(0 < cost.memory_gb <= plan.estimate.memory_gb for cost in costs.values())
 

@@ -32,7 +32,7 @@ def test_changes_accumulate_and_are_stored_in_the_settings_file(tmp_path: Path) 
     file = tmp_path / "settings.toml"
     file.write_text(settings.to_toml())
     assert Settings.from_toml(file) == settings
-    assert settings.resolved(run_uuid="x").superres.recipe_changes == (TV, UNET)
+    assert settings.resolve(run_uuid="x").superres.recipe_changes == (TV, UNET)
     restored = parse_settings(["in", "out", "participant", "--config-file", str(file)])
     assert restored.superres.recipe_changes == (TV, UNET)
     assert any("recipe_changes=tv.tv=0.02 unet.filters=8*" in line for line in settings.summary())
@@ -105,7 +105,7 @@ def test_the_training_step_is_rerun_only_if_changes_differ() -> None:
 def planned(maker: BidsMaker, root: Path, *options: str) -> Settings:
     """Return the settings of a call on a data set."""
     argv = [str(maker.root), str(root / "out"), "participant", "-w", str(root / "work")]
-    return parse_settings([*argv, "--skip-bids-validation", *options]).resolved(run_uuid="x")
+    return parse_settings([*argv, "--skip-bids-validation", *options]).resolve(run_uuid="x")
 
 
 def problems_text(maker: BidsMaker, root: Path, *options: str) -> str:

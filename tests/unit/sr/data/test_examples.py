@@ -12,14 +12,14 @@ from bids_sr.sr import matrices
 from bids_sr.sr.data.examples import Examples
 from bids_sr.sr.data.images import pair_image
 from bids_sr.sr.data.validation import validation_windows
-from bids_sr.sr.data.windows import shifted
+from bids_sr.sr.data.windows import shift_image
 from bids_sr.sr.method import get_method
-from bids_sr.sr.operators import level_of, upsample_slices
+from bids_sr.sr.operators import make_plane_conversion, upsample_slices
 from bids_sr.sr.recipe import Augmentation
 
 FACTOR = (2.0, 2.0, 1.0)
 FAST = get_method("dcnet").recipes["fast"]
-LEVEL = level_of(torch.zeros(12, 12), (2, 2))
+LEVEL = make_plane_conversion(torch.zeros(12, 12), (2, 2))
 PLAIN = replace(FAST, augmentation=Augmentation(), background=0.0)
 
 
@@ -29,7 +29,7 @@ def batch_of(pair, recipe, seed=0, size=6):
     batch = examples.batch(
         np.random.default_rng(seed), examples.train, iteration=0, seed=0, size=size
     )
-    return batch, examples.at(0)
+    return batch, examples.prepare(0)
 
 
 def slices_in(stack, images):
@@ -89,7 +89,7 @@ def test_noise_of_only_the_low_resolution_image_is_kept(small_pair):
 def test_a_shift_by_an_integer_voxel_is_a_roll():
     image = torch.from_numpy(np.random.default_rng(0).random((1, 1, 9, 8), dtype=np.float32))
     assert torch.allclose(
-        shifted(image, (1.0, -2.0)), torch.roll(image, (1, -2), (-2, -1)), atol=1e-5
+        shift_image(image, (1.0, -2.0)), torch.roll(image, (1, -2), (-2, -1)), atol=1e-5
     )
 
 
@@ -99,7 +99,7 @@ def test_patches_are_windows_of_both_grids_at_the_same_position(small_pair):
     windows = examples.windows(
         np.random.default_rng(0), examples.train, FACTOR, iteration=0, seed=0, size=3
     )
-    batch, images = examples.cut(windows, FACTOR, 0.0), examples.at(0)
+    batch, images = examples.cut_windows(windows, FACTOR, 0.0), examples.prepare(0)
     upsampled = upsample_slices(torch.movedim(images.coarse, -1, 0), (2.0, 2.0), "lanczos")
     for i, (_, ((x, _), (y, _), (z, _))) in enumerate(windows):
         assert torch.allclose(batch.input[i], upsampled[z][:, x : x + 8, y : y + 8], atol=1e-6)
@@ -152,6 +152,8 @@ def test_in_plane_operators_agree_with_operators_on_volumes():
     lr, _ = matrices.kspace_crop(hr, np.eye(4), factor=(2, 2, 1))
     stack = torch.from_numpy(np.moveaxis(hr, 2, 0)[:, None].copy())
     downsampled = (
-        level_of(torch.zeros(5, 6, dtype=torch.float64), (2, 2)).down(stack)[:, 0].numpy()
+        make_plane_conversion(torch.zeros(5, 6, dtype=torch.float64), (2, 2))
+        .down(stack)[:, 0]
+        .numpy()
     )
     np.testing.assert_allclose(downsampled, np.moveaxis(lr, 2, 0), atol=1e-12)

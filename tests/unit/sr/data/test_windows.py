@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bids_sr.sr.data.images import TrainingDataError
-from bids_sr.sr.data.symmetries import symmetries, turned
+from bids_sr.sr.data.symmetries import apply_symmetry, symmetries
 from bids_sr.sr.data.windows import corners_inside
 from bids_sr.sr.operators import _DEGRADATIONS, get_operator
 
@@ -62,22 +62,25 @@ def test_symmetries_commute_with_every_degradation(patch, zooms, factor, count):
     x = torch.randn(patch, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     all_symmetries = symmetries(patch, zooms, factor)
     assert len(all_symmetries) == count
-    assert len({turned(x, symmetry).numpy().tobytes() for symmetry in all_symmetries}) == count
+    assert (
+        len({apply_symmetry(x, symmetry).numpy().tobytes() for symmetry in all_symmetries})
+        == count
+    )
     for name in _DEGRADATIONS:
         operator = get_operator(name, patch, factor)
         degraded = operator.forward(x)
         for symmetry in symmetries(patch, zooms, factor, name):
             torch.testing.assert_close(
-                operator.forward(turned(x, symmetry)),
-                turned(degraded, symmetry),
+                operator.forward(apply_symmetry(x, symmetry)),
+                apply_symmetry(degraded, symmetry),
                 atol=1e-12,
                 rtol=0,
             )
-            assert torch.equal(turned(turned(x, symmetry), symmetry, back=True), x)
+            assert torch.equal(apply_symmetry(apply_symmetry(x, symmetry), symmetry, back=True), x)
 
 
 def test_a_symmetry_permutes_and_flips_the_last_axes():
     x = torch.arange(2 * 3 * 3).reshape(1, 2, 3, 3)
     symmetry = ((1, 0), (True, False))
     assert symmetry in symmetries((3, 3), (1, 1), (1, 1))
-    torch.testing.assert_close(turned(x, symmetry), x.transpose(-1, -2).flip(-2))
+    torch.testing.assert_close(apply_symmetry(x, symmetry), x.transpose(-1, -2).flip(-2))

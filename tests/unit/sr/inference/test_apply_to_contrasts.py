@@ -19,8 +19,8 @@ from bids_sr.sr.models.model import LoadedModel, load_model, save_model
 from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.networks.critics import guiding_critic
 from bids_sr.sr.networks.unet import attention_unet
-from bids_sr.sr.recipe_changes import change_of_method, changed_recipe
-from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.recipe_changes import change_of_method, change_recipe
+from bids_sr.sr.training.trainer import train_network
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 
@@ -73,7 +73,7 @@ def test_a_network_of_recipe_paper_trained_on_patches_is_applied_in_patches():
     high_res, _, mask = head()
     methods = [get_method(name) for name in ("attunet", "unet", "vit")]
     assert {method.recipes["paper"].patch_applied for method in methods} == {None}  # full slices
-    paper = changed_recipe(methods[0], "paper", [change_of_method("patch=8", "attunet")])
+    paper = change_recipe(methods[0], "paper", [change_of_method("patch=8", "attunet")])
     assert paper.patch_applied == 8
     shapes = []
 
@@ -89,7 +89,7 @@ def test_a_network_of_recipe_paper_trained_on_patches_is_applied_in_patches():
     # 24 voxels are covered by three patches, 26 voxels by four, some of which overlap.
     block = np.where(mask, high_res[0], 0)[:8, :8, 4]
     np.testing.assert_allclose(result[0, :8, :6, 4][mask[:8, :6, 4]], block.mean(), atol=1e-6)
-    fast = changed_recipe(methods[0], "fast", [change_of_method("patch=8", "attunet")])
+    fast = change_recipe(methods[0], "fast", [change_of_method("patch=8", "attunet")])
     super_resolve_contrasts(model(PatchMean(), fast), high_res, mask, AFFINE)
     assert shapes[-1] == (24, 26)
 
@@ -131,7 +131,7 @@ def test_training_on_two_contrasts_improves_them_and_keeps_the_critic(tmp_path):
         build_critic=lambda channels: guiding_critic(channels, width=2),
     )
     images = contrast_image(high_res, low_res, mask, AFFINE, ("T1w", "T2w"), "sub-01")
-    result = fit(
+    result = train_network(
         TrainingRequest(method=method, recipe="fast", changed=recipe, factor=SAME_GRID),
         (images,),
         tmp_path / "work",

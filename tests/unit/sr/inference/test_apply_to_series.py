@@ -197,7 +197,10 @@ def test_data_consistency_is_enforced_before_motion_correction(tmp_path):
     assert np.abs(free - enforced).max() > 1
     high_res = linear(volumes[0], np.eye(4))
     assert inconsistency(high_res, volumes[0]) > 0.05
-    assert inconsistency(apply_to_series.enforce(high_res, volumes[0], TWO), volumes[0]) < 1e-6
+    assert (
+        inconsistency(apply_to_series.enforce_consistency(high_res, volumes[0], TWO), volumes[0])
+        < 1e-6
+    )
 
 
 def test_bf16_is_close_to_fp32_and_auto_is_fp32():

@@ -10,7 +10,11 @@ from torch import nn
 
 from bids_sr.sr.inference import network_upsampler, upsamplers
 from bids_sr.sr.inference.acquired import UpsamplerInputs
-from bids_sr.sr.inference.cpu_optimized import channels_innermost, optimize_for_cpu, widest
+from bids_sr.sr.inference.cpu_optimized import (
+    largest_width,
+    make_channels_innermost,
+    optimize_for_cpu,
+)
 from bids_sr.sr.inference.network_upsampler import NetworkUpsampler
 from bids_sr.sr.method import get_method, method_names
 from bids_sr.sr.models.card import ModelCard
@@ -18,7 +22,7 @@ from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.networks.blocks import ResidualBlock, ResidualBlock3d
 from bids_sr.sr.networks.srresnet import SRResNet, SubPixelNet
 from bids_sr.sr.networks.volumetric import DenseResidualNet, ResNet3d
-from bids_sr.sr.operators import level_of, upsample_slices
+from bids_sr.sr.operators import make_plane_conversion, upsample_slices
 
 SCALE = 900.0
 FAST = get_method("dcnet").recipes["fast"]
@@ -170,7 +174,7 @@ def test_departure_is_the_difference_from_zero_filling(factor):
         with_random_weights(SubPixelNet(1, factor, width=4, blocks=1)),
         torch.rand(2, 1, 8, 12),
     )
-    added = net(x) - level_of(x, net.factor).up(x)
+    added = net(x) - make_plane_conversion(x, net.factor).up(x)
     torch.testing.assert_close(net.departure(x), added, rtol=0, atol=1e-6)
     assert added.abs().max() > 0.01
 
@@ -178,14 +182,14 @@ def test_departure_is_the_difference_from_zero_filling(factor):
 @pytest.mark.parametrize("shape", [(1, 1, 5, 4), (1, 3, 5, 4), (3, 1, 5, 4), (2, 3, 1, 1)])
 def test_channels_become_the_innermost_axis_without_changing_values(shape):
     x = torch.randn(shape)
-    result = channels_innermost(x)
+    result = make_channels_innermost(x)
     assert torch.equal(result, x)
     assert result.stride() == (shape[1] * shape[2] * shape[3], 1, shape[3] * shape[1], shape[1])
 
 
 def test_only_narrow_networks_process_larger_volumes_at_once():
-    assert widest(ResNet3d(1, width=16, blocks=1)) == 16
-    assert widest(nn.Identity()) == 1
+    assert largest_width(ResNet3d(1, width=16, blocks=1)) == 16
+    assert largest_width(nn.Identity()) == 1
     upsamplers = {
         width: NetworkUpsampler(
             LoadedModel(

@@ -253,5 +253,7 @@ def test_two_precisions_compare_slices_within_their_volume():
             yield volume()
 
     inside = np.ones((40, 36, 2), bool)
-    full, _ = next(precision_pairs.in_both(Reader(), upsampler, upsampler, (2, 5), inside))
+    full, _ = next(
+        precision_pairs.compare_precisions(Reader(), upsampler, upsampler, (2, 5), inside)
+    )
     np.testing.assert_array_equal(full.reshape(40, 36, 2), high_res[:, :, [3, 8]])

@@ -21,16 +21,16 @@ def test_slices_are_spread_over_the_head() -> None:
     mask = np.zeros((10, 10, 20))
     for z in range(3, 17):
         mask[: 10 - abs(z - 10), :, z] = 1
-    assert precision_pairs.some_slices(mask, 3) == (5, 10, 15)
-    assert precision_pairs.some_slices(mask, 1) == (5,)
-    assert precision_pairs.some_slices(mask, 50) == tuple(range(5, 16))
+    assert precision_pairs.select_slices(mask, 3) == (5, 10, 15)
+    assert precision_pairs.select_slices(mask, 1) == (5,)
+    assert precision_pairs.select_slices(mask, 50) == tuple(range(5, 16))
     with pytest.raises(ValueError, match="empty"):
-        precision_pairs.some_slices(mask * 0, 2)
+        precision_pairs.select_slices(mask * 0, 2)
 
 
 def test_the_high_resolution_mask_repeats_the_low_resolution_voxels() -> None:
     mask = np.random.default_rng(0).random((5, 7, 4)) > 0.5
-    high_res_mask = precision_pairs.fine_mask(mask, (1, 3), TWO)
+    high_res_mask = precision_pairs.highres_mask(mask, (1, 3), TWO)
     np.testing.assert_array_equal(high_res_mask, mask[:, :, [1, 3]].repeat(2, 0).repeat(2, 1))
 
 
@@ -51,10 +51,10 @@ def test_compared_values_equal_inference(tmp_path) -> None:
         )
         for precision in ("fp32", "bf16")
     }
-    inside = precision_pairs.fine_mask(np.ones((12, 10, 5)), (1, 4), TWO)
+    inside = precision_pairs.highres_mask(np.ones((12, 10, 5)), (1, 4), TWO)
     with SeriesReader(path) as reader:
         pairs = list(
-            precision_pairs.in_both(
+            precision_pairs.compare_precisions(
                 reader, upsamplers["fp32"], upsamplers["bf16"], (1, 4), inside, start=1
             )
         )

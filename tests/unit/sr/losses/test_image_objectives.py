@@ -121,6 +121,6 @@ def test_lambda_adds_one_minus_the_score_of_the_critic_as_in_equation_2(weight):
 
 def test_the_attention_u_net_trains_without_a_critic_by_default():
     for recipe in get_method("attunet").recipes.values():
-        assert not recipe.contested
+        assert not recipe.has_adversarial_loss
         change = RecipeChange(method="attunet", field="adversarial", value=0.5)
-        assert apply_changes(recipe, (change,)).contested
+        assert apply_changes(recipe, (change,)).has_adversarial_loss

@@ -29,7 +29,7 @@ UP_SAMPLING = (nn.PixelShuffle, nn.Upsample, nn.ConvTranspose2d)
 
 def fit(pair, work_dir, recipe=SHORT, **fields):
     request = TrainingRequest(method=SRGAN, changed=recipe, factor=FACTOR, seed=3, **fields)
-    return trainer.fit(request, (pair,), work_dir)
+    return trainer.train_network(request, (pair,), work_dir)
 
 
 def test_the_fast_generator_is_a_smaller_published_generator():

@@ -11,7 +11,7 @@ import torch
 from features import WEIGHTS, with_features
 
 from bids_sr.config import SuperRes
-from bids_sr.report.held_out_text import held_out_text
+from bids_sr.report.held_out_text import describe_held_out
 from bids_sr.sr.data.examples import Examples
 from bids_sr.sr.data.validation import validation_windows
 from bids_sr.sr.method import get_method, get_recipe, method_names, recipe_name
@@ -32,7 +32,7 @@ SHORT = with_features(replace(PAPER, iterations=7, evaluate_every=3, patch=16))
 
 def fit(pair, work_dir, recipe=SHORT, progress=None, **fields):
     fields = {"recipe": "paper", "seed": 3, "vgg_weights": WEIGHTS} | fields
-    return trainer.fit(
+    return trainer.train_network(
         TrainingRequest(method=SRGAN, changed=recipe, factor=FACTOR, **fields),
         (pair,),
         work_dir,
@@ -181,7 +181,7 @@ def test_a_model_trained_on_all_slices_reports_no_held_out_score(small_pair, tmp
     scores = card["on_trained_slices"]
     assert scores["parts"] == [{"image": "pair", "slices": [z, z + 1]} for z in range(6)]
     assert set(scores) == {"parts", "windows", "network", "bspline", "zerofill"}
-    text = held_out_text(card)
+    text = describe_held_out(card)
     assert text.startswith(
         "No slices were held out: the final weights were trained on all 6 slices of the pair."
     )
@@ -213,7 +213,7 @@ def old_model(small_pair, tmp_path):
     generator = MSE.build_generator(1, FACTOR)
     card = card_entries(
         TrainingRequest(method=SRGAN, recipe="paper", changed=MSE),
-        Examples((small_pair,), MSE, FACTOR, 2).described(),
+        Examples((small_pair,), MSE, FACTOR, 2).describe(),
     )
     card |= {"seed": 0, "reproducible": True, "perceptual": {"active": False}}
     return model.save_model(tmp_path / "old" / "srgan", generator.state_dict(), card)[0]

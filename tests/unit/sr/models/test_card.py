@@ -133,7 +133,7 @@ def test_other_entries_can_be_added_to_a_card(weights: Path) -> None:
 def test_models_of_older_versions_without_a_checksum_of_the_card_are_loaded(
     saved_model: Path, weights: Path
 ) -> None:
-    assert model._bound_digest(saved_model.read_bytes()) == cards.digest(CARD)
+    assert model._bound_digest(saved_model.read_bytes()) == cards.card_checksum(CARD)
     old_data = save(load(weights.read_bytes()))
     assert model._bound_digest(old_data) is None
     replace(weights, old_data)

@@ -23,7 +23,7 @@ def scene() -> tuple[np.ndarray, np.ndarray]:
 
 def card_of_model(image: np.ndarray, mask: np.ndarray) -> ModelCard:
     """Return the card of a model trained on this image."""
-    quantiles, edges = domain._domain_of(image, mask)
+    quantiles, edges = domain._measure_domain(image, mask)
     return ModelCard.from_json({"domain": {"quantiles": quantiles.tolist(), "edges": edges}})
 
 
@@ -71,7 +71,7 @@ def test_quantiles_and_edges_equal_numpy() -> None:
     rng = np.random.default_rng(1)
     image, mask = rng.random((6, 5, 4)), np.zeros((6, 5, 4), bool)
     mask[1:5, 1:4] = True
-    quantiles, edges = domain._domain_of(image, mask)
+    quantiles, edges = domain._measure_domain(image, mask)
     level = np.percentile(image[mask], 99)
     np.testing.assert_allclose(quantiles, np.quantile(image[mask], domain._QUANTILES) / level)
     part = image[1:5, 1:4] / level
@@ -87,7 +87,7 @@ def test_an_old_card_has_no_domain_and_every_new_card_has(
     assert domain.domain_difference(ModelCard(), image, mask) is None
     method = get_method("dcnet")
     examples = Examples((small_pair,), method.recipes["fast"], (2.0, 2.0, 1.0), 2)
-    entries = card_entries.card_entries(TrainingRequest(method=method), examples.described())
+    entries = card_entries.card_entries(TrainingRequest(method=method), examples.describe())
     difference = domain.domain_difference(ModelCard.from_json(entries), image, mask)
     assert difference is not None
     assert difference[0] < 1e-4
@@ -96,6 +96,6 @@ def test_an_old_card_has_no_domain_and_every_new_card_has(
 
 def test_images_without_voxels_or_signal_are_rejected() -> None:
     with pytest.raises(ValueError, match="0 voxels"):
-        domain._domain_of(np.ones((3, 3, 3)), np.zeros((3, 3, 3)))
+        domain._measure_domain(np.ones((3, 3, 3)), np.zeros((3, 3, 3)))
     with pytest.raises(ValueError, match="no positive intensities"):
-        domain._domain_of(np.zeros((3, 3, 3)), np.ones((3, 3, 3)))
+        domain._measure_domain(np.zeros((3, 3, 3)), np.ones((3, 3, 3)))

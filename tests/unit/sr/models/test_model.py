@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from bids_sr.notices import UsageError
-from bids_sr.spatial.transforms import resized_affine
+from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import card as cards
 from bids_sr.sr.models import compatibility, model, model_store
-from bids_sr.sr.models.card import source_in
+from bids_sr.sr.models.card import source_path
 from bids_sr.sr.models.request import TrainingRequest, _sloppy_recipe
 from bids_sr.sr.training import trainer
 from bids_sr.sr.training.checkpoints import read_checkpoint
@@ -170,7 +170,7 @@ def test_auto_trains_once_and_then_reuses(small_pair, tmp_path, monkeypatch):
     assert card["sloppy"] is True
     card["versions"]["bids_sr"] = "0.0.1"  # A new version does not require another training.
     first[1].write_text(json.dumps(card))
-    monkeypatch.setattr(model_store, "fit", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr(model_store, "train_network", lambda *a, **k: pytest.fail("trained again"))
     request = replace(REQUEST, model_dir=tmp_path / "kept")
     reused = model_store.obtain_model(request, (small_pair,), make(tmp_path / "new"))
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, reused, strict=True))
@@ -199,7 +199,7 @@ def test_auto_trains_if_the_vgg_weights_differ(small_pair, tmp_path):
     vgg.write_bytes(b"first")
     perceptual_entry = {"active": True, "weights_sha256": hashlib.sha256(b"first").hexdigest()}
     request = replace(REQUEST, model_dir=tmp_path / "kept", vgg_weights=vgg)
-    settings = model_store.settings_of(request)
+    settings = model_store.make_settings_entry(request)
     card = json.loads(card_file.read_text()) | {
         "perceptual": perceptual_entry,
         "settings": settings,
@@ -248,9 +248,9 @@ def test_reuse_prefers_the_model_of_the_same_pair_and_copies_its_log(small_pair,
     assert card.read_bytes() == (folder / "sub-02_desc-dcnet_model.json").read_bytes()
     assert weights.exists()
     assert len(log.read_text().splitlines()) > 1
-    source = source_in(tmp_path / "new")
+    source = source_path(tmp_path / "new")
     assert source.read_text() == "sub-02_desc-dcnet_model.safetensors\n"
-    assert not source_in(tmp_path / "02").exists(), "it was trained there"
+    assert not source_path(tmp_path / "02").exists(), "it was trained there"
 
 
 def test_reuse_without_a_model_names_the_remedy(small_pair, tmp_path):
@@ -282,8 +282,8 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 def test_the_card_of_a_training_suffices_to_check_images(small_pair, tmp_path):
     recipe = _sloppy_recipe(DCNET.recipes["fast"])
     request = TrainingRequest(method=DCNET, recipe="fast", changed=recipe, factor=FACTOR)
-    result = trainer.fit(request, (small_pair,), tmp_path / "work")
+    result = trainer.train_network(request, (small_pair,), tmp_path / "work")
     weights, _ = model.save_model(tmp_path / "m", result.state, result.card)
     loaded = model.load_model(weights)
-    affine = resized_affine(small_pair.affine, small_pair.fine.shape, small_pair.coarse.shape)
+    affine = resize_affine(small_pair.affine, small_pair.fine.shape, small_pair.coarse.shape)
     assert compatibility.check_model(loaded.card, affine, "bold", FACTOR) == []

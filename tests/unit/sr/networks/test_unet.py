@@ -17,7 +17,7 @@ from bids_sr.sr.losses.image import SSIMLoss
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.networks.critics import Critic, guiding_critic
-from bids_sr.sr.networks.unet import WIDTHS, AttentionGate, UNet, _padded_side, attention_unet
+from bids_sr.sr.networks.unet import WIDTHS, AttentionGate, UNet, _find_padded_side, attention_unet
 from bids_sr.sr.networks.vision_transformer import VisionTransformer
 from bids_sr.sr.recipe_changes import apply_changes, change_of_method
 from bids_sr.sr.training.update_steps import Networks
@@ -91,8 +91,8 @@ def test_gates_of_slices_of_256_voxels_have_the_published_sizes():
     [(137, 256, 144), (256, 256, 256), (16, 32, 32), (33, 64, 48), (7, 32, 32)],
 )
 def test_slices_are_padded_to_sizes_that_can_be_halved_four_times(side, power, multiple):
-    assert _padded_side(side, 4, "power of two") == power
-    assert _padded_side(side, 4, "multiple") == multiple
+    assert _find_padded_side(side, 4, "power of two") == power
+    assert _find_padded_side(side, 4, "multiple") == multiple
 
 
 @pytest.mark.parametrize("build", [UNet, attention_unet])
@@ -373,7 +373,7 @@ def test_an_epoch_of_the_published_training_contains_each_training_slice_once(na
     heads[0].mask[..., 0], heads[0].mask[..., 1] = False, False
     heads[0].mask[8, 8, 1] = True
     examples = Examples(tuple(heads), replace(paper, batch=4), IN_PLANE, 2)
-    steps = examples.recipe.steps_an_epoch
+    steps = examples.recipe.steps_per_epoch
     assert steps == 7 + 2, "26 slices and 7 of other sides, in batches of 4"
     assert examples.recipe.steps == 100 * steps
     assert examples.recipe.look_every == steps
@@ -431,7 +431,7 @@ def test_setting_a_number_of_patches_replaces_epochs_of_slices(text, count):
     if count is None:
         assert examples.recipe.steps == 2 * -(-examples.slice_count // 8)
     else:
-        assert examples.recipe.steps_an_epoch == -(-count // 8)
+        assert examples.recipe.steps_per_epoch == -(-count // 8)
 
 
 def test_sloppy_trainings_are_short():

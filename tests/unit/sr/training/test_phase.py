@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bids_sr.sr import method
-from bids_sr.sr.data.examples import Examples, Region, split
+from bids_sr.sr.data.examples import Examples, Region, split_regions
 from bids_sr.sr.data.images import TrainingDataError, pair_image
 from bids_sr.sr.data.validation import validation_windows
 from bids_sr.sr.matrices import kspace_crop
@@ -38,7 +38,7 @@ class Killed(Exception):
 def fit(pair, work_dir, recipe=SHORT, progress=None, **fields):
     """Train briefly with the defaults of these tests."""
     request = TrainingRequest(method=DCNET, changed=recipe, factor=FACTOR, **{"seed": 3} | fields)
-    return trainer.fit(request, (pair,), work_dir, progress)
+    return trainer.train_network(request, (pair,), work_dir, progress)
 
 
 def equal_states(a, b):
@@ -174,7 +174,9 @@ def test_without_a_refit_the_scored_model_is_saved(small_pair, tmp_path):
     examples = Examples((small_pair,), recipe, FACTOR, 2)
     regions = [part for part in examples.held if list(part.slices) in held_slices]
     assert len(regions) == len(held_slices) == 2
-    score = phase.compare(generator, examples, validation_windows(examples, regions))["network"]
+    score = phase.compare_with_interpolations(
+        generator, examples, validation_windows(examples, regions)
+    )["network"]
     assert score == result.card["held_out"]["network"]
     assert "The scored model is also the final model" in result.card["held_out"]["model"]
     assert list(result.card["phases"]) == ["search"]
@@ -189,10 +191,10 @@ def test_a_time_limit_is_recorded_in_the_card(small_pair, uninterrupted, tmp_pat
 
 def test_held_out_slices_are_not_training_slices():
     slices = tuple(Region(slices=(z, z + 1)) for z in range(12))
-    training, held_out = split(slices, 5)
+    training, held_out = split_regions(slices, 5)
     assert held_out == (slices[2], slices[7])
     assert sorted((*training, *held_out), key=slices.index) == list(slices)
-    assert split(slices, 0) == (slices, ())
+    assert split_regions(slices, 0) == (slices, ())
 
 
 def test_the_card_explains_why_vgg_features_are_off(uninterrupted):
@@ -229,6 +231,6 @@ def test_the_gain_of_the_high_resolution_image_is_estimated(small_pair):
     )
     assert brighter.gain == pytest.approx(0.5, rel=1e-4)
     target, scaled_target = (
-        Examples((pair,), SHORT, FACTOR, 2).at(0).target for pair in (small_pair, brighter)
+        Examples((pair,), SHORT, FACTOR, 2).prepare(0).target for pair in (small_pair, brighter)
     )
     np.testing.assert_allclose(scaled_target, target, rtol=1e-4, atol=1e-7)

@@ -18,7 +18,7 @@ from bids_sr.sr.models import card as cards
 from bids_sr.sr.models import model, model_store
 from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.training import trainer
-from bids_sr.sr.training.phase import compare
+from bids_sr.sr.training.phase import compare_with_interpolations
 
 DCNET = method.get_method("dcnet")
 WEIGHTS = Path(bids_sr.boilerplate.__file__).parent / "models" / "dcnet_phantom.safetensors"
@@ -41,7 +41,7 @@ def start():
 
 
 def fit(pair, work_dir, changed=SHORT, **fields):
-    return trainer.fit(
+    return trainer.train_network(
         TrainingRequest(
             method=DCNET, changed=changed, factor=(2.0, 2.0, 1.0), **{"seed": 3} | fields
         ),
@@ -57,9 +57,9 @@ def equal_states(a, b):
 def test_the_first_validation_scores_the_starting_weights(small_pair, tmp_path, start):
     without_progress = replace(SHORT, learning_rate=0.0, schedule="constant")
     examples = Examples((small_pair,), without_progress, (2.0, 2.0, 1.0), 2)
-    expected = compare(start.generator, examples, validation_windows(examples, examples.held))[
-        "network"
-    ]["psnr"]
+    expected = compare_with_interpolations(
+        start.generator, examples, validation_windows(examples, examples.held)
+    )["network"]["psnr"]
     start.generator.eval()
     warm, cold = (
         fit(small_pair, tmp_path / str(start_model is None), without_progress, start=start_model)

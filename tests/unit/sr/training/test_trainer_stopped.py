@@ -49,7 +49,7 @@ def fit(images, changed_recipe, folder, clock=None, minutes=None, **fields):
         max_train_minutes=minutes,
         **fields,
     )
-    return trainer.fit(request, images, folder, clock.progress, clock=clock)
+    return trainer.train_network(request, images, folder, clock.progress, clock=clock)
 
 
 def equal_results(first, second):
@@ -235,7 +235,7 @@ def test_gpu_checkpoints_contain_the_state_of_the_gpu_generator(monkeypatch):
 
 def disable_logged_scores(monkeypatch):
     """Omit scores that only the log contains."""
-    monkeypatch.setattr(loop.Phase, "_shown_scores", lambda phase: {})
+    monkeypatch.setattr(loop.Phase, "_compute_logged_scores", lambda phase: {})
 
 
 @pytest.mark.parametrize(
@@ -277,9 +277,9 @@ def test_a_second_pair_is_scored_in_the_log_without_changing_the_training(tmp_pa
         method=a_method(), changed=changed_recipe, factor=(2.0, 2.0, 2.0), seed=3
     )
     pair, second_pair = balls(2)
-    unscored = trainer.fit(request, (pair,), tmp_path / "plain")
-    scored = trainer.fit(request, (pair,), tmp_path / "shown", second=(second_pair,))
-    scored_on_itself = trainer.fit(
+    unscored = trainer.train_network(request, (pair,), tmp_path / "plain")
+    scored = trainer.train_network(request, (pair,), tmp_path / "shown", second=(second_pair,))
+    scored_on_itself = trainer.train_network(
         request, (pair,), tmp_path / "self", second=(replace(pair, name="again"),)
     )
     assert equal_states(unscored.state, scored.state)

@@ -13,7 +13,7 @@ from torch import nn
 from bids_sr.sr import method
 from bids_sr.sr.data.examples import Batch, Examples, Region
 from bids_sr.sr.data.images import TrainingImage
-from bids_sr.sr.data.symmetries import turned
+from bids_sr.sr.data.symmetries import apply_symmetry
 from bids_sr.sr.data.validation import validation_windows
 from bids_sr.sr.losses.adversarial import AdversarialBCE, AdversarialWasserstein
 from bids_sr.sr.losses.image import MAE, MSE
@@ -160,7 +160,7 @@ def test_the_card_lists_only_losses_that_were_used():
     }
     assert kinds == {True: {"adversarial", "perceptual"}, False: {"adversarial", "content"}}
     assert "adversarial" not in {
-        term.kind for term in replace(cpce, build_critic=None).terms_on(True)
+        term.kind for term in replace(cpce, build_critic=None).select_terms(True)
     }
 
 
@@ -273,7 +273,7 @@ def test_every_factor_is_used_with_its_low_resolution_image(tmp_path):
         batch = search.draw()
         for factor in (1.25, 2.0):
             low_res = get_operator("block", (20, 20, 10), (factor,) * 3).forward(high_res).numpy()
-            unit = search.examples.at(0, (factor,) * 3).level[0]
+            unit = search.examples.prepare(0, (factor,) * 3).level[0]
             expected = upsample("linear", low_res, (factor,) * 3) / unit
             if np.abs(batch.input[0, 0].numpy() - expected).max() < 1e-5:
                 factors_seen.add(factor)
@@ -283,13 +283,13 @@ def test_every_factor_is_used_with_its_low_resolution_image(tmp_path):
 def test_held_out_slices_begin_at_a_low_resolution_voxel_of_any_factor(tmp_path):
     changed_recipe = recipe(objective="self", factors=(1.25, 2.0), hold_out=4)
     search = phase(changed_recipe, balls(1, shape=(20, 20, 20)), tmp_path)
-    assert search.examples.room(Region(image=0, slices=(14, 20)), (1.25,) * 3) == (10, 20)
-    assert search.examples.room(Region(image=0, slices=(14, 20)), CUBE) == (14, 20)
+    assert search.examples.slice_range(Region(image=0, slices=(14, 20)), (1.25,) * 3) == (10, 20)
+    assert search.examples.slice_range(Region(image=0, slices=(14, 20)), CUBE) == (14, 20)
 
 
 def test_factors_only_vary_along_axes_that_are_downsampled():
     windows = Examples(balls(1), recipe(2), (2.0, 2.0, 1.0), 2, "cpu")
-    assert windows.factor_of(1.5) == (1.5, 1.5, 1.0)
+    assert windows.draw_factor(1.5) == (1.5, 1.5, 1.0)
 
 
 def test_windows_of_both_grids_are_aligned(tmp_path):
@@ -310,12 +310,12 @@ def test_windows_of_both_grids_are_aligned(tmp_path):
     )
     for _ in range(5):
         windows = next_windows(search, (1.25,) * 3)
-        batch = search.examples.cut(windows, (1.25,) * 3, 0.0)
+        batch = search.examples.cut_windows(windows, (1.25,) * 3, 0.0)
         assert sides_of(windows) == {(10, 10, 10)}
         for (_, box), target in zip(windows, batch.target, strict=True):
             assert all(start % 5 == 0 for start, _ in box)
             truth = torch.from_numpy(blocks[tuple(slice(*side) for side in box)])
-            downsampled = batch.operator.forward(truth) / search.examples.at(0).level[0]
+            downsampled = batch.operator.forward(truth) / search.examples.prepare(0).level[0]
             torch.testing.assert_close(target[0], downsampled.to(target))
 
 
@@ -331,9 +331,9 @@ def test_a_generator_on_the_low_resolution_grid_gets_low_resolution_windows(tmp_
     )
     windows = next_windows(search, factor)
     assert sides_of(windows) == {(9, 9, 1) if ndim == 2 else (9, 9, 9)}
-    batch = search.examples.cut(windows, factor, 0.0)
+    batch = search.examples.cut_windows(windows, factor, 0.0)
     assert batch.input.shape == (4, 1, 6, 6, *[6] * (ndim - 2))
-    images = search.examples.at(0)
+    images = search.examples.prepare(0)
     for (_, box), network_input, target in zip(windows, batch.input, batch.target, strict=True):
         low_res_box = tuple(
             slice(int(start / axis_factor), int(end / axis_factor))
@@ -356,13 +356,14 @@ def test_symmetries_are_applied_to_input_target_and_weight(tmp_path):
     box = ((4, 12), (4, 12), (2, 10))
     turns = search.examples.turns(CUBE, (8, 8, 8))
     assert len(turns) == 48
-    unchanged = search.examples.cut([(0, box)], CUBE, 0.0)
-    transformed = search.examples.cut([(0, box)] * 48, CUBE, 0.0, turns)
+    unchanged = search.examples.cut_windows([(0, box)], CUBE, 0.0)
+    transformed = search.examples.cut_windows([(0, box)] * 48, CUBE, 0.0, turns)
     arrangements = set()
     for k in range(48):
         for name in ("input", "target", "weight"):
             torch.testing.assert_close(
-                getattr(transformed, name)[k, 0], turned(getattr(unchanged, name)[0, 0], turns[k])
+                getattr(transformed, name)[k, 0],
+                apply_symmetry(getattr(unchanged, name)[0, 0], turns[k]),
             )
         arrangements.add(transformed.target[k].numpy().tobytes())
     assert len(arrangements) == 48
@@ -404,7 +405,7 @@ def test_validation_scores_only_held_out_slices_and_includes_their_surroundings(
     (window,) = validation_windows(windows, [Region(image=0, slices=(12, 20))])
     assert window.box == ((0, 16), (0, 16), (6, 20))
     weight_of_slices = window.batch.weight[0, 0].sum((0, 1))
-    inside = windows.at(0).inside[0].float().sum((0, 1))
+    inside = windows.prepare(0).inside[0].float().sum((0, 1))
     torch.testing.assert_close(weight_of_slices[:6], torch.zeros(6))
     torch.testing.assert_close(weight_of_slices[6:], inside[12:])
     assert (inside[6:12] > 0).all()

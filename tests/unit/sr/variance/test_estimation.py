@@ -16,9 +16,9 @@ from variance_helpers import (
 )
 
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.variance.estimation import estimate_prior, filled_sd
-from bids_sr.sr.variance.one_level_down import _added_by, _explained_share
+from bids_sr.sr.variance.estimation import compute_filled_sd, estimate_prior
 from bids_sr.sr.variance.prior import Prior
+from bids_sr.sr.variance.self_test import _compute_mean_score, _make_addition
 
 SBL = VarianceRecipe()
 FIRST = VarianceRecipe(fwhm=(2.0,), rounds=0, equalize=0.0)
@@ -30,7 +30,7 @@ def scene():
     """Return (true prior, 40 components simulated from it, 20 other high-resolution images)."""
     grid = whole_of((20, 22, 2), (2, 2, 1))
     map_ = patchy(grid, 3) * 50
-    truth = Prior(whole=grid, weight=torch.stack([map_, map_ * 0.7]), fwhm=SBL.fwhm, noise=0.0)
+    truth = Prior(region=grid, weight=torch.stack([map_, map_ * 0.7]), fwhm=SBL.fwhm, noise=0.0)
     truth = replace(truth, noise=1e-3 * truth.mean_variance)
     generator = torch.Generator().manual_seed(0)
     components = torch.stack([acquired(truth, generator) for _ in range(40)])
@@ -41,7 +41,7 @@ def scene():
 def estimated(scene):
     truth, components, _ = scene
     return {
-        name: estimate_prior(components, truth.whole, estimator)
+        name: estimate_prior(components, truth.region, estimator)
         for name, estimator in (("sbl", SBL), ("first", FIRST))
     }
 
@@ -68,13 +68,13 @@ def test_learning_explains_new_images_nearly_as_well_as_the_true_map(scene, esti
     truth, _, images = scene
     everywhere = torch.ones(images.shape[1:], dtype=torch.bool)
     share = {
-        kind: _explained_share(
-            _added_by(prior, truth.whole.level), truth.whole.level, images, everywhere
+        kind: _compute_mean_score(
+            _make_addition(prior, truth.region.level), truth.region.level, images, everywhere
         )
         for kind, prior in estimated.items()
     }
-    oracle = _explained_share(
-        _added_by(truth, truth.whole.level), truth.whole.level, images, everywhere
+    oracle = _compute_mean_score(
+        _make_addition(truth, truth.region.level), truth.region.level, images, everywhere
     )
     assert share["sbl"] > 0.8 * oracle
     assert oracle > share["sbl"] > share["first"] + 0.02
@@ -85,16 +85,16 @@ def test_the_explained_share_is_one_for_the_truth_zero_for_nothing_and_negative_
     scene,
 ):
     truth, _, images = scene
-    level, everywhere = truth.whole.level, torch.ones(images.shape[1:], dtype=torch.bool)
+    level, everywhere = truth.region.level, torch.ones(images.shape[1:], dtype=torch.bool)
 
     def scaled_truth(gain):
-        return lambda low_res: [gain * level.beyond(images[0])]
+        return lambda low_res: [gain * level.select_above_nyquist(images[0])]
 
     for gain, share in ((1.0, 1.0), (0.0, 0.0), (0.5, 0.75), (-1.0, -3.0)):
-        assert _explained_share(
+        assert _compute_mean_score(
             scaled_truth(gain), level, images[:1], everywhere
         ) == pytest.approx(share, abs=1e-4)
-    assert _explained_share(scaled_truth(1.0), level, 0 * images[:1], everywhere) == 0
+    assert _compute_mean_score(scaled_truth(1.0), level, 0 * images[:1], everywhere) == 0
 
 
 def test_the_likelihood_of_the_data_grows_with_each_round():
@@ -115,14 +115,14 @@ def test_the_likelihood_of_the_data_grows_with_each_round():
         noise=0.01, draws=300, equalize=0.0, smooth=0.0, across=0.0, pull=0.0
     )
     likelihoods = [
-        likelihood(estimate_prior(data, truth.whole, replace(unregularized, rounds=n)))
+        likelihood(estimate_prior(data, truth.region, replace(unregularized, rounds=n)))
         for n in (0, 1, 2, 4)
     ]
     assert np.all(np.diff(likelihoods) > 0.1), likelihoods
     # The likelihood also grows with the default regularization: smoothed ratios and maps drawn to
     # their neighborhood.
     regularized = [
-        likelihood(estimate_prior(data, truth.whole, replace(SBL, noise=0.01, rounds=n)))
+        likelihood(estimate_prior(data, truth.region, replace(SBL, noise=0.01, rounds=n)))
         for n in (0, 6)
     ]
     assert regularized[1] > regularized[0] + 0.1, regularized
@@ -134,8 +134,8 @@ def test_the_likelihood_of_the_data_grows_with_each_round():
 @pytest.mark.parametrize("unit", [1e-9, 1e6])
 def test_the_map_has_the_unit_of_the_data(scene, estimator, unit):
     truth, components, _ = scene
-    prior = estimate_prior(components[:8], truth.whole, estimator)
-    scaled_prior = estimate_prior(components[:8] * unit, truth.whole, estimator)
+    prior = estimate_prior(components[:8], truth.region, estimator)
+    scaled_prior = estimate_prior(components[:8] * unit, truth.region, estimator)
     # Iterations stop at the same residual, but single precision rounds differently.
     torch.testing.assert_close(scaled_prior.weight / unit, prior.weight, rtol=0.02, atol=0.0)
     assert scaled_prior.noise / unit**2 == pytest.approx(prior.noise, rel=1e-4)
@@ -145,7 +145,7 @@ def test_estimates_are_reproducible_and_depend_on_the_seed(scene):
     truth, components, _ = scene
     quick = replace(SBL, rounds=2, draws=6)
     first, repeated, other_seed = (
-        estimate_prior(components[:8], truth.whole, quick, seed=seed).weight for seed in (3, 3, 4)
+        estimate_prior(components[:8], truth.region, quick, seed=seed).weight for seed in (3, 3, 4)
     )
     assert torch.equal(first, repeated)
     assert not torch.equal(first, other_seed)
@@ -156,10 +156,10 @@ def test_unusable_components_are_rejected(scene):
     broken = components[:3].clone()
     broken[1, 0, 3, 3] = torch.nan
     with pytest.raises(ValueError, match="NaN or infinite"):
-        estimate_prior(broken, truth.whole, SBL)
+        estimate_prior(broken, truth.region, SBL)
     for estimator in (SBL, FIRST):
         with pytest.raises(ValueError, match="zero in all voxels"):
-            estimate_prior(torch.zeros_like(broken), truth.whole, estimator)
+            estimate_prior(torch.zeros_like(broken), truth.region, estimator)
 
 
 def test_the_map_is_small_and_positive_without_fluctuations(scene):
@@ -167,7 +167,7 @@ def test_the_map_is_small_and_positive_without_fluctuations(scene):
     half = components[:8].clone()
     half[:, :, :10] = 0
     for estimator in (replace(SBL, rounds=3, draws=8), FIRST):
-        weight = estimate_prior(half, truth.whole, estimator).weight
+        weight = estimate_prior(half, truth.region, estimator).weight
         assert bool((weight > 0).all())
         assert float(weight[:, :, :14].mean()) < 0.2 * float(weight[:, :, 26:].mean())
 
@@ -182,20 +182,20 @@ def test_any_factor_is_supported(shape, factor):
     steps = []
     for estimator in (replace(SBL, rounds=2, draws=6), FIRST):
         prior = estimate_prior(
-            data, truth.whole, estimator, progress=lambda *done: steps.append(done)
+            data, truth.region, estimator, progress=lambda *done: steps.append(done)
         )
-        assert prior.weight.shape == (len(estimator.fwhm), *sizes(truth.whole))
+        assert prior.weight.shape == (len(estimator.fwhm), *sizes(truth.region))
         assert bool((torch.isfinite(prior.weight) & (prior.weight > 0)).all())
-        assert bool(torch.isfinite(prior.at(0)(data[:, 0])).all())
+        assert bool(torch.isfinite(prior.make_slice_function(0)(data[:, 0])).all())
     assert steps == [(1, 2), (2, 2)]
 
 
 def test_the_control_has_the_sd_of_the_zero_filled_change(scene):
     truth, components, _ = scene
-    grid, level = truth.whole, truth.whole.level
+    grid, level = truth.region, truth.region.level
     expected = (
         torch.stack([level.up(component) for component in components]).square().mean(0).sqrt()
     )
-    torch.testing.assert_close(filled_sd(components, grid), expected)
+    torch.testing.assert_close(compute_filled_sd(components, grid), expected)
     sdmod = estimate_prior(components, grid, VarianceRecipe(kind="sdmod", fwhm=(), rounds=0))
     torch.testing.assert_close(sdmod.weight[0], expected)

@@ -22,8 +22,8 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.operators import level_above
 from bids_sr.sr.variance import fit_variance as fitting
-from bids_sr.sr.variance.calibration_fit import _CAUTIOUS, _climb, _correction, _weight_of
-from bids_sr.sr.variance.exemplars import SHARE, Exemplars, with_exemplars
+from bids_sr.sr.variance.calibration_fit import _CAUTIOUS, _climb, _compute_weight, _correction
+from bids_sr.sr.variance.exemplars import SHARE, CalibrationPatterns, add_patterns
 from bids_sr.sr.variance.outer_band import OuterBand, Predicted
 from bids_sr.sr.variance.prior import Prior, Tile
 from bids_sr.sr.variance.run_data import RunData
@@ -51,7 +51,7 @@ def participant():
     shared = normal_noise(5, 12, *sizes(grid))
     smooth = patchy(grid, 3)
     prior = Prior(
-        whole=grid,
+        region=grid,
         weight=torch.cat([8 * smooth[None], 25 * smooth * shared]),
         fwhm=(3.0,) + (8.0,) * 12,
         noise=1.0,
@@ -79,7 +79,7 @@ def data_of(series, patterns=None, moved=None):
         ),
         exemplars=None
         if patterns is None
-        else Exemplars(patterns=patterns, affine=FINE, from_boldref=from_boldref),
+        else CalibrationPatterns(patterns=patterns, affine=FINE, from_boldref=from_boldref),
     )
 
 
@@ -116,7 +116,7 @@ def test_a_displaced_calibration_run_is_realigned(participant, moved):
     series, patterns = participant
     displacement = np.eye(4)
     displacement[:2, 3] = moved
-    fitted = fitting._fitted(data_of(series, patterns, moved=displacement), RECIPE, 0)
+    fitted = fitting._fit(data_of(series, patterns, moved=displacement), RECIPE, 0)
     assert fitted.weight == SHARE
     assert fitted.moved_mm == pytest.approx(np.hypot(*moved), abs=0.4)
     np.testing.assert_allclose(fitted.correction[:2, 3], np.negative(moved), atol=0.4)
@@ -133,7 +133,10 @@ def test_the_search_finds_a_known_position(position):
     def predict(params, stride=1):
         strides.append(stride)
         offset = ((params - np.array(position)) / WIDTHS) ** 2
-        return Predicted(without=(0.3,) * 4, having=(0.29 + 0.06 * np.exp(-offset.sum() / 2),) * 4)
+        return Predicted(
+            without_calibration=(0.3,) * 4,
+            with_calibration=(0.29 + 0.06 * np.exp(-offset.sum() / 2),) * 4,
+        )
 
     estimated, best = _climb(predict)
     np.testing.assert_array_less(np.abs(estimated - position) / WIDTHS, 0.25)
@@ -167,22 +170,22 @@ def test_a_factor_across_slices_is_only_tested_at_half_the_resolution(participan
 
 def test_the_mean_variance_is_kept_and_nothing_is_added_without_a_share():
     prior = prior_of((10, 8, 2), FACTOR)
-    patterns = normal_noise(2, 4, *sizes(prior.whole))
-    mixed = with_exemplars(prior, patterns, 0.4)
+    patterns = normal_noise(2, 4, *sizes(prior.region))
+    mixed = add_patterns(prior, patterns, 0.4)
     assert mixed.mean_variance == pytest.approx(prior.mean_variance, rel=1e-4)
     assert mixed.fwhm == (*prior.fwhm, 8.0, 8.0, 8.0, 8.0)
     patterns_only = replace(mixed, weight=mixed.weight[-4:], fwhm=mixed.fwhm[-4:])
     assert patterns_only.mean_variance == pytest.approx(0.4 * prior.mean_variance, rel=1e-4)
-    assert with_exemplars(prior, patterns, 0) is prior
-    assert with_exemplars(prior, 0 * patterns) is prior
+    assert add_patterns(prior, patterns, 0) is prior
+    assert add_patterns(prior, 0 * patterns) is prior
 
 
 def test_the_prediction_of_one_half_is_tested_on_the_other_half():
     """Changing the second half changes only the share predicted for the second half."""
     mask = np.ones((24, 24, 1), bool)
     level = level_above(mask.shape, FACTOR)
-    grid = Tile.around(level, mask)
-    prior = Prior(whole=grid, weight=patchy(grid, 3)[None], fwhm=(3.0,), noise=1.0)
+    grid = Tile.from_mask(level, mask)
+    prior = Prior(region=grid, weight=patchy(grid, 3)[None], fwhm=(3.0,), noise=1.0)
     first_half, second_half, other_half = normal_noise(7, 3, 2, 1, 24, 24)
 
     def shares(second):
@@ -197,7 +200,7 @@ def test_the_prediction_of_one_half_is_tested_on_the_other_half():
 
 def predicted(gain, error=0.001):
     spread = error * 4**0.5 * np.array([-1, 1, -1, 1]) / (4 / 3) ** 0.5
-    return Predicted(without=(0.3,) * 4, having=tuple(0.3 + gain + spread))
+    return Predicted(without_calibration=(0.3,) * 4, with_calibration=tuple(0.3 + gain + spread))
 
 
 @pytest.mark.parametrize(
@@ -205,7 +208,7 @@ def predicted(gain, error=0.001):
     [(0.02, 0.01, SHARE), (0.01, -0.02, _CAUTIOUS), (0.001, 0.01, 0.0), (-0.01, 0.1, 0)],
 )
 def test_the_weight_follows_from_the_predicted_gain(cautious, full, weight):
-    assert _weight_of(predicted(cautious), predicted(full)) == weight
+    assert _compute_weight(predicted(cautious), predicted(full)) == weight
 
 
 def test_a_correction_rotates_about_the_center_and_shifts_by_voxels():

@@ -13,11 +13,11 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.operators import level_below
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.variance import lower_resolution_errors, one_level_down
+from bids_sr.sr.variance import lower_resolution_errors, self_test
 from bids_sr.sr.variance.fit_variance import fit_variance
-from bids_sr.sr.variance.one_level_down import Trial, try_interpolation, try_maps
 from bids_sr.sr.variance.prior import Prior
 from bids_sr.sr.variance.run_data import RunData
+from bids_sr.sr.variance.self_test import SelfTest, score_interpolation, score_maps
 from bids_sr.sr.variance.temporal_components import SeriesError
 
 SHAPE, FACTOR, VOLUMES = (24, 22, 2), (2.0, 2.0, 1.0), 100
@@ -44,7 +44,7 @@ def fluctuations(volumes=VOLUMES, seed=0):
     # of them.
     small = whole_of((SHAPE[0] // 2, SHAPE[1] // 2, SHAPE[2]), FACTOR)
     map_ = patchy(small, 5).repeat_interleave(2, 1).repeat_interleave(2, 2)
-    prior = Prior(whole=grid, weight=20 * map_[None], fwhm=(3.0,), noise=4.0)
+    prior = Prior(region=grid, weight=20 * map_[None], fwhm=(3.0,), noise=4.0)
     generator = torch.Generator().manual_seed(seed)
     series = np.stack(
         [np.moveaxis(acquired(prior, generator).numpy(), 0, 2) for _ in range(volumes)], -1
@@ -136,25 +136,28 @@ def test_each_half_is_tested_with_the_map_of_the_other_half(monkeypatch):
     """
     halves = halves_of(fluctuations())
     images = [half.components for half in halves]
-    trial = Trial(images, mask_of(), FACTOR)
-    first, second = try_maps(trial, QUICK)[0.0].by_half
-    assert try_maps(Trial(images[::-1], mask_of(), FACTOR), QUICK)[0.0].by_half == (second, first)
+    trial = SelfTest(images, mask_of(), FACTOR)
+    first, second = score_maps(trial, QUICK)[0.0].by_half
+    assert score_maps(SelfTest(images[::-1], mask_of(), FACTOR), QUICK)[0.0].by_half == (
+        second,
+        first,
+    )
     inputs, tests = [], []
     monkeypatch.setattr(
-        one_level_down, "estimate_prior", lambda data, *a, **k: inputs.append(data) or len(inputs)
+        self_test, "estimate_prior", lambda data, *a, **k: inputs.append(data) or len(inputs)
     )
     monkeypatch.setattr(
         lower_resolution_errors,
         "estimate_prior",
         lambda data, *a, **k: inputs.append(data) or len(inputs),
     )
-    monkeypatch.setattr(one_level_down, "_added_by", lambda prior, level: prior)
+    monkeypatch.setattr(self_test, "_make_addition", lambda prior, level: prior)
     monkeypatch.setattr(
-        one_level_down,
-        "_shares_of",
+        self_test,
+        "_compute_scores",
         lambda prior, level, images, mask: tests.append((prior, images)) or np.zeros(len(images)),
     )
-    try_maps(trial, QUICK)
+    score_maps(trial, QUICK)
     images = [torch.from_numpy(np.moveaxis(half.components, 3, 1).copy()) for half in halves]
     (first_map, tested_with_first), (second_map, tested_with_second) = tests
     level, _ = level_below(SHAPE, FACTOR)
@@ -167,10 +170,10 @@ def test_each_half_is_tested_with_the_map_of_the_other_half(monkeypatch):
 def test_a_mask_that_is_empty_at_half_the_resolution_explains_nothing():
     mask = np.zeros(SHAPE, bool)
     mask[5, 5] = True
-    trial = Trial([half.components for half in halves_of(fluctuations(40))], mask, FACTOR)
+    trial = SelfTest([half.components for half in halves_of(fluctuations(40))], mask, FACTOR)
     assert (
-        try_maps(trial, QUICK)[0.0].by_half
-        == try_interpolation(trial, "bspline").by_half
+        score_maps(trial, QUICK)[0.0].by_half
+        == score_interpolation(trial, "bspline").by_half
         == (0.0, 0.0)
     )
 

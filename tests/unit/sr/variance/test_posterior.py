@@ -20,21 +20,21 @@ from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.operators import level_above
 from bids_sr.sr.threads import torch_threads
-from bids_sr.sr.variance.in_reference import Detail, Modulation
-from bids_sr.sr.variance.posterior import DRAWS, effect_scale, error_draws, wrong_sign
+from bids_sr.sr.variance.add_detail import Detail, Modulation
+from bids_sr.sr.variance.posterior import DRAWS, draw_errors, effect_scale, wrong_sign_probability
 
 AFFINE = np.diag([-3.0, 3.0, 4.0, 1.0])
 
 
 def dense_error_covariance(prior, z):
     """Return the covariance of the error above the Nyquist frequency as a matrix."""
-    down, covariance = dense_down(prior.whole), dense_prior(prior, z)
+    down, covariance = dense_down(prior.region), dense_prior(prior, z)
     cross_covariance = down @ covariance
     data = cross_covariance @ down.T + prior.noise * np.eye(len(down))
     conditional = covariance - cross_covariance.T @ np.linalg.solve(data, cross_covariance)
-    level = prior.whole.level
+    level = prior.region.level
     unit = torch.eye(len(covariance)).reshape(-1, *level.fine[:2])
-    beyond = level.beyond(unit).flatten(1).T.numpy()
+    beyond = level.select_above_nyquist(unit).flatten(1).T.numpy()
     return beyond @ conditional @ beyond.T
 
 
@@ -48,32 +48,33 @@ def dense_error_covariance(prior, z):
 )
 def test_the_sd_of_draws_equals_the_conditional_covariance(shape, factor, noise):
     prior = prior_of(shape, factor, noise=noise)
-    z = prior.whole.level.fine[2] - 1
-    errors, acquired_draws = error_draws(prior, z, prior.at(z), DRAWS, seed=1)
+    z = prior.region.level.fine[2] - 1
+    errors, acquired_draws = draw_errors(prior, z, prior.make_slice_function(z), DRAWS, seed=1)
     expected_sd = np.diag(dense_error_covariance(prior, z)) ** 0.5
     ratio = errors.square().mean(0).sqrt().numpy().ravel() / expected_sd
     assert abs(ratio.mean() - 1) < 0.04
     assert np.sqrt(np.square(ratio - 1).mean()) < 0.12
-    down = dense_down(prior.whole)
+    down = dense_down(prior.region)
     expected_variance = np.diag(down @ dense_prior(prior, z) @ down.T)
     assert acquired_draws.square().mean(0).numpy().mean() == pytest.approx(
         expected_variance.mean(), rel=0.12
     )
     # Errors have no part in the acquired band, in which the effect is known.
-    assert float(prior.whole.level.down(errors).abs().max()) < 1e-4 * float(errors.abs().max())
+    assert float(prior.region.level.down(errors).abs().max()) < 1e-4 * float(errors.abs().max())
 
 
 def test_a_slice_without_fluctuations_has_no_error():
     prior = prior_of((10, 9, 2), (2.0, 2.0, 1.0))
     prior.weight[:, 1] = 0
-    for draws in error_draws(prior, 1, prior.at(1), 4, seed=0):
+    for draws in draw_errors(prior, 1, prior.make_slice_function(1), 4, seed=0):
         assert not draws.any()
 
 
 def power_of(prior, count=DRAWS):
     """Return mean squares of errors (X, Y, Z) and of acquired draws (x, y, Z)."""
     draws_of_slices = [
-        error_draws(prior, z, prior.at(z), count, seed=z) for z in range(len(prior.weight[0]))
+        draw_errors(prior, z, prior.make_slice_function(z), count, seed=z)
+        for z in range(len(prior.weight[0]))
     ]
     return [
         np.stack([draws[k].square().mean(0).numpy() for draws in draws_of_slices], -1)
@@ -89,12 +90,14 @@ def test_95_percent_intervals_contain_effects_drawn_from_the_prior(shape, tolera
     """
     prior, generator = prior_of(shape, (2.0, 2.0, 1.0), noise=1e-3), torch.Generator()
     unit, power = power_of(prior)
-    mask, level = np.ones(shape, bool), prior.whole.level
+    mask, level = np.ones(shape, bool), prior.region.level
     coverage, mean_scale = [], 0.0
     for seed in range(12):
         truth = 7 * fluctuation(prior, generator.manual_seed(seed))
         low_res = level.down(truth)
-        reconstruction_error = level.beyond(expected(prior, low_res[None])[0] - truth)
+        reconstruction_error = level.select_above_nyquist(
+            expected(prior, low_res[None])[0] - truth
+        )
         effect = np.moveaxis(low_res.numpy(), 0, 2)
         scale = effect_scale(effect, np.zeros_like(effect), power, mask, (3.0, 3.0, 4.0))
         mean_scale += float(scale.mean()) / 12
@@ -146,10 +149,10 @@ def test_the_probability_of_the_opposite_sign():
     effect = np.array([0.0, 1.96, -1.96, 3.0, 0.0, -5.0, 1e4])
     variance = np.array([1.0, 1.0, 1.0, 4.0, 0.0, 0.0, 1.0])
     with np.errstate(all="raise", under="ignore"):
-        probability = wrong_sign(effect, variance)
+        probability = wrong_sign_probability(effect, variance)
     expected = [0.5, 0.025, 0.025, special.ndtr(-1.5), 0.5, 0.5, 0.0]
     np.testing.assert_allclose(probability, expected, atol=1e-4)
-    np.testing.assert_array_equal(probability, wrong_sign(-effect, variance))
+    np.testing.assert_array_equal(probability, wrong_sign_probability(-effect, variance))
     assert probability.dtype == np.float32
 
 
@@ -189,7 +192,9 @@ def test_files_of_draws_have_the_grids_of_the_effect_and_the_acquired_data(facto
         return matrix @ [-0.5, -0.5, -0.5, 1]
 
     np.testing.assert_allclose(corner(acquired_affine), corner(affine), atol=1e-4)
-    expected_errors, expected_acquired = error_draws(prior, 1, prior.at(1), DRAWS, seed=4)
+    expected_errors, expected_acquired = draw_errors(
+        prior, 1, prior.make_slice_function(1), DRAWS, seed=4
+    )
     np.testing.assert_allclose(
         drawn_errors[:, :, 1], expected_errors.permute(1, 2, 0).numpy(), atol=1e-5
     )
@@ -219,8 +224,8 @@ def test_draws_depend_on_the_seed_and_not_on_the_number_of_threads(tmp_path):
 
 
 def test_changes_without_a_prior_have_no_draws(tmp_path):
-    grid = prior_of((10, 9, 2), (2.0, 2.0, 1.0)).whole
-    control = Modulation(whole=grid, weight=normal_noise(0, *sizes(grid)).abs() + 0.1)
+    grid = prior_of((10, 9, 2), (2.0, 2.0, 1.0)).region
+    control = Modulation(region=grid, weight=normal_noise(0, *sizes(grid)).abs() + 0.1)
     for change in (control, None):
         series, errors, acquired_path = files_of(change, tmp_path)
         assert series.is_file()

@@ -43,7 +43,7 @@ def prior_with_patterns(shape=(10, 12, 2), noise=0.05):
     maps = torch.cat(
         [normal_noise(1, 2, *sizes(grid)).abs() + 0.1, normal_noise(2, 3, *sizes(grid))]
     )
-    return Prior(whole=grid, weight=maps, fwhm=(3.0, 1.5, 8.0, 8.0, 8.0), noise=noise)
+    return Prior(region=grid, weight=maps, fwhm=(3.0, 1.5, 8.0, 8.0, 8.0), noise=noise)
 
 
 @pytest.mark.parametrize("fwhm", [1.5, 3.0])
@@ -58,7 +58,7 @@ def test_correlations_are_never_subnormal_numbers(fwhm):
 @pytest.mark.parametrize("make_prior", [prior_with_patterns, lambda: prior_of((9, 8, 2), FACTOR)])
 def test_covariances_equal_dense_matrices(make_prior):
     prior = make_prior()
-    grid, down = prior.whole, dense_down(prior.whole)
+    grid, down = prior.region, dense_down(prior.region)
     for z in range(2):
         maps, dense = prior.weight[:, z], dense_prior(prior, z)
         data = covariance(maps, prior.fwhm, grid.down, grid.down)
@@ -77,7 +77,7 @@ def test_covariances_equal_dense_matrices(make_prior):
 @pytest.mark.parametrize("fwhm", [(3.0, 1.5), (1.0,), (2.0, 9.0, 1.2)])
 def test_the_covariance_of_data_equals_the_dense_matrix(fwhm):
     prior = prior_of((17, 12, 2), FACTOR, fwhm=fwhm)  # more rows than are computed at once
-    grid, down = prior.whole, dense_down(prior.whole)
+    grid, down = prior.region, dense_down(prior.region)
     for z in range(2):
         result = data_covariance(prior.weight[:, z], fwhm, grid.down)
         assert (
@@ -90,7 +90,7 @@ def test_the_covariance_of_data_equals_the_dense_matrix(fwhm):
 def test_roots_equal_the_dense_covariance(make_prior):
     prior = make_prior()
     for z in range(2):
-        root = np.tril(prior.root(z, prior.whole)).astype(float)
+        root = np.tril(prior.root(z, prior.region)).astype(float)
         assert relative_distance(root @ root.T, dense_covariance(prior, z)) < 1e-5
 
 
@@ -98,8 +98,8 @@ def test_roots_equal_the_dense_covariance(make_prior):
 def test_the_expected_image_is_the_dense_conditional_mean(shape, factor):
     prior = prior_of(shape, factor)
     data = torch.stack([acquired(prior, torch.Generator().manual_seed(k)) for k in range(3)])
-    means, down = expected(prior, data), dense_down(prior.whole)
-    for z in range(prior.whole.level.fine[2]):
+    means, down = expected(prior, data), dense_down(prior.region)
+    for z in range(prior.region.level.fine[2]):
         solved = np.linalg.solve(dense_covariance(prior, z), data[:, z].flatten(1).numpy().T)
         dense_mean = dense_prior(prior, z) @ down.T @ solved
         assert relative_distance(means[:, z].flatten(1).T, dense_mean) < 1e-3
@@ -107,7 +107,7 @@ def test_the_expected_image_is_the_dense_conditional_mean(shape, factor):
 
 def test_expected_images_use_the_signs_of_patterns():
     prior, data = prior_with_patterns(), normal_noise(3, 4, 2, 10, 12)
-    down = dense_down(prior.whole)
+    down = dense_down(prior.region)
     dense_mean = (
         dense_prior(prior)
         @ down.T
@@ -119,11 +119,11 @@ def test_expected_images_use_the_signs_of_patterns():
 @pytest.mark.parametrize(("shape", "factor"), GRIDS)
 def test_the_mean_variance_is_exact(shape, factor):
     prior = prior_of(shape, factor)
-    count = prior.whole.level.fine[2]
+    count = prior.region.level.fine[2]
     expected_variance = np.mean([np.trace(dense_covariance(prior, z)) for z in range(count)])
     expected_variance = expected_variance / np.prod(shape[:2]) - prior.noise
     assert prior.mean_variance == pytest.approx(expected_variance, rel=1e-4)
-    assert prior.scaled(3.0).mean_variance == pytest.approx(3.0, rel=1e-5)
+    assert prior.scale(3.0).mean_variance == pytest.approx(3.0, rel=1e-5)
 
 
 @settings(max_examples=50, deadline=None)
@@ -137,11 +137,11 @@ def test_tiles_compute_each_voxel_once_from_data_around_it(x, y, factor, reach):
     grid = whole_of((x, y, 1), (factor, factor, 1))
     count = torch.zeros(grid.level.fine[:2])
     for tile in grid.parts(reach, 0):
-        count[tile.made] += 1
+        count[tile.output_range] += 1
         assert tuple(len(range(*rows.indices(999))) for rows in tile.fine) == tuple(
             matrix.shape[1] for matrix in tile.down
         )
-        for axis, (computed, padded) in enumerate(zip(tile.made, tile.fine, strict=True)):
+        for axis, (computed, padded) in enumerate(zip(tile.output_range, tile.fine, strict=True)):
             assert computed.start - padded.start >= reach or padded.start == 0
             assert padded.stop - computed.stop >= reach or padded.stop == grid.level.fine[axis]
     assert torch.equal(count, torch.ones_like(count))
@@ -168,10 +168,10 @@ def test_both_computations_with_many_maps_agree(shape, monkeypatch):
 
 def test_added_detail_is_outside_the_acquired_band_and_linear():
     prior = prior_of((9, 8, 2), FACTOR)
-    generator, beyond = torch.Generator().manual_seed(3), prior.whole.level.beyond
+    generator, beyond = torch.Generator().manual_seed(3), prior.region.level.select_above_nyquist
     first, second = (acquired(prior, generator)[None] for _ in range(2))
     detail = beyond(expected(prior, first))
-    assert float(prior.whole.level.down(detail).norm()) < 1e-5 * float(detail.norm())
+    assert float(prior.region.level.down(detail).norm()) < 1e-5 * float(detail.norm())
     assert float(detail.norm()) > 0.01 * float(first.norm())
     combined = expected(prior, first - 2 * second)
     assert relative_distance(combined, expected(prior, first) - 2 * expected(prior, second)) < 1e-4
@@ -183,18 +183,19 @@ def test_data_around_the_mask_are_used_for_voxels_in_the_mask():
     level = level_above(shape, FACTOR)
     x, y, _ = np.indices(shape)
     mask = np.hypot(x - 12, y - 12) < 5
-    mask_tile, full_tile = Tile.around(level, mask), whole_of(shape, FACTOR)
+    mask_tile, full_tile = Tile.from_mask(level, mask), whole_of(shape, FACTOR)
     assert mask_tile.inner == (slice(4, 21), slice(4, 21))
     weight = patchy(full_tile, 1)[None] * torch.from_numpy(
         np.kron(mask[..., 0], np.ones((2, 2))).astype(np.float32)
     )
-    full_prior = Prior(whole=full_tile, weight=weight + 0.02, fwhm=(2.0,), noise=0.01)
+    full_prior = Prior(region=full_tile, weight=weight + 0.02, fwhm=(2.0,), noise=0.01)
     data = acquired(full_prior, torch.Generator().manual_seed(0))[None]
     inside = torch.from_numpy(np.kron(np.moveaxis(mask, 2, 0), np.ones((1, 2, 2))) > 0)
-    masked_result = expected(replace(full_prior, whole=mask_tile), data)
+    masked_result = expected(replace(full_prior, region=mask_tile), data)
     # Sidelobes of the voxels in the mask are small four voxels away.
     difference = relative_distance(
-        level.beyond(masked_result)[0, inside], level.beyond(expected(full_prior, data))[0, inside]
+        level.select_above_nyquist(masked_result)[0, inside],
+        level.select_above_nyquist(expected(full_prior, data))[0, inside],
     )
     assert difference < 0.08
     assert not masked_result[:, :, :8].any()
@@ -206,11 +207,11 @@ def test_skipping_tiles_far_from_the_brain_changes_little_in_the_brain(monkeypat
     shape = (56, 52, 2)
     x, y, z = np.indices(shape)
     mask = np.where(z == 0, np.hypot(x - 26, y - 26) < 24, np.hypot(x - 9, y - 9) < 5)
-    brain_tile = Tile.around(level_above(shape, FACTOR).in_plane(), mask)
+    brain_tile = Tile.from_mask(level_above(shape, FACTOR).restrict_to_plane(), mask)
     full_tile = replace(brain_tile, near=np.ones(shape, bool))
     inside = to_slices(np.kron(mask, np.ones((2, 2, 1)))) > 0
     truth = Prior(
-        whole=full_tile, weight=(patchy(full_tile) * inside + 0.02)[None], fwhm=(2.0,), noise=0.1
+        region=full_tile, weight=(patchy(full_tile) * inside + 0.02)[None], fwhm=(2.0,), noise=0.1
     )
     generator = torch.Generator().manual_seed(0)
     data = torch.stack([acquired(truth, generator) for _ in range(12)])
@@ -222,7 +223,7 @@ def test_skipping_tiles_far_from_the_brain_changes_little_in_the_brain(monkeypat
     assert all(tile.counts(0) for tile in tiles)
     assert 0 < relative_distance(estimated.weight[:, inside], reference.weight[:, inside]) < 0.08
     skipped = next(tile for tile, is_counted in zip(tiles, counted, strict=True) if not is_counted)
-    assert not expected(estimated, data)[:, 1, *skipped.made].any()
+    assert not expected(estimated, data)[:, 1, *skipped.output_range].any()
     assert (
         relative_distance(*(expected(prior, data)[:, inside] for prior in (estimated, reference)))
         < 0.05
@@ -232,14 +233,14 @@ def test_skipping_tiles_far_from_the_brain_changes_little_in_the_brain(monkeypat
 def test_a_slice_without_maps_gets_no_detail():
     prior = prior_of((9, 8, 2), FACTOR)
     prior.weight[:, 1] = 0
-    assert not prior.at(1)(normal_noise(0, 2, 9, 8)).any()
-    assert prior.at(0)(normal_noise(0, 2, 9, 8)).any()
+    assert not prior.make_slice_function(1)(normal_noise(0, 2, 9, 8)).any()
+    assert prior.make_slice_function(0)(normal_noise(0, 2, 9, 8)).any()
 
 
 def test_the_number_of_maps_must_equal_the_number_of_correlation_widths():
     grid = whole_of((4, 4, 1), FACTOR)
     with pytest.raises(ValueError, match="2 variance maps but 1 correlation widths"):
-        Prior(whole=grid, weight=torch.ones(2, *sizes(grid)), fwhm=(2.0,), noise=0.1)
+        Prior(region=grid, weight=torch.ones(2, *sizes(grid)), fwhm=(2.0,), noise=0.1)
 
 
 def test_draws_have_the_covariance_of_the_prior():

@@ -11,7 +11,7 @@ import torch
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.sr.operators import ResolutionLevel, level_above, level_below, to_slices, to_volume
 from bids_sr.sr.variance import temporal_components
-from bids_sr.sr.variance.estimation import filled_sd
+from bids_sr.sr.variance.estimation import compute_filled_sd
 from bids_sr.sr.variance.prior import Tile
 
 AFFINE = np.diag([3.0, 3, 4, 1])
@@ -114,7 +114,7 @@ def test_slow_components_are_preferred_if_there_are_enough(tmp_path):
 def test_motion_is_described_by_twelve_regressors():
     poses = np.repeat(np.eye(4)[None], 3, 0)
     poses[:, 1, 3] = [0, 1, 3]
-    regressors = temporal_components.motion_courses(poses, np.zeros(3))
+    regressors = temporal_components.motion_regressors(poses, np.zeros(3))
     assert regressors.shape == (3, 12)
     np.testing.assert_allclose(regressors[:, 1], [0, 1, 3])
     np.testing.assert_allclose(regressors[:, 7], [0, 1, 2])
@@ -177,7 +177,7 @@ def test_downsampling_inverts_zero_filling(factor):
     high_res = torch.randn(
         1, level.fine[2], *level.fine[:2], generator=torch.Generator().manual_seed(0)
     )
-    assert level.down(level.beyond(high_res)).abs().max() < 1e-5
+    assert level.down(level.select_above_nyquist(high_res)).abs().max() < 1e-5
     flat = torch.ones(7, 9, 12)
     torch.testing.assert_close(
         level.up(flat), torch.ones(level.fine[2], *level.fine[:2]), atol=1e-5, rtol=0
@@ -211,9 +211,9 @@ def test_the_sd_on_the_high_resolution_grid_equals_the_sd_of_the_zero_filled_cha
     )
     # root mean square of the two components
     expected = level.up(change).square().mean(0).sqrt() / 2**0.5
-    tile = Tile.around(level.in_plane(), np.ones((8, 8, 3)))
+    tile = Tile.from_mask(level.restrict_to_plane(), np.ones((8, 8, 3)))
     torch.testing.assert_close(
-        filled_sd(level.across(images), tile), expected, atol=1e-4, rtol=1e-4
+        compute_filled_sd(level.upsample_slices(images), tile), expected, atol=1e-4, rtol=1e-4
     )
 
 
@@ -250,14 +250,18 @@ def test_a_run_and_its_halves_are_read_only_twice(tmp_path, monkeypatch):
 
     monkeypatch.setattr(SeriesReader, "_read", count_values)
     with SeriesReader(path) as reader:
-        whole_run, halves = temporal_components.whole_and_halves(reader, mask, 4, 40, motion, 15)
+        whole_run, halves = temporal_components.statistics_of_run_and_halves(
+            reader, mask, 4, 40, motion, 15
+        )
         assert sum(counts_read) == 2 * series.size
-        _, no_halves = temporal_components.whole_and_halves(reader, mask, 4, 40, motion, 29)
+        _, no_halves = temporal_components.statistics_of_run_and_halves(
+            reader, mask, 4, 40, motion, 29
+        )
     assert no_halves is None
     for result, expected in zip((whole_run, *halves), expected_statistics, strict=True):
         assert result.checksums == expected.checksums
         np.testing.assert_array_equal(result.mean, expected.mean)
         np.testing.assert_array_equal(result.components, expected.components)
-        assert len(result.stretches) == len(expected.stretches)
-        for segment, expected_segment in zip(result.stretches, expected.stretches, strict=True):
+        assert len(result.segments) == len(expected.segments)
+        for segment, expected_segment in zip(result.segments, expected.segments, strict=True):
             np.testing.assert_array_equal(segment, expected_segment)

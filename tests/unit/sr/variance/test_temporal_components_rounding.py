@@ -56,7 +56,7 @@ def test_components_of_a_run_have_reproducible_signs(
         perturb_eigenvectors(monkeypatch)
         after = temporal_statistics(reader, mask, stretches=True)
     np.testing.assert_allclose(after.components, before.components, atol=1e-5)
-    for segment, expected in zip(after.stretches, before.stretches, strict=True):
+    for segment, expected in zip(after.segments, before.segments, strict=True):
         np.testing.assert_allclose(segment, expected, atol=1e-5)
 
 

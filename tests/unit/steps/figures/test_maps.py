@@ -16,7 +16,7 @@ from bids_sr.figures.svg_files import save_svg
 from bids_sr.glm.regressors import Seeds, read_events
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import Derivative, Volume
-from bids_sr.pipeline.figure import Drawn, figure
+from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import Shown
 from bids_sr.sr.training.journal import log_tsv
 from bids_sr.steps.figures import anatomy as anatomy_figures
@@ -26,7 +26,7 @@ from bids_sr.steps.figures import motion as motion_figures
 from bids_sr.steps.figures import registration as registration_figures
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures import series as series_figures
-from bids_sr.steps.figures.display_grids import onto
+from bids_sr.steps.figures.display_grids import resample_to
 
 SHAPE, LOW, HIGH_AFFINE, LOW_AFFINE = (
     (24, 24, 6),
@@ -124,7 +124,7 @@ def descs(saved: list[tuple[str, str]]) -> list[str]:
 def test_undeclared_figures_and_unknown_sections_are_rejected():
     @figure(Shown("drift", "motion"))
     def draw_drift(*, desc: str) -> str:
-        yield Drawn(desc, "<p>drift</p>")
+        yield FigureDrawing(desc, "<p>drift</p>")
 
     with pytest.raises(ValueError, match=r"driftA is not among the declared figures \['drift'\]"):
         draw_drift(desc="driftA")
@@ -233,13 +233,13 @@ def test_the_registration_figure_uses_the_transform_to_t1w(images, tmp_path, mon
     transforms = []
     monkeypatch.setattr(
         anatomy_figures,
-        "onto",
-        lambda *arguments: transforms.append(arguments[3:]) or onto(*arguments),
+        "resample_to",
+        lambda *arguments: transforms.append(arguments[3:]) or resample_to(*arguments),
     )
     monkeypatch.setattr(
         registration_figures,
-        "onto",
-        lambda *arguments: transforms.append(arguments[3:]) or onto(*arguments),
+        "resample_to",
+        lambda *arguments: transforms.append(arguments[3:]) or resample_to(*arguments),
     )
     drawings = registration_figures.draw_coregistration(
         images["image"],
@@ -260,7 +260,7 @@ def test_a_display_transform_shifts_in_the_right_direction(images):
     # Grid points are 3 mm further to the right in the image, so the picture moves one voxel to the
     # left.
     shift[0, 3] = 3.0
-    resampled = onto(image, SHAPE, HIGH_AFFINE, shift).data
+    resampled = resample_to(image, SHAPE, HIGH_AFFINE, shift).data
     assert np.allclose(resampled[1:], image.data[:-1])
 
 

@@ -62,9 +62,9 @@ def test_a_new_figure_requires_only_a_function_and_its_place_in_the_workflow(dra
         tmp_path / "here", listed(listing), output_dir=tmp_path, entities=entities
     )
     assert stored == [tmp_path / "sub-01" / "figures" / "sub-01_task-tap_desc-tsnr_bold.svg"]
-    page = write_subject_page(tmp_path, "01", shown=figures.declared(), custom={}).read_text(
-        encoding="utf-8"
-    )
+    page = write_subject_page(
+        tmp_path, "01", shown=figures.figure_declarations(), custom={}
+    ).read_text(encoding="utf-8")
     assert "<h4>Temporal signal-to-noise ratio</h4>" in page
     assert (
         "Mean over standard deviation of each voxel of the brain, after motion correction." in page

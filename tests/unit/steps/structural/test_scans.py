@@ -24,7 +24,7 @@ from bids_sr.registration import structural_preparation, tissues
 from bids_sr.registration.model_grid import grid_around
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import rigid_matrix
-from bids_sr.sr.models.held_out import held_out_slices
+from bids_sr.sr.models.held_out import list_held_out_slices
 from bids_sr.steps.figures.structural import draw_lowres, draw_scans, explain_scans
 from bids_sr.steps.structural import measures as structural_measures
 from bids_sr.steps.structural import preparation, training
@@ -276,16 +276,16 @@ def test_only_slices_that_no_model_was_trained_on_are_scored():
             {"image": "b", "slices": [0, 9]}
         ]
         cards.append({"data_sha256": {"a": "x", "b": "y"}, "held_out": {"parts": held_out}})
-    assert held_out_slices(cards[:1], 10, "x") == [2, 7, 8]
-    assert held_out_slices(cards, 10, "x") == [7]
+    assert list_held_out_slices(cards[:1], 10, "x") == [2, 7, 8]
+    assert list_held_out_slices(cards, 10, "x") == [7]
     # The data of another study have another checksum, whatever the name of the image.
-    assert held_out_slices(cards, 3, "z") == [0, 1, 2]
+    assert list_held_out_slices(cards, 3, "z") == [0, 1, 2]
 
 
 def test_a_head_that_was_completely_trained_on_has_no_slices_to_score():
     held_out = {"parts": [{"image": "b", "slices": [0, 9]}]}
     assert (
-        held_out_slices([{"data_sha256": {"a": "x", "b": "y"}, "held_out": held_out}], 9, "x")
+        list_held_out_slices([{"data_sha256": {"a": "x", "b": "y"}, "held_out": held_out}], 9, "x")
         == []
     )
 
@@ -423,7 +423,7 @@ def test_a_model_is_trained_applied_and_measured_on_one_head(head, prepared, sca
         super_resolved,
         [card],
         here=tmp_path,
-        suffixes=tuple(structural.suffixes_of(high_res)),
+        suffixes=tuple(structural.list_suffixes(high_res)),
         anat_tools="ants",
         random_seed=1,
     )
@@ -601,7 +601,7 @@ def test_the_table_of_metrics_is_stored_with_its_columns(scans_of, tmp_path):
         [],
         [],
         here=tmp_path,
-        suffixes=tuple(structural.suffixes_of(high_res)),
+        suffixes=tuple(structural.list_suffixes(high_res)),
         anat_tools="ants",
         random_seed=1,
     )
@@ -652,7 +652,7 @@ def test_a_lesion_template_is_transformed_to_the_scans_and_limits_lesions(
             [],
             [],
             here=tmp_path,
-            suffixes=tuple(structural.suffixes_of(high_res)),
+            suffixes=tuple(structural.list_suffixes(high_res)),
             anat_tools="ants",
             random_seed=1,
             **options,
@@ -710,8 +710,8 @@ def test_fsl_corrects_each_scan_by_its_contrast_and_determines_the_brain(
         return image
 
     smaller = ndimage.binary_erosion(head[1], iterations=2)
-    monkeypatch.setattr(fsl, "unbiased_by_fast", record_correction)
-    monkeypatch.setattr(fsl, "brain_by_bet", lambda image, folder: smaller)
+    monkeypatch.setattr(fsl, "correct_bias_with_fast", record_correction)
+    monkeypatch.setattr(fsl, "extract_brain_with_bet", lambda image, folder: smaller)
     away_mm = np.eye(4)
     away_mm[0, 3] = 30
     affines = []
@@ -720,7 +720,7 @@ def test_fsl_corrects_each_scan_by_its_contrast_and_determines_the_brain(
         affines.append(affine)
         return away_mm
 
-    monkeypatch.setattr(fsl, "aligned_by_flirt", record_alignment)
+    monkeypatch.setattr(fsl, "register_with_flirt", record_alignment)
     monkeypatch.setattr(
         structural_preparation, "brain_from_head", lambda *_a, **_k: (head[1], np.eye(4), None)
     )
@@ -779,7 +779,7 @@ def test_quality_metrics_use_tissues_of_fast_and_volumes_use_tissues_of_atropos(
         fast_inputs.append((image.data, inside, contrast))
         return masks
 
-    monkeypatch.setattr(fsl, "tissues_by_fast", tissues_in_thirds)
+    monkeypatch.setattr(fsl, "segment_with_fast", tissues_in_thirds)
     metrics = {}
     for tools in ("ants", "fsl"):
         rows, _, dseg, _ = structural_measures.measure_scans(
@@ -792,7 +792,7 @@ def test_quality_metrics_use_tissues_of_fast_and_volumes_use_tissues_of_atropos(
             [],
             [],
             here=tmp_path,
-            suffixes=tuple(structural.suffixes_of(high_res)),
+            suffixes=tuple(structural.list_suffixes(high_res)),
             anat_tools=tools,
             random_seed=1,
         )
@@ -860,7 +860,7 @@ def test_an_edited_mask_is_the_reference_of_volumes_and_overlaps(prepared, scans
             [],
             [],
             here=tmp_path,
-            suffixes=tuple(structural.suffixes_of(high_res)),
+            suffixes=tuple(structural.list_suffixes(high_res)),
             anat_tools="ants",
             random_seed=1,
             **options,

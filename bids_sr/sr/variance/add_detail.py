@@ -19,17 +19,17 @@ from scipy import ndimage
 from torch import Tensor
 
 from bids_sr.io.arrays import Array
-from bids_sr.io.atomic_files import link_whole
+from bids_sr.io.atomic_files import link_or_copy
 from bids_sr.io.grids import Factor, Shape
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.spatial.transforms import hr_grid, resized_affine
+from bids_sr.spatial.transforms import hr_grid, resize_affine
 from bids_sr.sr.inference.acquired import InferenceError, UpsamplerInputs
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.operators import ResolutionLevel, level_above, to_slices, to_volume
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.threads import side_by_side
+from bids_sr.sr.threads import map_in_threads
 from bids_sr.sr.variance.exemplars import FWHM
-from bids_sr.sr.variance.posterior import DRAWS, error_draws
+from bids_sr.sr.variance.posterior import DRAWS, draw_errors
 from bids_sr.sr.variance.prior import Prior, Tile
 
 # high-resolution voxels in plane, standard deviation of the neighborhood for `sdmod`
@@ -46,22 +46,22 @@ class Modulation:
     the smoothed SD of its neighborhood in plane.
     """
 
-    whole: Tile
+    region: Tile
     weight: Tensor
 
     @cached_property
     def gain(self) -> Tensor:
         """Factor that multiplies the zero-filled change around the mask (Z, X, Y)."""
-        sd = self.weight[:, *self.whole.fine]
+        sd = self.weight[:, *self.region.fine]
         neighborhood = ndimage.gaussian_filter(sd.numpy(), (0, _SURROUNDINGS, _SURROUNDINGS))
         return sd / torch.from_numpy(neighborhood).clamp_min(1e-6 * float(sd.max()) + 1e-30)
 
-    def at(self, z: int) -> Callable[[Tensor], Tensor]:
+    def make_slice_function(self, z: int) -> Callable[[Tensor], Tensor]:
         """Return the function that modulates the changes of a slice, (T, x, y) -> (T, X, Y)."""
 
         def expect(change: Tensor) -> Tensor:
-            out = self.whole.level.up(change)
-            out[:, *self.whole.fine] *= self.gain[z]
+            out = self.region.level.up(change)
+            out[:, *self.region.fine] *= self.gain[z]
             return out
 
         return expect
@@ -100,7 +100,7 @@ class Detail:
         target : Path
             Output file.
         draws : tuple[Path, Path] | None, optional
-            Output files for reconstruction errors of samples from the prior (`error_draws`), and
+            Output files for reconstruction errors of samples from the prior (`draw_errors`), and
             for the acquired samples, whose slices are as thin as in the series. Without a prior,
             they are not written.
         seed : int, optional
@@ -112,14 +112,14 @@ class Detail:
             If the result contains NaN or infinite values.
         """
         if self.change is None and self.constant is None:
-            link_whole(zerofilled.path, target)
+            link_or_copy(zerofilled.path, target)
             return
         (x, y, depth, _), affine = zerofilled.shape, zerofilled.affine
         files = [(target, zerofilled.shape, affine, zerofilled.step)]
         if draws is not None and isinstance(self.change, Prior):
-            for path, grid in zip(draws, ((x, y), self.change.whole.level.coarse), strict=True):
+            for path, grid in zip(draws, ((x, y), self.change.region.level.coarse), strict=True):
                 shape = (grid[0], grid[1], depth)
-                grid_affine = resized_affine(affine, (x, y, depth), shape)
+                grid_affine = resize_affine(affine, (x, y, depth), shape)
                 files.append((path, (*shape, DRAWS), grid_affine, 0.0))
         with ExitStack() as stack:
             writers = [
@@ -139,25 +139,25 @@ class Detail:
             slabs = ((z, zerofilled.slab(z, z + 1)) for z in range(depth))
 
             def compute_slice(job: tuple[int, Array]) -> tuple[int, list[Array]]:
-                return self._added(*job, seed + job[0] if len(files) > 1 else None)
+                return self._add(*job, seed + job[0] if len(files) > 1 else None)
 
-            for z, outputs in side_by_side(compute_slice, slabs):
+            for z, outputs in map_in_threads(compute_slice, slabs):
                 for writer, slab in zip(writers, outputs, strict=True):
                     writer.put_slab(z, slab)
 
-    def _added(self, z: int, slab: Array, seed: int | None) -> tuple[int, list[Array]]:
+    def _add(self, z: int, slab: Array, seed: int | None) -> tuple[int, list[Array]]:
         """Return a slice (X, Y, 1, T) with added detail, followed by samples if a seed is given.
 
         The detail is added in place.
         """
         drawn: Sequence[Tensor] = ()
         if self.change is not None:
-            expect = self.change.at(z)
+            expect = self.change.make_slice_function(z)
             # a view of the slab, which is changed in place
             slices = torch.from_numpy(slab.T)[:, 0].transpose(1, 2)
-            raise_slice(self.change.whole.level, expect, slices)
+            add_detail_to_slice(self.change.region.level, expect, slices)
             if seed is not None and isinstance(self.change, Prior):
-                drawn = error_draws(self.change, z, expect, DRAWS, seed)
+                drawn = draw_errors(self.change, z, expect, DRAWS, seed)
         if self.constant is not None:
             slab += self.constant[:, :, z : z + 1, None]
         if not np.isfinite(slab).all():
@@ -165,7 +165,7 @@ class Detail:
         return z, [slab, *(samples.permute(1, 2, 0)[:, :, None].numpy() for samples in drawn)]
 
 
-def raise_slice(
+def add_detail_to_slice(
     level: ResolutionLevel, expect: Callable[[Tensor], Tensor], slices: Tensor
 ) -> None:
     """Add detail to one slice of all volumes (T, X, Y) in place, based on its signal change."""
@@ -174,10 +174,10 @@ def raise_slice(
     change -= change.median(0).values
     for start in range(0, len(slices), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
-        slices[part] += level.beyond(expect(change[part]))
+        slices[part] += level.select_above_nyquist(expect(change[part]))
 
 
-def detail_of(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int, ...]) -> Detail:
+def make_detail(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int, ...]) -> Detail:
     """Return the detail that the prior SD maps of a run add to its series.
 
     If the inputs include a guide, its static detail is added to every volume (`constant`).
@@ -193,25 +193,25 @@ def detail_of(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int, .
     level = level_above(shape, factor)
     constant, change = None, None
     if acquired.guide is not None:
-        guide_image = acquired.guide.seen(level.fine, hr_grid(shape, affine, factor)[1], None)
-        detail = to_volume(level.beyond(to_slices(guide_image)))
+        guide_image = acquired.guide.resample(level.fine, hr_grid(shape, affine, factor)[1], None)
+        detail = to_volume(level.select_above_nyquist(to_slices(guide_image)))
         constant = acquired.gain * np.ascontiguousarray(detail)
     state = model.generator.state_dict()
     widths = model.recipe.fwhm
-    weight = _displaced(state["weight"].float(), acquired.displaced, affine, factor)
+    weight = _displace(state["weight"].float(), acquired.displaced, affine, factor)
     weight = onto_grid(weight, level.fine)
-    tile = Tile.around(level.in_plane(), mask > 0)
+    tile = Tile.from_mask(level.restrict_to_plane(), mask > 0)
     if bool(weight.any()):
         change = (
             # maps of the run itself come first, followed by patterns
             Prior(
-                whole=tile,
+                region=tile,
                 weight=weight,
                 fwhm=(*widths, *(FWHM,) * (len(weight) - len(widths))),
                 noise=float(state["noise"]),
             )
             if widths
-            else Modulation(whole=tile, weight=weight[0])
+            else Modulation(region=tile, weight=weight[0])
         )
     return Detail(change=change, constant=constant)
 
@@ -242,7 +242,7 @@ def onto_grid(weight: Tensor, fine: Shape) -> Tensor:
     return torch.from_numpy(np.stack(maps).astype(np.float32))
 
 
-def _displaced(weight: Tensor, displaced: str, affine: Array, factor: Factor) -> Tensor:
+def _displace(weight: Tensor, displaced: str, affine: Array, factor: Factor) -> Tensor:
     """Return displaced prior SD maps (Q, Z, X, Y) for a negative control.
 
     Maps wrap around at the edges.

@@ -7,13 +7,13 @@ from scipy import ndimage
 
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
-from bids_sr.registration.compared_frame import (
+from bids_sr.registration.series_alignment import (
     ComparedError,
     align_volumes,
-    checked,
+    check_alignment,
     moments,
     poses_of,
-    refusal_of,
+    rejection_reason,
 )
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
@@ -53,9 +53,9 @@ def align_changed(scene, change):
 
 def test_a_denoised_series_is_aligned_with_its_run(scene):
     alignment = align_changed(scene, lambda volume, t: 0.97 * ndimage.gaussian_filter(volume, 0.6))
-    assert alignment.moves
+    assert alignment.follows_motion
     assert np.abs(alignment.shift).max() < 0.05
-    assert refusal_of(alignment) is None
+    assert rejection_reason(alignment) is None
     assert alignment.facts()["frame"] == "as acquired"
 
 
@@ -69,7 +69,7 @@ def test_error_of_a_shifted_series_states_the_shift_in_voxels(scene, axis, voxel
         scene, lambda volume, t: ndimage.shift(volume, shift, mode="nearest")
     )
     assert alignment.shift[axis] == pytest.approx(voxels, abs=0.03)
-    reason, _ = refusal_of(alignment)
+    reason, _ = rejection_reason(alignment)
     assert message in reason
 
 
@@ -91,7 +91,7 @@ def test_a_shift_by_half_a_high_resolution_voxel_is_detected(scene):
         scene, lambda volume, t: np.roll(upsample("zerofill", volume, (2, 2, 1)), 1, axis=0)
     )
     assert alignment.shift[0] == pytest.approx(0.5, abs=0.03)
-    assert refusal_of(alignment) is not None
+    assert rejection_reason(alignment) is not None
 
 
 def test_a_realigned_series_is_detected(scene):
@@ -103,17 +103,17 @@ def test_a_realigned_series_is_detected(scene):
             sample_volume(volume, AFFINE, SHAPE, AFFINE, poses[t]) + rng.normal(0, 1, SHAPE)
         ),
     )
-    assert not alignment.moves
+    assert not alignment.follows_motion
     assert alignment.spread_mm > 0.2
-    assert refusal_of(alignment) is None
+    assert rejection_reason(alignment) is None
 
 
 def test_another_run_and_a_demeaned_series_are_rejected(scene):
     rng = np.random.default_rng(2)
     other_run = align_changed(scene, lambda volume, t: scene[0] + rng.normal(0, 12, SHAPE))
-    assert "another run" in refusal_of(other_run)[0]
+    assert "another run" in rejection_reason(other_run)[0]
     demeaned = align_changed(scene, lambda volume, t: volume - scene[0])
-    assert "mean may have been subtracted" in refusal_of(demeaned)[0]
+    assert "mean may have been subtracted" in rejection_reason(demeaned)[0]
 
 
 def test_a_realigned_series_has_a_single_pose(scene, tmp_path):
@@ -140,9 +140,11 @@ def test_a_realigned_series_has_a_single_pose(scene, tmp_path):
     ):
         reference, mask = Volume(still, AFFINE), still > 300
         np.testing.assert_array_equal(
-            poses_of(checked(acquired, acquired), poses, acquired, reference, mask), poses
+            poses_of(check_alignment(acquired, acquired), poses, acquired, reference, mask), poses
         )
-        estimated_poses = poses_of(checked(acquired, realigned), poses, realigned, reference, mask)
+        estimated_poses = poses_of(
+            check_alignment(acquired, realigned), poses, realigned, reference, mask
+        )
     assert len(estimated_poses) == COUNT
     np.testing.assert_array_equal(estimated_poses[0], estimated_poses[-1])
     points = apply(AFFINE, np.argwhere(mask)[::11])
@@ -159,4 +161,4 @@ def test_a_series_outside_the_frames_of_the_run_is_an_error(scene, tmp_path):
         SeriesReader(tmp_path / "rolled.nii") as rolled,
         pytest.raises(ComparedError, match=r"\+1.00 voxels along x"),
     ):
-        checked(acquired, rolled)
+        check_alignment(acquired, rolled)

@@ -45,7 +45,7 @@ def coarsen(volume: Array, affine: Array, mm: float | Sequence[float]) -> tuple[
     return sample_volume(smooth, affine, shape, grid, order=1), grid
 
 
-def coarse_mask(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
+def downsample_mask(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
     """Downsample a mask to voxels of about `mm`.
 
     Parameters

@@ -10,8 +10,8 @@ import pytest
 from scipy import ndimage
 
 from bids_sr.spatial import masks, spline_kernels
+from bids_sr.spatial.reproducible_numbers import round_values
 from bids_sr.spatial.resampling import sample_grid, sample_volume, spline_coefficients
-from bids_sr.spatial.same_results import rounded
 from bids_sr.spatial.transforms import hr_grid, rigid_matrix
 
 SHAPE = (24, 22, 15)
@@ -30,8 +30,8 @@ def image() -> np.ndarray:
 
 def test_rounding_moves_points_by_less_than_10_nm() -> None:
     points = np.array([[120.0, -130, 90, 1], [0, 0, 0, 1]])
-    assert np.abs(points @ (rounded(POSE) - POSE).T).max() < 1e-5
-    assert np.array_equal(rounded(POSE), rounded(nudged(POSE, 1e-15)))
+    assert np.abs(points @ (round_values(POSE) - POSE).T).max() < 1e-5
+    assert np.array_equal(round_values(POSE), round_values(nudged(POSE, 1e-15)))
 
 
 @pytest.mark.parametrize("order", [1, 3])

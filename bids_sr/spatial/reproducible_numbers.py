@@ -15,23 +15,23 @@ _ROUNDED = 2.0**-26
 _EQUAL = 1e-6  # relative difference up to which entries of a component count as equally large
 
 
-def rounded(values: Array) -> Float:
+def round_values(values: Array) -> Float:
     """Round transforms or parameters (mm, rad, voxels) to multiples of 1.5e-8.
 
     At 200 mm from the origin rounding moves a point by 3e-6 mm.
 
-    >>> float(rounded(0.1 + 0.2) - rounded(0.3))
+    >>> float(round_values(0.1 + 0.2) - round_values(0.3))
     0.0
     """
     return np.rint(np.asarray(values, dtype=np.float64) / _ROUNDED) * _ROUNDED + 0.0
 
 
-def with_sign(components: Array) -> Array:
+def fix_signs(components: Array) -> Array:
     """Flip the signs of components (T, K) so that the largest entry of each is positive.
 
     Among equally large entries, the first is used.
 
-    >>> with_sign(np.array([[-3.0, 1.0], [3.0000001, -0.5]])).tolist()
+    >>> fix_signs(np.array([[-3.0, 1.0], [3.0000001, -0.5]])).tolist()
     [[3.0, 1.0], [-3.0000001, -0.5]]
     """
     sizes = np.abs(components)

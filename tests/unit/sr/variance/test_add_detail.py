@@ -14,8 +14,8 @@ from bids_sr.sr.inference.apply_to_series import write_series
 from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.operators import level_above, to_slices, to_volume
-from bids_sr.sr.variance import in_reference
-from bids_sr.sr.variance.in_reference import Detail, Modulation, _displaced, onto_grid
+from bids_sr.sr.variance import add_detail
+from bids_sr.sr.variance.add_detail import Detail, Modulation, _displace, onto_grid
 from bids_sr.sr.variance.prior import Prior
 
 SHAPE, FACTOR, VOLUMES = (20, 18, 3), (2.0, 2.0, 1.0), 9
@@ -30,7 +30,7 @@ def prior():
     maps = torch.cat(
         [normal_noise(1, 2, *sizes(grid)).abs() + 0.2, 0.5 * normal_noise(2, 4, *sizes(grid))]
     )
-    return Prior(whole=grid, weight=maps, fwhm=(3.0, 1.5, 8.0, 8.0, 8.0, 8.0), noise=0.5)
+    return Prior(region=grid, weight=maps, fwhm=(3.0, 1.5, 8.0, 8.0, 8.0, 8.0), noise=0.5)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def expected_series(prior, series):
     change.
     """
     change = series - series.median(0).values
-    return volumes(LEVEL.up(series) + LEVEL.beyond(expected(prior, change)))
+    return volumes(LEVEL.up(series) + LEVEL.select_above_nyquist(expected(prior, change)))
 
 
 def test_the_series_equals_the_reconstruction_of_each_volume(prior, series, tmp_path, monkeypatch):
@@ -79,7 +79,7 @@ def test_the_series_equals_the_reconstruction_of_each_volume(prior, series, tmp_
     assert np.abs(reference - load_image(zero_filled)[0]).std() > 0.05 * reference.std(-1).mean()
     np.testing.assert_allclose(result, reference, atol=2e-3)
     assert max(inconsistency(result[..., t], volumes(series)[..., t]) for t in range(9)) < 1e-5
-    monkeypatch.setattr(in_reference, "_AT_ONCE", 4)
+    monkeypatch.setattr(add_detail, "_AT_ONCE", 4)
     np.testing.assert_allclose(series_with_detail(prior, zero_filled), result, atol=2e-3)
     with SeriesReader(tmp_path / "fine.nii") as reader:
         assert reader.tr == 2.0
@@ -109,12 +109,12 @@ def test_maps_improve_the_series_of_a_rotating_head(tmp_path):
     grid, level = whole_of(shape, FACTOR), level_above(shape, FACTOR)
     weight = gaussian_filter(normal_noise(3, *sizes(grid)).numpy(), (0, 1, 1))
     weight = torch.from_numpy(np.exp(4 * weight).astype(np.float32))
-    true_prior = Prior(whole=grid, weight=weight[None], fwhm=(3.0,), noise=0.01)
+    true_prior = Prior(region=grid, weight=weight[None], fwhm=(3.0,), noise=0.01)
     generator, truth, low_res, poses = torch.Generator().manual_seed(0), [], [], []
     for t in range(24):
         truth.append(100 + to_volume(fluctuation(true_prior, generator)))
         poses.append(rigid_matrix([t / 6, -t / 9, 0, 0, 0, t / 150], [36, 33, 8]))
-        posed = PosedImage(data=truth[-1], affine=high_affine).seen(
+        posed = PosedImage(data=truth[-1], affine=high_affine).resample(
             high_shape, high_affine, poses[-1]
         )
         low_res.append(to_volume(level.down(to_slices(posed))))
@@ -127,7 +127,7 @@ def test_maps_improve_the_series_of_a_rotating_head(tmp_path):
 
     baseline_error = error(load_image(zero_filled)[0])
     assert error(series_with_detail(true_prior, zero_filled)) < 0.95 * baseline_error
-    flipped_prior = Prior(whole=grid, weight=true_prior.weight.flip(2), fwhm=(3.0,), noise=0.01)
+    flipped_prior = Prior(region=grid, weight=true_prior.weight.flip(2), fwhm=(3.0,), noise=0.01)
     assert error(series_with_detail(flipped_prior, zero_filled)) > baseline_error
 
 
@@ -151,10 +151,10 @@ def test_without_detail_the_series_is_zero_filled_and_a_constant_is_added_to_eac
 
 def test_the_control_equals_its_formula(series, tmp_path):
     sd = normal_noise(4, *sizes(whole_of(SHAPE, FACTOR))).abs() + 0.1
-    control = Modulation(whole=whole_of(SHAPE, FACTOR), weight=sd)
+    control = Modulation(region=whole_of(SHAPE, FACTOR), weight=sd)
     change = LEVEL.up(series - series.median(0).values).numpy()
     reference = torch.from_numpy(change * sd.numpy() / gaussian_filter(sd.numpy(), (0, 3, 3)))
-    reference = volumes(LEVEL.up(series) + LEVEL.beyond(reference))
+    reference = volumes(LEVEL.up(series) + LEVEL.select_above_nyquist(reference))
     np.testing.assert_allclose(
         series_with_detail(control, zerofilled(tmp_path, no_motion())), reference, atol=2e-3
     )
@@ -163,10 +163,10 @@ def test_the_control_equals_its_formula(series, tmp_path):
 def test_a_map_mirrored_twice_is_unchanged():
     weight = torch.rand(2, 3, 8, 10)
     for affine, axis in ((AFFINE, 2), (AFFINE[[1, 0, 2, 3]], 3), (AFFINE[[2, 1, 0, 3]], 1)):
-        once = _displaced(weight, "mirror", affine, FACTOR)
+        once = _displace(weight, "mirror", affine, FACTOR)
         assert torch.equal(once, weight.flip(axis))
-        assert torch.equal(_displaced(once, "mirror", affine, FACTOR), weight)
-    assert _displaced(weight, "", AFFINE, FACTOR) is weight
+        assert torch.equal(_displace(once, "mirror", affine, FACTOR), weight)
+    assert _displace(weight, "", AFFINE, FACTOR) is weight
 
 
 @pytest.mark.parametrize(
@@ -175,11 +175,11 @@ def test_a_map_mirrored_twice_is_unchanged():
 def test_a_shifted_map_moves_by_three_acquired_voxels(factor, step):
     weight = torch.zeros(1, 2, 24, 20)
     weight[0, 1, 5, 7] = 1
-    moved = _displaced(weight, "shift", AFFINE, factor)
+    moved = _displace(weight, "shift", AFFINE, factor)
     assert float(moved[0, 1, 5 + step[0], 7 + step[1]]) == 1
     assert float(moved.sum()) == 1
     with pytest.raises(ValueError, match=r"displacement .*'turn'.*mirror or shift"):
-        _displaced(weight, "turn", AFFINE, factor)
+        _displace(weight, "turn", AFFINE, factor)
 
 
 def test_maps_are_resampled_within_the_same_field_of_view():

@@ -11,7 +11,7 @@ is averaged over components and both halves, and decides whether a map is applie
 The confidence interval is computed from segments of the run: the map of the other half is tested
 on the components of each segment, and the spread of scores gives the standard error of their mean.
 The spread does not include the estimation error of the map. Therefore, the interval is widened by
-a factor that was determined with phantoms (`tests/unit/sr/variance/test_one_level_down.py`), so
+a factor that was determined with phantoms (`tests/unit/sr/variance/test_self_test.py`), so
 that the interval contains the mean score over many runs of a participant.
 """
 
@@ -27,10 +27,10 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.sr.operators import ResolutionLevel, interpolate, level_below, to_slices
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.threads import side_by_side
-from bids_sr.sr.variance.estimation import estimate_prior, filled_sd
-from bids_sr.sr.variance.exemplars import with_exemplars
-from bids_sr.sr.variance.in_reference import Modulation
+from bids_sr.sr.threads import map_in_threads
+from bids_sr.sr.variance.add_detail import Modulation
+from bids_sr.sr.variance.estimation import compute_filled_sd, estimate_prior
+from bids_sr.sr.variance.exemplars import add_patterns
 from bids_sr.sr.variance.prior import Prior, Tile
 
 _Added = Callable[[Tensor], Iterable[Tensor]]
@@ -40,7 +40,7 @@ _INTERVAL_FACTOR = 1.7
 
 
 @dataclass(frozen=True, kw_only=True)
-class Explained:
+class SelfTestScore:
     """Self-test score of a series.
 
     Parameters
@@ -70,12 +70,14 @@ class Explained:
         return self.share - half_width, self.share + half_width
 
 
-def _explained_share(added: _Added, level: ResolutionLevel, images: Tensor, mask: Tensor) -> float:
+def _compute_mean_score(
+    added: _Added, level: ResolutionLevel, images: Tensor, mask: Tensor
+) -> float:
     """Return the self-test score, averaged over images.
 
     The score is the relative reduction in squared error compared with zero filling.
     """
-    return _mean(_shares_of(added, level, images, mask))
+    return _mean(_compute_scores(added, level, images, mask))
 
 
 def _mean(shares: Array) -> float:
@@ -84,7 +86,7 @@ def _mean(shares: Array) -> float:
     return float(valid.mean()) if len(valid) else 0.0
 
 
-def _shares_of(added: _Added, level: ResolutionLevel, images: Tensor, mask: Tensor) -> Array:
+def _compute_scores(added: _Added, level: ResolutionLevel, images: Tensor, mask: Tensor) -> Array:
     """Return the score of each image (C,), NaN if zero filling has no error."""
     coarse = level.down(images)
     shares = np.full(len(images), np.nan)
@@ -98,19 +100,21 @@ def _shares_of(added: _Added, level: ResolutionLevel, images: Tensor, mask: Tens
     return shares
 
 
-def _added_by(prior: Prior | Modulation, level: ResolutionLevel) -> _Added:
+def _make_addition(prior: Prior | Modulation, level: ResolutionLevel) -> _Added:
     """Return the function that computes the detail added by a prior."""
-    plane = prior.whole.level
+    plane = prior.region.level
 
     def added(coarse: Tensor) -> Tensor:
-        images = level.across(coarse)
-        slices = side_by_side(lambda z: prior.at(z)(images[:, z]), range(images.shape[1]))
-        return plane.beyond(torch.stack(list(slices), 1))
+        images = level.upsample_slices(coarse)
+        slices = map_in_threads(
+            lambda z: prior.make_slice_function(z)(images[:, z]), range(images.shape[1])
+        )
+        return plane.select_above_nyquist(torch.stack(list(slices), 1))
 
     return added
 
 
-def _added_by_interpolation(name: str, level: ResolutionLevel) -> _Added:
+def _make_interpolation_addition(name: str, level: ResolutionLevel) -> _Added:
     """Return the function that computes the difference of an interpolation from zero filling.
 
     The difference is not limited to frequencies above the acquired Nyquist frequency.
@@ -120,7 +124,7 @@ def _added_by_interpolation(name: str, level: ResolutionLevel) -> _Added:
     )
 
 
-class Trial:
+class SelfTest:
     """Self-test of series on the two halves of a run.
 
     ResolutionError is raised if an axis is too short to be downsampled.
@@ -148,7 +152,9 @@ class Trial:
         inside = to_slices(np.asarray(mask)[self._cut] > 0)
         self.mask = inside > 0
         low_mask = np.moveaxis(self.level.down(inside).numpy(), 0, 2) > 0.5
-        self.whole = Tile.around(self.level.in_plane(), low_mask) if low_mask.any() else None
+        self.whole = (
+            Tile.from_mask(self.level.restrict_to_plane(), low_mask) if low_mask.any() else None
+        )
         self.halves = [self._slices(half) for half in halves]
         self.stretches = [
             [self._slices(segment) for segment in segments] for segments in stretches
@@ -163,7 +169,7 @@ class Trial:
         x, y, z = self._cut
         return patterns[:, z, x, y]
 
-    def tried(self, additions: Sequence[_Added]) -> Explained:
+    def score(self, additions: Sequence[_Added]) -> SelfTestScore:
         """Return the score of a series.
 
         `additions` contains the function that computes the detail, for each half.
@@ -174,7 +180,7 @@ class Trial:
         ):
             # all sets at once, so that matrices of a prior are computed only once
             sets = [half, *segments]
-            shares = _shares_of(added, self.level, torch.cat(sets), self.mask)
+            shares = _compute_scores(added, self.level, torch.cat(sets), self.mask)
             means = [
                 _mean(set_shares)
                 for set_shares in np.split(
@@ -183,28 +189,28 @@ class Trial:
             ]
             by_half.append(means[0])
             by_stretch += means[1:]
-        return Explained(by_half=tuple(by_half), by_stretch=tuple(by_stretch))
+        return SelfTestScore(by_half=tuple(by_half), by_stretch=tuple(by_stretch))
 
 
-def try_interpolation(trial: Trial, name: str) -> Explained:
+def score_interpolation(trial: SelfTest, name: str) -> SelfTestScore:
     """Return the self-test score of an interpolation, which needs no map.
 
     `name` is one of `bids_sr.series.INTERPOLATIONS`. The score is 0 if the brain is too small.
     """
     if trial.whole is None:
-        return Explained(by_half=(0.0, 0.0))
+        return SelfTestScore(by_half=(0.0, 0.0))
     with torch.inference_mode():
-        return trial.tried([_added_by_interpolation(name, trial.level)] * 2)
+        return trial.score([_make_interpolation_addition(name, trial.level)] * 2)
 
 
-def try_maps(
-    trial: Trial,
+def score_maps(
+    trial: SelfTest,
     recipe: VarianceRecipe,
     *,
     seed: int = 0,
     patterns: Tensor | None = None,
     weights: Sequence[float] = (0.0,),
-) -> dict[float, Explained]:
+) -> dict[float, SelfTestScore]:
     """Return the self-test scores of prior SD maps.
 
     The map of each half is tested on the other half.
@@ -220,7 +226,7 @@ def try_maps(
     patterns : Tensor | None, optional
         Patterns of a calibration on the acquired grid (C, z, x, y).
     weights : Sequence[float], optional
-        Weights of the patterns that are tested, see `with_exemplars`. With 0, only the map of the
+        Weights of the patterns that are tested, see `add_patterns`. With 0, only the map of the
         run is used.
 
     Returns
@@ -229,11 +235,11 @@ def try_maps(
         Score for each weight.
     """
     if (tile := trial.whole) is None:
-        return dict.fromkeys(weights, Explained(by_half=(0.0, 0.0)))
+        return dict.fromkeys(weights, SelfTestScore(by_half=(0.0, 0.0)))
     cropped_patterns = None if patterns is None else trial.cut(patterns)
     with torch.inference_mode():
         maps = [
-            map_of(trial.level.across(trial.level.down(half)), tile, recipe, seed)
+            estimate_map(trial.level.upsample_slices(trial.level.down(half)), tile, recipe, seed)
             for half in trial.halves[::-1]
         ]
         explained = {}
@@ -241,17 +247,19 @@ def try_maps(
             priors = [
                 prior
                 if cropped_patterns is None or isinstance(prior, Modulation)
-                else with_exemplars(prior, cropped_patterns, weight)
+                else add_patterns(prior, cropped_patterns, weight)
                 for prior in maps
             ]
-            explained[weight] = trial.tried([_added_by(prior, trial.level) for prior in priors])
+            explained[weight] = trial.score(
+                [_make_addition(prior, trial.level) for prior in priors]
+            )
     return explained
 
 
-def map_of(
+def estimate_map(
     components: Tensor, tile: Tile, recipe: VarianceRecipe, seed: int
 ) -> Prior | Modulation:
     """Estimate the prior of components, or the control `sdmod`."""
     if recipe.kind == "sdmod":
-        return Modulation(whole=tile, weight=filled_sd(components, tile))
+        return Modulation(region=tile, weight=compute_filled_sd(components, tile))
     return estimate_prior(components, tile, recipe, seed=seed)

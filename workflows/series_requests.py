@@ -10,13 +10,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from bids_sr.bids import BoldRun, entities_of, guide_of, pretrained_for, vgg_weights_for
+from bids_sr.bids import BoldRun, choose_guide, find_pretrained, find_vgg_weights, parse_entities
 from bids_sr.boilerplate import HERE
 from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder
-from bids_sr.io.uris import uri_of
+from bids_sr.io.uris import file_uri
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.preflight.plan import Plan
 from bids_sr.series import (
@@ -28,13 +28,13 @@ from bids_sr.series import (
 )
 from bids_sr.sr.method import Method, method_of_series
 from bids_sr.sr.models.other_models import other_models
-from bids_sr.sr.recipe_changes import changes_of
+from bids_sr.sr.recipe_changes import select_changes
 from bids_sr.steps.training import TrainingSettings
 
 _LearnedFrom = Literal["pair", "volumes", "run"]
 
 
-def learned_from(method: Method, *, paired: bool) -> _LearnedFrom:
+def find_training_data(method: Method, *, paired: bool) -> _LearnedFrom:
     """Return which data a method learns from: a pair, volumes of the run, or the whole run.
 
     `paired`: whether a pair is available; False for a trained model that is used without a pair.
@@ -45,7 +45,7 @@ def learned_from(method: Method, *, paired: bool) -> _LearnedFrom:
 
 
 @frozen
-class Wanted:
+class SeriesRequest:
     """Series that is computed from a run in addition to ``raw``.
 
     `learned_from`: training data of the model; "" if there is no model. `guided`: whether static
@@ -89,9 +89,9 @@ class Wanted:
         return self.learned_from in ("pair", "volumes")
 
 
-def wanted_series(
+def list_series(
     settings: Settings, run: BoldRun, names: Sequence[str], *, with_anat: bool
-) -> tuple[Wanted, ...]:
+) -> tuple[SeriesRequest, ...]:
     """Return the series of a run in order of computation.
 
     Stored series come first, then ensemble members, then negative controls.
@@ -99,7 +99,7 @@ def wanted_series(
     `names`: names of the stored series, which may include ``raw``. `with_anat`: whether the
     participant has a T1w image.
     """
-    stored = [_stored(settings, run, name) for name in names if name != "raw"]
+    stored = [_make_stored(settings, run, name) for name in names if name != "raw"]
     learned = [
         spec
         for spec in stored
@@ -117,37 +117,39 @@ def wanted_series(
     return (*stored, *members, *sorted(placebos, key=lambda spec: order[spec.placebo]))
 
 
-def _stored(settings: Settings, run: BoldRun, name: str) -> Wanted:
+def _make_stored(settings: Settings, run: BoldRun, name: str) -> SeriesRequest:
     superres = settings.superres
     if name in PAIR_BASELINES:
-        return Wanted(name=name, guided=True)
+        return SeriesRequest(name=name, guided=True)
     if name in INTERPOLATIONS:
-        return Wanted(name=name)
+        return SeriesRequest(name=name)
     method = method_of_series(name)
-    uses_trained_model = run.pair is None and pretrained_for(superres, method.name) is not None
-    source = learned_from(method, paired=not uses_trained_model)
-    guided = source == "run" and guide_of(superres, run) != "none"
-    return Wanted(name=name, method=method, learned_from=source, guided=guided)
+    uses_trained_model = run.pair is None and find_pretrained(superres, method.name) is not None
+    source = find_training_data(method, paired=not uses_trained_model)
+    guided = source == "run" and choose_guide(superres, run) != "none"
+    return SeriesRequest(name=name, method=method, learned_from=source, guided=guided)
 
 
-def _variant(spec: Wanted, name: str, **fields: object) -> Wanted:
+def _variant(spec: SeriesRequest, name: str, **fields: object) -> SeriesRequest:
     """Return a variant of a series that is only evaluated.
 
     `fields`: fields of the variant that differ from the series.
     """
     inherited = {"method": spec.method, "learned_from": spec.learned_from, "guided": spec.guided}
-    return Wanted(name=name, **inherited, **fields)  # type: ignore[arg-type]
+    return SeriesRequest(name=name, **inherited, **fields)  # type: ignore[arg-type]
 
 
-def _members(settings: Settings, spec: Wanted) -> Iterator[Wanted]:
+def _members(settings: Settings, spec: SeriesRequest) -> Iterator[SeriesRequest]:
     """Yield the further ensemble members of a method, whose series is the first member."""
     assert spec.method is not None
-    if spec.method.draws and pretrained_for(settings.superres, spec.method.name) is None:
+    if spec.method.draws and find_pretrained(settings.superres, spec.method.name) is None:
         for seed in range(1, settings.superres.n_ensemble):
             yield _variant(spec, member_name(spec.name, seed), seed=seed)
 
 
-def _placebos(settings: Settings, run: BoldRun, spec: Wanted, with_anat: bool) -> Iterator[Wanted]:
+def _placebos(
+    settings: Settings, run: BoldRun, spec: SeriesRequest, with_anat: bool
+) -> Iterator[SeriesRequest]:
     """Yield the negative controls of a method that are requested and possible for a run."""
     assert spec.method is not None
     offered = (
@@ -181,16 +183,16 @@ class Planned:
     version: str
 
     @cached_property
-    def made_by(self) -> dict[str, str]:
+    def provenance(self) -> dict[str, str]:
         """Provenance metadata for sidecars of tables: version and digest of the settings."""
         return {
             "GeneratedByVersion": self.version,
             "SettingsDigest": analysis_digest(self.settings),
         }
 
-    def wanted(self, run: BoldRun, *, with_anat: bool) -> tuple[Wanted, ...]:
+    def requested_series(self, run: BoldRun, *, with_anat: bool) -> tuple[SeriesRequest, ...]:
         """Return the series that are computed from a run in addition to ``raw``."""
-        return wanted_series(self.settings, run, self.plan.series_of(run), with_anat=with_anat)
+        return list_series(self.settings, run, self.plan.list_series(run), with_anat=with_anat)
 
     def primary(self, run: BoldRun) -> str:
         """Return the name of the exported series of a run.
@@ -198,7 +200,7 @@ class Planned:
         This is the series of the last method of the run. Without methods, it is the B-spline
         series or, if that was not requested, the last series.
         """
-        names = [name for name in self.plan.series_of(run) if name != "raw"]
+        names = [name for name in self.plan.list_series(run) if name != "raw"]
         methods = [name for name in series_names(self.settings.superres.learned) if name in names]
         return next(
             iter([*methods[::-1], *(name for name in names if name == "bspline"), *names[::-1]])
@@ -244,14 +246,14 @@ class Planned:
         """Return the BIDS URI of an input file, such as ``bids:raw:sub-01/func/…``."""
         paths = self.settings.paths
         roots = {source.name: source.root for source in self.plan.sources}
-        return uri_of(path, {"": paths.output_dir, "raw": paths.bids_dir, **roots})
+        return file_uri(path, {"": paths.output_dir, "raw": paths.bids_dir, **roots})
 
-    def training(self, spec: Wanted) -> TrainingSettings:
+    def make_training(self, spec: SeriesRequest) -> TrainingSettings:
         """Return the training settings of a series, including any existing model to use."""
         assert spec.method is not None
-        return self.training_of(spec.method.name, seed=spec.seed)
+        return self.make_method_training(spec.method.name, seed=spec.seed)
 
-    def training_of(self, method: str, *, seed: int = 0) -> TrainingSettings:
+    def make_method_training(self, method: str, *, seed: int = 0) -> TrainingSettings:
         """Return the training settings of a method, including any existing model to use.
 
         `seed`: number that is added to the random seed, for further ensemble members.
@@ -260,11 +262,11 @@ class Planned:
         return TrainingSettings(
             method=method,
             recipe=superres.recipe,
-            recipe_changes=changes_of(superres.recipe_changes, method),
+            recipe_changes=select_changes(superres.recipe_changes, method),
             model_source=superres.model_source,
             model_dir=superres.models_to_reuse(self.settings.paths.output_dir),
-            pretrained=pretrained_for(superres, method),
-            vgg_weights=vgg_weights_for(superres, method),
+            pretrained=find_pretrained(superres, method),
+            vgg_weights=find_vgg_weights(superres, method),
             random_seed=resources.random_seed + seed,
             omp_nthreads=resources.omp_nthreads or 1,
             device=resources.device,
@@ -275,15 +277,15 @@ class Planned:
         )
 
 
-def named(path: Path, *names: str) -> dict[str, str]:
+def select_entities(path: Path, *names: str) -> dict[str, str]:
     """Return selected entities of a file name: labels by long entity name.
 
     `names`: long names of the entities; entities that the file name lacks are omitted.
     """
-    return {name: label for name, label in entities_of(path).items() if name in names}
+    return {name: label for name, label in parse_entities(path).items() if name in names}
 
 
-def methods_of(specs: Sequence[Wanted]) -> tuple[str, ...]:
+def list_methods(specs: Sequence[SeriesRequest]) -> tuple[str, ...]:
     """Return the names of stored series whose methods are evaluated, networks first."""
     methods = [spec for spec in specs if spec.stored and spec.judged]
     return tuple(spec.name for spec in sorted(methods, key=lambda spec: not spec.network))

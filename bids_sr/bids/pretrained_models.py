@@ -7,7 +7,7 @@ from bids_sr.bids.inputs import ModelInput
 from bids_sr.config import SuperRes
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.image_header import Triple
-from bids_sr.sr.former_names import current_names, renaming
+from bids_sr.sr.former_names import current_names, renaming_text
 from bids_sr.sr.method import method_names
 
 _LARGEST = 8  # largest factor along an axis
@@ -22,7 +22,7 @@ def check_given_models(superres: SuperRes, findings: Findings) -> None:
         if method is None or method not in method_names():
             continue  # missing files, cards and methods are reported when the model is opened
         option, description = f"--pretrained {file}", f"the file contains a {method} model"
-        renamed = renaming(read_json(file.with_suffix(".json")))
+        renamed = renaming_text(read_json(file.with_suffix(".json")))
         description = renamed or description
         if method not in superres.learned:
             fix = f"Add {method} to --sr-method, or omit this file from --pretrained."
@@ -41,7 +41,7 @@ def check_given_models(superres: SuperRes, findings: Findings) -> None:
                 fix,
             )
         elif renamed:
-            findings.tell(option, f"{renamed}.")
+            findings.note(option, f"{renamed}.")
         file_of_method.setdefault(method, file)
     if (
         superres.n_ensemble > 1
@@ -74,7 +74,7 @@ def input_of_models(superres: SuperRes) -> ModelInput | None:
     contrasts, voxel size and slice orientation. Further models are compared with the first one
     later.
     """
-    models = [pretrained_for(superres, name) for name in superres.learned]
+    models = [find_pretrained(superres, name) for name in superres.learned]
     if not models or models[0] is None or None in models:
         return None
     card = read_json(models[0].with_suffix(".json"))
@@ -127,7 +127,7 @@ def factor_without_pair(superres: SuperRes) -> Triple | None:
     return superres.factor_by_axis or factor_of_models(superres)
 
 
-def pretrained_for(superres: SuperRes, method: str) -> Path | None:
+def find_pretrained(superres: SuperRes, method: str) -> Path | None:
     """Return the first ``--pretrained`` model whose card names this method, or None.
 
     Methods without such a model are trained as usual.

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
 
-class Answer(TypedDict, total=False):
+class NodeOutcome(TypedDict, total=False):
     """Outcome of a node or a job, as reported by the process that ran it."""
 
     result: object
@@ -24,7 +24,7 @@ class Answer(TypedDict, total=False):
     error: BaseException  # error of the process itself
 
 
-def kind_of(node: "Node") -> str:
+def step_function(node: "Node") -> str:
     """Return the function of a node's step or the class of its nipype interface.
 
     The name includes the module.

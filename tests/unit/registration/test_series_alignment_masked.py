@@ -10,7 +10,7 @@ from bids_sr.phantom.bold_run import bold_run
 from bids_sr.phantom.poses import CENTER
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_subject import SimulatedSubject
-from bids_sr.registration.compared_frame import align_volumes, refusal_of
+from bids_sr.registration.series_alignment import align_volumes, rejection_reason
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.transforms import rigid_matrix
 
@@ -30,7 +30,7 @@ def simulated_series() -> tuple[Volumes, Volumes, np.ndarray]:
     }
     series = [
         {
-            t: run.scanner.moving(rest, pose, sigma=3.0, rng=np.random.default_rng(t))
+            t: run.scanner.acquire_moving(rest, pose, sigma=3.0, rng=np.random.default_rng(t))
             for t, pose in poses.items()
         }
         for poses in (motion, dict.fromkeys(motion, np.eye(4)))
@@ -49,8 +49,8 @@ def test_a_masked_series_is_aligned_with_its_run(
 ) -> None:
     run, _, affine = simulated_series
     alignment = align_volumes(run, mask_volumes(run, affine), affine)
-    assert refusal_of(alignment) is None
-    assert alignment.moves
+    assert rejection_reason(alignment) is None
+    assert alignment.follows_motion
     assert np.abs(alignment.shift).max() < 0.02
     assert (alignment.scale, alignment.offset) == (1.0, 0.0)
 
@@ -71,8 +71,8 @@ def test_a_masked_realigned_series_is_detected(
 ) -> None:
     run, still, affine = simulated_series
     alignment = align_volumes(run, mask_volumes(still, affine), affine)
-    assert refusal_of(alignment) is None
-    assert not alignment.moves
+    assert rejection_reason(alignment) is None
+    assert not alignment.follows_motion
 
 
 def test_a_masked_shifted_series_is_rejected(
@@ -80,7 +80,7 @@ def test_a_masked_shifted_series_is_rejected(
 ) -> None:
     run, _, affine = simulated_series
     shifted = {t: np.roll(volume, 1, axis=1) for t, volume in mask_volumes(run, affine).items()}
-    assert refusal_of(align_volumes(run, shifted, affine)) is not None
+    assert rejection_reason(align_volumes(run, shifted, affine)) is not None
 
 
 def test_a_demeaned_series_is_rejected(
@@ -88,7 +88,7 @@ def test_a_demeaned_series_is_rejected(
 ) -> None:
     run, _, affine = simulated_series
     mean = np.mean(list(run.values()), axis=0)
-    refusal = refusal_of(
+    refusal = rejection_reason(
         align_volumes(run, {t: volume - mean for t, volume in run.items()}, affine)
     )
     assert refusal is not None

@@ -23,7 +23,7 @@ from bids_sr.spatial.hmc import estimate_motion
 from bids_sr.spatial.masks import MaskError, brain_mask, grow, head_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.similarity import correlation
-from bids_sr.spatial.transforms import points_in, rms_distance
+from bids_sr.spatial.transforms import rms_distance, voxel_centers
 from bids_sr.sr.matrices import apply_along, block_matrix, downsample
 
 _PLACES = 6
@@ -74,35 +74,35 @@ class Alignment:
 
     Attributes
     ----------
-    moves : bool
+    follows_motion : bool
         Whether the volumes have the head motion of the run; False for a motion-corrected series.
     shift : tuple[float, float, float]
         Constant shift relative to the run, in acquired voxels along the axes of the run.
     spread_mm : float
         Variation of the position about this shift (mm, rms over moments and the brain).
-    alike : float
+    mean_similarity : float
         Correlation of the mean images in the head.
-    together : float
+    change_similarity : float
         Correlation of the changes between consecutive volumes.
     scale : float
         Factor that converts the signal of the series to the signal of the run; 1 if they agree.
     offset : float
         Signal that is added after scaling, in units of the run.
-    both : MaskArray
+    valid : MaskArray
         Voxels to compare: positive in the run, and not masked in the series (3D).
-    least : float
+    signal_threshold : float
         Mean of the series above which a voxel has signal.
     """
 
-    moves: bool
+    follows_motion: bool
     shift: tuple[float, float, float]
     spread_mm: float
-    alike: float
-    together: float
+    mean_similarity: float
+    change_similarity: float
     scale: float
     offset: float
-    both: MaskArray
-    least: float
+    valid: MaskArray
+    signal_threshold: float
 
     @property
     def shift_text(self) -> str:
@@ -117,13 +117,13 @@ class Alignment:
     def facts(self) -> dict[str, object]:
         """Return the alignment as plain values for the report."""
         return {
-            "frame": "as acquired" if self.moves else "corrected for head motion",
+            "frame": "as acquired" if self.follows_motion else "corrected for head motion",
             "shift": self.shift_text,
             "spread_mm": round(self.spread_mm, 3),
-            "alike": round(self.alike, 3),
+            "alike": round(self.mean_similarity, 3),
             "scale": float(f"{self.scale:.6g}"),
             "offset": float(f"{self.offset:.6g}"),
-            "least_signal": float(f"{self.least:.6g}"),
+            "least_signal": float(f"{self.signal_threshold:.6g}"),
         }
 
 
@@ -172,10 +172,10 @@ def align_volumes(
     except (MaskError, ValueError) as error:
         raise ComparedError(f"no head could be found in the acquired series ({error})") from None
     _refuse_nan(compared, brain, affine)
-    run_threshold = _least_signal(mean, mask)
+    run_threshold = _compute_signal_threshold(mean, mask)
     stored_mean = np.mean([np.nan_to_num(volume) for volume in compared.values()], axis=0)
     compared_mean = _means(stored_mean, shape)
-    threshold = _least_signal(compared_mean, mask)
+    threshold = _compute_signal_threshold(compared_mean, mask)
     # a voxel of the acquired grid has no signal if any of its high-resolution voxels is 0
     has_signal = (compared_mean > threshold) & (
         _means((stored_mean == 0).astype(np.float32), shape) < 0.01
@@ -187,7 +187,7 @@ def align_volumes(
         for t, volume in compared.items()
     }
     compared_mean = np.mean(list(low.values()), axis=0)
-    mask, margin = _covered(mask, has_signal)
+    mask, margin = _select_covered(mask, has_signal)
     similarity = correlation(mean[mask], compared_mean[mask])
     starts = [t for t in acquired if t + 1 in acquired]
     changes = [
@@ -223,15 +223,15 @@ def align_volumes(
             shift, spread = _constant(refits, mask, affine)
     still = max(_STILL_MM, _STILL_VOXELS * float(voxel_sizes(affine)[:2].min()))
     return Alignment(
-        moves=spread < still,
+        follows_motion=spread < still,
         shift=shift,
         spread_mm=spread,
-        alike=similarity,
-        together=correlation(*changes),
+        mean_similarity=similarity,
+        change_similarity=correlation(*changes),
         scale=scale,
         offset=offset,
-        both=both,
-        least=threshold,
+        valid=both,
+        signal_threshold=threshold,
     )
 
 
@@ -304,7 +304,7 @@ def _to_signal(values: Array, compared: Array) -> tuple[float, float]:
     return (scale, 0.0) if scaled <= shifted else (1.0, offset)
 
 
-def _least_signal(mean: Array, mask: MaskArray) -> float:
+def _compute_signal_threshold(mean: Array, mask: MaskArray) -> float:
     """Return the threshold of the mean image above which voxels have signal.
 
     Programs such as tedana write zeros outside the brain. For registration, these voxels are
@@ -325,7 +325,7 @@ def _means(volume: Array, shape: Sequence[int]) -> Array:
     return volume
 
 
-def _covered(mask: MaskArray, has_signal: MaskArray) -> tuple[MaskArray, int]:
+def _select_covered(mask: MaskArray, has_signal: MaskArray) -> tuple[MaskArray, int]:
     """Return the part of the head to register, and the number of voxels by which to dilate it.
 
     The part is the head without voxels at or beyond the border of the series' signal. It is not
@@ -358,7 +358,7 @@ def _pose(
     has_signal : MaskArray
         Voxels in which the series has signal (3D).
     covered : tuple[MaskArray, int]
-        Part of the head and its margin, as returned by `_covered`.
+        Part of the head and its margin, as returned by `_select_covered`.
     affine : Array
         Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
 
@@ -372,27 +372,27 @@ def _pose(
     return estimate_motion([filled], values, inside, affine, margin=margin).matrices[0]
 
 
-def refusal_of(alignment: Alignment) -> tuple[str, str] | None:
+def rejection_reason(alignment: Alignment) -> tuple[str, str] | None:
     """Return the reason why a series cannot be compared, and the remedy; None if it can."""
-    if alignment.alike < _LEAST_LIKE:
+    if alignment.mean_similarity < _LEAST_LIKE:
         return (
             (
                 "the mean image does not match the mean image of the run (correlation"
-                f" {alignment.alike:.2f}). The series may be from another participant or head"
-                " position, or its temporal mean may have been subtracted"
+                f" {alignment.mean_similarity:.2f}). The series may be from another participant or"
+                " head position, or its temporal mean may have been subtracted"
             ),
             "Provide a series that was computed from this run, on the grid of the run and"
             " with its temporal mean (in signal units).",
         )
-    if alignment.together < _TOGETHER:
+    if alignment.change_similarity < _TOGETHER:
         return (
             (
                 "the time series do not match the time series of the run (correlation"
-                f" {alignment.together:.2f}), so the series seems to be from another run"
+                f" {alignment.change_similarity:.2f}), so the series seems to be from another run"
             ),
             "Provide a series that was computed from this run.",
         )
-    if alignment.moves and max(map(abs, alignment.shift)) > _MOST_SHIFT:
+    if alignment.follows_motion and max(map(abs, alignment.shift)) > _MOST_SHIFT:
         return (
             (
                 f"all volumes are shifted relative to the run by {alignment.shift_text} (voxels of"
@@ -418,7 +418,7 @@ def _constant(
 
     The median is computed over the moments and then over the brain, the rms over both together.
     """
-    points = points_in(mask, affine, 7)
+    points = voxel_centers(mask, affine, 7)
     displacements = np.stack(
         [apply_affine(pose, points) - points for pose in poses]
     )  # moments, points, 3
@@ -433,12 +433,12 @@ def read_moments(reader: SeriesReader) -> dict[int, Array]:
     return {t: reader.volume(t) for t in moments(reader.shape[3])}
 
 
-def checked(acquired: SeriesReader, compared: SeriesReader) -> Alignment:
+def check_alignment(acquired: SeriesReader, compared: SeriesReader) -> Alignment:
     """Align a series with its run, or raise ComparedError if they cannot be compared."""
     alignment = align_volumes(
         read_moments(acquired), read_moments(compared), np.asarray(acquired.affine, dtype=float)
     )
-    if refusal := refusal_of(alignment):
+    if refusal := rejection_reason(alignment):
         raise ComparedError(f"{refusal[0]}. {refusal[1]}")
     return alignment
 
@@ -475,22 +475,22 @@ def poses_of(
     ComparedError
         The reference of the series is more than 5 mm away from the boldref of the run.
     """
-    if alignment.moves:
+    if alignment.follows_motion:
         return poses
     shape = boldref.data.shape
     low = np.mean(
         [downsample(volume, shape) for volume in read_moments(compared).values()], axis=0
     )
     reference = np.asarray(boldref.data)
-    has_signal = low > alignment.least
+    has_signal = low > alignment.signal_threshold
     pose = _pose(
         reference,
         alignment.scale * low + alignment.offset,
         has_signal,
-        _covered(mask, has_signal),
+        _select_covered(mask, has_signal),
         boldref.affine,
     )
-    distance = rms_distance(np.eye(4), pose, points_in(mask, boldref.affine, 7))
+    distance = rms_distance(np.eye(4), pose, voxel_centers(mask, boldref.affine, 7))
     if distance > _MOST_APART_MM:
         raise ComparedError(
             f"the series is corrected for head motion, but its reference image is {distance:.1f}"

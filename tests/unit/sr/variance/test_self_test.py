@@ -10,15 +10,15 @@ from variance_helpers import Array4D, acquired, patchy, whole_of
 from bids_sr.sr.matrices import downsample, upsample
 from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.variance.one_level_down import (
-    Explained,
-    Trial,
-    _added_by_interpolation,
-    try_interpolation,
-    try_maps,
-)
 from bids_sr.sr.variance.prior import Prior
-from bids_sr.sr.variance.temporal_components import halves_of
+from bids_sr.sr.variance.self_test import (
+    SelfTest,
+    SelfTestScore,
+    _make_interpolation_addition,
+    score_interpolation,
+    score_maps,
+)
+from bids_sr.sr.variance.temporal_components import statistics_of_halves
 
 SHAPE, FACTOR = (24, 22, 2), (2.0, 2.0, 1.0)
 QUICK = VarianceRecipe(fwhm=(2.0,), rounds=0, equalize=0.0)
@@ -37,7 +37,7 @@ def run_of(seed, volumes, memory, noise):
     grid = whole_of(SHAPE, FACTOR)
     small = whole_of((x // 2, y // 2, z), FACTOR)
     map_ = patchy(small, 5).repeat_interleave(2, 1).repeat_interleave(2, 2)
-    prior = Prior(whole=grid, weight=20 * map_[None], fwhm=(3.0,), noise=0.0)
+    prior = Prior(region=grid, weight=20 * map_[None], fwhm=(3.0,), noise=0.0)
     generator = torch.Generator().manual_seed(seed)
     image, series = acquired(prior, generator), []
     for _ in range(volumes):
@@ -51,9 +51,9 @@ def run_of(seed, volumes, memory, noise):
 
 
 def trial_of(series, mask):
-    halves = halves_of(series, mask, 0, 40, None, 15)
-    return Trial(
-        [half.components for half in halves], mask, FACTOR, [half.stretches for half in halves]
+    halves = statistics_of_halves(series, mask, 0, 40, None, 15)
+    return SelfTest(
+        [half.components for half in halves], mask, FACTOR, [half.segments for half in halves]
     )
 
 
@@ -68,7 +68,7 @@ def trial_of(series, mask):
 def test_the_interval_of_one_run_contains_the_mean_share_of_many_runs(volumes, memory, noise):
     mask, count = mask_of(), 24
     results = [
-        try_maps(trial_of(run_of(seed, volumes, memory, noise), mask), QUICK)[0.0]
+        score_maps(trial_of(run_of(seed, volumes, memory, noise), mask), QUICK)[0.0]
         for seed in range(count)
     ]
     shares = np.array([result.share for result in results])
@@ -95,10 +95,12 @@ def test_the_share_of_an_interpolation_equals_the_mean_over_its_volumes():
                 for method in ("zerofill", name)
             )
             shares.append(1 - interpolation_error / zero_filling_error)
-        assert try_interpolation(trial, name).by_half[0] == pytest.approx(
+        assert score_interpolation(trial, name).by_half[0] == pytest.approx(
             np.mean(shares), abs=1e-4
         )
-    added = _added_by_interpolation("zerofill", trial.level)(trial.level.down(trial.halves[0][:1]))
+    added = _make_interpolation_addition("zerofill", trial.level)(
+        trial.level.down(trial.halves[0][:1])
+    )
     assert float(next(added).abs().max()) < 1e-3
 
 
@@ -109,7 +111,7 @@ def test_a_control_is_tested_as_it_is_applied():
     series, mask = run_of(1, 60, 0.0, 1.0), mask_of()
     sdmod = get_method("sdmod").variance
     trial = trial_of(series, mask)
-    assert 0 < try_maps(trial, sdmod)[0.0].share < try_maps(trial, QUICK)[0.0].share
+    assert 0 < score_maps(trial, sdmod)[0.0].share < score_maps(trial, QUICK)[0.0].share
 
 
 def test_segments_belong_to_their_half_and_head_motion_is_regressed_out():
@@ -118,7 +120,7 @@ def test_segments_belong_to_their_half_and_head_motion_is_regressed_out():
     series.data[..., 36] += 300 * mask
 
     def segments_of(data, nuisance):
-        return [half.stretches for half in halves_of(data, mask, 4, 40, nuisance, 15)]
+        return [half.segments for half in statistics_of_halves(data, mask, 4, 40, nuisance, 15)]
 
     segments = segments_of(series, None)
     assert [[len(segment) for segment in half] for half in segments] == [[8, 8, 8], [8, 8, 8]], (
@@ -139,19 +141,19 @@ def test_motion_regressors_leave_fluctuations_in_the_halves_of_a_short_run():
     counted as much.
     """
     series, mask = run_of(3, 30, 0.0, 4.0), mask_of()
-    without_regressors = halves_of(series, mask, 0, 40, None, 15)
-    with_regressors = halves_of(
+    without_regressors = statistics_of_halves(series, mask, 0, 40, None, 15)
+    with_regressors = statistics_of_halves(
         series, mask, 0, 40, np.random.default_rng(0).normal(size=(30, 12)).cumsum(0), 15
     )
     sizes = [np.square(half.components[:, mask]).sum(1) for half in with_regressors]
     assert all(energies.min() > 1e-3 * energies.max() for energies in sizes)
     share, share_with_regressors = (
-        try_maps(Trial([half.components for half in halves], mask, FACTOR), QUICK)[0.0].share
+        score_maps(SelfTest([half.components for half in halves], mask, FACTOR), QUICK)[0.0].share
         for halves in (without_regressors, with_regressors)
     )
     assert share_with_regressors > 0.7 * share > 0.02
 
 
 def test_fewer_than_two_segments_give_no_interval():
-    assert np.isnan(Explained(by_half=(0.1, 0.2), by_stretch=(0.1,)).interval).all()
-    assert Explained(by_half=(0.1, 0.2), by_stretch=(0.1, 0.2)).interval[0] < 0.15
+    assert np.isnan(SelfTestScore(by_half=(0.1, 0.2), by_stretch=(0.1,)).interval).all()
+    assert SelfTestScore(by_half=(0.1, 0.2), by_stretch=(0.1, 0.2)).interval[0] < 0.15

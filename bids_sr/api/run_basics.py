@@ -11,10 +11,10 @@ from bids_sr.api.image_inputs import (
     Dummies,
     ImageInputError,
     SuperResolutionWarning,
-    mask_on,
-    poses_of,
-    slices_last,
-    volume_of,
+    check_slice_axis,
+    load_mask,
+    load_poses,
+    load_volume,
 )
 from bids_sr.api.run_inputs import RunInputs
 from bids_sr.frozen import frozen
@@ -32,7 +32,7 @@ from bids_sr.workflows.fit_run import (
     Registration,
     estimate_motion,
     find_brain,
-    given_motion,
+    reuse_motion,
 )
 
 _MOST_LEFT_MM = 0.5
@@ -40,7 +40,7 @@ _MOST_LEFT_MM = 0.5
 
 
 @frozen
-class FoundRun:
+class RunBasics:
     """Number of non-steady-state volumes of a run, its head motion, and its brain."""
 
     n_dummy: int
@@ -56,8 +56,8 @@ def find_run(
     factor: Factor,
     n_dummy: Dummies,
     realigned: bool,
-    previous: FoundRun | None = None,
-) -> FoundRun:
+    previous: RunBasics | None = None,
+) -> RunBasics:
     """Estimate the properties of a run that were not passed.
 
     Parameters
@@ -77,7 +77,7 @@ def find_run(
     previous : FoundRun | None, optional
         Earlier results, used unless other inputs are passed.
     """
-    slices_last(reader)
+    check_slice_axis(reader)
     total = reader.shape[3]
     if n_dummy != "auto" and not 0 <= n_dummy <= total - 2:
         raise ImageInputError(
@@ -87,11 +87,11 @@ def find_run(
     reuses_motion = previous is not None and inputs.motion is None and inputs.boldref is None
     poses = boldref = None
     if not reuses_motion:
-        poses = _given_poses(reader, inputs, previous, realigned=realigned)
-        boldref = _given_boldref(reader, inputs, folder, previous)
+        poses = _load_poses(reader, inputs, previous, realigned=realigned)
+        boldref = _load_boldref(reader, inputs, folder, previous)
     mask_file = None
     if inputs.mask is not None:
-        mask = mask_on(inputs.mask, grid_of(reader), folder)
+        mask = load_mask(inputs.mask, make_empty_mask(reader), folder)
         mask_file = folder / "bold_mask.nii"
         save_image(mask.data, mask.affine, mask_file, dtype=np.uint8)
     count = bold_reference.count_dummies(
@@ -100,7 +100,7 @@ def find_run(
     if previous is not None and reuses_motion:
         head_motion = previous.motion
     elif poses is not None:
-        head_motion = given_motion(reader, count, poses, boldref=boldref)
+        head_motion = reuse_motion(reader, count, poses, boldref=boldref)
     else:
         head_motion = estimate_motion(reader, count, boldref)
     if previous is not None and mask_file is None:
@@ -109,27 +109,27 @@ def find_run(
         brain = find_brain(
             head_motion.boldref, mask_file=mask_file, factor=factor, origin="Python"
         )
-    return FoundRun(n_dummy=count, motion=head_motion, brain=brain)
+    return RunBasics(n_dummy=count, motion=head_motion, brain=brain)
 
 
-def _given_poses(
-    reader: SeriesReader, inputs: RunInputs, previous: FoundRun | None, *, realigned: bool
+def _load_poses(
+    reader: SeriesReader, inputs: RunInputs, previous: RunBasics | None, *, realigned: bool
 ) -> Float | None:
     """Return the head positions in the volumes that were passed or are known; None to estimate."""
     if inputs.motion is not None:
-        return poses_of(inputs.motion, reader.shape[3])
+        return load_poses(inputs.motion, reader.shape[3])
     if previous is not None:
-        return poses_of(previous.motion.hmc_xfms, reader.shape[3])
-    return still(reader.shape[3]) if realigned else None
+        return load_poses(previous.motion.hmc_xfms, reader.shape[3])
+    return identity_transforms(reader.shape[3]) if realigned else None
 
 
-def _given_boldref(
-    reader: SeriesReader, inputs: RunInputs, folder: Path, previous: FoundRun | None
+def _load_boldref(
+    reader: SeriesReader, inputs: RunInputs, folder: Path, previous: RunBasics | None
 ) -> Volume | None:
     """Return the boldref of a run that was passed or is known; None to compute it."""
     if inputs.boldref is None:
         return None if previous is None else Volume(previous.motion.boldref.data, reader.affine)
-    image = volume_of(inputs.boldref, folder, "boldref")
+    image = load_volume(inputs.boldref, folder, "boldref")
     if image.data.shape != reader.shape[:3] or not np.allclose(
         image.affine, reader.affine, atol=1e-3
     ):
@@ -140,8 +140,8 @@ def _given_boldref(
     return Volume(image.data, reader.affine)
 
 
-def fitted_run(
-    reader: SeriesReader, found_run: FoundRun, calibration: Calibration | None = None
+def to_fitted_run(
+    reader: SeriesReader, found_run: RunBasics, calibration: Calibration | None = None
 ) -> FittedRun:
     """Return a run in the form that workflows require, without slice-timing correction and
     anatomy.
@@ -166,12 +166,12 @@ def fitted_run(
     )
 
 
-def still(n_volumes: int) -> Transforms:
+def identity_transforms(n_volumes: int) -> Transforms:
     """Return identity transforms (T, 4, 4) of a run without head motion."""
     return np.repeat(np.eye(4)[None], n_volumes, 0)
 
 
-def grid_of(reader: SeriesReader) -> Volume:
+def make_empty_mask(reader: SeriesReader) -> Volume:
     """Return an empty mask on the grid of a series (X, Y, Z, boolean)."""
     return Volume(np.zeros(reader.shape[:3], bool), reader.affine)
 
