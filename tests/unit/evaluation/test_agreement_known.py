@@ -114,8 +114,8 @@ def test_values_equal_correlations_of_the_maps(files):
 
 
 def test_explained_variance_equals_its_definition_and_construction(files, tmp_path):
-    """A noise-free series with 90 % of the detail lacks 1 % of its variance; noise reduces
-    explained variance by its energy.
+    """Noise-free series with 90 % of the detail lack 1 % of its variance; noise reduces explained
+    variance by its energy.
     """
     true = truth()
     clean = save(tmp_path, "clean", betas_of(3, 0.9, true, noise=0.0))

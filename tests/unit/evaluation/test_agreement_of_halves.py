@@ -261,7 +261,7 @@ def test_a_condition_with_too_few_blocks_is_reported_once(caplog, tmp_path):
 
 
 def test_differences_are_in_the_order_of_the_values(run):
-    """The order of a set of strings would differ between processes."""
+    """Sets of strings would have a different order in every process."""
     rows = [*rows_by_key(run[0])[0].values()]
     values, differences = (
         [

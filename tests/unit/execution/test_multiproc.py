@@ -326,7 +326,7 @@ def test_a_node_killed_twice_is_reported_and_other_nodes_run(tmp_path):
 
 @pytest.mark.timeout(120)
 def test_a_full_disk_ends_the_run_at_once(tmp_path, caplog, capfd):
-    """All other steps would fail for the same reason, each with a crash file and several lines."""
+    """Other steps would all fail for the same reason, each with a crash file and several lines."""
     workflow = _workflow(tmp_path)
     workflow.add_nodes([pe.Node(Full(value=n), name=f"full{n}", mem_gb=0.1) for n in range(12)])
     execution_config = workflow.config["execution"]
@@ -417,7 +417,7 @@ if __name__ == "__main__":
 
 @pytest.mark.timeout(120)
 def test_no_worker_outlives_a_killed_scheduler(tmp_path):
-    """The worker runs compiled code that blocks other threads, so only the kernel can end it."""
+    """Compiled code in the worker blocks other threads, so only the kernel can end it."""
     file, script = tmp_path / "pid", tmp_path / "driver.py"
     tests = str(Path(__file__).parents[2])
     script.write_text(DRIVER.format(tests=tests, base=str(tmp_path), file=str(file)))

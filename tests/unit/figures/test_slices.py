@@ -240,7 +240,7 @@ def test_png_compression_preserves_colors():
 
 
 def test_a_map_of_up_to_256_colors_is_stored_with_a_small_palette():
-    """The image has the color scale of a map and transparent background."""
+    """Use the color scale of a map and a transparent background."""
     values = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((120, 110)), 3)
     values /= np.abs(values).max()
     pixels = colormaps["coolwarm"](values / 2 + 0.5, bytes=True)
