@@ -7,8 +7,9 @@ from bids_sr.glm.smoothing import smooth
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AxisOrder
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, difference_unit
+from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import File, Series
-from bids_sr.pipeline.step import HERE, enumerate_words, step
+from bids_sr.pipeline.step import HERE, step
 from bids_sr.spatial import slice_timing
 from bids_sr.sr.method import Cost
 

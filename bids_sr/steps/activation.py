@@ -27,6 +27,7 @@ from bids_sr.io.grids import AxisOrder, Factor
 from bids_sr.io.json_values import as_number
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.metrics.rows import MetricRow, columns_json, metric_rows
+from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Derivative,
@@ -39,7 +40,7 @@ from bids_sr.pipeline.artifacts import (
     Series,
     Volume,
 )
-from bids_sr.pipeline.step import HERE, enumerate_words, step
+from bids_sr.pipeline.step import HERE, step
 from bids_sr.quality.series_quality import QualitySums, quality_metrics
 from bids_sr.series import RAW, map_label
 from bids_sr.sr.method import Cost

@@ -25,8 +25,9 @@ from bids_sr.io.json_values import as_number
 from bids_sr.io.nifti import save_image
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MetricRow, metric_rows
+from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import Derivative, Facts, Image, Map, Mask, Rows, Transforms
-from bids_sr.pipeline.step import HERE, enumerate_words, step
+from bids_sr.pipeline.step import HERE, step
 from bids_sr.pipeline.store import derivative_path
 from bids_sr.registration.rigid import rigid
 from bids_sr.registration.same_contrast import align_alike, refine
@@ -254,10 +255,11 @@ def carry_maps(
             zero_outside=True,
         )
         inside = inside & (coverage > 0.5)
-        about["SharedBrain"] = _shared_brain(inside, first_mask, mask)
+        share = _shared_brain(inside, first_mask, mask)
+        about["SharedBrain"] = share
         # all series have the same brain
         if maps and maps[0].sidecar.get("SourceSeries") == RAW:
-            _check_shared_brain(run, about["SharedBrain"])
+            _check_shared_brain(run, share)
     for statmap in _combinable([*maps, *error_maps], contrasts):
         values = statmap.volume.data
         if xfm is not None:

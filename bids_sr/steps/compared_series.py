@@ -18,8 +18,9 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AxisOrder, Factor
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import Distortion, Facts, File, Image, Mask, Series, Transforms
-from bids_sr.pipeline.step import HERE, enumerate_words, step
+from bids_sr.pipeline.step import HERE, step
 from bids_sr.registration.series_alignment import check_alignment, poses_of, read_moments
 from bids_sr.series import ACQUIRED_BAND
 from bids_sr.spatial.resampling import sample_volume

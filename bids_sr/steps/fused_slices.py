@@ -40,9 +40,10 @@ from bids_sr.io.grids import size_text
 from bids_sr.io.json_values import as_number
 from bids_sr.io.nifti import save_image
 from bids_sr.io.volume import Volume
+from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline import artifacts
 from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Series, Transforms
-from bids_sr.pipeline.step import HERE, enumerate_words, step
+from bids_sr.pipeline.step import HERE, step
 from bids_sr.series import THIN, map_label
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.method import Cost

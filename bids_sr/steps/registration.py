@@ -13,8 +13,9 @@ import numpy as np
 from bids_sr.config.memory import Need
 from bids_sr.io.grids import AS_STORED, LARGEST_BRAIN_ML, AxisOrder, Factor
 from bids_sr.io.volume import Volume
+from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Transforms
-from bids_sr.pipeline.step import HERE, enumerate_words, step
+from bids_sr.pipeline.step import HERE, step
 from bids_sr.registration import bold_to_anat
 from bids_sr.registration.ants import load, load_like, reorder_to_ras
 from bids_sr.registration.bold_regions import region_on_bold

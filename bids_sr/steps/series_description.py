@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from bids_sr.evaluation.negative_controls import PLACEBOS
 from bids_sr.io.grids import AxisOrder, Factor, inverse_order
-from bids_sr.pipeline.step import enumerate_words
+from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.series import BASELINES, RAW
 from bids_sr.sr.method import method_of_series
 

@@ -10,8 +10,9 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import save_image
 from bids_sr.io.volume import Volume
+from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import Derivative, File, Image, Map, Mask, SpaceGrid, Transforms
-from bids_sr.pipeline.step import HERE, enumerate_words, step
+from bids_sr.pipeline.step import HERE, step
 from bids_sr.registration.ants import carry_points
 from bids_sr.spatial.output_grids import grid_around, place_grid, zooms_in_ras
 from bids_sr.spatial.transforms import hr_grid

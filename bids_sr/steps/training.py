@@ -14,8 +14,9 @@ from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.volume import Volume
+from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Series, Transforms
-from bids_sr.pipeline.step import HERE, enumerate_words, step
+from bids_sr.pipeline.step import HERE, step
 from bids_sr.quality.pair_scores import holdout_rows, slice_scores
 from bids_sr.series import VALIDATION_BASELINES, series_name
 from bids_sr.spatial.transforms import hr_grid

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from bids_sr.metrics.rows import metric_rows
+from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import Image, Mask, Rows
-from bids_sr.pipeline.step import enumerate_words, step
+from bids_sr.pipeline.step import step
 from bids_sr.spatial.edges import Mismatch, edge_mismatch
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.method import Cost

@@ -12,8 +12,9 @@ from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.grids import AxisOrder
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MetricRow
+from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import Derivative, File, Map, Mask, Rows
-from bids_sr.pipeline.step import enumerate_words, step
+from bids_sr.pipeline.step import step
 from bids_sr.sr.method import Cost
 from bids_sr.steps.memory import EFFECTS
 

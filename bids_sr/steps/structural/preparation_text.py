@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bids_sr.pipeline.step import enumerate_words
+from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.steps.structural.scans import AlignmentModel, Extracted, IntensityScaling, Tools
 
 _TO_TEMPLATE = (
