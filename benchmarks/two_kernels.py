@@ -93,6 +93,35 @@ def compare_maps(first: Array, second: Array) -> tuple[float, float]:
     return float(np.corrcoef(a, b)[0, 1]), float(np.abs(a - b).max()) / sd
 
 
+def compare_series(first: Path, second: Path) -> tuple[float, float]:
+    """Compare two time series as `compare_maps` compares maps, one volume at a time."""
+    images = [nib.load(path, keep_file_open=True) for path in (first, second)]
+    n_volumes = images[0].shape[3]
+    sums = np.zeros(5)  # a, b, a², b², ab
+    n_values, largest, offset = 0, 0.0, None
+    for volume in range(n_volumes):
+        a, b = (np.asarray(image.dataobj[..., volume], np.float64) for image in images)
+        used = ((a != 0) | (b != 0)) & (np.isfinite(a) | np.isfinite(b))
+        a, b = a[used], b[used]
+        if not len(a):
+            continue
+        if offset is None:  # of both, so that the sums of squares stay accurate
+            offset = float(a.mean())
+        largest = max(largest, float(np.abs(a - b).max()))
+        a, b = a - offset, b - offset
+        sums += [a.sum(), b.sum(), a @ a, b @ b, a @ b]
+        n_values += len(a)
+    if not n_values or largest == 0:
+        return 1.0, 0.0
+    mean_a, mean_b, aa, bb, ab = sums / n_values
+    variances = aa - mean_a**2, bb - mean_b**2
+    if not min(variances) > 0:
+        return float("nan"), float("nan")
+    return float((ab - mean_a * mean_b) / np.sqrt(np.prod(variances))), largest / variances[
+        0
+    ] ** 0.5
+
+
 def distance_from_threshold(region: Array, second: Array, maps: Sequence[Array]) -> float:
     """Return the largest distance of differing voxels from the threshold, in SD of the map.
 
@@ -148,9 +177,8 @@ def compare(first: Path, second: Path) -> tuple[list[dict[str, Any]], list[str]]
         if not (second / place).exists():
             beyond.append(f"{place}: only in one output")
             continue
-        a, b = values_of(path), values_of(second / place)
         if entities["suffix"] == "mask":
-            near, changed = (values > 0 for values in (a, b))
+            near, changed = (values_of(file) > 0 for file in (path, second / place))
             differ = int((near != changed).sum())
             of_maps = maps_of(path, maps) if differ else []
             far = (
@@ -165,7 +193,10 @@ def compare(first: Path, second: Path) -> tuple[list[dict[str, Any]], list[str]]
             met = far <= MOST_SD
             text = f"{differ} voxels, up to {far:.2g} SD from the threshold"
         else:
-            r, largest = compare_maps(a, b)
+            if len(nib.load(path).shape) == 4:
+                r, largest = compare_series(path, second / place)
+            else:
+                r, largest = compare_maps(values_of(path), values_of(second / place))
             kind = f"maps, {entities['stat']}" if path in maps else f"images, {entities['suffix']}"
             differences[kind].append((r, largest, 0, float("nan")))
             met = r >= LEAST_R and largest <= MOST_SD

@@ -65,7 +65,7 @@ class RunGroup:
 
 @frozen
 class UncombinedRuns:
-    """Runs of one participant and task of which there is no map of all runs.
+    """Runs of one participant and task without a map of all runs.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Effects of the task blocks of a series, on which the evaluation is based."""
+"""Effects of the task blocks of a series, the basis of the evaluation."""
 
 from collections.abc import Sequence
 from pathlib import Path
