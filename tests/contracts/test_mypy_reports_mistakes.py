@@ -10,15 +10,15 @@ import pytest
 ROOT = Path(__file__).parents[2]
 WRONG = {
     "a misspelled keyword": (
-        "return motion.count_dummies(bold, dumy_scans=None)",
+        "return bold_reference.count_dummies(bold, dumy_scans=None)",
         'Unexpected keyword argument "dumy_scans"',
     ),
     "an image for a series": (
-        "return motion.count_dummies(boldref, dummy_scans=None)",
+        "return bold_reference.count_dummies(boldref, dummy_scans=None)",
         'incompatible type "Volume"; expected "SeriesReader"',
     ),
     "a missing argument": (
-        "return motion.average_volumes(bold)",
+        "return bold_reference.average_volumes(bold)",
         'Missing named argument "n_dummy"',
     ),
     "a wrong field of a result": (
@@ -34,7 +34,7 @@ WRONG = {
 RIGHT = "return find_brain(estimate_motion(bold, 3).boldref, factor=(2.0, 2.0, 1.0))"
 HEAD = """\
 from bids_sr.pipeline.artifacts import Image, Series
-from bids_sr.steps import motion
+from bids_sr.steps import bold_reference
 from bids_sr.workflows.fit_run import estimate_motion, find_brain
 
 
