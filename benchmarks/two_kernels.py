@@ -117,9 +117,8 @@ def compare_series(first: Path, second: Path) -> tuple[float, float]:
     variances = aa - mean_a**2, bb - mean_b**2
     if not min(variances) > 0:
         return float("nan"), float("nan")
-    return float((ab - mean_a * mean_b) / np.sqrt(np.prod(variances))), largest / variances[
-        0
-    ] ** 0.5
+    correlation = float((ab - mean_a * mean_b) / np.sqrt(np.prod(variances)))
+    return correlation, largest / float(np.sqrt(variances[0]))
 
 
 def distance_from_threshold(region: Array, second: Array, maps: Sequence[Array]) -> float:
