@@ -58,15 +58,18 @@ def join_line(cells: Iterable[str]) -> str:
 
     Examples
     --------
-    >>> join_line(["1.5", 'a "quoted" cell', '"open'])
-    '1.5\\ta "quoted" cell\\t"open'
+    >>> join_line(["1.5", 'a "quoted" cell', "a\\ttab"])
+    '1.5\\ta "quoted" cell\\t"a\\ttab"'
     """
     return "\t".join(_protect(cell) for cell in cells)
 
 
 def _protect(cell: str) -> str:
-    """Quote a cell that would otherwise be read as another text."""
-    if "\t" in cell or (len(cell) > 1 and cell[0] == cell[-1] == '"'):
+    """Quote a cell that would otherwise be read as another text.
+
+    A quotation mark at the beginning could pair with the mark of a later cell.
+    """
+    if "\t" in cell or cell.startswith('"'):
         return '"' + cell.replace('"', '""') + '"'
     return cell
 

@@ -148,12 +148,12 @@ def test_the_noise_space_is_orthogonal_to_the_model():
     )
     space = NoiseSpace.of(design)
     assert space.basis.shape == (60, design.rank)
-    assert space.task.shape == space.beside.shape == (60, 2)
+    assert space.task.shape == space.quadrature.shape == (60, 2)
     confounds = design.matrix[:, 2:] / np.linalg.norm(design.matrix[:, 2:], axis=0)
     np.testing.assert_allclose(confounds.T @ space.task, 0, atol=1e-9)
-    np.testing.assert_allclose(space.basis.T @ space.beside, 0, atol=1e-9)
-    np.testing.assert_allclose(space.quadrature.T @ space.beside, np.eye(2), atol=1e-9)
-    overlap = (space.beside * filtered(space.task, quarter_turn(60))).sum(axis=0)
+    np.testing.assert_allclose(space.basis.T @ space.quadrature, 0, atol=1e-9)
+    np.testing.assert_allclose(space.quadrature.T @ space.quadrature, np.eye(2), atol=1e-9)
+    overlap = (space.quadrature * filtered(space.task, quarter_turn(60))).sum(axis=0)
     assert (overlap > 0.5).all()
 
 

@@ -35,9 +35,9 @@ def installed(tmp_path: Path) -> Path:
     ):
         (copy := folder / "bids_sr" / file).parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes((PACKAGE / "bids_sr" / file).read_bytes())
-    parts = (PACKAGE / "bids_sr" / kernels).read_text(encoding="utf-8").split("\n@compiled(")
+    parts = (PACKAGE / "bids_sr" / kernels).read_text(encoding="utf-8").split("\n@compile_for(")
     assert len(parts) > 4
-    (folder / "bids_sr" / kernels).write_text("\n@compiled(".join(parts[:3]), encoding="utf-8")
+    (folder / "bids_sr" / kernels).write_text("\n@compile_for(".join(parts[:3]), encoding="utf-8")
     return folder
 
 

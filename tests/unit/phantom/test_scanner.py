@@ -42,7 +42,7 @@ def scanner(**overrides: object) -> Scanner:
         "pose": np.eye(4),
         "head_affine": HEAD,
         "coil": 4,
-        "unevenness": 0.0,
+        "receive_field_size": 0.0,
         **overrides,
     }
     return Scanner(**defaults)  # type: ignore[arg-type]

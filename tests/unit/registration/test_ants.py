@@ -43,7 +43,7 @@ def test_private_functions_of_antspyx_are_used_in_two_functions() -> None:
     sources = [path for top in ("bids_sr", "workflows") for path in (ROOT / top).rglob("*.py")]
     functions_by_file = {str(path.relative_to(ROOT)): private_imports(path) for path in sources}
     assert {name: functions for name, functions in functions_by_file.items() if functions} == {
-        "bids_sr/registration/ants.py": {"run_program", "named"}
+        "bids_sr/registration/ants.py": {"run_program", "image_name"}
     }
 
 

@@ -90,7 +90,7 @@ def test_a_volume_equals_the_plain_loop_over_slices(recipe, factor, shape, at_on
 def test_results_are_bitwise_reproducible_across_upsamplers(threads):
     before = torch.get_num_threads()
     try:
-        upsamplers = [
+        pair = [
             upsamplers.make_upsampler(
                 "srgan",
                 UpsamplerInputs(factor=(2, 2, 1), scale=SCALE, threads=threads),
@@ -99,8 +99,7 @@ def test_results_are_bitwise_reproducible_across_upsamplers(threads):
             for _ in range(2)
         ]
         results = [
-            upsampler(noise((16, 14, 5)), np.eye(4))
-            for upsampler in (upsamplers[0], upsamplers[1], upsamplers[0])
+            upsampler(noise((16, 14, 5)), np.eye(4)) for upsampler in (pair[0], pair[1], pair[0])
         ]
     finally:
         torch.set_num_threads(before)

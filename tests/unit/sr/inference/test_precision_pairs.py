@@ -45,7 +45,7 @@ def test_compared_values_equal_inference(tmp_path) -> None:
     with SeriesWriter(path, volumes.shape, np.eye(4), 2.0) as writer:
         for t in range(4):
             writer.append(volumes[..., t])
-    upsamplers = {
+    by_precision = {
         precision: upsamplers.make_upsampler(
             "dcnet", UpsamplerInputs(factor=TWO, scale=900.0, precision=precision), model
         )
@@ -55,12 +55,12 @@ def test_compared_values_equal_inference(tmp_path) -> None:
     with SeriesReader(path) as reader:
         pairs = list(
             precision_pairs.compare_precisions(
-                reader, upsamplers["fp32"], upsamplers["bf16"], (1, 4), inside, start=1
+                reader, by_precision["fp32"], by_precision["bf16"], (1, 4), inside, start=1
             )
         )
     assert len(pairs) == 3
     for t, pair in enumerate(pairs, start=1):
         for name, values in zip(("fp32", "bf16"), pair, strict=True):
-            result = upsamplers[name](volumes[..., t], np.eye(4))[:, :, [1, 4]]
+            result = by_precision[name](volumes[..., t], np.eye(4))[:, :, [1, 4]]
             np.testing.assert_allclose(values, result[inside], atol=1e-2 if name == "fp32" else 2)
         assert 0 < np.abs(pair[0] - pair[1]).max() < 20
