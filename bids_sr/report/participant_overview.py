@@ -192,6 +192,11 @@ def _percent(value: float) -> str:
     return f"{number(value, '.2f' if value < 1 else '.1f')}\N{NO-BREAK SPACE}%"
 
 
+def _plus_minus(value: float) -> str:
+    """Return the half-width of an interval in percent, for the middle of a sentence."""
+    return f"±\N{NO-BREAK SPACE}{_percent(value)}"
+
+
 def _where(facts: ParticipantMap) -> str:
     if facts.in_region:
         return f"the {facts.n_voxels:,} significant voxels (FDR .05)"
@@ -212,7 +217,7 @@ def _error_sentence(facts: ParticipantMap) -> str:
     mapped = "seed" if facts.at_rest else "contrast"
     return (
         f"Error of the {facts.series} map ({mapped} {facts.contrast}, {smoothing}): the median"
-        f" 95 % interval of the effect is ± {_percent(combined.interval)} of the mean brain signal"
+        f" 95 % interval of the effect is {_plus_minus(combined.interval)} of the mean brain signal"
         f" in {_where(facts)}, with medians of {' and '.join(parts)}."
     )
 
@@ -224,7 +229,7 @@ def _largest_effects_sentences(facts: ParticipantMap) -> list[str]:
         return []
     return [
         f"In the {number(LARGEST_EFFECTS, '.0%')} of these voxels that have the largest effects,"
-        f" the median interval is ± {_percent(interval)}."
+        f" the median interval is {_plus_minus(interval)}."
     ]
 
 
@@ -299,7 +304,7 @@ def _person_sentences(facts: ParticipantMap) -> list[str]:
     return [
         "This interval is for the mean of these runs. For the participant in general, including"
         " runs that were not acquired, the 95 % interval is"
-        f" ± {_percent(facts.person_interval)}, which also contains the spread between runs."
+        f" {_plus_minus(facts.person_interval)}, which also contains the spread between runs."
     ]
 
 
