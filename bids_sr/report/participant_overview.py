@@ -217,8 +217,8 @@ def _error_sentence(facts: ParticipantMap) -> str:
     mapped = "seed" if facts.at_rest else "contrast"
     return (
         f"Error of the {facts.series} map ({mapped} {facts.contrast}, {smoothing}): the median"
-        f" 95 % interval of the effect is {_plus_minus(combined.interval)} of the mean brain signal"
-        f" in {_where(facts)}, with medians of {' and '.join(parts)}."
+        f" 95 % interval of the effect is {_plus_minus(combined.interval)} of the mean brain"
+        f" signal in {_where(facts)}, with medians of {' and '.join(parts)}."
     )
 
 
