@@ -55,7 +55,11 @@ def _report_uncombined(planned: Planned, uncombined: UncombinedRuns) -> None:
 
 
 def _report_combined(planned: Planned, combined: CombinedMaps, slices: FusedSlices | None) -> None:
-    """Draw the combined map of the primary series for the runs of one task."""
+    """Draw the report figures of the combined runs of one task.
+
+    The effect is shown for the primary series, or for the last combined series if the primary
+    series was not combined.
+    """
     first, plan = combined.first, combined.first.plan
     stored = maps_to_store(plan)
     series = plan.primary if plan.primary in combined.maps else list(combined.maps)[-1]

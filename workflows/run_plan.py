@@ -20,7 +20,7 @@ class RunPlan:
         Settings of the call and plan of all participants.
     bold : BoldRun
         Files of the run.
-    requested_series : tuple[Wanted, ...]
+    requested_series : tuple[SeriesRequest, ...]
         Requested series except the acquired series, in the order of computation.
     primary : str
         Name of the exported series.

@@ -255,7 +255,7 @@ def _spaces(folder: Path) -> dict[str, tuple[Path, Path]]:
 
 
 def _surfaces(folder: Path, image: Path) -> Iterator[tuple[str, tuple[Path, Path]]]:
-    """Yield name and both hemispheres of the surfaces of a T1w image."""
+    """Yield the name and the files (left, right) of each surface of a T1w image."""
     stem = image.name.partition("_desc-preproc_T1w")[0]
     spheres = ("desc-reg_sphere", "space-fsaverage_desc-reg_sphere")
     for ending in ("smoothwm", "white", "pial", *spheres):

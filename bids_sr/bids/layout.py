@@ -113,7 +113,7 @@ class Index:
 
     def _find_inherited(self, image: Path, suffix: str, extension: str) -> list[Path]:
         """Return the metadata or events files that apply to an image."""
-        # images of another dataset only have the file next to them
+        # no inheritance for images of another dataset: only the file next to the image applies
         if self._root not in image.parents:
             neighbor = image.with_name(f"{file_stem(image)}_{suffix}{extension}")
             return [neighbor] * neighbor.is_file()

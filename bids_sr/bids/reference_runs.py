@@ -63,7 +63,10 @@ def find_truth(
 def _check_reference(
     root: Path, run: BoldRun, findings: Findings, *, timed: bool
 ) -> HighresReference | None:
-    """Return the reference of a run, with all problems."""
+    """Return the reference of a run, and add its problems to `findings`.
+
+    None is returned if the reference is missing or ambiguous.
+    """
     label = run.entities["subject"]
     folder = root / f"sub-{label}"
     if not folder.is_dir():

@@ -7,7 +7,7 @@ code    meaning
 ======  ====================================================================
 0       done
 1       a step or an output failed; failures are listed
-2       the command line or the data are invalid; nothing was done
+2       the command line or the data are invalid; nothing was processed
 3       done, except for runs or participants with invalid data
 70      unexpected error (EX_SOFTWARE)
 130     interrupted (SIGINT, SIGTERM or SIGHUP)

@@ -5,8 +5,8 @@ code    meaning
 ======  ====================================================================
 0       done
 1       a step crashed, an output is missing, or a disk is full; failures are listed
-2       the command line or the data set is invalid, or another run is using it; nothing
-        was written
+2       the command line or the data set is invalid, or another run is using it; no
+        participant was processed and no group results were written
 3       done, except for skipped runs, which are listed
 70      unexpected error; its traceback is printed
 130     interrupted (SIGINT, SIGTERM or SIGHUP); the same command resumes the run

@@ -134,7 +134,10 @@ def main_regions(regions: Iterable[str]) -> tuple[str, ...]:
 
 @frozen
 class Comparison:
-    """Difference between two series, and the decision that it supports on the first."""
+    """Difference between two series, and whether the first is better.
+
+    `decision` is "better", "same", "worse" or "unclear".
+    """
 
     row: MetricRow
     decision: Decision

@@ -1,8 +1,8 @@
 """Cluster job that runs a step in its directory and writes one file with its outcome.
 
-The command is ``python -m bids_sr.execution.node_job FOLDER``. The answer is written atomically,
-under a number that no earlier run has used, so that it cannot be confused with an old answer. A
-killed job writes no answer.
+The command is ``python -m bids_sr.execution.node_job FOLDER``. The outcome is written atomically,
+to a file whose number is unique within the directory of the run, so that it cannot be confused
+with the outcome of another job. A killed or cancelled job writes no outcome.
 """
 
 import dataclasses

@@ -109,10 +109,11 @@ def _planes(first: Volume, count: int) -> list[float]:
 
 
 def _close_up(first: Volume, brain_box: Array) -> Array:
-    """Return the corners (2, 3; mm) of a part of a box around the center of the regions.
+    """Return the corners (2, 3; mm) of an enlarged part of a box.
 
-    The part contains all regions unless they require more than `_MOST_SHARE` of the width of the
-    box. Its aspect ratio equals the aspect ratio of the box, so that columns stay aligned.
+    The part is centered on the median active voxel and as wide as the regions with their margin,
+    up to `_MOST_SHARE` of the box. Regions far from the center may be cut off. Its aspect ratio
+    equals the aspect ratio of the box, so that columns stay aligned.
     """
     box_width, box_height, _ = np.ptp(brain_box, axis=0)
     required_x, required_y, _ = np.ptp(slices.bounding_box_mm(first, _MARGIN_MM), axis=0)

@@ -469,14 +469,14 @@ def exclude_contrasts(
 ) -> DerivativeMaps:
     """Exclude contrasts whose weights differ from the weights in most participants.
 
-    A contrast is removed from combined maps if one of these runs is among their sources, or if
-    their sidecar does not list sources. The remaining runs are then combined again.
+    A contrast is removed from a combined map if a run with other weights is among the sources of
+    the map, or if the sidecar does not list sources. The remaining runs are then combined again.
 
     Parameters
     ----------
     output_dir : Path
         Derivatives folder.
-    found : FoundMaps
+    found : DerivativeMaps
         Maps in the folder.
     unequal : Mapping[str, Collection[str]]
         Contrasts by run name, from `bids_sr.group.equal_contrasts.unequal_contrasts`.

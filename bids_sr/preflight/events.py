@@ -18,7 +18,7 @@ from bids_sr.glm.contrasts import (
 from bids_sr.io.atomic_files import read_text
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 
-_MIN_ONSET = -24.0  # s; the hemodynamic response to earlier events has faded at the first volume
+_MIN_END = -24.0  # s; the hemodynamic response to earlier events has faded at the first volume
 _ASTRAY_S = 3600.0  # s, distance from the run beyond which onsets or units must be wrong
 # largest share of events after the end of the run; beyond, the table belongs to another run
 _MOST_LATE = 0.5
@@ -160,7 +160,7 @@ def _check_onsets(
     types_within = {
         row.trial_type
         for row in rows
-        if row.onset + row.duration > _MIN_ONSET and row.onset < duration
+        if row.onset + row.duration > _MIN_END and row.onset < duration
     }
     late_types = {row.trial_type for row in late}
     for name in types:

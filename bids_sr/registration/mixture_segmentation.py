@@ -1,9 +1,10 @@
 """Segmentation of gray matter, white matter and CSF by a mixture model, for confounds.
 
-The mixture model has one Gaussian per tissue and mixing weights from the template's tissue maps.
-In each round of expectation-maximization the posteriors are averaged over neighbors and enter the
-next round as a further factor, a mean-field Markov random field. The model is fast and
-deterministic, and intended for confounds and reports, not for volumetry.
+The mixture model has one Gaussian per tissue. Its mixing weights are the template's tissue maps,
+or equal without them. The model is first fitted by expectation-maximization without neighbors. In
+the last rounds, the mixing weights are also multiplied by the posteriors averaged over neighboring
+voxels (a mean-field Markov random field). The model is fast and deterministic, and intended for
+confounds and reports, not for volumetry.
 """
 
 import numpy as np

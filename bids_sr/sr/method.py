@@ -57,9 +57,9 @@ class Cost:
     def seconds(
         self, *, low: float = 0.0, high: float = 0.0, volumes: float = 0.0, t1w: float = 0.0
     ) -> float:
-        """Return the processor time (s), without applying a network.
+        """Return the processor time (s), excluding the time for applying a network.
 
-        The arguments are millions of voxels as described in `Cost`.
+        Arguments are numbers of voxels in millions, on the grids described in `Cost`.
         """
         total = self.always + self.low * low + self.high * min(high, self.most)
         return min(self.limit, total + self.volumes * volumes + self.t1w * t1w)

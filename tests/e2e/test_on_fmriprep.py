@@ -120,7 +120,7 @@ def test_the_report_lists_the_reused_derivatives(on_top):
         "sub-01_desc-preproc_T1w.nii.gz",
     ):
         assert name in page
-    assert "Its field map was taken over" in page
+    assert "Susceptibility distortion was corrected with the field map from fMRIPrep" in page
 
 
 def test_maps_are_resampled_to_the_template_of_fmriprep(on_top):

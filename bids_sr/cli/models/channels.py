@@ -206,7 +206,10 @@ def score_heads(
 
 
 def _interpolation(coarse: Sequence[Path]) -> str:
-    """Return the common series name of low-resolution scans, or else ``coarse``."""
+    """Return the series name (``desc`` label) that all low-resolution scans share.
+
+    The name is "coarse" if the names differ or are missing.
+    """
     names = {
         match[1] if (match := re.search(r"_desc-([A-Za-z0-9+]+)_", path.name)) else "coarse"
         for path in coarse

@@ -155,7 +155,7 @@ class TrainingRecord:
 
     @property
     def has_adversarial_loss(self) -> bool:
-        """Whether the loss has an adversarial term, so that the last weights are kept."""
+        """Whether the loss has an adversarial term."""
         return any(name.startswith("adversarial:") for name in self.losses)
 
     @property

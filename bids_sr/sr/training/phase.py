@@ -67,7 +67,8 @@ def _db(error: float) -> float:
 def _score(nets: Networks, windows: Sequence[ScoredWindow], lower: bool = False) -> float:
     """Return the score of windows in dB; higher is better.
 
-    The score is the PSNR. For the objective "self", it is the loss including total variation.
+    The score is the PSNR. For the objective "self", weighted total variation is added to the mean
+    squared error before the conversion to dB.
     """
     outputs = _outputs(nets.generator, windows, lower)
     error = _error(outputs, windows)
