@@ -21,7 +21,7 @@ import shlex
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,42 +83,41 @@ def compare_maps(first: Array, second: Array) -> tuple[float, float]:
 
     Both are NaN if the maps are not finite in the same voxels.
     """
-    used = ((first != 0) | (second != 0)) & (np.isfinite(first) | np.isfinite(second))
-    a, b = first[used], second[used]
-    if not len(a) or np.array_equal(a, b):
-        return 1.0, 0.0
-    sd = float(a.std())
-    if sd == 0:
-        return float("nan"), float("nan")
-    return float(np.corrcoef(a, b)[0, 1]), float(np.abs(a - b).max()) / sd
+    return compare_blocks([(first, second)])
 
 
 def compare_series(first: Path, second: Path) -> tuple[float, float]:
     """Compare two time series as `compare_maps` compares maps, one volume at a time."""
     images = [nib.load(path, keep_file_open=True) for path in (first, second)]
-    n_volumes = images[0].shape[3]
+    return compare_blocks(
+        tuple(np.asarray(image.dataobj[..., volume], np.float64) for image in images)
+        for volume in range(images[0].shape[3])
+    )
+
+
+def compare_blocks(blocks: Iterable[tuple[Array, ...]]) -> tuple[float, float]:
+    """Compare two images that are given in blocks; see `compare_maps`."""
     sums = np.zeros(5)  # a, b, a², b², ab
-    n_values, largest, offset = 0, 0.0, None
-    for volume in range(n_volumes):
-        a, b = (np.asarray(image.dataobj[..., volume], np.float64) for image in images)
-        used = ((a != 0) | (b != 0)) & (np.isfinite(a) | np.isfinite(b))
-        a, b = a[used], b[used]
+    n_values, largest, offset = 0, np.float64(0), None
+    for first, second in blocks:
+        used = ((first != 0) | (second != 0)) & (np.isfinite(first) | np.isfinite(second))
+        a, b = first[used], second[used]
         if not len(a):
             continue
         if offset is None:  # of both, so that the sums of squares stay accurate
-            offset = float(a.mean())
-        largest = max(largest, float(np.abs(a - b).max()))
+            offset = np.nanmean(a)
+        largest = np.maximum(largest, np.abs(a - b).max())  # NaN if one of the values is NaN
         a, b = a - offset, b - offset
         sums += [a.sum(), b.sum(), a @ a, b @ b, a @ b]
         n_values += len(a)
-    if not n_values or largest == 0:
+    if largest == 0:
         return 1.0, 0.0
     mean_a, mean_b, aa, bb, ab = sums / n_values
-    variances = aa - mean_a**2, bb - mean_b**2
-    if not min(variances) > 0:
+    variances = np.array([aa - mean_a**2, bb - mean_b**2])
+    if not (variances > 0).all():
         return float("nan"), float("nan")
-    correlation = float((ab - mean_a * mean_b) / np.sqrt(np.prod(variances)))
-    return correlation, largest / float(np.sqrt(variances[0]))
+    correlation = (ab - mean_a * mean_b) / np.sqrt(variances.prod())
+    return float(correlation), float(largest / np.sqrt(variances[0]))
 
 
 def distance_from_threshold(region: Array, second: Array, maps: Sequence[Array]) -> float:

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
 
-from two_kernels import compare, compare_maps, distance_from_threshold
+from two_kernels import compare, compare_maps, compare_series, distance_from_threshold
 
 SHAPE = (12, 10, 8)
 VALUES = np.random.default_rng(0).normal(0, 2, SHAPE)
@@ -32,6 +32,36 @@ def test_differences_are_in_standard_deviations() -> None:
     assert largest == pytest.approx(0.5)
     assert 0.999 < r < 1
     assert compare_maps(VALUES, VALUES.copy()) == (1.0, 0.0)
+
+
+def save_series(path: Path, values: np.ndarray) -> Path:
+    nib.save(nib.Nifti1Image(values, np.eye(4)), path)
+    return path
+
+
+def test_series_are_compared_as_maps(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    series = 1000 + rng.normal(size=(*SHAPE, 3))
+    series[:2] = 0
+    changed = np.where(series, series + rng.normal(0, 0.01, series.shape), 0)
+    first = save_series(tmp_path / "first.nii.gz", series)
+    second = save_series(tmp_path / "second.nii.gz", changed)
+    used = series != 0
+    sd = series[used].std()
+    assert compare_series(first, first) == (1.0, 0.0)
+    assert compare_series(first, second) == pytest.approx(
+        (np.corrcoef(series[used], changed[used])[0, 1], np.abs(series - changed).max() / sd)
+    )
+
+
+@pytest.mark.parametrize("volume", [0, 2])
+def test_a_series_with_a_missing_value_is_not_equal(tmp_path: Path, volume: int) -> None:
+    series = 1000 + np.random.default_rng(1).normal(size=(*SHAPE, 3))
+    first = save_series(tmp_path / "first.nii.gz", series)
+    series[3, 3, 3, volume] = np.nan
+    second = save_series(tmp_path / "second.nii.gz", series)
+    assert np.isnan(compare_series(first, second)).all()
+    assert np.isnan(compare_series(second, first)).all()
 
 
 def test_differences_of_a_region_are_measured_from_its_threshold() -> None:
