@@ -1,7 +1,7 @@
 """Entities in BIDS file names, which determine the scan of a file and the files of a scan."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 ENTITIES: dict[str, str] = {
@@ -112,6 +112,25 @@ def applies_to(file: Path, image: Path) -> bool:
 def is_magnitude(path: Path) -> bool:
     """Return whether an image is neither phase, real nor imaginary part."""
     return parse_entities(path).get("part", "mag") == "mag"
+
+
+def lack_run_number(runs: Sequence[Mapping[str, str]]) -> list[bool]:
+    """Return for each run whether it has no number next to a numbered run of the same name.
+
+    Parameters
+    ----------
+    runs : Sequence[Mapping[str, str]]
+        Entities of the runs of one participant, long names to labels.
+
+    Examples
+    --------
+    >>> lack_run_number([{"task": "a"}, {"task": "a", "run": "2"}, {"task": "b"}])
+    [True, False, False]
+    """
+    ignored = ("suffix", "extension", "datatype", "run")
+    names = [{key: label for key, label in run.items() if key not in ignored} for run in runs]
+    numbered = [name for name, run in zip(names, runs, strict=True) if "run" in run]
+    return ["run" not in run and name in numbered for name, run in zip(names, runs, strict=True)]
 
 
 def short_run_name(entities: Mapping[str, str], *, over_sessions: bool) -> str:

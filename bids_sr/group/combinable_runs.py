@@ -5,12 +5,12 @@ Contrasts with other weights are already excluded across participants
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 
-from bids_sr.bids import parse_entities
-from bids_sr.bids.entities import short_run_name
+from bids_sr.bids.entities import lack_run_number
 from bids_sr.group.input_maps import DerivativeMaps, RunMaps, sort_runs
 from bids_sr.io.grids import size_text
 from bids_sr.metrics.rows import MISSING
@@ -25,7 +25,9 @@ _REMEDY = (
 )
 
 
-def without_uncombinable(found: DerivativeMaps) -> tuple[DerivativeMaps, list[tuple[str, str]]]:
+def without_uncombinable(
+    collected: DerivativeMaps,
+) -> tuple[DerivativeMaps, list[tuple[str, str]]]:
     """Exclude runs that the participant level would not combine with the other runs of their task.
 
     These are runs with another voxel size or super-resolution factor than most runs, and runs
@@ -34,18 +36,18 @@ def without_uncombinable(found: DerivativeMaps) -> tuple[DerivativeMaps, list[tu
 
     Parameters
     ----------
-    found : FoundMaps
+    collected : DerivativeMaps
         Maps in a derivatives folder.
 
     Returns
     -------
-    FoundMaps
+    DerivativeMaps
         The remaining maps.
     list[tuple[str, str]]
         Participant label (``sub-…``) and a sentence for each task with excluded runs.
     """
     tasks: dict[tuple[str, str, str], list[RunMaps]] = defaultdict(list)
-    for run in found.runs:
+    for run in collected.runs:
         tasks[run.participant, run.task, run.variant].append(run)
     excluded: set[str] = set()
     lines = []
@@ -55,7 +57,8 @@ def without_uncombinable(found: DerivativeMaps) -> tuple[DerivativeMaps, list[tu
         if not reasons:
             continue
         remaining = [run for run in runs if run.name not in reasons]
-        names = _short_names(runs)
+        over_sessions = len({run.session for run in runs}) > 1
+        names = {run.name: run.short_name(over_sessions=over_sessions) for run in runs}
         causes = "; ".join(f"{names[name]}: {reason}" for name, reason in reasons.items())
         label = "_".join([participant, f"task-{task}", *[variant] * (variant != MISSING)])
         if len(remaining) > 1:
@@ -73,20 +76,17 @@ def without_uncombinable(found: DerivativeMaps) -> tuple[DerivativeMaps, list[tu
                 f" ({causes}). {_REMEDY}"
             )
         lines.append((participant, f"{label}: {text}"))
-    remaining_runs = [run for run in found.runs if run.name not in excluded]
-    return replace(found, runs=remaining_runs), lines
+    remaining_runs = [run for run in collected.runs if run.name not in excluded]
+    return replace(collected, runs=remaining_runs), lines
 
 
 def _reasons(runs: Sequence[RunMaps]) -> dict[str, str]:
     """Return why runs of one task are not combined with the other runs, by name of the run."""
     if len(runs) < 2:
         return {}
-    entities = {run.name: parse_entities(Path(f"{run.name}_bold.nii.gz")) for run in runs}
-    numbered = {run.session for run in runs if "run" in entities[run.name]}
     reasons = {
         run.name: "the name has no run- entity, but other runs of this task have one"
-        for run in runs
-        if "run" not in entities[run.name] and run.session in numbered
+        for run in compress(runs, lack_run_number([run.entities for run in runs]))
     }
     sizes = {run.name: _sizes(run) for run in runs if run.name not in reasons}
     for place, what in enumerate(("acquired voxels", "super-resolved voxels")):
@@ -118,14 +118,3 @@ def _size(image: Path | None) -> str:
         return ""
     zooms: Sequence[float] = nib.load(image).header.get_zooms()[:3]  # type: ignore[attr-defined]
     return size_text(float(size) for size in zooms)
-
-
-def _short_names(runs: Sequence[RunMaps]) -> Mapping[str, str]:
-    """Return names such as ``run-1``, or ``ses-A_run-1`` for several sessions, by full name."""
-    over_sessions = len({run.session for run in runs}) > 1
-    return {
-        run.name: short_run_name(
-            parse_entities(Path(f"{run.name}_bold.nii.gz")), over_sessions=over_sessions
-        )
-        for run in runs
-    }

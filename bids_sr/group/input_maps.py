@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from bids_sr.bids import parse_entities
-from bids_sr.bids.entities import run_number_order, short_run_name
-from bids_sr.bids.inheritance import merge_sidecars, sidecars_on_disk
+from bids_sr.bids.entities import file_stem, run_number_order, short_run_name
+from bids_sr.bids.inheritance import merge_sidecars, parse_suffix, sidecars_on_disk
 from bids_sr.frozen import frozen
 from bids_sr.group.input_tables import TABLES, RunFilter, func_files, run_columns, run_name
 from bids_sr.io.atomic_files import read_json
@@ -65,6 +65,15 @@ class RunMaps:
     t1w2std: Mapping[str, Path]
     session: str = MISSING
     in_percent: bool = False
+
+    @property
+    def entities(self) -> dict[str, str]:
+        """Entities of the run, long names to labels."""
+        return parse_entities(self.folder / f"{self.name}_bold")
+
+    def short_name(self, *, over_sessions: bool) -> str:
+        """Return the name of the run among the runs of its task (`short_run_name`)."""
+        return short_run_name(self.entities, over_sessions=over_sessions)
 
     def map_file(self, key: MapKey, space: str = "") -> Path | None:
         """Return the file of a map, or None if the map does not exist.
@@ -300,16 +309,13 @@ def _outdated(
     combined maps were kept, maps cannot be compared. For the other parameters, see `_run`.
     """
     over_sessions = columns["session"] == MISSING
-    by_name = {
-        short_run_name(
-            parse_entities(run.folder / f"{run.name}_bold"), over_sessions=over_sessions
-        ): run
-        for run in sort_runs(runs)
-    }
+    by_name = {run.short_name(over_sessions=over_sessions): run for run in sort_runs(runs)}
     digests = {name: _digests(run) for name, run in by_name.items()}
     reasons = {}
     for key, ending in maps[""].items() if by_name else ():
-        about = _sidecar(output_dir, stem.parent / f"{columns['participant']}{ending}")
+        about = _combination_metadata(
+            output_dir, stem.parent / f"{columns['participant']}{ending}"
+        )
         weights, left_out = about.get("RunWeights"), about.get("RunsLeftOut", {})
         if not isinstance(weights, Mapping) or not isinstance(left_out, Mapping):
             continue
@@ -331,6 +337,16 @@ def _outdated(
         if texts:
             reasons[key] = ", ".join(texts)
     return reasons
+
+
+def _combination_metadata(root: Path, image: Path) -> dict[str, object]:
+    """Return the metadata of a combined map, with weights and digest.
+
+    They are in the sidecar next to the map. Sidecars that apply by inheritance are only read if
+    the weights are not there, because finding them requires a listing of the folder for every map.
+    """
+    sidecar = read_json(image.with_name(f"{file_stem(image)}_{parse_suffix(image)}.json"))
+    return sidecar if "RunWeights" in sidecar else _sidecar(root, image)
 
 
 def _digests(run: RunMaps) -> set[str]:
@@ -374,7 +390,7 @@ def sort_runs(runs: Sequence[RunMaps]) -> list[RunMaps]:
     """Return runs sorted by session and run number, ``run-10`` after ``run-2``."""
 
     def key(run: RunMaps) -> tuple[str, int, str]:
-        return run.session, *run_number_order(parse_entities(run.folder / f"{run.name}_bold"))
+        return run.session, *run_number_order(run.entities)
 
     return sorted(runs, key=key)
 
@@ -429,14 +445,16 @@ class ParticipantMaps:
         return "computed" if n_runs > 1 else "single"
 
 
-def group_by_participant(found: DerivativeMaps) -> dict[tuple[str, str], list[ParticipantMaps]]:
+def group_by_participant(
+    collected: DerivativeMaps,
+) -> dict[tuple[str, str], list[ParticipantMaps]]:
     """Group maps by task and variant, and by participant in the order of labels.
 
     Stored combined maps are only used if they contain all sessions of the participant.
     """
     runs: dict[tuple[str, str], dict[str, list[RunMaps]]] = {}
     combined_maps: dict[tuple[str, str], dict[str, list[RunMaps]]] = {}
-    for groups, map_list in ((runs, found.runs), (combined_maps, found.combined)):
+    for groups, map_list in ((runs, collected.runs), (combined_maps, collected.combined)):
         for maps in map_list:
             task_groups = groups.setdefault((maps.task, maps.variant), {})
             task_groups.setdefault(maps.participant, []).append(maps)
@@ -465,7 +483,7 @@ def _of_all_sessions(runs: Sequence[RunMaps], combined: Sequence[RunMaps]) -> Ru
 
 
 def exclude_contrasts(
-    output_dir: Path, found: DerivativeMaps, unequal: Mapping[str, Collection[str]]
+    output_dir: Path, collected: DerivativeMaps, unequal: Mapping[str, Collection[str]]
 ) -> DerivativeMaps:
     """Exclude contrasts whose weights differ from the weights in most participants.
 
@@ -476,24 +494,24 @@ def exclude_contrasts(
     ----------
     output_dir : Path
         Derivatives folder.
-    found : DerivativeMaps
+    collected : DerivativeMaps
         Maps in the folder.
     unequal : Mapping[str, Collection[str]]
         Contrasts by run name, from `bids_sr.group.equal_contrasts.unequal_contrasts`.
     """
     combined = []
-    for maps in found.combined:
+    for maps in collected.combined:
         columns = {name: getattr(maps, name) for name in ("participant", "task", "variant")}
         source_runs = [
-            run for run in found.runs if _belongs_to(run, {**columns, "session": maps.session})
+            run for run in collected.runs if _belongs_to(run, {**columns, "session": maps.session})
         ]
         unequal_names = {name for run in source_runs for name in unequal.get(run.name, ())}
         dropped = {
             name for name in unequal_names if _is_made_from(output_dir, maps, name, unequal)
         }
         combined.append(maps.drop_contrasts(dropped))
-    runs = [run.drop_contrasts(unequal.get(run.name, ())) for run in found.runs]
-    return replace(found, runs=runs, combined=combined)
+    runs = [run.drop_contrasts(unequal.get(run.name, ())) for run in collected.runs]
+    return replace(collected, runs=runs, combined=combined)
 
 
 def _is_made_from(

@@ -104,7 +104,7 @@ def _join_sums(parts: Iterable[_ParticipantSums]) -> _ParticipantSums:
 
 
 def group_maps(
-    found: DerivativeMaps | Sequence[RunMaps],
+    collected: DerivativeMaps | Sequence[RunMaps],
     output_dir: Path,
     *,
     series: Sequence[str],
@@ -118,7 +118,7 @@ def group_maps(
 
     Parameters
     ----------
-    found : FoundMaps or Sequence[RunMaps]
+    collected : DerivativeMaps or Sequence[RunMaps]
         Maps of runs, and stored maps of all runs of participants.
     output_dir : Path
         Derivatives folder.
@@ -138,9 +138,9 @@ def group_maps(
     """
     from bids_sr.registration.templates import TemplateError
 
-    if not isinstance(found, DerivativeMaps):
-        found = DerivativeMaps(runs=found)
-    all_maps = [*found.runs, *found.combined]
+    if not isinstance(collected, DerivativeMaps):
+        collected = DerivativeMaps(runs=collected)
+    all_maps = [*collected.runs, *collected.combined]
     space, fwhm = common_space(all_maps), first_smoothing(all_maps)
     if space is None or fwhm is None:
         return GroupMaps(
@@ -157,8 +157,8 @@ def group_maps(
     tested = np.zeros(target.shape, dtype=bool)
     tasks = group_by_participant(
         DerivativeMaps(
-            runs=[run for run in found.runs if run.is_available_in(space)],
-            combined=[maps for maps in found.combined if maps.is_available_in(space)],
+            runs=[run for run in collected.runs if run.is_available_in(space)],
+            combined=[maps for maps in collected.combined if maps.is_available_in(space)],
         )
     )
     with_combined = {
@@ -169,7 +169,7 @@ def group_maps(
     }
     left_out += [
         f"group maps: {run.name} was excluded, because no transform to {space} was found"
-        for run in found.runs
+        for run in collected.runs
         if not run.is_available_in(space)
         and ((run.task, run.variant), run.participant) not in with_combined
     ]

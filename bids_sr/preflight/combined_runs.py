@@ -7,11 +7,12 @@ each contrast the weights of the trial types.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, compress
 from pathlib import Path
 from typing import TypeVar
 
 from bids_sr.bids import BoldRun, parse_entities
-from bids_sr.bids.entities import run_number_order, short_run_name
+from bids_sr.bids.entities import lack_run_number, run_number_order, short_run_name
 from bids_sr.bids.findings import Findings
 from bids_sr.config.seeds import seed_names
 from bids_sr.frozen import frozen
@@ -92,6 +93,7 @@ class UncombinedRuns:
         return _label(self.entities)
 
 
+_Group = TypeVar("_Group", RunGroup, UncombinedRuns)
 _SHORT = {
     "subject": "sub",
     "session": "ses",
@@ -139,17 +141,20 @@ def uncombined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[UncombinedRuns]
                     reasons=reasons,
                 )
             )
-    # all sessions have the name that the runs without a session have
-    of_all = [group.entities for group in uncombined if group.over_sessions]
-    return [group for group in uncombined if group.over_sessions or group.entities not in of_all]
+    return _drop_shared_names(uncombined)
 
 
 def _combined(candidates: Sequence[RunGroup]) -> list[RunGroup]:
     """Return the groups with runs to combine, without groups whose maps would share a name."""
-    groups = [group for group in candidates if _is_combined(group)]
-    # maps of all sessions have the names that maps of the runs without a session would have
-    of_all = [group.entities for group in groups if group.over_sessions]
-    return [group for group in groups if group.over_sessions or group.entities not in of_all]
+    return _drop_shared_names([group for group in candidates if _is_combined(group)])
+
+
+def _drop_shared_names(groups: Sequence[_Group]) -> list[_Group]:
+    """Exclude groups of runs without a session if the group over sessions has the same name."""
+    over_sessions = [group.entities for group in groups if group.over_sessions]
+    return [
+        group for group in groups if group.over_sessions or group.entities not in over_sessions
+    ]
 
 
 def _is_combined(group: RunGroup) -> bool:
@@ -166,15 +171,13 @@ def _candidates(runs: Sequence[BoldRun], plan: Plan) -> list[RunGroup]:
     sessions: dict[tuple[tuple[str, str], ...], list[BoldRun]] = defaultdict(list)
     for run in runs:
         sessions[_key(run, without=("run",))].append(run)
-    groups = [_group(own, plan, over_sessions=False) for own in sessions.values()]
+    groups = [_group(of_session, plan, over_sessions=False) for of_session in sessions.values()]
     tasks: dict[tuple[tuple[str, str], ...], list[list[BoldRun]]] = defaultdict(list)
-    for own in sessions.values():
-        tasks[_key(own[0], without=("run", "session"))].append(own)
+    for of_session in sessions.values():
+        tasks[_key(of_session[0], without=("run", "session"))].append(of_session)
     for of_task in tasks.values():
         if len(of_task) > 1:
-            groups.append(
-                _group([run for own in of_task for run in own], plan, over_sessions=True)
-            )
+            groups.append(_group(list(chain.from_iterable(of_task)), plan, over_sessions=True))
     return groups
 
 
@@ -268,12 +271,7 @@ def is_only_run(run: BoldRun, runs: Sequence[BoldRun]) -> bool:
 
 def runs_without_number(runs: Sequence[BoldRun]) -> list[BoldRun]:
     """Return runs without `run` in their names, beside runs of the same names with it."""
-    numbered = {_key(run, without=("run",)) for run in runs if "run" in run.entities}
-    return [
-        run
-        for run in runs
-        if "run" not in run.entities and _key(run, without=("run",)) in numbered
-    ]
+    return list(compress(runs, lack_run_number([run.entities for run in runs])))
 
 
 def _group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> RunGroup:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bids_sr.group import input_maps
 from bids_sr.group.combinable_runs import without_uncombinable
 from bids_sr.group.input_maps import DerivativeMaps, find_maps, group_by_participant
 from bids_sr.io.nifti import save_image
@@ -144,3 +145,26 @@ def test_only_the_maps_that_do_not_match_are_computed_again(tmp_path: Path) -> N
     found = find_maps(tmp_path)
     assert [maps.map_keys() for maps in found.combined] == [{KEY}]
     assert "the stored maps of all runs of left were not used" in found.outdated[0][1]
+
+
+def test_folders_are_not_searched_for_inherited_sidecars_of_every_map(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search lists the folder, so its time would grow with the square of the maps."""
+    for run in ("run-1", "run-2"):
+        write_map(tmp_path, f"sub-01_task-tap_{run}")
+    for contrast in "abcdefgh":
+        combined_of(tmp_path, "run-1", "run-2")
+        stem = "sub-01_task-tap_space-boldref_contrast-{}_stat-effect_desc-raw_statmap"
+        for ending in (".nii.gz", ".json"):
+            func = tmp_path / "sub-01" / "func"
+            (func / (stem.format("all") + ending)).rename(func / (stem.format(contrast) + ending))
+    searched: list[Path] = []
+
+    def search(image: Path, root: Path) -> list[Path]:
+        searched.append(image)
+        return []
+
+    monkeypatch.setattr(input_maps, "sidecars_on_disk", search)
+    assert len(find_maps(tmp_path).combined[0].map_keys()) == 8
+    assert len(searched) == 1
