@@ -173,8 +173,8 @@ def is_aal2(named: str) -> bool:
 def _atlas_name(path: Path) -> str:
     """Return the ``atlas`` entity of a file, or else its alphanumeric name."""
     stem = path.name.partition(".")[0]
-    found = re.search(r"(?:^|_)atlas-([A-Za-z0-9]+)", stem)
-    return found[1] if found else re.sub(r"[^A-Za-z0-9]", "", stem) or "own"
+    match = re.search(r"(?:^|_)atlas-([A-Za-z0-9]+)", stem)
+    return match[1] if match else re.sub(r"[^A-Za-z0-9]", "", stem) or "own"
 
 
 def _aal2() -> _AtlasLabels:

@@ -141,13 +141,13 @@ def series(name: str) -> SeriesLabel:
         ("run", (_RUN, OTHER_RUN)),
     )
     kind = next((kind for kind, names in fixed if name in names), None)
-    found = None if kind else _VARIANT.fullmatch(name)
-    if found is None:
+    match = None if kind else _VARIANT.fullmatch(name)
+    if match is None:
         return SeriesLabel(name, kind or "method", name)
     variant: KindOfSeries = (
-        "control" if found["variant"] == SAME else "placebo" if found["seed"] is None else "member"
+        "control" if match["variant"] == SAME else "placebo" if match["seed"] is None else "member"
     )
-    return SeriesLabel(name, variant, found["method"], found["variant"])
+    return SeriesLabel(name, variant, match["method"], match["variant"])
 
 
 def get_kind(name: str) -> KindOfSeries:
@@ -187,7 +187,7 @@ def parse_map_label(label: str) -> _MapLabel:
 
     Series, smoothing (FWHM, mm) and kind of region.
     """
-    found = _LABEL.fullmatch(label)
-    if found is None:
+    match = _LABEL.fullmatch(label)
+    if match is None:
         raise ValueError(f"desc-{label} is not a valid series label")
-    return _MapLabel(found["series"], int(found["tenths"] or 0) / 10, found["region"] or "")
+    return _MapLabel(match["series"], int(match["tenths"] or 0) / 10, match["region"] or "")

@@ -352,7 +352,7 @@ def measure_effects(
 
     Parameters
     ----------
-    series : Mapping[str, MadeSeries]
+    series : Mapping[str, ComputedSeries]
         Series on the high-resolution grid, by name.
     model : LinearModel
         Linear model. Regressors of a series replace the regressors of the model.
@@ -441,7 +441,7 @@ def compare_with_truth(
 
     Parameters
     ----------
-    series : Mapping[str, MadeSeries]
+    series : Mapping[str, ComputedSeries]
         Mapped series on the high-resolution grid, by name.
     maps : list[Map]
         Maps of all series.

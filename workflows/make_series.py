@@ -83,7 +83,7 @@ class ComputedSeries:
         Motion-corrected volumes.
     mask : Mask
         Brain on the grid of the series.
-    request : Wanted | None
+    request : SeriesRequest | None
         Request; None for the acquired, measured and compared series.
     model_file, card_file, log_file : File, Facts, Table
         Applied model, model card, and log of training on volumes of the run.
@@ -125,9 +125,9 @@ class RunSeries:
 
     Parameters
     ----------
-    raw : MadeSeries
+    raw : ComputedSeries
         Motion-corrected acquired series on the acquired grid.
-    high_resolution : Mapping[str, MadeSeries]
+    high_resolution : Mapping[str, ComputedSeries]
         Series on the high-resolution grid by name, in the order of computation: stored series, the
         measured series, series of other programs, and series that are only evaluated.
     self_tests : Mapping[str, Facts]
@@ -368,11 +368,11 @@ def make_stored(
     ----------
     sources : SeriesSources
         Inputs that all series of the run share.
-    spec : Wanted
+    spec : SeriesRequest
         Requested series.
     model : TrainedNetwork | None
         Network trained on the pair of the run; None if the series does not use such a network.
-    fine : Mapping[str, MadeSeries]
+    fine : Mapping[str, ComputedSeries]
         Series that already exist.
     tested : Mapping[str, Facts]
         Self-tests at reduced resolution that already exist, by series.
@@ -765,11 +765,11 @@ def make_unstored(
     ----------
     sources : SeriesSources
         Inputs that all series of the run share.
-    spec : Wanted
+    spec : SeriesRequest
         Requested series.
     model : TrainedNetwork | None
         Network trained on the pair of the run; None if the series does not use such a network.
-    fine : Mapping[str, MadeSeries]
+    fine : Mapping[str, ComputedSeries]
         Series that already exist, including the series of the method.
     anat : Anatomy | None
         Anatomy of the participant; None if missing.

@@ -350,7 +350,7 @@ def map_series(
 
     Parameters
     ----------
-    made_series : MadeSeries
+    made_series : ComputedSeries
         Series to map.
     roi : Mask
         Region of interest on the grid of the series.

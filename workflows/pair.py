@@ -69,7 +69,7 @@ def fit_pair(
         Pair of high- and low-resolution images.
     number : int
         Number of the pair within the participant, from 1.
-    learned : Mapping[str, Wanted]
+    learned : Mapping[str, SeriesRequest]
         Series whose models are trained on the pair, by name, including ensemble members.
 
     Returns

@@ -344,7 +344,7 @@ def judge_series(
         Linear model of the run.
     roi_hr : Mask
         Region of interest on the high-resolution grid.
-    series : Mapping[str, MadeSeries]
+    series : Mapping[str, ComputedSeries]
         Baselines, series of other programs, and evaluated series.
     method_names : Sequence[str]
         Names of the evaluated series.

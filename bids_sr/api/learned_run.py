@@ -83,7 +83,7 @@ class LearnedRun:
 
     Parameters
     ----------
-    found : FoundRun
+    found : RunBasics
         Head motion and brain.
     model : FileContents | None
         Weights or variance maps with their model card; None for a baseline without a model.
@@ -166,7 +166,7 @@ def learn_run(
     ----------
     reader : SeriesReader
         Series of the run.
-    found_run : FoundRun
+    found_run : RunBasics
         First results on the run.
     inputs : RunInputs
         Inputs of the run.

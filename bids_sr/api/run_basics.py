@@ -74,7 +74,7 @@ def find_run(
         Number of non-steady-state volumes at the start; "auto" to count them.
     realigned : bool
         Whether head motion was already corrected.
-    previous : FoundRun | None, optional
+    previous : RunBasics | None, optional
         Earlier results, used unless other inputs are passed.
     """
     check_slice_axis(reader)

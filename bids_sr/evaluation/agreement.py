@@ -121,7 +121,7 @@ class ComparedVoxels:
         Name of the region, such as ``brain`` or ``active40``.
     voxels : MaskArray
         Selection among the N voxels of the brain (N,).
-    ways : Sequence[Way]
+    ways : Sequence[BlockComparison]
         Weights of block maps for each comparison.
     """
 
@@ -237,7 +237,7 @@ def _statistics(
 
     Parameters
     ----------
-    way : Way
+    way : BlockComparison
         Weights of the blocks in the run itself and in its resamples.
     values : ndarray
         Inner products of the series' block maps.

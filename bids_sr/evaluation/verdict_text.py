@@ -67,7 +67,7 @@ def verdict_lines(
         Claims on all methods.
     evidence : Evidence | None
         Agreement with the strongest reference; None if there is no reference.
-    one_level : OneLevelDown | None
+    one_level : SelfTestResults | None
         Results of the self-test; None if it was not run.
     """
     function_claims = [claim for claim in claims if claim.kind == "function"]
@@ -181,7 +181,7 @@ def _write_caution_lines(
     ----------
     methods : Sequence[str]
         Methods that were applied.
-    one_level : OneLevelDown
+    one_level : SelfTestResults
         Results of the self-test.
     no_detail : bool
         Whether the reference exists but has no reproducible detail.
@@ -246,7 +246,7 @@ def limits(
         Names of raised quality-control flags.
     advice : Advice
         Advice on missing references and controls.
-    one_level : OneLevelDown | None
+    one_level : SelfTestResults | None
         Results of the self-test; None if it was not run.
     """
     accurate = evidence is not None and not evidence.no_detail

@@ -49,7 +49,7 @@ def report_crash(node: "Node", answer: NodeOutcome | None, crashes: list[Notice]
     ----------
     node : Node
         Failed node.
-    answer : Answer | None
+    answer : NodeOutcome | None
         Outcome reported by the process of the node; None if the exception that is being handled in
         this process is the failure.
     crashes : list[Notice]

@@ -111,7 +111,7 @@ def run_node(node: "Node", updatehash: bool, taskid: int) -> NodeOutcome:
 
     Returns
     -------
-    Answer
+    NodeOutcome
         Result of the step, or the lines of its error and its peak memory (GB).
     """
     answer: NodeOutcome = {"result": None, "traceback": None, "taskid": taskid}

@@ -135,7 +135,7 @@ class Jobs:
 
         Raises
         ------
-        Unreachable
+        SlurmUnreachable
             SLURM did not respond for too long.
         """
         from nipype.utils.filemanip import savepkl

@@ -75,9 +75,9 @@ class Queue:
 
         Raises
         ------
-        Refused
+        JobRejected
             SLURM rejects the job.
-        Unreachable
+        SlurmUnreachable
             SLURM did not respond for too long.
         """
         pause, is_repeated = self.pause, False
@@ -106,7 +106,7 @@ class Queue:
 
         Raises
         ------
-        Unreachable
+        SlurmUnreachable
             SLURM did not respond for too long.
         """
         by_job: dict[str, tuple[str, str]] = {}

@@ -102,7 +102,7 @@ class GroupContent:
     ----------
     tables : pd.DataFrame
         Included tables.
-    joined : Joined
+    joined : JoinedTables
         Combined contents of the tables.
     comparisons : pd.DataFrame
         All comparisons.

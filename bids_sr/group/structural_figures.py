@@ -215,7 +215,7 @@ def change_figure(volumes: pd.DataFrame, classes: Sequence[str], unit: str) -> F
     Parameters
     ----------
     volumes : pd.DataFrame
-        Volumes from `volume_change.timed_volumes`.
+        Volumes from `volume_change.read_volumes`.
     classes : Sequence[str]
         Segmentation classes in order.
     unit : str

@@ -208,7 +208,7 @@ def _combine_runs(runs: Sequence[tuple[float, float]]) -> float:
 
 
 def participant_columns(values: pd.DataFrame) -> pd.DataFrame:
-    """Return only the columns of participants from a frame like `Joined.values`.
+    """Return only the columns of participants from a frame like `JoinedTables.values`.
 
     Missing values are NaN, undefined values are infinite.
     """

@@ -62,7 +62,7 @@ def figure(
 
     Returns
     -------
-    Callable[[Callable[P, Iterator[Drawn] | FigureContent | None]], FigureStep[P]]
+    Callable[[Callable[P, Iterator[FigureDrawing] | FigureContent | None]], FigureStep[P]]
         Decorator that turns a function into a figure step.
 
     Examples

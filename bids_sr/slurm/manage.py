@@ -39,7 +39,7 @@ class Overview:
 
     Attributes
     ----------
-    fates : tuple[Fate, ...]
+    fates : tuple[JobStatus, ...]
         State of each participant, and of the group level at the end.
     origin : dict[str, Submission]
         Last submission of each participant.

@@ -154,7 +154,7 @@ class Submission(Checked):
         Time of submission and a random part; also the name of the submission's directory.
     bids_dir, output_dir, work_dir : Path
         Absolute paths of the data, output and working directories.
-    jobs : tuple[Job, ...]
+    jobs : tuple[ArrayJob, ...]
         Arrays, and the group level at the end.
     site : Site
         Site-specific settings.

@@ -92,7 +92,7 @@ def convert_vgg19(path: Path, digits: str) -> bytes:
 
     Raises
     ------
-    WrongChecksum
+    ChecksumError
         If the SHA-256 checksum begins with other digits.
     ValueError
         If the file is not a state dictionary, or lacks a convolution of VGG-19.

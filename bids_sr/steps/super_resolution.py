@@ -99,7 +99,7 @@ def super_resolve(
         Transform of boldref points to points of this image (1, 4, 4).
     space_grids : Sequence[SpaceGrid]
         Grids in other spaces; upsampled volumes are also interpolated to these grids.
-    data_consistency : Keeping
+    data_consistency : Consistency
         "enforce" restores the acquired data in their band of k-space.
     precision : Precision
         Arithmetic of the network: ``fp32``, ``bf16``, or ``auto`` to choose.

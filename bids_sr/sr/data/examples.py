@@ -472,7 +472,7 @@ class Examples:
             Ratio of low-resolution to high-resolution voxel size.
         background : float
             Weight of voxels outside the mask.
-        turns : Sequence[Turn], optional
+        turns : Sequence[Symmetry], optional
             Symmetry applied to each window. By default, windows are not transformed.
         """
         stacks: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])

@@ -62,7 +62,7 @@ def apply_symmetry(image: Tensor, turn: Symmetry, *, back: bool = False) -> Tens
     ----------
     image : Tensor
         Images or windows (..., *grid).
-    turn : Turn
+    turn : Symmetry
         Exchange of axes, followed by reversals.
     back : bool, optional
         Whether the inverse is applied.

@@ -80,7 +80,7 @@ def super_resolve_series(
         Shape and voxel-to-world matrix (4 x 4, RAS+ mm) of the high-resolution boldref grid.
     factor : Factor
         Ratio of acquired to high-resolution voxel size along each axis.
-    consistency : Keeping, optional
+    consistency : Consistency, optional
         "enforce" restores the acquired data in the acquired band of k-space before motion
         correction.
     distortion : Distortion | None, optional
@@ -204,7 +204,7 @@ def write_series(
         Voxel-to-world matrix of the boldref (4 x 4, RAS+ mm).
     factor : Factor
         Ratio of acquired to high-resolution voxel size along each axis.
-    consistency : Keeping, optional
+    consistency : Consistency, optional
         See `super_resolve_series`.
     distortion : Distortion | None, optional
         See `super_resolve_series`.

@@ -131,7 +131,7 @@ def fit_calibration(
     ----------
     band : OuterBand
         Test that predicts the outermost acquired frequencies.
-    exemplars : Exemplars
+    exemplars : CalibrationPatterns
         Patterns of the calibration.
     mask : Array
         Brain mask on the acquired grid (x, y, z).

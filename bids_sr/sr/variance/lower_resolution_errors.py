@@ -85,7 +85,7 @@ def errors_below(
 
     Returns
     -------
-    ErrorsBelow
+    DownsampledReconstruction
         Downsampled series, reconstruction errors, and mean squares of samples (3D).
 
     Raises

@@ -228,7 +228,7 @@ class OuterBand:
 
         Parameters
         ----------
-        exemplars : Exemplars
+        exemplars : CalibrationPatterns
             Patterns of the calibration.
         correction : Array | None, optional
             Transform applied to boldref points before they are mapped to the calibration (4 x 4,

@@ -44,7 +44,7 @@ class RunData:
         Voxel-to-world matrix (4 x 4, RAS+ mm).
     factor : Factor
         Ratio of acquired to high-resolution voxel size.
-    exemplars : Exemplars | None
+    exemplars : CalibrationPatterns | None
         Patterns of a calibration; None if there is none.
     volumes : int
         Number of steady-state volumes.
@@ -148,7 +148,7 @@ def run_data(
     poses : Array | None, optional
         Transforms of boldref points to points of each volume (T, 4, 4; RAS+ mm). Signal that
         follows head motion is regressed out.
-    exemplars : Exemplars | None, optional
+    exemplars : CalibrationPatterns | None, optional
         Patterns of a calibration.
 
     Returns

@@ -217,7 +217,7 @@ def score_maps(
 
     Parameters
     ----------
-    trial : Trial
+    trial : SelfTest
         Halves of the run.
     recipe : VarianceRecipe
         Settings of the maps.

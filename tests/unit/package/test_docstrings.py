@@ -127,6 +127,48 @@ def test_public_names_have_docstrings() -> None:
     assert missing == []
 
 
+TYPE_LINE = re.compile(r"^(?:[\w*, ]+ : (.+)|([A-Z]\w+))$", re.MULTILINE)
+CLASS_NAME = re.compile(r"(?<![.\w])[A-Z]\w*[a-z]\w*")
+HEADINGS = {"Parameters", "Returns", "Yields", "Raises", "Attributes", "Notes", "See", "Examples"}
+
+
+def types_named(tree: ast.Module) -> set[str]:
+    """Return the names of classes in the types of parameters, results and errors."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    texts = [ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, documented)]
+    lines = [line for text in texts if text for line in TYPE_LINE.finditer(text)]
+    names = {name for line in lines for name in CLASS_NAME.findall(line[1] or line[2])}
+    return names - HEADINGS - {"None", "False", "True", "References"}
+
+
+def names_used(tree: ast.Module) -> set[str]:
+    """Return the names that a module defines, imports or uses."""
+    names = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return names | {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+
+def test_types_in_docstrings_exist() -> None:
+    paths = [*(ROOT / "bids_sr").rglob("*.py"), *(ROOT / "workflows").rglob("*.py")]
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+    known = set().union(*map(names_used, trees.values()))
+    missing = {
+        path.relative_to(ROOT).as_posix(): names - known
+        for path, tree in trees.items()
+        if (names := types_named(tree)) - known
+    }
+    assert missing == {}
+    assert types_named(ast.parse("def f(x):\n    '''Do.\n\n    x : Gone | None\n    '''")) == {
+        "Gone"
+    }
+
+
 def _reorder(image: object, order: int) -> object:
     """Images in this order.
 
