@@ -342,9 +342,20 @@ def test_options_named_in_documents_exist(document: str) -> None:
 
 
 def test_the_package_can_be_imported_from_the_root_of_a_clone() -> None:
-    code = "import bids_sr, bids_sr.workflows.run, bids_sr.boilerplate; bids_sr.Evaluator"
+    code = (
+        "import bids_sr, bids_sr.workflows.run, bids_sr.boilerplate;"
+        "print(bids_sr.Evaluator.__name__, bids_sr.__file__)"
+    )
     folders = [path for path in sys.path if Path(path).name == "site-packages"]
     packages = {
         "PYTHONPATH": os.pathsep.join(folders)
     }  # .pth files are not read, so the installed package is hidden
-    subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, env=packages, check=True)
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        cwd=ROOT,
+        env=packages,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["Evaluator", str(ROOT / "bids_sr" / "__init__.py")]

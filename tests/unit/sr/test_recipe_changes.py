@@ -113,7 +113,8 @@ def test_ranges_include_the_values_of_the_papers():
         *((f"attunet.adversarial={weight}", "paper") for weight in (0, 0.5, 1)),
         *((f"resnet3d.patches={count}", "paper") for count in (5000, 20000)),
     ):
-        recipe_with(text, recipe)
+        setting, value = text.partition(".")[2].split("=")
+        assert variable_field(recipe_with(text, recipe), setting, "").default == float(value)
 
 
 def test_weights_of_losses_are_set_added_and_kept_at_zero():
