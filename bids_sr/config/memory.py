@@ -24,7 +24,7 @@ _HEADROOM = 1.15
 """Safety factor for other data sets and for memory retained by the allocator."""
 
 _DENSE_AT_ONCE = 0.52
-"""Millions of voxels above which a volume passes a dense network in parts."""
+"""Millions of voxels above which a volume passes the network of the `tv` paper in parts."""
 
 
 @frozen
@@ -46,7 +46,7 @@ class Sizes:
     measured : float
         High-resolution volume, if a run has a measured reference.
     dense : float
-        High-resolution volume, if a dense network of recipe ``paper`` is used.
+        High-resolution volume, if the network of recipe ``paper`` of `tv` is used.
     spaces : float
         Sum of a run's grids in other spaces.
     calibrated : float
@@ -70,7 +70,7 @@ class Sizes:
 
     @property
     def dense_piece(self) -> float:
-        """Voxels (millions) that pass a dense network at once when it is applied."""
+        """Voxels (millions) that pass the network of the `tv` paper at once."""
         return min(self.dense, _DENSE_AT_ONCE)
 
 

@@ -1,6 +1,8 @@
-"""Current names of methods and recipes that had other names in model cards of earlier versions."""
+"""Models of earlier versions: former names of methods and recipes, and earlier editions."""
 
 from collections.abc import Mapping
+
+from bids_sr.sr.method import get_method, method_names
 
 
 def current_names(card: Mapping[str, object]) -> tuple[str, str]:
@@ -29,6 +31,32 @@ def renaming_text(card: Mapping[str, object]) -> str:
     return (
         f"the model was trained with {old_name} --recipe fast by an earlier version of bids-sr. "
         f"This data-consistent network is now available as the method {method}"
+    )
+
+
+def edition_of(card: Mapping[str, object]) -> int:
+    """Return the edition of the recipe in a model card; 1 for cards without this entry."""
+    edition = _part(card, "settings").get("edition", 1)
+    return edition if isinstance(edition, int) else 1
+
+
+def former_text(card: Mapping[str, object]) -> str:
+    """Return a clause about a model of an earlier version, or "" if its recipe is current.
+
+    The method of the model was renamed, or its recipe has another network now.
+    """
+    if renamed := renaming_text(card):
+        return renamed
+    method, recipe = current_names(card)
+    if method not in method_names():
+        return ""
+    definition, edition = get_method(method), edition_of(card)
+    if recipe not in definition.former or edition == definition.recipes[recipe].edition:
+        return ""
+    return (
+        f"the model was trained with {method} --recipe {recipe} by an earlier version of bids-sr, "
+        "whose network and training settings differ from the current recipe. The model is applied "
+        "with the network of its training"
     )
 
 

@@ -15,6 +15,7 @@ _WORDS = {
     "perceptual:VGGPerceptual": "the squared error between VGG-19 features",
     "tv:TotalVariation": "total variation",
     "tv:SummedVariation": "total variation per acquired voxel",
+    "tv:SquaredVariation": "mean squared differences of neighboring voxels",
     "cycle:MAE": "absolute cycle-consistency error",
     "identity:MAE": "an identity term",
     "sparsify:JointSparsify": "a joint sparsifying term",

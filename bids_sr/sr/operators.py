@@ -5,8 +5,8 @@
 | kspace | k-space crop, with a phase ramp that moves samples to voxel centers | gan-cpce-circle |
 | multislice | k-space crop in plane, mean over the slice thickness | ours, `matrices.acquire` |
 | block | mean over the low-resolution voxel | mouse-sr |
-| gauss | Gaussian with the low-resolution voxel size as FWHM, sampled at its center | tv-self-sr |
-| trilinear | linear interpolation at the voxel centers without a filter | ours, as in libraries |
+| gauss | Gaussian with the low-resolution voxel size as FWHM, sampled at its center | ours |
+| trilinear | linear interpolation at the voxel centers without a filter | tv-self-sr (code) |
 """
 
 from collections.abc import Callable, Sequence

@@ -276,6 +276,10 @@ class Recipe:
         `patches` then applies only to trainings on patches.
     slice_batches : int | None
         Number of batches in such an epoch; None until the images are known.
+    edition : int
+        Number of the recipe's edition, which is increased if the recipe gets another network.
+        Models of earlier editions are applied with their own network (see
+        `bids_sr.sr.method.Method.former`).
     """
 
     build_generator: Callable[[int, Factor], nn.Module]
@@ -321,6 +325,7 @@ class Recipe:
     applied_in_patches: bool = False
     each_slice_once: bool = False
     slice_batches: int | None = None
+    edition: int = 1
 
     def __post_init__(self) -> None:
         if self.epochs is not None and self.patches is None:

@@ -180,7 +180,8 @@ class VariableField:
 class _Weight:
     """Loss term whose weight can be changed.
 
-    `path` is the name of a loss class; "" matches any term of the kind.
+    `path` is the name of a loss class; "" matches any term of the kind whose class has no weight
+    with another name.
     """
 
     name: str
@@ -193,9 +194,11 @@ class _Weight:
     def names(self, term: LossTerm) -> bool:
         """Return whether this weight belongs to a loss term."""
         path = getattr(term.build, "__name__", "")
-        return term.kind == self.kind and self.path in ("", path)
+        others = (_SQUARED_VARIATION,) if not self.path else ()
+        return term.kind == self.kind and self.path in ("", path) and path not in others
 
 
+_SQUARED_VARIATION = "SquaredVariation"
 _OBJECTIVES = f"{_ATTENTION_UNET}, section 3.4"
 _IMAGE_LOSSES = (
     _Weight(
@@ -242,6 +245,13 @@ _OTHER_WEIGHTS = (
         sets="weight of the total variation",
         source=f"{_TV}: 0 to 0.1, equation 2",
     ),
+    _Weight(
+        name="squared_tv",
+        kind="tv",
+        path=_SQUARED_VARIATION,
+        sets="weight of the mean of squared differences between neighboring voxels",
+        source=f"{_TV}: 0.07 in the authors' code",
+    ),
     _Weight(name="adversarial", kind="adversarial", sets="weight of the adversarial loss"),
     _Weight(
         name="perceptual",
@@ -266,7 +276,7 @@ def _with_weight(recipe: Recipe, value: Number, weight: _Weight) -> Recipe:
     """
     term = _term(recipe, weight)
     if term is None:
-        # only terms of `_IMAGE_LOSSES` can be missing, and they have a class
+        # only terms that have a class can be missing, see `_takes`
         added = loss(weight.kind, f"image.{weight.path}", float(value))  # type: ignore[arg-type]
         return replace(recipe, losses=(*recipe.losses, added)) if value else recipe
     changed_term = replace(term, weight=float(value), stands_in=False)
@@ -286,7 +296,7 @@ def _weight_fields(recipe: Recipe) -> Iterable[VariableField]:
             # self-supervised losses have two terms, and the weight of the other term determines
             # their ratio
             continue
-        if term is None and not (weight in _IMAGE_LOSSES and _takes(recipe, weight)):
+        if term is None and not _takes(recipe, weight):
             continue
         # the term of the attention U-Net is 1 - D in equation 2, and its weight is lambda
         guiding = term is not None and getattr(term.build, "__name__", "") == "CriticScore"
@@ -304,12 +314,17 @@ def _weight_fields(recipe: Recipe) -> Iterable[VariableField]:
 
 
 def _takes(recipe: Recipe, weight: _Weight) -> bool:
-    """Return whether an image loss can be added to a recipe.
+    """Return whether a loss can be added to a recipe.
 
-    The cross-entropy can only be added if intensities are from 0 to 1.
+    The cross-entropy can only be added if intensities are from 0 to 1, and squared differences
+    only to a recipe with total variation.
     """
-    return recipe.objective == "supervised" and (
-        weight.name != "bce" or recipe.intensity != "percentile"
+    if weight.path == _SQUARED_VARIATION:
+        return any(term.kind == "tv" for term in recipe.losses)
+    return (
+        weight in _IMAGE_LOSSES
+        and recipe.objective == "supervised"
+        and (weight.name != "bce" or recipe.intensity != "percentile")
     )
 
 
@@ -378,6 +393,7 @@ def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
                 put=_with_filters,
             )
         )
+    fields += _network_fields(recipe)
     whole_slices = recipe.augmentation.of_whole_slices
     # patches would change the total variation and the data consistency of self-supervised recipes
     if not whole_slices and recipe.objective != "self":
@@ -396,6 +412,7 @@ def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
             )
         )
     if not whole_slices:
+        volumes = recipe.patch is None and recipe.epochs is not None and not recipe.each_slice_once
         fields.append(
             VariableField(
                 name="patches",
@@ -408,10 +425,16 @@ def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
                 least=1,
                 most=10_000_000,
                 whole=True,
-                unit="patches in total across all images",
-                sets="number of training patches, which are drawn once before training",
+                unit="volumes" if volumes else "patches in total across all images",
+                sets=(
+                    "number of training volumes per epoch, which are drawn at random"
+                    if volumes
+                    else "number of training patches, which are drawn once before training"
+                ),
                 source=(
-                    f"{_ATTENTION_UNET}: 100 to 5000 per scan, section 4.1.3;"
+                    ""
+                    if volumes
+                    else f"{_ATTENTION_UNET}: 100 to 5000 per scan, section 4.1.3;"
                     f" {_MOUSE}: 5000 and 20000, table 1"
                 ),
                 put=lambda base, value: replace(base, patches=int(value), each_slice_once=False),
@@ -419,6 +442,35 @@ def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
         )
     fields += _step_fields(recipe)
     return tuple(fields)
+
+
+def _with_network_setting(recipe: Recipe, value: Number, name: str) -> Recipe:
+    """Return the recipe with another whole-number setting of its generator."""
+    settings = {**_network_settings(recipe), name: int(value)}
+    build = replace(recipe.build_generator, settings=settings)  # type: ignore[type-var]
+    return replace(recipe, build_generator=build)
+
+
+def _network_fields(recipe: Recipe) -> Iterable[VariableField]:
+    """Yield further settings of the generator, such as its number of blocks."""
+    settings = _network_settings(recipe)
+    blocks = settings.get("blocks")
+    if isinstance(blocks, int):
+        yield VariableField(
+            name="blocks",
+            default=blocks,
+            least=1,
+            most=64,
+            whole=True,
+            unit="blocks",
+            sets="number of residual blocks of the generator",
+            source=(
+                f"{_TV}: 10, section 2.2, and 12 in the authors' code"
+                if recipe.objective == "self" or recipe.edition > 1
+                else ""
+            ),
+            put=partial(_with_network_setting, name="blocks"),
+        )
 
 
 def _step_fields(recipe: Recipe) -> Iterable[VariableField]:
@@ -465,6 +517,17 @@ def _step_fields(recipe: Recipe) -> Iterable[VariableField]:
         sets="learning rate of the Adam optimizer for the generator",
         put=lambda base, value: replace(base, learning_rate=float(value)),
     )
+    if recipe.schedule == "plateau":
+        yield VariableField(
+            name="plateau_patience",
+            default=recipe.plateau_patience,
+            least=1,
+            most=100_000,
+            whole=True,
+            unit="epochs",
+            sets="number of epochs without improvement after which the learning rate is halved",
+            put=lambda base, value: replace(base, plateau_patience=int(value)),
+        )
     if recipe.build_critic is not None:
         yield VariableField(
             name="critic_learning_rate",

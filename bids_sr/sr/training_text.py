@@ -166,11 +166,8 @@ def _whose(record: TrainingRecord) -> str:
         )
     if method is None:
         return ""
-    if method.without_paper:
-        return (
-            ", with settings chosen by the bids-sr developers, because the paper on this method"
-            " was not available"
-        )
+    if record.former:
+        return ", with the settings of an earlier version of bids-sr"
     if record.recipe == "paper":
         return ", with the settings of the original paper, as far as these are reported"
     if record.recipe_known and "paper" in method.recipes:
@@ -183,7 +180,6 @@ def _steps_text(record: TrainingRecord) -> str:
     method = record.method
     if (
         method is None
-        or method.without_paper
         or record.as_published
         or record.recipe == "paper"
         or not record.recipe_known

@@ -13,7 +13,7 @@ from bids_sr.io.nifti import ImageError, SeriesReader
 from bids_sr.spatial.masks import MaskError
 from bids_sr.spatial.transforms import TransformError
 from bids_sr.sr.data.images import TrainingDataError
-from bids_sr.sr.former_names import renaming_text
+from bids_sr.sr.former_names import former_text
 from bids_sr.sr.inference.acquired import InferenceError
 from bids_sr.sr.matrices import MATRICES, ResolutionError
 from bids_sr.sr.method import UnknownMethod, get_method, method_names_without_controls
@@ -78,9 +78,9 @@ def open_model(name: str | Path) -> LoadedModel:
             " opened because they may contain executable code"
         )
     model = load_model(file)
-    if renamed := renaming_text(model.card.json):
+    if former := former_text(model.card.json):
         # standard output may contain a model card in JSON
-        print(f"Note: {file}: {renamed}", file=sys.stderr)
+        print(f"Note: {file}: {former}", file=sys.stderr)
     return model
 
 

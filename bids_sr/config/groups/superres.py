@@ -373,7 +373,7 @@ class SuperRes(Checked):
 
     @property
     def dense(self) -> bool:
-        """Whether ten dense layers are trained on whole volumes, as in the `tv` paper."""
+        """Whether a network with some 2,000 feature maps is trained on whole volumes (`tv`)."""
         return self.recipe != "fast" and any(get_method(name).large for name in self.learned)
 
     def models_to_reuse(self, output_dir: Path) -> Path | None:

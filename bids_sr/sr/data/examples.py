@@ -325,11 +325,15 @@ class Examples:
         if self.recipe.epochs_of_slices and not self.recipe.factors:
             return self._slices_of_epoch(parts, iteration=iteration, seed=seed, size=size)
         count = self.recipe.patches
-        # `count` fixed patches, each used once per epoch, in an order that differs between epochs
+        # `count` fixed patches, each used once per epoch, in an order that differs between epochs.
+        # Whole volumes are drawn anew in each epoch.
         if count is not None:
             draws = range(iteration * size, (iteration + 1) * size)
+            anew = self.recipe.patch is None and self.ndim == 3
             sources = [
-                np.random.default_rng([seed, 1, int(_order(seed, k // count, count)[k % count])])
+                np.random.default_rng(
+                    [seed, 1, k if anew else int(_order(seed, k // count, count)[k % count])]
+                )
                 for k in draws
             ]
         regions = [parts[int(source.integers(len(parts)))] for source in sources]

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from bids_sr.sr.networks.blocks import ResidualBlock3d
 from bids_sr.sr.networks.srresnet import SRResNet
-from bids_sr.sr.networks.volumetric import DenseResidualNet
+from bids_sr.sr.networks.volumetric import DenseResidualNet, ScaledResidualBlock3d
 
 
 def optimize_for_cpu(network: nn.Module) -> nn.Module:
@@ -57,6 +57,8 @@ def _optimize(module: nn.Module) -> nn.Module:
     """Replace a module or its submodules by optimized versions."""
     if isinstance(module, ResidualBlock3d):
         return _Block3d(module)
+    if isinstance(module, ScaledResidualBlock3d):
+        return _ScaledBlock3d(module)
     if isinstance(module, DenseResidualNet):
         return _Dense(module)
     if isinstance(module, SRResNet) and module.tail.out_channels == 1:
@@ -75,6 +77,17 @@ class _Block3d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.second(self.first(x).relu_()).relu_().add_(x)
+
+
+class _ScaledBlock3d(nn.Module):
+    """Optimized version of `ScaledResidualBlock3d`, computed in place."""
+
+    def __init__(self, block: ScaledResidualBlock3d) -> None:
+        super().__init__()
+        self.first, self.second, self.scale = block.first, block.second, block.SCALE
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x).relu_()).mul_(self.scale).add_(x)
 
 
 class _Dense(nn.Module):

@@ -1,11 +1,13 @@
-"""Supervised volumetric super-resolution after Li et al. 2024, for a fixed factor ("Super-Li").
+"""Supervised version of `tv` with the loss of Li et al. 2024, for a fixed factor ("Super-Li").
 
-The implementation is based on the description in tv-self-sr, without access to the original paper.
-The trilinear interpolation and the network of tv-self-sr follow Li et al. (section 2.2), and
-Super-Li is the "fixed-factor supervised version" (section 3.2). Hence, the network is the `tv`
-network. The loss differs from `mse3d` and is ours: absolute error plus structural similarity, with
-equal weights in `paper`. In `fast`, structural similarity has a tenth of the weight, because it
-weights a quiet background as much as the brain.
+Source: tv-self-sr, section 3.2, "fixed-factor supervised version" of the method of Li et al. The
+loss is from the code of the authors of tv-self-sr (zalteck/TV-Deep-SR-fMRI), absolute error minus
+.3 times the structural similarity of the volumes. In this code, network and training are the same
+as for `tv`. The local means of our structural similarity repeat the edge of the image instead of
+adding zeros.
+
+`fast` is ours: structural similarity has a weight of .1, because it weights a quiet background as
+much as the brain.
 """
 
 from bids_sr.sr.method import Cost, Method
@@ -22,21 +24,22 @@ def _compound(similarity: float) -> tuple[LossTerm, LossTerm]:
     )
 
 
-PAPER: Recipe = make_supervised_recipe(tv.PAPER, *_compound(1.0))
+PAPER: Recipe = make_supervised_recipe(tv.PAPER, *_compound(0.3))
+FORMER: Recipe = make_supervised_recipe(tv.FORMER, *_compound(1.0))
 FAST: Recipe = make_supervised_recipe(tv.FAST_PARTS, *_compound(0.1))
 
 METHOD = Method(
     name="li",
     ndim=3,
     recipes={"fast": FAST, "paper": PAPER},
+    former={"paper": FORMER},
     reference="li_agnostic",
     article="",
     summary=(
         "the tv network, trained on high-resolution volumes with the absolute error and "
-        "structural similarity; implemented without access to the original paper"
+        "structural similarity, as in the comparison of the tv paper"
     ),
     trained_on="images",
     large=True,
-    without_paper=True,
     costs={"fast": Cost(always=130.0, high=3.0, series=1.09)},
 )

@@ -1,10 +1,9 @@
-"""Supervised volumetric super-resolution for any factor ("Agnostic-Li", Li et al. 2024).
+"""Supervised version of `tv` after Li et al. 2024, for several factors ("Agnostic-Li").
 
-Like `li`, it was implemented without access to the original paper. tv-self-sr describes the method
-as "resolution agnostic" (section 3.2), which we understand as training with random factors. It
-differs from `li` in that each training step downsamples by a random factor, so that one model
-supports all factors. The four factors of the TV paper are drawn with equal probability (our
-choice). A measured low-resolution image is used only at its own factor.
+Source: tv-self-sr, section 3.2, "resolution agnostic" method. It differs from `li` in that each
+training step downsamples by a random factor, so that one model supports all factors. As in the
+code of the authors of tv-self-sr, the four factors of the paper are drawn with equal probability.
+A measured low-resolution image is used only at its own factor.
 """
 
 from dataclasses import replace
@@ -21,14 +20,14 @@ METHOD = Method(
         "fast": replace(li.FAST, factors=_FACTORS),
         "paper": replace(li.PAPER, factors=_FACTORS),
     },
+    former={"paper": replace(li.FORMER, factors=_FACTORS)},
     reference="li_agnostic",
     article="",
     summary=(
         "the li network for arbitrary factors, trained on volumes that were downsampled by "
-        "random factors; implemented without access to the original paper"
+        "random factors"
     ),
     trained_on="images",
     large=True,
-    without_paper=True,
     costs={"fast": Cost(always=133.0, high=3.0, series=1.07)},
 )

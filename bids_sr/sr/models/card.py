@@ -18,7 +18,7 @@ from typing import Self
 
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import Factor
-from bids_sr.sr.former_names import current_names
+from bids_sr.sr.former_names import current_names, edition_of
 
 _BOUND = ("method", "recipe", "factor", "resolution", "contrast", "orientation")
 CARD_VERSION = 1
@@ -80,6 +80,8 @@ class ModelCard:
         Intensity scaling of structural scans. Cards without this entry used a percentile.
     domain : tuple[tuple[float, ...], float] | None
         Intensity quantiles and edge content of the training image, see `domain_difference`.
+    edition : int
+        Edition of the recipe (see `bids_sr.sr.recipe.Recipe.edition`).
     held_out : Mapping[str, object]
         Scores on held-out regions, and these regions.
     json : Mapping[str, object]
@@ -107,6 +109,7 @@ class ModelCard:
     align: str | None = None
     scale: str = "percentile"
     domain: tuple[tuple[float, ...], float] | None = None
+    edition: int = 1
     held_out: Mapping[str, object] = field(default_factory=dict)
     json: Mapping[str, object] = field(default_factory=dict)
 
@@ -155,6 +158,7 @@ class ModelCard:
             align=None if align is None else str(align),
             scale=str(values.get("anat_scale", "percentile")),
             domain=(_floats(domain["quantiles"]), float(str(domain["edges"]))) if domain else None,
+            edition=edition_of(values),
             held_out=mapping_entry(values, "held_out"),
             json=values,
         )

@@ -249,8 +249,10 @@ def load_model(path: Path) -> LoadedModel:
             generator: nn.Module = PriorMaps(state.get("weight"))
             _fill(generator, state, name)
         else:
+            card_recipe = method.recipe_of_edition(card.recipe, card.edition)
             recipe = training_recipe = apply_changes(
-                get_recipe(method, card.recipe), changes_from(card.method, card.changed_settings)
+                card_recipe or get_recipe(method, card.recipe),
+                changes_from(card.method, card.changed_settings),
             )
             recipe = training_recipe = _restore_settings(training_recipe, card)
             generator = training_recipe.build_generator(card.channels, card.factor)

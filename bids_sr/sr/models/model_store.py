@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bids_sr.io.checksums import checksum
 from bids_sr.sr.data.images import TrainingImages, checksums
-from bids_sr.sr.former_names import renaming_text
+from bids_sr.sr.former_names import former_text, renaming_text
 from bids_sr.sr.models.card import (
     ModelCard,
     ModelError,
@@ -186,8 +186,8 @@ def obtain_model(
         log.write_text(log_tsv(model.log), encoding="utf-8")
         return (*save_model(out_dir / name, model.state, card), log)
     card_of_source = load_model(source).card  # raises an error for damaged files
-    if renamed := renaming_text(card_of_source.json):
-        _LOG.warning("%s: %s", source, renamed)
+    if former := former_text(card_of_source.json):
+        _LOG.warning("%s: %s", source, former)
     target = weights_path(out_dir, name)
     shutil.copyfile(source, target)
     shutil.copyfile(card_path(source), card_path(target))

@@ -116,6 +116,8 @@ class TrainingRecord:
         Whether the card lists further changes of the recipe, for example of the network.
     recipe_known : bool
         Whether this version has the recipe, so that `changed` is complete.
+    former : bool
+        Whether an earlier version of bids-sr defined the recipe.
     sloppy : bool
         Whether the training was shortened to a few steps for a test.
     started_from : Mapping[str, str]
@@ -148,6 +150,7 @@ class TrainingRecord:
     changed: Mapping[str, tuple[object, object]]
     other_changes: bool
     recipe_known: bool
+    former: bool
     sloppy: bool
     started_from: Mapping[str, str]
     layers_trained: int | None
@@ -167,14 +170,14 @@ class TrainingRecord:
     def as_published(self) -> bool:
         """Whether steps, losses and settings correspond to the publication of the method.
 
-        This requires the unchanged recipe ``paper`` of a method that was implemented from its
-        paper, with all loss terms active and all steps completed from random weights.
+        This requires the current and unchanged recipe ``paper``, with all loss terms active and
+        all steps completed from random weights.
         """
         return (
             self.recipe == "paper"
             and self.recipe_known
             and self.method is not None
-            and not self.method.without_paper
+            and not self.former
             and not (self.changed or self.other_changes or self.sloppy)
             and not (self.started_from or self.irreproducible)
             and not self.features_off
@@ -226,6 +229,9 @@ def read_training(card: ModelCard) -> TrainingRecord:
         changed={} if recipe is None else _find_changes(card, recipe),
         other_changes=bool(card.json.get("changed_settings")),
         recipe_known=recipe is not None,
+        former=method is not None
+        and recipe is not None
+        and recipe is method.former.get(card.recipe),
         sloppy=card.json.get("sloppy") is True,
         started_from={
             key: _plain(started.get(key, "unknown"))
@@ -251,7 +257,7 @@ def _method_and_recipe(card: ModelCard) -> tuple[Method | None, Recipe | None]:
         method = get_method(card.method)
     except UnknownMethod:
         return None, None
-    return method, method.recipes.get(card.recipe)
+    return method, method.recipe_of_edition(card.recipe, card.edition)
 
 
 def _phases(card: ModelCard, best_step: int) -> tuple[PhaseRecord, ...]:

@@ -102,7 +102,7 @@ def train_network(
     with torch_threads(training.threads):
         examples = Examples(images, recipe, check_factor(training.factor), method.ndim, device)
         recipe = examples.recipe
-        _check_start(training, recipe, examples)
+        check_start(training, recipe, examples)
         work_dir.mkdir(parents=True, exist_ok=True)
         windows = validation_windows(examples, examples.held)
         # images marked for validation are never used for training
@@ -202,11 +202,20 @@ def _signature(training: TrainingRequest, examples: Examples) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _check_start(training: TrainingRequest, recipe: Recipe, examples: Examples) -> None:
+def check_start(training: TrainingRequest, recipe: Recipe, examples: Examples) -> None:
     """Raise ModelError if the initial model has a different network or too few layers."""
     start = training.start
     if start is None:
         return
+    if (start.card.method, start.card.recipe) == (
+        training.method.name,
+        training.recipe,
+    ) and start.card.edition != recipe.edition:
+        raise ModelError(
+            f"the initial model was trained with {start.card.method} --recipe "
+            f"{start.card.recipe} by an earlier version of bids-sr, and its network differs from "
+            "the network of the current recipe. Train a new model without --from"
+        )
     count = recipe.freeze_but_last
     layers = len(list_layers(start.generator))
     if count is not None and not 1 <= count <= layers:

@@ -22,6 +22,7 @@ from bids_sr.sr.networks.volumetric import (
     DenseResidualNet,
     ResNet3d,
     ResNetCritic3d,
+    ScaledResNet3d,
 )
 from bids_sr.sr.operators import get_operator
 from bids_sr.sr.training.trainer import train_network
@@ -41,6 +42,10 @@ NETWORKS = {
     ),
 }
 NETWORKS |= dict.fromkeys(("dip", "mse3d", "li", "li-agnostic"), NETWORKS["tv"])
+# networks of recipe `paper` that differ from those of `fast`
+OF_PAPER = dict.fromkeys(
+    ("tv", "dip", "mse3d", "li", "li-agnostic"), (partial(ScaledResNet3d, width=4, blocks=2), None)
+)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +81,7 @@ def images(name, volume):
 
 def shortened(name, kind, **changes):
     """Return a recipe with tiny networks and otherwise unchanged settings."""
-    generator, critic = NETWORKS[name]
+    generator, critic = OF_PAPER.get(name, NETWORKS[name]) if kind == "paper" else NETWORKS[name]
     skip = (
         {"skip": True}
         if kind == "fast" and name in ("ccnn3d", "resnet2d", "resnet3d", "gan3d", "cpce")

@@ -12,6 +12,7 @@ from bids_sr.sr.losses.image import (
     MAE,
     MSE,
     JointSparsify,
+    SquaredVariation,
     SSIMLoss,
     SummedVariation,
     TotalVariation,
@@ -19,7 +20,7 @@ from bids_sr.sr.losses.image import (
 from bids_sr.sr.losses.perceptual import VGGPerceptual
 from bids_sr.sr.method import get_method
 from bids_sr.sr.networks.circle import CircleNet
-from bids_sr.sr.networks.volumetric import DenseResidualNet
+from bids_sr.sr.networks.volumetric import DenseResidualNet, ScaledResNet3d
 from bids_sr.sr.recipe_changes import change_of_method, change_recipe
 
 TV_FAMILY = ("tv", "dip", "mse3d", "li", "li-agnostic")
@@ -39,17 +40,47 @@ def terms(name, recipe="paper"):
     }
 
 
+def changed(name, *texts):
+    """Return recipe `paper` of a method with changes such as ``blocks=12``."""
+    return change_recipe(
+        get_method(name), "paper", [change_of_method(text, name) for text in texts]
+    )
+
+
 @pytest.mark.parametrize("name", TV_FAMILY)
 def test_the_tv_family_shares_network_optimizer_and_schedule(name):
     recipe = paper(name)
     network = recipe.build_generator(1, (2.0, 2.0, 2.0))
-    assert isinstance(network, DenseResidualNet)
-    assert len(network.body) == 10
+    assert isinstance(network, ScaledResNet3d)
+    assert len(network.body) == 10 + 1
+    assert network.head.out_channels == 96
     assert recipe.upsampled_by == "linear"
     assert recipe.patch is None
     assert (recipe.learning_rate, recipe.schedule, recipe.plateau_factor) == (1e-3, "plateau", 0.5)
     assert recipe.plateau_patience * recipe.look_every == 5 * recipe.steps_per_epoch
-    assert recipe.degradation == "gauss"
+    assert (recipe.batch, recipe.epochs, recipe.steps) == (1, 200, 6400)
+    assert (recipe.degradation, recipe.intensity) == ("trilinear", "unit")
+
+
+def test_the_values_of_the_code_of_tv_can_be_set():
+    recipe = changed("tv", "blocks=12", "tv=0", "squared_tv=.07", "plateau_patience=1000")
+    assert len(recipe.build_generator(1, (2.0, 2.0, 2.0)).body) == 12 + 1
+    assert {term.build.loaded: term.weight for term in recipe.losses if term.weight} == {
+        MSE: 1.0,
+        SquaredVariation: 0.07,
+    }
+    # the learning rate is constant for all 200 epochs
+    assert recipe.plateau_patience > recipe.epochs
+
+
+@pytest.mark.parametrize("name", TV_FAMILY)
+def test_former_recipes_of_the_tv_family_have_their_dense_network(name):
+    method = get_method(name)
+    former = method.recipe_of_edition("paper", 1)
+    assert isinstance(former.build_generator(1, (2.0, 2.0, 2.0)), DenseResidualNet)
+    assert (former.degradation, former.intensity, former.epochs) == ("gauss", "percentile", 100)
+    assert method.recipe_of_edition("paper", 2) is method.recipes["paper"]
+    assert method.recipe_of_edition("fast", 1) is method.recipes["fast"]
 
 
 def test_the_tv_family_differs_in_losses_and_training_data():
@@ -57,7 +88,7 @@ def test_the_tv_family_differs_in_losses_and_training_data():
     assert terms("tv", "fast") == {"content": (MSE, 1.0), "tv": (TotalVariation, 0.01)}
     assert terms("dip") == {"content": (MSE, 1.0)}
     assert terms("mse3d") == {"content": (MSE, 1.0)}
-    assert terms("li") == terms("li-agnostic") == {"content": (MAE, 1.0), "ssim": (SSIMLoss, 1.0)}
+    assert terms("li") == terms("li-agnostic") == {"content": (MAE, 1.0), "ssim": (SSIMLoss, 0.3)}
     assert [paper(name).objective for name in TV_FAMILY] == ["self", "self", *["supervised"] * 3]
     assert [get_method(name).needs_pair for name in TV_FAMILY] == [False, False, True, True, True]
     assert paper("li").factors == ()

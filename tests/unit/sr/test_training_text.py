@@ -263,9 +263,19 @@ def test_models_with_the_same_training_share_their_sentences(train):
     assert "by the time limit after 9 of 400 steps" in text
 
 
-def test_a_method_without_a_paper_has_no_published_recipe(train):
-    text = training_sentences([train(about={"without_paper": True})])
-    assert "settings chosen by the bids-sr developers" in text
+def test_a_former_recipe_is_not_called_published():
+    former = get_method("tv").former["paper"]
+    phases = {"search": {"iterations": former.steps, "stopped_by": "iterations"}}
+    values = {
+        "method": "tv",
+        "recipe": "paper",
+        "factor": [2, 2, 2],
+        "settings": plain_recipe(former),
+        "phases": phases,
+    }
+    text = training_sentences([ModelCard.from_json(values)])
+    assert "with the settings of an earlier version of bids-sr" in text
+    assert "differed" not in text
     assert "published" not in text
 
 
@@ -336,7 +346,7 @@ def test_only_complete_unchanged_trainings_by_recipe_paper_are_called_published(
     text = training_sentences([_card(method, kind, changes)])
     features = any(term.kind == "perceptual" for term in method.recipes[kind].losses)
     harmless = changes <= (set() if features else {"features off"})
-    complete = kind == "paper" and not method.without_paper and harmless
+    complete = kind == "paper" and harmless
     assert ("publi" in text) == complete, text
     assert ("publi" in method.described(kind)) is False
     assert text == " ".join(text.split())

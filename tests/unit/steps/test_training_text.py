@@ -105,17 +105,6 @@ def test_the_published_training_is_called_published_after_all_steps(tmp_path):
     assert "squared error between VGG-19 features" in text
 
 
-@pytest.mark.parametrize("name", ["li", "li-agnostic"])
-@pytest.mark.parametrize("recipe", ["fast", "paper"])
-def test_methods_implemented_without_their_paper_are_marked(name, recipe, tmp_path):
-    text = _text_after_training(
-        describe_networks_of_pairs, [_folder(tmp_path, name, recipe)], name, recipe
-    )
-    assert "implemented without access to the original paper" in text
-    assert "was not available" in text
-    assert "published" not in text
-
-
 def test_training_volumes_are_counted_from_the_cards(tmp_path):
     folders = [
         _folder(tmp_path / str(n), "tv", images=[f"volume-{k}" for k in range(n)])

@@ -21,7 +21,12 @@ from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.networks.blocks import ResidualBlock, ResidualBlock3d
 from bids_sr.sr.networks.srresnet import SRResNet, SubPixelNet
-from bids_sr.sr.networks.volumetric import DenseResidualNet, ResNet3d
+from bids_sr.sr.networks.volumetric import (
+    DenseResidualNet,
+    ResNet3d,
+    ScaledResidualBlock3d,
+    ScaledResNet3d,
+)
 from bids_sr.sr.operators import make_plane_conversion, upsample_slices
 
 SCALE = 900.0
@@ -118,6 +123,7 @@ def test_results_are_bitwise_reproducible_across_upsamplers(threads):
         (ResidualBlock(3), (1, 3, 5, 4)),
         (DenseResidualNet(1, width=3, layers=3), (2, 1, 4, 6, 5)),
         (DenseResidualNet(3, width=2, layers=1), (1, 3, 4, 1, 5)),
+        (ScaledResNet3d(1, width=3, blocks=2), (2, 1, 4, 6, 5)),
         (nn.Identity(), (1, 1, 3, 3)),
     ],
 )
@@ -134,7 +140,8 @@ def test_an_optimized_network_gives_the_same_values_without_modifying_its_input(
     assert all(
         parameter.requires_grad and parameter.is_contiguous() for parameter in net.parameters()
     )
-    assert not any(isinstance(module, ResidualBlock3d) for module in optimized.modules())
+    kinds = (ResidualBlock3d, ScaledResidualBlock3d)
+    assert not any(isinstance(module, kinds) for module in optimized.modules())
 
 
 def test_a_network_can_be_optimized_after_it_was_used():

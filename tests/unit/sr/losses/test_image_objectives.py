@@ -10,7 +10,7 @@ from torch import nn
 
 from bids_sr.sr.data.examples import Batch
 from bids_sr.sr.losses.adversarial import CriticScore
-from bids_sr.sr.losses.image import BCE, MAE
+from bids_sr.sr.losses.image import BCE, MAE, SSIMLoss
 from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe import LossTerm, Recipe
 from bids_sr.sr.recipe_changes import RecipeChange, apply_changes
@@ -124,3 +124,18 @@ def test_the_attention_u_net_trains_without_a_critic_by_default():
         assert not recipe.has_adversarial_loss
         change = RecipeChange(method="attunet", field="adversarial", value=0.5)
         assert apply_changes(recipe, (change,)).has_adversarial_loss
+
+
+@pytest.mark.parametrize("name", ["li", "li-agnostic"])
+def test_the_loss_of_li_is_the_absolute_error_minus_a_fraction_of_ssim(name):
+    """L1 - .3 SSIM, up to a constant of .3, for volumes of constant intensity."""
+    recipe = get_method(name).recipes["paper"]
+    output, target = (torch.full((1, 1, 4, 4, 4), level) for level in (0.5, 0.25))
+    total = sum(
+        term.weight * float(term.build()(output, target, torch.ones_like(output)))
+        for term in recipe.losses
+    )
+    # the variances are zero, so that SSIM is the luminance term
+    ssim = (2 * 0.5 * 0.25 + 1e-4) / (0.5**2 + 0.25**2 + 1e-4)
+    assert total == pytest.approx(0.25 - 0.3 * ssim + 0.3, rel=1e-5)
+    assert {term.build.loaded for term in recipe.losses} == {MAE, SSIMLoss}

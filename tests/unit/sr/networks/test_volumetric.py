@@ -17,6 +17,8 @@ from bids_sr.sr.networks.volumetric import (
     DenseResidualNet,
     ResNet3d,
     ResNetCritic3d,
+    ScaledResidualBlock3d,
+    ScaledResNet3d,
 )
 
 
@@ -27,6 +29,7 @@ def conv(before, after, taps):
 
 # Dense layer n of ten has 32 n input channels; the tail gets all eleven feature maps.
 DENSE = conv(1, 32, 27) + sum(conv(32 * n, 32, 27) for n in range(1, 11)) + conv(352, 1, 27)
+SCALED = conv(1, 96, 27) + 21 * conv(96, 96, 27) + conv(96, 1, 27)
 RESNET = conv(1, 64, 27) + 20 * conv(64, 64, 27) + conv(64, 1, 27)
 RESNET_CRITIC = conv(1, 64, 27) + 20 * conv(64, 64, 27) + conv(64, 1, 1)
 CPCE = conv(1, 32, 9) + 4 * conv(32, 32, 9) + 2 * conv(64, 32, 9) + conv(64, 1, 9)
@@ -53,6 +56,7 @@ CIRCLE_CRITIC = (
     ("build", "expected"),
     [
         (DenseResidualNet, DENSE),
+        (ScaledResNet3d, SCALED),
         (ConventionalNet3d, 57_985),
         (ResNet3d, RESNET),
         (ResNetCritic3d, RESNET_CRITIC),
@@ -70,6 +74,7 @@ def test_published_sizes_have_the_parameters_of_their_layers(build, expected):
 def test_docstrings_contain_the_numbers_of_parameters():
     for net, size in (
         (DenseResidualNet, f"{DENSE / 1e6:.2f} million"),
+        (ScaledResNet3d, f"{SCALED / 1e6:.2f} million"),
         (ResNet3d, f"{RESNET / 1e6:.2f} million"),
         (CPCENet, f"{CPCE:,}"),
         (ConventionalNet3d, "57,985"),
@@ -97,12 +102,13 @@ def receptive_field(net, ndim, size):
     ("net", "ndim", "expected"),
     [
         (DenseResidualNet(width=2, layers=3), 3, 11),
+        (ScaledResNet3d(width=2, blocks=2), 3, 15),
         (ConventionalNet3d(widths=(3, 2)), 3, 7),
         (ResNet3d(width=2, blocks=2), 3, 13),
         (CPCENet(width=2), 2, 17),
         (CircleNet(widths=(2,) * 12, branches=(2, 2), joined=(2, 2), dropout=0.0), 2, 33),
     ],
-    ids=["dense", "ccnn", "resnet", "cpce", "circle"],
+    ids=["dense", "scaled", "ccnn", "resnet", "cpce", "circle"],
 )
 def test_the_receptive_field_is_the_sum_of_the_kernels(net, ndim, expected):
     assert receptive_field(net, ndim, expected + 6) == [expected] * ndim
@@ -110,6 +116,7 @@ def test_the_receptive_field_is_the_sum_of_the_kernels(net, ndim, expected):
 
 GENERATORS = {
     "dense": (partial(DenseResidualNet, width=3, layers=2), 3),
+    "scaled": (partial(ScaledResNet3d, width=3, blocks=2), 3),
     "ccnn": (partial(ConventionalNet3d, widths=(3, 2)), 3),
     "resnet": (partial(ResNet3d, width=3, blocks=1), 3),
     "cpce": (partial(CPCENet, width=3), 2),
@@ -161,6 +168,32 @@ def test_a_dense_layer_reads_all_earlier_layers():
     nn.init.zeros_(net.body[0].weight)
     nn.init.zeros_(net.body[0].bias)
     assert not torch.equal(after, net(x))
+
+
+def test_a_scaled_block_adds_a_tenth_of_two_convolutions_with_one_relu():
+    block = ScaledResidualBlock3d(1)
+    with torch.no_grad():
+        for layer, weight in ((block.first, 2.0), (block.second, 5.0)):
+            layer.weight.zero_()
+            layer.weight[0, 0, 1, 1, 1] = weight
+        block.first.bias.fill_(1.0)
+        block.second.bias.fill_(-4.0)
+    x = torch.tensor([3.0, -3.0]).reshape(1, 1, 2, 1, 1)
+    # .1 (5 (2 * 3 + 1) - 4) = 3.1; the negative value only passes the last bias
+    expected = torch.tensor([3.0 + 3.1, -3.0 - 0.4]).reshape(x.shape)
+    torch.testing.assert_close(block(x), expected)
+
+
+def test_the_network_of_the_tv_paper_bypasses_its_blocks_but_not_its_last_layer():
+    torch.manual_seed(0)
+    net = ScaledResNet3d(width=2, blocks=3)
+    assert [type(part) for part in net.body] == [ScaledResidualBlock3d] * 3 + [nn.Conv3d]
+    nn.init.zeros_(net.body[-1].weight)
+    nn.init.zeros_(net.body[-1].bias)
+    x = torch.rand(1, 1, 4, 5, 6)
+    torch.testing.assert_close(net(x), net.tail(net.head(x)))
+    nn.init.zeros_(net.tail.weight)
+    assert torch.equal(net(x), torch.full_like(x, float(net.tail.bias.detach())))
 
 
 def test_conveying_paths_bypass_the_bottleneck():
