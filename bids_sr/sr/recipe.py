@@ -191,12 +191,13 @@ class Recipe:
         Number of images per step, and maximum number of steps.
     learning_rate, betas : float, tuple[float, float]
         Settings of the Adam optimizer.
-    schedule : {"constant", "one-cycle", "plateau", "linear-decay"}
+    schedule : {"constant", "one-cycle", "plateau", "linear-decay", "step-decay"}
         Schedule of the learning rate. "one-cycle" increases for a fifth of the steps and then
         decreases to zero. "plateau" multiplies the rate by `plateau_factor` after
         `plateau_patience` validation steps without improvement. "linear-decay" is constant up to
         `decay_from` (in epochs if the training is specified in epochs) and then decreases linearly
-        to `final_learning_rate`.
+        to `final_learning_rate`. "step-decay" multiplies the rate by `decay_factor` every
+        `decay_every` epochs.
     critic_learning_rate : float | None
         Learning rate of the critic; None for the rate of the generator.
     critic_steps : int
@@ -276,6 +277,12 @@ class Recipe:
         `patches` then applies only to trainings on patches.
     slice_batches : int | None
         Number of batches in such an epoch; None until the images are known.
+    decay_every : int
+        Number of epochs between reductions of the schedule "step-decay".
+    decay_factor : float
+        Factor of a reduction of this schedule.
+    critic_betas : tuple[float, float] | None
+        Settings of the Adam optimizer of the critic; None for `betas`.
     edition : int
         Number of the recipe's edition, which is increased if the recipe gets another network.
         Models of earlier editions are applied with their own network (see
@@ -291,7 +298,9 @@ class Recipe:
     iterations: int = 1000
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
-    schedule: Literal["constant", "one-cycle", "plateau", "linear-decay"] = "constant"
+    schedule: Literal["constant", "one-cycle", "plateau", "linear-decay", "step-decay"] = (
+        "constant"
+    )
     critic_learning_rate: float | None = None
     critic_steps: int = 1
     adversarial_from: int = 0
@@ -325,6 +334,9 @@ class Recipe:
     applied_in_patches: bool = False
     each_slice_once: bool = False
     slice_batches: int | None = None
+    decay_every: int = 20
+    decay_factor: float = 0.5
+    critic_betas: tuple[float, float] | None = None
     edition: int = 1
 
     def __post_init__(self) -> None:
@@ -427,6 +439,10 @@ class Recipe:
         """Return the learning rate of a step (counted from 0), before reduction at plateaus."""
         if self.schedule in ("constant", "plateau"):
             return base
+        if self.schedule == "step-decay":
+            return base * self.decay_factor ** (
+                iteration // self.steps_per_epoch // self.decay_every
+            )
         if self.schedule == "linear-decay":
             start = self.decay_from * self.steps_per_epoch
             fraction = max(0, iteration - start) / max(1, self.steps - 1 - start)

@@ -471,6 +471,46 @@ def _network_fields(recipe: Recipe) -> Iterable[VariableField]:
             ),
             put=partial(_with_network_setting, name="blocks"),
         )
+    convolutions = settings.get("convolutions")
+    if isinstance(convolutions, int):
+        yield VariableField(
+            name="convolutions",
+            default=convolutions,
+            least=1,
+            most=2,
+            whole=True,
+            unit="convolutions",
+            sets="number of convolutions per level of the generator",
+            source=f"{_ATTENTION_UNET}: 1, section 3.3, and 2 in the authors' code",
+            put=partial(_with_network_setting, name="convolutions"),
+        )
+
+
+def _decay_fields(recipe: Recipe) -> Iterable[VariableField]:
+    """Yield the settings that reduce the learning rate during a training."""
+    if recipe.schedule == "plateau":
+        yield VariableField(
+            name="plateau_patience",
+            default=recipe.plateau_patience,
+            least=1,
+            most=100_000,
+            whole=True,
+            unit="epochs",
+            sets="number of epochs without improvement after which the learning rate is halved",
+            put=lambda base, value: replace(base, plateau_patience=int(value)),
+        )
+    if recipe.schedule == "step-decay":
+        yield VariableField(
+            name="decay_every",
+            default=recipe.decay_every,
+            least=1,
+            most=100_000,
+            whole=True,
+            unit="epochs",
+            sets=f"number of epochs after which the learning rate is multiplied by "
+            f"{recipe.decay_factor:g}",
+            put=lambda base, value: replace(base, decay_every=int(value)),
+        )
 
 
 def _step_fields(recipe: Recipe) -> Iterable[VariableField]:
@@ -517,17 +557,7 @@ def _step_fields(recipe: Recipe) -> Iterable[VariableField]:
         sets="learning rate of the Adam optimizer for the generator",
         put=lambda base, value: replace(base, learning_rate=float(value)),
     )
-    if recipe.schedule == "plateau":
-        yield VariableField(
-            name="plateau_patience",
-            default=recipe.plateau_patience,
-            least=1,
-            most=100_000,
-            whole=True,
-            unit="epochs",
-            sets="number of epochs without improvement after which the learning rate is halved",
-            put=lambda base, value: replace(base, plateau_patience=int(value)),
-        )
+    yield from _decay_fields(recipe)
     if recipe.build_critic is not None:
         yield VariableField(
             name="critic_learning_rate",
@@ -538,6 +568,17 @@ def _step_fields(recipe: Recipe) -> Iterable[VariableField]:
             unit="",
             sets="learning rate of the Adam optimizer for the critic",
             put=lambda base, value: replace(base, critic_learning_rate=float(value)),
+        )
+        yield VariableField(
+            name="critic_steps",
+            default=recipe.critic_steps,
+            least=1,
+            most=100,
+            whole=True,
+            unit="steps",
+            sets="number of critic steps per generator step",
+            source=f"{_ATTENTION_UNET}: 5, section 3.5, and 1 in the authors' code",
+            put=lambda base, value: replace(base, critic_steps=int(value)),
         )
 
 

@@ -1,8 +1,9 @@
 """U-Net, for comparison with the attention U-Net.
 
 `paper` is the published network (Ronneberger et al. 2015) with 31 million parameters, trained like
-the attention U-Net (attention_unet, section 4.6), without a final sigmoid and without
-normalization. `fast` is the fast attention U-Net without its gates, and thus shows their benefit.
+the attention U-Net (attention_unet, section 4.6), with a final sigmoid, which the cross-entropy
+requires, and without normalization. The `unet` in the code of Li et al. 2022 has normalized
+convolutions. `fast` is the fast attention U-Net without its gates, and thus shows their benefit.
 There is no critic, because it would only serve for inspection.
 """
 
@@ -14,6 +15,10 @@ from bids_sr.sr.recipe import ImportedWhenCalled, network
 
 _PAPER = replace(
     attunet.remove_critic(attunet.PAPER),
+    build_generator=network("unet.UNet", flat=True, widths=attunet.PAPER_WIDTHS, head="sigmoid"),
+)
+_FORMER = replace(
+    attunet.remove_critic(attunet.FORMER),
     build_generator=network("unet.UNet", flat=True, widths=attunet.PAPER_WIDTHS),
 )
 _FAST = replace(
@@ -31,6 +36,7 @@ METHOD = Method(
     name="unet",
     ndim=2,
     recipes={"fast": _FAST, "paper": _PAPER},
+    former={"paper": _FORMER},
     reference="unet",
     summary="U-Net that processes whole slices, for comparison with the attention U-Net",
     trained_on="images",

@@ -1,8 +1,8 @@
 """Vision transformer, for comparison with the attention U-Net.
 
 `paper` is ViT-M (Lin & Heckel 2022), trained like the attention U-Net (attention_unet, section
-4.6). `fast` is ours: a small transformer of the same type, whose output patches are added to the
-interpolated image.
+4.6), with a final sigmoid, which the cross-entropy requires (our choice). `fast` is ours: a small
+transformer of the same type, whose output patches are added to the interpolated image.
 """
 
 from dataclasses import replace
@@ -13,7 +13,11 @@ from bids_sr.sr.recipe import network
 
 _NETWORK = "vision_transformer.VisionTransformer"
 _PAPER = replace(
-    attunet.remove_critic(attunet.PAPER), build_generator=network(_NETWORK, flat=True)
+    attunet.remove_critic(attunet.PAPER),
+    build_generator=network(_NETWORK, flat=True, head="sigmoid"),
+)
+_FORMER = replace(
+    attunet.remove_critic(attunet.FORMER), build_generator=network(_NETWORK, flat=True)
 )
 _FAST = replace(
     attunet.remove_critic(attunet.FAST),
@@ -27,6 +31,7 @@ METHOD = Method(
     name="vit",
     ndim=2,
     recipes={"fast": _FAST, "paper": _PAPER},
+    former={"paper": _FORMER},
     reference="vit_mri",
     summary="vision transformer for whole slices, for comparison with the attention U-Net",
     trained_on="images",

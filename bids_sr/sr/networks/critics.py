@@ -159,15 +159,21 @@ def circle_critic(
 
 
 def guiding_critic(
-    channels: int = 1, *, width: int = 64, grid: int = 16, dropout: float = 0.5
+    channels: int = 1,
+    *,
+    width: int = 64,
+    grid: int = 16,
+    dropout: float = 0.5,
+    slope: float = 0.2,
+    activated: bool = False,
 ) -> Critic:
     """Return the critic of the attention U-Net, with one logit per image (N, 1).
 
     The critic has four 4x4 convolutions with stride 2, each with leaky ReLU and dropout .5, a
     convolution to a single channel, and a dense layer. The source is attention_unet, section 3.5
-    and figure 4. Details that the paper leaves open are our choices: the number of channels
-    doubles from 64, the slope is .2 as in DCGAN, the convolution to one channel is 3x3, and
-    16 x 16 features precede the dense layer. Patches below 16 voxels are padded to 16, so that one
+    and figure 4. The paper leaves the following details open: the number of channels doubles from
+    64, and the convolution to one channel is 3x3, as in the code of the authors; 16 x 16 features
+    precede the dense layer (our choice). Patches below 16 voxels are padded to 16, so that one
     voxel remains after four strides.
 
     Parameters
@@ -180,15 +186,22 @@ def guiding_critic(
         Side of the feature map before the dense layer.
     dropout : float, optional
         Fraction of values dropped in training.
+    slope : float, optional
+        Slope of the leaky ReLU, .01 in the code of the authors and .2 in DCGAN.
+    activated : bool, optional
+        Whether a leaky ReLU follows the convolution to a single channel, as in the code of the
+        authors.
     """
 
     def stage(in_channels: int, out_channels: int) -> list[nn.Module]:
         convolution = nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1)
-        return [convolution, nn.LeakyReLU(0.2), nn.Dropout(dropout)]
+        return [convolution, nn.LeakyReLU(slope), nn.Dropout(dropout)]
 
     features = _stages(channels, [width * 2**k for k in range(4)], stage)
     last = nn.Conv2d(8 * width, 1, 3, padding=1)
-    score = [last, nn.AdaptiveAvgPool2d(grid), nn.Flatten(), nn.Linear(grid * grid, 1)]
+    activation = [nn.LeakyReLU(slope)] if activated else []
+    pool = nn.AdaptiveAvgPool2d(grid)
+    score = [last, *activation, pool, nn.Flatten(), nn.Linear(grid * grid, 1)]
     return Critic(features, score, smallest=16)
 
 

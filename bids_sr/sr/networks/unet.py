@@ -7,6 +7,7 @@ output and input have the same size, and images are zero-padded to sizes that ca
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -146,15 +147,34 @@ def normalized_convolution(in_channels: int, out_channels: int) -> nn.Sequential
     )
 
 
+def normalized_convolutions(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Return a block of two `normalized_convolution`, as in the code of Li et al. 2022."""
+    return nn.Sequential(
+        *normalized_convolution(in_channels, out_channels),
+        *normalized_convolution(out_channels, out_channels),
+    )
+
+
 class AttentionGate(nn.Module):
     """Attention gate that multiplies a skip connection by a learned mask between 0 and 1.
 
     The mask is sigmoid(psi(relu(a(raised) + b(skip)))) with 1x1 convolutions a, b and psi. Source:
     attention_unet, section 3.7; Oktay et al. 2018, equations 1 and 2.
+
+    Parameters
+    ----------
+    channels : int
+        Number of channels of both inputs.
+    normalized : bool, optional
+        Whether instance normalization follows each of the convolutions, as in the code of Li et
+        al. 2022. It has no weights.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, normalized: bool = False) -> None:
         super().__init__()
+        self.norm: Callable[[Tensor], Tensor] = (
+            functional.instance_norm if normalized else nn.Identity()
+        )
         self.from_raised = nn.Conv2d(channels, channels, 1)
         self.from_skip = nn.Conv2d(channels, channels, 1, bias=False)
         self.to_mask = nn.Conv2d(channels, 1, 1)
@@ -169,9 +189,9 @@ class AttentionGate(nn.Module):
         skip : Tensor
             Features of the skip connection (N, C, X, Y).
         """
-        return torch.sigmoid(
-            self.to_mask(torch.relu(self.from_raised(raised) + self.from_skip(skip)))
-        )
+        norm = self.norm
+        joined = torch.relu(norm(self.from_raised(raised)) + norm(self.from_skip(skip)))
+        return torch.sigmoid(norm(self.to_mask(joined)))
 
     def forward(self, raised: Tensor, skip: Tensor) -> Tensor:
         """Return the skip connection, weighted by the mask."""
@@ -182,6 +202,8 @@ def attention_unet(
     channels: int = 1,
     *,
     widths: Sequence[int] = WIDTHS,
+    convolutions: int = 1,
+    normalized_gates: bool = False,
     head: OutputLayer = "sigmoid",
     sizes: _ImageSizes = "power of two",
 ) -> UNet:
@@ -191,21 +213,35 @@ def attention_unet(
     Each level is one 3x3 convolution with instance normalization and leaky ReLU. There are four
     levels of max pooling and transposed convolution, 64 filters at the highest resolution, a final
     sigmoid, and gates at 32, 64, 128 and 256 voxels per side for slices of 256 voxels. The network
-    has 16.0 million parameters, fewer than the plain U-Net, as in table 1 of the paper.
+    has 16.0 million parameters, fewer than the plain U-Net, as stated for table 1 of the paper. In
+    the code of the authors, each level has two convolutions, and the network has 31.7 million
+    parameters, more than the plain U-Net.
 
-    The paper leaves the following details open, which are our choices. The number of channels
-    doubles with each level, as in the U-Net. The slope of the leaky ReLU is .01. A gate consists
-    of two 1x1 convolutions, whose sum passes a ReLU and a third 1x1 convolution to one channel, so
-    that one mask applies to all channels.
+    The following details are not in the paper and are taken from the code of the authors. The
+    number of channels doubles with each level, as in the U-Net. The slope of the leaky ReLU is
+    .01. A gate consists of two 1x1 convolutions, whose sum passes a ReLU and a third 1x1
+    convolution to one channel, so that one mask applies to all channels.
 
-    See `UNet` for the parameters. In the paper, images are scaled to [0, 1] and padded to a power
-    of two.
+    Parameters
+    ----------
+    channels : int, optional
+        Number of contrasts.
+    widths : Sequence[int], optional
+        Channels of each level, from high to low resolution.
+    convolutions : int, optional
+        Number of convolutions per level, 1 or 2.
+    normalized_gates : bool, optional
+        Whether the convolutions of the gates are normalized, as in the code of the authors.
+    head : {"plain", "sigmoid", "residual"}, optional
+        Output layer (see `UNet`).
+    sizes : {"power of two", "multiple"}, optional
+        Rule for the padded image size, a power of two in the paper.
     """
     return UNet(
         channels,
         widths=widths,
-        block=normalized_convolution,
-        gate=AttentionGate,
+        block={1: normalized_convolution, 2: normalized_convolutions}[convolutions],
+        gate=partial(AttentionGate, normalized=normalized_gates),
         head=head,
         sizes=sizes,
     )

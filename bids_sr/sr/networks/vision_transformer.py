@@ -33,9 +33,9 @@ class VisionTransformer(nn.Module):
         Number of layers.
     grid : int, optional
         Number of patches per side for which positions are learned.
-    head : {"plain", "residual"}, optional
-        "plain": the patches are the output; "residual": the patches are added to the input, and
-        are zero at first.
+    head : {"plain", "sigmoid", "residual"}, optional
+        "plain": the patches are the output; "sigmoid": their sigmoid is the output; "residual":
+        the patches are added to the input, and are zero at first.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class VisionTransformer(nn.Module):
         heads: int = 9,
         depth: int = 8,
         grid: int = 32,
-        head: Literal["plain", "residual"] = "plain",
+        head: Literal["plain", "sigmoid", "residual"] = "plain",
     ) -> None:
         super().__init__()
         self.patch, self.head = patch, head
@@ -81,6 +81,8 @@ class VisionTransformer(nn.Module):
             len(x), -1, grid[0] * self.patch, grid[1] * self.patch
         )
         out = out[..., :rows, :columns]
+        if self.head == "sigmoid":
+            return torch.sigmoid(out)
         return x + out if self.head == "residual" else out
 
 

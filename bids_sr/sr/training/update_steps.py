@@ -98,7 +98,7 @@ class Networks:
         self.optimizers = {
             name: torch.optim.Adam(
                 [p for p in net.parameters() if p.requires_grad],
-                betas=recipe.betas,
+                betas=("critic" in name and recipe.critic_betas) or recipe.betas,
                 lr=("critic" in name and recipe.critic_learning_rate) or recipe.learning_rate,
             )
             for name, net in nets.items()

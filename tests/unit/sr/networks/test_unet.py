@@ -1,6 +1,7 @@
 """Test the networks of the attention U-Net paper, their losses, attention masks and Grad-CAM."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from engine_helpers import CONTENT, Tiny, ball, fit
 from skimage.metrics import structural_similarity
 from torch import nn
+from torch.nn import functional
 
 from bids_sr.sr.data.examples import Batch, Examples
 from bids_sr.sr.inference.explain import attention_masks, grad_cam
@@ -230,6 +232,12 @@ def test_the_guiding_critic_has_the_published_layers():
     assert critic.score[0].out_channels == 1
     assert critic.features(torch.rand(1, 3, 256, 256)).shape == (1, 512, 16, 16)
     assert guiding_critic(1, width=2)(torch.rand(2, 1, 40, 31)).shape == (2, 1)
+    paper = get_method("attunet").recipes["paper"].build_critic(3)
+    slopes = [
+        module.negative_slope for module in paper.modules() if isinstance(module, nn.LeakyReLU)
+    ]
+    assert slopes == [0.01] * 5
+    assert isinstance(paper.score[1], nn.LeakyReLU)
 
 
 def test_a_vision_transformer_depends_on_every_patch_and_returns_it_to_its_position():
@@ -308,43 +316,102 @@ def test_the_critic_score_as_a_loss():
     assert float(loss.critic(torch.zeros(2, 1), torch.zeros(2, 1))) == pytest.approx(np.log(2))
 
 
-def test_attunet_has_the_three_published_losses_and_an_unweighted_critic():
+def test_the_recipe_of_attunet_has_the_values_of_the_paper_and_of_its_code():
     recipe = get_method("attunet").recipes["paper"]
-    assert {term.kind: term.build.__name__ for term in recipe.losses} == {
-        "content": "MAE",
-        "ssim": "SSIMLoss",
-        "psnr": "PSNRLoss",
-        "adversarial": "CriticScore",
+    weights = {
+        "attunet": {"BCE": 1.0, "CriticScore": 0.0},
+        "unet": {"BCE": 1.0},
+        "vit": {"BCE": 1.0},
     }
-    weights = {term.kind: term.weight for term in recipe.losses}
-    assert weights["adversarial"] == 0
-    for name in ("unet", "vit"):
-        losses = get_method(name).recipes["paper"].losses
-        assert [term.kind for term in losses] == ["content", "ssim", "psnr"]
-    rms = 10 ** (-35.39 / 20)  # final error of the paper's network, section 4.5
-    target = torch.zeros(1, 1, 16, 16)
-    gradients = []
-    for kind in ("content", "psnr"):
-        output = torch.full_like(target, rms, requires_grad=True)
-        term = next(term for term in recipe.losses if term.kind == kind)
-        (term.weight * term.build()(output, target, torch.ones_like(target))).backward()
-        gradients.append(float(output.grad.mean()))
-    assert gradients[1] == pytest.approx(gradients[0], rel=0.1)
+    for name, expected in weights.items():
+        paper = get_method(name).recipes["paper"]
+        assert {term.build.__name__: term.weight for term in paper.losses} == expected
+        assert (paper.batch, paper.epochs, paper.patches, paper.intensity) == (
+            32,
+            100,
+            5920,
+            "unit",
+        )
+        steps = paper.steps_per_epoch
+        rates = [paper.rate(epoch * steps, 1e-3) for epoch in (0, 19, 20, 59, 60, 99)]
+        assert rates == pytest.approx([1e-3, 1e-3, 5e-4, 2.5e-4, 1.25e-4, 6.25e-5])
+        assert paper.rate(20 * steps - 1, 1e-3) == 1e-3
+    assert (recipe.learning_rate, recipe.betas) == (1e-3, (0.9, 0.999))
+    assert (recipe.critic_learning_rate, recipe.critic_betas) == (2e-4, (0.5, 0.999))
+    assert recipe.critic_steps == 5  # in print; 1 in the code
+    assert recipe.build_generator.settings["widths"][0] == 64
 
 
-def test_a_step_of_the_published_loss_weights_psnr_by_0_002():
+def test_the_critic_has_its_own_optimizer_and_a_constant_rate():
     recipe = replace(
-        get_method("unet").recipes["paper"],
-        build_generator=lambda channels, _: UNet(channels, widths=SMALL),
+        get_method("attunet").recipes["paper"],
+        build_generator=lambda channels, _: attention_unet(channels, widths=SMALL),
+        build_critic=lambda channels: guiding_critic(channels, width=2, grid=2),
+    )
+    nets = Networks(recipe, (2.0, 2.0, 1.0))
+    assert nets.set_rate(25 * recipe.steps_per_epoch, 1.0) == 5e-4
+    groups = {name: optimizer.param_groups[0] for name, optimizer in nets.optimizers.items()}
+    assert {name: (group["lr"], group["betas"]) for name, group in groups.items()} == {
+        "generator": (5e-4, (0.9, 0.999)),
+        "critic": (2e-4, (0.5, 0.999)),
+    }
+
+
+def test_a_step_of_section_4_3_weights_three_losses():
+    paper = get_method("attunet").recipes["paper"]
+    texts = ("bce=0", "mae=1", "ssim=1", "psnr=.002")
+    recipe = replace(
+        apply_changes(paper, [change_of_method(text, "attunet") for text in texts]),
+        build_generator=lambda channels, _: attention_unet(channels, widths=SMALL),
+        build_critic=None,
     )
     nets = Networks(recipe, (2.0, 2.0, 1.0))
     image = torch.rand(2, 1, 16, 16)
     batch = Batch(input=image, target=0.5 * image, weight=torch.ones_like(image))
-    parts = nets.generators_step(batch, nets.generator(image), False)
-    assert set(parts) == {"content", "ssim", "psnr", "loss"}
-    assert parts["loss"] == pytest.approx(
-        parts["content"] + parts["ssim"] + 0.002 * parts["psnr"], rel=1e-4
+    output = nets.generator(image)
+    parts = nets.generators_step(batch, output, False)
+    output, ones = output.detach(), torch.ones_like(output)
+    expected = sum(
+        term.weight * float(term.build()(output, batch.target, ones))
+        for term in recipe.losses
+        if term.weight
     )
+    assert len([term for term in recipe.losses if term.weight]) == 3
+    assert parts["loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_two_convolutions_per_level_and_normalized_gates_are_optional():
+    def conv(before, after, taps=9):
+        return taps * before * after + after
+
+    # one on each level of the encoder, and one on each level of the decoder
+    extra = sum(conv(width, width) for width in (*WIDTHS, *WIDTHS[:-1]))
+    double = partial(attention_unet, convolutions=2, normalized_gates=True)
+    assert count(double) == count(attention_unet) + extra == 31_728_837
+    assert count(UNet) < count(double)  # the network with the fewest parameters has one
+    changed = apply_changes(
+        get_method("attunet").recipes["paper"],
+        [change_of_method("convolutions=2", "attunet")],
+    )
+    with torch.device("meta"):
+        network = changed.build_generator(1, (2.0, 2.0, 1.0))
+    assert sum(parameter.numel() for parameter in network.parameters()) == count(double)
+    assert all(gate.norm is functional.instance_norm for gate in gates_of(network))
+
+
+def test_a_normalized_gate_normalizes_all_three_convolutions():
+    torch.manual_seed(2)
+    gate = AttentionGate(3, normalized=True)
+    raised, skip = torch.rand(2, 3, 5, 6), torch.rand(2, 3, 5, 6)
+
+    def normalized(x):
+        mean = x.mean((2, 3), keepdim=True)
+        return (x - mean) / (x.var((2, 3), unbiased=False, keepdim=True) + 1e-5).sqrt()
+
+    joined = torch.relu(normalized(gate.from_raised(raised)) + normalized(gate.from_skip(skip)))
+    expected = torch.sigmoid(normalized(gate.to_mask(joined)))
+    torch.testing.assert_close(gate.mask(raised, skip), expected)
+    assert gate.state_dict().keys() == AttentionGate(3).state_dict().keys()
 
 
 IN_PLANE = (2.0, 2.0, 1.0)
@@ -402,7 +469,7 @@ def test_forty_scans_of_148_slices_are_the_5920_slices_of_the_paper():
     held = replace(head, name="held out", validation=True)
     examples = Examples((*heads, held), paper, IN_PLANE, 2)
     assert examples.slice_count == 5920
-    assert examples.recipe.steps == paper.steps == 100 * 740
+    assert examples.recipe.steps == paper.steps == 100 * 185
 
 
 def test_a_training_runs_all_epochs_and_its_card_lists_the_slices_per_epoch(tmp_path):
@@ -429,9 +496,9 @@ def test_setting_a_number_of_patches_replaces_epochs_of_slices(text, count):
     assert recipe.epochs_of_slices is (count is None)
     examples = Examples((ball(0),), recipe, IN_PLANE, 2)
     if count is None:
-        assert examples.recipe.steps == 2 * -(-examples.slice_count // 8)
+        assert examples.recipe.steps == 2 * -(-examples.slice_count // 32)
     else:
-        assert examples.recipe.steps_per_epoch == -(-count // 8)
+        assert examples.recipe.steps_per_epoch == -(-count // 32)
 
 
 def test_sloppy_trainings_are_short():
