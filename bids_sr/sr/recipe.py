@@ -42,11 +42,14 @@ def require_in_plane(factor: Factor) -> None:
 class ImportedWhenCalled:
     """Callable that imports a class of `bids_sr.sr`, given by its dotted name, when it is called.
 
+    `arguments` are further arguments of the class, as pairs of name and value.
+
     >>> ImportedWhenCalled("losses.image.MSE").__name__
     'MSE'
     """
 
     path: str
+    arguments: tuple[tuple[str, float], ...] = ()
 
     @property
     def __name__(self) -> str:
@@ -63,7 +66,7 @@ class ImportedWhenCalled:
         return imported
 
     def __call__(self, *args: object, **settings: object) -> nn.Module:
-        return self.loaded(*args, **settings)
+        return self.loaded(*args, **dict(self.arguments), **settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +125,16 @@ class LossTerm:
     stands_in: bool = False
 
 
-def loss(kind: _LossKind, path: str, weight: float, *, stands_in: bool = False) -> LossTerm:
+def loss(
+    kind: _LossKind, path: str, weight: float, *, stands_in: bool = False, **settings: float
+) -> LossTerm:
     """Return a loss term, given the path of its class below `bids_sr.sr.losses`.
 
-    A term of weight 0 is only logged. See `LossTerm` for the other parameters.
+    A term of weight 0 is only logged. `settings` are arguments of the class. See `LossTerm` for
+    the other parameters.
     """
-    return LossTerm(
-        kind=kind, build=ImportedWhenCalled(f"losses.{path}"), weight=weight, stands_in=stands_in
-    )
+    build = ImportedWhenCalled(f"losses.{path}", tuple(settings.items()))
+    return LossTerm(kind=kind, build=build, weight=weight, stands_in=stands_in)
 
 
 @frozen

@@ -197,7 +197,7 @@ class JointSparsify(nn.Module):
     """Variation of the output and its difference to the target, tau TV(o) + (1 - tau) TV(t - o).
 
     The weight of the first term, `tau`, is from 0 to 1. Source: gan-cpce-circle, section II.2,
-    L_JST. The paper does not report tau; our value is .5.
+    L_JST. The paper does not report tau, which is .1 in the code of You et al. 2020.
     """
 
     def __init__(self, tau: float = 0.5) -> None:

@@ -4,11 +4,16 @@
 The loss is as printed in the paper: Wasserstein losses with gradient penalty in both directions; a
 cycle term, which compares an image with the result of both networks in succession; and identity
 and joint sparsifying terms. Only the joint sparsifying term compares the output with the target.
-The paper reports no weights. Ours are 1 for the adversarial terms, 1 for cycles, .5 for identity,
-.001 for the sparsifying term with tau .5, and a gradient penalty of 10 (Gulrajani et al. 2017).
+The paper refers to a CT paper (You et al. 2020). Settings that it does not state have the values
+of the code of the CT paper (charlesyou999648/GAN-CIRCLE): the numbers of filters, the weights of
+the terms with tau .1, a gradient penalty of 1, one critic step per generator step, batches of 64
+patches, and Adam with betas of .5 and .999. The code sums over the voxels of a batch and divides
+by 128 (cycle, counted twice), 256 (identity) and 20 (sparsifying term). Relative to means over 64
+patches of 64 x 64 voxels, all weights are divided by 2048 here, which does not change the steps of
+Adam. Generated images of earlier steps, which the code shows to the critic, are not used.
 
-`fast` is ours: both networks have a quarter of the width, the main loss is the mean squared error
-against the target, and the other terms have small weights.
+`fast` is ours: both networks have few filters and no stride, the main loss is the mean squared
+error against the target, and the other terms have small weights.
 """
 
 from dataclasses import replace
@@ -18,6 +23,25 @@ from bids_sr.sr.methods import cpce
 from bids_sr.sr.recipe import loss, network
 
 _PAPER = replace(
+    cpce.PAPER,
+    build_generator=network("circle.CircleResamplingNet", flat=True),
+    build_critic=network("critics.circle_critic", smallest=32, last_stride=1),
+    losses=(
+        loss("adversarial", "adversarial.AdversarialWasserstein", 1 / 2048),
+        loss("cycle", "image.MAE", 2.0),
+        loss("identity", "image.MAE", 0.5),
+        loss("sparsify", "image.JointSparsify", 6.4, tau=0.1),
+    ),
+    batch=64,
+    betas=(0.5, 0.999),
+    critic_game="wasserstein-gp",
+    critic_steps=1,
+    penalty_weight=1.0,
+    objective="cycle",
+    edition=2,
+)
+
+_FORMER = replace(
     cpce.PAPER,
     build_generator=network("circle.CircleNet", flat=True),
     build_critic=network("critics.circle_critic", smallest=32),
@@ -56,6 +80,7 @@ METHOD = Method(
     name="circle",
     ndim=2,
     recipes={"fast": _FAST, "paper": _PAPER},
+    former={"paper": _FORMER},
     reference="gan_cpce_circle",
     article="",
     summary=(

@@ -133,29 +133,44 @@ def cpce_critic(
 
 
 def circle_critic(
-    channels: int = 1, *, widths: tuple[int, ...] = (64, 128, 256, 512), dense: int = 1024
+    channels: int = 1,
+    *,
+    widths: tuple[int, ...] = (64, 128, 256, 512),
+    dense: int = 1024,
+    last_stride: int = 2,
 ) -> Critic:
     """Return GAN-CIRCLE's critic: four normalized convolutions and two dense layers.
 
-    Sides must be at least 32 voxels, so that features can be normalized at each stage. Instance
-    normalization processes each image separately, as required by the gradient penalty. It has no
-    weights (our choice, as are kernels of 4 and a stride of 2).
+    Source: gan-cpce-circle, section II.2. Kernels of 4 and the strides are not in the paper and
+    are taken from the code of You et al. 2020. Its last stride is 1. Sides must be at least 32
+    voxels, so that features can be normalized at each stage. Instance normalization
+    processes each image separately, as required by the gradient penalty. It has no weights (our
+    choice).
 
     Parameters
     ----------
     channels : int, optional
         Number of contrasts.
     widths : tuple[int, ...], optional
-        Channels of the convolutions, (64, 128, 256, 512) in the paper.
+        Channels of the four convolutions.
     dense : int, optional
-        Number of features between the two dense layers, 1024 in the paper.
+        Number of features between the two dense layers (our choice).
+    last_stride : int, optional
+        Stride of the last convolution, 1 or 2. Features are averaged to the size that they have
+        for patches of 64 voxels.
     """
+    strides = iter((*[2] * (len(widths) - 1), last_stride))
 
     def stage(in_channels: int, out_channels: int) -> list[nn.Module]:
-        convolution = nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1)
-        return [convolution, nn.InstanceNorm2d(out_channels), nn.LeakyReLU(0.2)]
+        stride = next(strides)
+        padding = [nn.ZeroPad2d((1, 2, 1, 2))] if stride == 1 else []  # keeps the size
+        convolution = nn.Conv2d(
+            in_channels, out_channels, 4, stride=stride, padding=1 if stride == 2 else 0
+        )
+        return [*padding, convolution, nn.InstanceNorm2d(out_channels), nn.LeakyReLU(0.2)]
 
-    return Critic(_stages(channels, widths, stage), _dense(widths[-1], 4, dense))
+    side = 4 if last_stride == 2 else 8
+    return Critic(_stages(channels, widths, stage), _dense(widths[-1], side, dense))
 
 
 def guiding_critic(

@@ -13,7 +13,7 @@ from bids_sr.sr.data.examples import Examples
 from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import TrainingRequest
-from bids_sr.sr.networks.circle import CircleNet
+from bids_sr.sr.networks.circle import CircleNet, CircleResamplingNet
 from bids_sr.sr.networks.cpce import CPCENet
 from bids_sr.sr.networks.critics import circle_critic, cpce_critic
 from bids_sr.sr.networks.resnet2d import ResNet2d
@@ -45,6 +45,10 @@ NETWORKS |= dict.fromkeys(("dip", "mse3d", "li", "li-agnostic"), NETWORKS["tv"])
 # networks of recipe `paper` that differ from those of `fast`
 OF_PAPER = dict.fromkeys(
     ("tv", "dip", "mse3d", "li", "li-agnostic"), (partial(ScaledResNet3d, width=4, blocks=2), None)
+)
+OF_PAPER["circle"] = (
+    partial(CircleResamplingNet, widths=(6,) * 3, branches=(4, 3, 2), dropout=0.0),
+    NETWORKS["circle"][1],
 )
 
 

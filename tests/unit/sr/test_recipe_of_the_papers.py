@@ -19,7 +19,7 @@ from bids_sr.sr.losses.image import (
 )
 from bids_sr.sr.losses.perceptual import VGGPerceptual
 from bids_sr.sr.method import get_method
-from bids_sr.sr.networks.circle import CircleNet
+from bids_sr.sr.networks.circle import CircleNet, CircleResamplingNet
 from bids_sr.sr.networks.volumetric import DenseResidualNet, ScaledResNet3d
 from bids_sr.sr.recipe_changes import change_of_method, change_recipe
 
@@ -173,7 +173,7 @@ def test_the_learning_rate_of_cpce_and_circle_is_constant_for_half_of_the_steps_
         for i in (0, half - 1, half + half // 2, recipe.steps - 1)
     ]
     assert rates == pytest.approx([1e-4, 1e-4, (1e-4 + 2e-6) / 2, 2e-6], rel=1e-4)
-    assert recipe.critic_steps == 5
+    assert recipe.critic_steps == {"cpce": 5, "circle": 1}[name]
 
 
 def test_the_adversarial_objectives_of_cpce_and_circle():
@@ -192,6 +192,25 @@ def test_the_adversarial_objectives_of_cpce_and_circle():
         "sparsify": JointSparsify,
     }
     assert {kind: build for kind, (build, _) in terms("circle").items()} == kinds
+
+
+def test_the_settings_of_circle_are_those_of_the_code():
+    recipe = paper("circle")
+    # sums over 64 patches of 64 x 64 voxels, divided by 128 (twice), 256 and 20
+    voxels = 64 * 64**2
+    code = {
+        "adversarial": 1.0,
+        "cycle": 2 * voxels / 128,
+        "identity": voxels / 256,
+        "sparsify": voxels / 20,
+    }
+    weights = {kind: weight for kind, (_, weight) in terms("circle").items()}
+    assert weights == pytest.approx({kind: weight / 2048 for kind, weight in code.items()})
+    sparsify = next(term for term in recipe.losses if term.kind == "sparsify")
+    assert sparsify.build().tau == 0.1
+    assert (recipe.batch, recipe.betas, recipe.penalty_weight) == (64, (0.5, 0.999), 1.0)
+    fast = get_method("circle").recipes["fast"]
+    assert [term.build().tau for term in fast.losses if term.kind == "sparsify"] == [0.5]
 
 
 @pytest.mark.parametrize("name", [*PLANES, "resnet2d"])
@@ -222,5 +241,7 @@ def test_fast_takes_at_most_a_fiftieth_of_the_work_of_paper(name):
 def test_both_directions_of_the_cycle_use_the_same_architecture():
     recipe = paper("circle")
     network = recipe.build_generator(1, (2.0, 2.0, 1.0))
-    assert isinstance(network, CircleNet)
+    assert isinstance(network, CircleResamplingNet)
     assert len(network.blocks) == 12
+    former = get_method("circle").former["paper"].build_generator(1, (2.0, 2.0, 1.0))
+    assert isinstance(former, CircleNet)

@@ -3,13 +3,19 @@ output.
 """
 
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
 
 from bids_sr.sr.networks.blocks import ResidualBlock3d
-from bids_sr.sr.networks.circle import WIDTHS, CircleNet
+from bids_sr.sr.networks.circle import (
+    WIDTHS,
+    CircleNet,
+    CircleResamplingNet,
+    decreasing_widths,
+)
 from bids_sr.sr.networks.cpce import CPCENet
 from bids_sr.sr.networks.critics import circle_critic, cpce_critic
 from bids_sr.sr.networks.volumetric import (
@@ -46,6 +52,16 @@ CIRCLE = (
     + conv(32, 16, 9)
     + conv(16, 1, 9)
 )
+PUBLISHED = (128, 105, 92, 80, 70, 61, 53, 45, 37, 30, 22, 16)
+RESAMPLING = (
+    sum(conv(before, after, 9) for before, after in pairwise((1, *PUBLISHED)))
+    + conv(739, 64, 1)
+    + conv(739, 32, 1)
+    + conv(32, 8, 9)
+    + conv(72, 72, 9)
+    + conv(72, 36, 16)
+    + 36 * 9  # the last convolution has no bias
+)
 CIRCLE_CRITIC = (
     conv(1, 64, 16) + conv(64, 128, 16) + conv(128, 256, 16) + conv(256, 512, 16)
     + conv(512 * 16, 1024, 1) + conv(1024, 1, 1)
@@ -63,6 +79,7 @@ CIRCLE_CRITIC = (
         (CPCENet, CPCE),
         (cpce_critic, CPCE_CRITIC),
         (CircleNet, CIRCLE),
+        (CircleResamplingNet, RESAMPLING),
         (circle_critic, CIRCLE_CRITIC),
     ],
 )
@@ -77,6 +94,7 @@ def test_docstrings_contain_the_numbers_of_parameters():
         (ScaledResNet3d, f"{SCALED / 1e6:.2f} million"),
         (ResNet3d, f"{RESNET / 1e6:.2f} million"),
         (CPCENet, f"{CPCE:,}"),
+        (CircleResamplingNet, f"{RESAMPLING:,}"),
         (ConventionalNet3d, "57,985"),
     ):
         assert f"{size} parameters" in " ".join(net.__doc__.split()), net
@@ -121,6 +139,7 @@ GENERATORS = {
     "resnet": (partial(ResNet3d, width=3, blocks=1), 3),
     "cpce": (partial(CPCENet, width=3), 2),
     "circle": (partial(CircleNet, widths=(4, 3), branches=(3, 2), joined=(3, 2)), 2),
+    "resampling": (partial(CircleResamplingNet, widths=(4, 3), branches=(3, 2, 1)), 2),
 }
 
 
@@ -220,6 +239,37 @@ def test_dropout_is_only_active_in_training():
     assert torch.equal(net(x), net(x))
 
 
+def test_the_published_numbers_of_filters_decrease_from_128_to_16():
+    assert decreasing_widths(128, 16, 12) == PUBLISHED
+    assert decreasing_widths(64, 16, 12) == WIDTHS
+
+
+def test_the_reconstruction_network_of_circle_has_two_branches():
+    with torch.device("meta"):
+        net = CircleResamplingNet()
+    layers = {
+        name: [
+            (module.out_channels, module.kernel_size[0], module.stride[0])
+            for module in getattr(net, name).modules()
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
+        ]
+        for name in ("blocks", "first", "second", "joined", "tail")
+    }
+    assert layers["blocks"] == [(128, 3, 2), *((width, 3, 1) for width in PUBLISHED[1:])]
+    assert layers["first"] == [(64, 1, 1)]
+    assert layers["second"] == [(32, 1, 1), (8, 3, 1)]
+    assert layers["joined"] == [(72, 3, 1), (36, 4, 2)]
+    assert layers["tail"] == [(1, 3, 1)]
+    assert sum(isinstance(module, nn.Dropout) for module in net.blocks.modules()) == 12
+
+
+def test_the_published_network_of_circle_adds_its_output_to_the_input():
+    net = CircleResamplingNet(widths=(4, 3), branches=(3, 2, 1))
+    nn.init.zeros_(net.tail.weight)
+    x = torch.rand(1, 1, 9, 12)
+    assert torch.equal(net(x), x)
+
+
 def test_a_residual_block_adds_only_positive_values():
     block = ResidualBlock3d(2)
     nn.init.zeros_(block.layers[2].weight)
@@ -242,6 +292,10 @@ def test_glorot_weights_have_the_sd_of_fan_in_and_fan_out():
 CRITICS = {
     "cpce": (partial(cpce_critic, widths=(2, 3, 4), dense=5), 2),
     "circle": (partial(circle_critic, widths=(2, 3, 4, 5), dense=5), 2),
+    "circle, stride 1": (
+        partial(circle_critic, widths=(2, 3, 4, 5), dense=5, last_stride=1),
+        2,
+    ),
     "resnet": (partial(ResNetCritic3d, width=3, blocks=1), 3),
     "resnet, stride 2": (partial(ResNetCritic3d, width=3, blocks=1, stride=2), 3),
 }
@@ -268,6 +322,11 @@ def test_critics_have_the_published_layers():
     assert strides == [1, 2, 1, 2, 1, 2]
     assert not [module for module in cpce.modules() if "Norm" in type(module).__name__]
     assert sum(isinstance(module, nn.InstanceNorm2d) for module in circle.modules()) == 4
+    with torch.device("meta"):
+        published = circle_critic(last_stride=1)
+    convolutions = [m for m in published.features if isinstance(m, nn.Conv2d)]
+    assert [(m.kernel_size[0], m.stride[0]) for m in convolutions] == [(4, 2)] * 3 + [(4, 1)]
+    assert published.score[2].in_features == 8 * 8 * 512  # patches of 64 voxels
     assert [module.out_features for module in circle.score if isinstance(module, nn.Linear)] == [
         1024,
         1,
