@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from bids_sr.cli.console import progress_notice
 from bids_sr.config import Settings
-from bids_sr.config.presets import Setting, choose_settings, find_preset
+from bids_sr.config.presets import Setting, choose_settings, find_preset, has_vgg19
 from bids_sr.notices import Notice
 
 
@@ -27,13 +27,9 @@ def preset_lines(settings: Settings) -> Iterator[Notice]:
         "preset",
         f"{preset.name}: {preset.title}. Options on the command line override the preset.",
     )
-    values: dict[str, dict[str, object]] = {}
-    for choice in preset.choices:
-        if choice.needs is not None:
-            group, name = choice.needs
-            values.setdefault(group, {})[name] = _value(settings, choice.needs)
+    vgg = has_vgg19(settings.superres.vgg_weights)
     overridden = []
-    for choice in choose_settings(preset, values):
+    for choice in choose_settings(preset, vgg=vgg):
         if _value(settings, choice.setting) == choice.value:
             yield progress_notice("", f"{choice.option}: {choice.source}")
         else:

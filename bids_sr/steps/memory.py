@@ -14,7 +14,7 @@ def _make_t1w_need(always: float, t1w: float) -> Need:
 
 
 # GB per million voxels to train the network of the `tv` paper, which keeps about 2,200 feature
-# maps of whole volumes for the gradients. The value is 1.15 times that of the former network of
+# maps of whole volumes for the gradients. The value is 1.15 times the memory of a network of
 # dense layers, which was also measured for larger volumes (``benchmarks/results/tv_memory.md`` and
 # ``dense_memory.md``).
 _DENSE_TRAINING = 16.5

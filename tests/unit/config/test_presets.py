@@ -11,6 +11,7 @@ from bids_sr.cli.parser import parse_settings
 from bids_sr.cli.preset_text import preset_lines
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.presets import OTA2022, PRESETS, Choice, find_preset, with_preset
+from bids_sr.config.vgg19_weights import VGG19_VARIABLE
 
 REQUIRED = ["in", "out", "participant"]
 
@@ -50,7 +51,8 @@ def test_a_preset_sets_all_unspecified_options() -> None:
     assert settings.preprocessing.ignore == ("slicetiming",)
     activation = settings.activation
     assert (activation.kinds, activation.low_pass, activation.roi) == (("cc",), 0.1, "motor")
-    assert (activation.smoothing, activation.thresholds) == ((0.0, 3.5, 13.2), ("quarter",))
+    assert (settings.preprocessing.input_smoothing, activation.smoothing) == (13.2, (0.0,))
+    assert activation.thresholds == ("quarter",)
     assert activation.overlap == ("auto",)
     assert activation.overlap_names == ()
 
@@ -72,6 +74,43 @@ def test_vgg_weights_determine_the_recipe_of_the_preset(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text('[superres]\nvgg_weights = "vgg.safetensors"\n')
     assert parse(f"--preset ota2022 --config-file {file}").superres.recipe == "paper"
+
+
+def test_installed_vgg_weights_determine_the_recipe_of_the_preset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "vgg19.safetensors"
+    monkeypatch.setenv(VGG19_VARIABLE, str(weights))
+    assert parse("--preset ota2022").superres.recipe == "paper-mse"
+    weights.write_bytes(b"")
+    settings = parse("--preset ota2022")
+    assert settings.superres.recipe == "paper"
+    assert "--recipe paper: training as published" in console(settings)
+    assert parse("--preset ota2022 --recipe paper-mse").superres.recipe == "paper-mse"
+
+
+def test_the_preset_of_the_tv_paper_sets_its_preprocessing() -> None:
+    settings = parse("--preset perezbueno2025")
+    superres, activation = settings.superres, settings.activation
+    assert (superres.methods, superres.recipe) == (("tv",), "paper")
+    assert superres.factor_by_axis == (2.0, 2.0, 2.0)
+    assert settings.evaluation.retrospective == "clean"
+    assert settings.preprocessing.dummy_scans == 5
+    assert (activation.drift, activation.band_pass) == ("legendre:4", (0.005, 0.2))
+    assert (activation.confounds, activation.enorm_censor) == (("motion",), 0.3)
+    assert (activation.smoothing, activation.seed_series) == ((3.0,), "own")
+    assert [seed.rpartition(",")[2] for seed in activation.seeds] == ["3", "3", "3"]
+    assert "--preset perezbueno2025 --recipe fast" in console(settings)
+
+
+def test_the_preset_of_the_attention_u_net_processes_structural_scans() -> None:
+    settings = parse("--preset li2022 --recipe fast")
+    superres = settings.superres
+    assert (superres.target, superres.train_on) == ("anat", "others")
+    assert superres.methods == ("attunet", "unet", "vit")
+    assert (superres.anat_align, superres.anat_mask) == ("template", "intracranial")
+    assert (superres.baselines, superres.recipe) == ("all", "fast")
+    assert parse("--preset li2022").superres.scaling_of_scans == "range"
 
 
 def test_a_preset_overrides_the_config_file_and_is_stored_as_plain_values(
