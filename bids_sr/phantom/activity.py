@@ -64,9 +64,9 @@ FOCI: dict[str, _Place] = {
     ),
     **_network("visual", visualLeft=(-30.0, -88.0, 0.0), visualRight=(30.0, -88.0, 0.0)),
 }
-# In the scene "overlap", both fingers activate the whole hand area, as in maps of voxels of 3 mm or
-# more. The activity of one finger only is weaker than the common activity; the ratio of both, which
-# varies between participants, determines how far the regions of the fingers overlap.
+# In the scene "overlap", both fingers activate the whole hand area, as in maps with voxels of 3 mm
+# or more. The activity of one finger is weaker than the common activity; their ratio, which varies
+# between participants, determines how much the regions of the fingers overlap.
 OVERLAPPING_FOCI: dict[str, _Place] = {
     "thumb": replace(FOCI["thumb"], peak=(0.3, 1.3), extent=(6.0, 8.0)),
     "little": replace(FOCI["little"], peak=(0.3, 1.3), extent=(6.0, 8.0)),
@@ -108,9 +108,7 @@ class _Focus:
     reference: str
 
 
-def _box(
-    head: Head, center: Array, half_side: float = _BOX
-) -> tuple[tuple[slice, ...], Array]:
+def _box(head: Head, center: Array, half_side: float = _BOX) -> tuple[tuple[slice, ...], Array]:
     """Return a cube around a head point as slices, and its voxels' offsets (3, x, y, z; mm)."""
     voxel = head.affine[0, 0]
     index = (center - head.affine[:3, 3]) / voxel
@@ -208,12 +206,13 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
     head : Head
         Head that contains the focus.
     label : str
-        Key of FOCI.
+        Key of `foci_of_scene`.
     scene : str
         Location of activity relative to the anatomy. ``ribbon``: gray matter along the ribbon;
         ``veins``: most of the change is in the draining vein; ``free``: location and borders
-        independent of tissue. In ``free``, the change is relative to the mean signal of the brain,
-        because a fraction of the local signal would have the borders of the tissue.
+        independent of tissue; ``overlap``: as ``ribbon``, with large regions of both fingers that
+        overlap. In ``free``, the change is relative to the mean signal of the brain, because a
+        fraction of the local signal would have the borders of the tissue.
     """
     voxel = float(head.affine[0, 0])
     place = foci_of_scene(scene)[label]
