@@ -85,15 +85,16 @@ def foci_of_scene(scene: str) -> dict[str, _Place]:
     return FOCI | OVERLAPPING_FOCI if scene == "overlap" else FOCI
 
 
-_BOX = 24.0  # mm, smallest half side of the cube that contains the map of a focus
-_LIMIT = 3.0  # half side of the cube in standard deviations of a wider focus
+# smallest half side of the cube that contains the map of a focus (mm, and standard deviations of
+# the extent)
+_BOX, _BOX_EXTENTS = 24.0, 3.0
 
 
 @frozen
 class _Focus:
     """Active focus in a simulated head."""
 
-    # conditions of the task that drive the focus, or one network
+    # key of `foci_of_scene`; conditions of the task that drive the focus, or one network
     label: str
     conditions: tuple[str, ...]
     # head point (3,; mm) of the neuronal activity
@@ -221,7 +222,7 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
     extent = rng.uniform(*place.extent)
     if scene == "free":
         origin = origin + rng.uniform(-3.0, 3.0, 3)
-    window, offset = _box(head, origin, max(_BOX, _LIMIT * extent))
+    window, offset = _box(head, origin, max(_BOX, _BOX_EXTENTS * extent))
     sigma = spread / FWHM_PER_SIGMA / voxel
     # irregular region with random borders, independent of the anatomy
     if scene == "free":
