@@ -512,7 +512,7 @@ def srgan(work: Path, people: int) -> None:
     options = ("--preset", "ota2022", "--recipe", "fast", "--dummy-scans", "2", "--nprocs", "1")
     options += ("--input-smoothing", "0", "--smoothing", "0", "paper")
     options += ("--set", f"srgan.iterations={SRGAN_STEPS}")
-    options += ("--level", "minimal", "--skip-bids-validation")
+    options += ("--truth", "none", "--level", "minimal", "--skip-bids-validation")
     for number in range(1, people + 1):
         label = f"{number:02d}"
         if not (out / f"sub-{label}.html").exists():
@@ -548,7 +548,9 @@ def srgan(work: Path, people: int) -> None:
         srgan_parts(sizes),
         remarks=[
             common + " Values are medians (IQR) of the paired differences, followed by p. Region"
-            " sizes are in acquired voxels.",
+            " sizes are in acquired voxels. `rawSpline` is the map of the acquired series,"
+            " interpolated to high-resolution voxels. The last two columns are differences to the"
+            " same series without smoothing.",
         ],
     )
 
@@ -649,6 +651,7 @@ def srgan_parts(sizes: pd.DataFrame) -> list[dict[str, Any]]:
                 "smoothing (mm)": f"{width:g}",
                 "measure": measure,
                 "srgan − acquired": part(values["srgan"], values["raw"]),
+                "voxels: rawSpline − acquired": part(values["rawSpline"], values["raw"]),
                 "grid: bspline − acquired": part(values["bspline"], values["raw"]),
                 "method: srgan − bspline": part(values["srgan"], values["bspline"]),
                 "smoothing: acquired": part(values["raw"], unsmoothed["raw"]) if width else "–",
