@@ -1,5 +1,7 @@
 """Simulated activity: task and resting-state foci in gray matter, and their amplitudes."""
 
+from dataclasses import replace
+
 import numpy as np
 from scipy import ndimage
 
@@ -24,11 +26,14 @@ class _Place:
         Conditions of the task, or one network.
     peak : tuple[float, float]
         Range of the peak signal change (percent).
+    extent : tuple[float, float]
+        Range of the extent along the ribbon, the standard deviation of a Gaussian (mm).
     """
 
     mni: _Point
     conditions: tuple[str, ...]
     peak: tuple[float, float]
+    extent: tuple[float, float] = (4.0, 4.8)
 
 
 def _network(name: str, **places: _Point) -> dict[str, _Place]:
@@ -59,15 +64,40 @@ FOCI: dict[str, _Place] = {
     ),
     **_network("visual", visualLeft=(-30.0, -88.0, 0.0), visualRight=(30.0, -88.0, 0.0)),
 }
-_BOX = 24.0  # mm, half the side of the cube that contains the map of a focus
+# In the scene "overlap", both fingers activate the whole hand area, as in maps with voxels of 3 mm
+# or more. The activity of one finger is weaker than the common activity; their ratio, which varies
+# between participants, determines how much the regions of the fingers overlap.
+OVERLAPPING_FOCI: dict[str, _Place] = {
+    "thumb": replace(FOCI["thumb"], peak=(0.3, 1.3), extent=(6.0, 8.0)),
+    "little": replace(FOCI["little"], peak=(0.3, 1.3), extent=(6.0, 8.0)),
+    "sma": replace(FOCI["sma"], extent=(7.0, 9.0)),
+    "hand": _Place(
+        mni=(-36.0, -22.5, 56.5),
+        conditions=("thumb", "little"),
+        peak=(2.0, 3.2),
+        extent=(9.0, 14.0),
+    ),
+}
+
+
+def foci_of_scene(scene: str) -> dict[str, _Place]:
+    """Return the foci of a scene by label."""
+    return FOCI | OVERLAPPING_FOCI if scene == "overlap" else FOCI
+
+
+# smallest half side of the cube that contains the map of a focus (mm, and standard deviations of
+# the extent)
+_BOX, _BOX_EXTENTS = 24.0, 3.0
 
 
 @frozen
 class _Focus:
     """Active focus in a simulated head."""
 
-    # key of FOCI; head point (3,; mm) of the neuronal activity
+    # key of `foci_of_scene`; conditions of the task that drive the focus, or one network
     label: str
+    conditions: tuple[str, ...]
+    # head point (3,; mm) of the neuronal activity
     origin: Array
     # largest signal change in the scene, percent of the reference; FWHM of the vascular spread
     peak_percent: float
@@ -79,11 +109,11 @@ class _Focus:
     reference: str
 
 
-def _box(head: Head, center: Array) -> tuple[tuple[slice, ...], Array]:
+def _box(head: Head, center: Array, half_side: float = _BOX) -> tuple[tuple[slice, ...], Array]:
     """Return a cube around a head point as slices, and its voxels' offsets (3, x, y, z; mm)."""
     voxel = head.affine[0, 0]
     index = (center - head.affine[:3, 3]) / voxel
-    half = int(np.ceil(_BOX / voxel))
+    half = int(np.ceil(half_side / voxel))
     window = tuple(
         slice(max(0, round(float(c)) - half), min(n, round(float(c)) + half + 1))
         for c, n in zip(index, head.veins.shape, strict=True)
@@ -177,20 +207,22 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
     head : Head
         Head that contains the focus.
     label : str
-        Key of FOCI.
+        Key of `foci_of_scene`.
     scene : str
         Location of activity relative to the anatomy. ``ribbon``: gray matter along the ribbon;
         ``veins``: most of the change is in the draining vein; ``free``: location and borders
-        independent of tissue. In ``free``, the change is relative to the mean signal of the brain,
-        because a fraction of the local signal would have the borders of the tissue.
+        independent of tissue; ``overlap``: as ``ribbon``, with large regions of both fingers that
+        overlap. In ``free``, the change is relative to the mean signal of the brain, because a
+        fraction of the local signal would have the borders of the tissue.
     """
     voxel = float(head.affine[0, 0])
-    origin = _snap_to_ribbon(head, head.from_template(FOCI[label].mni))
-    peak, spread = rng.uniform(*FOCI[label].peak), rng.uniform(2.0, 3.5)
-    extent = rng.uniform(4.0, 4.8)
+    place = foci_of_scene(scene)[label]
+    origin = _snap_to_ribbon(head, head.from_template(place.mni))
+    peak, spread = rng.uniform(*place.peak), rng.uniform(2.0, 3.5)
+    extent = rng.uniform(*place.extent)
     if scene == "free":
         origin = origin + rng.uniform(-3.0, 3.0, 3)
-    window, offset = _box(head, origin)
+    window, offset = _box(head, origin, max(_BOX, _BOX_EXTENTS * extent))
     sigma = spread / FWHM_PER_SIGMA / voxel
     # irregular region with random borders, independent of the anatomy
     if scene == "free":
@@ -212,6 +244,7 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
     amplitude[window] = active * peak / 100
     return _Focus(
         label=label,
+        conditions=place.conditions,
         origin=origin,
         peak_percent=float(peak),
         spread_mm=float(spread),

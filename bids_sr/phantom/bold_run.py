@@ -14,7 +14,6 @@ from functools import cached_property, partial
 import numpy as np
 
 from bids_sr.io.arrays import Array
-from bids_sr.phantom.activity import FOCI
 from bids_sr.phantom.block_design import Event, block_design, response
 from bids_sr.phantom.physiology import Fluctuations, Physiology, Transient, simulate_transient
 from bids_sr.phantom.poses import CENTER, draw_motion, draw_pose
@@ -113,9 +112,13 @@ class SimulatedRun:
     @cached_property
     def changes(self) -> dict[str, Array]:
         """Signal change by condition, the sum of its foci; empty if there is no activity."""
-        maps = self.maps.items()
+        maps = self.maps
         driven = {
-            name: [change for label, change in maps if name in FOCI[label].conditions]
+            name: [
+                maps[focus.label]
+                for focus in self.subject.foci
+                if focus.label in maps and name in focus.conditions
+            ]
             for name in self.conditions
         }
         return {name: np.sum(maps, axis=0) for name, maps in driven.items() if maps}

@@ -10,7 +10,6 @@ import numpy as np
 
 from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Array
-from bids_sr.phantom.activity import FOCI
 from bids_sr.phantom.bold_run import BOLD_LEVEL, SimulatedRun
 from bids_sr.phantom.files import write_image, write_transform, write_tsv
 from bids_sr.phantom.poses import CENTER
@@ -73,7 +72,7 @@ def _foci_rows(run: SimulatedRun) -> list[list[str | float]]:
         rows.append(
             [
                 focus.label,
-                "+".join(FOCI[focus.label].conditions),
+                "+".join(focus.conditions),
                 *map(float, _centroid(change, affine)),
                 *map(float, _map_to_image(run.scanner, focus.origin)),
                 float((change >= change.max() / 2).sum() * voxel),

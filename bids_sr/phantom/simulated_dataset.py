@@ -136,6 +136,7 @@ def _describe(root: Path, study: Study) -> None:
                     "ribbon": "along the gray matter",
                     "veins": "displaced toward a draining vein",
                     "free": "independent of anatomical borders",
+                    "overlap": "along the gray matter; the regions of both fingers overlap",
                 },
             },
             "active": {

@@ -8,7 +8,7 @@ import numpy as np
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Shape
-from bids_sr.phantom.activity import FOCI, make_focus
+from bids_sr.phantom.activity import foci_of_scene, make_focus
 from bids_sr.phantom.head import make_head
 from bids_sr.phantom.poses import draw_pose
 from bids_sr.phantom.presets import TASKS, Preset
@@ -62,7 +62,8 @@ class SimulatedSubject:
     preset : Preset
         Protocol of the study.
     scene : str
-        Location of activity relative to the anatomy: ``ribbon``, ``veins`` or ``free``.
+        Location of activity relative to the anatomy: ``ribbon``, ``veins``, ``free`` or
+        ``overlap``.
     seed : int
         Random seed of the study.
     number : int, optional
@@ -92,7 +93,9 @@ class SimulatedSubject:
         self.head = make_head(draw("head"), preset.scene_mm)
         rng = draw("foci")
         labels = [
-            label for label, place in FOCI.items() if set(place.conditions) & set(self.conditions)
+            label
+            for label, place in foci_of_scene(scene).items()
+            if set(place.conditions) & set(self.conditions)
         ]
         self.foci = tuple(make_focus(rng, self.head, label, scene) for label in labels)
         poses = draw("poses")

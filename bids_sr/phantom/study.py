@@ -55,11 +55,12 @@ class Study(Checked):
     seed: int = option(
         0, "--seed N", "random seed. The same seed generates identical files", least=0
     )
-    scene: Literal["ribbon", "veins", "free"] = option(
+    scene: Literal["ribbon", "veins", "free", "overlap"] = option(
         "ribbon",
         "--scene",
         "location of the activation: along the gray matter (ribbon), displaced toward draining"
-        " veins (veins), or independent of anatomical borders (free)",
+        " veins (veins), independent of anatomical borders (free), or along the gray matter with"
+        " large regions of thumb and little finger that overlap (overlap)",
     )
     null: bool = option(False, help="do not add activation in response to the task")
     task: Literal["tap", "rest"] = option(

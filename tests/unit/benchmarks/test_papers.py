@@ -7,9 +7,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from pages import ROOT, loaded
 
+from bids_sr.group.values import QUESTION
 from bids_sr.sr.method import method_names_without_controls
 from bids_sr.sr.recipe_changes import ChangeError, change_of_method, check_changes
 
@@ -174,6 +176,81 @@ def test_a_short_training_is_reproducible() -> None:
 def test_a_short_training_starts_the_adversarial_term() -> None:
     for method in ("gan3d", "cpce", "circle"):
         assert training.short_recipe(method, 90).adversarial_from == 30
+
+
+def simulated_sizes(participants: int = 8) -> pd.DataFrame:
+    """Return a table of `papers.srgan_sizes` in which every series is smaller by its number."""
+    rows = []
+    base = np.arange(participants) * 3.0 + 20
+    for width in (0.0, 3.5, 13.2):
+        for measure in ("size, thumb", "size, little", "Dice"):
+            for number, series in enumerate(("raw", "bspline", "zerofill", "srgan", "rawSpline")):
+                values = base + width - number * np.linspace(0.5, 2, participants)
+                scale = 0.01 if measure == "Dice" else 1.0
+                rows.append([width, measure, series, *(scale * values)])
+    names = [f"sub-{k + 1:02d}" for k in range(participants)]
+    sizes = pd.DataFrame(rows, columns=["fwhm_mm", "contrast", "series", *names])
+    sizes["contrast"] = pd.Categorical(sizes["contrast"], sizes["contrast"].unique())
+    return sizes.assign(**{name: "" for name in QUESTION if name not in sizes})
+
+
+def test_the_table_of_srgan_has_the_comparisons_of_the_paper_and_exact_p() -> None:
+    rows = papers.srgan_rows(simulated_sizes())
+    assert [row["smoothing (mm)"] for row in rows] == ["0"] * 3 + ["3.5"] * 3 + ["13.2"] * 3
+    first, dice = rows[0], rows[2]
+    assert first["acquired"] == "30.5 (25.2–35.8)"
+    assert dice["acquired"] == "0.305 (0.253–0.358)"
+    assert float(first["p, srgan"]) == pytest.approx(2 / 2**8, abs=1e-5)  # all differences < 0
+    published = [row for row in rows if row["paper: p"] != "–"]
+    assert [(row["smoothing (mm)"], row["measure"]) for row in published] == [
+        ("0", "Dice"),
+        *((width, row["measure"]) for width in ("3.5", "13.2") for row in rows[:3]),
+    ]
+    for row in published:
+        assert 0 < float(row["p, srgan"]) <= 1
+
+
+def test_the_contributions_to_the_size_of_regions_add_up() -> None:
+    rows = papers.srgan_parts(simulated_sizes())
+    first, smoothed = rows[0], rows[6]
+
+    def median(text: str) -> float:
+        return float(text.split()[0].replace("−", "-"))
+
+    assert median(first["grid: bspline − acquired"]) == pytest.approx(-1.25, abs=0.06)
+    assert median(first["method: srgan − bspline"]) == pytest.approx(-2.5, abs=0.06)
+    assert median(first["srgan − acquired"]) == pytest.approx(-3.75, abs=0.06)
+    assert first["smoothing: srgan"] == "–"
+    assert median(smoothed["smoothing: acquired"]) == 13.2
+    assert papers.srgan_parts(simulated_sizes(1))[0]["srgan − acquired"].endswith("p = –")
+
+
+def test_a_stopped_benchmark_continues_with_the_next_participant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, ...]] = []
+    tables: list[str] = []
+    texts: list[str] = []
+    monkeypatch.setattr(papers, "call", lambda *words: calls.append(tuple(map(str, words))))
+    monkeypatch.setattr(papers, "commit", lambda: "85ca1a4b")
+    monkeypatch.setattr(papers, "srgan_sizes", lambda _: simulated_sizes(3))
+
+    def keep(name: str, *_: object, remarks: list[str]) -> None:
+        tables.append(name)
+        texts.append(remarks[0])
+
+    monkeypatch.setattr(papers, "keep", keep)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sub-02.html").touch()
+    papers.srgan(tmp_path, 3)
+    labels = [words[words.index("--participant-label") + 1] for words in calls[1:-1]]
+    assert labels == ["01", "03"]
+    assert calls[0][0] == "bids-sr-phantom"
+    assert calls[-1][-1] == "group"
+    assert tables == ["papers_srgan", "papers_srgan_parts"]
+    assert all("3 simulated participants" in text and "85ca1a4b" in text for text in texts)
+    for words in (calls[0], calls[1]):
+        assert fault_of_command(shlex.join(words)) == ""
 
 
 def test_data_are_not_fetched_without_the_programs_or_over_existing_data(

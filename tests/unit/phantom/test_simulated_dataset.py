@@ -156,7 +156,7 @@ def test_only_empty_or_new_directories_are_accepted(
     ("options", "message"),
     [
         ({"preset": "huge"}, "'huge'\n.*one of tiny, demo, paper"),
-        ({"scene": "sea"}, "one of ribbon, veins, free"),
+        ({"scene": "sea"}, "one of ribbon, veins, free, overlap"),
         ({"subjects": 0}, "subjects: 0\n.*at least 1"),
         ({"pairs": 0}, "pairs: 0\n.*at least 1"),
         ({"seed": -1}, "seed: -1\n.*at least 0"),
