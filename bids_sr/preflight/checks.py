@@ -20,6 +20,7 @@ from bids_sr.bids import (
 )
 from bids_sr.bids.method_options import series_of_run
 from bids_sr.bids.retrospective_plan import as_downsampled, tell_retrospective
+from bids_sr.bids.similar_names import describe_similar
 from bids_sr.config import Settings, machine
 from bids_sr.config.seeds import COMPONENTS, choose_seeds, seed_names
 from bids_sr.glm.contrasts import Contrast
@@ -209,14 +210,17 @@ def _warn_of_missing_events(data_set: Survey, settings: Settings, findings: Find
     """
     uses_events = "events" not in settings.preprocessing.ignore
     for name, (bold, table) in data_set.chosen.items() if uses_events else ():
-        if table is None and not is_rest(parse_entities(bold).get("task", "rest")):
+        if table is not None:
+            continue
+        similar = describe_similar(bold, "events", ".tsv", "event")
+        if similar or not is_rest(parse_entities(bold).get("task", "rest")):
             text = (
                 f"{name}_events.tsv was not found, so the run is analyzed as resting state"
                 " (seed-based connectivity). To map task activation, add the events table and"
                 " run the program again. If the run is a resting-state run, use --ignore events."
             )
             with findings.about(parse_entities(bold)["subject"], name, code="events"):
-                findings.warn(bold, text)
+                findings.warn(bold, " ".join(filter(None, (similar, text))))
 
 
 def _seeds_of_runs(

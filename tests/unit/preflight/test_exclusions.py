@@ -233,20 +233,114 @@ def test_the_program_exits_with_code_3_and_names_the_skipped_run(
 @pytest.mark.parametrize(
     ("name", "left_out"),
     [
-        ("sub-02_task-tap_bold.nii.gz", ["sub-01_task-tap", "sub-01_task-tap_run-2"]),
-        ("task-tap_bold.nii.gz", ["sub-01_task-tap", "sub-01_task-tap_run-2"]),
-        ("sub-01_task-tap_b@d_bold.nii.gz", ["sub-01_task-tap_b@d"]),
+        ("sub-02_task-tap_bold.nii.gz", "sub-01/sub-02_task-tap"),
+        ("task-tap_bold.nii.gz", "sub-01/task-tap"),
+        ("sub-01_task-tap_b@d_bold.nii.gz", "sub-01_task-tap_b@d"),
+        ("sub-01_task-tap_res-2_bold.nii.gz", "sub-01_task-tap_res-2"),
+        ("sub-01_task-tap_run-3_run-4_bold.nii.gz", "sub-01_task-tap_run-3_run-4"),
+        ("sub-01_ses-A_task-tap_bold.nii.gz", "sub-01/sub-01_ses-A_task-tap"),
+        ("sub-01_task-new_BOLD.nii.gz", "sub-01_task-new"),
+        ("sub-01_task-new_bold (1).nii.gz", "sub-01_task-new"),
+        ("sub-01_task-new_bold.NII.GZ", "sub-01_task-new"),
+        ("sub-01_task-new.nii.gz", "sub-01_task-new"),
     ],
 )
-def test_a_misnamed_file_stops_only_its_participant(
-    three_runs: BidsMaker, name: str, left_out: list[str]
+def test_a_misnamed_file_stops_only_its_run(
+    three_runs: BidsMaker, name: str, left_out: str
 ) -> None:
+    """The runs of the folder are processed, and so is the run of another participant."""
     bold = three_runs.path("sub-01_task-tap_bold.nii.gz", "func")
     bold.with_name(name).write_bytes(bold.read_bytes())
     plan = check(settings_for(three_runs))
     assert plan.problems == ()
-    assert list(plan.skipped) == left_out
-    assert "sub-02_task-tap" in [run.stem for run in plan.runs]
+    assert list(plan.skipped) == [left_out]
+    (problem,) = plan.skipped[left_out]
+    assert problem.what.endswith(f"/{name}")
+    assert [run.stem for run in plan.runs] == [
+        "sub-01_task-tap",
+        "sub-01_task-tap_run-2",
+        "sub-02_task-tap",
+    ]
+
+
+def test_a_run_that_is_stored_twice_is_skipped_with_the_true_reason(three_runs: BidsMaker) -> None:
+    bold = three_runs.path("sub-01_task-tap_run-2_bold.nii.gz", "func")
+    bold.with_suffix("").write_bytes(bold.read_bytes())
+    plan = check(settings_for(three_runs))
+    assert [run.stem for run in plan.runs] == ["sub-01_task-tap", "sub-02_task-tap"]
+    ((problem,),) = plan.skipped.values()
+    assert "stored in 2 files" in problem.why
+    assert "desc" not in problem.why
+
+
+def test_a_copy_under_a_misspelled_name_is_noted_only(three_runs: BidsMaker) -> None:
+    bold = three_runs.path("sub-01_task-tap_bold.nii.gz", "func")
+    copy = bold.with_name("sub-01_task-tap_bold (1).nii.gz")
+    copy.write_bytes(bold.read_bytes())
+    plan = check(settings_for(three_runs))
+    assert (len(plan.runs), plan.skipped, plan.problems) == (3, {}, ())
+    (note,) = [notice for notice in plan.warnings if notice.what == str(copy)]
+    assert (note.level, note.run) == ("note", "sub-01_task-tap")
+
+
+def test_a_misnamed_file_of_a_task_that_is_not_selected_is_ignored(three_runs: BidsMaker) -> None:
+    bold = three_runs.path("sub-01_task-tap_bold.nii.gz", "func")
+    for name in ("sub-01_task-new_res-2_bold.nii.gz", "sub-01_task-new_BOLD.nii.gz"):
+        bold.with_name(name).write_bytes(bold.read_bytes())
+    assert check(settings_for(three_runs, "--task-id", "tap")).skipped == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["sub-02_T1w.nii.gz", "sub-01_mprage_T1w.nii.gz", "sub-01_t1w.nii.gz", "T1w.nii.gz"]
+)
+def test_a_misnamed_anatomical_image_is_warned_of_and_stops_no_run(
+    three_runs: BidsMaker, name: str
+) -> None:
+    image = three_runs.path("sub-01_T1w.nii.gz", "anat")
+    image.rename(image.with_name(name))
+    plan = check(settings_for(three_runs))
+    assert (len(plan.runs), plan.skipped, plan.problems) == (3, {}, ())
+    assert [subject.t1w != () for subject in plan.subjects] == [False, True]
+    (warning,) = [w for w in plan.warnings if w.what == str(image.with_name(name))]
+    assert (warning.level, warning.subject) == ("warning", "01")
+
+
+@pytest.mark.parametrize(
+    ("name", "difference"),
+    [
+        ("sub-01_task-tap_run-02_events.tsv", "run-02 instead of run-2"),
+        ("sub-02_task-tap_run-2_events.tsv", "sub-02 instead of sub-01"),
+        ("sub-01_task-Tap_run-2_events.tsv", "task-Tap instead of task-tap"),
+        ("sub-01_task-tap_run-2_events.csv", "does not end in _events.tsv"),
+        ("sub-01_task-tap_run-2_event.tsv", "does not end in _events.tsv"),
+    ],
+)
+def test_a_misnamed_events_table_is_named(
+    three_runs: BidsMaker, name: str, difference: str
+) -> None:
+    table = three_runs.path("sub-01_task-tap_run-2_events.tsv", "func")
+    table.rename(table.with_name(name))
+    three_runs.path("sub-01_task-tap_events.tsv", "func").rename(
+        three_runs.path("sub-01_task-tap_acq-x_events.tsv", "func")
+    )
+    plan = check(settings_for(three_runs))
+    assert len(plan.runs) == 3
+    (warning,) = [
+        w for w in plan.warnings if w.run == "sub-01_task-tap_run-2" and "not found" in w.why
+    ]
+    assert name in warning.why
+    assert difference in warning.why
+
+
+def test_a_misnamed_sidecar_is_named(three_runs: BidsMaker) -> None:
+    sidecar = three_runs.path("sub-01_task-tap_run-2_bold.json", "func")
+    sidecar.rename(sidecar.with_name("sub-01_task-tap_run-02_bold.json"))
+    three_runs.path("sub-01_task-tap_bold.json", "func").rename(
+        three_runs.root / "task-tap_bold.json"
+    )
+    plan = check(settings_for(three_runs))
+    (warning,) = [w for w in plan.warnings if "run-02 instead of run-2" in w.why]
+    assert (warning.run, warning.level) == ("sub-01_task-tap_run-2", "warning")
 
 
 @pytest.fixture
