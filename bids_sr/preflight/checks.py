@@ -46,7 +46,7 @@ from bids_sr.preflight.method_checks import (
     tell_recipe,
     tell_vgg19,
 )
-from bids_sr.preflight.output_spaces import check_spaces
+from bids_sr.preflight.output_spaces import check_spaces, check_templates
 from bids_sr.preflight.overlap_checks import check_overlap
 from bids_sr.preflight.plan import Estimate, Plan
 from bids_sr.preflight.reference_checks import tell_unused_reference
@@ -67,9 +67,13 @@ def check(settings: Settings) -> Plan:
     """
     findings = Findings()
     directories.check_places(settings, findings)
+    check_templates(settings, findings)
     places = {str(settings.paths.output_dir), str(settings.paths.work_dir)}
     # reported before the data set is indexed, which takes longer
-    if any(problem.what in places for problem in findings.problems):
+    if any(
+        problem.what in places or problem.what.startswith("--output-spaces")
+        for problem in findings.problems
+    ):
         return Plan(problems=tuple(findings.problems))
     if settings.superres.target == "anat":
         return _check_structural(settings, findings)
