@@ -113,6 +113,7 @@ def _walk(settings: Settings, result: Survey) -> None:
         task: _type_order(index, bids_dir, task, result) for task in sorted(tasks)
     }
     result.subjects = tuple(subjects)
+    result.sidecars = index.sidecars
 
 
 def _named_runs(index: Index, label: str, selection: Selection, result: Survey) -> list[Path]:

@@ -61,6 +61,7 @@ class Index:
         self, layout: BIDSLayout, bids_dir: Path, filters: Mapping[str, Mapping[str, object]]
     ) -> None:
         self._layout, self._root, self._filters = layout, bids_dir, filters
+        self.sidecars: set[Path] = set()  # JSON files that were read
         self._images: dict[str, dict[str, list[Path]]] = {}
         self._tables: dict[tuple[Path, str, str], list[Path]] = {}
         for file_name in layout.get(
@@ -160,7 +161,9 @@ class Index:
         InputError
             If a JSON file that applies cannot be read or does not contain an object.
         """
-        return merge_sidecars(self._find_inherited(path, parse_suffix(path), ".json"))
+        files = self._find_inherited(path, parse_suffix(path), ".json")
+        self.sidecars.update(files)
+        return merge_sidecars(files)
 
 
 def open_index(

@@ -176,7 +176,13 @@ def _check_dataset(settings: Settings, data_set: Survey, findings: Findings) -> 
     labels |= {parse_entities(bold)["subject"] for bold, _ in data_set.chosen.values()}
     if labels and not settings.selection.skip_bids_validation:
         with findings.about(code="validator"):
-            validate(settings.paths.bids_dir.absolute(), labels, data_set.chosen, findings)
+            validate(
+                settings.paths.bids_dir.absolute(),
+                labels,
+                data_set.chosen,
+                data_set.read_files,
+                findings,
+            )
     without_anat = [
         subject.label for subject in subjects if not (subject.t1w or subject.has_scans)
     ]

@@ -411,52 +411,57 @@ def plan_with_validator(maker: BidsMaker, *extra: str) -> Plan:
 
 
 @needs_validator
-@pytest.mark.parametrize(
-    ("problem_kind", "left_out"),
-    [
-        ("sub-01_task-tap_run-2_events.tsv", ["sub-01_task-tap_run-2"]),
-        ("sub-01_notbids.tsv", ["sub-01_task-tap", "sub-01_task-tap_run-2"]),
-        ("age of sub-02", ["sub-02_task-tap"]),
-        ("sub-02 is not listed", ["sub-02_task-tap"]),
-        ("sub-02 is listed twice", ["sub-02_task-tap"]),
-    ],
-)
-def test_validator_errors_of_a_run_or_participant_skip_only_its_runs(
-    three_runs: BidsMaker, problem_kind: str, left_out: list[str]
-) -> None:
-    table, lines = (
-        three_runs.root / "participants.tsv",
-        ["participant_id\tage", "sub-01\t20", "sub-02\t30"],
+def test_a_validator_error_of_a_run_skips_only_this_run(three_runs: BidsMaker) -> None:
+    three_runs.path("sub-01_task-tap_run-2_events.tsv", "func").write_text(
+        "duration\ttrial_type\n3\tthumb\n"
     )
-    if problem_kind.endswith(".tsv"):
-        three_runs.path(problem_kind, "func").write_text("duration\ttrial_type\n3\tthumb\n")
-    else:
-        lines[2:] = {
-            "age": ["sub-02\told"],
-            "is not listed": [],
-            "is listed twice": ["sub-02\t30"] * 2,
-        }[problem_kind.replace("sub-02 ", "").removesuffix(" of sub-02")]
-    table.write_text("\n".join(lines) + "\n")
     plan = plan_with_validator(three_runs)
     assert plan.problems == ()
-    assert list(plan.skipped) == left_out
+    assert list(plan.skipped) == ["sub-01_task-tap_run-2"]
     assert all(problem.why for problems in plan.skipped.values() for problem in problems)
 
 
 @needs_validator
-@pytest.mark.parametrize("problem_kind", ["dataset_description.json", "participants.tsv"])
-def test_validator_errors_of_the_dataset_stop_the_call(
-    three_runs: BidsMaker, problem_kind: str
+@pytest.mark.parametrize(
+    ("name", "content", "label"),
+    [
+        ("sub-01/func/sub-01_notbids.tsv", "duration\n3\n", "01"),
+        ("sub-01/func/sub-01_task-tap_physio.tsv", "1\n", "01"),
+        ("sub-02/anat/sub-02_T2w.json", "[]", "02"),
+        ("participants.tsv", "participant_id\tage\nsub-01\t20\nsub-02\told\n", "02"),
+        ("participants.tsv", "participant_id\nsub-01\n", "02"),
+        ("participants.tsv", "sub-01\tM\t18\n", ""),
+        ("participants.tsv", "age\n20\n30\n", ""),
+        ("notes.txt", "to do\n", ""),
+    ],
+)
+def test_validator_errors_in_files_that_are_not_read_are_warnings(
+    three_runs: BidsMaker, name: str, content: str, label: str
 ) -> None:
-    if problem_kind == "participants.tsv":
-        (three_runs.root / problem_kind).write_text("age\n20\n30\n")
-    else:
-        three_runs.json(
-            three_runs.root / problem_kind,
-            {"Name": "tiny", "BIDSVersion": "1.9.0", "Authors": "one"},
-        )
+    (three_runs.root / name).write_text(content)
     plan = plan_with_validator(three_runs)
-    assert {Path(problem.what).name for problem in plan.problems} == {problem_kind}
+    assert (len(plan.runs), plan.skipped, plan.problems) == (3, {}, ())
+    warnings = [notice for notice in plan.warnings if notice.code == "validator"]
+    assert {(warning.level, warning.subject) for warning in warnings} == {("warning", label)}
+    assert all(warning.what.startswith(str(three_runs.root / name)) for warning in warnings)
+
+
+@needs_validator
+def test_a_misnamed_anatomical_image_stops_no_run_with_the_validator(
+    three_runs: BidsMaker,
+) -> None:
+    image = three_runs.path("sub-01_T1w.nii.gz", "anat")
+    image.rename(image.with_name("sub-01_mprage_T1w.nii.gz"))
+    plan = plan_with_validator(three_runs)
+    assert (len(plan.runs), plan.skipped, plan.problems) == (3, {}, ())
+
+
+@needs_validator
+def test_validator_errors_of_the_description_stop_the_call(three_runs: BidsMaker) -> None:
+    description = three_runs.root / "dataset_description.json"
+    three_runs.json(description, {"Name": "tiny", "BIDSVersion": "1.9.0", "Authors": "one"})
+    plan = plan_with_validator(three_runs)
+    assert {problem.what for problem in plan.problems} == {str(description)}
     assert plan.skipped == {}
 
 
