@@ -107,6 +107,14 @@ def check(settings: Settings) -> Plan:
             order = data_set.type_order.get(entities.get("task", ""), ())
             types[bold] = events.order_types(names, order)
     events.warn_of_alike_types(types, findings)
+    roles = {bold: estimability.TypesOfRun.all_described(names) for bold, names in types.items()}
+    for run in (run for subject in data_set.subjects for run in subject.runs):
+        if run.bold in types:
+            with findings.about(run.entities["subject"], run.stem, code="events"):
+                roles[run.bold] = estimability.assess_types(
+                    run, types[run.bold], settings, findings
+                )
+    types = {bold: run_types.modeled for bold, run_types in roles.items()}
     seeds = _seeds_of_runs(data_set, settings, findings)
     requested: Sequence[str | tuple[str, Contrast]] = settings.activation.contrasts
     model_confounds: list[str] | None = None
@@ -118,7 +126,8 @@ def check(settings: Settings) -> Plan:
         )
         requested = (*model_contrasts, *requested)
     nuisance = confound_checks.select_confounds(settings, model_confounds, findings)
-    event_contrasts = run_contrasts.contrasts_of_runs(types, requested, findings)
+    tables = {bold: table for bold, table in data_set.chosen.values() if table is not None}
+    event_contrasts = run_contrasts.contrasts_of_runs(roles, requested, tables, findings)
     check_overlap(settings, event_contrasts, findings)
     contrasts = event_contrasts | {
         bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()
@@ -141,7 +150,13 @@ def check(settings: Settings) -> Plan:
                     findings,
                     n_confounds=confound_checks.count_confounds(run, nuisance),
                 )
-                and estimability.is_estimable(run, contrasts.get(run.bold, {}), settings, findings)
+                and estimability.is_estimable(
+                    run,
+                    roles.get(run.bold, estimability.TypesOfRun.all_described(())),
+                    contrasts.get(run.bold, {}),
+                    settings,
+                    findings,
+                )
             ):
                 del types[run.bold]  # a check of its blocks would take time without benefit
     with findings.about(code="method"):
