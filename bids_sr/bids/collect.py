@@ -31,7 +31,8 @@ from bids_sr.bids.method_options import check_guide, check_options
 from bids_sr.bids.pretrained_models import factor_without_pair
 from bids_sr.bids.reference_runs import check_root, find_truth, truth_in_dataset
 from bids_sr.bids.retrospective_plan import check_retrospective
-from bids_sr.bids.run_names import check_names
+from bids_sr.bids.run_names import check_names, name_of_unusable
+from bids_sr.bids.similar_names import describe_similar
 from bids_sr.config import Selection, Settings
 from bids_sr.config.seeds import choose_seeds, seed_names
 from bids_sr.io.fields_of_view import corners_apart
@@ -95,11 +96,7 @@ def _walk(settings: Settings, result: Survey) -> None:
     check_named(settings, labels, result)
     bolds_by_label: dict[str, list[Path]] = {}
     for label in labels:
-        bolds_by_label[label] = []
-        for path in index.find("bold", label):
-            name = stem_of_echoes(path)
-            with result.about(label, name if name.startswith(f"sub-{label}_") else ""):
-                bolds_by_label[label] += dataset_checks.well_named([path], result)
+        bolds_by_label[label] = _named_runs(index, label, settings.selection, result)
     subjects = []
     for label, bolds in _select(bolds_by_label, settings.selection, result).items():
         with result.about(label):
@@ -116,17 +113,66 @@ def _walk(settings: Settings, result: Survey) -> None:
         task: _type_order(index, bids_dir, task, result) for task in sorted(tasks)
     }
     result.subjects = tuple(subjects)
+    result.sidecars = index.sidecars
+
+
+def _named_runs(index: Index, label: str, selection: Selection, result: Survey) -> list[Path]:
+    """Return the BOLD series of a participant with valid names, and report the selected others."""
+    valid = []
+    for path in index.find("bold", label):
+        findings = Findings()
+        valid += dataset_checks.well_named([path], findings)
+        if _is_selected(path, selection):
+            with result.about(label, name_of_unusable(path, stem_of_echoes(path))):
+                result.add_all(findings)
+    for image in index.unread_names("bold", label):
+        if not _is_selected(image.path, selection):
+            continue
+        with result.about(label, name_of_unusable(image.path, image.run)):
+            if image.is_copy:
+                result.note(image.path, f"the image is not read because {image.reason}.")
+            else:
+                result.add_problem(image.path, image.reason, image.remedy)
+    return valid
+
+
+def find_companions(index: Index, kind: str, label: str, findings: Findings) -> list[Path]:
+    """Return the images of a kind that accompany runs, and warn of images with invalid names.
+
+    Runs are processed without an image whose name is not valid.
+    """
+    problems = Findings()
+    valid = dataset_checks.well_named(index.find(kind, label), problems)
+    for image in index.unread_names(kind, label):
+        problems.add_problem(image.path, image.reason, image.remedy)
+    for problem in problems.problems:
+        findings.warn(problem.what, f"the image is not used: {problem.why}. {problem.remedy}")
+    return valid
+
+
+def _requested_labels(selection: Selection) -> dict[str, tuple[str, ...]]:
+    """Return the labels that the options select by entity; empty if all are selected."""
+    return {
+        "session": selection.session_label,
+        "task": selection.task_id,
+        "run": tuple(map(str, selection.run_id)),
+    }
+
+
+def _is_selected(path: Path, selection: Selection) -> bool:
+    """Return whether the labels of a series are selected by session, task and run."""
+    entities = parse_entities(path)
+    return all(
+        not labels or parse_label(entities, entity) in labels
+        for entity, labels in _requested_labels(selection).items()
+    )
 
 
 def _select(
     bolds_by_label: Mapping[str, Sequence[Path]], selection: Selection, result: Survey
 ) -> dict[str, list[Path]]:
     """Select runs by session, task and run label; a label without any run is a problem."""
-    requested = {
-        "session": selection.session_label,
-        "task": selection.task_id,
-        "run": tuple(map(str, selection.run_id)),
-    }
+    requested = _requested_labels(selection)
     options = {"session": "--session-label", "task": "--task-id", "run": "--run-id"}
     for entity, labels in requested.items():
         existing = sorted(
@@ -144,14 +190,7 @@ def _select(
             fix = f"Available: {label_lists.choice(label, existing)}"
             result.refuse_option(f"{options[entity]} {label}", reason, fix)
     chosen = {
-        label: [
-            path
-            for path in paths
-            if all(
-                not wanted_labels or parse_label(parse_entities(path), entity) in wanted_labels
-                for entity, wanted_labels in requested.items()
-            )
-        ]
+        label: [path for path in paths if _is_selected(path, selection)]
         for label, paths in bolds_by_label.items()
     }
     nothing_refused = not result.problems
@@ -201,14 +240,12 @@ def _subject(
 
     `all_bolds` lists all BOLD series of the participant, `bolds` the selected ones.
     """
-    images = dataset_checks.well_named(index.find("t1w", label), result)
+    images = find_companions(index, "t1w", label, result)
     anat = find_anatomy(result.sources, label, images, settings.preprocessing.templates, result)
     t1w = _t1w(images if anat is None else [anat.preproc], label, settings, result)
     if t1w:
         check_surfaces(label, anat, settings.preprocessing.spaces, result)
-    stars = run_files.magnitudes(
-        dataset_checks.well_named(index.find("t2starw", label), result), result
-    )
+    stars = run_files.magnitudes(find_companions(index, "t2starw", label, result), result)
     star_headers = [
         header for header in (volume_header(path, result) for path in stars) if header is not None
     ]
@@ -226,6 +263,10 @@ def _subject(
         with result.about(label, name):
             events = None if "events" in settings.preprocessing.ignore else index.events(bold)
             sidecar, header = _sidecar(index, bold, result), hd.read_header(bold, result)
+            if not index.has_own_sidecar(bold) and (
+                text := describe_similar(bold, "bold", ".json", "bold")
+            ):
+                result.warn(bold, f"no sidecar with the name of the series was found. {text}")
             run = None if sidecar is None else read_run(bold, sidecar, result)
             echoes = _echoes(index, [bold, *other_echoes], result) if other_echoes else ()
             if other_echoes and not echoes:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bids_sr.bids.findings import Findings, refusal, require
 from bids_sr.bids.inheritance import read_object
+from bids_sr.bids.run_names import named_folders
 
 _ENTITY = re.compile(r"[A-Za-z]+-[0-9A-Za-z+]+")
 
@@ -48,10 +49,7 @@ def well_named(paths: Sequence[Path], findings: Findings) -> list[Path]:
     for path in paths:
         *entities, _ = path.name.split(".")[0].split("_")
         invalid_part = next((part for part in entities if not _ENTITY.fullmatch(part)), None)
-        place = path.parent.parent
-        folders = (
-            [place.parent.name, place.name] if place.name.startswith("ses-") else [place.name]
-        )
+        folders = named_folders(path)
         labels = [part for part in entities if part.startswith(("sub-", "ses-"))]
         if invalid_part is not None:
             reason = (

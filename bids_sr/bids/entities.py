@@ -64,7 +64,12 @@ def stem_of_echoes(path: Path) -> str:
     >>> stem_of_echoes(Path("sub-01_task-tap_echo-1_run-2_bold.nii.gz"))
     'sub-01_task-tap_run-2'
     """
-    return re.sub(r"_echo-[0-9]+", "", file_stem(path))
+    return without_echo(file_stem(path))
+
+
+def without_echo(stem: str) -> str:
+    """Return a file name without the echo entity."""
+    return re.sub(r"_echo-[0-9]+", "", stem)
 
 
 def parse_entities(path: Path) -> dict[str, str]:

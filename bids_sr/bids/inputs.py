@@ -318,9 +318,18 @@ class Survey(Findings):
     type_order : dict
         Task → trial types in the order that determines the sign of default contrasts, the same for
         every participant of the data set.
+    sidecars : set of Path
+        JSON files of the data set that were read.
     """
 
     subjects: tuple[Subject, ...] = ()
     chosen: dict[str, tuple[Path, Path | None]] = field(default_factory=dict)
     sources: tuple[DerivativeFolder, ...] = ()
     type_order: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    sidecars: set[Path] = field(default_factory=set)
+
+    @property
+    def read_files(self) -> set[Path]:
+        """Images, tables and sidecars of the data set that the call reads."""
+        series = {path for files in self.chosen.values() for path in files if path is not None}
+        return {*self.headers, *series, *self.sidecars}

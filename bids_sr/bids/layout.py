@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from bids_sr.bids.entities import ENTITIES, file_stem, parse_entities
 from bids_sr.bids.findings import refusal
 from bids_sr.bids.inheritance import find_inherited, merge_sidecars, parse_suffix
+from bids_sr.bids.run_names import UnreadName, unread_names
 from bids_sr.io.checksums import checksum
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Index:
         self, layout: BIDSLayout, bids_dir: Path, filters: Mapping[str, Mapping[str, object]]
     ) -> None:
         self._layout, self._root, self._filters = layout, bids_dir, filters
+        self.sidecars: set[Path] = set()  # JSON files that were read
         self._images: dict[str, dict[str, list[Path]]] = {}
         self._tables: dict[tuple[Path, str, str], list[Path]] = {}
         for file_name in layout.get(
@@ -111,6 +113,18 @@ class Index:
                 ).append(path)
         return images.get(label, [])
 
+    def unread_names(self, kind: str, label: str) -> list[UnreadName]:
+        """Return the images of a participant that `find` misses because of misspelled names.
+
+        The result is empty if a filter restricts the images of the kind.
+        """
+        if self._filters.get(kind):
+            return []
+        folder, suffix = KINDS[kind]
+        participant = self._root / f"sub-{label}"
+        places = [participant, *_folders(participant, "ses-")]
+        return [image for place in places for image in unread_names(place / folder, suffix)]
+
     def _find_inherited(self, image: Path, suffix: str, extension: str) -> list[Path]:
         """Return the metadata or events files that apply to an image."""
         # no inheritance for images of another dataset: only the file next to the image applies
@@ -132,6 +146,11 @@ class Index:
             tables, key=lambda file: (len(file.parts), len(parse_entities(file))), default=None
         )
 
+    def has_own_sidecar(self, path: Path) -> bool:
+        """Return whether a sidecar in the directory of an image applies to the image."""
+        files = self._find_inherited(path, parse_suffix(path), ".json")
+        return any(file.parent == path.parent for file in files)
+
     def sidecar(self, path: Path) -> dict[str, object]:
         """Return the metadata of an image or table after inheritance, without null values.
 
@@ -142,7 +161,9 @@ class Index:
         InputError
             If a JSON file that applies cannot be read or does not contain an object.
         """
-        return merge_sidecars(self._find_inherited(path, parse_suffix(path), ".json"))
+        files = self._find_inherited(path, parse_suffix(path), ".json")
+        self.sidecars.update(files)
+        return merge_sidecars(files)
 
 
 def open_index(

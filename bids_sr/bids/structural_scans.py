@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import prod
 
 from bids_sr.bids import dataset_checks, slice_axis
-from bids_sr.bids.collect import open_dataset, volume_header
+from bids_sr.bids.collect import find_companions, open_dataset, volume_header
 from bids_sr.bids.entities import is_magnitude, parse_entities
 from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.inputs import LowresScan, ModelInput, Pair, Subject, Survey
@@ -221,7 +221,7 @@ def _images(
 ) -> list[Header]:
     """Return the headers of the usable images of a contrast in the selected sessions."""
     sessions = settings.selection.session_label
-    paths = dataset_checks.well_named(index.find(_CONTRASTS[suffix], label), findings)
+    paths = find_companions(index, _CONTRASTS[suffix], label, findings)
     selected = [
         path
         for path in paths

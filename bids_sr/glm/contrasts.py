@@ -128,34 +128,48 @@ def _capital(name: str) -> str:
     return short[0].upper() + short[1:]
 
 
-def _default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
+def _default_contrasts(
+    trial_types: Sequence[str],
+    described: Sequence[str] | None = None,
+    averaged: Sequence[str] | None = None,
+) -> dict[str, Contrast]:
     """Return each trial type against rest, the mean of all types (``all``), and comparisons.
 
     Two or three types are compared in pairs, the first minus the second. For four to eight types,
-    each is compared with the mean of the others. There are no comparisons of more types.
+    each is compared with the mean of the others. There are no comparisons of more types. Labels
+    do not depend on the types that are left out.
+
+    `described` are the types with contrasts of their own, `averaged` those in means; None for all.
     """
+    described = trial_types if described is None else described
+    averaged = described if averaged is None else averaged
     contrasts: dict[str, Contrast] = {}
-    count = len(trial_types)
     for name in dict.fromkeys(trial_types):
         label = camel_case(name)
         # `all` is the mean of all types, even if a type has this name.
-        _add_contrast(contrasts, ALL_TYPE if label == ALL and count > 1 else label, {name: 1.0})
-    if count > 1:
-        _add_contrast(contrasts, ALL, dict.fromkeys(trial_types, 1.0 / count))
-    if count <= MAX_TYPES_FOR_PAIRS:
-        for first, second in combinations(trial_types, 2):
+        is_all = label == ALL and len(trial_types) > 1
+        _add_contrast(contrasts, ALL_TYPE if is_all else label, {name: 1.0})
+    contrasts = {
+        label: weights for label, weights in contrasts.items() if not weights.keys() - {*described}
+    }
+    if len(averaged) > 1:
+        _add_contrast(contrasts, ALL, dict.fromkeys(averaged, 1.0 / len(averaged)))
+    if len(described) <= MAX_TYPES_FOR_PAIRS:
+        for first, second in combinations(described, 2):
             _add_contrast(
                 contrasts,
                 f"{camel_case(first)}Minus{_capital(second)}",
                 {first: 1.0, second: -1.0},
             )
-    elif count <= MAX_TYPES_FOR_OTHERS:
-        for trial_type in trial_types:
-            _add_contrast(
-                contrasts,
-                f"{camel_case(trial_type)}MinusOthers",
-                dict.fromkeys(trial_types, -1.0 / (count - 1)) | {trial_type: 1.0},
-            )
+    elif len(described) <= MAX_TYPES_FOR_OTHERS:
+        for trial_type in described:
+            others = [name for name in averaged if name != trial_type]
+            if others:
+                _add_contrast(
+                    contrasts,
+                    f"{camel_case(trial_type)}MinusOthers",
+                    dict.fromkeys(others, -1.0 / len(others)) | {trial_type: 1.0},
+                )
     return contrasts
 
 
@@ -179,7 +193,11 @@ def single_conditions(contrasts: Contrasts) -> list[str]:
 
 
 def resolve_contrasts(
-    trial_types: Sequence[str], requested: Sequence[str | tuple[str, Contrast]] = ()
+    trial_types: Sequence[str],
+    requested: Sequence[str | tuple[str, Contrast]] = (),
+    *,
+    described: Sequence[str] | None = None,
+    averaged: Sequence[str] | None = None,
 ) -> dict[str, Contrast]:
     """Return the weights of every contrast of a run by name, in the order requested.
 
@@ -191,6 +209,8 @@ def resolve_contrasts(
         Names with weights, or texts such as ``thumb``, ``thumb-little``, ``thumb+little``,
         ``name=0.5*thumb-0.5*little``, and ``all`` (mean of all types). Terms without a factor have
         weight 1. If empty, `_default_contrasts` are used.
+    described, averaged : Sequence[str] | None
+        Trial types with default contrasts, and those in the mean ``all``; None for all types.
 
     Raises
     ------
@@ -198,10 +218,13 @@ def resolve_contrasts(
         If a term is not a trial type (the closest is suggested), or if the text cannot be parsed.
     """
     if not requested:
-        return _default_contrasts(trial_types)
+        return _default_contrasts(trial_types, described, averaged)
+    averaged = trial_types if averaged is None else averaged
     resolved: dict[str, Contrast] = {}
     for request in requested:
-        name, weights = _parse(request, trial_types) if isinstance(request, str) else request
+        name, weights = (
+            _parse(request, trial_types, averaged) if isinstance(request, str) else request
+        )
         if unknown := weights.keys() - set(trial_types):
             raise _unknown_term(name, min(unknown), 0, trial_types)
         if weights not in resolved.values():
@@ -220,7 +243,7 @@ def _add_contrast(contrasts: dict[str, Contrast], name: str, weights: Contrast) 
     contrasts[unique] = weights
 
 
-def _parse(text: str, trial_types: Sequence[str]) -> tuple[str, Contrast]:
+def _parse(text: str, trial_types: Sequence[str], averaged: Sequence[str]) -> tuple[str, Contrast]:
     expression = text.strip()
     # A trial type may contain a minus or plus sign.
     if expression in trial_types and (expression != ALL or len(trial_types) == 1):
@@ -228,7 +251,7 @@ def _parse(text: str, trial_types: Sequence[str]) -> tuple[str, Contrast]:
     named = _NAMED.match(expression)
     body = named.group(2) if named else expression
     if body.strip() == ALL and trial_types:
-        weights = {name: 1.0 / len(trial_types) for name in trial_types}
+        weights = {name: 1.0 / len(averaged) for name in averaged}
         return (named.group(1) if named else ALL), weights
     if body.strip() == ALL_TYPE and ALL in trial_types and ALL_TYPE not in trial_types:
         return (named.group(1) if named else ALL_TYPE), {ALL: 1.0}

@@ -1,7 +1,7 @@
 """Regressors of interest of a run: task events or, in runs without events, seed time series."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pandas as pd
 
 from bids_sr.glm.contrasts import NO_TIME, NOT_MODELED, UNNAMED, list_modeled_types, parse_seconds
 from bids_sr.glm.seeds import LEAST_SEGMENTS, segment_count
+from bids_sr.glm.summed_types import find_summed_types
 from bids_sr.io.arrays import Float
 from bids_sr.io.tables import TABLE_ERRORS, TableRow, read_frame, read_rows
 
@@ -66,11 +67,13 @@ def _amplitudes(events: pd.DataFrame, grid: Float) -> Float:
 class Events:
     """Modeled events of a run, at least one.
 
-    `table` has the columns onset (s), duration (s) and trial_type.
+    `table` has the columns onset (s), duration (s) and trial_type. `summed` are the types that are
+    not modeled because they list the events of other types again, see `find_summed_types`.
     """
 
     table: pd.DataFrame
     source: str = "events"
+    summed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -79,7 +82,8 @@ class Events:
         """Return the modeled events of a table of text.
 
         Rows of the trial types rest, baseline, fixation or n/a, rows without onset or duration,
-        and repeated events are skipped. Without a column trial_type, all rows have the same type.
+        repeated events, and types that only list the events of other types again are skipped.
+        Without a column trial_type, all rows have the same type.
 
         Parameters
         ----------
@@ -113,7 +117,8 @@ class Events:
                     raise DesignError(
                         f"{where}: the {name} in line {line} is not a number, but {cell!r}"
                     )
-            modeled_rows.append((*map(parse_seconds, cells), *trial_types))
+            onset, duration = (float(cell) for cell in cells)
+            modeled_rows.append((onset, duration, trial_types[0]))
         if not modeled_rows:
             raise DesignError(
                 f"{where}: the events table contains no events that can be modeled. Rows "
@@ -122,7 +127,9 @@ class Events:
             )
         # The effect of an event that is listed twice would be halved.
         unique = list(dict.fromkeys(modeled_rows))
-        return cls(pd.DataFrame(unique, columns=[*_TIMES, "trial_type"]), source)
+        summed = find_summed_types(unique)
+        kept = [row for row in unique if row[2] not in summed]
+        return cls(pd.DataFrame(kept, columns=[*_TIMES, "trial_type"]), source, summed)
 
     @property
     def conditions(self) -> list[str]:

@@ -7,6 +7,7 @@ which are ignored.
 """
 
 import json
+import re
 import zipfile
 from collections.abc import Mapping
 from functools import cache
@@ -14,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Float
 from bids_sr.io.grids import Shape
 from bids_sr.io.installed_files import package_file, templateflow_home
-from bids_sr.io.uris import SKELETON, template_files
+from bids_sr.io.uris import SKELETON, list_templateflow_files, template_files
 
 DEFAULT_SPACE = "MNI152NLin2009aSym"
 CARRIED = {
@@ -31,6 +33,12 @@ CARRIED = {
 """T1w images in installed packages: package and path in it by template."""
 _MIN_BYTES = 352  # bytes of an image header, the smallest size of a downloaded file
 _SAME_MM = 1e-3
+
+_T1W, _MASK = "T1w.nii.gz", "desc-brain_mask.nii.gz"
+_LISTED = re.compile(
+    r"tpl-(?P<name>[^/]+)/(cohort-(?P<cohort>[^/]+)/)?tpl-[^_/]+_(cohort-[^_/]+_)?"
+    r"(res-(?P<resolution>\w+?)_)?(?P<ending>.*\.nii\.gz)$"
+)
 
 _TemplateGrid = tuple[Shape, Float]
 """Shape, and voxel-to-world matrix (4 x 4, RAS+ mm)."""
@@ -66,9 +74,7 @@ def is_available(template: str) -> bool:
 
     A T1w image with a brain mask or a skull-stripped image is required.
     """
-    has_mask = cached_file(template, "T1w.nii.gz") and cached_file(
-        template, "desc-brain_mask.nii.gz"
-    )
+    has_mask = cached_file(template, _T1W) and cached_file(template, _MASK)
     return bool(has_mask or packaged_template(template))
 
 
@@ -79,6 +85,55 @@ def available_templates() -> tuple[str, ...]:
     """
     folders = sorted(folder.name[4:] for folder in templateflow_home().glob("tpl-*"))
     return tuple(name for name in dict.fromkeys([*CARRIED, *folders]) if is_available(name))
+
+
+@frozen
+class TemplateFiles:
+    """Files of one template, and one of its cohorts, in the list of TemplateFlow.
+
+    Attributes
+    ----------
+    endings : frozenset[str]
+        Ends of the names of T1w images and brain masks, without resolution.
+    resolutions : frozenset[str]
+        Labels of resolutions without leading zeros.
+    """
+
+    endings: frozenset[str]
+    resolutions: frozenset[str]
+
+
+@cache
+def list_templates() -> Mapping[str, TemplateFiles]:
+    """Return the volumetric templates that TemplateFlow provides, by name with cohort.
+
+    The list is installed with the client of TemplateFlow, and empty if it is missing. Nothing is
+    imported or downloaded.
+    """
+    endings: dict[str, set[str]] = {}
+    resolutions: dict[str, set[str]] = {}
+    for name in list_templateflow_files():
+        match = _LISTED.match(name)
+        if match is None:
+            continue
+        template = "+".join(filter(None, (match["name"], match["cohort"])))
+        endings.setdefault(template, set()).add(match["ending"])
+        if match["resolution"]:
+            resolutions.setdefault(template, set()).add(match["resolution"].lstrip("0"))
+    return {
+        template: TemplateFiles(
+            endings=frozenset(names & {_T1W, _MASK}),
+            resolutions=frozenset(resolutions.get(template, ())),
+        )
+        for template, names in sorted(endings.items())
+    }
+
+
+def lacks_images(files: TemplateFiles) -> str:
+    """Return the image that a template lacks for registration, or "" if it has both."""
+    if _T1W not in files.endings:
+        return "T1w image"
+    return "" if _MASK in files.endings else "brain mask"
 
 
 @cache

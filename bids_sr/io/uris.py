@@ -53,7 +53,7 @@ def _package_url(path: Path) -> str:
 
 
 @cache
-def _list_templateflow_files() -> frozenset[str]:
+def list_templateflow_files() -> frozenset[str]:
     """Return the names of all files of TemplateFlow, empty if its list is not installed."""
     package = package_file(*SKELETON)
     if package is None:
@@ -80,7 +80,7 @@ def template_uri(space: str, resolution: str = "", ending: str = "T1w.nii.gz") -
     names = (
         name
         for name in template_files(space, ending, numbers)
-        if name in _list_templateflow_files()
+        if name in list_templateflow_files()
     )
     return next((f"{_TEMPLATEFLOW}/{name}" for name in names), "")
 

@@ -20,6 +20,7 @@ from bids_sr.bids import (
 )
 from bids_sr.bids.method_options import series_of_run
 from bids_sr.bids.retrospective_plan import as_downsampled, tell_retrospective
+from bids_sr.bids.similar_names import describe_similar
 from bids_sr.config import Settings, machine
 from bids_sr.config.seeds import COMPONENTS, choose_seeds, seed_names
 from bids_sr.glm.contrasts import Contrast
@@ -45,7 +46,7 @@ from bids_sr.preflight.method_checks import (
     tell_recipe,
     tell_vgg19,
 )
-from bids_sr.preflight.output_spaces import check_spaces
+from bids_sr.preflight.output_spaces import check_spaces, check_templates
 from bids_sr.preflight.overlap_checks import check_overlap
 from bids_sr.preflight.plan import Estimate, Plan
 from bids_sr.preflight.reference_checks import tell_unused_reference
@@ -66,9 +67,13 @@ def check(settings: Settings) -> Plan:
     """
     findings = Findings()
     directories.check_places(settings, findings)
+    check_templates(settings, findings)
     places = {str(settings.paths.output_dir), str(settings.paths.work_dir)}
     # reported before the data set is indexed, which takes longer
-    if any(problem.what in places for problem in findings.problems):
+    if any(
+        problem.what in places or problem.what.startswith("--output-spaces")
+        for problem in findings.problems
+    ):
         return Plan(problems=tuple(findings.problems))
     if settings.superres.target == "anat":
         return _check_structural(settings, findings)
@@ -102,6 +107,14 @@ def check(settings: Settings) -> Plan:
             order = data_set.type_order.get(entities.get("task", ""), ())
             types[bold] = events.order_types(names, order)
     events.warn_of_alike_types(types, findings)
+    roles = {bold: estimability.TypesOfRun.all_described(names) for bold, names in types.items()}
+    for run in (run for subject in data_set.subjects for run in subject.runs):
+        if run.bold in types:
+            with findings.about(run.entities["subject"], run.stem, code="events"):
+                roles[run.bold] = estimability.assess_types(
+                    run, types[run.bold], settings, findings
+                )
+    types = {bold: run_types.modeled for bold, run_types in roles.items()}
     seeds = _seeds_of_runs(data_set, settings, findings)
     requested: Sequence[str | tuple[str, Contrast]] = settings.activation.contrasts
     model_confounds: list[str] | None = None
@@ -113,7 +126,8 @@ def check(settings: Settings) -> Plan:
         )
         requested = (*model_contrasts, *requested)
     nuisance = confound_checks.select_confounds(settings, model_confounds, findings)
-    event_contrasts = run_contrasts.contrasts_of_runs(types, requested, findings)
+    tables = {bold: table for bold, table in data_set.chosen.values() if table is not None}
+    event_contrasts = run_contrasts.contrasts_of_runs(roles, requested, tables, findings)
     check_overlap(settings, event_contrasts, findings)
     contrasts = event_contrasts | {
         bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()
@@ -136,7 +150,13 @@ def check(settings: Settings) -> Plan:
                     findings,
                     n_confounds=confound_checks.count_confounds(run, nuisance),
                 )
-                and estimability.is_estimable(run, contrasts.get(run.bold, {}), settings, findings)
+                and estimability.is_estimable(
+                    run,
+                    roles.get(run.bold, estimability.TypesOfRun.all_described(())),
+                    contrasts.get(run.bold, {}),
+                    settings,
+                    findings,
+                )
             ):
                 del types[run.bold]  # a check of its blocks would take time without benefit
     with findings.about(code="method"):
@@ -171,7 +191,13 @@ def _check_dataset(settings: Settings, data_set: Survey, findings: Findings) -> 
     labels |= {parse_entities(bold)["subject"] for bold, _ in data_set.chosen.values()}
     if labels and not settings.selection.skip_bids_validation:
         with findings.about(code="validator"):
-            validate(settings.paths.bids_dir.absolute(), labels, data_set.chosen, findings)
+            validate(
+                settings.paths.bids_dir.absolute(),
+                labels,
+                data_set.chosen,
+                data_set.read_files,
+                findings,
+            )
     without_anat = [
         subject.label for subject in subjects if not (subject.t1w or subject.has_scans)
     ]
@@ -209,14 +235,17 @@ def _warn_of_missing_events(data_set: Survey, settings: Settings, findings: Find
     """
     uses_events = "events" not in settings.preprocessing.ignore
     for name, (bold, table) in data_set.chosen.items() if uses_events else ():
-        if table is None and not is_rest(parse_entities(bold).get("task", "rest")):
+        if table is not None:
+            continue
+        similar = describe_similar(bold, "events", ".tsv", "event")
+        if similar or not is_rest(parse_entities(bold).get("task", "rest")):
             text = (
                 f"{name}_events.tsv was not found, so the run is analyzed as resting state"
                 " (seed-based connectivity). To map task activation, add the events table and"
                 " run the program again. If the run is a resting-state run, use --ignore events."
             )
             with findings.about(parse_entities(bold)["subject"], name, code="events"):
-                findings.warn(bold, text)
+                findings.warn(bold, " ".join(filter(None, (similar, text))))
 
 
 def _seeds_of_runs(

@@ -1,69 +1,276 @@
-"""Contrasts that cannot be estimated from the events of a run."""
+"""Trial types and contrasts that the events of a run allow to estimate.
 
+Head motion is not known yet, so only events, drift and filters are part of the model.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from bids_sr.bids import BoldRun, Findings
 from bids_sr.config import Settings
-from bids_sr.glm.contrasts import Contrasts
-from bids_sr.preflight.rough_model import surely_estimable
+from bids_sr.frozen import frozen
+from bids_sr.glm.contrasts import ALL, Contrast, Contrasts
+from bids_sr.preflight.events import sum_text
+from bids_sr.preflight.rough_model import surely_estimable, surely_informative
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bids_sr.glm.design import Design
+    from bids_sr.glm.regressors import Events
+    from bids_sr.glm.type_information import TypeInformation
+
 _MOST_VOLUMES = 5000  # for more volumes, building the model takes longer than all other checks
+_FIX = "Check onsets and durations, or choose other contrasts with --contrasts."
+_ON_REQUEST = "To compute its contrasts, request them with --contrasts."
+
+
+@frozen
+class TypesOfRun:
+    """Trial types of a run by their role in contrasts.
+
+    Attributes
+    ----------
+    modeled : tuple[str, ...]
+        Types with a regressor, in the order shared by the data set.
+    described : tuple[str, ...]
+        Modeled types with default contrasts.
+    averaged : tuple[str, ...]
+        Modeled types in the mean ``all``.
+    unmodeled : Mapping[str, str]
+        Reason by type of the events table that has no regressor.
+    information : TypeInformation | None
+        Variances of contrasts; None if no exact model was built.
+    is_clear : bool
+        Whether the approximate model shows that all contrasts can be estimated.
+    """
+
+    modeled: tuple[str, ...]
+    described: tuple[str, ...]
+    averaged: tuple[str, ...]
+    unmodeled: Mapping[str, str] = field(default_factory=dict)
+    information: "TypeInformation | None" = None
+    is_clear: bool = False
+
+    @classmethod
+    def all_described(cls, types: Sequence[str]) -> "TypesOfRun":
+        """Return types that all have default contrasts."""
+        return cls(modeled=tuple(types), described=tuple(types), averaged=tuple(types))
+
+
+def assess_types(
+    run: BoldRun, types: Sequence[str], settings: Settings, findings: Findings
+) -> TypesOfRun:
+    """Return the roles of the trial types of a run, and note the types that are left out.
+
+    `types` are the trial types of a valid events table.
+    """
+    plain = TypesOfRun.all_described(types)
+    if run.events is None or not types:
+        return plain
+    from bids_sr.glm.design import frame_times
+    from bids_sr.glm.regressors import DesignError, read_events
+
+    events = read_events(run.events)
+    plain = replace(
+        plain, unmodeled={name: sum_text(parts) for name, parts in events.summed.items()}
+    )
+    dummies = settings.preprocessing.dummy_scans or 0
+    start_time = run.start_time(settings.preprocessing.slice_time_ref)
+    times = frame_times(run.n_volumes, run.tr, start_time=start_time)[dummies:]
+    high_pass = settings.activation.cosine_cutoff
+    if len(times) < 2 or run.n_volumes > _MOST_VOLUMES:
+        return plain
+    if (
+        not _is_filtered(settings)
+        and surely_estimable(events, types, times, run.tr, high_pass)
+        and surely_informative(events, times, run.duration, run.tr, high_pass)
+    ):
+        return replace(plain, is_clear=True)
+    try:
+        design = _build(events, run, settings)
+    except DesignError:  # reported by `is_estimable`
+        return plain
+    return _assess(plain, events, design, run, findings)
+
+
+def _assess(
+    plain: TypesOfRun, events: "Events", design: "Design", run: BoldRun, findings: Findings
+) -> TypesOfRun:
+    """Return the roles of trial types according to the exact model, and note what is left out."""
+    from bids_sr.glm.type_information import measure_information
+
+    assert run.events is not None
+    silent = {
+        name: (
+            "no volume of the run shows its response ("
+            f"{_describe_onsets(events, name)}; the run ends at {run.duration:g} s)"
+        )
+        for name in plain.modeled
+        if name not in design.conditions
+    }
+    for name, reason in silent.items():
+        findings.note(run.events, f"the trial type {name!r} is not modeled because {reason}.")
+    modeled = tuple(name for name in plain.modeled if name not in silent)
+    if not modeled:
+        findings.add_problem(run.events, "no volume of the run shows a response to an event", _FIX)
+    information = measure_information(
+        design.matrix, design.conditions, _energy_outside(events, run)
+    )
+    faint = {name: share for name, share in information.faint_types().items() if name in modeled}
+    for name, share in faint.items():
+        findings.note(
+            run.events,
+            f"the trial type {name!r} is modeled but left out of the default contrasts because"
+            f" only {share:.2%} of its response (by energy) is within the run and differs from"
+            f" drift. {_ON_REQUEST}",
+        )
+    described = tuple(name for name in modeled if name not in faint)
+    dominating = information.dominating_types(described)
+    for name, ratio in dominating.items():
+        findings.note(
+            run.events,
+            f"the trial type {name!r} is left out of the mean over trial types (contrast {ALL},"
+            " and comparisons with the mean of the others) because it would multiply the"
+            f" standard error of the mean by {ratio:.1f}.",
+        )
+    return TypesOfRun(
+        modeled=modeled,
+        described=described,
+        averaged=tuple(name for name in described if name not in dominating),
+        unmodeled={**plain.unmodeled, **silent},
+        information=information,
+    )
+
+
+def _energy_outside(events: "Events", run: BoldRun) -> dict[str, float]:
+    """Return the sum of squares of the response to each type before and after a run."""
+    import numpy as np
+    import pandas as pd
+
+    from bids_sr.glm.type_information import RESPONSE_S, spans_near_run
+
+    rows = [
+        (*span, name)
+        for name, spans in spans_near_run(events.spans(), run.duration).items()
+        for span in spans
+    ]
+    if not rows:
+        return {}
+    near = replace(events, table=pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]))
+    before = int(np.ceil(RESPONSE_S / run.tr))
+    volumes = np.arange(-before, run.n_volumes + before)
+    is_outside = (volumes < 0) | (volumes >= run.n_volumes)
+    times = np.asarray((volumes + 0.5) * run.tr, dtype=np.float64)
+    courses = near.courses(times)
+    return {name: float((course[is_outside] ** 2).sum()) for name, course in courses.items()}
+
+
+def _describe_onsets(events: "Events", name: str) -> str:
+    """Return when the events of a trial type begin."""
+    onsets = sorted(onset for onset, _ in events.spans()[name])
+    if len(onsets) == 1:
+        return f"its only event begins at {onsets[0]:g} s"
+    return f"its {len(onsets)} events begin at {onsets[0]:g} to {onsets[-1]:g} s"
+
+
+def keep_estimable(
+    run_types: TypesOfRun, contrasts: Contrasts, events: object, findings: Findings
+) -> dict[str, Contrast]:
+    """Return the default contrasts that can be estimated, and note the others.
+
+    It is a problem if none can. `events` is the events table.
+    """
+    kept = {name: dict(weights) for name, weights in contrasts.items()}
+    information = run_types.information
+    if information is None:
+        return kept
+    from bids_sr.glm.type_information import LARGEST_INFLATION
+
+    left_out = [
+        name
+        for name, weights in contrasts.items()
+        if not information.inflation(weights) <= LARGEST_INFLATION
+    ]
+    if not left_out:
+        return kept
+    types = information.inseparable_types()
+    cause = (
+        "their regressors consist of drift"
+        if not types
+        else f"the responses to {_join(types)} cannot be separated from each other"
+        if len(types) > 1
+        else f"the response to {types[0]!r} cannot be separated from drift"
+    )
+    if len(left_out) == len(contrasts):
+        findings.add_problem(
+            str(events), f"no default contrast can be estimated because {cause}", _FIX
+        )
+        return kept
+    several = len(left_out) > 1
+    findings.note(
+        str(events),
+        f"the default contrast{'s' * several} {', '.join(left_out)}"
+        f" {'are' if several else 'is'} not computed because {cause}.",
+    )
+    return {name: weights for name, weights in kept.items() if name not in left_out}
+
+
+def _join(names: Sequence[str]) -> str:
+    quoted = [repr(name) for name in names]
+    return " and ".join(filter(None, (", ".join(quoted[:-1]), quoted[-1])))
 
 
 def is_estimable(
     run: BoldRun,
+    run_types: TypesOfRun,
     contrasts: Contrasts,
     settings: Settings,
     findings: Findings,
 ) -> bool:
-    """Return whether the linear model of a run is estimable without head motion.
+    """Return whether the contrasts of a run can be estimated without head motion.
 
-    A problem gives the reason if it is not. Runs that are not tested (no events, no linear model,
-    or many volumes) count as estimable. The events table must be valid.
+    A problem gives the reason if they cannot. Runs that are not tested (no events, or many
+    volumes) count as estimable. The events table must be valid.
     """
-    if (
-        "glm" not in settings.activation.kinds
-        or run.n_volumes > _MOST_VOLUMES
-        or run.events is None
-    ):
+    if run_types.is_clear or run.n_volumes > _MOST_VOLUMES or run.events is None:
         return True
-    from bids_sr.glm.design import build_design, contrast_vector, frame_times
+    from bids_sr.glm.design import contrast_vector
     from bids_sr.glm.regressors import DesignError, read_events
 
-    events = read_events(run.events)
-    dummies = settings.preprocessing.dummy_scans or 0
-    high_pass = settings.activation.cosine_cutoff
-    conditions = {name for weights in contrasts.values() for name in weights}
-    start_time = run.start_time(settings.preprocessing.slice_time_ref)
-    times = frame_times(run.n_volumes, run.tr, start_time=start_time)[dummies:]
-    activation = settings.activation
-    is_filtered = bool(activation.band_pass or activation.legendre_order)
-    if not is_filtered and surely_estimable(events, conditions, times, run.tr, high_pass):
-        return True
-    table = _filter_columns(run, dummies, settings) if is_filtered else None
     try:
-        design = build_design(
-            events,
-            n_volumes=run.n_volumes,
-            tr=run.tr,
-            n_dummy=dummies,
-            start_time=start_time,
-            high_pass=high_pass,
-            confounds=table,
-            confound_names=() if table is None else tuple(map(str, table)),
-        )
+        design = _build(read_events(run.events), run, settings)
         for name, weights in contrasts.items():
             contrast_vector(design, name, weights)
     except DesignError as error:
-        fix = "Check onsets and durations, or choose other contrasts with --contrasts."
         findings.add_problem(
-            run.events, f"the model cannot be estimated with this design matrix: {error}", fix
+            run.events, f"the model cannot be estimated with this design matrix: {error}", _FIX
         )
         return False
     return True
+
+
+def _is_filtered(settings: Settings) -> bool:
+    return bool(settings.activation.band_pass or settings.activation.legendre_order)
+
+
+def _build(events: "Events", run: BoldRun, settings: Settings) -> "Design":
+    """Return the exact model of a run without head motion."""
+    from bids_sr.glm.design import build_design
+
+    dummies = settings.preprocessing.dummy_scans or 0
+    table = _filter_columns(run, dummies, settings) if _is_filtered(settings) else None
+    return build_design(
+        events,
+        n_volumes=run.n_volumes,
+        tr=run.tr,
+        n_dummy=dummies,
+        start_time=run.start_time(settings.preprocessing.slice_time_ref),
+        high_pass=settings.activation.cosine_cutoff,
+        confounds=table,
+        confound_names=() if table is None else tuple(map(str, table)),
+    )
 
 
 def _filter_columns(run: BoldRun, dummies: int, settings: Settings) -> "pd.DataFrame":

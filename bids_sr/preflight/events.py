@@ -15,6 +15,7 @@ from bids_sr.glm.contrasts import (
     list_modeled_types,
     parse_seconds,
 )
+from bids_sr.glm.summed_types import find_summed_types
 from bids_sr.io.atomic_files import read_text
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 
@@ -67,12 +68,31 @@ def check_events(
             " an onset or duration"
         )
         misfits.add_problem(table, reason, f"{_WHERE}.")
+    modeled_names = set(types)
+    summed = find_summed_types(
+        [
+            (row.onset, row.duration, row.trial_type)
+            for row in rows
+            if row.trial_type in modeled_names
+        ]
+    )
+    for name, parts in summed.items():
+        misfits.note(table, f"the trial type {name!r} is not modeled because {sum_text(parts)}.")
+    types = tuple(name for name in types if name not in summed)
     if duration is not None:
         modeled_names = set(types)
         modeled = [row for row in rows if row.trial_type in modeled_names]
         types = _check_onsets(modeled, types, table, bold, duration, misfits)
     findings.add_all(misfits)
     return () if misfits.problems else types
+
+
+def sum_text(parts: Sequence[str]) -> str:
+    """Return why a type is not modeled whose events are those of the types `parts` together."""
+    return (
+        f"it lists the events of {' and '.join(map(repr, parts))} again, so that its response"
+        " is the sum of their responses"
+    )
 
 
 def warn_of_alike_types(types: Mapping[Path, Sequence[str]], findings: Findings) -> None:

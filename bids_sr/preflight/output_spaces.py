@@ -1,12 +1,12 @@
 """Checks of ``--output-spaces``, with download of missing templates.
 
-Templates on this machine are found quickly. For other templates, niworkflows checks whether the
-space exists, and the client of TemplateFlow downloads the images. Importing both takes seconds and
-fills the TemplateFlow directory with empty files, so they are only imported if a template is
-missing.
+Names, cohorts and resolutions are compared with the list of files that is installed with the
+client of TemplateFlow. Importing the client takes seconds and fills the TemplateFlow directory
+with empty files, so it is only imported to download a template.
 """
 
 import contextlib
+import difflib
 import fcntl
 import importlib
 import logging
@@ -18,12 +18,14 @@ from typing import Any
 
 from bids_sr.bids import Findings
 from bids_sr.config import Settings
-from bids_sr.config.spaces import FUNC, Space
+from bids_sr.config.spaces import FUNC, T1W, Space
 from bids_sr.io.installed_files import templateflow_home
 from bids_sr.io.template_cache import (
     available_templates,
     cached_file,
     is_available,
+    lacks_images,
+    list_templates,
     load_grid,
     read_resolutions,
 )
@@ -42,7 +44,7 @@ _OTHER_SPACE = "Choose another output space, or omit this space."
 def check_spaces(
     settings: Settings, findings: Findings, *, labels: Sequence[str], without_anat: Sequence[str]
 ) -> None:
-    """Reject unavailable output spaces, and download templates unless the call is a dry run.
+    """Reject spaces without T1w images, and download templates unless the call is a dry run.
 
     `labels` lists the participants, `without_anat` the participants without T1w image.
     """
@@ -59,30 +61,80 @@ def check_spaces(
         with findings.about(label):
             findings.note(f"sub-{label}", text)
     for space in (space for space in spaces if space.is_template):
-        _check_template(space, findings, dry=settings.run.dry_run)
+        _provide_template(space, findings, dry=settings.run.dry_run)
 
 
-def _check_template(space: Space, findings: Findings, *, dry: bool) -> None:
-    """Reject a template or resolution that is neither stored locally nor available."""
+def check_templates(settings: Settings, findings: Findings) -> None:
+    """Reject templates, cohorts and resolutions that do not exist, without using the network."""
+    for space in (space for space in settings.preprocessing.spaces if space.is_template):
+        where = f"--output-spaces {space}"
+        if is_available(space.template):
+            if space.resolution and load_grid(space.template, space.resolution) is None:
+                sizes = read_resolutions(space.template)
+                _refuse_resolution(space, where, sizes, findings)
+            continue
+        listed = list_templates()
+        # a newer list of the client, or templates of the user
+        in_home = (templateflow_home() / f"tpl-{space.name}").is_dir()
+        files = listed.get(space.template)
+        if files is None and listed and not in_home:
+            findings.refuse_option(where, *_describe_unknown(space))
+        elif files is not None and (image := lacks_images(files)):
+            findings.refuse_option(where, *_without_image(image))
+        elif files is not None and space.resolution not in ("", *files.resolutions):
+            sizes = read_resolutions(space.template)
+            available = {label: sizes.get(label, 0.0) for label in sorted(files.resolutions)}
+            _refuse_resolution(space, where, available, findings)
+
+
+def _describe_unknown(space: Space) -> tuple[str, str]:
+    """Return reason and remedy for a space that is neither a template nor another known space."""
+    templates = [name for name, files in list_templates().items() if not lacks_images(files)]
+    names = dict.fromkeys(name.partition("+")[0] for name in templates)
+    cohorts = [name.partition("+")[2] for name in templates if name.startswith(f"{space.name}+")]
+    if cohorts:
+        reason = (
+            f"the template has no cohort {space.cohort}"
+            if space.cohort
+            else "the template requires a cohort"
+        )
+        listed = ", ".join(sorted(cohorts, key=lambda label: (len(label), label)))
+        return reason, f"Add :cohort-LABEL; the cohorts are {listed}."
+    if space.name in names:
+        return "the template has no cohorts", f"Use {space.name} without a cohort."
+    lower = {name.lower(): name for name in (FUNC, T1W, *names)}
+    similar = difflib.get_close_matches(space.name.lower(), lower, n=1)
+    hint = f"Did you mean {lower[similar[0]]}? " if similar else ""
+    return (
+        "no output space has this name",
+        f"{hint}Output spaces are {FUNC}, {T1W}, fsnative, fsaverage:den-10k and the templates"
+        f" {', '.join(names)}. Available on this machine: {', '.join(available_templates())}.",
+    )
+
+
+def _without_image(image: str) -> tuple[str, str]:
+    """Return reason and remedy for a template without T1w image or brain mask."""
+    return (
+        f"the template does not include a {image}, which is required for registration",
+        _OTHER_SPACE,
+    )
+
+
+def _provide_template(space: Space, findings: Findings, *, dry: bool) -> None:
+    """Download a template that is not stored on this machine, or report this if `dry`."""
     where = f"--output-spaces {space}"
-    if not is_available(space.template):
-        with _templateflow(where, findings) as client:
-            if (
-                client is not None
-                and _is_known(space, where, findings)
-                and _has_resolution(space, where, client, findings)
-            ):
-                if dry:
-                    findings.note(
-                        where,
-                        "the template is not stored on this machine and will be downloaded when"
-                        " processing starts.",
-                    )
-                else:
-                    _fetch(space, where, client, findings)
+    if is_available(space.template):
         return
-    if space.resolution and load_grid(space.template, space.resolution) is None:
-        _refuse_resolution(space, where, read_resolutions(space.template), findings)
+    if dry:
+        findings.note(
+            where,
+            "the template is not stored on this machine and will be downloaded when processing"
+            " starts.",
+        )
+        return
+    with _templateflow(where, findings) as client:
+        if client is not None:
+            _fetch(space, where, client, findings)
 
 
 def _refuse_resolution(
@@ -102,44 +154,6 @@ def _refuse_resolution(
         f" {names or 'no named resolution'})",
         fix,
     )
-
-
-def _is_known(space: Space, where: str, findings: Findings) -> bool:
-    """Return whether niworkflows has the space and its cohort; report a problem otherwise."""
-    from niworkflows.utils.spaces import SpatialReferences
-
-    spec = {"cohort": space.cohort} if space.cohort else {}
-    try:
-        SpatialReferences([(space.name, spec)])
-    except ValueError as error:
-        _LOGGER.debug("%s: %s", where, error)
-        reason = (
-            "TemplateFlow does not provide a template with this name and cohort"
-            if space.cohort
-            else "TemplateFlow does not provide this template, or the template requires a cohort"
-        )
-        findings.refuse_option(
-            where,
-            reason,
-            f"Templates available on this machine: {', '.join(available_templates())}.",
-        )
-        return False
-    return True
-
-
-def _has_resolution(space: Space, where: str, client: Any, findings: Findings) -> bool:
-    """Return whether the template has the requested resolution, and report a problem if not."""
-    cohort = {"cohort": space.cohort} if space.cohort else {}
-    labels = {
-        str(label).lstrip("0") for label in client.get_resolutions(template=space.name, **cohort)
-    }
-    if space.resolution and space.resolution not in labels:
-        sizes = read_resolutions(space.template)
-        _refuse_resolution(
-            space, where, {label: sizes.get(label, 0.0) for label in sorted(labels)}, findings
-        )
-        return False
-    return True
 
 
 @contextlib.contextmanager
@@ -197,12 +211,7 @@ def _fetch(space: Space, where: str, client: Any, findings: Findings) -> None:
         missing = [path for path in files if not path.is_file() or path.stat().st_size == 0]
         if not files and image in _IMAGES:
             image_name = "T1w image" if image is _IMAGES[0] else "brain mask"
-            findings.refuse_option(
-                where,
-                f"the template does not include a {image_name}, which is required for"
-                " registration",
-                _OTHER_SPACE,
-            )
+            findings.refuse_option(where, *_without_image(image_name))
             return
         try:
             client.get(space.name, **query)

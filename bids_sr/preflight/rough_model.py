@@ -4,7 +4,7 @@ The exact model is computed by nilearn, whose import takes longer than all other
 set.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,7 @@ _BRIEF_S = 0.5  # s; nilearn may sample shorter events too weakly
 # smallest singular value of columns scaled to length one: no column is close to a mixture of
 # others
 _APART = 0.05
+_MARGIN = 1.3  # factor by which the approximate model must keep away from a limit
 
 
 def rough_courses(events: "Events", times: Float) -> dict[str, Float]:
@@ -36,11 +37,16 @@ def rough_courses(events: "Events", times: Float) -> dict[str, Float]:
     courses = {}
     spans = events.spans()
     for name in events.conditions:
-        onsets, durations = np.array(spans[name]).T
-        since = times[:, None] - onsets
-        since_end = since - np.maximum(durations, _BRIEF_S)
-        courses[name] = (_plateau_share(since) - _plateau_share(since_end)).sum(axis=1)
+        courses[name] = _course(spans[name], times)
     return courses
+
+
+def _course(spans: Sequence[tuple[float, float]], times: Float) -> Float:
+    """Return the response to events, given as onset and duration (s), at `times` (T,)."""
+    onsets, durations = np.array(spans).T
+    since = times[:, None] - onsets
+    since_end = since - np.maximum(durations, _BRIEF_S)
+    return np.asarray((_plateau_share(since) - _plateau_share(since_end)).sum(axis=1))
 
 
 def surely_estimable(
@@ -53,9 +59,56 @@ def surely_estimable(
 
     `times` are the times of the volumes without dummies (s).
     """
+    matrix = _rough_matrix(events, conditions, times, tr, high_pass)
+    if matrix is None:
+        return False
+    singular = np.linalg.svd(matrix / np.linalg.norm(matrix, axis=0), compute_uv=False)
+    return bool(singular[-1] > _APART)
+
+
+def surely_informative(
+    events: "Events", times: Float, end: float, tr: float, high_pass: float
+) -> bool:
+    """Return whether the approximate model shows that no default contrast must be left out.
+
+    The model must be estimable, see `surely_estimable`. `end` is the end of the run (s).
+    """
+    matrix = _rough_matrix(events, events.conditions, times, tr, high_pass)
+    if matrix is None:
+        return False
+    from bids_sr.glm.type_information import (
+        LARGEST_INFLATION,
+        LARGEST_RATIO,
+        LEAST_SHARE,
+        measure_information,
+        spans_near_run,
+        times_outside_run,
+    )
+
+    outside = times_outside_run(float(times[0]), end, tr)
+    spans = spans_near_run(events.spans(), end)
+    energy = {
+        name: float((_course(near, outside) ** 2).sum()) for name, near in spans.items() if near
+    }
+    names = tuple(events.conditions)
+    if energy.keys() != {*names}:
+        return False
+    information = measure_information(matrix, names, energy)
+    inflations = (information.inflation({name: 1.0}) for name in names)
+    return not (
+        max(inflations) > LARGEST_INFLATION / _MARGIN**2
+        or information.faint_types(_MARGIN * LEAST_SHARE)
+        or information.dominating_types(names, LARGEST_RATIO / _MARGIN)
+    )
+
+
+def _rough_matrix(
+    events: "Events", conditions: Collection[str], times: Float, tr: float, high_pass: float
+) -> Float | None:
+    """Return conditions, drift and mean (rows, columns); None if the approximation may be poor."""
     courses = rough_courses(events, times)
     if not courses.keys() >= set(conditions) or (events.table["duration"] < _BRIEF_S).any():
-        return False
+        return None
     volumes = np.arange(len(times)) + 0.5
     waves = np.arange(int(2 * len(times) * tr * high_pass) + 2)
     drift = np.cos(np.pi * np.outer(volumes, waves) / len(times))
@@ -63,9 +116,8 @@ def surely_estimable(
     if matrix.shape[1] >= len(times) or any(
         np.ptp(course) < _APART for course in courses.values()
     ):
-        return False
-    singular = np.linalg.svd(matrix / np.linalg.norm(matrix, axis=0), compute_uv=False)
-    return bool(singular[-1] > _APART)
+        return None
+    return matrix
 
 
 def _plateau_share(since: Float) -> Float:

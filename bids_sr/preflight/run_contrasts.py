@@ -8,30 +8,43 @@ from bids_sr.bids import Findings
 from bids_sr.bids.entities import parse_entities, stem_of_echoes
 from bids_sr.glm.contrasts import Contrast, resolve_contrasts
 from bids_sr.notices import UsageError
+from bids_sr.preflight.estimability import TypesOfRun, keep_estimable
 
 
 def contrasts_of_runs(
-    types: Mapping[Path, Sequence[str]],
+    types: Mapping[Path, TypesOfRun],
     requested: Sequence[str | tuple[str, Contrast]],
+    tables: Mapping[Path, Path],
     findings: Findings,
 ) -> dict[Path, dict[str, Contrast]]:
     """Return the contrasts of each run.
 
-    A requested contrast must be possible in at least one run. For runs without one of its trial
-    types it is omitted, with a note.
+    Default contrasts that cannot be estimated are left out, with a note. A requested contrast
+    must be possible in at least one run. For runs without one of its trial types it is omitted,
+    with a note.
 
-    `requested` contains contrasts as written by the user, or name and weights from ``--model``; if
-    empty, default contrasts are used.
+    Parameters
+    ----------
+    types : Mapping[Path, TypesOfRun]
+        Trial types by BOLD file.
+    requested : Sequence[str | tuple[str, Contrast]]
+        Contrasts as written by the user, or name and weights from ``--model``; if empty, default
+        contrasts are used.
+    tables : Mapping[Path, Path]
+        Events table by BOLD file.
+    findings : Findings
+        Collects problems and notes.
     """
     texts_by_run: dict[Path, list[str | tuple[str, Contrast]]] = {path: [] for path in types}
-    all_types = tuple(dict.fromkeys(name for names in types.values() for name in names))
+    all_types = tuple(dict.fromkeys(name for run in types.values() for name in run.modeled))
+    unmodeled = {name: why for run in types.values() for name, why in run.unmodeled.items()}
     is_reported = not requested
     for text in requested:
         n_runs = 0
         option = f"--contrasts {text}" if isinstance(text, str) else f"--model, contrast {text[0]}"
-        for path, names in types.items():
+        for path, run in types.items():
             with contextlib.suppress(UsageError):
-                resolve_contrasts(names, [text])
+                resolve_contrasts(run.modeled, [text])
                 texts_by_run[path].append(text)
                 n_runs += 1
         if 0 < n_runs < len(types):
@@ -45,7 +58,8 @@ def contrasts_of_runs(
             try:
                 resolved = resolve_contrasts(all_types, [text])
             except UsageError as error:
-                findings.refuse_option(option, error.notice.why, error.notice.remedy)
+                reason = _why_unmodeled(text, all_types, unmodeled) or error.notice.why
+                findings.refuse_option(option, reason, error.notice.remedy)
                 continue
             names = ", ".join(name for weights in resolved.values() for name in weights)
             reason = f"no run contains all trial types of the contrast ({names})"
@@ -65,7 +79,30 @@ def contrasts_of_runs(
                     path, reason, "Exclude the run (--task-id, --run-id), or add a contrast."
                 )
             is_reported = True  # the first run is sufficient as an example
-    return {
-        path: resolve_contrasts(types[path], texts) if texts or not requested else {}
-        for path, texts in texts_by_run.items()
-    }
+    contrasts: dict[Path, dict[str, Contrast]] = {}
+    for path, texts in texts_by_run.items():
+        run = types[path]
+        contrasts[path] = {}
+        if texts or not requested:
+            contrasts[path] = resolve_contrasts(
+                run.modeled, texts, described=run.described, averaged=run.averaged
+            )
+        if not requested:
+            entities = parse_entities(path)
+            with findings.about(entities["subject"], stem_of_echoes(path), code="events"):
+                contrasts[path] = keep_estimable(run, contrasts[path], tables[path], findings)
+    return contrasts
+
+
+def _why_unmodeled(
+    text: str | tuple[str, Contrast], modeled: Sequence[str], unmodeled: Mapping[str, str]
+) -> str:
+    """Return why a trial type of a contrast is not modeled in any run, "" for other reasons."""
+    with contextlib.suppress(UsageError):
+        resolved = resolve_contrasts((*modeled, *unmodeled), [text])
+        names = {name for weights in resolved.values() for name in weights} - {*modeled}
+        return " ".join(
+            f"the trial type {name!r} is not modeled in any run because {unmodeled[name]}"
+            for name in sorted(names)[:1]
+        )
+    return ""

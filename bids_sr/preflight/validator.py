@@ -22,7 +22,7 @@ _LONGEST = 200  # characters of the description of an error
 _Issue = Mapping[str, str]
 _Runs = Mapping[str, Sequence[Path | None]]
 """Name of a run → its BOLD file and further files."""
-_PARTICIPANTS = "participants.tsv"
+_PARTICIPANTS, _DESCRIPTION = "participants.tsv", "dataset_description.json"
 # part of the codes of errors about participants that are not listed, or listed twice
 _OF_ROWS = ("PARTICIPANT_ID", "UNIQUE")
 
@@ -40,13 +40,15 @@ def validate(
     bids_dir: Path,
     participants: Collection[str],
     runs: _Runs,
+    read_files: Collection[Path],
     findings: Findings,
     timeout_s: float = _TIMEOUT_S,
 ) -> None:
-    """Run the validator, and add its errors as problems, one per kind.
+    """Run the validator, and report its errors, one notice per kind.
 
-    If the validator fails, a note gives the reason. Errors that concern other participants or
-    runs, or files that already have a problem, are omitted.
+    Errors in the dataset description and in `read_files` are problems, errors in other files are
+    warnings. Errors that concern other participants or runs, or files that already have a problem,
+    are omitted. If the validator fails, a note gives the reason.
     """
     program = _find_validator()
     special_file = next(_special_files(bids_dir), None)
@@ -63,7 +65,18 @@ def validate(
     else:
         try:
             issues, messages = _run(program, bids_dir, timeout_s)
-            _add_problems(issues, messages, bids_dir, participants, runs, findings)
+            errors = [issue for issue in issues if issue.get("severity") == "error"]
+            is_read = {bids_dir / _DESCRIPTION, bids_dir, *read_files}
+            unread = [issue for issue in errors if bids_dir / _place(issue) not in is_read]
+            _add_problems(
+                [issue for issue in errors if issue not in unread],
+                messages,
+                bids_dir,
+                participants,
+                runs,
+                findings,
+            )
+            _add_warnings(unread, messages, bids_dir, participants, runs, findings)
         except subprocess.TimeoutExpired:
             findings.note(
                 bids_dir,
@@ -132,10 +145,10 @@ def _add_problems(
     runs: _Runs,
     findings: Findings,
 ) -> None:
-    """Add the errors of a report as problems, one per kind; `messages` describes the codes."""
+    """Add errors as problems, one per kind; `messages` describes the codes."""
     files_with_problems = {Path(problem.what) for problem in findings.problems}
     kinds: dict[tuple[str, str, tuple[str, str]], list[_Issue]] = {}
-    for issue in (candidate for candidate in issues if candidate.get("severity") == "error"):
+    for issue in issues:
         if (
             bids_dir / _place(issue) in files_with_problems
         ):  # described more clearly by our own checks
@@ -143,20 +156,57 @@ def _add_problems(
         code, key = str(issue.get("code", "")), str(issue.get("subCode", ""))
         for owner in _owners(issue, bids_dir, participants, runs):
             kinds.setdefault((code, key, owner), []).append(issue)
-    for (code, key, owner), issues in kinds.items():
-        files = [str(bids_dir / _place(issue)) for issue in issues]
-        more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
-        text = shorten(
-            messages.get(code, "") or str(issues[0].get("issueMessage", "")),
-            _LONGEST,
-            placeholder=" …",
-        )
+    for (*_, owner), issues_of_kind in kinds.items():
         with findings.about(*owner):
             findings.add_problem(
-                ", ".join(files[:_SHOWN]) + more,
-                f"BIDS validator: {text or 'error'} [{code}{': ' + key if key else ''}]",
+                _list_places(issues_of_kind, bids_dir),
+                _describe(issues_of_kind[0], messages),
                 "Correct the dataset, or skip the BIDS validator with --skip-bids-validation.",
             )
+
+
+def _add_warnings(
+    issues: Sequence[_Issue],
+    messages: Mapping[str, str],
+    bids_dir: Path,
+    participants: Collection[str],
+    runs: _Runs,
+    findings: Findings,
+) -> None:
+    """Add errors in files that are not read as warnings, one per kind and participant."""
+    known = {Path(notice.what) for notice in (*findings.problems, *findings.notices)}
+    kinds: dict[tuple[str, str, str], list[_Issue]] = {}
+    for issue in issues:
+        owners = _owners(issue, bids_dir, participants, runs)
+        if not owners or bids_dir / _place(issue) in known:
+            continue
+        labels = {label for label, _ in owners}
+        code, key = str(issue.get("code", "")), str(issue.get("subCode", ""))
+        label = labels.pop() if len(labels) == 1 else ""
+        kinds.setdefault((code, key, label), []).append(issue)
+    for (*_, label), issues_of_kind in kinds.items():
+        with findings.about(label):
+            findings.warn(
+                _list_places(issues_of_kind, bids_dir),
+                f"{_describe(issues_of_kind[0], messages)}. Processing continues because files of"
+                " this name are not read.",
+            )
+
+
+def _list_places(issues: Sequence[_Issue], bids_dir: Path) -> str:
+    """Return the files of issues, the first ones by path."""
+    files = list(dict.fromkeys(str(bids_dir / _place(issue)) for issue in issues))
+    more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
+    return ", ".join(files[:_SHOWN]) + more
+
+
+def _describe(issue: _Issue, messages: Mapping[str, str]) -> str:
+    """Return the description of an issue with its code, without a period at the end."""
+    code, key = str(issue.get("code", "")), str(issue.get("subCode", ""))
+    text = shorten(
+        messages.get(code, "") or str(issue.get("issueMessage", "")), _LONGEST, placeholder=" …"
+    )
+    return f"BIDS validator: {text or 'error'} [{code}{': ' + key if key else ''}]"
 
 
 def _place(issue: _Issue) -> Path:

@@ -233,20 +233,114 @@ def test_the_program_exits_with_code_3_and_names_the_skipped_run(
 @pytest.mark.parametrize(
     ("name", "left_out"),
     [
-        ("sub-02_task-tap_bold.nii.gz", ["sub-01_task-tap", "sub-01_task-tap_run-2"]),
-        ("task-tap_bold.nii.gz", ["sub-01_task-tap", "sub-01_task-tap_run-2"]),
-        ("sub-01_task-tap_b@d_bold.nii.gz", ["sub-01_task-tap_b@d"]),
+        ("sub-02_task-tap_bold.nii.gz", "sub-01/sub-02_task-tap"),
+        ("task-tap_bold.nii.gz", "sub-01/task-tap"),
+        ("sub-01_task-tap_b@d_bold.nii.gz", "sub-01_task-tap_b@d"),
+        ("sub-01_task-tap_res-2_bold.nii.gz", "sub-01_task-tap_res-2"),
+        ("sub-01_task-tap_run-3_run-4_bold.nii.gz", "sub-01_task-tap_run-3_run-4"),
+        ("sub-01_ses-A_task-tap_bold.nii.gz", "sub-01/sub-01_ses-A_task-tap"),
+        ("sub-01_task-new_BOLD.nii.gz", "sub-01_task-new"),
+        ("sub-01_task-new_bold (1).nii.gz", "sub-01_task-new"),
+        ("sub-01_task-new_bold.NII.GZ", "sub-01_task-new"),
+        ("sub-01_task-new.nii.gz", "sub-01_task-new"),
     ],
 )
-def test_a_misnamed_file_stops_only_its_participant(
-    three_runs: BidsMaker, name: str, left_out: list[str]
+def test_a_misnamed_file_stops_only_its_run(
+    three_runs: BidsMaker, name: str, left_out: str
 ) -> None:
+    """The runs of the folder are processed, and so is the run of another participant."""
     bold = three_runs.path("sub-01_task-tap_bold.nii.gz", "func")
     bold.with_name(name).write_bytes(bold.read_bytes())
     plan = check(settings_for(three_runs))
     assert plan.problems == ()
-    assert list(plan.skipped) == left_out
-    assert "sub-02_task-tap" in [run.stem for run in plan.runs]
+    assert list(plan.skipped) == [left_out]
+    (problem,) = plan.skipped[left_out]
+    assert problem.what.endswith(f"/{name}")
+    assert [run.stem for run in plan.runs] == [
+        "sub-01_task-tap",
+        "sub-01_task-tap_run-2",
+        "sub-02_task-tap",
+    ]
+
+
+def test_a_run_that_is_stored_twice_is_skipped_with_the_true_reason(three_runs: BidsMaker) -> None:
+    bold = three_runs.path("sub-01_task-tap_run-2_bold.nii.gz", "func")
+    bold.with_suffix("").write_bytes(bold.read_bytes())
+    plan = check(settings_for(three_runs))
+    assert [run.stem for run in plan.runs] == ["sub-01_task-tap", "sub-02_task-tap"]
+    ((problem,),) = plan.skipped.values()
+    assert "stored in 2 files" in problem.why
+    assert "desc" not in problem.why
+
+
+def test_a_copy_under_a_misspelled_name_is_noted_only(three_runs: BidsMaker) -> None:
+    bold = three_runs.path("sub-01_task-tap_bold.nii.gz", "func")
+    copy = bold.with_name("sub-01_task-tap_bold (1).nii.gz")
+    copy.write_bytes(bold.read_bytes())
+    plan = check(settings_for(three_runs))
+    assert (len(plan.runs), plan.skipped, plan.problems) == (3, {}, ())
+    (note,) = [notice for notice in plan.warnings if notice.what == str(copy)]
+    assert (note.level, note.run) == ("note", "sub-01_task-tap")
+
+
+def test_a_misnamed_file_of_a_task_that_is_not_selected_is_ignored(three_runs: BidsMaker) -> None:
+    bold = three_runs.path("sub-01_task-tap_bold.nii.gz", "func")
+    for name in ("sub-01_task-new_res-2_bold.nii.gz", "sub-01_task-new_BOLD.nii.gz"):
+        bold.with_name(name).write_bytes(bold.read_bytes())
+    assert check(settings_for(three_runs, "--task-id", "tap")).skipped == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["sub-02_T1w.nii.gz", "sub-01_mprage_T1w.nii.gz", "sub-01_t1w.nii.gz", "T1w.nii.gz"]
+)
+def test_a_misnamed_anatomical_image_is_warned_of_and_stops_no_run(
+    three_runs: BidsMaker, name: str
+) -> None:
+    image = three_runs.path("sub-01_T1w.nii.gz", "anat")
+    image.rename(image.with_name(name))
+    plan = check(settings_for(three_runs))
+    assert (len(plan.runs), plan.skipped, plan.problems) == (3, {}, ())
+    assert [subject.t1w != () for subject in plan.subjects] == [False, True]
+    (warning,) = [w for w in plan.warnings if w.what == str(image.with_name(name))]
+    assert (warning.level, warning.subject) == ("warning", "01")
+
+
+@pytest.mark.parametrize(
+    ("name", "difference"),
+    [
+        ("sub-01_task-tap_run-02_events.tsv", "run-02 instead of run-2"),
+        ("sub-02_task-tap_run-2_events.tsv", "sub-02 instead of sub-01"),
+        ("sub-01_task-Tap_run-2_events.tsv", "task-Tap instead of task-tap"),
+        ("sub-01_task-tap_run-2_events.csv", "does not end in _events.tsv"),
+        ("sub-01_task-tap_run-2_event.tsv", "does not end in _events.tsv"),
+    ],
+)
+def test_a_misnamed_events_table_is_named(
+    three_runs: BidsMaker, name: str, difference: str
+) -> None:
+    table = three_runs.path("sub-01_task-tap_run-2_events.tsv", "func")
+    table.rename(table.with_name(name))
+    three_runs.path("sub-01_task-tap_events.tsv", "func").rename(
+        three_runs.path("sub-01_task-tap_acq-x_events.tsv", "func")
+    )
+    plan = check(settings_for(three_runs))
+    assert len(plan.runs) == 3
+    (warning,) = [
+        w for w in plan.warnings if w.run == "sub-01_task-tap_run-2" and "not found" in w.why
+    ]
+    assert name in warning.why
+    assert difference in warning.why
+
+
+def test_a_misnamed_sidecar_is_named(three_runs: BidsMaker) -> None:
+    sidecar = three_runs.path("sub-01_task-tap_run-2_bold.json", "func")
+    sidecar.rename(sidecar.with_name("sub-01_task-tap_run-02_bold.json"))
+    three_runs.path("sub-01_task-tap_bold.json", "func").rename(
+        three_runs.root / "task-tap_bold.json"
+    )
+    plan = check(settings_for(three_runs))
+    (warning,) = [w for w in plan.warnings if "run-02 instead of run-2" in w.why]
+    assert (warning.run, warning.level) == ("sub-01_task-tap_run-2", "warning")
 
 
 @pytest.fixture
@@ -317,52 +411,57 @@ def plan_with_validator(maker: BidsMaker, *extra: str) -> Plan:
 
 
 @needs_validator
-@pytest.mark.parametrize(
-    ("problem_kind", "left_out"),
-    [
-        ("sub-01_task-tap_run-2_events.tsv", ["sub-01_task-tap_run-2"]),
-        ("sub-01_notbids.tsv", ["sub-01_task-tap", "sub-01_task-tap_run-2"]),
-        ("age of sub-02", ["sub-02_task-tap"]),
-        ("sub-02 is not listed", ["sub-02_task-tap"]),
-        ("sub-02 is listed twice", ["sub-02_task-tap"]),
-    ],
-)
-def test_validator_errors_of_a_run_or_participant_skip_only_its_runs(
-    three_runs: BidsMaker, problem_kind: str, left_out: list[str]
-) -> None:
-    table, lines = (
-        three_runs.root / "participants.tsv",
-        ["participant_id\tage", "sub-01\t20", "sub-02\t30"],
+def test_a_validator_error_of_a_run_skips_only_this_run(three_runs: BidsMaker) -> None:
+    three_runs.path("sub-01_task-tap_run-2_events.tsv", "func").write_text(
+        "duration\ttrial_type\n3\tthumb\n"
     )
-    if problem_kind.endswith(".tsv"):
-        three_runs.path(problem_kind, "func").write_text("duration\ttrial_type\n3\tthumb\n")
-    else:
-        lines[2:] = {
-            "age": ["sub-02\told"],
-            "is not listed": [],
-            "is listed twice": ["sub-02\t30"] * 2,
-        }[problem_kind.replace("sub-02 ", "").removesuffix(" of sub-02")]
-    table.write_text("\n".join(lines) + "\n")
     plan = plan_with_validator(three_runs)
     assert plan.problems == ()
-    assert list(plan.skipped) == left_out
+    assert list(plan.skipped) == ["sub-01_task-tap_run-2"]
     assert all(problem.why for problems in plan.skipped.values() for problem in problems)
 
 
 @needs_validator
-@pytest.mark.parametrize("problem_kind", ["dataset_description.json", "participants.tsv"])
-def test_validator_errors_of_the_dataset_stop_the_call(
-    three_runs: BidsMaker, problem_kind: str
+@pytest.mark.parametrize(
+    ("name", "content", "label"),
+    [
+        ("sub-01/func/sub-01_notbids.tsv", "duration\n3\n", "01"),
+        ("sub-01/func/sub-01_task-tap_physio.tsv", "1\n", "01"),
+        ("sub-02/anat/sub-02_T2w.json", "[]", "02"),
+        ("participants.tsv", "participant_id\tage\nsub-01\t20\nsub-02\told\n", "02"),
+        ("participants.tsv", "participant_id\nsub-01\n", "02"),
+        ("participants.tsv", "sub-01\tM\t18\n", ""),
+        ("participants.tsv", "age\n20\n30\n", ""),
+        ("notes.txt", "to do\n", ""),
+    ],
+)
+def test_validator_errors_in_files_that_are_not_read_are_warnings(
+    three_runs: BidsMaker, name: str, content: str, label: str
 ) -> None:
-    if problem_kind == "participants.tsv":
-        (three_runs.root / problem_kind).write_text("age\n20\n30\n")
-    else:
-        three_runs.json(
-            three_runs.root / problem_kind,
-            {"Name": "tiny", "BIDSVersion": "1.9.0", "Authors": "one"},
-        )
+    (three_runs.root / name).write_text(content)
     plan = plan_with_validator(three_runs)
-    assert {Path(problem.what).name for problem in plan.problems} == {problem_kind}
+    assert (len(plan.runs), plan.skipped, plan.problems) == (3, {}, ())
+    warnings = [notice for notice in plan.warnings if notice.code == "validator"]
+    assert {(warning.level, warning.subject) for warning in warnings} == {("warning", label)}
+    assert all(warning.what.startswith(str(three_runs.root / name)) for warning in warnings)
+
+
+@needs_validator
+def test_a_misnamed_anatomical_image_stops_no_run_with_the_validator(
+    three_runs: BidsMaker,
+) -> None:
+    image = three_runs.path("sub-01_T1w.nii.gz", "anat")
+    image.rename(image.with_name("sub-01_mprage_T1w.nii.gz"))
+    plan = plan_with_validator(three_runs)
+    assert (len(plan.runs), plan.skipped, plan.problems) == (3, {}, ())
+
+
+@needs_validator
+def test_validator_errors_of_the_description_stop_the_call(three_runs: BidsMaker) -> None:
+    description = three_runs.root / "dataset_description.json"
+    three_runs.json(description, {"Name": "tiny", "BIDSVersion": "1.9.0", "Authors": "one"})
+    plan = plan_with_validator(three_runs)
+    assert {problem.what for problem in plan.problems} == {str(description)}
     assert plan.skipped == {}
 
 

@@ -37,6 +37,7 @@ def check_spaces(
     root: Path, *spaces: str, labels: Sequence[str] = ("01",), without_anat: Sequence[str] = ()
 ) -> Findings:
     findings = Findings()
+    output_spaces.check_templates(settings_for(root, *spaces), findings)
     output_spaces.check_spaces(
         settings_for(root, *spaces), findings, labels=labels, without_anat=without_anat
     )
@@ -164,20 +165,58 @@ def check_in_subprocess(root: Path, *spaces: str, port: int = 0) -> str:
 
 @pytest.mark.slow
 def test_uncached_templates_are_rejected_without_a_network(tmp_path: Path, home: Path) -> None:
-    message = check_in_subprocess(
-        tmp_path, COLIN, "Nowhere", "MNIPediatricAsym", "MNI152Lin:cohort-1", "MNI152Lin:res-5"
-    )
+    message = check_in_subprocess(tmp_path, COLIN)
     assert f"tpl-{COLIN}/tpl-{COLIN}_T1w.nii.gz could not be downloaded" in message
     assert "TEMPLATEFLOW_HOME" in message
     assert f"api.get('{COLIN}')" in message
-    not_provided = "TemplateFlow does not provide this template, or the template requires a cohort"
-    assert f"Nowhere\n  why: {not_provided}" in message
-    assert f"MNIPediatricAsym\n  why: {not_provided}" in message
-    assert "cohort-1\n  why: TemplateFlow does not provide a template with this name" in message
-    assert "the resolution 5 is not available" in message
     assert not [path for path in home.rglob("*.nii.gz") if path.stat().st_size], (
         "no partial file is left"
     )
+
+
+@pytest.mark.parametrize(
+    ("space", "reason", "advice"),
+    [
+        ("T2w", "no output space has this name", "func, T1w, fsnative"),
+        ("sbref", "no output space has this name", "MNI152NLin2009cAsym"),
+        ("MNI152NLin2009cASym", "no output space has this name", "Did you mean MNI152NLin2009"),
+        ("MNIPediatricAsym", "requires a cohort", "cohorts are 1, 2, 3, 4, 5, 6"),
+        ("MNIPediatricAsym:cohort-9", "no cohort 9", "cohorts are 1, 2, 3, 4, 5, 6"),
+        ("MNI152Lin:cohort-1", "has no cohorts", "Use MNI152Lin without a cohort"),
+        ("MNI152Lin:res-5", "resolution 5 is not available", "available resolutions"),
+        ("UNCInfant:cohort-1", "does not include a brain mask", "Choose another"),
+        ("WHS", "does not include a T1w image", "Choose another"),
+    ],
+)
+def test_spaces_that_do_not_exist_are_rejected_before_the_data_set_is_read(
+    tmp_path: Path,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    space: str,
+    reason: str,
+    advice: str,
+) -> None:
+    monkeypatch.setattr("bids_sr.preflight.checks.survey", lambda _: pytest.fail("data set read"))
+    BidsMaker(tmp_path / "bids").subject()
+    (problem,) = check(settings_for(tmp_path, "func", space)).problems
+    assert (problem.what, problem.code) == (f"--output-spaces {space}", "option")
+    assert reason in problem.why
+    assert advice in problem.remedy
+    assert not home.exists(), "the client of TemplateFlow was not needed"
+
+
+def test_every_template_with_images_is_accepted_by_the_dry_run(tmp_path: Path, home: Path) -> None:
+    """Names are those of the installed list; the images are not stored on this machine."""
+    findings = Findings()
+    templates = [
+        name.replace("+", ":cohort-")
+        for name, files in template_cache.list_templates().items()
+        if not template_cache.lacks_images(files)
+    ]
+    assert {"MNI152NLin6Sym", "MNIInfant:cohort-11", "PNC", "OASIS30ANTs"} <= set(templates)
+    spaces = [name for name in templates if name != "fsaverage"]
+    output_spaces.check_templates(settings_for(tmp_path, *spaces), findings)
+    assert findings.problems == []
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
