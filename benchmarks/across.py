@@ -53,7 +53,7 @@ from bids_sr.sr.matrices import apply_along, bspline_matrix
 
 FWHM_MM = (0.0, 4.0)
 FLAT_NOISE = (0.1, 0.1)  # relative noise of both runs with a flat prior
-EQUAL_NOISE = (0.2, 0.2)
+UNEQUAL_NOISE = (0.1, 0.3)
 SHIFTS = (1.0, 0.6)  # thin slices, shift of the stack of the second half
 
 
@@ -294,7 +294,7 @@ def fusions(pair: Pair) -> Iterator[tuple[str, Parts]]:
     slow = thin_prior_sd(first.slow_sd)
     yield from main_fusions(pair)
     yield "fusion that reproduces slices", fused_parts(pair, slow, last_step=True)
-    yield "fusion, equal noise", fused_parts(pair, slow, noise=EQUAL_NOISE)
+    yield "fusion, less noise in the first run", fused_parts(pair, slow, noise=UNEQUAL_NOISE)
     everywhere = np.ones(first.brain.shape, dtype=bool)
     for text, mask in (("", everywhere), (" in the brain", first.brain)):
         yield f"fusion, SD over time{text}", fused_parts(pair, thin_prior_sd(first.sd(mask)))

@@ -4,14 +4,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
 
 from bids_sr.frozen import frozen
-from bids_sr.pipeline.artifacts import File, Map, Mask, Rows, Transforms
+from bids_sr.pipeline.artifacts import Facts, File, Image, Map, Mask, Rows, Transforms
 from bids_sr.pipeline.flow import concatenate, expect_cost, say, subworkflow
 from bids_sr.pipeline.nodes import scope_name
 from bids_sr.pipeline.step import Part
 from bids_sr.preflight.combined_runs import RunGroup, group_runs
 from bids_sr.series import MEASURED, RAW, series_names
 from bids_sr.sr.method import Cost
-from bids_sr.steps import activation, combined_runs
+from bids_sr.steps import activation, combined_runs, sibling_runs
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.make_series import RunSeries
@@ -51,6 +51,10 @@ class CombinedMaps:
     first2run_xfms : Mapping[str, Transforms]
         Transforms from a point of the first run's boldref to its point in the boldref of each
         further run, by name.
+    run_scales : Mapping[str, Facts]
+        Signal of each further run relative to the first run, by name.
+    agreement : Facts
+        Comparison of the runs, with the runs that are left out.
     maps : Mapping[str, list[Map]]
         Maps and regions in the frame of the first run, by series.
     space_maps : Mapping[str, list[Map]]
@@ -66,6 +70,8 @@ class CombinedMaps:
     group: RunGroup
     runs: Mapping[str, ProcessedRun]
     first2run_xfms: Mapping[str, Transforms]
+    run_scales: Mapping[str, Facts]
+    agreement: Facts
     maps: Mapping[str, list[Map]]
     space_maps: Mapping[str, list[Map]]
     rows: Mapping[str, Rows]
@@ -125,6 +131,8 @@ def combine_participant(
                     for run in processed
                     for mapped in run.maps.mapped.values()
                 ),
+                weights=planned.settings.activation.combine_weights,
+                combine_all=planned.settings.activation.combine_all_runs,
             ),
         )
     return combined
@@ -154,10 +162,23 @@ def _combine_group(
     left_out: dict[str, Mapping[str, str]] = {}
     carried: dict[str, list[Map]] = {}
     with subworkflow(scope_name(_scope(group))):
-        xfms = {
-            name: None if name == first_name else _register(name, run, first)
+        registered = {
+            name: _register(name, run, first_name, first, percent=group.over_sessions)
             for name, run in runs.items()
+            if name != first_name
         }
+        carried[RAW] = _carry_series(RAW, runs, first, registered, group, list(group.contrasts))
+        agreement = sibling_runs.check_runs(
+            carried[RAW],
+            {name: found.framed_boldref for name, found in registered.items()},
+            {name: found.run_scale for name, found in registered.items()},
+            first.fitted.motion.boldref,
+            first.fitted.registration.bold_mask,
+            first=first_name,
+            combine_all=planned.settings.activation.combine_all_runs,
+        )
+        n_pairs = len(runs) * (len(runs) - 1)
+        expect_cost(agreement, Cost(always=0.2, low=0.5 * n_pairs * (1 + len(group.contrasts))))
         for series in _list_combined_series(runs.values()):
             members = {name: run for name, run in runs.items() if series in run.maps.mapped}
             contrasts = {
@@ -171,11 +192,11 @@ def _combine_group(
                 name: f"the run has no series {series}" for name in runs if name not in members
             }
             left_out[series] = {**group.left_out, **missing_series}
-            with subworkflow(series, high_resolution=series != RAW):
-                carried[series] = concatenate(
-                    _carry(name, run, series, first, xfms[name], group, list(contrasts))
-                    for name, run in members.items()
+            if series != RAW:
+                carried[series] = _carry_series(
+                    series, members, first, registered, group, list(contrasts)
                 )
+            with subworkflow(series, high_resolution=series != RAW):
                 stored = _select_stored(series, [run.plan for run in members.values()])
                 maps[series], space_maps[series], rows[series] = combined_runs.combine_maps(
                     carried[series],
@@ -185,6 +206,7 @@ def _combine_group(
                         for run in members.values()
                         if (mapped := run.maps.mapped[series]).coverage_rows is not None
                     ],
+                    run_agreement=agreement,
                     series_name=series,
                     contrasts=contrasts,
                     runs={name: run.plan.entities for name, run in members.items()},
@@ -193,6 +215,7 @@ def _combine_group(
                     thresholds=planned.settings.activation.thresholds,
                     calibrated=any(_is_calibrated(run, series) for run in members.values()),
                     percent=group.over_sessions,
+                    weights=planned.settings.activation.combine_weights,
                 )
                 n_maps = len(contrasts) * len(planned.settings.activation.smoothing)
                 has_error = any(
@@ -206,7 +229,9 @@ def _combine_group(
     return CombinedMaps(
         group=group,
         runs=runs,
-        first2run_xfms={name: xfm for name, xfm in xfms.items() if xfm is not None},
+        first2run_xfms={name: found.first2run_xfm for name, found in registered.items()},
+        run_scales={name: found.run_scale for name, found in registered.items()},
+        agreement=agreement,
         maps=maps,
         space_maps=space_maps,
         rows=rows,
@@ -215,15 +240,56 @@ def _combine_group(
     )
 
 
-def _register(name: str, run: ProcessedRun, first: ProcessedRun) -> Transforms:
-    """Register the boldref of a run to the boldref of the first run."""
+@frozen
+class _RegisteredRun:
+    """Further run in the frame of the first run.
+
+    `first2run_xfm`: transform from points of the first boldref. `framed_boldref`: boldref on the
+    grid of the first run. `run_scale`: signal relative to the first run.
+    """
+
+    first2run_xfm: Transforms
+    framed_boldref: Image
+    run_scale: Facts
+
+
+def _register(
+    name: str, run: ProcessedRun, first_name: str, first: ProcessedRun, *, percent: bool
+) -> _RegisteredRun:
+    """Register the boldref of a run to the boldref of the first run, and compare both."""
     with subworkflow(scope_name(name)):
-        return combined_runs.register_to_first_run(
+        xfm = combined_runs.register_to_first_run(
             run.fitted.motion.boldref,
             first.fitted.motion.boldref,
             run.fitted.registration.bold_mask,
             first.fitted.registration.bold_mask,
             random_seed=run.plan.planned.settings.resources.random_seed,
+        )
+        framed, scale = sibling_runs.compare_with_first_run(
+            run.fitted.motion.boldref,
+            first.fitted.motion.boldref,
+            first.fitted.registration.bold_mask,
+            xfm,
+            run=name,
+            first=first_name,
+            percent=percent,
+        )
+    return _RegisteredRun(first2run_xfm=xfm, framed_boldref=framed, run_scale=scale)
+
+
+def _carry_series(
+    series: str,
+    runs: Mapping[str, ProcessedRun],
+    first: ProcessedRun,
+    registered: Mapping[str, _RegisteredRun],
+    group: RunGroup,
+    contrasts: Sequence[str],
+) -> list[Map]:
+    """Resample the maps of a series in all runs to the frame of the first run."""
+    with subworkflow(series, high_resolution=series != RAW):
+        return concatenate(
+            _carry(name, run, series, first, registered.get(name), group, contrasts)
+            for name, run in runs.items()
         )
 
 
@@ -232,11 +298,11 @@ def _carry(
     run: ProcessedRun,
     series: str,
     first: ProcessedRun,
-    first2run_xfm: Transforms | None,
+    registered: _RegisteredRun | None,
     group: RunGroup,
     contrasts: Sequence[str],
 ) -> list[Map]:
-    """Resample the maps of a series to the frame of the first run."""
+    """Resample the maps of a series to the frame of the first run, and to its scale."""
     mapped: MappedSeries = run.maps.mapped[series]
     with subworkflow(scope_name(name)):
         resampled = combined_runs.carry_maps(
@@ -247,7 +313,8 @@ def _carry(
             run.fitted.registration.bold_mask,
             error_maps=[] if mapped.error_maps is None else mapped.error_maps,
             space_maps=[] if mapped.space_maps is None else mapped.space_maps,
-            first2run_xfm=first2run_xfm,
+            first2run_xfm=None if registered is None else registered.first2run_xfm,
+            run_scale=None if registered is None else registered.run_scale,
             card=mapped.series.card_file,
             run=name,
             contrasts=contrasts,
@@ -256,7 +323,7 @@ def _carry(
         n_maps = (
             _MAPS_OF_A_RUN * len(contrasts) * len(run.plan.planned.settings.activation.smoothing)
         )
-        seconds = (0.05 if first2run_xfm is None else 0.18) * n_maps
+        seconds = (0.05 if registered is None else 0.18) * n_maps
         expect_cost(resampled, Cost(always=0.3, high=seconds))
         return resampled
 

@@ -59,7 +59,7 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
     at_rest = any(run.plan.at_rest for run in runs.values())
     if group.over_sessions or at_rest or thinner or len(effects) < len(runs):
         return None
-    # The thin slices are defined in the frame of the first run, which must have the contrast.
+    # contrasts are defined by their weights in the first run
     contrasts = {name: names for name, names in group.contrasts.items() if first in names}
     outputs = planned.outputs(
         group.entities, provenance=planned.provenance, axis_order=plan.bold.axis_order
@@ -83,6 +83,7 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
                     run.fitted.motion.hmc_xfms,
                     displaced,
                     run=name,
+                    first=first,
                     n_dummy=run.fitted.n_dummy,
                 )
         fusion = fused_slices.decide_fusion(
@@ -93,6 +94,8 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
             effects,
             slow_sds,
             displaced,
+            dict(combined.run_scales),
+            combined.agreement,
             first=first,
             series_name=series,
         )
@@ -102,6 +105,7 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
             effects,
             slow_sds[first],
             fusion,
+            dict(combined.run_scales),
             first=first,
             series_name=series,
             contrasts={name: plan.contrasts[name] for name in contrasts},

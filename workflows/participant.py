@@ -49,7 +49,10 @@ def process_participant(planned: Planned, subject: Subject) -> None:
                 process_run(plan, anat, pair, models, n_runs=len(plans), only_run=only_run)
             )
         combined = combine_participant(planned, processed, anat)
-        fused = [fuse_slices(planned, maps) for maps in combined]
+        fused = [
+            fuse_slices(planned, maps) if planned.settings.activation.fuse_slices else None
+            for maps in combined
+        ]
         report_participant(planned, subject.runs, combined, fused)
         facts = subject_facts(
             planned.settings,

@@ -9,7 +9,7 @@ Two conditions must hold for a pair of runs (`bids_sr.glm.slice_fusion` describe
    the second run. The predicted slice must be left out, because an estimate that uses a slice
    also predicts this slice at a wrong assumed position.
 
-More than two runs are fused if they are linked by pairs of runs that fulfill both conditions.
+The largest set of runs that are linked by pairs of runs that fulfill both conditions is fused.
 """
 
 import math
@@ -17,11 +17,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.slice_fusion import (
     THIN_PER_THICK,
     SlicedEffects,
+    SliceFusionError,
     check_runs,
     column_model,
     compute_slice_positions,
@@ -35,6 +38,9 @@ LEAST_DISPLACEMENT = 0.25
 """Smallest median displacement in active voxels, as a fraction of the slice thickness."""
 LEAST_GAIN = 0.05
 """Smallest advantage of the fusion over its controls, as a share of the detail to predict."""
+# Relative noise variance of the slices in the test, in which only half of the blocks of the second
+# run are used.
+_FIRST_NOISE, _SECOND_NOISE = 0.1, 0.3
 _COLUMNS_AT_ONCE = 256  # number of columns whose covariances are in memory at a time
 
 
@@ -203,9 +209,16 @@ def check_fusion(
         The shapes of the arrays do not match.
     """
     used, held_out = halves
-    first_run = place_first_run(effect[None])
-    second_run = SlicedEffects(effects=used[None], positions=positions)
+    first_run = replace(place_first_run(effect[None]), relative_noise=_FIRST_NOISE)
+    second_run = SlicedEffects(
+        effects=used[None], positions=positions, relative_noise=_SECOND_NOISE
+    )
     check_runs([first_run, second_run], prior_sd, columns)
+    if prior_sd.shape[2] != THIN_PER_THICK * effect.shape[2]:
+        raise SliceFusionError(
+            f"the prior SD has the shape {tuple(prior_sd.shape)}, expected"
+            f" {THIN_PER_THICK * effect.shape[2]} thin slices"
+        )
     # columns are estimated separately, so those without active voxels are not needed
     columns = columns & active.any(axis=2)
     profiles = slice_profiles(positions[columns], prior_sd.shape[2])
@@ -241,10 +254,10 @@ def check_fusion(
 
 
 def find_linked_runs(n_runs: int, passed: Collection[tuple[int, int]]) -> list[int]:
-    """Return the runs that are linked to the first run by pairs that passed.
+    """Return the largest set of runs that are linked by pairs that passed.
 
-    A run with the same slice positions as the first run is not displaced from the first run, but
-    can be displaced from a run that is fused with the first run.
+    A run with the same slice positions as another run is not displaced from this run, but both can
+    be displaced from a third run.
 
     Parameters
     ----------
@@ -256,14 +269,20 @@ def find_linked_runs(n_runs: int, passed: Collection[tuple[int, int]]) -> list[i
     Returns
     -------
     list[int]
-        Indices of the runs in ascending order; [0] if nothing can be fused.
+        Indices of the runs in ascending order; [] if nothing can be fused. Of several largest
+        sets, the set with the first run is returned.
 
     Examples
     --------
     >>> find_linked_runs(4, {(0, 1), (1, 2)})
     [0, 1, 2]
+    >>> find_linked_runs(4, {(2, 3)})
+    [2, 3]
     """
-    linked = {0}
-    for _ in range(n_runs):
-        linked |= {run for pair in passed if linked & set(pair) for run in pair}
-    return sorted(linked)
+    links = np.zeros((n_runs, n_runs), dtype=bool)
+    for run, other_run in passed:
+        links[run, other_run] = True
+    n_sets, set_of_run = connected_components(csr_array(links), directed=False)
+    sets = [np.flatnonzero(set_of_run == number).tolist() for number in range(n_sets)]
+    largest: list[int] = max(sets, key=len, default=[])
+    return largest if len(largest) > 1 else []

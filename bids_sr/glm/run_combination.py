@@ -158,6 +158,19 @@ def precision_weights(runs: Sequence[RunEstimate]) -> list[Float]:
     return [np.asarray(weight / total, dtype=float) for weight in inverse]
 
 
+def weigh_runs(runs: Sequence[RunEstimate]) -> list[float]:
+    """Return one inverse-variance weight per run, from its mean variance over the voxels.
+
+    Variances are due to noise, and are averaged over voxels with an estimate in every run. Weights
+    sum to 1.
+    """
+    mask = _common_mask(runs)
+    if not mask.any():
+        return [1 / len(runs)] * len(runs)
+    inverse = [1 / float(run.variance[mask].mean(dtype=np.float64)) for run in runs]
+    return [value / sum(inverse) for value in inverse]
+
+
 def combine_runs(
     runs: Sequence[RunEstimate],
     weights: Sequence[float | Array] | None = None,
@@ -169,7 +182,7 @@ def combine_runs(
     Parameters
     ----------
     runs : Sequence[RunEstimate]
-        Two or more runs, with maps on one grid.
+        One or more runs, with maps on one grid.
     weights : Sequence[float | Array] | None, optional
         Weights of the runs, or maps of weights (see `precision_weights`). Weights are divided by
         their sum. Runs with a weight of 0 are left out. None: all runs have the same weight.
@@ -184,7 +197,7 @@ def combine_runs(
     Raises
     ------
     CombinationError
-        There are fewer than two runs, maps differ in shape, or a weight or `shared` is invalid.
+        There are no runs, maps differ in shape, or a weight or `shared` is invalid.
     """
     _check(runs, weights, shared)
     if weights is not None:
@@ -257,8 +270,8 @@ def _shares(weights: Sequence[float | Array] | None, n_runs: int) -> list[Float]
 def _check(
     runs: Sequence[RunEstimate], weights: Sequence[float | Array] | None, shared: float
 ) -> None:
-    if len(runs) < 2:
-        raise CombinationError(f"{len(runs)} run(s) were given; expected two or more")
+    if not runs:
+        raise CombinationError("no run was given; expected one or more")
     shape = runs[0].effect.shape
     for number, run in enumerate(runs, 1):
         maps = {"effect": run.effect, "variance": run.variance, "sd": run.sd}

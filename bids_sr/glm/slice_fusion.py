@@ -34,9 +34,7 @@ THIN_PER_THICK = 2
 """Number of thin slices per thick slice."""
 _CORRELATION_FWHM = 1.5  # thin slices, full width at half maximum of K
 _LEAST_SD = 0.02  # SD relative to the median SD below which a voxel counts as without signal
-# Noise variance of a thick slice, relative to its prior variance. Further runs have more noise
-# than the first run, because their effects and slice positions differ slightly.
-_FIRST_NOISE, _FURTHER_NOISE = 0.1, 0.3
+_NOISE = 0.2  # noise variance of a thick slice, relative to its prior variance
 _UNUSED = 1e6  # relative noise variance of a run that has no influence
 _LEAST_COSINE = 2**-0.5  # smallest cosine of the angle between columns and slice normal
 _COLUMNS_AT_ONCE = 256  # number of columns whose covariances are in memory at a time
@@ -62,7 +60,7 @@ class SlicedEffects:
 
     effects: Array
     positions: Array
-    relative_noise: float = _FURTHER_NOISE
+    relative_noise: float = _NOISE
 
     def remove_influence(self) -> "SlicedEffects":
         """Return the run with so much noise that the run does not influence an estimate."""
@@ -72,7 +70,7 @@ class SlicedEffects:
 def place_first_run(effects: Array) -> SlicedEffects:
     """Return the effects (N, X, Y, m) of the first run with the slice positions of its grid."""
     positions = np.broadcast_to(compute_slice_positions(effects.shape[3]), effects.shape[1:])
-    return SlicedEffects(effects=effects, positions=positions, relative_noise=_FIRST_NOISE)
+    return SlicedEffects(effects=effects, positions=positions)
 
 
 def compute_slice_positions(n_thick: int) -> Float:
@@ -278,21 +276,22 @@ def joint_covariance(
 def fuse_slices(runs: Sequence[SlicedEffects], prior_sd: Array, columns: MaskArray) -> Float:
     """Estimate effects in thin slices of the first run from the thick slices of several runs.
 
-    The order of the runs after the first does not change the result.
+    The order of the runs does not change the result.
 
     Parameters
     ----------
     runs : Sequence[SlicedEffects]
-        Effects in each run, the first run from `place_first_run`.
+        Effects in each run. The first run, which defines the columns, can be among them
+        (`place_first_run`).
     prior_sd : Array
         Prior SD of the effect (X, Y, n) up to a factor, larger than 0 (`thin_prior_sd`).
     columns : MaskArray
-        Columns to fuse (X, Y). In other columns, the slices of the first run are interpolated.
+        Columns to fuse (X, Y).
 
     Returns
     -------
     Float
-        Effects in thin slices (N, X, Y, n).
+        Effects in thin slices (N, X, Y, n), 0 in other columns.
 
     Raises
     ------
@@ -301,13 +300,12 @@ def fuse_slices(runs: Sequence[SlicedEffects], prior_sd: Array, columns: MaskArr
     """
     check_runs(runs, prior_sd, columns)
     column_indices = np.flatnonzero(columns)
-    thin = interpolate_thin(runs[0].effects)
-    estimate = thin.reshape(len(thin), -1, thin.shape[3])
+    estimate: Float = np.zeros((len(runs[0].effects), columns.size, prior_sd.shape[2]))
     for part in iterate_parts(len(column_indices), _COLUMNS_AT_ONCE):
         values, covariance, with_thin = column_model(runs, prior_sd, column_indices[part])
         fused = with_thin @ np.linalg.solve(covariance, values)
         estimate[:, column_indices[part]] = fused.transpose(2, 0, 1)
-    return estimate.reshape(thin.shape)
+    return estimate.reshape(len(estimate), *prior_sd.shape)
 
 
 def reproduce_slices(thin: Array, thick: Array) -> Float:
@@ -353,7 +351,8 @@ def check_runs(runs: Sequence[SlicedEffects], prior_sd: Array, columns: MaskArra
             "a single run cannot be refined across slices, because it contains only the sum of"
             " the halves of each slice; give two runs or more"
         )
-    expected = (*columns.shape[:2], THIN_PER_THICK * runs[0].effects.shape[3])
+    n_thin = THIN_PER_THICK * (prior_sd.shape[-1] // THIN_PER_THICK)
+    expected = (*columns.shape[:2], n_thin)
     if prior_sd.shape != expected:
         raise SliceFusionError(
             f"the prior SD has the shape {tuple(prior_sd.shape)}, expected {expected}"

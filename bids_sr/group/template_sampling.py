@@ -19,6 +19,7 @@ from bids_sr.glm.run_combination import RunEstimate, combine_runs
 from bids_sr.group.input_maps import MapKey, ParticipantMaps, RunMaps, sort_runs
 from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import load_image
+from bids_sr.registration.head_comparison import signal_ratio
 from bids_sr.spatial.composites import linear_values
 from bids_sr.spatial.masks import percent_scale
 from bids_sr.spatial.resampling import sample_volume
@@ -299,11 +300,28 @@ def sampling_of_participant(
         if missing & run.map_keys()
     ]
     if len({run.session for run in person.runs}) == 1:
-        # As in stored maps of all runs, runs of one session are combined in signal units, and the
-        # combined map is then scaled to percent. All runs therefore have the same scale.
-        for sampling in runs:
-            sampling.scale = runs[0].scale
+        # As in stored maps of all runs, runs of one session are combined at the scale of the first
+        # run, and the combined map is then scaled to percent of the first run.
+        for sampling in runs[1:]:
+            ratio = _ratio_to_first(runs[0], sampling)
+            if ratio is not None:
+                sampling.scale = runs[0].scale / ratio
     return ParticipantSampling(combined=combined, runs=runs)
+
+
+def _ratio_to_first(first: Sampling, sampling: Sampling) -> float | None:
+    """Return the signal of a run relative to the first run, at template voxels in both brains.
+
+    None if a run has no transforms to the template. Its effects then keep the scale of its own
+    mean brain signal.
+    """
+    if first.points is None or sampling.points is None:
+        return None
+    images = [
+        sample_points(*load_image(cast(Path, run.run.boldref)), run.points)
+        for run in (first, sampling)
+    ]
+    return signal_ratio(images[0], images[1], np.asarray(first.inside & sampling.inside))
 
 
 def _restrict_to_common(sampling: Sampling, keys: Sequence[MapKey]) -> None:

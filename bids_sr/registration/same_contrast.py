@@ -12,15 +12,22 @@ from bids_sr.spatial.reproducible_numbers import round_values
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import rms_distance, voxel_centers
 
-# smallest correlation of aligned images of one contrast; below it, the alignment is rejected
-_ALIKE = 0.97
+ALIKE = 0.97
+"""Smallest correlation of aligned images of one contrast; below it, the alignment is rejected."""
 
 
-def refine(fixed: Volume, moving: Volume, mask: Array, start: Array, *, rounds: int = 2) -> Array:
+def refine(
+    fixed: Volume,
+    moving: Volume,
+    mask: Array,
+    start: Array,
+    *,
+    rounds: int = 2,
+    most_mm: float = 3.0,
+) -> Array:
     """Refine a rigid transform between images of one contrast by Gauss-Newton.
 
-    If registration fails or changes the transform by more than 3 mm (rms over the head), the
-    result is `start`.
+    If registration fails or changes the transform by more than `most_mm`, the result is `start`.
 
     Parameters
     ----------
@@ -34,6 +41,8 @@ def refine(fixed: Volume, moving: Volume, mask: Array, start: Array, *, rounds: 
         Transform of a fixed point to its moving point (4 x 4, RAS+ mm), accurate to about 10 mm.
     rounds : int, optional
         Number of times that the moving image is resampled and registered.
+    most_mm : float, optional
+        Largest change of the transform (mm, rms over the head).
 
     Returns
     -------
@@ -44,7 +53,7 @@ def refine(fixed: Volume, moving: Volume, mask: Array, start: Array, *, rounds: 
     if xfm is None:
         return np.asarray(start, dtype=float)
     moved = rms_distance(start, xfm, voxel_centers(mask, fixed.affine))
-    return xfm if moved <= 3.0 else np.asarray(start, dtype=float)
+    return xfm if moved <= most_mm else np.asarray(start, dtype=float)
 
 
 def align_alike(fixed: Volume, moving: Volume, mask: Array) -> Array | None:
@@ -72,7 +81,7 @@ def align_alike(fixed: Volume, moving: Volume, mask: Array) -> Array | None:
         return None
     shape = fixed.data.shape
     seen = sample_volume(moving.data, moving.affine, shape, fixed.affine, xfm)
-    return xfm if np.corrcoef(seen[mask], fixed.data[mask])[0, 1] >= _ALIKE else None
+    return xfm if np.corrcoef(seen[mask], fixed.data[mask])[0, 1] >= ALIKE else None
 
 
 def _gauss_newton(

@@ -22,6 +22,14 @@ NO_MAP_ADVICE = (
 """Advice if there is no map of all runs."""
 LARGEST_EFFECTS = 0.05
 """Part of the described voxels whose effects count as the largest."""
+FEWER = 0.5
+"""Number of significant voxels of the combined map, relative to a run, below which the check
+fails.
+"""
+LEAST_CHECKED_VOXELS = 50
+"""Smallest number of significant voxels of a run that is compared with the combined map."""
+_SHARE_OF_WIDTH = 0.1
+"""Difference between two intervals, relative to their width, that counts as small."""
 _CM3 = 1e-3
 """cm³ per mm³."""
 
@@ -41,8 +49,9 @@ class MapError:
     reconstruction : float | None
         Median SD of the reconstruction error, in percent of the mean brain signal; None if
         unknown.
-    interval : float
-        Median half-width of the effect's 95 % interval, in percent of the mean brain signal.
+    interval : float | None
+        Median half-width of the effect's 95 % interval, in percent of the mean brain signal; None
+        if the interval would lack the reconstruction error.
     largest_effects_interval : float | None
         Median half-width in the voxels with the largest effects (see `LARGEST_EFFECTS`), in
         percent of the mean brain signal; None if it was not computed.
@@ -54,7 +63,7 @@ class MapError:
     weight: float
     noise: float
     reconstruction: float | None
-    interval: float
+    interval: float | None
     largest_effects_interval: float | None = None
     significant_mm3: float | None = None
     reliable_mm3: float | None = None
@@ -94,15 +103,23 @@ class ParticipantMap:
         Reasons by name of the excluded runs.
     not_applied : Sequence[str]
         Names of combined runs to which the method was not applied.
+    files : str
+        Pattern of the stored maps, relative to the output directory; "" if no map is stored.
+    slices : Sequence[str]
+        Sentences on the fusion of runs across slices (`slice_sentences`).
     shared_brain : Mapping[str, float]
         Part of the larger brain mask that a run shares with the first run, by name of the run. It
         contains only runs with a small shared part.
     spaces_apart : Mapping[str, str]
         Grids of the runs, by output space in which the runs are on different grids.
-    files : str
-        Pattern of the stored maps, relative to the output directory; "" if no map is stored.
-    slices : Sequence[str]
-        Sentences on the fusion of runs across slices (`slice_sentences`).
+    equal_weights : bool
+        Whether all runs have the same weight; otherwise, weights depend on their noise.
+    disagreeing : Mapping[str, str]
+        Reasons by name of combined runs that disagree with other runs.
+    scales : Mapping[str, float]
+        Signal relative to the first run, by name of runs that have another scale.
+    fewer_than : str
+        Name of a run with many more significant voxels than the combined map; "" if there is none.
     """
 
     entities: Mapping[str, str]
@@ -123,19 +140,22 @@ class ParticipantMap:
     slices: Sequence[str] = ()
     shared_brain: Mapping[str, float] = field(default_factory=dict)
     spaces_apart: Mapping[str, str] = field(default_factory=dict)
+    equal_weights: bool = True
+    disagreeing: Mapping[str, str] = field(default_factory=dict)
+    scales: Mapping[str, float] = field(default_factory=dict)
+    fewer_than: str = ""
 
 
 def participant_html(facts: ParticipantMap) -> Markup:
     """Render the participant's map: combined runs, error, and excluded runs."""
-    names = [run.name for run in facts.runs]
     header = [f"sub-{facts.entities['subject']}", run_text(facts.entities), "all runs together"]
     return render(
         "participant",
         " · ".join(filter(None, header)),
-        f"Map of the participant: mean of {len(names)} runs ({enumerate_words(names)}), with"
-        " equal weights.",
+        _headline(facts),
         [
             _write_skipped_sentence(facts),
+            *_check_sentences(facts),
             _error_sentence(facts),
             *_largest_effects_sentences(facts),
             *_repeat_sentences(facts),
@@ -143,12 +163,45 @@ def participant_html(facts: ParticipantMap) -> Markup:
         [
             *_shared_brain_sentences(facts),
             *_space_sentences(facts),
+            *_scale_sentences(facts),
+            *_noise_sentences(facts),
             *_person_sentences(facts),
             *facts.slices,
         ],
         _error_table(facts),
         facts.files,
     )
+
+
+def _headline(facts: ParticipantMap) -> str:
+    """Return which runs the map contains, and whether they disagree."""
+    names = [run.name for run in facts.runs]
+    if len(names) == 1:
+        return f"Map of the participant: the map of {names[0]}, because other runs were left out."
+    weights = "equal weights" if facts.equal_weights else "weights by their noise"
+    headline = (
+        f"Map of the participant: mean of {len(names)} runs ({enumerate_words(names)}), with"
+        f" {weights}."
+    )
+    if not facts.disagreeing:
+        return headline
+    return f"{headline} Caution: {enumerate_words(list(facts.disagreeing))} disagree."
+
+
+def _check_sentences(facts: ParticipantMap) -> list[str]:
+    """Return a sentence per failed check of the combined map, [] if all checks passed."""
+    sentences = [
+        f"Failed check: {name} disagrees with other runs ({reason}). Check the events and the"
+        " images, and exclude the run that is wrong (--run-id)."
+        for name, reason in facts.disagreeing.items()
+    ]
+    if facts.fewer_than:
+        sentences.append(
+            "Failed check: the map of all runs together has less than half of the significant"
+            f" voxels of {facts.fewer_than}. Check whether the runs show the same task and were"
+            " recorded with the right events."
+        )
+    return sentences
 
 
 def no_map_html(
@@ -215,10 +268,16 @@ def _error_sentence(facts: ParticipantMap) -> str:
         parts.append(f"{_percent(combined.reconstruction)} for the SD of the reconstruction error")
     smoothing = f"{facts.fwhm_mm:g} mm FWHM" if facts.fwhm_mm else "unsmoothed"
     mapped = "seed" if facts.at_rest else "contrast"
+    of_map = f"Error of the {facts.series} map ({mapped} {facts.contrast}, {smoothing})"
+    if combined.interval is None:
+        return (
+            f"{of_map}: the median SD of the noise is {_percent(combined.noise)} of the mean brain"
+            f" signal in {_where(facts)}."
+        )
     return (
-        f"Error of the {facts.series} map ({mapped} {facts.contrast}, {smoothing}): the median"
-        f" 95 % interval of the effect is {_plus_minus(combined.interval)} of the mean brain"
-        f" signal in {_where(facts)}, with medians of {' and '.join(parts)}."
+        f"{of_map}: the median 95 % interval of the effect is"
+        f" {_plus_minus(combined.interval)} of the mean brain signal in {_where(facts)}, with"
+        f" medians of {' and '.join(parts)}."
     )
 
 
@@ -263,11 +322,12 @@ def _unknown_sentences(facts: ParticipantMap) -> list[str]:
     if facts.not_applied:
         names = enumerate_words(facts.not_applied)
         return [
-            f"The interval does not include the reconstruction error, because {facts.series} was"
-            f" not applied to {names} (zero filled)."
+            f"There is no interval of the effect, because the reconstruction error is unknown:"
+            f" {facts.series} was not applied to {names} (zero filled)."
         ]
     reason = facts.no_error.rstrip(".")
-    return [f"The interval does not include a reconstruction error. {reason}."] if reason else []
+    unknown = "There is no interval of the effect, because the reconstruction error is unknown"
+    return [f"{unknown}. {reason}."] if reason else []
 
 
 def _write_skipped_sentence(facts: ParticipantMap) -> str:
@@ -301,10 +361,44 @@ def _person_sentences(facts: ParticipantMap) -> list[str]:
     """Return a sentence on the interval for the participant, [] if it is unknown."""
     if facts.person_interval is None:
         return []
-    return [
+    sentence = (
         "This interval is for the mean of these runs. For the participant in general, including"
         " runs that were not acquired, the 95 % interval is"
         f" {_plus_minus(facts.person_interval)}, which also contains the spread between runs."
+    )
+    interval = facts.combined.interval
+    if (
+        facts.combined.reconstruction is not None
+        and interval is not None
+        and abs(facts.person_interval - interval) <= _SHARE_OF_WIDTH * interval
+    ):
+        sentence += (
+            " Both intervals are similar, because the reconstruction error, most of which repeats"
+            " in every run, is the largest part of both."
+        )
+    return [sentence]
+
+
+def _scale_sentences(facts: ParticipantMap) -> list[str]:
+    """Return a sentence on runs with another scale than the first run, [] if there are none."""
+    if not facts.scales:
+        return []
+    ratios = [f"{name} {number(ratio, '.3g')}" for name, ratio in facts.scales.items()]
+    return [
+        "Runs were recorded with different scales. Their effects were divided by the signal"
+        f" relative to {facts.runs[0].name} ({', '.join(ratios)})."
+    ]
+
+
+def _noise_sentences(facts: ParticipantMap) -> list[str]:
+    """Return a sentence on a run with less noise than the combined map, [] if there is none."""
+    best = min(facts.runs, key=lambda run: run.noise, default=None)
+    if best is None or len(facts.runs) < 2 or best.noise >= facts.combined.noise:
+        return []
+    return [
+        f"The map of all runs together has more noise ({_percent(facts.combined.noise)}) than the"
+        f" map of {best.name} ({_percent(best.noise)}). To weight runs by their noise, use"
+        " --combine-weights precision."
     ]
 
 
@@ -318,7 +412,7 @@ def slice_sentences(fusion: Mapping[str, object]) -> list[str]:
     if not fusion["Applied"]:
         return [
             f"The maps have the slice thickness of the runs, because {fusion['Reason']}."
-            f" {displaced}{fusion['Advice']}."
+            f" {displaced}{_tested_sentence(fusion)}{fusion['Advice']}."
         ]
     runs, not_fused = fusion["Runs"], fusion["RunsNotFused"]
     assert isinstance(runs, Sequence)
@@ -326,13 +420,27 @@ def slice_sentences(fusion: Mapping[str, object]) -> list[str]:
     names = enumerate_words([str(name) for name in runs])
     sentences = [
         f"The effects of {names} were also fused on slices of half the thickness (res-thin)."
-        f" {displaced}These maps have no SD of the error, no map of the wrong sign and no reliable"
-        " voxels, because the error of this fusion was not measured."
+        f" {displaced}{_tested_sentence(fusion)}These maps have no SD of the error, no map of the"
+        " wrong sign and no reliable voxels, because the error of this fusion was not measured."
     ]
     if not_fused:
         reasons = [f"{name} ({reason})" for name, reason in not_fused.items()]
         sentences.append(f"Not fused: {'; '.join(reasons)}.")
     return sentences
+
+
+def _tested_sentence(fusion: Mapping[str, object]) -> str:
+    """Return which pairs of runs were tested and passed, with a trailing space; "" if none."""
+    tested = fusion["Tested"]
+    assert isinstance(tested, Sequence)
+    by_result = {
+        result: [" with ".join(pair["Runs"]) for pair in tested if pair["Passed"] is passed]
+        for result, passed in (("passed", True), ("did not pass", False))
+    }
+    parts = [
+        f"{result} for {enumerate_words(pairs)}" for result, pairs in by_result.items() if pairs
+    ]
+    return f"The test of the fusion {' and '.join(parts)}. " if parts else ""
 
 
 def _displacement_sentence(fusion: Mapping[str, object]) -> str:
@@ -397,6 +505,6 @@ def _row(name: str, weight: str, error: MapError) -> list[str]:
         weight,
         number(error.noise, ".2f"),
         MISSING if error.reconstruction is None else number(error.reconstruction, ".2f"),
-        number(error.interval, ".2f"),
+        MISSING if error.interval is None else number(error.interval, ".2f"),
         *(MISSING if volume is None else number(volume * _CM3, ".1f") for volume in volumes),
     ]

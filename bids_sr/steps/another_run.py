@@ -3,9 +3,12 @@
 Its noise is independent of the noise in these series.
 """
 
+import logging
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bids_sr.config.memory import Need
@@ -33,6 +36,7 @@ from bids_sr.pipeline.artifacts import (
     Transforms,
 )
 from bids_sr.pipeline.step import HERE, step
+from bids_sr.registration.head_comparison import place_in_frame, signal_ratio
 from bids_sr.registration.rigid import rigid
 from bids_sr.registration.same_contrast import refine
 from bids_sr.series import ACQUIRED_BAND
@@ -43,6 +47,9 @@ from bids_sr.sr.method import Cost
 from bids_sr.steps.evaluation import N_BOOT, run_effects
 from bids_sr.steps.memory import EFFECTS
 
+_LOGGER = logging.getLogger(__name__)
+
+_MOST_NOTED_RATIO = 1.1  # ratio of the signals of two runs above which a notice names the factor
 OTHER_RUN_TEXT = (
     "Below the acquired Nyquist frequency, series from other programs were also compared with a"
     " second acquired run of the same task, which has independent noise. The second run was"
@@ -80,6 +87,8 @@ def measure_other_run(
     random_seed: int,
 ) -> Effects:
     """Estimate block effects of another run on the high-resolution grid of the evaluated run.
+
+    The effects have the scale of the evaluated run, which is found from the boldrefs.
 
     Parameters
     ----------
@@ -132,7 +141,21 @@ def measure_other_run(
                 resampled, bold_mask_hr.data, design, series=ACQUIRED_BAND, with_t=True
             )
     target.unlink()
-    return effects
+    ratio = signal_ratio(boldref.data, place_in_frame(other_ref, boldref, xfm), bold_mask.data)
+    if max(ratio, 1 / ratio) > _MOST_NOTED_RATIO:
+        _LOGGER.warning(
+            "The signal of the second run of the task is %.3g times the signal of this run. In the"
+            " comparison, its effects are divided by this factor",
+            ratio,
+        )
+    return replace(
+        effects,
+        betas=effects.betas / np.float32(ratio),
+        mean=effects.mean / np.float32(ratio),
+        smooth_variance=None
+        if effects.smooth_variance is None
+        else effects.smooth_variance / np.float32(ratio**2),
+    )
 
 
 @step(makes="other_rows", memory=EFFECTS, cost=Cost(always=2.0))

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from scipy import ndimage
@@ -18,6 +19,7 @@ from bids_sr.glm.run_combination import (
     RunEstimate,
     combine_runs,
     correlate_error,
+    weigh_runs,
 )
 from bids_sr.io.arrays import Array, Float
 from bids_sr.io.grids import size_text
@@ -45,6 +47,8 @@ from bids_sr.steps.reconstruction_error import LEAST_COVERAGE
 
 _LOGGER = logging.getLogger(__name__)
 
+RunWeighting = Literal["equal", "precision"]
+"""Weights of runs in maps of all runs."""
 FRAME = "boldref"
 """Label of the space of combined maps: the boldref of the first run."""
 LEAST_SHARED_BRAIN = 0.75
@@ -86,7 +90,9 @@ _TEXT = {
 _WITHOUT_UNIT = ("t", "z")
 _OF_COMBINATION = (
     "RunWeights",
+    "RunScales",
     "RunsLeftOut",
+    "DisagreeingRuns",
     "NotAppliedIn",
     "DegreesOfFreedom",
     "SharedErrorCorrelation",
@@ -95,19 +101,38 @@ _OF_COMBINATION = (
 """Metadata of a combination that also apply to its regions."""
 
 
-def describe_combination(*, over_sessions: bool, in_spaces: bool, with_error: bool) -> str:
+def describe_combination(
+    *,
+    over_sessions: bool,
+    in_spaces: bool,
+    with_error: bool,
+    weights: RunWeighting,
+    combine_all: bool,
+) -> str:
     """Return methods text of combined runs.
 
     `over_sessions`: whether runs of several sessions were combined. `in_spaces`: whether maps were
     also resampled to other spaces. `with_error`: whether a series has an estimate of the
-    reconstruction error.
+    reconstruction error. `weights`, `combine_all`: settings of the combination.
     """
+    weighting = {
+        "equal": "equal weights",
+        "precision": "weights proportional to the inverse of each run's mean noise variance",
+    }
     parts = [
         "Runs with equal tasks and contrasts were combined for each participant as fixed effects"
-        " with equal weights: the boldref of each run was coregistered to the boldref of the first"
-        " run, effects and variances were interpolated once to the grid of the first run, and"
-        " degrees of freedom were summed over runs."
+        f" with {weighting[weights]}: the boldref of each run was coregistered to the boldref of"
+        " the first run, effects and variances were interpolated once to the grid of the first"
+        " run, and degrees of freedom were summed over runs. The effects of each run were divided"
+        " by the median ratio of its boldref to the boldref of the first run in the brain."
     ]
+    if not combine_all:
+        parts.append(
+            "Runs were left out if their boldref showed another or a mirrored head, or if their"
+            " acquired effects in the active voxels of another run were significantly smaller than"
+            " a quarter of the effects of that run (for differences between conditions:"
+            " reversed by more than a quarter)."
+        )
     if in_spaces:
         parts.append("In other spaces, the resampled maps of the runs were combined.")
     if over_sessions:
@@ -183,6 +208,7 @@ def carry_maps(
     space_maps: Sequence[Map] = (),
     first2run_xfm: Transforms | None = None,
     card: Facts | None = None,
+    run_scale: Facts | None = None,
     here: Path = HERE,
     *,
     run: str,
@@ -193,7 +219,7 @@ def carry_maps(
 
     Effects are interpolated by cubic splines, variances and errors linearly. Variances are
     multiplied by a factor that accounts for noise averaging by the interpolation. Maps in other
-    spaces are not resampled.
+    spaces are not resampled. All maps are brought to the scale of the first run.
 
     Parameters
     ----------
@@ -212,6 +238,8 @@ def carry_maps(
         the first run.
     card : Facts | None, optional
         Model card of the series; None if the series has no model.
+    run_scale : Facts | None, optional
+        Result of `bids_sr.steps.sibling_runs.compare_with_first_run`; None for the first run.
     run : str
         Name of the run, which is recorded in sidecars.
     contrasts : Sequence[str]
@@ -224,9 +252,11 @@ def carry_maps(
     list[Map]
         Maps of the run on the target grid, followed by maps in other spaces.
     """
-    scale = percent_scale(boldref.data, bold_mask.data) if percent else 1.0
+    ratio = 1.0 if run_scale is None else as_number(run_scale["SignalRatio"])
+    scale = percent_scale(boldref.data, bold_mask.data) if percent else 1 / ratio
     about: dict[str, object] = {
         "Run": run,
+        "SignalRatio": ratio,
         "NotApplied": card is not None and not was_applied(card),
     }
     resampled: list[Derivative] = []
@@ -361,13 +391,15 @@ class _Combination:
     """Facts that are the same for all maps of a combination.
 
     `runs`: entities of the runs, by name. `left_out`: reasons why runs were skipped, by name of
-    the run. `without`: reasons why contrasts of runs were skipped, by name of the run and
-    contrast. `percent`: whether effects are in percent of the mean brain signal.
+    the run. `disagreeing`: reasons by name of runs that are combined although they disagree.
+    `without`: reasons why contrasts of runs were skipped, by name of the run and contrast.
+    `percent`: whether effects are in percent of the mean brain signal.
     """
 
     series: str
     runs: Mapping[str, Mapping[str, str]]
     left_out: Mapping[str, str]
+    disagreeing: Mapping[str, str]
     without: Mapping[str, Mapping[str, str]]
     percent: bool
 
@@ -381,6 +413,7 @@ def combine_maps(
     carried_maps: list[Map],
     bold_mask: Mask,
     coverage_rows: Sequence[Rows] = (),
+    run_agreement: Facts | None = None,
     here: Path = HERE,
     *,
     series_name: str,
@@ -391,8 +424,13 @@ def combine_maps(
     thresholds: Sequence[str],
     calibrated: bool,
     percent: bool,
+    weights: RunWeighting = "equal",
 ) -> tuple[list[Map], list[Map], Rows]:
-    """Combine the maps of runs as fixed effects with equal weights.
+    """Combine the maps of runs as fixed effects.
+
+    Runs that disagree with the others are left out. If the series was applied to some of the runs,
+    the other runs, which are zero filled, are left out too. A single remaining run is the map of
+    the participant.
 
     Parameters
     ----------
@@ -403,6 +441,8 @@ def combine_maps(
         relative to its voxels, the error is included in t.
     coverage_rows : Sequence[Rows], optional
         Coverage of intervals in each run, which decides whether a reliable region is computed.
+    run_agreement : Facts | None, optional
+        Result of `bids_sr.steps.sibling_runs.check_runs`; None if runs were not compared.
     series_name : str
         Name of the series.
     contrasts : Mapping[str, Sequence[str]]
@@ -419,6 +459,9 @@ def combine_maps(
         Whether any run was super-resolved with a calibration run.
     percent : bool
         Whether effects are in percent of the mean brain signal.
+    weights : RunWeighting, optional
+        Weights of the runs: ``equal``, or ``precision`` for the inverse of the mean noise variance
+        of each run in the brain.
 
     Returns
     -------
@@ -427,10 +470,14 @@ def combine_maps(
         of the regions in the frame of the first run, with expected shares of the wrong sign. Runs
         on different grids, and runs without a common voxel, have no maps.
     """
+    agreement = {} if run_agreement is None else run_agreement
+    zero_filled = _zero_filled_runs(carried_maps, series_name)
+    excluded = {**zero_filled, **_reasons(agreement, "LeftOut")}
     combination = _Combination(
         series=series_name,
         runs=runs,
-        left_out=left_out,
+        left_out={**left_out, **excluded},
+        disagreeing=_reasons(agreement, "Disagreeing"),
         without=without,
         percent=percent,
     )
@@ -448,20 +495,27 @@ def combine_maps(
             for name in runs
             if name in contrast_runs and {"effect", "variance"} <= by_run.get(name, {}).keys()
         }
-        if len(maps) < 2:
+        n_mapped = len(maps)
+        maps = {name: run_maps for name, run_maps in maps.items() if name not in excluded}
+        if n_mapped < 2 or not maps:
             continue
         if grids := grid_differences(maps):
             apart.setdefault(space, grids)
             continue
         first = next(iter(maps.values()))["effect"]
         rho = correlate_error(width, calibrated=calibrated)
-        estimate = combine_runs([_estimate(run_maps) for run_maps in maps.values()], shared=rho)
+        estimates = [_estimate(run_maps) for run_maps in maps.values()]
+        run_weights = weigh_runs(estimates) if weights == "precision" else [1.0] * len(maps)
+        estimate = combine_runs(estimates, run_weights, shared=rho)
         if not estimate.mask.any():
             # smoothing and contrasts have the same brain, and all series do
             if series_name == RAW:
                 empty.setdefault(space, enumerate_words(list(maps)))
             continue
-        sidecar = _common_sidecar(combination, contrast, maps, estimate, rho)
+        shares = {
+            name: weight / sum(run_weights) for name, weight in zip(maps, run_weights, strict=True)
+        }
+        sidecar = _common_sidecar(combination, contrast, maps, shares, estimate, rho)
         entities = first.entities
         images = {stat: getattr(estimate, stat) for stat in ("effect", "variance", "t", "z")}
         if estimate.person_sd is not None:
@@ -548,7 +602,8 @@ def combine_maps(
     return derivatives[True], derivatives[False], rows
 
 
-_MapsByStatistic = Mapping[str, Derivative]
+MapsByStatistic = Mapping[str, Derivative]
+"""Maps of a run by statistic."""
 _MapGroup = tuple[str, str, float]
 
 
@@ -568,7 +623,28 @@ def maps_by_run(
     return sorted_maps
 
 
-def grid_differences(maps: Mapping[str, _MapsByStatistic]) -> str:
+def _reasons(agreement: Mapping[str, object], key: str) -> dict[str, str]:
+    """Return reasons by name of the run from a result of `check_runs`."""
+    reasons = agreement.get(key, {})
+    assert isinstance(reasons, Mapping)
+    return {str(name): str(reason) for name, reason in reasons.items()}
+
+
+def _zero_filled_runs(maps: Sequence[Derivative], series: str) -> dict[str, str]:
+    """Return reasons to leave out runs that are zero filled, by name of the run.
+
+    No run is left out if all runs are zero filled, so that their combination has no added detail.
+    """
+    not_applied = {
+        str(statmap.sidecar["Run"]): bool(statmap.sidecar.get("NotApplied")) for statmap in maps
+    }
+    if all(not_applied.values()):
+        return {}
+    reason = f"{series} was not applied to this run (zero filled)"
+    return {name: reason for name, zero_filled in not_applied.items() if zero_filled}
+
+
+def grid_differences(maps: Mapping[str, MapsByStatistic]) -> str:
     """Return the grid of each run if runs are on different grids, and "" otherwise.
 
     `maps`: maps by name of the run and statistic.
@@ -589,7 +665,7 @@ def grid_differences(maps: Mapping[str, _MapsByStatistic]) -> str:
     )
 
 
-def _estimate(maps: _MapsByStatistic) -> RunEstimate:
+def _estimate(maps: MapsByStatistic) -> RunEstimate:
     """Return effect, variance, error and degrees of freedom of a run."""
     model = maps["effect"].sidecar["Model"]
     assert isinstance(model, Mapping)
@@ -604,11 +680,16 @@ def _estimate(maps: _MapsByStatistic) -> RunEstimate:
 def _common_sidecar(
     combination: _Combination,
     contrast: str,
-    maps: Mapping[str, _MapsByStatistic],
+    maps: Mapping[str, MapsByStatistic],
+    shares: Mapping[str, float],
     estimate: CombinedEstimate,
     rho: float,
 ) -> dict[str, object]:
-    """Return metadata of all combined maps of a contrast at one smoothing."""
+    """Return metadata of all combined maps of a contrast at one smoothing.
+
+    `maps`: maps of the combined runs, by name of the run and statistic. `shares`: weights of the
+    runs, which sum to 1.
+    """
     first = next(iter(maps.values()))["effect"].sidecar
     left_out = {
         **combination.left_out,
@@ -628,10 +709,20 @@ def _common_sidecar(
     ]
     sidecar: dict[str, object] = {
         **{key: first[key] for key in _KEPT_KEYS if key in first},
-        "RunWeights": {name: round(1 / len(maps), 6) for name in maps},
+        "RunWeights": {name: round(share, 6) for name, share in shares.items()},
+        "RunScales": {
+            name: round(as_number(run_maps["effect"].sidecar.get("SignalRatio", 1.0)), 6)
+            for name, run_maps in maps.items()
+        },
         "RunsLeftOut": left_out,
         "DegreesOfFreedom": estimate.dof,
     }
+    if combination.percent:
+        del sidecar["RunScales"]
+    if disagreeing := {
+        name: reason for name, reason in combination.disagreeing.items() if name in maps
+    }:
+        sidecar["DisagreeingRuns"] = disagreeing
     if not_applied:
         sidecar["NotAppliedIn"] = not_applied
     with_sd = [name for name, run_maps in maps.items() if "sd" in run_maps]

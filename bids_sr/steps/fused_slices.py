@@ -1,11 +1,12 @@
-"""Fusion of the effects of several runs on slices of half the thickness.
+"""Fusion of the effects of several runs on slices of half the thickness (``--fuse-slices``).
 
 Runs are only fused if their slices are displaced and a test on the runs passes; see
-`bids_sr.glm.fusion_gate`.
+`bids_sr.glm.fusion_gate`. Their effects are brought to the scale of the first run.
 """
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -29,7 +30,6 @@ from bids_sr.glm.slice_fusion import (
     SlicedEffects,
     SliceFusionError,
     fuse_slices,
-    place_first_run,
     sample_at_columns,
     thin_affine,
     thin_prior_sd,
@@ -228,12 +228,13 @@ def measure_slow_sd(
     here: Path = HERE,
     *,
     run: str,
+    first: str,
     n_dummy: int,
 ) -> Image:
     """Measure the standard deviation over time of the slow fluctuations of a run.
 
-    The map is 0 everywhere if `run` does not come first in any displaced pair, or if its
-    fluctuations cannot be estimated, as in a short series.
+    The map is 0 everywhere if no pair is displaced, if `run` is neither the first run nor comes
+    first in a displaced pair, or if its fluctuations cannot be estimated, as in a short series.
 
     Parameters
     ----------
@@ -245,8 +246,8 @@ def measure_slow_sd(
         Head-motion transforms of the run.
     displaced_runs : Facts
         Result of `measure_displacements`.
-    run : str
-        Name of the run.
+    run, first : str
+        Names of the run and of the first run.
     n_dummy : int
         Number of volumes at the start that are discarded.
 
@@ -256,7 +257,8 @@ def measure_slow_sd(
         Standard deviation (3D) in the unit of the series.
     """
     empty_map = mask.like(np.zeros(mask.data.shape, dtype=np.float32))
-    if not any(run == pair[0] for pair in _pairs(displaced_runs)):
+    pairs = _pairs(displaced_runs)
+    if not pairs or not (run == first or any(run == pair[0] for pair in pairs)):
         return empty_map
     middle = apply_affine(mask.affine, np.argwhere(mask.data).mean(axis=0))
     try:
@@ -286,6 +288,8 @@ def decide_fusion(
     effects: dict[str, File],
     slow_sds: dict[str, Image],
     displaced_runs: Facts,
+    run_scales: dict[str, Facts],
+    run_agreement: Facts,
     *,
     first: str,
     series_name: str,
@@ -302,6 +306,10 @@ def decide_fusion(
         Results of `measure_slow_sd`, by name of the run.
     displaced_runs : Facts
         Result of `measure_displacements`.
+    run_scales : dict[str, Facts]
+        Signal of each further run relative to the first run.
+    run_agreement : Facts
+        Result of `bids_sr.steps.sibling_runs.check_runs`, whose left-out runs are not fused.
     series_name : str
         Name of the series.
 
@@ -309,37 +317,47 @@ def decide_fusion(
     -------
     Facts
         ``Applied``: whether runs are fused. ``Runs``: fused runs. ``Pairs``: fused pairs that
-        passed the test. ``RunsNotFused``: reasons by name of the run. ``Displacements``: see
-        `measure_displacements`. ``Reason`` and ``Advice``: only if nothing is fused.
+        passed the test. ``Tested``: displaced pairs with the result of the test. ``RunsNotFused``:
+        reasons by name of the run. ``Displacements``: see `measure_displacements`. ``Reason`` and
+        ``Advice``: only if nothing is fused.
     """
-    names, pairs = list(effects), _pairs(displaced_runs)
+    names = list(effects)
+    left_out = run_agreement["LeftOut"]
+    assert isinstance(left_out, Mapping)
+    pairs = [pair for pair in _pairs(displaced_runs) if not set(pair) & set(left_out)]
     active = _active_voxels(maps, mask.data)
     grids, xfms = {first: mask, **masks}, _with_first(first2run_xfms, first)
     passed: list[tuple[str, str]] = []
-    for run, other_run in pairs:
+    tested: list[dict[str, object]] = []
+    for run, other_run in pairs if slow_sds[first].data.any() else ():
         with threadpool_limits(1):
-            if _is_fusable(
-                load_effects(effects[run]),
-                load_effects(effects[other_run]),
+            is_fusable = _is_fusable(
+                _load_scaled(effects[run], run_scales.get(run)),
+                _load_scaled(effects[other_run], run_scales.get(other_run)),
                 slow_sds[run].data,
                 _move_to_run(active, mask, grids[run], xfms[run]),
                 xfms[other_run] @ np.linalg.inv(xfms[run]),
                 f"{run}, {other_run}",
-            ):
-                passed.append((run, other_run))
+            )
+        tested.append({"Runs": [run, other_run], "Passed": is_fusable})
+        if is_fusable:
+            passed.append((run, other_run))
     fused = _find_linked(names, passed)
     facts: dict[str, object] = {
         "Series": series_name,
         "Applied": len(fused) > 1,
+        "Tested": tested,
         "Displacements": displaced_runs["Displacements"],
     }
     if len(fused) > 1:
-        reason = "the test did not pass for this run together with a fused run"
-        runs_not_fused = {name: reason for name in names if name not in fused}
+        reason = "no displaced pair of this run and a fused run passed the test"
+        runs_not_fused = {
+            name: str(left_out.get(name, reason)) for name in names if name not in fused
+        }
         linked = [[run, other_run] for run, other_run in passed if run in fused]
         return {**facts, "Runs": fused, "Pairs": linked, "RunsNotFused": runs_not_fused}
     reason = (
-        "the slices of the runs are displaced, but the test of the fusion did not pass"
+        "no pair of runs with displaced slices passed the test of the fusion"
         if pairs
         else f"the slices of no two runs are displaced by {LEAST_DISPLACEMENT:g} of a slice or"
         " more in active voxels"
@@ -349,9 +367,21 @@ def decide_fusion(
 
 
 def _find_linked(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Return the listed runs that pairs connect with the first run, also through other runs."""
+    """Return the largest set of the listed runs that pairs connect, also through other runs."""
     numbered_pairs = {(names.index(a), names.index(b)) for a, b in pairs if {a, b} <= set(names)}
     return [names[k] for k in find_linked_runs(len(names), numbered_pairs)]
+
+
+def _load_scaled(path: Path, run_scale: Mapping[str, object] | None) -> Effects:
+    """Load the block effects of a run at the scale of the first run.
+
+    `run_scale`: signal of the run relative to the first run; None for the first run.
+    """
+    effects = load_effects(path)
+    if run_scale is None:
+        return effects
+    factor = np.float32(1 / as_number(run_scale["SignalRatio"]))
+    return replace(effects, betas=effects.betas * factor)
 
 
 def _is_fusable(
@@ -430,6 +460,7 @@ def fuse_maps(
     effects: dict[str, File],
     slow_sd: Image,
     fusion: Facts,
+    run_scales: dict[str, Facts],
     here: Path = HERE,
     *,
     first: str,
@@ -448,6 +479,8 @@ def fuse_maps(
         Result of `measure_slow_sd` for the first run.
     fusion : Facts
         Result of `decide_fusion`.
+    run_scales : dict[str, Facts]
+        Signal of each further run relative to the first run.
     series_name : str
         Name of the series.
     contrasts : Contrasts
@@ -469,7 +502,7 @@ def fuse_maps(
     assert isinstance(runs, list)
     assert isinstance(not_fused, Mapping)
     pairs = _pairs(fusion)
-    loaded = {name: load_effects(effects[name]) for name in runs}
+    loaded = {name: _load_scaled(effects[name], run_scales.get(name)) for name in runs}
     by_runs: dict[tuple[str, ...], list[str]] = {}
     for contrast, names in runs_of_contrasts.items():
         estimable = [
@@ -477,7 +510,7 @@ def fuse_maps(
             for name in runs
             if name in names and loaded[name].mean_weights(contrasts[contrast]) is not None
         ]
-        linked = _find_linked(estimable, pairs) if estimable[:1] == [first] else []
+        linked = _find_linked(estimable, pairs)
         if len(linked) > 1:
             by_runs.setdefault(tuple(linked), []).append(contrast)
     xfms = _with_first(first2run_xfms, first)
@@ -501,7 +534,7 @@ def fuse_maps(
             for name in members
         }
         with threadpool_limits(1):
-            fused = _fuse(images, loaded, xfms, prior_sd, columns)
+            fused = _fuse(images, loaded, mask.affine, xfms, prior_sd, columns)
             for number, contrast in enumerate(run_contrasts):
                 effect = {name: image[number] for name, image in images.items()}
                 splined = _interpolate_mean(effect, loaded, mask, xfms, prior_sd.shape)
@@ -526,6 +559,7 @@ def _effect(effects: Effects, weights: Mapping[str, float]) -> Array:
 def _fuse(
     images: Mapping[str, Array],
     loaded: Mapping[str, Effects],
+    first_affine: Array,
     xfms: Mapping[str, Float],
     prior_sd: Array,
     columns: MaskArray,
@@ -535,9 +569,11 @@ def _fuse(
     Parameters
     ----------
     images : Mapping[str, Array]
-        Effects in thick slices (N, X, Y, m), by name of the run, the first run first.
+        Effects in thick slices (N, X, Y, m), by name of the run.
     loaded : Mapping[str, Effects]
         Block effects by name of the run, for the affines.
+    first_affine : Array
+        Affine of the thick slices of the first run (4 x 4).
     xfms : Mapping[str, Float]
         Transforms (4 x 4, RAS+ mm) from the first run, by name of the run.
     prior_sd : Array
@@ -545,11 +581,10 @@ def _fuse(
     columns : MaskArray
         Columns to fuse (X, Y).
     """
-    first, *further = images
-    sliced = [place_first_run(images[first])]
-    for name in further:
+    sliced = []
+    for name, image in images.items():
         sampled, positions = sample_at_columns(
-            images[name], loaded[name].affine, columns.shape, loaded[first].affine, xfms[name]
+            image, loaded[name].affine, columns.shape, first_affine, xfms[name]
         )
         sliced.append(SlicedEffects(effects=sampled, positions=positions))
     return fuse_slices(sliced, prior_sd, columns)

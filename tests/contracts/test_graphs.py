@@ -317,7 +317,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "slice timing": (_interleaved_slices, ["--sr-method", "bspline"]),
     "two runs, reuse": (
         _two_runs_and_a_model,
-        ["--model-source", "reuse", "--activation", "glm", "--level", "minimal"],
+        ["--model-source", "reuse", "--activation", "glm", "--level", "minimal", "--fuse-slices"],
     ),
     "two runs that cannot be combined": (_runs_of_two_resolutions, PLAIN),
     "two resolutions": (_two_tasks_of_two_resolutions, ["--smoothing", "paper"]),

@@ -1,8 +1,9 @@
-"""Combine runs of one participant: known effects, sessions, a run without a contrast, and a second
-call.
+"""Combine runs of one participant: known effects, sessions, a run without a contrast, a second
+call, and runs that should not be combined as they are.
 """
 
 import json
+from functools import partial
 
 import nibabel as nib
 import numpy as np
@@ -105,3 +106,94 @@ def test_a_second_call_recomputes_nothing(combined):
     assert code == 0, text
     assert {path: path.stat().st_mtime_ns for path in maps} == before
     assert "combination of runs" not in text
+
+
+def late(scene, seconds):
+    """Move the events in the table, so that the log is wrong."""
+    scene.rows = [[f"{float(onset) + seconds:g}", *rest] for onset, *rest in scene.rows]
+
+
+def scaled(series, factor):
+    return factor * series
+
+
+def noisier(series, sd):
+    return series + np.random.default_rng(9).normal(0, sd, series.shape)
+
+
+def mirrored(series):
+    return series[::-1]
+
+
+def another_head(series):
+    """Shuffle the texture of the head along an axis, and keep the changes over time."""
+    mean = series.mean(-1, keepdims=True)
+    return series - mean + np.roll(mean, 5, axis=2)[:, ::-1]
+
+
+ALTERED = {
+    "scale": {"series": [partial(scaled, factor=3.0)]},
+    "wrong log": {"tables": [partial(late, seconds=12.0)]},
+    "mirrored": {"series": [mirrored]},
+    "other head": {"series": [another_head]},
+    "noisy": {"series": [partial(noisier, sd=6.0)]},
+}
+
+
+def combine_altered(base, kind, *options, names=("run-1", "run-2", "run-3")):
+    """Combine runs of which the second is altered; return the scene, maps and notices."""
+    runs = [f"task-tap_{name}" for name in names]
+    scene = write_runs(base, runs, scenes={runs[1]: {"dtype": "float32", **ALTERED[kind]}})
+    command = [str(BIN / "bids-sr"), str(base / "bids"), str(base / "out"), "participant"]
+    command += ["--sr-method", "bspline", "--smoothing", "0", "--activation", "glm"]
+    command += ["--sloppy", "--skip-bids-validation", "-w", str(base / "work"), *options]
+    code, text, _ = call(command)
+    assert code == 0, text
+    folder = base / "out" / "sub-01" / "func"
+    effect, variance, about = maps_of(folder, "sub-01_task-tap", "thumb", "raw")
+    inside = (variance > 0) & (scene.truth("thumb") != 0)
+    ratio = np.median(effect[inside] / scene.truth("thumb")[inside])
+    return ratio, about, " ".join(text.split()), base / "out" / "sub-01.html"
+
+
+def test_runs_of_different_scales_are_combined_at_the_scale_of_the_first(tmp_path):
+    ratio, about, text, _ = combine_altered(tmp_path, "scale", names=("run-1", "run-2"))
+    assert ratio == pytest.approx(1, abs=0.05)
+    assert about["RunScales"]["run-2"] == pytest.approx(3, rel=0.01)
+    assert about["RunWeights"] == {"run-1": 0.5, "run-2": 0.5}
+    assert "run-2: the signal is 3 times the signal of run-1" in text
+
+
+@pytest.mark.parametrize("kind", ["wrong log", "mirrored", "other head"])
+def test_a_run_that_disagrees_is_left_out_and_named(tmp_path, kind):
+    ratio, about, text, page = combine_altered(tmp_path, kind)
+    assert ratio == pytest.approx(1, abs=0.05)
+    assert list(about["RunWeights"]) == ["run-1", "run-3"]
+    assert list(about["RunsLeftOut"]) == ["run-2"]
+    assert "run-2: this run disagrees with other runs" in text
+    assert "Left out: run-2 (" in page.read_text()
+
+
+def test_of_two_runs_that_disagree_neither_is_left_out(tmp_path):
+    _, about, _, page = combine_altered(tmp_path, "wrong log", names=("run-1", "run-2"))
+    assert about["RunWeights"] == {"run-1": 0.5, "run-2": 0.5}
+    assert list(about["DisagreeingRuns"]) == ["run-1", "run-2"]
+    assert "Caution: run-1 and run-2 disagree." in page.read_text()
+
+
+def test_a_run_that_disagrees_is_combined_on_request(tmp_path):
+    _, about, *_ = combine_altered(tmp_path, "wrong log", "--combine-all-runs")
+    assert list(about["RunWeights"]) == ["run-1", "run-2", "run-3"]
+    assert list(about["DisagreeingRuns"]) == ["run-2"]
+
+
+def test_a_noisy_run_is_not_left_out_and_can_be_weighted(tmp_path):
+    ratio, about, *_ = combine_altered(tmp_path / "equal", "noisy")
+    assert ratio == pytest.approx(1, abs=0.05)
+    assert about["RunsLeftOut"] == {}
+    _, weighted, *_ = combine_altered(
+        tmp_path / "precision", "noisy", "--combine-weights", "precision"
+    )
+    weights = weighted["RunWeights"]
+    # the noise has a standard deviation of 2, and of 6.3 in the second run
+    assert weights["run-1"] / weights["run-2"] == pytest.approx(10, rel=0.2)

@@ -140,6 +140,24 @@ class Activation(Checked):
         " mask image",
         common=True,
     )
+    combine_weights: Literal["equal", "precision"] = option(
+        "equal",
+        "--combine-weights",
+        "weights of the runs in maps of all runs: equal, or precision (the inverse of the mean"
+        " noise variance of each run, for runs that differ in their noise)",
+    )
+    combine_all_runs: bool = option(
+        False,
+        "--combine-all-runs",
+        "also combine runs whose head or activation disagrees with the other runs of the task"
+        " (default: these runs are left out of maps of all runs)",
+    )
+    fuse_slices: bool = option(
+        False,
+        "--fuse-slices",
+        "compute maps on slices of half the thickness from several runs of a task whose slices are"
+        " displaced, if a test on the runs passes",
+    )
     overlap: tuple[str, ...] = option(
         (),
         "--overlap CONDITION",

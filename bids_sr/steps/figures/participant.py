@@ -1,12 +1,13 @@
 """Figures of the combined map of all runs of a participant."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bids_sr.config.levels import StorageLevel, StoredMaps
+from bids_sr.glm.activation_regions import fdr_region
 from bids_sr.io.arrays import Array
 from bids_sr.io.json_values import as_number
 from bids_sr.metrics.rows import MetricRow
@@ -28,6 +29,7 @@ from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import compute_percent_factor
 from bids_sr.steps.figures.overview import ANY_LABEL, EFFECT_SHARE
 from bids_sr.steps.figures.run_maps import ShownMaps
+from bids_sr.steps.sibling_runs import MOST_NOTED_RATIO
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -263,6 +265,9 @@ def _facts(
     sizes_of_effects = np.abs(_values(effect)[inside])
     largest = sizes_of_effects >= np.quantile(sizes_of_effects, 1 - LARGEST_EFFECTS)
 
+    # an interval of a super-resolved or interpolated effect is too narrow without this error
+    lacks_error = combined("sd") is None and series not in (RAW, MEASURED)
+
     def error(
         name: str, weight: float, maps: Mapping[str, Derivative], region_rows: Sequence[MetricRow]
     ) -> "MapError":
@@ -279,8 +284,10 @@ def _facts(
             weight=weight,
             noise=float(np.median(np.sqrt(variance))),
             reconstruction=None if sd is None else float(np.median(sd)),
-            interval=_NORMAL_95 * float(np.median(total)),
-            largest_effects_interval=_NORMAL_95 * float(np.median(total[largest])),
+            interval=None if lacks_error else _NORMAL_95 * float(np.median(total)),
+            largest_effects_interval=None
+            if lacks_error
+            else _NORMAL_95 * float(np.median(total[largest])),
             significant_mm3=sizes.get("fdr"),
             reliable_mm3=sizes.get("reliable"),
         )
@@ -291,6 +298,9 @@ def _facts(
         if (derivative := combined(stat)) is not None
     }
     person = combined("personsd")
+    scales, disagreeing = about.get("RunScales", {}), about.get("DisagreeingRuns", {})
+    assert isinstance(scales, Mapping)
+    assert isinstance(disagreeing, Mapping)
     left_out, not_applied = about.get("RunsLeftOut", {}), about.get("NotAppliedIn", [])
     assert isinstance(left_out, Mapping)
     assert isinstance(not_applied, Sequence)
@@ -312,7 +322,7 @@ def _facts(
         shared=None if shared is None else as_number(shared),
         no_error="" if "sd" in combined_maps else str(about.get("ErrorOfReconstruction", "")),
         person_interval=None
-        if person is None
+        if person is None or lacks_error
         else scale
         * float(
             np.median(_person_interval(_values(person)[inside], by_run, weights, shared, inside))
@@ -325,7 +335,44 @@ def _facts(
             if (share := _shared_brain(by_run.get(name, {}))) < LEAST_SHARED_BRAIN
         },
         files=files,
+        equal_weights=len(set(weights.values())) < 2,
+        disagreeing={str(name): str(reason) for name, reason in disagreeing.items()},
+        scales={
+            name: ratio
+            for name, value in scales.items()
+            if max(ratio := as_number(value), 1 / ratio) > MOST_NOTED_RATIO
+        },
+        fewer_than="" if region is None else _find_larger_run(significant, by_run, weights),
     )
+
+
+def _find_larger_run(
+    region: Array, by_run: Mapping[str, Mapping[str, Derivative]], names: Collection[str]
+) -> str:
+    """Return the run with the most significant voxels, if it has many more than the combined map.
+
+    The name is "" if no run has many more. `region`: significant voxels of the combined map (3D,
+    boolean). `by_run`: maps of the runs in the frame of the first run, by name of the run and
+    statistic. `names`: names of the combined runs.
+    """
+    from bids_sr.glm.linear_model import t_to_z
+    from bids_sr.report.participant_overview import FEWER, LEAST_CHECKED_VOXELS
+
+    sizes: dict[str, int] = {}
+    for name in names:
+        effect, variance = (by_run.get(name, {}).get(stat) for stat in ("effect", "variance"))
+        if effect is None or variance is None:
+            continue
+        model = effect.sidecar["Model"]
+        assert isinstance(model, Mapping)
+        brain = _values(variance) > 0
+        t = np.where(brain, _values(effect) / np.sqrt(np.where(brain, _values(variance), 1)), 0)
+        z = t_to_z(t, as_number(model["DegreesOfFreedom"]))
+        sizes[name] = int(fdr_region(z, brain)[0].sum())
+    largest = max(sizes, key=lambda name: sizes[name], default="")
+    if not largest or sizes[largest] < LEAST_CHECKED_VOXELS:
+        return ""
+    return largest if region.sum() < FEWER * sizes[largest] else ""
 
 
 def _shared_brain(run_maps: Mapping[str, Derivative]) -> float:

@@ -158,8 +158,9 @@ def test_fused_score_must_exceed_every_control() -> None:
 
 
 def test_runs_are_linked_through_intermediate_runs() -> None:
-    assert fusion_gate.find_linked_runs(4, set()) == [0]
-    assert fusion_gate.find_linked_runs(4, {(1, 2)}) == [0]
+    assert fusion_gate.find_linked_runs(4, set()) == []
+    assert fusion_gate.find_linked_runs(4, {(1, 2)}) == [1, 2]
+    assert fusion_gate.find_linked_runs(5, {(0, 1), (2, 4), (3, 4)}) == [2, 3, 4]
     assert fusion_gate.find_linked_runs(4, {(2, 3), (1, 2), (0, 1)}) == [0, 1, 2, 3]
 
 

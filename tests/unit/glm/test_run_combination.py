@@ -1,5 +1,7 @@
 """Runs combined by hand, by nilearn, and in simulations with a known shared error."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -10,6 +12,7 @@ from bids_sr.glm.run_combination import (
     combine_runs,
     correlate_error,
     precision_weights,
+    weigh_runs,
 )
 
 
@@ -190,6 +193,21 @@ def test_voxels_missing_in_a_run_are_0():
     assert sum(precision_weights([first, second]))[expected] == pytest.approx(1)
 
 
+def test_one_weight_per_run_is_the_inverse_of_its_mean_variance():
+    first, second = estimates(2)
+    noisy = replace(second, variance=9 * first.variance)
+    assert weigh_runs([first, noisy]) == pytest.approx([0.9, 0.1])
+
+
+def test_a_single_run_is_returned_unchanged():
+    (run,) = estimates(1)
+    combined = combine_runs([run], shared=0.75)
+    np.testing.assert_allclose(combined.effect, run.effect)
+    np.testing.assert_allclose(combined.variance, run.variance)
+    np.testing.assert_allclose(combined.sd, run.sd)
+    assert combined.between_variance is None
+
+
 def test_the_shared_error_grows_with_smoothing():
     assert correlate_error(2.5, calibrated=False) == pytest.approx(0.775)
     assert [correlate_error(fwhm, calibrated=False) for fwhm in (0, 5, 5.1)] == [0.75, 0.8, 1.0]
@@ -200,7 +218,7 @@ def test_runs_that_cannot_be_combined_are_rejected():
     first, second = estimates(2)
     odd_shape = estimates(1, shape=(4, 5, 7))[0]
     for runs, weights, shared, message in [
-        ([first], None, 0.75, r"1 run\(s\)"),
+        ([], None, 0.75, "no run was given"),
         ([first, odd_shape], None, 0.75, r"effect of run 2 has the shape \(4, 5, 7\)"),
         ([first, second], None, 1.2, "1.2; expected 0 to 1"),
         ([first, second], [1], 0.75, "1 weights for 2 runs"),

@@ -102,16 +102,15 @@ def test_the_order_of_further_runs_does_not_matter(prior_sd: Float, effect: Floa
     np.testing.assert_allclose(forward, backward, atol=1e-9)
 
 
-def test_columns_outside_the_mask_are_interpolated(prior_sd: Float, effect: Float) -> None:
+def test_columns_outside_the_mask_are_0(prior_sd: Float, effect: Float) -> None:
     reference = first_run(effect)
     columns = COLUMNS.copy()
     columns[:3] = False
     fused = fuse_slices([reference, further_run(effect, DISPLACED, DISPLACED)], prior_sd, columns)[
         0
     ]
-    splined = slice_fusion.interpolate_thin(reference.effects[0])
-    np.testing.assert_allclose(fused[:3], splined[:3], atol=1e-9)
-    assert not np.allclose(fused[3:], splined[3:], atol=0.1)
+    assert not fused[:3].any()
+    assert explained(fused[3:], effect[3:]) > 0.5
 
 
 def test_corrected_thin_slices_average_to_the_acquired_slices(effect: Float) -> None:
@@ -216,7 +215,7 @@ def test_a_single_run_is_rejected(prior_sd: Float, effect: Float) -> None:
 @pytest.mark.parametrize(
     ("shape", "plane", "match"),
     [
-        ((12, 12, 18), (12, 12, N_THICK), "prior SD has the shape"),
+        ((12, 11, 2 * N_THICK), (12, 12, N_THICK), "prior SD has the shape"),
         (SHAPE, (12, 11, N_THICK), "run 2: the effects have the shape"),
     ],
 )

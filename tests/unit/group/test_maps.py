@@ -595,8 +595,8 @@ def test_excluding_a_contrast_of_a_run_also_drops_combined_maps_of_the_run(
     assert person.origin(("all", "sbl", 5.0, "effect")) == "computed"
 
 
-def test_runs_of_a_session_are_scaled_by_the_first_run(tmp_path: Path) -> None:
-    """Stored maps of a session are means in signal units; runs are sorted by number."""
+def test_runs_of_a_session_are_brought_to_the_scale_of_the_first_run(tmp_path: Path) -> None:
+    """Stored maps of a session have the scale of the first run; runs are sorted by number."""
     for run, gain in ((10, 4.0), (2, 1.0)):
         write_run(tmp_path, f"sub-01_task-tap_run-{run}", run, gain=gain)
     collected = find_maps(tmp_path)
@@ -607,4 +607,5 @@ def test_runs_of_a_session_are_scaled_by_the_first_run(tmp_path: Path) -> None:
     transforms = template_sampling.sampling_of_participant(
         person, target, np.ones(len(target.points), bool), keys
     )
-    assert [transform.scale for transform in transforms.runs] == [pytest.approx(0.2)] * 2
+    # the second run was recorded with four times the numbers
+    assert [transform.scale for transform in transforms.runs] == pytest.approx([0.2, 0.05])

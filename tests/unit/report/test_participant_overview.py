@@ -112,15 +112,51 @@ def test_a_missing_error_is_explained_and_its_columns_are_omitted() -> None:
     )
     text = text_of(replace(without_error, not_applied=["run-2"]))
     assert (
-        "does not include the reconstruction error, because sbl was not applied to run-2"
-        " (zero filled)"
+        "because the reconstruction error is unknown: sbl was not applied to run-2 (zero filled)"
     ) in text
     for head in ("reconstruction error SD, %", "significant voxels cm³", "reliable voxels"):
         assert head not in text
     reason = "There is no stat-sd map, because the error was not estimated in run-1"
     assert f"{reason}." in text_of(replace(without_error, no_error=reason))
     # The error of a series without a prior does not include reconstruction.
-    assert "does not include" not in text_of(without_error)
+    assert "is unknown" not in text_of(without_error)
+
+
+def test_no_interval_is_given_without_the_reconstruction_error() -> None:
+    combined = replace(
+        FACTS.combined, reconstruction=None, interval=None, largest_effects_interval=None
+    )
+    facts = replace(
+        FACTS, combined=combined, shared=None, person_interval=None, not_applied=["run-2"]
+    )
+    text = text_of(facts)
+    assert "±" not in text.split("Error of the sbl map (medians")[0]
+    assert "no interval of the effect" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "present"),
+    [
+        (
+            {"disagreeing": {"run-1": "reversed", "run-2": "reversed"}},
+            ["Caution: run-1 and run-2 disagree.", "Failed check: run-1 disagrees"],
+        ),
+        ({"fewer_than": "run-2"}, ["less than half of the significant voxels of run-2"]),
+        ({"scales": {"run-2": 3.0}}, ["relative to run-1 (run-2 3)"]),
+        ({"equal_weights": False}, ["with weights by their noise"]),
+        (
+            {"combined": replace(FACTS.combined, noise=0.3)},
+            ["more noise (0.30 %) than the map of run-1 (0.20 %)", "--combine-weights precision"],
+        ),
+        ({"person_interval": 0.36}, ["Both intervals are similar"]),
+        ({"runs": RUNS[:1]}, ["the map of run-1, because other runs were left out"]),
+    ],
+)
+def test_odd_combinations_are_named(changes: dict[str, object], present: list[str]) -> None:
+    text, plain = text_of(replace(FACTS, **changes)), text_of(FACTS)
+    for part in present:
+        assert part in text
+        assert part not in plain
 
 
 def test_fused_runs_are_named_with_the_maps_they_lack() -> None:
@@ -132,12 +168,17 @@ def test_fused_runs_are_named_with_the_maps_they_lack() -> None:
             {"Runs": ["run-1", "run-2"], "Displacement": 0.312},
             {"Runs": ["run-1", "run-4"], "Displacement": None},
         ],
+        "Tested": [
+            {"Runs": ["run-1", "run-2"], "Passed": True},
+            {"Runs": ["run-2", "run-4"], "Passed": False},
+        ],
     }
     text = text_of(replace(FACTS, slices=slice_sentences(fusion)))
     assert "The effects of run-1 and run-2 were also fused on slices of half the thickness" in text
     assert "(median over active voxels): run-1 and run-2: 0.31." in text
     assert "no SD of the error, no map of the wrong sign and no reliable voxels" in text
     assert "Not fused: run-4 (test failed)." in text
+    assert "passed for run-1 with run-2 and did not pass for run-2 with run-4." in text
 
 
 def test_slices_that_are_not_fused_come_with_a_reason_and_advice() -> None:
@@ -146,6 +187,7 @@ def test_slices_that_are_not_fused_come_with_a_reason_and_advice() -> None:
         "Reason": "no slices are displaced",
         "Advice": "Shift the stack",
         "Displacements": [{"Runs": ["run-1", "run-2"], "Displacement": None}],
+        "Tested": [],
     }
     text = text_of(replace(FACTS, slices=slice_sentences(fusion)))
     assert "slice thickness of the runs, because no slices are displaced. Shift the stack." in text

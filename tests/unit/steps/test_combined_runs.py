@@ -61,7 +61,7 @@ def maps_of(seed, *, effect=4.0, dof=60, sd=1.0, stats=("effect", "variance", "s
     ]
 
 
-def carry(folder, run, seed=1, xfm=None, card=None, percent=False, **maps):
+def carry(folder, run, seed=1, xfm=None, card=None, percent=False, run_scale=None, **maps):
     folder = folder / run
     folder.mkdir(parents=True)
     return carry_maps(
@@ -72,6 +72,7 @@ def carry(folder, run, seed=1, xfm=None, card=None, percent=False, **maps):
         brain(),
         first2run_xfm=xfm,
         card=card,
+        run_scale=run_scale,
         here=folder,
         run=run,
         contrasts=["hand"],
@@ -262,22 +263,106 @@ def test_three_runs_have_a_between_run_sd(tmp_path, two_runs):
     )
 
 
-def test_a_run_without_the_method_is_included_and_named(tmp_path):
+def test_a_zero_filled_run_is_left_out_and_named(tmp_path):
     run_maps = [
         *carry(tmp_path, "run-1", 1, card={"applied": True}),
         *carry(tmp_path, "run-2", 2, card={"applied": False}, stats=("effect", "variance")),
+        *carry(tmp_path, "run-3", 3, card={"applied": True}),
+    ]
+    maps, _, _ = combine(tmp_path, run_maps)
+    combined = by_stat(maps)
+    assert {"sd", "wrongsign"} <= combined.keys()
+    sidecar = combined["effect"].sidecar
+    assert sidecar["RunWeights"] == {"run-1": 0.5, "run-3": 0.5}
+    assert sidecar["RunsLeftOut"] == {"run-2": "sbl was not applied to this run (zero filled)"}
+    assert "NotAppliedIn" not in sidecar
+
+
+def test_the_only_run_with_the_method_is_the_map_of_the_participant(tmp_path):
+    applied = carry(tmp_path, "run-1", 1, card={"applied": True})
+    zero_filled = carry(
+        tmp_path, "run-2", 2, card={"applied": False}, stats=("effect", "variance")
+    )
+    maps, _, _ = combine(tmp_path, [*applied, *zero_filled])
+    combined = by_stat(maps)
+    assert combined["effect"].sidecar["RunWeights"] == {"run-1": 1.0}
+    for stat, source in by_stat(applied).items():
+        np.testing.assert_allclose(combined[stat].volume.data, source.volume.data, rtol=1e-6)
+
+
+def test_zero_filled_runs_are_combined_without_the_error_if_there_are_no_other_runs(tmp_path):
+    run_maps = [
+        carried
+        for seed, run in enumerate(("run-1", "run-2"))
+        for carried in carry(
+            tmp_path, run, seed, card={"applied": False}, stats=("effect", "variance")
+        )
     ]
     maps, _, rows = combine(tmp_path, run_maps)
     combined = by_stat(maps)
     assert not {"sd", "wrongsign", "tTotal", "sblReliable"} & combined.keys()
     sidecar = combined["effect"].sidecar
-    assert sidecar["NotAppliedIn"] == ["run-2"]
+    assert sidecar["NotAppliedIn"] == ["run-1", "run-2"]
     assert sidecar["RunWeights"] == {"run-1": 0.5, "run-2": 0.5}
-    assert "There is no stat-sd map, because sbl was not applied to run-2" in str(
+    assert "There is no stat-sd map, because sbl was not applied to run-1" in str(
         sidecar["ErrorOfReconstruction"]
     )
     assert "SharedErrorCorrelation" not in sidecar
     assert {row.statistic for row in rows} == {"voxels"}
+
+
+def test_runs_are_brought_to_the_scale_of_the_first(tmp_path):
+    first, same, scaled = (
+        carry(tmp_path, run, seed, run_scale=scale)
+        for run, seed, scale in (
+            ("run-1", 1, None),
+            ("run-2", 2, {"SignalRatio": 1.0}),
+            ("run-3", 2, {"SignalRatio": 4.0}),
+        )
+    )
+    for stat, factor in {"effect": 4, "variance": 16, "sd": 4}.items():
+        np.testing.assert_allclose(
+            factor * by_stat(scaled)[stat].volume.data, by_stat(same)[stat].volume.data
+        )
+    maps, _, _ = combine(tmp_path, [*first, *scaled])
+    assert by_stat(maps)["effect"].sidecar["RunScales"] == {"run-1": 1.0, "run-3": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("key", "weights", "left_out"),
+    [
+        ("LeftOut", ["run-1", "run-3"], {"run-2": "reversed"}),
+        ("Disagreeing", ["run-1", "run-2", "run-3"], {}),
+    ],
+)
+def test_runs_that_disagree_are_left_out_or_named(tmp_path, key, weights, left_out):
+    run_maps = [carried for seed, run in enumerate(RUNS) for carried in carry(tmp_path, run, seed)]
+    agreement = {"LeftOut": {}, "Disagreeing": {}, key: {"run-2": "reversed"}}
+    maps, _, _ = combine(tmp_path, run_maps, run_agreement=agreement)
+    combined = by_stat(maps)
+    for stat in ("effect", "sblFdr"):
+        sidecar = combined[stat].sidecar
+        assert list(sidecar["RunWeights"]) == weights
+        assert sidecar["RunsLeftOut"] == left_out
+        assert sidecar.get("DisagreeingRuns", {}) == agreement["Disagreeing"]
+
+
+def test_runs_can_be_weighted_by_their_noise(tmp_path):
+    run_maps = [*carry(tmp_path, "run-1", 1), *carry(tmp_path, "run-2", 2)]
+    noisy = [
+        replace(
+            map_,
+            content=Volume(9 * map_.volume.data, AFFINE)
+            if map_.entities["stat"] == "variance"
+            else map_.content,
+        )
+        for map_ in carry(tmp_path, "run-3", 1)
+    ]
+    maps, _, _ = combine(tmp_path, [*run_maps[:3], *noisy], weights="precision")
+    combined = by_stat(maps)
+    assert combined["effect"].sidecar["RunWeights"] == pytest.approx({"run-1": 0.9, "run-3": 0.1})
+    variance = by_stat(run_maps[:3])["variance"].volume.data
+    np.testing.assert_allclose(combined["variance"].volume.data, 0.9 * variance, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("coverage", "expected"), [(0.95, True), (0.85, False), (None, False)])
@@ -418,11 +503,12 @@ def test_the_displacement_of_a_head_is_recovered(tmp_path):
 
 
 def test_the_methods_text_describes_the_combination():
-    text = describe_combination(over_sessions=False, in_spaces=False, with_error=False)
+    settings = {"weights": "equal", "combine_all": False}
+    text = describe_combination(over_sessions=False, in_spaces=False, with_error=False, **settings)
     assert "fixed effects" in text
     assert "percent" not in text
     assert "correlation between runs" not in text
-    text = describe_combination(over_sessions=True, in_spaces=True, with_error=True)
+    text = describe_combination(over_sessions=True, in_spaces=True, with_error=True, **settings)
     for words in ("percent of the mean", "In other spaces", "correlation between runs of .75"):
         assert words in text
 

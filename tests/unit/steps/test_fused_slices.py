@@ -87,13 +87,16 @@ def fuse(
     true_shift: float = SHIFT,
     assumed_shift: float = SHIFT,
     t: float = 9.0,
+    gain: float = 1.0,
+    agreement: Mapping[str, object] | None = None,
 ) -> tuple[dict[str, object], list[Derivative]]:
     """Run the steps on two runs; the second has a true and an assumed displacement."""
     masks, xfms = {"run-2": brain()}, {"run-2": moved_by(assumed_shift)}
     effects = {
         "run-1": effects_file(folder, effect, 0.0, 1),
-        "run-2": effects_file(folder, effect, true_shift, 2),
+        "run-2": effects_file(folder, gain * effect, true_shift, 2),
     }
+    scales = {"run-2": {"SignalRatio": gain}}
     slow_sds = {name: brain().like(sd) for name in effects}
     displacements = fused_slices.measure_displacements(
         t_map(t), brain(), masks, xfms, first="run-1"
@@ -106,6 +109,8 @@ def fuse(
         effects,
         slow_sds,
         displacements,
+        scales,
+        agreement or {"LeftOut": {}},
         first="run-1",
         series_name="sbl",
     )
@@ -115,6 +120,7 @@ def fuse(
         effects,
         slow_sds["run-1"],
         fusion,
+        scales,
         folder,
         first="run-1",
         series_name="sbl",
@@ -146,6 +152,81 @@ def test_displaced_runs_are_fused_on_thin_slices(
     assert explained(fused.data, effect) > explained(splined.data, effect) + 0.1
     assert fused.data.shape == SHAPE
     np.testing.assert_allclose(fused.affine, slice_fusion.thin_affine(AFFINE))
+
+
+def test_runs_with_different_scales_are_fused_at_the_scale_of_the_first(
+    tmp_path: Path, effect: Float, thick_sd: Float
+) -> None:
+    fused, scaled = (
+        fuse(tmp_path, effect, thick_sd, gain=gain)[1][0].volume.data for gain in (1.0, 3.0)
+    )
+    np.testing.assert_allclose(scaled, fused, rtol=1e-4, atol=1e-4)
+
+
+def test_a_run_that_disagrees_is_not_fused(tmp_path: Path, effect: Float, thick_sd: Float) -> None:
+    agreement = {"LeftOut": {"run-2": "the effects differ"}}
+    fusion, maps = fuse(tmp_path, effect, thick_sd, agreement=agreement)
+    assert not fusion["Applied"]
+    assert fusion["Tested"] == []
+    assert maps == []
+
+
+def test_the_largest_linked_set_is_fused_without_the_first_run(
+    tmp_path: Path, effect: Float, thick_sd: Float
+) -> None:
+    """Runs 2, 3 and 4 are linked; run 1 is displaced from runs 3 and 4, but its effect is
+    unrelated.
+    """
+    shifts = {"run-1": 0.0, "run-2": 0.0, "run-3": SHIFT, "run-4": SHIFT}
+    masks = {name: brain() for name in list(shifts)[1:]}
+    xfms = {name: moved_by(shifts[name]) for name in masks}
+    unrelated = np.random.default_rng(5).permutation(effect.ravel()).reshape(effect.shape)
+    effects = {
+        name: effects_file(tmp_path, unrelated if name == "run-1" else effect, shift, seed)
+        for seed, (name, shift) in enumerate(shifts.items())
+    }
+    slow_sds = {name: brain().like(thick_sd) for name in effects}
+    displacements = fused_slices.measure_displacements(
+        t_map(), brain(), masks, xfms, first="run-1"
+    )
+    fusion = fused_slices.decide_fusion(
+        t_map(),
+        brain(),
+        masks,
+        xfms,
+        effects,
+        slow_sds,
+        displacements,
+        {},
+        {"LeftOut": {}},
+        first="run-1",
+        series_name="sbl",
+    )
+    assert fusion["Runs"] == ["run-2", "run-3", "run-4"]
+    assert list(fusion["RunsNotFused"]) == ["run-1"]
+    tested = {"+".join(pair["Runs"]): pair["Passed"] for pair in fusion["Tested"]}
+    assert tested == {
+        "run-1+run-3": False,
+        "run-1+run-4": False,
+        "run-2+run-3": True,
+        "run-2+run-4": True,
+    }
+    fused, splined = fused_slices.fuse_maps(
+        brain(),
+        xfms,
+        effects,
+        slow_sds["run-1"],
+        fusion,
+        {},
+        tmp_path,
+        first="run-1",
+        series_name="sbl",
+        contrasts={"hand": {"hand": 1.0}},
+        runs_of_contrasts={"hand": list(shifts)},
+        smoothing=[0.0],
+    )
+    assert fused.sidecar["RunsFused"] == ["run-2", "run-3", "run-4"]
+    assert explained(fused.volume.data, effect) > explained(splined.volume.data, effect) + 0.1
 
 
 def test_sidecars_name_the_fused_runs_and_explain_the_missing_error(
@@ -184,6 +265,8 @@ def test_a_contrast_without_displaced_runs_is_not_fused(
         effects,
         slow_sds,
         displacements,
+        {},
+        {"LeftOut": {}},
         first="run-1",
         series_name="sbl",
     )
@@ -195,6 +278,7 @@ def test_a_contrast_without_displaced_runs_is_not_fused(
         effects,
         slow_sds["run-1"],
         fusion,
+        {},
         tmp_path,
         first="run-1",
         series_name="sbl",
@@ -220,8 +304,8 @@ def test_a_contrast_without_displaced_runs_is_not_fused(
     [
         pytest.param(0.0, 0.0, "are displaced by 0.25", id="equal slices"),
         pytest.param(0.3, 0.3, "are displaced by 0.25", id="small displacement"),
-        pytest.param(SHIFT, -SHIFT, "did not pass", id="wrong sign"),
-        pytest.param(0.0, SHIFT, "did not pass", id="displacement undone"),
+        pytest.param(SHIFT, -SHIFT, "passed the test", id="wrong sign"),
+        pytest.param(0.0, SHIFT, "passed the test", id="displacement undone"),
     ],
 )
 def test_runs_without_a_verified_displacement_are_not_fused(
@@ -302,6 +386,7 @@ def test_slow_fluctuations_are_only_measured_in_displaced_runs(tmp_path: Path) -
                 {"Pairs": [["run-1", "run-2"]]},
                 tmp_path,
                 run=run,
+                first="run-1",
                 n_dummy=0,
             ).data
     assert np.corrcoef(sd_by_run["run-1"].ravel(), sd.ravel())[0, 1] > 0.99

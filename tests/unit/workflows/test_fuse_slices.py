@@ -23,8 +23,8 @@ def graph_of(root: Path, *names: str, options: tuple[str, ...] = (), events: boo
     return planned_graph(maker, root, *PLAIN, *options)
 
 
-def test_two_runs_are_fused_if_their_slices_are_displaced(tmp_path: Path) -> None:
-    graph = graph_of(tmp_path, "task-tap_run-1", "task-tap_run-2")
+def test_two_runs_are_fused_on_request_if_their_slices_are_displaced(tmp_path: Path) -> None:
+    graph = graph_of(tmp_path, "task-tap_run-1", "task-tap_run-2", options=("--fuse-slices",))
     (fuse,) = nodes_of(graph, "fuse_maps")
     assert fuse.settings["first"] == "run-1"
     assert fuse.settings["runs_of_contrasts"]["all"] == ("run-1", "run-2")
@@ -49,7 +49,7 @@ def test_a_contrast_missing_in_the_first_run_is_not_fused(tmp_path: Path) -> Non
             (onset, duration, kind) for onset, duration, kind in rows if run > 1 or kind == "thumb"
         ]
         maker.events(f"sub-01_task-tap_run-{run}", run_rows)
-    (fuse,) = nodes_of(planned_graph(maker, tmp_path, *PLAIN), "fuse_maps")
+    (fuse,) = nodes_of(planned_graph(maker, tmp_path, *PLAIN, "--fuse-slices"), "fuse_maps")
     assert fuse.settings["runs_of_contrasts"] == {"thumb": ("run-1", "run-2", "run-3")}
     assert list(fuse.settings["contrasts"]) == ["thumb"]
 
@@ -68,4 +68,9 @@ def test_a_contrast_missing_in_the_first_run_is_not_fused(tmp_path: Path) -> Non
 def test_other_runs_are_not_fused(
     tmp_path: Path, names: tuple[str, ...], options: tuple[str, ...], events: bool
 ) -> None:
+    options = (*options, "--fuse-slices")
     assert not STEPS & steps_of(graph_of(tmp_path, *names, options=options, events=events))
+
+
+def test_runs_are_not_fused_by_default(tmp_path: Path) -> None:
+    assert not STEPS & steps_of(graph_of(tmp_path, "task-tap_run-1", "task-tap_run-2"))

@@ -49,10 +49,10 @@ def combined_maps(series: str, *, sd: bool = True, **facts: object) -> list[Deri
 
 
 def run_maps(run: str, *, sd: bool = True) -> list[Derivative]:
-    values = {"effect": 20.0, "variance": 4.0, **({"sd": 3.5} if sd else {})}
-    return [
-        statmap("sbl", stat, value, Run=run, NotApplied=not sd) for stat, value in values.items()
-    ]
+    values = {"effect": np.where(ACTIVE, 20.0, 1.0), "variance": 4.0}
+    values |= {"sd": 3.5} if sd else {}
+    facts = {"NotApplied": not sd, "Model": {"DegreesOfFreedom": 90}}
+    return [statmap("sbl", stat, value, Run=run, **facts) for stat, value in values.items()]
 
 
 def draw(maps: list[Derivative], runs: list[Derivative], **changes: object) -> list[Derivative]:
@@ -142,14 +142,35 @@ def test_maps_of_all_sessions_are_already_in_percent() -> None:
 def test_a_run_without_the_method_is_named() -> None:
     maps = [*MAPS[:4], *combined_maps("sbl", sd=False, NotAppliedIn=["run-2"])]
     text = texts(draw(maps, [*run_maps("run-1"), *run_maps("run-2", sd=False)]))
-    assert "because sbl was not applied to run-2 (zero filled)" in text
+    assert "sbl was not applied to run-2 (zero filled)" in text
+    assert "95 % interval of the effect is" not in text
     assert "run-2 0.33 0.40 n/a" in text
+
+
+def test_a_combined_map_with_far_fewer_significant_voxels_than_a_run_fails_the_check() -> None:
+    few = np.zeros(SHAPE, np.uint8)
+    few[10, 10, 1:3] = 1
+    maps = [
+        replace(map_, content=Volume(few, AFFINE)) if map_.entities["suffix"] == "mask" else map_
+        for map_ in MAPS
+    ]
+    larger = np.zeros(SHAPE, bool)
+    larger[6:16, 6:16, 1:3] = True
+    runs = [
+        replace(map_, content=volume(np.where(larger, 20.0, 1.0)))
+        if map_.entities["stat"] == "effect" and map_.sidecar["Run"] == "run-2"
+        else map_
+        for map_ in RUNS
+    ]
+    failed = "less than half of the significant voxels of run-2"
+    assert failed in texts(draw(maps, runs))
+    assert failed not in texts(draw(MAPS, RUNS))
 
 
 def test_the_interval_for_the_participant_uses_the_t_distribution() -> None:
     """Use the t distribution with 2 degrees of freedom if no part of the error repeats."""
-    maps = [*MAPS[:4], *combined_maps("sbl", sd=False)]
-    runs = [run_map for name in NAMES for run_map in run_maps(name, sd=False)]
+    maps = [*MAPS[:4], *combined_maps("sbl", SharedErrorCorrelation=0.0)]
+    runs = [run_map for name in NAMES for run_map in run_maps(name)]
     expected = 4.303 * 2 / 5
     assert f"runs that were not acquired, the 95 % interval is ± {expected:.1f} %" in texts(
         draw(maps, runs)
