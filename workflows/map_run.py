@@ -452,6 +452,7 @@ def measure_error(
         linear.confounds,
         series_name=mapped.series.name,
         contrasts=linear.contrasts,
+        smoothing=model.smoothing,
         factor=model.factor,
         tr=linear.tr,
         n_dummy=linear.n_dummy,

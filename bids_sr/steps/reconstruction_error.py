@@ -2,16 +2,21 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
 from bids_sr.evaluation.evidence import was_applied
+from bids_sr.evaluation.tested_detail import iterate_tested_detail
 from bids_sr.glm.activation_maps import ActivationSettings
+from bids_sr.glm.block_effects import block_effects
+from bids_sr.glm.blocks import BlockDesign, TooFewBlocks, block_design
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.glm.model_confounds import model_confounds
+from bids_sr.glm.model_confounds import MOTION, model_confounds
 from bids_sr.glm.smoothing import smooth
+from bids_sr.glm.time_columns import time_column_names
 from bids_sr.io.arrays import Array, Float32
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, save_image
@@ -28,6 +33,8 @@ from bids_sr.pipeline.artifacts import (
     Transforms,
 )
 from bids_sr.pipeline.step import HERE, step
+from bids_sr.series import MEASURED
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.matrices import ResolutionError
 from bids_sr.sr.method import Cost
 from bids_sr.sr.models.model import load_model
@@ -74,6 +81,7 @@ def check_intervals(
     here: Path = HERE,
     series_name: str,
     contrasts: Contrasts,
+    smoothing: Sequence[float],
     factor: Factor,
     tr: float,
     n_dummy: int,
@@ -105,6 +113,7 @@ def check_intervals(
     if not (isinstance(recipe, VarianceRecipe) and recipe.fwhm and was_applied(model.card.json)):
         return []
     middle = apply_affine(preproc.affine, np.argwhere(bold_mask.data).mean(0))
+    design = _block_design(regressors, preproc, confounds, tr, n_dummy, high_pass, start_time)
     try:
         with threadpool_limits(omp_nthreads), open_uncompressed(preproc.path, here) as reader:
             below = errors_below(
@@ -117,11 +126,15 @@ def check_intervals(
                 nuisance=motion_regressors(hmc_xfms, middle),
                 seed=random_seed,
             )
+            if design is not None:
+                acquired = block_effects(reader, bold_mask.data, design, series=MEASURED)
     except (SeriesError, ResolutionError) as error:
         _LOGGER.warning("%s: the confidence intervals could not be tested: %s", series_name, error)
         return []
+    rows: list[MetricRow] = []
     settings = ActivationSettings(
         kinds=("glm",),
+        smoothing=tuple(sorted({0.0, *smoothing})),
         confound_names=model_confounds(confounds, nuisance),
         tr=tr,
         n_dummy=n_dummy,
@@ -129,14 +142,43 @@ def check_intervals(
         start_time=start_time,
     )
     maps = {}
-    for path, mask in ((below.low, below.low_mask), (below.errors, below.mask)):
+    unsmoothed = replace(settings, smoothing=(0.0,))
+    for path, mask, model_settings in (
+        (below.low, below.low_mask, settings),
+        (below.errors, below.mask, unsmoothed),
+    ):
         with SeriesReader(path) as reader:
-            zooms = reader.zooms
-            fits = map_contrasts(reader, mask, regressors, contrasts, settings, here, confounds)
-            maps[path] = fits[0.0].maps, zooms
+            fits = map_contrasts(
+                reader, mask, regressors, contrasts, model_settings, here, confounds
+            )
+            maps[path] = fits, reader.zooms, reader.affine
+            if design is not None and path == below.errors:
+                errors = block_effects(reader, mask, design, series=series_name)
         path.unlink()
-    (low_maps, zooms), (error_maps, _) = maps[below.low], maps[below.errors]
-    rows: list[MetricRow] = []
+    (low_fits, zooms, low_affine), (error_fits, _, _) = maps[below.low], maps[below.errors]
+    if design is not None:
+        acquired = replace(
+            acquired,
+            betas=acquired.betas[below.window],
+            mean=acquired.mean[below.window],
+            mask=below.mask,
+            affine=errors.affine,
+        )
+        rows += iterate_tested_detail(
+            replace(errors, betas=acquired.betas + errors.betas),
+            acquired,
+            {
+                width: {
+                    name: sample_volume(values, low_affine, below.mask.shape, acquired.affine)
+                    for (name, stat), values in fit.maps.items()
+                    if stat == "t"
+                }
+                for width, fit in low_fits.items()
+            },
+            contrasts,
+            (factor[0], factor[1], 1.0),
+        )
+    low_maps, error_maps = low_fits[0.0].maps, error_fits[0.0].maps
     for name in dict.fromkeys(contrast for contrast, _ in error_maps):
         scale = effect_scale(
             low_maps[name, "effect"],
@@ -156,6 +198,31 @@ def check_intervals(
             n=int(inside.size),
         )
     return rows
+
+
+def _block_design(
+    regressors: Regressors,
+    series: SeriesReader,
+    confounds: Confounds | None,
+    tr: float,
+    n_dummy: int,
+    high_pass: float,
+    start_time: float,
+) -> BlockDesign | None:
+    """Return the model with one regressor per block; None if the run has no two halves."""
+    try:
+        return block_design(
+            regressors,
+            n_volumes=series.shape[3],
+            tr=tr,
+            n_dummy=n_dummy,
+            high_pass=high_pass,
+            start_time=start_time,
+            confounds=confounds,
+            confound_names=(*MOTION, *time_column_names(confounds)),
+        )
+    except TooFewBlocks:
+        return None
 
 
 def _interpolate_to(scale: Array, shape: Sequence[int]) -> Float32:

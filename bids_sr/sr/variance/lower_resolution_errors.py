@@ -31,8 +31,10 @@ class DownsampledReconstruction:
         Downsampled series (4D).
     errors : Path
         Reconstruction of the downsampled series minus the acquired series (4D).
+    window : tuple[slice, slice, slice]
+        Part of the acquired grid that is tested.
     mask : MaskArray
-        Brain mask in the tested window of the acquired grid (x, y, z).
+        Brain mask in this window (x, y, z).
     low_mask : MaskArray
         Brain mask on the downsampled grid.
     power : Float32
@@ -43,6 +45,7 @@ class DownsampledReconstruction:
 
     low: Path
     errors: Path
+    window: tuple[slice, slice, slice]
     mask: MaskArray
     low_mask: MaskArray
     power: Float32
@@ -146,6 +149,7 @@ def errors_below(
     return DownsampledReconstruction(
         low=low,
         errors=errors,
+        window=(x, y, z),
         mask=inside,
         low_mask=low_mask,
         power=power,

@@ -372,6 +372,7 @@ def check_run(run, folder, **card):
             here=folder,
             series_name="sbl",
             contrasts=run.contrasts,
+            smoothing=(0.0,),
             factor=FACTOR,
             tr=2.0,
             n_dummy=0,
