@@ -13,6 +13,7 @@ deviation of this difference, `_LEVEL_SD`, is added in quadrature.
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -58,8 +59,8 @@ def iterate_tested_detail(
     Yields
     ------
     MetricRow
-        Explained variance with its 95 % interval; NaN if the acquired effect has no reproducible
-        detail. `n` is the number of voxels.
+        Explained variance with its 95 % interval (`n` is the number of slices), and the number of
+        voxels. The explained variance is NaN if the acquired effect has no reproducible detail.
     """
     for contrast, weights in contrasts.items():
         halves = acquired.halves(weights)
@@ -76,19 +77,25 @@ def iterate_tested_detail(
                 regions[ACQUIRED_ACTIVE] = acquired.mask & (np.abs(t_maps[contrast]) > TRUE_T)
             for region, voxels in regions.items():
                 value, half_width = _explained_variance(*details, voxels)
-                yield MetricRow(
+                row = MetricRow(
                     series=reconstructed.series,
-                    statistic="ev",
-                    band="beyond",
+                    statistic="voxels",
+                    value=float(np.count_nonzero(voxels)),
                     reference=REFERENCE,
                     contrast=contrast,
                     region=region,
                     fwhm_mm=width,
+                )
+                yield replace(
+                    row,
+                    statistic="ev",
+                    band="beyond",
                     value=value,
                     lower=value - half_width,
                     upper=value + half_width,
-                    n=int(np.count_nonzero(voxels)),
+                    n=int(np.count_nonzero(voxels.any(axis=(0, 1)))),
                 )
+                yield row
 
 
 def _compute_detail(effects: Effects, weights: Real, width: float, factor: Factor) -> Float32:
