@@ -134,7 +134,9 @@ def _judge(
             f"the confidence interval (± {number(half_width, '.0%')}) is wider than"
             f" ± {number(WIDEST, '.0%')}"
         )
-    elif not coverage >= LEAST_COVERAGE:
+    elif math.isnan(coverage):
+        reason = "the coverage of the 95 % intervals was not measured"
+    elif coverage < LEAST_COVERAGE:
         reason = (
             "the 95 % intervals of the effect contained the acquired effect in only"
             f" {number(coverage, '.0%')} of the voxels"
