@@ -87,7 +87,8 @@
 </div>
 {% endmacro %}
 
-{% macro viewer(content, shown, left_out, stored, definitions) %}
+{% macro viewer(content, shown, left_out, stored, definitions, cautions) %}
+{% if cautions %}<p class='warning caution' role='note'><strong>Caution.</strong> {{ cautions|join(" ") }}</p>{% endif %}
 <div class='viewer' data-viewer><p class='unscripted'>The viewer requires JavaScript and a browser released in 2023 or later. Without them, see the slices in the Activation section.</p>
 <script type='application/json'>{{ content }}</script></div>
 <p class='caption'>Each map is shown on its own voxel grid, without interpolation. All series share one color scale. {{ shown }} {% if stored %}If the complete map was stored, a link to the file is shown below the viewer.{% else %}At this output level (<code>--level</code>), maps are not stored.{% endif %}{% if left_out %} The following maps were omitted to limit the size of the page: {{ left_out|join("; ") }}.{% endif %}</p>
