@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bids_sr.evaluation.detail_support import ContrastSupport, judge_detail
+from bids_sr.evaluation.tested_detail import OUTER
 from bids_sr.glm.activation_maps import ActivationSettings
 from bids_sr.glm.block_effects import block_effects
 from bids_sr.glm.blocks import BlockDesign, block_design
@@ -34,6 +35,7 @@ from bids_sr.glm.design import build_design
 from bids_sr.glm.regressors import Events
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
+from bids_sr.metrics.rows import MetricRow
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.method import get_method
@@ -293,8 +295,10 @@ def run_world(person: Person, world: str, folder: Path) -> dict[str, Any]:
         "coverage": None if cover is None else round(cover, 3),
         "true, active": round(true["active"], 2),
         **described("active", support),
+        "tested, upper half, active": value_text(find_outer(rows, "acquired40")),
         "true, brain": round(true["brain"], 2),
         **described("brain", support),
+        "tested, upper half, brain": value_text(find_outer(rows, "brain")),
     }
 
 
@@ -313,9 +317,17 @@ def explained_by(pairs: list[tuple[Array, Array]], voxels: Array) -> float:
 def described(region: str, support: ContrastSupport) -> dict[str, Any]:
     """Return cells on the test in a region."""
     result = support.active if region == "active" else support.brain
-    row = result.row
-    value = "n/a" if row is None else f"{row.value:.2f} [{row.lower:.2f}, {row.upper:.2f}]"
-    return {f"tested, {region}": value, f"rule, {region}": result.state}
+    return {f"tested, {region}": value_text(result.row), f"rule, {region}": result.state}
+
+
+def value_text(row: MetricRow | None) -> str:
+    """Return a value with its interval."""
+    return "n/a" if row is None else f"{row.value:.2f} [{row.lower:.2f}, {row.upper:.2f}]"
+
+
+def find_outer(rows: list[MetricRow], region: str) -> MetricRow | None:
+    """Return the row of the upper half of the tested spatial frequencies."""
+    return next((r for r in rows if (r.statistic, r.region) == (OUTER, region)), None)
 
 
 def main() -> int:

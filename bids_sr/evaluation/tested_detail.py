@@ -12,7 +12,7 @@ deviation of this difference, `_LEVEL_SD`, is added in quadrature.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,13 +23,15 @@ from bids_sr.evaluation.reference_maps import TRUE_T
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.smoothing import smooth
-from bids_sr.io.arrays import Float32, MaskArray, Real
+from bids_sr.io.arrays import Float, Float32, MaskArray, Real
 from bids_sr.io.grids import Factor
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.spatial.nyquist import beyond_nyquist
 
 REFERENCE = "oneLevelDown"
 """Reference of values at half the resolution in the table of metrics."""
+OUTER = "ev_outer"
+"""Explained variance of the upper half of the tested spatial frequencies."""
 _LEVEL_SD = 0.05
 _LEAST_SLICES = 4  # smallest number of slices for an interval
 
@@ -67,16 +69,17 @@ def iterate_tested_detail(
         if halves is None:
             continue
         for width, t_maps in active_t.items():
-            details = [
-                _compute_detail(effects, half, width, factor)
-                for effects in (reconstructed, acquired)
-                for half in halves
-            ]
+            details = {
+                statistic: [
+                    [_compute_detail(effects, half, width, limit) for half in halves]
+                    for effects in (reconstructed, acquired)
+                ]
+                for statistic, limit in (("ev", factor), (OUTER, _outer_factor(factor)))
+            }
             regions = {"brain": acquired.mask}
             if contrast in t_maps:
                 regions[ACQUIRED_ACTIVE] = acquired.mask & (np.abs(t_maps[contrast]) > TRUE_T)
             for region, voxels in regions.items():
-                value, half_width = _explained_variance(*details, voxels)
                 row = MetricRow(
                     series=reconstructed.series,
                     statistic="voxels",
@@ -86,19 +89,27 @@ def iterate_tested_detail(
                     region=region,
                     fwhm_mm=width,
                 )
-                yield replace(
-                    row,
-                    statistic="ev",
-                    band="beyond",
-                    value=value,
-                    lower=value - half_width,
-                    upper=value + half_width,
-                    n=int(np.count_nonzero(voxels.any(axis=(0, 1)))),
-                )
+                for statistic, (estimates, targets) in details.items():
+                    value, half_width = _explained_variance(estimates, targets, voxels)
+                    yield replace(
+                        row,
+                        statistic=statistic,
+                        band="beyond",
+                        value=value,
+                        lower=value - half_width,
+                        upper=value + half_width,
+                        n=int(np.count_nonzero(voxels.any(axis=(0, 1)))),
+                    )
                 yield row
 
 
-def _compute_detail(effects: Effects, weights: Real, width: float, factor: Factor) -> Float32:
+def _outer_factor(factor: Factor) -> Factor:
+    """Return the factor whose Nyquist frequency is in the middle of the tested frequencies."""
+    x, y, z = (2 * f / (f + 1) for f in factor)
+    return x, y, z
+
+
+def _compute_detail(effects: Effects, weights: Float, width: float, factor: Factor) -> Float32:
     """Return a sum of block effects above the Nyquist frequency (x, y, z).
 
     The effect is smoothed first with a kernel of `width` (FWHM, mm).
@@ -110,7 +121,7 @@ def _compute_detail(effects: Effects, weights: Real, width: float, factor: Facto
 
 
 def _explained_variance(
-    estimate_a: Real, estimate_b: Real, target_a: Real, target_b: Real, voxels: MaskArray
+    estimates: Sequence[Real], targets: Sequence[Real], voxels: MaskArray
 ) -> tuple[float, float]:
     """Return the explained variance of the detail, and the half-width of its 95 % interval.
 
@@ -119,10 +130,9 @@ def _explained_variance(
 
     Parameters
     ----------
-    estimate_a, estimate_b : Real
-        Detail of the reconstructed effect in both halves of the blocks (x, y, z).
-    target_a, target_b : Real
-        Detail of the acquired effect in both halves (x, y, z).
+    estimates, targets : Sequence[Real]
+        Detail of the reconstructed and of the acquired effect (x, y, z) in both halves of the
+        blocks.
     voxels : MaskArray
         Region (x, y, z).
     """
@@ -130,7 +140,7 @@ def _explained_variance(
         return math.nan, math.nan
     e_a, e_b, t_a, t_b = (
         np.where(voxels, image - image[voxels].mean(dtype=np.float64), 0).astype(np.float64)
-        for image in (estimate_a, estimate_b, target_a, target_b)
+        for image in (*estimates, *targets)
     )
     slices = voxels.any(axis=(0, 1))
     explained = (e_a * t_b + e_b * t_a - (e_a**2 + e_b**2) / 2).sum(axis=(0, 1))[slices]

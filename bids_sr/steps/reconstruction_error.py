@@ -25,7 +25,9 @@ from bids_sr.metrics.rows import MetricRow, metric_rows
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Derivative,
+    Facts,
     File,
+    Image,
     Map,
     Mask,
     Regressors,
@@ -46,6 +48,7 @@ from bids_sr.sr.variance.temporal_components import (
     open_uncompressed,
 )
 from bids_sr.steps.activation import map_contrasts
+from bids_sr.steps.calibration_run import calibration_exemplars
 from bids_sr.steps.error_maps import (
     FITTED,
     describe_error_maps,
@@ -78,6 +81,9 @@ def check_intervals(
     model_file: File,
     regressors: Regressors,
     confounds: Confounds | None = None,
+    calibration_patterns: Image | None = None,
+    boldref2calibration_xfm: Transforms | None = None,
+    calibration_facts: Facts | None = None,
     *,
     here: Path = HERE,
     series_name: str,
@@ -96,7 +102,13 @@ def check_intervals(
 
     The run is downsampled by the super-resolution factor and super-resolved. The errors of its
     effects are compared with their predicted variance, and the detail of its effects with the
-    acquired detail.
+    acquired detail. If the model was calibrated, the patterns of the calibration run are
+    downsampled as well.
+
+    Parameters
+    ----------
+    calibration_patterns, boldref2calibration_xfm, calibration_facts
+        Calibration run of the model, see `bids_sr.steps.calibration_run`; None if there is none.
 
     Returns
     -------
@@ -108,6 +120,8 @@ def check_intervals(
     from nibabel.affines import apply_affine
     from threadpoolctl import threadpool_limits
 
+    from bids_sr.sr.variance.calibration_fit import read_calibration
+    from bids_sr.sr.variance.fit_variance import make_short_recipe
     from bids_sr.sr.variance.lower_resolution_errors import errors_below
     from bids_sr.sr.variance.posterior import effect_scale
 
@@ -117,7 +131,22 @@ def check_intervals(
         return []
     middle = apply_affine(preproc.affine, np.argwhere(bold_mask.data).mean(0))
     design = _block_design(regressors, preproc, confounds, tr, n_dummy, high_pass, start_time)
+    exemplars = calibration_exemplars(
+        calibration_patterns, boldref2calibration_xfm, calibration_facts
+    )
+    weight, correction = read_calibration(model.card.json.get("held_out"))
+    patterns = None
     try:
+        if weight:
+            if exemplars is None or correction is None:
+                raise SeriesError("the calibration run of the model is not available")
+            recipe = make_short_recipe(recipe)
+            patterns = exemplars.downsample(
+                bold_mask.data.shape,
+                preproc.affine,
+                factor,
+                correction,
+            )
         with threadpool_limits(omp_nthreads), open_uncompressed(preproc.path, here) as reader:
             below = errors_below(
                 reader,
@@ -128,6 +157,8 @@ def check_intervals(
                 n_dummy=n_dummy,
                 nuisance=motion_regressors(hmc_xfms, middle),
                 seed=random_seed,
+                patterns=patterns,
+                weight=weight,
             )
             if design is not None:
                 acquired = block_effects(reader, bold_mask.data, design, series=MEASURED)

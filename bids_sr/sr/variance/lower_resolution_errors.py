@@ -16,6 +16,7 @@ from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.threads import map_in_threads
 from bids_sr.sr.variance.add_detail import add_detail_to_slice
 from bids_sr.sr.variance.estimation import estimate_prior
+from bids_sr.sr.variance.exemplars import add_patterns
 from bids_sr.sr.variance.posterior import DRAWS, draw_errors
 from bids_sr.sr.variance.prior import Tile
 from bids_sr.sr.variance.temporal_components import temporal_statistics
@@ -62,6 +63,8 @@ def errors_below(
     n_dummy: int = 0,
     nuisance: Array | None = None,
     seed: int = 0,
+    patterns: Tensor | None = None,
+    weight: float = 0.0,
 ) -> DownsampledReconstruction:
     """Downsample a run in plane, reconstruct it, and compute the reconstruction errors.
 
@@ -85,6 +88,10 @@ def errors_below(
         Nuisance regressors (T, K); None if there are none.
     seed : int, optional
         Seed of the samples from the prior.
+    patterns : Tensor | None, optional
+        Patterns of a calibration run, downsampled to the acquired grid (C, z, x, y).
+    weight : float, optional
+        Weight of these patterns in the prior, see `bids_sr.sr.variance.exemplars.add_patterns`.
 
     Returns
     -------
@@ -127,6 +134,8 @@ def errors_below(
             )
         components = torch.stack([to_slices(image) for image in statistics.components])
         prior = estimate_prior(components, Tile.from_mask(plane, low_mask), recipe, seed=seed)
+        if patterns is not None:
+            prior = add_patterns(prior, patterns[:, z, x, y], weight)
 
         def reconstruct(k: int) -> tuple[Tensor, Tensor, Tensor]:
             """Return the error of a slice, and the mean squares of samples and of their errors."""

@@ -12,7 +12,15 @@ from bids_sr.metrics.rows import MetricRow
 SIZES = SelfTestResults(sizes=("12", "6"))
 
 
-def rows_of(value=0.53, half=0.13, voxels=400, coverage=0.95, contrast="all", region="acquired40"):
+def rows_of(
+    value=0.53,
+    half=0.13,
+    outer=0.45,
+    voxels=400,
+    coverage=0.95,
+    contrast="all",
+    region="acquired40",
+):
     cells = {"contrast": contrast, "series": "sbl"}
     place = {"region": region, "reference": "oneLevelDown"}
     return [
@@ -22,6 +30,15 @@ def rows_of(value=0.53, half=0.13, voxels=400, coverage=0.95, contrast="all", re
             value=value,
             lower=value - half,
             upper=value + half,
+            **place,
+            **cells,
+        ),
+        MetricRow(
+            statistic="ev_outer",
+            band="beyond",
+            value=outer,
+            lower=outer - 0.13,
+            upper=outer + 0.13,
             **place,
             **cells,
         ),
@@ -42,6 +59,8 @@ def rows_of(value=0.53, half=0.13, voxels=400, coverage=0.95, contrast="all", re
         ({"half": 0.29}, "tested", ""),
         ({"value": 0.12}, "not supported", ""),
         ({"value": -0.5, "half": 0.9}, "not supported", ""),
+        ({"outer": 0.12}, "not supported", ""),
+        ({"outer": math.nan}, "not tested", "highest acquired spatial frequencies"),
         ({"coverage": 0.89}, "not tested", "only 89 %"),
         ({"coverage": math.nan}, "not tested", "not measured"),
     ],

@@ -50,13 +50,25 @@ def test_a_known_part_of_the_detail_gives_its_explained_variance(factor, expecte
     truth = true_effect()
     detail = beyond_nyquist(truth, FACTOR)
     rebuilt = truth - detail + factor * detail
-    row, voxels = rows_of(effects_of("sbl", rebuilt), effects_of("raw", truth, noise=1.0))
+    row, outer, voxels = rows_of(effects_of("sbl", rebuilt), effects_of("raw", truth, noise=1.0))
+    assert outer.statistic == "ev_outer"
+    assert outer.value == pytest.approx(expected, abs=0.15)
     assert (row.statistic, row.band, row.reference) == ("ev", "beyond", "oneLevelDown")
     assert (row.region, row.contrast, row.n) == ("brain", "hand", SHAPE[2])
     assert row.value == pytest.approx(expected, abs=0.12)
     assert row.lower < expected < row.upper
     assert row.upper - row.value >= 1.96 * 0.05
     assert (voxels.statistic, voxels.value) == ("voxels", math.prod(SHAPE))
+
+
+def test_the_upper_half_of_the_frequencies_is_judged_by_itself():
+    """Detail that is right only at the lower tested frequencies is wrong in the upper half."""
+    truth = true_effect()
+    upper = beyond_nyquist(truth, (4 / 3, 4 / 3, 1.0))
+    acquired = effects_of("raw", truth, noise=0.3)
+    row, outer, _ = rows_of(effects_of("sbl", truth - 2 * upper), acquired)
+    assert outer.value == pytest.approx(-3.0, abs=0.2)
+    assert outer.value < row.value < 0
 
 
 def test_active_voxels_are_those_of_the_downsampled_run():
@@ -74,7 +86,7 @@ def test_active_voxels_are_those_of_the_downsampled_run():
 
 def test_effects_without_reproducible_detail_have_no_value():
     flat = np.zeros(SHAPE)
-    row, _ = rows_of(effects_of("sbl", flat), effects_of("raw", flat, noise=1.0))
+    row, *_ = rows_of(effects_of("sbl", flat), effects_of("raw", flat, noise=1.0))
     assert math.isnan(row.value)
     assert math.isnan(row.lower)
 
