@@ -51,7 +51,7 @@
 <ul class='numbers'>{% for each in entries %}<li><strong>{{ each.value }}</strong><span{% if each.hint %} class='hint' tabindex='0' title='{{ each.hint }}'{% endif %}>{{ each.label }}</span>{% for fact in each.facts %}<small class='fact'>{{ fact }}</small>{% endfor %}</li>{% endfor %}</ul>
 {% endmacro %}
 
-{% macro overview(header, described, lines, kind, evidence, definitions, before, numbers, chips, cautions, steps) %}
+{% macro overview(header, described, lines, kind, evidence, definitions, before, numbers, explanation, contrasts, chips, cautions, steps) %}
 <div class='overview'>
 <h3 class='run'>{{ header }}{% if described %}<br><small>{{ described }}</small>{% endif %}</h3>
 {{ messages("warning", before) }}
@@ -60,6 +60,8 @@
 <p class='evidence defined'>{{ definitions }}</p>{% endif %}</div>
 {% if cautions %}<p class='warning caution' role='note'><strong>Caution.</strong> {{ cautions }}</p>{% endif %}
 {{ cards(numbers) }}
+{% if explanation %}<p class='evidence'>{{ explanation|join(" ") }}</p>{% endif %}
+{{ contrasts }}
 <ul class='chips'>{% for chip in chips %}<li><a class='chip {{ "passed" if chip.passed else "failed" }}' href='#{{ chip.section }}'>{{ "✓" if chip.passed else "!" }} {{ chip.text }}</a></li>{% endfor %}</ul>
 {% if steps %}<p class='next'><strong>Next:</strong> {{ steps|join(" ") }}</p>{% endif %}
 </div>
@@ -85,7 +87,8 @@
 </div>
 {% endmacro %}
 
-{% macro viewer(content, shown, left_out, stored, definitions) %}
+{% macro viewer(content, shown, left_out, stored, definitions, cautions) %}
+{% if cautions %}<p class='warning caution' role='note'><strong>Caution.</strong> {{ cautions|join(" ") }}</p>{% endif %}
 <div class='viewer' data-viewer><p class='unscripted'>The viewer requires JavaScript and a browser released in 2023 or later. Without them, see the slices in the Activation section.</p>
 <script type='application/json'>{{ content }}</script></div>
 <p class='caption'>Each map is shown on its own voxel grid, without interpolation. All series share one color scale. {{ shown }} {% if stored %}If the complete map was stored, a link to the file is shown below the viewer.{% else %}At this output level (<code>--level</code>), maps are not stored.{% endif %}{% if left_out %} The following maps were omitted to limit the size of the page: {{ left_out|join("; ") }}.{% endif %}</p>

@@ -215,6 +215,15 @@ def judge_run(
         for name, made_series in series.high_resolution.items()
         if made_series.card_file is not None and _is_tested_on_run(made_series)
     }
+    # With a reference, the verdict does not need the tests at half the resolution, so that it does
+    # not wait for them.
+    tested_detail = [
+        mapped.coverage_rows
+        for mapped in maps.mapped.values()
+        if mapped.coverage_rows is not None
+        and MEASURED not in series.high_resolution
+        and not known_activation
+    ]
     _judge_first(
         plan,
         series,
@@ -222,6 +231,7 @@ def judge_run(
         measured,
         comparison,
         known=known_activation if with_models else {},
+        tested_detail=tested_detail,
         tested_shares=tested_shares,
         one_level_down=one_level_down,
         cards=cards,
@@ -242,7 +252,7 @@ def judge_run(
     )
     judged = [*tables, flag_rows]
     verdict, verdict_rows = judgment.judge(
-        judged,
+        [*judged, *tested_detail],
         one_level_down,
         series.confounds,
         card_file=cards,
@@ -290,6 +300,7 @@ def _judge_first(
     comparison: SeriesComparison,
     *,
     known: Mapping[str, Image],
+    tested_detail: Sequence[Rows],
     tested_shares: Rows,
     one_level_down: Facts,
     cards: Mapping[str, Facts],
@@ -300,7 +311,8 @@ def _judge_first(
     evaluated if all methods or no methods use networks, or if the run has a measured series and
     cannot be split into halves.
 
-    `known`: known activation by contrast; empty if the linear model is not mapped. `cards`: model
+    `known`: known activation by contrast; empty if the linear model is not mapped.
+    `tested_detail`: tests at half the resolution; empty if the run has a reference. `cards`: model
     cards by name of the method.
     """
     early = [spec for spec in plan.stored if not spec.network]
@@ -315,7 +327,7 @@ def _judge_first(
         early_effects = {name: measured.effects[name] for name in compared}
         effects = replace(measured, effects=early_effects)
     with subworkflow(FIRST_VERDICT, stored=False, described=False):
-        rows = [tested_shares]
+        rows = [tested_shares, *tested_detail]
         if effects is not None:
             rows += compare_halves(effects, early_maps, comparison)
         if known:

@@ -442,6 +442,7 @@ def measure_error(
         Maps of the series, including error maps.
     """
     linear, resources = model.linear, plan.planned.settings.resources
+    calibration = fitted.calibration
     assert mapped.series.model_file is not None
     coverage_rows = reconstruction_error.check_intervals(
         series.raw.series,
@@ -450,8 +451,12 @@ def measure_error(
         mapped.series.model_file,
         linear.regressors,
         linear.confounds,
+        None if calibration is None else calibration.calibration_patterns,
+        None if calibration is None else calibration.boldref2calibration_xfm,
+        None if calibration is None else calibration.calibration_facts,
         series_name=mapped.series.name,
         contrasts=linear.contrasts,
+        smoothing=model.smoothing,
         factor=model.factor,
         tr=linear.tr,
         n_dummy=linear.n_dummy,

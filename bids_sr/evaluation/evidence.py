@@ -18,7 +18,14 @@ from bids_sr.series import is_variant_of
 
 Decision = Literal["better", "same", "worse", "unclear"]
 VerdictStatus = Literal[
-    "more accurate", "not more accurate", "less accurate", "mixed", "not assessed", "not applied"
+    "more accurate",
+    "not more accurate",
+    "less accurate",
+    "mixed",
+    "tested",
+    "not supported",
+    "not assessed",
+    "not applied",
 ]
 AccuracyKind = Literal["function", "specific", "image", "within", "beyond"]
 """Subject of a claim."""

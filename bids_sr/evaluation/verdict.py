@@ -22,6 +22,7 @@ from typing import Any
 from bids_sr.evaluation import advice as evaluation_advice
 from bids_sr.evaluation import motion_text, words
 from bids_sr.evaluation import verdict_text as text
+from bids_sr.evaluation.detail_support import ContrastSupport, judge_detail
 from bids_sr.evaluation.evidence import (
     APPLIED,
     MAPS,
@@ -38,6 +39,7 @@ from bids_sr.evaluation.evidence import (
 from bids_sr.evaluation.negative_controls import list_placebos
 from bids_sr.evaluation.qc_flags import find_raised_flags
 from bids_sr.evaluation.self_test import SelfTestResults, parse_self_test
+from bids_sr.evaluation.support_text import plain_supports
 from bids_sr.evaluation.words import Sentence
 from bids_sr.frozen import frozen
 from bids_sr.metrics.rows import MetricRow, VerdictFacts
@@ -61,6 +63,8 @@ class Verdict:
         Sentence on large head motion; "" if motion was not large.
     not_applied_text : str
         Methods that were not applied and their self-test; "" if all were applied.
+    supports : tuple[ContrastSupport, ...]
+        Contrasts of the best method whose detail was tested at half the resolution.
     """
 
     lines: tuple[text.VerdictLine, ...]
@@ -73,6 +77,7 @@ class Verdict:
     motion: str
     not_applied_text: str
     rows: tuple[MetricRow, ...]
+    supports: tuple[ContrastSupport, ...] = ()
 
     @property
     def headline(self) -> str:
@@ -92,6 +97,8 @@ class Verdict:
             facts["motion_text"] = self.motion
         if self.not_applied:
             facts["not_applied_text"] = self.not_applied_text
+        if self.supports:
+            facts["tested_detail"] = plain_supports(self.supports)
         facts["sentences"] = [_plain(sentence) for sentence in self.sentences]
         facts["limits"] = list(self.limits)
         return facts
@@ -369,6 +376,7 @@ def make_verdict(
             )
         )
         claims += [claim_specific(evidence, method), _claim_image(rows, method)]
+    supports = {name: judge_detail(rows, name) for name in methods}
     status: VerdictStatus = "not applied" if idle and not methods else "not assessed"
     if methods and evidence is not None:
         status = "not more accurate"
@@ -380,18 +388,23 @@ def make_verdict(
         )
     ]
     if methods:
-        lines = text.verdict_lines(claims, detail_evidence, self_test)
+        lines = text.verdict_lines(claims, detail_evidence, self_test, supports)
+        if evidence is None and any(supports.values()):
+            status = lines[0].status
+    best = _best_method(evidence, claims, methods, self_test)
     deciding_margin = margins[evidence.brain] if evidence is not None else math.nan
     flags = [name for name, series in find_raised_flags(rows).items() if series]
     return Verdict(
         lines=tuple(lines),
         status=status,
-        best=_best_method(evidence, claims, methods, self_test),
+        best=best,
         not_applied=tuple(idle),
         claims=tuple(claims),
         sentences=tuple(_sentences(claims, evidence, methods, self_test, margins)),
         limits=tuple(
-            text.limits(claims, detail_evidence, deciding_margin, flags, advice, self_test)
+            text.limits(
+                claims, detail_evidence, deciding_margin, flags, advice, self_test, supports
+            )
         ),
         motion=motion_text.motion_text(displacement),
         not_applied_text=" ".join(filter(None, [words.idle_text(idle), *idle_reasons])),
@@ -400,4 +413,5 @@ def make_verdict(
             *(MetricRow(series=name, statistic=APPLIED, value=1.0) for name in methods),
             *(MetricRow(series=name, statistic=APPLIED, value=0.0) for name in idle),
         ),
+        supports=tuple(supports.get(best, {}).values()),
     )

@@ -1,9 +1,10 @@
 """Headlines and limitations of the verdict on a run."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from bids_sr.evaluation.advice import Advice
+from bids_sr.evaluation.detail_support import ContrastSupport, SupportState
 from bids_sr.evaluation.evidence import (
     KNOWN,
     AccuracyKind,
@@ -18,6 +19,7 @@ from bids_sr.evaluation.self_test import (
     NOT_ACCURACY,
     SelfTestResults,
 )
+from bids_sr.evaluation.support_text import BLIND_SPOT, write_support_lines
 from bids_sr.evaluation.words import (
     TOO_LITTLE,
     active_words,
@@ -46,6 +48,11 @@ _NO_DETAIL = (
     " detail beyond the acquired resolution."
 )
 _NOT_MEASURED = "Accuracy was not measured in this run."
+_SUPPORT_STATUS: Mapping[SupportState, VerdictStatus] = {
+    "tested": "tested",
+    "not supported": "not supported",
+    "not tested": "not assessed",
+}
 
 
 @frozen
@@ -57,7 +64,10 @@ class VerdictLine:
 
 
 def verdict_lines(
-    claims: Sequence[Claim], evidence: Evidence | None, one_level: SelfTestResults | None
+    claims: Sequence[Claim],
+    evidence: Evidence | None,
+    one_level: SelfTestResults | None,
+    supports: Mapping[str, Mapping[str, ContrastSupport]],
 ) -> list[VerdictLine]:
     """Return the verdict of a run, one line per method.
 
@@ -69,12 +79,14 @@ def verdict_lines(
         Agreement with the strongest reference; None if there is no reference.
     one_level : SelfTestResults | None
         Results of the self-test; None if it was not run.
+    supports : Mapping[str, Mapping[str, ContrastSupport]]
+        Results of the test of each contrast's detail, by method and contrast.
     """
     function_claims = [claim for claim in claims if claim.kind == "function"]
     if evidence is None or evidence.no_detail:
         methods = [claim.series for claim in function_claims]
         lines = _write_caution_lines(
-            methods, one_level or SelfTestResults(), no_detail=evidence is not None
+            methods, one_level or SelfTestResults(), supports, no_detail=evidence is not None
         )
     else:
         lines = _write_comparison_lines(function_claims, evidence, claims)
@@ -173,7 +185,11 @@ def _sortable(value: float) -> float:
 
 
 def _write_caution_lines(
-    methods: Sequence[str], one_level: SelfTestResults, *, no_detail: bool
+    methods: Sequence[str],
+    one_level: SelfTestResults,
+    supports: Mapping[str, Mapping[str, ContrastSupport]],
+    *,
+    no_detail: bool,
 ) -> list[VerdictLine]:
     """Return verdict lines for a run whose accuracy is unknown, with advice on using its maps.
 
@@ -183,6 +199,8 @@ def _write_caution_lines(
         Methods that were applied.
     one_level : SelfTestResults
         Results of the self-test.
+    supports : Mapping[str, Mapping[str, ContrastSupport]]
+        Results of the test of each contrast's detail, by method and contrast.
     no_detail : bool
         Whether the reference exists but has no reproducible detail.
     """
@@ -191,15 +209,22 @@ def _write_caution_lines(
         for name in methods
         if name in one_level.tested and is_below_zero(one_level.tested[name])
     ]
-    usable = [name for name in methods if name not in harmful]
+    usable = [name for name in methods if name not in harmful and not supports.get(name)]
     reason = _NO_DETAIL if no_detail else _NOT_MEASURED
+    lines = [
+        VerdictLine(text=line.text, status=_SUPPORT_STATUS[line.state])
+        for name in methods
+        if name not in harmful and (tested := supports.get(name))
+        for line in write_support_lines(name, tested, one_level)
+    ]
     use = (
         f" Treat the {names(usable)} maps as interpolated maps, and do not interpret detail finer"
         f" than {one_level.acquired_text}."
         if usable
         else ""
     )
-    lines = [VerdictLine(text=reason + use, status="not assessed")]
+    if usable or not lines or no_detail:
+        lines.append(VerdictLine(text=reason + use, status="not assessed"))
     lines += [
         VerdictLine(
             text=(
@@ -231,6 +256,7 @@ def limits(
     raised: Iterable[str],
     advice: Advice,
     one_level: SelfTestResults | None,
+    supports: Mapping[str, Mapping[str, ContrastSupport]],
 ) -> list[str]:
     """Return the limitations of a verdict.
 
@@ -248,11 +274,15 @@ def limits(
         Advice on missing references and controls.
     one_level : SelfTestResults | None
         Results of the self-test; None if it was not run.
+    supports : Mapping[str, Mapping[str, ContrastSupport]]
+        Results of the test of each contrast's detail, by method and contrast.
     """
     accurate = evidence is not None and not evidence.no_detail
     texts = []
     if one_level is not None and one_level.tested and (one_level.calibrated or not accurate):
         texts.append(CALIBRATED if one_level.calibrated else NOT_ACCURACY)
+    if not accurate and any(supports.values()):
+        texts.append(BLIND_SPOT)
     if one_level is not None and one_level.tested and one_level.thermal_noise > MOST_THERMAL_NOISE:
         texts.append(
             f"Thermal noise is {one_level.thermal_noise:.1%} of the signal, more than in all runs"

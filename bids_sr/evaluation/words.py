@@ -48,6 +48,8 @@ MARKS: Mapping[str, tuple[str, str]] = {
     "not more accurate": ("✗", "bad"),
     "less accurate": ("▼", "bad"),
     "mixed": ("▲▼", "open"),
+    "tested": ("◐", "open"),
+    "not supported": ("⊘", "bad"),
     "not assessed": ("?", "open"),
     "not applied": ("○", "idle"),
 }

@@ -128,6 +128,7 @@ def viewer_html(
     room: int = MAX_BYTES,
     mni: Array | None = None,
     definitions: Sequence[tuple[str, str]] = (),
+    cautions: Sequence[str] = (),
 ) -> Markup:
     """Return the map viewer of a run as an HTML fragment; empty if there are no maps.
 
@@ -151,6 +152,8 @@ def viewer_html(
         of view.
     definitions : Sequence[tuple[str, str]]
         Labels and descriptions of the series.
+    cautions : Sequence[str]
+        Sentences on maps whose detail should not be interpreted.
     """
     if not maps:
         return Markup("")
@@ -205,7 +208,13 @@ def viewer_html(
         + f" Values of {name} < {least:g} are not included in this page." * (least > 0)
     )
     return render(
-        "viewer", Markup(text), shown_values, omitted, bool(content["files"]), definitions
+        "viewer",
+        Markup(text),
+        shown_values,
+        omitted,
+        bool(content["files"]),
+        definitions,
+        cautions,
     )
 
 

@@ -260,12 +260,15 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
         task: words.not_assessed_text(task, tables.values, tables.reported, content.method)
         for task in tasks
     }
+    tested = {
+        task: words.tested_detail_text(task, tables.values, content.method) for task in tasks
+    }
     unapplied = tables.reported[tables.reported["statistic"] == APPLIED].groupby(
         "series", sort=False
     )["name"]
     return join(
         [
-            words.group_answer_html(content.comparisons, tasks, sentences),
+            words.group_answer_html(content.comparisons, tasks, sentences, tested),
             *forests,
             *_people_html(content, figure_dir),
             render("box", "Missing.", _missing_lines(content)),

@@ -14,6 +14,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE, APPLIED
+from bids_sr.evaluation.tested_detail import REFERENCE as ONE_LEVEL_DOWN
 from bids_sr.evaluation.words import (
     DECISIONS,
     MARKS,
@@ -386,10 +387,58 @@ def not_assessed_text(task: str, values: pd.DataFrame, table: pd.DataFrame, meth
     )
 
 
+def tested_detail_text(task: str, values: pd.DataFrame, method: str) -> str:
+    """Return a sentence on the detail that was recovered at half the resolution.
+
+    The sentence contains the median and the range across participants, for the contrast of all
+    events or else the first contrast, in active voxels without smoothing. It is "" if no run of
+    the task was tested.
+
+    Parameters
+    ----------
+    task : str
+        Task label.
+    values : pd.DataFrame
+        `values` of `bids_sr.group.values.JoinedTables`.
+    method : str
+        Method of the primary comparison.
+    """
+    cells = {
+        "task": task,
+        "series": method,
+        "statistic": "ev",
+        "reference": ONE_LEVEL_DOWN,
+        "region": ACQUIRED_ACTIVE,
+        "fwhm_mm": 0,
+    }
+    tested = values[np.logical_and.reduce([values[name] == cell for name, cell in cells.items()])]
+    if tested.empty:
+        return ""
+    row = tested.sort_values("contrast", key=lambda names: names != "all", kind="stable").iloc[[0]]
+    numbers = participant_columns(row).to_numpy(dtype=np.float64)
+    numbers = numbers[np.isfinite(numbers)]
+    if not numbers.size:
+        return ""
+    low, middle, high = (
+        number(value, ".0%") for value in (numbers.min(), np.median(numbers), numbers.max())
+    )
+    spread = (
+        f"median of {numbers.size} participants, range {low} to {high}"
+        if numbers.size > 1
+        else "1 participant"
+    )
+    return (
+        f"In the test at half the resolution, {method} recovered {middle} of the detail of"
+        f" {row['contrast'].iloc[0]} in active voxels ({spread}). This test does not measure the"
+        " accuracy at the final resolution"
+    )
+
+
 def group_answer_html(
     comparisons: pd.DataFrame,
     tasks: Mapping[str, Mapping[str, int]],
     sentences: Mapping[str, str] | None = None,
+    tested: Mapping[str, str] | None = None,
 ) -> Markup:
     """Render the answer per task: a sentence, three numbers and their basis.
 
@@ -405,6 +454,8 @@ def group_answer_html(
     sentences : Mapping[str, str], optional
         Sentence on the missing primary comparison by task (`not_assessed_text`). By default, the
         sentence says that there are no reference data.
+    tested : Mapping[str, str], optional
+        Sentence on the test at half the resolution by task (`tested_detail_text`).
     """
     primary = (
         list(comparisons[comparisons["part"] == PRIMARY].itertuples()) if len(comparisons) else []
@@ -417,7 +468,10 @@ def group_answer_html(
         by_sentence.setdefault(sentence, []).append(task)
     for sentence, tasks_with_sentence in by_sentence.items():
         task_note = f" (task {', '.join(tasks_with_sentence)})" if len(tasks) > 1 else ""
-        evidence = "If a self-test was possible, its results are shown in the participant reports"
+        texts = [(tested or {}).get(task, "") for task in tasks_with_sentence]
+        evidence = ". ".join(filter(None, texts)) or (
+            "If a self-test was possible, its results are shown in the participant reports"
+        )
         headline = f"{sentence}{task_note}."
         parts.append(render("group_answer", "", *MARKS["not assessed"], headline, evidence, []))
     return join(parts)

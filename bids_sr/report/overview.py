@@ -10,8 +10,11 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from bids_sr.evaluation import motion_text, series_text, words
+from bids_sr.evaluation.detail_support import COVERAGE, ContrastSupport, judge_detail
 from bids_sr.evaluation.evidence import (
+    ACQUIRED_ACTIVE,
     HALVES,
+    KNOWN,
     Evidence,
     accuracy_evidence,
     derives_from,
@@ -21,7 +24,13 @@ from bids_sr.evaluation.evidence import (
 )
 from bids_sr.evaluation.motion_text import MOVED_MM
 from bids_sr.evaluation.qc_flags import find_raised_flags
-from bids_sr.evaluation.self_test import EARLIER, UNCALIBRATED, parse_self_test
+from bids_sr.evaluation.self_test import (
+    EARLIER,
+    UNCALIBRATED,
+    SelfTestResults,
+    parse_self_test,
+)
+from bids_sr.evaluation.support_text import BLIND_SPOT, main_contrast
 from bids_sr.evaluation.verdict_text import leading_sentences
 from bids_sr.evaluation.words import MARKS
 from bids_sr.frozen import frozen
@@ -29,7 +38,7 @@ from bids_sr.io.grids import size_text
 from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.number_text import interval, number
 from bids_sr.metrics.rows import MISSING, MetricRow, VerdictFacts
-from bids_sr.report.markup import render
+from bids_sr.report.markup import ColumnHead, render, table
 from bids_sr.report.participant_overview import ONLY_RUN
 from bids_sr.report.registration_facts import registration_warnings
 from bids_sr.report.sections import run_text
@@ -140,14 +149,22 @@ def overview_html(
         ),
     ]
     unit = "segments" if run.at_rest else "blocks"
+    supports = judge_detail(rows, best) if best else {}
+    test_text = "self-test" if self_test is None else self_test.test_text
+    calibrated = self_test is not None and self_test.calibrated
     if evidence is not None:
         cards = [_level_card(evidence, best, unit, applied), *_correct_card(evidence, best, unit)]
+    elif supports:
+        cards = [_tested_card(best, supports, self_test or SelfTestResults())]
     else:
-        calibrated = self_test is not None and self_test.calibrated
         cards = _earlier_card(best, calibrated, no_detail=detail is not None)
-    cards += _reliable_card(
-        rows, best, contrast, "self-test" if self_test is None else self_test.test_text
-    )
+    reliable = _reliable_card(rows, best, contrast, test_text, supports)
+    cards += reliable
+    explanation = []
+    if supports and evidence is None:
+        explanation += [TESTED_EXPLANATION.format(test=test_text), BLIND_SPOT]
+    if reliable:
+        explanation += _explain_reliable(rows, best, contrast, test_text)
     caution = _cautions(rows, evidence, best)
     is_best_wrong = any(value < 0 for value in _brain_values(rows, evidence, best).values())
     undecided = bool(applied) and not (detail is not None and detail.no_detail)
@@ -162,6 +179,8 @@ def overview_html(
         _definitions([best, *applied]),
         leading_sentences(verdict),
         [*cards, _check_card(checks, measured=evidence is not None)],
+        explanation,
+        _contrast_table(supports, rows, best),
         checks,
         caution,
         _next_steps(verdict, _remedies(rows, unapplied), undecided, run, cautioned=is_best_wrong),
@@ -328,54 +347,141 @@ def _earlier_card(best: str, calibrated: bool, *, no_detail: bool) -> list[Card]
     return [Card("not measured", label, (text,) if best == "sbl" else (), _EXPLAINED)]
 
 
-def _reliable_card(rows: Sequence[MetricRow], best: str, contrast: str, test: str) -> list[Card]:
+def _tested_card(
+    best: str, supports: Mapping[str, ContrastSupport], self_test: SelfTestResults
+) -> Card:
+    """Return a card with the tested detail of the main contrast of the best method."""
+    support = supports[main_contrast(supports)]
+    sizes = f" ({self_test.sizes[0]} → {self_test.sizes[1]} mm)" if self_test.sizes else ""
+    if support.state == "not tested" or support.active.row is None:
+        label = f"detail of {support.contrast} in the {best} map"
+        return Card("not tested", label, (words.capitalize(support.active.reason) + ".",))
+    value = number(support.active.row.value, ".0%")
+    label = (
+        f"of the detail of {support.contrast} in active voxels was recovered by {best} at half the"
+        f" resolution{sizes}"
+    )
+    if support.state == "not supported":
+        label += ": not supported"
+    return Card(value, label, (f"95 % interval: {ends_text(support.active.row)}",))
+
+
+def _contrast_table(
+    supports: Mapping[str, ContrastSupport], rows: Sequence[MetricRow], best: str
+) -> Markup:
+    """Render the tested detail of all contrasts, next to the measured detail if there is any."""
+    measured = {
+        (row.contrast, row.region): row
+        for row in rows
+        if (row.series, row.statistic, row.band, row.minus) == (best, "ev", "beyond", MISSING)
+        and row.reference in (HALVES.name, KNOWN.name)
+        and math.isfinite(row.value)
+    }
+    regions = (("active voxels", ACQUIRED_ACTIVE), ("whole brain", "brain"))
+    heads: list[ColumnHead] = ["contrast", ("result", "active voxels")]
+    heads += [("tested", name) for name, _ in regions]
+    if measured:
+        heads += [("measured", name) for name, _ in regions]
+    lines = []
+    for name, support in supports.items():
+        state = support.state
+        reason = f": {support.active.reason}" if support.active.reason else ""
+        line = [name, f"{state}{reason}", estimate_text(support.active.row)]
+        line.append(estimate_text(support.brain.row))
+        if measured:
+            line += [estimate_text(measured.get((name, region))) for _, region in regions]
+        lines.append(line)
+    return table(
+        f"Detail recovered by {best} at half the resolution, per contrast (95 % interval)",
+        heads,
+        lines,
+        texts=(1,),
+    )
+
+
+def _narrowest_error_rows(
+    rows: Sequence[MetricRow], best: str, contrast: str
+) -> tuple[float, dict[tuple[str, str], float]] | None:
+    """Return the smallest smoothing of the SD maps of a contrast, and their values.
+
+    Values are by statistic and threshold. None is returned if the map has no SD map.
+    """
+    of_best = [
+        row
+        for row in rows
+        if (row.series, row.contrast, row.reference) == (best, contrast, MISSING)
+    ]
+    widths = [row.fwhm_mm for row in of_best if row.statistic == "expected_wrong"]
+    if not widths:
+        return None
+    width = min(widths)
+    return width, {
+        (row.statistic, row.threshold): row.value for row in of_best if row.fwhm_mm == width
+    }
+
+
+def _reliable_card(
+    rows: Sequence[MetricRow],
+    best: str,
+    contrast: str,
+    test: str,
+    supports: Mapping[str, ContrastSupport],
+) -> list[Card]:
     """Return a card with the number of reliable voxels in the best method's map.
 
     The list is empty if the map has no SD map. `test` is the name of the self-test, with its voxel
     sizes.
     """
-    of_best = [row for row in rows if (row.series, row.contrast) == (best, contrast)]
-    widths = [row.fwhm_mm for row in of_best if row.statistic == "expected_wrong"]
-    if not widths:
+    if (found := _narrowest_error_rows(rows, best, contrast)) is None:
         return []
-    values = {
-        (row.statistic, row.threshold): row.value for row in of_best if row.fwhm_mm == min(widths)
-    }
-    covered = [row.value for row in of_best if row.statistic == "coverage_one_level_down"]
-    smoothing = f"smoothed with a {min(widths):g} mm FWHM kernel" if min(widths) else "unsmoothed"
-    map_text = f"Map: {best}, contrast {contrast}, {smoothing}"
+    width, values = found
     significant = values["voxels", "fdr"]
-    reliable = values.get(("voxels", "reliable"))
+    smoothing = f"smoothed with a {width:g} mm FWHM kernel" if width else "unsmoothed"
+    map_text = f"Map: {best}, contrast {contrast}, {smoothing}"
     if not significant:
-        return [Card("0", "significant voxels", ("No voxel passes FDR .05.", map_text))]
-    wrong = number(values["expected_wrong", "fdr"], ".0%")
-    expected = (
-        f"If reconstruction error is included, {wrong} of all significant voxels are expected to"
-        " have the wrong sign."
-    )
+        return [Card("0", "significant voxels", (map_text,))]
+    reliable = values.get(("voxels", "reliable"))
     label = "significant voxels are reliable"
-    noise = (
+    if reliable is not None:
+        return [Card(f"{reliable:,.0f} of {significant:,.0f}", label, (map_text,))]
+    covered = [row.value for row in _coverage_rows(rows, best, contrast)]
+    reason = "The self-test was not possible."
+    if contrast in supports and supports[contrast].state == "not supported":
+        reason = f"The {test} does not support the detail of this contrast."
+    elif covered:
+        reason = (
+            f"The {test} failed: the 95 % intervals contained the acquired effect in only"
+            f" {number(covered[0], '.0%')} of the voxels."
+        )
+    return [Card("none", f"of the {significant:,.0f} {label}", (map_text, reason))]
+
+
+def _coverage_rows(rows: Sequence[MetricRow], best: str, contrast: str) -> list[MetricRow]:
+    """Return the rows with the coverage of the intervals of a contrast in the self-test."""
+    cells = (best, contrast, COVERAGE)
+    return [row for row in rows if (row.series, row.contrast, row.statistic) == cells]
+
+
+def _explain_reliable(rows: Sequence[MetricRow], best: str, contrast: str, test: str) -> list[str]:
+    """Return sentences that explain the card of reliable voxels."""
+    found = _narrowest_error_rows(rows, best, contrast)
+    if found is None or not found[1]["voxels", "fdr"]:
+        return ["No voxel passes FDR .05."]
+    values = found[1]
+    wrong = number(values["expected_wrong", "fdr"], ".0%")
+    sentences = [
         "Significant voxels pass FDR .05, which accounts for noise but not for reconstruction"
-        " error."
-    )
-    if reliable is None:
-        reason = "No voxels are marked as reliable because the self-test was not possible."
-        if covered:
-            reason = (
-                f"No voxels are marked as reliable because the {test} failed: the 95 % intervals"
-                f" contained the acquired effect in only {number(covered[0], '.0%')} of the"
-                " voxels."
-            )
-        return [
-            Card("none", f"of the {significant:,.0f} {label}", (map_text, noise, reason, expected))
-        ]
-    coverage = [
-        f"In the {test}, the 95 % intervals contained the acquired effect in"
-        f" {number(share, '.0%')} of the voxels."
-        for share in covered
+        f" error. If reconstruction error is included, {wrong} of all significant voxels are"
+        " expected to have the wrong sign."
     ]
-    facts = (map_text, noise, _RELIABLE, expected, *coverage)
-    return [Card(f"{reliable:,.0f} of {significant:,.0f}", label, facts)]
+    if ("voxels", "reliable") in values:
+        sentences.append(_RELIABLE)
+        sentences += [
+            f"In the {test}, the 95 % intervals contained the acquired effect in"
+            f" {number(row.value, '.0%')} of the voxels."
+            for row in _coverage_rows(rows, best, contrast)
+        ]
+    return sentences
 
 
 def _check_card(checks: Sequence[_Check], *, measured: bool) -> Card:
@@ -548,6 +654,13 @@ _RELIABLE = (
     " expected to have the wrong sign."
 )
 _CALIBRATION = "a calibration run (about 20 volumes at the high resolution, with the same slices)"
+TESTED_EXPLANATION = (
+    "In the {test}, the acquired run was downsampled, super-resolved and compared with itself, so"
+    " the values are about the resolution of the acquisition. They are no measurement of the"
+    " accuracy at the final resolution."
+)
+_UNMEASURED = ("not assessed", "tested", "not supported")
+"""Statuses of runs whose accuracy was not measured."""
 _MOVE_LESS = (
     "Check head motion first. Motion by one voxel or more invalidates fine detail, so exclude or"
     " repeat such a run."
@@ -574,7 +687,7 @@ def _next_steps(
         steps.append(
             f"Acquire {_CALIBRATION}. With a calibration run, methods can be applied to more runs."
         )
-    if status == "not assessed" and undecided:
+    if status in _UNMEASURED and undecided:
         coarser_mm = [
             before**2 / after
             for before, after in zip(run.acquired_mm, run.super_resolved_mm, strict=True)

@@ -7,6 +7,7 @@ run is super-resolved without calibration.
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from bids_sr.registration.calibration_fluctuations import calibration_patterns
 from bids_sr.sr.method import Cost
 from bids_sr.sr.variance.temporal_components import SeriesError
 from bids_sr.steps.memory import CALIBRATE
+
+if TYPE_CHECKING:
+    from bids_sr.sr.variance.exemplars import CalibrationPatterns
 
 _LOGGER = logging.getLogger(__name__)
 _WITHOUT = "prior variances are estimated from the run itself"
@@ -95,6 +99,32 @@ def register_calibration(
         xfm = np.eye(4)
         facts = {"reason": f"registration to the BOLD run failed ({error})"}
     return xfm[None], facts
+
+
+def calibration_exemplars(
+    calibration_patterns: Image | None,
+    boldref2calibration_xfm: Transforms | None,
+    calibration_facts: Facts | None,
+) -> "CalibrationPatterns | None":
+    """Return the patterns of a calibration run with their position; None if they are not usable.
+
+    The parameters are the results of `measure_calibration` and `register_calibration`; None if the
+    run has no calibration run.
+    """
+    from bids_sr.sr.variance.exemplars import CalibrationPatterns
+
+    if (
+        calibration_patterns is None
+        or boldref2calibration_xfm is None
+        or calibration_facts is None
+        or not calibration_facts["usable"]
+    ):
+        return None
+    return CalibrationPatterns(
+        patterns=np.moveaxis(calibration_patterns.data, -1, 0),
+        affine=calibration_patterns.affine,
+        from_boldref=boldref2calibration_xfm[0],
+    )
 
 
 @step(

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from bids_sr.config.memory import Need
+from bids_sr.evaluation.detail_support import LEAST_COVERAGE
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import Threshold, parse_thresholds
@@ -43,7 +44,6 @@ from bids_sr.steps.error_maps import (
     error_images,
     is_wide,
 )
-from bids_sr.steps.reconstruction_error import LEAST_COVERAGE
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -45,6 +45,7 @@ from bids_sr.sr.training_text import (
     write_planned_sentences,
 )
 from bids_sr.sr.variance.temporal_components import SeriesError, open_uncompressed
+from bids_sr.steps.calibration_run import calibration_exemplars
 from bids_sr.steps.memory import TRAIN, TRAIN_ON_VOLUMES, VARIANCE
 
 if TYPE_CHECKING:
@@ -582,7 +583,6 @@ def estimate_variance(
     """
     from threadpoolctl import threadpool_limits
 
-    from bids_sr.sr.variance.exemplars import CalibrationPatterns
     from bids_sr.sr.variance.run_data import run_data
 
     training = TrainingRequest(
@@ -598,18 +598,10 @@ def estimate_variance(
     )
     if (recipe_of_maps := training.variance) is None:
         raise ValueError(f"the method {method} does not use variance maps")
-    mask, exemplars = bold_mask.data, None
-    if (
-        calibration_patterns is not None
-        and calibration_facts is not None
-        and calibration_facts["usable"]
-    ):
-        assert boldref2calibration_xfm is not None
-        exemplars = CalibrationPatterns(
-            patterns=np.moveaxis(calibration_patterns.data, -1, 0),
-            affine=calibration_patterns.affine,
-            from_boldref=boldref2calibration_xfm[0],
-        )
+    mask = bold_mask.data
+    exemplars = calibration_exemplars(
+        calibration_patterns, boldref2calibration_xfm, calibration_facts
+    )
     with threadpool_limits(omp_nthreads), open_uncompressed(preproc.path, here) as reader:
         data = run_data(
             reader,

@@ -7,7 +7,7 @@ through the three values predicts an improvement, its vertex is evaluated on all
 accepted if the prediction clearly improves.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import cos, radians, sin
 
@@ -100,6 +100,7 @@ class CalibrationFit:
         facts: dict[str, object] = {
             "weight": self.weight,
             "position_correction_mm": round(self.moved_mm, 3),
+            "position_correction": np.round(self.correction, 6).tolist(),
         }
         if self.cautious is None or self.full is None:
             return facts
@@ -111,6 +112,18 @@ class CalibrationFit:
             },
             "predicted_gain_error": round(self.cautious.error, 5),
         }
+
+
+def read_calibration(held_out: object) -> tuple[float, Array | None]:
+    """Return weight and position correction of a calibration from `CalibrationFit.entries`.
+
+    The weight is 0 if no calibration was used. The correction (4 x 4, RAS+ mm) is None if it is
+    missing, as in cards of earlier versions.
+    """
+    if not isinstance(held_out, Mapping):
+        return 0.0, None
+    correction = held_out.get("position_correction")
+    return float(held_out.get("weight", 0)), None if correction is None else np.array(correction)
 
 
 def unrefined_fit() -> CalibrationFit:

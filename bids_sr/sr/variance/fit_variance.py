@@ -80,7 +80,7 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
         )
         if used:
             if fit is not None and fit.weight:
-                recipe = _make_short_recipe(recipe)
+                recipe = make_short_recipe(recipe)
             prior = estimate_prior(components, tile, recipe, seed=seed, progress=log_update)
             if fit is not None and fit.weight:
                 prior = add_patterns(prior, _patterns(data, fit, level.fine), fit.weight)
@@ -103,7 +103,7 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
     return TrainedModel(state=state, card=card, log=tuple(log))
 
 
-def _make_short_recipe(recipe: VarianceRecipe) -> VarianceRecipe:
+def make_short_recipe(recipe: VarianceRecipe) -> VarianceRecipe:
     """Return the recipe for runs with a calibration run, which has fewer and larger updates."""
     return replace(recipe, rounds=min(recipe.rounds, _ROUNDS), step=_STEP, pull=_PULL)
 
@@ -135,7 +135,7 @@ def _fit(data: RunData, recipe: VarianceRecipe, seed: int) -> CalibrationFit | N
     tile = Tile.from_mask(level, np.asarray(data.mask)[:, :, slices])
     halves = [_slices(half)[:, slices].contiguous() for half in data.halves]
     with torch.inference_mode():
-        maps = (estimate_map(half, tile, _make_short_recipe(recipe), seed) for half in halves)
+        maps = (estimate_map(half, tile, make_short_recipe(recipe), seed) for half in halves)
         priors = [prior for prior in maps if isinstance(prior, Prior)]
         band = OuterBand(level, slices, data.mask, halves, priors, data.affine)
         return fit_calibration(band, data.exemplars, data.mask, data.affine)
@@ -166,7 +166,7 @@ def _gate(
         patterns = None
         if fit is not None and fit.weight:
             assert data.exemplars is not None
-            recipe = _make_short_recipe(recipe)
+            recipe = make_short_recipe(recipe)
             patterns = data.exemplars.downsample(
                 data.mask.shape, data.affine, data.factor, fit.correction
             )

@@ -16,6 +16,7 @@ from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.threads import map_in_threads
 from bids_sr.sr.variance.add_detail import add_detail_to_slice
 from bids_sr.sr.variance.estimation import estimate_prior
+from bids_sr.sr.variance.exemplars import add_patterns
 from bids_sr.sr.variance.posterior import DRAWS, draw_errors
 from bids_sr.sr.variance.prior import Tile
 from bids_sr.sr.variance.temporal_components import temporal_statistics
@@ -31,8 +32,10 @@ class DownsampledReconstruction:
         Downsampled series (4D).
     errors : Path
         Reconstruction of the downsampled series minus the acquired series (4D).
+    window : tuple[slice, slice, slice]
+        Part of the acquired grid that is tested.
     mask : MaskArray
-        Brain mask in the tested window of the acquired grid (x, y, z).
+        Brain mask in this window (x, y, z).
     low_mask : MaskArray
         Brain mask on the downsampled grid.
     power : Float32
@@ -43,6 +46,7 @@ class DownsampledReconstruction:
 
     low: Path
     errors: Path
+    window: tuple[slice, slice, slice]
     mask: MaskArray
     low_mask: MaskArray
     power: Float32
@@ -59,6 +63,8 @@ def errors_below(
     n_dummy: int = 0,
     nuisance: Array | None = None,
     seed: int = 0,
+    patterns: Tensor | None = None,
+    weight: float = 0.0,
 ) -> DownsampledReconstruction:
     """Downsample a run in plane, reconstruct it, and compute the reconstruction errors.
 
@@ -82,6 +88,10 @@ def errors_below(
         Nuisance regressors (T, K); None if there are none.
     seed : int, optional
         Seed of the samples from the prior.
+    patterns : Tensor | None, optional
+        Patterns of a calibration run, downsampled to the acquired grid (C, z, x, y).
+    weight : float, optional
+        Weight of these patterns in the prior, see `bids_sr.sr.variance.exemplars.add_patterns`.
 
     Returns
     -------
@@ -124,6 +134,8 @@ def errors_below(
             )
         components = torch.stack([to_slices(image) for image in statistics.components])
         prior = estimate_prior(components, Tile.from_mask(plane, low_mask), recipe, seed=seed)
+        if patterns is not None:
+            prior = add_patterns(prior, patterns[:, z, x, y], weight)
 
         def reconstruct(k: int) -> tuple[Tensor, Tensor, Tensor]:
             """Return the error of a slice, and the mean squares of samples and of their errors."""
@@ -146,6 +158,7 @@ def errors_below(
     return DownsampledReconstruction(
         low=low,
         errors=errors,
+        window=(x, y, z),
         mask=inside,
         low_mask=low_mask,
         power=power,

@@ -139,6 +139,9 @@ def show_viewer(
         room=bytes_per_run(n_runs),
         mni=mni,
         definitions=_definitions(shown),
+        cautions=[
+            line["text"] for line in verdict.get("lines", ()) if line["status"] == "not supported"
+        ],
     )
     return viewer or None
 

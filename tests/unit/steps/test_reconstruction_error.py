@@ -372,6 +372,7 @@ def check_run(run, folder, **card):
             here=folder,
             series_name="sbl",
             contrasts=run.contrasts,
+            smoothing=(0.0,),
             factor=FACTOR,
             tr=2.0,
             n_dummy=0,
@@ -385,10 +386,9 @@ def check_run(run, folder, **card):
 
 def test_intervals_have_the_right_coverage_at_half_the_resolution_without_leftover_files(tmp_path):
     rows = check_run(run_of(), tmp_path)
-    assert [(row.statistic, row.contrast, row.region) for row in rows] == [
-        ("coverage_one_level_down", name, "brain") for name in CONTRASTS
-    ]
-    for row in rows:
+    coverage = [row for row in rows if row.statistic == "coverage_one_level_down"]
+    assert [(row.contrast, row.region) for row in coverage] == [(n, "brain") for n in CONTRASTS]
+    for row in coverage:
         assert 0.92 < row.value < 0.985
         assert row.n > 500
     assert not (tmp_path / "low.nii").exists()
@@ -475,7 +475,7 @@ def test_intervals_of_a_single_slice_with_seeds_and_with_a_singular_design(tmp_p
         run._replace(regressors=seeds, contrasts={"here": {"here": 1.0}}),
         run._replace(confounds=confounds),
     ):
-        rows = check_run(variant, tmp_path)
+        rows = [r for r in check_run(variant, tmp_path) if r.statistic.startswith("coverage")]
         assert [row.contrast for row in rows] == list(variant.contrasts)
         assert all(0.7 < row.value <= 1 for row in rows)
 

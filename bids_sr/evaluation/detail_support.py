@@ -1,0 +1,159 @@
+"""Rule that says for which contrasts a run without a reference supports its added detail.
+
+The detail of a contrast was *tested* if the test at half the resolution
+(`bids_sr.evaluation.tested_detail`) is precise and its interval is above 0, both for all tested
+spatial frequencies and for their upper half: these are closest to the frequencies that
+super-resolution adds, and an effect that is smoother than the fluctuations of the run is absent
+there. The detail is *not supported* if an interval contains 0 or is below 0, and *not tested* if
+the test is not possible or not precise. The limits were set before the rule was applied to any
+data; the upper half was added after a simulated world with foci of 12 mm had passed the test of
+all frequencies (``benchmarks/results/tested_worlds.md``).
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
+from bids_sr.evaluation.tested_detail import OUTER, REFERENCE
+from bids_sr.frozen import frozen
+from bids_sr.metrics.number_text import number
+from bids_sr.metrics.rows import MetricRow
+
+COVERAGE = "coverage_one_level_down"
+LEAST_COVERAGE = 0.9
+"""Lowest coverage of 95 % intervals, at half the resolution, with which detail is supported."""
+LEAST_ACTIVE = 50
+"""Smallest number of active voxels at half the resolution."""
+WIDEST = 0.3
+"""Largest half-width of the interval of the explained variance."""
+SupportState = Literal["tested", "not supported", "not tested"]
+
+
+@frozen
+class DetailSupport:
+    """Result of the test at half the resolution for one contrast in one region.
+
+    Attributes
+    ----------
+    row : MetricRow | None
+        Explained variance of the detail; None if it was not computed.
+    reason : str
+        Why the detail was not tested, as a clause; "" if it was tested.
+    """
+
+    state: SupportState
+    row: MetricRow | None = None
+    reason: str = ""
+
+
+@frozen
+class ContrastSupport:
+    """Results for the detail of one contrast in active voxels, which decide, and in the brain."""
+
+    contrast: str
+    active: DetailSupport
+    brain: DetailSupport
+
+    @property
+    def state(self) -> SupportState:
+        """Result in active voxels."""
+        return self.active.state
+
+
+NOT_SPLIT = "the run cannot be split into two halves of its blocks"
+
+
+def judge_detail(
+    rows: Iterable[MetricRow], method: str, contrasts: Sequence[str] = (), fwhm_mm: float = 0.0
+) -> dict[str, ContrastSupport]:
+    """Return which contrasts of a method have detail that the run supports.
+
+    Parameters
+    ----------
+    rows : Iterable[MetricRow]
+        Rows of the evaluation.
+    method : str
+        Series whose detail was tested.
+    contrasts : Sequence[str], optional
+        Contrasts that are listed even if they were not tested.
+    fwhm_mm : float, optional
+        Smoothing of the effects (FWHM, mm).
+
+    Returns
+    -------
+    dict[str, ContrastSupport]
+        Results by contrast, in the order of the rows; empty if nothing was tested and there are no
+        `contrasts`.
+    """
+    of_method = [row for row in rows if row.series == method]
+    coverage = {row.contrast: row.value for row in of_method if row.statistic == COVERAGE}
+    tested = [row for row in of_method if row.reference == REFERENCE and row.fwhm_mm == fwhm_mm]
+    cells = {(row.contrast, row.region, row.statistic): row for row in tested}
+    names = dict.fromkeys([*contrasts, *(row.contrast for row in tested if row.statistic == "ev")])
+    return {
+        name: ContrastSupport(
+            contrast=name,
+            active=_judge(
+                cells.get((name, ACQUIRED_ACTIVE, "ev")),
+                cells.get((name, ACQUIRED_ACTIVE, OUTER)),
+                cells.get((name, ACQUIRED_ACTIVE, "voxels")),
+                coverage.get(name, math.nan),
+                region="active voxels",
+            ),
+            brain=_judge(
+                cells.get((name, "brain", "ev")),
+                cells.get((name, "brain", OUTER)),
+                cells.get((name, "brain", "voxels")),
+                coverage.get(name, math.nan),
+                region="brain",
+            ),
+        )
+        for name in names
+    }
+
+
+def _judge(
+    row: MetricRow | None,
+    outer: MetricRow | None,
+    voxels: MetricRow | None,
+    coverage: float,
+    region: str,
+) -> DetailSupport:
+    """Apply the rule to the explained variance of one contrast in one region.
+
+    `outer` is the row of the highest acquired spatial frequencies, and `voxels` the row with the
+    number of voxels. `coverage` is NaN if it was not measured.
+    """
+    if row is None or outer is None or voxels is None:
+        return DetailSupport(state="not tested", reason=NOT_SPLIT)
+    reason = ""
+    half_width = (row.upper - row.lower) / 2
+    if voxels.value < LEAST_ACTIVE:
+        reason = (
+            f"at half the resolution, the run has only {voxels.value:.0f} {region} in this"
+            f" contrast (at least {LEAST_ACTIVE} are required)"
+        )
+    elif not math.isfinite(row.value):
+        reason = "the acquired effect has no reproducible detail at half the resolution"
+    elif not math.isfinite(half_width):
+        reason = "the run has too few slices for a confidence interval"
+    elif row.lower <= 0 or outer.lower <= 0:
+        return DetailSupport(state="not supported", row=row)
+    elif not math.isfinite(outer.value):
+        reason = (
+            "the acquired effect is not reproducible at the highest acquired spatial frequencies"
+        )
+    elif half_width > WIDEST:
+        reason = (
+            f"the confidence interval (± {number(half_width, '.0%')}) is wider than"
+            f" ± {number(WIDEST, '.0%')}"
+        )
+    elif math.isnan(coverage):
+        reason = "the coverage of the 95 % intervals was not measured"
+    elif coverage < LEAST_COVERAGE:
+        reason = (
+            "the 95 % intervals of the effect contained the acquired effect in only"
+            f" {number(coverage, '.0%')} of the voxels"
+        )
+    return DetailSupport(state="not tested" if reason else "tested", row=row, reason=reason)

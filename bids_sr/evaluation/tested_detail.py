@@ -1,0 +1,157 @@
+"""Detail of each contrast that is recovered at half the resolution, where it was acquired.
+
+The run is downsampled by the super-resolution factor and super-resolved to the acquired
+resolution. The effect of each contrast is then compared with the acquired effect as a
+super-resolved effect is compared with a measured effect (`bids_sr.evaluation.agreement`): the
+effect in one half of the blocks with the acquired effect in the other half, above the Nyquist
+frequency of the downsampled run.
+
+Slices are reconstructed separately, so the standard error is a jackknife over slices. The accuracy
+at the acquired resolution also differs from the accuracy at the final resolution. The standard
+deviation of this difference, `_LEVEL_SD`, is added in quadrature.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bids_sr.evaluation.effects_of_run import LEAST_VOXELS
+from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
+from bids_sr.evaluation.reference_maps import TRUE_T
+from bids_sr.glm.block_effects import Effects
+from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.smoothing import smooth
+from bids_sr.io.arrays import Float, Float32, MaskArray, Real
+from bids_sr.io.grids import Factor
+from bids_sr.metrics.rows import MetricRow
+from bids_sr.spatial.nyquist import beyond_nyquist
+
+REFERENCE = "oneLevelDown"
+"""Reference of values at half the resolution in the table of metrics."""
+OUTER = "ev_outer"
+"""Explained variance of the upper half of the tested spatial frequencies."""
+_LEVEL_SD = 0.05
+_LEAST_SLICES = 4  # smallest number of slices for an interval
+
+
+def iterate_tested_detail(
+    reconstructed: Effects,
+    acquired: Effects,
+    active_t: Mapping[float, Mapping[str, Float32]],
+    contrasts: Contrasts,
+    factor: Factor,
+) -> Iterator[MetricRow]:
+    """Yield the explained variance of the detail of each contrast, in active voxels and the brain.
+
+    Parameters
+    ----------
+    reconstructed, acquired : Effects
+        Block effects of the downsampled and super-resolved run, and of the acquired run, on the
+        tested part of the acquired grid (x, y, z).
+    active_t : Mapping[float, Mapping[str, Float32]]
+        t maps of the downsampled run, interpolated to this grid, by smoothing (FWHM, mm) and
+        contrast.
+    contrasts : Contrasts
+        Weights of conditions by contrast. Contrasts that cannot be split into halves are skipped.
+    factor : Factor
+        Ratio by which the run was downsampled along each axis.
+
+    Yields
+    ------
+    MetricRow
+        Explained variance with its 95 % interval (`n` is the number of slices), and the number of
+        voxels. The explained variance is NaN if the acquired effect has no reproducible detail.
+    """
+    for contrast, weights in contrasts.items():
+        halves = acquired.halves(weights)
+        if halves is None:
+            continue
+        for width, t_maps in active_t.items():
+            details = {
+                statistic: [
+                    [_compute_detail(effects, half, width, limit) for half in halves]
+                    for effects in (reconstructed, acquired)
+                ]
+                for statistic, limit in (("ev", factor), (OUTER, _outer_factor(factor)))
+            }
+            regions = {"brain": acquired.mask}
+            if contrast in t_maps:
+                regions[ACQUIRED_ACTIVE] = acquired.mask & (np.abs(t_maps[contrast]) > TRUE_T)
+            for region, voxels in regions.items():
+                row = MetricRow(
+                    series=reconstructed.series,
+                    statistic="voxels",
+                    value=float(np.count_nonzero(voxels)),
+                    reference=REFERENCE,
+                    contrast=contrast,
+                    region=region,
+                    fwhm_mm=width,
+                )
+                for statistic, (estimates, targets) in details.items():
+                    value, half_width = _explained_variance(estimates, targets, voxels)
+                    yield replace(
+                        row,
+                        statistic=statistic,
+                        band="beyond",
+                        value=value,
+                        lower=value - half_width,
+                        upper=value + half_width,
+                        n=int(np.count_nonzero(voxels.any(axis=(0, 1)))),
+                    )
+                yield row
+
+
+def _outer_factor(factor: Factor) -> Factor:
+    """Return the factor whose Nyquist frequency is in the middle of the tested frequencies."""
+    x, y, z = (2 * f / (f + 1) for f in factor)
+    return x, y, z
+
+
+def _compute_detail(effects: Effects, weights: Float, width: float, factor: Factor) -> Float32:
+    """Return a sum of block effects above the Nyquist frequency (x, y, z).
+
+    The effect is smoothed first with a kernel of `width` (FWHM, mm).
+    """
+    effect = effects.effect(weights)
+    if width:
+        effect = smooth(effect, effects.zooms, width)
+    return beyond_nyquist(effect, factor)
+
+
+def _explained_variance(
+    estimates: Sequence[Real], targets: Sequence[Real], voxels: MaskArray
+) -> tuple[float, float]:
+    """Return the explained variance of the detail, and the half-width of its 95 % interval.
+
+    Both are NaN if there are too few voxels, or if the detail of the two targets is not
+    reproducible; the half-width is NaN if there are too few slices.
+
+    Parameters
+    ----------
+    estimates, targets : Sequence[Real]
+        Detail of the reconstructed and of the acquired effect (x, y, z) in both halves of the
+        blocks.
+    voxels : MaskArray
+        Region (x, y, z).
+    """
+    if np.count_nonzero(voxels) < LEAST_VOXELS:
+        return math.nan, math.nan
+    e_a, e_b, t_a, t_b = (
+        np.where(voxels, image - image[voxels].mean(dtype=np.float64), 0).astype(np.float64)
+        for image in (*estimates, *targets)
+    )
+    slices = voxels.any(axis=(0, 1))
+    explained = (e_a * t_b + e_b * t_a - (e_a**2 + e_b**2) / 2).sum(axis=(0, 1))[slices]
+    energy = (t_a * t_b).sum(axis=(0, 1))[slices]
+    count = len(energy)
+    total = float(energy.sum())
+    if not total > 1.96 * float(energy.std(ddof=1) if count > 1 else 0) * count**0.5:
+        return math.nan, math.nan
+    value = float(explained.sum()) / total
+    if count < _LEAST_SLICES:
+        return value, math.nan
+    others = (explained.sum() - explained) / (total - energy)
+    variance = (count - 1) / count * float(np.square(others - others.mean()).sum())
+    return value, 1.96 * math.sqrt(variance + _LEVEL_SD**2)

@@ -1,0 +1,123 @@
+"""Rule on the contrasts whose detail a run supports."""
+
+import math
+
+import pytest
+
+from bids_sr.evaluation.detail_support import judge_detail
+from bids_sr.evaluation.self_test import SelfTestResults
+from bids_sr.evaluation.support_text import write_support_lines
+from bids_sr.metrics.rows import MetricRow
+
+SIZES = SelfTestResults(sizes=("12", "6"))
+
+
+def rows_of(
+    value=0.53,
+    half=0.13,
+    outer=0.45,
+    voxels=400,
+    coverage=0.95,
+    contrast="all",
+    region="acquired40",
+):
+    cells = {"contrast": contrast, "series": "sbl"}
+    place = {"region": region, "reference": "oneLevelDown"}
+    return [
+        MetricRow(
+            statistic="ev",
+            band="beyond",
+            value=value,
+            lower=value - half,
+            upper=value + half,
+            **place,
+            **cells,
+        ),
+        MetricRow(
+            statistic="ev_outer",
+            band="beyond",
+            value=outer,
+            lower=outer - 0.13,
+            upper=outer + 0.13,
+            **place,
+            **cells,
+        ),
+        MetricRow(statistic="voxels", value=float(voxels), **place, **cells),
+        MetricRow(statistic="coverage_one_level_down", value=coverage, region="brain", **cells),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "state", "reason"),
+    [
+        ({}, "tested", ""),
+        ({"voxels": 50}, "tested", ""),
+        ({"voxels": 49}, "not tested", "only 49 active voxels"),
+        ({"value": math.nan}, "not tested", "no reproducible detail"),
+        ({"half": math.nan}, "not tested", "too few slices"),
+        ({"half": 0.31}, "not tested", "± 31 %"),
+        ({"half": 0.29}, "tested", ""),
+        ({"value": 0.12}, "not supported", ""),
+        ({"value": -0.5, "half": 0.9}, "not supported", ""),
+        ({"outer": 0.12}, "not supported", ""),
+        ({"outer": math.nan}, "not tested", "highest acquired spatial frequencies"),
+        ({"coverage": 0.89}, "not tested", "only 89 %"),
+        ({"coverage": math.nan}, "not tested", "not measured"),
+    ],
+)
+def test_the_rule(changes, state, reason):
+    support = judge_detail(rows_of(**changes), "sbl")["all"]
+    assert support.state == state
+    assert reason in support.active.reason
+    assert bool(support.active.reason) is (state == "not tested")
+
+
+def test_contrasts_without_a_test_are_listed_if_they_are_named():
+    assert judge_detail(rows_of(), "tv") == {}
+    support = judge_detail(rows_of(), "sbl", ["all", "hand"])
+    assert {name: result.state for name, result in support.items()} == {
+        "all": "tested",
+        "hand": "not tested",
+    }
+    assert judge_detail(rows_of(), "sbl", fwhm_mm=5.0) == {}
+
+
+def lines_of(*row_lists):
+    rows = [row for rows in row_lists for row in rows]
+    return [
+        (line.state, line.text)
+        for line in write_support_lines("sbl", judge_detail(rows, "sbl"), SIZES)
+    ]
+
+
+def test_each_state_has_its_sentence_with_the_number():
+    ((state, text),) = lines_of(rows_of(), rows_of(region="brain", value=0.42))
+    assert state == "tested"
+    assert (
+        "(12 → 6 mm), sbl recovered 53 % (40 to 66) of the detail of all in active voxels" in text
+    )
+    assert "whole brain" not in text
+    ((_, text),) = lines_of(rows_of(), rows_of(region="brain", value=-0.4))
+    assert "Over the whole brain, the detail was not recovered (−40 % (−53 to −27))" in text
+    ((state, text),) = lines_of(rows_of(value=0.1))
+    assert state == "not supported"
+    assert "did not recover the detail of all" in text
+    assert "Do not interpret detail of this contrast that is finer than 6 mm." in text
+    ((state, text),) = lines_of(rows_of(voxels=12))
+    assert state == "not tested"
+    assert "only 12 active voxels" in text
+    assert "as an interpolated map" in text
+
+
+def test_other_contrasts_are_named_by_state():
+    lines = lines_of(
+        rows_of(),
+        rows_of(contrast="face"),
+        rows_of(contrast="house", value=-0.1),
+        rows_of(contrast="scene", value=-0.2),
+        rows_of(contrast="tool", voxels=3),
+    )
+    assert [state for state, _ in lines] == ["tested", "not supported", "not tested"]
+    assert "house and scene" in lines[1][1]
+    assert "face" not in " ".join(text for _, text in lines)
+    assert "detail of tool could not be tested because" in lines[2][1]

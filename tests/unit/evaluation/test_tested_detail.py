@@ -1,0 +1,118 @@
+"""Explained variance of detail at half the resolution, on block effects with known detail."""
+
+import math
+
+import numpy as np
+import pytest
+
+from bids_sr.evaluation.tested_detail import iterate_tested_detail
+from bids_sr.glm.block_effects import Effects
+from bids_sr.glm.blocks import TaskBlock
+from bids_sr.spatial.nyquist import beyond_nyquist
+
+SHAPE, FACTOR = (32, 28, 10), (2.0, 2.0, 1.0)
+CONTRASTS = {"hand": {"hand": 1.0}}
+BLOCKS = tuple(
+    TaskBlock(condition="hand", events=((20.0 * k, 10.0),), half=k % 2) for k in range(8)
+)
+
+
+def effects_of(series, maps, *, noise=0.0, seed=0):
+    rng = np.random.default_rng(seed)
+    betas = np.repeat(maps[..., None], len(BLOCKS), axis=-1)
+    betas = betas + noise * rng.standard_normal(betas.shape)
+    return Effects(
+        series=series,
+        affine=np.diag([3.0, 3.0, 4.0, 1.0]),
+        mask=np.ones(SHAPE, bool),
+        betas=betas.astype(np.float32),
+        mean=np.ones(SHAPE, np.float32),
+        blocks=BLOCKS,
+        covariance=np.eye(len(BLOCKS)),
+        leak=np.zeros((len(BLOCKS), len(BLOCKS))),
+    )
+
+
+def true_effect(seed=1):
+    return np.random.default_rng(seed).standard_normal(SHAPE)
+
+
+def rows_of(reconstructed, acquired, t_maps=None, widths=(0.0,)):
+    active = {width: t_maps or {} for width in widths}
+    return list(iterate_tested_detail(reconstructed, acquired, active, CONTRASTS, FACTOR))
+
+
+@pytest.mark.parametrize(
+    ("factor", "expected"), [(1.0, 1.0), (0.5, 0.75), (0.0, 0.0), (-1.0, -3.0), (2.0, 0.0)]
+)
+def test_a_known_part_of_the_detail_gives_its_explained_variance(factor, expected):
+    """The value does not depend on noise in the acquired effect, nor on the acquired band."""
+    truth = true_effect()
+    detail = beyond_nyquist(truth, FACTOR)
+    rebuilt = truth - detail + factor * detail
+    row, outer, voxels = rows_of(effects_of("sbl", rebuilt), effects_of("raw", truth, noise=1.0))
+    assert outer.statistic == "ev_outer"
+    assert outer.value == pytest.approx(expected, abs=0.15)
+    assert (row.statistic, row.band, row.reference) == ("ev", "beyond", "oneLevelDown")
+    assert (row.region, row.contrast, row.n) == ("brain", "hand", SHAPE[2])
+    assert row.value == pytest.approx(expected, abs=0.12)
+    assert row.lower < expected < row.upper
+    assert row.upper - row.value >= 1.96 * 0.05
+    assert (voxels.statistic, voxels.value) == ("voxels", math.prod(SHAPE))
+
+
+def test_the_upper_half_of_the_frequencies_is_judged_by_itself():
+    """Detail that is right only at the lower tested frequencies is wrong in the upper half."""
+    truth = true_effect()
+    upper = beyond_nyquist(truth, (4 / 3, 4 / 3, 1.0))
+    acquired = effects_of("raw", truth, noise=0.3)
+    row, outer, _ = rows_of(effects_of("sbl", truth - 2 * upper), acquired)
+    assert outer.value == pytest.approx(-3.0, abs=0.2)
+    assert outer.value < row.value < 0
+
+
+def test_active_voxels_are_those_of_the_downsampled_run():
+    truth, t = true_effect(), np.zeros(SHAPE, np.float32)
+    t[4:20, 6:18, 2:8] = 5.0
+    detail = beyond_nyquist(truth, FACTOR)
+    good = np.where(np.abs(t) > 4, truth, truth - 2 * detail)
+    rows = rows_of(effects_of("sbl", good), effects_of("raw", truth), {"hand": t})
+    values = {row.region: row.value for row in rows if row.statistic == "ev"}
+    assert values["acquired40"] > 0.5
+    assert values["brain"] < -1
+    counts = {row.region: row.value for row in rows if row.statistic == "voxels"}
+    assert counts == {"brain": math.prod(SHAPE), "acquired40": 16 * 12 * 6}
+
+
+def test_effects_without_reproducible_detail_have_no_value():
+    flat = np.zeros(SHAPE)
+    row, *_ = rows_of(effects_of("sbl", flat), effects_of("raw", flat, noise=1.0))
+    assert math.isnan(row.value)
+    assert math.isnan(row.lower)
+
+
+def test_few_slices_have_no_interval_and_few_voxels_no_value():
+    truth = true_effect()
+    thin = np.zeros(SHAPE, np.float32)
+    thin[4:20, 6:18, 4:7] = 5.0
+    tiny = np.zeros(SHAPE, np.float32)
+    tiny[4:6, 6:8, 4:6] = 5.0
+    for t, is_finite in ((thin, True), (tiny, False)):
+        rows = rows_of(effects_of("sbl", truth), effects_of("raw", truth), {"hand": t})
+        (row,) = (r for r in rows if (r.region, r.statistic) == ("acquired40", "ev"))
+        assert math.isfinite(row.value) is is_finite
+        assert math.isnan(row.lower)
+
+
+def test_effects_are_smoothed_before_they_are_compared():
+    truth = true_effect()
+    acquired, rebuilt = effects_of("raw", truth), effects_of("sbl", 0.5 * truth)
+    rows = [row for row in rows_of(rebuilt, acquired, widths=(0.0, 6.0)) if row.statistic == "ev"]
+    assert [row.fwhm_mm for row in rows] == [0.0, 6.0]
+    assert [row.value for row in rows] == pytest.approx([0.75, 0.75], abs=0.02)
+
+
+def test_a_contrast_that_cannot_be_split_is_skipped():
+    acquired = effects_of("raw", true_effect())
+    missing = {"foot": {"foot": 1.0}}
+    assert not list(iterate_tested_detail(acquired, acquired, {0.0: {}}, missing, FACTOR))
