@@ -1,4 +1,4 @@
-"""Smooth random fields, distances and separable upsampling, used by the simulated head."""
+"""Smooth random fields, steps and distances, and separable upsampling, for the simulated head."""
 
 from collections.abc import Sequence
 
@@ -35,6 +35,11 @@ def smooth_field(rng: np.random.Generator, shape: Sequence[int], sigma: float) -
     out = ndimage.gaussian_filter(noise, sigma / step, mode="wrap")
     out = upsample(out, shape) if step > 1 else out[tuple(slice(0, n) for n in shape)]
     return np.asarray((out - out.mean()) / out.std(), dtype=np.float32)
+
+
+def smooth_step(value: Array, soft: float) -> Array:
+    """Return 1 well below zero and 0 well above, with a smooth transition over about `soft` mm."""
+    return 0.5 - 0.5 * np.tanh(value / np.float32(2 * soft))
 
 
 def distance(mask: Array, step: int, voxel: float) -> Array:

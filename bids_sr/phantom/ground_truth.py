@@ -12,10 +12,11 @@ from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Array
 from bids_sr.phantom.bold_run import BOLD_LEVEL, SimulatedRun
 from bids_sr.phantom.files import write_image, write_transform, write_tsv
+from bids_sr.phantom.lesions import TEMPLATE, map_lesion_locations
 from bids_sr.phantom.poses import CENTER
 from bids_sr.phantom.scanner import BOLD_FRAME, MARGIN, Scanner
 from bids_sr.phantom.simulated_subject import SimulatedSubject
-from bids_sr.phantom.still_scans import StillScan, tissue_shares
+from bids_sr.phantom.still_scans import LESION_LABEL, StillScan, tissue_shares
 from bids_sr.spatial.multi_echo import t2star
 from bids_sr.spatial.transforms import invert, rigid_params
 
@@ -346,7 +347,8 @@ def write_structural_truth(
 ) -> None:
     """Write the transform of a structural scan to the T1w image, and once the tissue fractions.
 
-    The fractions of GM, WM and CSF are on the grid of the T1w image.
+    The fractions of GM, WM and CSF are on the grid of the T1w image, as are fraction and mask of
+    lesions if the subject has any.
 
     Parameters
     ----------
@@ -367,9 +369,31 @@ def write_structural_truth(
         str(anat / f"{name}_from-{moving}_to-T1w"), scan.pose @ invert(subject.t1w_pose), text
     )
     for label, share in tissue_shares(subject).items():
-        stem = anat / f"{name}_space-T1w_label-{label}_desc-truth_probseg"
-        if Path(f"{stem}.nii.gz").exists():
+        stem = f"{name}_space-T1w_label-{label}_desc-truth"
+        if (anat / f"{stem}_probseg.nii.gz").exists():
             return
         text = f"Partial volume fraction of {label} in each voxel of the T1w image"
         metadata = {"Description": text, "SpatialReference": "the T1w image"}
-        write_image(stem, share, subject.preset.t1w_affine, metadata)
+        write_image(anat / f"{stem}_probseg", share, subject.preset.t1w_affine, metadata)
+        if label == LESION_LABEL:
+            text = "Voxels of the T1w image of which at least half is lesion"
+            metadata |= {"Description": text, "Type": "Lesion"}
+            affine = subject.preset.t1w_affine
+            write_image(anat / f"{stem}_mask", share >= 0.5, affine, metadata)
+
+
+def write_lesion_locations(root: Path) -> None:
+    """Write the map of possible lesion locations in template space.
+
+    `root` is the derivative data set.
+    """
+    locations = map_lesion_locations()
+    folder = root / f"tpl-{TEMPLATE}"
+    folder.mkdir(parents=True)
+    text = (
+        f"Deep white matter of {TEMPLATE}, where lesions are simulated. Coordinates differ little"
+        " from those of MNI152NLin2009cAsym, the default template of bids-sr, so that the map can"
+        " be used with --lesion-template"
+    )
+    stem = folder / f"tpl-{TEMPLATE}_res-02_label-{LESION_LABEL}_desc-locations_mask"
+    write_image(stem, locations.data, locations.affine, {"Description": text, "Type": "Lesion"})

@@ -14,7 +14,7 @@ from scipy import ndimage
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Shape
-from bids_sr.phantom.fields import distance, smooth_field, upsample
+from bids_sr.phantom.fields import distance, smooth_field, smooth_step, upsample
 
 # mm, field of view of the scene
 _LOW, _HIGH = np.array([-92.0, -126.0, -76.0]), np.array([92.0, 92.0, 104.0])
@@ -36,7 +36,8 @@ class Head:
     affine : Array
         Voxel-to-world matrix of all maps (4 x 4, RAS+ mm).
     fractions : dict[str, Array]
-        Fraction of each tissue in each voxel (3D, float32); the sum is 1, or less in air.
+        Fraction of each tissue in each voxel (3D, float32); the sum is 1, or less in air. The
+        tissue ``lesion`` exists only in heads with lesions.
     brain : Array
         Brain voxels (3D, boolean).
     veins : Array
@@ -70,7 +71,7 @@ class Head:
 
 
 @lru_cache(maxsize=2)
-def _templates() -> tuple[tuple[Array, ...], Array]:
+def load_template_maps() -> tuple[tuple[Array, ...], Array]:
     """Return gray matter, white matter and brain (float32, 1 mm), and their affine."""
     loaders = (
         datasets.load_mni152_gm_template,
@@ -109,7 +110,7 @@ def _deformation(rng: np.random.Generator, shape: Shape, affine: Array) -> Array
     return out
 
 
-def _deform(
+def deform_maps(
     maps: tuple[Array, ...], template_affine: Array, affine: Array, deformation: Array
 ) -> list[Array]:
     """Resample template maps to the grid of the scene through the deformation."""
@@ -158,16 +159,11 @@ def _fractions(
     thickness = 1.0 + 0.2 * smooth_field(rng, shape, 25.0 / voxel)
     air = 1 - inside
     for name, (low, high) in _SHELLS.items():
-        ring = _smooth_step(outside - high * thickness, 0.5 * voxel)
+        ring = smooth_step(outside - high * thickness, 0.5 * voxel)
         if low:
-            ring -= _smooth_step(outside - low * thickness, 0.5 * voxel)
+            ring -= smooth_step(outside - low * thickness, 0.5 * voxel)
         out[name] = out[name] + air * ring if name in out else air * ring
     return out
-
-
-def _smooth_step(value: Array, soft: float) -> Array:
-    """Return 1 well below zero and 0 well above, with a smooth transition over about `soft` mm."""
-    return 0.5 - 0.5 * np.tanh(value / np.float32(2 * soft))
 
 
 def _tube(first: Array, second: Array, radius: float, voxel: float) -> Array:
@@ -223,9 +219,9 @@ def make_head(rng: np.random.Generator, voxel: float) -> Head:
         Voxel size of the scene (mm).
     """
     shape, affine = _scene_grid(voxel)
-    maps, template_affine = _templates()
+    maps, template_affine = load_template_maps()
     deformation = _deformation(rng, shape, affine)
-    gm, wm, brain = _deform(maps, template_affine, affine, deformation)
+    gm, wm, brain = deform_maps(maps, template_affine, affine, deformation)
     outside = distance(brain > 0.5, 2 if voxel <= 1 else 1, voxel)
     fluid = np.clip(brain - gm - wm, 0, 1) * np.float32(_OPEN)
     fractions = _fractions(rng, gm, wm, fluid, brain, outside, voxel)

@@ -40,6 +40,7 @@ TISSUES: dict[str, _Tissue] = {
     "csf": _Tissue(pd=1.00, t1=4.00, t2s=0.250, t2=1.8),
     "skull": _Tissue(pd=0.06, t1=0.60, t2s=0.008, t2=0.008),
     "scalp": _Tissue(pd=0.75, t1=0.60, t2s=0.030, t2=0.070),
+    "lesion": _Tissue(pd=0.85, t1=1.30, t2s=0.065, t2=0.140),
 }
 _BLOOD = _Tissue(pd=0.9, t1=1.6, t2s=0.013, t2=0.032)  # venous blood
 
@@ -126,7 +127,7 @@ class PulseSequence:
         """
         out = np.zeros(head.veins.shape, dtype=np.float32)
         for name, share in head.fractions.items():
-            texture = head.texture if name in ("gm", "wm") else 0.0
+            texture = head.texture if name in ("gm", "wm", "lesion") else 0.0
             out += (
                 share
                 * self.signal(TISSUES[name], texture, pulse)

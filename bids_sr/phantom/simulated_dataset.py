@@ -17,6 +17,7 @@ from bids_sr.phantom.bold_run import SimulatedRun, bold_run, simulate_calibratio
 from bids_sr.phantom.files import write_image, write_tsv
 from bids_sr.phantom.ground_truth import (
     write_calibration_truth,
+    write_lesion_locations,
     write_structural_truth,
     write_truth,
 )
@@ -89,6 +90,10 @@ def _describe(root: Path, study: Study) -> None:
     kind = f"{_AT_REST[study.task]}{', no activity' if study.null else ''}"
     name = f"bids-sr phantom ({study.preset}, scene {study.scene}{kind})"
     generator = {"Name": "bids-sr-phantom", "Version": __version__}
+    truth = root / "derivatives" / "ground-truth"
+    options = asdict(study)
+    if not study.lesions:  # data sets without lesions are the same as before there were lesions
+        del options["lesions"]
     atomic_files.write_json(
         root / "dataset_description.json",
         {
@@ -97,11 +102,11 @@ def _describe(root: Path, study: Study) -> None:
             "DatasetType": "raw",
             "License": "PDDL",
             "Authors": ["bids-sr"],
-            "GeneratedBy": [generator | {"Description": f"simulated; {asdict(study)}"}],
+            "GeneratedBy": [generator | {"Description": f"simulated; {options}"}],
         },
     )
     atomic_files.write_json(
-        root / "derivatives" / "ground-truth" / "dataset_description.json",
+        truth / "dataset_description.json",
         {
             "Name": f"{name}: truth",
             "BIDSVersion": _BIDS_VERSION,
@@ -110,9 +115,12 @@ def _describe(root: Path, study: Study) -> None:
             "DatasetLinks": {"raw": "../.."},
         },
     )
-    (root / "derivatives" / "ground-truth" / ".bidsignore").write_text(
+    (truth / ".bidsignore").write_text(
         "**/*_statmap.*\n**/*_boldref.*\n**/*_xfm.*\n**/*_motion.*\n**/*_foci.*\n**/*_fieldmap.*\n**/*_timeseries.*\n"
+        + "tpl-*\n" * bool(study.lesions)
     )
+    if study.lesions:
+        write_lesion_locations(truth)
     protocol = "\n".join(f"- {key}: {value}" for key, value in asdict(study.protocol).items())
     (root / "README").write_text(
         f"# {name}\n\nSimulated with bids-sr-phantom {__version__}, seed {study.seed}. No"
@@ -164,6 +172,7 @@ def _write_subject(
         null=study.null,
         pairs=study.pairs,
         task=study.task,
+        lesions=study.lesions,
     )
     truth, func = root / "derivatives" / "ground-truth", root / name / "func"
     (root / name / "anat").mkdir(parents=True)

@@ -10,6 +10,7 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Shape
 from bids_sr.phantom.activity import foci_of_scene, make_focus
 from bids_sr.phantom.head import make_head
+from bids_sr.phantom.lesions import add_lesions
 from bids_sr.phantom.poses import draw_pose
 from bids_sr.phantom.presets import TASKS, Preset
 from bids_sr.spatial.transforms import hr_grid
@@ -29,6 +30,7 @@ _STREAMS = (
     "calibration",
     "fluctuations",
     "echoes",
+    "lesions",
 )
 
 
@@ -74,6 +76,8 @@ class SimulatedSubject:
         Number of T2*w pairs.
     task : str, optional
         Source of signal changes: ``tap`` (movements) or ``rest`` (networks).
+    lesions : int, optional
+        Number of lesions of the white matter.
     """
 
     def __init__(
@@ -86,11 +90,14 @@ class SimulatedSubject:
         null: bool = False,
         pairs: int = 1,
         task: str = "tap",
+        lesions: int = 0,
     ) -> None:
         self.preset, self.null, self.task = preset, null, task
         self.conditions = TASKS[task]
         self.draw = draw = Draw(seed=seed, subject=number)
         self.head = make_head(draw("head"), preset.scene_mm)
+        if lesions:
+            self.head = add_lesions(draw("lesions"), self.head, lesions)
         rng = draw("foci")
         labels = [
             label

@@ -42,6 +42,9 @@ PROTOCOLS = {
     ),
 }
 CONTRASTS = tuple(PROTOCOLS)
+LESION_LABEL = "WMH"
+"""BIDS label of lesions, as in the results of bids-sr."""
+_LABELS = {"gm": "GM", "wm": "WM", "csf": "CSF", "lesion": LESION_LABEL}  # by tissue
 
 
 @frozen
@@ -198,16 +201,20 @@ def _low_grid(preset: Preset) -> ScanGrid:
 
 
 def tissue_shares(subject: SimulatedSubject) -> dict[str, Array]:
-    """Return the fractions of gray matter, white matter and CSF in T1w voxels, by BIDS label."""
+    """Return the fractions of tissues in T1w voxels, by BIDS label.
+
+    The tissues are gray matter, white matter and CSF, and lesions if the head has any.
+    """
     p = subject.preset
     pose = subject.bold_pose @ invert(subject.t1w_pose)
     return {
-        name.upper(): np.clip(
+        label: np.clip(
             sample_volume(
                 subject.head.fractions[name], subject.head.affine, p.t1w_shape, p.t1w_affine, pose
             ),
             0,
             1,
         )
-        for name in ("gm", "wm", "csf")
+        for name, label in _LABELS.items()
+        if name in subject.head.fractions
     }

@@ -33,6 +33,9 @@ def _echo_times(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(message) from None
 
 
+_MOST_LESIONS = 200
+
+
 @frozen
 class Study(Checked):
     """Study to simulate; `UsageError` is raised if the options are not valid."""
@@ -82,6 +85,16 @@ class Study(Checked):
         "also simulate T2w and FLAIR scans, and T1w, T2w and FLAIR scans at a low resolution,"
         " for bids-sr --sr-target anat",
     )
+    lesions: int = option(
+        0,
+        "--lesions N",
+        "with --anat: add N lesions (white-matter hyperintensities) per participant, and store"
+        " their true mask and a map of possible lesion locations in derivatives/ground-truth. If"
+        " N is omitted, 20 lesions are added (default: no lesions)",
+        nargs="?",
+        const=20,
+        least=0,
+    )
     calibration: int = option(
         0,
         "--calibration N",
@@ -114,6 +127,10 @@ class Study(Checked):
             minimum = self.protocol.least_volumes
             reason = f"a run of the preset {self.preset} must have at least {minimum} volumes"
             self._need(self.volumes >= minimum, "volumes", reason)
+        reason = f"at most {_MOST_LESIONS} lesions can be simulated"
+        self._need(self.lesions <= _MOST_LESIONS, "lesions", reason)
+        reason = "lesions are part of the structural scans. Add --anat"
+        self._need(self.anat or not self.lesions, "lesions", reason)
         reason = "a calibration run must have at least 2 volumes (default: 20)"
         self._need(self.calibration != 1, "calibration", reason)
         if not self.echoes:

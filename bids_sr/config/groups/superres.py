@@ -80,9 +80,10 @@ class SuperRes(Checked):
         "ants",
         "--anat-tools",
         "tools for bias field correction and brain extraction with --sr-target anat: N4 and a"
-        " template brain mask (ants), or FSL FAST and BET2 (fsl; FSL must be installed). With"
-        " fsl, FLIRT (correlation ratio) aligns the scans of the series linear, and FAST"
-        " segments the high-resolution T1w scan for the quality metrics",
+        " template brain mask (ants), or FSL FAST and BET2 (fsl; FSL must be installed, and is not"
+        " part of the container image). With fsl, FLIRT (correlation ratio) aligns the scans of"
+        " the series linear, and FAST segments the high-resolution T1w scan for the quality"
+        " metrics",
     )
     lesion_template: Path | None = option(
         None,

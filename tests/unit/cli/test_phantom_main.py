@@ -44,6 +44,8 @@ def test_every_option_is_passed_to_the_study(dataset_calls: list[tuple[Path, Stu
         "--scene",
         "veins",
         "--anat",
+        "--lesions",
+        "7",
         "--task",
         "rest",
         "--volumes",
@@ -57,6 +59,7 @@ def test_every_option_is_passed_to_the_study(dataset_calls: list[tuple[Path, Stu
         seed=9,
         scene="veins",
         anat=True,
+        lesions=7,
         task="rest",
         volumes=70,
     )

@@ -152,6 +152,24 @@ def test_only_empty_or_new_directories_are_accepted(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "full"]
 
 
+@pytest.mark.parametrize("lesions", [0, 4])
+def test_lesions_are_described_only_in_data_sets_that_have_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lesions: int
+) -> None:
+    monkeypatch.setattr(simulated_dataset, "_write_subject", lambda *_: None)
+    make_dataset(tmp_path / "data", Study(preset="tiny", anat=True, lesions=lesions))
+    files = {
+        str(path.relative_to(tmp_path / "data")): path.read_bytes()
+        for path in (tmp_path / "data").rglob("*")
+        if path.is_file()
+    }
+    template = "tpl-MNI152NLin2009aSym_res-02_label-WMH_desc-locations_mask.nii.gz"
+    folder = "derivatives/ground-truth"
+    assert (f"{folder}/tpl-MNI152NLin2009aSym/{template}" in files) == bool(lesions)
+    assert (b"tpl-" in files[f"{folder}/.bidsignore"]) == bool(lesions)
+    assert (b"lesion" in b"".join(files.values()).lower()) == bool(lesions)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -160,6 +178,8 @@ def test_only_empty_or_new_directories_are_accepted(
         ({"subjects": 0}, "subjects: 0\n.*at least 1"),
         ({"pairs": 0}, "pairs: 0\n.*at least 1"),
         ({"seed": -1}, "seed: -1\n.*at least 0"),
+        ({"lesions": 3}, "lesions: 3\n.*Add --anat"),
+        ({"lesions": 201, "anat": True}, "at most 200"),
     ],
 )
 def test_invalid_studies_are_rejected(options: dict[str, object], message: str) -> None:

@@ -1,0 +1,87 @@
+"""Lesions of the white matter (white-matter hyperintensities) of a simulated head.
+
+Lesions are ellipsoids with rough borders in deep white matter. They replace white matter only, so
+that gray matter, and with it the activation, is the same as without lesions. Number, size and
+location are our choice; the lesions of patients also touch the ventricles and the cortex.
+"""
+
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+from scipy import ndimage
+
+from bids_sr.io.arrays import Array
+from bids_sr.io.volume import Volume
+from bids_sr.phantom.fields import smooth_field, smooth_step
+from bids_sr.phantom.head import Head, deform_maps, load_template_maps
+
+TEMPLATE = "MNI152NLin2009aSym"
+"""Template from which simulated heads are derived, in the names of TemplateFlow."""
+_RADIUS, _SMALLEST, _LARGEST = 3.5, 2.0, 7.0  # mm, median and range of the mean radius
+_SPREAD = 0.4  # standard deviation of the logarithm of the radius
+_ELONGATION = 0.2  # standard deviation of the logarithm of each axis relative to the radius
+_ROUGHNESS = 0.2  # standard deviation of the border, relative to the radius
+_DEPTH = 5.0  # mm, smallest distance of a center from the border of the white matter
+_DEPTH_OF_LOCATIONS = 2.0  # mm, the same for possible locations
+_LOWEST = 0.0  # mm, z coordinate in the template, above brain stem and cerebellum
+
+
+def map_lesion_locations() -> Volume:
+    """Return where lesions occur in the template (3D, boolean; voxels of 2 mm).
+
+    The map contains more locations than `add_lesions` uses, like a map of the lesions of many
+    patients.
+    """
+    depth, affine = _depth_in_white_matter()
+    likely = (depth >= _DEPTH_OF_LOCATIONS)[::2, ::2, ::2]
+    return Volume(likely, affine @ np.diag([2.0, 2.0, 2.0, 1.0]))
+
+
+@lru_cache(maxsize=1)
+def _depth_in_white_matter() -> tuple[Array, Array]:
+    """Return the distance from the border of the cerebral white matter, and the affine.
+
+    The distance (mm) is 0 outside the white matter and below `_LOWEST`.
+    """
+    (_, wm, _), affine = load_template_maps()
+    depth = ndimage.distance_transform_edt(wm > 0.5).astype(np.float32)
+    height = affine[2, 3] + affine[2, 2] * np.arange(wm.shape[2])
+    return depth * (height > _LOWEST), affine
+
+
+def add_lesions(rng: np.random.Generator, head: Head, count: int) -> Head:
+    """Return a head in which lesions replace part of the white matter.
+
+    Parameters
+    ----------
+    rng : np.random.Generator
+        Source of random numbers.
+    head : Head
+        Head without lesions.
+    count : int
+        Number of lesions, which may touch each other.
+    """
+    depth, template_affine = _depth_in_white_matter()
+    (depth_in_head,) = deform_maps((depth,), template_affine, head.affine, head.deformation)
+    voxel = float(head.affine[0, 0])
+    white = head.fractions["wm"]
+    centers = np.argwhere((depth_in_head >= _DEPTH) & (white > 0.5))
+    border = smooth_field(rng, white.shape, 2.5 / voxel)
+    lesion = np.zeros_like(white)
+    for center in centers[rng.choice(len(centers), count, replace=False)]:
+        radius = float(np.clip(_RADIUS * np.exp(_SPREAD * rng.normal()), _SMALLEST, _LARGEST))
+        axes = radius * np.exp(_ELONGATION * rng.normal(size=3))
+        reach = np.ceil(2 * axes / voxel).astype(int)
+        window = tuple(slice(max(0, c - r), c + r + 1) for c, r in zip(center, reach, strict=True))
+        offsets = np.ogrid[window]
+        ellipsoid = np.sqrt(
+            sum(
+                (voxel * (offset - c) / axis) ** 2
+                for offset, c, axis in zip(offsets, center, axes, strict=True)
+            )
+        )
+        distance_mm = radius * (ellipsoid - 1 + _ROUGHNESS * border[window])
+        lesion[window] = np.maximum(lesion[window], smooth_step(distance_mm, 0.25 * voxel))
+    fractions = {**head.fractions, "wm": white * (1 - lesion), "lesion": white * lesion}
+    return replace(head, fractions=fractions)
