@@ -22,6 +22,7 @@ from typing import Any
 from bids_sr.evaluation import advice as evaluation_advice
 from bids_sr.evaluation import motion_text, words
 from bids_sr.evaluation import verdict_text as text
+from bids_sr.evaluation.acquired_activation import lost_sentences
 from bids_sr.evaluation.evidence import (
     APPLIED,
     MAPS,
@@ -379,14 +380,20 @@ def make_verdict(
             text=text.NOTHING_APPLIED if idle else text.NOTHING_COMPARED, status=status
         )
     ]
+    lost = lost_sentences(rows, methods)
     if methods:
-        lines = text.verdict_lines(claims, detail_evidence, self_test)
+        lines = [
+            *text.lost_lines(lost),
+            *text.verdict_lines(claims, detail_evidence, self_test, lost=list(lost)),
+        ]
     deciding_margin = margins[evidence.brain] if evidence is not None else math.nan
     flags = [name for name, series in find_raised_flags(rows).items() if series]
     return Verdict(
         lines=tuple(lines),
         status=status,
-        best=_best_method(evidence, claims, methods, self_test),
+        best=_best_method(
+            evidence, claims, [name for name in methods if name not in lost] or methods, self_test
+        ),
         not_applied=tuple(idle),
         claims=tuple(claims),
         sentences=tuple(_sentences(claims, evidence, methods, self_test, margins)),

@@ -1,7 +1,7 @@
 """Headlines and limitations of the verdict on a run."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from bids_sr.evaluation.advice import Advice
 from bids_sr.evaluation.evidence import (
@@ -56,8 +56,23 @@ class VerdictLine:
     status: VerdictStatus
 
 
+def lost_lines(lost: Mapping[str, str]) -> list[VerdictLine]:
+    """Return one line per method that lost the activation of the acquired run.
+
+    `lost` contains a sentence on the loss by method.
+    """
+    return [
+        VerdictLine(text=f"Do not use the {name} maps. {sentence}", status="less accurate")
+        for name, sentence in lost.items()
+    ]
+
+
 def verdict_lines(
-    claims: Sequence[Claim], evidence: Evidence | None, one_level: SelfTestResults | None
+    claims: Sequence[Claim],
+    evidence: Evidence | None,
+    one_level: SelfTestResults | None,
+    *,
+    lost: Sequence[str] = (),
 ) -> list[VerdictLine]:
     """Return the verdict of a run, one line per method.
 
@@ -69,10 +84,12 @@ def verdict_lines(
         Agreement with the strongest reference; None if there is no reference.
     one_level : SelfTestResults | None
         Results of the self-test; None if it was not run.
+    lost : Sequence[str]
+        Methods that lost the activation of the acquired run, which have lines of their own.
     """
     function_claims = [claim for claim in claims if claim.kind == "function"]
     if evidence is None or evidence.no_detail:
-        methods = [claim.series for claim in function_claims]
+        methods = [claim.series for claim in function_claims if claim.series not in lost]
         lines = _write_caution_lines(
             methods, one_level or SelfTestResults(), no_detail=evidence is not None
         )
