@@ -367,7 +367,7 @@ def measure_effects(
     series : Mapping[str, ComputedSeries]
         Series on the high-resolution grid, by name.
     model : LinearModel
-        Linear model. Regressors of a series replace the regressors of the model.
+        Linear model. Seeds in a series replace the regressors of the model.
     comparison : SeriesComparison
         Settings of the comparison.
     compared_names : Sequence[str], optional
@@ -387,8 +387,9 @@ def measure_effects(
             effects[name] = block_effects.measure_effects(
                 made_series.series,
                 made_series.mask,
-                model.regressors if made_series.regressors is None else made_series.regressors,
+                model.regressors,
                 confounds=model.confounds,
+                own_regressors=made_series.own_regressors,
                 series_name=name,
                 tr=model.tr,
                 n_dummy=model.n_dummy,

@@ -96,8 +96,9 @@ class ComputedSeries:
     error_draws, acquired_draws : Series
         Samples of the reconstruction error, and the acquired (low-resolution) part of the same
         samples; None if the method has no prior.
-    regressors : Regressors | None
-        Seed time series in this series; None: the regressors of the run.
+    own_regressors : Sequence[Regressors]
+        Seed time series in this series, one per smoothing width of the maps; empty if the
+        regressors of the run are used.
     compared_facts : Facts | None
         Alignment of a series of another program to the run.
     """
@@ -115,7 +116,7 @@ class ComputedSeries:
     precision_rows: Rows | None = None
     error_draws: Series | None = None
     acquired_draws: Series | None = None
-    regressors: Regressors | None = None
+    own_regressors: Sequence[Regressors] = ()
     compared_facts: Facts | None = None
 
 
@@ -292,10 +293,12 @@ def make_series(
                 fine[spec.name] = make_unstored(sources, spec, models.get(spec.name), fine, anat)
     if plan.planned.settings.activation.seed_series == "own" and plan.seeds:
         say(Part.MAPS, seeds.OWN_SEEDS_TEXT)
-        for name, made_series in fine.items():
-            stored = name in plan.stored_names or name == MEASURED
-            with subworkflow(f"{name}_seeds", high_resolution=True, stored=stored):
-                seed_series = find_own_seeds(
+
+        def add_own_seeds(made_series: ComputedSeries) -> ComputedSeries:
+            name = made_series.name
+            stored = name in (RAW, MEASURED, *plan.stored_names)
+            with subworkflow(name, high_resolution=name != RAW, stored=stored):
+                own_regressors = find_own_seeds(
                     plan,
                     fitted,
                     anat,
@@ -306,7 +309,10 @@ def make_series(
                     regressors,
                     outputs,
                 )
-            fine[name] = replace(made_series, regressors=seed_series)
+            return replace(made_series, own_regressors=own_regressors)
+
+        raw = add_own_seeds(raw)
+        fine = {name: add_own_seeds(made_series) for name, made_series in fine.items()}
     return RunSeries(
         raw=raw,
         high_resolution=fine,

@@ -355,7 +355,7 @@ def map_series(
     roi : Mask
         Region of interest on the grid of the series.
     model : MapModel
-        Model and settings of the maps. Regressors of the series replace the regressors of the run.
+        Model and settings of the maps. Seeds in the series replace the regressors of the run.
     zerofilled : MappedSeries | None, optional
         Zero-filled series, whose maps are reused if both series are the same file.
 
@@ -369,8 +369,9 @@ def map_series(
         made_series.series,
         made_series.mask,
         roi,
-        linear.regressors if made_series.regressors is None else made_series.regressors,
+        linear.regressors,
         confounds=linear.confounds,
+        own_regressors=made_series.own_regressors,
         zerofilled=None if zerofilled is None else zerofilled.series.series,
         zerofilled_maps=() if zerofilled is None else zerofilled.maps,
         zerofilled_metrics=None if zerofilled is None else zerofilled.map_metrics,

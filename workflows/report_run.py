@@ -123,19 +123,19 @@ def draw_preprocessing(
         )
     )
     outputs.keep_figures(registration_figures.show_registration(registered.registration))
-    if "glm" in plan.planned.settings.activation.kinds:
-        outputs.keep_figures(
-            maps_figures.draw_design(
-                linear.regressors,
-                linear.confounds,
-                tr=linear.tr,
-                high_pass=linear.high_pass,
-                start_time=linear.start_time,
-                contrasts=linear.contrasts,
-                nuisance=linear.nuisance,
-                n_dummy=linear.n_dummy,
-            )
+    outputs.keep_figures(
+        maps_figures.draw_design(
+            linear.regressors,
+            linear.confounds,
+            kinds=plan.planned.settings.activation.kinds,
+            tr=linear.tr,
+            high_pass=linear.high_pass,
+            start_time=linear.start_time,
+            contrasts=linear.contrasts,
+            nuisance=linear.nuisance,
+            n_dummy=linear.n_dummy,
         )
+    )
     if anat is not None:
         assert registered.boldref2t1w_xfm is not None
         outputs.keep_figures(

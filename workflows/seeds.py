@@ -106,14 +106,14 @@ def find_own_seeds(
     confounds: Confounds,
     regressors: Regressors,
     outputs: Outputs,
-) -> Regressors:
-    """Return the time series of the seeds in a series on the high-resolution grid.
+) -> list[Regressors]:
+    """Return the time series of the seeds in a series, one per smoothing width of the maps.
 
     `mask`: brain on the grid of `series`. `regressors`: time series of the same seeds in the
-    acquired series.
+    acquired series, without smoothing.
     """
     seeds = SeedFrame.from_run(plan, fitted, anat)
-    seed_series, columns = steps_seeds.own_seed_series(
+    own_regressors, table, columns = steps_seeds.own_seed_series(
         series,
         mask,
         regressors,
@@ -129,6 +129,7 @@ def find_own_seeds(
         high_pass=plan.high_pass,
         start_time=plan.start_time,
         nuisance=plan.nuisance,
+        smoothing=plan.planned.settings.activation.smoothing,
     )
-    outputs.keep(seed_series, {"desc": f"{name}Seeds", "suffix": "timeseries"}, facts=columns)
-    return seed_series
+    outputs.keep(table, {"desc": f"{name}Seeds", "suffix": "timeseries"}, facts=columns)
+    return own_regressors

@@ -28,6 +28,7 @@ from collections.abc import Mapping, Sequence
 
 from bids_sr.evaluation import advice as evaluation_advice
 from bids_sr.evaluation import compared_text
+from bids_sr.evaluation.acquired_activation import lost_sentences
 from bids_sr.evaluation.evidence import (
     HALVES,
     WORTH,
@@ -143,7 +144,8 @@ def decide_compared_verdict(
     ]
     decided = [claim for claim in claims if claim.decision is not None]
     status = _status(claims)
-    parts = [compared_text.write_compared_headline(name, status)]
+    lost = lost_sentences(rows, [name])
+    parts = [" ".join([compared_text.write_compared_headline(name, status), *lost.values()])]
     parts += [
         compared_text.describe_compared_band(claim, fwhm_mm, counts=_counts(claim), finer=finer)
         for claim in decided

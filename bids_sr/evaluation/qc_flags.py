@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from bids_sr.evaluation.acquired_activation import KeptByWidth, clearest, kept_text
 from bids_sr.evaluation.evidence import MAPS, accuracy_evidence, is_below_zero
 from bids_sr.evaluation.self_test import TESTED
 from bids_sr.evaluation.words import region_text
@@ -371,6 +372,36 @@ def harm_flags(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Flag]:
                 else f"The detail added by {method} was not found to be wrong."
             )
             flags.append(Flag(name="harm", raised=bool(below), text=text, series=method))
+    return flags
+
+
+def lost_activation_flags(kept: Mapping[str, Mapping[str, KeptByWidth]]) -> list[Flag]:
+    """Flag series that lost the activation of the acquired run.
+
+    Parameters
+    ----------
+    kept : Mapping[str, Mapping[str, KeptByWidth]]
+        Comparison with the acquired effect by series, contrast and smoothing. The flag of a series
+        without contrasts is not evaluated.
+    """
+    flags = []
+    for series, by_contrast in kept.items():
+        results = {name: clearest(by_width) for name, by_width in by_contrast.items()}
+        lost = {name: result for name, result in results.items() if result.is_lost}
+        text = f"{series} preserves the activation of the acquired run."
+        if lost:
+            listed = "; ".join(
+                f"contrast {name}: {kept_text(result.slope, result.r)}"
+                for name, result in lost.items()
+            )
+            text = f"Activation of the acquired run is lost in {series} ({listed})."
+        elif not by_contrast:
+            text = (
+                "The acquired run has too few active voxels to determine whether its activation"
+                f" is preserved in {series}."
+            )
+        raised = bool(lost) if by_contrast else None
+        flags.append(Flag(name="lost_activation", raised=raised, text=text, series=series))
     return flags
 
 

@@ -22,6 +22,7 @@ from typing import Any
 from bids_sr.evaluation import advice as evaluation_advice
 from bids_sr.evaluation import motion_text, words
 from bids_sr.evaluation import verdict_text as text
+from bids_sr.evaluation.acquired_activation import lost_sentences
 from bids_sr.evaluation.detail_support import ContrastSupport, judge_detail
 from bids_sr.evaluation.evidence import (
     APPLIED,
@@ -387,11 +388,14 @@ def make_verdict(
             text=text.NOTHING_APPLIED if idle else text.NOTHING_COMPARED, status=status
         )
     ]
+    lost = lost_sentences(rows, methods)
     if methods:
-        lines = text.verdict_lines(claims, detail_evidence, self_test, supports)
+        lines = text.verdict_lines(claims, detail_evidence, self_test, supports, lost=list(lost))
         if evidence is None and any(supports.values()):
             status = lines[0].status
-    best = _best_method(evidence, claims, methods, self_test)
+        lines = [*text.lost_lines(lost), *lines]
+    candidates = [name for name in methods if name not in lost] or methods
+    best = _best_method(evidence, claims, candidates, self_test)
     deciding_margin = margins[evidence.brain] if evidence is not None else math.nan
     flags = [name for name, series in find_raised_flags(rows).items() if series]
     return Verdict(

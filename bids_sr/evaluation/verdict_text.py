@@ -63,11 +63,24 @@ class VerdictLine:
     status: VerdictStatus
 
 
+def lost_lines(lost: Mapping[str, str]) -> list[VerdictLine]:
+    """Return one line per method that lost the activation of the acquired run.
+
+    `lost` contains a sentence on the loss by method.
+    """
+    return [
+        VerdictLine(text=f"Do not use the {name} maps. {sentence}", status="less accurate")
+        for name, sentence in lost.items()
+    ]
+
+
 def verdict_lines(
     claims: Sequence[Claim],
     evidence: Evidence | None,
     one_level: SelfTestResults | None,
     supports: Mapping[str, Mapping[str, ContrastSupport]],
+    *,
+    lost: Sequence[str] = (),
 ) -> list[VerdictLine]:
     """Return the verdict of a run, one line per method.
 
@@ -81,10 +94,12 @@ def verdict_lines(
         Results of the self-test; None if it was not run.
     supports : Mapping[str, Mapping[str, ContrastSupport]]
         Results of the test of each contrast's detail, by method and contrast.
+    lost : Sequence[str]
+        Methods that lost the activation of the acquired run, which have lines of their own.
     """
     function_claims = [claim for claim in claims if claim.kind == "function"]
     if evidence is None or evidence.no_detail:
-        methods = [claim.series for claim in function_claims]
+        methods = [claim.series for claim in function_claims if claim.series not in lost]
         lines = _write_caution_lines(
             methods, one_level or SelfTestResults(), supports, no_detail=evidence is not None
         )

@@ -4,6 +4,7 @@ They show a slice, an enlarged region and the differences of each method (attent
 gan-cpce-circle, figures 4 and 5), and the joint histogram of two images.
 """
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -18,6 +19,8 @@ from bids_sr.io.arrays import Array, MaskArray, Real
 from bids_sr.io.volume import Volume
 
 _CELL = 2.1  # inches, width and height of a panel
+_LABEL = 28  # characters in a line of a row label, which fit beside a panel
+_LINE = 0.11  # inches, height of a line of a row label
 _REGION = 1 / 3  # fraction of the mask width, side of the enlarged region
 _PERCENTILE = 99.5  # percentile of absolute differences, end of their color scale
 _COLUMNS = ("slice", "enlarged", "input − target", "output − target", "output − input")
@@ -68,15 +71,23 @@ def comparison_figure(
         np.stack([source - target, *(image - target for image in outputs.values())])
     )
     largest_difference = float(np.percentile(differences[:, inside[..., z]], _PERCENTILE)) or 1.0
+    images = {"target (reference)": target, **outputs}
+    labels = [wrap_name(name, _LABEL) for name in images]
+    margin = 0.45 + _LINE * max(label.count("\n") for label in labels)
     with s.style(literal=True):
-        rows = len(outputs) + 1
-        fig = s.new_figure(_CELL * len(_COLUMNS) + 0.6, _CELL * rows + 0.9)
+        rows = len(images)
+        width = _CELL * len(_COLUMNS) + 0.15 + margin
+        fig = s.new_figure(width, _CELL * rows + 0.9)
         fig.set_label(f"{title}: slices, enlarged regions and differences")
         axes = fig.subplots(rows, len(_COLUMNS), squeeze=False)
         fig.subplots_adjust(
-            left=0.05, right=0.995, bottom=0.55 / (_CELL * rows + 0.9), top=1 - 0.035, wspace=0.04
+            left=margin / width,
+            right=0.995,
+            bottom=0.55 / (_CELL * rows + 0.9),
+            top=1 - 0.035,
+            wspace=0.04,
         )
-        for row, (name, image) in enumerate({"target (reference)": target, **outputs}.items()):
+        for row, (label, image) in enumerate(zip(labels, images.values(), strict=True)):
             panels: list[tuple[Array, bool] | None] = [(image, False), (image[part], False)]
             if row:
                 panels += [
@@ -104,7 +115,7 @@ def comparison_figure(
                 )
                 if row == min(1, rows - 1) or (row == 0 and column < 2):
                     ax.set_title(_COLUMNS[column], fontsize=8)
-            axes[row, 0].set_ylabel(name, fontsize=7)
+            axes[row, 0].set_ylabel(label, fontsize=7)
             axes[row, 0].add_patch(
                 Rectangle(
                     (corner[0] - 0.5, corner[1] - 0.5),
@@ -118,8 +129,23 @@ def comparison_figure(
         if outputs:
             box = (0.55, 0.42 / (_CELL * rows + 0.9), 0.3, 0.08 / (_CELL * rows + 0.9))
             s.color_bar(fig, drawn, box, "difference (unit of the reference)")
-        fig.text(0.05, 0.2 / (_CELL * rows + 0.9), f"{title}, slice {z}", fontsize=8)
+        fig.text(margin / width, 0.2 / (_CELL * rows + 0.9), f"{title}, slice {z}", fontsize=8)
     return fig
+
+
+def wrap_name(name: str, width: int) -> str:
+    """Break a name into lines of at most `width` characters, behind separators if possible.
+
+    >>> wrap_name("srgan (sub-01_acq-highres.safetensors)", 20)
+    'srgan (sub-01_acq-\\nhighres.safetensors)'
+    """
+    pieces = re.findall(rf"[^ _,/-]{{1,{width}}}[ _,/-]?|[ _,/-]", name)
+    lines = [""]
+    for piece in pieces:
+        if len(lines[-1] + piece.rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def middle_slice(mask: MaskArray) -> int:

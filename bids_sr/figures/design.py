@@ -27,7 +27,9 @@ _GROUPS = {
 _ROW_INCH, _LEAST_INCH = 0.27, 1.9
 
 
-def design_figure(design: Design, blocks: _Intervals, contrasts: Contrasts) -> Figure:
+def design_figure(
+    design: Design, blocks: _Intervals, contrasts: Contrasts, *, with_matrix: bool = True
+) -> Figure:
     """Plot events and responses, design matrix and contrast weights of a run.
 
     Rows of the design matrix are volumes, from top to bottom; every column is divided by its
@@ -41,6 +43,8 @@ def design_figure(design: Design, blocks: _Intervals, contrasts: Contrasts) -> F
         Onset and duration (s) of each event by condition; empty at rest.
     contrasts : Mapping
         Weights by contrast and condition.
+    with_matrix : bool
+        Whether the design matrix is shown.
     """
     body = max(_LEAST_INCH, _ROW_INCH * max(len(design.conditions), len(contrasts)))
     with s.style(literal=True):
@@ -55,10 +59,13 @@ def design_figure(design: Design, blocks: _Intervals, contrasts: Contrasts) -> F
             "wspace": 0.14,
         }
         widths = [1.4, 0.9, 0.2 + 0.07 * len(design.conditions)]
-        left, middle, right = fig.subplots(1, 3, gridspec_kw={**margins, "width_ratios": widths})
-        _draw_events(left, design, blocks)
-        _draw_matrix(middle, design)
-        _draw_contrasts(right, design, contrasts)
+        if not with_matrix:
+            widths.pop(1)
+        axes = fig.subplots(1, len(widths), gridspec_kw={**margins, "width_ratios": widths})
+        _draw_events(axes[0], design, blocks)
+        if with_matrix:
+            _draw_matrix(axes[1], design)
+        _draw_contrasts(axes[-1], design, contrasts)
     return fig
 
 

@@ -166,10 +166,25 @@ def _fit(
     return values, noise_order
 
 
+def _designs_by_width(
+    events: Regressors | Mapping[float, Regressors],
+    settings: ActivationSettings,
+    n_volumes: int,
+    confounds: pd.DataFrame | None,
+) -> dict[float, Design]:
+    """Return the design of each smoothing width; events are as in `map_activation`."""
+    if isinstance(events, Mapping):
+        return {
+            width: settings.design(regressors, n_volumes, confounds)
+            for width, regressors in events.items()
+        }
+    return dict.fromkeys(settings.smoothing, settings.design(events, n_volumes, confounds))
+
+
 def map_activation(
     reader: SeriesReader,
     mask: MaskArray,
-    events: Regressors,
+    events: Regressors | Mapping[float, Regressors],
     contrasts: Contrasts,
     settings: ActivationSettings,
     *,
@@ -187,8 +202,9 @@ def map_activation(
         Series in BOLD signal units, including dummies.
     mask : MaskArray
         Brain on the series' grid (X, Y, Z).
-    events : Regressors
-        Events, or seeds instead of events.
+    events : Regressors | Mapping[float, Regressors]
+        Events, or seeds instead of events. A mapping by smoothing width contains seeds that were
+        smoothed like the maps.
     contrasts : Contrasts
         Weights of conditions (at rest: seeds) by contrast.
     settings : ActivationSettings
@@ -214,10 +230,13 @@ def map_activation(
     ValueError
         If the mask is empty or on another grid.
     """
-    design = settings.design(events, reader.shape[3], confounds)
-    vectors = np.array(
-        [contrast_vector(design, name, weights) for name, weights in contrasts.items()]
-    )
+    designs = _designs_by_width(events, settings, reader.shape[3], confounds)
+    vectors = {
+        width: np.array(
+            [contrast_vector(design, name, weights) for name, weights in contrasts.items()]
+        )
+        for width, design in designs.items()
+    }
     mask = np.asarray(mask, dtype=bool)
     by_width: dict[float, ActivationMaps] = {}
     with extract_time_series(
@@ -229,7 +248,10 @@ def map_activation(
         seen=seen,
     ) as signals:
         for width, time_series in signals.items():
-            values, noise_order = _fit(time_series, design, vectors, settings, mask, reader.zooms)
+            design = designs[width]
+            values, noise_order = _fit(
+                time_series, design, vectors[width], settings, mask, reader.zooms
+            )
             maps = _MapsInMask(values, list(contrasts), mask)
             by_width[width] = ActivationMaps(maps=maps, design=design, noise_order=noise_order)
     return by_width

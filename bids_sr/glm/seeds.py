@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 from nibabel.affines import apply_affine
 
-from bids_sr.io.arrays import Float, MaskArray
+from bids_sr.glm.smoothing import smooth
+from bids_sr.io.arrays import Float, MaskArray, Real
 from bids_sr.io.nifti import SeriesReader
 
 _SEGMENT_S = 30.0  # s, about the length of a task block
@@ -124,12 +125,58 @@ def seed_series(
     n_dummy : int
         Number of dummy volumes, which become NaN.
     """
-    flat = {name: np.flatnonzero(voxels) for name, voxels in seeds.items()}
-    values = np.full((reader.shape[3], len(flat)), np.nan)
+    return smoothed_seed_series(reader, seeds, (0.0,), n_dummy)[0.0]
+
+
+def smoothed_seed_series(
+    reader: SeriesReader,
+    seeds: Mapping[str, MaskArray],
+    smoothing: Sequence[float],
+    n_dummy: int = 0,
+) -> dict[float, pd.DataFrame]:
+    """Return mean time series of seeds in smoothed volumes, by smoothing width.
+
+    Volumes are smoothed in the same way as for maps. The series is read once.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        Series (X, Y, Z, T).
+    seeds : Mapping[str, ndarray]
+        Voxels of each seed (X, Y, Z, boolean), at least one.
+    smoothing : Sequence[float]
+        Widths of the Gaussian (FWHM, mm); 0 for no smoothing.
+    n_dummy : int
+        Number of dummy volumes, which become NaN.
+    """
+    boxes = {name: _bounding_box(voxels) for name, voxels in seeds.items()}
+    values = {width: np.full((reader.shape[3], len(seeds)), np.nan) for width in smoothing}
     for row, volume in enumerate(reader.volumes(n_dummy), n_dummy):
-        signal = volume.ravel()
-        values[row] = [float(signal[voxels].mean(dtype=np.float64)) for voxels in flat.values()]
-    return pd.DataFrame(values, columns=list(flat))
+        for width, table in values.items():
+            table[row] = [
+                _mean_in_seed(volume, voxels, boxes[name], reader.zooms, width)
+                for name, voxels in seeds.items()
+            ]
+    return {width: pd.DataFrame(table, columns=list(seeds)) for width, table in values.items()}
+
+
+def _bounding_box(voxels: MaskArray) -> tuple[slice, slice, slice]:
+    """Return the smallest box that contains all voxels."""
+    first, second, third = (
+        slice(int(places.min()), int(places.max()) + 1) for places in np.nonzero(voxels)
+    )
+    return first, second, third
+
+
+def _mean_in_seed(
+    volume: Real,
+    voxels: MaskArray,
+    box: tuple[slice, slice, slice],
+    zooms: Sequence[float],
+    fwhm_mm: float,
+) -> float:
+    """Return the mean of a smoothed volume over the voxels of a seed, all inside the box."""
+    return float(smooth(volume, zooms, fwhm_mm, box)[voxels[box]].mean(dtype=np.float64))
 
 
 def segment_count(n_rows: int, n_seeds: int, tr: float) -> int:

@@ -28,7 +28,8 @@ FigureContent = Union["Figure", str]
 class FigureDrawing(NamedTuple):
     """Drawn content, with the desc of its declaration, and its contrast and smoothing.
 
-    `label` is the name of a method, if there is one figure per method.
+    `label` is the name of a method, if there is one figure per method. `caption` replaces the
+    caption of the declaration, "" to keep it.
     """
 
     desc: str
@@ -36,6 +37,7 @@ class FigureDrawing(NamedTuple):
     contrast: str = ""
     fwhm_mm: float = 0.0
     label: str = ""
+    caption: str = ""
 
 
 class FigureStep(Step[_P, list[Derivative]], Generic[_P]):
@@ -138,6 +140,6 @@ def _note(drawn: FigureDrawing, shown: Shown) -> dict[str, object]:
         **words,
         "label": drawn.label,
         "heading": shown.heading.format(**words),
-        "caption": shown.caption.format(**words),
+        "caption": (drawn.caption or shown.caption).format(**words),
         "alt": "" if isinstance(drawn.content, str) else str(drawn.content.get_label()),
     }

@@ -127,6 +127,13 @@ def data_uri(data: bytes) -> str:
     return min(encoded, f"data:image/svg+xml,{text}", key=len)
 
 
+_STATIC_IMAGE = '<img src="{uri}" alt="{label}" data-name="{name}">'
+_INTERACTIVE_IMAGE = (
+    '<object type="image/svg+xml" data="{uri}" aria-label="{label}" title="{label}"'
+    ' data-name="{name}"></object>'
+)
+
+
 def _embed(figure: ArchivedFigure, *, static: bool, alt: str) -> Markup:
     """Return the embedded markup of a figure, or the content of an HTML fragment.
 
@@ -134,15 +141,7 @@ def _embed(figure: ArchivedFigure, *, static: bool, alt: str) -> Markup:
     """
     if figure.html:
         return Markup(figure.path.read_text(encoding="utf-8").strip())
-    image = (
-        '<img src="{uri}" alt="{label}" data-name="{name}">'
-        if static
-        else (
-            '<object type="image/svg+xml" data="{uri}" aria-label="{label}" title="{label}"'
-            ' data-name="{name}"></object>'
-        )
-    )
-    return Markup(image).format(
+    return Markup(_STATIC_IMAGE if static else _INTERACTIVE_IMAGE).format(
         uri=data_uri(figure.path.read_bytes()), label=alt, name=figure.path.stem
     )
 

@@ -147,6 +147,17 @@ QUALITY = MetricTable(
 """Table of quality-control values, over all contrasts."""
 
 
+KEPT = MetricTable(
+    title=(
+        "Acquired activation in the maps of each series, downsampled to the acquired grid (voxels"
+        " with |t| > 4 in the acquired run)"
+    ),
+    rows=({"statistic": ("acquired_slope", "acquired_r")},),
+    lines=("series", "contrast"),
+)
+"""Table of the effect of each series relative to the acquired effect."""
+
+
 _NETWORK = ("connected_accuracy", "connected_fdr", "connected_jaccard")
 NETWORKS = tuple(
     MetricTable(

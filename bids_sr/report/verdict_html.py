@@ -26,7 +26,7 @@ from bids_sr.metrics.rows import MISSING, MetricRow, VerdictFacts
 from bids_sr.report import evaluation_rows
 from bids_sr.report.facts import messages_html
 from bids_sr.report.markup import ColumnHead, join, render, render_folded, table
-from bids_sr.report.metric_tables import QUALITY, cell, render_tables
+from bids_sr.report.metric_tables import KEPT, QUALITY, cell, render_tables
 
 
 def verdict_html(
@@ -179,5 +179,9 @@ def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]]
     )
     quiet = render("note", "fine", f"Passed: {passed}.") if passed else ""
     return join(
-        [_flags_html(rows, flags), quiet, *(html for _, html in render_tables(QUALITY, rows))]
+        [
+            _flags_html(rows, flags),
+            quiet,
+            *(html for table in (KEPT, QUALITY) for _, html in render_tables(table, rows)),
+        ]
     )

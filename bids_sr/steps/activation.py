@@ -1,7 +1,7 @@
 """Maps and image quality of each series at each smoothing width."""
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from math import prod
@@ -169,6 +169,7 @@ def map_series(
     regressors: Regressors,
     here: Path = HERE,
     confounds: Confounds | None = None,
+    own_regressors: Sequence[Regressors] = (),
     zerofilled: Series | None = None,
     zerofilled_maps: Sequence[Map] = (),
     zerofilled_metrics: Rows | None = None,
@@ -203,6 +204,9 @@ def map_series(
         Series in BOLD signal units, including dummies.
     mask, roi : Mask
         Brain and region of interest on the grid of the series.
+    own_regressors : Sequence[Regressors]
+        Seed time series of this series, one per width in `smoothing`; empty to use `regressors` at
+        all widths.
     zerofilled, zerofilled_maps, zerofilled_metrics, zerofilled_quality, zerofilled_tsnr
         Zero-filled series, and the results of this step for it. They are reused if the series is
         the same file, because its method was not applied.
@@ -261,8 +265,16 @@ def map_series(
     sums = QualitySums(
         mask.data, series.zooms, len(uncensored), None if uncensored.all() else uncensored
     )
+    own_seeds = dict(zip(settings.smoothing, own_regressors, strict=bool(own_regressors)))
     fits = map_contrasts(
-        series, mask.data, regressors, contrasts, settings, here, confounds, sums.add
+        series,
+        mask.data,
+        own_seeds or regressors,
+        contrasts,
+        settings,
+        here,
+        confounds,
+        sums.add,
     )
     maps: list[Derivative] = []
     rows: list[MetricRow] = []
@@ -296,7 +308,7 @@ def map_series(
         rows += activation_rows(
             fit.maps,
             regions,
-            regressors.contrasts(contrasts),
+            own_seeds.get(fwhm_mm, regressors).contrasts(contrasts),
             mask=mask.data,
             roi=roi.data,
             affine=series.affine,
@@ -338,7 +350,7 @@ def _link_map(
 def map_contrasts(
     series: SeriesReader,
     mask: Array,
-    regressors: Regressors,
+    regressors: Regressors | Mapping[float, Regressors],
     contrasts: Contrasts,
     settings: ActivationSettings,
     here: Path,
@@ -349,6 +361,9 @@ def map_contrasts(
 
     Parameters
     ----------
+    regressors : Regressors | Mapping[float, Regressors]
+        Events or seeds; a mapping by smoothing width contains seeds that were smoothed like the
+        maps.
     settings : ActivationSettings
         Settings of the correlation and of the linear model.
     confounds : Confounds | None
@@ -361,7 +376,9 @@ def map_contrasts(
     dict[float, ActivationMaps]
         Maps with the design, by smoothing width (FWHM, mm).
     """
-    available = regressors.contrasts(contrasts)
+    # Seeds are the same voxels at all widths.
+    some = next(iter(regressors.values())) if isinstance(regressors, Mapping) else regressors
+    available = some.contrasts(contrasts)
     with threadpool_limits(1):
         return map_activation(
             series,

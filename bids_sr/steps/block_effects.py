@@ -23,6 +23,7 @@ def measure_effects(
     regressors: Regressors,
     here: Path = HERE,
     confounds: Confounds | None = None,
+    own_regressors: Sequence[Regressors] = (),
     *,
     series_name: str,
     tr: float,
@@ -40,6 +41,9 @@ def measure_effects(
     ----------
     series, mask : Series
         Series in BOLD signal units, including dummies, and brain on its grid.
+    own_regressors : Sequence[Regressors]
+        Seed time series of this series, one per smoothing width of the maps; the first replaces
+        `regressors`.
     start_time : float
         Reference time of a volume (s after its start).
     has_measured : bool
@@ -50,7 +54,7 @@ def measure_effects(
         and its derivatives.
     """
     design = block_design(
-        regressors,
+        own_regressors[0] if own_regressors else regressors,
         n_volumes=series.shape[3],
         tr=tr,
         n_dummy=n_dummy,

@@ -6,6 +6,12 @@ from dataclasses import asdict
 
 import numpy as np
 
+from bids_sr.evaluation.acquired_activation import (
+    KeptActivation,
+    active_voxels,
+    compare_with_acquired,
+    kept_rows,
+)
 from bids_sr.evaluation.advice import ADVICE, Audience
 from bids_sr.evaluation.compared_verdict import decide_compared_verdict
 from bids_sr.evaluation.evidence import was_applied
@@ -15,6 +21,7 @@ from bids_sr.evaluation.qc_flags import (
     artifact_flag,
     distortion_flag,
     harm_flags,
+    lost_activation_flags,
 )
 from bids_sr.evaluation.verdict import make_verdict
 from bids_sr.glm.contrasts import Contrasts
@@ -29,9 +36,10 @@ from bids_sr.pipeline.artifacts import (
     Mask,
     Rows,
     Verdict,
+    Volume,
 )
 from bids_sr.pipeline.step import step
-from bids_sr.series import RAW
+from bids_sr.series import MEASURED, RAW
 from bids_sr.spatial.masks import head_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.matrices import acquire
@@ -81,6 +89,7 @@ def raise_flags(
     all_rows = [row for table in rows for row in table]
     acquired = float(np.sqrt(np.prod(bold_mask.zooms[:2])))
     stats, regions = sort_maps_of_run(maps)
+    kept = _kept_activation(stats, bold_mask, select_contrasts(contrasts), factor)
     distortion = distortion_flag(all_rows, acquired)
     flags = [
         *activation_flags(
@@ -93,6 +102,7 @@ def raise_flags(
         *_pair_flags(train_highres, train_lowres, pair_mask, factor),
         *([distortion] if distortion else []),
         *harm_flags(all_rows, _select_applied(method_names, card_file)),
+        *lost_activation_flags(kept),
     ]
     existing_rows = {(row.series, row.statistic, row.contrast) for row in all_rows}
     flag_rows = [
@@ -100,7 +110,62 @@ def raise_flags(
         for flag in flags
         if ((row := flag.row()).series, row.statistic, row.contrast) not in existing_rows
     ]
-    return {"flags": [{**asdict(flag), "remedy": flag.remedy} for flag in flags]}, flag_rows
+    facts = {"flags": [{**asdict(flag), "remedy": flag.remedy} for flag in flags]}
+    kept_table = [row for series in kept for row in kept_rows(series, kept[series])]
+    return facts, [*kept_table, *flag_rows]
+
+
+def _kept_activation(
+    stats: Mapping[tuple[str, str, float], Mapping[str, Derivative]],
+    bold_mask: Volume,
+    contrasts: Sequence[str],
+    factor: Factor,
+) -> dict[str, dict[str, dict[float, KeptActivation]]]:
+    """Compare the effect of each series with the acquired effect.
+
+    Parameters
+    ----------
+    stats : Mapping
+        Maps by contrast, statistic and smoothing, and by series.
+    bold_mask : Volume
+        Brain on the acquired grid.
+    contrasts : Sequence[str]
+        Contrasts to compare.
+
+    Returns
+    -------
+    dict[str, dict[str, dict[float, KeptActivation]]]
+        Results by series, contrast and smoothing (FWHM, mm). A series without active voxels has no
+        contrasts. Empty if there is no linear model.
+    """
+    kept: dict[str, dict[str, dict[float, KeptActivation]]] = {}
+    for (contrast, stat, fwhm_mm), effects in stats.items():
+        if stat != "effect" or contrast not in contrasts:
+            continue
+        raw = [stats.get((contrast, name, fwhm_mm), {}).get(RAW) for name in ("variance", "t")]
+        if RAW not in effects or None in raw:
+            continue
+        acquired = effects[RAW].volume
+        variance, t = (statmap.volume.data for statmap in raw if statmap is not None)
+        active = active_voxels(t, bold_mask.data)
+        for series, statmap in effects.items():
+            if series in (RAW, MEASURED):
+                continue
+            by_contrast = kept.setdefault(series, {})
+            if active is not None:
+                effect = _downsample(statmap.volume, acquired, factor)
+                by_contrast.setdefault(contrast, {})[fwhm_mm] = compare_with_acquired(
+                    effect, acquired.data, variance, active
+                )
+    return kept
+
+
+def _downsample(fine: Volume, acquired: Volume, factor: Factor) -> Array:
+    """Return a map on the high-resolution grid as it would have been acquired."""
+    low, affine = acquire(fine.data, fine.affine, factor=factor)
+    if low.shape == acquired.data.shape:
+        return low
+    return sample_volume(low, affine, acquired.data.shape, acquired.affine)
 
 
 def _maps_of_raw(

@@ -34,6 +34,7 @@ from bids_sr.region_names import atlas_title
 from bids_sr.registration.ants import apply, apply_to_points
 from bids_sr.registration.bold_regions import chain_through_t1w
 from bids_sr.registration.templates import atlas_region
+from bids_sr.series import map_label
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.sr.method import Cost
 
@@ -171,13 +172,13 @@ def _regress_nuisance(
 
 
 OWN_SEEDS_TEXT = (
-    "Seed time series were extracted separately from each series, so each map shows the"
-    " correlation with the seed time series of the same series.\n"
+    "Seed time series were extracted separately from each series, smoothed with the kernel of the"
+    " map, so each map shows the correlation with the seed time series of the same series.\n"
 )
 """Methods text of seed time series that are extracted from each series."""
 
 
-@step(makes=("own_regressors", "own_seeds_columns"), cost=Cost(volumes=0.02))
+@step(makes=("own_regressors", "own_seeds", "own_seeds_columns"), cost=Cost(volumes=0.02))
 def own_seed_series(
     series: Series,
     mask: Mask,
@@ -196,8 +197,9 @@ def own_seed_series(
     high_pass: float,
     start_time: float,
     nuisance: list[str] | None,
-) -> tuple[Regressors, Facts]:
-    """Return seed time series extracted from a super-resolved or measured series.
+    smoothing: Sequence[float],
+) -> tuple[list[Regressors], Table, Facts]:
+    """Return seed time series extracted from one series, by smoothing width of the maps.
 
     The seeds are the seeds of the acquired series. If the acquired series has temporal components
     instead of seeds, its components are returned for all series.
@@ -208,6 +210,14 @@ def own_seed_series(
         Series with all of its volumes, and brain on its grid.
     regressors : Regressors
         Time series of the acquired series.
+    smoothing : Sequence[float]
+        Smoothing of the maps (FWHM, mm). A seed time series is the mean of smoothed voxels.
+
+    Returns
+    -------
+    tuple[list[Regressors], Table, Facts]
+        Time series per width; a table of all of them, with columns as in `map_label`; and
+        descriptions and positions of the columns.
 
     Notes
     -----
@@ -215,7 +225,7 @@ def own_seed_series(
     """
     chosen = [seed for seed in seeds if seed.name in regressors.conditions]
     if not chosen:
-        return regressors, {}
+        return [regressors] * len(smoothing), _measured(regressors), {}
     frame = _Frame(
         here=here,
         boldref2t1w_xfm=boldref2t1w_xfm,
@@ -226,9 +236,8 @@ def own_seed_series(
     )
     points, regions = frame.places(chosen, mask)
     voxels, facts = _place_seeds(chosen, mask, points, regions, nearest=True)
-    measured = glm_seeds.seed_series(series, voxels, n_dummy)
-    return (
-        _regress_nuisance(
+    own_regressors = {
+        width: _regress_nuisance(
             measured,
             confounds,
             tr=tr,
@@ -236,9 +245,28 @@ def own_seed_series(
             high_pass=high_pass,
             start_time=start_time,
             nuisance=nuisance,
-        ),
-        facts,
-    )
+        )
+        for width, measured in glm_seeds.smoothed_seed_series(
+            series, voxels, smoothing, n_dummy
+        ).items()
+    }
+    columns = {
+        map_label(str(name), width): time_series
+        for width, seeds_at_width in own_regressors.items()
+        for name, time_series in _measured(seeds_at_width).items()
+    }
+    column_facts = {
+        map_label(name, width): {**seed_facts, "SmoothingFWHM": width}
+        for width in smoothing
+        for name, seed_facts in facts.items()
+    }
+    return list(own_regressors.values()), pd.DataFrame(columns), column_facts
+
+
+def _measured(regressors: Regressors) -> pd.DataFrame:
+    """Return seed time series before standardization, one column per seed."""
+    measured = regressors.measured if isinstance(regressors, Seeds) else None
+    return regressors.table if measured is None else measured
 
 
 @frozen

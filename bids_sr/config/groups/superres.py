@@ -119,9 +119,10 @@ class SuperRes(Checked):
     methods: tuple[str, ...] = option(
         (_AUTO,),
         "--sr-method NAME",
-        "super-resolution methods: auto, one or more of {', '.join(offered_methods())} (sbl,"
-        " tv and dip do not require a pair), or only baselines. auto: sbl, also srgan if there"
-        " is a T2*w pair, or tv if slices become thinner",
+        "super-resolution methods: auto, one or more of"
+        f" {', '.join(method_names_without_controls())} (sbl, tv and dip do not require a pair),"
+        " or only baselines. auto: sbl, also srgan if there is a T2*w pair, or tv if slices become"
+        " thinner",
         common=True,
     )
     baselines: Literal["default", "all"] = option(

@@ -1,6 +1,7 @@
 """Figures of a run's linear model and maps: design, activation, surfaces and clusters."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 from bids_sr.config.seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
@@ -42,17 +43,20 @@ def draw_design(
     regressors: Regressors,
     confounds: Confounds,
     *,
+    kinds: Sequence[Literal["cc", "glm"]] = ("cc", "glm"),
     tr: float,
     high_pass: float,
     start_time: float,
     contrasts: Contrasts,
     nuisance: list[str] | None = None,
     n_dummy: int = 0,
-) -> FigureContent:
-    """Draw events, design matrix and contrasts of the linear model, which all series share.
+) -> Iterator[FigureDrawing]:
+    """Draw events, design matrix and contrasts of the model that all series share.
 
     Parameters
     ----------
+    kinds : Sequence[Literal['cc', 'glm']]
+        Kinds of maps. Without linear model, the design matrix is not shown.
     start_time : float
         Reference time of a volume (s after its start).
     nuisance : list[str] | None
@@ -72,7 +76,26 @@ def draw_design(
         high_pass=high_pass,
         start_time=start_time,
     )
-    return design_figure(design, regressors.spans(), regressors.contrasts(contrasts))
+    with_matrix = "glm" in kinds
+    drawn = design_figure(
+        design, regressors.spans(), regressors.contrasts(contrasts), with_matrix=with_matrix
+    )
+    yield FigureDrawing("design", drawn, caption="" if with_matrix else _PROTOCOL_CAPTION)
+
+
+_PROTOCOL_CAPTION = (
+    "Task design. Left: events and predicted responses (in resting-state runs, time series of the"
+    " seeds), which are correlated with the time series of each voxel. Right: weights of the"
+    " conditions in each contrast."
+)
+_CORRELATION_CAPTION = (
+    "Correlation maps on the high-resolution T2*-weighted image (or on the boldref, if there is no"
+    " T2* pair): correlation of the time series of each voxel with the predicted response or with"
+    " the seed. Each row is a series, and all rows have the same color scale and threshold. The"
+    " planes and the enlarged region were selected from the map in the first row. Light blue"
+    " outlines show the region of interest."
+)
+"""Captions of runs without linear model."""
 
 
 def activation_cost(contrasts: Contrasts) -> Cost:
@@ -133,7 +156,7 @@ def draw_activation(
     all series. `guide_hr` is the high-resolution T2*w image as background (3D); None for the
     boldref.
     """
-    from bids_sr.figures.maps import activation_figure
+    from bids_sr.figures.maps import CC_DISPLAY, activation_figure
 
     shown_maps = run_maps_figures.sort_maps(maps)
     scene = run_maps_figures.make_scene(guide_hr or boldref, bold_mask_hr, roi_hr)
@@ -150,7 +173,13 @@ def draw_activation(
                 limit=run_maps_figures.color_limit(by_series.values(), display.floor),
                 significant={name: regions[name].volume for name in names if name in regions},
             )
-            yield FigureDrawing(figure_name, drawn, contrast=contrast, fwhm_mm=fwhm)
+            yield FigureDrawing(
+                figure_name,
+                drawn,
+                contrast=contrast,
+                fwhm_mm=fwhm,
+                caption=_CORRELATION_CAPTION if stat == CC_DISPLAY.statistic else "",
+            )
 
 
 @figure(

@@ -515,6 +515,25 @@ def test_raised_flags_are_limitations():
     assert any(FLAGS["task_not_done"].failed in text for text in verdict.limits)
 
 
+def test_methods_that_lost_the_acquired_activation_are_named_first_and_not_recommended():
+    lost = [
+        MetricRow(series="srgan", statistic=statistic, value=value, contrast="thumb")
+        for statistic, value in (("acquired_slope", 0.03), ("acquired_r", 0.12))
+    ]
+    lost.append(MetricRow(series="srgan", statistic="flag_lost_activation", value=1.0))
+    verdict = judge(lost)
+    first, second = verdict.lines
+    assert first.text.startswith("Do not use the srgan maps. The activation of the acquired run")
+    assert "3 % of the acquired amplitude" in first.text
+    assert first.status == "less accurate"
+    assert "Treat the sbl maps as interpolated maps" in second.text
+    assert verdict.best == "sbl"
+    assert judge(lost, ("sbl", "srgan")).best == "sbl"
+    assert any(FLAGS["lost_activation"].failed in text for text in verdict.limits)
+    assert judge(lost, ("srgan",)).best == "srgan", "no other method can be shown"
+    assert not any("srgan" in line.text for line in judge(lost[:2]).lines[:-1])
+
+
 def test_the_verdict_can_be_stored_as_json_and_table(tmp_path):
     verdict = judge(truth_rows())
     content = json.loads(json.dumps(verdict.to_json(), allow_nan=False))

@@ -1,7 +1,10 @@
 """Figures of super-resolved images and a reference show correct values."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from bids_sr.figures.comparison import busiest_region, comparison_figure
 from bids_sr.figures.decorrelation import decorrelation_figure
@@ -64,3 +67,17 @@ def test_the_decorrelation_figure_states_the_resolution() -> None:
     assert titles[1] == "flat: constant slice"
     line = next(plot_line for plot_line in fig.axes[0].lines if plot_line.get_linestyle() == "--")
     assert line.get_xdata()[0] == pytest.approx(cutoff_frequency)
+
+
+def test_long_labels_of_rows_do_not_overlap() -> None:
+    target, source, output = (RNG.normal(100, 10, SHAPE) for _ in range(3))
+    names = ["srgan (sub-01_acq-highres_desc-srgan_model.safetensors)", "x" * 80, "unet"]
+    fig = comparison_figure("a", AFFINE, target, source, MASK, dict.fromkeys(names, output))
+    renderer = FigureCanvasAgg(fig).get_renderer()
+    fig.draw(renderer)
+    boxes = [
+        ax.yaxis.label.get_window_extent(renderer) for ax in fig.axes if ax.yaxis.label.get_text()
+    ]
+    assert len(boxes) == len(names) + 1
+    assert all(upper.y0 >= lower.y1 for upper, lower in pairwise(boxes))
+    assert min(box.x0 for box in boxes) >= 0

@@ -204,6 +204,37 @@ def test_flags_are_rows_and_sentences(raw_maps):
     assert words["distortion"]["remedy"]
 
 
+@pytest.mark.parametrize("at_rest", [False, True])
+def test_lost_activation_is_detected_without_a_reference(raw_maps, at_rest):
+    """Nearest-neighbor copies of the acquired effect, and copies that contain another image."""
+    rng = np.random.default_rng(0)
+    maps = list(raw_maps[0])
+    for derivative in raw_maps[0]:
+        if derivative.entities.get("stat") != "effect":
+            continue
+        fine = np.kron(derivative.volume.data, np.ones((2, 2, 1)))
+        for name, values in (
+            ("bspline", fine),
+            ("srgan", 0.2 * fine),
+            ("measured", 0 * fine),
+            ("tv", fine + 200 * np.kron(rng.standard_normal(SHAPE), np.ones((2, 2, 1)))),
+        ):
+            entities = {**derivative.entities, "desc": name, "res": "hr"}
+            maps.append(mapped(Volume(values.astype(np.float32), HIGH_AFFINE), entities))
+    flags, rows = flags_of((maps, []), at_rest=at_rest)
+    raised = {
+        flag["series"]: flag["raised"] for flag in flags if flag["name"] == "lost_activation"
+    }
+    assert raised == {"bspline": False, "srgan": True, "tv": True}
+    slopes = {
+        row.series: row.value
+        for row in rows
+        if (row.statistic, row.contrast) == ("acquired_slope", "thumb")
+    }
+    assert slopes["bspline"] == pytest.approx(1.0, abs=0.1)
+    assert slopes["srgan"] == pytest.approx(slopes["bspline"] / 5)
+
+
 def test_flags_without_a_pair_and_tables(raw_maps):
     _, rows = flags_of(raw_maps, [])
     assert {measure_of(row) for row in rows} == {

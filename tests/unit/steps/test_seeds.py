@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from nilearn.glm.first_level.design_matrix import create_cosine_drift
+from scipy.ndimage import gaussian_filter
 
 from bids_sr.config.seeds import Seed
 from bids_sr.glm.model_confounds import MOTION
@@ -183,12 +185,27 @@ def test_each_series_can_have_seeds_from_its_own_voxels(
     inputs = {name: value for name, value in run.items() if name not in ("preproc", "bold_mask")}
     mask = Volume(np.ones(shape, dtype=bool), affine)
     with SeriesReader(tmp_path / "fine.nii") as series:
-        own_regressors, facts = own_seed_series(
-            series=series, mask=mask, regressors=acquired, seeds=seeds, **inputs
+        (own_regressors, smoothed), table, facts = own_seed_series(
+            series=series,
+            mask=mask,
+            regressors=acquired,
+            seeds=seeds,
+            smoothing=[0.0, 5.0],
+            **inputs,
         )
-    assert own_regressors.conditions == ["here"]
+    assert own_regressors.conditions == smoothed.conditions == ["here"]
+    assert list(table) == ["here", "hereFwhm50"] == list(facts)
+    assert [fact["SmoothingFWHM"] for fact in facts.values()] == [0.0, 5.0]
     voxel_mm = np.argwhere(np.ones(shape)) @ affine[:3, :3].T + affine[:3, 3]
     inside = np.linalg.norm(voxel_mm - facts["here"]["CenterBoldref"], axis=1) <= 4.1
+    sigmas = 5.0 / np.sqrt(8 * np.log(2)) / np.array([2.0, 2.0, 4.0])
+    blurred = gaussian_filter(data, (*sigmas, 0.0), mode="nearest")
+    for column, volumes in (("here", data), ("hereFwhm50", blurred)):
+        closed_form = _without_nuisance(
+            volumes.reshape(-1, T)[inside].mean(axis=0)[2:], run["confounds"]
+        )
+        np.testing.assert_allclose(table[column][2:], closed_form, atol=2e-4)
+    assert np.corrcoef(table[2:].T)[0, 1] < 0.95
     mean = data.reshape(-1, T)[inside].mean(axis=0)
     assert np.corrcoef(np.diff(mean[2:]), np.diff(own_regressors.table["here"][2:]))[0, 1] > 0.5
     assert (
@@ -198,10 +215,24 @@ def test_each_series_can_have_seeds_from_its_own_voxels(
         run["preproc"], run["bold_mask"], run["here"], n_dummy=run["n_dummy"]
     )
     with SeriesReader(tmp_path / "fine.nii") as series:
-        unchanged, _ = own_seed_series(
-            series=series, mask=mask, regressors=components, seeds=seeds, **inputs
+        unchanged, table, _ = own_seed_series(
+            series=series,
+            mask=mask,
+            regressors=components,
+            seeds=seeds,
+            smoothing=[0.0, 5.0],
+            **inputs,
         )
-    assert unchanged is components
+    assert unchanged == [components, components]
+    assert list(table) == components.conditions
+
+
+def _without_nuisance(values: np.ndarray, confounds: pd.DataFrame) -> np.ndarray:
+    """Return residuals of a time series without dummies from drift and motion (TR 2 s)."""
+    nuisance = np.column_stack(
+        [create_cosine_drift(1 / 128, np.arange(2, T) * 2.0), confounds[2:]]
+    )
+    return values - nuisance @ np.linalg.lstsq(nuisance, values, rcond=None)[0]
 
 
 def test_components_replace_seeds(run: dict[str, Any], tmp_path: Path) -> None:

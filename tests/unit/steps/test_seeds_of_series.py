@@ -46,7 +46,7 @@ def maps(tmp_path: Path) -> dict[str, dict[str, dict[tuple[str, str], np.ndarray
             inputs = {"confounds": confounds, "here": tmp_path, "seeds": [SEED], **MODEL}
             if acquired is None:  # The acquired series is similar to the first.
                 acquired, _ = seed_series(series, mask, **inputs)
-            own_seeds, _ = own_seed_series(series, mask, acquired, **inputs)
+            (own_seeds,), _, _ = own_seed_series(series, mask, acquired, smoothing=[0.0], **inputs)
             for kind, regressors in (("acquired", acquired), ("own", own_seeds)):
                 assert isinstance(regressors, Seeds)
                 (result,) = map_contrasts(

@@ -119,7 +119,7 @@ def test_a_series_is_mapped_with_its_own_regressors(series, tmp_path):
         axis_order=(0, 1, 2),
     )
     late = Events(EVENTS.table.assign(onset=EVENTS.table["onset"] + 10))
-    with_late_events = replace(series["bspline"], regressors=late)
+    with_late_events = replace(series["bspline"], own_regressors=[late])
     with Eager(tmp_path):
         maps_of_series = [
             map_series(source, BRAIN, model).maps

@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -413,6 +414,26 @@ def test_the_design_figure_shows_events_matrix_and_weights_of_the_model(tmp_path
     assert 26 < response_peak < 40  # The response follows its block.
 
 
+def test_without_linear_model_the_task_design_is_shown_without_a_design_matrix(tmp_path: Path):
+    (tmp_path / "events.tsv").write_text("onset\tduration\ttrial_type\n20\t16\tface\n")
+    (drawing,) = maps_figures.draw_design(
+        read_events(tmp_path / "events.tsv"),
+        pd.DataFrame({"trans_x": np.zeros(60)}),
+        kinds=["cc"],
+        tr=2.0,
+        high_pass=0.01,
+        start_time=1.0,
+        contrasts={"face": {"face": 1.0}},
+        nuisance=[],
+    )
+    events, weights = drawing.content.axes
+    assert [label.get_text() for label in events.get_yticklabels()] == ["face"]
+    assert [text.get_text() for text in weights.texts] == ["1"]
+    assert drawing.entities["desc"] == "design"
+    assert "matrix" not in drawing.sidecar["caption"]
+    assert "predicted response" in drawing.sidecar["caption"]
+
+
 def test_weights_at_rest_are_shown_for_seeds_inside_the_field_of_view(tmp_path: Path):
     rng = np.random.default_rng(1)
     seeds = Seeds.of(pd.DataFrame(rng.standard_normal((60, 2)), columns=["motor", "visual"]))
@@ -448,6 +469,26 @@ def test_maps_in_a_template_space_are_skipped(images):
         "suffix": "statmap",
     }
     assert not run_maps_figures.sort_maps([Derivative(images["image"], entities)]).stats
+
+
+@pytest.mark.parametrize("at_rest", [True, False])
+def test_correlation_maps_are_not_captioned_as_t_maps(images, maps, at_rest):
+    correlations = [
+        replace(derivative, entities={**derivative.entities, "stat": "cc"})
+        for derivative in maps
+        if derivative.entities.get("stat") == "t" and derivative.entities["contrast"] == "thumb"
+    ]
+    for drawn_maps, name in ((maps, "t maps"), (correlations, "Correlation maps")):
+        drawings = maps_figures.draw_activation(
+            drawn_maps,
+            images["mask_hr"],
+            images["roi_hr"],
+            images["image_hr"],
+            series_names=SERIES[1:],
+            at_rest=at_rest,
+        )
+        assert drawings
+        assert all(drawing.sidecar["caption"].startswith(name) for drawing in drawings)
 
 
 def test_a_resting_state_run_has_connectivity_figures(images, maps, tmp_path):

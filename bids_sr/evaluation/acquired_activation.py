@@ -1,0 +1,174 @@
+"""Comparison of the activation in a series with the activation in the acquired run.
+
+A super-resolved series is computed from the acquired series, so that its effect map, downsampled
+to the acquired grid, must contain the acquired activation. No reference is required. Only voxels
+that are active in the acquired run, |t| > 4, are compared.
+
+Both maps share the noise of the run. In active voxels, the acquired effect a = s + e consists of
+the signal s and noise e, whose energy is at most 1/16 of the energy of a. If a method keeps a
+fraction g of the signal and a fraction h of the noise, the slope of its effect on the acquired
+effect is λ g + (1 - λ) h, with the reliability λ = 1 - Σ variance / Σ a². A method that keeps the
+signal has a slope of at least λ and a correlation of at least √λ, however much noise it removes.
+Limits are fractions of these values: activation is lost if less than half of its amplitude is
+left, or if less than half of the energy of the map is acquired activation, at every smoothing. At
+the largest smoothing, series of different resolution have similar maps, and without smoothing, the
+shape of a sampled kernel has no influence.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bids_sr.frozen import frozen
+from bids_sr.io.arrays import MaskArray, Real
+from bids_sr.metrics.number_text import number
+from bids_sr.metrics.rows import MetricRow, metric_rows
+
+ACTIVE_T = 4.0
+"""Smallest |t| of voxels that are active in the acquired run."""
+LEAST_SLOPE, LEAST_R = 0.5, 0.5**0.5
+"""Limits of slope and correlation as fractions of the values of a method that keeps the signal."""
+_LEAST_VOXELS = 5
+_LEAST_EXCESS = 10  # ratio of active voxels to the number that noise alone would make active
+_TAIL = math.erfc(ACTIVE_T / math.sqrt(2))  # share of voxels with |t| > 4 by noise alone
+
+
+@frozen
+class KeptActivation:
+    """Effect of a series relative to the acquired effect, in active voxels on the acquired grid.
+
+    Parameters
+    ----------
+    slope : float
+        Slope of the effect on the acquired effect, through the origin.
+    r : float
+        Correlation of both effects about zero; 0 if the effect is zero.
+    reliability : float
+        Share of the energy of the acquired effect that is not noise, 0 to 1.
+    voxels : int
+        Number of active voxels.
+    """
+
+    slope: float
+    r: float
+    reliability: float
+    voxels: int
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether less than half of the amplitude, or of the energy of the map, is kept."""
+        return (
+            self.slope < LEAST_SLOPE * self.reliability or self.r < LEAST_R * self.reliability**0.5
+        )
+
+
+SLOPE, CORRELATION, FLAG = "acquired_slope", "acquired_r", "flag_lost_activation"
+"""Statistics of the comparison in the table of the evaluation."""
+
+
+KeptByWidth = Mapping[float, KeptActivation]
+"""Comparison of one contrast by smoothing (FWHM, mm)."""
+
+
+def clearest(kept: KeptByWidth) -> KeptActivation:
+    """Return the comparison at the smoothing with the largest slope, if possible not lost."""
+    return max(kept.values(), key=lambda result: (not result.is_lost, result.slope))
+
+
+def kept_text(slope: float, r: float) -> str:
+    """Return slope and correlation in words."""
+    return (
+        f"{number(slope, '.0%')} of the acquired amplitude, correlation of {number(r, '.2f')} with"
+        " the acquired effect"
+    )
+
+
+def kept_rows(series: str, by_contrast: Mapping[str, KeptByWidth]) -> list[MetricRow]:
+    """Return slope and correlation of a series as rows of the evaluation."""
+    return [
+        row
+        for contrast, by_width in by_contrast.items()
+        for fwhm_mm, kept in by_width.items()
+        for row in metric_rows(
+            series,
+            {SLOPE: kept.slope, CORRELATION: kept.r},
+            region="acquired40",
+            contrast=contrast,
+            fwhm_mm=fwhm_mm,
+            n=kept.voxels,
+        )
+    ]
+
+
+def lost_sentences(rows: Sequence[MetricRow], series: Sequence[str]) -> dict[str, str]:
+    """Return a sentence per series that lost the activation of the acquired run.
+
+    `rows` are rows of the evaluation, including flags.
+    """
+    raised = {row.series for row in rows if row.statistic == FLAG and row.value > 0}
+    sentences = {}
+    for name in series:
+        if name not in raised:
+            continue
+        largest: dict[str, MetricRow] = {}  # largest slope over the smoothing widths, by contrast
+        for row in rows:
+            if (row.series, row.statistic) == (name, SLOPE) and not (
+                row.contrast in largest and largest[row.contrast].value >= row.value
+            ):
+                largest[row.contrast] = row
+        worst = min(largest.values(), key=lambda row: row.value)
+        r = next(
+            row.value
+            for row in rows
+            if (row.series, row.statistic, row.contrast, row.fwhm_mm)
+            == (name, CORRELATION, worst.contrast, worst.fwhm_mm)
+        )
+        sentences[name] = (
+            f"The activation of the acquired run is lost in {name}: downsampled to the acquired"
+            f" voxels, the effect in active voxels has {kept_text(worst.value, r)} (contrast"
+            f" {worst.contrast})."
+        )
+    return sentences
+
+
+def active_voxels(t: Real, mask: MaskArray) -> MaskArray | None:
+    """Return the voxels that are active in the acquired run; None if they may be noise.
+
+    Parameters
+    ----------
+    t : ndarray
+        t map of the acquired series (X, Y, Z).
+    mask : ndarray
+        Brain on the same grid.
+    """
+    active: MaskArray = mask & (np.abs(t) > ACTIVE_T)
+    count = int(active.sum())
+    expected = _TAIL * int(mask.sum())
+    return active if count >= max(_LEAST_VOXELS, _LEAST_EXCESS * expected) else None
+
+
+def compare_with_acquired(
+    effect: Real, acquired: Real, variance: Real, active: MaskArray
+) -> KeptActivation:
+    """Compare the effect of a series with the acquired effect.
+
+    Parameters
+    ----------
+    effect : ndarray
+        Effect of the series, downsampled to the acquired grid (X, Y, Z).
+    acquired, variance : ndarray
+        Effect of the acquired series and its noise variance (X, Y, Z).
+    active : ndarray
+        Active voxels of the acquired run (X, Y, Z, boolean), at least one.
+    """
+    a, b = (image[active].astype(np.float64) for image in (acquired, effect))
+    energy = float(a @ a)
+    length = math.sqrt(energy * float(b @ b))
+    noise = float(variance[active].sum(dtype=np.float64)) / energy
+    return KeptActivation(
+        slope=float(a @ b) / energy,
+        r=float(a @ b) / length if length else 0.0,
+        reliability=min(max(1 - noise, 0.0), 1.0),
+        voxels=len(a),
+    )
