@@ -230,7 +230,7 @@ def table_2(_: Path, portion: Portion) -> None:
 
 
 def settings(_: Path, portion: Portion) -> None:
-    """Sections 4.1 to 4.3: contrasts, patches, filters and critic."""
+    """Sections 4.1 and 4.2: contrasts, patches and filters."""
     rows = []
 
     def add(name: str, finding: str, images: Sequence[Array]) -> None:
@@ -261,36 +261,25 @@ def settings(_: Path, portion: Portion) -> None:
         for number in TESTED
     ]
     add("one network per contrast", "worse", single)
-    for side, batch in ((32, 12), (16, 48)):
-        add_fused(
-            f"attunet-patch-{side}",
-            f"patches of {side} × {side}",
-            "slightly worse than slices; smaller patches worse",
-            replace(base, patch=side, batch=batch),
-        )
-    for width in (8, 4):
-        add_fused(
-            f"attunet-filters-{width}",
-            f"{width} filters",
-            "fewer filters worse (64 best, 128 not better)",
-            base,
-            f"filters={width}",
-        )
-    critic = tuple(
-        replace(term, weight=0.002) if term.kind == "adversarial" else term for term in base.losses
+    add_fused(
+        "attunet-patch-32",
+        "patches of 32 × 32",
+        "slightly worse than slices; smaller patches worse",
+        replace(base, patch=32, batch=12),
     )
     add_fused(
-        "attunet-critic",
-        "critic in the loss (weight .002)",
-        "no gain",
-        replace(base, losses=critic),
+        "attunet-filters-8",
+        "8 filters",
+        "fewer filters worse (64 best, 128 not better)",
+        base,
+        "filters=8",
     )
     remark = (
-        f"The table is based on {DATA}. A step used four slices, 12 patches of 32 × 32 pixels or"
-        " 48 patches of 16 × 16 pixels, which are the same number of pixels. Networks that were"
+        f"The table is based on {DATA}. A step used four slices or 12 patches of 32 × 32"
+        " pixels, which are the same number of pixels. Networks that were"
         " trained on patches were applied to whole slices. Values are mean ± SD across test heads."
         " The paper reports these comparisons in supplementary figures that were not available to"
-        " us. The column *paper* summarizes the text of sections 4.1 to 4.3."
+        " us. The column *paper* summarizes the text of sections 4.1 and 4.2."
     )
     keep("papers_attunet_settings", "Attention U-Net: settings", rows, remarks=[remark])
 
@@ -305,6 +294,10 @@ def volumes(_: Path, portion: Portion) -> None:
     """Figures 10 and 13: volumes of super-resolved scans, and of repeated scans."""
     outputs, _sizes, _curves = outputs_of(portion)
     measured = [_volumes(head(n).fine, head(n).mask) for n in TESTED]
+    found = {
+        method: [_volumes(image, head(n).mask) for n, image in zip(TESTED, images, strict=True)]
+        for method, images in outputs.items()
+    }
     paper = {
         "csfSpaces": "within 20 to 40 %; SR comparable with interpolation",
         "veins": "within 20 to 40 %; SR better than interpolation",
@@ -313,12 +306,12 @@ def volumes(_: Path, portion: Portion) -> None:
     }
     rows = []
     for name in CLASSES:
-        for method, images in outputs.items():
+        for method, volumes_found in found.items():
             pairs = [
-                (_volumes(image, head(n).mask)[name], base[name])
-                for n, image, base in zip(TESTED, images, measured, strict=True)
+                (volume[name], base[name])
+                for volume, base in zip(volumes_found, measured, strict=True)
             ]
-            differences = [200 * (a - b) / (a + b) for a, b in pairs]
+            differences = [200 * (a - b) / (a + b) for a, b in pairs if a + b > 0]
             mean, sd = np.mean(differences), np.std(differences, ddof=1)
             rows.append(
                 {
@@ -370,9 +363,12 @@ def repeated() -> None:
             base = base or current
             if month:
                 for name in CLASSES:
-                    changes[name].append(100 * abs(current[name] / base[name] - 1))
+                    if base[name] > 0:
+                        changes[name].append(100 * abs(current[name] / base[name] - 1))
     rows = []
     for name, values in changes.items():
+        if not values:
+            continue
         first, median, third = np.percentile(values, (25, 50, 75))
         rows.append(
             {

@@ -14,7 +14,7 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.sr.models.model import LoadedModel
 
-STEPS = {"cpce": 600, "circle": 2000}
+STEPS = {"cpce": 400, "circle": 2000}
 BATCHES = {"cpce": 4, "circle": 1}
 PATCH = 32  # pixels; the smallest image that the critic of circle supports
 LOOKS = 8  # validation steps per training
