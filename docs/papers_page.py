@@ -1,8 +1,10 @@
 """Tables of `docs/papers.md`: ``python docs/papers_page.py``.
 
 A table stands between ``<!-- table NAME -->`` and ``<!-- end of table -->``; its rows are those of
-`benchmarks/results/NAME.json`. The list of items stands between ``<!-- items -->`` and
-``<!-- end of items -->``; edit `docs/papers_items.tsv` and run this script.
+`benchmarks/results/NAME.json`. A figure stands between ``<!-- figure NAME -->`` and
+``<!-- end of figure -->``; `benchmarks/papers.py` draws it from the same results. The list of
+items stands between ``<!-- items -->`` and ``<!-- end of items -->``; edit `docs/papers_items.tsv`
+and run this script.
 """
 
 import csv
@@ -23,6 +25,7 @@ STATUSES = {
     "broken": "The item is implemented, but does not work",
 }
 TABLE = re.compile(r"<!-- table (\w+) -->.*?<!-- end of table -->", re.DOTALL)
+FIGURE = re.compile(r"<!-- figure (\w+) -->.*?<!-- end of figure -->", re.DOTALL)
 LIST = re.compile(r"<!-- items -->.*?<!-- end of items -->", re.DOTALL)
 
 
@@ -45,10 +48,24 @@ def table(name: str) -> str:
         paper = name.split("_")[1]
         return f"*This table has not been generated. Run `python benchmarks/papers.py {paper}`.*"
     stored = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-    text = (RESULTS / f"{name}.md").read_text(encoding="utf-8")
-    remarks = text.partition("\n\n| ")[2].partition("\n\n")[2].strip()
     stamp = f"The table is stored in `benchmarks/results/{name}.md`."
-    return f"{markdown(stored['rows'])}\n\n{remarks}\n\n{stamp}"
+    return f"{markdown(stored['rows'])}\n\n{remarks(name)}\n\n{stamp}"
+
+
+def remarks(name: str) -> str:
+    """Return the remarks below a stored table."""
+    text = (RESULTS / f"{name}.md").read_text(encoding="utf-8")
+    return text.partition("\n\n| ")[2].partition("\n\n")[2].strip()
+
+
+def figure(name: str) -> str:
+    """Return a figure of stored curves, or that the curves are not stored."""
+    if not (RESULTS / f"{name}.json").exists():
+        paper = name.split("_")[1]
+        return f"*This figure has not been drawn. Run `python benchmarks/papers.py {paper}`.*"
+    title = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["title"]
+    stamp = f"The values of the curves are stored in `benchmarks/results/{name}.md`."
+    return f"![{title}](figures/papers_{name}.svg)\n\n{title}. {stamp}"
 
 
 def list_of_items() -> str:
@@ -82,6 +99,10 @@ def filled(text: str) -> str:
     """Return the page with its tables as they are now."""
     text = TABLE.sub(
         lambda match: f"<!-- table {match[1]} -->\n{table(match[1])}\n<!-- end of table -->", text
+    )
+    text = FIGURE.sub(
+        lambda match: f"<!-- figure {match[1]} -->\n{figure(match[1])}\n<!-- end of figure -->",
+        text,
     )
     return LIST.sub(lambda _: f"<!-- items -->\n{list_of_items()}\n<!-- end of items -->", text)
 

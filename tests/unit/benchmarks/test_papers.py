@@ -1,10 +1,14 @@
 """Test the tables of the papers: their numbers, their page, and the list of items."""
 
+import json
 import math
+import re
 import shlex
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +20,13 @@ from bids_sr.sr.method import method_names_without_controls
 from bids_sr.sr.recipe_changes import ChangeError, change_of_method, check_changes
 
 sys.path.append(str(ROOT / "benchmarks"))
+import _papers_curves as papers_curves
+import _papers_mouse as mouse
+import _papers_portions as portions
+import _papers_slices as slices
 import _papers_training as training
+import _papers_tv as tv
 import _table
-import papers
 import papers_data
 
 PAGE = loaded(ROOT / "docs/papers_page.py")
@@ -139,7 +147,7 @@ def test_the_page_contains_a_table_as_stored(
 
 def test_block_mean_averages_blocks_and_drops_incomplete_blocks() -> None:
     image = np.arange(4 * 4 * 5, dtype=np.float32).reshape(4, 4, 5)
-    small = papers.block_mean(image, 2)
+    small = mouse.block_mean(image, 2)
     assert small.shape == (2, 2, 2)
     assert small[0, 0, 0] == image[:2, :2, :2].mean()
     assert small[1, 1, 1] == image[2:, 2:, 2:4].mean()
@@ -153,9 +161,20 @@ def test_scores_use_voxels_of_the_head_and_differences_the_baseline() -> None:
     assert metrics["rmse"] == pytest.approx(5)
     assert metrics["psnr"] == pytest.approx(20 * math.log10(50 / 5))
     assert training.scores(reference, reference)["ssim"] == pytest.approx(1)
-    shown = papers.differences({"psnr": 31.256, "ssim": 0.9}, {"psnr": 30.0, "ssim": 0.85})
-    assert shown["PSNR − trilinear"] == 1.26
-    assert shown["SSIM − trilinear"] == 0.05
+
+
+def test_a_row_of_table_1_has_differences_in_the_same_volumes() -> None:
+    values = [{"psnr": 31.256, "ssim": 0.9}, {"psnr": 33.256, "ssim": 0.9}]
+    base = [{"psnr": 30.0, "ssim": 0.85}, {"psnr": 32.0, "ssim": 0.85}]
+    spline = [{"psnr": 32.0, "ssim": 0.9}, {"psnr": 33.0, "ssim": 0.9}]
+    row = tv.row_of(3, "tv", values, base, spline, (73.53, 0.9218))
+    assert row["factor"] == "×2"
+    assert row["PSNR"] == "32.26 ± 1.41"
+    assert row["PSNR − trilinear"] == "1.26 ± 0.00"
+    assert row["PSNR − cubic spline"] == "-0.24 ± 0.71"
+    assert row["SSIM − trilinear"] == "0.0500 ± 0.0000"
+    assert row["paper: PSNR − trilinear"] == 3.94
+    assert row["paper: PSNR − cubic spline"] == 6.11
 
 
 def test_a_short_training_is_reproducible() -> None:
@@ -171,6 +190,115 @@ def test_a_short_training_is_reproducible() -> None:
     )
     assert first.shape == covered.shape
     assert np.array_equal(first, second)
+
+
+def noise_training(steps: int) -> dict[str, Any]:
+    """Arguments of a short training on noise, with a score of its output."""
+    rng = np.random.default_rng(0)
+    fine = (100 + 10 * rng.standard_normal((24, 24, 8))).astype(np.float32)
+    factor = (2.0, 2.0, 2.0)
+    low, covered = training.downsample(fine, "block", factor)
+    return {
+        "method": "ccnn3d",
+        "recipe": training.short_recipe(
+            "ccnn3d", steps, patch=8, batch=1, upsampled_by="bspline", evaluate_every=2
+        ),
+        "images": [training.image_of(fine, (1.0, 1.0, 1.0), "T1w", "noise")],
+        "factor": factor,
+        "score": lambda network: training.scores(covered, training.upsample(network, low, factor))[
+            "psnr"
+        ],
+    }
+
+
+def test_a_training_in_portions_equals_one_in_a_single_call(tmp_path: Path) -> None:
+    arguments = noise_training(6)
+    whole, curve = portions.Portion(tmp_path / "whole").train("a", **arguments)
+    assert list(curve) == [2, 4, 6]
+    # each step is later than this limit, so that a call makes one step
+    for _ in range(5):
+        with pytest.raises(portions.PortionEnded, match="a"):
+            portions.Portion(tmp_path / "parts", minutes=1e-5).train("a", **arguments)
+    parts, curve_of_parts = portions.Portion(tmp_path / "parts").train("a", **arguments)
+    assert curve_of_parts == curve
+    for key, value in whole.generator.state_dict().items():
+        assert np.array_equal(value, parts.generator.state_dict()[key])
+    # a finished training is read and not repeated
+    again, curve_again = portions.Portion(tmp_path / "parts", minutes=-1).train("a", **arguments)
+    assert curve_again == curve
+    assert again.card.weights_sha256 == parts.card.weights_sha256
+    with pytest.raises(portions.PortionEnded):
+        portions.Portion(tmp_path / "parts", minutes=-1).train("b", **arguments)
+
+
+def test_the_last_value_of_a_curve_is_the_score_of_the_trained_network(tmp_path: Path) -> None:
+    arguments = noise_training(4)
+    arguments["recipe"] = replace(arguments["recipe"], keep="last")
+    network, curve = portions.Portion(tmp_path).train("a", **arguments)
+    assert curve[4] == pytest.approx(arguments["score"](network), abs=1e-4)
+    assert curve[2] != pytest.approx(curve[4], abs=1e-4)
+
+
+def test_figures_are_drawn_from_the_stored_curves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_table, "RESULTS", tmp_path)
+    monkeypatch.setattr(_table, "commit", lambda: "85ca1a4b")
+    monkeypatch.setattr(papers_curves, "FIGURES", tmp_path)
+    panel = papers_curves.Panel("×2", {"tv": {200: 23.5, 100: 22.0}}, {"cubic spline": 22.5})
+    papers_curves.keep_curves("new", "Title", [panel], "Remark.")
+    (stored,) = papers_curves.stored_panels("curves_new")
+    assert stored == replace(panel, curves={"tv": {100: 22.0, 200: 23.5}})
+    figure = papers_curves.figure_path("curves_new").read_text()
+    # the curve begins below the line of the spline and ends above it (y grows downward)
+    ((_, first), (_, last)) = [
+        map(float, point.split(","))
+        for point in re.findall(r'polyline points="([^"]*)"', figure)[0].split()
+    ]
+    (line,) = re.findall(rf"M{papers_curves.LEFT} ([\d.]+)h{papers_curves.WIDTH}", figure)
+    assert first > float(line) > last
+
+
+def test_every_figure_of_the_page_shows_the_stored_curves() -> None:
+    names = PAGE.FIGURE.findall(PAGE.PAGE.read_text(encoding="utf-8"))
+    stored = {path.stem for path in PAGE.RESULTS.glob("curves_*.json")}
+    assert stored <= set(names)
+    for name in stored:
+        figure = papers_curves.figure_path(name).read_text()
+        assert figure == papers_curves.draw(papers_curves.stored_panels(name))
+        assert len(figure) < 20_000
+
+
+def test_networks_of_a_run_are_found_where_voxels_follow_the_seed() -> None:
+    rng = np.random.default_rng(0)
+    data = rng.standard_normal((12, 12, 6, 120))
+    common = np.sin(np.arange(120) * 2 * np.pi * 0.05 * 2)
+    data[2:5, 2:5, 2:5] += 5 * common
+    unit = tv.prepared_series(data, (3.0, 3.0, 3.0), tr=2.0)
+    assert np.allclose(np.linalg.norm(unit, axis=1), 1)
+    mask = np.ones((12, 12, 6), dtype=bool)
+    seeds = tv.choose_seeds(unit, mask, (3.0, 3.0, 3.0))
+    assert len(seeds) == tv.SEEDS
+    found = tv.network_of(unit, seeds[0], mask).reshape(mask.shape)
+    assert found[2:5, 2:5, 2:5].all()
+    assert not found[7:].any()
+
+
+def test_rows_of_slices_compare_folds_with_zero_filling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_table, "RESULTS", tmp_path)
+    monkeypatch.setattr(_table, "commit", lambda: "85ca1a4b")
+    monkeypatch.setattr(papers_curves, "FIGURES", tmp_path)
+    zero = [{"psnr": value, "ssim": 0.9} for value in (30.0, 32.0)]
+    network = [{"psnr": value, "ssim": 0.95} for value in (31.0, 32.5)]
+    values = dict.fromkeys(slices.INTERPOLATIONS, zero) | {"cpce": network}
+    slices.write(values, {"cpce": {1: 30.0}})
+    rows = json.loads((tmp_path / "papers_cpce.json").read_text())["rows"]
+    (row,) = (row for row in rows if row["images"] == "cpce")
+    assert row["PSNR − zero filling (dB)"] == "0.75 ± 0.35"
+    assert row["paper: PSNR"] == 33.2031
+    assert "circle" not in (tmp_path / "papers_cpce.md").read_text().lower().split("table 1")[1]
 
 
 def test_a_short_training_starts_the_adversarial_term() -> None:

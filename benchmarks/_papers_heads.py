@@ -1,0 +1,94 @@
+"""Simulated heads of `papers.py`: scans of three contrasts on one grid."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from _papers_training import SEED, downsample, upsample
+
+from bids_sr.io.arrays import Array
+from bids_sr.io.grids import Factor, Shape
+from bids_sr.phantom.head import make_head
+from bids_sr.phantom.still_scans import PROTOCOLS
+from bids_sr.sr.data.contrast_channels import unit_range
+
+CONTRASTS = tuple(PROTOCOLS)
+VOXEL = 3.0  # mm
+NOISE = 0.02  # of the mean signal of the brain
+TISSUES = ("gm", "wm", "csf")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Noise-free images of a simulated head, its brain mask and tissues."""
+
+    images: Mapping[str, Array]
+    mask: Array
+    tissues: Mapping[str, Array]
+
+
+@lru_cache(maxsize=12)
+def scene(number: int, shape: Shape) -> Scene:
+    """Return a part of a simulated head around the center of its grid."""
+    drawn = make_head(np.random.default_rng([SEED, number]), VOXEL)
+    starts = [max(0, (n - side) // 2) for n, side in zip(drawn.brain.shape, shape, strict=True)]
+    x, y, z = (
+        slice(start, start + min(side, n // 2 * 2))
+        for start, side, n in zip(starts, shape, drawn.brain.shape, strict=True)
+    )
+    mask = drawn.brain[x, y, z]
+    shares = np.stack([drawn.fractions[name][x, y, z] for name in TISSUES])
+    return Scene(
+        images={name: PROTOCOLS[name].scale_scene(drawn, 1.0)[x, y, z] for name in CONTRASTS},
+        mask=mask,
+        tissues={
+            name: mask & (shares.argmax(0) == k) & (shares.max(0) > 0.5)
+            for k, name in enumerate(TISSUES)
+        },
+    )
+
+
+def with_noise(image: Array, rng: np.random.Generator) -> Array:
+    """Return the magnitude of an image with noise."""
+    return np.abs(image + rng.normal(0, NOISE, image.shape)).astype(np.float32)
+
+
+def noisy_scans(number: int, shape: Shape = (40, 48, 32)) -> dict[str, Array]:
+    """Return scans of a simulated head by contrast, and its brain mask as `mask`."""
+    head = scene(number, shape)
+    rng = np.random.default_rng([SEED, number, 1])
+    return {
+        **{name: with_noise(head.images[name], rng) for name in CONTRASTS},
+        "mask": head.mask,
+    }
+
+
+@dataclass(frozen=True)
+class ScannedHead:
+    """High- and low-resolution scans as channels (C, X, Y, Z) on one grid, from 0 to 1."""
+
+    fine: Array
+    coarse: Array
+    mask: Array
+    tissues: Mapping[str, Array]
+
+
+def scanned_head(number: int, factor: Factor, shape: Shape = (48, 64, 48)) -> ScannedHead:
+    """Return scans of a simulated head by a protocol, given by its factor.
+
+    Low-resolution scans are block averages with their own noise, interpolated with a B-spline.
+    """
+    head = scene(number, shape)
+    rng = np.random.default_rng([SEED, number, 2])
+    fine, coarse = [], []
+    for name in CONTRASTS:
+        high = with_noise(head.images[name], rng)
+        low = with_noise(downsample(high, "block", factor)[0], rng)
+        back = upsample("bspline", low, factor)
+        _, top = unit_range(high, head.mask)
+        fine.append(np.where(head.mask, np.clip(high / top, 0, 1), 0))
+        coarse.append(np.where(head.mask, np.clip(back / top, 0, 1), 0))
+    return ScannedHead(
+        fine=np.stack(fine), coarse=np.stack(coarse), mask=head.mask, tissues=head.tissues
+    )
