@@ -34,12 +34,13 @@ def rough_courses(events: "Events", times: Float) -> dict[str, Float]:
         Condition → time series (T,), within about .01 of `Events.courses` for sustained blocks.
     """
     courses = {}
-    spans = events.spans()
+    spans, modulations = events.spans(), events.modulations()
     for name in events.conditions:
         onsets, durations = np.array(spans[name]).T
         since = times[:, None] - onsets
         since_end = since - np.maximum(durations, _BRIEF_S)
-        courses[name] = (_plateau_share(since) - _plateau_share(since_end)).sum(axis=1)
+        shares = _plateau_share(since) - _plateau_share(since_end)
+        courses[name] = shares @ modulations[name]
     return courses
 
 
