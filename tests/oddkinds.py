@@ -20,7 +20,7 @@ from typing import Any, Literal
 import nibabel as nb
 import numpy as np
 from mutations import pick
-from simulatedrun import EFFECTS, SHAPE, STEM, ZOOMS, Event, Scene, centered, interleaved
+from simulatedrun import EFFECTS, NOISE, SHAPE, STEM, ZOOMS, Event, Scene, centered, interleaved
 
 Rng = np.random.Generator
 Depth = Literal["model", "end"]
@@ -316,6 +316,26 @@ def text_format(rng: Rng, scene: Scene, right: Right) -> None:
     scene.edits.append(rewrite)
 
 
+@kind("table", "events")
+def modulated_events(rng: Rng, scene: Scene, right: Right) -> None:
+    """Add the column modulation: the strength of each event, or something else."""
+    is_used = rng.random() < 0.7
+    if is_used:
+        scene.amplitudes = [float(rng.choice([0.5, 1.0, 2.0, 3.0])) for _ in scene.events]
+        scene.amplitudes[:4] = [1.0, 1.0, 2.0, 2.0]  # both types have two amplitudes
+
+    def alter(scene: Scene) -> None:
+        words = [pick(rng, ("high", "low", "1", "n/a")) for _ in scene.rows or []]
+        words[0] = "high"
+        cells = [f"{value:g}" for value in scene.amplitudes] if is_used else words
+        _other_columns(rng, scene, "modulation", cells)
+
+    scene.tables.append(alter)
+    right.exact = not is_used
+    used = "modulation is used as the amplitude of the events"
+    right.notices.append(used if is_used else "modulation is not used")
+
+
 @kind("table")
 def decimal_commas(rng: Rng, scene: Scene, right: Right) -> None:
     """Write times with decimal commas."""
@@ -527,6 +547,44 @@ def padding(rng: Rng, scene: Scene, right: Right) -> None:
     scene.series.append(change)
     right.exact = False
     right.may_refuse.append("not a magnitude series|padding")
+
+
+@kind("values")
+def outlier_volumes(rng: Rng, scene: Scene, right: Right) -> None:
+    """Spoil one to three volumes, or fill the run up with copies of a volume."""
+    variant = pick(
+        rng, ("noise", "slice", "unfinished", "gain", "empty", "contrast", "end", "copies")
+    )
+
+    def change(values: np.ndarray) -> np.ndarray:
+        total = values.shape[-1]
+        at = rng.choice(np.arange(2, total), int(rng.integers(1, 4)), replace=False)
+        noise = np.abs(rng.normal(0, NOISE, values.shape))
+        if variant == "noise":
+            values[..., at] = noise[..., at]
+        elif variant == "slice":
+            z = int(rng.integers(1, values.shape[2] - 1))
+            values[:, :, z, at] = noise[:, :, z, at]
+        elif variant == "unfinished":
+            values[:, :, int(rng.integers(2, 5)) :, -1] = 0
+        elif variant == "gain":
+            values[..., at] *= rng.choice([0.3, 0.8, 0.93, 1.1, 1.5, 2.5])
+        elif variant == "empty":
+            values[..., at] = 0
+        elif variant == "contrast":
+            values[..., at] = np.abs(900 - values[..., at])
+        elif variant == "end":
+            count = int(rng.integers(2, 7))
+            values = np.concatenate([values, noise[..., :count]], -1)
+        else:
+            count, source = int(rng.integers(1, 9)), int(rng.choice([-1, 5]))
+            copies = np.repeat(values[..., source, None], count, -1)
+            values = np.concatenate([values, copies], -1)
+        return values
+
+    scene.series.append(change)
+    right.exact = False
+    right.notices.append("do not show the head as the other volumes do")
 
 
 @kind("values")

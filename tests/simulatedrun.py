@@ -44,10 +44,13 @@ def interleaved(n_slices: int, acquisition: float) -> np.ndarray:
     return np.round(np.array(order) * acquisition / n_slices, 6)
 
 
-def response(times: np.ndarray, events: Sequence[Event]) -> np.ndarray:
+def response(
+    times: np.ndarray, events: Sequence[Event], amplitudes: Sequence[float] = ()
+) -> np.ndarray:
     """Return the summed response at times (s), which is 1 during a sustained event.
 
-    An event of duration 0 is an impulse of area 1 s.
+    An event of duration 0 is an impulse of area 1 s. `amplitudes`: factor of each event; empty if
+    all are 1.
     """
 
     def reached(since: np.ndarray) -> np.ndarray:
@@ -55,11 +58,13 @@ def response(times: np.ndarray, events: Sequence[Event]) -> np.ndarray:
         return np.asarray((gammainc(6, after) - gammainc(16, after) / 6) / (1 - 1 / 6))
 
     total = np.zeros_like(times)
-    for onset, duration, _ in events:
+    for (onset, duration, _), factor in zip(
+        events, amplitudes or [1.0] * len(events), strict=True
+    ):
         width = duration or 1e-3
         area = duration or 1.0
         since = times - onset
-        total += (reached(since) - reached(since - width)) * area / width
+        total += (reached(since) - reached(since - width)) * factor * area / width
     return total
 
 
@@ -73,7 +78,8 @@ class Scene:
     field. `columns` and `rows`: the events table as text. `edits`: changes of the written files,
     in order. `series`: changes of the values before they are written, in order. `stored`: changes
     of the order of voxels, which also apply to results. `strength`: factor of the effects, for
-    events that would be too brief to detect.
+    events that would be too brief to detect. `amplitudes`: factor of each event; empty if all are
+    1.
     """
 
     root: Path
@@ -90,6 +96,7 @@ class Scene:
     rows: list[list[str]] | None = None
     at_rest: bool = False
     strength: float = 1.0
+    amplitudes: list[float] = field(default_factory=list)
     dtype: str = "int16"
     affine: np.ndarray = field(default_factory=lambda: centered(SHAPE, ZOOMS))
     tables: list[Callable[[Scene], None]] = field(default_factory=list)
@@ -170,10 +177,15 @@ class Scene:
         out = np.repeat(mean[..., None], len(times), -1)
         for name in EFFECTS if not self.at_rest else ():
             type_events = [event for event in self.events if event[2] == name]
+            type_amplitudes = [
+                amplitude
+                for event, amplitude in zip(self.events, self.amplitudes, strict=False)
+                if event[2] == name
+            ]
             truth = self.truth(name)
             for index, moment in enumerate(self.slice_times):
                 out[:, :, index] += truth[:, :, index, None] * response(
-                    times + moment, type_events
+                    times + moment, type_events, type_amplitudes
                 )
         rng = np.random.default_rng(self.seed)
         if self.at_rest:

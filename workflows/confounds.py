@@ -17,12 +17,10 @@ from bids_sr.workflows.run_plan import RunPlan
 class RunConfounds:
     """Confounds of a run.
 
-    `time_columns`, `censoring`: columns of the temporal model and censored volumes; None without a
-    temporal model.
+    `censoring`: censored volumes; None without a temporal model.
     """
 
     confounds: Confounds
-    time_columns: Confounds | None = None
     censoring: Facts | None = None
 
 
@@ -34,7 +32,10 @@ def gather_confounds(
     activation = plan.planned.settings.activation
     if precomputed is not None and precomputed.confounds is not None:
         confounds, columns = imported.import_confounds(
-            precomputed.confounds, origin=precomputed.origin.text, n_dummy=fitted.n_dummy
+            precomputed.confounds,
+            fitted.outliers,
+            origin=precomputed.origin.text,
+            n_dummy=fitted.n_dummy,
         )
         say(Part.PREPROCESSING, imported.describe_confounds(precomputed.origin.text))
     else:
@@ -46,6 +47,7 @@ def gather_confounds(
             head_motion.hmc_xfms,
             registered.tpms_bold,
             registered.registration,
+            fitted.outliers,
             n_dummy=fitted.n_dummy,
             fd_spike_threshold=preprocessing.fd_spike_threshold,
             dvars_spike_threshold=preprocessing.dvars_spike_threshold,
@@ -57,9 +59,9 @@ def gather_confounds(
             dvars_spike_threshold=preprocessing.dvars_spike_threshold,
         )
         say(Part.PREPROCESSING, text)
-    time_columns = censoring = None
+    censoring = None
     if activation.models_time:
-        confounds, columns, time_columns, censoring = model_time(
+        confounds, columns, _, censoring = model_time(
             plan, confounds, columns, tr=plan.bold.tr, n_dummy=fitted.n_dummy
         )
         model = time_model(
@@ -79,7 +81,7 @@ def gather_confounds(
         exported_as={},
         level="minimal",
     )
-    return RunConfounds(confounds=confounds, time_columns=time_columns, censoring=censoring)
+    return RunConfounds(confounds=confounds, censoring=censoring)
 
 
 def model_time(

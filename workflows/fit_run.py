@@ -27,6 +27,7 @@ from bids_sr.steps import (
     calibration_run,
     imported,
     motion,
+    outlier_volumes,
     primary_dataset,
     registration,
 )
@@ -88,18 +89,36 @@ class Calibration:
 
 
 @frozen
+class SteadyRun:
+    """Series of a run in which outlier volumes are replaced.
+
+    `acquired`: series with all volumes as acquired. `n_dummy`: number of non-steady-state volumes
+    at the start. `outliers`: outlier volumes; None if they were not searched.
+    """
+
+    acquired: Series
+    bold: Series
+    n_dummy: int
+    outliers: Facts | None = None
+
+
+@frozen
 class FittedRun:
     """Result of `fit_run`: a run with estimated head motion and registration.
 
-    `stc`: series after slice-timing correction and requested smoothing, without motion correction.
-    `distortion`: None if there is no field map. `calibration`: None if no calibration run is used.
+    `acquired`: series with all volumes as acquired. `bold`: series without outlier volumes, which
+    were replaced. `stc`: series after slice-timing correction and requested smoothing, without
+    motion correction. `outliers`: outlier volumes; None if they were not searched. `distortion`:
+    None if there is no field map. `calibration`: None if no calibration run is used.
     """
 
+    acquired: Series
     bold: Series
     stc: Series
     n_dummy: int
     motion: HeadMotion
     registration: Registration
+    outliers: Facts | None = None
     distortion: Distortion | None = None
     calibration: Calibration | None = None
 
@@ -122,8 +141,12 @@ def fit_run(
     """
     run, preprocessing = plan.bold, plan.planned.settings.preprocessing
     precomputed = run.precomputed
-    bold = import_bold(run)
-    n_dummy = bold_reference.count_dummies(bold, dummy_scans=plan.dummy_scans)
+    steady = find_steady(
+        import_bold(run),
+        dummy_scans=plan.dummy_scans,
+        search_outliers="outliers" not in preprocessing.ignore,
+    )
+    bold, n_dummy = steady.bold, steady.n_dummy
     distortion = None
     if precomputed is not None and precomputed.field is not None:
         distortion = undistort(bold, precomputed.field, plan.phase_encoding)
@@ -132,7 +155,9 @@ def fit_run(
         say(Part.PREPROCESSING, bold_reference.describe_boldref(plan.dummy_scans))
         say(Part.PREPROCESSING, motion.MOTION_TEXT)
     else:
-        head_motion = take_over_motion(bold, n_dummy, precomputed, distortion, run.axis_order)
+        head_motion = take_over_motion(
+            bold, n_dummy, precomputed, distortion, run.axis_order, steady.outliers
+        )
         text = imported.describe_motion(precomputed.origin.text, rebuilt=precomputed.hmc is None)
         say(Part.PREPROCESSING, text)
         if distortion is not None:
@@ -161,11 +186,13 @@ def fit_run(
     if plan.calibrated and run.calibration is not None:
         calibration = _calibrate(plan, run.calibration, head_motion.boldref, registered, outputs)
     return FittedRun(
+        acquired=steady.acquired,
         bold=bold,
         stc=stc,
         n_dummy=n_dummy,
         motion=head_motion,
         registration=registered,
+        outliers=steady.outliers,
         distortion=distortion,
         calibration=calibration,
     )
@@ -181,6 +208,26 @@ def import_bold(run: BoldRun) -> Series:
     elif echo := run.entities.get("echo"):
         say(Part.PREPROCESSING, f"Only echo {echo} of the multi-echo run was analyzed.")
     return acquired_series.import_series(bold_file, tr=run.tr, axis_order=run.axis_order)
+
+
+def find_steady(
+    acquired: Series, *, dummy_scans: int | None, search_outliers: bool = True
+) -> SteadyRun:
+    """Count the non-steady-state volumes of a run, and replace its outlier volumes.
+
+    `dummy_scans`: number of non-steady-state volumes; None to detect it.
+    """
+    n_dummy = bold_reference.count_dummies(acquired, dummy_scans=dummy_scans)
+    if not search_outliers:
+        return SteadyRun(acquired=acquired, bold=acquired, n_dummy=n_dummy)
+    bold, outliers = outlier_volumes.replace_outliers(acquired, n_dummy=n_dummy)
+    say(
+        Part.PREPROCESSING,
+        outlier_volumes.describe_outliers(),
+        output=outliers,
+        describe=outlier_volumes.describe_outliers,
+    )
+    return SteadyRun(acquired=acquired, bold=bold, n_dummy=n_dummy, outliers=outliers)
 
 
 def undistort(bold: Series, field: PrecomputedField, phase_encoding: str) -> Distortion:
@@ -212,18 +259,27 @@ def take_over_motion(
     derivatives: PrecomputedRun,
     distortion: Distortion | None,
     axis_order: AxisOrder,
+    outliers: Facts | None,
 ) -> HeadMotion:
     """Import head motion from derivatives of another program.
 
     Transforms are used if they exist; otherwise, motion is rebuilt from the motion parameters.
 
-    `axis_order`: axis of the file that corresponds to each axis of the series.
+    `axis_order`: axis of the file that corresponds to each axis of the series. `outliers`: outlier
+    volumes, whose motion is not imported.
     """
     if derivatives.hmc is not None:
-        return reuse_motion(bold, n_dummy, read_transforms(derivatives.hmc), distortion)
+        return reuse_motion(
+            bold, n_dummy, read_transforms(derivatives.hmc), distortion, outliers=outliers
+        )
     assert derivatives.confounds is not None, "without transforms, confounds tell head motion"
     hmc_xfms, parameters, boldref = imported.rebuild_motion(
-        bold, read_table(derivatives.confounds), distortion, n_dummy=n_dummy, axis_order=axis_order
+        bold,
+        read_table(derivatives.confounds),
+        distortion,
+        outliers,
+        n_dummy=n_dummy,
+        axis_order=axis_order,
     )
     return HeadMotion(boldref=boldref, hmc_xfms=hmc_xfms, motion=parameters)
 
@@ -234,13 +290,15 @@ def reuse_motion(
     hmc_xfms: Transforms,
     distortion: Distortion | None = None,
     boldref: Image | None = None,
+    outliers: Facts | None = None,
 ) -> HeadMotion:
     """Return the head motion that existing transforms describe.
 
     `boldref`: boldref of the transforms; None: the mean of the realigned steady-state volumes.
+    `outliers`: outlier volumes of the run; None if they were not searched.
     """
     hmc_xfms, parameters, boldref = imported.import_motion(
-        bold, hmc_xfms, distortion, boldref, n_dummy=n_dummy
+        bold, hmc_xfms, distortion, boldref, outliers, n_dummy=n_dummy
     )
     return HeadMotion(boldref=boldref, hmc_xfms=hmc_xfms, motion=parameters)
 

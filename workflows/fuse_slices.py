@@ -82,6 +82,7 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
                     mapped.series.mask,
                     run.fitted.motion.hmc_xfms,
                     displaced,
+                    run.fitted.outliers,
                     run=name,
                     first=first,
                     n_dummy=run.fitted.n_dummy,

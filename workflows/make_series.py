@@ -33,6 +33,7 @@ from bids_sr.sr.inference.apply_to_series import Consistency
 from bids_sr.sr.method import get_method
 from bids_sr.steps import (
     acquired_series,
+    outlier_volumes,
     resampled_series,
     seeds,
     series_description,
@@ -138,8 +139,8 @@ class RunSeries:
         Events, or time series of seeds or components.
     confounds : Confounds
         Confounds of the run, one row per volume.
-    time_columns, censoring : Confounds, Facts
-        Columns of the temporal model and censored volumes; None if there is no temporal model.
+    censoring : Facts
+        Censored volumes; None if there is no temporal model.
     grids : Sequence[SpaceGrid]
         Grids in other spaces.
     other_effects : Effects | None
@@ -152,7 +153,6 @@ class RunSeries:
     self_tests: Mapping[str, Facts]
     regressors: Regressors
     confounds: Confounds
-    time_columns: Confounds | None = None
     censoring: Facts | None = None
     grids: Sequence[SpaceGrid] = ()
     other_effects: Effects | None = None
@@ -319,7 +319,6 @@ def make_series(
         self_tests=tested,
         regressors=regressors,
         confounds=confounds.confounds,
-        time_columns=confounds.time_columns,
         censoring=confounds.censoring,
         grids=list(grids.values()),
         other_effects=other_effects,
@@ -334,6 +333,7 @@ def make_raw(plan: RunPlan, fitted: FittedRun, outputs: Outputs) -> ComputedSeri
         preproc,
         {"desc": RAW, "suffix": "bold"},
         sidecar=_sidecar(plan, RAW),
+        facts=fitted.outliers,
         level="minimal",
     )
     return ComputedSeries(name=RAW, series=preproc, mask=fitted.registration.bold_mask)
@@ -536,6 +536,7 @@ def estimate_variance(
         None if calibration is None else calibration.calibration_patterns,
         None if calibration is None else calibration.boldref2calibration_xfm,
         None if calibration is None else calibration.calibration_facts,
+        fitted.outliers,
         n_dummy=fitted.n_dummy,
         method=request.method,
         factor=factor,
@@ -670,6 +671,7 @@ def resolve_series(
             None if guide is None else guide.highres_file,
             None if guide is None else guide.highres2boldref_xfm,
             grids,
+            fitted.outliers,
             series_name=name,
             factor=factor,
             data_consistency=inference.data_consistency,
@@ -738,6 +740,8 @@ def place_measured(
     bold = acquired_series.import_series(
         measured.bold, tr=plan.bold.tr, axis_order=measured.axis_order
     )
+    if fitted.outliers is not None:
+        bold = outlier_volumes.replace_same_volumes(bold, fitted.outliers, n_dummy=fitted.n_dummy)
     stc = correct_acquired(
         bold,
         fitted.n_dummy,

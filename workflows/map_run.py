@@ -330,7 +330,7 @@ def find_region(
         registered.bold_mask_hr,
         registered.roi_bold_hr,
         linear.regressors,
-        time_columns=series.time_columns,
+        confounds=series.confounds,
         contrasts=linear.contrasts,
         smoothing=model.smoothing,
         tr=linear.tr,

@@ -3,12 +3,18 @@
 from dataclasses import replace
 
 from bids_sr.io.grids import Factor
-from bids_sr.pipeline.artifacts import Confounds, Effects, Regressors, Series
+from bids_sr.pipeline.artifacts import Confounds, Effects, Facts, Regressors, Series
 from bids_sr.pipeline.flow import read_events, say, subworkflow
 from bids_sr.pipeline.step import Part
 from bids_sr.steps import acquired_series, another_run, bold_reference, run_confounds
 from bids_sr.workflows.confounds import model_time
-from bids_sr.workflows.fit_run import FittedRun, HeadMotion, correct_acquired, estimate_motion
+from bids_sr.workflows.fit_run import (
+    FittedRun,
+    HeadMotion,
+    correct_acquired,
+    estimate_motion,
+    find_steady,
+)
 from bids_sr.workflows.run_plan import RunPlan
 
 
@@ -26,12 +32,14 @@ def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
         another = replace(another, slice_timing=None)
     start_time = another.start_time(settings.preprocessing.slice_time_ref)
     with subworkflow("another_run_wf"):
-        bold = acquired_series.import_series(
-            another.bold, tr=another.tr, axis_order=another.axis_order
+        steady = find_steady(
+            acquired_series.import_series(
+                another.bold, tr=another.tr, axis_order=another.axis_order
+            ),
+            dummy_scans=settings.preprocessing.dummy_scans,
+            search_outliers="outliers" not in settings.preprocessing.ignore,
         )
-        n_dummy = bold_reference.count_dummies(
-            bold, dummy_scans=settings.preprocessing.dummy_scans
-        )
+        bold, n_dummy = steady.bold, steady.n_dummy
         head_motion = estimate_motion(bold, n_dummy)
         stc = correct_acquired(
             bold,
@@ -44,7 +52,7 @@ def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
         if settings.activation.models_time:
             _, _, time_columns, _ = model_time(
                 plan,
-                run_confounds.motion_confounds(head_motion.motion),
+                run_confounds.motion_confounds(head_motion.motion, outliers=steady.outliers),
                 None,
                 tr=another.tr,
                 n_dummy=n_dummy,
@@ -56,6 +64,7 @@ def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
             head_motion,
             read_events(events),
             time_columns,
+            steady.outliers,
             factor=plan.bold.factor,
             tr=another.tr,
             high_pass=plan.high_pass,
@@ -73,6 +82,7 @@ def other_run_effects(
     head_motion: HeadMotion,
     regressors: Regressors,
     time_columns: Confounds | None,
+    outliers: Facts | None,
     *,
     factor: Factor,
     tr: float,
@@ -96,6 +106,8 @@ def other_run_effects(
         Events of the other run.
     time_columns : Confounds | None
         Columns of the temporal model of the other run; None if there is no temporal model.
+    outliers : Facts | None
+        Outlier volumes of the other run; None if they were not searched.
     factor : Factor
         Ratio of acquired to high-resolution voxel size, per axis.
     tr : float
@@ -121,6 +133,7 @@ def other_run_effects(
         fitted.registration.bold_mask,
         fitted.registration.bold_mask_hr,
         time_columns=time_columns,
+        outliers=outliers,
         factor=factor,
         tr=tr,
         n_dummy=n_dummy,

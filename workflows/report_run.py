@@ -111,7 +111,9 @@ def draw_preprocessing(
     registered, boldref = fitted.registration, fitted.motion.boldref
     linear = linear_model(plan, fitted, series)
     outputs.keep_figures(
-        motion_figures.summarize_run(series.censoring, run_facts=facts, n_dummy=fitted.n_dummy)
+        motion_figures.summarize_run(
+            series.censoring, fitted.outliers, run_facts=facts, n_dummy=fitted.n_dummy
+        )
     )
     outputs.keep_figures(
         motion_figures.draw_motion(
@@ -119,6 +121,8 @@ def draw_preprocessing(
             series.raw.series,
             registered.bold_mask,
             registered.tpms_bold,
+            fitted.acquired,
+            fitted.outliers,
             n_dummy=fitted.n_dummy,
         )
     )

@@ -88,7 +88,7 @@ def find_regressors(
         regressors, columns = steps_seeds.component_series(
             raw,
             fitted.registration.bold_mask,
-            time_columns=confounds.time_columns,
+            confounds=confounds.confounds,
             n_dummy=fitted.n_dummy,
         )
         say(Part.PREPROCESSING, steps_seeds.COMPONENTS_TEXT)

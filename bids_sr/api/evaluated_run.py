@@ -39,7 +39,6 @@ from bids_sr.registration.series_alignment import ComparedError
 from bids_sr.series import ACQUIRED_BAND, MEASURED, PAIR_BASELINES, RAW
 from bids_sr.steps import (
     acquired_series,
-    bold_reference,
     compared_series,
     evaluation,
     judgment,
@@ -49,7 +48,7 @@ from bids_sr.steps import (
 from bids_sr.steps import seeds as steps_seeds
 from bids_sr.steps.training import TrainingSettings
 from bids_sr.workflows.compared import place_compared
-from bids_sr.workflows.fit_run import FittedRun, estimate_motion
+from bids_sr.workflows.fit_run import FittedRun, estimate_motion, find_steady
 from bids_sr.workflows.judge_run import (
     SeriesComparison,
     compare_halves,
@@ -178,7 +177,9 @@ def model_run(run: EvaluatedRun, confounds: Confounds | None) -> LinearModel:
     `confounds` are the columns in the model; None for head-motion parameters.
     """
     how, fitted = run.how, run.fitted
-    columns = run_confounds.motion_confounds(fitted.motion.motion, confounds)
+    columns = run_confounds.motion_confounds(
+        fitted.motion.motion, confounds, outliers=fitted.outliers
+    )
     nuisance = None if confounds is None else list(confounds)
     if run.inputs.seeds is None:
         regressors: Regressors = load_events(run.inputs.events)
@@ -459,15 +460,15 @@ def _other_effects(run: EvaluatedRun, image: ImageLike, folder: Path) -> Effects
     events = load_events(run.inputs.other_events)
     with subworkflow("another_run"):
         bold = acquired_series.import_series(file, tr=tr, axis_order=AS_STORED)
-        n_dummy = bold_reference.count_dummies(bold, dummy_scans=None)
-        head_motion = estimate_motion(bold, n_dummy)
+        steady = find_steady(bold, dummy_scans=None)
         return other_run_effects(
             fitted,
-            bold,
-            n_dummy,
-            head_motion,
+            steady.bold,
+            steady.n_dummy,
+            estimate_motion(steady.bold, steady.n_dummy),
             events,
             None,
+            steady.outliers,
             factor=how.factor,
             tr=tr,
             high_pass=how.high_pass,

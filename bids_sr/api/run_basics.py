@@ -22,8 +22,8 @@ from bids_sr.io.arrays import Float
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
-from bids_sr.pipeline.artifacts import Image, Mask, Series, Transforms
-from bids_sr.steps import bold_reference, motion
+from bids_sr.pipeline.artifacts import Facts, Image, Mask, Series, Transforms
+from bids_sr.steps import bold_reference, motion, outlier_volumes
 from bids_sr.workflows.fit_run import (
     Brain,
     Calibration,
@@ -41,11 +41,15 @@ _MOST_LEFT_MM = 0.5
 
 @frozen
 class RunBasics:
-    """Number of non-steady-state volumes of a run, its head motion, and its brain."""
+    """Non-steady-state volumes of a run, its head motion, its brain, and its outlier volumes.
+
+    `outliers`: None for a series in which outlier volumes are not replaced.
+    """
 
     n_dummy: int
     motion: HeadMotion
     brain: Brain
+    outliers: Facts | None = None
 
 
 def find_run(
@@ -97,19 +101,23 @@ def find_run(
     count = bold_reference.count_dummies(
         reader, dummy_scans=None if n_dummy == "auto" else int(n_dummy)
     )
+    outliers = None if previous is None else previous.outliers
+    bold: Series = reader
+    if outliers is None:
+        bold, outliers = outlier_volumes.replace_outliers(reader, n_dummy=count)
     if previous is not None and reuses_motion:
         head_motion = previous.motion
     elif poses is not None:
-        head_motion = reuse_motion(reader, count, poses, boldref=boldref)
+        head_motion = reuse_motion(bold, count, poses, boldref=boldref, outliers=outliers)
     else:
-        head_motion = estimate_motion(reader, count, boldref)
+        head_motion = estimate_motion(bold, count, boldref)
     if previous is not None and mask_file is None:
         brain = previous.brain
     else:
         brain = find_brain(
             head_motion.boldref, mask_file=mask_file, factor=factor, origin="Python"
         )
-    return RunBasics(n_dummy=count, motion=head_motion, brain=brain)
+    return RunBasics(n_dummy=count, motion=head_motion, brain=brain, outliers=outliers)
 
 
 def _load_poses(
@@ -146,8 +154,13 @@ def to_fitted_run(
     """Return a run in the form that workflows require, without slice-timing correction and
     anatomy.
 
-    `calibration` is a short high-resolution run, or None.
+    Outlier volumes are replaced. `calibration` is a short high-resolution run, or None.
     """
+    bold: Series = reader
+    if found_run.outliers:
+        bold = outlier_volumes.replace_same_volumes(
+            reader, found_run.outliers, n_dummy=found_run.n_dummy
+        )
     brain = found_run.brain
     registration = Registration(
         bold_mask=brain.bold_mask,
@@ -157,11 +170,13 @@ def to_fitted_run(
         registration=brain.mask_facts,
     )
     return FittedRun(
-        bold=reader,
-        stc=reader,
+        acquired=reader,
+        bold=bold,
+        stc=bold,
         n_dummy=found_run.n_dummy,
         motion=found_run.motion,
         registration=registration,
+        outliers=found_run.outliers,
         calibration=calibration,
     )
 

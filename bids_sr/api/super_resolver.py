@@ -477,8 +477,8 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             Interpolation that replaces the method; "" for the method.
         """
         learned = self._learned
-        # Initial volumes are also processed, and another run may have other dummies.
-        found_run = replace(learned.found, n_dummy=0)
+        # All volumes are processed, and another run may have other dummies and outliers.
+        found_run = replace(learned.found, n_dummy=0, outliers=None)
         with Eager(folder, say):
             if poses is None:
                 head_motion = estimate_motion(reader, 0, found_run.motion.boldref)

@@ -168,7 +168,11 @@ def _skip_damaged_runs(plan: "Plan", settings: Settings) -> "Plan":
 
     shown = set(plan.warnings)
     with report_running(say, "Reading all images"):
-        notices = preflight.check_data(plan, forced=settings.superres.force)
+        notices = preflight.check_data(
+            plan,
+            forced=settings.superres.force,
+            search_outliers="outliers" not in settings.preprocessing.ignore,
+        )
     problems = tuple(notice for notice in notices if notice.level == "error")
     plan = dataclasses.replace(plan, warnings=(*plan.warnings, *notices[len(problems) :]))
     if settings.evaluation.truth_dir is None:

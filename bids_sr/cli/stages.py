@@ -30,6 +30,7 @@ STAGES: Mapping[str, str] = {
     "acquired_series": "head-motion and slice-timing correction",
     "bold_reference": "head-motion and slice-timing correction",
     "motion": "head-motion and slice-timing correction",
+    "outlier_volumes": "head-motion and slice-timing correction",
     "run_confounds": "head-motion and slice-timing correction",
     "temporal_model": "head-motion and slice-timing correction",
     "register_pair": "registration",

@@ -29,6 +29,11 @@ def _style_axes(
         ax.axvspan(-step / 2, (n_dummy - 0.5) * step, color=s.FAINT, lw=0)
 
 
+def _shade_censored(ax: Axes, time: float, tr: float) -> None:
+    """Shade a censored volume, given its time and the repetition time (s)."""
+    ax.axvspan(time - tr / 2, time + tr / 2, color=s.RED, alpha=0.25, lw=0)
+
+
 def _summary(values: Array, unit: str) -> str:
     finite = values[np.isfinite(values)]
     return (
@@ -81,10 +86,7 @@ def motion_figure(
         for ax, (label, curves) in zip(axes, panels, strict=True):
             _style_axes(ax, label, last=ax is axes[-1], n_dummy=n_dummy, end=time[-1], step=tr)
             for volume in np.flatnonzero(censored):
-                volume_time = time[volume]
-                ax.axvspan(
-                    volume_time - tr / 2, volume_time + tr / 2, color=s.RED, alpha=0.25, lw=0
-                )
+                _shade_censored(ax, time[volume], tr)
             available = [curve for curve in curves if curve is not None]
             if len(available) < len(curves):
                 ax.text(
@@ -149,6 +151,7 @@ def carpet_figure(
     *,
     traces: Mapping[str, Array],
     n_dummy: int = 0,
+    kept: MaskArray | None = None,
 ) -> Figure:
     """Plot time series of sampled voxels, sorted by tissue, below explanatory traces.
 
@@ -165,6 +168,9 @@ def carpet_figure(
         carpet.
     n_dummy : int
         Number of non-steady-state volumes at the start, which are shaded.
+    kept : ndarray | None
+        Volumes that are not censored (T,); None if no volume is censored. Censored volumes are
+        shaded in red.
     """
     n_volumes = rows.shape[1]
     time = np.arange(n_volumes) * tr
@@ -193,6 +199,10 @@ def carpet_figure(
             rows, cmap="gray", vmin=-2, vmax=2, aspect="auto", interpolation="none", extent=edges
         )
         s.blank(ax)
+        if kept is not None:
+            for volume in np.flatnonzero(~np.asarray(kept)[n_dummy:]) + n_dummy:
+                for any_ax in axes:
+                    _shade_censored(any_ax, time[volume], tr)
         for trace_ax in axes:
             trace_ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
         ax.tick_params(labelsize=7)

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.frozen import frozen
+from bids_sr.glm.contrasts import MODULATION
 from bids_sr.glm.design import build_design, frame_times, scale_weights
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import Events, Regressors, Seeds, TooManyColumns
@@ -47,7 +48,8 @@ class TooFewBlocks(ValueError):
 class TaskBlock:
     """Unit of a run: a block, a chunk of trials, or a segment of seeds.
 
-    `events` are onsets and durations (s). `share` is the fraction of the response inside the run,
+    `events` are onsets and durations (s), and `modulations` their amplitudes, () if all are 1.
+    `share` is the fraction of the response inside the run,
     0 to 1. A block that is not `used` is modeled, but has no weight.
     """
 
@@ -56,6 +58,7 @@ class TaskBlock:
     half: int = 0
     share: float = 1.0
     used: bool = True
+    modulations: tuple[float, ...] = ()
 
 
 @frozen
@@ -91,30 +94,36 @@ class BlockDesign:
     censored: tuple[int, ...] = ()
 
 
+_Trial = tuple[float, float, float]
+"""Onset and duration (s), and modulation."""
+
+
 def find_blocks(events: Events, most: int = _MAX_UNITS) -> list[TaskBlock]:
     """Return the units of a run in order of their first onset, without assigned halves.
 
-    Consecutive events of one type are one block if at most `_MAX_GAP_S` is between the end of an
-    event and the next onset. If there are more than `most` blocks, the units are chunks of
-    consecutive blocks of a condition. If all events of a condition form one block, which could not
-    be split (such as rapid trials of one type throughout the run), the units are chunks of its
-    events.
+    Consecutive events of one type and modulation are one block if at most `_MAX_GAP_S` is between
+    the end of an event and the next onset. If there are more than `most` blocks, the units are
+    chunks of consecutive blocks of a condition. If all events of a condition form one block, which
+    could not be split (such as rapid trials of one type throughout the run), the units are chunks
+    of its events.
 
     `most` is the largest number of units. It is only exceeded if two units per condition are more.
     """
     table = events.table.sort_values("onset", kind="stable")
-    spans: list[tuple[str, float, float]] = []
+    if MODULATION not in table:
+        table = table.assign(**{MODULATION: 1.0})
+    spans: list[tuple[tuple[str, float], float, float]] = []
     for row in table.itertuples():
-        name = str(row.trial_type)
+        kind = str(row.trial_type), float(row.modulation)
         start = float(row.onset)
         end = float(row.onset + row.duration)
-        if spans and spans[-1][0] == name and start - spans[-1][2] <= _MAX_GAP_S:
-            spans[-1] = (name, spans[-1][1], max(end, spans[-1][2]))
+        if spans and spans[-1][0] == kind and start - spans[-1][2] <= _MAX_GAP_S:
+            spans[-1] = (kind, spans[-1][1], max(end, spans[-1][2]))
         else:
-            spans.append((name, start, end))
-    timed: dict[str, list[tuple[float, float]]] = {}
-    for name, start, end in spans:
-        timed.setdefault(name, []).append((start, end - start))
+            spans.append((kind, start, end))
+    timed: dict[str, list[_Trial]] = {}
+    for (name, modulation), start, end in spans:
+        timed.setdefault(name, []).append((start, end - start, modulation))
     # an even number, so that both halves have equally many units
     count = max(2, most // len(timed) // 2 * 2)
     if len(spans) <= most:
@@ -127,7 +136,8 @@ def find_blocks(events: Events, most: int = _MAX_UNITS) -> list[TaskBlock]:
         for name in (name for name, condition_spans in timed.items() if len(condition_spans) == 1):
             condition_events = table[table["trial_type"].astype(str) == name]
             trials = [
-                (float(row.onset), float(row.duration)) for row in condition_events.itertuples()
+                (float(row.onset), float(row.duration), float(row.modulation))
+                for row in condition_events.itertuples()
             ]
             n_chunks = LEAST_CHUNKS if len(trials) >= LEAST_TRIALS else 1
             if most < _MAX_UNITS:
@@ -143,10 +153,20 @@ def find_blocks(events: Events, most: int = _MAX_UNITS) -> list[TaskBlock]:
             for unit_events in _chunks(condition_spans, count)
         ]
     units.sort(key=lambda unit: unit[1][0][0])
-    return [TaskBlock(condition=name, events=tuple(unit_events)) for name, unit_events in units]
+    return [_block(name, trials) for name, trials in units]
 
 
-def _chunks(trials: Sequence[tuple[float, float]], count: int) -> list[list[tuple[float, float]]]:
+def _block(condition: str, trials: Sequence[_Trial]) -> TaskBlock:
+    """Return a block of trials (onset, duration, modulation)."""
+    modulations = tuple(modulation for _, _, modulation in trials)
+    return TaskBlock(
+        condition=condition,
+        events=tuple((start, length) for start, length, _ in trials),
+        modulations=() if set(modulations) == {1.0} else modulations,
+    )
+
+
+def _chunks(trials: Sequence[_Trial], count: int) -> list[list[_Trial]]:
     """Return at most `count` lists of consecutive trials of about equal length."""
     edges = np.linspace(0, len(trials), min(count, len(trials)) + 1).round().astype(int)
     return [list(trials[a:b]) for a, b in pairwise(edges)]
@@ -195,11 +215,13 @@ def _check_split(blocks: Sequence[TaskBlock], source: str) -> None:
 def _block_events(blocks: Sequence[TaskBlock]) -> Events:
     """Return events with the index of the block as trial type."""
     rows = [
-        (start, length, f"{index:05d}")
+        (start, length, f"{index:05d}", modulation)
         for index, block in enumerate(blocks)
-        for start, length in block.events
+        for (start, length), modulation in zip(
+            block.events, block.modulations or (1.0,) * len(block.events), strict=True
+        )
     ]
-    return Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]))
+    return Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type", MODULATION]))
 
 
 def _segment_regressors(blocks: Sequence[TaskBlock], seeds: Seeds, tr: float) -> Seeds:

@@ -26,6 +26,7 @@ from bids_sr.glm.confounds import (
     tissue_masks,
 )
 from bids_sr.glm.drift import CUTOFF_S, drift_basis, slow_cosines
+from bids_sr.glm.time_columns import censor_columns
 from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.nifti import SeriesReader
 
@@ -58,6 +59,7 @@ def gather(
     fd_mm: float = 0.5,
     std_dvars: float = 1.5,
     all_components: bool = False,
+    outliers: Mapping[int, str] | None = None,
 ) -> tuple[pd.DataFrame, Described]:
     """Return the confounds table of a motion-corrected series, with column descriptions.
 
@@ -82,6 +84,9 @@ def gather(
     all_components : bool, optional
         Whether all CompCor components are included; otherwise the first components that explain
         half of the variance, but at least five.
+    outliers : Mapping[int, str] | None, optional
+        Volumes that were replaced by interpolation, with the reason. Each has a motion-outlier
+        column and a column that excludes it from models.
 
     Returns
     -------
@@ -131,10 +136,21 @@ def gather(
         columns |= _drift_columns(volumes, n_dummy, reader.tr, described)
         for noise in _compcor_masks(reader, mask, tissues, n_dummy):
             columns |= _components(reader, noise, n_dummy, described, all_of_them=all_components)
-    columns |= _outliers(columns, described, fd_mm, std_dvars)
+    columns |= _outliers(columns, described, fd_mm, std_dvars, outliers or {})
     table = pd.DataFrame(columns)
     mark_nonsteady(table, described, n_dummy)
-    return table, described
+    return censor_outliers(table, described, outliers or {})
+
+
+def censor_outliers(
+    table: pd.DataFrame, described: Described, outliers: Mapping[int, str]
+) -> tuple[pd.DataFrame, Described]:
+    """Add a column that excludes a volume from models for each outlier, and its description.
+
+    `outliers` are volumes that do not show the head as the other volumes do, with the reason.
+    """
+    columns, descriptions = censor_columns(outliers, len(table))
+    return table.assign(**columns), {**described, **descriptions}
 
 
 def _expansions(columns: Mapping[str, Array]) -> dict[str, Float]:
@@ -155,24 +171,32 @@ def _expansions(columns: Mapping[str, Array]) -> dict[str, Float]:
 
 
 def _outliers(
-    columns: Mapping[str, Array], described: Described, fd_mm: float, std_dvars: float
+    columns: Mapping[str, Array],
+    described: Described,
+    fd_mm: float,
+    std_dvars: float,
+    replaced: Mapping[int, str],
 ) -> dict[str, Float]:
     """Return one column per outlier volume (1 in this volume, else 0), and describe them.
 
     A volume is an outlier if its framewise displacement or its standardized DVARS exceeds the
-    threshold. Descriptions are added to `described`.
+    threshold, or if it is one of the volumes that were replaced. Descriptions are added to
+    `described`.
     """
-    large_displacement = columns["framewise_displacement"] > fd_mm
-    large_dvars = columns["std_dvars"] > std_dvars
+    is_outlier = columns["framewise_displacement"] > fd_mm
+    is_outlier |= columns["std_dvars"] > std_dvars
+    is_outlier[list(replaced)] = True
     outliers: dict[str, Float] = {}
-    for k, volume in enumerate(np.flatnonzero(large_displacement | large_dvars)):
+    for k, volume in enumerate(map(int, np.flatnonzero(is_outlier))):
         name = f"motion_outlier{k:02d}"
-        outliers[name] = (np.arange(len(large_displacement)) == volume).astype(np.float64)
+        outliers[name] = (np.arange(len(is_outlier)) == volume).astype(np.float64)
+        reason = replaced.get(
+            volume,
+            f"framewise displacement exceeds {fd_mm:g} mm in this volume, or std_dvars exceeds "
+            f"{std_dvars:g}",
+        )
         described[name] = {
-            "Description": (
-                f"1 in volume {volume} and 0 elsewhere; framewise displacement exceeds "
-                f"{fd_mm:g} mm in this volume, or std_dvars exceeds {std_dvars:g}"
-            ),
+            "Description": f"1 in volume {volume} and 0 elsewhere; {reason}",
             "Units": "arbitrary",
         }
     return outliers

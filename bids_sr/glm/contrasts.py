@@ -17,6 +17,9 @@ from bids_sr.notices import UsageError
 NOT_MODELED = frozenset({"rest", "baseline", "fixation", "n/a", "nan", ""})
 """Lower-case trial types that belong to the implicit baseline and have no regressor."""
 
+MODULATION = "modulation"
+"""Column of events tables with the amplitude of each event, as in nilearn."""
+
 UNNAMED = "task"
 """Trial type of all rows if the table has no column ``trial_type``, which is optional in BIDS."""
 
@@ -92,6 +95,49 @@ def parse_seconds(text: str | None) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def read_modulation(
+    trial_types: Sequence[str], cells: Sequence[str | None]
+) -> tuple[list[float], str]:
+    """Return the amplitude of each event from the column ``modulation``, as nilearn uses it.
+
+    The amplitudes of a trial type without any value (``n/a``) are 1. All amplitudes are 1 if the
+    column cannot be used.
+
+    Parameters
+    ----------
+    trial_types : Sequence[str]
+        Trial type of each event.
+    cells : Sequence[str | None]
+        Cell of each event, in the same order; None if the table does not have the column.
+
+    Returns
+    -------
+    tuple[list[float], str]
+        Amplitudes, and the reason why the column cannot be used, "" if it is used or missing.
+
+    Examples
+    --------
+    >>> read_modulation(["go", "go", "stop"], ["2", "1.5", "n/a"])
+    ([2.0, 1.5, 1.0], '')
+    >>> read_modulation(["go", "go"], ["2", "high"])
+    ([1.0, 1.0], "the modulation of an event of type 'go' is not a number, but 'high'")
+    """
+    ones = [1.0] * len(trial_types)
+    texts = [(cell or "").strip() for cell in cells]
+    missing = [text.lower() in NO_TIME for text in texts]
+    varied = {
+        name for name, is_missing in zip(trial_types, missing, strict=True) if not is_missing
+    }
+    amplitudes = []
+    for name, text in zip(trial_types, texts, strict=True):
+        value = parse_seconds(text) if name in varied else 1.0
+        if value is None:
+            why = f"the modulation of an event of type {name!r} is not a number, but {text!r}"
+            return ones, why
+        amplitudes.append(value)
+    return amplitudes, ""
 
 
 def camel_case(name: str) -> str:

@@ -174,14 +174,16 @@ def build_design(
     uncensored = uncensored_volumes(within_run, n_volumes)[n_dummy:]
     if not uncensored.any():
         raise DesignError("all volumes of the run are censored, so no model can be fitted")
+    modulations = events.modulations()
     plateaus = {
         name: min(1.0, max(duration or IMPULSE_S for _, duration in spans))
+        * float(np.abs(modulations[name]).max())
         for name, spans in events.spans().items()
     }
     absent = [
         name
         for name, values in responses.items()
-        if np.abs(values[uncensored]).max() < _SILENT * plateaus.get(name, 1.0)
+        if np.abs(values[uncensored]).max() <= _SILENT * plateaus.get(name, 1.0)
     ]
     parts = {name: values for name, values in responses.items() if name not in absent}
     conditions = tuple(parts)

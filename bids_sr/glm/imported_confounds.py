@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bids_sr.glm.confound_table import Described, describe, mark_nonsteady
+from bids_sr.glm.confound_table import Described, censor_outliers, describe, mark_nonsteady
 from bids_sr.glm.confounds import MOTION, is_complete, motion_columns
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.tables import read_frame
 
 
-def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, Described]:
+def take_over(
+    path: Path, *, n_dummy: int, origin: str, outliers: Mapping[int, str] | None = None
+) -> tuple[pd.DataFrame, Described]:
     """Return all columns of fMRIPrep's confounds table with their JSON descriptions.
 
     Combined aCompCor components (white matter and cerebrospinal fluid) precede the components of
@@ -30,6 +32,8 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, D
         Number of volumes at the start that are not in the steady state.
     origin : str
         Program and version, for the descriptions.
+    outliers : Mapping[int, str] | None, optional
+        Volumes that are excluded from models by an additional column, with the reason.
 
     Returns
     -------
@@ -79,7 +83,7 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, D
         entry["Origin"] = (
             f"computed by bids-sr from the head motion of {origin}" if name in computed else origin
         )
-    return table, described
+    return censor_outliers(table, described, outliers or {})
 
 
 def convert_to_numbers(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str], list[str]]:

@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bids_sr.glm.contrasts import NO_TIME, NOT_MODELED, UNNAMED, list_modeled_types, parse_seconds
+from bids_sr.glm.contrasts import (
+    MODULATION,
+    NO_TIME,
+    NOT_MODELED,
+    UNNAMED,
+    list_modeled_types,
+    parse_seconds,
+    read_modulation,
+)
 from bids_sr.glm.seeds import LEAST_SEGMENTS, segment_count
 from bids_sr.glm.summed_types import find_summed_types
 from bids_sr.io.arrays import Float
@@ -67,8 +75,9 @@ def _amplitudes(events: pd.DataFrame, grid: Float) -> Float:
 class Events:
     """Modeled events of a run, at least one.
 
-    `table` has the columns onset (s), duration (s) and trial_type. `summed` are the types that are
-    not modeled because they list the events of other types again, see `find_summed_types`.
+    `table` has the columns onset (s), duration (s) and trial_type, and modulation (amplitude) if
+    the events are not equally strong. `summed` are the types that are not modeled because they
+    list the events of other types again, see `find_summed_types`.
     """
 
     table: pd.DataFrame
@@ -83,7 +92,8 @@ class Events:
 
         Rows of the trial types rest, baseline, fixation or n/a, rows without onset or duration,
         repeated events, and types that only list the events of other types again are skipped.
-        Without a column trial_type, all rows have the same type.
+        Without a column trial_type, all rows have the same type. The column modulation is used if
+        it can be read, see `read_modulation`.
 
         Parameters
         ----------
@@ -106,7 +116,7 @@ class Events:
                 f"{where}: the events table lacks required columns: {', '.join(missing)}. It "
                 f"contains the columns {', '.join(map(str, columns))}"
             )
-        modeled_rows = []
+        modeled_rows, modulations = [], []
         for line, row in rows:
             cells = [row[name] or "" for name in _TIMES]
             trial_types = list_modeled_types([row.get("trial_type", UNNAMED)])
@@ -119,16 +129,24 @@ class Events:
                     )
             onset, duration = (float(cell) for cell in cells)
             modeled_rows.append((onset, duration, trial_types[0]))
+            modulations.append(row.get(MODULATION))
         if not modeled_rows:
             raise DesignError(
                 f"{where}: the events table contains no events that can be modeled. Rows "
                 "without onset or duration and rows of the trial types "
                 f"{', '.join(sorted(filter(None, NOT_MODELED)))} are not modeled"
             )
+        amplitudes, _ = read_modulation([str(row[-1]) for row in modeled_rows], modulations)
+        events = [
+            (*row, amplitude) for row, amplitude in zip(modeled_rows, amplitudes, strict=True)
+        ]
         # The effect of an event that is listed twice would be halved.
-        unique = list(dict.fromkeys(modeled_rows))
-        summed = find_summed_types(unique)
-        kept = [row for row in unique if row[2] not in summed]
+        unique = list(dict.fromkeys(events))
+        if set(amplitudes) != {1.0}:
+            # Types with the events of others and other amplitudes are not their sum.
+            return cls(pd.DataFrame(unique, columns=[*_TIMES, "trial_type", MODULATION]), source)
+        summed = find_summed_types([row[:3] for row in unique])
+        kept = [row[:3] for row in unique if row[2] not in summed]
         return cls(pd.DataFrame(kept, columns=[*_TIMES, "trial_type"]), source, summed)
 
     @property
@@ -147,14 +165,24 @@ class Events:
             for name, rows in self.table.groupby("trial_type")
         }
 
+    def modulations(self) -> dict[str, Float]:
+        """Return the amplitudes of the events of each condition, in the order of `spans`."""
+        return {
+            str(name): rows[MODULATION].to_numpy(dtype=np.float64)
+            if MODULATION in rows
+            else np.ones(len(rows))
+            for name, rows in self.table.groupby("trial_type")
+        }
+
     def courses(self, times: Float) -> dict[str, Float]:
         """Return the convolved on/off time series of each condition at given times (s).
 
-        The plateau of a sustained block is one. The area of a shorter event is its duration; an
-        event of duration 0 is an impulse with an area of 1 s, as in SPM. (nilearn samples the
-        stimulus at 1/50 of TR and extends shorter events, including events of duration 0, to one
-        sample.) The response to events before the run is included in the model, however early they
-        are. Events that begin after the last volume are not included.
+        Events are weighted by their modulation. With a modulation of 1, the plateau of a sustained
+        block is one. The area of a shorter event is its duration; an event of duration 0 is an
+        impulse with an area of 1 s, as in SPM. (nilearn samples the stimulus at 1/50 of TR and
+        extends shorter events, including events of duration 0, to one sample.) The response to
+        events before the run is included in the model, however early they are. Events that begin
+        after the last volume are not included.
 
         Returns
         -------
@@ -175,6 +203,8 @@ class Events:
                 by_name[name] = np.zeros(len(times))
                 continue
             amplitudes = _amplitudes(rows, grid)
+            if MODULATION in rows:
+                amplitudes = amplitudes * rows[MODULATION].to_numpy(dtype=np.float64)
             timing = np.vstack([rows["onset"], rows["duration"], amplitudes])
             by_name[name] = compute_regressor(
                 timing, "spm", times, oversampling=_OVERSAMPLING, min_onset=earliest
@@ -218,6 +248,10 @@ class Seeds:
         return {name: weights for name, weights in chosen.items() if set(weights) <= available}
 
     def spans(self) -> dict[str, list[tuple[float, float]]]:
+        """Return an empty dictionary, because seeds have no events."""
+        return {}
+
+    def modulations(self) -> dict[str, Float]:
         """Return an empty dictionary, because seeds have no events."""
         return {}
 

@@ -3,10 +3,11 @@
 All regressors are columns of the confounds table, so that all models of a run use the same
 regressors: maps, seeds, block effects, controls and the measured reference.
 
-- `censored…`: 1 in one volume and 0 elsewhere. A model with this column estimates all other
-  parameters from the other volumes. Least squares and generalized least squares give the same
-  estimates, residuals and degrees of freedom as without the row, and noise keeps its distance in
-  time across the gap. Values are not interpolated.
+- `censored…`: 1 in one volume and 0 elsewhere, for outlier volumes
+  (`bids_sr.spatial.outlier_volumes`) and, if requested, volumes with head motion. A model with
+  this column estimates all other parameters from the other volumes. Least squares and generalized
+  least squares give the same estimates, residuals and degrees of freedom as without the row, and
+  noise keeps its distance in time across the gap.
 - `band_stop…`: cosines (DCT-II) outside a pass band. The filter is thus part of the model
   (simultaneous regression, as in AFNI's 3dTproject), which accounts for its degrees of freedom and
   does not reintroduce signal that other regressors removed (Lindquist et al. 2019).
@@ -164,28 +165,49 @@ def column_count(n: int, tr: float, model: TimeModel) -> int:
     return band + (model.legendre or 0)
 
 
+def censor_columns(
+    reasons: Mapping[int, str], n_volumes: int
+) -> tuple[dict[str, Float], dict[str, dict[str, object]]]:
+    """Return one column per censored volume, and the descriptions of the columns.
+
+    Parameters
+    ----------
+    reasons : Mapping[int, str]
+        Reason by volume, counted from 0.
+    n_volumes : int
+        Number of volumes of the run.
+    """
+    columns: dict[str, Float] = {}
+    described: dict[str, dict[str, object]] = {}
+    for volume, reason in reasons.items():
+        name = f"{CENSORED}{volume:04d}"
+        columns[name] = (np.arange(n_volumes) == volume).astype(np.float64)
+        described[name] = {
+            "Description": (
+                f"1 in volume {volume} and 0 elsewhere. The volume is excluded from all models "
+                f"({reason})"
+            ),
+            "Units": "arbitrary",
+        }
+    return columns, described
+
+
 def time_columns(
     confounds: pd.DataFrame, model: TimeModel, *, tr: float, n_dummy: int = 0
 ) -> tuple[pd.DataFrame, dict[str, dict[str, object]]]:
     """Return the columns of a temporal model, one row per volume, and their descriptions.
 
-    `confounds` has the six motion parameters and framewise_displacement of the run.
+    `confounds` has the six motion parameters and framewise_displacement of the run. Volumes that
+    already have a column there get no second one.
     """
     n_volumes = len(confounds)
     rows = n_volumes - n_dummy
-    columns: dict[str, Float] = {}
-    described: dict[str, dict[str, object]] = {}
-    for volume in np.flatnonzero(select_censored_volumes(confounds, model)):
-        if volume >= n_dummy:
-            name = f"{CENSORED}{volume:04d}"
-            columns[name] = (np.arange(n_volumes) == volume).astype(np.float64)
-            described[name] = {
-                "Description": (
-                    f"1 in volume {volume} and 0 elsewhere. The volume is excluded from all "
-                    f"models (censoring rule: {model.rules})"
-                ),
-                "Units": "arbitrary",
-            }
+    censored = select_censored_volumes(confounds, model) & uncensored_volumes(confounds, n_volumes)
+    censored[:n_dummy] = False
+    rule = f"censoring rule: {model.rules}"
+    columns, described = censor_columns(
+        {int(volume): rule for volume in np.flatnonzero(censored)}, n_volumes
+    )
     if model.band_pass is not None:
         low, high = model.band_pass
         cosines, frequencies = cosines_outside(rows, tr, low, high)

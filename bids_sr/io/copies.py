@@ -1,6 +1,7 @@
 """Copies of images in another data type, compression or order of axes, volume by volume."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -119,11 +120,43 @@ def copy_series(
         Whether to replace NaN and infinite values by 0 instead of raising an error.
     """
     with SeriesReader(src, allow_nan=masked) as reader:
-        is_short_int = (
-            reader.dtype.kind in "iu" and reader.dtype.itemsize <= 2 and not reader.scaled
-        )
-        target_dtype = reader.dtype if is_short_int else np.float32
-        _copy(reader, dst, order, tr or reader.tr, dtype=target_dtype, masked=masked)
+        _copy(reader, dst, order, tr or reader.tr, dtype=_kept_dtype(reader), masked=masked)
+
+
+def combine_volumes(
+    reader: SeriesReader, dst: Path, weights: Mapping[int, Mapping[int, float]]
+) -> None:
+    """Copy a series and replace some volumes by weighted sums of other volumes.
+
+    The data type is kept as in `copy_series`.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        Series to copy, with random access.
+    dst : Path
+        Copy.
+    weights : Mapping[int, Mapping[int, float]]
+        Weights of the summed volumes by replaced volume, both counted from 0.
+    """
+    with SeriesWriter(
+        dst,
+        reader.shape,
+        reader.affine,
+        reader.tr,
+        dtype=_kept_dtype(reader),
+        header_like=reader.header,
+    ) as writer:
+        for t in range(reader.shape[3]):
+            summed = weights.get(t, {t: 1.0})
+            images = [weight * reader.volume(source) for source, weight in summed.items()]
+            writer.append(np.sum(images, axis=0))
+
+
+def _kept_dtype(reader: SeriesReader) -> npt.DTypeLike:
+    """Return the data type of a copy: 16-bit integers without a scale, or float32."""
+    is_short_int = reader.dtype.kind in "iu" and reader.dtype.itemsize <= 2 and not reader.scaled
+    return reader.dtype if is_short_int else np.float32
 
 
 def save_reordered(

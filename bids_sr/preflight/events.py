@@ -3,6 +3,7 @@
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.bids import Findings
@@ -10,10 +11,12 @@ from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import (
     ALL,
     ALL_TYPE,
+    MODULATION,
     NO_TIME,
     UNNAMED,
     list_modeled_types,
     parse_seconds,
+    read_modulation,
 )
 from bids_sr.glm.summed_types import find_summed_types
 from bids_sr.io.atomic_files import read_text
@@ -37,12 +40,16 @@ _IGNORE = (
 
 @frozen
 class _EventRow:
-    """Event of a table with its line number; onset and duration in s."""
+    """Event of a table with its line number; onset and duration in s.
+
+    `amplitude`: value of the column modulation; 1 if the column is not used.
+    """
 
     line: int
     onset: float
     duration: float
     trial_type: str
+    amplitude: float = 1.0
 
 
 def check_events(
@@ -261,6 +268,7 @@ def _read(path: Path, findings: Findings) -> list[_EventRow]:
     rows = [
         row for line, record in records if (row := _row(path, line, record, findings)) is not None
     ]
+    rows = _read_amplitudes(rows, dict(records), path, findings)
     rows = _drop_repetitions(rows, path, findings)
     if n_brief := sum(row.duration == 0 for row in rows):
         count_text = "all" if n_brief == len(rows) else f"{n_brief} of {len(rows)}"
@@ -288,12 +296,47 @@ def _read(path: Path, findings: Findings) -> list[_EventRow]:
     return rows
 
 
+def _read_amplitudes(
+    rows: Sequence[_EventRow],
+    records: Mapping[int, Mapping[str, str | None]],
+    path: Path,
+    findings: Findings,
+) -> list[_EventRow]:
+    """Return rows with the amplitudes of the column modulation, and report how it is used.
+
+    `records` are the cells of the table by line number.
+    """
+    modeled = set(list_modeled_types(row.trial_type for row in rows))
+    events = [row for row in rows if row.trial_type in modeled]
+    cells = [records[row.line].get(MODULATION) for row in events]
+    amplitudes, why = read_modulation([row.trial_type for row in events], cells)
+    if why:
+        findings.warn(
+            path,
+            f"the column {MODULATION} is not used, because {why}. The amplitude of all events is"
+            " 1.",
+            code="events",
+        )
+    elif set(amplitudes) - {1.0}:
+        findings.note(
+            path,
+            f"the column {MODULATION} is used as the amplitude of the events"
+            f" ({min(amplitudes):g} to {max(amplitudes):g}), as in nilearn. Effects are the"
+            f" response to a {MODULATION} of 1.",
+        )
+    by_line = {row.line: value for row, value in zip(events, amplitudes, strict=True)}
+    return [replace(row, amplitude=by_line.get(row.line, 1.0)) for row in rows]
+
+
 def _drop_repetitions(
     rows: Sequence[_EventRow], path: Path, findings: Findings
 ) -> list[_EventRow]:
     """Drop repeated events, and report repeated and overlapping events of the same type."""
-    unique = {(row.onset, row.duration, row.trial_type): row for row in reversed(rows)}
-    distinct = [row for row in rows if unique[row.onset, row.duration, row.trial_type] is row]
+    identities = {
+        row.line: (row.onset, row.duration, row.trial_type, row.amplitude) for row in rows
+    }
+    unique = {identities[row.line]: row for row in reversed(rows)}
+    distinct = [row for row in rows if unique[identities[row.line]] is row]
     modeled = set(list_modeled_types(row.trial_type for row in rows))
     lines = {row.line for row in distinct}
     repeated = [row for row in rows if row.trial_type in modeled and row.line not in lines]

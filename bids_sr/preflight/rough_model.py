@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bids_sr.glm.contrasts import MODULATION
 from bids_sr.io.arrays import Float
 
 if TYPE_CHECKING:
@@ -35,18 +36,24 @@ def rough_courses(events: "Events", times: Float) -> dict[str, Float]:
         Condition → time series (T,), within about .01 of `Events.courses` for sustained blocks.
     """
     courses = {}
-    spans = events.spans()
+    spans, modulations = events.spans(), events.modulations()
     for name in events.conditions:
-        courses[name] = _course(spans[name], times)
+        courses[name] = _course(spans[name], times, modulations[name])
     return courses
 
 
-def _course(spans: Sequence[tuple[float, float]], times: Float) -> Float:
-    """Return the response to events, given as onset and duration (s), at `times` (T,)."""
+def _course(
+    spans: Sequence[tuple[float, float]], times: Float, modulations: Float | None = None
+) -> Float:
+    """Return the response to events, given as onset and duration (s), at `times` (T,).
+
+    `modulations` are the amplitudes of the events; None if all are 1.
+    """
     onsets, durations = np.array(spans).T
     since = times[:, None] - onsets
     since_end = since - np.maximum(durations, _BRIEF_S)
-    return np.asarray((_plateau_share(since) - _plateau_share(since_end)).sum(axis=1))
+    shares = _plateau_share(since) - _plateau_share(since_end)
+    return np.asarray(shares.sum(axis=1) if modulations is None else shares @ modulations)
 
 
 def surely_estimable(
@@ -74,7 +81,7 @@ def surely_informative(
     The model must be estimable, see `surely_estimable`. `end` is the end of the run (s).
     """
     matrix = _rough_matrix(events, events.conditions, times, tr, high_pass)
-    if matrix is None:
+    if matrix is None or MODULATION in events.table:
         return False
     from bids_sr.glm.type_information import (
         LARGEST_INFLATION,

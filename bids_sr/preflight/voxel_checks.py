@@ -39,13 +39,16 @@ _BRIGHT = 0.25  # brightness threshold relative to the 98th percentile
 _Voxels = npt.NDArray[np.float64]
 
 
-def check_data(plan: Plan, *, forced: bool = False) -> tuple[Notice, ...]:
+def check_data(
+    plan: Plan, *, forced: bool = False, search_outliers: bool = True
+) -> tuple[Notice, ...]:
     """Check the voxels of all images, reading each image once and writing nothing.
 
     Damaged, constant and non-finite images are reported, as well as implausible brain masks of
     other programs, and runs whose k-space ends below the Nyquist limit of the voxels.
 
-    `forced` (``--force``) turns empty k-space into a note.
+    `forced` (``--force``) turns empty k-space into a note. `search_outliers`: whether outlier
+    volumes are excluded from models, so that a run may have some constant volumes.
 
     Returns
     -------
@@ -56,13 +59,20 @@ def check_data(plan: Plan, *, forced: bool = False) -> tuple[Notice, ...]:
     runs = plan.runs
     calibrations = {run.calibration.bold for run in runs if run.calibration}
     compared = {series.bold for run in runs for series in run.compared.values()}
+    bolds = {run.bold for run in runs}
     for subject in plan.subjects:
         masks = [run.precomputed.mask for run in subject.runs if run.precomputed is not None]
         masks += [] if subject.precomputed is None else [subject.precomputed.mask]
         with findings.about(subject.label):
             for path in subject.images:
                 or_else = " Alternatively, use --calibration none." if path in calibrations else ""
-                _check_image(path, findings, or_else, may_mask=path in compared)
+                _check_image(
+                    path,
+                    findings,
+                    or_else,
+                    may_mask=path in compared,
+                    may_exclude=search_outliers and path in bolds,
+                )
             for path in dict.fromkeys(mask for mask in masks if mask is not None):
                 _check_mask(path, findings)
     invalid = {Path(problem.what) for problem in findings.problems}
@@ -191,12 +201,22 @@ def _check_mask(path: Path, findings: Findings) -> None:
         findings.add_problem(path, reason, fix)
 
 
+# Constant volumes are outlier volumes. A run with more of them, or a shorter run, is rejected.
+_MOST_CONSTANT, _LEAST_RUN = 0.2, 20
+
+
 def _check_image(
-    path: Path, findings: Findings, or_else: str = "", *, may_mask: bool = False
+    path: Path,
+    findings: Findings,
+    or_else: str = "",
+    *,
+    may_mask: bool = False,
+    may_exclude: bool = False,
 ) -> None:
     """Report problems with the voxels of an image, holding one volume in memory.
 
-    `or_else` is an alternative remedy. With `may_mask`, NaN is left to `_check_compared`.
+    `or_else` is an alternative remedy. With `may_mask`, NaN is left to `_check_compared`. With
+    `may_exclude`, a few constant volumes are a warning, because models exclude outlier volumes.
     """
     not_finite = list[int]()
     flat = list[int]()
@@ -234,11 +254,14 @@ def _check_image(
     elif len(flat) == count:
         findings.add_problem(path, "the image is constant: all voxels have the same value", fix)
     elif flat:
-        findings.add_problem(
-            path,
-            f"constant volumes were found ({len(flat)} of {count} volumes, {_numbers(flat)})",
-            fix,
-        )
+        reason = f"constant volumes were found ({len(flat)} of {count} volumes, {_numbers(flat)})"
+        if may_exclude and count >= _LEAST_RUN and len(flat) <= _MOST_CONSTANT * count:
+            findings.warn(
+                path,
+                f"{reason}. These volumes are excluded from all models. {fix}",
+            )
+        else:
+            findings.add_problem(path, reason, fix)
     elif count > 1 and len(sums) == 1:
         findings.add_problem(
             path,

@@ -16,6 +16,7 @@ from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.references import another_run
 from bids_sr.glm.block_effects import block_effects
 from bids_sr.glm.blocks import block_design
+from bids_sr.glm.confound_table import censor_outliers
 from bids_sr.glm.confounds import motion_columns
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.model_confounds import MOTION as MODEL_MOTION
@@ -46,6 +47,7 @@ from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.method import Cost
 from bids_sr.steps.evaluation import N_BOOT, run_effects
 from bids_sr.steps.memory import EFFECTS
+from bids_sr.steps.outlier_volumes import reasons_by_volume
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -78,6 +80,7 @@ def measure_other_run(
     bold_mask_hr: Mask,
     here: Path = HERE,
     time_columns: Confounds | None = None,
+    outliers: Facts | None = None,
     *,
     factor: Factor,
     tr: float,
@@ -99,6 +102,8 @@ def measure_other_run(
         Boldref and brain of the evaluated run, which the other run is registered to.
     time_columns : Confounds | None
         Columns of the temporal model of the other run.
+    outliers : Facts | None
+        Outlier volumes of the other run.
     start_time : float
         Reference time of a volume (s after its start).
     """
@@ -123,7 +128,9 @@ def measure_other_run(
             super_resolve_series(
                 stc, writer, upsample, hmc_xfms @ xfm, shape, affine, factor=factor
             )
-        confounds = pd.DataFrame(motion_columns(motion))
+        confounds, _ = censor_outliers(
+            pd.DataFrame(motion_columns(motion)), {}, reasons_by_volume(outliers)
+        )
         if time_columns is not None:
             confounds = pd.concat([confounds, time_columns], axis=1)
         design = block_design(
@@ -134,7 +141,7 @@ def measure_other_run(
             high_pass=high_pass,
             start_time=start_time,
             confounds=confounds,
-            confound_names=(*MODEL_MOTION, *time_column_names(time_columns)),
+            confound_names=(*MODEL_MOTION, *time_column_names(confounds)),
         )
         with SeriesReader(target) as resampled:
             effects = block_effects(

@@ -55,6 +55,7 @@ from bids_sr.sr.variance.temporal_components import (
 )
 from bids_sr.steps.combined_runs import FRAME
 from bids_sr.steps.memory import EFFECTS
+from bids_sr.steps.outlier_volumes import reasons_by_volume
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -225,6 +226,7 @@ def measure_slow_sd(
     mask: artifacts.Mask,
     hmc_xfms: Transforms,
     displaced_runs: Facts,
+    outliers: Facts | None = None,
     here: Path = HERE,
     *,
     run: str,
@@ -246,6 +248,8 @@ def measure_slow_sd(
         Head-motion transforms of the run.
     displaced_runs : Facts
         Result of `measure_displacements`.
+    outliers : Facts | None
+        Outlier volumes of the run, which are not used.
     run, first : str
         Names of the run and of the first run.
     n_dummy : int
@@ -264,7 +268,11 @@ def measure_slow_sd(
     try:
         with threadpool_limits(1), open_uncompressed(Path(series.path), here) as reader:
             statistics = temporal_statistics(
-                reader, mask.data, n_dummy, nuisance=motion_regressors(hmc_xfms, middle)
+                reader,
+                mask.data,
+                n_dummy,
+                nuisance=motion_regressors(hmc_xfms, middle),
+                excluded=list(reasons_by_volume(outliers)),
             )
     except SeriesError as error:
         _LOGGER.warning("%s: slices were not fused: %s", run, error)

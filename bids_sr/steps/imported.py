@@ -31,11 +31,13 @@ from bids_sr.spatial.boldref import average_realigned_volumes
 from bids_sr.spatial.distortion import voxel_shift
 from bids_sr.spatial.imported_motion import motion_of_mcflirt, precomputed_motion
 from bids_sr.spatial.masks import brain_mask
+from bids_sr.spatial.outlier_volumes import interpolation_weights
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.method import Cost
 from bids_sr.steps import anatomy
 from bids_sr.steps.memory import SHOW_IN_TEMPLATE
+from bids_sr.steps.outlier_volumes import reasons_by_volume
 
 _OF_ANATOMY = Need(always=0.05, t1w=0.030, high=0.0)
 
@@ -128,6 +130,7 @@ def import_motion(
     given_hmc_xfms: Transforms,
     distortion: Distortion | None = None,
     given_boldref: Image | None = None,
+    outliers: Facts | None = None,
     *,
     n_dummy: int,
 ) -> tuple[Transforms, Table, Image]:
@@ -139,6 +142,8 @@ def import_motion(
         Transforms to the boldref, one per volume (RAS mm).
     given_boldref : Image | None
         Boldref of these transforms; None to average the steady-state volumes.
+    outliers : Facts | None
+        Outlier volumes of the run, whose transforms are replaced by the nearest other transform.
 
     Returns
     -------
@@ -146,7 +151,7 @@ def import_motion(
         Rigid transforms of boldref points to points of each volume; six motion parameters (mm,
         rad) and an empty residual, one row per volume; and the boldref in signal units of the run.
     """
-    return _import_transforms(bold, given_hmc_xfms, distortion, n_dummy, given_boldref)
+    return _import_transforms(bold, given_hmc_xfms, distortion, n_dummy, outliers, given_boldref)
 
 
 @step(makes=("hmc_xfms", "motion", "boldref"))
@@ -154,6 +159,7 @@ def rebuild_motion(
     bold: Series,
     given_confounds: Table,
     distortion: Distortion | None = None,
+    outliers: Facts | None = None,
     *,
     n_dummy: int,
     axis_order: AxisOrder,
@@ -168,6 +174,8 @@ def rebuild_motion(
         Axis of the file for each axis of the series; the parameters refer to the axes of the file.
     distortion : Distortion | None
         Shift of the signal along the phase-encoding axis of the run.
+    outliers : Facts | None
+        Outlier volumes of the run.
     """
     parameters = given_confounds[list(MOTION)].to_numpy(np.float64)
     uncorrected_mean = average_realigned_volumes(
@@ -179,7 +187,7 @@ def rebuild_motion(
         reorder(uncorrected_mean, to_file_order),
         reorder_affine(bold.affine, to_file_order),
     )
-    return _import_transforms(bold, matrices, distortion, n_dummy)
+    return _import_transforms(bold, matrices, distortion, n_dummy, outliers)
 
 
 def _import_transforms(
@@ -187,6 +195,7 @@ def _import_transforms(
     matrices: Array,
     warp: Distortion | None,
     n_dummy: int,
+    outliers: Facts | None,
     reference: Volume | None = None,
 ) -> tuple[Transforms, Table, Image]:
     if len(matrices) != bold.shape[3]:
@@ -194,12 +203,21 @@ def _import_transforms(
             f"{bold.path}: found head-motion transforms for {len(matrices)} volumes;"
             f" expected {bold.shape[3]}, the number of volumes in the run"
         )
+    matrices = _replace_transforms(matrices, list(reasons_by_volume(outliers)), n_dummy)
     if reference is None:
         mean = average_realigned_volumes(bold, matrices, n_dummy=n_dummy, distortion=warp)
         reference = Volume(mean, bold.affine, bold.header)
     motion = precomputed_motion(matrices, brain_mask(reference.data, bold.affine), bold.affine)
     table = motion_table(motion.params, np.full(len(matrices), np.nan))
     return motion.matrices, table, reference
+
+
+def _replace_transforms(matrices: Array, outliers: Sequence[int], n_dummy: int) -> Array:
+    """Return transforms (T, 4, 4) in which outlier volumes have the nearest other transform."""
+    source = np.arange(len(matrices))
+    for volume, weights in interpolation_weights(outliers, len(matrices), n_dummy).items():
+        source[volume] = max(weights, key=lambda used: weights[used])
+    return matrices[source]
 
 
 def describe_distortion(origin: str) -> str:
@@ -285,10 +303,13 @@ def describe_confounds(origin: str) -> str:
 
 @step(makes=("confounds", "confounds_columns"))
 def import_confounds(
-    given_confounds: File, *, origin: str, n_dummy: int
+    given_confounds: File, outliers: Facts | None = None, *, origin: str, n_dummy: int
 ) -> tuple[Confounds, Facts]:
     """Import a confounds table, one row per volume, with all columns and descriptions.
 
     `given_confounds` is a table (TSV) of another program; its JSON sidecar is read if it exists.
+    `outliers` are outlier volumes of the run, which get a column each.
     """
-    return take_over(given_confounds, n_dummy=n_dummy, origin=origin)
+    return take_over(
+        given_confounds, n_dummy=n_dummy, origin=origin, outliers=reasons_by_volume(outliers)
+    )

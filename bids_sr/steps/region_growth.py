@@ -40,7 +40,7 @@ def grow_region(
     roi_bold_hr: Mask,
     regressors: Regressors,
     here: Path = HERE,
-    time_columns: Confounds | None = None,
+    confounds: Confounds | None = None,
     *,
     contrasts: Contrasts,
     smoothing: Sequence[float],
@@ -61,12 +61,12 @@ def grow_region(
         Cut-off of the low-pass filter (Hz); None to disable the filter.
     start_time : float
         Reference time of a volume (s after its start).
-    time_columns : Confounds | None
-        Columns of the temporal model; None if the run has none.
+    confounds : Confounds | None
+        Confounds of the run, of which only the columns of the temporal model are used.
     """
     settings = ActivationSettings(
         kinds=("cc",),
-        confound_names=time_column_names(time_columns),
+        confound_names=time_column_names(confounds),
         low_pass=low_pass,
         smoothing=(max(smoothing),),
         tr=tr,
@@ -75,7 +75,7 @@ def grow_region(
         start_time=start_time,
     )
     (maps_at_width,) = map_contrasts(
-        preproc, bold_mask.data, regressors, contrasts, settings, here, time_columns
+        preproc, bold_mask.data, regressors, contrasts, settings, here, confounds
     ).values()
     highest = np.max(
         [

@@ -7,21 +7,23 @@ from bids_sr.glm.confounds import motion_columns
 from bids_sr.pipeline.artifacts import Confounds, Facts, Image, Mask, Series, Table, Transforms
 from bids_sr.pipeline.step import step
 from bids_sr.sr.method import Cost
+from bids_sr.steps.outlier_volumes import reasons_by_volume
 
 
 @step(makes="confounds")
-def motion_confounds(motion: Table, known_confounds: Confounds | None = None) -> Confounds:
+def motion_confounds(
+    motion: Table, known_confounds: Confounds | None = None, outliers: Facts | None = None
+) -> Confounds:
     """Return confounds of head motion, for a run without a complete confounds table.
 
-    `known_confounds` are columns that replace these columns or are added. The table has motion
-    parameters, their backward differences and framewise displacement, one row per volume.
+    `known_confounds` are columns that replace these columns or are added. `outliers` are outlier
+    volumes of the run, which get a column each. The table has motion parameters, their backward
+    differences and framewise displacement, one row per volume.
     """
-    motion_table_columns = pd.DataFrame(motion_columns(motion))
-    return (
-        motion_table_columns
-        if known_confounds is None
-        else motion_table_columns.assign(**dict(known_confounds.items()))
-    )
+    columns = pd.DataFrame(motion_columns(motion))
+    if known_confounds is not None:
+        columns = columns.assign(**dict(known_confounds.items()))
+    return confound_table.censor_outliers(columns, {}, reasons_by_volume(outliers))[0]
 
 
 _NO_TISSUES = (
@@ -56,6 +58,7 @@ def gather_confounds(
     hmc_xfms: Transforms,
     tpms_bold: list[Image] | None = None,
     registration: Facts | None = None,
+    outliers: Facts | None = None,
     *,
     n_dummy: int,
     fd_spike_threshold: float,
@@ -75,6 +78,8 @@ def gather_confounds(
     registration : Facts | None
         Registration facts; tissue maps are not used if the brain mask of the T1w image is
         implausible.
+    outliers : Facts | None
+        Outlier volumes, which were replaced; None if they were not searched.
     fd_spike_threshold, dvars_spike_threshold : float
         Thresholds of framewise displacement (mm) and standardized DVARS; a volume above either
         threshold is a motion outlier.
@@ -99,6 +104,7 @@ def gather_confounds(
         fd_mm=fd_spike_threshold,
         std_dvars=dvars_spike_threshold,
         all_components=return_all_components,
+        outliers=reasons_by_volume(outliers),
     )
     if tpms:
         return table, described

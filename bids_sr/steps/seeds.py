@@ -399,7 +399,7 @@ def component_series(
     preproc: Series,
     bold_mask: Mask,
     here: Path = HERE,
-    time_columns: Confounds | None = None,
+    confounds: Confounds | None = None,
     *,
     n_dummy: int,
 ) -> tuple[Regressors, Facts]:
@@ -411,23 +411,23 @@ def component_series(
     ----------
     preproc : Series
         Motion-corrected acquired series (4D).
-    time_columns : Confounds | None
-        Columns of the temporal model, whose censored volumes are not used; None to use all
-        steady-state volumes.
+    confounds : Confounds | None
+        Confounds of the run, whose censored volumes are not used; None to use all steady-state
+        volumes.
     """
-    return _components(preproc, bold_mask, here, time_columns, n_dummy, N_COMPONENTS)
+    return _components(preproc, bold_mask, here, confounds, n_dummy, N_COMPONENTS)
 
 
 def _components(
     preproc: SeriesReader,
     bold_mask: Volume,
     here: Path,
-    time_columns: pd.DataFrame | None,
+    confounds: pd.DataFrame | None,
     n_dummy: int,
     count: int,
 ) -> tuple[Seeds, Facts]:
     """Return at most `count` leading temporal components of a run, and their descriptions."""
-    used = uncensored_volumes(time_columns, preproc.shape[3])
+    used = uncensored_volumes(confounds, preproc.shape[3])
     used[:n_dummy] = False
     censored = [int(volume) for volume in np.flatnonzero(~used) if volume >= n_dummy]
     count = min(count, N_COMPONENTS)

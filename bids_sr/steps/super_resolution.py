@@ -69,6 +69,7 @@ def super_resolve(
     highres_file: File | None = None,
     highres2boldref_xfm: Transforms | None = None,
     space_grids: Sequence[SpaceGrid] = (),
+    outliers: Facts | None = None,
     *,
     here: Path = HERE,
     series_name: str,
@@ -99,6 +100,8 @@ def super_resolve(
         Transform of boldref points to points of this image (1, 4, 4).
     space_grids : Sequence[SpaceGrid]
         Grids in other spaces; upsampled volumes are also interpolated to these grids.
+    outliers : Facts | None
+        Outlier volumes of the run, for the metadata of the series.
     data_consistency : Consistency
         "enforce" restores the acquired data in their band of k-space.
     precision : Precision
@@ -112,8 +115,8 @@ def super_resolve(
     -------
     tuple[Series, list[Map], Facts, Series | None, Series | None]
         Motion-corrected series on the high-resolution grid, in signal units; series on each other
-        grid; `series_facts`, whether a run-trained method was applied; and samples of the
-        reconstruction error (4D, unit scale) and their acquired part, see
+        grid; `series_facts`, outlier volumes and whether a run-trained method was applied; and
+        samples of the reconstruction error (4D, unit scale) and their acquired part, see
         `bids_sr.sr.variance.add_detail`, or None if no samples are drawn.
 
     Raises
@@ -192,7 +195,8 @@ def super_resolve(
         SeriesReader(path) if path.exists() else None
         for path in (here / "error_draws.nii", here / "acquired_draws.nii")
     )
-    return SeriesReader(target), space_series, application, errors, acquired_draws
+    facts: Facts = {**application, **(outliers or {})}
+    return SeriesReader(target), space_series, facts, errors, acquired_draws
 
 
 def _application_entries(model: LoadedModel | None) -> dict[str, object]:

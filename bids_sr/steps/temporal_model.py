@@ -109,7 +109,10 @@ def model_time(
     model = time_columns.time_model(fd_censor, enorm_censor, band_pass, drift)
     added, described = time_columns.time_columns(gathered_confounds, model, tr=tr, n_dummy=n_dummy)
     table = pd.concat([gathered_confounds, added], axis=1)
+    # Outlier volumes have columns in the gathered confounds.
+    included = time_columns.uncensored_volumes(gathered_confounds, len(table))[n_dummy:]
     uncensored = time_columns.uncensored_volumes(added, len(table))[n_dummy:]
+    kept = int((included & uncensored).sum())
     names = [
         name
         for name in model_confounds(table, nuisance)
@@ -117,8 +120,8 @@ def model_time(
     ]
     conditions = {name for weights in contrasts.values() for name, w in weights.items() if w}
     time_columns.check_volumes(
-        int(uncensored.sum()),
-        len(uncensored),
+        kept,
+        int(included.sum()),
         (count_mapped(conditions) if at_rest else len(conditions))
         + len(names)
         + 1

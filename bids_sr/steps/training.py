@@ -47,6 +47,7 @@ from bids_sr.sr.training_text import (
 from bids_sr.sr.variance.temporal_components import SeriesError, open_uncompressed
 from bids_sr.steps.calibration_run import calibration_exemplars
 from bids_sr.steps.memory import TRAIN, TRAIN_ON_VOLUMES, VARIANCE
+from bids_sr.steps.outlier_volumes import reasons_by_volume
 
 if TYPE_CHECKING:
     from bids_sr.sr.models.model_store import TrainingData
@@ -543,6 +544,7 @@ def estimate_variance(
     calibration_patterns: Image | None = None,
     boldref2calibration_xfm: Transforms | None = None,
     calibration_facts: Facts | None = None,
+    outliers: Facts | None = None,
     *,
     here: Path = HERE,
     n_dummy: int,
@@ -569,6 +571,8 @@ def estimate_variance(
         follow head motion are regressed out.
     boldref2calibration_xfm : Transforms | None
         Transform of boldref points to calibration points (1, 4, 4; RAS mm).
+    outliers : Facts | None
+        Outlier volumes of the run, which are not used.
     interpolations : tuple[str, ...]
         Interpolations that are also tested at half the resolution.
     model_source : Source
@@ -611,6 +615,7 @@ def estimate_variance(
             n_dummy=n_dummy,
             poses=hmc_xfms,
             exemplars=exemplars,
+            excluded=list(reasons_by_volume(outliers)),
         )
         model_file, card_file, log_file = train_or_reuse(
             training, data, here, data.affine, force=force

@@ -76,13 +76,23 @@ class Preprocessing(Checked):
         " that explain 50 percent of the variance)",
     )
     ignore: tuple[
-        Literal["slicetiming", "events", "fieldmaps", "sbref", "t2w", "flair", "fmap-jacobian"],
+        Literal[
+            "slicetiming",
+            "events",
+            "outliers",
+            "fieldmaps",
+            "sbref",
+            "t2w",
+            "flair",
+            "fmap-jacobian",
+        ],
         ...,
     ] = option(
         (),
         "--ignore",
         "processing steps or inputs to ignore. slicetiming: skip slice-timing correction."
-        " events: treat all runs as resting state. The other values are accepted for"
+        " events: treat all runs as resting state. outliers: include volumes that do not show the"
+        " head as the other volumes do. The other values are accepted for"
         " compatibility with fMRIPrep and have no effect.",
     )
     input_smoothing: float = option(

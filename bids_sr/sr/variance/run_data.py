@@ -1,5 +1,6 @@
 """Data of a run for estimating prior SD maps."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,6 +131,7 @@ def run_data(
     n_dummy: int = 0,
     poses: Array | None = None,
     exemplars: CalibrationPatterns | None = None,
+    excluded: Sequence[int] = (),
 ) -> RunData:
     """Compute temporal statistics of a run and of its halves.
 
@@ -150,6 +152,8 @@ def run_data(
         follows head motion is regressed out.
     exemplars : CalibrationPatterns | None, optional
         Patterns of a calibration.
+    excluded : Sequence[int], optional
+        Further volumes that are excluded, counted from 0.
 
     Returns
     -------
@@ -165,17 +169,17 @@ def run_data(
     if poses is not None:
         middle = apply_affine(reader.affine, np.argwhere(mask).mean(0))
         nuisance = temporal.motion_regressors(poses, middle)
-    if temporal.is_too_short(reader, n_dummy):
-        statistics = temporal.mean_statistics(reader, n_dummy)
+    if temporal.is_too_short(reader, n_dummy, excluded):
+        statistics = temporal.mean_statistics(reader, n_dummy, excluded)
         halves = None
     else:
         statistics, halves = temporal.statistics_of_run_and_halves(
-            reader, mask, n_dummy, recipe.components, nuisance, _MIN_HALF
+            reader, mask, n_dummy, recipe.components, nuisance, _MIN_HALF, excluded
         )
     return RunData(
         statistics=statistics,
         halves=halves,
-        volumes=reader.shape[3] - n_dummy,
+        volumes=reader.shape[3] - n_dummy - len(excluded),
         mask=mask,
         affine=reader.affine,
         factor=factor,

@@ -79,6 +79,7 @@ def temporal_statistics(
     stop: int | None = None,
     *,
     stretches: bool = False,
+    excluded: Sequence[int] = (),
 ) -> TemporalStatistics:
     """Compute temporal statistics of an uncompressed, motion-corrected run on the acquired grid.
 
@@ -104,32 +105,34 @@ def temporal_statistics(
         Number of the first volume after the range; None means the end of the run.
     stretches : bool, optional
         Whether to compute components of up to four segments with at least eight volumes each.
+    excluded : Sequence[int], optional
+        Further volumes that are excluded, counted from 0.
     """
-    part = slice(n_dummy, reader.shape[3] if stop is None else stop)
+    part = _select_volumes(n_dummy, reader.shape[3] if stop is None else stop, excluded)
     change = _Change(reader, mask, part, components, nuisance, noise, stretches=stretches)
     (statistics,) = _read_twice(reader, [change])
     return statistics
 
 
 class _Change:
-    """Signal change of a range of volumes, computed in two passes over all slices.
+    """Signal change of some volumes, computed in two passes over all slices.
 
-    SeriesError is raised if there are too few volumes, or the mask is empty. `part` is the range
-    of volumes. The other parameters are described in `temporal_statistics`.
+    SeriesError is raised if there are too few volumes, or the mask is empty. `part` are the
+    volumes. The other parameters are described in `temporal_statistics`.
     """
 
     def __init__(
         self,
         reader: SeriesReader,
         mask: Array,
-        part: slice,
+        part: slice | Array,
         components: int,
         nuisance: Array | None,
         noise: float = _NOISE_RATIO,
         *,
         stretches: bool = False,
     ) -> None:
-        shape, count = reader.shape[:3], part.stop - part.start
+        shape, count = reader.shape[:3], _count_volumes(part)
         self._inside = np.asarray(mask) > 0
         if self._inside.shape != shape:
             raise SeriesError(
@@ -171,7 +174,7 @@ class _Change:
 
     def solve(self) -> None:
         """Compute the time series of the components, after the first pass."""
-        grams, shape, count = self._grams, self._mean.shape, self.part.stop - self.part.start
+        grams, shape, count = self._grams, self._mean.shape, _count_volumes(self.part)
         slow = [_slow_courses(len(gram), self._tr) for gram in grams]
         slow[0] = np.linalg.qr(_regress_out(slow[0], self._out))[0]
         spectra = [
@@ -257,15 +260,18 @@ def _read_twice(reader: SeriesReader, changes: Sequence[_Change]) -> list[Tempor
     return [change.statistics() for change in changes]
 
 
-def is_too_short(reader: SeriesReader, n_dummy: int) -> bool:
+def is_too_short(reader: SeriesReader, n_dummy: int, excluded: Sequence[int] = ()) -> bool:
     """Return whether a run has too few steady-state volumes for `temporal_statistics`."""
-    return reader.shape[3] - n_dummy < _MIN_VOLUMES
+    return reader.shape[3] - n_dummy - len(excluded) < _MIN_VOLUMES
 
 
-def mean_statistics(reader: SeriesReader, n_dummy: int) -> TemporalStatistics:
+def mean_statistics(
+    reader: SeriesReader, n_dummy: int, excluded: Sequence[int] = ()
+) -> TemporalStatistics:
     """Return statistics of a run that is too short: its mean, and one component of zeros."""
     start = min(n_dummy, reader.shape[3] - 1)
-    volumes = np.stack([reader.volume(t) for t in range(start, reader.shape[3])])
+    used = [t for t in range(start, reader.shape[3]) if t not in excluded]
+    volumes = np.stack([reader.volume(t) for t in used])
     mean = np.asarray(volumes.mean(0, dtype=np.float64))
     zeros = np.zeros(mean.shape, np.float32)
     return TemporalStatistics(
@@ -285,10 +291,21 @@ def motion_regressors(poses: Array, center: Array) -> Array:
     return np.hstack([params, np.diff(params, axis=0, prepend=params[:1])])
 
 
-def _basis(nuisance: Array | None, total: int, part: slice) -> Array:
+def _select_volumes(start: int, stop: int, excluded: Sequence[int]) -> slice | Array:
+    """Return the volumes from start to stop as a slice, or as numbers if some are excluded."""
+    volumes = np.setdiff1d(np.arange(start, stop), excluded)
+    return volumes if len(volumes) < stop - start else slice(start, stop)
+
+
+def _count_volumes(part: slice | Array) -> int:
+    """Return the number of volumes in a slice or a list of numbers."""
+    return int(part.stop - part.start) if isinstance(part, slice) else len(part)
+
+
+def _basis(nuisance: Array | None, total: int, part: slice | Array) -> Array:
     """Return an orthonormal basis of the strongest components of demeaned regressors (T', P)."""
     if nuisance is None:
-        return np.zeros((part.stop - part.start, 0), np.float32)
+        return np.zeros((_count_volumes(part), 0), np.float32)
     regressors = np.asarray(nuisance, float)
     if len(regressors) != total:
         raise SeriesError(
@@ -365,15 +382,18 @@ def statistics_of_run_and_halves(
     components: int,
     nuisance: Array | None,
     min_volumes: int,
+    excluded: Sequence[int] = (),
 ) -> tuple[TemporalStatistics, _Halves | None]:
     """Return statistics of a run and of both halves, reading the run only twice.
 
     The halves include segments. None is returned in their place if a half has fewer than
     `min_volumes` volumes. The parameters are described in `temporal_statistics`.
     """
-    all_volumes = slice(n_dummy, reader.shape[3])
+    all_volumes = _select_volumes(n_dummy, reader.shape[3], excluded)
     changes = [_Change(reader, mask, all_volumes, components, nuisance)]
-    changes += _changes_of_halves(reader, mask, n_dummy, components, nuisance, min_volumes)
+    changes += _changes_of_halves(
+        reader, mask, n_dummy, components, nuisance, min_volumes, excluded
+    )
     statistics, *halves = _read_twice(reader, changes)
     return statistics, (halves[0], halves[1]) if halves else None
 
@@ -405,13 +425,15 @@ def _changes_of_halves(
     components: int,
     nuisance: Array | None,
     min_volumes: int,
+    excluded: Sequence[int] = (),
 ) -> list[_Change]:
     """Return the signal changes of both halves of a run; empty if a half has too few volumes."""
     total = reader.shape[3]
     middle = n_dummy + (total - n_dummy) // 2
-    if middle - n_dummy < min_volumes:
-        return []
-    return [
-        _Change(reader, mask, part, components, nuisance, stretches=True)
-        for part in (slice(n_dummy, middle), slice(middle, total))
+    halves = [
+        _select_volumes(start, stop, excluded)
+        for start, stop in ((n_dummy, middle), (middle, total))
     ]
+    if min(map(_count_volumes, halves)) < min_volumes:
+        return []
+    return [_Change(reader, mask, part, components, nuisance, stretches=True) for part in halves]

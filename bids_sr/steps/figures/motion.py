@@ -1,32 +1,46 @@
 """Figures of an acquired run: summary, head motion, and carpet plot."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from bids_sr.glm.time_columns import uncensored_volumes
 from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Confounds, Facts, Image, Mask, Series
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import Shown
+from bids_sr.spatial.outlier_volumes import interpolation_weights
+from bids_sr.steps.outlier_volumes import reasons_by_volume
 
 _MAX_CARPET_ROWS = 1500
+_MOST_OUTLIERS = 4  # volumes in the figure of outlier volumes
 _TRACES = {"FD (mm)": "framewise_displacement", "DVARS": "std_dvars", "global": "global_signal"}
 """Names of the confounds above the carpet plot, by label."""
 
 
 @figure(Shown("runsummary", "motion", html=True, missing="summary of the run"))
 def summarize_run(
-    censoring: Facts | None = None, *, run_facts: Mapping[str, object], n_dummy: int
+    censoring: Facts | None = None,
+    outliers: Facts | None = None,
+    *,
+    run_facts: Mapping[str, object],
+    n_dummy: int,
 ) -> FigureContent:
     """Return a summary of the acquired run with its numbers of excluded volumes.
 
-    `censoring` has the counts of censored volumes; None if censoring was not requested.
+    `censoring` has the counts of censored volumes; None if censoring was not requested. `outliers`
+    are outlier volumes; None if they were not searched.
     """
     from bids_sr.report.facts import facts_html
 
     facts = {**run_facts, "Non-steady-state volumes": n_dummy}
+    if reasons := reasons_by_volume(outliers):
+        facts["Outlier volumes"] = [
+            f"{volume} (counted from 0): {reason}; excluded from all models"
+            for volume, reason in reasons.items()
+        ]
     if censoring is not None:
         facts["Temporal filter"] = str(censoring["model"])
         if censoring["rules"]:
@@ -59,9 +73,21 @@ def summarize_run(
         caption=(
             "Time series of all voxels after motion correction, grouped by tissue. Each row is a"
             " voxel, with the linear trend removed and the values divided by the standard"
-            " deviation of the voxel."
+            " deviation of the voxel. Censored volumes are shaded in red."
         ),
         missing="carpet plot",
+    ),
+    Shown(
+        "outliers",
+        "motion",
+        subtitle="Outlier volumes",
+        tab="Outlier volumes",
+        caption=(
+            "Acquired volumes that do not show the head as the other volumes do, the nearest"
+            " other volume, and their difference without realignment. Outlier volumes are excluded"
+            " from all models and replaced by interpolation in time in all series. At most"
+            f" {_MOST_OUTLIERS} are shown; the summary of the run lists all, with the reason."
+        ),
     ),
 )
 def draw_motion(
@@ -69,10 +95,15 @@ def draw_motion(
     preproc: Series,
     bold_mask: Mask,
     tpms_bold: list[Image] | None = None,
+    acquired: Series | None = None,
+    outliers: Facts | None = None,
     *,
     n_dummy: int = 0,
 ) -> Iterator[FigureDrawing]:
-    """Draw motion parameters, FD and DVARS, and the carpet plot of the motion-corrected series."""
+    """Draw motion parameters, FD and DVARS, the carpet plot, and outlier volumes if there are any.
+
+    `acquired` is the series with all volumes as acquired.
+    """
     from bids_sr.figures.motion import carpet_figure, carpet_rows, motion_figure
 
     columns = {str(name): values.to_numpy(dtype=float) for name, values in confounds.items()}
@@ -87,7 +118,33 @@ def draw_motion(
     traces = {label: columns[name] for label, name in _TRACES.items() if name in columns}
     yield FigureDrawing(
         "carpet",
-        carpet_figure(carpet_rows(rows, n_dummy), groups, tr, traces=traces, n_dummy=n_dummy),
+        carpet_figure(
+            carpet_rows(rows, n_dummy),
+            groups,
+            tr,
+            traces=traces,
+            n_dummy=n_dummy,
+            kept=uncensored,
+        ),
+    )
+    reasons = reasons_by_volume(outliers)
+    if reasons and acquired is not None:
+        yield FigureDrawing("outliers", _draw_outliers(acquired, bold_mask, [*reasons], n_dummy))
+
+
+def _draw_outliers(
+    acquired: SeriesReader, mask: Volume, numbers: Sequence[int], n_dummy: int
+) -> FigureContent:
+    """Draw the first outlier volumes of a series, next to the nearest other volumes."""
+    from bids_sr.figures.outlier_volumes import outlier_figure
+
+    weights = interpolation_weights(numbers, acquired.shape[3], n_dummy)
+    shown = list(weights)[:_MOST_OUTLIERS]
+    nearest = {number: max(weights[number], key=weights[number].__getitem__) for number in shown}
+    return outlier_figure(
+        {number: mask.like(acquired.volume(number)) for number in shown},
+        {number: (other, mask.like(acquired.volume(other))) for number, other in nearest.items()},
+        mask,
     )
 
 

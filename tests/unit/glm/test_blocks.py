@@ -16,6 +16,7 @@ from bids_sr.glm.blocks import (
     half_weights,
     missing_conditions,
 )
+from bids_sr.glm.design import frame_times
 from bids_sr.glm.model_confounds import MOTION as MODEL_MOTION
 from bids_sr.glm.regressors import Events
 from bids_sr.glm.smoothing import smooth
@@ -44,6 +45,18 @@ def test_events_of_a_condition_that_are_close_in_time_form_one_block():
         ("b", ((12.0, 1.0),)),
         ("a", ((13.0, 1.0),)),
     ]
+
+
+def test_events_of_different_modulation_are_different_blocks_with_effects_per_unit():
+    modulation = [1.0, 3.0, 2.0, 2.0]
+    rows = [(10.0 + 50 * k, 10.0, "a", value) for k, value in enumerate(modulation)]
+    rows.append((172.0, 6.0, "a", 1.0))  # close to the last event
+    events = Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type", "modulation"]))
+    blocks = find_blocks(events)
+    assert [b.modulations for b in blocks] == [(), (3.0,), (2.0,), (2.0,), ()]
+    design = block_design(events, n_volumes=N, tr=TR)
+    signal = 5 * events.courses(frame_times(N, TR))["a"]
+    np.testing.assert_allclose(design.weights.T @ signal, 5, atol=1e-6)
 
 
 def test_blocks_that_leave_no_degree_of_freedom_are_joined_until_the_model_fits():

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from nilearn.glm.first_level import make_first_level_design_matrix
 
 from bids_sr.glm.design import build_design, contrast_vector, frame_times, scale_weights
 from bids_sr.glm.model_confounds import MOTION, model_confounds
@@ -230,3 +231,38 @@ def test_contrast_weights_are_scaled_to_a_single_block():
     assert scale_weights({"a": 2.0, "b": -1.0, "c": -1.0}) == {"a": 1.0, "b": -0.5, "c": -0.5}
     with pytest.raises(DesignError, match="nonzero weight"):
         scale_weights({"a": 0.0})
+
+
+def modulated(*rows: tuple[float, float, str, str]) -> Events:
+    cells = [
+        dict(zip(("onset", "duration", "trial_type", "modulation"), map(str, row), strict=True))
+        for row in rows
+    ]
+    return Events.of(list(cells[0]), enumerate(cells, 2), "events.tsv")
+
+
+def test_modulation_is_the_amplitude_of_events_as_in_nilearn():
+    times = frame_times(100, 2.0)
+    rows = [(10, 8, "go", 2), (60, 8, "go", 0.5), (110, 8, "go", -1), (35, 8, "stop", 3)]
+    found = modulated(*rows).courses(times)
+    table = pd.DataFrame(rows, columns=["onset", "duration", "trial_type", "modulation"])
+    expected = make_first_level_design_matrix(times, table, hrf_model="spm", drift_model=None)
+    for name in ("go", "stop"):
+        np.testing.assert_allclose(found[name], expected[name], atol=2e-3)
+    assert found["go"].max() > 1.5
+
+
+def test_a_type_without_modulation_has_amplitude_1_and_text_is_not_used():
+    times = frame_times(100, 2.0)
+    plain = events(go=[(10, 8), (60, 8)], stop=[(35, 8)]).courses(times)
+    partly = modulated((10, 8, "go", "2"), (60, 8, "go", "2"), (35, 8, "stop", "n/a"))
+    np.testing.assert_allclose(partly.courses(times)["go"], 2 * plain["go"])
+    np.testing.assert_allclose(partly.courses(times)["stop"], plain["stop"])
+    for odd in ("high", "n/a", "inf"):
+        table = modulated((10, 8, "go", "2"), (60, 8, "go", odd), (35, 8, "stop", "1"))
+        np.testing.assert_allclose(table.courses(times)["go"], plain["go"])
+
+
+def test_weak_modulation_is_modeled_and_a_modulation_of_0_is_not():
+    table = modulated((10, 8, "go", 1e-4), (60, 8, "go", 2e-4), (35, 8, "stop", 0))
+    assert build_design(table, n_volumes=100, tr=2.0).conditions == ("go",)

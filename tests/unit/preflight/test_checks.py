@@ -26,6 +26,7 @@ from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes
 from bids_sr.config.groups.activation import Activation
 from bids_sr.config.groups.preprocessing import Preprocessing
 from bids_sr.config.groups.run import Run
+from bids_sr.io.nifti import save_image
 from bids_sr.notices import Notice
 from bids_sr.preflight import (
     Plan,
@@ -572,6 +573,20 @@ class TestVoxels:
         nb.save(nb.Nifti1Image(data, np.eye(4), header), tmp_path / name)
         (problem,) = problems_of(voxels._check_image, tmp_path / name)
         assert "constant volumes were found (1 of 3 volumes, counted from 0: 1" in problem.why
+
+    def test_a_few_constant_volumes_are_only_rejected_if_they_are_not_excluded(
+        self, tmp_path: Path
+    ) -> None:
+        data = np.random.default_rng(1).integers(1, 200, (4, 5, 6, 30)).astype("i2")
+        data[..., -2:] = 0
+        save_image(data, np.eye(4), tmp_path / "x_bold.nii", dtype="i2")
+        findings = Findings()
+        voxels._check_image(tmp_path / "x_bold.nii", findings, may_exclude=True)
+        (warning,) = findings.notices
+        assert warning.level == "warning"
+        assert "constant volumes were found (2 of 30 volumes" in warning.why
+        (problem,) = problems_of(voxels._check_image, tmp_path / "x_bold.nii")
+        assert "2 of 30" in problem.why
 
     def test_a_damaged_checksum_is_detected(self, maker: BidsMaker) -> None:
         """Voxels may be readable but wrong if the checksum at the end of the file is wrong."""

@@ -111,7 +111,7 @@ def _constant(maker: BidsMaker) -> None:
 
 def _constant_volume(maker: BidsMaker) -> None:
     data = _noise()
-    data[..., 29] = 0
+    data[..., 23:] = 0
     maker.bold(data=data)
 
 
@@ -617,7 +617,7 @@ DATA_CASES = {
     "constant volume": Case(
         spoil=_constant_volume,
         file=BOLD,
-        reason="constant volumes were found (1 of 30 volumes",
+        reason="constant volumes were found (7 of 30 volumes",
         fix="Convert",
     ),
     "no change over time": Case(

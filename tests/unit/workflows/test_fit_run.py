@@ -62,7 +62,12 @@ def _fitted(bold_file: Path, head_motion: HeadMotion | None = None) -> FittedRun
     )
     stc = correct_acquired(bold, n_dummy, slice_times=None, start_time=0.0, input_smoothing=0.0)
     return FittedRun(
-        bold=bold, stc=stc, n_dummy=n_dummy, motion=estimated, registration=registration
+        acquired=bold,
+        bold=bold,
+        stc=stc,
+        n_dummy=n_dummy,
+        motion=estimated,
+        registration=registration,
     )
 
 

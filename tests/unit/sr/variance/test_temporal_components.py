@@ -265,3 +265,25 @@ def test_a_run_and_its_halves_are_read_only_twice(tmp_path, monkeypatch):
         assert len(result.segments) == len(expected.segments)
         for segment, expected_segment in zip(result.segments, expected.segments, strict=True):
             np.testing.assert_array_equal(segment, expected_segment)
+
+
+def test_excluded_volumes_are_not_used(tmp_path):
+    """Statistics without some volumes are statistics of the series without these volumes."""
+    series = 100 + np.random.default_rng(2).normal(size=(8, 7, 4, 60))
+    mask = np.ones(series.shape[:3], bool)
+    nuisance = np.random.default_rng(3).normal(size=(60, 3))
+    shorter = np.delete(series, [10, 59], axis=-1)
+    expected = statistics(
+        write_series(tmp_path, shorter), mask, nuisance=np.delete(nuisance, [10, 59], axis=0)
+    )
+    series[..., [10, 59]] = 1e4
+    path = write_series(tmp_path, series)
+    result = statistics(path, mask, nuisance=nuisance, excluded=[10, 59])
+    np.testing.assert_array_equal(result.mean, expected.mean)
+    np.testing.assert_array_equal(result.components, expected.components)
+    with SeriesReader(path) as reader:
+        whole_run, halves = temporal_components.statistics_of_run_and_halves(
+            reader, mask, 0, 40, nuisance, 15, [10, 59]
+        )
+    np.testing.assert_array_equal(whole_run.components, expected.components)
+    assert max(half.mean.max() for half in halves) < 110

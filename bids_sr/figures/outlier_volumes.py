@@ -1,0 +1,47 @@
+"""Figure of the volumes of a run that do not show the head as the other volumes do."""
+
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+
+from bids_sr.figures.slices import Layer, gray, image_figure, make_row, spread_cuts
+from bids_sr.io.volume import Volume
+
+_MARGIN_MM = 10.0
+_TALLEST = 1.2  # inches, panels of a figure with many rows
+_RANGE = 0.3  # largest difference that is drawn, relative to white in the images
+
+
+def outlier_figure(
+    outliers: Mapping[int, Volume], neighbors: Mapping[int, tuple[int, Volume]], mask: Volume
+) -> Figure:
+    """Plot outlier volumes as acquired, and their differences from ordinary volumes.
+
+    Parameters
+    ----------
+    outliers : Mapping[int, Volume]
+        Outlier volumes by number, counted from 0; at least one.
+    neighbors : Mapping[int, tuple[int, Volume]]
+        Number and image of the nearest ordinary volume by number of the outlier.
+    mask : Volume
+        Brain, which determines slices and gray scale.
+    """
+    cuts = spread_cuts(mask, _MARGIN_MM, (2, 4), (1, 1), (0, 1))
+    rows = []
+    before = -1
+    for number, image in outliers.items():
+        neighbor, ordinary = neighbors[number]
+        shown = gray(ordinary, mask)
+        if neighbor != before:
+            rows.append(make_row(f"volume {neighbor}", cuts, shown))
+            before = neighbor
+        as_ordinary = Layer(image=image, low=shown.low, high=shown.high)
+        rows.append(make_row(f"volume {number}", cuts, as_ordinary))
+        limit = _RANGE * (shown.high - shown.low)
+        difference = Layer(
+            image=image.like(image.data - ordinary.data), low=-limit, high=limit, colors="RdBu_r"
+        )
+        rows.append(make_row(f"{number} minus {neighbor}", cuts, difference))
+    return image_figure(
+        rows, scale=difference, label="difference (signal units)", tallest=_TALLEST
+    )

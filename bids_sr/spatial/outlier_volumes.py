@@ -1,0 +1,332 @@
+"""Volumes of a run that do not show the head as the other volumes do.
+
+Examples are volumes without excitation, unfinished volumes, volumes with a slice of noise or with
+motion during the volume, spikes of the receiver gain, and copies that fill up a run. The search
+precedes the estimation of head motion, because such a volume affects its neighbors (slice timing)
+and the whole run (boldref, components, models).
+
+Head motion also changes an image, and is not an artifact. Therefore the search has two stages.
+Large changes from one volume to the next cut the run into segments, in one pass. The largest
+segment is trusted. Volumes of short segments are registered to trusted volumes close in time, and
+compared with them. Most runs have one segment, so that nothing is registered.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from bids_sr.frozen import frozen
+from bids_sr.io.arrays import Array, Float, Float32, MaskArray
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.spatial.hmc import MotionEstimator
+from bids_sr.spatial.masks import brain_mask
+from bids_sr.spatial.resampling import sample_volume
+
+# The following values are our choices; docs/methods.md describes them, and
+# benchmarks/results/outlier_volumes.md shows the volumes of the example and of other runs.
+LEAST_VOLUMES = 10  # steady-state volumes; the spread of a shorter run is unknown
+# A change cuts the run if it exceeds the median change by this ratio (whole volume or one slice),
+# or if it changes the mean signal by this share and by this number of robust standard deviations.
+_CHANGE, _SLICE_CHANGE, _MEAN_CHANGE, _MEAN_SPREAD = 2.5, 5.0, 0.025, 8.0
+_SLICE_FLOOR = 0.05  # smallest change of a slice that cuts, relative to the rms signal of the run
+_TRUSTED = 0.25  # share of the volumes in a segment that is trusted without a comparison
+_NEIGHBORS = 5  # trusted volumes on each side of a volume; their median is the reference
+_ORDINARY = 6  # trusted volumes that are compared in the same way, for the spread of the run
+_SHORT = 5  # volumes; the gain of the scanner may change by more in a longer segment
+# limits of a single volume, relative to ordinary volumes and to the mean signal of the brain
+_RATIO, _DIFFERENCE = 3.0, 0.05
+# limits of one slice, relative to the slice in ordinary volumes and to the brain
+_SLICE_RATIO, _SLICE_DIFFERENCE = 4.0, 0.2
+_GAIN, _LONG_GAIN, _GAIN_SPREAD = 0.03, 0.1, 8.0  # limits of the gain
+# Volumes of a segment that agree with each other may show another pose of the head, where the
+# distortion differs. They are outliers if the correlation with the reference is lower than this.
+_ALIKE = 0.9
+_SCALED = 0.98  # correlation of an image that differs from the reference mainly in its gain
+_SLICE_VOXELS = 30  # voxels of the brain in a slice that is compared
+
+
+@frozen
+class OutlierVolume:
+    """Volume that does not show the head as the other volumes do, counted from 0."""
+
+    volume: int
+    reason: str
+
+
+@frozen
+class _Changes:
+    """Changes between successive volumes of a run.
+
+    Attributes
+    ----------
+    change : Float
+        Root mean square difference from the previous volume by slice (T, Z); 0 in the first row.
+    mean : Float
+        Mean signal by slice (T, Z).
+    level : float
+        Root mean square signal of the run.
+    """
+
+    change: Float
+    mean: Float
+    level: float
+
+
+@frozen
+class _Comparison:
+    """Comparison of a registered volume with a reference within the brain.
+
+    Differences are relative to the mean of the reference; `slices` has NaN in slices outside the
+    brain (Z,).
+    """
+
+    gain: float
+    correlation: float
+    difference: float
+    slices: Float
+
+
+def find_outlier_volumes(reader: SeriesReader, *, n_dummy: int = 0) -> tuple[OutlierVolume, ...]:
+    """Find the volumes of a run that do not show the head as the other volumes do.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        BOLD series as acquired (4D), with random access.
+    n_dummy : int, optional
+        Number of non-steady-state volumes at the start, which are not examined.
+
+    Returns
+    -------
+    tuple[OutlierVolume, ...]
+        Outliers in the order of time; empty if the run has fewer than `LEAST_VOLUMES` steady-state
+        volumes.
+    """
+    if reader.shape[3] - n_dummy < LEAST_VOLUMES:
+        return ()
+    changes = _measure_changes(reader, n_dummy)
+    reasons = _find_copies(reader, changes, n_dummy)
+    segments = _cut(changes, n_dummy, reasons)
+    if len(segments) > 1:
+        reasons |= _compare_segments(reader, segments)
+    return tuple(
+        OutlierVolume(volume=volume, reason=reasons[volume]) for volume in sorted(reasons)
+    )
+
+
+def interpolation_weights(
+    outliers: Sequence[int], n_volumes: int, n_dummy: int = 0
+) -> dict[int, dict[int, float]]:
+    """Return the weights of the volumes that replace outliers by linear interpolation in time.
+
+    Parameters
+    ----------
+    outliers : Sequence[int]
+        Volumes to replace, counted from 0.
+    n_volumes : int
+        Number of volumes of the run.
+    n_dummy : int, optional
+        Number of non-steady-state volumes at the start, which are not used.
+
+    Returns
+    -------
+    dict[int, dict[int, float]]
+        Weights of the nearest other volumes by outlier; at the ends of the run, there is only one.
+    """
+    used = np.setdiff1d(np.arange(n_dummy, n_volumes), outliers)
+    weights: dict[int, dict[int, float]] = {}
+    for volume in outliers:
+        before, after = used[used < volume], used[used > volume]
+        if len(before) and len(after):
+            share = float((volume - before[-1]) / (after[0] - before[-1]))
+            weights[volume] = {int(before[-1]): 1 - share, int(after[0]): share}
+        elif len(used):
+            weights[volume] = {int(before[-1] if len(before) else after[0]): 1.0}
+    return weights
+
+
+def _measure_changes(reader: SeriesReader, first: int) -> _Changes:
+    """Measure the changes between successive volumes in one pass, from volume `first` on."""
+    total, n_slices = reader.shape[3], reader.shape[2]
+    change, mean, power = (np.zeros((total, n_slices)) for _ in range(3))
+    n_voxels = reader.shape[0] * reader.shape[1]
+    previous: Array | None = None
+    for t, volume in enumerate(reader.volumes(first), first):
+        slices = np.moveaxis(np.asarray(volume, dtype=np.float32), 2, 0).reshape(n_slices, -1)
+        mean[t] = slices.mean(axis=1, dtype=np.float64)
+        power[t] = np.einsum("zi,zi->z", slices, slices) / n_voxels
+        if previous is not None:
+            difference = slices - previous
+            change[t] = np.sqrt(np.einsum("zi,zi->z", difference, difference) / n_voxels)
+        previous = slices
+    return _Changes(
+        change=change, mean=mean, level=float(np.sqrt(np.median(power[first:].mean(axis=1))))
+    )
+
+
+def _find_copies(reader: SeriesReader, changes: _Changes, first: int) -> dict[int, str]:
+    """Return the copies of earlier volumes with the reason.
+
+    A series without noise, in which at least half of the volumes are copies, has none.
+    """
+    copies: dict[int, str] = {}
+    earlier: dict[bytes, int] = {}
+    for t in range(first, len(changes.mean)):
+        original = earlier.setdefault(changes.mean[t].tobytes(), t)
+        if original < t and np.array_equal(reader.volume(original), reader.volume(t)):
+            copies[t] = f"a copy of volume {original}"
+    return copies if 2 * len(copies) < len(changes.mean) - first else {}
+
+
+def _cut(changes: _Changes, first: int, copies: dict[int, str]) -> list[Array]:
+    """Cut a run at large changes, and return the volumes of each segment, without copies."""
+    volumes = np.array([t for t in range(first, len(changes.change)) if t not in copies])
+    successive = volumes[1:]
+    by_slice = changes.change[successive]
+    whole = np.sqrt((by_slice**2).mean(axis=1))
+    mean_signal = changes.mean[volumes].mean(axis=1)
+    steps = np.diff(mean_signal)
+    spread = 1.4826 * float(np.median(np.abs(steps)))
+    is_cut = whole > _CHANGE * np.median(whole)
+    is_cut |= (
+        by_slice
+        > np.maximum(_SLICE_CHANGE * np.median(by_slice, axis=0), _SLICE_FLOOR * changes.level)
+    ).any(axis=1)
+    is_cut |= np.abs(steps) > max(
+        _MEAN_SPREAD * spread, _MEAN_CHANGE * abs(float(np.median(mean_signal)))
+    )
+    return np.split(volumes, np.flatnonzero(is_cut) + 1)
+
+
+class _Comparer:
+    """Comparison of volumes with trusted volumes close in time."""
+
+    def __init__(self, reader: SeriesReader, trusted: Array) -> None:
+        self._reader = reader
+        self.trusted = trusted
+
+    def compare(self, volume: int, *, both_sides: bool = True) -> list[_Comparison]:
+        """Compare a volume with the trusted volumes before and after; or with one side only."""
+        before = self.trusted[self.trusted < volume][-_NEIGHBORS:]
+        after = self.trusted[self.trusted > volume][:_NEIGHBORS]
+        sides = sorted((before, after), key=len, reverse=True)
+        sides = [side for side in sides if len(side) >= min(_NEIGHBORS, len(self.trusted) - 1)]
+        return [self._compare(volume, side) for side in sides[: None if both_sides else 1]]
+
+    def _compare(self, volume: int, neighbors: Array) -> _Comparison:
+        reader = self._reader
+        reference = np.median([reader.volume(int(t)) for t in neighbors], axis=0)
+        inside = brain_mask(reference, reader.affine)
+        moved = self._register(reader.volume(volume), reference, inside)
+        return _compare_images(moved, reference, inside)
+
+    def _register(self, image: Array, reference: Array, inside: MaskArray) -> Float32:
+        """Return a volume in the pose of a reference; as it is if the mask is too small."""
+        affine = self._reader.affine
+        try:
+            estimator = MotionEstimator(reference, inside, affine)
+        except ValueError:
+            return np.asarray(image, dtype=np.float32)
+        with np.errstate(all="ignore"):
+            matrix, _ = estimator.fit(image, [np.eye(4)])
+        return sample_volume(image, affine, image.shape, affine, matrix)
+
+
+def _compare_images(image: Array, reference: Array, inside: MaskArray) -> _Comparison:
+    """Compare a volume with a reference in the same pose, within the brain."""
+    head = ndimage.binary_dilation(inside, iterations=2)
+    values, expected = (np.asarray(part[inside], dtype=np.float64) for part in (image, reference))
+    level = float(expected.mean())
+    square = (np.asarray(image, dtype=np.float64) - reference) ** 2
+    counts = inside.sum(axis=(0, 1))
+    with np.errstate(all="ignore"):
+        slices = np.sqrt(np.where(inside, square, 0).sum(axis=(0, 1)) / counts) / level
+        correlation = float(np.corrcoef(image[head], reference[head])[0, 1])
+    return _Comparison(
+        gain=float(values @ expected / (expected @ expected)),
+        correlation=correlation if np.isfinite(correlation) else 0.0,
+        difference=float(np.sqrt(square[inside].mean())) / level,
+        slices=np.where(counts >= _SLICE_VOXELS, slices, np.nan),
+    )
+
+
+@frozen
+class _Spread:
+    """Comparisons of ordinary volumes; `gain` is the robust standard deviation of the gain."""
+
+    difference: float
+    correlation: float
+    gain: float
+    slices: Float
+
+    @classmethod
+    def of(cls, comparisons: Sequence[_Comparison]) -> "_Spread":
+        """Return the medians of several comparisons."""
+        gains = np.array([comparison.gain for comparison in comparisons])
+        return cls(
+            difference=float(np.median([comparison.difference for comparison in comparisons])),
+            correlation=float(np.median([comparison.correlation for comparison in comparisons])),
+            gain=1.4826 * float(np.median(np.abs(gains - np.median(gains)))),
+            slices=np.median([comparison.slices for comparison in comparisons], axis=0),
+        )
+
+
+def _compare_segments(reader: SeriesReader, segments: list[Array]) -> dict[int, str]:
+    """Compare the volumes of short segments with the others, and return outliers and reasons.
+
+    Segments are compared in the order of their length. A segment without an outlier is trusted
+    when the next one is compared.
+    """
+    order = sorted(segments, key=len, reverse=True)
+    n_volumes = sum(map(len, segments))
+    trusted = [
+        segment
+        for k, segment in enumerate(order)
+        if k == 0 or len(segment) >= _TRUSTED * n_volumes
+    ]
+    comparer = _Comparer(reader, np.sort(np.concatenate(trusted)))
+    chosen = np.unique(np.linspace(0, len(comparer.trusted) - 1, _ORDINARY + 2).round()[1:-1])
+    ordinary = [int(t) for t in comparer.trusted[chosen.astype(int)]]
+    spread = _Spread.of(
+        [found for t in ordinary for found in comparer.compare(t, both_sides=False)]
+    )
+    reasons: dict[int, str] = {}
+    for segment in order[len(trusted) :]:
+        middle = int(segment[len(segment) // 2])
+        comparisons = sorted(comparer.compare(middle), key=lambda found: found.difference)
+        doubts = [_doubt(comparison, spread, len(segment)) for comparison in comparisons]
+        if all(doubts):
+            reasons |= {int(t): doubts[0] for t in segment}
+        else:
+            comparer.trusted = np.union1d(comparer.trusted, segment)
+    return reasons
+
+
+def _doubt(comparison: _Comparison, spread: _Spread, length: int) -> str:
+    """Return why a volume is an outlier; "" if it is not an outlier.
+
+    `length` is the number of volumes in its segment.
+    """
+    gain_limit = max(_GAIN if length <= _SHORT else _LONG_GAIN, _GAIN_SPREAD * spread.gain)
+    with np.errstate(invalid="ignore"):
+        odd = np.flatnonzero(
+            (comparison.slices > _SLICE_RATIO * spread.slices)
+            & (comparison.slices > _SLICE_DIFFERENCE)
+        )
+    n_slices = int(np.isfinite(comparison.slices).sum())
+    limit = max(_RATIO * spread.difference, _DIFFERENCE)
+    is_gain = abs(comparison.gain - 1) > gain_limit
+    if is_gain and comparison.correlation > _SCALED:
+        return f"{comparison.gain:.2f} times as bright as neighboring volumes"
+    if 0 < odd.size < n_slices:
+        numbers = f"slice {odd[0]}" if odd.size == 1 else f"slices from {odd[0]} to {odd[-1]}"
+        return f"{numbers} unlike neighboring volumes"
+    if comparison.correlation < min(_ALIKE, 1 - _RATIO * (1 - spread.correlation)):
+        return f"correlation with neighboring volumes {comparison.correlation:.2f}"
+    if is_gain or odd.size or (length == 1 and comparison.difference > limit):
+        return (
+            f"differs from neighboring volumes by {comparison.difference:.1%} of the mean signal"
+            f" (median of other volumes: {spread.difference:.1%})"
+        )
+    return ""
