@@ -204,6 +204,7 @@ def _process_pairs(
                 metrics,
                 classes,
                 scans.scan_facts,
+                lesion_reference(settings, subject),
                 subject_facts=facts,
             )
         )

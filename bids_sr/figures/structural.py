@@ -94,6 +94,7 @@ def scans_figure(
 
 
 _LESIONS, _MEASURED_LESIONS = "hyperintensities", "hyperintensities, measured scan"
+_EDITED_LESIONS = "hyperintensities, edited mask"
 _RED, _GREEN, _BLUE = "#e6262b", "#2ca02c", "#2f6fde"
 _CLASS_COLORS = {"CSF": (1, _RED), "veins and sinuses": (2, _GREEN), "pial layer": (3, _BLUE)}
 """Label and color of each tissue class, as in attention_unet, figure 11."""
@@ -105,6 +106,8 @@ def classes_figure(
     classes: Mapping[str, Volume],
     mask: Volume,
     index: int,
+    *,
+    edited: Volume | None = None,
 ) -> Figure:
     """Plot a contrast with lesion masks in a stored slice, and tissue classes in a coronal plane.
 
@@ -124,6 +127,9 @@ def classes_figure(
         Brain mask of the scans (3D, boolean).
     index : int
         Slice along the third axis of the arrays.
+    edited : Volume | None, optional
+        Edited lesions of the measured scan (3D, boolean), drawn over the automatic mask; None if
+        there is no edited mask.
 
     Raises
     ------
@@ -141,6 +147,10 @@ def classes_figure(
         name: [_color_voxels(image, image.data > 0, s.YELLOW if name == "measured" else _RED)]
         for name, image in lesions.items()
     }
+    if edited is not None:
+        overlays.setdefault("measured", []).append(
+            _color_voxels(edited, edited.data > 0, s.ORANGE)
+        )
     title_panels = [
         Panel(cut=axial, shown=[layer], title=name) for name, layer in backgrounds.items()
     ]
@@ -155,6 +165,8 @@ def classes_figure(
         ),
     ]
     fills = {_LESIONS: _RED, _MEASURED_LESIONS: s.YELLOW}
+    if edited is not None:
+        fills[_EDITED_LESIONS] = s.ORANGE
     if classes:
         coronal = _middle_coronal(mask)
         overlays = {

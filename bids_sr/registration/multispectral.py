@@ -11,6 +11,12 @@ prior on the means, which counts for as many voxels as the fraction `_PRIOR` of 
 a prior, classes of few voxels drift into the brain. The paper reports neither starting values nor
 software.
 
+Means, covariances and weights of the classes are fitted once per head, to the measured scans, and
+are then applied to all series of the head. If they were fitted to each series, the same
+intensity would belong to different classes in different series, and volumes would depend on the
+fit: in smooth images, few voxels have the mean of a small class, and its component moves to
+another tissue.
+
 The classes are fitted in the brain mask. Sinuses are in the dura, outside this mask, so veins are
 also searched in a wider, intracranial mask. The skull, which begins there, is as dark as the
 background in all three contrasts, and the fat of its marrow is bright in T1w. Both have separate
@@ -21,6 +27,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 
 CONTRASTS = ("T1w", "T2w", "FLAIR")
@@ -48,8 +55,60 @@ _ROUNDS = 25
 _SAMPLE = 100_000  # voxels to which the mixture is fitted
 
 
-def segment_multispectral(
+@frozen
+class ClassModel:
+    """Intensities of the classes in one head.
+
+    Attributes
+    ----------
+    scales : tuple[tuple[float, float], ...]
+        Median and robust standard deviation of each contrast in the brain.
+    brain : _Mixture
+        Components in the brain, in these standard deviations from the median.
+    around : _Mixture | None
+        Components around the brain; None if veins are only searched in the brain.
+    """
+
+    scales: tuple[tuple[float, float], ...]
+    brain: _Mixture
+    around: _Mixture | None
+
+
+def fit_classes(
     scans: Mapping[str, Array], mask: Array, intracranial: Array | None = None
+) -> ClassModel:
+    """Fit the intensities of the classes to the scans of a head.
+
+    Parameters
+    ----------
+    scans : Mapping[str, Array]
+        Bias-corrected T1w, T2w and FLAIR on one grid (3D).
+    mask : Array
+        Brain voxels (3D, boolean).
+    intracranial : Array | None, optional
+        Voxels in which veins are also searched (3D, boolean); None searches only the brain.
+
+    Raises
+    ------
+    ValueError
+        A contrast is missing, the mask is empty or on another grid, or a scan is constant.
+    """
+    inside = _check_mask(scans, mask)
+    scales = tuple(_scale(np.asarray(scans[name])[inside], name) for name in CONTRASTS)
+    sample = _select_sample(_standardize(scans, inside, scales))
+    starts = np.array([start for _, start in _STARTS])
+    mixture = _fit_mixture(sample, starts, np.array(_WEIGHTS), _PRIOR)
+    rim = _select_rim(inside, intracranial)
+    around = _fit_around(scans, rim, scales, mixture) if rim.any() else None
+    return ClassModel(scales=scales, brain=mixture, around=around)
+
+
+def segment_multispectral(
+    scans: Mapping[str, Array],
+    mask: Array,
+    intracranial: Array | None = None,
+    *,
+    model: ClassModel | None = None,
 ) -> dict[str, Array]:
     """Return the most probable class of each voxel as one mask per class.
 
@@ -61,6 +120,9 @@ def segment_multispectral(
         Brain voxels (3D, boolean).
     intracranial : Array | None, optional
         Voxels in which veins are also searched (3D, boolean); None searches only the brain.
+    model : ClassModel | None, optional
+        Intensities of the classes, fitted to scans of the same head in the same units; None fits
+        them to `scans`.
 
     Returns
     -------
@@ -73,6 +135,26 @@ def segment_multispectral(
     ValueError
         A contrast is missing, the mask is empty or on another grid, or a scan is constant.
     """
+    inside = _check_mask(scans, mask)
+    model = model or fit_classes(scans, mask, intracranial)
+    x = _standardize(scans, inside, model.scales)
+    component = _posterior(x, *model.brain).argmax(axis=1)
+    masks = {}
+    for name in CLASSES:
+        numbers = [k for k, (label, _) in enumerate(_STARTS) if label == name]
+        voxels = np.zeros(inside.shape, dtype=bool)
+        voxels[inside] = np.isin(component, numbers)
+        masks[name] = voxels
+    rim = _select_rim(inside, intracranial)
+    if model.around is not None and rim.any():
+        number = next(k for k, (label, _) in enumerate(_STARTS) if label == "veins")
+        x = _standardize(scans, rim, model.scales)
+        masks["veins"][rim] = _posterior(x, *model.around).argmax(axis=1) == number
+    return masks
+
+
+def _check_mask(scans: Mapping[str, Array], mask: Array) -> Array:
+    """Return the brain voxels (3D, boolean) if all contrasts exist on the grid of the mask."""
     if missing := [name for name in CONTRASTS if name not in scans]:
         raise ValueError(
             "multi-contrast tissue segmentation requires T1w, T2w and FLAIR scans; missing:"
@@ -83,61 +165,50 @@ def segment_multispectral(
         raise ValueError(
             f"the brain mask with shape {inside.shape} is empty or is not on the grid of the scans"
         )
-    scales = [_scale(np.asarray(scans[name])[inside], name) for name in CONTRASTS]
-    x = _standardize(scans, inside, scales)
-    sample = x[:: max(1, len(x) // _SAMPLE)]
-    starts = np.array([start for _, start in _STARTS])
-    mixture = _fit_mixture(sample, starts, np.array(_WEIGHTS), _PRIOR)
-    component = _posterior(x, *mixture).argmax(axis=1)
-    masks = {}
-    for name in CLASSES:
-        numbers = [k for k, (label, _) in enumerate(_STARTS) if label == name]
-        voxels = np.zeros(inside.shape, dtype=bool)
-        voxels[inside] = np.isin(component, numbers)
-        masks[name] = voxels
-    if intracranial is not None:
-        masks["veins"] |= _veins_around(scans, inside, intracranial, scales, mixture)
-    return masks
+    return inside
 
 
-def _veins_around(
+def _select_rim(brain: Array, intracranial: Array | None) -> Array:
+    """Return the voxels around the brain in which veins are searched (3D, boolean)."""
+    if intracranial is None:
+        return np.zeros_like(brain)
+    return np.asarray(intracranial, dtype=bool) & ~brain
+
+
+def _select_sample(x: Array) -> Array:
+    """Return at most about `_SAMPLE` evenly spaced voxels (n, contrasts)."""
+    return x[:: max(1, len(x) // _SAMPLE)]
+
+
+def _fit_around(
     scans: Mapping[str, Array],
-    brain: Array,
-    intracranial: Array,
+    rim: Array,
     scales: Sequence[tuple[float, float]],
     mixture: _Mixture,
-) -> Array:
-    """Return voxels around the brain that are veins or sinuses (3D, boolean).
+) -> _Mixture:
+    """Fit the components around the brain.
 
     Parameters
     ----------
     scans : Mapping[str, Array]
         Scans on one grid (3D).
-    brain : Array
-        Brain voxels (3D, boolean).
-    intracranial : Array
-        Voxels to search (3D, boolean).
+    rim : Array
+        Voxels around the brain (3D, boolean).
     scales : Sequence[tuple[float, float]]
         Median and spread of each contrast in the brain.
     mixture : _Mixture
         Components in the brain. Their means serve as a prior, and components of skull and marrow
         are added.
     """
-    rim = np.asarray(intracranial, dtype=bool) & ~brain
-    veins = np.zeros(brain.shape, dtype=bool)
-    if not rim.any():
-        return veins
-    x = _standardize(scans, rim, scales)
     no_signal = np.clip([-center / spread for center, spread in scales], -8, 8)
-    means, _, weights = mixture
-    starts = np.vstack([means, 0.9 * no_signal, _MARROW])
-    sample = x[:: max(1, len(x) // _SAMPLE)]
-    rim_mixture = _fit_mixture(
-        sample, starts, np.append(0.5 * weights, [0.4, 0.1]), _PRIOR_AROUND, covariances=mixture[1]
+    means, covariances, weights = mixture
+    return _fit_mixture(
+        _select_sample(_standardize(scans, rim, scales)),
+        np.vstack([means, 0.9 * no_signal, _MARROW]),
+        np.append(0.5 * weights, [0.4, 0.1]),
+        _PRIOR_AROUND,
+        covariances=covariances,
     )
-    number = next(k for k, (label, _) in enumerate(_STARTS) if label == "veins")
-    veins[rim] = _posterior(x, *rim_mixture).argmax(axis=1) == number
-    return veins
 
 
 def _fit_mixture(

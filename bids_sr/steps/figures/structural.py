@@ -13,6 +13,7 @@ from bids_sr.sr.method import Cost
 from bids_sr.steps.structural.scans import (
     group_by_series,
     list_suffixes,
+    read_edited_mask,
     select_untrained_slices,
     stack_scans,
 )
@@ -169,11 +170,12 @@ def draw_lowres(
         suffix=SCANS,
         subtitle="Lesions and tissue classes in input, super-resolved and measured scans",
         caption=(
-            "FLAIR scans with segmentations. Second row: white-matter hyperintensities in each"
-            " scan (red) and in the measured scan (yellow). Fourth row: CSF (red), veins and"
-            " sinuses (green) and pial layer (blue) in the middle coronal plane, segmented from"
-            " T1w, T2w and FLAIR scans together. All scans were segmented separately with the"
-            " same settings, and no mask was edited."
+            "FLAIR scans with segmentations, in the slice with most hyperintensities among the"
+            " slices that were not used for training. Second row: white-matter hyperintensities in"
+            " each scan (red) and in the measured scan (yellow), and the edited mask (orange) if"
+            " --wmh-reference was used. Fourth row: CSF (red), veins and sinuses (green) and pial"
+            " layer (blue) in the middle coronal plane, segmented from T1w, T2w and FLAIR scans"
+            " together with class intensities that were fitted to the measured scans."
         ),
     ),
     Shown(
@@ -208,6 +210,7 @@ def draw_scans(
     scan_metrics: Rows,
     scan_classes: list[Map],
     scan_facts: Facts,
+    given_wmh_reference: File | None = None,
     *,
     subject_facts: Mapping[str, object],
 ) -> Iterator[FigureDrawing]:
@@ -221,6 +224,8 @@ def draw_scans(
         Tissue classes and lesions of all series.
     scan_facts : Facts
         Alignment, position of each scan, and intensities that were scaled to 1.
+    given_wmh_reference : File | None
+        Edited mask of white-matter hyperintensities in the measured scans; None if there is none.
     """
     from bids_sr.figures.structural import classes_figure, scans_figure
     from bids_sr.report.facts import facts_html
@@ -237,9 +242,8 @@ def draw_scans(
         for name, scans in scans_by_series.items()
     }
     measured = series.pop("measured")
-    index = _select_slice(
-        scan_mask.data, select_untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
-    )
+    held_out = select_untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
+    index = _select_slice(scan_mask.data, held_out)
     yield FigureDrawing("scans", scans_figure(series, measured, scan_mask, index))
     yield FigureDrawing("scanscoronal", scans_figure(series, measured, scan_mask, None))
     if "FLAIR" in measured:
@@ -254,9 +258,19 @@ def draw_scans(
             for suffix in ("mask", "dseg")
         }
         flairs["measured"] = measured["FLAIR"]
-        yield FigureDrawing(
-            "scanmasks", classes_figure(flairs, kinds["mask"], kinds["dseg"], scan_mask, index)
+        edited = None
+        if given_wmh_reference is not None:
+            edited = scan_mask.like(read_edited_mask(given_wmh_reference, scan_mask))
+        lesions = edited or kinds["mask"]["measured"]
+        content = classes_figure(
+            flairs,
+            kinds["mask"],
+            kinds["dseg"],
+            scan_mask,
+            _select_lesion_slice(lesions.data, scan_mask.data, held_out),
+            edited=edited,
         )
+        yield FigureDrawing("scanmasks", content)
     yield FigureDrawing("scans", tables_html(SCANS, scan_metrics))
     title = f"Position relative to the first scan ({scan_facts['align']})"
     yield FigureDrawing("scanfacts", facts_html({title: scan_facts["offsets"]}))
@@ -371,3 +385,13 @@ def _select_slice(mask: Array, held_out: Sequence[int]) -> int:
     target = filled[0] + 0.6 * (filled[-1] - filled[0])
     candidates = [z for z in held_out if z in filled] or list(filled)
     return int(min(candidates, key=lambda z: abs(z - target)))
+
+
+def _select_lesion_slice(lesions: Array, mask: Array, held_out: Sequence[int]) -> int:
+    """Return the held-out slice with the most lesion voxels (3D, boolean).
+
+    If no held-out slice has any, the slice of the other figures is returned.
+    """
+    counts = np.count_nonzero(lesions, axis=(0, 1))
+    largest = max(held_out or range(len(counts)), key=lambda z: counts[z])
+    return int(largest) if counts[largest] else _select_slice(mask, held_out)

@@ -21,6 +21,7 @@ from bids_sr.steps.structural.scans import (
     grid_text,
     group_by_series,
     make_empty_folder,
+    read_edited_mask,
     select_untrained_slices,
 )
 
@@ -32,18 +33,30 @@ def _uses_fast(suffixes: Sequence[str], tools: Tools) -> bool:
     return tools == "fsl" and "T1w" in suffixes
 
 
+def _has_classes(suffixes: Sequence[str]) -> bool:
+    """Return True if CSF, veins, pial layer and brain are segmented from all contrasts."""
+    from bids_sr.registration.multispectral import CONTRASTS
+
+    return set(CONTRASTS) <= set(suffixes)
+
+
 def describe_measures(suffixes: Sequence[str], tools: Tools) -> str:
     """Return methods text of the comparison of super-resolved scans with measured scans."""
     fast = (
         " For the image quality metrics, tissues were segmented in the brain-extracted"
         " high-resolution T1w scan with FSL FAST [@fast]."
     )
+    classes = (
+        " The intensities of CSF, veins, pial layer and brain were fitted to the measured scans"
+        " and used for all series."
+    )
     return (
         "Super-resolved and interpolated scans were compared with the measured scans in slices"
         " that were not used for training. The comparison included error metrics, peak"
         " signal-to-noise ratio (PSNR), structural similarity (SSIM), image quality metrics,"
         " tissues segmented with Atropos [@ants], and segmentations of CSF, veins, pial layer and"
-        f" white-matter hyperintensities [@attention_unet].{fast * _uses_fast(suffixes, tools)}"
+        f" white-matter hyperintensities [@attention_unet].{classes * _has_classes(suffixes)}"
+        f"{fast * _uses_fast(suffixes, tools)}"
     )
 
 
@@ -112,7 +125,7 @@ def measure_scans(
     scans = group_by_series(fine_scans)["measured"]
     measured = {suffix: scans[suffix] for suffix in suffixes}
     edited = (
-        None if given_wmh_reference is None else _read_edited_mask(given_wmh_reference, scan_mask)
+        None if given_wmh_reference is None else read_edited_mask(given_wmh_reference, scan_mask)
     )
     slices = select_untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
     likely = _likely_lesions(given_lesion_template, scan_mask, scan_facts)
@@ -160,7 +173,7 @@ def _class_images(
         sidecar = {
             **common_metadata,
             "Description": "segmentation based on the T1w, T2w and FLAIR scans"
-            f" together: {legend}",
+            f" together, with class intensities of the measured scans: {legend}",
         }
         images.append(Derivative(Volume(labels, affine, dtype="uint8"), entities, sidecar))
     for name, masks_by_class in classes["FLAIR"].items():
@@ -173,27 +186,6 @@ def _class_images(
         }
         images.append(Derivative(Volume(masks_by_class["wmh"], affine), entities, sidecar))
     return images
-
-
-def _read_edited_mask(file: Path, grid: Volume) -> Array:
-    """Return an edited mask of hyperintensities (3D, boolean).
-
-    `UsageError` is raised if the mask is not on the grid of the scans.
-    """
-    from bids_sr.io.fields_of_view import same_grid
-    from bids_sr.io.nifti import load_image
-    from bids_sr.notices import UsageError
-
-    data, affine = load_image(Path(file))
-    if not same_grid(data.shape, affine, grid.data.shape, grid.affine):
-        raise UsageError(
-            f"{file}",
-            f"the mask has the grid {data.shape}, which differs in size or position from"
-            f" the grid of the scans, {grid.data.shape}",
-            "edit a copy of the mask label-WMH_desc-measured_mask that was written by an"
-            " earlier run",
-        )
-    return np.asarray(data > 0.5)
 
 
 def _likely_lesions(file: Path | None, grid: Volume, facts: Mapping[str, object]) -> Array | None:
@@ -337,7 +329,7 @@ def _measure_rows(
     from bids_sr.quality.image_quality import quality
     from bids_sr.quality.image_similarity import likeness
     from bids_sr.quality.lesions import lesions
-    from bids_sr.registration.multispectral import CONTRASTS, segment_multispectral
+    from bids_sr.registration.multispectral import fit_classes, segment_multispectral
     from bids_sr.registration.tissues import NAMES
 
     zooms = voxel_sizes(affine).tolist()
@@ -358,9 +350,11 @@ def _measure_rows(
         rows += quality(contrast, {"measured": truth, **images}, mask, measured_tissues, zooms)
     if "measured" in by_scan:
         rows += segmentations("all", by_scan, mask, zooms)
-    if set(CONTRASTS) <= set(measured):
+    if _has_classes(list(measured)):
+        # fitted once, so that series differ in their images and not in the fit
+        model = fit_classes(measured, inside, wider_mask)
         classes["all"] = {
-            name: segment_multispectral(scans, inside, wider_mask)
+            name: segment_multispectral(scans, inside, wider_mask, model=model)
             for name, scans in all_series.items()
         }
         rows += segmentations("all", classes["all"], mask, zooms)

@@ -80,3 +80,24 @@ def select_untrained_slices(
         stack_scans(fine), stack_scans(coarse), mask.data, mask.affine, list_suffixes(fine), "own"
     )
     return list_held_out_slices(cards, mask.data.shape[2], image.checksum())
+
+
+def read_edited_mask(file: Path, grid: Volume) -> Array:
+    """Return an edited mask of hyperintensities (3D, boolean).
+
+    `UsageError` is raised if the mask is not on the grid of the scans.
+    """
+    from bids_sr.io.fields_of_view import same_grid
+    from bids_sr.io.nifti import load_image
+    from bids_sr.notices import UsageError
+
+    data, affine = load_image(Path(file))
+    if not same_grid(data.shape, affine, grid.data.shape, grid.affine):
+        raise UsageError(
+            f"{file}",
+            f"the mask has the grid {data.shape}, which differs in size or position from"
+            f" the grid of the scans, {grid.data.shape}",
+            "edit a copy of the mask label-WMH_desc-measured_mask that was written by an"
+            " earlier run",
+        )
+    return np.asarray(data > 0.5)

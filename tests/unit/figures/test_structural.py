@@ -88,6 +88,12 @@ def test_lesions_and_tissue_classes_have_the_colors_of_the_paper():
             )
             assert np.argmax(layer.to_rgba([1.0])[0][:3]) == channel
     assert len(classes_figure(flairs, lesions, {}, mask, 3).axes[0].images) == 9
+    edited = mask.like(random.random(SHAPE) > 0.7)
+    with_edited = classes_figure(flairs, lesions, {}, mask, 3, edited=edited).axes[0].images
+    assert len(with_edited) == 10
+    np.testing.assert_array_equal(
+        np.ma.filled(with_edited[-1].get_array(), 0) == 1, edited.data[::-1, :, 3].T
+    )
     with pytest.raises(FigureInputError, match="grid"):
         classes_figure({"linear": mask.like(scan(0).data[1:])}, lesions, {}, mask, 3)
 

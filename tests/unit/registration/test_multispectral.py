@@ -2,8 +2,19 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from bids_sr.registration.multispectral import CLASSES, CONTRASTS, segment_multispectral
+from bids_sr.phantom.presets import PRESETS
+from bids_sr.phantom.simulated_subject import SimulatedSubject
+from bids_sr.phantom.still_scans import structural, t1w
+from bids_sr.registration.multispectral import (
+    CLASSES,
+    CONTRASTS,
+    fit_classes,
+    segment_multispectral,
+)
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.transforms import invert
 
 # intensities in T1w, T2w and FLAIR as described in the paper
 MEANS = {
@@ -51,6 +62,66 @@ def test_classes_do_not_depend_on_intensity_units():
         segment_multispectral(rescaled, mask),
     )
     assert all((classes[name] == classes_of_rescaled[name]).mean() > 0.999 for name in CLASSES)
+
+
+def test_a_fitted_model_gives_equal_voxels_of_all_series_the_same_class():
+    """Blur one half of a series: without the model, classes change in the other half as well."""
+    scans, mask, _ = simulate_head(2)
+    model = fit_classes(scans, mask)
+    series = {name: image.copy() for name, image in scans.items()}
+    for image in series.values():
+        image[:15] = ndimage.gaussian_filter(image[:15], 1.5)
+    measured = segment_multispectral(scans, mask)
+    with_model = segment_multispectral(series, mask, model=model)
+    without = segment_multispectral(series, mask)
+    for name in CLASSES:
+        np.testing.assert_array_equal(with_model[name][15:], measured[name][15:])
+    assert any((without[name][15:] != measured[name][15:]).any() for name in CLASSES)
+
+
+def resampled_scans():
+    """Resample the scans of the tiny phantom by their known poses.
+
+    Return the brain, voxels up to 6 mm from it, and the scans by series and contrast with a mean
+    of 1 in the brain.
+    """
+    subject = SimulatedSubject(PRESETS["tiny"], "ribbon", seed=0)
+    scans = {
+        (scan.acquisition or "highres", scan.contrast): scan
+        for scan in (t1w(subject), *structural(subject))
+    }
+    frame = scans["highres", "T1w"]
+    grid = (frame.image.shape, frame.affine)
+    head = subject.head
+    pose = subject.bold_pose @ invert(frame.pose)
+    brain = sample_volume(head.brain.astype(np.float32), head.affine, *grid, pose) > 0.5
+    series = {"measured": ("highres", 3), "bspline": ("lowres", 3), "linear": ("lowres", 1)}
+
+    def resample(resolution, contrast, order):
+        scan = scans[resolution, contrast]
+        xfm = scan.pose @ invert(frame.pose)
+        values = np.maximum(sample_volume(scan.image, scan.affine, *grid, xfm, order=order), 0)
+        return values / values[brain].mean()
+
+    images = {
+        name: {contrast: resample(resolution, contrast, order) for contrast in CONTRASTS}
+        for name, (resolution, order) in series.items()
+    }
+    return brain, ndimage.binary_dilation(brain, iterations=3), images
+
+
+@pytest.mark.slow
+def test_veins_of_interpolated_scans_do_not_vanish():
+    """Without the model of the measured scans, both interpolations have less than 1 ml."""
+    brain, intracranial, series = resampled_scans()
+    model = fit_classes(series["measured"], brain, intracranial)
+    ml = {
+        name: segment_multispectral(scans, brain, intracranial, model=model)["veins"].sum() * 0.008
+        for name, scans in series.items()
+    }
+    assert 150 < ml["measured"] < 250
+    for name in ("bspline", "linear"):
+        assert ml[name] == pytest.approx(ml["measured"], rel=0.4)
 
 
 def test_missing_mismatched_and_constant_scans_are_rejected():

@@ -25,7 +25,12 @@ from bids_sr.registration.model_grid import grid_around
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import rigid_matrix
 from bids_sr.sr.models.held_out import list_held_out_slices
-from bids_sr.steps.figures.structural import draw_lowres, draw_scans, explain_scans
+from bids_sr.steps.figures.structural import (
+    _select_lesion_slice,
+    draw_lowres,
+    draw_scans,
+    explain_scans,
+)
 from bids_sr.steps.structural import measures as structural_measures
 from bids_sr.steps.structural import preparation, training
 from bids_sr.steps.structural import scans as structural
@@ -489,6 +494,15 @@ def test_a_model_is_trained_applied_and_measured_on_one_head(head, prepared, sca
     html = "".join(drawing.content for drawing in drawings if isinstance(drawing.content, str))
     assert "(affine)" in html
     assert "1.25" in html
+
+
+def test_lesions_are_shown_in_the_held_out_slice_with_most_of_them():
+    mask = np.ones((4, 4, 20), bool)
+    lesions = np.zeros_like(mask)
+    lesions[:2, :2, 3], lesions[0, 0, 5], lesions[:, :, 8] = True, True, True
+    assert _select_lesion_slice(lesions, mask, [3, 5, 7]) == 3
+    assert _select_lesion_slice(lesions, mask, []) == 8
+    assert _select_lesion_slice(lesions, mask, [7, 11]) == 11, "as in figures without lesions"
 
 
 def check_attention_figure(svg):
