@@ -6,9 +6,9 @@ Trains on the T2*w pair of examples/studyforrest, one after the other,
 
     srgan --recipe paper-mse    100,000 steps, then again on all slices
     srgan --recipe paper        100,000 steps; only with --vgg-weights
-    attunet --recipe paper       74,000 steps
+    attunet --recipe paper       18,500 steps
     cpce --recipe paper         800,000 steps
-    tv --recipe paper            10,000 steps; only sees the low-resolution image
+    tv --recipe paper             6,400 steps; only sees the low-resolution image
 
 A call works for at most --minutes. Checkpoints, models and the resources of each training are in
 WORK: the same command continues, also on another machine if WORK is copied there. Each call writes
