@@ -38,6 +38,9 @@ DATA = (
     " protocol B averages 2 × 2 voxels along one in-plane axis and across slices. The networks"
     f" were trained for {STEPS} steps with recipe fast"
 )
+SIMILARITY = ("mae", "nmse", "psnr", "ssim")
+Scores = dict[str, float]
+"""Similarity metrics by name."""
 _heads: dict[int, ScannedHead] = {}
 
 
@@ -125,24 +128,27 @@ def outputs_of(
     return outputs, sizes, curves
 
 
-def similarity(images: Sequence[Array], channels: Sequence[int] = FUSED) -> dict[str, list[float]]:
+def scores_of_contrasts(
+    image: Array, fine: Array, mask: Array, channels: Sequence[int] = FUSED
+) -> Scores:
+    """Return similarity metrics in the brain, averaged across contrasts."""
+    values: dict[str, list[float]] = {key: [] for key in SIMILARITY}
+    for k, channel in enumerate(channels):
+        for score in likeness(
+            CONTRASTS[channel], {"image": image[k]}, fine[k], mask, range(image.shape[3])
+        ):
+            if score.region == "brain" and score.statistic in values:
+                values[score.statistic].append(score.value)
+    return {key: float(np.mean(value)) for key, value in values.items()}
+
+
+def similarity(images: Sequence[Array]) -> dict[str, list[float]]:
     """Return similarity metrics in the brain of each test head, averaged across contrasts."""
-    out: dict[str, list[float]] = {"mae": [], "nmse": [], "psnr": [], "ssim": []}
-    for number, image in zip(TESTED, images, strict=True):
-        values: dict[str, list[float]] = {key: [] for key in out}
-        for k, channel in enumerate(channels):
-            for score in likeness(
-                CONTRASTS[channel],
-                {"image": image[k]},
-                head(number).fine[channel],
-                head(number).mask,
-                range(image.shape[3]),
-            ):
-                if score.region == "brain" and score.statistic in values:
-                    values[score.statistic].append(score.value)
-        for key, value in values.items():
-            out[key].append(float(np.mean(value)))
-    return out
+    heads = [
+        scores_of_contrasts(image, head(number).fine, head(number).mask)
+        for number, image in zip(TESTED, images, strict=True)
+    ]
+    return {key: [values[key] for values in heads] for key in SIMILARITY}
 
 
 def spread(values: Sequence[float], digits: int) -> str:

@@ -20,8 +20,8 @@ from bids_sr.quality.effective_resolution import effective_resolution
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe
 
-STEPS = 200
-TUNING_STEPS = 50
+STEPS = 150
+TUNING_STEPS = 40
 LOOKS = 5  # validation steps per training
 PATCH = 16  # voxels
 FACTOR: Factor = (2.0, 2.0, 2.0)

@@ -17,7 +17,7 @@ from bids_sr.sr.models.model import LoadedModel
 STEPS = {"cpce": 400, "circle": 2000}
 BATCHES = {"cpce": 4, "circle": 1}
 PATCH = 32  # pixels; the smallest image that the critic of circle supports
-LOOKS = 8  # validation steps per training
+LOOKS = 5  # validation steps per training
 FOLDS = 4
 FACTOR: Factor = (2.0, 2.0, 1.0)
 INTERPOLATIONS = {"zero filling": "zerofill", "cubic spline": "bspline", "trilinear": "linear"}

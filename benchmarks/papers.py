@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import _papers_alignment
 import _papers_attunet
 import _papers_mouse
 import _papers_slices
@@ -218,7 +219,7 @@ PAPERS: dict[str, dict[str, Callable[[Path, Portion], None]]] = {
     "tv": _papers_tv.PARTS,
     "cpce": _papers_slices.PARTS,
     "mouse": _papers_mouse.PARTS,
-    "attunet": _papers_attunet.PARTS,
+    "attunet": _papers_attunet.PARTS | _papers_alignment.PARTS,
 }
 
 
