@@ -31,7 +31,7 @@ from bids_sr.bids.method_options import check_guide, check_options
 from bids_sr.bids.pretrained_models import factor_without_pair
 from bids_sr.bids.reference_runs import check_root, find_truth, truth_in_dataset
 from bids_sr.bids.retrospective_plan import check_retrospective
-from bids_sr.bids.run_names import check_names, name_of_unusable
+from bids_sr.bids.run_names import check_names, name_of_unusable, unusable_entity
 from bids_sr.bids.similar_names import describe_similar
 from bids_sr.config import Selection, Settings
 from bids_sr.config.seeds import choose_seeds, seed_names
@@ -117,23 +117,26 @@ def _walk(settings: Settings, result: Survey) -> None:
 
 
 def _named_runs(index: Index, label: str, selection: Selection, result: Survey) -> list[Path]:
-    """Return the BOLD series of a participant with valid names, and report the selected others."""
+    """Return the BOLD series of a participant with valid names, and report the selected others.
+
+    Invalid names that are listed in ``.bidsignore`` are not reported.
+    """
     valid = []
     for path in index.find("bold", label):
         findings = Findings()
         valid += dataset_checks.well_named([path], findings)
-        if _is_selected(path, selection):
+        if _is_selected(path, selection) and not index.is_ignored(path):
             with result.about(label, name_of_unusable(path, stem_of_echoes(path))):
                 result.add_all(findings)
     for image in index.unread_names("bold", label):
-        if not _is_selected(image.path, selection):
+        if not _is_selected(image.path, selection) or index.is_ignored(image.path):
             continue
         with result.about(label, name_of_unusable(image.path, image.run)):
             if image.is_copy:
                 result.note(image.path, f"the image is not read because {image.reason}.")
             else:
                 result.add_problem(image.path, image.reason, image.remedy)
-    return valid
+    return [path for path in valid if not (index.is_ignored(path) and unusable_entity(path))]
 
 
 def find_companions(index: Index, kind: str, label: str, findings: Findings) -> list[Path]:
@@ -262,6 +265,13 @@ def _subject(
         name = stem_of_echoes(bold) if other_echoes else file_stem(bold)
         with result.about(label, name):
             events = None if "events" in settings.preprocessing.ignore else index.events(bold)
+            if index.is_ignored(bold):
+                text = (
+                    "the run is listed in .bidsignore, which concerns the BIDS validator only, so"
+                    " the run is processed. To exclude it, use --task-id, --run-id or"
+                    " --bids-filter-file."
+                )
+                result.note(bold, text)
             sidecar, header = _sidecar(index, bold, result), hd.read_header(bold, result)
             if not index.has_own_sidecar(bold) and (
                 text := describe_similar(bold, "bold", ".json", "bold")

@@ -18,6 +18,8 @@ _ORIENTATION_TOLERANCE_MM = 1.0  # mm; a sform may contain shears that a qform c
 READ_ERRORS = (OSError, EOFError, zlib.error, ValueError, ArithmeticError, MemoryError)
 """Exceptions raised for a truncated or corrupt file, gzipped or not."""
 COLORED = "the image contains RGB colors instead of a measured signal"
+_MM = {"meter": 1e3, "micron": 1e-3}
+_VOXEL_MM = (0.02, 50.0)  # smallest and largest voxel size of scans of animals and humans
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
 
@@ -49,7 +51,7 @@ def _read(path: Path, findings: Findings) -> Header | None:
         shape, affine = tuple(int(n) for n in image.shape), np.asarray(image.affine, dtype=float)
         zooms = tuple(float(z) for z in header.get_zooms())
         dtype = header.get_data_dtype()
-        units, slice_axis = header.get_xyzt_units()[1], header.get_dim_info()[2]
+        (length_unit, units), slice_axis = header.get_xyzt_units(), header.get_dim_info()[2]
         is_oriented, distance = _orientation(image)
     except (*READ_ERRORS, ImageFileError, HeaderDataError, KeyError, AttributeError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -62,6 +64,10 @@ def _read(path: Path, findings: Findings) -> Header | None:
             reason,
             "Copy the file again from its source, or convert the DICOM images again.",
         )
+        return None
+    if np.all(np.isfinite(affine)) and not _has_plausible_unit(
+        path, affine, length_unit, findings
+    ):
         return None
     if (
         len(shape) < 3
@@ -99,6 +105,37 @@ def _read(path: Path, findings: Findings) -> Header | None:
         complex=dtype.kind == "c",
         colored=dtype.kind not in "iufc",
     )
+
+
+def _has_plausible_unit(path: Path, affine: Any, unit: str, findings: Findings) -> bool:
+    """Return whether voxel sizes can be in mm; note or reject a header that states another unit.
+
+    `unit` is the unit of lengths in the header. Many programs write it without converting sizes.
+    """
+    if unit not in _MM:
+        return True
+    zooms = np.linalg.norm(affine[:3, :3], axis=0)
+    sizes = " × ".join(f"{zoom:.3g}" for zoom in zooms)
+    as_stated = zooms * _MM[unit]
+    if _are_voxels(zooms) or not _are_voxels(as_stated):
+        text = (
+            f"the unit of lengths in the header is {unit}, but the voxel size ({sizes}) is read in"
+            " mm, as by other programs. Correct the unit in the header (xyzt_units)."
+        )
+        findings.note(path, text)
+        return True
+    findings.add_problem(
+        path,
+        f"the voxel size in the header is {sizes} in the unit {unit}, but lengths must be in mm",
+        "Convert the DICOM images again, or multiply the voxel sizes, qform and sform by"
+        f" {_MM[unit]:g} and set the unit to mm.",
+    )
+    return False
+
+
+def _are_voxels(zooms: Any) -> bool:
+    """Return whether lengths (mm) are plausible voxel sizes of a scan."""
+    return bool(zooms.min() >= _VOXEL_MM[0] and zooms.max() <= _VOXEL_MM[1])
 
 
 def _orientation(image: "Nifti1Image") -> tuple[bool, float]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from bids_sr.bids.entities import ENTITIES, file_stem, parse_entities
 from bids_sr.bids.findings import refusal
+from bids_sr.bids.ignored_files import is_ignored, read_patterns
 from bids_sr.bids.inheritance import find_inherited, merge_sidecars, parse_suffix
 from bids_sr.bids.run_names import UnreadName, unread_names
 from bids_sr.io.checksums import checksum
@@ -61,6 +62,7 @@ class Index:
         self, layout: BIDSLayout, bids_dir: Path, filters: Mapping[str, Mapping[str, object]]
     ) -> None:
         self._layout, self._root, self._filters = layout, bids_dir, filters
+        self._ignored = read_patterns(bids_dir)
         self.sidecars: set[Path] = set()  # JSON files that were read
         self._images: dict[str, dict[str, list[Path]]] = {}
         self._tables: dict[tuple[Path, str, str], list[Path]] = {}
@@ -112,6 +114,10 @@ class Index:
                     path.relative_to(self._root).parts[0].removeprefix("sub-"), []
                 ).append(path)
         return images.get(label, [])
+
+    def is_ignored(self, path: Path) -> bool:
+        """Return whether a file is listed in ``.bidsignore``."""
+        return bool(self._ignored) and is_ignored(path, self._root, self._ignored)
 
     def unread_names(self, kind: str, label: str) -> list[UnreadName]:
         """Return the images of a participant that `find` misses because of misspelled names.

@@ -66,7 +66,7 @@ def check_names(paths: Sequence[Path], findings: Findings) -> list[Path]:
     """
     usable, same_name = list[Path](), dict[str, list[Path]]()
     for path in paths:
-        reason = _unusable_entity(path)
+        reason = unusable_entity(path)
         if reason:
             with findings.about(parse_entities(path).get("subject", ""), file_stem(path)):
                 findings.add_problem(path, reason, _USE_DERIVATIVES)
@@ -82,7 +82,7 @@ def check_names(paths: Sequence[Path], findings: Findings) -> list[Path]:
     return usable
 
 
-def _unusable_entity(path: Path) -> str:
+def unusable_entity(path: Path) -> str:
     """Return why the entities of a series cannot be used in output names, "" if they can."""
     parts = _parts(path)
     for key, part in parts:

@@ -133,6 +133,7 @@ def check(settings: Settings) -> Plan:
         bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()
     }
     types |= seeds
+    with_anat = {subject.label for subject in data_set.subjects if subject.t1w}
     for run in (
         run
         for subject in as_downsampled(data_set.subjects, settings)
@@ -141,6 +142,9 @@ def check(settings: Settings) -> Plan:
     ):
         with findings.about(run.entities["subject"], run.stem, code="events"):
             run_model.tell_nyquist(run, settings, findings)
+            confound_checks.warn_of_missing(
+                run, nuisance, findings, with_anat=run.entities["subject"] in with_anat
+            )
             if not (
                 confound_checks.are_usable(run, nuisance, findings)
                 and run_model.is_long_enough(

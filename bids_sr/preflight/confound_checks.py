@@ -14,6 +14,17 @@ from bids_sr.io.tables import read_frame
 from bids_sr.preflight.run_model import MOTION_REGRESSORS
 from bids_sr.preflight.stats_model import is_confound
 
+_TISSUE_COLUMNS = (
+    *(
+        f"{name}{suffix}"
+        for name in ("csf", "white_matter")
+        for suffix in ("", "_derivative1", "_power2", "_derivative1_power2")
+    ),
+    "csf_wm",
+    *(f"{tissue}_comp_cor_{number:02}" for tissue in "acw" for number in range(10)),
+)
+"""Columns that are computed from tissue maps."""
+
 
 def select_confounds(
     settings: Settings, of_model: Sequence[str] | None, findings: Findings
@@ -43,6 +54,42 @@ def select_confounds(
                 " docs/outputs.md; wildcards such as csf* are allowed.",
             )
     return list(names)
+
+
+def warn_of_missing(
+    run: BoldRun, chosen: Sequence[str] | None, findings: Findings, *, with_anat: bool
+) -> None:
+    """Warn of selected confounds that the models of a run will not contain.
+
+    Without a T1w image, there are no tissue maps to compute them from; a precomputed table may
+    lack columns.
+
+    `chosen` is the result of `select_confounds`; the default confounds are noted with the image.
+    """
+    path = None if run.precomputed is None else run.precomputed.confounds
+    if chosen is None:
+        return
+    from bids_sr.glm.model_confounds import COMPONENTS_SET, CONFOUND_SETS
+
+    if path is not None:
+        columns = list(map(str, read_frame(path))) if path.exists() else []
+        missing = [
+            name for name in chosen if name not in CONFOUND_SETS and not matching(columns, name)
+        ]
+        why = "the confounds table of the derivatives has no such column"
+    elif not with_anat:
+        missing = [
+            name for name in chosen if name == COMPONENTS_SET or matching(_TISSUE_COLUMNS, name)
+        ]
+        why = "these confounds are computed from tissue maps, and no T1w image was found"
+    else:
+        return
+    if missing:
+        findings.warn(
+            f"--confounds {' '.join(missing)}",
+            f"the models of the runs of sub-{run.entities['subject']} do not contain these"
+            f" confounds because {why}.",
+        )
 
 
 def are_usable(run: BoldRun, chosen: Sequence[str] | None, findings: Findings) -> bool:

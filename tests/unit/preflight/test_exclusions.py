@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nb
 import numpy as np
 import pytest
 from bidsmaker import BidsMaker
@@ -330,6 +331,64 @@ def test_a_misnamed_events_table_is_named(
     ]
     assert name in warning.why
     assert difference in warning.why
+
+
+def test_a_run_in_bidsignore_is_noted_and_an_unusable_file_in_it_is_not(
+    three_runs: BidsMaker,
+) -> None:
+    (three_runs.root / ".bidsignore").write_text("*_run-2_*\n*_res-2_*\n*copy*\n")
+    bold = three_runs.path("sub-01_task-tap_bold.nii.gz", "func")
+    for name in ("sub-01_task-tap_res-2_bold.nii.gz", "sub-01_task-new_bold_copy.nii.gz"):
+        bold.with_name(name).write_bytes(bold.read_bytes())
+    plan = check(settings_for(three_runs))
+    assert (len(plan.runs), plan.skipped, plan.problems) == (3, {}, ())
+    (note,) = [notice for notice in plan.warnings if ".bidsignore" in notice.why]
+    assert (note.level, note.run) == ("note", "sub-01_task-tap_run-2")
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor", "is_used"),
+    [("meter", 1.0, True), ("micron", 1.0, True), ("meter", 1e-3, False), ("micron", 1e3, False)],
+)
+def test_a_header_with_another_unit_of_lengths_is_noted_or_refused(
+    three_runs: BidsMaker, unit: str, factor: float, is_used: bool
+) -> None:
+    """Voxel sizes that are plausible in mm are used; others would need a conversion."""
+    path = three_runs.path("sub-01_task-tap_run-2_bold.nii.gz", "func")
+    image = nb.load(path)
+    affine = image.affine * np.array([factor] * 3 + [1.0])[:, None]
+    changed = nb.Nifti1Image(np.asarray(image.dataobj), affine)
+    changed.header.set_xyzt_units(unit, "sec")
+    changed.header["pixdim"][4] = 1
+    nb.save(changed, path)
+    plan = check(settings_for(three_runs))
+    assert plan.problems == ()
+    assert ("sub-01_task-tap_run-2" in [run.stem for run in plan.runs]) == is_used
+    if is_used:
+        (notice,) = [note for note in plan.warnings if "xyzt_units" in note.why]
+        assert notice.run == "sub-01_task-tap_run-2"
+    else:
+        ((notice,),) = plan.skipped.values()
+    assert unit in notice.why
+
+
+@pytest.mark.parametrize(
+    ("confounds", "missing"),
+    [
+        (("csf",), "csf"),
+        (("motion", "acompcor", "white*"), "acompcor white*"),
+        (("csf_wm", "global_signal"), "csf_wm"),
+        (("motion", "global_signal"), ""),
+    ],
+)
+def test_confounds_that_need_a_t1w_image_are_warned_of(
+    three_runs: BidsMaker, confounds: tuple[str, ...], missing: str
+) -> None:
+    three_runs.path("sub-01_T1w.nii.gz", "anat").unlink()
+    plan = check(settings_for(three_runs, "--confounds", *confounds))
+    warned = {n.what for n in plan.warnings if "do not contain these confounds" in n.why}
+    assert warned == ({f"--confounds {missing}"} if missing else set())
+    assert all("sub-01" in n.why for n in plan.warnings if n.what in warned)
 
 
 def test_a_misnamed_sidecar_is_named(three_runs: BidsMaker) -> None:
