@@ -27,6 +27,7 @@ import _papers_slices as slices
 import _papers_training as training
 import _papers_tv as tv
 import _table
+import papers
 import papers_data
 
 PAGE = loaded(ROOT / "docs/papers_page.py")
