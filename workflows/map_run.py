@@ -455,6 +455,7 @@ def measure_error(
         None if calibration is None else calibration.calibration_patterns,
         None if calibration is None else calibration.boldref2calibration_xfm,
         None if calibration is None else calibration.calibration_facts,
+        fitted.outliers,
         series_name=mapped.series.name,
         contrasts=linear.contrasts,
         smoothing=model.smoothing,

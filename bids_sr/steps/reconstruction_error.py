@@ -58,6 +58,7 @@ from bids_sr.steps.error_maps import (
     maps_by_contrast,
 )
 from bids_sr.steps.memory import MAPS, VARIANCE
+from bids_sr.steps.outlier_volumes import reasons_by_volume
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -84,6 +85,7 @@ def check_intervals(
     calibration_patterns: Image | None = None,
     boldref2calibration_xfm: Transforms | None = None,
     calibration_facts: Facts | None = None,
+    outliers: Facts | None = None,
     *,
     here: Path = HERE,
     series_name: str,
@@ -109,6 +111,8 @@ def check_intervals(
     ----------
     calibration_patterns, boldref2calibration_xfm, calibration_facts
         Calibration run of the model, see `bids_sr.steps.calibration_run`; None if there is none.
+    outliers : Facts | None
+        Outlier volumes, which the prior does not use; None if they were not searched.
 
     Returns
     -------
@@ -156,6 +160,7 @@ def check_intervals(
                 here,
                 n_dummy=n_dummy,
                 nuisance=motion_regressors(hmc_xfms, middle),
+                excluded=list(reasons_by_volume(outliers)),
                 seed=random_seed,
                 patterns=patterns,
                 weight=weight,

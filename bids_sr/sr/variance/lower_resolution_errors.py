@@ -1,5 +1,6 @@
 """Reconstruction errors of a run at lower resolution, for maps of the reconstruction error."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +63,7 @@ def errors_below(
     *,
     n_dummy: int = 0,
     nuisance: Array | None = None,
+    excluded: Sequence[int] = (),
     seed: int = 0,
     patterns: Tensor | None = None,
     weight: float = 0.0,
@@ -86,6 +88,8 @@ def errors_below(
         Number of volumes before the steady state, which are excluded.
     nuisance : Array | None, optional
         Nuisance regressors (T, K); None if there are none.
+    excluded : Sequence[int], optional
+        Outlier volumes that are not used for the prior, counted from 0.
     seed : int, optional
         Seed of the samples from the prior.
     patterns : Tensor | None, optional
@@ -130,7 +134,12 @@ def errors_below(
                 put(target, k - z.start, plane.down(measured(k)))
         with SeriesReader(low) as low_reader:
             statistics = temporal_statistics(
-                low_reader, low_mask, n_dummy, recipe.components, nuisance=nuisance
+                low_reader,
+                low_mask,
+                n_dummy,
+                recipe.components,
+                nuisance=nuisance,
+                excluded=excluded,
             )
         components = torch.stack([to_slices(image) for image in statistics.components])
         prior = estimate_prior(components, Tile.from_mask(plane, low_mask), recipe, seed=seed)
