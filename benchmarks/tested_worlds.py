@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bids_sr.evaluation.detail_support import ContrastSupport, judge_detail
-from bids_sr.evaluation.tested_detail import OUTER
+from bids_sr.evaluation.tested_detail import FINENESS
 from bids_sr.glm.activation_maps import ActivationSettings
 from bids_sr.glm.block_effects import block_effects
 from bids_sr.glm.blocks import BlockDesign, block_design
@@ -295,10 +295,10 @@ def run_world(person: Person, world: str, folder: Path) -> dict[str, Any]:
         "coverage": None if cover is None else round(cover, 3),
         "true, active": round(true["active"], 2),
         **described("active", support),
-        "tested, upper half, active": value_text(find_outer(rows, "acquired40")),
+        "fineness, active": find_fineness(rows, "acquired40"),
         "true, brain": round(true["brain"], 2),
         **described("brain", support),
-        "tested, upper half, brain": value_text(find_outer(rows, "brain")),
+        "fineness, brain": find_fineness(rows, "brain"),
     }
 
 
@@ -325,9 +325,10 @@ def value_text(row: MetricRow | None) -> str:
     return "n/a" if row is None else f"{row.value:.2f} [{row.lower:.2f}, {row.upper:.2f}]"
 
 
-def find_outer(rows: list[MetricRow], region: str) -> MetricRow | None:
-    """Return the row of the upper half of the tested spatial frequencies."""
-    return next((r for r in rows if (r.statistic, r.region) == (OUTER, region)), None)
+def find_fineness(rows: list[MetricRow], region: str) -> float | None:
+    """Return the fineness of the acquired effect; None if it was not computed."""
+    cells = (FINENESS, region)
+    return next((round(r.value, 2) for r in rows if (r.statistic, r.region) == cells), None)
 
 
 def main() -> int:

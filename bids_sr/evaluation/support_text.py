@@ -56,7 +56,17 @@ def write_support_lines(
         if name != main.contrast:
             by_state.setdefault(support.state, []).append(name)
     limit = f"finer than {self_test.acquired_text}"
-    if weak := by_state.get("not supported"):
+    smooth = [
+        name for name in by_state.get("not supported", []) if supports[name].active.is_smooth
+    ]
+    if smooth:
+        text = (
+            f"The effects of {_list(smooth)} are smooth at the acquired resolution, so the detail"
+            f" that {method} adds is not supported. Do not interpret detail of {_these(smooth)}"
+            f" that is {limit}."
+        )
+        lines.append(SupportLine(text=text, state="not supported"))
+    if weak := [name for name in by_state.get("not supported", []) if name not in smooth]:
         text = (
             f"At half the resolution, {method} did not recover the detail of {_list(weak)} in"
             f" active voxels. Do not interpret detail of {_these(weak)} that is {limit}."
@@ -81,6 +91,12 @@ def _main_text(method: str, support: ContrastSupport, self_test: SelfTestResults
             f"The detail of {contrast} could not be tested, because {support.active.reason}. Treat"
             f" the {method} map of {contrast} as an interpolated map, and do not interpret detail"
             f" {limit}."
+        )
+    if support.active.is_smooth:
+        return (
+            f"The effect of {contrast} is smooth at the acquired resolution, so the detail that"
+            f" {method} adds to it is not supported. Do not interpret detail of this contrast that"
+            f" is {limit}."
         )
     if support.state == "not supported":
         return (
@@ -113,6 +129,11 @@ def _brain_text(support: DetailSupport) -> str:
     """Return a sentence on the whole brain if its result differs from active voxels, else ""."""
     if support.state == "tested" or support.row is None:
         return ""
+    if support.is_smooth:
+        return (
+            " Over the whole brain, the effect is smooth, so interpret detail in active voxels"
+            " only."
+        )
     if support.state == "not supported":
         return (
             f" Over the whole brain, the detail was not recovered ({support_value(support)}), so"

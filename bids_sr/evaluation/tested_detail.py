@@ -30,8 +30,10 @@ from bids_sr.spatial.nyquist import beyond_nyquist
 
 REFERENCE = "oneLevelDown"
 """Reference of values at half the resolution in the table of metrics."""
-OUTER = "ev_outer"
-"""Explained variance of the upper half of the tested spatial frequencies."""
+FINENESS = "detail_fineness"
+"""Spectral density of the acquired detail in the upper half of the tested frequencies, relative to
+the lower half.
+"""
 _LEVEL_SD = 0.05
 _LEAST_SLICES = 4  # smallest number of slices for an interval
 
@@ -61,21 +63,23 @@ def iterate_tested_detail(
     Yields
     ------
     MetricRow
-        Explained variance with its 95 % interval (`n` is the number of slices), and the number of
-        voxels. The explained variance is NaN if the acquired effect has no reproducible detail.
+        Explained variance with its 95 % interval (`n` is the number of slices), `FINENESS` of the
+        acquired effect, and the number of voxels. The explained variance is NaN if the acquired
+        effect has no reproducible detail.
     """
+    upper_factor = _middle_factor(factor)
+    n_upper = _count_frequencies(upper_factor)
+    white = n_upper / (_count_frequencies(factor) - n_upper)  # ratio of energies of white noise
     for contrast, weights in contrasts.items():
         halves = acquired.halves(weights)
         if halves is None:
             continue
         for width, t_maps in active_t.items():
-            details = {
-                statistic: [
-                    [_compute_detail(effects, half, width, limit) for half in halves]
-                    for effects in (reconstructed, acquired)
-                ]
-                for statistic, limit in (("ev", factor), (OUTER, _outer_factor(factor)))
-            }
+            estimates, targets = (
+                [_compute_detail(effects, half, width, factor) for half in halves]
+                for effects in (reconstructed, acquired)
+            )
+            upper = [_compute_detail(acquired, half, width, upper_factor) for half in halves]
             regions = {"brain": acquired.mask}
             if contrast in t_maps:
                 regions[ACQUIRED_ACTIVE] = acquired.mask & (np.abs(t_maps[contrast]) > TRUE_T)
@@ -89,24 +93,55 @@ def iterate_tested_detail(
                     region=region,
                     fwhm_mm=width,
                 )
-                for statistic, (estimates, targets) in details.items():
-                    value, half_width = _explained_variance(estimates, targets, voxels)
-                    yield replace(
-                        row,
-                        statistic=statistic,
-                        band="beyond",
-                        value=value,
-                        lower=value - half_width,
-                        upper=value + half_width,
-                        n=int(np.count_nonzero(voxels.any(axis=(0, 1)))),
-                    )
+                value, half_width = _explained_variance(estimates, targets, voxels)
+                yield replace(
+                    row,
+                    statistic="ev",
+                    band="beyond",
+                    value=value,
+                    lower=value - half_width,
+                    upper=value + half_width,
+                    n=int(np.count_nonzero(voxels.any(axis=(0, 1)))),
+                )
+                fineness = _compute_fineness(targets, upper, voxels) / white
+                yield replace(row, statistic=FINENESS, band="beyond", value=fineness)
                 yield row
 
 
-def _outer_factor(factor: Factor) -> Factor:
+def _middle_factor(factor: Factor) -> Factor:
     """Return the factor whose Nyquist frequency is in the middle of the tested frequencies."""
     x, y, z = (2 * f / (f + 1) for f in factor)
     return x, y, z
+
+
+def _count_frequencies(factor: Factor) -> float:
+    """Return the fraction of spatial frequencies that are above the Nyquist limit of a factor."""
+    return 1 - 1 / math.prod(factor)
+
+
+def _compute_fineness(
+    details: Sequence[Real], upper_details: Sequence[Real], voxels: MaskArray
+) -> float:
+    """Return the energy of reproducible detail in the upper half, relative to the lower half.
+
+    NaN is returned if there are too few voxels or if one of the energies is not above 0.
+
+    Parameters
+    ----------
+    details, upper_details : Sequence[Real]
+        Detail of the acquired effect in both halves of the blocks (x, y, z), at all tested
+        frequencies and in their upper half.
+    voxels : MaskArray
+        Region (x, y, z).
+    """
+    if np.count_nonzero(voxels) < LEAST_VOXELS:
+        return math.nan
+    lower_details = [detail - upper for detail, upper in zip(details, upper_details, strict=True)]
+    upper_energy, lower_energy = (
+        float(np.cov(*(image[voxels].astype(np.float64) for image in images))[0, 1])
+        for images in (upper_details, lower_details)
+    )
+    return upper_energy / lower_energy if min(upper_energy, lower_energy) > 0 else math.nan
 
 
 def _compute_detail(effects: Effects, weights: Float, width: float, factor: Factor) -> Float32:

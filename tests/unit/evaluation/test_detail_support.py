@@ -15,7 +15,7 @@ SIZES = SelfTestResults(sizes=("12", "6"))
 def rows_of(
     value=0.53,
     half=0.13,
-    outer=0.45,
+    fineness=0.7,
     voxels=400,
     coverage=0.95,
     contrast="all",
@@ -34,11 +34,9 @@ def rows_of(
             **cells,
         ),
         MetricRow(
-            statistic="ev_outer",
+            statistic="detail_fineness",
             band="beyond",
-            value=outer,
-            lower=outer - 0.13,
-            upper=outer + 0.13,
+            value=fineness,
             **place,
             **cells,
         ),
@@ -59,8 +57,8 @@ def rows_of(
         ({"half": 0.29}, "tested", ""),
         ({"value": 0.12}, "not supported", ""),
         ({"value": -0.5, "half": 0.9}, "not supported", ""),
-        ({"outer": 0.12}, "not supported", ""),
-        ({"outer": math.nan}, "not tested", "highest acquired spatial frequencies"),
+        ({"fineness": 0.49}, "not supported", ""),
+        ({"fineness": math.nan}, "not tested", "highest acquired spatial frequencies"),
         ({"coverage": 0.89}, "not tested", "only 89 %"),
         ({"coverage": math.nan}, "not tested", "not measured"),
     ],
@@ -103,6 +101,9 @@ def test_each_state_has_its_sentence_with_the_number():
     assert state == "not supported"
     assert "did not recover the detail of all" in text
     assert "Do not interpret detail of this contrast that is finer than 6 mm." in text
+    ((state, text),) = lines_of(rows_of(fineness=0.3))
+    assert state == "not supported"
+    assert "The effect of all is smooth at the acquired resolution" in text
     ((state, text),) = lines_of(rows_of(voxels=12))
     assert state == "not tested"
     assert "only 12 active voxels" in text

@@ -50,9 +50,7 @@ def test_a_known_part_of_the_detail_gives_its_explained_variance(factor, expecte
     truth = true_effect()
     detail = beyond_nyquist(truth, FACTOR)
     rebuilt = truth - detail + factor * detail
-    row, outer, voxels = rows_of(effects_of("sbl", rebuilt), effects_of("raw", truth, noise=1.0))
-    assert outer.statistic == "ev_outer"
-    assert outer.value == pytest.approx(expected, abs=0.15)
+    row, _, voxels = rows_of(effects_of("sbl", rebuilt), effects_of("raw", truth, noise=1.0))
     assert (row.statistic, row.band, row.reference) == ("ev", "beyond", "oneLevelDown")
     assert (row.region, row.contrast, row.n) == ("brain", "hand", SHAPE[2])
     assert row.value == pytest.approx(expected, abs=0.12)
@@ -61,14 +59,18 @@ def test_a_known_part_of_the_detail_gives_its_explained_variance(factor, expecte
     assert (voxels.statistic, voxels.value) == ("voxels", math.prod(SHAPE))
 
 
-def test_the_upper_half_of_the_frequencies_is_judged_by_itself():
-    """Detail that is right only at the lower tested frequencies is wrong in the upper half."""
+@pytest.mark.parametrize(("share", "expected"), [(1.0, 1.0), (0.5, 0.25), (0.0, 0.0)])
+def test_fineness_is_the_ratio_of_spectral_densities(share, expected):
+    """White noise has the same density in both halves; noise of the measurement does not count."""
     truth = true_effect()
     upper = beyond_nyquist(truth, (4 / 3, 4 / 3, 1.0))
-    acquired = effects_of("raw", truth, noise=0.3)
-    row, outer, _ = rows_of(effects_of("sbl", truth - 2 * upper), acquired)
-    assert outer.value == pytest.approx(-3.0, abs=0.2)
-    assert outer.value < row.value < 0
+    acquired = effects_of("raw", truth - (1 - share) * upper, noise=0.5)
+    _, fineness, _ = rows_of(effects_of("sbl", truth), acquired)
+    assert fineness.statistic == "detail_fineness"
+    if math.isnan(fineness.value):  # no energy above the noise
+        assert expected == 0
+    else:
+        assert fineness.value == pytest.approx(expected, abs=0.12)
 
 
 def test_active_voxels_are_those_of_the_downsampled_run():
