@@ -31,7 +31,7 @@ LEAST_SLOPE, LEAST_R = 0.5, 0.5**0.5
 """Limits of slope and correlation as fractions of the values of a method that keeps the signal."""
 _LEAST_VOXELS = 5
 _LEAST_EXCESS = 10  # ratio of active voxels to the number that noise alone would make active
-_TAIL = math.erfc(ACTIVE_T / math.sqrt(2))  # share of voxels with |t| > 4 by noise alone
+_TAIL = math.erfc(ACTIVE_T / math.sqrt(2))  # share of noise voxels with |t| > 4
 
 
 @frozen
