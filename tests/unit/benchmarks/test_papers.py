@@ -25,6 +25,7 @@ import _papers_slices as slices
 import _papers_training as training
 import _papers_tv as tv
 import _table
+import papers
 import papers_data
 
 PAGE = loaded(ROOT / "docs/papers_page.py")
@@ -265,6 +266,13 @@ def test_every_figure_of_the_page_shows_the_stored_curves() -> None:
         figure = papers_curves.figure_path(name).read_text()
         assert figure == papers_curves.draw(papers_curves.stored_panels(name))
         assert len(figure) < 20_000
+
+
+def test_a_paper_has_all_its_tables_and_a_table_stands_alone() -> None:
+    assert papers.makers("tv_3") == [tv.table_3]
+    assert tv.table_3 in papers.makers("tv")
+    assert papers.makers("cpce")[-1] is slices.table
+    assert len(papers.makers("all")) == sum(map(len, papers.PAPERS.values()))
 
 
 def test_networks_of_a_run_are_found_where_voxels_follow_the_seed() -> None:
