@@ -1,7 +1,7 @@
 """Tables and learning curves of the five papers, made with the same methods on data that anyone
 has.
 
-python benchmarks/papers.py {tv,cpce,mouse,attunet,srgan,all} [--data DIR] [--work DIR]
+python benchmarks/papers.py {tv,cpce,mouse,attunet,srgan,all,TABLE} … [--data DIR] [--work DIR]
                             [--max-minutes MINUTES]
 
 The trainings are short (minutes of one core, not the papers' days), on one measured head
@@ -223,13 +223,23 @@ PAPERS: dict[str, dict[str, Callable[[Path, Portion], None]]] = {
 }
 
 
+def makers(name: str) -> list[Callable[[Path, Portion], None]]:
+    """Return the functions that make the tables of a paper, of all papers, or a single table."""
+    if name == "all":
+        return [make for parts in PAPERS.values() for make in parts.values()]
+    if name in PAPERS:
+        return list(PAPERS[name].values())
+    return [parts[name] for parts in PAPERS.values() if name in parts]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     tables = [name for parts in PAPERS.values() for name in parts if name not in PAPERS]
     parser.add_argument(
-        "paper",
+        "papers",
+        nargs="+",
         choices=(*PAPERS, "srgan", "all", *tables),
-        help="a paper, all papers, or one table",
+        help="papers or single tables, made in this order",
     )
     parser.add_argument("--data", type=Path, default=EXAMPLE, help="data set of papers_data.py")
     parser.add_argument(
@@ -248,14 +258,13 @@ def main() -> None:
         work = arguments.work or Path(folder)
         portion = Portion(work, arguments.max_minutes)
         try:
-            for paper, parts in PAPERS.items():
-                for name, make in parts.items():
-                    if arguments.paper in (paper, name, "all"):
-                        make(arguments.data, portion)
+            for paper in arguments.papers:
+                for make in makers(paper):
+                    make(arguments.data, portion)
         except PortionEnded as training:
             sys.stderr.write(f"{training}: time limit reached. Repeat the command to continue.\n")
             return
-        if arguments.paper in ("srgan", "all"):
+        if {"srgan", "all"} & {*arguments.papers}:
             srgan(work, arguments.people)
 
 

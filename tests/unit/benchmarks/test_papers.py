@@ -270,6 +270,13 @@ def test_every_figure_of_the_page_shows_the_stored_curves() -> None:
         assert len(figure) < 20_000
 
 
+def test_a_paper_has_all_its_tables_and_a_table_stands_alone() -> None:
+    assert papers.makers("tv_3") == [tv.table_3]
+    assert tv.table_3 in papers.makers("tv")
+    assert papers.makers("cpce")[-1] is slices.table
+    assert len(papers.makers("all")) == sum(map(len, papers.PAPERS.values()))
+
+
 def test_networks_of_a_run_are_found_where_voxels_follow_the_seed() -> None:
     rng = np.random.default_rng(0)
     data = rng.standard_normal((12, 12, 6, 120))
