@@ -44,6 +44,12 @@ def keep_curves(name: str, title: str, panels: Sequence[Panel], remark: str) -> 
     figure_path(f"curves_{name}").write_text(draw(stored_panels(f"curves_{name}")))
 
 
+def redraw() -> None:
+    """Draw the figures of all stored curves again."""
+    for file in sorted(_table.RESULTS.glob("curves_*.json")):
+        figure_path(file.stem).write_text(draw(stored_panels(file.stem)))
+
+
 def figure_path(name: str) -> Path:
     """Return the file of a figure."""
     return FIGURES / f"papers_{name}.svg"
@@ -115,6 +121,7 @@ def _panel(
 
     out = [
         f'<text x="{left}" y="{TOP - 10}" font-weight="bold">{escape(panel.title)}</text>',
+        f'<text x="{left + WIDTH}" y="{TOP - 10}" text-anchor="end">PSNR (dB)</text>',
         f'<rect x="{left}" y="{TOP}" width="{WIDTH}" height="{HEIGHT}" fill="none"'
         ' stroke="#bbb"/>',
         f'<text x="{left + WIDTH / 2:.0f}" y="{TOP + HEIGHT + 30}" text-anchor="middle">'

@@ -9,9 +9,10 @@ The trainings are short (minutes of one core, not the papers' days), on one meas
 data and cannot be compared with a paper's values in size. `--data` takes the measured images from
 a data set of `papers_data.py` instead. `--work` keeps finished trainings and checkpoints, so that
 a call with `--max-minutes` can be continued by the same command; tables are written as soon as
-their trainings are finished. Figures of the curves are drawn by `docs/papers_page.py`. Seeds are
-fixed; a rerun on the same kind of CPU gives the same tables. Numbers of steps and sizes of patches
-were chosen for their cost; the scores of trial runs of 6 to 400 steps had been seen by then.
+their trainings are finished. The figures of the curves are drawn with their tables; `figures`
+draws them again from the stored values. Seeds are fixed; a rerun on the same kind of CPU gives the
+same tables. Numbers of steps and sizes of patches were chosen for their cost; the scores of trial
+runs of 6 to 400 steps had been seen by then.
 """
 
 import argparse
@@ -29,6 +30,7 @@ import _papers_mouse
 import _papers_slices
 import _papers_tv
 import pandas as pd
+from _papers_curves import redraw
 from _papers_data import EXAMPLE
 from _papers_portions import Portion, PortionEnded
 from _table import commit, keep
@@ -225,6 +227,8 @@ PAPERS: dict[str, dict[str, Callable[[Path, Portion], None]]] = {
 
 def makers(name: str) -> list[Callable[[Path, Portion], None]]:
     """Return the functions that make the tables of a paper, of all papers, or a single table."""
+    if name == "figures":
+        return [lambda _data_set, _portion: redraw()]
     if name == "all":
         return [make for parts in PAPERS.values() for make in parts.values()]
     if name in PAPERS:
@@ -238,8 +242,8 @@ def main() -> None:
     parser.add_argument(
         "papers",
         nargs="+",
-        choices=(*PAPERS, "srgan", "all", *tables),
-        help="papers or single tables, made in this order",
+        choices=(*PAPERS, "srgan", "all", *tables, "figures"),
+        help="papers or single tables, made in this order; figures: drawn from stored curves",
     )
     parser.add_argument("--data", type=Path, default=EXAMPLE, help="data set of papers_data.py")
     parser.add_argument(
