@@ -269,6 +269,8 @@ def model_maps(plan: Any, settings: Any, right: Right, folder: Path) -> Maps:
 def end_depth(scene: Scene, right: Right) -> tuple[int, str, Maps]:
     """Run the program to its end as a command, twice if files change in between."""
     done = _shell(scene, right)
+    if right.skipped and done.returncode in (0, 3):
+        done.returncode = 0 if done.returncode == 3 else -1
     if right.again is not None and done.returncode == 0:
         right.again(scene)
         done = _shell(scene, right)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -61,6 +62,8 @@ class Right:
         Variables of the environment of the program.
     needs
         Artifacts besides the maps that the model depth makes.
+    skipped
+        Whether a run is skipped; exit code 3 is expected.
     group
         Whether the group level runs after the participants.
     after
@@ -82,6 +85,7 @@ class Right:
     shell: str = "{}"
     environment: dict[str, str] = field(default_factory=dict)
     needs: list[str] = field(default_factory=list)
+    skipped: bool = False
     group: bool = False
     after: list[Callable[[Scene], str]] = field(default_factory=list)
 
@@ -294,6 +298,94 @@ def late_rows(rng: Rng, scene: Scene, right: Right) -> None:
 
     scene.tables.append(alter)
     right.notices.append("after the end of")
+
+
+@kind("table", "time")
+def silent_type(rng: Rng, scene: Scene, right: Right) -> None:
+    """Add a type whose only event begins so late that no volume shows its response."""
+    seconds = round(float(rng.uniform(0.5, 2.0)), 1)
+    _add_late_type(scene, seconds, pick(rng, ("0.5", "2", "20")))
+    right.notices.append("'late' is not modeled because no volume of the run shows its response")
+    right.plan.append(lambda plan: _check_mean(plan, scene, without="late"))
+
+
+@kind("table", "time")
+def hardly_observed_type(rng: Rng, scene: Scene, right: Right) -> None:
+    """Add a type of which the run contains the first seconds of the response, or the last."""
+    if rng.random() < 0.7:
+        seconds = round(float(rng.uniform(3.0, 4.2)), 1)
+        _add_late_type(scene, seconds, pick(rng, ("1", "2", "20")))
+    else:
+        _add_late_type(scene, scene.n_volumes * scene.tr + float(rng.integers(14, 20)), "2")
+    right.exact = False
+    right.notices.append("'late' is modeled but left out of the default contrasts")
+    right.plan.append(lambda plan: _check_mean(plan, scene, without="late"))
+
+
+def _add_late_type(scene: Scene, seconds: float, duration: str) -> None:
+    """Add an event of the type ``late`` that begins so many seconds before the end of the run."""
+
+    def alter(scene: Scene) -> None:
+        onset = scene.n_volumes * scene.tr - seconds
+        scene.rows = sorted(
+            [*(scene.rows or []), [f"{onset:g}", duration, "late"]], key=lambda row: float(row[0])
+        )
+
+    scene.tables.append(alter)
+
+
+def _check_mean(plan: Any, scene: Scene, *, without: str) -> str:
+    """Return what is wrong with the default contrasts of the only run."""
+    (contrasts,) = plan.contrasts.values()
+    names = {name for weights in contrasts.values() for name in weights}
+    types = {scene.written_name(name) for name in EFFECTS}
+    if without in names:
+        return f"{without!r} has default contrasts"
+    expected = dict.fromkeys(types, 1 / len(types))
+    return "" if contrasts.get("all") == expected else f"all is {contrasts.get('all')}"
+
+
+@kind("table", "types")
+def same_moments(rng: Rng, scene: Scene, right: Right) -> None:
+    """List the events of one type again under another name, at nearly or exactly the same time."""
+    shift = float(rng.choice([0.0, 0.0, 0.05]))
+    repeated, other = (str(name) for name in rng.permutation(list(EFFECTS)))
+
+    def alter(scene: Scene) -> None:
+        rows = scene.rows or []
+        again = [
+            [f"{float(onset) + shift:.6g}", duration, "cue"]
+            for onset, duration, name in rows
+            if name == scene.written_name(repeated)
+        ]
+        scene.rows = sorted([*rows, *again], key=lambda row: float(row[0]))
+
+    def check(plan: Any) -> str:
+        (contrasts,) = plan.contrasts.values()
+        weights = [dict(weights) for weights in contrasts.values()]
+        names = {scene.written_name(repeated), scene.written_name(other), "cue"}
+        if len(weights) != 2 or {*contrasts.get("all", {})} != names:
+            return f"default contrasts are {weights}"
+        return "" if {scene.written_name(other): 1.0} in weights else f"{other} is missing"
+
+    scene.tables.append(alter)
+    right.types, right.exact = (other,), shift == 0
+    right.notices.append("are not computed because the responses to .* cannot be separated")
+    right.plan.append(check)
+
+
+@kind("table", "types")
+def summed_type(rng: Rng, scene: Scene, right: Right) -> None:
+    """List all events again under a common name."""
+
+    def alter(scene: Scene) -> None:
+        rows = scene.rows or []
+        again = [[onset, duration, "trial"] for onset, duration, _ in rows]
+        scene.rows = [row for pair in zip(again, rows, strict=True) for row in pair]
+
+    scene.tables.append(alter)
+    right.notices.append("'trial' is not modeled because it lists the events of")
+    right.plan.append(lambda plan: _check_mean(plan, scene, without="trial"))
 
 
 @kind("table")
@@ -712,6 +804,40 @@ def two_series_of_one_name(rng: Rng, scene: Scene, right: Right) -> None:
 
     scene.edits.append(edit)
     right.refused.append("differ only in desc")
+
+
+@kind("files")
+def unusable_sibling(rng: Rng, scene: Scene, right: Right) -> None:
+    """Write another series whose name cannot be used beside the run."""
+    names = pick(
+        rng,
+        (
+            ("sub-01_task-odd_res-2_bold.nii.gz",),
+            ("sub-01_task-odd_foo-2_bold.nii.gz",),
+            ("sub-02_task-tap_bold.nii.gz",),
+            ("sub-01_ses-2_task-odd_bold.nii.gz",),
+            ("task-odd_bold.nii.gz",),
+            ("sub-01_task-o-dd_bold.nii.gz",),
+            ("sub-01_task-odd_run-1_run-2_bold.nii.gz",),
+            ("sub-01_task-odd_BOLD.nii.gz",),
+            ("sub-01_task-odd_bold (1).nii.gz",),
+            ("sub-01_task-odd_bold.nii.gz", "sub-01_task-odd_bold.nii"),
+            ("sub-01_task-odd_desc-a_bold.nii.gz", "sub-01_task-odd_desc-b_bold.nii.gz"),
+        ),
+    )
+
+    def edit(scene: Scene) -> None:
+        for name in names:
+            path = scene.func / name
+            raw = gzip.decompress(scene.bold.read_bytes())
+            path.write_bytes(gzip.compress(raw, 1) if name.endswith(".gz") else raw)
+            shutil.copy(scene.json, path.with_name(f"{name.split('.')[0]}.json"))
+
+    scene.edits.append(edit)
+    right.skipped = True
+    right.notices.append(re.escape(names[0]))
+    if "desc" not in names[0]:
+        right.absent.append("differ only in desc")
 
 
 @kind("files")

@@ -152,7 +152,7 @@ class Events:
     @property
     def conditions(self) -> list[str]:
         """Trial types in alphabetical order."""
-        return [str(name) for name in sorted(self.table["trial_type"].unique())]
+        return sorted(map(str, set(self.table["trial_type"].tolist())))
 
     def contrasts(self, weights: Mapping[str, _Weights]) -> dict[str, _Weights]:
         """Return all contrasts; the plan has already removed contrasts that are not estimable."""
@@ -160,10 +160,11 @@ class Events:
 
     def spans(self) -> dict[str, list[tuple[float, float]]]:
         """Return onset and duration (s) of the events of each condition."""
-        return {
-            str(name): list(zip(rows["onset"], rows["duration"], strict=True))
-            for name, rows in self.table.groupby("trial_type")
-        }
+        spans: dict[str, list[tuple[float, float]]] = {name: [] for name in self.conditions}
+        columns = (self.table[name].tolist() for name in ("trial_type", *_TIMES))
+        for name, onset, duration in zip(*columns, strict=True):
+            spans[str(name)].append((onset, duration))
+        return spans
 
     def modulations(self) -> dict[str, Float]:
         """Return the amplitudes of the events of each condition, in the order of `spans`."""

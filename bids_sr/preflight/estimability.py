@@ -12,7 +12,7 @@ from bids_sr.config import Settings
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import ALL, Contrast, Contrasts
 from bids_sr.preflight.events import sum_text
-from bids_sr.preflight.rough_model import surely_estimable, surely_informative
+from bids_sr.preflight.rough_model import surely_informative
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,10 +82,8 @@ def assess_types(
     high_pass = settings.activation.cosine_cutoff
     if len(times) < 2 or run.n_volumes > _MOST_VOLUMES:
         return plain
-    if (
-        not _is_filtered(settings)
-        and surely_estimable(events, types, times, run.tr, high_pass)
-        and surely_informative(events, times, run.duration, run.tr, high_pass)
+    if not _is_filtered(settings) and surely_informative(
+        events, times, run.duration, run.tr, high_pass
     ):
         return replace(plain, is_clear=True)
     try:

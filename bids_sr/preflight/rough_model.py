@@ -4,7 +4,7 @@ The exact model is computed by nilearn, whose import takes longer than all other
 set.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,11 +35,10 @@ def rough_courses(events: "Events", times: Float) -> dict[str, Float]:
     dict
         Condition → time series (T,), within about .01 of `Events.courses` for sustained blocks.
     """
-    courses = {}
-    spans, modulations = events.spans(), events.modulations()
-    for name in events.conditions:
-        courses[name] = _course(spans[name], times, modulations[name])
-    return courses
+    modulations = events.modulations()
+    return {
+        name: _course(spans, times, modulations[name]) for name, spans in events.spans().items()
+    }
 
 
 def _course(
@@ -56,19 +55,8 @@ def _course(
     return np.asarray(shares.sum(axis=1) if modulations is None else shares @ modulations)
 
 
-def surely_estimable(
-    events: "Events", conditions: Collection[str], times: Float, tr: float, high_pass: float
-) -> bool:
-    """Return whether the approximate model shows that the exact model is estimable.
-
-    If False, the exact model decides. It is False for conditions that lack events or resemble each
-    other, brief events, and few volumes.
-
-    `times` are the times of the volumes without dummies (s).
-    """
-    matrix = _rough_matrix(events, conditions, times, tr, high_pass)
-    if matrix is None:
-        return False
+def _is_apart(matrix: Float) -> bool:
+    """Return whether no column is close to a mixture of others."""
     singular = np.linalg.svd(matrix / np.linalg.norm(matrix, axis=0), compute_uv=False)
     return bool(singular[-1] > _APART)
 
@@ -78,10 +66,17 @@ def surely_informative(
 ) -> bool:
     """Return whether the approximate model shows that no default contrast must be left out.
 
-    The model must be estimable, see `surely_estimable`. `end` is the end of the run (s).
+    All contrasts can then be estimated. If False, the exact model decides. It is False for
+    conditions whose events are outside the run, resemble each other, are brief or differ in
+    amplitude, and for few volumes.
+
+    `times` are the times of the volumes without dummies (s), `end` is the end of the run (s).
     """
-    matrix = _rough_matrix(events, events.conditions, times, tr, high_pass)
-    if matrix is None or MODULATION in events.table:
+    if MODULATION in events.table:
+        return False
+    spans = events.spans()
+    matrix = _rough_matrix(spans, times, tr, high_pass)
+    if matrix is None or not _is_apart(matrix):
         return False
     from bids_sr.glm.type_information import (
         LARGEST_INFLATION,
@@ -93,12 +88,13 @@ def surely_informative(
     )
 
     outside = times_outside_run(float(times[0]), end, tr)
-    spans = spans_near_run(events.spans(), end)
     energy = {
-        name: float((_course(near, outside) ** 2).sum()) for name, near in spans.items() if near
+        name: float((_course(near, outside) ** 2).sum())
+        for name, near in spans_near_run(spans, end).items()
+        if near
     }
-    names = tuple(events.conditions)
-    if energy.keys() != {*names}:
+    names = tuple(spans)
+    if energy.keys() != spans.keys():
         return False
     information = measure_information(matrix, names, energy)
     inflations = (information.inflation({name: 1.0}) for name in names)
@@ -110,12 +106,15 @@ def surely_informative(
 
 
 def _rough_matrix(
-    events: "Events", conditions: Collection[str], times: Float, tr: float, high_pass: float
+    spans: Mapping[str, Sequence[tuple[float, float]]],
+    times: Float,
+    tr: float,
+    high_pass: float,
 ) -> Float | None:
     """Return conditions, drift and mean (rows, columns); None if the approximation may be poor."""
-    courses = rough_courses(events, times)
-    if not courses.keys() >= set(conditions) or (events.table["duration"] < _BRIEF_S).any():
+    if any(duration < _BRIEF_S for events in spans.values() for _, duration in events):
         return None
+    courses = {name: _course(events, times) for name, events in spans.items()}
     volumes = np.arange(len(times)) + 0.5
     waves = np.arange(int(2 * len(times) * tr * high_pass) + 2)
     drift = np.cos(np.pi * np.outer(volumes, waves) / len(times))

@@ -36,10 +36,13 @@ SLOW_KINDS = {
     "phase_beside",
     "rest_with_events",
     "scaled_voxels",
+    "silent_type",
     "sounds_in_the_gap",
+    "summed_type",
     "swi",
     "text_format",
     "units_of_time",
+    "unusable_sibling",
     "volumes_listed",
 }
 """Kinds that run only in slow tests."""
