@@ -5,6 +5,8 @@ python benchmarks/participant_maps.py runs DATA OUT
     both runs of pydecnef, whole
 python benchmarks/participant_maps.py halves DATA OUT
     the four halves of these runs, each as a run
+python benchmarks/participant_maps.py pairs DATA OUT
+    errors and intervals of both runs of pydecnef, in the frame of the first run
 
 DATA is the folder of `people.py`. Outputs of the program stay in OUT and are made once.
 
@@ -42,7 +44,12 @@ from _posterior_maps import Stored, call, rounded
 from _table import keep
 
 from bids_sr.glm.blocks import BlockDesign, block_design, half_weights
-from bids_sr.glm.run_combination import RunEstimate, combine_runs, correlate_error
+from bids_sr.glm.run_combination import (
+    RunEstimate,
+    combine_runs,
+    correlate_error,
+    widen_error,
+)
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.io.volume import Volume
@@ -504,7 +511,9 @@ def error_rows(frame: Framed, way: str) -> Iterator[dict[str, Any]]:
             RunEstimate(effect=e.combined, variance=v, dof=run.design.dof, sd=sd)
             for run, e, v, sd in zip(frame.runs, errors, per_run, sds, strict=True)
         ]
-        shared = correlate_error(frame.width, calibrated=False)
+        n_runs = len(frame.runs)
+        shared = correlate_error(frame.width, calibrated=False, n_runs=n_runs)
+        widening = widen_error(frame.width, n_runs=n_runs)
         for region, where in frame.regions(way, contrast).items():
             pairs = [
                 [
@@ -522,6 +531,7 @@ def error_rows(frame: Framed, way: str) -> Iterator[dict[str, Any]]:
                 "r of errors": median(pairs[0]),
                 "r of errors over their total SD": median(pairs[1]),
                 "assumed": shared,
+                "widening": widening,
                 "single runs": float(
                     np.mean(
                         [
@@ -531,8 +541,12 @@ def error_rows(frame: Framed, way: str) -> Iterator[dict[str, Any]]:
                     )
                 ),
             }
-            for label, rho in (("assumed", shared), ("1", 1.0), ("0 (SD²/n)", 0.0)):
-                combined = combine_runs(estimates, shared=rho)
+            for label, rho, factor in (
+                ("assumed", shared, widening),
+                ("1", 1.0, 1.0),
+                ("0 (SD²/n)", 0.0, 1.0),
+            ):
+                combined = combine_runs(estimates, shared=rho, widening=factor)
                 row[f"coverage, {label}"] = coverage(
                     combined.effect, combined.total_variance, where
                 )
@@ -598,6 +612,27 @@ def half_runs(data: Path, out: Path) -> list[Run]:
         title = f"run {name[1]}, {'second' if first else 'first'} half"
         runs.append(finished(number, title, tested.name, low, truth, out, ("all",)))
     return runs
+
+
+def pair_table(data: Path, out: Path) -> None:
+    """Store errors and intervals of both runs of pydecnef in the frame of the first run."""
+    rows = [
+        row for frame in framed(whole_runs(data, out), (BEST,)) for row in error_rows(frame, BEST)
+    ]
+    keep_pairs([{"runs": "pydecnef 1 and 2", **row} for row in rows])
+
+
+def keep_pairs(rows: Rows) -> None:
+    """Store the table of pairs of runs."""
+    keep(
+        "participant_maps_pairs",
+        "Reconstruction error of `sbl` in two runs: correlation, and coverage of intervals",
+        [shown(row) for row in rows],
+        remarks=[
+            *REMARKS["_error"],
+            "In the frame of the first run. `widening`: factor of SD in `coverage, assumed`.",
+        ],
+    )
 
 
 def only_inside(place: Path) -> None:
@@ -744,10 +779,12 @@ REMARKS: dict[str, list[str]] = {
 
 def main() -> int:
     """Run one subcommand."""
-    if len(sys.argv) != 4 or sys.argv[1] not in ("runs", "halves"):
+    if len(sys.argv) != 4 or sys.argv[1] not in ("runs", "halves", "pairs"):
         sys.exit(__doc__)
     data, out = Path(sys.argv[2]), Path(sys.argv[3])
-    if sys.argv[1] == "runs":
+    if sys.argv[1] == "pairs":
+        pair_table(data, out)
+    elif sys.argv[1] == "runs":
         tables(whole_runs(data, out), (*FRAMES, SERIES), BEST)
     else:
         tables(half_runs(data, out), (BEST,), BEST, "_halves")

@@ -99,6 +99,8 @@ def across_numbers() -> dict[str, str]:
     return {
         "across_altered": f"{sum(one == 'yes' for one in altered.values())} of {len(altered)}",
         "across_real": gains(real, "fusion", f"gain, {in_both}"),
+        "across_real_linear": gains(real, "linear fusion (flat prior SD)", f"gain, {in_both}"),
+        "across_halves_linear": gains(halves, "linear fusion (flat prior SD)", f"gain, {in_both}"),
         "across_real_first": gains(real, "fusion", "gain, first run, 0 mm"),
         "across_real_4": gains(real, "fusion", "gain, both, 4 mm"),
         "across_halves": gains(halves, "fusion", f"gain, {in_both}"),
@@ -126,7 +128,7 @@ def participant_numbers() -> dict[str, str]:
     def coverages(smoothing_mm: float, region: str) -> str:
         values = [
             float(row["coverage, assumed"])
-            for row in rows("participant_maps_error")
+            for row in rows("participant_maps_pairs")
             if (row["moved"], float(row["mm"]), row["region"]) == ("cubic", smoothing_mm, region)
         ]
         return f"{short(min(values), 3)} to {short(max(values), 3)}"

@@ -7,6 +7,7 @@ alters both. Kinds that touch different parts of a data set can be combined.
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import re
 import shutil
@@ -1258,3 +1259,61 @@ def turned_t1w(rng: Rng, scene: Scene, right: Right) -> None:
     scene.edits.append(edit)
     right.values = False
     right.after.append(check_registration)
+
+
+@kind(*_EVERYTHING, depths=("end",))
+def altered_sibling(rng: Rng, scene: Scene, right: Right) -> None:
+    """Write three runs, one of which has another scale, a wrong log, swapped sides or more
+    noise.
+    """
+    how = pick(rng, ("scale", "wrong log", "mirrored", "noisy"))
+    altered, number = int(rng.integers(1, 4)), float(rng.uniform(2, 5))
+    factor, late = (number if rng.random() < 0.5 else 1 / number), float(rng.uniform(10, 14))
+
+    def move_events(run: Scene) -> None:
+        run.rows = [[f"{float(row[0]) + late:g}", *row[1:]] for row in run.rows or []]
+
+    def alter(run: Scene) -> None:
+        if how == "scale":
+            run.series.append(lambda values: factor * values)
+        elif how == "wrong log":
+            run.tables.append(move_events)
+        elif how == "mirrored":
+            run.series.append(lambda values: values[::-1])
+        else:
+            noise = np.random.default_rng(99)
+            run.series.append(lambda values: values + noise.normal(0, 6.0, values.shape))
+
+    def write_siblings(scene: Scene) -> None:
+        shutil.rmtree(scene.func)
+        scene.func.mkdir()
+        for index in (1, 2, 3):
+            run = Scene(scene.root / f"run{index}", seed=scene.seed + index, dtype="float32")
+            if index == altered:
+                alter(run)
+            run.write()
+            for path in run.func.iterdir():
+                path.rename(scene.func / path.name.replace(STEM, f"{STEM}_run-{index}"))
+            shutil.rmtree(run.root)
+
+    def check_combination(scene: Scene) -> str:
+        (path,) = (scene.root / "out").glob(
+            "sub-01/func/*_space-boldref_contrast-thumb_stat-effect_desc-raw_statmap.nii.gz"
+        )
+        about = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
+        expected = [f"run-{altered}"] if how in ("wrong log", "mirrored") else []
+        if list(about["RunsLeftOut"]) != expected:
+            return f"{how} in run-{altered}: left out are {about['RunsLeftOut']}"
+        effect, truth = nb.load(path).get_fdata(), scene.truth("thumb")
+        if how == "mirrored" and altered == 1:
+            return ""  # the other runs are registered to a mirrored head
+        inside = (truth != 0) & (effect != 0)
+        scale = factor if how == "scale" and altered == 1 else 1.0
+        ratio = float(np.median(effect[inside] / truth[inside])) / scale
+        return "" if abs(ratio - 1) < 0.05 else f"{how} in run-{altered}: effect {ratio:.2f}"
+
+    scene.edits.append(write_siblings)
+    right.values = False
+    right.after.append(check_combination)
+    if how != "noisy":
+        right.notices.append("disagrees with other runs|times the signal of run-1")

@@ -286,7 +286,10 @@ def _carry_series(
     contrasts: Sequence[str],
 ) -> list[Map]:
     """Resample the maps of a series in all runs to the frame of the first run."""
-    with subworkflow(series, high_resolution=series != RAW):
+    # the acquired maps are also compared between runs before any series is combined, and nipype
+    # does not allow workflows that depend on each other
+    scope = "acquired_maps" if series == RAW else series
+    with subworkflow(scope, high_resolution=series != RAW):
         return concatenate(
             _carry(name, run, series, first, registered.get(name), group, contrasts)
             for name, run in runs.items()

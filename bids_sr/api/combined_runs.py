@@ -26,6 +26,7 @@ from bids_sr.glm.run_combination import (
     RunEstimate,
     correlate_error,
     precision_weights,
+    widen_error,
 )
 from bids_sr.glm.run_combination import combine_runs as combine_estimates
 from bids_sr.io.arrays import Array
@@ -162,8 +163,8 @@ def combine_runs(
     ... )
     >>> [float(getattr(both, stat).get_fdata()[0, 0, 0]) for stat in ("effect", "variance")]
     [2.0, 2.0]
-    >>> round(float(both.sd.get_fdata()[0, 0, 0]) ** 2, 3)  # (1 - .75) 4 / 2 + .75 * 4
-    3.5
+    >>> round(float(both.sd.get_fdata()[0, 0, 0]), 3)  # 2, widened by 1.045
+    2.09
     >>> both.left_out
     {'run-3': 'no effect map was passed'}
     >>> combine_runs([image(1)], [image(1)])
@@ -251,10 +252,14 @@ def _combine(
     if not isinstance(weights, str):
         run_weights = [float(weights[k]) for k, label in enumerate(labels) if label in estimates]
     by_voxel = precision_weights(runs) if weights == "precision" else None
-    shared = correlate_error(fwhm_mm, calibrated=calibrated)
+    n_used = sum(weight > 0 for weight in run_weights)
+    shared = correlate_error(fwhm_mm, calibrated=calibrated, n_runs=n_used)
     try:
         combination = combine_estimates(
-            runs, run_weights if by_voxel is None else by_voxel, shared=shared
+            runs,
+            run_weights if by_voxel is None else by_voxel,
+            shared=shared,
+            widening=widen_error(fwhm_mm, n_runs=n_used),
         )
     except CombinationError as error:
         raise ImageInputError(f"weights, dofs: {error}.") from error

@@ -65,6 +65,7 @@ STAGES: Mapping[str, str] = {
     "label_tissues": "files for other software",
     "show_in_space": "files for other software",
     "figures": "figures",
+    "sibling_runs": "combination of runs",
     "combined_runs": "combination of runs",
     "fused_slices": "combination of runs",
     "store": "storing the outputs",

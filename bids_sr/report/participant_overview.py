@@ -28,6 +28,8 @@ fails.
 """
 LEAST_CHECKED_VOXELS = 50
 """Smallest number of significant voxels of a run that is compared with the combined map."""
+COVERAGE_OF_TWO = (0.94, 0.95)
+"""Measured coverage of 95 % intervals of two unsmoothed runs (`participant_maps.py pairs`)."""
 _SHARE_OF_WIDTH = 0.1
 """Difference between two intervals, relative to their width, that counts as small."""
 _CM3 = 1e-3
@@ -305,12 +307,26 @@ def _repeat_sentences(facts: ParticipantMap) -> list[str]:
     if facts.shared >= 1:
         return [
             f"{estimated} It is taken to be the same in all runs, so that more runs reduce only"
-            " the noise."
+            " the noise.",
+            *_coverage_sentences(facts),
         ]
     return [
         f"{estimated} Most of it repeats in every run (correlation between runs"
         f" {facts.shared:.2f}), so that more runs reduce the noise, but hardly the reconstruction"
-        " error."
+        " error.",
+        *_coverage_sentences(facts),
+    ]
+
+
+def _coverage_sentences(facts: ParticipantMap) -> list[str]:
+    """Return a sentence on the tested coverage of intervals of two unsmoothed runs."""
+    if len(facts.runs) != 2 or facts.fwhm_mm or facts.series != "sbl":
+        return []
+    low, high = COVERAGE_OF_TWO
+    return [
+        f"In tests on two runs of a participant, {number(low, '.2f')} to {number(high, '.2f')} of"
+        " such 95 % intervals contained the effect that was measured at the high resolution, in"
+        " voxels that were active in the measured maps."
     ]
 
 

@@ -21,6 +21,7 @@ from bids_sr.glm.run_combination import (
     combine_runs,
     correlate_error,
     weigh_runs,
+    widen_error,
 )
 from bids_sr.io.arrays import Array, Float
 from bids_sr.io.grids import size_text
@@ -96,6 +97,7 @@ _OF_COMBINATION = (
     "NotAppliedIn",
     "DegreesOfFreedom",
     "SharedErrorCorrelation",
+    "ErrorWidening",
     "Sources",
 )
 """Metadata of a combination that also apply to its regions."""
@@ -144,7 +146,9 @@ def describe_combination(
         parts.append(
             "The reconstruction error largely repeats between runs. Its variance was therefore"
             " combined with a correlation between runs of .75 (unsmoothed maps) to .80 (5 mm"
-            " FWHM), and of 1 for wider smoothing and for runs with a calibration."
+            " FWHM), and of 1 for two runs, for wider smoothing and for runs with a calibration."
+            " In unsmoothed maps, its standard deviation was widened as by Student's t"
+            " distribution with 14 degrees of freedom per run."
         )
     parts.append("From three runs on, the spread of the effects between runs was also computed.")
     return " ".join(parts) + "\n"
@@ -503,10 +507,11 @@ def combine_maps(
             apart.setdefault(space, grids)
             continue
         first = next(iter(maps.values()))["effect"]
-        rho = correlate_error(width, calibrated=calibrated)
+        rho = correlate_error(width, calibrated=calibrated, n_runs=len(maps))
+        widening = widen_error(width, n_runs=len(maps))
         estimates = [_estimate(run_maps) for run_maps in maps.values()]
         run_weights = weigh_runs(estimates) if weights == "precision" else [1.0] * len(maps)
-        estimate = combine_runs(estimates, run_weights, shared=rho)
+        estimate = combine_runs(estimates, run_weights, shared=rho, widening=widening)
         if not estimate.mask.any():
             # smoothing and contrasts have the same brain, and all series do
             if series_name == RAW:
@@ -515,7 +520,10 @@ def combine_maps(
         shares = {
             name: weight / sum(run_weights) for name, weight in zip(maps, run_weights, strict=True)
         }
-        sidecar = _common_sidecar(combination, contrast, maps, shares, estimate, rho)
+        sidecar = _common_sidecar(combination, contrast, maps, shares, estimate)
+        if estimate.sd is not None:
+            sidecar["SharedErrorCorrelation"] = round(rho, 4)
+            sidecar["ErrorWidening"] = round(widening, 4)
         entities = first.entities
         images = {stat: getattr(estimate, stat) for stat in ("effect", "variance", "t", "z")}
         if estimate.person_sd is not None:
@@ -683,7 +691,6 @@ def _common_sidecar(
     maps: Mapping[str, MapsByStatistic],
     shares: Mapping[str, float],
     estimate: CombinedEstimate,
-    rho: float,
 ) -> dict[str, object]:
     """Return metadata of all combined maps of a contrast at one smoothing.
 
@@ -728,7 +735,6 @@ def _common_sidecar(
     with_sd = [name for name, run_maps in maps.items() if "sd" in run_maps]
     series = combination.series
     if estimate.sd is not None:
-        sidecar["SharedErrorCorrelation"] = round(rho, 4)
         sidecar["ErrorOfReconstruction"] = (
             "The stat-sd map contains the standard deviation of the reconstruction error of the"
             " combined effect"

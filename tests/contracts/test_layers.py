@@ -407,7 +407,12 @@ They read events, headers or cards, or return the grid of a series. They do not 
 """
 
 WITHOUT_STEPS = {
-    "bids_sr.glm.run_combination": {"combine_runs", "precision_weights", "correlate_error"},
+    "bids_sr.glm.run_combination": {
+        "combine_runs",
+        "precision_weights",
+        "correlate_error",
+        "widen_error",
+    },
 }
 """Functions of a few maps in memory, which `bids_sr.combine_runs` calls without a folder of steps.
 

@@ -325,7 +325,16 @@ def _facts(
         if person is None or lacks_error
         else scale
         * float(
-            np.median(_person_interval(_values(person)[inside], by_run, weights, shared, inside))
+            np.median(
+                _person_interval(
+                    _values(person)[inside],
+                    by_run,
+                    weights,
+                    shared,
+                    inside,
+                    widening=as_number(about.get("ErrorWidening", 1.0)),
+                )
+            )
         ),
         left_out={str(name): str(reason) for name, reason in left_out.items()},
         not_applied=[str(name) for name in not_applied],
@@ -407,6 +416,8 @@ def _person_interval(
     weights: Mapping[str, object],
     shared: object,
     inside: Array,
+    *,
+    widening: float,
 ) -> Array:
     """Return half-widths of 95 % intervals for the participant, (voxels,).
 
@@ -426,6 +437,8 @@ def _person_interval(
         Correlation of the reconstruction error between runs; None if the error is unknown.
     inside : Array
         Selected voxels (3D, boolean).
+    widening : float
+        Factor of the SD of the reconstruction error (`bids_sr.glm.run_combination.widen_error`).
     """
     from scipy import special
 
@@ -436,7 +449,7 @@ def _person_interval(
             as_number(weight) * _values(by_run[name]["sd"])[inside]
             for name, weight in weights.items()
         ]
-        repeated = as_number(shared) * np.square(np.sum(sds, axis=0))
+        repeated = as_number(shared) * np.square(widening * np.sum(sds, axis=0))
     between = np.maximum(variance - repeated, 1e-6 * variance)
     dof = (len(weights) - 1) * np.square(variance / np.where(between > 0, between, 1))
     quantile = special.stdtrit(np.maximum(dof, 1), 0.975)

@@ -9,6 +9,7 @@ import pytest
 
 from bids_sr import SuperResolver, combine_runs
 from bids_sr.api.image_inputs import ImageInputError
+from bids_sr.glm.run_combination import widen_error
 
 SHAPE = (6, 5, 4)
 RNG = np.random.default_rng(5)
@@ -54,7 +55,8 @@ def test_reconstruction_error_averages_out_only_as_far_as_it_is_independent(
     )
     assert combined.shared_error == pytest.approx(shared)
     assert combined.sd is not None
-    assert array(combined.sd) ** 2 == pytest.approx((1 - shared) * 4 / 3 + shared * 4, rel=1e-5)
+    variance = widen_error(fwhm_mm, n_runs=3) ** 2 * ((1 - shared) * 4 / 3 + shared * 4)
+    assert array(combined.sd) ** 2 == pytest.approx(variance, rel=1e-5)
     assert combined.person_sd is not None
 
 

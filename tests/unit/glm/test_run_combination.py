@@ -13,6 +13,7 @@ from bids_sr.glm.run_combination import (
     correlate_error,
     precision_weights,
     weigh_runs,
+    widen_error,
 )
 
 
@@ -209,9 +210,29 @@ def test_a_single_run_is_returned_unchanged():
 
 
 def test_the_shared_error_grows_with_smoothing():
-    assert correlate_error(2.5, calibrated=False) == pytest.approx(0.775)
-    assert [correlate_error(fwhm, calibrated=False) for fwhm in (0, 5, 5.1)] == [0.75, 0.8, 1.0]
-    assert correlate_error(5, calibrated=True) == 1.0
+    assert correlate_error(2.5, calibrated=False, n_runs=3) == pytest.approx(0.775)
+    correlations = [correlate_error(fwhm, calibrated=False, n_runs=3) for fwhm in (0, 5, 5.1)]
+    assert correlations == [0.75, 0.8, 1.0]
+    assert correlate_error(5, calibrated=True, n_runs=3) == 1.0
+
+
+@pytest.mark.parametrize("n_runs", [2, 4])
+def test_intervals_of_estimated_errors_cover_95_percent(n_runs):
+    """Each run estimates the SD of its error from 14 independent values; errors are shared."""
+    rng = np.random.default_rng(0)
+    shape = (40_000,)
+    common = rng.normal(size=shape)
+    runs = []
+    for _ in range(n_runs):
+        error = np.sqrt(0.9) * common + np.sqrt(0.1) * rng.normal(size=shape)
+        sd = np.sqrt(rng.chisquare(14, shape) / 14)
+        runs.append(RunEstimate(effect=error, variance=np.full(shape, 1e-6), dof=80, sd=sd))
+    shared = correlate_error(0, calibrated=False, n_runs=n_runs)
+    widening = widen_error(0, n_runs=n_runs)
+    combined = combine_runs(runs, shared=max(shared, 0.9), widening=widening)
+    covered = np.abs(combined.effect) < 1.96 * np.sqrt(combined.total_variance)
+    assert covered.mean() == pytest.approx(0.95, abs=0.012)
+    assert widen_error(0, n_runs=1) == widen_error(5, n_runs=2) == 1.0
 
 
 def test_runs_that_cannot_be_combined_are_rejected():

@@ -9,6 +9,7 @@ import pytest
 from scipy import ndimage, stats
 
 from bids_sr.glm.activation_regions import fdr_region
+from bids_sr.glm.run_combination import widen_error
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import metric_rows
 from bids_sr.pipeline.artifacts import Derivative
@@ -207,7 +208,8 @@ def test_combined_maps_match_closed_forms(tmp_path, two_runs):
     np.testing.assert_allclose(
         combined["variance"].volume.data, np.sum(variances, axis=0) / 4, rtol=1e-5
     )
-    sd = np.sqrt(0.25 * (1 + 9) / 4 + 0.75 * (4 / 2) ** 2)
+    # the error is taken to be the same in two runs, and its SD is widened
+    sd = widen_error(0, n_runs=2) * (1 + 3) / 2
     np.testing.assert_allclose(combined["sd"].volume.data[inside], sd, rtol=1e-5)
     total = combined["variance"].volume.data[inside] + sd**2
     expected = stats.norm.sf(np.abs(combined["effect"].volume.data[inside]) / np.sqrt(total))
@@ -228,7 +230,8 @@ def test_sidecars_list_runs_and_weights(tmp_path, two_runs):
     assert sidecar["RunWeights"] == {"run-1": 0.5, "run-2": 0.5}
     assert sidecar["RunsLeftOut"] == left_out
     assert sidecar["DegreesOfFreedom"] == 110
-    assert sidecar["SharedErrorCorrelation"] == 0.75
+    assert sidecar["SharedErrorCorrelation"] == 1.0
+    assert sidecar["ErrorWidening"] == pytest.approx(1.0451)
     assert sidecar["ContrastWeights"] == {"hand": 1.0}
     assert sidecar["Units"] == "arbitrary"
     assert sidecar["Sources"] == [
@@ -255,7 +258,7 @@ def test_sidecars_list_runs_and_weights(tmp_path, two_runs):
 def test_three_runs_have_a_between_run_sd(tmp_path, two_runs):
     combined = by_stat(combine(tmp_path, [*two_runs, *carry(tmp_path, "run-3", 3)])[0])
     effects = [by_stat(maps_of(seed))["effect"].volume.data for seed in (1, 2, 3)]
-    sds = [1.0, 3.0, 1.0]
+    sds = widen_error(0, n_runs=3) * np.array([1.0, 3.0, 1.0])
     expected = np.var(effects, axis=0, ddof=1) / 3 + 0.75 * np.mean(sds) ** 2
     inside = brain().data
     np.testing.assert_allclose(

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bids_sr.glm.run_combination import RunEstimate, combine_runs
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import metric_rows
 from bids_sr.pipeline.artifacts import Derivative
@@ -175,6 +176,49 @@ def test_the_interval_for_the_participant_uses_the_t_distribution() -> None:
     assert f"runs that were not acquired, the 95 % interval is ± {expected:.1f} %" in texts(
         draw(maps, runs)
     )
+
+
+@pytest.mark.parametrize("n_runs", [3, 4, 6])
+@pytest.mark.parametrize(("spread", "noise", "sd"), [(4, 5, 6), (0, 5, 6), (8, 3, 3)])
+def test_the_interval_for_the_participant_covers_the_true_effect(
+    n_runs: int, spread: float, noise: float, sd: float
+) -> None:
+    """Simulate runs with a spread between runs, noise, and an error that repeats (rho .75)."""
+    rng, size = np.random.default_rng(0), (20_000, 1, 1)
+    common = np.sqrt(0.75) * sd * rng.normal(size=size)
+    runs = [
+        common + np.sqrt(spread**2 + noise**2 + 0.25 * sd**2) * rng.normal(size=size)
+        for _ in range(n_runs)
+    ]
+    combined = combine_runs(
+        [
+            RunEstimate(
+                effect=effect,
+                variance=np.full(size, noise**2),
+                dof=80,
+                sd=np.full(size, float(sd)),
+            )
+            for effect in runs
+        ],
+        shared=0.75,
+    )
+    person_sd, inside = combined.person_sd, np.ones(size, bool)
+    assert person_sd is not None
+    sd_map = Derivative(Volume(np.full(size, sd, np.float32), np.eye(4)), {})
+    interval = participant._person_interval(
+        person_sd[inside],
+        {f"run-{k}": {"sd": sd_map} for k in range(n_runs)},
+        {f"run-{k}": 1 / n_runs for k in range(n_runs)},
+        0.75,
+        inside,
+        widening=1.0,
+    )
+    covered = float((np.abs(combined.effect[inside]) < interval).mean())
+    assert 0.915 < covered < 0.96
+    # if the repeated error is the largest part, the interval is hardly wider than for these runs
+    of_these_runs = 1.96 * np.sqrt(combined.total_variance[inside])
+    ratio = float(np.median(interval) / np.median(of_these_runs))
+    assert ratio < 1.1 if sd > noise else ratio > 1.3
 
 
 def test_without_significant_voxels_errors_are_medians_over_the_brain() -> None:
