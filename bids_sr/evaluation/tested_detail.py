@@ -138,8 +138,8 @@ def _compute_fineness(
         return math.nan
     lower_details = [detail - upper for detail, upper in zip(details, upper_details, strict=True)]
     upper_energy, lower_energy = (
-        float(np.cov(*(image[voxels].astype(np.float64) for image in images))[0, 1])
-        for images in (upper_details, lower_details)
+        float(np.cov(first[voxels], second[voxels])[0, 1])
+        for first, second in (upper_details, lower_details)
     )
     return upper_energy / lower_energy if min(upper_energy, lower_energy) > 0 else math.nan
 
