@@ -79,8 +79,8 @@ def clearest(kept: KeptByWidth) -> KeptActivation:
 def kept_text(slope: float, r: float) -> str:
     """Return slope and correlation in words."""
     return (
-        f"{number(slope, '.0%')} of the acquired amplitude, correlation of {number(r, '.2f')} with"
-        " the acquired effect"
+        f"{number(slope, '.0%')} of the acquired amplitude and a correlation of"
+        f" {number(r, '.2f')} with the acquired effect"
     )
 
 

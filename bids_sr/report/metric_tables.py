@@ -52,7 +52,15 @@ class MetricTable:
     largest: bool = False
 
 
+_ACQUIRED = ("acquired_scan_slope", "acquired_scan_r")
+ACQUIRED_SCANS = MetricTable(
+    title="Comparison with the acquired scans at the acquired resolution (brain)",
+    rows=({"statistic": _ACQUIRED},),
+    lines=("series", "contrast"),
+)
+"""Table of the agreement of scans with the acquired scans."""
 SCANS = (
+    ACQUIRED_SCANS,
     MetricTable(
         title=(
             "{contrast}, brain: comparison with the measured scan in slices that were not used"

@@ -552,7 +552,8 @@ def flag_checks(
             text = f"Detail added by {best} is wrong in {n_wrong} of {len(values)} contrasts"
         elif name == "harm":
             text += " (self-test)" if self_test else contrast
-            text += f": {', '.join(dict.fromkeys(raised_by))}" if raised_by else ""
+        if name in ("harm", "lost_activation") and raised_by:
+            text += f": {', '.join(dict.fromkeys(raised_by))}"
         checks.append(_Check(passed, text, "guards"))
     return sorted(checks, key=lambda check: check.passed)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
+from bids_sr.evaluation.acquired_scan import altered_sentences
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.rows import BRAIN, MetricRow
 from bids_sr.report.markup import render
@@ -103,6 +104,5 @@ def scans_overview_html(
         " across participants"
     )
     header = f"{participant}, structural scans: {', '.join(contrasts)}"
-    return render(
-        "group_answer", header, _MARK, _STATE, write_headline(changes), evidence, numbers
-    )
+    headline = " ".join([*altered_sentences(rows), write_headline(changes)])
+    return render("group_answer", header, _MARK, _STATE, headline, evidence, numbers)

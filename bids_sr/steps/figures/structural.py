@@ -11,6 +11,7 @@ from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import SCANS, Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.structural.scans import (
+    check_acquired,
     group_by_series,
     list_suffixes,
     read_edited_mask,
@@ -104,9 +105,11 @@ def draw_lowres(
     session : str
         Session label; "" if there are no sessions.
     """
+    from bids_sr.evaluation.acquired_scan import altered_sentences
     from bids_sr.figures.structural import scans_figure
-    from bids_sr.report.facts import facts_html
-    from bids_sr.report.markup import render
+    from bids_sr.report.facts import facts_html, messages_html
+    from bids_sr.report.markup import join, render
+    from bids_sr.report.metric_tables import ACQUIRED_SCANS, tables_html
 
     title = f"Session {session}. " if session else ""
     note = (
@@ -116,7 +119,11 @@ def draw_lowres(
         " high-resolution scan. A network can add detail that does not exist, so compare each"
         " super-resolved scan with its input."
     )
-    yield FigureDrawing("lowresscans", render("note", "note", note))
+    rows = check_acquired(coarse_scans, [*other_scans, *made_scans], scan_mask, scan_facts)
+    warnings = altered_sentences(rows)
+    values = tables_html([ACQUIRED_SCANS], rows) if rows else ""
+    content = [messages_html("warning", warnings), render("note", "note", note), values]
+    yield FigureDrawing("lowresscans", join(content))
     series = {
         name: {key: scan_mask.like(scan) for key, scan in scans.items()}
         for name, scans in group_by_series([*other_scans, *coarse_scans, *made_scans]).items()

@@ -18,6 +18,7 @@ from bids_sr.steps.memory import MEASURE_SCANS
 from bids_sr.steps.structural.scans import (
     AlignmentModel,
     Tools,
+    check_acquired,
     grid_text,
     group_by_series,
     make_empty_folder,
@@ -52,7 +53,8 @@ def describe_measures(suffixes: Sequence[str], tools: Tools) -> str:
     )
     return (
         "Super-resolved and interpolated scans were compared with the measured scans in slices"
-        " that were not used for training. The comparison included error metrics, peak"
+        " that were not used for training. At the acquired resolution, all series were compared"
+        " with the acquired scans. The comparison with measured scans included error metrics, peak"
         " signal-to-noise ratio (PSNR), structural similarity (SSIM), image quality metrics,"
         " tissues segmented with Atropos [@ants], and segmentations of CSF, veins, pial layer and"
         f" white-matter hyperintensities [@attention_unet].{classes * _has_classes(suffixes)}"
@@ -106,7 +108,7 @@ def measure_scans(
     scan_mask, scan_brain : Mask
         Mask of the scans, and brain, on their grid (3D, boolean).
     scan_facts : Facts
-        Facts with the matrix to the template.
+        Facts with the matrix to the template and the voxel sizes of the acquired scans.
     card_file : list[Facts]
         Model cards, which list held-out slices and the number of parameters.
     given_lesion_template : File | None
@@ -141,6 +143,7 @@ def measure_scans(
         by_fast=_tissues_by_fast(measured, scan_brain, here) if anat_tools == "fsl" else None,
         seed=random_seed,
     )
+    rows += check_acquired(coarse_scans, [*other_scans, *made_scans], scan_mask, scan_facts)
     rows += _parameter_rows(card_file)
     columns = columns_json(row.statistic for row in rows)
     dseg = Volume(labels, scan_mask.affine)

@@ -18,6 +18,7 @@ from bids_sr.steps.structural.scans import (
     IntensityScaling,
     Tools,
     grid_text,
+    largest_voxels,
     make_empty_folder,
     make_scan,
 )
@@ -145,7 +146,7 @@ def prepare_scans(
         ]
         for name, stack in {"measured": prepared.hr, **prepared.lr}.items()
     }
-    facts = prepared.record(anat_align)
+    facts = {**prepared.record(anat_align), "acquired_mm": largest_voxels(scans)}
     if (cropped := prepared.facts.get("template", {}).get("brain_cropped_percent", 0.0)) > 1:
         _LOGGER.warning(
             "The brain extends beyond the intracranial mask of the template, so %.1f %% of the"
@@ -354,5 +355,10 @@ def prepare_lowres(
         for name, stack in prepared.lr.items()
     }
     other_scans = [scan for name in interpolations for scan in series[name]]
-    facts = {"units": prepared.units, "align": anat_align, "offsets": prepared.facts}
+    facts = {
+        "units": prepared.units,
+        "align": anat_align,
+        "offsets": prepared.facts,
+        "acquired_mm": largest_voxels(scans),
+    }
     return series["bspline"], other_scans, Volume(prepared.mask, prepared.affine), facts

@@ -11,8 +11,10 @@ from typing import Literal
 
 import numpy as np
 
+from bids_sr.evaluation.acquired_scan import acquired_scan_rows
 from bids_sr.io.arrays import Array, Float32
 from bids_sr.io.volume import Volume
+from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import Derivative
 
 AlignmentModel = Literal[
@@ -61,6 +63,55 @@ def group_by_series(scans: Sequence[Derivative]) -> dict[str, dict[str, Array]]:
     for scan in scans:
         images.setdefault(scan.entities["desc"], {})[scan.entities["suffix"]] = scan.volume.data
     return images
+
+
+def largest_voxels(scans: Mapping[tuple[str, str], Volume]) -> dict[str, float]:
+    """Return the largest voxel size (mm) of each low-resolution scan by contrast.
+
+    `scans` are as acquired, by contrast and ``highres`` or ``lowres``.
+    """
+    return {
+        suffix: round(float(max(scan.zooms)), 4)
+        for (suffix, kind), scan in scans.items()
+        if kind == "lowres"
+    }
+
+
+def check_acquired(
+    coarse: Sequence[Derivative],
+    others: Sequence[Derivative],
+    mask: Volume,
+    facts: Mapping[str, object],
+) -> list[MetricRow]:
+    """Compare scans with the acquired scans at the acquired resolution.
+
+    Parameters
+    ----------
+    coarse : Sequence[Derivative]
+        Acquired scans on the high-resolution grid (cubic spline), one per contrast.
+    others : Sequence[Derivative]
+        Super-resolved and interpolated scans.
+    mask : Volume
+        Mask of the scans.
+    facts : Mapping[str, object]
+        Facts of the preparation, with `largest_voxels` as ``acquired_mm``.
+
+    Returns
+    -------
+    list[MetricRow]
+        See `acquired_scan_rows`; empty if the voxel sizes are unknown.
+    """
+    sizes = facts.get("acquired_mm")
+    if not isinstance(sizes, Mapping):
+        return []
+    acquired = {scan.entities["suffix"]: scan.volume.data for scan in coarse}
+    return acquired_scan_rows(
+        group_by_series(others),
+        acquired,
+        mask.data > 0.5,
+        mask.zooms.tolist(),
+        {str(name): float(size) for name, size in sizes.items()},
+    )
 
 
 def select_untrained_slices(

@@ -193,7 +193,15 @@ def test_scans_without_a_high_resolution_scan_are_drawn_side_by_side(prepared):
         ]
 
     facts = {"align": "rigid", "offsets": {"FLAIR_lowres": {"offset_mm": 1.5}}}
+    facts["acquired_mm"] = {"T1w": 4.0, "FLAIR": 5.0}
     mask = Volume(prepared.mask, AFFINE)
+    inverted = [
+        Derivative(scan.volume.like(1 - scan.volume.data), scan.entities) for scan in series("vit")
+    ]
+    for scans, altered in ((series("vit"), False), (inverted, True)):
+        first = draw_lowres(series("bspline"), [], scans, mask, facts, session="")[0]
+        assert ("Do not use the vit scans." in first.content) is altered
+        assert "correlation with the acquired scan" in first.content
     content_by_desc = {
         drawing.entities["desc"]: drawing.content
         for drawing in draw_lowres(

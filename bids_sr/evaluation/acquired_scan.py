@@ -1,0 +1,116 @@
+"""Comparison of super-resolved structural scans with the acquired scans, without a reference.
+
+At the acquired resolution, a super-resolved scan must agree with the acquired scan. Both are
+smoothed with a Gaussian whose FWHM is the largest acquired voxel size, because the scans may have
+been rotated, so that the acquired grid is oblique to the grid of the scans.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bids_sr.glm.smoothing import smooth
+from bids_sr.io.arrays import MaskArray, Real
+from bids_sr.metrics.number_text import number
+from bids_sr.metrics.rows import BRAIN, MetricRow, metric_rows
+
+LEAST_SLOPE, LEAST_R = 0.5, 0.5**0.5
+"""Limits: half of the contrast, and half of the energy, of the acquired scan."""
+SLOPE, CORRELATION, FLAG = "acquired_scan_slope", "acquired_scan_r", "flag_altered_scan"
+"""Statistics of the comparison in the table of the scans."""
+
+
+def compare_with_acquired_scan(
+    scan: Real, acquired: Real, mask: MaskArray, zooms: Sequence[float], acquired_mm: float
+) -> tuple[float, float]:
+    """Return slope and correlation of a scan with the acquired scan at the acquired resolution.
+
+    Parameters
+    ----------
+    scan, acquired : ndarray
+        Super-resolved scan, and acquired scan interpolated to the same grid (X, Y, Z).
+    mask : ndarray
+        Voxels of the comparison (X, Y, Z, boolean).
+    zooms : Sequence[float]
+        Voxel size of the grid along each axis (mm).
+    acquired_mm : float
+        Largest voxel size of the acquired scan (mm).
+
+    Returns
+    -------
+    tuple[float, float]
+        Slope of the regression of the scan on the acquired scan, and correlation; 0 for a constant
+        scan.
+    """
+    x, y = (
+        smooth(np.asarray(image, np.float32), zooms, acquired_mm)[mask].astype(np.float64)
+        for image in (acquired, scan)
+    )
+    x, y = x - x.mean(), y - y.mean()
+    energy = float(x @ x)
+    length = float(np.sqrt(energy * (y @ y)))
+    return (
+        float(x @ y) / energy if energy else 0.0,
+        float(x @ y) / length if length else 0.0,
+    )
+
+
+def acquired_scan_rows(
+    scans: Mapping[str, Mapping[str, Real]],
+    acquired: Mapping[str, Real],
+    mask: MaskArray,
+    zooms: Sequence[float],
+    acquired_mm: Mapping[str, float],
+) -> list[MetricRow]:
+    """Return slope and correlation of each scan, and a flag per series.
+
+    Parameters
+    ----------
+    scans : Mapping[str, Mapping[str, ndarray]]
+        Scans by series and contrast.
+    acquired : Mapping[str, ndarray]
+        Acquired scans on the same grid by contrast.
+    mask, zooms : ndarray, Sequence[float]
+        Voxels of the comparison, and voxel size of the grid (mm).
+    acquired_mm : Mapping[str, float]
+        Largest voxel size of each acquired scan (mm).
+    """
+    rows: list[MetricRow] = []
+    for series, by_contrast in scans.items():
+        altered = False
+        for contrast, scan in by_contrast.items():
+            slope, r = compare_with_acquired_scan(
+                scan, acquired[contrast], mask, zooms, acquired_mm[contrast]
+            )
+            altered |= slope < LEAST_SLOPE or r < LEAST_R
+            rows += metric_rows(
+                series,
+                {SLOPE: slope, CORRELATION: r},
+                reference="acquired",
+                region=BRAIN,
+                contrast=contrast,
+            )
+        rows.append(MetricRow(series=series, statistic=FLAG, value=float(altered)))
+    return rows
+
+
+def altered_sentences(rows: Sequence[MetricRow]) -> list[str]:
+    """Return a sentence per series that does not agree with the acquired scans."""
+    sentences = []
+    for flag in rows:
+        if flag.statistic != FLAG or not flag.value > 0:
+            continue
+        values = {
+            (row.contrast, row.statistic): row.value for row in rows if row.series == flag.series
+        }
+        contrast = min(
+            (name for name, statistic in values if statistic == CORRELATION),
+            key=lambda name: min(values[name, CORRELATION], values[name, SLOPE]),
+        )
+        sentences.append(
+            f"Do not use the {flag.series} scans. At the acquired resolution, they do not agree"
+            f" with the acquired scans (in the {contrast} scan, correlation of"
+            f" {number(values[contrast, CORRELATION], '.2f')} and"
+            f" {number(values[contrast, SLOPE], '.0%')} of the acquired contrast between tissues)."
+        )
+    return sentences
