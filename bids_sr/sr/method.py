@@ -233,6 +233,11 @@ class Method:
             Name of the recipe, such as ``fast`` or ``paper``.
         edition : int
             Edition of the recipe in the model card.
+
+        Returns
+        -------
+        Recipe | None
+            Former recipe if it has this edition, otherwise the current recipe of this name.
         """
         former = self.former.get(name)
         if former is not None and former.edition == edition:

@@ -30,8 +30,11 @@ from commands import (
 from pages import ROOT, loaded
 from sandbox import VARIABLES, Sandbox, finish, noise
 from slurmmaker import program
+from torch import nn
 
+from bids_sr.io.grids import Factor
 from bids_sr.slurm.submission import submissions
+from bids_sr.sr import recipe
 from bids_sr.sr.models.model import TrainedModel
 from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.training.trainer import train_network
@@ -87,6 +90,17 @@ def _first_step(training: TrainingRequest, *arguments: Any) -> TrainedModel:
     return train_network(replace(training, max_train_minutes=1e-4), *arguments)
 
 
+def _narrow(network: recipe._Network, channels: int, factor: Factor | None = None) -> nn.Module:
+    """Build a network of a recipe with few channels, so that a step takes little time."""
+    settings = dict(network.settings)
+    widths = settings.get("widths")
+    if "width" in settings or network.build.__name__ == "guiding_critic":
+        settings["width"] = 4
+    elif isinstance(widths, tuple):
+        settings["widths"] = tuple(max(4, width // 16) for width in widths)
+    return network.build(channels, **settings)
+
+
 def _refuse(*_: object) -> None:
     raise OSError("no test has a network")
 
@@ -106,6 +120,7 @@ def attempt(
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "templateflow"))
     monkeypatch.setattr("bids_sr.phantom.simulated_dataset.make_dataset", simulated)
     monkeypatch.setattr("bids_sr.cli.models.search.train_network", _first_step)
+    monkeypatch.setattr(recipe._Network, "__call__", _narrow)
     monkeypatch.setattr("socket.socket.connect", _refuse)  # nothing is downloaded
 
     def run(call: Call) -> str:
