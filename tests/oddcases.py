@@ -6,6 +6,7 @@ A case is a number and a seed, which determine its kinds, random numbers and exp
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shlex
@@ -187,6 +188,8 @@ def _child(scene: Scene, right: Right, log: Path, result: Path) -> None:
         open(number, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
         for number in (1, 2)
     )
+    # warnings of steps, which the program records as notices
+    logging.getLogger("bids_sr").addHandler(logging.StreamHandler(sys.stdout))
     os.chdir(scene.root)
     code = 1
     try:
