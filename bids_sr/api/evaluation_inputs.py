@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pandas as pd
 from bids_sr.api.image_inputs import (
     ImageInputError,
     ImageLike,
+    SuperResolutionWarning,
     check_is_series,
     check_slice_axis,
     existing_file,
@@ -38,6 +40,7 @@ from bids_sr.registration.series_alignment import ComparedError, check_alignment
 from bids_sr.series import BASELINES, get_kind
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.steps.block_effects import check_blocks
+from bids_sr.steps.default_contrasts import choose_default_contrasts
 
 
 def check_names(series: object, not_applied: Sequence[str] = (), compared: object = None) -> None:
@@ -150,10 +153,35 @@ def check_series(brain: Volume, image: ImageLike, n_volumes: int, folder: Path, 
         return reader.path
 
 
-def parse_contrasts(inputs: RunInputs, contrasts: Sequence[str]) -> dict[str, Mapping[str, float]]:
-    """Return the weights of conditions (events or seeds) by contrast."""
-    conditions = list(inputs.seeds or ()) or load_events(inputs.events).conditions
-    return dict(resolve_contrasts(conditions, contrasts))
+def parse_contrasts(
+    inputs: RunInputs, contrasts: Sequence[str], n_volumes: int, tr: float, high_pass: float
+) -> dict[str, Mapping[str, float]]:
+    """Return the weights of conditions (events or seeds) by contrast.
+
+    Default contrasts are those that the events allow to estimate, as in the program. A warning
+    names what is left out.
+
+    Parameters
+    ----------
+    contrasts : Sequence[str]
+        Requested contrasts; if empty, default contrasts are used.
+    n_volumes : int
+        Number of volumes, including dummies.
+    tr, high_pass : float
+        Repetition time (s), and cut-off frequency of drift (Hz).
+    """
+    if inputs.seeds:
+        return dict(resolve_contrasts(list(inputs.seeds), contrasts))
+    events = load_events(inputs.events)
+    if contrasts or not tr > 0:
+        return dict(resolve_contrasts(events.conditions, contrasts))
+    chosen, left_out = choose_default_contrasts(events, n_volumes, tr, high_pass)
+    if left_out:
+        texts = (f"{text} {', '.join(names)}" for text, names in left_out.items())
+        warnings.warn(
+            f"default contrasts: {'; '.join(texts)}.", SuperResolutionWarning, stacklevel=2
+        )
+    return dict(chosen)
 
 
 def load_events(events: pd.DataFrame | str | Path | None) -> Events:
@@ -279,7 +307,10 @@ def _check_other_run(image: ImageLike, folder: Path) -> None:
 def _check_events(
     inputs: RunInputs, contrasts: Sequence[str], n_volumes: int, tr: float, high_pass: float
 ) -> None:
-    _check_known(inputs.known, parse_contrasts(inputs, contrasts))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SuperResolutionWarning)  # shown by the evaluation
+        resolved = parse_contrasts(inputs, contrasts, n_volumes, tr, high_pass)
+    _check_known(inputs.known, resolved)
     if tr > 0:
         check_blocks(load_events(inputs.events), n_volumes, tr, high_pass)
 

@@ -422,7 +422,9 @@ class Evaluator(BaseEstimator):
         return EvaluationSettings(
             factor=parse_factor(self.factor),
             tr=tr,
-            contrasts=given_as.parse_contrasts(inputs, self.contrasts or ()),
+            contrasts=given_as.parse_contrasts(
+                inputs, self.contrasts or (), reader.shape[3], tr, self.high_pass
+            ),
             high_pass=self.high_pass,
             start_time=tr / 2 if self.start_time is None else self.start_time,
             registered=self.registered,

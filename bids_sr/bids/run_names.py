@@ -38,10 +38,10 @@ def named_folders(path: Path) -> list[str]:
 
 
 def name_of_unusable(path: Path, stem: str) -> str:
-    """Return the name under which a series with an unusable file name is listed as skipped.
+    """Return the name of a skipped run whose file name cannot be used.
 
-    It is `stem`, the name of the run, preceded by the directories if they do not match. Another
-    run may have this name.
+    The name is `stem`, preceded by the directories if their labels differ from the file name,
+    because another run may have this name.
 
     >>> name_of_unusable(Path("sub-01/func/sub-02_task-tap_bold.nii"), "sub-02_task-tap")
     'sub-01/sub-02_task-tap'
@@ -128,7 +128,7 @@ class UnreadName:
     run : str
         Name without the suffix, as far as it can be recognized.
     reason, remedy : str
-        What is wrong with the name, and what to do.
+        Fault of the name, and advice.
     is_copy : bool
         Whether the image is also stored under a valid name.
     """
@@ -179,6 +179,6 @@ def unread_names(folder: Path, suffix: str = "bold") -> Iterator[UnreadName]:
 
 
 def _groups(pattern: re.Pattern[str], text: str) -> tuple[str, str]:
-    """Return the two groups of a pattern that matches every text, "" for a missing group."""
+    """Return the two groups of a pattern that matches every text; a missing group is ""."""
     match = pattern.fullmatch(text)
     return (text, "") if match is None else (match[1], match[2] or "")

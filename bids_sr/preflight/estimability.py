@@ -97,36 +97,30 @@ def _assess(
     plain: TypesOfRun, events: "Events", design: "Design", run: BoldRun, findings: Findings
 ) -> TypesOfRun:
     """Return the roles of trial types according to the exact model, and note what is left out."""
-    from bids_sr.glm.type_information import measure_information
+    from bids_sr.glm.type_roles import assign_roles
 
     assert run.events is not None
+    roles = assign_roles(plain.modeled, events, design, n_volumes=run.n_volumes)
     silent = {
         name: (
             "no volume of the run shows its response ("
             f"{_describe_onsets(events, name)}; the run ends at {run.duration:g} s)"
         )
-        for name in plain.modeled
-        if name not in design.conditions
+        for name in roles.silent
     }
     for name, reason in silent.items():
         findings.note(run.events, f"the trial type {name!r} is not modeled because {reason}.")
     modeled = tuple(name for name in plain.modeled if name not in silent)
     if not modeled:
         findings.add_problem(run.events, "no volume of the run shows a response to an event", _FIX)
-    information = measure_information(
-        design.matrix, design.conditions, _energy_outside(events, run)
-    )
-    faint = {name: share for name, share in information.faint_types().items() if name in modeled}
-    for name, share in faint.items():
+    for name, share in roles.faint.items():
         findings.note(
             run.events,
             f"the trial type {name!r} is modeled but left out of the default contrasts because"
             f" only {share:.2%} of its response (by energy) is within the run and differs from"
             f" drift. {_ON_REQUEST}",
         )
-    described = tuple(name for name in modeled if name not in faint)
-    dominating = information.dominating_types(described)
-    for name, ratio in dominating.items():
+    for name, ratio in roles.dominating.items():
         findings.note(
             run.events,
             f"the trial type {name!r} is left out of the mean over trial types (contrast {ALL},"
@@ -135,34 +129,11 @@ def _assess(
         )
     return TypesOfRun(
         modeled=modeled,
-        described=described,
-        averaged=tuple(name for name in described if name not in dominating),
+        described=roles.described,
+        averaged=roles.averaged,
         unmodeled={**plain.unmodeled, **silent},
-        information=information,
+        information=roles.information,
     )
-
-
-def _energy_outside(events: "Events", run: BoldRun) -> dict[str, float]:
-    """Return the sum of squares of the response to each type before and after a run."""
-    import numpy as np
-    import pandas as pd
-
-    from bids_sr.glm.type_information import RESPONSE_S, spans_near_run
-
-    rows = [
-        (*span, name)
-        for name, spans in spans_near_run(events.spans(), run.duration).items()
-        for span in spans
-    ]
-    if not rows:
-        return {}
-    near = replace(events, table=pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]))
-    before = int(np.ceil(RESPONSE_S / run.tr))
-    volumes = np.arange(-before, run.n_volumes + before)
-    is_outside = (volumes < 0) | (volumes >= run.n_volumes)
-    times = np.asarray((volumes + 0.5) * run.tr, dtype=np.float64)
-    courses = near.courses(times)
-    return {name: float((course[is_outside] ** 2).sum()) for name, course in courses.items()}
 
 
 def _describe_onsets(events: "Events", name: str) -> str:
@@ -184,13 +155,9 @@ def keep_estimable(
     information = run_types.information
     if information is None:
         return kept
-    from bids_sr.glm.type_information import LARGEST_INFLATION
+    from bids_sr.glm.type_roles import inestimable_contrasts
 
-    left_out = [
-        name
-        for name, weights in contrasts.items()
-        if not information.inflation(weights) <= LARGEST_INFLATION
-    ]
+    left_out = inestimable_contrasts(contrasts, information)
     if not left_out:
         return kept
     types = information.inseparable_types()

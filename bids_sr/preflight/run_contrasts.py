@@ -97,7 +97,7 @@ def contrasts_of_runs(
 def _why_unmodeled(
     text: str | tuple[str, Contrast], modeled: Sequence[str], unmodeled: Mapping[str, str]
 ) -> str:
-    """Return why a trial type of a contrast is not modeled in any run, "" for other reasons."""
+    """Return why a trial type of a contrast is not modeled in any run, or "" if it is modeled."""
     with contextlib.suppress(UsageError):
         resolved = resolve_contrasts((*modeled, *unmodeled), [text])
         names = {name for weights in resolved.values() for name in weights} - {*modeled}

@@ -1,0 +1,106 @@
+"""Trial types with default contrasts, and default contrasts that can be estimated."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from bids_sr.frozen import frozen
+from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.design import Design
+from bids_sr.glm.regressors import Events
+from bids_sr.glm.type_information import (
+    LARGEST_INFLATION,
+    RESPONSE_S,
+    TypeInformation,
+    measure_information,
+    spans_near_run,
+)
+
+
+@frozen
+class TypeRoles:
+    """Roles of the trial types of a run, and the variances that decide them.
+
+    Attributes
+    ----------
+    described : tuple[str, ...]
+        Types with default contrasts.
+    averaged : tuple[str, ...]
+        Types in the mean over types.
+    silent : tuple[str, ...]
+        Types without a regressor, because no volume shows their response.
+    faint : Mapping[str, float]
+        Observed share of the response by type without default contrasts.
+    dominating : Mapping[str, float]
+        Factor of the standard error of the mean by type that is left out of the mean.
+    information : TypeInformation
+        Variances of contrasts.
+    """
+
+    described: tuple[str, ...]
+    averaged: tuple[str, ...]
+    silent: tuple[str, ...]
+    faint: Mapping[str, float]
+    dominating: Mapping[str, float]
+    information: TypeInformation
+
+
+def assign_roles(
+    types: Sequence[str], events: Events, design: Design, *, n_volumes: int
+) -> TypeRoles:
+    """Return the roles of trial types in default contrasts.
+
+    Parameters
+    ----------
+    types : Sequence[str]
+        Trial types in the order of contrasts.
+    events : Events
+        Events of the run.
+    design : Design
+        Model of the run, possibly without head motion.
+    n_volumes : int
+        Number of volumes, including dummies.
+    """
+    outside = _energy_outside(events, n_volumes, design.tr)
+    information = measure_information(design.matrix, design.conditions, outside)
+    silent = tuple(name for name in types if name not in design.conditions)
+    faint = {name: share for name, share in information.faint_types().items() if name in types}
+    described = tuple(name for name in types if name not in faint and name not in silent)
+    dominating = information.dominating_types(described)
+    return TypeRoles(
+        described=described,
+        averaged=tuple(name for name in described if name not in dominating),
+        silent=silent,
+        faint=faint,
+        dominating=dominating,
+        information=information,
+    )
+
+
+def inestimable_contrasts(contrasts: Contrasts, information: TypeInformation) -> tuple[str, ...]:
+    """Return the names of contrasts that cannot be estimated, or only with a huge variance."""
+    return tuple(
+        name
+        for name, weights in contrasts.items()
+        if not information.inflation(weights) <= LARGEST_INFLATION
+    )
+
+
+def _energy_outside(events: Events, n_volumes: int, tr: float) -> dict[str, float]:
+    """Return the sum of squares of the response to each type before and after a run."""
+    rows = [
+        (*span, name)
+        for name, spans in spans_near_run(events.spans(), n_volumes * tr).items()
+        for span in spans
+    ]
+    if not rows:
+        return {}
+    near = replace(events, table=pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]))
+    count = math.ceil(RESPONSE_S / tr)
+    volumes = np.arange(-count, n_volumes + count)
+    is_outside = (volumes < 0) | (volumes >= n_volumes)
+    courses = near.courses(np.asarray((volumes + 0.5) * tr, dtype=np.float64))
+    return {name: float((course[is_outside] ** 2).sum()) for name, course in courses.items()}

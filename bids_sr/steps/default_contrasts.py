@@ -1,0 +1,47 @@
+"""Default contrasts of a run for callers without a plan, such as the Python interface."""
+
+from collections.abc import Mapping, Sequence
+
+from bids_sr.glm.contrasts import Contrast, resolve_contrasts
+from bids_sr.glm.design import build_design
+from bids_sr.glm.regressors import DesignError, Events
+from bids_sr.glm.type_roles import assign_roles, inestimable_contrasts
+
+
+def choose_default_contrasts(
+    events: Events, n_volumes: int, tr: float, high_pass: float
+) -> tuple[dict[str, Contrast], Mapping[str, Sequence[str]]]:
+    """Return the default contrasts that the events allow to estimate.
+
+    Parameters
+    ----------
+    n_volumes : int
+        Number of volumes, including dummies.
+    tr, high_pass : float
+        Repetition time (s), and cut-off frequency of drift (Hz).
+
+    Returns
+    -------
+    contrasts : dict[str, Contrast]
+        Weights of conditions by contrast; all contrasts if none can be estimated.
+    left_out : Mapping[str, Sequence[str]]
+        Names of conditions or contrasts that are left out, by a text about them.
+    """
+    try:
+        design = build_design(
+            events, n_volumes=n_volumes, tr=tr, high_pass=high_pass, confound_names=()
+        )
+    except DesignError:  # reported with the model of the run
+        return resolve_contrasts(events.conditions), {}
+    roles = assign_roles(events.conditions, events, design, n_volumes=n_volumes)
+    modeled = [name for name in events.conditions if name not in roles.silent]
+    contrasts = resolve_contrasts(modeled, described=roles.described, averaged=roles.averaged)
+    inestimable = inestimable_contrasts(contrasts, roles.information)
+    left_out: dict[str, Sequence[str]] = {
+        "no volume shows a response to": roles.silent,
+        "almost nothing is observed of the response to": tuple(roles.faint),
+        "the mean over conditions is computed without": tuple(roles.dominating),
+        "these contrasts cannot be estimated:": inestimable,
+    }
+    kept = {name: weights for name, weights in contrasts.items() if name not in inestimable}
+    return kept or contrasts, {text: names for text, names in left_out.items() if names}
