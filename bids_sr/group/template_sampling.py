@@ -318,8 +318,8 @@ def _ratio_to_first(first: Sampling, sampling: Sampling) -> float | None:
     if first.points is None or sampling.points is None:
         return None
     images = [
-        sample_points(*load_image(cast(Path, run.run.boldref)), run.points)
-        for run in (first, sampling)
+        sample_points(*load_image(cast(Path, run.boldref)), points)
+        for run, points in ((first.run, first.points), (sampling.run, sampling.points))
     ]
     return signal_ratio(images[0], images[1], np.asarray(first.inside & sampling.inside))
 
