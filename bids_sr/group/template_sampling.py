@@ -317,9 +317,11 @@ def _ratio_to_first(first: Sampling, sampling: Sampling) -> float | None:
     """
     if first.points is None or sampling.points is None:
         return None
-    first_image = sample_points(*load_image(cast(Path, first.run.boldref)), first.points)
-    image = sample_points(*load_image(cast(Path, sampling.run.boldref)), sampling.points)
-    return signal_ratio(first_image, image, np.asarray(first.inside & sampling.inside))
+    images = [
+        sample_points(*load_image(cast(Path, run.boldref)), points)
+        for run, points in ((first.run, first.points), (sampling.run, sampling.points))
+    ]
+    return signal_ratio(images[0], images[1], np.asarray(first.inside & sampling.inside))
 
 
 def _restrict_to_common(sampling: Sampling, keys: Sequence[MapKey]) -> None:

@@ -16,8 +16,8 @@ from bids_sr.spatial.transforms import voxel_centers
 
 _DETAIL_MM = 10.0  # mm, sigma of the Gaussian whose local mean is divided out
 SAME_HEAD = 0.8
-"""Smallest correlation of local detail between runs of one head. Two clean runs of a participant
-have .96, and heads and their own mirror images .43 to .73 (at 3 and 6 mm).
+"""Smallest similarity of runs of one head. Two runs of a participant have .98 to .99, and heads and
+their own mirror images .43 to .73 (at 3 and 6 mm; `benchmarks/heads.py`).
 """
 _MIRRORED_GAIN = 0.5
 """Largest 1 - r of a mirrored image, relative to 1 - r as stored, that shows that left and right
@@ -119,32 +119,42 @@ def place_in_frame(moving: Volume, fixed: Volume, xfm: Array) -> Float:
     return np.where(inside > 0.99, resampled, 0)
 
 
-def is_mirrored(
-    first: Volume, other: Volume, mask: MaskArray, xfm: Array, similarity: float
-) -> bool:
-    """Return whether left and right of a head are swapped relative to the first run.
+def mirrored_similarity(first: Volume, other: Volume, mask: MaskArray, xfm: Array) -> float:
+    """Return the similarity of the first head and another head with swapped sides.
 
     Parameters
     ----------
     first : Volume
         Boldref of the first run.
     other : Volume
-        Boldref of another run.
+        Boldref of another run, whose left and right are swapped before it is registered again.
     mask : MaskArray
         Brain voxels of the first run (3D, boolean).
     xfm : Array
         Rigid transform (4 x 4) from points of the first run to points of the other run (RAS+ mm).
-    similarity : float
-        Similarity of the images as stored (`head_similarity`).
+
+    Returns
+    -------
+    float
+        See `head_similarity`.
     """
     mirrored, reflection = _swap_sides(other)
     start = reflection @ xfm @ _reflect_head(first, mask)
     aligned = refine(first, mirrored, mask, start, rounds=3, most_mm=_MOST_MOVED_MM)
     placed = place_in_frame(mirrored, first, aligned)
-    mirrored_similarity = head_similarity(first.data, placed, mask, first.zooms)
-    return mirrored_similarity >= SAME_HEAD and (
-        1 - mirrored_similarity < _MIRRORED_GAIN * (1 - similarity)
-    )
+    return head_similarity(first.data, placed, mask, first.zooms)
+
+
+def is_mirrored(
+    first: Volume, other: Volume, mask: MaskArray, xfm: Array, similarity: float
+) -> bool:
+    """Return whether left and right of a head are swapped relative to the first run.
+
+    `similarity`: similarity of the images as stored (`head_similarity`). For the other parameters,
+    see `mirrored_similarity`.
+    """
+    swapped = mirrored_similarity(first, other, mask, xfm)
+    return swapped >= SAME_HEAD and 1 - swapped < _MIRRORED_GAIN * (1 - similarity)
 
 
 def _swap_sides(image: Volume) -> tuple[Volume, Float]:

