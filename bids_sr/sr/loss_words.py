@@ -7,6 +7,7 @@ from bids_sr.sr.recipe import LossTerm
 _WORDS = {
     "content:MSE": "squared error",
     "content:MAE": "absolute error",
+    "content:BCE": "the cross-entropy of intensities",
     "ssim:SSIMLoss": "structural dissimilarity",
     "psnr:PSNRLoss": "a PSNR term",
     "adversarial:AdversarialBCE": "the adversarial loss of a discriminator",
