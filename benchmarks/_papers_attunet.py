@@ -297,7 +297,7 @@ def _volumes(images: Array, mask: Array) -> dict[str, float]:
 
 
 def volumes(_: Path, portion: Portion) -> None:
-    """Figures 10 and 13: volumes of super-resolved scans, and of repeated scans."""
+    """Figure 10: volumes of super-resolved scans."""
     outputs, _sizes, _curves = outputs_of(portion)
     measured = [_volumes(head(n).fine, head(n).mask) for n in TESTED]
     found = {
@@ -338,10 +338,9 @@ def volumes(_: Path, portion: Portion) -> None:
         " figure 10."
     )
     keep("papers_attunet_volumes", "Attention U-Net, figure 10: volumes", rows, remarks=[remark])
-    repeated()
 
 
-def repeated() -> None:
+def repeated(_: Path, _portion: Portion) -> None:
     """Figure 13: volumes of repeated scans of the same heads at high resolution."""
     paper = {
         "csfSpaces": "1 to 4.72 (.91 to 8.21)",
@@ -405,4 +404,5 @@ PARTS: dict[str, Callable[[Path, Portion], None]] = {
     "attunet_2": table_2,
     "attunet_settings": settings,
     "attunet_volumes": volumes,
+    "attunet_repeated": repeated,
 }
