@@ -1,10 +1,6 @@
 """Tables of `docs/papers.md`: ``python docs/papers_page.py``.
 
-<<<<<<< HEAD
 A table is between ``<!-- table NAME -->`` and ``<!-- end of table -->``; its rows are in
-=======
-A table is between ``<!-- table NAME -->`` and ``<!-- end of table -->``; its rows are those of
->>>>>>> evidence
 `benchmarks/results/NAME.json`. A figure is between ``<!-- figure NAME -->`` and
 ``<!-- end of figure -->``; `benchmarks/papers.py` draws it from the same results. The list of
 items is between ``<!-- items -->`` and ``<!-- end of items -->``; edit `docs/papers_items.tsv`
