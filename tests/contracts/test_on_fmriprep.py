@@ -112,13 +112,17 @@ def test_only_missing_derivatives_are_estimated(data, prepared, deleted, estimat
 
 
 def test_networks_get_the_volumes_as_acquired(full_graph: Graph) -> None:
-    """Series are resampled from the imported run after slice-timing correction only."""
+    """Series are resampled from the imported run, without outlier volumes, after slice-timing
+    correction only.
+    """
     series = nodes_of(full_graph, "super_resolve")
     assert len(series) > 3
     for placed in series:
         [timed] = made_by(full_graph, placed, "stc")
         assert timed.step.__name__ == "correct_slice_timing"
-        [read] = made_by(full_graph, timed, "bold")
+        [replaced] = made_by(full_graph, timed, "bold")
+        assert replaced.step.__name__ == "replace_outliers"
+        [read] = made_by(full_graph, replaced, "acquired")
         assert read.step.__name__ == "import_series"
         assert str(made_by(full_graph, read, "bold_file")[0]).endswith(
             "bids/sub-01/func/sub-01_task-tap_bold.nii.gz"

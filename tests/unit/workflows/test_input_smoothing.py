@@ -78,7 +78,7 @@ def test_every_series_is_computed_from_the_smoothed_series(maker: BidsMaker) -> 
     [motion_node] = [
         node for node in graph_of_run.nodes if node.step.__name__ == "estimate_motion"
     ]
-    assert source_of(graph_of_run, motion_node, "bold") == "import_series"
+    assert source_of(graph_of_run, motion_node, "bold") == "replace_outliers"
     text = graph_of_run.methods_text()
     assert "smoothed with a Gaussian kernel of 3.5 mm FWHM" in text
     [facts] = [
