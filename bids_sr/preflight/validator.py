@@ -65,11 +65,10 @@ def validate(
     else:
         try:
             issues, messages = _run(program, bids_dir, timeout_s)
-            errors = [issue for issue in issues if issue.get("severity") == "error"]
             is_read = {bids_dir / _DESCRIPTION, bids_dir, *read_files}
-            unread = [issue for issue in errors if bids_dir / _place(issue) not in is_read]
+            unread = [issue for issue in issues if bids_dir / _place(issue) not in is_read]
             _add_problems(
-                [issue for issue in errors if issue not in unread],
+                [issue for issue in issues if bids_dir / _place(issue) in is_read],
                 messages,
                 bids_dir,
                 participants,
@@ -148,7 +147,7 @@ def _add_problems(
     """Add errors as problems, one per kind; `messages` describes the codes."""
     files_with_problems = {Path(problem.what) for problem in findings.problems}
     kinds: dict[tuple[str, str, tuple[str, str]], list[_Issue]] = {}
-    for issue in issues:
+    for issue in filter(_is_error, issues):
         if (
             bids_dir / _place(issue) in files_with_problems
         ):  # described more clearly by our own checks
@@ -176,7 +175,7 @@ def _add_warnings(
     """Add errors in files that are not read as warnings, one per kind and participant."""
     known = {Path(notice.what) for notice in (*findings.problems, *findings.notices)}
     kinds: dict[tuple[str, str, str], list[_Issue]] = {}
-    for issue in issues:
+    for issue in filter(_is_error, issues):
         owners = _owners(issue, bids_dir, participants, runs)
         if not owners or bids_dir / _place(issue) in known:
             continue
@@ -191,6 +190,10 @@ def _add_warnings(
                 f"{_describe(issues_of_kind[0], messages)}. Processing continues because files of"
                 " this name are not read.",
             )
+
+
+def _is_error(issue: _Issue) -> bool:
+    return issue.get("severity") == "error"
 
 
 def _list_places(issues: Sequence[_Issue], bids_dir: Path) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import stat
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -39,6 +39,7 @@ from bids_sr.preflight import (
     validator,
 )
 from bids_sr.preflight import voxel_checks as voxels
+from bids_sr.preflight.estimability import TypesOfRun
 from bids_sr.preflight.events import order_types
 from bids_sr.preflight.plan_text import _cost_table, notes
 from bids_sr.preflight.run_contrasts import contrasts_of_runs
@@ -174,8 +175,10 @@ class TestEvents:
         self, maker: BidsMaker, planned: Planned
     ) -> None:
         maker.events(rows=((-30.0, 20.0, "early"), *EVENTS))
+        (contrasts,) = planned(activation=Activation(contrasts=("early",))).contrasts.values()
+        assert contrasts == {"early": {"early": 1.0}}
         (contrasts,) = planned().contrasts.values()
-        assert "early" in contrasts["all"]
+        assert "early" not in contrasts["all"], "hardly any of its response is in the run"
 
     @pytest.mark.parametrize(
         ("n_volumes", "tr", "message"),
@@ -265,14 +268,18 @@ class TestEvents:
         assert len(planned().problems) == 3
 
 
+def types_of_runs(types: Mapping[Path, tuple[str, ...]]) -> dict[Path, TypesOfRun]:
+    return {path: TypesOfRun.all_described(names) for path, names in types.items()}
+
+
 class TestContrasts:
     """A contrast must fit a run; runs of other tasks are processed without it."""
 
     def test_contrasts_are_assigned_to_runs_with_their_trial_types(self) -> None:
         tap, look = Path("tap"), Path("look")
-        types = {tap: ("thumb", "little"), look: ("face", "thumb")}
+        types = types_of_runs({tap: ("thumb", "little"), look: ("face", "thumb")})
         findings = Findings()
-        contrasts = contrasts_of_runs(types, ["thumb-little", "thumb", "face"], findings)
+        contrasts = contrasts_of_runs(types, ["thumb-little", "thumb", "face"], {}, findings)
         assert findings.problems == []
         assert list(contrasts[tap]) == ["thumbMinusLittle", "thumb"]
         assert list(contrasts[look]) == ["thumb", "face"]
@@ -281,13 +288,19 @@ class TestContrasts:
 
     def test_a_contrast_of_trial_types_of_different_runs_is_rejected(self) -> None:
         problems = problems_of(
-            contrasts_of_runs, {Path("a"): ("thumb",), Path("b"): ("face",)}, ["thumb-face"]
+            contrasts_of_runs,
+            types_of_runs({Path("a"): ("thumb",), Path("b"): ("face",)}),
+            ["thumb-face"],
+            {},
         )
         assert "no run contains all trial types of the contrast (thumb, face)" in problems[0].why
 
     def test_a_run_without_any_contrast_is_reported(self) -> None:
         problems = problems_of(
-            contrasts_of_runs, {Path("a"): ("thumb",), Path("b"): ("face",)}, ["thumb"]
+            contrasts_of_runs,
+            types_of_runs({Path("a"): ("thumb",), Path("b"): ("face",)}),
+            ["thumb"],
+            {},
         )
         assert [p.what for p in problems] == ["b"]
 
@@ -700,7 +713,7 @@ class TestValidator:
         program.write_text(f"#!/bin/sh\nexec 2>&1\n{body}\n")
         program.chmod(0o755)
         monkeypatch.setattr(validator, "_find_validator", lambda: program)
-        findings = found_by(validator.validate, tmp_path, ["01"], (), timeout_s=1.0)
+        findings = found_by(validator.validate, tmp_path, ["01"], {}, (), timeout_s=1.0)
         assert findings.problems == []
         assert [text in notice.why for notice in findings.notices] == [True]
 
@@ -711,7 +724,7 @@ class TestValidator:
         self, maker: BidsMaker, tmp_path: Path
     ) -> None:
         before = sorted(tmp_path.rglob("*"))
-        assert found_by(validator.validate, maker.root, ["01"], ()) == Findings()
+        assert found_by(validator.validate, maker.root, ["01"], {}, ()) == Findings()
         assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -773,12 +773,11 @@ def test_errors_of_the_installed_validator_are_reported(
     maker: BidsMaker, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = [option for option in _argv(maker, None) if option != "--skip-bids-validation"]
-    (maker.root / "sub-01" / "func" / "sub-01_notbids.nii.gz").write_bytes(
-        gzip.compress(b"0" * 400)
-    )
+    description = {"Name": "tiny", "BIDSVersion": "1.9.0", "Authors": "one"}
+    maker.json(maker.root / "dataset_description.json", description)
     assert main(argv) == 2
     message = capsys.readouterr().err
-    assert "sub-01_notbids.nii.gz" in message
-    assert "NOT_INCLUDED" in message
+    assert "dataset_description.json" in message
+    assert "JSON_SCHEMA_VALIDATION_ERROR" in message
     assert "--skip-bids-validation" in message
     assert not (maker.root.parent / "out").exists()
