@@ -1,10 +1,10 @@
 """Tables of `docs/papers.md`: ``python docs/papers_page.py``.
 
-A table stands between ``<!-- table NAME -->`` and ``<!-- end of table -->``; its rows are those of
-`benchmarks/results/NAME.json`. A figure stands between ``<!-- figure NAME -->`` and
-``<!-- end of figure -->``; `benchmarks/papers.py` draws it from the same results. The list of
-items stands between ``<!-- items -->`` and ``<!-- end of items -->``; edit `docs/papers_items.tsv`
-and run this script.
+Tables are between ``<!-- table NAME -->`` and ``<!-- end of table -->``. The rows of a table are
+read from `benchmarks/results/NAME.json`. Figures are between ``<!-- figure NAME -->`` and
+``<!-- end of figure -->``; `benchmarks/papers.py` draws them from the same results. The list of
+items is between ``<!-- items -->`` and ``<!-- end of items -->``. To change the list, edit
+`docs/papers_items.tsv` and run this script.
 """
 
 import csv

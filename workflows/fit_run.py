@@ -90,7 +90,7 @@ class Calibration:
 
 @frozen
 class SteadyRun:
-    """Series of a run in which outlier volumes are replaced.
+    """Series of a run, with outlier volumes replaced.
 
     `acquired`: series with all volumes as acquired. `n_dummy`: number of non-steady-state volumes
     at the start. `outliers`: outlier volumes; None if they were not searched.

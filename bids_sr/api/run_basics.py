@@ -43,7 +43,7 @@ _MOST_LEFT_MM = 0.5
 class RunBasics:
     """Non-steady-state volumes of a run, its head motion, its brain, and its outlier volumes.
 
-    `outliers`: None for a series in which outlier volumes are not replaced.
+    `outliers`: outlier volumes with the reason; None if outlier volumes were not searched.
     """
 
     n_dummy: int

@@ -22,7 +22,7 @@ from bids_sr.metrics.rows import MetricRow
 
 COVERAGE = "coverage_one_level_down"
 LEAST_COVERAGE = 0.9
-"""Lowest coverage of 95 % intervals, at half the resolution, with which detail is supported."""
+"""Lowest coverage of the 95 % intervals of supported detail, at half the resolution."""
 LEAST_ACTIVE = 50
 """Smallest number of active voxels at half the resolution."""
 WIDEST = 0.3

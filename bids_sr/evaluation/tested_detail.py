@@ -1,4 +1,4 @@
-"""Detail of each contrast that is recovered at half the resolution, where it was acquired.
+"""Test of the detail of each contrast at half the resolution, on the acquired run.
 
 The run is downsampled by the super-resolution factor and super-resolved to the acquired
 resolution. The effect of each contrast is then compared with the acquired effect as a
@@ -58,7 +58,7 @@ def iterate_tested_detail(
     contrasts : Contrasts
         Weights of conditions by contrast. Contrasts that cannot be split into halves are skipped.
     factor : Factor
-        Ratio by which the run was downsampled along each axis.
+        Downsampling factor of the run along each axis.
 
     Yields
     ------

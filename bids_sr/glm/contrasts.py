@@ -185,7 +185,8 @@ def _default_contrasts(
     each is compared with the mean of the others. There are no comparisons of more types. Labels
     do not depend on the types that are left out.
 
-    `described` are the types with contrasts of their own, `averaged` those in means; None for all.
+    `described` are the types with contrasts of their own; None includes all types. `averaged` are
+    the types in means; None includes the described types.
     """
     described = trial_types if described is None else described
     averaged = described if averaged is None else averaged
@@ -256,7 +257,8 @@ def resolve_contrasts(
         ``name=0.5*thumb-0.5*little``, and ``all`` (mean of all types). Terms without a factor have
         weight 1. If empty, `_default_contrasts` are used.
     described, averaged : Sequence[str] | None
-        Trial types with default contrasts, and those in the mean ``all``; None for all types.
+        Trial types with default contrasts, and trial types in the mean ``all``. If None,
+        `described` is all types, and `averaged` is `described` (default contrasts) or all types.
 
     Raises
     ------

@@ -38,8 +38,8 @@ LEAST_DISPLACEMENT = 0.25
 """Smallest median displacement in active voxels, as a fraction of the slice thickness."""
 LEAST_GAIN = 0.05
 """Smallest advantage of the fusion over its controls, as a share of the detail to predict."""
-# Relative noise variance of the slices in the test, in which only half of the blocks of the second
-# run are used.
+# Relative noise variance of the slices of the first and the second run in the test. Only half of
+# the blocks of the second run are used.
 _FIRST_NOISE, _SECOND_NOISE = 0.1, 0.3
 _COLUMNS_AT_ONCE = 256  # number of columns whose covariances are in memory at a time
 

@@ -27,7 +27,7 @@ LEAST_SLOPE_OF_DIFFERENCE = -0.25
 difference shows that conditions were confused.
 """
 _SURE = 3.0
-"""Number of standard errors by which a slope must be below its limit."""
+"""Smallest distance of a slope below its limit, in standard errors."""
 _MOST_TRIED = 12
 """Largest number of disagreeing runs for which all sets are compared."""
 

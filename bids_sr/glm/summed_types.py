@@ -18,7 +18,7 @@ TimedEvent = tuple[float, float, str]
 
 
 def find_summed_types(events: Sequence[TimedEvent]) -> dict[str, tuple[str, ...]]:
-    """Return the trial types whose events are those of two or more other types together.
+    """Return the trial types that list all events of two or more other types again.
 
     Two types with the same events are not included, because neither is the sum of the other.
 

@@ -1,7 +1,7 @@
-"""What the model of a run can tell about each trial type, before any image is read.
+"""Information about each trial type in the model of a run, computed before any image is read.
 
-The variance of a contrast is that of ordinary least squares for noise of variance one. It depends
-on the events and the volumes only, and decides which default contrasts are worth computing.
+Variances of contrasts are variances of ordinary least squares for noise of variance one. They
+depend only on the events and the volumes, and decide which default contrasts are computed.
 """
 
 import math
@@ -56,7 +56,7 @@ class TypeInformation:
         return self._variances(weights)[0]
 
     def inflation(self, weights: Mapping[str, float]) -> float:
-        """Return the variance of a contrast relative to that for uncorrelated regressors."""
+        """Return the variance relative to the contrast's variance for uncorrelated regressors."""
         actual, uncorrelated = self._variances(weights)
         return actual / uncorrelated if math.isfinite(actual) else math.inf
 
@@ -79,7 +79,7 @@ class TypeInformation:
         return dict(zip(self.conditions, ((self.scale / complete) ** 2).tolist(), strict=True))
 
     def faint_types(self, least: float = LEAST_SHARE) -> dict[str, float]:
-        """Return the types of whose response almost nothing is observed, with the share.
+        """Return the types whose response is hardly observed, with the observed share.
 
         `least` is the smallest share relative to the type with the largest share.
         """
@@ -90,7 +90,7 @@ class TypeInformation:
     def dominating_types(
         self, types: Sequence[str], largest: float = LARGEST_RATIO
     ) -> dict[str, float]:
-        """Return the types without which the mean over types has a much smaller standard error.
+        """Return the types that greatly increase the standard error of the mean over types.
 
         Types are left out one by one. A type that cannot be separated from other types is not the
         cause, and is not included.
@@ -105,7 +105,7 @@ class TypeInformation:
         Returns
         -------
         dict[str, float]
-            Ratio of the standard errors by type, in the order in which types are left out.
+            Ratio of the standard errors by type; the type that is left out first comes first.
         """
         kept, left_out = list(types), dict[str, float]()
         while len(kept) > 1:
@@ -127,7 +127,7 @@ class TypeInformation:
         return left_out
 
     def inseparable_types(self) -> tuple[str, ...]:
-        """Return the types whose regressors are nearly a mixture of those of other types."""
+        """Return the types whose regressors are nearly mixtures of regressors of other types."""
         is_small = self.values < 1 / LARGEST_INFLATION
         involved = np.abs(self.vectors[:, is_small]).max(axis=1, initial=0.0)
         return tuple(
@@ -191,7 +191,7 @@ def spans_near_run(
 
 
 def times_outside_run(first: float, end: float, tr: float) -> Float:
-    """Return times (s) before and after a run at which responses can differ from 0.
+    """Return the times (s) before and after a run when responses can differ from 0.
 
     `first` is the time of the first volume, `end` is the end of the run (s).
     """

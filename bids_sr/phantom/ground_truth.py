@@ -376,7 +376,7 @@ def write_structural_truth(
         metadata = {"Description": text, "SpatialReference": "the T1w image"}
         write_image(anat / f"{stem}_probseg", share, subject.preset.t1w_affine, metadata)
         if label == LESION_LABEL:
-            text = "Voxels of the T1w image of which at least half is lesion"
+            text = "Voxels of the T1w image that are at least half lesion"
             metadata |= {"Description": text, "Type": "Lesion"}
             affine = subject.preset.t1w_affine
             write_image(anat / f"{stem}_mask", share >= 0.5, affine, metadata)
@@ -392,7 +392,7 @@ def write_lesion_locations(root: Path) -> None:
     folder.mkdir(parents=True)
     text = (
         f"Deep white matter of {TEMPLATE}, where lesions are simulated. Coordinates differ little"
-        " from those of MNI152NLin2009cAsym, the default template of bids-sr, so that the map can"
+        " from MNI152NLin2009cAsym coordinates (default template of bids-sr), so that the map can"
         " be used with --lesion-template"
     )
     stem = folder / f"tpl-{TEMPLATE}_res-02_label-{LESION_LABEL}_desc-locations_mask"

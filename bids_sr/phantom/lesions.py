@@ -17,7 +17,7 @@ from bids_sr.phantom.fields import smooth_field, smooth_step
 from bids_sr.phantom.head import Head, deform_maps, load_template_maps
 
 TEMPLATE = "MNI152NLin2009aSym"
-"""Template from which simulated heads are derived, in the names of TemplateFlow."""
+"""TemplateFlow name of the template of simulated heads."""
 _RADIUS, _SMALLEST, _LARGEST = 3.5, 2.0, 7.0  # mm, median and range of the mean radius
 _SPREAD = 0.4  # standard deviation of the logarithm of the radius
 _ELONGATION = 0.2  # standard deviation of the logarithm of each axis relative to the radius
@@ -51,7 +51,7 @@ def _depth_in_white_matter() -> tuple[Array, Array]:
 
 
 def add_lesions(rng: np.random.Generator, head: Head, count: int) -> Head:
-    """Return a head in which lesions replace part of the white matter.
+    """Return the head with part of its white matter replaced by lesions.
 
     Parameters
     ----------

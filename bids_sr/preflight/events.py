@@ -95,7 +95,7 @@ def check_events(
 
 
 def sum_text(parts: Sequence[str]) -> str:
-    """Return why a type is not modeled whose events are those of the types `parts` together."""
+    """Return why a type that lists the events of the types `parts` again is not modeled."""
     return (
         f"it lists the events of {' and '.join(map(repr, parts))} again, so that its response"
         " is the sum of their responses"

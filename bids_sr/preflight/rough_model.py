@@ -19,7 +19,7 @@ _BRIEF_S = 0.5  # s; nilearn may sample shorter events too weakly
 # smallest singular value of columns scaled to length one: no column is close to a mixture of
 # others
 _APART = 0.05
-_MARGIN = 1.3  # factor by which the approximate model must keep away from a limit
+_MARGIN = 1.3  # smallest distance of the approximate model from a limit, as a factor
 
 
 def rough_courses(events: "Events", times: Float) -> dict[str, Float]:

@@ -86,7 +86,7 @@ def fit_classes(
     mask : Array
         Brain voxels (3D, boolean).
     intracranial : Array | None, optional
-        Voxels in which veins are also searched (3D, boolean); None searches only the brain.
+        Other voxels that can contain veins (3D, boolean); None searches veins only in the brain.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def segment_multispectral(
     mask : Array
         Brain voxels (3D, boolean).
     intracranial : Array | None, optional
-        Voxels in which veins are also searched (3D, boolean); None searches only the brain.
+        Other voxels that can contain veins (3D, boolean); None searches veins only in the brain.
     model : ClassModel | None, optional
         Intensities of the classes, fitted to scans of the same head in the same units; None fits
         them to `scans`.
@@ -169,7 +169,7 @@ def _check_mask(scans: Mapping[str, Array], mask: Array) -> Array:
 
 
 def _select_rim(brain: Array, intracranial: Array | None) -> Array:
-    """Return the voxels around the brain in which veins are searched (3D, boolean)."""
+    """Return the voxels around the brain that can contain veins (3D, boolean)."""
     if intracranial is None:
         return np.zeros_like(brain)
     return np.asarray(intracranial, dtype=bool) & ~brain

@@ -656,8 +656,8 @@ _RELIABLE = (
 _CALIBRATION = "a calibration run (about 20 volumes at the high resolution, with the same slices)"
 TESTED_EXPLANATION = (
     "In the {test}, the acquired run was downsampled, super-resolved and compared with itself, so"
-    " the values are about the resolution of the acquisition. They are no measurement of the"
-    " accuracy at the final resolution."
+    " the values are about the resolution of the acquisition. They do not measure the accuracy at"
+    " the final resolution."
 )
 _UNMEASURED = ("not assessed", "tested", "not supported")
 """Statuses of runs whose accuracy was not measured."""

@@ -104,7 +104,7 @@ class ParticipantMap:
     left_out : Mapping[str, str]
         Reasons by name of the excluded runs.
     not_applied : Sequence[str]
-        Names of combined runs to which the method was not applied.
+        Names of combined runs whose method was not applied (zero filled).
     files : str
         Pattern of the stored maps, relative to the output directory; "" if no map is stored.
     slices : Sequence[str]
@@ -113,7 +113,7 @@ class ParticipantMap:
         Part of the larger brain mask that a run shares with the first run, by name of the run. It
         contains only runs with a small shared part.
     spaces_apart : Mapping[str, str]
-        Grids of the runs, by output space in which the runs are on different grids.
+        Grids of the runs, by output space. It contains only spaces with different grids.
     equal_weights : bool
         Whether all runs have the same weight; otherwise, weights depend on their noise.
     disagreeing : Mapping[str, str]
@@ -389,8 +389,8 @@ def _person_sentences(facts: ParticipantMap) -> list[str]:
         and abs(facts.person_interval - interval) <= _SHARE_OF_WIDTH * interval
     ):
         sentence += (
-            " Both intervals are similar, because the reconstruction error, most of which repeats"
-            " in every run, is the largest part of both."
+            " Both intervals are similar, because the reconstruction error is the largest part of"
+            " both, and most of the reconstruction error repeats in every run."
         )
     return [sentence]
 

@@ -168,7 +168,7 @@ def _measure_changes(reader: SeriesReader, first: int) -> _Changes:
 def _find_copies(reader: SeriesReader, changes: _Changes, first: int) -> dict[int, str]:
     """Return the copies of earlier volumes with the reason.
 
-    A series without noise, in which at least half of the volumes are copies, has none.
+    No copies are returned if at least half of the volumes are copies (a series without noise).
     """
     copies: dict[int, str] = {}
     earlier: dict[bytes, int] = {}

@@ -213,7 +213,7 @@ def _import_transforms(
 
 
 def _replace_transforms(matrices: Array, outliers: Sequence[int], n_dummy: int) -> Array:
-    """Return transforms (T, 4, 4) in which outlier volumes have the nearest other transform."""
+    """Return transforms (T, 4, 4), for outlier volumes the transform of the nearest other."""
     source = np.arange(len(matrices))
     for volume, weights in interpolation_weights(outliers, len(matrices), n_dummy).items():
         source[volume] = max(weights, key=lambda used: weights[used])

@@ -44,8 +44,8 @@ def replace_outliers(acquired: Series, here: Path = HERE, *, n_dummy: int) -> tu
     Returns
     -------
     tuple[Series, Facts]
-        Series in which outlier volumes are interpolated linearly in time, the same file if there
-        are none; and outlier volumes with the reason, empty if there are none.
+        Series with outlier volumes interpolated linearly in time, the same file if the run has no
+        outlier volumes; and outlier volumes with the reason, empty if there are none.
     """
     outliers = find_outlier_volumes(acquired, n_dummy=n_dummy)
     if not outliers:

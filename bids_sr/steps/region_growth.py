@@ -62,7 +62,7 @@ def grow_region(
     start_time : float
         Reference time of a volume (s after its start).
     confounds : Confounds | None
-        Confounds of the run, of which only the columns of the temporal model are used.
+        Confounds of the run. Only the columns of the temporal model are used.
     """
     settings = ActivationSettings(
         kinds=("cc",),

@@ -279,7 +279,7 @@ def _is_difference(maps: MapsByStatistic) -> bool:
 
 
 def _reason(name: str, pairs: Sequence[_Pair], outside: set[str]) -> str:
-    """Return why a run disagrees, and with which other runs.
+    """Return the reason why a run disagrees, with the names of the other runs.
 
     Reasons that concern runs inside the largest set come first.
     """
