@@ -128,7 +128,7 @@ class UnreadName:
     run : str
         Name without the suffix, as far as it can be recognized.
     reason, remedy : str
-        What is wrong with the name, and what to do.
+        Error in the name, and its correction.
     is_copy : bool
         Whether the image is also stored under a valid name.
     """
