@@ -170,8 +170,8 @@ def _combine_group(
         carried[RAW] = _carry_series(RAW, runs, first, registered, group, list(group.contrasts))
         agreement = sibling_runs.check_runs(
             carried[RAW],
-            {name: found.framed_boldref for name, found in registered.items()},
-            {name: found.run_scale for name, found in registered.items()},
+            {name: run.framed_boldref for name, run in registered.items()},
+            {name: run.run_scale for name, run in registered.items()},
             first.fitted.motion.boldref,
             first.fitted.registration.bold_mask,
             first=first_name,
@@ -229,8 +229,8 @@ def _combine_group(
     return CombinedMaps(
         group=group,
         runs=runs,
-        first2run_xfms={name: found.first2run_xfm for name, found in registered.items()},
-        run_scales={name: found.run_scale for name, found in registered.items()},
+        first2run_xfms={name: run.first2run_xfm for name, run in registered.items()},
+        run_scales={name: run.run_scale for name, run in registered.items()},
         agreement=agreement,
         maps=maps,
         space_maps=space_maps,

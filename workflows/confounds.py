@@ -17,7 +17,7 @@ from bids_sr.workflows.run_plan import RunPlan
 class RunConfounds:
     """Confounds of a run.
 
-    `censoring`: censored volumes; None without a temporal model.
+    `censoring`: censored volumes; None if the run has no temporal model.
     """
 
     confounds: Confounds

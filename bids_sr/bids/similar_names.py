@@ -20,7 +20,7 @@ def describe_similar(image: Path, suffix: str, extension: str, word: str) -> str
     image : Path
         BOLD series without a table or sidecar in its directory.
     suffix, extension : str
-        Of the missing file, such as ``events`` and ``.tsv``.
+        Suffix and extension of the missing file, such as ``events`` and ``.tsv``.
     word : str
         Text that the names of candidates contain in any spelling, such as ``event``.
 
@@ -46,21 +46,25 @@ def _difference(path: Path, image: Path, suffix: str, extension: str) -> tuple[i
         if not path.name.lower().startswith(f"{file_stem(image)}_".lower()):
             return None
         return 1, f"its name does not end in _{suffix}{extension}"
-    labels, of_image = parse_entities(path), parse_entities(image)
+    labels, image_labels = parse_entities(path), parse_entities(image)
     texts = [
         f"{_SHORT.get(key, key)}-{label}"
-        + (f" instead of {_SHORT.get(key, key)}-{of_image[key]}" if key in of_image else "")
+        + (
+            f" instead of {_SHORT.get(key, key)}-{image_labels[key]}"
+            if key in image_labels
+            else ""
+        )
         for key, label in labels.items()
-        if of_image.get(key) != label
+        if image_labels.get(key) != label
     ]
     # files of other images differ in several labels, or are next to their image
     owner = path.with_name(f"{file_stem(path)}_bold")
     if len(texts) != 1 or any(owner.with_suffix(end).exists() for end in (".nii", ".nii.gz")):
         return None
-    (key,) = (key for key, label in labels.items() if of_image.get(key) != label)
-    if key in of_image and key != "subject" and not _are_alike(labels[key], of_image[key]):
+    (key,) = (key for key, label in labels.items() if image_labels.get(key) != label)
+    if key in image_labels and key != "subject" and not _are_alike(labels[key], image_labels[key]):
         return None
-    return 2 + (key not in of_image), f"its name contains {texts[0]}"
+    return 2 + (key not in image_labels), f"its name contains {texts[0]}"
 
 
 def _are_alike(first: str, second: str) -> bool:

@@ -71,7 +71,7 @@ KeptByWidth = Mapping[float, KeptActivation]
 """Comparison of one contrast by smoothing (FWHM, mm)."""
 
 
-def clearest(kept: KeptByWidth) -> KeptActivation:
+def find_clearest(kept: KeptByWidth) -> KeptActivation:
     """Return the comparison at the smoothing with the largest slope, if possible not lost."""
     return max(kept.values(), key=lambda result: (not result.is_lost, result.slope))
 

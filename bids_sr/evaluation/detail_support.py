@@ -1,8 +1,8 @@
-"""Rule that says for which contrasts a run without a reference supports its added detail.
+"""Rule for contrasts whose added detail is supported by a run without a reference.
 
 The detail of a contrast was *tested* if the test at half the resolution
 (`bids_sr.evaluation.tested_detail`) is precise, its interval is above 0, and the acquired effect
-is fine: toward the highest acquired spatial frequencies, the spectral density of its detail falls
+is not smooth: toward the highest acquired frequencies, the spectral density of its detail falls
 by less than half. The detail is *not supported* if the interval contains 0 or is below 0, or if
 the effect is smooth, and *not tested* if the test is not possible or not precise. The limits were
 set before the rule was applied to any data, with one exception: fineness was added after simulated
@@ -74,7 +74,7 @@ NOT_SPLIT = "the run cannot be split into two halves of its blocks"
 def judge_detail(
     rows: Iterable[MetricRow], method: str, contrasts: Sequence[str] = (), fwhm_mm: float = 0.0
 ) -> dict[str, ContrastSupport]:
-    """Return which contrasts of a method have detail that the run supports.
+    """Return whether the run supports the detail of a method, for each contrast.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from bids_sr.evaluation.acquired_activation import KeptByWidth, clearest, kept_text
+from bids_sr.evaluation.acquired_activation import KeptByWidth, find_clearest, kept_text
 from bids_sr.evaluation.evidence import MAPS, accuracy_evidence, is_below_zero
 from bids_sr.evaluation.self_test import TESTED
 from bids_sr.evaluation.words import region_text
@@ -386,7 +386,7 @@ def lost_activation_flags(kept: Mapping[str, Mapping[str, KeptByWidth]]) -> list
     """
     flags = []
     for series, by_contrast in kept.items():
-        results = {name: clearest(by_width) for name, by_width in by_contrast.items()}
+        results = {name: find_clearest(by_width) for name, by_width in by_contrast.items()}
         lost = {name: result for name, result in results.items() if result.is_lost}
         text = f"{series} preserves the activation of the acquired run."
         if lost:

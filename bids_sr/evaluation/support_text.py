@@ -1,4 +1,4 @@
-"""Sentences on the detail that a run without a reference was tested for."""
+"""Sentences on the tested detail of a run without a reference."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -37,7 +37,7 @@ def write_support_lines(
 ) -> list[SupportLine]:
     """Return the lines of a verdict on the tested detail of one method.
 
-    The first line is about the main contrast. One line each names the other contrasts whose detail
+    The first line is about the main contrast. Further lines name the other contrasts whose detail
     is not supported or was not tested.
 
     Parameters

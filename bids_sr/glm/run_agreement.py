@@ -110,7 +110,7 @@ def compare_effects(
 
 
 def _correlated_voxels(effect: Array, variance: Array, mask: MaskArray) -> float:
-    """Return by how much correlations between voxels increase the variance of a sum of noise."""
+    """Return the variance of a sum of noise relative to its variance for uncorrelated voxels."""
     t = np.where(mask, effect / np.sqrt(np.where(mask, variance, 1)), 0)
     autocorrelation = noise_autocorrelation(t, mask)
     # lags in both directions along each axis

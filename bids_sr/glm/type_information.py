@@ -90,7 +90,7 @@ class TypeInformation:
     def dominating_types(
         self, types: Sequence[str], largest: float = LARGEST_RATIO
     ) -> dict[str, float]:
-        """Return the types without which the mean over types has a much smaller standard error.
+        """Return the types that greatly increase the standard error of the mean over types.
 
         Types are left out one by one. A type that cannot be separated from other types is not the
         cause, and is not included.

@@ -28,7 +28,7 @@ _LOWEST = 0.0  # mm, z coordinate in the template, above brain stem and cerebell
 
 
 def map_lesion_locations() -> Volume:
-    """Return where lesions occur in the template (3D, boolean; voxels of 2 mm).
+    """Return the possible lesion locations in the template (3D, boolean; voxels of 2 mm).
 
     The map contains more locations than `add_lesions` uses, like a map of the lesions of many
     patients.

@@ -1,4 +1,4 @@
-"""Trial types and contrasts that the events of a run allow to estimate.
+"""Trial types and contrasts that can be estimated from the events of a run.
 
 Head motion is not known yet, so only events, drift and filters are part of the model.
 """
@@ -137,7 +137,7 @@ def _assess(
 
 
 def _describe_onsets(events: "Events", name: str) -> str:
-    """Return when the events of a trial type begin."""
+    """Return the onsets of the events of a trial type as text."""
     onsets = sorted(onset for onset, _ in events.spans()[name])
     if len(onsets) == 1:
         return f"its only event begins at {onsets[0]:g} s"

@@ -302,7 +302,7 @@ def _read_amplitudes(
     path: Path,
     findings: Findings,
 ) -> list[_EventRow]:
-    """Return rows with the amplitudes of the column modulation, and report how it is used.
+    """Return rows with the amplitudes of the column modulation, and report its use.
 
     `records` are the cells of the table by line number.
     """

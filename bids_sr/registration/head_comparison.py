@@ -172,7 +172,7 @@ def _swap_sides(image: Volume) -> tuple[Volume, Float]:
 def _reflect_head(image: Volume, mask: MaskArray) -> Float:
     """Return the reflection (4 x 4, RAS+ mm) in the sagittal plane through the center of a head.
 
-    A head is nearly symmetric, so this reflection takes it to about its own place.
+    A head is nearly symmetric, so the reflected head is at about the same position.
     """
     reflection = np.diag([-1.0, 1.0, 1.0, 1.0])
     reflection[0, 3] = 2 * float(voxel_centers(mask, image.affine)[:, 0].mean())

@@ -432,9 +432,9 @@ def _reliable_card(
     The list is empty if the map has no SD map. `test` is the name of the self-test, with its voxel
     sizes.
     """
-    if (found := _narrowest_error_rows(rows, best, contrast)) is None:
+    if (error_rows := _narrowest_error_rows(rows, best, contrast)) is None:
         return []
-    width, values = found
+    width, values = error_rows
     significant = values["voxels", "fdr"]
     smoothing = f"smoothed with a {width:g} mm FWHM kernel" if width else "unsmoothed"
     map_text = f"Map: {best}, contrast {contrast}, {smoothing}"
@@ -464,10 +464,10 @@ def _coverage_rows(rows: Sequence[MetricRow], best: str, contrast: str) -> list[
 
 def _explain_reliable(rows: Sequence[MetricRow], best: str, contrast: str, test: str) -> list[str]:
     """Return sentences that explain the card of reliable voxels."""
-    found = _narrowest_error_rows(rows, best, contrast)
-    if found is None or not found[1]["voxels", "fdr"]:
+    error_rows = _narrowest_error_rows(rows, best, contrast)
+    if error_rows is None or not error_rows[1]["voxels", "fdr"]:
         return ["No voxel passes FDR .05."]
-    values = found[1]
+    values = error_rows[1]
     wrong = number(values["expected_wrong", "fdr"], ".0%")
     sentences = [
         "Significant voxels pass FDR .05, which accounts for noise but not for reconstruction"

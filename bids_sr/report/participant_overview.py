@@ -176,7 +176,7 @@ def participant_html(facts: ParticipantMap) -> Markup:
 
 
 def _headline(facts: ParticipantMap) -> str:
-    """Return which runs the map contains, and whether they disagree."""
+    """Return sentences on the runs in the map, and on disagreeing runs."""
     names = [run.name for run in facts.runs]
     if len(names) == 1:
         return f"Map of the participant: the map of {names[0]}, because other runs were left out."
@@ -446,7 +446,7 @@ def slice_sentences(fusion: Mapping[str, object]) -> list[str]:
 
 
 def _tested_sentence(fusion: Mapping[str, object]) -> str:
-    """Return which pairs of runs were tested and passed, with a trailing space; "" if none."""
+    """Return a sentence on the tested pairs of runs, with a trailing space; "" if none."""
     tested = fusion["Tested"]
     assert isinstance(tested, Sequence)
     by_result = {

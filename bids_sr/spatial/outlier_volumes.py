@@ -40,7 +40,7 @@ _RATIO, _DIFFERENCE = 3.0, 0.05
 _SLICE_RATIO, _SLICE_DIFFERENCE = 4.0, 0.2
 _GAIN, _LONG_GAIN, _GAIN_SPREAD = 0.03, 0.1, 8.0  # limits of the gain
 # Volumes of a segment that agree with each other may show another pose of the head, where the
-# distortion differs. They are outliers if the correlation with the reference is lower than this.
+# distortion differs. They are outliers if the correlation with the reference is below this limit.
 _ALIKE = 0.9
 _SCALED = 0.98  # correlation of an image that differs from the reference mainly in its gain
 _SLICE_VOXELS = 30  # voxels of the brain in a slice that is compared
@@ -289,12 +289,14 @@ def _compare_segments(reader: SeriesReader, segments: list[Array]) -> dict[int, 
     chosen = np.unique(np.linspace(0, len(comparer.trusted) - 1, _ORDINARY + 2).round()[1:-1])
     ordinary = [int(t) for t in comparer.trusted[chosen.astype(int)]]
     spread = _Spread.of(
-        [found for t in ordinary for found in comparer.compare(t, both_sides=False)]
+        [comparison for t in ordinary for comparison in comparer.compare(t, both_sides=False)]
     )
     reasons: dict[int, str] = {}
     for segment in order[len(trusted) :]:
         middle = int(segment[len(segment) // 2])
-        comparisons = sorted(comparer.compare(middle), key=lambda found: found.difference)
+        comparisons = sorted(
+            comparer.compare(middle), key=lambda comparison: comparison.difference
+        )
         doubts = [_doubt(comparison, spread, len(segment)) for comparison in comparisons]
         if all(doubts):
             reasons |= {int(t): doubts[0] for t in segment}

@@ -216,7 +216,7 @@ def _replace_transforms(matrices: Array, outliers: Sequence[int], n_dummy: int) 
     """Return transforms (T, 4, 4) that give outlier volumes the nearest other transform."""
     source = np.arange(len(matrices))
     for volume, weights in interpolation_weights(outliers, len(matrices), n_dummy).items():
-        source[volume] = max(weights, key=lambda used: weights[used])
+        source[volume] = max(weights, key=weights.__getitem__)
     return matrices[source]
 
 

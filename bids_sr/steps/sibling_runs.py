@@ -109,7 +109,9 @@ class _Pair:
     @property
     def worst(self) -> tuple[str, str, str] | None:
         """Compared run, other run and contrast of the smallest slope that disagrees."""
-        disagreeing = {key: found for key, found in self.effects.items() if found.disagrees}
+        disagreeing = {
+            key: agreement for key, agreement in self.effects.items() if agreement.disagrees
+        }
         return min(disagreeing, key=lambda key: disagreeing[key].slope, default=None)
 
     @property
@@ -126,10 +128,10 @@ class _Pair:
         if self.worst is None:
             return ""
         run, other, contrast = self.worst
-        found = self.effects[self.worst]
+        agreement = self.effects[self.worst]
         return (
-            f"in active voxels, the effect of {run} is {found.slope:.2f} times the effect of"
-            f" {other} (contrast {contrast}; r {found.correlation:.2f})"
+            f"in active voxels, the effect of {run} is {agreement.slope:.2f} times the effect of"
+            f" {other} (contrast {contrast}; r {agreement.correlation:.2f})"
         )
 
     def facts(self) -> dict[str, object]:
@@ -143,12 +145,12 @@ class _Pair:
                     "Run": run,
                     "OtherRun": other,
                     "Contrast": contrast,
-                    "Slope": round(found.slope, 3),
-                    "StandardError": round(found.error, 3),
-                    "Correlation": round(found.correlation, 3),
-                    "Voxels": found.n_voxels,
+                    "Slope": round(agreement.slope, 3),
+                    "StandardError": round(agreement.error, 3),
+                    "Correlation": round(agreement.correlation, 3),
+                    "Voxels": agreement.n_voxels,
                 }
-                for (run, other, contrast), found in self.effects.items()
+                for (run, other, contrast), agreement in self.effects.items()
             ],
         }
 
@@ -258,7 +260,7 @@ def _compare_effects(
             continue
         for run, other in permutations(runs):
             of_run, of_other = by_run.get(run, {}), by_run.get(other, {})
-            if not all({"effect", "variance"} <= found.keys() for found in (of_run, of_other)):
+            if not all({"effect", "variance"} <= maps.keys() for maps in (of_run, of_other)):
                 continue
             if of_run["effect"].volume.data.shape != of_other["effect"].volume.data.shape:
                 continue
@@ -283,9 +285,9 @@ def _reason(name: str, pairs: Sequence[_Pair], outside: set[str]) -> str:
 
     Reasons that concern runs inside the largest set come first.
     """
-    own = [pair for pair in pairs if name in pair.runs]
-    own.sort(key=lambda pair: set(pair.runs) <= outside)
-    others = [next(run for run in pair.runs if run != name) for pair in own]
+    run_pairs = [pair for pair in pairs if name in pair.runs]
+    run_pairs.sort(key=lambda pair: set(pair.runs) <= outside)
+    others = [next(run for run in pair.runs if run != name) for pair in run_pairs]
     further = others[1:]
     more = f", and likewise for {enumerate_words(further)}" if further else ""
-    return own[0].reason + more
+    return run_pairs[0].reason + more
