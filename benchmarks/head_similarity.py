@@ -1,6 +1,6 @@
 """Similarity of the mean images of runs: one head, mirrored heads and other people's heads.
 
-python benchmarks/heads.py DATA
+python benchmarks/head_similarity.py DATA
 
 DATA is the folder of `people.py`. Mean images are means of 30 volumes. `half`: in-plane resolution
 divided by two, as k-space was cropped.
@@ -78,7 +78,7 @@ def main() -> int:
             )
             print(rows[-1], flush=True)
     keep(
-        "heads",
+        "head_similarity",
         "Similarity of mean images: the same head, mirrored heads and other heads",
         rows,
         remarks=[
