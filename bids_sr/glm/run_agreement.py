@@ -1,4 +1,4 @@
-"""Agreement of the effects of runs of one participant, and runs that disagree.
+"""EffectAgreement of the effects of runs of one participant, and runs that disagree.
 
 The effect of one run is compared with the effect of another run in the voxels that are active in
 the other run. Their noise is independent, so the slope of a regression through the origin is
@@ -33,7 +33,7 @@ _MOST_TRIED = 12
 
 
 @frozen
-class Agreement:
+class EffectAgreement:
     """Effect of one contrast in a run, relative to another run, in active voxels.
 
     Parameters
@@ -71,7 +71,7 @@ def compare_effects(
     other_variance: Array,
     *,
     is_difference: bool,
-) -> Agreement | None:
+) -> EffectAgreement | None:
     """Compare the effect of a run with the effect of another run.
 
     Parameters
@@ -86,7 +86,7 @@ def compare_effects(
 
     Returns
     -------
-    Agreement | None
+    EffectAgreement | None
         None if too few voxels are active in the other run.
     """
     both = (variance > 0) & (other_variance > 0)
@@ -100,7 +100,7 @@ def compare_effects(
     n_alike = _correlated_voxels(effect, variance, both)
     error = float(np.sqrt(np.square(reference) @ noise * min(n_alike, n_voxels))) / energy
     is_constant = min(values.std(), reference.std()) == 0
-    return Agreement(
+    return EffectAgreement(
         slope=float(reference @ values) / energy,
         error=error,
         correlation=0.0 if is_constant else float(np.corrcoef(values, reference)[0, 1]),

@@ -8,7 +8,7 @@ import numpy as np
 
 from bids_sr.config.memory import Need
 from bids_sr.frozen import frozen
-from bids_sr.glm.run_agreement import Agreement, compare_effects, find_agreeing_runs
+from bids_sr.glm.run_agreement import EffectAgreement, compare_effects, find_agreeing_runs
 from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import Facts, Image, Map, Mask, Transforms
 from bids_sr.pipeline.step import step
@@ -100,7 +100,7 @@ class _Pair:
     runs: tuple[str, str]
     head: float
     mirrored: bool
-    effects: Mapping[tuple[str, str, str], Agreement]
+    effects: Mapping[tuple[str, str, str], EffectAgreement]
 
     @property
     def has_different_heads(self) -> bool:
@@ -244,7 +244,7 @@ def check_runs(
 
 def _compare_effects(
     maps: Sequence[Map], runs: tuple[str, str]
-) -> Iterator[tuple[tuple[str, str, str], Agreement]]:
+) -> Iterator[tuple[tuple[str, str, str], EffectAgreement]]:
     """Yield the agreement of two runs in both directions, by run, other run and contrast.
 
     The maps with the least smoothing are compared.

@@ -121,16 +121,6 @@ FUZZED: dict[str, tuple[Callable[[BidsMaker], None], str, str]] = {
         "more than one hour before the start or after the end",
     ),
     "samples for events": (_with_events(*MANY_EVENTS), EVENTS_TSV, "more than 50000 rows"),
-    "two names for one": (
-        _with_events(*((t, 2, name) for t in (3, 12, 20) for name in ("thumb", "little"))),
-        EVENTS_TSV,
-        "collinear with other columns",
-    ),
-    "after the last volume": (
-        _with_events(*EVENTS, (29.999, 0, "late")),
-        EVENTS_TSV,
-        "'late' has no events inside the run",
-    ),
     "as quick as sound": (
         lambda maker: maker.bold(tr=0.001) and None,
         BOLD,
