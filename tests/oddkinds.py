@@ -370,7 +370,7 @@ def same_moments(rng: Rng, scene: Scene, right: Right) -> None:
         return "" if {scene.written_name(other): 1.0} in weights else f"{other} is missing"
 
     scene.tables.append(alter)
-    right.types, right.exact = (other,), shift == 0
+    right.types, right.exact = (other,), right.exact and shift == 0
     right.notices.append("are not computed because the responses to .* cannot be separated")
     right.plan.append(check)
 
