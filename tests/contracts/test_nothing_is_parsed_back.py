@@ -158,7 +158,6 @@ ALLOWED: dict[str, str] = {
     "bids_sr/pipeline/store.py::*": FILES,
     "bids_sr/figures/svg_files.py::*": FOREIGN,
     "bids_sr/figures/slices.py::*": FORMAT,
-    "bids_sr/figures/comparison.py::wrap_name": FILES,
     "bids_sr/report/methods_text.py::*": FOREIGN,
     "bids_sr/report/index_page.py::participants_with_figures": FILES,
     "bids_sr/report/participants_page.py::_labels_with_report": FILES,
