@@ -192,7 +192,8 @@ def build_design(
         centered = inside - inside.mean()
         spread = float(centered.std())
         if spread > 1e-12 * max(1.0, float(np.abs(inside).max())):
-            parts[name] = centered / spread
+            # A trial type may have the name of a confound, such as trans_x.
+            parts[f"{name}_confound" if name in responses else name] = centered / spread
     with warnings.catch_warnings():
         # A cut-off above the Nyquist frequency is reported by the error on degrees of freedom
         # below.

@@ -48,13 +48,6 @@ SLOW_KINDS = {
 """Kinds that run only in slow tests."""
 
 
-_WRONG_TODAY = {
-    "names_of_columns": [
-        pytest.mark.xfail(reason="a trial type with the name of a confound has a wrong effect")
-    ]
-}
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("odd")
@@ -64,12 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(
-            name, marks=[pytest.mark.slow] * (name in SLOW_KINDS) + _WRONG_TODAY.get(name, [])
-        )
-        for name in MODEL
-    ],
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW_KINDS)) for name in MODEL],
 )
 def test_an_odd_input_gives_correct_maps_or_an_error(name: str, folder: Path) -> None:
     outcome = run_case(MODEL.index(name), 11, "model", folder, (KINDS[name],))

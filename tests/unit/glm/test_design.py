@@ -153,6 +153,15 @@ def test_motion_and_its_derivatives_enter_by_default():
     np.testing.assert_allclose(design.matrix[:, 1:12].mean(axis=0), 0, atol=1e-12)
 
 
+def test_a_condition_with_the_name_of_a_confound_keeps_its_response():
+    table = pd.DataFrame({"trans_x": np.random.default_rng(0).normal(size=60)})
+    options = {"n_volumes": 60, "tr": 2.0, "confounds": table, "confound_names": ("trans_x",)}
+    design = build_design(events(trans_x=[(10.0, 10.0), (60.0, 10.0)]), **options)
+    other = build_design(events(hand=[(10.0, 10.0), (60.0, 10.0)]), **options)
+    np.testing.assert_array_equal(design.matrix, other.matrix)
+    assert design.columns[:2] == ("trans_x", "trans_x_confound")
+
+
 def test_further_columns_of_the_table_do_not_change_the_model():
     """Squares, tissue signals, cosines, outliers and further components are not modeled by
     default.
