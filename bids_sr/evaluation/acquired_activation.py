@@ -20,18 +20,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
+from bids_sr.evaluation.reference_maps import TRUE_T
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import MaskArray, Real
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.rows import MetricRow, metric_rows
 
-ACTIVE_T = 4.0
-"""Smallest |t| of voxels that are active in the acquired run."""
 LEAST_SLOPE, LEAST_R = 0.5, 0.5**0.5
 """Limits of slope and correlation as fractions of the values of a method that keeps the signal."""
 _LEAST_VOXELS = 5
 _LEAST_EXCESS = 10  # ratio of active voxels to the number that noise alone would make active
-_TAIL = math.erfc(ACTIVE_T / math.sqrt(2))  # share of noise voxels with |t| > 4
+_TAIL = math.erfc(TRUE_T / math.sqrt(2))  # share of noise voxels with |t| > 4
 
 
 @frozen
@@ -93,7 +93,7 @@ def kept_rows(series: str, by_contrast: Mapping[str, KeptByWidth]) -> list[Metri
         for row in metric_rows(
             series,
             {SLOPE: kept.slope, CORRELATION: kept.r},
-            region="acquired40",
+            region=ACQUIRED_ACTIVE,
             contrast=contrast,
             fwhm_mm=fwhm_mm,
             n=kept.voxels,
@@ -142,7 +142,7 @@ def active_voxels(t: Real, mask: MaskArray) -> MaskArray | None:
     mask : ndarray
         Brain on the same grid.
     """
-    active: MaskArray = mask & (np.abs(t) > ACTIVE_T)
+    active: MaskArray = mask & (np.abs(t) > TRUE_T)
     count = int(active.sum())
     expected = _TAIL * int(mask.sum())
     return active if count >= max(_LEAST_VOXELS, _LEAST_EXCESS * expected) else None

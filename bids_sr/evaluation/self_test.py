@@ -89,8 +89,12 @@ class SelfTestResults:
     @property
     def test_text(self) -> str:
         """Test name with voxel sizes: ``self-test (12 → 6 mm)``."""
-        levels = f" ({self.sizes[0]} → {self.sizes[1]} mm)" if self.sizes else ""
-        return f"self-test{levels}"
+        return f"self-test{self.levels_text}"
+
+    @property
+    def levels_text(self) -> str:
+        """Voxel sizes with a leading space, such as `` (12 → 6 mm)``; "" if they are unknown."""
+        return f" ({self.sizes[0]} → {self.sizes[1]} mm)" if self.sizes else ""
 
     def best(self, methods: Sequence[str]) -> str:
         """Return the method with the highest self-test score.

@@ -100,21 +100,16 @@ def _main_text(method: str, support: ContrastSupport, self_test: SelfTestResults
         )
     if support.state == "not supported":
         return (
-            f"At half the resolution{_sizes(self_test)}, {method} did not recover the detail of"
-            f" {contrast} in active voxels ({support_value(support.active)}). Do not interpret"
+            f"At half the resolution{self_test.levels_text}, {method} did not recover the detail"
+            f" of {contrast} in active voxels ({support_value(support.active)}). Do not interpret"
             f" detail of this contrast that is {limit}."
         )
     return (
-        f"Tested on this run at half its resolution{_sizes(self_test)}, {method} recovered"
+        f"Tested on this run at half its resolution{self_test.levels_text}, {method} recovered"
         f" {support_value(support.active)} of the detail of {contrast} in active"
         f" voxels.{_brain_text(support.brain)} In {COMPARED_WHERE}, the test differed from the"
         f" accuracy at the final resolution by at most {LARGEST_DIFFERENCE}."
     )
-
-
-def _sizes(self_test: SelfTestResults) -> str:
-    sizes = self_test.sizes
-    return f" ({sizes[0]} → {sizes[1]} mm)" if sizes else ""
 
 
 def support_value(support: DetailSupport) -> str:

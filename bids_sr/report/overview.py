@@ -352,14 +352,13 @@ def _tested_card(
 ) -> Card:
     """Return a card with the tested detail of the main contrast of the best method."""
     support = supports[main_contrast(supports)]
-    sizes = f" ({self_test.sizes[0]} → {self_test.sizes[1]} mm)" if self_test.sizes else ""
     if support.state == "not tested" or support.active.row is None:
         label = f"detail of {support.contrast} in the {best} map"
         return Card("not tested", label, (words.capitalize(support.active.reason) + ".",))
     value = number(support.active.row.value, ".0%")
     label = (
         f"of the detail of {support.contrast} in active voxels was recovered by {best} at half the"
-        f" resolution{sizes}"
+        f" resolution{self_test.levels_text}"
     )
     if support.state == "not supported":
         label += ": not supported"
