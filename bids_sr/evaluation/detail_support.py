@@ -120,6 +120,23 @@ def judge_detail(
     }
 
 
+def permits_reliable(
+    rows: Iterable[MetricRow], method: str, contrast: str, fwhm_mm: float
+) -> bool | None:
+    """Return whether the tests of a run permit reliable voxels of a contrast.
+
+    The intervals must have been covered, and the detail must not be unsupported. None is returned
+    if the coverage of the contrast was not measured. For the parameters, see `judge_detail`.
+    """
+    rows = list(rows)
+    coverage = [row.value for row in rows if (row.statistic, row.contrast) == (COVERAGE, contrast)]
+    if not coverage:
+        return None
+    support = judge_detail(rows, method, fwhm_mm=fwhm_mm).get(contrast)
+    is_unsupported = support is not None and support.state == "not supported"
+    return min(coverage) >= LEAST_COVERAGE and not is_unsupported
+
+
 def _judge(
     row: MetricRow | None,
     fineness: MetricRow | None,

@@ -1,4 +1,4 @@
-"""EffectAgreement of the effects of runs of one participant, and runs that disagree.
+"""Agreement of the effects of runs of one participant, and runs that disagree.
 
 The effect of one run is compared with the effect of another run in the voxels that are active in
 the other run. Their noise is independent, so the slope of a regression through the origin is

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from bids_sr.config.memory import Need
-from bids_sr.evaluation.detail_support import LEAST_COVERAGE
+from bids_sr.evaluation.detail_support import permits_reliable
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import Threshold, parse_thresholds
@@ -485,9 +485,6 @@ def combine_maps(
         without=without,
         percent=percent,
     )
-    coverages: dict[str, list[float]] = {}
-    for row in (row for rows in coverage_rows for row in rows):
-        coverages.setdefault(str(row.contrast), []).append(row.value)
     derivatives: dict[bool, list[Derivative]] = {True: [], False: []}
     rows: list[MetricRow] = []
     empty: dict[str, str] = {}  # names of runs without a common voxel, by space
@@ -564,8 +561,13 @@ def combine_maps(
                 if stat == "sd":
                     about |= {"Description": _TEXT[stat], "Units": _units(stat, combination)}
                 results.append((values, Derivative(None, derivative.entities, about)))
-            coverage = coverages.get(contrast, [])
-            if len(coverage) >= len(maps) and min(coverage) >= LEAST_COVERAGE:
+            permitted = [
+                is_permitted
+                for run_rows in coverage_rows
+                if (is_permitted := permits_reliable(run_rows, series_name, contrast, width))
+                is not None
+            ]
+            if len(permitted) >= len(maps) and all(permitted):
                 regions["reliable"] = error.reliable
                 region, derivative = describe_reliable_region(
                     error.reliable, effect_map, error.reliable_text

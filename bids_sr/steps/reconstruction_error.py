@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from bids_sr.evaluation.detail_support import COVERAGE, LEAST_COVERAGE, judge_detail
+from bids_sr.evaluation.detail_support import COVERAGE, permits_reliable
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.evaluation.tested_detail import iterate_tested_detail
 from bids_sr.glm.activation_maps import ActivationSettings
@@ -258,7 +258,10 @@ def _block_design(
             high_pass=high_pass,
             start_time=start_time,
             confounds=confounds,
-            confound_names=(*MOTION, *time_column_names(confounds)),
+            confound_names=(
+                *(name for name in MOTION if confounds is not None and name in confounds),
+                *time_column_names(confounds),
+            ),
         )
     except TooFewBlocks:
         return None
@@ -333,7 +336,6 @@ def measure_error(
 
     brain, coarse, zooms = mask.data, bold_mask.data, bold_mask.zooms
     narrowest = min(smoothing)
-    coverage = {row.contrast: row.value for row in coverage_rows if row.statistic == COVERAGE}
     # if super-resolution makes slices thinner, the samples are taken from the thin slice at the
     # center of each acquired slice
     thinner = brain.shape[2] / coarse.shape[2]
@@ -349,7 +351,6 @@ def measure_error(
     rows: list[MetricRow] = list(coverage_rows)
     for width in smoothing:
         unit = _mean_square(error_draws, width)
-        supports = judge_detail(coverage_rows, series_name, fwhm_mm=width)
         for name, fitted_maps in maps_by_contrast(maps, width):
             effect, variance, t, z = (fitted_maps[stat].volume.data for stat in FITTED)
             # The scale is averaged with the square of the smoothing kernel, which approximates the
@@ -367,8 +368,7 @@ def measure_error(
             effect_map = fitted_maps["effect"]
             results = list(describe_error_maps(error.images, effect_map))
             regions = {"fdr": error.active}
-            is_refuted = name in supports and supports[name].state == "not supported"
-            if coverage.get(name, 0.0) >= LEAST_COVERAGE and not is_refuted:
+            if permits_reliable(coverage_rows, series_name, name, width):
                 regions["reliable"] = error.reliable
                 results.append(
                     describe_reliable_region(error.reliable, effect_map, error.reliable_text)

@@ -11,7 +11,7 @@ from scipy import ndimage, stats
 from bids_sr.glm.activation_regions import fdr_region
 from bids_sr.glm.run_combination import widen_error
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.rows import metric_rows
+from bids_sr.metrics.rows import MetricRow, metric_rows
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.steps.combined_runs import (
     carry_maps,
@@ -381,6 +381,29 @@ def test_the_reliable_region_requires_coverage_in_every_run(
     assert ("sblReliable" in by_stat(maps)) is expected
     assert ("reliable" in {row.threshold for row in rows_combined}) is expected
     assert "expected_wrong" in {row.statistic for row in rows_combined}
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0.5, True), (0.05, False)])
+def test_the_reliable_region_requires_that_no_run_refutes_the_detail(
+    tmp_path, two_runs, value, expected
+):
+    """Values of the test of the detail are not mistaken for coverage."""
+    cells = {"reference": "oneLevelDown", "region": "acquired40", "contrast": "hand"}
+    tested = MetricRow(
+        series="sbl",
+        statistic="ev",
+        band="beyond",
+        value=value,
+        lower=value - 0.1,
+        upper=value + 0.1,
+        **cells,
+    )
+    fineness = replace(tested, statistic="detail_fineness", value=0.7)
+    voxels = replace(tested, statistic="voxels", band="n/a", value=400.0)
+    coverage = metric_rows("sbl", {"coverage_one_level_down": 0.95}, contrast="hand")
+    rows = [[*coverage, tested, fineness, voxels], coverage]
+    maps, *_ = combine(tmp_path, two_runs, coverage_rows=rows)
+    assert ("sblReliable" in by_stat(maps)) is expected
 
 
 def test_with_a_calibration_run_the_entire_error_repeats(tmp_path, two_runs):
