@@ -119,10 +119,9 @@ class SuperRes(Checked):
     methods: tuple[str, ...] = option(
         (_AUTO,),
         "--sr-method NAME",
-        "super-resolution methods: auto, one or more of"
-        f" {', '.join(method_names_without_controls())} (sbl, tv and dip do not require a pair),"
-        " or only baselines. auto: sbl, also srgan if there is a T2*w pair, or tv if slices become"
-        " thinner",
+        "methods: auto, baselines, or any of"
+        f" {', '.join(method_names_without_controls())}. sbl, tv and dip require no pair."
+        " auto: sbl, also srgan with a pair, tv for thinner slices",
         common=True,
     )
     baselines: Literal["default", "all"] = option(

@@ -69,7 +69,9 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         vars(preflight).update(
             check=lambda settings: plan or FakePlan(),
             check_machine=lambda checked, settings: (),
-            check_data=lambda checked, forced: tuple(Notice(what=file) for file in data),
+            check_data=lambda checked, forced, search_outliers: tuple(
+                Notice(what=file) for file in data
+            ),
             exclude_runs=lambda checked, problems: checked,
             drop_unfit_references=lambda checked, problems: (checked, problems),
             describe_skipped_runs=list,

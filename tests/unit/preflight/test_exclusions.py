@@ -176,7 +176,6 @@ def test_a_problem_of_an_option_stops_the_call(three_runs: BidsMaker) -> None:
         )
     )
     assert {problem.what.rpartition("/")[2] for problem in plan.problems} == {
-        "sub-01_task-tap_run-2_bold.nii.gz",
         "--output-spaces MNI152NLin2009cAsym:res-7",
     }
 

@@ -490,7 +490,7 @@ def test_memory_does_not_grow_with_the_number_of_volumes(tmp_path: Path) -> None
 def test_both_data_sets_are_valid(maker: BidsMaker) -> None:
     derived, _ = prepare_plan(maker)
     for root in (derived.paths.retrospective_dir, derived.paths.retrospective_truth_dir):
-        assert found_by(validator.validate, root, ["01"], ()) == Findings()
+        assert found_by(validator.validate, root, ["01"], (), [*root.rglob("*")]) == Findings()
 
 
 @pytest.mark.parametrize(

@@ -384,7 +384,7 @@ def test_slow_fluctuations_are_only_measured_in_displaced_runs(tmp_path: Path) -
                 mask,
                 no_motion,
                 {"Pairs": [["run-1", "run-2"]]},
-                tmp_path,
+                here=tmp_path,
                 run=run,
                 first="run-1",
                 n_dummy=0,

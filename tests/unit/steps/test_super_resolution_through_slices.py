@@ -30,7 +30,7 @@ THIN, FLAT = (2.0, 2.0, 2.0), (2.0, 2.0, 1.0)
         ("tv", "fast", "multislice"),
         ("dip", "fast", "multislice"),
         ("mse3d", "fast", "multislice"),
-        ("tv", "paper", "gauss"),
+        ("tv", "paper", "trilinear"),
         ("ccnn3d", "fast", "block"),
     ],
 )

@@ -1,5 +1,6 @@
 """Test which steps run before the verdicts of a run."""
 
+import pytest
 from bidsmaker import BidsMaker
 
 from bids_sr.cli.parser import parse_settings
@@ -31,12 +32,21 @@ def before(graph: Graph, name: str) -> set[str]:
     return {str(node).removeprefix(run) for node in nodes}
 
 
-def test_the_verdict_does_not_wait_for_the_errors_of_maps(maker: BidsMaker) -> None:
-    graph = graph_for(maker)
+@pytest.mark.parametrize("has_reference", [False, True])
+def test_the_verdict_does_not_wait_for_the_errors_of_maps(
+    has_reference: bool, maker: BidsMaker
+) -> None:
+    truth = BidsMaker(maker.root.parent / "truth")
+    truth.bold(zooms=(3.0, 3.0, 4.0))
+    truth.events()
+    graph = graph_for(maker, *(["--truth", str(truth.root)] if has_reference else []))
     before_verdict, before_tables = before(graph, "judge"), before(graph, "join_evaluation")
     assert {"sbl.map_series", "sbl.estimate_variance", "raise_flags"} <= before_verdict
     errors = {"sbl.check_intervals", "sbl.measure_error"}
-    assert not before_verdict & {*errors, "compare_maps", "draw_activation"}
+    # Without a reference, the verdict states the test of the detail.
+    late = errors if has_reference else errors - {"sbl.check_intervals"}
+    assert not before_verdict & {*late, "compare_maps", "draw_activation"}
+    assert ("sbl.check_intervals" in before_verdict) is not has_reference
     assert before_tables >= before_verdict | {"judge", *errors}
     # With a network, there is a first verdict without the network.
     first = before(graph, "first_verdict.judge")

@@ -49,7 +49,7 @@ def test_the_digest_does_not_depend_on_the_order_of_changes() -> None:
     [
         ("tv.tv", "METHOD.FIELD=VALUE", "Write, for example, tv.tv=0.02."),
         ("tv.tv=-1", "from 0 to 100", "Specify a value in this range."),
-        ("tv.tvv=1", "expected one of tv, filters", "Did you mean tv?"),
+        ("tv.tvv=1", "expected one of tv, squared_tv, filters", "Did you mean tv?"),
         ("untt.filters=8", "unknown method 'untt'", "Did you mean unet?"),
         ("li.mae=1", "not run by this command (selected methods: tv, unet)", "Add --sr-method li"),
         ("sbl.tv=1", "instead of training a network", "Remove the change."),
@@ -68,7 +68,7 @@ def test_invalid_changes_are_rejected_with_option_reason_and_fix(
 
 def test_full_help_lists_recipe_settings_with_range_and_default() -> None:
     text = " ".join(build_parser(everything=True).format_help().split())
-    assert "tv, paper: tv 0 to 100 (0.01), filters 4 to 256 (32)" in text
+    assert "tv, paper: tv 0 to 100 (0.01), squared_tv 0 to 100 (0), filters 4 to 256 (96)" in text
     assert "adversarial 0 to 1 (0)" in text
     assert "settings of the training recipes" not in build_parser().format_help()
 
