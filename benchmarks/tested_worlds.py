@@ -325,10 +325,10 @@ def value_text(row: MetricRow | None) -> str:
     return "n/a" if row is None else f"{row.value:.2f} [{row.lower:.2f}, {row.upper:.2f}]"
 
 
-def find_fineness(rows: list[MetricRow], region: str) -> float | None:
-    """Return the fineness of the acquired effect; None if it was not computed."""
+def find_fineness(rows: list[MetricRow], region: str) -> str:
+    """Return the fineness of the acquired effect with its interval."""
     cells = (FINENESS, region)
-    return next((round(r.value, 2) for r in rows if (r.statistic, r.region) == cells), None)
+    return value_text(next((r for r in rows if (r.statistic, r.region) == cells), None))
 
 
 def main() -> int:

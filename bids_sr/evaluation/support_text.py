@@ -85,12 +85,13 @@ def write_support_lines(
 
 def _main_text(method: str, support: ContrastSupport, self_test: SelfTestResults) -> str:
     """Return the sentences on the main contrast."""
-    contrast, limit = support.contrast, f"finer than {self_test.acquired_text}"
+    contrast = f"contrast {support.contrast}"
+    limit = f"finer than {self_test.acquired_text}"
     if support.state == "not tested":
         return (
             f"The detail of {contrast} could not be tested, because {support.active.reason}. Treat"
-            f" the {method} map of {contrast} as an interpolated map, and do not interpret detail"
-            f" {limit}."
+            f" the {method} map of this contrast as an interpolated map, and do not interpret"
+            f" detail {limit}."
         )
     if support.active.is_smooth:
         return (

@@ -63,9 +63,9 @@ def iterate_tested_detail(
     Yields
     ------
     MetricRow
-        Explained variance with its 95 % interval (`n` is the number of slices), `FINENESS` of the
-        acquired effect, and the number of voxels. The explained variance is NaN if the acquired
-        effect has no reproducible detail.
+        Explained variance (`n` is the number of slices) and `FINENESS` of the acquired effect,
+        both with a 95 % interval, and the number of voxels. The explained variance is NaN if the
+        acquired effect has no reproducible detail.
     """
     upper_factor = _middle_factor(factor)
     n_upper = _count_frequencies(upper_factor)
@@ -103,8 +103,15 @@ def iterate_tested_detail(
                     upper=value + half_width,
                     n=int(np.count_nonzero(voxels.any(axis=(0, 1)))),
                 )
-                fineness = _compute_fineness(targets, upper, voxels) / white
-                yield replace(row, statistic=FINENESS, band="beyond", value=fineness)
+                ratio, half_width = _compute_fineness(targets, upper, voxels)
+                yield replace(
+                    row,
+                    statistic=FINENESS,
+                    band="beyond",
+                    value=ratio / white,
+                    lower=(ratio - half_width) / white,
+                    upper=(ratio + half_width) / white,
+                )
                 yield row
 
 
@@ -121,10 +128,11 @@ def _count_frequencies(factor: Factor) -> float:
 
 def _compute_fineness(
     details: Sequence[Real], upper_details: Sequence[Real], voxels: MaskArray
-) -> float:
-    """Return the energy of reproducible detail in the upper half, relative to the lower half.
+) -> tuple[float, float]:
+    """Return the ratio of reproducible detail in the upper and lower half, and its half-width.
 
-    NaN is returned if there are too few voxels or if one of the energies is not above 0.
+    Both are NaN if there are too few voxels or if one of the energies is not above 0; the
+    half-width is NaN if there are too few slices.
 
     Parameters
     ----------
@@ -135,13 +143,36 @@ def _compute_fineness(
         Region (x, y, z).
     """
     if np.count_nonzero(voxels) < LEAST_VOXELS:
-        return math.nan
+        return math.nan, math.nan
     lower_details = [detail - upper for detail, upper in zip(details, upper_details, strict=True)]
-    upper_energy, lower_energy = (
-        float(np.cov(first[voxels], second[voxels])[0, 1])
+    slices = voxels.any(axis=(0, 1))
+    upper, lower = (
+        (_center(first, voxels) * _center(second, voxels)).sum(axis=(0, 1))[slices]
         for first, second in (upper_details, lower_details)
     )
-    return upper_energy / lower_energy if min(upper_energy, lower_energy) > 0 else math.nan
+    if not min(upper.sum(), lower.sum()) > 0:
+        return math.nan, math.nan
+    return float(upper.sum() / lower.sum()), 1.96 * math.sqrt(_ratio_variance(upper, lower))
+
+
+def _center(image: Real, voxels: MaskArray) -> Float:
+    """Subtract the mean over the voxels of a region; other voxels are set to 0."""
+    return np.where(voxels, image - image[voxels].mean(dtype=np.float64), 0).astype(np.float64)
+
+
+def _ratio_variance(numerators: Float, denominators: Float) -> float:
+    """Return the jackknife variance of a ratio of two sums over slices; NaN if there are too few.
+
+    Parameters
+    ----------
+    numerators, denominators : Float
+        Terms of the sums, one per slice.
+    """
+    count = len(numerators)
+    if count < _LEAST_SLICES:
+        return math.nan
+    others = (numerators.sum() - numerators) / (denominators.sum() - denominators)
+    return (count - 1) / count * float(np.square(others - others.mean()).sum())
 
 
 def _compute_detail(effects: Effects, weights: Float, width: float, factor: Factor) -> Float32:
@@ -173,10 +204,7 @@ def _explained_variance(
     """
     if np.count_nonzero(voxels) < LEAST_VOXELS:
         return math.nan, math.nan
-    e_a, e_b, t_a, t_b = (
-        np.where(voxels, image - image[voxels].mean(dtype=np.float64), 0).astype(np.float64)
-        for image in (*estimates, *targets)
-    )
+    e_a, e_b, t_a, t_b = (_center(image, voxels) for image in (*estimates, *targets))
     slices = voxels.any(axis=(0, 1))
     explained = (e_a * t_b + e_b * t_a - (e_a**2 + e_b**2) / 2).sum(axis=(0, 1))[slices]
     energy = (t_a * t_b).sum(axis=(0, 1))[slices]
@@ -184,9 +212,5 @@ def _explained_variance(
     total = float(energy.sum())
     if not total > 1.96 * float(energy.std(ddof=1) if count > 1 else 0) * count**0.5:
         return math.nan, math.nan
-    value = float(explained.sum()) / total
-    if count < _LEAST_SLICES:
-        return value, math.nan
-    others = (explained.sum() - explained) / (total - energy)
-    variance = (count - 1) / count * float(np.square(others - others.mean()).sum())
-    return value, 1.96 * math.sqrt(variance + _LEVEL_SD**2)
+    half_width = 1.96 * math.sqrt(_ratio_variance(explained, energy) + _LEVEL_SD**2)
+    return float(explained.sum()) / total, half_width

@@ -353,12 +353,12 @@ def _tested_card(
     """Return a card with the tested detail of the main contrast of the best method."""
     support = supports[main_contrast(supports)]
     if support.state == "not tested" or support.active.row is None:
-        label = f"detail of {support.contrast} in the {best} map"
+        label = f"detail of contrast {support.contrast} in the {best} map"
         return Card("not tested", label, (words.capitalize(support.active.reason) + ".",))
     value = number(support.active.row.value, ".0%")
     label = (
-        f"of the detail of {support.contrast} in active voxels was recovered by {best} at half the"
-        f" resolution{self_test.levels_text}"
+        f"of the detail of contrast {support.contrast} in active voxels was recovered by {best} at"
+        f" half the resolution{self_test.levels_text}"
     )
     if support.state == "not supported":
         label += ": not supported"

@@ -37,6 +37,8 @@ def rows_of(
             statistic="detail_fineness",
             band="beyond",
             value=fineness,
+            lower=fineness - 0.15,
+            upper=fineness + 0.15,
             **place,
             **cells,
         ),
@@ -57,7 +59,8 @@ def rows_of(
         ({"half": 0.29}, "tested", ""),
         ({"value": 0.12}, "not supported", ""),
         ({"value": -0.5, "half": 0.9}, "not supported", ""),
-        ({"fineness": 0.49}, "not supported", ""),
+        ({"fineness": 0.37}, "not supported", ""),
+        ({"fineness": 0.38}, "tested", ""),  # .38 + 1.645 / 1.96 * .15 is above .5
         ({"fineness": math.nan}, "not tested", "highest acquired spatial frequencies"),
         ({"coverage": 0.89}, "not tested", "only 89 %"),
         ({"coverage": math.nan}, "not tested", "not measured"),
@@ -92,18 +95,19 @@ def test_each_state_has_its_sentence_with_the_number():
     ((state, text),) = lines_of(rows_of(), rows_of(region="brain", value=0.42))
     assert state == "tested"
     assert (
-        "(12 → 6 mm), sbl recovered 53 % (40 to 66) of the detail of all in active voxels" in text
+        "(12 → 6 mm), sbl recovered 53 % (40 to 66) of the detail of contrast all in active voxels"
+        in text
     )
     assert "whole brain" not in text
     ((_, text),) = lines_of(rows_of(), rows_of(region="brain", value=-0.4))
     assert "Over the whole brain, the detail was not recovered (−40 % (−53 to −27))" in text
     ((state, text),) = lines_of(rows_of(value=0.1))
     assert state == "not supported"
-    assert "did not recover the detail of all" in text
+    assert "did not recover the detail of contrast all" in text
     assert "Do not interpret detail of this contrast that is finer than 6 mm." in text
     ((state, text),) = lines_of(rows_of(fineness=0.3))
     assert state == "not supported"
-    assert "The effect of all is smooth at the acquired resolution" in text
+    assert "The effect of contrast all is smooth at the acquired resolution" in text
     ((state, text),) = lines_of(rows_of(voxels=12))
     assert state == "not tested"
     assert "only 12 active voxels" in text

@@ -71,6 +71,8 @@ def test_fineness_is_the_ratio_of_spectral_densities(share, expected):
         assert expected == 0
     else:
         assert fineness.value == pytest.approx(expected, abs=0.12)
+        assert fineness.lower < expected < fineness.upper
+        assert fineness.upper - fineness.lower < 0.5
 
 
 def test_active_voxels_are_those_of_the_downsampled_run():

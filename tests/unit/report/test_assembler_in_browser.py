@@ -474,7 +474,7 @@ def test_a_table_scrolls_in_a_box_links_its_file_and_is_printed_in_full(tab_of_p
     assert [boxes.nth(k).is_visible() for k in range(2)] == [False, True]
     assert (
         boxes.nth(1).bounding_box()["height"]
-        < 350
+        < 420
         < tab_of_page.locator("#t-2 table").nth(1).bounding_box()["height"]
     )
     assert tab_of_page.locator("#t-2 a").get_attribute("href") == "sub-01/func/x.tsv"
