@@ -451,7 +451,7 @@ def brief_events(rng: Rng, scene: Scene, right: Right) -> None:
     scene.strength = 6.0 / (length or 1.0)
     right.exact = False
     if length == 0:
-        right.notices.append("duration 0")
+        right.notices.append("zero duration")
 
 
 @kind("events", "time")
