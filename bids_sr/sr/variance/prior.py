@@ -54,6 +54,9 @@ _MANY = 4  # largest number of maps without an explicit reconstruction matrix
 _SIDE = 4
 
 _BLOCK = 16  # rows of high-resolution voxels processed together
+# High-resolution voxels along an axis that are correlated with their surroundings together. More
+# voxels need more products with zero, and fewer voxels more small products.
+_BAND = 20
 
 _Matrices = tuple[Tensor, Tensor]
 """Matrices along x and along y."""
@@ -398,6 +401,61 @@ def _iterate_rows(
         yield slice(start, start + n), rows.unflatten(2, columns_by_step.shape[2:])
 
 
+def _correlate(
+    images: Float32, weight: Float32, fwhm: float, output: tuple[slice, slice]
+) -> Float32:
+    """Return K W b for images b, on some voxels.
+
+    Parameters
+    ----------
+    images : Float32
+        Images (N, X, Y).
+    weight : Float32
+        Diagonal of W (X, Y).
+    fwhm : float
+        Full width of the correlation K (voxels).
+    output : tuple[slice, slice]
+        Voxels of the result along x and y.
+
+    Returns
+    -------
+    Float32
+        Weighted and correlated images (N, voxels along x, voxels along y).
+    """
+    x, y = weight.shape
+    rows, columns = (
+        list(_iterate_bands(voxels, size, fwhm))
+        for voxels, size in zip(output, weight.shape, strict=True)
+    )
+    first, last = rows[0][1].start, rows[-1][1].stop
+    across, along = correlation(x, fwhm).numpy(), correlation(y, fwhm).numpy()
+    weighted = (images[:, first:last] * weight[first:last]).reshape(-1, y)
+    width = output[1].stop - output[1].start
+    correlated_y = np.empty((len(weighted), width), np.float32)
+    for voxels, near in columns:
+        at = slice(voxels.start - output[1].start, voxels.stop - output[1].start)
+        np.matmul(weighted[:, near], along[near, voxels], out=correlated_y[:, at])
+    correlated_y = correlated_y.reshape(len(images), last - first, width)
+    out = np.empty((len(images), output[0].stop - output[0].start, width), np.float32)
+    for voxels, near in rows:
+        at = slice(voxels.start - output[0].start, voxels.stop - output[0].start)
+        part = correlated_y[:, near.start - first : near.stop - first]
+        np.matmul(across[voxels, near], part, out=out[:, at])
+    return out
+
+
+def _iterate_bands(output: slice, size: int, fwhm: float) -> Iterator[tuple[slice, slice]]:
+    """Divide voxels along an axis, and yield every part with the voxels that correlate with it.
+
+    `size` is the number of voxels along the axis, and `fwhm` the full width of the correlation.
+    """
+    reach = _compute_reach(fwhm)
+    count = max(1, round((output.stop - output.start) / _BAND))
+    edges = np.linspace(output.start, output.stop, count + 1).round().astype(int).tolist()
+    for start, stop in pairwise(edges):
+        yield slice(start, stop), slice(max(0, start - reach), min(size, stop + reach))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prior:
     """Gaussian prior defined by W, K and noise (see the module documentation).
@@ -477,14 +535,11 @@ class Prior:
         rows, columns = (matrix.numpy() for matrix in tile.down)
         back = solved.reshape(-1, len(columns)) @ columns
         back = rows.T @ back.reshape(len(solved), len(rows), -1)
-        out = []
-        for width, weight in zip(self.fwhm, self.weight[:, z, *tile.fine].numpy(), strict=True):
-            across, along = (
-                correlation(size, width)[voxels].numpy()
-                for size, voxels in zip(weight.shape, tile.output_in_data, strict=True)
-            )
-            correlated_y = (weight * back).reshape(-1, weight.shape[1]) @ along.T
-            out.append(across @ correlated_y.reshape(*back.shape[:2], -1))
+        maps = self.weight[:, z, *tile.fine].numpy()
+        out = [
+            _correlate(back, weight, width, tile.output_in_data)
+            for width, weight in zip(self.fwhm, maps, strict=True)
+        ]
         return back[:, *tile.output_in_data], out
 
     def make_slice_function(self, z: int) -> Callable[[Tensor], Tensor]:
