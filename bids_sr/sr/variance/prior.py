@@ -33,7 +33,7 @@ from scipy.ndimage import maximum_filter
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from bids_sr.io.arrays import Array, Float32
+from bids_sr.io.arrays import Array, Float32, iterate_parts
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.sr.lapack import factor_in_place, solve_in_place
 from bids_sr.sr.operators import ResolutionLevel
@@ -53,6 +53,7 @@ _MANY = 4  # largest number of maps without an explicit reconstruction matrix
 # more computations, and larger values need larger matrices.
 _SIDE = 4
 
+_ACROSS = 8  # rows of acquired voxels whose covariance is computed together
 _BLOCK = 16  # rows of high-resolution voxels processed together
 # High-resolution voxels along an axis that are correlated with their surroundings together. More
 # voxels need more products with zero, and fewer voxels more small products.
@@ -250,26 +251,28 @@ def data_covariance(maps: Tensor, fwhm: Sequence[float], down: _Matrices) -> Flo
     """
     along_x, along_y = (matrix.numpy() for matrix in down)
     x, y, lines = len(along_x), *along_y.shape
-    pairs, decay = _covary_lines(maps.numpy(), fwhm, along_x, lines)
+    covariances, decay = _covary_lines(maps.numpy(), fwhm, along_x, lines)
     reach = len(decay) - 1
-    covariances = _pack_pairs(pairs.reshape(lines, reach + 1, -1), x)
     padded = np.pad(along_y, ((0, 0), (reach, reach)))
     # k(d - c) D_y[:, d] for the lines around each line c (Y, 2 reach + 1, y)
     shares = sliding_window_view(padded, 2 * reach + 1, axis=1).transpose(1, 2, 0)
     shares = shares * np.concatenate([decay[:0:-1], decay])[:, None]
-    half = (covariances.swapaxes(1, 2) @ shares).reshape(lines, -1)
     out = np.empty((x, y, x * y), np.float32)
-    end = 0
-    for u in range(x):
-        start, end = end, end + (u + 1) * y
-        np.matmul(along_y, half[:, start:end], out=out[u, :, : end - start])
+    for part in iterate_parts(x, _ACROSS):
+        # pairs (u, v) of the rows u of this part, row by row
+        pairs = slice(*(u * (u + 1) // 2 for u in (part.start, part.stop)))
+        half = (covariances[:, :, pairs].swapaxes(1, 2) @ shares).reshape(lines, -1)
+        end = 0
+        for u in range(part.start, part.stop):
+            start, end = end, end + (u + 1) * y
+            np.matmul(along_y, half[:, start:end], out=out[u, :, : end - start])
     return out.reshape(x * y, -1)
 
 
 def _covary_lines(
     maps: Float32, fwhm: Sequence[float], along: Float32, lines: int
 ) -> tuple[Float32, Float32]:
-    """Return covariances between lines, P(c, d) for d >= c as in `data_covariance`.
+    """Return covariances P(c, d) between lines as in `data_covariance`, for pairs u >= v along x.
 
     Parameters
     ----------
@@ -285,8 +288,7 @@ def _covary_lines(
     Returns
     -------
     tuple[Float32, Float32]
-        P(c, d) / k(d - c) for c, d - c, x of d, and x of c, with undefined values if d >= Y; and
-        the widest correlation k for each d - c.
+        P(c, d) / k(d - c), see `_pack_pairs`; and the widest correlation k for d - c from 0.
     """
     x, size = along.shape
     widest = max(fwhm)
@@ -306,7 +308,7 @@ def _covary_lines(
                 :, None, None
             ]
         pairs[:, :steps] += pairs_of_map
-    return pairs, decay
+    return _pack_pairs(pairs.reshape(lines, len(decay), -1), x), decay
 
 
 def _count_steps(fwhm: float, lines: int) -> int:
@@ -320,7 +322,8 @@ def _pack_pairs(pairs: Float32, x: int) -> Float32:
     Parameters
     ----------
     pairs : Float32
-        Covariances of lines c and d >= c, see `_covary_lines` (Y, steps, x of d times x of c).
+        Covariances of lines c and d >= c, for c, d - c, and x of d times x of c (Y, steps, x x).
+        Values are not used if d is not below Y.
     x : int
         Number of acquired voxels along x.
 
