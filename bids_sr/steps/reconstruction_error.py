@@ -37,6 +37,7 @@ from bids_sr.pipeline.artifacts import (
 )
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.series import MEASURED
+from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.matrices import ResolutionError
 from bids_sr.sr.method import Cost
@@ -340,7 +341,8 @@ def measure_error(
     # center of each acquired slice
     thinner = brain.shape[2] / coarse.shape[2]
     centers = ((np.arange(coarse.shape[2]) + 0.5) * thinner).astype(int)
-    power = _mean_square(acquired_draws, narrowest)[..., centers]
+    in_plane = bounding_box(coarse)[:2]
+    power = _mean_square(acquired_draws, narrowest, (*in_plane, slice(None)))[..., centers]
     scales = {}
     for name, acquired in maps_by_contrast(acquired_maps, narrowest):
         effect, variance = (acquired[stat].volume.data for stat in ("effect", "variance"))
@@ -349,8 +351,9 @@ def measure_error(
         )
     error_maps: list[Derivative] = []
     rows: list[MetricRow] = list(coverage_rows)
+    box = bounding_box(brain)
     for width in smoothing:
-        unit = _mean_square(error_draws, width)
+        unit = _mean_square(error_draws, width, box)
         for name, fitted_maps in maps_by_contrast(maps, width):
             effect, variance, t, z = (fitted_maps[stat].volume.data for stat in FITTED)
             # The scale is averaged with the square of the smoothing kernel, which approximates the
@@ -387,12 +390,13 @@ def measure_error(
     return error_maps, rows
 
 
-def _mean_square(draws: SeriesReader, width: float) -> Float32:
-    """Return the mean square of smoothed samples (X, Y, Z).
+def _mean_square(draws: SeriesReader, width: float, box: tuple[slice, slice, slice]) -> Float32:
+    """Return the mean square of smoothed samples in a box, and 0 elsewhere (X, Y, Z).
 
     Samples are smoothed with a kernel of `width` (FWHM, mm).
     """
-    total = np.zeros(draws.shape[:3], np.float32)
+    total = np.zeros(draws.shape[:3], np.float32, order="F")  # as the volumes of a file
     for volume in draws.volumes():
-        total += np.square(smooth(volume, draws.zooms, width)) / draws.shape[3]
+        smoothed = smooth(volume, draws.zooms, width, box)
+        total[box] += smoothed * (smoothed / draws.shape[3])
     return total

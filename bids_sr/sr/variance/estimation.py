@@ -152,9 +152,9 @@ def _responses(
         solve_in_place(root, solutions, transposed=True)
         back, responses = prior.responses(z, tile, solutions)
         for number, response in enumerate(responses):
-            response *= back
-            for out, part in ((observed, response[:count]), (sampled, response[count:])):
-                out[number, z, *tile.output_range] = torch.from_numpy(part.mean(0))
+            for out, part in ((observed, slice(count)), (sampled, slice(count, None))):
+                total = np.einsum("nxy,nxy->xy", response[part], back[part])
+                out[number, z, *tile.output_range] = torch.from_numpy(total / len(back[part]))
 
     jobs = (
         (z, tile, torch.randn(math.prod(map(len, tile.down)), draws, generator=generator))

@@ -53,8 +53,11 @@ _MANY = 4  # largest number of maps without an explicit reconstruction matrix
 # more computations, and larger values need larger matrices.
 _SIDE = 4
 
+_ACROSS = 8  # rows of acquired voxels whose covariance is computed together
 _BLOCK = 16  # rows of high-resolution voxels processed together
-_ACROSS = 15  # rows of acquired voxels whose covariance with all rows is computed together
+# High-resolution voxels along an axis that are correlated with their surroundings together. More
+# voxels need more products with zero, and fewer voxels more small products.
+_BAND = 20
 
 _Matrices = tuple[Tensor, Tensor]
 """Matrices along x and along y."""
@@ -228,13 +231,14 @@ def data_covariance(maps: Tensor, fwhm: Sequence[float], down: _Matrices) -> Flo
     """Return the covariance D C D' of a tile's noise-free data, as a lower triangle (m, m).
 
     The result equals `covariance` with L = R = D, but requires fewer products. It is used if the
-    correlation widths of all maps differ. For high-resolution rows a and b, only pairs with b >= a
-    are computed. The shorter matrix D_y is applied before pairs are formed, because the sum over
-    pairs is the longest sum:
+    correlation widths of all maps differ. For high-resolution lines c and d along x, with maps w_c
+    and w_d, the covariance of the data along x is
 
-        H = sum_a D_x[:, a] sum_(b >= a) k(b - a) D_x[:, b] (D_y w_a) K (D_y w_b)'
+        P(c, d) = sum_q k_q(d - c) (D_x w_c) K_q (D_x w_d)'
 
-    with k(0) halved, and D C D' = H + H'. Blocks above the diagonal are not written.
+    Only pairs of lines with d >= c are computed, because P(d, c) is P(c, d)'. D_y is then applied
+    from both sides, once per pair of acquired voxels along x, which gives the blocks of the lower
+    triangle. Blocks above the diagonal are not written.
 
     Parameters
     ----------
@@ -246,40 +250,99 @@ def data_covariance(maps: Tensor, fwhm: Sequence[float], down: _Matrices) -> Flo
         D along both axes, (x, X) and (y, Y).
     """
     along_x, along_y = (matrix.numpy() for matrix in down)
-    x, count = along_x.shape
-    y, size = along_y.shape
-    reaches = [min(count - 1, _compute_reach(width)) for width in fwhm]
-    n_steps = sum(reach + 1 for reach in reaches)
-    # the axes are a, b - a (for each map), y of b, and y of a
-    pairs = np.empty((count, n_steps, y, y), np.float32)
-    shares = np.empty((count, x, n_steps), np.float32)  # k(b - a) D_x[:, b]
-    start = 0
-    for width, weight, reach in zip(fwhm, maps.numpy(), reaches, strict=True):
-        steps = slice(start, start + reach + 1)
-        start = steps.stop
-        # D_y w_a, zero-padded after the last row
-        rows = np.zeros((count + reach, y, size), np.float32)
-        np.multiply(along_y, weight[:, None], out=rows[:count])
-        later_rows = as_strided(
-            rows, (count, (reach + 1) * y, size), rows.strides, writeable=False
-        )
-        correlated = rows[:count] @ correlation(size, width).numpy()
-        pairs_of_map = pairs[:, steps].reshape(count, -1, y)
-        np.matmul(later_rows, correlated.swapaxes(1, 2), out=pairs_of_map)
-        correlations = correlation(count, width).numpy()[0, : reach + 1].copy()
-        correlations[0] /= 2
-        padded = np.pad(along_x, ((0, 0), (0, reach)))
-        windows = sliding_window_view(padded, reach + 1, axis=1).swapaxes(0, 1)
-        shares[:, :, steps] = windows * correlations
-    half = np.empty((x, x, y, y), np.float32)
+    x, y, lines = len(along_x), *along_y.shape
+    covariances, decay = _covary_lines(maps.numpy(), fwhm, along_x, lines)
+    reach = len(decay) - 1
+    padded = np.pad(along_y, ((0, 0), (reach, reach)))
+    # k(d - c) D_y[:, d] for the lines around each line c (Y, 2 reach + 1, y)
+    shares = sliding_window_view(padded, 2 * reach + 1, axis=1).transpose(1, 2, 0)
+    shares = shares * np.concatenate([decay[:0:-1], decay])[:, None]
+    out = np.empty((x, y, x * y), np.float32)
     for part in iterate_parts(x, _ACROSS):
-        products = shares[:, part] @ pairs.reshape(count, n_steps, -1)
-        half[:, part] = (along_x @ products.reshape(count, -1)).reshape(x, -1, y, y)
-    out = np.empty((x, y, x, y), np.float32)
-    for u in range(x):
-        lower = slice(u + 1)
-        out[u, :, lower] = half[u, lower].transpose(2, 0, 1) + half[lower, u].transpose(1, 0, 2)
+        # pairs (u, v) of the rows u of this part, row by row
+        pairs = slice(*(u * (u + 1) // 2 for u in (part.start, part.stop)))
+        half = (covariances[:, :, pairs].swapaxes(1, 2) @ shares).reshape(lines, -1)
+        end = 0
+        for u in range(part.start, part.stop):
+            start, end = end, end + (u + 1) * y
+            np.matmul(along_y, half[:, start:end], out=out[u, :, : end - start])
     return out.reshape(x * y, -1)
+
+
+def _covary_lines(
+    maps: Float32, fwhm: Sequence[float], along: Float32, lines: int
+) -> tuple[Float32, Float32]:
+    """Return covariances P(c, d) between lines as in `data_covariance`, for pairs u >= v along x.
+
+    Parameters
+    ----------
+    maps : Float32
+        Maps w_q (Q, X, Y), whose lines are along x.
+    fwhm : Sequence[float]
+        Full widths of the Q correlations (high-resolution voxels).
+    along : Float32
+        D along x (x, X).
+    lines : int
+        Number of lines Y.
+
+    Returns
+    -------
+    tuple[Float32, Float32]
+        P(c, d) / k(d - c), see `_pack_pairs`; and the widest correlation k for d - c from 0.
+    """
+    x, size = along.shape
+    widest = max(fwhm)
+    decay = correlation(lines, widest).numpy()[0, : _count_steps(widest, lines)]
+    pairs = np.zeros((lines, len(decay), x, x), np.float32)
+    for width, weight in zip(fwhm, maps, strict=True):
+        steps = _count_steps(width, lines)
+        # D_x w_c, zero-padded after the last line
+        rows = np.zeros((lines + steps - 1, x, size), np.float32)
+        np.multiply(along, weight.T[:, None], out=rows[:lines])
+        later_rows = as_strided(rows, (lines, steps * x, size), rows.strides, writeable=False)
+        correlated = rows[:lines].reshape(-1, size) @ correlation(size, width).numpy()
+        pairs_of_map = later_rows @ correlated.reshape(lines, x, size).swapaxes(1, 2)
+        pairs_of_map = pairs_of_map.reshape(lines, steps, x, x)
+        if width != widest:
+            pairs_of_map *= (correlation(lines, width).numpy()[0, :steps] / decay[:steps])[
+                :, None, None
+            ]
+        pairs[:, :steps] += pairs_of_map
+    return _pack_pairs(pairs.reshape(lines, len(decay), -1), x), decay
+
+
+def _count_steps(fwhm: float, lines: int) -> int:
+    """Return the number of distances between lines with a correlation that is not ignored."""
+    return min(lines, math.floor(_REACH * fwhm) + 1)
+
+
+def _pack_pairs(pairs: Float32, x: int) -> Float32:
+    """Return covariances of each line with the lines around it, for pairs u >= v along x.
+
+    Parameters
+    ----------
+    pairs : Float32
+        Covariances of lines c and d >= c, for c, d - c, and x of d times x of c (Y, steps, x x).
+        Values are not used if d is not below Y.
+    x : int
+        Number of acquired voxels along x.
+
+    Returns
+    -------
+    Float32
+        Covariances of voxel u of line c and voxel v of line d, for c, d - c from -(steps - 1) to
+        steps - 1, and pairs (u, v) row by row; 0 before the first line.
+    """
+    lines, steps, _ = pairs.shape
+    u, v = np.tril_indices(x)
+    packed = np.empty((lines, 2 * steps - 1, len(u)), np.float32)
+    # mode "clip" writes to the output without a buffer
+    np.take(pairs, v * x + u, axis=2, out=packed[:, steps - 1 :], mode="clip")
+    for step in range(1, steps):
+        earlier = packed[:, steps - 1 - step]
+        earlier[:step] = 0
+        np.take(pairs[:-step, step], u * x + v, axis=1, out=earlier[step:], mode="clip")
+    return packed
 
 
 def _iterate_rows(
@@ -339,6 +402,61 @@ def _iterate_rows(
             part[:] = maps_of_width if along is None else along @ maps_of_width
         rows = windows[start : start + n] @ columns_by_step[:, :n].flatten(2).transpose(0, 1)
         yield slice(start, start + n), rows.unflatten(2, columns_by_step.shape[2:])
+
+
+def _correlate(
+    images: Float32, weight: Float32, fwhm: float, output: tuple[slice, slice]
+) -> Float32:
+    """Return K W b for images b, on some voxels.
+
+    Parameters
+    ----------
+    images : Float32
+        Images (N, X, Y).
+    weight : Float32
+        Diagonal of W (X, Y).
+    fwhm : float
+        Full width of the correlation K (voxels).
+    output : tuple[slice, slice]
+        Voxels of the result along x and y.
+
+    Returns
+    -------
+    Float32
+        Weighted and correlated images (N, voxels along x, voxels along y).
+    """
+    x, y = weight.shape
+    rows, columns = (
+        list(_iterate_bands(voxels, size, fwhm))
+        for voxels, size in zip(output, weight.shape, strict=True)
+    )
+    first, last = rows[0][1].start, rows[-1][1].stop
+    across, along = correlation(x, fwhm).numpy(), correlation(y, fwhm).numpy()
+    weighted = (images[:, first:last] * weight[first:last]).reshape(-1, y)
+    width = output[1].stop - output[1].start
+    correlated_y = np.empty((len(weighted), width), np.float32)
+    for voxels, near in columns:
+        at = slice(voxels.start - output[1].start, voxels.stop - output[1].start)
+        np.matmul(weighted[:, near], along[near, voxels], out=correlated_y[:, at])
+    correlated_y = correlated_y.reshape(len(images), last - first, width)
+    out = np.empty((len(images), output[0].stop - output[0].start, width), np.float32)
+    for voxels, near in rows:
+        at = slice(voxels.start - output[0].start, voxels.stop - output[0].start)
+        part = correlated_y[:, near.start - first : near.stop - first]
+        np.matmul(across[voxels, near], part, out=out[:, at])
+    return out
+
+
+def _iterate_bands(output: slice, size: int, fwhm: float) -> Iterator[tuple[slice, slice]]:
+    """Divide voxels along an axis, and yield every part with the voxels that correlate with it.
+
+    `size` is the number of voxels along the axis, and `fwhm` the full width of the correlation.
+    """
+    reach = _compute_reach(fwhm)
+    count = max(1, round((output.stop - output.start) / _BAND))
+    edges = np.linspace(output.start, output.stop, count + 1).round().astype(int).tolist()
+    for start, stop in pairwise(edges):
+        yield slice(start, stop), slice(max(0, start - reach), min(size, stop + reach))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -420,14 +538,11 @@ class Prior:
         rows, columns = (matrix.numpy() for matrix in tile.down)
         back = solved.reshape(-1, len(columns)) @ columns
         back = rows.T @ back.reshape(len(solved), len(rows), -1)
-        out = []
-        for width, weight in zip(self.fwhm, self.weight[:, z, *tile.fine].numpy(), strict=True):
-            across, along = (
-                correlation(size, width)[voxels].numpy()
-                for size, voxels in zip(weight.shape, tile.output_in_data, strict=True)
-            )
-            correlated_y = (weight * back).reshape(-1, weight.shape[1]) @ along.T
-            out.append(across @ correlated_y.reshape(*back.shape[:2], -1))
+        maps = self.weight[:, z, *tile.fine].numpy()
+        out = [
+            _correlate(back, weight, width, tile.output_in_data)
+            for width, weight in zip(self.fwhm, maps, strict=True)
+        ]
         return back[:, *tile.output_in_data], out
 
     def make_slice_function(self, z: int) -> Callable[[Tensor], Tensor]:

@@ -86,6 +86,24 @@ def test_the_covariance_of_data_equals_the_dense_matrix(fwhm):
         )
 
 
+def test_responses_of_several_bands_equal_dense_products():
+    prior = prior_of((40, 35, 2), FACTOR, fwhm=(3.0, 1.5))
+    whole = prior.region
+    tile = whole.part(slice(4, 36), slice(2, 30), 3)
+    solved = normal_noise(5, 3, len(tile.down[0]), len(tile.down[1])).flatten(1).numpy()
+    back, responses = prior.responses(1, tile, solved)
+    dense_back = np.einsum(
+        "xX,nxy,yY->nXY", tile.down[0], solved.reshape(3, *map(len, tile.down)), tile.down[1]
+    )
+    assert relative_distance(back, dense_back[:, *tile.output_in_data]) < 1e-5
+    for width, weight, response in zip(
+        prior.fwhm, prior.weight[:, 1, *tile.fine].numpy(), responses, strict=True
+    ):
+        along_x, along_y = (correlation(size, width).numpy() for size in weight.shape)
+        dense = along_x @ (weight * dense_back) @ along_y
+        assert relative_distance(response, dense[:, *tile.output_in_data]) < 1e-5
+
+
 @pytest.mark.parametrize("make_prior", [prior_with_patterns, lambda: prior_of((9, 8, 2), FACTOR)])
 def test_roots_equal_the_dense_covariance(make_prior):
     prior = make_prior()
