@@ -71,6 +71,7 @@ def normalize(
             shrink=(2,),
             mm=(2.0,),
             masked=False,
+            threshold=1e-7,
         )
     else:
         syn = Stage(
@@ -79,6 +80,7 @@ def normalize(
             iterations=(30, 15, 5),
             shrink=(4, 2, 1),
             mm=(4.0, 2.0, 1.0),
+            threshold=1e-7,
         )
     rim = masks.grow(inside, low.affine, 3.0)
     forward, inverse = register(
