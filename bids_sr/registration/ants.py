@@ -61,9 +61,7 @@ class Stage:
     mm: tuple[float, ...] = (4.0, 2.0, 0.0)
     sampling: float = 0.5
     masked: bool = True
-    # Once the metric of a linear stage no longer improves, its slope slowly falls to this value.
-    # A tenth of it is hardly ever reached, so that all iterations are computed.
-    threshold: float = 1e-6
+    threshold: float = 1e-7
 
 
 def load(path: str | Path, order: AxisOrder = AS_STORED) -> Volume:

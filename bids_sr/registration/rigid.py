@@ -33,6 +33,9 @@ _TURNS_TRIED = 3
 _TURN_SHARE = 0.25  # fraction of the mutual information above 1 that counts as close
 # A rotated start is selected if it raises the mutual information above 1 by this factor.
 _TURNED_GAIN = 1.5
+# Once the metric no longer improves, its slope slowly falls to this value. A tenth of it is hardly
+# ever reached, so that all iterations are computed.
+_THRESHOLD = 1e-6
 
 
 @frozen
@@ -97,9 +100,15 @@ def linear_stages(kind: str, size: float, fine_mm: float = 0.0) -> list[Stage]:
             iterations=(100, 50),
             shrink=(2, 1),
             mm=(1.2 * size, 0.6 * size),
+            threshold=_THRESHOLD,
         ),
         Stage(
-            transform=f"{kind}[0.05]", iterations=(30,), shrink=(1,), mm=(fine_mm,), sampling=1.0
+            transform=f"{kind}[0.05]",
+            iterations=(30,),
+            shrink=(1,),
+            mm=(fine_mm,),
+            sampling=1.0,
+            threshold=_THRESHOLD,
         ),
     ]
 

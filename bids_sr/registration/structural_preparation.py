@@ -130,11 +130,7 @@ def _placements(
     placements["affine"] = Placement(xfm=invert(xfm) if swapped else xfm)
     if align == "nonlinear":
         stage = Stage(
-            transform="SyN[0.1,3,0]",
-            iterations=(40, 20),
-            shrink=(2, 1),
-            mm=(size, 0.5 * size),
-            threshold=1e-7,
+            transform="SyN[0.1,3,0]", iterations=(40, 20), shrink=(2, 1), mm=(size, 0.5 * size)
         )
         files = register(
             fixed, moving, [stage], seed=seed, prefix=f"{prefix}syn_", start=xfm, fixed_mask=rim
