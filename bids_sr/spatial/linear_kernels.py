@@ -134,6 +134,39 @@ def smooth_rows(volume: Float32, weights: Float, rows: Any, out: Float32) -> Non
                     filtered[j] = total[j]
 
 
+@compile_for("void(float32[:,::1], float64[::1], float32[:,::1])", exact=True)
+def smooth_lines(lines: Float32, weights: Float, out: Float32) -> None:
+    """Filter lines along their last axis; the edge values are repeated outward.
+
+    Parameters
+    ----------
+    lines : Float32
+        Lines of samples (K, N).
+    weights : Float
+        Symmetric filter (2 r + 1).
+    out : Float32
+        Output array for the filtered lines (K, N).
+    """
+    k, n = lines.shape
+    radius = len(weights) // 2
+    padded = np.empty(n + 2 * radius)
+    total = np.empty(n)
+    for row in range(k):
+        padded[:radius] = lines[row, 0]
+        padded[radius + n :] = lines[row, n - 1]
+        for i in range(n):
+            padded[radius + i] = lines[row, i]
+        for i in range(n):
+            total[i] = padded[radius + i] * weights[radius]
+        for offset in range(radius, 0, -1):
+            weight = weights[radius - offset]
+            below, above = padded[radius - offset :], padded[radius + offset :]
+            for i in range(n):
+                total[i] += (below[i] + above[i]) * weight
+        for i in range(n):
+            out[row, i] = total[i]
+
+
 @compile_for(
     "void(float32[:,:,::1], int64[:,::1], int64[:,::1], int64[:,::1], float64[::1], float64[::1],"
     " float64[::1], float32[:,:,::1])",

@@ -232,25 +232,69 @@ def sample_smoothed(
     """
     from bids_sr.spatial import linear_kernels
 
-    smooth = np.ascontiguousarray(volume, dtype=np.float32)
+    smoothed = np.ascontiguousarray(volume, dtype=np.float32)
     pairs, weights = [], []
     for axis, (step, start) in enumerate(zip(np.diagonal(matrix), matrix[:3, 3], strict=False)):
         samples, weight = _linear_weights(step, start, shape[axis], volume.shape[axis])
         rows, positions = np.unique(samples, return_inverse=True)
-        lines = smooth.reshape(int(np.prod(smooth.shape[:axis])), smooth.shape[axis], -1)
-        filtered = np.empty((lines.shape[0], len(rows), lines.shape[2]), dtype=np.float32)
-        linear_kernels.smooth_rows(lines, _gaussian_weights(sigmas[axis]), rows, filtered)
-        smooth = filtered.reshape(*smooth.shape[:axis], len(rows), *smooth.shape[axis + 1 :])
+        smoothed = _smooth_along(smoothed, axis, _gaussian_weights(sigmas[axis], 4.0), rows)
         pairs.append(np.ascontiguousarray(positions.reshape(samples.shape)))
         weights.append(weight)
     out = np.empty(shape, dtype=np.float32)
-    linear_kernels.sample_along_axes(smooth, *pairs, *weights, out)
+    linear_kernels.sample_along_axes(smoothed, *pairs, *weights, out)
     return out
 
 
-def _gaussian_weights(sigma: float) -> Float:
-    """Return a Gaussian that is cut off at 4 standard deviations (2 r + 1), as scipy does."""
-    radius = int(4 * sigma + 0.5)
+def smooth(volume: Array, sigmas: Sequence[float], *, truncate: float) -> Float32:
+    """Smooth a volume with a Gaussian; edge values are repeated outward.
+
+    The values equal `scipy.ndimage.gaussian_filter`.
+
+    Parameters
+    ----------
+    volume : Array
+        Image to smooth (3D).
+    sigmas : Sequence[float]
+        Standard deviation along each axis (voxels); 0 for no smoothing.
+    truncate : float
+        Radius of the Gaussian (standard deviations).
+
+    Returns
+    -------
+    Float32
+        Smoothed image (3D).
+    """
+    smoothed = np.ascontiguousarray(volume, dtype=np.float32)
+    for axis, sigma in enumerate(sigmas):
+        rows = np.arange(volume.shape[axis])
+        smoothed = _smooth_along(smoothed, axis, _gaussian_weights(sigma, truncate), rows)
+    return smoothed
+
+
+def _smooth_along(
+    volume: Float32, axis: int, weights: Float, rows: npt.NDArray[np.int64]
+) -> Float32:
+    """Filter a volume along an axis by symmetric weights, and return some rows of the result."""
+    from bids_sr.spatial import linear_kernels
+
+    size = volume.shape[axis]
+    if axis == volume.ndim - 1:
+        filtered = np.empty_like(volume)
+        lines = volume.reshape(-1, size)
+        linear_kernels.smooth_lines(lines, weights, filtered.reshape(-1, size))
+        return filtered if len(rows) == size else np.ascontiguousarray(filtered[..., rows])
+    before, after = volume.shape[:axis], volume.shape[axis + 1 :]
+    filtered = np.empty((*before, len(rows), *after), dtype=np.float32)
+    count = int(np.prod(before))
+    linear_kernels.smooth_rows(
+        volume.reshape(count, size, -1), weights, rows, filtered.reshape(count, len(rows), -1)
+    )
+    return filtered
+
+
+def _gaussian_weights(sigma: float, truncate: float) -> Float:
+    """Return a Gaussian that is cut off at `truncate` standard deviations (2 r + 1)."""
+    radius = int(truncate * sigma + 0.5)
     if not radius:
         return np.ones(1)
     weights = np.exp(-0.5 / (sigma * sigma) * np.arange(-radius, radius + 1) ** 2)

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from bids_sr.spatial.low_resolution_grids import coarsen
 from bids_sr.spatial.reproducible_numbers import round_values
-from bids_sr.spatial.resampling import PAD, sample_volume
+from bids_sr.spatial.resampling import PAD, sample_volume, smooth
 from bids_sr.spatial.transforms import hr_grid, rigid_matrix
 
 shapes = st.tuples(st.integers(1, 14), st.integers(1, 20), st.integers(1, 9))
@@ -66,3 +66,13 @@ def test_downsampling_equals_scipy(mm: float | tuple[float, float, float]) -> No
     smooth = ndimage.gaussian_filter(volume, 0.4247 * np.sqrt(factor**-2 - 1), mode="nearest")
     assert np.array_equal(grid, expected_grid)
     assert np.array_equal(data, _by_scipy(smooth, np.linalg.inv(affine) @ grid, shape))
+
+
+@given(shapes, st.tuples(*[st.sampled_from([0.0, 0.05, 0.7, 2.2])] * 3))
+@settings(max_examples=30, deadline=None)
+def test_smoothing_equals_scipy(
+    shape: tuple[int, int, int], sigmas: tuple[float, float, float]
+) -> None:
+    volume = _volume(shape)
+    expected = ndimage.gaussian_filter(volume, sigmas, mode="nearest", truncate=3.0)
+    assert np.array_equal(smooth(volume, sigmas, truncate=3.0), expected)
