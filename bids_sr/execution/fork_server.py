@@ -11,6 +11,7 @@ _SHARED = (
     "bids_sr.pipeline.nipype_interface",
     "bids_sr.workflows.participant",  # imports all steps
     # compiled here if there is no cached code, once for all workers
+    "bids_sr.spatial.linear_kernels",
     "bids_sr.spatial.spline_kernels",
     "bids_sr.figures.line_loops",  # compiled here for the same reason
     "scipy.ndimage",

@@ -18,21 +18,32 @@ import numba
 _njit = partial(numba.njit, error_model="numpy", fastmath={"contract", "nsz"}, nogil=True)
 inlined = _njit(inline="always")
 """Decorator for functions that are only called by compiled loops."""
+_exact_njit = partial(_njit, fastmath=False)
 # One directory per CPU type: machines that share a disk and start at the same time would otherwise
 # mix their code.
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "bids-sr", llvm.get_host_cpu_name())
 
 
-def compile_for(*signatures: str) -> Callable[[Any], Any]:
-    """Compile a function for argument types when its module is imported, and cache the code."""
+def compile_for(*signatures: str, exact: bool = False) -> Callable[[Any], Any]:
+    """Compile a function for argument types when its module is imported, and cache the code.
+
+    Parameters
+    ----------
+    signatures : str
+        Argument types.
+    exact : bool, optional
+        Whether to round each product and sum as written, so that results do not depend on the
+        CPU type and can equal a library to the last bit.
+    """
+    njit = _exact_njit if exact else _njit
 
     def decorate(function: Any) -> Any:
         config = vars(numba.config)
         config["CACHE_DIR"] = config["CACHE_DIR"] or os.path.expanduser(_CACHE)
         try:
-            return _njit(list(signatures), cache=True)(function)
+            return njit(list(signatures), cache=True)(function)
         # the directory is not writable or a cached file is damaged: compile without a cache
         except Exception:
-            return _njit(list(signatures))(function)
+            return njit(list(signatures))(function)
 
     return decorate

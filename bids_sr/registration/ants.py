@@ -50,6 +50,8 @@ class Stage:
         Fraction of voxels used by a linear stage.
     masked : bool
         Whether the metric is restricted to the mask of the fixed image.
+    threshold : float
+        Slope of the metric over 8 iterations below which a level ends.
     """
 
     transform: str
@@ -59,6 +61,7 @@ class Stage:
     mm: tuple[float, ...] = (4.0, 2.0, 0.0)
     sampling: float = 0.5
     masked: bool = True
+    threshold: float = 1e-7
 
 
 def load(path: str | Path, order: AxisOrder = AS_STORED) -> Volume:
@@ -290,7 +293,7 @@ def _stage_arguments(stage: Stage, image_names: Sequence[str], mask_name: str) -
         "--transform",
         stage.transform,
         "--convergence",
-        f"[{'x'.join(map(str, stage.iterations))},1e-7,8]",
+        f"[{'x'.join(map(str, stage.iterations))},{stage.threshold:g},8]",
         "--smoothing-sigmas",
         "x".join(map(str, stage.mm)) + "mm",
         "--shrink-factors",

@@ -147,6 +147,9 @@ def segmentation(probabilities: Array) -> Array:
     Array
         Label of the most probable tissue in each voxel (X, Y, Z; uint8).
     """
-    labels = probabilities.argmax(axis=0) + 1
-    labels[probabilities.sum(axis=0) <= 0] = 0
-    return np.asarray(labels, dtype=np.uint8)
+    gray, white, fluid = probabilities
+    labels = np.where(white > gray, np.uint8(2), np.uint8(1))
+    highest = np.maximum(gray, white)
+    labels[fluid > highest] = 3
+    labels[np.maximum(fluid, highest) <= 0] = 0
+    return labels

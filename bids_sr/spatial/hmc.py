@@ -196,13 +196,11 @@ class _SearchLevel:
         self.normal = self.weighted.T @ self.jacobian
 
     def smooth(self, volume: Array) -> Array:
-        return ndimage.gaussian_filter(
-            np.asarray(volume, dtype=np.float32), self.sigma, mode="nearest", truncate=3.0
-        )
+        return resampling.smooth(volume, self.sigma, truncate=3.0)
 
     def coefficients(self, volume: Array) -> Array:
         """Return spline coefficients of the smoothed volume, padded by `_PAD` edge samples."""
-        smooth = np.ascontiguousarray(self.smooth(volume))
+        smooth = self.smooth(volume)
         if min(smooth.shape) < _LEAST_FILTERED:
             spline = ndimage.spline_filter(smooth, order=3, output=np.float32)
         else:

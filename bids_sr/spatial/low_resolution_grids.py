@@ -4,11 +4,39 @@ from collections.abc import Sequence
 
 import numpy as np
 from nibabel.affines import voxel_sizes
-from scipy import ndimage
 
 from bids_sr.io.arrays import Array, MaskArray
-from bids_sr.spatial.resampling import sample_volume
+from bids_sr.io.grids import Shape
+from bids_sr.spatial.reproducible_numbers import round_values
+from bids_sr.spatial.resampling import sample_smoothed, sample_volume
 from bids_sr.spatial.transforms import hr_grid
+
+
+def low_grid(
+    shape: Sequence[int], affine: Array, mm: float | Sequence[float]
+) -> tuple[Shape, Array, Array]:
+    """Return the grid of voxels of about `mm` over the same field of view.
+
+    Parameters
+    ----------
+    shape : Sequence[int]
+        Number of voxels of the high-resolution grid along each axis.
+    affine : Array
+        Voxel-to-world matrix of that grid (4 x 4, RAS+ mm).
+    mm : float | Sequence[float]
+        Target voxel size (mm), one value for all axes or one per axis.
+
+    Returns
+    -------
+    tuple[Shape, Array, Array]
+        Number of voxels along each axis, voxel-to-world matrix (4 x 4, RAS+ mm), and ratio of
+        high- to low-resolution voxel size along each axis (3,); all 1 if the grid is not changed.
+    """
+    sizes = voxel_sizes(affine)
+    factor = np.minimum(sizes / np.broadcast_to(np.asarray(mm, dtype=float), 3), 1.0)
+    if (factor > 0.99).all():
+        return (shape[0], shape[1], shape[2]), np.asarray(affine, dtype=float), np.ones(3)
+    return *hr_grid(shape, affine, factor), factor
 
 
 def coarsen(volume: Array, affine: Array, mm: float | Sequence[float]) -> tuple[Array, Array]:
@@ -30,19 +58,14 @@ def coarsen(volume: Array, affine: Array, mm: float | Sequence[float]) -> tuple[
     tuple[Array, Array]
         Low-resolution volume (float32), and its voxel-to-world matrix (4 x 4, RAS+ mm).
     """
-    sizes = voxel_sizes(affine)
-    factor = np.minimum(sizes / np.broadcast_to(np.asarray(mm, dtype=float), 3), 1.0)
-    if (factor > 0.99).all():
-        return np.asarray(volume, dtype=np.float32), np.asarray(affine, dtype=float)
-    shape, grid = hr_grid(volume.shape, affine, factor)
+    shape, grid, factor = low_grid(volume.shape, affine, mm)
+    if (factor == 1).all():
+        return np.asarray(volume, dtype=np.float32), grid
     # Gaussian that widens the high-resolution voxel to the low-resolution voxel (FWHM = voxel
     # size)
-    smooth = ndimage.gaussian_filter(
-        np.asarray(volume, dtype=np.float32),
-        0.4247 * np.sqrt(np.maximum(factor**-2.0 - 1, 0)),
-        mode="nearest",
-    )
-    return sample_volume(smooth, affine, shape, grid, order=1), grid
+    sigmas = 0.4247 * np.sqrt(np.maximum(factor**-2.0 - 1, 0))
+    matrix = round_values(np.linalg.inv(affine) @ grid)
+    return sample_smoothed(volume, sigmas, matrix, shape), grid
 
 
 def downsample_mask(mask: MaskArray, affine: Array, mm: float) -> MaskArray:

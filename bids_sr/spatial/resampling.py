@@ -4,7 +4,8 @@ A point beyond the outermost sample takes the value of that sample, at any dista
 zeros would blank the edge slices of every volume that moves at all, and add jumps to the time
 series there. Masks exclude voxels outside the acquired field of view.
 
-The cubic spline is compiled (`spline_kernels`) for any grid; less common orders use scipy.
+The cubic spline (`spline_kernels`) and linear interpolation (`linear_kernels`) are compiled; less
+common orders use scipy.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -205,6 +206,134 @@ def _find_whole_shift(matrix: Array) -> npt.NDArray[np.int64] | None:
     return shift.astype(np.int64) if np.abs(matrix - exact).max() < _WHOLE else None
 
 
+def sample_smoothed(
+    volume: Array, sigmas: Sequence[float], matrix: Array, shape: Shape
+) -> Float32:
+    """Smooth a volume and interpolate it linearly on a grid with parallel axes.
+
+    The values equal `scipy.ndimage.gaussian_filter` followed by linear interpolation, but only the
+    samples that are interpolated are smoothed. Edge values are repeated outward.
+
+    Parameters
+    ----------
+    volume : Array
+        Image to resample (3D).
+    sigmas : Sequence[float]
+        Standard deviation of the Gaussian along each axis (voxels); 0 for no smoothing.
+    matrix : Array
+        Transform of a target voxel to voxels of the volume (4 x 4) without rotation.
+    shape : Shape
+        Number of voxels of the target along each axis.
+
+    Returns
+    -------
+    Float32
+        Values on the target (3D).
+    """
+    from bids_sr.spatial import linear_kernels
+
+    smoothed = np.ascontiguousarray(volume, dtype=np.float32)
+    pairs, weights = [], []
+    for axis, (step, start) in enumerate(zip(np.diagonal(matrix), matrix[:3, 3], strict=False)):
+        samples, weight = _linear_weights(step, start, shape[axis], volume.shape[axis])
+        rows, positions = np.unique(samples, return_inverse=True)
+        smoothed = _smooth_along(smoothed, axis, _gaussian_weights(sigmas[axis], 4.0), rows)
+        pairs.append(np.ascontiguousarray(positions.reshape(samples.shape)))
+        weights.append(weight)
+    out = np.empty(shape, dtype=np.float32)
+    linear_kernels.sample_along_axes(smoothed, *pairs, *weights, out)
+    return out
+
+
+def smooth(volume: Array, sigmas: Sequence[float], *, truncate: float) -> Float32:
+    """Smooth a volume with a Gaussian; edge values are repeated outward.
+
+    The values equal `scipy.ndimage.gaussian_filter`.
+
+    Parameters
+    ----------
+    volume : Array
+        Image to smooth (3D).
+    sigmas : Sequence[float]
+        Standard deviation along each axis (voxels); 0 for no smoothing.
+    truncate : float
+        Radius of the Gaussian (standard deviations).
+
+    Returns
+    -------
+    Float32
+        Smoothed image (3D).
+    """
+    smoothed = np.ascontiguousarray(volume, dtype=np.float32)
+    for axis, sigma in enumerate(sigmas):
+        rows = np.arange(volume.shape[axis])
+        smoothed = _smooth_along(smoothed, axis, _gaussian_weights(sigma, truncate), rows)
+    return smoothed
+
+
+def _smooth_along(
+    volume: Float32, axis: int, weights: Float, rows: npt.NDArray[np.int64]
+) -> Float32:
+    """Filter a volume along an axis by symmetric weights, and return some rows of the result."""
+    from bids_sr.spatial import linear_kernels
+
+    size = volume.shape[axis]
+    if axis == volume.ndim - 1:
+        filtered = np.empty_like(volume)
+        lines = volume.reshape(-1, size)
+        linear_kernels.smooth_lines(lines, weights, filtered.reshape(-1, size))
+        return filtered if len(rows) == size else np.ascontiguousarray(filtered[..., rows])
+    before, after = volume.shape[:axis], volume.shape[axis + 1 :]
+    filtered = np.empty((*before, len(rows), *after), dtype=np.float32)
+    count = int(np.prod(before))
+    linear_kernels.smooth_rows(
+        volume.reshape(count, size, -1), weights, rows, filtered.reshape(count, len(rows), -1)
+    )
+    return filtered
+
+
+def _gaussian_weights(sigma: float, truncate: float) -> Float:
+    """Return a Gaussian that is cut off at `truncate` standard deviations (2 r + 1)."""
+    radius = int(truncate * sigma + 0.5)
+    if not radius:
+        return np.ones(1)
+    weights = np.exp(-0.5 / (sigma * sigma) * np.arange(-radius, radius + 1) ** 2)
+    return np.asarray(weights / weights.sum())
+
+
+def _linear_weights(
+    step: float, start: float, count: int, size: int
+) -> tuple[npt.NDArray[np.int64], Float]:
+    """Return the samples before and after points on an axis (2, N), and the first one's weight.
+
+    Points have a distance of `step` and begin at `start` on an axis of `size` samples.
+    """
+    points = np.clip(step * np.arange(count) + (start + PAD), 0, size - 1 + 2 * PAD)
+    lower = np.floor(points).astype(np.int64)
+    pairs = np.clip(np.stack([lower, lower + 1]) - PAD, 0, size - 1)
+    return pairs, 1.0 - (points - lower)
+
+
+def _sample_linearly(volume: Array, matrix: Array, shape: Shape, zero_outside: bool) -> Float32:
+    """Interpolate a volume linearly by a matrix from target voxels to voxels of the volume."""
+    from bids_sr.spatial import linear_kernels
+
+    out = np.empty(shape, dtype=np.float32)
+    samples = np.ascontiguousarray(volume, dtype=np.float32)
+    if not zero_outside and not np.any(matrix[:3, :3] - np.diag(np.diagonal(matrix)[:3])):
+        axes = [
+            _linear_weights(matrix[axis, axis], matrix[axis, 3], shape[axis], volume.shape[axis])
+            for axis in range(3)
+        ]
+        pairs, weights = zip(*axes, strict=True)
+        linear_kernels.sample_along_axes(samples, *pairs, *weights, out)
+    else:
+        linear_kernels.sample_grid(
+            samples, matrix, PAD, matrix[:3, 3] + PAD, 0.5 + _WHOLE, zero_outside, out
+        )
+    return out
+
+
 def _points(matrix: Array, shape: tuple[int, ...]) -> Iterator[tuple[int, Array]]:
     """Yield the number of each target slice and its points in voxels of the volume (3, X, Y).
 
@@ -311,7 +440,10 @@ def sample_volume(
     matrix = round_values(
         inverse @ (np.eye(4) if xfm is None else np.asarray(xfm)) @ target_affine
     )
-    voxel_shift = _find_whole_shift(matrix) if shift is None and moved is None else None
+    undistorted = shift is None and moved is None
+    voxel_shift = _find_whole_shift(matrix) if undistorted else None
+    if undistorted and voxel_shift is None and order == 1:
+        return _sample_linearly(volume, matrix, shape, zero_outside)
     if voxel_shift is None and coefficients is None:
         coefficients = spline_coefficients(volume, order)
     offset: Callable[[int], Array] | None = None

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel.affines import apply_affine as apply
+from scipy import ndimage
 from simulatedrun import Scene
 
 from bids_sr.spatial import low_resolution_grids, masks, similarity
@@ -33,6 +34,22 @@ def test_grow_and_shrink_are_in_mm_for_anisotropic_voxels() -> None:
 def test_a_mask_does_not_shrink_from_the_edge_of_the_field_of_view() -> None:
     slab = np.ones((9, 9, 5), dtype=bool)
     assert masks.grow(slab, AFFINE, -4.0).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(-7.0, 7.0), st.sampled_from([1.0, 1.5, 3.3]), st.integers(0, 2**31))
+def test_grow_equals_a_distance_transform(mm: float, size: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    mask = ndimage.gaussian_filter(rng.normal(size=rng.integers(2, 16, 3)), 1.5) > 0.02
+    if mask.all() or not mask.any():
+        return
+    padded = np.pad(mask, 8, mode="edge" if mm < 0 else "constant")
+    source = padded if mm < 0 else ~padded
+    distance = ndimage.distance_transform_edt(source, sampling=(size, 1.0, 2.5))
+    expected = distance > 1e-4 - mm if mm < 0 else distance <= mm + 1e-4
+    inner = tuple(slice(8, -8) for _ in range(3))
+    grown = masks.grow(mask, np.diag([size, 1.0, 2.5, 1.0]), mm)
+    assert np.array_equal(grown, expected[inner])
 
 
 @settings(max_examples=20, deadline=None)

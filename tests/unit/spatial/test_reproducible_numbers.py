@@ -7,9 +7,8 @@ import sys
 
 import numpy as np
 import pytest
-from scipy import ndimage
 
-from bids_sr.spatial import masks, spline_kernels
+from bids_sr.spatial import linear_kernels, masks, spline_kernels
 from bids_sr.spatial.reproducible_numbers import round_values
 from bids_sr.spatial.resampling import sample_grid, sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid, rigid_matrix
@@ -39,18 +38,14 @@ def test_sampling_positions_are_bitwise_equal(order: int, monkeypatch: pytest.Mo
     """Compare the arguments of both interpolations."""
     shape, fine = hr_grid(SHAPE, AFFINE, (2, 2, 1))
     matrices = []
-    compiled_sample, transform = spline_kernels.sample_grid, ndimage.affine_transform
+    kernels = {1: linear_kernels, 3: spline_kernels}[order]
+    compiled_sample = kernels.sample_grid
 
-    def spline(stored: np.ndarray, matrix: np.ndarray, out: np.ndarray) -> None:
-        matrices.append(matrix[:3])
-        compiled_sample(stored, matrix, out)
+    def sample(samples: np.ndarray, matrix: np.ndarray, *rest) -> None:
+        matrices.append(matrix[:3].copy())
+        compiled_sample(samples, matrix, *rest)
 
-    def linear(image: np.ndarray, matrix: np.ndarray, offset: np.ndarray, **rest) -> np.ndarray:
-        matrices.append(np.column_stack([matrix, offset]))
-        return transform(image, matrix, offset, **rest)
-
-    monkeypatch.setattr(spline_kernels, "sample_grid", spline)
-    monkeypatch.setattr(ndimage, "affine_transform", linear)
+    monkeypatch.setattr(kernels, "sample_grid", sample)
     exact, noisy = (
         sample_volume(image(), a, shape, b, c, order=order)
         for a, b, c in ((AFFINE, fine, POSE), (nudged(AFFINE), nudged(fine), nudged(POSE)))

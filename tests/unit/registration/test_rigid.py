@@ -1,0 +1,83 @@
+"""Rigid registration: rotated starts and the threshold of convergence."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from heads import brain, grid, seen, t2star
+
+from bids_sr.io.volume import Volume
+from bids_sr.registration import rigid as rigid_module
+from bids_sr.registration.ants import read_linear, register
+from bids_sr.registration.rigid import dilate_for_metric, linear_stages, rigid
+from bids_sr.spatial import masks
+from bids_sr.spatial.transforms import displacement, invert, rigid_matrix, voxel_centers
+
+GRID = grid((32, 38, 18), (6.0, 6.0, 6.0), (0, -18, 20))
+MOVED = rigid_matrix([3, -2, 4, 0.07, -0.04, 0.05], [0, -18, 12])
+"""Transform of a T1w point to its boldref point."""
+
+
+@pytest.fixture(scope="module")
+def images() -> tuple[Volume, np.ndarray, Volume, np.ndarray]:
+    """Return a boldref, its mask, and a T1w brain and its mask."""
+    boldref = seen(t2star(), GRID, invert(MOVED), noise=15)
+    return boldref, masks.brain_mask(boldref.data, boldref.affine), *brain(3.0)
+
+
+def turn(image: Volume, degrees: float) -> tuple[Volume, np.ndarray]:
+    """Rotate the header of an image about the superior axis; return the rotation, too."""
+    xfm = rigid_matrix([4, -3, 5, 0, 0, np.deg2rad(degrees)], [0, 0, 0])
+    return Volume(image.data, xfm @ image.affine), xfm
+
+
+@pytest.mark.parametrize(
+    ("degrees", "start"),
+    [
+        (0, "headers"),
+        (90, "turned headers"),
+        pytest.param(180, "turned headers", marks=pytest.mark.slow),
+    ],
+)
+def test_only_the_best_rotated_start_is_registered_on_all_voxels(
+    degrees: float,
+    start: str,
+    images: tuple[Volume, np.ndarray, Volume, np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    boldref, mask, t1w, t1w_mask = images
+    turned, xfm = turn(t1w, degrees)
+    whole = []
+
+    def count(fixed: Volume, *args: Any, **options: Any) -> tuple[Path, ...]:
+        whole.append(fixed is boldref)
+        return register(fixed, *args, **options)
+
+    monkeypatch.setattr(rigid_module, "register", count)
+    fit = rigid(boldref, turned, mask, t1w_mask, seed=1, prefix=str(tmp_path / "x_"), soft=True)
+    points = voxel_centers(mask, boldref.affine)
+    assert displacement(fit.xfm, xfm @ invert(MOVED), points).max() < 0.6  # a tenth of a voxel
+    assert fit.start == start
+    assert sum(whole) == (1 if start == "headers" else 2)
+
+
+@pytest.mark.slow
+def test_a_lower_threshold_does_not_move_the_head(
+    images: tuple[Volume, np.ndarray, Volume, np.ndarray], tmp_path: Path
+) -> None:
+    boldref, mask, t1w, _ = images
+    xfms = []
+    for threshold in (1e-6, 1e-7):
+        (path,) = register(
+            boldref,
+            t1w,
+            [replace(stage, threshold=threshold) for stage in linear_stages("Rigid", 6.0, 2.1)],
+            seed=1,
+            prefix=str(tmp_path / f"{threshold}_"),
+            fixed_mask=dilate_for_metric(mask, boldref),
+        )
+        xfms.append(read_linear(path))
+    assert displacement(*xfms, voxel_centers(mask, boldref.affine)).max() < 0.05
