@@ -303,9 +303,8 @@ class ContrastModel:
                 add_lag_products(y, products)
                 constant[columns] = ~exceeds_rounding(len(y), products[0], moments[2])
                 coefficients = (model.fits @ y).reshape(len(model.weights), -1, y.shape[1])
-                energy = model.energy(
-                    products, np.stack([y[rows] for rows in _corner_rows(order)])
-                )
+                ends = np.stack([y[rows] for rows in _corner_rows(order)])
+                energy = model.energy(products, ends)
                 # Smaller residuals than the rounding error are not meaningful.
                 residual_energy = np.maximum(
                     energy - np.einsum("krn,krn->kn", coefficients, coefficients),

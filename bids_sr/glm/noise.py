@@ -217,10 +217,10 @@ def _voxel_lags(
 class _Neighborhood:
     """Weighted means over neighbors within a mask, with a Gaussian kernel.
 
-    Voxel sizes and FWHM are in mm. Sums have single precision. Means are computed for all N voxels of the mask (X, Y, Z) over
-    voxels that are `known` (N,). `own` (N,) is the weight of a voxel in its mean, and `squares`
-    (N,) the sum of squared weights in a mean (an upper bound near the edge of the mask); both are
-    between 0 and 1.
+    Voxel sizes and FWHM are in mm. Means are computed for all N voxels of the mask (X, Y, Z) over
+    voxels that are `known` (N,), from sums in single precision. `own` (N,) is the weight of a
+    voxel in its mean, and `squares` (N,) the sum of squared weights in a mean (an upper bound near
+    the edge of the mask); both are between 0 and 1.
     """
 
     def __init__(

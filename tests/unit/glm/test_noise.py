@@ -305,3 +305,18 @@ def test_unreachable_targets_are_approximated_without_amplifying_rounding() -> N
         for _ in range(10)
     ]
     assert max(changes) < 1e-3
+
+
+def test_sums_and_mixtures_of_a_lattice_equal_dense_matrices():
+    rng = np.random.default_rng(0)
+    lattice = _lattice(rng.normal(0.3, 0.1, (3, 500)))
+    shares = np.zeros((len(lattice.places), 500))
+    np.add.at(shares, (lattice.nodes, np.arange(500)), lattice.shares)
+    first, second = rng.normal(size=(2, 500)), rng.normal(size=(3, 500))
+    matrices = rng.normal(size=(len(shares), 2, 3))
+    products = np.einsum("gn,kn,ln->gkl", shares, first, second)
+    np.testing.assert_allclose(lattice.products(first, second), products, atol=1e-12)
+    np.testing.assert_allclose(lattice.totals(first), shares @ first.T, atol=1e-12)
+    mixed = np.einsum("gn,gkl,ln->kn", shares, matrices, second)
+    np.testing.assert_allclose(lattice.mix_products(matrices, second), mixed, atol=1e-12)
+    np.testing.assert_allclose(lattice.mix(lattice.places), lattice.places.T @ shares)
