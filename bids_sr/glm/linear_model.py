@@ -11,15 +11,18 @@ samples are also whitened exactly. Differences to nilearn's `run_glm`:
   voxels that share a model differ in their noise (`bids_sr.glm.autoregression.effective_dof`).
 """
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 from scipy.linalg import toeplitz
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.autoregression import effective_dof, levinson, orthonormal
 from bids_sr.glm.noise import AT_ONCE, NoiseModel, exceeds_rounding
-from bids_sr.io.arrays import Float, Real, iterate_parts
+from bids_sr.io.arrays import Array, Float, Real, iterate_parts
 
 _NUDGE = 1e-3  # step of an autocorrelation for numerical derivatives
+_SOLVED_AT_ONCE = 64  # noise models
 _ROUNDING = 1e-15  # rounding error of a sum of squares, relative to the sum
 _TINY = 1e-300
 # largest |z|; the tail of the normal distribution beyond this is below the smallest double
@@ -28,67 +31,120 @@ _HILL_DOF, _HILL_T = 60, 10.0  # smallest degrees of freedom and largest t of Hi
 
 
 @frozen
-class _PrecisionFactors:
-    """Inverse covariance of series that share one autoregressive process of order p.
+class _Precisions:
+    """Inverse covariances of series, each of an autoregressive process of order p.
 
-    The unit is the variance that the process cannot predict. All diagonals are constant except in
-    two corners of p rows, which are mirror images of each other.
+    The unit is the variance that a process cannot predict. All diagonals of a matrix are constant
+    except in two corners of p rows, which are mirror images of each other.
     """
 
-    diagonals: Float  # (p + 1,) values of the main diagonal and of p diagonals on either side
-    corner: Float  # (p, p) correction of the diagonals in the first corner of the matrix
+    # (M, p + 1) values of the main diagonal and of p diagonals on either side
+    diagonals: Float
+    corners: Float  # (M, p, p) corrections of the diagonals in the first corner of each matrix
 
     @classmethod
-    def from_autocorrelations(cls, rho: Float) -> "_PrecisionFactors":
-        """Return the precision for autocorrelations (p,) at lags 1 … p."""
-        predictors, unexplained = levinson(rho[None])
-        order = len(rho)
-        # Rows of the matrix are prediction errors; with this many rows, the corners do not
+    def from_autocorrelations(cls, rho: Float) -> "_Precisions":
+        """Return the precisions for autocorrelations (M, p) at lags 1 … p."""
+        predictors, unexplained = levinson(rho)
+        count, order = rho.shape
+        # Rows of the matrices are prediction errors; with this many rows, the corners do not
         # overlap.
-        white = np.eye(3 * order + 1)
-        for t, row in enumerate(white):
+        n_rows = 3 * order + 1
+        white = np.tile(np.eye(n_rows), (count, 1, 1))
+        for t in range(n_rows):
             n_earlier = min(t, order)
-            row[t - n_earlier : t] = -predictors[n_earlier][0][::-1]
-            row /= np.sqrt(unexplained[0, n_earlier] / unexplained[0, -1])
-        full_matrix = white.T @ white
-        diagonals = full_matrix[order, order : 2 * order + 1]
+            white[:, t, t - n_earlier : t] = -predictors[n_earlier][:, ::-1]
+            white[:, t] /= np.sqrt(unexplained[:, n_earlier] / unexplained[:, -1])[:, None]
+        full_matrices = white.transpose(0, 2, 1) @ white
+        diagonals = full_matrices[:, order, order : 2 * order + 1]
+        lags = toeplitz(np.arange(order))
         return cls(
-            diagonals=diagonals, corner=full_matrix[:order, :order] - toeplitz(diagonals[:order])
+            diagonals=diagonals, corners=full_matrices[:, :order, :order] - diagonals[:, lags]
         )
 
     def __call__(self, columns: Float) -> Float:
-        """Return the product of the matrix with columns (T, N)."""
-        result = self.diagonals[0] * columns
-        for lag, value in enumerate(self.diagonals[1:], 1):
-            result[lag:] += value * columns[:-lag]
-            result[:-lag] += value * columns[lag:]
-        for corner_rows in (slice(len(self.corner)), slice(None, -len(self.corner) - 1, -1)):
-            result[corner_rows] += self.corner @ columns[corner_rows]
+        """Return the products (M, T, N) of the matrices with columns (T, N)."""
+        order = self.corners.shape[1]
+        result = np.multiply.outer(self.diagonals[:, 0], columns)
+        for lag in range(1, order + 1):
+            values = self.diagonals[:, lag, None, None]
+            result[:, lag:] += values * columns[:-lag]
+            result[:, :-lag] += values * columns[lag:]
+        for corner_rows in _corner_rows(order):
+            result[:, corner_rows] += self.corners @ columns[corner_rows]
         return result
 
-    def energy(self, products: Float, ends: Float) -> Float:
-        """Return the sums of squares (N,) of whitened series.
 
-        They are computed from lag products (p + 1, N) and the samples at both ends (2, p, N). End
-        samples are ordered from the outside to the inside.
-        """
-        inner = 2 * self.diagonals @ products - self.diagonals[0] * products[0]
-        return inner + (ends * (self.corner @ ends)).sum(axis=(0, 1))
+def _corner_rows(order: int) -> tuple[slice, slice]:
+    """Return the first and the last rows of a series, from the outside to the inside."""
+    return slice(order), slice(None, -order - 1, -1)
+
+
+class _QuadraticForms:
+    """Quadratic forms of an orthonormal basis (T, R) with precisions of order p, for any M."""
+
+    def __init__(self, basis: Float, order: int) -> None:
+        products = [basis[: len(basis) - lag].T @ basis[lag:] for lag in range(1, order + 1)]
+        self._lagged = np.stack([basis.T @ basis, *(product + product.T for product in products)])
+        self._corners = [basis[rows] for rows in _corner_rows(order)]
+
+    def __call__(self, precisions: _Precisions) -> Float:
+        """Return the forms (M, R, R)."""
+        forms = np.tensordot(precisions.diagonals, self._lagged, axes=1)
+        for corner in self._corners:
+            forms += corner.T @ precisions.corners @ corner
+        return forms
 
 
 @frozen
 class _Whitened:
-    """Whitened least squares for one noise model.
+    """Whitened least squares for a noise model.
 
     `fit` (R, T) maps a series to coefficients in an orthonormal basis of the whitened design.
     `weights` (C, R) map coefficients to contrasts. `effective` are the effective degrees of
-    freedom of t.
+    freedom of t, (C,). `diagonals` and `corner` are as in `_Precisions`.
     """
 
-    precision: _PrecisionFactors
     fit: Float
     weights: Float
     effective: Float
+    diagonals: Float
+    corner: Float
+
+
+@frozen
+class _WhitenedCell:
+    """Whitened least squares for the K noise models of a cell; see `_Whitened` for the parts."""
+
+    fits: Float  # (K R, T)
+    weights: Float  # (K, C, R)
+    effective: Float  # (K, C)
+    factors: Float  # (K, C) log variances of the effects, relative to the residual variance
+    diagonals: Float  # (K, p + 1), all but the first doubled
+    corners: Float  # (K, 1, p, p)
+
+    @classmethod
+    def join(cls, models: Sequence[_Whitened]) -> "_WhitenedCell":
+        """Join the models of a cell."""
+        diagonals = 2 * np.stack([model.diagonals for model in models])
+        diagonals[:, 0] /= 2
+        weights = np.stack([model.weights for model in models])
+        return cls(
+            fits=np.concatenate([model.fit for model in models]),
+            weights=weights,
+            effective=np.stack([model.effective for model in models]),
+            factors=np.log(np.square(weights).sum(axis=2)),
+            diagonals=diagonals,
+            corners=np.stack([model.corner for model in models])[:, None],
+        )
+
+    def energy(self, products: Float, ends: Float) -> Float:
+        """Return the sums of squares (K, N) of whitened series.
+
+        They are computed from lag products (p + 1, N) and the samples at both ends (2, p, N). End
+        samples are ordered from the outside to the inside.
+        """
+        return self.diagonals @ products + np.einsum("kepn,epn->kn", self.corners @ ends, ends)
 
 
 def t_to_z(t: Float, dof: float | Float) -> Float:
@@ -154,39 +210,52 @@ class ContrastModel:
         self._basis = orthonormal(self.matrix)
         self._weights = self.contrasts @ np.linalg.pinv(self.matrix) @ self._basis
         self._noise = noise
+        self._forms = _QuadraticForms(self._basis, noise.rho.shape[1])
         self._groups: dict[int, _Whitened] = {}
 
-    def _compute_whitening(self, precision: _PrecisionFactors) -> tuple[Float, Float]:
-        """Return the matrix of whitened coefficients (R, T), and contrast weights in them."""
-        whitened_basis = precision(self._basis).T
-        root = np.linalg.cholesky(whitened_basis @ self._basis)
-        return np.linalg.solve(root, whitened_basis), np.linalg.solve(root, self._weights.T).T
-
     def _variance_factors(self, rho: Float) -> Float:
-        """Return variances of the effects (C,), in units of the process' unpredicted variance."""
-        return np.square(
-            self._compute_whitening(_PrecisionFactors.from_autocorrelations(rho))[1]
-        ).sum(axis=1)
+        """Return variances of the effects (M, C), in units of the process' unpredicted variance.
 
-    def _solve(self, group: int) -> _Whitened:
-        rho = self._noise.rho[group]
-        spread = self._noise.spread[group]
-        precision = _PrecisionFactors.from_autocorrelations(rho)
-        factors = self._variance_factors(rho)
-        fit, weights = self._compute_whitening(precision)
-        log_slopes = np.stack(
-            [
-                np.log(self._variance_factors(rho + row) / factors) / _NUDGE
-                for row in _NUDGE * np.eye(len(rho))
-            ]
-        )
-        uncertainty = np.einsum("pc,pq,qc->c", log_slopes, spread, log_slopes)
-        return _Whitened(
-            precision=precision,
-            fit=fit,
-            weights=weights,
-            effective=effective_dof(self.dof, uncertainty),
-        )
+        `rho` are the autocorrelations of M processes (M, p).
+        """
+        forms = self._forms(_Precisions.from_autocorrelations(rho))
+        return np.square(self._whiten_weights(np.linalg.cholesky(forms))).sum(axis=1)
+
+    def _whiten_weights(self, roots: Float) -> Float:
+        """Return the weights of the contrasts in the whitened basis, (M, R, C)."""
+        shape = (len(roots), *self._weights.T.shape)
+        return np.linalg.solve(roots, np.broadcast_to(self._weights.T, shape))
+
+    def _solve(self, groups: Sequence[int]) -> Iterator[_Whitened]:
+        """Yield whitened least squares for some noise models."""
+        rho, spread = self._noise.rho[groups], self._noise.spread[groups]
+        count, order = rho.shape
+        nudged = rho[:, None] + np.concatenate([np.zeros((1, order)), _NUDGE * np.eye(order)])
+        factors = self._variance_factors(nudged.reshape(-1, order)).reshape(count, order + 1, -1)
+        log_slopes = np.log(factors[:, 1:] / factors[:, :1]) / _NUDGE
+        uncertainty = np.einsum("gpc,gpq,gqc->gc", log_slopes, spread, log_slopes)
+        precisions = _Precisions.from_autocorrelations(rho)
+        roots = np.linalg.cholesky(self._forms(precisions))
+        fits = np.linalg.solve(roots, precisions(self._basis).transpose(0, 2, 1))
+        weights = self._whiten_weights(roots).transpose(0, 2, 1)
+        effective = effective_dof(self.dof, uncertainty)
+        for group in range(count):
+            yield _Whitened(
+                fit=fits[group],
+                weights=weights[group],
+                effective=effective[group],
+                diagonals=precisions.diagonals[group],
+                corner=precisions.corners[group],
+            )
+
+    def _models_of_cell(self, cell: int) -> _WhitenedCell:
+        return _WhitenedCell.join([self._groups[group] for group in self._noise.cells[cell]])
+
+    def _prepare(self, cells: Array) -> None:
+        """Solve the noise models of some cells, several at a time."""
+        groups = [g for g in np.unique(self._noise.cells[cells]).tolist() if g not in self._groups]
+        for part in iterate_parts(len(groups), _SOLVED_AT_ONCE):
+            self._groups.update(zip(groups[part], self._solve(groups[part]), strict=True))
 
     def fit(self, signals: Real, voxels: slice = slice(None)) -> dict[str, Float]:
         """Estimate C contrasts in unfiltered signals; return maps (C, N) by name.
@@ -210,49 +279,44 @@ class ContrastModel:
 
         n = signals.shape[1]
         order = self._noise.rho.shape[1]
-        labels = self._noise.labels[voxels]
+        labels, shares = self._noise.labels[voxels], self._noise.shares[voxels]
         if len(labels) != n:
             raise ValueError(
                 f"the time series has {n} voxels, but noise was estimated for {len(labels)} voxels"
             )
-        # Voxels are sorted, so that voxels of a cell are contiguous.
+        # Voxels of a cell are fitted together.
         sort_order = np.argsort(labels, kind="stable")
-        signals = np.take(signals, sort_order, axis=1, mode="clip")
-        labels, shares = labels[sort_order], self._noise.shares[voxels][sort_order].T
-        mean, largest = np.zeros(n), np.zeros(n)
-        products, ends = np.zeros((order + 1, n)), np.zeros((2, order, n))
-        for part in iterate_parts(n, AT_ONCE):
-            batch = np.ascontiguousarray(signals[:, part])
-            y, moments = np.empty_like(batch, dtype=np.float64), np.empty((3, batch.shape[-1]))
-            center(batch, y, moments)
-            mean[part], _, largest[part] = moments
-            ends[..., part] = y[:order], y[: -order - 1 : -1]
-            sums = np.zeros((order + 1, y.shape[1]))
-            add_lag_products(y, sums)
-            products[:, part] = sums
+        labels, signals = labels[sort_order], np.take(signals, sort_order, axis=1, mode="clip")
+        shares = np.ascontiguousarray(shares[sort_order].T)
+        cells, starts = np.unique(labels, return_index=True)
+        self._prepare(cells)
         effect, variance, effective = (np.zeros((len(self.contrasts), n)) for _ in range(3))
-        for cell in np.unique(labels):
-            members = slice(*np.searchsorted(labels, [cell, cell + 1]))
-            centered = np.subtract(signals[:, members], mean[members], dtype=np.float64)
-            for group, share in zip(self._noise.cells[cell], shares[:, members], strict=True):
-                if group not in self._groups:
-                    self._groups[group] = self._solve(group)
-                model = self._groups[group]
-                coefficients = model.fit @ centered
-                energy = model.precision.energy(products[:, members], ends[..., members])
+        constant = np.zeros(n, dtype=bool)
+        for cell, start, stop in zip(cells, starts, [*starts[1:], n], strict=True):
+            model = self._models_of_cell(cell)
+            for part in iterate_parts(stop - start, AT_ONCE):
+                columns = slice(start + part.start, start + part.stop)
+                batch = np.ascontiguousarray(signals[:, columns])
+                y, moments = np.empty_like(batch, dtype=np.float64), np.empty((3, batch.shape[1]))
+                center(batch, y, moments)
+                products = np.zeros((order + 1, batch.shape[1]))
+                add_lag_products(y, products)
+                constant[columns] = ~exceeds_rounding(len(y), products[0], moments[2])
+                coefficients = (model.fits @ y).reshape(len(model.weights), -1, y.shape[1])
+                ends = np.stack([y[rows] for rows in _corner_rows(order)])
+                energy = model.energy(products, ends)
                 # Smaller residuals than the rounding error are not meaningful.
                 residual_energy = np.maximum(
-                    energy - np.square(coefficients).sum(axis=0), _ROUNDING * energy
+                    energy - np.einsum("krn,krn->kn", coefficients, coefficients),
+                    _ROUNDING * energy,
                 )
-                effect[:, members] += share * (model.weights @ coefficients)
+                share = shares[:, columns]
+                effect[:, columns] = np.einsum("kn,kcn->cn", share, model.weights @ coefficients)
                 # Variances of the models are averaged as logarithms (geometric mean), because they
                 # can differ by large factors in cells far from the mean.
                 size = np.log(np.maximum(residual_energy, _TINY) / self.dof)
-                factors = np.log(np.square(model.weights).sum(axis=1))
-                variance[:, members] += share * (factors[:, None] + size)
-                effective[:, members] += share * model.effective[:, None]
-            np.exp(variance[:, members], out=variance[:, members])
-        constant = ~exceeds_rounding(len(signals), products[0], largest)
+                variance[:, columns] = np.exp(model.factors.T @ share + (share * size).sum(axis=0))
+                effective[:, columns] = model.effective.T @ share
         effect[:, constant], variance[:, constant], effective[:, constant] = 0, 0, self.dof
         t = np.divide(effect, np.sqrt(variance), out=np.zeros_like(effect), where=variance > 0)
         maps = {

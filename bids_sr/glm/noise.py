@@ -38,6 +38,7 @@ from bids_sr.glm.autoregression import (
     ratio_moments,
     slopes,
 )
+from bids_sr.glm.smoothing import smooth
 from bids_sr.glm.time_series import FLAT
 from bids_sr.io.arrays import Float, MaskArray, Real, iterate_parts
 from bids_sr.spatial.masks import bounding_box
@@ -217,9 +218,9 @@ class _Neighborhood:
     """Weighted means over neighbors within a mask, with a Gaussian kernel.
 
     Voxel sizes and FWHM are in mm. Means are computed for all N voxels of the mask (X, Y, Z) over
-    voxels that are `known` (N,). `own` (N,) is the weight of a voxel in its mean, and `squares`
-    (N,) the sum of squared weights in a mean (an upper bound near the edge of the mask); both are
-    between 0 and 1.
+    voxels that are `known` (N,), from sums in single precision. `own` (N,) is the weight of a
+    voxel in its mean, and `squares` (N,) the sum of squared weights in a mean (an upper bound near
+    the edge of the mask); both are between 0 and 1.
     """
 
     def __init__(
@@ -227,10 +228,11 @@ class _Neighborhood:
     ) -> None:
         # Values outside the bounding box of the mask are 0.
         self.known, self._mask = known, mask[bounding_box(mask)]
-        self._sigmas = [fwhm_mm / FWHM_PER_SIGMA / float(zoom) for zoom in zooms]
+        self._zooms, self._fwhm_mm = zooms, fwhm_mm
         self._total = self._sum(known.astype(np.float64))
         peak = square = 1.0
-        for sigma in self._sigmas:
+        for zoom in zooms:
+            sigma = fwhm_mm / FWHM_PER_SIGMA / float(zoom)
             impulse = np.zeros(2 * int(4 * sigma + 0.5) + 1)
             impulse[len(impulse) // 2] = 1.0
             kernel = ndimage.gaussian_filter1d(impulse, sigma, mode="constant")
@@ -240,9 +242,10 @@ class _Neighborhood:
         self.squares = np.minimum(squares, self.own)
 
     def _sum(self, values: Float) -> Float:
-        volume = np.zeros(self._mask.shape)
+        volume = np.zeros(self._mask.shape, dtype=np.float32)
         volume[self._mask] = values
-        return ndimage.gaussian_filter(volume, self._sigmas, mode="constant")[self._mask]
+        smoothed = smooth(volume, self._zooms, self._fwhm_mm, edge="constant")
+        return smoothed[self._mask].astype(np.float64)
 
     def __call__(self, values: Float) -> Float:
         """Return means (K, N) of values (K, N); 0 without known voxels nearby."""
@@ -264,7 +267,9 @@ def _pool_ratios(ratios: Float, level: Float, neighbors: _Neighborhood) -> Float
     mean signal (N,).
     """
     pooled = neighbors(ratios)
-    contrast = level - neighbors(level[None])[0]
+    # Differences from the mean keep the precision of single-precision sums.
+    centered = level - level[neighbors.known].mean()
+    contrast = centered - neighbors(centered[None])[0]
     is_used = neighbors.known & np.isfinite(contrast)
     spread = float(contrast[is_used].std()) if is_used.any() else 0.0
     if is_used.sum() < _FEW_VOXELS or spread <= FLAT * float(np.abs(level[is_used]).max()):
@@ -303,22 +308,39 @@ class _Lattice:
     shares: Float
     places: Float
 
-    def totals(self, values: Float | float = 1.0) -> Float:
-        """Return sums over voxels of share times value (N,), by node (G,)."""
-        count, weighted = len(self.places), self.shares * values
-        sums = np.bincount(self.nodes.ravel(), weights=weighted.ravel(), minlength=count)
-        return np.asarray(sums, dtype=np.float64)
+    def totals(self, values: Float) -> Float:
+        """Return sums over voxels of share times value (K, N), by node (G, K)."""
+        return self.products(np.ones((1, values.shape[1])), values)[:, 0]
 
     def mix(self, values: Float) -> Float:
-        """Return the mixture (N,) of node values (G,) in each voxel."""
-        return np.einsum("cn,cn->n", self.shares, values[self.nodes])
+        """Return the mixture (K, N) of node values (G, K) in each voxel."""
+        return self.mix_products(values[:, :, None], np.ones((1, self.nodes.shape[1])))
 
     def products(self, first: Float, second: Float) -> Float:
         """Return sums over voxels of share times product, (G, K, L), for (K, N) and (L, N)."""
-        sums = np.empty((len(self.places), len(first), len(second)))
-        for row, column in np.ndindex(*sums.shape[1:]):
-            sums[:, row, column] = self.totals(first[row] * second[column])
+        from bids_sr.glm.lattice_loops import add_products
+
+        sums = np.zeros((len(self.places), len(first), len(second)))
+        rows, columns = np.ascontiguousarray(first), np.ascontiguousarray(second)
+        add_products(self.nodes, self.shares, rows, columns, sums)
         return sums
+
+    def mix_products(self, matrices: Float, vectors: Float) -> Float:
+        """Return the mixture (K, N) of node matrices (G, K, L) times the vector of each voxel.
+
+        `vectors` are the vectors of the voxels (L, N).
+        """
+        from bids_sr.glm.lattice_loops import add_mixed_products
+
+        out = np.zeros((matrices.shape[1], vectors.shape[1]))
+        add_mixed_products(
+            self.nodes,
+            self.shares,
+            np.ascontiguousarray(matrices),
+            np.ascontiguousarray(vectors),
+            out,
+        )
+        return out
 
     def common(self, other: "_Lattice") -> Float:
         """Return sums over voxels of share times share, (G, H), for the nodes of two lattices."""
@@ -364,24 +386,28 @@ def _lattice(ratios: Float) -> _Lattice:
     lowest = stacked.min(axis=(0, 2))
     extent = stacked.max(axis=(0, 2)) - lowest + 1
     codes = np.ravel_multi_index(tuple(np.moveaxis(stacked - lowest[:, None], 1, 0)), extent)
-    # Two corners identify a cell: its first node, and the next node, which depends on the order of
-    # its coordinates.
-    kinds = np.ravel_multi_index((codes[0], codes[min(1, len(axes.T))]), (extent.prod(),) * 2)
-    _, examples, labels = np.unique(kinds, return_index=True, return_inverse=True)
-    node_codes, cells = np.unique(codes[:, examples], return_inverse=True)
+    # The first node of a cell and the axis of its first step, which determines the order of up to
+    # two axes, identify the cell.
+    kinds = codes[0] * len(steps) + steps[0]
+    examples = np.zeros(kinds.max() + 1, dtype=np.intp)
+    examples[kinds] = np.arange(count)
+    occupied = np.flatnonzero(np.bincount(kinds))
+    labels = np.searchsorted(occupied, np.arange(len(examples)))[kinds]
+    node_codes, cells = np.unique(codes[:, examples[occupied]], return_inverse=True)
     cells = cells.reshape(len(codes), -1).T
     grid = np.stack(np.unravel_index(node_codes, extent)) + lowest[:, None]
     nodes = mean + scale * (axes @ np.sinh(_SPACING * grid)).T
     lattice = _Lattice(
-        labels=labels, cells=cells, nodes=cells[labels].T, shares=shares, places=nodes
+        labels=labels,
+        cells=cells,
+        nodes=np.ascontiguousarray(cells.T[:, labels]),
+        shares=shares,
+        places=nodes,
     )
-    deviation = ratios - np.stack([lattice.mix(column) for column in nodes.T])
+    deviation = ratios - lattice.mix(nodes)
     deviation -= axes @ (axes.T @ deviation)
-    weights = lattice.totals() + _TYPICAL
-    return replace(
-        lattice,
-        places=nodes + np.stack([lattice.totals(row) / weights for row in deviation], axis=1),
-    )
+    weights = lattice.totals(np.ones((1, count))) + _TYPICAL
+    return replace(lattice, places=nodes + lattice.totals(deviation) / weights)
 
 
 def estimate_noise(
@@ -433,16 +459,16 @@ def estimate_noise(
         lags, _pool_ratios(lags, level, neighbors), neighbors, basis, products
     )
     lattice = _lattice(ratios)
-    weights = lattice.totals()
+    weights = lattice.totals(np.ones((1, n)))
     weights[weights == 0] = 1  # avoids division by 0 at nodes that no voxel uses
-    mean_bias = np.stack([lattice.totals(row) / weights for row in bias], axis=1)
+    mean_bias = lattice.totals(bias) / weights
     rho = noise_autocorrelations(lattice.places - mean_bias, products)
     unmixing = np.linalg.pinv(slopes(rho, products), rcond=_UNSEEN)
-    deviation = ratios - np.stack([lattice.mix(column) for column in lattice.places.T])
+    deviation = ratios - lattice.mix(lattice.places)
     covariance = np.tensordot(lattice.common(pools), error_covariances, axes=1) + lattice.products(
         deviation, deviation
     )
-    covariance /= weights[:, None, None]
+    covariance /= weights[:, :, None]
     return NoiseModel(
         labels=lattice.labels,
         cells=lattice.cells,
@@ -470,13 +496,12 @@ def _mix_own_ratios(
     lattice = _lattice(pooled)
     has_residual = neighbors.known.astype(np.float64)
     deviation = (voxel_ratios - pooled) * has_residual
-    counts = lattice.totals(has_residual)
+    counts, own_weights, squares = lattice.totals(
+        has_residual * np.stack([np.ones_like(has_residual), neighbors.own, neighbors.squares])
+    ).T
     # Only voxels with residuals count; a node without such voxels keeps the pooled ratios.
     divisors = np.where(counts > 0, counts, 1.0)
-    own_weights, squares = (
-        lattice.totals(has_residual * values) / divisors
-        for values in (neighbors.own, neighbors.squares)
-    )
+    own_weights, squares = own_weights / divisors, squares / divisors
     scatter_at_nodes = lattice.products(deviation, deviation) / divisors[:, None, None]
     bias = np.zeros((len(counts), len(pooled)))
     weights, error_covariances = np.zeros_like(scatter_at_nodes), np.zeros_like(scatter_at_nodes)
@@ -490,15 +515,8 @@ def _mix_own_ratios(
         excess = error - squares[node] * scatter
         weights[node] = _shrinkage(excess, scatter, float(counts[node]))
         error_covariances[node] = error - weights[node] @ excess
-    ratios = pooled.copy()
-    for row, column in np.ndindex(*weights.shape[1:]):
-        ratios[row] += lattice.mix(weights[:, row, column]) * deviation[column]
-    return (
-        ratios,
-        np.stack([lattice.mix(column) for column in bias.T]),
-        lattice,
-        error_covariances,
-    )
+    ratios = pooled + lattice.mix_products(weights, deviation)
+    return ratios, lattice.mix(bias), lattice, error_covariances
 
 
 def _shrinkage(excess: Float, scatter: Float, count: float) -> Float:

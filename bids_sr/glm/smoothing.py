@@ -6,6 +6,7 @@ mask, as in the paper. Edge values are repeated beyond the edges of the volume.
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from scipy import ndimage
@@ -14,6 +15,7 @@ from bids_sr.io.arrays import Float32, Real
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
 _BoundingBox = tuple[slice, slice, slice]
+_Edge = Literal["nearest", "constant"]
 _WHOLE: _BoundingBox = (slice(None), slice(None), slice(None))
 
 _BAND = 32  # samples per matrix
@@ -21,11 +23,12 @@ _BAND = 32  # samples per matrix
 
 @lru_cache(maxsize=64)
 def _gaussian(
-    count: int, sigma: float, start: int, stop: int
+    count: int, sigma: float, start: int, stop: int, edge: _Edge
 ) -> list[tuple[slice, slice, Float32]]:
     """Return banded matrices that smooth `count` samples with a Gaussian of `sigma` samples.
 
-    The Gaussian is truncated at four sigmas, and edge values are repeated beyond the edges.
+    The Gaussian is truncated at four sigmas. Beyond the edges, edge values are repeated
+    (``nearest``), or values are 0 (``constant``).
 
     Returns
     -------
@@ -33,21 +36,31 @@ def _gaussian(
         For each matrix, the range of its output samples relative to `start`, the range of its
         input samples, and the weights.
     """
-    full_matrix = ndimage.gaussian_filter1d(
-        np.eye(count), sigma, axis=0, mode="nearest", truncate=4.0
-    ).astype(np.float32)
+    radius = int(4.0 * sigma + 0.5)
+    offsets = np.arange(-radius, radius + 1)
+    impulse = (offsets == 0).astype(np.float64)
+    kernel = ndimage.gaussian_filter1d(impulse, sigma, mode="constant", truncate=4.0)
     matrices = []
     for first in range(start, stop, _BAND):
-        rows = full_matrix[first : min(first + _BAND, stop)]
-        nonzero = np.flatnonzero(rows.any(axis=0))
-        input_range = slice(int(nonzero[0]), int(nonzero[-1]) + 1)
+        rows = np.arange(first, min(first + _BAND, stop))
+        inputs = rows[:, None] + offsets
+        inside = np.clip(inputs, 0, count - 1)
+        input_range = slice(int(inside.min()), int(inside.max()) + 1)
+        weights = np.zeros((len(rows), input_range.stop - input_range.start))
+        used = np.where((inputs == inside) | (edge == "nearest"), kernel, 0.0)
+        np.add.at(weights, (rows[:, None] - first, inside - input_range.start), used)
         output_range = slice(first - start, first - start + len(rows))
-        matrices.append((output_range, input_range, np.ascontiguousarray(rows[:, input_range])))
+        matrices.append((output_range, input_range, weights.astype(np.float32)))
     return matrices
 
 
 def smooth(
-    volume: Real, zooms: Sequence[float], fwhm_mm: float, box: _BoundingBox = _WHOLE
+    volume: Real,
+    zooms: Sequence[float],
+    fwhm_mm: float,
+    box: _BoundingBox = _WHOLE,
+    *,
+    edge: _Edge = "nearest",
 ) -> Float32:
     """Smooth a finite volume (X, Y, Z) with a Gaussian.
 
@@ -62,6 +75,8 @@ def smooth(
     box : _BoundingBox, optional
         Range of voxels to return, along each axis. Voxels outside the box contribute to the
         result.
+    edge : {"nearest", "constant"}, optional
+        Values beyond the edges of the volume: edge values, or 0.
 
     Returns
     -------
@@ -78,22 +93,29 @@ def smooth(
     out = np.asarray(volume, dtype=np.float32)
     if fwhm_mm == 0:
         return out[box]
-    if out.flags.f_contiguous:  # the axes are processed in their order in memory
-        return smooth(out.T, zooms[::-1], fwhm_mm, box[::-1]).T
+    # The axes are processed in their order in memory.
+    if out.flags.f_contiguous and not out.flags.c_contiguous:
+        return smooth(out.T, zooms[::-1], fwhm_mm, box[::-1], edge=edge).T
     first, second, third = (
-        _gaussian(count, fwhm_mm / FWHM_PER_SIGMA / float(zoom), *part.indices(count)[:2])
+        _gaussian(count, fwhm_mm / FWHM_PER_SIGMA / float(zoom), *part.indices(count)[:2], edge)
         for count, zoom, part in zip(out.shape, zooms, box, strict=True)
     )
+    # Only voxels within four sigmas of the box contribute.
+    from_x, from_y = (
+        slice(matrices[0][1].start, matrices[-1][1].stop) for matrices in (first, second)
+    )
     # Matrix products are faster than a filter because a run is smoothed once per width.
-    x, y, z = out.shape
+    x, y, _ = out[from_x, from_y].shape
     to_x, to_y, to_z = (matrices[-1][0].stop for matrices in (first, second, third))
-    along_z = np.empty((x * y, to_z), np.float32)
+    along_z = np.empty((x, y, to_z), np.float32)
     for output_range, input_range, rows in third:
-        np.matmul(out.reshape(-1, z)[:, input_range], rows.T, out=along_z[:, output_range])
+        np.matmul(out[from_x, from_y, input_range], rows.T, out=along_z[..., output_range])
     along_y = np.empty((x, to_y, to_z), np.float32)
     for output_range, input_range, rows in second:
-        np.matmul(rows, along_z.reshape(x, y, to_z)[:, input_range], out=along_y[:, output_range])
+        inputs = slice(input_range.start - from_y.start, input_range.stop - from_y.start)
+        np.matmul(rows, along_z[:, inputs], out=along_y[:, output_range])
     smoothed = np.empty((to_x, to_y * to_z), np.float32)
     for output_range, input_range, rows in first:
-        np.matmul(rows, along_y.reshape(x, -1)[input_range], out=smoothed[output_range])
+        inputs = slice(input_range.start - from_x.start, input_range.stop - from_x.start)
+        np.matmul(rows, along_y.reshape(x, -1)[inputs], out=smoothed[output_range])
     return smoothed.reshape(to_x, to_y, to_z)

@@ -14,6 +14,7 @@ from bids_sr.glm.time_series import extract_time_series
 from bids_sr.io import nifti
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.quality.series_quality import QualitySums, series_quality, smoothness
+from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
 
 def write(path, data, zooms=(2.0, 2.0, 4.0), tr=2.0):
@@ -61,6 +62,17 @@ def test_smoothing_equals_the_gaussian_filter_of_scipy(width, order):
         volume.astype(float), [width / 2.354820045 / z for z in zooms], mode="nearest"
     )
     np.testing.assert_allclose(smooth(volume, zooms, width), expected, rtol=2e-6)
+
+
+@pytest.mark.parametrize("shape", [(33, 34, 9), (40, 1, 1), (1, 1, 1)])
+@pytest.mark.parametrize("width", [3.0, 40.0])
+def test_values_beyond_the_edges_are_repeated_or_zero(shape, width):
+    volume = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    sigma = width / FWHM_PER_SIGMA / 2.0
+    for edge in ("nearest", "constant"):
+        expected = ndimage.gaussian_filter(volume.astype(float), sigma, mode=edge)
+        smoothed = smooth(volume, (2.0, 2.0, 2.0), width, edge=edge)
+        np.testing.assert_allclose(smoothed, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("width", [0.0, 4.0])
