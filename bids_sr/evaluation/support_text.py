@@ -10,7 +10,7 @@ from bids_sr.metrics.number_text import interval_ends, number
 
 LARGEST_DIFFERENCE = "12 percentage points"
 """Largest difference between the tested and the measured explained variance in active voxels."""
-COMPARED_WHERE = "4 measured runs of 3 participants"
+COMPARED_WHERE = "4 earlier runs of 3 people whose accuracy was measured"
 """Runs of `LARGEST_DIFFERENCE` (``benchmarks/results/tested_detail.md``)."""
 BLIND_SPOT = (
     "The test sees only the next lower resolution. It cannot judge activity that is smoother than"
@@ -85,7 +85,7 @@ def write_support_lines(
 
 def _main_text(method: str, support: ContrastSupport, self_test: SelfTestResults) -> str:
     """Return the sentences on the main contrast."""
-    contrast = f"contrast {support.contrast}"
+    contrast = f"contrast “{support.contrast}”"
     limit = f"finer than {self_test.acquired_text}"
     if support.state == "not tested":
         return (

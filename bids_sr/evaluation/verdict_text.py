@@ -232,13 +232,15 @@ def _write_caution_lines(
         if name not in harmful and (tested := supports.get(name))
         for line in write_support_lines(name, tested, one_level)
     ]
-    use = (
-        f" Treat the {names(usable)} maps as interpolated maps, and do not interpret detail finer"
-        f" than {one_level.acquired_text}."
-        if usable
-        else ""
-    )
-    if usable or not lines or no_detail:
+    limit = f"do not interpret detail finer than {one_level.acquired_text}."
+    use = f" Treat the {names(usable)} maps as interpolated maps, and {limit}" if usable else ""
+    if lines and usable and not no_detail:
+        text = (
+            f"The accuracy of the {names(usable)} maps was neither measured nor tested. Treat"
+            f" these maps as interpolated maps, and {limit}"
+        )
+        lines.append(VerdictLine(text=text, status="not assessed"))
+    elif not lines or no_detail:
         lines.append(VerdictLine(text=reason + use, status="not assessed"))
     lines += [
         VerdictLine(

@@ -353,12 +353,12 @@ def _tested_card(
     """Return a card with the tested detail of the main contrast of the best method."""
     support = supports[main_contrast(supports)]
     if support.state == "not tested" or support.active.row is None:
-        label = f"detail of contrast {support.contrast} in the {best} map"
+        label = f"detail of contrast “{support.contrast}” in the {best} map"
         return Card("not tested", label, (words.capitalize(support.active.reason) + ".",))
     value = number(support.active.row.value, ".0%")
     label = (
-        f"of the detail of contrast {support.contrast} in active voxels was recovered by {best} at"
-        f" half the resolution{self_test.levels_text}"
+        f"of the detail of contrast “{support.contrast}” in active voxels was recovered by {best}"
+        f" at half the resolution{self_test.levels_text}"
     )
     if support.state == "not supported":
         label += ": not supported"
@@ -385,8 +385,11 @@ def _contrast_table(
     for name, support in supports.items():
         state = support.state
         reason = f": {support.active.reason}" if support.active.reason else ""
-        line = [name, f"{state}{reason}", estimate_text(support.active.row)]
-        line.append(estimate_text(support.brain.row))
+        tested = [
+            estimate_text(None if result.state == "not tested" else result.row)
+            for result in (support.active, support.brain)
+        ]
+        line = [name, f"{state}{reason}", *tested]
         if measured:
             line += [estimate_text(measured.get((name, region))) for _, region in regions]
         lines.append(line)
@@ -655,9 +658,10 @@ _RELIABLE = (
 )
 _CALIBRATION = "a calibration run (about 20 volumes at the high resolution, with the same slices)"
 TESTED_EXPLANATION = (
-    "In the {test}, the acquired run was downsampled, super-resolved and compared with itself, so"
-    " the values are about the resolution of the acquisition. They do not measure the accuracy"
-    " at the final resolution."
+    "In the {test}, the acquired run was downsampled, super-resolved to the acquired resolution"
+    " and compared with the acquired run. The values do not measure the accuracy at the final"
+    " resolution, and values below 0 mean that the added detail is wrong. Only detail of contrasts"
+    " that were tested may be interpreted, and only in reliable voxels."
 )
 _UNMEASURED = ("not assessed", "tested", "not supported")
 """Statuses of runs whose accuracy was not measured."""

@@ -95,19 +95,19 @@ def test_each_state_has_its_sentence_with_the_number():
     ((state, text),) = lines_of(rows_of(), rows_of(region="brain", value=0.42))
     assert state == "tested"
     assert (
-        "(12 → 6 mm), sbl recovered 53 % (40 to 66) of the detail of contrast all in active voxels"
-        in text
+        "(12 → 6 mm), sbl recovered 53 % (40 to 66) of the detail of contrast “all” in active"
+        " voxels" in text
     )
     assert "whole brain" not in text
     ((_, text),) = lines_of(rows_of(), rows_of(region="brain", value=-0.4))
     assert "Over the whole brain, the detail was not recovered (−40 % (−53 to −27))" in text
     ((state, text),) = lines_of(rows_of(value=0.1))
     assert state == "not supported"
-    assert "did not recover the detail of contrast all" in text
+    assert "did not recover the detail of contrast “all”" in text
     assert "Do not interpret detail of this contrast that is finer than 6 mm." in text
     ((state, text),) = lines_of(rows_of(fineness=0.3))
     assert state == "not supported"
-    assert "The effect of contrast all is smooth at the acquired resolution" in text
+    assert "The effect of contrast “all” is smooth at the acquired resolution" in text
     ((state, text),) = lines_of(rows_of(voxels=12))
     assert state == "not tested"
     assert "only 12 active voxels" in text
