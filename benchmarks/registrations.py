@@ -1,12 +1,13 @@
 """Transforms and processor time of rigid registrations of participants' data by two versions:
-python benchmarks/registrations.py DATA --old PYTHON [--cases NAME ...].
+python benchmarks/registrations.py DATA FOLDER --old PYTHON [--cases NAME ...].
 
 DATA contains the data sets `studyforrest-localizer`, `pydecnef` and `opennft`, and PYTHON has the
 old version installed. The boldrefs, T1w image and brain mask are computed once by the new
 version. Cases are a boldref and a T1w image of one participant as acquired, with a header turned
 by 90 or 180 degrees, with few slices, and scaled to the size of a rat's head; two runs of a
 participant, also turned; and boldrefs moved by a known transform with noise of 1 %, of the same or
-the inverse contrast. Displacements are the largest over the brain. Writes
+the inverse contrast. Displacements are the largest over the brain. Images and transforms are kept
+in FOLDER, and the same command resumes after an interruption. Writes
 benchmarks/results/registrations.{json,md}.
 """
 
@@ -18,7 +19,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -128,7 +128,9 @@ def cases(folder: Path) -> dict[str, Callable[[], tuple[Volume, Volume, Array | 
 
 
 def prepare(data: Path, folder: Path) -> None:
-    """Store boldrefs, the T1w image and its brain mask."""
+    """Store boldrefs, the T1w image and its brain mask, unless they are there."""
+    if (folder / "t1w_mask.nii").exists():
+        return
     from bids_sr.registration.templates import load_template
     from bids_sr.steps import anatomy
 
@@ -155,6 +157,8 @@ def measure(folder: Path, names: list[str], label: str) -> None:
     load_ants(0)
     available = cases(folder)
     for name in names or list(available):
+        if (path := folder / f"{label} {name}.npz").exists():
+            continue
         fixed, moving, mask = available[name]()
         inside = brain_mask(fixed.data, fixed.affine)
         prefix = str(folder / f"{label}_")
@@ -167,7 +171,7 @@ def measure(folder: Path, names: list[str], label: str) -> None:
             xfm = invert(register_to_t1w(fixed, moving, mask, seed=0, prefix=prefix)[0])
         seconds = time.process_time() - start
         points = voxel_centers(inside, fixed.affine)
-        np.savez(folder / f"{label} {name}.npz", xfm=xfm, seconds=seconds, points=points)
+        np.savez(path, xfm=xfm, seconds=seconds, points=points)
 
 
 def compare(folder: Path, names: list[str]) -> list[dict[str, object]]:
@@ -200,27 +204,28 @@ def compare(folder: Path, names: list[str]) -> list[dict[str, object]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
+    parser.add_argument("folder", type=Path)
     parser.add_argument("--old", help="Python with the old version of bids-sr")
     parser.add_argument("--cases", nargs="+", default=[])
     parser.add_argument("--measure", metavar="LABEL", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    folder, names = options.folder, options.cases
     if options.measure:
-        measure(options.data, options.cases, options.measure)
+        measure(folder, names, options.measure)
         return
     from _table import keep
 
-    with tempfile.TemporaryDirectory(prefix="registrations") as name:
-        folder = Path(name)
-        prepare(options.data, folder)
-        selected = ["--cases", *options.cases] if options.cases else []
-        for label, python in (("old", options.old), ("new", sys.executable)):
-            command = [python, __file__, name, "--measure", label, *selected]
-            subprocess.run(command, check=True)
-        keep(
-            "registrations",
-            "Rigid registrations by two versions: processor time and displacement",
-            compare(folder, options.cases),
-        )
+    folder.mkdir(parents=True, exist_ok=True)
+    prepare(options.data, folder)
+    selected = ["--cases", *names] if names else []
+    for label, python in (("old", options.old), ("new", sys.executable)):
+        command = [python, __file__, options.data, folder, "--measure", label, *selected]
+        subprocess.run(command, check=True)
+    keep(
+        "registrations",
+        "Rigid registrations by two versions: processor time and displacement",
+        compare(folder, names),
+    )
 
 
 if __name__ == "__main__":

@@ -311,7 +311,7 @@ def _linear_weights(
     points = np.clip(step * np.arange(count) + (start + PAD), 0, size - 1 + 2 * PAD)
     lower = np.floor(points).astype(np.int64)
     pairs = np.clip(np.stack([lower, lower + 1]) - PAD, 0, size - 1)
-    return pairs, 1.0 - (points - lower)
+    return pairs, np.asarray(1.0 - (points - lower), dtype=np.float64)
 
 
 def _sample_linearly(volume: Array, matrix: Array, shape: Shape, zero_outside: bool) -> Float32:
