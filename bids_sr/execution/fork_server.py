@@ -13,7 +13,9 @@ _SHARED = (
     # compiled here if there is no cached code, once for all workers
     "bids_sr.spatial.linear_kernels",
     "bids_sr.spatial.spline_kernels",
-    "bids_sr.figures.line_loops",  # compiled here for the same reason
+    "bids_sr.spatial.lag_products",
+    "bids_sr.glm.lattice_loops",
+    "bids_sr.figures.line_loops",
     "scipy.ndimage",
     "torch",
     "nilearn.glm.first_level",

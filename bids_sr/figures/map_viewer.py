@@ -104,7 +104,9 @@ def encode_image(image: Volume, *, slope: float, description: str = "") -> str:
         Description in the NIfTI header (ASCII).
     """
     volume = slices.canonical(image)
-    steps = np.clip(np.rint(np.nan_to_num(volume.data) / slope), -_STEPS, _STEPS).astype(np.int8)
+    steps = np.clip(np.rint(slices.replace_nan(volume.data) / slope), -_STEPS, _STEPS).astype(
+        np.int8
+    )
     nifti = nib.Nifti1Image(steps, volume.affine)
     nifti.header.set_slope_inter(slope, 0)
     nifti.header["descrip"] = description.encode("ascii")
@@ -249,7 +251,7 @@ def _encode_maps(
         slope = _step_size(top, display.threshold)
         encoded = {}
         for name, image in images.items():
-            values = np.nan_to_num(np.asarray(image.data, dtype=np.float32))
+            values = slices.replace_nan(np.asarray(image.data, dtype=np.float32))
             thresholded = np.where(np.abs(values) < least, np.float32(0), values)
             encoded[map_key(contrast, smoothing, name)] = encode_image(
                 image.like(thresholded), slope=slope, description=description

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,11 @@ class Scene:
     background: Volume
     mask: Volume
     roi: Volume
+    signal: Layer = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # All rows of all figures of a run show this layer.
+        object.__setattr__(self, "signal", slices.gray(self.background, self.mask))
 
     @property
     def roi_is_brain(self) -> bool:
@@ -93,7 +99,7 @@ class Scene:
         The region of interest is outlined unless it covers about the whole brain; `lines` follow.
         """
         roi = [] if self.roi_is_brain else [Outline(image=self.roi, color=s.ROI_COLOR)]
-        return [slices.gray(self.background, self.mask), over, *roi, *lines]
+        return [self.signal, over, *roi, *lines]
 
 
 def _scale_end(values: Array, percent: float) -> float:
@@ -109,7 +115,7 @@ def _scale_maps(
     high = limit or common_scale(maps.values(), display.floor)
     scaled = {}
     for name, image in maps.items():
-        values = np.nan_to_num(image.data)
+        values = slices.replace_nan(image.data)
         thresholded = image.like(np.where(np.abs(values) > display.threshold, values, np.nan))
         scaled[name] = Layer(
             image=thresholded, low=-high, high=high, colors=_MAP_CMAP, alpha=alpha
@@ -139,7 +145,7 @@ def _informative_planes(scene: Scene, first: Volume, count: int) -> list[float]:
     """
     ras_region, ras_map = slices.canonical(scene.roi), slices.canonical(first)
     strength = np.sort(
-        np.abs(np.nan_to_num(ras_map.data)).reshape(-1, ras_map.data.shape[2]), axis=0
+        np.abs(slices.replace_nan(ras_map.data)).reshape(-1, ras_map.data.shape[2]), axis=0
     )[-20:].mean(0)
     heights, positions = (
         (np.arange(image.data.shape[2]) + 0.5) * image.zooms[2] for image in (ras_region, ras_map)
@@ -161,9 +167,9 @@ def peak_voxel(first: Volume, mask: Volume) -> tuple[int, int, int]:
     tuple[int, int, int]
         Indices in the mask in RAS order (right, anterior, superior), counted from 0.
     """
-    magnitude = slices.resample_nearest(first.like(np.abs(np.nan_to_num(first.data))), mask) * (
-        slices.canonical(mask).data > 0
-    )
+    magnitude = slices.resample_nearest(
+        first.like(np.abs(slices.replace_nan(first.data))), mask
+    ) * (slices.canonical(mask).data > 0)
     x, y, z = (int(k) for k in np.unravel_index(np.argmax(magnitude), magnitude.shape))
     return x, y, z
 
@@ -174,7 +180,7 @@ def highest_point(image: Volume, region: Volume) -> Float:
     The position is in mm along right, anterior and superior from the corner of the region's grid,
     as in `bids_sr.figures.slices`. `image` may be on another grid of the field of view.
     """
-    positive = image.like(np.nan_to_num(image.data).clip(0))
+    positive = image.like(slices.replace_nan(image.data).clip(0))
     return (np.array(peak_voxel(positive, region)) + 0.5) * slices.canonical(region).zooms
 
 
@@ -403,7 +409,7 @@ def plot_effects_above_nyquist(
     }
     last = slices.canonical(list(masked.values())[-1])
     brain_box = slices.bounding_box_mm(mask, 3.0)
-    energy = np.square(np.nan_to_num(last.data))
+    energy = np.square(slices.replace_nan(last.data))
     planes = slices.choose_planes(energy.sum(axis=(0, 1)), 2, 2) or [energy.shape[2] // 2]
     boxes = [
         slices.crop_box(brain_box, _center_of_mass(energy[:, :, k]) * last.zooms, _PART_MM)

@@ -10,6 +10,7 @@ valid for all grids, including oblique grids.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from textwrap import fill
 from types import MappingProxyType
 from typing import Any
@@ -124,10 +125,25 @@ def canonical(image: Volume) -> Volume:
         raise s.FigureInputError(
             f"a figure needs a 3D image, this one has shape {image.data.shape}"
         )
-    transform = nib.orientations.io_orientation(image.affine)
+    affine = np.asarray(image.affine, dtype=float)
+    transform = _orientation(affine.tobytes())
     to_original = nib.orientations.inv_ornt_aff(transform, image.data.shape)
     ras_data = nib.orientations.apply_orientation(np.asarray(image.data), transform)
-    return Volume(ras_data, np.asarray(image.affine, dtype=float) @ to_original)
+    return Volume(ras_data, affine @ to_original)
+
+
+@lru_cache(maxsize=64)  # The panels of a figure show parts of few images.
+def _orientation(affine: bytes) -> Array:
+    """Return the orientation of an affine's axes, as nibabel, from its values in memory."""
+    return np.asarray(nib.orientations.io_orientation(np.frombuffer(affine).reshape(4, 4)))
+
+
+def replace_nan(values: Array) -> Array:
+    """Return values with finite numbers instead of NaN and infinity, as `numpy.nan_to_num`.
+
+    Finite values, which are the rule, are returned without a copy.
+    """
+    return values if np.isfinite(values).all() else np.nan_to_num(values)
 
 
 def field_of_view(image: Volume) -> Array:

@@ -263,10 +263,10 @@ def _accumulate(
         )
     )
     for batch in divide_into_batches(reader.volumes(start)):
-        sums.add(np.stack([volume.ravel(order="F") for volume in batch]))
+        sums.add([volume.ravel(order="F") for volume in batch])
         if smoothed is not None:
             smoothed_volumes = [smooth(volume, reader.zooms, _ACTIVE_FWHM_MM) for volume in batch]
-            smoothed.add(np.stack([volume.ravel(order="F") for volume in smoothed_volumes]))
+            smoothed.add([volume.ravel(order="F") for volume in smoothed_volumes])
     return sums, smoothed
 
 

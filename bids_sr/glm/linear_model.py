@@ -90,7 +90,7 @@ class _QuadraticForms:
 
     def __call__(self, precisions: _Precisions) -> Float:
         """Return the forms (M, R, R)."""
-        forms = np.tensordot(precisions.diagonals, self._lagged, axes=1)
+        forms = np.asarray(np.tensordot(precisions.diagonals, self._lagged, axes=1), np.float64)
         for corner in self._corners:
             forms += corner.T @ precisions.corners @ corner
         return forms
@@ -219,12 +219,14 @@ class ContrastModel:
         `rho` are the autocorrelations of M processes (M, p).
         """
         forms = self._forms(_Precisions.from_autocorrelations(rho))
-        return np.square(self._whiten_weights(np.linalg.cholesky(forms))).sum(axis=1)
+        roots = np.asarray(np.linalg.cholesky(forms), dtype=np.float64)
+        return np.square(self._whiten_weights(roots)).sum(axis=1)
 
     def _whiten_weights(self, roots: Float) -> Float:
         """Return the weights of the contrasts in the whitened basis, (M, R, C)."""
         shape = (len(roots), *self._weights.T.shape)
-        return np.linalg.solve(roots, np.broadcast_to(self._weights.T, shape))
+        weights = np.linalg.solve(roots, np.broadcast_to(self._weights.T, shape))
+        return np.asarray(weights, dtype=np.float64)
 
     def _solve(self, groups: Sequence[int]) -> Iterator[_Whitened]:
         """Yield whitened least squares for some noise models."""
@@ -235,7 +237,7 @@ class ContrastModel:
         log_slopes = np.log(factors[:, 1:] / factors[:, :1]) / _NUDGE
         uncertainty = np.einsum("gpc,gpq,gqc->gc", log_slopes, spread, log_slopes)
         precisions = _Precisions.from_autocorrelations(rho)
-        roots = np.linalg.cholesky(self._forms(precisions))
+        roots = np.asarray(np.linalg.cholesky(self._forms(precisions)), dtype=np.float64)
         fits = np.linalg.solve(roots, precisions(self._basis).transpose(0, 2, 1))
         weights = self._whiten_weights(roots).transpose(0, 2, 1)
         effective = effective_dof(self.dof, uncertainty)

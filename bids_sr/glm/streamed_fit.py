@@ -1,6 +1,6 @@
 """Least squares over volumes that arrive in batches, without the series in memory."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
@@ -41,13 +41,14 @@ class StreamedFit:
         self.total, self.squares = np.zeros(n), np.zeros(n)
         self.products = np.zeros((n, basis.shape[1]), dtype=basis.dtype)
 
-    def add(self, volumes: Array) -> None:
-        """Add the next volumes, (n, voxels)."""
+    def add(self, volumes: Array | Sequence[Array]) -> None:
+        """Add the next volumes, (n, voxels), or n arrays of voxels."""
         basis_rows = self.basis[self.rows : self.rows + len(volumes)]
         self.rows += len(volumes)
         for start in range(0, self.first.size, _STRIP):
             strip = slice(start, start + _STRIP)
-            y = volumes[:, strip] - self.first[strip]
+            # One strip of all volumes is copied at a time, because it stays in the CPU cache.
+            y = np.stack([volume[strip] for volume in volumes]) - self.first[strip]
             self.total[strip] += y.sum(axis=0)
             self.squares[strip] += np.einsum("tn,tn->n", y, y)
             self.products[strip] += y.T @ basis_rows
