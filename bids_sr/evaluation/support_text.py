@@ -10,7 +10,7 @@ from bids_sr.metrics.number_text import interval_ends, number
 
 LARGEST_DIFFERENCE = "12 percentage points"
 """Largest difference between the tested and the measured explained variance in active voxels."""
-COMPARED_WHERE = "4 earlier runs of 3 people whose accuracy was measured"
+COMPARED_WHERE = "4 earlier runs of 3 other participants with known accuracy"
 """Runs of `LARGEST_DIFFERENCE` (``benchmarks/results/tested_detail.md``)."""
 BLIND_SPOT = (
     "The test sees only the next lower resolution. It cannot judge activity that is smoother than"
