@@ -100,27 +100,26 @@ def _separate(values: Real, region: MaskArray, max_voxels: int) -> list[tuple[Ar
     """
     lowest = float(values[region].min())
     parts = []
-    for voxels in _iterate_components(region):
+    for voxels in _split_components(np.argwhere(region)):
         cluster_values = values[tuple(voxels.T)]
         pieces, threshold, share = [voxels], lowest, 1.0
         while max(map(len, pieces)) > max(max_voxels, 1) and cluster_values.max() > threshold:
             share *= _KEPT
             threshold = float(np.quantile(cluster_values, 1 - share))
-            above = np.zeros(region.shape, dtype=bool)
-            above[tuple(voxels[cluster_values >= threshold].T)] = True
-            pieces = _iterate_components(above)
+            pieces = _split_components(voxels[cluster_values >= threshold])
         parts += [(piece, threshold) for piece in pieces]
     return parts
 
 
-def _iterate_components(region: MaskArray) -> list[Array]:
-    """Return the voxel indices (N, 3) of each part of a region that is connected by faces."""
-    labels, count = ndimage.label(region)
-    voxels = np.argwhere(labels)
-    numbers = labels[tuple(voxels.T)]
+def _split_components(voxels: Array) -> list[Array]:
+    """Split voxel indices (N, 3; at least one) into parts that are connected by faces."""
+    within = tuple((voxels - voxels.min(axis=0)).T)
+    box = np.zeros([int(axis.max()) + 1 for axis in within], dtype=bool)
+    box[within] = True
+    labels, count = ndimage.label(box)
+    numbers = labels[within]
     order = np.argsort(numbers, kind="stable")
-    ends = np.searchsorted(numbers[order], np.arange(2, count + 1))
-    return np.split(voxels[order], ends) if count else []
+    return np.split(voxels[order], np.searchsorted(numbers[order], np.arange(2, count + 1)))
 
 
 def _peaks(values: Real, affine: Float, n_additional: int) -> list[tuple[int, ...]]:
