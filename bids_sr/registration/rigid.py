@@ -33,9 +33,9 @@ _TURNS_TRIED = 3
 _TURN_SHARE = 0.25  # fraction of the mutual information above 1 that counts as close
 # A rotated start is selected if it raises the mutual information above 1 by this factor.
 _TURNED_GAIN = 1.5
-# Once the metric no longer improves, its slope slowly falls to this value. A tenth of it is hardly
-# ever reached, so that all iterations are computed.
-_THRESHOLD = 1e-6
+# Once the metric no longer improves, its slope slowly falls to this value. With the default of
+# `Stage`, almost all iterations are computed; with 7e-7, a slab of 8 slices moved by .055 mm.
+_THRESHOLD = 5e-7
 
 
 @frozen
