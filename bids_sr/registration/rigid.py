@@ -25,10 +25,12 @@ from bids_sr.spatial.transforms import (
 _MIN_OVERLAP = 0.3
 # fraction of the best start's mutual information; below it, registration from the headers is poor
 _POOR_GAIN = 0.5
+# Starts are compared on voxels of this size (mm).
+_LARGE_MM = 4.0
+# fraction of a large voxel (rms over the head); closer transforms are the same result
+_SAME = 0.25
 # A header that is wrong by a quarter turn leads to a match with little information. Rotated starts
-# are compared on voxels of this size (mm), and registered on these voxels if they are close to
-# that match before registration.
-_TURN_MM = 4.0
+# are registered on large voxels if they are close to that match before registration.
 _TURNS_TRIED = 3
 _TURN_SHARE = 0.25  # fraction of the mutual information above 1 that counts as close
 # A rotated start is selected if it raises the mutual information above 1 by this factor.
@@ -136,10 +138,12 @@ def rigid(
     """Register two images of one head with a rigid transform by mutual information.
 
     Registration starts from the headers (scanner coordinates). If the heads hardly overlap or the
-    match is poor, it also starts from the centers of mass, and the better match is selected. A
-    header may also be wrong by quarter turns. The best rotation by quarter turns about the centers
-    of mass is registered if it matches better on large voxels, and selected if it raises the
-    mutual information above 1 by half.
+    match is poor, it also starts from the centers of mass, and the better match is selected; if
+    both starts lead to the same result on large voxels, only the second one is used.
+
+    A header may also be wrong by quarter turns. The best rotation by quarter turns about the
+    centers of mass is registered if it matches better on large voxels, and selected if it raises
+    the mutual information above 1 by half.
 
     Parameters
     ----------
@@ -160,8 +164,10 @@ def rigid(
         Transform of the best match, with its mutual information and start.
     """
     rim = dilate_for_metric(fixed_mask, fixed)
+    large = _use_large_voxels(fixed, moving, fixed_mask, moving_mask)
+    center, target = _center(fixed_mask, fixed.affine), _center(moving_mask, moving.affine)
     shift = np.eye(4)
-    shift[:3, 3] = _center(moving_mask, moving.affine) - _center(fixed_mask, fixed.affine)
+    shift[:3, 3] = target - center
     starts = {"headers": np.eye(4), "centers of mass": shift}
     if _overlap(fixed, fixed_mask, moving, moving_mask) >= _MIN_OVERLAP:
         scores = {
@@ -169,6 +175,14 @@ def rigid(
         }
         if scores["headers"] - 1 >= _POOR_GAIN * (scores["centers of mass"] - 1):
             del starts["centers of mass"]
+    if len(starts) > 1:
+        from_headers, from_centers = (
+            large.register(start, seed=seed, prefix=f"{prefix}start{number}_")
+            for number, start in enumerate(starts.values())
+        )
+        points = voxel_centers(large.inside, large.fixed.affine)
+        if rms_distance(from_headers, from_centers, points) < _SAME * large.mm:
+            del starts["headers"]  # the centers of mass are closer to the common result
     size = float(fixed.zooms.min())
     stages = linear_stages("Rigid", size, 0.35 * size if soft else 0.0)
 
@@ -187,9 +201,7 @@ def rigid(
 
     fits = [fitted(start, name, number) for number, (name, start) in enumerate(starts.items())]
     best = max(fits, key=lambda fit: fit.nmi)
-    turned = _find_turned_start(
-        fixed, moving, fixed_mask, moving_mask, best, seed=seed, prefix=prefix
-    )
+    turned = _find_turned_start(large, center, target, best, seed=seed, prefix=prefix)
     if turned is not None:
         rotated = fitted(turned, "turned headers", len(fits))
         if rotated.nmi - 1 > _TURNED_GAIN * (best.nmi - 1):
@@ -197,55 +209,81 @@ def rigid(
     return best
 
 
+@frozen
+class _LargeVoxels:
+    """Both images on large voxels, on which a registration takes a small part of the time.
+
+    Attributes
+    ----------
+    fixed, moving : Volume
+        Images (3D).
+    inside : Array
+        Fixed mask and its rim (3D, boolean).
+    mm : float
+        Voxel size (mm).
+    """
+
+    fixed: Volume
+    moving: Volume
+    inside: Array
+    mm: float
+
+    def score(self, xfm: Array) -> float:
+        """Return the normalized mutual information after a transform."""
+        return mutual_information(self.fixed, self.moving, xfm, self.inside)
+
+    def register(self, start: Array, *, seed: int, prefix: str) -> Array:
+        """Register the images by the first stage of `rigid`."""
+        (path,) = register(
+            self.fixed,
+            self.moving,
+            linear_stages("Rigid", self.mm)[:1],
+            seed=seed,
+            prefix=prefix,
+            start=start,
+            fixed_mask=self.inside,
+        )
+        return nearest_rigid(read_linear(path))
+
+
+def _use_large_voxels(
+    fixed: Volume, moving: Volume, fixed_mask: Array, moving_mask: Array
+) -> _LargeVoxels:
+    mm = _LARGE_MM * masks.head_scale(moving_mask, moving.affine)
+    low = downsample(fixed, mm)
+    inside = low_resolution_grids.downsample_mask(fixed_mask, fixed.affine, mm)
+    return _LargeVoxels(
+        fixed=low,
+        moving=downsample(moving, mm),
+        inside=dilate_for_metric(inside, low),
+        mm=mm,
+    )
+
+
 def _find_turned_start(
-    fixed: Volume,
-    moving: Volume,
-    fixed_mask: Array,
-    moving_mask: Array,
-    best: _Fit,
-    *,
-    seed: int,
-    prefix: str,
+    large: _LargeVoxels, center: Array, target: Array, best: _Fit, *, seed: int, prefix: str
 ) -> Array | None:
     """Return the start rotated by multiples of 90 degrees that should be registered, if any.
 
-    The centers of mass are aligned. A rotated start is promising if it is close to the best match
-    so far (`best`), or better than the headers before registration. The most promising starts are
-    registered on large voxels, which takes a small part of the time. The result is the best of
-    these transforms (4 x 4, RAS+ mm); None unless it matches better than `best` on these voxels.
+    A rotated start is promising if it is close to the best match so far (`best`), or better than
+    the headers before registration. The most promising starts are registered on large voxels. The
+    result is the best of these transforms (4 x 4, RAS+ mm); None unless it matches better than
+    `best` on these voxels. `center` and `target` are the centers of mass in the fixed and the
+    moving image (RAS+ mm), which are aligned.
     """
-    mm = _TURN_MM * masks.head_scale(moving_mask, moving.affine)
-    low, low_moving = downsample(fixed, mm), downsample(moving, mm)
-    inside = dilate_for_metric(
-        low_resolution_grids.downsample_mask(fixed_mask, fixed.affine, mm), low
-    )
-
-    def score(xfm: Array) -> float:
-        return mutual_information(low, low_moving, xfm, inside)
-
-    center, target = _center(fixed_mask, fixed.affine), _center(moving_mask, moving.affine)
     scores = []
     for turn in quarter_turns():
         start = np.eye(4)
         start[:3, :3] = turn
         start[:3, 3] = target - turn @ center
-        scores.append((score(start), start))
+        scores.append((large.score(start), start))
     scores.sort(key=lambda pair: -pair[0])
-    minimum = min(_TURN_SHARE * (best.nmi - 1), score(np.eye(4)) - 1)
+    minimum = min(_TURN_SHARE * (best.nmi - 1), large.score(np.eye(4)) - 1)
     promising = [start for start_nmi, start in scores if start_nmi - 1 >= minimum]
-    turned, turned_nmi = None, score(best.xfm)
+    turned, turned_nmi = None, large.score(best.xfm)
     for number, start in enumerate(promising[:_TURNS_TRIED]):
-        files = register(
-            low,
-            low_moving,
-            linear_stages("Rigid", mm)[:1],
-            seed=seed,
-            prefix=f"{prefix}turned{number}_",
-            start=start,
-            fixed_mask=inside,
-        )
-        xfm = nearest_rigid(read_linear(files[0]))
-        if (nmi := score(xfm)) > turned_nmi:
+        xfm = large.register(start, seed=seed, prefix=f"{prefix}turned{number}_")
+        if (nmi := large.score(xfm)) > turned_nmi:
             turned, turned_nmi = xfm, nmi
     return turned
 
