@@ -47,7 +47,7 @@ class _Earlier(NamedTuple):
 
 EARLIER: Mapping[bool, _Earlier] = {
     False: _Earlier(
-        active="46 to 63 %", brain="−65 to 43 %", where="4 runs of 3 participants, all contrasts"
+        active="45 to 64 %", brain="−67 to 43 %", where="4 runs of 3 participants, all contrasts"
     ),
     True: _Earlier(
         active="64 to 87 %",
