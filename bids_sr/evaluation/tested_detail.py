@@ -75,11 +75,13 @@ def iterate_tested_detail(
         if halves is None:
             continue
         for width, t_maps in active_t.items():
-            estimates, targets = (
-                [_compute_detail(effects, half, width, factor) for half in halves]
+            estimated_effects, target_effects = (
+                [_compute_effect(effects, half, width) for half in halves]
                 for effects in (reconstructed, acquired)
             )
-            upper = [_compute_detail(acquired, half, width, upper_factor) for half in halves]
+            estimates = [beyond_nyquist(effect, factor) for effect in estimated_effects]
+            targets = [beyond_nyquist(effect, factor) for effect in target_effects]
+            upper = [beyond_nyquist(effect, upper_factor) for effect in target_effects]
             regions = {"brain": acquired.mask}
             if contrast in t_maps:
                 regions[ACQUIRED_ACTIVE] = acquired.mask & (np.abs(t_maps[contrast]) > TRUE_T)
@@ -175,15 +177,10 @@ def _ratio_variance(numerators: Float, denominators: Float) -> float:
     return (count - 1) / count * float(np.square(others - others.mean()).sum())
 
 
-def _compute_detail(effects: Effects, weights: Float, width: float, factor: Factor) -> Float32:
-    """Return a sum of block effects above the Nyquist frequency (x, y, z).
-
-    The effect is smoothed first with a kernel of `width` (FWHM, mm).
-    """
+def _compute_effect(effects: Effects, weights: Float, width: float) -> Float32:
+    """Return a sum of block effects (x, y, z), smoothed with a kernel of `width` (FWHM, mm)."""
     effect = effects.effect(weights)
-    if width:
-        effect = smooth(effect, effects.zooms, width)
-    return beyond_nyquist(effect, factor)
+    return smooth(effect, effects.zooms, width) if width else effect
 
 
 def _explained_variance(

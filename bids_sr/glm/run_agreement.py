@@ -16,7 +16,7 @@ from bids_sr.frozen import frozen
 from bids_sr.glm.interpolated_variance import noise_autocorrelation
 from bids_sr.io.arrays import Array, MaskArray
 
-_ACTIVE_T = 4.0
+ACTIVE_T = 4.0
 """Absolute t above which a voxel is active."""
 _LEAST_VOXELS = 20
 """Smallest number of active voxels for a comparison."""
@@ -90,7 +90,7 @@ def compare_effects(
         None if too few voxels are active in the other run.
     """
     both = (variance > 0) & (other_variance > 0)
-    active = both & (other_effect**2 > _ACTIVE_T**2 * other_variance)
+    active = both & (other_effect**2 > ACTIVE_T**2 * other_variance)
     n_voxels = int(active.sum())
     if n_voxels < _LEAST_VOXELS:
         return None

@@ -25,6 +25,7 @@ from bids_sr.glm.fusion_gate import (
     find_linked_runs,
     median_displacement,
 )
+from bids_sr.glm.run_agreement import ACTIVE_T
 from bids_sr.glm.slice_fusion import (
     THIN_PER_THICK,
     SlicedEffects,
@@ -61,8 +62,6 @@ _LOGGER = logging.getLogger(__name__)
 
 FUSED, SPLINED = "Fused", "Splined"
 """Label endings of fused maps, and of interpolated maps for comparison."""
-_ACTIVE_T = 4.0
-"""Threshold of absolute t values above which voxels are active."""
 _AROUND = 2
 """Margin (voxels, in plane) around the brain whose columns are also fused."""
 WHAT_TO_ACQUIRE = (
@@ -171,7 +170,7 @@ def _active_voxels(maps: Sequence[Derivative], brain: MaskArray) -> MaskArray:
     active = np.zeros(brain.shape, dtype=bool)
     for t_map, count in zip(t_maps, counts, strict=True):
         if count == highest_count:
-            active |= np.abs(t_map.volume.data) > _ACTIVE_T
+            active |= np.abs(t_map.volume.data) > ACTIVE_T
     return active & brain
 
 
