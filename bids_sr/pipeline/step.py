@@ -3,14 +3,16 @@
 A parameter annotated with a kind (`bids_sr.pipeline.artifacts`) is an artifact from another step.
 `here` is the folder of the step, and all other parameters are settings. Steps are called like any
 function. The nipype interface of a step loads the artifacts, calls the function and saves the
-results. It is created on first use, so that modules with steps import neither nipype nor the
-libraries of the computation.
+results. A dataclass as a parameter stands for its fields, and a dataclass as the return type for
+the outputs. The interface is created on first use, so that modules with steps import neither
+nipype nor the libraries of the computation.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import IntEnum
 from functools import cached_property, update_wrapper
 from pathlib import Path
@@ -29,6 +31,7 @@ from bids_sr.pipeline.port import REQUIRED, make_port, without_none
 from bids_sr.sr.method import Cost
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
     from nipype.interfaces.base import SimpleInterface
 
 
@@ -74,8 +77,73 @@ def redirect_calls(caller: Caller | None) -> Iterator[None]:
         _CALLER.reset(token)
 
 
+def _record_class(annotation: object) -> type | None:
+    """Return the dataclass of an annotation, with or without None; None for other annotations."""
+    kind = without_none(annotation)
+    return kind if isinstance(kind, type) and is_dataclass(kind) else None
+
+
+def _flat_parameters(parameters: Iterable[inspect.Parameter]) -> Iterator[inspect.Parameter]:
+    """Yield parameters, with the fields of records in place of the records.
+
+    All fields of a record that may be None are optional.
+    """
+    for parameter in parameters:
+        record = _record_class(parameter.annotation)
+        if record is None:
+            yield parameter
+            continue
+        for field_parameter in _flat_parameters(
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                annotation=field.type,
+                default=_field_default(field),
+            )
+            for field in fields(record)
+        ):
+            optional = parameter.default is None and field_parameter.default is REQUIRED
+            yield field_parameter.replace(default=None) if optional else field_parameter
+
+
+def _field_default(field: "Field[object]") -> object:
+    """Return the default of a field; REQUIRED if there is none."""
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return REQUIRED if field.default is MISSING else field.default
+
+
+def _flatten(record: object) -> Iterator[tuple[str, object]]:
+    """Yield names and values of the fields of a record, and of the records in it."""
+    for field in fields(cast("DataclassInstance", record)):
+        value = getattr(record, field.name)
+        if _record_class(field.type) is None:
+            yield field.name, value
+        elif value is not None:
+            yield from _flatten(value)
+
+
+def _build_record(record: "type[DataclassInstance]", values: dict[str, object]) -> object:
+    """Return a record whose fields are removed from `values`.
+
+    None if all fields, and those of the records in it, are None or missing.
+    """
+    arguments: dict[str, object] = {}
+    for field in fields(record):
+        inner = _record_class(field.type)
+        if inner is not None:
+            arguments[field.name] = _build_record(inner, values)
+        elif field.name in values:
+            arguments[field.name] = values.pop(field.name)
+    present = any(value is not None for value in arguments.values())
+    return record(**arguments) if present else None
+
+
 class Step(Generic[_P, _R]):
     """Function as a step; see `step`.
+
+    A parameter whose type is a dataclass stands for its fields, which are artifacts and settings
+    like other parameters. The fields of a returned dataclass are the outputs.
 
     Parameters
     ----------
@@ -122,20 +190,34 @@ class Step(Generic[_P, _R]):
         self.small, self.awaited = small, awaited
         self.resumes, self.reads, self.monitored = resumes, reads, frozenset(monitored)
         self._signature = signature = inspect.signature(function)
+        self._records = {
+            name: record
+            for name, parameter in signature.parameters.items()
+            if (record := _record_class(parameter.annotation)) is not None
+        }
+        flat = list(_flat_parameters(signature.parameters.values()))
+        parameters = {parameter.name: parameter for parameter in flat}
+        if len(parameters) < len(flat):
+            raise TypeError(f"two parameters of {function.__name__} have the same name")
         ports = {
             name: make_port(parameter.annotation, parameter.default)
-            for name, parameter in signature.parameters.items()
+            for name, parameter in parameters.items()
         }
         self.inputs = {name: port for name, port in ports.items() if port is not None}
         self.settings = {
             name: parameter
-            for name, parameter in signature.parameters.items()
+            for name, parameter in parameters.items()
             if not ports[name] and name != "here"
         }
         self.needs_folder = "here" in ports
-        names = tuple(makes) or (function.__name__,)
         return_type = signature.return_annotation
-        hints = get_args(return_type) if len(names) > 1 else (return_type,)
+        self._returned = None if make_port(return_type) else _record_class(return_type)
+        if self._returned is not None:
+            names = tuple(field.name for field in fields(self._returned))
+            hints = tuple(field.type for field in fields(self._returned))
+        else:
+            names = tuple(makes) or (function.__name__,)
+            hints = get_args(return_type) if len(names) > 1 else (return_type,)
         if len(hints) != len(names):
             raise TypeError(
                 f"the outputs {', '.join(names)} of {function.__name__} do not match its return"
@@ -157,8 +239,17 @@ class Step(Generic[_P, _R]):
         caller = _CALLER.get()
         if caller is None:
             return self.function(*args, **kwargs)
-        arguments = self._signature.bind(*args, **kwargs).arguments
-        return cast("_R", caller.call(self, arguments))
+        arguments: dict[str, object] = {}
+        for name, value in self._signature.bind(*args, **kwargs).arguments.items():
+            if name not in self._records:
+                arguments[name] = value
+            elif value is not None:
+                arguments |= _flatten(value)
+        result = caller.call(self, arguments)
+        if self._returned is not None:
+            outputs = result if isinstance(result, tuple) else (result,)
+            result = self._returned(**dict(zip(self.outputs, outputs, strict=True)))
+        return cast("_R", result)
 
     def on_files(self, inputs: Mapping[str, object], here: Path) -> dict[str, object]:
         """Load artifacts, call the function, and save the returned values in folder `here`.
@@ -182,11 +273,17 @@ class Step(Generic[_P, _R]):
                     del values[name]
             if self.needs_folder:
                 values["here"] = here
+            for name, record in self._records.items():
+                if (argument := _build_record(record, values)) is not None:
+                    values[name] = argument
             function: Callable[..., object] = self.function
             result = function(**values)
-            values_returned = (
-                result if isinstance(result, tuple) and len(self.outputs) > 1 else (result,)
-            )
+            if self._returned is not None:
+                values_returned = tuple(getattr(result, name) for name in self.outputs)
+            else:
+                values_returned = (
+                    result if isinstance(result, tuple) and len(self.outputs) > 1 else (result,)
+                )
             return dict(self._save_outputs(values_returned, here))
 
     def _convert_setting(self, name: str, value: object) -> object:

@@ -3,6 +3,7 @@
 import os
 import pickle
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
@@ -42,6 +43,47 @@ def train(boldref: Image, here: Path = HERE, *, device: str, omp_nthreads: int) 
     """Resume from a checkpoint."""
     (here / "model.txt").write_text(device)
     return here / "model.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Settings in a record."""
+
+    low: float
+    high: float = 9.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Artifact and settings in a record that contains another."""
+
+    boldref: Image
+    limits: Limits | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BrainScan:
+    """Record that a step does without."""
+
+    mask: Mask
+
+
+@dataclass(frozen=True, slots=True)
+class Tissues:
+    """Artifacts returned in a record."""
+
+    bright: Mask
+    dark: Mask
+
+
+@step()
+def split(scan: Scan, other: BrainScan | None = None, *, strict: bool = False) -> Tissues:
+    """Split an image at limits."""
+    limits = scan.limits or Limits(0.0)
+    bright = scan.boldref.data > limits.high
+    dark = scan.boldref.data < limits.low
+    assert other is None or other.mask is not None
+    return Tissues(scan.boldref.like(bright), scan.boldref.like(dark & (not strict)))
 
 
 @step()
@@ -172,3 +214,38 @@ def test_seeds_and_events_are_distinguished_by_file_name(tmp_path: Path) -> None
     assert list(artifact.load(path).table["motor"])[1:] == [-1.0, 1.0]
     (tmp_path / "events.tsv").write_text("onset\tduration\ttrial_type\n1\t2\ttap\n")
     assert isinstance(artifact.load(tmp_path / "events.tsv"), Events)
+
+
+def test_a_record_stands_for_its_fields(bold: Path, tmp_path: Path) -> None:
+    assert list(split.inputs) == ["boldref", "mask"]
+    assert list(split.settings) == ["low", "high", "strict"]
+    assert list(split.outputs) == ["bright", "dark"]
+    with Flow(Scope("all_wf")) as flow, subworkflow("run_wf", participant="01"):
+        boldref = average(bold, count=3)  # type: ignore[arg-type]
+        tissues = split(Scan(boldref, Limits(4.0)), strict=False)
+        threshold(tissues.bright, level=1.0)
+    graph = Graph(flow.scope)
+    node = next(node for node in graph.nodes if node.step is split)
+    assert graph.settings[node] == {"low": 4.0, "high": 9.0, "strict": False}
+    result = make_workflow(Graph(flow.scope), base_dir=tmp_path, need_gb=lambda need: 0.1).run()
+    outputs = {node.name: node.result.outputs for node in result.nodes()}
+    values = nib.load(outputs["split"].dark).get_fdata()  # type: ignore[attr-defined]
+    mean = nib.load(outputs["average"].boldref).get_fdata()  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(values > 0, mean < 4)
+
+
+def test_fields_of_an_optional_record_are_optional() -> None:
+    volume = Volume(np.arange(8.0).reshape(2, 2, 2), np.eye(4))
+    tissues = split(Scan(volume, Limits(2.0, 5.0)))
+    assert tissues.bright.data.sum() == 2
+    assert split.settings["low"].default is None  # a scan may come without limits
+    assert split.inputs["mask"].default is None
+
+
+def test_two_fields_with_one_name_are_an_error() -> None:
+    with pytest.raises(TypeError, match="two parameters of compare"):
+
+        @step()
+        def compare(scan: Scan, boldref: Image) -> float:
+            """Return the mean difference."""
+            return float((scan.boldref.data - boldref.data).mean())
