@@ -15,7 +15,7 @@ a factor that was determined with phantoms (`tests/unit/sr/variance/test_self_te
 that the interval contains the mean score over many runs of a participant.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,12 +104,17 @@ def _make_addition(prior: Prior | Modulation, level: ResolutionLevel) -> _Added:
     """Return the function that computes the detail added by a prior."""
     plane = prior.region.level
 
-    def added(coarse: Tensor) -> Tensor:
+    def added(coarse: Tensor) -> Iterator[Tensor]:
         images = level.upsample_slices(coarse)
         slices = map_in_threads(
             lambda z: prior.make_slice_function(z)(images[:, z]), range(images.shape[1])
         )
-        return plane.select_above_nyquist(torch.stack(list(slices), 1))
+        x, y, z = level.fine
+        expected = torch.empty(len(images), z, x, y)
+        for number, expected_slice in enumerate(slices):
+            expected[:, number] = expected_slice
+        # one image at a time, because all images of a run take much memory
+        yield from map(plane.select_above_nyquist, expected)
 
     return added
 
