@@ -191,9 +191,12 @@ class Reference:
         by_key: dict[ComparisonKey, list[Float]] = {}
         for band, target in self.targets.items():
             for index, region in enumerate(self.regions):
-                is_large = int(region.voxels.sum()) >= LEAST_VOXELS
+                rows = np.flatnonzero(region.voxels)
+                is_large = len(rows) >= LEAST_VOXELS
                 if is_large:
-                    series_maps, target_maps = maps[band][region.voxels].T, target[region.voxels].T
+                    series_maps, target_maps = (
+                        x.take(rows, axis=0).T for x in (maps[band], target)
+                    )
                     if (band, index) not in self._grams:
                         self._grams[band, index] = _inner_products(target_maps, target_maps)
                     inner = (
@@ -221,10 +224,13 @@ def _inner_products(a: Real, b: Real) -> Float:
     array([[4.]])
     """
     products = np.zeros((len(a), len(b)))
-    mean_a, mean_b = (x.mean(axis=1, dtype=np.float64)[:, None].astype(x.dtype) for x in (a, b))
-    for start in range(0, a.shape[1], _CHUNK):
+    count = a.shape[1]
+    # a rounding error of a mean only changes the products by its square
+    mean_a, mean_b = (x @ np.full((count, 1), 1 / count, x.dtype) for x in (a, b))
+    for start in range(0, count, _CHUNK):
         chunk = slice(start, start + _CHUNK)
-        products += (a[:, chunk] - mean_a) @ (b[:, chunk] - mean_b).T
+        centered = a[:, chunk] - mean_a
+        products += centered @ (centered if b is a else b[:, chunk] - mean_b).T
     return products
 
 

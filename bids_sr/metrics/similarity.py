@@ -5,14 +5,17 @@ Images are neither scaled nor cropped, and the data range must be specified.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from bids_sr.io.arrays import Float, MaskArray, Real
 
 _SSIM_WINDOW = 11  # pixels, side of the Gaussian window of SSIM
+_SSIM_RADIUS = _SSIM_WINDOW // 2
 
 
-def _flatten_inside(reference: Real, image: Real, mask: MaskArray | None) -> tuple[Float, Float]:
+def _check_shapes(reference: Real, image: Real, mask: MaskArray | None) -> None:
     if reference.shape != image.shape or (mask is not None and mask.shape != image.shape):
         shapes = [reference.shape, image.shape, *([] if mask is None else [mask.shape])]
         raise ValueError(
@@ -20,6 +23,10 @@ def _flatten_inside(reference: Real, image: Real, mask: MaskArray | None) -> tup
         )
     if mask is not None and not mask.any():
         raise ValueError("the mask is empty")
+
+
+def _flatten_inside(reference: Real, image: Real, mask: MaskArray | None) -> tuple[Float, Float]:
+    _check_shapes(reference, image, mask)
     inside = slice(None) if mask is None else mask
     return reference[inside].astype(np.float64).ravel(), image[inside].astype(np.float64).ravel()
 
@@ -117,7 +124,7 @@ def psnr(
 
 
 def _ssim_map(x: Float, y: Float, data_range: float) -> Float:
-    """Return the structural similarity of two images (X, Y) around each pixel.
+    """Return the structural similarity of slices (..., X, Y) of two images around each pixel.
 
     The index is equation 13 of Wang et al. (2004), with the same values as in scikit-image, which
     is not required for training.
@@ -127,24 +134,50 @@ def _ssim_map(x: Float, y: Float, data_range: float) -> Float:
     ValueError
         The image is smaller than the window of 11 pixels.
     """
-    from scipy.ndimage import gaussian_filter
-
-    if min(x.shape) < _SSIM_WINDOW:
+    if min(x.shape[-2:]) < _SSIM_WINDOW:
         raise ValueError(
-            f"the image has {x.shape} pixels; the structural similarity index requires at "
+            f"the image has {x.shape[-2:]} pixels; the structural similarity index requires at "
             f"least {_SSIM_WINDOW} pixels along each axis"
         )
 
+    rows, columns = (_window_matrix(size) for size in x.shape[-2:])
+
     def local_mean(values: Float) -> Float:
-        return gaussian_filter(values, sigma=1.5, radius=_SSIM_WINDOW // 2)
+        return rows @ values @ columns.T
 
     mean_x, mean_y = local_mean(x), local_mean(y)
-    variances = local_mean(x * x) - mean_x * mean_x + (local_mean(y * y) - mean_y * mean_y)
+    # variances are only needed as their sum
+    variances = local_mean(x * x + y * y) - (mean_x * mean_x + mean_y * mean_y)
     covariance = local_mean(x * y) - mean_x * mean_y
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     numerator = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     index: Float = numerator / ((mean_x**2 + mean_y**2 + c1) * (variances + c2))
     return index
+
+
+@lru_cache(maxsize=16)
+def _window_matrix(size: int) -> Float:
+    """Return the matrix (size, size) that averages pixels along an axis in the Gaussian window.
+
+    Pixels are reflected at the edges. For images of this size, products with matrices are faster
+    than filters.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    return np.asarray(gaussian_filter1d(np.eye(size), 1.5, axis=0, radius=_SSIM_RADIUS))
+
+
+def _frame(mask: MaskArray) -> tuple[slice, slice]:
+    """Return the pixels along x and y on which the index inside a mask depends, at least a window.
+
+    `mask` is (X, Y) or (X, Y, Z).
+    """
+    extents = []
+    for axis in (0, 1):
+        inside = np.flatnonzero(mask.any(axis=tuple(k for k in range(mask.ndim) if k != axis)))
+        start = max(0, min(int(inside[0]) - _SSIM_RADIUS, mask.shape[axis] - _SSIM_WINDOW))
+        extents.append(slice(start, max(int(inside[-1]) + 1 + _SSIM_RADIUS, start + _SSIM_WINDOW)))
+    return extents[0], extents[1]
 
 
 def ssim(
@@ -173,12 +206,16 @@ def ssim(
     float
         Mean index, 1 for equal images.
     """
-    _flatten_inside(reference, image, mask)
-    pairs = (
-        [(reference, image)]
-        if image.ndim == 2
-        else list(zip(np.moveaxis(reference, -1, 0), np.moveaxis(image, -1, 0), strict=True))
+    _check_shapes(reference, image, mask)
+    frame = (slice(None), slice(None)) if mask is None else _frame(mask)
+    # slices first, so that each is contiguous
+    x, y = (
+        np.ascontiguousarray(np.moveaxis(values[frame], values.ndim - 1, 0), dtype=np.float64)
+        if values.ndim == 3
+        else values[frame].astype(np.float64)
+        for values in (reference, image)
     )
-    index = [_ssim_map(x.astype(np.float64), y.astype(np.float64), data_range) for x, y in pairs]
-    full = index[0] if image.ndim == 2 else np.stack(index, axis=-1)
-    return float(full.mean() if mask is None else full[mask].mean())
+    index = _ssim_map(x, y, data_range)
+    if image.ndim == 3:
+        index = np.moveaxis(index, 0, -1)
+    return float(index.mean() if mask is None else index[mask[frame]].mean())
