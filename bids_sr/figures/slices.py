@@ -436,7 +436,9 @@ class _Drawing:
     def draw(self, panel: Panel, ground: str) -> None:
         """Draw background, images, outlines and frame, or title and text only."""
         center = self.x + self.width / 2
-        self.ax.text(center, self.y + self.height + 0.05, panel.title, ha="center", fontsize=9.5)
+        if panel.title:
+            top = self.y + self.height + 0.05
+            self.ax.text(center, top, panel.title, ha="center", fontsize=9.5)
         if not panel.shown:
             text_options: dict[str, Any] = {
                 "ha": "center",

@@ -6,7 +6,7 @@ A drawn figure is stored with a description, and the report is assembled from th
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
-from typing import TYPE_CHECKING, Generic, NamedTuple, ParamSpec, Union
+from typing import TYPE_CHECKING, Generic, NamedTuple, ParamSpec, Union, cast
 
 from bids_sr.config.memory import Need
 from bids_sr.pipeline.artifacts import Derivative
@@ -41,9 +41,18 @@ class FigureDrawing(NamedTuple):
 
 
 class FigureStep(Step[_P, list[Derivative]], Generic[_P]):
-    """Drawing function as a step; `shown` contains its declarations."""
+    """Drawing function as a step; `shown` contains its declarations.
+
+    Figures are saved one after another, so that only one is in memory: all objects of all figures
+    would also slow down garbage collection.
+    """
 
     shown: tuple[Shown, ...] = ()
+
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> list[Derivative]:
+        """Call the function, or the current receiver of calls; see `Step`."""
+        result: object = super().__call__(*args, **kwargs)
+        return list(result) if isinstance(result, Iterator) else cast("list[Derivative]", result)
 
 
 def figure(
@@ -81,21 +90,23 @@ def figure(
         function: Callable[_P, Iterator[FigureDrawing] | FigureContent | None],
     ) -> FigureStep[_P]:
         @wraps(function)
-        def draw(*args: _P.args, **kwargs: _P.kwargs) -> list[Derivative]:
+        def draw(*args: _P.args, **kwargs: _P.kwargs) -> Iterator[Derivative]:
             content = function(*args, **kwargs)
             if content is None:
-                return []
+                return
             drawings = (
                 content
                 if isinstance(content, Iterator)
                 else [FigureDrawing(shown[0].desc, content)]
             )
-            return [_check_drawing(drawing, shown) for drawing in drawings]
+            for drawing in drawings:
+                yield _check_drawing(drawing, shown)
 
         signature = inspect.signature(function).replace(return_annotation=list[FigureKind])
         vars(draw)["__signature__"] = signature
         figure_step = FigureStep(
-            draw,
+            # a call returns a list
+            cast("Callable[_P, list[Derivative]]", draw),
             memory=memory,
             cost=cost,
         )

@@ -58,7 +58,7 @@ class Port:
         )
 
     def save(self, value: object, stem: Path) -> str:
-        """Save a value, or a list of values together with a file that lists them.
+        """Save a value, or a list or iterator of values together with a file that lists them.
 
         The list is used so that the scheduler handles one file instead of hundreds.
         """
@@ -66,7 +66,9 @@ class Port:
             return str(self.kind.save(value, stem))
         saved = [
             self.kind.save(item, stem.with_name(f"{stem.name}{number}"))
-            for number, item in enumerate(_as_list(value))
+            for number, item in enumerate(
+                value if isinstance(value, Iterator) else _as_list(value)
+            )
         ]
         listing = stem.with_name(f"{stem.name}{_LISTING}")
         listing.write_text(
