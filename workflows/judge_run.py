@@ -171,7 +171,7 @@ def judge_run(
             contrasts=comparison.contrasts,
             factor=comparison.factor,
         )
-        tables += compare_halves(measured, maps.maps, comparison)
+        tables += compare_halves(measured, maps.mapped[RAW].maps, comparison)
     else:
         say(Part.EVALUATION, evaluation.UNSPLIT)
     _describe_controls(plan)
@@ -321,7 +321,6 @@ def _judge_first(
     if not methods or len(methods) == len(plan.methods) or (has_measured and measured is None):
         return
     compared = [*names, *([MEASURED] if has_measured else [])]
-    early_maps = concatenate(maps.mapped[name].maps for name in (RAW, *compared))
     effects = None
     if measured is not None:
         early_effects = {name: measured.effects[name] for name in compared}
@@ -329,11 +328,11 @@ def _judge_first(
     with subworkflow(FIRST_VERDICT, stored=False, described=False):
         rows = [tested_shares, *tested_detail]
         if effects is not None:
-            rows += compare_halves(effects, early_maps, comparison)
+            rows += compare_halves(effects, maps.mapped[RAW].maps, comparison)
         if known:
             rows += compare_with_truth(
                 {},
-                early_maps,
+                concatenate(maps.mapped[name].maps for name in (RAW, *compared)),
                 effects,
                 comparison,
                 known=known,
@@ -417,8 +416,8 @@ def compare_halves(
 ) -> list[Rows]:
     """Compare effects in one half of the task blocks with measured effects in the other half.
 
-    The measured effects are from the high-resolution reference series. `maps`: maps of all
-    series. Returns an empty list if the run has no measured series.
+    The measured effects are from the high-resolution reference series. `maps`: maps, of which only
+    those of the acquired series are used. Returns an empty list if the run has no measured series.
     """
     if MEASURED not in measured.effects:
         return []

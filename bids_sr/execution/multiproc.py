@@ -285,10 +285,11 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
         """Order the steps by participant, then by the verdict that depends on them.
 
         Steps on a participant's longest path to a verdict come first, so that a long training
-        occupies one worker while the others work on the first verdict. Steps before the first
-        verdict are followed by steps before the next verdict, then by other results, and finally
-        by figures and files. Within these groups, the step with the longest remaining path comes
-        first. The path of a step before a verdict ends at the verdict.
+        occupies one worker while the others work on the first verdict. A single worker does not
+        prefer them. Steps before the first verdict are followed by steps before the next verdict,
+        then by other results, and finally by figures and files. Within these groups, the step with
+        the longest remaining path comes first. The path of a step before a verdict ends at the
+        verdict.
         """
         super()._generate_dependency_list(graph)
         participant_order: dict[str, int] = {}
@@ -327,7 +328,10 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
         self._turns = []
         for node in self.procs:
             participant = get_owner(node)[0]
-            on_longest = 0 < through[node] >= _ON_LONGEST * longest[participant]
+            # a single worker does not end earlier if it begins with the longest path
+            on_longest = (
+                self.processors > 1 and 0 < through[node] >= _ON_LONGEST * longest[participant]
+            )
             self._turns.append(
                 (
                     participant_order[participant],
