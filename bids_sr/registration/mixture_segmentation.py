@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from bids_sr.io.arrays import Array
+from bids_sr.spatial.masks import bounding_box
 
 _SAMPLE = 200_000  # voxels to which the mixture is fitted before neighbors are included
 _ROUNDS = 20  # rounds of expectation-maximization
@@ -49,13 +50,9 @@ def tissue_probabilities(volume: Array, mask: Array, priors: Array | None = None
     field).
     """
     inside = np.asarray(mask, dtype=bool)
-    voxels = np.argwhere(inside)
-    if not len(voxels):
+    if not inside.any():
         raise ValueError("the brain mask of the T1w image is empty")
-    box = tuple(
-        slice(low, high + 1)
-        for low, high in zip(voxels.min(axis=0), voxels.max(axis=0), strict=True)
-    )
+    box = bounding_box(inside)
     mask = inside[box]
     x = np.asarray(volume[box], dtype=np.float32)[mask]
     scale = float(np.percentile(x, 95))
@@ -71,6 +68,7 @@ def tissue_probabilities(volume: Array, mask: Array, priors: Array | None = None
         )
         weights /= weights.sum(axis=0)
         means = np.array([_robust_mean(x, w) for w in weights])
+    del priors  # three images at full resolution, which are freed here if the caller drops them
     model = (means, np.full(3, 0.12))
     subset = slice(None, None, max(1, x.size // _SAMPLE))
     for _ in range(_ROUNDS):
@@ -81,9 +79,7 @@ def tissue_probabilities(volume: Array, mask: Array, priors: Array | None = None
         posterior = _expect(x, weights * field, model)
         model = _maximize(x, posterior)
     out = np.zeros((3, *inside.shape), dtype=np.float32)
-    cropped = np.zeros((3, *mask.shape), dtype=np.float32)
-    cropped[:, mask] = posterior
-    out[(slice(None), *box)] = cropped
+    out[(slice(None), *box)][:, mask] = posterior
     return out
 
 

@@ -234,12 +234,14 @@ def segment_tissues(
         Maps of gray and white matter in the template (3D), used as priors; empty to segment
         without priors.
     """
-    priors = None
-    if template_priors:
-        priors = resample_priors(
-            t1w_preproc, t1w_mask.data, template_priors, std2t1w_xfm, seed=random_seed
-        )
-    probabilities = tissue_probabilities(t1w_preproc.data, t1w_mask.data, priors)
+    probabilities = tissue_probabilities(
+        t1w_preproc.data,
+        t1w_mask.data,
+        # not kept in a variable, so that they are freed as early as possible
+        resample_priors(t1w_preproc, t1w_mask.data, template_priors, std2t1w_xfm, seed=random_seed)
+        if template_priors
+        else None,
+    )
     affine = t1w_preproc.affine
     return Volume(segmentation(probabilities), affine), [
         Volume(probability, affine) for probability in probabilities
