@@ -7,6 +7,7 @@ import numpy as np
 from nibabel.affines import apply_affine
 
 from bids_sr.io.arrays import Array
+from bids_sr.io.fields_of_view import same_grid
 from bids_sr.io.volume import Volume
 from bids_sr.region_names import BRAIN
 from bids_sr.registration.ants import apply, load
@@ -130,4 +131,7 @@ def resample_to_t1w(
         Resampled values (3D, float32), 0 outside the image.
     """
     plain = Volume(data=image.data.astype(np.float32), affine=image.affine)
+    # the brain mask of the T1w image is the usual region
+    if not xfms and same_grid(image.data.shape, image.affine, t1w.data.shape, t1w.affine):
+        return plain.data
     return apply(plain, t1w, xfms, seed=seed, interpolator=interpolator)
