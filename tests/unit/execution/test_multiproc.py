@@ -185,6 +185,28 @@ def test_long_training_starts_together_with_the_steps_of_the_first_verdict(n_pro
     assert names == [*(early + later if n_procs == 1 else later + early), "figure"]
 
 
+def test_steps_of_the_scheduler_run_before_others_are_submitted() -> None:
+    """Joined tables are the last input of the comparison before the first verdict."""
+
+    def node(
+        name: str, seconds: float, step: object = mask_head, *, light: bool = False
+    ) -> pe.Node:
+        step_node = pe.Node(Die(), name=name, run_without_submitting=light)
+        step_node.owner, step_node.seconds, step_node.interface.step = ("01", ""), seconds, step
+        return step_node
+
+    joined, compared = node("join", 0.0, light=True), node("compare", 2.0)
+    first, training = node("first_judge", 0.1, judge), node("training", 60.0)
+    last = node("judge", 0.1, judge)
+    graph = DiGraph([(joined, compared), (compared, first), (training, last), (compared, last)])
+    plugin = ResilientMultiProc(n_procs=1, memory_gb=2.0)
+    plugin._generate_dependency_list(graph)
+    numbers = {step_node.name: job for job, step_node in enumerate(plugin.procs)}
+    assert plugin._sort_jobs([numbers["training"], numbers["join"]]) == [numbers["join"]]
+    ready = [numbers["training"], numbers["compare"]]
+    assert plugin._sort_jobs(ready) == [numbers["compare"], numbers["training"]]
+
+
 @pytest.fixture
 def no_stored_warnings():
     """Remove warnings stored by this process."""
