@@ -102,7 +102,7 @@ def model_time(
         drift=activation.drift,
         tr=tr,
         n_dummy=n_dummy,
-        high_pass=plan.high_pass,
+        high_pass=plan.design.high_pass,
         at_rest=plan.at_rest,
         contrasts=plan.contrasts,
         nuisance=plan.nuisance,

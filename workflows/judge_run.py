@@ -21,6 +21,7 @@ from bids_sr.steps import (
     self_test,
     series_description,
 )
+from bids_sr.steps.linear_models import DesignInputs
 from bids_sr.steps.quality import (
     edge_comparison,
     ensemble_uncertainty,
@@ -29,7 +30,7 @@ from bids_sr.steps.quality import (
 )
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.make_series import ComputedSeries, RunSeries
-from bids_sr.workflows.map_run import LinearModel, MappedRun, linear_model, list_mapped_series
+from bids_sr.workflows.map_run import MappedRun, list_mapped_series
 from bids_sr.workflows.pair import RegisteredPair
 from bids_sr.workflows.run_plan import RunPlan
 from bids_sr.workflows.series_requests import list_methods
@@ -160,7 +161,7 @@ def judge_run(
     if plan.split:
         measured = measure_effects(
             series.high_resolution,
-            linear_model(plan, fitted, series),
+            series.model.inputs,
             comparison,
             compared_names=plan.compared_names,
         )
@@ -354,7 +355,7 @@ def _judge_first(
 
 def measure_effects(
     series: Mapping[str, ComputedSeries],
-    model: LinearModel,
+    inputs: DesignInputs,
     comparison: SeriesComparison,
     *,
     compared_names: Sequence[str] = (),
@@ -366,8 +367,8 @@ def measure_effects(
     ----------
     series : Mapping[str, ComputedSeries]
         Series on the high-resolution grid, by name.
-    model : LinearModel
-        Linear model. Seeds in a series replace the regressors of the model.
+    inputs : DesignInputs
+        Regressors, confounds and options of the design. Seeds in a series replace the regressors.
     comparison : SeriesComparison
         Settings of the comparison.
     compared_names : Sequence[str], optional
@@ -387,14 +388,9 @@ def measure_effects(
             effects[name] = block_effects.measure_effects(
                 made_series.series,
                 made_series.mask,
-                model.regressors,
-                confounds=model.confounds,
+                inputs,
                 own_regressors=made_series.own_regressors,
                 series_name=name,
-                tr=model.tr,
-                n_dummy=model.n_dummy,
-                high_pass=model.high_pass,
-                start_time=model.start_time,
                 has_measured=MEASURED in series,
                 effect_confounds=effect_confounds,
             )
@@ -406,7 +402,7 @@ def measure_effects(
             {name: effects[name] for name in names},
             comparison.bold_mask_hr,
             factor=comparison.factor,
-            n_dummy=model.n_dummy,
+            n_dummy=inputs.n_dummy,
             compared_names=compared_names,
         )
     return SeriesEffects(effects=effects, same_widths=same_widths)

@@ -1,6 +1,7 @@
 """Report figures of the combined runs of a participant."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bids_sr.bids import BoldRun
 from bids_sr.pipeline.flow import concatenate, subworkflow
@@ -61,7 +62,6 @@ def _report_combined(planned: Planned, combined: CombinedMaps, slices: FusedSlic
     series was not combined.
     """
     first, plan = combined.first, combined.first.plan
-    stored = maps_to_store(plan)
     series = plan.primary if plan.primary in combined.maps else list(combined.maps)[-1]
     outputs = planned.outputs(combined.group.entities, axis_order=plan.bold.axis_order)
     with subworkflow(scope_name(f"{combined.scope}_report"), high_resolution=True):
@@ -85,12 +85,6 @@ def _report_combined(planned: Planned, combined: CombinedMaps, slices: FusedSlic
                 entities=combined.group.entities,
                 percent=combined.group.over_sessions,
                 at_rest=plan.at_rest,
-                level=stored.level,
-                methods=list(stored.methods),
-                baselines=stored.baselines,
-                smoothing=stored.smoothing,
-                kinds=stored.kinds,
-                primary=series,
-                minus_others=list(stored.minus_others),
+                stored=replace(maps_to_store(plan), primary=series),
             )
         )

@@ -21,7 +21,7 @@ import pandas as pd
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import MODULATION
-from bids_sr.glm.design import build_design, frame_times, scale_weights
+from bids_sr.glm.design import DesignSettings, build_design, frame_times, scale_weights
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import Events, Regressors, Seeds, TooManyColumns
 from bids_sr.glm.seeds import segment_regressor
@@ -312,13 +312,12 @@ def _compute_uncensored_shares(
 
 def block_design(
     events: Regressors,
+    settings: DesignSettings = DesignSettings(),
     *,
     n_volumes: int,
     tr: float,
     n_dummy: int = 0,
-    start_time: float | None = None,
     min_share: float = MIN_SHARE,
-    high_pass: float = 1 / 128,
     confounds: pd.DataFrame | None = None,
     confound_names: Sequence[str] = MOTION,
 ) -> BlockDesign:
@@ -331,19 +330,17 @@ def block_design(
     ----------
     events : Regressors
         Events of the task, or time series of seeds at rest.
+    settings : DesignSettings, optional
+        Options of the design matrix.
     n_volumes : int
         Number of all volumes of the series, including dummies.
     tr : float
         Repetition time, TR (s).
     n_dummy : int, optional
         Number of volumes at the start that are not in the steady state.
-    start_time : float | None, optional
-        Reference time of a volume (s after its start); None for the middle of TR.
     min_share : float, optional
         Fraction of a block's response (0 to 1) that must be inside the run for the block to be
         used. 0 uses every block.
-    high_pass : float, optional
-        Cut-off of the drift model (Hz); 0 for a straight line.
     confounds : pd.DataFrame | None, optional
         Confounds of the run, one row per volume; None for a model without confounds.
     confound_names : Sequence[str], optional
@@ -369,12 +366,11 @@ def block_design(
             return _block_design(
                 events,
                 units,
+                settings,
                 n_volumes=n_volumes,
                 tr=tr,
                 n_dummy=n_dummy,
-                start_time=start_time,
                 min_share=min_share,
-                high_pass=high_pass,
                 confounds=confounds,
                 confound_names=confound_names,
             )
@@ -411,13 +407,12 @@ def _find_units(events: Regressors, tr: float, n_dummy: int, limit: int | None) 
 def _block_design(
     events: Regressors,
     candidates: Sequence[TaskBlock],
+    settings: DesignSettings,
     *,
     n_volumes: int,
     tr: float,
     n_dummy: int,
-    start_time: float | None,
     min_share: float,
-    high_pass: float,
     confounds: pd.DataFrame | None,
     confound_names: Sequence[str],
 ) -> BlockDesign:
@@ -428,7 +423,7 @@ def _block_design(
     TooManyColumns
         If no degrees of freedom remain.
     """
-    times = frame_times(n_volumes, tr, start_time=start_time)
+    times = frame_times(n_volumes, tr, start_time=settings.start_time)
     shares = (
         [1.0] * len(candidates)
         if isinstance(events, Seeds)
@@ -474,11 +469,10 @@ def _block_design(
     )
     design = build_design(
         regressors,
+        settings,
         n_volumes=n_volumes,
         tr=tr,
         n_dummy=n_dummy,
-        start_time=start_time,
-        high_pass=high_pass,
         confounds=confounds,
         confound_names=confound_names,
     )

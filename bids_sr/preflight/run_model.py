@@ -1,11 +1,15 @@
-"""Length of a run and its task blocks, for its linear model and for split halves."""
+"""Linear model of a run before processing: options, number of volumes, and task blocks."""
 
 import math
+from typing import TYPE_CHECKING
 
 from bids_sr.bids import BoldRun, Findings
 from bids_sr.bids.headers import READ_ERRORS
 from bids_sr.config import Settings
 from bids_sr.preflight.rough_model import rough_courses
+
+if TYPE_CHECKING:
+    from bids_sr.glm.design import DesignSettings
 
 # s; a shorter half does not contain half a period of the fastest of the slow fluctuations (.1 Hz)
 _HALF_AT_REST = 5.0
@@ -15,6 +19,16 @@ _MOST_UNSTEADY = 25  # largest number of initial volumes that can be detected as
 _MOST_DUMMIES = 10
 _UNSURE = 0.1  # largest error of a share that is computed from the approximate response
 _NEEDED = 2  # blocks of a condition, one per half
+
+
+def design_settings(run: BoldRun, settings: Settings) -> "DesignSettings":
+    """Return the options of the design of a run's linear models."""
+    from bids_sr.glm.design import DesignSettings
+
+    return DesignSettings(
+        high_pass=settings.activation.cosine_cutoff,
+        start_time=run.start_time(settings.preprocessing.slice_time_ref),
+    )
 
 
 def count_dummies(run: BoldRun, settings: Settings) -> int:
@@ -164,7 +178,7 @@ def can_be_split(
 
     events = read_events(run.events)
     blocks = find_blocks(events)
-    start_time = run.start_time(settings.preprocessing.slice_time_ref)
+    start_time = design_settings(run, settings).start_time
     times = frame_times(run.n_volumes, run.tr, start_time=start_time)[dummies:]
     counts = dict.fromkeys((block.condition for block in blocks), 0)
     shares = response_shares(blocks, times, run.tr, rough_courses)

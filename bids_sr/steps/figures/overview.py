@@ -1,9 +1,9 @@
 """Overview figures of a run."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from bids_sr.config.levels import StorageLevel, StoredMaps
+from bids_sr.config.levels import StoredMaps
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Derivative,
@@ -86,13 +86,7 @@ def draw_overview(
     calibrated: bool,
     at_rest: bool,
     run_facts: Mapping[str, object],
-    level: StorageLevel,
-    methods: Sequence[str],
-    baselines: str,
-    smoothing: Sequence[float],
-    kinds: Sequence[str],
-    primary: str,
-    minus_others: Sequence[str],
+    stored: StoredMaps,
     only_run: bool = False,
 ) -> Iterator[FigureDrawing]:
     """Draw the overview of a run: verdict, cards, checks, next step, and up to two figures.
@@ -125,8 +119,8 @@ def draw_overview(
         Whether maps show seeds instead of conditions.
     run_facts : Mapping[str, object]
         Input summary of the run.
-    level, methods, baselines, smoothing, kinds, primary, minus_others
-        Settings that decide which maps are stored; see `StoredMaps`.
+    stored : StoredMaps
+        Rules that determine which maps are stored.
     only_run : bool, default=False
         Whether the task has only this run, whose map is then also the map of the participant.
     """
@@ -136,15 +130,6 @@ def draw_overview(
     shown_maps = run_maps_figures.sort_maps([*maps, *(error_maps or ())])
     contrast = shown_maps.choose_contrast(
         run_maps_figures.find_verdict_contrast(evaluation, verdict)
-    )
-    stored = StoredMaps(
-        level=level,
-        methods=methods,
-        baselines=baselines,
-        smoothing=smoothing,
-        kinds=kinds,
-        primary=primary,
-        minus_others=minus_others,
     )
     maps_pattern, masks_pattern = file_patterns(shown_maps, verdict["best"], stored, entities)
     run = RunFacts(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_sr.config.levels import StorageLevel, StoredMaps
+from bids_sr.config.levels import StoredMaps
 from bids_sr.glm.activation_regions import fdr_region
 from bids_sr.io.arrays import Array
 from bids_sr.io.json_values import as_number
@@ -106,13 +106,7 @@ def draw_participant(
     entities: Mapping[str, str],
     percent: bool,
     at_rest: bool,
-    level: StorageLevel,
-    methods: Sequence[str],
-    baselines: str,
-    smoothing: Sequence[float],
-    kinds: Sequence[str],
-    primary: str,
-    minus_others: Sequence[str],
+    stored: StoredMaps,
 ) -> Iterator[FigureDrawing]:
     """Draw the combined map of all runs: table of runs and errors, and a slice of the effect.
 
@@ -140,8 +134,8 @@ def draw_participant(
         Whether effects are in percent of the mean brain signal.
     at_rest : bool
         Whether maps show seeds instead of conditions.
-    level, methods, baselines, smoothing, kinds, primary, minus_others
-        Settings that decide which maps are stored; see `StoredMaps`.
+    stored : StoredMaps
+        Rules that determine which maps are stored.
     """
     from bids_sr.report.participant_overview import (
         no_map_html,
@@ -158,19 +152,12 @@ def draw_participant(
         html = no_map_html(entities, names, {"": reason}, over=_extent(percent))
         yield FigureDrawing("participant", html)
         return
-    best = next(name for name in (primary, "bspline", RAW) if _is_available(shown_maps, name))
+    best = next(
+        name for name in (stored.primary, "bspline", RAW) if _is_available(shown_maps, name)
+    )
     contrast = shown_maps.choose_contrast("")
     width = min(
         fwhm for name, stat, fwhm in shown_maps.stats if (name, stat) == (contrast, "effect")
-    )
-    stored = StoredMaps(
-        level=level,
-        methods=methods,
-        baselines=baselines,
-        smoothing=smoothing,
-        kinds=kinds,
-        primary=primary,
-        minus_others=minus_others,
     )
     scale = 1.0 if percent else compute_percent_factor(boldref, bold_mask) or 1.0
     files = ""

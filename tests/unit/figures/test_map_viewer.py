@@ -17,6 +17,7 @@ from figure_helpers import content_of
 from mapmaker import mapped
 from scipy import ndimage
 
+from bids_sr.config.levels import StoredMaps
 from bids_sr.figures.map_viewer import (
     MAX_BYTES,
     PAGE_BYTES,
@@ -36,15 +37,13 @@ from bids_sr.steps.figures.overview import draw_overview
 FINE, COARSE = np.diag([-3.0, 3, 3, 1]), np.diag([-6.0, 6, 3, 1])
 MASK = np.ones((12, 12, 5))
 BRAIN = Volume(MASK, FINE)
-STORED = {
-    "level": "standard",
-    "methods": ["srgan", "sbl"],
-    "baselines": "default",
-    "smoothing": [0.0, 5.0],
-    "kinds": ["glm"],
-    "primary": "sbl",
-    "minus_others": [],
-}
+STORED = StoredMaps(
+    level="standard",
+    methods=["srgan", "sbl"],
+    smoothing=[0.0, 5.0],
+    kinds=["glm"],
+    primary="sbl",
+)
 """Settings that determine which maps are stored as files."""
 
 
@@ -221,13 +220,7 @@ def fragment_of(maps, rows, best, brain=BRAIN, level="full") -> str:
         series_names=["bspline", "srgan", "sbl"],
         n_runs=1,
         entities=ENTITIES,
-        level=level,
-        methods=["sbl", "srgan"],
-        baselines="default",
-        smoothing=(0.0, 5.0),
-        kinds=("cc", "glm"),
-        primary="sbl",
-        minus_others=(),
+        stored=replace(STORED, level=level),
     )
     return content_of(drawn, "viewer", html=True)
 
@@ -289,7 +282,7 @@ def test_overview_viewer_and_figure_use_the_same_color_scale_and_voxel():
         calibrated=False,
         at_rest=False,
         run_facts={"Description": "simulated 6 mm"},
-        **STORED,
+        stored=STORED,
     )
     html = str(
         next(derivative.content for derivative in drawn if isinstance(derivative.content, str))

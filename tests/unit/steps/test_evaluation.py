@@ -11,7 +11,7 @@ from mapmaker import mapped
 from shortnames import against_of, measure_of
 
 from bids_sr.glm.block_effects import Effects, load_effects, save_effects
-from bids_sr.glm.design import frame_times
+from bids_sr.glm.design import DesignSettings, frame_times
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import Events
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
@@ -25,6 +25,7 @@ from bids_sr.steps.evaluation import (
     compare_with_truth,
     gather_fine_effects,
 )
+from bids_sr.steps.linear_models import DesignInputs
 from bids_sr.steps.self_test import gather_tested
 
 SHAPE, N = (16, 14, 3), 100
@@ -35,10 +36,6 @@ CONTRASTS = {
     "all": {"thumb": 0.5, "little": 0.5},
 }
 OPTIONS = {
-    "n_dummy": 2,
-    "tr": 2.0,
-    "high_pass": 1 / 128,
-    "start_time": 1.0,
     "has_measured": True,
 }
 FACTOR = (2.0, 2.0, 1.0)
@@ -82,10 +79,13 @@ def files(tmp_path_factory):
     return {name: folder / f"{name}.nii" for name in series}
 
 
-def effects(files, series, here, confounds=None, **changes) -> Effects:
+def effects(files, series, here, confounds=None, n_dummy=2, **changes) -> Effects:
+    inputs = DesignInputs(
+        regressors=EVENTS, confounds=confounds, n_dummy=n_dummy, design=DesignSettings()
+    )
     with SeriesReader(files[series]) as reader:
         file = measure_effects(
-            reader, brain(), EVENTS, here, confounds, series_name=series, **OPTIONS | changes
+            reader, brain(), inputs, here, series_name=series, **OPTIONS | changes
         )
     return load_effects(file)
 
@@ -295,6 +295,7 @@ def test_effects_are_passed_between_steps_in_files(files, tmp_path):
             mask=tmp_path / "mask.nii",
             regressors=tmp_path / "events.tsv",
             series_name=name,
+            n_dummy=2,
             **OPTIONS,
         )
         effects_files[name] = step.run(cwd=str(tmp_path / name)).outputs.effects
