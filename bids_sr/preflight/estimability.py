@@ -13,7 +13,7 @@ from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import ALL, Contrast, Contrasts
 from bids_sr.preflight.events import sum_text
 from bids_sr.preflight.rough_model import surely_informative
-from bids_sr.preflight.run_model import design_settings
+from bids_sr.preflight.run_model import design_settings, time_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -241,9 +241,8 @@ def _filter_columns(run: BoldRun, dummies: int, settings: Settings) -> "pd.DataF
     """Return the columns of a run's temporal model that do not depend on head motion."""
     import pandas as pd
 
-    from bids_sr.glm.time_columns import time_columns, time_model
+    from bids_sr.glm.time_columns import time_columns
 
-    activation = settings.activation
     no_motion = pd.DataFrame(index=range(run.n_volumes))
-    model = time_model(None, None, activation.band_pass, activation.drift)
+    model = time_model(settings, with_censoring=False)
     return time_columns(no_motion, model, tr=run.tr, n_dummy=dummies)[0]

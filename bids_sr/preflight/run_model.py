@@ -10,6 +10,7 @@ from bids_sr.preflight.rough_model import rough_courses
 
 if TYPE_CHECKING:
     from bids_sr.glm.design import DesignSettings
+    from bids_sr.glm.time_columns import TimeModel
 
 # s; a shorter half does not contain half a period of the fastest of the slow fluctuations (.1 Hz)
 _HALF_AT_REST = 5.0
@@ -28,6 +29,21 @@ def design_settings(run: BoldRun, settings: Settings) -> "DesignSettings":
     return DesignSettings(
         high_pass=settings.activation.cosine_cutoff,
         start_time=run.start_time(settings.preprocessing.slice_time_ref),
+    )
+
+
+def time_model(settings: Settings, *, with_censoring: bool = True) -> "TimeModel":
+    """Return the temporal model of all runs, with or without censoring by head motion."""
+    from bids_sr.glm.time_columns import TimeModel
+
+    activation = settings.activation
+    return TimeModel(
+        fd_censor=activation.fd_censor if with_censoring else None,
+        enorm_censor=activation.enorm_censor if with_censoring else None,
+        band_pass=(activation.band_pass[0], activation.band_pass[1])
+        if activation.band_pass
+        else None,
+        legendre=activation.legendre_order,
     )
 
 
@@ -122,14 +138,10 @@ def _is_long_enough_for_time_model(
         check_volumes,
         column_count,
         select_censored_volumes,
-        time_model,
     )
     from bids_sr.io.tables import read_frame
 
-    activation = settings.activation
-    model = time_model(
-        activation.fd_censor, activation.enorm_censor, activation.band_pass, activation.drift
-    )
+    model = time_model(settings)
     n_remaining = rows
     table = None if run.precomputed is None else run.precomputed.confounds
     if table is not None and model.censors:
@@ -247,12 +259,9 @@ def _room_for_blocks(run: BoldRun, settings: Settings, dummies: int) -> int:
 
     Motion, drift and temporal model are included, and one degree of freedom is left for residuals.
     """
-    from bids_sr.glm.time_columns import column_count, time_model
+    from bids_sr.glm.time_columns import column_count
 
-    activation = settings.activation
     rows, columns = _size_of_model(run, dummies, MOTION_REGRESSORS, settings)
-    if activation.models_time:
-        columns += column_count(
-            rows, run.tr, time_model(None, None, activation.band_pass, activation.drift)
-        )
+    if settings.activation.models_time:
+        columns += column_count(rows, run.tr, time_model(settings, with_censoring=False))
     return rows - columns - 1
