@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.model_confounds import MOTION
-from bids_sr.io.grids import Factor
-from bids_sr.pipeline.artifacts import Effects, Facts, File, Image, Map, Mask, Rows, Verdict
+from bids_sr.pipeline.artifacts import Effects, Facts, File, Image, Map, Rows, Verdict
 from bids_sr.pipeline.flow import concatenate, read_image, say, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
@@ -21,6 +19,7 @@ from bids_sr.steps import (
     self_test,
     series_description,
 )
+from bids_sr.steps.evaluation import EffectsComparison
 from bids_sr.steps.linear_models import DesignInputs
 from bids_sr.steps.quality import (
     edge_comparison,
@@ -37,37 +36,6 @@ from bids_sr.workflows.series_requests import list_methods
 
 FIRST_VERDICT = "first_verdict"
 """Name of the subworkflow that evaluates methods without networks before networks are trained."""
-
-
-@frozen
-class SeriesComparison:
-    """Settings of comparisons between series on the high-resolution grid of a run.
-
-    Parameters
-    ----------
-    bold_mask_hr : Mask
-        Brain on the high-resolution grid.
-    roi_hr : Mask
-        Region of interest on the high-resolution grid.
-    contrasts : Contrasts
-        Weights of conditions, or of seeds, by contrast.
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size, per axis.
-    at_rest : bool
-        Whether time series of seeds replace events.
-    random_seed : int
-        Seed of the resampling.
-    n_boot : int
-        Number of bootstrap resamples of blocks for confidence intervals.
-    """
-
-    bold_mask_hr: Mask
-    roi_hr: Mask
-    contrasts: Contrasts
-    factor: Factor
-    at_rest: bool
-    random_seed: int
-    n_boot: int = evaluation.N_BOOT
 
 
 @frozen
@@ -135,12 +103,11 @@ def judge_run(
         All metrics, flags and the verdict.
     """
     registered, settings = fitted.registration, plan.planned.settings
-    comparison = SeriesComparison(
+    comparison = EffectsComparison(
         bold_mask_hr=registered.bold_mask_hr,
         roi_hr=maps.roi_hr,
         contrasts=plan.contrasts,
         factor=plan.bold.factor,
-        at_rest=plan.at_rest,
         random_seed=settings.resources.random_seed,
     )
     tables = [
@@ -172,7 +139,7 @@ def judge_run(
             contrasts=comparison.contrasts,
             factor=comparison.factor,
         )
-        tables += compare_halves(measured, maps.maps, comparison)
+        tables += compare_halves(measured, maps.maps, comparison, at_rest=plan.at_rest)
     else:
         say(Part.EVALUATION, evaluation.UNSPLIT)
     _describe_controls(plan)
@@ -185,6 +152,7 @@ def judge_run(
         measured,
         comparison,
         known=known_activation,
+        at_rest=plan.at_rest,
         n_dummy=fitted.n_dummy,
         with_models=with_models,
     )
@@ -298,7 +266,7 @@ def _judge_first(
     series: RunSeries,
     maps: MappedRun,
     measured: SeriesEffects | None,
-    comparison: SeriesComparison,
+    comparison: EffectsComparison,
     *,
     known: Mapping[str, Image],
     tested_detail: Sequence[Rows],
@@ -330,7 +298,7 @@ def _judge_first(
     with subworkflow(FIRST_VERDICT, stored=False, described=False):
         rows = [tested_shares, *tested_detail]
         if effects is not None:
-            rows += compare_halves(effects, early_maps, comparison)
+            rows += compare_halves(effects, early_maps, comparison, at_rest=plan.at_rest)
         if known:
             rows += compare_with_truth(
                 {},
@@ -338,6 +306,7 @@ def _judge_first(
                 effects,
                 comparison,
                 known=known,
+                at_rest=plan.at_rest,
                 n_dummy=0,
                 with_models=True,
             )
@@ -356,7 +325,7 @@ def _judge_first(
 def measure_effects(
     series: Mapping[str, ComputedSeries],
     inputs: DesignInputs,
-    comparison: SeriesComparison,
+    comparison: EffectsComparison,
     *,
     compared_names: Sequence[str] = (),
     effect_confounds: Sequence[str] = MOTION,
@@ -369,7 +338,7 @@ def measure_effects(
         Series on the high-resolution grid, by name.
     inputs : DesignInputs
         Regressors, confounds and options of the design. Seeds in a series replace the regressors.
-    comparison : SeriesComparison
+    comparison : EffectsComparison
         Settings of the comparison.
     compared_names : Sequence[str], optional
         Names of series of other programs; the acquired series is smoothed to match them.
@@ -409,30 +378,20 @@ def measure_effects(
 
 
 def compare_halves(
-    measured: SeriesEffects, maps: list[Map], comparison: SeriesComparison
+    measured: SeriesEffects, maps: list[Map], comparison: EffectsComparison, *, at_rest: bool
 ) -> list[Rows]:
     """Compare effects in one half of the task blocks with measured effects in the other half.
 
     The measured effects are from the high-resolution reference series. `maps`: maps of all
-    series. Returns an empty list if the run has no measured series.
+    series. `at_rest`: whether time series of seeds replace events. Returns an empty list if the
+    run has no measured series.
     """
     if MEASURED not in measured.effects:
         return []
     split_half = evaluation.compare_halves(
-        measured.effects,
-        comparison.bold_mask_hr,
-        comparison.roi_hr,
-        maps,
-        measured.same_widths,
-        contrasts=comparison.contrasts,
-        factor=comparison.factor,
-        random_seed=comparison.random_seed,
-        n_boot=comparison.n_boot,
+        measured.effects, comparison, maps, measured.same_widths
     )
-    say(
-        Part.EVALUATION,
-        evaluation.describe_halves(comparison.factor, at_rest=comparison.at_rest),
-    )
+    say(Part.EVALUATION, evaluation.describe_halves(comparison.factor, at_rest=at_rest))
     return [split_half]
 
 
@@ -440,9 +399,10 @@ def compare_with_truth(
     series: Mapping[str, ComputedSeries],
     maps: list[Map],
     measured: SeriesEffects | None,
-    comparison: SeriesComparison,
+    comparison: EffectsComparison,
     *,
     known: Mapping[str, Image],
+    at_rest: bool,
     n_dummy: int,
     with_models: bool,
 ) -> list[Rows]:
@@ -456,10 +416,12 @@ def compare_with_truth(
         Maps of all series.
     measured : SeriesEffects | None
         Block effects; None if the run has too few blocks.
-    comparison : SeriesComparison
+    comparison : EffectsComparison
         Settings of the comparison.
     known : Mapping[str, Image]
         Known activation by contrast.
+    at_rest : bool
+        Whether time series of seeds replace events.
     n_dummy : int
         Number of volumes at the start that are discarded.
     with_models : bool
@@ -475,16 +437,11 @@ def compare_with_truth(
         tables.append(
             evaluation.compare_with_truth(
                 maps,
-                comparison.bold_mask_hr,
-                comparison.roi_hr,
+                comparison,
                 effects=None if measured is None else measured.effects,
                 truth_maps=dict(known),
                 same_widths=None if measured is None else measured.same_widths,
-                contrasts=comparison.contrasts,
-                factor=comparison.factor,
-                at_rest=comparison.at_rest,
-                random_seed=comparison.random_seed,
-                n_boot=comparison.n_boot,
+                at_rest=at_rest,
             )
         )
         if measured is not None and MEASURED not in series:
@@ -508,7 +465,7 @@ def compare_with_truth(
 def compare_with_other_run(
     measured: SeriesEffects,
     other_effects: Effects,
-    comparison: SeriesComparison,
+    comparison: EffectsComparison,
     *,
     compared_names: Sequence[str],
 ) -> list[Rows]:
@@ -521,13 +478,8 @@ def compare_with_other_run(
         another_run.compare_with_other_run(
             {name: measured.effects[name] for name in [*compared_names, ACQUIRED_BAND]},
             other_effects,
-            comparison.bold_mask_hr,
-            comparison.roi_hr,
+            comparison,
             measured.same_widths,
-            contrasts=comparison.contrasts,
-            factor=comparison.factor,
-            random_seed=comparison.random_seed,
-            n_boot=comparison.n_boot,
         )
     ]
 

@@ -56,12 +56,12 @@ from bids_sr.steps import (
 )
 from bids_sr.steps import seeds as steps_seeds
 from bids_sr.steps.activation import MapSettings
+from bids_sr.steps.evaluation import EffectsComparison
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.training import TrainingSettings
 from bids_sr.workflows.compared import place_compared
 from bids_sr.workflows.fit_run import FittedRun, estimate_motion, find_steady
 from bids_sr.workflows.judge_run import (
-    SeriesComparison,
     compare_halves,
     compare_with_other_run,
     compare_with_truth,
@@ -363,12 +363,12 @@ def judge_series(
     how, inputs, fitted = run.how, run.inputs, run.fitted
     registered, confounds = fitted.registration, model.inputs.confounds
     assert confounds is not None
-    comparison = SeriesComparison(
+    at_rest = inputs.seeds is not None
+    comparison = EffectsComparison(
         bold_mask_hr=registered.bold_mask_hr,
         roi_hr=roi_hr,
         contrasts=how.contrasts,
         factor=how.factor,
-        at_rest=inputs.seeds is not None,
         random_seed=how.random_seed,
         n_boot=how.n_boot,
     )
@@ -392,13 +392,14 @@ def judge_series(
             compared_names=run.compared,
             effect_confounds=MOTION if model.nuisance is None else model.nuisance,
         )
-        tables += compare_halves(measured, maps, comparison)
+        tables += compare_halves(measured, maps, comparison, at_rest=at_rest)
         tables += compare_with_truth(
             evaluated,
             maps,
             measured,
             comparison,
             known=known_maps,
+            at_rest=at_rest,
             n_dummy=fitted.n_dummy,
             with_models=True,
         )

@@ -17,7 +17,6 @@ from bids_sr.evaluation.references import another_run
 from bids_sr.glm.block_effects import block_effects
 from bids_sr.glm.confound_table import censor_outliers
 from bids_sr.glm.confounds import motion_columns
-from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.model_confounds import MOTION as MODEL_MOTION
 from bids_sr.glm.time_columns import time_column_names
@@ -45,7 +44,7 @@ from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import super_resolve_series
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.method import Cost
-from bids_sr.steps.evaluation import N_BOOT, run_effects
+from bids_sr.steps.evaluation import EffectsComparison, run_effects
 from bids_sr.steps.linear_models import DesignInputs
 from bids_sr.steps.memory import EFFECTS
 from bids_sr.steps.outlier_volumes import reasons_by_volume
@@ -162,22 +161,14 @@ def measure_other_run(
 def compare_with_other_run(
     effects: dict[str, File],
     other_effects: Effects,
-    bold_mask_hr: Mask,
-    roi_hr: Mask,
+    comparison: EffectsComparison,
     same_widths: Facts,
-    *,
-    contrasts: Contrasts,
-    factor: Factor,
-    random_seed: int,
-    n_boot: int = N_BOOT,
 ) -> Rows:
     """Compare series of other programs and the acquired series with another run of the task.
 
     The comparison is limited to the acquired band. For `same_widths`, see
     `bids_sr.steps.compared_series.match_resolution`.
     """
-    run = run_effects(
-        effects, bold_mask_hr, roi_hr, same_widths, contrasts, factor, n_boot, random_seed
-    )
+    run = run_effects(effects, comparison, same_widths)
     with threadpool_limits(1):
         return agreement_rows(run, partial(another_run, other=other_effects))

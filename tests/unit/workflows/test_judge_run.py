@@ -12,9 +12,9 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.flow import Eager
 from bids_sr.steps.activation import MapSettings, map_series
+from bids_sr.steps.evaluation import EffectsComparison
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.workflows.judge_run import (
-    SeriesComparison,
     compare_halves,
     compare_with_truth,
     measure_effects,
@@ -42,12 +42,11 @@ INPUTS = DesignInputs(
     n_dummy=2,
     design=DesignSettings(start_time=1.0),
 )
-COMPARISON = SeriesComparison(
+COMPARISON = EffectsComparison(
     bold_mask_hr=BRAIN,
     roi_hr=BRAIN,
     contrasts=CONTRASTS,
     factor=(2.0, 2.0, 1.0),
-    at_rest=False,
     random_seed=0,
     n_boot=50,
 )
@@ -78,9 +77,9 @@ def series(tmp_path):
 def test_effects_of_a_series_are_compared_with_the_measured_effects(series, tmp_path):
     with Eager(tmp_path):
         measured = measure_effects(series, INPUTS, COMPARISON)
-        (halves,) = compare_halves(measured, [], COMPARISON)
+        (halves,) = compare_halves(measured, [], COMPARISON, at_rest=False)
         tables = compare_with_truth(
-            series, [], measured, COMPARISON, known={}, n_dummy=2, with_models=False
+            series, [], measured, COMPARISON, known={}, at_rest=False, n_dummy=2, with_models=False
         )
     assert list(measured.effects) == ["bspline", "measured"]
     assert measured.same_widths is None
@@ -95,10 +94,17 @@ def test_nothing_is_compared_without_a_reference(series, tmp_path):
     with Eager(tmp_path):
         measured = measure_effects(only_series, INPUTS, COMPARISON)
         assert list(measured.effects) == ["bspline"]
-        assert compare_halves(measured, [], COMPARISON) == []
+        assert compare_halves(measured, [], COMPARISON, at_rest=False) == []
         assert (
             compare_with_truth(
-                only_series, [], measured, COMPARISON, known={}, n_dummy=2, with_models=True
+                only_series,
+                [],
+                measured,
+                COMPARISON,
+                known={},
+                at_rest=False,
+                n_dummy=2,
+                with_models=True,
             )
             == []
         )
