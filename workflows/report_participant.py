@@ -11,6 +11,7 @@ from bids_sr.steps.figures import participant as participant_figures
 from bids_sr.workflows.combine_runs import CombinedMaps
 from bids_sr.workflows.fuse_slices import FusedSlices
 from bids_sr.workflows.map_run import maps_to_store
+from bids_sr.workflows.report_run import scene_images
 from bids_sr.workflows.series_requests import Planned
 
 
@@ -70,11 +71,8 @@ def _report_combined(planned: Planned, combined: CombinedMaps, slices: FusedSlic
                 concatenate(combined.maps.values()),
                 combined.resampled[series],
                 combined.rows[series],
-                first.fitted.registration.bold_mask_hr,
-                first.maps.roi_hr,
-                first.fitted.motion.boldref,
+                scene_images(first.fitted, first.maps),
                 first.fitted.registration.bold_mask,
-                first.fitted.registration.guide_hr,
                 {
                     name: rows
                     for name, run in combined.runs.items()

@@ -28,6 +28,7 @@ from bids_sr.steps.figures import overview as overview_figures
 from bids_sr.steps.figures import quality as quality_figures
 from bids_sr.steps.figures import registration as registration_figures
 from bids_sr.steps.figures import series as series_figures
+from bids_sr.steps.figures.run_maps import SceneImages
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.judge_run import Judgment
@@ -228,6 +229,17 @@ def draw_series(
     )
 
 
+def scene_images(fitted: FittedRun, maps: MappedRun) -> SceneImages:
+    """Return the images that the maps of a run are drawn on."""
+    registered = fitted.registration
+    return SceneImages(
+        bold_mask_hr=registered.bold_mask_hr,
+        roi_hr=maps.roi_hr,
+        boldref=fitted.motion.boldref,
+        guide_hr=registered.guide_hr,
+    )
+
+
 def draw_run_maps(
     plan: RunPlan,
     fitted: FittedRun,
@@ -238,14 +250,11 @@ def draw_run_maps(
     outputs: Outputs,
 ) -> None:
     """Draw maps, regions and clusters of a run; see `report_run` for parameters."""
-    registered, activation = fitted.registration, plan.planned.settings.activation
-    all_maps, boldref = maps.maps, fitted.motion.boldref
+    activation = plan.planned.settings.activation
+    all_maps, images = maps.maps, scene_images(fitted, maps)
     drawn = maps_figures.draw_activation(
         all_maps,
-        registered.bold_mask_hr,
-        maps.roi_hr,
-        boldref,
-        registered.guide_hr,
+        images,
         series_names=plan.stored_names,
         at_rest=plan.at_rest,
     )
@@ -273,10 +282,7 @@ def draw_run_maps(
         outputs.keep_figures(
             correlation_figures.draw_correlation(
                 all_maps,
-                registered.bold_mask_hr,
-                maps.roi_hr,
-                boldref,
-                registered.guide_hr,
+                images,
                 series_names=plan.stored_names,
                 contrasts=plan.contrasts,
             )
@@ -284,10 +290,7 @@ def draw_run_maps(
     if plan.at_rest and "cc" in activation.kinds:
         drawn = networks_figures.draw_networks(
             all_maps,
-            registered.bold_mask_hr,
-            maps.roi_hr,
-            boldref,
-            registered.guide_hr,
+            images,
             series_names=plan.stored_names,
         )
         expect_cost(drawn, networks_figures.networks_cost(plan.contrasts))
@@ -299,10 +302,7 @@ def draw_run_maps(
         outputs.keep_figures(
             overlap_figures.draw_overlap(
                 all_maps,
-                registered.bold_mask_hr,
-                maps.roi_hr,
-                boldref,
-                registered.guide_hr,
+                images,
                 series_names=plan.stored_names,
                 overlap_pair=overlap_pair,
             )
@@ -351,11 +351,8 @@ def draw_judgment(
             registered.registration,
             series.confounds,
             maps.maps,
-            registered.bold_mask_hr,
-            maps.roi_hr,
-            boldref,
+            scene_images(fitted, maps),
             registered.bold_mask,
-            registered.guide_hr,
             judgment.self_test,
             {}
             if truth is None

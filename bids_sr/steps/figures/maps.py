@@ -8,9 +8,7 @@ from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.json_values import as_number
 from bids_sr.pipeline.artifacts import (
     File,
-    Image,
     Map,
-    Mask,
     Rows,
     Series,
     Table,
@@ -20,6 +18,7 @@ from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import run_maps as run_maps_figures
+from bids_sr.steps.figures.run_maps import SceneImages
 from bids_sr.steps.linear_models import LinearModel
 from bids_sr.steps.memory import MAPS
 
@@ -128,10 +127,7 @@ def activation_cost(contrasts: Contrasts) -> Cost:
 )
 def draw_activation(
     maps: list[Map],
-    bold_mask_hr: Mask,
-    roi_hr: Mask,
-    boldref: Image,
-    guide_hr: Image | None = None,
+    images: SceneImages,
     *,
     series_names: Sequence[str],
     at_rest: bool,
@@ -139,13 +135,12 @@ def draw_activation(
     """Draw the t maps of each contrast and smoothing width; CC maps if there are no t maps.
 
     The figures contain the acquired, B-spline and measured series, and the methods; the viewer has
-    all series. `guide_hr` is the high-resolution T2*w image as background (3D); None for the
-    boldref.
+    all series.
     """
     from bids_sr.figures.maps import CC_DISPLAY, activation_figure
 
     shown_maps = run_maps_figures.sort_maps(maps)
-    scene = run_maps_figures.make_scene(guide_hr or boldref, bold_mask_hr, roi_hr)
+    scene = images.scene()
     display = shown_maps.display
     figure_name = "connectivity" if at_rest else "activation"
     for (contrast, stat, fwhm), by_series in shown_maps.stats.items():

@@ -14,7 +14,6 @@ from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import (
     Derivative,
     Facts,
-    Image,
     Map,
     Mask,
     Rows,
@@ -28,7 +27,7 @@ from bids_sr.steps.combined_runs import FRAME, LEAST_SHARED_BRAIN, grid_differen
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import compute_percent_factor
 from bids_sr.steps.figures.overview import ANY_LABEL, EFFECT_SHARE
-from bids_sr.steps.figures.run_maps import ShownMaps
+from bids_sr.steps.figures.run_maps import SceneImages, ShownMaps
 from bids_sr.steps.sibling_runs import MOST_NOTED_RATIO
 
 if TYPE_CHECKING:
@@ -95,11 +94,8 @@ def draw_participant(
     maps: list[Map],
     carried_maps: list[Map],
     rows: Rows,
-    bold_mask_hr: Mask,
-    roi_hr: Mask,
-    boldref: Image,
+    images: SceneImages,
     bold_mask: Mask,
-    guide_hr: Image | None = None,
     run_rows: dict[str, Rows] | None = None,
     fusion: Facts | None = None,
     *,
@@ -118,12 +114,10 @@ def draw_participant(
         Effects, variances and errors of the primary series in each run, in the same frame.
     rows : Rows
         Sizes of the regions in the combined maps of the primary series.
-    bold_mask_hr, roi_hr : Mask
-        Brain and region of interest of the first run on the high-resolution grid.
-    boldref, bold_mask : Image, Mask
-        Boldref of the first run and the brain on its grid.
-    guide_hr : Image | None, optional
-        High-resolution T2*w image as background (3D); None: `boldref` is the background.
+    images : SceneImages
+        Images of the first run that the maps are drawn on.
+    bold_mask : Mask
+        Brain of the first run on the grid of its boldref.
     run_rows : dict[str, Rows] | None, optional
         Sizes of the regions in the maps of each run, by name of the run.
     fusion : Facts | None, optional
@@ -159,7 +153,7 @@ def draw_participant(
     width = min(
         fwhm for name, stat, fwhm in shown_maps.stats if (name, stat) == (contrast, "effect")
     )
-    scale = 1.0 if percent else compute_percent_factor(boldref, bold_mask) or 1.0
+    scale = 1.0 if percent else compute_percent_factor(images.boldref, bold_mask) or 1.0
     files = ""
     if stored.includes(best, contrast, width, "effect"):
         effect = shown_maps.stats[contrast, "effect", width][best]
@@ -187,7 +181,7 @@ def draw_participant(
         },
     )
     yield FigureDrawing("participant", participant_html(facts))
-    scene = run_maps_figures.make_scene(guide_hr or boldref, bold_mask_hr, roi_hr)
+    scene = images.scene()
     yield FigureDrawing("participant", _effects(shown_maps, best, contrast, width, scale, scene))
 
 

@@ -33,6 +33,7 @@ from bids_sr.pipeline.artifacts import Derivative, Volume
 from bids_sr.steps.figures.map_viewer import _Read, show_viewer
 from bids_sr.steps.figures.maps import draw_activation
 from bids_sr.steps.figures.overview import draw_overview
+from bids_sr.steps.figures.run_maps import SceneImages
 
 FINE, COARSE = np.diag([-3.0, 3, 3, 1]), np.diag([-6.0, 6, 3, 1])
 MASK = np.ones((12, 12, 5))
@@ -268,15 +269,14 @@ def test_overview_viewer_and_figure_use_the_same_color_scale_and_voxel():
 
     maps, brain = maps_of_run(data_of, tilted), Volume(MASK > 0, tilted)
     signal = brain.like(MASK.astype(np.float32))
+    images = SceneImages(bold_mask_hr=brain, roi_hr=brain, boldref=signal)
     drawn = draw_overview(
         [],
         {"best": "sbl"},
         {},
         pd.DataFrame({"framewise_displacement": [0.1]}),
         maps,
-        brain,
-        brain,
-        signal,
+        images,
         brain,
         entities={"subject": "01", "task": "a"},
         calibrated=False,
@@ -289,9 +289,7 @@ def test_overview_viewer_and_figure_use_the_same_color_scale_and_voxel():
     )
     assert "<small>Simulated 6 mm</small>" in html
     overview = content_of(drawn, "overview")
-    drawn = draw_activation(
-        maps, brain, brain, signal, series_names=["bspline", "srgan", "sbl"], at_rest=False
-    )
+    drawn = draw_activation(maps, images, series_names=["bspline", "srgan", "sbl"], at_rest=False)
     (activation,) = (
         figure_derivative.content
         for figure_derivative in drawn

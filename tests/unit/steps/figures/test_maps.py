@@ -29,6 +29,7 @@ from bids_sr.steps.figures import registration as registration_figures
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures import series as series_figures
 from bids_sr.steps.figures.display_grids import resample_to
+from bids_sr.steps.figures.run_maps import SceneImages
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 
 SHAPE, LOW, HIGH_AFFINE, LOW_AFFINE = (
@@ -317,9 +318,9 @@ def test_one_slice_of_acquired_series_and_methods_is_drawn(images, series, tmp_p
 def test_activation_of_every_contrast_and_smoothing_is_drawn(images, maps, tmp_path, background):
     drawings = maps_figures.draw_activation(
         maps,
-        images["mask_hr"],
-        images["roi_hr"],
-        images[background],
+        SceneImages(
+            bold_mask_hr=images["mask_hr"], roi_hr=images["roi_hr"], boldref=images[background]
+        ),
         series_names=SERIES[1:],
         at_rest=False,
     )
@@ -498,9 +499,9 @@ def test_correlation_maps_are_not_captioned_as_t_maps(images, maps, at_rest):
     for drawn_maps, name in ((maps, "t maps"), (correlations, "Correlation maps")):
         drawings = maps_figures.draw_activation(
             drawn_maps,
-            images["mask_hr"],
-            images["roi_hr"],
-            images["image_hr"],
+            SceneImages(
+                bold_mask_hr=images["mask_hr"], roi_hr=images["roi_hr"], boldref=images["image_hr"]
+            ),
             series_names=SERIES[1:],
             at_rest=at_rest,
         )
@@ -511,9 +512,9 @@ def test_correlation_maps_are_not_captioned_as_t_maps(images, maps, at_rest):
 def test_a_resting_state_run_has_connectivity_figures(images, maps, tmp_path):
     drawings = maps_figures.draw_activation(
         maps,
-        images["mask_hr"],
-        images["roi_hr"],
-        images["image_hr"],
+        SceneImages(
+            bold_mask_hr=images["mask_hr"], roi_hr=images["roi_hr"], boldref=images["image_hr"]
+        ),
         series_names=(),
         at_rest=True,
     )
