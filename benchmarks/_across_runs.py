@@ -23,6 +23,7 @@ from scipy.ndimage import binary_dilation, gaussian_filter
 
 from bids_sr.glm.blocks import BlockDesign, block_design
 from bids_sr.glm.confounds import MOTION
+from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.linear_model import ContrastModel
 from bids_sr.glm.noise import estimate_noise
 from bids_sr.glm.regressors import Events, read_events
@@ -213,10 +214,10 @@ def thin_run(data: Path, name: str) -> ThinRun:
     reference = reference_time(slice_times, 0.5)
     design = block_design(
         events,
+        DesignSettings(start_time=reference),
         n_volumes=raw.shape[3],
         tr=tr,
         n_dummy=N_DUMMY,
-        start_time=reference,
         confounds=pd.DataFrame(padded[:, : len(MOTION)], columns=list(MOTION)),
         confound_names=MOTION,
     )

@@ -27,7 +27,7 @@ from bids_sr.glm.activation_maps import ActivationMaps, ActivationSettings, map_
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.blocks import block_design, half_weights
 from bids_sr.glm.contrasts import resolve_contrasts
-from bids_sr.glm.design import contrast_vector
+from bids_sr.glm.design import DesignSettings, contrast_vector
 from bids_sr.glm.regressors import Events, read_events
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.nifti import SeriesReader, save_image
@@ -154,15 +154,20 @@ class Stored:
         """Weights of conditions by the name of the contrast."""
         return dict(resolve_contrasts(self.events.conditions, self.expressions))
 
+    @property
+    def tr(self) -> float:
+        """Repetition time (s)."""
+        return float(self._about["RepetitionTime"])
+
     def settings(self, smoothing: Sequence[float]) -> ActivationSettings:
         """Return settings of the linear model of the run."""
         model = self._about["Model"]
         return ActivationSettings(
-            tr=self._about["RepetitionTime"],
+            design=DesignSettings(
+                high_pass=model["HighPassHz"], start_time=self._about["StartTime"]
+            ),
             n_dummy=model["DummyVolumes"],
             smoothing=tuple(smoothing),
-            high_pass=model["HighPassHz"],
-            start_time=self._about["StartTime"],
             confound_names=tuple(model["Confounds"]),
             kinds=("glm",),
         )
@@ -208,7 +213,7 @@ class Stored:
         path = self.file(f"{'' if series == 'raw' else 'res-hr_'}desc-{series}_bold.nii.gz")
         settings = self.settings(smoothing)
         blocks = block_design(
-            self.events, n_volumes=len(self.confounds), tr=settings.tr, n_dummy=settings.n_dummy
+            self.events, n_volumes=len(self.confounds), tr=self.tr, n_dummy=settings.n_dummy
         ).blocks
         rows = [
             (*event, f"{block.condition} {block.half if block.used else 'unused'}")

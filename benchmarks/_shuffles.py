@@ -42,7 +42,7 @@ from scipy import special, stats
 from bids_sr.frozen import frozen
 from bids_sr.glm.activation_maps import ActivationSettings
 from bids_sr.glm.autoregression import orthonormal
-from bids_sr.glm.design import Design, contrast_vector
+from bids_sr.glm.design import Design, build_design, contrast_vector
 from bids_sr.glm.linear_model import ContrastModel
 from bids_sr.glm.noise import estimate_noise
 from bids_sr.glm.regressors import DesignError, Events
@@ -230,6 +230,7 @@ _RESAMPLES = 5000
 class NullSettings(ActivationSettings):
     """Settings for making and testing a series without signal."""
 
+    tr: float  # repetition time (s)
     fwhm_mm: float = 0.0
     n_shuffles: int = 100  # draws of phases and onsets
     seed: int = 0  # seed of these draws, and of the tested voxels
@@ -266,6 +267,21 @@ def _average(design: Design, names: Sequence[str]) -> Float:
     return contrast_vector(design, "all", {name: 1.0 / len(names) for name in names})
 
 
+def _design_of(
+    events: Events, n_volumes: int, settings: NullSettings, confounds: pd.DataFrame | None
+) -> Design:
+    """Return the design of a run with given events."""
+    return build_design(
+        events,
+        settings.design,
+        n_volumes=n_volumes,
+        tr=settings.tr,
+        n_dummy=settings.n_dummy,
+        confounds=confounds,
+        confound_names=settings.confound_names,
+    )
+
+
 def _drawn_design(
     events: Events,
     n_volumes: int,
@@ -283,7 +299,8 @@ def _drawn_design(
     names = events.conditions
 
     def drawn() -> tuple[Design, Float]:
-        design = settings.design(random_events(events, start, end, rng), n_volumes, confounds)
+        shuffled = random_events(events, start, end, rng)
+        design = _design_of(shuffled, n_volumes, settings, confounds)
         count = len(design.conditions)
         matrix = np.hstack([design.matrix[:, :count], filtered(design.matrix[:, count:], phases)])
         turned = replace(design, matrix=matrix, rank=int(np.linalg.matrix_rank(matrix)))
@@ -358,7 +375,7 @@ def null_rates(
         reader, part, scratch, smoothing=(settings.fwhm_mm,), start=settings.n_dummy
     ) as extracted:
         signals = extracted[settings.fwhm_mm]
-        design = settings.design(events, n_volumes, confounds)
+        design = _design_of(events, n_volumes, settings, confounds)
         source = noise_source(signals, design, settings.block_bytes)
 
         def measured() -> Iterator[tuple[slice, Real]]:

@@ -42,6 +42,7 @@ from bids_sr.evaluation.references import make_half_reference
 from bids_sr.glm.block_effects import Effects, load_effects, save_effects
 from bids_sr.glm.blocks import BlockDesign, block_design
 from bids_sr.glm.contrasts import resolve_contrasts
+from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.regressors import read_events
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.metrics.rows import MISSING, MetricRow
@@ -53,7 +54,6 @@ from bids_sr.sr.variance.estimation import estimate_prior
 from bids_sr.sr.variance.prior import Prior, Tile
 from bids_sr.sr.variance.run_data import run_data
 
-MODEL = ("tr", "n_dummy", "high_pass", "start_time")
 TOP = 0.05
 """Fraction of the voxels of the brain."""
 
@@ -65,10 +65,14 @@ def inputs_of(steps: Path, step: str) -> dict[str, Any]:
 
 def design_of(inputs: dict[str, Any], n_volumes: int) -> BlockDesign:
     """Return the evaluation's model of a run."""
+    with SeriesReader(Path(inputs["series"])) as series:
+        tr = series.tr
     return block_design(
         read_events(Path(inputs["regressors"])),
+        DesignSettings(high_pass=inputs["high_pass"], start_time=inputs["start_time"]),
         n_volumes=n_volumes,
-        **{name: inputs[name] for name in MODEL},
+        tr=tr,
+        n_dummy=inputs["n_dummy"],
         confounds=pd.read_csv(inputs["confounds"], sep="\t"),
     )
 

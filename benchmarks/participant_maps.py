@@ -107,11 +107,10 @@ class Run:
         settings = self.stored.settings(WIDTHS)
         return block_design(
             self.stored.events,
+            settings.design,
             n_volumes=len(self.stored.confounds),
-            tr=settings.tr,
+            tr=self.stored.tr,
             n_dummy=settings.n_dummy,
-            start_time=settings.start_time,
-            high_pass=settings.high_pass,
             confounds=self.stored.confounds,
             confound_names=settings.confound_names,
         )
@@ -186,20 +185,21 @@ class Run:
             "raw" if name == "measured" else name, UpsamplerInputs(factor=factor)
         )
         settings = self.stored.settings(WIDTHS)
-        assert settings.start_time is not None
+        tr, start_time = self.stored.tr, settings.design.start_time
+        assert start_time is not None
         shape = frame.stored.mask().shape
         with tempfile.TemporaryDirectory() as folder:
             corrected, resampled = Path(folder) / "stc.nii", Path(folder) / "moved.nii"
             with uncompressed(file, Path(folder)) as reader:
                 with SeriesWriter(
-                    corrected, reader.shape, reader.affine, settings.tr, header_like=reader.header
+                    corrected, reader.shape, reader.affine, tr, header_like=reader.header
                 ) as writer:
                     correct_slice_timing(
                         reader,
                         writer,
                         about["SliceTiming"],
-                        settings.tr,
-                        settings.start_time,
+                        tr,
+                        start_time,
                         n_dummy=settings.n_dummy,
                     )
                 header = reader.header
@@ -209,7 +209,7 @@ class Run:
                     resampled,
                     (*shape, reader.shape[3]),
                     frame.affine,
-                    settings.tr,
+                    tr,
                     header_like=header,
                 ) as writer,
             ):

@@ -28,10 +28,9 @@ from scipy import ndimage
 
 from bids_sr.evaluation.detail_support import ContrastSupport, judge_detail
 from bids_sr.evaluation.tested_detail import FINENESS
-from bids_sr.glm.activation_maps import ActivationSettings
 from bids_sr.glm.block_effects import block_effects
 from bids_sr.glm.blocks import BlockDesign, block_design
-from bids_sr.glm.design import build_design
+from bids_sr.glm.design import DesignSettings, build_design
 from bids_sr.glm.regressors import Events
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
@@ -45,6 +44,7 @@ from bids_sr.sr.variance.prior import PriorMaps
 from bids_sr.sr.variance.run_data import run_data
 from bids_sr.sr.variance.self_test import score_maps
 from bids_sr.steps.activation import map_contrasts
+from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.reconstruction_error import check_intervals
 
 Array = NDArray[Any]
@@ -211,10 +211,16 @@ def make_design(person: Person) -> BlockDesign:
     )
 
 
+def make_model(person: Person) -> LinearModel:
+    """Return the linear model of a run, without confounds."""
+    inputs = DesignInputs(regressors=person.events, n_dummy=0, design=DesignSettings())
+    return LinearModel(inputs=inputs, contrasts=CONTRASTS, nuisance=[])
+
+
 def compute_t(reader: SeriesReader, mask: Array, person: Person, folder: Path) -> Array:
     """Return the t map of a series."""
-    settings = ActivationSettings(kinds=("glm",), confound_names=(), tr=person.tr)
-    fit = map_contrasts(reader, mask, person.events, CONTRASTS, settings, folder, None)
+    model = make_model(person)
+    fit = map_contrasts(reader, mask, model, folder, kinds=("glm",), smoothing=(0.0,))
     return np.asarray(fit[0.0].maps["stimulus", "t"])
 
 
@@ -257,17 +263,11 @@ def run_world(person: Person, world: str, folder: Path) -> dict[str, Any]:
             Volume(below.low_mask, reader.affine),
             np.tile(np.eye(4), (series.shape[3], 1, 1)),
             model,
-            person.events,
+            make_model(person),
             here=folder,
             series_name="sbl",
-            contrasts=CONTRASTS,
             smoothing=(0.0,),
             factor=FACTOR,
-            tr=person.tr,
-            n_dummy=0,
-            high_pass=1 / 128,
-            start_time=person.tr / 2,
-            nuisance=[],
             random_seed=1,
             omp_nthreads=1,
         )

@@ -3,11 +3,11 @@
 from functools import partial
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.time_columns import time_model
 from bids_sr.pipeline.artifacts import Confounds, Facts, Series
 from bids_sr.pipeline.flow import say
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
+from bids_sr.preflight.run_model import time_model
 from bids_sr.steps import imported, run_confounds, temporal_model
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.run_plan import RunPlan
@@ -64,9 +64,7 @@ def gather_confounds(
         confounds, columns, _, censoring = model_time(
             plan, confounds, columns, tr=plan.bold.tr, n_dummy=fitted.n_dummy
         )
-        model = time_model(
-            activation.fd_censor, activation.enorm_censor, activation.band_pass, activation.drift
-        )
+        model = time_model(plan.planned.settings)
         say(
             Part.PREPROCESSING,
             temporal_model.describe_time_model(model),
@@ -92,17 +90,13 @@ def model_time(
     `columns`: descriptions of the confounds; None if they are not stored. Returns the extended
     confounds and descriptions, the columns of the temporal model, and the censored volumes.
     """
-    activation = plan.planned.settings.activation
     return temporal_model.model_time(
         confounds,
         columns,
-        fd_censor=activation.fd_censor,
-        enorm_censor=activation.enorm_censor,
-        band_pass=activation.band_pass,
-        drift=activation.drift,
+        model=time_model(plan.planned.settings),
         tr=tr,
         n_dummy=n_dummy,
-        high_pass=plan.high_pass,
+        high_pass=plan.design.high_pass,
         at_rest=plan.at_rest,
         contrasts=plan.contrasts,
         nuisance=plan.nuisance,

@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.model_confounds import MOTION
-from bids_sr.io.grids import Factor
-from bids_sr.pipeline.artifacts import Effects, Facts, File, Image, Map, Mask, Rows, Verdict
+from bids_sr.pipeline.artifacts import Effects, Facts, File, Image, Map, Rows, Verdict
 from bids_sr.pipeline.flow import concatenate, read_image, say, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
@@ -21,6 +19,8 @@ from bids_sr.steps import (
     self_test,
     series_description,
 )
+from bids_sr.steps.evaluation import EffectsComparison
+from bids_sr.steps.linear_models import DesignInputs
 from bids_sr.steps.quality import (
     edge_comparison,
     ensemble_uncertainty,
@@ -29,44 +29,13 @@ from bids_sr.steps.quality import (
 )
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.make_series import ComputedSeries, RunSeries
-from bids_sr.workflows.map_run import LinearModel, MappedRun, linear_model, list_mapped_series
+from bids_sr.workflows.map_run import MappedRun, list_mapped_series
 from bids_sr.workflows.pair import RegisteredPair
 from bids_sr.workflows.run_plan import RunPlan
 from bids_sr.workflows.series_requests import list_methods
 
 FIRST_VERDICT = "first_verdict"
 """Name of the subworkflow that evaluates methods without networks before networks are trained."""
-
-
-@frozen
-class SeriesComparison:
-    """Settings of comparisons between series on the high-resolution grid of a run.
-
-    Parameters
-    ----------
-    bold_mask_hr : Mask
-        Brain on the high-resolution grid.
-    roi_hr : Mask
-        Region of interest on the high-resolution grid.
-    contrasts : Contrasts
-        Weights of conditions, or of seeds, by contrast.
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size, per axis.
-    at_rest : bool
-        Whether time series of seeds replace events.
-    random_seed : int
-        Seed of the resampling.
-    n_boot : int
-        Number of bootstrap resamples of blocks for confidence intervals.
-    """
-
-    bold_mask_hr: Mask
-    roi_hr: Mask
-    contrasts: Contrasts
-    factor: Factor
-    at_rest: bool
-    random_seed: int
-    n_boot: int = evaluation.N_BOOT
 
 
 @frozen
@@ -134,12 +103,11 @@ def judge_run(
         All metrics, flags and the verdict.
     """
     registered, settings = fitted.registration, plan.planned.settings
-    comparison = SeriesComparison(
+    comparison = EffectsComparison(
         bold_mask_hr=registered.bold_mask_hr,
         roi_hr=maps.roi_hr,
         contrasts=plan.contrasts,
         factor=plan.bold.factor,
-        at_rest=plan.at_rest,
         random_seed=settings.resources.random_seed,
     )
     tables = [
@@ -160,7 +128,7 @@ def judge_run(
     if plan.split:
         measured = measure_effects(
             series.high_resolution,
-            linear_model(plan, fitted, series),
+            series.model.inputs,
             comparison,
             compared_names=plan.compared_names,
         )
@@ -171,7 +139,7 @@ def judge_run(
             contrasts=comparison.contrasts,
             factor=comparison.factor,
         )
-        tables += compare_halves(measured, maps.mapped[RAW].maps, comparison)
+        tables += compare_halves(measured, maps.mapped[RAW].maps, comparison, at_rest=plan.at_rest)
     else:
         say(Part.EVALUATION, evaluation.UNSPLIT)
     _describe_controls(plan)
@@ -184,6 +152,7 @@ def judge_run(
         measured,
         comparison,
         known=known_activation,
+        at_rest=plan.at_rest,
         n_dummy=fitted.n_dummy,
         with_models=with_models,
     )
@@ -297,7 +266,7 @@ def _judge_first(
     series: RunSeries,
     maps: MappedRun,
     measured: SeriesEffects | None,
-    comparison: SeriesComparison,
+    comparison: EffectsComparison,
     *,
     known: Mapping[str, Image],
     tested_detail: Sequence[Rows],
@@ -328,7 +297,9 @@ def _judge_first(
     with subworkflow(FIRST_VERDICT, stored=False, described=False):
         rows = [tested_shares, *tested_detail]
         if effects is not None:
-            rows += compare_halves(effects, maps.mapped[RAW].maps, comparison)
+            rows += compare_halves(
+                effects, maps.mapped[RAW].maps, comparison, at_rest=plan.at_rest
+            )
         if known:
             rows += compare_with_truth(
                 {},
@@ -336,6 +307,7 @@ def _judge_first(
                 effects,
                 comparison,
                 known=known,
+                at_rest=plan.at_rest,
                 n_dummy=0,
                 with_models=True,
             )
@@ -353,8 +325,8 @@ def _judge_first(
 
 def measure_effects(
     series: Mapping[str, ComputedSeries],
-    model: LinearModel,
-    comparison: SeriesComparison,
+    inputs: DesignInputs,
+    comparison: EffectsComparison,
     *,
     compared_names: Sequence[str] = (),
     effect_confounds: Sequence[str] = MOTION,
@@ -365,9 +337,9 @@ def measure_effects(
     ----------
     series : Mapping[str, ComputedSeries]
         Series on the high-resolution grid, by name.
-    model : LinearModel
-        Linear model. Seeds in a series replace the regressors of the model.
-    comparison : SeriesComparison
+    inputs : DesignInputs
+        Regressors, confounds and options of the design. Seeds in a series replace the regressors.
+    comparison : EffectsComparison
         Settings of the comparison.
     compared_names : Sequence[str], optional
         Names of series of other programs; the acquired series is smoothed to match them.
@@ -386,14 +358,9 @@ def measure_effects(
             effects[name] = block_effects.measure_effects(
                 made_series.series,
                 made_series.mask,
-                model.regressors,
-                confounds=model.confounds,
+                inputs,
                 own_regressors=made_series.own_regressors,
                 series_name=name,
-                tr=model.tr,
-                n_dummy=model.n_dummy,
-                high_pass=model.high_pass,
-                start_time=model.start_time,
                 has_measured=MEASURED in series,
                 effect_confounds=effect_confounds,
             )
@@ -405,37 +372,27 @@ def measure_effects(
             {name: effects[name] for name in names},
             comparison.bold_mask_hr,
             factor=comparison.factor,
-            n_dummy=model.n_dummy,
+            n_dummy=inputs.n_dummy,
             compared_names=compared_names,
         )
     return SeriesEffects(effects=effects, same_widths=same_widths)
 
 
 def compare_halves(
-    measured: SeriesEffects, maps: list[Map], comparison: SeriesComparison
+    measured: SeriesEffects, maps: list[Map], comparison: EffectsComparison, *, at_rest: bool
 ) -> list[Rows]:
     """Compare effects in one half of the task blocks with measured effects in the other half.
 
     The measured effects are from the high-resolution reference series. `maps`: maps, of which only
-    those of the acquired series are used. Returns an empty list if the run has no measured series.
+    those of the acquired series are used. `at_rest`: whether time series of seeds replace events.
+    Returns an empty list if the run has no measured series.
     """
     if MEASURED not in measured.effects:
         return []
     split_half = evaluation.compare_halves(
-        measured.effects,
-        comparison.bold_mask_hr,
-        comparison.roi_hr,
-        maps,
-        measured.same_widths,
-        contrasts=comparison.contrasts,
-        factor=comparison.factor,
-        random_seed=comparison.random_seed,
-        n_boot=comparison.n_boot,
+        measured.effects, comparison, maps, measured.same_widths
     )
-    say(
-        Part.EVALUATION,
-        evaluation.describe_halves(comparison.factor, at_rest=comparison.at_rest),
-    )
+    say(Part.EVALUATION, evaluation.describe_halves(comparison.factor, at_rest=at_rest))
     return [split_half]
 
 
@@ -443,9 +400,10 @@ def compare_with_truth(
     series: Mapping[str, ComputedSeries],
     maps: list[Map],
     measured: SeriesEffects | None,
-    comparison: SeriesComparison,
+    comparison: EffectsComparison,
     *,
     known: Mapping[str, Image],
+    at_rest: bool,
     n_dummy: int,
     with_models: bool,
 ) -> list[Rows]:
@@ -459,10 +417,12 @@ def compare_with_truth(
         Maps of all series.
     measured : SeriesEffects | None
         Block effects; None if the run has too few blocks.
-    comparison : SeriesComparison
+    comparison : EffectsComparison
         Settings of the comparison.
     known : Mapping[str, Image]
         Known activation by contrast.
+    at_rest : bool
+        Whether time series of seeds replace events.
     n_dummy : int
         Number of volumes at the start that are discarded.
     with_models : bool
@@ -478,16 +438,11 @@ def compare_with_truth(
         tables.append(
             evaluation.compare_with_truth(
                 maps,
-                comparison.bold_mask_hr,
-                comparison.roi_hr,
+                comparison,
                 effects=None if measured is None else measured.effects,
                 truth_maps=dict(known),
                 same_widths=None if measured is None else measured.same_widths,
-                contrasts=comparison.contrasts,
-                factor=comparison.factor,
-                at_rest=comparison.at_rest,
-                random_seed=comparison.random_seed,
-                n_boot=comparison.n_boot,
+                at_rest=at_rest,
             )
         )
         if measured is not None and MEASURED not in series:
@@ -511,7 +466,7 @@ def compare_with_truth(
 def compare_with_other_run(
     measured: SeriesEffects,
     other_effects: Effects,
-    comparison: SeriesComparison,
+    comparison: EffectsComparison,
     *,
     compared_names: Sequence[str],
 ) -> list[Rows]:
@@ -524,13 +479,8 @@ def compare_with_other_run(
         another_run.compare_with_other_run(
             {name: measured.effects[name] for name in [*compared_names, ACQUIRED_BAND]},
             other_effects,
-            comparison.bold_mask_hr,
-            comparison.roi_hr,
+            comparison,
             measured.same_widths,
-            contrasts=comparison.contrasts,
-            factor=comparison.factor,
-            random_seed=comparison.random_seed,
-            n_boot=comparison.n_boot,
         )
     ]
 

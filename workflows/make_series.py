@@ -41,6 +41,7 @@ from bids_sr.steps import (
     t1w_pair,
     training,
 )
+from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.quality import network_precision
 from bids_sr.steps.training import Source, TrainingSettings
 from bids_sr.workflows.anatomy import Anatomy
@@ -135,8 +136,8 @@ class RunSeries:
     self_tests : Mapping[str, Facts]
         Self-tests at reduced resolution by series, including the control method, which may not
         have a series.
-    regressors : Regressors
-        Events, or time series of seeds or components.
+    model : LinearModel
+        Linear model of the run, with events, or time series of seeds or components.
     confounds : Confounds
         Confounds of the run, one row per volume.
     censoring : Facts
@@ -151,7 +152,7 @@ class RunSeries:
     raw: ComputedSeries
     high_resolution: Mapping[str, ComputedSeries]
     self_tests: Mapping[str, Facts]
-    regressors: Regressors
+    model: LinearModel
     confounds: Confounds
     censoring: Facts | None = None
     grids: Sequence[SpaceGrid] = ()
@@ -204,8 +205,7 @@ class SeriesSources:
     fitted: FittedRun
     raw: Series
     guide: Guide | None
-    confounds: Confounds
-    regressors: Regressors
+    model: LinearModel
 
 
 def make_series(
@@ -242,6 +242,16 @@ def make_series(
     raw = make_raw(plan, fitted, outputs)
     confounds = gather_confounds(plan, fitted, raw.series, outputs)
     regressors = find_regressors(plan, fitted, anat, raw.series, confounds, outputs)
+    model = LinearModel(
+        inputs=DesignInputs(
+            regressors=regressors,
+            confounds=confounds.confounds,
+            n_dummy=fitted.n_dummy,
+            design=plan.design,
+        ),
+        contrasts=plan.contrasts,
+        nuisance=plan.nuisance,
+    )
     xfm = fitted.registration.highres2boldref_xfm
     sources = SeriesSources(
         plan=plan,
@@ -250,8 +260,7 @@ def make_series(
         guide=None
         if pair is None or xfm is None
         else Guide(highres_file=pair.highres_file, highres2boldref_xfm=xfm),
-        confounds=confounds.confounds,
-        regressors=regressors,
+        model=model,
     )
     fine: dict[str, ComputedSeries] = {}
     tested: dict[str, Facts] = {}
@@ -317,7 +326,7 @@ def make_series(
         raw=raw,
         high_resolution=fine,
         self_tests=tested,
-        regressors=regressors,
+        model=model,
         confounds=confounds.confounds,
         censoring=confounds.censoring,
         grids=list(grids.values()),
@@ -590,20 +599,13 @@ def _guard_precision(
         fitted.motion.boldref,
         fitted.registration.bold_mask,
         model_file,
-        sources.regressors,
-        sources.confounds,
+        sources.model,
         series_name=spec.name,
-        contrasts=plan.contrasts,
         factor=plan.bold.factor,
         precision=inference.precision,
         device=inference.device,
         force=inference.force,
         omp_nthreads=inference.omp_nthreads,
-        tr=plan.bold.tr,
-        n_dummy=fitted.n_dummy,
-        high_pass=plan.high_pass,
-        start_time=plan.start_time,
-        nuisance=plan.nuisance,
     )
 
 

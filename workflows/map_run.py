@@ -2,13 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
 
 from bids_sr.config.levels import StoredMaps
 from bids_sr.frozen import frozen
-from bids_sr.glm.contrasts import Contrasts
-from bids_sr.io.grids import AxisOrder, Factor
-from bids_sr.pipeline.artifacts import Confounds, Image, Map, Mask, Regressors, Rows, Table
+from bids_sr.pipeline.artifacts import Map, Mask, Rows, Table
 from bids_sr.pipeline.flow import concatenate, say, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
@@ -16,6 +13,7 @@ from bids_sr.series import ACQUIRED_BAND, RAW
 from bids_sr.steps import activation, map_comparison, reconstruction_error, region_growth, spaces
 from bids_sr.steps import clusters as active_regions
 from bids_sr.steps import surfaces as steps_surfaces
+from bids_sr.steps.activation import MapSettings, SeriesMaps
 from bids_sr.workflows.anatomy import Anatomy, Surfaces
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.make_series import ComputedSeries, RunSeries
@@ -23,95 +21,26 @@ from bids_sr.workflows.run_plan import RunPlan
 
 
 @frozen
-class LinearModel:
-    """Linear model of a run, shared by all series of the run.
-
-    Parameters
-    ----------
-    regressors : Regressors
-        Events, or time series of seeds or components.
-    confounds : Confounds
-        Confounds of the run, one row per volume.
-    contrasts : Contrasts
-        Weights of conditions, or of seeds, by contrast.
-    tr : float
-        Repetition time (s).
-    n_dummy : int
-        Number of volumes at the start that are discarded.
-    high_pass : float
-        Cut-off of the drift (Hz).
-    start_time : float
-        Reference time of the volumes (s after the start of a volume).
-    nuisance : list[str] | None
-        Columns of the confounds in the model; None: motion and aCompCor.
-    """
-
-    regressors: Regressors
-    confounds: Confounds
-    contrasts: Contrasts
-    tr: float
-    n_dummy: int
-    high_pass: float
-    start_time: float
-    nuisance: list[str] | None = None
-
-
-@frozen
-class MapModel:
-    """Model of the series of a run, and settings of the maps.
-
-    Parameters
-    ----------
-    linear : LinearModel
-        Linear model, whose regressors are also used for correlations.
-    kinds : Sequence[Literal['cc', 'glm']]
-        Kinds of maps: correlation, linear model, or both.
-    thresholds : Sequence[str]
-        Thresholds of active regions.
-    smoothing : Sequence[float]
-        Smoothing of the maps (FWHM, mm).
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size, per axis.
-    axis_order : AxisOrder
-        Axis order of the input, for texts.
-    low_pass : float | None
-        Cut-off of the filter of correlations (Hz); None: no filter.
-    input_smoothing : float
-        Smoothing of the acquired volumes (FWHM, mm), for sidecars.
-    correlation_confounds : bool
-        Whether confounds are also regressed out before correlations are computed.
-    """
-
-    linear: LinearModel
-    kinds: Sequence[Literal["cc", "glm"]]
-    thresholds: Sequence[str]
-    smoothing: Sequence[float]
-    factor: Factor
-    axis_order: AxisOrder
-    low_pass: float | None = None
-    input_smoothing: float = 0.0
-    correlation_confounds: bool = False
-
-
-@frozen
 class MappedSeries:
-    """Maps of one series, with metrics and inputs of figures.
+    """Series with its maps.
 
-    `error_maps`, `error_rows`, `coverage_rows`: None if the method of the series has no prior.
-    `space_maps`: maps in other spaces. `surface_maps`: maps on surfaces, by space.
+    `results`: maps and regions, metrics and inputs of figures. `error_maps`, `error_rows`,
+    `coverage_rows`: None if the method of the series has no prior. `space_maps`: maps in other
+    spaces. `surface_maps`: maps on surfaces, by space.
     """
 
     series: ComputedSeries
-    maps: list[Map]
-    map_metrics: Rows
-    quality: Rows
-    middle: Image
-    tsnr: Image
+    results: SeriesMaps
     error_maps: list[Map] | None = None
     error_rows: Rows | None = None
     coverage_rows: Rows | None = None
     space_maps: list[Map] | None = None
     surface_maps: Mapping[str, list[Map]] | None = None
+
+    @property
+    def maps(self) -> list[Map]:
+        """Maps and regions of the series."""
+        return self.results.maps
 
 
 @frozen
@@ -162,20 +91,11 @@ def map_run(
         Maps of the acquired, stored, measured and compared series.
     """
     registered = fitted.registration
-    model = map_model(plan, fitted, series)
-    roi, roi_hr = find_region(plan, fitted, series, model, outputs)
+    settings = map_settings(plan)
+    roi, roi_hr = find_region(plan, fitted, series, settings, outputs)
     say(
         Part.MAPS,
-        activation.describe_maps(
-            kinds=model.kinds,
-            thresholds=model.thresholds,
-            smoothing=model.smoothing,
-            high_pass=model.linear.high_pass,
-            low_pass=model.low_pass,
-            nuisance=model.linear.nuisance,
-            correlation_confounds=model.correlation_confounds,
-            at_rest=plan.at_rest,
-        ),
+        activation.describe_maps(settings, plan.design, plan.nuisance, at_rest=plan.at_rest),
     )
     stored = maps_to_store(plan)
     mapped: dict[str, MappedSeries] = {}
@@ -183,17 +103,26 @@ def map_run(
         fine = made_series.name != RAW
         stored_entities = activation.select_stored_maps(made_series.name, stored, plan.contrasts)
         with subworkflow(made_series.name, high_resolution=fine):
-            series_maps = map_series(
-                made_series,
+            # If the estimated variances are not applied, the series equals the zero-filled series,
+            # and the existing maps are reused.
+            zerofilled = None if made_series.variance is None else mapped.get(ACQUIRED_BAND)
+            results = activation.map_series(
+                made_series.series,
+                made_series.mask,
                 roi_hr if fine else roi,
-                model,
-                # If the estimated variances are not applied, the series equals the zero-filled
-                # series, and the existing maps are reused.
-                zerofilled=None if made_series.variance is None else mapped.get(ACQUIRED_BAND),
+                series.model,
+                own_regressors=made_series.own_regressors,
+                zerofilled=None if zerofilled is None else zerofilled.series.series,
+                zerofilled_maps=None if zerofilled is None else zerofilled.results,
+                series_name=made_series.name,
+                settings=settings,
             )
+            series_maps = MappedSeries(series=made_series, results=results)
             outputs.keep(series_maps.maps, among=stored_entities, varies=activation.OF_CONTRAST)
-            if has_error(made_series, model):
-                series_maps = measure_error(plan, fitted, series, series_maps, mapped[RAW], model)
+            if has_error(made_series, settings):
+                series_maps = measure_error(
+                    plan, fitted, series, series_maps, mapped[RAW], settings
+                )
                 outputs.keep(
                     series_maps.error_maps, among=stored_entities, varies=activation.OF_CONTRAST
                 )
@@ -204,13 +133,13 @@ def map_run(
     maps = concatenate(result.maps for result in mapped.values())
     table, columns = map_comparison.compare_maps(
         maps,
-        [result.map_metrics for result in mapped.values()],
+        [result.results.map_metrics for result in mapped.values()],
         registered.bold_mask,
         registered.bold_mask_hr,
         roi_hr,
         contrasts=plan.contrasts,
-        thresholds=model.thresholds,
-        factor=model.factor,
+        thresholds=settings.thresholds,
+        factor=settings.factor,
     )
     say(Part.MAPS, map_comparison.COMPARED_MAPS)
     outputs.keep(
@@ -221,7 +150,7 @@ def map_run(
         level="minimal",
     )
     image_metrics, columns = activation.join_quality(
-        [result.quality for result in mapped.values()]
+        [result.results.quality for result in mapped.values()]
     )
     outputs.keep(
         image_metrics,
@@ -257,33 +186,18 @@ def map_run(
     )
 
 
-def linear_model(plan: RunPlan, fitted: FittedRun, series: RunSeries) -> LinearModel:
-    """Return the linear model of a run; see `map_run` for parameters."""
-    return LinearModel(
-        regressors=series.regressors,
-        confounds=series.confounds,
-        contrasts=plan.contrasts,
-        tr=plan.bold.tr,
-        n_dummy=fitted.n_dummy,
-        high_pass=plan.high_pass,
-        start_time=plan.start_time,
-        nuisance=plan.nuisance,
-    )
-
-
-def map_model(plan: RunPlan, fitted: FittedRun, series: RunSeries) -> MapModel:
-    """Return the model and map settings of a run; see `map_run` for parameters."""
-    settings = plan.planned.settings
-    return MapModel(
-        linear=linear_model(plan, fitted, series),
-        kinds=settings.activation.kinds,
-        thresholds=settings.activation.thresholds,
-        smoothing=settings.activation.smoothing,
+def map_settings(plan: RunPlan) -> MapSettings:
+    """Return the settings of the maps of a run."""
+    activation_settings = plan.planned.settings.activation
+    return MapSettings(
+        kinds=activation_settings.kinds,
+        thresholds=activation_settings.thresholds,
+        smoothing=activation_settings.smoothing,
         factor=plan.bold.factor,
         axis_order=plan.bold.axis_order,
-        low_pass=plan.low_pass,
-        input_smoothing=settings.preprocessing.input_smoothing,
-        correlation_confounds=plan.correlation_confounds,
+        low_pass=activation_settings.correlation_cutoff,
+        input_smoothing=plan.planned.settings.preprocessing.input_smoothing,
+        correlation_confounds=plan.at_rest and bool(activation_settings.confounds),
     )
 
 
@@ -317,10 +231,10 @@ def list_mapped_series(series: RunSeries) -> list[ComputedSeries]:
 
 
 def find_region(
-    plan: RunPlan, fitted: FittedRun, series: RunSeries, model: MapModel, outputs: Outputs
+    plan: RunPlan, fitted: FittedRun, series: RunSeries, settings: MapSettings, outputs: Outputs
 ) -> tuple[Mask, Mask]:
     """Return the region of interest on both grids of a run, after region growing if requested."""
-    registered, linear = fitted.registration, model.linear
+    registered, inputs = fitted.registration, series.model.inputs
     if not plan.planned.settings.evaluation.roi_grow or plan.at_rest:
         return registered.roi_bold, registered.roi_bold_hr
     roi, roi_hr, grown_facts = region_growth.grow_region(
@@ -329,87 +243,24 @@ def find_region(
         registered.roi_bold,
         registered.bold_mask_hr,
         registered.roi_bold_hr,
-        linear.regressors,
-        confounds=series.confounds,
-        contrasts=linear.contrasts,
-        smoothing=model.smoothing,
-        tr=linear.tr,
-        n_dummy=linear.n_dummy,
-        low_pass=model.low_pass,
-        start_time=linear.start_time,
+        # correlations only use the conditions, so that growth does not depend on drift
+        replace(inputs, design=replace(inputs.design, high_pass=0.0)),
+        contrasts=plan.contrasts,
+        smoothing=settings.smoothing,
+        low_pass=settings.low_pass,
     )
-    say(Part.MAPS, region_growth.describe_growth(model.smoothing))
+    say(Part.MAPS, region_growth.describe_growth(settings.smoothing))
     outputs.keep(roi, {"desc": "roigrown", "suffix": "mask"}, facts=grown_facts)
     return roi, roi_hr
 
 
-def map_series(
-    made_series: ComputedSeries, roi: Mask, model: MapModel, zerofilled: MappedSeries | None = None
-) -> MappedSeries:
-    """Map one series.
-
-    Parameters
-    ----------
-    made_series : ComputedSeries
-        Series to map.
-    roi : Mask
-        Region of interest on the grid of the series.
-    model : MapModel
-        Model and settings of the maps. Seeds in the series replace the regressors of the run.
-    zerofilled : MappedSeries | None, optional
-        Zero-filled series, whose maps are reused if both series are the same file.
-
-    Returns
-    -------
-    MappedSeries
-        Maps without reconstruction error.
-    """
-    linear = model.linear
-    maps, map_metrics, image_quality, middle, tsnr = activation.map_series(
-        made_series.series,
-        made_series.mask,
-        roi,
-        linear.regressors,
-        confounds=linear.confounds,
-        own_regressors=made_series.own_regressors,
-        zerofilled=None if zerofilled is None else zerofilled.series.series,
-        zerofilled_maps=() if zerofilled is None else zerofilled.maps,
-        zerofilled_metrics=None if zerofilled is None else zerofilled.map_metrics,
-        zerofilled_quality=None if zerofilled is None else zerofilled.quality,
-        zerofilled_tsnr=None if zerofilled is None else zerofilled.tsnr,
-        series_name=made_series.name,
-        smoothing=model.smoothing,
-        contrasts=linear.contrasts,
-        kinds=model.kinds,
-        thresholds=model.thresholds,
-        factor=model.factor,
-        tr=linear.tr,
-        n_dummy=linear.n_dummy,
-        high_pass=linear.high_pass,
-        low_pass=model.low_pass,
-        start_time=linear.start_time,
-        axis_order=model.axis_order,
-        nuisance=linear.nuisance,
-        input_smoothing=model.input_smoothing,
-        correlation_confounds=model.correlation_confounds,
-    )
-    return MappedSeries(
-        series=made_series,
-        maps=maps,
-        map_metrics=map_metrics,
-        quality=image_quality,
-        middle=middle,
-        tsnr=tsnr,
-    )
-
-
-def has_error(made_series: ComputedSeries, model: MapModel) -> bool:
+def has_error(made_series: ComputedSeries, settings: MapSettings) -> bool:
     """Return whether the reconstruction error of a series is mapped.
 
     The method must have a prior, and the linear model must be mapped.
     """
     method = None if made_series.request is None else made_series.request.method
-    return method is not None and method.has_prior and "glm" in model.kinds
+    return method is not None and method.has_prior and "glm" in settings.kinds
 
 
 def measure_error(
@@ -418,7 +269,7 @@ def measure_error(
     series: RunSeries,
     mapped: MappedSeries,
     acquired: MappedSeries,
-    model: MapModel,
+    settings: MapSettings,
 ) -> MappedSeries:
     """Map the reconstruction error of a series, and test the coverage of confidence intervals.
 
@@ -434,15 +285,15 @@ def measure_error(
         Maps of the series with a prior.
     acquired : MappedSeries
         Maps of the acquired series.
-    model : MapModel
-        Model and settings of both maps.
+    settings : MapSettings
+        Settings of both maps.
 
     Returns
     -------
     MappedSeries
         Maps of the series, including error maps.
     """
-    linear, resources = model.linear, plan.planned.settings.resources
+    resources = plan.planned.settings.resources
     calibration = fitted.calibration
     assert mapped.series.model_file is not None
     coverage_rows = reconstruction_error.check_intervals(
@@ -450,21 +301,14 @@ def measure_error(
         fitted.registration.bold_mask,
         fitted.motion.hmc_xfms,
         mapped.series.model_file,
-        linear.regressors,
-        linear.confounds,
+        series.model,
         None if calibration is None else calibration.calibration_patterns,
         None if calibration is None else calibration.boldref2calibration_xfm,
         None if calibration is None else calibration.calibration_facts,
         fitted.outliers,
         series_name=mapped.series.name,
-        contrasts=linear.contrasts,
-        smoothing=model.smoothing,
-        factor=model.factor,
-        tr=linear.tr,
-        n_dummy=linear.n_dummy,
-        high_pass=linear.high_pass,
-        start_time=linear.start_time,
-        nuisance=linear.nuisance,
+        smoothing=settings.smoothing,
+        factor=settings.factor,
         random_seed=resources.random_seed,
         omp_nthreads=resources.omp_nthreads or 1,
     )
@@ -478,7 +322,7 @@ def measure_error(
         mapped.series.error_draws,
         mapped.series.acquired_draws,
         series_name=mapped.series.name,
-        smoothing=model.smoothing,
+        smoothing=settings.smoothing,
     )
     say(Part.MAPS, reconstruction_error.describe_error(mapped.series.name))
     return replace(

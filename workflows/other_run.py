@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+from bids_sr.glm.design import DesignSettings
 from bids_sr.io.grids import Factor
 from bids_sr.pipeline.artifacts import Confounds, Effects, Facts, Regressors, Series
 from bids_sr.pipeline.flow import read_events, say, subworkflow
 from bids_sr.pipeline.step import Part
+from bids_sr.preflight.run_model import design_settings
 from bids_sr.steps import acquired_series, another_run, bold_reference, run_confounds
 from bids_sr.workflows.confounds import model_time
 from bids_sr.workflows.fit_run import (
@@ -30,7 +32,7 @@ def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
         return None
     if not plan.corrects_slice_timing:
         another = replace(another, slice_timing=None)
-    start_time = another.start_time(settings.preprocessing.slice_time_ref)
+    design = design_settings(another, settings)
     with subworkflow("another_run_wf"):
         steady = find_steady(
             acquired_series.import_series(
@@ -45,7 +47,7 @@ def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
             bold,
             n_dummy,
             slice_times=another.slice_timing,
-            start_time=start_time,
+            start_time=another.start_time(settings.preprocessing.slice_time_ref),
             input_smoothing=settings.preprocessing.input_smoothing,
         )
         time_columns = None
@@ -66,9 +68,7 @@ def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
             time_columns,
             steady.outliers,
             factor=plan.bold.factor,
-            tr=another.tr,
-            high_pass=plan.high_pass,
-            start_time=start_time,
+            design=design,
             random_seed=settings.resources.random_seed,
         )
     say(Part.EVALUATION, another_run.OTHER_RUN_TEXT)
@@ -85,9 +85,7 @@ def other_run_effects(
     outliers: Facts | None,
     *,
     factor: Factor,
-    tr: float,
-    high_pass: float,
-    start_time: float,
+    design: DesignSettings,
     random_seed: int,
 ) -> Effects:
     """Measure the block effects of another run on the high-resolution grid of a run.
@@ -110,12 +108,8 @@ def other_run_effects(
         Outlier volumes of the other run; None if they were not searched.
     factor : Factor
         Ratio of acquired to high-resolution voxel size, per axis.
-    tr : float
-        Repetition time of the other run (s).
-    high_pass : float
-        Cut-off of the drift in the linear model (Hz).
-    start_time : float
-        Reference time of the volumes (s after the start of a volume).
+    design : DesignSettings
+        Options of the design of the other run.
     random_seed : int
         Seed of the registration.
     """
@@ -135,9 +129,7 @@ def other_run_effects(
         time_columns=time_columns,
         outliers=outliers,
         factor=factor,
-        tr=tr,
         n_dummy=n_dummy,
-        high_pass=high_pass,
-        start_time=start_time,
+        design=design,
         random_seed=random_seed,
     )

@@ -1,6 +1,7 @@
 """Report figures of the combined runs of a participant."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bids_sr.bids import BoldRun
 from bids_sr.pipeline.flow import concatenate, subworkflow
@@ -10,6 +11,7 @@ from bids_sr.steps.figures import participant as participant_figures
 from bids_sr.workflows.combine_runs import CombinedMaps
 from bids_sr.workflows.fuse_slices import FusedSlices
 from bids_sr.workflows.map_run import maps_to_store
+from bids_sr.workflows.report_run import scene_images
 from bids_sr.workflows.series_requests import Planned
 
 
@@ -61,7 +63,6 @@ def _report_combined(planned: Planned, combined: CombinedMaps, slices: FusedSlic
     series was not combined.
     """
     first, plan = combined.first, combined.first.plan
-    stored = maps_to_store(plan)
     series = plan.primary if plan.primary in combined.maps else list(combined.maps)[-1]
     outputs = planned.outputs(combined.group.entities, axis_order=plan.bold.axis_order)
     with subworkflow(scope_name(f"{combined.scope}_report"), high_resolution=True):
@@ -70,11 +71,8 @@ def _report_combined(planned: Planned, combined: CombinedMaps, slices: FusedSlic
                 concatenate(combined.maps.values()),
                 combined.resampled[series],
                 combined.rows[series],
-                first.fitted.registration.bold_mask_hr,
-                first.maps.roi_hr,
-                first.fitted.motion.boldref,
+                scene_images(first.fitted, first.maps),
                 first.fitted.registration.bold_mask,
-                first.fitted.registration.guide_hr,
                 {
                     name: rows
                     for name, run in combined.runs.items()
@@ -85,12 +83,6 @@ def _report_combined(planned: Planned, combined: CombinedMaps, slices: FusedSlic
                 entities=combined.group.entities,
                 percent=combined.group.over_sessions,
                 at_rest=plan.at_rest,
-                level=stored.level,
-                methods=list(stored.methods),
-                baselines=stored.baselines,
-                smoothing=stored.smoothing,
-                kinds=stored.kinds,
-                primary=series,
-                minus_others=list(stored.minus_others),
+                stored=replace(maps_to_store(plan), primary=series),
             )
         )

@@ -28,11 +28,12 @@ from bids_sr.steps.figures import overview as overview_figures
 from bids_sr.steps.figures import quality as quality_figures
 from bids_sr.steps.figures import registration as registration_figures
 from bids_sr.steps.figures import series as series_figures
+from bids_sr.steps.figures.run_maps import SceneImages
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.judge_run import Judgment
 from bids_sr.workflows.make_series import RunSeries
-from bids_sr.workflows.map_run import MappedRun, linear_model, list_mapped_series
+from bids_sr.workflows.map_run import MappedRun, list_mapped_series, maps_to_store
 from bids_sr.workflows.pair import RegisteredPair
 from bids_sr.workflows.run_plan import RunPlan
 
@@ -109,7 +110,6 @@ def draw_preprocessing(
     `facts`: input summary of the run. See `report_run` for other parameters.
     """
     registered, boldref = fitted.registration, fitted.motion.boldref
-    linear = linear_model(plan, fitted, series)
     outputs.keep_figures(
         motion_figures.summarize_run(
             series.censoring, fitted.outliers, run_facts=facts, n_dummy=fitted.n_dummy
@@ -129,15 +129,7 @@ def draw_preprocessing(
     outputs.keep_figures(registration_figures.show_registration(registered.registration))
     outputs.keep_figures(
         maps_figures.draw_design(
-            linear.regressors,
-            linear.confounds,
-            kinds=plan.planned.settings.activation.kinds,
-            tr=linear.tr,
-            high_pass=linear.high_pass,
-            start_time=linear.start_time,
-            contrasts=linear.contrasts,
-            nuisance=linear.nuisance,
-            n_dummy=linear.n_dummy,
+            series.raw.series, series.model, kinds=plan.planned.settings.activation.kinds
         )
     )
     if anat is not None:
@@ -213,7 +205,7 @@ def draw_series(
                 registered.guide_hr,
             )
         )
-    middle = {name: mapped.middle for name, mapped in maps.mapped.items()}
+    middle = {name: mapped.results.middle for name, mapped in maps.mapped.items()}
     if MEASURED in middle:
         middle[MEASURED] = middle.pop(MEASURED)  # moved to the last column
     outputs.keep_figures(
@@ -228,12 +220,23 @@ def draw_series(
     outputs.keep_figures(
         series_figures.draw_output(
             {name: series.high_resolution[name].series for name in shown},
-            {name: maps.mapped[name].tsnr for name in (RAW, *shown)},
+            {name: maps.mapped[name].results.tsnr for name in (RAW, *shown)},
             registered.bold_mask_hr,
             judgment.verdict,
             registered.tpms_bold,
             n_dummy=fitted.n_dummy,
         )
+    )
+
+
+def scene_images(fitted: FittedRun, maps: MappedRun) -> SceneImages:
+    """Return the images that the maps of a run are drawn on."""
+    registered = fitted.registration
+    return SceneImages(
+        bold_mask_hr=registered.bold_mask_hr,
+        roi_hr=maps.roi_hr,
+        boldref=fitted.motion.boldref,
+        guide_hr=registered.guide_hr,
     )
 
 
@@ -247,14 +250,11 @@ def draw_run_maps(
     outputs: Outputs,
 ) -> None:
     """Draw maps, regions and clusters of a run; see `report_run` for parameters."""
-    registered, activation = fitted.registration, plan.planned.settings.activation
-    all_maps, boldref = maps.maps, fitted.motion.boldref
+    activation = plan.planned.settings.activation
+    all_maps, images = maps.maps, scene_images(fitted, maps)
     drawn = maps_figures.draw_activation(
         all_maps,
-        registered.bold_mask_hr,
-        maps.roi_hr,
-        boldref,
-        registered.guide_hr,
+        images,
         series_names=plan.stored_names,
         at_rest=plan.at_rest,
     )
@@ -282,10 +282,7 @@ def draw_run_maps(
         outputs.keep_figures(
             correlation_figures.draw_correlation(
                 all_maps,
-                registered.bold_mask_hr,
-                maps.roi_hr,
-                boldref,
-                registered.guide_hr,
+                images,
                 series_names=plan.stored_names,
                 contrasts=plan.contrasts,
             )
@@ -293,10 +290,7 @@ def draw_run_maps(
     if plan.at_rest and "cc" in activation.kinds:
         drawn = networks_figures.draw_networks(
             all_maps,
-            registered.bold_mask_hr,
-            maps.roi_hr,
-            boldref,
-            registered.guide_hr,
+            images,
             series_names=plan.stored_names,
         )
         expect_cost(drawn, networks_figures.networks_cost(plan.contrasts))
@@ -308,10 +302,7 @@ def draw_run_maps(
         outputs.keep_figures(
             overlap_figures.draw_overlap(
                 all_maps,
-                registered.bold_mask_hr,
-                maps.roi_hr,
-                boldref,
-                registered.guide_hr,
+                images,
                 series_names=plan.stored_names,
                 overlap_pair=overlap_pair,
             )
@@ -335,7 +326,7 @@ def draw_judgment(
 
     `facts`: input summary of the run. See `report_run` for other parameters.
     """
-    registered, settings = fitted.registration, plan.planned.settings
+    registered = fitted.registration
     boldref, truth = fitted.motion.boldref, plan.bold.truth
     drawn = draw_map_viewer.show_viewer(
         maps.maps,
@@ -349,13 +340,7 @@ def draw_judgment(
         series_names=plan.stored_names,
         n_runs=n_runs,
         entities=plan.entities,
-        level=settings.run.level,
-        methods=settings.superres.methods,
-        baselines=settings.superres.baselines,
-        smoothing=settings.activation.smoothing,
-        kinds=settings.activation.kinds,
-        primary=plan.primary,
-        minus_others=plan.minus_others,
+        stored=maps_to_store(plan),
     )
     expect_cost(drawn, draw_map_viewer.viewer_cost(plan.contrasts))
     outputs.keep_figures(drawn)
@@ -366,11 +351,8 @@ def draw_judgment(
             registered.registration,
             series.confounds,
             maps.maps,
-            registered.bold_mask_hr,
-            maps.roi_hr,
-            boldref,
+            scene_images(fitted, maps),
             registered.bold_mask,
-            registered.guide_hr,
             judgment.self_test,
             {}
             if truth is None
@@ -380,13 +362,7 @@ def draw_judgment(
             calibrated=plan.calibrated,
             at_rest=plan.at_rest,
             run_facts=facts,
-            level=settings.run.level,
-            methods=settings.superres.methods,
-            baselines=settings.superres.baselines,
-            smoothing=settings.activation.smoothing,
-            kinds=settings.activation.kinds,
-            primary=plan.primary,
-            minus_others=plan.minus_others,
+            stored=maps_to_store(plan),
             only_run=only_run,
         )
     )

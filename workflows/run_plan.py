@@ -7,6 +7,8 @@ from bids_sr.config.seeds import Seed, choose_seeds, seed_names
 from bids_sr.config.spaces import FUNC, Space
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts, minus_others
+from bids_sr.glm.design import DesignSettings
+from bids_sr.preflight.run_model import design_settings
 from bids_sr.workflows.series_requests import Planned, SeriesRequest, list_methods
 
 
@@ -28,8 +30,8 @@ class RunPlan:
         Spaces of the results.
     slice_times : Sequence[float] | None
         Slice times (s); None: slice timing is not corrected.
-    start_time : float
-        Reference time of the volumes (s after the start of a volume).
+    design : DesignSettings
+        Options of the design of the linear models.
     dummy_scans : int | None
         Number of non-steady-state volumes at the start; None: the number is estimated.
     contrasts : Contrasts
@@ -48,7 +50,7 @@ class RunPlan:
     primary: str
     spaces: tuple[Space, ...]
     slice_times: Sequence[float] | None
-    start_time: float
+    design: DesignSettings
     dummy_scans: int | None
     contrasts: Contrasts
     minus_others: Sequence[str]
@@ -102,6 +104,11 @@ class RunPlan:
         return self.slice_times is not None
 
     @property
+    def start_time(self) -> float:
+        """Reference time of the volumes (s after the start of a volume)."""
+        return self.bold.start_time(self.planned.settings.preprocessing.slice_time_ref)
+
+    @property
     def split(self) -> bool:
         """Whether the run has enough task blocks to be split into halves."""
         return self.bold.bold not in self.planned.plan.unsplit
@@ -117,24 +124,9 @@ class RunPlan:
         return str(self.bold.sidecar.get("PhaseEncodingDirection", ""))
 
     @property
-    def high_pass(self) -> float:
-        """Cut-off of the drift of linear models (Hz)."""
-        return self.planned.settings.activation.cosine_cutoff
-
-    @property
-    def low_pass(self) -> float | None:
-        """Cut-off of the filter of correlations (Hz); None: no filter."""
-        return self.planned.settings.activation.correlation_cutoff
-
-    @property
     def nuisance(self) -> list[str] | None:
         """Columns of the confounds in the linear models; None: motion and aCompCor."""
         return self.planned.plan.nuisance
-
-    @property
-    def correlation_confounds(self) -> bool:
-        """Whether confounds are also regressed out before correlations are computed."""
-        return self.at_rest and bool(self.planned.settings.activation.confounds)
 
     @property
     def has_truth(self) -> bool:
@@ -200,7 +192,7 @@ def plan_run(planned: Planned, bold: BoldRun, *, with_anat: bool) -> RunPlan:
         primary=planned.primary(bold),
         spaces=preprocessing.spaces if with_anat else (Space(name=FUNC),),
         slice_times=bold.slice_timing if timed else None,
-        start_time=bold.start_time(preprocessing.slice_time_ref),
+        design=design_settings(bold, planned.settings),
         dummy_scans=dummies,
         contrasts=contrasts,
         minus_others=()

@@ -14,13 +14,21 @@ from bids_sr.api.guide import (
     refuse_without_guide,
     register_guide,
 )
-from bids_sr.api.image_inputs import ImageInputError, ImageLike, header_tr, load_mask, series_file
+from bids_sr.api.image_inputs import (
+    ImageInputError,
+    ImageLike,
+    header_tr,
+    load_mask,
+    series_file,
+    timed_series,
+)
 from bids_sr.api.run_basics import RunBasics, to_fitted_run
 from bids_sr.api.run_inputs import RunInputs
 from bids_sr.config.seeds import Seed
 from bids_sr.evaluation.advice import Audience
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.io.grids import AS_STORED, Factor
 from bids_sr.io.nifti import SeriesReader
@@ -34,11 +42,12 @@ from bids_sr.pipeline.artifacts import (
     Series,
     Verdict,
 )
-from bids_sr.pipeline.flow import read_series, subworkflow
+from bids_sr.pipeline.flow import subworkflow
 from bids_sr.registration.series_alignment import ComparedError
 from bids_sr.series import ACQUIRED_BAND, MEASURED, PAIR_BASELINES, RAW
 from bids_sr.steps import (
     acquired_series,
+    activation,
     compared_series,
     evaluation,
     judgment,
@@ -46,11 +55,13 @@ from bids_sr.steps import (
     run_confounds,
 )
 from bids_sr.steps import seeds as steps_seeds
+from bids_sr.steps.activation import MapSettings
+from bids_sr.steps.evaluation import EffectsComparison
+from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.training import TrainingSettings
 from bids_sr.workflows.compared import place_compared
 from bids_sr.workflows.fit_run import FittedRun, estimate_motion, find_steady
 from bids_sr.workflows.judge_run import (
-    SeriesComparison,
     compare_halves,
     compare_with_other_run,
     compare_with_truth,
@@ -64,7 +75,6 @@ from bids_sr.workflows.make_series import (
     resolve_series,
     undo_motion,
 )
-from bids_sr.workflows.map_run import LinearModel, MapModel, map_series
 from bids_sr.workflows.other_run import other_run_effects
 
 
@@ -80,10 +90,8 @@ class EvaluationSettings:
         Repetition time (s).
     contrasts : Contrasts
         Weights of conditions, or of seeds, by contrast.
-    high_pass : float
-        Cut-off of the drift of the linear model (Hz).
-    start_time : float
-        Reference time of a volume (s after its start).
+    design : DesignSettings
+        Options of the design of the linear models.
     registered : bool
         Whether positions of other images are taken from their headers.
     margin : float | None
@@ -101,8 +109,7 @@ class EvaluationSettings:
     factor: Factor
     tr: float
     contrasts: Contrasts
-    high_pass: float
-    start_time: float
+    design: DesignSettings
     registered: bool
     margin: float | None
     seed_radius_mm: float
@@ -110,6 +117,12 @@ class EvaluationSettings:
     random_seed: int
     omp_nthreads: int
     audience: Audience
+
+    @property
+    def start_time(self) -> float:
+        """Reference time of a volume (s after its start)."""
+        start_time = self.design.start_time
+        return self.tr / 2 if start_time is None else start_time
 
 
 @frozen
@@ -186,13 +199,10 @@ def model_run(run: EvaluatedRun, confounds: Confounds | None) -> LinearModel:
     else:
         regressors = _seed_series(run, run.inputs.seeds, columns, nuisance)
     return LinearModel(
-        regressors=regressors,
-        confounds=columns,
+        inputs=DesignInputs(
+            regressors=regressors, confounds=columns, n_dummy=fitted.n_dummy, design=how.design
+        ),
         contrasts=how.contrasts,
-        tr=how.tr,
-        n_dummy=fitted.n_dummy,
-        high_pass=how.high_pass,
-        start_time=how.start_time,
         nuisance=nuisance,
     )
 
@@ -217,9 +227,7 @@ def _seed_series(
             confounds,
             seeds=seeds,
             n_dummy=run.fitted.n_dummy,
-            tr=how.tr,
-            high_pass=how.high_pass,
-            start_time=how.start_time,
+            design=how.design,
             nuisance=nuisance,
         )
     except ValueError as error:
@@ -353,13 +361,14 @@ def judge_series(
         Folder for files.
     """
     how, inputs, fitted = run.how, run.inputs, run.fitted
-    registered = fitted.registration
-    comparison = SeriesComparison(
+    registered, confounds = fitted.registration, model.inputs.confounds
+    assert confounds is not None
+    at_rest = inputs.seeds is not None
+    comparison = EffectsComparison(
         bold_mask_hr=registered.bold_mask_hr,
         roi_hr=roi_hr,
         contrasts=how.contrasts,
         factor=how.factor,
-        at_rest=inputs.seeds is not None,
         random_seed=how.random_seed,
         n_boot=how.n_boot,
     )
@@ -378,18 +387,19 @@ def judge_series(
     if evaluated:
         measured = measure_effects(
             evaluated,
-            model,
+            model.inputs,
             comparison,
             compared_names=run.compared,
             effect_confounds=MOTION if model.nuisance is None else model.nuisance,
         )
-        tables += compare_halves(measured, maps, comparison)
+        tables += compare_halves(measured, maps, comparison, at_rest=at_rest)
         tables += compare_with_truth(
             evaluated,
             maps,
             measured,
             comparison,
             known=known_maps,
+            at_rest=at_rest,
             n_dummy=fitted.n_dummy,
             with_models=True,
         )
@@ -403,7 +413,7 @@ def judge_series(
     verdict, verdict_rows = judgment.judge(
         tables,
         {},
-        model.confounds,
+        confounds,
         card_file={
             name: card for name in method_names if (card := series[name].card_file) is not None
         },
@@ -426,10 +436,9 @@ def judge_series(
 def _place_measured(run: EvaluatedRun, image: ImageLike, folder: Path) -> ComputedSeries:
     """Resample the series measured at the high resolution to the grid of the run."""
     mask = run.fitted.registration.bold_mask_hr
-    with subworkflow(MEASURED):
-        series = resampled_series.place_measured(
-            read_series(series_file(image, folder, "truth")), mask, run.fitted.motion.hmc_xfms
-        )
+    file = series_file(image, folder, "truth")
+    with subworkflow(MEASURED), timed_series(file, run.how.tr) as measured:
+        series = resampled_series.place_measured(measured, mask, run.fitted.motion.hmc_xfms)
     return ComputedSeries(name=MEASURED, series=series, mask=mask)
 
 
@@ -437,8 +446,7 @@ def _map_acquired(run: EvaluatedRun, model: LinearModel) -> list[Map]:
     """Map the acquired series without smoothing, to select active voxels."""
     assert run.raw is not None
     mask = run.fitted.registration.bold_mask
-    map_model = MapModel(
-        linear=model,
+    settings = MapSettings(
         kinds=("glm",),
         thresholds=(),
         smoothing=(0.0,),
@@ -446,8 +454,8 @@ def _map_acquired(run: EvaluatedRun, model: LinearModel) -> list[Map]:
         axis_order=AS_STORED,
     )
     with subworkflow(RAW):
-        return map_series(
-            ComputedSeries(name=RAW, series=run.raw, mask=mask), mask, map_model
+        return activation.map_series(
+            run.raw, mask, mask, model, series_name=RAW, settings=settings
         ).maps
 
 
@@ -470,8 +478,6 @@ def _other_effects(run: EvaluatedRun, image: ImageLike, folder: Path) -> Effects
             None,
             steady.outliers,
             factor=how.factor,
-            tr=tr,
-            high_pass=how.high_pass,
-            start_time=how.start_time,
+            design=how.design,
             random_seed=how.random_seed,
         )

@@ -27,6 +27,7 @@ from bids_sr.api.run_basics import make_empty_mask
 from bids_sr.api.run_inputs import RunInputs
 from bids_sr.glm.blocks import TooFewBlocks
 from bids_sr.glm.contrasts import resolve_contrasts
+from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import DesignError, Events, read_events
 from bids_sr.io.fields_of_view import EDGE_TOLERANCE, corners_apart, is_inside_field, misfits
@@ -154,7 +155,7 @@ def check_series(brain: Volume, image: ImageLike, n_volumes: int, folder: Path, 
 
 
 def parse_contrasts(
-    inputs: RunInputs, contrasts: Sequence[str], n_volumes: int, tr: float, high_pass: float
+    inputs: RunInputs, contrasts: Sequence[str], design: DesignSettings, n_volumes: int, tr: float
 ) -> dict[str, Mapping[str, float]]:
     """Return the weights of conditions (events or seeds) by contrast.
 
@@ -165,17 +166,19 @@ def parse_contrasts(
     ----------
     contrasts : Sequence[str]
         Requested contrasts; if empty, default contrasts are used.
+    design : DesignSettings
+        Options of the design.
     n_volumes : int
         Number of volumes, including dummies.
-    tr, high_pass : float
-        Repetition time (s), and cut-off frequency of drift (Hz).
+    tr : float
+        Repetition time (s).
     """
     if inputs.seeds:
         return dict(resolve_contrasts(list(inputs.seeds), contrasts))
     events = load_events(inputs.events)
     if contrasts or not tr > 0:
         return dict(resolve_contrasts(events.conditions, contrasts))
-    chosen, left_out = choose_default_contrasts(events, n_volumes, tr, high_pass)
+    chosen, left_out = choose_default_contrasts(events, design, n_volumes, tr)
     if left_out:
         texts = (f"{text} {', '.join(names)}" for text, names in left_out.items())
         warnings.warn(
@@ -242,7 +245,7 @@ def check_inputs(
     *,
     factor: Factor,
     tr: float,
-    high_pass: float,
+    design: DesignSettings,
     contrasts: Sequence[str],
 ) -> None:
     """Check all inputs of a run before processing.
@@ -277,7 +280,7 @@ def check_inputs(
     for name, image in compared.items():
         collect_problem(_check_compared, name, image, acquired, tr, factor, folder)
     if inputs.events is not None:
-        collect_problem(_check_events, inputs, contrasts, acquired.shape[3], tr, high_pass)
+        collect_problem(_check_events, inputs, contrasts, design, acquired.shape[3], tr)
     if inputs.other_events is not None:
         collect_problem(load_events, inputs.other_events)
     if inputs.mask is not None:
@@ -305,14 +308,14 @@ def _check_other_run(image: ImageLike, folder: Path) -> None:
 
 
 def _check_events(
-    inputs: RunInputs, contrasts: Sequence[str], n_volumes: int, tr: float, high_pass: float
+    inputs: RunInputs, contrasts: Sequence[str], design: DesignSettings, n_volumes: int, tr: float
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SuperResolutionWarning)  # shown by the evaluation
-        resolved = parse_contrasts(inputs, contrasts, n_volumes, tr, high_pass)
+        resolved = parse_contrasts(inputs, contrasts, design, n_volumes, tr)
     _check_known(inputs.known, resolved)
     if tr > 0:
-        check_blocks(load_events(inputs.events), n_volumes, tr, high_pass)
+        check_blocks(load_events(inputs.events), design, n_volumes, tr)
 
 
 def _check_truth(truth: ImageLike, acquired: SeriesReader, factor: Factor, folder: Path) -> None:

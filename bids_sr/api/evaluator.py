@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -33,6 +34,7 @@ from bids_sr.api.image_inputs import (
     filter_repeated_messages,
     open_series,
     parse_factor,
+    timed_series,
     working_folder,
 )
 from bids_sr.api.progress import step_printer
@@ -50,11 +52,12 @@ from bids_sr.evaluation.advice import Audience
 from bids_sr.evaluation.verdict_text import verdict_line
 from bids_sr.glm.blocks import TooFewBlocks
 from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.design import DesignSettings
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import frame as frame_of
-from bids_sr.pipeline.flow import Eager, read_series
+from bids_sr.pipeline.flow import Eager
 from bids_sr.series import ACQUIRED_BAND, BASELINES, DEFAULT_BASELINES, PAIR_BASELINES
 from bids_sr.workflows.make_series import ComputedSeries
 
@@ -336,11 +339,13 @@ class Evaluator(BaseEstimator):
             filter_repeated_messages(TooFewBlocks.__module__),
             working_folder() as folder,
             open_series(acquired, folder, "acquired", any_order=True) as reader,
+            ExitStack() as opened,
             Eager(folder, step_printer(self._name, self.verbose)),
         ):
             confounds = None
             if inputs.confounds is not None:
                 confounds = given_as.load_confounds(inputs.confounds, reader.shape[3])
+            reader.tr = self.tr or reader.tr
             self._check(reader, compared, inputs, folder)
             how = self._evaluation(reader, inputs)
             found_run = find_run(
@@ -376,7 +381,7 @@ class Evaluator(BaseEstimator):
                 file = self._series_file(name, what, reader, brain, images)
                 made_series[name] = ComputedSeries(
                     name=name,
-                    series=read_series(file),
+                    series=opened.enter_context(timed_series(file, how.tr)),
                     mask=brain,
                     card_file={"applied": name not in idle},
                 )
@@ -411,22 +416,24 @@ class Evaluator(BaseEstimator):
             inputs,
             folder,
             factor=parse_factor(self.factor),
-            tr=self.tr or reader.tr,
-            high_pass=self.high_pass,
+            tr=reader.tr,
+            design=self._design(),
             contrasts=self.contrasts or (),
         )
 
+    def _design(self) -> DesignSettings:
+        """Return the options of the design of the linear models."""
+        return DesignSettings(high_pass=self.high_pass, start_time=self.start_time)
+
     def _evaluation(self, reader: SeriesReader, inputs: RunInputs) -> EvaluationSettings:
         """Return the settings of the evaluation of a run."""
-        tr = self.tr or reader.tr
         return EvaluationSettings(
             factor=parse_factor(self.factor),
-            tr=tr,
+            tr=reader.tr,
             contrasts=given_as.parse_contrasts(
-                inputs, self.contrasts or (), reader.shape[3], tr, self.high_pass
+                inputs, self.contrasts or (), self._design(), reader.shape[3], reader.tr
             ),
-            high_pass=self.high_pass,
-            start_time=tr / 2 if self.start_time is None else self.start_time,
+            design=self._design(),
             registered=self.registered,
             margin=self.margin,
             seed_radius_mm=self.seed_radius_mm,

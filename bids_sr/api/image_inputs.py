@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from bids_sr.io.arrays import Array, Float, Float32
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import Factor
-from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image, save_image
+from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image, save_image, shortest_decimal
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.itk_files import read_itk
 
@@ -69,7 +69,7 @@ def header_tr(header: nib.Nifti1Header) -> float:
     """
     if len(header.get_data_shape()) < 4:
         return 0.0
-    return float(header["pixdim"][4]) * _SECONDS.get(header.get_xyzt_units()[1], 0.0)
+    return shortest_decimal(header["pixdim"][4]) * _SECONDS.get(header.get_xyzt_units()[1], 0.0)
 
 
 def _write_temporary(image: nib.Nifti1Image, path: Path, what: str, *, allow_nan: bool) -> Path:
@@ -151,6 +151,16 @@ def open_series(
     with SeriesReader(path) as reader:
         reader.tr = seconds
         yield reader
+
+
+def timed_series(file: Path, tr: float) -> SeriesReader:
+    """Return a reader of a series with the repetition time of its run (s).
+
+    The header of a series that another program made may lack it.
+    """
+    reader = SeriesReader(file)
+    reader.tr = tr
+    return reader
 
 
 def volume_file(image: ImageLike, folder: Path, what: str) -> Path:

@@ -17,7 +17,7 @@ import pandas as pd
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.cross_correlation import cross_correlation, filter_of_design, temporal_filter
-from bids_sr.glm.design import Design, build_design, contrast_vector
+from bids_sr.glm.design import Design, DesignSettings, build_design, contrast_vector
 from bids_sr.glm.linear_model import ContrastModel
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.noise import estimate_noise
@@ -43,46 +43,20 @@ _STATS: Mapping[str, tuple[str, ...]] = {"cc": ("cc",), "glm": ("effect", "varia
 class ActivationSettings:
     """Settings of activation maps: kinds of maps, and the linear model of all series of a run.
 
-    `start_time` is the reference time of a volume (s after its start); None for the middle of TR.
-    `block_bytes` is the memory for a block of voxels and does not change results. `low_pass` is
-    the cut-off for the correlation (Hz); None to disable the filter. With `correlation_confounds`,
-    confounds are regressed out of time series before the correlation; the linear model always
-    includes them.
+    `design` are the options of the design matrix. `block_bytes` is the memory for a block of
+    voxels and does not change results. `low_pass` is the cut-off for the correlation (Hz); None to
+    disable the filter. With `correlation_confounds`, confounds are regressed out of time series
+    before the correlation; the linear model always includes them.
     """
 
-    tr: float
+    design: DesignSettings = DesignSettings()
     n_dummy: int = 0
     smoothing: tuple[float, ...] = (0.0,)
-    high_pass: float = 1 / 128
-    start_time: float | None = None
     confound_names: tuple[str, ...] = MOTION
     block_bytes: int = BLOCK_BYTES
     kinds: tuple[Literal["cc", "glm"], ...] = ("cc", "glm")
     low_pass: float | None = 0.1
     correlation_confounds: bool = False
-
-    def design(self, events: Regressors, n_volumes: int, confounds: pd.DataFrame | None) -> Design:
-        """Return the design of a run, see `build_design`.
-
-        `confounds` has one row per volume; None for a model without confounds. A warning is logged
-        for conditions without events inside the run.
-        """
-        design = build_design(
-            events,
-            n_volumes=n_volumes,
-            tr=self.tr,
-            n_dummy=self.n_dummy,
-            start_time=self.start_time,
-            high_pass=self.high_pass,
-            confounds=confounds,
-            confound_names=self.confound_names,
-        )
-        if unmodeled := sorted(set(events.conditions) - set(design.conditions)):
-            _LOGGER.warning(
-                "The conditions %s have no events inside the run and are not modeled.",
-                ", ".join(unmodeled),
-            )
-        return design
 
 
 class _MapsInMask(Mapping[tuple[str, str], Float32]):
@@ -146,7 +120,7 @@ def _fit(
         temporal = (
             filter_of_design(design, settings.low_pass, settings.correlation_confounds)
             if time_column_names(design.columns) or settings.correlation_confounds
-            else temporal_filter(signals.n_times, settings.tr, settings.low_pass)
+            else temporal_filter(signals.n_times, design.tr, settings.low_pass)
         )
     tasks = design.matrix @ vectors.T
     model, noise_order = None, None
@@ -169,16 +143,42 @@ def _fit(
 def _designs_by_width(
     events: Regressors | Mapping[float, Regressors],
     settings: ActivationSettings,
-    n_volumes: int,
+    reader: SeriesReader,
     confounds: pd.DataFrame | None,
 ) -> dict[float, Design]:
     """Return the design of each smoothing width; events are as in `map_activation`."""
     if isinstance(events, Mapping):
         return {
-            width: settings.design(regressors, n_volumes, confounds)
+            width: _design_of_series(regressors, settings, reader, confounds)
             for width, regressors in events.items()
         }
-    return dict.fromkeys(settings.smoothing, settings.design(events, n_volumes, confounds))
+    return dict.fromkeys(
+        settings.smoothing, _design_of_series(events, settings, reader, confounds)
+    )
+
+
+def _design_of_series(
+    events: Regressors,
+    settings: ActivationSettings,
+    reader: SeriesReader,
+    confounds: pd.DataFrame | None,
+) -> Design:
+    """Return the design of a series; warn of conditions without events inside the run."""
+    design = build_design(
+        events,
+        settings.design,
+        n_volumes=reader.shape[3],
+        tr=reader.tr,
+        n_dummy=settings.n_dummy,
+        confounds=confounds,
+        confound_names=settings.confound_names,
+    )
+    if unmodeled := sorted(set(events.conditions) - set(design.conditions)):
+        _LOGGER.warning(
+            "The conditions %s have no events inside the run and are not modeled.",
+            ", ".join(unmodeled),
+        )
+    return design
 
 
 def map_activation(
@@ -230,7 +230,7 @@ def map_activation(
     ValueError
         If the mask is empty or on another grid.
     """
-    designs = _designs_by_width(events, settings, reader.shape[3], confounds)
+    designs = _designs_by_width(events, settings, reader, confounds)
     vectors = {
         width: np.array(
             [contrast_vector(design, name, weights) for name, weights in contrasts.items()]

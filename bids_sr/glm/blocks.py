@@ -21,7 +21,7 @@ import pandas as pd
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import MODULATION
-from bids_sr.glm.design import build_design, frame_times, scale_weights
+from bids_sr.glm.design import Design, DesignSettings, build_design, frame_times, scale_weights
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import Events, Regressors, Seeds, TooManyColumns
 from bids_sr.glm.seeds import segment_regressor
@@ -312,13 +312,12 @@ def _compute_uncensored_shares(
 
 def block_design(
     events: Regressors,
+    settings: DesignSettings = DesignSettings(),
     *,
     n_volumes: int,
     tr: float,
     n_dummy: int = 0,
-    start_time: float | None = None,
     min_share: float = MIN_SHARE,
-    high_pass: float = 1 / 128,
     confounds: pd.DataFrame | None = None,
     confound_names: Sequence[str] = MOTION,
 ) -> BlockDesign:
@@ -331,19 +330,17 @@ def block_design(
     ----------
     events : Regressors
         Events of the task, or time series of seeds at rest.
+    settings : DesignSettings, optional
+        Options of the design matrix.
     n_volumes : int
         Number of all volumes of the series, including dummies.
     tr : float
         Repetition time, TR (s).
     n_dummy : int, optional
         Number of volumes at the start that are not in the steady state.
-    start_time : float | None, optional
-        Reference time of a volume (s after its start); None for the middle of TR.
     min_share : float, optional
         Fraction of a block's response (0 to 1) that must be inside the run for the block to be
         used. 0 uses every block.
-    high_pass : float, optional
-        Cut-off of the drift model (Hz); 0 for a straight line.
     confounds : pd.DataFrame | None, optional
         Confounds of the run, one row per volume; None for a model without confounds.
     confound_names : Sequence[str], optional
@@ -362,19 +359,24 @@ def block_design(
     DesignError
         If the model cannot be built.
     """
+    times = frame_times(n_volumes, tr, start_time=settings.start_time)
+    censored_by = (
+        None if confounds is None else confounds[[c for c in confounds if c in confound_names]]
+    )
+    uncensored = uncensored_volumes(censored_by, n_volumes)
     max_units: int | None = None
     while True:
         units = _find_units(events, tr, n_dummy, max_units)
+        blocks = _select_blocks(events, units, times, uncensored, tr, n_dummy, min_share)
         try:
-            return _block_design(
-                events,
-                units,
+            design = build_design(
+                _segment_regressors(blocks, events, tr)
+                if isinstance(events, Seeds)
+                else _block_events(blocks),
+                settings,
                 n_volumes=n_volumes,
                 tr=tr,
                 n_dummy=n_dummy,
-                start_time=start_time,
-                min_share=min_share,
-                high_pass=high_pass,
                 confounds=confounds,
                 confound_names=confound_names,
             )
@@ -386,6 +388,8 @@ def block_design(
                     f"regressor, is not possible, because {error}. Acquire more volumes, or skip "
                     "the split-half analysis"
                 ) from error
+            continue
+        return _weigh_effects(blocks, design)
 
 
 def fewer_units(events: Regressors, tr: float, n_dummy: int, room: int) -> int | None:
@@ -408,35 +412,29 @@ def _find_units(events: Regressors, tr: float, n_dummy: int, limit: int | None) 
     return find_blocks(events) if limit is None else find_blocks(events, limit)
 
 
-def _block_design(
+def _select_blocks(
     events: Regressors,
     candidates: Sequence[TaskBlock],
-    *,
-    n_volumes: int,
+    times: Float,
+    uncensored: MaskArray,
     tr: float,
     n_dummy: int,
-    start_time: float | None,
     min_share: float,
-    high_pass: float,
-    confounds: pd.DataFrame | None,
-    confound_names: Sequence[str],
-) -> BlockDesign:
-    """Return the model of `block_design` for given blocks or segments.
+) -> list[TaskBlock]:
+    """Return blocks or segments with their halves and their shares of used volumes.
+
+    `times` and `uncensored` refer to all volumes (T,). Blocks with a share below `min_share` are
+    not used, and are reported.
 
     Raises
     ------
-    TooManyColumns
-        If no degrees of freedom remain.
+    TooFewBlocks
+        If no condition has two used blocks.
     """
-    times = frame_times(n_volumes, tr, start_time=start_time)
     shares = (
         [1.0] * len(candidates)
         if isinstance(events, Seeds)
         else response_shares(candidates, times[n_dummy:], tr)
-    )
-    uncensored = uncensored_volumes(
-        None if confounds is None else confounds[[c for c in confounds if c in confound_names]],
-        n_volumes,
     )
     if not uncensored[n_dummy:].all():
         uncensored_shares = _compute_uncensored_shares(
@@ -467,31 +465,15 @@ def _block_design(
             )
     blocks = _assign_halves(blocks)
     _check_split(blocks, events.source)
-    regressors = (
-        _segment_regressors(blocks, events, tr)
-        if isinstance(events, Seeds)
-        else _block_events(blocks)
-    )
-    design = build_design(
-        regressors,
-        n_volumes=n_volumes,
-        tr=tr,
-        n_dummy=n_dummy,
-        start_time=start_time,
-        high_pass=high_pass,
-        confounds=confounds,
-        confound_names=confound_names,
-    )
-    read_off = _weigh_effects(
-        blocks, design.matrix, [int(name) for name in design.conditions], n_dummy, design.dof
-    )
-    return replace(read_off, censored=design.censored)
+    return blocks
 
 
-def _weigh_effects(
-    blocks: Sequence[TaskBlock], matrix: Float, modeled: Sequence[int], n_dummy: int, dof: int
-) -> BlockDesign:
-    """Return the model with the weights of block effects; blocks without a column are not used."""
+def _weigh_effects(blocks: Sequence[TaskBlock], design: Design) -> BlockDesign:
+    """Return the model with the weights of block effects; blocks without a column are not used.
+
+    Conditions of the design are indices of the blocks.
+    """
+    matrix, modeled = design.matrix, [int(name) for name in design.conditions]
     inverse = np.linalg.pinv(matrix)
     b, rows, columns = len(blocks), *matrix.shape
     weights, leak, covariance = np.zeros((rows, b)), np.zeros((b, columns)), np.zeros((b, b))
@@ -513,9 +495,10 @@ def _weigh_effects(
         weights=weights,
         covariance=covariance,
         leak=leak,
-        basis=left_vectors[:, : rows - dof] if singular_values[0] > 0 else left_vectors,
-        n_dummy=n_dummy,
-        dof=dof,
+        basis=left_vectors[:, : rows - design.dof] if singular_values[0] > 0 else left_vectors,
+        n_dummy=design.n_dummy,
+        dof=design.dof,
+        censored=design.censored,
     )
 
 

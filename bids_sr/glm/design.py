@@ -30,6 +30,24 @@ _SILENT = 1e-3
 
 
 @frozen
+class DesignSettings:
+    """Options of the design matrix, which all linear models of a run share.
+
+    Parameters
+    ----------
+    high_pass : float
+        Cut-off frequency (Hz). Drift is modeled by cosines up to this frequency, or by a straight
+        line if it is 0.
+    start_time : float | None
+        Reference time of a volume (s after its start), such as the reference time of slice-timing
+        correction; None for the middle of TR.
+    """
+
+    high_pass: float = 1 / 128
+    start_time: float | None = None
+
+
+@frozen
 class Design:
     """Model of one run, without rows of dummy volumes.
 
@@ -39,6 +57,8 @@ class Design:
         Design matrix (rows, columns), read-only: conditions, confounds, drift and constant.
     conditions : tuple[str, ...]
         Names of the columns that are conditions; the plateau of a sustained block is one.
+    tr : float
+        Repetition time (s).
     rank : int
         Rank of the matrix; it is below the number of columns if columns are collinear.
     censored : tuple[int, ...]
@@ -51,7 +71,7 @@ class Design:
     conditions: tuple[str, ...]
     n_dummy: int
     tr: float
-    high_pass: float
+    settings: DesignSettings
     rank: int
     censored: tuple[int, ...] = ()
 
@@ -115,12 +135,11 @@ def _confound_columns(
 
 def build_design(
     events: Regressors,
+    settings: DesignSettings = DesignSettings(),
     *,
     n_volumes: int,
     tr: float,
     n_dummy: int = 0,
-    start_time: float | None = None,
-    high_pass: float = 1 / 128,
     confounds: pd.DataFrame | None = None,
     confound_names: Sequence[str] = MOTION,
 ) -> Design:
@@ -130,18 +149,14 @@ def build_design(
     ----------
     events : Regressors
         Events, or seeds instead of events.
+    settings : DesignSettings, optional
+        Options of the design matrix.
     n_volumes : int
         Number of volumes of the series, including dummies.
     tr : float
         Repetition time (s).
     n_dummy : int, optional
         Number of volumes at the start that are not in the steady state and have no row.
-    start_time : float | None, optional
-        Reference time of a volume (s after its start), such as the reference time of slice-timing
-        correction; None for the middle of TR.
-    high_pass : float, optional
-        Cut-off frequency (Hz). Drift is modeled by cosines up to this frequency, or by a straight
-        line if it is 0.
     confounds, confound_names : pd.DataFrame | None, optional
         Table with n_volumes rows, and the names of the columns that enter the model. Confounds are
         standardized, and constant columns are omitted.
@@ -165,7 +180,7 @@ def build_design(
             f"the run has {n_volumes} volumes, but the first {n_dummy} are non-steady-state "
             "volumes; at least 3 steady-state volumes are required"
         )
-    times = frame_times(n_volumes, tr, start_time=start_time)
+    times = frame_times(n_volumes, tr, start_time=settings.start_time)
     responses = {name: values[n_dummy:] for name, values in events.courses(times).items()}
     names_in_model = set(confound_names)
     within_run = (
@@ -200,8 +215,8 @@ def build_design(
         warnings.simplefilter("ignore", UserWarning)
         drift = make_first_level_design_matrix(
             times[n_dummy:],
-            drift_model="cosine" if high_pass > 0 else "polynomial",
-            high_pass=high_pass,
+            drift_model="cosine" if settings.high_pass > 0 else "polynomial",
+            high_pass=settings.high_pass,
             drift_order=1,
         )
     matrix = np.column_stack([*parts.values(), drift.to_numpy(dtype=np.float64)])
@@ -227,7 +242,7 @@ def build_design(
         conditions=conditions,
         n_dummy=n_dummy,
         tr=tr,
-        high_pass=high_pass,
+        settings=settings,
         rank=rank,
         censored=tuple(n_dummy + int(row) for row in np.flatnonzero(~uncensored)),
     )

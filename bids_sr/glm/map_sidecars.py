@@ -143,7 +143,7 @@ def model_text(
         "NoiseModel": noise_words(noise_order or 0),
         "DegreesOfFreedom": design.dof,
         "DesignRank": design.rank,
-        "HighPassHz": "n/a" if filter_columns else design.high_pass,
+        "HighPassHz": "n/a" if filter_columns else design.settings.high_pass,
         **({"FilteredBy": filters} if filter_columns else {}),
         "Conditions": list(design.conditions),
         "Confounds": nuisance,

@@ -90,33 +90,6 @@ class TimeModel:
         return " or ".join(rules)
 
 
-def time_model(
-    fd_censor: float | None,
-    enorm_censor: float | None,
-    band_pass: Sequence[float],
-    drift: str,
-) -> TimeModel:
-    """Return the temporal model that options describe.
-
-    Parameters
-    ----------
-    fd_censor, enorm_censor : float | None
-        Limits of `TimeModel`.
-    band_pass : Sequence[float]
-        Lowest and highest frequency (Hz); empty to turn the filter off.
-    drift : str
-        ``cosine`` or ``legendre:N``.
-    """
-    kind, _, order = drift.partition(":")
-    low_high = tuple(map(float, band_pass))
-    return TimeModel(
-        fd_censor=fd_censor,
-        enorm_censor=enorm_censor,
-        band_pass=(low_high[0], low_high[1]) if low_high else None,
-        legendre=int(order) if kind == "legendre" else None,
-    )
-
-
 def motion_norm(params: Array) -> Float:
     """Return the Euclidean norm of the motion derivatives, (T,); the first value is NaN.
 

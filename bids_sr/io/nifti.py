@@ -72,6 +72,14 @@ def _open_header(path: Path) -> nib.Nifti1Image:
     return image
 
 
+def shortest_decimal(value: np.float32) -> float:
+    """Return the shortest decimal number that single precision stores as a value.
+
+    A repetition time of 0.72 s in a sidecar is thus 0.72 s in the header, and not 0.7200000286 s.
+    """
+    return float(str(np.float32(value)))
+
+
 class SeriesReader:
     """Reader of a NIfTI image by volumes or slabs.
 
@@ -108,7 +116,9 @@ class SeriesReader:
         )  # type: ignore[assignment]
         unit = self.header.get_xyzt_units()[1]
         self.tr = (
-            float(self.header["pixdim"][4]) * _SECONDS.get(unit, 1.0) if self.ndim == 4 else 0.0
+            shortest_decimal(self.header["pixdim"][4]) * _SECONDS.get(unit, 1.0)
+            if self.ndim == 4
+            else 0.0
         )
         self.compressed = self.path.suffix == ".gz"
         stored: Any = image.dataobj

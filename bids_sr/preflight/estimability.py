@@ -13,6 +13,7 @@ from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import ALL, Contrast, Contrasts
 from bids_sr.preflight.events import sum_text
 from bids_sr.preflight.rough_model import surely_informative
+from bids_sr.preflight.run_model import design_settings, time_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,20 +78,19 @@ def assess_types(
         plain, unmodeled={name: sum_text(parts) for name, parts in events.summed.items()}
     )
     dummies = settings.preprocessing.dummy_scans or 0
-    start_time = run.start_time(settings.preprocessing.slice_time_ref)
-    times = frame_times(run.n_volumes, run.tr, start_time=start_time)[dummies:]
-    high_pass = settings.activation.cosine_cutoff
+    design = design_settings(run, settings)
+    times = frame_times(run.n_volumes, run.tr, start_time=design.start_time)[dummies:]
     if len(times) < 2 or run.n_volumes > _MOST_VOLUMES:
         return plain
     if not _is_filtered(settings) and surely_informative(
-        events, times, run.duration, run.tr, high_pass
+        events, times, run.duration, run.tr, design.high_pass
     ):
         return replace(plain, is_clear=True)
     try:
-        design = _build(events, run, settings)
+        exact = _build(events, run, settings)
     except DesignError:  # reported by `is_estimable`
         return plain
-    return _assess(plain, events, design, run, findings)
+    return _assess(plain, events, exact, run, findings)
 
 
 def _assess(
@@ -228,11 +228,10 @@ def _build(events: "Events", run: BoldRun, settings: Settings) -> "Design":
     table = _filter_columns(run, dummies, settings) if _is_filtered(settings) else None
     return build_design(
         events,
+        design_settings(run, settings),
         n_volumes=run.n_volumes,
         tr=run.tr,
         n_dummy=dummies,
-        start_time=run.start_time(settings.preprocessing.slice_time_ref),
-        high_pass=settings.activation.cosine_cutoff,
         confounds=table,
         confound_names=() if table is None else tuple(map(str, table)),
     )
@@ -242,9 +241,8 @@ def _filter_columns(run: BoldRun, dummies: int, settings: Settings) -> "pd.DataF
     """Return the columns of a run's temporal model that do not depend on head motion."""
     import pandas as pd
 
-    from bids_sr.glm.time_columns import time_columns, time_model
+    from bids_sr.glm.time_columns import time_columns
 
-    activation = settings.activation
     no_motion = pd.DataFrame(index=range(run.n_volumes))
-    model = time_model(None, None, activation.band_pass, activation.drift)
+    model = time_model(settings, with_censoring=False)
     return time_columns(no_motion, model, tr=run.tr, n_dummy=dummies)[0]

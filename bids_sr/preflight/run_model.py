@@ -1,11 +1,16 @@
-"""Length of a run and its task blocks, for its linear model and for split halves."""
+"""Linear model of a run before processing: options, number of volumes, and task blocks."""
 
 import math
+from typing import TYPE_CHECKING
 
 from bids_sr.bids import BoldRun, Findings
 from bids_sr.bids.headers import READ_ERRORS
 from bids_sr.config import Settings
 from bids_sr.preflight.rough_model import rough_courses
+
+if TYPE_CHECKING:
+    from bids_sr.glm.design import DesignSettings
+    from bids_sr.glm.time_columns import TimeModel
 
 # s; a shorter half does not contain half a period of the fastest of the slow fluctuations (.1 Hz)
 _HALF_AT_REST = 5.0
@@ -15,6 +20,31 @@ _MOST_UNSTEADY = 25  # largest number of initial volumes that can be detected as
 _MOST_DUMMIES = 10
 _UNSURE = 0.1  # largest error of a share that is computed from the approximate response
 _NEEDED = 2  # blocks of a condition, one per half
+
+
+def design_settings(run: BoldRun, settings: Settings) -> "DesignSettings":
+    """Return the options of the design of a run's linear models."""
+    from bids_sr.glm.design import DesignSettings
+
+    return DesignSettings(
+        high_pass=settings.activation.cosine_cutoff,
+        start_time=run.start_time(settings.preprocessing.slice_time_ref),
+    )
+
+
+def time_model(settings: Settings, *, with_censoring: bool = True) -> "TimeModel":
+    """Return the temporal model of all runs, with or without censoring by head motion."""
+    from bids_sr.glm.time_columns import TimeModel
+
+    activation = settings.activation
+    return TimeModel(
+        fd_censor=activation.fd_censor if with_censoring else None,
+        enorm_censor=activation.enorm_censor if with_censoring else None,
+        band_pass=(activation.band_pass[0], activation.band_pass[1])
+        if activation.band_pass
+        else None,
+        legendre=activation.legendre_order,
+    )
 
 
 def count_dummies(run: BoldRun, settings: Settings) -> int:
@@ -108,14 +138,10 @@ def _is_long_enough_for_time_model(
         check_volumes,
         column_count,
         select_censored_volumes,
-        time_model,
     )
     from bids_sr.io.tables import read_frame
 
-    activation = settings.activation
-    model = time_model(
-        activation.fd_censor, activation.enorm_censor, activation.band_pass, activation.drift
-    )
+    model = time_model(settings)
     n_remaining = rows
     table = None if run.precomputed is None else run.precomputed.confounds
     if table is not None and model.censors:
@@ -164,7 +190,7 @@ def can_be_split(
 
     events = read_events(run.events)
     blocks = find_blocks(events)
-    start_time = run.start_time(settings.preprocessing.slice_time_ref)
+    start_time = design_settings(run, settings).start_time
     times = frame_times(run.n_volumes, run.tr, start_time=start_time)[dummies:]
     counts = dict.fromkeys((block.condition for block in blocks), 0)
     shares = response_shares(blocks, times, run.tr, rough_courses)
@@ -233,12 +259,9 @@ def _room_for_blocks(run: BoldRun, settings: Settings, dummies: int) -> int:
 
     Motion, drift and temporal model are included, and one degree of freedom is left for residuals.
     """
-    from bids_sr.glm.time_columns import column_count, time_model
+    from bids_sr.glm.time_columns import column_count
 
-    activation = settings.activation
     rows, columns = _size_of_model(run, dummies, MOTION_REGRESSORS, settings)
-    if activation.models_time:
-        columns += column_count(
-            rows, run.tr, time_model(None, None, activation.band_pass, activation.drift)
-        )
+    if settings.activation.models_time:
+        columns += column_count(rows, run.tr, time_model(settings, with_censoring=False))
     return rows - columns - 1

@@ -12,11 +12,12 @@ from threadpoolctl import threadpool_limits
 
 from bids_sr.config.levels import StoredMaps
 from bids_sr.config.seeds import count_mapped
+from bids_sr.frozen import frozen
 from bids_sr.glm import map_sidecars
 from bids_sr.glm.activation_maps import ActivationMaps, ActivationSettings, map_activation
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.glm.design import scale_weights
+from bids_sr.glm.design import DesignSettings, scale_weights
 from bids_sr.glm.map_summary import Regions, activation_rows, find_regions
 from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.glm.noise import FULL_ORDER_DOF, noise_words
@@ -29,7 +30,6 @@ from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.metrics.rows import MetricRow, columns_json, metric_rows
 from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import (
-    Confounds,
     Derivative,
     Facts,
     Image,
@@ -44,52 +44,84 @@ from bids_sr.pipeline.step import HERE, step
 from bids_sr.quality.series_quality import QualitySums, quality_metrics
 from bids_sr.series import RAW, map_label
 from bids_sr.sr.method import Cost
+from bids_sr.steps.linear_models import LinearModel
 from bids_sr.steps.memory import MAPS
 
 _LOGGER = logging.getLogger(__name__)
 
-_Kinds = Sequence[Literal["cc", "glm"]]
+MapKind = Literal["cc", "glm"]
 _ON_OFF = (
     "task time series (on/off) convolved with the canonical hemodynamic response function"
     " [@stss_srfmri]"
 )
 
 
+@frozen
+class MapSettings:
+    """Settings of the maps of all series of a run, apart from the linear model.
+
+    Parameters
+    ----------
+    kinds : Sequence[MapKind]
+        Kinds of maps: correlation, linear model, or both.
+    thresholds : Sequence[str]
+        Thresholds of active regions.
+    smoothing : Sequence[float]
+        Smoothing of the maps (FWHM, mm).
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size, per axis.
+    axis_order : AxisOrder
+        Axis order of the input, for texts.
+    low_pass : float | None
+        Cut-off of the low-pass filter of correlations (Hz); None to disable the filter.
+    input_smoothing : float
+        Smoothing of the acquired volumes (FWHM, mm), for sidecars.
+    correlation_confounds : bool
+        Whether confounds are also regressed out of time series before correlations are computed.
+    """
+
+    kinds: Sequence[MapKind]
+    thresholds: Sequence[str]
+    smoothing: Sequence[float]
+    factor: Factor
+    axis_order: AxisOrder
+    low_pass: float | None = None
+    input_smoothing: float = 0.0
+    correlation_confounds: bool = False
+
+
 def describe_maps(
-    *,
-    kinds: _Kinds,
-    thresholds: Sequence[str],
-    smoothing: Sequence[float],
-    high_pass: float,
-    low_pass: float | None,
+    settings: MapSettings,
+    design: DesignSettings,
     nuisance: Sequence[str] | None,
-    correlation_confounds: bool,
+    *,
     at_rest: bool,
 ) -> str:
-    """Return methods text of the maps of all series; for parameters see `map_series`.
+    """Return methods text of the maps of all series.
 
-    `at_rest` is True if time series of seeds replace events.
+    `nuisance`: columns of the confounds in the model; None for motion and aCompCor. `at_rest` is
+    True if time series of seeds replace events.
     """
-    widths = enumerate_words([f"{width:g}" for width in smoothing])
+    widths = enumerate_words([f"{width:g}" for width in settings.smoothing])
     what, course = (
         ("Connectivity", "time series of each seed") if at_rest else ("Activation", _ON_OFF)
     )
     unit = "standard deviation of the seed" if at_rest else "sustained block"
-    none = " (0 mm: no smoothing)" if 0 in smoothing else ""
+    none = " (0 mm: no smoothing)" if 0 in settings.smoothing else ""
     parts = [
         f"{what} was mapped in all series with the same model, after smoothing with a Gaussian"
         f" kernel of {widths} mm FWHM{none}."
     ]
-    if "cc" in kinds:
-        filtered = f", low-pass filtered at {low_pass:g} Hz" if low_pass else ""
-        if correlation_confounds:
+    if "cc" in settings.kinds:
+        filtered = f", low-pass filtered at {settings.low_pass:g} Hz" if settings.low_pass else ""
+        if settings.correlation_confounds:
             filtered += f", corrected for confounds (`{', '.join(nuisance or ()) or 'none'}`)"
         parts.append(
             f"For correlation maps, voxel time series were linearly detrended{filtered} and"
             f" correlated with the {course}. Active regions were defined as voxels in the region"
             " of interest with a correlation of at least max - (max - min)/4."
         )
-    if "glm" in kinds:
+    if "glm" in settings.kinds:
         named = (
             "six head-motion parameters and their temporal derivatives, and, if tissue maps were"
             " available, the first five aCompCor components [@behzadi2007] of all nuisance"
@@ -98,7 +130,11 @@ def describe_maps(
             else f"and the selected confounds (`{', '.join(nuisance) or 'none'}`), as far as they"
             " were available in the run"
         )
-        drift = f"discrete cosines up to {high_pass:.2g} Hz" if high_pass else "a linear trend"
+        drift = (
+            f"discrete cosines up to {design.high_pass:.2g} Hz"
+            if design.high_pass
+            else "a linear trend"
+        )
         parts.append(
             "A general linear model (GLM) was fitted to the unfiltered series with generalized"
             " least squares. Regressors were computed with nilearn [@nilearn]. Nuisance"
@@ -109,7 +145,7 @@ def describe_maps(
             " of freedom, the model had a lower order, which is listed in the sidecar of each"
             f" map. Effects are reported as signal change per {unit}."
         )
-        if "fdr" in thresholds:
+        if "fdr" in settings.thresholds:
             parts.append(
                 "Maps were also thresholded at a false discovery rate (FDR) of .05"
                 " [@benjamini1995]."
@@ -161,37 +197,45 @@ def _cost_of_maps(contrasts: Contrasts) -> Cost:
     return Cost(always=1.1, volumes=0.015, high=0.9 * count_mapped(contrasts))
 
 
-@step(makes=("maps", "map_metrics", "quality", "middle", "tsnr"), memory=MAPS, cost=_cost_of_maps)
+@frozen
+class SeriesMaps:
+    """Maps of one series, with metrics and inputs of figures.
+
+    Parameters
+    ----------
+    maps : list[Map]
+        Maps and regions.
+    map_metrics : Rows
+        Metrics of the maps.
+    quality : Rows
+        Image quality of the series.
+    middle : Image
+        Middle volume.
+    tsnr : Image
+        Temporal signal-to-noise ratio.
+    """
+
+    maps: list[Map]
+    map_metrics: Rows
+    quality: Rows
+    middle: Image
+    tsnr: Image
+
+
+@step(memory=MAPS, cost=_cost_of_maps)
 def map_series(
     series: Series,
     mask: Mask,
     roi: Mask,
-    regressors: Regressors,
+    model: LinearModel,
     here: Path = HERE,
-    confounds: Confounds | None = None,
     own_regressors: Sequence[Regressors] = (),
     zerofilled: Series | None = None,
-    zerofilled_maps: Sequence[Map] = (),
-    zerofilled_metrics: Rows | None = None,
-    zerofilled_quality: Rows | None = None,
-    zerofilled_tsnr: Image | None = None,
+    zerofilled_maps: SeriesMaps | None = None,
     *,
     series_name: str,
-    smoothing: Sequence[float],
-    contrasts: Contrasts,
-    kinds: _Kinds,
-    thresholds: Sequence[str],
-    factor: Factor,
-    tr: float,
-    n_dummy: int,
-    high_pass: float,
-    low_pass: float | None,
-    start_time: float,
-    axis_order: AxisOrder,
-    nuisance: list[str] | None,
-    input_smoothing: float = 0.0,
-    correlation_confounds: bool = False,
-) -> tuple[list[Map], Rows, Rows, Image, Image]:
+    settings: MapSettings,
+) -> SeriesMaps:
     """Map correlation and linear model of one series, with regions, metrics and image quality.
 
     The series is read once for all smoothing widths, and for tSNR, mean signal and noise
@@ -204,87 +248,79 @@ def map_series(
         Series in BOLD signal units, including dummies.
     mask, roi : Mask
         Brain and region of interest on the grid of the series.
+    model : LinearModel
+        Linear model of the run, whose regressors are also used for correlations.
     own_regressors : Sequence[Regressors]
-        Seed time series of this series, one per width in `smoothing`; empty to use `regressors` at
-        all widths.
-    zerofilled, zerofilled_maps, zerofilled_metrics, zerofilled_quality, zerofilled_tsnr
-        Zero-filled series, and the results of this step for it. They are reused if the series is
-        the same file, because its method was not applied.
-    low_pass : float | None
-        Cut-off of the low-pass filter for the correlation (Hz); None to disable the filter.
-    start_time : float
-        Reference time of a volume (s after its start).
-    nuisance : list[str] | None
-        Columns of the confounds in the model; None for motion and aCompCor.
-    input_smoothing : float
-        Smoothing of the acquired volumes (FWHM, mm), for the sidecars.
-    correlation_confounds : bool
-        Whether confounds are also regressed out of time series before the correlation.
-
-    Returns
-    -------
-    tuple[list[Map], Rows, Rows, Image, Image]
-        Maps and regions; metrics of maps; image quality; middle volume; and tSNR map.
+        Seed time series of this series, one per smoothing width; empty to use the regressors of
+        the model at all widths.
+    zerofilled, zerofilled_maps : Series | None, SeriesMaps | None
+        Zero-filled series, and its maps. They are reused if the series is the same file, because
+        its method was not applied.
+    series_name : str
+        Name of the series.
+    settings : MapSettings
+        Settings of the maps.
     """
+    inputs = model.inputs
     middle = Volume(series.volume(series.shape[3] // 2), series.affine)
     if zerofilled is not None and Path(series.path).samefile(zerofilled.path):
         shared_sidecar = partial(
             map_sidecars.common_sidecar,
             series=series_name,
             zooms=series.zooms,
-            axis_order=axis_order,
+            axis_order=settings.axis_order,
         )
-        return (
-            [
+        assert zerofilled_maps is not None
+        return SeriesMaps(
+            maps=[
                 _link_map(zerofilled_map, series_name, shared_sidecar, here)
-                for zerofilled_map in zerofilled_maps
+                for zerofilled_map in zerofilled_maps.maps
             ],
-            [replace(row, series=series_name) for row in zerofilled_metrics or ()],
-            [replace(row, series=series_name) for row in zerofilled_quality or ()],
-            middle,
-            zerofilled_tsnr or middle,
+            map_metrics=[replace(row, series=series_name) for row in zerofilled_maps.map_metrics],
+            quality=[replace(row, series=series_name) for row in zerofilled_maps.quality],
+            middle=middle,
+            tsnr=zerofilled_maps.tsnr,
         )
-    time_names = model_confounds(confounds, [])  # columns of the temporal model
+    time_names = model_confounds(inputs.confounds, [])  # columns of the temporal model
     missing_names = [
-        name for name in nuisance or () if model_confounds(confounds, [name]) == time_names
+        name
+        for name in model.nuisance or ()
+        if model_confounds(inputs.confounds, [name]) == time_names
     ]
     if missing_names and series_name == RAW:
         _LOGGER.warning("The confounds of this run do not include %s", ", ".join(missing_names))
-    settings = ActivationSettings(
-        kinds=tuple(kinds),
-        confound_names=model_confounds(confounds, nuisance),
-        low_pass=low_pass,
-        smoothing=tuple(map(float, smoothing)),
-        tr=tr,
-        n_dummy=n_dummy,
-        high_pass=high_pass,
-        start_time=start_time,
-        correlation_confounds=correlation_confounds,
-    )
-    uncensored = uncensored_volumes(confounds, series.shape[3])[n_dummy:]
+    uncensored = uncensored_volumes(inputs.confounds, series.shape[3])[inputs.n_dummy :]
     sums = QualitySums(
         mask.data, series.zooms, len(uncensored), None if uncensored.all() else uncensored
     )
-    own_seeds = dict(zip(settings.smoothing, own_regressors, strict=bool(own_regressors)))
+    widths = tuple(map(float, settings.smoothing))
+    own_seeds = dict(zip(widths, own_regressors, strict=bool(own_regressors)))
     fits = map_contrasts(
         series,
         mask.data,
-        own_seeds or regressors,
-        contrasts,
-        settings,
+        model,
         here,
-        confounds,
-        sums.add,
+        kinds=settings.kinds,
+        smoothing=widths,
+        own_regressors=own_seeds,
+        low_pass=settings.low_pass,
+        correlation_confounds=settings.correlation_confounds,
+        seen=sums.add,
     )
     maps: list[Derivative] = []
     rows: list[MetricRow] = []
     for fwhm_mm, fit in fits.items():
-        regions = find_regions(fit.maps, mask.data, roi.data, parse_thresholds(thresholds))
-        common = map_sidecars.common_sidecar(
-            series=series_name, fwhm_mm=fwhm_mm, zooms=series.zooms, axis_order=axis_order
+        regions = find_regions(
+            fit.maps, mask.data, roi.data, parse_thresholds(settings.thresholds)
         )
-        if input_smoothing:
-            common = {**common, "InputSmoothingFWHM": input_smoothing}
+        common = map_sidecars.common_sidecar(
+            series=series_name,
+            fwhm_mm=fwhm_mm,
+            zooms=series.zooms,
+            axis_order=settings.axis_order,
+        )
+        if settings.input_smoothing:
+            common = {**common, "InputSmoothingFWHM": settings.input_smoothing}
         maps += [
             _write_map(
                 Derivative(
@@ -295,7 +331,7 @@ def map_series(
                 here,
             )
             for values, entities, sidecar in _images(
-                fit, regions, thresholds, contrasts, settings, map_label(series_name, fwhm_mm)
+                fit, regions, model.contrasts, settings, map_label(series_name, fwhm_mm)
             )
         ]
         design = fit.design
@@ -304,21 +340,27 @@ def map_series(
             "design_rank": design.rank,
             "design_columns": len(design.columns),
         }
-        rows += metric_rows(series_name, size if "glm" in kinds else {}, fwhm_mm=fwhm_mm)
+        rows += metric_rows(series_name, size if "glm" in settings.kinds else {}, fwhm_mm=fwhm_mm)
         rows += activation_rows(
             fit.maps,
             regions,
-            own_seeds.get(fwhm_mm, regressors).contrasts(contrasts),
+            own_seeds.get(fwhm_mm, inputs.regressors).contrasts(model.contrasts),
             mask=mask.data,
             roi=roi.data,
             affine=series.affine,
             series=series_name,
             fwhm_mm=fwhm_mm,
-            per_acquired=1 if series_name == RAW else prod(factor),
+            per_acquired=1 if series_name == RAW else prod(settings.factor),
         )
     quality = sums.quality()
     quality_rows = metric_rows(series_name, quality_metrics(quality, mask.data))
-    return maps, rows, quality_rows, middle, Volume(quality.tsnr, series.affine)
+    return SeriesMaps(
+        maps=maps,
+        map_metrics=rows,
+        quality=quality_rows,
+        middle=middle,
+        tsnr=Volume(quality.tsnr, series.affine),
+    )
 
 
 def _write_map(derivative: Derivative, here: Path) -> Derivative:
@@ -350,24 +392,37 @@ def _link_map(
 def map_contrasts(
     series: SeriesReader,
     mask: Array,
-    regressors: Regressors | Mapping[float, Regressors],
-    contrasts: Contrasts,
-    settings: ActivationSettings,
+    model: LinearModel,
     here: Path,
-    confounds: Confounds | None = None,
+    *,
+    kinds: Sequence[MapKind],
+    smoothing: Sequence[float],
+    own_regressors: Mapping[float, Regressors] | None = None,
+    low_pass: float | None = 0.1,
+    correlation_confounds: bool = False,
     seen: Callable[[list[Float32]], None] | None = None,
 ) -> dict[float, ActivationMaps]:
     """Map the contrasts of a run that can be estimated, in a single thread.
 
     Parameters
     ----------
-    regressors : Regressors | Mapping[float, Regressors]
-        Events or seeds; a mapping by smoothing width contains seeds that were smoothed like the
-        maps.
-    settings : ActivationSettings
-        Settings of the correlation and of the linear model.
-    confounds : Confounds | None
-        Confounds of the run, one row per volume; None for a model without confounds.
+    series : SeriesReader
+        Series in BOLD signal units, including dummies.
+    mask : Array
+        Brain on the grid of the series (X, Y, Z).
+    model : LinearModel
+        Linear model of the run.
+    here : Path
+        Folder of scratch files.
+    kinds : Sequence[MapKind]
+        Kinds of maps.
+    smoothing : Sequence[float]
+        Smoothing of the maps (FWHM, mm).
+    own_regressors : Mapping[float, Regressors] | None
+        Seeds by smoothing width that were smoothed like the maps and replace the regressors of
+        the model; None or empty to use these.
+    low_pass, correlation_confounds : float | None, bool
+        Filter of correlations; see `MapSettings`.
     seen : Callable | None
         Function that is called with each batch of volumes that are read.
 
@@ -376,18 +431,27 @@ def map_contrasts(
     dict[float, ActivationMaps]
         Maps with the design, by smoothing width (FWHM, mm).
     """
+    inputs = model.inputs
+    regressors = own_regressors or inputs.regressors
     # Seeds are the same voxels at all widths.
-    some = next(iter(regressors.values())) if isinstance(regressors, Mapping) else regressors
-    available = some.contrasts(contrasts)
+    some = next(iter(own_regressors.values())) if own_regressors else inputs.regressors
     with threadpool_limits(1):
         return map_activation(
             series,
             mask,
             regressors,
-            available,
-            settings,
+            some.contrasts(model.contrasts),
+            ActivationSettings(
+                design=inputs.design,
+                n_dummy=inputs.n_dummy,
+                confound_names=model.confound_names,
+                kinds=tuple(kinds),
+                smoothing=tuple(smoothing),
+                low_pass=low_pass,
+                correlation_confounds=correlation_confounds,
+            ),
             scratch=here,
-            confounds=confounds,
+            confounds=inputs.confounds,
             seen=seen,
         )
 
@@ -395,13 +459,12 @@ def map_contrasts(
 def _images(
     fit: ActivationMaps,
     regions: Regions,
-    thresholds: Sequence[str],
     contrasts: Contrasts,
-    settings: ActivationSettings,
+    settings: MapSettings,
     desc: str,
 ) -> Iterator[tuple[Array, dict[str, str], map_sidecars.Sidecar]]:
     """Yield values, entities and sidecar of maps and regions."""
-    limits = {threshold.label: threshold for threshold in parse_thresholds(thresholds)}
+    limits = {threshold.label: threshold for threshold in parse_thresholds(settings.thresholds)}
     for (name, stat), values in fit.maps.items():
         model = map_sidecars.model_text(
             stat,

@@ -15,10 +15,9 @@ from bids_sr.config.memory import Need
 from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.references import another_run
 from bids_sr.glm.block_effects import block_effects
-from bids_sr.glm.blocks import block_design
 from bids_sr.glm.confound_table import censor_outliers
 from bids_sr.glm.confounds import motion_columns
-from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.model_confounds import MOTION as MODEL_MOTION
 from bids_sr.glm.time_columns import time_column_names
 from bids_sr.io.grids import Factor
@@ -45,7 +44,8 @@ from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import super_resolve_series
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.method import Cost
-from bids_sr.steps.evaluation import N_BOOT, run_effects
+from bids_sr.steps.evaluation import EffectsComparison, run_effects
+from bids_sr.steps.linear_models import DesignInputs
 from bids_sr.steps.memory import EFFECTS
 from bids_sr.steps.outlier_volumes import reasons_by_volume
 
@@ -83,10 +83,8 @@ def measure_other_run(
     outliers: Facts | None = None,
     *,
     factor: Factor,
-    tr: float,
     n_dummy: int,
-    high_pass: float,
-    start_time: float,
+    design: DesignSettings,
     random_seed: int,
 ) -> Effects:
     """Estimate block effects of another run on the high-resolution grid of the evaluated run.
@@ -104,8 +102,8 @@ def measure_other_run(
         Columns of the temporal model of the other run.
     outliers : Facts | None
         Outlier volumes of the other run.
-    start_time : float
-        Reference time of a volume (s after its start).
+    design : DesignSettings
+        Options of the design of the other run.
     """
     import pandas as pd
 
@@ -133,19 +131,13 @@ def measure_other_run(
         )
         if time_columns is not None:
             confounds = pd.concat([confounds, time_columns], axis=1)
-        design = block_design(
-            regressors,
-            n_volumes=stc.shape[3],
-            tr=tr,
-            n_dummy=n_dummy,
-            high_pass=high_pass,
-            start_time=start_time,
-            confounds=confounds,
-            confound_names=(*MODEL_MOTION, *time_column_names(confounds)),
+        inputs = DesignInputs(
+            regressors=regressors, confounds=confounds, n_dummy=n_dummy, design=design
         )
+        blocks = inputs.build_block_design(stc, (*MODEL_MOTION, *time_column_names(confounds)))
         with SeriesReader(target) as resampled:
             effects = block_effects(
-                resampled, bold_mask_hr.data, design, series=ACQUIRED_BAND, with_t=True
+                resampled, bold_mask_hr.data, blocks, series=ACQUIRED_BAND, with_t=True
             )
     target.unlink()
     ratio = signal_ratio(boldref.data, place_in_frame(other_ref, boldref, xfm), bold_mask.data)
@@ -169,22 +161,14 @@ def measure_other_run(
 def compare_with_other_run(
     effects: dict[str, File],
     other_effects: Effects,
-    bold_mask_hr: Mask,
-    roi_hr: Mask,
+    comparison: EffectsComparison,
     same_widths: Facts,
-    *,
-    contrasts: Contrasts,
-    factor: Factor,
-    random_seed: int,
-    n_boot: int = N_BOOT,
 ) -> Rows:
     """Compare series of other programs and the acquired series with another run of the task.
 
     The comparison is limited to the acquired band. For `same_widths`, see
     `bids_sr.steps.compared_series.match_resolution`.
     """
-    run = run_effects(
-        effects, bold_mask_hr, roi_hr, same_widths, contrasts, factor, n_boot, random_seed
-    )
+    run = run_effects(effects, comparison, same_widths)
     with threadpool_limits(1):
         return agreement_rows(run, partial(another_run, other=other_effects))

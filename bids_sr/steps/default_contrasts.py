@@ -3,22 +3,26 @@
 from collections.abc import Mapping, Sequence
 
 from bids_sr.glm.contrasts import Contrast, resolve_contrasts
-from bids_sr.glm.design import build_design
+from bids_sr.glm.design import DesignSettings, build_design
 from bids_sr.glm.regressors import DesignError, Events
 from bids_sr.glm.type_roles import assign_roles, inestimable_contrasts
 
 
 def choose_default_contrasts(
-    events: Events, n_volumes: int, tr: float, high_pass: float
+    events: Events, design: DesignSettings, n_volumes: int, tr: float
 ) -> tuple[dict[str, Contrast], Mapping[str, Sequence[str]]]:
     """Return the default contrasts that the events allow to estimate.
 
     Parameters
     ----------
+    events : Events
+        Events of the run.
+    design : DesignSettings
+        Options of the design.
     n_volumes : int
         Number of volumes, including dummies.
-    tr, high_pass : float
-        Repetition time (s), and cut-off frequency of drift (Hz).
+    tr : float
+        Repetition time (s).
 
     Returns
     -------
@@ -28,12 +32,10 @@ def choose_default_contrasts(
         Names of conditions or contrasts that are left out, by a text about them.
     """
     try:
-        design = build_design(
-            events, n_volumes=n_volumes, tr=tr, high_pass=high_pass, confound_names=()
-        )
+        events_only = build_design(events, design, n_volumes=n_volumes, tr=tr, confound_names=())
     except DesignError:  # reported with the model of the run
         return resolve_contrasts(events.conditions), {}
-    roles = assign_roles(events.conditions, events, design, n_volumes=n_volumes)
+    roles = assign_roles(events.conditions, events, events_only, n_volumes=n_volumes)
     modeled = [name for name in events.conditions if name not in roles.silent]
     contrasts = resolve_contrasts(modeled, described=roles.described, averaged=roles.averaged)
     inestimable = inestimable_contrasts(contrasts, roles.information)

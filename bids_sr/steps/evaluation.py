@@ -13,6 +13,7 @@ from bids_sr.evaluation.evidence import select_compared_rows
 from bids_sr.evaluation.reference_maps import replace_rows, truth_rows
 from bids_sr.evaluation.references import known_activation, make_half_reference, make_map_reference
 from bids_sr.evaluation.volume_scores import image_rows, volume_scores
+from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.grids import Factor
 from bids_sr.metrics.rows import columns_json
@@ -34,6 +35,32 @@ _MOST_VOLUMES = 60
 """Largest number of evenly spaced volumes for scores of single images."""
 
 
+@frozen
+class EffectsComparison:
+    """Settings of comparisons between series on the high-resolution grid of a run.
+
+    Parameters
+    ----------
+    bold_mask_hr, roi_hr : Mask
+        Brain and region of interest on the high-resolution grid.
+    contrasts : Contrasts
+        Weights of conditions, or of seeds, by contrast.
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size, per axis.
+    random_seed : int
+        Seed of the resampling.
+    n_boot : int
+        Number of bootstrap resamples of blocks for confidence intervals.
+    """
+
+    bold_mask_hr: Mask
+    roi_hr: Mask
+    contrasts: Contrasts
+    factor: Factor
+    random_seed: int
+    n_boot: int = N_BOOT
+
+
 def parse_widths(same_widths: Mapping[str, object] | None) -> dict[str, float]:
     """Return smoothing widths (mm) by name of the compared series; {} if there are none.
 
@@ -47,28 +74,24 @@ def parse_widths(same_widths: Mapping[str, object] | None) -> dict[str, float]:
 
 def run_effects(
     effects: Mapping[str, Path],
-    mask: Mask,
-    roi: Mask,
-    same_widths: Mapping[str, object] | None,
-    contrasts: Contrasts,
-    factor: Factor,
-    n_boot: int,
-    seed: int,
+    comparison: EffectsComparison,
+    same_widths: Mapping[str, object] | None = None,
     maps: Sequence[Map] = (),
 ) -> RunEffects:
     """Return the effects of all series of a run with the settings of their comparison.
 
     `same_widths` are smoothing widths (FWHM, mm) by compared series; None for unknown widths.
     """
+    mask = comparison.bold_mask_hr
     return RunEffects(
         files=effects,
-        contrasts=contrasts,
+        contrasts=comparison.contrasts,
         mask=mask.data,
         affine=mask.affine,
-        roi=roi.data,
-        factor=factor,
-        n_boot=n_boot,
-        seed=seed,
+        roi=comparison.roi_hr.data,
+        factor=comparison.factor,
+        n_boot=comparison.n_boot,
+        seed=comparison.random_seed,
         acquired_t={
             contrast: sample_volume(
                 statmap.volume.data, statmap.volume.affine, mask.data.shape, mask.affine
@@ -96,7 +119,15 @@ def gather_fine_effects(
 
     `effects` are files of all series on the high-resolution grid, which are read one at a time.
     """
-    run = run_effects(effects, bold_mask_hr, roi_hr, None, contrasts, factor, 0, 0)
+    comparison = EffectsComparison(
+        bold_mask_hr=bold_mask_hr,
+        roi_hr=roi_hr,
+        contrasts=contrasts,
+        factor=factor,
+        random_seed=0,
+        n_boot=0,
+    )
+    run = run_effects(effects, comparison)
     with threadpool_limits(1):
         return save_fine_effects(run, here / "fine_effects.npz")
 
@@ -131,15 +162,9 @@ def describe_halves(factor: Factor, *, at_rest: bool) -> str:
 @step(makes="split_half", memory=EFFECTS, cost=Cost(always=2.5))
 def compare_halves(
     effects: dict[str, File],
-    bold_mask_hr: Mask,
-    roi_hr: Mask,
+    comparison: EffectsComparison,
     maps: Sequence[Map] = (),
     same_widths: Facts | None = None,
-    *,
-    contrasts: Contrasts,
-    factor: Factor,
-    random_seed: int,
-    n_boot: int = N_BOOT,
 ) -> Rows:
     """Compare effects of one half of the blocks with measured effects of the other half.
 
@@ -148,13 +173,15 @@ def compare_halves(
     effects : dict[str, File]
         Block effects of all series on the high-resolution grid, including `measured`, which are
         read one at a time.
+    comparison : EffectsComparison
+        Voxels, contrasts and resampling.
+    maps : Sequence[Map]
+        Maps of all series; t of the acquired series selects active voxels.
     same_widths : Facts | None
         Smoothing (mm) that gives the acquired series the smoothness of series of other programs,
         by name.
     """
-    run = run_effects(
-        effects, bold_mask_hr, roi_hr, same_widths, contrasts, factor, n_boot, random_seed, maps
-    )
+    run = run_effects(effects, comparison, same_widths, maps)
     with threadpool_limits(1):
         return agreement_rows(run, make_half_reference)
 
@@ -171,17 +198,12 @@ def describe_known_activation(factor: Factor) -> str:
 @step(makes="truth", memory=EFFECTS, cost=Cost(always=1.2, low=29.0))
 def compare_with_truth(
     maps: Sequence[Map],
-    bold_mask_hr: Mask,
-    roi_hr: Mask,
+    comparison: EffectsComparison,
     effects: dict[str, File] | None = None,
     truth_maps: dict[str, Image] | None = None,
     same_widths: Facts | None = None,
     *,
-    contrasts: Contrasts,
-    factor: Factor,
     at_rest: bool,
-    random_seed: int,
-    n_boot: int = N_BOOT,
 ) -> Rows:
     """Compare maps of the whole run with measured maps and known activation.
 
@@ -202,16 +224,14 @@ def compare_with_truth(
     rows = truth_rows(
         hr_maps,
         lambda statmap: statmap.volume.data,
-        contrasts,
-        grid=bold_mask_hr,
-        roi=roi_hr.data,
+        comparison.contrasts,
+        grid=comparison.bold_mask_hr,
+        roi=comparison.roi_hr.data,
         known=known,
     )
     if not effects:
         return rows
-    run = run_effects(
-        effects, bold_mask_hr, roi_hr, same_widths, contrasts, factor, n_boot, random_seed, maps
-    )
+    run = run_effects(effects, comparison, same_widths, maps)
     with threadpool_limits(1):
         return replace_rows(
             rows, agreement_rows(run, make_map_reference, partial(known_activation, known=known))

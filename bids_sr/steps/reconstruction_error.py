@@ -11,11 +11,9 @@ from scipy import ndimage
 from bids_sr.evaluation.detail_support import COVERAGE, permits_reliable
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.evaluation.tested_detail import iterate_tested_detail
-from bids_sr.glm.activation_maps import ActivationSettings
 from bids_sr.glm.block_effects import block_effects
-from bids_sr.glm.blocks import BlockDesign, TooFewBlocks, block_design
-from bids_sr.glm.contrasts import Contrasts
-from bids_sr.glm.model_confounds import MOTION, model_confounds
+from bids_sr.glm.blocks import BlockDesign, TooFewBlocks
+from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.smoothing import smooth
 from bids_sr.glm.time_columns import time_column_names
 from bids_sr.io.arrays import Array, Float32
@@ -23,14 +21,12 @@ from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.metrics.rows import MetricRow, metric_rows
 from bids_sr.pipeline.artifacts import (
-    Confounds,
     Derivative,
     Facts,
     File,
     Image,
     Map,
     Mask,
-    Regressors,
     Rows,
     Series,
     Transforms,
@@ -58,6 +54,7 @@ from bids_sr.steps.error_maps import (
     is_wide,
     maps_by_contrast,
 )
+from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.memory import MAPS, VARIANCE
 from bids_sr.steps.outlier_volumes import reasons_by_volume
 
@@ -81,8 +78,7 @@ def check_intervals(
     bold_mask: Mask,
     hmc_xfms: Transforms,
     model_file: File,
-    regressors: Regressors,
-    confounds: Confounds | None = None,
+    linear_model: LinearModel,
     calibration_patterns: Image | None = None,
     boldref2calibration_xfm: Transforms | None = None,
     calibration_facts: Facts | None = None,
@@ -90,14 +86,8 @@ def check_intervals(
     *,
     here: Path = HERE,
     series_name: str,
-    contrasts: Contrasts,
     smoothing: Sequence[float],
     factor: Factor,
-    tr: float,
-    n_dummy: int,
-    high_pass: float,
-    start_time: float,
-    nuisance: list[str] | None,
     random_seed: int,
     omp_nthreads: int,
 ) -> Rows:
@@ -110,6 +100,8 @@ def check_intervals(
 
     Parameters
     ----------
+    linear_model : LinearModel
+        Linear model of the run.
     calibration_patterns, boldref2calibration_xfm, calibration_facts
         Calibration run of the model, see `bids_sr.steps.calibration_run`; None if there is none.
     outliers : Facts | None
@@ -135,7 +127,7 @@ def check_intervals(
     if not (isinstance(recipe, VarianceRecipe) and recipe.fwhm and was_applied(model.card.json)):
         return []
     middle = apply_affine(preproc.affine, np.argwhere(bold_mask.data).mean(0))
-    design = _block_design(regressors, preproc, confounds, tr, n_dummy, high_pass, start_time)
+    design = _block_design(linear_model.inputs, preproc)
     exemplars = calibration_exemplars(
         calibration_patterns, boldref2calibration_xfm, calibration_facts
     )
@@ -159,7 +151,7 @@ def check_intervals(
                 factor,
                 recipe,
                 here,
-                n_dummy=n_dummy,
+                n_dummy=linear_model.inputs.n_dummy,
                 nuisance=motion_regressors(hmc_xfms, middle),
                 excluded=list(reasons_by_volume(outliers)),
                 seed=random_seed,
@@ -172,24 +164,14 @@ def check_intervals(
         _LOGGER.warning("%s: the confidence intervals could not be tested: %s", series_name, error)
         return []
     rows: list[MetricRow] = []
-    settings = ActivationSettings(
-        kinds=("glm",),
-        smoothing=tuple(sorted({0.0, *smoothing})),
-        confound_names=model_confounds(confounds, nuisance),
-        tr=tr,
-        n_dummy=n_dummy,
-        high_pass=high_pass,
-        start_time=start_time,
-    )
     maps = {}
-    unsmoothed = replace(settings, smoothing=(0.0,))
-    for path, mask, model_settings in (
-        (below.low, below.low_mask, settings),
-        (below.errors, below.mask, unsmoothed),
+    for path, mask, widths in (
+        (below.low, below.low_mask, sorted({0.0, *smoothing})),
+        (below.errors, below.mask, [0.0]),
     ):
         with SeriesReader(path) as reader:
             fits = map_contrasts(
-                reader, mask, regressors, contrasts, model_settings, here, confounds
+                reader, mask, linear_model, here, kinds=("glm",), smoothing=widths
             )
             maps[path] = fits, reader.zooms, reader.affine
             if design is not None and path == below.errors:
@@ -215,7 +197,7 @@ def check_intervals(
                 }
                 for width, fit in low_fits.items()
             },
-            contrasts,
+            linear_model.contrasts,
             (factor[0], factor[1], 1.0),
         )
     low_maps, error_maps = low_fits[0.0].maps, error_fits[0.0].maps
@@ -240,30 +222,12 @@ def check_intervals(
     return rows
 
 
-def _block_design(
-    regressors: Regressors,
-    series: SeriesReader,
-    confounds: Confounds | None,
-    tr: float,
-    n_dummy: int,
-    high_pass: float,
-    start_time: float,
-) -> BlockDesign | None:
-    """Return the model with one regressor per block; None if the run has no two halves."""
+def _block_design(inputs: DesignInputs, series: SeriesReader) -> BlockDesign | None:
+    """Return the design with one regressor per block; None if the run has no two halves."""
+    confounds = inputs.confounds
+    names = [name for name in MOTION if confounds is not None and name in confounds]
     try:
-        return block_design(
-            regressors,
-            n_volumes=series.shape[3],
-            tr=tr,
-            n_dummy=n_dummy,
-            high_pass=high_pass,
-            start_time=start_time,
-            confounds=confounds,
-            confound_names=(
-                *(name for name in MOTION if confounds is not None and name in confounds),
-                *time_column_names(confounds),
-            ),
-        )
+        return inputs.build_block_design(series, (*names, *time_column_names(confounds)))
     except TooFewBlocks:
         return None
 

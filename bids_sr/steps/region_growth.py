@@ -5,13 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.glm.activation_maps import ActivationSettings
 from bids_sr.glm.contrasts import Contrasts, single_conditions
 from bids_sr.glm.region_growth import REACH_MM, grow_roi, transfer_growth
-from bids_sr.glm.time_columns import time_column_names
-from bids_sr.pipeline.artifacts import Confounds, Facts, Mask, Regressors, Series, Volume
+from bids_sr.pipeline.artifacts import Facts, Mask, Series, Volume
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.steps.activation import map_contrasts
+from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.memory import MAPS
 
 
@@ -38,16 +37,12 @@ def grow_region(
     roi_bold: Mask,
     bold_mask_hr: Mask,
     roi_bold_hr: Mask,
-    regressors: Regressors,
+    inputs: DesignInputs,
     here: Path = HERE,
-    confounds: Confounds | None = None,
     *,
     contrasts: Contrasts,
     smoothing: Sequence[float],
-    tr: float,
-    n_dummy: int,
     low_pass: float | None,
-    start_time: float,
 ) -> tuple[Mask, Mask, Facts]:
     """Grow the region of interest into activation of the acquired series that its border cuts.
 
@@ -57,30 +52,27 @@ def grow_region(
 
     Parameters
     ----------
+    inputs : DesignInputs
+        Regressors and confounds of the run, of which only the columns of the temporal model are
+        used.
     low_pass : float | None
         Cut-off of the low-pass filter (Hz); None to disable the filter.
-    start_time : float
-        Reference time of a volume (s after its start).
-    confounds : Confounds | None
-        Confounds of the run. Only the columns of the temporal model are used.
     """
-    settings = ActivationSettings(
-        kinds=("cc",),
-        confound_names=time_column_names(confounds),
-        low_pass=low_pass,
-        smoothing=(max(smoothing),),
-        tr=tr,
-        n_dummy=n_dummy,
-        high_pass=0.0,
-        start_time=start_time,
-    )
+    # an empty selection of confounds includes the columns of the temporal model
+    model = LinearModel(inputs=inputs, contrasts=contrasts, nuisance=[])
     (maps_at_width,) = map_contrasts(
-        preproc, bold_mask.data, regressors, contrasts, settings, here, confounds
+        preproc,
+        bold_mask.data,
+        model,
+        here,
+        kinds=("cc",),
+        smoothing=(max(smoothing),),
+        low_pass=low_pass,
     ).values()
     highest = np.max(
         [
             maps_at_width.maps[name, "cc"]
-            for name in select_contrasts(regressors.contrasts(contrasts))
+            for name in select_contrasts(inputs.regressors.contrasts(contrasts))
         ],
         axis=0,
     )

@@ -11,7 +11,7 @@ from bids_sr.config.seeds import N_COMPONENTS, Seed, seed_names
 from bids_sr.frozen import frozen
 from bids_sr.glm import seeds as glm_seeds
 from bids_sr.glm.block_effects import temporal_components
-from bids_sr.glm.design import build_design
+from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.glm.regressors import Seeds
 from bids_sr.glm.time_columns import uncensored_volumes
@@ -37,9 +37,60 @@ from bids_sr.registration.templates import atlas_region
 from bids_sr.series import map_label
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.sr.method import Cost
+from bids_sr.steps.linear_models import DesignInputs
 
 _LOGGER = logging.getLogger(__name__)
 _ANTS_SEED = 1  # seed of ANTs, which does not use random numbers here
+
+
+@frozen
+class SeedTemplate:
+    """Transforms from a run to the template of the seeds, and atlas of their labels.
+
+    All fields are empty if seed centers are in the frame of the run.
+
+    Parameters
+    ----------
+    boldref2t1w_xfm : Transforms | None
+        Transform of T1w points to boldref points (RAS mm).
+    t1w2std_xfm : File | None
+        Transform of template points to T1w points.
+    atlas_source, atlas_labels : Image | None, Table | None
+        Atlas, and names of its labels; None if no seed is defined by labels.
+    atlas_xfms : Sequence[File]
+        Transforms from the T1w image to the atlas.
+    """
+
+    boldref2t1w_xfm: Transforms | None = None
+    t1w2std_xfm: File | None = None
+    atlas_source: Image | None = None
+    atlas_labels: Table | None = None
+    atlas_xfms: Sequence[File] = ()
+
+    def locate(
+        self, seeds: Sequence[Seed], mask: Volume, here: Path
+    ) -> tuple[Float, dict[str, Array]]:
+        """Return centers of seeds in the frame of the run, and voxels of atlas seeds.
+
+        Centers are (n, 3), RAS mm; voxels are on the grid of the mask, by name of the seed.
+        Files are written to the folder `here`.
+        """
+        if self.boldref2t1w_xfm is None or self.t1w2std_xfm is None:
+            points: Float = np.array([seed.center for seed in seeds])
+        else:
+            points = _points_in_run(seeds, self.boldref2t1w_xfm, self.t1w2std_xfm, here)
+        if self.boldref2t1w_xfm is None or self.atlas_source is None or self.atlas_labels is None:
+            return points, {}
+        chain = chain_through_t1w(self.boldref2t1w_xfm[0], self.atlas_xfms, here)
+        numbers = dict(zip(self.atlas_labels["name"], self.atlas_labels["index"], strict=True))
+        regions = {
+            seed.name: atlas_region(self.atlas_source, seed.labels, numbers)
+            for seed in seeds
+            if seed.labels
+        }
+        return points, {
+            name: _voxels_in_region(region, mask, chain) for name, region in regions.items()
+        }
 
 
 def describe_seeds(seeds: Sequence[Seed], atlas: str) -> str:
@@ -73,17 +124,11 @@ def seed_series(
     bold_mask: Mask,
     confounds: Confounds,
     here: Path = HERE,
-    boldref2t1w_xfm: Transforms | None = None,
-    t1w2std_xfm: File | None = None,
-    atlas_source: Image | None = None,
-    atlas_labels: Table | None = None,
-    atlas_xfms: Sequence[File] = (),
+    template: SeedTemplate | None = None,
     *,
     seeds: Sequence[Seed],
     n_dummy: int,
-    tr: float,
-    high_pass: float,
-    start_time: float,
+    design: DesignSettings,
     nuisance: list[str] | None,
 ) -> tuple[Regressors, Facts]:
     """Return mean time series of seeds, after regression of drift and confounds.
@@ -95,15 +140,14 @@ def seed_series(
     ----------
     preproc : Series
         Motion-corrected acquired series, including dummies.
-    boldref2t1w_xfm : Transforms | None
-        Transform of T1w points to boldref points (RAS mm).
-    t1w2std_xfm : File | None
-        Transform of template points to T1w points; None if seed centers are in the frame of the
-        run.
-    tr, high_pass : float
-        Repetition time (s), and cut-off of drift (Hz).
-    start_time : float
-        Reference time of a volume (s after its start).
+    template : SeedTemplate | None
+        Transforms and atlas; None if seed centers are in the frame of the run.
+    n_dummy : int
+        Number of non-steady-state volumes at the start.
+    design : DesignSettings
+        Options of the design, whose drift is regressed out.
+    nuisance : list[str] | None
+        Columns of the confounds that are regressed out; None for motion and aCompCor.
 
     Returns
     -------
@@ -111,15 +155,8 @@ def seed_series(
         Time series with one column per seed and one row per volume; and descriptions and positions
         of the columns.
     """
-    frame = _Frame(
-        here=here,
-        boldref2t1w_xfm=boldref2t1w_xfm,
-        t1w2std_xfm=t1w2std_xfm,
-        atlas_source=atlas_source,
-        atlas_labels=atlas_labels,
-        atlas_xfms=tuple(atlas_xfms),
-    )
-    voxels, facts = _place_seeds(seeds, bold_mask, *frame.places(seeds, bold_mask))
+    template = template or SeedTemplate()
+    voxels, facts = _place_seeds(seeds, bold_mask, *template.locate(seeds, bold_mask, here))
     if not voxels:
         _LOGGER.warning(
             "None of the seeds is inside the field of view (%s), so the leading temporal"
@@ -132,43 +169,31 @@ def seed_series(
         )
         return components, {**facts, **component_facts}
     measured = glm_seeds.seed_series(preproc, voxels, n_dummy)
-    return (
-        _regress_nuisance(
-            measured,
-            confounds,
-            tr=tr,
-            n_dummy=n_dummy,
-            high_pass=high_pass,
-            start_time=start_time,
-            nuisance=nuisance,
-        ),
-        facts,
+    regressors = _regress_nuisance(
+        measured, preproc, confounds, n_dummy=n_dummy, design=design, nuisance=nuisance
     )
+    return regressors, facts
 
 
 def _regress_nuisance(
     measured: pd.DataFrame,
+    series: SeriesReader,
     confounds: pd.DataFrame,
     *,
-    tr: float,
     n_dummy: int,
-    high_pass: float,
-    start_time: float,
+    design: DesignSettings,
     nuisance: list[str] | None,
 ) -> Seeds:
-    """Return seed time series after regression of drift and the confounds of the linear model."""
-    design = build_design(
-        Seeds.of(measured),
-        n_volumes=len(measured),
-        tr=tr,
-        n_dummy=n_dummy,
-        start_time=start_time,
-        high_pass=high_pass,
-        confounds=confounds,
-        confound_names=model_confounds(confounds, nuisance),
+    """Return seed time series after regression of drift and the confounds of the linear model.
+
+    `series` is the series that the time series were extracted from.
+    """
+    inputs = DesignInputs(
+        regressors=Seeds.of(measured), confounds=confounds, n_dummy=n_dummy, design=design
     )
-    columns = design.matrix[:, len(design.conditions) :]
-    return Seeds.of(glm_seeds.regress_out(measured, columns, n_dummy, design.censored))
+    matrix_design = inputs.build_design(series, model_confounds(confounds, nuisance))
+    columns = matrix_design.matrix[:, len(matrix_design.conditions) :]
+    return Seeds.of(glm_seeds.regress_out(measured, columns, n_dummy, matrix_design.censored))
 
 
 OWN_SEEDS_TEXT = (
@@ -185,17 +210,11 @@ def own_seed_series(
     regressors: Regressors,
     confounds: Confounds,
     here: Path = HERE,
-    boldref2t1w_xfm: Transforms | None = None,
-    t1w2std_xfm: File | None = None,
-    atlas_source: Image | None = None,
-    atlas_labels: Table | None = None,
-    atlas_xfms: Sequence[File] = (),
+    template: SeedTemplate | None = None,
     *,
     seeds: Sequence[Seed],
     n_dummy: int,
-    tr: float,
-    high_pass: float,
-    start_time: float,
+    design: DesignSettings,
     nuisance: list[str] | None,
     smoothing: Sequence[float],
 ) -> tuple[list[Regressors], Table, Facts]:
@@ -226,25 +245,12 @@ def own_seed_series(
     chosen = [seed for seed in seeds if seed.name in regressors.conditions]
     if not chosen:
         return [regressors] * len(smoothing), _measured(regressors), {}
-    frame = _Frame(
-        here=here,
-        boldref2t1w_xfm=boldref2t1w_xfm,
-        t1w2std_xfm=t1w2std_xfm,
-        atlas_source=atlas_source,
-        atlas_labels=atlas_labels,
-        atlas_xfms=tuple(atlas_xfms),
-    )
-    points, regions = frame.places(chosen, mask)
+    template = template or SeedTemplate()
+    points, regions = template.locate(chosen, mask, here)
     voxels, facts = _place_seeds(chosen, mask, points, regions, nearest=True)
     own_regressors = {
         width: _regress_nuisance(
-            measured,
-            confounds,
-            tr=tr,
-            n_dummy=n_dummy,
-            high_pass=high_pass,
-            start_time=start_time,
-            nuisance=nuisance,
+            measured, series, confounds, n_dummy=n_dummy, design=design, nuisance=nuisance
         )
         for width, measured in glm_seeds.smoothed_seed_series(
             series, voxels, smoothing, n_dummy
@@ -267,40 +273,6 @@ def _measured(regressors: Regressors) -> pd.DataFrame:
     """Return seed time series before standardization, one column per seed."""
     measured = regressors.measured if isinstance(regressors, Seeds) else None
     return regressors.table if measured is None else measured
-
-
-@frozen
-class _Frame:
-    """Transforms and atlas that locate template seeds in a run, as in `seed_series`."""
-
-    here: Path
-    boldref2t1w_xfm: Array | None
-    t1w2std_xfm: Path | None
-    atlas_source: Volume | None
-    atlas_labels: pd.DataFrame | None
-    atlas_xfms: tuple[Path, ...]
-
-    def places(self, seeds: Sequence[Seed], mask: Volume) -> tuple[Float, dict[str, Array]]:
-        """Return centers of seeds in the frame of the run, and voxels of atlas seeds.
-
-        Centers are (n, 3), RAS mm; voxels are on the grid of the mask, by name of the seed.
-        """
-        if self.boldref2t1w_xfm is None or self.t1w2std_xfm is None:
-            points: Float = np.array([seed.center for seed in seeds])
-        else:
-            points = _points_in_run(seeds, self.boldref2t1w_xfm, self.t1w2std_xfm, self.here)
-        if self.boldref2t1w_xfm is None or self.atlas_source is None or self.atlas_labels is None:
-            return points, {}
-        chain = chain_through_t1w(self.boldref2t1w_xfm[0], self.atlas_xfms, self.here)
-        numbers = dict(zip(self.atlas_labels["name"], self.atlas_labels["index"], strict=True))
-        regions = {
-            seed.name: atlas_region(self.atlas_source, seed.labels, numbers)
-            for seed in seeds
-            if seed.labels
-        }
-        return points, {
-            name: _voxels_in_region(region, mask, chain) for name, region in regions.items()
-        }
 
 
 def _points_in_run(seeds: Sequence[Seed], boldref2t1w: Array, t1w2std: Path, here: Path) -> Float:

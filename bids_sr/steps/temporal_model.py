@@ -67,10 +67,7 @@ def model_time(
     gathered_confounds: Confounds,
     gathered_columns: Facts | None = None,
     *,
-    fd_censor: float | None,
-    enorm_censor: float | None,
-    band_pass: Sequence[float],
-    drift: str,
+    model: time_columns.TimeModel,
     tr: float,
     n_dummy: int,
     high_pass: float,
@@ -84,12 +81,12 @@ def model_time(
     ----------
     gathered_confounds, gathered_columns : Confounds
         Confounds of the run and their descriptions.
-    fd_censor, enorm_censor : float | None
-        Thresholds of censoring (mm; mm and degrees); None to disable a threshold.
-    band_pass : Sequence[float]
-        Lowest and highest frequency that pass (Hz); empty to disable the filter.
-    drift : str
-        ``cosine`` or ``legendre:N``.
+    model : TimeModel
+        Options of the temporal model.
+    tr : float
+        Repetition time (s).
+    n_dummy : int
+        Number of non-steady-state volumes at the start.
     high_pass : float
         Cut-off of the cosines that model drift (Hz); 0 if the added columns model drift.
     nuisance : list[str] | None
@@ -106,7 +103,6 @@ def model_time(
     TooFewVolumes
         If too few volumes remain for the model.
     """
-    model = time_columns.time_model(fd_censor, enorm_censor, band_pass, drift)
     added, described = time_columns.time_columns(gathered_confounds, model, tr=tr, n_dummy=n_dummy)
     table = pd.concat([gathered_confounds, added], axis=1)
     # Outlier volumes have columns in the gathered confounds.

@@ -8,6 +8,8 @@ from recipes import copy_with, files_of, told_by
 
 TITLE = "Add a map beside t"
 SCRIPT = """
+from contextlib import ExitStack
+
 import numpy as np
 from pathlib import Path
 
@@ -37,10 +39,18 @@ rng = np.random.default_rng(0)
 save_image(100 + rng.normal(0, 1, (8, 8, 4, 40)), affine, Path("series.nii"), tr=2.0)
 mask = Volume(np.ones((8, 8, 4), bool), affine)
 node = next(node for node in nodes_of(graph, "map_series") if node.scope.name == "raw")
-settings = {**graph.settings[node], "smoothing": (0.0,), "n_dummy": 0}
 (events,) = Path("data").rglob("*_events.tsv")
-series = SeriesReader(Path("series.nii"))
-maps, *_ = map_series(series, mask, mask, read_regressors(events), Path("."), **settings)
+inputs = {
+    "series": SeriesReader(Path("series.nii")),
+    "mask": mask,
+    "roi": mask,
+    "regressors": read_regressors(events),
+}
+settings = {**graph.settings[node], "smoothing": (0.0,), "n_dummy": 0}
+map_series.on_files(inputs | settings, Path("."))
+kind = map_series.outputs["maps"]
+with ExitStack() as stack:
+    maps = kind.load(Path("maps_files.txt"), stack)
 dof = next(one for one in maps if one.entities.get("stat") == "effective")
 assert dof.sidecar["Description"] == "Effective degrees of freedom of the t statistic"
 most = dof.sidecar["Model"]["DegreesOfFreedom"]

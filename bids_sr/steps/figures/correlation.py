@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 
 from bids_sr.config.seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.pipeline.artifacts import Image, Map, Mask
+from bids_sr.pipeline.artifacts import Map
 from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import run_maps as run_maps_figures
+from bids_sr.steps.figures.run_maps import SceneImages
 from bids_sr.steps.memory import MAPS
 from bids_sr.steps.region_growth import select_contrasts
 
@@ -42,23 +43,19 @@ def _cost(contrasts: Contrasts) -> Cost:
 )
 def draw_correlation(
     maps: list[Map],
-    bold_mask_hr: Mask,
-    roi_hr: Mask,
-    boldref: Image,
-    guide_hr: Image | None = None,
+    images: SceneImages,
     *,
     series_names: Sequence[str],
     contrasts: Contrasts,
 ) -> Iterator[FigureDrawing]:
     """Draw the cross-correlation maps of each condition at each smoothing width.
 
-    The figures contain the acquired, B-spline and measured series, and the methods. `guide_hr` is
-    the high-resolution T2*w image as background (3D); None for the boldref.
+    The figures contain the acquired, B-spline and measured series, and the methods.
     """
     from bids_sr.figures.correlation import correlation_figure
     from bids_sr.figures.maps import CC_DISPLAY
 
-    scene = run_maps_figures.make_scene(guide_hr or boldref, bold_mask_hr, roi_hr)
+    scene = images.scene()
     conditions = select_contrasts(contrasts)
     for (contrast, stat, fwhm), by_series in run_maps_figures.sort_maps(maps).stats.items():
         if stat == CC_DISPLAY.statistic and contrast in conditions:

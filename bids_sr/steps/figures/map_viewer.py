@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bids_sr.config.levels import StorageLevel, StoredMaps
+from bids_sr.config.levels import StoredMaps
 from bids_sr.config.seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.arrays import Array
@@ -45,13 +45,7 @@ def show_viewer(
     series_names: Sequence[str],
     n_runs: int,
     entities: Mapping[str, str],
-    level: StorageLevel,
-    methods: Sequence[str],
-    baselines: str,
-    smoothing: Sequence[float],
-    kinds: Sequence[str],
-    primary: str,
-    minus_others: Sequence[str],
+    stored: StoredMaps,
 ) -> FigureContent | None:
     """Create the HTML viewer of all maps of a run.
 
@@ -78,8 +72,8 @@ def show_viewer(
         Number of runs of the participant, which share the space of a report.
     entities : Mapping[str, str]
         Entities of the run: labels by long entity name.
-    level, methods, baselines, smoothing, kinds, primary, minus_others
-        Settings that decide which maps are stored; see `StoredMaps`.
+    stored : StoredMaps
+        Rules that determine which maps are stored.
 
     Returns
     -------
@@ -94,15 +88,6 @@ def show_viewer(
         run_maps_figures.find_verdict_contrast(evaluation, verdict)
     )
     display, grid = shown_maps.display, read_grid(bold_mask_hr)
-    stored = StoredMaps(
-        level=level,
-        methods=methods,
-        baselines=baselines,
-        smoothing=smoothing,
-        kinds=kinds,
-        primary=primary,
-        minus_others=minus_others,
-    )
     shown = {}
     files: dict[str, str] = {}
     for contrast, stat, fwhm in sorted(

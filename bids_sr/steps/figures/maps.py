@@ -7,13 +7,10 @@ from bids_sr.config.seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.json_values import as_number
 from bids_sr.pipeline.artifacts import (
-    Confounds,
     File,
-    Image,
     Map,
-    Mask,
-    Regressors,
     Rows,
+    Series,
     Table,
     Verdict,
 )
@@ -21,6 +18,8 @@ from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import run_maps as run_maps_figures
+from bids_sr.steps.figures.run_maps import SceneImages
+from bids_sr.steps.linear_models import LinearModel
 from bids_sr.steps.memory import MAPS
 
 
@@ -40,45 +39,31 @@ from bids_sr.steps.memory import MAPS
     ),
 )
 def draw_design(
-    regressors: Regressors,
-    confounds: Confounds,
+    preproc: Series,
+    model: LinearModel,
     *,
     kinds: Sequence[Literal["cc", "glm"]] = ("cc", "glm"),
-    tr: float,
-    high_pass: float,
-    start_time: float,
-    contrasts: Contrasts,
-    nuisance: list[str] | None = None,
-    n_dummy: int = 0,
 ) -> Iterator[FigureDrawing]:
     """Draw events, design matrix and contrasts of the model that all series share.
 
     Parameters
     ----------
+    preproc : Series
+        Acquired series, for the times of the volumes.
+    model : LinearModel
+        Linear model of the run.
     kinds : Sequence[Literal['cc', 'glm']]
         Kinds of maps. Without linear model, the design matrix is not shown.
-    start_time : float
-        Reference time of a volume (s after its start).
-    nuisance : list[str] | None
-        Columns of the confounds in the model; None for motion and aCompCor.
     """
     from bids_sr.figures.design import design_figure
-    from bids_sr.glm.design import build_design
-    from bids_sr.glm.model_confounds import model_confounds
 
-    design = build_design(
-        regressors,
-        n_volumes=len(confounds),
-        n_dummy=n_dummy,
-        confounds=confounds,
-        confound_names=model_confounds(confounds, nuisance),
-        tr=tr,
-        high_pass=high_pass,
-        start_time=start_time,
-    )
+    regressors = model.inputs.regressors
     with_matrix = "glm" in kinds
     drawn = design_figure(
-        design, regressors.spans(), regressors.contrasts(contrasts), with_matrix=with_matrix
+        model.build_design(preproc),
+        regressors.spans(),
+        regressors.contrasts(model.contrasts),
+        with_matrix=with_matrix,
     )
     yield FigureDrawing("design", drawn, caption="" if with_matrix else _PROTOCOL_CAPTION)
 
@@ -142,10 +127,7 @@ def activation_cost(contrasts: Contrasts) -> Cost:
 )
 def draw_activation(
     maps: list[Map],
-    bold_mask_hr: Mask,
-    roi_hr: Mask,
-    boldref: Image,
-    guide_hr: Image | None = None,
+    images: SceneImages,
     *,
     series_names: Sequence[str],
     at_rest: bool,
@@ -153,13 +135,12 @@ def draw_activation(
     """Draw the t maps of each contrast and smoothing width; CC maps if there are no t maps.
 
     The figures contain the acquired, B-spline and measured series, and the methods; the viewer has
-    all series. `guide_hr` is the high-resolution T2*w image as background (3D); None for the
-    boldref.
+    all series.
     """
     from bids_sr.figures.maps import CC_DISPLAY, activation_figure
 
     shown_maps = run_maps_figures.sort_maps(maps)
-    scene = run_maps_figures.make_scene(guide_hr or boldref, bold_mask_hr, roi_hr)
+    scene = images.scene()
     display = shown_maps.display
     figure_name = "connectivity" if at_rest else "activation"
     for (contrast, stat, fwhm), by_series in shown_maps.stats.items():

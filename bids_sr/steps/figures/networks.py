@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 
 from bids_sr.config.seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.pipeline.artifacts import Image, Map, Mask
+from bids_sr.pipeline.artifacts import Map
 from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import run_maps as run_maps_figures
+from bids_sr.steps.figures.run_maps import SceneImages
 from bids_sr.steps.memory import MAPS
 
 
@@ -40,21 +41,17 @@ def networks_cost(contrasts: Contrasts) -> Cost:
 )
 def draw_networks(
     maps: list[Map],
-    bold_mask_hr: Mask,
-    roi_hr: Mask,
-    boldref: Image,
-    guide_hr: Image | None = None,
+    images: SceneImages,
     *,
     series_names: Sequence[str],
 ) -> Iterator[FigureDrawing]:
     """Draw the correlation maps of each seed at each smoothing width.
 
-    The figures contain the acquired, B-spline and measured series, and the methods. `guide_hr` is
-    the high-resolution T2*w image as background (3D); None for the boldref.
+    The figures contain the acquired, B-spline and measured series, and the methods.
     """
     from bids_sr.figures.networks import network_figure
 
-    scene = run_maps_figures.make_scene(guide_hr or boldref, bold_mask_hr, roi_hr)
+    scene = images.scene()
     for (contrast, stat, fwhm), by_series in run_maps_figures.sort_maps(maps).stats.items():
         if stat == "cc":
             names = run_maps_figures.displayed_series(by_series, series_names)

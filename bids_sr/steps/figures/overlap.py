@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
-from bids_sr.pipeline.artifacts import Image, Map, Mask
+from bids_sr.pipeline.artifacts import Map
 from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import run_maps as run_maps_figures
+from bids_sr.steps.figures.run_maps import SceneImages
 from bids_sr.steps.memory import MAPS
 
 _REGION = "Quarter"
@@ -36,10 +37,7 @@ _REGION = "Quarter"
 )
 def draw_overlap(
     maps: list[Map],
-    bold_mask_hr: Mask,
-    roi_hr: Mask,
-    boldref: Image,
-    guide_hr: Image | None = None,
+    images: SceneImages,
     *,
     series_names: Sequence[str],
     overlap_pair: Sequence[str],
@@ -53,15 +51,13 @@ def draw_overlap(
     ----------
     overlap_pair : Sequence[str]
         Names of the two contrasts.
-    guide_hr : Image | None
-        High-resolution T2*w image as background (3D); None for the boldref.
     """
     from bids_sr.figures.canvas import FigureInputError
     from bids_sr.figures.overlap import overlap_figure
 
     first, second = overlap_pair
     regions = run_maps_figures.sort_maps(maps).regions
-    scene = run_maps_figures.make_scene(guide_hr or boldref, bold_mask_hr, roi_hr)
+    scene = images.scene()
     widths = [fwhm for label, kind, fwhm in regions if (label, kind) == (first, _REGION)]
     for fwhm in widths:
         a = regions[first, _REGION, fwhm]

@@ -1,9 +1,9 @@
 """Overview figures of a run."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from bids_sr.config.levels import StorageLevel, StoredMaps
+from bids_sr.config.levels import StoredMaps
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Derivative,
@@ -19,7 +19,7 @@ from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import Shown
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import compute_percent_factor
-from bids_sr.steps.figures.run_maps import ShownMaps
+from bids_sr.steps.figures.run_maps import SceneImages, ShownMaps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,11 +73,8 @@ def draw_overview(
     registration: Facts,
     confounds: Confounds,
     maps: list[Map],
-    bold_mask_hr: Mask,
-    roi_hr: Mask,
-    boldref: Image,
+    images: SceneImages,
     bold_mask: Mask,
-    guide_hr: Image | None = None,
     one_level_down: Facts | None = None,
     truth_maps: dict[str, Image] | None = None,
     error_maps: list[Map] | None = None,
@@ -86,13 +83,7 @@ def draw_overview(
     calibrated: bool,
     at_rest: bool,
     run_facts: Mapping[str, object],
-    level: StorageLevel,
-    methods: Sequence[str],
-    baselines: str,
-    smoothing: Sequence[float],
-    kinds: Sequence[str],
-    primary: str,
-    minus_others: Sequence[str],
+    stored: StoredMaps,
     only_run: bool = False,
 ) -> Iterator[FigureDrawing]:
     """Draw the overview of a run: verdict, cards, checks, next step, and up to two figures.
@@ -105,12 +96,10 @@ def draw_overview(
         Registration metrics and confounds of the run.
     maps : list[Map]
         Maps of all series.
-    bold_mask_hr, roi_hr : Mask
-        Brain and region of interest on the high-resolution grid.
-    boldref, bold_mask : Image, Mask
-        Boldref of the run and brain on the same grid, for effects in percent.
-    guide_hr : Image | None, optional
-        High-resolution T2*w image as background (3D); None: the boldref is the background.
+    images : SceneImages
+        Images that the maps are drawn on.
+    bold_mask : Mask
+        Brain on the grid of the boldref, for effects in percent.
     one_level_down : Facts | None, optional
         Results of the self-tests at reduced resolution.
     truth_maps : dict[str, Image] | None, optional
@@ -125,8 +114,8 @@ def draw_overview(
         Whether maps show seeds instead of conditions.
     run_facts : Mapping[str, object]
         Input summary of the run.
-    level, methods, baselines, smoothing, kinds, primary, minus_others
-        Settings that decide which maps are stored; see `StoredMaps`.
+    stored : StoredMaps
+        Rules that determine which maps are stored.
     only_run : bool, default=False
         Whether the task has only this run, whose map is then also the map of the participant.
     """
@@ -137,21 +126,12 @@ def draw_overview(
     contrast = shown_maps.choose_contrast(
         run_maps_figures.find_verdict_contrast(evaluation, verdict)
     )
-    stored = StoredMaps(
-        level=level,
-        methods=methods,
-        baselines=baselines,
-        smoothing=smoothing,
-        kinds=kinds,
-        primary=primary,
-        minus_others=minus_others,
-    )
     maps_pattern, masks_pattern = file_patterns(shown_maps, verdict["best"], stored, entities)
     run = RunFacts(
         entities=entities,
         displacement=[float(value) for value in confounds["framewise_displacement"]],
-        acquired_mm=boldref.zooms.tolist(),
-        super_resolved_mm=bold_mask_hr.zooms.tolist(),
+        acquired_mm=images.boldref.zooms.tolist(),
+        super_resolved_mm=images.bold_mask_hr.zooms.tolist(),
         calibrated=calibrated,
         at_rest=at_rest,
         described=str(run_facts.get("Description", "")),
@@ -162,8 +142,8 @@ def draw_overview(
     one_level = one_level_down or {}
     text = overview_html(verdict, evaluation, registration, run, one_level, contrast)
     yield FigureDrawing("overview", text)
-    scene = run_maps_figures.make_scene(guide_hr or boldref, bold_mask_hr, roi_hr)
-    unit = units_text(compute_percent_factor(boldref, bold_mask))
+    scene = images.scene()
+    unit = units_text(compute_percent_factor(images.boldref, bold_mask))
     known_activation = (truth_maps or {}).get(contrast)
     title = f"{'seed' if at_rest else 'contrast'} {contrast}"
     best = verdict["best"]

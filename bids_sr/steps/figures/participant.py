@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_sr.config.levels import StorageLevel, StoredMaps
+from bids_sr.config.levels import StoredMaps
 from bids_sr.glm.activation_regions import fdr_region
 from bids_sr.io.arrays import Array
 from bids_sr.io.json_values import as_number
@@ -14,7 +14,6 @@ from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import (
     Derivative,
     Facts,
-    Image,
     Map,
     Mask,
     Rows,
@@ -28,7 +27,7 @@ from bids_sr.steps.combined_runs import FRAME, LEAST_SHARED_BRAIN, grid_differen
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import compute_percent_factor
 from bids_sr.steps.figures.overview import ANY_LABEL, EFFECT_SHARE
-from bids_sr.steps.figures.run_maps import ShownMaps
+from bids_sr.steps.figures.run_maps import SceneImages, ShownMaps
 from bids_sr.steps.sibling_runs import MOST_NOTED_RATIO
 
 if TYPE_CHECKING:
@@ -95,24 +94,15 @@ def draw_participant(
     maps: list[Map],
     carried_maps: list[Map],
     rows: Rows,
-    bold_mask_hr: Mask,
-    roi_hr: Mask,
-    boldref: Image,
+    images: SceneImages,
     bold_mask: Mask,
-    guide_hr: Image | None = None,
     run_rows: dict[str, Rows] | None = None,
     fusion: Facts | None = None,
     *,
     entities: Mapping[str, str],
     percent: bool,
     at_rest: bool,
-    level: StorageLevel,
-    methods: Sequence[str],
-    baselines: str,
-    smoothing: Sequence[float],
-    kinds: Sequence[str],
-    primary: str,
-    minus_others: Sequence[str],
+    stored: StoredMaps,
 ) -> Iterator[FigureDrawing]:
     """Draw the combined map of all runs: table of runs and errors, and a slice of the effect.
 
@@ -124,12 +114,10 @@ def draw_participant(
         Effects, variances and errors of the primary series in each run, in the same frame.
     rows : Rows
         Sizes of the regions in the combined maps of the primary series.
-    bold_mask_hr, roi_hr : Mask
-        Brain and region of interest of the first run on the high-resolution grid.
-    boldref, bold_mask : Image, Mask
-        Boldref of the first run and the brain on its grid.
-    guide_hr : Image | None, optional
-        High-resolution T2*w image as background (3D); None: `boldref` is the background.
+    images : SceneImages
+        Images of the first run that the maps are drawn on.
+    bold_mask : Mask
+        Brain of the first run on the grid of its boldref.
     run_rows : dict[str, Rows] | None, optional
         Sizes of the regions in the maps of each run, by name of the run.
     fusion : Facts | None, optional
@@ -140,8 +128,8 @@ def draw_participant(
         Whether effects are in percent of the mean brain signal.
     at_rest : bool
         Whether maps show seeds instead of conditions.
-    level, methods, baselines, smoothing, kinds, primary, minus_others
-        Settings that decide which maps are stored; see `StoredMaps`.
+    stored : StoredMaps
+        Rules that determine which maps are stored.
     """
     from bids_sr.report.participant_overview import (
         no_map_html,
@@ -158,21 +146,14 @@ def draw_participant(
         html = no_map_html(entities, names, {"": reason}, over=_extent(percent))
         yield FigureDrawing("participant", html)
         return
-    best = next(name for name in (primary, "bspline", RAW) if _is_available(shown_maps, name))
+    best = next(
+        name for name in (stored.primary, "bspline", RAW) if _is_available(shown_maps, name)
+    )
     contrast = shown_maps.choose_contrast("")
     width = min(
         fwhm for name, stat, fwhm in shown_maps.stats if (name, stat) == (contrast, "effect")
     )
-    stored = StoredMaps(
-        level=level,
-        methods=methods,
-        baselines=baselines,
-        smoothing=smoothing,
-        kinds=kinds,
-        primary=primary,
-        minus_others=minus_others,
-    )
-    scale = 1.0 if percent else compute_percent_factor(boldref, bold_mask) or 1.0
+    scale = 1.0 if percent else compute_percent_factor(images.boldref, bold_mask) or 1.0
     files = ""
     if stored.includes(best, contrast, width, "effect"):
         effect = shown_maps.stats[contrast, "effect", width][best]
@@ -200,7 +181,7 @@ def draw_participant(
         },
     )
     yield FigureDrawing("participant", participant_html(facts))
-    scene = run_maps_figures.make_scene(guide_hr or boldref, bold_mask_hr, roi_hr)
+    scene = images.scene()
     yield FigureDrawing("participant", _effects(shown_maps, best, contrast, width, scale, scene))
 
 

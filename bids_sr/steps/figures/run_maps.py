@@ -1,14 +1,13 @@
 """Maps of a run, sorted by contrast, statistic, smoothing and series for figures."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bids_sr.evaluation.evidence import find_strongest
+from bids_sr.frozen import frozen
 from bids_sr.metrics.rows import MetricRow, VerdictFacts
-from bids_sr.pipeline.artifacts import Derivative, Facts, Volume
+from bids_sr.pipeline.artifacts import Derivative, Facts, Image, Mask
 from bids_sr.series import MEASURED, RAW, get_kind
 from bids_sr.steps.figures.display_grids import read_grid, resample_to
 from bids_sr.steps.map_comparison import sort_maps_of_run
@@ -33,7 +32,7 @@ class ShownMaps:
     regions: dict[tuple[str, str, float], _OfSeries]
 
     @property
-    def display(self) -> Display:
+    def display(self) -> "Display":
         """Display of the maps: t, or cc if there are no t maps."""
         from bids_sr.figures.maps import CC_DISPLAY, T_DISPLAY
 
@@ -92,11 +91,34 @@ def displayed_series(names: Iterable[str], series_names: Sequence[str]) -> list[
     ] or sorted_names
 
 
-def make_scene(background: Volume, mask: Volume, roi: Volume) -> Scene:
-    """Return background (on any grid), brain and region of interest, on the grid of the mask."""
-    from bids_sr.figures.maps import Scene
+@frozen
+class SceneImages:
+    """Images that the maps of a run are drawn on.
 
-    return Scene(background=resample_to(background, *read_grid(mask)), mask=mask, roi=roi)
+    Parameters
+    ----------
+    bold_mask_hr, roi_hr : Mask
+        Brain and region of interest on the high-resolution grid.
+    boldref : Image
+        Boldref of the run.
+    guide_hr : Image | None
+        High-resolution T2*w image as background (3D); None: the boldref is the background.
+    """
+
+    bold_mask_hr: Mask
+    roi_hr: Mask
+    boldref: Image
+    guide_hr: Image | None = None
+
+    def scene(self) -> "Scene":
+        """Return background, brain and region of interest on the high-resolution grid."""
+        from bids_sr.figures.maps import Scene
+
+        return Scene(
+            background=resample_to(self.guide_hr or self.boldref, *read_grid(self.bold_mask_hr)),
+            mask=self.bold_mask_hr,
+            roi=self.roi_hr,
+        )
 
 
 def color_limit(maps: Iterable[Derivative], floor: float) -> float:
@@ -109,7 +131,7 @@ def color_limit(maps: Iterable[Derivative], floor: float) -> float:
     return common_scale((statmap.volume for statmap in maps), floor)
 
 
-def peak_of_acquired(shown_maps: ShownMaps, contrast: str, scene: Scene) -> tuple[int, int, int]:
+def peak_of_acquired(shown_maps: ShownMaps, contrast: str, scene: "Scene") -> tuple[int, int, int]:
     """Return the initial voxel of the viewer: the peak of the acquired map of a contrast.
 
     The map contains t values (or CC, if there is no t) at the least smoothing. Without an acquired

@@ -9,13 +9,12 @@ from threadpoolctl import threadpool_limits
 from bids_sr.config.memory import Need
 from bids_sr.evaluation.t_change import t_change
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.glm.design import Design, build_design
-from bids_sr.glm.model_confounds import model_confounds
+from bids_sr.glm.design import Design
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import metric_rows
-from bids_sr.pipeline.artifacts import Confounds, File, Image, Mask, Regressors, Rows, Series
+from bids_sr.pipeline.artifacts import File, Image, Mask, Rows, Series
 from bids_sr.pipeline.step import step
 from bids_sr.sr.device import Device, Precision, choose_device
 from bids_sr.sr.inference.acquired import UpsamplerInputs
@@ -23,6 +22,7 @@ from bids_sr.sr.inference.precision_pairs import compare_precisions, highres_mas
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.models.card import read_card
 from bids_sr.sr.models.model import load_model
+from bids_sr.steps.linear_models import LinearModel
 
 _LOGGER = logging.getLogger(__name__)
 _LARGEST_CHANGE = 0.01
@@ -44,34 +44,20 @@ def guard_precision(
     boldref: Image,
     bold_mask: Mask,
     model_file: File,
-    regressors: Regressors,
-    confounds: Confounds | None = None,
+    linear_model: LinearModel,
     *,
     series_name: str,
-    contrasts: Contrasts,
     factor: Factor,
     precision: Precision,
     device: Device,
     force: bool,
     omp_nthreads: int,
-    tr: float,
-    n_dummy: int,
-    high_pass: float,
-    start_time: float,
-    nuisance: list[str] | None,
 ) -> tuple[Precision, Rows]:
     """Return the precision of a network, fp32 or bf16; bf16 only if it hardly changes t.
 
     ``fp32`` is used without a test. ``auto`` tests bf16 on CUDA devices and uses it if it passes;
     on other devices, the precision is fp32. ``bf16`` is tested, and rejected if the test fails
     unless `force` is set. Variance maps of the run are always applied in fp32.
-
-    Parameters
-    ----------
-    start_time : float
-        Reference time of a volume (s after its start).
-    nuisance : list[str] | None
-        Columns of the confounds in the model; None for motion and aCompCor.
 
     Raises
     ------
@@ -86,23 +72,13 @@ def guard_precision(
             "%s is always applied in fp32; the requested precision is ignored", series_name
         )
         return "fp32", []
-    design = build_design(
-        regressors,
-        n_volumes=stc.shape[3],
-        tr=tr,
-        n_dummy=n_dummy,
-        high_pass=high_pass,
-        start_time=start_time,
-        confounds=confounds,
-        confound_names=model_confounds(confounds, nuisance),
-    )
     t_change = _measure_t_change(
         stc,
         boldref,
         bold_mask,
         model_file,
-        design,
-        regressors.contrasts(contrasts),
+        linear_model.build_design(stc),
+        linear_model.inputs.regressors.contrasts(linear_model.contrasts),
         factor,
         series_name,
         chosen_device,

@@ -8,6 +8,7 @@ import pytest
 from bids_sr.api.evaluation_inputs import parse_contrasts
 from bids_sr.api.image_inputs import SuperResolutionWarning
 from bids_sr.api.run_inputs import RunInputs
+from bids_sr.glm.design import DesignSettings
 
 BLOCKS = [
     (start, 14.0, ("thumb", "little")[k % 2]) for k, start in enumerate((6.0, 34.0, 62.0, 90.0))
@@ -17,7 +18,7 @@ PLAIN = ["little", "thumb", "all", "littleMinusThumb"]
 
 def parse(events: list[tuple[float, float, str]], *contrasts: str) -> list[str]:
     table = pd.DataFrame(events, columns=["onset", "duration", "trial_type"])
-    return list(parse_contrasts(RunInputs(events=table), contrasts, 60, 2.0, 1 / 128))
+    return list(parse_contrasts(RunInputs(events=table), contrasts, DesignSettings(), 60, 2.0))
 
 
 @pytest.mark.parametrize("seconds", [2.0, 4.0])

@@ -33,7 +33,7 @@ def test_two_simulated_networks_are_recovered(tmp_path: Path) -> None:
         data.astype(np.float32), np.diag([3.0, 3.0, 3.0, 1.0]), tmp_path / "bold.nii", tr=TR
     )
     table = pd.DataFrame(time_series, columns=["one", "two"])
-    settings = ActivationSettings(tr=TR, confound_names=())
+    settings = ActivationSettings(confound_names=())
     with SeriesReader(tmp_path / "bold.nii") as reader:
         activation = map_activation(
             reader,

@@ -21,7 +21,7 @@ CONTRASTS = {"a": {"a": 1.0}, "aMinusB": {"a": 1.0, "b": -1.0}}
 
 @pytest.fixture(scope="module")
 def design() -> Design:
-    return build_design(EVENTS, n_volumes=N, tr=2.0, high_pass=1 / 128)
+    return build_design(EVENTS, n_volumes=N, tr=2.0)
 
 
 def simulated_series(design: Design, seed: int = 0, effect: float = 0.5) -> np.ndarray:

@@ -17,6 +17,7 @@ from figure_helpers import content_of
 from mapmaker import mapped
 from scipy import ndimage
 
+from bids_sr.config.levels import StoredMaps
 from bids_sr.figures.map_viewer import (
     MAX_BYTES,
     PAGE_BYTES,
@@ -32,19 +33,18 @@ from bids_sr.pipeline.artifacts import Derivative, Volume
 from bids_sr.steps.figures.map_viewer import _Read, show_viewer
 from bids_sr.steps.figures.maps import draw_activation
 from bids_sr.steps.figures.overview import draw_overview
+from bids_sr.steps.figures.run_maps import SceneImages
 
 FINE, COARSE = np.diag([-3.0, 3, 3, 1]), np.diag([-6.0, 6, 3, 1])
 MASK = np.ones((12, 12, 5))
 BRAIN = Volume(MASK, FINE)
-STORED = {
-    "level": "standard",
-    "methods": ["srgan", "sbl"],
-    "baselines": "default",
-    "smoothing": [0.0, 5.0],
-    "kinds": ["glm"],
-    "primary": "sbl",
-    "minus_others": [],
-}
+STORED = StoredMaps(
+    level="standard",
+    methods=["srgan", "sbl"],
+    smoothing=[0.0, 5.0],
+    kinds=["glm"],
+    primary="sbl",
+)
 """Settings that determine which maps are stored as files."""
 
 
@@ -221,13 +221,7 @@ def fragment_of(maps, rows, best, brain=BRAIN, level="full") -> str:
         series_names=["bspline", "srgan", "sbl"],
         n_runs=1,
         entities=ENTITIES,
-        level=level,
-        methods=["sbl", "srgan"],
-        baselines="default",
-        smoothing=(0.0, 5.0),
-        kinds=("cc", "glm"),
-        primary="sbl",
-        minus_others=(),
+        stored=replace(STORED, level=level),
     )
     return content_of(drawn, "viewer", html=True)
 
@@ -275,30 +269,27 @@ def test_overview_viewer_and_figure_use_the_same_color_scale_and_voxel():
 
     maps, brain = maps_of_run(data_of, tilted), Volume(MASK > 0, tilted)
     signal = brain.like(MASK.astype(np.float32))
+    images = SceneImages(bold_mask_hr=brain, roi_hr=brain, boldref=signal)
     drawn = draw_overview(
         [],
         {"best": "sbl"},
         {},
         pd.DataFrame({"framewise_displacement": [0.1]}),
         maps,
-        brain,
-        brain,
-        signal,
+        images,
         brain,
         entities={"subject": "01", "task": "a"},
         calibrated=False,
         at_rest=False,
         run_facts={"Description": "simulated 6 mm"},
-        **STORED,
+        stored=STORED,
     )
     html = str(
         next(derivative.content for derivative in drawn if isinstance(derivative.content, str))
     )
     assert "<small>Simulated 6 mm</small>" in html
     overview = content_of(drawn, "overview")
-    drawn = draw_activation(
-        maps, brain, brain, signal, series_names=["bspline", "srgan", "sbl"], at_rest=False
-    )
+    drawn = draw_activation(maps, images, series_names=["bspline", "srgan", "sbl"], at_rest=False)
     (activation,) = (
         figure_derivative.content
         for figure_derivative in drawn

@@ -21,6 +21,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.steps.figures.correlation import draw_correlation
 from bids_sr.steps.figures.overlap import draw_overlap
+from bids_sr.steps.figures.run_maps import SceneImages
 
 SHAPE = (48, 56, 20)
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
@@ -180,9 +181,7 @@ def test_overlap_figures_show_the_dice_of_the_table_per_smoothing(
 ) -> None:
     drawn = draw_overlap(
         maps,
-        scene.mask,
-        scene.roi,
-        scene.background,
+        SceneImages(bold_mask_hr=scene.mask, roi_hr=scene.roi, boldref=scene.background),
         series_names=("bspline", "zerofill", "srgan"),
         overlap_pair=PAIR,
     )
@@ -228,9 +227,7 @@ def test_cross_correlation_is_drawn_per_condition_and_smoothing(
 ) -> None:
     drawn = draw_correlation(
         maps,
-        scene.mask,
-        scene.roi,
-        scene.background,
+        SceneImages(bold_mask_hr=scene.mask, roi_hr=scene.roi, boldref=scene.background),
         series_names=("bspline", "zerofill", "srgan"),
         contrasts=CONTRASTS,
     )

@@ -5,7 +5,13 @@ import pandas as pd
 import pytest
 from nilearn.glm.first_level import make_first_level_design_matrix
 
-from bids_sr.glm.design import build_design, contrast_vector, frame_times, scale_weights
+from bids_sr.glm.design import (
+    DesignSettings,
+    build_design,
+    contrast_vector,
+    frame_times,
+    scale_weights,
+)
 from bids_sr.glm.model_confounds import MOTION, model_confounds
 from bids_sr.glm.regressors import DesignError, Events, read_events
 
@@ -214,7 +220,7 @@ def test_error_of_invalid_confounds_names_the_problem(change, message):
 
 def test_too_few_volumes_for_the_model_are_rejected():
     with pytest.raises(DesignError, match="more volumes than the rank"):
-        build_design(events(a=[(0.0, 4.0)]), n_volumes=5, tr=2.0, high_pass=0.2)
+        build_design(events(a=[(0.0, 4.0)]), DesignSettings(high_pass=0.2), n_volumes=5, tr=2.0)
     with pytest.raises(DesignError, match="at least 3 steady-state volumes"):
         build_design(events(a=[(0.0, 4.0)]), n_volumes=5, tr=2.0, n_dummy=3)
 
@@ -224,7 +230,9 @@ def test_high_pass_sets_the_number_of_cosines():
     drifts = [
         sum(
             c.startswith("drift")
-            for c in build_design(table, n_volumes=100, tr=2.0, high_pass=hz).columns
+            for c in build_design(
+                table, DesignSettings(high_pass=hz), n_volumes=100, tr=2.0
+            ).columns
         )
         for hz in (0.0, 0.01, 0.02)
     ]

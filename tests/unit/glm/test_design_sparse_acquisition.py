@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from nilearn.glm.first_level import compute_regressor
 
-from bids_sr.glm.design import build_design
+from bids_sr.glm.design import DesignSettings, build_design
 from bids_sr.glm.regressors import Events
 from bids_sr.io.volume_times import middle_of_acquisition, reference_time
 from bids_sr.spatial.slice_timing import _shift_in_time
@@ -27,7 +27,10 @@ def effect_ratio(
 ) -> float:
     table = pd.DataFrame({"onset": onsets, "duration": duration, "trial_type": "sound"})
     design = build_design(
-        Events(table), n_volumes=N_VOLUMES, tr=tr, start_time=start_time, high_pass=0.0
+        Events(table),
+        DesignSettings(high_pass=0.0, start_time=start_time),
+        n_volumes=N_VOLUMES,
+        tr=tr,
     )
     coefficients = np.linalg.lstsq(design.matrix, series.T, rcond=None)[0]
     return float(np.median(coefficients[design.columns.index("sound")]) / EFFECT)

@@ -66,7 +66,7 @@ def test_the_time_series_of_a_seed_follows_its_voxels(rest: tuple, tmp_path: Pat
 def test_known_connectivity_is_recovered(rest: tuple, tmp_path: Path) -> None:
     path, labels, _ = rest
     table, mask = seeds_in(path, tmp_path), np.ones(SHAPE, dtype=bool)
-    settings = ActivationSettings(tr=TR, n_dummy=2, confound_names=CONFOUNDS, low_pass=None)
+    settings = ActivationSettings(n_dummy=2, confound_names=CONFOUNDS, low_pass=None)
     with SeriesReader(path) as reader:
         maps = map_activation(
             reader,
@@ -96,7 +96,7 @@ def test_confounds_can_be_regressed_out_of_the_correlated_time_series(
 
     def correlation(file: Path, **options: object) -> np.ndarray:
         settings = ActivationSettings(
-            kinds=("cc",), tr=TR, n_dummy=2, confound_names=("csf",), low_pass=None, **options
+            kinds=("cc",), n_dummy=2, confound_names=("csf",), low_pass=None, **options
         )
         with SeriesReader(file) as reader:
             (activation,) = map_activation(

@@ -14,7 +14,7 @@ from bids_sr.glm.block_effects import block_effects, temporal_components
 from bids_sr.glm.blocks import TooFewBlocks, block_design
 from bids_sr.glm.confounds import MOTION, framewise_displacement
 from bids_sr.glm.cross_correlation import cross_correlation, filter_of_design
-from bids_sr.glm.design import build_design
+from bids_sr.glm.design import DesignSettings, build_design
 from bids_sr.glm.linear_model import ContrastModel
 from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.glm.noise import NoiseModel
@@ -27,7 +27,6 @@ from bids_sr.glm.time_columns import (
     column_count,
     motion_norm,
     time_columns,
-    time_model,
     uncensored_volumes,
 )
 from bids_sr.io.nifti import SeriesReader
@@ -63,7 +62,12 @@ def task() -> Events:
 def build_task_design(table: pd.DataFrame, **options: float):
     names = model_confounds(table)
     return build_design(
-        task(), n_volumes=len(table), tr=TR, confounds=table, confound_names=names, **options
+        task(),
+        DesignSettings(**options),
+        n_volumes=len(table),
+        tr=TR,
+        confounds=table,
+        confound_names=names,
     )
 
 
@@ -218,7 +222,7 @@ def series(folder: Path, corrupt: bool) -> SeriesReader:
 def test_values_of_censored_volumes_change_no_map_no_block_and_no_component(tmp_path):
     table = add_time_columns(TimeModel(fd_censor=0.5))
     mask = np.ones((4, 4, 2), dtype=bool)
-    settings = ActivationSettings(tr=TR, confound_names=model_confounds(table))
+    settings = ActivationSettings(confound_names=model_confounds(table))
     blocks = block_design(
         task(), n_volumes=N, tr=TR, confounds=table, confound_names=model_confounds(table)
     )
@@ -339,11 +343,7 @@ def test_blocks_that_are_all_censored_cannot_be_split():
         block_design(task(), n_volumes=N, tr=TR, confounds=table, confound_names=censored)
 
 
-def test_options_are_parsed_into_a_time_model():
-    assert time_model(0.5, None, (0.01, 0.1), "legendre:3") == TimeModel(
-        fd_censor=0.5, band_pass=(0.01, 0.1), legendre=3
-    )
-    assert time_model(None, None, (), "cosine") == TimeModel()
+def test_the_rules_of_censoring_are_listed():
     assert TimeModel().rules == ""
     model = TimeModel(fd_censor=0.5, enorm_censor=0.3)
     assert "above 0.5 mm or" in model.rules

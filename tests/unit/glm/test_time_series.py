@@ -189,7 +189,7 @@ def test_maps_do_not_depend_on_the_block_size(series, tmp_path):
     maps = []
     for budget in (60 * 36 * 5, 60 * 36 * 64, 2**30):
         activation_settings = ActivationSettings(
-            tr=2.0, smoothing=(3.0,), confound_names=(), block_bytes=budget
+            smoothing=(3.0,), confound_names=(), block_bytes=budget
         )
         with SeriesReader(series) as reader:
             contrasts = {"a": {"a": 1.0}, "aMinusB": {"a": 1.0, "b": -1.0}}
@@ -210,7 +210,7 @@ def test_memory_of_maps_is_proportional_to_the_mask(series, tmp_path):
     """Runs can have 13 contrasts of 3 million voxels, most of them outside the brain."""
     mask = np.zeros((9, 8, 5), dtype=bool)
     mask[3:5, 3:5, 2] = True
-    activation_settings = ActivationSettings(tr=2.0, confound_names=())
+    activation_settings = ActivationSettings(confound_names=())
     contrasts = {name: {"a": 1.0} for name in "abcdefghijklm"}
     with SeriesReader(series) as reader:
         maps = map_activation(
@@ -226,7 +226,7 @@ def test_memory_of_maps_is_proportional_to_the_mask(series, tmp_path):
 def test_simulated_activation_is_recovered_and_constant_voxels_are_0(series, tmp_path):
     mask = np.ones((9, 8, 5), dtype=bool)
     mask[8] = False
-    activation_settings = ActivationSettings(tr=2.0, confound_names=(), n_dummy=3)
+    activation_settings = ActivationSettings(confound_names=(), n_dummy=3)
     with SeriesReader(series) as reader:
         activation = map_activation(
             reader, mask, EVENTS, {"a": {"a": 1.0}}, activation_settings, scratch=tmp_path
@@ -266,7 +266,7 @@ def test_masks_of_another_shape_or_without_voxels_are_rejected(series, tmp_path)
 
 def test_maps_of_series_stored_in_half_precision_agree(series, tmp_path, monkeypatch):
     """t agrees within .01 if both the series and its scratch files are half precision."""
-    settings = ActivationSettings(tr=2.0, smoothing=(0.0, 5.0), confound_names=())
+    settings = ActivationSettings(smoothing=(0.0, 5.0), confound_names=())
     contrasts = {"a": {"a": 1.0}}
 
     def compute_maps(file):

@@ -37,6 +37,13 @@ def _write(path: Path, data: np.ndarray, **kwargs: object) -> Path:
     return path
 
 
+@pytest.mark.parametrize("tr", [0.72, 0.8, 1.35, 2.0, 2.475])
+def test_the_repetition_time_is_the_decimal_number_of_the_sidecar(tmp_path: Path, tr: float):
+    save_image(_data(), AFFINE, tmp_path / "a.nii", tr=tr)
+    with SeriesReader(tmp_path / "a.nii") as reader:
+        assert reader.tr == tr
+
+
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
 def test_float32_round_trip_is_exact(tmp_path: Path, name: str) -> None:
     data = _data()

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from bids_sr.glm.blocks import find_blocks, response_shares
-from bids_sr.glm.design import build_design, contrast_vector, frame_times
+from bids_sr.glm.design import DesignSettings, build_design, contrast_vector, frame_times
 from bids_sr.glm.regressors import DesignError, Events
 from bids_sr.preflight.rough_model import rough_courses, surely_informative
 
@@ -26,7 +26,11 @@ def _events(rng: np.random.Generator, *, duration: float, length: float) -> Even
 def _is_estimable(events: Events, n_volumes: int, tr: float) -> bool:
     try:
         design = build_design(
-            events, n_volumes=n_volumes, tr=tr, n_dummy=N_DUMMY, high_pass=HIGH_PASS
+            events,
+            DesignSettings(high_pass=HIGH_PASS),
+            n_volumes=n_volumes,
+            tr=tr,
+            n_dummy=N_DUMMY,
         )
         for name in events.conditions:
             contrast_vector(design, name, {name: 1.0})

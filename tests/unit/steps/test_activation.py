@@ -3,6 +3,7 @@
 import json
 import sys
 import tempfile
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
 
@@ -14,6 +15,7 @@ from checking import listed
 from shortnames import measure_of
 
 from bids_sr.glm.activation_maps import ActivationSettings, map_activation
+from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.model_confounds import MOTION, model_confounds
 from bids_sr.glm.regressors import Events, read_events
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
@@ -21,7 +23,14 @@ from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import COLUMNS, read_frame
 from bids_sr.pipeline.artifacts import Derivative, Map
 from bids_sr.pipeline.store import derivative_path
-from bids_sr.steps.activation import describe_maps, join_quality, map_series
+from bids_sr.steps.activation import (
+    MapSettings,
+    SeriesMaps,
+    describe_maps,
+    join_quality,
+    map_series,
+)
+from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.map_comparison import compare_maps
 
 CONTRASTS = {
@@ -90,43 +99,61 @@ def mask_of(shape, affine) -> Volume:
     return Volume(inside, affine)
 
 
-OPTIONS = {
-    "n_dummy": 2,
-    "tr": 2.0,
-    "smoothing": [5.0],
-    "contrasts": CONTRASTS,
-    "kinds": ["cc", "glm"],
-    "low_pass": 0.1,
-    "high_pass": 1 / 128,
-    "thresholds": ["quarter", "fdr", "3.1"],
-    "factor": (2.0, 2.0, 1.0),
-    "start_time": 1.0,
-    "axis_order": (0, 1, 2),
-    "nuisance": None,
-    "correlation_confounds": False,
-}
+SETTINGS = MapSettings(
+    smoothing=[5.0],
+    kinds=["cc", "glm"],
+    low_pass=0.1,
+    thresholds=["quarter", "fdr", "3.1"],
+    factor=(2.0, 2.0, 1.0),
+    axis_order=(0, 1, 2),
+)
 
 
-def maps_of(run, series, tmp_path, *, confounds=True, **changes):
+def maps_of(
+    run,
+    series,
+    tmp_path,
+    *,
+    confounds=True,
+    nuisance=None,
+    n_dummy=2,
+    design=DesignSettings(),
+    zerofilled=None,
+    zerofilled_maps=None,
+    **changes,
+):
     grid = "raw" if series == "raw" else "fine"
+    model = LinearModel(
+        inputs=DesignInputs(
+            regressors=run["regressors"],
+            confounds=run["confounds"] if confounds else None,
+            n_dummy=n_dummy,
+            design=design,
+        ),
+        contrasts=CONTRASTS,
+        nuisance=nuisance,
+    )
     with SeriesReader(run["series"][grid]) as reader:
-        return map_series(
+        results = map_series(
             reader,
             run["mask"][grid],
             run["mask"][grid],
-            run["regressors"],
+            model,
             Path(tempfile.mkdtemp(dir=tmp_path)),
-            run["confounds"] if confounds else None,
+            zerofilled=zerofilled,
+            zerofilled_maps=zerofilled_maps,
             series_name=series,
-            **OPTIONS | changes,
+            settings=replace(SETTINGS, **changes),
         )
+    return tuple(getattr(results, name) for name in map_series.outputs)
 
 
-def text_of(*, at_rest, **changes):
-    names = ("kinds", "thresholds", "smoothing", "high_pass", "low_pass", "nuisance")
-    options = OPTIONS | changes
+def text_of(*, at_rest, high_pass=1 / 128, nuisance=None, **changes):
     return describe_maps(
-        **{name: options[name] for name in (*names, "correlation_confounds")}, at_rest=at_rest
+        replace(SETTINGS, **changes),
+        DesignSettings(high_pass=high_pass),
+        nuisance,
+        at_rest=at_rest,
     )
 
 
@@ -236,7 +263,7 @@ def test_raw_maps_have_no_resolution_and_volumes_in_acquired_voxels(run, tmp_pat
 
 def test_the_sidecar_describes_the_fitted_noise_model(run, tmp_path):
     """Fewer degrees of freedom allow fewer lags; the sidecar states their number."""
-    maps, *_ = maps_of(run, "raw", tmp_path, n_dummy=44, high_pass=0.0)
+    maps, *_ = maps_of(run, "raw", tmp_path, n_dummy=44, design=DesignSettings(high_pass=0.0))
     models = [
         map_.sidecar["Model"]
         for map_ in maps
@@ -267,10 +294,9 @@ def test_maps_of_a_zero_filled_series_are_renamed_without_fitting_again(
         "sbl",
         folders[2],
         zerofilled=SeriesReader(run["series"]["fine"]),
-        zerofilled_maps=stored,
-        zerofilled_metrics=rows,
-        zerofilled_quality=quality,
-        zerofilled_tsnr=tsnr,
+        zerofilled_maps=SeriesMaps(
+            maps=stored, map_metrics=rows, quality=quality, middle=middle, tsnr=tsnr
+        ),
     )
     assert linked_results[1:3] == fitted_results[1:3]
     with SeriesReader(run["series"]["fine"]) as reader:
@@ -291,9 +317,9 @@ def test_options_change_the_maps(run, tmp_path):
     for name, changes in {
         "fwhm": {"smoothing": [8.0]},
         "low": {"low_pass": None},
-        "high": {"high_pass": 1 / 60},
+        "high": {"design": DesignSettings(high_pass=1 / 60)},
         "dummy": {"n_dummy": 0},
-        "stc": {"start_time": 0.0},
+        "stc": {"design": DesignSettings(start_time=0.0)},
         "conf": {"confounds": False},
     }.items():
         changed_maps, *_ = maps_of(run, "raw", tmp_path, **changes)
@@ -384,11 +410,15 @@ def test_the_step_writes_the_same_bytes_in_every_folder(run, tmp_path):
         "mask": mask,
         "roi": mask,
         "regressors": tmp_path / "events.tsv",
+        "series_name": "raw",
+        "contrasts": CONTRASTS,
+        "n_dummy": 2,
+        **asdict(SETTINGS),
     }
     texts = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        step = map_series.interface(**inputs, series_name="raw", **OPTIONS)
+        step = map_series.interface(**inputs)
         outputs = step.run(cwd=str(tmp_path / name)).outputs
         files = sorted([*listed(outputs.maps), Path(outputs.map_metrics)])
         texts.append({file.name: file.read_bytes() for file in files})
@@ -400,25 +430,19 @@ def test_the_step_writes_the_same_bytes_in_every_folder(run, tmp_path):
     events = read_events(tmp_path / "events.tsv")
     inside = run["mask"]["raw"]
     with SeriesReader(run["series"]["raw"]) as reader:
-        maps, *_ = map_series(
-            reader, inside, inside, events, tmp_path, series_name="raw", **OPTIONS
-        )
+        inputs = DesignInputs(regressors=events, n_dummy=2, design=DesignSettings())
+        model = LinearModel(inputs=inputs, contrasts=CONTRASTS)
+        maps = map_series(
+            reader, inside, inside, model, tmp_path, series_name="raw", settings=SETTINGS
+        ).maps
     stored = nib.load(tmp_path / "one" / f"{maps[3].name}.nii")
     assert stored.get_data_dtype() == np.float32, "not compressed, as not all is stored"
     np.testing.assert_array_equal(np.asarray(stored.dataobj), maps[3].volume.data)
 
 
 def test_the_methods_text_describes_the_options() -> None:
-    text = describe_maps(
-        kinds=("cc", "glm"),
-        thresholds=("quarter",),
-        smoothing=(0.0, 5.0),
-        high_pass=0.008,
-        low_pass=0.1,
-        nuisance=None,
-        correlation_confounds=False,
-        at_rest=False,
-    )
+    settings = replace(SETTINGS, thresholds=("quarter",), smoothing=(0.0, 5.0))
+    text = describe_maps(settings, DesignSettings(high_pass=0.008), None, at_rest=False)
     assert "first five aCompCor components [@behzadi2007]" in text
     assert text.startswith(
         "Activation was mapped in all series with the same model, after smoothing with a Gaussian"
@@ -449,7 +473,7 @@ def test_few_classes_are_involved_between_events_and_a_t_map(run, tmp_path):
     with SeriesReader(run["series"]["fine"]) as reader:
         sys.setprofile(record_class)
         try:
-            settings = ActivationSettings(tr=2.0, n_dummy=2, kinds=("glm",))
+            settings = ActivationSettings(n_dummy=2, kinds=("glm",))
             mask, events = run["mask"]["fine"].data, run["regressors"]
             map_activation(
                 reader,

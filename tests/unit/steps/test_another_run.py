@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from manyruns import write_runs
 
+from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.regressors import read_events
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.io.volume import Volume
@@ -37,10 +38,8 @@ def test_effects_have_the_scale_of_the_evaluated_run(tmp_path, caplog, gain):
             mask,
             tmp_path,
             factor=(1.0, 1.0, 1.0),
-            tr=scene.tr,
             n_dummy=0,
-            high_pass=1 / 128,
-            start_time=scene.tr / 2,
+            design=DesignSettings(),
             random_seed=0,
         )
     weights = effects.mean_weights({"thumb": 1.0})

@@ -11,7 +11,7 @@ from mapmaker import mapped
 from shortnames import against_of, measure_of
 
 from bids_sr.glm.block_effects import Effects, load_effects, save_effects
-from bids_sr.glm.design import frame_times
+from bids_sr.glm.design import DesignSettings, frame_times
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import Events
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
@@ -20,11 +20,13 @@ from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.series import PCA_RANKS
 from bids_sr.steps.block_effects import measure_effects
 from bids_sr.steps.evaluation import (
+    EffectsComparison,
     compare_halves,
     compare_images,
     compare_with_truth,
     gather_fine_effects,
 )
+from bids_sr.steps.linear_models import DesignInputs
 from bids_sr.steps.self_test import gather_tested
 
 SHAPE, N = (16, 14, 3), 100
@@ -35,10 +37,6 @@ CONTRASTS = {
     "all": {"thumb": 0.5, "little": 0.5},
 }
 OPTIONS = {
-    "n_dummy": 2,
-    "tr": 2.0,
-    "high_pass": 1 / 128,
-    "start_time": 1.0,
     "has_measured": True,
 }
 FACTOR = (2.0, 2.0, 1.0)
@@ -82,12 +80,21 @@ def files(tmp_path_factory):
     return {name: folder / f"{name}.nii" for name in series}
 
 
-def effects(files, series, here, confounds=None, **changes) -> Effects:
+def effects(files, series, here, confounds=None, n_dummy=2, **changes) -> Effects:
+    inputs = DesignInputs(
+        regressors=EVENTS, confounds=confounds, n_dummy=n_dummy, design=DesignSettings()
+    )
     with SeriesReader(files[series]) as reader:
         file = measure_effects(
-            reader, brain(), EVENTS, here, confounds, series_name=series, **OPTIONS | changes
+            reader, brain(), inputs, here, series_name=series, **OPTIONS | changes
         )
     return load_effects(file)
+
+
+def comparison_with(**options: int) -> EffectsComparison:
+    return EffectsComparison(
+        bold_mask_hr=brain(), roi_hr=brain(), contrasts=CONTRASTS, factor=FACTOR, **options
+    )
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +121,8 @@ def test_options_change_the_effects(files, effects_files, tmp_path):
 
 
 def test_the_table_of_split_halves_has_gains_controls_and_maps(effects_files, tmp_path):
-    options = {"contrasts": CONTRASTS, "factor": FACTOR, "n_boot": 100, "random_seed": 3}
-    table = compare_halves(effects_files, brain(), brain(), **options)
+    comparison = comparison_with(n_boot=100, random_seed=3)
+    table = compare_halves(effects_files, comparison)
     rows = {
         (row.series, against_of(row), row.contrast, row.region, measure_of(row)): row
         for row in table
@@ -130,7 +137,7 @@ def test_the_table_of_split_halves_has_gains_controls_and_maps(effects_files, tm
     )
     with np.load(figures) as maps:
         assert maps["beyond_sbl"].shape == (15, 14, 3)
-    assert str(compare_halves(effects_files, brain(), brain(), **options)) == str(table)
+    assert str(compare_halves(effects_files, comparison)) == str(table)
 
 
 def make_statmap(values: np.ndarray, series: str, stat: str) -> Derivative:
@@ -147,14 +154,10 @@ def test_maps_are_compared_with_measured_and_known_activation(effects_files):
     ]
     rows = compare_with_truth(
         maps,
-        brain(),
-        brain(),
+        comparison_with(random_seed=0),
         effects_files,
         {"thumb": Volume(rng.random(SHAPE), AFFINE)},
-        contrasts=CONTRASTS,
-        factor=FACTOR,
         at_rest=False,
-        random_seed=0,
     )
     assert {row.fwhm_mm for row in rows if measure_of(row) == "truth_r_t"} == {3.5}
     assert {against_of(row) for row in rows if measure_of(row) == "truth_r_effect"} == {
@@ -186,14 +189,10 @@ def test_known_activation_gives_gains_with_intervals_for_unsmoothed_maps(effects
     for changes in ({}, {"random_seed": 5}, {"n_boot": 0}):
         rows = compare_with_truth(
             maps,
-            brain(),
-            brain(),
+            comparison_with(**{"random_seed": 0} | changes),
             files,
             known_activation,
-            contrasts=CONTRASTS,
-            factor=FACTOR,
             at_rest=False,
-            **{"random_seed": 0} | changes,
         )
         tables.append(
             {
@@ -295,6 +294,7 @@ def test_effects_are_passed_between_steps_in_files(files, tmp_path):
             mask=tmp_path / "mask.nii",
             regressors=tmp_path / "events.tsv",
             series_name=name,
+            n_dummy=2,
             **OPTIONS,
         )
         effects_files[name] = step.run(cwd=str(tmp_path / name)).outputs.effects

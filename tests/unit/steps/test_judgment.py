@@ -1,6 +1,7 @@
 """Test sizes of regions, the grown region, flags and the verdict."""
 
 import json
+from dataclasses import replace
 from math import nan
 
 import numpy as np
@@ -9,14 +10,16 @@ import pytest
 from mapmaker import mapped
 from shortnames import against_of, measure_of
 
+from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.regressors import Events
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import Derivative
-from bids_sr.steps.activation import map_series
+from bids_sr.steps.activation import MapSettings, map_series
 from bids_sr.steps.evaluation import join_evaluation
 from bids_sr.steps.judgment import _maps_of_raw, judge, raise_flags
+from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.map_comparison import sort_maps_of_run
 from bids_sr.steps.region_growth import grow_region
 
@@ -30,7 +33,6 @@ AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
 HIGH_AFFINE = np.diag([2.0, 2.0, 4.0, 1.0])
 HIGH_AFFINE[:2, 3] = -1.0
 VOXEL, FACTOR = (4.0, 4.0, 4.0), (2.0, 2.0, 1.0)
-MODEL = {"tr": 2.0, "n_dummy": 0, "low_pass": 0.1, "start_time": 1.0}
 PAIR = ("thumb", "little")
 EVENTS = Events(
     pd.DataFrame(
@@ -41,6 +43,7 @@ EVENTS = Events(
         }
     )
 )
+INPUTS = DesignInputs(regressors=EVENTS, n_dummy=0, design=DesignSettings())
 NO_MOTION = pd.DataFrame({"framewise_displacement": [nan, 0.0]})
 
 
@@ -87,24 +90,23 @@ def roi_of(series: str) -> Volume:
 @pytest.fixture(scope="module")
 def raw_maps(files, tmp_path_factory) -> tuple[list[Derivative], list[MetricRow]]:
     with SeriesReader(files["raw"]) as reader:
-        maps, rows, *_ = map_series(
+        results = map_series(
             reader,
             mask_of("raw"),
             roi_of("raw"),
-            EVENTS,
+            LinearModel(inputs=INPUTS, contrasts=CONTRASTS),
             tmp_path_factory.mktemp("raw"),
             series_name="raw",
-            smoothing=[0.0],
-            contrasts=CONTRASTS,
-            kinds=["cc", "glm"],
-            thresholds=("quarter", "fdr", "3.1"),
-            factor=FACTOR,
-            high_pass=1 / 128,
-            axis_order=(0, 1, 2),
-            nuisance=None,
-            **MODEL,
+            settings=MapSettings(
+                smoothing=[0.0],
+                kinds=["cc", "glm"],
+                thresholds=("quarter", "fdr", "3.1"),
+                factor=FACTOR,
+                axis_order=(0, 1, 2),
+                low_pass=0.1,
+            ),
         )
-    return maps, rows
+    return results.maps, results.map_metrics
 
 
 def test_correlation_maps_are_the_acquired_maps_with_the_largest_smoothing():
@@ -135,11 +137,11 @@ def grow(files, tmp_path, roi=None, smoothing=(0.0,)):
             roi or roi_of("raw"),
             mask_of("bspline"),
             roi_of("bspline"),
-            EVENTS,
+            replace(INPUTS, design=DesignSettings(high_pass=0.0)),
             tmp_path,
             contrasts=CONTRASTS,
             smoothing=smoothing,
-            **MODEL,
+            low_pass=0.1,
         )
 
 

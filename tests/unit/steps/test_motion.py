@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from bids_sr.config.memory import Sizes
 from bids_sr.glm.confounds import MOTION
-from bids_sr.glm.time_columns import TooFewVolumes, time_model
+from bids_sr.glm.time_columns import TimeModel, TooFewVolumes
 from bids_sr.io import nifti
 from bids_sr.io.atomic_files import write_json
 from bids_sr.io.grids import AS_STORED
@@ -359,10 +359,7 @@ def _moving_table(n: int = 60) -> pd.DataFrame:
 
 
 TIME_OPTIONS = {
-    "fd_censor": 0.5,
-    "enorm_censor": None,
-    "band_pass": (0.01, 0.2),
-    "drift": "legendre:2",
+    "model": TimeModel(fd_censor=0.5, band_pass=(0.01, 0.2), legendre=2),
     "tr": 2.0,
     "n_dummy": 4,
     "high_pass": 0.0,
@@ -388,12 +385,7 @@ def test_the_temporal_model_is_part_of_the_confounds_and_reported(tmp_path) -> N
         "model": "band-pass filter from 0.01 to 0.2 Hz, Legendre polynomials up to order 2",
     }
     write_json(tmp_path / "censoring.json", facts)
-    model = time_model(
-        TIME_OPTIONS["fd_censor"],
-        TIME_OPTIONS["enorm_censor"],
-        TIME_OPTIONS["band_pass"],
-        TIME_OPTIONS["drift"],
-    )
+    model = TIME_OPTIONS["model"]
     before = temporal_model.describe_time_model(model)
     after = temporal_model.describe_censored(model, [tmp_path], 0)
     assert "framewise displacement above 0.5 mm were censored" in before
@@ -405,10 +397,11 @@ def test_the_temporal_model_is_part_of_the_confounds_and_reported(tmp_path) -> N
 
 
 def test_too_few_remaining_volumes_are_an_error_with_reason_and_option() -> None:
+    strict = TimeModel(fd_censor=0.05, band_pass=(0.01, 0.2), legendre=2)
     with pytest.raises(
         TooFewVolumes, match=r"0 of 56 steady-state volumes remain, because the other 56"
     ) as error:
-        temporal_model.model_time(_moving_table(), **{**TIME_OPTIONS, "fd_censor": 0.05})
+        temporal_model.model_time(_moving_table(), **{**TIME_OPTIONS, "model": strict})
     assert "Use a higher --fd-censor or a wider --band-pass" in str(error.value)
 
 

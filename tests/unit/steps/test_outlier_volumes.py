@@ -9,6 +9,7 @@ import pytest
 
 from bids_sr.glm.confounds import MOTION, motion_table
 from bids_sr.glm.model_confounds import model_confounds
+from bids_sr.glm.time_columns import TimeModel
 from bids_sr.io.atomic_files import write_json
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
@@ -117,10 +118,7 @@ def test_an_outlier_with_head_motion_has_one_column_and_counts_once() -> None:
     table, described, added, facts = temporal_model.model_time(
         run_confounds.motion_confounds(motion, outliers=FACTS),
         {},
-        fd_censor=0.5,
-        enorm_censor=None,
-        band_pass=(),
-        drift="cosine",
+        model=TimeModel(fd_censor=0.5),
         tr=TR,
         n_dummy=0,
         high_pass=1 / 128,

@@ -1,6 +1,7 @@
 """Test quality checks: rows, maps with valid names, warnings, and the choice of precision."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import nn
 
 from bids_sr.glm.block_effects import Effects, save_effects
 from bids_sr.glm.blocks import TaskBlock
-from bids_sr.glm.design import Design
+from bids_sr.glm.design import Design, DesignSettings
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import Events
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
@@ -25,6 +26,7 @@ from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import model
 from bids_sr.sr.models.domain import _domain_entry
+from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.quality import (
     edge_comparison,
     ensemble_uncertainty,
@@ -166,17 +168,16 @@ def bold(tmp_path: Path) -> dict[str, Any]:
         "boldref": Volume(level, LOW_AFFINE),
         "bold_mask": Volume(brain(LOW), LOW_AFFINE),
         "model_file": weights,
-        "regressors": Events(events),
+        "linear_model": LinearModel(
+            inputs=DesignInputs(
+                regressors=Events(events), n_dummy=2, design=DesignSettings(high_pass=0.0)
+            ),
+            contrasts=CONTRASTS,
+        ),
         "factor": TWO,
         "series_name": "srgan",
-        "tr": 2.0,
-        "n_dummy": 2,
-        "contrasts": CONTRASTS,
         "device": "cpu",
-        "high_pass": 0.0,
-        "start_time": 1.0,
         "omp_nthreads": 1,
-        "nuisance": None,
     }
 
 
@@ -218,8 +219,11 @@ def test_bf16_is_tested_with_the_confounds_of_the_maps(
         lambda *arguments: designs.append(arguments[4]) or {"a": 0.0},
     )
     for nuisance, n in ((None, 12), (["csf"], 1)):
-        inputs = {**bold, "confounds": table, "nuisance": nuisance}
-        network_precision.guard_precision(**inputs, precision="bf16", force=False)
+        inputs = replace(bold["linear_model"].inputs, confounds=table)
+        model = replace(bold["linear_model"], inputs=inputs, nuisance=nuisance)
+        network_precision.guard_precision(
+            **bold | {"linear_model": model}, precision="bf16", force=False
+        )
         assert len({*designs[-1].columns} & {*table}) == n
 
 

@@ -13,6 +13,7 @@ from scipy import ndimage, special
 from variance_helpers import fluctuation, patchy, prior_of, whole_of
 
 from bids_sr.glm.activation_regions import fdr_region
+from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.regressors import Events, Seeds
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
@@ -28,6 +29,7 @@ from bids_sr.sr.variance import lower_resolution_errors
 from bids_sr.sr.variance.add_detail import Detail, add_detail_to_slice
 from bids_sr.sr.variance.posterior import DRAWS, draw_errors, effect_scale
 from bids_sr.sr.variance.prior import Prior, PriorMaps
+from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.reconstruction_error import check_intervals, measure_error
 
 SHAPE, FACTOR = (14, 12, 3), (2.0, 2.0, 1.0)
@@ -367,18 +369,20 @@ def check_run(run, folder, **card):
             Volume(mask, AFFINE),
             np.tile(np.eye(4), (VOLUMES, 1, 1)),
             model,
-            run.regressors,
-            run.confounds,
+            LinearModel(
+                inputs=DesignInputs(
+                    regressors=run.regressors,
+                    confounds=run.confounds,
+                    n_dummy=0,
+                    design=DesignSettings(high_pass=0.0),
+                ),
+                contrasts=run.contrasts,
+                nuisance=None if run.confounds is None else list(run.confounds),
+            ),
             here=folder,
             series_name="sbl",
-            contrasts=run.contrasts,
             smoothing=(0.0,),
             factor=FACTOR,
-            tr=2.0,
-            n_dummy=0,
-            high_pass=0.0,
-            start_time=1.0,
-            nuisance=None if run.confounds is None else list(run.confounds),
             random_seed=1,
             omp_nthreads=1,
         )

@@ -2,6 +2,7 @@
 skipped.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from nilearn.glm.first_level.design_matrix import create_cosine_drift
 from scipy.ndimage import gaussian_filter
 
 from bids_sr.config.seeds import Seed
+from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
@@ -21,6 +23,7 @@ from bids_sr.registration.bold_regions import chain_through_t1w
 from bids_sr.registration.templates import atlas_region
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.steps.seeds import (
+    SeedTemplate,
     _place_seeds,
     _voxels_in_region,
     component_series,
@@ -59,23 +62,23 @@ def run(tmp_path: Path) -> dict[str, Any]:
         "preproc": SeriesReader(tmp_path / "bold.nii"),
         "bold_mask": Volume(np.ones(SHAPE, dtype=bool), AFFINE),
         "confounds": pd.DataFrame(rng.normal(size=(T, len(MOTION))), columns=list(MOTION)),
-        "boldref2t1w_xfm": shift_xfm(2.0, -4.0, 0.0, 0.1)[None],
-        "t1w2std_xfm": tmp_path / "t1w2std.txt",
-        "atlas_source": load(find_atlas().image),
-        "atlas_labels": AAL2,
-        "atlas_xfms": [tmp_path / "std2t1w.txt"],
+        "template": SeedTemplate(
+            boldref2t1w_xfm=shift_xfm(2.0, -4.0, 0.0, 0.1)[None],
+            t1w2std_xfm=tmp_path / "t1w2std.txt",
+            atlas_source=load(find_atlas().image),
+            atlas_labels=AAL2,
+            atlas_xfms=[tmp_path / "std2t1w.txt"],
+        ),
         "here": tmp_path,
         "n_dummy": 2,
-        "tr": 2.0,
-        "high_pass": 1 / 128,
-        "start_time": 1.0,
+        "design": DesignSettings(),
         "nuisance": None,
     }
 
 
 def test_points_and_images_are_transformed_alike(run: dict[str, Any], tmp_path: Path) -> None:
-    write_itk(tmp_path / "boldref2t1w.txt", run["boldref2t1w_xfm"])
-    chain = [tmp_path / "boldref2t1w.txt", run["t1w2std_xfm"]]
+    write_itk(tmp_path / "boldref2t1w.txt", run["template"].boldref2t1w_xfm)
+    chain = [tmp_path / "boldref2t1w.txt", run["template"].t1w2std_xfm]
     (point,) = apply_to_points([(2.0, 6.0, -2.0)], chain, seed=1)
     expected = (
         shift_xfm(2.0, -4.0, 0.0, 0.1)
@@ -120,10 +123,10 @@ def test_a_seed_is_the_mean_of_its_voxels(run: dict[str, Any], tmp_path: Path) -
 
 def test_without_a_template_centers_are_in_the_space_of_the_run(run: dict[str, Any]) -> None:
     seed = Seed("here", (2.0, 6.0, -2.0), 4.1)
-    run |= {"atlas_source": None, "atlas_labels": None, "atlas_xfms": ()}
+    run["template"] = replace(run["template"], atlas_source=None, atlas_labels=None, atlas_xfms=())
     from_template, template_facts = seed_series(seeds=[seed], **run)
     center = template_facts["here"]["CenterBoldref"]
-    run |= {"boldref2t1w_xfm": None, "t1w2std_xfm": None}
+    run["template"] = None
     from_run, facts = seed_series(seeds=[Seed("here", tuple(center), 4.1)], **run)
     assert facts["here"]["CenterBoldref"] == center
     np.testing.assert_array_equal(from_run.table["here"], from_template.table["here"])

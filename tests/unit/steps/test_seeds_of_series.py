@@ -10,18 +10,19 @@ import pytest
 
 from bids_sr.config.seeds import Seed
 from bids_sr.evaluation.reference_maps import truth_rows
-from bids_sr.glm.activation_maps import ActivationSettings
+from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import Seeds
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.steps.activation import map_contrasts
+from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.seeds import own_seed_series, seed_series
 
 SHAPE, T, TR = (12, 8, 4), 200, 2.0
 AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])
 SEED = Seed("motor", (4.5, 12.0, 6.0), 4.0)
-MODEL = {"n_dummy": 0, "tr": TR, "high_pass": 1 / 128, "start_time": 1.0, "nuisance": []}
+MODEL = {"n_dummy": 0, "design": DesignSettings(), "nuisance": []}
 
 
 @pytest.fixture
@@ -35,7 +36,6 @@ def maps(tmp_path: Path) -> dict[str, dict[str, dict[tuple[str, str], np.ndarray
     time_courses = np.linalg.qr(cosines @ rng.normal(size=(cosines.shape[1], 2)))[0] * np.sqrt(T)
     mask = Volume(np.ones(SHAPE, dtype=bool), AFFINE)
     confounds = pd.DataFrame(rng.normal(size=(T, len(MOTION))), columns=list(MOTION))
-    settings = ActivationSettings(tr=TR, confound_names=())
     maps_by_seed: dict[str, dict[str, dict[tuple[str, str], np.ndarray]]] = {}
     acquired = None
     for name, time_course in zip(("sbl", "measured"), time_courses.T, strict=True):
@@ -49,8 +49,12 @@ def maps(tmp_path: Path) -> dict[str, dict[str, dict[tuple[str, str], np.ndarray
             (own_seeds,), _, _ = own_seed_series(series, mask, acquired, smoothing=[0.0], **inputs)
             for kind, regressors in (("acquired", acquired), ("own", own_seeds)):
                 assert isinstance(regressors, Seeds)
+                model = LinearModel(
+                    inputs=DesignInputs(regressors=regressors, n_dummy=0, design=DesignSettings()),
+                    contrasts={"motor": {"motor": 1.0}},
+                )
                 (result,) = map_contrasts(
-                    series, mask.data, regressors, {"motor": {"motor": 1.0}}, settings, tmp_path
+                    series, mask.data, model, tmp_path, kinds=("cc", "glm"), smoothing=(0.0,)
                 ).values()
                 maps_by_seed.setdefault(kind, {})[name] = dict(result.maps)
     return maps_by_seed

@@ -1,26 +1,25 @@
 """Test maps and evaluation of a run by calling steps, in Python as in a workflow."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
 from shortnames import measure_of
 
-from bids_sr.glm.design import frame_times
+from bids_sr.glm.design import DesignSettings, frame_times
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import Events
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.flow import Eager
+from bids_sr.steps.activation import MapSettings, map_series
+from bids_sr.steps.evaluation import EffectsComparison
+from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.workflows.judge_run import (
-    SeriesComparison,
     compare_halves,
     compare_with_truth,
     measure_effects,
 )
 from bids_sr.workflows.make_series import ComputedSeries
-from bids_sr.workflows.map_run import LinearModel, MapModel, map_series
 
 SHAPE, N, TR = (14, 12, 2), 90, 2.0
 AFFINE = np.diag([2.0, 2, 4, 1])
@@ -35,24 +34,19 @@ EVENTS = Events(
     )
 )
 BRAIN = Volume(np.arange(SHAPE[0])[:, None, None] < np.full(SHAPE, SHAPE[0] - 1), AFFINE)
-MODEL = LinearModel(
+INPUTS = DesignInputs(
     regressors=EVENTS,
     confounds=pd.DataFrame(
         np.random.default_rng(1).normal(0, 1, (N, len(MOTION))), columns=MOTION
     ),
-    contrasts=CONTRASTS,
-    tr=TR,
     n_dummy=2,
-    high_pass=1 / 128,
-    start_time=1.0,
-    nuisance=list(MOTION),
+    design=DesignSettings(start_time=1.0),
 )
-COMPARISON = SeriesComparison(
+COMPARISON = EffectsComparison(
     bold_mask_hr=BRAIN,
     roi_hr=BRAIN,
     contrasts=CONTRASTS,
     factor=(2.0, 2.0, 1.0),
-    at_rest=False,
     random_seed=0,
     n_boot=50,
 )
@@ -82,10 +76,10 @@ def series(tmp_path):
 
 def test_effects_of_a_series_are_compared_with_the_measured_effects(series, tmp_path):
     with Eager(tmp_path):
-        measured = measure_effects(series, MODEL, COMPARISON)
-        (halves,) = compare_halves(measured, [], COMPARISON)
+        measured = measure_effects(series, INPUTS, COMPARISON)
+        (halves,) = compare_halves(measured, [], COMPARISON, at_rest=False)
         tables = compare_with_truth(
-            series, [], measured, COMPARISON, known={}, n_dummy=2, with_models=False
+            series, [], measured, COMPARISON, known={}, at_rest=False, n_dummy=2, with_models=False
         )
     assert list(measured.effects) == ["bspline", "measured"]
     assert measured.same_widths is None
@@ -98,20 +92,27 @@ def test_effects_of_a_series_are_compared_with_the_measured_effects(series, tmp_
 def test_nothing_is_compared_without_a_reference(series, tmp_path):
     only_series = {"bspline": series["bspline"]}
     with Eager(tmp_path):
-        measured = measure_effects(only_series, MODEL, COMPARISON)
+        measured = measure_effects(only_series, INPUTS, COMPARISON)
         assert list(measured.effects) == ["bspline"]
-        assert compare_halves(measured, [], COMPARISON) == []
+        assert compare_halves(measured, [], COMPARISON, at_rest=False) == []
         assert (
             compare_with_truth(
-                only_series, [], measured, COMPARISON, known={}, n_dummy=2, with_models=True
+                only_series,
+                [],
+                measured,
+                COMPARISON,
+                known={},
+                at_rest=False,
+                n_dummy=2,
+                with_models=True,
             )
             == []
         )
 
 
 def test_a_series_is_mapped_with_its_own_regressors(series, tmp_path):
-    model = MapModel(
-        linear=MODEL,
+    model = LinearModel(inputs=INPUTS, contrasts=CONTRASTS, nuisance=list(MOTION))
+    settings = MapSettings(
         kinds=["glm"],
         thresholds=["fdr"],
         smoothing=[0.0],
@@ -119,11 +120,18 @@ def test_a_series_is_mapped_with_its_own_regressors(series, tmp_path):
         axis_order=(0, 1, 2),
     )
     late = Events(EVENTS.table.assign(onset=EVENTS.table["onset"] + 10))
-    with_late_events = replace(series["bspline"], own_regressors=[late])
     with Eager(tmp_path):
         maps_of_series = [
-            map_series(source, BRAIN, model).maps
-            for source in (series["bspline"], with_late_events)
+            map_series(
+                series["bspline"].series,
+                BRAIN,
+                BRAIN,
+                model,
+                own_regressors=own_regressors,
+                series_name="bspline",
+                settings=settings,
+            ).maps
+            for own_regressors in ([], [late])
         ]
     map_by_events, map_by_late_events = (
         next(statmap for statmap in maps if statmap.entities.get("stat") == "t")

@@ -14,8 +14,9 @@ from figure_helpers import content_of, kept
 from mapmaker import mapped
 
 from bids_sr.figures.svg_files import save_svg
+from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.regressors import Seeds, read_events
-from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.pipeline.artifacts import Derivative, Volume
 from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import Shown
@@ -28,6 +29,8 @@ from bids_sr.steps.figures import registration as registration_figures
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures import series as series_figures
 from bids_sr.steps.figures.display_grids import resample_to
+from bids_sr.steps.figures.run_maps import SceneImages
+from bids_sr.steps.linear_models import DesignInputs, LinearModel
 
 SHAPE, LOW, HIGH_AFFINE, LOW_AFFINE = (
     (24, 24, 6),
@@ -315,9 +318,9 @@ def test_one_slice_of_acquired_series_and_methods_is_drawn(images, series, tmp_p
 def test_activation_of_every_contrast_and_smoothing_is_drawn(images, maps, tmp_path, background):
     drawings = maps_figures.draw_activation(
         maps,
-        images["mask_hr"],
-        images["roi_hr"],
-        images[background],
+        SceneImages(
+            bold_mask_hr=images["mask_hr"], roi_hr=images["roi_hr"], boldref=images[background]
+        ),
         series_names=SERIES[1:],
         at_rest=False,
     )
@@ -367,6 +370,12 @@ def test_summaries_of_run_and_participant_are_tables(images, tmp_path):
     ]
 
 
+def empty_series(folder: Path) -> SeriesReader:
+    """Return a series of 60 volumes with a repetition time of 2 s."""
+    save_image(np.zeros((2, 2, 2, 60), dtype=np.float32), np.eye(4), folder / "bold.nii", tr=2.0)
+    return SeriesReader(folder / "bold.nii")
+
+
 def test_the_design_figure_shows_events_matrix_and_weights_of_the_model(tmp_path: Path):
     rng = np.random.default_rng(0)
     names = [
@@ -380,16 +389,19 @@ def test_the_design_figure_shows_events_matrix_and_weights_of_the_model(tmp_path
         "onset\tduration\ttrial_type\n20\t16\tface\n60\t16\t<house>\n"
     )
     drawings = maps_figures.draw_design(
-        read_events(tmp_path / "events.tsv"),
-        confounds,
-        n_dummy=2,
-        tr=2.0,
-        high_pass=0.01,
-        start_time=1.0,
-        contrasts={
-            "all": {"face": 0.5, "<house>": 0.5},
-            "difference": {"face": 1.0, "<house>": -1.0},
-        },
+        empty_series(tmp_path),
+        LinearModel(
+            inputs=DesignInputs(
+                regressors=read_events(tmp_path / "events.tsv"),
+                confounds=confounds,
+                n_dummy=2,
+                design=DesignSettings(high_pass=0.01),
+            ),
+            contrasts={
+                "all": {"face": 0.5, "<house>": 0.5},
+                "difference": {"face": 1.0, "<house>": -1.0},
+            },
+        ),
     )
     assert kept(maps_figures.draw_design, drawings, tmp_path) == [("activation", "design.svg")]
     text = (tmp_path / "desc-design_bold.svg").read_text()
@@ -417,14 +429,16 @@ def test_the_design_figure_shows_events_matrix_and_weights_of_the_model(tmp_path
 def test_without_linear_model_the_task_design_is_shown_without_a_design_matrix(tmp_path: Path):
     (tmp_path / "events.tsv").write_text("onset\tduration\ttrial_type\n20\t16\tface\n")
     (drawing,) = maps_figures.draw_design(
-        read_events(tmp_path / "events.tsv"),
-        pd.DataFrame({"trans_x": np.zeros(60)}),
+        empty_series(tmp_path),
+        LinearModel(
+            inputs=DesignInputs(
+                regressors=read_events(tmp_path / "events.tsv"),
+                n_dummy=0,
+                design=DesignSettings(high_pass=0.01),
+            ),
+            contrasts={"face": {"face": 1.0}},
+        ),
         kinds=["cc"],
-        tr=2.0,
-        high_pass=0.01,
-        start_time=1.0,
-        contrasts={"face": {"face": 1.0}},
-        nuisance=[],
     )
     events, weights = drawing.content.axes
     assert [label.get_text() for label in events.get_yticklabels()] == ["face"]
@@ -446,12 +460,16 @@ def test_weights_at_rest_are_shown_for_seeds_inside_the_field_of_view(tmp_path: 
     ]
     confounds = pd.DataFrame(rng.standard_normal((60, 12)), columns=names)
     drawings = maps_figures.draw_design(
-        seeds,
-        confounds,
-        tr=2.0,
-        high_pass=0.01,
-        start_time=1.0,
-        contrasts=contrasts,
+        empty_series(tmp_path),
+        LinearModel(
+            inputs=DesignInputs(
+                regressors=seeds,
+                confounds=confounds,
+                n_dummy=0,
+                design=DesignSettings(high_pass=0.01),
+            ),
+            contrasts=contrasts,
+        ),
     )
     assert kept(maps_figures.draw_design, drawings, tmp_path) == [("activation", "design.svg")]
     assert [label.get_text() for label in drawings[0].content.axes[2].get_yticklabels()] == [
@@ -481,9 +499,9 @@ def test_correlation_maps_are_not_captioned_as_t_maps(images, maps, at_rest):
     for drawn_maps, name in ((maps, "t maps"), (correlations, "Correlation maps")):
         drawings = maps_figures.draw_activation(
             drawn_maps,
-            images["mask_hr"],
-            images["roi_hr"],
-            images["image_hr"],
+            SceneImages(
+                bold_mask_hr=images["mask_hr"], roi_hr=images["roi_hr"], boldref=images["image_hr"]
+            ),
             series_names=SERIES[1:],
             at_rest=at_rest,
         )
@@ -494,9 +512,9 @@ def test_correlation_maps_are_not_captioned_as_t_maps(images, maps, at_rest):
 def test_a_resting_state_run_has_connectivity_figures(images, maps, tmp_path):
     drawings = maps_figures.draw_activation(
         maps,
-        images["mask_hr"],
-        images["roi_hr"],
-        images["image_hr"],
+        SceneImages(
+            bold_mask_hr=images["mask_hr"], roi_hr=images["roi_hr"], boldref=images["image_hr"]
+        ),
         series_names=(),
         at_rest=True,
     )

@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bids_sr.config.levels import StoredMaps
 from bids_sr.glm.run_combination import RunEstimate, combine_runs
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import metric_rows
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.steps.figures import participant
+from bids_sr.steps.figures.run_maps import SceneImages
 
 SHAPE, AFFINE = (24, 24, 4), np.diag([3.0, 3.0, 4.0, 1.0])
 BRAIN = np.zeros(SHAPE, bool)
@@ -62,13 +64,7 @@ def draw(maps: list[Derivative], runs: list[Derivative], **changes: object) -> l
         "entities": {"subject": "01", "task": "tap", "datatype": "func"},
         "percent": False,
         "at_rest": False,
-        "level": "standard",
-        "methods": ["sbl"],
-        "baselines": "default",
-        "smoothing": (0.0, 5.0),
-        "kinds": ("glm",),
-        "primary": "sbl",
-        "minus_others": (),
+        "stored": StoredMaps(level="standard", methods=["sbl"], kinds=("glm",), primary="sbl"),
     }
     rows = metric_rows("sbl", {"voxels": 20}, threshold="reliable", contrast="all")
     run_rows = {"run-1": metric_rows("sbl", {"voxels": 10}, threshold="reliable", contrast="all")}
@@ -76,9 +72,7 @@ def draw(maps: list[Derivative], runs: list[Derivative], **changes: object) -> l
         maps,
         runs,
         rows,
-        brain,
-        brain,
-        volume(500.0),
+        SceneImages(bold_mask_hr=brain, roi_hr=brain, boldref=volume(500.0)),
         brain,
         run_rows=run_rows,
         **{**options, **changes},
