@@ -443,7 +443,6 @@ def measure_error(
         Maps of the series, including error maps.
     """
     linear, resources = model.linear, plan.planned.settings.resources
-    calibration = fitted.calibration
     assert mapped.series.model_file is not None
     coverage_rows = reconstruction_error.check_intervals(
         series.raw.series,
@@ -452,9 +451,7 @@ def measure_error(
         mapped.series.model_file,
         linear.regressors,
         linear.confounds,
-        None if calibration is None else calibration.calibration_patterns,
-        None if calibration is None else calibration.boldref2calibration_xfm,
-        None if calibration is None else calibration.calibration_facts,
+        fitted.calibration,
         fitted.outliers,
         series_name=mapped.series.name,
         contrasts=linear.contrasts,

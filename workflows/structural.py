@@ -16,7 +16,7 @@ from bids_sr.bids.lesion_references import entities_of_scans, lesion_reference
 from bids_sr.config import Settings
 from bids_sr.frozen import frozen
 from bids_sr.pipeline.artifacts import Facts, Image, Map, Mask, Rows
-from bids_sr.pipeline.flow import concatenate, read_facts, read_table, say, subworkflow
+from bids_sr.pipeline.flow import concatenate, say, subworkflow
 from bids_sr.pipeline.nodes import scope_name
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
@@ -277,43 +277,29 @@ def _apply_method(
     request = planned.make_method_training(method)
     of_others = superres.train_on == "others"
     with subworkflow(method):
-        model_file, card_file, log_file = training.train_on_scans(
+        files = training.train_on_scans(
             scans.scan_mask,
             concatenate(head.fine_scans for head in heads.values() if head.fine_scans is not None)
             if heads
             else None,
             concatenate(head.coarse_scans for head in heads.values()) if heads else None,
             {f"sub-{name}": head.scan_mask for name, head in heads.items()} if heads else None,
-            method=method,
+            training=request,
             suffixes=scans.suffixes,
             anat_align=superres.anat_align,
             anat_scale=superres.scaling_of_scans,
-            recipe=request.recipe,
-            recipe_changes=request.recipe_changes,
-            model_source=request.model_source,
-            model_dir=request.model_dir,
-            pretrained=request.pretrained,
-            vgg_weights=request.vgg_weights,
-            train_precision=request.train_precision,
-            max_train_minutes=request.max_train_minutes,
-            random_seed=request.random_seed,
-            omp_nthreads=request.omp_nthreads,
-            device=request.device,
-            force=request.force,
-            sloppy=request.sloppy,
         )
         say(
             Part.SERIES,
             training.describe_scan_network(request, of_others=of_others),
-            output=model_file,
+            output=files.model_file,
             describe=partial(training.describe_networks_of_scans, request, of_others=of_others),
         )
-        card, log = read_facts(card_file), read_table(log_file)
-        keep_model(model_file, card, log, method, outputs, {"acquisition": "anat", "space": ""})
+        keep_model(files, method, outputs, {"acquisition": "anat", "space": ""})
         made_scans = training.super_resolve_scans(
             scans.coarse_scans,
             scans.scan_mask,
-            model_file,
+            files.model_file,
             suffixes=scans.suffixes,
             method=method,
             device=request.device,
@@ -325,14 +311,12 @@ def _apply_method(
                 scans.coarse_scans,
                 made_scans,
                 scans.scan_mask,
-                model_file,
-                card,
-                log,
+                files,
                 scans.fine_scans,
                 method_label=label,
             )
         )
-    return ResolvedScans(superresolved_scans=made_scans, card_file=card)
+    return ResolvedScans(superresolved_scans=made_scans, card_file=files.card_file)
 
 
 def _process_lowres(planned: Planned, subject: Subject) -> None:

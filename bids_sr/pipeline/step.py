@@ -113,14 +113,19 @@ def _field_default(field: "Field[object]") -> object:
     return REQUIRED if field.default is MISSING else field.default
 
 
-def _flatten(record: object) -> Iterator[tuple[str, object]]:
-    """Yield names and values of the fields of a record, and of the records in it."""
-    for field in fields(cast("DataclassInstance", record)):
-        value = getattr(record, field.name)
-        if _record_class(field.type) is None:
+def _flatten(
+    record_class: "type[DataclassInstance]", record: object
+) -> Iterator[tuple[str, object]]:
+    """Yield names and values of the fields of a record class, and of the records in it.
+
+    `record` may belong to a subclass, whose additional fields are omitted.
+    """
+    for field in fields(record_class):
+        value, inner = getattr(record, field.name), _record_class(field.type)
+        if inner is None:
             yield field.name, value
         elif value is not None:
-            yield from _flatten(value)
+            yield from _flatten(inner, value)
 
 
 def _build_record(record: "type[DataclassInstance]", values: dict[str, object]) -> object:
@@ -143,7 +148,8 @@ class Step(Generic[_P, _R]):
     """Function as a step; see `step`.
 
     A parameter whose type is a dataclass stands for its fields, which are artifacts and settings
-    like other parameters. The fields of a returned dataclass are the outputs.
+    like other parameters. An argument may belong to a subclass, whose additional fields do not
+    reach the step. The fields of a returned dataclass are the outputs.
 
     Parameters
     ----------
@@ -241,10 +247,11 @@ class Step(Generic[_P, _R]):
             return self.function(*args, **kwargs)
         arguments: dict[str, object] = {}
         for name, value in self._signature.bind(*args, **kwargs).arguments.items():
-            if name not in self._records:
+            record_class = self._records.get(name)
+            if record_class is None:
                 arguments[name] = value
             elif value is not None:
-                arguments |= _flatten(value)
+                arguments |= _flatten(record_class, value)
         result = caller.call(self, arguments)
         if self._returned is not None:
             outputs = result if isinstance(result, tuple) else (result,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection
 from pathlib import Path
+from typing import Literal
 
 from bids_sr.cli.models.options import MachineOptions
 from bids_sr.config import UsageError, machine, suggest_name
@@ -37,7 +38,7 @@ REFUSALS = (
 )
 
 
-def choose_device(options: MachineOptions) -> str:
+def choose_device(options: MachineOptions) -> Literal["cpu", "cuda"]:
     """Return the torch device for the options: ``cuda`` if allowed and available, else ``cpu``.
 
     Raises `UsageError` if a CUDA device was requested but is not available.

@@ -67,13 +67,13 @@ def _same_training(card: ModelCard, training: TrainingRequest, data: TrainingDat
     return (
         card.reproducible
         and card.settings in accepted_settings
-        and (card.method, card.recipe) == (training.method.name, training.recipe)
+        and (card.method, card.recipe) == (training.method, training.recipe)
         and card.changed_settings == training.changed_settings
-        and (card.seed, card.factor) == (training.seed, factor)
+        and (card.seed, card.factor) == (training.random_seed, factor)
         and card.data_sha256 == _checksums(data)
         and _perceptual_weights(card) == vgg
         and card.start_sha256 == training.start_checksum
-        and (training.precision == "auto" or _began_mixed(card) == training.mixed)
+        and (training.train_precision == "auto" or _began_mixed(card) == training.mixed)
     )
 
 
@@ -105,14 +105,14 @@ def _find_model(training: TrainingRequest, data: TrainingData | None) -> Path | 
     """
     if training.pretrained is not None:
         return training.pretrained
-    models = list(_iterate_models(training.model_dir)) if training.source != "train" else []
+    models = list(_iterate_models(training.model_dir)) if training.model_source != "train" else []
     if data is not None:
         for weights, card in models:
             if _same_training(card, training, data):
                 return weights
-    if training.source != "reuse":
+    if training.model_source != "reuse":
         return None
-    name, recipe = training.method.name, training.recipe
+    name, recipe = training.method, training.recipe
     requested = (name, recipe, training.changed_settings)
     fitting = [
         entry
@@ -172,15 +172,15 @@ def obtain_model(
     TrainingDiverged, TrainingDataError
         If training fails (see `trainer.fit`).
     """
-    name = training.method.name
+    name = training.method
     log = out_dir / f"{name}.tsv"
     source = _find_model(training, data)
     if source is None:
         source_path(out_dir).unlink(missing_ok=True)
         model = _train(training, data, checkpoint_dir(out_dir), second)
         card = dict(model.card) | ({"sloppy": True} if training.sloppy else {})
-        card |= {} if training.align is None else {"anat_align": training.align}
-        card |= {} if training.scale is None else {"anat_scale": training.scale}
+        card |= {} if training.anat_align is None else {"anat_align": training.anat_align}
+        card |= {} if training.anat_scale is None else {"anat_scale": training.anat_scale}
         json.dumps(card)
         out_dir.mkdir(parents=True, exist_ok=True)
         log.write_text(log_tsv(model.log), encoding="utf-8")
@@ -209,7 +209,7 @@ def _train(
 ) -> TrainedModel:
     """Train a model and warn if the time limit stopped the training."""
     if data is None:
-        name, trained_on = training.method.name, training.method.trained_on
+        name, trained_on = training.method, training.definition.trained_on
         raise ModelError(
             f"{name}: no training data are available for this participant (required: "
             f"{trained_on}). Specify a trained model with --pretrained."
@@ -221,7 +221,7 @@ def _train(
         _LOG.warning(
             "Training of %s was stopped by --max-train-minutes (%s). To continue the "
             "training, rerun the same command with a longer time limit or without a limit.",
-            training.method.name,
+            training.method,
             at_stop,
         )
     return model

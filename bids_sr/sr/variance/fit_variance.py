@@ -58,7 +58,7 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
     SeriesError, ResolutionError
         If the run cannot be used.
     """
-    method, recipe, seed = training.method, training.variance, training.seed
+    method, recipe, seed = training.definition, training.variance, training.random_seed
     if recipe is None:
         raise SeriesError(f"the method {method.name} does not estimate variance maps")
     start_time = time.monotonic()
@@ -68,7 +68,7 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
         # times are omitted, so that equal data give equal files
         log.append({"phase": "map", "iteration": done})
 
-    with torch_threads(training.threads):
+    with torch_threads(training.omp_nthreads):
         level = level_above(data.mask.shape, data.factor)
         tile = Tile.from_mask(level.restrict_to_plane(), data.mask)
         components = level.upsample_slices(_slices(data.statistics))

@@ -52,11 +52,12 @@ def train(monkeypatch, tmp_path):
         )
         monkeypatch.setattr(training_record, "get_method", lambda _: tiny)
         training = TrainingRequest(
-            method=tiny,
+            method="tiny",
+            unregistered=tiny,
             recipe=name,
             changed=changed,
             factor=(2.0, 2.0, 2.0),
-            seed=3,
+            random_seed=3,
             **request_fields,
         )
         result = train_network(training, balls(1), tmp_path / folder, progress)

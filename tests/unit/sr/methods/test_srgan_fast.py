@@ -28,7 +28,9 @@ UP_SAMPLING = (nn.PixelShuffle, nn.Upsample, nn.ConvTranspose2d)
 
 
 def fit(pair, work_dir, recipe=SHORT, **fields):
-    request = TrainingRequest(method=SRGAN, changed=recipe, factor=FACTOR, seed=3, **fields)
+    request = TrainingRequest(
+        method=SRGAN.name, changed=recipe, factor=FACTOR, random_seed=3, **fields
+    )
     return trainer.train_network(request, (pair,), work_dir)
 
 

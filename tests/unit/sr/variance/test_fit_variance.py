@@ -2,8 +2,6 @@
 map pass.
 """
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -70,7 +68,7 @@ def run_data(series, *, halves=True, mask=None):
 
 
 def fit(data, recipe=RECIPE, method=METHOD):
-    return fit_variance(TrainingRequest(method=replace(method, variance=recipe)), data)
+    return fit_variance(TrainingRequest(method=method.name, changed=recipe), data)
 
 
 def test_fluctuations_pass_and_their_map_covers_the_entire_grid():
