@@ -736,23 +736,25 @@ def test_fsl_corrects_each_scan_by_its_contrast_and_determines_the_brain(
     )
     masks = {}
     for anat_mask_name in ("brain", "intracranial"):
-        _, low_res, trilinear, mask, brain, facts = preparation.prepare_scans(
-            [path for path in names if path.name.startswith("highres")],
-            [path for path in names if path.name.startswith("lowres")],
+        made = preparation.prepare_scans(
             Volume(np.ones((2, 2, 2)), np.eye(4)),
             Volume(np.ones((2, 2, 2), bool), np.eye(4)),
+            [path for path in names if path.name.startswith("highres")],
+            [path for path in names if path.name.startswith("lowres")],
             here=tmp_path,
             suffixes=tuple(CONTRASTS),
-            baselines="default",
-            anat_align="rigid",
-            anat_mask=anat_mask_name,
-            anat_tools="fsl",
-            anat_scale="percentile",
-            random_seed=0,
-            sloppy=True,
+            preparation=structural.ScanPreparation(
+                anat_align="rigid",
+                anat_mask=anat_mask_name,
+                anat_tools="fsl",
+                anat_scale="percentile",
+                random_seed=0,
+                sloppy=True,
+            ),
         )
-        np.testing.assert_array_equal(brain.data, smaller)
-        masks[anat_mask_name] = mask.data
+        np.testing.assert_array_equal(made.scan_brain.data, smaller)
+        masks[anat_mask_name] = made.scan_mask.data
+    low_res, trilinear, facts = made.coarse_scans, made.other_scans, made.scan_facts
     assert sorted(corrected[:4]) == sorted(
         (contrast, shape) for contrast in CONTRASTS for shape in (SHAPE, (20, 22, 18))
     )
