@@ -146,6 +146,7 @@ CASES: Mapping[str, Case] = {
             *_RUN,
             "--set srgan.batch=3",
             "--set tv.tv=0.02",
+            "--set sbl.rounds=8",
             "--guide none",
             "--calibration none",
             "--contrasts thumb-little",

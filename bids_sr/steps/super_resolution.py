@@ -46,7 +46,8 @@ def cost_of_series(name: str, recipe: RecipeName, changes: Sequence[RecipeChange
         return _INTERPOLATION
     method = method_of_series(name)
     added = method.cost(recipe).series
-    if method_changes := select_changes(tuple(changes), method.name):
+    method_changes = select_changes(tuple(changes), method.name)
+    if method_changes and method.variance is None:
         added *= width_ratio(
             change_recipe(method, recipe, ()), change_recipe(method, recipe, method_changes)
         )

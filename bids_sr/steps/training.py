@@ -45,7 +45,15 @@ from bids_sr.sr.models.request import (
     request_model,
 )
 from bids_sr.sr.recipe import MULTISLICE, Recipe, RecipeName
-from bids_sr.sr.recipe_changes import RecipeChange, change_recipe, changes_text, work_ratio
+from bids_sr.sr.recipe_changes import (
+    RecipeChange,
+    apply_changes,
+    base_recipe,
+    change_recipe,
+    changes_text,
+    variance_work_ratio,
+    work_ratio,
+)
 from bids_sr.sr.training_text import (
     data_text,
     images_text,
@@ -200,8 +208,7 @@ def describe_changes(training: ModelSettings) -> str:
     """Return a sentence on changed settings of the recipe; "" if no setting was changed."""
     if not training.recipe_changes:
         return ""
-    method = get_method(training.method)
-    recipe = get_recipe(method, recipe_name(method, training.recipe))
+    recipe = base_recipe(get_method(training.method), training.recipe)
     return changes_text(recipe, training.recipe_changes)
 
 
@@ -266,6 +273,7 @@ def describe_variance(training: ModelSettings, *, calibrated: bool) -> str:
         " with variance maps from one half of the run. The method was applied only if the error"
         " in the other half of the run was lower than with zero filling. Otherwise, the run was"
         f" zero filled.{exemplars if method.calibrated and calibrated else ''}"
+        f"{describe_changes(training)}"
     )
 
 
@@ -355,11 +363,13 @@ def _network_cost(
 
 
 def _variance_cost(
-    method: str, recipe: RecipeName, model_source: ModelSource, pretrained: Path | None
+    method: str,
+    recipe: RecipeName,
+    recipe_changes: tuple[RecipeChange, ...],
+    model_source: ModelSource,
+    pretrained: Path | None,
 ) -> Cost:
-    if is_given(pretrained, model_source):
-        return Cost(always=0.5)
-    return replace(get_method(method).cost(recipe), limit=math.inf)
+    return _network_cost(method, recipe, recipe_changes, model_source, pretrained, None)
 
 
 def training_work(
@@ -369,6 +379,10 @@ def training_work(
     if not recipe_changes:
         return 1.0
     trained = get_method(method)
+    if trained.variance is not None:
+        return variance_work_ratio(
+            trained.variance, apply_changes(trained.variance, recipe_changes)
+        )
     changed = change_recipe(trained, recipe, recipe_changes)
     return work_ratio(change_recipe(trained, recipe, ()), changed, trained.ndim)
 

@@ -245,7 +245,9 @@ def load_model(path: Path) -> LoadedModel:
         critic = None
         companions: dict[str, Mapping[str, Tensor]] = {}
         if method.variance is not None:
-            recipe: Recipe | VarianceRecipe = method.variance
+            recipe: Recipe | VarianceRecipe = apply_changes(
+                method.variance, changes_from(card.method, card.changed_settings)
+            )
             generator: nn.Module = PriorMaps(state.get("weight"))
             _fill(generator, state, name)
         else:

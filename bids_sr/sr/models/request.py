@@ -9,7 +9,13 @@ from bids_sr.io.grids import Factor
 from bids_sr.sr.device import Device, TrainPrecision, choose_device
 from bids_sr.sr.method import Method, get_method, get_recipe, recipe_name
 from bids_sr.sr.recipe import Recipe, RecipeName, VarianceRecipe
-from bids_sr.sr.recipe_changes import Number, RecipeChange, apply_changes, changed_values
+from bids_sr.sr.recipe_changes import (
+    Number,
+    RecipeChange,
+    apply_changes,
+    base_recipe,
+    changed_values,
+)
 
 if TYPE_CHECKING:
     from bids_sr.sr.models.model import LoadedModel
@@ -139,9 +145,10 @@ class TrainingRequest(TrainingSettings):
     def variance(self) -> VarianceRecipe | None:
         """Recipe of the prior SD maps with the requested changes; None for a network."""
         recipe = self.changed or self.definition.variance
-        if not isinstance(recipe, VarianceRecipe) or not self.sloppy:
-            return recipe if isinstance(recipe, VarianceRecipe) else None
-        return replace(recipe, rounds=min(recipe.rounds, 2), draws=8)
+        if not isinstance(recipe, VarianceRecipe):
+            return None
+        recipe = apply_changes(recipe, self.recipe_changes)
+        return replace(recipe, rounds=min(recipe.rounds, 2), draws=8) if self.sloppy else recipe
 
     @property
     def effective_recipe(self) -> Recipe:
@@ -167,7 +174,7 @@ class TrainingRequest(TrainingSettings):
         """Settings whose values differ from the recipe, by name."""
         if not self.recipe_changes:
             return {}
-        return changed_values(get_recipe(self.definition, self.recipe), self.recipe_changes)
+        return changed_values(base_recipe(self.definition, self.recipe), self.recipe_changes)
 
     @property
     def start_checksum(self) -> str | None:

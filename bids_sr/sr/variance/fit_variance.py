@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -104,8 +105,17 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
 
 
 def make_short_recipe(recipe: VarianceRecipe) -> VarianceRecipe:
-    """Return the recipe for runs with a calibration run, which has fewer and larger updates."""
-    return replace(recipe, rounds=min(recipe.rounds, _ROUNDS), step=_STEP, pull=_PULL)
+    """Return the recipe for runs with a calibration run, which has fewer and larger updates.
+
+    Settings that differ from their default were chosen, and are kept.
+    """
+    default, short = VarianceRecipe(), {"rounds": _ROUNDS, "step": _STEP, "pull": _PULL}
+    changes: dict[str, Any] = {
+        name: value
+        for name, value in short.items()
+        if getattr(recipe, name) == getattr(default, name)
+    }
+    return replace(recipe, **changes)
 
 
 def _slices(statistics: TemporalStatistics) -> Tensor:

@@ -21,6 +21,7 @@ from bids_sr.sr.matrices import kspace_crop
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.models.request import ModelSettings
 from bids_sr.sr.operators import level_above, to_slices
+from bids_sr.sr.recipe_changes import RecipeChange
 from bids_sr.sr.variance.add_detail import _displace
 from bids_sr.steps import training
 from bids_sr.steps.self_test import gather_tested
@@ -366,6 +367,24 @@ def test_a_compressed_run_gives_the_same_maps(files, tmp_path, estimation):
     assert not (tmp_path / "node" / "unpacked.nii").exists()
 
 
+def test_changed_settings_are_in_the_maps_the_card_and_the_loaded_recipe(
+    files, tmp_path, estimation
+):
+    change = RecipeChange(method="sbl", field="smooth", value=1.5)
+    changed = estimate(files, tmp_path / "node", recipe_changes=(change,))
+    card = card_of(changed)
+    assert (card["settings"]["smooth"], card["changed_settings"]) == (1.5, {"smooth": 1.5})
+    assert "changed_settings" not in card_of(estimation)
+    assert load_model(changed.model_file).recipe.smooth == 1.5
+    assert load_model(estimation.model_file).recipe.smooth == 0.7
+    # more smoothing of the ratios gives smoother maps
+    roughness = [
+        np.abs(np.diff(maps.weight.data, axis=0)).mean() / maps.weight.data.mean()
+        for maps in (changed, estimation)
+    ]
+    assert roughness[0] < 0.97 * roughness[1]
+
+
 def test_only_maps_of_the_same_run_and_settings_are_reused(
     files, tmp_path, estimation, monkeypatch
 ):
@@ -382,9 +401,10 @@ def test_only_maps_of_the_same_run_and_settings_are_reused(
         "seed": {"random_seed": 5},
         "run": {"n_dummy": DUMMIES + 1},
         "method": {"method": "sdmod"},
+        "setting": {"recipe_changes": (RecipeChange(method="sbl", field="step", value=0.4),)},
     }.items():
         estimate(files, tmp_path / name, model_dir=folder, **changes)
-    assert len(fits) == 3, "another seed, another part of the run, another method"
+    assert len(fits) == 4, "another seed, another part of the run, another method or setting"
 
 
 def test_maps_of_another_run_are_used_if_specified(files, tmp_path, estimation):
