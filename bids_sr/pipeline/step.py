@@ -233,7 +233,7 @@ class Step(Generic[_P, _R]):
             unknown = (
                 set(inspect.signature(declaration).parameters) if callable(declaration) else set()
             )
-            if unknown := unknown - self.settings.keys():
+            if unknown := unknown - self.settings.keys() - self._records.keys():
                 raise TypeError(
                     f"cost or reads of {function.__name__} depend on {', '.join(sorted(unknown))},"
                     " which are no settings of the step"
@@ -257,6 +257,24 @@ class Step(Generic[_P, _R]):
             outputs = result if isinstance(result, tuple) else (result,)
             result = self._returned(**dict(zip(self.outputs, outputs, strict=True)))
         return cast("_R", result)
+
+    def select_arguments(
+        self, names: Iterable[str], get_setting: Callable[[str], object]
+    ) -> dict[str, object]:
+        """Return settings of a call by name, or records of settings by the parameter's name.
+
+        `get_setting` returns the setting of a name.
+        """
+        arguments: dict[str, object] = {}
+        for name in names:
+            record = self._records.get(name)
+            if record is None:
+                arguments[name] = get_setting(name)
+            else:
+                flat = _flat_parameters([self._signature.parameters[name]])
+                values = {field.name: get_setting(field.name) for field in flat}
+                arguments[name] = _build_record(record, values)
+        return arguments
 
     def on_files(self, inputs: Mapping[str, object], here: Path) -> dict[str, object]:
         """Load artifacts, call the function, and save the returned values in folder `here`.
@@ -351,8 +369,8 @@ def step(
     memory : Need | None, optional
         Memory that the step adds to a process.
     cost : Cost | Callable[..., Cost], optional
-        Processor time, or a function whose parameters are settings of the step. Priorities and the
-        remaining time depend on it.
+        Processor time, or a function whose parameters are settings of the step, or records of
+        settings. Priorities and the remaining time depend on it.
     small : bool, optional
         Whether the step only handles small tables, in less time than a cluster job needs to start.
     resumes : bool, optional

@@ -290,8 +290,7 @@ class Recipe:
         Settings of the Adam optimizer of the critic; None for `betas`.
     edition : int
         Number of the recipe's edition, which is increased if the recipe gets another network.
-        Models of earlier editions are applied with their own network (see
-        `bids_sr.sr.method.Method.former`).
+        Models of other editions cannot be used.
     """
 
     build_generator: Callable[[int, Factor], nn.Module]

@@ -38,15 +38,12 @@ from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
 from bids_sr.sr.models.request import (
     ModelSettings,
-    ModelSource,
     TrainingRequest,
     TrainingSettings,
-    is_given,
     request_model,
 )
-from bids_sr.sr.recipe import MULTISLICE, Recipe, RecipeName
+from bids_sr.sr.recipe import MULTISLICE, Recipe
 from bids_sr.sr.recipe_changes import (
-    RecipeChange,
     apply_changes,
     base_recipe,
     change_recipe,
@@ -341,50 +338,34 @@ def train_or_reuse(
     return ModelFiles(model_file=model, card_file=read_facts(card), log_file=read_table(log))
 
 
-def _network_cost(
-    method: str,
-    recipe: RecipeName,
-    recipe_changes: tuple[RecipeChange, ...],
-    model_source: ModelSource,
-    pretrained: Path | None,
-    max_train_minutes: float | None,
-) -> Cost:
-    if is_given(pretrained, model_source):
+def _network_cost(training: TrainingSettings) -> Cost:
+    cost = _model_cost(training)
+    return replace(cost, limit=60 * (training.max_train_minutes or math.inf))
+
+
+def _model_cost(training: ModelSettings) -> Cost:
+    if training.is_given:
         return Cost(always=0.5)
-    cost = get_method(method).cost(recipe)
-    ratio = training_work(method, recipe, recipe_changes)
+    cost, ratio = get_method(training.method).cost(training.recipe), training_work(training)
     return replace(
         cost,
         always=cost.always * ratio,
         low=cost.low * ratio,
         high=cost.high * ratio,
-        limit=60 * (max_train_minutes or math.inf),
+        limit=math.inf,
     )
 
 
-def _variance_cost(
-    method: str,
-    recipe: RecipeName,
-    recipe_changes: tuple[RecipeChange, ...],
-    model_source: ModelSource,
-    pretrained: Path | None,
-) -> Cost:
-    return _network_cost(method, recipe, recipe_changes, model_source, pretrained, None)
-
-
-def training_work(
-    method: str, recipe: RecipeName, recipe_changes: tuple[RecipeChange, ...]
-) -> float:
+def training_work(training: ModelSettings) -> float:
     """Return the amount of computation in training relative to the unchanged recipe."""
-    if not recipe_changes:
+    changes = training.recipe_changes
+    if not changes:
         return 1.0
-    trained = get_method(method)
-    if trained.variance is not None:
-        return variance_work_ratio(
-            trained.variance, apply_changes(trained.variance, recipe_changes)
-        )
-    changed = change_recipe(trained, recipe, recipe_changes)
-    return work_ratio(change_recipe(trained, recipe, ()), changed, trained.ndim)
+    method = get_method(training.method)
+    if method.variance is not None:
+        return variance_work_ratio(method.variance, apply_changes(method.variance, changes))
+    unchanged, changed = (change_recipe(method, training.recipe, c) for c in ((), changes))
+    return work_ratio(unchanged, changed, method.ndim)
 
 
 @step(
@@ -472,7 +453,7 @@ def train_on_volumes(
 @step(
     resumes=True,
     memory=VARIANCE,
-    cost=_variance_cost,
+    cost=_model_cost,
 )
 def estimate_variance(
     preproc: Series,

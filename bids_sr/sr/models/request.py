@@ -70,12 +70,7 @@ class ModelSettings:
 
         It is False if the model will be trained, or may be found among models of this output.
         """
-        return is_given(self.pretrained, self.model_source)
-
-
-def is_given(pretrained: Path | None, model_source: ModelSource) -> bool:
-    """Return whether a model was trained before; see `ModelSettings.is_given`."""
-    return pretrained is not None or model_source == "reuse"
+        return self.pretrained is not None or self.model_source == "reuse"
 
 
 @frozen

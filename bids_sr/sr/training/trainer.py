@@ -207,15 +207,6 @@ def check_start(training: TrainingRequest, recipe: Recipe, examples: Examples) -
     start = training.start
     if start is None:
         return
-    if (start.card.method, start.card.recipe) == (
-        training.method,
-        training.recipe,
-    ) and start.card.edition != recipe.edition:
-        raise ModelError(
-            f"the initial model was trained with {start.card.method} --recipe "
-            f"{start.card.recipe} by an earlier version of bids-sr, and its network differs from "
-            "the network of the current recipe. Train a new model without --from"
-        )
     count = recipe.freeze_but_last
     layers = len(list_layers(start.generator))
     if count is not None and not 1 <= count <= layers:

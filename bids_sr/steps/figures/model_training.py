@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import MODEL, PAIR, Shown
-from bids_sr.sr.former_names import current_names, renaming_text
 from bids_sr.steps.training import TrainingReport
 
 
@@ -56,7 +55,5 @@ def _draw_training(stem: str, report: TrainingReport, label: str) -> Iterator[Fi
 
     card = report.card_file
     columns = {str(name): values.to_numpy() for name, values in report.log_file.items()}
-    if renaming_text(card):  # model cards of earlier versions
-        card = {**card, "method": current_names(card)[0]}
     yield FigureDrawing(f"{stem}training", training_figure(columns, card), label=label)
     yield FigureDrawing(f"{stem}card", card_html(card), label=label)

@@ -10,9 +10,7 @@ from bids_sr.pipeline.artifacts import File, Map, Mask
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.sr.device import Device, choose_device
 from bids_sr.sr.method import Cost
-from bids_sr.sr.models.request import ModelSource, TrainingSettings, is_given, request_model
-from bids_sr.sr.recipe import RecipeName
-from bids_sr.sr.recipe_changes import RecipeChange
+from bids_sr.sr.models.request import TrainingSettings, request_model
 from bids_sr.sr.training_text import images_text
 from bids_sr.steps.memory import RESOLVE_SCANS, TRAIN_ON_SCANS
 from bids_sr.steps.structural.scans import (
@@ -68,20 +66,11 @@ def describe_networks_of_scans(
     return f"{text} {_channels_text(training.method)}"
 
 
-def _cost_of_training(
-    method: str,
-    suffixes: Sequence[str],
-    recipe: RecipeName,
-    recipe_changes: tuple[RecipeChange, ...],
-    model_source: ModelSource,
-    pretrained: Path | None,
-    max_train_minutes: float | None,
-) -> Cost:
-    if is_given(pretrained, model_source):
+def _cost_of_training(training: TrainingSettings, suffixes: Sequence[str]) -> Cost:
+    if training.is_given:
         return Cost(always=0.5)
-    seconds = _TRAINING_S[recipe != "fast"] * len(suffixes)
-    seconds *= training_work(method, recipe, recipe_changes)
-    return Cost(high=seconds, limit=60 * (max_train_minutes or math.inf))
+    seconds = _TRAINING_S[training.recipe != "fast"] * len(suffixes) * training_work(training)
+    return Cost(high=seconds, limit=60 * (training.max_train_minutes or math.inf))
 
 
 @step(memory=TRAIN_ON_SCANS, resumes=True, cost=_cost_of_training)

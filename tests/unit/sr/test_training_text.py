@@ -264,22 +264,6 @@ def test_models_with_the_same_training_share_their_sentences(train):
     assert "by the time limit after 9 of 400 steps" in text
 
 
-def test_a_former_recipe_is_not_called_published():
-    former = get_method("tv").former["paper"]
-    phases = {"search": {"iterations": former.steps, "stopped_by": "iterations"}}
-    values = {
-        "method": "tv",
-        "recipe": "paper",
-        "factor": [2, 2, 2],
-        "settings": plain_recipe(former),
-        "phases": phases,
-    }
-    text = training_sentences([ModelCard.from_json(values)])
-    assert "with the settings of an earlier version of bids-sr" in text
-    assert "differed" not in text
-    assert "published" not in text
-
-
 def test_markup_in_a_foreign_card_does_not_reach_the_text(train):
     foreign_entries = {"method": "<b>x</b>", "contrast": "[x](http://y)", "recipe": 3}
     card = ModelCard.from_json(

@@ -164,6 +164,21 @@ FACTOR = (2.0, 2.0, 1.0)
 REQUEST = TrainingRequest(method=DCNET.name, sloppy=True, factor=FACTOR)
 
 
+def test_a_model_of_another_edition_of_its_recipe_is_refused(tmp_path):
+    recipe = get_method("tv").recipes["paper"]
+    factor = (2.0, 2.0, 2.0)
+    state = recipe.build_generator(1, factor).state_dict()
+    card = {"method": "tv", "recipe": "paper", "factor": list(factor), "contrast": "T2starw"}
+    card |= {"orientation": "I-S", "resolution": {"lowres_mm": [3.0, 3.0, 4.0]}}
+    current, _ = model.save_model(tmp_path / "new", state, card | {"settings": {"edition": 2}})
+    assert model.load_model(current).card.edition == recipe.edition == 2
+    earlier, _ = model.save_model(tmp_path / "old", state, card)
+    with pytest.raises(
+        cards.ModelError, match=r"old\.safetensors: .*another edition.*Train the model again"
+    ):
+        model.load_model(earlier)
+
+
 def test_auto_trains_once_and_then_reuses(small_pair, tmp_path, monkeypatch):
     first = model_store.obtain_model(REQUEST, (small_pair,), tmp_path / "kept")
     card = json.loads(first[1].read_text())
