@@ -32,7 +32,7 @@ from bids_sr.workflows.series_requests import Planned
 
 
 @frozen
-class Head:
+class PreparedHead:
     """Prepared scans of one participant or session, with the BIDS suffix of each contrast."""
 
     suffixes: tuple[str, ...]
@@ -93,7 +93,7 @@ def _template_space(settings: Settings) -> str:
     return next(iter(settings.preprocessing.templates), SPACES[0])
 
 
-def _prepare_scans(planned: Planned, subject: Subject) -> Head:
+def _prepare_scans(planned: Planned, subject: Subject) -> PreparedHead:
     """Bring the scans of one participant into a common frame, and store them."""
     settings, suffixes = planned.settings, _suffixes(subject.structural)
     superres, space = settings.superres, _template_space(planned.settings)
@@ -115,7 +115,7 @@ def _prepare_scans(planned: Planned, subject: Subject) -> Head:
         for stored in (scans.fine_scans, scans.coarse_scans, scans.other_scans):
             outputs.keep(stored)
         _keep_mask(settings_of_scans, scans.scan_mask, suffixes, outputs, of_model=False)
-    return Head(suffixes=suffixes, scans=scans)
+    return PreparedHead(suffixes=suffixes, scans=scans)
 
 
 def _preparation(settings: Settings) -> ScanPreparation:
@@ -145,7 +145,7 @@ def _keep_mask(
 
 
 def _process_pairs(
-    planned: Planned, subject: Subject, prepared: Head, heads: Mapping[str, Head]
+    planned: Planned, subject: Subject, prepared: PreparedHead, heads: Mapping[str, PreparedHead]
 ) -> None:
     """Super-resolve the scans of a participant by each method, and measure the results.
 
@@ -223,8 +223,8 @@ def _keep_measures(
 
 def _apply_methods(
     planned: Planned,
-    prepared: Head,
-    heads: Mapping[str, Head],
+    prepared: PreparedHead,
+    heads: Mapping[str, PreparedHead],
     outputs: Outputs,
     figures: Outputs,
 ) -> list[ResolvedScans]:
@@ -252,8 +252,8 @@ def _apply_methods(
 def _apply_method(
     planned: Planned,
     method: str,
-    prepared: Head,
-    heads: Mapping[str, Head],
+    prepared: PreparedHead,
+    heads: Mapping[str, PreparedHead],
     outputs: Outputs,
     figures: Outputs,
     *,
@@ -354,7 +354,7 @@ def _process_lowres(planned: Planned, subject: Subject) -> None:
                 _keep_mask(settings_of_scans, made.scan_mask, suffixes, outputs, of_model=True)
                 # there are no high-resolution scans
                 made = replace(made, fine_scans=None, scan_brain=None)
-                prepared = Head(suffixes=suffixes, scans=made)
+                prepared = PreparedHead(suffixes=suffixes, scans=made)
                 resolved = _apply_methods(planned, prepared, {}, outputs, outputs)
                 outputs.keep_figures(
                     structural_figures.draw_lowres(
