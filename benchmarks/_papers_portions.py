@@ -17,7 +17,6 @@ from _papers_training import SEED
 
 from bids_sr.io.grids import Factor
 from bids_sr.sr.data.images import TrainingImage
-from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import LoadedModel, load_model, save_model
 from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.recipe import Recipe
@@ -97,13 +96,13 @@ class Portion:
         if (left := self.minutes_left) is not None and left <= 0:
             raise PortionEnded(name)
         request = TrainingRequest(
-            method=get_method(method),
+            method=method,
             changed=recipe,
             factor=factor,
-            seed=SEED,
-            threads=1,
+            random_seed=SEED,
+            omp_nthreads=1,
             start=start,
-            changes=tuple(change_of_method(text, method) for text in changes),
+            recipe_changes=tuple(change_of_method(text, method) for text in changes),
         )
         folder = self.work / f"{name}.training"
         current = None if score is None else self._first_model(request, images, folder)
@@ -139,7 +138,7 @@ class Portion:
         request: TrainingRequest, images: Sequence[TrainingImage], folder: Path
     ) -> LoadedModel:
         """Return a model after one step, with the card that scoring a network requires."""
-        assert request.changed is not None
+        assert isinstance(request.changed, Recipe)
         recipe = replace(request.changed, iterations=1, epochs=None, adversarial_from=0)
         trained = train_network(replace(request, changed=recipe), tuple(images), folder / "first")
         save_model(folder / "first" / "model", trained.state, trained.card)

@@ -23,6 +23,7 @@ from _table import keep
 
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.sr.matrices import upsample
+from bids_sr.sr.models.request import ModelSettings
 
 FACTOR = (2.0, 2.0, 1.0)
 FIRST, VOLUMES = 70, 20
@@ -81,7 +82,11 @@ def prepared(run: Path, calibration_run_file: Path, work: Path) -> dict[str, Any
         "reference": reference,
         "head": head,
         "poses": poses,
-        "calibration": (patterns, xfm, facts),
+        "calibration": calibration_run.Calibration(
+            calibration_patterns=patterns,
+            boldref2calibration_xfm=xfm,
+            calibration_facts=facts,
+        ),
     }
 
 
@@ -95,40 +100,34 @@ def measure(inputs: dict[str, Any], calibrated: bool, work: Path, threads: int) 
     folder.mkdir(exist_ok=True)
     reference, head, poses = inputs["reference"], inputs["head"], inputs["poses"]
     start_s = time.monotonic()
-    model, card, *_ = training.estimate_variance(
+    files = training.estimate_variance(
         SeriesReader(work / "preproc.nii"),
         head,
         poses,
-        *(inputs["calibration"] if calibrated else ()),
+        inputs["calibration"] if calibrated else None,
         here=folder,
         n_dummy=0,
-        method="sbl",
+        training=ModelSettings(method="sbl", model_source="train", omp_nthreads=threads),
         factor=FACTOR,
-        model_source="train",
-        omp_nthreads=threads,
     )
     set_up_s = time.monotonic()
+    aligned = super_resolution.AlignedSeries(
+        stc=SeriesReader(work / "run.nii"), boldref=reference, bold_mask=head, hmc_xfms=poses
+    )
     super_resolution.super_resolve(
-        SeriesReader(work / "run.nii"),
-        reference,
-        head,
-        poses,
-        model_file=model,
+        aligned,
+        files.model_file,
         here=folder,
         series_name="sbl",
         factor=FACTOR,
-        data_consistency="off",
-        precision="auto",
-        force=True,
-        omp_nthreads=threads,
-        device="cpu",
+        inference=super_resolution.Inference(precision="auto", force=True, omp_nthreads=threads),
     )
     applied = time.monotonic()
     costs = {
         "set-up s": set_up_s - start_s,
         "application s": applied - set_up_s,
         "GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
-        "weight": json.loads(Path(card).read_text())["held_out"].get("weight", ""),
+        "weight": json.loads(Path(str(files.card_file)).read_text())["held_out"].get("weight", ""),
     }
     (folder / "cost.json").write_text(json.dumps(costs))
 

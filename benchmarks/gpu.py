@@ -201,15 +201,15 @@ class Work:
             return finished
         before = finished.get("seconds", 0.0)
         request = TrainingRequest(
-            method=get_method(method),
+            method=method,
             recipe=recipe,
             changed=shortened(get_recipe(get_method(method), recipe), self.options.steps),
             factor=FACTOR,
-            threads=self.options.threads,
+            omp_nthreads=self.options.threads,
             device=self.device,
             max_train_minutes=minutes,
             vgg_weights=self.options.vgg_weights,
-            precision=self.options.train_precision,
+            train_precision=self.options.train_precision,
         )
         is_self_trained = request.effective_recipe.objective == "self"
         images: TrainingImages = (pair.coarse if is_self_trained else pair.image,)

@@ -74,8 +74,9 @@ def fitted(
     reader = run.reader
     reader.tr = run.tr if slow else 0.0
     data = run_data(reader, run.mask, RECIPE, FACTOR, poses=run.poses, exemplars=exemplars)
-    control = replace(METHOD, variance=replace(RECIPE, least_explained=None))  # always applied
-    model = fit_variance(TrainingRequest(method=control, recipe="fast", factor=FACTOR), data)
+    always_applied = replace(RECIPE, least_explained=None)
+    request = TrainingRequest(method=METHOD.name, changed=always_applied, factor=FACTOR)
+    model = fit_variance(request, data)
     weight = model.state["weight"].float()
     fwhm = (*RECIPE.fwhm, *[FWHM] * (len(weight) - len(RECIPE.fwhm)))
     prior = Prior(

@@ -53,7 +53,11 @@ def trained(pair: TrainingImage, name: str, seed: int) -> dict[str, Any]:
     start_s = time.process_time()
     with tempfile.TemporaryDirectory() as work:
         request = TrainingRequest(
-            method=method, changed=VARIANTS[name], factor=FACTOR, seed=seed, threads=1
+            method=method.name,
+            changed=VARIANTS[name],
+            factor=FACTOR,
+            random_seed=seed,
+            omp_nthreads=1,
         )
         card = train_network(request, (pair,), Path(work)).card
     held_out: Any = card["held_out"]

@@ -90,19 +90,18 @@ def tables(command: argparse.ArgumentParser, only: str) -> Iterator[str]:
 
 def recipe_settings() -> Iterator[str]:
     """Yield a table of the settings of each method's recipes, see `--set`."""
-    yield "\n## Settings of recipes"
+    yield "\n## Settings of methods"
     yield (
-        "\nThe following recipe settings can be changed with `--set METHOD.SETTING=VALUE` in"
-        " `bids-sr` and with\n`--set SETTING=VALUE` in `bids-sr-models train`. A dash indicates"
+        "\nThe following settings can be changed with `--set METHOD.SETTING=VALUE` in `bids-sr`"
+        " and, for networks,\nwith `--set SETTING=VALUE` in `bids-sr-models train`. A dash means"
         " that a recipe does not have the setting.\nSee [Models](models.md#settings-of-recipes)"
         " for the settings that were varied in the papers."
     )
     for method in list_methods():
-        if not method.recipes:
-            continue
+        recipes = {"default": method.variance} if method.variance else method.recipes
         fields = {
             name: {field.name: field for field in variable_fields(recipe)}
-            for name, recipe in method.recipes.items()
+            for name, recipe in recipes.items()
         }
         heads = " | ".join(f"`{name}`" for name in fields)
         yield f"\n| `{method.name}` | {heads} | range | description |"

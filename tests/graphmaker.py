@@ -22,6 +22,14 @@ def planned_call(maker: BidsMaker, root: Path, *options: str) -> tuple[Settings,
     """Return settings and plan of a call with results below `root`; preflight must find no
     problem.
     """
+    settings = call_settings(maker, root, *options)
+    plan = check(settings)
+    assert plan.problems == ()
+    return settings, plan
+
+
+def call_settings(maker: BidsMaker, root: Path, *options: str) -> Settings:
+    """Return the settings of a call with results below `root`, before preflight."""
     argv = [
         str(maker.root),
         str(root / "out"),
@@ -30,10 +38,7 @@ def planned_call(maker: BidsMaker, root: Path, *options: str) -> tuple[Settings,
         str(root / "work"),
         "--skip-bids-validation",
     ]
-    settings = parse_settings([*argv, *options]).resolve(run_uuid="x")
-    plan = check(settings)
-    assert plan.problems == ()
-    return settings, plan
+    return parse_settings([*argv, *options]).resolve(run_uuid="x")
 
 
 def planned_graph(maker: BidsMaker, root: Path, *options: str) -> Graph:

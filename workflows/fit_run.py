@@ -31,6 +31,8 @@ from bids_sr.steps import (
     primary_dataset,
     registration,
 )
+from bids_sr.steps.calibration_run import Calibration
+from bids_sr.steps.super_resolution import AlignedSeries
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.pair import RegisteredPair
 from bids_sr.workflows.run_plan import RunPlan
@@ -79,13 +81,10 @@ class Registration:
 
 
 @frozen
-class Calibration:
-    """Short high-resolution run for estimates of the signal fluctuations of another run."""
+class FittedCalibration(Calibration):
+    """Calibration run with its boldref."""
 
     calibration_ref: Image
-    boldref2calibration_xfm: Transforms
-    calibration_patterns: Image
-    calibration_facts: Facts
 
 
 @frozen
@@ -120,7 +119,19 @@ class FittedRun:
     registration: Registration
     outliers: Facts | None = None
     distortion: Distortion | None = None
-    calibration: Calibration | None = None
+    calibration: FittedCalibration | None = None
+
+    @property
+    def aligned(self) -> AlignedSeries:
+        """Series before motion correction, with the estimates that align its volumes."""
+        return AlignedSeries(
+            stc=self.stc,
+            boldref=self.motion.boldref,
+            bold_mask=self.registration.bold_mask,
+            hmc_xfms=self.motion.hmc_xfms,
+            distortion=self.distortion,
+            outliers=self.outliers,
+        )
 
 
 def fit_run(
@@ -515,7 +526,7 @@ def _calibrate(
     boldref: Image,
     registered: Registration,
     outputs: Outputs,
-) -> Calibration:
+) -> FittedCalibration:
     """Preprocess the calibration run of a run, and measure its signal fluctuations."""
     say(Part.SERIES, calibration_run.describe_calibration(with_events=run.events is not None))
     settings = plan.planned.settings
@@ -551,7 +562,7 @@ def fit_calibration(
     random_seed: int,
     outputs: Outputs,
     boldref2calibration_xfm: Transforms | None = None,
-) -> Calibration:
+) -> FittedCalibration:
     """Register a calibration run to a run, and measure its signal fluctuations.
 
     Parameters
@@ -606,7 +617,7 @@ def fit_calibration(
         tr=tr,
     )
     outputs.keep(measured, {"desc": "calibration", "suffix": "metrics"})
-    return Calibration(
+    return FittedCalibration(
         calibration_ref=head_motion.boldref,
         boldref2calibration_xfm=xfm,
         calibration_patterns=patterns,

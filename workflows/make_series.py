@@ -7,30 +7,25 @@ from functools import partial
 from bids_sr.bids import BoldRun
 from bids_sr.config.levels import series_level
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Factor
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Effects,
     Facts,
     File,
-    Image,
-    Map,
     Mask,
     Regressors,
     Rows,
     Series,
     SpaceGrid,
-    Table,
-    Transforms,
 )
-from bids_sr.pipeline.flow import expect_cost, read_facts, say, subworkflow
+from bids_sr.pipeline.flow import expect_cost, say, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, INTERPOLATIONS, MEASURED, RAW, SDMOD, series_names
-from bids_sr.sr.device import Device, Precision
+from bids_sr.sr.device import Precision
 from bids_sr.sr.inference.acquired import Displaced
-from bids_sr.sr.inference.apply_to_series import Consistency
 from bids_sr.sr.method import get_method
+from bids_sr.sr.models.request import ModelSource, TrainingSettings
 from bids_sr.steps import (
     acquired_series,
     outlier_volumes,
@@ -43,32 +38,22 @@ from bids_sr.steps import (
 )
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.quality import network_precision
-from bids_sr.steps.training import Source, TrainingSettings
+from bids_sr.steps.registration import TrainingPair
+from bids_sr.steps.super_resolution import Guide, Inference, ResolvedSeries
+from bids_sr.steps.training import ModelFiles, VarianceModel
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.compared import place_all_compared
 from bids_sr.workflows.confounds import gather_confounds
 from bids_sr.workflows.fit_run import (
-    Calibration,
     FittedRun,
     correct_acquired,
 )
 from bids_sr.workflows.other_run import measure_another_run
-from bids_sr.workflows.pair import RegisteredPair, TrainedNetwork, keep_model, train_on_pair
+from bids_sr.workflows.pair import RegisteredPair, TrainedNetwork, keep_model
 from bids_sr.workflows.run_plan import RunPlan
 from bids_sr.workflows.seeds import find_own_seeds, find_regressors
 from bids_sr.workflows.series_requests import SeriesRequest
 from bids_sr.workflows.spaces import place_grids, show_spaces
-
-
-@frozen
-class VarianceModel:
-    """Estimated variance maps of a run, with their self-test at reduced resolution."""
-
-    model_file: File
-    card_file: Facts
-    log_file: Table
-    weight: Image
-    tested: Facts
 
 
 @frozen
@@ -87,8 +72,10 @@ class ComputedSeries:
         Brain on the grid of the series.
     request : SeriesRequest | None
         Request; None for the acquired, measured and compared series.
-    model_file, card_file, log_file : File, Facts, Table
-        Applied model, model card, and log of training on volumes of the run.
+    model_file, card_file : File, Facts
+        Applied model, and its model card.
+    trained : ModelFiles | None
+        Network, if it was trained on volumes of the run.
     variance : VarianceModel | None
         Variance maps, if the method estimates them.
     holdout : Rows
@@ -111,7 +98,7 @@ class ComputedSeries:
     request: SeriesRequest | None = None
     model_file: File | None = None
     card_file: Facts | None = None
-    log_file: Table | None = None
+    trained: ModelFiles | None = None
     variance: VarianceModel | None = None
     holdout: Rows | None = None
     precision: Precision | None = None
@@ -157,41 +144,6 @@ class RunSeries:
     censoring: Facts | None = None
     grids: Sequence[SpaceGrid] = ()
     other_effects: Effects | None = None
-
-
-@frozen
-class Guide:
-    """High-resolution T2*-weighted image, and its registration to the boldref of a run."""
-
-    highres_file: File
-    highres2boldref_xfm: Transforms
-
-
-@frozen
-class Inference:
-    """Settings of the application of a model; see `bids_sr.steps.super_resolution`."""
-
-    data_consistency: Consistency = "off"
-    precision: Precision = "fp32"
-    force: bool = False
-    omp_nthreads: int = 1
-    device: Device = "cpu"
-    random_seed: int = 0
-
-
-@frozen
-class ResolvedSeries:
-    """Series on the high-resolution grid and in other spaces.
-
-    `series_facts`: metadata that includes whether the method was applied. `error_draws`,
-    `acquired_draws`: see `ComputedSeries`.
-    """
-
-    series: Series
-    space_series: list[Map]
-    series_facts: Facts
-    error_draws: Series | None
-    acquired_draws: Series | None
 
 
 @frozen
@@ -397,42 +349,44 @@ def make_stored(
         Storage of the derivatives of the run.
     """
     plan, fitted = sources.plan, sources.fitted
-    variance = log_file = None
+    variance = trained = None
+    files = None if model is None else model.files
     if spec.learned_from == "volumes":
-        request = plan.planned.make_training(spec)
-        model = train_on_volumes(request, fitted, plan.bold.factor)
+        settings = plan.planned.make_training(spec)
+        files = trained = training.train_on_volumes(
+            fitted.stc,
+            fitted.registration.bold_mask,
+            n_dummy=fitted.n_dummy,
+            training=settings,
+            factor=plan.bold.factor,
+        )
         say(
             Part.SERIES,
-            training.describe_volume_network(request),
-            output=model.model_file,
-            describe=partial(training.describe_networks_of_volumes, request),
+            training.describe_volume_network(settings),
+            output=trained.model_file,
+            describe=partial(training.describe_networks_of_volumes, settings),
         )
-        keep_model(model.model_file, model.card_file, model.log_file, request.method, outputs)
-        log_file = model.log_file
+        keep_model(trained, settings.method, outputs)
     elif spec.learned_from == "run":
-        variance = find_variance(sources, spec, tested, outputs)
+        files = variance = find_variance(sources, spec, tested, outputs)
     inference = _inference(plan, spec)
-    model_file = card_file = precision = precision_rows = None
-    if variance is not None:
-        model_file, card_file = variance.model_file, variance.card_file
-    elif model is not None:
-        model_file, card_file = model.model_file, model.card_file
+    precision = precision_rows = None
     half_precision = plan.planned.settings.superres.precision == "bf16" or (
         plan.planned.settings.superres.precision == "auto"
         and plan.planned.settings.resources.device == "cuda"
     )
-    if spec.network and half_precision and model_file is not None:
-        precision, precision_rows = _guard_precision(sources, spec, model_file, inference)
+    if spec.network and half_precision and files is not None:
+        precision, precision_rows = _guard_precision(sources, spec, files.model_file, inference)
         inference = replace(inference, precision=precision)
-    resolved = resolve_series(
-        spec.name,
-        fitted,
+    resolved = super_resolution.super_resolve(
+        fitted.aligned,
+        None if files is None else files.model_file,
+        _make_zerofilled(plan, spec, fine),
+        sources.guide if spec.guided else None,
+        grids,
+        series_name=spec.name,
         factor=plan.bold.factor,
         inference=inference,
-        model_file=model_file,
-        zerofilled=_make_zerofilled(plan, spec, fine),
-        guide=sources.guide if spec.guided else None,
-        grids=grids,
         draws=spec.method is not None and spec.method.has_prior,
     )
     _expect_cost(plan, spec.name, resolved)
@@ -443,43 +397,15 @@ def make_stored(
         series=resolved.series,
         mask=fitted.registration.bold_mask_hr,
         request=spec,
-        model_file=model_file,
-        card_file=card_file,
-        log_file=log_file,
+        model_file=None if files is None else files.model_file,
+        card_file=None if files is None else files.card_file,
+        trained=trained,
         variance=variance,
         holdout=None if model is None else model.holdout,
         precision=precision,
         precision_rows=precision_rows,
         error_draws=resolved.error_draws,
         acquired_draws=resolved.acquired_draws,
-    )
-
-
-def train_on_volumes(
-    request: TrainingSettings, fitted: FittedRun, factor: Factor
-) -> TrainedNetwork:
-    """Train a network on volumes of a run, or reuse a trained network."""
-    model_file, card_file, log_file = training.train_on_volumes(
-        fitted.stc,
-        fitted.registration.bold_mask,
-        n_dummy=fitted.n_dummy,
-        method=request.method,
-        factor=factor,
-        recipe=request.recipe,
-        recipe_changes=request.recipe_changes,
-        model_source=request.model_source,
-        model_dir=request.model_dir,
-        pretrained=request.pretrained,
-        random_seed=request.random_seed,
-        omp_nthreads=request.omp_nthreads,
-        device=request.device,
-        train_precision=request.train_precision,
-        max_train_minutes=request.max_train_minutes,
-        force=request.force,
-        sloppy=request.sloppy,
-    )
-    return TrainedNetwork(
-        model_file=model_file, card_file=read_facts(card_file), log_file=log_file
     )
 
 
@@ -491,81 +417,26 @@ def find_variance(
     The maps are stored and described unless the method is a control. `tested`: existing self-tests
     by series; if empty, plain interpolations are also tested.
     """
-    plan = sources.plan
-    request = plan.planned.make_training(spec)
+    plan, fitted = sources.plan, sources.fitted
+    settings = plan.planned.make_training(spec)
     plain = [
         name for name in plan.stored_names if name in INTERPOLATIONS and name != ACQUIRED_BAND
     ]
-    variance = estimate_variance(
-        request,
+    variance = training.estimate_variance(
         sources.raw,
-        sources.fitted,
-        plan.bold.factor,
-        calibration=None if spec.control else sources.fitted.calibration,
+        fitted.registration.bold_mask,
+        fitted.motion.hmc_xfms,
+        None if spec.control else fitted.calibration,
+        fitted.outliers,
+        n_dummy=fitted.n_dummy,
+        training=settings,
+        factor=plan.bold.factor,
         interpolations=() if tested else tuple(plain),
     )
     if not spec.control:
-        say(Part.SERIES, training.describe_variance(request, calibrated=plan.calibrated))
-        keep_model(
-            variance.model_file, variance.card_file, variance.log_file, request.method, outputs
-        )
+        say(Part.SERIES, training.describe_variance(settings, calibrated=plan.calibrated))
+        keep_model(variance, settings.method, outputs)
     return variance
-
-
-def estimate_variance(
-    request: TrainingSettings,
-    raw: Series,
-    fitted: FittedRun,
-    factor: Factor,
-    *,
-    calibration: Calibration | None = None,
-    interpolations: tuple[str, ...] = (),
-) -> VarianceModel:
-    """Estimate the variance maps of a run on the high-resolution grid, or reuse existing maps.
-
-    Parameters
-    ----------
-    request : TrainingSettings
-        Method, and sources of existing maps.
-    raw : Series
-        Motion-corrected acquired series.
-    fitted : FittedRun
-        Motion and registration of the run.
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size, per axis.
-    calibration : Calibration | None, optional
-        Short high-resolution run whose fluctuations are used; None if missing.
-    interpolations : tuple[str, ...], optional
-        Plain interpolations that are also tested at reduced resolution.
-    """
-    model_file, card_file, log_file, weight, tested = training.estimate_variance(
-        raw,
-        fitted.registration.bold_mask,
-        fitted.motion.hmc_xfms,
-        None if calibration is None else calibration.calibration_patterns,
-        None if calibration is None else calibration.boldref2calibration_xfm,
-        None if calibration is None else calibration.calibration_facts,
-        fitted.outliers,
-        n_dummy=fitted.n_dummy,
-        method=request.method,
-        factor=factor,
-        interpolations=interpolations,
-        recipe=request.recipe,
-        model_source=request.model_source,
-        model_dir=request.model_dir,
-        pretrained=request.pretrained,
-        random_seed=request.random_seed,
-        omp_nthreads=request.omp_nthreads,
-        force=request.force,
-        sloppy=request.sloppy,
-    )
-    return VarianceModel(
-        model_file=model_file,
-        card_file=read_facts(card_file),
-        log_file=log_file,
-        weight=weight,
-        tested=tested,
-    )
 
 
 def _inference(plan: RunPlan, spec: SeriesRequest) -> Inference:
@@ -621,78 +492,6 @@ def _make_zerofilled(
     if spec.learned_from != "run" or filled is None or plan.bold.factor[2] != 1:
         return None
     return filled.series
-
-
-def resolve_series(
-    name: str,
-    fitted: FittedRun,
-    *,
-    factor: Factor,
-    inference: Inference,
-    model_file: File | None = None,
-    zerofilled: Series | None = None,
-    guide: Guide | None = None,
-    grids: Sequence[SpaceGrid] = (),
-    displaced: Displaced = "",
-    draws: bool = False,
-) -> ResolvedSeries:
-    """Compute a series of a run on the high-resolution grid and on further grids.
-
-    Parameters
-    ----------
-    name : str
-        Name of a baseline or of the series of a method.
-    fitted : FittedRun
-        Motion and registration of the run.
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size, per axis.
-    inference : Inference
-        Settings of the computation.
-    model_file : File | None, optional
-        Model of a method; None for a baseline.
-    zerofilled : Series | None, optional
-        Zero-filled series that variance methods refine; None: it is computed.
-    guide : Guide | None, optional
-        Image whose static detail is added; None if missing.
-    grids : Sequence[SpaceGrid], optional
-        Grids in other spaces.
-    displaced : Displaced, default=""
-        Displacement of variance maps for a negative control; "" to disable.
-    draws : bool, default=False
-        Whether samples of the reconstruction error are drawn.
-    """
-    series, space_series, series_facts, error_draws, acquired_draws = (
-        super_resolution.super_resolve(
-            fitted.stc,
-            fitted.motion.boldref,
-            fitted.registration.bold_mask,
-            fitted.motion.hmc_xfms,
-            fitted.distortion,
-            model_file,
-            zerofilled,
-            None if guide is None else guide.highres_file,
-            None if guide is None else guide.highres2boldref_xfm,
-            grids,
-            fitted.outliers,
-            series_name=name,
-            factor=factor,
-            data_consistency=inference.data_consistency,
-            precision=inference.precision,
-            force=inference.force,
-            omp_nthreads=inference.omp_nthreads,
-            device=inference.device,
-            random_seed=inference.random_seed,
-            displaced=displaced,
-            draws=draws,
-        )
-    )
-    return ResolvedSeries(
-        series=series,
-        space_series=space_series,
-        series_facts=series_facts,
-        error_draws=error_draws,
-        acquired_draws=acquired_draws,
-    )
 
 
 def _expect_cost(plan: RunPlan, name: str, resolved: ResolvedSeries) -> None:
@@ -794,40 +593,25 @@ def make_unstored(
     model_file, card_file = source.model_file, source.card_file
     if spec.model is not None:
         model_file, card_file = spec.model, None
-    elif spec.placebo == "T1w":
-        assert anat is not None, "a placebo of the T1w image needs one"
-        model = _train_on_t1w(sources, plan.planned.make_training(spec), anat)
-        model_file, card_file = model.model_file, model.card_file
-    elif spec.seed and spec.learned_from == "run":
-        variance = estimate_variance(
-            _drop_existing_models(plan.planned.make_training(spec), "auto"),
-            sources.raw,
-            fitted,
-            plan.bold.factor,
-            calibration=fitted.calibration,
-        )
-        model_file, card_file = variance.model_file, variance.card_file
-    elif spec.seed and spec.learned_from == "volumes":
-        model = train_on_volumes(plan.planned.make_training(spec), fitted, plan.bold.factor)
-        model_file, card_file = model.model_file, model.card_file
-    elif spec.seed and model is not None:
-        model_file, card_file = model.model_file, model.card_file
-        # The half-precision check was made for the network of the source series, not for the
-        # network of this ensemble member.
-        inference = replace(inference, precision=plan.planned.settings.superres.precision)
+    elif (files := _make_unstored_model(sources, spec, model, anat)) is not None:
+        model_file, card_file = files.model_file, files.card_file
+        if model is not None and files is model.files:
+            # The half-precision check was made for the network of the source series, not for the
+            # network of this ensemble member.
+            inference = replace(inference, precision=plan.planned.settings.superres.precision)
     displaced: Displaced = ""
     if spec.placebo == "Mirror":
         displaced = "mirror"
     elif spec.placebo == "Shift":
         displaced = "shift"
-    resolved = resolve_series(
-        spec.source,
-        fitted,
+    resolved = super_resolution.super_resolve(
+        fitted.aligned,
+        model_file,
+        _make_zerofilled(plan, spec, fine),
+        sources.guide if spec.guided else None,
+        series_name=spec.source,
         factor=plan.bold.factor,
         inference=inference,
-        model_file=model_file,
-        zerofilled=_make_zerofilled(plan, spec, fine),
-        guide=sources.guide if spec.guided else None,
         displaced=displaced,
     )
     _expect_cost(plan, spec.source, resolved)
@@ -841,14 +625,55 @@ def make_unstored(
     )
 
 
-def _drop_existing_models(request: TrainingSettings, model_source: Source) -> TrainingSettings:
+def _make_unstored_model(
+    sources: SeriesSources,
+    spec: SeriesRequest,
+    model: TrainedNetwork | None,
+    anat: Anatomy | None,
+) -> ModelFiles | None:
+    """Return the model of a negative control or ensemble member; see `make_unstored`.
+
+    None if the series is computed with the model of the method.
+    """
+    plan, fitted = sources.plan, sources.fitted
+    settings = plan.planned.make_training(spec)
+    if spec.placebo == "T1w":
+        assert anat is not None, "a placebo of the T1w image needs one"
+        return _train_on_t1w(sources, settings, anat)
+    if not spec.seed:
+        return None
+    if spec.learned_from == "run":
+        return training.estimate_variance(
+            sources.raw,
+            fitted.registration.bold_mask,
+            fitted.motion.hmc_xfms,
+            fitted.calibration,
+            fitted.outliers,
+            n_dummy=fitted.n_dummy,
+            training=_drop_existing_models(settings, "auto"),
+            factor=plan.bold.factor,
+        )
+    if spec.learned_from == "volumes":
+        return training.train_on_volumes(
+            fitted.stc,
+            fitted.registration.bold_mask,
+            n_dummy=fitted.n_dummy,
+            training=settings,
+            factor=plan.bold.factor,
+        )
+    return None if model is None else model.files
+
+
+def _drop_existing_models(
+    settings: TrainingSettings, model_source: ModelSource
+) -> TrainingSettings:
     """Return training settings without existing models, so that a new model is trained."""
-    return replace(request, model_source=model_source, model_dir=None, pretrained=None, force=True)
+    return replace(
+        settings, model_source=model_source, model_dir=None, pretrained=None, force=True
+    )
 
 
-def _train_on_t1w(
-    sources: SeriesSources, request: TrainingSettings, anat: Anatomy
-) -> TrainedNetwork:
+def _train_on_t1w(sources: SeriesSources, settings: TrainingSettings, anat: Anatomy) -> ModelFiles:
     """Train a network on the T1w image in place of the T2*-weighted pair."""
     plan, fitted = sources.plan, sources.fitted
     train_highres, train_lowres = t1w_pair.another_contrast(
@@ -857,10 +682,11 @@ def _train_on_t1w(
         fitted.registration.boldref2t1w_xfm,
         factor=plan.bold.factor,
     )
-    return train_on_pair(
-        _drop_existing_models(request, "train"),
-        train_highres,
-        train_lowres,
-        fitted.registration.bold_mask,
-        factor=plan.bold.factor,
+    pair = TrainingPair(
+        train_highres=train_highres,
+        train_lowres=train_lowres,
+        pair_mask=fitted.registration.bold_mask,
+    )
+    return training.train_on_pair(
+        pair, training=_drop_existing_models(settings, "train"), factor=plan.bold.factor
     )

@@ -294,7 +294,6 @@ def measure_error(
         Maps of the series, including error maps.
     """
     resources = plan.planned.settings.resources
-    calibration = fitted.calibration
     assert mapped.series.model_file is not None
     coverage_rows = reconstruction_error.check_intervals(
         series.raw.series,
@@ -302,9 +301,7 @@ def measure_error(
         fitted.motion.hmc_xfms,
         mapped.series.model_file,
         series.model,
-        None if calibration is None else calibration.calibration_patterns,
-        None if calibration is None else calibration.boldref2calibration_xfm,
-        None if calibration is None else calibration.calibration_facts,
+        fitted.calibration,
         fitted.outliers,
         series_name=mapped.series.name,
         smoothing=settings.smoothing,

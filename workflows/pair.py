@@ -7,46 +7,39 @@ from types import MappingProxyType
 from bids_sr.bids import Pair, Subject
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder, Factor
-from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Table, Transforms
-from bids_sr.pipeline.flow import read_facts, read_image, say, subworkflow
+from bids_sr.pipeline.artifacts import File, Rows
+from bids_sr.pipeline.flow import read_image, say, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import series_name
+from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.steps import registration, training
 from bids_sr.steps.figures import anatomy as anatomy_figures
 from bids_sr.steps.figures import model_training as model_training_figures
-from bids_sr.steps.training import TrainingSettings
+from bids_sr.steps.registration import AlignedPair
+from bids_sr.steps.training import ModelFiles
 from bids_sr.workflows.series_requests import Planned, SeriesRequest, select_entities
 
 
 @frozen
-class RegisteredPair:
-    """Images of a pair in a common frame.
+class RegisteredPair(AlignedPair):
+    """Images of a pair in a common frame, with the high-resolution image as acquired.
 
-    `highres_file`: high-resolution image as acquired. `factor`: ratio of low- to high-resolution
-    voxel size, per axis. `highres2lowres_xfm`: transform of low-resolution points to
-    high-resolution points (RAS+ mm).
+    `factor`: ratio of low- to high-resolution voxel size, per axis.
     """
 
     highres_file: File
     factor: Factor
-    train_highres: Image
-    train_lowres: Image
-    pair_mask: Mask
-    highres2lowres_xfm: Transforms
-    pair_facts: Facts
 
 
 @frozen
 class TrainedNetwork:
-    """Weights of a network with model card and training log.
+    """Network that was trained on a pair.
 
     `holdout`: metrics on a held-out pair; None if there is no held-out pair.
     """
 
-    model_file: File
-    card_file: Facts
-    log_file: Table
+    files: ModelFiles
     holdout: Rows | None = None
 
 
@@ -166,15 +159,14 @@ def register_pair(
             registered=registered,
         )
         say(Part.PAIR, registration.describe_registered_pair(factor))
-    train_highres, train_lowres, pair_mask, highres2lowres_xfm, pair_facts = images
     return RegisteredPair(
         highres_file=highres_file,
         factor=factor,
-        train_highres=train_highres,
-        train_lowres=train_lowres,
-        pair_mask=pair_mask,
-        highres2lowres_xfm=highres2lowres_xfm,
-        pair_facts=pair_facts,
+        train_highres=images.train_highres,
+        train_lowres=images.train_lowres,
+        pair_mask=images.pair_mask,
+        highres2lowres_xfm=images.highres2lowres_xfm,
+        pair_facts=images.pair_facts,
     )
 
 
@@ -225,105 +217,54 @@ def _train_model(
     `held_out`: pair for the test; None if there is no held-out pair. `alone`: whether exactly one
     stored method is trained on the pair.
     """
-    request = planned.make_training(spec)
+    settings = planned.make_training(spec)
     factor = pair.factor
-    shown = held_out if held_out is not None and held_out.factor == factor else None
-    model = train_on_pair(
-        request,
-        pair.train_highres,
-        pair.train_lowres,
-        pair.pair_mask,
-        factor=factor,
-        second=shown if spec.stored else None,
-    )
-    say_trained_on_pair(request, model)
-    keep_model(model.model_file, model.card_file, model.log_file, request.method, outputs)
-    if not spec.stored:
-        return model
-    outputs.keep_figures(
-        model_training_figures.draw_training(
-            model.log_file, model.card_file, method_label="" if alone else spec.name
-        )
-    )
-    if held_out is None:
-        return model
-    holdout = training.score_pair(
-        held_out.train_highres,
-        held_out.train_lowres,
-        held_out.pair_mask,
-        model.model_file,
-        method=request.method,
-        factor=held_out.factor,
-        precision=planned.settings.superres.precision,
-        random_seed=request.random_seed,
-        omp_nthreads=request.omp_nthreads,
-        device=request.device,
-    )
-    say(Part.PAIR, training.HOLDOUT_TEXT)
-    return TrainedNetwork(
-        model_file=model.model_file,
-        card_file=model.card_file,
-        log_file=model.log_file,
-        holdout=holdout,
-    )
-
-
-def train_on_pair(
-    request: TrainingSettings,
-    train_highres: Image,
-    train_lowres: Image,
-    pair_mask: Mask,
-    *,
-    factor: Factor,
-    second: RegisteredPair | None = None,
-) -> TrainedNetwork:
-    """Train a network on a pair, or reuse a trained network; see the step of this name.
-
-    `second`: pair that is not used for training; its PSNR is recorded in the training log. None if
-    there is no such pair.
-    """
-    model_file, card_file, log_file = training.train_on_pair(
-        train_highres,
-        train_lowres,
-        pair_mask,
+    second = held_out if spec.stored else None
+    if second is not None and second.factor != factor:
+        second = None
+    files = training.train_on_pair(
+        pair,
         None if second is None else second.train_highres,
         None if second is None else second.train_lowres,
         None if second is None else second.pair_mask,
-        method=request.method,
+        training=settings,
         factor=factor,
-        recipe=request.recipe,
-        recipe_changes=request.recipe_changes,
-        model_source=request.model_source,
-        model_dir=request.model_dir,
-        pretrained=request.pretrained,
-        random_seed=request.random_seed,
-        omp_nthreads=request.omp_nthreads,
-        device=request.device,
-        train_precision=request.train_precision,
-        max_train_minutes=request.max_train_minutes,
-        vgg_weights=request.vgg_weights,
-        force=request.force,
-        sloppy=request.sloppy,
     )
-    return TrainedNetwork(
-        model_file=model_file, card_file=read_facts(card_file), log_file=log_file
+    say_trained_on_pair(settings, files)
+    keep_model(files, settings.method, outputs)
+    if not spec.stored:
+        return TrainedNetwork(files=files)
+    outputs.keep_figures(
+        model_training_figures.draw_training(files, method_label="" if alone else spec.name)
     )
+    if held_out is None:
+        return TrainedNetwork(files=files)
+    holdout = training.score_pair(
+        held_out,
+        files.model_file,
+        method=settings.method,
+        factor=held_out.factor,
+        precision=planned.settings.superres.precision,
+        random_seed=settings.random_seed,
+        omp_nthreads=settings.omp_nthreads,
+        device=settings.device,
+    )
+    say(Part.PAIR, training.HOLDOUT_TEXT)
+    return TrainedNetwork(files=files, holdout=holdout)
 
 
-def say_trained_on_pair(request: TrainingSettings, model: TrainedNetwork) -> None:
+def say_trained_on_pair(settings: TrainingSettings, files: ModelFiles) -> None:
     """Add methods text on the training of a network, which is completed after the training."""
     say(
         Part.PAIR,
-        training.describe_pair_network(request),
-        output=model.model_file,
-        describe=partial(training.describe_networks_of_pairs, request),
+        training.describe_pair_network(settings),
+        output=files.model_file,
+        describe=partial(training.describe_networks_of_pairs, settings),
     )
 
 
 def keep_model(
-    model_file: File,
-    card_file: Facts,
-    log_file: Table,
+    files: ModelFiles,
     method: str,
     outputs: Outputs,
     entities: Mapping[str, str] = MappingProxyType({}),
@@ -333,10 +274,10 @@ def keep_model(
     The file names also contain `entities`.
     """
     name = {**entities, "datatype": "models", "desc": series_name(method)}
-    outputs.keep(model_file, {**name, "suffix": "model", "extension": ".safetensors"})
-    outputs.keep(card_file, {**name, "suffix": "model", "extension": ".json"})
+    outputs.keep(files.model_file, {**name, "suffix": "model", "extension": ".safetensors"})
+    outputs.keep(files.card_file, {**name, "suffix": "model", "extension": ".json"})
     outputs.keep(
-        log_file,
+        files.log_file,
         {**name, "suffix": "log", "extension": ".tsv"},
         sidecar=training.LOG_COLUMNS,
         level="full",

@@ -184,12 +184,11 @@ def draw_series(
     for spec in plan.stored:
         made_series = series.high_resolution[spec.name]
         if spec.learned_from == "volumes":
-            assert made_series.log_file is not None
-            assert made_series.card_file is not None
+            assert made_series.trained is not None
             with subworkflow(spec.name, high_resolution=True):
                 outputs.keep_figures(
                     model_training_figures.draw_volume_training(
-                        made_series.log_file, made_series.card_file, series_name=spec.name
+                        made_series.trained, series_name=spec.name
                     )
                 )
     estimated = [spec.name for spec in plan.stored if spec.learned_from == "run"]

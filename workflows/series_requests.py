@@ -28,8 +28,8 @@ from bids_sr.series import (
 )
 from bids_sr.sr.method import Method, method_of_series
 from bids_sr.sr.models.other_models import other_models
+from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.sr.recipe_changes import select_changes
-from bids_sr.steps.training import TrainingSettings
 
 _LearnedFrom = Literal["pair", "volumes", "run"]
 

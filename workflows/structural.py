@@ -1,6 +1,7 @@
 """Super-resolution, measurement and display of structural scans."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from bids_sr.bids.lesion_references import entities_of_scans, lesion_reference
 from bids_sr.config import Settings
 from bids_sr.frozen import frozen
 from bids_sr.pipeline.artifacts import Facts, Image, Map, Mask, Rows
-from bids_sr.pipeline.flow import concatenate, read_facts, read_table, say, subworkflow
+from bids_sr.pipeline.flow import concatenate, say, subworkflow
 from bids_sr.pipeline.nodes import scope_name
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
@@ -24,26 +25,18 @@ from bids_sr.steps import anatomy
 from bids_sr.steps.figures import anatomy as anatomy_figures
 from bids_sr.steps.figures import structural as structural_figures
 from bids_sr.steps.structural import measures, preparation, preparation_text, training
+from bids_sr.steps.structural.preparation import PreparedScans
+from bids_sr.steps.structural.scans import ScanPreparation
 from bids_sr.workflows.pair import keep_model
 from bids_sr.workflows.series_requests import Planned
 
 
 @frozen
-class PreparedScans:
-    """Scans of one participant in a common frame and on a common grid.
-
-    `coarse_scans`: low-resolution scans, interpolated by cubic splines. `other_scans`: the same
-    scans by further interpolations. `scan_mask`: voxels that are used. `fine_scans`, `scan_brain`:
-    high-resolution scans and brain mask; None if there are no high-resolution scans.
-    """
+class PreparedHead:
+    """Prepared scans of one participant or session, with the BIDS suffix of each contrast."""
 
     suffixes: tuple[str, ...]
-    coarse_scans: list[Map]
-    other_scans: list[Map]
-    scan_mask: Mask
-    scan_facts: Facts
-    fine_scans: list[Map] | None = None
-    scan_brain: Mask | None = None
+    scans: PreparedScans
 
 
 @frozen
@@ -100,67 +93,59 @@ def _template_space(settings: Settings) -> str:
     return next(iter(settings.preprocessing.templates), SPACES[0])
 
 
-def _prepare_scans(planned: Planned, subject: Subject) -> PreparedScans:
+def _prepare_scans(planned: Planned, subject: Subject) -> PreparedHead:
     """Bring the scans of one participant into a common frame, and store them."""
     settings, suffixes = planned.settings, _suffixes(subject.structural)
     superres, space = settings.superres, _template_space(planned.settings)
     outputs = _outputs(planned, subject, subject.structural, made=False)
+    settings_of_scans = _preparation(settings)
     with subworkflow(scope_name(f"sub-{subject.label}_scans"), participant=subject.label):
         template, template_mask, _ = anatomy.load_template(template_space=space)
-        fine, coarse, interpolated, mask, brain, facts = preparation.prepare_scans(
-            [pair.highres for pair in subject.structural],
-            [pair.lowres for pair in subject.structural if pair.lowres is not None],
+        scans = preparation.prepare_scans(
             template,
             template_mask,
+            [pair.highres for pair in subject.structural],
+            [pair.lowres for pair in subject.structural if pair.lowres is not None],
             suffixes=suffixes,
+            preparation=settings_of_scans,
             baselines=superres.baselines,
-            anat_align=superres.anat_align,
-            anat_scale=superres.scaling_of_scans,
-            anat_mask=superres.anat_mask,
-            anat_tools=superres.anat_tools,
-            random_seed=settings.resources.random_seed,
-            sloppy=settings.run.sloppy,
         )
-        text = preparation_text.describe_preparation(
-            suffixes,
-            superres.anat_align,
-            superres.scaling_of_scans,
-            superres.anat_mask,
-            superres.anat_tools,
-        )
-        say(Part.ANATOMY, text)
-        for scans in (fine, coarse, interpolated):
-            outputs.keep(scans)
-        _keep_mask(settings, mask, suffixes, outputs, of_model=False)
-    return PreparedScans(
-        suffixes=suffixes,
-        coarse_scans=coarse,
-        other_scans=interpolated,
-        scan_mask=mask,
-        scan_facts=facts,
-        fine_scans=fine,
-        scan_brain=brain,
+        say(Part.ANATOMY, preparation_text.describe_preparation(suffixes, settings_of_scans))
+        assert scans.fine_scans is not None
+        for stored in (scans.fine_scans, scans.coarse_scans, scans.other_scans):
+            outputs.keep(stored)
+        _keep_mask(settings_of_scans, scans.scan_mask, suffixes, outputs, of_model=False)
+    return PreparedHead(suffixes=suffixes, scans=scans)
+
+
+def _preparation(settings: Settings) -> ScanPreparation:
+    """Return the settings of the preparation of scans."""
+    superres = settings.superres
+    return ScanPreparation(
+        anat_align=superres.anat_align,
+        anat_scale=superres.scaling_of_scans,
+        anat_mask=superres.anat_mask,
+        anat_tools=superres.anat_tools,
+        random_seed=settings.resources.random_seed,
+        sloppy=settings.run.sloppy,
     )
 
 
 def _keep_mask(
-    settings: Settings,
+    settings_of_scans: ScanPreparation,
     mask: Mask,
     suffixes: Sequence[str],
     outputs: Outputs,
     *,
     of_model: bool,
 ) -> None:
-    superres = settings.superres
-    sidecar = preparation.describe_scan_mask(
-        suffixes, superres.anat_align, superres.anat_mask, of_model=of_model
-    )
-    entities = {"res": "hr", "desc": superres.anat_mask, "suffix": "mask"}
+    sidecar = preparation.describe_scan_mask(suffixes, settings_of_scans, of_model=of_model)
+    entities = {"res": "hr", "desc": settings_of_scans.anat_mask, "suffix": "mask"}
     outputs.keep(mask, entities, sidecar=sidecar)
 
 
 def _process_pairs(
-    planned: Planned, subject: Subject, scans: PreparedScans, heads: Mapping[str, PreparedScans]
+    planned: Planned, subject: Subject, prepared: PreparedHead, heads: Mapping[str, PreparedHead]
 ) -> None:
     """Super-resolve the scans of a participant by each method, and measure the results.
 
@@ -170,9 +155,10 @@ def _process_pairs(
     outputs = _outputs(planned, subject, subject.structural, made=True)
     figures = planned.outputs({"subject": subject.label})
     facts = _facts(settings, subject)
+    scans, suffixes = prepared.scans, prepared.suffixes
     with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
         with subworkflow("measured"):
-            resolved = _apply_methods(planned, scans, heads, outputs, figures)
+            resolved = _apply_methods(planned, prepared, heads, outputs, figures)
             assert scans.fine_scans is not None
             assert scans.scan_brain is not None
             metrics, columns, dseg, classes = measures.measure_scans(
@@ -186,12 +172,12 @@ def _process_pairs(
                 [result.card_file for result in resolved],
                 superres.lesion_template,
                 lesion_reference(settings, subject),
-                suffixes=scans.suffixes,
+                suffixes=suffixes,
                 anat_tools=superres.anat_tools,
                 random_seed=settings.resources.random_seed,
             )
-            say(Part.EVALUATION, measures.describe_measures(scans.suffixes, superres.anat_tools))
-            _keep_measures(settings, scans.suffixes, metrics, columns, dseg, outputs)
+            say(Part.EVALUATION, measures.describe_measures(suffixes, superres.anat_tools))
+            _keep_measures(settings, suffixes, metrics, columns, dseg, outputs)
             outputs.keep(classes)
         figures.keep_figures(
             structural_figures.draw_scans(
@@ -237,8 +223,8 @@ def _keep_measures(
 
 def _apply_methods(
     planned: Planned,
-    scans: PreparedScans,
-    heads: Mapping[str, PreparedScans],
+    prepared: PreparedHead,
+    heads: Mapping[str, PreparedHead],
     outputs: Outputs,
     figures: Outputs,
 ) -> list[ResolvedScans]:
@@ -253,7 +239,7 @@ def _apply_methods(
         _apply_method(
             planned,
             method,
-            scans,
+            prepared,
             heads,
             outputs,
             figures,
@@ -266,8 +252,8 @@ def _apply_methods(
 def _apply_method(
     planned: Planned,
     method: str,
-    scans: PreparedScans,
-    heads: Mapping[str, PreparedScans],
+    prepared: PreparedHead,
+    heads: Mapping[str, PreparedHead],
     outputs: Outputs,
     figures: Outputs,
     *,
@@ -276,45 +262,34 @@ def _apply_method(
     superres = planned.settings.superres
     request = planned.make_method_training(method)
     of_others = superres.train_on == "others"
+    scans, others = prepared.scans, [head.scans for head in heads.values()]
     with subworkflow(method):
-        model_file, card_file, log_file = training.train_on_scans(
+        files = training.train_on_scans(
             scans.scan_mask,
-            concatenate(head.fine_scans for head in heads.values() if head.fine_scans is not None)
+            concatenate(other.fine_scans for other in others if other.fine_scans is not None)
             if heads
             else None,
-            concatenate(head.coarse_scans for head in heads.values()) if heads else None,
-            {f"sub-{name}": head.scan_mask for name, head in heads.items()} if heads else None,
-            method=method,
-            suffixes=scans.suffixes,
+            concatenate(other.coarse_scans for other in others) if heads else None,
+            {f"sub-{name}": head.scans.scan_mask for name, head in heads.items()}
+            if heads
+            else None,
+            training=request,
+            suffixes=prepared.suffixes,
             anat_align=superres.anat_align,
             anat_scale=superres.scaling_of_scans,
-            recipe=request.recipe,
-            recipe_changes=request.recipe_changes,
-            model_source=request.model_source,
-            model_dir=request.model_dir,
-            pretrained=request.pretrained,
-            vgg_weights=request.vgg_weights,
-            train_precision=request.train_precision,
-            max_train_minutes=request.max_train_minutes,
-            random_seed=request.random_seed,
-            omp_nthreads=request.omp_nthreads,
-            device=request.device,
-            force=request.force,
-            sloppy=request.sloppy,
         )
         say(
             Part.SERIES,
             training.describe_scan_network(request, of_others=of_others),
-            output=model_file,
+            output=files.model_file,
             describe=partial(training.describe_networks_of_scans, request, of_others=of_others),
         )
-        card, log = read_facts(card_file), read_table(log_file)
-        keep_model(model_file, card, log, method, outputs, {"acquisition": "anat", "space": ""})
+        keep_model(files, method, outputs, {"acquisition": "anat", "space": ""})
         made_scans = training.super_resolve_scans(
             scans.coarse_scans,
             scans.scan_mask,
-            model_file,
-            suffixes=scans.suffixes,
+            files.model_file,
+            suffixes=prepared.suffixes,
             method=method,
             device=request.device,
             omp_nthreads=request.omp_nthreads,
@@ -325,20 +300,19 @@ def _apply_method(
                 scans.coarse_scans,
                 made_scans,
                 scans.scan_mask,
-                model_file,
-                card,
-                log,
+                files,
                 scans.fine_scans,
                 method_label=label,
             )
         )
-    return ResolvedScans(superresolved_scans=made_scans, card_file=card)
+    return ResolvedScans(superresolved_scans=made_scans, card_file=files.card_file)
 
 
 def _process_lowres(planned: Planned, subject: Subject) -> None:
     """Super-resolve each session of a participant without high-resolution scans."""
     settings = planned.settings
     superres, space = settings.superres, _template_space(settings)
+    settings_of_scans = _preparation(settings)
     model = input_of_models(superres)
     assert model is not None, "participants without high-resolution scans require trained models"
     figures = planned.outputs({"subject": subject.label})
@@ -359,48 +333,36 @@ def _process_lowres(planned: Planned, subject: Subject) -> None:
             outputs = _outputs(planned, subject, scans, made=True)
             with subworkflow(f"lowres_{session}" if session else "lowres"):
                 template, template_mask, _ = anatomy.load_template(template_space=space)
-                coarse, interpolated, mask, scan_facts = preparation.prepare_lowres(
-                    [scan.path for scan in scans],
+                made = preparation.prepare_scans(
                     template,
                     template_mask,
+                    lowres_files=[scan.path for scan in scans],
                     suffixes=suffixes,
+                    preparation=settings_of_scans,
+                    baselines=superres.baselines,
                     grid_mm=model.mm,
                     grid_orientation=model.orientation,
-                    baselines=superres.baselines,
-                    anat_align=superres.anat_align,
-                    anat_scale=superres.scaling_of_scans,
-                    anat_mask=superres.anat_mask,
-                    anat_tools=superres.anat_tools,
-                    random_seed=settings.resources.random_seed,
-                    sloppy=settings.run.sloppy,
                 )
-                text = preparation_text.describe_lowres_preparation(
-                    suffixes,
-                    superres.anat_align,
-                    superres.scaling_of_scans,
-                    superres.anat_mask,
-                    superres.anat_tools,
-                    model.mm,
+                say(
+                    Part.ANATOMY,
+                    preparation_text.describe_lowres_preparation(
+                        suffixes, settings_of_scans, model.mm
+                    ),
                 )
-                say(Part.ANATOMY, text)
-                outputs.keep(coarse)
-                outputs.keep(interpolated)
-                _keep_mask(settings, mask, suffixes, outputs, of_model=True)
-                prepared = PreparedScans(
-                    suffixes=suffixes,
-                    coarse_scans=coarse,
-                    other_scans=interpolated,
-                    scan_mask=mask,
-                    scan_facts=scan_facts,
-                )
+                outputs.keep(made.coarse_scans)
+                outputs.keep(made.other_scans)
+                _keep_mask(settings_of_scans, made.scan_mask, suffixes, outputs, of_model=True)
+                # there are no high-resolution scans
+                made = replace(made, fine_scans=None, scan_brain=None)
+                prepared = PreparedHead(suffixes=suffixes, scans=made)
                 resolved = _apply_methods(planned, prepared, {}, outputs, outputs)
                 outputs.keep_figures(
                     structural_figures.draw_lowres(
-                        coarse,
-                        interpolated,
+                        made.coarse_scans,
+                        made.other_scans,
                         concatenate(result.superresolved_scans for result in resolved),
-                        mask,
-                        scan_facts,
+                        made.scan_mask,
+                        made.scan_facts,
                         session=session,
                     )
                 )
@@ -415,6 +377,7 @@ def _process_controls(planned: Planned, subject: Subject) -> None:
     """Measure each session of a participant without low-resolution scans."""
     settings = planned.settings
     superres, space = settings.superres, _template_space(settings)
+    settings_of_scans = _preparation(settings)
     figures = planned.outputs({"subject": subject.label})
     facts = {
         "Participant": subject.label,
@@ -430,26 +393,23 @@ def _process_controls(planned: Planned, subject: Subject) -> None:
             outputs = _outputs(planned, subject, scans, made=True)
             with subworkflow(f"control_{session}" if session else "control"):
                 template, template_mask, _ = anatomy.load_template(template_space=space)
-                fine, mask, brain, scan_facts = preparation.prepare_control(
-                    [scan.highres for scan in scans],
+                made = preparation.prepare_scans(
                     template,
                     template_mask,
+                    [scan.highres for scan in scans],
                     suffixes=suffixes,
-                    anat_align=superres.anat_align,
-                    anat_scale=superres.scaling_of_scans,
-                    anat_mask=superres.anat_mask,
-                    anat_tools=superres.anat_tools,
-                    random_seed=settings.resources.random_seed,
-                    sloppy=settings.run.sloppy,
+                    preparation=settings_of_scans,
                 )
+                assert made.fine_scans is not None
+                assert made.scan_brain is not None
                 say(Part.ANATOMY, preparation_text.CONTROL_PREPARATION_TEXT)
-                outputs.keep(fine)
-                _keep_mask(settings, mask, suffixes, outputs, of_model=False)
+                outputs.keep(made.fine_scans)
+                _keep_mask(settings_of_scans, made.scan_mask, suffixes, outputs, of_model=False)
                 metrics, columns, dseg = measures.measure_control(
-                    fine,
-                    mask,
-                    brain,
-                    scan_facts,
+                    made.fine_scans,
+                    made.scan_mask,
+                    made.scan_brain,
+                    made.scan_facts,
                     superres.lesion_template,
                     suffixes=suffixes,
                     anat_tools=superres.anat_tools,
@@ -458,7 +418,7 @@ def _process_controls(planned: Planned, subject: Subject) -> None:
                 say(Part.EVALUATION, measures.CONTROL_MEASURES_TEXT)
                 _keep_measures(settings, suffixes, metrics, columns, dseg, outputs)
                 outputs.keep_figures(
-                    structural_figures.draw_control(metrics, scan_facts, session=session)
+                    structural_figures.draw_control(metrics, made.scan_facts, session=session)
                 )
         figures.keep_figures(anatomy_figures.summarize_subject(subject_facts=facts))
 

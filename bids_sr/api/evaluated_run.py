@@ -45,6 +45,7 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.flow import subworkflow
 from bids_sr.registration.series_alignment import ComparedError
 from bids_sr.series import ACQUIRED_BAND, MEASURED, PAIR_BASELINES, RAW
+from bids_sr.sr.models.request import ModelSettings
 from bids_sr.steps import (
     acquired_series,
     activation,
@@ -53,12 +54,14 @@ from bids_sr.steps import (
     judgment,
     resampled_series,
     run_confounds,
+    super_resolution,
+    training,
 )
 from bids_sr.steps import seeds as steps_seeds
 from bids_sr.steps.activation import MapSettings
 from bids_sr.steps.evaluation import EffectsComparison
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
-from bids_sr.steps.training import TrainingSettings
+from bids_sr.steps.super_resolution import Guide, Inference
 from bids_sr.workflows.compared import place_compared
 from bids_sr.workflows.fit_run import FittedRun, estimate_motion, find_steady
 from bids_sr.workflows.judge_run import (
@@ -69,10 +72,6 @@ from bids_sr.workflows.judge_run import (
 )
 from bids_sr.workflows.make_series import (
     ComputedSeries,
-    Guide,
-    Inference,
-    estimate_variance,
-    resolve_series,
     undo_motion,
 )
 from bids_sr.workflows.other_run import other_run_effects
@@ -264,20 +263,27 @@ def make_baselines(run: EvaluatedRun, folder: Path) -> dict[str, ComputedSeries]
             model_file = None
             if name not in PLAIN:
                 assert run.raw is not None
-                training = TrainingSettings(
-                    method=name,
-                    model_source="train",
-                    random_seed=how.random_seed,
-                    omp_nthreads=how.omp_nthreads,
-                )
-                model_file = estimate_variance(training, run.raw, fitted, how.factor).model_file
-            series = resolve_series(
-                name,
-                fitted,
+                model_file = training.estimate_variance(
+                    run.raw,
+                    fitted.registration.bold_mask,
+                    fitted.motion.hmc_xfms,
+                    outliers=fitted.outliers,
+                    n_dummy=fitted.n_dummy,
+                    training=ModelSettings(
+                        method=name,
+                        model_source="train",
+                        random_seed=how.random_seed,
+                        omp_nthreads=how.omp_nthreads,
+                    ),
+                    factor=how.factor,
+                ).model_file
+            series = super_resolution.super_resolve(
+                fitted.aligned,
+                model_file,
+                guide=guide if name in guided_names else None,
+                series_name=name,
                 factor=how.factor,
                 inference=Inference(omp_nthreads=how.omp_nthreads, random_seed=how.random_seed),
-                model_file=model_file,
-                guide=guide if name in guided_names else None,
             ).series
         baselines[name] = ComputedSeries(
             name=name, series=series, mask=fitted.registration.bold_mask_hr

@@ -13,7 +13,7 @@ from bids_sr.pipeline.artifacts import Facts, Image
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.sr.method import get_method
 from bids_sr.steps import registration
-from bids_sr.workflows.make_series import Guide
+from bids_sr.steps.super_resolution import Guide
 from bids_sr.workflows.pair import RegisteredPair, register_pair
 
 PLAIN = (*INTERPOLATIONS, *PAIR_BASELINES)

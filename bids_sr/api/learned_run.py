@@ -36,23 +36,19 @@ from bids_sr.pipeline.outputs import Outputs
 from bids_sr.series import PAIR_BASELINES
 from bids_sr.sr.method import Method, get_method, get_recipe, recipe_name
 from bids_sr.sr.models.card import card_path
-from bids_sr.steps import acquired_series, bold_reference
-from bids_sr.steps.training import TrainingSettings
+from bids_sr.sr.models.request import TrainingSettings
+from bids_sr.steps import acquired_series, bold_reference, training
+from bids_sr.steps.super_resolution import Guide
+from bids_sr.steps.training import ModelFiles, VarianceModel
 from bids_sr.workflows.fit_run import (
-    Calibration,
+    FittedCalibration,
     FittedRun,
     estimate_motion,
     fit_calibration,
     reuse_motion,
 )
-from bids_sr.workflows.make_series import (
-    Guide,
-    VarianceModel,
-    estimate_variance,
-    train_on_volumes,
-    undo_motion,
-)
-from bids_sr.workflows.pair import RegisteredPair, TrainedNetwork, train_on_pair
+from bids_sr.workflows.make_series import undo_motion
+from bids_sr.workflows.pair import RegisteredPair
 from bids_sr.workflows.series_requests import find_training_data
 
 
@@ -225,34 +221,34 @@ def _train(
     learning: Learning,
     fitted: FittedRun,
     aligned: RegisteredPair | None,
-) -> TrainedNetwork | VarianceModel:
+) -> ModelFiles:
     """Train a method on its training data, or load the given model.
 
     `aligned` is the pair in one frame, or None.
     """
     source = find_training_data(method, paired=aligned is not None)
+    mask, settings, factor = fitted.registration.bold_mask, learning.training, learning.factor
     if source == "run":
-        return estimate_variance(
-            learning.training,
+        return training.estimate_variance(
             undo_motion(fitted),
-            fitted,
-            learning.factor,
-            calibration=fitted.calibration,
+            mask,
+            fitted.motion.hmc_xfms,
+            fitted.calibration,
+            fitted.outliers,
+            n_dummy=fitted.n_dummy,
+            training=settings,
+            factor=factor,
         )
     if source == "volumes" or aligned is None:
-        return train_on_volumes(learning.training, fitted, learning.factor)
-    return train_on_pair(
-        learning.training,
-        aligned.train_highres,
-        aligned.train_lowres,
-        aligned.pair_mask,
-        factor=learning.factor,
-    )
+        return training.train_on_volumes(
+            fitted.stc, mask, n_dummy=fitted.n_dummy, training=settings, factor=factor
+        )
+    return training.train_on_pair(aligned, training=settings, factor=factor)
 
 
 def _calibrate(
     found_run: RunBasics, inputs: RunInputs, learning: Learning, folder: Path
-) -> Calibration:
+) -> FittedCalibration:
     """Estimate the fluctuations of the calibration run; warn if it cannot be used."""
     assert inputs.calibration is not None
     file = series_file(inputs.calibration, folder, "calibration")

@@ -26,7 +26,7 @@ from bids_sr.pipeline.artifacts import Facts, Image, Mask, Series, Transforms
 from bids_sr.steps import bold_reference, motion, outlier_volumes
 from bids_sr.workflows.fit_run import (
     Brain,
-    Calibration,
+    FittedCalibration,
     FittedRun,
     HeadMotion,
     Registration,
@@ -149,7 +149,7 @@ def _load_boldref(
 
 
 def to_fitted_run(
-    reader: SeriesReader, found_run: RunBasics, calibration: Calibration | None = None
+    reader: SeriesReader, found_run: RunBasics, calibration: FittedCalibration | None = None
 ) -> FittedRun:
     """Return a run in the form that workflows require, without slice-timing correction and
     anatomy.

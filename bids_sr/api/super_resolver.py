@@ -55,10 +55,10 @@ from bids_sr.sr.device import Precision
 from bids_sr.sr.inference.apply_to_series import Consistency
 from bids_sr.sr.method import Method, get_method
 from bids_sr.sr.models.model import load_model
+from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.sr.recipe import RecipeName
-from bids_sr.steps.training import TrainingSettings
+from bids_sr.steps.super_resolution import Inference, super_resolve
 from bids_sr.workflows.fit_run import estimate_motion
-from bids_sr.workflows.make_series import Inference, resolve_series
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -484,9 +484,11 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 head_motion = estimate_motion(reader, 0, found_run.motion.boldref)
             else:
                 head_motion = replace(found_run.motion, hmc_xfms=poses)
-            super_resolved = resolve_series(
-                name or self.method,
-                to_fitted_run(reader, replace(found_run, motion=head_motion)),
+            super_resolved = super_resolve(
+                to_fitted_run(reader, replace(found_run, motion=head_motion)).aligned,
+                None if name or learned.model is None else learned.model.write(folder),
+                guide=None if name else learned.write_guide(folder),
+                series_name=name or self.method,
                 factor=self.factor_,
                 inference=Inference(
                     data_consistency=self.data_consistency,
@@ -494,8 +496,6 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                     omp_nthreads=self.n_jobs,
                     device=self.device,
                 ),
-                model_file=None if name or learned.model is None else learned.model.write(folder),
-                guide=None if name else learned.write_guide(folder),
             )
             series = super_resolved.series
             if series.plain:

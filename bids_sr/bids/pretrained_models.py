@@ -7,7 +7,6 @@ from bids_sr.bids.inputs import ModelInput
 from bids_sr.config import SuperRes
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.image_header import Triple
-from bids_sr.sr.former_names import current_names, former_text, renaming_text
 from bids_sr.sr.method import method_names
 
 _LARGEST = 8  # largest factor along an axis
@@ -22,8 +21,6 @@ def check_given_models(superres: SuperRes, findings: Findings) -> None:
         if method is None or method not in method_names():
             continue  # missing files, cards and methods are reported when the model is opened
         option, description = f"--pretrained {file}", f"the file contains a {method} model"
-        card = read_json(file.with_suffix(".json"))
-        description = renaming_text(card) or description
         if method not in superres.learned:
             fix = f"Add {method} to --sr-method, or omit this file from --pretrained."
             findings.refuse_option(
@@ -40,8 +37,6 @@ def check_given_models(superres: SuperRes, findings: Findings) -> None:
                 " method",
                 fix,
             )
-        elif former := former_text(card):
-            findings.note(option, f"{former}.")
         file_of_method.setdefault(method, file)
     if (
         superres.n_ensemble > 1
@@ -60,11 +55,10 @@ def check_given_models(superres: SuperRes, findings: Findings) -> None:
 def method_of_model(model: Path) -> str | None:
     """Return the method of a ``.safetensors`` file from its model card, or None.
 
-    Returns None if the card next to the file does not name a method. Names of earlier versions are
-    replaced by the current ones.
+    Returns None if the card next to the file does not name a method.
     """
-    card = read_json(model.with_suffix(".json"))
-    return current_names(card)[0] if isinstance(card.get("method"), str) else None
+    method = read_json(model.with_suffix(".json")).get("method")
+    return method if isinstance(method, str) else None
 
 
 def input_of_models(superres: SuperRes) -> ModelInput | None:

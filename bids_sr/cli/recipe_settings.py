@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from bids_sr.cli.console import table_text
 from bids_sr.sr.method import get_method, list_methods
+from bids_sr.sr.recipe import Recipe, VarianceRecipe
 from bids_sr.sr.recipe_changes import VariableField, variable_fields
 
 _COLUMNS = ("setting", "default", "range", "unit", "description", "varied in")
@@ -15,19 +16,16 @@ _COLUMNS = ("setting", "default", "range", "unit", "description", "varied in")
 def settings_text(method: str) -> str:
     """Return a table of the settings of each recipe of a method."""
     definition = get_method(method)
-    if not definition.recipes:
-        return (
-            f"{method}: {definition.summary}\nThis method has no recipe because it does not train"
-            " a network."
-        )
     parts = [f"{method}: {definition.summary}"]
-    for name, recipe in definition.recipes.items():
+    change = f"(change a setting with bids-sr ... --set {method}.SETTING=VALUE)"
+    recipes: dict[str, Recipe | VarianceRecipe] = {
+        f"Settings of --recipe {name}": recipe for name, recipe in definition.recipes.items()
+    }
+    if definition.variance is not None:
+        recipes["Settings of the variance maps"] = definition.variance
+    for title, recipe in recipes.items():
         rows = [_COLUMNS, *map(_row, variable_fields(recipe))]
-        parts.append(
-            f"Settings of --recipe {name} (change a setting with bids-sr ... --set"
-            f" {method}.SETTING=VALUE)"
-        )
-        parts.append(table_text(rows))
+        parts += [f"{title} {change}", table_text(rows)]
     return "\n".join(parts)
 
 
@@ -46,12 +44,14 @@ def _row(field: VariableField) -> tuple[str, ...]:
 def settings_of_recipes() -> str:
     """Return the settings of all recipes for the end of the help, one paragraph per recipe."""
     lines = [
-        "settings of the training recipes with their ranges and defaults (change a setting"
+        "settings of the methods with their ranges and defaults (change a setting"
         " with --set METHOD.FIELD=VALUE):"
     ]
     for method in list_methods():
         for name, recipe in method.recipes.items():
             lines += _paragraph(f"{method.name}, {name}:", variable_fields(recipe))
+        if method.variance is not None:
+            lines += _paragraph(f"{method.name}:", variable_fields(method.variance))
     return "\n".join(lines)
 
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 STAGES: Mapping[str, str] = {
     "prepare_scans": "structural scans: bias correction, brain extraction and registration",
-    "prepare_control": "structural scans: bias correction, brain extraction and registration",
-    "prepare_lowres": "structural scans: bias correction, brain extraction and registration",
     "structural": "structural scans: training and super-resolution of all contrasts",
     "anatomy": "anatomical images: bias-field correction, brain mask, template registration and"
     " atlas",

@@ -175,6 +175,8 @@ class _Table(ArtifactKind["pd.DataFrame"]):
         return read_frame(path)
 
     def save(self, value: "pd.DataFrame", stem: Path) -> Path:
+        if isinstance(value, Path):  # file that the step has written
+            return value
         value.to_csv(
             path := stem.with_suffix(".tsv"),
             sep="\t",
@@ -269,6 +271,8 @@ class _FactsKind(ArtifactKind[Content]):
         return dict(json.loads(path.read_text(encoding="utf-8")))
 
     def save(self, value: Content, stem: Path) -> Path:
+        if isinstance(value, Path):  # file that the step has written
+            return value
         return write_json(stem.with_suffix(".json"), value)
 
 

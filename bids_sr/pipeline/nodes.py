@@ -126,7 +126,7 @@ class Node:
     def _evaluate(self, function: Callable[..., _T]) -> _T:
         """Call a function with the settings that its parameters name."""
         names = inspect.signature(function).parameters
-        return function(**{name: self.get_setting(name) for name in names})
+        return function(**self.step.select_arguments(names, self.get_setting))
 
     def get_setting(self, name: str) -> object:
         """Return a setting of the call, or the default of the step."""

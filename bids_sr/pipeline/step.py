@@ -113,14 +113,19 @@ def _field_default(field: "Field[object]") -> object:
     return REQUIRED if field.default is MISSING else field.default
 
 
-def _flatten(record: object) -> Iterator[tuple[str, object]]:
-    """Yield names and values of the fields of a record, and of the records in it."""
-    for field in fields(cast("DataclassInstance", record)):
-        value = getattr(record, field.name)
-        if _record_class(field.type) is None:
+def _flatten(
+    record_class: "type[DataclassInstance]", record: object
+) -> Iterator[tuple[str, object]]:
+    """Yield names and values of the fields of a record class, and of the records in it.
+
+    `record` may belong to a subclass, whose additional fields are omitted.
+    """
+    for field in fields(record_class):
+        value, inner = getattr(record, field.name), _record_class(field.type)
+        if inner is None:
             yield field.name, value
         elif value is not None:
-            yield from _flatten(value)
+            yield from _flatten(inner, value)
 
 
 def _build_record(record: "type[DataclassInstance]", values: dict[str, object]) -> object:
@@ -143,7 +148,8 @@ class Step(Generic[_P, _R]):
     """Function as a step; see `step`.
 
     A parameter whose type is a dataclass stands for its fields, which are artifacts and settings
-    like other parameters. The fields of a returned dataclass are the outputs.
+    like other parameters. An argument may belong to a subclass, whose additional fields do not
+    reach the step. The fields of a returned dataclass are the outputs.
 
     Parameters
     ----------
@@ -227,7 +233,7 @@ class Step(Generic[_P, _R]):
             unknown = (
                 set(inspect.signature(declaration).parameters) if callable(declaration) else set()
             )
-            if unknown := unknown - self.settings.keys():
+            if unknown := unknown - self.settings.keys() - self._records.keys():
                 raise TypeError(
                     f"cost or reads of {function.__name__} depend on {', '.join(sorted(unknown))},"
                     " which are no settings of the step"
@@ -241,15 +247,34 @@ class Step(Generic[_P, _R]):
             return self.function(*args, **kwargs)
         arguments: dict[str, object] = {}
         for name, value in self._signature.bind(*args, **kwargs).arguments.items():
-            if name not in self._records:
+            record_class = self._records.get(name)
+            if record_class is None:
                 arguments[name] = value
             elif value is not None:
-                arguments |= _flatten(value)
+                arguments |= _flatten(record_class, value)
         result = caller.call(self, arguments)
         if self._returned is not None:
             outputs = result if isinstance(result, tuple) else (result,)
             result = self._returned(**dict(zip(self.outputs, outputs, strict=True)))
         return cast("_R", result)
+
+    def select_arguments(
+        self, names: Iterable[str], get_setting: Callable[[str], object]
+    ) -> dict[str, object]:
+        """Return settings of a call by name, or records of settings by the parameter's name.
+
+        `get_setting` returns the setting of a name.
+        """
+        arguments: dict[str, object] = {}
+        for name in names:
+            record = self._records.get(name)
+            if record is None:
+                arguments[name] = get_setting(name)
+            else:
+                flat = _flat_parameters([self._signature.parameters[name]])
+                values = {field.name: get_setting(field.name) for field in flat}
+                arguments[name] = _build_record(record, values)
+        return arguments
 
     def on_files(self, inputs: Mapping[str, object], here: Path) -> dict[str, object]:
         """Load artifacts, call the function, and save the returned values in folder `here`.
@@ -344,8 +369,8 @@ def step(
     memory : Need | None, optional
         Memory that the step adds to a process.
     cost : Cost | Callable[..., Cost], optional
-        Processor time, or a function whose parameters are settings of the step. Priorities and the
-        remaining time depend on it.
+        Processor time, or a function whose parameters are settings of the step, or records of
+        settings. Priorities and the remaining time depend on it.
     small : bool, optional
         Whether the step only handles small tables, in less time than a cluster job needs to start.
     resumes : bool, optional

@@ -2,19 +2,16 @@
 
 import os
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
 from bids_sr.bids import Findings, find_pretrained
-from bids_sr.config import Settings, SuperRes
+from bids_sr.config import Settings
 from bids_sr.config.vgg19_weights import VGG19_COMMAND
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.dataset_description import RESULTS
 from bids_sr.preflight.plan import Estimate
 from bids_sr.preflight.pretrained_models import check_pretrained
-from bids_sr.sr.former_names import current_names, renaming_text
-from bids_sr.sr.method import get_method, recipe_name
 from bids_sr.version import __version__
 
 _OWN = frozenset({"logs", "sourcedata"})
@@ -214,35 +211,6 @@ def _check_models(settings: Settings, findings: Findings) -> None:
             "the model directory does not contain a model (.safetensors file)",
             fix,
         )
-        return
-    _check_renamed(superres, unspecified, folder, findings)
-
-
-def _check_renamed(
-    superres: SuperRes, methods: Sequence[str], folder: Path, findings: Findings
-) -> None:
-    """Reject reused models whose method name now denotes another network.
-
-    `methods` need a model from the folder.
-    """
-    cards = {file: read_json(file.with_suffix(".json")) for file in folder.rglob("*.safetensors")}
-    current = {file: current_names(card) for file, card in cards.items()}
-    for method in methods:
-        recipe = recipe_name(get_method(method), superres.recipe)
-        former = [
-            file
-            for file, card in sorted(cards.items())
-            if (card.get("method"), card.get("recipe")) == (method, superres.recipe)
-            and current[file] != (method, recipe)
-        ]
-        if former and (method, recipe) not in current.values():
-            current_name = current[former[0]][0]
-            fix = (
-                f"Use --sr-method {current_name} to apply this model, or omit --model-source reuse"
-                f" to train a new {method} model."
-            )
-            reason = renaming_text(cards[former[0]])
-            findings.refuse_option(f"--model-source reuse: {former[0]}", reason, fix)
 
 
 def _check_writable(

@@ -18,13 +18,13 @@ from bids_sr.sr.matrices import acquire
 _TOLERANCE_VOXELS = 0.03
 
 
-_AlignedPair = tuple[Volume, Volume, Volume, Array, dict[str, object]]
+PairInFrame = tuple[Volume, Volume, Volume, Array, dict[str, object]]
 """A pair for training: high-resolution image on the high-resolution grid and in the frame of the
 low-resolution image, low-resolution image, brain mask, transform of its points to points of the
 high-resolution image as acquired (1, 4, 4; RAS+ mm), and facts for the report."""
 
 
-def truncated_pair(highres: Volume, factor: Factor) -> _AlignedPair:
+def truncated_pair(highres: Volume, factor: Factor) -> PairInFrame:
     """Return a pair whose low-resolution image is the k-space truncated high-resolution image.
 
     If the factor does not divide the high-resolution image, it is cropped first.
@@ -38,7 +38,7 @@ def truncated_pair(highres: Volume, factor: Factor) -> _AlignedPair:
 
     Returns
     -------
-    _AlignedPair
+    PairInFrame
         High-resolution image, low-resolution image, brain mask, transform (1, 4, 4; RAS+ mm) and
         facts.
     """
@@ -65,7 +65,7 @@ def registered_pair(
     seed: int,
     prefix: str,
     in_frame: bool = False,
-) -> _AlignedPair:
+) -> PairInFrame:
     """Register the two images of a measured pair.
 
     The high-resolution image is resampled at most once, and only if it is not aligned with the
@@ -88,7 +88,7 @@ def registered_pair(
 
     Returns
     -------
-    _AlignedPair
+    PairInFrame
         High-resolution image, low-resolution image, brain mask, transform (1, 4, 4; RAS+ mm) and
         facts.
 

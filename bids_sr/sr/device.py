@@ -9,7 +9,7 @@ TrainPrecision = Literal["auto", "fp32", "mixed"]
 """Arithmetic precision of training; "auto" means "mixed" on a GPU and "fp32" on the CPU."""
 
 
-def choose_device(device: str) -> str:
+def choose_device(device: str) -> Literal["cpu", "cuda"]:
     """Return the torch device; "auto" selects CUDA if it works.
 
     Raises

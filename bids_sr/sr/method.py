@@ -169,9 +169,6 @@ class Method:
         Whether its prior SD maps use a calibration scan.
     draws : bool
         Whether the result depends on the seed, so that an ensemble can be computed.
-    former : Mapping[str, Recipe]
-        Recipes of earlier versions by name, whose models are still applied. Their `edition` is
-        smaller than the edition of the current recipe.
     network_text : Mapping[str, str]
         Noun phrase with citations on the network for the methods text, by recipe name. Recipes
         without an entry use `about`. The course of a training is described from the model card
@@ -195,7 +192,6 @@ class Method:
     placebos: tuple[Placebo, ...] = ()
     calibrated: bool = False
     draws: bool = True
-    former: Mapping[str, Recipe] = field(default_factory=dict)
     network_text: Mapping[str, str] = field(default_factory=dict)
     text: Mapping[str, str] = field(default_factory=dict)
 
@@ -223,26 +219,6 @@ class Method:
     def needs_pair(self) -> bool:
         """Whether training requires high-resolution images, such as a T2*-weighted image pair."""
         return not self.of_the_run
-
-    def recipe_of_edition(self, name: str, edition: int) -> Recipe | None:
-        """Return the recipe of a trained model, or None if this version does not have it.
-
-        Parameters
-        ----------
-        name : str
-            Name of the recipe, such as ``fast`` or ``paper``.
-        edition : int
-            Edition of the recipe in the model card.
-
-        Returns
-        -------
-        Recipe | None
-            Former recipe if it has this edition, otherwise the current recipe of this name.
-        """
-        former = self.former.get(name)
-        if former is not None and former.edition == edition:
-            return former
-        return self.recipes.get(name)
 
     @property
     def needs_vgg(self) -> bool:

@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import cos, pi
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bids_sr.frozen import frozen
 
@@ -290,8 +290,7 @@ class Recipe:
         Settings of the Adam optimizer of the critic; None for `betas`.
     edition : int
         Number of the recipe's edition, which is increased if the recipe gets another network.
-        Models of earlier editions are applied with their own network (see
-        `bids_sr.sr.method.Method.former`).
+        Models of other editions cannot be used.
     """
 
     build_generator: Callable[[int, Factor], nn.Module]
@@ -459,50 +458,77 @@ class Recipe:
 
 
 @frozen
+class SettingLimits:
+    """Limits of a setting that users can change, and its unit, "" for ratios.
+
+    `of_prior`: whether only methods with a prior use it.
+    """
+
+    least: float
+    most: float
+    unit: str = ""
+    of_prior: bool = True
+
+
+def changeable(default: float, doc: str, limits: SettingLimits) -> Any:
+    """Return a field of a `VarianceRecipe` that users can change with ``--set``."""
+    return field(default=default, metadata={"doc": doc, "limits": limits})
+
+
+@frozen
 class VarianceRecipe:
     """Settings for estimating the prior SD maps w of a run.
 
-    Parameters
-    ----------
-    kind : str
-        "sbl", or the control "sdmod".
-    fwhm : tuple[float, ...]
-        Full widths at half maximum of the correlations K_q (high-resolution voxels), one per prior
-        SD map. Empty for sdmod.
-    noise : float
-        Noise variance s2 relative to the mean variance of the data.
-    rounds : int
-        Number of updates of w.
-    draws : int
-        Number of samples from the prior per update.
-    step : float
-        Exponent of the ratio that multiplies w in an update.
-    equalize : float
-        Components are divided by their size raised to this power.
-    smooth, across : float
-        Standard deviations of the Gaussian smoothing of ratios, in plane and across slices
-        (voxels).
-    pull : float
-        Weight of the smoothed log w (1 voxel in plane) in each update.
-    components : int
-        Number of temporal components that represent all volumes, strongest first.
-    least_explained : float | None
-        Smallest fraction of the zero-filling error that the map of one half of the run must
-        explain in the other half, in the self-test at lower resolution. With a smaller fraction,
-        the series is zero filled. None for controls, which are always applied.
+    `kind`: "sbl", or the control "sdmod". `fwhm`: full widths at half maximum of the correlations
+    K_q (high-resolution voxels), one per prior SD map; empty for sdmod. `least_explained`:
+    smallest fraction of the zero-filling error that the map of one half of the run must explain in
+    the other half, in the self-test at lower resolution. With a smaller fraction, the series is
+    zero filled. None for controls, which are always applied.
     """
 
     kind: str = "sbl"
     fwhm: tuple[float, ...] = (3.0, 1.5)
-    noise: float = 1e-3
-    rounds: int = 6
-    draws: int = 96
-    step: float = 0.5
-    equalize: float = 0.75
-    smooth: float = 0.7
-    across: float = 0.4
-    pull: float = 0.1
-    components: int = 40
+    noise: float = changeable(
+        1e-3,
+        "noise variance relative to the mean variance of the data",
+        SettingLimits(least=1e-6, most=1),
+    )
+    rounds: int = changeable(
+        6, "number of updates of the prior SD maps", SettingLimits(least=1, most=100)
+    )
+    draws: int = changeable(
+        96, "number of samples from the prior per update", SettingLimits(least=8, most=10_000)
+    )
+    step: float = changeable(
+        0.5,
+        "exponent of the ratio that multiplies the maps in an update",
+        SettingLimits(least=0.01, most=2),
+    )
+    equalize: float = changeable(
+        0.75,
+        "exponent of the size by which temporal components are divided",
+        SettingLimits(least=0, most=1),
+    )
+    smooth: float = changeable(
+        0.7,
+        "standard deviation of the Gaussian smoothing of ratios in plane",
+        SettingLimits(least=0, most=10, unit="high-resolution voxels"),
+    )
+    across: float = changeable(
+        0.4,
+        "standard deviation of the Gaussian smoothing of ratios across slices",
+        SettingLimits(least=0, most=10, unit="voxels"),
+    )
+    pull: float = changeable(
+        0.1,
+        "weight of the smoothed logarithm of the maps in an update",
+        SettingLimits(least=0, most=1),
+    )
+    components: int = changeable(
+        40,
+        "number of temporal components that represent all volumes, strongest first",
+        SettingLimits(least=1, most=1000, of_prior=False),
+    )
     least_explained: float | None = 0.02
 
 

@@ -9,16 +9,18 @@ only the standard library.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from itertools import pairwise
 from math import isfinite, prod
+from typing import Any, TypeVar
 
 from bids_sr.frozen import frozen
 from bids_sr.sr.method import Method, get_method, get_recipe, method_names, recipe_name
-from bids_sr.sr.recipe import LossTerm, Recipe, loss
+from bids_sr.sr.recipe import LossTerm, Recipe, SettingLimits, VarianceRecipe, loss
 
 Number = int | float
+_AnyRecipe = TypeVar("_AnyRecipe", Recipe, VarianceRecipe)
 _LARGEST_WEIGHT = 100.0
 # voxels, largest side of a patch
 _LARGEST_SIDE = 256
@@ -133,7 +135,7 @@ class VariableField:
         Description of the setting.
     source : str
         Paper that varies the setting, with its values; "" if there is none.
-    put : Callable[[Recipe, Number], Recipe]
+    put : Callable[[Any, Number], Any]
         Function that returns the recipe with a new value.
     """
 
@@ -146,7 +148,7 @@ class VariableField:
     without_default: str = ""
     sets: str
     source: str = ""
-    put: Callable[[Recipe, Number], Recipe]
+    put: Callable[[Any, Number], Any]
 
     @property
     def range(self) -> str:
@@ -375,12 +377,17 @@ def _find_smallest_side(recipe: Recipe) -> int:
     return max(SMALLEST_SIDE, *sides, _SMALLEST_FOR_VGG if perceptual else 1)
 
 
-def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
-    """Return the settings of a recipe that can be changed: weights, network, samples and steps."""
-    fields = list(_weight_fields(recipe))
+def variable_fields(recipe: Recipe | VarianceRecipe) -> tuple[VariableField, ...]:
+    """Return the settings of a recipe that can be changed: weights, network, samples and steps.
+
+    For prior SD maps, they are the fields with limits.
+    """
+    if isinstance(recipe, VarianceRecipe):
+        return tuple(_variance_fields(recipe))
+    variable = list(_weight_fields(recipe))
     filters = _filters(recipe)
     if filters is not None:
-        fields.append(
+        variable.append(
             VariableField(
                 name="filters",
                 default=filters,
@@ -393,11 +400,11 @@ def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
                 put=_with_filters,
             )
         )
-    fields += _network_fields(recipe)
+    variable += _network_fields(recipe)
     whole_slices = recipe.augmentation.of_whole_slices
     # patches would change the total variation and the data consistency of self-supervised recipes
     if not whole_slices and recipe.objective != "self":
-        fields.append(
+        variable.append(
             VariableField(
                 name="patch",
                 default=recipe.patch,
@@ -413,7 +420,7 @@ def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
         )
     if not whole_slices:
         volumes = recipe.patch is None and recipe.epochs is not None and not recipe.each_slice_once
-        fields.append(
+        variable.append(
             VariableField(
                 name="patches",
                 default=None if recipe.epochs_of_slices else recipe.patches,
@@ -440,8 +447,32 @@ def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
                 put=lambda base, value: replace(base, patches=int(value), each_slice_once=False),
             )
         )
-    fields += _step_fields(recipe)
-    return tuple(fields)
+    variable += _step_fields(recipe)
+    return tuple(variable)
+
+
+def _variance_fields(recipe: VarianceRecipe) -> Iterable[VariableField]:
+    """Yield the settings of the estimation of prior SD maps, from the fields of its recipe."""
+    for item in fields(recipe):
+        limits = item.metadata.get("limits")
+        if isinstance(limits, SettingLimits) and (recipe.fwhm or not limits.of_prior):
+            default = getattr(recipe, item.name)
+            yield VariableField(
+                name=item.name,
+                default=default,
+                least=limits.least,
+                most=limits.most,
+                whole=isinstance(default, int),
+                unit=limits.unit,
+                sets=item.metadata["doc"],
+                put=partial(_with_setting, name=item.name),
+            )
+
+
+def _with_setting(recipe: VarianceRecipe, value: Number, name: str) -> VarianceRecipe:
+    """Return the recipe with another value of a field."""
+    changes: dict[str, Any] = {name: value}
+    return replace(recipe, **changes)
 
 
 def _with_network_setting(recipe: Recipe, value: Number, name: str) -> Recipe:
@@ -590,16 +621,16 @@ def suggestion_text(name: str, known: Sequence[str]) -> str:
     return f"Did you mean {close[0]}?" if close else ""
 
 
-def variable_field(recipe: Recipe, name: str, about: str) -> VariableField:
+def variable_field(recipe: Recipe | VarianceRecipe, name: str, about: str) -> VariableField:
     """Return a setting of a recipe by its name, or raise `ChangeError` with a list of settings.
 
     `about` contains method and recipe for the error message.
     """
-    fields = {field.name: field for field in variable_fields(recipe)}
-    if name not in fields:
-        reason = f"{about} has no setting {name!r}; expected one of {', '.join(fields)}"
-        fix = suggestion_text(name, list(fields)) or "Choose one of these settings."
-        if name == "bce" and recipe.objective == "supervised":
+    variable = {field.name: field for field in variable_fields(recipe)}
+    if name not in variable:
+        reason = f"{about} has no setting {name!r}; expected one of {', '.join(variable)}"
+        fix = suggestion_text(name, list(variable)) or "Choose one of these settings."
+        if name == "bce" and isinstance(recipe, Recipe) and recipe.objective == "supervised":
             reason = (
                 "the cross-entropy loss requires intensities between 0 and 1, but intensities "
                 f"can exceed 1 in {about}"
@@ -608,7 +639,7 @@ def variable_field(recipe: Recipe, name: str, about: str) -> VariableField:
                 "Use --recipe paper with attunet, unet, vit, ccnn3d, resnet2d, resnet3d or gan3d."
             )
         raise ChangeError(reason, fix)
-    return fields[name]
+    return variable[name]
 
 
 def _describe(method: str, recipe: str) -> str:
@@ -616,12 +647,14 @@ def _describe(method: str, recipe: str) -> str:
     return f"{method} ({recipe})"
 
 
-def apply_changes(recipe: Recipe, changes: Sequence[RecipeChange], about: str = "") -> Recipe:
+def apply_changes(
+    recipe: _AnyRecipe, changes: Sequence[RecipeChange], about: str = ""
+) -> _AnyRecipe:
     """Return a recipe with changes.
 
     Parameters
     ----------
-    recipe : Recipe
+    recipe : Recipe | VarianceRecipe
         Recipe to change.
     changes : Sequence[RecipeChange]
         Changes for the method of this recipe.
@@ -630,7 +663,7 @@ def apply_changes(recipe: Recipe, changes: Sequence[RecipeChange], about: str = 
 
     Returns
     -------
-    Recipe
+    Recipe | VarianceRecipe
         Changed recipe. Applying the changes again has no effect.
 
     Raises
@@ -647,8 +680,8 @@ def apply_changes(recipe: Recipe, changes: Sequence[RecipeChange], about: str = 
         except ChangeError as error:
             raise ChangeError(error.why, error.fix, str(change)) from None
         result = field.put(result, value)
-    if changes and not result.compares_images:
-        alternatives = [weight.name for weight in _IMAGE_LOSSES if _takes(recipe, weight)]
+    if changes and isinstance(result, Recipe) and not result.compares_images:
+        alternatives = [weight.name for weight in _IMAGE_LOSSES if _takes(result, weight)]
         raise ChangeError(
             "all loss terms that compare the output with an image would have a weight of 0",
             f"Specify a weight above 0 for at least one of {', '.join(alternatives)}."
@@ -657,6 +690,14 @@ def apply_changes(recipe: Recipe, changes: Sequence[RecipeChange], about: str = 
             " ".join(map(str, changes)),
         )
     return result
+
+
+def base_recipe(method: Method, name: str) -> Recipe | VarianceRecipe:
+    """Return the recipe of a method before changes: of its prior SD maps, or of its network.
+
+    `name`: requested recipe, see `recipe_name`.
+    """
+    return method.variance or get_recipe(method, recipe_name(method, name))
 
 
 def change_recipe(method: Method, name: str, changes: Sequence[RecipeChange]) -> Recipe:
@@ -693,12 +734,6 @@ def check_changes(
             reason = f"unknown method {name!r}; expected one of {', '.join(method_names())}"
             fix = suggestion_text(name, method_names()) or "Choose one of these methods."
             raise ChangeError(reason, fix, str(change))
-        if not get_method(name).recipes:
-            reason = (
-                f"{name} has no recipe, because this method estimates variance maps instead of "
-                "training a network"
-            )
-            raise ChangeError(reason, "Remove the change.", str(change))
         if name not in methods:
             reason = (
                 f"the method {name} is not run by this command (selected methods: "
@@ -717,11 +752,15 @@ def check_changes(
             raise ChangeError(reason, "Specify the setting only once.", str(change))
     for name in dict.fromkeys(change.method for change in changes):
         method = get_method(name)
-        if recipe_name(method, recipe) in method.recipes:  # missing recipes are reported elsewhere
+        if method.variance is not None:
+            apply_changes(method.variance, select_changes(changes, name), name)
+        elif recipe_name(method, recipe) in method.recipes:  # others are reported elsewhere
             change_recipe(method, recipe, changes)
 
 
-def changed_values(recipe: Recipe, changes: Sequence[RecipeChange]) -> dict[str, Number]:
+def changed_values(
+    recipe: Recipe | VarianceRecipe, changes: Sequence[RecipeChange]
+) -> dict[str, Number]:
     """Return the changed values that differ from the recipe, by name of the setting.
 
     ChangeError is raised as in `apply_changes`.
@@ -751,12 +790,12 @@ def changes_from(method: str, values: Mapping[str, object]) -> tuple[RecipeChang
     return tuple(changes)
 
 
-def changes_text(recipe: Recipe, changes: Sequence[RecipeChange]) -> str:
+def changes_text(recipe: Recipe | VarianceRecipe, changes: Sequence[RecipeChange]) -> str:
     """Return a sentence about the changes for the methods text, or "" if there are none."""
     differing = changed_values(recipe, changes)
-    fields = {field.name: field for field in variable_fields(recipe)}
+    variable = {field.name: field for field in variable_fields(recipe)}
     parts = [
-        f"{fields[name].sets} ({value:.9g} instead of {fields[name].shown_default})"
+        f"{variable[name].sets} ({value:.9g} instead of {variable[name].shown_default})"
         for name, value in differing.items()
     ]
     return (
@@ -776,6 +815,12 @@ def work_ratio(recipe: Recipe, changed: Recipe, ndim: int) -> float:
     if isinstance(recipe.patch, int | tuple) and isinstance(changed.patch, int | tuple):
         ratio *= _volume(changed.patch, ndim) / _volume(recipe.patch, ndim)
     return ratio
+
+
+def variance_work_ratio(recipe: VarianceRecipe, changed: VarianceRecipe) -> float:
+    """Return the amount of computation for prior SD maps relative to the unchanged recipe."""
+    amounts = [each.rounds * (each.draws + each.components) for each in (changed, recipe)]
+    return amounts[0] / amounts[1] if amounts[1] else 1.0
 
 
 def width_ratio(recipe: Recipe, changed: Recipe) -> float:

@@ -17,7 +17,7 @@ def plain_recipe(recipe: Recipe, *, vgg: bool | None = None) -> dict[str, object
     """Return the settings of a recipe for a model card.
 
     The card lists the losses used with (`vgg` true) or without VGG-19 weights. If `vgg` is None,
-    all losses are listed, as in cards before version 0.2. Settings that were introduced after the
+    all losses are listed. Settings that were introduced after the
     first models are listed only if they differ from their default, so that settings of early
     models remain equal.
     """

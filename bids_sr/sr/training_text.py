@@ -166,8 +166,6 @@ def _whose(record: TrainingRecord) -> str:
         )
     if method is None:
         return ""
-    if record.former:
-        return ", with the settings of an earlier version of bids-sr"
     if record.recipe == "paper":
         return ", with the settings of the original paper, as far as these are reported"
     if record.recipe_known and "paper" in method.recipes:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_sr.config.memory import Need
+from bids_sr.frozen import frozen
 from bids_sr.glm.confounds import MOTION
 from bids_sr.io.grids import Factor
 from bids_sr.io.volume import Volume
@@ -101,29 +102,28 @@ def register_calibration(
     return xfm[None], facts
 
 
-def calibration_exemplars(
-    calibration_patterns: Image | None,
-    boldref2calibration_xfm: Transforms | None,
-    calibration_facts: Facts | None,
-) -> "CalibrationPatterns | None":
-    """Return the patterns of a calibration run with their position; None if they are not usable.
+@frozen
+class Calibration:
+    """Fluctuations of a calibration run, with its position relative to a BOLD run.
 
-    The parameters are the results of `measure_calibration` and `register_calibration`; None if the
-    run has no calibration run.
+    The fields are results of `measure_calibration` and `register_calibration`.
     """
+
+    calibration_patterns: Image
+    boldref2calibration_xfm: Transforms
+    calibration_facts: Facts
+
+
+def calibration_exemplars(calibration: Calibration) -> "CalibrationPatterns | None":
+    """Return the patterns of a calibration run with their position; None if unusable."""
     from bids_sr.sr.variance.exemplars import CalibrationPatterns
 
-    if (
-        calibration_patterns is None
-        or boldref2calibration_xfm is None
-        or calibration_facts is None
-        or not calibration_facts["usable"]
-    ):
+    if not calibration.calibration_facts["usable"]:
         return None
     return CalibrationPatterns(
-        patterns=np.moveaxis(calibration_patterns.data, -1, 0),
-        affine=calibration_patterns.affine,
-        from_boldref=boldref2calibration_xfm[0],
+        patterns=np.moveaxis(calibration.calibration_patterns.data, -1, 0),
+        affine=calibration.calibration_patterns.affine,
+        from_boldref=calibration.boldref2calibration_xfm[0],
     )
 
 

@@ -31,7 +31,6 @@ from bids_sr.pipeline.artifacts import (
     Confounds,
     Derivative,
     Facts,
-    Image,
     Map,
     Mask,
     Rows,
@@ -46,6 +45,7 @@ from bids_sr.sr.matrices import acquire
 from bids_sr.steps.evaluation import parse_widths
 from bids_sr.steps.map_comparison import sort_maps_of_run
 from bids_sr.steps.region_growth import select_contrasts
+from bids_sr.steps.registration import TrainingPair
 
 
 def _select_applied(methods: Sequence[str], card_file: Mapping[str, Facts] | None) -> list[str]:
@@ -60,9 +60,7 @@ def raise_flags(
     maps: Sequence[Map],
     bold_mask: Mask,
     roi_bold: Mask,
-    train_highres: Image | None = None,
-    train_lowres: Image | None = None,
-    pair_mask: Mask | None = None,
+    pair: TrainingPair | None = None,
     card_file: dict[str, Facts] | None = None,
     *,
     contrasts: Contrasts,
@@ -76,8 +74,8 @@ def raise_flags(
     ----------
     bold_mask, roi_bold : Mask
         Brain and registered region of interest on the acquired grid.
-    train_highres, train_lowres, pair_mask : Image | None
-        T2* pair in one frame, and its brain on the low-resolution grid.
+    pair : TrainingPair | None
+        T2* pair in one frame; None if there is none.
 
     Returns
     -------
@@ -99,7 +97,7 @@ def raise_flags(
             bold_mask.affine,
             {name: region > 0.5 for name, region in _maps_of_raw(regions, "Fdr", names).items()},
         ),
-        *_pair_flags(train_highres, train_lowres, pair_mask, factor),
+        *([] if pair is None else [_pair_flag(pair, factor)]),
         *([distortion] if distortion else []),
         *harm_flags(all_rows, _select_applied(method_names, card_file)),
         *lost_activation_flags(kept),
@@ -183,17 +181,14 @@ def _maps_of_raw(
     }
 
 
-def _pair_flags(
-    highres: Image | None, lowres: Image | None, pair_mask: Mask | None, factor: Factor
-) -> list[Flag]:
-    """Return the quality-control flag of the T2*w pair; empty if there is no pair."""
-    if highres is None or lowres is None or pair_mask is None:
-        return []
+def _pair_flag(pair: TrainingPair, factor: Factor) -> Flag:
+    """Return the quality-control flag of the T2*w pair."""
+    highres, lowres = pair.train_highres, pair.train_lowres
     degraded, degraded_affine = acquire(highres.data, highres.affine, factor=factor)
     if degraded.shape != lowres.data.shape:
         degraded = sample_volume(degraded, degraded_affine, lowres.data.shape, lowres.affine)
-    head = head_mask(lowres.data, lowres.affine) | pair_mask.data
-    return [artifact_flag(lowres.data, degraded, pair_mask.data, head)]
+    head = head_mask(lowres.data, lowres.affine) | pair.pair_mask.data
+    return artifact_flag(lowres.data, degraded, pair.pair_mask.data, head)
 
 
 @step(makes=("verdict", "verdict_rows"), small=True, awaited=True)

@@ -24,7 +24,6 @@ from bids_sr.pipeline.artifacts import (
     Derivative,
     Facts,
     File,
-    Image,
     Map,
     Mask,
     Rows,
@@ -45,7 +44,7 @@ from bids_sr.sr.variance.temporal_components import (
     open_uncompressed,
 )
 from bids_sr.steps.activation import map_contrasts
-from bids_sr.steps.calibration_run import calibration_exemplars
+from bids_sr.steps.calibration_run import Calibration, calibration_exemplars
 from bids_sr.steps.error_maps import (
     FITTED,
     describe_error_maps,
@@ -79,9 +78,7 @@ def check_intervals(
     hmc_xfms: Transforms,
     model_file: File,
     linear_model: LinearModel,
-    calibration_patterns: Image | None = None,
-    boldref2calibration_xfm: Transforms | None = None,
-    calibration_facts: Facts | None = None,
+    calibration: Calibration | None = None,
     outliers: Facts | None = None,
     *,
     here: Path = HERE,
@@ -102,8 +99,8 @@ def check_intervals(
     ----------
     linear_model : LinearModel
         Linear model of the run.
-    calibration_patterns, boldref2calibration_xfm, calibration_facts
-        Calibration run of the model, see `bids_sr.steps.calibration_run`; None if there is none.
+    calibration : Calibration | None
+        Calibration run of the model; None if there is none.
     outliers : Facts | None
         Outlier volumes, which the prior does not use; None if they were not searched.
 
@@ -128,9 +125,7 @@ def check_intervals(
         return []
     middle = apply_affine(preproc.affine, np.argwhere(bold_mask.data).mean(0))
     design = _block_design(linear_model.inputs, preproc)
-    exemplars = calibration_exemplars(
-        calibration_patterns, boldref2calibration_xfm, calibration_facts
-    )
+    exemplars = None if calibration is None else calibration_exemplars(calibration)
     weight, correction = read_calibration(model.card.json.get("held_out"))
     patterns = None
     try:

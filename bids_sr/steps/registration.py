@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from bids_sr.config.memory import Need
+from bids_sr.frozen import frozen
 from bids_sr.io.grids import AS_STORED, LARGEST_BRAIN_ML, AxisOrder, Factor
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.word_lists import enumerate_words
@@ -20,14 +21,38 @@ from bids_sr.registration import bold_to_anat
 from bids_sr.registration.ants import load, load_like, reorder_to_ras
 from bids_sr.registration.bold_regions import region_on_bold
 from bids_sr.registration.bold_to_anat import combined_masks, register_pair_to_bold
-from bids_sr.registration.pair_frames import registered_pair, truncated_pair
+from bids_sr.registration.pair_frames import PairInFrame, registered_pair, truncated_pair
 from bids_sr.series import RAW, map_label
 from bids_sr.spatial.low_resolution_grids import coverage
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.method import Cost
 
-_PAIR = ("train_highres", "train_lowres", "pair_mask", "highres2lowres_xfm", "pair_facts")
+
+@frozen
+class TrainingPair:
+    """Images of a pair in the frame of the low-resolution image, as used for training.
+
+    `train_highres`: high-resolution image on its grid. `pair_mask`: head or brain on the grid of
+    the low-resolution image.
+    """
+
+    train_highres: Image
+    train_lowres: Image
+    pair_mask: Mask
+
+
+@frozen
+class AlignedPair(TrainingPair):
+    """Images of a pair in one frame, with their positions before.
+
+    `highres2lowres_xfm`: transform of low-resolution points to points of the acquired
+    high-resolution image (1, 4, 4; RAS mm). `pair_facts`: offset of the pair, with a note if it
+    was resampled.
+    """
+
+    highres2lowres_xfm: Transforms
+    pair_facts: Facts
 
 
 def describe_member(which: Literal["high", "low"]) -> dict[str, object]:
@@ -63,7 +88,7 @@ def describe_truncated_pair(factor: Factor) -> str:
     )
 
 
-@step(makes=_PAIR, memory=Need(always=0.06), cost=Cost(always=0.2, low=35.0))
+@step(memory=Need(always=0.06), cost=Cost(always=0.2, low=35.0))
 def register_pair(
     highres_file: File,
     lowres_file: File,
@@ -74,7 +99,7 @@ def register_pair(
     highres_order: AxisOrder = AS_STORED,
     lowres_order: AxisOrder = AS_STORED,
     registered: bool = False,
-) -> tuple[Image, Image, Mask, Transforms, Facts]:
+) -> AlignedPair:
     """Register the images of the pair, and resample the high-resolution image if necessary.
 
     Parameters
@@ -85,29 +110,36 @@ def register_pair(
         Axis of the file for each axis of the runs, see `bids_sr.io.grids`.
     registered : bool
         Whether positions are taken from the headers without registration.
-
-    Returns
-    -------
-    tuple[Image, Image, Mask, Transforms, Facts]
-        High-resolution image on its grid in the frame of the low-resolution image; low-resolution
-        image; head in this image; transform of its points to points of the acquired
-        high-resolution image; and offset of the pair, with a note if it was resampled.
     """
     images = load(highres_file, highres_order), load(lowres_file, lowres_order)
     prefix = str(here / "pair_")
-    return registered_pair(*images, factor, seed=random_seed, prefix=prefix, in_frame=registered)
+    return _aligned_pair(
+        registered_pair(*images, factor, seed=random_seed, prefix=prefix, in_frame=registered)
+    )
 
 
-@step(makes=_PAIR, memory=Need(always=0.06), cost=Cost(always=0.5))
+def _aligned_pair(results: PairInFrame) -> AlignedPair:
+    """Return the results of a registration by name."""
+    train_highres, train_lowres, pair_mask, highres2lowres_xfm, pair_facts = results
+    return AlignedPair(
+        train_highres=train_highres,
+        train_lowres=train_lowres,
+        pair_mask=pair_mask,
+        highres2lowres_xfm=highres2lowres_xfm,
+        pair_facts=pair_facts,
+    )
+
+
+@step(memory=Need(always=0.06), cost=Cost(always=0.5))
 def truncate_pair(
     highres_file: File, *, factor: Factor, highres_order: AxisOrder = AS_STORED
-) -> tuple[Image, Image, Mask, Transforms, Facts]:
+) -> AlignedPair:
     """Compute a low-resolution image from the pair's high-resolution image by k-space cropping.
 
     The results are as in `register_pair`. `highres_file` is the high-resolution image of the T2*w
     pair as acquired (3D).
     """
-    return truncated_pair(load(highres_file, highres_order), factor)
+    return _aligned_pair(truncated_pair(load(highres_file, highres_order), factor))
 
 
 MASK_ENTITIES = {"desc": map_label(RAW, region="Brain"), "suffix": "mask"}

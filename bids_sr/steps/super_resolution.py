@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from bids_sr.evaluation.evidence import was_applied
-from bids_sr.io.arrays import Array
+from bids_sr.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.pipeline.artifacts import (
@@ -46,43 +46,92 @@ def cost_of_series(name: str, recipe: RecipeName, changes: Sequence[RecipeChange
         return _INTERPOLATION
     method = method_of_series(name)
     added = method.cost(recipe).series
-    if method_changes := select_changes(tuple(changes), method.name):
+    method_changes = select_changes(tuple(changes), method.name)
+    if method_changes and method.variance is None:
         added *= width_ratio(
             change_recipe(method, recipe, ()), change_recipe(method, recipe, method_changes)
         )
     return Cost(volumes=_INTERPOLATION.volumes + added)
 
 
-@step(
-    makes=("series", "space_series", "series_facts", "error_draws", "acquired_draws"),
-    memory=RESOLVE,
-    cost=_INTERPOLATION,
-)
+@frozen
+class AlignedSeries:
+    """Series before motion correction, with the estimates that align its volumes.
+
+    `stc`: series after slice-timing correction. `hmc_xfms`: transforms of boldref points to points
+    of each volume (T, 4, 4; RAS mm). `distortion`: None if there is no field map. `outliers`:
+    outlier volumes; None if they were not searched.
+    """
+
+    stc: Series
+    boldref: Image
+    bold_mask: Mask
+    hmc_xfms: Transforms
+    distortion: Distortion | None = None
+    outliers: Facts | None = None
+
+
+@frozen
+class Guide:
+    """High-resolution T2*-weighted image, and its registration to the boldref of a run.
+
+    `highres_file`: image as acquired. `highres2boldref_xfm`: transform of boldref points to points
+    of this image (1, 4, 4; RAS mm).
+    """
+
+    highres_file: File
+    highres2boldref_xfm: Transforms
+
+
+@frozen
+class Inference:
+    """Settings of the application of a model.
+
+    `data_consistency`: "enforce" restores the acquired data in their band of k-space. `precision`:
+    arithmetic of the network, ``fp32``, ``bf16``, or ``auto`` to choose. `random_seed`: seed of
+    samples of the reconstruction error.
+    """
+
+    data_consistency: Consistency = "off"
+    precision: Precision = "fp32"
+    force: bool = False
+    omp_nthreads: int = 1
+    device: Device = "cpu"
+    random_seed: int = 0
+
+
+@frozen
+class ResolvedSeries:
+    """Series on the high-resolution grid and on the grids of other spaces.
+
+    `series`: motion-corrected series (signal units). `series_facts`: outlier volumes, and whether
+    a run-trained method was applied. `error_draws`, `acquired_draws`: samples of the
+    reconstruction error (4D, unit scale) and their acquired part, see
+    `bids_sr.sr.variance.add_detail`; None if no samples are drawn.
+    """
+
+    series: Series
+    space_series: list[Map]
+    series_facts: Facts
+    error_draws: Series | None
+    acquired_draws: Series | None
+
+
+@step(memory=RESOLVE, cost=_INTERPOLATION)
 def super_resolve(
-    stc: Series,
-    boldref: Image,
-    bold_mask: Mask,
-    hmc_xfms: Transforms,
-    distortion: Distortion | None = None,
+    acquired: AlignedSeries,
     model_file: File | None = None,
     zerofilled: Series | None = None,
-    highres_file: File | None = None,
-    highres2boldref_xfm: Transforms | None = None,
+    guide: Guide | None = None,
     space_grids: Sequence[SpaceGrid] = (),
-    outliers: Facts | None = None,
     *,
     here: Path = HERE,
     series_name: str,
     factor: Factor,
-    data_consistency: Consistency,
-    precision: Precision,
-    force: bool,
-    omp_nthreads: int,
-    device: Device,
-    random_seed: int = 0,
+    inference: Inference,
     displaced: Displaced = "",
     draws: bool = False,
-) -> tuple[Series, list[Map], Facts, Series | None, Series | None]:
+) -> ResolvedSeries:
     """Compute one series on the high-resolution grid, with a single interpolation per volume.
 
     Volumes are upsampled on their acquired grid and then interpolated.
@@ -93,31 +142,14 @@ def super_resolve(
         Weights of a trained method, with the model card in the same folder.
     zerofilled : Series | None
         Zero-filled series that variance methods add detail to; None to compute it here.
-    highres_file : File | None
-        T2*-weighted image as acquired, for `inject` and `ratio`, and for variance methods with
-        static detail.
-    highres2boldref_xfm : Transforms | None
-        Transform of boldref points to points of this image (1, 4, 4).
+    guide : Guide | None
+        Image for `inject` and `ratio`, and for variance methods with static detail.
     space_grids : Sequence[SpaceGrid]
         Grids in other spaces; upsampled volumes are also interpolated to these grids.
-    outliers : Facts | None
-        Outlier volumes of the run, for the metadata of the series.
-    data_consistency : Consistency
-        "enforce" restores the acquired data in their band of k-space.
-    precision : Precision
-        Arithmetic of the network: ``fp32``, ``bf16``, or ``auto`` to choose.
     displaced : Displaced
         Placebo: mirrored or shifted variance maps.
     draws : bool
         Whether samples of the reconstruction error are drawn; only for variance maps of the run.
-
-    Returns
-    -------
-    tuple[Series, list[Map], Facts, Series | None, Series | None]
-        Motion-corrected series on the high-resolution grid, in signal units; series on each other
-        grid; `series_facts`, outlier volumes and whether a run-trained method was applied; and
-        samples of the reconstruction error (4D, unit scale) and their acquired part, see
-        `bids_sr.sr.variance.add_detail`, or None if no samples are drawn.
 
     Raises
     ------
@@ -126,46 +158,43 @@ def super_resolve(
     InferenceError
         If the mask is empty, or if a required input is missing.
     """
+    stc, boldref, distortion = acquired.stc, acquired.boldref, acquired.distortion
     model = None if model_file is None else load_model(model_file)
     run_trained = model is not None and model.card.trained_on == "series"
     if model is not None:
-        check_model(model.card, stc.affine, "bold", factor, force=force)
+        check_model(model.card, stc.affine, "bold", factor, force=inference.force)
     application = _application_entries(model) if run_trained else {}
     guided = series_name in PAIR_BASELINES
     if run_trained:
-        guided = highres_file is not None and bool(application["Applied"])
-    acquired = UpsamplerInputs(
+        guided = guide is not None and bool(application["Applied"])
+    inputs = UpsamplerInputs(
         factor=factor,
         affine=stc.affine,
-        guide=(
-            _make_guide(series_name, highres_file, highres2boldref_xfm, distortion)
-            if guided
-            else None
-        ),
+        guide=_make_guide(series_name, guide, distortion) if guided else None,
         distortion=distortion,
         displaced=displaced,
-        precision=precision,
-        device="cpu" if model is None else choose_device(device),
-        threads=omp_nthreads,
-    ).with_boldref(boldref.data, boldref.affine, bold_mask.data)
+        precision=inference.precision,
+        device="cpu" if model is None else choose_device(inference.device),
+        threads=inference.omp_nthreads,
+    ).with_boldref(boldref.data, boldref.affine, acquired.bold_mask.data)
     named = [
         Derivative(None, {**space_grid.entities, "desc": "preproc", "suffix": "bold"})
         for space_grid in space_grids
     ]
     files = [here / f"{derivative.name}.nii" for derivative in named]
     space_targets, target = dict(zip(files, space_grids, strict=True)), here / "series.nii"
-    upsampling = (series_name, acquired, model) if not run_trained else ("zerofill", acquired)
+    upsampling = (series_name, inputs, model) if not run_trained else ("zerofill", inputs)
     write = partial(
         write_series,
         stc,
         upsampler=make_upsampler(*upsampling),
-        xfms=hmc_xfms,
+        xfms=acquired.hmc_xfms,
         reference_affine=boldref.affine,
         factor=factor,
         # If slices become thinner, zero filling alone does not preserve their means.
-        consistency="enforce" if run_trained and factor[2] != 1 else data_consistency,
+        consistency="enforce" if run_trained and factor[2] != 1 else inference.data_consistency,
         distortion=distortion,
-        threads=omp_nthreads,
+        threads=inference.omp_nthreads,
     )
     if model is not None and run_trained:
         from bids_sr.sr.variance.add_detail import make_detail
@@ -174,8 +203,8 @@ def super_resolve(
             write(target=here / "zerofilled.nii")
         zerofilled_series = zerofilled or SeriesReader(here / "zerofilled.nii")
         draw_files = (here / "error_draws.nii", here / "acquired_draws.nii") if draws else None
-        make_detail(model, acquired, stc.shape[:3]).add(
-            zerofilled_series, target, draw_files, seed=random_seed
+        make_detail(model, inputs, stc.shape[:3]).add(
+            zerofilled_series, target, draw_files, seed=inference.random_seed
         )
         if space_targets:
             hr_series = SeriesReader(target)
@@ -195,8 +224,13 @@ def super_resolve(
         SeriesReader(path) if path.exists() else None
         for path in (here / "error_draws.nii", here / "acquired_draws.nii")
     )
-    facts: Facts = {**application, **(outliers or {})}
-    return SeriesReader(target), space_series, facts, errors, acquired_draws
+    return ResolvedSeries(
+        series=SeriesReader(target),
+        space_series=space_series,
+        series_facts={**application, **(acquired.outliers or {})},
+        error_draws=errors,
+        acquired_draws=acquired_draws,
+    )
 
 
 def _application_entries(model: LoadedModel | None) -> dict[str, object]:
@@ -210,16 +244,14 @@ def _application_entries(model: LoadedModel | None) -> dict[str, object]:
     }
 
 
-def _make_guide(
-    name: str,
-    highres_file: Path | None,
-    highres2boldref_xfm: Array | None,
-    distortion: Distortion | None,
-) -> PosedImage:
+def _make_guide(name: str, guide: Guide | None, distortion: Distortion | None) -> PosedImage:
     """Return the high-resolution image, which can be resampled to any head position."""
-    if highres_file is None or highres2boldref_xfm is None:
-        raise InferenceError(f"{name} requires highres_file and highres2boldref_xfm")
-    data, affine = load_image(highres_file)
+    if guide is None:
+        raise InferenceError(f"{name} requires a high-resolution T2*-weighted image (guide)")
+    data, affine = load_image(guide.highres_file)
     return PosedImage(
-        data=data, affine=affine, from_boldref=highres2boldref_xfm[0], distortion=distortion
+        data=data,
+        affine=affine,
+        from_boldref=guide.highres2boldref_xfm[0],
+        distortion=distortion,
     )

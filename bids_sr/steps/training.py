@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.word_lists import enumerate_words
-from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Series, Transforms
+from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Series, Table, Transforms
+from bids_sr.pipeline.flow import read_facts, read_table
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.quality.pair_scores import holdout_rows, slice_scores
 from bids_sr.series import VALIDATION_BASELINES, series_name
@@ -27,7 +28,7 @@ from bids_sr.sr.data.images import (
     pair_image,
     volumes_of_run,
 )
-from bids_sr.sr.device import Device, Precision, TrainPrecision, choose_device
+from bids_sr.sr.device import Device, Precision, choose_device
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.matrices import ResolutionError
@@ -35,9 +36,21 @@ from bids_sr.sr.method import Cost, Method, get_method, get_recipe, recipe_name
 from bids_sr.sr.models.card import ModelCard, mapping_entry, read_card, source_path, weights_path
 from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
-from bids_sr.sr.models.request import TrainingRequest
-from bids_sr.sr.recipe import MULTISLICE, Recipe, RecipeName
-from bids_sr.sr.recipe_changes import RecipeChange, change_recipe, changes_text, work_ratio
+from bids_sr.sr.models.request import (
+    ModelSettings,
+    TrainingRequest,
+    TrainingSettings,
+    request_model,
+)
+from bids_sr.sr.recipe import MULTISLICE, Recipe
+from bids_sr.sr.recipe_changes import (
+    apply_changes,
+    base_recipe,
+    change_recipe,
+    changes_text,
+    variance_work_ratio,
+    work_ratio,
+)
 from bids_sr.sr.training_text import (
     data_text,
     images_text,
@@ -45,60 +58,44 @@ from bids_sr.sr.training_text import (
     write_planned_sentences,
 )
 from bids_sr.sr.variance.temporal_components import SeriesError, open_uncompressed
-from bids_sr.steps.calibration_run import calibration_exemplars
+from bids_sr.steps.calibration_run import Calibration, calibration_exemplars
 from bids_sr.steps.memory import TRAIN, TRAIN_ON_VOLUMES, VARIANCE
 from bids_sr.steps.outlier_volumes import reasons_by_volume
+from bids_sr.steps.registration import TrainingPair
 
 if TYPE_CHECKING:
     from bids_sr.sr.models.model_store import TrainingData
     from bids_sr.sr.variance.run_data import RunData
-
-Model = tuple[File, File, File]
-"""Weights or maps (safetensors), their model card (JSON), and the training log (TSV)."""
-Source = Literal["auto", "train", "reuse"]
-MODEL = ("model_file", "card_file", "log_file")
-
 
 LOG_COLUMNS: Mapping[str, object] = data_of("columns.json")["training"]
 """Metadata of the columns of a training log."""
 
 
 @frozen
-class TrainingSettings:
-    """Settings of the training of a model, or of the choice of a trained model.
+class TrainingReport:
+    """Model card (JSON) and log of a training or estimation."""
 
-    `model_dir` is the folder of reusable models, which may not exist. `pretrained` is a previously
-    trained model; None to train or reuse one. `vgg_weights` is a file of VGG-19 weights; None to
-    train without the perceptual loss. `max_train_minutes` is None if there is no limit.
+    card_file: Facts
+    log_file: Table
+
+
+@frozen
+class ModelFiles(TrainingReport):
+    """Weights or variance maps (safetensors), with model card and log."""
+
+    model_file: File
+
+
+@frozen
+class VarianceModel(ModelFiles):
+    """Variance maps of a run, with their self-test at reduced resolution.
+
+    `weight`: standard deviation of the fluctuations on the high-resolution grid (signal units).
+    `tested`: self-test results of each series, or reasons why they are missing.
     """
 
-    method: str
-    recipe: RecipeName = "fast"
-    recipe_changes: tuple[RecipeChange, ...] = ()
-    model_source: Source = "auto"
-    model_dir: Path | None = None
-    pretrained: Path | None = None
-    vgg_weights: Path | None = None
-    random_seed: int = 0
-    omp_nthreads: int = 1
-    device: Device = "auto"
-    train_precision: TrainPrecision = "auto"
-    max_train_minutes: float | None = None
-    force: bool = False
-    sloppy: bool = False
-
-    @property
-    def is_given(self) -> bool:
-        """Whether the model was trained before, and is specified or stored for reuse."""
-        return is_given(self.pretrained, self.model_source)
-
-
-def is_given(pretrained: Path | None, model_source: Source) -> bool:
-    """Return True if the model was trained before.
-
-    It is False if the model will be trained, or may be found among models of this output.
-    """
-    return pretrained is not None or model_source == "reuse"
+    weight: Image
+    tested: Facts
 
 
 def describe_network(
@@ -204,12 +201,11 @@ def read_cards(
 _PAIR = "the participant's own pair of T2*-weighted images"
 
 
-def describe_changes(training: TrainingSettings) -> str:
+def describe_changes(training: ModelSettings) -> str:
     """Return a sentence on changed settings of the recipe; "" if no setting was changed."""
     if not training.recipe_changes:
         return ""
-    method = get_method(training.method)
-    recipe = get_recipe(method, recipe_name(method, training.recipe))
+    recipe = base_recipe(get_method(training.method), training.recipe)
     return changes_text(recipe, training.recipe_changes)
 
 
@@ -245,7 +241,7 @@ def describe_networks_of_volumes(
     return describe_network(training, cards, data=data, sources=sources, unfinished=unfinished)
 
 
-def describe_variance(training: TrainingSettings, *, calibrated: bool) -> str:
+def describe_variance(training: ModelSettings, *, calibrated: bool) -> str:
     """Return methods text of the estimation and test of variance maps; "" for a control.
 
     `calibrated` is True if a calibration run is used.
@@ -274,6 +270,7 @@ def describe_variance(training: TrainingSettings, *, calibrated: bool) -> str:
         " with variance maps from one half of the run. The method was applied only if the error"
         " in the other half of the run was lower than with zero filling. Otherwise, the run was"
         f" zero filled.{exemplars if method.calibrated and calibrated else ''}"
+        f"{describe_changes(training)}"
     )
 
 
@@ -296,10 +293,8 @@ def train_or_reuse(
     here: Path,
     affine: Array | None,
     contrast: str = "bold",
-    *,
-    force: bool,
     second: TrainingImages = (),
-) -> Model:
+) -> ModelFiles:
     """Train or reuse the requested model, and check that it matches the images.
 
     Parameters
@@ -313,8 +308,6 @@ def train_or_reuse(
     affine, contrast : ndarray | None, str
         Grid (voxel to RAS mm) and BIDS suffix of the images; the model is not checked if the
         affine is None.
-    force : bool
-        Whether mismatches are only logged.
     second : TrainingImages
         Images of a held-out pair, whose PSNR is logged.
 
@@ -329,7 +322,7 @@ def train_or_reuse(
 
     from bids_sr.sr.models.model_store import obtain_model
 
-    with threadpool_limits(training.threads):
+    with threadpool_limits(training.omp_nthreads):
         model, card, log = obtain_model(training, data, here, second)
     if affine is not None:
         assert training.factor is not None
@@ -338,153 +331,107 @@ def train_or_reuse(
             affine,
             contrast,
             training.factor,
-            align=training.align,
-            scale=training.scale,
-            force=force,
+            align=training.anat_align,
+            scale=training.anat_scale,
+            force=training.force,
         )
-    return model, card, log
+    return ModelFiles(model_file=model, card_file=read_facts(card), log_file=read_table(log))
 
 
-def _network_cost(
-    method: str,
-    recipe: RecipeName,
-    recipe_changes: tuple[RecipeChange, ...],
-    model_source: Source,
-    pretrained: Path | None,
-    max_train_minutes: float | None,
-) -> Cost:
-    if is_given(pretrained, model_source):
+def _network_cost(training: TrainingSettings) -> Cost:
+    cost = _model_cost(training)
+    return replace(cost, limit=60 * (training.max_train_minutes or math.inf))
+
+
+def _model_cost(training: ModelSettings) -> Cost:
+    if training.is_given:
         return Cost(always=0.5)
-    cost = get_method(method).cost(recipe)
-    ratio = training_work(method, recipe, recipe_changes)
+    cost, ratio = get_method(training.method).cost(training.recipe), training_work(training)
     return replace(
         cost,
         always=cost.always * ratio,
         low=cost.low * ratio,
         high=cost.high * ratio,
-        limit=60 * (max_train_minutes or math.inf),
+        limit=math.inf,
     )
 
 
-def _variance_cost(
-    method: str, recipe: RecipeName, model_source: Source, pretrained: Path | None
-) -> Cost:
-    if is_given(pretrained, model_source):
-        return Cost(always=0.5)
-    return replace(get_method(method).cost(recipe), limit=math.inf)
-
-
-def training_work(
-    method: str, recipe: RecipeName, recipe_changes: tuple[RecipeChange, ...]
-) -> float:
+def training_work(training: ModelSettings) -> float:
     """Return the amount of computation in training relative to the unchanged recipe."""
-    if not recipe_changes:
+    changes = training.recipe_changes
+    if not changes:
         return 1.0
-    trained = get_method(method)
-    changed = change_recipe(trained, recipe, recipe_changes)
-    return work_ratio(change_recipe(trained, recipe, ()), changed, trained.ndim)
+    method = get_method(training.method)
+    if method.variance is not None:
+        return variance_work_ratio(method.variance, apply_changes(method.variance, changes))
+    unchanged, changed = (change_recipe(method, training.recipe, c) for c in ((), changes))
+    return work_ratio(unchanged, changed, method.ndim)
 
 
 @step(
-    makes=MODEL,
     resumes=True,
     monitored=("second_highres", "second_lowres", "second_mask"),
     memory=TRAIN,
     cost=_network_cost,
 )
 def train_on_pair(
-    train_highres: Image | None = None,
-    train_lowres: Image | None = None,
-    pair_mask: Mask | None = None,
+    pair: TrainingPair | None = None,
     second_highres: Image | None = None,
     second_lowres: Image | None = None,
     second_mask: Mask | None = None,
     *,
     here: Path = HERE,
-    method: str,
+    training: TrainingSettings,
     factor: Factor,
-    recipe: RecipeName = "fast",
-    recipe_changes: tuple[RecipeChange, ...] = (),
-    model_source: Source = "auto",
-    model_dir: Path | None = None,
-    pretrained: Path | None = None,
-    random_seed: int = 0,
-    omp_nthreads: int = 1,
-    device: Device = "auto",
-    train_precision: TrainPrecision = "auto",
-    max_train_minutes: float | None = None,
-    vgg_weights: Path | None = None,
-    force: bool = False,
-    sloppy: bool = False,
-) -> Model:
+) -> ModelFiles:
     """Train a network on the participant's T2* pair, or reuse a trained network.
 
     Parameters
     ----------
-    train_highres : Image | None
-        High-resolution image on the fine grid of `train_lowres`, in its position.
-    train_lowres, pair_mask : Image | None
-        Low-resolution image, and head or brain on its grid.
+    pair : TrainingPair | None
+        Images of the pair; None if a trained network is used.
     second_highres, second_lowres, second_mask : Image | None
         Held-out pair with the same factor, in its own frame, whose PSNR is logged; None if there
         is no such pair.
-    model_dir : Path | None
-        Folder of reusable models, which may not exist.
-    vgg_weights : Path | None
-        File of VGG-19 weights; None to train without the perceptual loss.
 
     Raises
     ------
     TrainingDataError, ModelError, UsageError
         See `train_or_reuse`.
     """
-    training = TrainingRequest(
-        method=get_method(method),
-        recipe=recipe,
-        changes=recipe_changes,
-        changed=recipe_of_slices(get_method(method), recipe, factor),
-        factor=factor,
-        source=model_source,
-        model_dir=model_dir,
-        pretrained=pretrained,
-        seed=random_seed,
-        threads=omp_nthreads,
-        device=choose_device(device),
-        precision=train_precision,
-        max_train_minutes=max_train_minutes,
-        vgg_weights=vgg_weights,
-        sloppy=sloppy,
-    )
-    if train_highres is None or train_lowres is None or pair_mask is None:
-        return train_or_reuse(training, None, here, None, force=force)
-    pair = _training_pair(train_highres, train_lowres, pair_mask, factor)
+    request = _request_network(training, factor)
+    if pair is None:
+        return train_or_reuse(request, None, here, None)
+    image = _training_image(pair, factor)
     second: TrainingImages = ()
     if second_highres is not None and second_lowres is not None and second_mask is not None:
-        second = (_training_pair(second_highres, second_lowres, second_mask, factor),)
+        second_pair = TrainingPair(
+            train_highres=second_highres, train_lowres=second_lowres, pair_mask=second_mask
+        )
+        second = (_training_image(second_pair, factor),)
     return train_or_reuse(
-        training,
-        (pair,),
-        here,
-        train_lowres.affine,
-        pair.contrast,
-        force=force,
-        second=second,
+        request, (image,), here, pair.train_lowres.affine, image.contrast, second
     )
 
 
-def _training_pair(highres: Volume, lowres: Volume, mask: Volume, factor: Factor) -> TrainingImage:
-    """Return the images of a pair in one frame, as used for training.
+def _request_network(training: TrainingSettings, factor: Factor) -> TrainingRequest:
+    """Return the request for a network for functional runs, see `recipe_of_slices`."""
+    changed = recipe_of_slices(get_method(training.method), training.recipe, factor)
+    return replace(request_model(training, factor), changed=changed)
 
-    `highres` is the high-resolution image on the fine grid of the low-resolution image, in its
-    position (3D). TrainingDataError is raised if the images do not match.
-    """
+
+def _training_image(pair: TrainingPair, factor: Factor) -> TrainingImage:
+    """Return a pair as an image for training; TrainingDataError if its images do not match."""
     return pair_image(
-        lowres.data, highres.data, np.asarray(mask.data > 0.5), lowres.affine, factor
+        pair.train_lowres.data,
+        pair.train_highres.data,
+        np.asarray(pair.pair_mask.data > 0.5),
+        pair.train_lowres.affine,
+        factor,
     )
 
 
 @step(
-    makes=MODEL,
     resumes=True,
     memory=TRAIN_ON_VOLUMES,
     cost=_network_cost,
@@ -495,71 +442,32 @@ def train_on_volumes(
     *,
     here: Path = HERE,
     n_dummy: int,
-    method: str,
+    training: TrainingSettings,
     factor: Factor,
-    recipe: RecipeName = "fast",
-    recipe_changes: tuple[RecipeChange, ...] = (),
-    model_source: Source = "auto",
-    model_dir: Path | None = None,
-    pretrained: Path | None = None,
-    random_seed: int = 0,
-    omp_nthreads: int = 1,
-    device: Device = "auto",
-    train_precision: TrainPrecision = "auto",
-    max_train_minutes: float | None = None,
-    force: bool = False,
-    sloppy: bool = False,
-) -> Model:
+) -> ModelFiles:
     """Train a network on volumes of the run that it super-resolves, or reuse a trained network."""
-    training = TrainingRequest(
-        method=get_method(method),
-        recipe=recipe,
-        changes=recipe_changes,
-        changed=recipe_of_slices(get_method(method), recipe, factor),
-        factor=factor,
-        source=model_source,
-        model_dir=model_dir,
-        pretrained=pretrained,
-        seed=random_seed,
-        threads=omp_nthreads,
-        device=choose_device(device),
-        precision=train_precision,
-        max_train_minutes=max_train_minutes,
-        sloppy=sloppy,
-    )
-    images = volumes_of_run(stc, bold_mask.data, n_dummy, random_seed)
-    return train_or_reuse(training, images, here, stc.affine, force=force)
+    images = volumes_of_run(stc, bold_mask.data, n_dummy, training.random_seed)
+    return train_or_reuse(_request_network(training, factor), images, here, stc.affine)
 
 
 @step(
-    makes=(*MODEL, "weight", "tested"),
     resumes=True,
     memory=VARIANCE,
-    cost=_variance_cost,
+    cost=_model_cost,
 )
 def estimate_variance(
     preproc: Series,
     bold_mask: Mask,
     hmc_xfms: Transforms | None = None,
-    calibration_patterns: Image | None = None,
-    boldref2calibration_xfm: Transforms | None = None,
-    calibration_facts: Facts | None = None,
+    calibration: Calibration | None = None,
     outliers: Facts | None = None,
     *,
     here: Path = HERE,
     n_dummy: int,
-    method: str,
+    training: ModelSettings,
     factor: Factor,
     interpolations: tuple[str, ...] = (),
-    recipe: RecipeName = "fast",
-    model_source: Source = "auto",
-    model_dir: Path | None = None,
-    pretrained: Path | None = None,
-    random_seed: int = 0,
-    omp_nthreads: int = 1,
-    force: bool = False,
-    sloppy: bool = False,
-) -> tuple[File, File, File, Image, Facts]:
+) -> VarianceModel:
     """Estimate where a run fluctuates on the high-resolution grid, or reuse variance maps.
 
     Parameters
@@ -569,60 +477,44 @@ def estimate_variance(
     hmc_xfms : Transforms | None
         Transforms of boldref points to points of each volume (T, 4, 4; RAS mm); fluctuations that
         follow head motion are regressed out.
-    boldref2calibration_xfm : Transforms | None
-        Transform of boldref points to calibration points (1, 4, 4; RAS mm).
+    calibration : Calibration | None
+        Short high-resolution run whose fluctuations are used; None if there is none.
     outliers : Facts | None
         Outlier volumes of the run, which are not used.
     interpolations : tuple[str, ...]
         Interpolations that are also tested at half the resolution.
-    model_source : Source
-        Whether maps are estimated (``train``), reused (``reuse``), or either (``auto``).
-
-    Returns
-    -------
-    tuple[File, File, File, Image, Facts]
-        Maps; model card; log of the estimation; standard deviation of the fluctuations on the
-        high-resolution grid (signal units); and self-test results of each series, or reasons why
-        they are missing.
     """
     from threadpoolctl import threadpool_limits
 
     from bids_sr.sr.variance.run_data import run_data
 
-    training = TrainingRequest(
-        method=get_method(method),
-        recipe=recipe,
-        factor=factor,
-        source=model_source,
-        model_dir=model_dir,
-        pretrained=pretrained,
-        seed=random_seed,
-        threads=omp_nthreads,
-        sloppy=sloppy,
-    )
-    if (recipe_of_maps := training.variance) is None:
-        raise ValueError(f"the method {method} does not use variance maps")
-    mask = bold_mask.data
-    exemplars = calibration_exemplars(
-        calibration_patterns, boldref2calibration_xfm, calibration_facts
-    )
-    with threadpool_limits(omp_nthreads), open_uncompressed(preproc.path, here) as reader:
+    request = request_model(training, factor)
+    if (recipe_of_maps := request.variance) is None:
+        raise ValueError(f"the method {training.method} does not use variance maps")
+    with (
+        threadpool_limits(training.omp_nthreads),
+        open_uncompressed(preproc.path, here) as reader,
+    ):
         data = run_data(
             reader,
-            mask,
+            bold_mask.data,
             recipe_of_maps,
             factor,
             n_dummy=n_dummy,
             poses=hmc_xfms,
-            exemplars=exemplars,
+            exemplars=None if calibration is None else calibration_exemplars(calibration),
             excluded=list(reasons_by_volume(outliers)),
         )
-        model_file, card_file, log_file = train_or_reuse(
-            training, data, here, data.affine, force=force
-        )
-        model = load_model(model_file)
-        tested = _self_test_results(training.method, model.card, data, interpolations)
-    return model_file, card_file, log_file, _prior_sd_map(model, data), tested
+        files = train_or_reuse(request, data, here, data.affine)
+        model = load_model(files.model_file)
+        tested = _self_test_results(request.definition, model.card, data, interpolations)
+    return VarianceModel(
+        model_file=files.model_file,
+        card_file=files.card_file,
+        log_file=files.log_file,
+        weight=_prior_sd_map(model, data),
+        tested=tested,
+    )
 
 
 def _self_test_results(
@@ -673,9 +565,7 @@ HOLDOUT_TEXT = (
 
 @step(makes="holdout", memory=Need(always=0.12, high=0.25), cost=Cost(always=2.0))
 def score_pair(
-    train_highres: Image,
-    train_lowres: Image,
-    pair_mask: Mask,
+    pair: TrainingPair,
     model_file: File,
     *,
     method: str,
@@ -692,16 +582,17 @@ def score_pair(
     """
     from threadpoolctl import threadpool_limits
 
-    pair = _training_pair(train_highres, train_lowres, pair_mask, factor)
+    image = _training_image(pair, factor)
+    lowres = pair.train_lowres
     model = load_model(model_file)
     label = series_name(method)
-    assert pair.gain is not None
-    truth = pair.gain * train_highres.data
+    assert image.gain is not None
+    truth = image.gain * pair.train_highres.data
     scores = {}
-    scale = float(np.percentile(train_lowres.data[pair_mask.data > 0.5], 99))
+    scale = float(np.percentile(lowres.data[pair.pair_mask.data > 0.5], 99))
     inputs = UpsamplerInputs(
         factor=factor,
-        affine=train_lowres.affine,
+        affine=lowres.affine,
         scale=scale,
         precision=precision,
         device=choose_device(device),
@@ -710,6 +601,6 @@ def score_pair(
     with threadpool_limits(omp_nthreads):
         for name in (*VALIDATION_BASELINES, label):
             upsampler = make_upsampler(name, inputs, model if name == label else None)
-            image = upsampler(train_lowres.data, np.eye(4))
-            scores[name] = slice_scores(image, truth, pair.mask, data_range=scale)
+            upsampled = upsampler(lowres.data, np.eye(4))
+            scores[name] = slice_scores(upsampled, truth, image.mask, data_range=scale)
     return holdout_rows(scores, label, seed=random_seed)

@@ -139,7 +139,7 @@ EVERYWHERE = {
     "notices",
 }
 """Modules that import only the standard library; every part may import them."""
-LIGHT = {"former_names", "method", "methods", "recipe", "recipe_changes"}
+LIGHT = {"method", "methods", "recipe", "recipe_changes"}
 HEAVY = {
     "torch",
     "nilearn",

@@ -183,7 +183,7 @@ def test_variance_maps_of_a_run_have_a_card_that_loads(name, recipe, factor, tmp
         factor=factor,
     )
     method = get_method(name)
-    fitted = fit_variance(TrainingRequest(method=method, recipe=recipe, sloppy=True), data)
+    fitted = fit_variance(TrainingRequest(method=method.name, recipe=recipe, sloppy=True), data)
     model = load_model(save_model(tmp_path / "model", fitted.state, fitted.card)[0])
     for key in (
         "data_sha256",
@@ -222,7 +222,11 @@ def test_training_writes_a_card_that_loads(name, recipe, tmp_path):
     )
     vgg = WEIGHTS if short.needs_vgg else None
     request = TrainingRequest(
-        method=method, recipe=recipe, changed=with_features(short), vgg_weights=vgg, factor=factor
+        method=method.name,
+        recipe=recipe,
+        changed=with_features(short),
+        vgg_weights=vgg,
+        factor=factor,
     )
     fitted = train_network(request, (pair,), tmp_path / "work")
     model = load_model(save_model(tmp_path / "model", fitted.state, fitted.card)[0])
@@ -260,7 +264,7 @@ def test_a_method_of_images_trains_on_a_pair_and_handles_odd_sizes(name, tmp_pat
         critic_steps=1,
         patch=(32 if method.ndim == 2 else 8) if method.recipes["fast"].patch else None,
     )
-    request = TrainingRequest(method=method, changed=short, factor=factor)
+    request = TrainingRequest(method=method.name, changed=short, factor=factor)
     fitted = train_network(request, (pair,), tmp_path / "work")
     model = load_model(save_model(tmp_path / "model", fitted.state, fitted.card)[0])
     for key in (

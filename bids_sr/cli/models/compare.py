@@ -182,7 +182,7 @@ def _prepare_channels(
     options: CompareOptions, candidates: Sequence[_Candidate]
 ) -> _ComparedModels:
     """Read the scans of all heads, with contrasts as channels on the high-resolution grid."""
-    check_fusing([candidate.training.method for candidate in candidates])
+    check_fusing([candidate.training.definition for candidate in candidates])
     heads = group_by_head(options)
     people = tuple(head.participant for head in heads)
     folds = _folds(options, list(dict.fromkeys(people)))
@@ -205,7 +205,7 @@ def _check_study(study: _ComparedModels) -> _ComparedModels:
     """Check that all training requests fit the images of a study, and return the study."""
     for candidate in study.candidates:
         images = _training_images(candidate, study, study.folds[0])
-        recipe, ndim = candidate.training.effective_recipe, candidate.training.method.ndim
+        recipe, ndim = candidate.training.effective_recipe, candidate.training.definition.ndim
         check_images(images, recipe, study.factor, ndim)
         with_suitable_augmentation(candidate.training, images, quiet=True)
     return study

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection
 from pathlib import Path
+from typing import Literal
 
 from bids_sr.cli.models.options import MachineOptions
 from bids_sr.config import UsageError, machine, suggest_name
@@ -13,7 +13,6 @@ from bids_sr.io.nifti import ImageError, SeriesReader
 from bids_sr.spatial.masks import MaskError
 from bids_sr.spatial.transforms import TransformError
 from bids_sr.sr.data.images import TrainingDataError
-from bids_sr.sr.former_names import former_text
 from bids_sr.sr.inference.acquired import InferenceError
 from bids_sr.sr.matrices import MATRICES, ResolutionError
 from bids_sr.sr.method import UnknownMethod, get_method, method_names_without_controls
@@ -37,7 +36,7 @@ REFUSALS = (
 )
 
 
-def choose_device(options: MachineOptions) -> str:
+def choose_device(options: MachineOptions) -> Literal["cpu", "cuda"]:
     """Return the torch device for the options: ``cuda`` if allowed and available, else ``cpu``.
 
     Raises `UsageError` if a CUDA device was requested but is not available.
@@ -77,11 +76,7 @@ def open_model(name: str | Path) -> LoadedModel:
             f"{file}: expected a .safetensors file; files written by torch.save are not"
             " opened because they may contain executable code"
         )
-    model = load_model(file)
-    if former := former_text(model.card.json):
-        # standard output may contain a model card in JSON
-        print(f"Note: {file}: {former}", file=sys.stderr)
-    return model
+    return load_model(file)
 
 
 def check_applicable(

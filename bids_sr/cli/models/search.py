@@ -130,7 +130,7 @@ def search(options: SearchOptions) -> None:
     space = _space(options, recipe)
     trials = _trials(options, recipe, space)
     training = make_request(replace(options, recipe_changes=()))
-    first_training = replace(training, changes=trials[0])
+    first_training = replace(training, recipe_changes=trials[0])
     images, factor = _images(options, first_training)
     prepared = _prepare_trials(replace(training, factor=factor), images, trials)
     table = _SearchTable(
@@ -161,7 +161,7 @@ def search(options: SearchOptions) -> None:
 def _images(options: SearchOptions, training: TrainingRequest) -> tuple[TrainingImages, Factor]:
     """Read all images, mark validation participants, and exclude test participants."""
     if options.channels:
-        check_fusing([training.method])
+        check_fusing([training.definition])
         mask_of = dict(zip(options.fine, options.mask, strict=False))
         participant_images = [
             (head.participant, head.read(options.channels, mask_of.get(head.fine[0])))
@@ -172,7 +172,7 @@ def _images(options: SearchOptions, training: TrainingRequest) -> tuple[Training
         file_images, factor = read_images_of_files(options, training)
         participant_images = [(find_participant(path), image) for path, image in file_images]
     images = _mark_participants(options, participant_images)
-    check_images(images, training.effective_recipe, factor, training.method.ndim)
+    check_images(images, training.effective_recipe, factor, training.definition.ndim)
     return images, factor
 
 
@@ -325,7 +325,9 @@ def _prepare_trials(
 ) -> list[TrainingRequest]:
     """Return the training requests of all trials; reject unsuitable images."""
     return [
-        with_suitable_augmentation(replace(training, changes=changes), images, quiet=number > 0)
+        with_suitable_augmentation(
+            replace(training, recipe_changes=changes), images, quiet=number > 0
+        )
         for number, changes in enumerate(trials)
     ]
 
@@ -356,7 +358,7 @@ def _describe_conditions(
     """Return the conditions that determine the scores, which exclude the number of trials."""
     text = json.dumps(checksums(images), sort_keys=True)
     return {
-        "Method": training.method.name,
+        "Method": training.method,
         "Recipe": training.recipe,
         "Space": [str(setting) for setting in space],
         "RandomSeed": options.seed,
@@ -366,7 +368,7 @@ def _describe_conditions(
         "ImagesSHA256": hashlib.sha256(text.encode()).hexdigest(),
         "PerceptualWeights": options.vgg_weights is not None,
         "Device": training.device,
-        "Precision": training.precision,
+        "Precision": training.train_precision,
         "TrainedLast": options.train_last or 0,
         "StartedFromSHA256": training.start_checksum or "",
     }
@@ -384,7 +386,7 @@ def _run_trial(
     `scored_images` contains the images for scoring methods that are trained without
     high-resolution images.
     """
-    values = {change.field: f"{change.value:.9g}" for change in training.changes}
+    values = {change.field: f"{change.value:.9g}" for change in training.recipe_changes}
     row = {"trial": str(number), **values, **dict.fromkeys(_COLUMNS, _ABSENT)}
     try:
         model = train_network(training, images, folder, progress_line())
@@ -403,7 +405,7 @@ def _reference_scores(
         return {}
     recipe = replace(training.effective_recipe, objective="supervised", hold_out=0)
     assert training.factor is not None
-    method = training.method
+    method = training.definition
     examples = Examples(images, recipe, training.factor, method.ndim, training.device)
     generator = recipe.build_generator(examples.channels, training.factor)
     generator.load_state_dict(dict(model.state))

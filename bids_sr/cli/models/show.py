@@ -12,7 +12,6 @@ from bids_sr.cli.models.options import CardOptions, ListOptions
 from bids_sr.cli.recipe_settings import settings_text
 from bids_sr.config import UsageError, suggest_name
 from bids_sr.series import BASELINES, INTERPOLATIONS
-from bids_sr.sr.former_names import former_text, renaming_text
 from bids_sr.sr.method import get_method, method_names, method_names_without_controls
 
 _LEARNS_FROM = {
@@ -122,12 +121,7 @@ def _models(folder: Path) -> None:
         rows.append(
             (
                 str(weights.relative_to(folder)),
-                f"{card.method} ({card.recipe})"
-                + (
-                    f", called {card.json['method']} in the model card"
-                    if renaming_text(card.json)
-                    else ", trained by an earlier version" * bool(former_text(card.json))
-                ),
+                f"{card.method} ({card.recipe})",
                 f"{mm} mm, factor {factor}",
                 card.contrast,
                 score_text,

@@ -55,7 +55,7 @@ def train(options: TrainOptions) -> None:
         _remove_checkpoints(work)
     minutes = (time.monotonic() - start) / 60
     print(
-        f"{weights}: trained {training.method.name} ({training.recipe} recipe) on {len(images)}"
+        f"{weights}: trained {training.method} ({training.recipe} recipe) on {len(images)}"
         f" image(s) in {minutes:.1f} min{_psnr_text(weights)}"
     )
     if stop_text:
@@ -64,7 +64,7 @@ def train(options: TrainOptions) -> None:
             f" continue training from the checkpoints in {work}."
         )
     print(f"To apply the model: bids-sr-models apply {weights} IMAGE OUT")
-    print(f"                or: {_format_run_command(training.method, weights, factor)}")
+    print(f"                or: {_format_run_command(training.definition, weights, factor)}")
 
 
 def _remove_checkpoints(work: Path) -> None:
@@ -126,15 +126,15 @@ def make_request(options: TrainOptions) -> TrainingRequest:
     if options.degradation is not None:
         recipe = replace(recipe, degradation=options.degradation)
     return TrainingRequest(
-        method=method,
+        method=method.name,
         recipe=options.recipe,
         changed=recipe,
-        changes=changes,
-        seed=options.seed,
-        threads=options.threads,
+        recipe_changes=changes,
+        random_seed=options.seed,
+        omp_nthreads=options.threads,
         device=device,
         max_train_minutes=options.max_minutes,
-        precision=options.train_precision,
+        train_precision=options.train_precision,
         vgg_weights=vgg_weights,
         start=start,
     )
@@ -289,7 +289,7 @@ def with_suitable_augmentation(
             )
             suitable = [
                 name
-                for name, other_recipe in training.method.recipes.items()
+                for name, other_recipe in training.definition.recipes.items()
                 if other_recipe.fits(x, y)
             ]
             fix = (
@@ -310,7 +310,7 @@ def with_suitable_augmentation(
         # accurate in this case
         if not quiet:
             print(
-                f"Note: {training.method.name} uses only flips and intensity scaling for data"
+                f"Note: {training.method} uses only flips and intensity scaling for data"
                 " augmentation if it is trained on several images or from an initial model"
             )
         changed_recipe = replace(

@@ -45,7 +45,7 @@ def read_images_of_files(
             "this command trains models of a single contrast",
             fix,
         )
-    rng = np.random.default_rng(training.seed)
+    rng = np.random.default_rng(training.random_seed)
     images = list[tuple[Path, TrainingImage]]()
     for number, reader in enumerate(readers):
         mask_file = options.mask[number] if options.mask else None
@@ -72,7 +72,7 @@ def read_images_of_files(
             )
             images.append((reader.path, image))
     training_images = tuple(image for _, image in images)
-    check_images(training_images, training.effective_recipe, factor, training.method.ndim)
+    check_images(training_images, training.effective_recipe, factor, training.definition.ndim)
     return images, factor
 
 
@@ -86,7 +86,7 @@ def _factor(
 
     The default is 2, in-plane for 2D methods.
     """
-    method, start = training.method, training.start
+    method, start = training.definition, training.start
     default: Factor = files.IN_PLANE if method.ndim == 2 else (2.0, 2.0, 2.0)
     default = default if start is None else start.card.factor
     factors = {

@@ -8,7 +8,12 @@ from bids_sr.config.values import SettingError, UsageError, suggest_name
 from bids_sr.config.vgg19_weights import installed_vgg19
 from bids_sr.frozen import frozen
 from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, SDMOD, series_names
-from bids_sr.sr.method import get_method, method_names_without_controls, methods_trained_on
+from bids_sr.sr.method import (
+    get_method,
+    method_names,
+    method_names_without_controls,
+    methods_trained_on,
+)
 from bids_sr.sr.recipe_changes import ChangeError, RecipeChange, check_changes
 
 _AUTO = "auto"
@@ -164,8 +169,8 @@ class SuperRes(Checked):
     recipe_changes: tuple[RecipeChange, ...] = option(
         (),
         "--set METHOD.FIELD=VALUE",
-        "change a setting of a training recipe, for example tv.tv=0.02. To list the settings of"
-        " a method with their ranges and defaults, run bids-sr-models list METHOD",
+        "change a setting of a method, for example tv.tv=0.02 or sbl.rounds=8. To list the"
+        " settings of a method with their ranges and defaults, run bids-sr-models list METHOD",
     )
     model_source: Literal["auto", "train", "reuse"] = option(
         "auto",
@@ -262,7 +267,7 @@ class SuperRes(Checked):
         try:
             check_changes(
                 self.recipe_changes,
-                self.learned,
+                [name for name in self.chosen if name in method_names()],
                 self.recipe,
                 vgg=has_vgg or self.vgg_weights is not None,
             )

@@ -75,24 +75,6 @@ PAPER = Recipe(
     edition=2,
 )
 
-FORMER = replace(
-    PAPER,
-    build_generator=network("unet.attention_unet", flat=True, widths=PAPER_WIDTHS),
-    build_critic=network("critics.guiding_critic"),
-    losses=(
-        loss("content", "image.MAE", 1.0),
-        loss("ssim", "image.SSIMLoss", 1.0),
-        loss("psnr", "image.PSNRLoss", 0.002),
-        loss("adversarial", "adversarial.CriticScore", 0.0),
-    ),
-    batch=8,
-    schedule="constant",
-    critic_learning_rate=None,
-    critic_betas=None,
-    edition=1,
-)
-"""Recipe `paper` of versions that were written without the authors' code."""
-
 FAST = replace(
     BASE_RECIPE,
     build_generator=network(
@@ -120,7 +102,6 @@ METHOD = Method(
     name="attunet",
     ndim=2,
     recipes={"fast": FAST, "paper": PAPER},
-    former={"paper": FORMER},
     reference="attention_unet",
     article="an",
     summary=(

@@ -41,20 +41,6 @@ _PAPER = replace(
     edition=2,
 )
 
-_FORMER = replace(
-    cpce.PAPER,
-    build_generator=network("circle.CircleNet", flat=True),
-    build_critic=network("critics.circle_critic", smallest=32),
-    losses=(
-        loss("adversarial", "adversarial.AdversarialWasserstein", 1.0),
-        loss("cycle", "image.MAE", 1.0),
-        loss("identity", "image.MAE", 0.5),
-        loss("sparsify", "image.JointSparsify", 1e-3),
-    ),
-    critic_game="wasserstein-gp",
-    objective="cycle",
-)
-
 _FAST = replace(
     cpce.FAST,
     build_generator=network(
@@ -80,7 +66,6 @@ METHOD = Method(
     name="circle",
     ndim=2,
     recipes={"fast": _FAST, "paper": _PAPER},
-    former={"paper": _FORMER},
     reference="gan_cpce_circle",
     article="",
     summary=(

@@ -26,7 +26,6 @@ METHOD = Method(
         "fast": replace(_remove_prior(tv.FAST), upsampled_by="linear"),
         "paper": _remove_prior(tv.PAPER),
     },
-    former={"paper": _remove_prior(tv.FORMER)},
     reference="dip",
     summary=(
         "deep image prior, which is tv without total variation; the output matches the "

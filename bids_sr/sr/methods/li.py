@@ -25,14 +25,12 @@ def _compound(similarity: float) -> tuple[LossTerm, LossTerm]:
 
 
 PAPER: Recipe = make_supervised_recipe(tv.PAPER, *_compound(0.3))
-FORMER: Recipe = make_supervised_recipe(tv.FORMER, *_compound(1.0))
 FAST: Recipe = make_supervised_recipe(tv.FAST_PARTS, *_compound(0.1))
 
 METHOD = Method(
     name="li",
     ndim=3,
     recipes={"fast": FAST, "paper": PAPER},
-    former={"paper": FORMER},
     reference="li_agnostic",
     article="",
     summary=(

@@ -20,7 +20,6 @@ METHOD = Method(
         "fast": replace(li.FAST, factors=_FACTORS),
         "paper": replace(li.PAPER, factors=_FACTORS),
     },
-    former={"paper": replace(li.FORMER, factors=_FACTORS)},
     reference="li_agnostic",
     article="",
     summary=(

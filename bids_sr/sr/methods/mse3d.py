@@ -25,7 +25,6 @@ METHOD = Method(
         "fast": make_supervised_recipe(tv.FAST_PARTS, _CONTENT),
         "paper": make_supervised_recipe(tv.PAPER, _CONTENT),
     },
-    former={"paper": make_supervised_recipe(tv.FORMER, _CONTENT)},
     reference="tv_self_sr",
     article="",
     summary="the tv network, trained on high-resolution volumes with the mean squared error",

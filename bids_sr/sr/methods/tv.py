@@ -57,18 +57,6 @@ PAPER = Recipe(
     edition=2,
 )
 
-FORMER = replace(
-    PAPER,
-    build_generator=network("volumetric.DenseResidualNet", width=32),
-    epochs=100,
-    patches=100,
-    degradation="gauss",
-    intensity="percentile",
-    gradient_limit=None,
-    edition=1,
-)
-"""Recipe `paper` of versions that were written without the authors' code."""
-
 FAST = replace(
     BASE_RECIPE,
     build_generator=network("volumetric.DenseResidualNet", width=8, layers=4),
@@ -95,7 +83,6 @@ METHOD = Method(
     name="tv",
     ndim=3,
     recipes={"fast": FAST, "paper": PAPER},
-    former={"paper": FORMER},
     reference="tv_self_sr",
     summary=(
         "network with a total-variation prior, trained without high-resolution images; the "

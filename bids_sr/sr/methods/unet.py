@@ -17,10 +17,6 @@ _PAPER = replace(
     attunet.remove_critic(attunet.PAPER),
     build_generator=network("unet.UNet", flat=True, widths=attunet.PAPER_WIDTHS, head="sigmoid"),
 )
-_FORMER = replace(
-    attunet.remove_critic(attunet.FORMER),
-    build_generator=network("unet.UNet", flat=True, widths=attunet.PAPER_WIDTHS),
-)
 _FAST = replace(
     attunet.remove_critic(attunet.FAST),
     build_generator=network(
@@ -36,7 +32,6 @@ METHOD = Method(
     name="unet",
     ndim=2,
     recipes={"fast": _FAST, "paper": _PAPER},
-    former={"paper": _FORMER},
     reference="unet",
     summary="U-Net that processes whole slices, for comparison with the attention U-Net",
     trained_on="images",

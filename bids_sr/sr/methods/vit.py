@@ -16,9 +16,6 @@ _PAPER = replace(
     attunet.remove_critic(attunet.PAPER),
     build_generator=network(_NETWORK, flat=True, head="sigmoid"),
 )
-_FORMER = replace(
-    attunet.remove_critic(attunet.FORMER), build_generator=network(_NETWORK, flat=True)
-)
 _FAST = replace(
     attunet.remove_critic(attunet.FAST),
     learning_rate=1e-3,
@@ -31,7 +28,6 @@ METHOD = Method(
     name="vit",
     ndim=2,
     recipes={"fast": _FAST, "paper": _PAPER},
-    former={"paper": _FORMER},
     reference="vit_mri",
     summary="vision transformer for whole slices, for comparison with the attention U-Net",
     trained_on="images",

@@ -18,7 +18,6 @@ from typing import Self
 
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import Factor
-from bids_sr.sr.former_names import current_names, edition_of
 
 _BOUND = ("method", "recipe", "factor", "resolution", "contrast", "orientation")
 CARD_VERSION = 1
@@ -130,18 +129,16 @@ class ModelCard:
         settings, domain = mapping_entry(values, "settings"), mapping_entry(values, "domain")
         text = {
             name: str(values.get(name, ""))
-            for name in ("contrast", "orientation", "weights_sha256")
+            for name in ("method", "recipe", "contrast", "orientation", "weights_sha256")
         }
-        method, recipe = current_names(values)
         channels, seed, align = (values.get(name) for name in ("channels", "seed", "anat_align"))
         fx, fy, fz = _floats(values.get("factor")) or (1.0, 1.0, 1.0)
         headroom = _floats(mapping_entry(values, "intensity").get("headroom"))
         start = mapping_entry(values, "started_from").get("weights_sha256")
         sums = mapping_entry(values, "data_sha256")
+        edition = mapping_entry(values, "settings").get("edition", 1)
         return cls(
             **text,
-            method=method,
-            recipe=recipe,
             factor=(fx, fy, fz),
             factors=_floats(values.get("factors")),
             lowres_mm=_floats(mapping_entry(values, "resolution").get("lowres_mm")),
@@ -158,7 +155,7 @@ class ModelCard:
             align=None if align is None else str(align),
             scale=str(values.get("anat_scale", "percentile")),
             domain=(_floats(domain["quantiles"]), float(str(domain["edges"]))) if domain else None,
-            edition=edition_of(values),
+            edition=edition if isinstance(edition, int) else 1,
             held_out=mapping_entry(values, "held_out"),
             json=values,
         )

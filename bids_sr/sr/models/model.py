@@ -245,14 +245,20 @@ def load_model(path: Path) -> LoadedModel:
         critic = None
         companions: dict[str, Mapping[str, Tensor]] = {}
         if method.variance is not None:
-            recipe: Recipe | VarianceRecipe = method.variance
+            recipe: Recipe | VarianceRecipe = apply_changes(
+                method.variance, changes_from(card.method, card.changed_settings)
+            )
             generator: nn.Module = PriorMaps(state.get("weight"))
             _fill(generator, state, name)
         else:
-            card_recipe = method.recipe_of_edition(card.recipe, card.edition)
-            recipe = training_recipe = apply_changes(
-                card_recipe or get_recipe(method, card.recipe),
-                changes_from(card.method, card.changed_settings),
+            card_recipe = get_recipe(method, card.recipe)
+            if card.edition != card_recipe.edition:
+                raise ValueError(
+                    f"it was trained with another edition of the recipe {card.recipe}, which had"
+                    " another network. Train the model again"
+                )
+            training_recipe = apply_changes(
+                card_recipe, changes_from(card.method, card.changed_settings)
             )
             recipe = training_recipe = _restore_settings(training_recipe, card)
             generator = training_recipe.build_generator(card.channels, card.factor)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from bids_sr.io.checksums import checksum
 from bids_sr.sr.data.images import TrainingImages, checksums
-from bids_sr.sr.former_names import former_text, renaming_text
 from bids_sr.sr.models.card import (
     ModelCard,
     ModelError,
@@ -20,7 +19,6 @@ from bids_sr.sr.models.card import (
 )
 from bids_sr.sr.models.model import TrainedModel, load_model, save_model
 from bids_sr.sr.models.request import TrainingRequest
-from bids_sr.sr.recipe_settings import plain_recipe
 from bids_sr.sr.training.card_entries import make_settings_entry, steps_at_stop
 from bids_sr.sr.training.journal import log_tsv
 from bids_sr.sr.training.trainer import train_network
@@ -61,19 +59,16 @@ def _same_training(card: ModelCard, training: TrainingRequest, data: TrainingDat
     """Return whether the requested training would result in the model of this card."""
     factor = data.factor if isinstance(data, RunData) else training.factor
     vgg = None if training.vgg_weights is None else checksum(training.vgg_weights)
-    accepted_settings = [make_settings_entry(training)]
-    if training.variance is None:  # cards before version 0.2 list all losses
-        accepted_settings.append(plain_recipe(training.effective_recipe))
     return (
         card.reproducible
-        and card.settings in accepted_settings
-        and (card.method, card.recipe) == (training.method.name, training.recipe)
+        and card.settings == make_settings_entry(training)
+        and (card.method, card.recipe) == (training.method, training.recipe)
         and card.changed_settings == training.changed_settings
-        and (card.seed, card.factor) == (training.seed, factor)
+        and (card.seed, card.factor) == (training.random_seed, factor)
         and card.data_sha256 == _checksums(data)
         and _perceptual_weights(card) == vgg
         and card.start_sha256 == training.start_checksum
-        and (training.precision == "auto" or _began_mixed(card) == training.mixed)
+        and (training.train_precision == "auto" or _began_mixed(card) == training.mixed)
     )
 
 
@@ -87,12 +82,8 @@ def _perceptual_weights(card: ModelCard) -> str | None:
 
 
 def _began_mixed(card: ModelCard) -> bool:
-    """Return whether a training began in mixed precision.
-
-    Early cards contain only the precision at the end of training.
-    """
-    entry = mapping_entry(card.json, "mixed_precision")
-    return bool(entry.get("asked", entry.get("kept", False)))
+    """Return whether a training began in mixed precision."""
+    return bool(mapping_entry(card.json, "mixed_precision").get("asked", False))
 
 
 def _find_model(training: TrainingRequest, data: TrainingData | None) -> Path | None:
@@ -105,14 +96,14 @@ def _find_model(training: TrainingRequest, data: TrainingData | None) -> Path | 
     """
     if training.pretrained is not None:
         return training.pretrained
-    models = list(_iterate_models(training.model_dir)) if training.source != "train" else []
+    models = list(_iterate_models(training.model_dir)) if training.model_source != "train" else []
     if data is not None:
         for weights, card in models:
             if _same_training(card, training, data):
                 return weights
-    if training.source != "reuse":
+    if training.model_source != "reuse":
         return None
-    name, recipe = training.method.name, training.recipe
+    name, recipe = training.method, training.recipe
     requested = (name, recipe, training.changed_settings)
     fitting = [
         entry
@@ -125,14 +116,9 @@ def _find_model(training: TrainingRequest, data: TrainingData | None) -> Path | 
     for weights, _ in (*same_data, *fitting):
         return weights
     values = " ".join(f"{key}={value!r}" for key, value in training.changed_settings.items())
-    former = [
-        f" The model file {weights.name} was not used: {text}."
-        for weights, card in models
-        if card.json["method"] == name and (text := renaming_text(card.json))
-    ]
     raise ModelError(
         f"{training.model_dir}: --model-source reuse was specified, but the directory contains no "
-        f"model for {name} ({recipe}{values and f', {values}'}).{former[0] if former else ''} "
+        f"model for {name} ({recipe}{values and f', {values}'}). "
         "Train a model with --model-source auto, or specify a model file with --pretrained."
     )
 
@@ -172,22 +158,20 @@ def obtain_model(
     TrainingDiverged, TrainingDataError
         If training fails (see `trainer.fit`).
     """
-    name = training.method.name
+    name = training.method
     log = out_dir / f"{name}.tsv"
     source = _find_model(training, data)
     if source is None:
         source_path(out_dir).unlink(missing_ok=True)
         model = _train(training, data, checkpoint_dir(out_dir), second)
         card = dict(model.card) | ({"sloppy": True} if training.sloppy else {})
-        card |= {} if training.align is None else {"anat_align": training.align}
-        card |= {} if training.scale is None else {"anat_scale": training.scale}
+        card |= {} if training.anat_align is None else {"anat_align": training.anat_align}
+        card |= {} if training.anat_scale is None else {"anat_scale": training.anat_scale}
         json.dumps(card)
         out_dir.mkdir(parents=True, exist_ok=True)
         log.write_text(log_tsv(model.log), encoding="utf-8")
         return (*save_model(out_dir / name, model.state, card), log)
-    card_of_source = load_model(source).card  # raises an error for damaged files
-    if former := former_text(card_of_source.json):
-        _LOG.warning("%s: %s", source, former)
+    load_model(source)  # raises an error for damaged files
     target = weights_path(out_dir, name)
     shutil.copyfile(source, target)
     shutil.copyfile(card_path(source), card_path(target))
@@ -209,7 +193,7 @@ def _train(
 ) -> TrainedModel:
     """Train a model and warn if the time limit stopped the training."""
     if data is None:
-        name, trained_on = training.method.name, training.method.trained_on
+        name, trained_on = training.method, training.definition.trained_on
         raise ModelError(
             f"{name}: no training data are available for this participant (required: "
             f"{trained_on}). Specify a trained model with --pretrained."
@@ -221,7 +205,7 @@ def _train(
         _LOG.warning(
             "Training of %s was stopped by --max-train-minutes (%s). To continue the "
             "training, rerun the same command with a longer time limit or without a limit.",
-            training.method.name,
+            training.method,
             at_stop,
         )
     return model

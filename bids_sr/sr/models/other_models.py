@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bids_sr.sr.former_names import earlier_names
 from bids_sr.sr.models.card import ModelError, read_card
 from bids_sr.sr.models.compatibility import TOLERANCE
 
@@ -45,8 +44,7 @@ def other_models(
     root = Path(models_dir)
     models = sorted(
         (path.relative_to(root).parts[0].removeprefix("sub-"), path)
-        for name in (method, *earlier_names(method))
-        for path in root.glob(f"sub-*/**/*_desc-{name}_model.safetensors")
+        for path in root.glob(f"sub-*/**/*_desc-{method}_model.safetensors")
     )
     candidates = [(label, path) for label, path in models if label != subject.removeprefix("sub-")]
     later = [path for label, path in candidates if label > subject.removeprefix("sub-")]

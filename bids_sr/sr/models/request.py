@@ -1,134 +1,191 @@
-"""Request for a trained model, passed as a single value to the training steps."""
+"""Settings of a model: how it is trained or found, and the request that adds its data."""
 
-from __future__ import annotations
-
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import Factor
-from bids_sr.sr.method import Method, get_recipe, recipe_name
-from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.recipe_changes import Number, RecipeChange, apply_changes, changed_values
+from bids_sr.sr.device import Device, TrainPrecision, choose_device
+from bids_sr.sr.method import Method, get_method, get_recipe, recipe_name
+from bids_sr.sr.recipe import Recipe, RecipeName, VarianceRecipe
+from bids_sr.sr.recipe_changes import (
+    Number,
+    RecipeChange,
+    apply_changes,
+    base_recipe,
+    changed_values,
+)
 
 if TYPE_CHECKING:
-    from bids_sr.sr.device import TrainPrecision
-    from bids_sr.sr.recipe import Recipe, VarianceRecipe
+    from bids_sr.sr.models.model import LoadedModel
 
-_ModelSource = Literal["auto", "train", "reuse"]
+ModelSource = Literal["auto", "train", "reuse"]
 
 
 @frozen
-class TrainingRequest:
-    """Requested model, settings of its training, and sources of existing models.
+class ModelSettings:
+    """Settings on which every model depends, including variance maps.
 
     Parameters
     ----------
-    method : Method
-        Method to train.
-    recipe : str
+    method : str
+        Name of the method.
+    recipe : RecipeName
         Name of the recipe.
-    changed : Recipe | None
-        Recipe that replaces the method's recipe of this name; None if there is none.
-    changes : tuple[RecipeChange, ...]
+    recipe_changes : tuple[RecipeChange, ...]
         Changed settings of the recipe. Changes of other methods are ignored.
-    factor : Factor | None
-        Ratio of low-resolution to high-resolution voxel size.
-    seed : int
-        Seed of weights, batches and augmentation. Results are identical for the same seed and
-        number of threads.
-    threads : int
+    model_source : {"auto", "train", "reuse"}
+        "train" always trains and "reuse" never trains. "auto" reuses a model that was trained with
+        the same data, settings and seed if there is one.
+    model_dir : Path | None
+        Directory that is searched for models, including its subdirectories; it may not exist.
+    pretrained : Path | None
+        Weights file that is used regardless of `model_source`.
+    random_seed : int
+        Seed of weights, batches and augmentation, or of samples from the prior. Results are
+        identical for the same seed and number of threads.
+    omp_nthreads : int
         Number of CPU threads.
-    device : str
+    force : bool
+        Whether it is only logged that the model does not match the images.
+    sloppy : bool
+        Whether to train for only a few iterations, for tests. This is recorded in the card.
+    """
+
+    method: str
+    recipe: RecipeName = "fast"
+    recipe_changes: tuple[RecipeChange, ...] = ()
+    model_source: ModelSource = "auto"
+    model_dir: Path | None = None
+    pretrained: Path | None = None
+    random_seed: int = 0
+    omp_nthreads: int = 1
+    force: bool = False
+    sloppy: bool = False
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the model was trained before, and is specified or stored for reuse.
+
+        It is False if the model will be trained, or may be found among models of this output.
+        """
+        return self.pretrained is not None or self.model_source == "reuse"
+
+
+@frozen
+class TrainingSettings(ModelSettings):
+    """Settings on which the training of a network also depends.
+
+    Parameters
+    ----------
+    device : Device
         Torch device.
-    max_train_minutes : float | None
-        Time limit. A model whose training was stopped by the time limit is marked as not
-        reproducible in its card.
-    vgg_weights : Path | None
-        Weights for the perceptual loss. Without them, the term is disabled.
-    start : LoadedModel | None
-        Model of the same network whose weights initialize the training (see
-        `Recipe.freeze_but_last`).
-    precision : TrainPrecision
+    train_precision : TrainPrecision
         "mixed" computes the generator in bf16 until a validation step shows that this changes the
         held-out score (or, without held-out slices, the score of training slices) by more than
         .01 dB. Methods without high-resolution images remain in fp32. "auto" is "mixed" on a GPU.
-    sloppy : bool
-        Whether to train for only a few iterations, for tests. This is recorded in the card.
-    align, scale : str | None
-        Registration method and intensity scaling of structural scans, for the card.
-    source : {"auto", "train", "reuse"}
-        "train" always trains and "reuse" never trains. "auto" reuses a model trained with the same
-        data, settings and seed if there is one.
-    model_dir : Path | None
-        Directory that is searched for models, including its subdirectories.
-    pretrained : Path | None
-        Weights file that is used regardless of `source`.
+    max_train_minutes : float | None
+        Time limit; None if there is no limit. A model whose training was stopped by the time limit
+        is marked as not reproducible in its card.
+    vgg_weights : Path | None
+        VGG-19 weights for the perceptual loss. Without them, the term is disabled.
     """
 
-    method: Method
-    recipe: str = "fast"
-    changed: Recipe | None = None
-    changes: tuple[RecipeChange, ...] = ()
-    factor: Factor | None = None
-    seed: int = 0
-    threads: int = 1
-    device: str = "cpu"
+    device: Device = "cpu"
+    train_precision: TrainPrecision = "auto"
     max_train_minutes: float | None = None
     vgg_weights: Path | None = None
-    start: LoadedModel | None = None
-    precision: TrainPrecision = "auto"
-    sloppy: bool = False
-    align: str | None = None
-    scale: str | None = None
-    source: _ModelSource = "auto"
-    model_dir: Path | None = None
-    pretrained: Path | None = None
+
+
+@frozen
+class TrainingRequest(TrainingSettings):
+    """Settings of a model together with what only its data and its caller determine.
+
+    Parameters
+    ----------
+    factor : Factor | None
+        Ratio of low-resolution to high-resolution voxel size.
+    changed : Recipe | VarianceRecipe | None
+        Recipe that replaces the method's recipe of this name; None if there is none.
+    start : LoadedModel | None
+        Model of the same network whose weights initialize the training (see
+        `Recipe.freeze_but_last`).
+    anat_align, anat_scale : str | None
+        Registration method and intensity scaling of structural scans, for the card.
+    unregistered : Method | None
+        Method that is not registered under the name `method`; None for registered methods.
+    """
+
+    factor: Factor | None = None
+    changed: Recipe | VarianceRecipe | None = None
+    start: "LoadedModel | None" = None
+    anat_align: str | None = None
+    anat_scale: str | None = None
+    unregistered: Method | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "recipe", recipe_name(self.method, self.recipe))
+        object.__setattr__(self, "recipe", recipe_name(self.definition, self.recipe))
         method_changes = tuple(
-            change for change in self.changes if change.method == self.method.name
+            change for change in self.recipe_changes if change.method == self.method
         )
-        object.__setattr__(self, "changes", method_changes)
+        object.__setattr__(self, "recipe_changes", method_changes)
+
+    @property
+    def definition(self) -> Method:
+        """Method to train."""
+        return self.unregistered or get_method(self.method)
 
     @property
     def variance(self) -> VarianceRecipe | None:
-        """Recipe of the prior SD maps; None if a network is trained."""
-        recipe = self.method.variance
-        if recipe is None or not self.sloppy:
-            return recipe
-        return replace(recipe, rounds=min(recipe.rounds, 2), draws=8)
+        """Recipe of the prior SD maps with the requested changes; None for a network."""
+        recipe = self.changed or self.definition.variance
+        if not isinstance(recipe, VarianceRecipe):
+            return None
+        recipe = apply_changes(recipe, self.recipe_changes)
+        return replace(recipe, rounds=min(recipe.rounds, 2), draws=8) if self.sloppy else recipe
 
     @property
     def effective_recipe(self) -> Recipe:
         """Recipe with the requested changes, shortened if `sloppy` is set."""
-        recipe = apply_changes(self._base_recipe, self.changes)
+        recipe = apply_changes(self._base_recipe, self.recipe_changes)
         return _sloppy_recipe(recipe) if self.sloppy else recipe
 
     @property
     def mixed(self) -> bool:
         """Whether training begins in mixed precision."""
         on_gpu = self.device.startswith("cuda")
-        return self.precision == "mixed" or (self.precision == "auto" and on_gpu)
+        return self.train_precision == "mixed" or (self.train_precision == "auto" and on_gpu)
 
     @property
     def _base_recipe(self) -> Recipe:
-        """Recipe before changes."""
-        return self.changed or get_recipe(self.method, self.recipe)
+        """Recipe of a network before changes."""
+        if isinstance(self.changed, Recipe):
+            return self.changed
+        return get_recipe(self.definition, self.recipe)
 
     @property
     def changed_settings(self) -> dict[str, Number]:
         """Settings whose values differ from the recipe, by name."""
-        if not self.changes:
+        if not self.recipe_changes:
             return {}
-        return changed_values(get_recipe(self.method, self.recipe), self.changes)
+        return changed_values(base_recipe(self.definition, self.recipe), self.recipe_changes)
 
     @property
     def start_checksum(self) -> str | None:
         """Checksum of the initial weights, or None for random weights."""
         return None if self.start is None else self.start.card.weights_sha256
+
+
+def request_model(settings: ModelSettings, factor: Factor) -> TrainingRequest:
+    """Return the request for a model with these settings, on an available device.
+
+    `factor`: ratio of low-resolution to high-resolution voxel size. RuntimeError is raised if a
+    device was requested that cannot be used.
+    """
+    values = {item.name: getattr(settings, item.name) for item in fields(settings)}
+    request = TrainingRequest(**values, factor=factor)
+    return replace(request, device=choose_device(request.device))
 
 
 def _sloppy_recipe(recipe: Recipe) -> Recipe:

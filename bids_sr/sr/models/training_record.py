@@ -116,8 +116,6 @@ class TrainingRecord:
         Whether the card lists further changes of the recipe, for example of the network.
     recipe_known : bool
         Whether this version has the recipe, so that `changed` is complete.
-    former : bool
-        Whether an earlier version of bids-sr defined the recipe.
     sloppy : bool
         Whether the training was shortened to a few steps for a test.
     started_from : Mapping[str, str]
@@ -150,7 +148,6 @@ class TrainingRecord:
     changed: Mapping[str, tuple[object, object]]
     other_changes: bool
     recipe_known: bool
-    former: bool
     sloppy: bool
     started_from: Mapping[str, str]
     layers_trained: int | None
@@ -177,7 +174,6 @@ class TrainingRecord:
             self.recipe == "paper"
             and self.recipe_known
             and self.method is not None
-            and not self.former
             and not (self.changed or self.other_changes or self.sloppy)
             and not (self.started_from or self.irreproducible)
             and not self.features_off
@@ -229,9 +225,6 @@ def read_training(card: ModelCard) -> TrainingRecord:
         changed={} if recipe is None else _find_changes(card, recipe),
         other_changes=bool(card.json.get("changed_settings")),
         recipe_known=recipe is not None,
-        former=method is not None
-        and recipe is not None
-        and recipe is method.former.get(card.recipe),
         sloppy=card.json.get("sloppy") is True,
         started_from={
             key: _plain(started.get(key, "unknown"))
@@ -257,7 +250,8 @@ def _method_and_recipe(card: ModelCard) -> tuple[Method | None, Recipe | None]:
         method = get_method(card.method)
     except UnknownMethod:
         return None, None
-    return method, method.recipe_of_edition(card.recipe, card.edition)
+    recipe = method.recipes.get(card.recipe)
+    return method, recipe if recipe is not None and recipe.edition == card.edition else None
 
 
 def _phases(card: ModelCard, best_step: int) -> tuple[PhaseRecord, ...]:
@@ -283,10 +277,6 @@ def _find_changes(card: ModelCard, recipe: Recipe) -> dict[str, tuple[object, ob
     differences = differing_settings(card.settings, plain_recipe(recipe, vgg=card.perceptual))
     if card.json.get("sloppy") is True:
         differences = {name: pair for name, pair in differences.items() if name not in _CUT_DOWN}
-    if set(differences) <= {f"losses.{loss_name(term)}" for term in recipe.losses}:
-        # cards before version 0.2 list all losses
-        all_differences = differing_settings(card.settings, plain_recipe(recipe))
-        differences = all_differences and differences
     return differences
 
 

@@ -33,7 +33,7 @@ def card_entries(training: TrainingRequest, described: Mapping[str, object]) -> 
 
     from bids_sr.version import __version__
 
-    method = training.method
+    method = training.definition
     objective_entries: dict[str, object] = {}
     if training.variance is None:
         objective_entries = {"objective": training.effective_recipe.objective, "ndim": method.ndim}
@@ -51,8 +51,8 @@ def card_entries(training: TrainingRequest, described: Mapping[str, object]) -> 
             else {}
         ),
         "versions": {"bids_sr": __version__, "torch": torch.__version__, "numpy": np.__version__},
-        "seed": training.seed,
-        "threads": training.threads,
+        "seed": training.random_seed,
+        "threads": training.omp_nthreads,
         "device": training.device,
     }
 

@@ -216,7 +216,7 @@ class Phase:
         self.nets = Networks(
             self.recipe,
             examples.factor,
-            seed=training.seed,
+            seed=training.random_seed,
             device=training.device,
             vgg_weights=training.vgg_weights,
             channels=examples.channels,
@@ -224,7 +224,7 @@ class Phase:
             start=None if training.start is None else training.start.generator.state_dict(),
             companions=None if training.start is None else training.start.companions,
         )
-        self.rng = np.random.default_rng([training.seed, len(self.parts)])
+        self.rng = np.random.default_rng([training.random_seed, len(self.parts)])
         # the loss is the only score if there are no high-resolution images
         self.trained = (
             () if self.recipe.objective == "self" else validation_windows(examples, self.parts)
@@ -275,7 +275,7 @@ class Phase:
             self.rng,
             self.parts,
             iteration=self.at.iteration,
-            seed=self.training.seed,
+            seed=self.training.random_seed,
             size=self.batch_size,
         )
         return replace(
@@ -511,7 +511,7 @@ class Phase:
     @property
     def _computed_by(self) -> str:
         """Device, number of threads and torch version, which affect the last digits of results."""
-        device, threads = self.training.device, self.training.threads
+        device, threads = self.training.device, self.training.omp_nthreads
         return f"{device}, {threads} threads, torch {torch.__version__}"
 
     def _resume(self) -> None:

@@ -86,7 +86,7 @@ def train_network(
     ModelError
         If the initial model has a different network, or required VGG-19 weights are missing.
     """
-    method, recipe, device = training.method, training.effective_recipe, training.device
+    method, recipe, device = training.definition, training.effective_recipe, training.device
     if training.factor is None:
         raise TrainingDataError(
             "the super-resolution factor was not specified and cannot be determined from the "
@@ -99,7 +99,7 @@ def train_network(
             "--recipe paper-mse."
         )
     start_time = clock()
-    with torch_threads(training.threads):
+    with torch_threads(training.omp_nthreads):
         examples = Examples(images, recipe, check_factor(training.factor), method.ndim, device)
         recipe = examples.recipe
         check_start(training, recipe, examples)
@@ -188,12 +188,12 @@ def _signature(training: TrainingRequest, examples: Examples) -> str:
     text = repr(
         (
             _CHECKPOINT_VERSION,
-            training.method.name,
+            training.method,
             plain_recipe(examples.recipe),
             *([training.changed_settings] if training.changed_settings else []),
             checksums(examples.images),
             examples.factor,
-            training.seed,
+            training.random_seed,
             training.vgg_weights is not None,
             training.start_checksum,
             *[image.name for image in examples.images if image.validation],
@@ -207,15 +207,6 @@ def check_start(training: TrainingRequest, recipe: Recipe, examples: Examples) -
     start = training.start
     if start is None:
         return
-    if (start.card.method, start.card.recipe) == (
-        training.method.name,
-        training.recipe,
-    ) and start.card.edition != recipe.edition:
-        raise ModelError(
-            f"the initial model was trained with {start.card.method} --recipe "
-            f"{start.card.recipe} by an earlier version of bids-sr, and its network differs from "
-            "the network of the current recipe. Train a new model without --from"
-        )
     count = recipe.freeze_but_last
     layers = len(list_layers(start.generator))
     if count is not None and not 1 <= count <= layers:
@@ -233,7 +224,7 @@ def check_start(training: TrainingRequest, recipe: Recipe, examples: Examples) -
     if mismatches:
         raise ModelError(
             f"the network of the initial model ({start.card.method}, {start.card.recipe}) "
-            f"differs from the network of {training.method.name} in "
+            f"differs from the network of {training.method} in "
             f"{', '.join(sorted(mismatches)[:3])}"
         )
     if "critic" in start.companions and recipe.build_critic is not None:
@@ -242,5 +233,5 @@ def check_start(training: TrainingRequest, recipe: Recipe, examples: Examples) -
         if {k: v.shape for k, v in critic.items()} != {k: v.shape for k, v in stored.items()}:
             raise ModelError(
                 f"the critic of the initial model ({start.card.method}, {start.card.recipe}) "
-                f"differs from the critic of {training.method.name}"
+                f"differs from the critic of {training.method}"
             )

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +59,7 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
     SeriesError, ResolutionError
         If the run cannot be used.
     """
-    method, recipe, seed = training.method, training.variance, training.seed
+    method, recipe, seed = training.definition, training.variance, training.random_seed
     if recipe is None:
         raise SeriesError(f"the method {method.name} does not estimate variance maps")
     start_time = time.monotonic()
@@ -68,7 +69,7 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
         # times are omitted, so that equal data give equal files
         log.append({"phase": "map", "iteration": done})
 
-    with torch_threads(training.threads):
+    with torch_threads(training.omp_nthreads):
         level = level_above(data.mask.shape, data.factor)
         tile = Tile.from_mask(level.restrict_to_plane(), data.mask)
         components = level.upsample_slices(_slices(data.statistics))
@@ -104,8 +105,17 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
 
 
 def make_short_recipe(recipe: VarianceRecipe) -> VarianceRecipe:
-    """Return the recipe for runs with a calibration run, which has fewer and larger updates."""
-    return replace(recipe, rounds=min(recipe.rounds, _ROUNDS), step=_STEP, pull=_PULL)
+    """Return the recipe for runs with a calibration run, which has fewer and larger updates.
+
+    Settings that differ from their default were chosen, and are kept.
+    """
+    default, short = VarianceRecipe(), {"rounds": _ROUNDS, "step": _STEP, "pull": _PULL}
+    changes: dict[str, Any] = {
+        name: value
+        for name, value in short.items()
+        if getattr(recipe, name) == getattr(default, name)
+    }
+    return replace(recipe, **changes)
 
 
 def _slices(statistics: TemporalStatistics) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 
 from bids_sr.config.memory import Need
 from bids_sr.io.arrays import Array
-from bids_sr.pipeline.artifacts import Facts, File, Map, Mask, Rows, Table, Volume
+from bids_sr.pipeline.artifacts import Facts, File, Map, Mask, Rows, Volume
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import SCANS, Shown
 from bids_sr.sr.method import Cost
@@ -18,6 +18,7 @@ from bids_sr.steps.structural.scans import (
     select_untrained_slices,
     stack_scans,
 )
+from bids_sr.steps.training import ModelFiles
 
 
 @figure(
@@ -321,9 +322,7 @@ def explain_scans(
     coarse_scans: list[Map],
     made_scans: list[Map],
     scan_mask: Mask,
-    model_file: File,
-    card_file: Facts,
-    log_file: Table,
+    files: ModelFiles,
     fine_scans: list[Map] | None = None,
     *,
     method_label: str = "",
@@ -350,10 +349,12 @@ def explain_scans(
     affine = scan_mask.affine
     held_out: list[int] = []
     if fine_scans:
-        held_out = select_untrained_slices(fine_scans, coarse_scans, scan_mask, [card_file])
+        held_out = select_untrained_slices(fine_scans, coarse_scans, scan_mask, [files.card_file])
     index = _select_slice(scan_mask.data, held_out)
     low, high = stack_scans(coarse_scans), stack_scans(fine_scans) if fine_scans else None
-    explanation = explain_slice(load_model(model_file), low, high, scan_mask.data, affine, index)
+    explanation = explain_slice(
+        load_model(files.model_file), low, high, scan_mask.data, affine, index
+    )
     critic_maps = (
         ("made", explanation.critic_made, "super-resolved"),
         ("fine", explanation.critic_fine, "measured"),
@@ -370,12 +371,12 @@ def explain_scans(
         gates = [Volume(gate[..., None], affine) for gate in explanation.masks]
         drawn = explanation_figure(made_scans[0].volume, gates, slabs, index)
         yield FigureDrawing("attention", drawn, label=method_label)
-    if len(log_file):
-        columns = {str(name): values.to_numpy() for name, values in log_file.items()}
+    if len(files.log_file):
+        columns = {str(name): values.to_numpy() for name, values in files.log_file.items()}
         yield FigureDrawing(
-            "scantraining", training_figure(columns, card_file), label=method_label
+            "scantraining", training_figure(columns, files.card_file), label=method_label
         )
-    yield FigureDrawing("scancard", card_html(card_file), label=method_label)
+    yield FigureDrawing("scancard", card_html(files.card_file), label=method_label)
 
 
 def _input_series(series: Collection[str]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Map, Mask
@@ -14,8 +15,7 @@ from bids_sr.sr.method import Cost
 from bids_sr.steps.memory import PREPARE_SCANS
 from bids_sr.steps.structural.scans import (
     AlignmentModel,
-    Extracted,
-    IntensityScaling,
+    ScanPreparation,
     Tools,
     grid_text,
     largest_voxels,
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from bids_sr.registration.structural_preparation import AlignLinear, ExtractBrain, Unbias
 
 _LOGGER = logging.getLogger(__name__)
-_Scans = tuple[list[Map], list[Map], list[Map], Mask, Mask, Facts]
 _UNITS = {
     "percentile": (
         "intensities scaled to the range from 0 to 1, where 1 is the 99.9th percentile of"
@@ -54,90 +53,114 @@ _MASKED = {"brain": "brain", "intracranial": "brain mask dilated by 6 mm"}
 
 
 def describe_scan_mask(
-    suffixes: Sequence[str], align: AlignmentModel, extracted: Extracted, *, of_model: bool
+    suffixes: Sequence[str], preparation: ScanPreparation, *, of_model: bool
 ) -> dict[str, object]:
     """Return metadata of the mask of the scans.
 
     `of_model` is True if the grid is from a model instead of the high-resolution scan.
     """
     grid = _grid_of_model if of_model else grid_text
-    resolution = grid(suffixes[0], align)
-    return {"Description": _MASKED[extracted], "Type": "Brain", "Resolution": resolution}
+    return {
+        "Description": _MASKED[preparation.anat_mask],
+        "Type": "Brain",
+        "Resolution": grid(suffixes[0], preparation.anat_align),
+    }
 
 
 def _cost_of_preparation(suffixes: Sequence[str], anat_align: AlignmentModel) -> Cost:
     return Cost(always=30.0, high=45.0 * len(suffixes) * _TIMES_AS_LONG[anat_align])
 
 
-@step(
-    makes=("fine_scans", "coarse_scans", "other_scans", "scan_mask", "scan_brain", "scan_facts"),
-    memory=PREPARE_SCANS,
-    cost=_cost_of_preparation,
-)
+@frozen
+class PreparedScans:
+    """Scans of one head in a common frame, on a common grid and from 0 to 1.
+
+    `coarse_scans`: low-resolution scans, interpolated by cubic splines. `other_scans`: the same
+    scans by further interpolations, in order. Both are empty without low-resolution scans.
+    `scan_mask`: voxels that are used (`anat_mask`). `scan_facts`: alignment and position of each
+    scan, intensities that were scaled to 1, and the transform to the template. `fine_scans`,
+    `scan_brain`: high-resolution scans and brain mask; None if there are no high-resolution scans.
+    """
+
+    coarse_scans: list[Map]
+    other_scans: list[Map]
+    scan_mask: Mask
+    scan_facts: Facts
+    fine_scans: list[Map] | None = None
+    scan_brain: Mask | None = None
+
+
+@step(memory=PREPARE_SCANS, cost=_cost_of_preparation)
 def prepare_scans(
-    highres_files: list[File],
-    lowres_files: list[File],
     template: Image,
     template_mask: Mask,
+    highres_files: Sequence[File] = (),
+    lowres_files: Sequence[File] = (),
     *,
     here: Path = HERE,
     suffixes: tuple[str, ...],
-    baselines: Literal["default", "all"],
-    anat_align: AlignmentModel,
-    anat_scale: IntensityScaling,
-    anat_mask: Extracted,
-    anat_tools: Tools,
-    random_seed: int,
-    sloppy: bool,
-) -> _Scans:
+    preparation: ScanPreparation,
+    baselines: Literal["default", "all"] = "default",
+    grid_mm: tuple[float, float, float] | None = None,
+    grid_orientation: str = "",
+) -> PreparedScans:
     """Bring the scans of one head into one frame, onto one grid and to [0, 1].
 
     Parameters
     ----------
-    highres_files, lowres_files : list[File]
-        High- and low-resolution scan of each contrast, as acquired.
     template_mask : Mask
         Brain in the template (3D, boolean).
+    highres_files, lowres_files : Sequence[File]
+        Scan of each contrast, as acquired; empty if there are no scans of this resolution.
     suffixes : tuple[str, ...]
         BIDS suffix of each contrast; the first defines the frame.
-
-    Returns
-    -------
-    tuple[list[Map], list[Map], list[Map], Mask, Mask, Facts]
-        High-resolution scans on one grid; low-resolution scans on this grid by cubic splines; all
-        contrasts from each of the other interpolations, in order; mask of the scans (`anat_mask`);
-        brain; and position of each scan, intensities that were scaled to 1, and the transform to
-        the template.
+    baselines : {"default", "all"}
+        Interpolations of low-resolution scans beside the cubic spline.
+    grid_mm, grid_orientation : tuple[float, float, float] | None, str
+        Voxel size (mm) of the training images of a model, and anatomical axis perpendicular to its
+        slices. They define the grid, around the first scan, if there are no high-resolution scans.
     """
     from bids_sr.registration import structural_preparation
     from bids_sr.registration.ants import load
+    from bids_sr.registration.model_grid import grid_around
 
-    interpolations = _other_interpolations(baselines, anat_align)
-    scans = {
-        (name, kind): load(path)
-        for name, *paths in zip(suffixes, highres_files, lowres_files, strict=True)
-        for kind, path in zip(("highres", "lowres"), paths, strict=True)
+    align, units = preparation.anat_align, _UNITS[preparation.anat_scale]
+    interpolations = _other_interpolations(baselines, align) if lowres_files else ()
+    files = {"highres": highres_files, "lowres": lowres_files}
+    files_by_contrast = {
+        kind: dict(zip(suffixes, paths, strict=True)) for kind, paths in files.items() if paths
     }
-    unbias, extract_brain, align_linear = _external_tools(anat_tools, anat_align, here)
+    scans = {
+        (name, kind): load(paths[name])
+        for name in suffixes
+        for kind, paths in files_by_contrast.items()
+    }
+    grid = None
+    if grid_mm is not None:
+        grid = grid_around(scans[suffixes[0], "lowres"], grid_mm, grid_orientation)
+    unbias, extract_brain, align_linear = _external_tools(preparation.anat_tools, align, here)
     prepared = structural_preparation.prepare(
         scans,
         template,
         template_mask.data,
-        seed=random_seed,
+        seed=preparation.random_seed,
         prefix=str(here / "scans_"),
-        sloppy=sloppy,
+        sloppy=preparation.sloppy,
         interpolations=("bspline", *interpolations),
-        align=anat_align,
-        scale=anat_scale,
-        extracted=anat_mask,
+        align=align,
+        scale=preparation.anat_scale,
+        extracted=preparation.anat_mask,
+        grid=grid,
         unbias=unbias,
         extract_brain=extract_brain,
-        align_linear=align_linear,
+        align_linear=align_linear if lowres_files else None,
     )
     metadata = {
-        "Resolution": grid_text(suffixes[0], anat_align),
+        "Resolution": (grid_text if highres_files else _grid_of_model)(suffixes[0], align),
         "SkullStripped": True,
-        "Description": _UNITS[anat_scale],
+        "Description": (
+            units if lowres_files else units.replace("low-resolution", "high-resolution")
+        ),
     }
     series = {
         name: [
@@ -145,8 +168,8 @@ def prepare_scans(
             for suffix in suffixes
         ]
         for name, stack in {"measured": prepared.hr, **prepared.lr}.items()
+        if stack
     }
-    facts = {**prepared.record(anat_align), "acquired_mm": largest_voxels(scans)}
     if (cropped := prepared.facts.get("template", {}).get("brain_cropped_percent", 0.0)) > 1:
         _LOGGER.warning(
             "The brain extends beyond the intracranial mask of the template, so %.1f %% of the"
@@ -154,9 +177,19 @@ def prepare_scans(
             " template.",
             cropped,
         )
-    other_scans = [scan for name in interpolations for scan in series[name]]
-    mask, brain = (Volume(voxels, prepared.affine) for voxels in (prepared.mask, prepared.brain))
-    return series["measured"], series["bspline"], other_scans, mask, brain, facts
+    facts: Facts = {"units": prepared.units, "align": align, "offsets": prepared.facts}
+    if highres_files:
+        facts = prepared.record(align)
+    if lowres_files:
+        facts = {**facts, "acquired_mm": largest_voxels(scans)}
+    return PreparedScans(
+        coarse_scans=series.get("bspline", []),
+        other_scans=[scan for name in interpolations for scan in series[name]],
+        scan_mask=Volume(prepared.mask, prepared.affine),
+        scan_facts=facts,
+        fine_scans=series.get("measured"),
+        scan_brain=Volume(prepared.brain, prepared.affine) if highres_files else None,
+    )
 
 
 def _other_interpolations(baselines: str, anat_align: AlignmentModel) -> tuple[str, ...]:
@@ -196,169 +229,8 @@ def _external_tools(
     return unbias, extract_brain, align_linear
 
 
-@step(
-    makes=("fine_scans", "scan_mask", "scan_brain", "scan_facts"),
-    memory=PREPARE_SCANS,
-    cost=_cost_of_preparation,
-)
-def prepare_control(
-    highres_files: list[File],
-    template: Image,
-    template_mask: Mask,
-    *,
-    here: Path = HERE,
-    suffixes: tuple[str, ...],
-    anat_align: AlignmentModel,
-    anat_scale: IntensityScaling,
-    anat_mask: Extracted,
-    anat_tools: Tools,
-    random_seed: int,
-    sloppy: bool,
-) -> tuple[list[Map], Mask, Mask, Facts]:
-    """Bring the high-resolution scans of one session into one frame and to [0, 1].
-
-    Parameters
-    ----------
-    highres_files : list[File]
-        Scan of each contrast, as acquired.
-    template_mask : Mask
-        Brain in the template (3D, boolean).
-    suffixes : tuple[str, ...]
-        BIDS suffix of each contrast; the first defines the frame.
-
-    Returns
-    -------
-    tuple[list[Map], Mask, Mask, Facts]
-        Scans on one grid; mask of the scans (`anat_mask`); brain; and position of each scan and
-        the matrix to the template.
-    """
-    from bids_sr.registration import structural_preparation
-    from bids_sr.registration.ants import load
-
-    unbias, extract_brain, _ = _external_tools(anat_tools, anat_align, here)
-    prepared = structural_preparation.prepare(
-        {
-            (name, "highres"): load(path)
-            for name, path in zip(suffixes, highres_files, strict=True)
-        },
-        template,
-        template_mask.data,
-        seed=random_seed,
-        prefix=str(here / "scans_"),
-        sloppy=sloppy,
-        align=anat_align,
-        scale=anat_scale,
-        extracted=anat_mask,
-        unbias=unbias,
-        extract_brain=extract_brain,
-    )
-    metadata = {
-        "Resolution": grid_text(suffixes[0], anat_align),
-        "SkullStripped": True,
-        "Description": _UNITS[anat_scale].replace("low-resolution", "high-resolution"),
-    }
-    scans = [
-        make_scan(Volume(prepared.hr[suffix], prepared.affine), "measured", suffix, metadata)
-        for suffix in suffixes
-    ]
-    facts = prepared.record(anat_align)
-    mask, brain = (Volume(voxels, prepared.affine) for voxels in (prepared.mask, prepared.brain))
-    return scans, mask, brain, facts
-
-
 def _grid_of_model(first: str, align: str) -> str:
     """Return the description of a grid without a high-resolution scan, for sidecars."""
     if align.startswith("template"):
         return "grid with the voxel size of the model, covering the template brain"
     return f"grid with the voxel size of the model, covering the low-resolution {first} scan"
-
-
-@step(
-    makes=("coarse_scans", "other_scans", "scan_mask", "scan_facts"),
-    memory=PREPARE_SCANS,
-    cost=_cost_of_preparation,
-)
-def prepare_lowres(
-    lowres_files: list[File],
-    template: Image,
-    template_mask: Mask,
-    *,
-    here: Path = HERE,
-    suffixes: tuple[str, ...],
-    grid_mm: tuple[float, float, float],
-    grid_orientation: str,
-    baselines: Literal["default", "all"],
-    anat_align: AlignmentModel,
-    anat_scale: IntensityScaling,
-    anat_mask: Extracted,
-    anat_tools: Tools,
-    random_seed: int,
-    sloppy: bool,
-) -> tuple[list[Map], list[Map], Mask, Facts]:
-    """Bring low-resolution scans of one head onto a grid with a model's voxel size and to [0, 1].
-
-    Parameters
-    ----------
-    lowres_files : list[File]
-        Scan of each contrast, as acquired.
-    template_mask : Mask
-        Brain in the template (3D, boolean).
-    suffixes : tuple[str, ...]
-        BIDS suffix of each contrast; the grid is placed around the first scan.
-    grid_mm : tuple[float, float, float]
-        Voxel size of the training images of the model (mm).
-    grid_orientation : str
-        Anatomical axis perpendicular to the slices of the model.
-
-    Returns
-    -------
-    tuple[list[Map], list[Map], Mask, Facts]
-        Scans by cubic splines; scans from each of the other interpolations, in order; mask of the
-        scans (`anat_mask`); and alignment, position of each scan, and intensities that were scaled
-        to 1.
-    """
-    from bids_sr.registration import structural_preparation
-    from bids_sr.registration.ants import load
-    from bids_sr.registration.model_grid import grid_around
-
-    interpolations = _other_interpolations(baselines, anat_align)
-    scans = {
-        (name, "lowres"): load(path) for name, path in zip(suffixes, lowres_files, strict=True)
-    }
-    unbias, extract_brain, align_linear = _external_tools(anat_tools, anat_align, here)
-    prepared = structural_preparation.prepare(
-        scans,
-        template,
-        template_mask.data,
-        seed=random_seed,
-        prefix=str(here / "scans_"),
-        sloppy=sloppy,
-        interpolations=("bspline", *interpolations),
-        align=anat_align,
-        scale=anat_scale,
-        extracted=anat_mask,
-        grid=grid_around(scans[suffixes[0], "lowres"], grid_mm, grid_orientation),
-        unbias=unbias,
-        extract_brain=extract_brain,
-        align_linear=align_linear,
-    )
-    metadata = {
-        "Resolution": _grid_of_model(suffixes[0], anat_align),
-        "SkullStripped": True,
-        "Description": _UNITS[anat_scale],
-    }
-    series = {
-        name: [
-            make_scan(Volume(stack[suffix], prepared.affine), name, suffix, metadata)
-            for suffix in suffixes
-        ]
-        for name, stack in prepared.lr.items()
-    }
-    other_scans = [scan for name in interpolations for scan in series[name]]
-    facts = {
-        "units": prepared.units,
-        "align": anat_align,
-        "offsets": prepared.facts,
-        "acquired_mm": largest_voxels(scans),
-    }
-    return series["bspline"], other_scans, Volume(prepared.mask, prepared.affine), facts

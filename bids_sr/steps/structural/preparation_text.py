@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bids_sr.metrics.word_lists import enumerate_words
-from bids_sr.steps.structural.scans import AlignmentModel, Extracted, IntensityScaling, Tools
+from bids_sr.steps.structural.scans import ScanPreparation, Tools
 
 _TO_TEMPLATE = (
     "aligned to the high-resolution {} scan, which was aligned to the template, with %s that"
@@ -46,19 +46,14 @@ _SCALED = {
 }
 
 
-def describe_preparation(
-    suffixes: Sequence[str],
-    align: AlignmentModel,
-    scale: IntensityScaling,
-    extracted: Extracted,
-    tools: Tools,
-) -> str:
+def describe_preparation(suffixes: Sequence[str], preparation: ScanPreparation) -> str:
     """Return methods text of the preparation of scans of both resolutions.
 
     `suffixes` are the BIDS suffixes of the contrasts; the first defines the frame.
     """
     first, contrasts = suffixes[0], " and ".join(suffixes)
-    aligned = _ALIGNED[align].format(first)
+    tools = preparation.anat_tools
+    aligned = _ALIGNED[preparation.anat_align].format(first)
     trilinear = (
         " For trilinear interpolation, low-resolution scans were aligned with FSL FLIRT [@flirt]"
         " and the correlation ratio cost function."
@@ -66,7 +61,7 @@ def describe_preparation(
     return (
         f"The high- and low-resolution {contrasts} scans were {_corrected(tools)}, {aligned}"
         f" and resampled with a single interpolation. The brain was"
-        f" {_brain_text(extracted, tools)}. Intensities {_SCALED[scale]}."
+        f" {_brain_text(preparation)}. Intensities {_SCALED[preparation.anat_scale]}."
         f"{trilinear * (tools == 'fsl')}"
     )
 
@@ -76,13 +71,13 @@ def _corrected(tools: Tools) -> str:
     return f"corrected for intensity non-uniformity with {bias}"
 
 
-def _brain_text(extracted: Extracted, tools: Tools) -> str:
+def _brain_text(preparation: ScanPreparation) -> str:
     brain = (
         "extracted with FSL BET2 [@bet]"
-        if tools == "fsl"
+        if preparation.anat_tools == "fsl"
         else "extracted with the brain mask of the template"
     )
-    return f"{brain}, dilated by 6 mm" if extracted == "intracranial" else brain
+    return f"{brain}, dilated by 6 mm" if preparation.anat_mask == "intracranial" else brain
 
 
 CONTROL_PREPARATION_TEXT = (
@@ -99,18 +94,14 @@ _SCALED_ALONE = {
 
 
 def describe_lowres_preparation(
-    suffixes: Sequence[str],
-    align: AlignmentModel,
-    scale: IntensityScaling,
-    extracted: Extracted,
-    tools: Tools,
-    grid_mm: Sequence[float],
+    suffixes: Sequence[str], preparation: ScanPreparation, grid_mm: Sequence[float]
 ) -> str:
     """Return methods text of the preparation of low-resolution scans for the grid of a model.
 
     `suffixes` are the BIDS suffixes of the contrasts; the first defines the frame. `grid_mm` is
     the voxel size (mm).
     """
+    align, tools = preparation.anat_align, preparation.anat_tools
     aligned = _ALIGNED[align].replace("high-resolution", "low-resolution").format(suffixes[0])
     size = " × ".join(f"{mm:g}" for mm in grid_mm)
     around = "the template's brain" if align.startswith("template") else "this scan"
@@ -122,7 +113,7 @@ def describe_lowres_preparation(
         f"The {enumerate_words(suffixes)} scans of participants without high-resolution scans were"
         f" {_corrected(tools)}, {aligned} and resampled with a single interpolation to a grid"
         f" around {around} with the voxel size of the model ({size} mm). The brain was"
-        f" {_brain_text(extracted, tools)}. Intensities {_SCALED_ALONE[scale]}. For these"
-        " participants, accuracy was not measured because there are no measured high-resolution"
-        f" scans.{trilinear * (tools == 'fsl')}"
+        f" {_brain_text(preparation)}. Intensities {_SCALED_ALONE[preparation.anat_scale]}. For"
+        " these participants, accuracy was not measured because there are no measured"
+        f" high-resolution scans.{trilinear * (tools == 'fsl')}"
     )

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from bids_sr.evaluation.acquired_scan import acquired_scan_rows
+from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array, Float32
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MetricRow
@@ -23,6 +24,18 @@ AlignmentModel = Literal[
 IntensityScaling = Literal["percentile", "range"]
 Extracted = Literal["brain", "intracranial"]
 Tools = Literal["ants", "fsl"]
+
+
+@frozen
+class ScanPreparation:
+    """Settings of the preparation of structural scans; the options have the same names."""
+
+    anat_align: AlignmentModel
+    anat_scale: IntensityScaling
+    anat_mask: Extracted
+    anat_tools: Tools
+    random_seed: int
+    sloppy: bool
 
 
 def grid_text(first: str, align: str) -> str:

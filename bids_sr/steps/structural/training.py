@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import File, Map, Mask
 from bids_sr.pipeline.step import HERE, step
-from bids_sr.sr.device import Device, TrainPrecision, choose_device
-from bids_sr.sr.method import Cost, get_method
-from bids_sr.sr.recipe import RecipeName
-from bids_sr.sr.recipe_changes import RecipeChange
+from bids_sr.sr.device import Device, choose_device
+from bids_sr.sr.method import Cost
+from bids_sr.sr.models.request import TrainingSettings, request_model
 from bids_sr.sr.training_text import images_text
 from bids_sr.steps.memory import RESOLVE_SCANS, TRAIN_ON_SCANS
 from bids_sr.steps.structural.scans import (
@@ -21,12 +21,8 @@ from bids_sr.steps.structural.scans import (
     stack_scans,
 )
 from bids_sr.steps.training import (
-    MODEL,
-    Model,
-    Source,
-    TrainingSettings,
+    ModelFiles,
     describe_network,
-    is_given,
     read_cards,
     train_or_reuse,
     training_work,
@@ -70,23 +66,14 @@ def describe_networks_of_scans(
     return f"{text} {_channels_text(training.method)}"
 
 
-def _cost_of_training(
-    method: str,
-    suffixes: Sequence[str],
-    recipe: RecipeName,
-    recipe_changes: tuple[RecipeChange, ...],
-    model_source: Source,
-    pretrained: Path | None,
-    max_train_minutes: float | None,
-) -> Cost:
-    if is_given(pretrained, model_source):
+def _cost_of_training(training: TrainingSettings, suffixes: Sequence[str]) -> Cost:
+    if training.is_given:
         return Cost(always=0.5)
-    seconds = _TRAINING_S[recipe != "fast"] * len(suffixes)
-    seconds *= training_work(method, recipe, recipe_changes)
-    return Cost(high=seconds, limit=60 * (max_train_minutes or math.inf))
+    seconds = _TRAINING_S[training.recipe != "fast"] * len(suffixes) * training_work(training)
+    return Cost(high=seconds, limit=60 * (training.max_train_minutes or math.inf))
 
 
-@step(makes=MODEL, memory=TRAIN_ON_SCANS, resumes=True, cost=_cost_of_training)
+@step(memory=TRAIN_ON_SCANS, resumes=True, cost=_cost_of_training)
 def train_on_scans(
     scan_mask: Mask,
     heads_fine: list[Map] | None = None,
@@ -94,24 +81,11 @@ def train_on_scans(
     heads_masks: dict[str, Mask] | None = None,
     *,
     here: Path = HERE,
-    method: str,
+    training: TrainingSettings,
     suffixes: tuple[str, ...] = (),
     anat_align: AlignmentModel,
     anat_scale: IntensityScaling,
-    recipe: RecipeName,
-    recipe_changes: tuple[RecipeChange, ...],
-    model_source: Source,
-    model_dir: Path | None,
-    pretrained: Path | None,
-    vgg_weights: Path | None,
-    train_precision: TrainPrecision,
-    max_train_minutes: float | None,
-    random_seed: int,
-    omp_nthreads: int,
-    device: Device,
-    force: bool,
-    sloppy: bool,
-) -> Model:
+) -> ModelFiles:
     """Train a network on all contrasts of one or several heads, or reuse a trained network.
 
     Parameters
@@ -122,12 +96,9 @@ def train_on_scans(
         Brain of each head by its name; None if a trained model is used.
     suffixes : tuple[str, ...]
         Contrasts of the participant; the heads have the same contrasts.
-    vgg_weights : Path | None
-        File of VGG-19 weights; None to train without the perceptual loss.
     """
     from bids_sr.sr.data.contrast_channels import contrast_image, joined_contrasts
     from bids_sr.sr.inference.apply_to_contrasts import SAME_GRID
-    from bids_sr.sr.models.request import TrainingRequest
 
     heads_fine, heads_coarse, heads_masks = heads_fine or [], heads_coarse or [], heads_masks or {}
     count = len(heads_fine) // max(1, len(heads_masks))
@@ -137,31 +108,11 @@ def train_on_scans(
         scan_range = slice(position * count, (position + 1) * count)
         fine, coarse = stack_scans(heads_fine[scan_range]), stack_scans(heads_coarse[scan_range])
         heads.append(contrast_image(fine, coarse, mask.data, mask.affine, suffixes, name))
-    training = TrainingRequest(
-        method=get_method(method),
-        recipe=recipe,
-        changes=recipe_changes,
-        source=model_source,
-        factor=SAME_GRID,
-        align=anat_align,
-        scale=anat_scale,
-        model_dir=model_dir,
-        pretrained=pretrained,
-        seed=random_seed,
-        threads=omp_nthreads,
-        device=choose_device(device),
-        precision=train_precision,
-        max_train_minutes=max_train_minutes,
-        vgg_weights=vgg_weights,
-        sloppy=sloppy,
+    request = replace(
+        request_model(training, SAME_GRID), anat_align=anat_align, anat_scale=anat_scale
     )
     return train_or_reuse(
-        training,
-        tuple(heads) or None,
-        here,
-        scan_mask.affine,
-        joined_contrasts(suffixes),
-        force=force,
+        request, tuple(heads) or None, here, scan_mask.affine, joined_contrasts(suffixes)
     )
 
 

@@ -352,9 +352,12 @@ def test_control_scans_are_measured_by_session(maker: BidsMaker) -> None:
     plan = check(settings)
     assert not plan.problems
     graph = make_graph(settings, plan, "0")
-    assert len(nodes_of(graph, "prepare_control")) == 2
     assert len(nodes_of(graph, "train_on_scans")) == 1
-    suffixes = [graph.settings[node]["suffixes"] for node in nodes_of(graph, "prepare_control")]
+    suffixes = [
+        graph.settings[node]["suffixes"]
+        for node in nodes_of(graph, "prepare_scans")
+        if "lowres_files" not in graph.wires[node]
+    ]
     assert suffixes == [("T1w", "FLAIR"), ("T1w",)]
     metrics_nodes = [node for node in graph.nodes if node.name == "keep_scan_metrics"]
     sessions = [graph.settings[node]["entities"] for node in metrics_nodes]
@@ -399,7 +402,7 @@ def test_low_resolution_scans_are_super_resolved_by_a_pretrained_model(
     )
     assert "sub-01_T1w.nii.gz, sub-01_T2w.nii.gz, sub-01_FLAIR.nii.gz" in text
     graph = make_graph(settings, plan, "0")
-    (prepared,) = nodes_of(graph, "prepare_lowres")
+    (prepared,) = nodes_of(graph, "prepare_scans")
     assert graph.settings[prepared]["grid_mm"] == (3.0, 3.0, 3.0)
     assert graph.settings[prepared]["grid_orientation"] == "I-S"
     assert not nodes_of(graph, "measure_scans")

@@ -242,6 +242,35 @@ def test_fields_of_an_optional_record_are_optional() -> None:
     assert split.inputs["mask"].default is None
 
 
+@dataclass(frozen=True, slots=True)
+class WideLimits(Limits):
+    """Limits with a setting that `clip` does not use."""
+
+    speed: float = 1.0
+
+
+def _cost_of_clipping(limits: Limits, count: int) -> Cost:
+    return Cost(always=count * (limits.high - limits.low))
+
+
+@step(cost=_cost_of_clipping)
+def clip(boldref: Image, *, limits: Limits, count: int = 2) -> Image:
+    """Restrict an image to limits."""
+    return boldref.like(boldref.data.clip(limits.low, limits.high))
+
+
+def test_a_step_takes_the_fields_of_its_record_and_the_cost_depends_on_the_record(
+    bold: Path,
+) -> None:
+    with Flow(Scope("all_wf")) as flow:
+        boldref = average(bold, count=3)  # type: ignore[arg-type]
+        clip(boldref, limits=WideLimits(4.0, speed=3.0))
+    graph = Graph(flow.scope)
+    node = next(node for node in graph.nodes if node.step is clip)
+    assert graph.settings[node] == {"low": 4.0, "high": 9.0, "count": 2}
+    assert node.cost == Cost(always=10.0)
+
+
 def test_two_fields_with_one_name_are_an_error() -> None:
     with pytest.raises(TypeError, match="two parameters of compare"):
 

@@ -98,7 +98,10 @@ def fit(images, changed_recipe, work_dir, ndim=3, progress=None, **fields):
     """Train the tiny method with factor 2, in plane (2D) or along all axes (3D)."""
     factor = (2.0, 2.0, 2.0) if ndim == 3 else (2.0, 2.0, 1.0)
     request = TrainingRequest(
-        method=a_method(ndim), changed=changed_recipe, **{"factor": factor, "seed": 3} | fields
+        method="tiny",
+        unregistered=a_method(ndim),
+        changed=changed_recipe,
+        **{"factor": factor, "random_seed": 3} | fields,
     )
     return fit_images(request, images, work_dir, progress)
 

@@ -237,7 +237,7 @@ def test_invalid_changes_of_a_recipe_are_rejected(text, recipe, why, fix):
     [
         ("tvx.tv=1", ("tv",), "unknown method 'tvx'", "Did you mean tv?"),
         ("li.mae=2", ("tv",), "not run by this command (selected methods: tv)", "--sr-method li"),
-        ("sbl.tv=1", ("sbl",), "instead of training a network", "Remove the change."),
+        ("sbl.tv=1", ("sbl",), "sbl has no setting 'tv'", "Choose one of these settings."),
         ("cpce.perceptual=1", ("cpce",), "no VGG-19 weights", "--vgg-weights"),
         ("tv.tv=1 tv.tv=2", ("tv",), "specified twice", "once"),
     ],

@@ -19,8 +19,8 @@ from bids_sr.sr.losses.image import (
 )
 from bids_sr.sr.losses.perceptual import VGGPerceptual
 from bids_sr.sr.method import get_method
-from bids_sr.sr.networks.circle import CircleNet, CircleResamplingNet
-from bids_sr.sr.networks.volumetric import DenseResidualNet, ScaledResNet3d
+from bids_sr.sr.networks.circle import CircleResamplingNet
+from bids_sr.sr.networks.volumetric import ScaledResNet3d
 from bids_sr.sr.recipe_changes import change_of_method, change_recipe
 
 TV_FAMILY = ("tv", "dip", "mse3d", "li", "li-agnostic")
@@ -71,16 +71,6 @@ def test_the_values_of_the_code_of_tv_can_be_set():
     }
     # the learning rate is constant for all 200 epochs
     assert recipe.plateau_patience > recipe.epochs
-
-
-@pytest.mark.parametrize("name", TV_FAMILY)
-def test_former_recipes_of_the_tv_family_have_their_dense_network(name):
-    method = get_method(name)
-    former = method.recipe_of_edition("paper", 1)
-    assert isinstance(former.build_generator(1, (2.0, 2.0, 2.0)), DenseResidualNet)
-    assert (former.degradation, former.intensity, former.epochs) == ("gauss", "percentile", 100)
-    assert method.recipe_of_edition("paper", 2) is method.recipes["paper"]
-    assert method.recipe_of_edition("fast", 1) is method.recipes["fast"]
 
 
 def test_the_tv_family_differs_in_losses_and_training_data():
@@ -243,5 +233,3 @@ def test_both_directions_of_the_cycle_use_the_same_architecture():
     network = recipe.build_generator(1, (2.0, 2.0, 1.0))
     assert isinstance(network, CircleResamplingNet)
     assert len(network.blocks) == 12
-    former = get_method("circle").former["paper"].build_generator(1, (2.0, 2.0, 1.0))
-    assert isinstance(former, CircleNet)

@@ -52,11 +52,12 @@ def train(monkeypatch, tmp_path):
         )
         monkeypatch.setattr(training_record, "get_method", lambda _: tiny)
         training = TrainingRequest(
-            method=tiny,
+            method="tiny",
+            unregistered=tiny,
             recipe=name,
             changed=changed,
             factor=(2.0, 2.0, 2.0),
-            seed=3,
+            random_seed=3,
             **request_fields,
         )
         result = train_network(training, balls(1), tmp_path / folder, progress)
@@ -261,22 +262,6 @@ def test_models_with_the_same_training_share_their_sentences(train):
     assert "applies to 2 of 3 models. " in text
     assert "applies to 1 of 3 models. " in text
     assert "by the time limit after 9 of 400 steps" in text
-
-
-def test_a_former_recipe_is_not_called_published():
-    former = get_method("tv").former["paper"]
-    phases = {"search": {"iterations": former.steps, "stopped_by": "iterations"}}
-    values = {
-        "method": "tv",
-        "recipe": "paper",
-        "factor": [2, 2, 2],
-        "settings": plain_recipe(former),
-        "phases": phases,
-    }
-    text = training_sentences([ModelCard.from_json(values)])
-    assert "with the settings of an earlier version of bids-sr" in text
-    assert "differed" not in text
-    assert "published" not in text
 
 
 def test_markup_in_a_foreign_card_does_not_reach_the_text(train):

@@ -22,6 +22,7 @@ from bids_sr.steps.judgment import _maps_of_raw, judge, raise_flags
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.map_comparison import sort_maps_of_run
 from bids_sr.steps.region_growth import grow_region
+from bids_sr.steps.registration import TrainingPair
 
 CONTRASTS = {
     "thumb": {"thumb": 1.0},
@@ -174,10 +175,10 @@ def test_an_empty_region_names_reason_and_remedy(files, tmp_path):
 OPTIONS = {"contrasts": CONTRASTS, "factor": FACTOR, "method_names": (), "at_rest": False}
 
 
-def flags_of(raw_maps, *tables, pair=(), cards=None, **changes):
+def flags_of(raw_maps, *tables, pair=None, cards=None, **changes):
     brain, roi = mask_of("raw"), roi_of("raw")
     summary, rows = raise_flags(
-        list(tables), raw_maps[0], brain, roi, *pair, card_file=cards, **OPTIONS | changes
+        list(tables), raw_maps[0], brain, roi, pair, card_file=cards, **OPTIONS | changes
     )
     json.dumps(summary)
     return summary["flags"], rows
@@ -192,7 +193,11 @@ def test_flags_are_rows_and_sentences(raw_maps):
     low_res[:, :, 3] += 40 * rng.standard_normal((16, 16))
     mask = np.zeros(low_res.shape, dtype=bool)
     mask[5:11, 5:11] = True
-    pair = Volume(high_res, HIGH_AFFINE), Volume(low_res, AFFINE), Volume(mask, AFFINE)
+    pair = TrainingPair(
+        train_highres=Volume(high_res, HIGH_AFFINE),
+        train_lowres=Volume(low_res, AFFINE),
+        pair_mask=Volume(mask, AFFINE),
+    )
     flags, flag_rows = flags_of(
         raw_maps, [MetricRow(series="run", statistic="edge_mismatch", value=2.5)], pair=pair
     )

@@ -29,9 +29,6 @@ SMALL = grid((48, 56, 24), (4.0, 4.0, 5.0), (0, -18, 12))
 DEGREES = np.pi / 180
 
 
-PairOutputs = tuple[Volume, Volume, Volume, np.ndarray, dict[str, object]]
-
-
 def write_image(path: Path, image: Volume) -> Path:
     save_image(image.data, image.affine, path)
     return path
@@ -68,15 +65,16 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, np.ndarr
 
 
 @pytest.fixture(scope="module")
-def pair_outputs(pair: tuple[Path, Path, np.ndarray, Path]) -> PairOutputs:
+def pair_outputs(pair: tuple[Path, Path, np.ndarray, Path]) -> steps.AlignedPair:
     highres, lowres, _, folder = pair
     return steps.register_pair(highres, lowres, here=folder, factor=FACTOR, random_seed=1)
 
 
 def test_the_offset_of_the_pair_is_recovered_in_the_documented_direction(
-    pair_outputs: PairOutputs, pair: tuple[Path, ...]
+    pair_outputs: steps.AlignedPair, pair: tuple[Path, ...]
 ) -> None:
-    _, _, mask, xfm, facts = pair_outputs
+    mask, facts = pair_outputs.pair_mask, pair_outputs.pair_facts
+    xfm = pair_outputs.highres2lowres_xfm
     assert error_mm(xfm[0], pair[2], mask.data, mask.affine) < 0.2
     assert facts["resampled"]
     assert not facts["truncated"]
@@ -85,9 +83,9 @@ def test_the_offset_of_the_pair_is_recovered_in_the_documented_direction(
 
 
 def test_highres_is_resampled_to_the_frame_of_lowres(
-    pair_outputs: PairOutputs, pair: tuple[Path, ...]
+    pair_outputs: steps.AlignedPair, pair: tuple[Path, ...]
 ) -> None:
-    high_res, low_res, *_ = pair_outputs
+    high_res, low_res = pair_outputs.train_highres, pair_outputs.train_lowres
     shape, expected = hr_grid(low_res.data.shape, low_res.affine, FACTOR)
     assert high_res.data.shape == shape
     assert np.allclose(high_res.affine, expected)
@@ -100,10 +98,11 @@ def test_highres_is_resampled_to_the_frame_of_lowres(
 
 def test_an_aligned_pair_is_not_resampled(pair: tuple[Path, ...], tmp_path: Path) -> None:
     aligned_path = pair[3] / "still.nii"
-    high_res, *_, facts = steps.register_pair(
+    outputs = steps.register_pair(
         aligned_path, pair[1], here=tmp_path, factor=FACTOR, random_seed=1
     )
-    assert np.array_equal(high_res.data, load_image(aligned_path)[0])
+    facts = outputs.pair_facts
+    assert np.array_equal(outputs.train_highres.data, load_image(aligned_path)[0])
     assert not facts["resampled"]
     assert facts["displacement_max_mm"] < 0.05
 
@@ -111,26 +110,26 @@ def test_an_aligned_pair_is_not_resampled(pair: tuple[Path, ...], tmp_path: Path
 def test_a_pair_declared_as_registered_is_not_registered(
     pair: tuple[Path, ...], tmp_path: Path
 ) -> None:
-    high_res, low_res, _, xfm, facts = steps.register_pair(
+    outputs = steps.register_pair(
         pair[0], pair[1], here=tmp_path, factor=FACTOR, random_seed=1, registered=True
     )
-    assert np.array_equal(xfm[0], np.eye(4))
-    assert facts["displacement_max_mm"] == 0
-    assert high_res.data.shape == tuple(
-        round(n * f) for n, f in zip(low_res.data.shape, FACTOR, strict=True)
+    assert np.array_equal(outputs.highres2lowres_xfm[0], np.eye(4))
+    assert outputs.pair_facts["displacement_max_mm"] == 0
+    assert outputs.train_highres.data.shape == tuple(
+        round(n * f) for n, f in zip(outputs.train_lowres.data.shape, FACTOR, strict=True)
     )
     assert [*tmp_path.iterdir()] == []
 
 
 def test_a_truncated_pair_equals_cropped_k_space(pair: tuple[Path, ...]) -> None:
-    high_res, low_res, _, xfm, facts = steps.truncate_pair(pair[0], factor=FACTOR)
+    outputs = steps.truncate_pair(pair[0], factor=FACTOR)
     data, affine = load_image(pair[0])
     expected, low_affine = kspace_crop(data, affine, factor=FACTOR)
-    assert np.allclose(low_res.data, np.maximum(expected, 0), atol=1e-3)
-    assert np.allclose(low_res.affine, low_affine)
-    assert np.array_equal(high_res.data, data)
-    assert facts["truncated"]
-    assert np.array_equal(xfm[0], np.eye(4))
+    assert np.allclose(outputs.train_lowres.data, np.maximum(expected, 0), atol=1e-3)
+    assert np.allclose(outputs.train_lowres.affine, low_affine)
+    assert np.array_equal(outputs.train_highres.data, data)
+    assert outputs.pair_facts["truncated"]
+    assert np.array_equal(outputs.highres2lowres_xfm[0], np.eye(4))
 
 
 @pytest.mark.parametrize("slices", [pytest.param(24, marks=pytest.mark.slow), 14])

@@ -30,7 +30,7 @@ from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import write_series
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.steps import primary_dataset, spaces
-from bids_sr.steps.super_resolution import super_resolve
+from bids_sr.steps.super_resolution import AlignedSeries, Inference, super_resolve
 
 FACTOR = (2.0, 2.0, 1.0)
 AXES = {
@@ -153,21 +153,18 @@ def test_a_landmark_has_its_known_position_in_every_space(scene: Scene) -> None:
     """
     mask = scene.boldref.like(np.ones(scene.shape, bool))
     with SeriesReader(scene.folder / "bold.nii") as stc:
-        series, others, _, *_ = super_resolve(
-            stc,
-            scene.boldref,
-            mask,
-            scene.poses,
+        aligned = AlignedSeries(
+            stc=stc, boldref=scene.boldref, bold_mask=mask, hmc_xfms=scene.poses
+        )
+        resolved = super_resolve(
+            aligned,
             space_grids=scene.grids(),
             here=scene.folder,
             series_name="bspline",
             factor=FACTOR,
-            data_consistency="off",
-            precision="auto",
-            force=False,
-            omp_nthreads=1,
-            device="cpu",
+            inference=Inference(precision="auto"),
         )
+    series, others = resolved.series, resolved.space_series
     assert np.abs(centroid(series.volume(1) - 100, series.affine) - LANDMARK).max() < 0.2
     assert [space_series.entities["space"] for space_series in others] == ["T1w", "X", "X"]
     for space_series in others:

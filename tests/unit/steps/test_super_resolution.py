@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -18,8 +17,10 @@ from bids_sr.io.volume import Volume
 from bids_sr.notices import UsageError
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.sr.matrices import kspace_crop
+from bids_sr.sr.models.request import TrainingSettings
+from bids_sr.steps.registration import TrainingPair
 from bids_sr.steps.resampled_series import undo_motion
-from bids_sr.steps.super_resolution import super_resolve
+from bids_sr.steps.super_resolution import AlignedSeries, Guide, Inference, super_resolve
 from bids_sr.steps.training import train_on_pair
 
 FACTOR = (2.0, 2.0, 1.0)
@@ -55,22 +56,18 @@ def volume(path):
     return Volume(*load_image(path))
 
 
-class Model(NamedTuple):
-    model_file: Path
-    card_file: Path
-    log_file: Path
-
-
 def train(files, folder, **settings):
     """Return the files of a sloppy training in a folder."""
     folder.mkdir(exist_ok=True)
-    pair = [volume(files[0] / f"{name}.nii") for name in ("highres", "lowres", "mask")]
-    return Model(
-        *train_on_pair(*pair, here=folder, method="dcnet", factor=FACTOR, sloppy=True, **settings)
+    names = {"train_highres": "highres", "train_lowres": "lowres", "pair_mask": "mask"}
+    pair = TrainingPair(
+        **{field: volume(files[0] / f"{name}.nii") for field, name in names.items()}
     )
+    training = TrainingSettings(method="dcnet", sloppy=True, **settings)
+    return train_on_pair(pair, here=folder, training=training, factor=FACTOR)
 
 
-def resolve(files, folder, series, *, bold=None, **inputs):
+def resolve(files, folder, series, *, bold=None, settings=None, **inputs):
     """Return the path of one series in a folder."""
     folder.mkdir(exist_ok=True)
     data, poses = files
@@ -79,22 +76,18 @@ def resolve(files, folder, series, *, bold=None, **inputs):
         if series == "raw":
             result = undo_motion(stc, boldref, poses, here=folder)
         else:
-            settings = {
-                "data_consistency": "off",
-                "precision": "auto",
-                "force": False,
-                "omp_nthreads": 1,
-            }
-            result, *_ = super_resolve(
-                stc,
-                boldref,
-                mask.like(mask.data > 0.5),
-                poses,
+            inference = Inference(precision="auto", **settings or {})
+            aligned = AlignedSeries(
+                stc=stc, boldref=boldref, bold_mask=mask.like(mask.data > 0.5), hmc_xfms=poses
+            )
+            result = super_resolve(
+                aligned,
                 here=folder,
                 series_name=series,
                 factor=FACTOR,
-                **(settings | {"device": "cpu"} | inputs),
-            )
+                inference=inference,
+                **inputs,
+            ).series
     return Path(result.path)
 
 
@@ -115,7 +108,8 @@ def test_training_writes_model_card_and_log(model):
 def test_a_series_has_the_right_grid_header_and_intensity(files, tmp_path, model, series):
     inputs = {"model_file": model.model_file} if series == "dcnet" else {}
     if series in ("inject", "ratio"):
-        inputs = {"highres_file": files[0] / "highres.nii", "highres2boldref_xfm": np.eye(4)[None]}
+        highres = files[0] / "highres.nii"
+        inputs = {"guide": Guide(highres_file=highres, highres2boldref_xfm=np.eye(4)[None])}
     path = resolve(files, tmp_path / series, series, **inputs)
     image, source = nib.load(path), nib.load(files[0] / "bold.nii")
     assert image.shape == ((12, 12, 6, 4) if series == "raw" else (24, 24, 6, 4))
@@ -165,7 +159,9 @@ def test_a_model_of_another_resolution_is_rejected_unless_forced(files, tmp_path
     inputs = {"model_file": model.model_file, "bold": other_bold}
     with pytest.raises(UsageError, match=r"resolution.*3\.9 x 3\.9(?s:.*)--force"):
         resolve(files, tmp_path / "refused", "dcnet", **inputs)
-    assert resolve(files, tmp_path / "forced", "dcnet", force=True, **inputs).exists()
+    assert resolve(
+        files, tmp_path / "forced", "dcnet", settings={"force": True}, **inputs
+    ).exists()
 
 
 def test_the_series_is_bitwise_equal_in_another_folder(files, tmp_path, model):

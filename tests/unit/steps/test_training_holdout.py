@@ -9,12 +9,14 @@ from shortnames import against_of, measure_of
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.sr.matrices import kspace_crop
+from bids_sr.sr.models.request import TrainingSettings
+from bids_sr.steps.registration import TrainingPair
 from bids_sr.steps.training import score_pair, train_on_pair
 
 FACTOR = (2.0, 2.0, 1.0)
 
 
-def make_pair(seed: int, gain: float = 1.0) -> tuple[Volume, Volume, Volume]:
+def make_pair(seed: int, gain: float = 1.0) -> TrainingPair:
     """Return a pair of images of a random head and its mask; `gain` scales the high-resolution
     image.
     """
@@ -24,24 +26,23 @@ def make_pair(seed: int, gain: float = 1.0) -> tuple[Volume, Volume, Volume]:
     highres = (head * (500 + 500 * rng.random((24, 24, 6)))).astype(np.float32)
     high_affine = np.diag([-1.5, 1.5, 4, 1.0])
     lowres, affine = kspace_crop(highres, high_affine, factor=FACTOR)
-    return (
-        Volume(gain * highres, high_affine),
-        Volume(lowres, affine),
-        Volume(head[::2, ::2], affine),
+    return TrainingPair(
+        train_highres=Volume(gain * highres, high_affine),
+        train_lowres=Volume(lowres, affine),
+        pair_mask=Volume(head[::2, ::2], affine),
     )
 
 
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    return train_on_pair(*make_pair(0), here=folder, method="srgan", factor=FACTOR, sloppy=True)[0]
+    training = TrainingSettings(method="srgan", sloppy=True)
+    return train_on_pair(make_pair(0), here=folder, training=training, factor=FACTOR).model_file
 
 
-def score(
-    model_file: Path, pair: tuple[Volume, Volume, Volume]
-) -> dict[tuple[str, str, str], MetricRow]:
+def score(model_file: Path, pair: TrainingPair) -> dict[tuple[str, str, str], MetricRow]:
     rows = score_pair(
-        *pair,
+        pair,
         model_file,
         method="srgan",
         factor=FACTOR,

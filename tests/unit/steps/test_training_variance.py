@@ -1,9 +1,9 @@
 """Test the estimation of variance maps of a run, and their use."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -19,11 +19,13 @@ from bids_sr.notices import UsageError
 from bids_sr.spatial.output_grids import PlacedGrid
 from bids_sr.sr.matrices import kspace_crop
 from bids_sr.sr.models.model import load_model, save_model
+from bids_sr.sr.models.request import ModelSettings
 from bids_sr.sr.operators import level_above, to_slices
+from bids_sr.sr.recipe_changes import RecipeChange
 from bids_sr.sr.variance.add_detail import _displace
 from bids_sr.steps import training
 from bids_sr.steps.self_test import gather_tested
-from bids_sr.steps.super_resolution import super_resolve
+from bids_sr.steps.super_resolution import AlignedSeries, Guide, Inference, super_resolve
 from bids_sr.steps.training import estimate_variance
 
 FACTOR = (2.0, 2.0, 1.0)
@@ -84,16 +86,9 @@ def load_mask(files):
     return image.like(image.data > 0.5)
 
 
-class Estimation(NamedTuple):
-    model_file: Path
-    card_file: Path
-    log_file: Path
-    weight: Volume
-    tested: dict
-
-    @property
-    def card(self):
-        return json.loads(self.card_file.read_text())
+def card_of(estimation):
+    """Return the model card, which the step has written to a file."""
+    return json.loads(estimation.card_file.read_text())
 
 
 def estimate(
@@ -102,17 +97,14 @@ def estimate(
     """Run a sloppy estimation in a folder and return its results."""
     folder.mkdir(exist_ok=True)
     folder_in = folder_in or files
-    settings = {"factor": FACTOR, "n_dummy": DUMMIES, "sloppy": True}
+    names = {"factor", "n_dummy", "interpolations", "outliers", "calibration"}
+    others = {"factor": FACTOR, "n_dummy": DUMMIES}
+    others |= {name: options.pop(name) for name in names & options.keys()}
+    training = ModelSettings(**({"method": method, "sloppy": True} | options))
     with SeriesReader(folder_in / bold) as preproc:
-        outputs = estimate_variance(
-            preproc,
-            load_mask(folder_in),
-            hmc_xfms,
-            here=folder,
-            method=method,
-            **(settings | options),
+        return estimate_variance(
+            preproc, load_mask(folder_in), hmc_xfms, here=folder, training=training, **others
         )
-    return Estimation(*outputs)
 
 
 def resolve(
@@ -129,26 +121,26 @@ def resolve(
     """Return the path of the series in a folder."""
     folder.mkdir(exist_ok=True)
     folder_in = folder_in or files
-    settings = {"factor": FACTOR, "data_consistency": "off", "precision": "auto", "force": False}
-    guide = (
-        {"highres_file": files / "fine.nii", "highres2boldref_xfm": np.eye(4)[None]}
-        if static
-        else {}
-    )
-    maps = {} if estimation is None else {"model_file": estimation.model_file}
+    names = {item.name for item in fields(Inference)}
+    settings = {name: options.pop(name) for name in names & options.keys()}
+    guide = Guide(highres_file=files / "fine.nii", highres2boldref_xfm=np.eye(4)[None])
     with SeriesReader(folder_in / bold) as stc:
-        result, *_ = super_resolve(
-            stc,
-            volume(folder_in / "boldref.nii"),
-            load_mask(folder_in),
-            np.load(files / "hmc.npy")[: stc.shape[3]],
+        aligned = AlignedSeries(
+            stc=stc,
+            boldref=volume(folder_in / "boldref.nii"),
+            bold_mask=load_mask(folder_in),
+            hmc_xfms=np.load(files / "hmc.npy")[: stc.shape[3]],
+        )
+        result = super_resolve(
+            aligned,
+            None if estimation is None else estimation.model_file,
+            guide=guide if static else None,
             here=folder,
             series_name=series,
-            omp_nthreads=1,
-            device="cpu",
-            **(settings | maps | guide | options),
+            inference=Inference(**{"precision": "auto"} | settings),
+            **({"factor": FACTOR} | options),
         )
-    return Path(result.path)
+    return Path(result.series.path)
 
 
 def zerofilled(files, folder, **options):
@@ -177,7 +169,7 @@ def series(files, estimation, tmp_path_factory):
 
 
 def test_an_estimation_writes_model_card_log_and_map(files, estimation):
-    card = estimation.card
+    card = card_of(estimation)
     assert (card["method"], card["trained_on"], card["applied"]) == ("sbl", "series", True)
     assert card["held_out"]["explained_over_zerofill"] > 0.02
     assert set(card["data_sha256"]) == {"series", "mask"}
@@ -194,7 +186,7 @@ def test_an_estimation_writes_model_card_log_and_map(files, estimation):
 def test_series_are_tested_at_half_the_resolution_or_have_a_reason(files, tmp_path, estimation):
     tested = estimate(files, tmp_path / "own", interpolations=("bspline",)).tested
     tested_control = estimate(files, tmp_path / "control", "sdmod").tested
-    card = estimation.card
+    card = card_of(estimation)
     assert tested["sbl"] == estimation.tested["sbl"]
     assert tested["sbl"]["share"] == card["held_out"]["explained_over_zerofill"], (
         "the gate's figure"
@@ -245,15 +237,15 @@ def test_maps_of_another_run_are_not_tested_on_this_run(files, tmp_path, estimat
 
 
 def test_known_head_motion_is_regressed_out(files, tmp_path, estimation):
-    card = estimate(files, tmp_path / "node", hmc_xfms=np.load(files / "hmc.npy")).card
+    card = card_of(estimate(files, tmp_path / "node", hmc_xfms=np.load(files / "hmc.npy")))
     assert set(card["data_sha256"]) == {"series", "mask", "nuisance"}
-    assert card["data_sha256"]["series"] == estimation.card["data_sha256"]["series"]
+    assert card["data_sha256"]["series"] == card_of(estimation)["data_sha256"]["series"]
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_series_has_the_right_grid_and_is_consistent_with_the_data(files, tmp_path, method):
     estimation = estimate(files, tmp_path / "node", method)
-    assert estimation.card["applied"]
+    assert card_of(estimation)["applied"]
     path = resolve(files, tmp_path / "series", estimation, method)
     image = nib.load(path)
     assert image.shape == (62, 58, 5, COUNT)
@@ -323,7 +315,7 @@ def test_static_detail_is_only_added_with_a_high_resolution_image(
 
 def test_a_run_with_too_few_volumes_is_zero_filled(files, tmp_path):
     estimation = estimate(files, tmp_path / "node", bold="short.nii")
-    card = estimation.card
+    card = card_of(estimation)
     assert not card["applied"]
     reason = card["held_out"]["model"]
     assert reason.startswith("zero filling: the run has too few volumes")
@@ -339,7 +331,7 @@ def test_a_run_of_five_volumes_has_no_variance_map(files, tmp_path, method):
     bold = nib.load(files / "bold.nii")
     save_image(np.asarray(bold.dataobj)[..., :5], bold.affine, tmp_path / "five.nii", tr=2.0)
     estimation = estimate(files, tmp_path / "node", method, bold=tmp_path / "five.nii", n_dummy=0)
-    card = estimation.card
+    card = card_of(estimation)
     assert (card["applied"], card["held_out"]["model"]) == (
         False,
         "zero filling: the run has too few volumes to estimate signal variance",
@@ -351,7 +343,7 @@ def test_noise_is_zero_filled(files, tmp_path):
     bold = nib.load(files / "bold.nii")
     noise = 1000 + np.random.default_rng(1).normal(0, 10, bold.shape).astype(np.float32)
     save_image(noise, bold.affine, tmp_path / "noise.nii", tr=2.0)
-    card = estimate(files, tmp_path / "node", bold=tmp_path / "noise.nii").card
+    card = card_of(estimate(files, tmp_path / "node", bold=tmp_path / "noise.nii"))
     assert not card["applied"]
     assert "at least 2% is required" in card["held_out"]["model"]
 
@@ -361,7 +353,7 @@ def test_a_single_slice_is_sufficient(files, tmp_path):
         image = nib.load(files / name)
         save_image(np.asarray(image.dataobj)[:, :, 2:3], image.affine, tmp_path / name, tr=2.0)
     estimation = estimate(files, tmp_path / "node", folder_in=tmp_path)
-    assert estimation.card["applied"]
+    assert card_of(estimation)["applied"]
     path = resolve(files, tmp_path / "series", estimation, folder_in=tmp_path)
     assert nib.load(path).shape == (62, 58, 1, COUNT)
 
@@ -373,6 +365,24 @@ def test_a_compressed_run_gives_the_same_maps(files, tmp_path, estimation):
         "times differ from run to run"
     )
     assert not (tmp_path / "node" / "unpacked.nii").exists()
+
+
+def test_changed_settings_are_in_the_maps_the_card_and_the_loaded_recipe(
+    files, tmp_path, estimation
+):
+    change = RecipeChange(method="sbl", field="smooth", value=1.5)
+    changed = estimate(files, tmp_path / "node", recipe_changes=(change,))
+    card = card_of(changed)
+    assert (card["settings"]["smooth"], card["changed_settings"]) == (1.5, {"smooth": 1.5})
+    assert "changed_settings" not in card_of(estimation)
+    assert load_model(changed.model_file).recipe.smooth == 1.5
+    assert load_model(estimation.model_file).recipe.smooth == 0.7
+    # more smoothing of the ratios gives smoother maps
+    roughness = [
+        np.abs(np.diff(maps.weight.data, axis=0)).mean() / maps.weight.data.mean()
+        for maps in (changed, estimation)
+    ]
+    assert roughness[0] < 0.97 * roughness[1]
 
 
 def test_only_maps_of_the_same_run_and_settings_are_reused(
@@ -391,9 +401,10 @@ def test_only_maps_of_the_same_run_and_settings_are_reused(
         "seed": {"random_seed": 5},
         "run": {"n_dummy": DUMMIES + 1},
         "method": {"method": "sdmod"},
+        "setting": {"recipe_changes": (RecipeChange(method="sbl", field="step", value=0.4),)},
     }.items():
         estimate(files, tmp_path / name, model_dir=folder, **changes)
-    assert len(fits) == 3, "another seed, another part of the run, another method"
+    assert len(fits) == 4, "another seed, another part of the run, another method or setting"
 
 
 def test_maps_of_another_run_are_used_if_specified(files, tmp_path, estimation):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from bids_sr.notices import UsageError
 from bids_sr.sr.data.images import N_VOLUMES, volumes_of_run
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
+from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.steps.training import train_on_volumes
 
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
@@ -58,17 +60,9 @@ def test_all_volumes_of_a_short_run_are_used(run: SeriesReader) -> None:
 
 
 def test_a_model_is_trained_for_the_grid_of_the_run(run: SeriesReader, tmp_path: Path) -> None:
-    _, card_file, _ = train_on_volumes(
-        run,
-        MASK,
-        here=tmp_path,
-        n_dummy=30,
-        method="dip",
-        factor=FACTOR,
-        sloppy=True,
-        random_seed=3,
-    )
-    card = json.loads(card_file.read_text())
+    training = TrainingSettings(method="dip", sloppy=True, random_seed=3)
+    train_on_volumes(run, MASK, here=tmp_path, n_dummy=30, training=training, factor=FACTOR)
+    card = json.loads((tmp_path / "dip.json").read_text())
     assert (card["method"], card["contrast"], card["seed"]) == ("dip", "bold", 3)
     assert card["resolution"]["lowres_mm"] == [3.0, 3.0, 4.0]
     assert card["resolution"]["highres_mm"] == [1.5, 1.5, 4.0]
@@ -88,10 +82,9 @@ def test_a_pretrained_model_is_used_if_it_fits(run: SeriesReader, tmp_path: Path
     }
     suitable, _ = save_model(tmp_path / "fits", state, card)
     (here := tmp_path / "node").mkdir()
-    model_file, _, _ = train_on_volumes(
-        run, MASK, here=here, n_dummy=0, method="resnet3d", factor=FACTOR, pretrained=suitable
-    )
-    assert model_file.read_bytes() == suitable.read_bytes()
+    training = TrainingSettings(method="resnet3d", pretrained=suitable)
+    files = train_on_volumes(run, MASK, here=here, n_dummy=0, training=training, factor=FACTOR)
+    assert files.model_file.read_bytes() == suitable.read_bytes()
     unsuitable, _ = save_model(tmp_path / "other", state, {**card, "contrast": "T1w"})
     with pytest.raises(UsageError, match="trained on T1w images, but the image contrast is bold"):
         train_on_volumes(
@@ -99,7 +92,6 @@ def test_a_pretrained_model_is_used_if_it_fits(run: SeriesReader, tmp_path: Path
             MASK,
             here=here,
             n_dummy=0,
-            method="resnet3d",
+            training=replace(training, pretrained=unsuitable),
             factor=FACTOR,
-            pretrained=unsuitable,
         )

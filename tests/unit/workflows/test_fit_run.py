@@ -11,6 +11,7 @@ from bids_sr.pipeline.flow import Eager, Flow, expect_cost
 from bids_sr.pipeline.nodes import Scope
 from bids_sr.sr.method import Cost
 from bids_sr.steps import acquired_series, bold_reference, super_resolution
+from bids_sr.steps.super_resolution import Inference, super_resolve
 from bids_sr.workflows.fit_run import (
     FittedRun,
     HeadMotion,
@@ -20,7 +21,7 @@ from bids_sr.workflows.fit_run import (
     find_brain,
     reuse_motion,
 )
-from bids_sr.workflows.make_series import Inference, resolve_series, undo_motion
+from bids_sr.workflows.make_series import undo_motion
 
 FACTOR = (2.0, 2.0, 1.0)
 SHAPE, VOLUMES = (24, 26, 12), 6
@@ -79,7 +80,9 @@ def test_a_run_is_fitted_and_super_resolved_without_a_graph(
     with Eager(tmp_path / "estimated", steps.append):
         fitted = _fitted(bold_file)
         raw = undo_motion(fitted)
-        result = resolve_series("bspline", fitted, factor=FACTOR, inference=Inference())
+        result = super_resolve(
+            fitted.aligned, series_name="bspline", factor=FACTOR, inference=Inference()
+        )
         first, last = raw.volume(0), raw.volume(VOLUMES - 1)
         brain = fitted.registration.bold_mask.data
         assert np.abs(last - first)[brain].mean() < 15

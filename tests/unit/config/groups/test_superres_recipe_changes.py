@@ -52,14 +52,37 @@ def test_the_digest_does_not_depend_on_the_order_of_changes() -> None:
         ("tv.tvv=1", "expected one of tv, squared_tv, filters", "Did you mean tv?"),
         ("untt.filters=8", "unknown method 'untt'", "Did you mean unet?"),
         ("li.mae=1", "not run by this command (selected methods: tv, unet)", "Add --sr-method li"),
-        ("sbl.tv=1", "instead of training a network", "Remove the change."),
+        ("sbl.rounds=8", "not run by this command", "Add --sr-method sbl"),
     ],
 )
 def test_invalid_changes_are_rejected_with_option_reason_and_fix(
     change: str, reason: str, fix: str
 ) -> None:
+    _check_rejected(CALL, change, reason, fix)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "fix"),
+    [
+        ("sbl.tv=1", "sbl has no setting 'tv'; expected one of noise, rounds", "Choose one"),
+        ("sbl.round=1", "expected one of noise, rounds", "Did you mean rounds?"),
+        ("sbl.rounds=0", "from 1 to 100", "Specify a value in this range."),
+        ("sbl.draws=9.5", "must be a whole number", "Specify a whole number from 8 to 10000"),
+        ("sbl.fwhm=3", "sbl has no setting 'fwhm'", "Choose one"),
+        ("sbl.least_explained=0", "has no setting 'least_explained'", "Choose one"),
+        ("sdmod.rounds=3", "expected one of components", "Choose one"),
+    ],
+)
+def test_invalid_changes_of_variance_maps_are_rejected_like_those_of_networks(
+    change: str, reason: str, fix: str
+) -> None:
+    call = ["in", "out", "participant", "--sr-method", "sbl", "sdmod"]
+    _check_rejected(call, change, reason, fix)
+
+
+def _check_rejected(call: list[str], change: str, reason: str, fix: str) -> None:
     with pytest.raises(UsageError) as error:
-        parse_settings([*CALL, "--set", change])
+        parse_settings([*call, "--set", change])
     text = str(error.value)
     assert text.startswith(f"--set: {change}")
     assert reason in text
@@ -70,7 +93,8 @@ def test_full_help_lists_recipe_settings_with_range_and_default() -> None:
     text = " ".join(build_parser(everything=True).format_help().split())
     assert "tv, paper: tv 0 to 100 (0.01), squared_tv 0 to 100 (0), filters 4 to 256 (96)" in text
     assert "adversarial 0 to 1 (0)" in text
-    assert "settings of the training recipes" not in build_parser().format_help()
+    assert "sbl: noise 1e-06 to 1 (0.001), rounds 1 to 100 (6), draws 8 to 10000 (96)" in text
+    assert "settings of the methods" not in build_parser().format_help()
 
 
 def test_changes_reach_the_training_step_and_the_methods_text(tmp_path: Path) -> None:
@@ -90,6 +114,24 @@ def test_changes_reach_the_training_step_and_the_methods_text(tmp_path: Path) ->
         assert f"settings of the recipe were changed: {change}." in text
     unchanged = planned_graph(maker, tmp_path, "--sr-method", "tv", "unet")
     assert "settings of the recipe were changed" not in unchanged.methods_text()
+
+
+def test_changes_of_variance_maps_reach_their_estimation_and_the_methods_text(
+    tmp_path: Path,
+) -> None:
+    maker = BidsMaker(tmp_path / "data")
+    maker.subject()
+    graph = planned_graph(maker, tmp_path, "--sr-method", "sbl", "--set", "sbl.rounds=9")
+    nodes = {node.scope.name: node for node in nodes_of(graph, "estimate_variance")}
+    change = RecipeChange(method="sbl", field="rounds", value=9)
+    assert graph.settings[nodes["sbl"]]["recipe_changes"] == (change,)
+    assert graph.settings[nodes["sdmod"]]["recipe_changes"] == ()
+    assert "number of updates of the prior SD maps (9 instead of 6)." in graph.methods_text()
+    unchanged = planned_graph(maker, tmp_path, "--sr-method", "sbl")
+    (before,) = (
+        node for node in nodes_of(unchanged, "estimate_variance") if node.scope.name == "sbl"
+    )
+    assert nodes["sbl"].cost.low == pytest.approx(1.5 * before.cost.low)
 
 
 def test_the_training_step_is_rerun_only_if_changes_differ() -> None:

@@ -28,7 +28,9 @@ UP_SAMPLING = (nn.PixelShuffle, nn.Upsample, nn.ConvTranspose2d)
 
 
 def fit(pair, work_dir, recipe=SHORT, **fields):
-    request = TrainingRequest(method=SRGAN, changed=recipe, factor=FACTOR, seed=3, **fields)
+    request = TrainingRequest(
+        method=SRGAN.name, changed=recipe, factor=FACTOR, random_seed=3, **fields
+    )
     return trainer.train_network(request, (pair,), work_dir)
 
 
@@ -128,9 +130,8 @@ def test_vgg_features_are_only_used_if_their_weights_are_given(small_pair, tmp_p
     assert with_weights.card["pretraining"]["losses"] == ["content"]
 
 
-def test_dcnet_is_the_former_recipe_fast_of_srgan():
+def test_the_shipped_model_of_dcnet_has_its_settings():
     assert isinstance(DCNET.recipes["fast"].build_generator(1, FACTOR), SubPixelNet)
     folder = Path(bids_sr.boilerplate.__file__).parent / "models"
-    # written by version 0.1 as srgan, recipe fast
     shipped = json.loads((folder / "dcnet_phantom.json").read_text())
     assert plain_recipe(DCNET.recipes["fast"]) == shipped["settings"]

@@ -87,7 +87,7 @@ def test_an_old_card_has_no_domain_and_every_new_card_has(
     assert domain.domain_difference(ModelCard(), image, mask) is None
     method = get_method("dcnet")
     examples = Examples((small_pair,), method.recipes["fast"], (2.0, 2.0, 1.0), 2)
-    entries = card_entries.card_entries(TrainingRequest(method=method), examples.describe())
+    entries = card_entries.card_entries(TrainingRequest(method=method.name), examples.describe())
     difference = domain.domain_difference(ModelCard.from_json(entries), image, mask)
     assert difference is not None
     assert difference[0] < 1e-4

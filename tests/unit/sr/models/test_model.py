@@ -161,7 +161,22 @@ def test_the_orientation_is_the_axis_across_slices(axes, name):
 
 
 FACTOR = (2.0, 2.0, 1.0)
-REQUEST = TrainingRequest(method=DCNET, sloppy=True, factor=FACTOR)
+REQUEST = TrainingRequest(method=DCNET.name, sloppy=True, factor=FACTOR)
+
+
+def test_a_model_of_another_edition_of_its_recipe_is_refused(tmp_path):
+    recipe = get_method("tv").recipes["paper"]
+    factor = (2.0, 2.0, 2.0)
+    state = recipe.build_generator(1, factor).state_dict()
+    card = {"method": "tv", "recipe": "paper", "factor": list(factor), "contrast": "T2starw"}
+    card |= {"orientation": "I-S", "resolution": {"lowres_mm": [3.0, 3.0, 4.0]}}
+    current, _ = model.save_model(tmp_path / "new", state, card | {"settings": {"edition": 2}})
+    assert model.load_model(current).card.edition == recipe.edition == 2
+    earlier, _ = model.save_model(tmp_path / "old", state, card)
+    with pytest.raises(
+        cards.ModelError, match=r"old\.safetensors: .*another edition.*Train the model again"
+    ):
+        model.load_model(earlier)
 
 
 def test_auto_trains_once_and_then_reuses(small_pair, tmp_path, monkeypatch):
@@ -184,7 +199,12 @@ def make(path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 1}, {"source": "train"}, {"vgg_weights": Path("other")}, {"precision": "mixed"}],
+    [
+        {"random_seed": 1},
+        {"model_source": "train"},
+        {"vgg_weights": Path("other")},
+        {"train_precision": "mixed"},
+    ],
 )
 def test_auto_trains_if_anything_differs(small_pair, tmp_path, change, monkeypatch):
     model_store.obtain_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
@@ -223,7 +243,7 @@ def test_a_model_of_other_data_is_only_used_by_reuse(small_pair, tmp_path):
     other_data = (replace(small_pair, coarse=small_pair.coarse * 1.5),)
     request = replace(REQUEST, model_dir=tmp_path / "kept")
     assert model_store._find_model(request, other_data) is None
-    model_path = model_store._find_model(replace(request, source="reuse"), other_data)
+    model_path = model_store._find_model(replace(request, model_source="reuse"), other_data)
     assert model_path == tmp_path / "kept" / "dcnet.safetensors"
 
 
@@ -243,7 +263,7 @@ def test_reuse_prefers_the_model_of_the_same_pair_and_copies_its_log(small_pair,
             strict=True,
         ):
             shutil.copy(source_file, folder / f"{stem}{name}{source_file.suffix}")
-    request = replace(REQUEST, model_dir=folder, source="reuse", seed=7)
+    request = replace(REQUEST, model_dir=folder, model_source="reuse", random_seed=7)
     weights, card, log = model_store.obtain_model(request, (small_pair,), make(tmp_path / "new"))
     assert card.read_bytes() == (folder / "sub-02_desc-dcnet_model.json").read_bytes()
     assert weights.exists()
@@ -254,7 +274,7 @@ def test_reuse_prefers_the_model_of_the_same_pair_and_copies_its_log(small_pair,
 
 
 def test_reuse_without_a_model_names_the_remedy(small_pair, tmp_path):
-    request = replace(REQUEST, model_dir=tmp_path, source="reuse")
+    request = replace(REQUEST, model_dir=tmp_path, model_source="reuse")
     with pytest.raises(cards.ModelError, match=r"no model for dcnet .*--pretrained"):
         model_store.obtain_model(request, (small_pair,), tmp_path)
 
@@ -281,7 +301,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 def test_the_card_of_a_training_suffices_to_check_images(small_pair, tmp_path):
     recipe = _sloppy_recipe(DCNET.recipes["fast"])
-    request = TrainingRequest(method=DCNET, recipe="fast", changed=recipe, factor=FACTOR)
+    request = TrainingRequest(method=DCNET.name, recipe="fast", changed=recipe, factor=FACTOR)
     result = trainer.train_network(request, (small_pair,), tmp_path / "work")
     weights, _ = model.save_model(tmp_path / "m", result.state, result.card)
     loaded = model.load_model(weights)

@@ -23,7 +23,7 @@ CUBE = (2.0, 2.0, 2.0)
 def obtain(data, out, method="resnet3d", **fields):
     """Obtain a sloppy model; return (weights, card)."""
     out.mkdir(exist_ok=True)
-    request = TrainingRequest(method=get_method(method), sloppy=True, **fields)
+    request = TrainingRequest(method=method, sloppy=True, **fields)
     weights, card, _ = model_store.obtain_model(request, data, out)
     return weights, json.loads(card.read_text())
 
@@ -78,15 +78,15 @@ def test_a_model_with_other_recipe_settings_is_not_reused(tmp_path, caplog):
     four, eight = (
         (RecipeChange(method="resnet3d", field="filters", value=count),) for count in (4, 8)
     )
-    _, first = obtain(balls(1), tmp_path / "a", factor=CUBE, changes=four)
+    _, first = obtain(balls(1), tmp_path / "a", factor=CUBE, recipe_changes=four)
     assert first["changed_settings"] == {"filters": 4}
     _, other_card = obtain(
-        balls(1), tmp_path / "b", factor=CUBE, changes=eight, model_dir=tmp_path / "a"
+        balls(1), tmp_path / "b", factor=CUBE, recipe_changes=eight, model_dir=tmp_path / "a"
     )
     assert "reused" not in caplog.text
     assert other_card["parameters"] > first["parameters"]
     _, reused_card = obtain(
-        balls(1), tmp_path / "c", factor=CUBE, changes=four, model_dir=tmp_path / "a"
+        balls(1), tmp_path / "c", factor=CUBE, recipe_changes=four, model_dir=tmp_path / "a"
     )
     assert "is reused" in caplog.text
     assert reused_card == first
@@ -95,17 +95,17 @@ def test_a_model_with_other_recipe_settings_is_not_reused(tmp_path, caplog):
             balls(2),
             tmp_path / "d",
             factor=CUBE,
-            changes=eight,
+            recipe_changes=eight,
             model_dir=tmp_path / "a",
-            source="reuse",
+            model_source="reuse",
         )
 
 
 def test_a_change_to_the_default_of_a_recipe_is_not_recorded(tmp_path):
     value = get_method("resnet3d").recipes["fast"].learning_rate
     unchanged = (RecipeChange(method="resnet3d", field="learning_rate", value=value),)
-    _, card = obtain(balls(1), tmp_path / "a", factor=CUBE, changes=unchanged)
+    _, card = obtain(balls(1), tmp_path / "a", factor=CUBE, recipe_changes=unchanged)
     assert "changed_settings" not in card
     other_method = (RecipeChange(method="tv", field="tv", value=0.02),)
-    _, card = obtain(balls(1), tmp_path / "b", factor=CUBE, changes=other_method)
+    _, card = obtain(balls(1), tmp_path / "b", factor=CUBE, recipe_changes=other_method)
     assert "changed_settings" not in card

@@ -46,11 +46,3 @@ def test_models_of_another_resolution_or_factor_are_skipped(tmp_path):
     assert other_models(tmp_path, "srgan", "01", factor=FACTOR, zooms=(3.0, 3.0, 4.0)) == [
         suitable
     ]
-
-
-def test_models_of_the_former_srgan_fast_are_used_for_dcnet(tmp_path):
-    former = model(tmp_path, "02", upsampled_by=None)
-    current = model(tmp_path, "03")
-    dcnet = model(tmp_path, "04", method="dcnet", upsampled_by=None)
-    assert other_models(tmp_path, "srgan", "01") == [current]
-    assert other_models(tmp_path, "dcnet", "01") == [former, dcnet]

@@ -503,6 +503,6 @@ def test_setting_a_number_of_patches_replaces_epochs_of_slices(text, count):
 
 def test_sloppy_trainings_are_short():
     method = get_method("attunet")
-    recipe = TrainingRequest(method=method, recipe="paper", sloppy=True).effective_recipe
+    recipe = TrainingRequest(method=method.name, recipe="paper", sloppy=True).effective_recipe
     assert recipe.steps == 12
     assert not recipe.epochs_of_slices

@@ -37,7 +37,9 @@ class Killed(Exception):
 
 def fit(pair, work_dir, recipe=SHORT, progress=None, **fields):
     """Train briefly with the defaults of these tests."""
-    request = TrainingRequest(method=DCNET, changed=recipe, factor=FACTOR, **{"seed": 3} | fields)
+    request = TrainingRequest(
+        method=DCNET.name, changed=recipe, factor=FACTOR, **{"random_seed": 3} | fields
+    )
     return trainer.train_network(request, (pair,), work_dir, progress)
 
 
@@ -92,7 +94,9 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(
     small_pair, uninterrupted, tmp_path
 ):
     assert equal_states(uninterrupted.state, fit(small_pair, tmp_path / "again").state)
-    assert not equal_states(uninterrupted.state, fit(small_pair, tmp_path / "other", seed=4).state)
+    assert not equal_states(
+        uninterrupted.state, fit(small_pair, tmp_path / "other", random_seed=4).state
+    )
 
 
 def test_a_checkpoint_of_other_data_is_not_resumed(small_pair, tmp_path):

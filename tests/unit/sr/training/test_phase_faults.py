@@ -329,7 +329,7 @@ def test_early_stopping_after_validations_without_improvement(tmp_path):
 @pytest.mark.parametrize(("limit", "is_used"), [(10.0, True), (-1.0, False)])
 def test_mixed_precision_is_dropped_if_it_lowers_the_score(limit, is_used, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "_LOWER_DB", limit)
-    mixed = fit(balls(1), recipe(), tmp_path / "mixed", precision="mixed")
+    mixed = fit(balls(1), recipe(), tmp_path / "mixed", train_precision="mixed")
     assert mixed.card["mixed_precision"]["kept"] is is_used
     assert mixed.card["mixed_precision"]["score_change_db"] is not None
     full = fit(balls(1), recipe(), tmp_path / "full")
@@ -378,7 +378,7 @@ def test_images_for_critics_are_computed_in_bf16_and_critics_in_fp32(
             "iterations": 2,
         }
     )
-    fit(balls(1), changed_recipe, tmp_path, precision=precision)
+    fit(balls(1), changed_recipe, tmp_path, train_precision=precision)
     # The first of two critic steps per step reuses the images of the generator.
     expected = torch.bfloat16 if precision == "mixed" else torch.float32
     assert TypedTiny.types == [expected] * 2 * passes

@@ -232,7 +232,9 @@ def test_slices_without_brain_are_named(tmp_path):
 def test_training_is_reproducible_and_depends_on_the_seed(tmp_path):
     first, repeated = (fit(balls(1), recipe(), tmp_path / name) for name in "ab")
     assert equal_states(first.state, repeated.state)
-    assert not equal_states(first.state, fit(balls(1), recipe(), tmp_path / "c", seed=4).state)
+    assert not equal_states(
+        first.state, fit(balls(1), recipe(), tmp_path / "c", random_seed=4).state
+    )
 
 
 def test_a_refit_uses_all_images_and_the_best_number_of_steps(tmp_path):

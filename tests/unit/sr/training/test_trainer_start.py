@@ -31,7 +31,7 @@ SHORT = replace(
     hold_out=3,
     patience=None,
 )
-COLD = TrainingRequest(method=DCNET, factor=(2.0, 2.0, 1.0), sloppy=True)
+COLD = TrainingRequest(method=DCNET.name, factor=(2.0, 2.0, 1.0), sloppy=True)
 WARM = replace(COLD, start=model.load_model(WEIGHTS))
 
 
@@ -43,7 +43,10 @@ def start():
 def fit(pair, work_dir, changed=SHORT, **fields):
     return trainer.train_network(
         TrainingRequest(
-            method=DCNET, changed=changed, factor=(2.0, 2.0, 1.0), **{"seed": 3} | fields
+            method=DCNET.name,
+            changed=changed,
+            factor=(2.0, 2.0, 1.0),
+            **{"random_seed": 3} | fields,
         ),
         (pair,),
         work_dir,

@@ -42,10 +42,11 @@ def fit(images, changed_recipe, folder, clock=None, minutes=None, **fields):
     """Train the tiny method with a test clock; `minutes` limits the training time."""
     clock = clock or Clock()
     request = TrainingRequest(
-        method=a_method(),
+        method="tiny",
+        unregistered=a_method(),
         changed=changed_recipe,
         factor=(2.0, 2.0, 2.0),
-        seed=3,
+        random_seed=3,
         max_train_minutes=minutes,
         **fields,
     )
@@ -176,7 +177,7 @@ def test_a_finished_training_is_loaded_from_its_checkpoint(tmp_path):
 
 def test_another_number_of_threads_is_recorded_as_not_reproducible(tmp_path):
     fit(balls(1), recipe(), tmp_path, Clock(("search", 5)), minutes=10)
-    card = fit(balls(1), recipe(), tmp_path, threads=2).card
+    card = fit(balls(1), recipe(), tmp_path, omp_nthreads=2).card
     assert card["reproducible"] is False
     assert "number of threads" in card["not_reproducible_because"]
 
@@ -274,7 +275,11 @@ def test_methods_without_high_resolution_images_have_no_score_of_training_slices
 def test_a_second_pair_is_scored_in_the_log_without_changing_the_training(tmp_path):
     changed_recipe = recipe(**OBJECTIVES["bce"])
     request = TrainingRequest(
-        method=a_method(), changed=changed_recipe, factor=(2.0, 2.0, 2.0), seed=3
+        method="tiny",
+        unregistered=a_method(),
+        changed=changed_recipe,
+        factor=(2.0, 2.0, 2.0),
+        random_seed=3,
     )
     pair, second_pair = balls(2)
     unscored = trainer.train_network(request, (pair,), tmp_path / "plain")
@@ -331,14 +336,14 @@ def test_mixed_precision_is_used_in_every_phase_and_continued(change, tmp_path, 
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "autocast", count_autocast)
-        uninterrupted = fit(balls(1), changed_recipe, tmp_path / "whole", precision="mixed")
+        uninterrupted = fit(balls(1), changed_recipe, tmp_path / "whole", train_precision="mixed")
     phases = uninterrupted.card["phases"].values()
     assert enabled_flags.count(True) >= sum(phase["iterations"] for phase in phases)
     entry = uninterrupted.card["mixed_precision"]
     assert (entry["asked"], entry["kept"]) == (True, True)
     assert not equal_states(
         uninterrupted.state,
-        fit(balls(1), changed_recipe, tmp_path / "full", precision="fp32").state,
+        fit(balls(1), changed_recipe, tmp_path / "full", train_precision="fp32").state,
     )
     fit(
         balls(1),
@@ -346,10 +351,10 @@ def test_mixed_precision_is_used_in_every_phase_and_continued(change, tmp_path, 
         tmp_path / "cut",
         Clock(("search", 5)),
         minutes=10,
-        precision="mixed",
+        train_precision="mixed",
     )
     assert equal_results(
-        fit(balls(1), changed_recipe, tmp_path / "cut", precision="mixed"), uninterrupted
+        fit(balls(1), changed_recipe, tmp_path / "cut", train_precision="mixed"), uninterrupted
     )
 
 
@@ -357,15 +362,15 @@ def test_without_held_out_slices_mixed_precision_is_checked_on_training_slices(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(loop, "_LOWER_DB", -1.0)
-    card = fit(balls(1), recipe(hold_out=0), tmp_path, precision="mixed").card
+    card = fit(balls(1), recipe(hold_out=0), tmp_path, train_precision="mixed").card
     assert card["mixed_precision"]["kept"] is False
     assert card["mixed_precision"]["score_change_db"] is not None
 
 
 def test_a_checkpoint_of_another_precision_is_not_continued(tmp_path):
-    fit(balls(1), recipe(), tmp_path, precision="mixed")
+    fit(balls(1), recipe(), tmp_path, train_precision="mixed")
     clock = Clock()
-    fit(balls(1), recipe(), tmp_path, clock, precision="fp32")
+    fit(balls(1), recipe(), tmp_path, clock, train_precision="fp32")
     assert clock.seen[0] == ("search", 1)
 
 
@@ -381,7 +386,11 @@ def test_a_checkpoint_of_another_precision_is_not_continued(tmp_path):
 )
 def test_auto_precision_is_mixed_on_a_gpu(precision, device, mixed):
     request = TrainingRequest(
-        method=a_method(), changed=recipe(), device=device, precision=precision
+        method="tiny",
+        unregistered=a_method(),
+        changed=recipe(),
+        device=device,
+        train_precision=precision,
     )
     assert request.mixed is mixed
 

@@ -219,7 +219,9 @@ def phase(changed_recipe, images, tmp_path, ndim=3, factor=CUBE):
     phase_examples = examples(changed_recipe, images, ndim, factor)
     return Phase(
         name="search",
-        training=TrainingRequest(method=a_method(ndim), changed=changed_recipe, seed=1),
+        training=TrainingRequest(
+            method="tiny", unregistered=a_method(ndim), changed=changed_recipe, random_seed=1
+        ),
         iterations=changed_recipe.steps,
         examples=phase_examples,
         parts=phase_examples.train,
@@ -236,7 +238,7 @@ def next_windows(search, factor):
         search.parts,
         factor,
         iteration=search.at.iteration,
-        seed=search.training.seed,
+        seed=search.training.random_seed,
         size=search.batch_size,
     )
 

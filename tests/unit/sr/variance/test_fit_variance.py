@@ -14,7 +14,7 @@ from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.operators import level_below
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.variance import lower_resolution_errors, self_test
-from bids_sr.sr.variance.fit_variance import fit_variance
+from bids_sr.sr.variance.fit_variance import fit_variance, make_short_recipe
 from bids_sr.sr.variance.prior import Prior
 from bids_sr.sr.variance.run_data import RunData
 from bids_sr.sr.variance.self_test import SelfTest, score_interpolation, score_maps
@@ -70,7 +70,14 @@ def run_data(series, *, halves=True, mask=None):
 
 
 def fit(data, recipe=RECIPE, method=METHOD):
-    return fit_variance(TrainingRequest(method=replace(method, variance=recipe)), data)
+    return fit_variance(TrainingRequest(method=method.name, changed=recipe), data)
+
+
+def test_a_calibrated_run_has_fewer_and_larger_updates_unless_they_were_chosen():
+    short = make_short_recipe(METHOD.variance)
+    assert (short.rounds, short.step, short.pull) == (2, 0.75, 0.15)
+    chosen = make_short_recipe(replace(METHOD.variance, rounds=9, pull=0.3))
+    assert (chosen.rounds, chosen.step, chosen.pull) == (9, 0.75, 0.3)
 
 
 def test_fluctuations_pass_and_their_map_covers_the_entire_grid():

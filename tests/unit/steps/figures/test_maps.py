@@ -31,6 +31,7 @@ from bids_sr.steps.figures import series as series_figures
 from bids_sr.steps.figures.display_grids import resample_to
 from bids_sr.steps.figures.run_maps import SceneImages
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
+from bids_sr.steps.training import TrainingReport
 
 SHAPE, LOW, HIGH_AFFINE, LOW_AFFINE = (
     (24, 24, 6),
@@ -206,17 +207,21 @@ LOG = pd.DataFrame(
 CARD = {"method": "srgan", "held_out": {"iteration": 50, "network": {"psnr": 31.0, "ssim": 0.9}}}
 
 
+def report_of(log):
+    return TrainingReport(card_file=CARD, log_file=log)
+
+
 @pytest.mark.parametrize(
     ("label", "expected"), [("", ["training", "card"]), ("tv", ["trainingTv", "cardTv"])]
 )
 def test_training_figures_are_named_by_method(tmp_path, label, expected):
-    drawings = model_training_figures.draw_training(LOG, CARD, method_label=label)
+    drawings = model_training_figures.draw_training(report_of(LOG), method_label=label)
     assert descs(kept(model_training_figures.draw_training, drawings, tmp_path)) == expected
 
 
 def test_the_training_figure_of_a_model_without_a_log_says_so(tmp_path):
     empty = pd.read_csv(io.StringIO(log_tsv(())), sep="\t", na_values="n/a")
-    drawings = list(model_training_figures.draw_training(empty, CARD))
+    drawings = list(model_training_figures.draw_training(report_of(empty)))
     assert descs(kept(model_training_figures.draw_training, drawings, tmp_path)) == [
         "training",
         "card",
@@ -226,7 +231,7 @@ def test_the_training_figure_of_a_model_without_a_log_says_so(tmp_path):
 
 
 def test_training_figures_on_volumes_are_in_the_super_resolution_section(tmp_path):
-    drawings = model_training_figures.draw_volume_training(LOG, CARD, series_name="tv")
+    drawings = model_training_figures.draw_volume_training(report_of(LOG), series_name="tv")
     saved = kept(model_training_figures.draw_volume_training, drawings, tmp_path)
     assert saved == [("superres", "volumetrainingTv.svg"), ("superres", "volumecardTv.html")]
 

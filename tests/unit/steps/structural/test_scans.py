@@ -5,8 +5,8 @@ files.
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,7 @@ from bids_sr.registration.model_grid import grid_around
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import rigid_matrix
 from bids_sr.sr.models.held_out import list_held_out_slices
+from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.steps.figures.structural import (
     _select_lesion_slice,
     draw_lowres,
@@ -348,21 +349,7 @@ def test_other_metrics_remain_without_tissues(prepared, monkeypatch):
     assert not labels.any()
 
 
-SETTINGS = SimpleNamespace(
-    recipe="fast",
-    model_source="auto",
-    recipe_changes=(),
-    model_dir=None,
-    pretrained=None,
-    vgg_weights=None,
-    train_precision="auto",
-    max_train_minutes=None,
-    random_seed=0,
-    omp_nthreads=1,
-    device="cpu",
-    force=False,
-    sloppy=True,
-)
+SETTINGS = TrainingSettings(method="attunet", sloppy=True)
 
 
 def scan_derivatives(prepared, series, desc, shift=0):
@@ -396,23 +383,22 @@ def scans_of(prepared):
 
 def test_a_model_is_trained_applied_and_measured_on_one_head(head, prepared, scans_of, tmp_path):
     high_res, low_res, mask = scans_of()
-    model, card_file, log_file = training.train_on_scans(
+    files = training.train_on_scans(
         mask,
         high_res,
         low_res,
         {"sub-01": mask},
         here=tmp_path,
-        method="attunet",
+        training=SETTINGS,
         anat_align="rigid",
         anat_scale="percentile",
-        **vars(SETTINGS),
     )
-    card = json.loads(card_file.read_text())
+    card = json.loads(files.card_file.read_text())
     assert (card["contrast"], card["channels"], card["sloppy"]) == ("T1w+FLAIR", 2, True)
     super_resolved = training.super_resolve_scans(
         low_res,
         mask,
-        model,
+        files.model_file,
         suffixes=("T1w", "FLAIR"),
         method="attunet",
         device="cpu",
@@ -464,8 +450,9 @@ def test_a_model_is_trained_applied_and_measured_on_one_head(head, prepared, sca
     inside = prepared.mask[..., held_out_slices_of_card]
     expected = -10 * np.log10(((high_res_slices - low_res_slices)[inside] ** 2).mean())
     assert psnr["T1w", "bspline"] == pytest.approx(expected, abs=0.01)
-    log = pd.read_csv(log_file, sep="\t", na_values="n/a")
-    explanations = explain_scans(low_res, super_resolved, mask, model, card, log, high_res)
+    log = pd.read_csv(files.log_file, sep="\t", na_values="n/a")
+    loaded = replace(files, card_file=card, log_file=log)
+    explanations = explain_scans(low_res, super_resolved, mask, loaded, high_res)
     assert {drawing.entities["desc"] for drawing in explanations} == {
         "attention",
         "scantraining",
@@ -545,18 +532,19 @@ def test_a_network_can_be_trained_on_several_other_heads(scans_of, tmp_path):
         low_res,
         {name: scans[2] for name, scans in heads.items()},
     )
-    settings = vars(SETTINGS) | {"here": tmp_path, "method": "unet", "anat_scale": "percentile"}
-    model, card, _ = training.train_on_scans(*arguments, anat_align="affine", **settings)
-    assert json.loads(card.read_text())["images"] == ["sub-02", "sub-03"]
+    settings = {
+        "here": tmp_path,
+        "training": replace(SETTINGS, method="unet"),
+        "anat_scale": "percentile",
+    }
+    files = training.train_on_scans(*arguments, anat_align="affine", **settings)
+    assert json.loads(files.card_file.read_text())["images"] == ["sub-02", "sub-03"]
     (tmp_path / "kept").mkdir()
     (tmp_path / "again").mkdir()
-    for path in (model, card):
+    for path in (files.model_file, files.card_file):
         path.rename(tmp_path / "kept" / path.name)
-    settings |= {
-        "model_source": "reuse",
-        "model_dir": tmp_path / "kept",
-        "here": tmp_path / "again",
-    }
+    reused = replace(settings["training"], model_source="reuse", model_dir=tmp_path / "kept")
+    settings |= {"training": reused, "here": tmp_path / "again"}
     with pytest.raises(
         UsageError,
         match="aligned with --anat-align affine, but these",
@@ -748,23 +736,25 @@ def test_fsl_corrects_each_scan_by_its_contrast_and_determines_the_brain(
     )
     masks = {}
     for anat_mask_name in ("brain", "intracranial"):
-        _, low_res, trilinear, mask, brain, facts = preparation.prepare_scans(
-            [path for path in names if path.name.startswith("highres")],
-            [path for path in names if path.name.startswith("lowres")],
+        made = preparation.prepare_scans(
             Volume(np.ones((2, 2, 2)), np.eye(4)),
             Volume(np.ones((2, 2, 2), bool), np.eye(4)),
+            [path for path in names if path.name.startswith("highres")],
+            [path for path in names if path.name.startswith("lowres")],
             here=tmp_path,
             suffixes=tuple(CONTRASTS),
-            baselines="default",
-            anat_align="rigid",
-            anat_mask=anat_mask_name,
-            anat_tools="fsl",
-            anat_scale="percentile",
-            random_seed=0,
-            sloppy=True,
+            preparation=structural.ScanPreparation(
+                anat_align="rigid",
+                anat_mask=anat_mask_name,
+                anat_tools="fsl",
+                anat_scale="percentile",
+                random_seed=0,
+                sloppy=True,
+            ),
         )
-        np.testing.assert_array_equal(brain.data, smaller)
-        masks[anat_mask_name] = mask.data
+        np.testing.assert_array_equal(made.scan_brain.data, smaller)
+        masks[anat_mask_name] = made.scan_mask.data
+    low_res, trilinear, facts = made.coarse_scans, made.other_scans, made.scan_facts
     assert sorted(corrected[:4]) == sorted(
         (contrast, shape) for contrast in CONTRASTS for shape in (SHAPE, (20, 22, 18))
     )
