@@ -20,7 +20,7 @@ from _table import keep
 from across import Pair, Parts, explained_variance, fuse_blocks, interval, pair_of, thick_runs
 from slow_fluctuations import fitted
 
-from bids_sr.glm.slice_fusion import (
+from bids_sr.combination.slice_fusion import (
     THIN_PER_THICK,
     interpolate_thin,
     sample_at_columns,
@@ -29,8 +29,8 @@ from bids_sr.glm.slice_fusion import (
 from bids_sr.io.arrays import Array, Float
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.matrices import apply_along, bspline_matrix, kspace_crop
-from bids_sr.sr.variance.prior import Prior
-from bids_sr.sr.variance.temporal_components import temporal_statistics
+from bids_sr.sr.prior_maps.prior import Prior
+from bids_sr.sr.prior_maps.temporal_components import temporal_statistics
 
 
 @dataclass(frozen=True, kw_only=True)

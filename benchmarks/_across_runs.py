@@ -21,18 +21,18 @@ from _people_effects import Array4D
 from nibabel.affines import apply_affine, voxel_sizes
 from scipy.ndimage import binary_dilation, gaussian_filter
 
+from bids_sr.combination.slice_fusion import (
+    THIN_PER_THICK,
+    compute_slice_positions,
+    interpolate_thin,
+    slice_profiles,
+)
 from bids_sr.glm.blocks import BlockDesign, block_design
 from bids_sr.glm.confounds import MOTION
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.linear_model import ContrastModel
 from bids_sr.glm.noise import estimate_noise
 from bids_sr.glm.regressors import Events, read_events
-from bids_sr.glm.slice_fusion import (
-    THIN_PER_THICK,
-    compute_slice_positions,
-    interpolate_thin,
-    slice_profiles,
-)
 from bids_sr.io.arrays import Array, Float, MaskArray, evenly_spaced
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.volume_times import reference_time
@@ -41,7 +41,7 @@ from bids_sr.spatial.hmc import estimate_motion
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.slice_timing import correct_slice_timing
 from bids_sr.spatial.transforms import resize_affine
-from bids_sr.sr.variance.temporal_components import motion_regressors, temporal_statistics
+from bids_sr.sr.prior_maps.temporal_components import motion_regressors, temporal_statistics
 
 N_DUMMY = 5  # volumes before the steady state
 ACTIVE_T = 4.0  # voxels with a larger |t| are active

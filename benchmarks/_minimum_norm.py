@@ -10,9 +10,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from bids_sr.sr.prior_maps.estimation import _apply_floor, compute_filled_sd, estimate_prior
+from bids_sr.sr.prior_maps.prior import Prior, Tile
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.variance.estimation import _apply_floor, compute_filled_sd, estimate_prior
-from bids_sr.sr.variance.prior import Prior, Tile
 
 WMN = VarianceRecipe(fwhm=(2.0,), rounds=0, equalize=0.0)
 

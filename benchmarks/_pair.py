@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_sr.io.nifti import load_image
+from bids_sr.networks.data.examples import Examples
+from bids_sr.networks.data.images import pair_image
 from bids_sr.spatial.itk_files import read_itk
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.data.examples import Examples
-from bids_sr.sr.data.images import pair_image
 from bids_sr.sr.recipe import Recipe
 
 Array = NDArray[Any]

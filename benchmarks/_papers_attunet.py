@@ -15,14 +15,13 @@ from scipy import ndimage
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
-from bids_sr.quality.image_quality import quality
-from bids_sr.quality.image_similarity import likeness
-from bids_sr.registration.multispectral import CLASSES, fit_classes, segment_multispectral
-from bids_sr.sr.data.contrast_channels import contrast_image
-from bids_sr.sr.data.images import TrainingImage
-from bids_sr.sr.inference.apply_to_contrasts import super_resolve_contrasts
+from bids_sr.networks.data.contrast_channels import contrast_image
+from bids_sr.networks.data.images import TrainingImage
+from bids_sr.networks.inference.apply_to_contrasts import super_resolve_contrasts
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe
+from bids_sr.structural.image_quality import likeness, quality
+from bids_sr.structural.multispectral import CLASSES, fit_classes, segment_multispectral
 
 STEPS = 100
 LOOKS = 5  # validation steps per training

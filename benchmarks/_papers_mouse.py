@@ -13,9 +13,9 @@ from _papers_training import downsample, head_mask, image_of, scores, short_reci
 from _table import keep
 
 from bids_sr.evaluation.voxel_correlation import correlate_voxels
-from bids_sr.group.welch import welch_anova
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
+from bids_sr.model_commands.method_scores import welch_anova
 from bids_sr.quality.effective_resolution import effective_resolution
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe

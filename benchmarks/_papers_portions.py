@@ -16,15 +16,15 @@ from pathlib import Path
 from _papers_training import SEED
 
 from bids_sr.io.grids import Factor
-from bids_sr.sr.data.images import TrainingImage
+from bids_sr.networks.data.images import TrainingImage
+from bids_sr.networks.training.card_entries import steps_at_stop
+from bids_sr.networks.training.phase import read_checkpoint
+from bids_sr.networks.training.trainer import train_network
 from bids_sr.sr.models.model import LoadedModel, load_model, save_model
 from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.training_log import log_tsv
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.recipe_changes import change_of_method
-from bids_sr.sr.training.card_entries import steps_at_stop
-from bids_sr.sr.training.checkpoints import read_checkpoint
-from bids_sr.sr.training.journal import log_tsv
-from bids_sr.sr.training.trainer import train_network
 
 Curve = dict[int, float]
 """Score by number of training steps."""

@@ -12,17 +12,17 @@ import torch
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.metrics import similarity
-from bids_sr.sr.data.images import TrainingImage
-from bids_sr.sr.inference.acquired import UpsamplerInputs
+from bids_sr.networks.data.images import TrainingImage
+from bids_sr.networks.training.trainer import train_network
+from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.matrices import MATRICES
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import LoadedModel, load_model, save_model
 from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.training_log import log_tsv
 from bids_sr.sr.operators import get_operator
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.training.journal import log_tsv
-from bids_sr.sr.training.trainer import train_network
 
 SEED = 0
 

@@ -23,7 +23,7 @@ from _table import keep
 from scipy import ndimage
 
 from bids_sr.glm.seeds import seed_voxels
-from bids_sr.glm.time_columns import cosines_outside
+from bids_sr.glm.temporal_regressors import cosines_outside
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.sr.models.model import LoadedModel

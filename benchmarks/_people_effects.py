@@ -43,7 +43,7 @@ from bids_sr.retrospective.downsampling import noise_to_add, thermal_noise
 from bids_sr.spatial.hmc import estimate_motion
 from bids_sr.sr.matrices import kspace_crop
 from bids_sr.sr.operators import ResolutionLevel, interpolate, level_above, to_slices, to_volume
-from bids_sr.sr.variance.prior import Prior
+from bids_sr.sr.prior_maps.prior import Prior
 
 _P = "pydecnef/sub-01/func/sub-01_task-perception_run-0{}_bold.nii.gz"
 FILES = {

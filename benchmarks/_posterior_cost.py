@@ -14,7 +14,7 @@ from _posterior_maps import OPTIONS, Stored, rounded
 from _table import keep
 
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.sr.variance.add_detail import Detail
+from bids_sr.sr.prior_maps.add_detail import Detail
 
 NEW_STEPS = ("measure_error", "check_intervals")
 PAIRS = 3

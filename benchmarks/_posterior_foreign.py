@@ -22,8 +22,8 @@ from bids_sr.evaluation.reference_maps import make_known_effects
 from bids_sr.glm.activation_regions import fdr_region, reliable_region
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
-from bids_sr.sr.variance.posterior import _root, effect_scale, wrong_sign_probability
-from bids_sr.sr.variance.prior import Prior, covariance
+from bids_sr.sr.prior_maps.posterior import _root, effect_scale, wrong_sign_probability
+from bids_sr.sr.prior_maps.prior import Prior, covariance
 from bids_sr.steps.reconstruction_error import _interpolate_to
 
 REPEATS, NOISES = 4, 32

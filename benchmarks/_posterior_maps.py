@@ -33,11 +33,11 @@ from bids_sr.glm.smoothing import smooth
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.metrics.rows import MetricRow, read_table
 from bids_sr.series import map_label
-from bids_sr.sr.inference.acquired import UpsamplerInputs
+from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.models.model import load_model
-from bids_sr.sr.variance.add_detail import make_detail
-from bids_sr.sr.variance.posterior import DRAWS, draw_errors, effect_scale
-from bids_sr.sr.variance.prior import Prior
+from bids_sr.sr.prior_maps.add_detail import make_detail
+from bids_sr.sr.prior_maps.posterior import DRAWS, draw_errors, effect_scale
+from bids_sr.sr.prior_maps.prior import Prior
 from bids_sr.steps.reconstruction_error import _interpolate_to
 
 Array = NDArray[Any]

@@ -31,15 +31,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import FlopCounterMode
 
+from bids_sr.networks.training.update_steps import Networks
 from bids_sr.spatial.resampling import PAD, sample_volume
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.guided_baselines import PosedImage
+from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.matrices import Factor, downsample, upsample
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.training.update_steps import Networks
 
 Array = NDArray[Any]
 FLOAT = 4
@@ -203,7 +203,7 @@ def counted(act: Callable[[], Any]) -> Work:
 
 class Step:
     """Training steps of a recipe on a pair, before or after the critic joins; see
-    `bids_sr.sr.training.trainer`.
+    `bids_sr.networks.training.trainer`.
     """
 
     def __init__(self, recipe: Recipe, pair: Pair, *, adversarial: bool = True) -> None:

@@ -27,13 +27,13 @@ from _across_runs import Profile, ThickRun, ThinRun, thin_run
 from _table import keep
 from nibabel.affines import voxel_sizes
 
-from bids_sr.glm.fusion_gate import (
+from bids_sr.combination.fusion_gate import (
     LEAST_DISPLACEMENT,
     check_fusion,
     median_displacement,
     opposite_positions,
 )
-from bids_sr.glm.slice_fusion import (
+from bids_sr.combination.slice_fusion import (
     THIN_PER_THICK,
     SlicedEffects,
     compute_slice_positions,

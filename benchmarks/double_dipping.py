@@ -50,9 +50,9 @@ from bids_sr.spatial.itk_files import read_itk
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.sr.method import get_method
 from bids_sr.sr.operators import level_above, to_slices
-from bids_sr.sr.variance.estimation import estimate_prior
-from bids_sr.sr.variance.prior import Prior, Tile
-from bids_sr.sr.variance.run_data import run_data
+from bids_sr.sr.prior_maps.estimation import estimate_prior
+from bids_sr.sr.prior_maps.prior import Prior, Tile
+from bids_sr.sr.prior_maps.run_data import run_data
 
 TOP = 0.05
 """Fraction of the voxels of the brain."""

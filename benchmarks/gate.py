@@ -27,11 +27,11 @@ from torch import Tensor
 
 from bids_sr.sr.method import get_method
 from bids_sr.sr.operators import to_slices
-from bids_sr.sr.variance.estimation import estimate_prior
-from bids_sr.sr.variance.prior import Prior, Tile, correlation
-from bids_sr.sr.variance.run_data import RunData, run_data
-from bids_sr.sr.variance.self_test import SelfTest, _make_addition, estimate_map
-from bids_sr.sr.variance.temporal_components import SeriesError
+from bids_sr.sr.prior_maps.estimation import estimate_prior
+from bids_sr.sr.prior_maps.prior import Prior, Tile, correlation
+from bids_sr.sr.prior_maps.run_data import RunData, run_data
+from bids_sr.sr.prior_maps.self_test import SelfTest, _make_addition, estimate_map
+from bids_sr.sr.prior_maps.temporal_components import SeriesError
 
 METHOD = get_method("sbl")
 assert METHOD.variance is not None

@@ -45,19 +45,19 @@ from _table import RESULTS, commit, markdown
 from bids_sr.io.atomic_files import write_text
 from bids_sr.io.nifti import load_image
 from bids_sr.metrics.similarity import psnr, ssim
+from bids_sr.networks.data.images import TrainingImage, TrainingImages, pair_image
+from bids_sr.networks.training.card_entries import steps_at_stop
+from bids_sr.networks.training.phase import Clock
+from bids_sr.networks.training.trainer import train_network
 from bids_sr.spatial.masks import brain_mask
-from bids_sr.sr.data.images import TrainingImage, TrainingImages, pair_image
 from bids_sr.sr.device import choose_device
-from bids_sr.sr.inference.acquired import UpsamplerInputs
+from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.method import get_method, get_recipe
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.training_log import log_tsv
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.training.card_entries import steps_at_stop
-from bids_sr.sr.training.journal import log_tsv
-from bids_sr.sr.training.phase import Clock
-from bids_sr.sr.training.trainer import train_network
 from bids_sr.version import __version__
 
 FACTOR = (2.0, 2.0, 1.0)

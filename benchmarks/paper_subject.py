@@ -46,9 +46,9 @@ from _roofline import (
     of_a_volume,
     of_training,
     on_threads,
+    row as roofline_row,
     seconds,
 )
-from _roofline import row as roofline_row
 from _table import keep
 
 from bids_sr import steps

@@ -138,8 +138,8 @@ def participants_of(sizes: pd.DataFrame) -> int:
 
 def wilcoxon(values: pd.Series, reference: pd.Series) -> str:
     """Return p of the signed-rank test of paired values, or a dash for fewer than two pairs."""
-    from bids_sr.group.paired_tests import differences as differences_of
-    from bids_sr.group.wilcoxon import signed_rank
+    from bids_sr.statistics.paired_tests import differences as differences_of
+    from bids_sr.statistics.wilcoxon import signed_rank
 
     pairs = pd.concat([values, reference], axis=1).dropna()
     if len(pairs) < 2:

@@ -43,13 +43,13 @@ from _people_measured import FACTOR
 from _posterior_maps import Stored, call, rounded
 from _table import keep
 
-from bids_sr.glm.blocks import BlockDesign, block_design, half_weights
-from bids_sr.glm.run_combination import (
+from bids_sr.combination.run_combination import (
     RunEstimate,
     combine_runs,
     correlate_error,
     widen_error,
 )
+from bids_sr.glm.blocks import BlockDesign, block_design, half_weights
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.io.volume import Volume
@@ -59,8 +59,8 @@ from bids_sr.spatial.itk_files import read_itk
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.slice_timing import correct_slice_timing
 from bids_sr.spatial.transforms import rms_distance, voxel_centers
-from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import super_resolve_series
+from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 
 WIDTHS = (0.0, 5.0)  # mm
@@ -760,7 +760,7 @@ REMARKS: dict[str, list[str]] = {
         " With several pairs of runs, medians over the pairs in which both errors exceed their"
         " noise."
         " `coverage`: of 95 % intervals of the combined error with equal weights, by"
-        " `bids_sr.glm.run_combination`, with the assumed correlation, 1 (one error in all runs)"
+        " `combination.run_combination`, with the assumed correlation, 1 (one error in all runs)"
         " and 0 (independent errors). The noise is that of `sbl` less measured, by the scatter"
         " of blocks. `single runs`: coverage of each run's interval, mean over runs.",
         f"{_ACTIVE_TEXT} Strongest 5 % of detail: largest difference between `sbl` and zero"

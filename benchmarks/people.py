@@ -59,11 +59,16 @@ from torch import Tensor
 from bids_sr.sr.matrices import crop_matrix
 from bids_sr.sr.method import get_method
 from bids_sr.sr.operators import ResolutionLevel
+from bids_sr.sr.prior_maps.add_detail import Modulation
+from bids_sr.sr.prior_maps.estimation import compute_filled_sd, estimate_prior
+from bids_sr.sr.prior_maps.prior import Prior, Tile
+from bids_sr.sr.prior_maps.self_test import (
+    SelfTest,
+    _compute_mean_score,
+    _make_addition,
+    score_maps,
+)
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.variance.add_detail import Modulation
-from bids_sr.sr.variance.estimation import compute_filled_sd, estimate_prior
-from bids_sr.sr.variance.prior import Prior, Tile
-from bids_sr.sr.variance.self_test import SelfTest, _compute_mean_score, _make_addition, score_maps
 
 METHODS = ("sdmod", "wmn", "focuss", "sbl")
 

@@ -40,7 +40,7 @@ from _table import keep
 from scipy import ndimage, special
 
 from bids_sr.glm.activation_regions import dice, reliable_region
-from bids_sr.sr.variance.posterior import wrong_sign_probability
+from bids_sr.sr.prior_maps.posterior import wrong_sign_probability
 
 KINDS = ("blind", "fine")
 WIDTHS = (0.0, 5.0)

@@ -31,12 +31,12 @@ from bids_sr.spatial.hmc import estimate_motion
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.operators import interpolate, level_above, to_slices, to_volume
-from bids_sr.sr.variance.calibration_components import calibration_components
-from bids_sr.sr.variance.estimation import _apply_floor, _responses, _update, compute_filled_sd
-from bids_sr.sr.variance.exemplars import FWHM, CalibrationPatterns
-from bids_sr.sr.variance.fit_variance import fit_variance
-from bids_sr.sr.variance.prior import Prior, Tile
-from bids_sr.sr.variance.run_data import run_data
+from bids_sr.sr.prior_maps.calibration_components import calibration_components
+from bids_sr.sr.prior_maps.calibration_prior import FWHM, CalibrationPatterns
+from bids_sr.sr.prior_maps.estimation import _apply_floor, _responses, _update, compute_filled_sd
+from bids_sr.sr.prior_maps.fit_variance import fit_variance
+from bids_sr.sr.prior_maps.prior import Prior, Tile
+from bids_sr.sr.prior_maps.run_data import run_data
 
 RUNS = {"studyforrest": "A", "pydecnef 1": "B1", "pydecnef 2": "B2", "opennft": "C"}
 METHOD = get_method("sbl")

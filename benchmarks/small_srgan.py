@@ -20,11 +20,11 @@ import nibabel as nib
 import numpy as np
 from _table import keep
 
-from bids_sr.sr.data.images import TrainingImage, pair_image
+from bids_sr.networks.data.images import TrainingImage, pair_image
+from bids_sr.networks.training.trainer import train_network
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.training.trainer import train_network
 
 FACTOR = (2.0, 2.0, 1.0)
 _FAST = get_method("srgan").recipes["fast"]

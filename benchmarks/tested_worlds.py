@@ -39,10 +39,10 @@ from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model_store import save_model
-from bids_sr.sr.variance.lower_resolution_errors import errors_below
-from bids_sr.sr.variance.prior import PriorMaps
-from bids_sr.sr.variance.run_data import run_data
-from bids_sr.sr.variance.self_test import score_maps
+from bids_sr.sr.prior_maps.lower_resolution_errors import errors_below
+from bids_sr.sr.prior_maps.prior import PriorMaps
+from bids_sr.sr.prior_maps.run_data import run_data
+from bids_sr.sr.prior_maps.self_test import score_maps
 from bids_sr.steps.activation import map_contrasts
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.reconstruction_error import check_intervals

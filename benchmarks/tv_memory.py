@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from _table import keep
 
-from bids_sr.sr.data.examples import Examples
-from bids_sr.sr.data.images import TrainingImage
-from bids_sr.sr.inference.cpu_optimized import optimize_for_cpu
+from bids_sr.networks.data.examples import Examples
+from bids_sr.networks.data.images import TrainingImage
+from bids_sr.networks.inference.cpu_optimized import optimize_for_cpu
+from bids_sr.networks.training.update_steps import Networks
 from bids_sr.sr.method import get_method
-from bids_sr.sr.training.update_steps import Networks
 
 FACTOR = (2.0, 2.0, 1.0)
 

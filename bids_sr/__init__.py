@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 from bids_sr.version import RELEASE, __version__
 
 if TYPE_CHECKING:
-    from bids_sr.api.combined_runs import combine_runs
     from bids_sr.api.evaluator import Evaluator
     from bids_sr.api.super_resolver import SuperResolver
+    from bids_sr.combination.api import combine_runs
 
 __all__ = ["RELEASE", "Evaluator", "SuperResolver", "__version__", "combine_runs"]
 _HOMES = {
     "Evaluator": "bids_sr.api.evaluator",
     "SuperResolver": "bids_sr.api.super_resolver",
-    "combine_runs": "bids_sr.api.combined_runs",
+    "combine_runs": "bids_sr.combination.api",
 }
 
 

@@ -12,9 +12,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from bids_sr.cli import evaluate_main, parser, phantom_main, report_command
-from bids_sr.cli.models import main as models_main
-from bids_sr.cli.slurm import main as slurm_main
+from bids_sr.cli import evaluate_main, parser, report_command
+from bids_sr.model_commands import main as models_main
+from bids_sr.phantom import cli as phantom_cli
+from bids_sr.slurm.cli import main as slurm_main
 from bids_sr.sr.method import list_methods
 from bids_sr.sr.recipe_changes import variable_fields
 
@@ -42,7 +43,7 @@ def commands() -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
     yield "bids-sr", parser.build_parser(everything=True), ""
     yield "bids-sr report", report_command.report_parser(), ""
     yield "bids-sr-evaluate", evaluate_main.build_parser(), ""
-    yield "bids-sr-phantom", phantom_main.build_parser(), ""
+    yield "bids-sr-phantom", phantom_cli.build_parser(), ""
     yield "bids-sr-slurm", slurm_main.build_parser(), "SLURM"
     for name in ("status", "retry", "cancel"):
         yield f"bids-sr-slurm {name}", slurm_main.later_parser(name), ""

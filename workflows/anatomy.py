@@ -12,8 +12,13 @@ from bids_sr.pipeline.flow import say, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.region_names import region_labels
-from bids_sr.steps import anatomy, atlas_regions, imported, primary_dataset
-from bids_sr.steps import surfaces as steps_surfaces
+from bids_sr.steps import (
+    anatomy,
+    atlas_regions,
+    imported,
+    primary_dataset,
+    surfaces as steps_surfaces,
+)
 from bids_sr.steps.figures import anatomy as anatomy_figures
 from bids_sr.workflows.series_requests import Planned
 

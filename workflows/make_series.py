@@ -23,7 +23,7 @@ from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, INTERPOLATIONS, MEASURED, RAW, SDMOD, series_names
 from bids_sr.sr.device import Precision
-from bids_sr.sr.inference.acquired import Displaced
+from bids_sr.sr.inference.upsampler_inputs import Displaced
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import ModelSource, TrainingSettings
 from bids_sr.steps import (
@@ -42,7 +42,7 @@ from bids_sr.steps.registration import TrainingPair
 from bids_sr.steps.super_resolution import Guide, Inference, ResolvedSeries
 from bids_sr.steps.training import ModelFiles, VarianceModel
 from bids_sr.workflows.anatomy import Anatomy
-from bids_sr.workflows.compared import place_all_compared
+from bids_sr.workflows.compared_series import place_all_compared
 from bids_sr.workflows.confounds import gather_confounds
 from bids_sr.workflows.fit_run import (
     FittedRun,

@@ -10,9 +10,15 @@ from bids_sr.pipeline.flow import concatenate, say, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, RAW
-from bids_sr.steps import activation, map_comparison, reconstruction_error, region_growth, spaces
-from bids_sr.steps import clusters as active_regions
-from bids_sr.steps import surfaces as steps_surfaces
+from bids_sr.steps import (
+    activation,
+    clusters as active_regions,
+    map_comparison,
+    reconstruction_error,
+    region_growth,
+    spaces,
+    surfaces as steps_surfaces,
+)
 from bids_sr.steps.activation import MapSettings, SeriesMaps
 from bids_sr.workflows.anatomy import Anatomy, Surfaces
 from bids_sr.workflows.fit_run import FittedRun

@@ -14,8 +14,10 @@ from bids_sr.pipeline.step import Part
 from bids_sr.series import series_name
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.steps import registration, training
-from bids_sr.steps.figures import anatomy as anatomy_figures
-from bids_sr.steps.figures import model_training as model_training_figures
+from bids_sr.steps.figures import (
+    anatomy as anatomy_figures,
+    model_training as model_training_figures,
+)
 from bids_sr.steps.registration import AlignedPair
 from bids_sr.steps.training import ModelFiles
 from bids_sr.workflows.series_requests import Planned, SeriesRequest, select_entities

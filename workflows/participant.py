@@ -2,6 +2,7 @@
 
 from bids_sr.bids import Subject
 from bids_sr.bids.fmriprep import SPACES
+from bids_sr.combination.checks import is_only_run
 from bids_sr.config import Settings
 from bids_sr.config.levels import reaches
 from bids_sr.pipeline.flow import Flow, say, subworkflow
@@ -9,15 +10,12 @@ from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nodes import Scope, scope_name
 from bids_sr.pipeline.step import Part
 from bids_sr.pipeline.store import store
-from bids_sr.preflight.combined_runs import is_only_run
 from bids_sr.preflight.plan import Plan
 from bids_sr.region_names import AUTO, BRAIN, is_aal2, region_of_tasks
 from bids_sr.steps.figures import anatomy as anatomy_figures
 from bids_sr.workflows.anatomy import Anatomy, fit_anatomy
-from bids_sr.workflows.combine_runs import combine_participant
-from bids_sr.workflows.fuse_slices import fuse_slices
+from bids_sr.workflows.combination import combine_participant, fuse_slices, report_participant
 from bids_sr.workflows.pair import fit_pair
-from bids_sr.workflows.report_participant import report_participant
 from bids_sr.workflows.report_run import subject_facts
 from bids_sr.workflows.run import process_run
 from bids_sr.workflows.run_plan import plan_run

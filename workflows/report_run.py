@@ -15,23 +15,25 @@ from bids_sr.io.grids import size_text
 from bids_sr.pipeline.flow import concatenate, expect_cost, read_image, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.series import MEASURED, RAW
-from bids_sr.steps.figures import correlation as correlation_figures
-from bids_sr.steps.figures import evaluation as evaluation_figures
-from bids_sr.steps.figures import fluctuations as fluctuations_figures
-from bids_sr.steps.figures import map_viewer as draw_map_viewer
-from bids_sr.steps.figures import maps as maps_figures
-from bids_sr.steps.figures import model_training as model_training_figures
-from bids_sr.steps.figures import motion as motion_figures
-from bids_sr.steps.figures import networks as networks_figures
-from bids_sr.steps.figures import overlap as overlap_figures
-from bids_sr.steps.figures import overview as overview_figures
-from bids_sr.steps.figures import quality as quality_figures
-from bids_sr.steps.figures import registration as registration_figures
-from bids_sr.steps.figures import series as series_figures
+from bids_sr.steps.figures import (
+    correlation as correlation_figures,
+    evaluation as evaluation_figures,
+    fluctuations as fluctuations_figures,
+    map_viewer as draw_map_viewer,
+    maps as maps_figures,
+    model_training as model_training_figures,
+    motion as motion_figures,
+    networks as networks_figures,
+    overlap as overlap_figures,
+    overview as overview_figures,
+    quality as quality_figures,
+    registration as registration_figures,
+    series as series_figures,
+)
 from bids_sr.steps.figures.run_maps import SceneImages
 from bids_sr.workflows.anatomy import Anatomy
+from bids_sr.workflows.evaluate_run import Judgment
 from bids_sr.workflows.fit_run import FittedRun
-from bids_sr.workflows.judge_run import Judgment
 from bids_sr.workflows.make_series import RunSeries
 from bids_sr.workflows.map_run import MappedRun, list_mapped_series, maps_to_store
 from bids_sr.workflows.pair import RegisteredPair

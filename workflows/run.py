@@ -7,9 +7,9 @@ from bids_sr.pipeline.nodes import scope_name
 from bids_sr.pipeline.step import Part
 from bids_sr.steps import series_description
 from bids_sr.workflows.anatomy import Anatomy
-from bids_sr.workflows.combine_runs import ProcessedRun
+from bids_sr.workflows.combination import ProcessedRun
+from bids_sr.workflows.evaluate_run import judge_run
 from bids_sr.workflows.fit_run import fit_run
-from bids_sr.workflows.judge_run import judge_run
 from bids_sr.workflows.make_series import make_series
 from bids_sr.workflows.map_run import map_run
 from bids_sr.workflows.pair import RegisteredPair, TrainedNetwork

@@ -13,7 +13,6 @@ from bids_sr.bids import (
     parse_entities,
 )
 from bids_sr.bids.fmriprep import SPACES
-from bids_sr.bids.lesion_references import entities_of_scans, lesion_reference
 from bids_sr.config import Settings
 from bids_sr.frozen import frozen
 from bids_sr.pipeline.artifacts import Facts, Image, Map, Mask, Rows
@@ -23,10 +22,16 @@ from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.steps import anatomy
 from bids_sr.steps.figures import anatomy as anatomy_figures
-from bids_sr.steps.figures import structural as structural_figures
-from bids_sr.steps.structural import measures, preparation, preparation_text, training
-from bids_sr.steps.structural.preparation import PreparedScans
-from bids_sr.steps.structural.scans import ScanPreparation
+from bids_sr.structural.lesion_references import entities_of_scans, lesion_reference
+from bids_sr.structural.steps import (
+    figures as structural_figures,
+    measures,
+    preparation,
+    preparation_text,
+    training,
+)
+from bids_sr.structural.steps.preparation import PreparedScans
+from bids_sr.structural.steps.scans import ScanPreparation
 from bids_sr.workflows.pair import keep_model
 from bids_sr.workflows.series_requests import Planned
 

@@ -24,6 +24,7 @@ from bids_sr.api.image_inputs import (
 )
 from bids_sr.api.run_basics import RunBasics, to_fitted_run
 from bids_sr.api.run_inputs import RunInputs
+from bids_sr.compared_series import steps as compared_series
 from bids_sr.config.seeds import Seed
 from bids_sr.evaluation.advice import Audience
 from bids_sr.frozen import frozen
@@ -49,27 +50,26 @@ from bids_sr.sr.models.request import ModelSettings
 from bids_sr.steps import (
     acquired_series,
     activation,
-    compared_series,
     evaluation,
-    judgment,
     resampled_series,
     run_confounds,
+    run_verdict,
+    seeds as steps_seeds,
     super_resolution,
     training,
 )
-from bids_sr.steps import seeds as steps_seeds
 from bids_sr.steps.activation import MapSettings
 from bids_sr.steps.evaluation import EffectsComparison
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.super_resolution import Guide, Inference
-from bids_sr.workflows.compared import place_compared
-from bids_sr.workflows.fit_run import FittedRun, estimate_motion, find_steady
-from bids_sr.workflows.judge_run import (
+from bids_sr.workflows.compared_series import place_compared
+from bids_sr.workflows.evaluate_run import (
     compare_halves,
     compare_with_other_run,
     compare_with_truth,
     measure_effects,
 )
+from bids_sr.workflows.fit_run import FittedRun, estimate_motion, find_steady
 from bids_sr.workflows.make_series import (
     ComputedSeries,
     undo_motion,
@@ -416,7 +416,7 @@ def judge_series(
                 comparison,
                 compared_names=run.compared,
             )
-    verdict, verdict_rows = judgment.judge(
+    verdict, verdict_rows = run_verdict.judge(
         tables,
         {},
         confounds,

@@ -11,8 +11,8 @@ from bids_sr.bids.inputs import BoldRun, LowresScan, ModelInput, Pair, Subject, 
 from bids_sr.bids.method_options import choose_guide, find_vgg_weights
 from bids_sr.bids.pairs import needs_pair
 from bids_sr.bids.pretrained_models import find_pretrained, input_of_models
-from bids_sr.bids.structural_scans import survey_structural
 from bids_sr.io.image_header import Header
+from bids_sr.structural.survey import survey_structural
 
 __all__ = [
     "BoldRun",

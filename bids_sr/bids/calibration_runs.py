@@ -16,14 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.bids import headers as hd
-from bids_sr.bids import slice_axis
-from bids_sr.bids.companions import find_mismatches, read_run
+from bids_sr.bids import headers as hd, slice_axis
 from bids_sr.bids.entities import file_stem, is_magnitude, parse_entities, stem_of_echoes
 from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.inputs import BoldRun
 from bids_sr.bids.layout import Index
 from bids_sr.bids.pairs import SIZE_TOLERANCE
+from bids_sr.bids.related_runs import find_mismatches, read_run
 from bids_sr.config import Settings
 from bids_sr.io.image_header import Triple
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from bids_sr.bids import (
     dataset_checks,
     filter_file,
+    headers as hd,
     label_lists,
     pairs,
     participant_selection,
@@ -18,9 +19,7 @@ from bids_sr.bids import (
     slice_axis,
     timing,
 )
-from bids_sr.bids import headers as hd
 from bids_sr.bids.calibration_runs import calibrations, check_named
-from bids_sr.bids.companions import compute_factor, read_run
 from bids_sr.bids.derivative_folders import open_derivatives, refuse_output_as_data
 from bids_sr.bids.entities import file_stem, parse_entities, parse_label, stem_of_echoes
 from bids_sr.bids.findings import Findings, InputError
@@ -30,6 +29,7 @@ from bids_sr.bids.layout import Index, open_index
 from bids_sr.bids.method_options import check_guide, check_options
 from bids_sr.bids.pretrained_models import factor_without_pair
 from bids_sr.bids.reference_runs import check_root, find_truth, truth_in_dataset
+from bids_sr.bids.related_runs import compute_factor, read_run
 from bids_sr.bids.retrospective_plan import check_retrospective
 from bids_sr.bids.run_names import check_names, name_of_unusable, unusable_entity
 from bids_sr.bids.similar_names import describe_similar

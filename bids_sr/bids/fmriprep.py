@@ -23,8 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from bids_sr.bids import headers as hd
-from bids_sr.bids import slice_axis
+from bids_sr.bids import headers as hd, slice_axis
 from bids_sr.bids.entities import RUN_KEYS, file_stem, parse_entities, same_run
 from bids_sr.bids.findings import Findings, InputError, missing_content
 from bids_sr.bids.inheritance import parse_suffix, read_object

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.bids import headers as hd
-from bids_sr.bids import label_lists, slice_axis
-from bids_sr.bids.companions import SERIES, companion, series_named
+from bids_sr.bids import headers as hd, label_lists, slice_axis
 from bids_sr.bids.entities import parse_entities
 from bids_sr.bids.findings import Findings, refusal
 from bids_sr.bids.inputs import BoldRun, HighresReference
+from bids_sr.bids.related_runs import SERIES, companion, series_named
 from bids_sr.io.fields_of_view import misfits
 
 _KEYS = ("subject", "session", "task", "run")

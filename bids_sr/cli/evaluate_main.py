@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bids_sr.cli.exit_codes import DONE, run_program
 from bids_sr.cli.options import Parser
-from bids_sr.cli.text_encoding import restart_in_utf8
+from bids_sr.cli.standard_streams import restart_in_utf8
 from bids_sr.config import UsageError, readers
 from bids_sr.config.section import Checked, argument, option
 from bids_sr.config.values import split_named

@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING
 
 from bids_sr.bids import parse_entities
 from bids_sr.bids.label_lists import list_some
-from bids_sr.cli import structural_group
-from bids_sr.cli.structural_group import ScansGroup
 from bids_sr.config import Settings, UsageError
-from bids_sr.config.groups.superres import SuperRes
+from bids_sr.config.sections.superres import SuperRes
 from bids_sr.frozen import frozen
 from bids_sr.group.combinable_runs import without_uncombinable
 from bids_sr.group.equal_contrasts import unequal_lines
@@ -30,6 +28,8 @@ from bids_sr.io.tables import column
 from bids_sr.notices import read_failed_steps
 from bids_sr.series import BASELINES, MEASURED, RAW
 from bids_sr.sr.method import method_names_without_controls
+from bids_sr.structural.group import level as structural_group
+from bids_sr.structural.group.level import ScansGroup
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from bids_sr.cli.heartbeat import report_running
 from bids_sr.cli.messages import choose_format, complain, say, show, start_log
 from bids_sr.cli.parser import parse_settings
 from bids_sr.cli.preset_text import preset_lines
-from bids_sr.cli.text_encoding import restart_in_utf8
+from bids_sr.cli.standard_streams import restart_in_utf8
 from bids_sr.config import Settings, UsageError
 from bids_sr.notices import CODES, Notice, record
 from bids_sr.version import __version__

@@ -19,8 +19,8 @@ from bids_sr.evaluation.verdict_text import verdict_line
 from bids_sr.notices import whom_text
 from bids_sr.pipeline.nodes import get_owner
 from bids_sr.preflight.plan_text import duration
-from bids_sr.steps.judgment import judge
-from bids_sr.workflows.judge_run import FIRST_VERDICT
+from bids_sr.steps.run_verdict import judge
+from bids_sr.workflows.evaluate_run import FIRST_VERDICT
 
 if TYPE_CHECKING:
     from networkx import DiGraph

@@ -10,8 +10,8 @@ from pathlib import Path
 from bids_sr.cli.console import item
 from bids_sr.cli.options import Parser
 from bids_sr.config import UsageError, readers
-from bids_sr.config.groups.run import sessions_option
 from bids_sr.config.section import Checked, argument, option
+from bids_sr.config.sections.run import sessions_option
 from bids_sr.frozen import frozen
 
 

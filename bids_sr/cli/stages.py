@@ -54,7 +54,7 @@ STAGES: Mapping[str, str] = {
     "block_effects": "evaluation",
     "evaluation": "evaluation",
     "self_test": "evaluation",
-    "judgment": "evaluation",
+    "run_verdict": "evaluation",
     "quality": "evaluation",
     "reconstruction_error": "evaluation",
     "average_series": "files for other software",

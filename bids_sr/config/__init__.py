@@ -3,10 +3,10 @@
 The package only imports the standard library.
 """
 
-from bids_sr.config.groups.paths import Paths
-from bids_sr.config.groups.resources import Resources
-from bids_sr.config.groups.selection import Selection
-from bids_sr.config.groups.superres import SuperRes
+from bids_sr.config.sections.paths import Paths
+from bids_sr.config.sections.resources import Resources
+from bids_sr.config.sections.selection import Selection
+from bids_sr.config.sections.superres import SuperRes
 from bids_sr.config.settings import Settings
 from bids_sr.config.values import UsageError, suggest_name
 

@@ -121,7 +121,7 @@ def held_of_calibrated(high: float) -> float:
     """Return the values (millions) that a calibrated method holds in memory.
 
     These are patterns (`high` million voxels) and the matrices of a tile; see
-    `bids_sr.sr.variance.prior`.
+    `bids_sr.sr.prior_maps.prior`.
     """
     return 40 * high + 60
 

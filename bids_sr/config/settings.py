@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any, Self, TypeVar, get_type_hints
 
 from bids_sr.config import machine
-from bids_sr.config.groups.activation import Activation
-from bids_sr.config.groups.evaluation import Evaluation
-from bids_sr.config.groups.paths import Paths
-from bids_sr.config.groups.preprocessing import Preprocessing
-from bids_sr.config.groups.resources import Resources
-from bids_sr.config.groups.run import Run
-from bids_sr.config.groups.selection import Selection
-from bids_sr.config.groups.superres import SuperRes
 from bids_sr.config.section import HOW_IT_RUNS, WHICH_DATA, get_option
+from bids_sr.config.sections.activation import Activation
+from bids_sr.config.sections.evaluation import Evaluation
+from bids_sr.config.sections.paths import Paths
+from bids_sr.config.sections.preprocessing import Preprocessing
+from bids_sr.config.sections.resources import Resources
+from bids_sr.config.sections.run import Run
+from bids_sr.config.sections.selection import Selection
+from bids_sr.config.sections.superres import SuperRes
 from bids_sr.config.values import UsageError, as_toml, read_tables, split_named, suggest_name
 from bids_sr.frozen import frozen
 from bids_sr.region_names import is_file

@@ -70,8 +70,7 @@ from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.blocks import TaskBlock
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
 from bids_sr.metrics.rows import MISSING, MetricRow
-from bids_sr.series import MEASURED, SMOOTH, get_kind, is_variant_of
-from bids_sr.series import series as series_named
+from bids_sr.series import MEASURED, SMOOTH, get_kind, is_variant_of, series as series_named
 
 _STATISTICS = ("r", "ev", "amplitude", "correct_fraction")
 _LOGGER = logging.getLogger(__name__)

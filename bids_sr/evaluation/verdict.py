@@ -19,9 +19,12 @@ from dataclasses import asdict
 from itertools import combinations
 from typing import Any
 
-from bids_sr.evaluation import advice as evaluation_advice
-from bids_sr.evaluation import motion_text, words
-from bids_sr.evaluation import verdict_text as text
+from bids_sr.evaluation import (
+    advice as evaluation_advice,
+    motion_text,
+    verdict_text as text,
+    words,
+)
 from bids_sr.evaluation.acquired_activation import lost_sentences
 from bids_sr.evaluation.detail_support import ContrastSupport, judge_detail
 from bids_sr.evaluation.evidence import (

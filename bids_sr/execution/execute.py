@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from bids_sr.config import UsageError
 from bids_sr.config.plugin import Plugin
 from bids_sr.execution.records import has_stored_all, invalidate_damaged
-from bids_sr.execution.slurm_plugin import ResilientSLURM
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import DiskFullError
 from bids_sr.notices import Notice, record
 from bids_sr.pipeline.store import store
+from bids_sr.slurm.plugin import ResilientSLURM
 
 if TYPE_CHECKING:
     from nipype.pipeline import engine as pe
@@ -42,8 +42,7 @@ class RunOutcome:
 def configure_nipype(*, crash_dir: Path, stop_on_first_crash: bool, verbose: bool) -> None:
     """Configure nipype for the whole run, without any network access."""
     os.environ["NIPYPE_NO_ET"] = "1"
-    from nipype import config
-    from nipype import logging as nipype_logging
+    from nipype import config, logging as nipype_logging
 
     config.update_config(
         {

@@ -6,8 +6,7 @@ from dataclasses import replace
 import numpy as np
 from matplotlib.figure import Figure
 
-from bids_sr.figures import canvas as s
-from bids_sr.figures import slices
+from bids_sr.figures import canvas as s, slices
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.figures.slices import Outline
 from bids_sr.io.volume import Volume

@@ -11,8 +11,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
-from bids_sr.figures import canvas as s
-from bids_sr.figures import slices
+from bids_sr.figures import canvas as s, slices
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.figures.slices import Cut, Layer, Outline, Panel, PanelRow
 from bids_sr.frozen import frozen

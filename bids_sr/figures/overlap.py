@@ -7,8 +7,7 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from bids_sr.figures import canvas as s
-from bids_sr.figures import slices
+from bids_sr.figures import canvas as s, slices
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.figures.maps import Scene
 from bids_sr.figures.slices import Layer, Outline, PanelRow

@@ -22,7 +22,7 @@ from bids_sr.glm.linear_model import ContrastModel
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.noise import estimate_noise
 from bids_sr.glm.regressors import Regressors
-from bids_sr.glm.time_columns import time_column_names
+from bids_sr.glm.temporal_regressors import time_column_names
 from bids_sr.glm.time_series import (
     BLOCK_BYTES,
     VoxelTimeSeries,

@@ -25,7 +25,7 @@ from bids_sr.glm.design import Design, DesignSettings, build_design, frame_times
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import Events, Regressors, Seeds, TooManyColumns
 from bids_sr.glm.seeds import segment_regressor
-from bids_sr.glm.time_columns import uncensored_volumes
+from bids_sr.glm.temporal_regressors import uncensored_volumes
 from bids_sr.io.arrays import Float, MaskArray
 
 _LOGGER = logging.getLogger(__name__)

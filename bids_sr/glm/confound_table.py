@@ -26,7 +26,7 @@ from bids_sr.glm.confounds import (
     tissue_masks,
 )
 from bids_sr.glm.drift import CUTOFF_S, drift_basis, slow_cosines
-from bids_sr.glm.time_columns import censor_columns
+from bids_sr.glm.temporal_regressors import censor_columns
 from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.nifti import SeriesReader
 

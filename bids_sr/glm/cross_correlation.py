@@ -5,7 +5,7 @@ import numpy as np
 from bids_sr.glm.autoregression import orthonormal
 from bids_sr.glm.design import Design, nuisance_columns
 from bids_sr.glm.drift import slow_cosines
-from bids_sr.glm.time_columns import cosines_outside, time_column_names
+from bids_sr.glm.temporal_regressors import cosines_outside, time_column_names
 from bids_sr.glm.time_series import FLAT, find_largest_size
 from bids_sr.io.arrays import Float, Real
 

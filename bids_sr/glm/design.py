@@ -20,7 +20,7 @@ import pandas as pd
 from bids_sr.frozen import frozen
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import IMPULSE_S, DesignError, Regressors, TooManyColumns
-from bids_sr.glm.time_columns import uncensored_volumes
+from bids_sr.glm.temporal_regressors import uncensored_volumes
 from bids_sr.io.arrays import Float
 
 _LOGGER = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Design:
         Rank of the matrix; it is below the number of columns if columns are collinear.
     censored : tuple[int, ...]
         Volumes that the model does not use, counted from 0 including dummies. The matrix has a
-        column for each of them (`bids_sr.glm.time_columns`).
+        column for each of them (`bids_sr.glm.temporal_regressors`).
     """
 
     matrix: Float

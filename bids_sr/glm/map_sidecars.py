@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from bids_sr.glm.activation_regions import Threshold
 from bids_sr.glm.design import Design, nuisance_columns
 from bids_sr.glm.noise import noise_words
-from bids_sr.glm.time_columns import CENSORED, time_column_names
+from bids_sr.glm.temporal_regressors import CENSORED, time_column_names
 from bids_sr.io.grids import AS_STORED, inverse_order, size_text
 
 Sidecar = dict[str, object]

@@ -6,7 +6,7 @@ from fnmatch import filter as matching
 import pandas as pd
 
 from bids_sr.glm.confounds import is_complete
-from bids_sr.glm.time_columns import time_column_names
+from bids_sr.glm.temporal_regressors import time_column_names
 
 MOTION = tuple(
     f"{kind}_{axis}{suffix}"
@@ -26,7 +26,7 @@ def model_confounds(
     """Return the names of the confounds in the model of a run.
 
     By default, these are head motion, its derivatives, and the first five aCompCor components,
-    which require tissue maps. Columns of the temporal model (`bids_sr.glm.time_columns`) are
+    which require tissue maps. Columns of the temporal model (`glm.temporal_regressors`) are
     always included.
 
     Without the components, respiration and pulse remain in the residuals of smoothed series; twice

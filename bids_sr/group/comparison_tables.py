@@ -8,13 +8,13 @@ import pandas as pd
 from markupsafe import Markup
 
 from bids_sr.group import verdicts as words
-from bids_sr.group.paired_tests import differences
 from bids_sr.group.values import participants_by_series, quartiles
-from bids_sr.group.wilcoxon import ALPHA, signed_rank
 from bids_sr.metrics.number_text import number, p_value
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.markup import render, table
 from bids_sr.series import BASELINES, MEASURED
+from bids_sr.statistics.paired_tests import differences
+from bids_sr.statistics.wilcoxon import ALPHA, signed_rank
 
 # values published for 30 participants; the unit of the smoothing (sigma 1.5) is not reported and
 # corresponds to 3.5 or 13.2 mm FWHM (see METHODS)

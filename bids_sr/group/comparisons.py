@@ -19,21 +19,21 @@ from scipy import special
 
 from bids_sr.evaluation.evidence import STRONGEST
 from bids_sr.evaluation.negative_controls import PLACEBOS
-from bids_sr.group import paired_tests, wilcoxon
 from bids_sr.group import values as group_values
-from bids_sr.group.multiple_comparisons import benjamini_hochberg, holm
 from bids_sr.group.values import (
     QUESTION,
     participant_columns,
     participants_by_series,
     question_rows,
 )
-from bids_sr.group.wilcoxon import ALPHA, hodges_lehmann
 from bids_sr.io.arrays import Float
 from bids_sr.metrics.number_text import p_value
 from bids_sr.metrics.registry import LOWER, NEITHER, ONE, statistic
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, PLAIN, get_kind, same_name
 from bids_sr.sr.method import method_names_without_controls
+from bids_sr.statistics import paired_tests, wilcoxon
+from bids_sr.statistics.multiple_comparisons import benjamini_hochberg, holm
+from bids_sr.statistics.wilcoxon import ALPHA, hodges_lehmann
 
 _SHARE_OF_GAP = 0.1  # equivalence margin, relative to the gap between B-spline and measured
 SIGNIFICANT_WORDS = {1: "better", -1: "worse"}

@@ -19,8 +19,7 @@ from bids_sr.figures.canvas import FigureInputError
 from bids_sr.figures.maps import Display, Scene, activation_figure
 from bids_sr.figures.svg_files import svg_text
 from bids_sr.frozen import frozen
-from bids_sr.group import figures as group_figures
-from bids_sr.group import verdicts as words
+from bids_sr.group import figures as group_figures, verdicts as words
 from bids_sr.group.comparison_tables import comparisons_html, paper_html, paper_sizes
 from bids_sr.group.comparisons import PRIMARY, is_primary_metric
 from bids_sr.group.values import QUESTION, JoinedTables, question_rows

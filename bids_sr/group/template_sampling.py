@@ -14,8 +14,8 @@ from typing import cast
 
 import numpy as np
 
+from bids_sr.combination.run_combination import RunEstimate, combine_runs
 from bids_sr.frozen import frozen
-from bids_sr.glm.run_combination import RunEstimate, combine_runs
 from bids_sr.group.input_maps import MapKey, ParticipantMaps, RunMaps, sort_runs
 from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import load_image

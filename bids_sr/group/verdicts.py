@@ -35,7 +35,6 @@ from bids_sr.group.comparisons import (
     is_primary_metric,
 )
 from bids_sr.group.values import QUESTION, participant_columns
-from bids_sr.group.wilcoxon import ALPHA
 from bids_sr.metrics.number_text import estimate, number, p_value
 from bids_sr.metrics.rows import MISSING
 from bids_sr.report.evaluation_rows import series_text
@@ -43,6 +42,7 @@ from bids_sr.report.markup import join, render
 from bids_sr.report.overview import Card
 from bids_sr.series import PLAIN
 from bids_sr.sr.method import method_names_without_controls
+from bids_sr.statistics.wilcoxon import ALPHA
 
 ComparisonRow = Any
 """Comparison with columns as attributes."""

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as MplFigure
 
     from bids_sr.glm.block_effects import Effects as _BlockEffects
-    from bids_sr.glm.regressors import Events as _Events
-    from bids_sr.glm.regressors import Seeds as _Seeds
+    from bids_sr.glm.regressors import Events as _Events, Seeds as _Seeds
     from bids_sr.io.nifti import SeriesReader
     from bids_sr.spatial.distortion import Distortion as _ShiftMap
     from bids_sr.spatial.output_grids import PlacedGrid

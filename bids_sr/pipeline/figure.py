@@ -9,8 +9,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Generic, NamedTuple, ParamSpec, Union, cast
 
 from bids_sr.config.memory import Need
-from bids_sr.pipeline.artifacts import Derivative
-from bids_sr.pipeline.artifacts import Figure as FigureKind
+from bids_sr.pipeline.artifacts import Derivative, Figure as FigureKind
 from bids_sr.pipeline.step import Step
 from bids_sr.report.sections import Shown
 from bids_sr.series import map_label

@@ -21,6 +21,8 @@ from bids_sr.bids import (
 from bids_sr.bids.method_options import series_of_run
 from bids_sr.bids.retrospective_plan import as_downsampled, tell_retrospective
 from bids_sr.bids.similar_names import describe_similar
+from bids_sr.combination.checks import warn_of_left_out
+from bids_sr.compared_series.checks import with_compared
 from bids_sr.config import Settings, machine
 from bids_sr.config.seeds import COMPONENTS, choose_seeds, seed_names
 from bids_sr.glm.contrasts import Contrast
@@ -34,8 +36,6 @@ from bids_sr.preflight import (
     run_contrasts,
     run_model,
 )
-from bids_sr.preflight.combined_runs import warn_of_left_out
-from bids_sr.preflight.compared_series import with_compared
 from bids_sr.preflight.estimates import check_memory, estimate
 from bids_sr.preflight.exclusions import exclude, list_files
 from bids_sr.preflight.kspace import refuse_phase, warn_of_header
@@ -50,13 +50,13 @@ from bids_sr.preflight.output_spaces import check_spaces, check_templates
 from bids_sr.preflight.overlap_checks import check_overlap
 from bids_sr.preflight.plan import Estimate, Plan
 from bids_sr.preflight.reference_checks import tell_unused_reference
-from bids_sr.preflight.structural_checks import (
+from bids_sr.preflight.validator import validate
+from bids_sr.series import series_names
+from bids_sr.structural.checks import (
     check_lesion_references,
     check_lesion_template,
     check_tools,
 )
-from bids_sr.preflight.validator import validate
-from bids_sr.series import series_names
 
 
 def check(settings: Settings) -> Plan:
@@ -383,8 +383,8 @@ def _check_model(
     The model card is compared with the contrasts and with `header`, the high-resolution scan that
     defines the grid.
     """
-    from bids_sr.sr.data.contrast_channels import joined_contrasts
-    from bids_sr.sr.inference.apply_to_contrasts import SAME_GRID
+    from bids_sr.networks.data.contrast_channels import joined_contrasts
+    from bids_sr.networks.inference.apply_to_contrasts import SAME_GRID
     from bids_sr.sr.models.card import ModelError, read_card
 
     contrasts = [pair.contrast for pair in subject.structural]
@@ -418,8 +418,8 @@ def _check_model_of_lowres(
     Grid and contrasts are taken from the first model, so only alignment, intensities and further
     models can differ.
     """
-    from bids_sr.sr.data.contrast_channels import joined_contrasts
-    from bids_sr.sr.inference.apply_to_contrasts import SAME_GRID
+    from bids_sr.networks.data.contrast_channels import joined_contrasts
+    from bids_sr.networks.inference.apply_to_contrasts import SAME_GRID
 
     model_input = input_of_models(settings.superres)
     assert model_input is not None, (

@@ -9,7 +9,7 @@ from fnmatch import filter as matching
 
 from bids_sr.bids import BoldRun, Findings
 from bids_sr.config import Settings
-from bids_sr.config.groups.activation import NO_CONFOUNDS
+from bids_sr.config.sections.activation import NO_CONFOUNDS
 from bids_sr.io.tables import read_frame
 from bids_sr.preflight.run_model import MOTION_REGRESSORS
 from bids_sr.preflight.stats_model import is_confound

@@ -241,7 +241,7 @@ def _filter_columns(run: BoldRun, dummies: int, settings: Settings) -> "pd.DataF
     """Return the columns of a run's temporal model that do not depend on head motion."""
     import pandas as pd
 
-    from bids_sr.glm.time_columns import time_columns
+    from bids_sr.glm.temporal_regressors import time_columns
 
     no_motion = pd.DataFrame(index=range(run.n_volumes))
     model = time_model(settings, with_censoring=False)

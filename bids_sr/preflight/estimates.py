@@ -13,6 +13,7 @@ import numpy as np
 
 from bids_sr.bids import BoldRun, Findings, Pair, Subject, input_of_models
 from bids_sr.bids.headers import read_header
+from bids_sr.combination.checks import group_runs
 from bids_sr.config import Settings, machine
 from bids_sr.config.levels import StoredMaps, reaches, series_level
 from bids_sr.config.memory import BASE_GB, WORKER_GB, Sizes, held_of_calibrated, workers_that_fit
@@ -21,7 +22,6 @@ from bids_sr.io.grids import LARGE
 from bids_sr.io.image_header import Triple
 from bids_sr.io.template_cache import load_grid
 from bids_sr.notices import Notice
-from bids_sr.preflight.combined_runs import group_runs
 from bids_sr.preflight.plan import Estimate, Plan
 from bids_sr.series import series_names
 from bids_sr.sr.method import get_method

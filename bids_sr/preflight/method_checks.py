@@ -14,9 +14,9 @@ from bids_sr.config import Settings, SuperRes
 from bids_sr.config.vgg19_weights import VGG19_COMMAND
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
+from bids_sr.networks.missing_features import missing_features_notice
 from bids_sr.notices import UsageError
 from bids_sr.sr.method import get_method, get_recipe, recipe_name
-from bids_sr.sr.missing_features import missing_features_notice
 from bids_sr.sr.models.card import ModelError, read_card
 from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.recipe_changes import change_recipe, select_changes

@@ -10,7 +10,7 @@ from bids_sr.preflight.rough_model import rough_courses
 
 if TYPE_CHECKING:
     from bids_sr.glm.design import DesignSettings
-    from bids_sr.glm.time_columns import TimeModel
+    from bids_sr.glm.temporal_regressors import TimeModel
 
 # s; a shorter half does not contain half a period of the fastest of the slow fluctuations (.1 Hz)
 _HALF_AT_REST = 5.0
@@ -34,7 +34,7 @@ def design_settings(run: BoldRun, settings: Settings) -> "DesignSettings":
 
 def time_model(settings: Settings, *, with_censoring: bool = True) -> "TimeModel":
     """Return the temporal model of all runs, with or without censoring by head motion."""
-    from bids_sr.glm.time_columns import TimeModel
+    from bids_sr.glm.temporal_regressors import TimeModel
 
     activation = settings.activation
     return TimeModel(
@@ -132,7 +132,7 @@ def _is_long_enough_for_time_model(
     """
     from bids_sr.glm.confounds import MOTION
     from bids_sr.glm.imported_confounds import convert_to_numbers
-    from bids_sr.glm.time_columns import (
+    from bids_sr.glm.temporal_regressors import (
         LEAST_AT_REST_S,
         TooFewVolumes,
         check_volumes,
@@ -259,7 +259,7 @@ def _room_for_blocks(run: BoldRun, settings: Settings, dummies: int) -> int:
 
     Motion, drift and temporal model are included, and one degree of freedom is left for residuals.
     """
-    from bids_sr.glm.time_columns import column_count
+    from bids_sr.glm.temporal_regressors import column_count
 
     rows, columns = _size_of_model(run, dummies, MOTION_REGRESSORS, settings)
     if settings.activation.models_time:

@@ -14,8 +14,8 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.boldref import resample_to_reference
 from bids_sr.spatial.transforms import compute_displacement_mm
-from bids_sr.sr.variance.calibration_components import MIN_VOLUMES, calibration_components
-from bids_sr.sr.variance.temporal_components import SeriesError
+from bids_sr.sr.prior_maps.calibration_components import MIN_VOLUMES, calibration_components
+from bids_sr.sr.prior_maps.temporal_components import SeriesError
 
 _LEAST_OVERLAP = 0.5  # smallest fraction of the BOLD brain that is inside the calibration brain
 # correlation of the two references in the brain below which the calibration is from another head

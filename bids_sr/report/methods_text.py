@@ -18,8 +18,7 @@ from pybtex.database import Entry, Person
 from pybtex.database.input.bibtex import Parser
 from pybtex.richtext import Text
 
-from bids_sr.boilerplate import bibliography, split_bibtex
-from bids_sr.boilerplate import path as carried
+from bids_sr.boilerplate import bibliography, path as carried, split_bibtex
 from bids_sr.io import atomic_files
 from bids_sr.report.markup import join, render
 

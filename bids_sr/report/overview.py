@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from bids_sr.combination.overview import ONLY_RUN
 from bids_sr.evaluation import motion_text, series_text, words
 from bids_sr.evaluation.detail_support import COVERAGE, ContrastSupport, judge_detail
 from bids_sr.evaluation.evidence import (
@@ -39,7 +40,6 @@ from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.number_text import interval, number
 from bids_sr.metrics.rows import MISSING, MetricRow, VerdictFacts
 from bids_sr.report.markup import ColumnHead, render, table
-from bids_sr.report.participant_overview import ONLY_RUN
 from bids_sr.report.registration_facts import registration_warnings
 from bids_sr.report.sections import run_text
 from bids_sr.series import BASELINES, CONTROLS

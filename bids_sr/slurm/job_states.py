@@ -11,8 +11,7 @@ from pathlib import Path
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import read_json
 from bids_sr.notices import CODES, Notice, read_failed_steps
-from bids_sr.slurm.calls import ACTIVE, rows
-from bids_sr.slurm.job_endings import get_code, message_state
+from bids_sr.slurm.commands import ACTIVE, get_code, message_state, rows
 from bids_sr.slurm.job_requests import enlarge_request, time_text
 from bids_sr.slurm.submission import GROUP, ArrayJob, Request, Submission
 
@@ -159,7 +158,7 @@ def job_statuses(submission: Submission, queue: Mapping[str, str]) -> list[JobSt
     submission : Submission
         Submission to examine.
     queue : Mapping[str, str]
-        State by job number, as returned by `bids_sr.slurm.calls.queue`.
+        State by job number, as returned by `bids_sr.slurm.commands.queue`.
     """
     queue = {**_final_states(submission), **queue}
     return [_fate(submission, job, name, queue) for job in submission.jobs for name in job.task_of]

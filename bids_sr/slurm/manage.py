@@ -10,7 +10,7 @@ from bids_sr.config import UsageError
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_text
 from bids_sr.notices import CODES
-from bids_sr.slurm import calls
+from bids_sr.slurm import commands
 from bids_sr.slurm.arrays import divide_into_tasks
 from bids_sr.slurm.job_requests import enlarge_request, group_request, job_mb
 from bids_sr.slurm.job_states import CANCELLED_FILE, JobStatus, State, job_statuses
@@ -78,7 +78,7 @@ def overview(output_dir: Path) -> Overview:
         )
         fix = "check the path, or submit jobs with bids-sr-slurm DIR OUT"
         raise UsageError(message, "no jobs were submitted for this output directory", fix)
-    queue = calls.queue([submission.job_name for submission in records])
+    queue = commands.queue([submission.job_name for submission in records])
     states_of = {
         submission.id: {fate.participant: fate for fate in job_statuses(submission, queue)}
         for submission in records
@@ -97,7 +97,7 @@ def overview(output_dir: Path) -> Overview:
         if origin[name] != submission
     }
     out_of_memory = [f.job for f in current if f.code == "memory" and f.participant not in retried]
-    peaks = calls.peak_memory_mb(out_of_memory)
+    peaks = commands.peak_memory_mb(out_of_memory)
     current = [replace(fate, peak_mb=peaks.get(fate.job, 0)) for fate in current]
     groups = [
         (submission, fate)
@@ -154,13 +154,13 @@ def submit(submission: Submission, settings_toml: str, *, after: Sequence[str] =
     try:
         for job in submission.jobs:
             dependencies = [*numbers, *after] if job.is_group else []
-            numbers.append(calls.submit(sbatch_arguments(submission, job, dependencies)))
+            numbers.append(commands.submit(sbatch_arguments(submission, job, dependencies)))
             jobs = [replace(j, number=numbers[-1]) if j is job else j for j in submission.jobs]
             submission = replace(submission, jobs=tuple(jobs))
             submission.save()
-    except (calls.SlurmError, KeyboardInterrupt):
+    except (commands.SlurmError, KeyboardInterrupt):
         if numbers:
-            calls.cancel(numbers)
+            commands.cancel(numbers)
         (submission.folder / "submission.json").unlink(missing_ok=True)
         raise
     return submission
@@ -347,7 +347,7 @@ def cancel(snapshot: Overview, participants: Iterable[str] = ()) -> list[str]:
         names.append(GROUP)
     if marks:
         _mark_cancelled(marks)
-        calls.cancel(dict.fromkeys(job for _, job in marks))
+        commands.cancel(dict.fromkeys(job for _, job in marks))
     return names
 
 
@@ -385,7 +385,7 @@ def wait(
     while True:
         try:
             fates = overview(output_dir).fates
-        except calls.SlurmError as error:
+        except commands.SlurmError as error:
             if time.monotonic() - last_answer > _PATIENCE_S:
                 raise
             say(f"SLURM does not respond ({error.notice.what}); waiting for an answer")

@@ -9,7 +9,7 @@ from bids_sr.boilerplate import path as carried
 from bids_sr.config import UsageError
 from bids_sr.io.atomic_files import write_text
 from bids_sr.slurm.arrays import format_tasks
-from bids_sr.slurm.calls import QUEUE_FORMAT
+from bids_sr.slurm.commands import QUEUE_FORMAT
 from bids_sr.slurm.job_requests import program_gib, signal_seconds, time_text
 from bids_sr.slurm.submission import ArrayJob, Request, Site, Submission
 from bids_sr.version import __version__

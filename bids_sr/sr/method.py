@@ -144,7 +144,7 @@ class Method:
         Recipes by name: `fast` (ours), `paper` (as published), and `paper-mse`, which adds squared
         error to VGG-19 features or replaces them. Empty if nothing is trained.
     variance : VarianceRecipe | None
-        Recipe of the prior SD maps for a method with a Gaussian prior (see `bids_sr.sr.variance`).
+        Recipe of the prior SD maps for a method with a Gaussian prior (see `sr.prior_maps`).
         It is used with every recipe name. None for networks.
     reference : str
         Key in the bibliography.
@@ -172,7 +172,7 @@ class Method:
     network_text : Mapping[str, str]
         Noun phrase with citations on the network for the methods text, by recipe name. Recipes
         without an entry use `about`. The course of a training is described from the model card
-        (see `bids_sr.sr.training_text`).
+        (see `bids_sr.networks.training_text`).
     text : Mapping[str, str]
         Continuation of "under a Gaussian prior" in the methods text of a method with prior SD
         maps, by recipe name or "any". If empty, it is derived from `about`.

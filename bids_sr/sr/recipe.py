@@ -40,7 +40,7 @@ def require_in_plane(factor: Factor) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ImportedWhenCalled:
-    """Callable that imports a class of `bids_sr.sr`, given by its dotted name, when it is called.
+    """Callable that imports a class of `bids_sr.networks` by its dotted name when it is called.
 
     `arguments` are further arguments of the class, as pairs of name and value.
 
@@ -61,7 +61,7 @@ class ImportedWhenCalled:
         """Imported class."""
         module, _, name = self.path.rpartition(".")
         imported: Callable[..., nn.Module] = getattr(
-            importlib.import_module(f"bids_sr.sr.{module}"), name
+            importlib.import_module(f"bids_sr.networks.{module}"), name
         )
         return imported
 
@@ -89,12 +89,12 @@ class _Network:
 
 
 def network(path: str, *, flat: bool = False, smallest: int = 1, **settings: object) -> _Network:
-    """Return a network from `bids_sr.sr.networks`, given by its path.
+    """Return a network from `bids_sr.networks.architectures`, given by its path.
 
     `flat` networks accept only a factor of 1 across slices. `smallest` is the side of the smallest
     supported image (voxels).
     """
-    return _Network(ImportedWhenCalled(f"networks.{path}"), settings, flat, smallest)
+    return _Network(ImportedWhenCalled(f"architectures.{path}"), settings, flat, smallest)
 
 
 @frozen
@@ -128,7 +128,7 @@ class LossTerm:
 def loss(
     kind: _LossKind, path: str, weight: float, *, stands_in: bool = False, **settings: float
 ) -> LossTerm:
-    """Return a loss term, given the path of its class below `bids_sr.sr.losses`.
+    """Return a loss term, given the path of its class below `bids_sr.networks.losses`.
 
     A term of weight 0 is only logged. `settings` are arguments of the class. See `LossTerm` for
     the other parameters.
@@ -537,7 +537,7 @@ FIRST_ADDED_FIELD = "epochs"
 
 
 BASE_RECIPE = Recipe(
-    build_generator=ImportedWhenCalled("networks.srresnet.SubPixelNet"),
+    build_generator=ImportedWhenCalled("architectures.srresnet.SubPixelNet"),
     schedule="one-cycle",
     evaluate_every=50,
     patience=8,

@@ -21,7 +21,7 @@ from bids_sr.glm.design import DesignSettings, scale_weights
 from bids_sr.glm.map_summary import Regions, activation_rows, find_regions
 from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.glm.noise import FULL_ORDER_DOF, noise_words
-from bids_sr.glm.time_columns import uncensored_volumes
+from bids_sr.glm.temporal_regressors import uncensored_volumes
 from bids_sr.io.arrays import Array, Float32
 from bids_sr.io.atomic_files import link_or_copy
 from bids_sr.io.grids import AxisOrder, Factor

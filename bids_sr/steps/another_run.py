@@ -19,7 +19,7 @@ from bids_sr.glm.confound_table import censor_outliers
 from bids_sr.glm.confounds import motion_columns
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.model_confounds import MOTION as MODEL_MOTION
-from bids_sr.glm.time_columns import time_column_names
+from bids_sr.glm.temporal_regressors import time_column_names
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.pipeline.artifacts import (
@@ -40,8 +40,8 @@ from bids_sr.registration.head_comparison import place_in_frame, signal_ratio
 from bids_sr.registration.rigid import rigid
 from bids_sr.registration.same_contrast import refine
 from bids_sr.series import ACQUIRED_BAND
-from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import super_resolve_series
+from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.method import Cost
 from bids_sr.steps.evaluation import EffectsComparison, run_effects
@@ -167,7 +167,7 @@ def compare_with_other_run(
     """Compare series of other programs and the acquired series with another run of the task.
 
     The comparison is limited to the acquired band. For `same_widths`, see
-    `bids_sr.steps.compared_series.match_resolution`.
+    `bids_sr.compared_series.steps.match_resolution`.
     """
     run = run_effects(effects, comparison, same_widths)
     with threadpool_limits(1):

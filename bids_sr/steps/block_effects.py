@@ -10,7 +10,7 @@ from bids_sr.glm.block_effects import block_effects, save_effects
 from bids_sr.glm.blocks import block_design
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.model_confounds import MOTION
-from bids_sr.glm.time_columns import time_column_names
+from bids_sr.glm.temporal_regressors import time_column_names
 from bids_sr.pipeline.artifacts import File, Mask, Regressors, Series
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.series import MEASURED, PCA_RANKS

@@ -21,11 +21,11 @@ from bids_sr.pipeline.step import HERE, step
 from bids_sr.registration.calibration_alignment import agreement, register_to_calibration
 from bids_sr.registration.calibration_fluctuations import calibration_patterns
 from bids_sr.sr.method import Cost
-from bids_sr.sr.variance.temporal_components import SeriesError
+from bids_sr.sr.prior_maps.temporal_components import SeriesError
 from bids_sr.steps.memory import CALIBRATE
 
 if TYPE_CHECKING:
-    from bids_sr.sr.variance.exemplars import CalibrationPatterns
+    from bids_sr.sr.prior_maps.calibration_prior import CalibrationPatterns
 
 _LOGGER = logging.getLogger(__name__)
 _WITHOUT = "prior variances are estimated from the run itself"
@@ -116,7 +116,7 @@ class Calibration:
 
 def calibration_exemplars(calibration: Calibration) -> "CalibrationPatterns | None":
     """Return the patterns of a calibration run with their position; None if unusable."""
-    from bids_sr.sr.variance.exemplars import CalibrationPatterns
+    from bids_sr.sr.prior_maps.calibration_prior import CalibrationPatterns
 
     if not calibration.calibration_facts["usable"]:
         return None

@@ -103,7 +103,7 @@ def error_images(
     ErrorImages
         Maps and regions.
     """
-    from bids_sr.sr.variance.posterior import wrong_sign_probability
+    from bids_sr.sr.prior_maps.posterior import wrong_sign_probability
 
     active = fdr_region(z, brain)[0]
     total = variance + error

@@ -15,7 +15,7 @@ from bids_sr.glm.block_effects import block_effects
 from bids_sr.glm.blocks import BlockDesign, TooFewBlocks
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.smoothing import smooth
-from bids_sr.glm.time_columns import time_column_names
+from bids_sr.glm.temporal_regressors import time_column_names
 from bids_sr.io.arrays import Array, Float32
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, save_image
@@ -37,12 +37,12 @@ from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.matrices import ResolutionError
 from bids_sr.sr.method import Cost
 from bids_sr.sr.models.model import load_model
-from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.variance.temporal_components import (
+from bids_sr.sr.prior_maps.temporal_components import (
     SeriesError,
     motion_regressors,
     open_uncompressed,
 )
+from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.steps.activation import map_contrasts
 from bids_sr.steps.calibration_run import Calibration, calibration_exemplars
 from bids_sr.steps.error_maps import (
@@ -114,10 +114,10 @@ def check_intervals(
     from nibabel.affines import apply_affine
     from threadpoolctl import threadpool_limits
 
-    from bids_sr.sr.variance.calibration_fit import read_calibration
-    from bids_sr.sr.variance.fit_variance import make_short_recipe
-    from bids_sr.sr.variance.lower_resolution_errors import errors_below
-    from bids_sr.sr.variance.posterior import effect_scale
+    from bids_sr.sr.prior_maps.calibration_fit import read_calibration
+    from bids_sr.sr.prior_maps.fit_variance import make_short_recipe
+    from bids_sr.sr.prior_maps.lower_resolution_errors import errors_below
+    from bids_sr.sr.prior_maps.posterior import effect_scale
 
     model = load_model(model_file)
     recipe = model.recipe
@@ -292,7 +292,7 @@ def measure_error(
     """
     if error_draws is None or acquired_draws is None:
         return [], []
-    from bids_sr.sr.variance.posterior import effect_scale
+    from bids_sr.sr.prior_maps.posterior import effect_scale
 
     brain, coarse, zooms = mask.data, bold_mask.data, bold_mask.zooms
     narrowest = min(smoothing)

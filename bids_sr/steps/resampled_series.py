@@ -7,8 +7,8 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import Distortion, Image, Mask, Series, Transforms
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.series import RAW
-from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import write_series
+from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.method import Cost
 from bids_sr.steps.memory import SERIES

@@ -14,7 +14,7 @@ from bids_sr.glm.block_effects import temporal_components
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.glm.regressors import Seeds
-from bids_sr.glm.time_columns import uncensored_volumes
+from bids_sr.glm.temporal_regressors import uncensored_volumes
 from bids_sr.io.arrays import Array, Float
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import (

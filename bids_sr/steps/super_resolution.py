@@ -23,9 +23,9 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.series import BASELINES, PAIR_BASELINES
 from bids_sr.sr.device import Device, Precision, choose_device
-from bids_sr.sr.inference.acquired import Displaced, InferenceError, UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import Consistency, write_series
 from bids_sr.sr.inference.guided_baselines import PosedImage
+from bids_sr.sr.inference.upsampler_inputs import Displaced, InferenceError, UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.method import Cost, method_of_series
 from bids_sr.sr.models.compatibility import check_model
@@ -107,7 +107,7 @@ class ResolvedSeries:
     `series`: motion-corrected series (signal units). `series_facts`: outlier volumes, and whether
     a run-trained method was applied. `error_draws`, `acquired_draws`: samples of the
     reconstruction error (4D, unit scale) and their acquired part, see
-    `bids_sr.sr.variance.add_detail`; None if no samples are drawn.
+    `bids_sr.sr.prior_maps.add_detail`; None if no samples are drawn.
     """
 
     series: Series
@@ -197,7 +197,7 @@ def super_resolve(
         threads=inference.omp_nthreads,
     )
     if model is not None and run_trained:
-        from bids_sr.sr.variance.add_detail import make_detail
+        from bids_sr.sr.prior_maps.add_detail import make_detail
 
         if zerofilled is None:
             write(target=here / "zerofilled.nii")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.config.seeds import count_mapped
-from bids_sr.glm import time_columns
+from bids_sr.glm import temporal_regressors as time_columns
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.io.atomic_files import read_json

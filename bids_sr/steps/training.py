@@ -15,21 +15,27 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.word_lists import enumerate_words
-from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Series, Table, Transforms
-from bids_sr.pipeline.flow import read_facts, read_table
-from bids_sr.pipeline.step import HERE, step
-from bids_sr.quality.pair_scores import holdout_rows, slice_scores
-from bids_sr.series import VALIDATION_BASELINES, series_name
-from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.data.images import (
+from bids_sr.networks.data.images import (
     N_VOLUMES,
     TrainingImage,
     TrainingImages,
     pair_image,
     volumes_of_run,
 )
+from bids_sr.networks.training_text import (
+    data_text,
+    images_text,
+    training_sentences,
+    write_planned_sentences,
+)
+from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Series, Table, Transforms
+from bids_sr.pipeline.flow import read_facts, read_table
+from bids_sr.pipeline.step import HERE, step
+from bids_sr.quality.pair_scores import holdout_rows, slice_scores
+from bids_sr.series import VALIDATION_BASELINES, series_name
+from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.device import Device, Precision, choose_device
-from bids_sr.sr.inference.acquired import UpsamplerInputs
+from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.matrices import ResolutionError
 from bids_sr.sr.method import Cost, Method, get_method, get_recipe, recipe_name
@@ -42,6 +48,7 @@ from bids_sr.sr.models.request import (
     TrainingSettings,
     request_model,
 )
+from bids_sr.sr.prior_maps.temporal_components import SeriesError, open_uncompressed
 from bids_sr.sr.recipe import MULTISLICE, Recipe
 from bids_sr.sr.recipe_changes import (
     apply_changes,
@@ -51,13 +58,6 @@ from bids_sr.sr.recipe_changes import (
     variance_work_ratio,
     work_ratio,
 )
-from bids_sr.sr.training_text import (
-    data_text,
-    images_text,
-    training_sentences,
-    write_planned_sentences,
-)
-from bids_sr.sr.variance.temporal_components import SeriesError, open_uncompressed
 from bids_sr.steps.calibration_run import Calibration, calibration_exemplars
 from bids_sr.steps.memory import TRAIN, TRAIN_ON_VOLUMES, VARIANCE
 from bids_sr.steps.outlier_volumes import reasons_by_volume
@@ -65,7 +65,7 @@ from bids_sr.steps.registration import TrainingPair
 
 if TYPE_CHECKING:
     from bids_sr.sr.models.model_store import TrainingData
-    from bids_sr.sr.variance.run_data import RunData
+    from bids_sr.sr.prior_maps.run_data import RunData
 
 LOG_COLUMNS: Mapping[str, object] = data_of("columns.json")["training"]
 """Metadata of the columns of a training log."""
@@ -486,7 +486,7 @@ def estimate_variance(
     """
     from threadpoolctl import threadpool_limits
 
-    from bids_sr.sr.variance.run_data import run_data
+    from bids_sr.sr.prior_maps.run_data import run_data
 
     request = request_model(training, factor)
     if (recipe_of_maps := request.variance) is None:
@@ -521,8 +521,8 @@ def _self_test_results(
     method: Method, card: ModelCard, data: "RunData", interpolations: tuple[str, ...]
 ) -> Facts:
     """Return the self-test results of the map and of interpolations, by series."""
-    from bids_sr.sr.variance.fit_variance import self_test_entry, untested_reason
-    from bids_sr.sr.variance.self_test import score_interpolation
+    from bids_sr.sr.prior_maps.fit_variance import self_test_entry, untested_reason
+    from bids_sr.sr.prior_maps.self_test import score_interpolation
 
     map_result: Facts = {
         "reason": "the variance maps were estimated from another run, or by an earlier version"
@@ -545,7 +545,7 @@ def _self_test_results(
 def _prior_sd_map(model: LoadedModel, data: "RunData") -> Volume:
     """Return the root of the summed squared maps on the boldref's high-resolution grid."""
     from bids_sr.sr.operators import to_volume
-    from bids_sr.sr.variance.add_detail import onto_grid
+    from bids_sr.sr.prior_maps.add_detail import onto_grid
 
     shape, affine = hr_grid(data.statistics.mean.shape, data.affine, data.factor)
     # The squares exceed the range of half precision.

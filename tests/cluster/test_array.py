@@ -18,8 +18,8 @@ import pytest
 from bidsmaker import BidsMaker
 from slurmmaker import program
 
-from bids_sr.cli.slurm import main as slurm_main
-from bids_sr.slurm import calls
+from bids_sr.slurm import commands
+from bids_sr.slurm.cli import main as slurm_main
 from bids_sr.slurm.job_states import JobStatus, State
 from bids_sr.slurm.manage import overview
 from bids_sr.slurm.submission import submissions
@@ -218,6 +218,6 @@ def test_a_submission_that_slurm_rejects_is_an_error(
     assert submit("--partition", "nowhere") == 2
     assert "invalid partition" in capsys.readouterr().err
     assert not list((site / "out").rglob("submission.json"))
-    assert calls.queue(["bids-sr-nothing"]) == {}
+    assert commands.queue(["bids-sr-nothing"]) == {}
     # the fixture cancels this submission
     assert submit("--no-group", "--array", "1", "--mem", "1300M") == 0

@@ -231,10 +231,10 @@ def test_imports_point_one_way() -> None:
         ("workflows/x.py", "from bids_sr.execution.execute import execute"),
         ("boilerplate/x.py", "import bids_sr.config"),
         ("bids_sr/spatial/x.py", "from bids_sr.config import files"),
-        ("bids_sr/config/x.py", "from bids_sr.sr.networks.critics import PatchCritic"),
+        ("bids_sr/config/x.py", "from bids_sr.networks.architectures.critics import PatchCritic"),
         ("bids_sr/config/x.py", "from bids_sr.sr import networks"),
         ("bids_sr/io/atomic_files.py", "from bids_sr.config import UsageError"),
-        ("bids_sr/phantom/x.py", "from bids_sr.cli.phantom_main import main"),
+        ("bids_sr/phantom/x.py", "from bids_sr.phantom.cli import main"),
     ],
 )
 def test_an_import_against_the_direction_is_reported(path: str, text: str) -> None:
@@ -407,7 +407,7 @@ They read events, headers or cards, or return the grid of a series. They do not 
 """
 
 WITHOUT_STEPS = {
-    "bids_sr.glm.run_combination": {
+    "bids_sr.combination.run_combination": {
         "combine_runs",
         "precision_weights",
         "correlate_error",

@@ -33,7 +33,7 @@ assert abs(design.matrix[:, : len(design.conditions)].mean(axis=0)).max() < 1e-1
 
 def test_the_option_of_the_page_reaches_every_design(tmp_path: Path) -> None:
     assert files_of(TITLE) == {
-        "bids_sr/config/groups/activation.py",
+        "bids_sr/config/sections/activation.py",
         "bids_sr/glm/design.py",
         "bids_sr/preflight/run_model.py",
     }

@@ -32,7 +32,7 @@ from pathlib import Path
 import nibabel as nib
 from sandbox import AFFINE, SHAPE, head
 
-from bids_sr.cli.models.main import main
+from bids_sr.model_commands.main import main
 
 nib.save(nib.Nifti1Image(head(SHAPE), AFFINE), "a_T1w.nii.gz")
 assert main(["train", "ccnn3d", "m", "--fine", "a_T1w.nii.gz", "--max-minutes", "0.0001"]) == 0
@@ -47,7 +47,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_loss_of_the_page_is_built_by_the_recipe(package: Path) -> None:
-    assert files_of(TITLE) == {"bids_sr/sr/losses/image.py", "bids_sr/sr/methods/ccnn3d.py"}
+    assert files_of(TITLE) == {"bids_sr/networks/losses/image.py", "bids_sr/sr/methods/ccnn3d.py"}
     told_by(package, VALUE)
 
 

@@ -65,7 +65,7 @@ def test_the_setting_of_the_page_is_an_option_a_line_of_the_settings_file_and_re
     tmp_path: Path,
 ) -> None:
     assert files_of(TITLE) == {
-        "bids_sr/config/groups/activation.py",
+        "bids_sr/config/sections/activation.py",
         "bids_sr/steps/clusters.py",
         "workflows/map_run.py",
     }
@@ -116,7 +116,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.cli.models.main import main, parsers
+from bids_sr.model_commands.main import main, parsers
 from bids_sr.io.nifti import save_image
 
 assert "significant digits of the table (default: 5)" in " ".join(
@@ -139,7 +139,7 @@ with contextlib.redirect_stderr(sys.stdout):
 
 def test_the_option_of_another_command_is_a_field_and_its_use(tmp_path: Path) -> None:
     assert files_of(OTHER) == {
-        "bids_sr/cli/models/options.py",
-        "bids_sr/cli/models/evaluate.py",
+        "bids_sr/model_commands/options.py",
+        "bids_sr/model_commands/evaluate.py",
     }
     assert "--digits: 0" in told_by(copy_with(OTHER, tmp_path), OTHER_SCRIPT)

@@ -30,8 +30,8 @@ ROOT = Path(__file__).parents[2]
 DEFINED = {
     "bids_sr/series.py",
     "bids_sr/sr/matrices.py",
-    "bids_sr/registration/structural_preparation.py",
-    "bids_sr/steps/structural/preparation.py",  # spline orders other than cubic
+    "bids_sr/structural/preparation.py",
+    "bids_sr/structural/steps/preparation.py",  # spline orders other than cubic
 }
 
 

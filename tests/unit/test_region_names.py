@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bids_sr.config import UsageError
-from bids_sr.config.groups.activation import Activation
+from bids_sr.config.sections.activation import Activation
 from bids_sr.region_names import (
     _NOT_FREE,
     GROUPS,

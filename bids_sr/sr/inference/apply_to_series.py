@@ -20,7 +20,7 @@ from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.output_grids import PlacedGrid
 from bids_sr.spatial.resampling import sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.inference.acquired import InferenceError, Upsampler
+from bids_sr.sr.inference.upsampler_inputs import InferenceError, Upsampler
 from bids_sr.sr.matrices import downsample, fill
 
 Consistency = Literal["off", "enforce"]

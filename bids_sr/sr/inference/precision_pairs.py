@@ -7,7 +7,7 @@ import numpy as np
 from bids_sr.io.arrays import Array, evenly_spaced
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.sr.inference.acquired import Upsampler
+from bids_sr.sr.inference.upsampler_inputs import Upsampler
 from bids_sr.sr.matrices import upsample
 
 

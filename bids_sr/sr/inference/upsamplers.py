@@ -6,13 +6,13 @@ from bids_sr.io.arrays import Array
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr import matrices
-from bids_sr.sr.inference.acquired import (
+from bids_sr.sr.inference.guided_baselines import inject, ratio
+from bids_sr.sr.inference.upsampler_inputs import (
     InferenceError,
     PlainUpsampler,
     Upsampler,
     UpsamplerInputs,
 )
-from bids_sr.sr.inference.guided_baselines import inject, ratio
 from bids_sr.sr.matrices import check_factor, upsample
 from bids_sr.sr.method import get_method, method_of_series
 from bids_sr.sr.models.model import LoadedModel
@@ -46,7 +46,7 @@ def make_upsampler(
                 f"the method {method.name} requires a whole run and cannot be applied to "
                 "single volumes"
             )
-        from bids_sr.sr.inference.network_upsampler import network_upsampler
+        from bids_sr.networks.inference.network_upsampler import network_upsampler
 
         return network_upsampler(model, acquired)
     if name == "raw":

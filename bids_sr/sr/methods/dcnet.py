@@ -1,7 +1,7 @@
 """Small data-consistent network, trained on the participant's own T2*-weighted image pair.
 
 The network operates on the acquired grid, predicts the k-space that was not measured and does not
-change the acquired band (`networks.srresnet.SubPixelNet`). As in stss-srfmri, it is trained on a
+change the acquired band (`srresnet.SubPixelNet`). As in stss-srfmri, it is trained on a
 low- and a high-resolution T2*-weighted image of the same head and applied to every slice of the
 BOLD series; the network and its training are ours. Up to version 0.2, it was the recipe `fast` of
 the method `srgan`, whose models are loaded as models of `dcnet`.

@@ -2,7 +2,7 @@
 
 The signal change of a voxel is multiplied by its temporal SD relative to the SD in neighboring
 voxels. If a method is not better than this control, its prior or network has no benefit. The
-control is implemented in `bids_sr.sr.variance.add_detail.Modulation`. It is listed among the
+control is implemented in `bids_sr.sr.prior_maps.add_detail.Modulation`. It is listed among the
 baselines and is applied without an applicability test.
 """
 

@@ -24,7 +24,7 @@ _FAST = replace(
         flat=True,
         widths=attunet.FAST_WIDTHS,
         head="residual",
-        block=ImportedWhenCalled("networks.unet.normalized_convolution"),
+        block=ImportedWhenCalled("architectures.unet.normalized_convolution"),
     ),
 )
 

@@ -25,8 +25,8 @@ from bids_sr.sr.recipe_changes import apply_changes, changes_from
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from bids_sr.sr.models.training_log import LogRow
     from bids_sr.sr.recipe import Recipe, VarianceRecipe
-    from bids_sr.sr.training.journal import LogRow
 
 _METADATA_KEY = "bids_sr_card"
 COMPANIONS = ("critic", "backward", "backward_critic")
@@ -235,7 +235,7 @@ def load_model(path: Path) -> LoadedModel:
     from safetensors.torch import load
 
     from bids_sr.sr.method import UnknownMethod, get_method, get_recipe
-    from bids_sr.sr.variance.prior import PriorMaps
+    from bids_sr.sr.prior_maps.prior import PriorMaps
 
     card, data = verify_model(path)
     try:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bids_sr.io.checksums import checksum
-from bids_sr.sr.data.images import TrainingImages, checksums
+from bids_sr.networks.data.images import TrainingImages, checksums
+from bids_sr.networks.training.card_entries import make_settings_entry, steps_at_stop
+from bids_sr.networks.training.trainer import train_network
 from bids_sr.sr.models.card import (
     ModelCard,
     ModelError,
@@ -19,11 +21,9 @@ from bids_sr.sr.models.card import (
 )
 from bids_sr.sr.models.model import TrainedModel, load_model, save_model
 from bids_sr.sr.models.request import TrainingRequest
-from bids_sr.sr.training.card_entries import make_settings_entry, steps_at_stop
-from bids_sr.sr.training.journal import log_tsv
-from bids_sr.sr.training.trainer import train_network
-from bids_sr.sr.variance.fit_variance import fit_variance
-from bids_sr.sr.variance.run_data import RunData
+from bids_sr.sr.models.training_log import log_tsv
+from bids_sr.sr.prior_maps.fit_variance import fit_variance
+from bids_sr.sr.prior_maps.run_data import RunData
 
 _LOG = logging.getLogger(__name__)
 TrainingData = RunData | TrainingImages

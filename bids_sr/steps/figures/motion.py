@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from bids_sr.glm.time_columns import uncensored_volumes
+from bids_sr.glm.temporal_regressors import uncensored_volumes
 from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume

@@ -49,7 +49,7 @@ def draw_networks(
 
     The figures contain the acquired, B-spline and measured series, and the methods.
     """
-    from bids_sr.figures.networks import network_figure
+    from bids_sr.figures.seed_correlation import network_figure
 
     scene = images.scene()
     for (contrast, stat, fwhm), by_series in run_maps_figures.sort_maps(maps).stats.items():

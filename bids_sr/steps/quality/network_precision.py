@@ -17,8 +17,8 @@ from bids_sr.metrics.rows import metric_rows
 from bids_sr.pipeline.artifacts import File, Image, Mask, Rows, Series
 from bids_sr.pipeline.step import step
 from bids_sr.sr.device import Device, Precision, choose_device
-from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.precision_pairs import compare_precisions, highres_mask, select_slices
+from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.models.card import read_card
 from bids_sr.sr.models.model import load_model

@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
 
 import _combined_runs as combined
 
-from bids_sr.glm.run_combination import RunEstimate, combine_runs
+from bids_sr.combination.run_combination import RunEstimate, combine_runs
 
 VOXELS, BLOCKS, RHO = 20_000, 8, 0.75
 HALVES = np.array([[1.0, 0.0] * (BLOCKS // 2), [0.0, 1.0] * (BLOCKS // 2)]) / (BLOCKS / 2)

@@ -13,8 +13,8 @@ sys.path.append(str(Path(__file__).parents[1] / "sr"))
 import _minimum_norm
 from variance_helpers import acquired, patchy, whole_of
 
+from bids_sr.sr.prior_maps.prior import Prior
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.variance.prior import Prior
 
 
 def crop(n, m):

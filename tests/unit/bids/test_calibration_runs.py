@@ -15,13 +15,13 @@ from graphmaker import made_by, nodes_of, planned_graph, stage_minutes
 
 from bids_sr.bids import Survey, survey
 from bids_sr.cli.parser import parse_settings
-from bids_sr.cli.slurm.prepare import _paths as slurm_paths
 from bids_sr.config import Paths, Settings, SuperRes, UsageError
 from bids_sr.config.memory import step_gb
 from bids_sr.config.settings import analysis_digest
 from bids_sr.preflight import check, check_data
 from bids_sr.preflight.estimates import estimate
 from bids_sr.preflight.plan_text import dry_run_text
+from bids_sr.slurm.cli.prepare import _paths as slurm_paths
 from bids_sr.steps.memory import RESOLVE
 
 FINE = (3.0, 3.0, 4.0)

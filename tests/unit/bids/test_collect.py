@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bidsmaker import FOV, BidsMaker, affine_for
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from bids_sr.bids import (
     Findings,
@@ -21,17 +20,17 @@ from bids_sr.bids import (
     Subject,
     Survey,
     file_stem,
+    headers as hd,
     needs_pair,
     parse_entities,
     slice_axis,
     survey,
     timing,
 )
-from bids_sr.bids import headers as hd
 from bids_sr.bids.inheritance import find_inherited
 from bids_sr.bids.pairs import overlap, simple_ratio
 from bids_sr.config import Paths, Selection, Settings, SuperRes
-from bids_sr.config.groups.preprocessing import Preprocessing
+from bids_sr.config.sections.preprocessing import Preprocessing
 from bids_sr.io.grids import size_text
 from bids_sr.io.image_header import Header
 

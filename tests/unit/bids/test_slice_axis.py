@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from bidsmaker import BidsMaker
 
-from bids_sr.bids import Survey, slice_axis, survey, timing
-from bids_sr.bids import headers as hd
+from bids_sr.bids import Survey, headers as hd, slice_axis, survey, timing
 from bids_sr.config import Paths, Settings, SuperRes
 from bids_sr.io.copies import copy_series, save_reordered
 from bids_sr.io.grids import AxisOrder, inverse_order, reorder, reorder_affine

@@ -24,7 +24,7 @@ from bids_sr.cli.main import main
 from bids_sr.cli.progress import _OTHER, Progress
 from bids_sr.cli.stages import find_stage
 from bids_sr.config import Settings
-from bids_sr.config.groups.paths import Paths
+from bids_sr.config.sections.paths import Paths
 from bids_sr.execution.execute import RunOutcome
 from bids_sr.io.dataset_description import dataset_root
 from bids_sr.metrics.flags import FLAGS
@@ -43,9 +43,9 @@ from bids_sr.steps.anatomy import mask_brain
 from bids_sr.steps.clusters import list_clusters
 from bids_sr.steps.evaluation import compare_halves
 from bids_sr.steps.figures.anatomy import summarize_subject
-from bids_sr.steps.judgment import judge
 from bids_sr.steps.motion import estimate_motion
 from bids_sr.steps.primary_dataset import average_series
+from bids_sr.steps.run_verdict import judge
 from bids_sr.steps.super_resolution import super_resolve
 
 RUN = "bids_sr_wf.sub_01_wf.sub_01_task_tap_wf"

@@ -12,8 +12,7 @@ import typing
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from bids_sr import __version__
 from bids_sr.cli.parser import build_parser, parse_settings
@@ -265,10 +264,10 @@ def test_help_is_fast_and_imports_only_the_standard_library() -> None:
     ("program", "argv", "usage"),
     [
         ("bids_sr.cli.main", ["report"], "bids-sr report OUTPUT_DIR [options]"),
-        ("bids_sr.cli.slurm.main", ["status"], "bids-sr-slurm status OUT [options]"),
-        ("bids_sr.cli.slurm.main", [], "bids-sr-slurm bids_dir output_dir [options]"),
-        ("bids_sr.cli.models.main", [], "bids-sr-models COMMAND [options]"),
-        ("bids_sr.cli.models.main", ["card"], "bids-sr-models card MODEL [options]"),
+        ("bids_sr.slurm.cli.main", ["status"], "bids-sr-slurm status OUT [options]"),
+        ("bids_sr.slurm.cli.main", [], "bids-sr-slurm bids_dir output_dir [options]"),
+        ("bids_sr.model_commands.main", [], "bids-sr-models COMMAND [options]"),
+        ("bids_sr.model_commands.main", ["card"], "bids-sr-models card MODEL [options]"),
         (
             "bids_sr.cli.evaluate_main",
             [],

@@ -17,10 +17,10 @@ from bids_sr.boilerplate import data_of
 from bids_sr.cli import report_command
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import build_parser, parse_settings
-from bids_sr.cli.slurm.main import later_parser
-from bids_sr.cli.slurm.options import LaterOptions
 from bids_sr.config import Settings, UsageError, machine
 from bids_sr.config.readers import fraction, gigabytes, labels
+from bids_sr.slurm.cli.main import later_parser
+from bids_sr.slurm.cli.options import LaterOptions
 
 ROOT = Path(__file__).parents[3]
 REQUIRED = ["in", "out", "participant"]

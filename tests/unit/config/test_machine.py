@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bids_sr.config import Resources, Settings, UsageError, machine
-from bids_sr.config.groups.paths import Paths
+from bids_sr.config.sections.paths import Paths
 
 GIB = 2**30
 PLENTY = {"proc/meminfo": f"MemTotal: 99000000 kB\nMemAvailable: {64 * 2**20} kB\n"}

@@ -6,14 +6,13 @@ import typing
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes, UsageError
-from bids_sr.config.groups.activation import Activation
-from bids_sr.config.groups.evaluation import Evaluation
-from bids_sr.config.groups.preprocessing import Preprocessing
-from bids_sr.config.groups.run import Run
+from bids_sr.config.sections.activation import Activation
+from bids_sr.config.sections.evaluation import Evaluation
+from bids_sr.config.sections.preprocessing import Preprocessing
+from bids_sr.config.sections.run import Run
 from bids_sr.config.seeds import choose_seeds, seed_names
 from bids_sr.config.settings import analysis_digest, differing_settings, read_toml
 from bids_sr.config.values import as_annotated, as_toml

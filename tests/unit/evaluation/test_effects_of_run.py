@@ -4,8 +4,8 @@ values.
 
 import numpy as np
 
+from bids_sr.compared_series.smoothness_matching import _SAME_RATIOS, control_width
 from bids_sr.evaluation.effects_of_run import RunEffects
-from bids_sr.evaluation.smoothed_control import _SAME_RATIOS, control_width
 from bids_sr.glm.block_effects import Effects, save_effects
 from bids_sr.glm.blocks import TaskBlock, _assign_halves
 from bids_sr.glm.smoothing import smooth

@@ -9,7 +9,7 @@ from nipype.pipeline.plugins import base
 
 from bids_sr.config.plugin import Plugin
 from bids_sr.execution.execute import _steady_time, execute
-from bids_sr.slurm.calls import SlurmError
+from bids_sr.slurm.commands import SlurmError
 
 
 def test_schedulers_use_a_monotonic_clock() -> None:

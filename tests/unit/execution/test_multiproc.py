@@ -25,7 +25,7 @@ from bids_sr.execution.step_warnings import _forget_warnings, keep_warnings
 from bids_sr.notices import CODES, RECORD, Notice, read_record, record
 from bids_sr.steps.bold_reference import mask_head
 from bids_sr.steps.figures.anatomy import draw_brain
-from bids_sr.steps.judgment import judge
+from bids_sr.steps.run_verdict import judge
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -30,8 +30,7 @@ from bids_sr.execution.records import (
     record_files,
 )
 from bids_sr.notices import RECORD, Notice, read_record, record
-from bids_sr.pipeline.artifacts import Facts
-from bids_sr.pipeline.artifacts import File as GivenFile
+from bids_sr.pipeline.artifacts import Facts, File as GivenFile
 from bids_sr.pipeline.flow import Flow, subworkflow
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nipype_workflow import make_workflow

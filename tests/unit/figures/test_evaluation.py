@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from figure_helpers import content_of, kept
 
-from bids_sr.figures import canvas, svg_files
-from bids_sr.figures import evaluation as evaluation_figures
-from bids_sr.figures import maps as map_figures
+from bids_sr.figures import (
+    canvas,
+    evaluation as evaluation_figures,
+    maps as map_figures,
+    svg_files,
+)
 from bids_sr.figures.forest import forest_figure
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import Derivative, Volume

@@ -12,8 +12,8 @@ from bids_sr.figures import slices
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.figures.correlation import correlation_figure, display_threshold
 from bids_sr.figures.maps import Scene
-from bids_sr.figures.networks import network_figure
 from bids_sr.figures.overlap import _BOTH, _FIRST, _SECOND, overlap_figure, overlap_labels
+from bids_sr.figures.seed_correlation import network_figure
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.map_summary import activation_rows, find_regions

@@ -7,17 +7,21 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from matplotlib import colormaps
 from matplotlib.colors import to_rgb, to_rgba
 from PIL import Image
 from scipy import ndimage
 
-from bids_sr.figures import anatomy, canvas, slices, svg_files
-from bids_sr.figures import maps as map_figures
-from bids_sr.figures import motion as motion_figures
-from bids_sr.figures import training as figures_training
+from bids_sr.figures import (
+    anatomy,
+    canvas,
+    maps as map_figures,
+    motion as motion_figures,
+    slices,
+    svg_files,
+    training as figures_training,
+)
 from bids_sr.figures.maps import Scene
 from bids_sr.io.volume import Volume
 from bids_sr.steps.figures.series import draw_slice

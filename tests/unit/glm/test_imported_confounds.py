@@ -9,8 +9,7 @@ import pytest
 from bids_sr.api.evaluation_inputs import load_confounds
 from bids_sr.glm.confounds import MOTION, derivative, framewise_displacement
 from bids_sr.glm.imported_confounds import convert_to_numbers, take_over
-from bids_sr.glm.model_confounds import MOTION as MODEL_MOTION
-from bids_sr.glm.model_confounds import model_confounds
+from bids_sr.glm.model_confounds import MOTION as MODEL_MOTION, model_confounds
 
 N = 60
 

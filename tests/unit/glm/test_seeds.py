@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from bids_sr.glm import seeds as glm_seeds
 from bids_sr.glm.activation_maps import ActivationSettings, map_activation

@@ -10,8 +10,7 @@ import pytest
 from grouptables import BEYOND, cohort, detail, joined, one, values_of, write_tables
 from scipy import stats as scipy_stats
 
-from bids_sr.group import comparisons as pc
-from bids_sr.group import tables, wilcoxon
+from bids_sr.group import comparisons as pc, tables
 from bids_sr.group.input_tables import find_tables
 from bids_sr.group.values import participants_by_series
 from bids_sr.group.verdicts import (
@@ -25,6 +24,7 @@ from bids_sr.group.verdicts import (
     why_not_assessed,
 )
 from bids_sr.metrics.rows import MetricRow
+from bids_sr.statistics import wilcoxon
 
 METHODS = ("sbl", "srgan")
 RIVALS = ("bspline", "zerofill", "sdmod", "inject", "ratio")

@@ -9,8 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_sr.group import maps as group_maps
-from bids_sr.group import template_sampling
+from bids_sr.group import maps as group_maps, template_sampling
 from bids_sr.group.input_maps import (
     ParticipantMaps,
     common_space,

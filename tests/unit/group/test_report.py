@@ -12,10 +12,12 @@ import pytest
 from grouptables import BEYOND, cohort, joined, values_of
 
 from bids_sr.figures.canvas import FigureInputError
-from bids_sr.group import comparisons as group_comparisons
-from bids_sr.group import figures as group_figures
-from bids_sr.group import tables
-from bids_sr.group import verdicts as group_verdicts
+from bids_sr.group import (
+    comparisons as group_comparisons,
+    figures as group_figures,
+    tables,
+    verdicts as group_verdicts,
+)
 from bids_sr.group.comparison_tables import paper_html, paper_sizes
 from bids_sr.group.input_tables import find_tables
 from bids_sr.group.report import _METHODS, GroupContent, _group_maps_html, build_group_report

@@ -11,9 +11,7 @@ import pytest
 from grouptables import BEYOND, FACTS, cohort, detail, joined, one, sizes, values_of, write_tables
 from scipy import stats as scipy_stats
 
-from bids_sr.group import comparisons, input_tables
-from bids_sr.group import tables as group_tables
-from bids_sr.group import values as group_values
+from bids_sr.group import comparisons, input_tables, tables as group_tables, values as group_values
 from bids_sr.group.comparison_tables import paper_html, paper_sizes
 from bids_sr.group.report import _missing_lines
 from bids_sr.metrics import registry

@@ -15,7 +15,7 @@ import numpy as np
 
 from bids_sr.metrics.rows import columns_json, metric_rows, read_frame, table_text
 from bids_sr.metrics.registry import statistic
-from bids_sr.quality.image_quality import edge_sharpness, quality
+from bids_sr.structural.image_quality import edge_sharpness, quality
 from bids_sr.report.metric_tables import QUALITY, SCANS, render_tables
 
 ramp = np.repeat(np.arange(4.0), 16).reshape(4, 4, 4)
@@ -44,6 +44,9 @@ assert render_tables(QUALITY, in_run) == []  # until its table lists it
 def test_the_metric_of_the_documentation_appears_in_table_sidecar_and_report(
     tmp_path: Path,
 ) -> None:
-    assert files_of(TITLE) == {"boilerplate/statistics.json", "bids_sr/quality/image_quality.py"}
+    assert files_of(TITLE) == {
+        "boilerplate/statistics.json",
+        "bids_sr/structural/image_quality.py",
+    }
     assert "`bids_sr/report/metric_tables.py`" in chapter_of(TITLE)
     told_by(copy_with(TITLE, tmp_path), SCRIPT)

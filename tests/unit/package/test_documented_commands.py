@@ -33,11 +33,11 @@ from slurmmaker import program
 from torch import nn
 
 from bids_sr.io.grids import Factor
+from bids_sr.networks.training.trainer import train_network
 from bids_sr.slurm.submission import submissions
 from bids_sr.sr import recipe
 from bids_sr.sr.models.model import TrainedModel
 from bids_sr.sr.models.request import TrainingRequest
-from bids_sr.sr.training.trainer import train_network
 
 PARSERS = {
     heading: parser for heading, parser, _ in loaded(ROOT / "docs/options_page.py").commands()
@@ -119,7 +119,7 @@ def attempt(
     monkeypatch.setenv("PATH", f"{slurm}:/usr/bin:/bin")
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "templateflow"))
     monkeypatch.setattr("bids_sr.phantom.simulated_dataset.make_dataset", simulated)
-    monkeypatch.setattr("bids_sr.cli.models.search.train_network", _first_step)
+    monkeypatch.setattr("bids_sr.model_commands.search.train_network", _first_step)
     monkeypatch.setattr(recipe._Network, "__call__", _narrow)
     monkeypatch.setattr("socket.socket.connect", _refuse)  # nothing is downloaded
 

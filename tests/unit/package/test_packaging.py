@@ -15,9 +15,10 @@ import pytest
 import yaml
 
 import bids_sr
-from bids_sr.cli import phantom_main, report_command
-from bids_sr.cli.models import main as models_main
+from bids_sr.cli import report_command
 from bids_sr.cli.parser import build_parser
+from bids_sr.model_commands import main as models_main
+from bids_sr.phantom import cli as phantom_cli
 
 ROOT = Path(__file__).parents[3]
 HOMES = {"bids_sr/workflows": "workflows", "bids_sr/boilerplate": "boilerplate"}
@@ -324,7 +325,7 @@ def test_the_readme_contains_the_commands_to_run_the_example_and_the_tests() -> 
 def test_options_named_in_documents_exist(document: str) -> None:
     parsers = (
         build_parser(),
-        phantom_main.build_parser(),
+        phantom_cli.build_parser(),
         report_command.report_parser(),
         *models_main.parsers().values(),
     )

@@ -14,7 +14,6 @@ import numpy.testing as npt
 import pytest
 
 from bids_sr.bids import survey
-from bids_sr.cli.phantom_main import build_parser
 from bids_sr.config import Paths, Settings, UsageError
 from bids_sr.phantom.bold_run import (
     SimulatedRun,
@@ -22,6 +21,7 @@ from bids_sr.phantom.bold_run import (
     calibration_preset,
     simulate_calibration,
 )
+from bids_sr.phantom.cli import build_parser
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_dataset import make_dataset
 from bids_sr.phantom.study import Study

@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 
 from bids_sr.bids import survey
-from bids_sr.cli.phantom_main import build_parser
-from bids_sr.cli.phantom_main import main as phantom
 from bids_sr.config import Paths, Settings, UsageError
 from bids_sr.phantom.bold_run import SimulatedRun, simulate_echo
+from bids_sr.phantom.cli import build_parser, main as phantom
 from bids_sr.phantom.ground_truth import _resting_image, _weights, effects
 from bids_sr.phantom.sequences import TISSUES
 from bids_sr.phantom.simulated_dataset import make_dataset

@@ -13,9 +13,9 @@ from bids_sr.phantom.head import Head
 from bids_sr.phantom.lesions import add_lesions, map_lesion_locations
 from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.phantom.still_scans import PROTOCOLS, StillScan, tissue_shares
-from bids_sr.quality.classes import overlap
-from bids_sr.quality.lesions import white_matter_hyperintensities
 from bids_sr.spatial.resampling import sample_volume
+from bids_sr.structural.lesions import white_matter_hyperintensities
+from bids_sr.structural.tissue_overlap import overlap
 
 
 @pytest.fixture(scope="module")

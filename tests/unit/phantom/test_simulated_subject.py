@@ -14,8 +14,7 @@ from bids_sr.phantom.poses import CENTER, draw_motion, draw_pose
 from bids_sr.phantom.presets import _CONDITIONS, PRESETS
 from bids_sr.phantom.sequences import PulseSequence
 from bids_sr.phantom.simulated_subject import Draw, SimulatedSubject
-from bids_sr.phantom.still_scans import pair as pair_of
-from bids_sr.phantom.still_scans import t1w
+from bids_sr.phantom.still_scans import pair as pair_of, t1w
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_params
 from bids_sr.sr.matrices import kspace_crop

@@ -23,9 +23,9 @@ from bids_sr.bids.method_options import series_of_run
 from bids_sr.cli.console import format_line, start_lines
 from bids_sr.cli.stages import estimate_with_time
 from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes
-from bids_sr.config.groups.activation import Activation
-from bids_sr.config.groups.preprocessing import Preprocessing
-from bids_sr.config.groups.run import Run
+from bids_sr.config.sections.activation import Activation
+from bids_sr.config.sections.preprocessing import Preprocessing
+from bids_sr.config.sections.run import Run
 from bids_sr.io.nifti import save_image
 from bids_sr.notices import Notice
 from bids_sr.preflight import (
@@ -37,8 +37,8 @@ from bids_sr.preflight import (
     dry_run_text,
     format_problems,
     validator,
+    voxel_checks as voxels,
 )
-from bids_sr.preflight import voxel_checks as voxels
 from bids_sr.preflight.estimability import TypesOfRun
 from bids_sr.preflight.events import order_types
 from bids_sr.preflight.plan_text import _cost_table, notes

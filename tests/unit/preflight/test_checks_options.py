@@ -58,7 +58,7 @@ def model(maker: BidsMaker, method: str, **card: object) -> str:
     """Save an untrained model with a card that fits the dataset; return its path."""
     from bids_sr.sr.method import get_method
     from bids_sr.sr.models.model import save_model
-    from bids_sr.sr.variance.prior import PriorMaps
+    from bids_sr.sr.prior_maps.prior import PriorMaps
 
     facts = get_method(method)
     if facts.variance is not None:

@@ -8,10 +8,9 @@ from bidsmaker import BidsMaker
 from checking import problems_of
 
 from bids_sr.bids.retrospective_plan import as_downsampled
-from bids_sr.config import Paths, Resources, Selection, Settings, machine
-from bids_sr.config import memory as config_memory
-from bids_sr.config.groups.evaluation import Evaluation
+from bids_sr.config import Paths, Resources, Selection, Settings, machine, memory as config_memory
 from bids_sr.config.memory import Sizes
+from bids_sr.config.sections.evaluation import Evaluation
 from bids_sr.preflight import check, check_machine
 from bids_sr.preflight.estimates import _find_largest_grids, check_memory
 from bids_sr.steps import memory

@@ -15,8 +15,8 @@ from bidsmaker import BidsMaker
 
 from bids_sr.bids import Findings
 from bids_sr.config import Paths, Settings
-from bids_sr.config.groups.preprocessing import Preprocessing
-from bids_sr.config.groups.selection import Selection
+from bids_sr.config.sections.preprocessing import Preprocessing
+from bids_sr.config.sections.selection import Selection
 from bids_sr.io import template_cache
 from bids_sr.io.nifti import save_image
 from bids_sr.preflight import check, output_spaces

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.quality.classes import _tissue_volumes, overlap
 from bids_sr.registration.tissues import segment_tissues, tissue_masks
+from bids_sr.structural.tissue_overlap import _tissue_volumes, overlap
 
 AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])
 LEVELS = {

@@ -8,8 +8,7 @@ from dataclasses import replace
 from html import unescape
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from shortnames import named_row
 
 from bids_sr.evaluation.verdict import make_verdict
@@ -17,8 +16,7 @@ from bids_sr.evaluation.words import TOO_LITTLE
 from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.rows import MetricRow
-from bids_sr.report import evaluation_rows, verdict_html
-from bids_sr.report import metric_tables as tables
+from bids_sr.report import evaluation_rows, metric_tables as tables, verdict_html
 
 BAD = "<script>alert('x')</script> & $\\frac"
 

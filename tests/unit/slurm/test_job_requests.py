@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from bids_sr.config import UsageError
 from bids_sr.slurm.arrays import divide_into_tasks, format_tasks, parse_tasks
-from bids_sr.slurm.calls import counts_shared_memory
+from bids_sr.slurm.commands import counts_shared_memory
 from bids_sr.slurm.job_requests import (
     enlarge_request,
     group_request,

@@ -6,14 +6,13 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from slurmmaker import submission
 
 from bids_sr.cli.console import table_text
 from bids_sr.config import UsageError
 from bids_sr.notices import Notice, record
-from bids_sr.slurm.calls import ACTIVE
+from bids_sr.slurm.commands import ACTIVE
 from bids_sr.slurm.job_states import (
     State,
     _find_state,

@@ -11,7 +11,7 @@ import pytest
 from slurmmaker import program, submission
 
 from bids_sr.config import UsageError
-from bids_sr.slurm import calls, manage
+from bids_sr.slurm import commands, manage
 from bids_sr.slurm.job_states import State, failures
 from bids_sr.slurm.submission import Submission, submissions
 
@@ -96,7 +96,7 @@ def test_the_array_is_canceled_if_the_group_job_is_rejected(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     (tmp_path / "refuse").write_text("invalid partition")
-    with pytest.raises(calls.SlurmError, match="invalid partition"):
+    with pytest.raises(commands.SlurmError, match="invalid partition"):
         manage.submit(submission(tmp_path), "")
     assert cluster.recorded_calls("scancel") == [["11"]]
     assert not submissions(tmp_path / "out")
@@ -245,24 +245,24 @@ def test_printed_scripts_count_once_they_are_submitted(cluster: Cluster, tmp_pat
 
 def test_a_missing_slurm_command_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(calls.SlurmError, match="the command squeue was not found"):
-        calls.queue(["x"])
+    with pytest.raises(commands.SlurmError, match="the command squeue was not found"):
+        commands.queue(["x"])
 
 
 def test_the_largest_array_index_and_a_user_without_a_name(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert calls.read_largest_index() == 1000
+    assert commands.read_largest_index() == 1000
     program(
         cluster.root / "bin" / "sbatch",
         'echo "${LOGNAME:?}" >"' + str(cluster.root) + '/name"; echo 5',
     )
     monkeypatch.setattr("getpass.getuser", lambda: (_ for _ in ()).throw(KeyError("uid")))
-    assert calls.submit([]) == "5"
+    assert commands.submit([]) == "5"
     assert (cluster.root / "name").read_text().strip() == str(os.getuid())
 
 
 def test_sbatch_without_a_job_number_is_an_error(cluster: Cluster) -> None:
     program(cluster.root / "bin" / "sbatch", "echo later")
-    with pytest.raises(calls.SlurmError, match="did not return a job number"):
-        calls.submit([])
+    with pytest.raises(commands.SlurmError, match="did not return a job number"):
+        commands.submit([])

@@ -10,9 +10,9 @@ from scipy import ndimage
 from bids_sr.spatial.distortion import Distortion, load_distortion, save_distortion, voxel_shift
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
-from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import super_resolve_series
 from bids_sr.sr.inference.guided_baselines import PosedImage
+from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 
 SHAPE, READOUT = (24, 26, 12), 0.05

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from nibabel.affines import apply_affine as apply
 from scipy import ndimage
 from simulatedrun import Scene

@@ -4,8 +4,7 @@ changes.
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from bids_sr.io.volume_times import reference_time
 from bids_sr.spatial.slice_timing import _shift_in_time, correct_slice_timing

@@ -4,8 +4,7 @@ repeats edges.
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import ndimage
 
 from bids_sr.spatial import resampling, spline_kernels

@@ -4,12 +4,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from bids_sr.networks.data.images import TrainingImage
+from bids_sr.networks.losses.image import MSE
+from bids_sr.networks.training.trainer import train_network as fit_images
 from bids_sr.sr import method
-from bids_sr.sr.data.images import TrainingImage
-from bids_sr.sr.losses.image import MSE
 from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.recipe import LossTerm, Recipe
-from bids_sr.sr.training.trainer import train_network as fit_images
 
 AFFINE = np.diag([1.0, 1, 1, 1])
 CONTENT = LossTerm(kind="content", build=MSE, weight=1.0)

@@ -9,24 +9,24 @@ import numpy as np
 import pytest
 import torch
 
-from bids_sr.sr.data.examples import Examples
-from bids_sr.sr.data.images import TrainingImage
-from bids_sr.sr.method import get_method
-from bids_sr.sr.models.request import TrainingRequest
-from bids_sr.sr.networks.circle import CircleNet, CircleResamplingNet
-from bids_sr.sr.networks.cpce import CPCENet
-from bids_sr.sr.networks.critics import circle_critic, cpce_critic
-from bids_sr.sr.networks.resnet2d import ResNet2d
-from bids_sr.sr.networks.volumetric import (
+from bids_sr.networks.architectures.circle import CircleNet, CircleResamplingNet
+from bids_sr.networks.architectures.cpce import CPCENet
+from bids_sr.networks.architectures.critics import circle_critic, cpce_critic
+from bids_sr.networks.architectures.resnet2d import ResNet2d
+from bids_sr.networks.architectures.volumetric import (
     ConventionalNet3d,
     DenseResidualNet,
     ResNet3d,
     ResNetCritic3d,
     ScaledResNet3d,
 )
+from bids_sr.networks.data.examples import Examples
+from bids_sr.networks.data.images import TrainingImage
+from bids_sr.networks.training.trainer import train_network
+from bids_sr.networks.training.update_steps import Networks
+from bids_sr.sr.method import get_method
+from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.operators import get_operator
-from bids_sr.sr.training.trainer import train_network
-from bids_sr.sr.training.update_steps import Networks
 
 SHAPE, FACTOR = (24, 24, 8), (2.0, 2.0, 1.0)
 NETWORKS = {

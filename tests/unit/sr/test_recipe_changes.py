@@ -11,7 +11,7 @@ import pytest
 import torch
 from engine_helpers import balls
 
-from bids_sr.sr.data.examples import Examples
+from bids_sr.networks.data.examples import Examples
 from bids_sr.sr.method import get_method, list_methods
 from bids_sr.sr.recipe import Augmentation
 from bids_sr.sr.recipe_changes import (

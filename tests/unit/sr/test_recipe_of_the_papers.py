@@ -5,10 +5,12 @@ reject thinner slices.
 import numpy as np
 import pytest
 
-from bids_sr.sr.data.examples import Examples
-from bids_sr.sr.data.images import TrainingImage
-from bids_sr.sr.losses.adversarial import AdversarialWasserstein
-from bids_sr.sr.losses.image import (
+from bids_sr.networks.architectures.circle import CircleResamplingNet
+from bids_sr.networks.architectures.volumetric import ScaledResNet3d
+from bids_sr.networks.data.examples import Examples
+from bids_sr.networks.data.images import TrainingImage
+from bids_sr.networks.losses.adversarial import AdversarialWasserstein
+from bids_sr.networks.losses.image import (
     MAE,
     MSE,
     JointSparsify,
@@ -17,10 +19,8 @@ from bids_sr.sr.losses.image import (
     SummedVariation,
     TotalVariation,
 )
-from bids_sr.sr.losses.perceptual import VGGPerceptual
+from bids_sr.networks.losses.perceptual import VGGPerceptual
 from bids_sr.sr.method import get_method
-from bids_sr.sr.networks.circle import CircleResamplingNet
-from bids_sr.sr.networks.volumetric import ScaledResNet3d
 from bids_sr.sr.recipe_changes import change_of_method, change_recipe
 
 TV_FAMILY = ("tv", "dip", "mse3d", "li", "li-agnostic")

@@ -8,8 +8,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from variance_helpers import normal_noise, whole_of
 
 from bids_sr.sr.method import get_method
+from bids_sr.sr.prior_maps.estimation import estimate_prior
 from bids_sr.sr.threads import map_in_threads, torch_threads
-from bids_sr.sr.variance.estimation import estimate_prior
 
 
 def test_results_are_in_order_and_each_is_computed_on_one_thread():

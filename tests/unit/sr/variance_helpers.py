@@ -9,8 +9,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from bids_sr.sr.operators import level_above
-from bids_sr.sr.variance.prior import Prior, Tile
-from bids_sr.sr.variance.temporal_components import temporal_statistics
+from bids_sr.sr.prior_maps.prior import Prior, Tile
+from bids_sr.sr.prior_maps.temporal_components import temporal_statistics
 
 
 def whole_of(shape, factor):

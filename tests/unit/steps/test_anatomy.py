@@ -19,8 +19,7 @@ from bids_sr.io.template_cache import available_templates
 from bids_sr.io.volume import Volume
 from bids_sr.region_names import find_atlas, region_labels
 from bids_sr.registration import templates
-from bids_sr.registration.ants import apply as resample
-from bids_sr.registration.ants import load
+from bids_sr.registration.ants import apply as resample, load
 from bids_sr.registration.brain import check_brain
 from bids_sr.registration.template_regions import find_region, in_template_space
 from bids_sr.spatial import low_resolution_grids, similarity

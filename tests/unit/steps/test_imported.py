@@ -12,8 +12,7 @@ from fmriprepmaker import FmriprepMaker, fsl_parameters, rigid, write_linear
 from nitransforms.resampling import apply as their_resampling
 
 from bids_sr.glm.confounds import MOTION as NAMES
-from bids_sr.glm.model_confounds import MOTION as IN_MODEL
-from bids_sr.glm.model_confounds import model_confounds
+from bids_sr.glm.model_confounds import MOTION as IN_MODEL, model_confounds
 from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume

@@ -8,8 +8,8 @@ import pytest
 from bidsmaker import BidsMaker
 from graphmaker import planned_graph
 
-from bids_sr.config.groups.superres import SuperRes
 from bids_sr.config.memory import Need, Sizes, held_of_calibrated, step_gb
+from bids_sr.config.sections.superres import SuperRes
 from bids_sr.steps.memory import (
     EFFECTS,
     LARGEST,

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from bids_sr.config.memory import Sizes
 from bids_sr.glm.confounds import MOTION
-from bids_sr.glm.time_columns import TimeModel, TooFewVolumes
+from bids_sr.glm.temporal_regressors import TimeModel, TooFewVolumes
 from bids_sr.io import nifti
 from bids_sr.io.atomic_files import write_json
 from bids_sr.io.grids import AS_STORED

@@ -9,7 +9,7 @@ import pytest
 
 from bids_sr.glm.confounds import MOTION, motion_table
 from bids_sr.glm.model_confounds import model_confounds
-from bids_sr.glm.time_columns import TimeModel
+from bids_sr.glm.temporal_regressors import TimeModel
 from bids_sr.io.atomic_files import write_json
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume

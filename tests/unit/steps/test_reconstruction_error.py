@@ -24,11 +24,11 @@ from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
 from bids_sr.sr.operators import level_below
+from bids_sr.sr.prior_maps import lower_resolution_errors
+from bids_sr.sr.prior_maps.add_detail import Detail, add_detail_to_slice
+from bids_sr.sr.prior_maps.posterior import DRAWS, draw_errors, effect_scale
+from bids_sr.sr.prior_maps.prior import Prior, PriorMaps
 from bids_sr.sr.threads import torch_threads
-from bids_sr.sr.variance import lower_resolution_errors
-from bids_sr.sr.variance.add_detail import Detail, add_detail_to_slice
-from bids_sr.sr.variance.posterior import DRAWS, draw_errors, effect_scale
-from bids_sr.sr.variance.prior import Prior, PriorMaps
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.reconstruction_error import check_intervals, measure_error
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from nibabel.affines import apply_affine as apply
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
@@ -26,8 +25,8 @@ from bids_sr.spatial.output_grids import (
 )
 from bids_sr.spatial.resampling import sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import invert, rigid_matrix
-from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import write_series
+from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.steps import primary_dataset, spaces
 from bids_sr.steps.super_resolution import AlignedSeries, Inference, super_resolve

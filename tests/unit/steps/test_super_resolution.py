@@ -175,7 +175,7 @@ def test_the_series_is_bitwise_equal_in_another_folder(files, tmp_path, model):
 def test_a_killed_training_continues_from_checkpoints_next_to_its_folder(
     files, tmp_path, model, monkeypatch
 ):
-    from bids_sr.sr.training import checkpoints
+    from bids_sr.networks.training import checkpoints
 
     write_checkpoint, checkpoint_paths = checkpoints.write_checkpoint, []
 

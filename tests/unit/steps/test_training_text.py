@@ -10,7 +10,6 @@ from bids_sr.figures.training import training_figure
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card import source_path, weights_path
 from bids_sr.sr.recipe_settings import plain_recipe
-from bids_sr.steps.structural.training import describe_networks_of_scans, describe_scan_network
 from bids_sr.steps.training import (
     TrainingSettings,
     describe_networks_of_pairs,
@@ -19,6 +18,7 @@ from bids_sr.steps.training import (
     describe_variance,
     describe_volume_network,
 )
+from bids_sr.structural.steps.training import describe_networks_of_scans, describe_scan_network
 
 
 def _planned_text(describe, method, recipe, **settings):

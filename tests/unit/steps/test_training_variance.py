@@ -21,8 +21,8 @@ from bids_sr.sr.matrices import kspace_crop
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.models.request import ModelSettings
 from bids_sr.sr.operators import level_above, to_slices
+from bids_sr.sr.prior_maps.add_detail import _displace
 from bids_sr.sr.recipe_changes import RecipeChange
-from bids_sr.sr.variance.add_detail import _displace
 from bids_sr.steps import training
 from bids_sr.steps.self_test import gather_tested
 from bids_sr.steps.super_resolution import AlignedSeries, Guide, Inference, super_resolve

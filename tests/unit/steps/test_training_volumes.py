@@ -11,8 +11,8 @@ import pytest
 
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
+from bids_sr.networks.data.images import N_VOLUMES, volumes_of_run
 from bids_sr.notices import UsageError
-from bids_sr.sr.data.images import N_VOLUMES, volumes_of_run
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
 from bids_sr.sr.models.request import TrainingSettings

@@ -7,7 +7,7 @@ from bids_sr.cli.parser import parse_settings
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nodes import Node
 from bids_sr.preflight import check
-from bids_sr.steps.judgment import judge
+from bids_sr.steps.run_verdict import judge
 from bids_sr.workflows.participant import make_graph
 
 

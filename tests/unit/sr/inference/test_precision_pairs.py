@@ -9,7 +9,7 @@ from torch import nn
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.sr.inference import precision_pairs, upsamplers
-from bids_sr.sr.inference.acquired import UpsamplerInputs
+from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import LoadedModel

@@ -12,13 +12,13 @@ from features import WEIGHTS, with_features
 from torch import nn
 
 import bids_sr.boilerplate
+from bids_sr.networks.architectures.critics import Critic
+from bids_sr.networks.architectures.srresnet import SRResNet, SubPixelNet
+from bids_sr.networks.training import phase, trainer
+from bids_sr.networks.training.trainer import plain_recipe
+from bids_sr.networks.training.update_steps import Networks
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import TrainingRequest
-from bids_sr.sr.networks.critics import Critic
-from bids_sr.sr.networks.srresnet import SRResNet, SubPixelNet
-from bids_sr.sr.training import phase, trainer
-from bids_sr.sr.training.trainer import plain_recipe
-from bids_sr.sr.training.update_steps import Networks
 
 FACTOR = (2.0, 2.0, 1.0)
 SRGAN, DCNET = get_method("srgan"), get_method("dcnet")

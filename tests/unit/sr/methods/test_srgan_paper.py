@@ -10,17 +10,16 @@ import torch
 from features import WEIGHTS, with_features
 
 from bids_sr.config import SuperRes
+from bids_sr.networks.data.examples import Examples
+from bids_sr.networks.data.validation import validation_windows
+from bids_sr.networks.training import phase, trainer
 from bids_sr.report.held_out_text import describe_held_out
-from bids_sr.sr.data.examples import Examples
-from bids_sr.sr.data.validation import validation_windows
 from bids_sr.sr.method import get_method, get_recipe, method_names, recipe_name
-from bids_sr.sr.models import card as cards
-from bids_sr.sr.models import model, model_store
+from bids_sr.sr.models import card as cards, model, model_store
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.recipe import Augmentation
 from bids_sr.sr.recipe_settings import plain_recipe
-from bids_sr.sr.training import phase, trainer
 
 FACTOR = (2.0, 2.0, 1.0)
 SRGAN = get_method("srgan")

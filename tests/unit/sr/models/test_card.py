@@ -18,8 +18,7 @@ from safetensors.torch import load, save
 from bids_sr.boilerplate import HERE
 from bids_sr.notices import UsageError
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models import card as cards
-from bids_sr.sr.models import compatibility, model
+from bids_sr.sr.models import card as cards, compatibility, model
 from bids_sr.sr.models.card import ModelCard
 
 CARD: dict[str, Any] = {

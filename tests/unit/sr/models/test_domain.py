@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.sr.data.examples import Examples
-from bids_sr.sr.data.images import TrainingImage
+from bids_sr.networks.data.examples import Examples
+from bids_sr.networks.data.images import TrainingImage
+from bids_sr.networks.training import card_entries
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import domain
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.request import TrainingRequest
-from bids_sr.sr.training import card_entries
 
 
 @pytest.fixture(scope="module")

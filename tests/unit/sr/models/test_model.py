@@ -12,15 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from bids_sr.networks.training import trainer
+from bids_sr.networks.training.phase import read_checkpoint
 from bids_sr.notices import UsageError
 from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models import card as cards
-from bids_sr.sr.models import compatibility, model, model_store
+from bids_sr.sr.models import card as cards, compatibility, model, model_store
 from bids_sr.sr.models.card import source_path
 from bids_sr.sr.models.request import TrainingRequest, _sloppy_recipe
-from bids_sr.sr.training import trainer
-from bids_sr.sr.training.checkpoints import read_checkpoint
 
 DCNET = get_method("dcnet")
 

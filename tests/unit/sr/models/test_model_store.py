@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from engine_helpers import balls
 
-from bids_sr.sr.data.images import TrainingDataError, checksums
+from bids_sr.networks.data.images import TrainingDataError, checksums
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import model_store
 from bids_sr.sr.models.card import ModelError

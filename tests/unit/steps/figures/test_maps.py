@@ -20,14 +20,16 @@ from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.pipeline.artifacts import Derivative, Volume
 from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import Shown
-from bids_sr.sr.training.journal import log_tsv
-from bids_sr.steps.figures import anatomy as anatomy_figures
-from bids_sr.steps.figures import maps as maps_figures
-from bids_sr.steps.figures import model_training as model_training_figures
-from bids_sr.steps.figures import motion as motion_figures
-from bids_sr.steps.figures import registration as registration_figures
-from bids_sr.steps.figures import run_maps as run_maps_figures
-from bids_sr.steps.figures import series as series_figures
+from bids_sr.sr.models.training_log import log_tsv
+from bids_sr.steps.figures import (
+    anatomy as anatomy_figures,
+    maps as maps_figures,
+    model_training as model_training_figures,
+    motion as motion_figures,
+    registration as registration_figures,
+    run_maps as run_maps_figures,
+    series as series_figures,
+)
 from bids_sr.steps.figures.display_grids import resample_to
 from bids_sr.steps.figures.run_maps import SceneImages
 from bids_sr.steps.linear_models import DesignInputs, LinearModel

@@ -1,0 +1,376 @@
+"""Other BOLD series of the same head: search by entities, reading, and comparison with a run.
+
+Companions of a run are a high-resolution reference, a series that another program computed from
+the run, another run of the same task, and a short high-resolution run for calibration.
+`_REQUIREMENTS` lists the properties that each kind shares with the run.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from bids_sr.bids import headers as hd, slice_axis, timing as bids_timing
+from bids_sr.bids.entities import applies_to, file_stem, is_magnitude, parse_entities, same_run
+from bids_sr.bids.findings import Findings, InputError
+from bids_sr.bids.inheritance import merge_sidecars, sidecars_on_disk
+from bids_sr.bids.inputs import BoldRun
+from bids_sr.bids.pairs import MIN_OVERLAP, SIZE_TOLERANCE, overlap, simple_ratio, sizes
+from bids_sr.bids.volume_timing import read_spacing
+from bids_sr.frozen import frozen
+from bids_sr.io.fields_of_view import misfits
+from bids_sr.io.grids import mm_text
+from bids_sr.io.image_header import Triple
+from bids_sr.io.tables import column
+
+_CompanionKind = Literal["reference", "compared", "another", "calibration"]
+SERIES = "func/*_bold.nii*"
+_LEAST_VOLUMES = 8  # steady-state volumes of a calibration run
+
+
+@frozen
+class _Requirement:
+    """Properties that a kind of companion shares with its run."""
+
+    of_run: bool = False  # computed from the run: same number of volumes at the same times
+    # "high": high-resolution grid of the run; "between": any grid from the acquired to the
+    # high-resolution grid; "factor": voxels smaller by the factor, same slice thickness,
+    # overlapping field of view; "acquired": acquired matrix
+    grid: Literal["high", "between", "factor", "acquired"]
+    # "same": same events (if both series have events); "types": at least the same trial types
+    events: Literal["", "same", "types"] = ""
+    # source of the slice times for slice timing correction
+    timing: Literal["", "own", "own, else of the run"] = ""
+    instead: str = ""  # advice if the file is the run itself
+
+
+_REQUIREMENTS: Mapping[_CompanionKind, _Requirement] = {
+    "reference": _Requirement(
+        of_run=True,
+        grid="high",
+        events="same",
+        timing="own, else of the run",
+        instead=(
+            "Specify another directory, such as derivatives/ground-truth of a simulated dataset"
+            " (see --truth)."
+        ),
+    ),
+    "compared": _Requirement(
+        of_run=True,
+        grid="between",
+        instead="Specify the series that another program computed from this run.",
+    ),
+    "another": _Requirement(grid="acquired", events="types", timing="own"),
+    "calibration": _Requirement(grid="factor"),
+}
+
+
+def series_named(
+    folder: Path, entities: Mapping[str, str], keys: Collection[str], pattern: str = SERIES
+) -> list[Path]:
+    """Return the magnitude images under a folder that share a run's entities, sorted by path."""
+    paths = sorted(folder.rglob(pattern))
+    return [
+        path
+        for path in paths
+        if same_run(parse_entities(path), entities, keys) and is_magnitude(path)
+    ]
+
+
+def read_run(
+    path: Path,
+    sidecar: Mapping[str, object],
+    findings: Findings,
+    *,
+    axes_run: BoldRun | None = None,
+    tr: float | None = None,
+) -> BoldRun | None:
+    """Read a BOLD series from its header, or report a problem and return None.
+
+    Parameters
+    ----------
+    axes_run : BoldRun or None
+        Run whose axis order the series is brought to. If None, slices become the last axis.
+    tr : float or None
+        Repetition time (s) to use if neither sidecar nor header contains a number; implausible
+        times are then not reported. If None, the repetition time is checked.
+
+    Returns
+    -------
+    BoldRun or None
+        Run without events and slice times.
+    """
+    header, reorder_note = hd.read_header(path, findings), ""
+    if header is None or not hd.is_bold(header, findings):
+        return None
+    if axes_run is not None:
+        header = slice_axis.like(header, axes_run.affine)
+    else:
+        header, reorder_note = slice_axis.with_slices_last(header, sidecar)
+        if not hd.is_wide(header, findings):
+            return None
+    value, timing = sidecar.get("RepetitionTime"), sidecar.get("VolumeTiming")
+    if timing is not None:
+        value = read_spacing(path, timing, header.shape[3], value, findings)
+        if value is None:
+            return None
+    if tr is None:
+        tr = bids_timing.repetition_time(header, value, findings)
+    elif isinstance(given_tr := sidecar.get("RepetitionTime", header.tr), int | float):
+        tr = float(given_tr)
+    if tr is None:
+        return None
+    if reorder_note:
+        findings.note(path, reorder_note)
+    return BoldRun(
+        header=header, tr=tr, sidecar=slice_axis.sidecar_in_order(sidecar, header.order)
+    )
+
+
+def companion(
+    kind: _CompanionKind,
+    path: Path,
+    root: Path,
+    run: BoldRun,
+    findings: Findings,
+    *,
+    timed: bool = True,
+) -> BoldRun | None:
+    """Read a companion of a run, and compare its header, sidecar and events with the run.
+
+    Parameters
+    ----------
+    kind : {"reference", "compared", "another", "calibration"}
+        Relation of the series to the run.
+    root : Path
+        Data set of the series; sidecars are inherited from its root downward.
+    timed : bool
+        Whether to read slice times.
+
+    Returns
+    -------
+    BoldRun or None
+        Companion with the axis order of the run; None with a problem.
+    """
+    requirement, n_problems = _REQUIREMENTS[kind], len(findings.problems)
+    if not findings.is_downloaded(path):
+        return None
+    if path.samefile(run.bold):
+        inner = root / "derivatives" / "ground-truth"
+        has_reference = kind == "reference" and inner.is_dir()
+        findings.add_problem(
+            path,
+            "the file is identical to the run that is being processed",
+            f"Use {inner}." if has_reference else requirement.instead,
+        )
+        return None
+    try:
+        sidecar = merge_sidecars(sidecars_on_disk(path, root))
+    except InputError as error:
+        findings.add(error.problems)
+        return None
+    companion_run = read_run(
+        path, sidecar, findings, axes_run=run, tr=run.tr if requirement.of_run else None
+    )
+    if companion_run is None:
+        return None
+    if requirement.events:
+        events = path.with_name(f"{file_stem(path)}_events.tsv")
+        inherited = run.events if run.events and applies_to(run.events, path) else None
+        companion_run = replace(
+            companion_run, events=events.absolute() if events.is_file() else inherited
+        )
+    for file, reason, fix in find_mismatches(companion_run, run, kind, run.factor):
+        findings.add_problem(file, reason, fix)
+    if len(findings.problems) > n_problems:
+        return None
+    return replace(
+        companion_run,
+        slice_timing=_get_slice_times(companion_run, run, requirement, findings)
+        if timed
+        else None,
+    )
+
+
+def find_mismatches(
+    candidate: BoldRun, run: BoldRun, kind: _CompanionKind, factor: Triple | None, dummies: int = 0
+) -> Iterator[tuple[Path, str, str]]:
+    """Yield file, reason and remedy for each mismatch of a companion with its run.
+
+    Parameters
+    ----------
+    candidate, run : BoldRun
+        Series with the same axis order.
+    kind : {"reference", "compared", "another", "calibration"}
+        Relation of the candidate to the run.
+    factor : Triple or None
+        Super-resolution factor of the run. None is valid only for a calibration run, which then
+        determines the factor.
+    dummies : int
+        Number of dummy volumes, which are not counted for a calibration run.
+    """
+    requirement = _REQUIREMENTS[kind]
+    if requirement.grid == "factor":
+        reason = _why_no_calibration(candidate, run, factor, candidate.n_volumes - dummies)
+        yield from [(candidate.bold, reason, "")] * bool(reason)
+    elif requirement.grid == "acquired":
+        if candidate.shape != run.shape or not np.allclose(candidate.zooms, run.zooms, rtol=0.01):
+            yield candidate.bold, "the image is not on the grid of the run", ""
+    else:
+        assert factor is not None
+        run_shape, is_finest = (*run.shape, run.n_volumes), requirement.grid == "high"
+        for reason, fix in misfits(
+            candidate.header.shape,
+            candidate.affine,
+            candidate.tr,
+            run_shape,
+            run.affine,
+            run.tr,
+            factor,
+            finest=is_finest,
+            name=run.bold.name,
+        ):
+            yield candidate.bold, reason, fix
+    yield from _unfit_events(candidate, run, requirement)
+
+
+def _unfit_events(
+    candidate: BoldRun, run: BoldRun, requirement: _Requirement
+) -> Iterator[tuple[Path, str, str]]:
+    """Yield file, reason and remedy if the events of a companion do not match the run's events."""
+    if not requirement.events or (
+        requirement.events == "same" and (run.events is None or candidate.events is None)
+    ):
+        return
+    run_events, candidate_events = (
+        [] if table is None else _rows(table) for table in (run.events, candidate.events)
+    )
+    if requirement.events == "types" and not {trial_type for trial_type, *_ in run_events} <= {
+        trial_type for trial_type, *_ in candidate_events
+    }:
+        yield candidate.bold, "the events table of this file lacks some trial types of the run", ""
+    elif (
+        requirement.events == "same"
+        and not _same_events(run_events, candidate_events)
+        and run.events
+        and candidate.events
+    ):
+        reason = (
+            f"the {len(candidate_events)} events differ in onset, duration or trial type from the"
+            f" {len(run_events)} events in {run.events.name}"
+        )
+        fix = (
+            "Use the reference that belongs to this run. If volumes were removed, shift the"
+            " onsets in both events tables."
+        )
+        yield candidate.events, reason, fix
+
+
+_TimedEvent = tuple[str, float, float]  # trial type, onset and duration (s)
+
+
+def _same_events(first: Sequence[_TimedEvent], second: Sequence[_TimedEvent]) -> bool:
+    """Return whether events agree within the rounding of tables (1 ms)."""
+    if [trial_type for trial_type, *_ in first] != [trial_type for trial_type, *_ in second]:
+        return False
+    first_times, second_times = ([times for _, *times in events] for events in (first, second))
+    return np.allclose(first_times, second_times, rtol=0, atol=1e-3, equal_nan=True)
+
+
+def _rows(table: Path) -> list[_TimedEvent]:
+    """Return the events of a table, sorted by trial type, onset and duration."""
+    columns = [column(table, name) for name in ("trial_type", "onset", "duration")]
+    return sorted((kind, _time(a), _time(b)) for kind, a, b in zip(*columns, strict=True))
+
+
+def _time(text: str) -> float:
+    """Return a time in seconds, or infinity (which can be sorted) if the text is not a number."""
+    try:
+        return float(text)
+    except ValueError:
+        return np.inf
+
+
+def _why_no_calibration(
+    candidate: BoldRun, run: BoldRun, factor: Triple | None, n_steady: int
+) -> str:
+    """Return the reason why a series cannot calibrate a run, "" if it can.
+
+    `n_steady` is the number of steady-state volumes of the candidate.
+    """
+    ratio = np.asarray(run.zooms) / np.asarray(candidate.zooms)
+    expected = factor or compute_factor(candidate, run)
+    if expected is None or np.any(
+        np.abs(ratio[:2] / np.asarray(expected[:2]) - 1) > SIZE_TOLERANCE
+    ):
+        expectation = (
+            "a simple ratio above 1" if expected is None else f"the factor {expected[0]:g}"
+        )
+        ratios = " and ".join(f"{value:.3g}" for value in ratio[:2])
+        return (
+            f"the ratio between the voxel sizes of the run ({sizes(run.header)}) and of the"
+            f" calibration run ({sizes(candidate.header)}) is {ratios}, but {expectation} is"
+            " expected"
+        )
+    if abs(ratio[2] / expected[2] - 1) > SIZE_TOLERANCE:
+        spacings = [mm_text(series.zooms[2]) for series in (candidate, run)]
+        return (
+            f"the slice spacing is {spacings[0]} mm, but {spacings[1]} mm in the run to be"
+            " calibrated"
+        )
+    if n_steady < _LEAST_VOLUMES:
+        return (
+            f"{n_steady} steady-state volumes were found, but calibration requires at least"
+            f" {_LEAST_VOLUMES} (20 are recommended)"
+        )
+    share = overlap(run.header, candidate.header)
+    if share < MIN_OVERLAP:
+        return (
+            f"the field of view covers {share:.0%} of the field of view of the run, but at least"
+            f" {MIN_OVERLAP:.0%} is required"
+        )
+    return ""
+
+
+def compute_factor(candidate: BoldRun, run: BoldRun) -> Triple | None:
+    """Return the factor implied by the voxel sizes of a calibration run, 1 along slices.
+
+    The in-plane factor is a simple fraction, or a whole number within the tolerance.
+
+    Parameters
+    ----------
+    candidate : BoldRun
+        Calibration run with the axis order of the run.
+
+    Returns
+    -------
+    Triple or None
+        None if there is no simple ratio above 1.
+    """
+    mean = float(np.mean(np.asarray(run.zooms[:2]) / np.asarray(candidate.zooms[:2])))
+    ratio = simple_ratio(mean) or (
+        float(round(mean)) if abs(mean / max(round(mean), 1) - 1) <= SIZE_TOLERANCE else None
+    )
+    return None if ratio is None or ratio <= 1 else (ratio, ratio, 1.0)
+
+
+def _get_slice_times(
+    candidate: BoldRun, run: BoldRun, requirement: _Requirement, findings: Findings
+) -> tuple[float, ...] | None:
+    """Return the slice times (s) of a companion, or the run's slice times if its sidecar has none.
+
+    Returns None if the kind of companion is not corrected for slice timing, or the numbers of
+    slices differ.
+    """
+    if requirement.timing and candidate.sidecar.get("SliceTiming") is not None:
+        return bids_timing.slice_times(candidate.header, candidate.sidecar, candidate.tr, findings)
+    run_times = run.slice_timing if candidate.shape[2] == run.shape[2] else None
+    if run_times is None or requirement.timing != "own, else of the run":
+        return None
+    findings.note(
+        candidate.bold,
+        "SliceTiming is missing in the sidecar; the slice times of the run are used.",
+    )
+    return run_times

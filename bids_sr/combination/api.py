@@ -1,0 +1,386 @@
+"""Function `combine_runs`: combine the effect maps of a participant's runs, with their errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import nibabel as nib
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from bids_sr.api.image_inputs import (
+    ImageInputError,
+    ImageLike,
+    MaskLike,
+    load_mask,
+    series_file,
+    to_nibabel,
+    working_folder,
+)
+from bids_sr.api.super_resolver import SuperResolver
+from bids_sr.combination.run_combination import (
+    CombinationError,
+    RunEstimate,
+    combine_runs as combine_estimates,
+    correlate_error,
+    precision_weights,
+    widen_error,
+)
+from bids_sr.io.arrays import Array
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.volume import Volume
+
+_EFFECT, _VARIANCE = "effect_size", "effect_variance"
+"""Names of maps in the result of nilearn's ``compute_contrast(output_type="all")``."""
+_DEFAULT_DOF = 100.0
+"""Default degrees of freedom per run, as in nilearn's `compute_fixed_effects`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CombinedRuns:
+    """Maps of several runs together, as images on the grid of the runs.
+
+    Parameters
+    ----------
+    effect : nibabel.Nifti1Image
+        Weighted mean of the effects; 0 in voxels that a run does not have.
+    variance : nibabel.Nifti1Image
+        Variance of the effect from noise.
+    t, z : nibabel.Nifti1Image
+        Effect over the square root of the variance from noise, and the corresponding z value.
+    sd : nibabel.Nifti1Image or None
+        Standard deviation of the reconstruction error; None if it is not known in every run. The
+        95 % interval of the effect in these runs is effect ± 1.96 √(variance + sd²).
+    person_sd : nibabel.Nifti1Image or None
+        Standard deviation of the effect as an estimate for the participant rather than for these
+        runs, from the spread between runs; None for fewer than three runs.
+    weights : dict of str to float, or None
+        Weight of each run; None if weights differ between voxels.
+    shared_error : float
+        Correlation of the reconstruction error between runs.
+    dof : float
+        Degrees of freedom of t.
+    left_out : dict of str to str
+        Runs that were not combined, with the reason.
+    not_applied : tuple of str
+        Combined runs to which the method was not applied, so that their maps are zero filled.
+        With such a run, `sd` is None.
+    """
+
+    effect: nib.Nifti1Image
+    variance: nib.Nifti1Image
+    t: nib.Nifti1Image
+    z: nib.Nifti1Image
+    sd: nib.Nifti1Image | None
+    person_sd: nib.Nifti1Image | None
+    weights: dict[str, float] | None
+    shared_error: float
+    dof: float
+    left_out: dict[str, str]
+    not_applied: tuple[str, ...]
+
+
+def combine_runs(
+    effects: Sequence[ImageLike | Mapping[str, ImageLike] | None],
+    variances: Sequence[ImageLike | None] | None = None,
+    *,
+    sds: Sequence[ImageLike | None] | None = None,
+    weights: Sequence[float] | Literal["equal", "precision"] = "equal",
+    dofs: Sequence[float] | None = None,
+    names: Sequence[str] | None = None,
+    mask: MaskLike | None = None,
+    fwhm_mm: float = 0.0,
+    calibrated: bool = False,
+    resolver: SuperResolver | Sequence[SuperResolver] | None = None,
+) -> CombinedRuns:
+    """Combine the effect maps of several runs of a participant, with their errors.
+
+    Noise averages out over runs. The reconstruction error of a super-resolved series does so only
+    in part, because most of it repeats in every run. All maps must be on one grid: register the
+    runs first.
+
+    Parameters
+    ----------
+    effects : sequence of path, nibabel.Nifti1Image, mapping or None
+        Effect of one contrast in each run (x, y, z), in one unit. A mapping contains the effect as
+        ``effect_size`` and the variance as ``effect_variance``, as returned by nilearn's
+        ``FirstLevelModel.compute_contrast(contrast, output_type="all")``. None: the run does not
+        have the contrast and is left out.
+    variances : sequence of path, nibabel.Nifti1Image or None, optional
+        Variance of the effect in each run. Voxels without a positive variance are outside the
+        brain. Only required if `effects` are images.
+    sds : sequence of path, nibabel.Nifti1Image or None, optional
+        Standard deviation of the reconstruction error in each run (``stat-sd`` maps of
+        ``bids-sr``); None if it is not known.
+    weights : sequence of float, "equal" or "precision", default="equal"
+        Weight of each run, which is divided by the sum of all weights. A run with a weight of 0 is
+        left out: it adds no degrees of freedom either. "precision" weights each voxel by the
+        inverse of its variance.
+    dofs : sequence of float, optional
+        Degrees of freedom of the variance in each run. If None, 100 per run, as in nilearn.
+    names : sequence of str, optional
+        Names of the runs. If None, ``run-1``, ``run-2``, ….
+    mask : path, image or array (x, y, z), optional
+        Voxels to combine. If None, all voxels with a positive variance in every run.
+    fwhm_mm : float, default=0
+        Smoothing of the maps (FWHM, mm), which determines how much of the reconstruction error
+        repeats.
+    calibrated : bool, default=False
+        Whether any run was super-resolved with a high-resolution calibration run. The
+        reconstruction error is then taken to be the same in all runs.
+    resolver : SuperResolver or sequence of SuperResolver, optional
+        The estimator that was fitted on the list of runs, or one per run. Runs to which the method
+        was not applied are listed in the result, and calibration runs are taken into account.
+
+    Returns
+    -------
+    CombinedRuns
+        Effect, variance, t, z and SD images, weights, and runs that were left out.
+
+    Raises
+    ------
+    ImageInputError
+        Fewer than two runs can be combined, an image is on another grid, or lists differ in
+        length.
+
+    See Also
+    --------
+    bids_sr.SuperResolver : super-resolves the series of runs.
+
+    Examples
+    --------
+    >>> import nibabel as nib, numpy as np
+    >>> from bids_sr import combine_runs
+    >>> def image(value):
+    ...     return nib.Nifti1Image(np.full((4, 4, 2), value, "float32"), np.eye(4))
+    >>> both = combine_runs(
+    ...     [image(1), image(3), None],
+    ...     [image(4), image(4), None],
+    ...     sds=[image(2), image(2), None],
+    ... )
+    >>> [float(getattr(both, stat).get_fdata()[0, 0, 0]) for stat in ("effect", "variance")]
+    [2.0, 2.0]
+    >>> round(float(both.sd.get_fdata()[0, 0, 0]), 3)  # 2, widened by 1.045
+    2.09
+    >>> both.left_out
+    {'run-3': 'no effect map was passed'}
+    >>> combine_runs([image(1)], [image(1)])
+    Traceback (most recent call last):
+        ...
+    bids_sr.api.image_inputs.ImageInputError: effects: 1 run was passed; expected at least two...
+    """
+    n_runs = len(effects)
+    if n_runs < 2:
+        raise ImageInputError(
+            f"effects: {n_runs} run{'s were' if n_runs != 1 else ' was'} passed; expected at "
+            "least two. The map of a single run is already the map of the participant."
+        )
+    lists = {"variances": variances, "sds": sds, "dofs": dofs, "names": names}
+    if not isinstance(weights, str):
+        lists["weights"] = weights
+    elif weights not in ("equal", "precision"):
+        raise ImageInputError(
+            f"weights: expected 'equal', 'precision' or one number per run, got {weights!r}"
+        )
+    for name, values in lists.items():
+        if values is not None and len(values) != n_runs:
+            raise ImageInputError(
+                f"{name}: {len(values)} value(s) were passed for {n_runs} runs. Pass one value "
+                "per run."
+            )
+    labels = [f"run-{k}" for k in range(1, n_runs + 1)] if names is None else list(names)
+    if len({*labels}) < n_runs:
+        raise ImageInputError(f"names: {', '.join(labels)} are not unique. Rename the runs.")
+    if not fwhm_mm >= 0:
+        raise ImageInputError(f"fwhm_mm: {fwhm_mm:g} mm; expected 0 or more.")
+    fitted = _list_estimators(resolver, n_runs)
+    calibrated = calibrated or any("calibration" in run.facts_ for run in fitted)
+    left_out: dict[str, str] = {}
+    images: dict[str, dict[str, Volume]] = {}
+    with working_folder() as folder:
+        for k, label in enumerate(labels):
+            maps = _maps_of_run(k, effects, variances, sds)
+            if maps is None:
+                left_out[label] = "no effect map was passed"
+                continue
+            images[label] = {
+                stat: _load_map(image, folder, f"{stat}_{k + 1}") for stat, image in maps.items()
+            }
+        grid = next((maps["effects"] for maps in images.values()), None)
+        inside = None if grid is None or mask is None else load_mask(mask, grid, folder).data
+    estimates: dict[str, RunEstimate] = {}
+    for label, maps_of_run in images.items():
+        assert grid is not None
+        for stat, image in maps_of_run.items():
+            _same_grid(image, grid, stat, label)
+        dof = _DEFAULT_DOF if dofs is None else float(dofs[labels.index(label)])
+        estimate = _estimate(maps_of_run, dof, inside)
+        if (estimate.variance > 0).any():
+            estimates[label] = estimate
+        else:
+            left_out[label] = "the variance is not positive in any voxel"
+    if grid is None or len(estimates) < 2:
+        reasons = "; ".join(f"{label}: {reason}" for label, reason in left_out.items())
+        raise ImageInputError(
+            f"effects: {len(estimates)} of {n_runs} runs can be combined; expected at least "
+            f"two. Runs that were left out: {reasons}."
+        )
+    return _combine(grid, estimates, left_out, weights, labels, fitted, fwhm_mm, calibrated)
+
+
+def _combine(
+    grid: Volume,
+    estimates: Mapping[str, RunEstimate],
+    left_out: dict[str, str],
+    weights: Sequence[float] | str,
+    labels: Sequence[str],
+    fitted: Sequence[SuperResolver],
+    fwhm_mm: float,
+    calibrated: bool,
+) -> CombinedRuns:
+    """Combine validated maps; for the parameters, see `combine_runs`."""
+    runs = list(estimates.values())
+    if not np.logical_and.reduce([run.variance > 0 for run in runs]).any():
+        raise ImageInputError(
+            f"variances: no voxel has a positive variance in all of {', '.join(estimates)}. Check "
+            "that the runs are registered and that the mask covers the brain."
+        )
+    run_weights = [1.0] * len(runs)
+    if not isinstance(weights, str):
+        run_weights = [float(weights[k]) for k, label in enumerate(labels) if label in estimates]
+    by_voxel = precision_weights(runs) if weights == "precision" else None
+    n_used = sum(weight > 0 for weight in run_weights)
+    shared = correlate_error(fwhm_mm, calibrated=calibrated, n_runs=n_used)
+    try:
+        combination = combine_estimates(
+            runs,
+            run_weights if by_voxel is None else by_voxel,
+            shared=shared,
+            widening=widen_error(fwhm_mm, n_runs=n_used),
+        )
+    except CombinationError as error:
+        raise ImageInputError(f"weights, dofs: {error}.") from error
+    shares = [weight / sum(run_weights) for weight in run_weights]
+
+    def image(values: Array) -> nib.Nifti1Image:
+        return to_nibabel(grid.like(np.asarray(values, np.float32)))
+
+    return CombinedRuns(
+        effect=image(combination.effect),
+        variance=image(combination.variance),
+        t=image(combination.t),
+        z=image(combination.z),
+        sd=None if combination.sd is None else image(combination.sd),
+        person_sd=None if combination.person_sd is None else image(combination.person_sd),
+        weights=None if by_voxel is not None else dict(zip(estimates, shares, strict=True)),
+        shared_error=shared,
+        dof=combination.dof,
+        left_out=left_out,
+        not_applied=tuple(
+            label
+            for label, run in zip(labels, fitted, strict=False)
+            if label in estimates and not run.applied_
+        ),
+    )
+
+
+def _list_estimators(
+    resolver: SuperResolver | Sequence[SuperResolver] | None, n_runs: int
+) -> list[SuperResolver]:
+    """Return the fitted estimator of each run, [] if no estimator was passed."""
+    if resolver is None:
+        return []
+    if isinstance(resolver, SuperResolver):
+        check_is_fitted(resolver)
+        fitted = resolver.runs_ or [resolver]
+    else:
+        fitted = list(resolver)
+        for run in fitted:
+            check_is_fitted(run)
+    if len(fitted) != n_runs:
+        raise ImageInputError(
+            f"resolver: the estimator was fitted on {len(fitted)} run(s), but {n_runs} effect "
+            "maps were passed. Fit it on the list of these runs."
+        )
+    return fitted
+
+
+def _load_map(image: ImageLike, folder: Path, name: str) -> Volume:
+    """Load a map, which may contain NaN or infinite values outside the brain."""
+    with SeriesReader(series_file(image, folder, name, allow_nan=True), allow_nan=True) as reader:
+        if reader.shape[3] > 1:
+            raise ImageInputError(
+                f"{name}: expected one map, got a series of shape {reader.shape}. Pass the effect "
+                "map of one contrast."
+            )
+        return Volume(reader.volume(0), reader.affine)
+
+
+def _maps_of_run(
+    k: int,
+    effects: Sequence[ImageLike | Mapping[str, ImageLike] | None],
+    variances: Sequence[ImageLike | None] | None,
+    sds: Sequence[ImageLike | None] | None,
+) -> dict[str, ImageLike] | None:
+    """Return the images of a run by argument, None if the run has no effect map."""
+    effect = effects[k]
+    if effect is None:
+        return None
+    variance = None if variances is None else variances[k]
+    if isinstance(effect, Mapping):
+        if missing := [name for name in (_EFFECT, _VARIANCE) if name not in effect]:
+            raise ImageInputError(
+                f"effects: the maps of run {k + 1} do not contain {' and '.join(missing)}. Pass "
+                'the result of compute_contrast(contrast, output_type="all").'
+            )
+        variance = effect[_VARIANCE] if variance is None else variance
+        effect = effect[_EFFECT]
+    if variance is None:
+        raise ImageInputError(
+            f"variances: run {k + 1} has an effect map, but no variance map. Pass the variance of "
+            "the effect, which is needed for t."
+        )
+    maps = {"effects": effect, "variances": variance}
+    sd = None if sds is None else sds[k]
+    return maps if sd is None else {**maps, "sds": sd}
+
+
+def _estimate(images: Mapping[str, Volume], dof: float, inside: Array | None) -> RunEstimate:
+    """Return the arrays of a run, with a variance of 0 in excluded voxels.
+
+    Voxels with non-finite values are excluded. `inside` is the mask (x, y, z), boolean; if it is
+    None, all voxels are included.
+    """
+    usable = np.logical_and.reduce([np.isfinite(image.data) for image in images.values()])
+    if inside is not None:
+        usable &= np.asarray(inside, bool)
+    values = {stat: np.where(usable, image.data, 0) for stat, image in images.items()}
+    return RunEstimate(
+        effect=values["effects"], variance=values["variances"], dof=dof, sd=values.get("sds")
+    )
+
+
+def _same_grid(image: Volume, grid: Volume, stat: str, label: str) -> None:
+    """Check that an image is on the grid of the first effect map.
+
+    Raises
+    ------
+    ImageInputError
+        If the shape or the affine differs.
+    """
+    shape, expected = image.data.shape, grid.data.shape
+    if shape == expected and np.allclose(image.affine, grid.affine, atol=1e-3):
+        return
+    difference = (
+        f"its shape is {shape}; expected {expected}"
+        if shape != expected
+        else "its affine differs from the affine of the first effect map"
+    )
+    raise ImageInputError(
+        f"{stat}: the image of {label} is not on the grid of the first effect map ({difference}). "
+        "Register the runs, and resample all maps to one grid, for example with "
+        "nilearn.image.resample_to_img."
+    )

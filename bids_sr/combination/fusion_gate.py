@@ -1,0 +1,288 @@
+"""Decision whether runs can be fused across slices, based only on thick slices.
+
+Two conditions must hold for a pair of runs (`combination.slice_fusion` describes the arrays):
+
+1. The median displacement of their slices over active voxels, modulo the slice thickness, is at
+   least `LEAST_DISPLACEMENT`. The median over the brain would be misleading, because a rotation
+   displaces some regions and not others.
+2. Each slice of the second run can be predicted from the first run and from the *other* slices of
+   the second run. The predicted slice must be left out, because an estimate that uses a slice
+   also predicts this slice at a wrong assumed position.
+
+The largest set of runs that are linked by pairs of runs that fulfill both conditions is fused.
+"""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+
+from bids_sr.combination.slice_fusion import (
+    THIN_PER_THICK,
+    SlicedEffects,
+    SliceFusionError,
+    check_runs,
+    column_model,
+    compute_slice_positions,
+    interpolate_thin,
+    place_first_run,
+    slice_profiles,
+)
+from bids_sr.frozen import frozen
+from bids_sr.io.arrays import Array, Float, MaskArray, iterate_parts
+
+LEAST_DISPLACEMENT = 0.25
+"""Smallest median displacement in active voxels, as a fraction of the slice thickness."""
+LEAST_GAIN = 0.05
+"""Smallest advantage of the fusion over its controls, as a share of the detail to predict."""
+# Relative noise variance of the slices in the test, which uses only half of the blocks of the
+# second run.
+_FIRST_NOISE, _SECOND_NOISE = 0.1, 0.3
+_COLUMNS_AT_ONCE = 256  # number of columns whose covariances are in memory at a time
+
+
+def neighboring_positions(positions: Array) -> tuple[Float, Float]:
+    """Return the first run's slice positions below and above given positions.
+
+    >>> neighboring_positions(np.array([0.5, 2.9, 5.0]))
+    (array([0.5, 2.5, 4.5]), array([2.5, 4.5, 6.5]))
+    """
+    center = (THIN_PER_THICK - 1) / 2
+    below: Float = THIN_PER_THICK * np.floor((positions - center) / THIN_PER_THICK) + center
+    return below, below + THIN_PER_THICK
+
+
+def opposite_positions(positions: Array) -> Float:
+    """Return positions that are displaced by the same amount in the opposite direction.
+
+    >>> opposite_positions(np.array([0.5, 2.9, 5.0]))
+    array([0.5, 2.1, 4. ])
+    """
+    below, above = neighboring_positions(positions)
+    closest = np.where(positions - below < above - positions, below, above)
+    mirrored: Float = 2 * closest - positions
+    return mirrored
+
+
+def median_displacement(positions: Array, active: MaskArray) -> float:
+    """Return the median displacement of the slices of a run over active voxels.
+
+    Parameters
+    ----------
+    positions : Array
+        Slice positions of the run (X, Y, m_r), in thin slices of the first run.
+    active : MaskArray
+        Active voxels in thin slices of the first run (X, Y, n).
+
+    Returns
+    -------
+    float
+        Displacement from the closest slice, modulo the slice thickness, as a fraction of the slice
+        thickness, from 0 to 0.5. NaN if there are no active voxels.
+    """
+    if not active.any():
+        return math.nan
+    distances = []
+    for first_position in compute_slice_positions(active.shape[2] // THIN_PER_THICK):
+        nearest = np.abs(positions - first_position).min(axis=2) % THIN_PER_THICK
+        distances.append(np.minimum(nearest, THIN_PER_THICK - nearest) / THIN_PER_THICK)
+    by_slice = np.repeat(np.stack(distances, axis=2), THIN_PER_THICK, axis=2)
+    return float(np.median(by_slice[active]))
+
+
+@frozen
+class GateResult:
+    """Share of the detail in held-out slices that the fusion and its negative controls predict.
+
+    Only `passed` should be reported, because the shares depend on the displacement and do not
+    measure the gain.
+
+    Parameters
+    ----------
+    fused : float
+        Share for both runs.
+    first, second : float
+        Share for only one of the runs.
+    undisplaced : float
+        Share for both runs if the slices of the second run are assigned to the neighboring slices
+        of the first run: the maximum of an assignment to slices below and to slices above.
+    opposite : float
+        Share for both runs with the displacement in the wrong direction.
+    mirrored : float
+        Share for both runs with the prior SD mirrored along the first axis.
+    """
+
+    fused: float
+    first: float
+    second: float
+    undisplaced: float
+    opposite: float
+    mirrored: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the fusion predicts more than its controls."""
+        best = max(0.0, self.first, self.second, self.undisplaced, self.opposite)
+        return self.fused > best + LEAST_GAIN and self.fused >= self.mirrored
+
+
+_UNTESTED = GateResult(
+    fused=math.nan,
+    first=math.nan,
+    second=math.nan,
+    undisplaced=math.nan,
+    opposite=math.nan,
+    mirrored=math.nan,
+)
+
+
+def leave_slices_out(runs: Sequence[SlicedEffects], prior_sd: Array, columns: MaskArray) -> Float:
+    """Predict each slice of the last run from all other slices of all runs.
+
+    With the covariance S of all values y, the error of value k is (S^-1 y)_k / (S^-1)_kk.
+
+    Parameters
+    ----------
+    runs, prior_sd, columns
+        See `bids_sr.combination.slice_fusion.fuse_slices`.
+
+    Returns
+    -------
+    Float
+        Predictions (N, P, m_r) for N effects and P columns in the order of `columns`.
+    """
+    check_runs(runs, prior_sd, columns)
+    column_indices = np.flatnonzero(columns)
+    count = runs[-1].effects.shape[3]
+    predicted: Float = np.empty((len(runs[-1].effects), len(column_indices), count))
+    for part in iterate_parts(len(column_indices), _COLUMNS_AT_ONCE):
+        values, covariance, _ = column_model(runs, prior_sd, column_indices[part])
+        precision = np.linalg.inv(covariance)
+        error = (precision @ values) / np.diagonal(precision, axis1=1, axis2=2)[:, :, None]
+        predicted[:, part] = (values - error)[:, -count:].transpose(2, 0, 1)
+    return predicted
+
+
+def check_fusion(
+    effect: Array,
+    halves: tuple[Array, Array],
+    positions: Array,
+    prior_sd: Array,
+    columns: MaskArray,
+    active: MaskArray,
+) -> GateResult:
+    """Test the fusion of two runs on held-out slices of the second run.
+
+    Each slice of the second run is predicted from the first run and from the other slices in half
+    of the second run's blocks, and compared with its value in the other half of the blocks. Only
+    detail is compared: the spline of the first run is regressed out of prediction and value, so
+    that a different effect amplitude in the second run does not influence the result.
+
+    Parameters
+    ----------
+    effect : Array
+        Effect in the thick slices of the first run (X, Y, m).
+    halves : tuple[Array, Array]
+        Effect in each half of the blocks of the second run, at the columns of the first run
+        (X, Y, m_r).
+    positions : Array
+        Positions of the slices of the second run (X, Y, m_r).
+    prior_sd : Array
+        Prior SD of the effect in thin slices (X, Y, n).
+    columns : MaskArray
+        Columns near the brain (X, Y).
+    active : MaskArray
+        Active voxels in thin slices of the first run (X, Y, n).
+
+    Returns
+    -------
+    GateResult
+        Shares of predicted detail. They are NaN, and the test does not pass, if no slice of the
+        second run is mostly active.
+
+    Raises
+    ------
+    bids_sr.combination.slice_fusion.SliceFusionError
+        The shapes of the arrays do not match.
+    """
+    used, held_out = halves
+    first_run = replace(place_first_run(effect[None]), relative_noise=_FIRST_NOISE)
+    second_run = SlicedEffects(
+        effects=used[None], positions=positions, relative_noise=_SECOND_NOISE
+    )
+    check_runs([first_run, second_run], prior_sd, columns)
+    if prior_sd.shape[2] != THIN_PER_THICK * effect.shape[2]:
+        raise SliceFusionError(
+            f"the prior SD has the shape {tuple(prior_sd.shape)}, expected"
+            f" {THIN_PER_THICK * effect.shape[2]} thin slices"
+        )
+    # columns are estimated separately, so those without active voxels are not needed
+    columns = columns & active.any(axis=2)
+    profiles = slice_profiles(positions[columns], prior_sd.shape[2])
+    scored = (profiles @ active[columns][:, :, None].astype(np.float64))[:, :, 0] > 0.5
+    spline = (profiles @ interpolate_thin(effect[columns])[:, :, None])[:, :, 0][scored]
+    energy = spline @ spline
+    if not energy > 0:
+        return _UNTESTED
+
+    def detail(values: Array) -> Float:
+        inside = values[scored]
+        residual: Float = inside - spline * (inside @ spline) / energy
+        return residual
+
+    target = detail(held_out[columns])
+
+    def share(runs: Sequence[SlicedEffects], prior: Array) -> float:
+        error = target - detail(leave_slices_out(runs, prior, columns)[0])
+        return float(1 - (error @ error) / (target @ target))
+
+    below, above, opposite = (
+        replace(second_run, positions=moved)
+        for moved in (*neighboring_positions(positions), opposite_positions(positions))
+    )
+    return GateResult(
+        fused=share([first_run, second_run], prior_sd),
+        first=share([first_run, second_run.remove_influence()], prior_sd),
+        second=share([first_run.remove_influence(), second_run], prior_sd),
+        undisplaced=max(share([first_run, below], prior_sd), share([first_run, above], prior_sd)),
+        opposite=share([first_run, opposite], prior_sd),
+        mirrored=share([first_run, second_run], prior_sd[::-1]),
+    )
+
+
+def find_linked_runs(n_runs: int, passed: Collection[tuple[int, int]]) -> list[int]:
+    """Return the largest set of runs that are linked by pairs that passed.
+
+    A run with the same slice positions as another run is not displaced from this run, but both can
+    be displaced from a third run.
+
+    Parameters
+    ----------
+    n_runs : int
+        Number of runs.
+    passed : Collection[tuple[int, int]]
+        Pairs of runs that can be fused, counted from 0.
+
+    Returns
+    -------
+    list[int]
+        Indices of the runs in ascending order; [] if nothing can be fused. Of several largest
+        sets, the set with the first run is returned.
+
+    Examples
+    --------
+    >>> find_linked_runs(4, {(0, 1), (1, 2)})
+    [0, 1, 2]
+    >>> find_linked_runs(4, {(2, 3)})
+    [2, 3]
+    """
+    links = np.zeros((n_runs, n_runs), dtype=bool)
+    for run, other_run in passed:
+        links[run, other_run] = True
+    n_sets, set_of_run = connected_components(csr_array(links), directed=False)
+    sets = [np.flatnonzero(set_of_run == number).tolist() for number in range(n_sets)]
+    largest: list[int] = max(sets, key=len, default=[])
+    return largest if len(largest) > 1 else []

@@ -1,0 +1,526 @@
+"""First part of a participant's page: the combined map of all runs, with its error."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+
+from markupsafe import Markup
+
+from bids_sr.frozen import frozen
+from bids_sr.io.json_values import as_number
+from bids_sr.metrics.number_text import number
+from bids_sr.metrics.rows import MISSING
+from bids_sr.metrics.word_lists import enumerate_words
+from bids_sr.report.markup import ColumnHead, render, table
+from bids_sr.report.sections import run_text
+
+ONLY_RUN = "This is the only run of its task, so its map is the map of the participant."
+"""Sentence on the page of a run that is not combined with other runs."""
+NO_MAP_ADVICE = (
+    "To combine runs, correct the differences (such as names, events, or voxel size), or exclude"
+    " runs with --run-id, --session-label or --task-id, then rerun the command."
+)
+"""Advice if there is no map of all runs."""
+LARGEST_EFFECTS = 0.05
+"""Part of the described voxels whose effects count as the largest."""
+FEWER = 0.5
+"""Number of significant voxels of the combined map, relative to a run, below which the check
+fails.
+"""
+LEAST_CHECKED_VOXELS = 50
+"""Smallest number of significant voxels of a run that is compared with the combined map."""
+COVERAGE_OF_TWO = (0.94, 0.95)
+"""Measured coverage of 95 % intervals of two unsmoothed runs (`participant_maps.py pairs`)."""
+_SHARE_OF_WIDTH = 0.1
+"""Difference between two intervals, relative to their width, that counts as small."""
+_CM3 = 1e-3
+"""cm³ per mm³."""
+
+
+@frozen
+class MapError:
+    """Error and extent of one map: of a run, or of all runs combined.
+
+    Parameters
+    ----------
+    name : str
+        Name of the run, such as ``run-1``.
+    weight : float
+        Weight of the run; 1 for the combined map.
+    noise : float
+        Median SD of the noise, in percent of the mean brain signal.
+    reconstruction : float | None
+        Median SD of the reconstruction error, in percent of the mean brain signal; None if
+        unknown.
+    interval : float | None
+        Median half-width of the effect's 95 % interval, in percent of the mean brain signal; None
+        if the interval would lack the reconstruction error.
+    largest_effects_interval : float | None
+        Median half-width in the voxels with the largest effects (see `LARGEST_EFFECTS`), in
+        percent of the mean brain signal; None if it was not computed.
+    significant_mm3, reliable_mm3 : float | None
+        Volume of significant voxels and of reliable voxels; None if it was not computed.
+    """
+
+    name: str
+    weight: float
+    noise: float
+    reconstruction: float | None
+    interval: float | None
+    largest_effects_interval: float | None = None
+    significant_mm3: float | None = None
+    reliable_mm3: float | None = None
+
+
+@frozen
+class ParticipantMap:
+    """Facts about the combined map of all runs.
+
+    Parameters
+    ----------
+    entities : Mapping[str, str]
+        Common entities of the runs: long names to labels.
+    series, contrast : str
+        Series and contrast of the described map.
+    fwhm_mm : float
+        Smoothing of the map (FWHM, mm).
+    at_rest : bool
+        Whether maps are of seeds instead of conditions.
+    runs : Sequence[MapError]
+        Combined runs; the first run defines the frame of the map.
+    combined : MapError
+        Error of the combined map.
+    n_voxels : int
+        Number of voxels in the medians.
+    in_region : bool
+        Whether medians are over the significant voxels; otherwise, they are over the brain.
+    shared : float | None
+        Correlation of the reconstruction error between runs; None if the error is unknown.
+    no_error : str
+        Reason why the reconstruction error is unknown; "" if it is known, or if the series has no
+        reconstruction error.
+    person_interval : float | None
+        Median half-width of the 95 % interval for the participant, from the spread between runs;
+        None if there are fewer than three runs.
+    left_out : Mapping[str, str]
+        Reasons by name of the excluded runs.
+    not_applied : Sequence[str]
+        Names of combined runs whose series are zero filled.
+    files : str
+        Pattern of the stored maps, relative to the output directory; "" if no map is stored.
+    slices : Sequence[str]
+        Sentences on the fusion of runs across slices (`slice_sentences`).
+    shared_brain : Mapping[str, float]
+        Part of the larger brain mask that a run shares with the first run, by name of the run. It
+        contains only runs with a small shared part.
+    spaces_apart : Mapping[str, str]
+        Grids of the runs, by output space. Spaces with equal grids are not included.
+    equal_weights : bool
+        Whether all runs have the same weight; otherwise, weights depend on their noise.
+    disagreeing : Mapping[str, str]
+        Reasons by name of combined runs that disagree with other runs.
+    scales : Mapping[str, float]
+        Signal relative to the first run, by name of runs that have another scale.
+    fewer_than : str
+        Name of a run with many more significant voxels than the combined map; "" if there is none.
+    """
+
+    entities: Mapping[str, str]
+    series: str
+    contrast: str
+    fwhm_mm: float
+    at_rest: bool
+    runs: Sequence[MapError]
+    combined: MapError
+    n_voxels: int
+    in_region: bool
+    shared: float | None
+    no_error: str
+    person_interval: float | None
+    left_out: Mapping[str, str]
+    not_applied: Sequence[str]
+    files: str
+    slices: Sequence[str] = ()
+    shared_brain: Mapping[str, float] = field(default_factory=dict)
+    spaces_apart: Mapping[str, str] = field(default_factory=dict)
+    equal_weights: bool = True
+    disagreeing: Mapping[str, str] = field(default_factory=dict)
+    scales: Mapping[str, float] = field(default_factory=dict)
+    fewer_than: str = ""
+
+
+def participant_html(facts: ParticipantMap) -> Markup:
+    """Render the participant's map: combined runs, error, and excluded runs."""
+    header = [f"sub-{facts.entities['subject']}", run_text(facts.entities), "all runs together"]
+    return render(
+        "participant",
+        " · ".join(filter(None, header)),
+        _headline(facts),
+        [
+            _write_skipped_sentence(facts),
+            *_check_sentences(facts),
+            _error_sentence(facts),
+            *_largest_effects_sentences(facts),
+            *_repeat_sentences(facts),
+        ],
+        [
+            *_shared_brain_sentences(facts),
+            *_space_sentences(facts),
+            *_scale_sentences(facts),
+            *_noise_sentences(facts),
+            *_person_sentences(facts),
+            *facts.slices,
+        ],
+        _error_table(facts),
+        facts.files,
+    )
+
+
+def _headline(facts: ParticipantMap) -> str:
+    """Return sentences on the runs in the map, and on disagreeing runs."""
+    names = [run.name for run in facts.runs]
+    if len(names) == 1:
+        return f"Map of the participant: the map of {names[0]}, because other runs were left out."
+    weights = "equal weights" if facts.equal_weights else "weights by their noise"
+    headline = (
+        f"Map of the participant: mean of {len(names)} runs ({enumerate_words(names)}), with"
+        f" {weights}."
+    )
+    if not facts.disagreeing:
+        return headline
+    return f"{headline} Caution: {enumerate_words(list(facts.disagreeing))} disagree."
+
+
+def _check_sentences(facts: ParticipantMap) -> list[str]:
+    """Return a sentence per failed check of the combined map, [] if all checks passed."""
+    sentences = [
+        f"Failed check: {name} disagrees with other runs ({reason}). Check the events and the"
+        " images, and exclude the run that is wrong (--run-id)."
+        for name, reason in facts.disagreeing.items()
+    ]
+    if facts.fewer_than:
+        sentences.append(
+            "Failed check: the map of all runs together has less than half of the significant"
+            f" voxels of {facts.fewer_than}. Check whether the runs show the same task and were"
+            " recorded with the right events."
+        )
+    return sentences
+
+
+def no_map_html(
+    entities: Mapping[str, str], names: Sequence[str], reasons: Mapping[str, str], *, over: str
+) -> Markup:
+    """Render the message that there is no map of all runs.
+
+    Parameters
+    ----------
+    entities : Mapping[str, str]
+        Common entities of the runs: long names to labels.
+    names : Sequence[str]
+        Names of the runs.
+    reasons : Mapping[str, str]
+        Why runs were not combined, by name of the run; a reason with the name "" applies to all
+        runs.
+    over : str
+        Part of the participant's data that the map would contain, such as ``all runs``.
+    """
+    header = [f"sub-{entities['subject']}", run_text(entities), f"no map of {over}"]
+    causes = [f"{name} ({reason})" if name else reason for name, reason in reasons.items()]
+    return render(
+        "participant",
+        " · ".join(filter(None, header)),
+        f"There is no map of {over} of this participant: {enumerate_words(names)} were not"
+        " combined.",
+        [f"Reason: {'; '.join(causes)}."],
+        [f"Each run has a separate map, which is described below. {NO_MAP_ADVICE}"],
+        "",
+        "",
+    )
+
+
+def _percent(value: float) -> str:
+    r"""Return a value in percent with two significant digits.
+
+    >>> unbroken = "\N{NO-BREAK SPACE}%"
+    >>> [_percent(value).removesuffix(unbroken) for value in (0.123, 1.26)]
+    ['0.12', '1.3']
+    """
+    return f"{number(value, '.2f' if value < 1 else '.1f')}\N{NO-BREAK SPACE}%"
+
+
+def _plus_minus(value: float) -> str:
+    """Return the half-width of an interval in percent, for the middle of a sentence."""
+    return f"±\N{NO-BREAK SPACE}{_percent(value)}"
+
+
+def _where(facts: ParticipantMap) -> str:
+    if facts.in_region:
+        return f"the {facts.n_voxels:,} significant voxels (FDR .05)"
+    return "the brain (because no voxel is significant at FDR .05)"
+
+
+def _same_voxels(facts: ParticipantMap) -> str:
+    return "the significant voxels of all runs together" if facts.in_region else "the brain"
+
+
+def _error_sentence(facts: ParticipantMap) -> str:
+    """Return a sentence on the error of the map and its components."""
+    combined = facts.combined
+    parts = [f"{_percent(combined.noise)} for the SD of the noise"]
+    if combined.reconstruction is not None:
+        parts.append(f"{_percent(combined.reconstruction)} for the SD of the reconstruction error")
+    smoothing = f"{facts.fwhm_mm:g} mm FWHM" if facts.fwhm_mm else "unsmoothed"
+    mapped = "seed" if facts.at_rest else "contrast"
+    of_map = f"Error of the {facts.series} map ({mapped} {facts.contrast}, {smoothing})"
+    if combined.interval is None:
+        return (
+            f"{of_map}: the median SD of the noise is {_percent(combined.noise)} of the mean brain"
+            f" signal in {_where(facts)}."
+        )
+    return (
+        f"{of_map}: the median 95 % interval of the effect is"
+        f" {_plus_minus(combined.interval)} of the mean brain signal in {_where(facts)}, with"
+        f" medians of {' and '.join(parts)}."
+    )
+
+
+def _largest_effects_sentences(facts: ParticipantMap) -> list[str]:
+    """Return a sentence on the error of the voxels with the largest effects, [] if unknown."""
+    interval = facts.combined.largest_effects_interval
+    if interval is None:
+        return []
+    return [
+        f"In the {number(LARGEST_EFFECTS, '.0%')} of these voxels that have the largest effects,"
+        f" the median interval is {_plus_minus(interval)}."
+    ]
+
+
+def _repeat_sentences(facts: ParticipantMap) -> list[str]:
+    """Return sentences on the dependence of the error on the number of runs."""
+    if facts.combined.reconstruction is None:
+        return _unknown_sentences(facts)
+    if facts.shared is None:
+        return []
+    estimated = (
+        f"The reconstruction error (the difference from a measurement at the high resolution) was"
+        f" estimated by {facts.series}, not measured."
+    )
+    if facts.shared >= 1:
+        return [
+            f"{estimated} It is taken to be the same in all runs, so that more runs reduce only"
+            " the noise.",
+            *_coverage_sentences(facts),
+        ]
+    return [
+        f"{estimated} Most of it repeats in every run (correlation between runs"
+        f" {facts.shared:.2f}), so that more runs reduce the noise, but hardly the reconstruction"
+        " error.",
+        *_coverage_sentences(facts),
+    ]
+
+
+def _coverage_sentences(facts: ParticipantMap) -> list[str]:
+    """Return a sentence on the tested coverage of intervals of two unsmoothed runs."""
+    if len(facts.runs) != 2 or facts.fwhm_mm or facts.series != "sbl":
+        return []
+    low, high = COVERAGE_OF_TWO
+    return [
+        f"In tests on two runs of a participant, {number(low, '.2f')} to {number(high, '.2f')} of"
+        " such 95 % intervals contained the effect that was measured at the high resolution, in"
+        " voxels that were active in the measured maps."
+    ]
+
+
+def _unknown_sentences(facts: ParticipantMap) -> list[str]:
+    """Return a sentence on why the reconstruction error is unknown.
+
+    The list is empty if the series has no reconstruction error.
+    """
+    if facts.not_applied:
+        names = enumerate_words(facts.not_applied)
+        return [
+            f"There is no interval of the effect, because the reconstruction error is unknown:"
+            f" {facts.series} was not applied to {names} (zero filled)."
+        ]
+    reason = facts.no_error.rstrip(".")
+    unknown = "There is no interval of the effect, because the reconstruction error is unknown"
+    return [f"{unknown}. {reason}."] if reason else []
+
+
+def _write_skipped_sentence(facts: ParticipantMap) -> str:
+    if not facts.left_out:
+        return "No run was left out."
+    reasons = [f"{name} ({reason})" for name, reason in facts.left_out.items()]
+    return f"Left out: {'; '.join(reasons)}."
+
+
+def _shared_brain_sentences(facts: ParticipantMap) -> list[str]:
+    """Return a sentence on runs whose brain hardly overlaps with the first run's, [] if none."""
+    if not facts.shared_brain:
+        return []
+    shares = [f"{name} {number(share, '.0%')}" for name, share in facts.shared_brain.items()]
+    return [
+        f"The map is limited to a part of the brain: after registration, runs share little of the"
+        f" larger brain mask with {facts.runs[0].name} ({', '.join(shares)}). Exclude such runs"
+        " with --run-id if the remaining part is too small."
+    ]
+
+
+def _space_sentences(facts: ParticipantMap) -> list[str]:
+    """Return a sentence per output space without a map, because the grids of the runs differ."""
+    return [
+        f"There is no map of all runs in {space}, because runs are on different grids ({grids})."
+        for space, grids in facts.spaces_apart.items()
+    ]
+
+
+def _person_sentences(facts: ParticipantMap) -> list[str]:
+    """Return a sentence on the interval for the participant, [] if it is unknown."""
+    if facts.person_interval is None:
+        return []
+    sentence = (
+        "This interval is for the mean of these runs. For the participant in general, including"
+        " runs that were not acquired, the 95 % interval is"
+        f" {_plus_minus(facts.person_interval)}, which also contains the spread between runs."
+    )
+    interval = facts.combined.interval
+    if (
+        facts.combined.reconstruction is not None
+        and interval is not None
+        and abs(facts.person_interval - interval) <= _SHARE_OF_WIDTH * interval
+    ):
+        sentence += (
+            " Both intervals are similar, because the reconstruction error is the largest part of"
+            " both, and most of this error repeats in every run."
+        )
+    return [sentence]
+
+
+def _scale_sentences(facts: ParticipantMap) -> list[str]:
+    """Return a sentence on runs with another scale than the first run, [] if there are none."""
+    if not facts.scales:
+        return []
+    ratios = [f"{name} {number(ratio, '.3g')}" for name, ratio in facts.scales.items()]
+    return [
+        "Runs were recorded with different scales. Their effects were divided by the signal"
+        f" relative to {facts.runs[0].name} ({', '.join(ratios)})."
+    ]
+
+
+def _noise_sentences(facts: ParticipantMap) -> list[str]:
+    """Return a sentence on a run with less noise than the combined map, [] if there is none."""
+    best = min(facts.runs, key=lambda run: run.noise, default=None)
+    if best is None or len(facts.runs) < 2 or best.noise >= facts.combined.noise:
+        return []
+    return [
+        f"The map of all runs together has more noise ({_percent(facts.combined.noise)}) than the"
+        f" map of {best.name} ({_percent(best.noise)}). To weight runs by their noise, use"
+        " --combine-weights precision."
+    ]
+
+
+def slice_sentences(fusion: Mapping[str, object]) -> list[str]:
+    """Return sentences on the fusion of runs on thinner slices.
+
+    If runs were not fused, the sentences contain the reason and acquisition advice. `fusion` is
+    the result of `bids_sr.combination.steps.fused_slices.decide_fusion`.
+    """
+    displaced = _displacement_sentence(fusion)
+    if not fusion["Applied"]:
+        return [
+            f"The maps have the slice thickness of the runs, because {fusion['Reason']}."
+            f" {displaced}{_tested_sentence(fusion)}{fusion['Advice']}."
+        ]
+    runs, not_fused = fusion["Runs"], fusion["RunsNotFused"]
+    assert isinstance(runs, Sequence)
+    assert isinstance(not_fused, Mapping)
+    names = enumerate_words([str(name) for name in runs])
+    sentences = [
+        f"The effects of {names} were also fused on slices of half the thickness (res-thin)."
+        f" {displaced}{_tested_sentence(fusion)}These maps have no SD of the error, no map of the"
+        " wrong sign and no reliable voxels, because the error of this fusion was not measured."
+    ]
+    if not_fused:
+        reasons = [f"{name} ({reason})" for name, reason in not_fused.items()]
+        sentences.append(f"Not fused: {'; '.join(reasons)}.")
+    return sentences
+
+
+def _tested_sentence(fusion: Mapping[str, object]) -> str:
+    """Return a sentence on the tested pairs of runs, with a trailing space; "" if none."""
+    tested = fusion["Tested"]
+    assert isinstance(tested, Sequence)
+    by_result = {
+        result: [" with ".join(pair["Runs"]) for pair in tested if pair["Passed"] is passed]
+        for result, passed in (("passed", True), ("did not pass", False))
+    }
+    parts = [
+        f"{result} for {enumerate_words(pairs)}" for result, pairs in by_result.items() if pairs
+    ]
+    return f"The test of the fusion {' and '.join(parts)}. " if parts else ""
+
+
+def _displacement_sentence(fusion: Mapping[str, object]) -> str:
+    """Return a sentence on the displacement between slices, with a trailing space.
+
+    The text is empty if there are no active voxels.
+    """
+    displacements = fusion["Displacements"]
+    assert isinstance(displacements, Sequence)
+    pairs = [
+        f"{enumerate_words(pair['Runs'])}: {as_number(pair['Displacement']):.2f}"
+        for pair in displacements
+        if pair["Displacement"] is not None
+    ]
+    if not pairs:
+        return ""
+    if not fusion["Applied"]:
+        largest = max(
+            as_number(pair["Displacement"])
+            for pair in displacements
+            if pair["Displacement"] is not None
+        )
+        return (
+            f"The largest displacement between two runs is {largest:.2f} of a slice (median over"
+            " active voxels). "
+        )
+    return (
+        "Displacement of slices between runs, in fractions of a slice (median over active voxels):"
+        f" {'; '.join(pairs)}. "
+    )
+
+
+def _error_table(facts: ParticipantMap) -> Markup:
+    """Return a table with errors and volumes of the combined map, and of each run with its weight.
+
+    Columns without values for any run are omitted.
+    """
+    heads: list[ColumnHead] = [
+        "map",
+        "weight",
+        ("noise", "SD, %"),
+        ("reconstruction error", "SD, %"),
+        ("95 % interval", "±, %"),
+        ("significant voxels", "cm³"),
+        ("reliable voxels", "cm³"),
+    ]
+    combined = _row(Markup("<strong>all runs together</strong>"), "", facts.combined)
+    rows = [_row(run.name, number(run.weight, ".2f"), run) for run in facts.runs]
+    available = [k for k in range(len(heads)) if any(row[k] != MISSING for row in rows)]
+    return table(
+        f"Error of the {facts.series} map (medians over {_same_voxels(facts)}, in percent of the"
+        " mean brain signal), and volumes",
+        [heads[k] for k in available],
+        [[row[k] for k in available] for row in (combined, *rows)],
+    )
+
+
+def _row(name: str, weight: str, error: MapError) -> list[str]:
+    volumes = (error.significant_mm3, error.reliable_mm3)
+    return [
+        name,
+        weight,
+        number(error.noise, ".2f"),
+        MISSING if error.reconstruction is None else number(error.reconstruction, ".2f"),
+        MISSING if error.interval is None else number(error.interval, ".2f"),
+        *(MISSING if volume is None else number(volume * _CM3, ".1f") for volume in volumes),
+    ]

@@ -1,0 +1,159 @@
+"""Agreement of the effects of runs of one participant, and runs that disagree.
+
+The effect of one run is compared with the effect of another run in the voxels that are active in
+the other run. Their noise is independent, so the slope of a regression through the origin is
+unbiased by the noise of the compared run, and its standard error follows from the variance map. A
+noisy run has a large standard error and is therefore never found to disagree; a run with a wrong
+log has a slope that is far from 1 relative to its standard error.
+"""
+
+from collections.abc import Collection, Sequence
+from itertools import combinations
+
+import numpy as np
+
+from bids_sr.combination.interpolated_variance import noise_autocorrelation
+from bids_sr.frozen import frozen
+from bids_sr.io.arrays import Array, MaskArray
+
+ACTIVE_T = 4.0
+"""Absolute t above which a voxel is active."""
+_LEAST_VOXELS = 20
+"""Smallest number of active voxels for a comparison."""
+LEAST_SLOPE = 0.25
+"""Smallest effect, relative to another run, of a contrast without negative weights."""
+LEAST_SLOPE_OF_DIFFERENCE = -0.25
+"""The same for a difference between conditions, which may vary from run to run: only a reversed
+difference shows that conditions were confused.
+"""
+_SURE = 3.0
+"""Smallest distance of a slope below its limit, in standard errors."""
+_MOST_TRIED = 12
+"""Largest number of disagreeing runs for which all sets are compared."""
+
+
+@frozen
+class EffectAgreement:
+    """Effect of one contrast in a run, relative to another run, in active voxels.
+
+    Parameters
+    ----------
+    slope : float
+        Slope of the regression through the origin; 1 if the effects are equal, negative if they
+        are reversed.
+    error : float
+        Standard error of the slope due to the noise of the compared run.
+    correlation : float
+        Correlation of both effects over the active voxels.
+    n_voxels : int
+        Number of voxels that are active in the other run.
+    is_difference : bool
+        Whether the contrast has a negative weight.
+    """
+
+    slope: float
+    error: float
+    correlation: float
+    n_voxels: int
+    is_difference: bool
+
+    @property
+    def disagrees(self) -> bool:
+        """Whether the slope is below its limit by more than noise explains."""
+        limit = LEAST_SLOPE_OF_DIFFERENCE if self.is_difference else LEAST_SLOPE
+        return self.slope + _SURE * self.error < limit
+
+
+def compare_effects(
+    effect: Array,
+    variance: Array,
+    other_effect: Array,
+    other_variance: Array,
+    *,
+    is_difference: bool,
+) -> EffectAgreement | None:
+    """Compare the effect of a run with the effect of another run.
+
+    Parameters
+    ----------
+    effect, variance : Array
+        Effect of the run and its variance due to noise (X, Y, Z). Voxels without a positive
+        variance have no estimate.
+    other_effect, other_variance : Array
+        The same maps of the other run, whose active voxels are compared, in the same unit.
+    is_difference : bool
+        Whether the contrast has a negative weight.
+
+    Returns
+    -------
+    EffectAgreement | None
+        None if too few voxels are active in the other run.
+    """
+    both = (variance > 0) & (other_variance > 0)
+    active = both & (other_effect**2 > ACTIVE_T**2 * other_variance)
+    n_voxels = int(active.sum())
+    if n_voxels < _LEAST_VOXELS:
+        return None
+    values, noise = effect[active].astype(np.float64), variance[active].astype(np.float64)
+    reference = other_effect[active].astype(np.float64)
+    energy = float(reference @ reference)
+    n_alike = _correlated_voxels(effect, variance, both)
+    error = float(np.sqrt(np.square(reference) @ noise * min(n_alike, n_voxels))) / energy
+    is_constant = min(values.std(), reference.std()) == 0
+    return EffectAgreement(
+        slope=float(reference @ values) / energy,
+        error=error,
+        correlation=0.0 if is_constant else float(np.corrcoef(values, reference)[0, 1]),
+        n_voxels=n_voxels,
+        is_difference=is_difference,
+    )
+
+
+def _correlated_voxels(effect: Array, variance: Array, mask: MaskArray) -> float:
+    """Return the variance of a sum of noise relative to its variance for uncorrelated voxels."""
+    t = np.where(mask, effect / np.sqrt(np.where(mask, variance, 1)), 0)
+    autocorrelation = noise_autocorrelation(t, mask)
+    # lags in both directions along each axis
+    return float(np.prod(1 + 2 * autocorrelation[:, 1:].sum(axis=1)))
+
+
+def find_agreeing_runs(
+    names: Sequence[str], disagreements: Collection[tuple[str, str]]
+) -> list[str] | None:
+    """Return the largest set of runs that agree with each other, in the order of `names`.
+
+    Parameters
+    ----------
+    names : Sequence[str]
+        Names of all runs.
+    disagreements : Collection[tuple[str, str]]
+        Pairs of runs that disagree.
+
+    Returns
+    -------
+    list[str] | None
+        None if several sets are the largest, or if no two runs agree.
+
+    Examples
+    --------
+    >>> find_agreeing_runs(["a", "b", "c"], [("a", "b"), ("c", "b")])
+    ['a', 'c']
+    >>> find_agreeing_runs(["a", "b"], [("a", "b")]) is None
+    True
+    >>> find_agreeing_runs(["a", "b"], [])
+    ['a', 'b']
+    """
+    pairs = {frozenset(pair) for pair in disagreements}
+    suspects = [name for name in names if any(name in pair for pair in pairs)]
+    if len(suspects) > _MOST_TRIED:
+        return None
+    for size in range(len(suspects) + 1):
+        sufficient = [
+            removed
+            for removed in combinations(suspects, size)
+            if all(pair & set(removed) for pair in pairs)
+        ]
+        if sufficient:
+            agreeing = [name for name in names if name not in sufficient[0]]
+            return agreeing if len(sufficient) == 1 and len(agreeing) > 1 else None
+    return None

@@ -1,0 +1,293 @@
+"""Comparison of the runs of a participant before they are combined: scale, head and effects."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations, permutations
+
+import numpy as np
+
+from bids_sr.combination.run_agreement import EffectAgreement, compare_effects, find_agreeing_runs
+from bids_sr.combination.steps.combined_runs import FRAME, MapsByStatistic, maps_by_run
+from bids_sr.config.memory import Need
+from bids_sr.frozen import frozen
+from bids_sr.metrics.word_lists import enumerate_words
+from bids_sr.pipeline.artifacts import Facts, Image, Map, Mask, Transforms
+from bids_sr.pipeline.step import step
+from bids_sr.registration.head_comparison import (
+    SAME_HEAD,
+    head_similarity,
+    is_mirrored,
+    place_in_frame,
+    signal_ratio,
+)
+from bids_sr.sr.method import Cost
+
+_LOGGER = logging.getLogger(__name__)
+
+MOST_NOTED_RATIO = 1.1
+"""Ratio of the signals of two runs above which a notice names the factor."""
+INSIST = "--combine-all-runs"
+"""Option that combines runs that disagree."""
+
+
+@step(
+    makes=("framed_boldref", "run_scale"),
+    memory=Need(always=0.05, high=0.0),
+    cost=Cost(always=0.1, low=1.0),
+)
+def compare_with_first_run(
+    boldref: Image,
+    first_boldref: Image,
+    first_mask: Mask,
+    first2run_xfm: Transforms,
+    *,
+    run: str,
+    first: str,
+    percent: bool,
+) -> tuple[Image, Facts]:
+    """Compare the boldref of a run with the boldref of the first run.
+
+    Parameters
+    ----------
+    boldref, first_boldref : Image
+        Boldrefs of the run and of the first run.
+    first_mask : Mask
+        Brain of the first run on the grid of its boldref.
+    first2run_xfm : Transforms
+        Transform (1, 4, 4) from points of the first run to points of the run (RAS+ mm).
+    run, first : str
+        Names of the run and of the first run.
+    percent : bool
+        Whether effects are expressed in percent, so that they do not depend on the scale.
+
+    Returns
+    -------
+    tuple[Image, Facts]
+        Boldref on the grid of the first run, 0 outside its field of view. ``SignalRatio``: median
+        signal in the brain, relative to the first run. ``Mirrored``: whether left and right are
+        swapped relative to the first run.
+    """
+    xfm = first2run_xfm[0]
+    framed = place_in_frame(boldref, first_boldref, xfm)
+    ratio = signal_ratio(first_boldref.data, framed, first_mask.data)
+    if not percent and max(ratio, 1 / ratio) > MOST_NOTED_RATIO:
+        _LOGGER.warning(
+            "%s: the signal is %.3g times the signal of %s, so the runs have different scales."
+            " In maps of all runs, the effects of this run are divided by this factor",
+            run,
+            ratio,
+            first,
+        )
+    similarity = head_similarity(first_boldref.data, framed, first_mask.data, first_boldref.zooms)
+    mirrored = similarity < SAME_HEAD and is_mirrored(
+        first_boldref, boldref, first_mask.data, xfm, similarity
+    )
+    return first_boldref.like(framed.astype(np.float32)), {
+        "SignalRatio": ratio,
+        "Mirrored": bool(mirrored),
+    }
+
+
+@frozen
+class _Pair:
+    """Comparison of two runs.
+
+    `head`: similarity of the heads, NaN if unknown. `mirrored`: whether the head of exactly one of
+    the runs is mirrored relative to the first run. `effects`: agreement by compared run, other run
+    and contrast.
+    """
+
+    runs: tuple[str, str]
+    head: float
+    mirrored: bool
+    effects: Mapping[tuple[str, str, str], EffectAgreement]
+
+    @property
+    def has_different_heads(self) -> bool:
+        return self.mirrored or self.head < SAME_HEAD
+
+    @property
+    def worst(self) -> tuple[str, str, str] | None:
+        """Compared run, other run and contrast of the smallest slope that disagrees."""
+        disagreeing = {
+            key: agreement for key, agreement in self.effects.items() if agreement.disagrees
+        }
+        return min(disagreeing, key=lambda key: disagreeing[key].slope, default=None)
+
+    @property
+    def reason(self) -> str:
+        """Difference between the runs in words; "" if they agree."""
+        first, second = self.runs
+        if self.mirrored:
+            return f"left and right of {first} and {second} are swapped"
+        if self.has_different_heads:
+            return (
+                f"the boldrefs of {first} and {second} show different heads (correlation of local"
+                f" detail {self.head:.2f}; expected at least {SAME_HEAD:g})"
+            )
+        if self.worst is None:
+            return ""
+        run, other, contrast = self.worst
+        agreement = self.effects[self.worst]
+        return (
+            f"in active voxels, the effect of {run} is {agreement.slope:.2f} times the effect of"
+            f" {other} (contrast {contrast}; r {agreement.correlation:.2f})"
+        )
+
+    def facts(self) -> dict[str, object]:
+        """Return the comparison as JSON values."""
+        return {
+            "Runs": list(self.runs),
+            "HeadSimilarity": None if np.isnan(self.head) else round(self.head, 3),
+            "Reason": self.reason,
+            "Effects": [
+                {
+                    "Run": run,
+                    "OtherRun": other,
+                    "Contrast": contrast,
+                    "Slope": round(agreement.slope, 3),
+                    "StandardError": round(agreement.error, 3),
+                    "Correlation": round(agreement.correlation, 3),
+                    "Voxels": agreement.n_voxels,
+                }
+                for (run, other, contrast), agreement in self.effects.items()
+            ],
+        }
+
+
+@step(
+    makes="run_agreement",
+    memory=Need(always=0.1, high=0.1),
+    cost=Cost(always=0.3, low=2.0),
+)
+def check_runs(
+    acquired_maps: list[Map],
+    framed_boldrefs: dict[str, Image],
+    run_scales: dict[str, Facts],
+    first_boldref: Image,
+    first_mask: Mask,
+    *,
+    first: str,
+    combine_all: bool,
+) -> Facts:
+    """Compare the heads and the acquired effects of all pairs of runs, and find disagreeing runs.
+
+    The largest set of runs that agree with each other is combined. If several sets are the
+    largest, as for two runs that disagree, no run is left out.
+
+    Parameters
+    ----------
+    acquired_maps : list[Map]
+        Acquired maps of all runs in the frame of the first run, from
+        `bids_sr.combination.steps.combined_runs.carry_maps`.
+    framed_boldrefs : dict[str, Image]
+        Boldrefs on the grid of the first run, by name of each further run.
+    run_scales : dict[str, Facts]
+        Results of `compare_with_first_run`, by name of each further run.
+    first_boldref : Image
+        Boldref of the first run.
+    first_mask : Mask
+        Brain of the first run on the grid of its boldref.
+    first : str
+        Name of the first run.
+    combine_all : bool
+        Whether runs that disagree are combined.
+
+    Returns
+    -------
+    Facts
+        ``LeftOut``: reasons by name of the runs that are left out. ``Disagreeing``: reasons by
+        name of combined runs that disagree. ``Pairs``: comparisons of all pairs of runs.
+    """
+    boldrefs = {first: first_boldref, **framed_boldrefs}
+    names = list(boldrefs)
+    mirrored = {name: bool(facts["Mirrored"]) for name, facts in run_scales.items()}
+    effects = {
+        pair: dict(_compare_effects(acquired_maps, pair)) for pair in combinations(names, 2)
+    }
+    pairs = [
+        _Pair(
+            runs=(run, other),
+            head=head_similarity(
+                boldrefs[run].data, boldrefs[other].data, first_mask.data, first_boldref.zooms
+            ),
+            mirrored=mirrored.get(run, False) != mirrored.get(other, False),
+            effects=effects[run, other],
+        )
+        for run, other in combinations(names, 2)
+    ]
+    disagreeing = [pair for pair in pairs if pair.reason]
+    agreeing = find_agreeing_runs(names, [pair.runs for pair in disagreeing])
+    resolved = agreeing is not None and not combine_all
+    outside = (
+        {name for pair in disagreeing for name in pair.runs}
+        if agreeing is None
+        else set(names) - set(agreeing)
+    )
+    reasons = {name: _reason(name, disagreeing, outside) for name in names if name in outside}
+    for name, reason in reasons.items():
+        _LOGGER.warning(
+            "%s: this run disagrees with other runs: %s. %s. Check the events and the images of"
+            " this run",
+            name,
+            reason,
+            f"The run is left out of the maps of all runs; {INSIST} combines it"
+            if resolved
+            else "The run is combined nevertheless",
+        )
+    return {
+        "LeftOut": reasons if resolved else {},
+        "Disagreeing": {} if resolved else reasons,
+        "Pairs": [pair.facts() for pair in pairs],
+    }
+
+
+def _compare_effects(
+    maps: Sequence[Map], runs: tuple[str, str]
+) -> Iterator[tuple[tuple[str, str, str], EffectAgreement]]:
+    """Yield the agreement of two runs in both directions, by run, other run and contrast.
+
+    The maps with the least smoothing are compared.
+    """
+    by_contrast = {
+        (contrast, width): by_run
+        for (space, contrast, width), by_run in maps_by_run(maps).items()
+        if space == FRAME
+    }
+    lowest_width = min((width for _, width in by_contrast), default=0.0)
+    for (contrast, width), by_run in by_contrast.items():
+        if width != lowest_width:
+            continue
+        for run, other in permutations(runs):
+            of_run, of_other = by_run.get(run, {}), by_run.get(other, {})
+            if not all({"effect", "variance"} <= maps.keys() for maps in (of_run, of_other)):
+                continue
+            if of_run["effect"].volume.data.shape != of_other["effect"].volume.data.shape:
+                continue
+            agreement = compare_effects(
+                *(of_run[stat].volume.data for stat in ("effect", "variance")),
+                *(of_other[stat].volume.data for stat in ("effect", "variance")),
+                is_difference=_is_difference(of_run),
+            )
+            if agreement is not None:
+                yield (run, other, contrast), agreement
+
+
+def _is_difference(maps: MapsByStatistic) -> bool:
+    """Return whether a contrast has a negative weight."""
+    weights = maps["effect"].sidecar["ContrastWeights"]
+    assert isinstance(weights, Mapping)
+    return any(weight < 0 for weight in weights.values())
+
+
+def _reason(name: str, pairs: Sequence[_Pair], outside: set[str]) -> str:
+    """Return the reason why a run disagrees with other runs, and their names.
+
+    Reasons that concern runs inside the largest set come first.
+    """
+    run_pairs = [pair for pair in pairs if name in pair.runs]
+    run_pairs.sort(key=lambda pair: set(pair.runs) <= outside)
+    others = [next(run for run in pair.runs if run != name) for pair in run_pairs]
+    further = others[1:]
+    more = f", and likewise for {enumerate_words(further)}" if further else ""
+    return run_pairs[0].reason + more

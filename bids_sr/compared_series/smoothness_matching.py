@@ -1,0 +1,170 @@
+"""Spatial smoothing that gives the acquired series the smoothness of another series.
+
+The smoothed series is the control at the same resolution. Smoothness is estimated from differences
+between successive volumes: it is the correlation of brain voxels one acquired voxel apart in
+plane, as in common estimates of the full width at half maximum. The differences of the acquired
+series are smoothed until their smoothness equals the smoothness of the other series. A denoiser
+that removes noise that neighboring voxels do not share makes the remaining signal smoother, as
+smoothing does; its control is then smoothed accordingly.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from bids_sr.glm.block_effects import Effects
+from bids_sr.glm.smoothing import smooth
+from bids_sr.io.arrays import Array, MaskArray
+from bids_sr.io.nifti import SeriesReader
+
+_SAME_RATIOS = (1 / 1.5, 1.0, 1.5)
+"""Candidate widths of a compared series' smoothed control, relative to its estimated width."""
+
+
+def control_width(acquired: Effects, inside: MaskArray, fwhm_mm: float) -> float:
+    """Return the smoothing (mm) of a compared series' control at the same resolution.
+
+    The smoothness of a series is only known approximately, and no claim should depend on a control
+    that is slightly too sharp or too smooth. Among widths around `fwhm_mm` (`_SAME_RATIOS`), the
+    function chooses the width at which the smoothed effect of one half of the blocks is closest to
+    the unsmoothed effect of the other half, summed over both directions. The reference is not
+    used.
+
+    Parameters
+    ----------
+    acquired : Effects
+        Block effects of the acquired series.
+    inside : MaskArray
+        Voxels of the compared series' evaluation (X, Y, Z).
+    fwhm_mm : float
+        Smoothing that gives the acquired series the smoothness of the compared series.
+
+    Returns
+    -------
+    float
+        Width of the Gaussian (FWHM, mm).
+    """
+    halves = [
+        acquired.betas[..., [b.used and b.half == half for b in acquired.blocks]]
+        for half in (0, 1)
+    ]
+    if not fwhm_mm or not all(half.shape[-1] for half in halves):
+        return fwhm_mm
+    half_a, half_b = (half.mean(axis=-1) for half in halves)
+
+    def squared_distance(width: float) -> float:
+        differences = (
+            smooth(half_a, acquired.zooms, width) - half_b,
+            smooth(half_b, acquired.zooms, width) - half_a,
+        )
+        return sum(
+            float(np.square(difference[inside], dtype=np.float64).sum())
+            for difference in differences
+        )
+
+    return min((ratio * fwhm_mm for ratio in _SAME_RATIOS), key=squared_distance)
+
+
+_WIDEST_MM = 20.0
+_PAIRS = 8
+"""Number of pairs of successive volumes, evenly spaced over the run, that are examined."""
+_EXACT_MM, _ALIKE = 0.02, 1e-3
+
+
+def compute_changes(series: SeriesReader, n_dummy: int) -> list[Array]:
+    """Return differences between successive volumes of a series, (X, Y, Z) each.
+
+    There are at most `_PAIRS` differences, evenly spaced over the volumes after the dummies, in
+    signal units.
+    """
+    starts = np.unique(np.linspace(n_dummy, series.shape[3] - 2, _PAIRS).round().astype(int))
+    return [
+        np.asarray(series.volume(int(t) + 1) - series.volume(int(t)), dtype=np.float32)
+        for t in starts
+    ]
+
+
+def _smoothness(changes: Sequence[Array], mask: MaskArray, step: Sequence[int]) -> float:
+    """Return the correlation of mask voxels `step` voxels apart, averaged over the x and y axes.
+
+    Parameters
+    ----------
+    changes : Sequence[ndarray]
+        Differences between successive volumes (X, Y, Z).
+    mask : ndarray
+        Voxels to correlate (X, Y, Z).
+    step : Sequence[int]
+        Distance in voxels along x and y.
+
+    Returns
+    -------
+    float
+        Mean correlation, from -1 to 1; NaN if it is undefined along an axis.
+    """
+    correlations = []
+    for axis in (0, 1):
+        n = mask.shape[axis]
+        lower, upper = (
+            tuple(part if k == axis else slice(None) for k in range(3))
+            for part in (slice(0, n - step[axis]), slice(step[axis], n))
+        )
+        both = mask[lower] & mask[upper]
+        products, first, second = 0.0, 0.0, 0.0
+        for change in changes:
+            a = change[lower][both]
+            b = change[upper][both]
+            products += float(a @ b)
+            first += float(a @ a)
+            second += float(b @ b)
+        correlations.append(
+            products / math.sqrt(first * second) if first * second > 0 else math.nan
+        )
+    return sum(correlations) / len(correlations)
+
+
+def same_resolution(
+    acquired: Sequence[Array],
+    other: Sequence[Array],
+    mask: MaskArray,
+    zooms: Sequence[float],
+    factor: Sequence[float],
+) -> float:
+    """Return the FWHM (mm) that gives the acquired series the smoothness of the other series.
+
+    Parameters
+    ----------
+    acquired, other : Sequence[Array]
+        Differences of both series on the high-resolution grid, see `compute_changes`.
+    mask, zooms : MaskArray
+        Brain mask (X, Y, Z) and voxel sizes (mm) of the high-resolution grid.
+    factor : Sequence[float]
+        Acquired over high-resolution voxel size by axis.
+
+    Returns
+    -------
+    float
+        Width of the Gaussian (FWHM, mm), 20 at most; 0 if the other series is not smoother; NaN if
+        its smoothness cannot be estimated.
+    """
+    step = [max(1, round(ratio)) for ratio in factor[:2]]
+    target_width = _smoothness(other, mask, step)
+
+    def smoothness_gap(fwhm_mm: float) -> float:
+        return (
+            _smoothness([smooth(change, zooms, fwhm_mm) for change in acquired], mask, step)
+            - target_width
+        )
+
+    if not math.isfinite(target_width):
+        return math.nan
+    if not smoothness_gap(0.0) < -_ALIKE:
+        return 0.0
+    # scipy.optimize is slow to import, and few runs have a compared series
+    from scipy import optimize
+
+    return (
+        _WIDEST_MM
+        if smoothness_gap(_WIDEST_MM) < 0
+        else float(optimize.brentq(smoothness_gap, 0.0, _WIDEST_MM, xtol=_EXACT_MM))
+    )

@@ -1,0 +1,434 @@
+"""Verdict on series of other programs relative to the acquired series.
+
+A series is compared with the acquired series (`zerofill`, whose band is unchanged) and with the
+acquired series smoothed to the same resolution (for example `NORDICSame`). The measure is
+explained variance of a reference in voxels with signal in this series.
+
+Within the acquired band, a series is more accurate if its explained variance is above 0 and
+exceeds the explained variance of both comparators. Smoothing, and denoising that is not better
+than smoothing, is therefore not a gain. If noise exceeds the effect, any scaled-down copy of a
+series explains more variance; a gain within the band counts only if the correlation also
+increases.
+
+Beyond the acquired Nyquist frequency, where the acquired series has no information, detail must
+explain variance of the reference; detail with negative explained variance is false. A series on
+the acquired grid has no such detail, and this band is not assessed.
+
+References, the strongest first, are known activation; for detail beyond the Nyquist frequency, a
+series measured at the high resolution; and for the acquired band, another acquired run of the
+task. Within the acquired band, a measured series of the same scan contains the noise of the
+acquired series, and a program that processes the whole run transfers noise between halves of the
+blocks. A gain over this reference is reported but not counted. A loss is counted because shared
+noise cannot explain a loss. For the same reason, agreement between halves of the same series is
+never counted.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from bids_sr.evaluation import advice as evaluation_advice
+from bids_sr.evaluation.acquired_activation import lost_sentences
+from bids_sr.evaluation.advice import Advice
+from bids_sr.evaluation.evidence import (
+    HALVES,
+    WORTH,
+    AccuracyKind,
+    Claim,
+    Comparison,
+    Decision,
+    Evidence,
+    Reason,
+    VerdictStatus,
+    find_strongest,
+    is_below_zero,
+)
+from bids_sr.evaluation.words import capitalize, region_text, value_text
+from bids_sr.frozen import frozen
+from bids_sr.metrics.rows import MetricRow
+from bids_sr.series import ACQUIRED_BAND, same_name
+
+_HEADS: Mapping[VerdictStatus, str] = {
+    "more accurate": "is more accurate than the acquired series",
+    "not more accurate": "was not found to be more accurate than the acquired series",
+    "less accurate": "is less accurate than the acquired series",
+    "mixed": (
+        "is more accurate than the acquired series in one frequency band and less accurate in the"
+        " other"
+    ),
+}
+
+
+def write_compared_headline(name: str, status: VerdictStatus) -> str:
+    """Return a sentence on whether another program's series is more accurate than acquired."""
+    return (
+        f"{name} {_HEADS[status]}."
+        if status in _HEADS
+        else f"The accuracy of {name} was not assessed."
+    )
+
+
+_BAND: Mapping[AccuracyKind, str] = {
+    "within": "below the acquired Nyquist frequency",
+    "beyond": "above the acquired Nyquist frequency",
+}
+_FOUND: Mapping[tuple[AccuracyKind, Decision], str] = {
+    ("within", "better"): "the series is closer to the reference than the acquired series",
+    ("within", "worse"): "the series is farther from the reference than the acquired series",
+    ("within", "same"): "the series is as accurate as the acquired series",
+    ("within", "unclear"): "the series does not differ detectably from the acquired series",
+    ("beyond", "better"): "the series contains true detail that the acquired series lacks",
+    ("beyond", "worse"): "the added detail is wrong",
+    ("beyond", "same"): "the series contains no true detail",
+    ("beyond", "unclear"): "no true detail was detected",
+}
+_WHY: Mapping[Reason, str] = {
+    "smoothed": (
+        "the series is not more accurate than the acquired series smoothed to the same resolution"
+    ),
+    "size": (
+        "the series is closer to the reference only in amplitude, which is also true of a"
+        " scaled-down copy of a noisy series"
+    ),
+    "nothing": (
+        "the series is closer to the reference than the acquired series, but its explained"
+        " variance does not differ from 0"
+    ),
+    "no control": (
+        "accuracy was not assessed because the smoothness of the series, which determines the"
+        " control at the same resolution, could not be estimated"
+    ),
+    "no detail": "the series adds no detail",
+}
+_NOT_COUNTED = (
+    " (this gain is not counted because the measured series is from the same scan and has the same"
+    " noise, which a program that processes the whole run can transfer between halves of the"
+    " blocks)"
+)
+_ON_ACQUIRED_GRID = (
+    "The series has no detail above the acquired Nyquist frequency because it is on the acquired"
+    " grid."
+)
+
+
+def describe_compared_band(claim: Claim, fwhm_mm: float, *, counts: bool, finer: bool) -> str:
+    """Describe the accuracy of another program's series in one frequency band, with values.
+
+    Parameters
+    ----------
+    claim : Claim
+        Decision for the band.
+    fwhm_mm : float
+        Smoothing of the control at the same resolution (FWHM, mm).
+    counts : bool
+        Whether a gain counts; if False, the text explains why it does not.
+    finer : bool
+        Whether the series is on a finer grid than the acquired series.
+    """
+    if claim.evidence is None or claim.decision is None or (claim.kind == "beyond" and not finer):
+        return _ON_ACQUIRED_GRID
+    where = "the brain" if claim.region == "brain" else region_text(claim.region)
+    smoothed = f"the acquired series smoothed to about its resolution ({fwhm_mm:.1f} mm)"
+    numbers = [f"explained variance {value_text(row, '.2f')} in {where}" for row in _level(claim)]
+    for comparison in claim.comparisons:
+        row = comparison.row
+        over = "the acquired series" + " in the brain" * (row.region != claim.region)
+        if row.minus != same_name(claim.series):
+            numbers.append(f"{value_text(row, '+.2f')} over {over}")
+        elif fwhm_mm > 0:
+            numbers.append(f"{value_text(row, '+.2f')} over {smoothed}")
+    if claim.why == "contrary":
+        ahead = claim.comparisons[0].row.value > 0
+        contrary = (
+            "its noise or wrong detail outweighs this gain" if ahead else "it is more accurate"
+        )
+        finding = (
+            f"the series is {'more' if ahead else 'less'} accurate in {where}, but over the whole"
+            f" brain {contrary}"
+        )
+    else:
+        finding = _WHY[claim.why] if claim.why else _FOUND[claim.kind, claim.decision]
+    better = claim.kind == "within" and claim.decision == "better"
+    finding += ", also at the same resolution" if better and fwhm_mm > 0 else ""
+    finding += _NOT_COUNTED if claim.decision == "better" and not counts else ""
+    return (
+        f"{capitalize(_BAND[claim.kind])}, {finding}: {', '.join(numbers)}. The reference is"
+        f" {claim.evidence.reference.words}."
+    )
+
+
+def _level(claim: Claim) -> list[MetricRow]:
+    row = None if claim.evidence is None else claim.evidence.row(claim.series, claim.region)
+    return [] if row is None else [row]
+
+
+def explain_missing_band(kind: AccuracyKind, advice: Advice, *, finer: bool) -> str:
+    """Explain why a band of another program's series was not assessed, and which data are needed.
+
+    The band `kind` is ``within`` or ``beyond`` the acquired Nyquist frequency.
+    """
+    if kind == "beyond" and not finer:
+        return _ON_ACQUIRED_GRID
+    way, need = advice.fine_run, "a high-resolution reference"
+    if kind == "within":
+        way, need = advice.other_run, "a second run of the same task"
+    return (
+        f"{capitalize(_BAND[kind])}, accuracy was not assessed. This assessment requires {need}:"
+        f" {way}."
+    )
+
+
+def describe_compared_position(facts: Mapping[str, object]) -> list[str]:
+    """Return sentences on the position and coverage of another program's series."""
+    sentences = []
+    if facts.get("shift") and facts.get("frame") == "as acquired":
+        sentences.append(f"The series is shifted by {facts['shift']} of the acquired grid.")
+    if excluded := int(str(facts.get("left_out", 0))):
+        total = int(str(facts["brain_voxels"]))
+        sentences.append(
+            f"{excluded:,} of {total:,} brain voxels ({100 * excluded / total:.2g} %) were"
+            " excluded from the evaluation because they have no signal in this series or in the"
+            " acquired series."
+        )
+    return sentences
+
+
+_MARGIN = 0.02
+"""Smallest difference of explained variance that counts as a difference."""
+ON_ACQUIRED = "acquired"
+"""Value of ``grid`` in the facts of a series on the acquired grid."""
+COMPARED = "compared_fwhm"
+"""Statistic of the table row that every compared series has."""
+_KINDS: tuple[AccuracyKind, ...] = ("within", "beyond")
+
+
+@frozen
+class _ComparedVerdict:
+    """Verdict on one series of another program.
+
+    `headline` is the verdict as one sentence; `text` adds results by band and advice for bands
+    that were not assessed. `fwhm_mm` is the smoothing of the control at the same resolution; NaN
+    if there is no control. `facts` describe the alignment of the series with the run.
+    """
+
+    name: str
+    status: VerdictStatus
+    headline: str
+    text: str
+    claims: tuple[Claim, ...]
+    fwhm_mm: float
+    facts: Mapping[str, object]
+
+    def to_json(self) -> dict[str, object]:
+        """Return the verdict as plain values; the width is None if there is no control."""
+        by_kind = {claim.kind: claim for claim in self.claims if claim.evidence is not None}
+        return {
+            "name": self.name,
+            "status": self.status,
+            "headline": self.headline,
+            "text": self.text,
+            "decisions": {kind: claim.decision for kind, claim in by_kind.items()},
+            "references": {
+                kind: claim.evidence.reference.words
+                for kind, claim in by_kind.items()
+                if claim.evidence
+            },
+            "same_resolution_fwhm_mm": self.fwhm_mm if math.isfinite(self.fwhm_mm) else None,
+            "frame": dict(self.facts),
+        }
+
+    @property
+    def rows(self) -> list[MetricRow]:
+        """Rows of this verdict for the table of the evaluation."""
+        return [
+            MetricRow(series=self.name, statistic=COMPARED, value=self.fwhm_mm),
+            *(
+                MetricRow(
+                    series=self.name,
+                    statistic="compared",
+                    band=claim.kind,
+                    minus=ACQUIRED_BAND,
+                    region=claim.region,
+                    contrast=claim.evidence.contrast,
+                    value=WORTH[claim.decision],
+                )
+                for claim in self.claims
+                if claim.evidence is not None and claim.decision is not None
+            ),
+        ]
+
+
+def decide_compared_verdict(
+    name: str,
+    rows: Sequence[MetricRow],
+    *,
+    fwhm_mm: float,
+    facts: Mapping[str, object],
+    advice: evaluation_advice.Advice,
+    margin: float | None = None,
+) -> _ComparedVerdict:
+    """Decide whether a series is more accurate than the acquired series.
+
+    Parameters
+    ----------
+    name : str
+        Name of the series.
+    rows : Sequence[MetricRow]
+        Metric rows of the run.
+    fwhm_mm : float
+        Smoothing of the control at the same resolution (FWHM, mm); NaN if there is no control.
+    facts : Mapping[str, object]
+        Alignment with the run, see `bids_sr.registration.series_alignment.Alignment.facts`.
+    advice : Advice
+        Advice on missing references.
+    margin : float | None
+        Smallest difference of explained variance that counts; None for `_MARGIN`.
+    """
+    finer = facts.get("grid") != ON_ACQUIRED
+    claims = [
+        _make_claim(kind, name, rows, _MARGIN if margin is None else margin, finer=finer)
+        for kind in _KINDS
+    ]
+    decided = [claim for claim in claims if claim.decision is not None]
+    status = _status(claims)
+    lost = lost_sentences(rows, [name])
+    parts = [" ".join([write_compared_headline(name, status), *lost.values()])]
+    parts += [
+        describe_compared_band(claim, fwhm_mm, counts=_counts(claim), finer=finer)
+        for claim in decided
+    ]
+    parts += [
+        explain_missing_band(claim.kind, advice, finer=finer)
+        for claim in claims
+        if claim not in decided
+    ]
+    if any(claim.kind == "within" and claim.holds and not _counts(claim) for claim in decided):
+        parts.append(f"To assess the accuracy in this band, {advice.other_run}.")
+    return _ComparedVerdict(
+        name=name,
+        status=status,
+        headline=parts[0],
+        text=" ".join([*parts, *describe_compared_position(facts)]),
+        claims=tuple(claims),
+        fwhm_mm=fwhm_mm,
+        facts=facts,
+    )
+
+
+def _make_claim(
+    kind: AccuracyKind, name: str, rows: Sequence[MetricRow], margin: float, *, finer: bool
+) -> Claim:
+    """Return the decision on a band from the strongest reference.
+
+    Active voxels decide first, but the decision is "unclear" if the whole brain contradicts them.
+    """
+    evidence = find_strongest(kind, rows, [name])
+    levels = {} if evidence is None else evidence.select_finite_rows(name)
+    if evidence is None or not levels:
+        return Claim(kind=kind, series=name, decision=None)
+    by_region: dict[str, tuple[Decision, Reason]] = {
+        region: _decide_within(evidence, level, margin)
+        if kind == "within"
+        else _decide_beyond(evidence, level, margin, finer=finer)
+        for region, level in levels.items()
+    }
+    contrary = {"better", "worse"} <= {decision for decision, _ in by_region.values()}
+    decisive = [
+        region for region, (decision, why) in by_region.items() if decision in ("better", "worse")
+    ]
+    justified = [region for region, (_, why) in by_region.items() if why]
+    region = next(iter([*([] if contrary else [*decisive, *justified]), *by_region]))
+    decision_why: tuple[Decision, Reason] = (
+        ("unclear", "contrary") if contrary else by_region[region]
+    )
+    comparisons = [(ACQUIRED_BAND, region), *[(same_name(name), region)] * (kind == "within")]
+    comparisons += [(ACQUIRED_BAND, evidence.brain)] * contrary
+    return Claim(
+        kind=kind,
+        series=name,
+        decision=decision_why[0],
+        evidence=evidence,
+        region=region,
+        why=decision_why[1],
+        comparisons=tuple(
+            evidence.compare(name, other, place, margin)
+            for other, place in comparisons
+            if evidence.row(name, place, other) is not None
+        ),
+    )
+
+
+def _counts(claim: Claim) -> bool:
+    """Return True if a gain over the acquired series counts.
+
+    A gain over a measured series of the same scan does not count because both share noise.
+    """
+    return claim.evidence is None or (claim.kind, claim.evidence.reference) != ("within", HALVES)
+
+
+def _decide_difference(comparison: Comparison, margin: float) -> Decision:
+    """Return the decision on a difference; a detectable difference below the margin is "same"."""
+    small = comparison.decision in ("better", "worse") and abs(comparison.row.value) < margin
+    return "same" if small else comparison.decision
+
+
+def _decide_within(evidence: Evidence, level: MetricRow, margin: float) -> tuple[Decision, Reason]:
+    """Decide whether a series is more accurate in the acquired band; if not, add the reason."""
+    name, region = level.series, level.region
+    over = _decide_difference(evidence.compare(name, ACQUIRED_BAND, region, margin), margin)
+    if over != "better":
+        return over, ""
+    correlation_gain = evidence.row(name, region, ACQUIRED_BAND, "r")
+    if correlation_gain is not None and not correlation_gain.lower > 0:
+        return "same", "size"
+    if evidence.row(name, region, same_name(name)) is None:
+        return "unclear", "no control"
+    if (
+        _decide_difference(evidence.compare(name, same_name(name), region, margin), margin)
+        != "better"
+    ):
+        return "same", "smoothed"
+    return ("better", "") if level.lower > 0 else ("same", "nothing")
+
+
+def _decide_beyond(
+    evidence: Evidence, level: MetricRow, margin: float, *, finer: bool
+) -> tuple[Decision, Reason]:
+    """Decide whether a series has true detail above the acquired band; if not, add the reason.
+
+    A series that contains less noise beyond the band than the acquired series leaks does not have
+    true detail.
+    """
+    over = _decide_difference(
+        evidence.compare(level.series, ACQUIRED_BAND, level.region, margin), margin
+    )
+    if not finer or (over == "worse" and abs(level.value) < margin):
+        return "same", "no detail"
+    if over == "worse":
+        return ("worse" if is_below_zero(level) else "unclear"), ""
+    return ("better" if level.lower > 0 else "same", "") if over == "better" else (over, "")
+
+
+def _status(claims: Sequence[Claim]) -> VerdictStatus:
+    """Combine the decisions on both bands into a status."""
+    decided_claims = [claim for claim in claims if claim.decision is not None]
+    decisions = {
+        "same" if claim.holds and not _counts(claim) else claim.decision
+        for claim in decided_claims
+    }
+    is_assessed = any(_counts(claim) or claim.why == "smoothed" for claim in decided_claims)
+    lacks_control = any(claim.why == "no control" for claim in decided_claims)
+    if (
+        not decided_claims
+        or (decisions == {"same"} and not is_assessed)
+        or (lacks_control and not decisions & {"better", "worse"})
+    ):
+        return "not assessed"
+    if {"better", "worse"} <= decisions:
+        return "mixed"
+    return (
+        "more accurate"
+        if "better" in decisions
+        else "less accurate"
+        if "worse" in decisions
+        else "not more accurate"
+    )

@@ -1,0 +1,233 @@
+"""``bids-sr-models apply``: models and interpolations on any NIfTI image.
+
+One volume is held in memory at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from bids_sr.cli.console import progress_line
+from bids_sr.config import UsageError
+from bids_sr.frozen import frozen
+from bids_sr.io.arrays import Array
+from bids_sr.io.atomic_files import write_text
+from bids_sr.io.grids import Factor
+from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
+from bids_sr.model_commands import image_files as files, model_files, output_files
+from bids_sr.model_commands.options import ApplyOptions, ImageOptions
+from bids_sr.series import BASELINES, INTERPOLATIONS, PAIR_BASELINES
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.inference.upsampler_inputs import InferenceError, Upsampler, UpsamplerInputs
+from bids_sr.sr.inference.upsamplers import make_upsampler
+from bids_sr.sr.matrices import MATRICES
+from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.recipe import Recipe
+from bids_sr.sr.recipe_changes import SMALLEST_SIDE
+from bids_sr.version import __version__
+
+
+@frozen
+class ReadyMethod:
+    """Method or interpolation prepared for an image.
+
+    `make` builds the upsampler; `overruled` lists the differences accepted by ``--allow`` or
+    ``--force``.
+    """
+
+    name: str
+    factor: Factor
+    make: Callable[[float], Upsampler]  # takes the intensity that corresponds to 1 in the network
+    model: LoadedModel | None = None
+    overruled: tuple[str, ...] = ()
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters of the network; 0 for interpolations."""
+        return (
+            0
+            if self.model is None
+            else sum(parameter.numel() for parameter in self.model.generator.parameters())
+        )
+
+
+def ready_method(
+    name: str, reader: SeriesReader, options: ImageOptions, default: Factor | None = None
+) -> ReadyMethod:
+    """Prepare a model file or an interpolation for an image, after checks of the header.
+
+    `default` is the factor if neither the command line nor a model states it.
+    """
+    if name in PAIR_BASELINES:
+        reason = (
+            "the method adds detail from a high-resolution image of the same participant,"
+            " which must be registered to the run"
+        )
+        raise UsageError(
+            name, reason, "use bids-sr ... --sr-method inject ratio, which registers the images"
+        )
+    if name in BASELINES and name not in INTERPOLATIONS:
+        reason = (
+            "the method weights signal changes by the temporal variance of the run, which"
+            " requires a brain mask and head-motion estimates"
+        )
+        raise UsageError(
+            name,
+            reason,
+            f"use bids-sr ... --sr-method {name}, which computes the mask and the head motion",
+        )
+    if name in MATRICES:
+        if options.patch or options.overlap:
+            option = "--patch" if options.patch else "--overlap"
+            raise UsageError(
+                option,
+                f"{name} interpolates whole images and does not use patches",
+                "omit this option",
+            )
+        factor = files.factor_from(options.factor, default or files.IN_PLANE)
+        return ReadyMethod(
+            name=name,
+            factor=factor,
+            make=lambda scale: make_upsampler(name, UpsamplerInputs(factor=factor)),
+        )
+    model = model_files.open_model(name)
+    trained_factor = model.card.factor
+    shape = reader.shape[:3]
+    if (
+        default is None
+        or hr_grid(shape, reader.affine, trained_factor)[0]
+        == hr_grid(shape, reader.affine, default)[0]
+    ):
+        # the same grid: 43.75 voxels become 44 with factors 1.25 and 44/35
+        default = trained_factor
+    factor = files.factor_from(options.factor, default)
+    contrast = files.parse_contrast(reader.path, options.contrast)
+    overruled = model_files.check_applicable(
+        model, reader, contrast, factor, force=options.force, allow=options.allow
+    )
+    _check_patches(model, options)
+    device = model_files.choose_device(options)
+
+    def make(scale: float) -> Upsampler:
+        image = UpsamplerInputs(
+            factor=factor,
+            scale=scale,
+            precision=options.precision,
+            device=device,
+            threads=options.threads,
+            patch=options.patch,
+            overlap=options.overlap,
+        )
+        return make_upsampler(model.card.method, image, model)
+
+    return ReadyMethod(
+        name=model.card.method, factor=factor, make=make, model=model, overruled=tuple(overruled)
+    )
+
+
+def _patches(model: LoadedModel, options: ImageOptions) -> dict[str, object]:
+    """Return the sidecar entries for patches; empty for whole images."""
+    recipe_side = model.recipe.patch_applied if isinstance(model.recipe, Recipe) else None
+    side = recipe_side if options.patch is None else options.patch
+    return {"Patch": side, "PatchOverlap": options.overlap} if side else {}
+
+
+def _check_patches(model: LoadedModel, options: ImageOptions) -> None:
+    """Reject patches that the network does not support, and overlap without patches."""
+    recipe = model.recipe
+    option = f"--patch {options.patch}" if options.patch else f"--overlap {options.overlap}"
+    if not options.patch and not options.overlap:
+        return
+    if not isinstance(recipe, Recipe) or recipe.upsampled_by is None:
+        reason = f"{model.card.method} processes whole images on the acquired grid"
+        raise UsageError(option, reason, "omit this option")
+    side = options.patch or recipe.patch_applied
+    if side is None:
+        reason = (
+            "--overlap applies only to patch-based inference, but this model is applied to"
+            " whole images"
+        )
+        raise UsageError(option, reason, "set the patch size with --patch, or omit --overlap")
+    smallest = min(side) if isinstance(side, tuple) else side
+    smallest_allowed = max(SMALLEST_SIDE, getattr(recipe.build_generator, "smallest", 1))
+    if smallest < smallest_allowed:
+        reason = f"{model.card.method} requires patches of at least {smallest_allowed} voxels"
+        raise UsageError(option, reason, f"use --patch {smallest_allowed} or a larger value")
+    if options.overlap >= smallest:
+        reason = f"the overlap must be smaller than the patch size of {smallest} voxels"
+        raise UsageError(option, reason, "use a smaller --overlap or a larger --patch")
+
+
+def list_overruled_notes(prepared: ReadyMethod, options: ImageOptions) -> list[str]:
+    """Return a note for each difference between model and image that the user accepted."""
+    flag = "--force" if options.force else "--allow"
+    return [f"mismatch allowed by {flag}: {difference}" for difference in prepared.overruled]
+
+
+def apply(options: ApplyOptions) -> None:
+    """Super-resolve an image."""
+    out = output_files.to_write(options.out, [options.image])
+    with SeriesReader(options.image) as reader:
+        prepared = ready_method(options.model, reader, options)
+        notes = list_overruled_notes(prepared, options)
+        _, scale, note = files.brain_and_scale(reader, options.mask)
+        notes += [note] * bool(note)
+        for note in notes:
+            print(f"Note: {note}")
+        start = time.monotonic()
+        # BLAS threads of numpy use busy waiting, which would slow down the threads of torch
+        with threadpool_limits(1, user_api="blas"):
+            _write(reader, prepared.make(scale), prepared.factor, out)
+        seconds = time.monotonic() - start
+    content: dict[str, object] = {
+        "Description": f"image super-resolved with {prepared.name}; for research use only, not"
+        " for clinical use",
+        "Sources": [str(options.image)],
+        "Method": prepared.name,
+        "Factor": list(prepared.factor),
+        "GeneratedByVersion": __version__,
+    }
+    if prepared.model is not None:
+        content |= {"Model": str(options.model), "ModelSHA256": prepared.model.card.weights_sha256}
+        content |= _patches(prepared.model, options)
+    content |= {"Notes": notes} if notes else {}
+    write_text(
+        out.with_name(f"{output_files.image_stem(out)}.json"), json.dumps(content, indent=2) + "\n"
+    )
+    print(
+        f"{out}: {reader.shape[3]} volume(s) super-resolved with {prepared.name} in"
+        f" {seconds:.1f} s"
+    )
+
+
+def _write(reader: SeriesReader, upsampler: Upsampler, factor: Factor, out: Path) -> None:
+    """Write the super-resolved image."""
+    shape, affine = hr_grid(reader.shape[:3], reader.affine, factor)
+    if reader.ndim == 3:
+        volume = reader.volume(0)
+        fine = require_finite(upsampler(volume, np.eye(4)), 0)
+        save_image(fine.astype(np.float32), affine, out, header_like=reader.header)
+        return
+    count = reader.shape[3]
+    show_progress = progress_line()
+    with SeriesWriter(
+        out, (*shape, count), affine, reader.tr, header_like=reader.header
+    ) as writer:
+        for index, volume in enumerate(reader.volumes()):
+            writer.append(require_finite(upsampler(volume, np.eye(4)), index))
+            show_progress("volume", index + 1, count)
+
+
+def require_finite(fine: Array, volume: int) -> Array:
+    """Return a super-resolved volume; raise `InferenceError` if it is not finite."""
+    if not np.isfinite(fine).all():
+        raise InferenceError(
+            f"volume {volume}: the super-resolved image contains non-finite values"
+        )
+    return fine

@@ -1,0 +1,211 @@
+"""Blinded visual ratings of images: codes, means per series, tests and agreement between raters.
+
+The scale (0 to 5) and the design follow attention-unet, section 3.9. Agreement is the intraclass
+correlation ICC(2,1) of Shrout and Fleiss 1979 (Psychological Bulletin 86:420).
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bids_sr.series import BASELINES, MEASURED
+from bids_sr.statistics.multiple_comparisons import holm
+from bids_sr.statistics.paired_tests import differences
+from bids_sr.statistics.wilcoxon import hodges_lehmann, signed_rank
+
+LOWEST, HIGHEST = 0.0, 5.0
+"""Ends of the rating scale: unusable and excellent."""
+NATIVE = "native"
+"""Series name of the acquired low-resolution scans in a rating kit."""
+_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # I, O, 0 and 1 are omitted because they look alike
+_LENGTH = 5  # characters per code
+
+
+class RatingError(ValueError):
+    """Error in a rating sheet; the message contains the line and the reason."""
+
+
+def draw_codes(n: int, seed: int) -> list[str]:
+    """Draw n different codes in random order.
+
+    The same seed results in the same codes.
+
+    >>> len(set(draw_codes(300, 0)))
+    300
+    """
+    random = np.random.default_rng(seed)
+    codes: dict[str, None] = {}
+    while len(codes) < n:
+        codes["".join(random.choice(list(_LETTERS), _LENGTH))] = None
+    return list(codes)
+
+
+def check_sheet(
+    rows: Sequence[tuple[int, Mapping[str, str | None]]], codes: Sequence[str]
+) -> dict[str, float]:
+    """Return the ratings of one sheet by code, NaN for images without a rating.
+
+    Parameters
+    ----------
+    rows : Sequence[tuple[int, Mapping[str, str | None]]]
+        Line number and cells (by column: code, rating) of each row.
+    codes : Sequence[str]
+        Codes of the kit.
+
+    Raises
+    ------
+    RatingError
+        If a code is unknown or repeated, or a rating is not a number from 0 to 5.
+    """
+    kit_codes, ratings = set(codes), dict[str, float]()
+    for line, row in rows:
+        code, cell = (row.get("code") or "").strip(), (row.get("rating") or "").strip()
+        if code not in kit_codes:
+            raise RatingError(
+                f"line {line}: the code {code or '(empty)'} does not belong to this rating kit"
+            )
+        if code in ratings:
+            raise RatingError(f"line {line}: the code {code} appears more than once")
+        try:
+            value = math.nan if cell.lower() in ("", "n/a") else float(cell.replace(",", "."))
+        except ValueError:
+            raise RatingError(
+                f"line {line}: the rating of {code} is {cell}, which is not a number"
+            ) from None
+        if not math.isnan(value) and not LOWEST <= value <= HIGHEST:
+            raise RatingError(
+                f"line {line}: the rating of {code} is {cell}; expected a rating from "
+                f"{LOWEST:g} to {HIGHEST:g}"
+            )
+        ratings[code] = value
+    return {code: ratings.get(code, math.nan) for code in codes}
+
+
+def mean_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
+    """Summarize ratings per contrast and series over participants.
+
+    Ratings of all raters are averaged within participants first.
+
+    Parameters
+    ----------
+    ratings : pd.DataFrame
+        One row per rating, with columns participant, contrast, series, rater and rating.
+
+    Returns
+    -------
+    pd.DataFrame
+        Columns contrast (``all``: mean over contrasts), series, n (participants), mean, sd,
+        minimum and maximum.
+    """
+    rows = []
+    for contrast, wide in _average_by_participant(ratings).items():
+        for series in wide:
+            values = wide[series].dropna()
+            if len(values):
+                rows.append(
+                    {
+                        "contrast": contrast,
+                        "series": series,
+                        "n": len(values),
+                        "mean": values.mean(),
+                        "sd": values.std(ddof=1) if len(values) > 1 else math.nan,
+                        "minimum": values.min(),
+                        "maximum": values.max(),
+                    }
+                )
+    columns = ["contrast", "series", "n", "mean", "sd", "minimum", "maximum"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _average_by_participant(ratings: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return mean ratings, participants by series, for all contrasts and for each contrast."""
+    rated = ratings.dropna(subset=["rating"])
+    key = ["contrast", "participant", "series"]
+    means = rated.groupby(key, sort=False)["rating"].mean().reset_index()
+    tables = {"all": means, **dict(iter(means.groupby("contrast", sort=False)))}
+    # Methods come first, followed by the series that they are compared with.
+    order = sorted(
+        set(means["series"]),
+        key=lambda name: (name in BASELINES, name == NATIVE, name == MEASURED, name),
+    )
+    return {
+        str(name): table.groupby(["participant", "series"])["rating"]
+        .mean()
+        .unstack()
+        .reindex(columns=order)
+        for name, table in tables.items()
+    }
+
+
+def compare_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
+    """Compare all pairs of series over participants by the Wilcoxon signed-rank test.
+
+    Pairs of series without a common participant are skipped.
+
+    Returns
+    -------
+    pd.DataFrame
+        Columns contrast, series, minus, n, difference (Hodges-Lehmann), lower, upper, p_wilcoxon
+        and p_holm (corrected over all pairs of the contrast).
+    """
+    parts = []
+    for contrast, wide in _average_by_participant(ratings).items():
+        rows = []
+        for series, reference in itertools.combinations(wide, 2):
+            both = wide[[series, reference]].dropna().to_numpy()
+            if not len(both):
+                continue
+            change = differences(both[:, 0], both[:, 1])
+            shift = hodges_lehmann(change)
+            rows.append(
+                {
+                    "contrast": contrast,
+                    "series": series,
+                    "minus": reference,
+                    "n": len(both),
+                    **{key: shift[key] for key in ("difference", "lower", "upper")},
+                    "p_wilcoxon": float(signed_rank(change)["p_wilcoxon"]),
+                }
+            )
+        parts += [
+            {**row, "p_holm": p}
+            for row, p in zip(rows, holm([row["p_wilcoxon"] for row in rows]), strict=True)
+        ]
+    columns = ["contrast", "series", "minus", "n", "difference", "lower", "upper"]
+    return pd.DataFrame(parts, columns=[*columns, "p_wilcoxon", "p_holm"])
+
+
+def intraclass_correlation(table: npt.ArrayLike) -> float:
+    """Return ICC(2,1), the absolute agreement of single raters.
+
+    Images without a rating from every rater are omitted.
+
+    Parameters
+    ----------
+    table : array_like
+        Ratings, (images, raters).
+
+    Returns
+    -------
+    float
+        NaN if there are fewer than two raters or images, or if all ratings are equal.
+
+    >>> round(intraclass_correlation([[1, 2], [2, 3], [3, 4]]), 3)
+    0.667
+    """
+    values = np.asarray(table, dtype=np.float64)
+    values = values[np.isfinite(values).all(axis=1)]
+    n, k = values.shape if values.ndim == 2 else (0, 0)
+    if n < 2 or k < 2:
+        return math.nan
+    mean = values.mean()
+    image_variance = k * float(((values.mean(axis=1) - mean) ** 2).sum()) / (n - 1)
+    rater_variance = n * float(((values.mean(axis=0) - mean) ** 2).sum()) / (k - 1)
+    residuals = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + mean
+    error = float((residuals**2).sum()) / ((n - 1) * (k - 1))
+    total = image_variance + (k - 1) * error + k * (rater_variance - error) / n
+    return (image_variance - error) / total if total > 0 else math.nan

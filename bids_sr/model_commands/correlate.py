@@ -1,0 +1,80 @@
+"""``bids-sr-models correlate``: voxelwise correlation of two images, such as two contrasts."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from bids_sr.config import UsageError
+from bids_sr.evaluation.voxel_correlation import VoxelCorrelation, correlate_voxels
+from bids_sr.io.arrays import Array, MaskArray
+from bids_sr.io.nifti import load_image
+from bids_sr.model_commands import output_files
+from bids_sr.model_commands.options import CorrelateOptions
+from bids_sr.model_commands.score_tables import write_table
+
+
+def correlate(options: CorrelateOptions) -> None:
+    """Print the correlation of two images, and write table and figure if requested."""
+    if options.figure is not None and options.figure.suffix not in (".png", ".svg"):
+        reason = "figures can only be written in the formats .png and .svg"
+        raise UsageError(f"--figure {options.figure}", reason, "use a file name that ends in .png")
+    first, second, mask = _read(options)
+    try:
+        correlation = correlate_voxels(first, second, mask)
+    except ValueError as error:
+        file_names = f"{options.first} and {options.second}"
+        raise UsageError(file_names, str(error), "use other images or another --mask") from None
+    print(
+        f"r = {correlation.r:.4f}, Spearman's rho = {correlation.rho:.4f}, {correlation.voxels}"
+        f" voxels; {options.second.name} = {correlation.slope:.5g} x {options.first.name}"
+        f" {'+' if correlation.intercept >= 0 else '-'} {abs(correlation.intercept):.5g}"
+    )
+    print(
+        f"p = {correlation.p_independent:.2g}, assuming that voxels are independent. Neighboring"
+        " voxels are correlated, so this p value is too small."
+    )
+    if options.out is not None:
+        output_files.make_folder(options.out)
+        row = dataclasses.asdict(correlation)
+        names = {"first": str(options.first), "second": str(options.second)}
+        write_table(options.out, "models_correlate", [{**names, **row}])
+    if options.figure is not None:
+        _draw(options, first[mask], second[mask], correlation, options.figure)
+
+
+def _read(options: CorrelateOptions) -> tuple[Array, Array, MaskArray]:
+    """Return both images (3D; the mean of a series) and the mask; reject different grids."""
+    images = list[Array]()
+    grids = list[Array]()
+    for path in (options.first, options.second, *([options.mask] if options.mask else [])):
+        data, affine = load_image(path)
+        images.append(data.mean(-1) if data.ndim == 4 else data)
+        grids.append(affine)
+        if images[-1].shape != images[0].shape or not np.allclose(affine, grids[0], atol=1e-2):
+            reason = (
+                f"the image with shape {images[-1].shape} is not on the same grid as"
+                f" {options.first}, which has shape {images[0].shape}"
+            )
+            raise UsageError(
+                f"{path}", reason, "register the image and resample it to that grid first"
+            )
+    first, second, *masks = images
+    is_finite = np.isfinite(first) & np.isfinite(second)
+    mask = masks[0] > 0.5 if masks else (first != 0) & (second != 0)
+    return first, second, np.asarray(is_finite & mask)
+
+
+def _draw(
+    options: CorrelateOptions, x: Array, y: Array, correlation: VoxelCorrelation, file: Path
+) -> None:
+    """Write the joint histogram of two images."""
+    from bids_sr.figures.comparison import correlation_histogram
+    from bids_sr.figures.svg_files import save_figure
+
+    names = (options.first.name, options.second.name)
+    output_files.make_folder(file)
+    save_figure(correlation_histogram(names, x, y, correlation), file)
+    print(f"Figure: {file}")

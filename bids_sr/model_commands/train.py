@@ -1,0 +1,327 @@
+"""``bids-sr-models train``: train a method on one or more images, or fine-tune a trained model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from bids_sr.cli.console import progress_line
+from bids_sr.config import UsageError
+from bids_sr.config.vgg19_weights import VGG19_COMMAND, find_vgg19
+from bids_sr.io.atomic_files import write_text
+from bids_sr.io.grids import Factor
+from bids_sr.model_commands import model_files, output_files
+from bids_sr.model_commands.options import TrainOptions
+from bids_sr.model_commands.training_images import read_images
+from bids_sr.networks.data.images import TrainingImages
+from bids_sr.networks.missing_features import missing_features_notice
+from bids_sr.networks.training.card_entries import steps_at_stop
+from bids_sr.networks.training.trainer import train_network
+from bids_sr.sr.method import Method, get_method, get_recipe, recipe_name
+from bids_sr.sr.models.card import read_card
+from bids_sr.sr.models.model import LoadedModel, save_model
+from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.training_log import TENSORBOARD, log_tsv
+from bids_sr.sr.recipe import Recipe
+from bids_sr.sr.recipe_changes import (
+    ChangeError,
+    RecipeChange,
+    apply_changes,
+    change_of_method,
+    check_changes,
+    variable_field,
+    width_ratio,
+)
+
+
+def train(options: TrainOptions) -> None:
+    """Train a model and write it."""
+    training = make_request(options)
+    images, factor = read_images(options, training)
+    training = with_suitable_augmentation(replace(training, factor=factor), images)
+    stem = options.out.with_name(options.out.name.removesuffix(".safetensors"))
+    output_files.make_folder(stem)
+    start = time.monotonic()
+    work = options.work_dir or stem.with_name(f"{stem.name}.work")
+    result = train_network(training, images, work, progress_line())
+    json.dumps(dict(result.card))
+    write_text(stem.with_name(f"{stem.name}.tsv"), log_tsv(result.log))
+    weights, _ = save_model(stem, result.state, result.card)
+    stop_text = steps_at_stop(result.card)
+    if options.work_dir is None and not stop_text:
+        _remove_checkpoints(work)
+    minutes = (time.monotonic() - start) / 60
+    print(
+        f"{weights}: trained {training.method} ({training.recipe} recipe) on {len(images)}"
+        f" image(s) in {minutes:.1f} min{_psnr_text(weights)}"
+    )
+    if stop_text:
+        print(
+            f"Training was stopped by --max-minutes ({stop_text}). Rerun the same command to"
+            f" continue training from the checkpoints in {work}."
+        )
+    print(f"To apply the model: bids-sr-models apply {weights} IMAGE OUT")
+    print(f"                or: {_format_run_command(training.definition, weights, factor)}")
+
+
+def _remove_checkpoints(work: Path) -> None:
+    """Remove the working files of a completed training, except for TensorBoard files."""
+    if not (work / TENSORBOARD).is_dir():
+        shutil.rmtree(work, ignore_errors=True)
+        return
+    for path in work.iterdir():
+        if path.is_dir() and path.name != TENSORBOARD:
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.is_file():
+            path.unlink()
+
+
+def _format_run_command(method: Method, weights: Path, factor: Factor) -> str:
+    """Return the command that applies a model to a BIDS data set.
+
+    The factor is the factor of the model; a single number applies in-plane.
+    """
+    x, y, z = factor
+    factor_text = f"{x:g}" if x == y and z == 1 else f"{x:g} {y:g} {z:g}"
+    return (
+        f"bids-sr ... --sr-method {method.name} --pretrained {weights} --sr-factor {factor_text}"
+    )
+
+
+def make_request(options: TrainOptions) -> TrainingRequest:
+    """Return the requested training; reject options that contradict each other or the method."""
+    method = get_method(options.method)
+    if method.variance is not None:
+        reason = (
+            "this method is not trained; it estimates variance maps of one run, which"
+            " requires a brain mask and head-motion estimates"
+        )
+        fix = (
+            f"use bids-sr ... --sr-method {method.name}, which estimates the variance maps"
+            " and stores them in sourcedata/models"
+        )
+        raise UsageError(method.name, reason, fix)
+    recipe = get_recipe(method, recipe_name(method, options.recipe))
+    start = None if options.start is None else model_files.open_model(options.start)
+    device = model_files.choose_device(options)
+    vgg_weights = _vgg19(options, method)
+    changes = changes_of_options(options, method, vgg=vgg_weights is not None)
+    _check(options, method, apply_changes(recipe, changes), start)
+    if start is not None and (missing := _networks_that_start_anew(recipe, start)):
+        print(
+            f"Note: {options.start} does not contain weights of {missing}, which are"
+            " initialized at random. To store these weights in a model, train the model with"
+            " --keep-critic."
+        )
+    if vgg_weights is None and (notice := missing_features_notice(method, options.recipe)):
+        level, text = notice
+        print(f"{level.capitalize()}: {method.name} --recipe {options.recipe}: {text}")
+    if options.train_last is not None:
+        recipe = replace(recipe, freeze_but_last=options.train_last)
+    if options.keep_critic:
+        recipe = replace(recipe, keep_critic=True)
+    if options.degradation is not None:
+        recipe = replace(recipe, degradation=options.degradation)
+    return TrainingRequest(
+        method=method.name,
+        recipe=options.recipe,
+        changed=recipe,
+        recipe_changes=changes,
+        random_seed=options.seed,
+        omp_nthreads=options.threads,
+        device=device,
+        max_train_minutes=options.max_minutes,
+        train_precision=options.train_precision,
+        vgg_weights=vgg_weights,
+        start=start,
+    )
+
+
+def changes_of_options(
+    options: TrainOptions, method: Method, *, vgg: bool
+) -> tuple[RecipeChange, ...]:
+    """Return the requested changes of the recipe; reject changes that it does not allow.
+
+    `vgg` states whether VGG-19 weights are available.
+    """
+    try:
+        changes = tuple(change_of_method(text, method.name) for text in options.recipe_changes)
+        check_changes(changes, (method.name,), options.recipe, vgg=vgg)
+    except ChangeError as error:
+        change = error.change or " ".join(options.recipe_changes)
+        raise UsageError(f"--set {change}", error.why, error.fix) from None
+    return changes
+
+
+def _vgg19(options: TrainOptions, method: Method) -> Path | None:
+    """Return the VGG-19 weights for the loss, and print their path."""
+    weights = find_vgg19(method, options.recipe, options.vgg_weights)
+    if weights is not None:
+        print(f"VGG-19 features are computed with the weights in {weights}")
+    return weights
+
+
+def _networks_that_start_anew(recipe: Recipe, start: LoadedModel) -> str:
+    """Return the networks, other than the generator, that an initial model lacks, "" if none."""
+    if recipe.build_critic is None or "critic" in start.companions:
+        return ""
+    return "the backward network and both critics" if recipe.objective == "cycle" else "the critic"
+
+
+def _check(
+    options: TrainOptions, method: Method, recipe: Recipe, start: LoadedModel | None
+) -> None:
+    """Reject missing images, and options that contradict each other or the method."""
+    if options.keep_critic and recipe.build_critic is None:
+        reason = f"{method.name} with --recipe {options.recipe} is trained without a critic"
+        raise UsageError("--keep-critic", reason, "omit this option")
+    if options.train_last is not None and start is None:
+        raise UsageError(
+            "--train-last",
+            "the other layers would keep their random initial weights",
+            "specify the initial model with --from",
+        )
+    if not options.fine and not options.coarse:
+        raise UsageError(
+            "no images were specified",
+            "training requires at least one image",
+            "specify --fine FILE ... or --coarse FILE ...",
+        )
+    if not options.fine and method.needs_pair:
+        reason = "this is a supervised method, which requires high-resolution images"
+        fix = (
+            "specify --fine FILE ..., or choose a method that learns from low-resolution"
+            " images only (tv or dip)"
+        )
+        raise UsageError(f"{method.name} requires --fine", reason, fix)
+    leading_files, kind_text = (
+        (options.fine, "high-resolution images") if options.fine else (options.coarse, "images")
+    )
+    for name in ("coarse", "mask"):
+        value = getattr(options, name)
+        if value and len(value) != len(leading_files):
+            fix = f"specify one file per image in the same order, or omit --{name}"
+            raise UsageError(
+                f"--{name}: {len(value)} file(s)",
+                f"{len(leading_files)} {kind_text} were specified",
+                fix,
+            )
+    if options.degradation not in (None, "kspace") and method.trained_on == "pair":
+        option = f"--degradation {options.degradation}"
+        reason = f"{method.name} is trained on images with truncated k-space"
+        raise UsageError(
+            option, reason, "omit this option, or specify measured images with --coarse"
+        )
+    if options.coarse and options.degradation and options.fine:
+        raise UsageError(
+            "--degradation",
+            "no low-resolution images are simulated because measured images were specified"
+            " with --coarse",
+            "omit one of the two options",
+        )
+    if options.vgg_weights is not None and options.vgg_weights.suffix != ".safetensors":
+        reason = (
+            "expected a .safetensors file; files written by torch.save are not read because"
+            " they may contain executable code"
+        )
+        fix = f"convert the torchvision file with {VGG19_COMMAND} {options.vgg_weights}"
+        raise UsageError(f"--vgg-weights {options.vgg_weights}", reason, fix)
+    if recipe.needs_vgg and find_vgg19(method, options.recipe, options.vgg_weights) is None:
+        reason = (
+            "the published training recipe uses VGG-19 features, but no VGG-19 weights are"
+            " available on this computer"
+        )
+        fix = (
+            f"run {VGG19_COMMAND} once to store the weights on this computer, or specify a"
+            " weights file with --vgg-weights. Alternatively, use --recipe paper-mse, which"
+            " replaces the VGG-19 loss with a squared error loss."
+        )
+        raise UsageError(f"{method.name} --recipe {options.recipe}", reason, fix)
+    if start is not None:
+        _check_start(options, method, start)
+        _check_filters(options, recipe, start)
+
+
+def _check_start(options: TrainOptions, method: Method, start: LoadedModel) -> None:
+    """Reject an initial model of another method or recipe."""
+    if start.card.method != method.name:
+        reason = f"the model was trained with {start.card.method}, not with {method.name}"
+        fix = f"train {start.card.method}"
+        raise UsageError(f"--from {options.start}", reason, f"{fix}, or omit --from")
+    if start.card.recipe != recipe_name(method, options.recipe):
+        reason = f"the model specified with --from has the network of --recipe {start.card.recipe}"
+        raise UsageError(f"--recipe {options.recipe}", reason, f"use --recipe {start.card.recipe}")
+
+
+def _check_filters(options: TrainOptions, recipe: Recipe, start: LoadedModel) -> None:
+    """Reject an initial model with another number of filters."""
+    if not isinstance(start.recipe, Recipe) or width_ratio(start.recipe, recipe) == 1:
+        return
+    filters = variable_field(start.recipe, "filters", "").shown_default
+    reason = (
+        f"the model has {filters} filters, but the network to be trained has a different"
+        " number of filters"
+    )
+    raise UsageError(f"--from {options.start}", reason, f"use --set filters={filters}")
+
+
+def with_suitable_augmentation(
+    training: TrainingRequest, images: TrainingImages, *, quiet: bool = False
+) -> TrainingRequest:
+    """Return the training with suitable data augmentation; reject images smaller than a patch.
+
+    `quiet` suppresses the note about augmentation.
+    """
+    assert training.factor is not None
+    for image in images:
+        scale = (1.0, 1.0) if image.fine is not None else training.factor[:2]
+        x, y = (
+            int(size * axis_factor + 0.5)
+            for size, axis_factor in zip(image.shape[:2], scale, strict=True)
+        )
+        if not training.effective_recipe.fits(x, y):
+            patch_text, slice_text = (
+                " x ".join(map(str, lengths))
+                for lengths in (training.effective_recipe.flat_patch or (), (x, y))
+            )
+            suitable = [
+                name
+                for name, other_recipe in training.definition.recipes.items()
+                if other_recipe.fits(x, y)
+            ]
+            fix = (
+                f"use larger images, or --recipe {suitable[0]}"
+                if suitable
+                else "use larger images, or the fast recipes of srgan or unet, which are trained"
+                " on whole slices"
+            )
+            raise UsageError(
+                f"{image.name}",
+                f"the training patches of {patch_text} voxels are larger than the slices of"
+                f" {slice_text} voxels",
+                fix,
+            )
+    augmentation = training.effective_recipe.augmentation
+    if augmentation.of_whole_slices and (len(images) > 1 or training.start is not None):
+        # several images provide variation themselves; exponents and noise made the network less
+        # accurate in this case
+        if not quiet:
+            print(
+                f"Note: {training.method} uses only flips and intensity scaling for data"
+                " augmentation if it is trained on several images or from an initial model"
+            )
+        changed_recipe = replace(
+            training.effective_recipe,
+            augmentation=replace(augmentation, shift=0.0, gamma=0.0, noise=0.0),
+        )
+        return replace(training, changed=changed_recipe)
+    return training
+
+
+def _psnr_text(weights: Path) -> str:
+    """Return the held-out PSNR of model and interpolation from the card, as text."""
+    scores = [f"{name} {psnr:.2f} dB" for name, psnr in read_card(weights).psnr.items()]
+    return f"; held-out PSNR: {', '.join(scores)}" if scores else ""

@@ -1,0 +1,138 @@
+"""Training images of the ``bids-sr-models`` subcommands, read with brain masks and factor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bids_sr.config import UsageError
+from bids_sr.io.arrays import Float32
+from bids_sr.io.grids import Factor
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.model_commands import image_files as files, output_files
+from bids_sr.model_commands.options import TrainOptions
+from bids_sr.networks.data.images import TrainingImage, TrainingImages, check_images
+from bids_sr.sr.models.request import TrainingRequest
+
+
+def read_images(options: TrainOptions, training: TrainingRequest) -> tuple[TrainingImages, Factor]:
+    """Read images (random volumes, by the seed) with brain masks, and determine the factor."""
+    images, factor = read_images_of_files(options, training)
+    return tuple(image for _, image in images), factor
+
+
+def read_images_of_files(
+    options: TrainOptions, training: TrainingRequest
+) -> tuple[list[tuple[Path, TrainingImage]], Factor]:
+    """Read all images like `read_images`, but return each image with its file.
+
+    An image pair is returned with its high-resolution file.
+    """
+    fine, coarse = (list(map(SeriesReader, paths)) for paths in (options.fine, options.coarse))
+    factor = _factor(options, training, fine, coarse)
+    readers = fine or coarse
+    contrasts = sorted({files.parse_contrast(reader.path, options.contrast) for reader in readers})
+    if len(contrasts) > 1:
+        fix = (
+            "train one model per contrast, or use bids-sr ... --sr-target anat --sr-method"
+            " attunet for a model of several contrasts"
+        )
+        raise UsageError(
+            f"{' and '.join(contrasts)} images were specified together",
+            "this command trains models of a single contrast",
+            fix,
+        )
+    rng = np.random.default_rng(training.random_seed)
+    images = list[tuple[Path, TrainingImage]]()
+    for number, reader in enumerate(readers):
+        mask_file = options.mask[number] if options.mask else None
+        mask, _, note = files.brain_and_scale(reader, mask_file)
+        if note:
+            print(f"Note: {note}")
+        has_duplicates = [other_reader.path.name for other_reader in readers].count(
+            reader.path.name
+        ) > 1
+        name = (
+            f"{number + 1}-{output_files.image_stem(reader.path)}"
+            if has_duplicates
+            else output_files.image_stem(reader.path)
+        )
+        low = coarse[number] if fine and coarse else None
+        for index, volume, low_volume in _volumes(reader, low, options.volumes, rng):
+            image = TrainingImage(
+                fine=volume if fine else None,
+                coarse=low_volume if fine else volume,
+                mask=mask,
+                affine=reader.affine,
+                contrast=contrasts[0],
+                name=name if reader.shape[3] == 1 else f"{name}-{index}",
+            )
+            images.append((reader.path, image))
+    training_images = tuple(image for _, image in images)
+    check_images(training_images, training.effective_recipe, factor, training.definition.ndim)
+    return images, factor
+
+
+def _factor(
+    options: TrainOptions,
+    training: TrainingRequest,
+    fine: Sequence[SeriesReader],
+    coarse: Sequence[SeriesReader],
+) -> Factor:
+    """Return the factor of measured pairs, or else of the options, or else of the initial model.
+
+    The default is 2, in-plane for 2D methods.
+    """
+    method, start = training.definition, training.start
+    default: Factor = files.IN_PLANE if method.ndim == 2 else (2.0, 2.0, 2.0)
+    default = default if start is None else start.card.factor
+    factors = {
+        files.factor_between(low, high, options.factor)
+        for low, high in zip(coarse, fine, strict=False)
+    }
+    if len(factors) > 1:
+        reason = f"the image pairs have different super-resolution factors: {sorted(factors)}"
+        raise UsageError("--fine and --coarse", reason, "train a separate model for each factor")
+    factor = factors.pop() if factors else files.factor_from(options.factor, default)
+    if method.ndim == 2 and factor[2] != 1:
+        reason = (
+            f"{method.name} processes images slice by slice and cannot reduce the slice thickness"
+        )
+        raise UsageError(
+            f"factor {factor}",
+            reason,
+            "use images with the same slice thickness, or choose a 3D method",
+        )
+    is_different = any(
+        abs(size - default_size) > 1e-6 for size, default_size in zip(factor, default, strict=True)
+    )
+    if start is not None and not start.card.factors and is_different:
+        reason = f"the model specified with --from was trained for a factor of {default}"
+        raise UsageError(
+            f"factor {factor}",
+            reason,
+            "omit --from, or resample the images to match the factor of the model",
+        )
+    return factor
+
+
+def _volumes(
+    reader: SeriesReader, low: SeriesReader | None, max_volumes: int, rng: np.random.Generator
+) -> Iterator[tuple[int, Float32, Float32 | None]]:
+    """Yield number, volume and measured low-resolution volume (or None) of random volumes."""
+    count = reader.shape[3]
+    if low is not None and low.shape[3] != count:
+        raise UsageError(
+            f"{low.path}",
+            f"found {low.shape[3]} volumes, but the high-resolution image has {count} volumes",
+            "use images of the same run",
+        )
+    for index in sorted(
+        int(index) for index in rng.choice(count, min(count, max_volumes), replace=False)
+    ):
+        yield index, reader.volume(index), None if low is None else low.volume(index)
+    for open_reader in (reader, low):
+        if open_reader is not None:
+            open_reader.close()

@@ -1,0 +1,60 @@
+"""Network of GAN-CPCE, an encoder-decoder with conveying paths.
+
+Source: gan-cpce-circle, section II.2. The network (figure 1) has four convolutions and three
+deconvolutions of 32 filters, and one deconvolution of one filter. All kernels are 3 x 3 with
+stride 1, and early feature maps are concatenated into late layers.
+
+The paper leaves the following details open. Our choices are:
+
+- Convolutions are not padded: each reduces a feature map by two voxels, and each deconvolution
+  restores them. Concatenated feature maps thus have equal sizes (Shan et al. 2018).
+- Feature maps are concatenated without 1 x 1 convolutions, which the paper does not mention.
+- ReLU follows all layers except the last, because zero filling causes negative ringing.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from bids_sr.networks.architectures.blocks import zero
+
+
+class CPCENet(nn.Module):
+    """Network that sharpens images on the high-resolution grid (N, C, X, Y).
+
+    Sides must be at least 9 voxels. The published network has 74,817 parameters and a receptive
+    field of 17 x 17 voxels.
+
+    Parameters
+    ----------
+    channels : int, optional
+        Number of contrasts.
+    width : int, optional
+        Number of filters.
+    skip : bool, optional
+        Whether to add the input to the output and initialize the network as the identity. This is
+        used by our recipe `fast`, but not in the paper.
+    """
+
+    def __init__(self, channels: int = 1, *, width: int = 32, skip: bool = False) -> None:
+        super().__init__()
+        self.skip = skip
+        self.down = nn.ModuleList(nn.Conv2d(n, width, 3) for n in (channels, width, width, width))
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(n, width, 3) for n in (width, 2 * width, 2 * width)
+        )
+        self.tail = nn.ConvTranspose2d(2 * width, channels, 3)
+        if skip:
+            zero(self.tail)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return sharpened images on the same grid."""
+        maps: list[Tensor] = []
+        features = x
+        for layer in self.down:
+            features = layer(features).relu()
+            maps.append(features)
+        maps.pop()
+        for layer in self.up:
+            features = torch.cat((layer(features).relu(), maps.pop()), 1)
+        out = self.tail(features)
+        return x + out if self.skip else out

@@ -1,0 +1,61 @@
+"""Two-dimensional residual network of the mouse paper."""
+
+from torch import Tensor, nn
+
+from bids_sr.networks.architectures.blocks import glorot, zero
+
+
+class ResidualBlock2d(nn.Module):
+    """Residual block: convolution, ReLU, convolution, ReLU, added to the input.
+
+    Source: mouse-sr, section 2.3.2, interpreted as in `ResidualBlock3d`.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the input (N, width, X, Y) plus the output of the layers."""
+        return x + self.layers(x)
+
+
+class ResNet2d(nn.Module):
+    """Residual network for slices (N, C, X, Y), with ten blocks of 64 channels and 3 x 3 kernels.
+
+    The published size has .74 million parameters. As in `ResNet3d`, one convolution precedes the
+    blocks and one follows them (our choice).
+
+    Parameters
+    ----------
+    channels : int, optional
+        Number of contrasts.
+    width : int, optional
+        Channels of the blocks; 64 in the paper.
+    blocks : int, optional
+        Number of blocks; 10 in the paper.
+    skip : bool, optional
+        Whether the input is added to the output (our choice).
+    """
+
+    def __init__(
+        self, channels: int = 1, *, width: int = 64, blocks: int = 10, skip: bool = False
+    ) -> None:
+        super().__init__()
+        self.skip = skip
+        self.head = nn.Conv2d(channels, width, 3, padding=1)
+        self.body = nn.Sequential(*[ResidualBlock2d(width) for _ in range(blocks)])
+        self.tail = nn.Conv2d(width, channels, 3, padding=1)
+        glorot(self)
+        if skip:
+            zero(self.tail)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return sharpened slices on the same grid, given interpolated slices."""
+        out: Tensor = self.tail(self.body(self.head(x)))
+        return x + out if self.skip else out

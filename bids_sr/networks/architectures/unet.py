@@ -1,0 +1,247 @@
+"""U-Nets: encoder-decoders with plain or gated skip connections.
+
+The plain U-Net follows Ronneberger et al. 2015 (unet), figure 1: two 3x3 convolutions with ReLU
+per level, 64 to 1024 channels, max pooling for downsampling, and 2x2 transposed convolutions for
+upsampling. It has 31.0 million parameters. Our choices: convolutions are zero-padded, so that
+output and input have the same size, and images are zero-padded to sizes that can be halved.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bids_sr.networks.architectures.blocks import zero
+
+OutputLayer = Literal["plain", "sigmoid", "residual"]
+_ImageSizes = Literal["power of two", "multiple"]
+_BlockFactory = Callable[[int, int], nn.Module]
+_Gate = Callable[[int], nn.Module]
+WIDTHS = (64, 128, 256, 512, 1024)
+
+
+def _double_convolution(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Return the block of the original U-Net: two 3x3 convolutions, each with ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(out_channels, out_channels, 3, padding=1),
+        nn.ReLU(),
+    )
+
+
+def _find_padded_side(side: int, levels: int, sizes: _ImageSizes) -> int:
+    """Return the smallest size of at least `side` that can be halved `levels` times.
+
+    At least two voxels remain at the lowest level, as required by instance normalization. The rule
+    "power of two" is from the attention U-Net paper (section 3.2). The rule "multiple" results in
+    a multiple of 2 ** levels, which requires less computation.
+    """
+    step = 2**levels
+    if sizes == "multiple":
+        return max(-(-side // step) * step, 2 * step)
+    return max(1 << (side - 1).bit_length(), 2 * step)
+
+
+class _Merge(nn.Module):
+    """Decoder level: transposed convolution that doubles the grid, skip connection, and block."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, block: _BlockFactory, gate: _Gate | None
+    ) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2)
+        self.gate = None if gate is None else gate(out_channels)
+        self.block = block(2 * out_channels, out_channels)
+
+    def forward(self, features: Tensor, skip: Tensor) -> Tensor:
+        raised = self.up(features)
+        if self.gate is not None:
+            skip = self.gate(raised, skip)
+        return self.block(torch.cat([raised, skip], dim=1))
+
+
+class UNet(nn.Module):
+    """U-Net between images of the same size (N, C, X, Y).
+
+    Parameters
+    ----------
+    channels : int, optional
+        Number of contrasts.
+    widths : Sequence[int], optional
+        Channels of each level, from high to low resolution. There is one level more than poolings.
+    block : Callable[[int, int], torch.nn.Module], optional
+        Function from input and output channels to the convolutions of a level.
+    gate : Callable[[int], torch.nn.Module] | None, optional
+        Function from channels to a module that weights the skip connection, given the upsampled
+        features and the skip connection. None leaves the skip connection unchanged.
+    head : {"plain", "sigmoid", "residual"}, optional
+        "plain": the last convolution is the output; "sigmoid": its sigmoid is the output;
+        "residual": it is added to the input, and its weights are zero at first.
+    sizes : {"power of two", "multiple"}, optional
+        Rule for the padded image size.
+    """
+
+    def __init__(
+        self,
+        channels: int = 1,
+        *,
+        widths: Sequence[int] = WIDTHS,
+        block: _BlockFactory = _double_convolution,
+        gate: _Gate | None = None,
+        head: OutputLayer = "plain",
+        sizes: _ImageSizes = "multiple",
+    ) -> None:
+        super().__init__()
+        self.head, self.sizes = head, sizes
+        self.levels = len(widths) - 1
+        self.first = block(channels, widths[0])
+        self.down = nn.ModuleList(
+            [nn.Sequential(nn.MaxPool2d(2), block(a, b)) for a, b in pairwise(widths)]
+        )
+        self.up = nn.ModuleList(
+            [_Merge(b, a, block, gate) for a, b in reversed(list(pairwise(widths)))]
+        )
+        self.last = nn.Conv2d(widths[0], channels, 1)
+        if head == "residual":
+            zero(self.last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return images of the same size; padding is removed from the output."""
+        rows, columns = x.shape[-2], x.shape[-1]
+        padding = [
+            _find_padded_side(side, self.levels, self.sizes) - side for side in (rows, columns)
+        ]
+        pad_before = [m // 2 for m in padding]
+        padded = functional.pad(
+            x,
+            (pad_before[1], padding[1] - pad_before[1], pad_before[0], padding[0] - pad_before[0]),
+        )
+        features = [self.first(padded)]
+        for step in self.down:
+            features.append(step(features[-1]))
+        decoded = features.pop()
+        for merge in self.up:
+            decoded = merge(decoded, features.pop())
+        out = self.last(decoded)[
+            ..., pad_before[0] : pad_before[0] + rows, pad_before[1] : pad_before[1] + columns
+        ]
+        if self.head == "sigmoid":
+            return torch.sigmoid(out)
+        return x + out if self.head == "residual" else out
+
+
+def normalized_convolution(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Return a block of 3x3 convolution, instance normalization and leaky ReLU.
+
+    The block is described in attention_unet, section 3.3.
+    """
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, padding=1),
+        nn.InstanceNorm2d(out_channels),
+        nn.LeakyReLU(),
+    )
+
+
+def normalized_convolutions(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Return a block of two `normalized_convolution`, as in the code of Li et al. 2022."""
+    return nn.Sequential(
+        *normalized_convolution(in_channels, out_channels),
+        *normalized_convolution(out_channels, out_channels),
+    )
+
+
+class AttentionGate(nn.Module):
+    """Attention gate that multiplies a skip connection by a learned mask between 0 and 1.
+
+    The mask is sigmoid(psi(relu(a(raised) + b(skip)))) with 1x1 convolutions a, b and psi. Source:
+    attention_unet, section 3.7; Oktay et al. 2018, equations 1 and 2.
+
+    Parameters
+    ----------
+    channels : int
+        Number of channels of both inputs.
+    normalized : bool, optional
+        Whether instance normalization follows each of the convolutions, as in the code of Li et
+        al. 2022. It has no weights.
+    """
+
+    def __init__(self, channels: int, *, normalized: bool = False) -> None:
+        super().__init__()
+        self.norm: Callable[[Tensor], Tensor] = (
+            functional.instance_norm if normalized else nn.Identity()
+        )
+        self.from_raised = nn.Conv2d(channels, channels, 1)
+        self.from_skip = nn.Conv2d(channels, channels, 1, bias=False)
+        self.to_mask = nn.Conv2d(channels, 1, 1)
+
+    def mask(self, raised: Tensor, skip: Tensor) -> Tensor:
+        """Return the fraction of the skip connection that passes at each voxel (N, 1, X, Y).
+
+        Parameters
+        ----------
+        raised : Tensor
+            Upsampled features of the level below (N, C, X, Y).
+        skip : Tensor
+            Features of the skip connection (N, C, X, Y).
+        """
+        norm = self.norm
+        joined = torch.relu(norm(self.from_raised(raised)) + norm(self.from_skip(skip)))
+        return torch.sigmoid(norm(self.to_mask(joined)))
+
+    def forward(self, raised: Tensor, skip: Tensor) -> Tensor:
+        """Return the skip connection, weighted by the mask."""
+        return skip * self.mask(raised, skip)
+
+
+def attention_unet(
+    channels: int = 1,
+    *,
+    widths: Sequence[int] = WIDTHS,
+    convolutions: int = 1,
+    normalized_gates: bool = False,
+    head: OutputLayer = "sigmoid",
+    sizes: _ImageSizes = "power of two",
+) -> UNet:
+    """Return a U-Net with attention gates on its skip connections.
+
+    Source: attention_unet (Li et al. 2022), sections 3.3 and 3.7; gates after Oktay et al. 2018.
+    Each level is one 3x3 convolution with instance normalization and leaky ReLU. There are four
+    levels of max pooling and transposed convolution, 64 filters at the highest resolution, a final
+    sigmoid, and gates at 32, 64, 128 and 256 voxels per side for slices of 256 voxels. The network
+    has 16.0 million parameters, fewer than the plain U-Net, as stated for table 1 of the paper. In
+    the code of the authors, each level has two convolutions, and the network has 31.7 million
+    parameters, more than the plain U-Net.
+
+    The following details are not in the paper and are taken from the code of the authors. The
+    number of channels doubles with each level, as in the U-Net. The slope of the leaky ReLU is
+    .01. A gate consists of two 1x1 convolutions, whose sum passes a ReLU and a third 1x1
+    convolution to one channel, so that one mask applies to all channels.
+
+    Parameters
+    ----------
+    channels : int, optional
+        Number of contrasts.
+    widths : Sequence[int], optional
+        Channels of each level, from high to low resolution.
+    convolutions : int, optional
+        Number of convolutions per level, 1 or 2.
+    normalized_gates : bool, optional
+        Whether the convolutions of the gates are normalized, as in the code of the authors.
+    head : {"plain", "sigmoid", "residual"}, optional
+        Output layer (see `UNet`).
+    sizes : {"power of two", "multiple"}, optional
+        Rule for the padded image size, a power of two in the paper.
+    """
+    return UNet(
+        channels,
+        widths=widths,
+        block={1: normalized_convolution, 2: normalized_convolutions}[convolutions],
+        gate=partial(AttentionGate, normalized=normalized_gates),
+        head=head,
+        sizes=sizes,
+    )

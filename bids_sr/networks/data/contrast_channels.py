@@ -1,0 +1,76 @@
+"""Images of several contrasts of one head as channels: scaling, names and training images.
+
+Source: attention_unet, sections 3.1 and 3.2.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bids_sr.io.arrays import Array
+from bids_sr.networks.data.images import TrainingImage
+
+# percentile of brain intensities that becomes 1; the maximum would depend on single bright vessels
+_TOP_PERCENTILE = 99.9
+
+
+def unit_range(image: Array, mask: Array) -> tuple[Array, float]:
+    """Scale an image to [0, 1], with 0 outside the mask, and return it with its scale.
+
+    The 99.9th percentile within the mask becomes 1 (our choice). See attention_unet, section 3.1,
+    for the scaling.
+
+    Parameters
+    ----------
+    image, mask : Array
+        Image and brain mask (X, Y, Z).
+
+    Returns
+    -------
+    tuple[Array, float]
+        Scaled image, and the intensity that became 1.
+
+    Raises
+    ------
+    ValueError
+        If there is no positive intensity within the mask.
+    """
+    inside = np.asarray(mask) > 0
+    top = float(np.percentile(image[inside], _TOP_PERCENTILE)) if inside.any() else 0.0
+    if not np.isfinite(top) or top <= 0:
+        raise ValueError("the image has no positive intensities within the brain mask")
+    return np.where(inside, np.clip(image / np.float32(top), 0, 1), 0).astype(np.float32), top
+
+
+def joined_contrasts(contrasts: Sequence[str]) -> str:
+    """Return the names of contrasts as a single name, in channel order."""
+    return "+".join(contrasts)
+
+
+def contrast_image(
+    fine: Array, coarse: Array, mask: Array, affine: Array, contrasts: Sequence[str], name: str
+) -> TrainingImage:
+    """Return the training image of one head.
+
+    Parameters
+    ----------
+    fine, coarse : Array
+        High- and low-resolution images with contrasts as channels (C, X, Y, Z), from 0 to 1. Both
+        are on the high-resolution grid.
+    mask : Array
+        Brain mask (X, Y, Z).
+    affine : Array
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+    contrasts : Sequence[str]
+        BIDS suffix of each channel.
+    name : str
+        Name of the head for the card.
+    """
+    return TrainingImage(
+        fine=np.asarray(fine, np.float32),
+        coarse=np.asarray(coarse, np.float32),
+        mask=mask,
+        affine=affine,
+        contrast=joined_contrasts(contrasts),
+        name=name,
+    )

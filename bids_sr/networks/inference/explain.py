@@ -1,0 +1,92 @@
+"""Explanations of networks: attention masks of gates, and Grad-CAM of critics.
+
+Neither is evidence of cause: an attention mask shows how much of a skip connection passes a gate,
+and Grad-CAM shows the regions that increased a critic's score.
+"""
+
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bids_sr.networks.architectures.critics import Critic
+from bids_sr.networks.architectures.unet import AttentionGate
+
+
+def attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    """Return the masks of all attention gates for images, from low to high resolution.
+
+    Masks are computed as in attention_unet, sections 3.7 and 4.7.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Image-to-image network, with or without attention gates.
+    images : Tensor
+        Input images (N, C, X, Y).
+
+    Returns
+    -------
+    tuple[Tensor, ...]
+        Mask of each gate (N, 1, X, Y) between 0 and 1, interpolated to the size of the images. The
+        tuple is empty if the network has no `AttentionGate`.
+    """
+    masks: list[Tensor] = []
+
+    def keep(gate: nn.Module, inputs: tuple[Tensor, ...], _out: Tensor) -> None:
+        assert isinstance(gate, AttentionGate)
+        masks.append(gate.mask(*inputs))
+
+    was_training = network.training
+    network.eval()
+    with ExitStack() as hooks, torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, AttentionGate):
+                hooks.callback(module.register_forward_hook(keep).remove)
+        network(images)
+    network.train(was_training)
+    (rows, columns), size = masks[-1].shape[-2:] if masks else (0, 0), images.shape[-2:]
+    # the padding is removed from the masks; the network pads images equally on both sides
+    x, y = (rows - size[0]) // 2, (columns - size[1]) // 2
+    full = (
+        functional.interpolate(mask, size=(rows, columns), mode="bilinear", align_corners=False)
+        for mask in masks
+    )
+    return tuple(mask[..., x : x + size[0], y : y + size[1]] for mask in full)
+
+
+def grad_cam(critic: nn.Module, images: Tensor) -> Tensor:
+    """Return Grad-CAM maps of a critic (N, 1, X, Y), with non-negative values.
+
+    The maps show which features of the images increase the score. Gradients are computed for the
+    score before the sigmoid, because the slope of the sigmoid vanishes if the critic is certain.
+    The maps are interpolated to the size of the images (N, C, X, Y). ValueError is raised if the
+    network is not a `Critic`.
+
+    References
+    ----------
+    Selvaraju et al. 2017, equations 1 and 2; attention_unet, sections 3.7 and 4.8.
+    """
+    if not isinstance(critic, Critic):
+        raise ValueError(
+            f"Grad-CAM requires a network of type Critic, got {type(critic).__name__}"
+        )
+    features: list[Tensor] = []
+    was_training = critic.training
+    critic.eval()
+    hook = critic.features.register_forward_hook(
+        lambda _module, _inputs, out: features.append(out)
+    )
+    try:
+        with torch.enable_grad():
+            score = critic(images.detach().requires_grad_(True)).flatten(1).mean(1).sum()
+            slope = torch.autograd.grad(score, features[0])[0]
+    finally:
+        hook.remove()
+        critic.train(was_training)
+    weight = slope.mean(dim=(-2, -1), keepdim=True)
+    maps = torch.relu((weight * features[0]).sum(1, keepdim=True)).detach()
+    return functional.interpolate(
+        maps, size=images.shape[-2:], mode="bilinear", align_corners=False
+    )

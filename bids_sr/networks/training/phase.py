@@ -1,0 +1,650 @@
+"""Phase of a training: steps, validation scores, checkpoints, and stopping criteria."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bids_sr.io import atomic_files
+from bids_sr.metrics.similarity import ssim
+from bids_sr.networks.data.examples import Batch, Examples, Region
+from bids_sr.networks.data.validation import ScoredWindow, interpolate_windows, validation_windows
+from bids_sr.networks.training.update_steps import Networks, memory_format
+from bids_sr.series import VALIDATION_BASELINES
+from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.training_log import Journal, LogRow
+from bids_sr.sr.recipe import Recipe
+
+
+def flatten_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
+    """Return the moments of an optimizer by name, such as ``prefix.3.exp_avg``.
+
+    The dictionary is empty before the first step.
+    """
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{prefix}.{i}.{key}": torch.as_tensor(value)
+        for i, row in state.items()
+        for key, value in row.items()
+    }
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str
+) -> None:
+    """Restore the moments returned by `flatten_optimizer`."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith(prefix + "."):
+            _, index, key = name.rsplit(".", 2)
+            state.setdefault(int(index), {})[key] = value.clone()
+    optimizer.load_state_dict(
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
+
+
+def write_checkpoint(
+    path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, object]
+) -> None:
+    """Write tensors and JSON values to a file, completely or not at all.
+
+    `values` contains counters, random state and log. DiskFullError is raised if the disk is full.
+    """
+    from safetensors.torch import save
+
+    copies = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    # safetensors' own writer does not report a full disk
+    atomic_files.write_bytes(path, save(copies, metadata={"values": json.dumps(values)}))
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, object]] | None:
+    """Return tensors (on the CPU) and values of a checkpoint, or None if there is none.
+
+    ValueError is raised if the file is damaged or not a checkpoint.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as stream:
+            values = json.loads((stream.metadata() or {})["values"])
+            return {key: stream.get_tensor(key) for key in stream.keys()}, values  # noqa: SIM118 - not a mapping
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: the file is not a valid checkpoint ({error})") from error
+
+
+_LOG = logging.getLogger(__name__)
+TrainingProgress = Callable[[str, int, int], None]
+Clock = Callable[[], float]
+CHECKPOINT_SECONDS = 120.0
+"""Time (s) after which a checkpoint is written, even between validation steps."""
+_SMALLEST_SSIM = 11  # voxels, side of the SSIM window
+_GAIN_DB = 0.005  # dB, smallest change of the score that counts as an improvement
+_LOWER_DB = 0.01  # dB, largest change of the score due to bf16; twice `_GAIN_DB`
+
+
+def _outputs(
+    generator: nn.Module, windows: Sequence[ScoredWindow], lower: bool = False
+) -> list[Tensor]:
+    """Return the generator's output for each window, computed in bf16 if `lower` is true."""
+    generator.eval()
+    try:
+        with (
+            torch.no_grad(),
+            torch.autocast(windows[0].batch.input.device.type, torch.bfloat16, enabled=lower),
+        ):
+            return [generator(window.batch.input).float() for window in windows]
+    finally:  # dropout is enabled again for training, even after an out-of-memory error
+        generator.train()
+
+
+def _error(outputs: Sequence[Tensor], windows: Sequence[ScoredWindow]) -> float:
+    """Return the mean squared error over all windows."""
+    total = weight = 0.0
+    for image, window in zip(outputs, windows, strict=True):
+        batch = window.batch
+        compared_image = image if batch.operator is None else batch.operator.forward(image)
+        broadcast = batch.weight.expand_as(compared_image)
+        total += float((broadcast * (compared_image - batch.target).square()).sum())
+        weight += float(broadcast.sum())
+    return total / max(weight, 1e-12)
+
+
+def _db(error: float) -> float:
+    """Return a mean squared error as a score in dB; higher is better."""
+    return float(-10 * np.log10(max(error, 1e-12)))
+
+
+def _score(nets: Networks, windows: Sequence[ScoredWindow], lower: bool = False) -> float:
+    """Return the score of windows in dB; higher is better.
+
+    The score is the PSNR. For the objective "self", weighted total variation is added to the mean
+    squared error before the conversion to dB.
+    """
+    outputs = _outputs(nets.generator, windows, lower)
+    error = _error(outputs, windows)
+    if nets.recipe.objective == "self":
+        for kind, module, weight in nets.terms:
+            if kind == "tv":
+                values = [
+                    float(module(image, window.batch.target))
+                    for image, window in zip(outputs, windows, strict=True)
+                ]
+                error += weight * float(np.mean(values))
+    return _db(error)
+
+
+def compare_with_interpolations(
+    generator: nn.Module, examples: Examples, windows: Sequence[ScoredWindow]
+) -> dict[str, dict[str, float]]:
+    """Return held-out metrics of the network and of interpolations, for the model card.
+
+    For the objective "self", only the consistency of the network with the acquired data is
+    returned.
+    """
+    outputs = _outputs(generator, windows)
+    if examples.recipe.objective == "self":
+        return {"network": {"consistency_psnr": round(_db(_error(outputs, windows)), 4)}}
+    # every interpolation equals the input at a factor of 1
+    same_grid = all(f == 1 for f in examples.factor)
+    baselines = (
+        {"input": "bspline"} if same_grid else {name: name for name in VALIDATION_BASELINES}
+    )
+    rows = {"network": outputs}
+    rows |= {
+        name: interpolate_windows(examples, baseline, windows)
+        for name, baseline in baselines.items()
+    }
+    return {name: _metrics(images, windows) for name, images in rows.items()}
+
+
+def _metrics(images: Sequence[Tensor], windows: Sequence[ScoredWindow]) -> dict[str, float]:
+    """Return the PSNR (dB), and the SSIM if windows are large enough."""
+    values, counts = [], []
+    for image, window in zip(images, windows, strict=True):
+        inside = window.batch.weight[0, 0].cpu().numpy() > 0
+        if min(image.shape[2:4]) >= _SMALLEST_SSIM and inside.any():
+            for output, target in zip(
+                image[0].cpu().numpy(), window.batch.target[0].cpu().numpy(), strict=True
+            ):
+                values.append(ssim(target, output, data_range=1.0, mask=inside))
+                counts.append(float(inside.sum()))
+    out = {"psnr": round(_db(_error(images, windows)), 4)}
+    return out | ({"ssim": round(float(np.average(values, weights=counts)), 5)} if values else {})
+
+
+class TrainingDiverged(RuntimeError):
+    """Error raised if the training loss is NaN or infinite."""
+
+
+class OutOfDeviceMemory(RuntimeError):
+    """Error raised if device memory is insufficient even for half of the batch."""
+
+
+@dataclass(kw_only=True)
+class _Counters:
+    """Progress of a phase, stored in checkpoints.
+
+    `halved` is true if device memory was insufficient for the recipe's batch size. `moved` is true
+    if the phase continued on another device, with another number of threads, or with another
+    version of torch.
+    """
+
+    iteration: int = 0
+    best_psnr: float = -1e9
+    best_iteration: int = 0
+    looks_without_gain: int = 0
+    rate_factor: float = 1.0
+    looks_since_drop: int = 0
+    halved: bool = False
+    moved: bool = False
+    mixed: bool = False
+    mixed_loss_db: float | None = None
+    seconds: float = 0.0
+    done: str = ""
+    log: list[LogRow] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Phase:
+    """Phase of a training, the search or the refit, with its mutable state.
+
+    Parameters
+    ----------
+    name : str
+        "search" or "refit".
+    training : TrainingRequest
+        Settings of the training.
+    examples : Examples
+        Source of the batches.
+    parts : tuple[Region, ...]
+        Regions used for training.
+    windows : tuple[ScoredWindow, ...]
+        Held-out windows.
+    iterations : int
+        Maximum number of steps.
+    signature : str
+        Identifier that determines whether a checkpoint belongs to this phase.
+    folder : Path
+        Folder of checkpoints and log.
+    second : tuple[ScoredWindow, ...]
+        Windows of a second image pair, scored for the log.
+    deadline : float | None
+        Value of `clock` (s) that stops the phase; None if there is no limit.
+    progress : TrainingProgress | None
+        Function called with phase, iteration and number of iterations.
+    mixed : bool
+        Whether to use bf16 until it affects the score.
+    clock : Clock
+        Function that returns a monotonic time (s).
+    """
+
+    name: str
+    training: TrainingRequest
+    examples: Examples
+    parts: tuple[Region, ...]
+    windows: tuple[ScoredWindow, ...]
+    iterations: int
+    signature: str
+    folder: Path
+    second: tuple[ScoredWindow, ...] = ()
+    deadline: float | None = None
+    progress: TrainingProgress | None = None
+    mixed: bool = False
+    clock: Clock = time.monotonic
+    # windows of training regions, scored for the log
+    trained: tuple[ScoredWindow, ...] = field(init=False)
+    # state: networks, random generator (apart from torch), counters, best weights, and losses
+    # since the last validation step
+    nets: Networks = field(init=False)
+    rng: np.random.Generator = field(init=False)
+    at: _Counters = field(init=False, default_factory=_Counters)
+    best: dict[str, Tensor] = field(init=False, default_factory=dict)
+    losses: list[float] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        training, examples = self.training, self.examples
+        self.nets = Networks(
+            self.recipe,
+            examples.factor,
+            seed=training.random_seed,
+            device=training.device,
+            vgg_weights=training.vgg_weights,
+            channels=examples.channels,
+            ndim=examples.ndim,
+            start=None if training.start is None else training.start.generator.state_dict(),
+            companions=None if training.start is None else training.start.companions,
+        )
+        self.rng = np.random.default_rng([training.random_seed, len(self.parts)])
+        # the loss is the only score if there are no high-resolution images
+        self.trained = (
+            () if self.recipe.objective == "self" else validation_windows(examples, self.parts)
+        )
+        self.at.mixed = self.mixed and bool(self.windows or self.trained)
+
+    @property
+    def recipe(self) -> Recipe:
+        """Recipe of the training."""
+        return self.examples.recipe
+
+    @property
+    def checkpoint(self) -> Path:
+        """Checkpoint file for resuming the phase after an interruption or the time limit."""
+        return self.folder / f"{self.name}.checkpoint.safetensors"
+
+    @property
+    def by_loss(self) -> bool:
+        """Whether the score is the training loss, because nothing is held out.
+
+        The loss is averaged since the last validation step.
+        """
+        return not (self.windows or self.recipe.has_adversarial_loss) and self.name == "search"
+
+    @property
+    def scored(self) -> bool:
+        """Whether validation steps have a score, from held-out windows or the training loss."""
+        return bool(self.windows) or self.by_loss
+
+    @property
+    def chosen(self) -> bool:
+        """Whether the weights with the best score are kept, rather than the last weights."""
+        return self.scored and self.recipe.keep == "best"
+
+    @property
+    def kept_iteration(self) -> int:
+        """Number of training steps of the kept weights."""
+        return self.at.best_iteration if self.chosen else self.at.iteration
+
+    @property
+    def batch_size(self) -> int:
+        """Number of examples per step, halved if device memory was insufficient."""
+        return max(1, self.recipe.batch // 2) if self.at.halved else self.recipe.batch
+
+    def draw(self) -> Batch:
+        """Draw the next batch."""
+        batch = self.examples.batch(
+            self.rng,
+            self.parts,
+            iteration=self.at.iteration,
+            seed=self.training.random_seed,
+            size=self.batch_size,
+        )
+        return replace(
+            batch, input=batch.input.contiguous(memory_format=memory_format(self.examples.ndim))
+        )
+
+    def step(self) -> dict[str, float]:
+        """Run one training step, and return losses and learning rate for the log."""
+        recipe = self.recipe
+        batch = self.draw()
+        rate = self.nets.set_rate(self.at.iteration, self.at.rate_factor)
+        with torch.autocast(batch.input.device.type, torch.bfloat16, enabled=self.at.mixed):
+            fake = self.nets.generator(batch.input)
+        fake = fake.float()
+        parts: dict[str, float] = {}
+        adversarial = "critic" in self.nets.nets and self.at.iteration >= recipe.adversarial_from
+        for k in range(recipe.critic_steps if adversarial else 0):
+            parts |= (
+                self.nets.critics_step(batch, fake, lower=self.at.mixed)
+                if k == 0
+                else self.nets.critics_step(self.draw(), lower=self.at.mixed)
+            )
+        parts |= self.nets.generators_step(batch, fake, adversarial)
+        if self.by_loss:
+            self.losses.append(parts["loss"])
+        return parts | {"learning_rate": rate}
+
+    def run(self) -> None:
+        """Train to the end or the deadline, starting from a checkpoint if one exists.
+
+        The deadline does not change the state that is resumed: the checkpoint is written before
+        the last weights are scored, and without `done`.
+        """
+        self._resume()
+        written = self.clock()
+        started = written - self.at.seconds
+        journal = Journal(self.folder, self.name, after=_last_iteration(self.at.log))
+        while not self.at.done:
+            parts = self._try_step()
+            self.at.iteration += 1
+            if not all(map(np.isfinite, parts.values())):
+                raise TrainingDiverged(
+                    f"{self.name}: the training loss is NaN or infinite in iteration "
+                    f"{self.at.iteration}. {_likely_cause(parts, self.at)}. {self._last_good}."
+                )
+            current_time = self.clock()
+            self.at.seconds = current_time - started
+            is_late = self.deadline is not None and current_time > self.deadline
+            is_validation = (
+                self.at.iteration % self.recipe.look_every == 0
+                or self.at.iteration == self.iterations
+            )
+            if is_validation:
+                self._validate(parts)
+                self.at.done = self._find_end_reason()
+            if is_validation or is_late or current_time - written >= CHECKPOINT_SECONDS:
+                self._keep(journal if is_validation else None)
+                written = current_time
+            if is_late and not self.at.done:
+                if not is_validation:
+                    self._validate(parts)
+                    self._write_log(journal)
+                self.at.done = "time"
+            if self.progress is not None:
+                self.progress(self.name, self.at.iteration, self.iterations)
+        journal.close()
+
+    def _try_step(self) -> dict[str, float]:
+        """Run a training step, with half the batch size if device memory is insufficient."""
+        try:
+            return self.step()
+        except torch.cuda.OutOfMemoryError as error:
+            size = self.batch_size
+            if self.at.halved or size == 1:
+                raise self._no_room(
+                    f"a batch size of {size}, which is half of the original batch size,"
+                    if self.at.halved
+                    else f"a batch size of {size}"
+                ) from error
+        self.at.halved = True
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        _LOG.warning(
+            "%s: device memory is insufficient for a batch size of %d. Training continues "
+            "with a batch size of %d.",
+            self.name,
+            size,
+            size // 2,
+        )
+        return self._try_step()
+
+    @property
+    def _last_good(self) -> str:
+        """Sentence about the last valid checkpoint, for error messages."""
+        text = f"The last valid checkpoint is {self.checkpoint}"
+        return text if self.checkpoint.exists() else "No checkpoint was written"
+
+    def _no_room(self, demand: str) -> OutOfDeviceMemory:
+        """Return the error for insufficient device memory."""
+        return OutOfDeviceMemory(
+            f"{self.name}: device memory is insufficient for {demand} in iteration "
+            f"{self.at.iteration + 1}. {self._last_good}. Train on the CPU with --device cpu, "
+            "or free device memory."
+        )
+
+    def _validate(self, parts: dict[str, float]) -> None:
+        """Score held-out data or the training loss, keep the best weights, and log the scores.
+
+        Windows of training regions and of a second pair are scored for the log only, with one
+        exception: if nothing is held out, mixed precision is tested on windows of training
+        regions.
+        """
+        at, recipe = self.at, self.recipe
+        row: dict[str, str | float] = {"phase": self.name, "iteration": at.iteration, **parts}
+        if self.scored:
+            try:
+                score = (
+                    _score(self.nets, self.windows)
+                    if self.windows
+                    else _db(float(np.mean(self.losses)))
+                )
+            except torch.cuda.OutOfMemoryError as error:
+                raise self._no_room("the held-out data") from error
+            row["psnr"] = score
+            self.losses = []
+            has_improved = score > at.best_psnr + _GAIN_DB
+            at.looks_without_gain = 0 if has_improved else at.looks_without_gain + 1
+            at.looks_since_drop = 0 if has_improved else at.looks_since_drop + 1
+            if has_improved:
+                at.best_psnr, at.best_iteration = score, at.iteration
+            if recipe.schedule == "plateau" and at.looks_since_drop >= recipe.plateau_patience:
+                at.rate_factor = at.rate_factor * recipe.plateau_factor
+                at.looks_since_drop = 0
+        row |= self._compute_logged_scores()
+        checked = "psnr" if self.windows else "psnr_trained_slices"
+        if at.mixed and checked in row:
+            self._check_precision(self.windows or self.trained, float(row[checked]))
+        if not self.chosen or at.best_iteration == at.iteration:
+            self.best = {
+                key: value.detach().clone()
+                for key, value in self.nets.generator.state_dict().items()
+            }
+        at.log.append(row)
+
+    def _compute_logged_scores(self) -> dict[str, float]:
+        """Return the PSNR (dB) of whole slices that is only logged, by column."""
+        scores: dict[str, float] = {}
+        for column, windows in (
+            ("psnr_trained_slices", self.trained),
+            ("psnr_second_pair", self.second),
+        ):
+            # whole slices may not fit into device memory even if training on patches is possible
+            with suppress(torch.cuda.OutOfMemoryError):
+                if windows:
+                    scores[column] = _db(_error(_outputs(self.nets.generator, windows), windows))
+        return scores
+
+    def _check_precision(self, windows: Sequence[ScoredWindow], full: float) -> None:
+        """Permanently disable mixed precision if it affects the score.
+
+        `full` is the score of the windows in fp32 (dB).
+        """
+        lower = _score(self.nets, windows, lower=True)
+        self.at.mixed_loss_db = round(full - lower, 4)
+        if abs(full - lower) > _LOWER_DB:
+            self.at.mixed = False
+            _LOG.info(
+                "%s: mixed precision (bf16) changes the score by %.3g dB, so training "
+                "continues in single precision (fp32).",
+                self.name,
+                full - lower,
+            )
+
+    def _find_end_reason(self) -> str:
+        """Return the reason for the end of the phase, or "" if it continues."""
+        patience = self.recipe.patience
+        if self.at.iteration >= self.iterations:
+            return "iterations"
+        if self.chosen and patience is not None and self.at.looks_without_gain >= patience:
+            return "plateau"
+        return ""
+
+    def _keep(self, journal: Journal | None) -> None:
+        """Write the checkpoint and, at a validation step, the log.
+
+        If the disk is full, training continues without a new checkpoint.
+        """
+        tensors = {f"best.{k}": v for k, v in self.best.items()}
+        tensors |= {f"{kind}_rng": state for kind, state in _torch_states(self.training.device)}
+        for name, optimizer in self.nets.optimizers.items():
+            tensors |= {f"{name}.{k}": v for k, v in self.nets.nets[name].state_dict().items()}
+            tensors |= flatten_optimizer(optimizer, f"{name}_optimizer")
+        values = {
+            "signature": self._continued_by,
+            "rng": self.rng.bit_generator.state,
+            "progress": asdict(self.at),
+            "losses": self.losses,
+            "computed_by": self._computed_by,
+        }
+        try:
+            write_checkpoint(self.checkpoint, tensors, values)
+            if journal is not None:
+                journal.add(self.at.log)
+        # this warning replaces the error message, which asks the user to repeat the command
+        except atomic_files.DiskFullError:
+            _LOG.warning(
+                "%s: the checkpoint %s could not be written because the disk is full (%s). "
+                "Training continues, but if it is interrupted, it can only resume from an "
+                "earlier checkpoint.",
+                self.name,
+                self.checkpoint,
+                atomic_files.free_text(self.checkpoint),
+            )
+
+    def _write_log(self, journal: Journal) -> None:
+        """Write the log after the deadline.
+
+        Its last row is missing from the checkpoint, so a resumed phase discards this row.
+        """
+        with suppress(atomic_files.DiskFullError):
+            journal.add(self.at.log)
+
+    @property
+    def _continued_by(self) -> str:
+        """Signature, extended by the checksums of networks that compute features for the loss."""
+        features = [
+            getattr(module, "checksum", "")
+            for kind, module, _ in self.nets.terms
+            if kind == "perceptual"
+        ]
+        return "-".join([self.signature, *features])
+
+    @property
+    def _computed_by(self) -> str:
+        """Device, number of threads and torch version, which affect the last digits of results."""
+        device, threads = self.training.device, self.training.omp_nthreads
+        return f"{device}, {threads} threads, torch {torch.__version__}"
+
+    def _resume(self) -> None:
+        """Restore the state from the checkpoint if it belongs to this phase."""
+        try:
+            checkpoint = read_checkpoint(self.checkpoint)
+        except ValueError as error:
+            _LOG.warning("%s. Training of %s starts from the beginning.", error, self.name)
+            return
+        if checkpoint is None or checkpoint[1].get("signature") != self._continued_by:
+            return
+        tensors, values = checkpoint
+        for name, optimizer in self.nets.optimizers.items():
+            self.nets.nets[name].load_state_dict(_part(tensors, f"{name}."))
+            restore_optimizer(optimizer, tensors, f"{name}_optimizer")
+        self.best = _part(tensors, "best.")
+        state, progress, losses = values["rng"], values["progress"], values["losses"]
+        assert isinstance(state, dict)
+        assert isinstance(progress, dict)
+        assert isinstance(losses, list)
+        self.rng.bit_generator.state = state
+        torch.set_rng_state(tensors["torch_rng"])
+        if "cuda_rng" in tensors and self.training.device.startswith("cuda"):
+            torch.cuda.set_rng_state(tensors["cuda_rng"], self.training.device)
+        self.at = _Counters(**progress)
+        self.at.moved |= values["computed_by"] != self._computed_by
+        self.losses = losses
+        _LOG.info("Training of %s resumes at iteration %d.", self.name, self.at.iteration)
+
+
+def _likely_cause(parts: Mapping[str, float], at: _Counters) -> str:
+    """Return a sentence about the likely cause of an invalid loss."""
+    invalid_terms = [
+        name for name, value in parts.items() if not np.isfinite(value) and name != "loss"
+    ]
+    losses = [float(row["loss"]) for row in at.log if "loss" in row]
+    if not losses and at.iteration <= 1:
+        cause = (
+            "The loss was invalid in the first step, so the images or the initial weights contain "
+            "values that are too large"
+        )
+    elif not losses:
+        cause = (
+            "The loss became invalid before the first validation, so the first steps were too "
+            "large. Try a lower learning rate"
+        )
+    elif invalid_terms and all(
+        "critic" in name or name == "adversarial" for name in invalid_terms
+    ):
+        cause = (
+            "The critic diverged. Try a lower learning rate for the critic, or a lower weight for "
+            "the adversarial loss"
+        )
+    else:
+        cause = (
+            f"The loss was {losses[-1]:.3g} at the last validation (lowest loss: "
+            f"{min(losses):.3g}), so the training steps are too large. Try a lower learning rate "
+            "or gradient clipping"
+        )
+    return f"{cause} (invalid loss terms: {', '.join(invalid_terms)})" if invalid_terms else cause
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names have a prefix, without this prefix."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _torch_states(device: str) -> Iterator[tuple[str, Tensor]]:
+    """Yield the random states of torch on the CPU and, if used, on the GPU."""
+    yield "torch", torch.get_rng_state()
+    if device.startswith("cuda"):
+        yield "cuda", torch.cuda.get_rng_state(device)
+
+
+def _last_iteration(log: Sequence[LogRow]) -> int:
+    """Return the iteration of the last row, or 0 for an empty log."""
+    return int(log[-1]["iteration"]) if log else 0

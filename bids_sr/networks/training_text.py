@@ -1,0 +1,361 @@
+"""Sentences about trainings for the methods text.
+
+`training_sentences` describes completed trainings, based on model cards. `write_planned_sentences`
+describes trainings that have not ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from bids_sr.networks.missing_features import missing_features
+from bids_sr.sr.loss_words import loss_in_words
+from bids_sr.sr.method import Method
+from bids_sr.sr.models.card import ModelCard
+from bids_sr.sr.models.training_record import PhaseRecord, TrainingRecord, read_training
+
+_MAX_LISTED_CHANGES = 8  # largest number of settings that are listed individually
+
+
+def training_sentences(cards: Sequence[ModelCard]) -> str:
+    """Return sentences about recipe, loss, steps and end of the trainings of models.
+
+    Models with equal trainings share their sentences. If their numbers of steps differ, a range is
+    reported.
+
+    Parameters
+    ----------
+    cards : Sequence[ModelCard]
+        Cards of models of one method, at least one. Prior SD maps are not supported.
+
+    Returns
+    -------
+    str
+        Sentences for the methods text, in the past tense.
+    """
+    records_by_facts: dict[tuple[object, ...], list[TrainingRecord]] = {}
+    for record in map(read_training, cards):
+        records_by_facts.setdefault(_select_common_facts(record), []).append(record)
+    if len(records_by_facts) == 1:
+        return " ".join(_sentences(next(iter(records_by_facts.values()))))
+    return " ".join(
+        f"The following applies to {len(records)} of {len(cards)} models."
+        f" {' '.join(_sentences(records))}"
+        for records in records_by_facts.values()
+    )
+
+
+def write_planned_sentences(
+    method: Method, recipe: str, *, features: bool, minutes: float | None
+) -> str:
+    """Return sentences about a training that has not ended, in the future tense.
+
+    Parameters
+    ----------
+    method : Method
+        Method to train.
+    recipe : str
+        Name of the recipe, such as ``fast`` or ``paper``.
+    features : bool
+        Whether VGG-19 weights are available.
+    minutes : float | None
+        Time limit of the training (min); None if there is no limit.
+
+    Returns
+    -------
+    str
+        Sentences; "" if no facts are known in advance.
+    """
+    reason = "" if features else missing_features(method, recipe)
+    out = []
+    if reason:
+        out.append(
+            f"The loss function of {method.name} will not include VGG-19 features: {reason}."
+        )
+    if minutes is not None:
+        latest = f"after {minutes:g} minutes if it has not ended before"
+        out.append(f"Training of {method.name} will be stopped {latest}.")
+    return " ".join(out)
+
+
+def data_text(cards: Sequence[ModelCard]) -> str:
+    """Return a noun phrase for the training data, based on model cards.
+
+    An example is "1 pair of high- and low-resolution images (T2starw)".
+    """
+    first = read_training(cards[0])
+    contrast = f"({first.contrast})"
+    if not first.images:
+        return f"images {contrast} that are not listed in the model card"
+    count = images_text(cards)
+    is_plural = count != "1"
+    if first.unsupervised:
+        noun = "volumes" if is_plural else "volume"
+        return f"{count} acquired {noun} {contrast}, without a high-resolution image"
+    if first.paired:
+        noun = "pairs" if is_plural else "pair"
+        return f"{count} {noun} of high- and low-resolution images {contrast}"
+    if is_plural:
+        return f"{count} images {contrast} and low-resolution images computed from them"
+    return f"{count} image {contrast} and a low-resolution image computed from it"
+
+
+def images_text(cards: Sequence[ModelCard]) -> str:
+    """Return the number of training images of models, as a number or a range."""
+    return _range(len(read_training(card).images) or 1 for card in cards)
+
+
+def _select_common_facts(record: TrainingRecord) -> tuple[object, ...]:
+    """Return the facts that models must share to be described by the same sentences."""
+    phases = tuple(
+        (phase.name, phase.name == "search" and phase.planned, phase.ended_by, phase.complete)
+        for phase in record.phases
+    )
+    return (
+        record.recipe,
+        record.seed,
+        phases,
+        record.held_out,
+        record.patience,
+        record.phases != () and record.kept_step < record.phases[-1].steps,
+        tuple(record.losses.items()),
+        record.adversarial_acted,
+        record.features_off,
+        record.stand_ins,
+        str(record.changed),
+        record.other_changes,
+        str(record.started_from),
+        record.sloppy,
+        record.irreproducible,
+        record.as_published,
+    )
+
+
+def _sentences(records: Sequence[TrainingRecord]) -> list[str]:
+    """Return the sentences that models share."""
+    first = records[0]
+    return [
+        *_recipe_sentences(first),
+        *_start_sentences(first),
+        *_loss_sentences(first),
+        *_end_sentences(records),
+    ]
+
+
+def _recipe_sentences(record: TrainingRecord) -> list[str]:
+    """Return sentences about the recipe and about settings that differ from the recipe."""
+    seed = "" if record.seed is None else f" (random seed {record.seed})"
+    out = [
+        f"Training of {record.name} followed the recipe {record.recipe}{seed}{_whose(record)}."
+        f"{_steps_text(record)}"
+    ]
+    if record.sloppy:
+        out.append("The training was limited to a few steps to test the program (--sloppy).")
+    if record.changed or record.other_changes:
+        out.append(f"The following settings differed from this recipe: {_changes_text(record)}.")
+    return out
+
+
+def _whose(record: TrainingRecord) -> str:
+    """Return a clause about the origin of a recipe's settings, to follow its name."""
+    method = record.method
+    if record.as_published:
+        return (
+            ", with the published settings, losses and number of steps, as far as these are"
+            " reported in the publication"
+        )
+    if method is None:
+        return ""
+    if record.recipe == "paper":
+        return ", with the settings of the original paper, as far as these are reported"
+    if record.recipe_known and "paper" in method.recipes:
+        return ", which was defined by the bids-sr developers and differs from the original paper"
+    return ", which was defined by the bids-sr developers"
+
+
+def _steps_text(record: TrainingRecord) -> str:
+    """Return a sentence that compares the number of steps with the paper, or ""."""
+    method = record.method
+    if (
+        method is None
+        or record.as_published
+        or record.recipe == "paper"
+        or not record.recipe_known
+        or "paper" not in method.recipes
+    ):
+        return ""
+    recipe, paper = method.recipes[record.recipe], method.recipes["paper"]
+    if recipe.steps == paper.steps:
+        return ""
+    return (
+        f" This recipe has at most {recipe.steps:,} training steps, compared with {paper.steps:,}"
+        " in the paper."
+    )
+
+
+def _changes_text(record: TrainingRecord) -> str:
+    """Return the settings that differ from the recipe, with both values."""
+    listed = [
+        f"{name} ({_value(value)} instead of {_value(original)})"
+        for name, (value, original) in record.changed.items()
+    ]
+    n_omitted = len(listed) - _MAX_LISTED_CHANGES
+    parts = listed[:_MAX_LISTED_CHANGES] + [f"{n_omitted} more settings"] * (n_omitted > 0)
+    parts += ["settings of the network or the loss listed in the model card"] * (
+        record.other_changes and not listed
+    )
+    return ", ".join(parts)
+
+
+def _value(value: object) -> str:
+    """Return the value of a setting in words."""
+    if value is None:
+        return "none"
+    return f"{value:,g}" if isinstance(value, float) else str(value)
+
+
+def _start_sentences(record: TrainingRecord) -> list[str]:
+    """Return a sentence about the initial weights; empty if they were random."""
+    start = record.started_from
+    if not start:
+        return []
+    layers = (
+        ""
+        if record.layers_trained is None
+        else f". Only the last {record.layers_trained} layers with weights were trained"
+    )
+    return [
+        f"Training was initialized with the weights of another {start['method']} model (recipe"
+        f" {start['recipe']}, {start['contrast']}, SHA-256"
+        f" {start['weights_sha256'][:12]}…){layers}."
+    ]
+
+
+def _loss_sentences(record: TrainingRecord) -> list[str]:
+    """Return sentences about active and inactive terms of the loss."""
+    out = []
+    active_losses = {
+        name: weight
+        for name, weight in record.losses.items()
+        if record.adversarial_acted or not name.startswith("adversarial:")
+    }
+    if active_losses:
+        out.append(f"The loss function of {record.name} was {_sum_text(active_losses, record)}.")
+    if record.adversarial_acted and record.adversarial_from:
+        pretraining_losses = {
+            name: active_losses[name] for name in record.pretrained_by if name in active_losses
+        }
+        out.append(
+            f"During the first {record.adversarial_from:,} steps (pre-training), the loss"
+            f" function of {record.name} was {_sum_text(pretraining_losses, record)}."
+        )
+    if record.has_adversarial_loss and not record.adversarial_acted:
+        out.append(
+            f"The adversarial loss of {record.name} starts after the first"
+            f" {record.adversarial_from:,} steps and therefore did not contribute to the final"
+            " weights."
+        )
+    if record.inspected_critic:
+        out.append(
+            f"A critic was trained together with {record.name} for inspection only and did not"
+            " contribute to the loss function."
+        )
+    if record.features_off:
+        replacement = " plus ".join(map(loss_in_words, record.stand_ins))
+        replacement_text = f"; {replacement} replaced these features" if replacement else ""
+        out.append(
+            f"The VGG-19 feature loss of this recipe was not used for {record.name}, because no"
+            f" VGG-19 weights were provided{replacement_text}."
+        )
+    return out
+
+
+def _sum_text(losses: Mapping[str, float], record: TrainingRecord) -> str:
+    """Return the loss as a sum of weighted terms, in decreasing order of weight."""
+    terms = [
+        f"{'' if weight == 1 else f'{weight:g} × '}{_term(name, unsupervised=record.unsupervised)}"
+        for name, weight in sorted(losses.items(), key=lambda item: -item[1])
+    ]
+    return " plus ".join(terms)
+
+
+def _term(name: str, *, unsupervised: bool) -> str:
+    """Return a noun phrase for a loss term, given its name in a model card (``KIND:CLASS``)."""
+    comparison = " between the downsampled output and the acquired volume"
+    is_error = unsupervised and name.startswith("content:")
+    return loss_in_words(name) + comparison * is_error
+
+
+def _end_sentences(records: Sequence[TrainingRecord]) -> list[str]:
+    """Return sentences about number of steps, reason for the end, and kept weights."""
+    first = records[0]
+    if not first.phases:
+        return []
+    trainings = f" in each of {len(records)} trainings" if len(records) > 1 else ""
+    out = []
+    if len(first.phases) == 1:
+        end = _end_text([record.phases[0] for record in records], first)
+        out.append(f"{end}{trainings}; {_describe_stored_weights(records)}.")
+    else:
+        search, refit = ([record.phases[k] for record in records] for k in (0, 1))
+        steps = _range(phase.planned or phase.steps for phase in refit)
+        out.append(
+            f"To determine the number of training steps ({steps}), {first.name} was first trained"
+            f" without the held-out slices. {_end_text(search, first)}{trainings}."
+        )
+        done = _range(phase.steps for phase in refit)
+        sentence = f"The network {first.name} was then retrained on all slices"
+        out.append(
+            f"{sentence}. The time limit stopped this training after {done} of {steps} steps."
+            if first.phases[1].ended_by == "time"
+            else f"{sentence} for {done} steps."
+        )
+    if first.irreproducible:
+        reason = first.irreproducible
+        out.append(f"The weights of {first.name} cannot be reproduced exactly ({reason}).")
+    return out
+
+
+def _end_text(phases: Sequence[PhaseRecord], record: TrainingRecord) -> str:
+    """Return a clause about the steps of phases that ended for the same reason."""
+    first = phases[0]
+    training = f"Training of {record.name}"
+    done = _range(phase.steps for phase in phases)
+    planned = "" if first.planned is None else f" of {first.planned:,}"
+    if all(phase.complete for phase in phases):
+        return f"{training} was completed after all {done} steps"
+    if first.ended_by == "time":
+        return f"{training} was stopped by the time limit after {done}{planned} steps"
+    if first.ended_by == "plateau":
+        score = "score on the held-out slices" if record.held_out else "training loss"
+        looks = "" if record.patience is None else f" for {record.patience} validations"
+        at_most = planned.replace(" of ", " of at most ")
+        return (
+            f"{training} ended early, after {done}{at_most} steps, because the {score} had not"
+            f" improved{looks}"
+        )
+    return f"{training} took {done}{planned} steps"
+
+
+def _describe_stored_weights(records: Sequence[TrainingRecord]) -> str:
+    """Return a clause about the step of the stored weights."""
+    first = records[0]
+    if first.kept_step >= first.phases[-1].steps:
+        return "the weights of the last step were used"
+    step = _range(record.kept_step for record in records)
+    reason = (
+        "had the best score on the held-out slices"
+        if first.held_out
+        else "had the smallest training loss"
+    )
+    return f"the weights of step {step}, which {reason}, were used"
+
+
+def _range(values: Iterable[int]) -> str:
+    """Return the smallest and the largest number as text, or a single number if all are equal.
+
+    >>> _range([400, 350]), _range([1200])
+    ('350 to 400', '1,200')
+    """
+    low, *_, high = sorted(values) * 2
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

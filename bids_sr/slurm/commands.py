@@ -1,0 +1,255 @@
+"""Calls of SLURM commands, always by argument lists and never through a shell."""
+
+import getpass
+import math
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+
+from bids_sr.config import UsageError
+
+_BY_STATE = {
+    "OUT_OF_MEMORY": "memory",
+    "TIMEOUT": "time",
+    "DEADLINE": "time",
+    "CANCELLED": "cancelled",
+    "PREEMPTED": "node",
+    "NODE_FAIL": "node",
+    "BOOT_FAIL": "node",
+    "COMPLETED": "unseen",
+    "UNKNOWN": "unknown",
+    "": "unknown",
+}
+_BY_EXIT = {126: "absent", 127: "absent", 130: "interrupted", 137: "killed", 143: "killed"}
+_MESSAGES = (  # messages of slurmstepd in the log of a task, and the states that they report
+    ("DUE TO TIME LIMIT", "TIMEOUT"),
+    ("oom-kill event", "OUT_OF_MEMORY"),
+    ("oom_kill event", "OUT_OF_MEMORY"),
+    ("exceeded memory limit", "OUT_OF_MEMORY"),
+    ("exceeded job memory limit", "OUT_OF_MEMORY"),
+    ("DUE TO NODE FAILURE", "NODE_FAIL"),
+    ("DUE TO PREEMPTION", "PREEMPTED"),
+    (" CANCELLED AT ", "CANCELLED"),
+)
+
+
+def get_code(state: str, exit_code: int | None = None) -> str:
+    """Return the reason why a job failed, from its SLURM state or otherwise from its exit code.
+
+    `exit_code` is the exit code of the shell: 128 plus the signal number for a process that was
+    ended by a signal.
+
+    >>> get_code("CANCELLED+"), get_code("FAILED", 137), get_code("FAILED")
+    ('cancelled', 'killed', 'crashed')
+    """
+    return _BY_STATE.get(state.rstrip("+")) or _BY_EXIT.get(exit_code or 1, "crashed")
+
+
+def message_state(line: str) -> str:
+    """Return the SLURM state, such as ``TIMEOUT``, in a line of a log.
+
+    The result is "" if SLURM did not write the line.
+    """
+    texts = _MESSAGES if line.startswith("slurmstepd") else ()
+    return next((state for text, state in texts if text in line), "")
+
+
+QUEUE_FORMAT = "%i|%T|%r"
+"""Format of ``squeue``: job number (``12_3`` for a task), state, and reason."""
+ACTIVE = frozenset(
+    {
+        "PENDING",
+        "CONFIGURING",
+        "RUNNING",
+        "COMPLETING",
+        "SUSPENDED",
+        "STOPPED",
+        "REQUEUED",
+        "REQUEUE_FED",
+        "REQUEUE_HOLD",
+        "RESV_DEL_HOLD",
+        "RESIZING",
+        "SIGNALING",
+        "SPECIAL_EXIT",
+        "STAGE_OUT",
+    }
+)
+"""States of jobs that are pending or running."""
+_SECONDS = 120.0
+_AT_ONCE = 500  # jobs or names per command line
+_OF_THE_SUBMITTER = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
+_PEAK = re.compile(r"^([\d_]+)\..*\|([\d.]+)M$", re.MULTILINE)
+_NUMBER = re.compile(r"\d+")
+_LARGEST = re.compile(r"^MaxArraySize\s*=\s*(\d+)", re.MULTILINE)
+
+
+class SlurmError(UsageError):
+    """Error of a SLURM command, with its message as the reason."""
+
+    code = "slurm"
+
+
+def call(
+    program: str, *arguments: str, seconds: float | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run a SLURM command; a command that times out counts as failed.
+
+    The command runs in a separate session, so that Ctrl-C does not interrupt it between submission
+    and report. Most SLURM variables of a surrounding job, such as its memory and processors, are
+    removed from the environment. The user name is added, because plugins of some sites need it.
+
+    Parameters
+    ----------
+    program : str
+        Name of the command; further arguments are passed to the command.
+    seconds : float | None, optional
+        Time limit (s), after which the exit code is 1 and the error output a message; None uses
+        120 s.
+
+    Raises
+    ------
+    SlurmError
+        The command does not exist.
+    """
+    seconds = _SECONDS if seconds is None else seconds
+    if shutil.which(program) is None:
+        fix = "run the command on a login node, use --print-only, or omit --use-plugin"
+        raise SlurmError(
+            f"the command {program} was not found",
+            "SLURM is not installed on this computer",
+            fix,
+        )
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # the user is not in the user database
+        name = str(os.getuid())
+    variables = {
+        k: v for k, v in os.environ.items() if k[:6] != "SLURM_" or k in _OF_THE_SUBMITTER
+    }
+    command = [program, *arguments]
+    try:
+        return subprocess.run(
+            command,
+            env={"LOGNAME": name, "USER": name, **variables, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            start_new_session=True,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(
+            command, 1, "", f"the command timed out after {seconds:.0f} s"
+        )
+
+
+def submit(arguments: Sequence[str]) -> str:
+    """Submit a script and return the number of the job.
+
+    Raises
+    ------
+    SlurmError
+        SLURM rejects the script, or does not return a number.
+    """
+    out = _run("sbatch", *arguments)
+    number = job_number(out)
+    if _NUMBER.fullmatch(number) is None:
+        fix = "use squeue to check whether the job was submitted"
+        raise SlurmError("sbatch did not return a job number", out.strip() or "no output", fix)
+    return number
+
+
+def job_number(output: str) -> str:
+    """Return the job number in the output of ``sbatch --parsable``, without a cluster name."""
+    return output.strip().rpartition("\n")[2].partition(";")[0]
+
+
+def queue(job_names: Sequence[str]) -> dict[str, str]:
+    """Return the state of each job by number, including recently ended jobs.
+
+    Array tasks have numbers such as ``12_3``.
+    """
+    states: dict[str, str] = {}
+    options = ("--noheader", "--array", "--all", "--states=all", f"--format={QUEUE_FORMAT}")
+    for names in chunks(job_names):
+        listed = rows(_run("squeue", *options, f"--name={','.join(names)}"))
+        states.update({job: state for job, state, _ in listed})
+    return states
+
+
+def peak_memory_mb(jobs: Sequence[str]) -> dict[str, int]:
+    """Return the peak memory (MiB) of jobs by number, if SLURM's accounting knows it.
+
+    The value is from the largest step of each job (``12_3`` for a task). The result is empty
+    without accounting.
+    """
+    if not jobs or shutil.which("sacct") is None:
+        return {}
+    options = ("--noheader", "--parsable2", "--units=M", "--format=JobID,MaxRSS")
+    text = call("sacct", *options, f"--jobs={','.join(jobs)}").stdout
+    sizes = sorted((float(size), job) for job, size in _PEAK.findall(text))
+    return {job: math.ceil(size) for size, job in sizes}
+
+
+def rows(listed: str) -> list[list[str]]:
+    """Return the cells of all lines with three columns in the output of ``squeue``."""
+    lines = (line.split("|", 2) for line in listed.splitlines())
+    return [[cell.strip() for cell in line] for line in lines if len(line) == 3]
+
+
+def cancel(jobs: Iterable[str]) -> None:
+    """Cancel jobs and tasks (``12_3``).
+
+    Raises
+    ------
+    SlurmError
+        The command fails.
+    """
+    for group in chunks(list(jobs)):
+        _run("scancel", *group)
+
+
+def read_largest_index() -> int | None:
+    """Return the largest possible task number, or None if SLURM does not report it."""
+    match = _LARGEST.search(_run("scontrol", "show", "config"))
+    return int(match[1]) - 1 if match else None
+
+
+def counts_shared_memory() -> bool:
+    """Return whether SLURM may count shared memory for each process in memory limits.
+
+    The result is also True if SLURM does not report its configuration.
+    """
+    if shutil.which("scontrol") is None:
+        return True
+    config = call("scontrol", "show", "config").stdout
+    return "JobAcctGather" not in config or (
+        "OverMemoryKill" in config
+        and "UsePss" not in config
+        and "jobacct_gather/cgroup" not in config
+    )
+
+
+def chunks(items: Sequence[str]) -> list[Sequence[str]]:
+    """Divide items into groups that fit on one command line."""
+    return [items[start : start + _AT_ONCE] for start in range(0, len(items), _AT_ONCE)]
+
+
+def _run(program: str, *arguments: str) -> str:
+    """Return the output of a command.
+
+    Raises
+    ------
+    SlurmError
+        The command fails.
+    """
+    result = call(program, *arguments)
+    if result.returncode:
+        message = result.stderr.strip() or result.stdout.strip() or "no output"
+        fix = "correct the reported problem and try again"
+        raise SlurmError(f"{program} failed with exit code {result.returncode}", message, fix)
+    return result.stdout

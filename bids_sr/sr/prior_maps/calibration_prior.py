@@ -1,0 +1,159 @@
+"""Temporal components of a calibration as part of the prior of a run.
+
+A calibration with N volumes shows N patterns of fluctuation at high resolution, with their signs
+and shapes. A standard deviation map contains only their magnitude. With the patterns, the
+covariance of the run is
+
+    C = (1 - a) sum_q W_q K_q W_q + a f sum_c diag(x_c) T diag(x_c)
+
+with the patterns x_c, a wide Gaussian correlation T, and a factor f that gives both parts the same
+mean variance of acquired voxels. Near every voxel, the signal change is a combination of the
+patterns, and this combination varies slowly in space. Each pattern is therefore an additional map
+of the prior, which may be negative. The maps W_q of the run itself are averaged with the standard
+deviation of the patterns.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bids_sr.io.arrays import Array, float32_checksum
+from bids_sr.io.grids import Factor, Shape
+from bids_sr.spatial.resampling import sample_volume, spline_coefficients
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.operators import level_above, to_slices
+from bids_sr.sr.prior_maps.prior import Prior
+
+FWHM = 8.0  # high-resolution voxels, FWHM of T; 5 is worse, and 12 is not better
+# fraction a of the variance due to the patterns; .25 and .6 are not better in either of two
+# participants
+SHARE = 0.4
+# weight of the patterns' standard deviation in the run's own maps, relative to the share
+_MAP_WEIGHT = 0.75
+_MIN_SD = 0.02  # smallest standard deviation of the patterns, relative to its median over voxels
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationPatterns:
+    """Patterns of a calibration on its own grid, with their position relative to a run.
+
+    Parameters
+    ----------
+    patterns : Array
+        Patterns (C, X, Y, Z), strongest first, in signal units of the calibration.
+    affine : Array
+        Voxel-to-world matrix of the calibration (4 x 4, RAS+ mm).
+    from_boldref : Array
+        Transform of boldref points to calibration points (4 x 4, RAS+ mm).
+    """
+
+    patterns: Array
+    affine: Array
+    from_boldref: Array
+
+    @cached_property
+    def _coefficients(self) -> list[Array]:
+        """Spline coefficients of the patterns, computed once."""
+        return [spline_coefficients(np.asarray(pattern, np.float32)) for pattern in self.patterns]
+
+    def resample(self, shape: Shape, affine: Array, correction: Array | None = None) -> Tensor:
+        """Resample the patterns to a grid in boldref space by spline interpolation (C, Z, X, Y).
+
+        Values are in signal units of the calibration, and 0 outside its field of view.
+        `correction` is a transform applied to boldref points before they are mapped to the
+        calibration (4 x 4, RAS+ mm); None means identity.
+        """
+        xfm = self.from_boldref if correction is None else self.from_boldref @ correction
+        resampled = (
+            sample_volume(pattern, self.affine, shape, affine, xfm, coefficients=coefficients)
+            for pattern, coefficients in zip(self.patterns, self._coefficients, strict=True)
+        )
+        inside = self._select_inside(shape, np.linalg.inv(self.affine) @ xfm @ affine)
+        return torch.stack([to_slices(image) for image in resampled]) * to_slices(inside)
+
+    def _select_inside(self, shape: Shape, to_voxel: Array) -> Array:
+        """Return which voxels of a grid are in the field of view of the calibration.
+
+        `to_voxel` transforms voxels of the grid to voxels of the calibration (4 x 4).
+        """
+        out = np.ones(shape, bool)
+        x, y, z = np.ogrid[tuple(slice(n) for n in shape)]
+        for row, size in zip(to_voxel[:3], self.patterns.shape[1:], strict=True):
+            at = row[0] * x + row[1] * y + row[2] * z + row[3]
+            out &= (at >= -0.5) & (at <= size - 0.5)
+        return out
+
+    def downsample(
+        self, shape: tuple[int, ...], affine: Array, factor: Factor, correction: Array
+    ) -> Tensor:
+        """Downsample the patterns to the resolution and grid of an acquisition (C, z, x, y).
+
+        Parameters
+        ----------
+        shape : tuple[int, ...]
+            Shape of the acquired grid (x, y, z).
+        affine : Array
+            Voxel-to-world matrix of the acquired grid (4 x 4, RAS+ mm).
+        factor : Factor
+            Ratio of acquired to high-resolution voxel size.
+        correction : Array
+            Transform applied to boldref points before they are mapped to the calibration (4 x 4,
+            RAS+ mm).
+        """
+        level = level_above(shape, factor)
+        return level.down(self.resample(level.fine, hr_grid(shape, affine, factor)[1], correction))
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 checksum of the patterns."""
+        return float32_checksum(self.patterns)
+
+
+def add_patterns(prior: Prior, patterns: Tensor, share: float = SHARE) -> Prior:
+    """Add patterns to a prior, preserving its mean variance.
+
+    The prior's own maps are averaged with the standard deviation of the patterns (mean of
+    logarithms).
+
+    Parameters
+    ----------
+    prior : Prior
+        Prior of the run.
+    patterns : Tensor
+        Patterns of a calibration on the whole high-resolution grid (C, Z, X, Y).
+    share : float, optional
+        Fraction of the variance due to the patterns. With 0, the prior is returned unchanged.
+
+    Returns
+    -------
+    Prior
+        Prior with an additional map per pattern.
+    """
+    if share == 0 or not bool(patterns.any()):
+        return prior
+    # patterns are used only around the mask
+    patterns = patterns * (prior.weight > 0).all(0)
+    averaged = _average_with_measured(prior, patterns.square().sum(0).sqrt(), _MAP_WEIGHT * share)
+    pattern_prior = replace(prior, weight=patterns, fwhm=(FWHM,) * len(patterns)).scale(
+        averaged.mean_variance
+    )
+    weight = torch.cat([(1 - share) ** 0.5 * averaged.weight, share**0.5 * pattern_prior.weight])
+    return replace(prior, weight=weight, fwhm=(*prior.fwhm, *pattern_prior.fwhm))
+
+
+def _average_with_measured(prior: Prior, measured: Tensor, share: float) -> Prior:
+    """Return a prior whose maps are averaged with a measured map (Z, X, Y).
+
+    The average is a weighted mean of logarithms. The measured map determines only the spatial
+    distribution, not the magnitude. If the measured map is 0 in a voxel, for example outside its
+    field of view, the maps are unchanged.
+    """
+    inside = (measured > 0) & (prior.weight > 0).all(0)
+    target = measured.clamp_min(_MIN_SD * float(measured[inside].median())).log()
+    log = prior.weight.log()
+    target = target - target[inside].mean() + log[:, inside].mean(1)[:, None, None, None]
+    averaged_maps = torch.where(inside, torch.lerp(log, target, share), log).exp()
+    return replace(prior, weight=averaged_maps).scale(prior.mean_variance)

@@ -1,0 +1,183 @@
+"""Estimation of a run's prior SD maps w on the high-resolution grid from acquired data only.
+
+The maps increase the marginal likelihood of the acquired components,
+``y_c ~ N(0, D C D' + s2 I)``. This is the model of sparse Bayesian learning (Tipping 2001; Wipf
+and Rao 2004): all components share the prior variance. Because the iteration is stopped after a
+few smoothed steps, w is neither sparse nor a maximum of the likelihood.
+
+An update compares the data with samples from the current prior. With ``a = (D C D' + s2 I)^-1 y``
+and ``b = D' a``, the derivative of the log likelihood with respect to log w_q is
+``<b W_q K_q W_q b>`` over the data minus the same term over samples, voxel by voxel. Hence, w_q is
+multiplied by a power of their ratio, and determinants are not required. For a sample, a is
+``L'^-1 white``, with the Cholesky factor L of the covariance, so many samples are inexpensive.
+Components have nearly equal weight, as each is a sample of the regions with fluctuations. The
+likelihood alone would fit noise. Therefore, ratios are smoothed by less than a voxel, and log w is
+slightly smoothed. Settings were optimized in one participant at lower resolution
+(``benchmarks/people.py settings``).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from bids_sr.sr.lapack import solve_in_place
+from bids_sr.sr.prior_maps.prior import Prior, Tile
+from bids_sr.sr.recipe import VarianceRecipe
+from bids_sr.sr.threads import map_in_threads
+
+# smallest w relative to the median; w must be positive in voxels without fluctuations
+_FLOOR = 0.02
+_RATIO = 20.0  # largest ratio of data to samples, or of samples to data, in an update
+_SCALE = 1e-30  # signal units, smaller than the fluctuations of any run
+
+
+def compute_filled_sd(components: Tensor, tile: Tile) -> Tensor:
+    """Return the RMS over zero-filled components (Z, X, Y), 0 far from the mask.
+
+    `components` (C, z, x, y) have as many slices as the high-resolution grid.
+    """
+    x, y, z = tile.level.fine
+    total = torch.zeros(z, x, y)
+    for image in components:
+        total[:, *tile.fine] += tile.level.up(image)[:, *tile.fine].square()
+    return (total / len(components)).sqrt()
+
+
+def _apply_floor(weight: Tensor, tile: Tile) -> Tensor:
+    """Return maps with positive values around the mask, and 0 elsewhere."""
+    positive = weight[weight > 0]
+    if not len(positive):
+        raise ValueError("the components of the series are zero in all voxels")
+    out = torch.zeros_like(weight)
+    out[:, *tile.fine] = weight[:, *tile.fine].clamp_min(_FLOOR * float(positive.median()))
+    return out
+
+
+def estimate_prior(
+    components: Tensor,
+    tile: Tile,
+    recipe: VarianceRecipe,
+    *,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Prior:
+    """Estimate the prior SD maps (Q, Z, X, Y) of a run, in the unit of its components.
+
+    Parameters
+    ----------
+    components : Tensor
+        Strongest temporal components (C, z, x, y), with as many slices as the high-resolution
+        grid.
+    tile : Tile
+        Grid and region around the mask.
+    recipe : VarianceRecipe
+        Settings of the estimation.
+    seed : int, optional
+        Seed of the samples from the prior.
+    progress : Callable[[int, int], None] | None, optional
+        Function called with the number of completed updates and the total number.
+
+    Raises
+    ------
+    ValueError
+        If the components are zero, or contain values that are not finite.
+    """
+    if not bool(torch.isfinite(components).all()):
+        raise ValueError("the components of the series contain NaN or infinite values")
+    with torch.inference_mode():
+        if recipe.kind == "sdmod":
+            sd = compute_filled_sd(components, tile)
+            return Prior(region=tile, weight=sd[None], fwhm=(0.0,), noise=0.0)
+        return _marginal_likelihood(components, tile, recipe, seed, progress)
+
+
+def _marginal_likelihood(
+    components: Tensor,
+    tile: Tile,
+    recipe: VarianceRecipe,
+    seed: int,
+    progress: Callable[[int, int], None] | None,
+) -> Prior:
+    """Estimate prior SD maps by sparse Bayesian learning (see the module documentation)."""
+    total = float(components[:, :, *tile.data_range].square().sum(0).mean())
+    sizes = components[:, :, *tile.data_range].square().mean((1, 2, 3)).sqrt().clamp_min(_SCALE)
+    data = components * ((sizes / sizes.max()) ** -recipe.equalize)[:, None, None, None]
+    variance = float(data[:, :, *tile.data_range].square().mean())
+    first = _apply_floor(compute_filled_sd(data, tile), tile).expand(len(recipe.fwhm), -1, -1, -1)
+    prior = Prior(
+        region=tile, weight=first, fwhm=recipe.fwhm, noise=recipe.noise * variance
+    ).scale(variance)
+    generator = torch.Generator().manual_seed(seed)
+    tiles = prior.tiles()
+    for done in range(recipe.rounds):
+        observed, sampled = _responses(prior, data, tiles, recipe.draws, generator)
+        weight = torch.zeros_like(prior.weight)
+        around_mask = (slice(None), *tile.fine)
+        for new_map, old_map, data_response, sample_response in zip(
+            weight, prior.weight, observed, sampled, strict=True
+        ):
+            new_map[around_mask] = _update(
+                old_map[around_mask],
+                data_response[around_mask],
+                sample_response[around_mask],
+                recipe,
+            )
+        prior = replace(prior, weight=weight)
+        if progress is not None:
+            progress(done + 1, recipe.rounds)
+    return replace(prior, noise=recipe.noise * total).scale(total)
+
+
+def _responses(
+    prior: Prior, data: Tensor, tiles: Sequence[Tile], draws: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return the means whose ratio updates the maps, over data and over samples.
+
+    Both are means of b W_q K_q W_q b as defined in the module docstring, (Q, Z, X, Y).
+    """
+    observed, sampled = torch.zeros_like(prior.weight), torch.zeros_like(prior.weight)
+
+    def compare(job: tuple[int, Tile, Tensor]) -> None:
+        z, tile, white = job
+        root = prior.root(z, tile)
+        tile_data = data[:, z, *tile.data_range].flatten(1).numpy()
+        solutions = np.concatenate([tile_data, white.T.numpy()])
+        count = len(tile_data)
+        solve_in_place(root, solutions[:count], transposed=False)
+        solve_in_place(root, solutions, transposed=True)
+        back, responses = prior.responses(z, tile, solutions)
+        for number, response in enumerate(responses):
+            for out, part in ((observed, slice(count)), (sampled, slice(count, None))):
+                total = np.einsum("nxy,nxy->xy", response[part], back[part])
+                out[number, z, *tile.output_range] = torch.from_numpy(total / len(back[part]))
+
+    jobs = (
+        (z, tile, torch.randn(math.prod(map(len, tile.down)), draws, generator=generator))
+        for z in range(data.shape[1])
+        for tile in tiles
+    )
+    # tiles far from the brain are skipped, so maps do not change there
+    for _ in map_in_threads(compare, (job for job in jobs if job[1].counts(job[0]))):
+        pass
+    return observed, sampled
+
+
+def _update(weight: Tensor, observed: Tensor, expected: Tensor, recipe: VarianceRecipe) -> Tensor:
+    """Return a prior SD map after one update."""
+    sigma = (recipe.across, recipe.smooth, recipe.smooth)
+    observed_response, expected_response = (
+        torch.from_numpy(gaussian_filter(response.numpy(), sigma))
+        for response in (observed, expected)
+    )
+    valid = (observed_response > 0) & (expected_response > 0)
+    ratio = torch.where(
+        valid, observed_response / expected_response.clamp_min(1e-30), torch.ones(())
+    ).clamp(1 / _RATIO, _RATIO)
+    log = (weight * ratio**recipe.step).log()
+    smoothed = torch.from_numpy(gaussian_filter(log.numpy(), (recipe.across, 1.0, 1.0)))
+    return torch.lerp(log, smoothed, recipe.pull).exp()

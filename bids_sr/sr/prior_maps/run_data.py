@@ -1,0 +1,187 @@
+"""Data of a run for estimating prior SD maps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from nibabel.affines import apply_affine
+from scipy import ndimage
+
+from bids_sr.io.arrays import Array
+from bids_sr.io.grids import Factor
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.sr.matrices import check_factor
+from bids_sr.sr.models.domain import image_entries
+from bids_sr.sr.prior_maps import temporal_components as temporal
+from bids_sr.sr.prior_maps.calibration_prior import CalibrationPatterns
+from bids_sr.sr.prior_maps.self_test import SelfTest
+from bids_sr.sr.prior_maps.temporal_components import SeriesError, TemporalStatistics
+from bids_sr.sr.recipe import VarianceRecipe
+
+# Width of the surroundings of the brain (acquired voxels), smallest fraction of dark voxels in the
+# surroundings of a masked run, and largest intensity of a dark voxel relative to the brain. The
+# fraction of dark voxels was .999 in a masked run, and .02 to .04 in three participants without
+# masking.
+_SURROUNDINGS, _MIN_DARK, _DARK = 2, 0.5, 0.01
+# smallest number of volumes in a half; with fewer, variance estimates are mostly noise
+_MIN_HALF = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunData:
+    """Run on its acquired grid, for estimating prior SD maps.
+
+    SeriesError is raised if grids do not match, or the mask is empty.
+
+    Parameters
+    ----------
+    statistics : TemporalStatistics
+        Statistics of the motion-corrected run.
+    halves : tuple[TemporalStatistics, TemporalStatistics] | None
+        Statistics of the first and second half; None if the run is too short to be split.
+    mask : Array
+        Brain mask (x, y, z).
+    affine : Array
+        Voxel-to-world matrix (4 x 4, RAS+ mm).
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size.
+    exemplars : CalibrationPatterns | None
+        Patterns of a calibration; None if there is none.
+    volumes : int
+        Number of steady-state volumes.
+    """
+
+    statistics: TemporalStatistics
+    halves: tuple[TemporalStatistics, TemporalStatistics] | None
+    mask: Array
+    affine: Array
+    factor: Factor
+    exemplars: CalibrationPatterns | None = None
+    volumes: int = 0
+
+    def __post_init__(self) -> None:
+        check_factor(self.factor)
+        shape = self.statistics.mean.shape
+        if self.mask.shape != shape:
+            raise SeriesError(
+                f"the mask has the shape {self.mask.shape}, but the series has the shape {shape}"
+            )
+        if not (self.mask > 0).any():
+            raise SeriesError("the mask of the series is empty")
+
+    @property
+    def is_cut_out(self) -> bool:
+        """Whether the series is 0 around the brain because it was masked.
+
+        In a masked series, the edge of the mask is the strongest detail.
+        """
+        inside = np.asarray(self.mask) > 0
+        # in-plane neighbors only
+        plane = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False])
+        around = ndimage.binary_dilation(inside, plane, iterations=_SURROUNDINGS) & ~inside
+        mean = np.abs(self.statistics.mean)
+        # the threshold is above 0, because interpolation leaves small values near the edge
+        dark = mean[around] < _DARK * np.median(mean[inside])
+        return bool(around.any()) and float(dark.mean()) > _MIN_DARK
+
+    def trial(self) -> SelfTest:
+        """Return the self-test of the run.
+
+        Raises
+        ------
+        SeriesError
+            If the run is too short to be split.
+        ResolutionError
+            If the run cannot be downsampled.
+        """
+        if self.halves is None:
+            raise SeriesError(
+                "the run has too few volumes to distinguish signal fluctuations from noise"
+            )
+        return SelfTest(
+            [half.components for half in self.halves],
+            self.mask,
+            self.factor,
+            [half.segments for half in self.halves],
+        )
+
+    def checksums(self) -> dict[str, str]:
+        """Return the SHA-256 checksums of the data.
+
+        The data are series, mask, nuisance regressors and calibration patterns.
+        """
+        out = dict(self.statistics.checksums)
+        return out if self.exemplars is None else out | {"calibration": self.exemplars.checksum}
+
+    def describe(self) -> dict[str, object]:
+        """Return the entries about the run for the model card."""
+        return image_entries(self.statistics.mean, self.mask, self.affine, self.factor) | {
+            "contrast": "bold",
+            "data_sha256": self.checksums(),
+            "intensity": {"rule": "intensity units of the run"},
+        }
+
+
+def run_data(
+    reader: SeriesReader,
+    mask: Array,
+    recipe: VarianceRecipe,
+    factor: Factor,
+    *,
+    n_dummy: int = 0,
+    poses: Array | None = None,
+    exemplars: CalibrationPatterns | None = None,
+    excluded: Sequence[int] = (),
+) -> RunData:
+    """Compute temporal statistics of a run and of its halves.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        Uncompressed, motion-corrected series on its acquired grid.
+    mask : Array
+        Brain mask (x, y, z).
+    recipe : VarianceRecipe
+        Settings of the prior SD maps.
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size.
+    n_dummy : int, optional
+        Number of volumes at the start that are excluded.
+    poses : Array | None, optional
+        Transforms of boldref points to points of each volume (T, 4, 4; RAS+ mm). Signal that
+        follows head motion is regressed out.
+    exemplars : CalibrationPatterns | None, optional
+        Patterns of a calibration.
+    excluded : Sequence[int], optional
+        Further volumes that are excluded, counted from 0.
+
+    Returns
+    -------
+    RunData
+        Statistics, mask and grid of the run, with the patterns.
+
+    Raises
+    ------
+    SeriesError
+        If the run cannot be used.
+    """
+    nuisance: Array | None = None
+    if poses is not None:
+        middle = apply_affine(reader.affine, np.argwhere(mask).mean(0))
+        nuisance = temporal.motion_regressors(poses, middle)
+    if temporal.is_too_short(reader, n_dummy, excluded):
+        statistics = temporal.mean_statistics(reader, n_dummy, excluded)
+        halves = None
+    else:
+        statistics, halves = temporal.statistics_of_run_and_halves(
+            reader, mask, n_dummy, recipe.components, nuisance, _MIN_HALF, excluded
+        )
+    return RunData(
+        statistics=statistics,
+        halves=halves,
+        volumes=reader.shape[3] - n_dummy - len(excluded),
+        mask=mask,
+        affine=reader.affine,
+        factor=factor,
+        exemplars=exemplars,
+    )

@@ -1,0 +1,264 @@
+"""Summary of the metrics of a run: quality-control flags, and the verdict."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from bids_sr.compared_series.verdict import decide_compared_verdict
+from bids_sr.evaluation.acquired_activation import (
+    KeptActivation,
+    active_voxels,
+    compare_with_acquired,
+    kept_rows,
+)
+from bids_sr.evaluation.advice import ADVICE, Audience
+from bids_sr.evaluation.evidence import was_applied
+from bids_sr.evaluation.qc_flags import (
+    Flag,
+    activation_flags,
+    artifact_flag,
+    distortion_flag,
+    harm_flags,
+    lost_activation_flags,
+)
+from bids_sr.evaluation.verdict import make_verdict
+from bids_sr.glm.contrasts import Contrasts
+from bids_sr.io.arrays import Array
+from bids_sr.io.grids import Factor
+from bids_sr.pipeline.artifacts import (
+    Confounds,
+    Derivative,
+    Facts,
+    Map,
+    Mask,
+    Rows,
+    Verdict,
+    Volume,
+)
+from bids_sr.pipeline.step import step
+from bids_sr.series import MEASURED, RAW
+from bids_sr.spatial.masks import head_mask
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.sr.matrices import acquire
+from bids_sr.steps.evaluation import parse_widths
+from bids_sr.steps.map_comparison import sort_maps_of_run
+from bids_sr.steps.region_growth import select_contrasts
+from bids_sr.steps.registration import TrainingPair
+
+
+def _select_applied(methods: Sequence[str], card_file: Mapping[str, Facts] | None) -> list[str]:
+    """Return the methods that were applied; other methods were replaced by zero filling."""
+    cards = card_file or {}
+    return [name for name in methods if name not in cards or was_applied(cards[name])]
+
+
+@step(makes=("flags", "flag_rows"), small=True)
+def raise_flags(
+    rows: list[Rows],
+    maps: Sequence[Map],
+    bold_mask: Mask,
+    roi_bold: Mask,
+    pair: TrainingPair | None = None,
+    card_file: dict[str, Facts] | None = None,
+    *,
+    contrasts: Contrasts,
+    factor: Factor,
+    method_names: Sequence[str],
+    at_rest: bool,
+) -> tuple[Facts, Rows]:
+    """Check for known reasons of failure of the paper's method.
+
+    Parameters
+    ----------
+    bold_mask, roi_bold : Mask
+        Brain and registered region of interest on the acquired grid.
+    pair : TrainingPair | None
+        T2* pair in one frame; None if there is none.
+
+    Returns
+    -------
+    tuple[Facts, Rows]
+        Flags in words (name, raised, text, remedy, contrast, series) under "flags"; and rows of
+        flags that the tables lack: 1 or 0, or n/a if a flag could not be evaluated.
+    """
+    names = select_contrasts({} if at_rest else contrasts)
+    all_rows = [row for table in rows for row in table]
+    acquired = float(np.sqrt(np.prod(bold_mask.zooms[:2])))
+    stats, regions = sort_maps_of_run(maps)
+    kept = _kept_activation(stats, bold_mask, select_contrasts(contrasts), factor)
+    distortion = distortion_flag(all_rows, acquired)
+    flags = [
+        *activation_flags(
+            _maps_of_raw(stats, "cc", names),
+            roi_bold.data,
+            bold_mask.data,
+            bold_mask.affine,
+            {name: region > 0.5 for name, region in _maps_of_raw(regions, "Fdr", names).items()},
+        ),
+        *([] if pair is None else [_pair_flag(pair, factor)]),
+        *([distortion] if distortion else []),
+        *harm_flags(all_rows, _select_applied(method_names, card_file)),
+        *lost_activation_flags(kept),
+    ]
+    existing_rows = {(row.series, row.statistic, row.contrast) for row in all_rows}
+    flag_rows = [
+        row
+        for flag in flags
+        if ((row := flag.row()).series, row.statistic, row.contrast) not in existing_rows
+    ]
+    facts = {"flags": [{**asdict(flag), "remedy": flag.remedy} for flag in flags]}
+    kept_table = [row for series in kept for row in kept_rows(series, kept[series])]
+    return facts, [*kept_table, *flag_rows]
+
+
+def _kept_activation(
+    stats: Mapping[tuple[str, str, float], Mapping[str, Derivative]],
+    bold_mask: Volume,
+    contrasts: Sequence[str],
+    factor: Factor,
+) -> dict[str, dict[str, dict[float, KeptActivation]]]:
+    """Compare the effect of each series with the acquired effect.
+
+    Parameters
+    ----------
+    stats : Mapping
+        Maps by contrast, statistic and smoothing, and by series.
+    bold_mask : Volume
+        Brain on the acquired grid.
+    contrasts : Sequence[str]
+        Contrasts to compare.
+
+    Returns
+    -------
+    dict[str, dict[str, dict[float, KeptActivation]]]
+        Results by series, contrast and smoothing (FWHM, mm). A series without active voxels has no
+        contrasts. Empty if there is no linear model.
+    """
+    kept: dict[str, dict[str, dict[float, KeptActivation]]] = {}
+    for (contrast, stat, fwhm_mm), effects in stats.items():
+        if stat != "effect" or contrast not in contrasts:
+            continue
+        raw = [stats.get((contrast, name, fwhm_mm), {}).get(RAW) for name in ("variance", "t")]
+        if RAW not in effects or None in raw:
+            continue
+        acquired = effects[RAW].volume
+        variance, t = (statmap.volume.data for statmap in raw if statmap is not None)
+        active = active_voxels(t, bold_mask.data)
+        for series, statmap in effects.items():
+            if series in (RAW, MEASURED):
+                continue
+            by_contrast = kept.setdefault(series, {})
+            if active is not None:
+                effect = _downsample(statmap.volume, acquired, factor)
+                by_contrast.setdefault(contrast, {})[fwhm_mm] = compare_with_acquired(
+                    effect, acquired.data, variance, active
+                )
+    return kept
+
+
+def _downsample(fine: Volume, acquired: Volume, factor: Factor) -> Array:
+    """Return a map on the high-resolution grid as it would have been acquired."""
+    low, affine = acquire(fine.data, fine.affine, factor=factor)
+    if low.shape == acquired.data.shape:
+        return low
+    return sample_volume(low, affine, acquired.data.shape, acquired.affine)
+
+
+def _maps_of_raw(
+    maps: Mapping[tuple[str, str, float], Mapping[str, Derivative]],
+    stat: str,
+    names: Sequence[str],
+) -> dict[str, Array]:
+    """Return maps or regions of the acquired series at the largest smoothing, by contrast."""
+    return {
+        contrast: maps_by_series[RAW].volume.data
+        for (contrast, kind, _), maps_by_series in sorted(
+            maps.items(), key=lambda item: item[0][2]
+        )
+        if kind == stat and contrast in names and RAW in maps_by_series
+    }
+
+
+def _pair_flag(pair: TrainingPair, factor: Factor) -> Flag:
+    """Return the quality-control flag of the T2*w pair."""
+    highres, lowres = pair.train_highres, pair.train_lowres
+    degraded, degraded_affine = acquire(highres.data, highres.affine, factor=factor)
+    if degraded.shape != lowres.data.shape:
+        degraded = sample_volume(degraded, degraded_affine, lowres.data.shape, lowres.affine)
+    head = head_mask(lowres.data, lowres.affine) | pair.pair_mask.data
+    return artifact_flag(lowres.data, degraded, pair.pair_mask.data, head)
+
+
+@step(makes=("verdict", "verdict_rows"), small=True, awaited=True)
+def judge(
+    rows: list[Rows],
+    one_level_down: Facts,
+    confounds: Confounds,
+    card_file: dict[str, Facts] | None = None,
+    compared_facts: Sequence[Facts] = (),
+    same_widths: Facts | None = None,
+    *,
+    method_names: Sequence[str],
+    series_names: Sequence[str],
+    margin: float | None,
+    compared_names: Sequence[str] = (),
+    audience: Audience = "program",
+) -> tuple[Verdict, Rows]:
+    """Return the verdict on a run: its headline, sentences and limitations.
+
+    Parameters
+    ----------
+    rows : list[Rows]
+        Tables that the verdict requires, including flags.
+    method_names, series_names : Sequence[str]
+        Evaluated methods, and all series of the plan; a method must exceed all others.
+    margin : float | None
+        Differences within ± this value count as equivalent; None to derive the margin from the
+        measured series.
+    audience : Audience
+        Interface that advice on missing references is worded for.
+
+    Returns
+    -------
+    tuple[Verdict, Rows]
+        Headline, sentences and limitations; and decisions as rows of the evaluation.
+    """
+    all_rows = [row for table in rows for row in table]
+    applied = _select_applied(method_names, card_file)
+    verdict = make_verdict(
+        all_rows,
+        methods=method_names,
+        baselines=[name for name in series_names if name not in method_names],
+        margin=margin,
+        advice=ADVICE[audience],
+        not_applied=[name for name in method_names if name not in applied],
+        displacement=[float(mm) for mm in confounds["framewise_displacement"]],
+        one_level=one_level_down,
+    )
+    facts_by_series = {
+        name: facts
+        for table in compared_facts
+        for name, facts in table.items()
+        if isinstance(facts, Mapping)
+    }
+    widths = parse_widths(same_widths)
+    compared_verdicts = [
+        decide_compared_verdict(
+            name,
+            all_rows,
+            fwhm_mm=widths.get(name, math.nan),
+            facts=facts_by_series.get(name, {}),
+            advice=ADVICE[audience],
+            margin=margin,
+        )
+        for name in compared_names
+    ]
+    verdict_facts = verdict.to_json()
+    if compared_verdicts:
+        verdict_facts["compared"] = [compared.to_json() for compared in compared_verdicts]
+    return verdict_facts, [
+        *verdict.rows,
+        *(row for compared in compared_verdicts for row in compared.rows),
+    ]

@@ -1,0 +1,175 @@
+"""Checks of the options of structural scans: FSL programs, lesion template and edited masks."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bids_sr.bids import Findings, Subject
+from bids_sr.bids.fmriprep import SPACES
+from bids_sr.config import Settings
+from bids_sr.io.fields_of_view import same_grid
+from bids_sr.notices import UsageError
+from bids_sr.structural.lesion_references import (
+    automatic_mask_path,
+    lesion_reference,
+    reference_name,
+)
+
+
+def check_tools(settings: Settings, findings: Findings) -> None:
+    """Reject ``--anat-tools fsl`` if a program of FSL is not on the PATH."""
+    if settings.superres.anat_tools != "fsl":
+        return
+    from bids_sr.registration.fsl import PROGRAMS
+
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing:
+        findings.refuse_option(
+            "--anat-tools fsl",
+            f"the FSL programs {', '.join(missing)} were not found on the PATH. FSL is not part of"
+            " bids-sr or its container image, because its license does not allow commercial use",
+            "Install FSL (https://fsl.fmrib.ox.ac.uk/fsl/docs/) and add its bin directory to the"
+            " PATH. In a container, mount your FSL installation (docs/container.md, section FSL)."
+            " To use N4 bias field correction and the template brain mask instead of FSL, omit the"
+            " option.",
+        )
+
+
+def _with_flair(subjects: Sequence[Subject]) -> list[Subject]:
+    """Return the participants with FLAIR scans at two resolutions."""
+    return [
+        subject
+        for subject in subjects
+        if any(pair.contrast == "FLAIR" for pair in subject.structural)
+    ]
+
+
+def check_lesion_template(
+    settings: Settings, subjects: Sequence[Subject], findings: Findings
+) -> None:
+    """Reject an unusable lesion template."""
+    file = settings.superres.lesion_template
+    if file is None:
+        return
+    option = f"--lesion-template {file}"
+    if subjects and not _with_flair(subjects):
+        findings.refuse_option(
+            option,
+            "white-matter hyperintensities are segmented on FLAIR scans, but no participant has"
+            " FLAIR scans at two resolutions",
+            "Omit the option.",
+        )
+    space = next(iter(settings.preprocessing.templates), SPACES[0])
+    if problem := _problem(file, space):
+        reason, fix = problem
+        findings.refuse_option(option, reason, fix)
+
+
+def check_lesion_references(
+    settings: Settings, subjects: Sequence[Subject], findings: Findings
+) -> None:
+    """Reject a directory without edited masks, and unusable masks."""
+    folder = settings.superres.wmh_reference
+    if folder is None:
+        return
+    option = f"--wmh-reference {folder}"
+    if not folder.is_dir():
+        findings.refuse_option(option, "the directory was not found", "Check the path.")
+        return
+    with_flair = _with_flair(subjects)
+    files = {subject.label: lesion_reference(settings, subject) for subject in with_flair}
+    if subjects and not any(files.values()):
+        expected = [reference_name(settings, subject) for subject in with_flair]
+        findings.refuse_option(
+            option,
+            (
+                "the directory does not contain an edited lesion mask for the selected"
+                f" participants; the expected file name is {expected[0]}"
+            )
+            if expected
+            else "no participant has FLAIR scans at two resolutions",
+            "Name the edited masks like the masks written by bids-sr, or omit the option.",
+        )
+    for subject in with_flair:
+        file = files[subject.label]
+        if file is not None and (
+            reason := _unfit_mask(file, automatic_mask_path(settings, subject))
+        ):
+            findings.refuse_option(
+                str(file),
+                reason,
+                "Edit a copy of the lesion mask that was written by an earlier run.",
+            )
+
+
+def _unfit_mask(file: Path, stored: Path) -> str:
+    """Return why an edited mask cannot be used, "" if it can.
+
+    If the mask `stored` of an earlier run exists, its grid is compared.
+    """
+    from nibabel.filebasedimages import ImageFileError
+
+    from bids_sr.io.nifti import load_image
+
+    try:
+        data, affine = load_image(file)
+    except (UsageError, OSError, EOFError, ValueError, ImageFileError) as error:
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line.removeprefix(f"{file}: ")
+        return f"the file cannot be read as a NIfTI image ({reason})"
+    if data.ndim != 3:
+        return f"the image has {data.ndim} dimensions {data.shape}, but a 3D mask is expected"
+    if stored.is_file():
+        stored_data, stored_affine = load_image(stored)
+        if not same_grid(data.shape, affine, stored_data.shape, stored_affine):
+            return (
+                f"the mask grid {data.shape} differs in size or position from the grid"
+                f" {stored_data.shape} of {stored}"
+            )
+    return ""
+
+
+def _problem(file: Path, space: str) -> tuple[str, str] | None:
+    """Return why a file is not a lesion template in a space, with the remedy; None if it is."""
+    from nibabel.affines import apply_affine
+    from nibabel.filebasedimages import ImageFileError
+
+    from bids_sr.io.nifti import load_image
+    from bids_sr.registration.templates import TemplateError, load_template
+
+    fix = (
+        f"Specify a lesion map in {space}, that is, a 3D NIfTI image with values above 0 where"
+        " lesions occur."
+    )
+    if not file.is_file():
+        return "the file was not found", "Check the path."
+    try:
+        data, affine = load_image(file)
+    except (UsageError, OSError, EOFError, ValueError, ImageFileError) as error:
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line.removeprefix(f"{file}: ")
+        return f"the file cannot be read as a NIfTI image ({reason})", fix
+    if data.ndim != 3:
+        return (
+            f"the image has {data.ndim} dimensions {data.shape}, but a 3D image is expected"
+        ), fix
+    voxels = np.argwhere(data > 0)
+    if not len(voxels):
+        return "the image is empty: all voxel values are 0 or negative", fix
+    try:
+        brain = load_template(space).mask
+    except TemplateError:
+        return None  # reported with the output spaces
+    indices = np.round(
+        apply_affine(np.linalg.inv(brain.affine), apply_affine(affine, voxels))
+    ).astype(int)
+    is_inside = ((indices >= 0) & (indices < brain.data.shape)).all(axis=1)
+    if not brain.data[tuple(indices[is_inside].T)].any():
+        explanation = (
+            f"all voxels above 0 are outside the brain in {space}, so the image is probably in"
+            " another space"
+        )
+        return explanation, f"{fix} To use another template, specify --output-spaces."
+    return None

@@ -1,0 +1,245 @@
+"""Figures of super-resolved structural scans: series, tissue classes and attention maps."""
+
+from collections.abc import Mapping, Sequence
+
+import nibabel as nib
+import numpy as np
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+from bids_sr.figures import canvas as s, slices
+from bids_sr.figures.anatomy import MARGIN_MM
+from bids_sr.figures.canvas import FigureInputError
+from bids_sr.figures.slices import Cut, Layer, Panel, PanelRow
+from bids_sr.io.arrays import Array
+from bids_sr.io.volume import Volume
+
+_TALL = 3.5
+"""inches, largest height of a panel"""
+
+
+def _make_cut(grid: Volume, index: int, box: Array) -> Cut:
+    """Return the plane of a slice that is numbered along the third axis of the stored array."""
+    axis, direction = (int(value) for value in nib.orientations.io_orientation(grid.affine)[2])
+    k = index if direction > 0 else grid.data.shape[2] - 1 - index
+    return Cut(axis=axis, at=(k + 0.5) * float(grid.zooms[2]), box=box)
+
+
+def _middle_coronal(mask: Volume) -> Cut:
+    """Return the coronal plane through the center of a mask, cropped to the mask."""
+    box = slices.bounding_box_mm(mask, MARGIN_MM)
+    return Cut(axis=1, at=float(box[:, 1].mean()), box=box)
+
+
+def scans_figure(
+    series: Mapping[str, Mapping[str, Volume]],
+    measured: Mapping[str, Volume],
+    mask: Volume,
+    index: int | None,
+) -> Figure:
+    """Plot a slice of each contrast (rows) in each series (columns).
+
+    Measured scans are in the last columns, followed by their difference to the last series.
+    Without measured scans, the gray scale of a contrast is taken from the first series.
+
+    Parameters
+    ----------
+    series : Mapping[str, Mapping[str, Volume]]
+        Scans by series and contrast, on one grid.
+    measured : Mapping[str, Volume]
+        Measured high-resolution scans by contrast; may be empty.
+    mask : Volume
+        Brain on the same grid.
+    index : int | None
+        Slice along the third axis of the arrays; None for the middle coronal plane.
+
+    Raises
+    ------
+    FigureInputError
+        If `series` is empty or a scan has another shape than the mask.
+    """
+    shape = mask.data.shape
+    if not series or any(
+        scan.data.shape != shape for scans in series.values() for scan in scans.values()
+    ):
+        raise FigureInputError(
+            "no series to draw, or a series is not on the grid of the brain mask"
+        )
+    cut = _middle_coronal(mask)
+    if index is not None:
+        cut = _make_cut(mask, index, slices.bounding_box_mm(mask, MARGIN_MM))
+    first, last = next(iter(series)), list(series)[-1]
+    rows: list[PanelRow] = []
+    for contrast, gray in (measured or series[first]).items():
+        low, high = slices.gray_limits(gray, mask)
+        layers = {
+            name: Layer(image=scans[contrast], low=low, high=high)
+            for name, scans in series.items()
+        }
+        if contrast in measured:
+            change = gray.like(series[last][contrast].data - gray.data)
+            layers |= {
+                "measured": Layer(image=gray, low=low, high=high),
+                f"{last} − measured": Layer(
+                    image=change, low=-0.25 * high, high=0.25 * high, colors="RdBu_r"
+                ),
+            }
+        panels = [
+            Panel(cut=cut, shown=[layer], title="" if rows else name)
+            for name, layer in layers.items()
+        ]
+        rows.append((contrast, panels))
+    return slices.image_figure(rows, tallest=_TALL)
+
+
+_LESIONS, _MEASURED_LESIONS = "hyperintensities", "hyperintensities, measured scan"
+_EDITED_LESIONS = "hyperintensities, edited mask"
+_RED, _GREEN, _BLUE = "#e6262b", "#2ca02c", "#2f6fde"
+_CLASS_COLORS = {"CSF": (1, _RED), "veins and sinuses": (2, _GREEN), "pial layer": (3, _BLUE)}
+"""Label and color of each tissue class, as in attention_unet, figure 11."""
+
+
+def classes_figure(
+    scans: Mapping[str, Volume],
+    lesions: Mapping[str, Volume],
+    classes: Mapping[str, Volume],
+    mask: Volume,
+    index: int,
+    *,
+    edited: Volume | None = None,
+) -> Figure:
+    """Plot a contrast with lesion masks in a stored slice, and tissue classes in a coronal plane.
+
+    Each plane has a row without and a row with masks. The figure follows figures 11 and 12 of
+    attention_unet.
+
+    Parameters
+    ----------
+    scans : Mapping[str, Volume]
+        Scans of one contrast by series (columns); the measured scan has the key ``measured``.
+    lesions : Mapping[str, Volume]
+        White-matter hyperintensities by series (3D, boolean).
+    classes : Mapping[str, Volume]
+        Labels by series: 1 CSF, 2 veins and sinuses, 3 pial layer. If the mapping is empty, rows
+        of classes are omitted.
+    mask : Volume
+        Brain mask of the scans (3D, boolean).
+    index : int
+        Slice along the third axis of the arrays.
+    edited : Volume | None, optional
+        Edited lesions of the measured scan (3D, boolean), drawn over the automatic mask; None if
+        there is no edited mask.
+
+    Raises
+    ------
+    FigureInputError
+        If `scans` is empty or a scan has another shape than the mask.
+    """
+    if not scans or any(image.data.shape != mask.data.shape for image in scans.values()):
+        raise FigureInputError(
+            "no series to draw, or a series is not on the grid of the brain mask"
+        )
+    low, high = slices.gray_limits(scans.get("measured", next(iter(scans.values()))), mask)
+    backgrounds = {name: Layer(image=scan, low=low, high=high) for name, scan in scans.items()}
+    axial = _make_cut(mask, index, slices.bounding_box_mm(mask, MARGIN_MM))
+    overlays = {
+        name: [_color_voxels(image, image.data > 0, s.YELLOW if name == "measured" else _RED)]
+        for name, image in lesions.items()
+    }
+    if edited is not None:
+        overlays.setdefault("measured", []).append(
+            _color_voxels(edited, edited.data > 0, s.ORANGE)
+        )
+    title_panels = [
+        Panel(cut=axial, shown=[layer], title=name) for name, layer in backgrounds.items()
+    ]
+    rows: list[PanelRow] = [
+        ("", title_panels),
+        (
+            "lesions",
+            [
+                Panel(cut=axial, shown=[backgrounds[name], *overlays.get(name, [])])
+                for name in scans
+            ],
+        ),
+    ]
+    fills = {_LESIONS: _RED, _MEASURED_LESIONS: s.YELLOW}
+    if edited is not None:
+        fills[_EDITED_LESIONS] = s.ORANGE
+    if classes:
+        coronal = _middle_coronal(mask)
+        overlays = {
+            name: [
+                _color_voxels(image, image.data == label, color)
+                for label, color in _CLASS_COLORS.values()
+            ]
+            for name, image in classes.items()
+        }
+        rows += [
+            ("", [Panel(cut=coronal, shown=[layer]) for layer in backgrounds.values()]),
+            (
+                "classes",
+                [
+                    Panel(cut=coronal, shown=[backgrounds[name], *overlays.get(name, [])])
+                    for name in scans
+                ],
+            ),
+        ]
+        fills |= {
+            name if color != _RED else f"{name} (classes)": color
+            for name, (_, color) in _CLASS_COLORS.items()
+        }
+    return slices.image_figure(rows, tallest=_TALL, fills=fills)
+
+
+def _color_voxels(image: Volume, voxels: Array, color: str) -> Layer:
+    """Return a layer of voxels in one color; other voxels are transparent."""
+    values = image.like(np.where(voxels, 1.0, np.nan))
+    return Layer(image=values, low=0.0, high=1.0, colors=ListedColormap([color]), alpha=0.7)
+
+
+def explanation_figure(
+    image: Volume, masks: Sequence[Volume], maps: Mapping[str, Volume], index: int
+) -> Figure:
+    """Plot attention masks and relevance maps of a network over one slice.
+
+    Parameters
+    ----------
+    image : Volume
+        Scan below the maps (3D).
+    masks : Sequence[Volume]
+        Attention of each gate (3D, 0 to 1) on the grid of the image, from low to high resolution.
+    maps : Mapping[str, Volume]
+        Maps by title; they share a color scale that starts at 0.
+    index : int
+        Slice along the third axis of the array.
+
+    Raises
+    ------
+    FigureInputError
+        If there are neither masks nor maps.
+    """
+    overlays = [
+        (f"attention, gate {number} of {len(masks)}", mask, 1.0)
+        for number, mask in enumerate(masks, 1)
+    ]
+    largest = max((float(image.data.max()) for image in maps.values()), default=0.0) or 1.0
+    overlays += [(title, image, largest) for title, image in maps.items()]
+    if not overlays:
+        raise FigureInputError("no attention masks and no maps of a critic to draw")
+    cut = _make_cut(image, index, slices.field_of_view(image))
+    background = slices.gray(image)
+    panels = [
+        Panel(
+            cut=cut,
+            title=title,
+            shown=[
+                background,
+                Layer(image=values, low=0.0, high=upper, colors="inferno", alpha=0.6),
+            ],
+        )
+        for title, values, upper in overlays
+    ]
+    return slices.image_figure(
+        [("", panels[k : k + 4]) for k in range(0, len(panels), 4)], tallest=_TALL
+    )

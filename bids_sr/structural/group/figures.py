@@ -1,0 +1,299 @@
+"""Group figures of structural scans: similarity, agreement of volumes, and change over time."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bids_sr.figures import canvas as s
+from bids_sr.figures.canvas import FigureInputError
+from bids_sr.io.arrays import Float
+from bids_sr.metrics.registry import statistic
+from bids_sr.metrics.rows import BRAIN
+from bids_sr.series import BASELINES, MEASURED
+from bids_sr.statistics.limits_of_agreement import limits_of_agreement
+from bids_sr.structural.group.values import average_by_participant, list_series, session_volumes
+from bids_sr.structural.group.volume_change import sort_times
+
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+CLASS_NAMES = {
+    "gm": "gray matter",
+    "wm": "white matter",
+    "csf": "CSF",
+    "wmh": "white-matter hyperintensities",
+    "veins": "veins and sinuses",
+    "pial": "pial layer and partial volume",
+    "csfSpaces": "CSF spaces (all contrasts)",
+    "brainTissue": "brain tissue (all contrasts)",
+    "brain": "brain",
+    "scan": "whole scan",
+}
+"""Names of segmentation classes in figures and tables."""
+
+
+def _choose_color(name: str) -> str:
+    if name == MEASURED:
+        return s.GREEN
+    return s.BLUE if name in BASELINES else s.ORANGE
+
+
+def similarity_figure(values: pd.DataFrame, name: str) -> Figure:
+    """Plot one similarity metric in the brain, with one line per participant.
+
+    Series are on the x axis. There is one panel per contrast. Bars are medians.
+
+    Parameters
+    ----------
+    values : pd.DataFrame
+        Rows of all participants from `read_values`.
+    name : str
+        Statistic.
+
+    Raises
+    ------
+    FigureInputError
+        If no series has a value.
+    """
+    wide = average_by_participant(
+        values[(values["statistic"] == name) & (values["region"] == BRAIN)]
+    )
+    contrasts = list(dict.fromkeys(wide.index.get_level_values("contrast"))) if len(wide) else []
+    if not contrasts:
+        raise FigureInputError(f"none of the tables contains a value of {name}")
+    names = [series for series in list_series(values) if series in wide]
+    with s.style():
+        fig = s.new_figure(12.0, 3.4)
+        axes = fig.subplots(1, len(contrasts), squeeze=False)[0]
+        for ax, contrast in zip(axes, contrasts, strict=True):
+            participants = wide.xs(contrast, level="contrast")[names]
+            for line in participants.to_numpy():
+                ax.plot(range(len(names)), line, color=s.GRID, lw=0.8, zorder=1)
+            for x, series_name in enumerate(names):
+                color = _choose_color(series_name)
+                ax.scatter(
+                    [x] * len(participants), participants[series_name], s=14, color=color, zorder=2
+                )
+                median = participants[series_name].median()
+                ax.plot([x - 0.25, x + 0.25], [median, median], color=color, lw=2.2, zorder=3)
+            ax.set_xticks(range(len(names)), names)
+            ax.set_xlim(-0.5, len(names) - 0.5)
+            ax.set_title(contrast, loc="left")
+        metric = statistic(name)
+        unit = "" if metric.unit in ("1", "signal") else f" ({metric.unit})"
+        axes[0].set_ylabel(f"{metric.label or name}{unit}")
+        fig.subplots_adjust(left=0.06, right=0.99, top=0.9, bottom=0.12, wspace=0.2)
+    return fig
+
+
+def agreement_figure(pairs: pd.DataFrame, region: str) -> Figure:
+    """Plot Bland-Altman panels of the volume of one class, one panel per series.
+
+    The abscissa is the mean of both volumes (ml), the ordinate the difference from the measured
+    scans in percent of this mean. The solid line is the bias, dashed lines are limits of
+    agreement, and bands are their 95 % intervals.
+
+    Parameters
+    ----------
+    pairs : pd.DataFrame
+        Volumes of all participants from `volume_pairs`.
+    region : str
+        Segmentation class.
+
+    Raises
+    ------
+    FigureInputError
+        If no volume of the class is available.
+    """
+    class_pairs = pairs[pairs["region"] == region].dropna(subset=["percent"])
+    names = list(dict.fromkeys(class_pairs["series"]))
+    if not names:
+        raise FigureInputError(f"none of the tables contains the volume of {region}")
+    low, high = math.inf, -math.inf
+    with s.style():
+        fig = s.new_figure(12.0, 3.2)
+        axes = fig.subplots(1, len(names), squeeze=False, sharex=True, sharey=True)[0]
+        for ax, name in zip(axes, names, strict=True):
+            series_pairs = class_pairs[class_pairs["series"] == name]
+            agreement = limits_of_agreement(series_pairs["percent"])
+            ax.axhline(0, color=s.GRID, lw=0.8)
+            if agreement.n > 1:
+                bands = (
+                    (agreement.bias, agreement.bias_lower, agreement.bias_upper, "-", s.INK),
+                    (
+                        agreement.low_limit,
+                        agreement.low_limit_lower,
+                        agreement.low_limit_upper,
+                        "--",
+                        s.SOFT,
+                    ),
+                    (
+                        agreement.high_limit,
+                        agreement.high_limit_lower,
+                        agreement.high_limit_upper,
+                        "--",
+                        s.SOFT,
+                    ),
+                )
+                for value, lower, upper, line, color in bands:
+                    ax.axhspan(lower, upper, color=color, alpha=0.08, lw=0)
+                    ax.axhline(value, color=color, lw=1.2, ls=line)
+                low, high = (
+                    min(low, agreement.low_limit_lower),
+                    max(high, agreement.high_limit_upper),
+                )
+            ax.scatter(
+                series_pairs["mean"],
+                series_pairs["percent"],
+                s=18,
+                color=_choose_color(name),
+                zorder=3,
+            )
+            ax.set_title(name, loc="left")
+            ax.set_xlabel("mean of both volumes (ml)")
+        if low < high:
+            margin = 0.05 * (high - low)
+            axes[0].set_ylim(low - margin, high + margin)
+        axes[0].set_ylabel("difference (% of mean)")
+        fig.subplots_adjust(left=0.06, right=0.99, top=0.9, bottom=0.17, wspace=0.06)
+    return fig
+
+
+def variability_figure(values: pd.DataFrame, classes: Sequence[str]) -> Figure:
+    """Plot volumes over sessions in percent of each participant's mean, one panel per class.
+
+    There is one line per participant, and one row of panels per series.
+
+    Raises
+    ------
+    FigureInputError
+        If no participant has two sessions.
+    """
+    volumes = session_volumes(values)
+    names = [series for series in list_series(values) if series in set(volumes["series"])]
+    if not names:
+        raise FigureInputError("none of the participants has scans from two sessions")
+    sessions = sorted(set(volumes["session"]))
+    participants = list(dict.fromkeys(volumes["participant"]))
+    shown = [label for label in classes if (volumes["region"] == label).any()]
+    with s.style():
+        height = 0.8 + 1.5 * len(names)
+        fig = s.new_figure(12.0, height)
+        axes = fig.subplots(len(names), len(shown), squeeze=False, sharex=True, sharey="col")
+        for row, name in zip(axes, names, strict=True):
+            for ax, region in zip(row, shown, strict=True):
+                panel_volumes = volumes[
+                    (volumes["series"] == name) & (volumes["region"] == region)
+                ]
+                _session_lines(ax, panel_volumes, participants, sessions, _choose_color(name))
+            row[0].set_ylabel(f"{name} (%)")
+        for ax, region in zip(axes[0], shown, strict=True):
+            _name_class(ax, region, len(shown))
+        for ax in axes[-1]:
+            ax.set_xticks(range(len(sessions)), sessions)
+            ax.set_xlabel("session")
+            ax.set_xlim(-0.3, len(sessions) - 0.7)
+        fig.subplots_adjust(
+            left=0.07,
+            right=0.99,
+            top=1 - 0.45 / height,
+            bottom=0.45 / height,
+            wspace=0.4,
+            hspace=0.15,
+        )
+    return fig
+
+
+def change_figure(volumes: pd.DataFrame, classes: Sequence[str], unit: str) -> Figure:
+    """Plot volumes of the measured scans and their change from baseline over time, as boxes.
+
+    Each class has a column of panels: volumes (ml) at the top, change in percent at the bottom.
+    Boxes show quartiles and median, whiskers the full range, diamonds the mean.
+
+    Parameters
+    ----------
+    volumes : pd.DataFrame
+        Volumes from `volume_change.read_volumes`.
+    classes : Sequence[str]
+        Segmentation classes in order.
+    unit : str
+        Unit of time in words.
+
+    Raises
+    ------
+    FigureInputError
+        If no measured scan has a volume.
+    """
+    measured_volumes = volumes[volumes["series"] == MEASURED]
+    shown = [label for label in classes if (measured_volumes["region"] == label).any()]
+    if not shown:
+        raise FigureInputError("none of the measured scans has a volume")
+    times = sort_times(measured_volumes["time"])
+    with s.style():
+        fig = s.new_figure(12.0, 4.0)
+        axes = fig.subplots(2, len(shown), squeeze=False, sharex=True)
+        for column, region in zip(axes.T, shown, strict=True):
+            for ax, name in zip(column, ("value", "change"), strict=True):
+                parts = measured_volumes[measured_volumes["region"] == region]
+                boxes = [
+                    parts.loc[parts["time"] == time, name].dropna().to_numpy() for time in times
+                ]
+                _boxes(ax, boxes)
+            _name_class(column[0], region, len(shown))
+            column[1].axhline(0, color=s.GRID, lw=0.8, zorder=0)
+            column[1].set_xticks(range(len(times)), times)
+            column[1].set_xlim(-0.6, len(times) - 0.4)
+            column[1].set_xlabel(unit)
+        axes[0][0].set_ylabel("volume (ml)")
+        axes[1][0].set_ylabel("change (%)")
+        fig.subplots_adjust(left=0.06, right=0.99, top=0.89, bottom=0.12, wspace=0.45, hspace=0.1)
+    return fig
+
+
+def _name_class(ax: Axes, region: str, panels: int) -> None:
+    """Write the class name above a panel, with line breaks if it exceeds the panel width."""
+    name = textwrap.fill(
+        CLASS_NAMES.get(region, region), max(12, 120 // panels), break_long_words=False
+    )
+    ax.set_title(name, loc="left", fontsize=8)
+
+
+def _boxes(ax: Axes, boxes: Sequence[Float]) -> None:
+    occupied = [place for place, values in enumerate(boxes) if len(values)]
+    if occupied:
+        ax.boxplot(
+            [boxes[place] for place in occupied],
+            positions=occupied,
+            widths=0.6,
+            whis=(0, 100),
+            showmeans=True,
+            manage_ticks=False,
+            medianprops={"color": s.GREEN, "lw": 1.6},
+            meanprops={"marker": "D", "ms": 3.5, "mfc": s.INK, "mec": s.INK},
+            boxprops={"lw": 0.9},
+        )
+
+
+def _session_lines(
+    ax: Axes,
+    volumes: pd.DataFrame,
+    participants: Sequence[str],
+    sessions: Sequence[str],
+    color: str,
+) -> None:
+    ax.axhline(100, color=s.GRID, lw=0.8)
+    for number, participant in enumerate(participants):
+        participant_volumes = volumes[volumes["participant"] == participant].sort_values("session")
+        places = [sessions.index(session) for session in participant_volumes["session"]]
+        marker = _MARKERS[number % len(_MARKERS)]
+        ax.plot(
+            places,
+            participant_volumes["percent"],
+            color=color,
+            lw=0.9,
+            marker=marker,
+            ms=4,
+            alpha=0.8,
+        )

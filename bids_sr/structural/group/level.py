@@ -1,0 +1,266 @@
+"""Group level of structural scans: from metrics tables of participants to tables and a report.
+
+No images are read. Acquisition protocols are taken from ``participants.tsv`` or from the sidecars
+of the low-resolution scans.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_sr.bids.inheritance import sidecars_on_disk
+from bids_sr.bids.session_times import months_of_sessions
+from bids_sr.config import Settings, UsageError, suggest_name
+from bids_sr.frozen import frozen
+from bids_sr.group.input_tables import find_tables, mixed_settings_lines
+from bids_sr.group.values import TableError
+from bids_sr.io.tables import TABLE_ERRORS, read_rows
+from bids_sr.metrics.rows import MISSING
+from bids_sr.structural.group.inputs import find_scan_tables, read_values
+from bids_sr.structural.group.values import compute_tables
+from bids_sr.version import __version__
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bids_sr.execution.execute import RunOutcome
+
+_RUN_PARTICIPANTS = "run the participant level with --sr-target anat first"
+_READ = ("superres.target", "evaluation.protocol", "evaluation.months", "resources.random_seed")
+"""Settings that affect results of this level."""
+_SOURCE = "bids:raw:"
+
+
+@frozen
+class ScansGroup:
+    """Inputs of the group level of structural scans.
+
+    Attributes
+    ----------
+    tables : DataFrame
+        Tables as returned by `find_scan_tables`.
+    protocols : mapping
+        Name of a table → acquisition protocol.
+    months : mapping
+        (Participant, session label) → months since the first session.
+    absent : tuple of str
+        A line for each participant without a table.
+    """
+
+    tables: "pd.DataFrame"
+    protocols: Mapping[str, str]
+    months: Mapping[tuple[str, str], float]
+    absent: tuple[str, ...]
+
+
+def is_structural(settings: Settings) -> bool:
+    """Return whether a call of the group level concerns structural scans.
+
+    This is the case with ``--sr-target anat``, or if the output directory has tables of structural
+    scans but not of functional runs.
+    """
+    if settings.superres.target == "anat":
+        return True
+    output_dir = settings.paths.output_dir
+    return find_tables(output_dir).empty and not find_scan_tables(output_dir).empty
+
+
+def prepare(
+    settings: Settings,
+    is_selected: Callable[[Mapping[str, str]], bool],
+    expected: list[str],
+) -> ScansGroup:
+    """Find the tables and the protocols.
+
+    Parameters
+    ----------
+    settings : Settings
+        Settings of the call.
+    is_selected : Callable[[Mapping[str, str]], bool]
+        Returns whether a table was requested, given its entities (pybids names).
+    expected : list[str]
+        Participants (``sub-…``) of the data set or of the call.
+
+    Raises
+    ------
+    UsageError
+        If there are no tables, fewer than two participants, tables of different versions or
+        settings, an unknown protocol column, or an unknown column or time of sessions.
+    """
+    output_dir = settings.paths.output_dir
+    tables = find_scan_tables(output_dir, is_selected)
+    if tables.empty:
+        raise UsageError(
+            f"{output_dir} contains no metrics tables of structural scans",
+            "the group level combines the files sub-*/anat/*_desc-anat_metrics.tsv that are"
+            " written at the participant level",
+            _RUN_PARTICIPANTS,
+        )
+    if lines := mixed_settings_lines(tables):
+        raise UsageError(
+            "\n  ".join(
+                ["metrics from different versions or settings cannot be combined", *lines]
+            ),
+            "the values in these tables are not comparable",
+            "rerun the participant level for all participants with the same version and settings",
+        )
+    participants = list(tables["participant"].unique())
+    if len(participants) < 2:
+        raise UsageError(
+            f"the group level found structural scans for only one participant ({participants[0]})",
+            "group statistics require at least two participants",
+            "run the participant level for more participants",
+        )
+    absent = tuple(
+        f"no metrics table found for {name}" for name in expected if name not in participants
+    )
+    protocols = _protocols(settings, tables) if settings.evaluation.protocol else {}
+    sessions = {
+        str(name): list(labels) for name, labels in tables.groupby("participant")["session"]
+    }
+    months = months_of_sessions(settings.paths.bids_dir, sessions, settings.evaluation.months)
+    return ScansGroup(tables=tables, protocols=protocols, months=months, absent=absent)
+
+
+def _protocols(settings: Settings, tables: "pd.DataFrame") -> dict[str, str]:
+    """Return the protocol of each table from ``participants.tsv`` or from sidecars."""
+    protocol = settings.evaluation.protocol or ""
+    bids_dir = settings.paths.bids_dir
+    listing = bids_dir / "participants.tsv"
+    columns: list[str] = []
+    if listing.exists():
+        try:
+            columns, rows = read_rows(listing)
+        except TABLE_ERRORS as error:
+            raise UsageError(
+                f"{listing} could not be read", str(error), "correct the table, or omit --protocol"
+            ) from error
+        if protocol in columns:
+            protocol_by_participant = {
+                f"sub-{(row.get('participant_id') or '').removeprefix('sub-')}": row.get(protocol)
+                for _, row in rows
+            }
+            return {
+                row.name_: protocol_by_participant.get(row.participant) or MISSING
+                for row in tables.rename(columns={"name": "name_"}).itertuples()
+            }
+    protocols: dict[str, str] = {}
+    keys: set[str] = set()
+    for name, path in zip(tables["name"], tables["path"], strict=True):
+        metadata = _scan_sidecar(Path(path), bids_dir)
+        keys |= metadata.keys()
+        value = metadata.get(protocol)
+        protocols[name] = MISSING if value is None else str(value)
+    if any(value != MISSING for value in protocols.values()):
+        return protocols
+    available = [column for column in columns if column != "participant_id"] + sorted(keys)
+    choices = f"choose one of {', '.join(available)}" if available else "omit the option"
+    raise UsageError(
+        f"--protocol {protocol}: neither a column of {listing} nor a key in the JSON sidecars of"
+        " the scans",
+        "participants are grouped by the values of this column or key",
+        suggest_name(protocol, available) or choices,
+    )
+
+
+def _scan_sidecar(table: Path, bids_dir: Path) -> dict[str, object]:
+    """Return the metadata of the low-resolution scans of a metrics table.
+
+    The scans are found through the sources of the stored interpolation. The first contrast takes
+    precedence. The result is empty if ``--level minimal`` stored no images.
+    """
+    metadata: dict[str, object] = {}
+    for stored in sorted(table.parent.glob("*_desc-bspline_*.json"), reverse=True):
+        description = json.loads(stored.read_text(encoding="utf-8"))
+        scans = [
+            bids_dir / source.removeprefix(_SOURCE)
+            for source in description.get("Sources", [])
+            if source.startswith(_SOURCE) and "/anat/" in source
+        ]
+        # high-resolution scans of all contrasts precede the low-resolution scans
+        for scan in reversed(scans[len(scans) // 2 :]):
+            for file in sidecars_on_disk(scan, bids_dir):
+                try:
+                    content = json.loads(file.read_text(encoding="utf-8"))
+                except (OSError, ValueError):
+                    continue
+                if isinstance(content, dict):
+                    metadata |= content
+        if metadata:
+            break
+    return metadata
+
+
+def plan_text(group: ScansGroup) -> str:
+    """Return the number of tables that would be combined, and the missing participants."""
+    n_participants = group.tables["participant"].nunique()
+    lines = [
+        f"Found {len(group.tables)} metrics tables of structural scans for {n_participants}"
+        " participants"
+    ]
+    if group.protocols:
+        counts = {
+            name: sum(protocol == name for protocol in group.protocols.values())
+            for name in sorted(set(group.protocols.values()))
+        }
+        lines.append(
+            "protocols: " + ", ".join(f"{name} ({count} tables)" for name, count in counts.items())
+        )
+    if group.months:
+        times = sorted({round(month) for month in group.months.values()})
+        lines.append(f"Months since the first session: {', '.join(map(str, times))}")
+    return "\n".join([*lines, *(f"missing: {line}" for line in group.absent)])
+
+
+def run_structural_group(
+    settings: Settings, group: ScansGroup, say: Callable[[str], None]
+) -> "RunOutcome":
+    """Combine the metrics of structural scans, and write tables and report; `say` prints a line.
+
+    The results are ``group_scans_*.tsv`` with their JSON files, and ``group_scans.html``.
+    """
+    from bids_sr.config.settings import differing_settings
+    from bids_sr.execution.execute import RunOutcome
+    from bids_sr.report.index_page import write_index
+    from bids_sr.structural.group.report import (
+        ScansContent,
+        build_structural_report,
+        write_structural_tables,
+    )
+
+    defaults = Settings(paths=settings.paths, selection=settings.selection)
+    if unused := [name for name in differing_settings(defaults, settings) if name not in _READ]:
+        say(f"These settings have no effect at the group level: {', '.join(unused)}")
+    for line in group.absent:
+        say(f"missing: {line}")
+    n_participants = group.tables["participant"].nunique()
+    say(
+        f"Combining {len(group.tables)} metrics tables of structural scans from {n_participants}"
+        " participants"
+    )
+    try:
+        tables = compute_tables(read_values(group.tables, group.protocols, group.months))
+    except TableError as error:
+        raise UsageError(
+            str(error),
+            "the table was written by another version of bids-sr",
+            "rerun the participant level for this participant",
+        ) from error
+    output_dir = settings.paths.output_dir
+    write_structural_tables(output_dir, tables)
+    say("Writing the group report")
+    content = ScansContent(
+        tables=tables,
+        protocol=settings.evaluation.protocol or "",
+        absent=group.absent,
+        about={
+            "bids-sr version": __version__,
+            "Run": settings.run.run_uuid,
+            "Command": " ".join(sys.argv),
+        },
+    )
+    page = build_structural_report(output_dir, content)
+    write_index(output_dir)
+    return RunOutcome(reports=(page,))

@@ -1,0 +1,526 @@
+"""Page ``group_scans.html``: structural scans across participants.
+
+The page begins with a sentence on the comparison with interpolation, followed by the table of
+methods, errors by acquisition protocol, agreement of volumes and their variability over sessions.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from bids_sr.boilerplate import bibliography
+from bids_sr.figures.canvas import FigureInputError
+from bids_sr.figures.svg_files import svg_text
+from bids_sr.frozen import frozen
+from bids_sr.io.atomic_files import write_json, write_text
+from bids_sr.metrics.number_text import estimate, number, p_value
+from bids_sr.metrics.registry import LOWER, statistic
+from bids_sr.metrics.rows import BRAIN, MISSING, cell_number, columns_json
+from bids_sr.report.assembler import data_uri, plain_section, write_page
+from bids_sr.report.facts import facts_html
+from bids_sr.report.index_page import ALL, SCANS_GROUP
+from bids_sr.report.markup import join, render, render_folded, render_selector, table
+from bids_sr.report.methods_text import methods_html
+from bids_sr.structural.group.figures import (
+    CLASS_NAMES,
+    agreement_figure,
+    change_figure,
+    similarity_figure,
+    variability_figure,
+)
+from bids_sr.structural.group.values import (
+    AGREEMENT_COLUMNS,
+    METHODS_COLUMNS,
+    OVERLAP,
+    PROTOCOL_COLUMNS,
+    QUALITY,
+    SIMILARITY,
+    SIZE,
+    VARIABILITY_COLUMNS,
+    StructuralTables,
+    list_series,
+    volume_pairs,
+)
+from bids_sr.structural.group.volume_change import CHANGE_COLUMNS, knows_months, read_volumes
+
+_ALPHA = 0.05
+_METHODS = """
+The participant was the unit of all statistics, and values from several sessions of the same
+participant were averaged. Each method was compared with the interpolation that had the better
+median by means of the Wilcoxon signed-rank test [@wilcoxon1945]. Selecting the better
+interpolation favors interpolation. Differences are Hodges-Lehmann estimates with the corresponding
+confidence intervals [@hodges1963]. The p values were corrected for all contrasts and methods of a
+metric [@holm1979], separately for metrics of the whole scan and for metrics of the brain and its
+tissues. Errors of image quality metrics are absolute differences from the value in the measured
+high-resolution scan [@attention_unet]. Agreement between volumes is reported as bias and limits of
+agreement (bias ± 1.96 standard deviations), with 95 % confidence intervals from the t
+distribution. Variability between sessions is reported as the pooled within-participant standard
+deviation. Change over time is reported in percent of the volume of the participant at baseline,
+and summarized by the median and quartiles across participants.
+"""
+
+
+@frozen
+class ScansContent:
+    """Contents of the page.
+
+    Attributes
+    ----------
+    tables : StructuralTables
+        Tables of the group level.
+    protocol : str
+        Column or sidecar key with the protocols; "" if none was specified.
+    absent : Sequence[str]
+        Lines on missing participants.
+    about : Mapping[str, object]
+        Facts about the call.
+    """
+
+    tables: StructuralTables
+    protocol: str
+    absent: Sequence[str]
+    about: Mapping[str, object]
+
+
+def write_structural_tables(output_dir: Path, tables: StructuralTables) -> None:
+    """Write the group tables as TSV files, each with a JSON file that describes its columns."""
+    place = {
+        "participant": {"Description": "Participant"},
+        "session": {"Description": "Session; n/a if there are no sessions"},
+        "month": {"Description": "Months since the participant's first session", "Units": "month"},
+        "protocol": {"Description": "Acquisition protocol; all if no column was named"},
+    }
+    names = set(tables.values["statistic"])
+    parts: dict[str, tuple[pd.DataFrame, Mapping[str, object]]] = {
+        "metrics": (tables.values, {**place, **columns_json(sorted(names))}),
+        "methods": (tables.methods, METHODS_COLUMNS),
+        "protocols": (tables.protocols, PROTOCOL_COLUMNS),
+        "agreement": (tables.agreement, AGREEMENT_COLUMNS),
+        "variability": (tables.variability, VARIABILITY_COLUMNS),
+        "change": (tables.change, CHANGE_COLUMNS),
+    }
+    for name, (frame, columns) in parts.items():
+        text = frame.to_csv(sep="\t", index=False, na_rep=MISSING, float_format=cell_number)
+        write_text(output_dir / f"group_scans_{name}.tsv", text)
+        write_json(output_dir / f"group_scans_{name}_columns.json", columns)
+
+
+def build_structural_report(output_dir: Path, content: ScansContent) -> Path:
+    """Write ``group_scans.html`` atomically and return its path.
+
+    Figures are embedded in the page and also written to ``group/figures``.
+    """
+    figure_dir = output_dir / "group" / "figures"
+    figure_dir.mkdir(parents=True, exist_ok=True)
+    tables = content.tables
+    sections = [
+        plain_section(
+            "verdict", "Accuracy across participants", _verdict_html(tables, figure_dir)
+        ),
+        plain_section("methods-table", "Methods by metric", _methods_html(tables), ["metrics"]),
+        plain_section(
+            "protocols", "Quality metrics by protocol", _protocols_html(content), ["metrics"]
+        ),
+        plain_section(
+            "agreement", "Agreement of volumes", _agreement_html(tables, figure_dir), ["volumes"]
+        ),
+        plain_section(
+            "variability", "Variability between sessions", _variability_html(tables, figure_dir)
+        ),
+        *(
+            [plain_section("change", "Change from baseline", change)]
+            if (change := _change_html(tables, figure_dir))
+            else []
+        ),
+        plain_section("participants", "Participants", _participants_html(content)),
+        plain_section("methods", "Methods", methods_html(_METHODS, bibliography())),
+        plain_section(
+            "about",
+            "About",
+            facts_html({**content.about, "All values": "group_scans_metrics.tsv"}),
+        ),
+    ]
+    page = output_dir / SCANS_GROUP
+    write_page(page, title="bids-sr: structural scans", sections=sections, neighbors=ALL)
+    return page
+
+
+def write_headline(methods: pd.DataFrame, n: int, name: str = "psnr") -> tuple[str, str]:
+    """Return the main result in one sentence, and its state: ``good``, ``bad`` or ``open``.
+
+    A method is more similar to the measured scans than interpolation if its difference in `name`
+    is better after correction in at least one contrast and not worse in any contrast.
+
+    Parameters
+    ----------
+    methods : pd.DataFrame
+        Table over participants from `methods_table`.
+    n : int
+        Number of participants.
+    name : str
+        Statistic.
+    """
+    comparisons = _select_comparisons(methods, name)
+    if comparisons.empty:
+        return "There is no method that can be compared with interpolation", "open"
+    sign = -1 if statistic(name).better == LOWER else 1
+    gains = sign * comparisons["difference"]
+    is_significant = comparisons["p_holm"] < _ALPHA
+    better = comparisons[is_significant & (gains > 0)]
+    worse = comparisons[is_significant & (gains < 0)]
+    label = statistic(name).label or name
+    parts = [
+        f"{series} {word} interpolation in {label} of {', '.join(rows['contrast'])}"
+        for word, changes in (("exceeds", better), ("is below", worse))
+        for series, rows in changes.groupby("series", sort=False)
+    ]
+    if parts:
+        state = "bad" if len(worse) else "good"
+        return "; ".join(parts), state
+    smallest = float(comparisons["p_smallest"].min())
+    reason = (
+        f" ({n} participants cannot reach p < .05)"
+        if not smallest * len(comparisons) < _ALPHA
+        else ""
+    )
+    return f"No difference from interpolation was found in {label}{reason}", "open"
+
+
+def _select_comparisons(methods: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the comparisons of methods with interpolation by one statistic in the brain."""
+    return methods[
+        (methods["statistic"] == name) & (methods["region"] == BRAIN) & methods["minus"].notna()
+    ]
+
+
+_MARKS = {"good": ("✓", "good"), "bad": ("✗", "bad"), "open": ("?", "open")}
+
+
+def _verdict_html(tables: StructuralTables, figure_dir: Path) -> Markup:
+    n_participants = tables.values["participant"].nunique()
+    rows = _select_comparisons(tables.methods, "psnr")
+    n_compared = n_participants if rows.empty else int(rows["n"].max())
+    headline, state = write_headline(tables.methods, n_compared)
+    numbers = [
+        {
+            "value": f"{number(row.difference, '+.2f')} dB",
+            "label": f"{row.contrast} PSNR, {row.series}",
+            "note": f"minus {row.minus}; p {p_value(row.p_holm)} corrected",
+        }
+        for row in rows.itertuples()
+    ]
+    evidence = (
+        f"{n_participants} participants without super-resolved scans"
+        if rows.empty
+        else "For each contrast, the method is compared with the better interpolation, in slices"
+        f" that were not used for training and across {n_compared} participants"
+    )
+    mark, kind = _MARKS[state]
+    answer = render("group_answer", "", mark, kind, headline, evidence, numbers)
+    shown = [name for name in ("psnr", "ssim") if (tables.values["statistic"] == name).any()]
+    figures = [
+        _figure(
+            partial(similarity_figure, tables.values, name),
+            figure_dir,
+            f"group_desc-scans{name}",
+            f"{statistic(name).label or name}. Each line is a participant, and bars show the"
+            " median across participants.",
+        )
+        for name in shown
+    ]
+    return join([answer, *figures])
+
+
+def _methods_html(tables: StructuralTables) -> Markup:
+    """Return table 1, series by metric with differences from interpolation, per contrast."""
+    sizes = tables.methods[tables.methods["statistic"] == SIZE].set_index("series")["median"]
+    metrics = tables.methods[tables.methods["statistic"] != SIZE]
+    return render_selector(
+        [
+            (str(contrast), _render_contrast(contrast_rows, sizes))
+            for contrast, contrast_rows in metrics.groupby("contrast", sort=False)
+        ]
+    )
+
+
+def _render_contrast(contrast_rows: pd.DataFrame, sizes: pd.Series) -> Markup:
+    """Return the tables of one contrast; `sizes` are numbers of network parameters by series."""
+    available = [
+        name for name in (*SIMILARITY, *OVERLAP) if (contrast_rows["statistic"] == name).any()
+    ]
+    regions = list(dict.fromkeys(contrast_rows["region"]))
+    columns = [
+        (name, region)
+        for region in regions
+        for name in available
+        if ((contrast_rows["statistic"] == name) & (contrast_rows["region"] == region)).any()
+    ]
+    heads = ["series"]
+    for name, region in columns:
+        place = "" if region == "brain" and len(regions) == 1 else f", {_class(region)}"
+        heads.append(f"{statistic(name).label or name}{place}{_unit(name)}")
+    if len(sizes):
+        heads.append("parameters")
+    lines = []
+    for series, rows in contrast_rows.groupby("series", sort=False):
+        cells = [str(series)]
+        for name, region in columns:
+            matches = rows[(rows["statistic"] == name) & (rows["region"] == region)]
+            cells.append(_mean_text(matches.iloc[0]) if len(matches) else MISSING)
+        if len(sizes):
+            count = sizes.get(str(series))
+            cells.append(MISSING if count is None else f"{count:,.0f}")
+        lines.append(cells)
+    n_participants = int(contrast_rows["n"].max())
+    summary = table(
+        f"Mean ± standard deviation across {n_participants} participants", heads, lines
+    )
+    changes = contrast_rows[contrast_rows["minus"].notna()]
+    differences = table(
+        "Each method minus the better interpolation",
+        ["method", "metric", "region", "minus", "difference [95 % interval]", "p", "p (Holm)"],
+        [
+            [
+                row.series,
+                statistic(row.statistic).label or row.statistic,
+                _class(row.region),
+                row.minus,
+                estimate(row.difference, row.lower, row.upper, _form(row.difference)),
+                p_value(row.p_wilcoxon),
+                p_value(row.p_holm),
+            ]
+            for row in changes.itertuples()
+        ],
+    )
+    return join([summary, render_folded("Differences from interpolation", differences)])
+
+
+def _form(value: float) -> str:
+    return "+.4f" if abs(value) < 0.1 else "+.3f"
+
+
+def _mean_text(row: pd.Series) -> str:
+    size = abs(row["mean"])
+    form = ".2f" if size >= 1 else ".4f" if size >= 0.01 else ".2e"
+    return f"{number(row['mean'], form)} ± {number(row['sd'], form)}"
+
+
+def _unit(name: str) -> str:
+    unit = statistic(name).unit
+    return "" if unit in ("1", "signal") else f" ({unit})"
+
+
+def _class(region: str) -> str:
+    return CLASS_NAMES.get(region, region)
+
+
+def _protocols_html(content: ScansContent) -> Markup:
+    """Return table 2, mean absolute errors of quality metrics, one table per protocol."""
+    errors = content.tables.protocols
+    intro = (
+        f"Participants are grouped by {content.protocol}."
+        if content.protocol
+        else "All participants are in one group. To group participants by acquisition protocol,"
+        " use --protocol with a column of participants.tsv or a key of the JSON sidecars."
+    )
+    shown = list_series(errors) if len(errors) else []
+    entries = []
+    for (protocol, contrast), protocol_errors in errors.groupby(
+        ["protocol", "contrast"], sort=False
+    ):
+        keys = sorted(
+            dict.fromkeys(
+                zip(protocol_errors["statistic"], protocol_errors["region"], strict=True)
+            ),
+            key=lambda key: QUALITY.index(key[0]),
+        )
+        lines = []
+        for name, region in keys:
+            rows = protocol_errors[
+                (protocol_errors["statistic"] == name) & (protocol_errors["region"] == region)
+            ]
+            by_series = rows.set_index("series")
+            best = by_series["mae"].idxmin()
+            cells = [f"{statistic(name).label or name}{_unit(name)}", _class(region)]
+            for series in shown:
+                if series not in by_series.index:
+                    cells.append(MISSING)
+                    continue
+                row = by_series.loc[series]
+                star = " *" if series == best else ""
+                sd = number(row["mae_sd"], ".4f")
+                cells.append(f"{number(row['mae'], '.4f')} ± {sd}{star}")
+            lines.append(cells)
+        title = f"{contrast}, protocol {protocol}" if content.protocol else str(contrast)
+        n_participants = int(protocol_errors["n"].max())
+        caption = (
+            f"{title}: absolute difference from the measured scan, mean ± standard deviation"
+            f" across {n_participants} participants (* smallest)"
+        )
+        entries.append((title, table(caption, ["metric", "region", *shown], lines, names=2)))
+    return (
+        join([Markup("<p>{}</p>").format(intro), render_selector(entries)])
+        if entries
+        else Markup("")
+    )
+
+
+def _agreement_html(tables: StructuralTables, figure_dir: Path) -> Markup:
+    pairs = volume_pairs(tables.values)
+    if pairs.empty:
+        return Markup("")
+    entries = []
+    for (contrast, region), class_rows in tables.agreement.groupby(
+        ["contrast", "region"], sort=False
+    ):
+        figure = _figure(
+            partial(agreement_figure, pairs[pairs["contrast"] == contrast], str(region)),
+            figure_dir,
+            f"group_desc-agreement{region}",
+            f"Bland-Altman plot of {_class(str(region))} volume: difference from the measured"
+            " scan as a function of the mean of both. Each point is a participant. The solid"
+            " line shows the bias, dashed lines show the 95 % limits of agreement, and bands"
+            " show their 95 % confidence intervals.",
+        )
+        heads = ["series", "unit", "participants", "bias", "lower limit", "upper limit"]
+        lines = [
+            [
+                row.series,
+                row.unit,
+                str(row.n),
+                estimate(row.bias, row.bias_lower, row.bias_upper, "+.1f"),
+                estimate(row.low_limit, row.low_limit_lower, row.low_limit_upper, "+.1f"),
+                estimate(row.high_limit, row.high_limit_lower, row.high_limit_upper, "+.1f"),
+            ]
+            for row in class_rows.itertuples()
+        ]
+        caption = f"Difference in {_class(str(region))} volume from the measured scans"
+        title = _class(str(region))
+        entries.append((title, join([figure, table(caption, heads, lines, names=2)])))
+    return render_selector(entries)
+
+
+def _variability_html(tables: StructuralTables, figure_dir: Path) -> Markup:
+    variability = tables.variability
+    if variability.empty:
+        return render(
+            "note",
+            "note",
+            "No participant has structural scans from two sessions. To measure the variability of"
+            " volumes over time, run the participant level once per session (--session-label).",
+        )
+    classes = list(dict.fromkeys(variability["region"]))
+    figure = _figure(
+        partial(variability_figure, tables.values, classes),
+        figure_dir,
+        "group_desc-variability",
+        "Volume in each session, in percent of the mean across sessions. Each line is a"
+        " participant.",
+    )
+    heads = [
+        "class",
+        "series",
+        "participants",
+        "sessions",
+        "mean (ml)",
+        "within-participant SD (ml)",
+        "SD (% of mean)",
+    ]
+    lines = [
+        [
+            _class(row.region),
+            row.series,
+            str(row.n),
+            str(row.n_scans),
+            number(row.mean, ".1f"),
+            number(row.sd_within, ".2f"),
+            number(row.cv_percent, ".2f"),
+        ]
+        for row in variability.itertuples()
+    ]
+    caption = "Variability of volumes between sessions of a participant"
+    return join([figure, table(caption, heads, lines, names=2)])
+
+
+def _change_html(tables: StructuralTables, figure_dir: Path) -> Markup:
+    """Return volumes and their change from baseline over time (attention-unet, figure 13)."""
+    changes = tables.change
+    if changes.empty:
+        return Markup("")
+    by_month = knows_months(tables.values)
+    volumes = read_volumes(tables.values)
+    classes = list(dict.fromkeys(changes["region"]))
+    unit = "month" if by_month else "session"
+    figure = _figure(
+        partial(change_figure, volumes, classes, unit),
+        figure_dir,
+        "group_desc-change",
+        f"Volumes in high-resolution scans by {unit}. Top: volumes in ml. Bottom: percent change"
+        " from the baseline of the participant. Boxes show the median and quartiles, whiskers"
+        " show the full range, and diamonds show the mean.",
+    )
+    heads = [
+        "class",
+        "series",
+        unit,
+        "participants",
+        "median volume (ml)",
+        "participants with a baseline scan",
+        "change, median [quartiles] (%)",
+        "absolute change (%)",
+    ]
+    lines = [
+        [
+            _class(row.region),
+            row.series,
+            str(row.time),
+            str(row.n),
+            f"{number(row.median, '.1f')} [{number(row.q1, '.1f')}, {number(row.q3, '.1f')}]",
+            str(row.n_change),
+            *(
+                f"{number(middle, '.2f')} [{number(low, '.2f')}, {number(high, '.2f')}]"
+                if row.n_change
+                else MISSING
+                for middle, low, high in (
+                    (row.change_median, row.change_q1, row.change_q3),
+                    (row.absolute_median, row.absolute_q1, row.absolute_q3),
+                )
+            ),
+        ]
+        for row in changes.itertuples()
+    ]
+    note = (
+        ""
+        if by_month
+        else " Sessions are grouped by their labels. To group sessions by month, add dates"
+        " (acq_time in sub-*_sessions.tsv) or specify a column with --months."
+    )
+    caption = f"Volumes by {unit} and change from the baseline of the participant.{note}"
+    return join([figure, table(caption, heads, lines, names=3)])
+
+
+def _participants_html(content: ScansContent) -> Markup:
+    values = content.tables.values
+    n_sessions = values.groupby("participant", sort=False)["session"].nunique()
+    included = [
+        f"{name} ({count} sessions)" if count > 1 else name for name, count in n_sessions.items()
+    ]
+    facts: dict[str, object] = {"Included": included, "Missing": list(content.absent) or "none"}
+    if content.protocol:
+        groups = values.groupby("protocol")["participant"].unique()
+        facts |= {f"Protocol {name}": list(participants) for name, participants in groups.items()}
+    return facts_html(facts)
+
+
+def _figure(draw: Callable[[], Figure], figure_dir: Path, name: str, caption: str) -> Markup:
+    """Return a figure embedded in the page and write it to a file, or a notice if it is empty."""
+    try:
+        svg = svg_text(draw())
+    except FigureInputError as error:
+        return render("note", "missing", f"No figure: {error} ({caption})")
+    write_text(figure_dir / f"{name}.svg", svg)
+    return render("figure", data_uri(svg.encode()), caption, caption, name)

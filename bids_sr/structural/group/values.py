@@ -1,0 +1,387 @@
+"""Group tables of metrics of structural scans.
+
+Five tables are computed from the participants' metrics: series by metric (attention-unet, table
+1), errors of quality metrics by acquisition protocol (table 2), agreement of tissue volumes
+(figure 10), their variability over sessions and their change from baseline (figure 13). The unit
+is the participant: sessions of a participant are averaged first, except in the tables over
+sessions.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from bids_sr.frozen import frozen
+from bids_sr.metrics.registry import LOWER, statistic
+from bids_sr.metrics.rows import MISSING, SCAN
+from bids_sr.series import BASELINES, MEASURED
+from bids_sr.statistics.limits_of_agreement import (
+    compute_within_unit_sd,
+    limits_of_agreement,
+    percent_differences,
+)
+from bids_sr.statistics.multiple_comparisons import holm
+from bids_sr.statistics.paired_tests import differences
+from bids_sr.statistics.wilcoxon import hodges_lehmann, signed_rank
+from bids_sr.structural.group.volume_change import change_table
+
+SIMILARITY = ("mae", "rmse", "nmse", "nmse_voxel", "psnr", "ssim")
+"""Statistics that compare a series with the measured scan."""
+QUALITY = (
+    "cjv",
+    "cjv_signed",
+    "efc",
+    "efc_sum",
+    "fwhm",
+    "half_maximum",
+    "wm2max",
+    "wm2max_p95",
+    "ratio_mean",
+    "ratio_sd",
+    "ratio_p05",
+    "ratio_p95",
+)
+"""Statistics of one image; their error is the difference from the value of the measured scan.
+
+The forms that attention-unet reports follow the usual definitions."""
+OVERLAP = ("tissue_dice", "tissue_jaccard", "tpf", "tnf", "ppv")
+"""Statistics that compare segmentations with the segmentation of the measured scan."""
+VOLUME = "tissue_volume"
+SIZE = "parameters"
+"""Statistic with the number of parameters of a network."""
+_KEY = ["participant", "session", "protocol", "contrast", "region", "statistic", "series"]
+_QUESTION = ["contrast", "statistic", "region"]
+
+
+@frozen
+class StructuralTables:
+    """Group tables of structural scans.
+
+    Attributes
+    ----------
+    values : pd.DataFrame
+        Metrics, one row per participant, session and value.
+    methods : pd.DataFrame
+        Series by metric across participants.
+    protocols : pd.DataFrame
+        Errors of quality metrics by protocol.
+    agreement : pd.DataFrame
+        Bias and limits of agreement of volumes.
+    variability, change : pd.DataFrame
+        Volumes over sessions, and their change from baseline by month; empty if no participant has
+        two sessions.
+    """
+
+    values: pd.DataFrame
+    methods: pd.DataFrame
+    protocols: pd.DataFrame
+    agreement: pd.DataFrame
+    variability: pd.DataFrame
+    change: pd.DataFrame
+
+
+def compute_tables(values: pd.DataFrame) -> StructuralTables:
+    """Compute all group tables from the rows of `read_values`."""
+    return StructuralTables(
+        values=values,
+        methods=methods_table(values),
+        protocols=protocols_table(values),
+        agreement=agreement_table(values),
+        variability=variability_table(values),
+        change=change_table(values),
+    )
+
+
+def list_series(values: pd.DataFrame) -> list[str]:
+    """Return the series of the rows in order: interpolations, methods, measured scans."""
+    names = list(dict.fromkeys(values["series"]))
+    last = [name for name in names if name == MEASURED]
+    first = [name for name in names if name in BASELINES]
+    return [*first, *(name for name in names if name not in (*first, *last)), *last]
+
+
+def average_by_participant(values: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per participant and metric (mean over sessions), one column per series."""
+    means = values.groupby([*_QUESTION, "participant", "series"], sort=False)["value"].mean()
+    return means.unstack("series")
+
+
+def methods_table(values: pd.DataFrame) -> pd.DataFrame:
+    """Compare the series by each similarity and overlap metric across participants.
+
+    A method is compared with the interpolation that has the better median (`minus`) by the
+    Wilcoxon signed-rank test. Holm's procedure corrects p values over the methods and contrasts of
+    one statistic, separately for the whole scan and for the brain and its tissues. The choice of
+    the better interpolation favors interpolation. Rows of `SIZE` are not compared.
+    """
+    wide = average_by_participant(values[values["statistic"].isin((*SIMILARITY, *OVERLAP, SIZE))])
+    rows = []
+    for question, participant_values in wide.groupby(level=_QUESTION, sort=False):
+        place = dict(zip(_QUESTION, question, strict=True))
+        names = [
+            name for name in list_series(values) if name in participant_values and name != MEASURED
+        ]
+        baseline = _better(
+            [name for name in names if name in BASELINES], participant_values, place["statistic"]
+        )
+        for name in names:
+            defined = participant_values[name].dropna().to_numpy()
+            if not defined.size:
+                continue
+            row = {**place, "series": name, **_summary(defined)}
+            if baseline and name not in BASELINES:
+                row |= {
+                    "minus": baseline,
+                    **_compare_pairs(participant_values[name], participant_values[baseline]),
+                }
+            rows.append(row)
+    table = pd.DataFrame(rows).reindex(columns=list(METHODS_COLUMNS))
+    table["p_holm"] = np.nan
+    comparisons = table[table["minus"].notna()]
+    for _, family in comparisons.groupby(["statistic", comparisons["region"] == SCAN]):
+        table.loc[family.index, "p_holm"] = holm(list(family["p_wilcoxon"]))
+    return table
+
+
+def _better(names: Sequence[str], participant_values: pd.DataFrame, name: str) -> str:
+    """Return the series with the best median of a statistic, "" if no median is defined."""
+    medians = {series: float(participant_values[series].median()) for series in names}
+    medians = {series: value for series, value in medians.items() if not math.isnan(value)}
+    if not medians:
+        return ""
+    lower_is_better = statistic(name).better == LOWER
+    return (min if lower_is_better else max)(medians, key=lambda series: medians[series])
+
+
+def _summary(values: np.ndarray) -> dict[str, float]:
+    return {
+        "n": len(values),
+        "mean": float(values.mean()),
+        "sd": float(values.std(ddof=1)) if len(values) > 1 else math.nan,
+        "median": float(np.median(values)),
+        "minimum": float(values.min()),
+        "maximum": float(values.max()),
+    }
+
+
+def _compare_pairs(values: pd.Series, reference: pd.Series) -> dict[str, float]:
+    both = pd.concat([values, reference], axis=1).dropna().to_numpy()
+    if not len(both):
+        return {}
+    change = differences(both[:, 0], both[:, 1])
+    shift, test = hodges_lehmann(change), signed_rank(change)
+    return {
+        "difference": shift["difference"],
+        "lower": shift["lower"],
+        "upper": shift["upper"],
+        "p_wilcoxon": float(test["p_wilcoxon"]),
+        "p_smallest": float(test["p_smallest"]),
+    }
+
+
+def protocols_table(values: pd.DataFrame) -> pd.DataFrame:
+    """Return the absolute error of each quality metric by protocol, contrast and series.
+
+    The error is the absolute difference from the measured scan's value; mean and standard
+    deviation are computed across participants (attention-unet, table 2). Sessions of a participant
+    with the same protocol are averaged.
+    """
+    chosen = values[values["statistic"].isin(QUALITY)]
+    wide = chosen.groupby([*(k for k in _KEY if k != "series"), "series"], sort=False)["value"]
+    table = wide.mean().unstack("series")
+    if MEASURED not in table:
+        return pd.DataFrame(columns=list(PROTOCOL_COLUMNS))
+    errors = table.drop(columns=MEASURED).sub(table[MEASURED], axis=0).abs()
+    participant_errors = errors.groupby(["protocol", *_QUESTION, "participant"], sort=False).mean()
+    rows = []
+    for question, question_errors in participant_errors.groupby(
+        level=["protocol", *_QUESTION], sort=False
+    ):
+        place = dict(zip(["protocol", *_QUESTION], question, strict=True))
+        for name in list_series(values):
+            defined = (
+                question_errors[name].dropna().to_numpy()
+                if name in question_errors
+                else np.empty(0)
+            )
+            if defined.size:
+                summary = _summary(defined)
+                means = {key: summary[key] for key in ("n", "mean", "sd")}
+                rows.append({**place, "series": name, **means})
+    table = pd.DataFrame(rows).rename(columns={"mean": "mae", "sd": "mae_sd"})
+    return table.reindex(columns=list(PROTOCOL_COLUMNS))
+
+
+def volume_pairs(values: pd.DataFrame) -> pd.DataFrame:
+    """Return each participant's tissue volumes (ml) with the volumes in the measured scans.
+
+    Returns
+    -------
+    pd.DataFrame
+        Columns contrast, region, series, participant, volume, measured, mean and percent
+        (difference in percent of the mean of both). Empty if there are no pairs.
+    """
+    wide = average_by_participant(values[values["statistic"] == VOLUME])
+    if MEASURED not in wide:
+        return pd.DataFrame()
+    parts = []
+    for name in list_series(values):
+        if name == MEASURED or name not in wide:
+            continue
+        part = wide[[name, MEASURED]].set_axis(["volume", "measured"], axis=1).reset_index()
+        parts.append(part.assign(series=name).dropna(subset=["volume", "measured"]))
+    if not parts:
+        return pd.DataFrame()
+    pairs = pd.concat(parts, ignore_index=True)
+    pairs["mean"] = (pairs["volume"] + pairs["measured"]) / 2
+    pairs["percent"] = percent_differences(pairs["volume"], pairs["measured"])
+    return pairs
+
+
+def agreement_table(values: pd.DataFrame) -> pd.DataFrame:
+    """Return bias and limits of agreement of tissue volumes with the measured scans.
+
+    There is one row per class, series and unit (ml, and percent of the mean of both volumes).
+    """
+    pairs = volume_pairs(values)
+    rows = []
+    if len(pairs):
+        for place, series_pairs in pairs.groupby(["contrast", "region", "series"], sort=False):
+            changes = {
+                "ml": (series_pairs["volume"] - series_pairs["measured"]).to_numpy(),
+                "percent": series_pairs["percent"].dropna().to_numpy(),
+            }
+            for unit, change in changes.items():
+                if change.size:
+                    agreement = dataclasses.asdict(limits_of_agreement(change))
+                    names = dict(zip(("contrast", "region", "series"), place, strict=True))
+                    rows.append({**names, "unit": unit, **agreement})
+    return pd.DataFrame(rows).reindex(columns=list(AGREEMENT_COLUMNS))
+
+
+def session_volumes(values: pd.DataFrame) -> pd.DataFrame:
+    """Return volumes of participants with two or more sessions.
+
+    Returns
+    -------
+    pd.DataFrame
+        Columns contrast, region, series, participant, session, value (ml) and percent (of the
+        participant's mean over sessions).
+    """
+    volumes = values[(values["statistic"] == VOLUME) & (values["session"] != MISSING)].copy()
+    key = ["contrast", "region", "series", "participant"]
+    count = volumes.groupby(key)["session"].transform("nunique")
+    volumes = volumes[count >= 2]
+    means = volumes.groupby(key)["value"].transform("mean")
+    percent = 100 * volumes["value"] / means.where(means != 0)
+    return volumes.assign(percent=percent)[[*key, "session", "value", "percent"]]
+
+
+def variability_table(values: pd.DataFrame) -> pd.DataFrame:
+    """Return the variability of tissue volumes over the sessions of a participant.
+
+    Each row is a class and series, with the pooled standard deviation within participants (ml) and
+    the pooled coefficient of variation (percent of the participant's mean). A method adds
+    variability if its value exceeds the value of the measured scans. The table is empty if no
+    participant has two sessions.
+    """
+    volumes = session_volumes(values)
+    rows = []
+    for place, series_volumes in volumes.groupby(["contrast", "region", "series"], sort=False):
+        participant_volumes = [part for _, part in series_volumes.groupby("participant")]
+        rows.append(
+            {
+                **dict(zip(("contrast", "region", "series"), place, strict=True)),
+                "n": len(participant_volumes),
+                "n_scans": len(series_volumes),
+                "mean": float(series_volumes["value"].mean()),
+                "sd_within": compute_within_unit_sd(
+                    [part["value"].to_numpy() for part in participant_volumes]
+                ),
+                "cv_percent": compute_within_unit_sd(
+                    [part["percent"].to_numpy() for part in participant_volumes]
+                ),
+            }
+        )
+    return pd.DataFrame(rows).reindex(columns=list(VARIABILITY_COLUMNS))
+
+
+def _columns(**texts: str) -> dict[str, dict[str, str]]:
+    return {name: {"Description": text} for name, text in texts.items()}
+
+
+_PLACE = _columns(
+    contrast="Suffix of the scans, or all (all contrasts combined)",
+    statistic="Name of the metric, as in the participants' tables",
+    region="Brain, tissue, pair of tissues, or scan (all voxels of the evaluated slices)",
+    series="Interpolation, super-resolution method, or measured (high-resolution scan)",
+)
+METHODS_COLUMNS = {
+    **_PLACE,
+    **_columns(
+        n="Participants",
+        mean="Mean across participants",
+        sd="Standard deviation across participants",
+        median="Median across participants",
+        minimum="Lowest value across participants",
+        maximum="Highest value across participants",
+        minus="Interpolation with the better median across participants, used as the reference for"
+        " the method",
+        difference="Hodges-Lehmann estimate of the difference from the interpolation in the"
+        " column minus",
+        lower="Lower limit of the 95 % confidence interval of the difference",
+        upper="Upper limit of the 95 % confidence interval of the difference",
+        p_wilcoxon="Two-sided p value of the Wilcoxon signed-rank test, not corrected for"
+        " multiple "
+        "comparisons",
+        p_smallest="Smallest p value that the test can reach with this number of participants",
+        p_holm="p value corrected for all comparisons of the metric (Holm). Comparisons in the"
+        " whole "
+        "scan are corrected separately.",
+    ),
+}
+PROTOCOL_COLUMNS = {
+    **_columns(protocol="Acquisition protocol, or all if --protocol was not specified"),
+    **_PLACE,
+    **_columns(
+        n="Participants",
+        mae="Mean absolute difference from the value of the measured scan, across participants",
+        mae_sd="Standard deviation of the absolute difference across participants",
+    ),
+}
+AGREEMENT_COLUMNS = {
+    **{name: text for name, text in _PLACE.items() if name != "statistic"},
+    **_columns(
+        unit="Unit of the differences: ml, or percent of the mean of both volumes",
+        n="Participants",
+        bias="Bias: mean difference from the volumes of the measured scans",
+        bias_lower="Lower limit of the 95 % confidence interval of the bias",
+        bias_upper="Upper limit of the 95 % confidence interval of the bias",
+        sd="Standard deviation of the differences across participants",
+        low_limit="Lower 95 % limit of agreement (bias - 1.96 SD)",
+        low_limit_lower="Lower limit of the 95 % confidence interval of the lower limit of"
+        " agreement",
+        low_limit_upper="Upper limit of the 95 % confidence interval of the lower limit of"
+        " agreement",
+        high_limit="Upper 95 % limit of agreement (bias + 1.96 SD)",
+        high_limit_lower="Lower limit of the 95 % confidence interval of the upper limit of"
+        " agreement",
+        high_limit_upper="Upper limit of the 95 % confidence interval of the upper limit of"
+        " agreement",
+    ),
+}
+VARIABILITY_COLUMNS = {
+    **{name: text for name, text in _PLACE.items() if name != "statistic"},
+    **_columns(
+        n="Number of participants with at least two sessions",
+        n_scans="Total number of sessions across these participants",
+        mean="Mean volume across participants and sessions (ml)",
+        sd_within="Pooled within-participant standard deviation (ml)",
+        cv_percent="Pooled within-participant standard deviation, in percent of the participant's"
+        " mean "
+        "volume",
+    ),
+}

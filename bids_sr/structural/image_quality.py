@@ -1,0 +1,294 @@
+"""Quality metrics of super-resolved structural scans.
+
+Source: attention-unet, section 3.8, equations 6 to 8, as implemented in MRIQC (Esteban et al.
+2017). All images of a contrast are on one grid and have the same unit, scaled to [0, 1].
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from bids_sr.io.arrays import Float, MaskArray, Real
+from bids_sr.metrics import similarity
+from bids_sr.metrics.rows import BRAIN, SCAN, MetricRow, metric_rows
+from bids_sr.quality import attention_unet_metrics
+from bids_sr.quality.series_quality import smoothness
+
+_DATA_RANGE = 1.0
+
+
+def likeness(
+    contrast: str,
+    series: Mapping[str, Real],
+    measured: Real,
+    mask: MaskArray,
+    slices: Sequence[int],
+) -> Iterator[MetricRow]:
+    """Yield MAE, RMSE, NMSE, PSNR and SSIM of each series in a selection of slices.
+
+    The metrics are computed in the brain, and over all voxels of these slices (region `SCAN`),
+    because attention-unet averages over the entire scan after background removal. Background
+    increases PSNR and SSIM, so only values for the same region and field of view can be compared.
+    The data range is 1. NMSE is computed by the usual definition and as in attention-unet
+    (``nmse_voxel``).
+
+    Parameters
+    ----------
+    contrast : str
+        BIDS suffix of the scans.
+    series : Mapping[str, Real]
+        Scans of one contrast (3D, 0 to 1) by series.
+    measured : Real
+        High-resolution scan as measured (3D, 0 to 1).
+    mask : MaskArray
+        Brain voxels on the grid of the scans (3D, boolean).
+    slices : Sequence[int]
+        Numbers of the slices, counted from 0.
+
+    Yields
+    ------
+    MetricRow
+        Metrics of each series and region; no rows if the slices do not contain any brain voxel.
+    """
+    with_brain = [z for z in slices if mask[..., z].any()]
+    if not with_brain:
+        return
+    for region, numbers in ((BRAIN, with_brain), (SCAN, list(slices))):
+        reference = measured[..., numbers]
+        inside = mask[..., numbers] if region == BRAIN else None
+        for name, image in series.items():
+            compared = image[..., numbers]
+            values: dict[str, float | None] = {}
+            for metric in ("mae", "rmse", "nmse", "psnr", "ssim"):
+                scale = {"data_range": _DATA_RANGE} if metric in ("psnr", "ssim") else {}
+                values[metric] = getattr(similarity, metric)(
+                    reference, compared, mask=inside, **scale
+                )
+            values["nmse_voxel"] = attention_unet_metrics.nmse_voxel(
+                reference, compared, mask=inside
+            )
+            yield from metric_rows(
+                name, values, contrast=contrast, reference="heldOut", region=region
+            )
+
+
+_RATIOS: Mapping[str, Callable[[Float], float]] = {
+    "ratio_mean": lambda values: float(values.mean()),
+    "ratio_sd": lambda values: float(values.std()),
+    "ratio_p05": lambda values: float(np.percentile(values, 5)),
+    "ratio_p95": lambda values: float(np.percentile(values, 95)),
+}
+_PAIRS = (("gm", "wm"), ("csf", "gm"), ("csf", "wm"))
+_TOP_PERCENTILE = 99.95  # percentile of MRIQC; attention-unet reports 95 %, as in MRIQC's manual
+
+
+def _summary_ratios(image: Real, masks: Mapping[str, MaskArray]) -> dict[str, dict[str, float]]:
+    """Return ratios of summary statistics between gm, wm and csf, by pair (gm/wm) and statistic.
+
+    The statistics are the mean, the population SD, and the 5 % and 95 % percentiles. Ratios with
+    denominator 0 are omitted.
+
+    Parameters
+    ----------
+    image : Real
+        Image with intensities in any unit (3D).
+    masks : Mapping[str, MaskArray]
+        Voxels of ``gm``, ``wm`` and ``csf`` (3D, boolean).
+
+    Raises
+    ------
+    ValueError
+        A mask is empty or on another grid.
+    """
+    values = {name: _select_inside(image, mask, name) for name, mask in masks.items()}
+    return {
+        f"{numerator}/{denominator}": {
+            name: summarize(values[numerator]) / summarize(values[denominator])
+            for name, summarize in _RATIOS.items()
+            if summarize(values[denominator]) != 0
+        }
+        for numerator, denominator in _PAIRS
+    }
+
+
+def cjv(image: Real, gm: MaskArray, wm: MaskArray) -> float:
+    """Return the coefficient of joint variation, (sd WM + sd GM) / |mean WM - mean GM|.
+
+    Lower values are better, and the value is infinite for equal means. Ganzetti et al. 2016 and
+    attention-unet (equation 6) define it; the absolute value is taken as in MRIQC.
+
+    Parameters
+    ----------
+    image : Real
+        Image with intensities in any unit (3D).
+    gm, wm : MaskArray
+        Voxels of gray and white matter (3D, boolean).
+    """
+    gray, white = _select_inside(image, gm, "gm"), _select_inside(image, wm, "wm")
+    difference = float(white.mean()) - float(gray.mean())
+    return (float(white.std()) + float(gray.std())) / abs(difference) if difference else math.inf
+
+
+def efc(image: Real, mask: MaskArray | None = None) -> float:
+    """Return the entropy focus criterion: the entropy of magnitudes relative to its maximum.
+
+    The value is 0 for one bright voxel and 1 for a constant image. Lower values are better (less
+    ghosting and blurring). Atkinson et al. 1997 and attention-unet (equation 7) define the
+    criterion; sign and normalization are the same as in MRIQC.
+
+    Parameters
+    ----------
+    image : Real
+        Image with intensities in any unit (3D).
+    mask : MaskArray | None, optional
+        Voxels to include (3D, boolean); None includes all voxels.
+
+    Raises
+    ------
+    ValueError
+        The image has fewer than two voxels or is 0 everywhere.
+    """
+    x = np.abs(np.asarray(image if mask is None else image[mask], dtype=np.float64)).ravel()
+    if x.size < 2 or not x.any():
+        raise ValueError(
+            "the entropy focus criterion requires an image with at least two voxels that are "
+            "not all zero"
+        )
+    fraction = x / np.linalg.norm(x)
+    entropy = -(fraction * np.log(np.where(fraction > 0, fraction, 1.0))).sum()
+    return float(entropy / (np.sqrt(x.size) * np.log(np.sqrt(x.size))))
+
+
+def fwhm(
+    image: Real, zooms: Sequence[float], mask: MaskArray | None = None
+) -> tuple[float | None, ...]:
+    """Return the smoothness (FWHM in mm) of an image along each axis.
+
+    FWHM = d sqrt(-2 ln 2 / ln(1 - var(x_i+1 - x_i) / 2 var(x))), Forman et al. 1995, as estimated
+    by AFNI's 3dFWHMx in MRIQC. Equation 8 of attention-unet defines only half of the maximum. An
+    anatomical image is not noise, so the metric should only be used to compare images of one head
+    on one grid.
+
+    Parameters
+    ----------
+    image : Real
+        Image with intensities in any unit (X, Y, Z).
+    zooms : Sequence[float]
+        Voxel size along each axis (mm).
+    mask : MaskArray | None, optional
+        Voxels to include (3D, boolean); None includes all voxels.
+
+    Returns
+    -------
+    tuple[float | None, ...]
+        FWHM along the three axes (mm); None if neighbors along an axis do not correlate.
+
+    Raises
+    ------
+    ValueError
+        The image is constant.
+    """
+    x = np.asarray(image, dtype=np.float64)
+    inside = np.ones(x.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
+    variance = float(x[inside].var())
+    if variance == 0:
+        raise ValueError("smoothness cannot be estimated for a constant image")
+    correlations = []
+    for axis in range(3):
+        first, second = (np.take(x, range(k, x.shape[axis] - 1 + k), axis) for k in (0, 1))
+        pairs = np.take(inside, range(x.shape[axis] - 1), axis) & np.take(
+            inside, range(1, x.shape[axis]), axis
+        )
+        change = (second - first)[pairs]
+        correlations.append(1 - float(change.var()) / (2 * variance) if change.size else 0.0)
+    return smoothness(correlations, [float(z) for z in zooms[:3]])
+
+
+def wm2max(image: Real, wm: MaskArray) -> float:
+    """Return the median of white matter divided by the 99.95 % percentile of the image.
+
+    The ratio is .6 to .8 in a T1w image of a whole head.
+
+    Parameters
+    ----------
+    image : Real
+        Image with intensities in any unit (3D).
+    wm : MaskArray
+        Voxels of white matter (3D, boolean).
+
+    Raises
+    ------
+    ValueError
+        The percentile is 0, or the mask is empty or on another grid.
+    """
+    top = float(np.percentile(np.asarray(image, dtype=np.float64), _TOP_PERCENTILE))
+    if top == 0:
+        raise ValueError(
+            "the white-matter-to-maximum intensity ratio cannot be computed, because "
+            f"{_TOP_PERCENTILE:g} % of the voxels have an intensity of 0 or less"
+        )
+    return float(np.median(_select_inside(image, wm, "wm")) / top)
+
+
+def _select_inside(image: Real, mask: MaskArray, name: str) -> Float:
+    if mask.shape != image.shape:
+        raise ValueError(
+            f"the {name} mask has shape {mask.shape}, but the image has shape {image.shape}"
+        )
+    values = np.asarray(image, dtype=np.float64)[np.asarray(mask, dtype=bool)]
+    if not values.size:
+        raise ValueError(f"the {name} mask is empty")
+    return values
+
+
+def quality(
+    contrast: str,
+    series: Mapping[str, Real],
+    mask: MaskArray,
+    tissues: Mapping[str, MaskArray],
+    zooms: Sequence[float],
+) -> Iterator[MetricRow]:
+    """Yield CJV, EFC, FWHM, WM2max and ratios between tissues of each series.
+
+    The tissues are segmented in the measured scans and used for all series (section 3.8.1).
+
+    Parameters
+    ----------
+    contrast : str
+        BIDS suffix of the scans.
+    series : Mapping[str, Real]
+        Scans of one contrast (3D, 0 to 1) by series.
+    mask : MaskArray
+        Brain voxels on the grid of the scans (3D, boolean).
+    tissues : Mapping[str, MaskArray]
+        Voxels of ``gm``, ``wm`` and ``csf`` (3D, boolean); may be empty.
+    zooms : Sequence[float]
+        Voxel size along each axis (mm).
+
+    Yields
+    ------
+    MetricRow
+        Metrics of each series, only EFC and FWHM if a tissue is missing. EFC, FWHM, CJV and WM2max
+        are computed as in MRIQC and as in attention-unet.
+    """
+    has_tissues = bool(tissues) and all(voxels.any() for voxels in tissues.values())
+    for name, image in series.items():
+        widths = [width for width in fwhm(image, zooms, mask) if width is not None]
+        values: dict[str, float | None] = {
+            "efc": efc(image, mask),
+            "fwhm": float(np.mean(widths)) if widths else None,
+            "efc_sum": attention_unet_metrics.efc_sum(image, mask),
+            "half_maximum": attention_unet_metrics.half_maximum(image, mask),
+        }
+        if has_tissues:
+            values["cjv"] = cjv(image, tissues["gm"], tissues["wm"])
+            values["cjv_signed"] = attention_unet_metrics.cjv_signed(
+                image, tissues["gm"], tissues["wm"]
+            )
+            in_brain = np.where(mask, image, 0)
+            values["wm2max"] = wm2max(in_brain, tissues["wm"])
+            values["wm2max_p95"] = attention_unet_metrics.wm2max_p95(in_brain, tissues["wm"])
+            for pair, ratios in _summary_ratios(image, tissues).items():
+                yield from metric_rows(name, ratios, contrast=contrast, region=pair)
+        yield from metric_rows(name, values, contrast=contrast, region="brain")

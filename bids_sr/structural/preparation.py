@@ -1,0 +1,510 @@
+"""Preparation of structural scans for a fusion network: bias field, brain, alignment, intensities.
+
+Every scan is aligned to the frame, the high-resolution scan of the first contrast, and
+interpolated once. The default transform is rigid, so that no head changes its size. Affine and
+nonlinear transforms start from the result of the simpler transform. An affine also corrects
+scaling and shear between scanners with different gradient calibration, and a nonlinear transform
+(SyN) corrects nonlinear gradients. If there are no such differences, both fit noise and blur.
+
+With "template", scans are aligned to the frame by an affine, and the frame to the template by
+another affine; "template-rigid" and "template-warp" use rigid and nonlinear transforms instead.
+Both transforms are applied in one interpolation to a grid with the frame's voxel size around the
+template's intracranial volume.
+
+Scans are extracted by the brain mask, or by an intracranial mask, which also contains the space
+around the brain with its sinuses.
+
+Source: attention_unet, section 3.1, which aligns to a template and finds nonlinear registration
+useless (section 4.4).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal, cast
+
+import numpy as np
+from nibabel.affines import apply_affine
+
+from bids_sr.frozen import frozen
+from bids_sr.io.arrays import Array
+from bids_sr.io.volume import Volume
+from bids_sr.networks.data.contrast_channels import unit_range
+from bids_sr.registration.ants import Stage, read_linear, register
+from bids_sr.registration.bias_field import unbiased
+from bids_sr.registration.brain import brain_from_head, downsample
+from bids_sr.registration.rigid import (
+    dilate_for_metric,
+    displacement_summary,
+    linear_stages,
+    nearest_rigid,
+    rigid,
+)
+from bids_sr.spatial import masks
+from bids_sr.spatial.transforms import invert, rms_distance, voxel_centers
+from bids_sr.structural.point_transforms import SINC, Placement, compose, placement_from_composite
+from bids_sr.structural.template_alignment import align_to_template, template_grid
+
+_Transform = Literal["rigid", "affine", "nonlinear"]
+Align = Literal["rigid", "affine", "nonlinear", "template-rigid", "template", "template-warp"]
+Scale = Literal["percentile", "range"]
+"""``percentile``: 1 is the 99.9th percentile of the low-resolution scan's brain, and the
+high-resolution scan is scaled to the same mean. ``range``: each scan is scaled linearly from its
+minimum to its maximum.
+"""
+_OF_TEMPLATE: dict[str, _Transform] = {
+    "template-rigid": "rigid",
+    "template": "affine",
+    "template-warp": "nonlinear",
+}
+"""Transform types between scans, and from frame to template, for alignments to the template."""
+_INTRACRANIAL_MM = 6.0
+"""Distance from the brain mask to the edge of the intracranial mask, which contains subarachnoid
+space and dura with its sinuses and ends in the inner table of the skull."""
+
+
+def _register_to(
+    frame: Volume,
+    image: Volume,
+    mask: Array,
+    *,
+    align: _Transform = "rigid",
+    seed: int,
+    prefix: str,
+    mm: float = 2.0,
+) -> tuple[Placement, dict[str, float]]:
+    """Register a scan to the frame by the transform type `align`.
+
+    Parameters
+    ----------
+    frame : Volume
+        Bias-corrected scan of the head (3D).
+    image : Volume
+        Scan of the same head (3D).
+    mask : Array
+        Brain voxels of the frame (3D, boolean), over which the displacement is measured.
+    align : _Transform, optional
+        Transform type.
+    seed : int
+        Seed of the random samples of ANTs.
+    prefix : str
+        Path and first letters of the files that ANTs writes.
+    mm : float, optional
+        Voxel size for registration (mm); larger voxels are not resampled. The image with larger
+        voxels is the fixed image.
+
+    Returns
+    -------
+    tuple[Placement, dict[str, float]]
+        Placement of the frame's points in the scan, and the displacement in mm, degrees and
+        percent by name.
+    """
+    placed = _placements(frame, image, align=align, seed=seed, prefix=prefix, mm=mm)[align]
+    return placed, _facts(placed, mask, frame.affine)
+
+
+def _placements(
+    frame: Volume, image: Volume, *, align: _Transform, seed: int, prefix: str, mm: float = 2.0
+) -> dict[_Transform, Placement]:
+    """Register a scan to the frame by each transform type up to the requested type.
+
+    The types are ``rigid``, ``affine`` and ``nonlinear`` in this order; for the parameters see
+    `_register_to`.
+    """
+    low_frame, low = downsample(frame, mm), downsample(image, mm)
+    swapped = np.prod(low.zooms) > 1.01 * np.prod(low_frame.zooms)
+    fixed, moving = (low, low_frame) if swapped else (low_frame, low)
+    heads = [masks.head_mask(image.data, image.affine) for image in (fixed, moving)]
+    xfm = rigid(fixed, moving, heads[0], heads[1], seed=seed, prefix=prefix).xfm
+    placements: dict[_Transform, Placement] = {
+        "rigid": Placement(xfm=invert(xfm) if swapped else xfm)
+    }
+    if align == "rigid":
+        return placements
+    rim = dilate_for_metric(heads[0], fixed)
+    size = float(fixed.zooms.min())
+    stages = linear_stages("Affine", size)
+    files = register(
+        fixed, moving, stages, seed=seed, prefix=f"{prefix}affine_", start=xfm, fixed_mask=rim
+    )
+    xfm = read_linear(files[0])
+    placements["affine"] = Placement(xfm=invert(xfm) if swapped else xfm)
+    if align == "nonlinear":
+        stage = Stage(
+            transform="SyN[0.1,3,0]", iterations=(40, 20), shrink=(2, 1), mm=(size, 0.5 * size)
+        )
+        files = register(
+            fixed, moving, [stage], seed=seed, prefix=f"{prefix}syn_", start=xfm, fixed_mask=rim
+        )
+        placements["nonlinear"] = placement_from_composite(
+            frame, placements["affine"].xfm, files[1] if swapped else files[0]
+        )
+    return placements
+
+
+def _facts(placed: Placement, mask: Array, affine: Array) -> dict[str, float]:
+    """Measure a placement in the brain: its rigid, scaling and nonlinear parts by name."""
+    points = voxel_centers(mask, affine, 7)
+    rigid_part = nearest_rigid(placed.xfm)
+    rigid_part[:3, 3] += (
+        apply_affine(placed.xfm, points) - apply_affine(rigid_part, points)
+    ).mean(axis=0)
+    facts = displacement_summary(rigid_part, mask, affine)
+    scales = 100 * (np.linalg.svd(placed.xfm[:3, :3], compute_uv=False) - 1)
+    if np.abs(scales).max() > 1e-3:
+        facts |= {
+            "stretch_percent": round(float(scales.max()), 3),
+            "shrink_percent": round(float(scales.min()), 3),
+            "affine_rms_mm": round(rms_distance(rigid_part, placed.xfm, points), 4),
+        }
+    if placed.displacement is not None:
+        warp = np.linalg.norm(placed.points(points) - apply_affine(placed.xfm, points), axis=1)
+        facts |= {
+            "warp_rms_mm": round(float(np.sqrt((warp**2).mean())), 4),
+            "warp_max_mm": round(float(warp.max()), 4),
+        }
+    return facts
+
+
+_ORDERS = {"bspline": 3, "linear": 1, "lanczos": SINC, "nearest": 0}
+"""Interpolations from a low-resolution scan to the high-resolution grid, with their spline order.
+"""
+_REGISTERED_MM = 2.0
+
+
+_ScanKey = tuple[str, str]
+"""Contrast, and "highres" or "lowres"."""
+Unbias = Callable[[Volume, str], Volume]
+"""Function that corrects the bias field of a scan, given its contrast."""
+ExtractBrain = Callable[[Volume], Array]
+"""Function that returns the brain mask of a bias-corrected scan (3D, boolean)."""
+AlignLinear = Callable[[Volume, Volume], Array]
+"""Function that returns the transform of a frame point to its point in a scan, for trilinear
+interpolation (4 x 4, RAS mm).
+"""
+
+
+@frozen
+class _PreparedContrasts:
+    """Scans of all contrasts on one grid, from 0 to 1 and 0 outside the mask.
+
+    Attributes
+    ----------
+    hr : Mapping[str, Array]
+        High-resolution scans by contrast.
+    lr : Mapping[str, Mapping[str, Array]]
+        Interpolated low-resolution scans by interpolation and contrast.
+    mask : Array
+        Voxels with data: the brain or the intracranial volume (3D, boolean).
+    brain : Array
+        Brain voxels (3D, boolean).
+    affine : Array
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+    units : Mapping[str, float]
+        Intensity that is scaled to 1, by contrast.
+    facts : dict[str, dict[str, float]]
+        Displacements by scan.
+    to_template : Array
+        Transform of a point of the grid to its template point (4 x 4, RAS+ mm; affine).
+    """
+
+    hr: Mapping[str, Array]
+    lr: Mapping[str, Mapping[str, Array]]
+    mask: Array
+    brain: Array
+    affine: Array
+    units: Mapping[str, float]
+    facts: dict[str, dict[str, float]]
+    to_template: Array
+
+    def record(self, align: Align) -> dict[str, object]:
+        """Return facts on the preparation for later steps and the report."""
+        return {
+            "units": self.units,
+            "align": align,
+            "offsets": self.facts,
+            "to_template": self.to_template.tolist(),
+        }
+
+
+def prepare(
+    scans: Mapping[_ScanKey, Volume],
+    template: Volume,
+    template_mask: Array,
+    *,
+    interpolations: Sequence[str] = ("bspline",),
+    align: Align = "rigid",
+    scale: Scale = "percentile",
+    extracted: Literal["brain", "intracranial"] = "brain",
+    grid: Volume | None = None,
+    unbias: Unbias | None = None,
+    extract_brain: ExtractBrain | None = None,
+    align_linear: AlignLinear | None = None,
+    seed: int,
+    prefix: str,
+    sloppy: bool,
+) -> _PreparedContrasts:
+    """Prepare the scans of one head; the first contrast defines the frame.
+
+    Parameters
+    ----------
+    scans : Mapping[_ScanKey, Volume]
+        Scans by contrast and resolution (``highres`` or ``lowres``). For contrasts without a
+        low-resolution scan, the 99.9th percentile of the high-resolution scan is scaled to 1. With
+        a `grid`, all scans are low-resolution.
+    template : Volume
+        Skull-stripped T1w template (3D).
+    template_mask : Array
+        Brain voxels of the template (3D, boolean).
+    interpolations : Sequence[str], optional
+        Interpolations of low-resolution scans by name. They must include ``bspline``, the input of
+        networks.
+    align : Align, optional
+        Transform type between scans: ``rigid``, ``affine`` or ``nonlinear``. With
+        ``template-rigid``, ``template`` (affine) or ``template-warp``, the frame is also aligned
+        to the template by this type, and the cropped template grid replaces the frame's grid.
+    scale : Scale, optional
+        Scaling of intensities to [0, 1].
+    extracted : Literal["brain", "intracranial"], optional
+        Voxels to keep: the brain, or everything within `_INTRACRANIAL_MM` of the brain.
+    grid : Volume | None, optional
+        Target grid for a head without high-resolution scans, in the coordinates of the first scan;
+        its values are not used. None uses the grid of the high-resolution scan of the first
+        contrast.
+    unbias : Unbias | None, optional
+        Function that corrects the bias field of a scan; None uses N4.
+    extract_brain : ExtractBrain | None, optional
+        Function that returns the brain mask of the frame; None adapts the mask of the template to
+        the head.
+    align_linear : AlignLinear | None, optional
+        Function that aligns low-resolution scans to the frame for trilinear interpolation; None
+        uses the same transforms as for other interpolations.
+    seed : int
+        Seed of the random samples of ANTs.
+    prefix : str
+        Path and first letters of the files that ANTs writes.
+    sloppy : bool
+        Whether to use a faster, less accurate registration.
+
+    Returns
+    -------
+    _PreparedContrasts
+        Scans on the target grid from 0 to 1, masks and facts.
+
+    Raises
+    ------
+    ValueError
+        A scan has no positive intensities inside the brain.
+    """
+    if unbias is None:
+        rounds = (20,) if sloppy else (20, 15)
+        corrected = {
+            key: unbiased(image, None, seed=seed, iterations=rounds)
+            for key, image in scans.items()
+        }
+    else:
+        corrected = {key: unbias(image, key[0]) for key, image in scans.items()}
+    reference_contrast = next(iter(scans))[0]
+    key_of_frame = (reference_contrast, "highres" if grid is None else "lowres")
+    frame = corrected[key_of_frame]
+    if grid is not None:
+        resampled = Placement(xfm=np.eye(4)).resample(frame, grid, 3)
+        frame = grid.like(np.maximum(resampled, 0))
+    mask, template_to_head, _ = brain_from_head(
+        frame,
+        template,
+        template_mask,
+        seed=seed,
+        prefix=f"{prefix}brain_",
+        sloppy=sloppy,
+        fitted=reference_contrast == "T1w",
+    )
+    if extract_brain is not None:
+        mask = extract_brain(frame)
+    transform = _OF_TEMPLATE.get(align)
+    scan_transform = cast(_Transform, align) if transform is None else transform
+    mm = 2 * _REGISTERED_MM if sloppy else _REGISTERED_MM
+    placements: dict[_ScanKey, Placement] = {key_of_frame: Placement(xfm=np.eye(4))}
+    facts: dict[str, dict[str, float]] = {}
+    for (contrast, kind), image in corrected.items():
+        if (contrast, kind) != key_of_frame:
+            key = f"{contrast}_{kind}"
+            placements[contrast, kind], facts[key] = _register_to(
+                frame,
+                image,
+                mask,
+                align=scan_transform,
+                seed=seed,
+                prefix=f"{prefix}{key}_",
+                mm=mm,
+            )
+    trilinear: dict[_ScanKey, Placement] = {}
+    if align_linear is not None and "linear" in interpolations:
+        for (contrast, kind), image in corrected.items():
+            if kind == "lowres":
+                placement = Placement(xfm=align_linear(frame, image))
+                trilinear[contrast, kind] = placement
+                facts[f"{contrast}_lowres_trilinear"] = _facts(placement, mask, frame.affine)
+    to_template = invert(template_to_head)
+    if transform is not None:
+        cropped = template_grid(template, template_mask, frame)
+        to_frame = align_to_template(
+            frame,
+            mask,
+            template,
+            template_mask,
+            template_to_head,
+            transform=transform,
+            grid=cropped,
+            seed=seed,
+            prefix=f"{prefix}template_",
+            sloppy=sloppy,
+        )
+        placements, trilinear = (
+            {key: compose(cropped, to_frame, placement) for key, placement in group.items()}
+            for group in (placements, trilinear)
+        )
+        resampled_mask = to_frame.resample(
+            frame.like(mask.astype(np.float32)), cropped, 1, zero_outside=True
+        )
+        facts["template"] = _facts(to_frame, template_mask, template.affine) | {
+            "brain_cropped_percent": _compute_cropped_percent(mask, frame, cropped, to_frame)
+        }
+        frame, mask = cropped, resampled_mask > 0.5
+        to_template = np.eye(4)
+    kept_mask = mask
+    if extracted == "intracranial":
+        kept_mask = masks.grow(mask, frame.affine, _INTRACRANIAL_MM)
+    prepared = _assemble(
+        corrected, (placements, trilinear), frame, (mask, kept_mask), interpolations, scale
+    )
+    return replace(prepared, facts=facts, to_template=to_template)
+
+
+def _compute_cropped_percent(
+    brain: Array, frame: Volume, grid: Volume, to_frame: Placement
+) -> float:
+    """Return the percentage of the brain outside a grid in template space.
+
+    Only the linear part of the placement is used.
+    """
+    points = apply_affine(invert(to_frame.xfm), voxel_centers(brain, frame.affine, 7))
+    voxels = apply_affine(invert(grid.affine), points)
+    outside = (voxels < -0.5) | (voxels > np.subtract(grid.data.shape, 0.5))
+    return round(100 * float(outside.any(axis=1).mean()), 3)
+
+
+def _assemble(
+    corrected: Mapping[_ScanKey, Volume],
+    placements: tuple[Mapping[_ScanKey, Placement], Mapping[_ScanKey, Placement]],
+    frame: Volume,
+    masks_of_frame: tuple[Array, Array],
+    interpolations: Sequence[str],
+    scale: Scale,
+) -> _PreparedContrasts:
+    """Interpolate all scans to the grid of the frame, each once, and scale them to [0, 1].
+
+    Parameters
+    ----------
+    corrected : Mapping[_ScanKey, Volume]
+        Bias-corrected scans by contrast and resolution.
+    placements : tuple[Mapping[_ScanKey, Placement], Mapping[_ScanKey, Placement]]
+        Placements of all scans, and other placements for trilinear interpolation, if any.
+    frame : Volume
+        Image that defines the grid.
+    masks_of_frame : tuple[Array, Array]
+        Brain, for percentiles and means, and voxels to keep, for the range.
+    interpolations : Sequence[str]
+        Interpolations of low-resolution scans by name.
+    scale : Scale
+        Scaling of intensities.
+    """
+    brain, kept_mask = masks_of_frame
+    places, trilinear = placements
+    hr: dict[str, Array] = {}
+    lr: dict[str, dict[str, Array]] = {name: {} for name in interpolations}
+    units: dict[str, float] = {}
+    for (contrast, kind), image in corrected.items():
+        placement = places[contrast, kind]
+        if kind == "highres":
+            hr[contrast] = placement.resample(image, frame, 3)
+            continue
+        interpolated = {
+            name: (
+                trilinear.get((contrast, kind), placement) if name == "linear" else placement
+            ).resample(image, frame, order)
+            for name, order in _ORDERS.items()
+            if name in lr
+        }
+        if scale == "range":
+            units[contrast] = maximum_intensity(interpolated["bspline"], kept_mask)
+        else:
+            _, units[contrast] = unit_range(interpolated["bspline"], brain)
+        for name, data in interpolated.items():
+            unit = maximum_intensity(data, kept_mask) if scale == "range" else units[contrast]
+            lr[name][contrast] = _scale(data, unit, kept_mask)
+    for contrast, data in hr.items():
+        if scale == "range":
+            unit = maximum_intensity(data, kept_mask)
+        elif contrast in lr["bspline"]:
+            unit = _hr_unit(data, lr["bspline"][contrast], brain)
+        else:
+            unit = units[contrast] = unit_range(data, brain)[1]
+        hr[contrast] = _scale(data, unit, kept_mask)
+    return _PreparedContrasts(
+        hr=hr,
+        lr=lr,
+        mask=kept_mask,
+        brain=brain,
+        affine=frame.affine,
+        units=units,
+        facts={},
+        to_template=np.eye(4),
+    )
+
+
+def maximum_intensity(data: Array, mask: Array) -> float:
+    """Return the largest intensity of an extracted scan, which is scaled to 1.
+
+    The smallest intensity is 0, outside the mask; negative values of splines are set to 0. A
+    single bright vessel can determine the maximum. The linear normalization is described in
+    attention_unet, section 3.1.
+
+    Parameters
+    ----------
+    data : Array
+        Scan with intensities in any unit (3D).
+    mask : Array
+        Voxels to keep: the brain or the intracranial volume (3D, boolean).
+
+    Raises
+    ------
+    ValueError
+        The scan has no positive intensities in the mask.
+    """
+    top = float(data[mask].max()) if mask.any() else 0.0
+    if not np.isfinite(top) or top <= 0:
+        raise ValueError("the scan has no positive intensities inside the brain mask")
+    return top
+
+
+def _scale(data: Array, unit: float, mask: Array) -> Array:
+    return np.where(mask, np.clip(data / np.float32(unit), 0, 1), 0).astype(np.float32)
+
+
+def _hr_unit(hr: Array, lr: Array, mask: Array) -> float:
+    """Return the high-resolution intensity that is scaled to 1.
+
+    With this intensity, both scans have the same brain mean.
+
+    The percentile of each scan is not suitable. Averaging over larger voxels lowers it, so
+    interpolation would score worse than a network only because of a scaling factor.
+
+    Raises
+    ------
+    ValueError
+        A scan has no positive intensities in the brain.
+    """
+    hr_mean, lr_mean = float(np.maximum(hr[mask], 0).mean()), float(lr[mask].mean())
+    if not hr_mean > 0 or not lr_mean > 0:
+        raise ValueError("the scan has no positive intensities inside the brain mask")
+    return hr_mean / lr_mean

@@ -1,0 +1,405 @@
+"""Figures of structural scans: super-resolved, measured, and without low-resolution scans."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from bids_sr.config.memory import Need
+from bids_sr.io.arrays import Array
+from bids_sr.pipeline.artifacts import Facts, File, Map, Mask, Rows, Volume
+from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
+from bids_sr.report.sections import SCANS, Shown
+from bids_sr.sr.method import Cost
+from bids_sr.steps.training import ModelFiles
+from bids_sr.structural.steps.scans import (
+    check_acquired,
+    group_by_series,
+    list_suffixes,
+    read_edited_mask,
+    select_untrained_slices,
+    stack_scans,
+)
+
+
+@figure(
+    Shown(
+        "controlscans",
+        "control",
+        suffix=SCANS,
+        html=True,
+        missing="volumes of the structural scans",
+        remark="a required step did not finish",
+    ),
+    cost=Cost(always=0.5),
+)
+def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> FigureContent:
+    """Show the tissue volumes of one session of a participant without low-resolution scans.
+
+    `scan_facts` has alignment and position of each scan. `session` is the session label, or "" if
+    there are no sessions.
+    """
+    from bids_sr.report.facts import facts_html
+    from bids_sr.report.markup import join, render
+    from bids_sr.report.metric_tables import CONTROL_SCANS, tables_html
+
+    title = f"Session {session}: tissue volumes" if session else "Tissue volumes"
+    note = (
+        f"{title}. This session has no low-resolution scans to super-resolve. For changes in"
+        " tissue volume between sessions, see the group page."
+    )
+    positions = {
+        f"Position relative to the first scan ({scan_facts['align']})": scan_facts["offsets"]
+    }
+    return join(
+        [
+            render("note", "note", note),
+            tables_html([CONTROL_SCANS], scan_metrics),
+            facts_html(positions),
+        ]
+    )
+
+
+@figure(
+    Shown("lowresscans", "lowres", suffix=SCANS, html=True),
+    Shown(
+        "lowresslice",
+        "lowres",
+        suffix=SCANS,
+        subtitle="Input and super-resolved scans of each contrast: one slice",
+        caption=(
+            "Slice in the same orientation as the training slices. Input scans were aligned and"
+            " interpolated once (linear, bspline) to the voxel size of the model."
+        ),
+    ),
+    Shown(
+        "lowrescoronal",
+        "lowres",
+        suffix=SCANS,
+        subtitle="Input and super-resolved scans of each contrast: middle coronal plane",
+        caption="Same as the previous figure, for the middle coronal plane.",
+    ),
+    Shown("lowresfacts", "structural", suffix=SCANS, html=True, place=2, tab="Positions"),
+    memory=Need(always=0.1, scans=0.10),
+    cost=Cost(always=3.0),
+)
+def draw_lowres(
+    coarse_scans: list[Map],
+    other_scans: list[Map],
+    made_scans: list[Map],
+    scan_mask: Mask,
+    scan_facts: Facts,
+    *,
+    session: str,
+) -> Iterator[FigureDrawing]:
+    """Draw input and super-resolved scans of a session without high-resolution scans.
+
+    Parameters
+    ----------
+    coarse_scans : list[Map]
+        Low-resolution scans, interpolated to the grid of the model by cubic splines.
+    other_scans : list[Map]
+        Low-resolution scans from other interpolations.
+    scan_mask : Mask
+        Mask of the scans (3D, boolean).
+    scan_facts : Facts
+        Alignment and position of each scan.
+    session : str
+        Session label; "" if there are no sessions.
+    """
+    from bids_sr.evaluation.acquired_scan import altered_sentences
+    from bids_sr.report.facts import facts_html, messages_html
+    from bids_sr.report.markup import join, render
+    from bids_sr.report.metric_tables import ACQUIRED_SCANS, tables_html
+    from bids_sr.structural.figures import scans_figure
+
+    title = f"Session {session}. " if session else ""
+    note = (
+        f"{title}This session has only low-resolution scans"
+        f" ({', '.join(list_suffixes(coarse_scans))}), which were super-resolved with a model"
+        " trained on other scans. Accuracy is unknown because there is no measured"
+        " high-resolution scan. A network can add detail that does not exist, so compare each"
+        " super-resolved scan with its input."
+    )
+    rows = check_acquired(coarse_scans, [*other_scans, *made_scans], scan_mask, scan_facts)
+    warnings = altered_sentences(rows)
+    values = tables_html([ACQUIRED_SCANS], rows) if rows else ""
+    content = [messages_html("warning", warnings), render("note", "note", note), values]
+    yield FigureDrawing("lowresscans", join(content))
+    series = {
+        name: {key: scan_mask.like(scan) for key, scan in scans.items()}
+        for name, scans in group_by_series([*other_scans, *coarse_scans, *made_scans]).items()
+    }
+    index = _select_slice(scan_mask.data, ())
+    yield FigureDrawing("lowresslice", scans_figure(series, {}, scan_mask, index))
+    yield FigureDrawing("lowrescoronal", scans_figure(series, {}, scan_mask, None))
+    positions = f"Position relative to the first scan ({scan_facts['align']})"
+    yield FigureDrawing("lowresfacts", facts_html({positions: scan_facts["offsets"]}))
+
+
+@figure(
+    Shown(
+        "scansoverview",
+        "result",
+        suffix=SCANS,
+        html=True,
+        missing="results of the structural scans",
+        remark="a required step did not finish",
+    ),
+    Shown(
+        "scans",
+        "result",
+        suffix=SCANS,
+        subtitle="All series of each contrast: one slice",
+        caption=(
+            "Slice that was not used for training any model. Scans were aligned, interpolated"
+            " once and scaled to the same mean intensity in the brain. Last column: difference"
+            " between the last method and the measured scan (red: super-resolved scan too"
+            " bright). A method that was trained on the same participant may have learned"
+            " anatomical details of this participant. How well the method generalizes can only be"
+            " assessed in other participants."
+        ),
+        missing="slice of each contrast",
+    ),
+    Shown(
+        "scanscoronal",
+        "result",
+        suffix=SCANS,
+        subtitle="All series of each contrast: middle coronal plane",
+        caption=(
+            "Same as the previous figure, for the middle coronal plane. This plane crosses all"
+            " axial slices. With --train-on own, the network was trained on four fifths of these"
+            " slices."
+        ),
+        missing="coronal plane of each contrast",
+    ),
+    Shown(
+        "scanmasks",
+        "result",
+        suffix=SCANS,
+        subtitle="Lesions and tissue classes in input, super-resolved and measured scans",
+        caption=(
+            "FLAIR scans with segmentations, in the slice with most hyperintensities among the"
+            " slices that were not used for training. Second row: white-matter hyperintensities in"
+            " each scan (red) and in the measured scan (yellow), and the edited mask (orange) if"
+            " --wmh-reference was used. Fourth row: CSF (red), veins and sinuses (green) and pial"
+            " layer (blue) in the middle coronal plane, segmented from T1w, T2w and FLAIR scans"
+            " together with class intensities that were fitted to the measured scans."
+        ),
+    ),
+    Shown(
+        "scans",
+        "structural",
+        suffix=SCANS,
+        html=True,
+        tab="Metrics",
+        missing="metrics of the structural scans",
+        unless="lowresfacts",
+    ),
+    Shown(
+        "scanfacts",
+        "structural",
+        suffix=SCANS,
+        html=True,
+        place=2,
+        tab="Positions",
+        missing="positions of the scans",
+        unless="lowresfacts",
+    ),
+    memory=Need(always=0.1, scans=0.10),
+    cost=Cost(always=5.0),
+)
+def draw_scans(
+    fine_scans: list[Map],
+    coarse_scans: list[Map],
+    other_scans: list[Map],
+    scan_mask: Mask,
+    made_scans: list[Map],
+    card_file: list[Facts],
+    scan_metrics: Rows,
+    scan_classes: list[Map],
+    scan_facts: Facts,
+    given_wmh_reference: File | None = None,
+    *,
+    subject_facts: Mapping[str, object],
+) -> Iterator[FigureDrawing]:
+    """Draw overview, slices of all series, lesions and tissue classes, metrics, and positions.
+
+    Parameters
+    ----------
+    scan_mask : Mask
+        Brain on the grid of the scans (3D, boolean).
+    scan_classes : list[Map]
+        Tissue classes and lesions of all series.
+    scan_facts : Facts
+        Alignment, position of each scan, and intensities that were scaled to 1.
+    given_wmh_reference : File | None
+        Edited mask of white-matter hyperintensities in the measured scans; None if there is none.
+    """
+    from bids_sr.report.facts import facts_html
+    from bids_sr.report.metric_tables import SCANS, tables_html
+    from bids_sr.structural.figures import classes_figure, scans_figure
+    from bids_sr.structural.overview import scans_overview_html
+
+    participant = f"sub-{subject_facts['Participant']}"
+    yield FigureDrawing(
+        "scansoverview", scans_overview_html(scan_metrics, participant, list_suffixes(fine_scans))
+    )
+    scans_by_series = group_by_series([*coarse_scans, *other_scans, *made_scans, *fine_scans])
+    series = {
+        name: {key: scan_mask.like(scan) for key, scan in scans.items()}
+        for name, scans in scans_by_series.items()
+    }
+    measured = series.pop("measured")
+    held_out = select_untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
+    index = _select_slice(scan_mask.data, held_out)
+    yield FigureDrawing("scans", scans_figure(series, measured, scan_mask, index))
+    yield FigureDrawing("scanscoronal", scans_figure(series, measured, scan_mask, None))
+    if "FLAIR" in measured:
+        method_names = dict.fromkeys(scan.entities["desc"] for scan in made_scans)
+        flairs = {name: series[name]["FLAIR"] for name in (_input_series(series), *method_names)}
+        kinds = {
+            suffix: {
+                scan.entities["desc"]: scan.volume
+                for scan in scan_classes
+                if scan.entities["suffix"] == suffix
+            }
+            for suffix in ("mask", "dseg")
+        }
+        flairs["measured"] = measured["FLAIR"]
+        edited = None
+        if given_wmh_reference is not None:
+            edited = scan_mask.like(read_edited_mask(given_wmh_reference, scan_mask))
+        lesions = edited or kinds["mask"]["measured"]
+        content = classes_figure(
+            flairs,
+            kinds["mask"],
+            kinds["dseg"],
+            scan_mask,
+            _select_lesion_slice(lesions.data, scan_mask.data, held_out),
+            edited=edited,
+        )
+        yield FigureDrawing("scanmasks", content)
+    yield FigureDrawing("scans", tables_html(SCANS, scan_metrics))
+    title = f"Position relative to the first scan ({scan_facts['align']})"
+    yield FigureDrawing("scanfacts", facts_html({title: scan_facts["offsets"]}))
+
+
+@figure(
+    Shown(
+        "attention",
+        "structural",
+        suffix=SCANS,
+        place=1,
+        subtitle="Attention gates of the network and Grad-CAM of its critic",
+        tab="Attention",
+        caption=(
+            "Attention maps show the fraction of features that the gates pass at each level, from"
+            " coarse to fine (black: none, yellow: all). Grad-CAM maps of the critic show the"
+            " voxels that influence its score. The score is 1 for an image acquired at the high"
+            " resolution and 0 for a generated image. If the critic scores the super-resolved"
+            " slice as generated, check this slice for artifacts. These maps help with"
+            " interpretation but are not evidence of accuracy."
+        ),
+        request="attention maps and Grad-CAM maps of the critic",
+        remark="method attunet",
+    ),
+    Shown(
+        "scantraining",
+        "structural",
+        suffix=SCANS,
+        place=1,
+        subtitle="Training curve",
+        tab="Training",
+        caption="Left: peak signal-to-noise ratio on held-out slices. Right: training losses.",
+        missing="training curve",
+        unless="lowresfacts",
+    ),
+    Shown("scancard", "structural", suffix=SCANS, html=True, place=1, missing="model card"),
+    memory=Need(always=0.35, scans=0.10),
+    cost=Cost(always=3.0),
+)
+def explain_scans(
+    coarse_scans: list[Map],
+    made_scans: list[Map],
+    scan_mask: Mask,
+    files: ModelFiles,
+    fine_scans: list[Map] | None = None,
+    *,
+    method_label: str = "",
+) -> Iterator[FigureDrawing]:
+    """Draw attention gates, Grad-CAM maps of the critic, training curve and model card.
+
+    Attention and Grad-CAM maps are only drawn if the network has gates or a critic.
+
+    Parameters
+    ----------
+    coarse_scans : list[Map]
+        Low-resolution scans on the high-resolution grid (cubic spline), one per contrast.
+    scan_mask : Mask
+        Brain on the grid of the scans (3D, boolean).
+    fine_scans : list[Map] | None
+        Measured high-resolution scans; None if there are none.
+    """
+    from bids_sr.figures.training import training_figure
+    from bids_sr.networks.inference.apply_to_contrasts import explain_slice
+    from bids_sr.report.facts import card_html
+    from bids_sr.sr.models.model import load_model
+    from bids_sr.structural.figures import explanation_figure
+
+    affine = scan_mask.affine
+    held_out: list[int] = []
+    if fine_scans:
+        held_out = select_untrained_slices(fine_scans, coarse_scans, scan_mask, [files.card_file])
+    index = _select_slice(scan_mask.data, held_out)
+    low, high = stack_scans(coarse_scans), stack_scans(fine_scans) if fine_scans else None
+    explanation = explain_slice(
+        load_model(files.model_file), low, high, scan_mask.data, affine, index
+    )
+    critic_maps = (
+        ("made", explanation.critic_made, "super-resolved"),
+        ("fine", explanation.critic_fine, "measured"),
+    )
+    maps = {
+        f"critic, {text} (score {explanation.scores[key]:.2f})": m
+        for key, m, text in critic_maps
+        if m is not None
+    }
+    if len(explanation.masks) or maps:
+        slabs = {
+            title: Volume(slice_values[..., None], affine) for title, slice_values in maps.items()
+        }
+        gates = [Volume(gate[..., None], affine) for gate in explanation.masks]
+        drawn = explanation_figure(made_scans[0].volume, gates, slabs, index)
+        yield FigureDrawing("attention", drawn, label=method_label)
+    if len(files.log_file):
+        columns = {str(name): values.to_numpy() for name, values in files.log_file.items()}
+        yield FigureDrawing(
+            "scantraining", training_figure(columns, files.card_file), label=method_label
+        )
+    yield FigureDrawing("scancard", card_html(files.card_file), label=method_label)
+
+
+def _input_series(series: Collection[str]) -> str:
+    """Return the series shown as the input: trilinear if available, as in attention_unet."""
+    return "linear" if "linear" in series else "bspline"
+
+
+def _select_slice(mask: Array, held_out: Sequence[int]) -> int:
+    """Return the held-out slice closest to .6 of the brain's height.
+
+    If no slice was held out, the closest of all slices is returned.
+    """
+    filled = np.flatnonzero(mask.any((0, 1)))
+    target = filled[0] + 0.6 * (filled[-1] - filled[0])
+    candidates = [z for z in held_out if z in filled] or list(filled)
+    return int(min(candidates, key=lambda z: abs(z - target)))
+
+
+def _select_lesion_slice(lesions: Array, mask: Array, held_out: Sequence[int]) -> int:
+    """Return the held-out slice with the most lesion voxels (3D, boolean).
+
+    If no held-out slice has any, the slice of the other figures is returned.
+    """
+    counts = np.count_nonzero(lesions, axis=(0, 1))
+    largest = max(held_out or range(len(counts)), key=lambda z: counts[z])
+    return int(largest) if counts[largest] else _select_slice(mask, held_out)

@@ -1,0 +1,412 @@
+"""Metrics of super-resolved structural scans: similarity, quality, tissues, lesions."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from nibabel.affines import voxel_sizes
+
+from bids_sr.io.arrays import Array
+from bids_sr.io.volume import Volume
+from bids_sr.metrics.rows import MetricRow, columns_json, metric_rows
+from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Rows
+from bids_sr.pipeline.step import HERE, step
+from bids_sr.sr.method import Cost
+from bids_sr.sr.models.card import ModelCard
+from bids_sr.steps.memory import MEASURE_SCANS
+from bids_sr.structural.steps.scans import (
+    AlignmentModel,
+    Tools,
+    check_acquired,
+    grid_text,
+    group_by_series,
+    make_empty_folder,
+    read_edited_mask,
+    select_untrained_slices,
+)
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def _uses_fast(suffixes: Sequence[str], tools: Tools) -> bool:
+    """Return True if FAST segments tissues for the quality metrics, which requires a T1w scan."""
+    return tools == "fsl" and "T1w" in suffixes
+
+
+def _has_classes(suffixes: Sequence[str]) -> bool:
+    """Return True if CSF, veins, pial layer and brain are segmented from all contrasts."""
+    from bids_sr.structural.multispectral import CONTRASTS
+
+    return set(CONTRASTS) <= set(suffixes)
+
+
+def describe_measures(suffixes: Sequence[str], tools: Tools) -> str:
+    """Return methods text of the comparison of super-resolved scans with measured scans."""
+    fast = (
+        " For the image quality metrics, tissues were segmented in the brain-extracted"
+        " high-resolution T1w scan with FSL FAST [@fast]."
+    )
+    classes = (
+        " The intensities of CSF, veins, pial layer and brain were fitted to the measured scans"
+        " and used for all series."
+    )
+    return (
+        "Super-resolved and interpolated scans were compared with the measured scans in slices"
+        " that were not used for training. At the acquired resolution, all series were compared"
+        " with the acquired scans. The comparison with measured scans included error metrics, peak"
+        " signal-to-noise ratio (PSNR), structural similarity (SSIM), image quality metrics,"
+        " tissues segmented with Atropos [@ants], and segmentations of CSF, veins, pial layer and"
+        f" white-matter hyperintensities [@attention_unet].{classes * _has_classes(suffixes)}"
+        f"{fast * _uses_fast(suffixes, tools)}"
+    )
+
+
+def describe_tissues(
+    suffixes: Sequence[str], align: AlignmentModel, tools: Tools
+) -> dict[str, object]:
+    """Return metadata of the tissue segmentation of the measured scans."""
+    program = "FAST" if _uses_fast(suffixes, tools) else "Atropos"
+    return {
+        "Resolution": grid_text(suffixes[0], align),
+        "Description": (
+            f"tissue segmentation of the measured scans with {program}: 1 GM, 2 WM, 3 CSF"
+        ),
+    }
+
+
+@step(
+    makes=("scan_metrics", "scan_columns", "scan_dseg", "scan_classes"),
+    memory=MEASURE_SCANS,
+    cost=lambda suffixes: Cost(always=10.0, high=36.0 * len(suffixes)),
+)
+def measure_scans(
+    fine_scans: list[Map],
+    coarse_scans: list[Map],
+    other_scans: list[Map],
+    scan_mask: Mask,
+    scan_brain: Mask,
+    scan_facts: Facts,
+    made_scans: list[Map],
+    card_file: list[Facts],
+    given_lesion_template: File | None = None,
+    given_wmh_reference: File | None = None,
+    *,
+    here: Path = HERE,
+    suffixes: tuple[str, ...],
+    anat_tools: Tools,
+    random_seed: int,
+) -> tuple[Rows, Facts, Image, list[Map]]:
+    """Compare super-resolved and interpolated scans with the measured high-resolution scans.
+
+    The metrics are on similarity, image quality, tissues and lesions.
+
+    Parameters
+    ----------
+    coarse_scans : list[Map]
+        Low-resolution scans on the high-resolution grid (cubic spline), one per contrast.
+    scan_mask, scan_brain : Mask
+        Mask of the scans, and brain, on their grid (3D, boolean).
+    scan_facts : Facts
+        Facts with the matrix to the template and the voxel sizes of the acquired scans.
+    card_file : list[Facts]
+        Model cards, which list held-out slices and the number of parameters.
+    given_lesion_template : File | None
+        Locations of lesions in template space; None for lesions in any location.
+    given_wmh_reference : File | None
+        Edited mask of white-matter hyperintensities in the measured scans, the reference for
+        volumes and overlaps; None for the automatic mask.
+
+    Returns
+    -------
+    tuple[Rows, Facts, Image, list[Map]]
+        Table of metrics; descriptions of its columns; tissues of the measured scans (1 GM, 2 WM, 3
+        CSF); and classes (`CLASS_LABELS`) and white-matter hyperintensities of all series.
+    """
+    series = group_by_series([*coarse_scans, *other_scans, *made_scans])
+    scans = group_by_series(fine_scans)["measured"]
+    measured = {suffix: scans[suffix] for suffix in suffixes}
+    edited = (
+        None if given_wmh_reference is None else read_edited_mask(given_wmh_reference, scan_mask)
+    )
+    slices = select_untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
+    likely = _likely_lesions(given_lesion_template, scan_mask, scan_facts)
+    rows, labels, classes = _measure_rows(
+        measured,
+        series,
+        scan_mask.data,
+        scan_mask.affine,
+        slices,
+        brain=scan_brain.data,
+        likely=likely,
+        edited=edited,
+        by_fast=_tissues_by_fast(measured, scan_brain, here) if anat_tools == "fsl" else None,
+        seed=random_seed,
+    )
+    rows += check_acquired(coarse_scans, [*other_scans, *made_scans], scan_mask, scan_facts)
+    rows += _parameter_rows(card_file)
+    columns = columns_json(row.statistic for row in rows)
+    dseg = Volume(labels, scan_mask.affine)
+    common_metadata = {
+        key: value for key, value in fine_scans[0].sidecar.items() if key in ("Resolution",)
+    }
+    return rows, columns, dseg, _class_images(classes, scan_mask.affine, common_metadata)
+
+
+CLASS_LABELS = {"csfSpaces": 1, "veins": 2, "pial": 3, "brainTissue": 4}
+"""Labels of classes that are segmented from all contrasts together; 0 is background."""
+
+
+def _class_images(
+    classes: Mapping[str, Mapping[str, Mapping[str, Array]]],
+    affine: Array,
+    common_metadata: Mapping[str, object],
+) -> list[Derivative]:
+    """Return class labels of each series, and masks of white-matter hyperintensities.
+
+    `common_metadata` contains the metadata that all sidecars share.
+    """
+    images = []
+    for name, masks_by_class in classes["all"].items():
+        labels = np.zeros(next(iter(masks_by_class.values())).shape, np.uint8)
+        for label, voxels in masks_by_class.items():
+            labels[voxels] = CLASS_LABELS[label]
+        entities = {"res": "hr", "desc": name, "label": "classes", "suffix": "dseg"}
+        legend = "1 CSF-filled spaces, 2 veins and sinuses, 3 pial layer, 4 brain tissue"
+        sidecar = {
+            **common_metadata,
+            "Description": "segmentation based on the T1w, T2w and FLAIR scans"
+            f" together, with class intensities of the measured scans: {legend}",
+        }
+        images.append(Derivative(Volume(labels, affine, dtype="uint8"), entities, sidecar))
+    for name, masks_by_class in classes["FLAIR"].items():
+        entities = {"res": "hr", "desc": name, "label": "WMH", "suffix": "mask"}
+        sidecar = {
+            **common_metadata,
+            "Type": "Lesion",
+            "Description": "white-matter hyperintensities, segmented automatically in the FLAIR"
+            " scan",
+        }
+        images.append(Derivative(Volume(masks_by_class["wmh"], affine), entities, sidecar))
+    return images
+
+
+def _likely_lesions(file: Path | None, grid: Volume, facts: Mapping[str, object]) -> Array | None:
+    """Return voxels where lesions are likely, resampled by nearest neighbor (3D, boolean).
+
+    Parameters
+    ----------
+    file : Path | None
+        Template of lesion locations; None to return None (lesions in any location).
+    grid : Volume
+        Grid of the scans.
+    facts : Mapping[str, object]
+        Facts whose ``to_template`` maps points of the grid to points of the template (RAS mm).
+    """
+    if file is None:
+        return None
+    from bids_sr.registration.ants import load
+    from bids_sr.spatial.resampling import sample_volume
+
+    prior = load(file)
+    resampled = sample_volume(
+        (prior.data > 0).astype(np.float32),
+        prior.affine,
+        grid.data.shape,
+        grid.affine,
+        np.asarray(facts["to_template"], np.float64),
+        order=0,
+        zero_outside=True,
+    )
+    return np.asarray(resampled > 0.5)
+
+
+CONTROL_MEASURES_TEXT = (
+    "For participants without low-resolution scans, tissue volumes were measured in each"
+    " session to assess the variability of volumes over time [@attention_unet]."
+)
+"""Methods text of measures of high-resolution scans without low-resolution scans."""
+
+
+@step(
+    makes=("scan_metrics", "scan_columns", "scan_dseg"),
+    memory=MEASURE_SCANS,
+    cost=lambda suffixes: Cost(always=10.0, high=12.0 * len(suffixes)),
+)
+def measure_control(
+    fine_scans: list[Map],
+    scan_mask: Mask,
+    scan_brain: Mask,
+    scan_facts: Facts,
+    given_lesion_template: File | None = None,
+    *,
+    here: Path = HERE,
+    suffixes: tuple[str, ...],
+    anat_tools: Tools,
+    random_seed: int,
+) -> tuple[Rows, Facts, Image]:
+    """Measure tissue volumes and image quality of high-resolution scans without comparison.
+
+    The parameters are as in `measure_scans`.
+
+    Returns
+    -------
+    tuple[Rows, Facts, Image]
+        Table of metrics; descriptions of its columns; and tissues of the scans (1 GM, 2 WM, 3
+        CSF).
+    """
+    scans = group_by_series(fine_scans)["measured"]
+    measured = {suffix: scans[suffix] for suffix in suffixes}
+    rows, labels, _ = _measure_rows(
+        measured,
+        {},
+        scan_mask.data,
+        scan_mask.affine,
+        (),
+        brain=scan_brain.data,
+        likely=_likely_lesions(given_lesion_template, scan_mask, scan_facts),
+        by_fast=_tissues_by_fast(measured, scan_brain, here) if anat_tools == "fsl" else None,
+        seed=random_seed,
+    )
+    return rows, columns_json(row.statistic for row in rows), Volume(labels, scan_mask.affine)
+
+
+def _parameter_rows(cards: Sequence[Mapping[str, object]]) -> list[MetricRow]:
+    """Return a row with the number of parameters of each network whose card lists it."""
+    return [
+        row
+        for card in cards
+        if isinstance(count := card.get("parameters"), int)
+        for row in metric_rows(
+            ModelCard.from_json(card).method, {"parameters": float(count)}, contrast="all"
+        )
+    ]
+
+
+def _measure_rows(
+    measured: Mapping[str, Array],
+    series: Mapping[str, Mapping[str, Array]],
+    mask: Array,
+    affine: Array,
+    slices: Sequence[int],
+    *,
+    brain: Array | None = None,
+    likely: Array | None = None,
+    edited: Array | None = None,
+    by_fast: Mapping[str, Array] | None = None,
+    seed: int,
+) -> tuple[list[MetricRow], Array, dict[str, dict[str, dict[str, Array]]]]:
+    """Return all metric rows, the tissues of the measured scans, and the classes of all series.
+
+    Parameters
+    ----------
+    measured : Mapping[str, ndarray]
+        Measured scans by contrast.
+    series : Mapping[str, Mapping[str, ndarray]]
+        Other scans by series and contrast.
+    mask : ndarray
+        Mask of the scans (X, Y, Z).
+    affine : ndarray
+        Voxel-to-RAS-mm matrix (4, 4).
+    slices : Sequence[int]
+        Slices for the comparison of images with the measured scans.
+    brain : ndarray | None
+        Voxels for tissue segmentation; None for `mask`.
+    likely : ndarray | None
+        Voxels where lesions are likely; None to allow lesions in all voxels.
+    edited : ndarray | None
+        Edited hyperintensities of the measured scans; None for automatic segmentation.
+    by_fast : Mapping[str, ndarray] | None
+        Tissues of the measured scans for the quality metrics; None for Atropos. Volumes and
+        overlaps use Atropos for all series.
+    seed : int
+        Seed of the segmentation.
+
+    Returns
+    -------
+    tuple[list[MetricRow], ndarray, dict[str, dict[str, dict[str, ndarray]]]]
+        Rows; tissue labels (1 GM, 2 WM, 3 CSF); and masks by contrast (``all``, ``FLAIR``), series
+        and class.
+    """
+    from bids_sr.registration.tissues import NAMES
+    from bids_sr.structural.image_quality import likeness, quality
+    from bids_sr.structural.lesions import lesions
+    from bids_sr.structural.multispectral import fit_classes, segment_multispectral
+    from bids_sr.structural.tissue_overlap import segmentations
+
+    zooms = voxel_sizes(affine).tolist()
+    all_series = {"measured": measured, **series}
+    inside = mask if brain is None else brain
+    wider_mask = None if np.array_equal(inside, mask) else mask
+    by_scan = {
+        name: tissues
+        for name, scans in all_series.items()
+        if (tissues := _tissues(scans, inside, affine, seed, name))
+    }
+    measured_tissues = by_scan.get("measured", {}) if by_fast is None else by_fast
+    rows: list[MetricRow] = []
+    classes: dict[str, dict[str, dict[str, Array]]] = {"all": {}, "FLAIR": {}}
+    for contrast, truth in measured.items():
+        images = {name: scans[contrast] for name, scans in series.items()}
+        rows += likeness(contrast, images, truth, mask, slices)
+        rows += quality(contrast, {"measured": truth, **images}, mask, measured_tissues, zooms)
+    if "measured" in by_scan:
+        rows += segmentations("all", by_scan, mask, zooms)
+    if _has_classes(list(measured)):
+        # fitted once, so that series differ in their images and not in the fit
+        model = fit_classes(measured, inside, wider_mask)
+        classes["all"] = {
+            name: segment_multispectral(scans, inside, wider_mask, model=model)
+            for name, scans in all_series.items()
+        }
+        rows += segmentations("all", classes["all"], mask, zooms)
+    if "FLAIR" in measured:
+        flairs = {name: scans["FLAIR"] for name, scans in all_series.items()}
+        classes["FLAIR"] = lesions(flairs, inside, zooms, likely)
+        lesion_masks = classes["FLAIR"] | ({} if edited is None else {"measured": {"wmh": edited}})
+        rows += segmentations("FLAIR", lesion_masks, mask, zooms)
+    labels = np.zeros(mask.shape, np.uint8)
+    for label, tissue in enumerate(NAMES, 1):
+        labels[measured_tissues.get(tissue, np.zeros(mask.shape, bool))] = label
+    return rows, labels, classes
+
+
+def _tissues_by_fast(
+    measured: Mapping[str, Array], brain: Volume, here: Path
+) -> dict[str, Array] | None:
+    """Return tissue masks of the high-resolution T1w scan from FAST; None if there is no T1w.
+
+    The dictionary is empty if FAST fails.
+    """
+    from bids_sr.registration import fsl
+
+    if "T1w" not in measured:
+        return None
+    try:
+        image = Volume(measured["T1w"], brain.affine)
+        return fsl.segment_with_fast(
+            image, brain.data > 0, "T1w", make_empty_folder(here / "fsl_tissues")
+        )
+    except RuntimeError as error:
+        _LOGGER.warning(
+            "Tissue segmentation of the measured T1w scan with FAST failed, so the"
+            " quality metrics that depend on these tissues are not available: %s",
+            error,
+        )
+        return {}
+
+
+def _tissues(
+    scans: Mapping[str, Array], mask: Array, affine: Array, seed: int, name: str
+) -> dict[str, Array]:
+    """Return tissue masks; the dictionary is empty if segmentation fails.
+
+    A failure is only logged, so that all other measures are kept.
+    """
+    from bids_sr.registration import tissues
+
+    try:
+        return tissues.tissue_masks(tissues.segment_tissues(scans, mask, affine, seed=seed))
+    except RuntimeError as error:
+        _LOGGER.warning("Tissue segmentation of the %s series failed: %s", name, error)
+        return {}

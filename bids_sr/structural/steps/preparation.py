@@ -1,0 +1,236 @@
+"""Preparation of the structural scans of one head: common frame, grid and intensity scale."""
+
+import itertools
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from bids_sr.frozen import frozen
+from bids_sr.io.arrays import Array
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.artifacts import Facts, File, Image, Map, Mask
+from bids_sr.pipeline.step import HERE, step
+from bids_sr.sr.method import Cost
+from bids_sr.steps.memory import PREPARE_SCANS
+from bids_sr.structural.steps.scans import (
+    AlignmentModel,
+    ScanPreparation,
+    Tools,
+    grid_text,
+    largest_voxels,
+    make_empty_folder,
+    make_scan,
+)
+
+if TYPE_CHECKING:
+    from bids_sr.structural.preparation import AlignLinear, ExtractBrain, Unbias
+
+_LOGGER = logging.getLogger(__name__)
+_UNITS = {
+    "percentile": (
+        "intensities scaled to the range from 0 to 1, where 1 is the 99.9th percentile of"
+        " brain intensities in the low-resolution scan"
+    ),
+    "range": "intensities scaled to the range from 0 to 1, where 0 and 1 are the minimum and"
+    " maximum of the brain-extracted scan",
+}
+"""Descriptions of intensities in sidecars."""
+_TIMES_AS_LONG = {
+    "rigid": 1.0,
+    "affine": 1.5,
+    "nonlinear": 2.0,
+    "template-rigid": 1.2,
+    "template": 1.5,
+    "template-warp": 2.5,
+}
+"""Processor time relative to a rigid alignment; the value for affine was measured, the others are
+estimated from numbers of iterations.
+"""
+
+
+_MASKED = {"brain": "brain", "intracranial": "brain mask dilated by 6 mm"}
+
+
+def describe_scan_mask(
+    suffixes: Sequence[str], preparation: ScanPreparation, *, of_model: bool
+) -> dict[str, object]:
+    """Return metadata of the mask of the scans.
+
+    `of_model` is True if the grid is from a model instead of the high-resolution scan.
+    """
+    grid = _grid_of_model if of_model else grid_text
+    return {
+        "Description": _MASKED[preparation.anat_mask],
+        "Type": "Brain",
+        "Resolution": grid(suffixes[0], preparation.anat_align),
+    }
+
+
+def _cost_of_preparation(suffixes: Sequence[str], anat_align: AlignmentModel) -> Cost:
+    return Cost(always=30.0, high=45.0 * len(suffixes) * _TIMES_AS_LONG[anat_align])
+
+
+@frozen
+class PreparedScans:
+    """Scans of one head in a common frame, on a common grid and from 0 to 1.
+
+    `coarse_scans`: low-resolution scans, interpolated by cubic splines. `other_scans`: the same
+    scans by further interpolations, in order. Both are empty without low-resolution scans.
+    `scan_mask`: voxels that are used (`anat_mask`). `scan_facts`: alignment and position of each
+    scan, intensities that were scaled to 1, and the transform to the template. `fine_scans`,
+    `scan_brain`: high-resolution scans and brain mask; None if there are no high-resolution scans.
+    """
+
+    coarse_scans: list[Map]
+    other_scans: list[Map]
+    scan_mask: Mask
+    scan_facts: Facts
+    fine_scans: list[Map] | None = None
+    scan_brain: Mask | None = None
+
+
+@step(memory=PREPARE_SCANS, cost=_cost_of_preparation)
+def prepare_scans(
+    template: Image,
+    template_mask: Mask,
+    highres_files: Sequence[File] = (),
+    lowres_files: Sequence[File] = (),
+    *,
+    here: Path = HERE,
+    suffixes: tuple[str, ...],
+    preparation: ScanPreparation,
+    baselines: Literal["default", "all"] = "default",
+    grid_mm: tuple[float, float, float] | None = None,
+    grid_orientation: str = "",
+) -> PreparedScans:
+    """Bring the scans of one head into one frame, onto one grid and to [0, 1].
+
+    Parameters
+    ----------
+    template_mask : Mask
+        Brain in the template (3D, boolean).
+    highres_files, lowres_files : Sequence[File]
+        Scan of each contrast, as acquired; empty if there are no scans of this resolution.
+    suffixes : tuple[str, ...]
+        BIDS suffix of each contrast; the first defines the frame.
+    baselines : {"default", "all"}
+        Interpolations of low-resolution scans beside the cubic spline.
+    grid_mm, grid_orientation : tuple[float, float, float] | None, str
+        Voxel size (mm) of the training images of a model, and anatomical axis perpendicular to its
+        slices. They define the grid, around the first scan, if there are no high-resolution scans.
+    """
+    from bids_sr.registration.ants import load
+    from bids_sr.structural import preparation as structural_preparation
+    from bids_sr.structural.model_grid import grid_around
+
+    align, units = preparation.anat_align, _UNITS[preparation.anat_scale]
+    interpolations = _other_interpolations(baselines, align) if lowres_files else ()
+    files = {"highres": highres_files, "lowres": lowres_files}
+    files_by_contrast = {
+        kind: dict(zip(suffixes, paths, strict=True)) for kind, paths in files.items() if paths
+    }
+    scans = {
+        (name, kind): load(paths[name])
+        for name in suffixes
+        for kind, paths in files_by_contrast.items()
+    }
+    grid = None
+    if grid_mm is not None:
+        grid = grid_around(scans[suffixes[0], "lowres"], grid_mm, grid_orientation)
+    unbias, extract_brain, align_linear = _external_tools(preparation.anat_tools, align, here)
+    prepared = structural_preparation.prepare(
+        scans,
+        template,
+        template_mask.data,
+        seed=preparation.random_seed,
+        prefix=str(here / "scans_"),
+        sloppy=preparation.sloppy,
+        interpolations=("bspline", *interpolations),
+        align=align,
+        scale=preparation.anat_scale,
+        extracted=preparation.anat_mask,
+        grid=grid,
+        unbias=unbias,
+        extract_brain=extract_brain,
+        align_linear=align_linear if lowres_files else None,
+    )
+    metadata = {
+        "Resolution": (grid_text if highres_files else _grid_of_model)(suffixes[0], align),
+        "SkullStripped": True,
+        "Description": (
+            units if lowres_files else units.replace("low-resolution", "high-resolution")
+        ),
+    }
+    series = {
+        name: [
+            make_scan(Volume(stack[suffix], prepared.affine), name, suffix, metadata)
+            for suffix in suffixes
+        ]
+        for name, stack in {"measured": prepared.hr, **prepared.lr}.items()
+        if stack
+    }
+    if (cropped := prepared.facts.get("template", {}).get("brain_cropped_percent", 0.0)) > 1:
+        _LOGGER.warning(
+            "The brain extends beyond the intracranial mask of the template, so %.1f %% of the"
+            " brain is cropped. Use --anat-align template to scale the brain to the size of the"
+            " template.",
+            cropped,
+        )
+    facts: Facts = {"units": prepared.units, "align": align, "offsets": prepared.facts}
+    if highres_files:
+        facts = prepared.record(align)
+    if lowres_files:
+        facts = {**facts, "acquired_mm": largest_voxels(scans)}
+    return PreparedScans(
+        coarse_scans=series.get("bspline", []),
+        other_scans=[scan for name in interpolations for scan in series[name]],
+        scan_mask=Volume(prepared.mask, prepared.affine),
+        scan_facts=facts,
+        fine_scans=series.get("measured"),
+        scan_brain=Volume(prepared.brain, prepared.affine) if highres_files else None,
+    )
+
+
+def _other_interpolations(baselines: str, anat_align: AlignmentModel) -> tuple[str, ...]:
+    """Return the interpolations other than the cubic spline, in order."""
+    if baselines != "all":
+        return ("linear",)
+    # Deformations are only interpolated by splines.
+    warped = anat_align in ("nonlinear", "template-warp")
+    return ("linear", "nearest") if warped else ("linear", "lanczos", "nearest")
+
+
+def _external_tools(
+    anat_tools: Tools, anat_align: AlignmentModel, here: Path
+) -> "tuple[Unbias | None, ExtractBrain | None, AlignLinear | None]":
+    """Return functions for bias correction, brain extraction and trilinear alignment with FSL.
+
+    They are None if `anat_tools` is ``ants``. `here` is the directory for their files.
+    """
+    if anat_tools == "ants":
+        return None, None, None
+    from bids_sr.registration import fsl
+
+    folders = (here / f"fsl_{number}" for number in itertools.count())
+    affine = anat_align not in ("rigid", "template-rigid")
+
+    def unbias(image: Volume, name: str) -> Volume:
+        return fsl.correct_bias_with_fast(image, name, make_empty_folder(next(folders)))
+
+    def extract_brain(image: Volume) -> Array:
+        return fsl.extract_brain_with_bet(image, make_empty_folder(next(folders)))
+
+    def align_linear(frame: Volume, image: Volume) -> Array:
+        return fsl.register_with_flirt(
+            frame, image, make_empty_folder(next(folders)), affine=affine
+        )
+
+    return unbias, extract_brain, align_linear
+
+
+def _grid_of_model(first: str, align: str) -> str:
+    """Return the description of a grid without a high-resolution scan, for sidecars."""
+    if align.startswith("template"):
+        return "grid with the voxel size of the model, covering the template brain"
+    return f"grid with the voxel size of the model, covering the low-resolution {first} scan"

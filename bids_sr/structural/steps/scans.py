@@ -1,0 +1,167 @@
+"""Structural scans as inputs and outputs of steps: one image per series and contrast.
+
+The entity `desc` of a scan is its series (measured, an interpolation or a method), and the suffix
+is the contrast. All scans of a head are on one grid, scaled to [0, 1], and 0 outside the mask.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from bids_sr.evaluation.acquired_scan import acquired_scan_rows
+from bids_sr.frozen import frozen
+from bids_sr.io.arrays import Array, Float32
+from bids_sr.io.volume import Volume
+from bids_sr.metrics.rows import MetricRow
+from bids_sr.pipeline.artifacts import Derivative
+
+AlignmentModel = Literal[
+    "rigid", "affine", "nonlinear", "template-rigid", "template", "template-warp"
+]
+IntensityScaling = Literal["percentile", "range"]
+Extracted = Literal["brain", "intracranial"]
+Tools = Literal["ants", "fsl"]
+
+
+@frozen
+class ScanPreparation:
+    """Settings of the preparation of structural scans; the options have the same names."""
+
+    anat_align: AlignmentModel
+    anat_scale: IntensityScaling
+    anat_mask: Extracted
+    anat_tools: Tools
+    random_seed: int
+    sloppy: bool
+
+
+def grid_text(first: str, align: str) -> str:
+    """Describe the grid of aligned scans for sidecars; `first` is the suffix of the first scan."""
+    if align.startswith("template"):
+        return (
+            f"grid with the voxel size of the high-resolution {first} scan, covering the"
+            " template brain"
+        )
+    return f"grid of the high-resolution {first} scan"
+
+
+def make_empty_folder(folder: Path) -> Path:
+    """Return a new, empty folder; an existing folder of this name is removed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def make_scan(image: Volume, series: str, suffix: str, about: Mapping[str, object]) -> Derivative:
+    """Return the scan of a series and contrast as an artifact with metadata."""
+    return Derivative(image, {"res": "hr", "desc": series, "suffix": suffix}, about)
+
+
+def stack_scans(scans: Sequence[Derivative]) -> Float32:
+    """Return the values of scans of one head as channels, (C, X, Y, Z) float32."""
+    return np.stack([scan.volume.data for scan in scans])
+
+
+def list_suffixes(scans: Sequence[Derivative]) -> list[str]:
+    """Return the contrasts of scans (BIDS suffixes), in order."""
+    return [scan.entities["suffix"] for scan in scans]
+
+
+def group_by_series(scans: Sequence[Derivative]) -> dict[str, dict[str, Array]]:
+    """Return the images of scans by series and contrast."""
+    images: dict[str, dict[str, Array]] = {}
+    for scan in scans:
+        images.setdefault(scan.entities["desc"], {})[scan.entities["suffix"]] = scan.volume.data
+    return images
+
+
+def largest_voxels(scans: Mapping[tuple[str, str], Volume]) -> dict[str, float]:
+    """Return the largest voxel size (mm) of each low-resolution scan by contrast.
+
+    `scans` are as acquired, by contrast and ``highres`` or ``lowres``.
+    """
+    return {
+        suffix: round(float(max(scan.zooms)), 4)
+        for (suffix, kind), scan in scans.items()
+        if kind == "lowres"
+    }
+
+
+def check_acquired(
+    coarse: Sequence[Derivative],
+    others: Sequence[Derivative],
+    mask: Volume,
+    facts: Mapping[str, object],
+) -> list[MetricRow]:
+    """Compare scans with the acquired scans at the acquired resolution.
+
+    Parameters
+    ----------
+    coarse : Sequence[Derivative]
+        Acquired scans on the high-resolution grid (cubic spline), one per contrast.
+    others : Sequence[Derivative]
+        Super-resolved and interpolated scans.
+    mask : Volume
+        Mask of the scans.
+    facts : Mapping[str, object]
+        Facts of the preparation, with `largest_voxels` as ``acquired_mm``.
+
+    Returns
+    -------
+    list[MetricRow]
+        See `acquired_scan_rows`; empty if the voxel sizes are unknown.
+    """
+    sizes = facts.get("acquired_mm")
+    if not isinstance(sizes, Mapping):
+        return []
+    acquired = {scan.entities["suffix"]: scan.volume.data for scan in coarse}
+    return acquired_scan_rows(
+        group_by_series(others),
+        acquired,
+        mask.data > 0.5,
+        mask.zooms.tolist(),
+        {str(name): float(size) for name, size in sizes.items()},
+    )
+
+
+def select_untrained_slices(
+    fine: Sequence[Derivative],
+    coarse: Sequence[Derivative],
+    mask: Volume,
+    cards: Sequence[Mapping[str, object]],
+) -> list[int]:
+    """Return the slices of a head that were not used to train any of the models.
+
+    Slices are counted from 0 along the third axis.
+    """
+    from bids_sr.networks.data.contrast_channels import contrast_image
+    from bids_sr.structural.held_out import list_held_out_slices
+
+    image = contrast_image(
+        stack_scans(fine), stack_scans(coarse), mask.data, mask.affine, list_suffixes(fine), "own"
+    )
+    return list_held_out_slices(cards, mask.data.shape[2], image.checksum())
+
+
+def read_edited_mask(file: Path, grid: Volume) -> Array:
+    """Return an edited mask of hyperintensities (3D, boolean).
+
+    `UsageError` is raised if the mask is not on the grid of the scans.
+    """
+    from bids_sr.io.fields_of_view import same_grid
+    from bids_sr.io.nifti import load_image
+    from bids_sr.notices import UsageError
+
+    data, affine = load_image(Path(file))
+    if not same_grid(data.shape, affine, grid.data.shape, grid.affine):
+        raise UsageError(
+            f"{file}",
+            f"the mask has the grid {data.shape}, which differs in size or position from"
+            f" the grid of the scans, {grid.data.shape}",
+            "edit a copy of the mask label-WMH_desc-measured_mask that was written by an"
+            " earlier run",
+        )
+    return np.asarray(data > 0.5)

@@ -1,0 +1,159 @@
+"""Training on structural scans, and super-resolution with contrasts as channels of a network."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bids_sr.io.volume import Volume
+from bids_sr.networks.training_text import images_text
+from bids_sr.pipeline.artifacts import File, Map, Mask
+from bids_sr.pipeline.step import HERE, step
+from bids_sr.sr.device import Device, choose_device
+from bids_sr.sr.method import Cost
+from bids_sr.sr.models.request import TrainingSettings, request_model
+from bids_sr.steps.memory import RESOLVE_SCANS, TRAIN_ON_SCANS
+from bids_sr.steps.training import (
+    ModelFiles,
+    describe_network,
+    read_cards,
+    train_or_reuse,
+    training_work,
+)
+from bids_sr.structural.steps.scans import (
+    AlignmentModel,
+    IntensityScaling,
+    list_suffixes,
+    make_scan,
+    stack_scans,
+)
+
+# processor time of training with the recipes fast and paper (s per million voxels of all
+# contrasts)
+_TRAINING_S = (220.0, 400_000.0)
+
+
+def _channels_text(method: str) -> str:
+    return (
+        f"The network {method} super-resolved all contrasts together (as channels), slice by"
+        " slice."
+    )
+
+
+def _training_scans(heads: str, *, of_others: bool) -> str:
+    if of_others:
+        return f"pairs of high- and low-resolution scans from {heads} other participants"
+    return "the participant's own pairs of high- and low-resolution scans"
+
+
+def describe_scan_network(training: TrainingSettings, *, of_others: bool) -> str:
+    """Return methods text of a network that will be trained on scans.
+
+    `of_others` is True if the scans are from other participants.
+    """
+    data, features = _training_scans("the", of_others=of_others), training.vgg_weights is not None
+    text = describe_network(training, (), data=data, features=features)
+    return f"{text} {_channels_text(training.method)}"
+
+
+def describe_networks_of_scans(
+    training: TrainingSettings, folders: Sequence[Path], unfinished: int, *, of_others: bool
+) -> str:
+    """Return methods text of networks trained on scans, based on models of finished steps."""
+    cards, sources = read_cards(training.method, folders)
+    data = _training_scans(images_text(cards), of_others=of_others)
+    text = describe_network(training, cards, data=data, sources=sources, unfinished=unfinished)
+    return f"{text} {_channels_text(training.method)}"
+
+
+def _cost_of_training(training: TrainingSettings, suffixes: Sequence[str]) -> Cost:
+    if training.is_given:
+        return Cost(always=0.5)
+    seconds = _TRAINING_S[training.recipe != "fast"] * len(suffixes) * training_work(training)
+    return Cost(high=seconds, limit=60 * (training.max_train_minutes or math.inf))
+
+
+@step(memory=TRAIN_ON_SCANS, resumes=True, cost=_cost_of_training)
+def train_on_scans(
+    scan_mask: Mask,
+    heads_fine: list[Map] | None = None,
+    heads_coarse: list[Map] | None = None,
+    heads_masks: dict[str, Mask] | None = None,
+    *,
+    here: Path = HERE,
+    training: TrainingSettings,
+    suffixes: tuple[str, ...] = (),
+    anat_align: AlignmentModel,
+    anat_scale: IntensityScaling,
+) -> ModelFiles:
+    """Train a network on all contrasts of one or several heads, or reuse a trained network.
+
+    Parameters
+    ----------
+    heads_fine, heads_coarse : list[Map] | None
+        High- and low-resolution scans of all heads, contrast by contrast.
+    heads_masks : dict[str, Mask] | None
+        Brain of each head by its name; None if a trained model is used.
+    suffixes : tuple[str, ...]
+        Contrasts of the participant; the heads have the same contrasts.
+    """
+    from bids_sr.networks.data.contrast_channels import contrast_image, joined_contrasts
+    from bids_sr.networks.inference.apply_to_contrasts import SAME_GRID
+
+    heads_fine, heads_coarse, heads_masks = heads_fine or [], heads_coarse or [], heads_masks or {}
+    count = len(heads_fine) // max(1, len(heads_masks))
+    suffixes = tuple(list_suffixes(heads_fine[:count])) or suffixes
+    heads = []
+    for position, (name, mask) in enumerate(heads_masks.items()):
+        scan_range = slice(position * count, (position + 1) * count)
+        fine, coarse = stack_scans(heads_fine[scan_range]), stack_scans(heads_coarse[scan_range])
+        heads.append(contrast_image(fine, coarse, mask.data, mask.affine, suffixes, name))
+    request = replace(
+        request_model(training, SAME_GRID), anat_align=anat_align, anat_scale=anat_scale
+    )
+    return train_or_reuse(
+        request, tuple(heads) or None, here, scan_mask.affine, joined_contrasts(suffixes)
+    )
+
+
+@step(
+    makes="made_scans",
+    memory=RESOLVE_SCANS,
+    cost=lambda suffixes: Cost(always=5.0, high=5.0 * len(suffixes)),
+)
+def super_resolve_scans(
+    coarse_scans: list[Map],
+    scan_mask: Mask,
+    model_file: File,
+    *,
+    suffixes: tuple[str, ...],
+    method: str,
+    device: Device,
+    omp_nthreads: int,
+) -> list[Map]:
+    """Super-resolve all contrasts of one head together.
+
+    Parameters
+    ----------
+    coarse_scans : list[Map]
+        Low-resolution scans on the high-resolution grid (cubic spline), one per contrast.
+    suffixes : tuple[str, ...]
+        BIDS suffix of each contrast.
+    scan_mask : Mask
+        Brain on the grid of the scans (3D, boolean).
+    """
+    from bids_sr.networks.inference.apply_to_contrasts import super_resolve_contrasts
+    from bids_sr.sr.models.model import load_model
+
+    images = super_resolve_contrasts(
+        load_model(model_file),
+        stack_scans(coarse_scans),
+        scan_mask.data,
+        scan_mask.affine,
+        device=choose_device(device),
+        threads=omp_nthreads,
+    )
+    return [
+        make_scan(Volume(image, scan_mask.affine), method, suffix, scan.sidecar)
+        for image, suffix, scan in zip(images, suffixes, coarse_scans, strict=True)
+    ]

@@ -1,0 +1,150 @@
+"""Alignment of structural scans with a template, and the cropped template grid.
+
+The frame, the high-resolution scan of the first contrast, is aligned to the template by a rigid,
+affine or nonlinear transform.
+
+Source: attention_unet, section 3.1, which compares these three and crops the image to the
+intracranial volume of the template.
+"""
+
+from typing import Literal
+
+import numpy as np
+from nibabel.affines import apply_affine
+
+from bids_sr.io.arrays import Array
+from bids_sr.io.volume import Volume
+from bids_sr.registration.ants import read_linear, register
+from bids_sr.registration.brain import downsample
+from bids_sr.registration.normalization import normalize
+from bids_sr.registration.rigid import dilate_for_metric, linear_stages
+from bids_sr.spatial import low_resolution_grids
+from bids_sr.spatial.transforms import voxel_centers
+from bids_sr.structural.point_transforms import Placement, placement_from_composite
+
+_CROP_MM = 4.0  # mm, margin of the grid around the template's brain
+
+
+def template_grid(template: Volume, template_mask: Array, frame: Volume) -> Volume:
+    """Return an empty image around the template's intracranial volume.
+
+    The image has the axes of the template, isotropic voxels with the voxel volume of the frame,
+    and a margin of `_CROP_MM`.
+
+    Parameters
+    ----------
+    template : Volume
+        Template (3D).
+    template_mask : Array
+        Voxels of the intracranial volume in the template (3D, boolean).
+    frame : Volume
+        Scan that defines the voxel volume.
+    """
+    size = float(np.prod(frame.zooms[:3])) ** (1 / 3)
+    voxels = np.argwhere(template_mask)
+    zooms = np.asarray(template.zooms[:3], dtype=np.float64)
+    low = voxels.min(axis=0) - _CROP_MM / zooms
+    high = voxels.max(axis=0) + _CROP_MM / zooms
+    shape = tuple(int(n) for n in np.ceil((high - low) * zooms / size) + 1)
+    affine = np.array(template.affine, dtype=np.float64)
+    affine[:3, 3] = apply_affine(template.affine, low)
+    affine[:3, :3] = affine[:3, :3] * (size / zooms)
+    return Volume(np.zeros(shape, dtype=np.float32), affine)
+
+
+def align_to_template(
+    frame: Volume,
+    brain: Array,
+    template: Volume,
+    template_mask: Array,
+    affine: Array,
+    *,
+    transform: Literal["rigid", "affine", "nonlinear"],
+    grid: Volume,
+    seed: int,
+    prefix: str,
+    sloppy: bool,
+) -> Placement:
+    """Align the brain of the frame to the template, and return the template's points in the frame.
+
+    The given affine is used without change. A rigid transform starts from the rigid transform
+    closest to the affine over the brain and maximizes mutual information. A nonlinear transform
+    (SyN) starts from the affine.
+
+    Parameters
+    ----------
+    frame : Volume
+        Bias-corrected scan (3D).
+    brain : Array
+        Brain voxels of the frame (3D, boolean).
+    template : Volume
+        Skull-stripped T1w template (3D).
+    template_mask : Array
+        Brain voxels of the template (3D, boolean).
+    affine : Array
+        Transform of a template point to its point in the frame (4 x 4, RAS+ mm).
+    transform : Literal["rigid", "affine", "nonlinear"]
+        Transform type.
+    grid : Volume
+        Cropped grid in template space, on which a displacement is sampled.
+    seed : int
+        Seed of the random samples of ANTs.
+    prefix : str
+        Path and first letters of the files that ANTs writes.
+    sloppy : bool
+        Whether to use a faster, less accurate registration.
+
+    Returns
+    -------
+    Placement
+        Position of template points in the frame.
+    """
+    if transform == "affine":
+        return Placement(xfm=affine)
+    if transform == "nonlinear":
+        forward, _ = normalize(
+            frame,
+            brain,
+            template,
+            template_mask,
+            affine,
+            seed=seed,
+            prefix=f"{prefix}syn_",
+            sloppy=sloppy,
+        )
+        return placement_from_composite(grid, affine, forward)
+    mm = 4.0 if sloppy else 2.0
+    low_template = downsample(template, mm)
+    inside = low_resolution_grids.downsample_mask(template_mask, template.affine, mm)
+    stripped = downsample(frame.like(np.where(brain, frame.data, 0)), mm)
+    start = closest_rigid(affine, voxel_centers(template_mask, template.affine, 7))
+    files = register(
+        low_template,
+        stripped,
+        linear_stages("Rigid", float(low_template.zooms.min())),
+        seed=seed,
+        prefix=f"{prefix}rigid_",
+        start=start,
+        fixed_mask=dilate_for_metric(inside, low_template),
+    )
+    return Placement(xfm=read_linear(files[0]))
+
+
+def closest_rigid(matrix: Array, points: Array) -> Array:
+    """Return the rigid matrix that is closest to an affine over a set of points (least squares).
+
+    Parameters
+    ----------
+    matrix : Array
+        Affine transform (4 x 4, RAS+ mm).
+    points : Array
+        Points before the transform (N, 3; RAS+ mm).
+    """
+    targets = apply_affine(matrix, points)
+    center, target_center = points.mean(axis=0), targets.mean(axis=0)
+    u, _, vt = np.linalg.svd((targets - target_center).T @ (points - center))
+    rotation = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
+    out = np.eye(4)
+    out[:3, :3] = rotation
+    out[:3, 3] = target_center - rotation @ center
+    return out

@@ -1,0 +1,592 @@
+"""Test maps of runs that are transformed to the first run and combined, with sidecars and
+regions.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import ndimage, stats
+
+from bids_sr.combination.run_combination import widen_error
+from bids_sr.combination.steps.combined_runs import (
+    carry_maps,
+    combine_maps,
+    describe_combination,
+    register_to_first_run,
+)
+from bids_sr.glm.activation_regions import fdr_region
+from bids_sr.io.volume import Volume
+from bids_sr.metrics.rows import MetricRow, metric_rows
+from bids_sr.pipeline.artifacts import Derivative
+
+SHAPE = (16, 14, 6)
+AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
+RUNS = {
+    name: {"subject": "01", "task": "tap", "run": name[-1], "datatype": "func"}
+    for name in ("run-1", "run-2", "run-3")
+}
+
+
+def brain():
+    mask = np.zeros(SHAPE, bool)
+    mask[2:-2, 2:-2] = True
+    return Volume(mask, AFFINE)
+
+
+def maps_of(seed, *, effect=4.0, dof=60, sd=1.0, stats=("effect", "variance", "sd"), space=None):
+    rng = np.random.default_rng(seed)
+    mask = brain().data
+    smooth = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=SHAPE), 1.5)
+    values = {
+        "effect": effect + 10 * smooth + rng.normal(size=SHAPE) / 10,
+        "variance": rng.uniform(0.5, 2, SHAPE),
+        "sd": np.full(SHAPE, sd),
+        "t": np.full(SHAPE, 1.0),
+    }
+    sidecar = {
+        "SourceSeries": "sbl",
+        "SmoothingFWHM": 0.0,
+        "SkullStripped": True,
+        "ContrastWeights": {"hand": 1.0},
+        "Model": {"DegreesOfFreedom": dof},
+    }
+    base = {"space": space} if space else {"res": "hr"}
+    return [
+        Derivative(
+            Volume(np.where(mask, values[stat], 0).astype(np.float32), AFFINE),
+            {**base, "contrast": "hand", "stat": stat, "desc": "sbl", "suffix": "statmap"},
+            sidecar,
+        )
+        for stat in stats
+    ]
+
+
+def carry(folder, run, seed=1, xfm=None, card=None, percent=False, run_scale=None, **maps):
+    folder = folder / run
+    folder.mkdir(parents=True)
+    return carry_maps(
+        maps_of(seed, **maps),
+        brain(),
+        brain(),
+        Volume(np.full(SHAPE, 200.0), AFFINE),
+        brain(),
+        first2run_xfm=xfm,
+        card=card,
+        run_scale=run_scale,
+        here=folder,
+        run=run,
+        contrasts=["hand"],
+        percent=percent,
+    )
+
+
+def combine(folder, run_maps, **changes):
+    folder = folder / "combined"
+    folder.mkdir()
+    names = [run for run in RUNS if any(map_.sidecar["Run"] == run for map_ in run_maps)]
+    arguments = {
+        "series_name": "sbl",
+        "contrasts": {"hand": names},
+        "runs": {name: RUNS[name] for name in names},
+        "left_out": {},
+        "without": {},
+        "thresholds": ["quarter", "fdr", "3.1"],
+        "calibrated": False,
+        "percent": False,
+        **changes,
+    }
+    return combine_maps(run_maps, brain(), here=folder, **arguments)
+
+
+def by_stat(maps):
+    return {
+        derivative.entities.get("stat", derivative.entities["desc"]): derivative
+        for derivative in maps
+        if derivative.entities["suffix"] in ("statmap", "mask")
+    }
+
+
+@pytest.fixture
+def two_runs(tmp_path):
+    return [*carry(tmp_path, "run-1", 1), *carry(tmp_path, "run-2", 2, sd=3.0, dof=50)]
+
+
+def test_maps_of_the_first_run_are_unchanged(tmp_path):
+    run_maps = by_stat(carry(tmp_path, "run-1", 1))
+    for source in maps_of(1):
+        copied = run_maps[source.entities["stat"]]
+        np.testing.assert_array_equal(copied.volume.data, source.volume.data)
+        assert copied.entities["space"] == "boldref"
+        assert copied.sidecar["Run"] == "run-1"
+        assert copied.sidecar["NotApplied"] is False
+
+
+def test_maps_of_other_runs_are_transformed(tmp_path):
+    xfm = np.eye(4)[None].copy()
+    xfm[0, 0, 3] = 3.0  # one voxel
+    run_maps = by_stat(carry(tmp_path, "run-2", 1, xfm=xfm))
+    originals = by_stat(maps_of(1))
+    inside = brain().data[1:] & brain().data[:-1]
+    for stat in ("effect", "variance", "sd"):
+        transformed = run_maps[stat].volume.data[:-1]
+        expected = originals[stat].volume.data[1:]
+        np.testing.assert_allclose(transformed[inside], expected[inside], rtol=1e-5)
+    assert not run_maps["variance"].volume.data[~brain().data].any()
+
+
+@pytest.mark.parametrize(
+    ("series", "slices", "share"),
+    [("raw", 3, "50 %"), ("raw", 0, " 0 %"), ("raw", 5, ""), ("sbl", 3, "")],
+)
+@pytest.mark.parametrize("first_is_larger", [False, True])
+def test_a_small_overlap_of_masks_is_reported_once(
+    tmp_path, caplog, series, slices, share, first_is_larger
+):
+    full, part = brain(), brain()
+    part.data[..., slices:] = False
+    maps = [replace(map_, sidecar={**map_.sidecar, "SourceSeries": series}) for map_ in maps_of(1)]
+    carry_maps(
+        maps,
+        full if first_is_larger else part,
+        part if first_is_larger else full,
+        Volume(np.full(SHAPE, 200.0), AFFINE),
+        brain(),
+        first2run_xfm=np.eye(4)[None],
+        here=tmp_path,
+        run="run-2",
+        contrasts=["hand"],
+        percent=False,
+    )
+    assert ("run-2: after registration" in caplog.text) == bool(share)
+    assert f"share {share.strip()} of the larger mask" in caplog.text or not share
+
+
+def test_transformed_maps_have_no_ringing_at_the_edge_of_the_brain(tmp_path):
+    xfm = np.eye(4)[None].copy()
+    xfm[0, :2, 3] = 1.5
+    folder = tmp_path / "run"
+    folder.mkdir()
+    constant_maps = [
+        Derivative(Volume(np.where(brain().data, 5.0, 0), AFFINE), map_.entities, map_.sidecar)
+        for map_ in maps_of(1)
+    ]
+    run_maps = carry_maps(
+        constant_maps,
+        brain(),
+        brain(),
+        Volume(np.full(SHAPE, 200.0), AFFINE),
+        brain(),
+        first2run_xfm=xfm,
+        here=folder,
+        run="run-2",
+        contrasts=["hand"],
+        percent=False,
+    )
+    for transformed in run_maps:
+        values = transformed.volume.data
+        np.testing.assert_allclose(values[values != 0], 5.0, atol=1e-4)
+
+
+def test_effects_are_converted_to_percent(tmp_path):
+    run_maps = by_stat(carry(tmp_path, "run-1", 1, percent=True))
+    originals = by_stat(maps_of(1))
+    for stat, factor in (("effect", 0.5), ("variance", 0.25), ("sd", 0.5)):
+        expected = factor * originals[stat].volume.data
+        np.testing.assert_allclose(run_maps[stat].volume.data, expected, rtol=1e-6)
+
+
+def test_combined_maps_match_closed_forms(tmp_path, two_runs):
+    maps, other_spaces, _ = combine(tmp_path, two_runs)
+    combined, inside = by_stat(maps), brain().data
+    assert other_spaces == []
+    effects, variances = (
+        [map_.volume.data for map_ in two_runs if map_.entities["stat"] == stat]
+        for stat in ("effect", "variance")
+    )
+    np.testing.assert_allclose(combined["effect"].volume.data, np.mean(effects, axis=0), rtol=1e-5)
+    np.testing.assert_allclose(
+        combined["variance"].volume.data, np.sum(variances, axis=0) / 4, rtol=1e-5
+    )
+    # the error is taken to be the same in two runs, and its SD is widened
+    sd = widen_error(0, n_runs=2) * (1 + 3) / 2
+    np.testing.assert_allclose(combined["sd"].volume.data[inside], sd, rtol=1e-5)
+    total = combined["variance"].volume.data[inside] + sd**2
+    expected = stats.norm.sf(np.abs(combined["effect"].volume.data[inside]) / np.sqrt(total))
+    np.testing.assert_allclose(combined["wrongsign"].volume.data[inside], expected, atol=1e-5)
+    active = fdr_region(combined["z"].volume.data, inside)[0]
+    np.testing.assert_array_equal(combined["sblFdr"].volume.data > 0, active)
+    np.testing.assert_array_equal(
+        combined["sblZ31"].volume.data > 0, inside & (combined["z"].volume.data >= 3.1)
+    )
+    assert "personsd" not in combined
+    assert "sblQuarter" not in combined
+
+
+def test_sidecars_list_runs_and_weights(tmp_path, two_runs):
+    left_out = {"run-3": "another factor"}
+    combined = by_stat(combine(tmp_path, two_runs, left_out=left_out)[0])
+    sidecar = combined["effect"].sidecar
+    assert sidecar["RunWeights"] == {"run-1": 0.5, "run-2": 0.5}
+    assert sidecar["RunsLeftOut"] == left_out
+    assert sidecar["DegreesOfFreedom"] == 110
+    assert sidecar["SharedErrorCorrelation"] == 1.0
+    assert sidecar["ErrorWidening"] == pytest.approx(1.0451)
+    assert sidecar["ContrastWeights"] == {"hand": 1.0}
+    assert sidecar["Units"] == "arbitrary"
+    assert sidecar["Sources"] == [
+        f"bids::sub-01/func/sub-01_task-tap_run-{run}_res-hr_contrast-hand_stat-effect_desc-sbl"
+        "_statmap.nii.gz"
+        for run in (1, 2)
+    ]
+    assert "NotAppliedIn" not in sidecar
+    assert "Run" not in sidecar
+    assert "_stat-t_" in combined["t"].sidecar["Sources"][0]
+    assert "_stat-effect_" in combined["sblFdr"].sidecar["Sources"][0]
+    for stat in ("variance", "t", "z", "sd", "wrongsign", "sblFdr"):
+        assert combined[stat].sidecar["RunWeights"] == sidecar["RunWeights"]
+    assert combined["effect"].entities == {
+        "space": "boldref",
+        "res": "hr",
+        "contrast": "hand",
+        "stat": "effect",
+        "desc": "sbl",
+        "suffix": "statmap",
+    }
+
+
+def test_three_runs_have_a_between_run_sd(tmp_path, two_runs):
+    combined = by_stat(combine(tmp_path, [*two_runs, *carry(tmp_path, "run-3", 3)])[0])
+    effects = [by_stat(maps_of(seed))["effect"].volume.data for seed in (1, 2, 3)]
+    sds = widen_error(0, n_runs=3) * np.array([1.0, 3.0, 1.0])
+    expected = np.var(effects, axis=0, ddof=1) / 3 + 0.75 * np.mean(sds) ** 2
+    inside = brain().data
+    np.testing.assert_allclose(
+        combined["personsd"].volume.data[inside], np.sqrt(expected[inside]), rtol=1e-4
+    )
+
+
+def test_a_zero_filled_run_is_left_out_and_named(tmp_path):
+    run_maps = [
+        *carry(tmp_path, "run-1", 1, card={"applied": True}),
+        *carry(tmp_path, "run-2", 2, card={"applied": False}, stats=("effect", "variance")),
+        *carry(tmp_path, "run-3", 3, card={"applied": True}),
+    ]
+    maps, _, _ = combine(tmp_path, run_maps)
+    combined = by_stat(maps)
+    assert {"sd", "wrongsign"} <= combined.keys()
+    sidecar = combined["effect"].sidecar
+    assert sidecar["RunWeights"] == {"run-1": 0.5, "run-3": 0.5}
+    assert sidecar["RunsLeftOut"] == {"run-2": "sbl was not applied to this run (zero filled)"}
+    assert "NotAppliedIn" not in sidecar
+
+
+def test_the_only_run_with_the_method_is_the_map_of_the_participant(tmp_path):
+    applied = carry(tmp_path, "run-1", 1, card={"applied": True})
+    zero_filled = carry(
+        tmp_path, "run-2", 2, card={"applied": False}, stats=("effect", "variance")
+    )
+    maps, _, _ = combine(tmp_path, [*applied, *zero_filled])
+    combined = by_stat(maps)
+    assert combined["effect"].sidecar["RunWeights"] == {"run-1": 1.0}
+    for stat, source in by_stat(applied).items():
+        np.testing.assert_allclose(combined[stat].volume.data, source.volume.data, rtol=1e-6)
+
+
+def test_zero_filled_runs_are_combined_without_the_error_if_there_are_no_other_runs(tmp_path):
+    run_maps = [
+        carried
+        for seed, run in enumerate(("run-1", "run-2"))
+        for carried in carry(
+            tmp_path, run, seed, card={"applied": False}, stats=("effect", "variance")
+        )
+    ]
+    maps, _, rows = combine(tmp_path, run_maps)
+    combined = by_stat(maps)
+    assert not {"sd", "wrongsign", "tTotal", "sblReliable"} & combined.keys()
+    sidecar = combined["effect"].sidecar
+    assert sidecar["NotAppliedIn"] == ["run-1", "run-2"]
+    assert sidecar["RunWeights"] == {"run-1": 0.5, "run-2": 0.5}
+    assert "There is no stat-sd map, because sbl was not applied to run-1" in str(
+        sidecar["ErrorOfReconstruction"]
+    )
+    assert "SharedErrorCorrelation" not in sidecar
+    assert {row.statistic for row in rows} == {"voxels"}
+
+
+def test_runs_are_brought_to_the_scale_of_the_first(tmp_path):
+    first, same, scaled = (
+        carry(tmp_path, run, seed, run_scale=scale)
+        for run, seed, scale in (
+            ("run-1", 1, None),
+            ("run-2", 2, {"SignalRatio": 1.0}),
+            ("run-3", 2, {"SignalRatio": 4.0}),
+        )
+    )
+    for stat, factor in {"effect": 4, "variance": 16, "sd": 4}.items():
+        np.testing.assert_allclose(
+            factor * by_stat(scaled)[stat].volume.data, by_stat(same)[stat].volume.data
+        )
+    maps, _, _ = combine(tmp_path, [*first, *scaled])
+    assert by_stat(maps)["effect"].sidecar["RunScales"] == {"run-1": 1.0, "run-3": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("key", "weights", "left_out"),
+    [
+        ("LeftOut", ["run-1", "run-3"], {"run-2": "reversed"}),
+        ("Disagreeing", ["run-1", "run-2", "run-3"], {}),
+    ],
+)
+def test_runs_that_disagree_are_left_out_or_named(tmp_path, key, weights, left_out):
+    run_maps = [carried for seed, run in enumerate(RUNS) for carried in carry(tmp_path, run, seed)]
+    agreement = {"LeftOut": {}, "Disagreeing": {}, key: {"run-2": "reversed"}}
+    maps, _, _ = combine(tmp_path, run_maps, run_agreement=agreement)
+    combined = by_stat(maps)
+    for stat in ("effect", "sblFdr"):
+        sidecar = combined[stat].sidecar
+        assert list(sidecar["RunWeights"]) == weights
+        assert sidecar["RunsLeftOut"] == left_out
+        assert sidecar.get("DisagreeingRuns", {}) == agreement["Disagreeing"]
+
+
+def test_runs_can_be_weighted_by_their_noise(tmp_path):
+    run_maps = [*carry(tmp_path, "run-1", 1), *carry(tmp_path, "run-2", 2)]
+    noisy = [
+        replace(
+            map_,
+            content=Volume(9 * map_.volume.data, AFFINE)
+            if map_.entities["stat"] == "variance"
+            else map_.content,
+        )
+        for map_ in carry(tmp_path, "run-3", 1)
+    ]
+    maps, _, _ = combine(tmp_path, [*run_maps[:3], *noisy], weights="precision")
+    combined = by_stat(maps)
+    assert combined["effect"].sidecar["RunWeights"] == pytest.approx({"run-1": 0.9, "run-3": 0.1})
+    variance = by_stat(run_maps[:3])["variance"].volume.data
+    np.testing.assert_allclose(combined["variance"].volume.data, 0.9 * variance, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("coverage", "expected"), [(0.95, True), (0.85, False), (None, False)])
+def test_the_reliable_region_requires_coverage_in_every_run(
+    tmp_path, two_runs, coverage, expected
+):
+    rows = [
+        metric_rows("sbl", {"coverage_one_level_down": value}, contrast="hand")
+        for value in (0.95, coverage)
+        if value is not None
+    ]
+    maps, _, rows_combined = combine(tmp_path, two_runs, coverage_rows=rows)
+    assert ("sblReliable" in by_stat(maps)) is expected
+    assert ("reliable" in {row.threshold for row in rows_combined}) is expected
+    assert "expected_wrong" in {row.statistic for row in rows_combined}
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0.5, True), (0.05, False)])
+def test_the_reliable_region_requires_that_no_run_refutes_the_detail(
+    tmp_path, two_runs, value, expected
+):
+    """Values of the test of the detail are not mistaken for coverage."""
+    cells = {"reference": "oneLevelDown", "region": "acquired40", "contrast": "hand"}
+    tested = MetricRow(
+        series="sbl",
+        statistic="ev",
+        band="beyond",
+        value=value,
+        lower=value - 0.1,
+        upper=value + 0.1,
+        **cells,
+    )
+    fineness = replace(tested, statistic="detail_fineness", value=0.7)
+    voxels = replace(tested, statistic="voxels", band="n/a", value=400.0)
+    coverage = metric_rows("sbl", {"coverage_one_level_down": 0.95}, contrast="hand")
+    rows = [[*coverage, tested, fineness, voxels], coverage]
+    maps, *_ = combine(tmp_path, two_runs, coverage_rows=rows)
+    assert ("sblReliable" in by_stat(maps)) is expected
+
+
+def test_with_a_calibration_run_the_entire_error_repeats(tmp_path, two_runs):
+    three_runs = [*two_runs, *carry(tmp_path, "run-3", 3, sd=5.0)]
+    combined = by_stat(combine(tmp_path, three_runs, calibrated=True)[0])
+    expected = 3.0 * widen_error(0, n_runs=3)
+    np.testing.assert_allclose(combined["sd"].volume.data[brain().data], expected, rtol=1e-5)
+    assert combined["sd"].sidecar["SharedErrorCorrelation"] == 1.0
+
+
+def test_maps_in_other_spaces_are_combined_separately(tmp_path):
+    run_maps = []
+    for run, seed in (("run-1", 1), ("run-2", 2)):
+        folder = tmp_path / run
+        folder.mkdir()
+        run_maps += carry_maps(
+            maps_of(seed),
+            brain(),
+            brain(),
+            Volume(np.full(SHAPE, 200.0), AFFINE),
+            brain(),
+            space_maps=maps_of(seed, space="T1w"),
+            here=folder,
+            run=run,
+            contrasts=["hand"],
+            percent=False,
+        )
+    maps, other_spaces, _ = combine(tmp_path, run_maps)
+    t1w_maps = by_stat(other_spaces)
+    assert {map_.entities["space"] for map_ in other_spaces} == {"T1w"}
+    assert {map_.entities["space"] for map_ in maps} == {"boldref"}
+    np.testing.assert_allclose(
+        t1w_maps["effect"].volume.data, by_stat(maps)["effect"].volume.data, rtol=1e-6
+    )
+    assert (
+        "_run-1_space-T1w_contrast-hand_stat-effect_" in t1w_maps["effect"].sidecar["Sources"][0]
+    )
+
+
+def test_a_contrast_missing_in_one_run_is_combined_without_it(tmp_path, two_runs):
+    run_maps = [*two_runs, *carry(tmp_path, "run-3", 3, stats=("sd",))]
+    sidecar = by_stat(combine(tmp_path, run_maps)[0])["effect"].sidecar
+    assert sidecar["RunsLeftOut"] == {"run-3": "the contrast could not be estimated in this run"}
+    assert sidecar["RunWeights"] == {"run-1": 0.5, "run-2": 0.5}
+
+
+def on_another_grid(space):
+    """Return the maps of run-2 in a space, on a grid that lacks some voxels."""
+    return [
+        Derivative(
+            Volume(run_map.volume.data[1:], AFFINE),
+            {"space": space, **run_map.entities},
+            {**run_map.sidecar, "Run": "run-2"},
+        )
+        for run_map in maps_of(2)
+    ]
+
+
+def test_runs_on_different_grids_are_not_combined(tmp_path, caplog):
+    run_maps = carry(tmp_path, "run-1", 1)
+    maps, _, _ = combine(tmp_path, [*run_maps, *on_another_grid("boldref")])
+    assert maps == []
+    assert "different grids" in caplog.text
+
+
+def test_a_space_with_different_grids_is_named_once(tmp_path, two_runs, caplog):
+    in_space = [
+        replace(run_map, entities={**run_map.entities, "space": "T1w"})
+        for run_map in carry(tmp_path / "space", "run-1", 1)
+    ]
+    unsmoothed = [*in_space, *on_another_grid("T1w")]
+    smoothed = [
+        replace(run_map, sidecar={**run_map.sidecar, "SmoothingFWHM": 5.0})
+        for run_map in unsmoothed
+    ]
+    maps, space_maps, _ = combine(tmp_path, [*two_runs, *unsmoothed, *smoothed])
+    assert maps
+    assert space_maps == []
+    (record,) = caplog.records
+    text = record.getMessage()
+    assert "different grids in the space T1w+hr (run-1: 16 x 14 x 6 voxels of 3 × 3 × 4 mm" in text
+    assert "run-2: 15 x 14 x 6 voxels" in text
+    assert "--output-spaces" in text
+
+
+def test_brains_without_a_common_voxel_have_no_map_and_a_warning(tmp_path, two_runs, caplog):
+    halves = {"run-1": np.s_[:8], "run-2": np.s_[8:]}
+    apart = []
+    for run_map in two_runs:
+        data = run_map.volume.data.copy()
+        data[halves[run_map.sidecar["Run"]]] = 0
+        apart.append(replace(run_map, content=Volume(data, AFFINE)))
+    maps, space_maps, rows = combine(tmp_path, apart, series_name="raw")
+    assert (maps, space_maps, list(rows)) == ([], [], [])
+    (record,) = caplog.records
+    assert "run-1 and run-2: after registration" in record.getMessage()
+    assert "have no voxel in common" in record.getMessage()
+
+
+def test_the_displacement_of_a_head_is_recovered(tmp_path):
+    rng = np.random.default_rng(0)
+    shape = (32, 32, 16)
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    affine[:3, 3] = [-62, -62, -30]
+    x, y, z = ((np.indices(shape).T @ affine[:3, :3].T + affine[:3, 3]).T[k] for k in range(3))
+    texture = ndimage.gaussian_filter(rng.normal(size=shape), 1.5)
+
+    def head(shift):
+        inside = ((x.T - shift[0]) / 50) ** 2 + (y.T / 45) ** 2 + (z.T / 26) ** 2 < 1
+        return inside.T if inside.shape != shape else inside
+
+    true_shift_mm = np.array([4.0, 0.0, 0.0])  # mm, one voxel
+    first = np.where(head((0, 0, 0)), 600 + 200 * texture / texture.std(), 10)
+    shifted = np.roll(first, 1, axis=0)
+    xfm = register_to_first_run(
+        Volume(shifted.astype(np.float32), affine),
+        Volume(first.astype(np.float32), affine),
+        Volume(shifted > 100, affine),
+        Volume(first > 100, affine),
+        tmp_path,
+        random_seed=1,
+    )
+    assert xfm.shape == (1, 4, 4)
+    np.testing.assert_allclose(xfm[0][:3, 3], true_shift_mm, atol=0.3)
+
+
+def test_the_methods_text_describes_the_combination():
+    settings = {"weights": "equal", "combine_all": False}
+    text = describe_combination(over_sessions=False, in_spaces=False, with_error=False, **settings)
+    assert "fixed effects" in text
+    assert "percent" not in text
+    assert "correlation between runs" not in text
+    text = describe_combination(over_sessions=True, in_spaces=True, with_error=True, **settings)
+    for words in ("percent of the mean", "In other spaces", "correlation between runs of .75"):
+        assert words in text
+
+
+def test_the_false_positive_rate_of_combined_maps_is_correct_despite_head_motion(tmp_path):
+    """Simulate 24 data sets without activation; count p < .001, averaged over both tails."""
+    shape, affine = (32, 32, 16), np.diag([3.0, 3.0, 4.0, 1.0])
+    mask = np.zeros(shape, bool)
+    mask[1:-1, 1:-1, 1:-1] = True
+    brain = Volume(mask, affine)
+    rng = np.random.default_rng(0)
+    dof, inside, above, size = 100, (slice(4, -4),) * 3, 0, 0
+    for number in range(24):
+        run_maps = []
+        for run in ("run-1", "run-2"):
+            white = rng.normal(size=shape)
+            effect = ndimage.gaussian_filter(white, (0.5, 0.5, 0.0), mode="wrap")
+            effect *= 2 / effect.std()
+            variance = 4 * rng.chisquare(dof, shape) / dof
+            values = {"effect": effect, "variance": variance, "t": effect / np.sqrt(variance)}
+            maps = [
+                Derivative(
+                    Volume(np.where(mask, values[stat], 0).astype(np.float32), affine),
+                    {"contrast": "hand", "stat": stat, "desc": "raw", "suffix": "statmap"},
+                    {
+                        "SourceSeries": "raw",
+                        "SmoothingFWHM": 0.0,
+                        "Model": {"DegreesOfFreedom": dof},
+                    },
+                )
+                for stat in values
+            ]
+            xfm = np.eye(4)[None].copy()
+            xfm[0, :3, 3] = rng.uniform(-4, 4, 3)
+            (folder := tmp_path / f"{number}{run}").mkdir()
+            run_maps += carry_maps(
+                maps,
+                brain,
+                brain,
+                brain,
+                brain,
+                first2run_xfm=None if run == "run-1" else xfm,
+                here=folder,
+                run=run,
+                contrasts=["hand"],
+                percent=False,
+            )
+        (folder := tmp_path / str(number)).mkdir()
+        maps, _, _ = combine(folder, run_maps, series_name="raw")
+        z = by_stat(maps)["z"].volume.data[inside]
+        above += np.count_nonzero(np.abs(z) > stats.norm.isf(0.001)) / 2
+        size += z.size
+    assert 0.0008 <= above / size <= 0.00125

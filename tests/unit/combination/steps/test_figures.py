@@ -1,0 +1,296 @@
+"""Test the map of all runs on a participant's page: values of the table, and the maps drawn."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bids_sr.combination.run_combination import RunEstimate, combine_runs
+from bids_sr.combination.steps import figures as combined_figures
+from bids_sr.config.levels import StoredMaps
+from bids_sr.io.volume import Volume
+from bids_sr.metrics.rows import metric_rows
+from bids_sr.pipeline.artifacts import Derivative
+from bids_sr.steps.figures.run_maps import SceneImages
+
+SHAPE, AFFINE = (24, 24, 4), np.diag([3.0, 3.0, 4.0, 1.0])
+BRAIN = np.zeros(SHAPE, bool)
+BRAIN[3:-3, 3:-3] = True
+ACTIVE = np.zeros(SHAPE, bool)
+ACTIVE[10:14, 10:14, 1:3] = True
+NAMES = ("run-1", "run-2", "run-3")
+
+
+def volume(values: object) -> Volume:
+    return Volume(np.where(BRAIN, np.asarray(values, np.float32), 0).astype(np.float32), AFFINE)
+
+
+def statmap(series: str, stat: str, values: object, **facts: object) -> Derivative:
+    entities = {"space": "boldref", "contrast": "all", "stat": stat, "desc": series}
+    common = {"SourceSeries": series, "SmoothingFWHM": 0.0}
+    return Derivative(volume(values), {**entities, "suffix": "statmap"}, {**common, **facts})
+
+
+def combined_maps(series: str, *, sd: bool = True, **facts: object) -> list[Derivative]:
+    sidecar = {
+        "RunWeights": dict.fromkeys(NAMES, 1 / 3),
+        "RunsLeftOut": {},
+        **({"SharedErrorCorrelation": 0.75} if sd else {}),
+        **facts,
+    }
+    effect = np.where(ACTIVE, 20.0, 1.0)
+    values = {"effect": effect, "variance": 1.0, "t": effect, "personsd": 2.0}
+    values |= {"sd": 3.0} if sd else {}
+    region = {"space": "boldref", "label": "all", "desc": f"{series}Fdr", "suffix": "mask"}
+    mask = Volume(ACTIVE.astype(np.uint8), AFFINE)
+    labels = {"SourceSeries": series, "SmoothingFWHM": 0.0, "ThresholdLabel": "Fdr"}
+    return [
+        *(statmap(series, stat, value, **sidecar) for stat, value in values.items()),
+        Derivative(mask, region, labels),
+    ]
+
+
+def run_maps(run: str, *, sd: bool = True) -> list[Derivative]:
+    values = {"effect": np.where(ACTIVE, 20.0, 1.0), "variance": 4.0}
+    values |= {"sd": 3.5} if sd else {}
+    facts = {"NotApplied": not sd, "Model": {"DegreesOfFreedom": 90}}
+    return [statmap("sbl", stat, value, Run=run, **facts) for stat, value in values.items()]
+
+
+def draw(maps: list[Derivative], runs: list[Derivative], **changes: object) -> list[Derivative]:
+    brain = Volume(BRAIN, AFFINE)
+    options = {
+        "entities": {"subject": "01", "task": "tap", "datatype": "func"},
+        "percent": False,
+        "at_rest": False,
+        "stored": StoredMaps(level="standard", methods=["sbl"], kinds=("glm",), primary="sbl"),
+    }
+    rows = metric_rows("sbl", {"voxels": 20}, threshold="reliable", contrast="all")
+    run_rows = {"run-1": metric_rows("sbl", {"voxels": 10}, threshold="reliable", contrast="all")}
+    return combined_figures.draw_participant(
+        maps,
+        runs,
+        rows,
+        SceneImages(bold_mask_hr=brain, roi_hr=brain, boldref=volume(500.0)),
+        brain,
+        run_rows=run_rows,
+        **{**options, **changes},
+    )
+
+
+MAPS = [
+    *(
+        statmap(name, stat, np.where(ACTIVE, 20, 1))
+        for name in ("raw", "bspline")
+        for stat in ("effect", "t")
+    ),
+    *combined_maps("sbl"),
+]
+RUNS = [run_map for name in NAMES for run_map in run_maps(name)]
+
+
+def texts(figures: list[Derivative]) -> str:
+    html = next(str(drawing.content) for drawing in figures if isinstance(drawing.content, str))
+    return " ".join(re.sub(r"<[^>]+>", " ", html).replace("\N{NO-BREAK SPACE}", " ").split())
+
+
+def test_errors_are_medians_over_the_same_voxels_in_percent() -> None:
+    figures = draw(MAPS, RUNS)
+    assert [drawing.entities["desc"] for drawing in figures] == ["participant", "participant"]
+    text = texts(figures)
+    # relative to 500: SD of the noise 1, of the reconstruction error 3, of both 3.16
+    assert "± 1.2 % of the mean brain signal in the" in text
+    assert "0.20 % for the SD of the noise and 0.60 % for the SD of the" in text
+    assert f"the {ACTIVE.sum()} significant voxels" in text
+    assert "all runs together 0.20 0.60 1.24" in text
+    assert "run-1 0.33 0.40 0.70 1.58" in text  # 2, 3.5 and 4.03 relative to 500
+    assert f"1.58 {10 * 36e-3:.1f} run-2" in text  # 10 reliable voxels of 36 mm³
+    # SD is 2, and .75 of 3.5² repeats, so the variation between runs is negligible.
+    assert "runs that were not acquired, the 95 % interval is ± 0.78 %" in text
+    assert "sub-01_task-tap_space-boldref_contrast-*_stat-*_desc-sbl_statmap.nii.gz" in text
+    figure = figures[1].content
+    assert figure.get_label().endswith("acquired, B-spline, sbl, error of sbl (SD).")
+    assert {"acquired", "B-spline", "sbl", "error of sbl (SD)"} <= {
+        label.get_text() for axes in figure.axes for label in [axes.title, *axes.texts]
+    }
+
+
+def test_the_error_of_the_largest_effects_is_named() -> None:
+    effect, sd = np.where(ACTIVE, 20.0, 1.0), np.full(SHAPE, 3.0)
+    effect[10, 10, 1:3], sd[10, 10, 1:3] = 40, 6  # 2 of 32 voxels
+    maps = [
+        replace(combined_map, content=volume({"effect": effect, "sd": sd}[stat]))
+        if (stat := combined_map.entities.get("stat")) in ("effect", "sd")
+        and combined_map.entities["desc"] == "sbl"
+        else combined_map
+        for combined_map in MAPS
+    ]
+    # of 500, 1.96 times the root of 1 + 6²
+    assert "largest effects, the median interval is ± 2.4 %" in texts(draw(maps, RUNS))
+
+
+def test_maps_of_all_sessions_are_already_in_percent() -> None:
+    assert "all runs together 1.00 3.00 6.20" in texts(draw(MAPS, RUNS, percent=True))
+
+
+def test_a_run_without_the_method_is_named() -> None:
+    maps = [*MAPS[:4], *combined_maps("sbl", sd=False, NotAppliedIn=["run-2"])]
+    text = texts(draw(maps, [*run_maps("run-1"), *run_maps("run-2", sd=False)]))
+    assert "sbl was not applied to run-2 (zero filled)" in text
+    assert "95 % interval of the effect is" not in text
+    assert "run-2 0.33 0.40 n/a" in text
+
+
+def test_a_combined_map_with_far_fewer_significant_voxels_than_a_run_fails_the_check() -> None:
+    few = np.zeros(SHAPE, np.uint8)
+    few[10, 10, 1:3] = 1
+    maps = [
+        replace(map_, content=Volume(few, AFFINE)) if map_.entities["suffix"] == "mask" else map_
+        for map_ in MAPS
+    ]
+    larger = np.zeros(SHAPE, bool)
+    larger[6:16, 6:16, 1:3] = True
+    runs = [
+        replace(map_, content=volume(np.where(larger, 20.0, 1.0)))
+        if map_.entities["stat"] == "effect" and map_.sidecar["Run"] == "run-2"
+        else map_
+        for map_ in RUNS
+    ]
+    failed = "less than half of the significant voxels of run-2"
+    assert failed in texts(draw(maps, runs))
+    assert failed not in texts(draw(MAPS, RUNS))
+
+
+def test_the_interval_for_the_participant_uses_the_t_distribution() -> None:
+    """Use the t distribution with 2 degrees of freedom if no part of the error repeats."""
+    maps = [*MAPS[:4], *combined_maps("sbl", SharedErrorCorrelation=0.0)]
+    runs = [run_map for name in NAMES for run_map in run_maps(name)]
+    expected = 4.303 * 2 / 5
+    assert f"runs that were not acquired, the 95 % interval is ± {expected:.1f} %" in texts(
+        draw(maps, runs)
+    )
+
+
+@pytest.mark.parametrize("n_runs", [3, 4, 6])
+@pytest.mark.parametrize(("spread", "noise", "sd"), [(4, 5, 6), (0, 5, 6), (8, 3, 3)])
+def test_the_interval_for_the_participant_covers_the_true_effect(
+    n_runs: int, spread: float, noise: float, sd: float
+) -> None:
+    """Simulate runs with a spread between runs, noise, and an error that repeats (rho .75)."""
+    rng, size = np.random.default_rng(0), (20_000, 1, 1)
+    common = np.sqrt(0.75) * sd * rng.normal(size=size)
+    runs = [
+        common + np.sqrt(spread**2 + noise**2 + 0.25 * sd**2) * rng.normal(size=size)
+        for _ in range(n_runs)
+    ]
+    combined = combine_runs(
+        [
+            RunEstimate(
+                effect=effect,
+                variance=np.full(size, noise**2),
+                dof=80,
+                sd=np.full(size, float(sd)),
+            )
+            for effect in runs
+        ],
+        shared=0.75,
+    )
+    person_sd, inside = combined.person_sd, np.ones(size, bool)
+    assert person_sd is not None
+    sd_map = Derivative(Volume(np.full(size, sd, np.float32), np.eye(4)), {})
+    interval = combined_figures._person_interval(
+        person_sd[inside],
+        {f"run-{k}": {"sd": sd_map} for k in range(n_runs)},
+        {f"run-{k}": 1 / n_runs for k in range(n_runs)},
+        0.75,
+        inside,
+        widening=1.0,
+    )
+    covered = float((np.abs(combined.effect[inside]) < interval).mean())
+    assert 0.915 < covered < 0.96
+    # if the repeated error is the largest part, the interval is hardly wider than for these runs
+    of_these_runs = 1.96 * np.sqrt(combined.total_variance[inside])
+    ratio = float(np.median(interval) / np.median(of_these_runs))
+    assert ratio < 1.1 if sd > noise else ratio > 1.3
+
+
+def test_without_significant_voxels_errors_are_medians_over_the_brain() -> None:
+    maps_without_voxels = [
+        replace(map_, content=Volume(0 * ACTIVE.astype(np.uint8), AFFINE))
+        if map_.entities["suffix"] == "mask"
+        else map_
+        for map_ in MAPS
+    ]
+    assert "the brain (because no voxel is significant" in texts(draw(maps_without_voxels, RUNS))
+
+
+def test_without_the_method_the_interpolation_is_shown() -> None:
+    maps = [*MAPS[:2], *combined_maps("bspline", sd=False)]
+    runs = [
+        replace(run_map, sidecar={**run_map.sidecar, "SourceSeries": "bspline"})
+        for run_map in RUNS
+    ]
+    text = texts(draw(maps, runs))
+    assert "Error of the bspline map" in text
+    assert "does not include" not in text
+
+
+@pytest.mark.parametrize("maps", [[], [MAPS[-1]]])
+def test_nothing_is_drawn_without_maps(maps: list[Derivative]) -> None:
+    assert draw(maps, []) == []
+
+
+def test_brains_that_do_not_overlap_have_no_map_and_the_page_says_so() -> None:
+    (html,) = draw([], RUNS)
+    text = texts([html])
+    assert "sub-01 · task tap · no map of all runs" in text
+    assert "no map of all runs of this participant: run-1, run-2 and run-3 were not comb" in text
+    assert "the brain masks of the runs have no voxel in common" in text
+    assert "--run-id" in text
+
+
+def test_a_contrast_that_only_one_run_has_is_not_the_fault_of_the_brains() -> None:
+    (html,) = draw([], [run_map for run_map in RUNS if run_map.sidecar["Run"] == "run-1"])
+    assert "no contrast could be estimated in two runs" in texts([html])
+
+
+def test_a_small_shared_part_of_the_brain_is_on_the_page() -> None:
+    runs = [
+        replace(run_map, sidecar={**run_map.sidecar, "SharedBrain": share})
+        for run_map in RUNS
+        for name, share in (("run-2", 0.4), ("run-3", 0.8))
+        if run_map.sidecar["Run"] == name
+    ]
+    text = texts(draw(MAPS, [*run_maps("run-1"), *runs]))
+    assert "limited to a part of the brain" in text
+    assert "with run-1 (run-2 40 %)" in text
+    assert "limited to a part" not in texts(draw(MAPS, RUNS))
+
+
+def test_runs_that_cannot_be_combined_are_named_with_the_reasons() -> None:
+    figures = combined_figures.explain_missing_map(
+        entities={"subject": "01", "session": "a", "task": "tap"},
+        names=["run-1", "run-2"],
+        reasons={"run-2": "voxels of 4 x 4 x 4 mm"},
+        over_sessions=False,
+    )
+    text = texts(figures)
+    assert "sub-01 · session a, task tap · no map of all runs" in text
+    assert "There is no map of all runs of this participant: run-1 and run-2 were not" in text
+    assert "Reason: run-2 (voxels of 4 x 4 x 4 mm)." in text
+
+
+def test_a_space_in_which_runs_are_on_different_grids_is_on_the_page() -> None:
+    def in_template(run_map: Derivative, n_slices: int) -> Derivative:
+        data = run_map.volume.data[..., :n_slices]
+        entities = {**run_map.entities, "space": "MNI"}
+        return replace(run_map, entities=entities, content=Volume(data, AFFINE))
+
+    elsewhere = [in_template(run_map, 4) for run_map in run_maps("run-1")]
+    same = [in_template(run_map, 4) for run_map in run_maps("run-2")]
+    other = [in_template(run_map, 3) for run_map in run_maps("run-2")]
+    assert "different grids" not in texts(draw(MAPS, [*RUNS, *elsewhere, *same]))
+    text = texts(draw(MAPS, [*RUNS, *elsewhere, *other]))
+    assert "There is no map of all runs in MNI, because runs are on different grids" in text
+    assert "run-2: 24 x 24 x 3 voxels" in text

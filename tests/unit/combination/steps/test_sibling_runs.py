@@ -1,0 +1,117 @@
+"""Test the comparison of runs before they are combined."""
+
+import logging
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from bids_sr.combination.steps.sibling_runs import check_runs, compare_with_first_run
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.artifacts import Derivative
+
+SHAPE, AFFINE = (24, 24, 10), np.diag([3.0, 3.0, 4.0, 1.0])
+AFFINE[:3, 3] = (-34.5, -34.5, -18.0)
+MASK = np.zeros(SHAPE, bool)
+MASK[3:-3, 3:-3, 1:-1] = True
+
+
+def head(seed=0):
+    cortex = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=SHAPE), 1.0)
+    return np.where(MASK, 600 * (1 + 0.2 * cortex / cortex.std()), 10.0).astype(np.float32)
+
+
+def effect(seed, factor):
+    smooth = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=SHAPE), 2.0)
+    true = 10 * np.where(smooth > smooth.std(), smooth / smooth.std(), 0)
+    return factor * true + np.random.default_rng(seed).normal(size=SHAPE)
+
+
+def acquired_maps(factors):
+    """Return effects and variances of runs, whose true effects differ by factors."""
+    maps = []
+    for seed, (run, factor) in enumerate(factors.items(), 1):
+        values = {"effect": effect(seed, factor), "variance": np.ones(SHAPE)}
+        for stat, data in values.items():
+            entities = {"space": "boldref", "contrast": "tap", "stat": stat, "suffix": "statmap"}
+            sidecar = {"Run": run, "SmoothingFWHM": 0.0, "ContrastWeights": {"tap": 1.0}}
+            inside = np.where(MASK, data, 0).astype(np.float32)
+            maps.append(Derivative(Volume(inside, AFFINE), entities, sidecar))
+    return maps
+
+
+def check(factors, heads=None, mirrored=(), *, combine_all=False):
+    first, *further = factors
+    heads = heads or {}
+    facts = check_runs(
+        acquired_maps(factors),
+        {name: Volume(heads.get(name, head()), AFFINE) for name in further},
+        {name: {"Mirrored": name in mirrored, "SignalRatio": 1.0} for name in further},
+        Volume(heads.get(first, head()), AFFINE),
+        Volume(MASK, AFFINE),
+        first=first,
+        combine_all=combine_all,
+    )
+    return facts["LeftOut"], facts["Disagreeing"], facts["Pairs"]
+
+
+def test_runs_that_agree_are_all_combined(caplog):
+    left_out, disagreeing, pairs = check({"run-1": 1.0, "run-2": 0.8, "run-3": 1.2})
+    assert left_out == disagreeing == {}
+    assert len(pairs) == 3
+    assert not caplog.records
+
+
+def test_a_wrong_log_is_left_out_and_named(caplog):
+    left_out, disagreeing, _ = check({"run-1": 1.0, "run-2": -0.8, "run-3": 1.0})
+    assert list(left_out) == ["run-2"]
+    assert "contrast tap; r -" in left_out["run-2"]
+    assert disagreeing == {}
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "run-2" in caplog.text
+    assert "--combine-all-runs" in caplog.text
+
+
+def test_the_first_run_can_be_the_wrong_one():
+    left_out, _, _ = check({"run-1": -1.0, "run-2": 1.0, "run-3": 1.0})
+    assert list(left_out) == ["run-1"]
+
+
+def test_of_two_runs_that_disagree_neither_is_left_out():
+    left_out, disagreeing, _ = check({"run-1": 1.0, "run-2": -1.0})
+    assert left_out == {}
+    assert list(disagreeing) == ["run-1", "run-2"]
+
+
+def test_all_runs_are_combined_on_request():
+    factors = {"run-1": 1.0, "run-2": -0.8, "run-3": 1.0}
+    left_out, disagreeing, _ = check(factors, combine_all=True)
+    assert left_out == {}
+    assert list(disagreeing) == ["run-2"]
+
+
+@pytest.mark.parametrize("mirrored", [True, False])
+def test_another_head_is_left_out_although_the_effects_agree(mirrored):
+    heads = {"run-2": head()[::-1] if mirrored else head(7)}
+    factors = {"run-1": 1.0, "run-2": 1.0, "run-3": 1.0}
+    left_out, _, _ = check(factors, heads, ["run-2"] if mirrored else [])
+    assert list(left_out) == ["run-2"]
+    assert ("swapped" if mirrored else "different heads") in left_out["run-2"]
+
+
+@pytest.mark.parametrize(
+    ("gain", "percent", "noted"), [(3, False, 1), (1, False, 0), (3, True, 0)]
+)
+def test_another_scale_is_measured_and_noted(caplog, gain, percent, noted):
+    framed, facts = compare_with_first_run(
+        Volume(gain * head(), AFFINE),
+        Volume(head(), AFFINE),
+        Volume(MASK, AFFINE),
+        np.eye(4)[None],
+        run="run-2",
+        first="run-1",
+        percent=percent,
+    )
+    assert facts == {"SignalRatio": pytest.approx(gain), "Mirrored": False}
+    assert len(caplog.records) == noted
+    np.testing.assert_allclose(framed.data[MASK], gain * head()[MASK], rtol=1e-5)

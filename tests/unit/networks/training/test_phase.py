@@ -1,0 +1,240 @@
+"""Test the training loop: it learns, resumes exactly, detaches the critic, stops at the limit, and
+never saves an invalid state.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from bids_sr.networks.data.examples import Examples, Region, split_regions
+from bids_sr.networks.data.images import TrainingDataError, pair_image
+from bids_sr.networks.data.validation import validation_windows
+from bids_sr.networks.training import phase, trainer
+from bids_sr.networks.training.update_steps import Networks
+from bids_sr.sr import method
+from bids_sr.sr.matrices import kspace_crop
+from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.training_log import log_tsv
+
+FACTOR = (2.0, 2.0, 1.0)
+DCNET = method.get_method("dcnet")
+SHORT = replace(
+    DCNET.recipes["fast"],
+    iterations=20,
+    evaluate_every=5,
+    adversarial_from=4,
+    batch=2,
+    hold_out=3,
+    refit=True,
+)
+
+
+class Killed(Exception):
+    """Stands in for a kill signal."""
+
+
+def fit(pair, work_dir, recipe=SHORT, progress=None, **fields):
+    """Train briefly with the defaults of these tests."""
+    request = TrainingRequest(
+        method=DCNET.name, changed=recipe, factor=FACTOR, **{"random_seed": 3} | fields
+    )
+    return trainer.train_network(request, (pair,), work_dir, progress)
+
+
+def equal_states(a, b):
+    """Return whether two sets of tensors are bitwise equal."""
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(small_pair, tmp_path_factory):
+    """Train without interruption."""
+    return fit(small_pair, tmp_path_factory.mktemp("whole"))
+
+
+@pytest.mark.parametrize("kill_at", [("search", 10), ("search", 13), ("refit", 5)])
+def test_a_resumed_training_equals_an_uninterrupted_one(
+    small_pair, uninterrupted, tmp_path, kill_at
+):
+    def stop(phase, iteration, _total):
+        if (phase, iteration) == kill_at:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit(small_pair, tmp_path / "cut", progress=stop)
+    steps = []
+    resumed = fit(
+        small_pair,
+        tmp_path / "cut",
+        progress=lambda phase, iteration, _: steps.append((phase, iteration)),
+    )
+    assert steps[0] == (kill_at[0], kill_at[1] // 5 * 5 + 1), "it began anew"
+    assert equal_states(uninterrupted.state, resumed.state)
+    assert log_tsv(uninterrupted.log) == log_tsv(resumed.log)
+    assert uninterrupted.card == resumed.card
+
+
+@pytest.mark.parametrize("phase", ["search", "refit"])
+def test_a_truncated_checkpoint_is_ignored(small_pair, uninterrupted, tmp_path, phase, caplog):
+    def stop(name, iteration, _total):
+        if (name, iteration) == ("refit", 6):
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit(small_pair, tmp_path / "cut", progress=stop)
+    damaged = next((tmp_path / "cut").glob(f"{phase}*"))
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    assert equal_states(uninterrupted.state, fit(small_pair, tmp_path / "cut").state)
+    assert f"{damaged}: the file is not a valid checkpoint" in caplog.text
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(
+    small_pair, uninterrupted, tmp_path
+):
+    assert equal_states(uninterrupted.state, fit(small_pair, tmp_path / "again").state)
+    assert not equal_states(
+        uninterrupted.state, fit(small_pair, tmp_path / "other", random_seed=4).state
+    )
+
+
+def test_a_checkpoint_of_other_data_is_not_resumed(small_pair, tmp_path):
+    fit(small_pair, tmp_path)
+    other_pair = replace(small_pair, coarse=small_pair.coarse * 2)
+    assert equal_states(fit(other_pair, tmp_path).state, fit(other_pair, tmp_path / "fresh").state)
+
+
+def test_training_improves_held_out_slices(small_pair, tmp_path):
+    # All slices follow the same rule: a sharp edge at the position of the smooth edge.
+    x, y, z = np.indices((24, 24, 6)) / 11.5 - 1
+    highres = (1000.0 * (x**2 + y**2 < 0.3 + 0.2 * (z + 1))).astype(np.float32)
+    lowres, _ = kspace_crop(highres, np.eye(4), factor=(2, 2, 1))
+    disks = pair_image(lowres, highres, np.ones_like(lowres), np.diag([6.0, 6, 4, 1]), FACTOR)
+    recipe = replace(SHORT, iterations=150, evaluate_every=50, batch=3, learning_rate=5e-3)
+    card = fit(disks, tmp_path, recipe).card
+    assert card["held_out"]["network"]["psnr"] > card["held_out"]["zerofill"]["psnr"] + 0.5
+
+
+def test_a_critic_step_does_not_change_the_generator(small_pair):
+    nets = Networks(SHORT, FACTOR)
+    examples = Examples((small_pair,), SHORT, FACTOR, 2)
+    batch = examples.batch(np.random.default_rng(0), examples.train, iteration=0, seed=0, size=2)
+    fake = nets.generator(batch.input)
+    before = {key: value.clone() for key, value in nets.nets["critic"].state_dict().items()}
+    nets.critics_step(batch, fake)
+    assert all(parameter.grad is None for parameter in nets.generator.parameters())
+    assert not equal_states(before, nets.nets["critic"].state_dict())
+    trained_critic = {
+        key: value.clone() for key, value in nets.nets["critic"].state_dict().items()
+    }
+    nets.generators_step(batch, fake, adversarial=True)
+    assert equal_states(trained_critic, nets.nets["critic"].state_dict())
+    assert any(
+        parameter.grad is not None and parameter.grad.abs().sum() > 0
+        for parameter in nets.generator.parameters()
+    )
+
+
+def test_an_invalid_loss_stops_training_and_keeps_the_last_valid_state(
+    small_pair, uninterrupted, tmp_path, monkeypatch
+):
+    real_step = Networks.generators_step
+
+    def step_with_invalid_loss(nets, batch, fake, adversarial):
+        parts = real_step(nets, batch, fake, adversarial)
+        calls.append(1)
+        return parts | ({"loss": float("nan")} if len(calls) == 8 else {})
+
+    calls: list[int] = []
+    monkeypatch.setattr(Networks, "generators_step", step_with_invalid_loss)
+    with pytest.raises(phase.TrainingDiverged, match=r"iteration 8.*search\.checkpoint"):
+        fit(small_pair, tmp_path)
+    monkeypatch.undo()
+    assert equal_states(fit(small_pair, tmp_path).state, uninterrupted.state)
+
+
+def test_divergence_by_a_large_learning_rate_is_an_error(small_pair, tmp_path):
+    diverging = replace(SHORT, learning_rate=1e30, gradient_limit=None, schedule="constant")
+    with pytest.raises(phase.TrainingDiverged, match="NaN or infinite"):
+        fit(small_pair, tmp_path, diverging)
+
+
+def test_early_stopping_ends_the_search_and_the_refit_takes_the_best_number_of_steps(
+    small_pair, tmp_path
+):
+    without_progress = replace(SHORT, learning_rate=0.0, patience=2, iterations=100)
+    card = fit(small_pair, tmp_path, without_progress).card
+    assert card["phases"]["search"] == {"iterations": 15, "of": 100, "stopped_by": "plateau"}
+    assert card["phases"]["refit"]["iterations"] == card["held_out"]["iteration"] == 5
+
+
+def test_without_a_refit_the_scored_model_is_saved(small_pair, tmp_path):
+    recipe = replace(SHORT, refit=False)
+    result = fit(small_pair, tmp_path, recipe)
+    generator = recipe.build_generator(1, FACTOR)
+    generator.load_state_dict(result.state)
+    held_slices = [part["slices"] for part in result.card["held_out"]["parts"]]
+    examples = Examples((small_pair,), recipe, FACTOR, 2)
+    regions = [part for part in examples.held if list(part.slices) in held_slices]
+    assert len(regions) == len(held_slices) == 2
+    score = phase.compare_with_interpolations(
+        generator, examples, validation_windows(examples, regions)
+    )["network"]
+    assert score == result.card["held_out"]["network"]
+    assert "The scored model is also the final model" in result.card["held_out"]["model"]
+    assert list(result.card["phases"]) == ["search"]
+
+
+def test_a_time_limit_is_recorded_in_the_card(small_pair, uninterrupted, tmp_path):
+    card = fit(small_pair, tmp_path, replace(SHORT, iterations=10**6), max_train_minutes=0.01).card
+    assert card["reproducible"] is False
+    assert "time limit" in card["not_reproducible_because"]
+    assert uninterrupted.card["reproducible"] is True
+
+
+def test_held_out_slices_are_not_training_slices():
+    slices = tuple(Region(slices=(z, z + 1)) for z in range(12))
+    training, held_out = split_regions(slices, 5)
+    assert held_out == (slices[2], slices[7])
+    assert sorted((*training, *held_out), key=slices.index) == list(slices)
+    assert split_regions(slices, 0) == (slices, ())
+
+
+def test_the_card_explains_why_vgg_features_are_off(uninterrupted):
+    card = uninterrupted.card
+    assert card["perceptual"]["active"] is False
+    assert "--vgg-weights" in card["perceptual"]["reason"]
+    assert card["intensity"]["highres_gain"] == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mask": np.zeros((12, 12, 6))}, "pair: the mask is empty"),
+        ({"highres": np.zeros((20, 24, 6), np.float32)}, r"\(20, 24, 6\); expected \(24, 24, 6\)"),
+        ({"highres": np.zeros((24, 24, 6), np.float32)}, "high-resolution image is constant"),
+        ({"lowres": np.ones((12, 12, 6), np.float32)}, "low-resolution image is constant"),
+        ({"mask": np.ones((12, 12, 5))}, "but the low-resolution image has the shape"),
+    ],
+)
+def test_an_unusable_pair_is_rejected(small_pair, change, message):
+    images = {
+        "lowres": small_pair.coarse,
+        "highres": small_pair.fine,
+        "mask": np.ones((12, 12, 6)),
+    } | change
+    with pytest.raises(TrainingDataError, match=message):
+        pair_image(**images, lowres_affine=np.eye(4), factor=FACTOR)
+
+
+def test_the_gain_of_the_high_resolution_image_is_estimated(small_pair):
+    inside = small_pair.mask[::2, ::2]
+    brighter = pair_image(
+        small_pair.coarse, 2 * small_pair.fine, inside, np.diag([6.0, 6, 4, 1]), FACTOR
+    )
+    assert brighter.gain == pytest.approx(0.5, rel=1e-4)
+    target, scaled_target = (
+        Examples((pair,), SHORT, FACTOR, 2).prepare(0).target for pair in (small_pair, brighter)
+    )
+    np.testing.assert_allclose(scaled_target, target, rtol=1e-4, atol=1e-7)

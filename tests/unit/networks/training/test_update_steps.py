@@ -1,0 +1,439 @@
+"""Test update steps: which network is updated by which loss, clipping, schedules, and training
+windows.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from engine_helpers import CONTENT, Tiny, TinyCritic, a_method, ball, balls, equal_states, recipe
+from torch import nn
+
+from bids_sr.networks.data.examples import Batch, Examples, Region
+from bids_sr.networks.data.images import TrainingImage
+from bids_sr.networks.data.symmetries import apply_symmetry
+from bids_sr.networks.data.validation import validation_windows
+from bids_sr.networks.losses.adversarial import AdversarialBCE, AdversarialWasserstein
+from bids_sr.networks.losses.image import MAE, MSE
+from bids_sr.networks.training.phase import Phase
+from bids_sr.networks.training.update_steps import Networks, _freeze_but_last
+from bids_sr.sr import method
+from bids_sr.sr.matrices import upsample
+from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.operators import get_operator
+from bids_sr.sr.recipe import Augmentation, LossTerm
+from bids_sr.sr.recipe_settings import plain_recipe
+
+CUBE = (2.0, 2.0, 2.0)
+
+
+class Times(nn.Module):
+    """Multiply x by one trained number."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(float(value)))
+
+    def forward(self, x):
+        return self.value * x
+
+
+class Sum(nn.Module):
+    """Score an image by a trained number times its mean."""
+
+    def __init__(self, _channels=1):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([[0.5]]))
+
+    def forward(self, image):
+        return image.flatten(1).mean(1, keepdim=True) @ self.weight
+
+
+def cycle(**fields):
+    """Return networks whose generators multiply by 3 and by 5, with an input of 1 and a target of
+    2.
+    """
+    factors = iter((3, 5))
+    changed_recipe = recipe(
+        build_generator=lambda channels, factor: Times(next(factors)),
+        objective="cycle",
+        build_critic=Sum,
+        learning_rate=1e-3,
+        **fields,
+    )
+    ones = torch.ones(2, 1, 4, 4, 4)
+    return Networks(changed_recipe, CUBE, ndim=3), Batch(input=ones, target=2 * ones, weight=ones)
+
+
+def test_the_losses_of_a_cycle():
+    terms = tuple(
+        LossTerm(kind=kind, build=MAE, weight=weight)
+        for kind, weight in (("cycle", 1.0), ("identity", 0.1))
+    )
+    nets, batch = cycle(losses=terms)
+    parts = nets.generators_step(batch, nets.generator(batch.input), False)
+    # F(G(1)) = 15 and 1, G(F(2)) = 30 and 2; G(2) = 6 and 2, F(1) = 5 and 1
+    assert parts == pytest.approx({"cycle": 14 + 28, "identity": 4 + 4, "loss": 42.8})
+    # d/dG and d/dF are positive: both numbers decrease by the first step of Adam.
+    assert [nets.generator.value.item(), nets.nets["backward"].value.item()] == pytest.approx(
+        [2.999, 4.999]
+    )
+
+
+def test_critic_steps_of_a_cycle_update_both_critics_and_no_generator():
+    nets, batch = cycle(
+        losses=(LossTerm(kind="adversarial", build=AdversarialWasserstein, weight=1.0),),
+        critic_game="wasserstein",
+        weight_clip=0.4,
+    )
+    losses = nets.critics_step(batch)
+    # D(fake) - D(real): .5 (3 - 2) for the high-resolution image, .5 (10 - 1) for the
+    # low-resolution image
+    assert losses == pytest.approx({"critic": 0.5, "backward_critic": 4.5})
+    assert [
+        nets.nets["critic"].weight.item(),
+        nets.nets["backward_critic"].weight.item(),
+    ] == pytest.approx([0.4, 0.4]), "not clipped"
+    assert nets.generator.value.grad is None
+    assert nets.nets["backward"].value.grad is None
+    parts = nets.generators_step(batch, nets.generator(batch.input), True)
+    assert parts["adversarial"] == pytest.approx(-0.4 * 3 - 0.4 * 10)
+    assert [nets.nets[name].weight.requires_grad for name in ("critic", "backward_critic")] == [
+        True,
+        True,
+    ], "critics must train again"
+    assert nets.generator.value.item() == pytest.approx(3.001)
+
+
+def test_the_gradient_penalty_of_a_linear_critic_is_added():
+    nets, batch = cycle(
+        losses=(LossTerm(kind="adversarial", build=AdversarialWasserstein, weight=1.0),),
+        critic_game="wasserstein-gp",
+        penalty_weight=10.0,
+    )
+    slope = 0.5 / 64 * 8  # .5 / 64 in each of 64 voxels, whose vector length is that times 8
+    assert nets.critics_step(batch)["critic"] == pytest.approx(
+        0.5 + 10 * (1 - slope) ** 2, rel=1e-5
+    )
+
+
+def test_self_supervision_compares_the_downsampled_output():
+    changed_recipe = recipe(objective="self", build_generator=lambda channels, factor: Times(2))
+    nets = Networks(changed_recipe, CUBE, ndim=3)
+    high_res, low_res = torch.ones(1, 1, 4, 4, 4), torch.ones(1, 1, 2, 2, 2)
+    batch = Batch(
+        input=high_res,
+        target=5 * low_res,
+        weight=low_res,
+        operator=get_operator("block", (4, 4, 4), CUBE),
+    )
+    parts = nets.generators_step(batch, nets.generator(high_res), False)
+    assert parts["content"] == pytest.approx(9)
+    assert nets.generator.value.item() == pytest.approx(2.01)
+
+
+def test_a_replacement_loss_is_only_used_without_vgg_weights(monkeypatch):
+    replacement = LossTerm(kind="content", build=MAE, weight=0.5, stands_in=True)
+    changed_recipe = recipe(losses=(CONTENT, replacement))
+    terms = Networks(changed_recipe, CUBE, ndim=3).terms
+    assert [(kind, type(module), weight) for kind, module, weight in terms] == [
+        ("content", MSE, 1.0),
+        ("content", MAE, 0.5),
+    ]
+    assert len(Networks(changed_recipe, CUBE, vgg_weights="vgg.safetensors", ndim=3).terms) == 1
+    assert plain_recipe(changed_recipe, vgg=True)["losses"] == {"content:MSE": 1.0}
+    assert plain_recipe(changed_recipe, vgg=False)["losses"] == {
+        "content:MSE": 1.0,
+        "content:MAE": 0.5,
+    }
+
+
+def test_the_card_lists_only_losses_that_were_used():
+    """Without VGG-19 weights, features are not listed; with weights, the replacement is not;
+    without a critic, the adversarial loss is not.
+    """
+    cpce = method.get_method("cpce").recipes["paper"]
+    kinds = {
+        vgg: {key.partition(":")[0] for key in plain_recipe(cpce, vgg=vgg)["losses"]}
+        for vgg in (True, False)
+    }
+    assert kinds == {True: {"adversarial", "perceptual"}, False: {"adversarial", "content"}}
+    assert "adversarial" not in {
+        term.kind for term in replace(cpce, build_critic=None).select_terms(True)
+    }
+
+
+@pytest.mark.parametrize(
+    ("count", "trained"), [(1, ["c.weight", "c.bias"]), (2, ["b.weight", "n.weight", "n.bias"])]
+)
+def test_layers_are_counted_from_the_end(count, trained):
+    net = nn.Sequential()
+    for name, layer in (
+        ("a", nn.Conv3d(1, 2, 3)),
+        ("b", nn.Conv3d(2, 2, 3, bias=False)),
+        ("n", nn.InstanceNorm3d(2, affine=True)),
+        ("c", nn.Conv3d(2, 1, 3)),
+    ):
+        net.add_module(name, layer)
+    _freeze_but_last(net, count)
+    assert {
+        parameter_name
+        for parameter_name, parameter in net.named_parameters()
+        if parameter.requires_grad
+    } == {
+        *trained,
+        "c.weight",
+        "c.bias",
+    }
+    with pytest.raises(ValueError, match=r"3 layers with weights.*from 1 to 3 \(got 4\)"):
+        _freeze_but_last(net, 4)
+
+
+def test_linear_decay_is_constant_and_then_linear():
+    changed_recipe = recipe(
+        schedule="linear-decay",
+        epochs=10,
+        patches=4,
+        batch=2,
+        decay_from=5,
+        learning_rate=1e-4,
+        final_learning_rate=2e-6,
+    )
+    assert (changed_recipe.steps, changed_recipe.look_every) == (20, 2)
+    rates = [changed_recipe.rate(k, changed_recipe.learning_rate) for k in range(20)]
+    np.testing.assert_allclose(rates[:11], 1e-4)
+    np.testing.assert_allclose(np.diff(rates[10:]), (2e-6 - 1e-4) / 9)
+    assert rates[-1] == pytest.approx(2e-6)
+    with pytest.raises(ValueError, match="must also specify `patches`"):
+        recipe(epochs=3)
+
+
+def examples(changed_recipe, images, ndim=3, factor=CUBE):
+    """Return images as a training with this recipe uses them."""
+    return Examples(images, changed_recipe, factor, ndim, "cpu")
+
+
+def phase(changed_recipe, images, tmp_path, ndim=3, factor=CUBE):
+    """Return a phase that is not run."""
+    phase_examples = examples(changed_recipe, images, ndim, factor)
+    return Phase(
+        name="search",
+        training=TrainingRequest(
+            method="tiny", unregistered=a_method(ndim), changed=changed_recipe, random_seed=1
+        ),
+        iterations=changed_recipe.steps,
+        examples=phase_examples,
+        parts=phase_examples.train,
+        windows=(),
+        signature="",
+        folder=tmp_path,
+    )
+
+
+def next_windows(search, factor):
+    """Return the windows of the phase's next step."""
+    return search.examples.windows(
+        search.rng,
+        search.parts,
+        factor,
+        iteration=search.at.iteration,
+        seed=search.training.random_seed,
+        size=search.batch_size,
+    )
+
+
+def sides_of(windows):
+    """Return the sides of windows."""
+    return {tuple(end - start for start, end in box) for _, box in windows}
+
+
+def test_each_window_is_used_once_per_epoch(tmp_path):
+    search = phase(recipe(epochs=3, patches=6, batch=2, hold_out=0), balls(2), tmp_path)
+    epochs = []
+    for epoch in range(3):
+        windows = []
+        for step in range(3):
+            search.at.iteration = 3 * epoch + step
+            windows += next_windows(search, CUBE)
+        epochs.append(windows)
+    assert [sorted(windows) for windows in epochs[1:]] == [sorted(epochs[0])] * 2
+    assert epochs[0] != epochs[1]
+    assert len(set(epochs[0])) == 6
+    assert {image for image, _ in epochs[0]} == {0, 1}
+
+
+def test_every_factor_is_used_with_its_low_resolution_image(tmp_path):
+    search = phase(
+        recipe(factors=(1.25, 2.0), patch=None, batch=1, hold_out=0),
+        balls(1, shape=(20, 20, 10)),
+        tmp_path,
+    )
+    high_res = torch.from_numpy(ball(shape=(20, 20, 10)).fine)
+    factors_seen = set()
+    for _ in range(12):
+        batch = search.draw()
+        for factor in (1.25, 2.0):
+            low_res = get_operator("block", (20, 20, 10), (factor,) * 3).forward(high_res).numpy()
+            unit = search.examples.prepare(0, (factor,) * 3).level[0]
+            expected = upsample("linear", low_res, (factor,) * 3) / unit
+            if np.abs(batch.input[0, 0].numpy() - expected).max() < 1e-5:
+                factors_seen.add(factor)
+    assert factors_seen == {1.25, 2.0}
+
+
+def test_held_out_slices_begin_at_a_low_resolution_voxel_of_any_factor(tmp_path):
+    changed_recipe = recipe(objective="self", factors=(1.25, 2.0), hold_out=4)
+    search = phase(changed_recipe, balls(1, shape=(20, 20, 20)), tmp_path)
+    assert search.examples.slice_range(Region(image=0, slices=(14, 20)), (1.25,) * 3) == (10, 20)
+    assert search.examples.slice_range(Region(image=0, slices=(14, 20)), CUBE) == (14, 20)
+
+
+def test_factors_only_vary_along_axes_that_are_downsampled():
+    windows = Examples(balls(1), recipe(2), (2.0, 2.0, 1.0), 2, "cpu")
+    assert windows.draw_factor(1.5) == (1.5, 1.5, 1.0)
+
+
+def test_windows_of_both_grids_are_aligned(tmp_path):
+    shape = (20, 15, 10)
+    noise = np.random.default_rng(0).random(shape).astype(np.float32) + 1
+    # Values are constant in blocks, so block means keep the values.
+    blocks = upsample("nearest", noise[::5, ::5, ::5], (5.0, 5.0, 5.0))
+    image = TrainingImage(
+        fine=blocks, mask=np.ones(shape), affine=np.eye(4), contrast="T1w", name="blocks"
+    )
+    low_res = get_operator("block", shape, (1.25,) * 3).forward(torch.from_numpy(blocks)).numpy()
+    low_res_image = replace(image, fine=None, coarse=low_res, mask=np.ones(low_res.shape))
+    search = phase(
+        recipe(objective="self", patch=10, hold_out=0),
+        (low_res_image,),
+        tmp_path,
+        factor=(1.25,) * 3,
+    )
+    for _ in range(5):
+        windows = next_windows(search, (1.25,) * 3)
+        batch = search.examples.cut_windows(windows, (1.25,) * 3, 0.0)
+        assert sides_of(windows) == {(10, 10, 10)}
+        for (_, box), target in zip(windows, batch.target, strict=True):
+            assert all(start % 5 == 0 for start, _ in box)
+            truth = torch.from_numpy(blocks[tuple(slice(*side) for side in box)])
+            downsampled = batch.operator.forward(truth) / search.examples.prepare(0).level[0]
+            torch.testing.assert_close(target[0], downsampled.to(target))
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_a_generator_on_the_low_resolution_grid_gets_low_resolution_windows(tmp_path, ndim):
+    factor = (1.5, 1.5, 1.0) if ndim == 2 else (1.5, 1.5, 1.5)
+    search = phase(
+        recipe(ndim, upsampled_by=None, patch=9, batch=4),
+        balls(1, shape=(18, 21, 12)),
+        tmp_path,
+        ndim,
+        factor,
+    )
+    windows = next_windows(search, factor)
+    assert sides_of(windows) == {(9, 9, 1) if ndim == 2 else (9, 9, 9)}
+    batch = search.examples.cut_windows(windows, factor, 0.0)
+    assert batch.input.shape == (4, 1, 6, 6, *[6] * (ndim - 2))
+    images = search.examples.prepare(0)
+    for (_, box), network_input, target in zip(windows, batch.input, batch.target, strict=True):
+        low_res_box = tuple(
+            slice(int(start / axis_factor), int(end / axis_factor))
+            for (start, end), axis_factor in zip(box, factor, strict=True)
+        )
+        expected = (
+            images.coarse[(slice(None), *low_res_box)],
+            images.target[(slice(None), *(slice(*side) for side in box))],
+        )
+        for values, expected_values in zip((network_input, target), expected, strict=True):
+            torch.testing.assert_close(
+                values, expected_values if ndim == 3 else expected_values[..., 0]
+            )
+
+
+def test_symmetries_are_applied_to_input_target_and_weight(tmp_path):
+    search = phase(
+        recipe(augmentation=Augmentation(dihedral=True), hold_out=0), balls(1), tmp_path
+    )
+    box = ((4, 12), (4, 12), (2, 10))
+    turns = search.examples.turns(CUBE, (8, 8, 8))
+    assert len(turns) == 48
+    unchanged = search.examples.cut_windows([(0, box)], CUBE, 0.0)
+    transformed = search.examples.cut_windows([(0, box)] * 48, CUBE, 0.0, turns)
+    arrangements = set()
+    for k in range(48):
+        for name in ("input", "target", "weight"):
+            torch.testing.assert_close(
+                getattr(transformed, name)[k, 0],
+                apply_symmetry(getattr(unchanged, name)[0, 0], turns[k]),
+            )
+        arrangements.add(transformed.target[k].numpy().tobytes())
+    assert len(arrangements) == 48
+
+
+def test_held_out_data_of_few_images_are_slices_or_the_last_part():
+    slice_examples, volume_examples = (
+        Examples(balls(1), recipe(ndim), (2.0, 2.0, 1.0) if ndim == 2 else CUBE, ndim, "cpu")
+        for ndim in (2, 3)
+    )
+    train, held_out = slice_examples.train, slice_examples.held
+    assert {region.slices for region in train} | {region.slices for region in held_out} == {
+        (z, z + 1) for z in range(12)
+    }
+    assert not {region.slices for region in train} & {region.slices for region in held_out}
+    assert (volume_examples.train, volume_examples.held) == (
+        (Region(image=0, slices=(0, 8)),),
+        (Region(image=0, slices=(8, 12)),),
+    )
+    image = ball(shape=(16, 16, 24))
+    mask = image.mask.copy()
+    mask[..., 12:] = False
+    half_masked = Examples((replace(image, mask=mask),), recipe(), CUBE, 3, "cpu")
+    # a quarter of the slices with brain, and all slices without
+    assert [region.slices for region in (*half_masked.train, *half_masked.held)] == [
+        (0, 8),
+        (8, 24),
+    ]
+    five_images = Examples(balls(5), recipe(), CUBE, 3, "cpu")
+    train, held_out = five_images.train, five_images.held
+    assert ([region.image for region in train], [region.image for region in held_out]) == (
+        [0, 1, 3, 4],
+        [2],
+    )
+
+
+def test_validation_scores_only_held_out_slices_and_includes_their_surroundings():
+    windows = Examples(balls(1, shape=(16, 16, 20)), recipe(), CUBE, 3, "cpu")
+    (window,) = validation_windows(windows, [Region(image=0, slices=(12, 20))])
+    assert window.box == ((0, 16), (0, 16), (6, 20))
+    weight_of_slices = window.batch.weight[0, 0].sum((0, 1))
+    inside = windows.prepare(0).inside[0].float().sum((0, 1))
+    torch.testing.assert_close(weight_of_slices[:6], torch.zeros(6))
+    torch.testing.assert_close(weight_of_slices[6:], inside[12:])
+    assert (inside[6:12] > 0).all()
+    many_slices = Examples(balls(1, shape=(16, 16, 120)), recipe(), CUBE, 3, "cpu")
+    (largest_window,) = validation_windows(many_slices, [Region(image=0, slices=(0, 120))])
+    assert largest_window.box[2] == (36, 84)
+
+
+def test_each_critic_step_gets_other_images(tmp_path, monkeypatch):
+    adversarial = LossTerm(kind="adversarial", build=AdversarialBCE, weight=0.1)
+    search = phase(
+        recipe(build_critic=TinyCritic, losses=(CONTENT, adversarial), critic_steps=3),
+        balls(1),
+        tmp_path,
+    )
+    sums, critics_step = [], Networks.critics_step
+
+    def record_batch(nets, batch, fake=None, **precision):
+        sums.append(batch.target.sum().item())
+        return critics_step(nets, batch, fake, **precision)
+
+    monkeypatch.setattr(Networks, "critics_step", record_batch)
+    before = {key: value.clone() for key, value in search.nets.nets["critic"].state_dict().items()}
+    parts = search.step()
+    assert len(set(sums)) == 3
+    assert {"critic", "adversarial", "content", "loss"} <= parts.keys()
+    assert not equal_states(before, search.nets.nets["critic"].state_dict())
+    assert a_method().ndim == 3
+    assert isinstance(search.nets.generator, Tiny)

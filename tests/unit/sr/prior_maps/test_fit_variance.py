@@ -1,0 +1,206 @@
+"""Test the self-test of variance maps: noise fails, and fluctuations with a reproducible
+map pass.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from variance_helpers import acquired, patchy, statistics_of, whole_of
+
+from bids_sr.sr.method import get_method
+from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.operators import level_below
+from bids_sr.sr.prior_maps import lower_resolution_errors, self_test
+from bids_sr.sr.prior_maps.fit_variance import fit_variance, make_short_recipe
+from bids_sr.sr.prior_maps.prior import Prior
+from bids_sr.sr.prior_maps.run_data import RunData
+from bids_sr.sr.prior_maps.self_test import SelfTest, score_interpolation, score_maps
+from bids_sr.sr.prior_maps.temporal_components import SeriesError
+from bids_sr.sr.recipe import VarianceRecipe
+
+SHAPE, FACTOR, VOLUMES = (24, 22, 2), (2.0, 2.0, 1.0), 100
+METHOD = get_method("sbl")
+QUICK = VarianceRecipe(rounds=3, draws=16)
+RECIPE = QUICK
+
+
+def mask_of(shape=SHAPE):
+    x, y, _ = np.indices(shape)
+    return np.hypot((x - shape[0] / 2) / shape[0], (y - shape[1] / 2) / shape[1]) < 0.42
+
+
+def noise(volumes=VOLUMES, seed=0):
+    return 500 + 10 * np.random.default_rng(seed).standard_normal((*SHAPE, volumes))
+
+
+def fluctuations(volumes=VOLUMES, seed=0):
+    """Return a run with little noise whose fluctuations follow a map with detail smaller than a
+    voxel.
+    """
+    grid = whole_of(SHAPE, FACTOR)
+    # Patches are a little larger than a voxel, so the resolution of the self-test can resolve some
+    # of them.
+    small = whole_of((SHAPE[0] // 2, SHAPE[1] // 2, SHAPE[2]), FACTOR)
+    map_ = patchy(small, 5).repeat_interleave(2, 1).repeat_interleave(2, 2)
+    prior = Prior(region=grid, weight=20 * map_[None], fwhm=(3.0,), noise=4.0)
+    generator = torch.Generator().manual_seed(seed)
+    series = np.stack(
+        [np.moveaxis(acquired(prior, generator).numpy(), 0, 2) for _ in range(volumes)], -1
+    )
+    return 500 + series
+
+
+def run_data(series, *, halves=True, mask=None):
+    mask = mask_of(series.shape[:3]) if mask is None else mask
+    middle = series.shape[3] // 2
+    parts = (
+        (statistics_of(series[..., :middle], mask), statistics_of(series[..., middle:], mask))
+        if halves
+        else None
+    )
+    return RunData(
+        statistics=statistics_of(series, mask),
+        halves=parts,
+        mask=mask,
+        affine=np.diag([3.0, 3, 3, 1]),
+        factor=FACTOR,
+    )
+
+
+def fit(data, recipe=RECIPE, method=METHOD):
+    return fit_variance(TrainingRequest(method=method.name, changed=recipe), data)
+
+
+def test_a_calibrated_run_has_fewer_and_larger_updates_unless_they_were_chosen():
+    short = make_short_recipe(METHOD.variance)
+    assert (short.rounds, short.step, short.pull) == (2, 0.75, 0.15)
+    chosen = make_short_recipe(replace(METHOD.variance, rounds=9, pull=0.3))
+    assert (chosen.rounds, chosen.step, chosen.pull) == (9, 0.75, 0.3)
+
+
+def test_fluctuations_pass_and_their_map_covers_the_entire_grid():
+    model = fit(run_data(fluctuations()))
+    held_out = model.card["held_out"]
+    assert model.card["applied"] is True
+    assert held_out["explained_over_zerofill"] > 0.05
+    assert min(held_out["explained_by_half"]) > 0.02
+    assert held_out["model"] == "prior SD map estimated from the whole run"
+    assert model.state["weight"].shape == (2, SHAPE[2], 2 * SHAPE[0], 2 * SHAPE[1])
+    assert float(model.state["weight"].max()) > 0
+    assert float(model.state["noise"]) > 0
+    assert [row["iteration"] for row in model.log] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_noise_fails_and_the_series_is_zero_filled(seed):
+    model = fit(run_data(noise(seed=seed)))
+    held_out = model.card["held_out"]
+    assert model.card["applied"] is False
+    assert held_out["explained_over_zerofill"] < 0.02
+    assert held_out["model"].startswith("zero filling: in the self-test")
+    assert "at least 2% is required" in held_out["model"]
+    assert not model.state["weight"].any()
+
+
+def test_too_few_volumes_are_named():
+    model = fit(run_data(fluctuations(20), halves=False))
+    assert model.card["applied"] is False
+    reason = "the run has too few volumes to distinguish signal fluctuations from noise"
+    assert model.card["held_out"] == {
+        "model": f"zero filling: {reason}",
+        "tested": {"reason": reason},
+    }
+    assert not model.state["weight"].any()
+
+
+def test_a_run_that_cannot_be_downsampled_is_named():
+    narrow = fluctuations(40)[:, :1]
+    model = fit(run_data(narrow, mask=np.ones(narrow.shape[:3], bool)))
+    assert model.card["applied"] is False
+    assert "cannot be downsampled any further" in model.card["held_out"]["model"]
+
+
+def test_a_control_is_applied_without_a_test():
+    control = get_method("sdmod")
+    model = fit(run_data(noise(), halves=False), control.variance, control)
+    assert model.card["applied"] is True
+    assert "control" in model.card["held_out"]["model"]
+    assert model.state["weight"].any()
+
+
+def halves_of(series):
+    middle = series.shape[3] // 2
+    return [
+        statistics_of(part, mask_of()) for part in (series[..., :middle], series[..., middle:])
+    ]
+
+
+def test_each_half_is_tested_with_the_map_of_the_other_half(monkeypatch):
+    """Exchanging the halves exchanges the shares, and components are never tested with a map
+    estimated from them.
+    """
+    halves = halves_of(fluctuations())
+    images = [half.components for half in halves]
+    trial = SelfTest(images, mask_of(), FACTOR)
+    first, second = score_maps(trial, QUICK)[0.0].by_half
+    assert score_maps(SelfTest(images[::-1], mask_of(), FACTOR), QUICK)[0.0].by_half == (
+        second,
+        first,
+    )
+    inputs, tests = [], []
+    monkeypatch.setattr(
+        self_test, "estimate_prior", lambda data, *a, **k: inputs.append(data) or len(inputs)
+    )
+    monkeypatch.setattr(
+        lower_resolution_errors,
+        "estimate_prior",
+        lambda data, *a, **k: inputs.append(data) or len(inputs),
+    )
+    monkeypatch.setattr(self_test, "_make_addition", lambda prior, level: prior)
+    monkeypatch.setattr(
+        self_test,
+        "_compute_scores",
+        lambda prior, level, images, mask: tests.append((prior, images)) or np.zeros(len(images)),
+    )
+    score_maps(trial, QUICK)
+    images = [torch.from_numpy(np.moveaxis(half.components, 3, 1).copy()) for half in halves]
+    (first_map, tested_with_first), (second_map, tested_with_second) = tests
+    level, _ = level_below(SHAPE, FACTOR)
+    torch.testing.assert_close(inputs[first_map - 1], level.down(images[1]))
+    torch.testing.assert_close(inputs[second_map - 1], level.down(images[0]))
+    torch.testing.assert_close(tested_with_first, images[0])
+    torch.testing.assert_close(tested_with_second, images[1])
+
+
+def test_a_mask_that_is_empty_at_half_the_resolution_explains_nothing():
+    mask = np.zeros(SHAPE, bool)
+    mask[5, 5] = True
+    trial = SelfTest([half.components for half in halves_of(fluctuations(40))], mask, FACTOR)
+    assert (
+        score_maps(trial, QUICK)[0.0].by_half
+        == score_interpolation(trial, "bspline").by_half
+        == (0.0, 0.0)
+    )
+
+
+def test_inconsistent_grids_are_rejected():
+    statistics = statistics_of(noise(20), mask_of())
+    for mask, words in (
+        (np.ones((3, 3, 3)), "but the series has the shape"),
+        (np.zeros(SHAPE), "is empty"),
+    ):
+        with pytest.raises(SeriesError, match=words):
+            RunData(statistics=statistics, halves=None, mask=mask, affine=np.eye(4), factor=FACTOR)
+
+
+def test_a_masked_run_is_not_estimated_from_its_edge():
+    masked = fluctuations() * mask_of()[..., None]
+    model = fit(run_data(masked))
+    assert model.card["applied"] is False
+    assert "the series was masked" in model.card["held_out"]["model"]
+    # The surroundings are present on one side.
+    wide = fluctuations() * np.roll(mask_of(), 1, 0)[..., None]
+    wide[12:] += 50.0
+    assert fit(run_data(wide)).card["applied"] is True

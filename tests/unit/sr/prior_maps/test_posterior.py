@@ -1,0 +1,238 @@
+"""Test draws of the reconstruction error, the scale of an effect, and the probability of a wrong
+sign.
+"""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage, special
+from variance_helpers import (
+    dense_down,
+    dense_prior,
+    expected,
+    fluctuation,
+    normal_noise,
+    prior_of,
+    sizes,
+)
+
+from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.operators import level_above
+from bids_sr.sr.prior_maps.add_detail import Detail, Modulation
+from bids_sr.sr.prior_maps.posterior import (
+    DRAWS,
+    draw_errors,
+    effect_scale,
+    wrong_sign_probability,
+)
+from bids_sr.sr.threads import torch_threads
+
+AFFINE = np.diag([-3.0, 3.0, 4.0, 1.0])
+
+
+def dense_error_covariance(prior, z):
+    """Return the covariance of the error above the Nyquist frequency as a matrix."""
+    down, covariance = dense_down(prior.region), dense_prior(prior, z)
+    cross_covariance = down @ covariance
+    data = cross_covariance @ down.T + prior.noise * np.eye(len(down))
+    conditional = covariance - cross_covariance.T @ np.linalg.solve(data, cross_covariance)
+    level = prior.region.level
+    unit = torch.eye(len(covariance)).reshape(-1, *level.fine[:2])
+    beyond = level.select_above_nyquist(unit).flatten(1).T.numpy()
+    return beyond @ conditional @ beyond.T
+
+
+@pytest.mark.parametrize(
+    ("shape", "factor", "noise"),
+    [
+        ((10, 9, 2), (2.0, 2.0, 1.0), 0.01),
+        ((12, 10, 1), (1.5, 2.0, 1.0), 0.3),
+        ((8, 12, 3), (2.0, 2.0, 2.0), 0.05),
+    ],
+)
+def test_the_sd_of_draws_equals_the_conditional_covariance(shape, factor, noise):
+    prior = prior_of(shape, factor, noise=noise)
+    z = prior.region.level.fine[2] - 1
+    errors, acquired_draws = draw_errors(prior, z, prior.make_slice_function(z), DRAWS, seed=1)
+    expected_sd = np.diag(dense_error_covariance(prior, z)) ** 0.5
+    ratio = errors.square().mean(0).sqrt().numpy().ravel() / expected_sd
+    assert abs(ratio.mean() - 1) < 0.04
+    assert np.sqrt(np.square(ratio - 1).mean()) < 0.12
+    down = dense_down(prior.region)
+    expected_variance = np.diag(down @ dense_prior(prior, z) @ down.T)
+    assert acquired_draws.square().mean(0).numpy().mean() == pytest.approx(
+        expected_variance.mean(), rel=0.12
+    )
+    # Errors have no part in the acquired band, in which the effect is known.
+    assert float(prior.region.level.down(errors).abs().max()) < 1e-4 * float(errors.abs().max())
+
+
+def test_a_slice_without_fluctuations_has_no_error():
+    prior = prior_of((10, 9, 2), (2.0, 2.0, 1.0))
+    prior.weight[:, 1] = 0
+    for draws in draw_errors(prior, 1, prior.make_slice_function(1), 4, seed=0):
+        assert not draws.any()
+
+
+def power_of(prior, count=DRAWS):
+    """Return mean squares of errors (X, Y, Z) and of acquired draws (x, y, Z)."""
+    draws_of_slices = [
+        draw_errors(prior, z, prior.make_slice_function(z), count, seed=z)
+        for z in range(len(prior.weight[0]))
+    ]
+    return [
+        np.stack([draws[k].square().mean(0).numpy() for draws in draws_of_slices], -1)
+        for k in range(2)
+    ]
+
+
+@pytest.mark.parametrize(("shape", "tolerance"), [((24, 20, 4), 0.03), ((30, 21, 1), 0.06)])
+def test_95_percent_intervals_contain_effects_drawn_from_the_prior(shape, tolerance):
+    """Effects have an unknown scale and no noise.
+
+    A single slice contains less information about the scale, so its intervals are less exact.
+    """
+    prior, generator = prior_of(shape, (2.0, 2.0, 1.0), noise=1e-3), torch.Generator()
+    unit, power = power_of(prior)
+    mask, level = np.ones(shape, bool), prior.region.level
+    coverage, mean_scale = [], 0.0
+    for seed in range(12):
+        truth = 7 * fluctuation(prior, generator.manual_seed(seed))
+        low_res = level.down(truth)
+        reconstruction_error = level.select_above_nyquist(
+            expected(prior, low_res[None])[0] - truth
+        )
+        effect = np.moveaxis(low_res.numpy(), 0, 2)
+        scale = effect_scale(effect, np.zeros_like(effect), power, mask, (3.0, 3.0, 4.0))
+        mean_scale += float(scale.mean()) / 12
+        scale = ndimage.zoom(scale, (2, 2, 1), order=1, mode="nearest", grid_mode=True)
+        error = np.moveaxis(reconstruction_error.numpy(), 0, 2)
+        coverage.append((np.abs(error) < 1.96 * np.sqrt(scale * unit)).mean())
+    assert np.mean(coverage) == pytest.approx(0.95, abs=tolerance)
+    assert mean_scale == pytest.approx(49, rel=0.2)
+
+
+@pytest.mark.parametrize("shape", [(40, 36, 6), (40, 36, 1), (9, 80, 2)])
+def test_the_scale_of_an_effect_is_recovered_above_its_noise(shape):
+    rng, sizes_mm = np.random.default_rng(0), (3.0, 3.0, 4.0)
+    mask = np.ones(shape, bool)
+    mask[:3] = False
+    power = (1 + np.indices(shape)[1] / shape[1]).astype(np.float32)
+    tau2 = 4 + 3 * np.sin(np.indices(shape)[1] / 12)
+    variance = np.full(shape, 0.5)
+    effect = rng.standard_normal(shape) * np.sqrt(tau2 * power + variance)
+    effect[~mask] = np.nan
+    scale = effect_scale(effect, variance, power, mask, sizes_mm)
+    assert scale.dtype == np.float32
+    assert np.isfinite(scale).all()
+    assert not scale[~mask].any()
+    inside = mask.copy()
+    inside[:6] = False
+    assert scale[inside].mean() == pytest.approx(tau2[inside].mean(), rel=0.2)
+    # The scale is larger in regions with larger effects.
+    assert np.corrcoef(scale[inside], tau2[inside])[0, 1] > 0.2
+    # Effects as large as their noise, or smaller, have scale 0.
+    assert not effect_scale(0.7 * np.ones(shape), variance, power, mask, sizes_mm).any()
+    noise = rng.standard_normal(shape)
+    assert effect_scale(noise, np.ones(shape), power, mask, sizes_mm).mean() < 0.5
+
+
+def test_the_scale_is_finite_for_constant_voxels_and_empty_inputs():
+    shape, zooms = (12, 10, 1), (2.0, 2.0, 3.0)
+    effect, mask = np.ones(shape, np.float32), np.ones(shape, bool)
+    variance, power = np.full(shape, 0.25, np.float32), np.ones(shape, np.float32)
+    variance[4], effect[4] = 0, 0  # a constant voxel
+    scale = effect_scale(effect, variance, power, mask, zooms)
+    assert np.isfinite(scale).all()
+    assert scale[0].mean() == pytest.approx(0.75, rel=0.01)
+    assert not effect_scale(effect, variance, 0 * power, mask, zooms).any()
+    assert not effect_scale(effect, variance, power, ~mask, zooms).any()
+
+
+def test_the_probability_of_the_opposite_sign():
+    effect = np.array([0.0, 1.96, -1.96, 3.0, 0.0, -5.0, 1e4])
+    variance = np.array([1.0, 1.0, 1.0, 4.0, 0.0, 0.0, 1.0])
+    with np.errstate(all="raise", under="ignore"):
+        probability = wrong_sign_probability(effect, variance)
+    expected = [0.5, 0.025, 0.025, special.ndtr(-1.5), 0.5, 0.5, 0.0]
+    np.testing.assert_allclose(probability, expected, atol=1e-4)
+    np.testing.assert_array_equal(probability, wrong_sign_probability(-effect, variance))
+    assert probability.dtype == np.float32
+
+
+def files_of(change, folder, threads=1, seed=3, shape=(10, 9, 2), factor=(2.0, 2.0, 1.0)):
+    """Return the series with detail and the two files of draws."""
+    folder.mkdir(exist_ok=True)
+    high_shape, affine = hr_grid(shape, AFFINE, factor)
+    values = np.random.default_rng(0).normal(500, 5, (*high_shape, 9)).astype(np.float32)
+    save_image(values, affine, folder / "filled.nii", tr=2.0)
+    paths = folder / "errors.nii", folder / "seen.nii"
+    with torch_threads(threads), SeriesReader(folder / "filled.nii") as reader:
+        Detail(change=change).add(reader, folder / "fine.nii", paths, seed=seed)
+    return folder / "fine.nii", *paths
+
+
+def values_of(path):
+    with SeriesReader(path) as reader:
+        return reader.slab(0, reader.shape[2]).copy(), reader.affine
+
+
+@pytest.mark.parametrize("factor", [(2.0, 2.0, 1.0), (1.5, 2.0, 2.0)])
+def test_files_of_draws_have_the_grids_of_the_effect_and_the_acquired_data(factor, tmp_path):
+    shape = (10, 9, 2)
+    prior, high_shape = prior_of(shape, factor), level_above(shape, factor).fine
+    series, errors, acquired_path = files_of(prior, tmp_path, shape=shape, factor=factor)
+    (detail, affine), (drawn_errors, errors_affine), (acquired_draws, acquired_affine) = map(
+        values_of, (series, errors, acquired_path)
+    )
+    assert drawn_errors.shape == (*high_shape, DRAWS)
+    assert acquired_draws.shape == (*shape[:2], high_shape[2], DRAWS)
+    np.testing.assert_allclose(errors_affine, affine, atol=1e-5)
+    # Slices of the acquired draws are thin: both grids cover the same field of view.
+    np.testing.assert_allclose(acquired_affine[:, :2], AFFINE[:, :2], atol=1e-5)
+    np.testing.assert_allclose(acquired_affine[:, 2], affine[:, 2], atol=1e-5)
+
+    def corner(matrix):
+        return matrix @ [-0.5, -0.5, -0.5, 1]
+
+    np.testing.assert_allclose(corner(acquired_affine), corner(affine), atol=1e-4)
+    expected_errors, expected_acquired = draw_errors(
+        prior, 1, prior.make_slice_function(1), DRAWS, seed=4
+    )
+    np.testing.assert_allclose(
+        drawn_errors[:, :, 1], expected_errors.permute(1, 2, 0).numpy(), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        acquired_draws[:, :, 1], expected_acquired.permute(1, 2, 0).numpy(), atol=1e-5
+    )
+    without_draws = tmp_path / "plain.nii"
+    with SeriesReader(tmp_path / "filled.nii") as reader:
+        Detail(change=prior).add(reader, without_draws)
+    np.testing.assert_array_equal(values_of(without_draws)[0], detail)
+
+
+def test_draws_depend_on_the_seed_and_not_on_the_number_of_threads(tmp_path):
+    prior = prior_of((10, 9, 2), (2.0, 2.0, 1.0))
+    first_files = files_of(prior, tmp_path / "a")
+    threaded_files = files_of(prior, tmp_path / "b", threads=3)
+    other_seed_files = files_of(prior, tmp_path / "c", seed=50)
+    for first, threaded, other_seed in zip(
+        first_files[1:], threaded_files[1:], other_seed_files[1:], strict=True
+    ):
+        values = values_of(first)[0]
+        np.testing.assert_array_equal(values, values_of(threaded)[0])
+        assert np.abs(values - values_of(other_seed)[0]).max() > 0.1 * values.std()
+    # Slices have independent draws.
+    correlation = np.corrcoef(values[:, :, 0].ravel(), values[:, :, 1].ravel())[0, 1]
+    assert abs(correlation) < 0.1
+
+
+def test_changes_without_a_prior_have_no_draws(tmp_path):
+    grid = prior_of((10, 9, 2), (2.0, 2.0, 1.0)).region
+    control = Modulation(region=grid, weight=normal_noise(0, *sizes(grid)).abs() + 0.1)
+    for change in (control, None):
+        series, errors, acquired_path = files_of(change, tmp_path)
+        assert series.is_file()
+        assert not errors.exists()
+        assert not acquired_path.exists()

@@ -1,0 +1,284 @@
+"""Paired statistics compared with scipy, statsmodels (if installed) and examples by hand."""
+
+import math
+import tracemalloc
+from itertools import product
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from bids_sr.group import values as group_values
+from bids_sr.statistics import multiple_comparisons, paired_tests, wilcoxon
+
+# Depression scale of nine patients before and after treatment; Hollander and Wolfe, Nonparametric
+# Statistical Methods, table 3.1: W+ = 5, estimate -.46, interval (-.786, -.010) of 96.1 %
+# confidence
+BEFORE = [1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30]
+AFTER = [0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29]
+RNG = np.random.default_rng(5)
+
+
+def by_enumeration(d: np.ndarray) -> float:
+    """Return the two-sided p value over all assignments of signs, ranks with ties."""
+    ranks = stats.rankdata(np.abs(d))
+    sums = np.array(
+        [ranks[np.array(signs) > 0].sum() for signs in product((1, -1), repeat=len(d))]
+    )
+    rank_sum = ranks[d > 0].sum()
+    return min(1.0, 2 * min((sums <= rank_sum + 1e-9).mean(), (sums >= rank_sum - 1e-9).mean()))
+
+
+def test_signed_rank_and_hodges_lehmann_equal_the_textbook_example() -> None:
+    d = paired_tests.differences(AFTER, BEFORE)
+    test = wilcoxon.signed_rank(d)
+    assert (test["n_nonzero"], test["w_plus"], test["method"]) == (9, 5.0, "exact")
+    assert test["p_wilcoxon"] == pytest.approx(20 / 512)
+    assert test["p_smallest"] == 2 / 512
+    estimate = wilcoxon.hodges_lehmann(d)
+    assert estimate["difference"] == pytest.approx(-0.46)
+    assert (estimate["lower"], estimate["upper"]) == pytest.approx((-0.786, -0.010))
+    assert estimate["level"] == pytest.approx(0.961, abs=5e-4)
+
+
+@pytest.mark.parametrize("n", [4, 7, 12, 25])
+def test_wilcoxon_without_ties_equals_scipy(n: int) -> None:
+    d = RNG.normal(0.3, 1, n)
+    expected = stats.wilcoxon(d, method="exact")
+    assert wilcoxon.signed_rank(d)["p_wilcoxon"] == pytest.approx(
+        float(expected.pvalue), abs=1e-12
+    )
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=9))
+@settings(max_examples=60, deadline=None)
+def test_wilcoxon_with_ties_and_zeros_equals_the_permutation_distribution(
+    values: list[int],
+) -> None:
+    d = np.array(values, dtype=float)
+    test = wilcoxon.signed_rank(d)
+    nonzero = d[d != 0]
+    assert test["n_nonzero"] == len(nonzero)
+    assert test["p_wilcoxon"] == pytest.approx(by_enumeration(nonzero) if len(nonzero) else 1.0)
+    assert test["p_wilcoxon"] >= test["p_smallest"] - 1e-12
+
+
+def test_wilcoxon_of_many_differences_equals_the_normal_approximation_of_scipy() -> None:
+    d = np.round(RNG.normal(0.2, 1, 150), 1)
+    d = d[d != 0]
+    expected = stats.wilcoxon(d, method="approx", correction=True)
+    test = wilcoxon.signed_rank(d)
+    assert test["method"] == "normal"
+    assert test["p_wilcoxon"] == pytest.approx(float(expected.pvalue), rel=1e-6)
+
+
+def test_identical_values_are_reported_and_do_not_crash() -> None:
+    d = paired_tests.differences([0.4, 0.4, 0.2], [0.4, 0.4, 0.2])
+    test = wilcoxon.signed_rank(d)
+    assert (test["method"], test["n_nonzero"], test["p_wilcoxon"]) == ("identical", 0, 1.0)
+    assert math.isnan(test["effect_size"])
+    assert test["p_smallest"] == 1
+    assert math.isnan(paired_tests.paired_t(d)["p_t"])
+    assert wilcoxon.hodges_lehmann(d)["difference"] == 0
+
+
+def test_differences_that_differ_by_rounding_are_ties() -> None:
+    # 0.2 three times, up to rounding
+    d = paired_tests.differences([0.3, 0.7, 1.2], [0.1, 0.5, 1.0])
+    assert len(set(np.abs(d))) == 1
+    assert wilcoxon.signed_rank(d)["w_plus"] == 6
+    assert math.isnan(paired_tests.paired_t(d)["p_t"])  # no variance
+
+
+def test_the_smallest_p_value_and_the_interval_of_few_participants() -> None:
+    assert wilcoxon.signed_rank([1, 2, 3, 4, 5])["p_smallest"] == 0.0625
+    assert wilcoxon.signed_rank([1, 2, 3, 4, 5, 6])["p_smallest"] == 0.03125
+    short = wilcoxon.hodges_lehmann([1, 2, 3.5, 4, 5])
+    assert (short["lower"], short["upper"]) == (1, 5)
+    assert short["level"] == pytest.approx(1 - 2 / 32)
+
+
+def test_effect_size_by_hand() -> None:
+    # ranks 1 2 3 4, the second negative: (1 + 3 + 4 - 2) / 10
+    assert wilcoxon.signed_rank([0.1, -0.2, 0.3, 0.4])["effect_size"] == pytest.approx(0.6)
+    assert wilcoxon.signed_rank([1.0, 2.0])["effect_size"] == 1
+
+
+@pytest.mark.parametrize("n", [6, 11])
+def test_hodges_lehmann_interval_contains_values_that_the_test_does_not_reject(n: int) -> None:
+    d = RNG.normal(1, 2, n)
+    interval = wilcoxon.hodges_lehmann(d)
+    inside, outside = np.array([1e-7, -1e-7]), np.array([-1e-7, 1e-7])
+    for end, inward, outward in zip(
+        (interval["lower"], interval["upper"]), inside, outside, strict=True
+    ):
+        assert wilcoxon.signed_rank(d - end - inward)["p_wilcoxon"] > 0.05
+        assert wilcoxon.signed_rank(d - end - outward)["p_wilcoxon"] <= 0.05
+
+
+def test_hodges_lehmann_interval_has_its_nominal_coverage() -> None:
+    samples = RNG.standard_exponential((800, 8)) - RNG.standard_exponential((800, 8))
+    hits = [
+        interval["lower"] <= 0 <= interval["upper"]
+        for interval in (wilcoxon.hodges_lehmann(d) for d in samples)
+    ]
+    level = wilcoxon.hodges_lehmann(samples[0])["level"]
+    # five of the 256 sign patterns have a rank sum of at most 3
+    assert level == pytest.approx(1 - 2 * 5 / 256)
+    assert np.mean(hits) == pytest.approx(level, abs=4 * math.sqrt(level * (1 - level) / 800))
+
+
+def test_many_differences_have_a_large_sample_interval() -> None:
+    d = RNG.normal(0, 1, 160)
+    interval = wilcoxon.hodges_lehmann(d)
+    assert interval["lower"] < interval["difference"] < interval["upper"]
+    assert interval["upper"] - interval["lower"] == pytest.approx(
+        2 * 1.96 / math.sqrt(160) * math.sqrt(math.pi / 3), rel=0.2
+    )
+
+
+def test_paired_t_equals_scipy() -> None:
+    a, b = RNG.normal(0, 1, 9), RNG.normal(0.4, 1, 9)
+    expected = stats.ttest_rel(a, b)
+    test = paired_tests.paired_t(a - b)
+    assert list(test.values()) == pytest.approx([expected.statistic, 8, expected.pvalue])
+
+
+def test_equivalence_equals_statsmodels() -> None:
+    weightstats = pytest.importorskip("statsmodels.stats.weightstats")
+    a, b = RNG.normal(0, 1, 14), RNG.normal(0.1, 1, 14)
+    expected = weightstats.ttost_paired(a, b, -0.6, 0.6)[0]
+    assert paired_tests.equivalence(a - b, 0.6) == pytest.approx(expected)
+
+
+def test_equivalence_by_hand() -> None:
+    # mean 0, standard error 1 / sqrt(3), margin 2: t = 2 sqrt(3) on two degrees of freedom
+    assert paired_tests.equivalence([-1, 0, 1], 2) == pytest.approx(
+        float(stats.t.sf(2 * math.sqrt(3), 2))
+    )
+    assert paired_tests.equivalence([0.1, 0.1, 0.1], 0.2) == 0
+    assert paired_tests.equivalence([0.3, 0.3, 0.3], 0.2) == 1
+    assert math.isnan(paired_tests.equivalence([0.3], 0.2))
+
+
+def test_friedman_by_hand_and_compared_with_scipy() -> None:
+    """If all four participants order three series alike, the statistic is n (k - 1)."""
+    same_order = [[1, 2, 3, 4], [2, 3, 4, 5], [3, 4, 5, 6]]
+    # chi-square of 8, two degrees of freedom
+    assert paired_tests.friedman(same_order) == pytest.approx(math.exp(-4))
+    series = RNG.integers(0, 5, (4, 15)).astype(float)  # with ties
+    expected = stats.friedmanchisquare(*series)
+    assert paired_tests.friedman(series) == pytest.approx(expected.pvalue)
+    # differences between participants do not matter; Welch's test would not detect the effect
+    assert paired_tests.friedman(series + 1000 * np.arange(15)) == pytest.approx(expected.pvalue)
+
+
+def test_friedman_skips_participants_with_missing_series() -> None:
+    series = np.array([[1.0, 2, 3, math.nan], [2, 4, 3.5, 0], [3, 5, 9, 1]])
+    assert paired_tests.friedman(series) == paired_tests.friedman(series[:, :3])
+    assert math.isnan(paired_tests.friedman([[1, 2, 3]]))
+    assert math.isnan(paired_tests.friedman([[1, 2], [1, 2], [1, 2]]))
+    assert math.isnan(paired_tests.friedman([[1], [2], [3]]))
+    assert math.isnan(paired_tests.friedman([[], []]))
+    # statistic of the sign test: (3 - 1)^2 / 4
+    p_of_two_series = paired_tests.friedman([[1, 2, 3, 4], [2, 3, 4, 3]])
+    assert p_of_two_series == pytest.approx(stats.chi2.sf(1.0, 1))
+
+
+def test_corrections_by_hand() -> None:
+    assert multiple_comparisons.holm([0.01, 0.04, 0.03, math.nan]) == pytest.approx(
+        [0.03, 0.06, 0.06, math.nan], nan_ok=True
+    )
+    assert multiple_comparisons.benjamini_hochberg([0.01, 0.04, 0.03]) == pytest.approx(
+        [0.03, 0.04, 0.04]
+    )
+    assert multiple_comparisons.holm([]) == []
+
+
+@given(st.lists(st.one_of(st.floats(0, 1), st.just(math.nan)), max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_false_discovery_rates_follow_the_definition(p: list[float]) -> None:
+    """Compare with Benjamini and Hochberg (1995).
+
+    The rate is the lowest m p / rank among p values at least as large, at most 1; m counts the p
+    values that are not NaN.
+    """
+    valid = [value for value in p if not math.isnan(value)]
+    scaled = {p_j: len(valid) * p_j / sum(value <= p_j for value in valid) for p_j in valid}
+    expected = [min([1.0, *(q for p_j, q in scaled.items() if p_j >= value)]) for value in valid]
+    rates = multiple_comparisons.benjamini_hochberg(p)
+    assert [math.isnan(rate) for rate in rates] == [math.isnan(value) for value in p]
+    np.testing.assert_allclose([q for q in rates if not math.isnan(q)], expected, 0, 1e-12)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+@settings(max_examples=40, deadline=None)
+def test_corrections_equal_statsmodels(p: list[float]) -> None:
+    for corrected, method in (
+        (multiple_comparisons.holm, "holm"),
+        (multiple_comparisons.benjamini_hochberg, "fdr_bh"),
+    ):
+        with patch("gc.collect"):  # statsmodels calls it every time
+            assert corrected(p) == pytest.approx(list(multipletests(p, method=method)[1]))
+
+
+def test_quartiles_skip_missing_values() -> None:
+    assert group_values.quartiles([1, 2, 3, 4, math.nan]) == (1.75, 2.5, 3.25)
+    assert np.isnan(group_values.quartiles([math.nan])).all()
+
+
+@pytest.mark.parametrize(("a", "b"), [([1, 2], [1]), ([], []), ([1, math.nan], [1, 2])])
+def test_unpaired_values_are_rejected(a: list[float], b: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"paired values are required|defined"):
+        paired_tests.differences(a, b)
+
+
+@pytest.mark.parametrize("kind", ["continuous", "rounded", "few values", "equal", "far from zero"])
+def test_ordered_means_equal_sorted_means_of_all_pairs(kind: str) -> None:
+    rng = np.random.default_rng(len(kind))
+    d = {
+        "continuous": rng.normal(0, 1, 211),
+        "rounded": rng.normal(0, 1, 200).round(1),
+        "few values": rng.integers(-2, 3, 150).astype(float),
+        "equal": np.full(120, 0.3),
+        "far from zero": 1e6 + rng.normal(0, 1e-3, 130),
+    }[kind]
+    d.sort()
+    i, j = np.triu_indices(len(d))
+    expected = np.sort((d[i] + d[j]) / 2)
+    count = len(expected)
+    ranks = (0, 1, count // 7, (count - 1) // 2, count // 2, count - 2, count - 1)
+    means = wilcoxon._select_pairwise_means(d, ranks)
+    assert means == pytest.approx(expected[list(ranks)].tolist(), rel=2e-12, abs=2e-12)
+
+
+def test_an_interval_that_ends_at_zero_ends_exactly_at_zero() -> None:
+    """Rounding must not exclude zero from the interval."""
+    d = np.concatenate([np.zeros(150), np.linspace(0.1, 1, 30)])
+    assert wilcoxon.hodges_lehmann(d)["lower"] == 0
+
+
+def test_exact_and_large_sample_intervals_agree_at_the_switch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    d = np.random.default_rng(3).normal(0.2, 1, 150)
+    large_sample = wilcoxon.hodges_lehmann(d)
+    monkeypatch.setattr(wilcoxon, "_EXACT_UP_TO", 150)
+    exact = wilcoxon.hodges_lehmann(d)
+    assert large_sample["difference"] == pytest.approx(exact["difference"], abs=1e-11)
+    assert large_sample["lower"] == pytest.approx(exact["lower"], abs=5e-3)
+
+
+@pytest.mark.parametrize("values", [np.zeros(9000), np.arange(9000) % 3 / 7.0])
+def test_thousands_of_ties_do_not_need_memory_for_all_pairs(values: np.ndarray) -> None:
+    """At least a third of 40 million pairwise means share a value."""
+    tracemalloc.start()
+    try:
+        estimate = wilcoxon.hodges_lehmann(values)
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
+    assert estimate["difference"] == pytest.approx(np.median(values), abs=1e-12)

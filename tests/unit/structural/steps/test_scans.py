@@ -1,0 +1,907 @@
+"""Test fused structural scans: preparation with known positions, held-out slices, and the steps on
+files.
+"""
+
+import csv
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from checking import listed
+from nibabel.affines import apply_affine, voxel_sizes
+from scipy import ndimage
+
+from bids_sr.io.nifti import load_image, save_image
+from bids_sr.io.volume import Volume
+from bids_sr.notices import UsageError
+from bids_sr.pipeline.artifacts import Derivative
+from bids_sr.pipeline.store import derivative_path
+from bids_sr.registration import tissues
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.transforms import rigid_matrix
+from bids_sr.sr.models.request import TrainingSettings
+from bids_sr.structural import preparation as structural_preparation
+from bids_sr.structural.held_out import list_held_out_slices
+from bids_sr.structural.model_grid import grid_around
+from bids_sr.structural.steps import (
+    measures as structural_measures,
+    preparation,
+    scans as structural,
+    training,
+)
+from bids_sr.structural.steps.figures import (
+    _select_lesion_slice,
+    draw_lowres,
+    draw_scans,
+    explain_scans,
+)
+
+SHAPE = (40, 44, 36)
+AFFINE = np.array([[2.0, 0, 0, -40], [0, 2, 0, -44], [0, 0, 2, -36], [0, 0, 0, 1]])
+CONTRASTS = ["T1w", "FLAIR"]
+
+
+@pytest.fixture(scope="module")
+def head():
+    """Return a textured ellipsoid of three tissues, brain inside a rim, as arrays on the
+    high-resolution grid, and the brain mask.
+    """
+    rng = np.random.default_rng(3)
+    x, y, z = (np.indices(SHAPE) - (np.array(SHAPE)[:, None, None, None] - 1) / 2) * 2
+    radius = np.sqrt((x / 31) ** 2 + (y / 36) ** 2 + (z / 29) ** 2)
+    texture = ndimage.gaussian_filter(rng.normal(size=SHAPE), 3.0)
+    texture /= texture.std()
+    fluid, gray = (
+        (radius < 1) & (texture > 1.2),
+        (radius < 1) & (texture <= 1.2) & (texture > -0.1),
+    )
+    white = (radius < 1) & (texture <= -0.1)
+    rim = (radius >= 1.08) & (radius < 1.2)
+    t1w = 100 * fluid + 400 * gray + 650 * white + 500.0 * rim
+    flair = 60 * fluid + 600 * gray + 400 * white + 300.0 * rim
+    noisy = {
+        name: image + rng.normal(0, 12, SHAPE) for name, image in (("T1w", t1w), ("FLAIR", flair))
+    }
+    return {name: np.maximum(image, 0) for name, image in noisy.items()}, radius < 1
+
+
+def scans(head, poses):
+    """Return pairs whose low-resolution scans are blurred, moved and sampled at 4 mm."""
+    arrays, _ = head
+    low_affine = np.diag([4.0, 4, 4, 1])
+    low_affine[:3, 3] = AFFINE[:3, 3] + 1
+    scans_by_kind = {}
+    for contrast in CONTRASTS:
+        blurred = ndimage.gaussian_filter(arrays[contrast], 0.8)
+        low_res = sample_volume(
+            blurred, AFFINE, (20, 22, 18), low_affine, np.linalg.inv(poses[contrast])
+        )
+        scans_by_kind[contrast, "highres"] = Volume(arrays[contrast].astype(np.float32), AFFINE)
+        scans_by_kind[contrast, "lowres"] = Volume(low_res, low_affine)
+    return scans_by_kind
+
+
+@pytest.fixture(scope="module")
+def poses():
+    return {
+        "T1w": rigid_matrix([2.0, -1.5, 1.0, 0.03, -0.02, 0.02], (0, 0, 0)),
+        "FLAIR": rigid_matrix([-1.0, 2.5, 0.5, -0.02, 0.03, 0.01], (0, 0, 0)),
+    }
+
+
+def prepare(head, poses, tmp_path_factory, **options):
+    """Prepare the scans with the true brain, because brain extraction is tested elsewhere."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(
+        structural_preparation,
+        "brain_from_head",
+        lambda *_args, **_options: (head[1], np.eye(4), None),
+    )
+    patch.setattr(structural_preparation, "unbiased", lambda image, *_mask, **_options: image)
+    prefix = str(tmp_path_factory.mktemp("prepared") / "x_")
+    prepared_scans = structural_preparation.prepare(
+        scans(head, poses),
+        Volume(np.ones((2, 2, 2)), np.eye(4)),
+        np.ones((2, 2, 2), bool),
+        interpolations=("bspline", "nearest"),
+        seed=0,
+        prefix=prefix,
+        sloppy=True,
+        **options,
+    )
+    patch.undo()
+    return prepared_scans
+
+
+@pytest.fixture(scope="module")
+def prepared(head, poses, tmp_path_factory):
+    return prepare(head, poses, tmp_path_factory)
+
+
+def test_each_scan_can_be_scaled_by_its_range(head, poses, prepared, tmp_path_factory):
+    by_range = prepare(head, poses, tmp_path_factory, scale="range")
+    arrays, brain = head
+    for contrast in CONTRASTS:
+        for image in (by_range.hr[contrast], *(scans[contrast] for scans in by_range.lr.values())):
+            assert (image.min(), image.max()) == (0, 1)
+    # The unit is linear up to the maximum of the scan, without clipping.
+    inside = arrays["T1w"][brain]
+    np.testing.assert_allclose(by_range.hr["T1w"][brain], inside / inside.max(), atol=1e-6)
+    assert (by_range.hr["T1w"] == 1).sum() == 1
+    # Scans are in another unit, so the mean no longer equals the mean of the low-resolution scan.
+    ratio = (
+        by_range.lr["bspline"]["T1w"][brain].mean() / prepared.lr["bspline"]["T1w"][brain].mean()
+    )
+    assert ratio < 0.999
+    assert by_range.units["T1w"] > prepared.units["T1w"]
+
+
+@pytest.mark.parametrize("kind", ["highres", "lowres"])
+def test_the_range_is_computed_over_all_voxels_kept(kind, head):
+    """Add a sinus next to the brain that is brighter than the brain; nothing may be
+    clipped at 1.
+    """
+    arrays, brain = head
+    bright = np.where(brain, arrays["T1w"], 3 * arrays["T1w"]).astype(np.float32)
+    kept_voxels = ndimage.distance_transform_edt(~brain, sampling=2.0) <= 6
+    top = bright[kept_voxels].max()
+    assert top > 1.3 * bright[brain].max()
+    identity = structural_preparation.Placement(xfm=np.eye(4))
+    placements = {("T1w", "highres"): identity, ("T1w", "lowres"): identity}
+    scan = Volume(bright, AFFINE)
+    assembled = structural_preparation._assemble(
+        dict.fromkeys(placements, scan),
+        (placements, {}),
+        scan,
+        (brain, kept_voxels),
+        ("bspline",),
+        "range",
+    )
+    image = assembled.hr["T1w"] if kind == "highres" else assembled.lr["bspline"]["T1w"]
+    np.testing.assert_allclose(image[kept_voxels], bright[kept_voxels] / top, atol=1e-5)
+    assert assembled.units["T1w"] == pytest.approx(top, rel=1e-5)
+
+
+def test_prepared_scans_are_aligned_and_have_the_same_range(head, prepared):
+    assert set(prepared.lr) == {"bspline", "nearest"}
+    for contrast in CONTRASTS:
+        high_res, low_res = prepared.hr[contrast], prepared.lr["bspline"][contrast]
+        assert high_res.shape == low_res.shape == SHAPE
+        for image in (high_res, low_res):
+            assert image.min() >= 0
+            assert image.max() <= 1
+            assert not image[~head[1]].any()
+        assert np.corrcoef(high_res[head[1]], low_res[head[1]])[0, 1] > 0.8
+        assert high_res[head[1]].mean() == pytest.approx(low_res[head[1]].mean(), rel=0.02)
+    assert set(prepared.facts) == {"T1w_lowres", "FLAIR_highres", "FLAIR_lowres"}
+    assert prepared.facts["FLAIR_highres"]["offset_mm"] < 0.3
+    scan = prepared.lr["bspline"]["T1w"]
+    # intensity unit of the low-resolution scan, which equals the unit of the high-resolution scan
+    # here
+    intensities = scan[head[1]] * prepared.units["T1w"]
+    assert intensities.mean() == pytest.approx(head[0]["T1w"][head[1]].mean(), rel=0.1)
+    assert np.percentile(scan[head[1]], 99.9) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_scans_without_a_high_resolution_scan_are_drawn_side_by_side(prepared):
+    def series(name):
+        return [
+            Derivative(
+                Volume(prepared.lr["bspline"][contrast], AFFINE),
+                {"res": "hr", "desc": name, "suffix": contrast},
+            )
+            for contrast in CONTRASTS
+        ]
+
+    facts = {"align": "rigid", "offsets": {"FLAIR_lowres": {"offset_mm": 1.5}}}
+    facts["acquired_mm"] = {"T1w": 4.0, "FLAIR": 5.0}
+    mask = Volume(prepared.mask, AFFINE)
+    inverted = [
+        Derivative(scan.volume.like(1 - scan.volume.data), scan.entities) for scan in series("vit")
+    ]
+    for scans, altered in ((series("vit"), False), (inverted, True)):
+        first = draw_lowres(series("bspline"), [], scans, mask, facts, session="")[0]
+        assert ("Do not use the vit scans." in first.content) is altered
+        assert "correlation with the acquired scan" in first.content
+    content_by_desc = {
+        drawing.entities["desc"]: drawing.content
+        for drawing in draw_lowres(
+            series("bspline"), series("linear"), series("unet"), mask, facts, session="later"
+        )
+    }
+    assert list(content_by_desc) == ["lowresscans", "lowresslice", "lowrescoronal", "lowresfacts"]
+    assert (
+        "Session later. This session has only low-resolution scans (T1w, FLAIR)"
+        in content_by_desc["lowresscans"]
+    )
+    assert "1.5" in content_by_desc["lowresfacts"]
+    for name in ("lowresslice", "lowrescoronal"):
+        titles = [
+            text.get_text() for ax in content_by_desc[name].axes for text in (ax.title, *ax.texts)
+        ]
+        series_titles = [
+            title for title in titles if title in ("linear", "bspline", "unet", "measured")
+        ]
+        assert series_titles == ["linear", "bspline", "unet"]
+
+
+@pytest.mark.parametrize("orientation", ["I-S", "P-A"])
+def test_a_grid_around_a_scan_has_its_center_and_the_slice_orientation_of_the_model(orientation):
+    # voxel order: left to right, inferior to superior, anterior to posterior
+    affine = np.array([[-4.0, 0, 0, 30], [0, 0, -2, 50], [0, 5, 0, -40], [0, 0, 0, 1]])
+    scan = Volume(np.zeros((16, 18, 50), np.float32), affine)
+    grid = grid_around(scan, (1.5, 2.0, 2.5), orientation)
+    directions = grid.affine[:3, :3] / voxel_sizes(grid.affine)
+    order = [0, 1, 2] if orientation == "I-S" else [0, 2, 1]
+    np.testing.assert_allclose(directions, np.eye(3)[:, order])
+    np.testing.assert_allclose(voxel_sizes(grid.affine), (1.5, 2.0, 2.5))
+    extent = np.array([64.0, 100, 90])[order]
+    assert grid.data.shape == tuple(np.ceil(extent / (1.5, 2.0, 2.5)).astype(int))
+    centers = [
+        apply_affine(image.affine, (np.array(image.data.shape) - 1) / 2) for image in (scan, grid)
+    ]
+    np.testing.assert_allclose(*centers)
+
+
+def test_low_resolution_scans_are_prepared_in_the_space_of_the_first_scan(
+    head, poses, tmp_path, monkeypatch
+):
+    arrays, brain = head
+    low_res_scans = {key: scan for key, scan in scans(head, poses).items() if key[1] == "lowres"}
+    to_first = np.linalg.inv(poses["T1w"])
+
+    def true_brain(frame, *_args, **_options):
+        inside = sample_volume(brain, AFFINE, frame.data.shape, frame.affine, to_first, order=1)
+        return inside > 0.5, np.eye(4), None
+
+    monkeypatch.setattr(structural_preparation, "brain_from_head", true_brain)
+    monkeypatch.setattr(
+        structural_preparation, "unbiased", lambda image, *_mask, **_options: image
+    )
+    prepared_scans = structural_preparation.prepare(
+        low_res_scans,
+        Volume(np.ones((2, 2, 2)), np.eye(4)),
+        np.ones((2, 2, 2), bool),
+        interpolations=("bspline",),
+        grid=grid_around(low_res_scans["T1w", "lowres"], (2.0, 2.0, 2.0), "I-S"),
+        seed=0,
+        prefix=str(tmp_path / "x_"),
+        sloppy=True,
+    )
+    assert prepared_scans.hr == {}
+    assert set(prepared_scans.facts) == {"FLAIR_lowres"}
+    assert prepared_scans.mask.shape == (40, 44, 36)
+    np.testing.assert_allclose(voxel_sizes(prepared_scans.affine), 2.0)
+    for contrast in CONTRASTS:
+        image = prepared_scans.lr["bspline"][contrast]
+        truth = sample_volume(
+            arrays[contrast], AFFINE, image.shape, prepared_scans.affine, to_first
+        )
+        inside = prepared_scans.mask
+        assert not image[~inside].any()
+        assert np.percentile(image[inside], 99.9) == pytest.approx(1, abs=1e-3)
+        assert np.corrcoef(image[inside], truth[inside])[0, 1] > 0.8
+
+
+def test_only_slices_that_no_model_was_trained_on_are_scored():
+    cards = []
+    for parts in ([[2, 3], [7, 9]], [[7, 8]]):
+        held_out = [{"image": "a", "slices": slices} for slices in parts] + [
+            {"image": "b", "slices": [0, 9]}
+        ]
+        cards.append({"data_sha256": {"a": "x", "b": "y"}, "held_out": {"parts": held_out}})
+    assert list_held_out_slices(cards[:1], 10, "x") == [2, 7, 8]
+    assert list_held_out_slices(cards, 10, "x") == [7]
+    # The data of another study have another checksum, whatever the name of the image.
+    assert list_held_out_slices(cards, 3, "z") == [0, 1, 2]
+
+
+def test_a_head_that_was_completely_trained_on_has_no_slices_to_score():
+    held_out = {"parts": [{"image": "b", "slices": [0, 9]}]}
+    assert (
+        list_held_out_slices([{"data_sha256": {"a": "x", "b": "y"}, "held_out": held_out}], 9, "x")
+        == []
+    )
+
+
+def test_metrics_of_the_high_resolution_scan_itself_are_perfect(prepared):
+    rows, labels, _ = structural_measures._measure_rows(
+        prepared.hr,
+        {"same": prepared.hr, "bspline": prepared.lr["bspline"]},
+        prepared.mask,
+        prepared.affine,
+        range(SHAPE[2]),
+        seed=0,
+    )
+    metrics = {(row.contrast, row.series, row.statistic, row.region): row.value for row in rows}
+    assert metrics["T1w", "same", "mae", "brain"] == 0
+    assert metrics["all", "same", "tissue_dice", "gm"] == 1
+    assert (
+        metrics["FLAIR", "same", "tissue_volume", "wmh"]
+        == metrics["FLAIR", "measured", "tissue_volume", "wmh"]
+    )
+    assert metrics["T1w", "bspline", "ssim", "brain"] < 0.99
+    assert 0.4 < metrics["all", "bspline", "tissue_dice", "wm"] < 1
+    assert set(np.unique(labels)) == {0, 1, 2, 3}
+    ml = prepared.mask.sum() * 8 / 1000
+    assert sum(
+        metrics["all", "measured", "tissue_volume", tissue] for tissue in ("gm", "wm", "csf")
+    ) == pytest.approx(ml)
+
+
+def test_other_metrics_remain_without_tissues(prepared, monkeypatch):
+    def fail(*_args, **_options):
+        raise RuntimeError("Atropos failed")
+
+    monkeypatch.setattr(tissues, "segment_tissues", fail)
+    rows, labels, _ = structural_measures._measure_rows(
+        prepared.hr,
+        {"bspline": prepared.lr["bspline"]},
+        prepared.mask,
+        prepared.affine,
+        [18],
+        seed=0,
+    )
+    measures = {row.statistic for row in rows}
+    assert {"psnr", "efc", "tissue_volume"} <= measures
+    assert "cjv" not in measures
+    assert {row.region for row in rows if row.statistic == "tissue_volume"} == {"wmh"}
+    assert not labels.any()
+
+
+SETTINGS = TrainingSettings(method="attunet", sloppy=True)
+
+
+def scan_derivatives(prepared, series, desc, shift=0):
+    """Return scans of a head shifted by `shift` voxels to the right."""
+    return [
+        Derivative(
+            Volume(np.roll(series[contrast], shift, 0), prepared.affine),
+            {"res": "hr", "desc": desc, "suffix": contrast},
+            {"Resolution": "grid of the first"},
+        )
+        for contrast in CONTRASTS
+    ]
+
+
+@pytest.fixture
+def scans_of(prepared):
+    """Return a function that returns (high-resolution scans, low-resolution scans, brain) of a
+    shifted head.
+    """
+
+    def shifted_scans(shift=0):
+        mask = Volume(np.roll(prepared.mask, shift, 0), prepared.affine)
+        return (
+            scan_derivatives(prepared, prepared.hr, "measured", shift),
+            scan_derivatives(prepared, prepared.lr["bspline"], "bspline", shift),
+            mask,
+        )
+
+    return shifted_scans
+
+
+def test_a_model_is_trained_applied_and_measured_on_one_head(head, prepared, scans_of, tmp_path):
+    high_res, low_res, mask = scans_of()
+    files = training.train_on_scans(
+        mask,
+        high_res,
+        low_res,
+        {"sub-01": mask},
+        here=tmp_path,
+        training=SETTINGS,
+        anat_align="rigid",
+        anat_scale="percentile",
+    )
+    card = json.loads(files.card_file.read_text())
+    assert (card["contrast"], card["channels"], card["sloppy"]) == ("T1w+FLAIR", 2, True)
+    super_resolved = training.super_resolve_scans(
+        low_res,
+        mask,
+        files.model_file,
+        suffixes=("T1w", "FLAIR"),
+        method="attunet",
+        device="cpu",
+        omp_nthreads=1,
+    )
+    assert [scan.name for scan in super_resolved] == [
+        "res-hr_desc-attunet_T1w",
+        "res-hr_desc-attunet_FLAIR",
+    ]
+    assert all(scan.sidecar["Resolution"] == "grid of the first" for scan in super_resolved)
+    for image, before in zip(super_resolved, low_res, strict=True):
+        assert np.abs(image.volume.data - before.volume.data)[head[1]].mean() < 0.1
+        assert not image.volume.data[~head[1]].any()
+    rows, _, _, classes = structural_measures.measure_scans(
+        high_res,
+        low_res,
+        [],
+        mask,
+        mask,
+        {},
+        super_resolved,
+        [card],
+        here=tmp_path,
+        suffixes=tuple(structural.list_suffixes(high_res)),
+        anat_tools="ants",
+        random_seed=1,
+    )
+    assert {class_image.name for class_image in classes} == {
+        f"res-hr_desc-{name}_label-WMH_mask" for name in ("measured", "bspline", "attunet")
+    }, "classes of all contrasts also need T2w"
+    psnr = {
+        (row.contrast, row.series): row.value
+        for row in rows
+        if row.statistic == "psnr" and row.region == "brain"
+    }
+    sizes = {row.series: row.value for row in rows if row.statistic == "parameters"}
+    assert sizes == {"attunet": card["parameters"]}
+    assert set(psnr) == {
+        (contrast, series) for contrast in CONTRASTS for series in ("bspline", "attunet")
+    }
+    held_out_slices_of_card = sorted(
+        {z for part in card["held_out"]["parts"] for z in range(*part["slices"])}
+    )
+    assert 0 < len(held_out_slices_of_card) < SHAPE[2] / 3
+    high_res_slices, low_res_slices = (
+        prepared.hr["T1w"][..., held_out_slices_of_card],
+        prepared.lr["bspline"]["T1w"][..., held_out_slices_of_card],
+    )
+    inside = prepared.mask[..., held_out_slices_of_card]
+    expected = -10 * np.log10(((high_res_slices - low_res_slices)[inside] ** 2).mean())
+    assert psnr["T1w", "bspline"] == pytest.approx(expected, abs=0.01)
+    log = pd.read_csv(files.log_file, sep="\t", na_values="n/a")
+    loaded = replace(files, card_file=card, log_file=log)
+    explanations = explain_scans(low_res, super_resolved, mask, loaded, high_res)
+    assert {drawing.entities["desc"] for drawing in explanations} == {
+        "attention",
+        "scantraining",
+        "scancard",
+    }
+    (port,) = explain_scans.outputs.values()
+    check_attention_figure(
+        next(
+            path
+            for path in Path(port.save(explanations, tmp_path / "x")).read_text().splitlines()
+            if "attention" in path
+        )
+    )
+    facts = {"align": "affine", "offsets": {"FLAIR_lowres": {"stretch_percent": 1.25}}}
+    drawings = draw_scans(
+        high_res,
+        low_res,
+        [],
+        mask,
+        super_resolved,
+        [card],
+        rows,
+        classes,
+        facts,
+        subject_facts={"Participant": "01"},
+    )
+    assert [
+        drawing.entities["desc"] for drawing in drawings if not isinstance(drawing.content, str)
+    ] == [
+        "scans",
+        "scanscoronal",
+        "scanmasks",
+    ]
+    html = "".join(drawing.content for drawing in drawings if isinstance(drawing.content, str))
+    assert "(affine)" in html
+    assert "1.25" in html
+
+
+def test_lesions_are_shown_in_the_held_out_slice_with_most_of_them():
+    mask = np.ones((4, 4, 20), bool)
+    lesions = np.zeros_like(mask)
+    lesions[:2, :2, 3], lesions[0, 0, 5], lesions[:, :, 8] = True, True, True
+    assert _select_lesion_slice(lesions, mask, [3, 5, 7]) == 3
+    assert _select_lesion_slice(lesions, mask, []) == 8
+    assert _select_lesion_slice(lesions, mask, [7, 11]) == 11, "as in figures without lesions"
+
+
+def check_attention_figure(svg):
+    """Check that the figure shows masks of four gates and two different maps of the critic over
+    the slice.
+    """
+    text = Path(svg).read_text()
+    titles = re.findall(r"<text[^>]*>([^<]*)</text>", text)
+    assert [title for title in titles if "attention" in title] == [
+        f"attention, gate {n} of 4" for n in (1, 2, 3, 4)
+    ]
+    score_matches = [
+        re.fullmatch(r"critic, (super-resolved|measured) \(score (0|1)\.\d\d\)", title)
+        for title in titles
+    ]
+    assert [score_match[1] for score_match in score_matches if score_match] == [
+        "super-resolved",
+        "measured",
+    ]
+    pictures = re.findall(r'href="data:image/png;base64,([^"]+)"', text)
+    assert len(pictures) == len(set(pictures)) == 7, "the slice once, and six maps over it"
+
+
+def test_a_network_can_be_trained_on_several_other_heads(scans_of, tmp_path):
+    heads = {f"sub-0{number}": scans_of(number) for number in (2, 3)}
+    high_res, low_res = (
+        [scan for scans in heads.values() for scan in scans[kind]] for kind in (0, 1)
+    )
+    arguments = (
+        scans_of(1)[2],
+        high_res,
+        low_res,
+        {name: scans[2] for name, scans in heads.items()},
+    )
+    settings = {
+        "here": tmp_path,
+        "training": replace(SETTINGS, method="unet"),
+        "anat_scale": "percentile",
+    }
+    files = training.train_on_scans(*arguments, anat_align="affine", **settings)
+    assert json.loads(files.card_file.read_text())["images"] == ["sub-02", "sub-03"]
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "again").mkdir()
+    for path in (files.model_file, files.card_file):
+        path.rename(tmp_path / "kept" / path.name)
+    reused = replace(settings["training"], model_source="reuse", model_dir=tmp_path / "kept")
+    settings |= {"training": reused, "here": tmp_path / "again"}
+    with pytest.raises(
+        UsageError,
+        match="aligned with --anat-align affine, but these",
+    ):
+        training.train_on_scans(*arguments, anat_align="rigid", **settings)
+    with pytest.raises(
+        UsageError, match="scaled with --anat-scale percentile, but these"
+    ) as error:
+        training.train_on_scans(
+            *arguments, anat_align="affine", **settings | {"anat_scale": "range"}
+        )
+    assert "Use --anat-scale percentile" in str(error.value)
+    assert training.train_on_scans(*arguments, anat_align="affine", **settings)
+
+
+def test_the_preparation_step_keeps_the_order_of_its_files(prepared, head, tmp_path, monkeypatch):
+    names = []
+    for contrast in CONTRASTS:
+        names.append(tmp_path / f"{contrast}.nii")
+        save_image(head[0][contrast].astype(np.float32), AFFINE, names[-1])
+    monkeypatch.setattr(structural_preparation, "prepare", lambda *_args, **_options: prepared)
+    node = preparation.prepare_scans.interface(
+        highres_files=names,
+        lowres_files=names,
+        template=names[0],
+        template_mask=names[0],
+        suffixes=tuple(CONTRASTS),
+        baselines="all",
+        anat_align="rigid",
+        anat_scale="range",
+        anat_mask="brain",
+        anat_tools="ants",
+        random_seed=0,
+        sloppy=True,
+    )
+    prepared.lr.setdefault("linear", prepared.lr["nearest"])
+    prepared.lr.setdefault("lanczos", prepared.lr["nearest"])
+    outputs = node.run(cwd=str(tmp_path)).outputs
+    for files, series, stack in (
+        (listed(outputs.fine_scans), "measured", prepared.hr),
+        (listed(outputs.other_scans)[-4:], "nearest", prepared.lr["nearest"]),
+    ):
+        images = [path for path in files if path.suffix == ".nii"]
+        assert [path.name for path in images] == [
+            f"res-hr_desc-{series}_{contrast}.nii" for contrast in CONTRASTS
+        ]
+        for contrast, path in zip(CONTRASTS, images, strict=True):
+            np.testing.assert_array_equal(load_image(path)[0], stack[contrast])
+    assert set(json.loads(Path(outputs.scan_facts).read_text())["units"]) == set(CONTRASTS)
+    sidecar = json.loads(listed(outputs.fine_scans)[1].read_text())
+    assert sidecar["Resolution"] == "grid of the high-resolution T1w scan"
+    assert "0 and 1 are the minimum and maximum" in sidecar["Description"]
+
+
+def test_the_table_of_metrics_is_stored_with_its_columns(scans_of, tmp_path):
+    high_res, low_res, mask = scans_of()
+    rows, columns, tissue_image, _ = structural_measures.measure_scans(
+        high_res,
+        low_res,
+        [],
+        mask,
+        mask,
+        {},
+        [],
+        [],
+        here=tmp_path,
+        suffixes=tuple(structural.list_suffixes(high_res)),
+        anat_tools="ants",
+        random_seed=1,
+    )
+    port = structural_measures.measure_scans.outputs["scan_metrics"]
+    with Path(port.save(rows, tmp_path / "x")).open(newline="") as stream:
+        lines = list(csv.DictReader(stream, delimiter="\t"))
+    assert list(lines[0]) == list(columns)
+    assert len(lines) == len(rows)
+    assert set(np.unique(tissue_image.data)) == {0, 1, 2, 3}
+
+
+def test_a_lesion_template_is_transformed_to_the_scans_and_limits_lesions(
+    prepared, scans_of, tmp_path
+):
+    """Use known spots inside and outside the template, which has another grid and position."""
+    high_res, low_res, mask = scans_of()
+    spots = {"inside": (18, 20, 20), "outside": (18, 28, 20)}
+    flair = 0.5 * np.ones(SHAPE) + np.random.default_rng(0).normal(0, 0.01, SHAPE)
+    spot_slices = {}
+    for name, (x, y, z) in spots.items():
+        spot_slices[name] = (slice(x, x + 4), slice(y, y + 4), slice(z, z + 4))
+        flair[spot_slices[name]] = 0.9
+    flair = np.where(prepared.mask, flair, 0).astype(np.float32)
+    high_res = [high_res[0], Derivative(Volume(flair, AFFINE), high_res[1].entities, {})]
+    to_template = np.diag([0.9, 1.0, 1.1, 1.0])
+    to_template[:3, 3] = (3.0, -2.0, 1.0)
+    # The template contains the first spot with a margin of 2 voxels.
+    corners = np.array([(16, 18, 18), (24, 26, 26)]) @ AFFINE[:3, :3] + AFFINE[:3, 3]
+    lower_corner, upper_corner = corners @ to_template[:3, :3] + to_template[:3, 3]
+    prior = np.zeros((60, 60, 60), np.float32)
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = (-60.0, -60.0, -60.0)
+    (x0, y0, z0), (x1, y1, z1) = np.round(
+        (np.array([lower_corner, upper_corner]) + 60) / 2
+    ).astype(int)
+    prior[x0:x1, y0:y1, z0:z1] = 0.02
+    file = tmp_path / "lesions.nii.gz"
+    save_image(prior, affine, file)
+    lesions = {}
+    for name, options in (("without", {}), ("with", {"given_lesion_template": file})):
+        _, _, _, classes = structural_measures.measure_scans(
+            high_res,
+            low_res,
+            [],
+            mask,
+            mask,
+            {"to_template": to_template.tolist()},
+            [],
+            [],
+            here=tmp_path,
+            suffixes=tuple(structural.list_suffixes(high_res)),
+            anat_tools="ants",
+            random_seed=1,
+            **options,
+        )
+        lesions[name] = next(
+            class_image.volume.data
+            for class_image in classes
+            if class_image.entities["desc"] == "measured"
+        )
+    for name, spot in spot_slices.items():
+        assert lesions["without"][spot].mean() > 0.8, name
+    assert lesions["with"][spot_slices["inside"]].mean() > 0.8
+    assert not lesions["with"][spot_slices["outside"]].any()
+
+
+def test_tissues_are_only_segmented_in_the_brain_if_scans_contain_more(prepared):
+    from bids_sr.structural.multispectral import CLASSES
+
+    random = np.random.default_rng(1)
+    head_mask = ndimage.binary_dilation(prepared.mask, iterations=3)
+    scans = {
+        name: np.where(head_mask, 0.6 + random.normal(0, 0.05, SHAPE), 0).astype(np.float32)
+        for name in ("T1w", "T2w", "FLAIR")
+    }
+    rows, _, classes = structural_measures._measure_rows(
+        scans, {}, head_mask, AFFINE, [], brain=prepared.mask, seed=0
+    )
+    assert set(classes["all"]["measured"]) == set(CLASSES)
+    brain_ml = prepared.mask.sum() * 8 / 1000
+    assert sum(
+        row.value
+        for row in rows
+        if row.statistic == "tissue_volume"
+        and row.contrast == "all"
+        and row.region in ("gm", "wm", "csf")
+    ) == pytest.approx(brain_ml)
+
+
+def test_fsl_corrects_each_scan_by_its_contrast_and_determines_the_brain(
+    head, poses, tmp_path, monkeypatch
+):
+    from bids_sr.registration import fsl
+
+    names = []
+    for (contrast, kind), image in scans(head, poses).items():
+        names.append(tmp_path / f"{kind}_{contrast}.nii")
+        save_image(image.data.astype(np.float32), image.affine, names[-1])
+    corrected = []
+
+    def record_correction(image, contrast, folder):
+        assert folder.is_dir()
+        assert not list(folder.iterdir())
+        (folder / "used").touch()
+        corrected.append((contrast, image.data.shape))
+        return image
+
+    smaller = ndimage.binary_erosion(head[1], iterations=2)
+    monkeypatch.setattr(fsl, "correct_bias_with_fast", record_correction)
+    monkeypatch.setattr(fsl, "extract_brain_with_bet", lambda image, folder: smaller)
+    away_mm = np.eye(4)
+    away_mm[0, 3] = 30
+    affines = []
+
+    def record_alignment(frame, image, folder, *, affine):
+        affines.append(affine)
+        return away_mm
+
+    monkeypatch.setattr(fsl, "register_with_flirt", record_alignment)
+    monkeypatch.setattr(
+        structural_preparation, "brain_from_head", lambda *_a, **_k: (head[1], np.eye(4), None)
+    )
+    masks = {}
+    for anat_mask_name in ("brain", "intracranial"):
+        made = preparation.prepare_scans(
+            Volume(np.ones((2, 2, 2)), np.eye(4)),
+            Volume(np.ones((2, 2, 2), bool), np.eye(4)),
+            [path for path in names if path.name.startswith("highres")],
+            [path for path in names if path.name.startswith("lowres")],
+            here=tmp_path,
+            suffixes=tuple(CONTRASTS),
+            preparation=structural.ScanPreparation(
+                anat_align="rigid",
+                anat_mask=anat_mask_name,
+                anat_tools="fsl",
+                anat_scale="percentile",
+                random_seed=0,
+                sloppy=True,
+            ),
+        )
+        np.testing.assert_array_equal(made.scan_brain.data, smaller)
+        masks[anat_mask_name] = made.scan_mask.data
+    low_res, trilinear, facts = made.coarse_scans, made.other_scans, made.scan_facts
+    assert sorted(corrected[:4]) == sorted(
+        (contrast, shape) for contrast in CONTRASTS for shape in (SHAPE, (20, 22, 18))
+    )
+    np.testing.assert_array_equal(masks["brain"], smaller)
+    assert affines == [False] * 4
+    # Positions of trilinear scans are from FLIRT, positions of all others from ANTs.
+    assert [scan.entities["desc"] for scan in trilinear] == ["linear", "linear"]
+    low_res_scan = scans(head, poses)["T1w", "lowres"]
+    direct = sample_volume(low_res_scan.data, low_res_scan.affine, SHAPE, AFFINE, away_mm, order=1)
+    inside = smaller & (trilinear[0].volume.data < 1)
+    unit = facts["units"]["T1w"]
+    np.testing.assert_allclose(trilinear[0].volume.data[inside] * unit, direct[inside], rtol=1e-3)
+    assert np.corrcoef(low_res[0].volume.data[inside], direct[inside])[0, 1] < 0.8
+    assert facts["offsets"]["T1w_lowres_trilinear"]["offset_mm"] == pytest.approx(30, abs=0.01)
+    away = ndimage.distance_transform_edt(~smaller, sampling=2.0)
+    np.testing.assert_array_equal(masks["intracranial"], away <= 6)
+    assert facts["to_template"] == np.eye(4).tolist()
+
+
+def test_quality_metrics_use_tissues_of_fast_and_volumes_use_tissues_of_atropos(
+    prepared, scans_of, tmp_path, monkeypatch
+):
+    from bids_sr.registration import fsl
+
+    high_res, low_res, mask = scans_of()
+    brain = prepared.mask
+    fast_inputs = []
+    # Thirds of the brain are masks that no segmentation would return.
+    third = np.indices(SHAPE)[2] * 3 // SHAPE[2]
+    masks = {name: brain & (third == k) for k, name in enumerate(("gm", "wm", "csf"))}
+
+    def tissues_in_thirds(image, inside, contrast, folder):
+        assert folder.is_dir()
+        fast_inputs.append((image.data, inside, contrast))
+        return masks
+
+    monkeypatch.setattr(fsl, "segment_with_fast", tissues_in_thirds)
+    metrics = {}
+    for tools in ("ants", "fsl"):
+        rows, _, dseg, _ = structural_measures.measure_scans(
+            high_res,
+            low_res,
+            [],
+            mask,
+            mask,
+            {},
+            [],
+            [],
+            here=tmp_path,
+            suffixes=tuple(structural.list_suffixes(high_res)),
+            anat_tools=tools,
+            random_seed=1,
+        )
+        metrics[tools] = {
+            (row.contrast, row.series, row.statistic, row.region): row.value for row in rows
+        }
+    ((image, inside, contrast),) = fast_inputs
+    np.testing.assert_array_equal(image, prepared.hr["T1w"])
+    np.testing.assert_array_equal(inside, brain)
+    assert contrast == "T1w"
+    for label, name in enumerate(("gm", "wm", "csf"), 1):
+        np.testing.assert_array_equal(dseg.data == label, masks[name])
+    scan = low_res[0].volume.data
+    ratio = (scan[masks["wm"]].std() + scan[masks["gm"]].std()) / abs(
+        scan[masks["wm"]].mean() - scan[masks["gm"]].mean()
+    )
+    assert metrics["fsl"]["T1w", "bspline", "cjv", "brain"] == pytest.approx(ratio, rel=1e-3)
+    assert metrics["ants"]["T1w", "bspline", "cjv", "brain"] != pytest.approx(ratio, rel=0.05)
+    volumes = [key for key in metrics["ants"] if key[2] in ("tissue_volume", "tissue_dice")]
+    assert volumes
+    np.testing.assert_array_equal(
+        *([metrics[tools_name][key] for key in volumes] for tools_name in ("ants", "fsl"))
+    )
+
+
+def test_classes_and_lesions_of_each_series_are_stored_with_descriptions():
+    box = np.zeros((4, 4, 4), bool)
+    box[1:3, 1:3, 1:3] = True
+    classes = {
+        "all": {name: {"veins": box} for name in ("measured", "attunet")},
+        "FLAIR": {name: {"wmh": box} for name in ("measured", "attunet")},
+    }
+    images = structural_measures._class_images(classes, AFFINE, {"Resolution": "as before"})
+    assert [
+        derivative_path(
+            {**image.entities, "subject": "01", "datatype": "anat", "extension": ".nii.gz"}
+        )
+        for image in images
+    ] == [
+        f"sub-01/anat/sub-01_res-hr_label-{label}_desc-{name}_{suffix}.nii.gz"
+        for label, suffix in (("classes", "dseg"), ("WMH", "mask"))
+        for name in ("measured", "attunet")
+    ]
+    assert all(image.sidecar["Resolution"] == "as before" for image in images)
+    np.testing.assert_array_equal(images[0].volume.data, 2 * box)
+    assert "2 veins" in images[0].sidecar["Description"]
+    assert images[2].sidecar["Type"] == "Lesion"
+
+
+def test_an_edited_mask_is_the_reference_of_volumes_and_overlaps(prepared, scans_of, tmp_path):
+    high_res, low_res, mask = scans_of()
+    edited = np.zeros(SHAPE, np.float32)
+    edited[18:22, 20:25, 20:23] = 1
+    file = tmp_path / "edited.nii.gz"
+    save_image(edited, AFFINE, file)
+
+    def measure(**options):
+        rows, _, _, images = structural_measures.measure_scans(
+            high_res,
+            low_res,
+            [],
+            mask,
+            mask,
+            {},
+            [],
+            [],
+            here=tmp_path,
+            suffixes=tuple(structural.list_suffixes(high_res)),
+            anat_tools="ants",
+            random_seed=1,
+            **options,
+        )
+        values = {
+            (row.series, row.statistic): row.value
+            for row in rows
+            if row.contrast == "FLAIR" and row.region == "wmh"
+        }
+        lesions = {image.entities["desc"]: image.volume.data for image in images}
+        return values, lesions
+
+    automatic, stored = measure()
+    values, stored_again = measure(given_wmh_reference=file)
+    assert values["measured", "tissue_volume"] == pytest.approx(60 * 8 / 1000)
+    assert automatic["measured", "tissue_volume"] != pytest.approx(60 * 8 / 1000)
+    low_res_lesions = stored["bspline"]
+    shared = (low_res_lesions & (edited > 0)).sum()
+    assert values["bspline", "tpf"] == pytest.approx(shared / 60)
+    assert values["bspline", "tissue_volume"] == automatic["bspline", "tissue_volume"]
+    # Automatic masks are stored as before, so the edited file is never overwritten.
+    for name, voxels in stored.items():
+        np.testing.assert_array_equal(stored_again[name], voxels)
+    moved_affine = AFFINE.copy()
+    moved_affine[0, 3] += 1
+    save_image(edited, moved_affine, file)
+    with pytest.raises(UsageError, match="differs in size or position"):
+        measure(given_wmh_reference=file)

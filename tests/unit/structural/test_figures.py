@@ -1,0 +1,166 @@
+"""Test figures and tables of structural scans, and the sections of their report."""
+
+import math
+
+import numpy as np
+import pytest
+from figure_helpers import noted
+
+from bids_sr.figures.canvas import FigureInputError
+from bids_sr.io.volume import Volume
+from bids_sr.metrics.rows import MetricRow
+from bids_sr.report.assembler import _assemble
+from bids_sr.report.figure_archive import read_figures
+from bids_sr.report.metric_tables import SCANS, tables_html
+from bids_sr.steps.figures import figure_declarations
+from bids_sr.structural.figures import classes_figure, explanation_figure, scans_figure
+
+AFFINE = np.array([[-2.0, 0, 0, 10], [0, 2, 0, -10], [0, 0, 2, -5], [0, 0, 0, 1]])
+SHAPE = (10, 12, 5)
+
+
+def scan(seed):
+    return Volume(np.random.default_rng(seed).random(SHAPE), AFFINE)
+
+
+def slab(seed, factor=1):
+    return Volume(factor * scan(seed).data[..., :1], AFFINE)
+
+
+def test_panels_show_the_requested_slice_with_left_on_the_left():
+    mask = Volume(np.ones(SHAPE, bool), AFFINE)
+    measured, resolved = {"T1w": scan(0), "FLAIR": scan(1)}, {"T1w": scan(2), "FLAIR": scan(3)}
+    fig = scans_figure({"bspline": measured, "attunet": resolved}, measured, mask, 3)
+    images = [artist.get_array() for artist in fig.axes[0].images]
+    assert len(images) == 2 * 4
+    # the first axis is stored from right to left and is flipped
+    np.testing.assert_allclose(images[1], resolved["T1w"].data[::-1, :, 3].T, rtol=1e-6)
+    np.testing.assert_allclose(
+        images[3], (resolved["T1w"].data - measured["T1w"].data)[::-1, :, 3].T, rtol=1e-5
+    )
+    titles = ["bspline", "attunet", "measured", "attunet − measured"]
+    assert [
+        artist.get_text() for artist in fig.axes[0].texts if artist.get_text() in titles
+    ] == titles
+    with pytest.raises(FigureInputError, match="grid"):
+        scans_figure({"bspline": {"T1w": mask.like(scan(0).data[1:])}}, measured, mask, 3)
+
+
+def test_the_coronal_plane_is_in_the_middle_of_the_brain():
+    brain = np.zeros(SHAPE, bool)
+    brain[:, 3:8] = True
+    measured, resolved = {"T1w": scan(0)}, {"T1w": scan(2)}
+    fig = scans_figure({"attunet": resolved}, measured, Volume(brain, AFFINE), None)
+    images = [each.get_array() for each in fig.axes[0].images]
+    np.testing.assert_allclose(images[0], resolved["T1w"].data[::-1, 5, :].T, rtol=1e-6)
+    np.testing.assert_allclose(images[1], measured["T1w"].data[::-1, 5, :].T, rtol=1e-6)
+
+
+def test_lesions_and_tissue_classes_have_the_colors_of_the_paper():
+    mask = Volume(np.ones(SHAPE, bool), AFFINE)
+    names = ["linear", "attunet", "measured"]
+    flairs = {name: scan(k) for k, name in enumerate(names)}
+    random = np.random.default_rng(9)
+    lesions = {name: mask.like(random.random(SHAPE) > 0.6) for name in names}
+    classes = {name: mask.like(random.integers(0, 5, SHAPE)) for name in names}
+    fig = classes_figure(flairs, lesions, classes, mask, 3)
+    drawn = fig.axes[0].images
+    flair_panels, lesion_panels, coronal, layers = drawn[:3], drawn[3:9], drawn[9:12], drawn[12:]
+    assert len(layers) == 3 * 4
+    for k, name in enumerate(names):
+        image = flairs[name].data
+        for axial in (flair_panels[k], lesion_panels[2 * k]):
+            np.testing.assert_allclose(axial.get_array(), image[::-1, :, 3].T, rtol=1e-6)
+        np.testing.assert_array_equal(
+            np.ma.filled(lesion_panels[2 * k + 1].get_array(), 0) == 1,
+            lesions[name].data[::-1, :, 3].T,
+        )
+        red, green, blue, _ = lesion_panels[2 * k + 1].to_rgba([1.0])[0]
+        assert red > 0.8
+        assert blue < 0.4
+        assert (green > 0.6) == (name == "measured"), "yellow for the measured scan"
+        np.testing.assert_allclose(coronal[k].get_array(), image[::-1, 6, :].T, rtol=1e-6)
+        shown = layers[4 * k + 1 : 4 * k + 4]
+        # CSF red, veins and sinuses green, pial layer blue
+        for label, channel, layer in ((1, 0, shown[0]), (2, 1, shown[1]), (3, 2, shown[2])):
+            np.testing.assert_array_equal(
+                np.ma.filled(layer.get_array(), 0) == 1, label == classes[name].data[::-1, 6, :].T
+            )
+            assert np.argmax(layer.to_rgba([1.0])[0][:3]) == channel
+    assert len(classes_figure(flairs, lesions, {}, mask, 3).axes[0].images) == 9
+    edited = mask.like(random.random(SHAPE) > 0.7)
+    with_edited = classes_figure(flairs, lesions, {}, mask, 3, edited=edited).axes[0].images
+    assert len(with_edited) == 10
+    np.testing.assert_array_equal(
+        np.ma.filled(with_edited[-1].get_array(), 0) == 1, edited.data[::-1, :, 3].T
+    )
+    with pytest.raises(FigureInputError, match="grid"):
+        classes_figure({"linear": mask.like(scan(0).data[1:])}, lesions, {}, mask, 3)
+
+
+def test_masks_and_maps_are_drawn_over_the_slice():
+    masks, maps = [slab(0), slab(1)], {"critic, measured": slab(2, 7)}
+    fig = explanation_figure(scan(3), masks, maps, 2)
+    background, overlays = (fig.axes[0].images[k::2] for k in (0, 1))
+    np.testing.assert_allclose(background[2].get_array(), scan(3).data[::-1, :, 2].T, rtol=1e-6)
+    assert len(overlays) == 3
+    np.testing.assert_allclose(overlays[0].get_array(), masks[0].data[::-1, :, 0].T, rtol=1e-6)
+    assert overlays[0].get_clim() == (0.0, 1.0)
+    assert overlays[2].get_clim()[1] == pytest.approx(maps["critic, measured"].data.max())
+    with pytest.raises(FigureInputError, match="no attention masks"):
+        explanation_figure(scan(3), [], {}, 2)
+
+
+def test_tables_are_grouped_by_contrast_with_series_in_rows():
+    def row(contrast, series, statistic, value, region="brain", reference="n/a"):
+        return MetricRow(
+            contrast=contrast,
+            series=series,
+            statistic=statistic,
+            value=value,
+            region=region,
+            reference=reference,
+        )
+
+    rows = [
+        row("T1w", "bspline", "psnr", 20.5, reference="heldOut"),
+        row("T1w", "attunet", "psnr", 24.25, reference="heldOut"),
+        row("all", "measured", "tissue_volume", 600.0, "gm"),
+        row("all", "a<b", "tissue_dice", math.nan, "gm"),
+    ]
+    html = tables_html(SCANS, rows)
+    assert html.count("<table") == 2
+    assert "<th scope='row'>attunet</th><td>24.2</td>" in html
+    assert "all: tissue and lesion volumes" in html
+    assert "Dice, gm" in html
+    assert "a&lt;b" in html
+    assert "<td>–</td>" in html
+
+
+def page(tmp_path, names):
+    for name in names:
+        noted(
+            tmp_path / "sub-01" / "figures" / f"{name}.html",
+            "<p>x</p>",
+            name,
+            entities={"subject": "01"},
+        )
+    custom = {"methods": "m", "errors": "e", "about": "a"}
+    return _assemble(figure_declarations(), read_figures(tmp_path, "01"), custom, tmp_path)
+
+
+def test_reports_have_sections_of_structural_scans_or_of_runs(tmp_path):
+    scans = page(tmp_path / "a", ["summary", "scans", "scansoverview"])
+    assert [section.name for section in scans] == [
+        "result",
+        "summary",
+        "structural",
+        "methods",
+        "errors",
+        "about",
+    ]
+    assert any("slice of each contrast" in words for words in scans[0].missing)
+    runs = page(tmp_path / "b", ["summary"])
+    names = [section.name for section in runs]
+    assert "structural" not in names
+    assert {"motion", "superres", "activation"} <= set(names)

@@ -1,0 +1,53 @@
+"""Test the first screen of structural scans: its summary of a table of metrics."""
+
+from bids_sr.metrics.rows import BRAIN, MetricRow
+from bids_sr.structural.overview import compute_changes, scans_overview_html, write_headline
+
+
+def rows(attunet_t1w, attunet_t2w, reference="heldOut"):
+    values = {
+        ("T1w", "linear"): 18.0,
+        ("T1w", "bspline"): 20.0,
+        ("T1w", "attunet"): attunet_t1w,
+        ("T2w", "linear"): 17.0,
+        ("T2w", "bspline"): 16.0,
+        ("T2w", "attunet"): attunet_t2w,
+    }
+    return [
+        MetricRow(
+            series=series,
+            statistic="psnr",
+            value=value,
+            contrast=contrast,
+            reference=reference,
+            region=BRAIN,
+        )
+        for (contrast, series), value in values.items()
+    ]
+
+
+def test_the_better_interpolation_is_subtracted_per_contrast():
+    assert compute_changes(rows(20.5, 16.5)) == {
+        "attunet": {"T1w": (0.5, "bspline"), "T2w": (-0.5, "linear")}
+    }
+
+
+def test_the_headline_names_contrasts_and_gains():
+    assert write_headline(compute_changes(rows(20.5, 18.5))) == (
+        "PSNR is higher than for interpolation: attunet in all contrasts (by 0.50 to 1.50 dB)"
+    )
+    assert write_headline(compute_changes(rows(20.5, 16.5))) == (
+        "PSNR is higher than for interpolation: attunet in T1w (by 0.50 dB)"
+    )
+    assert write_headline(compute_changes(rows(19.5, 16.5))) == (
+        "PSNR is not higher than for interpolation in any contrast (attunet)"
+    )
+    assert "not compared" in write_headline(compute_changes(rows(20, 20, "measured")))
+
+
+def test_a_single_participant_leaves_the_answer_open():
+    html = scans_overview_html(rows(25.0, 25.0), "sub-01", ["T1w", "T2w"])
+    assert "class='answer open'" in html
+    assert "sub-01, structural scans: T1w, T2w" in html
+    assert "+5.00 dB" in html
+    assert "T2w PSNR: attunet − linear interpolation" in html
