@@ -18,7 +18,7 @@ _LEAST_NAMES, _LEAST_PLACES = 5, 4
 
 
 def places(root: Path) -> dict[str, frozenset[str]]:
-    """Return the names of each place, by file, line and what it is."""
+    """Return the names of each place, by file, line and kind."""
     found = {}
     for folder in FOLDERS:
         for path in sorted((root / folder).rglob("*.py")):
@@ -31,7 +31,7 @@ def places(root: Path) -> dict[str, frozenset[str]]:
 
 
 def _names(node: ast.AST) -> Iterator[tuple[str, frozenset[str]]]:
-    """Yield what a node is and its names: parameters, fields, or keywords that pass values on."""
+    """Yield kind and names of a node: parameters, fields, or keywords that pass values on."""
     if isinstance(node, ast.FunctionDef):
         parameters = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
         yield f"parameters of {node.name}", frozenset(parameter.arg for parameter in parameters)

@@ -254,7 +254,7 @@ def load_model(path: Path) -> LoadedModel:
             card_recipe = get_recipe(method, card.recipe)
             if card.edition != card_recipe.edition:
                 raise ValueError(
-                    f"it was trained with another edition of the recipe {card.recipe}, which had"
+                    f"training used another edition of the recipe {card.recipe}, which had"
                     " another network. Train the model again"
                 )
             training_recipe = apply_changes(

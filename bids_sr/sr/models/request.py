@@ -1,4 +1,4 @@
-"""Settings of a model: how it is trained or found, and the request that adds its data."""
+"""Settings for training or finding a model, and the request that adds its data."""
 
 from dataclasses import fields, replace
 from pathlib import Path
@@ -100,7 +100,7 @@ class TrainingSettings(ModelSettings):
 
 @frozen
 class TrainingRequest(TrainingSettings):
-    """Settings of a model together with what only its data and its caller determine.
+    """Settings of a model together with the values that depend on its data and caller.
 
     Parameters
     ----------

@@ -387,13 +387,6 @@ def test_the_training_data_are_described_from_the_card(entries, words):
     assert data_text([card]) == words
 
 
-def test_older_cards_that_list_all_losses_are_not_described_as_changed():
-    cpce = get_method("cpce")
-    all_settings = plain_recipe(cpce.recipes["fast"])
-    card = ModelCard(method="cpce", recipe="fast", settings=all_settings)
-    assert "differed" not in training_sentences([card])
-
-
 @pytest.mark.parametrize(
     ("recipe", "variation"),
     [("fast", "total variation"), ("paper", "total variation per acquired voxel")],

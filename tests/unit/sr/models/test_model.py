@@ -229,12 +229,12 @@ def test_auto_trains_if_the_vgg_weights_differ(small_pair, tmp_path):
     assert model_store._find_model(request, (small_pair,)) is None
 
 
-@pytest.mark.parametrize("entry", [{"asked": True, "kept": False}, {"kept": True}, None])
-def test_the_card_records_whether_training_began_in_mixed_precision(entry):
-    """Cards of earlier versions lack `asked`, or the entire entry."""
-    card_entries = {} if entry is None else {"mixed_precision": entry}
-    began_mixed = model_store._began_mixed(cards.ModelCard.from_json(card_entries))
-    assert began_mixed is (entry is not None)
+@pytest.mark.parametrize(
+    ("entry", "mixed"), [({"asked": True, "kept": False}, True), ({"asked": False}, False)]
+)
+def test_the_card_records_whether_training_began_in_mixed_precision(entry, mixed):
+    card = cards.ModelCard.from_json({"mixed_precision": entry})
+    assert model_store._began_mixed(card) is mixed
 
 
 def test_a_model_of_other_data_is_only_used_by_reuse(small_pair, tmp_path):
