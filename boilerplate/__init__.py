@@ -1,4 +1,8 @@
-"""Package data: names of derivatives, templates and styles of the report, references, models."""
+"""Package data: names of derivatives, report templates and styles, references, and models.
+
+Python code reads the files by `path` and `data_of`. ``--boilerplate-only`` is unrelated: it writes
+the methods text, which is in `bids_sr.report.methods_text`.
+"""
 
 import json
 from functools import cache

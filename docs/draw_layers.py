@@ -3,7 +3,7 @@ docs/figures/layers.svg.
 
 A part stands one row above the highest part that it imports. Parts of the two lowest rows are
 imported nearly everywhere, so that arrows to them are left out, as are those that another way of
-arrows already says.
+arrows already says. Only the core is drawn: folders of `WINGS` have modules of several layers.
 """
 
 from __future__ import annotations
@@ -16,6 +16,16 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 TOPS = ("bids_sr", "workflows", "boilerplate")
 WIDTH, HEIGHT, GAP, ROW = 118, 40, 16, 84
+WINGS = {
+    "combination",
+    "compared_series",
+    "group",
+    "model_commands",
+    "networks",
+    "phantom",
+    "slurm",
+    "structural",
+}
 TEXT = {
     "boilerplate": "names, templates, .bib",
     "config": "settings, TOML, locks",
@@ -26,7 +36,7 @@ TEXT = {
     "notices": "what users are told",
     "spatial": "motion, resampling",
     "metrics": "registry, similarity",
-    "sr": "methods, training",
+    "sr": "methods, models, detail",
     "glm": "design, noise, maps",
     "quality": "images and series",
     "evaluation": "references, verdict",
@@ -36,9 +46,8 @@ TEXT = {
     "figures": "drawings of arrays",
     "preflight": "checks, estimates",
     "retrospective": "downsampled copies",
-    "phantom": "simulated data sets",
-    "group": "tests, maps, page",
-    "slurm": "arrays of participants",
+    "lazy": "names of packages",
+    "statistics": "tests of pairs",
     "pipeline": "steps, calls, graphs",
     "steps": "functions as steps",
     "execution": "MultiProc, SLURM",
@@ -80,7 +89,8 @@ def graph() -> dict[str, set[str]]:
         path
         for top in TOPS
         for path in (ROOT / top).rglob("*.py")
-        if path.parent.name != "bids_sr" or path.stem not in ("__init__", "version")
+        if (path.parent.name != "bids_sr" or path.stem not in ("__init__", "version"))
+        and part_of(path) not in WINGS
     ]
     found: dict[str, set[str]] = {part_of(path): set() for path in files}
     for path in files:

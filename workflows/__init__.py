@@ -1,6 +1,7 @@
 """Workflows: functions that call steps in the order of processing and compute nothing themselves.
 
-`participant.graph_of` builds the graph of all participants, and `run.process_run` defines the
+`participant.make_graph` builds the graph of all participants, and `run.process_run` defines the
 order of processing for one run. Each function takes typed results of earlier functions and returns
-typed results, so that the program and `bids_sr.api` use the same functions.
+typed results, so that the program and `bids_sr.api` use the same functions. The files of wings are
+`combine_runs`, `fuse_slices`, `report_participant`, `compared` and `structural`.
 """

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bids_sr.compared_series import steps as compared_series
+from bids_sr.compared_series import steps
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.pipeline.artifacts import Facts, Mask, Series
@@ -29,12 +29,10 @@ def place_all_compared(plan: RunPlan, fitted: FittedRun) -> dict[str, ComparedSe
     placed: dict[str, ComparedSeries] = {}
     if not plan.bold.compared:
         return placed
-    say(Part.SERIES, compared_series.describe_compared(plan.compared_names))
+    say(Part.SERIES, steps.describe_compared(plan.compared_names))
     for name, run in plan.bold.compared.items():
         with subworkflow(name, high_resolution=True):
-            compared = compared_series.import_compared(
-                run.bold, tr=plan.bold.tr, axis_order=run.axis_order
-            )
+            compared = steps.import_compared(run.bold, tr=plan.bold.tr, axis_order=run.axis_order)
             placed[name] = place_compared(
                 fitted,
                 name,
@@ -73,7 +71,7 @@ def place_compared(
         Ratio of acquired to high-resolution voxel size, per axis.
     """
     registered, hmc_xfms = fitted.registration, fitted.motion.hmc_xfms
-    compared_xfms, compared_facts, compared_signal = compared_series.align_compared(
+    compared_xfms, compared_facts, compared_signal = steps.align_compared(
         compared,
         fitted.bold,
         fitted.motion.boldref,
@@ -88,7 +86,7 @@ def place_compared(
         start_time=start_time,
         input_smoothing=0.0,
     )
-    series, mask = compared_series.place_compared(
+    series, mask = steps.place_compared(
         stc,
         fitted.stc,
         registered.bold_mask_hr,

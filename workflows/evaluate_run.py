@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 
-from bids_sr.compared_series import steps as compared_series
+from bids_sr import compared_series
 from bids_sr.frozen import frozen
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.pipeline.artifacts import Effects, Facts, File, Image, Map, Rows, Verdict

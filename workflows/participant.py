@@ -2,7 +2,7 @@
 
 from bids_sr.bids import Subject
 from bids_sr.bids.fmriprep import SPACES
-from bids_sr.combination.checks import is_only_run
+from bids_sr.combination import is_only_run
 from bids_sr.config import Settings
 from bids_sr.config.levels import reaches
 from bids_sr.pipeline.flow import Flow, say, subworkflow

@@ -1,4 +1,6 @@
-"""Python interface with the conventions of scikit-learn and nilearn; see docs/api.md.
+"""Python interface: `SuperResolver` and `Evaluator`, with the conventions of scikit-learn.
 
-The classes are imported from `bids_sr`, which loads them when they are first used.
+Images and tables are arguments, without a BIDS data set, settings or nipype. The estimators call
+steps and functions of `bids_sr.workflows` in memory and do not compute results themselves. Import
+the classes from `bids_sr`, which loads them when they are first used; see docs/api.md.
 """

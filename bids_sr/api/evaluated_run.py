@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bids_sr import compared_series
 from bids_sr.api.evaluation_inputs import load_activation, load_events
 from bids_sr.api.guide import (
     PLAIN,
@@ -24,7 +25,6 @@ from bids_sr.api.image_inputs import (
 )
 from bids_sr.api.run_basics import RunBasics, to_fitted_run
 from bids_sr.api.run_inputs import RunInputs
-from bids_sr.compared_series import steps as compared_series
 from bids_sr.config.seeds import Seed
 from bids_sr.evaluation.advice import Audience
 from bids_sr.frozen import frozen

@@ -1,36 +1,45 @@
-"""Survey of a BIDS data set: BOLD runs with events, metadata, T1w image and T2*-weighted pair.
+"""Survey of a BIDS data set: files of each participant and run, and problems of these files.
 
-`survey` returns the inputs of the workflows together with all problems that preflight reports.
-pybids is imported only when it is called.
+`survey` returns the inputs of the workflows, such as `BoldRun` and `Subject`, together with all
+problems. Checks of the analysis, such as contrasts, memory and voxel values, are in
+`bids_sr.preflight`. pybids is only imported when `survey` is called.
 """
 
-from bids_sr.bids.collect import survey
-from bids_sr.bids.entities import file_stem, parse_entities
-from bids_sr.bids.findings import Findings, InputError
-from bids_sr.bids.inputs import BoldRun, LowresScan, ModelInput, Pair, Subject, Survey
-from bids_sr.bids.method_options import choose_guide, find_vgg_weights
-from bids_sr.bids.pairs import needs_pair
-from bids_sr.bids.pretrained_models import find_pretrained, input_of_models
-from bids_sr.io.image_header import Header
-from bids_sr.structural.survey import survey_structural
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "BoldRun",
-    "Findings",
-    "Header",
-    "InputError",
-    "LowresScan",
-    "ModelInput",
-    "Pair",
-    "Subject",
-    "Survey",
-    "choose_guide",
-    "file_stem",
-    "find_pretrained",
-    "find_vgg_weights",
-    "input_of_models",
-    "needs_pair",
-    "parse_entities",
-    "survey",
-    "survey_structural",
-]
+from bids_sr.lazy import import_on_use
+
+if TYPE_CHECKING:
+    from bids_sr.bids.collect import survey as survey
+    from bids_sr.bids.entities import file_stem as file_stem, parse_entities as parse_entities
+    from bids_sr.bids.findings import Findings as Findings, InputError as InputError
+    from bids_sr.bids.inputs import (
+        BoldRun as BoldRun,
+        LowresScan as LowresScan,
+        ModelInput as ModelInput,
+        Pair as Pair,
+        Subject as Subject,
+        Survey as Survey,
+    )
+    from bids_sr.bids.method_options import (
+        choose_guide as choose_guide,
+        find_vgg_weights as find_vgg_weights,
+    )
+    from bids_sr.bids.pairs import needs_pair as needs_pair
+    from bids_sr.bids.pretrained_models import (
+        find_pretrained as find_pretrained,
+        input_of_models as input_of_models,
+    )
+else:
+    __getattr__ = import_on_use(
+        __name__,
+        {
+            "collect": ["survey"],
+            "entities": ["file_stem", "parse_entities"],
+            "findings": ["Findings", "InputError"],
+            "inputs": ["BoldRun", "LowresScan", "ModelInput", "Pair", "Subject", "Survey"],
+            "method_options": ["choose_guide", "find_vgg_weights"],
+            "pairs": ["needs_pair"],
+            "pretrained_models": ["find_pretrained", "input_of_models"],
+        },
+    )

@@ -3,57 +3,31 @@
 Only the names of participants and runs are read from ``bids_dir``.
 """
 
-import logging
-import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
 
-from bids_sr.bids import parse_entities
-from bids_sr.bids.label_lists import list_some
 from bids_sr.config import Settings, UsageError
-from bids_sr.config.sections.superres import SuperRes
-from bids_sr.frozen import frozen
-from bids_sr.group.combinable_runs import without_uncombinable
-from bids_sr.group.equal_contrasts import unequal_lines
-from bids_sr.group.input_maps import DerivativeMaps, exclude_contrasts, find_maps
-from bids_sr.group.input_tables import (
-    find_tables,
-    missing_lines,
-    missing_run_lines,
-    mixed_settings_lines,
-)
+from bids_sr.group import find_runs_group
 from bids_sr.io.tables import column
-from bids_sr.notices import read_failed_steps
-from bids_sr.series import BASELINES, MEASURED, RAW
-from bids_sr.sr.method import method_names_without_controls
-from bids_sr.structural.group import level as structural_group
-from bids_sr.structural.group.level import ScansGroup
-from bids_sr.version import __version__
+from bids_sr.structural import find_scans_group, is_scans_group
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_sr.execution.execute import RunOutcome
 
-_LOGGER = logging.getLogger(__name__)
-_READ = ("evaluation.margin", "evaluation.group_permutations", "resources.random_seed")
-"""Settings that affect results of the group level."""
-_RUN_PARTICIPANTS = "run the participant level first (not all participants need to be finished)"
+
+class GroupInputs(Protocol):
+    """Tables of the participants, of functional runs or of structural scans."""
+
+    def plan_text(self) -> str:
+        """Describe the tables that would be combined, and the missing participants."""
+        ...
+
+    def run(self, settings: Settings, say: Callable[[str], None]) -> "RunOutcome":
+        """Write tables, maps and the page of the group; `say` prints a line."""
+        ...
 
 
-@frozen
-class _Group:
-    """Inputs of the group level: metrics tables, maps of runs, and missing participants."""
-
-    tables: "pd.DataFrame"  # as returned by `find_tables`
-    maps: DerivativeMaps
-    participants: tuple[str, ...]  # participants with tables
-    absent: tuple[str, ...]
-
-
-def prepare(settings: Settings) -> _Group | ScansGroup:
+def find_group_inputs(settings: Settings) -> GroupInputs:
     """Find the tables of the group level, of functional runs or of structural scans.
 
     Raises
@@ -62,81 +36,17 @@ def prepare(settings: Settings) -> _Group | ScansGroup:
         If there are no tables, tables of a single participant, or tables of different versions or
         settings.
     """
-    output_dir, bids_dir = settings.paths.output_dir, settings.paths.bids_dir
-    if not bids_dir.is_dir():
+    if not settings.paths.bids_dir.is_dir():
         raise UsageError(
-            f"{bids_dir} is not a directory",
+            f"{settings.paths.bids_dir} is not a directory",
             "the list of participants in the BIDS dataset is needed to identify missing"
             " participants",
             "check the path",
         )
     _refuse_foreign_output(settings)
-    is_selected = _selection_filter(settings)
-    if structural_group.is_structural(settings):
-        return structural_group.prepare(
-            settings, is_selected, _list_expected_participants(settings)
-        )
-    tables = find_tables(output_dir, is_selected)
-    if tables.empty:
-        reason = (
-            "the group level combines the metrics tables that are written at the participant level"
-        )
-        if not (unselected := find_tables(output_dir, lambda _: True)).empty:
-            available = list_some([*dict.fromkeys(unselected["name"])], 5)
-            problem = (
-                f"{output_dir} contains no metrics tables for the requested participants and runs"
-            )
-            raise UsageError(
-                problem,
-                f"metrics tables are available for {available}",
-                "check the participant, session, task and run filters of the command",
-            )
-        raise UsageError(f"{output_dir} contains no metrics tables", reason, _RUN_PARTICIPANTS)
-    if lines := mixed_settings_lines(tables):
-        problem = "\n  ".join(
-            ["metrics from different versions or settings cannot be combined", *lines]
-        )
-        reason = (
-            "; ".join(_differing_settings(set(tables["digest"]), output_dir))
-            or "the values in these tables are not comparable"
-        )
-        fix = (
-            "rerun the participant level for these participants with the same version and"
-            " settings (--force does not override this check)"
-        )
-        raise UsageError(problem, reason, fix)
-    participants = tuple(tables["participant"].unique())
-    expected = _list_expected_participants(settings)
-    missing = missing_lines(expected, tables) + missing_run_lines(
-        _list_expected_runs(bids_dir, is_selected), tables
-    )
-    if not expected:
-        missing.append(
-            (
-                "",
-                f"missing participants cannot be identified because {bids_dir} does not list"
-                " any participants",
-            )
-        )
-    if len(participants) < 2:
-        problem = "\n  ".join(
-            [
-                f"the group level found only one participant ({participants[0]})",
-                *(line for _, line in missing),
-            ]
-        )
-        reason = "group statistics require at least two participants"
-        raise UsageError(problem, reason, "run the participant level for more participants")
-    missing += unequal_lines(tables)
-    unequal = dict(zip(tables["stem"], tables["unequal"], strict=True))
-    maps = exclude_contrasts(output_dir, find_maps(output_dir, is_selected), unequal)
-    maps, uncombined = without_uncombinable(maps)
-    missing += [*uncombined, *maps.outdated]
-    return _Group(
-        tables=tables,
-        maps=maps,
-        participants=participants,
-        absent=tuple(_with_crashes(missing, output_dir)),
+    find_inputs = find_scans_group if is_scans_group(settings) else find_runs_group
+    return find_inputs(
+        settings, _selection_filter(settings), _list_expected_participants(settings)
     )
 
 
@@ -186,170 +96,3 @@ def _list_expected_participants(settings: Settings) -> list[str]:
         names = (name.strip() for name in column(listing, "participant_id"))
         labels |= {f"sub-{name.removeprefix('sub-')}" for name in names if name}
     return sorted(labels)
-
-
-def _list_expected_runs(
-    bids_dir: Path, is_selected: Callable[[Mapping[str, str]], bool]
-) -> list[dict[str, str]]:
-    """Return the requested runs of the data set, as the entities of their series."""
-    paths = (
-        path
-        for folder in ("sub-*/func", "sub-*/ses-*/func")
-        for path in bids_dir.glob(f"{folder}/*_bold.nii*")
-    )
-    return [entities for entities in map(parse_entities, sorted(paths)) if is_selected(entities)]
-
-
-def _differing_settings(digests: Collection[str], output_dir: Path) -> list[str]:
-    """Return the settings that differ between the runs that wrote the tables, as far as logged."""
-    from bids_sr.config.settings import analysis_digest, differing_settings
-
-    settings_by_digest: dict[str, Settings] = {}
-    for path in sorted(output_dir.glob("logs/*/settings.toml")):
-        try:
-            settings = Settings.from_toml(path)
-        except UsageError as error:
-            _LOGGER.info("The settings of an earlier run could not be read: %s", error)
-        else:
-            settings_by_digest.setdefault(analysis_digest(settings), settings)
-    earlier = [settings for digest, settings in settings_by_digest.items() if digest in digests]
-    return [
-        f"{name}: {values}"
-        for later in earlier[1:]
-        for name, values in differing_settings(earlier[0], later).items()
-    ]
-
-
-def _with_crashes(absent: Sequence[tuple[str, str]], output_dir: Path) -> list[str]:
-    """Return the lines about missing participants and runs, with crashed steps if recorded."""
-    steps = [
-        step for run_steps in read_failed_steps(output_dir / "logs").values() for step in run_steps
-    ]
-    lines = []
-    for owner, line in absent:
-        failed = dict.fromkeys(
-            step.what
-            for step in steps
-            if owner and (owner == f"sub-{step.subject}" or f"{step.run}_".startswith(f"{owner}_"))
-        )
-        lines.append(f"{line}; crashed steps: {', '.join(failed)}" if failed else line)
-    return lines
-
-
-def plan_text(prepared: _Group | ScansGroup) -> str:
-    """Describe the tables that would be combined, and the missing participants."""
-    if isinstance(prepared, ScansGroup):
-        return structural_group.plan_text(prepared)
-    lines = [
-        f"Found {len(prepared.tables)} metrics tables for {len(prepared.participants)}"
-        " participants"
-    ]
-    return "\n".join([*lines, *(f"missing: {line}" for line in prepared.absent)])
-
-
-def _maps_not_stored(series: Sequence[str], maps: DerivativeMaps) -> list[str]:
-    """Return notes on series without stored maps, with the storage level that includes them."""
-    stored = {key[1] for run in (*maps.runs, *maps.combined) for key in run.map_keys()}
-    if not stored:
-        return [
-            "Group maps cannot be computed because no t maps and effect maps are stored."
-            " Run the participant level with --activation glm and --level standard or full."
-        ]
-    missing = [name for name in series if name not in stored]
-    text = (
-        f"Group maps cannot be computed for {', '.join(missing)} because the participant level"
-        " stores maps of these series only with --level full."
-    )
-    return [text] if missing else []
-
-
-def _list_unused_settings(settings: Settings) -> list[str]:
-    """Return settings that differ from their defaults but are not used at the group level."""
-    from bids_sr.config.settings import differing_settings
-
-    defaults = Settings(paths=settings.paths, selection=settings.selection)
-    return [name for name in differing_settings(defaults, settings) if name not in _READ]
-
-
-def run_group(
-    settings: Settings, group: _Group | ScansGroup, say: Callable[[str], None]
-) -> "RunOutcome":
-    """Combine, test and map the metrics, and write the group results; `say` prints a line.
-
-    The results are ``group_metrics``, ``group_stats`` and ``group.html``, or for structural scans
-    ``group_scans_*`` and ``group_scans.html``.
-    """
-    if isinstance(group, ScansGroup):
-        return structural_group.run_structural_group(settings, group, say)
-    import multiprocessing
-    from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-
-    from bids_sr.execution.execute import RunOutcome
-    from bids_sr.group.comparisons import primary_method
-    from bids_sr.group.maps import CHUNK, LEAST_PARTICIPANTS, group_maps
-    from bids_sr.group.report import GroupContent, build_group_report
-    from bids_sr.group.tables import write_tables
-    from bids_sr.group.values import TableError
-    from bids_sr.report.index_page import write_index
-
-    output_dir, margin = settings.paths.output_dir, settings.evaluation.margin
-    if unused := _list_unused_settings(settings):
-        say(f"These settings have no effect at the group level: {', '.join(unused)}")
-    for line in group.absent:
-        say(f"missing: {line}")
-    say(
-        f"Combining {len(group.tables)} metrics tables from {len(group.participants)} participants"
-    )
-    # determined in advance: the last of the default methods
-    default = SuperRes().learned[-1]
-    series = (RAW, *BASELINES, *method_names_without_controls(), MEASURED)
-    processes = settings.resources.nprocs or 1
-    pool: Executor = (
-        ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
-        if processes > 1 and len(group.participants) > CHUNK
-        else ThreadPoolExecutor(1)  # executes tasks one after the other
-    )
-    with pool:
-        tables = pool.submit(write_tables, output_dir, group.tables, method=default, margin=margin)
-        maps = group_maps(
-            group.maps,
-            output_dir,
-            series=series,
-            say=say,
-            pool=pool,
-            flips=settings.evaluation.group_permutations,
-            seed=settings.resources.random_seed,
-            threads=processes,
-        )
-        try:
-            combined, comparisons = tables.result()
-        except TableError as error:
-            raise UsageError(
-                str(error),
-                "the table was written by another version of bids-sr",
-                "rerun the participant level for this participant",
-            ) from error
-    present = set(combined.series["series"])
-    has_enough = len(group.participants) >= LEAST_PARTICIPANTS
-    names = [name for name in series if name in present]
-    unstored = _maps_not_stored(names, group.maps) if has_enough else []
-    for line in unstored:
-        say(line)
-    say("Writing the group report")
-    content = GroupContent(
-        tables=group.tables,
-        absent=group.absent,
-        joined=combined,
-        comparisons=comparisons,
-        maps=replace(maps, left_out=(*maps.left_out, *unstored)),
-        method=primary_method(default, combined.methods),
-        margin=margin,
-        about={
-            "bids-sr version": __version__,
-            "Run": settings.run.run_uuid,
-            "Command": " ".join(sys.argv),
-        },
-    )
-    page = build_group_report(output_dir, content)
-    write_index(output_dir)
-    return RunOutcome(reports=(page,))

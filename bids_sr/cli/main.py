@@ -240,22 +240,22 @@ def _group(settings: Settings) -> int:
         )
     )
     say("Checking the metrics tables of the participants")
-    from bids_sr.cli import group_level
+    from bids_sr.cli.group_level import find_group_inputs
     from bids_sr.config.lock import output_lock
     from bids_sr.io.dataset_description import write_ignored
 
     with report_running(say, "Checking the metrics tables of the participants"):
-        prepared = group_level.prepare(settings)
+        inputs = find_group_inputs(settings)
     if settings.run.dry_run:
         say("Plan (dry run: no files are written)")
-        show(group_level.plan_text(prepared))
+        show(inputs.plan_text())
         return DONE
     run, output_dir = settings.run.run_uuid, settings.paths.output_dir
     with output_lock(output_dir, settings.paths.work_dir, participants=None, run_uuid=run):
         _write_settings(settings)
         write_ignored(output_dir)
         with report_running(say, "Group-level analysis"):
-            outcome = group_level.run_group(settings, prepared, say)
+            outcome = inputs.run(settings, say)
     return _conclude(outcome, settings)
 
 

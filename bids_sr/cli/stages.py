@@ -63,18 +63,19 @@ STAGES: Mapping[str, str] = {
     "label_tissues": "files for other software",
     "show_in_space": "files for other software",
     "figures": "figures",
-    "sibling_runs": "combination of runs",
-    "combined_runs": "combination of runs",
-    "fused_slices": "combination of runs",
+    "combination": "combination of runs",
     "store": "storing the outputs",
 }
-"""Step, or the module that contains it → name of its stage, in order of processing."""
+"""Step, or the module or folder that contains it → name of its stage, in order of processing."""
 _START, _START_S = "starting the program and writing the reports", 14.0
 
 
 def find_stage(step: "AnyStep | None") -> str:
     """Return the key of `STAGES` for a step, "" for nodes without a step (None)."""
-    names = () if step is None else (step.__name__, *step.__module__.split(".")[2:])
+    if step is None:
+        return ""
+    folders = step.__module__.split(".")[1:]
+    names = (step.__name__, *(["figures"] if "figures" in folders else folders))
     return next((name for name in names if name in STAGES), "")
 
 

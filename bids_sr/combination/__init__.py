@@ -1,0 +1,34 @@
+"""Combination of the runs of a participant: the maps of all runs, and fused slices.
+
+`checks` decides which runs belong together, `steps` estimates their combined maps with an error,
+and `slice_fusion` estimates thinner slices from runs with displaced slices. The order of steps is
+in `bids_sr.workflows.combination`.
+"""
+
+from typing import TYPE_CHECKING
+
+from bids_sr.lazy import import_on_use
+
+if TYPE_CHECKING:
+    from bids_sr.combination.api import combine_runs as combine_runs
+    from bids_sr.combination.checks import (
+        format_combined_runs as format_combined_runs,
+        group_runs as group_runs,
+        is_only_run as is_only_run,
+        warn_of_left_out as warn_of_left_out,
+    )
+    from bids_sr.combination.overview import ONLY_RUN as ONLY_RUN
+    from bids_sr.combination.run_combination import (
+        RunEstimate as RunEstimate,
+        combine_estimates as combine_estimates,
+    )
+else:
+    __getattr__ = import_on_use(
+        __name__,
+        {
+            "api": ["combine_runs"],
+            "checks": ["format_combined_runs", "group_runs", "is_only_run", "warn_of_left_out"],
+            "overview": ["ONLY_RUN"],
+            "run_combination": ["RunEstimate", "combine_estimates"],
+        },
+    )

@@ -24,7 +24,7 @@ from bids_sr.api.super_resolver import SuperResolver
 from bids_sr.combination.run_combination import (
     CombinationError,
     RunEstimate,
-    combine_runs as combine_estimates,
+    combine_estimates,
     correlate_error,
     precision_weights,
     widen_error,

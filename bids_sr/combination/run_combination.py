@@ -217,7 +217,7 @@ def weigh_runs(runs: Sequence[RunEstimate]) -> list[float]:
     return [value / sum(inverse) for value in inverse]
 
 
-def combine_runs(
+def combine_estimates(
     runs: Sequence[RunEstimate],
     weights: Sequence[float | Array] | None = None,
     *,

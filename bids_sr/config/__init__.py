@@ -1,6 +1,8 @@
-"""Settings of a call, and the exception for invalid settings.
+"""Settings of a call: options, presets, storage levels and resources of the machine.
 
-The package only imports the standard library.
+Options of ``bids-sr`` are the fields of the classes in `sections`. The other modules read, check
+and store values; options of other programs are declared beside these programs. No library beyond
+the standard library is imported, so that ``--help`` is quick.
 """
 
 from bids_sr.config.sections.paths import Paths

@@ -1,0 +1,7 @@
+"""Accuracy of super-resolved series: agreement with references, quality flags and the verdict.
+
+Effects and maps are compared with measured runs, known activation, the other half of the run, or
+the acquired run at half the resolution, and the result is put into words. Similarity of two images
+is in `bids_sr.metrics.similarity`, quality of images in `bids_sr.quality`, and the verdict on
+series of other programs in `bids_sr.compared_series`.
+"""

@@ -16,7 +16,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import DiskFullError
 from bids_sr.notices import Notice, record
 from bids_sr.pipeline.store import store
-from bids_sr.slurm.plugin import ResilientSLURM
+from bids_sr.slurm import ResilientSLURM
 
 if TYPE_CHECKING:
     from nipype.pipeline import engine as pe

@@ -14,7 +14,7 @@ from typing import cast
 
 import numpy as np
 
-from bids_sr.combination.run_combination import RunEstimate, combine_runs
+from bids_sr.combination import RunEstimate, combine_estimates
 from bids_sr.frozen import frozen
 from bids_sr.group.input_maps import MapKey, ParticipantMaps, RunMaps, sort_runs
 from bids_sr.io.arrays import Array
@@ -236,7 +236,7 @@ def _combine_effects(effects: Sequence[Array]) -> Array:
     # so that all variances can be set to 1.
     ones = np.ones_like(effects[0])
     runs = [RunEstimate(effect=effect, variance=ones, dof=1.0) for effect in effects]
-    return combine_runs(runs, shared=1.0).effect
+    return combine_estimates(runs, shared=1.0).effect
 
 
 @dataclass(slots=True)

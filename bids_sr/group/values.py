@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bids_sr.boilerplate import data_of
-from bids_sr.compared_series.verdict import COMPARED
+from bids_sr.compared_series import COMPARED
 from bids_sr.evaluation.evidence import APPLIED, derives_from
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Float

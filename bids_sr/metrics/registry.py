@@ -2,7 +2,8 @@
 
 To add a statistic, write an entry in ``boilerplate/statistics.json``, and add its values as
 `bids_sr.metrics.rows.MetricRow` in the function that computes it. Sidecars, group statistics and
-tables of the report then include it.
+tables of structural scans then include it. Tables of a BOLD run list their statistics in
+`bids_sr.report.metric_tables`.
 """
 
 from __future__ import annotations

@@ -25,9 +25,7 @@ from bids_sr.model_commands.evaluate import find_participant
 from bids_sr.model_commands.method_scores import ScoreRow
 from bids_sr.model_commands.options import ChannelOptions, CompareOptions
 from bids_sr.model_commands.score_tables import SCORES, cell_text
-from bids_sr.networks.data.contrast_channels import contrast_image
-from bids_sr.networks.data.images import TrainingImage
-from bids_sr.networks.inference.apply_to_contrasts import super_resolve_contrasts
+from bids_sr.networks import TrainingImage, contrast_image, super_resolve_contrasts
 from bids_sr.quality.attention_unet_metrics import nmse_voxel
 from bids_sr.quality.effective_resolution import effective_resolution
 from bids_sr.sr.method import Method, method_names_without_controls

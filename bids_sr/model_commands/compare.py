@@ -45,9 +45,14 @@ from bids_sr.model_commands.score_tables import (
 )
 from bids_sr.model_commands.train import make_request, with_suitable_augmentation
 from bids_sr.model_commands.training_images import read_images
-from bids_sr.networks.data.images import TrainingImage, TrainingImages, check_images, checksums
-from bids_sr.networks.inference.apply_to_contrasts import SAME_GRID
-from bids_sr.networks.training.trainer import train_network
+from bids_sr.networks import (
+    SAME_GRID,
+    TrainingImage,
+    TrainingImages,
+    check_images,
+    checksums,
+    train_network,
+)
 from bids_sr.sr.method import method_names_without_controls
 from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.model import load_model, save_model

@@ -116,7 +116,7 @@ def _run(argv: Sequence[str]) -> int:
         train as models_train,
     )
     from bids_sr.model_commands.model_files import REFUSALS
-    from bids_sr.networks.training.phase import OutOfDeviceMemory, TrainingDiverged
+    from bids_sr.networks import OutOfDeviceMemory, TrainingDiverged
 
     try:
         match options:

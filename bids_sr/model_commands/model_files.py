@@ -10,7 +10,7 @@ from bids_sr.config import UsageError, machine, suggest_name
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import ImageError, SeriesReader
 from bids_sr.model_commands.options import MachineOptions
-from bids_sr.networks.data.images import TrainingDataError
+from bids_sr.networks import TrainingDataError
 from bids_sr.spatial.masks import MaskError
 from bids_sr.spatial.transforms import TransformError
 from bids_sr.sr.inference.upsampler_inputs import InferenceError

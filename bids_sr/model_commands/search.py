@@ -36,16 +36,19 @@ from bids_sr.model_commands.random_search import (
 )
 from bids_sr.model_commands.train import make_request, with_suitable_augmentation
 from bids_sr.model_commands.training_images import read_images_of_files
-from bids_sr.networks.data.examples import Examples
-from bids_sr.networks.data.images import TrainingImage, TrainingImages, check_images, checksums
-from bids_sr.networks.data.validation import validation_windows
-from bids_sr.networks.inference.apply_to_contrasts import SAME_GRID
-from bids_sr.networks.training.phase import (
+from bids_sr.networks import (
+    SAME_GRID,
+    Examples,
     OutOfDeviceMemory,
     TrainingDiverged,
+    TrainingImage,
+    TrainingImages,
+    check_images,
+    checksums,
     compare_with_interpolations,
+    train_network,
+    validation_windows,
 )
-from bids_sr.networks.training.trainer import train_network
 from bids_sr.sr.method import get_method, get_recipe, recipe_name
 from bids_sr.sr.models.card import ModelCard, mapping_entry
 from bids_sr.sr.models.model import TrainedModel

@@ -16,10 +16,7 @@ from bids_sr.io.grids import Factor
 from bids_sr.model_commands import model_files, output_files
 from bids_sr.model_commands.options import TrainOptions
 from bids_sr.model_commands.training_images import read_images
-from bids_sr.networks.data.images import TrainingImages
-from bids_sr.networks.missing_features import missing_features_notice
-from bids_sr.networks.training.card_entries import steps_at_stop
-from bids_sr.networks.training.trainer import train_network
+from bids_sr.networks import TrainingImages, missing_features_notice, steps_at_stop, train_network
 from bids_sr.sr.method import Method, get_method, get_recipe, recipe_name
 from bids_sr.sr.models.card import read_card
 from bids_sr.sr.models.model import LoadedModel, save_model

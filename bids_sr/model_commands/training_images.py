@@ -13,7 +13,7 @@ from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.model_commands import image_files as files, output_files
 from bids_sr.model_commands.options import TrainOptions
-from bids_sr.networks.data.images import TrainingImage, TrainingImages, check_images
+from bids_sr.networks import TrainingImage, TrainingImages, check_images
 from bids_sr.sr.models.request import TrainingRequest
 
 

@@ -1,7 +1,8 @@
 """``bids-sr-models vgg19``: install the VGG-19 weights that ``--recipe paper`` requires.
 
 The source is a file from torchvision: a given file, the copy in the cache of torch, or a download.
-This is the only module that opens a network connection, and only for ``--download``.
+A network connection is opened only for ``--download``. The only other download of bids_sr is a
+missing template of ``--output-spaces`` (`bids_sr.preflight.output_spaces`).
 """
 
 import http.client
@@ -99,7 +100,7 @@ def _is_kept(target: Path) -> bool:
     """Return whether usable weights are already stored."""
     if not target.is_file():
         return False
-    from bids_sr.networks.vgg19 import load_vgg19
+    from bids_sr.networks import load_vgg19
 
     try:
         load_vgg19(target)
@@ -142,7 +143,7 @@ def _keep(source: Path, target: Path, digits: str, address: str = "") -> None:
 
     `address` is the origin of a downloaded `source`, and "" for a file of the user.
     """
-    from bids_sr.networks.vgg19 import ChecksumError, convert_vgg19
+    from bids_sr.networks import ChecksumError, convert_vgg19
 
     name = address or str(source)
     if source.suffix == ".safetensors":

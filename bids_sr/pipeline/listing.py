@@ -136,7 +136,8 @@ def _line(graph: Graph, node: Node, depth: int) -> _ListingLine:
         for name in node.step.outputs
     )
     inputs = (f"{name} ({_who(node, wire)})" for name, wire in graph.wires[node].items())
-    module_path = node.step.__module__.partition(".steps.")[2].replace(".", "/")
+    folders = node.step.__module__.split(".")[1:]
+    module_path = "/".join(folders).removeprefix("steps/") if "steps" in folders else ""
     return _ListingLine(
         depth,
         node.name,

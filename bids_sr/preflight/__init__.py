@@ -1,37 +1,39 @@
-"""Preflight: all foreseeable problems are reported together before anything is written.
+"""Checks of a call before its processing: design, options, models, memory and voxel values.
 
-`check` reads headers, sidecars and tables. `check_machine` checks memory and device of the machine
-that processes the data, which need not be the machine that submits jobs. `check_data` reads the
-voxels at the start of a participant's processing.
+`check` reads headers, sidecars and tables, returns the plan of the call with all problems that
+were found, and writes nothing but missing templates. `check_machine` checks memory and device of
+the machine that processes the data. `check_data` reads voxels once processing starts; files of the
+data set are located and checked in `bids_sr.bids`.
 """
 
-from bids_sr.preflight.checks import check, exclude_runs
-from bids_sr.preflight.estimates import check_machine
-from bids_sr.preflight.exclusions import describe_skipped_runs
-from bids_sr.preflight.plan import Estimate, Plan, StageCost
-from bids_sr.preflight.plan_text import (
-    choice_lines,
-    cost_text,
-    dry_run_text,
-    format_problems,
-    notes,
-)
-from bids_sr.preflight.unfit_references import drop_unfit_references
-from bids_sr.preflight.voxel_checks import check_data
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Estimate",
-    "Plan",
-    "StageCost",
-    "check",
-    "check_data",
-    "check_machine",
-    "choice_lines",
-    "cost_text",
-    "describe_skipped_runs",
-    "drop_unfit_references",
-    "dry_run_text",
-    "exclude_runs",
-    "format_problems",
-    "notes",
-]
+from bids_sr.lazy import import_on_use
+
+if TYPE_CHECKING:
+    from bids_sr.preflight.checks import check as check, exclude_runs as exclude_runs
+    from bids_sr.preflight.estimates import check_machine as check_machine
+    from bids_sr.preflight.exclusions import describe_skipped_runs as describe_skipped_runs
+    from bids_sr.preflight.plan import Estimate as Estimate, Plan as Plan, StageCost as StageCost
+    from bids_sr.preflight.plan_text import (
+        choice_lines as choice_lines,
+        cost_text as cost_text,
+        dry_run_text as dry_run_text,
+        format_problems as format_problems,
+        notes as notes,
+    )
+    from bids_sr.preflight.unfit_references import drop_unfit_references as drop_unfit_references
+    from bids_sr.preflight.voxel_checks import check_data as check_data
+else:
+    __getattr__ = import_on_use(
+        __name__,
+        {
+            "checks": ["check", "exclude_runs"],
+            "estimates": ["check_machine"],
+            "exclusions": ["describe_skipped_runs"],
+            "plan": ["Estimate", "Plan", "StageCost"],
+            "plan_text": ["choice_lines", "cost_text", "dry_run_text", "format_problems", "notes"],
+            "unfit_references": ["drop_unfit_references"],
+            "voxel_checks": ["check_data"],
+        },
+    )

@@ -9,23 +9,22 @@ import numpy as np
 
 from bids_sr.bids import (
     Findings,
-    Header,
     Subject,
     Survey,
     find_pretrained,
     input_of_models,
     parse_entities,
     survey,
-    survey_structural,
 )
 from bids_sr.bids.method_options import series_of_run
 from bids_sr.bids.retrospective_plan import as_downsampled, tell_retrospective
 from bids_sr.bids.similar_names import describe_similar
-from bids_sr.combination.checks import warn_of_left_out
-from bids_sr.compared_series.checks import with_compared
+from bids_sr.combination import warn_of_left_out
+from bids_sr.compared_series import with_compared
 from bids_sr.config import Settings, machine
 from bids_sr.config.seeds import COMPONENTS, choose_seeds, seed_names
 from bids_sr.glm.contrasts import Contrast
+from bids_sr.io.image_header import Header
 from bids_sr.notices import Notice
 from bids_sr.preflight import (
     confound_checks,
@@ -52,10 +51,11 @@ from bids_sr.preflight.plan import Estimate, Plan
 from bids_sr.preflight.reference_checks import tell_unused_reference
 from bids_sr.preflight.validator import validate
 from bids_sr.series import series_names
-from bids_sr.structural.checks import (
+from bids_sr.structural import (
     check_lesion_references,
     check_lesion_template,
     check_tools,
+    survey_structural,
 )
 
 
@@ -383,8 +383,7 @@ def _check_model(
     The model card is compared with the contrasts and with `header`, the high-resolution scan that
     defines the grid.
     """
-    from bids_sr.networks.data.contrast_channels import joined_contrasts
-    from bids_sr.networks.inference.apply_to_contrasts import SAME_GRID
+    from bids_sr.networks import SAME_GRID, joined_contrasts
     from bids_sr.sr.models.card import ModelError, read_card
 
     contrasts = [pair.contrast for pair in subject.structural]
@@ -418,8 +417,7 @@ def _check_model_of_lowres(
     Grid and contrasts are taken from the first model, so only alignment, intensities and further
     models can differ.
     """
-    from bids_sr.networks.data.contrast_channels import joined_contrasts
-    from bids_sr.networks.inference.apply_to_contrasts import SAME_GRID
+    from bids_sr.networks import SAME_GRID, joined_contrasts
 
     model_input = input_of_models(settings.superres)
     assert model_input is not None, (

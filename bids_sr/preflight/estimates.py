@@ -13,7 +13,7 @@ import numpy as np
 
 from bids_sr.bids import BoldRun, Findings, Pair, Subject, input_of_models
 from bids_sr.bids.headers import read_header
-from bids_sr.combination.checks import group_runs
+from bids_sr.combination import group_runs
 from bids_sr.config import Settings, machine
 from bids_sr.config.levels import StoredMaps, reaches, series_level
 from bids_sr.config.memory import BASE_GB, WORKER_GB, Sizes, held_of_calibrated, workers_that_fit

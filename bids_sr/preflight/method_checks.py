@@ -14,7 +14,7 @@ from bids_sr.config import Settings, SuperRes
 from bids_sr.config.vgg19_weights import VGG19_COMMAND
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
-from bids_sr.networks.missing_features import missing_features_notice
+from bids_sr.networks import missing_features_notice
 from bids_sr.notices import UsageError
 from bids_sr.sr.method import get_method, get_recipe, recipe_name
 from bids_sr.sr.models.card import ModelError, read_card

@@ -16,7 +16,7 @@ from bids_sr.bids.retrospective_plan import (
     retrospective_factor,
     runs_that_make_pairs,
 )
-from bids_sr.combination.checks import format_combined_runs
+from bids_sr.combination import format_combined_runs
 from bids_sr.config import Settings
 from bids_sr.notices import Notice
 from bids_sr.preflight.exclusions import describe_skipped_runs

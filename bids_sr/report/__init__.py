@@ -1,0 +1,7 @@
+"""Pages of the report: HTML of participants and runs, tables, verdict, and the methods text.
+
+Templates, styles and scripts are in `bids_sr.boilerplate`, drawings in `bids_sr.figures`, and the
+declarations of figures in `bids_sr.steps.figures`. Group pages are in `bids_sr.group` and
+`bids_sr.structural.group`. Sentences of the methods text are beside the steps that they describe;
+`methods_text` puts them in order, with their references.
+"""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from bids_sr.combination.overview import ONLY_RUN
+from bids_sr.combination import ONLY_RUN
 from bids_sr.evaluation import motion_text, series_text, words
 from bids_sr.evaluation.detail_support import COVERAGE, ContrastSupport, judge_detail
 from bids_sr.evaluation.evidence import (

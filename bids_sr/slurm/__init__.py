@@ -1,5 +1,20 @@
-"""Participants as tasks of SLURM arrays: requests, scripts and states.
+"""SLURM: participants as tasks of job arrays, and steps as jobs.
 
 SLURM's accounting is not required. Each task writes a status file, the group job saves the output
-of `squeue` at the end of the array, and messages of SLURM are in the logs.
+of `squeue` at the end of the array, and messages of SLURM are in the logs. `cli` is the program
+``bids-sr-slurm``, and `plugin` runs the steps of one call as jobs (``--use-plugin``).
 """
+
+from typing import TYPE_CHECKING
+
+from bids_sr.lazy import import_on_use
+
+if TYPE_CHECKING:
+    from bids_sr.slurm.plugin import ResilientSLURM as ResilientSLURM
+else:
+    __getattr__ = import_on_use(
+        __name__,
+        {
+            "plugin": ["ResilientSLURM"],
+        },
+    )

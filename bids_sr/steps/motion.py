@@ -33,8 +33,10 @@ def estimate_motion(
 
     Parameters
     ----------
-    bold, boldref : Series
-        Acquired series (uncompressed), and boldref on its grid.
+    bold : Series
+        Acquired series (uncompressed).
+    boldref : Image
+        Boldref on the grid of the series (3D).
     head_mask : Mask
         Brain, segmented without a T1w image (3D, boolean).
 

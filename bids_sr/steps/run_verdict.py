@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from bids_sr.compared_series.verdict import decide_compared_verdict
+from bids_sr.compared_series import decide_compared_verdict
 from bids_sr.evaluation.acquired_activation import (
     KeptActivation,
     active_voxels,

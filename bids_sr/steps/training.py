@@ -15,17 +15,15 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.word_lists import enumerate_words
-from bids_sr.networks.data.images import (
+from bids_sr.networks import (
     N_VOLUMES,
     TrainingImage,
     TrainingImages,
-    pair_image,
-    volumes_of_run,
-)
-from bids_sr.networks.training_text import (
     data_text,
     images_text,
+    pair_image,
     training_sentences,
+    volumes_of_run,
     write_planned_sentences,
 )
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Series, Table, Transforms

@@ -28,7 +28,7 @@ from nibabel.affines import apply_affine
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
-from bids_sr.networks.data.contrast_channels import unit_range
+from bids_sr.networks import unit_range
 from bids_sr.registration.ants import Stage, read_linear, register
 from bids_sr.registration.bias_field import unbiased
 from bids_sr.registration.brain import brain_from_head, downsample

@@ -16,7 +16,7 @@ assert [(term.kind, term.build.__name__, term.weight) for term in terms] == [
     ("content", "MSE", 1.0),
     ("content", "SlopeError", 0.1),
 ]
-slope = terms[1].build()
+content, slope = (term.build() for term in terms)
 target = torch.zeros(2, 1, 4, 3, 2)
 ramp = target + torch.tensor([0.0, 1.0, 2.0, 6.0])[:, None, None]
 weight = torch.ones_like(target)
@@ -24,6 +24,7 @@ assert slope(ramp, target, weight) == 2.0  # of slopes 1, 1 and 4
 weight[:, :, 3] = 0
 assert slope(ramp, target, weight) == 1.0
 assert slope(ramp + 5, ramp, weight) == 0.0
+assert content(ramp + 5, ramp, weight) == 25.0
 """
 TRAINING = """
 import json

@@ -1,5 +1,5 @@
 """A new method is one file, as described in docs/extending.md: it is offered, planned, estimated
-and gets its negative controls.
+and trained, and gets its negative controls.
 """
 
 import os
@@ -78,6 +78,19 @@ card = {"method": "new-net", "recipe": "fast", "factor": [2, 2, 1],
 network = get_method("new-net").recipes["fast"].build_generator(1, (2.0, 2.0, 1.0))
 saved = save_model(folder / "model", network.state_dict(), card)[0]
 assert load_model(saved).card.method == "new-net"
+
+import nibabel as nib
+from sandbox import AFFINE, SHAPE, head
+
+from bids_sr.model_commands.main import main
+
+[term] = get_method("new-net").recipes["fast"].losses
+assert type(term.build()).__name__ == "MSE", term
+nib.save(nib.Nifti1Image(head(SHAPE), AFFINE), folder / "a_T1w.nii.gz")
+image, name = str(folder / "a_T1w.nii.gz"), str(folder / "trained")
+assert main(["train", "new-net", name, "--fine", image, "--max-minutes", "1"]) == 0
+assert load_model(folder / "trained.safetensors").card.method == "new-net"
+assert main(["list"]) == 0
 """
 
 
@@ -96,3 +109,4 @@ def test_a_method_is_one_file(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
     )
     assert done.returncode == 0, done.stderr
+    assert "new-net" in done.stdout

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("workflows", "steps", "api")
+FOLDERS = ("workflows", "steps", "api", "combination", "compared_series", "structural")
 LOOKED_UP = {"find", "gather", "give", "setting", "lookup"}
 """Methods that would take the name of an artifact or a setting."""
 

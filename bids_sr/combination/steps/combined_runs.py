@@ -15,7 +15,7 @@ from bids_sr.combination.interpolated_variance import (
 from bids_sr.combination.run_combination import (
     CombinedEstimate,
     RunEstimate,
-    combine_runs,
+    combine_estimates,
     correlate_error,
     weigh_runs,
     widen_error,
@@ -511,7 +511,7 @@ def combine_maps(
         widening = widen_error(width, n_runs=len(maps))
         estimates = [_estimate(run_maps) for run_maps in maps.values()]
         run_weights = weigh_runs(estimates) if weights == "precision" else [1.0] * len(maps)
-        estimate = combine_runs(estimates, run_weights, shared=rho, widening=widening)
+        estimate = combine_estimates(estimates, run_weights, shared=rho, widening=widening)
         if not estimate.mask.any():
             # smoothing and contrasts have the same brain, and all series do
             if series_name == RAW:

@@ -1,0 +1,4 @@
+"""Program ``bids-sr-slurm``: options, checks and submission of job arrays, and the state of jobs.
+
+The functions that it calls are one folder up, in `bids_sr.slurm`.
+"""

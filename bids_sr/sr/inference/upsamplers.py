@@ -46,7 +46,7 @@ def make_upsampler(
                 f"the method {method.name} requires a whole run and cannot be applied to "
                 "single volumes"
             )
-        from bids_sr.networks.inference.network_upsampler import network_upsampler
+        from bids_sr.networks import network_upsampler
 
         return network_upsampler(model, acquired)
     if name == "raw":

@@ -20,10 +20,12 @@ of .07 instead of total variation, and a constant learning rate. They can be set
 blocks=12 tv=0 squared_tv=.07 plateau_patience=1000``.
 
 `fast` is ours: each term is a mean over the voxels of its own grid (`TotalVariation`), the network
-has four dense layers of eight channels and is trained on 16 whole slices for 400 steps, zero
-filling replaces trilinear interpolation, and B crops k-space, as a scanner does. A wrong B costs
-more than the network gains (benchmarks/results/tv_images.md). The crop requires whole slices: on
-smaller patches, it is a different operator, and the network would learn edge effects.
+has four dense layers of eight channels and is trained for 400 steps, each on a window of up to 128
+x 128 x 16 high-resolution voxels; zero filling replaces trilinear interpolation, and B crops
+k-space, as a scanner does. A wrong B costs more than the network gains
+(benchmarks/results/tv_images.md). The crop is exact only for whole slices: on smaller windows, it
+is a different operator, and the network could learn edge effects. Slices with a side of more than
+128 voxels are cut nevertheless, which limits the cost of a step.
 """
 
 from dataclasses import replace

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bids_sr.io.grids import Shape
 from bids_sr.metrics.number_text import number
-from bids_sr.networks.training.card_entries import card_entries
+from bids_sr.networks import card_entries
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.matrices import ResolutionError
 from bids_sr.sr.method import Method

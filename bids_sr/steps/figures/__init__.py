@@ -1,4 +1,8 @@
-"""Figures of the report, one function each; see `bids_sr.pipeline.step`."""
+"""Figures of the report, one function each; see `bids_sr.pipeline.figure`.
+
+A function declares name, section, title and caption of its figures. Longer drawings are in
+`bids_sr.figures`; figures of wings are in their wings.
+"""
 
 from importlib import import_module
 from pkgutil import iter_modules

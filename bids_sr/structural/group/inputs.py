@@ -9,7 +9,7 @@ from types import MappingProxyType
 import pandas as pd
 
 from bids_sr.bids.entities import parse_entities
-from bids_sr.group.values import TableError
+from bids_sr.group import TableError
 from bids_sr.metrics.rows import COLUMNS, MISSING, read_frame
 
 ALL_PROTOCOLS = "all"

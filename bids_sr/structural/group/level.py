@@ -6,7 +6,7 @@ of the low-resolution scans.
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,7 @@ from bids_sr.bids.inheritance import sidecars_on_disk
 from bids_sr.bids.session_times import months_of_sessions
 from bids_sr.config import Settings, UsageError, suggest_name
 from bids_sr.frozen import frozen
-from bids_sr.group.input_tables import find_tables, mixed_settings_lines
-from bids_sr.group.values import TableError
+from bids_sr.group import TableError, find_tables, mixed_settings_lines
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.metrics.rows import MISSING
 from bids_sr.structural.group.inputs import find_scan_tables, read_values
@@ -54,8 +53,81 @@ class ScansGroup:
     months: Mapping[tuple[str, str], float]
     absent: tuple[str, ...]
 
+    def plan_text(self) -> str:
+        """Describe the tables that would be combined, and the missing participants."""
+        n_participants = self.tables["participant"].nunique()
+        lines = [
+            f"Found {len(self.tables)} metrics tables of structural scans for {n_participants}"
+            " participants"
+        ]
+        if self.protocols:
+            counts = {
+                name: sum(protocol == name for protocol in self.protocols.values())
+                for name in sorted(set(self.protocols.values()))
+            }
+            lines.append(
+                "protocols: "
+                + ", ".join(f"{name} ({count} tables)" for name, count in counts.items())
+            )
+        if self.months:
+            times = sorted({round(month) for month in self.months.values()})
+            lines.append(f"Months since the first session: {', '.join(map(str, times))}")
+        return "\n".join([*lines, *(f"missing: {line}" for line in self.absent)])
 
-def is_structural(settings: Settings) -> bool:
+    def run(self, settings: Settings, say: Callable[[str], None]) -> "RunOutcome":
+        """Combine the metrics of structural scans, and write tables and report.
+
+        `say` prints a line. The results are ``group_scans_*.tsv`` with their JSON files, and
+        ``group_scans.html``.
+        """
+        from bids_sr.config.settings import differing_settings
+        from bids_sr.execution.execute import RunOutcome
+        from bids_sr.report.index_page import write_index
+        from bids_sr.structural.group.report import (
+            ScansContent,
+            build_structural_report,
+            write_structural_tables,
+        )
+
+        defaults = Settings(paths=settings.paths, selection=settings.selection)
+        if unused := [
+            name for name in differing_settings(defaults, settings) if name not in _READ
+        ]:
+            say(f"These settings have no effect at the group level: {', '.join(unused)}")
+        for line in self.absent:
+            say(f"missing: {line}")
+        n_participants = self.tables["participant"].nunique()
+        say(
+            f"Combining {len(self.tables)} metrics tables of structural scans from"
+            f" {n_participants} participants"
+        )
+        try:
+            tables = compute_tables(read_values(self.tables, self.protocols, self.months))
+        except TableError as error:
+            raise UsageError(
+                str(error),
+                "the table was written by another version of bids-sr",
+                "rerun the participant level for this participant",
+            ) from error
+        output_dir = settings.paths.output_dir
+        write_structural_tables(output_dir, tables)
+        say("Writing the group report")
+        content = ScansContent(
+            tables=tables,
+            protocol=settings.evaluation.protocol or "",
+            absent=self.absent,
+            about={
+                "bids-sr version": __version__,
+                "Run": settings.run.run_uuid,
+                "Command": " ".join(sys.argv),
+            },
+        )
+        page = build_structural_report(output_dir, content)
+        write_index(output_dir)
+        return RunOutcome(reports=(page,))
+
+
+def is_scans_group(settings: Settings) -> bool:
     """Return whether a call of the group level concerns structural scans.
 
     This is the case with ``--sr-target anat``, or if the output directory has tables of structural
@@ -67,10 +139,10 @@ def is_structural(settings: Settings) -> bool:
     return find_tables(output_dir).empty and not find_scan_tables(output_dir).empty
 
 
-def prepare(
+def find_scans_group(
     settings: Settings,
     is_selected: Callable[[Mapping[str, str]], bool],
-    expected: list[str],
+    expected: Sequence[str],
 ) -> ScansGroup:
     """Find the tables and the protocols.
 
@@ -80,7 +152,7 @@ def prepare(
         Settings of the call.
     is_selected : Callable[[Mapping[str, str]], bool]
         Returns whether a table was requested, given its entities (pybids names).
-    expected : list[str]
+    expected : Sequence[str]
         Participants (``sub-…``) of the data set or of the call.
 
     Raises
@@ -191,76 +263,3 @@ def _scan_sidecar(table: Path, bids_dir: Path) -> dict[str, object]:
         if metadata:
             break
     return metadata
-
-
-def plan_text(group: ScansGroup) -> str:
-    """Return the number of tables that would be combined, and the missing participants."""
-    n_participants = group.tables["participant"].nunique()
-    lines = [
-        f"Found {len(group.tables)} metrics tables of structural scans for {n_participants}"
-        " participants"
-    ]
-    if group.protocols:
-        counts = {
-            name: sum(protocol == name for protocol in group.protocols.values())
-            for name in sorted(set(group.protocols.values()))
-        }
-        lines.append(
-            "protocols: " + ", ".join(f"{name} ({count} tables)" for name, count in counts.items())
-        )
-    if group.months:
-        times = sorted({round(month) for month in group.months.values()})
-        lines.append(f"Months since the first session: {', '.join(map(str, times))}")
-    return "\n".join([*lines, *(f"missing: {line}" for line in group.absent)])
-
-
-def run_structural_group(
-    settings: Settings, group: ScansGroup, say: Callable[[str], None]
-) -> "RunOutcome":
-    """Combine the metrics of structural scans, and write tables and report; `say` prints a line.
-
-    The results are ``group_scans_*.tsv`` with their JSON files, and ``group_scans.html``.
-    """
-    from bids_sr.config.settings import differing_settings
-    from bids_sr.execution.execute import RunOutcome
-    from bids_sr.report.index_page import write_index
-    from bids_sr.structural.group.report import (
-        ScansContent,
-        build_structural_report,
-        write_structural_tables,
-    )
-
-    defaults = Settings(paths=settings.paths, selection=settings.selection)
-    if unused := [name for name in differing_settings(defaults, settings) if name not in _READ]:
-        say(f"These settings have no effect at the group level: {', '.join(unused)}")
-    for line in group.absent:
-        say(f"missing: {line}")
-    n_participants = group.tables["participant"].nunique()
-    say(
-        f"Combining {len(group.tables)} metrics tables of structural scans from {n_participants}"
-        " participants"
-    )
-    try:
-        tables = compute_tables(read_values(group.tables, group.protocols, group.months))
-    except TableError as error:
-        raise UsageError(
-            str(error),
-            "the table was written by another version of bids-sr",
-            "rerun the participant level for this participant",
-        ) from error
-    output_dir = settings.paths.output_dir
-    write_structural_tables(output_dir, tables)
-    say("Writing the group report")
-    content = ScansContent(
-        tables=tables,
-        protocol=settings.evaluation.protocol or "",
-        absent=group.absent,
-        about={
-            "bids-sr version": __version__,
-            "Run": settings.run.run_uuid,
-            "Command": " ".join(sys.argv),
-        },
-    )
-    page = build_structural_report(output_dir, content)
-    write_index(output_dir)
-    return RunOutcome(reports=(page,))

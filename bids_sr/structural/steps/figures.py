@@ -341,7 +341,7 @@ def explain_scans(
         Measured high-resolution scans; None if there are none.
     """
     from bids_sr.figures.training import training_figure
-    from bids_sr.networks.inference.apply_to_contrasts import explain_slice
+    from bids_sr.networks import explain_slice
     from bids_sr.report.facts import card_html
     from bids_sr.sr.models.model import load_model
     from bids_sr.structural.figures import explanation_figure

@@ -137,7 +137,7 @@ def select_untrained_slices(
 
     Slices are counted from 0 along the third axis.
     """
-    from bids_sr.networks.data.contrast_channels import contrast_image
+    from bids_sr.networks import contrast_image
     from bids_sr.structural.held_out import list_held_out_slices
 
     image = contrast_image(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.io.volume import Volume
-from bids_sr.networks.training_text import images_text
+from bids_sr.networks import images_text
 from bids_sr.pipeline.artifacts import File, Map, Mask
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.sr.device import Device, choose_device
@@ -97,8 +97,8 @@ def train_on_scans(
     suffixes : tuple[str, ...]
         Contrasts of the participant; the heads have the same contrasts.
     """
-    from bids_sr.networks.data.contrast_channels import contrast_image, joined_contrasts
-    from bids_sr.networks.inference.apply_to_contrasts import SAME_GRID
+    from bids_sr.networks import contrast_image, joined_contrasts
+    from bids_sr.networks import SAME_GRID
 
     heads_fine, heads_coarse, heads_masks = heads_fine or [], heads_coarse or [], heads_masks or {}
     count = len(heads_fine) // max(1, len(heads_masks))
@@ -142,7 +142,7 @@ def super_resolve_scans(
     scan_mask : Mask
         Brain on the grid of the scans (3D, boolean).
     """
-    from bids_sr.networks.inference.apply_to_contrasts import super_resolve_contrasts
+    from bids_sr.networks import super_resolve_contrasts
     from bids_sr.sr.models.model import load_model
 
     images = super_resolve_contrasts(

@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
 
 import _combined_runs as combined
 
-from bids_sr.combination.run_combination import RunEstimate, combine_runs
+from bids_sr.combination.run_combination import RunEstimate, combine_estimates
 
 VOXELS, BLOCKS, RHO = 20_000, 8, 0.75
 HALVES = np.array([[1.0, 0.0] * (BLOCKS // 2), [0.0, 1.0] * (BLOCKS // 2)]) / (BLOCKS / 2)
@@ -94,7 +94,7 @@ def test_intervals_have_nominal_coverage_only_with_the_right_correlation(
     region = np.ones(VOXELS, bool)
     covered = {}
     for rho in (0.0, RHO, 1.0):
-        combined_map = combine_runs(runs, [0.5, 0.25, 0.25], shared=rho)
+        combined_map = combine_estimates(runs, [0.5, 0.25, 0.25], shared=rho)
         covered[rho] = combined.coverage(combined_map.effect, combined_map.total_variance, region)
     assert covered[RHO] == pytest.approx(0.95, abs=0.006)
     assert covered[0.0] < 0.9

@@ -46,15 +46,22 @@ def test_the_recipe_changes_only_the_listed_files() -> None:
     assert files_of(TITLE) == {*bids_files, "workflows/fit_run.py"}
 
 
+NAME, ZOOMS = "sub-01_task-tap_sbref.nii.gz", (6.0, 6.0, 4.0)
+
+
+def test_the_new_input_is_found_and_reaches_its_step(package: Path, tmp_path: Path) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    maker.subject()
+    maker.image(NAME, "func", ZOOMS)
+    assert check_output(package, maker).split() == [NAME, NAME]
+
+
 @pytest.mark.slow
-def test_the_new_input_is_found_and_checked(package: Path, tmp_path: Path) -> None:
+def test_the_new_input_may_be_missing_and_is_checked(package: Path, tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
     assert check_output(package, maker).split() == ["None"]
-    name, zooms = "sub-01_task-tap_sbref.nii.gz", (6.0, 6.0, 4.0)
-    maker.image(name, "func", zooms)
-    assert check_output(package, maker).split() == [name, name]
-    maker.image(name, "func", zooms, data=np.full((8, 8, 6), np.nan))
+    maker.image(NAME, "func", ZOOMS, data=np.full((8, 8, 6), np.nan))
     assert "contains NaN or infinite values" in check_output(package, maker)
-    maker.image(name, "func", zooms, n_volumes=30)
+    maker.image(NAME, "func", ZOOMS, n_volumes=30)
     assert "a 3D magnitude image is expected" in check_output(package, maker)

@@ -9,7 +9,7 @@ from scipy import stats
 from bids_sr.combination.run_combination import (
     CombinationError,
     RunEstimate,
-    combine_runs,
+    combine_estimates,
     correlate_error,
     precision_weights,
     weigh_runs,
@@ -41,7 +41,7 @@ def single_voxel_estimate(effect, variance, sd=None, dof=50.0):
 @pytest.mark.parametrize("n_runs", [2, 3, 6])
 @pytest.mark.parametrize("shared", [0.0, 0.75, 1.0])
 def test_equal_runs_have_the_closed_form(n_runs, shared):
-    combined = combine_runs([single_voxel_estimate(7, 3, 2)] * n_runs, shared=shared)
+    combined = combine_estimates([single_voxel_estimate(7, 3, 2)] * n_runs, shared=shared)
     total = (3 + (1 - shared) * 4) / n_runs + shared * 4
     assert combined.effect.item() == pytest.approx(7)
     assert combined.variance.item() == pytest.approx(3 / n_runs)
@@ -54,7 +54,7 @@ def test_equal_runs_have_the_closed_form(n_runs, shared):
 
 def test_unequal_weights_by_hand():
     runs = [single_voxel_estimate(1, 2, 3), single_voxel_estimate(5, 4, 1)]
-    combined = combine_runs(runs, [3, 1], shared=0.6)
+    combined = combine_estimates(runs, [3, 1], shared=0.6)
     assert combined.effect.item() == pytest.approx(0.75 * 1 + 0.25 * 5)
     assert combined.variance.item() == pytest.approx(0.5625 * 2 + 0.0625 * 4)
     squared = 0.4 * (0.5625 * 9 + 0.0625 * 1) + 0.6 * (0.75 * 3 + 0.25 * 1) ** 2
@@ -75,7 +75,7 @@ def test_combination_equals_fixed_effects_of_nilearn(n_runs, weighted):
         [run.dof for run in runs],
     )
     weights = precision_weights(runs) if weighted else None
-    combined = combine_runs(runs, weights, shared=0.75)
+    combined = combine_estimates(runs, weights, shared=0.75)
     maps = (combined.effect, combined.variance, combined.t, combined.z)
     for values, expected_map in zip(maps, expected, strict=True):
         assert np.abs(values.ravel() - expected_map).max() <= 1e-4 * np.ptp(expected_map)
@@ -95,7 +95,7 @@ def test_combination_equals_the_public_function_of_nilearn():
     expected = compute_fixed_effects(
         images("effect"), images("variance"), mask=mask, dofs=[run.dof for run in runs]
     )
-    combined = combine_runs(runs, shared=0.75)
+    combined = combine_estimates(runs, shared=0.75)
     maps = (combined.effect, combined.variance, combined.t, combined.z)
     for values, image in zip(maps, expected, strict=True):
         expected_map = image.get_fdata()
@@ -123,7 +123,7 @@ def test_intervals_have_their_nominal_coverage(rho):
     ]
 
     def coverage(shared, weights=None):
-        combined = combine_runs(runs, weights, shared=shared)
+        combined = combine_estimates(runs, weights, shared=shared)
         return np.mean(np.abs(combined.effect - 5) < 1.96 * np.sqrt(combined.total_variance))
 
     assert coverage(rho) == pytest.approx(0.95, abs=0.005)
@@ -134,15 +134,17 @@ def test_intervals_have_their_nominal_coverage(rho):
 
 
 def test_variance_between_runs_requires_three_runs():
-    assert combine_runs(estimates(2), shared=0.75).between_variance is None
-    assert combine_runs(estimates(2), shared=0.75).person_sd is None
-    combined = combine_runs(
+    assert combine_estimates(estimates(2), shared=0.75).between_variance is None
+    assert combine_estimates(estimates(2), shared=0.75).person_sd is None
+    combined = combine_estimates(
         [single_voxel_estimate(1, 1), single_voxel_estimate(2, 1), single_voxel_estimate(6, 1)],
         shared=0.75,
     )
     assert combined.between_variance.item() == pytest.approx(np.var([1, 2, 6], ddof=1) / 3)
     assert combined.person_sd.item() ** 2 == pytest.approx(np.var([1, 2, 6], ddof=1) / 3)
-    with_error = combine_runs([single_voxel_estimate(e, 1, 2) for e in (1, 2, 6)], shared=0.75)
+    with_error = combine_estimates(
+        [single_voxel_estimate(e, 1, 2) for e in (1, 2, 6)], shared=0.75
+    )
     assert with_error.person_sd.item() ** 2 == pytest.approx(7 / 3 + 0.75 * 4)
 
 
@@ -152,7 +154,7 @@ def test_intervals_of_the_participant_have_nominal_coverage_with_unequal_weights
     weights = [1, 2, 2, 1]
     effects = rng.normal(3, 2, (n_runs, n))
     runs = [RunEstimate(effect=effect, variance=np.ones(n), dof=100) for effect in effects]
-    combined = combine_runs(runs, weights, shared=1)
+    combined = combine_estimates(runs, weights, shared=1)
     expected = 4 * sum((weight / 6) ** 2 for weight in weights)
     assert combined.between_variance.mean() == pytest.approx(expected, rel=0.02)
     inside = np.abs(combined.effect - 3) < stats.t.isf(0.025, 3) * combined.person_sd
@@ -167,12 +169,12 @@ def test_z_of_noise_has_the_nominal_false_positive_rate():
         RunEstimate(effect=rng.normal(size=n), variance=rng.chisquare(dof, n) / dof, dof=dof)
         for _ in range(3)
     ]
-    z = combine_runs(runs, shared=0.75).z
+    z = combine_estimates(runs, shared=0.75).z
     assert 0.0008 <= np.mean(np.abs(z) > stats.norm.isf(0.001)) / 2 <= 0.00125
 
 
 def test_the_error_is_none_if_a_run_has_no_error_estimate():
-    combined = combine_runs(
+    combined = combine_estimates(
         [single_voxel_estimate(1, 1, 2), single_voxel_estimate(1, 1)], shared=0.75
     )
     assert combined.sd is None
@@ -184,7 +186,7 @@ def test_voxels_missing_in_a_run_are_0():
     first, second = estimates(2)
     first.variance[0] = 0
     second.variance[..., 1] = 0
-    combined = combine_runs([first, second], shared=0.75)
+    combined = combine_estimates([first, second], shared=0.75)
     expected = np.ones(first.effect.shape, dtype=bool)
     expected[0], expected[..., 1] = False, False
     np.testing.assert_array_equal(combined.mask, expected)
@@ -202,7 +204,7 @@ def test_one_weight_per_run_is_the_inverse_of_its_mean_variance():
 
 def test_a_single_run_is_returned_unchanged():
     (run,) = estimates(1)
-    combined = combine_runs([run], shared=0.75)
+    combined = combine_estimates([run], shared=0.75)
     np.testing.assert_allclose(combined.effect, run.effect)
     np.testing.assert_allclose(combined.variance, run.variance)
     np.testing.assert_allclose(combined.sd, run.sd)
@@ -229,7 +231,7 @@ def test_intervals_of_estimated_errors_cover_95_percent(n_runs):
         runs.append(RunEstimate(effect=error, variance=np.full(shape, 1e-6), dof=80, sd=sd))
     shared = correlate_error(0, calibrated=False, n_runs=n_runs)
     widening = widen_error(0, n_runs=n_runs)
-    combined = combine_runs(runs, shared=max(shared, 0.9), widening=widening)
+    combined = combine_estimates(runs, shared=max(shared, 0.9), widening=widening)
     covered = np.abs(combined.effect) < 1.96 * np.sqrt(combined.total_variance)
     assert covered.mean() == pytest.approx(0.95, abs=0.012)
     assert widen_error(0, n_runs=1) == widen_error(5, n_runs=2) == 1.0
@@ -255,7 +257,7 @@ def test_runs_that_cannot_be_combined_are_rejected():
         ),
     ]:
         with pytest.raises(CombinationError, match=message):
-            combine_runs(runs, weights, shared=shared)
+            combine_estimates(runs, weights, shared=shared)
 
 
 @pytest.mark.parametrize("as_maps", [False, True])
@@ -263,13 +265,13 @@ def test_a_run_without_weight_adds_no_degrees_of_freedom(as_maps):
     none = np.zeros((4, 5, 6))
     runs = [*estimates(3), RunEstimate(effect=none, variance=none, dof=500.0)]
     weights = [np.full((4, 5, 6), share) if as_maps else share for share in (2.0, 1.0, 1.0, 0.0)]
-    combined = combine_runs(runs, weights, shared=0.75)
-    expected = combine_runs(runs[:3], weights[:3], shared=0.75)
+    combined = combine_estimates(runs, weights, shared=0.75)
+    expected = combine_estimates(runs[:3], weights[:3], shared=0.75)
     assert combined.dof == expected.dof == 80 + 81 + 82
     for stat in ("mask", "effect", "variance", "sd", "z", "person_sd"):
         np.testing.assert_array_equal(getattr(combined, stat), getattr(expected, stat))
 
 
 def test_the_spread_needs_three_runs_with_weight():
-    combined = combine_runs(estimates(3), [1, 1, 0], shared=0.75)
+    combined = combine_estimates(estimates(3), [1, 1, 0], shared=0.75)
     assert combined.between_variance is None

@@ -5,6 +5,7 @@ import importlib
 import json
 import pkgutil
 import re
+import subprocess
 from pathlib import Path
 from pkgutil import walk_packages
 
@@ -12,6 +13,7 @@ import pytest
 from pages import loaded, scripts
 from recipes import changes_of
 from syntax import statements
+from wings import WORKFLOWS, wing_of
 
 from bids_sr import steps
 from bids_sr.pipeline.step import Step
@@ -108,6 +110,42 @@ def test_names_on_the_architecture_page_exist_in_the_code():
     assert len(names) > 15
     assert {name for name in names if named_object(name) is None} == set()
     assert named_object("motion.no_such_step") is None
+
+
+def test_the_table_of_wings_lists_all_wings_and_names_that_the_core_uses():
+    rows = re.findall(
+        r"^\| `(\w+)` \| .+ \| (.*)\|$",
+        (ROOT / "docs/architecture.md").read_text().partition("## Steps and workflows")[0],
+        re.MULTILINE,
+    )
+    assert sorted(wing for wing, _ in rows) == sorted(WORKFLOWS)
+    for wing, calls in rows:
+        importers = re.findall(r"((?:`\w+`(?:, | and )?)+) in `([\w/.]+)`", calls)
+        assert len(importers) == calls.count(" in `")
+        for names, file in importers:
+            text = (ROOT / file).read_text()
+            imports = [
+                node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)
+            ]
+            modules = {alias.name: node.module for node in imports for alias in node.names}
+            assert {
+                wing_of(modules[name]) for name in re.findall(r"\w+", names) if name != "and"
+            } == {wing}, file
+
+
+def test_commits_named_as_examples_exist():
+    git = ["git", "-C", str(ROOT)]
+    shallow = subprocess.run(
+        [*git, "rev-parse", "--is-shallow-repository"], capture_output=True, text=True, check=False
+    )
+    if shallow.stdout != "false\n":
+        return  # without history
+    commits = re.findall(r"`git show (\w+)`", (ROOT / "CONTRIBUTING.md").read_text())
+    assert len(commits) > 3
+    for commit in commits:
+        command = [*git, "cat-file", "-t", commit]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.stdout == "commit\n", commit
 
 
 def test_code_on_the_architecture_page_is_copied_from_the_code():

@@ -85,6 +85,5 @@ print(*(source.name for source in made_by(graph, node, "preproc")))
 """
 
 
-@pytest.mark.slow
 def test_the_documented_lines_place_the_figure_in_each_run(tmp_path):
     assert told_by(copy_with("Add a figure", tmp_path), CHECK_PLACEMENT).split() == ["undo_motion"]
