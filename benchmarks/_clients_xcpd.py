@@ -29,7 +29,7 @@ OFF = {
 }
 
 
-def say(call: str, result: str) -> None:
+def print_line(call: str, result: str) -> None:
     print(json.dumps({"what": call, "result": result}), flush=True)
 
 
@@ -50,7 +50,7 @@ def main() -> None:
         func_sessions=[Query.NONE],
     )
     kinds = [name for name, value in data.items() if value]
-    say("collect_data", f"{len(data['bold'])} series; found {', '.join(kinds)}")
+    print_line("collect_data", f"{len(data['bold'])} series; found {', '.join(kinds)}")
     for bold in data["bold"]:
         confounds_of(bold, layout, folder)
 
@@ -59,7 +59,7 @@ def confounds_of(bold: str, layout: BIDSLayout, folder: str) -> None:
     """Compute the confounds of a run by each strategy."""
     space = layout.get_file(bold).get_entities()["space"]
     run = collect_run_data(layout=layout, bold_file=bold, file_format="nifti", target_space=space)
-    say("collect_run_data", ", ".join(sorted(name for name, value in run.items() if value)))
+    print_line("collect_run_data", ", ".join(sorted(name for name, value in run.items() if value)))
     tr = layout.get_metadata(bold)["RepetitionTime"]
     os.chdir(tempfile.mkdtemp())
     ProcessMotion(
@@ -83,9 +83,9 @@ def confounds_of(bold: str, layout: BIDSLayout, folder: str) -> None:
                 **OFF,
             ).run()
             rows, columns = pd.read_table(interface.outputs.confounds_tsv).shape
-            say(f"confounds, {name}", f"{columns} columns of {rows} rows")
+            print_line(f"confounds, {name}", f"{columns} columns of {rows} rows")
         except Exception as error:
-            say(
+            print_line(
                 f"confounds, {name}",
                 f"FAILED: {type(error).__name__}: {' '.join(str(error).split())[:200]}",
             )

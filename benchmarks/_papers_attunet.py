@@ -20,7 +20,7 @@ from bids_sr.networks.data.images import TrainingImage
 from bids_sr.networks.inference.apply_to_contrasts import super_resolve_contrasts
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe
-from bids_sr.structural.image_quality import likeness, quality
+from bids_sr.structural.image_quality import quality, similarity_rows
 from bids_sr.structural.multispectral import CLASSES, fit_classes, segment_multispectral
 
 STEPS = 100
@@ -133,7 +133,7 @@ def scores_of_contrasts(
     """Return similarity metrics in the brain, averaged across contrasts."""
     values: dict[str, list[float]] = {key: [] for key in SIMILARITY}
     for k, channel in enumerate(channels):
-        for score in likeness(
+        for score in similarity_rows(
             CONTRASTS[channel], {"image": image[k]}, fine[k], mask, range(image.shape[3])
         ):
             if score.region == "brain" and score.statistic in values:

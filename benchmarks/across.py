@@ -39,10 +39,10 @@ from bids_sr.combination.slice_fusion import (
     compute_slice_positions,
     fuse_slices,
     interpolate_thin,
-    place_first_run,
     reproduce_slices,
     sample_at_columns,
     slice_profiles,
+    stack_first_run,
     thin_prior_sd,
 )
 from bids_sr.glm.smoothing import smooth
@@ -258,7 +258,7 @@ def fuse_blocks(
     # estimates are linear: the blocks of one run, and zeros in the other run
     ours = np.concatenate([first / counts[0], np.zeros((counts[1], *first.shape[1:]))])
     theirs = np.concatenate([np.zeros((counts[0], *second.shape[1:])), second / counts[1]])
-    runs = [place_first_run(ours), SlicedEffects(effects=theirs, positions=positions)]
+    runs = [stack_first_run(ours), SlicedEffects(effects=theirs, positions=positions)]
     if noise is not None:
         runs = [replace(run, relative_noise=n) for run, n in zip(runs, noise, strict=True)]
     fused = fuse_slices(runs, prior, columns)
@@ -406,7 +406,7 @@ def cases(pair: Pair) -> Iterator[Case]:
         case, name="wrong sign", positions=opposite_positions(pair.positions), right=False
     )
     yield replace(case, name="prior SD mirrored", prior=slow[::-1], right=False)
-    still, first_positions = undone(pair), place_first_run(pair.effects).positions
+    still, first_positions = undone(pair), stack_first_run(pair.effects).positions
     case = replace(case, resampled=still, positions=first_positions, right=False)
     yield replace(case, name="displacement undone")
     yield replace(case, name="displacement undone, assumed as before", positions=pair.positions)

@@ -77,7 +77,7 @@ def prepared(run: Path, calibration_run_file: Path, work: Path) -> dict[str, Any
         n_dummy=0,
         tr=2.0,
     )
-    resampled_series.undo_motion(SeriesReader(work / "run.nii"), reference, poses, here=work)
+    resampled_series.correct_motion(SeriesReader(work / "run.nii"), reference, poses, here=work)
     return {
         "reference": reference,
         "head": head,
@@ -92,10 +92,10 @@ def prepared(run: Path, calibration_run_file: Path, work: Path) -> dict[str, Any
 
 def measure(inputs: dict[str, Any], calibrated: bool, work: Path, threads: int) -> None:
     """Estimate the maps and apply them; write times, memory and the decision to a file."""
-    from bids_sr.execution.usage import keep_freed_memory
+    from bids_sr.execution.usage import retain_freed_memory
     from bids_sr.steps import super_resolution, training
 
-    keep_freed_memory()  # as in each worker of a run
+    retain_freed_memory()  # as in each worker of a run
     folder = work / ("calibrated" if calibrated else "blind")
     folder.mkdir(exist_ok=True)
     reference, head, poses = inputs["reference"], inputs["head"], inputs["poses"]

@@ -23,7 +23,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.registration.head_comparison import (
     head_similarity,
     mirrored_similarity,
-    place_in_frame,
+    resample_to_reference,
     signal_ratio,
 )
 from bids_sr.registration.rigid import rigid
@@ -65,7 +65,7 @@ def main() -> int:
             first, other = images[first_name], images[other_name]
             mask = brain_mask(first.data, first.affine)
             xfm = np.eye(4) if first is other else registered(first, other)
-            placed = place_in_frame(other, first, xfm)
+            placed = resample_to_reference(other, first, xfm)
             rows.append(
                 {
                     "first": TESTED[first_name].title,

@@ -102,7 +102,7 @@ def stage_of(node: str, step: str) -> str:
     >>> stage_of("bids_sr_wf.sub_01_wf.run_wf.srgan.super_resolve", "super_resolve")
     'super-resolution: srgan'
     """
-    if step in ("super_resolve", "undo_motion"):
+    if step in ("super_resolve", "correct_motion"):
         return SERIES + (node.split(".")[-2] if step == "super_resolve" else "raw")
     names = (step, *modules_of_steps().get(step, ()))
     return next((STAGES[name] for name in names if name in STAGES), "other steps")

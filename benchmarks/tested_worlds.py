@@ -26,7 +26,7 @@ from _table import keep
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_sr.evaluation.detail_support import ContrastSupport, judge_detail
+from bids_sr.evaluation.detail_support import ContrastSupport, classify_detail
 from bids_sr.evaluation.tested_detail import FINENESS
 from bids_sr.glm.block_effects import block_effects
 from bids_sr.glm.blocks import BlockDesign, block_design
@@ -273,7 +273,7 @@ def run_world(person: Person, world: str, folder: Path) -> dict[str, Any]:
         )
     for file in (measured, acquired_file, below.errors):
         file.unlink(missing_ok=True)
-    support = judge_detail(rows, "sbl", ["stimulus"])["stimulus"]
+    support = classify_detail(rows, "sbl", ["stimulus"])["stimulus"]
     regressor = make_regressor(person)
     target = beyond_nyquist(activity.astype(np.float32), FACTOR)
     pairs = [

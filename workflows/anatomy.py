@@ -8,7 +8,7 @@ from bids_sr.config.spaces import FSAVERAGE, FUNC, T1W, Space
 from bids_sr.frozen import frozen
 from bids_sr.io.uris import template_uri
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Table, Transforms
-from bids_sr.pipeline.flow import say, subworkflow
+from bids_sr.pipeline.flow import add_methods_text, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.region_names import region_labels
@@ -124,18 +124,18 @@ def fit_anatomy(
     files = {} if precomputed is None else precomputed.files(template_space)
     if precomputed is not None:
         text = anatomy.describe_imported_anatomy(precomputed.origin.text, template_space, files)
-        say(Part.ANATOMY, text)
+        add_methods_text(Part.ANATOMY, text)
     template, template_mask, priors = anatomy.load_template(template_space=template_space)
     brain = _find_brain(settings, subject, template, template_mask, template_space)
     t1w_preproc, t1w_mask = brain.t1w_preproc, brain.t1w_mask
     outputs = outputs.with_references(own=t1w_preproc, t1w=t1w_preproc)
-    outputs.keep(
+    outputs.store(
         t1w_preproc,
         {"desc": "preproc", "suffix": "T1w"},
         sidecar=anatomy.T1W_SIDECAR,
         exported_as={},
     )
-    outputs.keep(
+    outputs.store(
         t1w_mask,
         {"desc": "brain", "suffix": "mask"},
         sidecar=anatomy.BRAIN_SIDECAR,
@@ -153,15 +153,15 @@ def fit_anatomy(
             t1w_preproc, t1w_mask, registered.std2t1w_xfm, priors, random_seed=seed
         )
         if precomputed is None:
-            say(Part.ANATOMY, anatomy.TISSUES_TEXT)
-    outputs.keep(
+            add_methods_text(Part.ANATOMY, anatomy.TISSUES_TEXT)
+    outputs.store(
         t1w_dseg,
         {"suffix": "dseg"},
         sidecar={"Description": "tissue segmentation: 1 GM, 2 WM, 3 CSF"},
         exported_as={},
     )
     tissue_maps = primary_dataset.label_tissues(t1w_tpms)
-    outputs.keep(
+    outputs.store(
         tissue_maps, sidecar={"Description": "tissue probability map"}, exported_only=True
     )
     atlas = _place_atlas(settings, t1w_preproc, registered, outputs)
@@ -178,8 +178,8 @@ def fit_anatomy(
         atlas=settings.activation.atlas,
         random_seed=seed,
     )
-    say(Part.ANATOMY, atlas_regions.describe_region(roi, settings.activation.atlas))
-    outputs.keep(
+    add_methods_text(Part.ANATOMY, atlas_regions.describe_region(roi, settings.activation.atlas))
+    outputs.store(
         roi_t1w,
         {"desc": "roi", "suffix": "mask"},
         sidecar={"Description": "region of interest", "Type": "ROI"},
@@ -190,8 +190,8 @@ def fit_anatomy(
     surfaces = _place_spaces(planned, subject, t1w_mask, templates, registered, outputs)
     with subworkflow("anat_figures_wf"):
         figures = planned.outputs({"subject": subject.label})
-        figures.keep_figures(anatomy_figures.draw_brain(t1w_preproc, t1w_mask, t1w_tpms, roi_t1w))
-        figures.keep_figures(
+        figures.store_figures(anatomy_figures.draw_brain(t1w_preproc, t1w_mask, t1w_tpms, roi_t1w))
+        figures.store_figures(
             anatomy_figures.draw_normalization(t1w_preproc, std_t1w, template, template_mask)
         )
     return Anatomy(
@@ -219,7 +219,7 @@ def _find_brain(
         t1w_mask, start_xfm, brain_facts = anatomy.mask_brain(
             t1w_head, template, template_mask, random_seed=seed, sloppy=sloppy
         )
-        say(Part.ANATOMY, anatomy.describe_mask(template_space))
+        add_methods_text(Part.ANATOMY, anatomy.describe_mask(template_space))
         t1w_preproc = anatomy.correct_brain(t1w_head, t1w_mask, random_seed=seed, sloppy=sloppy)
         return _ExtractedBrain(
             t1w_preproc=t1w_preproc,
@@ -278,7 +278,7 @@ def _register_to_template(
         )
     for xfm, origin, target in ((t1w2std_xfm, "T1w", space), (std2t1w_xfm, space, "T1w")):
         entities = {"from": origin, "to": target, "mode": "image", "suffix": "xfm"}
-        outputs.keep(xfm, {**entities, "extension": ".h5"}, exported_as={})
+        outputs.store(xfm, {**entities, "extension": ".h5"}, exported_as={})
     registered = TemplateRegistration(
         space=space,
         template=template,
@@ -294,7 +294,7 @@ def _place_atlas(
 ) -> Atlas:
     """Resample the atlas to the T1w image and store the result."""
     name = settings.activation.atlas
-    atlas_source, atlas_t1w, atlas_labels, atlas_xfms = atlas_regions.place_atlas(
+    atlas_source, atlas_t1w, atlas_labels, atlas_xfms = atlas_regions.resample_atlas(
         t1w_preproc,
         registered.template,
         registered.std2t1w_xfm,
@@ -303,8 +303,8 @@ def _place_atlas(
         random_seed=settings.resources.random_seed,
     )
     entities, sidecar = atlas_regions.describe_atlas(name, registered.space)
-    outputs.keep(atlas_t1w, {**entities, "extension": ".nii.gz"}, sidecar=sidecar)
-    outputs.keep(atlas_labels, {**entities, "extension": ".tsv"}, sidecar=sidecar)
+    outputs.store(atlas_t1w, {**entities, "extension": ".nii.gz"}, sidecar=sidecar)
+    outputs.store(atlas_labels, {**entities, "extension": ".tsv"}, sidecar=sidecar)
     return Atlas(atlas_source=atlas_source, atlas_labels=atlas_labels, atlas_xfms=atlas_xfms)
 
 
@@ -378,20 +378,20 @@ def _place_spaces(
                     resolution=space.resolution,
                     random_seed=seed,
                 )
-                outputs.keep(
+                outputs.store(
                     mask,
                     {**space.entities, "desc": "brain", "suffix": "mask"},
                     sidecar={**anatomy.BRAIN_SIDECAR, "Resolution": "grid of the template"},
                     exported_only=True,
                 )
             elif space == FSAVERAGE:
-                surfaces = steps_surfaces.place_fsaverage(
+                surfaces = steps_surfaces.transform_fsaverage(
                     template.t1w2std_xfm,
                     ribbon if _has_spheres(subject) else None,
                     list(imported_surfaces["sphere"]) if _has_spheres(subject) else None,
                     random_seed=seed,
                 )
-                say(Part.ANATOMY, steps_surfaces.FSAVERAGE_TEXT)
+                add_methods_text(Part.ANATOMY, steps_surfaces.FSAVERAGE_TEXT)
                 uris = [template_uri(FSAVERAGE.name, ending=ending.format(s)) for s in "LR"]
                 placed.append(Surfaces(space=space, surfaces=surfaces, uris=uris))
             else:

@@ -13,11 +13,11 @@ from bids_sr.combination.steps import (
 )
 from bids_sr.frozen import frozen
 from bids_sr.pipeline.artifacts import Facts, File, Image, Map, Mask, Rows, Transforms
-from bids_sr.pipeline.flow import concatenate, expect_cost, say, subworkflow
+from bids_sr.pipeline.flow import add_methods_text, concatenate, expect_cost, subworkflow
 from bids_sr.pipeline.nodes import scope_name
 from bids_sr.pipeline.step import Part
+from bids_sr.run_time import RunTime
 from bids_sr.series import MEASURED, RAW, series_names
-from bids_sr.sr.method import Cost
 from bids_sr.steps import activation
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.fit_run import FittedRun
@@ -129,7 +129,7 @@ def combine_participant(
         runs = {name: by_file[run.bold] for name, run in group.runs.items()}
         combined.append(_combine_group(planned, group, runs, anat))
     if combined:
-        say(
+        add_methods_text(
             Part.MAPS,
             combined_runs.describe_combination(
                 over_sessions=any(maps.group.over_sessions for maps in combined),
@@ -186,7 +186,7 @@ def _combine_group(
             combine_all=planned.settings.activation.combine_all_runs,
         )
         n_pairs = len(runs) * (len(runs) - 1)
-        expect_cost(agreement, Cost(always=0.2, low=0.5 * n_pairs * (1 + len(group.contrasts))))
+        expect_cost(agreement, RunTime(always=0.2, low=0.5 * n_pairs * (1 + len(group.contrasts))))
         for series in _list_combined_series(runs.values()):
             members = {name: run for name, run in runs.items() if series in run.maps.mapped}
             contrasts = {
@@ -230,10 +230,10 @@ def _combine_group(
                     run.maps.mapped[series].error_maps is not None for run in members.values()
                 )
                 seconds = (1.1 if has_error else 0.6) * n_maps
-                expect_cost(maps[series], Cost(always=0.3, high=seconds))
-                outputs.keep(maps[series], provenance=True, among=stored)
+                expect_cost(maps[series], RunTime(always=0.3, high=seconds))
+                outputs.store(maps[series], provenance=True, among=stored)
                 if any(bool(run.series.grids) for run in members.values()):
-                    outputs.keep(space_maps[series], provenance=True, among=stored)
+                    outputs.store(space_maps[series], provenance=True, among=stored)
     return CombinedMaps(
         group=group,
         runs=runs,
@@ -316,7 +316,7 @@ def _carry(
     """Resample the maps of a series to the frame of the first run, and to its scale."""
     mapped: MappedSeries = run.maps.mapped[series]
     with subworkflow(scope_name(name)):
-        resampled = combined_runs.carry_maps(
+        resampled = combined_runs.resample_run_maps(
             mapped.maps,
             mapped.series.mask,
             _mask_of_frame(first, series),
@@ -335,7 +335,7 @@ def _carry(
             _MAPS_OF_A_RUN * len(contrasts) * len(run.plan.planned.settings.activation.smoothing)
         )
         seconds = (0.05 if registered is None else 0.18) * n_maps
-        expect_cost(resampled, Cost(always=0.3, high=seconds))
+        expect_cost(resampled, RunTime(always=0.3, high=seconds))
         return resampled
 
 
@@ -488,8 +488,8 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
             runs_of_contrasts=contrasts,
             smoothing=plan.planned.settings.activation.smoothing,
         )
-        say(Part.MAPS, fused_slices.describe_fusion(series))
-        outputs.keep(maps, provenance=True, among=_select_thin_maps(series, runs[first]))
+        add_methods_text(Part.MAPS, fused_slices.describe_fusion(series))
+        outputs.store(maps, provenance=True, among=_select_thin_maps(series, runs[first]))
     return FusedSlices(fusion=fusion, maps=maps)
 
 
@@ -535,7 +535,7 @@ def _report_uncombined(planned: Planned, uncombined: UncombinedRuns) -> None:
     """Explain why runs of one task were not combined."""
     outputs = planned.outputs(uncombined.entities)
     with subworkflow(scope_name(f"{uncombined.label}_uncombined")):
-        outputs.keep_figures(
+        outputs.store_figures(
             participant_figures.explain_missing_map(
                 entities=uncombined.entities,
                 names=uncombined.names,
@@ -555,7 +555,7 @@ def _report_combined(planned: Planned, combined: CombinedMaps, slices: FusedSlic
     series = plan.primary if plan.primary in combined.maps else list(combined.maps)[-1]
     outputs = planned.outputs(combined.group.entities, axis_order=plan.bold.axis_order)
     with subworkflow(scope_name(f"{combined.scope}_report"), high_resolution=True):
-        outputs.keep_figures(
+        outputs.store_figures(
             participant_figures.draw_participant(
                 concatenate(combined.maps.values()),
                 combined.resampled[series],

@@ -6,7 +6,7 @@ from bids_sr.compared_series import steps
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.pipeline.artifacts import Facts, Mask, Series
-from bids_sr.pipeline.flow import say, subworkflow
+from bids_sr.pipeline.flow import add_methods_text, subworkflow
 from bids_sr.pipeline.step import Part
 from bids_sr.workflows.fit_run import FittedRun, correct_acquired
 from bids_sr.workflows.run_plan import RunPlan
@@ -24,16 +24,16 @@ class ComparedSeries:
     compared_facts: Facts
 
 
-def place_all_compared(plan: RunPlan, fitted: FittedRun) -> dict[str, ComparedSeries]:
+def resample_all_compared(plan: RunPlan, fitted: FittedRun) -> dict[str, ComparedSeries]:
     """Resample the series of other programs to the high-resolution grid of their run."""
     placed: dict[str, ComparedSeries] = {}
     if not plan.bold.compared:
         return placed
-    say(Part.SERIES, steps.describe_compared(plan.compared_names))
+    add_methods_text(Part.SERIES, steps.describe_compared(plan.compared_names))
     for name, run in plan.bold.compared.items():
         with subworkflow(name, high_resolution=True):
             compared = steps.import_compared(run.bold, tr=plan.bold.tr, axis_order=run.axis_order)
-            placed[name] = place_compared(
+            placed[name] = resample_compared(
                 fitted,
                 name,
                 compared,
@@ -44,7 +44,7 @@ def place_all_compared(plan: RunPlan, fitted: FittedRun) -> dict[str, ComparedSe
     return placed
 
 
-def place_compared(
+def resample_compared(
     fitted: FittedRun,
     name: str,
     compared: Series,
@@ -86,7 +86,7 @@ def place_compared(
         start_time=start_time,
         input_smoothing=0.0,
     )
-    series, mask = steps.place_compared(
+    series, mask = steps.resample_compared(
         stc,
         fitted.stc,
         registered.bold_mask_hr,

@@ -4,7 +4,7 @@ from functools import partial
 
 from bids_sr.frozen import frozen
 from bids_sr.pipeline.artifacts import Confounds, Facts, Series
-from bids_sr.pipeline.flow import say
+from bids_sr.pipeline.flow import add_methods_text
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.preflight.run_model import time_model
@@ -37,7 +37,7 @@ def gather_confounds(
             origin=precomputed.origin.text,
             n_dummy=fitted.n_dummy,
         )
-        say(Part.PREPROCESSING, imported.describe_confounds(precomputed.origin.text))
+        add_methods_text(Part.PREPROCESSING, imported.describe_confounds(precomputed.origin.text))
     else:
         registered, head_motion = fitted.registration, fitted.motion
         confounds, columns = run_confounds.gather_confounds(
@@ -58,21 +58,21 @@ def gather_confounds(
             fd_spike_threshold=preprocessing.fd_spike_threshold,
             dvars_spike_threshold=preprocessing.dvars_spike_threshold,
         )
-        say(Part.PREPROCESSING, text)
+        add_methods_text(Part.PREPROCESSING, text)
     censoring = None
     if activation.models_time:
-        confounds, columns, _, censoring = model_time(
+        confounds, columns, _, censoring = add_temporal_regressors(
             plan, confounds, columns, tr=plan.bold.tr, n_dummy=fitted.n_dummy
         )
         model = time_model(plan.planned.settings)
-        say(
+        add_methods_text(
             Part.PREPROCESSING,
             temporal_model.describe_time_model(model),
             output=confounds,
             describe=partial(temporal_model.describe_censored, model),
         )
-        outputs.keep(censoring, {"desc": "censoring", "suffix": "metrics"}, level="minimal")
-    outputs.keep(
+        outputs.store(censoring, {"desc": "censoring", "suffix": "metrics"}, level="minimal")
+    outputs.store(
         confounds,
         {"desc": "confounds", "suffix": "timeseries"},
         facts=columns,
@@ -82,7 +82,7 @@ def gather_confounds(
     return RunConfounds(confounds=confounds, censoring=censoring)
 
 
-def model_time(
+def add_temporal_regressors(
     plan: RunPlan, confounds: Confounds, columns: Facts | None, *, tr: float, n_dummy: int
 ) -> tuple[Confounds, Facts, Confounds, Facts]:
     """Add the columns of the temporal model to the confounds of a run.
@@ -90,7 +90,7 @@ def model_time(
     `columns`: descriptions of the confounds; None if they are not stored. Returns the extended
     confounds and descriptions, the columns of the temporal model, and the censored volumes.
     """
-    return temporal_model.model_time(
+    return temporal_model.add_temporal_regressors(
         confounds,
         columns,
         model=time_model(plan.planned.settings),

@@ -7,7 +7,7 @@ from bids_sr import compared_series
 from bids_sr.frozen import frozen
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.pipeline.artifacts import Effects, Facts, File, Image, Map, Rows, Verdict
-from bids_sr.pipeline.flow import concatenate, read_image, say, subworkflow
+from bids_sr.pipeline.flow import add_methods_text, concatenate, read_image, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, MEASURED, RAW
@@ -56,7 +56,7 @@ class SeriesEffects:
 
 
 @frozen
-class Judgment:
+class RunEvaluation:
     """Metrics of a run, flags, verdict and inputs of figures.
 
     `effects`: files of block effects, by series; empty if the run cannot be split into halves.
@@ -72,14 +72,14 @@ class Judgment:
     uncertainty_maps: Sequence[list[Map]] = ()
 
 
-def judge_run(
+def evaluate_run(
     plan: RunPlan,
     fitted: FittedRun,
     series: RunSeries,
     maps: MappedRun,
     pair: RegisteredPair | None,
     outputs: Outputs,
-) -> Judgment:
+) -> RunEvaluation:
     """Evaluate the high-resolution series of a run, raise flags, and reach a verdict.
 
     Parameters
@@ -141,7 +141,7 @@ def judge_run(
         )
         tables += compare_halves(measured, maps.mapped[RAW].maps, comparison, at_rest=plan.at_rest)
     else:
-        say(Part.EVALUATION, evaluation.UNSPLIT)
+        add_methods_text(Part.EVALUATION, evaluation.UNSPLIT)
     _describe_controls(plan)
     activations = {} if plan.bold.truth is None else plan.bold.truth.activations
     known_activation = {name: read_image(file) for name, file in activations.items()}
@@ -175,7 +175,7 @@ def judge_run(
                     contrasts=plan.contrasts,
                     axis_order=plan.bold.axis_order,
                 )
-                outputs.keep(spread)
+                outputs.store(spread)
             uncertainty_rows.append(rows)
             uncertainty_maps.append(spread)
     tables += uncertainty_rows
@@ -218,7 +218,7 @@ def judge_run(
         at_rest=plan.at_rest,
     )
     judged = [*tables, flag_rows]
-    verdict, verdict_rows = run_verdict.judge(
+    verdict, verdict_rows = run_verdict.decide_verdict(
         [*judged, *tested_detail],
         one_level_down,
         series.confounds,
@@ -238,17 +238,17 @@ def judge_run(
     table, columns = evaluation.join_evaluation(
         [*judged[:n_before_errors], *errors, *judged[n_before_errors:]], verdict_rows
     )
-    outputs.keep(
+    outputs.store(
         table,
         {"desc": "evaluation", "suffix": "metrics"},
         facts=columns,
         provenance=True,
         level="minimal",
     )
-    outputs.keep(
+    outputs.store(
         verdict, {"desc": "verdict", "suffix": "metrics"}, provenance=True, level="minimal"
     )
-    return Judgment(
+    return RunEvaluation(
         evaluation=table,
         verdict=verdict,
         flags=flags,
@@ -309,7 +309,7 @@ def _judge_first(
                 n_dummy=0,
                 with_models=True,
             )
-        run_verdict.judge(
+        run_verdict.decide_verdict(
             rows,
             one_level_down,
             series.confounds,
@@ -390,7 +390,9 @@ def compare_halves(
     split_half = evaluation.compare_halves(
         measured.effects, comparison, maps, measured.same_widths
     )
-    say(Part.EVALUATION, evaluation.describe_halves(comparison.factor, at_rest=at_rest))
+    add_methods_text(
+        Part.EVALUATION, evaluation.describe_halves(comparison.factor, at_rest=at_rest)
+    )
     return [split_half]
 
 
@@ -444,7 +446,9 @@ def compare_with_truth(
             )
         )
         if measured is not None and MEASURED not in series:
-            say(Part.EVALUATION, evaluation.describe_known_activation(comparison.factor))
+            add_methods_text(
+                Part.EVALUATION, evaluation.describe_known_activation(comparison.factor)
+            )
     if MEASURED in series:
         images = {
             name: made_series.series for name, made_series in series.items() if name != MEASURED
@@ -519,7 +523,7 @@ def check_quality(
                 n_dummy=fitted.n_dummy,
             )
         )
-        say(Part.EVALUATION, mask_comparison.COMPARED_MASKS)
+        add_methods_text(Part.EVALUATION, mask_comparison.COMPARED_MASKS)
     if registered.guide_hr is not None:
         tables.append(
             edge_comparison.compare_edges(
@@ -530,7 +534,7 @@ def check_quality(
                 guided_names=[spec.name for spec in plan.stored if spec.guided],
             )
         )
-        say(Part.EVALUATION, edge_comparison.COMPARED_EDGES)
+        add_methods_text(Part.EVALUATION, edge_comparison.COMPARED_EDGES)
     networks = [spec.name for spec in plan.stored if spec.network]
     for name in (method for method in plan.methods if method in networks):
         model_file = series.high_resolution[name].model_file
@@ -566,13 +570,13 @@ def _describe_controls(plan: RunPlan) -> None:
     """Add methods text on ensembles, negative controls and self-tests at reduced resolution."""
     members = list_ensemble_members(plan)
     if plan.split and members:
-        say(
+        add_methods_text(
             Part.EVALUATION,
             ensemble_uncertainty.describe_uncertainty(
                 list(members), 1 + max(map(len, members.values()))
             ),
         )
     placebos = [spec.name for spec in plan.requested_series if spec.placebo]
-    say(Part.EVALUATION, series_description.placebos_text(placebos))
+    add_methods_text(Part.EVALUATION, series_description.negative_controls_text(placebos))
     if any(spec.learned_from == "run" for spec in plan.requested_series):
-        say(Part.EVALUATION, self_test.ONE_LEVEL_DOWN)
+        add_methods_text(Part.EVALUATION, self_test.ONE_LEVEL_DOWN)

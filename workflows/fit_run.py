@@ -18,7 +18,7 @@ from bids_sr.pipeline.artifacts import (
     Table,
     Transforms,
 )
-from bids_sr.pipeline.flow import read_table, read_transforms, say, subworkflow
+from bids_sr.pipeline.flow import add_methods_text, read_table, read_transforms, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.steps import (
@@ -163,18 +163,20 @@ def fit_run(
         distortion = undistort(bold, precomputed.field, plan.phase_encoding)
     if precomputed is None:
         head_motion = estimate_motion(bold, n_dummy)
-        say(Part.PREPROCESSING, bold_reference.describe_boldref(plan.dummy_scans))
-        say(Part.PREPROCESSING, motion.MOTION_TEXT)
+        add_methods_text(Part.PREPROCESSING, bold_reference.describe_boldref(plan.dummy_scans))
+        add_methods_text(Part.PREPROCESSING, motion.MOTION_TEXT)
     else:
         head_motion = take_over_motion(
             bold, n_dummy, precomputed, distortion, run.axis_order, steady.outliers
         )
         text = imported.describe_motion(precomputed.origin.text, rebuilt=precomputed.hmc is None)
-        say(Part.PREPROCESSING, text)
+        add_methods_text(Part.PREPROCESSING, text)
         if distortion is not None:
-            say(Part.PREPROCESSING, imported.describe_distortion(precomputed.origin.text))
+            add_methods_text(
+                Part.PREPROCESSING, imported.describe_distortion(precomputed.origin.text)
+            )
     outputs = outputs.with_references(own=head_motion.boldref)
-    keep_motion(head_motion, outputs)
+    store_motion(head_motion, outputs)
     stc = correct_acquired(
         bold,
         n_dummy,
@@ -183,15 +185,17 @@ def fit_run(
         input_smoothing=preprocessing.input_smoothing,
     )
     if plan.corrects_slice_timing:
-        say(Part.PREPROCESSING, acquired_series.describe_slice_timing(plan.start_time))
+        add_methods_text(
+            Part.PREPROCESSING, acquired_series.describe_slice_timing(plan.start_time)
+        )
     if preprocessing.input_smoothing:
         text = acquired_series.describe_input_smoothing(preprocessing.input_smoothing)
-        say(Part.PREPROCESSING, text)
+        add_methods_text(Part.PREPROCESSING, text)
     if "slicetiming" in preprocessing.ignore:
-        say(Part.PREPROCESSING, "Slice-timing correction was not performed.")
+        add_methods_text(Part.PREPROCESSING, "Slice-timing correction was not performed.")
     elif run.is_corrected and not plan.corrects_slice_timing:
         text = "Slice-timing correction had already been applied to the input series."
-        say(Part.PREPROCESSING, text)
+        add_methods_text(Part.PREPROCESSING, text)
     registered = register_run(plan, head_motion.boldref, anat, pair, outputs)
     calibration = None
     if plan.calibrated and run.calibration is not None:
@@ -215,9 +219,11 @@ def import_bold(run: BoldRun) -> Series:
     if run.echoes:
         files, echo_times = zip(*run.echoes, strict=True)
         bold_file = acquired_series.combine_echoes(list(files), echo_times=list(echo_times))
-        say(Part.PREPROCESSING, acquired_series.describe_echoes(echo_times))
+        add_methods_text(Part.PREPROCESSING, acquired_series.describe_echoes(echo_times))
     elif echo := run.entities.get("echo"):
-        say(Part.PREPROCESSING, f"Only echo {echo} of the multi-echo run was analyzed.")
+        add_methods_text(
+            Part.PREPROCESSING, f"Only echo {echo} of the multi-echo run was analyzed."
+        )
     return acquired_series.import_series(bold_file, tr=run.tr, axis_order=run.axis_order)
 
 
@@ -232,7 +238,7 @@ def find_steady(
     if not search_outliers:
         return SteadyRun(acquired=acquired, bold=acquired, n_dummy=n_dummy)
     bold, outliers = outlier_volumes.replace_outliers(acquired, n_dummy=n_dummy)
-    say(
+    add_methods_text(
         Part.PREPROCESSING,
         outlier_volumes.describe_outliers(),
         output=outliers,
@@ -314,14 +320,14 @@ def reuse_motion(
     return HeadMotion(boldref=boldref, hmc_xfms=hmc_xfms, motion=parameters)
 
 
-def keep_motion(head_motion: HeadMotion, outputs: Outputs) -> None:
+def store_motion(head_motion: HeadMotion, outputs: Outputs) -> None:
     """Store the boldref of a run and the head-motion transforms of its volumes."""
-    outputs.keep(
+    outputs.store(
         head_motion.boldref,
         {"desc": "hmc", "suffix": "boldref"},
         sidecar=bold_reference.BOLDREF_SIDECAR,
     )
-    outputs.keep(
+    outputs.store(
         head_motion.hmc_xfms,
         {"from": "orig", "to": "boldref", "mode": "image", "desc": "hmc", "suffix": "xfm"},
         sidecar=motion.HMC_SIDECAR,
@@ -381,18 +387,18 @@ def register_run(
     text = registration.describe_registration(
         to_t1w=anat is not None and coreg_file is None, to_pair=pair is not None
     )
-    say(Part.PREPROCESSING, text)
+    add_methods_text(Part.PREPROCESSING, text)
     boldref2t1w_xfm = coreg_facts = None
     if anat is not None:
         boldref2t1w_xfm, coreg_facts = _register_to_t1w(
             boldref, anat, coreg_file, origin=origin, random_seed=seed
         )
-        outputs.keep(
+        outputs.store(
             boldref2t1w_xfm,
             _coreg("boldref", "T1w"),
             exported_as={},
         )
-        outputs.keep(
+        outputs.store(
             primary_dataset.invert_coreg(boldref2t1w_xfm),
             _coreg("T1w", "boldref"),
             exported_only=True,
@@ -400,8 +406,8 @@ def register_run(
     brain = find_brain(
         boldref, anat, boldref2t1w_xfm, mask_file=mask_file, factor=factor, origin=origin
     )
-    outputs.keep(brain.bold_mask, registration.MASK_ENTITIES, sidecar=registration.MASK_SIDECAR)
-    outputs.keep(
+    outputs.store(brain.bold_mask, registration.MASK_ENTITIES, sidecar=registration.MASK_SIDECAR)
+    outputs.store(
         brain.bold_mask_hr,
         {"res": "hr", "desc": "brain", "suffix": "mask"},
         sidecar=registration.MASK_HR_SIDECAR,
@@ -420,8 +426,8 @@ def register_run(
             anat.roi_xfms,
             random_seed=seed,
         )
-        say(Part.PREPROCESSING, registration.REGION_TEXT)
-        outputs.keep(
+        add_methods_text(Part.PREPROCESSING, registration.REGION_TEXT)
+        outputs.store(
             roi_bold,
             {"desc": "roi", "suffix": "mask"},
             sidecar={"Description": "region of interest", "Type": "ROI"},
@@ -435,7 +441,7 @@ def register_run(
             factor=factor,
             random_seed=seed,
         )
-        outputs.keep(
+        outputs.store(
             highres2boldref_xfm,
             _coreg("highres", "boldref"),
         )
@@ -446,11 +452,11 @@ def register_run(
         region_facts,
         guide_facts,
     )
-    outputs.keep(facts, {"desc": "registration", "suffix": "metrics"}, level="minimal")
+    outputs.store(facts, {"desc": "registration", "suffix": "metrics"}, level="minimal")
     text = registration.describe_imported_registration(
         origin, mask=mask_file is not None, to_t1w=coreg_file is not None
     )
-    say(Part.PREPROCESSING, text)
+    add_methods_text(Part.PREPROCESSING, text)
     return Registration(
         bold_mask=brain.bold_mask,
         bold_mask_hr=brain.bold_mask_hr,
@@ -528,7 +534,9 @@ def _calibrate(
     outputs: Outputs,
 ) -> FittedCalibration:
     """Preprocess the calibration run of a run, and measure its signal fluctuations."""
-    say(Part.SERIES, calibration_run.describe_calibration(with_events=run.events is not None))
+    add_methods_text(
+        Part.SERIES, calibration_run.describe_calibration(with_events=run.events is not None)
+    )
     settings = plan.planned.settings
     with subworkflow("calibration_wf"):
         bold = acquired_series.import_series(run.bold, tr=run.tr, axis_order=run.axis_order)
@@ -601,7 +609,7 @@ def fit_calibration(
         factor=factor,
         random_seed=random_seed,
     )
-    outputs.keep(
+    outputs.store(
         xfm,
         _coreg("calibration", "boldref"),
         sidecar=calibration_run.CALIBRATION_XFM_SIDECAR,
@@ -616,7 +624,7 @@ def fit_calibration(
         n_dummy=n_dummy,
         tr=tr,
     )
-    outputs.keep(measured, {"desc": "calibration", "suffix": "metrics"})
+    outputs.store(measured, {"desc": "calibration", "suffix": "metrics"})
     return FittedCalibration(
         calibration_ref=head_motion.boldref,
         boldref2calibration_xfm=xfm,

@@ -18,7 +18,7 @@ from bids_sr.pipeline.artifacts import (
     Series,
     SpaceGrid,
 )
-from bids_sr.pipeline.flow import expect_cost, say, subworkflow
+from bids_sr.pipeline.flow import add_methods_text, expect_cost, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, INTERPOLATIONS, MEASURED, RAW, SDMOD, series_names
@@ -42,18 +42,18 @@ from bids_sr.steps.registration import TrainingPair
 from bids_sr.steps.super_resolution import Guide, Inference, ResolvedSeries
 from bids_sr.steps.training import ModelFiles, VarianceModel
 from bids_sr.workflows.anatomy import Anatomy
-from bids_sr.workflows.compared_series import place_all_compared
+from bids_sr.workflows.compared_series import resample_all_compared
 from bids_sr.workflows.confounds import gather_confounds
 from bids_sr.workflows.fit_run import (
     FittedRun,
     correct_acquired,
 )
 from bids_sr.workflows.other_run import measure_another_run
-from bids_sr.workflows.pair import RegisteredPair, TrainedNetwork, keep_model
+from bids_sr.workflows.pair import RegisteredPair, TrainedNetwork, store_model
 from bids_sr.workflows.run_plan import RunPlan
 from bids_sr.workflows.seeds import find_own_seeds, find_regressors
 from bids_sr.workflows.series_requests import SeriesRequest
-from bids_sr.workflows.spaces import place_grids, show_spaces
+from bids_sr.workflows.spaces import make_output_grids, show_spaces
 
 
 @frozen
@@ -190,7 +190,7 @@ def make_series(
     RunSeries
         Acquired, stored, measured and compared series, and series that are only evaluated.
     """
-    grids = {} if anat is None else place_grids(plan, fitted, anat)
+    grids = {} if anat is None else make_output_grids(plan, fitted, anat)
     raw = make_raw(plan, fitted, outputs)
     confounds = gather_confounds(plan, fitted, raw.series, outputs)
     regressors = find_regressors(plan, fitted, anat, raw.series, confounds, outputs)
@@ -240,7 +240,7 @@ def make_series(
     if truth is not None and truth.series is not None:
         with subworkflow(MEASURED, high_resolution=True):
             fine[MEASURED] = place_measured(plan, fitted, truth.series, outputs)
-    for name, compared in place_all_compared(plan, fitted).items():
+    for name, compared in resample_all_compared(plan, fitted).items():
         fine[name] = ComputedSeries(
             name=name,
             series=compared.series,
@@ -253,7 +253,7 @@ def make_series(
             with subworkflow(spec.name, high_resolution=True, stored=False, described=False):
                 fine[spec.name] = make_unstored(sources, spec, models.get(spec.name), fine, anat)
     if plan.planned.settings.activation.seed_series == "own" and plan.seeds:
-        say(Part.MAPS, seeds.OWN_SEEDS_TEXT)
+        add_methods_text(Part.MAPS, seeds.OWN_SEEDS_TEXT)
 
         def add_own_seeds(made_series: ComputedSeries) -> ComputedSeries:
             name = made_series.name
@@ -288,9 +288,11 @@ def make_series(
 
 def make_raw(plan: RunPlan, fitted: FittedRun, outputs: Outputs) -> ComputedSeries:
     """Correct head motion of the acquired series on the acquired grid, and store the result."""
-    preproc = undo_motion(fitted)
-    say(Part.PREPROCESSING, series_description.describe_raw(fitted.distortion is not None))
-    outputs.keep(
+    preproc = correct_motion(fitted)
+    add_methods_text(
+        Part.PREPROCESSING, series_description.describe_raw(fitted.distortion is not None)
+    )
+    outputs.store(
         preproc,
         {"desc": RAW, "suffix": "bold"},
         sidecar=_sidecar(plan, RAW),
@@ -300,9 +302,9 @@ def make_raw(plan: RunPlan, fitted: FittedRun, outputs: Outputs) -> ComputedSeri
     return ComputedSeries(name=RAW, series=preproc, mask=fitted.registration.bold_mask)
 
 
-def undo_motion(fitted: FittedRun) -> Series:
+def correct_motion(fitted: FittedRun) -> Series:
     """Correct head motion of the acquired series of a run."""
-    return resampled_series.undo_motion(
+    return resampled_series.correct_motion(
         fitted.stc, fitted.motion.boldref, fitted.motion.hmc_xfms, fitted.distortion
     )
 
@@ -360,13 +362,13 @@ def make_stored(
             training=settings,
             factor=plan.bold.factor,
         )
-        say(
+        add_methods_text(
             Part.SERIES,
             training.describe_volume_network(settings),
             output=trained.model_file,
             describe=partial(training.describe_networks_of_volumes, settings),
         )
-        keep_model(trained, settings.method, outputs)
+        store_model(trained, settings.method, outputs)
     elif spec.learned_from == "run":
         files = variance = find_variance(sources, spec, tested, outputs)
     inference = _inference(plan, spec)
@@ -390,7 +392,7 @@ def make_stored(
         draws=spec.method is not None and spec.method.has_prior,
     )
     _expect_cost(plan, spec.name, resolved)
-    say(Part.SERIES, series_description.describe_series(spec.name))
+    add_methods_text(Part.SERIES, series_description.describe_series(spec.name))
     _keep_series(plan, spec.name, resolved, outputs)
     return ComputedSeries(
         name=spec.name,
@@ -434,8 +436,10 @@ def find_variance(
         interpolations=() if tested else tuple(plain),
     )
     if not spec.control:
-        say(Part.SERIES, training.describe_variance(settings, calibrated=plan.calibrated))
-        keep_model(variance, settings.method, outputs)
+        add_methods_text(
+            Part.SERIES, training.describe_variance(settings, calibrated=plan.calibrated)
+        )
+        store_model(variance, settings.method, outputs)
     return variance
 
 
@@ -464,7 +468,7 @@ def _guard_precision(
     Half precision is only used if it preserves the t values of the linear model.
     """
     plan, fitted = sources.plan, sources.fitted
-    say(Part.SERIES, network_precision.PRECISION_TEXT)
+    add_methods_text(Part.SERIES, network_precision.PRECISION_TEXT)
     return network_precision.guard_precision(
         fitted.stc,
         fitted.motion.boldref,
@@ -511,7 +515,7 @@ def _keep_series(plan: RunPlan, name: str, resolved: ResolvedSeries, outputs: Ou
     primary = name == plan.primary
     bold = plan.bold
     fine = series_description.fine_resolution(name, bold.factor, bold.axis_order)
-    outputs.keep(
+    outputs.store(
         resolved.series,
         {"res": "hr", "desc": name, "suffix": "bold"},
         sidecar=_sidecar(plan, name, fine),
@@ -520,7 +524,7 @@ def _keep_series(plan: RunPlan, name: str, resolved: ResolvedSeries, outputs: Ou
         level=series_level(name, _always_stored(plan)),
     )
     if primary and plan.elsewhere:
-        outputs.keep(
+        outputs.store(
             resolved.space_series,
             sidecar=_sidecar(plan, name, series_description.resolution_elsewhere(name)),
             facts=resolved.series_facts,
@@ -552,9 +556,9 @@ def place_measured(
     )
     mask = fitted.registration.bold_mask_hr
     series = resampled_series.place_measured(stc, mask, fitted.motion.hmc_xfms, fitted.distortion)
-    say(Part.SERIES, series_description.MEASURED_TEXT)
+    add_methods_text(Part.SERIES, series_description.MEASURED_TEXT)
     fine = series_description.fine_resolution(MEASURED, plan.bold.factor, plan.bold.axis_order)
-    outputs.keep(
+    outputs.store(
         series,
         {"res": "hr", "desc": MEASURED, "suffix": "bold"},
         sidecar=_sidecar(plan, MEASURED, fine),

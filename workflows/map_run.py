@@ -6,7 +6,7 @@ from dataclasses import replace
 from bids_sr.config.levels import StoredMaps
 from bids_sr.frozen import frozen
 from bids_sr.pipeline.artifacts import Map, Mask, Rows, Table
-from bids_sr.pipeline.flow import concatenate, say, subworkflow
+from bids_sr.pipeline.flow import add_methods_text, concatenate, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, RAW
@@ -99,7 +99,7 @@ def map_run(
     registered = fitted.registration
     settings = map_settings(plan)
     roi, roi_hr = find_region(plan, fitted, series, settings, outputs)
-    say(
+    add_methods_text(
         Part.MAPS,
         activation.describe_maps(settings, plan.design, plan.nuisance, at_rest=plan.at_rest),
     )
@@ -124,12 +124,12 @@ def map_run(
                 settings=settings,
             )
             series_maps = MappedSeries(series=made_series, results=results)
-            outputs.keep(series_maps.maps, among=stored_entities, varies=activation.OF_CONTRAST)
+            outputs.store(series_maps.maps, among=stored_entities, varies=activation.OF_CONTRAST)
             if has_error(made_series, settings):
                 series_maps = measure_error(
                     plan, fitted, series, series_maps, mapped[RAW], settings
                 )
-                outputs.keep(
+                outputs.store(
                     series_maps.error_maps, among=stored_entities, varies=activation.OF_CONTRAST
                 )
             series_maps = bring_elsewhere(
@@ -147,8 +147,8 @@ def map_run(
         thresholds=settings.thresholds,
         factor=settings.factor,
     )
-    say(Part.MAPS, map_comparison.COMPARED_MAPS)
-    outputs.keep(
+    add_methods_text(Part.MAPS, map_comparison.COMPARED_MAPS)
+    outputs.store(
         table,
         {"desc": "activation", "suffix": "metrics"},
         facts=columns,
@@ -158,7 +158,7 @@ def map_run(
     image_metrics, columns = activation.join_quality(
         [result.results.quality for result in mapped.values()]
     )
-    outputs.keep(
+    outputs.store(
         image_metrics,
         {"desc": "image", "suffix": "metrics"},
         facts=columns,
@@ -178,8 +178,8 @@ def map_run(
         method_names=plan.methods,
     )
     atlas = plan.planned.settings.activation.atlas
-    say(Part.MAPS, active_regions.describe_clusters(None if anat is None else atlas))
-    outputs.keep(
+    add_methods_text(Part.MAPS, active_regions.describe_clusters(None if anat is None else atlas))
+    outputs.store(
         clusters, {"desc": "clusters", "suffix": "metrics"}, facts=columns, provenance=True
     )
     return MappedRun(
@@ -255,8 +255,8 @@ def find_region(
         smoothing=settings.smoothing,
         low_pass=settings.low_pass,
     )
-    say(Part.MAPS, region_growth.describe_growth(settings.smoothing))
-    outputs.keep(roi, {"desc": "roigrown", "suffix": "mask"}, facts=grown_facts)
+    add_methods_text(Part.MAPS, region_growth.describe_growth(settings.smoothing))
+    outputs.store(roi, {"desc": "roigrown", "suffix": "mask"}, facts=grown_facts)
     return roi, roi_hr
 
 
@@ -315,7 +315,7 @@ def measure_error(
         random_seed=resources.random_seed,
         omp_nthreads=resources.omp_nthreads or 1,
     )
-    say(Part.EVALUATION, reconstruction_error.CHECKED_INTERVALS)
+    add_methods_text(Part.EVALUATION, reconstruction_error.CHECKED_INTERVALS)
     error_maps, error_rows = reconstruction_error.measure_error(
         mapped.maps,
         acquired.maps,
@@ -327,7 +327,7 @@ def measure_error(
         series_name=mapped.series.name,
         smoothing=settings.smoothing,
     )
-    say(Part.MAPS, reconstruction_error.describe_error(mapped.series.name))
+    add_methods_text(Part.MAPS, reconstruction_error.describe_error(mapped.series.name))
     return replace(
         mapped, error_maps=error_maps, error_rows=error_rows, coverage_rows=coverage_rows
     )
@@ -373,7 +373,7 @@ def bring_elsewhere(
         # the latter maps therefore needs its own sidecar, which overrides the shared metadata.
         is_shared = mapped.series.name != RAW and "run" not in outputs.entities
         varies = activation.OF_CONTRAST if is_shared else {}
-        outputs.keep(space_maps, among=stored, varies=varies)
+        outputs.store(space_maps, among=stored, varies=varies)
     surfaces: Sequence[Surfaces] = () if anat is None else anat.surfaces
     surface_maps: dict[str, list[Map]] = {}
     for output_surfaces in surfaces:
@@ -391,6 +391,6 @@ def bring_elsewhere(
                 space_entities=labels,
                 surface_uris=output_surfaces.uris,
             )
-            say(Part.MAPS, steps_surfaces.describe_surface_maps(labels["space"]))
-            outputs.keep(surface_maps[output_surfaces.space.name], among=stored)
+            add_methods_text(Part.MAPS, steps_surfaces.describe_surface_maps(labels["space"]))
+            outputs.store(surface_maps[output_surfaces.space.name], among=stored)
     return replace(mapped, space_maps=space_maps, surface_maps=surface_maps)

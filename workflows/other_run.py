@@ -5,11 +5,11 @@ from dataclasses import replace
 from bids_sr.glm.design import DesignSettings
 from bids_sr.io.grids import Factor
 from bids_sr.pipeline.artifacts import Confounds, Effects, Facts, Regressors, Series
-from bids_sr.pipeline.flow import read_events, say, subworkflow
+from bids_sr.pipeline.flow import add_methods_text, read_events, subworkflow
 from bids_sr.pipeline.step import Part
 from bids_sr.preflight.run_model import design_settings
 from bids_sr.steps import acquired_series, another_run, bold_reference, run_confounds
-from bids_sr.workflows.confounds import model_time
+from bids_sr.workflows.confounds import add_temporal_regressors
 from bids_sr.workflows.fit_run import (
     FittedRun,
     HeadMotion,
@@ -52,7 +52,7 @@ def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
         )
         time_columns = None
         if settings.activation.models_time:
-            _, _, time_columns, _ = model_time(
+            _, _, time_columns, _ = add_temporal_regressors(
                 plan,
                 run_confounds.motion_confounds(head_motion.motion, outliers=steady.outliers),
                 None,
@@ -71,7 +71,7 @@ def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
             design=design,
             random_seed=settings.resources.random_seed,
         )
-    say(Part.EVALUATION, another_run.OTHER_RUN_TEXT)
+    add_methods_text(Part.EVALUATION, another_run.OTHER_RUN_TEXT)
     return effects
 
 

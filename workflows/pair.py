@@ -8,7 +8,7 @@ from bids_sr.bids import Pair, Subject
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder, Factor
 from bids_sr.pipeline.artifacts import File, Rows
-from bids_sr.pipeline.flow import read_image, say, subworkflow
+from bids_sr.pipeline.flow import add_methods_text, read_image, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import series_name
@@ -88,8 +88,8 @@ def fit_pair(
     seed = planned.settings.resources.random_seed
     with subworkflow(f"pair_{number}_wf"):
         registered = _register(pair, seed)
-        keep_pair(registered, pair, outputs, tag)
-        outputs.keep_figures(
+        store_pair(registered, pair, outputs, tag)
+        outputs.store_figures(
             anatomy_figures.draw_pair(
                 registered.train_highres,
                 registered.train_lowres,
@@ -149,7 +149,7 @@ def register_pair(
         images = registration.truncate_pair(
             highres_file, factor=factor, highres_order=highres_order
         )
-        say(Part.PAIR, registration.describe_truncated_pair(factor))
+        add_methods_text(Part.PAIR, registration.describe_truncated_pair(factor))
     else:
         images = registration.register_pair(
             highres_file,
@@ -160,7 +160,7 @@ def register_pair(
             lowres_order=lowres_order,
             registered=registered,
         )
-        say(Part.PAIR, registration.describe_registered_pair(factor))
+        add_methods_text(Part.PAIR, registration.describe_registered_pair(factor))
     return RegisteredPair(
         highres_file=highres_file,
         factor=factor,
@@ -172,7 +172,7 @@ def register_pair(
     )
 
 
-def keep_pair(registered: RegisteredPair, pair: Pair, outputs: Outputs, tag: str) -> None:
+def store_pair(registered: RegisteredPair, pair: Pair, outputs: Outputs, tag: str) -> None:
     """Store the images of a pair in their common frame, and the transform.
 
     `tag`: label that distinguishes pairs with the same high-resolution image; "" if the image
@@ -188,12 +188,12 @@ def keep_pair(registered: RegisteredPair, pair: Pair, outputs: Outputs, tag: str
     images = {"highres": registered.train_highres, "lowres": registered.train_lowres}
     for name, image in images.items():
         tagged = {"acquisition": image_entities[name].get("acquisition", "") + tag} if tag else {}
-        outputs.keep(
+        outputs.store(
             image,
             {**image_entities[name], **tagged, "desc": "preproc", "suffix": "T2starw"},
             sidecar=registration.describe_member("high" if name == "highres" else "low"),
         )
-    outputs.keep(
+    outputs.store(
         registered.highres2lowres_xfm,
         {"from": "highres", "to": "lowres", "mode": "image", "desc": "pair", "suffix": "xfm"},
         sidecar={
@@ -233,10 +233,10 @@ def _train_model(
         factor=factor,
     )
     say_trained_on_pair(settings, files)
-    keep_model(files, settings.method, outputs)
+    store_model(files, settings.method, outputs)
     if not spec.stored:
         return TrainedNetwork(files=files)
-    outputs.keep_figures(
+    outputs.store_figures(
         model_training_figures.draw_training(files, method_label="" if alone else spec.name)
     )
     if held_out is None:
@@ -251,13 +251,13 @@ def _train_model(
         omp_nthreads=settings.omp_nthreads,
         device=settings.device,
     )
-    say(Part.PAIR, training.HOLDOUT_TEXT)
+    add_methods_text(Part.PAIR, training.HOLDOUT_TEXT)
     return TrainedNetwork(files=files, holdout=holdout)
 
 
 def say_trained_on_pair(settings: TrainingSettings, files: ModelFiles) -> None:
     """Add methods text on the training of a network, which is completed after the training."""
-    say(
+    add_methods_text(
         Part.PAIR,
         training.describe_pair_network(settings),
         output=files.model_file,
@@ -265,7 +265,7 @@ def say_trained_on_pair(settings: TrainingSettings, files: ModelFiles) -> None:
     )
 
 
-def keep_model(
+def store_model(
     files: ModelFiles,
     method: str,
     outputs: Outputs,
@@ -276,9 +276,9 @@ def keep_model(
     The file names also contain `entities`.
     """
     name = {**entities, "datatype": "models", "desc": series_name(method)}
-    outputs.keep(files.model_file, {**name, "suffix": "model", "extension": ".safetensors"})
-    outputs.keep(files.card_file, {**name, "suffix": "model", "extension": ".json"})
-    outputs.keep(
+    outputs.store(files.model_file, {**name, "suffix": "model", "extension": ".safetensors"})
+    outputs.store(files.card_file, {**name, "suffix": "model", "extension": ".json"})
+    outputs.store(
         files.log_file,
         {**name, "suffix": "log", "extension": ".tsv"},
         sidecar=training.LOG_COLUMNS,

@@ -5,7 +5,7 @@ from bids_sr.bids.fmriprep import SPACES
 from bids_sr.combination import is_only_run
 from bids_sr.config import Settings
 from bids_sr.config.levels import reaches
-from bids_sr.pipeline.flow import Flow, say, subworkflow
+from bids_sr.pipeline.flow import Flow, add_methods_text, subworkflow
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nodes import Scope, scope_name
 from bids_sr.pipeline.step import Part
@@ -60,7 +60,7 @@ def process_participant(planned: Planned, subject: Subject) -> None:
             roi=roi,
         )
         outputs = planned.outputs({"subject": subject.label})
-        outputs.keep_figures(anatomy_figures.summarize_subject(subject_facts=facts))
+        outputs.store_figures(anatomy_figures.summarize_subject(subject_facts=facts))
 
 
 def _fit_anatomy(planned: Planned, subject: Subject, template: str, roi: str) -> Anatomy:
@@ -129,7 +129,7 @@ def scope_of_all(settings: Settings, plan: Plan, version: str) -> Scope:
     scans = [subject for subject in plan.subjects if subject.has_scans]
     compared = _OF_SCANS if scans else _OF_SERIES
     with Flow(root):
-        say(Part.OPENING, _OPENING.format(version=version, compared=compared))
+        add_methods_text(Part.OPENING, _OPENING.format(version=version, compared=compared))
         process_scans(planned, scans)
         for subject in plan.subjects:
             if subject not in scans:

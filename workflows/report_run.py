@@ -32,7 +32,7 @@ from bids_sr.steps.figures import (
 )
 from bids_sr.steps.figures.run_maps import SceneImages
 from bids_sr.workflows.anatomy import Anatomy
-from bids_sr.workflows.evaluate_run import Judgment
+from bids_sr.workflows.evaluate_run import RunEvaluation
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.make_series import RunSeries
 from bids_sr.workflows.map_run import MappedRun, list_mapped_series, maps_to_store
@@ -47,7 +47,7 @@ def report_run(
     fitted: FittedRun,
     series: RunSeries,
     maps: MappedRun,
-    judgment: Judgment,
+    run_evaluation: RunEvaluation,
     anat: Anatomy | None,
     pair: RegisteredPair | None,
     outputs: Outputs,
@@ -67,7 +67,7 @@ def report_run(
         Series of the run.
     maps : MappedRun
         Maps of the series.
-    judgment : Judgment
+    run_evaluation : RunEvaluation
         Results of the evaluation.
     anat : Anatomy | None
         Anatomy of the participant; None if missing.
@@ -82,14 +82,14 @@ def report_run(
     """
     facts = run_facts(plan.planned.settings, plan.bold, timed=plan.corrects_slice_timing)
     draw_preprocessing(plan, fitted, series, anat, pair, facts, outputs)
-    draw_series(plan, fitted, series, maps, judgment, outputs)
-    draw_run_maps(plan, fitted, series, maps, judgment, anat, outputs)
+    draw_series(plan, fitted, series, maps, run_evaluation, outputs)
+    draw_run_maps(plan, fitted, series, maps, run_evaluation, anat, outputs)
     draw_judgment(
         plan,
         fitted,
         series,
         maps,
-        judgment,
+        run_evaluation,
         anat,
         facts,
         outputs,
@@ -112,12 +112,12 @@ def draw_preprocessing(
     `facts`: input summary of the run. See `report_run` for other parameters.
     """
     registered, boldref = fitted.registration, fitted.motion.boldref
-    outputs.keep_figures(
+    outputs.store_figures(
         motion_figures.summarize_run(
             series.censoring, fitted.outliers, run_facts=facts, n_dummy=fitted.n_dummy
         )
     )
-    outputs.keep_figures(
+    outputs.store_figures(
         motion_figures.draw_motion(
             series.confounds,
             series.raw.series,
@@ -128,15 +128,15 @@ def draw_preprocessing(
             n_dummy=fitted.n_dummy,
         )
     )
-    outputs.keep_figures(registration_figures.show_registration(registered.registration))
-    outputs.keep_figures(
+    outputs.store_figures(registration_figures.show_registration(registered.registration))
+    outputs.store_figures(
         maps_figures.draw_design(
             series.raw.series, series.model, kinds=plan.planned.settings.activation.kinds
         )
     )
     if anat is not None:
         assert registered.boldref2t1w_xfm is not None
-        outputs.keep_figures(
+        outputs.store_figures(
             registration_figures.draw_coregistration(
                 boldref,
                 anat.t1w_preproc,
@@ -147,7 +147,7 @@ def draw_preprocessing(
         )
     if pair is not None:
         assert registered.guide_hr is not None
-        outputs.keep_figures(
+        outputs.store_figures(
             registration_figures.draw_guide(
                 boldref,
                 registered.guide_hr,
@@ -161,7 +161,7 @@ def draw_preprocessing(
             for spec in plan.stored
             if spec.learned_from == "run" and spec.method is not None and spec.method.calibrated
         )
-        outputs.keep_figures(
+        outputs.store_figures(
             registration_figures.draw_calibration(
                 boldref,
                 registered.bold_mask,
@@ -178,7 +178,7 @@ def draw_series(
     fitted: FittedRun,
     series: RunSeries,
     maps: MappedRun,
-    judgment: Judgment,
+    run_evaluation: RunEvaluation,
     outputs: Outputs,
 ) -> None:
     """Draw the models and the series of a run; see `report_run` for parameters."""
@@ -188,7 +188,7 @@ def draw_series(
         if spec.learned_from == "volumes":
             assert made_series.trained is not None
             with subworkflow(spec.name, high_resolution=True):
-                outputs.keep_figures(
+                outputs.store_figures(
                     model_training_figures.draw_volume_training(
                         made_series.trained, series_name=spec.name
                     )
@@ -197,7 +197,7 @@ def draw_series(
     if estimated:
         variance = series.high_resolution[estimated[-1]].variance
         assert variance is not None
-        outputs.keep_figures(
+        outputs.store_figures(
             fluctuations_figures.draw_variance(
                 variance.weight,
                 variance.tested,
@@ -209,7 +209,7 @@ def draw_series(
     middle = {name: mapped.results.middle for name, mapped in maps.mapped.items()}
     if MEASURED in middle:
         middle[MEASURED] = middle.pop(MEASURED)  # moved to the last column
-    outputs.keep_figures(
+    outputs.store_figures(
         series_figures.draw_slice(
             middle,
             maps.roi_hr,
@@ -218,12 +218,12 @@ def draw_series(
         )
     )
     shown = plan.methods or [made_series.name for made_series in list_mapped_series(series)[1:2]]
-    outputs.keep_figures(
+    outputs.store_figures(
         series_figures.draw_output(
             {name: series.high_resolution[name].series for name in shown},
             {name: maps.mapped[name].results.tsnr for name in (RAW, *shown)},
             registered.bold_mask_hr,
-            judgment.verdict,
+            run_evaluation.verdict,
             registered.tpms_bold,
             n_dummy=fitted.n_dummy,
         )
@@ -246,7 +246,7 @@ def draw_run_maps(
     fitted: FittedRun,
     series: RunSeries,
     maps: MappedRun,
-    judgment: Judgment,
+    run_evaluation: RunEvaluation,
     anat: Anatomy | None,
     outputs: Outputs,
 ) -> None:
@@ -260,7 +260,7 @@ def draw_run_maps(
         at_rest=plan.at_rest,
     )
     expect_cost(drawn, maps_figures.activation_cost(plan.contrasts))
-    outputs.keep_figures(drawn)
+    outputs.store_figures(drawn)
     surface_maps = maps.mapped[plan.primary].surface_maps or {}
     for output_surfaces in () if anat is None else anat.surfaces:
         labels = output_surfaces.space.entities
@@ -268,7 +268,7 @@ def draw_run_maps(
             subworkflow(plan.primary, high_resolution=True),
             subworkflow("_".join([plan.primary, "on", *labels.values()])),
         ):
-            outputs.keep_figures(
+            outputs.store_figures(
                 maps_figures.draw_surfaces(
                     surface_maps[output_surfaces.space.name],
                     output_surfaces.surfaces,
@@ -276,11 +276,13 @@ def draw_run_maps(
                     space_entities=labels,
                 )
             )
-    outputs.keep_figures(
-        maps_figures.show_clusters(maps.clusters, judgment.evaluation, judgment.verdict)
+    outputs.store_figures(
+        maps_figures.show_clusters(
+            maps.clusters, run_evaluation.evaluation, run_evaluation.verdict
+        )
     )
     if shows_correlation(plan):
-        outputs.keep_figures(
+        outputs.store_figures(
             correlation_figures.draw_correlation(
                 all_maps,
                 images,
@@ -295,12 +297,12 @@ def draw_run_maps(
             series_names=plan.stored_names,
         )
         expect_cost(drawn, networks_figures.networks_cost(plan.contrasts))
-        outputs.keep_figures(drawn)
+        outputs.store_figures(drawn)
     names = activation.overlap_names
     contrasts = plan.planned.plan.contrasts[plan.bold.bold]
     overlap_pair = None if names is None else condition_pair(names, contrasts)
     if overlap_pair is not None and not plan.at_rest:
-        outputs.keep_figures(
+        outputs.store_figures(
             overlap_figures.draw_overlap(
                 all_maps,
                 images,
@@ -315,7 +317,7 @@ def draw_judgment(
     fitted: FittedRun,
     series: RunSeries,
     maps: MappedRun,
-    judgment: Judgment,
+    run_evaluation: RunEvaluation,
     anat: Anatomy | None,
     facts: Mapping[str, object],
     outputs: Outputs,
@@ -332,8 +334,8 @@ def draw_judgment(
     drawn = draw_map_viewer.show_viewer(
         maps.maps,
         registered.bold_mask_hr,
-        judgment.evaluation,
-        judgment.verdict,
+        run_evaluation.evaluation,
+        run_evaluation.verdict,
         boldref,
         registered.guide_hr,
         registered.boldref2t1w_xfm,
@@ -344,17 +346,17 @@ def draw_judgment(
         stored=maps_to_store(plan),
     )
     expect_cost(drawn, draw_map_viewer.viewer_cost(plan.contrasts))
-    outputs.keep_figures(drawn)
-    outputs.keep_figures(
+    outputs.store_figures(drawn)
+    outputs.store_figures(
         overview_figures.draw_overview(
-            judgment.evaluation,
-            judgment.verdict,
+            run_evaluation.evaluation,
+            run_evaluation.verdict,
             registered.registration,
             series.confounds,
             maps.maps,
             scene_images(fitted, maps),
             registered.bold_mask,
-            judgment.self_test,
+            run_evaluation.self_test,
             {}
             if truth is None
             else {name: read_image(file) for name, file in truth.activations.items()},
@@ -367,27 +369,27 @@ def draw_judgment(
             only_run=only_run,
         )
     )
-    outputs.keep_figures(
+    outputs.store_figures(
         evaluation_figures.draw_evaluation(
-            judgment.evaluation,
-            judgment.verdict,
-            judgment.flags,
+            run_evaluation.evaluation,
+            run_evaluation.verdict,
+            run_evaluation.flags,
             boldref,
             registered.bold_mask,
-            judgment.halves_figures,
+            run_evaluation.halves_figures,
             has_truth=plan.has_truth,
             series_names=plan.stored_names,
         )
     )
-    outputs.keep_figures(
+    outputs.store_figures(
         quality_figures.draw_quality(
-            judgment.evaluation,
-            judgment.flags,
+            run_evaluation.evaluation,
+            run_evaluation.flags,
             boldref,
             registered.bold_mask,
             registered.bold_mask_hr,
             registered.guide_hr,
-            concatenate(judgment.uncertainty_maps),
+            concatenate(run_evaluation.uncertainty_maps),
         )
     )
 

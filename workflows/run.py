@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
-from bids_sr.pipeline.flow import say, subworkflow
+from bids_sr.pipeline.flow import add_methods_text, subworkflow
 from bids_sr.pipeline.nodes import scope_name
 from bids_sr.pipeline.step import Part
 from bids_sr.steps import series_description
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.combination import ProcessedRun
-from bids_sr.workflows.evaluate_run import judge_run
+from bids_sr.workflows.evaluate_run import evaluate_run
 from bids_sr.workflows.fit_run import fit_run
 from bids_sr.workflows.make_series import make_series
 from bids_sr.workflows.map_run import map_run
@@ -57,7 +57,7 @@ def process_run(
     )
     undistorted = bold.precomputed is not None and bold.precomputed.field is not None
     with subworkflow(scope_name(bold.stem), run=bold.stem):
-        say(
+        add_methods_text(
             Part.SERIES,
             series_description.describe_all_series(
                 list(plan.stored_names), corrected=undistorted, thinner=bold.factor[2] != 1
@@ -69,13 +69,13 @@ def process_run(
             outputs = outputs.with_references(t1w=anat.t1w_preproc)
         series = make_series(plan, fitted, anat, pair, models, outputs)
         maps = map_run(plan, fitted, series, anat, outputs)
-        judgment = judge_run(plan, fitted, series, maps, pair, outputs)
+        run_evaluation = evaluate_run(plan, fitted, series, maps, pair, outputs)
         report_run(
             plan,
             fitted,
             series,
             maps,
-            judgment,
+            run_evaluation,
             anat,
             pair,
             outputs,
@@ -83,5 +83,5 @@ def process_run(
             only_run=only_run,
         )
     return ProcessedRun(
-        plan=plan, fitted=fitted, series=series, maps=maps, effects=judgment.effects
+        plan=plan, fitted=fitted, series=series, maps=maps, effects=run_evaluation.effects
     )

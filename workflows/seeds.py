@@ -1,7 +1,7 @@
 """Regressors of a run: events, or time series of seeds or temporal components."""
 
 from bids_sr.pipeline.artifacts import Confounds, Mask, Regressors, Series
-from bids_sr.pipeline.flow import read_events, say
+from bids_sr.pipeline.flow import add_methods_text, read_events
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.steps import seeds as steps_seeds
@@ -51,7 +51,7 @@ def find_regressors(
             nuisance=plan.nuisance,
         )
         atlas = plan.planned.settings.activation.atlas
-        say(Part.PREPROCESSING, steps_seeds.describe_seeds(plan.seeds, atlas))
+        add_methods_text(Part.PREPROCESSING, steps_seeds.describe_seeds(plan.seeds, atlas))
     else:
         regressors, columns = steps_seeds.component_series(
             raw,
@@ -59,8 +59,8 @@ def find_regressors(
             confounds=confounds.confounds,
             n_dummy=fitted.n_dummy,
         )
-        say(Part.PREPROCESSING, steps_seeds.COMPONENTS_TEXT)
-    outputs.keep(regressors, {"desc": "seeds", "suffix": "timeseries"}, facts=columns)
+        add_methods_text(Part.PREPROCESSING, steps_seeds.COMPONENTS_TEXT)
+    outputs.store(regressors, {"desc": "seeds", "suffix": "timeseries"}, facts=columns)
     return regressors
 
 
@@ -92,5 +92,5 @@ def find_own_seeds(
         nuisance=plan.nuisance,
         smoothing=plan.planned.settings.activation.smoothing,
     )
-    outputs.keep(table, {"desc": f"{name}Seeds", "suffix": "timeseries"}, facts=columns)
+    outputs.store(table, {"desc": f"{name}Seeds", "suffix": "timeseries"}, facts=columns)
     return own_regressors

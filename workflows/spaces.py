@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from bids_sr.config.spaces import FUNC, Space
 from bids_sr.pipeline.artifacts import Series, SpaceGrid
-from bids_sr.pipeline.flow import say, subworkflow
+from bids_sr.pipeline.flow import add_methods_text, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.steps import primary_dataset, spaces
@@ -13,7 +13,7 @@ from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.run_plan import RunPlan
 
 
-def place_grids(plan: RunPlan, fitted: FittedRun, anat: Anatomy) -> dict[Space, SpaceGrid]:
+def make_output_grids(plan: RunPlan, fitted: FittedRun, anat: Anatomy) -> dict[Space, SpaceGrid]:
     """Compute the grids of a run in the requested volumetric spaces, except its own space."""
     boldref, xfm = fitted.motion.boldref, fitted.registration.boldref2t1w_xfm
     assert xfm is not None, "with a T1w image, the run is registered to it"
@@ -44,7 +44,7 @@ def place_grids(plan: RunPlan, fitted: FittedRun, anat: Anatomy) -> dict[Space, 
                     space_entities=space.entities,
                 )
     if grids:
-        say(Part.SERIES, spaces.describe_spaces([str(space) for space in grids]))
+        add_methods_text(Part.SERIES, spaces.describe_spaces([str(space) for space in grids]))
     return grids
 
 
@@ -75,7 +75,7 @@ def show_spaces(
     with subworkflow(f"{plan.primary}_shown", high_resolution=True):
         mean = primary_dataset.average_series(primary, n_dummy=fitted.n_dummy)
         if plan.in_func:
-            outputs.keep(
+            outputs.store(
                 mean,
                 {"suffix": "boldref"},
                 sidecar=primary_dataset.SERIES_MEAN_SIDECAR,
@@ -86,13 +86,13 @@ def show_spaces(
             boldref, mask = primary_dataset.show_in_space(
                 mean, fitted.registration.bold_mask_hr, grid
             )
-            outputs.keep(
+            outputs.store(
                 boldref,
                 {**space.entities, "suffix": "boldref"},
                 sidecar=primary_dataset.SPACE_BOLDREF_SIDECAR,
                 exported_only=True,
             )
-            outputs.keep(
+            outputs.store(
                 mask,
                 {**space.entities, "desc": "brain", "suffix": "mask"},
                 sidecar=primary_dataset.SPACE_MASK_SIDECAR,

@@ -16,7 +16,7 @@ from bids_sr.bids.fmriprep import SPACES
 from bids_sr.config import Settings
 from bids_sr.frozen import frozen
 from bids_sr.pipeline.artifacts import Facts, Image, Map, Mask, Rows
-from bids_sr.pipeline.flow import concatenate, say, subworkflow
+from bids_sr.pipeline.flow import add_methods_text, concatenate, subworkflow
 from bids_sr.pipeline.nodes import scope_name
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
@@ -32,7 +32,7 @@ from bids_sr.structural.steps import (
 )
 from bids_sr.structural.steps.preparation import PreparedScans
 from bids_sr.structural.steps.scans import ScanPreparation
-from bids_sr.workflows.pair import keep_model
+from bids_sr.workflows.pair import store_model
 from bids_sr.workflows.series_requests import Planned
 
 
@@ -115,10 +115,12 @@ def _prepare_scans(planned: Planned, subject: Subject) -> PreparedHead:
             preparation=settings_of_scans,
             baselines=superres.baselines,
         )
-        say(Part.ANATOMY, preparation_text.describe_preparation(suffixes, settings_of_scans))
+        add_methods_text(
+            Part.ANATOMY, preparation_text.describe_preparation(suffixes, settings_of_scans)
+        )
         assert scans.fine_scans is not None
         for stored in (scans.fine_scans, scans.coarse_scans, scans.other_scans):
-            outputs.keep(stored)
+            outputs.store(stored)
         _keep_mask(settings_of_scans, scans.scan_mask, suffixes, outputs, of_model=False)
     return PreparedHead(suffixes=suffixes, scans=scans)
 
@@ -146,7 +148,7 @@ def _keep_mask(
 ) -> None:
     sidecar = preparation.describe_scan_mask(suffixes, settings_of_scans, of_model=of_model)
     entities = {"res": "hr", "desc": settings_of_scans.anat_mask, "suffix": "mask"}
-    outputs.keep(mask, entities, sidecar=sidecar)
+    outputs.store(mask, entities, sidecar=sidecar)
 
 
 def _process_pairs(
@@ -181,10 +183,12 @@ def _process_pairs(
                 anat_tools=superres.anat_tools,
                 random_seed=settings.resources.random_seed,
             )
-            say(Part.EVALUATION, measures.describe_measures(suffixes, superres.anat_tools))
+            add_methods_text(
+                Part.EVALUATION, measures.describe_measures(suffixes, superres.anat_tools)
+            )
             _keep_measures(settings, suffixes, metrics, columns, dseg, outputs)
-            outputs.keep(classes)
-        figures.keep_figures(
+            outputs.store(classes)
+        figures.store_figures(
             structural_figures.draw_scans(
                 scans.fine_scans,
                 scans.coarse_scans,
@@ -199,7 +203,7 @@ def _process_pairs(
                 subject_facts=facts,
             )
         )
-        figures.keep_figures(anatomy_figures.summarize_subject(subject_facts=facts))
+        figures.store_figures(anatomy_figures.summarize_subject(subject_facts=facts))
 
 
 def _keep_measures(
@@ -212,14 +216,14 @@ def _keep_measures(
 ) -> None:
     """Store metrics and tissue segmentation of measured scans."""
     superres = settings.superres
-    outputs.keep(
+    outputs.store(
         metrics,
         {"desc": "anat", "suffix": "metrics"},
         facts=columns,
         provenance=True,
         level="minimal",
     )
-    outputs.keep(
+    outputs.store(
         dseg,
         {"res": "hr", "desc": "measured", "suffix": "dseg"},
         sidecar=measures.describe_tissues(suffixes, superres.anat_align, superres.anat_tools),
@@ -283,13 +287,13 @@ def _apply_method(
             anat_align=superres.anat_align,
             anat_scale=superres.scaling_of_scans,
         )
-        say(
+        add_methods_text(
             Part.SERIES,
             training.describe_scan_network(request, of_others=of_others),
             output=files.model_file,
             describe=partial(training.describe_networks_of_scans, request, of_others=of_others),
         )
-        keep_model(files, method, outputs, {"acquisition": "anat", "space": ""})
+        store_model(files, method, outputs, {"acquisition": "anat", "space": ""})
         made_scans = training.super_resolve_scans(
             scans.coarse_scans,
             scans.scan_mask,
@@ -299,8 +303,8 @@ def _apply_method(
             device=request.device,
             omp_nthreads=request.omp_nthreads,
         )
-        outputs.keep(made_scans, level="minimal")
-        figures.keep_figures(
+        outputs.store(made_scans, level="minimal")
+        figures.store_figures(
             structural_figures.explain_scans(
                 scans.coarse_scans,
                 made_scans,
@@ -348,20 +352,20 @@ def _process_lowres(planned: Planned, subject: Subject) -> None:
                     grid_mm=model.mm,
                     grid_orientation=model.orientation,
                 )
-                say(
+                add_methods_text(
                     Part.ANATOMY,
                     preparation_text.describe_lowres_preparation(
                         suffixes, settings_of_scans, model.mm
                     ),
                 )
-                outputs.keep(made.coarse_scans)
-                outputs.keep(made.other_scans)
+                outputs.store(made.coarse_scans)
+                outputs.store(made.other_scans)
                 _keep_mask(settings_of_scans, made.scan_mask, suffixes, outputs, of_model=True)
                 # there are no high-resolution scans
                 made = replace(made, fine_scans=None, scan_brain=None)
                 prepared = PreparedHead(suffixes=suffixes, scans=made)
                 resolved = _apply_methods(planned, prepared, {}, outputs, outputs)
-                outputs.keep_figures(
+                outputs.store_figures(
                     structural_figures.draw_lowres(
                         made.coarse_scans,
                         made.other_scans,
@@ -371,7 +375,7 @@ def _process_lowres(planned: Planned, subject: Subject) -> None:
                         session=session,
                     )
                 )
-        figures.keep_figures(anatomy_figures.summarize_subject(subject_facts=facts))
+        figures.store_figures(anatomy_figures.summarize_subject(subject_facts=facts))
 
 
 def _session(path: Path) -> str:
@@ -407,8 +411,8 @@ def _process_controls(planned: Planned, subject: Subject) -> None:
                 )
                 assert made.fine_scans is not None
                 assert made.scan_brain is not None
-                say(Part.ANATOMY, preparation_text.CONTROL_PREPARATION_TEXT)
-                outputs.keep(made.fine_scans)
+                add_methods_text(Part.ANATOMY, preparation_text.CONTROL_PREPARATION_TEXT)
+                outputs.store(made.fine_scans)
                 _keep_mask(settings_of_scans, made.scan_mask, suffixes, outputs, of_model=False)
                 metrics, columns, dseg = measures.measure_control(
                     made.fine_scans,
@@ -420,12 +424,12 @@ def _process_controls(planned: Planned, subject: Subject) -> None:
                     anat_tools=superres.anat_tools,
                     random_seed=settings.resources.random_seed,
                 )
-                say(Part.EVALUATION, measures.CONTROL_MEASURES_TEXT)
+                add_methods_text(Part.EVALUATION, measures.CONTROL_MEASURES_TEXT)
                 _keep_measures(settings, suffixes, metrics, columns, dseg, outputs)
-                outputs.keep_figures(
+                outputs.store_figures(
                     structural_figures.draw_control(metrics, made.scan_facts, session=session)
                 )
-        figures.keep_figures(anatomy_figures.summarize_subject(subject_facts=facts))
+        figures.store_figures(anatomy_figures.summarize_subject(subject_facts=facts))
 
 
 def _facts(settings: Settings, subject: Subject) -> dict[str, object]:

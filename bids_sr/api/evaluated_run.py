@@ -62,7 +62,7 @@ from bids_sr.steps.activation import MapSettings
 from bids_sr.steps.evaluation import EffectsComparison
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.super_resolution import Guide, Inference
-from bids_sr.workflows.compared_series import place_compared
+from bids_sr.workflows.compared_series import resample_compared
 from bids_sr.workflows.evaluate_run import (
     compare_halves,
     compare_with_other_run,
@@ -72,7 +72,7 @@ from bids_sr.workflows.evaluate_run import (
 from bids_sr.workflows.fit_run import FittedRun, estimate_motion, find_steady
 from bids_sr.workflows.make_series import (
     ComputedSeries,
-    undo_motion,
+    correct_motion,
 )
 from bids_sr.workflows.other_run import other_run_effects
 
@@ -171,7 +171,7 @@ def prepare_run(
         fitted=fitted,
         baselines=baselines,
         compared=compared,
-        raw=undo_motion(fitted) if requires_raw else None,
+        raw=correct_motion(fitted) if requires_raw else None,
     )
 
 
@@ -310,7 +310,7 @@ def _place_guide(run: EvaluatedRun, folder: Path, *, needed: Sequence[str]) -> G
     return register_guide(pair, run.fitted.motion.boldref, aligned).guide
 
 
-def place_others(
+def resample_other_series(
     run: EvaluatedRun, compared: Mapping[str, ImageLike], folder: Path
 ) -> dict[str, ComputedSeries]:
     """Resample series of other programs to the grid of the run.
@@ -322,7 +322,7 @@ def place_others(
         file = series_file(image, folder, name, allow_nan=True)
         try:
             with subworkflow(name):
-                compared_run = place_compared(
+                compared_run = resample_compared(
                     run.fitted,
                     name,
                     compared_series.import_compared(file, tr=run.how.tr, axis_order=AS_STORED),
@@ -341,7 +341,7 @@ def place_others(
     return resampled
 
 
-def judge_series(
+def evaluate_series(
     run: EvaluatedRun,
     model: LinearModel,
     roi_hr: Mask,
@@ -416,7 +416,7 @@ def judge_series(
                 comparison,
                 compared_names=run.compared,
             )
-    verdict, verdict_rows = run_verdict.judge(
+    verdict, verdict_rows = run_verdict.decide_verdict(
         tables,
         {},
         confounds,

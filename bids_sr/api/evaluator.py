@@ -17,12 +17,12 @@ from sklearn.utils.validation import check_is_fitted
 from bids_sr.api import evaluation_inputs as given_as
 from bids_sr.api.evaluated_run import (
     EvaluationSettings,
-    judge_series,
+    evaluate_series,
     load_region,
     make_baselines,
     model_run,
-    place_others,
     prepare_run,
+    resample_other_series,
 )
 from bids_sr.api.image_inputs import (
     Dummies,
@@ -38,7 +38,7 @@ from bids_sr.api.image_inputs import (
     working_folder,
 )
 from bids_sr.api.progress import step_printer
-from bids_sr.api.run_basics import doubt_realigned, find_run
+from bids_sr.api.run_basics import find_run, warn_if_not_realigned
 from bids_sr.api.run_inputs import RunInputs, Truth
 from bids_sr.api.several_runs import (
     arguments_by_run,
@@ -362,7 +362,7 @@ class Evaluator(BaseEstimator):
                 else frame._learned.found,
             )
             if self.realigned and frame is None and inputs.motion is None:
-                doubt_realigned(
+                warn_if_not_realigned(
                     reader, found_run.motion.boldref, found_run.brain.bold_mask, found_run.n_dummy
                 )
             names = self._baselines(
@@ -375,7 +375,7 @@ class Evaluator(BaseEstimator):
             made_series = make_baselines(run, folder)
             images = folder / "series"
             images.mkdir()  # A series may have the name of another image.
-            made_series |= place_others(run, compared, images)
+            made_series |= resample_other_series(run, compared, images)
             brain = found_run.brain.bold_mask_hr
             for name, what in series.items():
                 file = self._series_file(name, what, reader, brain, images)
@@ -385,7 +385,7 @@ class Evaluator(BaseEstimator):
                     mask=brain,
                     card_file={"applied": name not in idle},
                 )
-            self._rows, self.verdict_ = judge_series(
+            self._rows, self.verdict_ = evaluate_series(
                 run, model, roi_hr, made_series, list(series), folder
             )
         for name in idle:

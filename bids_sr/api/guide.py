@@ -45,7 +45,7 @@ class GivenPair:
 
 
 @frozen
-class PlacedGuide:
+class RegisteredGuide:
     """Guide in the frame of a run.
 
     `guide_facts` describe the quality of the registration; None if it was not estimated.
@@ -129,7 +129,9 @@ def find_guide(pair: GivenPair, inputs: RunInputs) -> Guide | None:
     return None
 
 
-def register_guide(pair: GivenPair, boldref: Image, aligned: RegisteredPair | None) -> PlacedGuide:
+def register_guide(
+    pair: GivenPair, boldref: Image, aligned: RegisteredPair | None
+) -> RegisteredGuide:
     """Register the high-resolution image to the boldref of a run.
 
     The search starts from the position of the pair `aligned`, or from the headers if it is None.
@@ -142,4 +144,4 @@ def register_guide(pair: GivenPair, boldref: Image, aligned: RegisteredPair | No
         random_seed=pair.random_seed,
     )
     guide = Guide(highres_file=pair.highres, highres2boldref_xfm=xfm)
-    return PlacedGuide(guide=guide, guide_facts=facts)
+    return RegisteredGuide(guide=guide, guide_facts=facts)

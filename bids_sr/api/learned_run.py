@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bids_sr.api.guide import (
     PLAIN,
-    PlacedGuide,
+    RegisteredGuide,
     align_pair,
     find_guide,
     load_pair,
@@ -25,7 +25,12 @@ from bids_sr.api.image_inputs import (
     load_transform,
     series_file,
 )
-from bids_sr.api.run_basics import RunBasics, doubt_realigned, identity_transforms, to_fitted_run
+from bids_sr.api.run_basics import (
+    RunBasics,
+    identity_transforms,
+    to_fitted_run,
+    warn_if_not_realigned,
+)
 from bids_sr.api.run_inputs import RunInputs
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import AS_STORED, Factor
@@ -47,7 +52,7 @@ from bids_sr.workflows.fit_run import (
     fit_calibration,
     reuse_motion,
 )
-from bids_sr.workflows.make_series import undo_motion
+from bids_sr.workflows.make_series import correct_motion
 from bids_sr.workflows.pair import RegisteredPair
 from bids_sr.workflows.series_requests import find_training_data
 
@@ -85,7 +90,7 @@ class LearnedRun:
         Weights or variance maps with their model card; None for a baseline without a model.
     highres : FileContents | None
         High-resolution image of the pair, if its detail is used.
-    placed : PlacedGuide | None
+    placed : RegisteredGuide | None
         This image in the frame of the run; the path is only valid during the fit.
     weight : Image | None
         Prior SD map, if the method estimates it.
@@ -96,7 +101,7 @@ class LearnedRun:
     found: RunBasics
     model: FileContents | None = None
     highres: FileContents | None = None
-    placed: PlacedGuide | None = None
+    placed: RegisteredGuide | None = None
     weight: Image | None = None
     calibration_facts: Facts | None = None
     pair_facts: Facts | None = None
@@ -196,7 +201,7 @@ def learn_run(
     ):
         calibration = _calibrate(found_run, inputs, learning, folder)
     aligned = align_pair(pair) if pair is not None and uses_pair else None
-    placed = None if guide is None else PlacedGuide(guide=guide)
+    placed = None if guide is None else RegisteredGuide(guide=guide)
     if pair is not None and uses_guide and placed is None:
         placed = register_guide(pair, found_run.motion.boldref, aligned)
     model = weight = None
@@ -230,7 +235,7 @@ def _train(
     mask, settings, factor = fitted.registration.bold_mask, learning.training, learning.factor
     if source == "run":
         return training.estimate_variance(
-            undo_motion(fitted),
+            correct_motion(fitted),
             mask,
             fitted.motion.hmc_xfms,
             fitted.calibration,
@@ -278,7 +283,7 @@ def _calibrate(
             head_motion = reuse_motion(bold, n_dummy, identity_transforms(n_volumes))
             head_mask = bold_reference.mask_head(head_motion.boldref)
             head_motion = replace(head_motion, head_mask=head_mask)
-            doubt_realigned(bold, head_motion.boldref, head_mask, n_dummy)
+            warn_if_not_realigned(bold, head_motion.boldref, head_mask, n_dummy)
         else:
             head_motion = estimate_motion(bold, n_dummy)
         calibration = fit_calibration(

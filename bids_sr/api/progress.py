@@ -14,8 +14,8 @@ def step_printer(what: str, verbose: int) -> Callable[[str], object]:
         return str
     start_time = time.monotonic()
 
-    def say(text: str) -> None:
+    def print_line(text: str) -> None:
         sys.stdout.write(f"[{what}] {time.monotonic() - start_time:.0f} s: {text}\n")
         sys.stdout.flush()
 
-    return say
+    return print_line

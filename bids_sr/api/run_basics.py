@@ -191,9 +191,9 @@ def make_empty_mask(reader: SeriesReader) -> Volume:
     return Volume(np.zeros(reader.shape[:3], bool), reader.affine)
 
 
-def doubt_realigned(bold: Series, boldref: Image, mask: Mask, n_dummy: int) -> None:
+def warn_if_not_realigned(bold: Series, boldref: Image, mask: Mask, n_dummy: int) -> None:
     """Warn if volumes of a series that was passed as realigned are displaced from the boldref."""
-    volume, far = motion.find_motion_left(bold, boldref, mask, n_dummy=n_dummy)
+    volume, far = motion.estimate_residual_motion(bold, boldref, mask, n_dummy=n_dummy)
     if far > _MOST_LEFT_MM:
         text = (
             f"realigned=True was passed, but volume {volume} is displaced by {far:.1f} "

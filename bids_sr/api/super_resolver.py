@@ -33,7 +33,12 @@ from bids_sr.api.image_inputs import (
 )
 from bids_sr.api.learned_run import Learning, find_method, learn_run
 from bids_sr.api.progress import step_printer
-from bids_sr.api.run_basics import doubt_realigned, find_run, identity_transforms, to_fitted_run
+from bids_sr.api.run_basics import (
+    find_run,
+    identity_transforms,
+    to_fitted_run,
+    warn_if_not_realigned,
+)
 from bids_sr.api.run_inputs import RunInputs
 from bids_sr.api.several_runs import (
     arguments_by_run,
@@ -296,7 +301,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 realigned=self.realigned,
             )
             if self.realigned and inputs.motion is None:
-                doubt_realigned(
+                warn_if_not_realigned(
                     reader, found_run.motion.boldref, found_run.brain.bold_mask, found_run.n_dummy
                 )
             self._learned = learn_run(reader, found_run, inputs, learning, folder)
@@ -431,7 +436,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         self, bold: ImageLike, motion: Motion | None, out_file: str | os.PathLike[str] | None
     ) -> nib.Nifti1Image:
         """Super-resolve one run; for parameters and result see `transform`."""
-        say = step_printer("SuperResolver.transform", self.verbose)
+        print_line = step_printer("SuperResolver.transform", self.verbose)
         with working_folder() as folder, open_series(bold, folder, "bold") as reader:
             poses = self._poses(reader, motion)
             target = None if out_file is None else Path(out_file)
@@ -440,7 +445,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                     f"out_file: {target} is the input series, which would be overwritten. "
                     "Choose another file."
                 )
-            series_file = self._resolve(reader, poses, folder, say)
+            series_file = self._resolve(reader, poses, folder, print_line)
             if target is None:
                 image = nib.Nifti1Image.from_filename(series_file)
                 data = np.asarray(image.dataobj, dtype=np.float32)
@@ -458,7 +463,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         reader: SeriesReader,
         poses: Array | None,
         folder: Path,
-        say: Callable[[str], object] = str,
+        print_line: Callable[[str], object] = str,
         name: str = "",
     ) -> Path:
         """Return the file of a super-resolved series.
@@ -471,7 +476,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             Transforms of the boldref to the volumes (T, 4, 4); None to estimate head motion.
         folder : Path
             Folder for files.
-        say : Callable
+        print_line : Callable
             Function that prints the current step.
         name : str
             Interpolation that replaces the method; "" for the method.
@@ -479,7 +484,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         learned = self._learned
         # All volumes are processed, and another run may have other dummies and outliers.
         found_run = replace(learned.found, n_dummy=0, outliers=None)
-        with Eager(folder, say):
+        with Eager(folder, print_line):
             if poses is None:
                 head_motion = estimate_motion(reader, 0, found_run.motion.boldref)
             else:

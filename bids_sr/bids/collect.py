@@ -28,7 +28,7 @@ from bids_sr.bids.inputs import DEFAULT_FACTORS, BoldRun, HighresReference, Pair
 from bids_sr.bids.layout import Index, open_index
 from bids_sr.bids.method_options import check_guide, check_options
 from bids_sr.bids.pretrained_models import factor_without_pair
-from bids_sr.bids.reference_runs import check_root, find_truth, truth_in_dataset
+from bids_sr.bids.reference_runs import check_root, find_reference_files, reference_in_dataset
 from bids_sr.bids.related_runs import compute_factor, read_run
 from bids_sr.bids.retrospective_plan import check_retrospective
 from bids_sr.bids.run_names import check_names, name_of_unusable, unusable_entity
@@ -319,7 +319,7 @@ def _subject(
     if missing:
         pairs.refuse_without_pair(label, missing, settings, result)
     if any(run.precomputed is None or run.precomputed.field is None for run in runs):
-        dataset_checks.tell_field_maps(settings.paths.bids_dir.absolute(), label, result)
+        dataset_checks.note_field_maps(settings.paths.bids_dir.absolute(), label, result)
     subject = Subject(label=label, t1w=tuple(t1w), runs=tuple(runs), precomputed=anat)
     if settings.evaluation.retrospective is not None:
         check_retrospective(subject, settings, result)
@@ -370,14 +370,14 @@ def _truth(
     evaluation = settings.evaluation
     is_timed = "slicetiming" not in settings.preprocessing.ignore
     if evaluation.truth_dir is not None:
-        return find_truth(evaluation.truth_dir, run, result, timed=is_timed)
+        return find_reference_files(evaluation.truth_dir, run, result, timed=is_timed)
     if evaluation.truth == "none" or evaluation.retrospective is not None:
         return None
     root = settings.paths.bids_dir.absolute()
     activation = settings.activation
     seeds = choose_seeds(activation.seeds, with_anat=with_anat, atlas=activation.atlas)
     strict = bool(settings.superres.factor) and not settings.superres.force
-    return truth_in_dataset(
+    return reference_in_dataset(
         root, run, result, timed=is_timed, seeds=seed_names(seeds), strict=strict
     )
 

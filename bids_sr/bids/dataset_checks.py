@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from bids_sr.bids.findings import Findings, refusal, require
+from bids_sr.bids.findings import Findings, input_error, require
 from bids_sr.bids.inheritance import read_object
 from bids_sr.bids.run_names import named_folders
 
@@ -22,18 +22,18 @@ def check_dataset(bids_dir: Path) -> None:
             if bids_dir.exists()
             else "the dataset directory was not found"
         )
-        raise refusal(bids_dir, reason, "Specify the root directory of a BIDS dataset.")
+        raise input_error(bids_dir, reason, "Specify the root directory of a BIDS dataset.")
     description = bids_dir / "dataset_description.json"
     require(description)
     if not description.exists():
-        raise refusal(
+        raise input_error(
             bids_dir,
             "dataset_description.json is missing, so the directory is not a BIDS dataset",
             "Specify the directory that contains dataset_description.json and the sub-…"
             " directories.",
         )
     if "Name" not in read_object(description):
-        raise refusal(
+        raise input_error(
             description,
             ('the required field "Name" is missing'),
             ('Add "Name" and "BIDSVersion" to the file.'),
@@ -79,7 +79,7 @@ _FIELD_MAPS = {
 """BIDS suffix of a field map → description."""
 
 
-def tell_field_maps(bids_dir: Path, label: str, findings: Findings) -> None:
+def note_field_maps(bids_dir: Path, label: str, findings: Findings) -> None:
     """Report the field maps of a participant, which are not used.
 
     Field maps would require sdcflows, which needs FSL or AFNI.

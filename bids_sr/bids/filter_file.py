@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from bids_sr.bids.findings import Findings, refusal
+from bids_sr.bids.findings import Findings, input_error
 from bids_sr.bids.layout import KINDS
 from bids_sr.io.atomic_files import read_text
 
@@ -41,18 +41,18 @@ def read_filters(path: Path | None, findings: Findings) -> dict[str, dict[str, o
     try:
         content = json.loads(read_text(path))
     except OSError as error:
-        raise refusal(
+        raise input_error(
             path, f"the BIDS filter file cannot be read ({error.strerror})", "Check the path."
         ) from error
     except (ValueError, RecursionError) as error:
-        raise refusal(
+        raise input_error(
             path, f"the BIDS filter file is not valid JSON ({error})", "Correct the file."
         ) from error
     example = 'Use for example {"bold": {"echo": 2}, "t2starw": {"session": "01"}}.'
     if not isinstance(content, dict) or not all(
         isinstance(value, dict) for value in content.values()
     ):
-        raise refusal(
+        raise input_error(
             path, "the filter file must be a JSON object with one query per image type", example
         )
     filters: dict[str, dict[str, object]] = {}
@@ -68,7 +68,7 @@ def read_filters(path: Path | None, findings: Findings) -> dict[str, dict[str, o
             continue
         if kind not in KINDS:
             fix = f"Valid image types are {', '.join(KINDS)}. {example}"
-            raise refusal(path, f"{kind!r} is not an image type used by bids-sr", fix)
+            raise input_error(path, f"{kind!r} is not an image type used by bids-sr", fix)
         filters[kind] = {entity: _filter_value(path, value) for entity, value in query.items()}
     return filters
 
@@ -83,7 +83,7 @@ def _filter_value(path: Path, value: object) -> object:
 
         return Query[name]
     if isinstance(value, str) and (not _SAFE.fullmatch(value) or ".." in value):
-        raise refusal(
+        raise input_error(
             path,
             f"{value!r} is not a valid BIDS label",
             "BIDS labels consist of letters and digits; file paths are not allowed.",

@@ -22,7 +22,7 @@ class InputError(UsageError):
         self.problems = tuple(problems)
 
 
-def refusal(what: Path | str, why: str, remedy: str) -> InputError:
+def input_error(what: Path | str, why: str, remedy: str) -> InputError:
     """Return the exception for a single problem, for the caller to raise."""
     return InputError([Notice(what=str(what), why=why, remedy=remedy)])
 

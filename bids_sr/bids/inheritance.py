@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from bids_sr.bids.entities import applies_to, parse_entities
-from bids_sr.bids.findings import refusal, require
+from bids_sr.bids.findings import input_error, require
 from bids_sr.io.atomic_files import read_text, require_regular_file
 from bids_sr.io.checksums import checksum
 
@@ -33,11 +33,11 @@ def read_object(path: Path) -> dict[str, object]:
         require_regular_file(path)  # computing the checksum of a pipe or device would never end
         value = json.loads(_read_text(path, checksum(path)))
     except (OSError, ValueError, RecursionError) as error:
-        raise refusal(
+        raise input_error(
             path, f"the file cannot be read as JSON ({error})", "Correct the file."
         ) from error
     if not isinstance(value, dict):
-        raise refusal(
+        raise input_error(
             path,
             "the file does not contain a JSON object",
             "Correct the file; BIDS metadata must be a single JSON object, {…}.",

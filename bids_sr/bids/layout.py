@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.bids.entities import ENTITIES, file_stem, parse_entities
-from bids_sr.bids.findings import refusal
+from bids_sr.bids.findings import input_error
 from bids_sr.bids.ignored_files import is_ignored, read_patterns
 from bids_sr.bids.inheritance import find_inherited, merge_sidecars, parse_suffix
 from bids_sr.bids.run_names import UnreadName, unread_names
@@ -100,7 +100,7 @@ class Index:
         try:
             paths = self._layout.get(return_type="filename", **query)
         except (ValueError, TypeError) as error:
-            raise refusal(
+            raise input_error(
                 f"--bids-filter-file ({kind})",
                 "the filter uses an entity or value that does not occur in the dataset"
                 f" ({str(error).split('. ')[0][:200]})",
@@ -211,7 +211,7 @@ def _refuse_special_files(bids_dir: Path) -> None:
     for entry in _list_files(bids_dir):
         path = Path(entry.path)
         if path.exists() and not (path.is_file() or path.is_dir()):
-            raise refusal(
+            raise input_error(
                 path,
                 "the file is a pipe, socket or device; a regular file is expected",
                 "Replace it by a regular file, or remove it.",
@@ -246,13 +246,13 @@ def _layout(
             bids_dir,
         )
         printable = os.fsencode(bad_path).decode(errors="backslashreplace")
-        raise refusal(
+        raise input_error(
             printable,
             "the file or directory name is not valid UTF-8",
             "Rename the file or directory using only letters, digits, underscores and hyphens.",
         ) from error
     except OSError as error:
-        raise refusal(
+        raise input_error(
             bids_dir,
             f"a file in the dataset cannot be read ({error}; {error.__cause__})",
             "Correct this file.",
@@ -293,7 +293,7 @@ def _open_database(bids_dir: Path, database_dir: Path, *, metadata: bool) -> BID
                 if old_folder != folder:
                     shutil.rmtree(old_folder, ignore_errors=True)
     except OSError as error:
-        raise refusal(
+        raise input_error(
             f"--bids-database-dir {database_dir}",
             f"the database index cannot be written to this directory ({error})",
             "Choose a writable directory, or omit the option.",

@@ -33,7 +33,7 @@ def works_in_plane(name: str) -> bool:
     return name in method_names() and get_method(name).ndim == 2
 
 
-def obstacle(name: str, run: BoldRun, superres: SuperRes) -> str:
+def unavailable_reason(name: str, run: BoldRun, superres: SuperRes) -> str:
     """Return the reason why an optional method or baseline is not available for a run, or ""."""
     if name in PAIR_BASELINES:
         return "" if run.pair is not None else "no T2*w pair"
@@ -57,7 +57,9 @@ def series_of_run(run: BoldRun, superres: SuperRes) -> tuple[str, ...]:
     reference can evaluate them, or if they were selected.
     """
     excluded = [
-        name for name in (*superres.learned, *PAIR_BASELINES) if obstacle(name, run, superres)
+        name
+        for name in (*superres.learned, *PAIR_BASELINES)
+        if unavailable_reason(name, run, superres)
     ]
     if run.truth is None and superres.baselines == "default":
         excluded += [name for name in (SDMOD, *PAIR_BASELINES) if name not in superres.chosen]

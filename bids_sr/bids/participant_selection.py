@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from bids_sr.bids.findings import Findings, refusal
+from bids_sr.bids.findings import Findings, input_error
 from bids_sr.bids.label_lists import choice
 from bids_sr.config import Selection
 
@@ -24,7 +24,7 @@ def participants(bids_dir: Path, findings: Findings) -> list[str]:
     )
     existing = [label for label in labels_found if _LABEL.fullmatch(label)]
     if not existing:
-        raise refusal(
+        raise input_error(
             bids_dir,
             "no sub-… directories were found",
             "Specify the root directory of a BIDS dataset.",

@@ -7,7 +7,7 @@ import numpy as np
 
 from bids_sr.bids import headers as hd, label_lists, slice_axis
 from bids_sr.bids.entities import parse_entities
-from bids_sr.bids.findings import Findings, refusal
+from bids_sr.bids.findings import Findings, input_error
 from bids_sr.bids.inputs import BoldRun, HighresReference
 from bids_sr.bids.related_runs import SERIES, companion, series_named
 from bids_sr.io.fields_of_view import misfits
@@ -32,7 +32,7 @@ _FORMS = (
 def check_root(root: Path) -> None:
     """Raise `InputError` if the reference directory is missing or has no participants."""
     if not root.is_dir():
-        raise refusal(f"--truth {root}", "directory not found", "Check the path.")
+        raise input_error(f"--truth {root}", "directory not found", "Check the path.")
     if not any(path.is_dir() for path in root.glob("sub-*")):
         inner = root / "derivatives" / "ground-truth"
         fix = (
@@ -40,12 +40,12 @@ def check_root(root: Path) -> None:
             if inner.is_dir()
             else f"Specify the directory that contains the sub-… directories. {_FORMS}."
         )
-        raise refusal(
+        raise input_error(
             f"--truth {root}", "no sub-… directory was found in the reference directory", fix
         )
 
 
-def find_truth(
+def find_reference_files(
     root: Path, run: BoldRun, findings: Findings, *, timed: bool = True
 ) -> HighresReference | None:
     """Find the reference of a run in a directory, and compare it with the run.
@@ -124,7 +124,7 @@ def _check_reference(
     return HighresReference(root=root, series=series, activations=activations)
 
 
-def truth_in_dataset(
+def reference_in_dataset(
     root: Path,
     run: BoldRun,
     findings: Findings,
@@ -158,7 +158,7 @@ def truth_in_dataset(
         if not series and not maps:
             continue
         misfits = Findings()
-        truth = find_truth(place, run, misfits, timed=timed)
+        truth = find_reference_files(place, run, misfits, timed=timed)
         findings.add(misfits.notices)
         if truth is not None:
             findings.note(place, _USED, code="reference")

@@ -164,7 +164,7 @@ def as_downsampled(subjects: Sequence[Subject], settings: Settings) -> tuple[Sub
     return tuple(downsampled_subject(subject, settings) for subject in subjects)
 
 
-def tell_retrospective(
+def note_retrospective(
     subjects: Sequence[Subject], settings: Settings, findings: Findings
 ) -> None:
     """Report the planned downsampling and pairs, for the terminal and the report."""

@@ -143,7 +143,7 @@ def end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterat
         for path in verdict_files:
             folders.add(path.parent)
             summary = run_summary(path, run.entities["subject"])
-            if run.stem not in outcome.judged:
+            if run.stem not in outcome.reported_runs:
                 yield progress_notice("verdict", f"{run.stem}: {summary['verdict']}")
             if summary["not applied"]:
                 not_applied_runs.append(f"{run.stem} ({summary['not applied']})")

@@ -12,7 +12,7 @@ from bids_sr.cli.exit_codes import DONE, run_program
 from bids_sr.cli.options import Parser
 from bids_sr.cli.standard_streams import restart_in_utf8
 from bids_sr.config import UsageError, readers
-from bids_sr.config.section import Checked, argument, option
+from bids_sr.config.section import OptionSection, argument, option
 from bids_sr.config.values import split_named
 from bids_sr.frozen import frozen
 
@@ -30,7 +30,7 @@ Exit codes: 0 if the evaluation was completed, 2 if the command line or an input
 
 
 @frozen
-class _SeriesEvaluationOptions(Checked):
+class _SeriesEvaluationOptions(OptionSection):
     """Options of ``bids-sr-evaluate``."""
 
     acquired: Path = argument("ACQUIRED", "acquired BOLD series (4D NIfTI)")

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bids_sr.cli.interrupts import INTERRUPTED, interruptible
-from bids_sr.cli.messages import complain
+from bids_sr.cli.messages import print_error
 from bids_sr.cli.standard_streams import tolerant_streams
 from bids_sr.config import UsageError
 
@@ -43,10 +43,10 @@ def _run_prepared(prog: str, work: Callable[[], int], interrupted: str) -> int:
         with interruptible():
             return work()
     except UsageError as error:
-        complain(f"{prog}: {error}", *error.problems)
+        print_error(f"{prog}: {error}", *error.problems)
         return REFUSED
     except KeyboardInterrupt:
-        complain(f"{prog}: interrupted; {interrupted}")
+        print_error(f"{prog}: interrupted; {interrupted}")
         return INTERRUPTED
     except SystemExit as stop:  # --help and --version exit in this way
         return stop.code if isinstance(stop.code, int) else DONE
@@ -58,16 +58,16 @@ def _run_prepared(prog: str, work: Callable[[], int], interrupted: str) -> int:
         if isinstance(error, OSError) and error.errno in FULL:
             place = Path(error.filename) if isinstance(error.filename, str) else Path.cwd()
             full = error if isinstance(error, DiskFullError) else DiskFullError(place)
-            complain(f"{prog}: {full.notice}", full.notice)
+            print_error(f"{prog}: {full.notice}", full.notice)
             return FAILED
-        complain(traceback.format_exc().rstrip())
+        print_error(traceback.format_exc().rstrip())
         # programs with settings
         settings = prog in ("bids-sr", "bids-sr-slurm")
         settings_hint = (
             " Include the settings in your report (logs/*/settings.toml in the output directory,"
             " or the output of --verbose)."
         )
-        complain(
+        print_error(
             f"{prog}: An unexpected error occurred; the traceback is printed above. Please report"
             f" this bug.{settings_hint if settings else ''}"
         )

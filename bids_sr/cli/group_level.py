@@ -22,8 +22,8 @@ class GroupInputs(Protocol):
         """Describe the tables that would be combined, and the missing participants."""
         ...
 
-    def run(self, settings: Settings, say: Callable[[str], None]) -> "RunOutcome":
-        """Write tables, maps and the page of the group; `say` prints a line."""
+    def run(self, settings: Settings, print_line: Callable[[str], None]) -> "RunOutcome":
+        """Write tables, maps and the page of the group; `print_line` prints a line."""
         ...
 
 

@@ -29,12 +29,14 @@ def heartbeat(beat: Callable[[], None], every_s: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def report_running(
-    say: Callable[[str], None], label: str, every_s: float = EVERY_S
+    print_line: Callable[[str], None], label: str, every_s: float = EVERY_S
 ) -> Iterator[None]:
     """Report at regular intervals that silent work is still running."""
     start = time.monotonic()
     with heartbeat(
-        lambda: say(f"{label}: still running after {(time.monotonic() - start) / 60:.0f} min"),
+        lambda: print_line(
+            f"{label}: still running after {(time.monotonic() - start) / 60:.0f} min"
+        ),
         every_s,
     ):
         yield

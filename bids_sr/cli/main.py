@@ -31,7 +31,7 @@ from bids_sr.cli.console import (
 )
 from bids_sr.cli.exit_codes import DONE, FAILED, LEFT_OUT, run_program
 from bids_sr.cli.heartbeat import report_running
-from bids_sr.cli.messages import choose_format, complain, say, show, start_log
+from bids_sr.cli.messages import choose_format, print_error, print_line, show, start_log
 from bids_sr.cli.parser import parse_settings
 from bids_sr.cli.preset_text import preset_lines
 from bids_sr.cli.standard_streams import restart_in_utf8
@@ -76,7 +76,7 @@ def _run(argv: Sequence[str]) -> int:
     settings = settings.resolve(run_uuid=identifier)
     choose_format(settings.run.log_format)
     start_log(settings.run.verbosity)
-    say(f"bids-sr {__version__}, {settings.selection.analysis_level} level")
+    print_line(f"bids-sr {__version__}, {settings.selection.analysis_level} level")
     for option, reason in settings.run.without_effect:
         notice = Notice(what=f"{option} has no effect", why=reason, level="note", code="option")
         show(format_line(notice), notice)
@@ -106,7 +106,7 @@ def _participants(settings: Settings) -> int:
         from bids_sr.cli.stages import estimate_with_time
 
         plan = dataclasses.replace(plan, estimate=estimate_with_time(plan, settings))
-        say(
+        print_line(
             "Plan (dry run: no files are written; voxel values will be checked when processing"
             " starts)"
         )
@@ -116,7 +116,7 @@ def _participants(settings: Settings) -> int:
             from bids_sr.pipeline.listing import describe_graph
             from bids_sr.workflows.participant import make_graph
 
-            say(
+            print_line(
                 "Workflow graph (step: outputs [stored as] <- inputs (step that computes them);"
                 " settings)"
             )
@@ -128,9 +128,11 @@ def _participants(settings: Settings) -> int:
     is_first = paths.work_dir is not None and not paths.work_dir.exists()
     if computes and is_first and settings.resources.use_plugin is None:
         from bids_sr.execution.fork_server import start_fork_server
-        from bids_sr.preflight.pace import pace_now
+        from bids_sr.preflight.pace import measure_slowdown
 
-        pace_now(plan.estimate.processors)  # measured before other work of this call starts
+        measure_slowdown(
+            plan.estimate.processors
+        )  # measured before other work of this call starts
         start_fork_server()  # loads while the voxels are read and the graph is built
     run = settings.run.run_uuid
     with output_lock(paths.output_dir, paths.work_dir, participants=labels, run_uuid=run):
@@ -150,7 +152,7 @@ def _participants(settings: Settings) -> int:
         from bids_sr.cli.participant_level import run_participants
 
         try:
-            outcome = run_participants(settings, plan, say)
+            outcome = run_participants(settings, plan, print_line)
         # resuming the run repeats neither these steps nor their warnings
         except BaseException:
             _show_lines(warning_lines(paths.output_dir / "logs" / run))
@@ -167,7 +169,7 @@ def _skip_damaged_runs(plan: "Plan", settings: Settings) -> "Plan":
     from bids_sr import preflight
 
     shown = set(plan.warnings)
-    with report_running(say, "Reading all images"):
+    with report_running(print_line, "Reading all images"):
         notices = preflight.check_data(
             plan,
             forced=settings.superres.force,
@@ -204,7 +206,7 @@ def _print_skipped(left_out: "Mapping[str, Sequence[Notice]]") -> None:
     from bids_sr.preflight import describe_skipped_runs
 
     if left_out:
-        complain("\n".join(describe_skipped_runs(left_out)), *_skip_reasons(left_out))
+        print_error("\n".join(describe_skipped_runs(left_out)), *_skip_reasons(left_out))
 
 
 def _show_lines(lines: "Iterable[Notice]") -> None:
@@ -215,16 +217,16 @@ def _show_lines(lines: "Iterable[Notice]") -> None:
 
 def _downsample_dataset(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
     """Create and check the data set of ``--retrospective``; return its settings and plan."""
-    say("Downsampling the data; the original series will be the high-resolution reference")
+    print_line("Downsampling the data; the original series will be the high-resolution reference")
     from bids_sr.bids import Findings
-    from bids_sr.bids.retrospective_plan import tell_retrospective
+    from bids_sr.bids.retrospective_plan import note_retrospective
     from bids_sr.retrospective.preparation import prepare
 
-    with report_running(say, "Downsampling the data"):
-        derived = prepare(settings, plan.subjects, plan.type_order, say)
+    with report_running(print_line, "Downsampling the data"):
+        derived = prepare(settings, plan.subjects, plan.type_order, print_line)
     derived_plan = _check(derived)
     findings = Findings()
-    tell_retrospective(plan.subjects, settings, findings)
+    note_retrospective(plan.subjects, settings, findings)
     left_out = {**plan.skipped, **derived_plan.skipped}
     return derived, dataclasses.replace(
         derived_plan, skipped=left_out, warnings=(*findings.notices, *derived_plan.warnings)
@@ -239,23 +241,23 @@ def _group(settings: Settings) -> int:
             progress_notice("output", str(settings.paths.output_dir)),
         )
     )
-    say("Checking the metrics tables of the participants")
+    print_line("Checking the metrics tables of the participants")
     from bids_sr.cli.group_level import find_group_inputs
     from bids_sr.config.lock import output_lock
     from bids_sr.io.dataset_description import write_ignored
 
-    with report_running(say, "Checking the metrics tables of the participants"):
+    with report_running(print_line, "Checking the metrics tables of the participants"):
         inputs = find_group_inputs(settings)
     if settings.run.dry_run:
-        say("Plan (dry run: no files are written)")
+        print_line("Plan (dry run: no files are written)")
         show(inputs.plan_text())
         return DONE
     run, output_dir = settings.run.run_uuid, settings.paths.output_dir
     with output_lock(output_dir, settings.paths.work_dir, participants=None, run_uuid=run):
         _write_settings(settings)
         write_ignored(output_dir)
-        with report_running(say, "Group-level analysis"):
-            outcome = inputs.run(settings, say)
+        with report_running(print_line, "Group-level analysis"):
+            outcome = inputs.run(settings, print_line)
     return _conclude(outcome, settings)
 
 
@@ -263,7 +265,7 @@ def _check(settings: Settings) -> "Plan":
     """Return the plan from headers and tables; raise `UsageError` with all problems."""
     from bids_sr import preflight
 
-    with report_running(say, "Checking the dataset"):
+    with report_running(print_line, "Checking the dataset"):
         plan = preflight.check(settings)
     _refuse((*plan.problems, *preflight.check_machine(plan, settings)))
     if not settings.run.dry_run:  # otherwise included in the plan that a dry run shows
@@ -277,9 +279,9 @@ def _refuse(problems: "Sequence[Notice]") -> None:
     from bids_sr.preflight import format_problems
 
     if problems:
-        refusal = UsageError(format_problems(problems))
-        refusal.problems = tuple(problems)
-        raise refusal
+        rejection = UsageError(format_problems(problems))
+        rejection.problems = tuple(problems)
+        raise rejection
 
 
 def _write_settings(settings: Settings) -> None:
@@ -312,21 +314,23 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
                 f" outputs and {plan.estimate.work_gb:.1f} GB for the working directory."
             )
         )
-        complain(f"bids-sr: {CODES['full'][0]}: {full_disk}{need}", full_disk)
+        print_error(f"bids-sr: {CODES['full'][0]}: {full_disk}{need}", full_disk)
         return FAILED
     for crash in outcome.crashes:
-        complain(f"{CODES[crash.code][0]}: {crash}", crash)
+        print_error(f"{CODES[crash.code][0]}: {crash}", crash)
     for missing in outcome.missing:
-        complain(f"missing: {missing}", Notice(what=missing, code="missing"))
+        print_error(f"missing: {missing}", Notice(what=missing, code="missing"))
     if outcome.crashes or outcome.missing:
-        complain("bids-sr: Some steps failed. Rerun the same command to retry the failed steps.")
+        print_error(
+            "bids-sr: Some steps failed. Rerun the same command to retry the failed steps."
+        )
         return FAILED
     if plan is not None and plan.skipped:
         _print_skipped(plan.skipped)
-        complain(
+        print_error(
             f"bids-sr: finished. {count_text(len(plan.skipped), 'run')} skipped for the"
             " reasons listed above. Use --strict to stop instead of skipping runs."
         )
         return LEFT_OUT
-    say("Finished")
+    print_line("Finished")
     return DONE

@@ -17,12 +17,12 @@ def choose_format(name: str) -> None:
     _as_json = name == "json"
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Print a line with the time of day."""
     show(f"{time.strftime('%H:%M:%S')} {text}", Notice(what=text, level="note", code="progress"))
 
 
-def complain(text: str, *notices: Notice) -> None:
+def print_error(text: str, *notices: Notice) -> None:
     """Print a text to standard error or, as JSON, its notices.
 
     Without notices, the text becomes a notice.

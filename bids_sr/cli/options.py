@@ -14,14 +14,14 @@ from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin,
 
 from bids_sr.config import UsageError, suggest_name
 from bids_sr.config.readers import path
-from bids_sr.config.section import Checked, get_option
+from bids_sr.config.section import OptionSection, get_option
 from bids_sr.config.values import SettingError
 from bids_sr.version import __version__
 
 Given = dict[str, dict[str, object]]
 """Options on a command line: options class in lower case → field → value."""
 _T = TypeVar("_T")
-_C = TypeVar("_C", bound=Checked)
+_C = TypeVar("_C", bound=OptionSection)
 _READERS = {Path: path, int: int, float: float}
 
 
@@ -40,7 +40,7 @@ class Parser(argparse.ArgumentParser):
         Classes whose fields become options.
     """
 
-    def __init__(self, prog: str, description: str, *kinds: type[Checked]) -> None:
+    def __init__(self, prog: str, description: str, *kinds: type[OptionSection]) -> None:
         super().__init__(
             prog=prog,
             description=description,
@@ -57,7 +57,7 @@ class Parser(argparse.ArgumentParser):
 
     def add_fields(
         self,
-        kind: type[Checked],
+        kind: type[OptionSection],
         *,
         title: str = "",
         everything: bool = True,

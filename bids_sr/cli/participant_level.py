@@ -22,7 +22,7 @@ from bids_sr.config.settings import analysis_digest
 from bids_sr.io.earlier_files import EARLIER, move_earlier_files
 from bids_sr.notices import Notice, record
 from bids_sr.preflight import cost_text
-from bids_sr.preflight.pace import pace_now
+from bids_sr.preflight.pace import measure_slowdown
 from bids_sr.region_names import find_atlas
 from bids_sr.steps.memory import find_largest_gb
 from bids_sr.version import __version__
@@ -37,10 +37,12 @@ if TYPE_CHECKING:
 _NAMED = 5  # number of files of earlier calls that are named
 
 
-def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None]) -> "RunOutcome":
+def run_participants(
+    settings: Settings, plan: "Plan", print_line: Callable[[str], None]
+) -> "RunOutcome":
     """Run the graph of a plan without problems, and write citations and reports.
 
-    `say` prints a line.
+    `print_line` prints a line.
     """
     from bids_sr.execution.usage import limit_threads
 
@@ -64,7 +66,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     )
     digest, changed = analysis_digest(settings), True
     if not run.reports_only:
-        with report_running(say, "Building the workflow"):
+        with report_running(print_line, "Building the workflow"):
             graph = make_graph(settings, plan, __version__)
             finish = FinishedSteps(graph, settings.paths.work_dir or Path())
             exported = [] if run.boilerplate_only else primary_series(settings, plan, __version__)
@@ -82,10 +84,10 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
             # steps of other participants may be in use by other calls
             for part in graph.scope.inner:
                 shutil.rmtree(steps / part.name, ignore_errors=True)
-        outcome = _run_remaining(graph, finish, settings, plan, say)
+        outcome = _run_remaining(graph, finish, settings, plan, print_line)
         changed = note_run(log_dir, labels, settings=digest)
-    say("Writing the reports")
-    with report_running(say, "Writing the reports"):
+    print_line("Writing the reports")
+    with report_running(print_line, "Writing the reports"):
         reports = write_participants(
             out,
             labels,
@@ -108,7 +110,7 @@ def _run_remaining(
     finish: "FinishedSteps",
     settings: Settings,
     plan: "Plan",
-    say: Callable[[str], None],
+    print_line: Callable[[str], None],
 ) -> "RunOutcome":
     """Run the remaining steps, and write records, figures and methods text."""
     from bids_sr.execution.execute import RunOutcome
@@ -126,11 +128,11 @@ def _run_remaining(
         if remaining := finish.unfinished_steps():
             mark_unfinished(out, labels)
             finish.note(remaining)
-            outcome = _execute_steps(graph, settings, plan, say, remaining)
+            outcome = _execute_steps(graph, settings, plan, print_line, remaining)
             if not (outcome.crashes or outcome.missing):
                 finish.note()
         else:
-            say("All steps were already completed; nothing needs to be recomputed")
+            print_line("All steps were already completed; nothing needs to be recomputed")
         finish.repeat_warnings(log_dir)
         run_names = {planned_run.stem for planned_run in plan.runs}
         text = graph.methods_text(finish.finished_folder())
@@ -172,7 +174,7 @@ def _execute_steps(
     graph: "Graph",
     settings: Settings,
     plan: "Plan",
-    say: Callable[[str], None],
+    print_line: Callable[[str], None],
     remaining: "Collection[Node]",
 ) -> "RunOutcome":
     """Run the remaining steps of a graph; the result does not include reports."""
@@ -189,7 +191,7 @@ def _execute_steps(
         "estimate", cost_text(dataclasses.replace(plan, estimate=cost), settings)
     )
     show(format_line(notice), notice)
-    with report_running(say, "Preparing the steps"):
+    with report_running(print_line, "Preparing the steps"):
         workflow = make_workflow(
             graph,
             base_dir=settings.paths.work_dir or Path(),
@@ -204,15 +206,15 @@ def _execute_steps(
         resources.omp_nthreads or 1,
     )
     if workers < processes and resources.use_plugin is None:
-        say(
+        print_line(
             f"Only {workers} of {processes} processors can be used with {memory_gb:.1f} GB of"
             " memory"
         )
     progress = Progress(
         workflow._create_flat_graph(),
-        say,
+        print_line,
         processors=workers,
-        slower=pace_now(cost.processors)[0],
+        slower=measure_slowdown(cost.processors)[0],
         stream=sys.stdout if run.log_format == "text" else io.StringIO(),
     )
     with contextlib.closing(progress):
@@ -228,4 +230,4 @@ def _execute_steps(
             and bool(settings.superres.learned)
             and machine.has_gpu(),
         )
-    return dataclasses.replace(outcome, judged=frozenset(progress.judged))
+    return dataclasses.replace(outcome, reported_runs=frozenset(progress.reported_runs))

@@ -19,7 +19,7 @@ from bids_sr.evaluation.verdict_text import verdict_line
 from bids_sr.notices import whom_text
 from bids_sr.pipeline.nodes import get_owner
 from bids_sr.preflight.plan_text import duration
-from bids_sr.steps.run_verdict import judge
+from bids_sr.steps.run_verdict import decide_verdict
 from bids_sr.workflows.evaluate_run import FIRST_VERDICT
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Progress:
     ----------
     graph : DiGraph
         All steps of the run, whose attribute ``seconds`` is the declared processor time.
-    say : callable
+    print_line : callable
         Prints a line.
     processors : float
         Number of steps that run in parallel.
@@ -132,7 +132,7 @@ class Progress:
     def __init__(
         self,
         graph: "DiGraph[NipypeNode]",
-        say: Callable[[str], None],
+        print_line: Callable[[str], None],
         *,
         processors: float = 1.0,
         slower: float = 1.0,
@@ -144,11 +144,11 @@ class Progress:
         steps = {node.fullname: getattr(node, "seconds", 0.0) for node in graph.nodes()}
         self._left = _TimeLeft(steps, processors=processors, slower=slower)
         start = clock()
-        self._say = say
+        self._say = print_line
         self._clock = lambda: clock() - start
         self._last_output = 0.0
         self._announced = set[tuple[str, str]]()
-        self.judged = set[str]()
+        self.reported_runs = set[str]()
         # node → (participant or run, stage, start time)
         self._running: dict[str, tuple[str, str, float]] = {}
         self._lock = threading.RLock()
@@ -193,7 +193,11 @@ class Progress:
                 return
             running = self._running.pop(node.fullname, None)
             self._left.end(node.fullname, self._clock())
-            if running and status == "end" and getattr(node.interface, "step", None) is judge:
+            if (
+                running
+                and status == "end"
+                and getattr(node.interface, "step", None) is decide_verdict
+            ):
                 verdict = json.loads(Path(node.result.outputs.verdict).read_text(encoding="utf-8"))
                 if (
                     node.fullname.endswith(f".{FIRST_VERDICT}.judge")
@@ -201,7 +205,7 @@ class Progress:
                 ):
                     verdict["headline"] = ""  # networks are evaluated later and may be applied
                 self.line(f"{label}: {verdict_line(verdict)}")
-                self.judged.add(label)
+                self.reported_runs.add(label)
             self._show()
 
     def beat(self) -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 from bids_sr.cli.console import item
 from bids_sr.cli.options import Parser
 from bids_sr.config import UsageError, readers
-from bids_sr.config.section import Checked, argument, option
+from bids_sr.config.section import OptionSection, argument, option
 from bids_sr.config.sections.run import sessions_option
 from bids_sr.frozen import frozen
 
 
 @frozen
-class _ReportOptions(Checked):
+class _ReportOptions(OptionSection):
     """Options of ``bids-sr report``."""
 
     output_dir: Path = argument("OUTPUT_DIR", "output directory of bids-sr")

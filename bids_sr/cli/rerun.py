@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from bids_sr.cli.exit_codes import DONE, FAILED, run_program
 from bids_sr.cli.options import Parser
 from bids_sr.config import UsageError
-from bids_sr.config.section import Checked, argument, option
+from bids_sr.config.section import OptionSection, argument, option
 from bids_sr.frozen import frozen
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @frozen
-class _RerunOptions(Checked):
+class _RerunOptions(OptionSection):
     """Options of ``python -m bids_sr.cli.rerun``."""
 
     node_dir: Path = argument("NODE_DIR", "directory of the step in the working directory")

@@ -28,8 +28,8 @@ from bids_sr.combination.slice_fusion import (
     column_model,
     compute_slice_positions,
     interpolate_thin,
-    place_first_run,
     slice_profiles,
+    stack_first_run,
 )
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array, Float, MaskArray, iterate_parts
@@ -209,7 +209,7 @@ def check_fusion(
         The shapes of the arrays do not match.
     """
     used, held_out = halves
-    first_run = replace(place_first_run(effect[None]), relative_noise=_FIRST_NOISE)
+    first_run = replace(stack_first_run(effect[None]), relative_noise=_FIRST_NOISE)
     second_run = SlicedEffects(
         effects=used[None], positions=positions, relative_noise=_SECOND_NOISE
     )

@@ -67,7 +67,7 @@ class SlicedEffects:
         return replace(self, relative_noise=_UNUSED)
 
 
-def place_first_run(effects: Array) -> SlicedEffects:
+def stack_first_run(effects: Array) -> SlicedEffects:
     """Return the effects (N, X, Y, m) of the first run with the slice positions of its grid."""
     positions = np.broadcast_to(compute_slice_positions(effects.shape[3]), effects.shape[1:])
     return SlicedEffects(effects=effects, positions=positions)
@@ -282,7 +282,7 @@ def fuse_slices(runs: Sequence[SlicedEffects], prior_sd: Array, columns: MaskArr
     ----------
     runs : Sequence[SlicedEffects]
         Effects in each run. The first run, which defines the columns, can be among them
-        (`place_first_run`).
+        (`stack_first_run`).
     prior_sd : Array
         Prior SD of the effect (X, Y, n) up to a factor, larger than 0 (`thin_prior_sd`).
     columns : MaskArray

@@ -25,13 +25,13 @@ from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import Distortion, Facts, File, Image, Mask, Series, Transforms
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.registration.series_alignment import check_alignment, poses_of, read_moments
+from bids_sr.run_time import RunTime
 from bids_sr.series import ACQUIRED_BAND
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.inference.apply_to_series import super_resolve_series
 from bids_sr.sr.inference.upsampler_inputs import PlainUpsampler, UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.matrices import upsample as upsampled
-from bids_sr.sr.method import Cost
 from bids_sr.steps.memory import EFFECTS, SERIES
 
 _AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
@@ -66,7 +66,7 @@ def import_compared(
     return SeriesReader(here / "bold.nii")
 
 
-@step(makes=("compared_xfms", "compared_facts", "compared_signal"), cost=Cost(always=5.0))
+@step(makes=("compared_xfms", "compared_facts", "compared_signal"), cost=RunTime(always=5.0))
 def align_compared(
     compared: Series,
     bold: Series,
@@ -106,8 +106,8 @@ def align_compared(
     return xfms, {series_name: facts}, bold_mask.like(alignment.valid)
 
 
-@step(makes=("series", "compared_mask"), memory=SERIES, cost=Cost(volumes=0.05))
-def place_compared(
+@step(makes=("series", "compared_mask"), memory=SERIES, cost=RunTime(volumes=0.05))
+def resample_compared(
     stc: Series,
     acquired: Series,
     bold_mask_hr: Mask,
@@ -199,7 +199,7 @@ def place_compared(
     return SeriesReader(target), mask
 
 
-@step(makes="same_widths", memory=EFFECTS, cost=Cost(always=5.0))
+@step(makes="same_widths", memory=EFFECTS, cost=RunTime(always=5.0))
 def match_resolution(
     series: dict[str, Series],
     effects: dict[str, File],

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
-from bids_sr.config.section import Checked, option
+from bids_sr.config.section import OptionSection, option
 from bids_sr.config.values import UsageError, read_tables, suggest_name
 from bids_sr.frozen import frozen
 
@@ -50,7 +50,7 @@ _REFUSED_OPTIONS = {
 
 
 @frozen
-class Plugin(Checked):
+class Plugin(OptionSection):
     """Settings of the plugin file.
 
     With ``MultiProc``, steps run in processes of this machine; with ``SLURM``, each step is a job

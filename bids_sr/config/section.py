@@ -118,7 +118,7 @@ def get_option(item: "Field[Any]") -> _Option:
     return properties
 
 
-class Checked:
+class OptionSection:
     """Base class of options that converts values to their annotated types and checks them."""
 
     __slots__ = ()

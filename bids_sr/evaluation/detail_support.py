@@ -73,7 +73,7 @@ class ContrastSupport:
 NOT_SPLIT = "the run cannot be split into two halves of its blocks"
 
 
-def judge_detail(
+def classify_detail(
     rows: Iterable[MetricRow], method: str, contrasts: Sequence[str] = (), fwhm_mm: float = 0.0
 ) -> dict[str, ContrastSupport]:
     """Return whether the run supports the detail of a method, for each contrast.
@@ -128,13 +128,13 @@ def permits_reliable(
     """Return whether the tests of a run permit reliable voxels of a contrast.
 
     The intervals must have been covered, and the detail must not be unsupported. None is returned
-    if the coverage of the contrast was not measured. For the parameters, see `judge_detail`.
+    if the coverage of the contrast was not measured. For the parameters, see `classify_detail`.
     """
     rows = list(rows)
     coverage = [row.value for row in rows if (row.statistic, row.contrast) == (COVERAGE, contrast)]
     if not coverage:
         return None
-    support = judge_detail(rows, method, fwhm_mm=fwhm_mm).get(contrast)
+    support = classify_detail(rows, method, fwhm_mm=fwhm_mm).get(contrast)
     is_unsupported = support is not None and support.state == "not supported"
     return min(coverage) >= LEAST_COVERAGE and not is_unsupported
 

@@ -126,7 +126,7 @@ class RunEffects:
                     "different blocks. All effects must be from the same run, events and "
                     "model."
                 )
-            name, betas = place_on_grid(effects, self.mask.shape, self.affine)
+            name, betas = resample_effects(effects, self.mask.shape, self.affine)
             yield name, betas, effects
             for compared, width in self.same_widths.items() if name == ACQUIRED_BAND else ():
                 if math.isfinite(width):
@@ -200,7 +200,9 @@ class RunEffects:
         return replace(self, files={name: self.files[name] for name in names}, same_widths=widths)
 
 
-def place_on_grid(effects: Effects, shape: tuple[int, ...], affine: Float) -> tuple[str, Float32]:
+def resample_effects(
+    effects: Effects, shape: tuple[int, ...], affine: Float
+) -> tuple[str, Float32]:
     """Return the series name and its block maps (X, Y, Z, B) on the high-resolution grid.
 
     Maps of the acquired series are interpolated by splines; the name is then ``rawSpline``.
@@ -284,7 +286,7 @@ def save_fine_effects(run: RunEffects, path: Path) -> Path:
     names = []
     if weights is not None and max(run.factor) > 1:
         for file in [file for series, file in run.files.items() if get_kind(series) != "member"]:
-            name, betas = place_on_grid(load_effects(file), mask.shape, run.affine)
+            name, betas = resample_effects(load_effects(file), mask.shape, run.affine)
             names.append(name)
             arrays[f"beyond_{name}"] = beyond_nyquist(
                 betas @ weights.astype(np.float32), run.factor

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from bids_sr.series import series_name
-from bids_sr.sr.method import Placebo, list_methods
+from bids_sr.sr.method import NegativeControl, list_methods
 
-PLACEBOS: Mapping[str, Placebo] = {
+NEGATIVE_CONTROLS: Mapping[str, NegativeControl] = {
     series_name(method.name, placebo.suffix): replace(placebo, method=series_name(method.name))
     for method in list_methods()
     for placebo in method.placebos
@@ -20,9 +20,9 @@ PLACEBOS: Mapping[str, Placebo] = {
 """Placebos by name of their series."""
 
 
-def list_placebos(method: str) -> tuple[str, ...]:
+def list_negative_controls(method: str) -> tuple[str, ...]:
     """Return the names of a method's placebo series, in the order of the method's definition.
 
     The tuple is empty if the method has no placebos.
     """
-    return tuple(name for name, placebo in PLACEBOS.items() if placebo.method == method)
+    return tuple(name for name, placebo in NEGATIVE_CONTROLS.items() if placebo.method == method)

@@ -332,7 +332,7 @@ def _yield_rows(
                 yield replace(row, minus=REFERENCE, value=value - base[key])
 
 
-def truth_rows(
+def reference_map_rows(
     files: Mapping[float, Mapping[str, Mapping[tuple[str, str], _MapFile]]],
     load: Callable[[_MapFile], Float32],
     contrasts: Contrasts,

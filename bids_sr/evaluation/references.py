@@ -15,7 +15,7 @@ from bids_sr.evaluation.agreement import (
     gain_pairs,
     resample_weights,
 )
-from bids_sr.evaluation.effects_of_run import RunEffects, place_on_grid
+from bids_sr.evaluation.effects_of_run import RunEffects, resample_effects
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.reference_maps import MEASURED_MAP, REFERENCE, TRUE_T, make_known_effects
 from bids_sr.glm.block_effects import Effects
@@ -213,7 +213,7 @@ def _band_targets(run: RunEffects, reference: Effects, bands: Sequence[str]) -> 
 
     ValueError if the reference is on another grid.
     """
-    return run.maps_by_band(place_on_grid(reference, run.mask.shape, run.affine)[1], bands)
+    return run.maps_by_band(resample_effects(reference, run.mask.shape, run.affine)[1], bands)
 
 
 def _iterate_fixed_regions(

@@ -1,6 +1,6 @@
 """One-line descriptions of series: the definition of their method, baseline or control."""
 
-from bids_sr.evaluation.negative_controls import PLACEBOS
+from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
 from bids_sr.series import ACQUIRED, BASELINES, MEASURED, PCA, SAME, SMOOTH, series
 from bids_sr.sr.method import UnknownMethod, method_of_series
 
@@ -34,8 +34,9 @@ def describe_series(name: str) -> str:
     """
     if name in BASELINES:
         return f"baseline: {BASELINES[name]}"
-    if name in PLACEBOS:
-        return f"negative control for {PLACEBOS[name].method}: {PLACEBOS[name].instead}"
+    if name in NEGATIVE_CONTROLS:
+        control = NEGATIVE_CONTROLS[name]
+        return f"negative control for {control.method}: {control.instead}"
     if name in _FIXED:
         return _FIXED[name]
     parsed_name = series(name)

@@ -26,7 +26,7 @@ from bids_sr.evaluation import (
     words,
 )
 from bids_sr.evaluation.acquired_activation import lost_sentences
-from bids_sr.evaluation.detail_support import ContrastSupport, judge_detail
+from bids_sr.evaluation.detail_support import ContrastSupport, classify_detail
 from bids_sr.evaluation.evidence import (
     APPLIED,
     MAPS,
@@ -40,7 +40,7 @@ from bids_sr.evaluation.evidence import (
     derives_from,
     find_strongest,
 )
-from bids_sr.evaluation.negative_controls import list_placebos
+from bids_sr.evaluation.negative_controls import list_negative_controls
 from bids_sr.evaluation.qc_flags import find_raised_flags
 from bids_sr.evaluation.self_test import SelfTestResults, parse_self_test
 from bids_sr.evaluation.support_text import plain_supports
@@ -173,7 +173,7 @@ def claim_specific(evidence: Evidence | None, method: str) -> Claim:
     if evidence is not None and evidence.reference is not MAPS:
         placebos = [
             name
-            for name in list_placebos(method)
+            for name in list_negative_controls(method)
             if evidence.row(method, evidence.brain, name) is not None
         ]
         comparisons = [evidence.compare(method, name, evidence.brain) for name in placebos]
@@ -380,7 +380,7 @@ def make_verdict(
             )
         )
         claims += [claim_specific(evidence, method), _claim_image(rows, method)]
-    supports = {name: judge_detail(rows, name) for name in methods}
+    supports = {name: classify_detail(rows, name) for name in methods}
     status: VerdictStatus = "not applied" if idle and not methods else "not assessed"
     if methods and evidence is not None:
         status = "not more accurate"

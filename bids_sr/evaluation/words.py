@@ -20,7 +20,7 @@ from bids_sr.evaluation.evidence import (
     is_below_zero,
     parse_tenths,
 )
-from bids_sr.evaluation.negative_controls import PLACEBOS, list_placebos
+from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS, list_negative_controls
 from bids_sr.evaluation.self_test import SelfTestResults
 from bids_sr.metrics.number_text import estimate, interval_ends, number
 from bids_sr.metrics.registry import statistic
@@ -149,7 +149,7 @@ def value_text(row: MetricRow, form: str = "") -> str:
 def comparison(compared: Comparison) -> Sentence:
     """Return a sentence on the difference between two series or a method and its placebo."""
     row = compared.row
-    placebo = PLACEBOS.get(compared.row.minus)
+    placebo = NEGATIVE_CONTROLS.get(compared.row.minus)
     comparator = f"the same method with {placebo.instead}" if placebo else row.minus
     images = row.statistic == "psnr"
     place = reference_phrase(row) if images else region_text(row.region)
@@ -189,13 +189,13 @@ def specific_text(claim: Claim, *, in_full: bool = False) -> str:
     if claim.holds:
         text = f"Part of the gain from {claim.series} is specific to this participant's own data."
     else:
-        inputs = names((PLACEBOS[name].attributable_to for name in unbeaten), "or")
+        inputs = names((NEGATIVE_CONTROLS[name].attributable_to for name in unbeaten), "or")
         verb = "reach" if len(unbeaten) > 1 else "reaches"
         text = (
             f"The gain from {claim.series} was not found to depend on {inputs}: {names(unbeaten)}"
             f" {verb} the same gain."
         )
-    lacking = [name for name in list_placebos(claim.series) if name not in compared]
+    lacking = [name for name in list_negative_controls(claim.series) if name not in compared]
     if not (in_full and lacking):
         return text
     plural = len(lacking) > 1

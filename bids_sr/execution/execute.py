@@ -36,7 +36,7 @@ class RunOutcome:
     crashes: tuple[Notice, ...] = ()  # notice of each failed step
     missing: tuple[str, ...] = ()  # full names of storing steps with missing files
     reports: tuple[Path, ...] = ()
-    judged: frozenset[str] = frozenset()  # runs whose verdict was reported during the run
+    reported_runs: frozenset[str] = frozenset()  # runs whose verdict was reported during the run
 
 
 def configure_nipype(*, crash_dir: Path, stop_on_first_crash: bool, verbose: bool) -> None:

@@ -41,8 +41,8 @@ from bids_sr.execution.crash import report_crash
 from bids_sr.execution.fork_server import start_fork_server
 from bids_sr.execution.outcomes import NodeOutcome
 from bids_sr.execution.records import StepRecordMixin, record_files
-from bids_sr.execution.step_warnings import keep_warnings
-from bids_sr.execution.usage import hold_threads, keep_freed_memory, release_memory
+from bids_sr.execution.step_warnings import save_warnings
+from bids_sr.execution.usage import hold_threads, release_memory, retain_freed_memory
 from bids_sr.io.atomic_files import DiskFullError
 from bids_sr.notices import Notice
 from bids_sr.pipeline.figure import FigureStep
@@ -66,7 +66,7 @@ def start_worker(cwd: str, level: int) -> None:
     # a collection would write to all memory shared with the fork server and copy it: 0.1 GB per
     # worker
     gc.freeze()
-    keep_freed_memory()
+    retain_freed_memory()
     os.chdir(cwd)
     os.environ["NIPYPE_NO_ET"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the scheduler ends its workers itself
@@ -117,7 +117,7 @@ def run_node(node: "Node", updatehash: bool, taskid: int) -> NodeOutcome:
     answer: NodeOutcome = {"result": None, "traceback": None, "taskid": taskid}
     hold_threads(node.n_procs)
     if crash_dir := ((node.config or {}).get("execution") or {}).get("crashdump_dir"):
-        keep_warnings(Path(crash_dir), node)
+        save_warnings(Path(crash_dir), node)
     try:
         answer["result"] = node.run(updatehash=updatehash)
         record_files(Path(node.output_dir()))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
 
-def keep_warnings(folder: Path, node: "Node") -> None:
+def save_warnings(folder: Path, node: "Node") -> None:
     """Record warnings of bids-sr in this process in a directory, as warnings of a step.
 
     The directory of the step also contains them, for calls that do not run it again. Warnings that
@@ -28,7 +28,7 @@ def keep_warnings(folder: Path, node: "Node") -> None:
 
 
 def _forget_warnings() -> None:
-    """Remove the handlers of `keep_warnings` in this process."""
+    """Remove the handlers of `save_warnings` in this process."""
     logger = logging.getLogger("bids_sr")
     for handler in [item for item in logger.handlers if isinstance(item, _WarningRecorder)]:
         logger.removeHandler(handler)

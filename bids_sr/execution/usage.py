@@ -37,7 +37,7 @@ def hold_threads(count: int) -> None:
         torch.set_num_threads(count)
 
 
-def keep_freed_memory() -> None:
+def retain_freed_memory() -> None:
     """Let this process reuse the memory of freed volumes until `release_memory` is called.
 
     By default, the C library returns freed memory to the system. Page faults then take a fifth of

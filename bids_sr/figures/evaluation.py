@@ -199,7 +199,7 @@ def contrasts_figure(
     )
 
 
-def placebo_figure(rows: Sequence[MetricRow], *, contrast: str) -> Figure:
+def negative_control_figure(rows: Sequence[MetricRow], *, contrast: str) -> Figure:
     """Plot the gain of each method over its placebos, one column per band.
 
     Markers are hollow if the interval includes 0.
@@ -219,7 +219,7 @@ def _measure_key(row: MetricRow) -> tuple[str, str]:
     return row.statistic, row.band
 
 
-def truth_figure(
+def reference_map_figure(
     rows: Sequence[MetricRow], *, contrast: str, reference: str, names: Sequence[str] = ()
 ) -> Figure | None:
     """Plot agreement of whole-run maps with a reference, one line per series.

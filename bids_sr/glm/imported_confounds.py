@@ -13,7 +13,7 @@ from bids_sr.io.atomic_files import read_json
 from bids_sr.io.tables import read_frame
 
 
-def take_over(
+def import_confound_columns(
     path: Path, *, n_dummy: int, origin: str, outliers: Mapping[int, str] | None = None
 ) -> tuple[pd.DataFrame, Described]:
     """Return all columns of fMRIPrep's confounds table with their JSON descriptions.

@@ -18,7 +18,7 @@ import pandas as pd
 from scipy import special
 
 from bids_sr.evaluation.evidence import STRONGEST
-from bids_sr.evaluation.negative_controls import PLACEBOS
+from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
 from bids_sr.group import values as group_values
 from bids_sr.group.values import (
     QUESTION,
@@ -66,7 +66,7 @@ def references(series: str, known: Sequence[str], methods: Sequence[str]) -> dic
     """
     if series not in methods:
         return {name: "acquired" for name in ACQUIRED if name in known}
-    placebos = [name for name, placebo in PLACEBOS.items() if placebo.method == series]
+    placebos = [name for name, placebo in NEGATIVE_CONTROLS.items() if placebo.method == series]
     roles: dict[str, str] = {name: get_kind(name) for name in (*ACQUIRED, *BASELINES, *CONTROLS)}
     roles |= {name: "method" for name in methods if name != series}
     roles |= {same_name(series): "control"} | dict.fromkeys(placebos, "placebo")

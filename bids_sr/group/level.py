@@ -56,8 +56,8 @@ class RunsGroup:
         ]
         return "\n".join([*lines, *(f"missing: {line}" for line in self.absent)])
 
-    def run(self, settings: Settings, say: Callable[[str], None]) -> "RunOutcome":
-        """Combine, test and map the metrics, and write the group results; `say` prints a line.
+    def run(self, settings: Settings, print_line: Callable[[str], None]) -> "RunOutcome":
+        """Combine, test and map the metrics, and write the group results.
 
         The results are ``group_metrics``, ``group_stats`` and ``group.html``.
         """
@@ -74,10 +74,10 @@ class RunsGroup:
 
         output_dir, margin = settings.paths.output_dir, settings.evaluation.margin
         if unused := _list_unused_settings(settings):
-            say(f"These settings have no effect at the group level: {', '.join(unused)}")
+            print_line(f"These settings have no effect at the group level: {', '.join(unused)}")
         for line in self.absent:
-            say(f"missing: {line}")
-        say(
+            print_line(f"missing: {line}")
+        print_line(
             f"Combining {len(self.tables)} metrics tables from {len(self.participants)}"
             " participants"
         )
@@ -98,7 +98,7 @@ class RunsGroup:
                 self.maps,
                 output_dir,
                 series=series,
-                say=say,
+                print_line=print_line,
                 pool=pool,
                 flips=settings.evaluation.group_permutations,
                 seed=settings.resources.random_seed,
@@ -117,8 +117,8 @@ class RunsGroup:
         names = [name for name in series if name in present]
         unstored = _maps_not_stored(names, self.maps) if has_enough else []
         for line in unstored:
-            say(line)
-        say("Writing the group report")
+            print_line(line)
+        print_line("Writing the group report")
         content = GroupContent(
             tables=self.tables,
             absent=self.absent,

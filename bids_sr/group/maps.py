@@ -59,13 +59,13 @@ class _ParticipantSums:
     inside: Array  # (N,) boolean over the target's mask; inside the brain of all participants
     tests: dict[MapKey, RunningSums]  # sums by map, over the voxels inside
 
-    def keep(self, inside: Array) -> None:
+    def restrict(self, inside: Array) -> None:
         """Restrict the sums to voxels that are also inside another mask (N,)."""
         common = self.inside & inside
         selected = common[self.inside]
         if not selected.all():
             for test in self.tests.values():
-                test.keep(selected)
+                test.restrict(selected)
         self.inside = common
 
 
@@ -81,10 +81,10 @@ def _sum_participants(
         sampling = sampling_of_participant(participant, target, sums.inside, keys)
         within = sampling.inside
         if not within.all():
-            sampling.keep(within)
+            sampling.restrict(within)
             inside = sums.inside.copy()
             inside[inside] = within
-            sums.keep(inside)
+            sums.restrict(inside)
         for key, values in participant_effects(sampling, keys).items():
             sums.tests[key].add(values, participant.participant)
     return sums
@@ -96,8 +96,8 @@ def _join_sums(parts: Iterable[_ParticipantSums]) -> _ParticipantSums:
     first = next(queue)
     for part in queue:
         common = first.inside & part.inside
-        first.keep(common)
-        part.keep(common)
+        first.restrict(common)
+        part.restrict(common)
         for key, test in first.tests.items():
             test.join(part.tests[key])
     return first
@@ -108,7 +108,7 @@ def group_maps(
     output_dir: Path,
     *,
     series: Sequence[str],
-    say: Callable[[str], None] = _LOGGER.info,
+    print_line: Callable[[str], None] = _LOGGER.info,
     pool: Executor | None = None,
     flips: int = 0,
     seed: int = 0,
@@ -124,7 +124,7 @@ def group_maps(
         Derivatives folder.
     series : Sequence[str]
         Series to test, in the order of the result.
-    say : Callable[[str], None]
+    print_line : Callable[[str], None]
         Receives progress messages.
     pool : Executor, optional
         Accumulates chunks of participants in parallel; the chunks do not depend on it.
@@ -191,7 +191,7 @@ def group_maps(
                 f"group maps for task {task}: the brain masks of the participants do not overlap"
             )
             continue
-        say(
+        print_line(
             f"group maps for task {task}: computing maps of {len(participants)} participants in "
             f"{int(sums.inside.sum())} voxels of {space}"
         )
@@ -207,7 +207,7 @@ def group_maps(
         if flips:
             for text in _resolution_texts(flips, {len(test.people) for test in testable.values()}):
                 left_out.append(f"group maps for task {task}: {text}")
-                say(left_out[-1])
+                print_line(left_out[-1])
             keys = _keys(participants, series, fwhm)
             samplings = [
                 sampling_of_participant(participant, target, sums.inside, keys)

@@ -322,7 +322,7 @@ def _exploratory_html(
     """Return conclusions of the exploratory comparisons, and each finding as a sentence."""
     lines = words.verdict(findings, methods)
     placebos = [
-        words.placebo_sentence(finding)
+        words.negative_control_sentence(finding)
         for finding in findings
         if finding[0].strength == findings[0][0].strength
     ]

@@ -126,7 +126,7 @@ class Sampling:
     # effects (voxels of `at`,) from maps stored in template space, used without transforms
     stored: dict[MapKey, Array] = field(default_factory=dict)
 
-    def keep(self, selected: Array) -> None:
+    def restrict(self, selected: Array) -> None:
         """Restrict the sampling to the selected voxels."""
         self.at = self.at.copy()
         self.at[self.at] = selected
@@ -177,9 +177,9 @@ def sampling_of_run(run: RunMaps, target: Target, at: Array) -> Sampling:
     scale = 1.0 if run.in_percent else percent_scale(load_image(run.boldref)[0], mask > 0)
     sampling = Sampling(run=run, target=target, at=at, points=None, inside=at[at], scale=scale)
     if run.boldref2t1w and target.space in run.t1w2std:
-        from bids_sr.registration.ants import carry_points
+        from bids_sr.registration.ants import map_points_with_ants
 
-        sampling.points = carry_points(
+        sampling.points = map_points_with_ants(
             target.points[at], [run.boldref2t1w, run.t1w2std[target.space]], seed=1
         )
         sampling.inside = sample_points(mask, affine, sampling.points, order=0) > 0.5
@@ -264,10 +264,10 @@ class ParticipantSampling:
         """Voxels inside the brain in all maps, (voxels,) boolean."""
         return np.asarray(np.all([sampling.inside for sampling in self.samplings], axis=0))
 
-    def keep(self, selected: Array) -> None:
+    def restrict(self, selected: Array) -> None:
         """Restrict all samplings to the selected voxels."""
         for sampling in self.samplings:
-            sampling.keep(selected)
+            sampling.restrict(selected)
 
 
 def sampling_of_participant(

@@ -250,7 +250,7 @@ def sentence(finding: Sequence[ComparisonRow]) -> str:
     return f"{_subject_text(finding)}: {result}.{ending}"
 
 
-def placebo_sentence(finding: Sequence[ComparisonRow]) -> str:
+def negative_control_sentence(finding: Sequence[ComparisonRow]) -> str:
     """Describe the comparisons with negative controls in one sentence, "" if there are none."""
     placebos = _select_rows(finding, "placebo")
     groups = {

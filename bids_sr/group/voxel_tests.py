@@ -101,7 +101,7 @@ class RunningSums:
         deviation *= values - self.mean
         self.squares += deviation
 
-    def keep(self, selected: Array) -> None:
+    def restrict(self, selected: Array) -> None:
         """Restrict the sums to the selected voxels."""
         self.mean = self.mean[selected]
         self.squares = self.squares[selected]

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 
 from bids_sr.cli.exit_codes import DONE, FAILED, run_program
-from bids_sr.cli.messages import complain
+from bids_sr.cli.messages import print_error
 from bids_sr.cli.options import Parser
 from bids_sr.cli.standard_streams import restart_in_utf8
 from bids_sr.config import UsageError, suggest_name
-from bids_sr.config.section import Checked
+from bids_sr.config.section import OptionSection
 from bids_sr.model_commands.options import (
     ApplyOptions,
     CardOptions,
@@ -27,7 +27,7 @@ from bids_sr.model_commands.options import (
     Vgg19Options,
 )
 
-_COMMANDS: dict[str, tuple[type[Checked], str]] = {
+_COMMANDS: dict[str, tuple[type[OptionSection], str]] = {
     "list": (ListOptions, "list the available methods, baselines and trained models"),
     "train": (TrainOptions, "train a method on one or more images, or fine-tune a trained model"),
     "search": (
@@ -95,9 +95,9 @@ def _run(argv: Sequence[str]) -> int:
         raise UsageError(command, "unknown subcommand", fix)
     options = parsers()[command].options(argv[1:], _COMMANDS[command][0])
     if isinstance(options, Vgg19Options):
-        from bids_sr.model_commands.vgg19 import keep_vgg19
+        from bids_sr.model_commands.vgg19 import install_vgg19
 
-        return keep_vgg19(options)
+        return install_vgg19(options)
     if isinstance(options, RateMakeOptions | RateScoreOptions):
         from bids_sr.model_commands import rate as models_rate
 
@@ -139,7 +139,7 @@ def _run(argv: Sequence[str]) -> int:
     except REFUSALS as error:
         raise UsageError(str(error)) from error
     except (OutOfDeviceMemory, TrainingDiverged) as error:
-        complain(f"bids-sr-models: {error}")
+        print_error(f"bids-sr-models: {error}")
         return FAILED
     return DONE
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from bids_sr.config import UsageError
-from bids_sr.config.section import Checked, argument, option
+from bids_sr.config.section import OptionSection, argument, option
 from bids_sr.frozen import frozen
 from bids_sr.series import INTERPOLATIONS
 from bids_sr.sr.method import method_names_without_controls
@@ -17,7 +17,7 @@ _SETS = "training, validation and test sets"
 
 
 @frozen
-class ListOptions(Checked):
+class ListOptions(OptionSection):
     """Options of ``list``: methods to describe, and folders of further models."""
 
     names: tuple[str, ...] = option(
@@ -30,7 +30,7 @@ class ListOptions(Checked):
 
 
 @frozen
-class CardOptions(Checked):
+class CardOptions(OptionSection):
     """Options of ``card``."""
 
     model: Path = argument("MODEL", "trained model (.safetensors)")
@@ -38,7 +38,7 @@ class CardOptions(Checked):
 
 
 @frozen
-class Vgg19Options(Checked):
+class Vgg19Options(OptionSection):
     """Options of ``vgg19``: source of the VGG-19 weights."""
 
     file: Path | None = option(
@@ -62,7 +62,7 @@ class Vgg19Options(Checked):
 
 
 @frozen
-class RateMakeOptions(Checked):
+class RateMakeOptions(OptionSection):
     """Options of ``rate-make``: scans to rate, and directory of the kit."""
 
     derivatives: Path = argument(
@@ -84,7 +84,7 @@ class RateMakeOptions(Checked):
 
 
 @frozen
-class RateScoreOptions(Checked):
+class RateScoreOptions(OptionSection):
     """Options of ``rate-score``: kit and completed sheets."""
 
     kit: Path = argument("KIT", "directory written by rate-make")
@@ -100,7 +100,7 @@ class RateScoreOptions(Checked):
 
 
 @frozen
-class MachineOptions(Checked):
+class MachineOptions(OptionSection):
     """Options for the factor and for the device of a network."""
 
     factor: tuple[float, ...] = option(
@@ -624,7 +624,7 @@ class CompareOptions(ChannelOptions):
 
 
 @frozen
-class CorrelateOptions(Checked):
+class CorrelateOptions(OptionSection):
     """Options of ``correlate``."""
 
     first: Path = argument("A", "first NIfTI image")

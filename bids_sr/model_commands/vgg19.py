@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bids_sr.cli.console import progress_line
 from bids_sr.cli.exit_codes import DONE, FAILED
-from bids_sr.cli.messages import complain
+from bids_sr.cli.messages import print_error
 from bids_sr.config import UsageError
 from bids_sr.config.vgg19_weights import (
     VGG19_COMMAND,
@@ -38,7 +38,7 @@ _ABANDONED_S = 3600.0
 _MB = 1_000_000
 
 
-def keep_vgg19(options: Vgg19Options, *, base: str = BASE, digits: str = VGG19_DIGITS) -> int:
+def install_vgg19(options: Vgg19Options, *, base: str = BASE, digits: str = VGG19_DIGITS) -> int:
     """Convert torchvision's VGG-19 weights and store them for training.
 
     Parameters
@@ -84,7 +84,7 @@ def keep_vgg19(options: Vgg19Options, *, base: str = BASE, digits: str = VGG19_D
         with _download_file(address, target.parent) as source:
             _keep(source, target, digits, address)
     except _DownloadFailed as error:
-        complain(
+        print_error(
             f"bids-sr-models: {address} could not be downloaded: {error}. Try again, or"
             f" download the file on another computer and run {VGG19_COMMAND} {VGG19_SOURCE}."
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from bids_sr.cli.exit_codes import DONE, run_program
 from bids_sr.cli.options import Given, Parser, options_of
 from bids_sr.cli.standard_streams import restart_in_utf8
-from bids_sr.config.section import Checked, argument
+from bids_sr.config.section import OptionSection, argument
 from bids_sr.frozen import frozen
 from bids_sr.phantom.study import Study
 
@@ -19,7 +19,7 @@ derivatives/ground-truth."""
 
 
 @frozen
-class _Destination(Checked):
+class _Destination(OptionSection):
     """Directory of the simulated data set."""
 
     out: Path = argument("OUT", "directory for the simulated dataset; must be empty or not exist")

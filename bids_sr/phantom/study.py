@@ -4,7 +4,7 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from bids_sr.config.section import Checked, option
+from bids_sr.config.section import OptionSection, option
 from bids_sr.frozen import frozen
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _MOST_LESIONS = 200
 
 
 @frozen
-class Study(Checked):
+class Study(OptionSection):
     """Study to simulate; `UsageError` is raised if the options are not valid."""
 
     preset: Literal["tiny", "demo", "paper"] = option(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bids_sr.glm.regressors import Events as _Events, Seeds as _Seeds
     from bids_sr.io.nifti import SeriesReader
     from bids_sr.spatial.distortion import Distortion as _ShiftMap
-    from bids_sr.spatial.output_grids import PlacedGrid
+    from bids_sr.spatial.output_grids import OutputGrid
 
 _T = TypeVar("_T")
 Content = Mapping[str, object]  # content of a JSON file
@@ -201,15 +201,15 @@ class _DistortionKind(ArtifactKind["_ShiftMap"]):
         return path
 
 
-class _Placed(ArtifactKind["PlacedGrid"]):
+class _OutputGridKind(ArtifactKind["OutputGrid"]):
     """Grid in another space with its points in a run; see `bids_sr.spatial.output_grids`."""
 
-    def load(self, path: Path) -> "PlacedGrid":
+    def load(self, path: Path) -> "OutputGrid":
         from bids_sr.spatial.output_grids import load_placed
 
         return load_placed(path)
 
-    def save(self, value: "PlacedGrid", stem: Path) -> Path:
+    def save(self, value: "OutputGrid", stem: Path) -> Path:
         from bids_sr.spatial.output_grids import save_placed
 
         save_placed(value, path := stem.with_suffix(".npz"))
@@ -327,7 +327,7 @@ Image = Annotated[Volume, _VolumeKind()]
 Mask = Annotated[Volume, _MaskKind()]
 Transforms = Annotated["np.ndarray", _Transforms()]
 Distortion = Annotated["_ShiftMap", _DistortionKind()]
-SpaceGrid = Annotated["PlacedGrid", _Placed()]
+SpaceGrid = Annotated["OutputGrid", _OutputGridKind()]
 Regressors = Annotated["_Events | _Seeds", _RegressorsKind()]
 Effects = Annotated["_BlockEffects", _EffectsKind()]
 Table = Annotated["pd.DataFrame", _Table()]

@@ -12,14 +12,14 @@ from bids_sr.config.memory import Need
 from bids_sr.pipeline.artifacts import Derivative, Figure as FigureKind
 from bids_sr.pipeline.step import Step
 from bids_sr.report.sections import Shown
+from bids_sr.run_time import RunTime
 from bids_sr.series import map_label
-from bids_sr.sr.method import Cost
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _P = ParamSpec("_P")
-_USUAL = Cost(always=0.3)
+_USUAL = RunTime(always=0.3)
 FigureContent = Union["Figure", str]
 """Figure, or HTML fragment."""
 
@@ -55,7 +55,7 @@ class FigureStep(Step[_P, list[Derivative]], Generic[_P]):
 
 
 def figure(
-    *shown: Shown, memory: Need | None = None, cost: Cost | Callable[..., Cost] = _USUAL
+    *shown: Shown, memory: Need | None = None, cost: RunTime | Callable[..., RunTime] = _USUAL
 ) -> Callable[[Callable[_P, Iterator[FigureDrawing] | FigureContent | None]], FigureStep[_P]]:
     """Declare a function as a figure.
 

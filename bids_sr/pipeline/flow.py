@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast
 from bids_sr.pipeline.nodes import GraphError, Handle, Node, Passage, Scope
 from bids_sr.pipeline.port import Port
 from bids_sr.pipeline.step import Caller, Part, Step, redirect_calls
-from bids_sr.sr.method import Cost
+from bids_sr.run_time import RunTime
 
 if TYPE_CHECKING:
     from bids_sr.pipeline.artifacts import Facts, Image, Regressors, Series, Table, Transforms
@@ -139,7 +139,7 @@ class Flow(Caller):
             )
         )
 
-    def say(
+    def add_methods_text(
         self,
         part: Part,
         text: str,
@@ -147,7 +147,7 @@ class Flow(Caller):
         output: object = None,
         describe: Callable[[Sequence[Path], int], str] | None = None,
     ) -> None:
-        """Add sentences to the methods text; see `bids_sr.pipeline.flow.say`.
+        """Add sentences to the methods text; see `bids_sr.pipeline.flow.add_methods_text`.
 
         Parameters
         ----------
@@ -284,7 +284,7 @@ def _named(part: str) -> Iterator[None]:
         _PART.reset(token)
 
 
-def say(
+def add_methods_text(
     part: Part,
     text: str,
     *,
@@ -310,10 +310,10 @@ def say(
     """
     flow = _FLOW.get()
     if flow is not None:
-        flow.say(part, text, output=output, describe=describe)
+        flow.add_methods_text(part, text, output=output, describe=describe)
 
 
-def expect_cost(output: object, cost: Cost) -> None:
+def expect_cost(output: object, cost: RunTime) -> None:
     """Set the processor time of a step if it depends on more than its settings.
 
     Outside a `Flow`, this has no effect.

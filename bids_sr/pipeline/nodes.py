@@ -12,7 +12,7 @@ from typing import NamedTuple, NoReturn, TypeVar
 
 from bids_sr.pipeline.port import REQUIRED, Port
 from bids_sr.pipeline.step import AnyStep, Part
-from bids_sr.sr.method import Cost
+from bids_sr.run_time import RunTime
 
 _T = TypeVar("_T")
 
@@ -104,7 +104,7 @@ class Node:
     inputs: Mapping[str, Handle | Sequence[Handle] | Mapping[str, Handle]]
     light: bool = False
     references: Mapping[str, Handle] = field(default_factory=dict)
-    expected_cost: Cost | None = None
+    expected_cost: RunTime | None = None
 
     def __str__(self) -> str:
         return f"{self.scope.path}.{self.name}"
@@ -112,10 +112,10 @@ class Node:
     __repr__ = __str__
 
     @property
-    def cost(self) -> Cost:
+    def cost(self) -> RunTime:
         """Processor time of the step with its settings."""
         cost = self.step.cost if self.expected_cost is None else self.expected_cost
-        return cost if isinstance(cost, Cost) else self._evaluate(cost)
+        return cost if isinstance(cost, RunTime) else self._evaluate(cost)
 
     @property
     def reads(self) -> Sequence[Path | str]:

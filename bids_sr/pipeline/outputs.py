@@ -1,4 +1,4 @@
-"""Stored files of a workflow: `Outputs.keep` next to the call of the step that computes them."""
+"""Stored files of a workflow: `Outputs.store` next to the call of the step that computes them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
@@ -78,7 +78,7 @@ class Outputs:
         given_images = {space: image for space, image in images.items() if image is not None}
         return replace(self, references={**self.references, **given_images})
 
-    def keep(
+    def store(
         self,
         artifact: object,
         entities: Mapping[str, str] | None = None,
@@ -138,7 +138,7 @@ class Outputs:
         }
         self._store(artifact, settings, facts)
 
-    def keep_figures(self, drawn: list[Derivative]) -> None:
+    def store_figures(self, drawn: list[Derivative]) -> None:
         """Store the drawings of a figure step for the report.
 
         Parameters

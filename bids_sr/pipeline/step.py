@@ -28,7 +28,7 @@ from typing import (
 
 from bids_sr.config.memory import Need
 from bids_sr.pipeline.port import REQUIRED, make_port, without_none
-from bids_sr.sr.method import Cost
+from bids_sr.run_time import RunTime
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -51,7 +51,7 @@ class Part(IntEnum):
     EVALUATION = 6
 
 
-_LITTLE = Cost(always=0.1)
+_LITTLE = RunTime(always=0.1)
 
 
 class Caller(Protocol):
@@ -182,7 +182,7 @@ class Step(Generic[_P, _R]):
         makes: Sequence[str] = (),
         *,
         memory: Need | None = None,
-        cost: Cost | Callable[..., Cost] = _LITTLE,
+        cost: RunTime | Callable[..., RunTime] = _LITTLE,
         small: bool = False,
         resumes: bool = False,
         reads: Callable[..., Sequence[Path | str]] | None = None,
@@ -353,7 +353,7 @@ def step(
     *,
     makes: str | Sequence[str] = (),
     memory: Need | None = None,
-    cost: Cost | Callable[..., Cost] = _LITTLE,
+    cost: RunTime | Callable[..., RunTime] = _LITTLE,
     small: bool = False,
     resumes: bool = False,
     reads: Callable[..., Sequence[Path | str]] | None = None,

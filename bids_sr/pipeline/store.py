@@ -19,7 +19,7 @@ from bids_sr.io.grids import AS_STORED, AxisOrder, inverse_order
 from bids_sr.io.uris import template_uri
 from bids_sr.pipeline.artifacts import Facts, File, entities_of_name
 from bids_sr.pipeline.step import HERE, step
-from bids_sr.sr.method import Cost
+from bids_sr.run_time import RunTime
 
 RECORD = "written.json"
 _NOTHING: Mapping[str, str] = {}
@@ -199,10 +199,10 @@ def _select_entities(path: Path) -> dict[str, str]:
     return {**entities_of_name(path), **figure_entities}
 
 
-def _cost(own_entities: Mapping[str, str] | None) -> Cost:
+def _cost(own_entities: Mapping[str, str] | None) -> RunTime:
     """Return the cost of storing, which is only substantial for series (compression)."""
     is_series = own_entities is not None and own_entities.get("suffix") == "bold"
-    return Cost(volumes=0.013) if is_series else Cost(always=0.1)
+    return RunTime(volumes=0.013) if is_series else RunTime(always=0.1)
 
 
 @step(makes="stored", cost=_cost)

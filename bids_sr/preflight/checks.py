@@ -17,7 +17,7 @@ from bids_sr.bids import (
     survey,
 )
 from bids_sr.bids.method_options import series_of_run
-from bids_sr.bids.retrospective_plan import as_downsampled, tell_retrospective
+from bids_sr.bids.retrospective_plan import as_downsampled, note_retrospective
 from bids_sr.bids.similar_names import describe_similar
 from bids_sr.combination import warn_of_left_out
 from bids_sr.compared_series import with_compared
@@ -41,14 +41,14 @@ from bids_sr.preflight.kspace import refuse_phase, warn_of_header
 from bids_sr.preflight.method_checks import (
     check_card,
     check_methods,
-    tell_missing_features,
-    tell_recipe,
-    tell_vgg19,
+    note_missing_features,
+    note_recipe,
+    note_vgg19,
 )
 from bids_sr.preflight.output_spaces import check_spaces, check_templates
 from bids_sr.preflight.overlap_checks import check_overlap
 from bids_sr.preflight.plan import Estimate, Plan
-from bids_sr.preflight.reference_checks import tell_unused_reference
+from bids_sr.preflight.reference_checks import note_unused_reference
 from bids_sr.preflight.validator import validate
 from bids_sr.series import series_names
 from bids_sr.structural import (
@@ -80,9 +80,9 @@ def check(settings: Settings) -> Plan:
     data_set = survey(settings)
     _warn_of_missing_events(data_set, settings, findings)
     findings.add_all(data_set)
-    tell_recipe(settings.superres, findings)
-    tell_vgg19(settings.superres, findings)
-    tell_missing_features(settings.superres, findings)
+    note_recipe(settings.superres, findings)
+    note_vgg19(settings.superres, findings)
+    note_missing_features(settings.superres, findings)
     resources, processors = settings.resources, machine.processors()
     if resources.use_plugin is None and (resources.nprocs or 0) > processors:
         text = (
@@ -141,7 +141,7 @@ def check(settings: Settings) -> Plan:
         if run.bold in types
     ):
         with findings.about(run.entities["subject"], run.stem, code="events"):
-            run_model.tell_nyquist(run, settings, findings)
+            run_model.note_nyquist(run, settings, findings)
             confound_checks.warn_of_missing(
                 run, nuisance, findings, with_anat=run.entities["subject"] in with_anat
             )
@@ -166,7 +166,7 @@ def check(settings: Settings) -> Plan:
     with findings.about(code="method"):
         check_methods(settings, as_downsampled(data_set.subjects, settings), findings)
     _check_dataset(settings, data_set, findings)
-    tell_unused_reference(settings, data_set.subjects, findings)
+    note_unused_reference(settings, data_set.subjects, findings)
     subjects = tuple(
         subject
         for subject in data_set.subjects
@@ -304,7 +304,7 @@ def _estimate_cost(
         for subject in plan.subjects:
             warn_of_left_out(subject.runs, plan, series_names(settings.superres.methods), findings)
     if settings.evaluation.retrospective is not None:
-        tell_retrospective(plan.subjects, settings, findings)
+        note_retrospective(plan.subjects, settings, findings)
     else:
         for run in (run for run in plan.runs if run.bold in valid):
             with findings.about(run.entities["subject"], run.stem, code="events"):
@@ -348,7 +348,7 @@ def _check_structural(settings: Settings, findings: Findings) -> Plan:
     """
     data_set = survey_structural(settings)
     findings.add_all(data_set)
-    tell_missing_features(settings.superres, findings)
+    note_missing_features(settings.superres, findings)
     for name in settings.superres.learned:
         file = find_pretrained(settings.superres, name)
         for subject in data_set.subjects:

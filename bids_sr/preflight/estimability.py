@@ -12,7 +12,7 @@ from bids_sr.config import Settings
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import ALL, Contrast, Contrasts
 from bids_sr.preflight.events import sum_text
-from bids_sr.preflight.rough_model import surely_informative
+from bids_sr.preflight.rough_model import is_clearly_informative
 from bids_sr.preflight.run_model import design_settings, time_model
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def assess_types(
     times = frame_times(run.n_volumes, run.tr, start_time=design.start_time)[dummies:]
     if len(times) < 2 or run.n_volumes > _MOST_VOLUMES:
         return plain
-    if not _is_filtered(settings) and surely_informative(
+    if not _is_filtered(settings) and is_clearly_informative(
         events, times, run.duration, run.tr, design.high_pass
     ):
         return replace(plain, is_clear=True)
@@ -144,7 +144,7 @@ def _describe_onsets(events: "Events", name: str) -> str:
     return f"its {len(onsets)} events begin at {onsets[0]:g} to {onsets[-1]:g} s"
 
 
-def keep_estimable(
+def select_estimable(
     run_types: TypesOfRun, contrasts: Contrasts, events: object, findings: Findings
 ) -> dict[str, Contrast]:
     """Return the default contrasts that can be estimated, and note the others.

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.bids import BoldRun, Findings, Subject
-from bids_sr.bids.method_options import find_vgg_weights, obstacle
+from bids_sr.bids.method_options import find_vgg_weights, unavailable_reason
 from bids_sr.bids.pretrained_models import find_pretrained, method_of_model
 from bids_sr.config import Settings, SuperRes
 from bids_sr.config.vgg19_weights import VGG19_COMMAND
@@ -50,7 +50,7 @@ def check_methods(settings: Settings, subjects: Sequence[Subject], findings: Fin
                 _check_patches(settings, run, findings)
 
 
-def tell_recipe(superres: SuperRes, findings: Findings) -> None:
+def note_recipe(superres: SuperRes, findings: Findings) -> None:
     """Report how recipe ``paper`` differs from its former version and from other recipes."""
     if superres.recipe != "paper" or superres.model_source == "reuse":
         return
@@ -67,7 +67,7 @@ def tell_recipe(superres: SuperRes, findings: Findings) -> None:
             findings.note(f"--sr-method {name} --recipe paper", text)
 
 
-def tell_vgg19(superres: SuperRes, findings: Findings) -> None:
+def note_vgg19(superres: SuperRes, findings: Findings) -> None:
     """Report the VGG-19 weights that training uses, whether named or found by default."""
     for name in superres.learned if superres.model_source != "reuse" else ():
         weights = find_vgg_weights(superres, name)
@@ -79,7 +79,7 @@ def tell_vgg19(superres: SuperRes, findings: Findings) -> None:
             )
 
 
-def tell_missing_features(superres: SuperRes, findings: Findings) -> None:
+def note_missing_features(superres: SuperRes, findings: Findings) -> None:
     """Report methods whose training loss lacks VGG-19 features because the weights are missing.
 
     For default methods, whose loss includes the features optionally, only warnings are reported.
@@ -106,7 +106,7 @@ def _check_slices(superres: SuperRes, run: BoldRun, findings: Findings) -> None:
     Slice-wise methods that are trained on the run, or have a given model, process single slices.
     """
     for name in superres.learned if run.shape[2] == 1 else ():
-        if obstacle(name, run, superres):
+        if unavailable_reason(name, run, superres):
             continue
         ndim = get_method(name).ndim
         if ndim == 2 and (
@@ -177,7 +177,9 @@ def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None
             )
             continue
         recipe = change_recipe(method, recipe_label, superres.recipe_changes)
-        not_trained = obstacle(name, run, superres) or find_pretrained(superres, name) is not None
+        not_trained = (
+            unavailable_reason(name, run, superres) or find_pretrained(superres, name) is not None
+        )
         if recipe.flat_patch is None or not_trained or recipe.fits(x, y):
             continue
         sides = " × ".join(map(str, recipe.flat_patch))

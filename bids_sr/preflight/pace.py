@@ -59,7 +59,7 @@ def _available_processors(threads: int) -> float:
 
 
 @cache
-def pace_now(processors: float) -> tuple[float, float]:
+def measure_slowdown(processors: float) -> tuple[float, float]:
     """Measure the speed of this machine once per process.
 
     The start message and the progress display thus use the same values.

@@ -8,7 +8,7 @@ from pathlib import Path
 from bids_sr.bids import BoldRun, Subject
 from bids_sr.bids.findings import group_notices, group_problems
 from bids_sr.bids.label_lists import list_some
-from bids_sr.bids.method_options import obstacle
+from bids_sr.bids.method_options import unavailable_reason
 from bids_sr.bids.precomputed import reused_text
 from bids_sr.bids.pretrained_models import factor_of_models
 from bids_sr.bids.retrospective_plan import (
@@ -20,7 +20,7 @@ from bids_sr.combination import format_combined_runs
 from bids_sr.config import Settings
 from bids_sr.notices import Notice
 from bids_sr.preflight.exclusions import describe_skipped_runs
-from bids_sr.preflight.pace import pace_now
+from bids_sr.preflight.pace import measure_slowdown
 from bids_sr.preflight.plan import Estimate, Plan
 from bids_sr.series import SDMOD
 
@@ -107,7 +107,7 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
     lines += describe_skipped_runs(plan.skipped)
     cost = [
         f"estimate: {cost_text(plan, settings)}",
-        *_cost_table(plan.estimate, pace_now(plan.estimate.processors)[0]),
+        *_cost_table(plan.estimate, measure_slowdown(plan.estimate.processors)[0]),
     ]
     return "\n".join([*lines, *cost, *notices[n_warnings:]])
 
@@ -237,7 +237,7 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
 def _choice_text(run: BoldRun, settings: Settings) -> str:
     """Return the methods and the factor of a run as text, with reasons."""
     superres = settings.superres
-    names = [name for name in superres.chosen if not obstacle(name, run, superres)]
+    names = [name for name in superres.chosen if not unavailable_reason(name, run, superres)]
     reason_list = []
     if superres.auto and superres.thins_slices:
         reason_list.append(
@@ -351,7 +351,7 @@ def cost_text(plan: Plan, settings: Settings) -> str:
     """Return time, memory and disk space of a plan as a sentence, for the current load."""
     cost = plan.estimate
     workers = settings.resources.nprocs or 1
-    slowdown, busy = pace_now(cost.processors)
+    slowdown, busy = measure_slowdown(cost.processors)
     load_text = f" (machine busy: {busy:.1f} times slower)" if busy >= _NOTICEABLE else ""
     processes = "1 process" if workers == 1 else f"{workers} processes"
     return (

@@ -62,7 +62,7 @@ def _refusals(files: Sequence[Path]) -> list[str]:
     problems are left to the step that loads the model.
     """
     if "torch" in sys.modules or not files:
-        return [refusal(file) for file in files]
+        return [unreadable_reason(file) for file in files]
     command = [sys.executable or "python3", "-c", _LOAD, *map(str, files)]
     try:
         process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
@@ -74,7 +74,7 @@ def _refusals(files: Sequence[Path]) -> list[str]:
     return reasons
 
 
-def refusal(file: str | Path) -> str:
+def unreadable_reason(file: str | Path) -> str:
     """Return why a model cannot be loaded, or "" if it can.
 
     `file` contains the weights of the model (.safetensors); the model card must be next to it.

@@ -6,7 +6,7 @@ from bids_sr.bids import Findings, Subject
 from bids_sr.config import Settings
 
 
-def tell_unused_reference(
+def note_unused_reference(
     settings: Settings, subjects: Sequence[Subject], findings: Findings
 ) -> None:
     """Report known activation that is not used because no linear model is fitted."""

@@ -22,7 +22,7 @@ _APART = 0.05
 _MARGIN = 1.3  # safety factor of limits in the approximate model
 
 
-def rough_courses(events: "Events", times: Float) -> dict[str, Float]:
+def approximate_regressors(events: "Events", times: Float) -> dict[str, Float]:
     """Return the response of SPM to each condition, integrated in closed form.
 
     Parameters
@@ -61,7 +61,7 @@ def _is_apart(matrix: Float) -> bool:
     return bool(singular[-1] > _APART)
 
 
-def surely_informative(
+def is_clearly_informative(
     events: "Events", times: Float, end: float, tr: float, high_pass: float
 ) -> bool:
     """Return whether the approximate model shows that no default contrast must be left out.

@@ -8,7 +8,7 @@ from bids_sr.bids import Findings
 from bids_sr.bids.entities import parse_entities, stem_of_echoes
 from bids_sr.glm.contrasts import Contrast, resolve_contrasts
 from bids_sr.notices import UsageError
-from bids_sr.preflight.estimability import TypesOfRun, keep_estimable
+from bids_sr.preflight.estimability import TypesOfRun, select_estimable
 
 
 def contrasts_of_runs(
@@ -90,7 +90,7 @@ def contrasts_of_runs(
         if not requested:
             entities = parse_entities(path)
             with findings.about(entities["subject"], stem_of_echoes(path), code="events"):
-                contrasts[path] = keep_estimable(run, contrasts[path], tables[path], findings)
+                contrasts[path] = select_estimable(run, contrasts[path], tables[path], findings)
     return contrasts
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from bids_sr.bids import BoldRun, Findings
 from bids_sr.bids.headers import READ_ERRORS
 from bids_sr.config import Settings
-from bids_sr.preflight.rough_model import rough_courses
+from bids_sr.preflight.rough_model import approximate_regressors
 
 if TYPE_CHECKING:
     from bids_sr.glm.design import DesignSettings
@@ -126,7 +126,7 @@ def _is_long_enough_for_time_model(
     """Return whether enough volumes remain after censoring and filtering, as far as known.
 
     Censored volumes are only known if another program estimated head motion; otherwise,
-    `bids_sr.steps.temporal_model.model_time` stops the run after motion estimation.
+    `bids_sr.steps.temporal_model.add_temporal_regressors` stops the run after motion estimation.
 
     `columns` counts the regressors without the temporal model, `rows` the volumes without dummies.
     """
@@ -162,7 +162,7 @@ def _is_long_enough_for_time_model(
     return True
 
 
-def tell_nyquist(run: BoldRun, settings: Settings, findings: Findings) -> None:
+def note_nyquist(run: BoldRun, settings: Settings, findings: Findings) -> None:
     """Report a pass band that ends above the highest frequency of a run."""
     band, highest = settings.activation.band_pass, 0.5 / run.tr
     if band and band[1] > highest * (1 + 1e-9):
@@ -193,7 +193,7 @@ def can_be_split(
     start_time = design_settings(run, settings).start_time
     times = frame_times(run.n_volumes, run.tr, start_time=start_time)[dummies:]
     counts = dict.fromkeys((block.condition for block in blocks), 0)
-    shares = response_shares(blocks, times, run.tr, rough_courses)
+    shares = response_shares(blocks, times, run.tr, approximate_regressors)
     if any(abs(share - MIN_SHARE) < _UNSURE for share in shares):
         shares = response_shares(blocks, times, run.tr)
     n_modeled = sum(share > 0 for share in shares)

@@ -100,7 +100,7 @@ def head_similarity(first: Array, other: Array, mask: MaskArray, zooms: Array) -
     return float(np.corrcoef(detail, other_detail)[0, 1])
 
 
-def place_in_frame(moving: Volume, fixed: Volume, xfm: Array) -> Float:
+def resample_to_reference(moving: Volume, fixed: Volume, xfm: Array) -> Float:
     """Resample an image to the grid of a fixed image; 0 outside its field of view.
 
     `xfm`: transform (4 x 4) from fixed points to moving points (RAS+ mm).
@@ -141,7 +141,7 @@ def mirrored_similarity(first: Volume, other: Volume, mask: MaskArray, xfm: Arra
     mirrored, reflection = _swap_sides(other)
     start = reflection @ xfm @ _reflect_head(first, mask)
     aligned = refine(first, mirrored, mask, start, rounds=3, most_mm=_MOST_MOVED_MM)
-    placed = place_in_frame(mirrored, first, aligned)
+    placed = resample_to_reference(mirrored, first, aligned)
     return head_similarity(first.data, placed, mask, first.zooms)
 
 

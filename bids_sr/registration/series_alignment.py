@@ -438,8 +438,8 @@ def check_alignment(acquired: SeriesReader, compared: SeriesReader) -> Alignment
     alignment = align_volumes(
         read_moments(acquired), read_moments(compared), np.asarray(acquired.affine, dtype=float)
     )
-    if refusal := rejection_reason(alignment):
-        raise ComparedError(f"{refusal[0]}. {refusal[1]}")
+    if rejection := rejection_reason(alignment):
+        raise ComparedError(f"{rejection[0]}. {rejection[1]}")
     return alignment
 
 

@@ -87,7 +87,7 @@ def list_series(
     )
 
 
-def placebo_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
+def negative_control_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
     """Select the rows with the gain of a method over one of its placebos (negative controls).
 
     The gain is a difference in explained variance of the measured series.

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from markupsafe import Markup
 
 from bids_sr.evaluation.evidence import find_strongest, main_regions, parse_tenths
-from bids_sr.evaluation.negative_controls import PLACEBOS
+from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
 from bids_sr.evaluation.verdict import claim_specific
 from bids_sr.evaluation.words import BANDS, region_text, specific_text
 from bids_sr.frozen import frozen
@@ -127,7 +127,7 @@ IMAGES = _image_table(
 HELD_OUT = _image_table("Images of the held-out T2* pair", "heldOut")
 _OWN_DATA = MetricTable(
     title=f"Method − negative control: {{contrast}}, {{band}} ({_BOLD})",
-    rows=({"minus": tuple(PLACEBOS), "band": tuple(BANDS)},),
+    rows=({"minus": tuple(NEGATIVE_CONTROLS), "band": tuple(BANDS)},),
     lines=("series", "minus"),
     columns=("region",),
     split=("contrast", "band"),
@@ -217,12 +217,12 @@ def tables_html(
     )
 
 
-def placebo_html(rows: Sequence[MetricRow]) -> Markup:
+def negative_control_html(rows: Sequence[MetricRow]) -> Markup:
     """Render the gains of methods over their placebos (negative controls), with a sentence each.
 
     Gains are attributable to the participant's own pair, guide or time series.
     """
-    gains = evaluation_rows.placebo_gains(rows)
+    gains = evaluation_rows.negative_control_gains(rows)
     methods = list(dict.fromkeys(row.series for row in gains))
     evidence = find_strongest("function", rows, methods)
     sentences = [
@@ -374,7 +374,9 @@ def _word(column: str, value: str) -> str:
     if column == "series":
         return evaluation_rows.series_text(value)
     if column == "minus":
-        return f"{value}: {PLACEBOS[value].instead}" if value in PLACEBOS else value
+        return (
+            f"{value}: {NEGATIVE_CONTROLS[value].instead}" if value in NEGATIVE_CONTROLS else value
+        )
     if column == "statistic":
         return STATISTICS[value].label
     if column == "region":

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from bids_sr.combination import ONLY_RUN
 from bids_sr.evaluation import motion_text, series_text, words
-from bids_sr.evaluation.detail_support import COVERAGE, ContrastSupport, judge_detail
+from bids_sr.evaluation.detail_support import COVERAGE, ContrastSupport, classify_detail
 from bids_sr.evaluation.evidence import (
     ACQUIRED_ACTIVE,
     HALVES,
@@ -149,7 +149,7 @@ def overview_html(
         ),
     ]
     unit = "segments" if run.at_rest else "blocks"
-    supports = judge_detail(rows, best) if best else {}
+    supports = classify_detail(rows, best) if best else {}
     test_text = "self-test" if self_test is None else self_test.test_text
     calibrated = self_test is not None and self_test.calibrated
     if evidence is not None:

@@ -67,7 +67,7 @@ def prepare(
     settings: Settings,
     subjects: Sequence[Subject],
     type_order: _Types,
-    say: Callable[[str], None] = _LOGGER.info,
+    print_line: Callable[[str], None] = _LOGGER.info,
 ) -> Settings:
     """Create or update the downsampled data set and its high-resolution reference.
 
@@ -79,7 +79,7 @@ def prepare(
         Participants of the original data set, without problems.
     type_order : _Types
         Trial types by task, in the order that determines the sign of default contrasts.
-    say : Callable[[str], None], optional
+    print_line : Callable[[str], None], optional
         Function that is called with one line per created participant.
 
     Returns
@@ -95,7 +95,7 @@ def prepare(
         digest = _digest(subject, settings, type_order)
         record = data.parent / _RECORDS / f"sub-{subject.label}.json"
         if not _is_valid(record, digest, data.parent):
-            say(
+            print_line(
                 f"sub-{subject.label}: creating the downsampled dataset and its high-resolution"
                 " reference"
             )

@@ -77,8 +77,8 @@ ACTIVE = frozenset(
     }
 )
 """States of jobs that are pending or running."""
-_SECONDS = 120.0
-_AT_ONCE = 500  # jobs or names per command line
+_TIMEOUT_S = 120.0
+_MAX_JOBS_PER_CALL = 500  # jobs or names per command line
 _OF_THE_SUBMITTER = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
 _PEAK = re.compile(r"^([\d_]+)\..*\|([\d.]+)M$", re.MULTILINE)
 _NUMBER = re.compile(r"\d+")
@@ -113,7 +113,7 @@ def call(
     SlurmError
         The command does not exist.
     """
-    seconds = _SECONDS if seconds is None else seconds
+    seconds = _TIMEOUT_S if seconds is None else seconds
     if shutil.which(program) is None:
         fix = "run the command on a login node, use --print-only, or omit --use-plugin"
         raise SlurmError(
@@ -156,14 +156,14 @@ def submit(arguments: Sequence[str]) -> str:
         SLURM rejects the script, or does not return a number.
     """
     out = _run("sbatch", *arguments)
-    number = job_number(out)
+    number = parse_job_id(out)
     if _NUMBER.fullmatch(number) is None:
         fix = "use squeue to check whether the job was submitted"
         raise SlurmError("sbatch did not return a job number", out.strip() or "no output", fix)
     return number
 
 
-def job_number(output: str) -> str:
+def parse_job_id(output: str) -> str:
     """Return the job number in the output of ``sbatch --parsable``, without a cluster name."""
     return output.strip().rpartition("\n")[2].partition(";")[0]
 
@@ -176,7 +176,7 @@ def queue(job_names: Sequence[str]) -> dict[str, str]:
     states: dict[str, str] = {}
     options = ("--noheader", "--array", "--all", "--states=all", f"--format={QUEUE_FORMAT}")
     for names in chunks(job_names):
-        listed = rows(_run("squeue", *options, f"--name={','.join(names)}"))
+        listed = parse_squeue(_run("squeue", *options, f"--name={','.join(names)}"))
         states.update({job: state for job, state, _ in listed})
     return states
 
@@ -195,7 +195,7 @@ def peak_memory_mb(jobs: Sequence[str]) -> dict[str, int]:
     return {job: math.ceil(size) for size, job in sizes}
 
 
-def rows(listed: str) -> list[list[str]]:
+def parse_squeue(listed: str) -> list[list[str]]:
     """Return the cells of all lines with three columns in the output of ``squeue``."""
     lines = (line.split("|", 2) for line in listed.splitlines())
     return [[cell.strip() for cell in line] for line in lines if len(line) == 3]
@@ -236,7 +236,10 @@ def counts_shared_memory() -> bool:
 
 def chunks(items: Sequence[str]) -> list[Sequence[str]]:
     """Divide items into groups that fit on one command line."""
-    return [items[start : start + _AT_ONCE] for start in range(0, len(items), _AT_ONCE)]
+    return [
+        items[start : start + _MAX_JOBS_PER_CALL]
+        for start in range(0, len(items), _MAX_JOBS_PER_CALL)
+    ]
 
 
 def _run(program: str, *arguments: str) -> str:

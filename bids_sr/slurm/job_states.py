@@ -11,7 +11,7 @@ from pathlib import Path
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import read_json
 from bids_sr.notices import CODES, Notice, read_failed_steps
-from bids_sr.slurm.commands import ACTIVE, get_code, message_state, rows
+from bids_sr.slurm.commands import ACTIVE, get_code, message_state, parse_squeue
 from bids_sr.slurm.job_requests import enlarge_request, time_text
 from bids_sr.slurm.submission import GROUP, ArrayJob, Request, Submission
 
@@ -169,7 +169,7 @@ def _final_states(submission: Submission) -> dict[str, str]:
     states: dict[str, str] = {}
     for name in (CANCELLED_FILE, "ended.txt"):
         with contextlib.suppress(OSError):
-            listed = rows((submission.folder / name).read_text(encoding="utf-8"))
+            listed = parse_squeue((submission.folder / name).read_text(encoding="utf-8"))
             states.update({job: state for job, state, _ in listed if state not in ACTIVE})
     return states
 

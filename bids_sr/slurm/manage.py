@@ -361,7 +361,10 @@ def _mark_cancelled(marks: Sequence[tuple[Submission, str]]) -> None:
 
 
 def wait(
-    output_dir: Path, say: Callable[[str], None], *, sleep: Callable[[float], None] = time.sleep
+    output_dir: Path,
+    print_line: Callable[[str], None],
+    *,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[JobStatus, ...]:
     """Wait until no job is pending or running, and return the final states.
 
@@ -369,7 +372,7 @@ def wait(
     ----------
     output_dir : Path
         Output directory.
-    say : Callable[[str], None]
+    print_line : Callable[[str], None]
         Function that is called with one line per change.
     sleep : Callable[[float], None], optional
         Function that waits for a number of seconds.
@@ -388,7 +391,7 @@ def wait(
         except commands.SlurmError as error:
             if time.monotonic() - last_answer > _PATIENCE_S:
                 raise
-            say(f"SLURM does not respond ({error.notice.what}); waiting for an answer")
+            print_line(f"SLURM does not respond ({error.notice.what}); waiting for an answer")
             sleep(30)
             continue
         last_answer = time.monotonic()
@@ -400,7 +403,7 @@ def wait(
                 if last_states.get(fate.participant) != fate.state:
                     last_states[fate.participant] = fate.state
                     reason = f" ({CODES[fate.code][0]})" if fate.code else ""
-                    say(f"{fate.participant}: {fate.state}{reason}")
+                    print_line(f"{fate.participant}: {fate.state}{reason}")
             if settled:
                 return fates
         is_recheck = settled

@@ -17,8 +17,8 @@ from bids_sr.slurm.commands import (
     call,
     chunks,
     get_code,
-    job_number,
-    rows,
+    parse_job_id,
+    parse_squeue,
 )
 
 _SILENT = re.compile(
@@ -97,7 +97,7 @@ class Queue:
             message = result.stderr.strip()
             if result.returncode == 0:
                 self._reset_silence()
-                return job_number(result.stdout)
+                return parse_job_id(result.stdout)
             is_repeated = True
             if _CROWDED.search(message) and alive():
                 self._reset_silence()
@@ -125,7 +125,7 @@ class Queue:
             if result.returncode and "invalid job id" not in result.stderr.lower():
                 self._note_silence(result.stderr.strip())
                 return None
-            by_job |= {job: (state, reason) for job, state, reason in rows(result.stdout)}
+            by_job |= {job: (state, reason) for job, state, reason in parse_squeue(result.stdout)}
         self._reset_silence()
         return by_job
 
@@ -156,7 +156,9 @@ class Queue:
             "squeue", "--noheader", f"--user={os.getuid()}", "--format=%i|%T|%j", seconds=20
         )
         return [
-            job for job, state, name in rows(result.stdout) if state in ACTIVE and belongs(name)
+            job
+            for job, state, name in parse_squeue(result.stdout)
+            if state in ACTIVE and belongs(name)
         ]
 
     def cancel(self, jobs: Iterable[str]) -> None:

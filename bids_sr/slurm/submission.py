@@ -11,7 +11,7 @@ from dataclasses import asdict, field
 from pathlib import Path
 
 from bids_sr.config import UsageError, readers
-from bids_sr.config.section import Checked, option
+from bids_sr.config.section import OptionSection, option
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_text
 
@@ -20,7 +20,7 @@ GROUP = "group"
 
 
 @frozen
-class Request(Checked):
+class Request(OptionSection):
     """Resources of a job.
 
     Attributes
@@ -45,7 +45,7 @@ class Request(Checked):
 
 
 @frozen
-class Site(Checked):
+class Site(OptionSection):
     """Site-specific settings of jobs; an empty text is the default of the site."""
 
     partition: str = option(
@@ -93,7 +93,7 @@ class Site(Checked):
 
 
 @frozen
-class ArrayJob(Checked):
+class ArrayJob(OptionSection):
     """Array of tasks with the same request, or the group level with one task and without an array.
 
     Attributes
@@ -145,7 +145,7 @@ def group_job(request: Request) -> ArrayJob:
 
 
 @frozen
-class Submission(Checked):
+class Submission(OptionSection):
     """Arrays that were submitted together, followed by a group job.
 
     Attributes

@@ -194,8 +194,10 @@ def edge_mismatch(
     for direction in (0, 1) if axis is None else (axis,):
         slope = _slope(first, blur_mm / FWHM_PER_SIGMA / sizes, direction)
         strong = search & (slope >= max(np.quantile(slope[search], 1 - _SHARE), 1e-12))
-        shift, likeness = _measure_along(first, second, strong, direction, sizes, blur_mm, reach)
-        good = likeness >= _LEAST_LIKENESS
+        shift, similarity_rows = _measure_along(
+            first, second, strong, direction, sizes, blur_mm, reach
+        )
+        good = similarity_rows >= _LEAST_LIKENESS
         shifts.append(shift[good])
         quantiles.append(
             np.quantile(np.abs(shift[good]), [0.5, 0.9]) if good.sum() >= _FEWEST else [np.nan] * 2

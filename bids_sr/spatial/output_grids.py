@@ -25,7 +25,7 @@ _POINTS = 400_000  # points per block, which limits the memory for double precis
 
 
 @frozen
-class PlacedGrid:
+class OutputGrid:
     """Grid in some space, with the positions of its voxels in the boldref of a run.
 
     Attributes
@@ -144,14 +144,14 @@ class PlacedGrid:
         return self.sample_volume(spline_coefficients(distortion.shift), distortion.affine)
 
 
-def place_grid(
+def make_output_grid(
     entities: Mapping[str, str],
     shape: Shape,
     affine: Array,
     to_reference: Callable[[Array], Array],
     reference_shape: Shape,
     reference_affine: Array,
-) -> PlacedGrid:
+) -> OutputGrid:
     """Map the voxels of a grid to the boldref of a run.
 
     Parameters
@@ -188,7 +188,7 @@ def place_grid(
         is_inside = ((reference_voxels >= -0.5) & (reference_voxels <= edges)).all(axis=1)
         flat[part] = is_inside
         points.append(reference_points[is_inside].astype(np.float32))
-    return PlacedGrid(
+    return OutputGrid(
         entities=dict(entities),
         shape=shape,
         affine=np.asarray(affine, dtype=float),
@@ -243,7 +243,7 @@ def grid_around(mask: MaskArray, affine: Array, zooms: Array) -> tuple[Shape, Fl
     return (x, y, z), grid
 
 
-def save_placed(placed: PlacedGrid, path: Path) -> None:
+def save_placed(placed: OutputGrid, path: Path) -> None:
     """Write a placed grid as .npz, in a single atomic step."""
     names = list(placed.entities)
     with atomic_files.atomic_file(path) as part, part.open("wb") as stream:
@@ -257,11 +257,11 @@ def save_placed(placed: PlacedGrid, path: Path) -> None:
         )
 
 
-def load_placed(path: Path) -> PlacedGrid:
+def load_placed(path: Path) -> OutputGrid:
     """Read a placed grid written by `save_placed`."""
     with np.load(path, allow_pickle=False) as data:
         x, y, z = data["inside"].shape
-        return PlacedGrid(
+        return OutputGrid(
             entities={
                 str(name): str(label)
                 for name, label in zip(data["names"], data["labels"], strict=True)

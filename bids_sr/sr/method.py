@@ -11,10 +11,10 @@ import pkgutil
 from collections.abc import Mapping
 from dataclasses import field
 from functools import cache
-from math import inf
 from typing import TYPE_CHECKING, Literal
 
 from bids_sr.frozen import frozen
+from bids_sr.run_time import RunTime
 from bids_sr.series import BASELINES, series_name
 from bids_sr.sr import methods
 
@@ -22,55 +22,11 @@ if TYPE_CHECKING:
     from bids_sr.sr.recipe import Recipe, VarianceRecipe
 
 
-@frozen
-class Cost:
-    """Processor time in seconds of a step (see ``benchmarks/resources.py``), or of a method.
-
-    Parameters
-    ----------
-    always : float
-        Time regardless of the grid.
-    low, high : float
-        Time per million voxels of one volume on the acquired grid and on the high-resolution grid.
-    most : float
-        Millions of high-resolution voxels above which training time no longer increases.
-    volumes : float
-        Time per million voxels of all volumes on the high-resolution grid.
-    series : float
-        Time for applying a network per million voxels of all volumes on the high-resolution grid,
-        without interpolation.
-    t1w : float
-        Time per million voxels of the T1w image.
-    limit : float
-        Time limit that stops the step.
-    """
-
-    always: float = 0.0
-    low: float = 0.0
-    high: float = 0.0
-    most: float = inf
-    volumes: float = 0.0
-    series: float = 0.0
-    t1w: float = 0.0
-    limit: float = inf
-
-    def seconds(
-        self, *, low: float = 0.0, high: float = 0.0, volumes: float = 0.0, t1w: float = 0.0
-    ) -> float:
-        """Return the processor time (s), excluding the time for applying a network.
-
-        Arguments are numbers of voxels in millions, on the grids described in `Cost`.
-        """
-        total = self.always + self.low * low + self.high * min(high, self.most)
-        return min(self.limit, total + self.volumes * volumes + self.t1w * t1w)
-
-
-# costs assumed if a method was not measured, for the recipe `fast` and the published recipe
-_UNMEASURED = (Cost(always=80.0, high=3.0, series=1.0), Cost(always=240_000.0, series=25.0))
+_UNMEASURED = (RunTime(always=80.0, high=3.0, series=1.0), RunTime(always=240_000.0, series=25.0))
 
 
 @frozen
-class Placebo:
+class NegativeControl:
     """Negative control: the method with one of its inputs replaced.
 
     Parameters
@@ -95,28 +51,28 @@ class Placebo:
 
 
 _SUBJECT = "a model trained on this participant"
-PLACEBOS_OF_A_PAIR = (
-    Placebo(
+CONTROLS_OF_A_PAIR = (
+    NegativeControl(
         suffix="Phantom",
         kind="model",
         instead="a model trained on a simulated head",
         attributable_to=_SUBJECT,
     ),
-    Placebo(
+    NegativeControl(
         suffix="Other",
         kind="model",
         instead="the model of another participant",
         attributable_to=_SUBJECT,
     ),
-    Placebo(
+    NegativeControl(
         suffix="T1w",
         kind="contrast",
         instead="a model trained on the T1w image of this participant",
         attributable_to="the contrast of the image pair",
     ),
 )
-PLACEBOS_OF_A_RUN = tuple(
-    Placebo(
+CONTROLS_OF_A_RUN = tuple(
+    NegativeControl(
         suffix=suffix,
         kind="map",
         instead=f"the prior SD map of {instead}",
@@ -163,7 +119,7 @@ class Method:
         memory.
     fuses : bool
         Whether several contrasts can be its channels (``--sr-target anat``).
-    placebos : tuple[Placebo, ...]
+    placebos : tuple[NegativeControl, ...]
         Negative controls that can be computed for the method.
     calibrated : bool
         Whether its prior SD maps use a calibration scan.
@@ -186,10 +142,10 @@ class Method:
     summary: str
     article: str = "a"
     trained_on: Literal["pair", "series", "self", "images"] = "pair"
-    costs: Mapping[str, Cost] = field(default_factory=dict)
+    costs: Mapping[str, RunTime] = field(default_factory=dict)
     large: bool = False
     fuses: bool = False
-    placebos: tuple[Placebo, ...] = ()
+    placebos: tuple[NegativeControl, ...] = ()
     calibrated: bool = False
     draws: bool = True
     network_text: Mapping[str, str] = field(default_factory=dict)
@@ -255,7 +211,7 @@ class Method:
         """
         return self.text.get(recipe_name(self, recipe), self.text.get("any", ""))
 
-    def cost(self, recipe: str) -> Cost:
+    def cost(self, recipe: str) -> RunTime:
         """Return the measured cost of a recipe, or a typical cost if it was not measured.
 
         Parameters

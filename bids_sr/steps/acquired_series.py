@@ -10,11 +10,11 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter, difference_unit
 from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import File, Series
 from bids_sr.pipeline.step import HERE, step
+from bids_sr.run_time import RunTime
 from bids_sr.spatial import slice_timing
-from bids_sr.sr.method import Cost
 
 
-@step(makes="bold", cost=Cost(volumes=0.02))
+@step(makes="bold", cost=RunTime(volumes=0.02))
 def import_series(
     bold_file: File, here: Path = HERE, *, tr: float, axis_order: AxisOrder
 ) -> Series:
@@ -41,7 +41,7 @@ def describe_echoes(echo_times: Sequence[float]) -> str:
     )
 
 
-@step(makes="bold_file", cost=Cost(volumes=0.05))
+@step(makes="bold_file", cost=RunTime(volumes=0.05))
 def combine_echoes(
     echo_files: list[File], here: Path = HERE, *, echo_times: Sequence[float]
 ) -> File:
@@ -73,7 +73,7 @@ def describe_slice_timing(start_time: float) -> str:
     )
 
 
-@step(makes="stc", cost=Cost(volumes=0.02))
+@step(makes="stc", cost=RunTime(volumes=0.02))
 def correct_slice_timing(
     bold: Series,
     here: Path = HERE,
@@ -114,7 +114,7 @@ def describe_input_smoothing(input_smoothing: float) -> str:
     )
 
 
-@step(makes="stc", cost=Cost(volumes=0.01))
+@step(makes="stc", cost=RunTime(volumes=0.01))
 def smooth_acquired(unsmoothed: Series, here: Path = HERE, *, input_smoothing: float) -> Series:
     """Smooth every volume on the acquired grid before all other series are computed.
 

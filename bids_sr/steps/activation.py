@@ -42,8 +42,8 @@ from bids_sr.pipeline.artifacts import (
 )
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.quality.series_quality import QualitySums, quality_metrics
+from bids_sr.run_time import RunTime
 from bids_sr.series import RAW, map_label
-from bids_sr.sr.method import Cost
 from bids_sr.steps.linear_models import LinearModel
 from bids_sr.steps.memory import MAPS
 
@@ -193,8 +193,8 @@ def select_stored_maps(
     ]
 
 
-def _cost_of_maps(contrasts: Contrasts) -> Cost:
-    return Cost(always=1.1, volumes=0.015, high=0.9 * count_mapped(contrasts))
+def _cost_of_maps(contrasts: Contrasts) -> RunTime:
+    return RunTime(always=1.1, volumes=0.015, high=0.9 * count_mapped(contrasts))
 
 
 @frozen

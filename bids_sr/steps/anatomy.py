@@ -16,7 +16,7 @@ from bids_sr.registration.bias_field import unbiased
 from bids_sr.registration.brain import brain_from_head, empty_grid_2mm
 from bids_sr.registration.mixture_segmentation import segmentation, tissue_probabilities
 from bids_sr.registration.normalization import normalize, resample_priors
-from bids_sr.sr.method import Cost
+from bids_sr.run_time import RunTime
 from bids_sr.steps.memory import SEGMENT
 
 _LOGGER = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ BRAIN_SIDECAR = {"Description": "brain mask of the T1w image", "Type": "Brain"}
     makes=("template", "template_mask", "template_priors"),
     memory=Need(always=0.30, high=0.0),
     reads=lambda template_space: [templates.template_source(template_space)],
-    cost=Cost(always=1.0, t1w=0.2),
+    cost=RunTime(always=1.0, t1w=0.2),
 )
 def load_template(*, template_space: str) -> tuple[Image, Mask, list[Image]]:
     """Load a template that is available on this computer, without downloads.
@@ -47,7 +47,9 @@ def load_template(*, template_space: str) -> tuple[Image, Mask, list[Image]]:
 
 
 @step(
-    makes="t1w_head", memory=Need(always=0.02, t1w=0.018, high=0.0), cost=Cost(always=2.0, t1w=0.4)
+    makes="t1w_head",
+    memory=Need(always=0.02, t1w=0.018, high=0.0),
+    cost=RunTime(always=2.0, t1w=0.4),
 )
 def correct_head(t1w_file: File, *, random_seed: int) -> Image:
     """Reorient a T1w image to RAS, and divide it by the bias field of the head.
@@ -61,7 +63,7 @@ def correct_head(t1w_file: File, *, random_seed: int) -> Image:
 @step(
     makes="t1w_preproc",
     memory=Need(always=0.02, t1w=0.018, high=0.0),
-    cost=Cost(always=2.0, t1w=0.3),
+    cost=RunTime(always=2.0, t1w=0.3),
 )
 def correct_brain(t1w_head: Image, t1w_mask: Mask, *, random_seed: int, sloppy: bool) -> Image:
     """Divide a T1w image by the bias field estimated in its brain.
@@ -87,7 +89,7 @@ def describe_mask(template_space: str) -> str:
 @step(
     makes=("t1w_mask", "start_xfm", "brain_facts"),
     memory=Need(always=0.20, t1w=0.011, high=0.0),
-    cost=Cost(always=3.0, t1w=0.4),
+    cost=RunTime(always=3.0, t1w=0.4),
 )
 def mask_brain(
     t1w_head: Image,
@@ -124,7 +126,7 @@ def mask_brain(
     return Volume(mask, t1w_head.affine), affine[None], warn_of_doubts(check)
 
 
-@step(makes="start_xfm", memory=Need(always=0.20, t1w=0.011, high=0.0), cost=Cost(always=3.0))
+@step(makes="start_xfm", memory=Need(always=0.20, t1w=0.011, high=0.0), cost=RunTime(always=3.0))
 def find_start(
     t1w_preproc: Image,
     template: Image,
@@ -166,7 +168,7 @@ def warn_of_doubts(check: dict[str, object]) -> dict[str, object]:
 @step(
     makes=("t1w2std_xfm", "std2t1w_xfm", "std_t1w"),
     memory=Need(always=0.25, t1w=0.010, high=0.0),
-    cost=Cost(always=11.0, t1w=1.3),
+    cost=RunTime(always=11.0, t1w=1.3),
 )
 def normalize_t1w(
     t1w_preproc: Image,
@@ -215,7 +217,7 @@ TISSUES_TEXT = (
 """Methods text of normalization and segmentation."""
 
 
-@step(makes=("t1w_dseg", "t1w_tpms"), memory=SEGMENT, cost=Cost(always=0.1, t1w=0.6))
+@step(makes=("t1w_dseg", "t1w_tpms"), memory=SEGMENT, cost=RunTime(always=0.1, t1w=0.6))
 def segment_tissues(
     t1w_preproc: Image,
     t1w_mask: Mask,

@@ -36,14 +36,14 @@ from bids_sr.pipeline.artifacts import (
     Transforms,
 )
 from bids_sr.pipeline.step import HERE, step
-from bids_sr.registration.head_comparison import place_in_frame, signal_ratio
+from bids_sr.registration.head_comparison import resample_to_reference, signal_ratio
 from bids_sr.registration.rigid import rigid
 from bids_sr.registration.same_contrast import refine
+from bids_sr.run_time import RunTime
 from bids_sr.series import ACQUIRED_BAND
 from bids_sr.sr.inference.apply_to_series import super_resolve_series
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
-from bids_sr.sr.method import Cost
 from bids_sr.steps.evaluation import EffectsComparison, run_effects
 from bids_sr.steps.linear_models import DesignInputs
 from bids_sr.steps.memory import EFFECTS
@@ -66,7 +66,7 @@ OTHER_RUN_TEXT = (
 @step(
     makes="other_effects",
     memory=Need(always=0.1, high=0.6),
-    cost=Cost(always=2.0, volumes=0.5),
+    cost=RunTime(always=2.0, volumes=0.5),
 )
 def measure_other_run(
     stc: Series,
@@ -140,7 +140,9 @@ def measure_other_run(
                 resampled, bold_mask_hr.data, blocks, series=ACQUIRED_BAND, with_t=True
             )
     target.unlink()
-    ratio = signal_ratio(boldref.data, place_in_frame(other_ref, boldref, xfm), bold_mask.data)
+    ratio = signal_ratio(
+        boldref.data, resample_to_reference(other_ref, boldref, xfm), bold_mask.data
+    )
     if max(ratio, 1 / ratio) > _MOST_NOTED_RATIO:
         _LOGGER.warning(
             "The signal of the second run of the task is %.3g times the signal of this run. In the"
@@ -157,7 +159,7 @@ def measure_other_run(
     )
 
 
-@step(makes="other_rows", memory=EFFECTS, cost=Cost(always=2.0))
+@step(makes="other_rows", memory=EFFECTS, cost=RunTime(always=2.0))
 def compare_with_other_run(
     effects: dict[str, File],
     other_effects: Effects,

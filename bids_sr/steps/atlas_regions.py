@@ -14,7 +14,7 @@ from bids_sr.registration import template_regions
 from bids_sr.registration.ants import load
 from bids_sr.registration.template_regions import find_region, resample_to_t1w
 from bids_sr.registration.templates import atlas_region
-from bids_sr.sr.method import Cost
+from bids_sr.run_time import RunTime
 from bids_sr.steps.memory import REGION
 
 _REGIONS = {
@@ -49,9 +49,9 @@ def describe_atlas(atlas: str, template_space: str) -> tuple[dict[str, str], dic
     makes=("atlas_source", "atlas_t1w", "atlas_labels", "atlas_xfms"),
     memory=REGION,
     reads=lambda atlas, template_space: find_atlas(atlas, template_space).files,
-    cost=Cost(always=0.1, t1w=0.12),
+    cost=RunTime(always=0.1, t1w=0.12),
 )
-def place_atlas(
+def resample_atlas(
     t1w_preproc: Image,
     template: Image,
     std2t1w_xfm: File,
@@ -112,7 +112,7 @@ def describe_region(roi: str, atlas: str) -> str:
     makes=("roi_t1w", "roi_source", "roi_xfms"),
     memory=REGION,
     reads=lambda roi: [Path(roi)] if is_file(roi) else [],
-    cost=Cost(t1w=0.15),
+    cost=RunTime(t1w=0.15),
 )
 def define_region(
     t1w_preproc: Image,

@@ -13,13 +13,13 @@ from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.temporal_regressors import time_column_names
 from bids_sr.pipeline.artifacts import File, Mask, Regressors, Series
 from bids_sr.pipeline.step import HERE, step
+from bids_sr.run_time import RunTime
 from bids_sr.series import MEASURED, PCA_RANKS
-from bids_sr.sr.method import Cost
 from bids_sr.steps.linear_models import DesignInputs
 from bids_sr.steps.memory import EFFECTS
 
 
-@step(makes="effects", memory=EFFECTS, cost=Cost(always=0.1, volumes=0.008))
+@step(makes="effects", memory=EFFECTS, cost=RunTime(always=0.1, volumes=0.008))
 def measure_effects(
     series: Series,
     mask: Mask,

@@ -6,9 +6,9 @@ from bids_sr.glm.nonsteady import nonsteady_at_start
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Image, Mask, Series
 from bids_sr.pipeline.step import step
+from bids_sr.run_time import RunTime
 from bids_sr.spatial.boldref import make_boldref
 from bids_sr.spatial.masks import HUMAN_MM, brain_mask, head_scale
-from bids_sr.sr.method import Cost
 
 _LOGGER = logging.getLogger(__name__)
 BOLDREF_SIDECAR = {
@@ -48,7 +48,7 @@ def describe_boldref(dummy_scans: int | None) -> str:
     )
 
 
-@step(makes="boldref", cost=Cost(always=0.7, volumes=0.0125))
+@step(makes="boldref", cost=RunTime(always=0.7, volumes=0.0125))
 def average_volumes(bold: Series, *, n_dummy: int) -> Image:
     """Average the steady-state volumes after registration to each other."""
     return Volume(make_boldref(bold, n_dummy=n_dummy), bold.affine, bold.header)

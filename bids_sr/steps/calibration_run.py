@@ -20,7 +20,7 @@ from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Series, Table, 
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.registration.calibration_alignment import agreement, register_to_calibration
 from bids_sr.registration.calibration_fluctuations import calibration_patterns
-from bids_sr.sr.method import Cost
+from bids_sr.run_time import RunTime
 from bids_sr.sr.prior_maps.temporal_components import SeriesError
 from bids_sr.steps.memory import CALIBRATE
 
@@ -51,7 +51,7 @@ def describe_calibration(*, with_events: bool) -> str:
 @step(
     makes=("boldref2calibration_xfm", "calibration_registration"),
     memory=Need(always=0.06),
-    cost=Cost(always=4.0),
+    cost=RunTime(always=4.0),
 )
 def register_calibration(
     boldref: Image,
@@ -132,7 +132,7 @@ def calibration_exemplars(calibration: Calibration) -> "CalibrationPatterns | No
     # the step keeps 100 volumes as float32, a copy of their brain voxels, and a slice in double
     # precision
     memory=CALIBRATE,
-    cost=Cost(always=2.0, high=30.0),
+    cost=RunTime(always=2.0, high=30.0),
 )
 def measure_calibration(
     bold: Series,

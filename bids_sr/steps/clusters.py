@@ -23,8 +23,8 @@ from bids_sr.pipeline.step import HERE, step
 from bids_sr.region_names import atlas_title
 from bids_sr.registration.ants import apply, apply_to_points
 from bids_sr.registration.bold_regions import chain_through_t1w
+from bids_sr.run_time import RunTime
 from bids_sr.series import MEASURED, RAW
-from bids_sr.sr.method import Cost
 from bids_sr.steps.map_comparison import sort_maps_of_run
 
 _SEED = 1  # seed of antspyx, which does not use random numbers for resampling
@@ -40,7 +40,7 @@ def describe_clusters(atlas: str | None) -> str:
     )
 
 
-@step(makes=("clusters", "clusters_columns"), cost=Cost(always=2.5, high=1.0))
+@step(makes=("clusters", "clusters_columns"), cost=RunTime(always=2.5, high=1.0))
 def list_clusters(
     maps: list[Map],
     here: Path = HERE,

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.effects_of_run import RunEffects, save_fine_effects
 from bids_sr.evaluation.evidence import select_compared_rows
-from bids_sr.evaluation.reference_maps import replace_rows, truth_rows
+from bids_sr.evaluation.reference_maps import reference_map_rows, replace_rows
 from bids_sr.evaluation.references import known_activation, make_half_reference, make_map_reference
 from bids_sr.evaluation.volume_scores import image_rows, volume_scores
 from bids_sr.frozen import frozen
@@ -19,9 +19,9 @@ from bids_sr.io.grids import Factor
 from bids_sr.metrics.rows import columns_json
 from bids_sr.pipeline.artifacts import Facts, File, Image, Map, Mask, Rows, Series
 from bids_sr.pipeline.step import HERE, step
+from bids_sr.run_time import RunTime
 from bids_sr.series import MEASURED, RAW, get_kind
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.sr.method import Cost
 from bids_sr.steps.map_comparison import group_by_smoothing
 from bids_sr.steps.memory import EFFECTS
 
@@ -159,7 +159,7 @@ def describe_halves(factor: Factor, *, at_rest: bool) -> str:
     )
 
 
-@step(makes="split_half", memory=EFFECTS, cost=Cost(always=2.5))
+@step(makes="split_half", memory=EFFECTS, cost=RunTime(always=2.5))
 def compare_halves(
     effects: dict[str, File],
     comparison: EffectsComparison,
@@ -195,7 +195,7 @@ def describe_known_activation(factor: Factor) -> str:
     )
 
 
-@step(makes="truth", memory=EFFECTS, cost=Cost(always=1.2, low=29.0))
+@step(makes="truth", memory=EFFECTS, cost=RunTime(always=1.2, low=29.0))
 def compare_with_truth(
     maps: Sequence[Map],
     comparison: EffectsComparison,
@@ -221,7 +221,7 @@ def compare_with_truth(
         width: {name: maps_by_series[name] for name in maps_by_series if name != RAW}
         for width, maps_by_series in maps_by_width.items()
     }
-    rows = truth_rows(
+    rows = reference_map_rows(
         hr_maps,
         lambda statmap: statmap.volume.data,
         comparison.contrasts,
@@ -238,7 +238,7 @@ def compare_with_truth(
         )
 
 
-@step(makes="truth_images", memory=EFFECTS, cost=Cost(always=3.5))
+@step(makes="truth_images", memory=EFFECTS, cost=RunTime(always=3.5))
 def compare_images(
     series: dict[str, Series],
     bold_mask_hr: Mask,

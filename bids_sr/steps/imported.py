@@ -6,7 +6,7 @@ import numpy as np
 
 from bids_sr.config.memory import Need
 from bids_sr.glm.confounds import MOTION, motion_table
-from bids_sr.glm.imported_confounds import take_over
+from bids_sr.glm.imported_confounds import import_confound_columns
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import AxisOrder, Factor, inverse_order, reorder, reorder_affine
 from bids_sr.io.nifti import SeriesReader
@@ -27,6 +27,7 @@ from bids_sr.registration.ants import apply, load, load_like
 from bids_sr.registration.bold_to_anat import facts_of_coreg
 from bids_sr.registration.brain import check_brain, empty_grid_2mm, volume_ml
 from bids_sr.registration.mixture_segmentation import segmentation
+from bids_sr.run_time import RunTime
 from bids_sr.spatial.boldref import average_realigned_volumes
 from bids_sr.spatial.distortion import voxel_shift
 from bids_sr.spatial.imported_motion import motion_of_mcflirt, precomputed_motion
@@ -34,7 +35,6 @@ from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.outlier_volumes import interpolation_weights
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
-from bids_sr.sr.method import Cost
 from bids_sr.steps import anatomy
 from bids_sr.steps.memory import SHOW_IN_TEMPLATE
 from bids_sr.steps.outlier_volumes import reasons_by_volume
@@ -85,7 +85,7 @@ def import_tissues(
 @step(
     makes=("t1w2std_xfm", "std2t1w_xfm", "std_t1w"),
     memory=SHOW_IN_TEMPLATE,
-    cost=Cost(always=3.0),
+    cost=RunTime(always=3.0),
 )
 def show_in_template(
     t1w_preproc: Image,
@@ -124,7 +124,7 @@ def describe_motion(origin: str, *, rebuilt: bool) -> str:
     )
 
 
-@step(makes=("hmc_xfms", "motion", "boldref"), cost=Cost(volumes=0.05))
+@step(makes=("hmc_xfms", "motion", "boldref"), cost=RunTime(volumes=0.05))
 def import_motion(
     bold: Series,
     given_hmc_xfms: Transforms,
@@ -310,6 +310,6 @@ def import_confounds(
     `given_confounds` is a table (TSV) of another program; its JSON sidecar is read if it exists.
     `outliers` are outlier volumes of the run, which get a column each.
     """
-    return take_over(
+    return import_confound_columns(
         given_confounds, n_dummy=n_dummy, origin=origin, outliers=reasons_by_volume(outliers)
     )

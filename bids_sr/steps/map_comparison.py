@@ -12,8 +12,8 @@ from bids_sr.io.json_values import as_number
 from bids_sr.metrics.rows import columns_json
 from bids_sr.pipeline.artifacts import Derivative, Facts, Map, Mask, Rows
 from bids_sr.pipeline.step import step
+from bids_sr.run_time import RunTime
 from bids_sr.series import RAW
-from bids_sr.sr.method import Cost
 
 _COMPARED = ("cc", "effect", "t", "z")
 """Statistics of the maps that tables compare."""
@@ -64,8 +64,8 @@ COMPARED_MAPS = (
 """Methods text of `compare_maps`."""
 
 
-def _cost_of_comparison(contrasts: Contrasts) -> Cost:
-    return Cost(always=1.5, high=0.6 * count_mapped(contrasts))
+def _cost_of_comparison(contrasts: Contrasts) -> RunTime:
+    return RunTime(always=1.5, high=0.6 * count_mapped(contrasts))
 
 
 @step(makes=("activation", "activation_columns"), cost=_cost_of_comparison)

@@ -5,10 +5,10 @@ import numpy as np
 from bids_sr.glm.confounds import motion_table
 from bids_sr.pipeline.artifacts import Image, Mask, Series, Table, Transforms
 from bids_sr.pipeline.step import step
+from bids_sr.run_time import RunTime
 from bids_sr.spatial import hmc
 from bids_sr.spatial.boldref import estimate_run
 from bids_sr.spatial.transforms import compute_displacement_mm
-from bids_sr.sr.method import Cost
 
 HMC_SIDECAR = {
     "Description": (
@@ -25,7 +25,7 @@ MOTION_TEXT = (
 """Methods text of head-motion estimation."""
 
 
-@step(makes=("hmc_xfms", "motion"), cost=Cost(always=0.8, volumes=0.135))
+@step(makes=("hmc_xfms", "motion"), cost=RunTime(always=0.8, volumes=0.135))
 def estimate_motion(
     bold: Series, boldref: Image, head_mask: Mask, *, n_dummy: int
 ) -> tuple[Transforms, Table]:
@@ -55,8 +55,8 @@ def estimate_motion(
     return estimate.matrices, motion_table(estimate.params, estimate.residual)
 
 
-@step(makes=("doubtful_volume", "displacement_mm"), cost=Cost(volumes=0.1))
-def find_motion_left(
+@step(makes=("worst_volume", "displacement_mm"), cost=RunTime(volumes=0.1))
+def estimate_residual_motion(
     bold: Series, boldref: Image, bold_mask: Mask, *, n_dummy: int
 ) -> tuple[int, float]:
     """Return the largest remaining head motion in a series that is assumed to be registered.

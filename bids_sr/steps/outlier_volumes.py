@@ -10,8 +10,8 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import Facts, Series
 from bids_sr.pipeline.step import HERE, step
+from bids_sr.run_time import RunTime
 from bids_sr.spatial.outlier_volumes import find_outlier_volumes, interpolation_weights
-from bids_sr.sr.method import Cost
 
 _LOGGER = logging.getLogger(__name__)
 VOLUMES, REASONS = "OutlierVolumes", "OutlierVolumesReason"
@@ -30,7 +30,7 @@ def reasons_by_volume(outliers: Mapping[str, object] | None) -> dict[int, str]:
     return {int(volume): str(why) for volume, why in zip(volumes, reasons, strict=True)}
 
 
-@step(makes=("bold", "outliers"), cost=Cost(volumes=0.004))
+@step(makes=("bold", "outliers"), cost=RunTime(volumes=0.004))
 def replace_outliers(acquired: Series, here: Path = HERE, *, n_dummy: int) -> tuple[Series, Facts]:
     """Find outlier volumes of a run and replace them, so that they do not affect other volumes.
 
@@ -66,7 +66,7 @@ def replace_outliers(acquired: Series, here: Path = HERE, *, n_dummy: int) -> tu
     return _replace(acquired, facts, here, n_dummy), facts
 
 
-@step(makes="bold", cost=Cost(volumes=0.004))
+@step(makes="bold", cost=RunTime(volumes=0.004))
 def replace_same_volumes(
     acquired: Series, outliers: Facts, here: Path = HERE, *, n_dummy: int
 ) -> Series:

@@ -19,9 +19,9 @@ from bids_sr.pipeline.artifacts import (
 )
 from bids_sr.pipeline.step import step
 from bids_sr.registration.ants import apply
+from bids_sr.run_time import RunTime
 from bids_sr.spatial.resampling import spline_coefficients
 from bids_sr.spatial.transforms import invert
-from bids_sr.sr.method import Cost
 from bids_sr.steps.memory import TO_TEMPLATE
 
 _TISSUES = ("GM", "WM", "CSF")
@@ -49,7 +49,7 @@ SPACE_MASK_SIDECAR = {
 @step(
     makes="series_mean",
     memory=Need(always=0.03, high=0.02),
-    cost=Cost(volumes=0.005),
+    cost=RunTime(volumes=0.005),
 )
 def average_series(series: Series, *, n_dummy: int) -> Image:
     """Average the steady-state volumes of a series on its own grid.
@@ -71,7 +71,7 @@ def invert_coreg(boldref2t1w_xfm: Transforms) -> Transforms:
 @step(
     makes="tissue_maps",
     memory=Need(always=0.02, t1w=0.018, high=0.0),
-    cost=Cost(always=0.1),
+    cost=RunTime(always=0.1),
 )
 def label_tissues(t1w_tpms: Sequence[Image]) -> list[Map]:
     """Label tissue probabilities as gray matter, white matter and CSF, in this order."""
@@ -82,7 +82,7 @@ def label_tissues(t1w_tpms: Sequence[Image]) -> list[Map]:
     ]
 
 
-@step(makes=("space_boldref", "space_mask"), memory=TO_TEMPLATE, cost=Cost(always=2.0))
+@step(makes=("space_boldref", "space_mask"), memory=TO_TEMPLATE, cost=RunTime(always=2.0))
 def show_in_space(
     series_mean: Image, bold_mask_hr: Mask, space_grid: SpaceGrid
 ) -> tuple[Image, Mask]:
@@ -98,7 +98,7 @@ def show_in_space(
     )
 
 
-@step(makes="space_t1w_mask", memory=TO_TEMPLATE, cost=Cost(always=1.0))
+@step(makes="space_t1w_mask", memory=TO_TEMPLATE, cost=RunTime(always=1.0))
 def mask_in_template(
     t1w_mask: Mask,
     template: Image,

@@ -31,11 +31,11 @@ from bids_sr.pipeline.artifacts import (
     Transforms,
 )
 from bids_sr.pipeline.step import HERE, step
+from bids_sr.run_time import RunTime
 from bids_sr.series import MEASURED
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.matrices import ResolutionError
-from bids_sr.sr.method import Cost
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.prior_maps.temporal_components import (
     SeriesError,
@@ -71,7 +71,7 @@ CHECKED_INTERVALS = (
 """Methods text of `check_intervals`."""
 
 
-@step(makes="coverage_rows", memory=VARIANCE, cost=Cost(always=2.0, low=70.0, volumes=0.008))
+@step(makes="coverage_rows", memory=VARIANCE, cost=RunTime(always=2.0, low=70.0, volumes=0.008))
 def check_intervals(
     preproc: Series,
     bold_mask: Mask,
@@ -247,7 +247,7 @@ def describe_error(series: str) -> str:
     )
 
 
-@step(makes=("error_maps", "error_rows"), memory=MAPS, cost=Cost(always=4.0, high=4.0))
+@step(makes=("error_maps", "error_rows"), memory=MAPS, cost=RunTime(always=4.0, high=4.0))
 def measure_error(
     maps: list[Map],
     acquired_maps: list[Map],

@@ -22,11 +22,11 @@ from bids_sr.registration.ants import load, load_like, reorder_to_ras
 from bids_sr.registration.bold_regions import region_on_bold
 from bids_sr.registration.bold_to_anat import combined_masks, register_pair_to_bold
 from bids_sr.registration.pair_frames import PairInFrame, registered_pair, truncated_pair
+from bids_sr.run_time import RunTime
 from bids_sr.series import RAW, map_label
 from bids_sr.spatial.low_resolution_grids import coverage
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
-from bids_sr.sr.method import Cost
 
 
 @frozen
@@ -88,7 +88,7 @@ def describe_truncated_pair(factor: Factor) -> str:
     )
 
 
-@step(memory=Need(always=0.06), cost=Cost(always=0.2, low=35.0))
+@step(memory=Need(always=0.06), cost=RunTime(always=0.2, low=35.0))
 def register_pair(
     highres_file: File,
     lowres_file: File,
@@ -130,7 +130,7 @@ def _aligned_pair(results: PairInFrame) -> AlignedPair:
     )
 
 
-@step(memory=Need(always=0.06), cost=Cost(always=0.5))
+@step(memory=Need(always=0.06), cost=RunTime(always=0.5))
 def truncate_pair(
     highres_file: File, *, factor: Factor, highres_order: AxisOrder = AS_STORED
 ) -> AlignedPair:
@@ -159,7 +159,7 @@ REGION_TEXT = (
 @step(
     makes=("boldref2t1w_xfm", "coreg_facts"),
     memory=Need(always=0.08, t1w=0.011, high=0.0),
-    cost=Cost(always=1.5, low=25.0),
+    cost=RunTime(always=1.5, low=25.0),
 )
 def register_to_t1w(
     boldref: Image, t1w_preproc: Image, t1w_mask: Mask, *, here: Path = HERE, random_seed: int
@@ -184,7 +184,7 @@ def register_to_t1w(
 @step(
     makes=("highres2boldref_xfm", "guide_hr", "guide_facts"),
     memory=Need(always=0.06),
-    cost=Cost(always=0.8, low=23.0),
+    cost=RunTime(always=0.8, low=23.0),
 )
 def register_to_pair(
     boldref: Image,
@@ -225,7 +225,7 @@ def register_to_pair(
 @step(
     makes=("bold_mask", "bold_mask_hr", "mask_facts"),
     memory=Need(always=0.03, t1w=0.015, high=0.0),
-    cost=Cost(always=0.5),
+    cost=RunTime(always=0.5),
 )
 def mask_bold(
     boldref: Image,
@@ -265,7 +265,7 @@ def mask_bold(
 @step(
     makes=("roi_bold", "roi_bold_hr", "region_facts"),
     memory=Need(always=0.03, t1w=0.010, high=0.0),
-    cost=Cost(always=0.5),
+    cost=RunTime(always=0.5),
 )
 def region_to_bold(
     roi_source: Mask,
@@ -301,7 +301,7 @@ def region_to_bold(
     return Volume(low, bold_mask.affine), Volume(high, bold_mask_hr.affine), facts
 
 
-@step(makes="tpms_bold", memory=Need(always=0.03, t1w=0.018, high=0.0), cost=Cost(always=0.5))
+@step(makes="tpms_bold", memory=Need(always=0.03, t1w=0.018, high=0.0), cost=RunTime(always=0.5))
 def tissues_to_bold(
     boldref: Image, t1w_tpms: Sequence[Image], boldref2t1w_xfm: Transforms
 ) -> list[Image]:

@@ -6,11 +6,11 @@ from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import Distortion, Image, Mask, Series, Transforms
 from bids_sr.pipeline.step import HERE, step
+from bids_sr.run_time import RunTime
 from bids_sr.series import RAW
 from bids_sr.sr.inference.apply_to_series import write_series
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
-from bids_sr.sr.method import Cost
 from bids_sr.steps.memory import SERIES
 
 _AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
@@ -19,9 +19,9 @@ _AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
 @step(
     makes="preproc",
     memory=SERIES,
-    cost=Cost(volumes=0.026),
+    cost=RunTime(volumes=0.026),
 )
-def undo_motion(
+def correct_motion(
     stc: Series,
     boldref: Image,
     hmc_xfms: Transforms,
@@ -58,7 +58,7 @@ def undo_motion(
     return SeriesReader(target)
 
 
-@step(makes="series", memory=SERIES, cost=Cost(volumes=0.05))
+@step(makes="series", memory=SERIES, cost=RunTime(volumes=0.05))
 def place_measured(
     stc: Series,
     bold_mask_hr: Mask,
@@ -70,7 +70,7 @@ def place_measured(
     """Resample the measured series to the high-resolution grid, with the head motion of the run.
 
     No parameters are estimated from the measured series, so that it remains an independent
-    reference. `hmc_xfms` and `distortion` are from the evaluated run; see `undo_motion`.
+    reference. `hmc_xfms` and `distortion` are from the evaluated run; see `correct_motion`.
     """
     upsampler = make_upsampler(RAW, UpsamplerInputs(factor=_AS_ACQUIRED))
     write_series(

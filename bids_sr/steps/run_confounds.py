@@ -6,7 +6,7 @@ from bids_sr.glm import confound_table
 from bids_sr.glm.confounds import motion_columns
 from bids_sr.pipeline.artifacts import Confounds, Facts, Image, Mask, Series, Table, Transforms
 from bids_sr.pipeline.step import step
-from bids_sr.sr.method import Cost
+from bids_sr.run_time import RunTime
 from bids_sr.steps.outlier_volumes import reasons_by_volume
 
 
@@ -50,7 +50,7 @@ def describe_confounds(
     )
 
 
-@step(makes=("confounds", "confounds_columns"), cost=Cost(volumes=0.063))
+@step(makes=("confounds", "confounds_columns"), cost=RunTime(volumes=0.063))
 def gather_confounds(
     preproc: Series,
     bold_mask: Mask,

@@ -192,7 +192,7 @@ def _pair_flag(pair: TrainingPair, factor: Factor) -> Flag:
 
 
 @step(makes=("verdict", "verdict_rows"), small=True, awaited=True)
-def judge(
+def decide_verdict(
     rows: list[Rows],
     one_level_down: Facts,
     confounds: Confounds,

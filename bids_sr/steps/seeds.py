@@ -34,9 +34,9 @@ from bids_sr.region_names import atlas_title
 from bids_sr.registration.ants import apply, apply_to_points
 from bids_sr.registration.bold_regions import chain_through_t1w
 from bids_sr.registration.templates import atlas_region
+from bids_sr.run_time import RunTime
 from bids_sr.series import map_label
 from bids_sr.spatial.itk_files import write_itk
-from bids_sr.sr.method import Cost
 from bids_sr.steps.linear_models import DesignInputs
 
 _LOGGER = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ def describe_seeds(seeds: Sequence[Seed], atlas: str) -> str:
     )
 
 
-@step(makes=("regressors", "seeds_columns"), cost=Cost(volumes=0.02))
+@step(makes=("regressors", "seeds_columns"), cost=RunTime(volumes=0.02))
 def seed_series(
     preproc: Series,
     bold_mask: Mask,
@@ -203,7 +203,7 @@ OWN_SEEDS_TEXT = (
 """Methods text of seed time series that are extracted from each series."""
 
 
-@step(makes=("own_regressors", "own_seeds", "own_seeds_columns"), cost=Cost(volumes=0.02))
+@step(makes=("own_regressors", "own_seeds", "own_seeds_columns"), cost=RunTime(volumes=0.02))
 def own_seed_series(
     series: Series,
     mask: Mask,
@@ -366,7 +366,7 @@ COMPONENTS_TEXT = (
 """Methods text of temporal components that replace events."""
 
 
-@step(makes=("regressors", "seeds_columns"), cost=Cost(volumes=0.02))
+@step(makes=("regressors", "seeds_columns"), cost=RunTime(volumes=0.02))
 def component_series(
     preproc: Series,
     bold_mask: Mask,

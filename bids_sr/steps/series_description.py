@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bids_sr.evaluation.negative_controls import PLACEBOS
+from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
 from bids_sr.io.grids import AxisOrder, Factor, inverse_order
 from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.series import BASELINES, RAW
@@ -141,7 +141,7 @@ MEASURED_TEXT = (
 """Methods text of the measured series."""
 
 
-def placebos_text(names: Sequence[str]) -> str:
+def negative_controls_text(names: Sequence[str]) -> str:
     """Return methods text of the placebos among series; "" if there are none."""
     changes_by_suffix = {
         "Mirror": "left-right mirrored variance maps",
@@ -152,11 +152,13 @@ def placebos_text(names: Sequence[str]) -> str:
     )
     changes_by_method: dict[str, list[str]] = {}
     for name in names:
-        if name in PLACEBOS:
+        if name in NEGATIVE_CONTROLS:
             change = changes_by_suffix.get(
-                PLACEBOS[name].suffix, "a model that was not trained on this participant"
+                NEGATIVE_CONTROLS[name].suffix, "a model that was not trained on this participant"
             )
-            changes_by_method.setdefault(PLACEBOS[name].method, []).append(f"with {change}")
+            changes_by_method.setdefault(NEGATIVE_CONTROLS[name].method, []).append(
+                f"with {change}"
+            )
     listed = [
         f"{method} was repeated {enumerate_words(method_changes)}"
         for method, method_changes in changes_by_method.items()

@@ -13,10 +13,10 @@ from bids_sr.io.volume import Volume
 from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import Derivative, File, Image, Map, Mask, SpaceGrid, Transforms
 from bids_sr.pipeline.step import HERE, step
-from bids_sr.registration.ants import carry_points
-from bids_sr.spatial.output_grids import grid_around, place_grid, zooms_in_ras
+from bids_sr.registration.ants import map_points_with_ants
+from bids_sr.run_time import RunTime
+from bids_sr.spatial.output_grids import grid_around, make_output_grid, zooms_in_ras
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.method import Cost
 from bids_sr.steps.memory import TO_TEMPLATE
 
 
@@ -40,7 +40,7 @@ def grid_in_t1w(
     """
     shape, affine = grid_around(t1w_mask.data, t1w_mask.affine, _series_zooms(boldref, factor))
     matrix, reference = boldref2t1w_xfm[0], boldref.data.shape
-    return place_grid(
+    return make_output_grid(
         space_entities,
         shape,
         affine,
@@ -81,17 +81,19 @@ def grid_in_template(
             )
         shape, affine = grid
     to_t1w, matrix = [t1w2std_xfm], boldref2t1w_xfm[0]
-    return place_grid(
+    return make_output_grid(
         space_entities,
         shape,
         affine,
-        lambda points: apply_affine(matrix, carry_points(points, to_t1w, seed=random_seed)),
+        lambda points: apply_affine(
+            matrix, map_points_with_ants(points, to_t1w, seed=random_seed)
+        ),
         boldref.data.shape,
         boldref.affine,
     )
 
 
-@step(makes="space_maps", memory=TO_TEMPLATE, cost=Cost(always=3.0))
+@step(makes="space_maps", memory=TO_TEMPLATE, cost=RunTime(always=3.0))
 def maps_to_spaces(
     maps: list[Map], mask: Mask, space_grids: list[SpaceGrid], *, here: Path = HERE
 ) -> list[Map]:

@@ -21,23 +21,24 @@ from bids_sr.pipeline.artifacts import (
     Transforms,
 )
 from bids_sr.pipeline.step import HERE, step
+from bids_sr.run_time import RunTime
 from bids_sr.series import BASELINES, PAIR_BASELINES
 from bids_sr.sr.device import Device, Precision, choose_device
 from bids_sr.sr.inference.apply_to_series import Consistency, write_series
 from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.inference.upsampler_inputs import Displaced, InferenceError, UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
-from bids_sr.sr.method import Cost, method_of_series
+from bids_sr.sr.method import method_of_series
 from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
 from bids_sr.sr.recipe import RecipeName
 from bids_sr.sr.recipe_changes import RecipeChange, change_recipe, select_changes, width_ratio
 from bids_sr.steps.memory import RESOLVE
 
-_INTERPOLATION = Cost(volumes=0.025)
+_INTERPOLATION = RunTime(volumes=0.025)
 
 
-def cost_of_series(name: str, recipe: RecipeName, changes: Sequence[RecipeChange]) -> Cost:
+def cost_of_series(name: str, recipe: RecipeName, changes: Sequence[RecipeChange]) -> RunTime:
     """Return the processor time of a series whose model was trained with a recipe.
 
     `changes` are changed recipe settings of any method.
@@ -51,7 +52,7 @@ def cost_of_series(name: str, recipe: RecipeName, changes: Sequence[RecipeChange
         added *= width_ratio(
             change_recipe(method, recipe, ()), change_recipe(method, recipe, method_changes)
         )
-    return Cost(volumes=_INTERPOLATION.volumes + added)
+    return RunTime(volumes=_INTERPOLATION.volumes + added)
 
 
 @frozen

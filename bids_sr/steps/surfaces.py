@@ -9,10 +9,10 @@ from bids_sr.config.memory import Need
 from bids_sr.io.arrays import Array
 from bids_sr.pipeline.artifacts import Derivative, File, Map, Mask, Transforms
 from bids_sr.pipeline.step import HERE, step
-from bids_sr.registration.ants import carry_points
+from bids_sr.registration.ants import map_points_with_ants
+from bids_sr.run_time import RunTime
 from bids_sr.spatial.surfaces import ribbon_means
 from bids_sr.spatial.transforms import invert
-from bids_sr.sr.method import Cost
 
 _SIDES = ("left", "right")
 _RIBBON = ("white_left", "white_right", "pial_left", "pial_right")
@@ -42,9 +42,9 @@ FSAVERAGE_TEXT = (
 @step(
     makes="surfaces",
     memory=_SURFACES,
-    cost=Cost(always=3.0),
+    cost=RunTime(always=3.0),
 )
-def place_fsaverage(
+def transform_fsaverage(
     t1w2std_xfm: File,
     given_surfaces: list[File] | None = None,
     given_spheres: list[File] | None = None,
@@ -89,7 +89,7 @@ def place_fsaverage(
             )
         else:
             in_mni = apply_affine(_MNI305_TO_152, points)
-            points = carry_points(in_mni, [t1w2std_xfm], seed=random_seed)
+            points = map_points_with_ants(in_mni, [t1w2std_xfm], seed=random_seed)
         mesh_to_gifti(points.astype("float32"), faces, here / f"{name}.surf.gii")
         surface_files.append(here / f"{name}.surf.gii")
     return surface_files
@@ -104,7 +104,7 @@ def describe_surface_maps(surface: str) -> str:
     )
 
 
-@step(makes="surface_maps", memory=_SURFACES, cost=Cost(always=20.0))
+@step(makes="surface_maps", memory=_SURFACES, cost=RunTime(always=20.0))
 def maps_to_surfaces(
     maps: list[Map],
     mask: Mask,

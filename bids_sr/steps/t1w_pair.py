@@ -7,10 +7,10 @@ from bids_sr.io.grids import Factor
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Image, Transforms
 from bids_sr.pipeline.step import step
+from bids_sr.run_time import RunTime
 from bids_sr.spatial import low_resolution_grids
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.matrices import acquire
-from bids_sr.sr.method import Cost
 
 # mm, spacing of samples of a high-resolution image that are averaged over pair voxels
 _SAMPLE_MM = 1.0
@@ -19,7 +19,7 @@ _SAMPLE_MM = 1.0
 @step(
     makes=("train_highres", "train_lowres"),
     memory=Need(always=0.10, t1w=0.030, high=0.0),
-    cost=Cost(always=1.0),
+    cost=RunTime(always=1.0),
 )
 def another_contrast(
     t1w_preproc: Image,

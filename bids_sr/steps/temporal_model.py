@@ -45,7 +45,7 @@ def describe_censored(
 ) -> str:
     """Return methods text with the numbers of censored volumes.
 
-    `folders` are the folders of finished `model_time` steps.
+    `folders` are the folders of finished `add_temporal_regressors` steps.
     """
     text = describe_time_model(model)
     if not model.censors:
@@ -63,7 +63,7 @@ def describe_censored(
 
 
 @step(makes=("confounds", "confounds_columns", "time_columns", "censoring"), small=True)
-def model_time(
+def add_temporal_regressors(
     gathered_confounds: Confounds,
     gathered_columns: Facts | None = None,
     *,

@@ -30,13 +30,14 @@ from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Series, T
 from bids_sr.pipeline.flow import read_facts, read_table
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.quality.pair_scores import holdout_rows, slice_scores
+from bids_sr.run_time import RunTime
 from bids_sr.series import VALIDATION_BASELINES, series_name
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.device import Device, Precision, choose_device
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.matrices import ResolutionError
-from bids_sr.sr.method import Cost, Method, get_method, get_recipe, recipe_name
+from bids_sr.sr.method import Method, get_method, get_recipe, recipe_name
 from bids_sr.sr.models.card import ModelCard, mapping_entry, read_card, source_path, weights_path
 from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
@@ -336,14 +337,14 @@ def train_or_reuse(
     return ModelFiles(model_file=model, card_file=read_facts(card), log_file=read_table(log))
 
 
-def _network_cost(training: TrainingSettings) -> Cost:
+def _network_cost(training: TrainingSettings) -> RunTime:
     cost = _model_cost(training)
     return replace(cost, limit=60 * (training.max_train_minutes or math.inf))
 
 
-def _model_cost(training: ModelSettings) -> Cost:
+def _model_cost(training: ModelSettings) -> RunTime:
     if training.is_given:
-        return Cost(always=0.5)
+        return RunTime(always=0.5)
     cost, ratio = get_method(training.method).cost(training.recipe), training_work(training)
     return replace(
         cost,
@@ -561,7 +562,7 @@ HOLDOUT_TEXT = (
 """Methods text of the test on a held-out pair."""
 
 
-@step(makes="holdout", memory=Need(always=0.12, high=0.25), cost=Cost(always=2.0))
+@step(makes="holdout", memory=Need(always=0.12, high=0.25), cost=RunTime(always=2.0))
 def score_pair(
     pair: TrainingPair,
     model_file: File,

@@ -18,7 +18,7 @@ from bids_sr.quality.series_quality import smoothness
 _DATA_RANGE = 1.0
 
 
-def likeness(
+def similarity_rows(
     contrast: str,
     series: Mapping[str, Real],
     measured: Real,

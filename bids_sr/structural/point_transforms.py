@@ -25,7 +25,7 @@ _WARP_MM = 4.0
 
 
 @frozen
-class Placement:
+class PointTransform:
     """Mapping from points of a frame image to points of another scan.
 
     Attributes
@@ -105,7 +105,7 @@ class Placement:
         return mapped + np.stack(shifts, axis=1)
 
 
-def placement_from_composite(frame: Volume, xfm: Array, composite: Path) -> Placement:
+def point_transform_from_composite(frame: Volume, xfm: Array, composite: Path) -> PointTransform:
     """Return the placement defined by a composite transform file.
 
     Parameters
@@ -122,14 +122,14 @@ def placement_from_composite(frame: Volume, xfm: Array, composite: Path) -> Plac
     return _add_displacement(xfm, displacement, shape, grid)
 
 
-def compose(frame: Volume, first: Placement, second: Placement) -> Placement:
+def compose(frame: Volume, first: PointTransform, second: PointTransform) -> PointTransform:
     """Return the placement that applies `first` to points of the frame, then `second`.
 
     Matrices are multiplied, and displacements are sampled once on a grid over the frame.
     """
     xfm = second.xfm @ first.xfm
     if first.displacement is None and second.displacement is None:
-        return Placement(xfm=xfm)
+        return PointTransform(xfm=xfm)
     points, shape, grid = _coarse_points(frame)
     displacement = second.points(first.points(points)) - apply_affine(xfm, points)
     return _add_displacement(xfm, displacement, shape, grid)
@@ -144,7 +144,7 @@ def _coarse_points(frame: Volume) -> tuple[Array, tuple[int, int, int], Array]:
 
 def _add_displacement(
     xfm: Array, displacement: Array, shape: tuple[int, int, int], grid: Array
-) -> Placement:
-    return Placement(
+) -> PointTransform:
+    return PointTransform(
         xfm=xfm, displacement=displacement.T.reshape(3, *shape).astype(np.float32), grid=grid
     )

@@ -41,7 +41,12 @@ from bids_sr.registration.rigid import (
 )
 from bids_sr.spatial import masks
 from bids_sr.spatial.transforms import invert, rms_distance, voxel_centers
-from bids_sr.structural.point_transforms import SINC, Placement, compose, placement_from_composite
+from bids_sr.structural.point_transforms import (
+    SINC,
+    PointTransform,
+    compose,
+    point_transform_from_composite,
+)
 from bids_sr.structural.template_alignment import align_to_template, template_grid
 
 _Transform = Literal["rigid", "affine", "nonlinear"]
@@ -71,7 +76,7 @@ def _register_to(
     seed: int,
     prefix: str,
     mm: float = 2.0,
-) -> tuple[Placement, dict[str, float]]:
+) -> tuple[PointTransform, dict[str, float]]:
     """Register a scan to the frame by the transform type `align`.
 
     Parameters
@@ -104,7 +109,7 @@ def _register_to(
 
 def _placements(
     frame: Volume, image: Volume, *, align: _Transform, seed: int, prefix: str, mm: float = 2.0
-) -> dict[_Transform, Placement]:
+) -> dict[_Transform, PointTransform]:
     """Register a scan to the frame by each transform type up to the requested type.
 
     The types are ``rigid``, ``affine`` and ``nonlinear`` in this order; for the parameters see
@@ -115,8 +120,8 @@ def _placements(
     fixed, moving = (low, low_frame) if swapped else (low_frame, low)
     heads = [masks.head_mask(image.data, image.affine) for image in (fixed, moving)]
     xfm = rigid(fixed, moving, heads[0], heads[1], seed=seed, prefix=prefix).xfm
-    placements: dict[_Transform, Placement] = {
-        "rigid": Placement(xfm=invert(xfm) if swapped else xfm)
+    placements: dict[_Transform, PointTransform] = {
+        "rigid": PointTransform(xfm=invert(xfm) if swapped else xfm)
     }
     if align == "rigid":
         return placements
@@ -127,7 +132,7 @@ def _placements(
         fixed, moving, stages, seed=seed, prefix=f"{prefix}affine_", start=xfm, fixed_mask=rim
     )
     xfm = read_linear(files[0])
-    placements["affine"] = Placement(xfm=invert(xfm) if swapped else xfm)
+    placements["affine"] = PointTransform(xfm=invert(xfm) if swapped else xfm)
     if align == "nonlinear":
         stage = Stage(
             transform="SyN[0.1,3,0]", iterations=(40, 20), shrink=(2, 1), mm=(size, 0.5 * size)
@@ -135,13 +140,13 @@ def _placements(
         files = register(
             fixed, moving, [stage], seed=seed, prefix=f"{prefix}syn_", start=xfm, fixed_mask=rim
         )
-        placements["nonlinear"] = placement_from_composite(
+        placements["nonlinear"] = point_transform_from_composite(
             frame, placements["affine"].xfm, files[1] if swapped else files[0]
         )
     return placements
 
 
-def _facts(placed: Placement, mask: Array, affine: Array) -> dict[str, float]:
+def _facts(placed: PointTransform, mask: Array, affine: Array) -> dict[str, float]:
     """Measure a placement in the brain: its rigid, scaling and nonlinear parts by name."""
     points = voxel_centers(mask, affine, 7)
     rigid_part = nearest_rigid(placed.xfm)
@@ -307,7 +312,7 @@ def prepare(
     key_of_frame = (reference_contrast, "highres" if grid is None else "lowres")
     frame = corrected[key_of_frame]
     if grid is not None:
-        resampled = Placement(xfm=np.eye(4)).resample(frame, grid, 3)
+        resampled = PointTransform(xfm=np.eye(4)).resample(frame, grid, 3)
         frame = grid.like(np.maximum(resampled, 0))
     mask, template_to_head, _ = brain_from_head(
         frame,
@@ -323,7 +328,7 @@ def prepare(
     transform = _OF_TEMPLATE.get(align)
     scan_transform = cast(_Transform, align) if transform is None else transform
     mm = 2 * _REGISTERED_MM if sloppy else _REGISTERED_MM
-    placements: dict[_ScanKey, Placement] = {key_of_frame: Placement(xfm=np.eye(4))}
+    placements: dict[_ScanKey, PointTransform] = {key_of_frame: PointTransform(xfm=np.eye(4))}
     facts: dict[str, dict[str, float]] = {}
     for (contrast, kind), image in corrected.items():
         if (contrast, kind) != key_of_frame:
@@ -337,11 +342,11 @@ def prepare(
                 prefix=f"{prefix}{key}_",
                 mm=mm,
             )
-    trilinear: dict[_ScanKey, Placement] = {}
+    trilinear: dict[_ScanKey, PointTransform] = {}
     if align_linear is not None and "linear" in interpolations:
         for (contrast, kind), image in corrected.items():
             if kind == "lowres":
-                placement = Placement(xfm=align_linear(frame, image))
+                placement = PointTransform(xfm=align_linear(frame, image))
                 trilinear[contrast, kind] = placement
                 facts[f"{contrast}_lowres_trilinear"] = _facts(placement, mask, frame.affine)
     to_template = invert(template_to_head)
@@ -381,7 +386,7 @@ def prepare(
 
 
 def _compute_cropped_percent(
-    brain: Array, frame: Volume, grid: Volume, to_frame: Placement
+    brain: Array, frame: Volume, grid: Volume, to_frame: PointTransform
 ) -> float:
     """Return the percentage of the brain outside a grid in template space.
 
@@ -395,7 +400,7 @@ def _compute_cropped_percent(
 
 def _assemble(
     corrected: Mapping[_ScanKey, Volume],
-    placements: tuple[Mapping[_ScanKey, Placement], Mapping[_ScanKey, Placement]],
+    placements: tuple[Mapping[_ScanKey, PointTransform], Mapping[_ScanKey, PointTransform]],
     frame: Volume,
     masks_of_frame: tuple[Array, Array],
     interpolations: Sequence[str],
@@ -407,7 +412,7 @@ def _assemble(
     ----------
     corrected : Mapping[_ScanKey, Volume]
         Bias-corrected scans by contrast and resolution.
-    placements : tuple[Mapping[_ScanKey, Placement], Mapping[_ScanKey, Placement]]
+    placements : tuple[Mapping[_ScanKey, PointTransform], Mapping[_ScanKey, PointTransform]]
         Placements of all scans, and other placements for trilinear interpolation, if any.
     frame : Volume
         Image that defines the grid.

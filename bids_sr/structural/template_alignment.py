@@ -20,7 +20,7 @@ from bids_sr.registration.normalization import normalize
 from bids_sr.registration.rigid import dilate_for_metric, linear_stages
 from bids_sr.spatial import low_resolution_grids
 from bids_sr.spatial.transforms import voxel_centers
-from bids_sr.structural.point_transforms import Placement, placement_from_composite
+from bids_sr.structural.point_transforms import PointTransform, point_transform_from_composite
 
 _CROP_MM = 4.0  # mm, margin of the grid around the template's brain
 
@@ -64,7 +64,7 @@ def align_to_template(
     seed: int,
     prefix: str,
     sloppy: bool,
-) -> Placement:
+) -> PointTransform:
     """Align the brain of the frame to the template, and return the template's points in the frame.
 
     The given affine is used without change. A rigid transform starts from the rigid transform
@@ -100,7 +100,7 @@ def align_to_template(
         Position of template points in the frame.
     """
     if transform == "affine":
-        return Placement(xfm=affine)
+        return PointTransform(xfm=affine)
     if transform == "nonlinear":
         forward, _ = normalize(
             frame,
@@ -112,7 +112,7 @@ def align_to_template(
             prefix=f"{prefix}syn_",
             sloppy=sloppy,
         )
-        return placement_from_composite(grid, affine, forward)
+        return point_transform_from_composite(grid, affine, forward)
     mm = 4.0 if sloppy else 2.0
     low_template = downsample(template, mm)
     inside = low_resolution_grids.downsample_mask(template_mask, template.affine, mm)
@@ -127,7 +127,7 @@ def align_to_template(
         start=start,
         fixed_mask=dilate_for_metric(inside, low_template),
     )
-    return Placement(xfm=read_linear(files[0]))
+    return PointTransform(xfm=read_linear(files[0]))
 
 
 def closest_rigid(matrix: Array, points: Array) -> Array:

@@ -58,7 +58,7 @@ PYTHON_ONLY_INPUTS = {
     "motion_confounds.known_confounds",
     "register_calibration.known_calibration_xfm",
 }
-PYTHON_ONLY_STEPS = {"find_motion_left"}
+PYTHON_ONLY_STEPS = {"estimate_residual_motion"}
 EXTENSIONS = {
     "xfm": ".txt",
     "model": ".safetensors",
@@ -736,7 +736,7 @@ def test_only_maps_are_projected_to_surfaces(tmp_path: Path, spheres: bool) -> N
     uris = {uri for node in onto for uri in graph.settings[node]["surface_uris"]}
     assert {uri.partition(":")[0] for uri in uris} == {"bids", "https"}
     assert len(uris) == 4, "of each hemisphere"
-    [placing] = nodes_of(graph, "place_fsaverage")
+    [placing] = nodes_of(graph, "transform_fsaverage")
     assert ("given_spheres" in graph.wires[placing]) == spheres
     assert bool(nodes_of(graph, "normalize_t1w")) != spheres, "only what leads to fsaverage"
     [first, second] = nodes_of(graph, "draw_surfaces")
@@ -756,7 +756,7 @@ def test_spheres_without_the_whole_ribbon_are_not_used(tmp_path: Path) -> None:
         option.format(root=tmp_path) for option in (*PREPARED, "--output-spaces", SURFACES[-1])
     ]
     graph = planned_graph(maker, tmp_path, "--sr-method", "bspline", *options)
-    [placing] = nodes_of(graph, "place_fsaverage")
+    [placing] = nodes_of(graph, "transform_fsaverage")
     assert not {"given_surfaces", "given_spheres"} & graph.wires[placing].keys()
 
 

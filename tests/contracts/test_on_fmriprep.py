@@ -130,7 +130,10 @@ def test_networks_get_the_volumes_as_acquired(full_graph: Graph) -> None:
 
 
 def test_every_series_undoes_the_distortion(full_graph: Graph) -> None:
-    for placed in (*nodes_of(full_graph, "super_resolve"), *nodes_of(full_graph, "undo_motion")):
+    for placed in (
+        *nodes_of(full_graph, "super_resolve"),
+        *nodes_of(full_graph, "correct_motion"),
+    ):
         assert [source.step.__name__ for source in made_by(full_graph, placed, "distortion")] == [
             "field_to_shift"
         ]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bids_sr import series as registry
-from bids_sr.evaluation.negative_controls import PLACEBOS
+from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
 from bids_sr.series import (
     BASELINES,
     CONTROLS,
@@ -105,7 +105,7 @@ def test_names_of_a_method_and_its_variants_round_trip(method):
         (("raw", "rawSpline"), "acquired"),
         (BASELINES, "baseline"),
         (CONTROLS, "control"),
-        (PLACEBOS, "placebo"),
+        (NEGATIVE_CONTROLS, "placebo"),
         (("measured",), "measured"),
         (("run",), "run"),
     ],

@@ -38,10 +38,10 @@ from bids_sr.pipeline.step import HERE, step
 from bids_sr.pipeline.store import derivative_path
 from bids_sr.registration.rigid import rigid
 from bids_sr.registration.same_contrast import align_alike, refine
+from bids_sr.run_time import RunTime
 from bids_sr.series import RAW, map_label
 from bids_sr.spatial.masks import percent_scale
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.sr.method import Cost
 from bids_sr.steps.error_maps import (
     describe_error_maps,
     describe_reliable_region,
@@ -160,7 +160,7 @@ def describe_combination(
 @step(
     makes="first2run_xfm",
     memory=Need(always=0.1, high=0.3),
-    cost=Cost(always=0.3, low=5.0),
+    cost=RunTime(always=0.3, low=5.0),
 )
 def register_to_first_run(
     boldref: Image,
@@ -204,8 +204,12 @@ def register_to_first_run(
     return refine(first_boldref, boldref, first_mask.data, fit.xfm)[None]
 
 
-@step(makes="carried_maps", memory=Need(always=0.03, high=0.3, spaces=0.06), cost=Cost(always=0.3))
-def carry_maps(
+@step(
+    makes="resampled_maps",
+    memory=Need(always=0.03, high=0.3, spaces=0.06),
+    cost=RunTime(always=0.3),
+)
+def resample_run_maps(
     maps: list[Map],
     mask: Mask,
     first_mask: Mask,
@@ -414,10 +418,10 @@ class _Combination:
 @step(
     makes=("combined_maps", "combined_space_maps", "combined_rows"),
     memory=Need(always=0.03, high=0.5, spaces=0.5),
-    cost=Cost(always=1.0),
+    cost=RunTime(always=1.0),
 )
 def combine_maps(
-    carried_maps: list[Map],
+    resampled_maps: list[Map],
     bold_mask: Mask,
     coverage_rows: Sequence[Rows] = (),
     run_agreement: Facts | None = None,
@@ -441,8 +445,8 @@ def combine_maps(
 
     Parameters
     ----------
-    carried_maps : list[Map]
-        Maps of all runs, as returned by `carry_maps`.
+    resampled_maps : list[Map]
+        Maps of all runs, as returned by `resample_run_maps`.
     bold_mask : Mask
         Brain of the first run on the acquired grid. For smoothing that is wide
         relative to its voxels, the error is included in t.
@@ -478,7 +482,7 @@ def combine_maps(
         on different grids, and runs without a common voxel, have no maps.
     """
     agreement = {} if run_agreement is None else run_agreement
-    zero_filled = _zero_filled_runs(carried_maps, series_name)
+    zero_filled = _zero_filled_runs(resampled_maps, series_name)
     excluded = {**zero_filled, **_reasons(agreement, "LeftOut")}
     combination = _Combination(
         series=series_name,
@@ -492,7 +496,7 @@ def combine_maps(
     rows: list[MetricRow] = []
     empty: dict[str, str] = {}  # names of runs without a common voxel, by space
     apart: dict[str, str] = {}  # grids of runs that differ, by space
-    for (space, contrast, width), by_run in maps_by_run(carried_maps).items():
+    for (space, contrast, width), by_run in maps_by_run(resampled_maps).items():
         contrast_runs = contrasts.get(contrast, ())
         maps = {
             name: by_run[name]
@@ -623,7 +627,7 @@ _MapGroup = tuple[str, str, float]
 def maps_by_run(
     maps: Sequence[Derivative],
 ) -> dict[_MapGroup, dict[str, dict[str, Derivative]]]:
-    """Return the maps of `carry_maps` by (space, contrast, FWHM), then by run and statistic."""
+    """Sort resampled maps by (space, contrast, FWHM), then by run and statistic."""
     sorted_maps: dict[_MapGroup, dict[str, dict[str, Derivative]]] = {}
     for statmap in maps:
         entities = statmap.entities

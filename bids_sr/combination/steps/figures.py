@@ -28,8 +28,8 @@ from bids_sr.pipeline.artifacts import (
 )
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import Shown
+from bids_sr.run_time import RunTime
 from bids_sr.series import MEASURED, RAW
-from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import compute_percent_factor
 from bids_sr.steps.figures.overview import ANY_LABEL, EFFECT_SHARE
@@ -93,11 +93,11 @@ def _extent(over_sessions: bool) -> str:
             " is unknown."
         ),
     ),
-    cost=Cost(always=1.5),
+    cost=RunTime(always=1.5),
 )
 def draw_participant(
     maps: list[Map],
-    carried_maps: list[Map],
+    resampled_maps: list[Map],
     rows: Rows,
     images: SceneImages,
     bold_mask: Mask,
@@ -115,7 +115,7 @@ def draw_participant(
     ----------
     maps : list[Map]
         Combined maps and regions of all series, in the frame of the first run.
-    carried_maps : list[Map]
+    resampled_maps : list[Map]
         Effects, variances and errors of the primary series in each run, in the same frame.
     rows : Rows
         Sizes of the regions in the combined maps of the primary series.
@@ -143,7 +143,7 @@ def draw_participant(
     )
 
     shown_maps = run_maps_figures.sort_maps(map(_drop_space, maps))
-    by_contrast = maps_by_run(carried_maps)
+    by_contrast = maps_by_run(resampled_maps)
     if not shown_maps.stats:
         if not by_contrast:
             return

@@ -46,9 +46,9 @@ from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline import artifacts
 from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Series, Transforms
 from bids_sr.pipeline.step import HERE, step
+from bids_sr.run_time import RunTime
 from bids_sr.series import THIN, map_label
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.sr.method import Cost
 from bids_sr.sr.prior_maps.temporal_components import (
     SeriesError,
     motion_regressors,
@@ -98,7 +98,9 @@ def describe_fusion(series: str) -> str:
     )
 
 
-@step(makes="displaced_runs", memory=Need(always=0.1, high=0.3), cost=Cost(always=0.3, high=0.5))
+@step(
+    makes="displaced_runs", memory=Need(always=0.1, high=0.3), cost=RunTime(always=0.3, high=0.5)
+)
 def measure_displacements(
     maps: list[Map],
     mask: artifacts.Mask,
@@ -219,7 +221,7 @@ def _move_to_run(active: MaskArray, first: Volume, grid: Volume, first2run: Floa
     return sampled > 0.5
 
 
-@step(makes="slow_sd", memory=Need(always=0.1, high=0.5), cost=Cost(always=0.5, volumes=0.04))
+@step(makes="slow_sd", memory=Need(always=0.1, high=0.5), cost=RunTime(always=0.5, volumes=0.04))
 def measure_slow_sd(
     series: Series,
     mask: artifacts.Mask,
@@ -286,7 +288,7 @@ def _pairs(facts: Mapping[str, object]) -> list[tuple[str, str]]:
     return [(str(first), str(second)) for first, second in pairs]
 
 
-@step(makes="fusion", memory=EFFECTS, cost=Cost(always=0.5, high=2.0))
+@step(makes="fusion", memory=EFFECTS, cost=RunTime(always=0.5, high=2.0))
 def decide_fusion(
     maps: list[Map],
     mask: artifacts.Mask,
@@ -460,7 +462,7 @@ class _Fusion:
     left_out: Mapping[str, str]
 
 
-@step(makes="fused_maps", memory=EFFECTS, cost=Cost(always=0.3, high=8.0))
+@step(makes="fused_maps", memory=EFFECTS, cost=RunTime(always=0.3, high=8.0))
 def fuse_maps(
     mask: artifacts.Mask,
     first2run_xfms: dict[str, Transforms],

@@ -17,10 +17,10 @@ from bids_sr.registration.head_comparison import (
     SAME_HEAD,
     head_similarity,
     is_mirrored,
-    place_in_frame,
+    resample_to_reference,
     signal_ratio,
 )
-from bids_sr.sr.method import Cost
+from bids_sr.run_time import RunTime
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ INSIST = "--combine-all-runs"
 @step(
     makes=("framed_boldref", "run_scale"),
     memory=Need(always=0.05, high=0.0),
-    cost=Cost(always=0.1, low=1.0),
+    cost=RunTime(always=0.1, low=1.0),
 )
 def compare_with_first_run(
     boldref: Image,
@@ -68,7 +68,7 @@ def compare_with_first_run(
         swapped relative to the first run.
     """
     xfm = first2run_xfm[0]
-    framed = place_in_frame(boldref, first_boldref, xfm)
+    framed = resample_to_reference(boldref, first_boldref, xfm)
     ratio = signal_ratio(first_boldref.data, framed, first_mask.data)
     if not percent and max(ratio, 1 / ratio) > MOST_NOTED_RATIO:
         _LOGGER.warning(
@@ -158,7 +158,7 @@ class _Pair:
 @step(
     makes="run_agreement",
     memory=Need(always=0.1, high=0.1),
-    cost=Cost(always=0.3, low=2.0),
+    cost=RunTime(always=0.3, low=2.0),
 )
 def check_runs(
     acquired_maps: list[Map],
@@ -179,7 +179,7 @@ def check_runs(
     ----------
     acquired_maps : list[Map]
         Acquired maps of all runs in the frame of the first run, from
-        `bids_sr.combination.steps.combined_runs.carry_maps`.
+        `bids_sr.combination.steps.combined_runs.resample_run_maps`.
     framed_boldrefs : dict[str, Image]
         Boldrefs on the grid of the first run, by name of each further run.
     run_scales : dict[str, Facts]

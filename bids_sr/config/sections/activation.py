@@ -9,7 +9,7 @@ from bids_sr import region_names
 from bids_sr.config import readers
 from bids_sr.config.levels import SMOOTHING, THRESHOLDS
 from bids_sr.config.regions import check_regions
-from bids_sr.config.section import Checked, option
+from bids_sr.config.section import OptionSection, option
 from bids_sr.config.seeds import COMPONENTS, DEFAULT_SEEDS, KNOWN, choose_seeds, seed_names
 from bids_sr.frozen import frozen
 
@@ -22,7 +22,7 @@ NO_CONFOUNDS = "none"  # value of --confounds
 
 
 @frozen
-class Activation(Checked):
+class Activation(OptionSection):
     """Settings of activation maps.
 
     `low_pass` only applies to cross-correlation, and None switches the filter off. `fd_censor` and

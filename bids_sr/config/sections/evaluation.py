@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Literal
 
 from bids_sr.config import readers
-from bids_sr.config.section import Checked, option
+from bids_sr.config.section import OptionSection, option
 from bids_sr.frozen import frozen
 
 
 @frozen
-class Evaluation(Checked):
+class Evaluation(OptionSection):
     """Settings of the evaluation against high-resolution references and negative controls.
 
     A reference directory in `truth` excludes `retrospective`, which creates a reference. If

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from bids_sr.config.section import HOW_IT_RUNS, Checked, argument, option
+from bids_sr.config.section import HOW_IT_RUNS, OptionSection, argument, option
 from bids_sr.frozen import frozen
 
 
 @frozen
-class Paths(Checked):
+class Paths(OptionSection):
     """Paths of data, results and working directory, which allows resuming a run."""
 
     bids_dir: Path = argument("bids_dir", "root directory of the BIDS dataset")

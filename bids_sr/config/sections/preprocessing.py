@@ -3,14 +3,14 @@
 from typing import Literal
 
 from bids_sr.config import readers
-from bids_sr.config.section import Checked, option
+from bids_sr.config.section import OptionSection, option
 from bids_sr.config.spaces import FUNC, Space, parse_spaces
 from bids_sr.config.values import SettingError
 from bids_sr.frozen import frozen
 
 
 @frozen
-class Preprocessing(Checked):
+class Preprocessing(OptionSection):
     """Settings of the processing before super-resolution.
 
     If `dummy_scans` is None, the number is detected. If `echo` is None, all echoes are combined.

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Literal
 
 from bids_sr.config import readers
-from bids_sr.config.section import Checked, option
+from bids_sr.config.section import OptionSection, option
 from bids_sr.frozen import frozen
 
 
 @frozen
-class Resources(Checked):
+class Resources(OptionSection):
     """Resources of the machine.
 
     None means all processors, one thread per node, and the available memory. The plugin file

@@ -5,7 +5,7 @@ from typing import Literal
 
 from bids_sr.config.levels import StorageLevel
 from bids_sr.config.presets import PRESETS, find_preset
-from bids_sr.config.section import WHICH_DATA, Checked, option
+from bids_sr.config.section import WHICH_DATA, OptionSection, option
 from bids_sr.frozen import frozen
 
 
@@ -22,7 +22,7 @@ def sessions_option() -> int:
 
 
 @frozen
-class Run(Checked):
+class Run(OptionSection):
     """Settings of a single call: output files, reports and messages.
 
     Storage levels are described in `bids_sr.config.levels`. With `strict`, a run that cannot be

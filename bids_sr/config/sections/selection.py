@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Literal
 
 from bids_sr.config import readers
-from bids_sr.config.section import Checked, is_label, option
+from bids_sr.config.section import OptionSection, is_label, option
 from bids_sr.frozen import frozen
 
 
 @frozen
-class Selection(Checked):
+class Selection(OptionSection):
     """Selection of the data to process, by labels without prefix; empty settings select all."""
 
     analysis_level: Literal["participant", "group"] = option(

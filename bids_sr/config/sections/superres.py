@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from bids_sr.config.section import Checked, is_label, option
+from bids_sr.config.section import OptionSection, is_label, option
 from bids_sr.config.values import SettingError, UsageError, suggest_name
 from bids_sr.config.vgg19_weights import installed_vgg19
 from bids_sr.frozen import frozen
@@ -40,7 +40,7 @@ def _check_method(name: str) -> None:
 
 
 @frozen
-class SuperRes(Checked):
+class SuperRes(OptionSection):
     """Settings of super-resolution.
 
     `methods` contains names, or ``auto`` for all methods that the data of a run allow. `factor` is

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bids_sr.cli.console import table_text
 from bids_sr.cli.exit_codes import DONE, FAILED, run_program
-from bids_sr.cli.messages import say
+from bids_sr.cli.messages import print_line
 from bids_sr.cli.options import Given, Parser, options_of
 from bids_sr.cli.parser import add_settings, make_settings
 from bids_sr.cli.standard_streams import restart_in_utf8
@@ -131,7 +131,7 @@ def _submit(arguments: list[str]) -> int:
     settings, options, site = build_parser().read(arguments, _parse_options)
     for name, reason in settings.run.without_effect:
         print(f"  note: {name} has no effect: {reason}")
-    say("Checking the inputs")
+    print_line("Checking the inputs")
     submission, text, state = prepare(settings, options, site)
     after = state.open_jobs if state else ()
     if settings.run.dry_run:
@@ -157,13 +157,13 @@ def _send(submissions: "list[tuple[Submission, str]]", after: Sequence[str], *, 
         submitted = manage.submit(submission, text, after=dependencies)
         jobs = [job.number for job in submitted.jobs]
         dependencies += jobs
-        say(
+        print_line(
             f"Submitted jobs: {', '.join(jobs)}. Scripts, logs and job states are stored in"
             f" {submitted.folder}"
         )
     output_dir = submissions[0][0].output_dir
     if wait:
-        return _show(manage.wait(output_dir, say), output_dir)
+        return _show(manage.wait(output_dir, print_line), output_dir)
     print(f"To check the job states, run: bids-sr-slurm status {shlex.quote(str(output_dir))}")
     return DONE
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from bids_sr.config import readers
-from bids_sr.config.section import Checked, argument, option
+from bids_sr.config.section import OptionSection, argument, option
 from bids_sr.frozen import frozen
 
 
 @frozen
-class _SubmitOptions(Checked):
+class _SubmitOptions(OptionSection):
     """Options for first and repeated submissions."""
 
     print_only: bool = option(

@@ -17,7 +17,7 @@ from bids_sr.io.arrays import Array, Float32
 from bids_sr.io.grids import Factor, Shape
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, difference_unit
 from bids_sr.spatial.distortion import Distortion
-from bids_sr.spatial.output_grids import PlacedGrid
+from bids_sr.spatial.output_grids import OutputGrid
 from bids_sr.spatial.resampling import sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.upsampler_inputs import InferenceError, Upsampler
@@ -136,7 +136,7 @@ class _InSpace:
 
     Parameters
     ----------
-    placed : PlacedGrid
+    placed : OutputGrid
         Grid of the series in the other space.
     writer : SeriesWriter
         Writer of the series.
@@ -149,7 +149,7 @@ class _InSpace:
 
     def __init__(
         self,
-        placed: PlacedGrid,
+        placed: OutputGrid,
         writer: SeriesWriter,
         added_affine: Array,
         distortion: Distortion | None,
@@ -164,7 +164,7 @@ class _InSpace:
         """Resample and write the next volume.
 
         `coefficients` are the spline coefficients of the upsampled volume (see
-        `PlacedGrid.sample_volume`), and `added` is an image to add, or None.
+        `OutputGrid.sample_volume`), and `added` is an image to add, or None.
         """
         values = self._placed.sample_volume(coefficients, affine, pose, self._shift, self._step)
         if added is not None:
@@ -185,7 +185,7 @@ def write_series(
     distortion: Distortion | None = None,
     threads: int = 1,
     tr: float | None = None,
-    elsewhere: Mapping[Path, PlacedGrid] = MappingProxyType({}),
+    elsewhere: Mapping[Path, OutputGrid] = MappingProxyType({}),
     added: Callable[[int], Array] | None = None,
 ) -> None:
     """Write a series on the high-resolution grid of a boldref, and in other spaces.
@@ -213,7 +213,7 @@ def write_series(
         threads would occupy the cores while they wait.
     tr : float | None, optional
         Repetition time (s), if it differs from the header.
-    elsewhere : Mapping[Path, PlacedGrid], optional
+    elsewhere : Mapping[Path, OutputGrid], optional
         Output files of the same series in other spaces, with their grids.
     added : Callable[[int], Array] | None, optional
         See `super_resolve_series`.

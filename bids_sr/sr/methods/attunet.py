@@ -24,7 +24,8 @@ brain. The PSNR term is omitted.
 
 from dataclasses import replace
 
-from bids_sr.sr.method import Cost, Method
+from bids_sr.run_time import RunTime
+from bids_sr.sr.method import Method
 from bids_sr.sr.recipe import BASE_RECIPE, Augmentation, Recipe, loss, network
 
 FAST_WIDTHS = (16, 32, 64, 128, 256)
@@ -110,5 +111,5 @@ METHOD = Method(
     ),
     trained_on="images",
     fuses=True,
-    costs={"fast": Cost(high=620.0, series=1.06)},
+    costs={"fast": RunTime(high=620.0, series=1.06)},
 )

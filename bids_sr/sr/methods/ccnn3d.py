@@ -17,7 +17,8 @@ band.
 
 from dataclasses import replace
 
-from bids_sr.sr.method import Cost, Method
+from bids_sr.run_time import RunTime
+from bids_sr.sr.method import Method
 from bids_sr.sr.recipe import BASE_RECIPE, Recipe, loss, network
 
 PAPER = Recipe(
@@ -54,5 +55,5 @@ METHOD = Method(
     reference="mouse_sr",
     summary="patch-based network with three volumetric convolutions, the simplest of the networks",
     trained_on="images",
-    costs={"fast": Cost(always=44.0, high=2.0, series=0.65)},
+    costs={"fast": RunTime(always=44.0, high=2.0, series=0.65)},
 )

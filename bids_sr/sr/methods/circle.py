@@ -18,7 +18,8 @@ error against the target, and the other terms have small weights.
 
 from dataclasses import replace
 
-from bids_sr.sr.method import Cost, Method
+from bids_sr.run_time import RunTime
+from bids_sr.sr.method import Method
 from bids_sr.sr.methods import cpce
 from bids_sr.sr.recipe import loss, network
 
@@ -73,5 +74,5 @@ METHOD = Method(
         "consistency, each with a Wasserstein critic"
     ),
     trained_on="images",
-    costs={"fast": Cost(always=192.0, high=2.0, series=0.75)},
+    costs={"fast": RunTime(always=192.0, high=2.0, series=0.75)},
 )

@@ -18,7 +18,8 @@ main loss, and a small critic with a gradient penalty is used from the 200th ste
 
 from dataclasses import replace
 
-from bids_sr.sr.method import Cost, Method
+from bids_sr.run_time import RunTime
+from bids_sr.sr.method import Method
 from bids_sr.sr.recipe import BASE_RECIPE, Recipe, loss, network
 
 PAPER = Recipe(
@@ -73,5 +74,5 @@ METHOD = Method(
     reference="gan_cpce_circle",
     summary="slice-wise encoder-decoder network with conveying paths and a Wasserstein critic",
     trained_on="images",
-    costs={"fast": Cost(always=58.0, high=3.0, series=1.24)},
+    costs={"fast": RunTime(always=58.0, high=3.0, series=1.24)},
 )

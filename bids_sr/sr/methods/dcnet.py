@@ -16,7 +16,8 @@ describe the stored network.
 
 from dataclasses import replace
 
-from bids_sr.sr.method import PLACEBOS_OF_A_PAIR, Cost, Method
+from bids_sr.run_time import RunTime
+from bids_sr.sr.method import CONTROLS_OF_A_PAIR, Method
 from bids_sr.sr.recipe import BASE_RECIPE, Augmentation, loss, network
 
 _FAST = replace(
@@ -51,8 +52,8 @@ METHOD = Method(
         "data-consistent network, trained slice by slice on the participant's own "
         "T2*-weighted image pair; the acquired band of k-space is not changed"
     ),
-    placebos=PLACEBOS_OF_A_PAIR,
+    placebos=CONTROLS_OF_A_PAIR,
     # costs measured in whole runs with different grid sizes
-    costs={"fast": Cost(always=10.0, low=650.0, series=0.33)},
+    costs={"fast": RunTime(always=10.0, low=650.0, series=0.33)},
     network_text={"fast": _NETWORK},
 )

@@ -9,7 +9,8 @@ learned without a prior.
 
 from dataclasses import replace
 
-from bids_sr.sr.method import Cost, Method
+from bids_sr.run_time import RunTime
+from bids_sr.sr.method import Method
 from bids_sr.sr.methods import tv
 from bids_sr.sr.recipe import Recipe
 
@@ -33,5 +34,5 @@ METHOD = Method(
     ),
     trained_on="self",
     large=True,
-    costs={"fast": Cost(high=575.0, series=0.97, most=tv.PLANES)},
+    costs={"fast": RunTime(high=575.0, series=0.97, most=tv.PLANES)},
 )

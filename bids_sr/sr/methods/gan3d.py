@@ -11,7 +11,8 @@ the 150th step on.
 
 from dataclasses import replace
 
-from bids_sr.sr.method import Cost, Method
+from bids_sr.run_time import RunTime
+from bids_sr.sr.method import Method
 from bids_sr.sr.methods import resnet3d
 from bids_sr.sr.recipe import loss, network
 
@@ -36,5 +37,5 @@ METHOD = Method(
     article="",
     summary="resnet3d trained with a critic; the images are sharper, but errors are larger",
     trained_on="images",
-    costs={"fast": Cost(always=139.0, high=3.0, series=1.0)},
+    costs={"fast": RunTime(always=139.0, high=3.0, series=1.0)},
 )

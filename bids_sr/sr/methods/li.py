@@ -10,7 +10,8 @@ adding zeros.
 much as the brain.
 """
 
-from bids_sr.sr.method import Cost, Method
+from bids_sr.run_time import RunTime
+from bids_sr.sr.method import Method
 from bids_sr.sr.methods import tv
 from bids_sr.sr.methods.mse3d import make_supervised_recipe
 from bids_sr.sr.recipe import LossTerm, Recipe, loss
@@ -39,5 +40,5 @@ METHOD = Method(
     ),
     trained_on="images",
     large=True,
-    costs={"fast": Cost(always=130.0, high=3.0, series=1.09)},
+    costs={"fast": RunTime(always=130.0, high=3.0, series=1.09)},
 )

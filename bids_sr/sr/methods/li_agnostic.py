@@ -8,7 +8,8 @@ A measured low-resolution image is used only at its own factor.
 
 from dataclasses import replace
 
-from bids_sr.sr.method import Cost, Method
+from bids_sr.run_time import RunTime
+from bids_sr.sr.method import Method
 from bids_sr.sr.methods import li
 
 _FACTORS = (1.25, 1.5, 1.75, 2.0)
@@ -28,5 +29,5 @@ METHOD = Method(
     ),
     trained_on="images",
     large=True,
-    costs={"fast": Cost(always=133.0, high=3.0, series=1.07)},
+    costs={"fast": RunTime(always=133.0, high=3.0, series=1.07)},
 )

@@ -6,7 +6,8 @@ and degradation are the same as in `methods.tv`.
 
 from dataclasses import replace
 
-from bids_sr.sr.method import Cost, Method
+from bids_sr.run_time import RunTime
+from bids_sr.sr.method import Method
 from bids_sr.sr.methods import tv
 from bids_sr.sr.recipe import LossTerm, Recipe, loss
 
@@ -30,5 +31,5 @@ METHOD = Method(
     summary="the tv network, trained on high-resolution volumes with the mean squared error",
     trained_on="images",
     large=True,
-    costs={"fast": Cost(always=100.0, high=3.0, series=1.01)},
+    costs={"fast": RunTime(always=100.0, high=3.0, series=1.01)},
 )

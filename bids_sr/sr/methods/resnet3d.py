@@ -9,7 +9,8 @@ and its last three layers are fine-tuned on a few images of another type (`freez
 
 from dataclasses import replace
 
-from bids_sr.sr.method import Cost, Method
+from bids_sr.run_time import RunTime
+from bids_sr.sr.method import Method
 from bids_sr.sr.methods import ccnn3d
 from bids_sr.sr.recipe import network
 
@@ -30,5 +31,5 @@ METHOD = Method(
         "type of image and fine-tuned on another"
     ),
     trained_on="images",
-    costs={"fast": Cost(always=95.0, high=3.0, series=1.15)},
+    costs={"fast": RunTime(always=95.0, high=3.0, series=1.15)},
 )

@@ -3,7 +3,8 @@
 Prior SD maps are estimated from the likelihood of the temporal components.
 """
 
-from bids_sr.sr.method import PLACEBOS_OF_A_RUN, Cost, Method
+from bids_sr.run_time import RunTime
+from bids_sr.sr.method import CONTROLS_OF_A_RUN, Method
 from bids_sr.sr.recipe import VarianceRecipe
 
 METHOD = Method(
@@ -15,8 +16,8 @@ METHOD = Method(
     article="",
     summary="sparse Bayesian learning with few iterations and with prior SD maps of the acquired"
     " run",
-    placebos=PLACEBOS_OF_A_RUN,
-    costs={"fast": Cost(always=2.0, low=200.0, volumes=0.005, series=0.08)},
+    placebos=CONTROLS_OF_A_RUN,
+    costs={"fast": RunTime(always=2.0, low=200.0, volumes=0.005, series=0.08)},
     calibrated=True,
     text={
         "any": (

@@ -6,7 +6,8 @@ control is implemented in `bids_sr.sr.prior_maps.add_detail.Modulation`. It is l
 baselines and is applied without an applicability test.
 """
 
-from bids_sr.sr.method import Cost, Method
+from bids_sr.run_time import RunTime
+from bids_sr.sr.method import Method
 from bids_sr.sr.recipe import VarianceRecipe
 
 METHOD = Method(
@@ -21,5 +22,5 @@ METHOD = Method(
         "its temporal standard deviation relative to neighboring voxels"
     ),
     draws=False,
-    costs={"fast": Cost(always=0.5, volumes=0.015, series=0.01)},
+    costs={"fast": RunTime(always=0.5, volumes=0.015, series=0.01)},
 )

@@ -30,7 +30,8 @@ this rate reduced the PSNR of held-out slices by .4 dB (benchmarks/results/small
 
 from dataclasses import replace
 
-from bids_sr.sr.method import PLACEBOS_OF_A_PAIR, Cost, Method
+from bids_sr.run_time import RunTime
+from bids_sr.sr.method import CONTROLS_OF_A_PAIR, Method
 from bids_sr.sr.recipe import BASE_RECIPE, Augmentation, Recipe, loss, network
 
 _PAPER = Recipe(
@@ -100,13 +101,13 @@ METHOD = Method(
         "SRGAN (generative adversarial network), trained slice by slice on the participant's own"
         " pair of T2*-weighted images; with --recipe fast, a smaller network"
     ),
-    placebos=PLACEBOS_OF_A_PAIR,
+    placebos=CONTROLS_OF_A_PAIR,
     # `fast` was estimated from single steps at two grid sizes relative to dcnet, which was
     # measured in whole runs; the other costs are from ``benchmarks/results/paper_subject.md``
     costs={
-        "fast": Cost(always=14.0, low=850.0, series=0.35),
-        "paper": Cost(always=250_000.0, series=19.0),
-        "paper-mse": Cost(always=192_000.0, series=19.0),
+        "fast": RunTime(always=14.0, low=850.0, series=0.35),
+        "paper": RunTime(always=250_000.0, series=19.0),
+        "paper-mse": RunTime(always=192_000.0, series=19.0),
     },
     network_text=_NETWORK,
 )

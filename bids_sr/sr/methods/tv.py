@@ -30,7 +30,8 @@ is a different operator, and the network could learn edge effects. Slices with a
 
 from dataclasses import replace
 
-from bids_sr.sr.method import Cost, Method
+from bids_sr.run_time import RunTime
+from bids_sr.sr.method import Method
 from bids_sr.sr.recipe import BASE_RECIPE, Recipe, loss, network
 
 _ALPHA = 0.01
@@ -92,5 +93,5 @@ METHOD = Method(
     ),
     trained_on="self",
     large=True,
-    costs={"fast": Cost(high=595.0, series=1.03, most=PLANES)},
+    costs={"fast": RunTime(high=595.0, series=1.03, most=PLANES)},
 )

@@ -9,7 +9,8 @@ There is no critic, because it would only serve for inspection.
 
 from dataclasses import replace
 
-from bids_sr.sr.method import Cost, Method
+from bids_sr.run_time import RunTime
+from bids_sr.sr.method import Method
 from bids_sr.sr.methods import attunet
 from bids_sr.sr.recipe import ImportedWhenCalled, network
 
@@ -36,5 +37,5 @@ METHOD = Method(
     summary="U-Net that processes whole slices, for comparison with the attention U-Net",
     trained_on="images",
     fuses=True,
-    costs={"fast": Cost(high=345.0, series=0.99)},
+    costs={"fast": RunTime(high=345.0, series=0.99)},
 )

@@ -7,7 +7,8 @@ transformer of the same type, whose output patches are added to the interpolated
 
 from dataclasses import replace
 
-from bids_sr.sr.method import Cost, Method
+from bids_sr.run_time import RunTime
+from bids_sr.sr.method import Method
 from bids_sr.sr.methods import attunet
 from bids_sr.sr.recipe import network
 
@@ -32,5 +33,5 @@ METHOD = Method(
     summary="vision transformer for whole slices, for comparison with the attention U-Net",
     trained_on="images",
     fuses=True,
-    costs={"fast": Cost(high=147.0, series=0.29)},
+    costs={"fast": RunTime(high=147.0, series=0.29)},
 )

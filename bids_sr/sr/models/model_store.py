@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bids_sr.io.checksums import checksum
-from bids_sr.networks import TrainingImages, checksums
-from bids_sr.networks import make_settings_entry, steps_at_stop
-from bids_sr.networks import train_network
+from bids_sr.networks import (
+    TrainingImages,
+    checksums,
+    make_settings_entry,
+    steps_at_stop,
+    train_network,
+)
 from bids_sr.sr.models.card import (
     ModelCard,
     ModelError,

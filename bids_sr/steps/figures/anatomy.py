@@ -6,7 +6,7 @@ from bids_sr.config.memory import Need
 from bids_sr.pipeline.artifacts import Facts, Image, Mask
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import ANATOMICAL, PAIR, Shown
-from bids_sr.sr.method import Cost
+from bids_sr.run_time import RunTime
 from bids_sr.steps.figures.display_grids import binarize, native_or_display, read_grid, resample_to
 
 
@@ -39,7 +39,7 @@ def summarize_subject(*, subject_facts: Mapping[str, object]) -> FigureContent:
         remark="this figure requires a T1w image and a completed segmentation",
     ),
     memory=Need(always=0.02, t1w=0.029, high=0.0),
-    cost=Cost(always=0.7, t1w=0.5),
+    cost=RunTime(always=0.7, t1w=0.5),
 )
 def draw_brain(
     t1w_preproc: Image,
@@ -90,7 +90,7 @@ def draw_brain(
         missing="T1w to template",
     ),
     memory=Need(always=0.29, t1w=0.011, high=0.0),
-    cost=Cost(always=2.5),
+    cost=RunTime(always=2.5),
 )
 def draw_normalization(
     t1w_preproc: Image, std_t1w: Image, template: Image, template_mask: Mask | None = None

@@ -7,15 +7,15 @@ from bids_sr.glm.contrasts import Contrasts
 from bids_sr.pipeline.artifacts import Map
 from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import Shown
-from bids_sr.sr.method import Cost
+from bids_sr.run_time import RunTime
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.run_maps import SceneImages
 from bids_sr.steps.memory import MAPS
 from bids_sr.steps.region_growth import select_contrasts
 
 
-def _cost(contrasts: Contrasts) -> Cost:
-    return Cost(always=0.5, high=0.1 * count_mapped(contrasts))
+def _cost(contrasts: Contrasts) -> RunTime:
+    return RunTime(always=0.5, high=0.1 * count_mapped(contrasts))
 
 
 @figure(

@@ -11,7 +11,7 @@ from bids_sr.metrics.registry import STATISTICS
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Verdict, Volume
 from bids_sr.pipeline.figure import FigureDrawing, figure
-from bids_sr.report.evaluation_rows import choose_series, list_contrasts, placebo_gains
+from bids_sr.report.evaluation_rows import choose_series, list_contrasts, negative_control_gains
 from bids_sr.report.sections import Shown
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import compute_percent_factor
@@ -289,14 +289,14 @@ def _draw_beyond(
 
 def _draw_truth(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[FigureDrawing]:
     """Draw agreement of whole-run maps with the measured maps, or else with known activation."""
-    from bids_sr.figures.evaluation import select_whole_run_rows, truth_figure
+    from bids_sr.figures.evaluation import reference_map_figure, select_whole_run_rows
 
     whole_run_rows = select_whole_run_rows(rows)
     for reference in ("measuredMap", "truth"):
         if contrasts := list_contrasts(
             row for row in whole_run_rows if row.reference == reference
         ):
-            if drawn := truth_figure(
+            if drawn := reference_map_figure(
                 rows, contrast=contrasts[0], reference=reference, names=names
             ):
                 yield FigureDrawing("truth", drawn)
@@ -304,9 +304,11 @@ def _draw_truth(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Fig
 
 
 def _draw_negative_controls(rows: Sequence[MetricRow]) -> Iterator[FigureDrawing]:
-    from bids_sr.figures.evaluation import placebo_figure
-    from bids_sr.report.metric_tables import placebo_html
+    from bids_sr.figures.evaluation import negative_control_figure
+    from bids_sr.report.metric_tables import negative_control_html
 
-    if gains := placebo_gains(rows):
-        yield FigureDrawing("placebo", placebo_figure(gains, contrast=list_contrasts(gains)[0]))
-        yield FigureDrawing("placebo", placebo_html(rows))
+    if gains := negative_control_gains(rows):
+        yield FigureDrawing(
+            "placebo", negative_control_figure(gains, contrast=list_contrasts(gains)[0])
+        )
+        yield FigureDrawing("placebo", negative_control_html(rows))

@@ -13,7 +13,7 @@ from bids_sr.io.arrays import Array
 from bids_sr.pipeline.artifacts import File, Image, Map, Mask, Rows, Transforms, Verdict, Volume
 from bids_sr.pipeline.figure import FigureContent, figure
 from bids_sr.report.sections import Shown
-from bids_sr.sr.method import Cost
+from bids_sr.run_time import RunTime
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import read_grid, resample_to
 
@@ -26,9 +26,9 @@ class _Read(UserDict[str, Any]):
         return volume
 
 
-def viewer_cost(contrasts: Contrasts) -> Cost:
+def viewer_cost(contrasts: Contrasts) -> RunTime:
     """Return the processor time of `show_viewer`, which depends on the number of contrasts."""
-    return Cost(always=1.5, high=0.3 * count_mapped(contrasts))
+    return RunTime(always=1.5, high=0.3 * count_mapped(contrasts))
 
 
 @figure(Shown("viewer", "maps", html=True, place=-1, missing="viewer of the maps"))

@@ -16,7 +16,7 @@ from bids_sr.pipeline.artifacts import (
 )
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import Shown
-from bids_sr.sr.method import Cost
+from bids_sr.run_time import RunTime
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.run_maps import SceneImages
 from bids_sr.steps.linear_models import LinearModel
@@ -83,10 +83,10 @@ _CORRELATION_CAPTION = (
 """Captions of runs without linear model."""
 
 
-def activation_cost(contrasts: Contrasts) -> Cost:
+def activation_cost(contrasts: Contrasts) -> RunTime:
     """Return the processor time of `draw_activation`, which depends on the number of contrasts."""
     n_drawn = count_mapped(contrasts)
-    return Cost(always=1.0 + 0.95 * n_drawn, high=0.3 * n_drawn)
+    return RunTime(always=1.0 + 0.95 * n_drawn, high=0.3 * n_drawn)
 
 
 @figure(
@@ -174,7 +174,7 @@ def draw_activation(
             " below the threshold or outside the field of view are gray."
         ),
     ),
-    cost=Cost(always=10.0),
+    cost=RunTime(always=10.0),
 )
 def draw_surfaces(
     surface_maps: list[Map],

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from bids_sr.pipeline.artifacts import Map
 from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import Shown
-from bids_sr.sr.method import Cost
+from bids_sr.run_time import RunTime
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.run_maps import SceneImages
 from bids_sr.steps.memory import MAPS
@@ -33,7 +33,7 @@ _REGION = "Quarter"
         tables=("activation",),
     ),
     memory=MAPS,
-    cost=Cost(always=1.0, high=0.2),
+    cost=RunTime(always=1.0, high=0.2),
 )
 def draw_overlap(
     maps: list[Map],

@@ -8,8 +8,8 @@ from bids_sr.config.memory import Need
 from bids_sr.pipeline.artifacts import Facts, Image, Mask, Transforms
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import Shown
+from bids_sr.run_time import RunTime
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.method import Cost
 from bids_sr.steps.figures.display_grids import binarize, display_grid, read_grid, resample_to
 
 
@@ -45,7 +45,7 @@ def show_registration(registration: Facts) -> FigureContent:
         remark="this figure requires a T1w image and a completed registration",
     ),
     memory=Need(always=0.03, t1w=0.020, high=0.0),
-    cost=Cost(always=0.4, t1w=0.27),
+    cost=RunTime(always=0.4, t1w=0.27),
 )
 def draw_coregistration(
     boldref: Image,

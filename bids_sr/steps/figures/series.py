@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from bids_sr.pipeline.artifacts import Image, Mask, Series, Verdict
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import Shown
+from bids_sr.run_time import RunTime
 from bids_sr.series import RAW
-from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import read_grid, resample_to
 from bids_sr.steps.figures.motion import carpet
@@ -71,7 +71,7 @@ def draw_slice(
         ),
         missing="carpet plot of the super-resolved series",
     ),
-    cost=Cost(always=1.0, volumes=0.02),
+    cost=RunTime(always=1.0, volumes=0.02),
 )
 def draw_output(
     series: dict[str, Series],

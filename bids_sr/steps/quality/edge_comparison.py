@@ -9,9 +9,9 @@ from bids_sr.metrics.rows import metric_rows
 from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import Image, Mask, Rows
 from bids_sr.pipeline.step import step
+from bids_sr.run_time import RunTime
 from bids_sr.spatial.edges import Mismatch, edge_mismatch
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.sr.method import Cost
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ COMPARED_EDGES = (
 """Methods text of `compare_edges`."""
 
 
-@step(makes="edges", cost=Cost(low=8.0))
+@step(makes="edges", cost=RunTime(low=8.0))
 def compare_edges(
     boldref: Image,
     guide_hr: Image,

@@ -15,7 +15,7 @@ from bids_sr.metrics.rows import MetricRow
 from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import Derivative, File, Map, Mask, Rows
 from bids_sr.pipeline.step import step
-from bids_sr.sr.method import Cost
+from bids_sr.run_time import RunTime
 from bids_sr.steps.memory import EFFECTS
 
 _LOGGER = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def describe_uncertainty(methods: Sequence[str], members: int) -> str:
     )
 
 
-@step(makes=("uncertainty_rows", "uncertainty_maps"), memory=EFFECTS, cost=Cost(always=2.0))
+@step(makes=("uncertainty_rows", "uncertainty_maps"), memory=EFFECTS, cost=RunTime(always=2.0))
 def measure_uncertainty(
     effects: File,
     bold_mask_hr: Mask,

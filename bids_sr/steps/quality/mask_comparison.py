@@ -6,8 +6,8 @@ from bids_sr.evaluation.mask_overlap import mask_of_mean, mask_rows, resample_ma
 from bids_sr.glm.block_effects import load_mean
 from bids_sr.pipeline.artifacts import File, Mask, Rows, Series
 from bids_sr.pipeline.step import step
+from bids_sr.run_time import RunTime
 from bids_sr.series import MEASURED
-from bids_sr.sr.method import Cost
 from bids_sr.steps.memory import EFFECTS
 
 COMPARED_MASKS = (
@@ -17,7 +17,7 @@ COMPARED_MASKS = (
 """Methods text of `compare_masks`."""
 
 
-@step(makes="mask_rows", memory=EFFECTS, cost=Cost(always=0.5, volumes=0.002))
+@step(makes="mask_rows", memory=EFFECTS, cost=RunTime(always=0.5, volumes=0.002))
 def compare_masks(
     preproc: Series, effects: dict[str, File], bold_mask_hr: Mask, *, n_dummy: int
 ) -> Rows:

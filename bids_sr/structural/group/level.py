@@ -74,10 +74,10 @@ class ScansGroup:
             lines.append(f"Months since the first session: {', '.join(map(str, times))}")
         return "\n".join([*lines, *(f"missing: {line}" for line in self.absent)])
 
-    def run(self, settings: Settings, say: Callable[[str], None]) -> "RunOutcome":
+    def run(self, settings: Settings, print_line: Callable[[str], None]) -> "RunOutcome":
         """Combine the metrics of structural scans, and write tables and report.
 
-        `say` prints a line. The results are ``group_scans_*.tsv`` with their JSON files, and
+        The results are ``group_scans_*.tsv`` with their JSON files, and
         ``group_scans.html``.
         """
         from bids_sr.config.settings import differing_settings
@@ -93,11 +93,11 @@ class ScansGroup:
         if unused := [
             name for name in differing_settings(defaults, settings) if name not in _READ
         ]:
-            say(f"These settings have no effect at the group level: {', '.join(unused)}")
+            print_line(f"These settings have no effect at the group level: {', '.join(unused)}")
         for line in self.absent:
-            say(f"missing: {line}")
+            print_line(f"missing: {line}")
         n_participants = self.tables["participant"].nunique()
-        say(
+        print_line(
             f"Combining {len(self.tables)} metrics tables of structural scans from"
             f" {n_participants} participants"
         )
@@ -111,7 +111,7 @@ class ScansGroup:
             ) from error
         output_dir = settings.paths.output_dir
         write_structural_tables(output_dir, tables)
-        say("Writing the group report")
+        print_line("Writing the group report")
         content = ScansContent(
             tables=tables,
             protocol=settings.evaluation.protocol or "",

@@ -9,7 +9,7 @@ from bids_sr.io.arrays import Array
 from bids_sr.pipeline.artifacts import Facts, File, Map, Mask, Rows, Volume
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import SCANS, Shown
-from bids_sr.sr.method import Cost
+from bids_sr.run_time import RunTime
 from bids_sr.steps.training import ModelFiles
 from bids_sr.structural.steps.scans import (
     check_acquired,
@@ -30,7 +30,7 @@ from bids_sr.structural.steps.scans import (
         missing="volumes of the structural scans",
         remark="a required step did not finish",
     ),
-    cost=Cost(always=0.5),
+    cost=RunTime(always=0.5),
 )
 def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> FigureContent:
     """Show the tissue volumes of one session of a participant without low-resolution scans.
@@ -80,7 +80,7 @@ def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> Figu
     ),
     Shown("lowresfacts", "structural", suffix=SCANS, html=True, place=2, tab="Positions"),
     memory=Need(always=0.1, scans=0.10),
-    cost=Cost(always=3.0),
+    cost=RunTime(always=3.0),
 )
 def draw_lowres(
     coarse_scans: list[Map],
@@ -206,7 +206,7 @@ def draw_lowres(
         unless="lowresfacts",
     ),
     memory=Need(always=0.1, scans=0.10),
-    cost=Cost(always=5.0),
+    cost=RunTime(always=5.0),
 )
 def draw_scans(
     fine_scans: list[Map],
@@ -316,7 +316,7 @@ def draw_scans(
     ),
     Shown("scancard", "structural", suffix=SCANS, html=True, place=1, missing="model card"),
     memory=Need(always=0.35, scans=0.10),
-    cost=Cost(always=3.0),
+    cost=RunTime(always=3.0),
 )
 def explain_scans(
     coarse_scans: list[Map],

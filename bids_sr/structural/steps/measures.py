@@ -12,7 +12,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MetricRow, columns_json, metric_rows
 from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Rows
 from bids_sr.pipeline.step import HERE, step
-from bids_sr.sr.method import Cost
+from bids_sr.run_time import RunTime
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.steps.memory import MEASURE_SCANS
 from bids_sr.structural.steps.scans import (
@@ -78,7 +78,7 @@ def describe_tissues(
 @step(
     makes=("scan_metrics", "scan_columns", "scan_dseg", "scan_classes"),
     memory=MEASURE_SCANS,
-    cost=lambda suffixes: Cost(always=10.0, high=36.0 * len(suffixes)),
+    cost=lambda suffixes: RunTime(always=10.0, high=36.0 * len(suffixes)),
 )
 def measure_scans(
     fine_scans: list[Map],
@@ -231,7 +231,7 @@ CONTROL_MEASURES_TEXT = (
 @step(
     makes=("scan_metrics", "scan_columns", "scan_dseg"),
     memory=MEASURE_SCANS,
-    cost=lambda suffixes: Cost(always=10.0, high=12.0 * len(suffixes)),
+    cost=lambda suffixes: RunTime(always=10.0, high=12.0 * len(suffixes)),
 )
 def measure_control(
     fine_scans: list[Map],
@@ -329,7 +329,7 @@ def _measure_rows(
         and class.
     """
     from bids_sr.registration.tissues import NAMES
-    from bids_sr.structural.image_quality import likeness, quality
+    from bids_sr.structural.image_quality import quality, similarity_rows
     from bids_sr.structural.lesions import lesions
     from bids_sr.structural.multispectral import fit_classes, segment_multispectral
     from bids_sr.structural.tissue_overlap import segmentations
@@ -348,7 +348,7 @@ def _measure_rows(
     classes: dict[str, dict[str, dict[str, Array]]] = {"all": {}, "FLAIR": {}}
     for contrast, truth in measured.items():
         images = {name: scans[contrast] for name, scans in series.items()}
-        rows += likeness(contrast, images, truth, mask, slices)
+        rows += similarity_rows(contrast, images, truth, mask, slices)
         rows += quality(contrast, {"measured": truth, **images}, mask, measured_tissues, zooms)
     if "measured" in by_scan:
         rows += segmentations("all", by_scan, mask, zooms)

@@ -11,7 +11,7 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Map, Mask
 from bids_sr.pipeline.step import HERE, step
-from bids_sr.sr.method import Cost
+from bids_sr.run_time import RunTime
 from bids_sr.steps.memory import PREPARE_SCANS
 from bids_sr.structural.steps.scans import (
     AlignmentModel,
@@ -67,8 +67,8 @@ def describe_scan_mask(
     }
 
 
-def _cost_of_preparation(suffixes: Sequence[str], anat_align: AlignmentModel) -> Cost:
-    return Cost(always=30.0, high=45.0 * len(suffixes) * _TIMES_AS_LONG[anat_align])
+def _cost_of_preparation(suffixes: Sequence[str], anat_align: AlignmentModel) -> RunTime:
+    return RunTime(always=30.0, high=45.0 * len(suffixes) * _TIMES_AS_LONG[anat_align])
 
 
 @frozen

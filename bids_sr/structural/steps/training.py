@@ -9,8 +9,8 @@ from bids_sr.io.volume import Volume
 from bids_sr.networks import images_text
 from bids_sr.pipeline.artifacts import File, Map, Mask
 from bids_sr.pipeline.step import HERE, step
+from bids_sr.run_time import RunTime
 from bids_sr.sr.device import Device, choose_device
-from bids_sr.sr.method import Cost
 from bids_sr.sr.models.request import TrainingSettings, request_model
 from bids_sr.steps.memory import RESOLVE_SCANS, TRAIN_ON_SCANS
 from bids_sr.steps.training import (
@@ -66,11 +66,11 @@ def describe_networks_of_scans(
     return f"{text} {_channels_text(training.method)}"
 
 
-def _cost_of_training(training: TrainingSettings, suffixes: Sequence[str]) -> Cost:
+def _cost_of_training(training: TrainingSettings, suffixes: Sequence[str]) -> RunTime:
     if training.is_given:
-        return Cost(always=0.5)
+        return RunTime(always=0.5)
     seconds = _TRAINING_S[training.recipe != "fast"] * len(suffixes) * training_work(training)
-    return Cost(high=seconds, limit=60 * (training.max_train_minutes or math.inf))
+    return RunTime(high=seconds, limit=60 * (training.max_train_minutes or math.inf))
 
 
 @step(memory=TRAIN_ON_SCANS, resumes=True, cost=_cost_of_training)
@@ -97,8 +97,7 @@ def train_on_scans(
     suffixes : tuple[str, ...]
         Contrasts of the participant; the heads have the same contrasts.
     """
-    from bids_sr.networks import contrast_image, joined_contrasts
-    from bids_sr.networks import SAME_GRID
+    from bids_sr.networks import SAME_GRID, contrast_image, joined_contrasts
 
     heads_fine, heads_coarse, heads_masks = heads_fine or [], heads_coarse or [], heads_masks or {}
     count = len(heads_fine) // max(1, len(heads_masks))
@@ -119,7 +118,7 @@ def train_on_scans(
 @step(
     makes="made_scans",
     memory=RESOLVE_SCANS,
-    cost=lambda suffixes: Cost(always=5.0, high=5.0 * len(suffixes)),
+    cost=lambda suffixes: RunTime(always=5.0, high=5.0 * len(suffixes)),
 )
 def super_resolve_scans(
     coarse_scans: list[Map],

@@ -569,7 +569,7 @@ def test_a_reference_in_the_dataset_with_other_intensities_is_reported_and_not_u
     shutil.move(truth_of(maker).root, maker.root / _PLACES[0])
     plans: list[Plan] = []
 
-    def run(settings: object, plan: Plan, say: object) -> RunOutcome:
+    def run(settings: object, plan: Plan, print_line: object) -> RunOutcome:
         plans.append(plan)
         return RunOutcome()
 

@@ -34,7 +34,12 @@ from bids_sr.pipeline.nipype_workflow import make_workflow
 from bids_sr.pipeline.step import Step
 from bids_sr.pipeline.store import store
 from bids_sr.preflight import Plan
-from bids_sr.preflight.pace import REFERENCE_S, _available_processors, kernel_seconds, pace_now
+from bids_sr.preflight.pace import (
+    REFERENCE_S,
+    _available_processors,
+    kernel_seconds,
+    measure_slowdown,
+)
 from bids_sr.report import index_page
 from bids_sr.report.index_page import write_index
 from bids_sr.report.participants_page import _labels_with_report, _neighbor_links
@@ -45,7 +50,7 @@ from bids_sr.steps.evaluation import compare_halves
 from bids_sr.steps.figures.anatomy import summarize_subject
 from bids_sr.steps.motion import estimate_motion
 from bids_sr.steps.primary_dataset import average_series
-from bids_sr.steps.run_verdict import judge
+from bids_sr.steps.run_verdict import decide_verdict
 from bids_sr.steps.super_resolution import super_resolve
 
 RUN = "bids_sr_wf.sub_01_wf.sub_01_task_tap_wf"
@@ -129,17 +134,19 @@ def test_a_slow_machine_has_more_time_left_and_failures_are_printed() -> None:
 def test_a_verdict_is_printed_when_it_is_written(tmp_path: Path) -> None:
     """Verdicts of an earlier call are not printed as progress."""
     (file := tmp_path / "verdict.json").write_text(json.dumps({"headline": "It is finer."}))
-    judged = node(f"{RUN}.judge", judge)
-    judged.result = SimpleNamespace(outputs=SimpleNamespace(verdict=str(file)))
+    reported_runs = node(f"{RUN}.judge", decide_verdict)
+    reported_runs.result = SimpleNamespace(outputs=SimpleNamespace(verdict=str(file)))
     lines: list[str] = []
-    progress = Progress(chain([judged]), lines.append, stream=io.StringIO(), clock=lambda: 0.0)
-    progress(judged, "end")
+    progress = Progress(
+        chain([reported_runs]), lines.append, stream=io.StringIO(), clock=lambda: 0.0
+    )
+    progress(reported_runs, "end")
     assert not lines
-    progress(judged, "start")
-    progress(judged, "end")
+    progress(reported_runs, "start")
+    progress(reported_runs, "end")
     progress.close()
     assert lines[1:] == ["sub-01_task-tap: It is finer."]
-    assert progress.judged == {"sub-01_task-tap"}
+    assert progress.reported_runs == {"sub-01_task-tap"}
 
 
 def test_figures_begin_no_stage_and_a_stage_is_printed_once() -> None:
@@ -151,7 +158,7 @@ def test_figures_begin_no_stage_and_a_stage_is_printed_once() -> None:
         ("bids_sr_wf.sub_01_wf.summarize_subject", summarize_subject),
         (f"{RUN}.average_series", average_series),
         (f"{RUN}.compare_halves", compare_halves),
-        (f"{RUN}.judge", judge),
+        (f"{RUN}.judge", decide_verdict),
         (f"{RUN}.list_clusters", list_clusters),
     ):
         progress(node(name, step), "start")
@@ -207,7 +214,7 @@ def test_pace_depends_on_kernel_time_and_available_processors(
     assert 0 < kernel_seconds() < 5
     monkeypatch.setattr("bids_sr.preflight.pace.kernel_seconds", lambda: kernel_s)
     monkeypatch.setattr("bids_sr.preflight.pace._available_processors", lambda threads: available)
-    assert pace_now.__wrapped__(processors) == (slower, busy)
+    assert measure_slowdown.__wrapped__(processors) == (slower, busy)
 
 
 def test_busy_processors_are_detected_at_once() -> None:
@@ -338,7 +345,7 @@ def test_last_lines_list_verdicts_and_locations_of_outputs(tmp_path: Path) -> No
     assert "bids-sr-srgan" not in text
     (func_dir := dataset_root(tmp_path, "sbl") / "sub-01" / "func").mkdir(parents=True)
     (func_dir / "sub-01_task-tap_desc-preproc_bold.json").write_text('{"Applied": false}')
-    outcome = RunOutcome(judged=frozenset({"sub-01_task-tap"}))
+    outcome = RunOutcome(reported_runs=frozenset({"sub-01_task-tap"}))
     text_without_verdict = "\n".join(
         map(format_line, end_lines(plan, settings(tmp_path), outcome))
     ).replace("\n            ", " ")

@@ -57,7 +57,9 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         data: tuple[str, ...] = (),
         work: object = None,
     ) -> int:
-        def run_work(settings: Settings, checked: object, say: Callable[[str], None]) -> object:
+        def run_work(
+            settings: Settings, checked: object, print_line: Callable[[str], None]
+        ) -> object:
             if isinstance(work, BaseException):
                 raise work
             return work or FakeOutcome()

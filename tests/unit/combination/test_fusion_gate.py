@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from bids_sr.combination import fusion_gate, slice_fusion
-from bids_sr.combination.slice_fusion import SlicedEffects, SliceFusionError, place_first_run
+from bids_sr.combination.slice_fusion import SlicedEffects, SliceFusionError, stack_first_run
 from bids_sr.io.arrays import Array, Float
 
 N_THICK, N_THIN = 10, 20
@@ -105,7 +105,7 @@ def test_leave_slices_out_equals_regression_on_all_other_slices(
     """Compare the short formula with a regression on all other values."""
     columns = np.zeros(SHAPE[:2], dtype=bool)
     columns[3, 4] = columns[5, 1] = True
-    first_run = place_first_run(acquire(effect, ACQUIRED, 2)[None])
+    first_run = stack_first_run(acquire(effect, ACQUIRED, 2)[None])
     second_run = SlicedEffects(effects=acquire(effect, DISPLACED, 3)[None], positions=DISPLACED)
     predicted = fusion_gate.leave_slices_out([first_run, second_run], prior_sd, columns)[0]
     covariance, _ = slice_fusion.joint_covariance(

@@ -8,7 +8,7 @@ from bids_sr.combination.slice_fusion import (
     SlicedEffects,
     SliceFusionError,
     fuse_slices,
-    place_first_run,
+    stack_first_run,
 )
 from bids_sr.io.arrays import Array, Float
 
@@ -214,7 +214,7 @@ def test_prior_sd_has_no_edge_around_a_mask() -> None:
 
 def test_a_single_run_is_rejected(prior_sd: Float, effect: Float) -> None:
     with pytest.raises(SliceFusionError, match=r"single run.*two runs or more"):
-        fuse_slices([place_first_run(acquire(effect, ACQUIRED)[None])], prior_sd, COLUMNS)
+        fuse_slices([stack_first_run(acquire(effect, ACQUIRED)[None])], prior_sd, COLUMNS)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_error_of_mismatched_shapes_names_the_array_and_the_run(
     shape: tuple[int, ...], plane: tuple[int, ...], match: str
 ) -> None:
     runs = [
-        place_first_run(np.zeros((1, *ACQUIRED.shape))),
+        stack_first_run(np.zeros((1, *ACQUIRED.shape))),
         SlicedEffects(effects=np.zeros((1, *plane)), positions=np.zeros(plane)),
     ]
     with pytest.raises(SliceFusionError, match=match):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from bids_sr.evaluation.detail_support import judge_detail
+from bids_sr.evaluation.detail_support import classify_detail
 from bids_sr.evaluation.self_test import SelfTestResults
 from bids_sr.evaluation.support_text import write_support_lines
 from bids_sr.metrics.rows import MetricRow
@@ -67,27 +67,27 @@ def rows_of(
     ],
 )
 def test_the_rule(changes, state, reason):
-    support = judge_detail(rows_of(**changes), "sbl")["all"]
+    support = classify_detail(rows_of(**changes), "sbl")["all"]
     assert support.state == state
     assert reason in support.active.reason
     assert bool(support.active.reason) is (state == "not tested")
 
 
 def test_contrasts_without_a_test_are_listed_if_they_are_named():
-    assert judge_detail(rows_of(), "tv") == {}
-    support = judge_detail(rows_of(), "sbl", ["all", "hand"])
+    assert classify_detail(rows_of(), "tv") == {}
+    support = classify_detail(rows_of(), "sbl", ["all", "hand"])
     assert {name: result.state for name, result in support.items()} == {
         "all": "tested",
         "hand": "not tested",
     }
-    assert judge_detail(rows_of(), "sbl", fwhm_mm=5.0) == {}
+    assert classify_detail(rows_of(), "sbl", fwhm_mm=5.0) == {}
 
 
 def lines_of(*row_lists):
     rows = [row for rows in row_lists for row in rows]
     return [
         (line.state, line.text)
-        for line in write_support_lines("sbl", judge_detail(rows, "sbl"), SIZES)
+        for line in write_support_lines("sbl", classify_detail(rows, "sbl"), SIZES)
     ]
 
 

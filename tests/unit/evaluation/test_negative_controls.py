@@ -5,7 +5,7 @@ import math
 import pytest
 
 from bids_sr.evaluation.evidence import find_strongest
-from bids_sr.evaluation.negative_controls import PLACEBOS, list_placebos
+from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS, list_negative_controls
 from bids_sr.evaluation.verdict import claim_specific
 from bids_sr.evaluation.words import comparison, specific_text
 from bids_sr.metrics.rows import MetricRow
@@ -37,7 +37,7 @@ def gain(
 
 
 def test_negative_controls_are_named_after_their_method():
-    assert set(PLACEBOS) == {
+    assert set(NEGATIVE_CONTROLS) == {
         "srganPhantom",
         "srganOther",
         "srganT1w",
@@ -46,12 +46,12 @@ def test_negative_controls_are_named_after_their_method():
         "dcnetT1w",
         *(f"{name}{suffix}" for name in ("sbl",) for suffix in ("Mirror", "Shift", "Other")),
     }
-    for name, placebo in PLACEBOS.items():
+    for name, placebo in NEGATIVE_CONTROLS.items():
         assert name.startswith(placebo.method)
         assert placebo.method + placebo.suffix == name
-    assert list_placebos("srgan") == ("srganPhantom", "srganOther", "srganT1w")
-    assert list_placebos("sbl") == ("sblMirror", "sblShift", "sblOther")
-    assert list_placebos("sdmod") == ()
+    assert list_negative_controls("srgan") == ("srganPhantom", "srganOther", "srganT1w")
+    assert list_negative_controls("sbl") == ("sblMirror", "sblShift", "sblOther")
+    assert list_negative_controls("sdmod") == ()
 
 
 def specific_claim(*rows):

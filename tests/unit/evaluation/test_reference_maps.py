@@ -15,7 +15,7 @@ from bids_sr.evaluation.reference_maps import (
     _detection,
     _rank_voxels,
     make_known_effects,
-    truth_rows,
+    reference_map_rows,
 )
 from bids_sr.evaluation.references import known_activation, make_map_reference
 from bids_sr.glm.block_effects import Effects, save_effects
@@ -103,7 +103,7 @@ def values_by_key(maps, **changes):
     files = {
         0.0: {s: {key: (s, key) for key in maps_of_series} for s, maps_of_series in maps.items()}
     }
-    rows = truth_rows(files, lambda path: maps[path[0]][path[1]], CONTRASTS, **options)
+    rows = reference_map_rows(files, lambda path: maps[path[0]][path[1]], CONTRASTS, **options)
     return {(r.series, against_of(r), r.contrast, r.region, measure_of(r)): r.value for r in rows}
 
 

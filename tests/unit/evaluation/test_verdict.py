@@ -58,7 +58,7 @@ def function_evidence(rows, series) -> Evidence:
     return evidence
 
 
-def truth_rows(**changes):
+def reference_map_rows(**changes):
     """Return rows in which sbl exceeds all references by .08 and srgan exceeds all but inject by
     .05.
     """
@@ -103,7 +103,7 @@ def test_decisions_by_interval_and_margin(lower, upper, margin, expected):
 
 
 def test_a_method_better_than_all_references_is_more_accurate():
-    verdict = judge(truth_rows())
+    verdict = judge(reference_map_rows())
     assert verdict_values(verdict, "function") == {"sbl": 1.0, "srgan": 0.0}
     assert [(line.text.split()[0], line.status) for line in verdict.lines] == [
         ("sbl", "more accurate"),
@@ -135,11 +135,13 @@ def test_a_method_better_than_all_references_is_more_accurate():
 
 
 def test_the_margin_is_a_tenth_of_the_gap_to_the_measured_series():
-    verdict = judge(truth_rows())
+    verdict = judge(reference_map_rows())
     margins = {r.region: r.value for r in verdict.rows if r.statistic == "verdict_margin"}
     assert margins["brain"] == pytest.approx(0.02)
     assert margins["acquired40"] == pytest.approx(0.04)
-    rows = truth_rows(swap={("srgan", "inject", "brain"): gain("srgan", "inject", 0.001, 0.01)})
+    rows = reference_map_rows(
+        swap={("srgan", "inject", "brain"): gain("srgan", "inject", 0.001, 0.01)}
+    )
     decisions = {
         (r.series, r.minus): r.value
         for r in judge(rows).rows
@@ -154,7 +156,9 @@ def test_the_margin_is_a_tenth_of_the_gap_to_the_measured_series():
 
 
 def test_a_method_equal_to_one_control_is_not_more_accurate():
-    rows = truth_rows(swap={("sbl", "bsplinePca", "brain"): gain("sbl", "bsplinePca", 0.02, 0.03)})
+    rows = reference_map_rows(
+        swap={("sbl", "bsplinePca", "brain"): gain("sbl", "bsplinePca", 0.02, 0.03)}
+    )
     verdict = judge(rows)
     assert verdict_values(verdict, "function")["sbl"] == 0.0
     assert [line.text.split()[0] for line in verdict.lines] == ["No", "srgan", "sbl"]
@@ -169,7 +173,9 @@ def test_a_method_equal_to_one_control_is_not_more_accurate():
 )
 def test_a_method_requires_explained_variance_above_0(low, expected):
     """Better than every baseline is insufficient if the baselines are worse than no detail."""
-    rows = [r for r in truth_rows() if (r.series, r.minus, r.region) != ("sbl", "n/a", "brain")]
+    rows = [
+        r for r in reference_map_rows() if (r.series, r.minus, r.region) != ("sbl", "n/a", "brain")
+    ]
     rows.append(replace(level("sbl", 0.02), lower=low, upper=0.05))
     assert verdict_values(judge(rows), "function")["sbl"] == expected
 
@@ -178,7 +184,7 @@ def test_a_method_requires_explained_variance_above_0(low, expected):
 def test_zerofill_and_sdmod_must_be_exceeded_if_computed(plain):
     """Gains over zerofill and sdmod are required even if they are not in the list of baselines."""
     rows = [
-        *truth_rows(),
+        *reference_map_rows(),
         level(plain, 0.1),
         *(gain("sbl", plain, 0.0, region=r) for r in ("brain", "acquired40")),
     ]
@@ -191,7 +197,7 @@ def test_zerofill_and_sdmod_must_be_exceeded_if_computed(plain):
 
 def test_methods_not_applied_are_named_first_and_not_compared():
     verdict = judge(
-        [*truth_rows(), gain("srgan", "sbl", 0.1), gain("sbl", "sblMirror", 0.1)],
+        [*reference_map_rows(), gain("srgan", "sbl", 0.1), gain("sbl", "sblMirror", 0.1)],
         not_applied=["sbl"],
     )
     content = verdict.to_json()
@@ -201,7 +207,9 @@ def test_methods_not_applied_are_named_first_and_not_compared():
         series="sbl", statistic="tested_share", value=-0.03, lower=-0.05, upper=-0.01, n=6
     )
     calibrated = {"series": {"sbl": {"calibration": "it was not used: another field of view"}}}
-    explained = judge([*truth_rows(), share], not_applied=["sbl"], one_level=calibrated).to_json()
+    explained = judge(
+        [*reference_map_rows(), share], not_applied=["sbl"], one_level=calibrated
+    ).to_json()
     text = str(explained["not_applied_text"])
     assert "In the self-test, sbl was less accurate than zero filling" in text
     assert "reduction in squared error: −3 %" in text
@@ -211,7 +219,7 @@ def test_methods_not_applied_are_named_first_and_not_compared():
     assert verdict_values(verdict, "applied") == {"srgan": 1.0, "sbl": 0.0}
     assert set(verdict_values(verdict, "function")) == {"srgan"}
     assert not any("sbl" in (s.row.series, s.row.minus) for s in verdict.sentences if s.row)
-    neither_applied = judge(truth_rows(), not_applied=["sbl", "srgan"])
+    neither_applied = judge(reference_map_rows(), not_applied=["sbl", "srgan"])
     assert neither_applied.to_json()["not_applied_text"].startswith(
         "srgan and sbl were not applied (zero filled)."
     )
@@ -233,7 +241,10 @@ def test_voxels_active_in_the_acquired_run_are_not_used_below_its_nyquist_freque
 def test_correlation_amplitude_and_correct_fraction_are_reported_with_explained_variance():
     statistics = {"r": 0.415, "amplitude": 0.31, "correct_fraction": 0.23}
     verdict = judge(
-        [*truth_rows(), *(level("sbl", v, "acquired40", name) for name, v in statistics.items())]
+        [
+            *reference_map_rows(),
+            *(level("sbl", v, "acquired40", name) for name, v in statistics.items()),
+        ]
     )
     text = next(s.text for s in verdict.sentences if s.row and s.row.series == "sbl")
     assert (
@@ -243,7 +254,7 @@ def test_correlation_amplitude_and_correct_fraction_are_reported_with_explained_
     )
     undefined = [
         level("measured", math.nan, r.region) if r.series == "measured" else r
-        for r in truth_rows()
+        for r in reference_map_rows()
     ]
     assert any(
         "the explained variance of the measured series is not defined" in text
@@ -254,18 +265,18 @@ def test_correlation_amplitude_and_correct_fraction_are_reported_with_explained_
 
 
 def test_worse_in_active_voxels_refutes_the_claim_and_unclear_does_not():
-    unclear = truth_rows(
+    unclear = reference_map_rows(
         swap={("sbl", "ratio", "acquired40"): gain("sbl", "ratio", 0.0, 0.2, "acquired40")}
     )
     assert verdict_values(judge(unclear), "function")["sbl"] == 1.0
-    worse = truth_rows(
+    worse = reference_map_rows(
         swap={("sbl", "ratio", "acquired40"): gain("sbl", "ratio", -0.2, 0.05, "acquired40")}
     )
     assert verdict_values(judge(worse), "function")["sbl"] == 0.0
 
 
 def test_a_missing_comparison_with_a_baseline_refutes_the_claim():
-    rows = [r for r in truth_rows() if r.minus != "ratio"]
+    rows = [r for r in reference_map_rows() if r.minus != "ratio"]
     verdict = judge(rows)
     assert verdict_values(verdict, "function")["sbl"] == 0.0
     assert any("not compared with ratio" in s.text for s in verdict.sentences)
@@ -361,7 +372,7 @@ def test_without_a_reference_the_self_test_is_reported():
     assert sentence.endswith("−6 to 2 %).")
     assert "worse" not in sentence
     # with a reference, the self-test is reported but does not decide
-    with_reference = judge([*truth_rows(), *rows], one_level=ONE_LEVEL)
+    with_reference = judge([*reference_map_rows(), *rows], one_level=ONE_LEVEL)
     assert "Treat" not in with_reference.headline
     assert any("reduced the squared error by 27 %" in s.text for s in with_reference.sentences)
 
@@ -385,9 +396,11 @@ def test_calibrated_maps_have_a_warning():
 
 
 def test_large_motion_is_reported_before_accuracy():
-    still = judge(truth_rows(), displacement=[math.nan, *[0.1] * 9])
+    still = judge(reference_map_rows(), displacement=[math.nan, *[0.1] * 9])
     assert "motion_text" not in still.to_json()
-    moving = judge(truth_rows(), displacement=[math.nan, *[1.2] * 8, 0.1], not_applied=["srgan"])
+    moving = judge(
+        reference_map_rows(), displacement=[math.nan, *[1.2] * 8, 0.1], not_applied=["srgan"]
+    )
     line = verdict_line(moving.to_json())
     assert line.startswith("Large head motion: ")
     assert "1.08 mm" in line
@@ -404,12 +417,13 @@ def test_the_verdict_uses_the_strongest_reference_with_intervals():
     ]
     assert function_evidence(known_activation, ["sbl"]).reference.name == "truth"
     assert (
-        function_evidence([*known_activation, *truth_rows()], ["sbl"]).reference.name == "measured"
+        function_evidence([*known_activation, *reference_map_rows()], ["sbl"]).reference.name
+        == "measured"
     )
     assert function_evidence(maps, ["sbl"]).reference.name == "measuredMap"
     assert function_evidence([*maps, *known_activation], ["sbl"]).reference.name == "truth"
     # a reference with intervals is preferred to split halves without
-    without_intervals = [r for r in truth_rows() if r.minus == "n/a"]
+    without_intervals = [r for r in reference_map_rows() if r.minus == "n/a"]
     assert (
         function_evidence([*without_intervals, *known_activation], ["sbl"]).reference.name
         == "truth"
@@ -497,13 +511,13 @@ def test_image_quality_requires_gains_over_bspline_and_inject():
 
 def test_participant_specific_detail_requires_gains_over_negative_controls():
     beaten, reached = gain("sbl", "sblOther", 0.05), gain("sbl", "sblMirror", 0.005)
-    supported = judge([*truth_rows(), beaten])
+    supported = judge([*reference_map_rows(), beaten])
     assert verdict_values(supported, "specific") == pytest.approx(
         {"sbl": 1.0, "srgan": math.nan}, nan_ok=True
     )
     assert "specific to this participant's own data" in supported.headline
     assert any("srgan" in text and "negative control" in text for text in supported.limits)
-    refuted = judge([*truth_rows(), beaten, reached])
+    refuted = judge([*reference_map_rows(), beaten, reached])
     assert verdict_values(refuted, "specific")["sbl"] == 0.0
     assert "sblMirror reaches the same gain" in refuted.headline
 
@@ -535,7 +549,7 @@ def test_methods_that_lost_the_acquired_activation_are_named_first_and_not_recom
 
 
 def test_the_verdict_can_be_stored_as_json_and_table(tmp_path):
-    verdict = judge(truth_rows())
+    verdict = judge(reference_map_rows())
     content = json.loads(json.dumps(verdict.to_json(), allow_nan=False))
     keys = {"headline", "lines", "status", "best", "not_applied", "sentences", "limits"}
     assert set(content) == keys
@@ -558,7 +572,9 @@ def test_the_verdict_can_be_stored_as_json_and_table(tmp_path):
         "beyond",
     )
     assert (sentence["value"], sentence["lower"]) == pytest.approx((0.08, 0.07))
-    incomplete = judge([r for r in truth_rows() if r.minus != "ratio"]).to_json()["sentences"]
+    incomplete = judge([r for r in reference_map_rows() if r.minus != "ratio"]).to_json()[
+        "sentences"
+    ]
     assert None in [item["lower"] for item in incomplete if item.get("minus") == "ratio"]
     path = tmp_path / "verdict.tsv"
     path.write_text(table_text(verdict.rows))
@@ -578,7 +594,7 @@ def test_a_reference_without_reproducible_detail_is_not_assessed():
     """If halves of the measured series have no common detail, all levels and differences are
     undefined.
     """
-    rows = undefined(truth_rows(), region=("brain", "acquired40"))
+    rows = undefined(reference_map_rows(), region=("brain", "acquired40"))
     maps = [
         level("sbl", 0.9, statistic="r", reference="measuredMap"),
         gain("sbl", "bspline", 0.5, statistic="r", reference="measuredMap"),
@@ -602,7 +618,7 @@ def test_the_verdict_uses_regions_and_contrasts_with_reproducible_detail():
     """Use active voxels if the brain has no reproducible detail, and the second contrast if the
     first has none.
     """
-    rows = undefined(truth_rows(), region=("brain",))
+    rows = undefined(reference_map_rows(), region=("brain",))
     assert function_evidence(rows, ["sbl"]).regions == ("acquired40",)
     assert judge(rows).status == "more accurate"
     location = "in voxels active in the acquired run (|t| > 4) better than"
@@ -611,20 +627,20 @@ def test_the_verdict_uses_regions_and_contrasts_with_reproducible_detail():
     assert less_accurate.status == "not more accurate"
     assert location in less_accurate.headline
     assert "14 % [13, 15] in active voxels" in less_accurate.headline
-    second_contrast = [replace(r, contrast="second") for r in truth_rows()]
+    second_contrast = [replace(r, contrast="second") for r in reference_map_rows()]
     second_evidence = function_evidence(
-        [*undefined(truth_rows(), contrast=("all",)), *second_contrast], ["sbl"]
+        [*undefined(reference_map_rows(), contrast=("all",)), *second_contrast], ["sbl"]
     )
     assert (second_evidence.contrast, second_evidence.regions) == (
         "second",
         ("acquired40", "brain"),
     )
-    assert function_evidence([*second_contrast, *truth_rows()], ["sbl"]).contrast == "all"
+    assert function_evidence([*second_contrast, *reference_map_rows()], ["sbl"]).contrast == "all"
 
 
 def test_a_difference_is_converted_to_text_by_four_functions():
     """Record every function of the evaluation that handles the row itself, from table to text."""
-    rows, function_names = truth_rows(), []
+    rows, function_names = reference_map_rows(), []
     followed = next(r for r in rows if (r.series, r.minus, r.region) == ("sbl", "ratio", "brain"))
 
     def watch(frame, event, result):

@@ -21,7 +21,7 @@ from bids_sr.cli.console import format_line, warning_lines
 from bids_sr.config.plugin import Plugin
 from bids_sr.execution.execute import configure_nipype, execute
 from bids_sr.execution.multiproc import ResilientMultiProc
-from bids_sr.execution.step_warnings import _forget_warnings, keep_warnings
+from bids_sr.execution.step_warnings import _forget_warnings, save_warnings
 from bids_sr.notices import CODES, RECORD, Notice, read_record, record
 from bids_sr.steps.bold_reference import mask_head
 from bids_sr.steps.figures.anatomy import draw_brain
@@ -134,10 +134,10 @@ def test_steps_before_the_first_verdict_run_first() -> None:
     anatomy = node("anatomy", 1.0)
     graph = DiGraph()
     for run in "12":
-        mapped, judged = node(f"map{run}", 2.0), node(f"judge{run}", 0.1, judge)
+        mapped, reported_runs = node(f"map{run}", 2.0), node(f"judge{run}", 0.1, judge)
         table, figure = node(f"table{run}", 50.0), node(f"figure{run}", 90.0, draw_brain)
         graph.add_edges_from(
-            [(anatomy, mapped), (mapped, judged), (mapped, table), (judged, figure)]
+            [(anatomy, mapped), (mapped, reported_runs), (mapped, table), (reported_runs, figure)]
         )
     slow = node("slow", 3.0)  # a second step before the first verdict, on the longer path
     first = next(candidate for candidate in graph if candidate.name == "judge1")
@@ -315,10 +315,10 @@ def test_a_step_continues_if_its_warning_cannot_be_written(tmp_path, no_stored_w
     step_dir = tmp_path / "b"
     owner = ("01", "sub-01_task-a")
     step = SimpleNamespace(fullname="wf.b", owner=owner, output_dir=lambda: str(step_dir))
-    keep_warnings(tmp_path / "nowhere", step)
+    save_warnings(tmp_path / "nowhere", step)
     logging.getLogger("bids_sr.test").warning("lost")
     assert read_record(tmp_path / "nowhere") == []
-    keep_warnings(tmp_path, step)
+    save_warnings(tmp_path, step)
     logging.getLogger("bids_sr.test").warning("found")
     assert read_record(tmp_path) == [
         Notice(

@@ -18,7 +18,7 @@ from bids_sr.figures import (
 from bids_sr.figures.forest import forest_figure
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import Derivative, Volume
-from bids_sr.report.evaluation_rows import placebo_gains
+from bids_sr.report.evaluation_rows import negative_control_gains
 from bids_sr.steps.figures.evaluation import draw_evaluation
 from bids_sr.steps.figures.fluctuations import draw_variance
 from bids_sr.steps.figures.quality import draw_quality
@@ -226,8 +226,8 @@ def test_negative_controls_with_intervals_around_0_are_hollow(tmp_path):
     rows = evaluation()
     # same gains, which do not exceed 0
     not_exceeded = [replace(row, minus="sblOther") for row in rows if row.minus == "bsplinePca"]
-    gains = placebo_gains([*rows, *not_exceeded])
-    fig = evaluation_figures.placebo_figure(gains, contrast="all")
+    gains = negative_control_gains([*rows, *not_exceeded])
+    fig = evaluation_figures.negative_control_figure(gains, contrast="all")
     points = [line for line in fig.axes[0].lines if line.get_marker() not in ("None", "")]
     faces = {round(float(line.get_xdata()[0]), 3): line.get_markerfacecolor() for line in points}
     assert faces[0.01] == canvas.PAPER
@@ -243,7 +243,7 @@ def test_values_of_the_reference_are_unconnected_points_per_smoothing():
         for row in rows
         if row.statistic == "r_t" and not row.fwhm_mm
     ]
-    fig = evaluation_figures.truth_figure(rows, contrast="all", reference="measuredMap")
+    fig = evaluation_figures.reference_map_figure(rows, contrast="all", reference="measuredMap")
     points = [
         [
             (round(float(x), 4), y)

@@ -8,7 +8,7 @@ import pytest
 
 from bids_sr.api.evaluation_inputs import load_confounds
 from bids_sr.glm.confounds import MOTION, derivative, framewise_displacement
-from bids_sr.glm.imported_confounds import convert_to_numbers, take_over
+from bids_sr.glm.imported_confounds import convert_to_numbers, import_confound_columns
 from bids_sr.glm.model_confounds import MOTION as MODEL_MOTION, model_confounds
 
 N = 60
@@ -28,7 +28,9 @@ def write_table(frame: pd.DataFrame, folder) -> object:
 
 
 def test_missing_derivatives_and_fd_are_computed_from_the_motion_parameters(tmp_path):
-    confounds, described = take_over(write_table(table(), tmp_path), n_dummy=0, origin="fMRIPrep")
+    confounds, described = import_confound_columns(
+        write_table(table(), tmp_path), n_dummy=0, origin="fMRIPrep"
+    )
     six = table()[list(MOTION)].to_numpy()
     for k, name in enumerate(MOTION):
         np.testing.assert_allclose(
@@ -59,7 +61,9 @@ def test_incomplete_derivatives_are_computed_and_complete_derivatives_are_kept()
 def test_columns_of_text_are_skipped(tmp_path):
     frame = table().assign(remark="ok")
     frame["trans_x_derivative1"] = "?"
-    confounds, _ = take_over(write_table(frame, tmp_path), n_dummy=0, origin="fMRIPrep")
+    confounds, _ = import_confound_columns(
+        write_table(frame, tmp_path), n_dummy=0, origin="fMRIPrep"
+    )
     assert "remark" not in confounds
     assert confounds["trans_x_derivative1"][1:].notna().all()
     assert convert_to_numbers(frame)[2] == ["remark"]

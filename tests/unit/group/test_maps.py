@@ -305,7 +305,7 @@ def test_sign_flip_correction_equals_nilearn_for_all_series(cohort: Path, tmp_pa
             runs,
             tmp_path / str(n),
             series=("raw", "sbl"),
-            say=notices.append,
+            print_line=notices.append,
             flips=60,
             seed=4,
             threads=n,

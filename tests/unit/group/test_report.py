@@ -74,7 +74,7 @@ def test_the_verdict_names_differences_and_their_p_values(tmp_path: Path) -> Non
     assert "n = 12" in first
     assert "is more accurate than bspline, zerofill, inject and srgan (by at least +0.0" in first
     assert "p = .002" in first
-    assert "sblMirror" in group_verdicts.placebo_sentence(method_findings[0])
+    assert "sblMirror" in group_verdicts.negative_control_sentence(method_findings[0])
     sizes = [
         group_verdicts.sentence(finding)
         for finding in method_findings

@@ -60,13 +60,13 @@ def test_joined_parts_equal_a_single_sum() -> None:
 
 def test_sums_can_be_restricted_to_some_voxels() -> None:
     values = RNG.normal(0, 1, (5, 30))
-    keep = values[0] > 0
+    restrict = values[0] > 0
     sums = accumulate(values[:2])
-    sums.keep(keep)
+    sums.restrict(restrict)
     for row in values[2:]:
-        sums.add(row[keep], "x")
+        sums.add(row[restrict], "x")
     assert sums.statistics()["t"] == pytest.approx(
-        accumulate(values).statistics()["t"][keep], rel=1e-6
+        accumulate(values).statistics()["t"][restrict], rel=1e-6
     )
 
 

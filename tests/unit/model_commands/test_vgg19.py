@@ -23,7 +23,7 @@ from bids_sr.io.atomic_files import DiskFullError
 from bids_sr.model_commands import vgg19 as models_vgg19
 from bids_sr.model_commands.main import main
 from bids_sr.model_commands.options import Vgg19Options
-from bids_sr.model_commands.vgg19 import keep_vgg19
+from bids_sr.model_commands.vgg19 import install_vgg19
 from bids_sr.networks.losses.perceptual import VGGPerceptual
 from bids_sr.networks.vgg19 import vgg19_features
 
@@ -100,7 +100,7 @@ def files_below(folder: Path) -> list[str]:
 def test_weights_are_stored_without_the_classifier(
     torchvision: Path, digits: str, weights_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert keep_vgg19(Vgg19Options(file=torchvision), digits=digits) == 0
+    assert install_vgg19(Vgg19Options(file=torchvision), digits=digits) == 0
     printed = capsys.readouterr().out
     assert str(weights_file) in printed
     assert str(torchvision) in printed
@@ -118,10 +118,10 @@ def test_weights_are_stored_without_the_classifier(
 def test_a_download_gives_the_same_file_as_a_local_copy(
     server: str, torchvision: Path, digits: str, weights_file: Path
 ) -> None:
-    assert keep_vgg19(Vgg19Options(file=torchvision), digits=digits) == 0
+    assert install_vgg19(Vgg19Options(file=torchvision), digits=digits) == 0
     from_file = weights_file.read_bytes()
     weights_file.unlink()
-    assert keep_vgg19(Vgg19Options(download=True), base=server, digits=digits) == 0
+    assert install_vgg19(Vgg19Options(download=True), base=server, digits=digits) == 0
     assert weights_file.read_bytes() == from_file
     assert files_below(weights_file.parents[1]) == [weights_file.name]
 
@@ -142,20 +142,20 @@ def test_the_cache_of_torch_is_searched(
     checkpoints = home / "hub" / "checkpoints"
     checkpoints.mkdir(parents=True)
     (checkpoints / NAME).symlink_to(torchvision)
-    assert keep_vgg19(Vgg19Options(), digits=digits) == 0
+    assert install_vgg19(Vgg19Options(), digits=digits) == 0
     assert weights_file.is_file()
 
 
 def test_stored_weights_are_replaced_only_if_damaged(
     torchvision: Path, digits: str, weights_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    keep_vgg19(Vgg19Options(file=torchvision), digits=digits)
+    install_vgg19(Vgg19Options(file=torchvision), digits=digits)
     capsys.readouterr()
     unreachable = "http://127.0.0.1:9"
-    assert keep_vgg19(Vgg19Options(download=True), base=unreachable) == 0
+    assert install_vgg19(Vgg19Options(download=True), base=unreachable) == 0
     assert "already stored" in capsys.readouterr().out
     weights_file.write_bytes(weights_file.read_bytes()[:1000])
-    assert keep_vgg19(Vgg19Options(download=True), base=unreachable) == 1
+    assert install_vgg19(Vgg19Options(download=True), base=unreachable) == 1
 
 
 def test_an_environment_variable_sets_the_location(
@@ -167,7 +167,7 @@ def test_an_environment_variable_sets_the_location(
 ) -> None:
     shared_file = tmp_path / "shared" / "vgg19.safetensors"
     monkeypatch.setenv("BIDS_SR_VGG19", str(shared_file))
-    assert keep_vgg19(Vgg19Options(file=torchvision), digits=digits) == 0
+    assert install_vgg19(Vgg19Options(file=torchvision), digits=digits) == 0
     assert shared_file.is_file()
     assert not weights_file.exists()
 
@@ -194,7 +194,7 @@ def test_a_download_with_another_checksum_is_not_kept(server: str, weights_file:
         UsageError,
         match=r"(?s)127\.0\.0\.1.*expected a checksum that starts with dcbb9e9d.*try again",
     ):
-        keep_vgg19(Vgg19Options(download=True), base=server)
+        install_vgg19(Vgg19Options(download=True), base=server)
     assert files_below(weights_file.parents[1]) == []
 
 
@@ -211,14 +211,14 @@ def test_files_with_a_wrong_checksum_are_not_unpickled(
         digits = hashlib.file_digest(stream, "sha256").hexdigest()[:8]
     # no code is run even if the checksum is correct
     with pytest.raises(UsageError, match=r"written by torch\.save"):
-        keep_vgg19(Vgg19Options(file=file), digits=digits)
+        install_vgg19(Vgg19Options(file=file), digits=digits)
 
     def fail_if_called(*args: object, **keywords: object) -> None:
         raise AssertionError("deserialized")
 
     monkeypatch.setattr(torch, "load", fail_if_called)
     with pytest.raises(UsageError, match="SHA-256"):
-        keep_vgg19(Vgg19Options(file=file), digits="00000000")
+        install_vgg19(Vgg19Options(file=file), digits="00000000")
     assert not (tmp_path / "written").exists()
     assert not weights_file.exists()
 
@@ -237,14 +237,14 @@ def test_weights_of_another_network_are_rejected(
     torch.save(content, file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     with pytest.raises(UsageError, match=rf"(?s){NAME}: .*{reason}.*torchvision file {NAME}"):
-        keep_vgg19(Vgg19Options(file=file), digits=digest[:8])
+        install_vgg19(Vgg19Options(file=file), digits=digest[:8])
     assert not weights_file.exists()
 
 
 def test_an_incomplete_download_is_removed_and_the_remedy_printed(
     server: str, digits: str, weights_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = keep_vgg19(Vgg19Options(download=True), base=f"{server}/short", digits=digits)
+    code = install_vgg19(Vgg19Options(download=True), base=f"{server}/short", digits=digits)
     assert code == 1
     error = capsys.readouterr().err
     assert f"{server}/short/{NAME}" in error
@@ -261,7 +261,7 @@ def test_without_network_the_manual_steps_are_printed(
     path: str, reason: str, server: str, weights_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = f"{server}{path}" if path else "http://127.0.0.1:9"
-    assert keep_vgg19(Vgg19Options(download=True), base=base) == 1
+    assert install_vgg19(Vgg19Options(download=True), base=base) == 1
     error = capsys.readouterr().err
     assert reason in error
     assert f"{base}/{NAME}" in error
@@ -275,7 +275,7 @@ def test_insufficient_disk_space_is_reported_before_writing(
     usage = models_vgg19.shutil.disk_usage(Path.cwd())._replace(free=100_000_000)
     monkeypatch.setattr(models_vgg19.shutil, "disk_usage", lambda place: usage)
     with pytest.raises(DiskFullError, match=r"161 MB are required.* 100 MB are free"):
-        keep_vgg19(Vgg19Options(download=True), base=server)
+        install_vgg19(Vgg19Options(download=True), base=server)
     assert files_below(weights_file.parents[1]) == []
 
 
@@ -293,7 +293,7 @@ def test_partial_files_of_interrupted_downloads_are_removed(
 
     monkeypatch.setattr(models_vgg19, "progress_line", lambda: lambda *progress: interrupted())
     with pytest.raises(KeyboardInterrupt):
-        keep_vgg19(Vgg19Options(download=True), base=server, digits=digits)
+        install_vgg19(Vgg19Options(download=True), base=server, digits=digits)
     assert files_below(weights_file.parents[1]) == [recent.name]
 
 

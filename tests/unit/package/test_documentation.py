@@ -73,7 +73,7 @@ def test_the_page_of_steps_is_up_to_date_and_complete():
         for pair in re.findall(r"\*\*`(\w+)`\*\* \(`[\w/]+\.py`(?:, `(\w+)`)?\): ", page)
         for name in pair
     }
-    undocumented = {"find_motion_left", "motion_confounds"}
+    undocumented = {"estimate_residual_motion", "motion_confounds"}
     assert step_names - documented == undocumented, "a data set of docs/graph_page.py must need it"
 
 

@@ -10,7 +10,7 @@ import pytest
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Series
-from bids_sr.pipeline.flow import Eager, Flow, concatenate, say, subworkflow
+from bids_sr.pipeline.flow import Eager, Flow, add_methods_text, concatenate, subworkflow
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nipype_workflow import make_workflow
 from bids_sr.pipeline.nodes import GraphError, Scope
@@ -82,8 +82,8 @@ def _process(bold: Series, outputs: Outputs) -> Facts:
     """Run a small workflow with maps of two series, and store one of the series."""
     n_dummy = count_dummies(bold)
     boldref = average_volumes(bold, n_dummy=n_dummy)
-    say(Part.PREPROCESSING, "Volumes were averaged.")
-    outputs.keep(boldref, {"desc": "hmc", "suffix": "boldref"}, sidecar={"SkullStripped": False})
+    add_methods_text(Part.PREPROCESSING, "Volumes were averaged.")
+    outputs.store(boldref, {"desc": "hmc", "suffix": "boldref"}, sidecar={"SkullStripped": False})
     mask = threshold(boldref)
     outputs = outputs.with_references(own=boldref)
     maps, series = [], {}
@@ -91,9 +91,9 @@ def _process(bold: Series, outputs: Outputs) -> Facts:
         with subworkflow(name, stored=name == "sbl", described=name == "sbl"):
             series[name], facts = double_series(bold, name=name)
             maps.append(map_effects(boldref, mask, name=name))
-            outputs.keep(maps[-1])
-            outputs.keep(facts, {"desc": name, "suffix": "metrics"}, level="full")
-            say(Part.MAPS, f"Effects in {name} were mapped.")
+            outputs.store(maps[-1])
+            outputs.store(facts, {"desc": name, "suffix": "metrics"}, level="full")
+            add_methods_text(Part.MAPS, f"Effects in {name} were mapped.")
     return list_maps(concatenate(maps), series)
 
 
@@ -156,7 +156,7 @@ def test_stored_files_depend_on_the_level(
     outputs = Outputs(output_dir=tmp_path, entities=entities, level=level)  # type: ignore[arg-type]
     with Flow(root):
         _, facts = double_series(bold, name="sbl")  # type: ignore[arg-type]
-        outputs.keep(facts, {"desc": "sbl", "suffix": "metrics"}, level="full")
+        outputs.store(facts, {"desc": "sbl", "suffix": "metrics"}, level="full")
     assert sum(node.step is store for node in Graph(root).nodes) == stored
 
 
@@ -227,7 +227,7 @@ def test_the_methods_text_depends_on_completed_steps(bold: Path, tmp_path: Path)
         for name in ("one", "two"):
             with subworkflow(name):
                 boldref = average_volumes(bold, n_dummy=1)  # type: ignore[arg-type]
-                say(
+                add_methods_text(
                     Part.SERIES,
                     "Volumes will be averaged.",
                     output=boldref,

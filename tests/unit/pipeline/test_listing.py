@@ -44,20 +44,20 @@ def listing_of(tmp_path: Path) -> list[str]:
     with Flow(root):
         with subworkflow("pair_wf"):
             fine, _ = average(read_image(tmp_path / "pair.nii"))
-            outputs.keep(fine, {"desc": "hmc", "suffix": "boldref"})
+            outputs.store(fine, {"desc": "hmc", "suffix": "boldref"})
         with subworkflow("run_wf"):
             boldref, count = average(read_image(tmp_path / "bold.nii"))
-            outputs.keep(boldref, {"desc": "hmc", "suffix": "boldref"})
+            outputs.store(boldref, {"desc": "hmc", "suffix": "boldref"})
             series, maps = {}, []
             for name in ("bspline", "zerofill", "sbl"):
                 with subworkflow(name):
                     guide = fine if name == "sbl" else None
                     series[name] = resolve(boldref, guide, count=count, series_name=name)
-                    outputs.keep(series[name], {"desc": name, "suffix": "bold"})
+                    outputs.store(series[name], {"desc": name, "suffix": "bold"})
                     for width in (0, 5):
                         with subworkflow(f"fwhm{width}"):
                             maps.append(map_series(series[name], fwhm_mm=width))
-                            outputs.keep(maps[-1])
+                            outputs.store(maps[-1])
             compare(concatenate(maps), series)
     return [str(line) for line in describe_graph(Graph(root))]
 

@@ -19,7 +19,7 @@ from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nipype_workflow import make_workflow
 from bids_sr.pipeline.nodes import Scope
 from bids_sr.pipeline.step import HERE, step
-from bids_sr.sr.method import Cost
+from bids_sr.run_time import RunTime
 
 
 @step(makes="boldref", memory=Need(always=2.0))
@@ -28,8 +28,8 @@ def average(bold: Series, *, count: int) -> Image:
     return Volume(sum(bold.volumes()) / count, bold.affine, bold.header)
 
 
-def _cost_of_level(level: float) -> Cost:
-    return Cost(always=10 * level)
+def _cost_of_level(level: float) -> RunTime:
+    return RunTime(always=10 * level)
 
 
 @step(makes="mask", cost=_cost_of_level)
@@ -129,7 +129,7 @@ def test_error_of_a_missing_setting_names_the_setting() -> None:
 def test_costs_and_files_depend_only_on_settings_of_the_step() -> None:
     with pytest.raises(TypeError, match="depend on width, which are no settings of the step"):
 
-        @step(cost=lambda *, width: Cost(always=width))
+        @step(cost=lambda *, width: RunTime(always=width))
         def widen(boldref: Image) -> Image:
             """Return an image."""
             return boldref
@@ -249,8 +249,8 @@ class WideLimits(Limits):
     speed: float = 1.0
 
 
-def _cost_of_clipping(limits: Limits, count: int) -> Cost:
-    return Cost(always=count * (limits.high - limits.low))
+def _cost_of_clipping(limits: Limits, count: int) -> RunTime:
+    return RunTime(always=count * (limits.high - limits.low))
 
 
 @step(cost=_cost_of_clipping)
@@ -268,7 +268,7 @@ def test_a_step_takes_the_fields_of_its_record_and_the_cost_depends_on_the_recor
     graph = Graph(flow.scope)
     node = next(node for node in graph.nodes if node.step is clip)
     assert graph.settings[node] == {"low": 4.0, "high": 9.0, "count": 2}
-    assert node.cost == Cost(always=10.0)
+    assert node.cost == RunTime(always=10.0)
 
 
 def test_two_fields_with_one_name_are_an_error() -> None:

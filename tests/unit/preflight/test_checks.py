@@ -43,7 +43,8 @@ from bids_sr.preflight.estimability import TypesOfRun
 from bids_sr.preflight.events import order_types
 from bids_sr.preflight.plan_text import _cost_table, notes
 from bids_sr.preflight.run_contrasts import contrasts_of_runs
-from bids_sr.sr.method import Cost, get_method
+from bids_sr.run_time import RunTime
+from bids_sr.sr.method import get_method
 from bids_sr.steps import bold_reference
 
 NO_VALIDATOR = Selection(skip_bids_validation=True)
@@ -451,7 +452,7 @@ class TestEstimate:
     ) -> None:
         settings = settings_for(maker)
         before = stage_minutes(settings)
-        long_cost = Cost(always=6000.0)
+        long_cost = RunTime(always=6000.0)
         monkeypatch.setattr(bold_reference.average_volumes, "cost", long_cost)
         after = stage_minutes(settings)
         stage = "head-motion and slice-timing correction"
@@ -529,11 +530,15 @@ def test_a_busy_machine_is_reported(
     planned: Planned, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = planned()
-    monkeypatch.setattr("bids_sr.preflight.plan_text.pace_now", lambda processors: (4.0, 4.0))
+    monkeypatch.setattr(
+        "bids_sr.preflight.plan_text.measure_slowdown", lambda processors: (4.0, 4.0)
+    )
     long = dataclasses.replace(plan, estimate=dataclasses.replace(plan.estimate, minutes=10.0))
     assert cost_text(long, settings_for(maker)).startswith("about 40 min of wall-clock time with ")
     assert "(machine busy: 4.0 times slower)" in cost_text(long, settings_for(maker))
-    monkeypatch.setattr("bids_sr.preflight.plan_text.pace_now", lambda processors: (2.2, 1.1))
+    monkeypatch.setattr(
+        "bids_sr.preflight.plan_text.measure_slowdown", lambda processors: (2.2, 1.1)
+    )
     assert "busy" not in cost_text(long, settings_for(maker))
 
 

@@ -200,7 +200,7 @@ def test_the_program_exits_with_code_3_and_names_the_skipped_run(
     (three_runs.root / "sub-02" / "fmap" / "sub-02_phasediff.nii.gz").touch()
     processed = []
 
-    def run(settings: Settings, plan: object, say: object) -> RunOutcome:
+    def run(settings: Settings, plan: object, print_line: object) -> RunOutcome:
         processed.extend(run.stem for participant in plan.subjects for run in participant.runs)  # type: ignore[attr-defined]
         return RunOutcome()
 

@@ -9,7 +9,7 @@ import pytest
 from bids_sr.bids import Findings
 from bids_sr.bids.inputs import HighresReference
 from bids_sr.cli.parser import parse_settings
-from bids_sr.preflight.reference_checks import tell_unused_reference
+from bids_sr.preflight.reference_checks import note_unused_reference
 
 KNOWN = HighresReference(root=Path("truth"), activations={"thumb": Path("thumb.nii.gz")})
 MEASURED: Any = SimpleNamespace(
@@ -34,6 +34,6 @@ def test_known_activation_without_a_linear_model_is_noted_once(
     settings = parse_settings(["in", "out", "participant", *options.split()])
     subject: Any = SimpleNamespace(runs=[SimpleNamespace(truth=truth) for truth in truths])
     findings = Findings()
-    tell_unused_reference(settings, [subject], findings)
+    note_unused_reference(settings, [subject], findings)
     assert [notice.what for notice in findings.notices] == ["truth"] * noted
     assert all("--activation cc glm" in notice.why for notice in findings.notices)

@@ -7,7 +7,7 @@ import pytest
 from bids_sr.glm.blocks import find_blocks, response_shares
 from bids_sr.glm.design import DesignSettings, build_design, contrast_vector, frame_times
 from bids_sr.glm.regressors import DesignError, Events
-from bids_sr.preflight.rough_model import rough_courses, surely_informative
+from bids_sr.preflight.rough_model import approximate_regressors, is_clearly_informative
 
 N_DUMMY, HIGH_PASS = 2, 1 / 128
 
@@ -47,7 +47,7 @@ def test_designs_accepted_by_the_rough_model_are_estimable() -> None:
         duration = float(rng.choice([0.0, 1.0, 4.0, 16.0]))
         events = _events(rng, duration=duration, length=n_volumes * tr)
         times = frame_times(n_volumes, tr)[N_DUMMY:]
-        accepted = surely_informative(events, times, n_volumes * tr, tr, HIGH_PASS)
+        accepted = is_clearly_informative(events, times, n_volumes * tr, tr, HIGH_PASS)
         assert not (accepted and duration == 0)
         outcomes.append((accepted, _is_estimable(events, n_volumes, tr)))
     assert (True, False) not in outcomes
@@ -62,8 +62,8 @@ def test_rough_regressors_and_response_shares_approximate_nilearn(duration: floa
         events = _events(rng, duration=duration, length=200.0)
         times = frame_times(100, 2.0)
         exact = events.courses(times)
-        for name, regressor in rough_courses(events, times).items():
+        for name, regressor in approximate_regressors(events, times).items():
             np.testing.assert_allclose(regressor, exact[name], atol=0.03)
         blocks = find_blocks(events)
-        rough = response_shares(blocks, times, 2.0, rough_courses)
+        rough = response_shares(blocks, times, 2.0, approximate_regressors)
         np.testing.assert_allclose(rough, response_shares(blocks, times, 2.0), atol=0.05)

@@ -16,7 +16,13 @@ from bids_sr.group.comparison_tables import comparisons_html, paper_html, paper_
 from bids_sr.group.comparisons import compare
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.report.facts import card_html, facts_html, messages_html
-from bids_sr.report.metric_tables import HELD_OUT, IMAGES, SCANS, placebo_html, tables_html
+from bids_sr.report.metric_tables import (
+    HELD_OUT,
+    IMAGES,
+    SCANS,
+    negative_control_html,
+    tables_html,
+)
 from bids_sr.report.registration_facts import calibration_html, registration_html
 from bids_sr.report.verdict_html import guards_html, verdict_html
 
@@ -209,7 +215,7 @@ def pages() -> dict[str, str]:
     return {
         "holdout": tables_html([HELD_OUT], rows),
         "images": tables_html([IMAGES], rows),
-        "placebo": placebo_html(rows),
+        "placebo": negative_control_html(rows),
         "verdict": verdict_html(VERDICT, rows, flags),
         "guards": guards_html(rows, flags),
         "many": verdict_html({**VERDICT, "sentences": [VERDICT["sentences"][0]] * 8}),

@@ -167,15 +167,15 @@ def test_single_volumes_are_compared_with_the_reference_and_with_baselines():
 
 def test_a_gain_is_called_specific_only_if_every_negative_control_is_beaten():
     beaten = [gain("sbl", "sblMirror", 0.05), gain("sbl", "sblOther", 0.05)]
-    html = unescape(tables.placebo_html(beaten))
+    html = unescape(tables.negative_control_html(beaten))
     assert "sbl is specific to this participant's own data." in html
     assert "sblShift was not run." in html
     one_reached = [gain("sbl", "sblMirror", 0.05), gain("sbl", "sblOther", 0.01)]
     assert (
         "was not found to depend on the spatial pattern of the fluctuations in this run: sblOther"
-        " reaches the same gain." in tables.placebo_html(one_reached)
+        " reaches the same gain." in tables.negative_control_html(one_reached)
     )
-    html = tables.placebo_html(
+    html = tables.negative_control_html(
         [*one_reached, gain("sbl", "bsplinePca", 0.03), gain("srgan", "bspline", 0.03)]
     )
     lines = table_cells(html, "Method − negative control: all, above")
@@ -190,8 +190,8 @@ def test_a_gain_is_called_specific_only_if_every_negative_control_is_beaten():
 
 def test_a_denoised_b_spline_is_not_a_negative_control():
     rows = [gain("sbl", "bsplinePca", 0.05), gain("sbl", "bsplineSmooth", 0.05)]
-    assert evaluation_rows.placebo_gains(rows) == []
-    assert "Method − negative control" not in tables.placebo_html(rows)
+    assert evaluation_rows.negative_control_gains(rows) == []
+    assert "Method − negative control" not in tables.negative_control_html(rows)
 
 
 def test_the_acquired_series_is_called_acquired():
@@ -427,7 +427,7 @@ def test_external_text_is_escaped_everywhere():
         * 9,
     }
     pages = [
-        tables.placebo_html(rows),
+        tables.negative_control_html(rows),
         tables.tables_html([tables.HELD_OUT], rows),
         tables.tables_html([tables.IMAGES], [row(BAD, "truth_psnr", 0.5, **share)]),
         verdict_html.guards_html(rows, [{"raised": True, "text": BAD}]),
@@ -442,7 +442,7 @@ def test_external_text_is_escaped_everywhere():
 @pytest.mark.parametrize(
     "render",
     [
-        lambda: tables.placebo_html([]),
+        lambda: tables.negative_control_html([]),
         lambda: tables.tables_html([tables.HELD_OUT, tables.IMAGES], []),
     ],
 )

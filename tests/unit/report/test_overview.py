@@ -238,8 +238,8 @@ def test_the_reference_is_named_with_its_voxel_size():
     at_rest = overview_html(verdict, rows, {}, replace(RUN, at_rest=True))
     assert "the seed is <em>all</em>." in at_rest
     assert "blocks" not in at_rest
-    truth_rows = [replace(cells, reference="truth") for cells in evaluation_rows()]
-    html = overview_html(*judge(truth_rows), {}, RUN)
+    reference_map_rows = [replace(cells, reference="truth") for cells in evaluation_rows()]
+    html = overview_html(*judge(reference_map_rows), {}, RUN)
     assert "The reference is known activation" in html
     assert "the same run" not in html
 

@@ -533,7 +533,7 @@ def test_the_command_continues_with_the_downsampled_data(
 
     calls: list[tuple[Settings, Plan]] = []
 
-    def work(settings: Settings, plan: Plan, say: Callable[[str], None]) -> object:
+    def work(settings: Settings, plan: Plan, print_line: Callable[[str], None]) -> object:
         from bids_sr.execution.execute import RunOutcome
 
         calls.append((settings, plan))

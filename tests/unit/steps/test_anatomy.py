@@ -341,7 +341,7 @@ def resample_atlas(
     heads: Heads, to_std: Path, atlas: str = "AAL2"
 ) -> tuple[Volume, Volume, pd.DataFrame, list[Path]]:
     space = "MNI152NLin2009aSym"
-    return atlas_regions.place_atlas(
+    return atlas_regions.resample_atlas(
         heads.head, heads.template, to_std, atlas=atlas, template_space=space, random_seed=1
     )
 

@@ -27,7 +27,7 @@ from bids_sr.pipeline.nodes import Scope
 from bids_sr.spatial.itk_files import read_itk
 from bids_sr.spatial.transforms import displacement, invert, rigid_matrix
 from bids_sr.steps import acquired_series, bold_reference, motion, run_confounds, temporal_model
-from bids_sr.steps.resampled_series import undo_motion
+from bids_sr.steps.resampled_series import correct_motion
 from bids_sr.workflows.fit_run import correct_acquired, estimate_motion
 
 SHAPE, VOLUMES = (24, 26, 14), 14
@@ -250,7 +250,7 @@ def test_the_methods_text_describes_volumes_and_slice_timing() -> None:
 def _resampled(series: Path, results: MotionResults, xfms: np.ndarray, here: Path) -> Path:
     """Resample the series on its own grid with one interpolation."""
     with SeriesReader(series) as reader:
-        return Path(undo_motion(reader, results.boldref, xfms, here=here).path)
+        return Path(correct_motion(reader, results.boldref, xfms, here=here).path)
 
 
 def test_the_resampled_series_has_less_motion(
@@ -371,7 +371,7 @@ TIME_OPTIONS = {
 
 def test_the_temporal_model_is_part_of_the_confounds_and_reported(tmp_path) -> None:
     table = _moving_table()
-    confounds, columns, added_columns, facts = temporal_model.model_time(
+    confounds, columns, added_columns, facts = temporal_model.add_temporal_regressors(
         table, {"x": {}}, **TIME_OPTIONS
     )
     assert list(confounds) == [*table, *added_columns]
@@ -401,7 +401,9 @@ def test_too_few_remaining_volumes_are_an_error_with_reason_and_option() -> None
     with pytest.raises(
         TooFewVolumes, match=r"0 of 56 steady-state volumes remain, because the other 56"
     ) as error:
-        temporal_model.model_time(_moving_table(), **{**TIME_OPTIONS, "model": strict})
+        temporal_model.add_temporal_regressors(
+            _moving_table(), **{**TIME_OPTIONS, "model": strict}
+        )
     assert "Use a higher --fd-censor or a wider --band-pass" in str(error.value)
 
 

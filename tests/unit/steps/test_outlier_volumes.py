@@ -115,7 +115,7 @@ def test_an_outlier_with_head_motion_has_one_column_and_counts_once() -> None:
     motion = _motion()
     motion.loc[BAD:, "trans_x"] = 3.0
     motion.loc[30:, "trans_x"] = 6.0
-    table, described, added, facts = temporal_model.model_time(
+    table, described, added, facts = temporal_model.add_temporal_regressors(
         run_confounds.motion_confounds(motion, outliers=FACTS),
         {},
         model=TimeModel(fd_censor=0.5),

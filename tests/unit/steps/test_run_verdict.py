@@ -22,7 +22,7 @@ from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.map_comparison import sort_maps_of_run
 from bids_sr.steps.region_growth import grow_region
 from bids_sr.steps.registration import TrainingPair
-from bids_sr.steps.run_verdict import _maps_of_raw, judge, raise_flags
+from bids_sr.steps.run_verdict import _maps_of_raw, decide_verdict, raise_flags
 
 CONTRASTS = {
     "thumb": {"thumb": 1.0},
@@ -297,7 +297,7 @@ def judge_tables(
     methods=("sbl",),
     baselines=("bspline",),
 ):
-    verdict, verdict_rows = judge(
+    verdict, verdict_rows = decide_verdict(
         list(tables),
         one_level or {},
         confounds,

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from bids_sr.config.seeds import Seed
-from bids_sr.evaluation.reference_maps import truth_rows
+from bids_sr.evaluation.reference_maps import reference_map_rows
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import Seeds
@@ -81,7 +81,7 @@ def test_own_seeds_reveal_the_network_of_each_series(maps: dict) -> None:
 def test_connectivity_accuracy_and_false_discovery_rate(
     maps: dict, kind: str, accuracy: float, fdr: float
 ) -> None:
-    rows = truth_rows(
+    rows = reference_map_rows(
         {0.0: maps[kind]},
         lambda values: values,
         {"motor": {"motor": 1.0}},

@@ -16,10 +16,10 @@ from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.spatial.output_grids import (
-    PlacedGrid,
+    OutputGrid,
     grid_around,
     load_placed,
-    place_grid,
+    make_output_grid,
     save_placed,
     zooms_in_ras,
 )
@@ -120,7 +120,7 @@ class Scene:
                 )
         self.in_t1w = apply(invert(self.to_bold), LANDMARK[None])[0]
 
-    def grids(self) -> list[PlacedGrid]:
+    def grids(self) -> list[OutputGrid]:
         brain, matrix = mask_about(38), self.to_bold[None]
         t1w = spaces.grid_in_t1w(
             self.boldref, brain, matrix, factor=FACTOR, space_entities={"space": "T1w"}
@@ -261,7 +261,9 @@ def test_distortion_is_corrected_at_the_same_points(tmp_path: Path) -> None:
     with SeriesWriter(tmp_path / "in.nii", (*shape, 3), affine, 1.5) as writer:
         for _ in poses:
             writer.append(rng.normal(size=shape))
-    placed_grid = place_grid({"space": "X"}, shape, affine, lambda points: points, shape, affine)
+    placed_grid = make_output_grid(
+        {"space": "X"}, shape, affine, lambda points: points, shape, affine
+    )
     assert placed_grid.inside.all()
     distortion = Distortion(shift=shift, affine=affine, axis=1)
     upsampler = make_upsampler("raw", UpsamplerInputs(factor=(1.0, 1.0, 1.0)))
@@ -295,7 +297,7 @@ def test_points_are_composed_in_order(
     """
     shape, affine = grid(axes)
     to_reference, to_volume = rigid_matrix(first, [0, 0, 0]), rigid_matrix(pose, [0, 0, 0])
-    placed_grid = place_grid(
+    placed_grid = make_output_grid(
         {},
         (9, 8, 7),
         np.diag([4.0, 4, 4, 1]),
@@ -326,7 +328,7 @@ def test_a_grid_around_a_brain_has_a_margin_in_any_orientation(tmp_path: Path) -
         assert (corners[0] > -41).all()
         assert np.allclose(corners.sum(axis=0), 0, atol=1e-6)
     assert zooms_in_ras(rotation @ np.diag([-1.0, 2, 3, 1])).tolist() == pytest.approx([1, 2, 3])
-    placed_grid = place_grid(
+    placed_grid = make_output_grid(
         {"space": "A", "res": "2"},
         shape,
         grid_affine,

@@ -19,7 +19,7 @@ from bids_sr.spatial.itk_files import write_itk
 from bids_sr.sr.matrices import kspace_crop
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.steps.registration import TrainingPair
-from bids_sr.steps.resampled_series import undo_motion
+from bids_sr.steps.resampled_series import correct_motion
 from bids_sr.steps.super_resolution import AlignedSeries, Guide, Inference, super_resolve
 from bids_sr.steps.training import train_on_pair
 
@@ -74,7 +74,7 @@ def resolve(files, folder, series, *, bold=None, settings=None, **inputs):
     boldref, mask = volume(data / "boldref.nii"), volume(data / "mask.nii")
     with SeriesReader(bold or data / "bold.nii") as stc:
         if series == "raw":
-            result = undo_motion(stc, boldref, poses, here=folder)
+            result = correct_motion(stc, boldref, poses, here=folder)
         else:
             inference = Inference(precision="auto", **settings or {})
             aligned = AlignedSeries(

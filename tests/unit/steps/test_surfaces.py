@@ -21,7 +21,7 @@ from bids_sr.pipeline.store import store
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.spatial.transforms import rigid_matrix
 from bids_sr.steps.figures.maps import draw_surfaces
-from bids_sr.steps.surfaces import maps_to_surfaces, place_fsaverage
+from bids_sr.steps.surfaces import maps_to_surfaces, transform_fsaverage
 
 FSAVERAGE = fetch_surf_fsaverage("fsaverage5")
 RIBBON = ("white_left", "white_right", "pial_left", "pial_right")
@@ -200,7 +200,7 @@ def test_fsaverage_placed_through_mni152_is_in_gray_matter(tmp_path):
     from bids_sr.registration.templates import load_template
 
     write_itk(tmp_path / "t1w2std.txt", TO_BOLD)
-    surface_files = place_fsaverage(tmp_path / "t1w2std.txt", here=tmp_path, random_seed=1)
+    surface_files = transform_fsaverage(tmp_path / "t1w2std.txt", here=tmp_path, random_seed=1)
     gray = load_template("MNI152NLin2009aSym").tissues[0]
 
     def share(points: list[np.ndarray]) -> float:
@@ -252,7 +252,7 @@ def test_vertices_are_placed_by_spherical_registration(tmp_path):
     turns = [np.eye(3), TO_BOLD[:3, :3]]
     spheres = [write_surface(100 * unit @ turns[n].T, f"s{n}.surf.gii") for n in range(2)]
     (here := tmp_path / "here").mkdir()
-    placed_files = place_fsaverage(
+    placed_files = transform_fsaverage(
         tmp_path / "none", surface_files, spheres, here=here, random_seed=1
     )
     for file, parameters, name in zip(placed_files, surface_parameters, RIBBON, strict=True):

@@ -5,7 +5,7 @@ import numpy as np
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.matrices import kspace_crop
-from bids_sr.steps.series_description import placebos_text
+from bids_sr.steps.series_description import negative_controls_text
 from bids_sr.steps.t1w_pair import another_contrast
 
 FACTOR = (2.0, 2.0, 1.0)
@@ -39,8 +39,10 @@ def test_another_contrast_is_resampled_to_the_grids_of_the_run():
 
 
 def test_negative_controls_are_described_by_method_and_kind():
-    assert placebos_text(["sbl", "sblSeed1", "bspline"]) == ""
-    text = placebos_text(["srganPhantom", "srganT1w", "sblMirror", "sblShift", "sblOther"])
+    assert negative_controls_text(["sbl", "sblSeed1", "bspline"]) == ""
+    text = negative_controls_text(
+        ["srganPhantom", "srganT1w", "sblMirror", "sblShift", "sblOther"]
+    )
     assert text.startswith(
         "As negative controls, srgan was repeated with a model that was not trained on this"
     )

@@ -16,7 +16,7 @@ from shortnames import against_of, measure_of
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.notices import UsageError
-from bids_sr.spatial.output_grids import PlacedGrid
+from bids_sr.spatial.output_grids import OutputGrid
 from bids_sr.sr.matrices import kspace_crop
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.models.request import ModelSettings
@@ -453,7 +453,7 @@ def test_detail_is_added_in_another_space(files, tmp_path, estimation, series):
     """On the same grid, the series differ only by one more interpolation of the detail."""
     shape = (62, 58, 5)
     points = np.argwhere(np.ones(shape, bool)) @ HIGH_AFFINE[:3, :3].T + HIGH_AFFINE[:3, 3]
-    grid = PlacedGrid(
+    grid = OutputGrid(
         entities={"space": "T1w"},
         shape=shape,
         affine=HIGH_AFFINE,

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from bids_sr.metrics.rows import MetricRow, table_text
-from bids_sr.structural.image_quality import fwhm, likeness, quality
+from bids_sr.structural.image_quality import fwhm, quality, similarity_rows
 from bids_sr.structural.lesions import lesions, white_matter_hyperintensities
 from bids_sr.structural.tissue_overlap import segmentations
 
@@ -29,7 +29,7 @@ def test_similarity_is_computed_in_held_out_slices():
     shifted = truth + 0.1
     shifted[..., 0] += 5  # a slice used in training
     shifted[:2] += 5  # outside the brain
-    scores = values(likeness("T1w", {"a": shifted, "same": truth}, truth, mask, [1, 2]))
+    scores = values(similarity_rows("T1w", {"a": shifted, "same": truth}, truth, mask, [1, 2]))
     assert scores["a", "mae", "brain"] == pytest.approx(0.1)
     assert scores["a", "psnr", "brain"] == pytest.approx(20.0)
     assert scores["a", "nmse", "brain"] == pytest.approx(
@@ -45,7 +45,7 @@ def test_similarity_is_computed_in_held_out_slices():
     assert scores["a", "ssim", "scan"] < scores["a", "ssim", "brain"]
     assert scores["same", "ssim", "scan"] == pytest.approx(1.0)
     assert scores["a", "ssim", "brain"] < 1
-    assert list(likeness("T1w", {"a": shifted}, truth, np.zeros_like(mask), [1])) == []
+    assert list(similarity_rows("T1w", {"a": shifted}, truth, np.zeros_like(mask), [1])) == []
 
 
 def test_quality_uses_the_same_segmentation_for_all_series():

@@ -8,7 +8,7 @@ from scipy import ndimage
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
-from bids_sr.structural.point_transforms import Placement
+from bids_sr.structural.point_transforms import PointTransform
 from bids_sr.structural.preparation import _register_to
 
 SHAPE = (44, 50, 40)
@@ -154,6 +154,6 @@ def test_a_displacement_is_added_after_the_matrix():
     grid = AFFINE @ np.diag([2.0, 2, 2, 1])
     displacements = np.zeros((3, 22, 25, 20))
     displacements[1] = 3.0
-    placement = Placement(xfm=TURN, displacement=displacements, grid=grid)
+    placement = PointTransform(xfm=TURN, displacement=displacements, grid=grid)
     points = np.array([[1.0, 2, 3], [-10, 5, 0]])
     np.testing.assert_allclose(placement.points(points), apply(TURN, points) + np.array([0, 3, 0]))

@@ -9,7 +9,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
 from bids_sr.structural import preparation as structural_preparation
-from bids_sr.structural.point_transforms import Placement, compose
+from bids_sr.structural.point_transforms import PointTransform, compose
 from bids_sr.structural.preparation import prepare
 from bids_sr.structural.template_alignment import (
     align_to_template,
@@ -62,7 +62,7 @@ def test_scans_are_interpolated_once_with_both_transforms(tmp_path, monkeypatch,
 
     def register(_frame, _image, _mask, *, align, **_options):
         aligned.append(align)
-        return Placement(xfm=shift), {}
+        return PointTransform(xfm=shift), {}
 
     monkeypatch.setattr(structural_preparation, "_register_to", register)
     requested = []
@@ -73,8 +73,8 @@ def test_scans_are_interpolated_once_with_both_transforms(tmp_path, monkeypatch,
         coarse = np.diag([60.0, 60.0, 60.0, 1.0])
         coarse[:3, 3] = -60
         if transform == "nonlinear":
-            return Placement(xfm=images[4], displacement=displacements, grid=coarse)
-        return Placement(xfm=images[4])
+            return PointTransform(xfm=images[4], displacement=displacements, grid=coarse)
+        return PointTransform(xfm=images[4])
 
     monkeypatch.setattr(structural_preparation, "align_to_template", place)
     mask = brain_box()
@@ -196,7 +196,7 @@ def test_composed_placements_equal_successive_placements():
     coarse[:3, 3] = -24
     smooth = [random.normal(0, 2, (3, 5, 5, 5)).astype(np.float32) for _ in range(2)]
     first, second = (
-        Placement(xfm=xfm, displacement=displacements, grid=coarse)
+        PointTransform(xfm=xfm, displacement=displacements, grid=coarse)
         for xfm, displacements in zip((KNOWN, invert(KNOWN)), smooth, strict=True)
     )
     points = apply_affine(frame.affine, random.integers(2, 10, (50, 3)))
@@ -204,7 +204,7 @@ def test_composed_placements_equal_successive_placements():
     np.testing.assert_allclose(
         composition.points(points), second.points(first.points(points)), atol=1e-3
     )
-    matrices = compose(frame, Placement(xfm=TO_HEAD), Placement(xfm=KNOWN))
+    matrices = compose(frame, PointTransform(xfm=TO_HEAD), PointTransform(xfm=KNOWN))
     assert matrices.displacement is None
     np.testing.assert_allclose(matrices.xfm, KNOWN @ TO_HEAD)
 

@@ -7,7 +7,7 @@ from bids_sr.cli.parser import parse_settings
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nodes import Node
 from bids_sr.preflight import check
-from bids_sr.steps.run_verdict import judge
+from bids_sr.steps.run_verdict import decide_verdict
 from bids_sr.workflows.participant import make_graph
 
 
@@ -62,4 +62,6 @@ def test_the_verdict_does_not_wait_for_the_errors_of_maps(
 
 def test_without_networks_there_is_a_single_verdict(maker: BidsMaker) -> None:
     graph = graph_for(maker, "--sr-method", "sbl")
-    assert [node.scope.run for node in graph.nodes if node.step is judge] == ["sub-01_task-tap"]
+    assert [node.scope.run for node in graph.nodes if node.step is decide_verdict] == [
+        "sub-01_task-tap"
+    ]

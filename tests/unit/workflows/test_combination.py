@@ -6,7 +6,7 @@ from graphmaker import nodes_of, planned_graph, steps_of
 
 from bids_sr.pipeline.store import store
 
-STEPS = {"register_to_first_run", "carry_maps", "combine_maps"}
+STEPS = {"register_to_first_run", "resample_run_maps", "combine_maps"}
 PLAIN = ["--sr-method", "bspline", "zerofill", "--sr-factor", "2"]
 
 
@@ -78,7 +78,7 @@ def test_combined_maps_are_stored_like_the_maps_of_runs(graphs_by_level):
 def test_every_run_except_the_first_is_registered_once(graphs_by_level):
     (node,) = nodes_of(graphs_by_level["standard"], "register_to_first_run")
     assert node.scope.path.endswith("sub_01_task_tap_all_runs_wf.run_2_wf")
-    carry_nodes = nodes_of(graphs_by_level["standard"], "carry_maps")
+    carry_nodes = nodes_of(graphs_by_level["standard"], "resample_run_maps")
     assert len(carry_nodes) == 6
     transformed = [
         node for node in carry_nodes if "first2run_xfm" in graphs_by_level["standard"].wires[node]

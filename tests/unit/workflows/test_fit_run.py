@@ -9,7 +9,7 @@ from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import save_image
 from bids_sr.pipeline.flow import Eager, Flow, expect_cost
 from bids_sr.pipeline.nodes import Scope
-from bids_sr.sr.method import Cost
+from bids_sr.run_time import RunTime
 from bids_sr.steps import acquired_series, bold_reference, super_resolution
 from bids_sr.steps.super_resolution import Inference, super_resolve
 from bids_sr.workflows.fit_run import (
@@ -21,7 +21,7 @@ from bids_sr.workflows.fit_run import (
     find_brain,
     reuse_motion,
 )
-from bids_sr.workflows.make_series import undo_motion
+from bids_sr.workflows.make_series import correct_motion
 
 FACTOR = (2.0, 2.0, 1.0)
 SHAPE, VOLUMES = (24, 26, 12), 6
@@ -79,7 +79,7 @@ def test_a_run_is_fitted_and_super_resolved_without_a_graph(
     (tmp_path / "estimated").mkdir()
     with Eager(tmp_path / "estimated", steps.append):
         fitted = _fitted(bold_file)
-        raw = undo_motion(fitted)
+        raw = correct_motion(fitted)
         result = super_resolve(
             fitted.aligned, series_name="bspline", factor=FACTOR, inference=Inference()
         )
@@ -102,7 +102,7 @@ def test_a_run_is_fitted_and_super_resolved_without_a_graph(
         np.testing.assert_allclose(
             refitted.motion.boldref.data, head_motion.boldref.data, rtol=1e-6
         )
-        refitted_values = np.stack(list(undo_motion(refitted).volumes()), -1)
+        refitted_values = np.stack(list(correct_motion(refitted).volumes()), -1)
         np.testing.assert_allclose(refitted_values, values, rtol=1e-5, atol=1e-2)
     assert "estimate motion" not in steps
 
@@ -129,5 +129,5 @@ def test_the_cost_of_a_series_follows_from_the_recipe_of_its_model(bold_file: Pa
         bold = acquired_series.import_series(bold_file, tr=2.0, axis_order=AS_STORED)
         expect_cost(bold, paper)
     assert scope.nodes[0].cost == paper
-    assert acquired_series.import_series.cost == Cost(volumes=0.02)
+    assert acquired_series.import_series.cost == RunTime(volumes=0.02)
     expect_cost(3.0, paper)  # Values that are not placed in a graph are ignored.

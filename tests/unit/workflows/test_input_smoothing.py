@@ -19,7 +19,7 @@ from bids_sr.preflight import check
 from bids_sr.steps import acquired_series
 from bids_sr.workflows.participant import make_graph
 
-STEPS = ("super_resolve", "undo_motion")
+STEPS = ("super_resolve", "correct_motion")
 
 
 def settings_for(maker: BidsMaker, *extra: str, level: str = "participant") -> Settings:

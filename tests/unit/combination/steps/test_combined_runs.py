@@ -10,10 +10,10 @@ from scipy import ndimage, stats
 
 from bids_sr.combination.run_combination import widen_error
 from bids_sr.combination.steps.combined_runs import (
-    carry_maps,
     combine_maps,
     describe_combination,
     register_to_first_run,
+    resample_run_maps,
 )
 from bids_sr.glm.activation_regions import fdr_region
 from bids_sr.io.volume import Volume
@@ -65,7 +65,7 @@ def maps_of(seed, *, effect=4.0, dof=60, sd=1.0, stats=("effect", "variance", "s
 def carry(folder, run, seed=1, xfm=None, card=None, percent=False, run_scale=None, **maps):
     folder = folder / run
     folder.mkdir(parents=True)
-    return carry_maps(
+    return resample_run_maps(
         maps_of(seed, **maps),
         brain(),
         brain(),
@@ -146,7 +146,7 @@ def test_a_small_overlap_of_masks_is_reported_once(
     full, part = brain(), brain()
     part.data[..., slices:] = False
     maps = [replace(map_, sidecar={**map_.sidecar, "SourceSeries": series}) for map_ in maps_of(1)]
-    carry_maps(
+    resample_run_maps(
         maps,
         full if first_is_larger else part,
         part if first_is_larger else full,
@@ -171,7 +171,7 @@ def test_transformed_maps_have_no_ringing_at_the_edge_of_the_brain(tmp_path):
         Derivative(Volume(np.where(brain().data, 5.0, 0), AFFINE), map_.entities, map_.sidecar)
         for map_ in maps_of(1)
     ]
-    run_maps = carry_maps(
+    run_maps = resample_run_maps(
         constant_maps,
         brain(),
         brain(),
@@ -419,7 +419,7 @@ def test_maps_in_other_spaces_are_combined_separately(tmp_path):
     for run, seed in (("run-1", 1), ("run-2", 2)):
         folder = tmp_path / run
         folder.mkdir()
-        run_maps += carry_maps(
+        run_maps += resample_run_maps(
             maps_of(seed),
             brain(),
             brain(),
@@ -572,7 +572,7 @@ def test_the_false_positive_rate_of_combined_maps_is_correct_despite_head_motion
             xfm = np.eye(4)[None].copy()
             xfm[0, :3, 3] = rng.uniform(-4, 4, 3)
             (folder := tmp_path / f"{number}{run}").mkdir()
-            run_maps += carry_maps(
+            run_maps += resample_run_maps(
                 maps,
                 brain,
                 brain,

@@ -46,7 +46,9 @@ def test_a_new_figure_requires_only_a_function_and_its_place_in_the_workflow(dra
     run = Scope("task_tap_wf", store=store.store)
     outputs = Outputs(output_dir=tmp_path, entities={"subject": "01", "task": "tap"})
     with Flow(run):
-        outputs.keep_figures(draw_tsnr(tmp_path / "preproc.nii", tmp_path / "mask.nii", n_dummy=2))
+        outputs.store_figures(
+            draw_tsnr(tmp_path / "preproc.nii", tmp_path / "mask.nii", n_dummy=2)
+        )
     graph = Graph(run)
     assert [node.name for node in graph.nodes] == ["draw_tsnr", "keep_draw_tsnr"]
     assert graph.settings[graph.nodes[0]] == {"n_dummy": 2}
@@ -86,4 +88,6 @@ print(*(source.name for source in made_by(graph, node, "preproc")))
 
 
 def test_the_documented_lines_place_the_figure_in_each_run(tmp_path):
-    assert told_by(copy_with("Add a figure", tmp_path), CHECK_PLACEMENT).split() == ["undo_motion"]
+    assert told_by(copy_with("Add a figure", tmp_path), CHECK_PLACEMENT).split() == [
+        "correct_motion"
+    ]

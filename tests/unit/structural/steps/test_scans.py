@@ -150,7 +150,7 @@ def test_the_range_is_computed_over_all_voxels_kept(kind, head):
     kept_voxels = ndimage.distance_transform_edt(~brain, sampling=2.0) <= 6
     top = bright[kept_voxels].max()
     assert top > 1.3 * bright[brain].max()
-    identity = structural_preparation.Placement(xfm=np.eye(4))
+    identity = structural_preparation.PointTransform(xfm=np.eye(4))
     placements = {("T1w", "highres"): identity, ("T1w", "lowres"): identity}
     scan = Volume(bright, AFFINE)
     assembled = structural_preparation._assemble(

@@ -1,0 +1,51 @@
+"""Declared processor time of steps and methods, for estimates, progress and the order of steps."""
+
+from math import inf
+
+from bids_sr.frozen import frozen
+
+
+@frozen
+class RunTime:
+    """Processor time in seconds of a step (see ``benchmarks/resources.py``), or of a method.
+
+    Parameters
+    ----------
+    always : float
+        Time regardless of the grid.
+    low, high : float
+        Time per million voxels of one volume on the acquired grid and on the high-resolution grid.
+    most : float
+        Millions of high-resolution voxels above which training time no longer increases.
+    volumes : float
+        Time per million voxels of all volumes on the high-resolution grid.
+    series : float
+        Time for applying a network per million voxels of all volumes on the high-resolution grid,
+        without interpolation.
+    t1w : float
+        Time per million voxels of the T1w image.
+    limit : float
+        Time limit that stops the step.
+    """
+
+    always: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+    most: float = inf
+    volumes: float = 0.0
+    series: float = 0.0
+    t1w: float = 0.0
+    limit: float = inf
+
+    def seconds(
+        self, *, low: float = 0.0, high: float = 0.0, volumes: float = 0.0, t1w: float = 0.0
+    ) -> float:
+        """Return the processor time (s), excluding the time for applying a network.
+
+        Arguments are numbers of voxels in millions, on the grids described in `RunTime`.
+        """
+        total = self.always + self.low * low + self.high * min(high, self.most)
+        return min(self.limit, total + self.volumes * volumes + self.t1w * t1w)
+
+
+# costs assumed if a method was not measured, for the recipe `fast` and the published recipe
