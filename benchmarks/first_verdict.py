@@ -4,7 +4,7 @@ python benchmarks/first_verdict.py FOLDER --before PYTHON [--data BIDS] [--repea
 
 `--before` is the Python of an environment with the other version; this version belongs to the
 Python that runs the script. The runs alternate, on two workers, and medians are compared. The
-time ends when a step `judge` has written the first verdict, which is when the console shows it.
+time ends when a step `decide_verdict` has written the first verdict, which is when the console shows it.
 The rest of the run is then stopped, unless `--whole` is given. Run it on a machine that computes
 nothing else.
 """
@@ -21,7 +21,9 @@ from pathlib import Path
 from statistics import median
 
 _LOOK_S = 0.1
-_VERDICT = "bids_sr_wf/*/*/judge*/_left*.json"  # written when the step has ended
+_VERDICTS = [  # written when the step has ended; it was `judge` before
+    f"bids_sr_wf/*/*/{step}*/_left*.json" for step in ("decide_verdict", "judge")
+]
 _MOST_S = 3600.0
 
 
@@ -45,7 +47,7 @@ def seconds_to_verdict(
         )
         verdict = float("nan")
         while process.poll() is None and time.monotonic() - start < _MOST_S:
-            if verdict != verdict and next(work.glob(_VERDICT), None) is not None:
+            if verdict != verdict and any(any(work.glob(name)) for name in _VERDICTS):
                 verdict = time.monotonic() - start
                 if not to_end:
                     break

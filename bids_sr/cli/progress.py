@@ -200,7 +200,7 @@ class Progress:
             ):
                 verdict = json.loads(Path(node.result.outputs.verdict).read_text(encoding="utf-8"))
                 if (
-                    node.fullname.endswith(f".{FIRST_VERDICT}.judge")
+                    node.fullname.endswith(f".{FIRST_VERDICT}.decide_verdict")
                     and verdict.get("status") == "not applied"
                 ):
                     verdict["headline"] = ""  # networks are evaluated later and may be applied

@@ -51,7 +51,7 @@ UNUSED_OUTPUTS = {"store.stored", "rebuild_motion.motion"}
 """Steps that use the motion rebuilt from a confounds table also take the confounds from this
 table.
 """
-PYTHON_ONLY_SETTINGS = {"judge.audience"}
+PYTHON_ONLY_SETTINGS = {"decide_verdict.audience"}
 """Settings that only the Python interface passes."""
 PYTHON_ONLY_INPUTS = {
     "import_motion.given_boldref",

@@ -33,7 +33,7 @@ maker = BidsMaker(Path("data"))
 maker.subject()
 graph = planned_graph(maker, Path("."))
 assert nodes_of(graph, "estimate_motion") == []
-for name in ("undo_motion", "super_resolve"):
+for name in ("correct_motion", "super_resolve"):
     for node in nodes_of(graph, name):
         assert [one.name for one in made_by(graph, node, "hmc_xfms")] == ["follow_center"]
 text = graph.methods_text()

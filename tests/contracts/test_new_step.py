@@ -31,10 +31,10 @@ maker = BidsMaker(Path("data"))
 maker.subject()
 graph = planned_graph(maker, Path("."))
 (node,) = nodes_of(graph, "measure_drift")
-assert [one.name for one in made_by(graph, node, "preproc")] == ["undo_motion"]
+assert [one.name for one in made_by(graph, node, "preproc")] == ["correct_motion"]
 assert "The mean signal of the brain was written volume by volume." in graph.methods_text()
 made = [str(line) for line in describe_graph(graph)]
-assert any("drift [desc-drift_timeseries] <- preproc (undo_motion)" in line for line in made)
+assert any("drift [desc-drift_timeseries] <- preproc (correct_motion)" in line for line in made)
 
 flow = make_workflow(graph, base_dir=Path.cwd() / "work", need_gb=lambda need: need.always)
 run = "sub_01_wf.sub_01_task_tap_wf."
