@@ -4,7 +4,7 @@ python benchmarks/first_verdict.py FOLDER --before PYTHON [--data BIDS] [--repea
 
 `--before` is the Python of an environment with the other version; this version belongs to the
 Python that runs the script. The runs alternate, on two workers, and medians are compared. The time
-ends when a step `decide_verdict` has written the first verdict, which is when the console shows it.
+ends when a step `decide_verdict` has written the first verdict, which the console then shows.
 The rest of the run is then stopped, unless `--whole` is given. Run it on a machine that computes
 nothing else.
 """
