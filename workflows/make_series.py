@@ -393,7 +393,7 @@ def make_stored(
     )
     _expect_cost(plan, spec.name, resolved)
     add_methods_text(Part.SERIES, series_description.describe_series(spec.name))
-    _keep_series(plan, spec.name, resolved, outputs)
+    _store_series(plan, spec.name, resolved, outputs)
     return ComputedSeries(
         name=spec.name,
         series=resolved.series,
@@ -510,7 +510,7 @@ def _expect_cost(plan: RunPlan, name: str, resolved: ResolvedSeries) -> None:
     )
 
 
-def _keep_series(plan: RunPlan, name: str, resolved: ResolvedSeries, outputs: Outputs) -> None:
+def _store_series(plan: RunPlan, name: str, resolved: ResolvedSeries, outputs: Outputs) -> None:
     """Store a series; the primary series is also exported as preprocessed BOLD data."""
     primary = name == plan.primary
     bold = plan.bold

@@ -126,7 +126,7 @@ class Flow(Caller):
             return
         wires = {"files": artifact, **({} if facts is None else {"sidecar": facts})}
         light = artifact.port is not None and artifact.port.kind.light
-        name = f"keep_{artifact.name}"
+        name = f"store_{artifact.name}"
         source.scope.nodes.append(
             Node(
                 store,

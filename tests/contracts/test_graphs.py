@@ -640,7 +640,7 @@ def test_exported_data_sets_have_the_files_that_other_programs_need(
     for node, settings in _stores(graph):
         for series in settings.get("datasets", ()) if settings["exported_as"] is not None else ():
             named = {
-                **(settings["own_entities"] or {"suffix": node.name.removeprefix("keep_")}),
+                **(settings["own_entities"] or {"suffix": node.name.removeprefix("store_")}),
                 **settings["exported_as"],
             }
             stem = "_".join(v if k == "suffix" else f"{k}-{v}" for k, v in named.items() if v)
@@ -1032,7 +1032,7 @@ def test_a_control_is_made_like_a_method_and_judged_like_a_baseline(tmp_path: Pa
     graph = planned_graph(maker, tmp_path, "--null-checks", "--n-ensemble", "2")
     scopes = {node.scope.name for node in nodes_of(graph, "estimate_variance")}
     assert {"sdmod", "sbl"} <= scopes
-    stored_scopes = {node.scope.name for node in graph.nodes if node.name == "keep_model_file"}
+    stored_scopes = {node.scope.name for node in graph.nodes if node.name == "store_model_file"}
     assert "sbl" in stored_scopes
     assert not stored_scopes & {"sdmod", "sblSeed1"}
     assert not any(
@@ -1134,6 +1134,6 @@ def test_a_held_out_pair_is_scored_during_training_but_is_not_a_source_of_the_mo
     ):
         assert made_by(graph, training, shown) == made_by(graph, scoring, scored)
         assert made_by(graph, training, shown) != made_by(graph, training, scored)
-    (stored,) = (settings for node, settings in _stores(graph) if node.name == "keep_model_file")
+    (stored,) = (settings for node, settings in _stores(graph) if node.name == "store_model_file")
     assert any("acq-highres" in uri for uri in stored["sources"])
     assert not any("run-2" in uri for uri in stored["sources"])

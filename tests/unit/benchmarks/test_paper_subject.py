@@ -48,7 +48,7 @@ def test_every_step_belongs_to_a_stage(
     import paper_subject
 
     assert paper_subject.stage_of(node, node.rpartition(".")[2]) == stage
-    assert paper_subject.stage_of(f"{RUN}.inject.keep_series", "store") == "writing the results"
+    assert paper_subject.stage_of(f"{RUN}.inject.store_series", "store") == "writing the results"
 
 
 def test_operations_of_a_convolution_equal_the_closed_form(roofline: ModuleType) -> None:
