@@ -322,8 +322,8 @@ def expect_cost(output: object, cost: RunTime) -> None:
     ----------
     output : object
         Handle of an output of the step.
-    cost : Cost
-        Cost that replaces the declared cost of the step.
+    cost : RunTime
+        RunTime that replaces the declared cost of the step.
     """
     if isinstance(output, Handle) and output.node is not None:
         output.node.expected_cost = cost

@@ -4,7 +4,6 @@ file.
 
 import json
 import pickle
-import pkgutil
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -30,8 +29,8 @@ from graphmaker import (
     steps_of,
 )
 from networkx import is_directed_acyclic_graph
+from wings import modules_with_steps
 
-import bids_sr.steps
 from bids_sr.boilerplate import bibliography
 from bids_sr.config.spaces import FUNC
 from bids_sr.pipeline.graph import Graph
@@ -918,9 +917,9 @@ def test_every_step_is_called_for_some_data_set(coverage: Coverage) -> None:
 
 
 def _every_step() -> Iterator[tuple[str, Step[..., Any]]]:
-    for module in pkgutil.walk_packages(bids_sr.steps.__path__, "bids_sr.steps."):
-        for name, value in vars(import_module(module.name)).items():
-            if isinstance(value, Step) and value.__module__ == module.name:
+    for module in modules_with_steps():
+        for name, value in vars(import_module(module)).items():
+            if isinstance(value, Step) and value.__module__ == module:
                 assert name == value.__name__
                 yield name, value
 

@@ -29,7 +29,7 @@ def roofline(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     ("node", "stage"),
     [
         (f"{RUN}.srgan.super_resolve", "super-resolution: srgan"),
-        (f"{RUN}.undo_motion", "super-resolution: raw"),
+        (f"{RUN}.correct_motion", "super-resolution: raw"),
         (f"{SUBJECT}.pair_1_wf.srgan.train_on_pair", "training"),
         (f"{RUN}.sdmod.estimate_variance", "variance maps of the run"),
         (f"{RUN}.draw_variance", "figures and reports"),
