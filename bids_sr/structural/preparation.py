@@ -99,8 +99,8 @@ def _register_to(
 
     Returns
     -------
-    tuple[Placement, dict[str, float]]
-        Placement of the frame's points in the scan, and the displacement in mm, degrees and
+    tuple[PointTransform, dict[str, float]]
+        Transform of the frame's points in the scan, and the displacement in mm, degrees and
         percent by name.
     """
     placed = _placements(frame, image, align=align, seed=seed, prefix=prefix, mm=mm)[align]

@@ -96,7 +96,7 @@ def align_to_template(
 
     Returns
     -------
-    Placement
+    PointTransform
         Position of template points in the frame.
     """
     if transform == "affine":
