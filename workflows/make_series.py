@@ -27,7 +27,6 @@ from bids_sr.sr.inference.upsampler_inputs import Displaced
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import ModelSource, TrainingSettings
 from bids_sr.steps import (
-    acquired_series,
     outlier_volumes,
     resampled_series,
     seeds,
@@ -46,7 +45,9 @@ from bids_sr.workflows.compared_series import resample_all_compared
 from bids_sr.workflows.confounds import gather_confounds
 from bids_sr.workflows.fit_run import (
     FittedRun,
+    SeriesFile,
     correct_acquired,
+    find_correction,
 )
 from bids_sr.workflows.other_run import measure_another_run
 from bids_sr.workflows.pair import RegisteredPair, TrainedNetwork, store_model
@@ -541,29 +542,42 @@ def place_measured(
     plan: RunPlan, fitted: FittedRun, measured: BoldRun, outputs: Outputs
 ) -> ComputedSeries:
     """Resample the measured high-resolution reference series to the grid of the run."""
-    preprocessing = plan.planned.settings.preprocessing
-    bold = acquired_series.import_series(
-        measured.bold, tr=plan.bold.tr, axis_order=measured.axis_order
+    corrects = "slicetiming" not in plan.planned.settings.preprocessing.ignore
+    correction = replace(
+        find_correction(plan), slice_times=measured.slice_timing if corrects else None
     )
-    if fitted.outliers is not None:
-        bold = outlier_volumes.replace_same_volumes(bold, fitted.outliers, n_dummy=fitted.n_dummy)
-    stc = correct_acquired(
-        bold,
-        fitted.n_dummy,
-        slice_times=None if "slicetiming" in preprocessing.ignore else measured.slice_timing,
-        start_time=plan.start_time,
-        input_smoothing=preprocessing.input_smoothing,
+    placed = resample_measured(
+        fitted,
+        SeriesFile(
+            bold_file=measured.bold,
+            tr=plan.bold.tr,
+            axis_order=measured.axis_order,
+            correction=correction,
+        ),
     )
-    mask = fitted.registration.bold_mask_hr
-    series = resampled_series.place_measured(stc, mask, fitted.motion.hmc_xfms, fitted.distortion)
     add_methods_text(Part.SERIES, series_description.MEASURED_TEXT)
     fine = series_description.fine_resolution(MEASURED, plan.bold.factor, plan.bold.axis_order)
     outputs.store(
-        series,
+        placed.series,
         {"res": "hr", "desc": MEASURED, "suffix": "bold"},
         sidecar=_sidecar(plan, MEASURED, fine),
         level=series_level(MEASURED, _always_stored(plan)),
     )
+    return placed
+
+
+def resample_measured(fitted: FittedRun, file: SeriesFile) -> ComputedSeries:
+    """Resample a series measured at the high resolution to the grid of a run.
+
+    The outlier volumes of the run are replaced. `file`: file of the series, whose repetition time
+    is that of the run.
+    """
+    bold = file.import_series()
+    if fitted.outliers is not None:
+        bold = outlier_volumes.replace_same_volumes(bold, fitted.outliers, n_dummy=fitted.n_dummy)
+    stc = correct_acquired(bold, fitted.n_dummy, file.correction)
+    mask = fitted.registration.bold_mask_hr
+    series = resampled_series.place_measured(stc, mask, fitted.motion.hmc_xfms, fitted.distortion)
     return ComputedSeries(name=MEASURED, series=series, mask=mask)
 
 

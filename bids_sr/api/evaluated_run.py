@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from bids_sr import compared_series
 from bids_sr.api.evaluation_inputs import load_activation, load_events
 from bids_sr.api.guide import (
     PLAIN,
@@ -21,7 +21,6 @@ from bids_sr.api.image_inputs import (
     header_tr,
     load_mask,
     series_file,
-    timed_series,
 )
 from bids_sr.api.run_basics import RunBasics, to_fitted_run
 from bids_sr.api.run_inputs import RunInputs
@@ -48,10 +47,8 @@ from bids_sr.registration.series_alignment import ComparedError
 from bids_sr.series import ACQUIRED_BAND, MEASURED, PAIR_BASELINES, RAW
 from bids_sr.sr.models.request import ModelSettings
 from bids_sr.steps import (
-    acquired_series,
     activation,
     evaluation,
-    resampled_series,
     run_confounds,
     run_verdict,
     seeds as steps_seeds,
@@ -69,10 +66,11 @@ from bids_sr.workflows.evaluate_run import (
     compare_with_truth,
     measure_effects,
 )
-from bids_sr.workflows.fit_run import FittedRun, estimate_motion, find_steady
+from bids_sr.workflows.fit_run import FittedRun, SeriesCorrection, SeriesFile
 from bids_sr.workflows.make_series import (
     ComputedSeries,
     correct_motion,
+    resample_measured,
 )
 from bids_sr.workflows.other_run import other_run_effects
 
@@ -161,7 +159,7 @@ def prepare_run(
     compared: Sequence[str],
 ) -> EvaluatedRun:
     """Prepare a run, and correct its head motion if necessary."""
-    fitted = to_fitted_run(reader, found_run)
+    fitted = to_fitted_run(reader, found_run, how.factor)
     baseline_names = baselines_to_make(inputs, baselines, compared=bool(compared))
     uses_model = any(name not in PLAIN for name in baseline_names)
     requires_raw = inputs.seeds is not None or inputs.measured is not None or uses_model
@@ -325,10 +323,11 @@ def resample_other_series(
                 compared_run = resample_compared(
                     run.fitted,
                     name,
-                    compared_series.import_compared(file, tr=run.how.tr, axis_order=AS_STORED),
-                    slice_times=None,
-                    start_time=run.how.start_time,
-                    factor=run.how.factor,
+                    SeriesFile(
+                        bold_file=file,
+                        tr=run.how.tr,
+                        correction=SeriesCorrection(start_time=run.how.start_time),
+                    ),
                 )
         except ComparedError as error:
             raise ImageInputError(f"compared: {name}: {error}") from None
@@ -384,7 +383,13 @@ def evaluate_series(
     }
     evaluated, maps = dict(series), list[Map]()
     if inputs.measured is not None:
-        evaluated[MEASURED] = _place_measured(run, inputs.measured, folder)
+        file = series_file(inputs.measured, folder, "truth")
+        # Unlike the program, the Python interface evaluates outlier volumes as they are, because
+        # series are passed with all volumes.
+        with subworkflow(MEASURED):
+            evaluated[MEASURED] = resample_measured(
+                replace(fitted, outliers=None), SeriesFile(bold_file=file, tr=how.tr)
+            )
         maps = _map_acquired(run, model)
     elif not known_maps:
         compared_names = (*run.compared, ACQUIRED_BAND) if run.compared else ()
@@ -439,15 +444,6 @@ def evaluate_series(
     return rows, verdict
 
 
-def _place_measured(run: EvaluatedRun, image: ImageLike, folder: Path) -> ComputedSeries:
-    """Resample the series measured at the high resolution to the grid of the run."""
-    mask = run.fitted.registration.bold_mask_hr
-    file = series_file(image, folder, "truth")
-    with subworkflow(MEASURED), timed_series(file, run.how.tr) as measured:
-        series = resampled_series.place_measured(measured, mask, run.fitted.motion.hmc_xfms)
-    return ComputedSeries(name=MEASURED, series=series, mask=mask)
-
-
 def _map_acquired(run: EvaluatedRun, model: LinearModel) -> list[Map]:
     """Map the acquired series without smoothing, to select active voxels."""
     assert run.raw is not None
@@ -467,23 +463,16 @@ def _map_acquired(run: EvaluatedRun, model: LinearModel) -> list[Map]:
 
 def _other_effects(run: EvaluatedRun, image: ImageLike, folder: Path) -> Effects:
     """Estimate the block effects of another run of the task."""
-    how, fitted = run.how, run.fitted
+    how = run.how
     file = series_file(image, folder, "other_run")
     with SeriesReader(file) as reader:
         tr = header_tr(reader.header) or how.tr
     events = load_events(run.inputs.other_events)
     with subworkflow("another_run"):
-        bold = acquired_series.import_series(file, tr=tr, axis_order=AS_STORED)
-        steady = find_steady(bold, dummy_scans=None)
         return other_run_effects(
-            fitted,
-            steady.bold,
-            steady.n_dummy,
-            estimate_motion(steady.bold, steady.n_dummy),
+            run.fitted,
+            SeriesFile(bold_file=file, tr=tr),
             events,
-            None,
-            steady.outliers,
-            factor=how.factor,
             design=how.design,
             random_seed=how.random_seed,
         )

@@ -206,7 +206,7 @@ def learn_run(
         placed = register_guide(pair, found_run.motion.boldref, aligned)
     model = weight = None
     if method is not None:
-        fitted = to_fitted_run(reader, found_run, calibration)
+        fitted = to_fitted_run(reader, found_run, learning.factor, calibration)
         trained_model = _train(method, learning, fitted, aligned)
         model = FileContents.read(trained_model.model_file, card_path(trained_model.model_file))
         weight = trained_model.weight if isinstance(trained_model, VarianceModel) else None

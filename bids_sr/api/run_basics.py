@@ -149,12 +149,16 @@ def _load_boldref(
 
 
 def to_fitted_run(
-    reader: SeriesReader, found_run: RunBasics, calibration: FittedCalibration | None = None
+    reader: SeriesReader,
+    found_run: RunBasics,
+    factor: Factor,
+    calibration: FittedCalibration | None = None,
 ) -> FittedRun:
     """Return a run in the form that workflows require, without slice-timing correction and
     anatomy.
 
-    Outlier volumes are replaced. `calibration` is a short high-resolution run, or None.
+    Outlier volumes are replaced. `factor`: acquired over high-resolution voxel size by axis.
+    `calibration` is a short high-resolution run, or None.
     """
     bold: Series = reader
     if found_run.outliers:
@@ -170,6 +174,7 @@ def to_fitted_run(
         registration=brain.mask_facts,
     )
     return FittedRun(
+        factor=factor,
         acquired=reader,
         bold=bold,
         stc=bold,

@@ -490,7 +490,9 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             else:
                 head_motion = replace(found_run.motion, hmc_xfms=poses)
             super_resolved = super_resolve(
-                to_fitted_run(reader, replace(found_run, motion=head_motion)).aligned,
+                to_fitted_run(
+                    reader, replace(found_run, motion=head_motion), self.factor_
+                ).aligned,
                 None if name or learned.model is None else learned.model.write(folder),
                 guide=None if name else learned.write_guide(folder),
                 series_name=name or self.method,
