@@ -151,14 +151,105 @@ class RunSeries:
 class SeriesSources:
     """Inputs that all series of a run share.
 
-    `raw`: motion-corrected acquired series. `guide`: None if there is no pair.
+    `raw`: motion-corrected acquired series; None if no variance maps are estimated. `guide`: None
+    if there is no pair.
     """
 
-    plan: RunPlan
     fitted: FittedRun
-    raw: Series
-    guide: Guide | None
+    raw: Series | None = None
+    guide: Guide | None = None
+
+
+@frozen
+class PlannedSources(SeriesSources):
+    """Inputs that all series of a planned run share, with its linear model."""
+
+    plan: RunPlan
     model: LinearModel
+
+
+def train_model(
+    sources: SeriesSources, request: SeriesRequest, settings: TrainingSettings
+) -> ModelFiles:
+    """Train the model of a series on its run: variance maps, or a network on its volumes."""
+    if request.learned_from == "run":
+        return train_on_run(sources, request, settings)
+    fitted = sources.fitted
+    return training.train_on_volumes(
+        fitted.stc,
+        fitted.registration.bold_mask,
+        n_dummy=fitted.n_dummy,
+        training=settings,
+        factor=fitted.factor,
+    )
+
+
+def train_on_run(
+    sources: SeriesSources,
+    request: SeriesRequest,
+    settings: TrainingSettings,
+    *,
+    interpolations: Sequence[str] = (),
+) -> VarianceModel:
+    """Estimate the variance maps of a series from its run.
+
+    `interpolations`: plain interpolations that are self-tested together with the series.
+    """
+    fitted = sources.fitted
+    assert sources.raw is not None
+    return training.estimate_variance(
+        sources.raw,
+        fitted.registration.bold_mask,
+        fitted.motion.hmc_xfms,
+        None if request.control else fitted.calibration,
+        fitted.outliers,
+        n_dummy=fitted.n_dummy,
+        training=settings,
+        factor=fitted.factor,
+        interpolations=tuple(interpolations),
+    )
+
+
+def compute_series(
+    sources: SeriesSources,
+    request: SeriesRequest,
+    model_file: File | None,
+    zerofilled: Series | None = None,
+    grids: Sequence[SpaceGrid] = (),
+    *,
+    inference: Inference,
+    displaced: Displaced = "",
+    draws: bool = False,
+) -> ResolvedSeries:
+    """Compute a requested series from the acquired series of a run.
+
+    Parameters
+    ----------
+    sources : SeriesSources
+        Inputs that all series of the run share.
+    request : SeriesRequest
+        Requested series.
+    model_file : File | None
+        Weights or variance maps; None for a baseline.
+    zerofilled : Series | None
+        Zero-filled series that detail is added to; None to compute it.
+    grids : Sequence[SpaceGrid]
+        Further target grids in other spaces.
+    inference, displaced, draws
+        See `bids_sr.steps.super_resolution.super_resolve`.
+    """
+    return super_resolution.super_resolve(
+        sources.fitted.aligned,
+        model_file,
+        zerofilled,
+        sources.guide if request.guided else None,
+        grids,
+        series_name=request.source,
+        factor=sources.fitted.factor,
+        inference=inference,
+        displaced=displaced,
+        draws=draws,
+    )
 
 
 def make_series(
@@ -206,7 +297,7 @@ def make_series(
         nuisance=plan.nuisance,
     )
     xfm = fitted.registration.highres2boldref_xfm
-    sources = SeriesSources(
+    sources = PlannedSources(
         plan=plan,
         fitted=fitted,
         raw=raw.series,
@@ -324,7 +415,7 @@ def _sidecar(plan: RunPlan, name: str, resolution: str = "") -> dict[str, object
 
 
 def make_stored(
-    sources: SeriesSources,
+    sources: PlannedSources,
     spec: SeriesRequest,
     model: TrainedNetwork | None,
     fine: Mapping[str, ComputedSeries],
@@ -336,7 +427,7 @@ def make_stored(
 
     Parameters
     ----------
-    sources : SeriesSources
+    sources : PlannedSources
         Inputs that all series of the run share.
     spec : SeriesRequest
         Requested series.
@@ -356,13 +447,7 @@ def make_stored(
     files = None if model is None else model.files
     if spec.learned_from == "volumes":
         settings = plan.planned.make_training(spec)
-        files = trained = training.train_on_volumes(
-            fitted.stc,
-            fitted.registration.bold_mask,
-            n_dummy=fitted.n_dummy,
-            training=settings,
-            factor=plan.bold.factor,
-        )
+        files = trained = train_model(sources, spec, settings)
         add_methods_text(
             Part.SERIES,
             training.describe_volume_network(settings),
@@ -381,14 +466,12 @@ def make_stored(
     if spec.network and half_precision and files is not None:
         precision, precision_rows = _guard_precision(sources, spec, files.model_file, inference)
         inference = replace(inference, precision=precision)
-    resolved = super_resolution.super_resolve(
-        fitted.aligned,
+    resolved = compute_series(
+        sources,
+        spec,
         None if files is None else files.model_file,
         _make_zerofilled(plan, spec, fine),
-        sources.guide if spec.guided else None,
         grids,
-        series_name=spec.name,
-        factor=plan.bold.factor,
         inference=inference,
         draws=spec.method is not None and spec.method.has_prior,
     )
@@ -413,29 +496,19 @@ def make_stored(
 
 
 def find_variance(
-    sources: SeriesSources, spec: SeriesRequest, tested: Mapping[str, Facts], outputs: Outputs
+    sources: PlannedSources, spec: SeriesRequest, tested: Mapping[str, Facts], outputs: Outputs
 ) -> VarianceModel:
     """Estimate the variance maps of a run.
 
     The maps are stored and described unless the method is a control. `tested`: existing self-tests
     by series; if empty, plain interpolations are also tested.
     """
-    plan, fitted = sources.plan, sources.fitted
+    plan = sources.plan
     settings = plan.planned.make_training(spec)
     plain = [
         name for name in plan.stored_names if name in INTERPOLATIONS and name != ACQUIRED_BAND
     ]
-    variance = training.estimate_variance(
-        sources.raw,
-        fitted.registration.bold_mask,
-        fitted.motion.hmc_xfms,
-        None if spec.control else fitted.calibration,
-        fitted.outliers,
-        n_dummy=fitted.n_dummy,
-        training=settings,
-        factor=plan.bold.factor,
-        interpolations=() if tested else tuple(plain),
-    )
+    variance = train_on_run(sources, spec, settings, interpolations=() if tested else plain)
     if not spec.control:
         add_methods_text(
             Part.SERIES, training.describe_variance(settings, calibrated=plan.calibrated)
@@ -462,7 +535,7 @@ def _inference(plan: RunPlan, spec: SeriesRequest) -> Inference:
 
 
 def _guard_precision(
-    sources: SeriesSources, spec: SeriesRequest, model_file: File, inference: Inference
+    sources: PlannedSources, spec: SeriesRequest, model_file: File, inference: Inference
 ) -> tuple[Precision, Rows]:
     """Choose the numerical precision of a network.
 
@@ -582,7 +655,7 @@ def resample_measured(fitted: FittedRun, file: SeriesFile) -> ComputedSeries:
 
 
 def make_unstored(
-    sources: SeriesSources,
+    sources: PlannedSources,
     spec: SeriesRequest,
     model: TrainedNetwork | None,
     fine: Mapping[str, ComputedSeries],
@@ -592,7 +665,7 @@ def make_unstored(
 
     Parameters
     ----------
-    sources : SeriesSources
+    sources : PlannedSources
         Inputs that all series of the run share.
     spec : SeriesRequest
         Requested series.
@@ -622,13 +695,11 @@ def make_unstored(
         displaced = "mirror"
     elif spec.placebo == "Shift":
         displaced = "shift"
-    resolved = super_resolution.super_resolve(
-        fitted.aligned,
+    resolved = compute_series(
+        sources,
+        spec,
         model_file,
         _make_zerofilled(plan, spec, fine),
-        sources.guide if spec.guided else None,
-        series_name=spec.source,
-        factor=plan.bold.factor,
         inference=inference,
         displaced=displaced,
     )
@@ -644,7 +715,7 @@ def make_unstored(
 
 
 def _make_unstored_model(
-    sources: SeriesSources,
+    sources: PlannedSources,
     spec: SeriesRequest,
     model: TrainedNetwork | None,
     anat: Anatomy | None,
@@ -653,32 +724,16 @@ def _make_unstored_model(
 
     None if the series is computed with the model of the method.
     """
-    plan, fitted = sources.plan, sources.fitted
-    settings = plan.planned.make_training(spec)
+    settings = sources.plan.planned.make_training(spec)
     if spec.placebo == "T1w":
         assert anat is not None, "a placebo of the T1w image needs one"
         return _train_on_t1w(sources, settings, anat)
     if not spec.seed:
         return None
     if spec.learned_from == "run":
-        return training.estimate_variance(
-            sources.raw,
-            fitted.registration.bold_mask,
-            fitted.motion.hmc_xfms,
-            fitted.calibration,
-            fitted.outliers,
-            n_dummy=fitted.n_dummy,
-            training=_drop_existing_models(settings, "auto"),
-            factor=plan.bold.factor,
-        )
+        return train_model(sources, spec, _drop_existing_models(settings, "auto"))
     if spec.learned_from == "volumes":
-        return training.train_on_volumes(
-            fitted.stc,
-            fitted.registration.bold_mask,
-            n_dummy=fitted.n_dummy,
-            training=settings,
-            factor=plan.bold.factor,
-        )
+        return train_model(sources, spec, settings)
     return None if model is None else model.files
 
 
@@ -691,7 +746,9 @@ def _drop_existing_models(
     )
 
 
-def _train_on_t1w(sources: SeriesSources, settings: TrainingSettings, anat: Anatomy) -> ModelFiles:
+def _train_on_t1w(
+    sources: PlannedSources, settings: TrainingSettings, anat: Anatomy
+) -> ModelFiles:
     """Train a network on the T1w image in place of the T2*-weighted pair."""
     plan, fitted = sources.plan, sources.fitted
     train_highres, train_lowres = t1w_pair.another_contrast(

@@ -99,7 +99,7 @@ def list_series(
     `names`: names of the stored series, which may include ``raw``. `with_anat`: whether the
     participant has a T1w image.
     """
-    stored = [_make_stored(settings, run, name) for name in names if name != "raw"]
+    stored = [_request_stored(settings, run, name) for name in names if name != "raw"]
     learned = [
         spec
         for spec in stored
@@ -117,17 +117,38 @@ def list_series(
     return (*stored, *members, *sorted(placebos, key=lambda spec: order[spec.placebo]))
 
 
-def _make_stored(settings: Settings, run: BoldRun, name: str) -> SeriesRequest:
-    superres = settings.superres
+def request_series(name: str, *, paired: bool, guided: bool) -> SeriesRequest:
+    """Return the request of a baseline or of the series of a method.
+
+    Parameters
+    ----------
+    name : str
+        Name of the baseline or of the series.
+    paired : bool
+        Whether networks are trained on a pair of the participant.
+    guided : bool
+        Whether methods that estimate variance maps add the static detail of a guide.
+    """
     if name in PAIR_BASELINES:
         return SeriesRequest(name=name, guided=True)
     if name in INTERPOLATIONS:
         return SeriesRequest(name=name)
     method = method_of_series(name)
-    uses_trained_model = run.pair is None and find_pretrained(superres, method.name) is not None
-    source = find_training_data(method, paired=not uses_trained_model)
-    guided = source == "run" and choose_guide(superres, run) != "none"
-    return SeriesRequest(name=name, method=method, learned_from=source, guided=guided)
+    source = find_training_data(method, paired=paired)
+    return SeriesRequest(
+        name=name, method=method, learned_from=source, guided=guided and source == "run"
+    )
+
+
+def _request_stored(settings: Settings, run: BoldRun, name: str) -> SeriesRequest:
+    guided = choose_guide(settings.superres, run) != "none"
+    if name in (*INTERPOLATIONS, *PAIR_BASELINES):
+        return request_series(name, paired=False, guided=guided)
+    method = method_of_series(name)
+    uses_trained_model = (
+        run.pair is None and find_pretrained(settings.superres, method.name) is not None
+    )
+    return request_series(name, paired=not uses_trained_model, guided=guided)
 
 
 def _variant(spec: SeriesRequest, name: str, **fields: object) -> SeriesRequest:

@@ -9,7 +9,6 @@ from pathlib import Path
 from bids_sr.api.evaluation_inputs import load_activation, load_events
 from bids_sr.api.guide import (
     PLAIN,
-    align_pair,
     find_guide,
     load_pair,
     refuse_without_guide,
@@ -44,16 +43,14 @@ from bids_sr.pipeline.artifacts import (
 )
 from bids_sr.pipeline.flow import subworkflow
 from bids_sr.registration.series_alignment import ComparedError
-from bids_sr.series import ACQUIRED_BAND, MEASURED, PAIR_BASELINES, RAW
-from bids_sr.sr.models.request import ModelSettings
+from bids_sr.series import ACQUIRED_BAND, MEASURED, RAW
+from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.steps import (
     activation,
     evaluation,
     run_confounds,
     run_verdict,
     seeds as steps_seeds,
-    super_resolution,
-    training,
 )
 from bids_sr.steps.activation import MapSettings
 from bids_sr.steps.evaluation import EffectsComparison
@@ -69,10 +66,15 @@ from bids_sr.workflows.evaluate_run import (
 from bids_sr.workflows.fit_run import FittedRun, SeriesCorrection, SeriesFile
 from bids_sr.workflows.make_series import (
     ComputedSeries,
+    SeriesSources,
+    compute_series,
     correct_motion,
     resample_measured,
+    train_model,
 )
 from bids_sr.workflows.other_run import other_run_effects
+from bids_sr.workflows.pair import register_pair
+from bids_sr.workflows.series_requests import request_series
 
 
 @frozen
@@ -247,65 +249,62 @@ def make_baselines(run: EvaluatedRun, folder: Path) -> dict[str, ComputedSeries]
     ImageInputError is raised if a baseline requires a guide that is missing.
     """
     how, fitted = run.how, run.fitted
+    has_guide = run.inputs.guide is not None
     for name in run.baselines:
         refuse_without_guide(name, None, run.inputs)
-    guided_names = [
-        name
-        for name in run.baselines
-        if run.inputs.guide is not None and (name in PAIR_BASELINES or name not in PLAIN)
-    ]
-    guide = _place_guide(run, folder, needed=guided_names) if guided_names else None
+    requests = {
+        name: request_series(name, paired=False, guided=has_guide) for name in run.baselines
+    }
+    guide = None
+    if has_guide and any(request.guided for request in requests.values()):
+        guide = _place_guide(
+            run, folder, required=any(requests[name].guided for name in run.made_baselines)
+        )
+    sources = SeriesSources(fitted=fitted, raw=run.raw, guide=guide)
     baselines = {}
     for name in run.made_baselines:
         with subworkflow(name):
-            model_file = None
-            if name not in PLAIN:
-                assert run.raw is not None
-                model_file = training.estimate_variance(
-                    run.raw,
-                    fitted.registration.bold_mask,
-                    fitted.motion.hmc_xfms,
-                    outliers=fitted.outliers,
-                    n_dummy=fitted.n_dummy,
-                    training=ModelSettings(
-                        method=name,
-                        model_source="train",
-                        random_seed=how.random_seed,
-                        omp_nthreads=how.omp_nthreads,
-                    ),
-                    factor=how.factor,
-                ).model_file
-            series = super_resolution.super_resolve(
-                fitted.aligned,
-                model_file,
-                guide=guide if name in guided_names else None,
-                series_name=name,
-                factor=how.factor,
+            model = None
+            if requests[name].method is not None:
+                settings = TrainingSettings(
+                    method=name,
+                    model_source="train",
+                    random_seed=how.random_seed,
+                    omp_nthreads=how.omp_nthreads,
+                )
+                model = train_model(sources, requests[name], settings)
+            resolved = compute_series(
+                sources,
+                requests[name],
+                None if model is None else model.model_file,
                 inference=Inference(omp_nthreads=how.omp_nthreads, random_seed=how.random_seed),
-            ).series
+            )
         baselines[name] = ComputedSeries(
-            name=name, series=series, mask=fitted.registration.bold_mask_hr
+            name=name, series=resolved.series, mask=fitted.registration.bold_mask_hr
         )
     return baselines
 
 
-def _place_guide(run: EvaluatedRun, folder: Path, *, needed: Sequence[str]) -> Guide | None:
-    """Return the guide in the frame of a run; it is only registered if a baseline requires it."""
+def _place_guide(run: EvaluatedRun, folder: Path, *, required: bool) -> Guide | None:
+    """Return the guide in the frame of a run.
+
+    Unless it is `required`, it is not registered, and None if its position is unknown.
+    """
     inputs, how = run.inputs, run.how
     pair = load_pair(
         inputs,
         folder,
         paired=inputs.lowres is not None,
         factor=how.factor,
-        random_seed=how.random_seed,
         registered=how.registered,
     )
-    assert pair is not None
     guide = find_guide(pair, inputs)
-    if guide is not None or not {*needed} & {*run.made_baselines}:
+    if guide is not None or not required:
         return guide
-    aligned = None if pair.lowres is None else align_pair(pair)
-    return register_guide(pair, run.fitted.motion.boldref, aligned).guide
+    aligned = None if pair.lowres_file is None else register_pair(pair, how.random_seed)
+    return register_guide(
+        pair, run.fitted.motion.boldref, aligned, random_seed=how.random_seed
+    ).guide
 
 
 def resample_other_series(
