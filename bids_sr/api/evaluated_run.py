@@ -58,9 +58,8 @@ from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.super_resolution import Guide, Inference
 from bids_sr.workflows.compared_series import resample_compared
 from bids_sr.workflows.evaluate_run import (
-    compare_halves,
-    compare_with_other_run,
-    compare_with_truth,
+    compare_with_references,
+    gather_compared_facts,
     measure_effects,
 )
 from bids_sr.workflows.fit_run import FittedRun, SeriesCorrection, SeriesFile
@@ -367,7 +366,6 @@ def evaluate_series(
     how, inputs, fitted = run.how, run.inputs, run.fitted
     registered, confounds = fitted.registration, model.inputs.confounds
     assert confounds is not None
-    at_rest = inputs.seeds is not None
     comparison = EffectsComparison(
         bold_mask_hr=registered.bold_mask_hr,
         roi_hr=roi_hr,
@@ -399,27 +397,22 @@ def evaluate_series(
             evaluated,
             model.inputs,
             comparison,
-            compared_names=run.compared,
             effect_confounds=MOTION if model.nuisance is None else model.nuisance,
         )
-        tables += compare_halves(measured, maps, comparison, at_rest=at_rest)
-        tables += compare_with_truth(
+        other_effects = None
+        if run.compared and inputs.other_run is not None:
+            other_effects = _other_effects(run, inputs.other_run, folder)
+        tables = compare_with_references(
             evaluated,
-            maps,
             measured,
             comparison,
+            acquired_maps=maps,
+            maps=maps,
             known=known_maps,
-            at_rest=at_rest,
+            other_effects=other_effects,
+            at_rest=inputs.seeds is not None,
             n_dummy=fitted.n_dummy,
-            with_models=True,
         )
-        if run.compared and inputs.other_run is not None:
-            tables += compare_with_other_run(
-                measured,
-                _other_effects(run, inputs.other_run, folder),
-                comparison,
-                compared_names=run.compared,
-            )
     verdict, verdict_rows = run_verdict.decide_verdict(
         tables,
         {},
@@ -427,11 +420,7 @@ def evaluate_series(
         card_file={
             name: card for name in method_names if (card := series[name].card_file) is not None
         },
-        compared_facts=[
-            run_series.compared_facts
-            for run_series in series.values()
-            if run_series.compared_facts is not None
-        ],
+        compared_facts=gather_compared_facts(series),
         same_widths=None if measured is None else measured.same_widths,
         method_names=method_names,
         series_names=[*run.baselines, *method_names],
