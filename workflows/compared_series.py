@@ -1,8 +1,6 @@
 """Series of other programs on the high-resolution grid of their run."""
 
 from bids_sr.compared_series import steps
-from bids_sr.frozen import frozen
-from bids_sr.pipeline.artifacts import Facts, Mask, Series
 from bids_sr.pipeline.flow import add_methods_text, subworkflow
 from bids_sr.pipeline.step import Part
 from bids_sr.workflows.fit_run import (
@@ -12,23 +10,12 @@ from bids_sr.workflows.fit_run import (
     correct_acquired,
 )
 from bids_sr.workflows.run_plan import RunPlan
+from bids_sr.workflows.series_requests import ComputedSeries
 
 
-@frozen
-class ComparedSeries:
-    """A series of another program on the high-resolution grid of its run.
-
-    `mask`: brain voxels with signal. `compared_facts`: alignment of the series to the run.
-    """
-
-    series: Series
-    mask: Mask
-    compared_facts: Facts
-
-
-def resample_all_compared(plan: RunPlan, fitted: FittedRun) -> dict[str, ComparedSeries]:
+def resample_all_compared(plan: RunPlan, fitted: FittedRun) -> dict[str, ComputedSeries]:
     """Resample the series of other programs to the high-resolution grid of their run."""
-    placed: dict[str, ComparedSeries] = {}
+    placed: dict[str, ComputedSeries] = {}
     if not plan.bold.compared:
         return placed
     add_methods_text(Part.SERIES, steps.describe_compared(plan.compared_names))
@@ -44,7 +31,7 @@ def resample_all_compared(plan: RunPlan, fitted: FittedRun) -> dict[str, Compare
     return placed
 
 
-def resample_compared(fitted: FittedRun, name: str, file: SeriesFile) -> ComparedSeries:
+def resample_compared(fitted: FittedRun, name: str, file: SeriesFile) -> ComputedSeries:
     """Resample a series of another program to the high-resolution grid of its run.
 
     Parameters
@@ -79,4 +66,4 @@ def resample_compared(fitted: FittedRun, name: str, file: SeriesFile) -> Compare
         factor=fitted.factor,
         series_name=name,
     )
-    return ComparedSeries(series=series, mask=mask, compared_facts=compared_facts)
+    return ComputedSeries(name=name, series=series, mask=mask, compared_facts=compared_facts)

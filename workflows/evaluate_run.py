@@ -28,11 +28,11 @@ from bids_sr.steps.quality import (
     training_domain,
 )
 from bids_sr.workflows.fit_run import FittedRun
-from bids_sr.workflows.make_series import ComputedSeries, RunSeries
+from bids_sr.workflows.make_series import RunSeries
 from bids_sr.workflows.map_run import MappedRun, list_mapped_series
 from bids_sr.workflows.pair import RegisteredPair
 from bids_sr.workflows.run_plan import RunPlan
-from bids_sr.workflows.series_requests import list_methods
+from bids_sr.workflows.series_requests import ComputedSeries, list_methods
 
 FIRST_VERDICT = "first_verdict"
 """Name of the subworkflow that evaluates methods without networks before networks are trained."""

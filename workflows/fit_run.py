@@ -577,14 +577,16 @@ def _calibrate(
     )
     settings = plan.planned.settings
     with subworkflow("calibration_wf"):
-        bold = acquired_series.import_series(run.bold, tr=run.tr, axis_order=run.axis_order)
-        n_dummy = bold_reference.count_dummies(
-            bold, dummy_scans=settings.preprocessing.dummy_scans
+        file = SeriesFile(bold_file=run.bold, tr=run.tr, axis_order=run.axis_order)
+        steady = find_steady(
+            file.import_series(),
+            dummy_scans=settings.preprocessing.dummy_scans,
+            search_outliers=False,
         )
         return fit_calibration(
-            bold,
-            n_dummy,
-            estimate_motion(bold, n_dummy),
+            steady.bold,
+            steady.n_dummy,
+            estimate_motion(steady.bold, steady.n_dummy),
             boldref,
             registered.bold_mask,
             events=run.events,

@@ -12,8 +12,6 @@ from bids_sr.pipeline.artifacts import (
     Effects,
     Facts,
     File,
-    Mask,
-    Regressors,
     Rows,
     Series,
     SpaceGrid,
@@ -53,61 +51,8 @@ from bids_sr.workflows.other_run import measure_another_run
 from bids_sr.workflows.pair import RegisteredPair, TrainedNetwork, store_model
 from bids_sr.workflows.run_plan import RunPlan
 from bids_sr.workflows.seeds import find_own_seeds, find_regressors
-from bids_sr.workflows.series_requests import SeriesRequest
+from bids_sr.workflows.series_requests import ComputedSeries, SeriesRequest
 from bids_sr.workflows.spaces import make_output_grids, show_spaces
-
-
-@frozen
-class ComputedSeries:
-    """Series of a run, with its model and test results.
-
-    Optional fields are None if they do not apply to the series.
-
-    Parameters
-    ----------
-    name : str
-        Name of the series.
-    series : Series
-        Motion-corrected volumes.
-    mask : Mask
-        Brain on the grid of the series.
-    request : SeriesRequest | None
-        Request; None for the acquired, measured and compared series.
-    model_file, card_file : File, Facts
-        Applied model, and its model card.
-    trained : ModelFiles | None
-        Network, if it was trained on volumes of the run.
-    variance : VarianceModel | None
-        Variance maps, if the method estimates them.
-    holdout : Rows
-        Metrics on a held-out pair.
-    precision, precision_rows : Precision, Rows
-        Precision chosen by the half-precision check, and metrics of the check.
-    error_draws, acquired_draws : Series
-        Samples of the reconstruction error, and the acquired (low-resolution) part of the same
-        samples; None if the method has no prior.
-    own_regressors : Sequence[Regressors]
-        Seed time series in this series, one per smoothing width of the maps; empty if the
-        regressors of the run are used.
-    compared_facts : Facts | None
-        Alignment of a series of another program to the run.
-    """
-
-    name: str
-    series: Series
-    mask: Mask
-    request: SeriesRequest | None = None
-    model_file: File | None = None
-    card_file: Facts | None = None
-    trained: ModelFiles | None = None
-    variance: VarianceModel | None = None
-    holdout: Rows | None = None
-    precision: Precision | None = None
-    precision_rows: Rows | None = None
-    error_draws: Series | None = None
-    acquired_draws: Series | None = None
-    own_regressors: Sequence[Regressors] = ()
-    compared_facts: Facts | None = None
 
 
 @frozen
@@ -169,12 +114,21 @@ class PlannedSources(SeriesSources):
 
 
 def train_model(
-    sources: SeriesSources, request: SeriesRequest, settings: TrainingSettings
+    sources: SeriesSources,
+    request: SeriesRequest,
+    settings: TrainingSettings,
+    pair: TrainingPair | None = None,
 ) -> ModelFiles:
-    """Train the model of a series on its run: variance maps, or a network on its volumes."""
+    """Train the model of a series: variance maps, or a network on volumes of the run or on a pair.
+
+    `pair`: training data of the network; None if the request does not name a pair.
+    """
+    fitted = sources.fitted
     if request.learned_from == "run":
         return train_on_run(sources, request, settings)
-    fitted = sources.fitted
+    if request.learned_from == "pair":
+        assert pair is not None
+        return training.train_on_pair(pair, training=settings, factor=fitted.factor)
     return training.train_on_volumes(
         fitted.stc,
         fitted.registration.bold_mask,
@@ -332,13 +286,7 @@ def make_series(
     if truth is not None and truth.series is not None:
         with subworkflow(MEASURED, high_resolution=True):
             fine[MEASURED] = place_measured(plan, fitted, truth.series, outputs)
-    for name, compared in resample_all_compared(plan, fitted).items():
-        fine[name] = ComputedSeries(
-            name=name,
-            series=compared.series,
-            mask=compared.mask,
-            compared_facts=compared.compared_facts,
-        )
+    fine |= resample_all_compared(plan, fitted)
     other_effects = measure_another_run(plan, fitted) if plan.bold.compared else None
     for spec in plan.requested_series:
         if not spec.stored:

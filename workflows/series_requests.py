@@ -1,4 +1,4 @@
-"""Requested series of a run, and settings and plan that all workflows share.
+"""Requested and computed series of a run, and settings and plan that all workflows share.
 
 Stored series are mapped; negative controls and ensemble members are only evaluated.
 """
@@ -17,6 +17,7 @@ from bids_sr.config.settings import analysis_digest
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder
 from bids_sr.io.uris import file_uri
+from bids_sr.pipeline.artifacts import Facts, File, Mask, Regressors, Rows, Series
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.preflight.plan import Plan
 from bids_sr.series import (
@@ -26,10 +27,12 @@ from bids_sr.series import (
     series_name,
     series_names,
 )
+from bids_sr.sr.device import Precision
 from bids_sr.sr.method import Method, method_of_series
 from bids_sr.sr.models.other_models import other_models
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.sr.recipe_changes import select_changes
+from bids_sr.steps.training import ModelFiles, VarianceModel
 
 _LearnedFrom = Literal["pair", "volumes", "run"]
 
@@ -87,6 +90,59 @@ class SeriesRequest:
     def network(self) -> bool:
         """Whether the series is computed by a network, volume by volume."""
         return self.learned_from in ("pair", "volumes")
+
+
+@frozen
+class ComputedSeries:
+    """Series of a run, with its model and test results.
+
+    Optional fields are None if they do not apply to the series.
+
+    Parameters
+    ----------
+    name : str
+        Name of the series.
+    series : Series
+        Motion-corrected volumes.
+    mask : Mask
+        Brain on the grid of the series.
+    request : SeriesRequest | None
+        Request; None for the acquired, measured and compared series.
+    model_file, card_file : File, Facts
+        Applied model, and its model card.
+    trained : ModelFiles | None
+        Network, if it was trained on volumes of the run.
+    variance : VarianceModel | None
+        Variance maps, if the method estimates them.
+    holdout : Rows
+        Metrics on a held-out pair.
+    precision, precision_rows : Precision, Rows
+        Precision chosen by the half-precision check, and metrics of the check.
+    error_draws, acquired_draws : Series
+        Samples of the reconstruction error, and the acquired (low-resolution) part of the same
+        samples; None if the method has no prior.
+    own_regressors : Sequence[Regressors]
+        Seed time series in this series, one per smoothing width of the maps; empty if the
+        regressors of the run are used.
+    compared_facts : Facts | None
+        Alignment of a series of another program to the run.
+    """
+
+    name: str
+    series: Series
+    mask: Mask
+    request: SeriesRequest | None = None
+    model_file: File | None = None
+    card_file: Facts | None = None
+    trained: ModelFiles | None = None
+    variance: VarianceModel | None = None
+    holdout: Rows | None = None
+    precision: Precision | None = None
+    precision_rows: Rows | None = None
+    error_draws: Series | None = None
+    acquired_draws: Series | None = None
+    own_regressors: Sequence[Regressors] = ()
+    compared_facts: Facts | None = None
 
 
 def list_series(

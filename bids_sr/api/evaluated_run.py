@@ -64,7 +64,6 @@ from bids_sr.workflows.evaluate_run import (
 )
 from bids_sr.workflows.fit_run import FittedRun, SeriesCorrection, SeriesFile
 from bids_sr.workflows.make_series import (
-    ComputedSeries,
     SeriesSources,
     compute_series,
     correct_motion,
@@ -73,7 +72,7 @@ from bids_sr.workflows.make_series import (
 )
 from bids_sr.workflows.other_run import other_run_effects
 from bids_sr.workflows.pair import register_pair
-from bids_sr.workflows.series_requests import request_series
+from bids_sr.workflows.series_requests import ComputedSeries, request_series
 
 
 @frozen
@@ -313,12 +312,12 @@ def resample_other_series(
 
     `folder` is for images in memory.
     """
-    resampled = {}
+    resampled: dict[str, ComputedSeries] = {}
     for name, image in compared.items():
         file = series_file(image, folder, name, allow_nan=True)
         try:
             with subworkflow(name):
-                compared_run = resample_compared(
+                resampled[name] = resample_compared(
                     run.fitted,
                     name,
                     SeriesFile(
@@ -329,12 +328,6 @@ def resample_other_series(
                 )
         except ComparedError as error:
             raise ImageInputError(f"compared: {name}: {error}") from None
-        resampled[name] = ComputedSeries(
-            name=name,
-            series=compared_run.series,
-            mask=compared_run.mask,
-            compared_facts=compared_run.compared_facts,
-        )
     return resampled
 
 

@@ -32,7 +32,7 @@ from bids_sr.api.run_basics import (
 )
 from bids_sr.api.run_inputs import RunInputs
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import AS_STORED, Factor
+from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import Facts, Image
 from bids_sr.pipeline.flow import subworkflow
@@ -40,18 +40,19 @@ from bids_sr.pipeline.outputs import Outputs
 from bids_sr.sr.method import get_method, get_recipe, recipe_name
 from bids_sr.sr.models.card import card_path
 from bids_sr.sr.models.request import TrainingSettings
-from bids_sr.steps import acquired_series, bold_reference, training
+from bids_sr.steps import bold_reference
 from bids_sr.steps.super_resolution import Guide
-from bids_sr.steps.training import ModelFiles, VarianceModel
+from bids_sr.steps.training import VarianceModel
 from bids_sr.workflows.fit_run import (
     FittedCalibration,
-    FittedRun,
+    SeriesFile,
     estimate_motion,
+    find_steady,
     fit_calibration,
     reuse_motion,
 )
 from bids_sr.workflows.make_series import SeriesSources, correct_motion, train_model
-from bids_sr.workflows.pair import RegisteredPair, register_pair
+from bids_sr.workflows.pair import register_pair
 from bids_sr.workflows.series_requests import SeriesRequest
 
 
@@ -201,7 +202,10 @@ def learn_run(
     model = weight = None
     if request.method is not None:
         fitted = to_fitted_run(reader, found_run, learning.factor, calibration)
-        trained_model = _train(learning, fitted, aligned)
+        raw = correct_motion(fitted) if request.learned_from == "run" else None
+        trained_model = train_model(
+            SeriesSources(fitted=fitted, raw=raw), request, learning.training, aligned
+        )
         model = FileContents.read(trained_model.model_file, card_path(trained_model.model_file))
         weight = trained_model.weight if isinstance(trained_model, VarianceModel) else None
     return LearnedRun(
@@ -213,19 +217,6 @@ def learn_run(
         calibration_facts=None if calibration is None else calibration.calibration_facts,
         pair_facts=None if aligned is None else aligned.pair_facts,
     )
-
-
-def _train(learning: Learning, fitted: FittedRun, aligned: RegisteredPair | None) -> ModelFiles:
-    """Train the model of a series, or load the given model.
-
-    `aligned` is the pair in one frame, or None.
-    """
-    request, settings = learning.request, learning.training
-    if request.learned_from == "pair":
-        assert aligned is not None
-        return training.train_on_pair(aligned, training=settings, factor=learning.factor)
-    raw = correct_motion(fitted) if request.learned_from == "run" else None
-    return train_model(SeriesSources(fitted=fitted, raw=raw), request, settings)
 
 
 def _calibrate(
@@ -254,8 +245,12 @@ def _calibrate(
     events = inputs.calibration_events
     events_file = None if events is None else existing_file(events, "calibration_events")
     with subworkflow("calibration"):
-        bold = acquired_series.import_series(file, tr=tr, axis_order=AS_STORED)
-        n_dummy = bold_reference.count_dummies(bold, dummy_scans=None)
+        steady = find_steady(
+            SeriesFile(bold_file=file, tr=tr).import_series(),
+            dummy_scans=None,
+            search_outliers=False,
+        )
+        bold, n_dummy = steady.bold, steady.n_dummy
         if learning.realigned:
             head_motion = reuse_motion(bold, n_dummy, identity_transforms(n_volumes))
             head_mask = bold_reference.mask_head(head_motion.boldref)

@@ -15,7 +15,7 @@ from bids_sr.steps.activation import MapSettings, map_series
 from bids_sr.steps.evaluation import EffectsComparison
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.workflows.evaluate_run import compare_with_references, measure_effects
-from bids_sr.workflows.make_series import ComputedSeries
+from bids_sr.workflows.series_requests import ComputedSeries
 
 SHAPE, N, TR = (14, 12, 2), 90, 2.0
 AFFINE = np.diag([2.0, 2, 4, 1])
