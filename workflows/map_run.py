@@ -22,8 +22,9 @@ from bids_sr.steps import (
 from bids_sr.steps.activation import MapSettings, SeriesMaps
 from bids_sr.workflows.anatomy import Anatomy, Surfaces
 from bids_sr.workflows.fit_run import FittedRun
-from bids_sr.workflows.make_series import ComputedSeries, RunSeries
+from bids_sr.workflows.make_series import RunSeries
 from bids_sr.workflows.run_plan import RunPlan
+from bids_sr.workflows.series_requests import ComputedSeries
 
 
 @frozen
