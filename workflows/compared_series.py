@@ -26,14 +26,14 @@ class ComparedSeries:
 
 def resample_all_compared(plan: RunPlan, fitted: FittedRun) -> dict[str, ComparedSeries]:
     """Resample the series of other programs to the high-resolution grid of their run."""
-    placed: dict[str, ComparedSeries] = {}
+    resampled: dict[str, ComparedSeries] = {}
     if not plan.bold.compared:
-        return placed
+        return resampled
     add_methods_text(Part.SERIES, steps.describe_compared(plan.compared_names))
     for name, run in plan.bold.compared.items():
         with subworkflow(name, high_resolution=True):
             compared = steps.import_compared(run.bold, tr=plan.bold.tr, axis_order=run.axis_order)
-            placed[name] = resample_compared(
+            resampled[name] = resample_compared(
                 fitted,
                 name,
                 compared,
@@ -41,7 +41,7 @@ def resample_all_compared(plan: RunPlan, fitted: FittedRun) -> dict[str, Compare
                 start_time=plan.start_time,
                 factor=plan.bold.factor,
             )
-    return placed
+    return resampled
 
 
 def resample_compared(

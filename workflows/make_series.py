@@ -214,7 +214,7 @@ def make_series(
         else Guide(highres_file=pair.highres_file, highres2boldref_xfm=xfm),
         model=model,
     )
-    fine: dict[str, ComputedSeries] = {}
+    hr_series: dict[str, ComputedSeries] = {}
     tested: dict[str, Facts] = {}
     for spec in plan.stored:
         if spec.learned_from == "run" and spec.judged and SDMOD not in tested:
@@ -227,21 +227,21 @@ def make_series(
                 sources,
                 spec,
                 models.get(spec.name),
-                fine,
+                hr_series,
                 tested,
                 list(grids.values()) if spec.name == plan.primary else [],
                 outputs,
             )
-        fine[spec.name] = made_series
+        hr_series[spec.name] = made_series
         if made_series.variance is not None:
             tested[spec.name] = made_series.variance.tested
-    show_spaces(plan, fitted, fine[plan.primary].series, grids, outputs)
+    show_spaces(plan, fitted, hr_series[plan.primary].series, grids, outputs)
     truth = plan.bold.truth
     if truth is not None and truth.series is not None:
         with subworkflow(MEASURED, high_resolution=True):
-            fine[MEASURED] = place_measured(plan, fitted, truth.series, outputs)
+            hr_series[MEASURED] = place_measured(plan, fitted, truth.series, outputs)
     for name, compared in resample_all_compared(plan, fitted).items():
-        fine[name] = ComputedSeries(
+        hr_series[name] = ComputedSeries(
             name=name,
             series=compared.series,
             mask=compared.mask,
@@ -251,7 +251,9 @@ def make_series(
     for spec in plan.requested_series:
         if not spec.stored:
             with subworkflow(spec.name, high_resolution=True, stored=False, described=False):
-                fine[spec.name] = make_unstored(sources, spec, models.get(spec.name), fine, anat)
+                hr_series[spec.name] = make_unstored(
+                    sources, spec, models.get(spec.name), hr_series, anat
+                )
     if plan.planned.settings.activation.seed_series == "own" and plan.seeds:
         add_methods_text(Part.MAPS, seeds.OWN_SEEDS_TEXT)
 
@@ -273,10 +275,10 @@ def make_series(
             return replace(made_series, own_regressors=own_regressors)
 
         raw = add_own_seeds(raw)
-        fine = {name: add_own_seeds(made_series) for name, made_series in fine.items()}
+        hr_series = {name: add_own_seeds(made_series) for name, made_series in hr_series.items()}
     return RunSeries(
         raw=raw,
-        high_resolution=fine,
+        high_resolution=hr_series,
         self_tests=tested,
         model=model,
         confounds=confounds.confounds,
@@ -326,7 +328,7 @@ def make_stored(
     sources: SeriesSources,
     spec: SeriesRequest,
     model: TrainedNetwork | None,
-    fine: Mapping[str, ComputedSeries],
+    hr_series: Mapping[str, ComputedSeries],
     tested: Mapping[str, Facts],
     grids: Sequence[SpaceGrid],
     outputs: Outputs,
@@ -341,7 +343,7 @@ def make_stored(
         Requested series.
     model : TrainedNetwork | None
         Network trained on the pair of the run; None if the series does not use such a network.
-    fine : Mapping[str, ComputedSeries]
+    hr_series : Mapping[str, ComputedSeries]
         Series that already exist.
     tested : Mapping[str, Facts]
         Self-tests at reduced resolution that already exist, by series.
@@ -383,13 +385,13 @@ def make_stored(
     resolved = super_resolution.super_resolve(
         fitted.aligned,
         None if files is None else files.model_file,
-        _make_zerofilled(plan, spec, fine),
+        _make_zerofilled(plan, spec, hr_series),
         sources.guide if spec.guided else None,
         grids,
         series_name=spec.name,
         factor=plan.bold.factor,
         inference=inference,
-        draws=spec.method is not None and spec.method.has_prior,
+        with_error_samples=spec.method is not None and spec.method.has_prior,
     )
     _expect_cost(plan, spec.name, resolved)
     add_methods_text(Part.SERIES, series_description.describe_series(spec.name))
@@ -485,14 +487,14 @@ def _guard_precision(
 
 
 def _make_zerofilled(
-    plan: RunPlan, spec: SeriesRequest, fine: Mapping[str, ComputedSeries]
+    plan: RunPlan, spec: SeriesRequest, hr_series: Mapping[str, ComputedSeries]
 ) -> Series | None:
     """Return the zero-filled series that variance methods refine.
 
     None if the series uses no variance maps, if no zero-filled series exists, or if the slice
     direction is also super-resolved.
     """
-    filled = fine.get(ACQUIRED_BAND)
+    filled = hr_series.get(ACQUIRED_BAND)
     if spec.learned_from != "run" or filled is None or plan.bold.factor[2] != 1:
         return None
     return filled.series
@@ -514,11 +516,11 @@ def _keep_series(plan: RunPlan, name: str, resolved: ResolvedSeries, outputs: Ou
     """Store a series; the primary series is also exported as preprocessed BOLD data."""
     primary = name == plan.primary
     bold = plan.bold
-    fine = series_description.fine_resolution(name, bold.factor, bold.axis_order)
+    hr_series = series_description.fine_resolution(name, bold.factor, bold.axis_order)
     outputs.store(
         resolved.series,
         {"res": "hr", "desc": name, "suffix": "bold"},
-        sidecar=_sidecar(plan, name, fine),
+        sidecar=_sidecar(plan, name, hr_series),
         facts=resolved.series_facts,
         exported_as={"res": "", "desc": "preproc"} if primary and plan.in_func else None,
         level=series_level(name, _always_stored(plan)),
@@ -557,11 +559,13 @@ def place_measured(
     mask = fitted.registration.bold_mask_hr
     series = resampled_series.place_measured(stc, mask, fitted.motion.hmc_xfms, fitted.distortion)
     add_methods_text(Part.SERIES, series_description.MEASURED_TEXT)
-    fine = series_description.fine_resolution(MEASURED, plan.bold.factor, plan.bold.axis_order)
+    hr_series = series_description.fine_resolution(
+        MEASURED, plan.bold.factor, plan.bold.axis_order
+    )
     outputs.store(
         series,
         {"res": "hr", "desc": MEASURED, "suffix": "bold"},
-        sidecar=_sidecar(plan, MEASURED, fine),
+        sidecar=_sidecar(plan, MEASURED, hr_series),
         level=series_level(MEASURED, _always_stored(plan)),
     )
     return ComputedSeries(name=MEASURED, series=series, mask=mask)
@@ -571,7 +575,7 @@ def make_unstored(
     sources: SeriesSources,
     spec: SeriesRequest,
     model: TrainedNetwork | None,
-    fine: Mapping[str, ComputedSeries],
+    hr_series: Mapping[str, ComputedSeries],
     anat: Anatomy | None,
 ) -> ComputedSeries:
     """Compute a negative control or further ensemble member, for the evaluation only.
@@ -584,13 +588,13 @@ def make_unstored(
         Requested series.
     model : TrainedNetwork | None
         Network trained on the pair of the run; None if the series does not use such a network.
-    fine : Mapping[str, ComputedSeries]
+    hr_series : Mapping[str, ComputedSeries]
         Series that already exist, including the series of the method.
     anat : Anatomy | None
         Anatomy of the participant; None if missing.
     """
     plan, fitted = sources.plan, sources.fitted
-    source = fine[spec.source]
+    source = hr_series[spec.source]
     inference = replace(_inference(plan, spec), data_consistency="off", force=True)
     if source.precision is not None:
         inference = replace(inference, precision=source.precision)
@@ -603,20 +607,20 @@ def make_unstored(
             # The half-precision check was made for the network of the source series, not for the
             # network of this ensemble member.
             inference = replace(inference, precision=plan.planned.settings.superres.precision)
-    displaced: Displaced = ""
+    placebo: Displaced = ""
     if spec.placebo == "Mirror":
-        displaced = "mirror"
+        placebo = "mirror"
     elif spec.placebo == "Shift":
-        displaced = "shift"
+        placebo = "shift"
     resolved = super_resolution.super_resolve(
         fitted.aligned,
         model_file,
-        _make_zerofilled(plan, spec, fine),
+        _make_zerofilled(plan, spec, hr_series),
         sources.guide if spec.guided else None,
         series_name=spec.source,
         factor=plan.bold.factor,
         inference=inference,
-        displaced=displaced,
+        placebo=placebo,
     )
     _expect_cost(plan, spec.source, resolved)
     return ComputedSeries(

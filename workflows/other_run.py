@@ -25,18 +25,18 @@ def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
 
     None if there is no other run with events, or if either run cannot be split into halves.
     """
-    another, settings = plan.bold.same_task_run, plan.planned.settings
+    other_run, settings = plan.bold.same_task_run, plan.planned.settings
     unsplit = plan.planned.plan.unsplit
-    events = None if another is None else another.events
-    if another is None or events is None or {plan.bold.bold, another.bold} & unsplit:
+    events = None if other_run is None else other_run.events
+    if other_run is None or events is None or {plan.bold.bold, other_run.bold} & unsplit:
         return None
     if not plan.corrects_slice_timing:
-        another = replace(another, slice_timing=None)
-    design = design_settings(another, settings)
+        other_run = replace(other_run, slice_timing=None)
+    design = design_settings(other_run, settings)
     with subworkflow("another_run_wf"):
         steady = find_steady(
             acquired_series.import_series(
-                another.bold, tr=another.tr, axis_order=another.axis_order
+                other_run.bold, tr=other_run.tr, axis_order=other_run.axis_order
             ),
             dummy_scans=settings.preprocessing.dummy_scans,
             search_outliers="outliers" not in settings.preprocessing.ignore,
@@ -46,8 +46,8 @@ def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
         stc = correct_acquired(
             bold,
             n_dummy,
-            slice_times=another.slice_timing,
-            start_time=another.start_time(settings.preprocessing.slice_time_ref),
+            slice_times=other_run.slice_timing,
+            start_time=other_run.start_time(settings.preprocessing.slice_time_ref),
             input_smoothing=settings.preprocessing.input_smoothing,
         )
         time_columns = None
@@ -56,7 +56,7 @@ def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
                 plan,
                 run_confounds.motion_confounds(head_motion.motion, outliers=steady.outliers),
                 None,
-                tr=another.tr,
+                tr=other_run.tr,
                 n_dummy=n_dummy,
             )
         effects = other_run_effects(

@@ -74,14 +74,16 @@ def fit_pair(
     models : dict[str, TrainedNetwork]
         Models by name of the series.
     """
-    place = select_entities(pair.highres, "session", "run")
+    pair_entities = select_entities(pair.highres, "session", "run")
     twins = [
-        twin for twin in subject.pairs if select_entities(twin.highres, "session", "run") == place
+        same_pair
+        for same_pair in subject.pairs
+        if select_entities(same_pair.highres, "session", "run") == pair_entities
     ]
     # A high-resolution image may be paired with runs of two resolutions, which need separate
     # models.
     tag = f"pair{number}" if len(twins) > 1 else ""
-    entities = {"subject": subject.label, **place, **({"acquisition": tag} if tag else {})}
+    entities = {"subject": subject.label, **pair_entities, **({"acquisition": tag} if tag else {})}
     outputs = planned.outputs({**entities, "datatype": "anat"}, axis_order=pair.orders[1])
     methods = [spec for spec in learned.values() if spec.stored]
     held_out_pair = subject.holdouts.get(pair)

@@ -209,17 +209,17 @@ def make_known_effects(
     }
     effects = {}
     for name, weights in contrasts.items():
-        parts = {
+        maps = {
             condition: contrast_of_condition.get(condition, condition)
             for condition, weight in weights.items()
             if weight
         }
         if name in on_grid:
             effect = on_grid[name]
-        elif all(part in on_grid for part in parts.values()):
+        elif all(part in on_grid for part in maps.values()):
             scaled = scale_weights(weights)
             effect = np.sum(
-                [np.float32(scaled[c]) * on_grid[part] for c, part in parts.items()], axis=0
+                [np.float32(scaled[c]) * on_grid[part] for c, part in maps.items()], axis=0
             )
         else:
             continue
@@ -411,15 +411,15 @@ def reference_map_rows(
     return rows
 
 
-def replace_rows(rows: Sequence[MetricRow], by: Sequence[MetricRow]) -> list[MetricRow]:
+def replace_rows(rows: Sequence[MetricRow], replacements: Sequence[MetricRow]) -> list[MetricRow]:
     """Replace rows by new rows of the same quantity; all new rows come last.
 
     Values with an interval replace values without an interval in this way.
     """
-    quantities = {_quantity(row) for row in by}
-    return [*(row for row in rows if _quantity(row) not in quantities), *by]
+    quantities = {_quantity(row) for row in replacements}
+    return [*(row for row in rows if _quantity(row) not in quantities), *replacements]
 
 
 def _quantity(row: MetricRow) -> tuple[object, ...]:
-    at = row.fwhm_mm, row.contrast, row.region
-    return row.series, row.minus, row.statistic, row.band, row.reference, *at
+    key = row.fwhm_mm, row.contrast, row.region
+    return row.series, row.minus, row.statistic, row.band, row.reference, *key

@@ -66,10 +66,11 @@ def write_support_lines(
             f" that is {limit}."
         )
         lines.append(SupportLine(text=text, state="not supported"))
-    if weak := [name for name in by_state.get("not supported", []) if name not in smooth]:
+    if unsupported := [name for name in by_state.get("not supported", []) if name not in smooth]:
         text = (
-            f"At half the resolution, {method} did not recover the detail of {_list(weak)} in"
-            f" active voxels. Do not interpret detail of {_these(weak)} that is {limit}."
+            f"At half the resolution, {method} did not recover the detail of {_list(unsupported)}"
+            " in"
+            f" active voxels. Do not interpret detail of {_these(unsupported)} that is {limit}."
         )
         lines.append(SupportLine(text=text, state="not supported"))
     if untested := by_state.get("not tested"):

@@ -123,7 +123,7 @@ def peak(values: Real, region: MaskArray, affine: Float) -> Peak | None:
     box = masks.bounding_box(region)
     inside = np.where(region[box], values[box], -np.inf)
     position = np.unravel_index(np.argmax(inside), inside.shape)
-    x, y, z = (part.start + int(place) for part, place in zip(box, position, strict=True))
+    x, y, z = (part.start + int(offset) for part, offset in zip(box, position, strict=True))
     index = (x, y, z)
     return Peak(
         index=index,

@@ -138,14 +138,16 @@ def mixed_settings_lines(tables: pd.DataFrame) -> list[str]:
     lines = []
     for subject, key in (("bids-sr version", "version"), ("settings", "digest")):
         counts = tables[key].value_counts()
-        usual, *exceptions = sorted(counts.index, key=lambda value: (-counts[value], value))
-        for value in [usual, *exceptions] if exceptions else []:
+        usual_value, *exceptions = sorted(counts.index, key=lambda value: (-counts[value], value))
+        for value in [usual_value, *exceptions] if exceptions else []:
             paths = [str(path) for path in tables["path"][tables[key] == value]]
-            if value == usual:
+            if value == usual_value:
                 location = f"{len(paths)} tables (for example, {paths[0]})"
             else:
-                more = f" and {len(paths) - _LISTED} other tables" if len(paths) > _LISTED else ""
-                location = ", ".join(paths[:_LISTED]) + more
+                more_text = (
+                    f" and {len(paths) - _LISTED} other tables" if len(paths) > _LISTED else ""
+                )
+                location = ", ".join(paths[:_LISTED]) + more_text
             lines.append(f"{subject}: {value or 'not recorded'} in {location}")
     return lines
 

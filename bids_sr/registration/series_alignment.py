@@ -107,12 +107,12 @@ class Alignment:
     @property
     def shift_text(self) -> str:
         """Text on the shift: voxels along each axis with a shift that is worth reporting."""
-        parts = [
+        phrases = [
             f"{size:+.2f} voxels along {axis}".replace("-", "−")
             for size, axis in zip(self.shift, "xyz", strict=True)
             if abs(size) >= _SAID_SHIFT
         ]
-        return ", ".join(parts)
+        return ", ".join(phrases)
 
     def facts(self) -> dict[str, object]:
         """Return the alignment as plain values for the report."""
@@ -180,7 +180,7 @@ def align_volumes(
     has_signal = (compared_mean > threshold) & (
         _means((stored_mean == 0).astype(np.float32), shape) < 0.01
     )
-    both = (mean > 0) & (has_signal | ((mean < run_threshold) & (compared_mean > 0)))
+    in_both = (mean > 0) & (has_signal | ((mean < run_threshold) & (compared_mean > 0)))
     scale, offset = _to_signal(mean[mask & has_signal], compared_mean[mask & has_signal])
     low = {
         t: scale * downsample(np.nan_to_num(volume), shape) + offset
@@ -221,16 +221,16 @@ def align_volumes(
         )
         if max(map(abs, _constant(refits, mask, affine)[0])) < _SAID_SHIFT:
             shift, spread = _constant(refits, mask, affine)
-    still = max(_STILL_MM, _STILL_VOXELS * float(voxel_sizes(affine)[:2].min()))
+    max_motion_mm = max(_STILL_MM, _STILL_VOXELS * float(voxel_sizes(affine)[:2].min()))
     return Alignment(
-        follows_motion=spread < still,
+        follows_motion=spread < max_motion_mm,
         shift=shift,
         spread_mm=spread,
         mean_similarity=similarity,
         change_similarity=correlation(*changes),
         scale=scale,
         offset=offset,
-        valid=both,
+        valid=in_both,
         signal_threshold=threshold,
     )
 

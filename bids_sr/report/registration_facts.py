@@ -44,9 +44,10 @@ def registration_warnings(facts: Mapping[str, object]) -> list[str]:
                 " the headers (qform, sform).",
             )
     if facts.get("brain_doubts"):
-        doubts = "; ".join(as_texts(facts["brain_doubts"]))
+        brain_warnings = "; ".join(as_texts(facts["brain_doubts"]))
         brain_warning = (
-            f"The T1w brain mask appears to be wrong ({doubts}). Tissue maps, atlas labels and the"
+            f"The T1w brain mask appears to be wrong ({brain_warnings}). Tissue maps, atlas"
+            " labels and the"
             " region of interest may therefore be wrong, and aCompCor components and tissue"
             " signals were omitted from the confounds."
         )

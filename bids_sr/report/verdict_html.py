@@ -49,9 +49,9 @@ def verdict_html(
         subject = sentence.get("series", MISSING)
         in_table = evidence is not None and sentence.get("band") == evidence.band
         if subject in (best or subject, MISSING) and not in_table:
-            sign, word, _ = DECISIONS.get(sentence.get("decision", ""), ("", "", ""))
+            sign, decision_text, _ = DECISIONS.get(sentence.get("decision", ""), ("", "", ""))
             text = sentence["text"]
-            points.append(render("decision", f"{sign} {word}", text) if sign else text)
+            points.append(render("decision", f"{sign} {decision_text}", text) if sign else text)
     margins = {row.region: row.value for row in rows if row.statistic == "verdict_margin"}
     values = _evidence_html(evidence, best, margins) if evidence else Markup("")
     warnings = messages_html("warning", leading_sentences(verdict)) + _flags_html(rows, flags)

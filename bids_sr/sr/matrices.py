@@ -366,9 +366,12 @@ def _make_scipy_matrix(m: int, n: int, order: int) -> Array:
     Its columns are interpolated unit vectors. Outside the outermost voxel centers, the edge value
     is repeated (scipy's ``nearest``).
     """
-    at = _positions(m, n)[None]
+    positions = _positions(m, n)[None]
     return np.stack(
-        [ndimage.map_coordinates(column, at, order=order, mode="nearest") for column in np.eye(m)],
+        [
+            ndimage.map_coordinates(column, positions, order=order, mode="nearest")
+            for column in np.eye(m)
+        ],
         1,
     )
 

@@ -46,13 +46,13 @@ def cost_of_series(name: str, recipe: RecipeName, changes: Sequence[RecipeChange
     if name in BASELINES:
         return _INTERPOLATION
     method = method_of_series(name)
-    added = method.cost(recipe).series
+    method_cost = method.cost(recipe).series
     method_changes = select_changes(tuple(changes), method.name)
     if method_changes and method.variance is None:
-        added *= width_ratio(
+        method_cost *= width_ratio(
             change_recipe(method, recipe, ()), change_recipe(method, recipe, method_changes)
         )
-    return RunTime(volumes=_INTERPOLATION.volumes + added)
+    return RunTime(volumes=_INTERPOLATION.volumes + method_cost)
 
 
 @frozen
@@ -130,8 +130,8 @@ def super_resolve(
     series_name: str,
     factor: Factor,
     inference: Inference,
-    displaced: Displaced = "",
-    draws: bool = False,
+    placebo: Displaced = "",
+    with_error_samples: bool = False,
 ) -> ResolvedSeries:
     """Compute one series on the high-resolution grid, with a single interpolation per volume.
 
@@ -147,9 +147,9 @@ def super_resolve(
         Image for `inject` and `ratio`, and for variance methods with static detail.
     space_grids : Sequence[SpaceGrid]
         Grids in other spaces; upsampled volumes are also interpolated to these grids.
-    displaced : Displaced
+    placebo : Displaced
         Placebo: mirrored or shifted variance maps.
-    draws : bool
+    with_error_samples : bool
         Whether samples of the reconstruction error are drawn; only for variance maps of the run.
 
     Raises
@@ -173,16 +173,16 @@ def super_resolve(
         affine=stc.affine,
         guide=_make_guide(series_name, guide, distortion) if guided else None,
         distortion=distortion,
-        displaced=displaced,
+        displaced=placebo,
         precision=inference.precision,
         device="cpu" if model is None else choose_device(inference.device),
         threads=inference.omp_nthreads,
     ).with_boldref(boldref.data, boldref.affine, acquired.bold_mask.data)
-    named = [
+    derivatives = [
         Derivative(None, {**space_grid.entities, "desc": "preproc", "suffix": "bold"})
         for space_grid in space_grids
     ]
-    files = [here / f"{derivative.name}.nii" for derivative in named]
+    files = [here / f"{derivative.name}.nii" for derivative in derivatives]
     space_targets, target = dict(zip(files, space_grids, strict=True)), here / "series.nii"
     upsampling = (series_name, inputs, model) if not run_trained else ("zerofill", inputs)
     write = partial(
@@ -203,7 +203,9 @@ def super_resolve(
         if zerofilled is None:
             write(target=here / "zerofilled.nii")
         zerofilled_series = zerofilled or SeriesReader(here / "zerofilled.nii")
-        draw_files = (here / "error_draws.nii", here / "acquired_draws.nii") if draws else None
+        draw_files = (
+            (here / "error_draws.nii", here / "acquired_draws.nii") if with_error_samples else None
+        )
         make_detail(model, inputs, stc.shape[:3]).add(
             zerofilled_series, target, draw_files, seed=inference.random_seed
         )
@@ -211,15 +213,15 @@ def super_resolve(
             hr_series = SeriesReader(target)
             write(
                 target=None,
-                elsewhere=space_targets,
-                added=lambda t: hr_series.volume(t) - zerofilled_series.volume(t),
+                other_spaces=space_targets,
+                add_volume=lambda t: hr_series.volume(t) - zerofilled_series.volume(t),
             )
         (here / "zerofilled.nii").unlink(missing_ok=True)
     else:
-        write(target=target, elsewhere=space_targets)
+        write(target=target, other_spaces=space_targets)
     space_series = [
         Derivative(path, derivative.entities)
-        for path, derivative in zip(files, named, strict=True)
+        for path, derivative in zip(files, derivatives, strict=True)
     ]
     errors, acquired_draws = (
         SeriesReader(path) if path.exists() else None

@@ -292,7 +292,7 @@ def train_or_reuse(
     here: Path,
     affine: Array | None,
     contrast: str = "bold",
-    second: TrainingImages = (),
+    second_images: TrainingImages = (),
 ) -> ModelFiles:
     """Train or reuse the requested model, and check that it matches the images.
 
@@ -307,7 +307,7 @@ def train_or_reuse(
     affine, contrast : ndarray | None, str
         Grid (voxel to RAS mm) and BIDS suffix of the images; the model is not checked if the
         affine is None.
-    second : TrainingImages
+    second_images : TrainingImages
         Images of a held-out pair, whose PSNR is logged.
 
     Raises
@@ -322,7 +322,7 @@ def train_or_reuse(
     from bids_sr.sr.models.model_store import obtain_model
 
     with threadpool_limits(training.omp_nthreads):
-        model, card, log = obtain_model(training, data, here, second)
+        model, card, log = obtain_model(training, data, here, second_images)
     if affine is not None:
         assert training.factor is not None
         check_model(

@@ -77,11 +77,11 @@ class PointTransform:
             raise ValueError("deformation fields are only supported with spline interpolation")
         displacement = None
         if self.displacement is not None and self.grid is not None:
-            parts = [
+            components = [
                 sample_volume(component, self.grid, *target, order=1)
                 for component in self.displacement
             ]
-            displacement = np.stack(parts)
+            displacement = np.stack(components)
         return sample_volume(
             image.data,
             image.affine,
@@ -89,7 +89,7 @@ class PointTransform:
             self.xfm,
             order=order,
             zero_outside=zero_outside,
-            moved=displacement,
+            displacement=displacement,
         )
 
     def points(self, points: Array) -> Array:

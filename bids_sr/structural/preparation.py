@@ -103,8 +103,10 @@ def _register_to(
         Placement of the frame's points in the scan, and the displacement in mm, degrees and
         percent by name.
     """
-    placed = _placements(frame, image, align=align, seed=seed, prefix=prefix, mm=mm)[align]
-    return placed, _facts(placed, mask, frame.affine)
+    point_transform = _placements(frame, image, align=align, seed=seed, prefix=prefix, mm=mm)[
+        align
+    ]
+    return point_transform, _facts(point_transform, mask, frame.affine)
 
 
 def _placements(
@@ -146,23 +148,25 @@ def _placements(
     return placements
 
 
-def _facts(placed: PointTransform, mask: Array, affine: Array) -> dict[str, float]:
+def _facts(point_transform: PointTransform, mask: Array, affine: Array) -> dict[str, float]:
     """Measure a placement in the brain: its rigid, scaling and nonlinear parts by name."""
     points = voxel_centers(mask, affine, 7)
-    rigid_part = nearest_rigid(placed.xfm)
+    rigid_part = nearest_rigid(point_transform.xfm)
     rigid_part[:3, 3] += (
-        apply_affine(placed.xfm, points) - apply_affine(rigid_part, points)
+        apply_affine(point_transform.xfm, points) - apply_affine(rigid_part, points)
     ).mean(axis=0)
     facts = displacement_summary(rigid_part, mask, affine)
-    scales = 100 * (np.linalg.svd(placed.xfm[:3, :3], compute_uv=False) - 1)
+    scales = 100 * (np.linalg.svd(point_transform.xfm[:3, :3], compute_uv=False) - 1)
     if np.abs(scales).max() > 1e-3:
         facts |= {
             "stretch_percent": round(float(scales.max()), 3),
             "shrink_percent": round(float(scales.min()), 3),
-            "affine_rms_mm": round(rms_distance(rigid_part, placed.xfm, points), 4),
+            "affine_rms_mm": round(rms_distance(rigid_part, point_transform.xfm, points), 4),
         }
-    if placed.displacement is not None:
-        warp = np.linalg.norm(placed.points(points) - apply_affine(placed.xfm, points), axis=1)
+    if point_transform.displacement is not None:
+        warp = np.linalg.norm(
+            point_transform.points(points) - apply_affine(point_transform.xfm, points), axis=1
+        )
         facts |= {
             "warp_rms_mm": round(float(np.sqrt((warp**2).mean())), 4),
             "warp_max_mm": round(float(warp.max()), 4),
@@ -424,12 +428,12 @@ def _assemble(
         Scaling of intensities.
     """
     brain, kept_mask = masks_of_frame
-    places, trilinear = placements
+    point_transforms, trilinear = placements
     hr: dict[str, Array] = {}
     lr: dict[str, dict[str, Array]] = {name: {} for name in interpolations}
     units: dict[str, float] = {}
     for (contrast, kind), image in corrected.items():
-        placement = places[contrast, kind]
+        placement = point_transforms[contrast, kind]
         if kind == "highres":
             hr[contrast] = placement.resample(image, frame, 3)
             continue

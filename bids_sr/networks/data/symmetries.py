@@ -21,7 +21,7 @@ Axis k of the result is axis order[k] of the image, reversed if reverse[k] is tr
 
 
 def symmetries(
-    sides: Sequence[int],
+    patch_sides: Sequence[int],
     zooms: Sequence[float],
     factor: Sequence[float],
     degradation: str = "kspace",
@@ -33,14 +33,14 @@ def symmetries(
 
     Parameters
     ----------
-    sides, zooms, factor : Sequence[float]
+    patch_sides, zooms, factor : Sequence[float]
         Side length of the window (voxels), voxel size (mm) and factor along each axis. Voxel sizes
         that differ by at most one part in a thousand count as equal.
     degradation : str, optional
         Name of the degradation. Axes along which the degradation differs are not exchanged.
     """
-    acts = matrix_names(degradation)[: len(sides)]
-    axes = list(zip(sides, zooms, factor, acts, strict=True))
+    acts = matrix_names(degradation)[: len(patch_sides)]
+    axes = list(zip(patch_sides, zooms, factor, acts, strict=True))
     exchangeable = [
         [n == m and abs(z - y) <= 1e-3 * z and abs(f - g) < 1e-6 and a == b for m, y, g, b in axes]
         for n, z, f, a in axes
@@ -53,7 +53,7 @@ def symmetries(
     return tuple(product(orders, product((False, True), repeat=len(axes))))
 
 
-def apply_symmetry(image: Tensor, turn: Symmetry, *, back: bool = False) -> Tensor:
+def apply_symmetry(image: Tensor, symmetry: Symmetry, *, back: bool = False) -> Tensor:
     """Apply a symmetry to images, or its inverse if `back` is true.
 
     The result is a view of the image unless axes are reversed.
@@ -62,16 +62,16 @@ def apply_symmetry(image: Tensor, turn: Symmetry, *, back: bool = False) -> Tens
     ----------
     image : Tensor
         Images or windows (..., *grid).
-    turn : Symmetry
+    symmetry : Symmetry
         Exchange of axes, followed by reversals.
     back : bool, optional
         Whether the inverse is applied.
     """
-    order, reverse = turn
+    order, reverse = symmetry
     first = image.ndim - len(order)
     axes = [first + k for k, flipped in enumerate(reverse) if flipped]
     if back and axes:
         image = image.flip(axes)
-    places = np.argsort(order) if back else order
-    image = image.permute(*range(first), *(first + int(k) for k in places))
+    source_axes = np.argsort(order) if back else order
+    image = image.permute(*range(first), *(first + int(k) for k in source_axes))
     return image.flip(axes) if axes and not back else image

@@ -102,8 +102,8 @@ class _Dense(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         features = [self.head(x).relu_()]
-        for parts in self.layers:
-            features.append(_sum_convolutions(parts, features).relu_())
+        for convolutions in self.layers:
+            features.append(_sum_convolutions(convolutions, features).relu_())
         return _sum_convolutions(self.tail, features).add_(x)
 
 
@@ -143,19 +143,19 @@ def _split(layer: nn.Module, width: int) -> nn.ModuleList:
     The sum of their outputs is the output of the original. Only the first has a bias.
     """
     assert isinstance(layer, nn.Conv3d)
-    parts: list[nn.Module] = []
+    modules: list[nn.Module] = []
     for first in range(0, layer.in_channels, width):
         part = nn.Conv3d(width, layer.out_channels, layer.kernel_size, padding=1, bias=not first)  # type: ignore[arg-type]
         part.weight = nn.Parameter(layer.weight[:, first : first + width].detach())
         if not first:
             part.bias = layer.bias
-        parts.append(part)
-    return nn.ModuleList(parts)
+        modules.append(part)
+    return nn.ModuleList(modules)
 
 
-def _sum_convolutions(parts: nn.Module, features: Sequence[Tensor]) -> Tensor:
+def _sum_convolutions(convolutions: nn.Module, features: Sequence[Tensor]) -> Tensor:
     """Sum the outputs of convolutions, each applied to its own feature maps."""
-    first, *later_parts = parts.children()
+    first, *later_parts = convolutions.children()
     out = first(features[0])
     for part, feature in zip(later_parts, features[1:], strict=True):
         out.add_(part(feature))

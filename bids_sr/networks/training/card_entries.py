@@ -23,10 +23,12 @@ def make_settings_entry(training: TrainingRequest) -> dict[str, object]:
     return plain_recipe(training.effective_recipe, vgg=training.vgg_weights is not None)
 
 
-def card_entries(training: TrainingRequest, described: Mapping[str, object]) -> dict[str, object]:
+def card_entries(
+    training: TrainingRequest, data_entries: Mapping[str, object]
+) -> dict[str, object]:
     """Return the card entries that are known before training.
 
-    `described` contains the entries about the data.
+    `data_entries` contains the entries about the data.
     """
     import numpy as np
     import torch
@@ -38,7 +40,7 @@ def card_entries(training: TrainingRequest, described: Mapping[str, object]) -> 
     if training.variance is None:
         objective_entries = {"objective": training.effective_recipe.objective, "ndim": method.ndim}
     return {
-        **described,
+        **data_entries,
         **objective_entries,
         "method": method.name,
         "trained_on": method.trained_on,
@@ -57,10 +59,10 @@ def card_entries(training: TrainingRequest, described: Mapping[str, object]) -> 
     }
 
 
-def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> dict[str, object]:
+def training_entries(phases: Sequence[Phase], scores: Mapping[str, object]) -> dict[str, object]:
     """Return the card entries that are known after training.
 
-    `reached` contains the network's scores.
+    `scores` contains the network's scores.
     """
     first = phases[0]
     training, examples, held_regions = first.training, first.examples, first.examples.held
@@ -100,10 +102,10 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
     }
     parameters = list(first.nets.generator.parameters())
     return {
-        "held_out": {**held_out, **(reached if held_regions else {})},
+        "held_out": {**held_out, **(scores if held_regions else {})},
         **(
-            {"on_trained_slices": {**examples.describe_regions(examples.train), **reached}}
-            if reached and not held_regions
+            {"on_trained_slices": {**examples.describe_regions(examples.train), **scores}}
+            if scores and not held_regions
             else {}
         ),
         "phases": {

@@ -349,18 +349,18 @@ class Phase:
         with torch.autocast(batch.input.device.type, torch.bfloat16, enabled=self.at.mixed):
             fake = self.nets.generator(batch.input)
         fake = fake.float()
-        parts: dict[str, float] = {}
+        loss_terms: dict[str, float] = {}
         adversarial = "critic" in self.nets.nets and self.at.iteration >= recipe.adversarial_from
         for k in range(recipe.critic_steps if adversarial else 0):
-            parts |= (
+            loss_terms |= (
                 self.nets.critics_step(batch, fake, lower=self.at.mixed)
                 if k == 0
                 else self.nets.critics_step(self.draw(), lower=self.at.mixed)
             )
-        parts |= self.nets.generators_step(batch, fake, adversarial)
+        loss_terms |= self.nets.generators_step(batch, fake, adversarial)
         if self.by_loss:
-            self.losses.append(parts["loss"])
-        return parts | {"learning_rate": rate}
+            self.losses.append(loss_terms["loss"])
+        return loss_terms | {"learning_rate": rate}
 
     def run(self) -> None:
         """Train to the end or the deadline, starting from a checkpoint if one exists.
@@ -371,14 +371,15 @@ class Phase:
         self._resume()
         written = self.clock()
         started = written - self.at.seconds
-        journal = Journal(self.folder, self.name, after=_last_iteration(self.at.log))
+        journal = Journal(self.folder, self.name, last_iteration=_last_iteration(self.at.log))
         while not self.at.done:
-            parts = self._try_step()
+            loss_terms = self._try_step()
             self.at.iteration += 1
-            if not all(map(np.isfinite, parts.values())):
+            if not all(map(np.isfinite, loss_terms.values())):
                 raise TrainingDiverged(
                     f"{self.name}: the training loss is NaN or infinite in iteration "
-                    f"{self.at.iteration}. {_likely_cause(parts, self.at)}. {self._last_good}."
+                    f"{self.at.iteration}. {_likely_cause(loss_terms, self.at)}."
+                    f" {self._last_good}."
                 )
             current_time = self.clock()
             self.at.seconds = current_time - started
@@ -388,14 +389,14 @@ class Phase:
                 or self.at.iteration == self.iterations
             )
             if is_validation:
-                self._validate(parts)
+                self._validate(loss_terms)
                 self.at.done = self._find_end_reason()
             if is_validation or is_late or current_time - written >= CHECKPOINT_SECONDS:
                 self._keep(journal if is_validation else None)
                 written = current_time
             if is_late and not self.at.done:
                 if not is_validation:
-                    self._validate(parts)
+                    self._validate(loss_terms)
                     self._write_log(journal)
                 self.at.done = "time"
             if self.progress is not None:
@@ -432,23 +433,27 @@ class Phase:
         text = f"The last valid checkpoint is {self.checkpoint}"
         return text if self.checkpoint.exists() else "No checkpoint was written"
 
-    def _no_room(self, demand: str) -> OutOfDeviceMemory:
+    def _no_room(self, request: str) -> OutOfDeviceMemory:
         """Return the error for insufficient device memory."""
         return OutOfDeviceMemory(
-            f"{self.name}: device memory is insufficient for {demand} in iteration "
+            f"{self.name}: device memory is insufficient for {request} in iteration "
             f"{self.at.iteration + 1}. {self._last_good}. Train on the CPU with --device cpu, "
             "or free device memory."
         )
 
-    def _validate(self, parts: dict[str, float]) -> None:
+    def _validate(self, loss_terms: dict[str, float]) -> None:
         """Score held-out data or the training loss, keep the best weights, and log the scores.
 
         Windows of training regions and of a second pair are scored for the log only, with one
         exception: if nothing is held out, mixed precision is tested on windows of training
         regions.
         """
-        at, recipe = self.at, self.recipe
-        row: dict[str, str | float] = {"phase": self.name, "iteration": at.iteration, **parts}
+        state, recipe = self.at, self.recipe
+        row: dict[str, str | float] = {
+            "phase": self.name,
+            "iteration": state.iteration,
+            **loss_terms,
+        }
         if self.scored:
             try:
                 score = (
@@ -460,24 +465,24 @@ class Phase:
                 raise self._no_room("the held-out data") from error
             row["psnr"] = score
             self.losses = []
-            has_improved = score > at.best_psnr + _GAIN_DB
-            at.looks_without_gain = 0 if has_improved else at.looks_without_gain + 1
-            at.looks_since_drop = 0 if has_improved else at.looks_since_drop + 1
+            has_improved = score > state.best_psnr + _GAIN_DB
+            state.looks_without_gain = 0 if has_improved else state.looks_without_gain + 1
+            state.looks_since_drop = 0 if has_improved else state.looks_since_drop + 1
             if has_improved:
-                at.best_psnr, at.best_iteration = score, at.iteration
-            if recipe.schedule == "plateau" and at.looks_since_drop >= recipe.plateau_patience:
-                at.rate_factor = at.rate_factor * recipe.plateau_factor
-                at.looks_since_drop = 0
+                state.best_psnr, state.best_iteration = score, state.iteration
+            if recipe.schedule == "plateau" and state.looks_since_drop >= recipe.plateau_patience:
+                state.rate_factor = state.rate_factor * recipe.plateau_factor
+                state.looks_since_drop = 0
         row |= self._compute_logged_scores()
         checked = "psnr" if self.windows else "psnr_trained_slices"
-        if at.mixed and checked in row:
+        if state.mixed and checked in row:
             self._check_precision(self.windows or self.trained, float(row[checked]))
-        if not self.chosen or at.best_iteration == at.iteration:
+        if not self.chosen or state.best_iteration == state.iteration:
             self.best = {
                 key: value.detach().clone()
                 for key, value in self.nets.generator.state_dict().items()
             }
-        at.log.append(row)
+        state.log.append(row)
 
     def _compute_logged_scores(self) -> dict[str, float]:
         """Return the PSNR (dB) of whole slices that is only logged, by column."""
@@ -601,13 +606,13 @@ class Phase:
         _LOG.info("Training of %s resumes at iteration %d.", self.name, self.at.iteration)
 
 
-def _likely_cause(parts: Mapping[str, float], at: _Counters) -> str:
+def _likely_cause(loss_terms: Mapping[str, float], state: _Counters) -> str:
     """Return a sentence about the likely cause of an invalid loss."""
     invalid_terms = [
-        name for name, value in parts.items() if not np.isfinite(value) and name != "loss"
+        name for name, value in loss_terms.items() if not np.isfinite(value) and name != "loss"
     ]
-    losses = [float(row["loss"]) for row in at.log if "loss" in row]
-    if not losses and at.iteration <= 1:
+    losses = [float(row["loss"]) for row in state.log if "loss" in row]
+    if not losses and state.iteration <= 1:
         cause = (
             "The loss was invalid in the first step, so the images or the initial weights contain "
             "values that are too large"

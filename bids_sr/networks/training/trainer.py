@@ -50,8 +50,8 @@ def train_network(
     work_dir: Path,
     progress: TrainingProgress | None = None,
     *,
-    second: TrainingImages = (),
-    in_portions: bool = False,
+    second_images: TrainingImages = (),
+    resumable: bool = False,
     clock: Clock = time.monotonic,
 ) -> TrainedModel:
     """Train a network.
@@ -67,9 +67,9 @@ def train_network(
         with the same arguments; `max_train_minutes` may differ.
     progress : TrainingProgress | None, optional
         Function called with phase, iteration and number of iterations.
-    second : TrainingImages, optional
+    second_images : TrainingImages, optional
         Images of a second pair, whose PSNR is reported in the log.
-    in_portions : bool, optional
+    resumable : bool, optional
         Whether a search that was stopped by the time limit ends the call without a refit, which
         would be discarded later.
     clock : Clock, optional
@@ -114,7 +114,7 @@ def train_network(
         validation_names = [image.name for image in images if image.validation]
         refit = recipe.refit and bool(windows) and not validation_names
         signature = _signature(training, examples)
-        has_refit_time = refit and not in_portions
+        has_refit_time = refit and not resumable
         end = (
             None
             if training.max_train_minutes is None
@@ -127,7 +127,7 @@ def train_network(
             examples=examples,
             parts=examples.train,
             windows=windows,
-            second=_make_windows(second, examples),
+            second=_make_windows(second_images, examples),
             signature=f"{signature}-{recipe.steps}-{training.mixed}",
             folder=work_dir,
             progress=progress,
@@ -138,7 +138,7 @@ def train_network(
             else start_time + (end - start_time) * (0.55 if has_refit_time else 1.0),
         )
         first.run()
-        refit = refit and not (in_portions and first.at.done == "time")
+        refit = refit and not (resumable and first.at.done == "time")
         first.nets.generator.load_state_dict(first.best)
         # the training loss is the only score if there are no high-resolution images
         scored_windows = windows or (

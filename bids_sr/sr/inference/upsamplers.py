@@ -72,9 +72,9 @@ def make_upsampler(
     grid = np.asarray(acquired.affine, float)
 
     def guided(volume: Array, pose: Array) -> Array:
-        shape, fine = hr_grid(volume.shape, grid, factor)
+        shape, hr_affine = hr_grid(volume.shape, grid, factor)
         detail = acquired.gain * source.resample(
-            (int(shape[0]), int(shape[1]), int(shape[2])), fine, pose
+            (int(shape[0]), int(shape[1]), int(shape[2])), hr_affine, pose
         )
         if name == "inject" or mean is None:
             return inject(volume, detail, factor)

@@ -122,7 +122,7 @@ def test_a_smooth_warp_is_recovered_in_the_right_direction(head, tmp_path, coars
         affine[:3, 3] += 1
         bend = np.stack([sample_volume(part, AFFINE, shape, affine) for part in bend])
     scan = Volume(
-        data=sample_volume(t1w, AFFINE, bend.shape[1:], affine, moved=bend), affine=affine
+        data=sample_volume(t1w, AFFINE, bend.shape[1:], affine, displacement=bend), affine=affine
     )
     frame = Volume(data=t1w, affine=AFFINE)
     placements = {
