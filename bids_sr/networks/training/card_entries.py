@@ -66,23 +66,23 @@ def training_entries(phases: Sequence[Phase], scores: Mapping[str, object]) -> d
     """
     first = phases[0]
     training, examples, held_regions = first.training, first.examples, first.examples.held
-    stopped_phases = [p.name for p in phases if p.at.done == "time"]
+    stopped_phases = [p.name for p in phases if p.counters.done == "time"]
     reasons = [f"the time limit stopped {' and '.join(stopped_phases)}"] * bool(stopped_phases)
     reasons += [
         "the batch size was halved, because the batch did not fit into device memory"
-    ] * any(p.at.halved for p in phases)
+    ] * any(p.counters.halved for p in phases)
     reasons += [
         "the training continued on another device, with a different number of threads, or "
         "with a different version of PyTorch"
-    ] * any(p.at.moved for p in phases)
+    ] * any(p.counters.moved for p in phases)
     no_score_text = (
         "No data were held out. The training loss determined when training stopped."
-        if first.by_loss
+        if first.is_scored_by_loss
         else "No data were held out. The weights of the last step are kept."
     )
     role = (
         "These data determined when training stopped."
-        if first.chosen
+        if first.keeps_best
         else "These data did not determine when training stopped, and the weights of the last "
         "step are kept."
     )
@@ -110,9 +110,9 @@ def training_entries(phases: Sequence[Phase], scores: Mapping[str, object]) -> d
         ),
         "phases": {
             p.name: {
-                "iterations": p.at.iteration,
+                "iterations": p.counters.iteration,
                 "of": p.iterations,
-                "stopped_by": p.at.done,
+                "stopped_by": p.counters.done,
             }
             for p in phases
         },
@@ -122,8 +122,8 @@ def training_entries(phases: Sequence[Phase], scores: Mapping[str, object]) -> d
         "perceptual": _perceptual_entry(first),
         "mixed_precision": {
             "asked": first.mixed,
-            "kept": first.at.mixed,
-            "score_change_db": first.at.mixed_loss_db,
+            "kept": first.counters.mixed,
+            "score_change_db": first.counters.mixed_loss_db,
         },
         "reproducible": not reasons,
         **({"not_reproducible_because": "; ".join(reasons)} if reasons else {}),
@@ -166,14 +166,14 @@ def _pretraining_entry(phase: Phase) -> dict[str, object]:
     recipe = phase.recipe
     if not (recipe.has_adversarial_loss and recipe.adversarial_from):
         return {}
-    n_pretraining = min(recipe.adversarial_from, phase.at.iteration)
+    n_pretraining = min(recipe.adversarial_from, phase.counters.iteration)
     terms = recipe.select_terms(phase.training.vgg_weights is not None)
     kinds = [term.kind for term in terms if phase.nets.pretrains(term.kind)]
     return {
         "pretraining": {
             "iterations": n_pretraining,
             "losses": kinds,
-            "adversarial_iterations": phase.at.iteration - n_pretraining,
+            "adversarial_iterations": phase.counters.iteration - n_pretraining,
         }
     }
 

@@ -311,7 +311,7 @@ def test_too_little_device_memory_for_the_logged_score_does_not_stop_training(
 
     def with_large_windows(phase):
         post_init(phase)
-        phase.trained = (Large(),)
+        phase.training_windows = (Large(),)
 
     changed_recipe = recipe(build_generator=net_with_dropout)
     uninterrupted = fit(balls(1), changed_recipe, tmp_path / "whole")
