@@ -23,7 +23,7 @@ from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, INTERPOLATIONS, MEASURED, RAW, SDMOD, series_names
 from bids_sr.sr.device import Precision
-from bids_sr.sr.inference.upsampler_inputs import Displaced
+from bids_sr.sr.inference.upsampler_inputs import Placebo
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import ModelSource, TrainingSettings
 from bids_sr.steps import (
@@ -39,7 +39,7 @@ from bids_sr.steps import (
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.quality import network_precision
 from bids_sr.steps.registration import TrainingPair
-from bids_sr.steps.super_resolution import Guide, Inference, ResolvedSeries
+from bids_sr.steps.super_resolution import Guide, Inference, SuperResolvedSeries
 from bids_sr.steps.training import ModelFiles, VarianceModel
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.compared_series import resample_all_compared
@@ -390,8 +390,9 @@ def make_stored(
         grids,
         series_name=spec.name,
         factor=plan.bold.factor,
-        inference=inference,
-        with_error_samples=spec.method is not None and spec.method.has_prior,
+        inference=replace(
+            inference, with_error_samples=spec.method is not None and spec.method.has_prior
+        ),
     )
     _expect_cost(plan, spec.name, resolved)
     add_methods_text(Part.SERIES, series_description.describe_series(spec.name))
@@ -500,7 +501,7 @@ def _make_zerofilled(
     return filled.series
 
 
-def _expect_cost(plan: RunPlan, name: str, resolved: ResolvedSeries) -> None:
+def _expect_cost(plan: RunPlan, name: str, resolved: SuperResolvedSeries) -> None:
     """Set the expected processing time of a series.
 
     The expectation depends on the training recipe of its model.
@@ -512,7 +513,9 @@ def _expect_cost(plan: RunPlan, name: str, resolved: ResolvedSeries) -> None:
     )
 
 
-def _keep_series(plan: RunPlan, name: str, resolved: ResolvedSeries, outputs: Outputs) -> None:
+def _keep_series(
+    plan: RunPlan, name: str, resolved: SuperResolvedSeries, outputs: Outputs
+) -> None:
     """Store a series; the primary series is also exported as preprocessed BOLD data."""
     primary = name == plan.primary
     bold = plan.bold
@@ -607,7 +610,7 @@ def make_unstored(
             # The half-precision check was made for the network of the source series, not for the
             # network of this ensemble member.
             inference = replace(inference, precision=plan.planned.settings.superres.precision)
-    placebo: Displaced = ""
+    placebo: Placebo = ""
     if spec.placebo == "Mirror":
         placebo = "mirror"
     elif spec.placebo == "Shift":
@@ -619,8 +622,7 @@ def make_unstored(
         sources.guide if spec.guided else None,
         series_name=spec.source,
         factor=plan.bold.factor,
-        inference=inference,
-        placebo=placebo,
+        inference=replace(inference, placebo=placebo),
     )
     _expect_cost(plan, spec.source, resolved)
     return ComputedSeries(

@@ -203,7 +203,7 @@ def make_detail(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int,
         constant = acquired.gain * np.ascontiguousarray(detail)
     state = model.generator.state_dict()
     widths = model.recipe.fwhm
-    weight = _displace(state["weight"].float(), acquired.displaced, affine, factor)
+    weight = _displace(state["weight"].float(), acquired.placebo, affine, factor)
     weight = onto_grid(weight, level.fine)
     tile = Tile.from_mask(level.restrict_to_plane(), mask > 0)
     if bool(weight.any()):

@@ -175,9 +175,9 @@ def test_the_series_is_bitwise_equal_in_another_folder(files, tmp_path, model):
 def test_a_killed_training_continues_from_checkpoints_next_to_its_folder(
     files, tmp_path, model, monkeypatch
 ):
-    from bids_sr.networks.training import checkpoints
+    from bids_sr.networks.training import phase
 
-    write_checkpoint, checkpoint_paths = checkpoints.write_checkpoint, []
+    write_checkpoint, checkpoint_paths = phase.write_checkpoint, []
 
     def write_and_interrupt(path, tensors, values):
         write_checkpoint(path, tensors, values)
@@ -185,7 +185,7 @@ def test_a_killed_training_continues_from_checkpoints_next_to_its_folder(
         if len(checkpoint_paths) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoints, "write_checkpoint", write_and_interrupt)
+    monkeypatch.setattr(phase, "write_checkpoint", write_and_interrupt)
     with pytest.raises(KeyboardInterrupt):
         train(files, tmp_path / "node")
     assert checkpoint_paths[0].is_relative_to(tmp_path / "node_checkpoints")
