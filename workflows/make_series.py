@@ -35,6 +35,7 @@ from bids_sr.steps import (
     super_resolution,
     t1w_pair,
     training,
+    training_texts,
 )
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.quality import network_precision
@@ -366,9 +367,9 @@ def make_stored(
         )
         add_methods_text(
             Part.SERIES,
-            training.describe_volume_network(settings),
+            training_texts.describe_planned(settings, "volumes"),
             output=trained.model_file,
-            describe=partial(training.describe_networks_of_volumes, settings),
+            describe=partial(training_texts.describe_finished, settings, "volumes"),
         )
         store_model(trained, settings.method, outputs)
     elif spec.learned_from == "run":
@@ -440,7 +441,7 @@ def find_variance(
     )
     if not spec.control:
         add_methods_text(
-            Part.SERIES, training.describe_variance(settings, calibrated=plan.calibrated)
+            Part.SERIES, training_texts.describe_variance(settings, calibrated=plan.calibrated)
         )
         store_model(variance, settings.method, outputs)
     return variance

@@ -13,7 +13,7 @@ from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import series_name
 from bids_sr.sr.models.request import TrainingSettings
-from bids_sr.steps import registration, training
+from bids_sr.steps import registration, training, training_texts
 from bids_sr.steps.figures import (
     anatomy as anatomy_figures,
     model_training as model_training_figures,
@@ -253,7 +253,7 @@ def _train_model(
         omp_nthreads=settings.omp_nthreads,
         device=settings.device,
     )
-    add_methods_text(Part.PAIR, training.HOLDOUT_TEXT)
+    add_methods_text(Part.PAIR, training_texts.HOLDOUT_TEXT)
     return TrainedNetwork(files=files, holdout=holdout)
 
 
@@ -261,9 +261,9 @@ def say_trained_on_pair(settings: TrainingSettings, files: ModelFiles) -> None:
     """Add methods text on the training of a network, which is completed after the training."""
     add_methods_text(
         Part.PAIR,
-        training.describe_pair_network(settings),
+        training_texts.describe_planned(settings, "pair"),
         output=files.model_file,
-        describe=partial(training.describe_networks_of_pairs, settings),
+        describe=partial(training_texts.describe_finished, settings, "pair"),
     )
 
 
