@@ -333,8 +333,7 @@ def _end_text(phases: Sequence[PhaseRecord], record: TrainingRecord) -> str:
         at_most = planned.replace(" of ", " of at most ")
         return (
             f"{training} ended early, after {iterations}{at_most} steps, because the {score} had"
-            " not"
-            f" improved{patience_text}"
+            f" not improved{patience_text}"
         )
     return f"{training} took {iterations}{planned} steps"
 

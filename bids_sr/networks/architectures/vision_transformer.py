@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bids_sr.networks.architectures.blocks import zero
+from bids_sr.networks.architectures.blocks import init_zero
 
 
 class VisionTransformer(nn.Module):
@@ -58,7 +58,7 @@ class VisionTransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.to_patch = nn.Linear(width, channels * patch * patch)
         if head == "residual":
-            zero(self.to_patch)
+            init_zero(self.to_patch)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return improved images on the same grid."""

@@ -273,9 +273,10 @@ class Examples:
             )
         chosen_symmetries: list[Symmetry] = []
         if augmentation.dihedral:
-            all_turns = self.turns(factor, [b - a for a, b in selection[0][1]])
+            all_symmetries = self.symmetries(factor, [b - a for a, b in selection[0][1]])
             chosen_symmetries = [
-                all_turns[int(k)] for k in rng.integers(len(all_turns), size=len(selection))
+                all_symmetries[int(k)]
+                for k in rng.integers(len(all_symmetries), size=len(selection))
             ]
         if augmentation.of_whole_slices:
             return self._vary(rng, selection, chosen_symmetries)
@@ -291,7 +292,7 @@ class Examples:
         fx, fy, fz = (zoom_ratio if f != 1 else 1.0 for f in self.factor)
         return fx, fy, fz
 
-    def turns(self, factor: Factor, sides: Sequence[int]) -> tuple[Symmetry, ...]:
+    def symmetries(self, factor: Factor, sides: Sequence[int]) -> tuple[Symmetry, ...]:
         """Return the flips and axis exchanges that are possible for windows at a factor.
 
         `sides` are the side lengths of the windows in voxels.
@@ -574,7 +575,7 @@ class Examples:
             target, residue, weight = (
                 torch.stack(
                     [
-                        apply_symmetry(image, symmetry, back=True)
+                        apply_symmetry(image, symmetry, inverse=True)
                         for image, symmetry in zip(stack, window_symmetries, strict=True)
                     ]
                 )

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bids_sr.networks.architectures.blocks import ResidualBlock3d
+from bids_sr.networks.architectures.blocks import ResidualBlock
 from bids_sr.networks.architectures.srresnet import SRResNet
 from bids_sr.networks.architectures.volumetric import DenseResidualNet, ScaledResidualBlock3d
 
@@ -55,7 +55,7 @@ def largest_width(network: nn.Module) -> int:
 
 def _optimize(module: nn.Module) -> nn.Module:
     """Replace a module or its submodules by optimized versions."""
-    if isinstance(module, ResidualBlock3d):
+    if isinstance(module, ResidualBlock) and module.ndim == 3:
         return _Block3d(module)
     if isinstance(module, ScaledResidualBlock3d):
         return _ScaledBlock3d(module)
@@ -69,9 +69,9 @@ def _optimize(module: nn.Module) -> nn.Module:
 
 
 class _Block3d(nn.Module):
-    """Optimized version of `ResidualBlock3d`, computed in place."""
+    """Optimized version of a volumetric `ResidualBlock`, computed in place."""
 
-    def __init__(self, block: ResidualBlock3d) -> None:
+    def __init__(self, block: ResidualBlock) -> None:
         super().__init__()
         self.first, _, self.second, _ = block.layers
 

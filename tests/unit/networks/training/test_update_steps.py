@@ -356,7 +356,7 @@ def test_symmetries_are_applied_to_input_target_and_weight(tmp_path):
         recipe(augmentation=Augmentation(dihedral=True), hold_out=0), balls(1), tmp_path
     )
     box = ((4, 12), (4, 12), (2, 10))
-    turns = search.examples.turns(CUBE, (8, 8, 8))
+    turns = search.examples.symmetries(CUBE, (8, 8, 8))
     assert len(turns) == 48
     unchanged = search.examples.cut_windows([(0, box)], CUBE, 0.0)
     transformed = search.examples.cut_windows([(0, box)] * 48, CUBE, 0.0, turns)
