@@ -21,7 +21,7 @@ from bids_sr.spatial.output_grids import OutputGrid
 from bids_sr.spatial.resampling import sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.upsampler_inputs import InferenceError, Upsampler
-from bids_sr.sr.matrices import downsample, fill
+from bids_sr.sr.matrices import downsample, upsample_residual
 
 Consistency = Literal["off", "enforce"]
 
@@ -46,7 +46,7 @@ def enforce_consistency(upsampled: Array, volume: Array, factor: Factor) -> Arra
     Array
         Upsampled volume that equals the acquired volume after downsampling.
     """
-    return upsampled + fill(volume - downsample(upsampled, volume.shape), factor)
+    return upsampled + upsample_residual(volume - downsample(upsampled, volume.shape), factor)
 
 
 def super_resolve_series(

@@ -7,7 +7,7 @@ import numpy as np
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
-from bids_sr.sr.matrices import downsample, fill, upsample
+from bids_sr.sr.matrices import downsample, upsample, upsample_residual
 
 # fraction of the run's intensity scale; smaller means are replaced, because relative changes are
 # meaningless in air
@@ -61,7 +61,9 @@ def inject_guide(volume: Array, guide_in_pose: Array, factor: Factor) -> Array:
     Array
         Upsampled volume (X, Y, Z) that equals the acquired volume after downsampling.
     """
-    return guide_in_pose + fill(volume - downsample(guide_in_pose, volume.shape), factor)
+    return guide_in_pose + upsample_residual(
+        volume - downsample(guide_in_pose, volume.shape), factor
+    )
 
 
 def scale_guide(
