@@ -543,8 +543,7 @@ def _echoes(index: Index, paths: Sequence[Path], result: Survey) -> tuple[tuple[
     elif len(echoes) == len(paths):
         text = (
             f"the {len(paths)} echoes (TE {times_text} ms) are combined. To select a single echo,"
-            " use"
-            " --echo-idx N."
+            " use --echo-idx N."
         )
         result.note(stem_of_echoes(paths[0]), text)
     return tuple(echoes)

@@ -11,7 +11,8 @@ from bids_sr.bids import parse_entities
 from bids_sr.bids.entities import file_stem, run_number_order, short_run_name
 from bids_sr.bids.inheritance import merge_sidecars, parse_suffix, sidecars_on_disk
 from bids_sr.frozen import frozen
-from bids_sr.group.input_tables import TABLES, RunFilter, func_files, run_columns, run_name
+from bids_sr.group.input_tables import TABLES, RunFilter, iter_func_folders
+from bids_sr.group.run_names import run_columns, run_name
 from bids_sr.io.atomic_files import read_json
 from bids_sr.metrics.rows import MISSING
 from bids_sr.series import THIN, parse_map_label
@@ -150,7 +151,7 @@ def find_maps(output_dir: Path, is_selected: RunFilter = lambda _: True) -> Deri
     """
     runs: list[RunMaps] = []
     combined: list[tuple[Path, Mapping[str, Mapping[MapKey, str]], dict[str, str]]] = []
-    for folder, names in func_files(output_dir, "_statmap.nii.gz"):
+    for folder, names in iter_func_folders(output_dir, "_statmap.nii.gz"):
         participant = names[0].partition("_")[0] if names else ""
         endings = tuple(name.removeprefix(participant) for name in names)
         for (run, is_combined), maps in _maps_named(endings).items():
@@ -369,9 +370,8 @@ def _outdated_text(
     causes = "; ".join(dict.fromkeys(reasons.values()))
     return (
         f"{stem.name}: the stored maps of all runs{contrast_text} were not used, because they do"
-        " not match"
-        f" the runs in the output directory ({causes}). The maps of the existing runs were"
-        " combined instead. Rerun the participant level to update the stored maps"
+        f" not match the runs in the output directory ({causes}). The maps of the existing runs"
+        " were combined instead. Rerun the participant level to update the stored maps"
     )
 
 
