@@ -221,7 +221,7 @@ def _combine_group(
                     contrasts=contrasts,
                     runs={name: run.plan.entities for name, run in members.items()},
                     left_out=left_out[series],
-                    missing_contrasts=group.without,
+                    missing_contrasts=group.missing_contrasts,
                     thresholds=planned.settings.activation.thresholds,
                     calibrated=any(_is_calibrated(run, series) for run in members.values()),
                     percent=group.over_sessions,

@@ -47,7 +47,7 @@ class RunGroup:
         Names of the runs that are combined, by contrast; two or more each.
     left_out : Mapping[str, str]
         Reason by the name of a run that is not combined at all.
-    without : Mapping[str, Mapping[str, str]]
+    missing_contrasts : Mapping[str, Mapping[str, str]]
         Reason by the name of a run, by contrast from which this run is left out.
     """
 
@@ -56,7 +56,7 @@ class RunGroup:
     over_sessions: bool
     contrasts: Mapping[str, tuple[str, ...]]
     left_out: Mapping[str, str]
-    without: Mapping[str, Mapping[str, str]]
+    missing_contrasts: Mapping[str, Mapping[str, str]]
 
     @property
     def label(self) -> str:
@@ -224,7 +224,7 @@ def warn_of_left_out(
             ]
             reasons = [
                 f"contrast {contrast}: {reason}"
-                for contrast, reason in group.without.get(name, {}).items()
+                for contrast, reason in group.missing_contrasts.get(name, {}).items()
             ]
             reasons += [f"{included_run}: the run has no such series" for included_run in lacking]
             if name in group.left_out:
@@ -328,7 +328,7 @@ def _group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> RunGr
         over_sessions=over_sessions,
         contrasts=contrasts,
         left_out=left_out,
-        without=missing_contrasts,
+        missing_contrasts=missing_contrasts,
     )
 
 

@@ -413,7 +413,7 @@ class _Combination:
     runs: Mapping[str, Mapping[str, str]]
     left_out: Mapping[str, str]
     disagreeing: Mapping[str, str]
-    without: Mapping[str, Mapping[str, str]]
+    missing_contrasts: Mapping[str, Mapping[str, str]]
     percent: bool
 
 
@@ -491,7 +491,7 @@ def combine_maps(
         runs=runs,
         left_out={**left_out, **excluded},
         disagreeing=_reasons(agreement, "Disagreeing"),
-        without=missing_contrasts,
+        missing_contrasts=missing_contrasts,
         percent=percent,
     )
     derivatives: dict[bool, list[Derivative]] = {True: [], False: []}
@@ -713,7 +713,7 @@ def _common_sidecar(
         **combination.left_out,
         **{
             name: reasons[contrast]
-            for name, reasons in combination.without.items()
+            for name, reasons in combination.missing_contrasts.items()
             if contrast in reasons
         },
     }
