@@ -438,9 +438,9 @@ def slice_sentences(fusion: Mapping[str, object]) -> list[str]:
     names = enumerate_words([str(name) for name in runs])
     sentences = [
         f"The effects of {names} were also fused on slices of half the thickness (res-thin)."
-        f" {displacement_sentence}{_tested_sentence(fusion)}These maps have no SD of the error,"
-        " no map of the"
-        " wrong sign and no reliable voxels, because the error of this fusion was not measured."
+        f" {displacement_sentence}{_tested_sentence(fusion)}These maps have no SD of the error, no"
+        " map of the wrong sign and no reliable voxels, because the error of this fusion was not"
+        " measured."
     ]
     if not_fused:
         reasons = [f"{name} ({reason})" for name, reason in not_fused.items()]

@@ -145,8 +145,7 @@ def describe_compared_band(claim: Claim, fwhm_mm: float, *, counts: bool, finer:
         )
         finding = (
             f"the series is {'more' if ahead else 'less'} accurate in {region_phrase}, but over"
-            " the whole"
-            f" brain {contrary}"
+            f" the whole brain {contrary}"
         )
     else:
         finding = _WHY[claim.why] if claim.why else _FOUND[claim.kind, claim.decision]

@@ -24,7 +24,6 @@ from bids_sr.evaluation.words import (
     TOO_LITTLE,
     active_words,
     capitalize,
-    names,
     region_text,
     specific_text,
 )
@@ -34,6 +33,7 @@ from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.number_text import interval, number
 from bids_sr.metrics.registry import statistic
 from bids_sr.metrics.rows import MISSING, VerdictFacts
+from bids_sr.metrics.word_lists import enumerate_unique
 from bids_sr.series import CONTROLS
 
 NOTHING_APPLIED = (
@@ -107,9 +107,8 @@ def verdict_lines(
         lines = _write_comparison_lines(function_claims, evidence, claims)
     if better_series := _series(claims, "image", is_shown=True):
         text = (
-            f"Single volumes reconstructed by {names(better_series)} are closer to the reference"
-            " than those"
-            " of bspline and inject."
+            f"Single volumes reconstructed by {enumerate_unique(better_series)} are closer to the"
+            " reference than those of bspline and inject."
         )
         lines.append(VerdictLine(text=text, status="more accurate"))
     return lines
@@ -138,7 +137,9 @@ def _write_comparison_lines(
         "" if evidence.brain in ("brain", MISSING) else f" in {region_text(evidence.brain)}"
     )
     comparators = {comparison.row.minus for claim in claims for comparison in claim.comparisons}
-    compared_kinds = names(["interpolation", *["denoising"] * bool(comparators & set(CONTROLS))])
+    compared_kinds = enumerate_unique(
+        ["interpolation", *["denoising"] * bool(comparators & set(CONTROLS))]
+    )
     detail = f"detail beyond the acquired resolution{region_phrase} better than {compared_kinds}"
     gains = [claim for claim in claims if claim.holds]
     losses = [claim for claim in claims if claim.holds is False]
@@ -189,7 +190,7 @@ def _reason(claim: Claim, evidence: Evidence) -> str:
         strongest = sorted(unbeaten_series, key=lambda name: -_sortable(evidence.value(name)))[
             :_NAMED
         ]
-        series_text = names(sorted(strongest, key=unbeaten_series.index), "or")
+        series_text = enumerate_unique(sorted(strongest, key=unbeaten_series.index), "or")
         example_text = "baselines such as " * (len(unbeaten_series) > len(strongest))
         return f"was not found to recover more true detail than {example_text}{series_text}"
     return "was not found to recover true detail: its explained variance does not differ from 0"
@@ -238,11 +239,15 @@ def _write_caution_lines(
         for line in write_support_lines(name, tested, one_level)
     ]
     limit = f"do not interpret detail finer than {one_level.acquired_text}."
-    use = f" Treat the {names(usable)} maps as interpolated maps, and {limit}" if usable else ""
+    use = (
+        f" Treat the {enumerate_unique(usable)} maps as interpolated maps, and {limit}"
+        if usable
+        else ""
+    )
     if lines and usable and not no_detail:
         text = (
-            f"The accuracy of the {names(usable)} maps was neither measured nor tested. Treat"
-            f" these maps as interpolated maps, and {limit}"
+            f"The accuracy of the {enumerate_unique(usable)} maps was neither measured nor tested."
+            f" Treat these maps as interpolated maps, and {limit}"
         )
         lines.append(VerdictLine(text=text, status="not assessed"))
     elif not lines or no_detail:
@@ -329,8 +334,8 @@ def limits(
         )
     if accurate and (lacking := _series(claims, "specific", is_shown=None)):
         texts.append(
-            f"No negative controls were run for {names(lacking)}, so it is unknown whether the"
-            f" gain is specific to this participant. {advice.controls}"
+            f"No negative controls were run for {enumerate_unique(lacking)}, so it is unknown"
+            f" whether the gain is specific to this participant. {advice.controls}"
         )
     texts.append(f"Interpolated maps and maps from networks {NO_ERROR}")
     failed_checks = [FLAGS[name].failed for name in raised]

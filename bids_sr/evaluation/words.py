@@ -25,6 +25,7 @@ from bids_sr.evaluation.self_test import SelfTestResults
 from bids_sr.metrics.number_text import estimate, interval_ends, number
 from bids_sr.metrics.registry import statistic
 from bids_sr.metrics.rows import MISSING, MetricRow
+from bids_sr.metrics.word_lists import enumerate_unique
 
 DECISIONS: Mapping[str, tuple[str, str, str]] = {
     "better": ("▲", "higher", "is more accurate than"),
@@ -80,16 +81,6 @@ class Sentence(NamedTuple):
     row: MetricRow | None = None
     decision: Decision | None = None
     series: str = MISSING
-
-
-def names(which: Iterable[str], last: str = "and") -> str:
-    """Join names to an enumeration.
-
-    >>> names(["a", "b", "c"], "or"), names(["a"])
-    ('a, b or c', 'a')
-    """
-    *rest, end = dict.fromkeys(which)
-    return f"{', '.join(rest)} {last} {end}" if rest else end
 
 
 def capitalize(text: str) -> str:
@@ -189,20 +180,21 @@ def specific_text(claim: Claim, *, in_full: bool = False) -> str:
     if claim.holds:
         text = f"Part of the gain from {claim.series} is specific to this participant's own data."
     else:
-        inputs = names((NEGATIVE_CONTROLS[name].attributable_to for name in unbeaten_series), "or")
+        inputs = enumerate_unique(
+            (NEGATIVE_CONTROLS[name].attributable_to for name in unbeaten_series), "or"
+        )
         verb = "reach" if len(unbeaten_series) > 1 else "reaches"
         text = (
             f"The gain from {claim.series} was not found to depend on {inputs}:"
-            f" {names(unbeaten_series)}"
-            f" {verb} the same gain."
+            f" {enumerate_unique(unbeaten_series)} {verb} the same gain."
         )
     lacking = [name for name in list_negative_controls(claim.series) if name not in compared]
     if not (in_full and lacking):
         return text
     plural = len(lacking) > 1
     return (
-        f"{text} The negative control{'s' * plural} {names(lacking)} {'were' if plural else 'was'}"
-        " not run."
+        f"{text} The negative control{'s' * plural} {enumerate_unique(lacking)}"
+        f" {'were' if plural else 'was'} not run."
     )
 
 
@@ -325,10 +317,10 @@ def idle_text(not_applied: Sequence[str]) -> str:
         return ""
     if len(not_applied) > 1:
         return (
-            f"{names(not_applied)} were not applied (zero filled). Their series are identical to"
-            " zerofill and are not compared."
+            f"{enumerate_unique(not_applied)} were not applied (zero filled). Their series are"
+            " identical to zerofill and are not compared."
         )
     return (
-        f"{names(not_applied)} was not applied (zero filled). Its series is identical to zerofill"
-        " and is not compared."
+        f"{enumerate_unique(not_applied)} was not applied (zero filled). Its series is identical"
+        " to zerofill and is not compared."
     )

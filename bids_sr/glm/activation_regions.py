@@ -84,7 +84,7 @@ def reliable_region(t: Real, wrong: Real, region: MaskArray) -> MaskArray:
     return reliable
 
 
-def dice(a: MaskArray, b: MaskArray) -> float | None:
+def nonempty_dice(a: MaskArray, b: MaskArray) -> float | None:
     """Return the Dice index 2 |A ∩ B| / (|A| + |B|); None if either region is empty.
 
     Empty regions do not allow a conclusion about overlap.

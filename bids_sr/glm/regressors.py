@@ -117,9 +117,8 @@ class Events:
         """
         if missing := [name for name in _TIMES if name not in columns]:
             raise DesignError(
-                f"{source_name}: the events table lacks required columns: {', '.join(missing)}."
-                " It "
-                f"contains the columns {', '.join(map(str, columns))}"
+                f"{source_name}: the events table lacks required columns: {', '.join(missing)}. It"
+                f" contains the columns {', '.join(map(str, columns))}"
             )
         modeled_rows, modulations = [], []
         for line, row in rows:
@@ -137,9 +136,9 @@ class Events:
             modulations.append(row.get(MODULATION))
         if not modeled_rows:
             raise DesignError(
-                f"{source_name}: the events table contains no events that can be modeled. Rows "
-                "without onset or duration and rows of the trial types "
-                f"{', '.join(sorted(filter(None, NOT_MODELED)))} are not modeled"
+                f"{source_name}: the events table contains no events that can be modeled. Rows"
+                " without onset or duration and rows of the trial types"
+                f" {', '.join(sorted(filter(None, NOT_MODELED)))} are not modeled"
             )
         amplitudes, _ = read_modulation([str(row[-1]) for row in modeled_rows], modulations)
         events = [

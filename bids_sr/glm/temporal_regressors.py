@@ -255,8 +255,7 @@ def check_volumes(
     if model.censors:
         text = (
             f"only {n_kept} of {n_steady} steady-state volumes remain, because the other"
-            f" {censored} "
-            f"volumes were censored ({model.rules})"
+            f" {censored} volumes were censored ({model.rules})"
         )
     if n_kept <= n_columns:
         raise TooFewVolumes(
@@ -267,8 +266,7 @@ def check_volumes(
     if n_kept * tr < least_s - 1e-6:
         raise TooFewVolumes(
             f"{text}. The duration of these volumes is {n_kept * tr:g} s, but a run without"
-            " events "
-            f"requires at least {least_s:g} s",
+            f" events requires at least {least_s:g} s",
             _fix(model),
         )
 

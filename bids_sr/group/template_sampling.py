@@ -86,7 +86,7 @@ def load_target(space: str) -> Target:
     )
 
 
-def sample_points(data: Array, affine: Array, points: Array, *, order: int = 1) -> Array:
+def sample_at_points(data: Array, affine: Array, points: Array, *, order: int = 1) -> Array:
     """Sample an image at points (N, 3; RAS mm).
 
     Values are 0 at points more than half a voxel beyond the outermost voxel centers.
@@ -189,7 +189,7 @@ def sampling_of_run(run: RunMaps, target: Target, target_points: Array) -> Sampl
         sampling.points = map_points_with_ants(
             target.points[target_points], [run.boldref2t1w, run.t1w2std[target.space]], seed=1
         )
-        sampling.inside = sample_points(mask, affine, sampling.points, order=0) > 0.5
+        sampling.inside = sample_at_points(mask, affine, sampling.points, order=0) > 0.5
         return sampling
     sampling.stored = {
         key: values
@@ -213,7 +213,7 @@ def _load_stored(sampling: Sampling, key: MapKey) -> Array | None:
     if data.shape == target.shape and np.allclose(affine, target.affine, atol=1e-3):
         return data[target.mask][sampling.at]
     return (
-        sample_points(data, affine, target.points[sampling.at])
+        sample_at_points(data, affine, target.points[sampling.at])
         if sampling.points is None
         else None
     )
@@ -325,7 +325,7 @@ def _ratio_to_first(first: Sampling, sampling: Sampling) -> float | None:
     if first.points is None or sampling.points is None:
         return None
     images = [
-        sample_points(*load_image(cast(Path, run.boldref)), points)
+        sample_at_points(*load_image(cast(Path, run.boldref)), points)
         for run, points in ((first.run, first.points), (sampling.run, sampling.points))
     ]
     return signal_ratio(images[0], images[1], np.asarray(first.inside & sampling.inside))
@@ -341,7 +341,7 @@ def _restrict_to_common(sampling: Sampling, keys: Sequence[MapKey]) -> None:
         return
     for key in {key[0]: key for key in reversed(keys) if sampling.run.map_file(key)}.values():
         data, affine = load_image(cast(Path, sampling.run.map_file(key)))
-        nearest = sample_points(data, affine, sampling.points, order=0)
+        nearest = sample_at_points(data, affine, sampling.points, order=0)
         sampling.inside = sampling.inside & (nearest != 0)
 
 

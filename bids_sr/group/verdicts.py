@@ -20,7 +20,6 @@ from bids_sr.evaluation.words import (
     MARKS,
     capitalize,
     measure_text,
-    names,
     reference_phrase,
     region_text,
 )
@@ -37,6 +36,7 @@ from bids_sr.group.comparisons import (
 from bids_sr.group.values import QUESTION, participant_columns
 from bids_sr.metrics.number_text import estimate, number, p_value
 from bids_sr.metrics.rows import MISSING
+from bids_sr.metrics.word_lists import enumerate_unique
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.markup import join, render
 from bids_sr.report.overview import Card
@@ -166,7 +166,7 @@ def _p_text(value: float) -> str:
 
 def _names(rows: Iterable[ComparisonRow]) -> str:
     """Return the references of comparisons as a list in a sentence."""
-    return names(series_text(row.minus) for row in rows)
+    return enumerate_unique(series_text(row.minus) for row in rows)
 
 
 def _select_rows(finding: Sequence[ComparisonRow], *roles: str) -> list[ComparisonRow]:
@@ -202,8 +202,7 @@ def _describe_undecided(rows: Sequence[ComparisonRow]) -> str:
         if group := [row for row in rows if _side(row) == sign]:
             difference = (
                 f"is {direction} {_names(group)} by {_bound(group)}, which is not significant"
-                " after"
-                " correction"
+                " after correction"
             )
             texts.append(difference if sign else f"{DECISIONS[UNDECIDED][2]} {_names(group)}")
     return "; ".join(texts)
@@ -394,7 +393,7 @@ def not_assessed_text(task: str, values: pd.DataFrame, table: pd.DataFrame, meth
         return f"Accuracy was not assessed: {reason}"
     return (
         f"The accuracy of {method}, the prespecified method, was not assessed: {reason}. For"
-        f" {names(alternatives)}, see the section Exploratory comparisons"
+        f" {enumerate_unique(alternatives)}, see the section Exploratory comparisons"
     )
 
 

@@ -145,9 +145,8 @@ def write_dataset(
                 else f"zero-filled BOLD series of {name} ({series} was not applied)"
             )
             heading = (
-                f"**Not super-resolved: {', '.join(unapplied_runs)}.** {series} was not applied"
-                " to these"
-                " runs:"
+                f"**Not super-resolved: {', '.join(unapplied_runs)}.** {series} was not applied to"
+                " these runs:"
             )
             text = f"\n{heading} `desc-preproc_bold` is the zero-filled series.\n"
     dataset_name = f"bids-sr: {dataset_name}"

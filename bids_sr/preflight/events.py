@@ -100,8 +100,7 @@ def sum_text(summed_types: Sequence[str]) -> str:
     """Return why a type that repeats the events of the types `summed_types` is not modeled."""
     return (
         f"it lists the events of {' and '.join(map(repr, summed_types))} again, so that its"
-        " response"
-        " is the sum of their responses"
+        " response is the sum of their responses"
     )
 
 
@@ -317,8 +316,7 @@ def _read_amplitudes(
         findings.warn(
             path,
             f"the column {MODULATION} is not used, because {reason}. The amplitude of all events"
-            " is"
-            " 1.",
+            " is 1.",
             code="events",
         )
     elif set(amplitudes) - {1.0}:

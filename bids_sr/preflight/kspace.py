@@ -125,10 +125,10 @@ def check_kspace(run: BoldRun, findings: Findings, *, forced: bool) -> None:
     elif weak_edges and not shares:  # otherwise already reported from the sidecar
         text = (
             "at the edge of k-space, the power of signal changes is only"
-            f" {' and '.join(weak_edges)}"
-            " relative to low frequencies, so the run was probably filtered, smoothed or"
-            f" resampled. {_NOT_THERE[0].upper()}{_NOT_THERE[1:]}, and detail near the acquired"
-            " Nyquist frequency is weak or missing. Use the unprocessed run."
+            f" {' and '.join(weak_edges)} relative to low frequencies, so the run was probably"
+            f" filtered, smoothed or resampled. {_NOT_THERE[0].upper()}{_NOT_THERE[1:]}, and"
+            " detail near the acquired Nyquist frequency is weak or missing. Use the unprocessed"
+            " run."
         )
         findings.warn(run.bold, text)
 

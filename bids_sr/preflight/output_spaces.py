@@ -175,8 +175,7 @@ def _templateflow(option_text: str, findings: Findings) -> Iterator[Any]:
     except OSError as error:
         reason = (
             "the template is not stored on this machine, and the TemplateFlow directory"
-            f" {template_dir}"
-            f" is not writable ({error})"
+            f" {template_dir} is not writable ({error})"
         )
         findings.refuse_option(
             option_text,

@@ -187,8 +187,7 @@ class Queue:
         if time_now - self._silent_since >= self.patience:
             raise SlurmUnreachable(
                 f"SLURM has not responded for {time_now - self._silent_since:.0f} s. The last"
-                " message"
-                f" was: {message}"
+                f" message was: {message}"
             )
 
 

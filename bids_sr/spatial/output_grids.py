@@ -17,7 +17,7 @@ from bids_sr.io.grids import Shape
 from bids_sr.spatial.composites import linear_values
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.reproducible_numbers import round_values
-from bids_sr.spatial.resampling import sample_points, spline_coefficients
+from bids_sr.spatial.resampling import evaluate_spline, spline_coefficients
 from bids_sr.spatial.transforms import apply_matrix
 
 _RIM = 2  # voxels added around the brain
@@ -91,7 +91,7 @@ class OutputGrid:
             voxels = apply_matrix(matrix, self.points[part].astype(np.float64))
             if shift is not None and step is not None:
                 voxels += shift[part, None] * (to_voxel[:3, :3] @ step)
-            out[part] = sample_points(coefficients, voxels)
+            out[part] = evaluate_spline(coefficients, voxels)
         return out
 
     def resample_maps(

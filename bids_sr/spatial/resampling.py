@@ -79,7 +79,7 @@ def filter_spline(samples: Float32) -> Float32:
     return samples
 
 
-def sample_points(coefficients: Float32, points: Array) -> Float32:
+def evaluate_spline(coefficients: Float32, points: Array) -> Float32:
     """Sample the cubic spline of a volume at points.
 
     Parameters
@@ -112,7 +112,7 @@ def _sample_at_points(stored: Float32, points: Array) -> Float32:
     from bids_sr.spatial import spline_kernels
 
     out = np.empty(points.shape[1:], dtype=np.float32)
-    spline_kernels.sample_points(
+    spline_kernels.write_samples(
         stored, np.ascontiguousarray(points + PAD).reshape(3, -1), out.reshape(-1)
     )
     return out

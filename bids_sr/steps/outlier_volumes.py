@@ -110,6 +110,6 @@ def describe_outliers(folders: Sequence[Path] = (), unfinished: int = 0) -> str:
     )
     return (
         f"{_SEARCH_TEXT} {result_text}. These volumes were excluded from all models by one"
-        " regressor per"
-        " volume. In the series, they were replaced by linear interpolation in time."
+        " regressor per volume. In the series, they were replaced by linear interpolation in"
+        " time."
     )
