@@ -123,7 +123,7 @@ class Portion:
             tuple(images),
             folder,
             look,
-            in_portions=True,
+            resumable=True,
         )
         if steps_at_stop(trained.card):
             raise PortionEnded(name)

@@ -34,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bids_sr.networks.training.update_steps import Networks
 from bids_sr.spatial.resampling import PAD, sample_volume
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.inference.guided_baselines import PosedImage
+from bids_sr.sr.inference.posed_image import PosedImage
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.matrices import Factor, downsample, upsample

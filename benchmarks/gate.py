@@ -28,7 +28,7 @@ from torch import Tensor
 from bids_sr.sr.method import get_method
 from bids_sr.sr.operators import to_slices
 from bids_sr.sr.prior_maps.estimation import estimate_prior
-from bids_sr.sr.prior_maps.prior import Prior, Tile, correlation
+from bids_sr.sr.prior_maps.prior import Prior, Tile, gaussian_correlation
 from bids_sr.sr.prior_maps.run_data import RunData, run_data
 from bids_sr.sr.prior_maps.self_test import SelfTest, _make_addition, estimate_map
 from bids_sr.sr.prior_maps.temporal_components import SeriesError
@@ -47,7 +47,7 @@ def drawn(prior: Prior, count: int) -> Tensor:
     for width, weight in zip(prior.fwhm, prior.weight, strict=True):
         roots = []
         for size in weight.shape[1:]:
-            values, vectors = torch.linalg.eigh(correlation(size, width).double())
+            values, vectors = torch.linalg.eigh(gaussian_correlation(size, width).double())
             roots.append(((vectors * values.clamp_min(0).sqrt()) @ vectors.T).float())
         white = torch.randn(out.shape, generator=generator)
         out += weight * (roots[0] @ white @ roots[1].T)

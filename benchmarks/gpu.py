@@ -218,7 +218,7 @@ class Work:
             request,
             images,
             self.folder / f"{stem.name}_checkpoints",
-            in_portions=True,
+            resumable=True,
             clock=self.clock,
         )
         seconds = before + self.clock() - start_s

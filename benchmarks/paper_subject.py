@@ -55,7 +55,7 @@ from bids_sr import steps
 from bids_sr.io.atomic_files import write_json
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.pipeline import step as pipeline
-from bids_sr.sr.inference.guided_baselines import PosedImage
+from bids_sr.sr.inference.posed_image import PosedImage
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import load_model
 

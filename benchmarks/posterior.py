@@ -39,7 +39,7 @@ from _posterior_maps import BELOW, CONTRASTS, FDR, Array, Halves, Stored, call, 
 from _table import keep
 from scipy import ndimage, special
 
-from bids_sr.glm.activation_regions import dice, reliable_region
+from bids_sr.glm.activation_regions import nonempty_dice, reliable_region
 from bids_sr.sr.prior_maps.posterior import wrong_sign_probability
 
 KINDS = ("blind", "fine")
@@ -185,7 +185,7 @@ def _smoothed(
                 "actual": share(truth < 0, region),
                 "near-null": share(width_maps["t"] * smaller > 3.1, near),
                 "near-null voxels": int(near.sum()),
-                "Dice": dice(region, reference) or 0.0,
+                "Dice": nonempty_dice(region, reference) or 0.0,
                 "coverage, active": share(inside, active),
             }
 

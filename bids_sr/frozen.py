@@ -20,13 +20,14 @@ def frozen(cls: type[_T]) -> type[_T]:
     >>> Pose(shift_mm=1.0)
     Pose(shift_mm=1.0, turn_deg=0.0)
     """
-    made = dataclass(frozen=True, kw_only=True, slots=True)(cls)
+    frozen_class = dataclass(frozen=True, kw_only=True, slots=True)(cls)
     entries = [
-        f"{one.name} : {formatannotation(one.type)}\n    {one.metadata['doc']}"
-        for one in fields(cast(Any, made))
-        if "doc" in one.metadata
+        f"{class_field.name} : {formatannotation(class_field.type)}\n   "
+        f" {class_field.metadata['doc']}"
+        for class_field in fields(cast(Any, frozen_class))
+        if "doc" in class_field.metadata
     ]
     if entries:
         title = "\n\nParameters\n----------"
-        made.__doc__ = "\n".join((cleandoc(made.__doc__ or "") + title, *entries))
-    return made
+        frozen_class.__doc__ = "\n".join((cleandoc(frozen_class.__doc__ or "") + title, *entries))
+    return frozen_class

@@ -24,11 +24,11 @@ def import_on_use(package: str, modules: Mapping[str, Sequence[str]]) -> Callabl
     >>> load("holm")([0.01, 0.04])
     [0.02, 0.04]
     """
-    homes = {name: module for module, names in modules.items() for name in names}
+    module_by_name = {name: module for module, names in modules.items() for name in names}
 
     def load(name: str) -> Any:
-        if name not in homes:
+        if name not in module_by_name:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+        return getattr(importlib.import_module(f"{package}.{module_by_name[name]}"), name)
 
     return load

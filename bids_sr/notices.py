@@ -223,9 +223,9 @@ def whom_text(subject: str, run: str) -> str:
     return run or (subject and f"sub-{subject}")
 
 
-def as_json(notice: Notice, **more: str) -> str:
+def as_json(notice: Notice, **other_entries: str) -> str:
     """Return a notice as a line of JSON, preceded by further keys."""
-    return json.dumps({**more, **asdict(notice)}, ensure_ascii=False)
+    return json.dumps({**other_entries, **asdict(notice)}, ensure_ascii=False)
 
 
 def record(folder: Path, notices: Iterable[Notice]) -> None:

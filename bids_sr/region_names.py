@@ -115,22 +115,22 @@ class _AtlasLabels:
             " bids-sr"
         )
         authors = {"Authors": list(_AUTHORS[self.name])} if self.name in _AUTHORS else {}
-        about = f"{self.name}{desc} labels, transformed to the T1w image of each participant"
+        description = f"{self.name}{desc} labels, transformed to the T1w image of each participant"
         return {
             "AtlasName": self.name,
-            "Description": about,
+            "Description": description,
             "License": self.license or unknown,
             **authors,
         }
 
 
 @cache
-def find_atlas(named: str = AAL2, template: str = "") -> _AtlasLabels:
+def find_atlas(atlas: str = AAL2, template: str = "") -> _AtlasLabels:
     """Return an atlas by its name or path.
 
     Parameters
     ----------
-    named : str
+    atlas : str
         AAL2; NAME or NAME:DESC of an atlas in TemplateFlow's cache, such as
         Schaefer2018:400Parcels7Networks; or the path of a NIfTI file with a table of the same name
         (``.tsv``, columns index and name).
@@ -138,36 +138,36 @@ def find_atlas(named: str = AAL2, template: str = "") -> _AtlasLabels:
         Template in whose space the atlas is preferred. If the atlas does not exist in this space,
         the space of another MNI template is used.
     """
-    if is_file(named):
-        return _atlas_of_file(Path(named))
-    plain = _plain(named.partition(":")[0])
+    if is_file(atlas):
+        return _atlas_of_file(Path(atlas))
+    plain = _plain(atlas.partition(":")[0])
     if plain == AAL2.lower():
         return _aal2()
     for title, names in _NOT_FREE.items():
         if plain in names or (plain.startswith(names[0]) and len(names[0]) > 2):
-            why = (
+            reason = (
                 f"the license of the {title} atlas prohibits commercial use, so bids-sr does not"
                 " include or download this atlas"
             )
             raise UsageError(
                 "atlas",
-                why,
+                reason,
                 "Use AAL2 or Schaefer2018:400Parcels7Networks. If you have your own copy of the"
                 " atlas, specify it with --atlas FILE.",
             )
-    return _atlas_of_templateflow(*named.partition(":")[::2], template)
+    return _atlas_of_templateflow(*atlas.partition(":")[::2], template)
 
 
-def atlas_title(named: str) -> str:
+def atlas_title(atlas: str) -> str:
     """Return the name of an atlas for the methods text, with its citation."""
-    if is_file(named):
-        return f"user-provided atlas {_atlas_name(Path(named))}"
-    return "AAL2 atlas [@aal2]" if is_aal2(named) else f"{named.replace(':', ', ')} atlas"
+    if is_file(atlas):
+        return f"user-provided atlas {_atlas_name(Path(atlas))}"
+    return "AAL2 atlas [@aal2]" if is_aal2(atlas) else f"{atlas.replace(':', ', ')} atlas"
 
 
-def is_aal2(named: str) -> bool:
+def is_aal2(atlas: str) -> bool:
     """Return whether an atlas is AAL2, the only atlas with groups of labels."""
-    return _plain(named) == AAL2.lower()
+    return _plain(atlas) == AAL2.lower()
 
 
 def _atlas_name(path: Path) -> str:
@@ -203,14 +203,14 @@ def _atlas_of_file(image: Path) -> _AtlasLabels:
         )
     table = _find_table(image)
     if table is None:
-        beside = f"{image.name.partition('.nii')[0]}.tsv"
+        label_file = f"{image.name.partition('.nii')[0]}.tsv"
         fix = (
             "Add a tab-separated table with the columns index and name to the directory of the"
             " image."
         )
         raise UsageError(
             "atlas",
-            f"the label table {beside} of {image} is missing or empty",
+            f"the label table {label_file} of {image} is missing or empty",
             fix,
         )
     return _AtlasLabels(_atlas_name(image), "", image, table, _read_labels(table, "\t"))
@@ -241,14 +241,14 @@ def _read_labels(table: Path, delimiter: str) -> dict[str, int]:
         name = (row["name"] or "").strip()
         try:
             index = float(row["index"] or "")
-            whole = int(index)
+            label = int(index)
         except (TypeError, ValueError, OverflowError):
             raise UsageError(
                 "atlas",
                 f"the index in line {number} of {table} is not a number: {row['index']}",
                 fix,
             ) from None
-        if not name or whole != index:
+        if not name or label != index:
             raise UsageError(
                 "atlas",
                 f"line {number} of {table} must contain an integer index and a label name, but"
@@ -259,19 +259,21 @@ def _read_labels(table: Path, delimiter: str) -> dict[str, int]:
             raise UsageError(
                 "atlas", f"line {number} of {table} repeats the label name {name}", fix
             )
-        if whole != 0:  # background
-            labels[name] = whole
+        if label != 0:  # background
+            labels[name] = label
     return labels
 
 
 def _atlas_of_templateflow(name: str, desc: str, template: str) -> _AtlasLabels:
     """Return an atlas from TemplateFlow's cache, preferably in the space of a template."""
-    home = templateflow_home()
+    template_dir = templateflow_home()
     atlas = f"{name}:{desc}" if desc else name
-    listed: dict[str, str] = {}  # what there is of that name, fetched or not, as it is asked for
+    files_by_name: dict[
+        str, str
+    ] = {}  # what there is of that name, fetched or not, as it is asked for
     for space in dict.fromkeys([template, *_MNI] if template else _MNI):
-        for image, names in _list_images(home / f"tpl-{space}", name):
-            listed[names.lower()] = f"{name}:{names}" if names else name
+        for image, names in _list_images(template_dir / f"tpl-{space}", name):
+            files_by_name[names.lower()] = f"{name}:{names}" if names else name
             table = _find_table(image)
             if (
                 names.lower() == desc.lower()
@@ -281,19 +283,21 @@ def _atlas_of_templateflow(name: str, desc: str, template: str) -> _AtlasLabels:
                 return _AtlasLabels(
                     _atlas_name(image), names, image, table, _read_labels(table, "\t")
                 )
-    if listed and desc.lower() not in listed:
+    if files_by_name and desc.lower() not in files_by_name:
         raise UsageError(
             "atlas",
             f"the atlas {atlas} is not a known TemplateFlow atlas",
-            f"Choose one of {', '.join(sorted(listed.values()))}.",
+            f"Choose one of {', '.join(sorted(files_by_name.values()))}.",
         )
-    named = ", ".join(
+    names_text = ", ".join(
         f"{key}={value!r}" for key, value in (("atlas", name), ("desc", desc)) if value
     )
-    call = f"templateflow.api.get('{template or _MNI[0]}', {named}, suffix='dseg')"
-    why = f"the atlas {atlas} was not found in the TemplateFlow cache ({home})"
+    call = f"templateflow.api.get('{template or _MNI[0]}', {names_text}, suffix='dseg')"
+    reason = f"the atlas {atlas} was not found in the TemplateFlow cache ({template_dir})"
     raise UsageError(
-        "atlas", why, f"Download the atlas on a computer with network access using {call}. {_OWN}"
+        "atlas",
+        reason,
+        f"Download the atlas on a computer with network access using {call}. {_OWN}",
     )
 
 
@@ -349,10 +353,12 @@ def region_labels(roi: str, atlas: str = AAL2) -> tuple[str, ...]:
     labels: dict[str, None] = {}
     for part in roi.split(","):
         for name in map(_plain, groups.get(part.strip().lower(), (part,))):
-            both = [known[each] for each in (name, f"{name}l", f"{name}r") if each in known]
-            if not both:
+            matching_labels = [
+                known[region] for region in (name, f"{name}l", f"{name}r") if region in known
+            ]
+            if not matching_labels:
                 raise UnknownRegion(part.strip())
-            labels.update(dict.fromkeys(both))
+            labels.update(dict.fromkeys(matching_labels))
     return tuple(labels)
 
 
@@ -370,10 +376,10 @@ def region_of_tasks(tasks: Iterable[str]) -> str:
 
     `tasks` are the labels of the tasks.
     """
-    every = list(tasks)
+    all_tasks = list(tasks)
     fitting = (
         name
         for name, words in _TASKS.items()
-        if every and all(re.search(words, t.lower()) for t in every)
+        if all_tasks and all(re.search(words, t.lower()) for t in all_tasks)
     )
     return next(fitting, BRAIN)

@@ -39,7 +39,7 @@ def options() -> list[argparse.Action]:
     """All that --help-all lists, positional arguments first."""
     found = [
         each
-        for each in parser.build_parser(everything=True)._actions
+        for each in parser.build_parser(show_all=True)._actions
         if each.help != argparse.SUPPRESS and each.dest not in OF_ARGPARSE
     ]
     return sorted(found, key=lambda each: bool(each.option_strings))

@@ -53,7 +53,7 @@ class Answer:
 
 def answers() -> dict[str, Answer]:
     """Return the response of bids-sr to each option, by name."""
-    ours = parser.build_parser(everything=True)
+    ours = parser.build_parser(show_all=True)
     foreign = data_of("foreign_options.json")
     reasons = {
         spec.split()[0]: reason for reason, specs in foreign["unused"].items() for spec in specs

@@ -40,7 +40,7 @@ def commands() -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
     """Heading, parser, and the one group of options that is listed where others stand under
     another heading.
     """
-    yield "bids-sr", parser.build_parser(everything=True), ""
+    yield "bids-sr", parser.build_parser(show_all=True), ""
     yield "bids-sr report", report_command.report_parser(), ""
     yield "bids-sr-evaluate", evaluate_main.build_parser(), ""
     yield "bids-sr-phantom", phantom_cli.build_parser(), ""

@@ -363,7 +363,7 @@ def _place_spaces(
     ribbon = [path for name in ("white", "pial") for path in imported_surfaces.get(name, ())]
     ending = "hemi-{}_den-10k_white.surf.gii"
     seed = planned.settings.resources.random_seed
-    placed = []
+    output_grids = []
     for space in planned.settings.preprocessing.spaces:
         if space.name in (FUNC, T1W):
             continue
@@ -393,8 +393,8 @@ def _place_spaces(
                 )
                 add_methods_text(Part.ANATOMY, steps_surfaces.FSAVERAGE_TEXT)
                 uris = [template_uri(FSAVERAGE.name, ending=ending.format(s)) for s in "LR"]
-                placed.append(Surfaces(space=space, surfaces=surfaces, uris=uris))
+                output_grids.append(Surfaces(space=space, surfaces=surfaces, uris=uris))
             else:
                 uris = [planned.uri(path) for path in ribbon[:2]]
-                placed.append(Surfaces(space=space, surfaces=ribbon, uris=uris))
-    return placed
+                output_grids.append(Surfaces(space=space, surfaces=ribbon, uris=uris))
+    return output_grids

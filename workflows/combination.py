@@ -168,16 +168,18 @@ def _combine_group(
     space_maps: dict[str, list[Map]] = {}
     rows: dict[str, Rows] = {}
     left_out: dict[str, Mapping[str, str]] = {}
-    carried: dict[str, list[Map]] = {}
+    resampled_maps: dict[str, list[Map]] = {}
     with subworkflow(scope_name(_scope(group))):
         registered = {
             name: _register(name, run, first_name, first, percent=group.over_sessions)
             for name, run in runs.items()
             if name != first_name
         }
-        carried[RAW] = _carry_series(RAW, runs, first, registered, group, list(group.contrasts))
+        resampled_maps[RAW] = _carry_series(
+            RAW, runs, first, registered, group, list(group.contrasts)
+        )
         agreement = sibling_runs.check_runs(
-            carried[RAW],
+            resampled_maps[RAW],
             {name: run.framed_boldref for name, run in registered.items()},
             {name: run.run_scale for name, run in registered.items()},
             first.fitted.motion.boldref,
@@ -201,13 +203,13 @@ def _combine_group(
             }
             left_out[series] = {**group.left_out, **missing_series}
             if series != RAW:
-                carried[series] = _carry_series(
+                resampled_maps[series] = _carry_series(
                     series, members, first, registered, group, list(contrasts)
                 )
             with subworkflow(series, high_resolution=series != RAW):
                 stored = _select_stored(series, [run.plan for run in members.values()])
                 maps[series], space_maps[series], rows[series] = combined_runs.combine_maps(
-                    carried[series],
+                    resampled_maps[series],
                     first.fitted.registration.bold_mask,
                     coverage_rows=[
                         mapped.coverage_rows
@@ -219,7 +221,7 @@ def _combine_group(
                     contrasts=contrasts,
                     runs={name: run.plan.entities for name, run in members.items()},
                     left_out=left_out[series],
-                    without=group.without,
+                    missing_contrasts=group.missing_contrasts,
                     thresholds=planned.settings.activation.thresholds,
                     calibrated=any(_is_calibrated(run, series) for run in members.values()),
                     percent=group.over_sessions,
@@ -244,7 +246,7 @@ def _combine_group(
         space_maps=space_maps,
         rows=rows,
         skipped_runs=left_out,
-        resampled=carried,
+        resampled=resampled_maps,
     )
 
 
@@ -273,7 +275,7 @@ def _register(
             first.fitted.registration.bold_mask,
             random_seed=run.plan.planned.settings.resources.random_seed,
         )
-        framed, scale = sibling_runs.compare_with_first_run(
+        resampled_boldref, scale = sibling_runs.compare_with_first_run(
             run.fitted.motion.boldref,
             first.fitted.motion.boldref,
             first.fitted.registration.bold_mask,
@@ -282,7 +284,7 @@ def _register(
             first=first_name,
             percent=percent,
         )
-    return _RegisteredRun(first2run_xfm=xfm, framed_boldref=framed, run_scale=scale)
+    return _RegisteredRun(first2run_xfm=xfm, framed_boldref=resampled_boldref, run_scale=scale)
 
 
 def _carry_series(
@@ -355,10 +357,17 @@ def _list_combined_series(runs: Collection[ProcessedRun]) -> list[str]:
     """
     names: dict[str, None] = {}
     for run in runs:
-        named = series_names(run.plan.planned.settings.superres.methods)
-        chosen = (RAW, _PLAIN, MEASURED, *run.plan.methods, *run.plan.compared_names, *named)
+        method_series = series_names(run.plan.planned.settings.superres.methods)
+        series_order = (
+            RAW,
+            _PLAIN,
+            MEASURED,
+            *run.plan.methods,
+            *run.plan.compared_names,
+            *method_series,
+        )
         for name in run.maps.mapped:
-            if name in chosen:
+            if name in series_order:
                 names[name] = None
     return list(names)
 
@@ -422,7 +431,7 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
         run has no block effects of the series, or slices are already thinner than acquired.
     """
     runs, group = combined.runs, combined.group
-    first, *further = runs
+    first, *other_runs = runs
     plan = runs[first].plan
     series = plan.primary
     effects: dict[str, File] = {
@@ -442,10 +451,10 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
     outputs = outputs.with_references(boldref=runs[first].fitted.motion.boldref)
     first2run_xfms = dict(combined.first2run_xfms)
     first_mapped = runs[first].maps.mapped[series]
-    masks = {name: runs[name].maps.mapped[series].series.mask for name in further}
+    masks = {name: runs[name].maps.mapped[series].series.mask for name in other_runs}
     scope = scope_name(f"{group.label}_slices")
     with subworkflow(scope, high_resolution=True):
-        displaced = fused_slices.measure_displacements(
+        displacements = fused_slices.measure_displacements(
             first_mapped.maps, first_mapped.series.mask, masks, first2run_xfms, first=first
         )
         slow_sds: dict[str, Image] = {}
@@ -456,7 +465,7 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
                     mapped.series.series,
                     mapped.series.mask,
                     run.fitted.motion.hmc_xfms,
-                    displaced,
+                    displacements,
                     run.fitted.outliers,
                     run=name,
                     first=first,
@@ -469,7 +478,7 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
             first2run_xfms,
             effects,
             slow_sds,
-            displaced,
+            displacements,
             dict(combined.run_scales),
             combined.agreement,
             first=first,

@@ -15,9 +15,9 @@ from bids_sr.workflows.series_requests import ComputedSeries
 
 def resample_all_compared(plan: RunPlan, fitted: FittedRun) -> dict[str, ComputedSeries]:
     """Resample the series of other programs to the high-resolution grid of their run."""
-    placed: dict[str, ComputedSeries] = {}
+    resampled: dict[str, ComputedSeries] = {}
     if not plan.bold.compared:
-        return placed
+        return resampled
     add_methods_text(Part.SERIES, steps.describe_compared(plan.compared_names))
     for name, run in plan.bold.compared.items():
         correction = SeriesCorrection(
@@ -27,8 +27,8 @@ def resample_all_compared(plan: RunPlan, fitted: FittedRun) -> dict[str, Compute
             bold_file=run.bold, tr=plan.bold.tr, axis_order=run.axis_order, correction=correction
         )
         with subworkflow(name, high_resolution=True):
-            placed[name] = resample_compared(fitted, name, file)
-    return placed
+            resampled[name] = resample_compared(fitted, name, file)
+    return resampled
 
 
 def resample_compared(fitted: FittedRun, name: str, file: SeriesFile) -> ComputedSeries:

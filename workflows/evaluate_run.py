@@ -209,9 +209,9 @@ def evaluate_run(
         method_names=plan.methods,
         at_rest=plan.at_rest,
     )
-    judged = [*tables, flag_rows]
+    table_rows = [*tables, flag_rows]
     verdict, verdict_rows = run_verdict.decide_verdict(
-        [*judged, *tested_detail],
+        [*table_rows, *tested_detail],
         one_level_down,
         series.confounds,
         card_file=cards,
@@ -224,7 +224,7 @@ def evaluate_run(
     )
     # The verdict does not depend on error maps and can therefore be computed before them.
     table, columns = evaluation.join_evaluation(
-        [*judged[:n_before_errors], *errors, *judged[n_before_errors:]], verdict_rows
+        [*table_rows[:n_before_errors], *errors, *table_rows[n_before_errors:]], verdict_rows
     )
     outputs.store(
         table,
@@ -522,7 +522,9 @@ def list_ensemble_members(plan: RunPlan) -> dict[str, list[str]]:
         name: [spec.name for spec in plan.requested_series if spec.seed and spec.source == name]
         for name in plan.methods
     }
-    return {name: further for name, further in members.items() if further}
+    return {
+        name: members_of_series for name, members_of_series in members.items() if members_of_series
+    }
 
 
 def _is_tested_on_run(made_series: ComputedSeries) -> bool:

@@ -21,7 +21,7 @@ from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, INTERPOLATIONS, MEASURED, RAW, SDMOD, series_names
 from bids_sr.sr.device import Precision
-from bids_sr.sr.inference.upsampler_inputs import Displaced
+from bids_sr.sr.inference.upsampler_inputs import Placebo
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import ModelSource, TrainingSettings
 from bids_sr.steps import (
@@ -32,11 +32,12 @@ from bids_sr.steps import (
     super_resolution,
     t1w_pair,
     training,
+    training_texts,
 )
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.quality import network_precision
 from bids_sr.steps.registration import TrainingPair
-from bids_sr.steps.super_resolution import Guide, Inference, ResolvedSeries
+from bids_sr.steps.super_resolution import Guide, Inference, SuperResolvedSeries
 from bids_sr.steps.training import ModelFiles, VarianceModel
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.compared_series import resample_all_compared
@@ -172,9 +173,7 @@ def compute_series(
     grids: Sequence[SpaceGrid] = (),
     *,
     inference: Inference,
-    displaced: Displaced = "",
-    draws: bool = False,
-) -> ResolvedSeries:
+) -> SuperResolvedSeries:
     """Compute a requested series from the acquired series of a run.
 
     Parameters
@@ -189,8 +188,8 @@ def compute_series(
         Zero-filled series that detail is added to; None to compute it.
     grids : Sequence[SpaceGrid]
         Further target grids in other spaces.
-    inference, displaced, draws
-        See `bids_sr.steps.super_resolution.super_resolve`.
+    inference : Inference
+        Settings of the application.
     """
     return super_resolution.super_resolve(
         sources.fitted.aligned,
@@ -201,8 +200,6 @@ def compute_series(
         series_name=request.source,
         factor=sources.fitted.factor,
         inference=inference,
-        displaced=displaced,
-        draws=draws,
     )
 
 
@@ -260,7 +257,7 @@ def make_series(
         else Guide(highres_file=pair.highres_file, highres2boldref_xfm=xfm),
         model=model,
     )
-    fine: dict[str, ComputedSeries] = {}
+    hr_series: dict[str, ComputedSeries] = {}
     tested: dict[str, Facts] = {}
     for spec in plan.stored:
         if spec.learned_from == "run" and spec.judged and SDMOD not in tested:
@@ -273,25 +270,27 @@ def make_series(
                 sources,
                 spec,
                 models.get(spec.name),
-                fine,
+                hr_series,
                 tested,
                 list(grids.values()) if spec.name == plan.primary else [],
                 outputs,
             )
-        fine[spec.name] = made_series
+        hr_series[spec.name] = made_series
         if made_series.variance is not None:
             tested[spec.name] = made_series.variance.tested
-    show_spaces(plan, fitted, fine[plan.primary].series, grids, outputs)
+    show_spaces(plan, fitted, hr_series[plan.primary].series, grids, outputs)
     truth = plan.bold.truth
     if truth is not None and truth.series is not None:
         with subworkflow(MEASURED, high_resolution=True):
-            fine[MEASURED] = place_measured(plan, fitted, truth.series, outputs)
-    fine |= resample_all_compared(plan, fitted)
+            hr_series[MEASURED] = place_measured(plan, fitted, truth.series, outputs)
+    hr_series |= resample_all_compared(plan, fitted)
     other_effects = measure_another_run(plan, fitted) if plan.bold.compared else None
     for spec in plan.requested_series:
         if not spec.stored:
             with subworkflow(spec.name, high_resolution=True, stored=False, described=False):
-                fine[spec.name] = make_unstored(sources, spec, models.get(spec.name), fine, anat)
+                hr_series[spec.name] = make_unstored(
+                    sources, spec, models.get(spec.name), hr_series, anat
+                )
     if plan.planned.settings.activation.seed_series == "own" and plan.seeds:
         add_methods_text(Part.MAPS, seeds.OWN_SEEDS_TEXT)
 
@@ -313,10 +312,10 @@ def make_series(
             return replace(made_series, own_regressors=own_regressors)
 
         raw = add_own_seeds(raw)
-        fine = {name: add_own_seeds(made_series) for name, made_series in fine.items()}
+        hr_series = {name: add_own_seeds(made_series) for name, made_series in hr_series.items()}
     return RunSeries(
         raw=raw,
-        high_resolution=fine,
+        high_resolution=hr_series,
         self_tests=tested,
         model=model,
         confounds=confounds.confounds,
@@ -366,7 +365,7 @@ def make_stored(
     sources: PlannedSources,
     spec: SeriesRequest,
     model: TrainedNetwork | None,
-    fine: Mapping[str, ComputedSeries],
+    hr_series: Mapping[str, ComputedSeries],
     tested: Mapping[str, Facts],
     grids: Sequence[SpaceGrid],
     outputs: Outputs,
@@ -381,7 +380,7 @@ def make_stored(
         Requested series.
     model : TrainedNetwork | None
         Network trained on the pair of the run; None if the series does not use such a network.
-    fine : Mapping[str, ComputedSeries]
+    hr_series : Mapping[str, ComputedSeries]
         Series that already exist.
     tested : Mapping[str, Facts]
         Self-tests at reduced resolution that already exist, by series.
@@ -398,9 +397,9 @@ def make_stored(
         files = trained = train_model(sources, spec, settings)
         add_methods_text(
             Part.SERIES,
-            training.describe_volume_network(settings),
+            training_texts.describe_planned(settings, "volumes"),
             output=trained.model_file,
-            describe=partial(training.describe_networks_of_volumes, settings),
+            describe=partial(training_texts.describe_finished, settings, "volumes"),
         )
         store_model(trained, settings.method, outputs)
     elif spec.learned_from == "run":
@@ -418,10 +417,11 @@ def make_stored(
         sources,
         spec,
         None if files is None else files.model_file,
-        _make_zerofilled(plan, spec, fine),
+        _make_zerofilled(plan, spec, hr_series),
         grids,
-        inference=inference,
-        draws=spec.method is not None and spec.method.has_prior,
+        inference=replace(
+            inference, with_error_samples=spec.method is not None and spec.method.has_prior
+        ),
     )
     _expect_cost(plan, spec.name, resolved)
     add_methods_text(Part.SERIES, series_description.describe_series(spec.name))
@@ -459,7 +459,7 @@ def find_variance(
     variance = train_on_run(sources, spec, settings, interpolations=() if tested else plain)
     if not spec.control:
         add_methods_text(
-            Part.SERIES, training.describe_variance(settings, calibrated=plan.calibrated)
+            Part.SERIES, training_texts.describe_variance(settings, calibrated=plan.calibrated)
         )
         store_model(variance, settings.method, outputs)
     return variance
@@ -507,20 +507,20 @@ def _guard_precision(
 
 
 def _make_zerofilled(
-    plan: RunPlan, spec: SeriesRequest, fine: Mapping[str, ComputedSeries]
+    plan: RunPlan, spec: SeriesRequest, hr_series: Mapping[str, ComputedSeries]
 ) -> Series | None:
     """Return the zero-filled series that variance methods refine.
 
     None if the series uses no variance maps, if no zero-filled series exists, or if the slice
     direction is also super-resolved.
     """
-    filled = fine.get(ACQUIRED_BAND)
+    filled = hr_series.get(ACQUIRED_BAND)
     if spec.learned_from != "run" or filled is None or plan.bold.factor[2] != 1:
         return None
     return filled.series
 
 
-def _expect_cost(plan: RunPlan, name: str, resolved: ResolvedSeries) -> None:
+def _expect_cost(plan: RunPlan, name: str, resolved: SuperResolvedSeries) -> None:
     """Set the expected processing time of a series.
 
     The expectation depends on the training recipe of its model.
@@ -532,15 +532,17 @@ def _expect_cost(plan: RunPlan, name: str, resolved: ResolvedSeries) -> None:
     )
 
 
-def _store_series(plan: RunPlan, name: str, resolved: ResolvedSeries, outputs: Outputs) -> None:
+def _store_series(
+    plan: RunPlan, name: str, resolved: SuperResolvedSeries, outputs: Outputs
+) -> None:
     """Store a series; the primary series is also exported as preprocessed BOLD data."""
     primary = name == plan.primary
     bold = plan.bold
-    fine = series_description.fine_resolution(name, bold.factor, bold.axis_order)
+    hr_series = series_description.fine_resolution(name, bold.factor, bold.axis_order)
     outputs.store(
         resolved.series,
         {"res": "hr", "desc": name, "suffix": "bold"},
-        sidecar=_sidecar(plan, name, fine),
+        sidecar=_sidecar(plan, name, hr_series),
         facts=resolved.series_facts,
         exported_as={"res": "", "desc": "preproc"} if primary and plan.in_func else None,
         level=series_level(name, _always_stored(plan)),
@@ -577,11 +579,13 @@ def place_measured(
         ),
     )
     add_methods_text(Part.SERIES, series_description.MEASURED_TEXT)
-    fine = series_description.fine_resolution(MEASURED, plan.bold.factor, plan.bold.axis_order)
+    hr_series = series_description.fine_resolution(
+        MEASURED, plan.bold.factor, plan.bold.axis_order
+    )
     outputs.store(
         placed.series,
         {"res": "hr", "desc": MEASURED, "suffix": "bold"},
-        sidecar=_sidecar(plan, MEASURED, fine),
+        sidecar=_sidecar(plan, MEASURED, hr_series),
         level=series_level(MEASURED, _always_stored(plan)),
     )
     return placed
@@ -606,7 +610,7 @@ def make_unstored(
     sources: PlannedSources,
     spec: SeriesRequest,
     model: TrainedNetwork | None,
-    fine: Mapping[str, ComputedSeries],
+    hr_series: Mapping[str, ComputedSeries],
     anat: Anatomy | None,
 ) -> ComputedSeries:
     """Compute a negative control or further ensemble member, for the evaluation only.
@@ -619,13 +623,13 @@ def make_unstored(
         Requested series.
     model : TrainedNetwork | None
         Network trained on the pair of the run; None if the series does not use such a network.
-    fine : Mapping[str, ComputedSeries]
+    hr_series : Mapping[str, ComputedSeries]
         Series that already exist, including the series of the method.
     anat : Anatomy | None
         Anatomy of the participant; None if missing.
     """
     plan, fitted = sources.plan, sources.fitted
-    source = fine[spec.source]
+    source = hr_series[spec.source]
     inference = replace(_inference(plan, spec), data_consistency="off", force=True)
     if source.precision is not None:
         inference = replace(inference, precision=source.precision)
@@ -638,18 +642,17 @@ def make_unstored(
             # The half-precision check was made for the network of the source series, not for the
             # network of this ensemble member.
             inference = replace(inference, precision=plan.planned.settings.superres.precision)
-    displaced: Displaced = ""
+    placebo: Placebo = ""
     if spec.placebo == "Mirror":
-        displaced = "mirror"
+        placebo = "mirror"
     elif spec.placebo == "Shift":
-        displaced = "shift"
+        placebo = "shift"
     resolved = compute_series(
         sources,
         spec,
         model_file,
-        _make_zerofilled(plan, spec, fine),
-        inference=inference,
-        displaced=displaced,
+        _make_zerofilled(plan, spec, hr_series),
+        inference=replace(inference, placebo=placebo),
     )
     _expect_cost(plan, spec.source, resolved)
     return ComputedSeries(

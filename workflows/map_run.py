@@ -107,16 +107,16 @@ def map_run(
     stored = maps_to_store(plan)
     mapped: dict[str, MappedSeries] = {}
     for made_series in list_mapped_series(series):
-        fine = made_series.name != RAW
+        is_highres = made_series.name != RAW
         stored_entities = activation.select_stored_maps(made_series.name, stored, plan.contrasts)
-        with subworkflow(made_series.name, high_resolution=fine):
+        with subworkflow(made_series.name, high_resolution=is_highres):
             # If the estimated variances are not applied, the series equals the zero-filled series,
             # and the existing maps are reused.
             zerofilled = None if made_series.variance is None else mapped.get(ACQUIRED_BAND)
             results = activation.map_series(
                 made_series.series,
                 made_series.mask,
-                roi_hr if fine else roi,
+                roi_hr if is_highres else roi,
                 series.model,
                 own_regressors=made_series.own_regressors,
                 zerofilled=None if zerofilled is None else zerofilled.series.series,
@@ -131,7 +131,9 @@ def map_run(
                     plan, fitted, series, series_maps, mapped[RAW], settings
                 )
                 outputs.store(
-                    series_maps.error_maps, among=stored_entities, varies=activation.OF_CONTRAST
+                    series_maps.error_maps,
+                    among=stored_entities,
+                    varies=activation.OF_CONTRAST,
                 )
             series_maps = bring_elsewhere(
                 series_maps, fitted, series, anat, stored_entities, outputs
@@ -229,12 +231,12 @@ def list_mapped_series(series: RunSeries) -> list[ComputedSeries]:
 
     Series that are only evaluated, such as negative controls, are not mapped.
     """
-    fine = [
+    hr_series = [
         made_series
         for made_series in series.high_resolution.values()
         if made_series.request is None or made_series.request.stored
     ]
-    return [series.raw, *fine]
+    return [series.raw, *hr_series]
 
 
 def find_region(

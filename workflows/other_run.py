@@ -26,33 +26,33 @@ def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
 
     None if there is no other run with events, or if either run cannot be split into halves.
     """
-    another, settings = plan.bold.same_task_run, plan.planned.settings
+    other_run, settings = plan.bold.same_task_run, plan.planned.settings
     preprocessing = settings.preprocessing
     unsplit = plan.planned.plan.unsplit
-    events = None if another is None else another.events
-    if another is None or events is None or {plan.bold.bold, another.bold} & unsplit:
+    events = None if other_run is None else other_run.events
+    if other_run is None or events is None or {plan.bold.bold, other_run.bold} & unsplit:
         return None
     if not plan.corrects_slice_timing:
-        another = replace(another, slice_timing=None)
+        other_run = replace(other_run, slice_timing=None)
     correction = SeriesCorrection(
-        slice_times=another.slice_timing,
-        start_time=another.start_time(preprocessing.slice_time_ref),
+        slice_times=other_run.slice_timing,
+        start_time=other_run.start_time(preprocessing.slice_time_ref),
         input_smoothing=preprocessing.input_smoothing,
     )
     with subworkflow("another_run_wf"):
         effects = other_run_effects(
             fitted,
             SeriesFile(
-                bold_file=another.bold,
-                tr=another.tr,
-                axis_order=another.axis_order,
+                bold_file=other_run.bold,
+                tr=other_run.tr,
+                axis_order=other_run.axis_order,
                 correction=correction,
             ),
             read_events(events),
             dummy_scans=preprocessing.dummy_scans,
             search_outliers="outliers" not in preprocessing.ignore,
             temporal=find_temporal_model(plan),
-            design=design_settings(another, settings),
+            design=design_settings(other_run, settings),
             random_seed=settings.resources.random_seed,
         )
     add_methods_text(Part.EVALUATION, another_run.OTHER_RUN_TEXT)

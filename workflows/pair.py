@@ -13,7 +13,7 @@ from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import series_name
 from bids_sr.sr.models.request import TrainingSettings
-from bids_sr.steps import registration, training
+from bids_sr.steps import registration, training, training_texts
 from bids_sr.steps.figures import (
     anatomy as anatomy_figures,
     model_training as model_training_figures,
@@ -98,14 +98,16 @@ def fit_pair(
     models : dict[str, TrainedNetwork]
         Models by name of the series.
     """
-    place = select_entities(pair.highres, "session", "run")
+    pair_entities = select_entities(pair.highres, "session", "run")
     twins = [
-        twin for twin in subject.pairs if select_entities(twin.highres, "session", "run") == place
+        same_pair
+        for same_pair in subject.pairs
+        if select_entities(same_pair.highres, "session", "run") == pair_entities
     ]
     # A high-resolution image may be paired with runs of two resolutions, which need separate
     # models.
     tag = f"pair{number}" if len(twins) > 1 else ""
-    entities = {"subject": subject.label, **place, **({"acquisition": tag} if tag else {})}
+    entities = {"subject": subject.label, **pair_entities, **({"acquisition": tag} if tag else {})}
     outputs = planned.outputs({**entities, "datatype": "anat"}, axis_order=pair.orders[1])
     methods = [spec for spec in learned.values() if spec.stored]
     held_out_pair = subject.holdouts.get(pair)
@@ -259,7 +261,7 @@ def _train_model(
         omp_nthreads=settings.omp_nthreads,
         device=settings.device,
     )
-    add_methods_text(Part.PAIR, training.HOLDOUT_TEXT)
+    add_methods_text(Part.PAIR, training_texts.HOLDOUT_TEXT)
     return TrainedNetwork(files=files, holdout=holdout)
 
 
@@ -267,9 +269,9 @@ def say_trained_on_pair(settings: TrainingSettings, files: ModelFiles) -> None:
     """Add methods text on the training of a network, which is completed after the training."""
     add_methods_text(
         Part.PAIR,
-        training.describe_pair_network(settings),
+        training_texts.describe_planned(settings, "pair"),
         output=files.model_file,
-        describe=partial(training.describe_networks_of_pairs, settings),
+        describe=partial(training_texts.describe_finished, settings, "pair"),
     )
 
 

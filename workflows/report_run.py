@@ -80,7 +80,9 @@ def report_run(
     only_run : bool
         Whether the task has only this run, whose map is then also the map of the participant.
     """
-    facts = run_facts(plan.planned.settings, plan.bold, timed=plan.corrects_slice_timing)
+    facts = run_facts(
+        plan.planned.settings, plan.bold, has_slice_timing=plan.corrects_slice_timing
+    )
     draw_preprocessing(plan, fitted, series, anat, pair, facts, outputs)
     draw_series(plan, fitted, series, maps, run_evaluation, outputs)
     draw_run_maps(plan, fitted, series, maps, run_evaluation, anat, outputs)
@@ -217,11 +219,13 @@ def draw_series(
             series_names=plan.stored_names,
         )
     )
-    shown = plan.methods or [made_series.name for made_series in list_mapped_series(series)[1:2]]
+    series_names = plan.methods or [
+        made_series.name for made_series in list_mapped_series(series)[1:2]
+    ]
     outputs.store_figures(
         series_figures.draw_output(
-            {name: series.high_resolution[name].series for name in shown},
-            {name: maps.mapped[name].results.tsnr for name in (RAW, *shown)},
+            {name: series.high_resolution[name].series for name in series_names},
+            {name: maps.mapped[name].results.tsnr for name in (RAW, *series_names)},
             registered.bold_mask_hr,
             run_evaluation.verdict,
             registered.tpms_bold,
@@ -253,14 +257,14 @@ def draw_run_maps(
     """Draw maps, regions and clusters of a run; see `report_run` for parameters."""
     activation = plan.planned.settings.activation
     all_maps, images = maps.maps, scene_images(fitted, maps)
-    drawn = maps_figures.draw_activation(
+    drawings = maps_figures.draw_activation(
         all_maps,
         images,
         series_names=plan.stored_names,
         at_rest=plan.at_rest,
     )
-    expect_cost(drawn, maps_figures.activation_cost(plan.contrasts))
-    outputs.store_figures(drawn)
+    expect_cost(drawings, maps_figures.activation_cost(plan.contrasts))
+    outputs.store_figures(drawings)
     surface_maps = maps.mapped[plan.primary].surface_maps or {}
     for output_surfaces in () if anat is None else anat.surfaces:
         labels = output_surfaces.space.entities
@@ -291,13 +295,13 @@ def draw_run_maps(
             )
         )
     if plan.at_rest and "cc" in activation.kinds:
-        drawn = networks_figures.draw_networks(
+        drawings = networks_figures.draw_networks(
             all_maps,
             images,
             series_names=plan.stored_names,
         )
-        expect_cost(drawn, networks_figures.networks_cost(plan.contrasts))
-        outputs.store_figures(drawn)
+        expect_cost(drawings, networks_figures.networks_cost(plan.contrasts))
+        outputs.store_figures(drawings)
     names = activation.overlap_names
     contrasts = plan.planned.plan.contrasts[plan.bold.bold]
     overlap_pair = None if names is None else condition_pair(names, contrasts)
@@ -331,7 +335,7 @@ def draw_judgment(
     """
     registered = fitted.registration
     boldref, truth = fitted.motion.boldref, plan.bold.truth
-    drawn = draw_map_viewer.show_viewer(
+    drawings = draw_map_viewer.show_viewer(
         maps.maps,
         registered.bold_mask_hr,
         run_evaluation.evaluation,
@@ -345,8 +349,8 @@ def draw_judgment(
         entities=plan.entities,
         stored=maps_to_store(plan),
     )
-    expect_cost(drawn, draw_map_viewer.viewer_cost(plan.contrasts))
-    outputs.store_figures(drawn)
+    expect_cost(drawings, draw_map_viewer.viewer_cost(plan.contrasts))
+    outputs.store_figures(drawings)
     outputs.store_figures(
         overview_figures.draw_overview(
             run_evaluation.evaluation,
@@ -446,10 +450,10 @@ def subject_facts(
     }
 
 
-def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> _ReportFacts:
+def run_facts(settings: Settings, run: BoldRun, *, has_slice_timing: bool) -> _ReportFacts:
     """Return the input summary of a run, by label of the report line.
 
-    `timed`: whether slice timing is corrected.
+    `has_slice_timing`: whether slice timing is corrected.
     """
     calibration = run.calibration
     return {
@@ -459,7 +463,7 @@ def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> _ReportFacts:
         "Repetition time (s)": run.tr,
         "Matrix": " × ".join(map(str, run.shape)),
         "Voxel size (mm)": size_text(run.zooms, unit=""),
-        "Slice timing": "corrected" if timed else "not corrected",
+        "Slice timing": "corrected" if has_slice_timing else "not corrected",
         **(
             {"Smoothing before super-resolution (mm FWHM)": width}
             if (width := settings.preprocessing.input_smoothing)
@@ -483,8 +487,8 @@ def _pair_words(pair: Pair | None) -> str:
         return "none (only interpolation and methods that do not require a pair)"
     lowres = "a k-space-truncated copy of this image" if pair.lowres is None else pair.lowres.name
     sidecar = pair.highres.with_name(pair.highres.name.partition(".")[0] + ".json")
-    described = read_json(sidecar).get("Description")
-    return f"{pair.highres.name} and {lowres}" + (f" ({described})" if described else "")
+    description = read_json(sidecar).get("Description")
+    return f"{pair.highres.name} and {lowres}" + (f" ({description})" if description else "")
 
 
 def _describe_imports(

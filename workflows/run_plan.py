@@ -167,7 +167,7 @@ def plan_run(planned: Planned, bold: BoldRun, *, with_anat: bool) -> RunPlan:
     dummies = preprocessing.dummy_scans
     if dummies is None and precomputed is not None:
         dummies = precomputed.n_dummy
-    timed = bold.slice_timing is not None and "slicetiming" not in preprocessing.ignore
+    has_slice_timing = bold.slice_timing is not None and "slicetiming" not in preprocessing.ignore
     at_rest = bold.events is None
     seeds = (
         tuple(choose_seeds(activation.seeds, with_anat=with_anat, atlas=activation.atlas))
@@ -191,7 +191,7 @@ def plan_run(planned: Planned, bold: BoldRun, *, with_anat: bool) -> RunPlan:
         requested_series=specs,
         primary=planned.primary(bold),
         spaces=preprocessing.spaces if with_anat else (Space(name=FUNC),),
-        slice_times=bold.slice_timing if timed else None,
+        slice_times=bold.slice_timing if has_slice_timing else None,
         design=design_settings(bold, planned.settings),
         dummy_scans=dummies,
         contrasts=contrasts,

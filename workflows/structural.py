@@ -82,15 +82,19 @@ def _suffixes(scans: Sequence[Pair | LowresScan]) -> tuple[str, ...]:
 
 
 def _outputs(
-    planned: Planned, subject: Subject, scans: Sequence[Pair | LowresScan], *, made: bool
+    planned: Planned,
+    subject: Subject,
+    scans: Sequence[Pair | LowresScan],
+    *,
+    with_provenance: bool,
 ) -> Outputs:
     """Return the storage of scans.
 
-    `scans`: scans of one session and resolution, or the pairs of a participant. `made`: whether
-    the sidecars of tables contain provenance metadata.
+    `scans`: scans of one session and resolution, or the pairs of a participant. `with_provenance`:
+    whether the sidecars of tables contain provenance metadata.
     """
     entities = entities_of_scans(planned.settings, subject, scans)
-    provenance = planned.provenance if made else {}
+    provenance = planned.provenance if with_provenance else {}
     return planned.outputs({**entities, "datatype": "anat"}, provenance=provenance)
 
 
@@ -102,7 +106,7 @@ def _prepare_scans(planned: Planned, subject: Subject) -> PreparedHead:
     """Bring the scans of one participant into a common frame, and store them."""
     settings, suffixes = planned.settings, _suffixes(subject.structural)
     superres, space = settings.superres, _template_space(planned.settings)
-    outputs = _outputs(planned, subject, subject.structural, made=False)
+    outputs = _outputs(planned, subject, subject.structural, with_provenance=False)
     settings_of_scans = _preparation(settings)
     with subworkflow(scope_name(f"sub-{subject.label}_scans"), participant=subject.label):
         template, template_mask, _ = anatomy.load_template(template_space=space)
@@ -159,7 +163,7 @@ def _process_pairs(
     Networks are trained on the scans in `heads`, by participant label.
     """
     settings, superres = planned.settings, planned.settings.superres
-    outputs = _outputs(planned, subject, subject.structural, made=True)
+    outputs = _outputs(planned, subject, subject.structural, with_provenance=True)
     figures = planned.outputs({"subject": subject.label})
     facts = _facts(settings, subject)
     scans, suffixes = prepared.scans, prepared.suffixes
@@ -242,8 +246,8 @@ def _apply_methods(
     Networks are trained on the scans in `heads`, by participant label. If `heads` is empty,
     trained models are used.
     """
-    chosen = planned.settings.superres.chosen
-    several = len(chosen) > 1
+    methods = planned.settings.superres.chosen
+    is_plural = len(methods) > 1
     return [
         _apply_method(
             planned,
@@ -252,9 +256,9 @@ def _apply_methods(
             heads,
             outputs,
             figures,
-            label=method if several else "",
+            label=method if is_plural else "",
         )
-        for method in chosen
+        for method in methods
     ]
 
 
@@ -271,14 +275,20 @@ def _apply_method(
     superres = planned.settings.superres
     request = planned.make_method_training(method)
     of_others = superres.train_on == "others"
-    scans, others = prepared.scans, [head.scans for head in heads.values()]
+    scans, other_scans = prepared.scans, [head.scans for head in heads.values()]
     with subworkflow(method):
         files = training.train_on_scans(
             scans.scan_mask,
-            concatenate(other.fine_scans for other in others if other.fine_scans is not None)
+            concatenate(
+                prepared_scans.fine_scans
+                for prepared_scans in other_scans
+                if prepared_scans.fine_scans is not None
+            )
             if heads
             else None,
-            concatenate(other.coarse_scans for other in others) if heads else None,
+            concatenate(prepared_scans.coarse_scans for prepared_scans in other_scans)
+            if heads
+            else None,
             {f"sub-{name}": head.scans.scan_mask for name, head in heads.items()}
             if heads
             else None,
@@ -339,10 +349,10 @@ def _process_lowres(planned: Planned, subject: Subject) -> None:
     with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
         for scans in subject.lowres:
             session, suffixes = _session(scans[0].path), _suffixes(scans)
-            outputs = _outputs(planned, subject, scans, made=True)
+            outputs = _outputs(planned, subject, scans, with_provenance=True)
             with subworkflow(f"lowres_{session}" if session else "lowres"):
                 template, template_mask, _ = anatomy.load_template(template_space=space)
-                made = preparation.prepare_scans(
+                prepared_scans = preparation.prepare_scans(
                     template,
                     template_mask,
                     lowres_files=[scan.path for scan in scans],
@@ -358,20 +368,22 @@ def _process_lowres(planned: Planned, subject: Subject) -> None:
                         suffixes, settings_of_scans, model.mm
                     ),
                 )
-                outputs.store(made.coarse_scans)
-                outputs.store(made.other_scans)
-                _store_mask(settings_of_scans, made.scan_mask, suffixes, outputs, of_model=True)
+                outputs.store(prepared_scans.coarse_scans)
+                outputs.store(prepared_scans.other_scans)
+                _store_mask(
+                    settings_of_scans, prepared_scans.scan_mask, suffixes, outputs, of_model=True
+                )
                 # there are no high-resolution scans
-                made = replace(made, fine_scans=None, scan_brain=None)
-                prepared = PreparedHead(suffixes=suffixes, scans=made)
+                prepared_scans = replace(prepared_scans, fine_scans=None, scan_brain=None)
+                prepared = PreparedHead(suffixes=suffixes, scans=prepared_scans)
                 resolved = _apply_methods(planned, prepared, {}, outputs, outputs)
                 outputs.store_figures(
                     structural_figures.draw_lowres(
-                        made.coarse_scans,
-                        made.other_scans,
+                        prepared_scans.coarse_scans,
+                        prepared_scans.other_scans,
                         concatenate(result.superresolved_scans for result in resolved),
-                        made.scan_mask,
-                        made.scan_facts,
+                        prepared_scans.scan_mask,
+                        prepared_scans.scan_facts,
                         session=session,
                     )
                 )
@@ -399,26 +411,28 @@ def _process_controls(planned: Planned, subject: Subject) -> None:
     with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
         for scans in subject.controls:
             session, suffixes = _session(scans[0].highres), _suffixes(scans)
-            outputs = _outputs(planned, subject, scans, made=True)
+            outputs = _outputs(planned, subject, scans, with_provenance=True)
             with subworkflow(f"control_{session}" if session else "control"):
                 template, template_mask, _ = anatomy.load_template(template_space=space)
-                made = preparation.prepare_scans(
+                prepared_scans = preparation.prepare_scans(
                     template,
                     template_mask,
                     [scan.highres for scan in scans],
                     suffixes=suffixes,
                     preparation=settings_of_scans,
                 )
-                assert made.fine_scans is not None
-                assert made.scan_brain is not None
+                assert prepared_scans.fine_scans is not None
+                assert prepared_scans.scan_brain is not None
                 add_methods_text(Part.ANATOMY, preparation_text.CONTROL_PREPARATION_TEXT)
-                outputs.store(made.fine_scans)
-                _store_mask(settings_of_scans, made.scan_mask, suffixes, outputs, of_model=False)
+                outputs.store(prepared_scans.fine_scans)
+                _store_mask(
+                    settings_of_scans, prepared_scans.scan_mask, suffixes, outputs, of_model=False
+                )
                 metrics, columns, dseg = measures.measure_control(
-                    made.fine_scans,
-                    made.scan_mask,
-                    made.scan_brain,
-                    made.scan_facts,
+                    prepared_scans.fine_scans,
+                    prepared_scans.scan_mask,
+                    prepared_scans.scan_brain,
+                    prepared_scans.scan_facts,
                     superres.lesion_template,
                     suffixes=suffixes,
                     anat_tools=superres.anat_tools,
@@ -427,7 +441,9 @@ def _process_controls(planned: Planned, subject: Subject) -> None:
                 add_methods_text(Part.EVALUATION, measures.CONTROL_MEASURES_TEXT)
                 _store_measures(settings, suffixes, metrics, columns, dseg, outputs)
                 outputs.store_figures(
-                    structural_figures.draw_control(metrics, made.scan_facts, session=session)
+                    structural_figures.draw_control(
+                        metrics, prepared_scans.scan_facts, session=session
+                    )
                 )
         figures.store_figures(anatomy_figures.summarize_subject(subject_facts=facts))
 

@@ -57,15 +57,14 @@ def check_named(settings: Settings, labels: Sequence[str], findings: Findings) -
         findings.refuse_option(
             option, "file not found", "Check the path, or specify an acq- label."
         )
-    elif file is not None and (owner := parse_entities(file).get("subject")) not in labels:
-        whose = (
-            f"the file belongs to sub-{owner}"
-            if owner
+    elif file is not None and (file_subject := parse_entities(file).get("subject")) not in labels:
+        subject_text = (
+            f"the file belongs to sub-{file_subject}"
+            if file_subject
             else "the file name does not contain a sub- label"
         )
-        reason = (
-            f"{whose}, but the selected participants are {', '.join(f'sub-{x}' for x in labels)}"
-        )
+        participants = ", ".join(f"sub-{x}" for x in labels)
+        reason = f"{subject_text}, but the selected participants are {participants}"
         findings.refuse_option(
             option,
             reason,
@@ -218,14 +217,14 @@ def _best(run: BoldRun, suitable: Sequence[BoldRun], findings: Findings) -> Bold
 
 
 def _list_skipped_runs(
-    bolds: Sequence[Path], runs: Mapping[Path, BoldRun], chosen: Mapping[Path, BoldRun]
+    bolds: Sequence[Path], runs: Mapping[Path, BoldRun], calibration_runs: Mapping[Path, BoldRun]
 ) -> dict[Path, str]:
     """Return the runs that are not super-resolved, with the reason for each.
 
-    `chosen` maps each run to its calibration run, if it has one.
+    `calibration_runs` maps each run to its calibration run, if it has one.
     """
     used: dict[Path, str] = {}
-    for bold, calibration in chosen.items():
+    for bold, calibration in calibration_runs.items():
         used.setdefault(calibration.bold, bold.name)
     reasons = {}
     for path, run in ((path, runs[path]) for path in bolds if path in runs):
@@ -269,15 +268,19 @@ def calibrations(
     factor : callable
         Returns the super-resolution factor of a run, or None if it is not known yet.
     """
-    named = settings.superres.calibration_file
+    calibration_file = settings.superres.calibration_file
     subject = parse_entities(all_bolds[0])["subject"]
-    further = [named] if named and parse_entities(named).get("subject") == subject else []
-    files = dict.fromkeys([*all_bolds, *(path.absolute() for path in further)])
+    additional_files = (
+        [calibration_file]
+        if calibration_file and parse_entities(calibration_file).get("subject") == subject
+        else []
+    )
+    files = dict.fromkeys([*all_bolds, *(path.absolute() for path in additional_files)])
     runs = {
         path: candidate for path in files if (candidate := _candidate(path, index)) is not None
     }
     findings_of = {bold: Findings() for bold in bolds if bold in runs}
-    chosen = {
+    calibration_runs = {
         bold: calibration
         for bold, run_findings in findings_of.items()
         if (
@@ -286,7 +289,7 @@ def calibrations(
             )
         )
     }
-    skipped = _list_skipped_runs(bolds, runs, chosen)
+    skipped = _list_skipped_runs(bolds, runs, calibration_runs)
     for path, reason in skipped.items():
         findings.note(path, reason)
     remaining = [bold for bold in bolds if bold not in skipped]
@@ -294,5 +297,5 @@ def calibrations(
         with findings.about(subject, stem_of_echoes(bold)):
             findings.add_all(findings_of[bold])
     return {
-        bold: calibration for bold, calibration in chosen.items() if bold in remaining
+        bold: calibration for bold, calibration in calibration_runs.items() if bold in remaining
     }, remaining

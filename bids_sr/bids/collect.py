@@ -192,12 +192,12 @@ def _select(
             )
             fix = f"Available: {label_lists.choice(label, existing)}"
             result.refuse_option(f"{options[entity]} {label}", reason, fix)
-    chosen = {
+    files_by_entities = {
         label: [path for path in paths if _is_selected(path, selection)]
         for label, paths in bolds_by_label.items()
     }
     nothing_refused = not result.problems
-    for label, paths in chosen.items():
+    for label, paths in files_by_entities.items():
         if paths:
             continue
         if label in selection.participant_label and nothing_refused:
@@ -216,7 +216,7 @@ def _select(
                     f"sub-{label}",
                     "none of the requested BOLD runs were found; the participant is skipped.",
                 )
-    if bolds_by_label and not any(chosen.values()) and not result.problems:
+    if bolds_by_label and not any(files_by_entities.values()) and not result.problems:
         filtered = selection.bids_filter_file is not None
         result.add_problem(
             "sub-*/func",
@@ -228,7 +228,7 @@ def _select(
             if filtered
             else "Add BOLD runs (`func/sub-…_task-…_bold.nii.gz`) to the dataset.",
         )
-    return chosen
+    return files_by_entities
 
 
 def _subject(
@@ -370,7 +370,7 @@ def _truth(
     evaluation = settings.evaluation
     is_timed = "slicetiming" not in settings.preprocessing.ignore
     if evaluation.truth_dir is not None:
-        return find_reference_files(evaluation.truth_dir, run, result, timed=is_timed)
+        return find_reference_files(evaluation.truth_dir, run, result, needs_timing=is_timed)
     if evaluation.truth == "none" or evaluation.retrospective is not None:
         return None
     root = settings.paths.bids_dir.absolute()
@@ -378,7 +378,7 @@ def _truth(
     seeds = choose_seeds(activation.seeds, with_anat=with_anat, atlas=activation.atlas)
     strict = bool(settings.superres.factor) and not settings.superres.force
     return reference_in_dataset(
-        root, run, result, timed=is_timed, seeds=seed_names(seeds), strict=strict
+        root, run, result, needs_timing=is_timed, seeds=seed_names(seeds), strict=strict
     )
 
 
@@ -536,14 +536,14 @@ def _echoes(index: Index, paths: Sequence[Path], result: Survey) -> tuple[tuple[
         else:
             echoes.append((path, 1000.0 * te))
     times = [te for _, te in echoes]
-    listed = ", ".join(f"{te:g}" for te in times)
+    times_text = ", ".join(f"{te:g}" for te in times)
     if len(echoes) == len(paths) and times != sorted(set(times)):
-        reason = f"the echo times must increase with the echo number, but are {listed} ms"
+        reason = f"the echo times must increase with the echo number, but are {times_text} ms"
         result.add_problem(paths[0], reason, "Correct EchoTime in the sidecars.")
     elif len(echoes) == len(paths):
         text = (
-            f"the {len(paths)} echoes (TE {listed} ms) are combined. To select a single echo, use"
-            " --echo-idx N."
+            f"the {len(paths)} echoes (TE {times_text} ms) are combined. To select a single echo,"
+            " use --echo-idx N."
         )
         result.note(stem_of_echoes(paths[0]), text)
     return tuple(echoes)

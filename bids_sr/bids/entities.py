@@ -34,6 +34,8 @@ ENTITIES: dict[str, str] = {
     "desc": "desc",
 }
 """Short entity name in a file name → long name of pybids."""
+SHORT_NAMES: dict[str, str] = {name: short for short, name in ENTITIES.items()}
+"""Long name of pybids → short entity name in a file name."""
 RUN_KEYS = (
     "subject",
     "session",

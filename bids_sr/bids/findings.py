@@ -112,8 +112,10 @@ def group_notices(notices: Iterable[Notice]) -> list[Notice]:
     for notice in notices:
         groups.setdefault((notice.why, notice.level), {}).setdefault(notice.what, notice)
     return [
-        replace(first.of_all(), what=f"{first.what} and {len(further)} more") if further else first
-        for first, *further in (group.values() for group in groups.values())
+        replace(first.of_all(), what=f"{first.what} and {len(similar_notices)} more")
+        if similar_notices
+        else first
+        for first, *similar_notices in (group.values() for group in groups.values())
     ]
 
 

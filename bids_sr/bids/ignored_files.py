@@ -37,12 +37,12 @@ def is_ignored(path: Path, bids_dir: Path, patterns: Sequence[str]) -> bool:
     if not patterns or not path.is_relative_to(bids_dir):
         return False
     relative = PurePosixPath(path.relative_to(bids_dir).as_posix())
-    places = [relative, *list(relative.parents)[:-1]]
+    candidates_of_path = [relative, *list(relative.parents)[:-1]]
     ignored = False
     for text in patterns:
         pattern = text.removeprefix("!")
-        candidates = places[1:] if pattern.endswith("/") else places
-        if any(_regex(pattern).fullmatch(str(place)) for place in candidates):
+        candidates = candidates_of_path[1:] if pattern.endswith("/") else candidates_of_path
+        if any(_regex(pattern).fullmatch(str(candidate)) for candidate in candidates):
             ignored = not text.startswith("!")
     return ignored
 

@@ -128,8 +128,12 @@ class Index:
             return []
         folder, suffix = KINDS[kind]
         participant = self._root / f"sub-{label}"
-        places = [participant, *_folders(participant, "ses-")]
-        return [image for place in places for image in unread_names(place / folder, suffix)]
+        session_dirs = [participant, *_folders(participant, "ses-")]
+        return [
+            image
+            for session_dir in session_dirs
+            for image in unread_names(session_dir / folder, suffix)
+        ]
 
     def _find_inherited(self, image: Path, suffix: str, extension: str) -> list[Path]:
         """Return the metadata or events files that apply to an image."""
@@ -235,10 +239,14 @@ def _layout(
         suffix=["bold"],
         extension=[*IMAGES, ".json"],
     )
-    place = str(database) if database else None
+    database_path = str(database) if database else None
     try:
         return BIDSLayout(
-            str(bids_dir), validate=False, derivatives=False, indexer=indexer, database_path=place
+            str(bids_dir),
+            validate=False,
+            derivatives=False,
+            indexer=indexer,
+            database_path=database_path,
         )
     except UnicodeEncodeError as error:
         bad_path = next(
@@ -266,12 +274,12 @@ def _make_ignore_pattern(labels: Sequence[str] | None = None) -> re.Pattern[str]
     so that links to a parent folder do not cause an endless search.
     """
     label = _LABEL if labels is None else "(?:" + "|".join(map(re.escape, labels)) + ")"
-    place = f"/sub-{label}(?:/ses-{_LABEL})?"
-    folder = f"{place}/(?:{'|'.join(_FOLDERS)})"
+    folder_pattern = f"/sub-{label}(?:/ses-{_LABEL})?"
+    folder = f"{folder_pattern}/(?:{'|'.join(_FOLDERS)})"
     patterns = [
         f"/{_TABLE}",
-        place,
-        f"{place}/{_TABLE}",
+        folder_pattern,
+        f"{folder_pattern}/{_TABLE}",
         folder,
         f"{folder}/{_TABLE}",
         rf"{folder}/[^/]+\.nii(?:\.gz)?",
@@ -334,9 +342,9 @@ def _list_files(bids_dir: Path) -> Iterator[os.DirEntry[str]]:
     """Yield the files to index, sorted by name within a folder; other folders are not entered."""
     yield from _list_indexed(bids_dir)
     for participant in _folders(bids_dir, "sub-"):
-        for place in [participant, *_folders(participant, "ses-")]:
-            yield from _list_indexed(place)
-            for folder in (place / name for name in _FOLDERS):
+        for session_dir in [participant, *_folders(participant, "ses-")]:
+            yield from _list_indexed(session_dir)
+            for folder in (session_dir / name for name in _FOLDERS):
                 if folder.is_dir():
                     yield from _list_indexed(folder, images=IMAGES)
 

@@ -71,8 +71,8 @@ def refuse_all(findings: Findings, table: Iterable[tuple[bool, str, str, str]]) 
 
     Rows of `table` contain condition, file or option, reason and remedy.
     """
-    for holds, file, reason, fix in table:
-        if holds:
+    for is_valid, file, reason, fix in table:
+        if is_valid:
             findings.add_problem(file, reason, fix)
 
 

@@ -254,9 +254,9 @@ def _contradicts(images: Sequence[Header], superres: SuperRes, findings: Finding
         [
             header
             for header in images
-            if _acq(header) == label or (not label and word in _acq(header).lower())
+            if _acq(header) == label or (not label and resolution in _acq(header).lower())
         ]
-        for label, word in ((superres.hr_acq, "high"), (superres.lr_acq, "low"))
+        for label, resolution in ((superres.hr_acq, "high"), (superres.lr_acq, "low"))
     )
     if len(high) != 1 or len(low) != 1:
         if len(images) != 2 or superres.hr_acq or superres.lr_acq:
@@ -543,8 +543,8 @@ def refuse_without_pair(
         " which downsamples the BOLD run, super-resolves it and compares the result with the"
         " original run."
     )
-    more = f" and {len(bolds) - 1} more" if len(bolds) > 1 else ""
-    findings.add_problem(f"sub-{label} ({bolds[0].name}{more})", reason, fix)
+    more_runs = f" and {len(bolds) - 1} more" if len(bolds) > 1 else ""
+    findings.add_problem(f"sub-{label} ({bolds[0].name}{more_runs})", reason, fix)
 
 
 def factor_text(factor: Triple) -> str:
@@ -556,5 +556,5 @@ def factor_text(factor: Triple) -> str:
     x, y, z = factor
     if z == 1 and x == y:
         return f"factor {x:g} in plane"
-    across = "" if z == 1 else ", averaged across slices"
-    return f"factor {x:g}×{y:g}×{z:g}{across}"
+    slice_text = "" if z == 1 else ", averaged across slices"
+    return f"factor {x:g}×{y:g}×{z:g}{slice_text}"

@@ -147,7 +147,7 @@ def reused_text(run: PrecomputedRun) -> str:
         "boldref2t1w_xfm": "registration to T1w",
     }
     words |= {"confounds_tsv": "confounds", "fieldmap": "field map"}
-    parts = [word for name, word in words.items() if name in files]
+    phrases = [phrase for name, phrase in words.items() if name in files]
     if run.hmc is None:
-        parts.insert(0, "head motion (from the motion parameters in the confounds file)")
-    return f"{', '.join(parts)} of {run.origin.text}"
+        phrases.insert(0, "head motion (from the motion parameters in the confounds file)")
+    return f"{', '.join(phrases)} of {run.origin.text}"

@@ -46,21 +46,21 @@ def check_root(root: Path) -> None:
 
 
 def find_reference_files(
-    root: Path, run: BoldRun, findings: Findings, *, timed: bool = True
+    root: Path, run: BoldRun, findings: Findings, *, needs_timing: bool = True
 ) -> HighresReference | None:
     """Find the reference of a run in a directory, and compare it with the run.
 
     Returns None with a problem if it is missing or does not fit.
     """
     misfits = Findings()
-    truth = _check_reference(root, run, misfits, timed=timed)
+    truth = _check_reference(root, run, misfits, needs_timing=needs_timing)
     with findings.about(run.entities["subject"], run.stem):
         findings.add_all(misfits)
     return None if misfits.problems else truth
 
 
 def _check_reference(
-    root: Path, run: BoldRun, findings: Findings, *, timed: bool
+    root: Path, run: BoldRun, findings: Findings, *, needs_timing: bool
 ) -> HighresReference | None:
     """Return the reference of a run, and add its problems to `findings`.
 
@@ -119,7 +119,11 @@ def _check_reference(
                 name=run.bold.name,
             ):
                 findings.add_problem(path, reason, fix)
-    series = companion("reference", bolds[0], root, run, findings, timed=timed) if bolds else None
+    series = (
+        companion("reference", bolds[0], root, run, findings, needs_timing=needs_timing)
+        if bolds
+        else None
+    )
     activations = {parse_entities(path)["contrast"]: path.absolute() for path in maps}
     return HighresReference(root=root, series=series, activations=activations)
 
@@ -129,7 +133,7 @@ def reference_in_dataset(
     run: BoldRun,
     findings: Findings,
     *,
-    timed: bool = True,
+    needs_timing: bool = True,
     seeds: Collection[str] = (),
     strict: bool = False,
 ) -> HighresReference | None:
@@ -151,17 +155,17 @@ def reference_in_dataset(
     HighresReference or None
         Reference from the first folder with a usable reference.
     """
-    for place in (root / name for name in _PLACES):
-        series, maps = _files(place, run)
+    for reference_path in (root / name for name in _PLACES):
+        series, maps = _files(reference_path, run)
         if run.events is None:
             maps = [path for path in maps if parse_entities(path)["contrast"] in seeds]
         if not series and not maps:
             continue
         misfits = Findings()
-        truth = find_reference_files(place, run, misfits, timed=timed)
+        truth = find_reference_files(reference_path, run, misfits, needs_timing=needs_timing)
         findings.add(misfits.notices)
         if truth is not None:
-            findings.note(place, _USED, code="reference")
+            findings.note(reference_path, _USED, code="reference")
             return truth
         if strict and any(_has_other_factor(path, run) for path in (*series, *maps)):
             factor_label = "×".join(f"{number:g}" for number in run.factor)

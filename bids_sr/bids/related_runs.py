@@ -136,7 +136,7 @@ def companion(
     run: BoldRun,
     findings: Findings,
     *,
-    timed: bool = True,
+    needs_timing: bool = True,
 ) -> BoldRun | None:
     """Read a companion of a run, and compare its header, sidecar and events with the run.
 
@@ -146,7 +146,7 @@ def companion(
         Relation of the series to the run.
     root : Path
         Data set of the series; sidecars are inherited from its root downward.
-    timed : bool
+    needs_timing : bool
         Whether to read slice times.
 
     Returns
@@ -189,7 +189,7 @@ def companion(
     return replace(
         companion_run,
         slice_timing=_get_slice_times(companion_run, run, requirement, findings)
-        if timed
+        if needs_timing
         else None,
     )
 

@@ -93,9 +93,9 @@ def check_retrospective(subject: Subject, settings: Settings, findings: Findings
         if reason:
             fix = "Exclude this run (--task-id, --run-id), or omit --retrospective."
             findings.add_problem(run.bold, f"--retrospective: {reason}", fix)
-    places: dict[tuple[str | None, str | None], Pair] = {}
+    pair_by_place: dict[tuple[str | None, str | None], Pair] = {}
     for pair in (*subject.pairs, *subject.holdouts.values()):
-        first = places.setdefault(pair_place(pair), pair)
+        first = pair_by_place.setdefault(pair_place(pair), pair)
         if first != pair:
             reason = (
                 "--retrospective supports only one pair per session, but another pair was found"

@@ -33,8 +33,12 @@ def _parts(path: Path) -> list[tuple[str, str]]:
 
 def named_folders(path: Path) -> list[str]:
     """Return the names of the participant and session directories of an image."""
-    place = path.parent.parent
-    return [place.parent.name, place.name] if place.name.startswith("ses-") else [place.name]
+    dataset_dir = path.parent.parent
+    return (
+        [dataset_dir.parent.name, dataset_dir.name]
+        if dataset_dir.name.startswith("ses-")
+        else [dataset_dir.name]
+    )
 
 
 def name_of_unusable(path: Path, stem: str) -> str:
@@ -97,10 +101,10 @@ def unusable_entity(path: Path) -> str:
 
 def _shared_name(name: str, series: Sequence[Path]) -> tuple[str, str]:
     """Return reason and remedy for several series whose outputs would have the same names."""
-    listed, clash = ", ".join(path.name for path in series), f"({name}_…)"
+    names_text, clash = ", ".join(path.name for path in series), f"({name}_…)"
     if len({file_stem(path) for path in series}) == 1:
         return (
-            f"the run is stored in {len(series)} files ({listed})",
+            f"the run is stored in {len(series)} files ({names_text})",
             "Keep only one of these files.",
         )
     extensions = {path.name[len(file_stem(path)) :] for path in series}
@@ -110,7 +114,7 @@ def _shared_name(name: str, series: Sequence[Path]) -> tuple[str, str]:
         else f"have the same name apart from {_REPLACED} and the extension"
     )
     return (
-        f"{len(series)} series {common} ({listed}), so their outputs would have the same file"
+        f"{len(series)} series {common} ({names_text}), so their outputs would have the same file"
         f" names {clash}",
         "Select one of the series with --bids-filter-file, or distinguish them with acq- or rec-"
         " labels.",

@@ -5,14 +5,13 @@ import os
 import re
 from pathlib import Path
 
-from bids_sr.bids.entities import ENTITIES, file_stem, parse_entities
+from bids_sr.bids.entities import SHORT_NAMES, file_stem, parse_entities
 from bids_sr.bids.inheritance import parse_suffix
 
-_ALIKE = 0.8  # smallest share of common letters in two spellings of a label
-_SHORT = {name: short for short, name in ENTITIES.items()}
+_MIN_SIMILARITY = 0.8  # smallest similarity of spellings of one label, as defined by difflib
 
 
-def describe_similar(image: Path, suffix: str, extension: str, word: str) -> str:
+def describe_similar(image: Path, suffix: str, extension: str, keyword: str) -> str:
     """Return a sentence about a file that probably belongs to an image, but does not apply to it.
 
     Parameters
@@ -21,7 +20,7 @@ def describe_similar(image: Path, suffix: str, extension: str, word: str) -> str
         BOLD series without a table or sidecar in its directory.
     suffix, extension : str
         Suffix and extension of the missing file, such as ``events`` and ``.tsv``.
-    word : str
+    keyword : str
         Text that the names of candidates contain in any spelling, such as ``event``.
 
     Returns
@@ -29,42 +28,61 @@ def describe_similar(image: Path, suffix: str, extension: str, word: str) -> str
     str
         The file and the difference of its name; "" if the directory contains no such file.
     """
-    described = []
+    candidates = []
     for name in sorted(entry.name for entry in os.scandir(image.parent)):
         path = image.with_name(name)
         is_json = name.lower().endswith(".json")
-        if word not in name.lower() or is_json != (extension == ".json") or ".nii" in name.lower():
+        if (
+            keyword not in name.lower()
+            or is_json != (extension == ".json")
+            or ".nii" in name.lower()
+        ):
             continue
-        if (difference := _difference(path, image, suffix, extension)) is not None:
-            described.append((difference[0], f"{name} is not read because {difference[1]}."))
-    return min(described, default=(0, ""))[1]
+        if parse_suffix(path) != suffix or path.suffix != extension or name.count(".") > 1:
+            difference = _ending_difference(path, image, suffix, extension)
+        else:
+            difference = _label_difference(path, image)
+        if difference is not None:
+            rank, text = difference
+            candidates.append((rank, f"{name} is not read because {text}."))
+    return min(candidates, default=(0, ""))[1]
 
 
-def _difference(path: Path, image: Path, suffix: str, extension: str) -> tuple[int, str] | None:
-    """Return the number of differences and their text; None if the file is not similar."""
-    if parse_suffix(path) != suffix or path.suffix != extension or path.name.count(".") > 1:
-        if not path.name.lower().startswith(f"{file_stem(image)}_".lower()):
-            return None
-        return 1, f"its name does not end in _{suffix}{extension}"
+def _ending_difference(
+    path: Path, image: Path, suffix: str, extension: str
+) -> tuple[int, str] | None:
+    """Return the rank and the description of a wrong suffix or extension.
+
+    A lower rank means a more similar name. None is returned if the name does not start like the
+    name of the image.
+    """
+    if not path.name.lower().startswith(f"{file_stem(image)}_".lower()):
+        return None
+    return 1, f"its name does not end in _{suffix}{extension}"
+
+
+def _label_difference(path: Path, image: Path) -> tuple[int, str] | None:
+    """Return the rank and the description of a label that the image does not have.
+
+    A lower rank means a more similar name. None is returned if several labels differ, or if the
+    file probably belongs to another image.
+    """
     labels, image_labels = parse_entities(path), parse_entities(image)
-    texts = [
-        f"{_SHORT.get(key, key)}-{label}"
-        + (
-            f" instead of {_SHORT.get(key, key)}-{image_labels[key]}"
-            if key in image_labels
-            else ""
-        )
-        for key, label in labels.items()
-        if image_labels.get(key) != label
-    ]
-    # files of other images differ in several labels, or are next to their image
-    owner = path.with_name(f"{file_stem(path)}_bold")
-    if len(texts) != 1 or any(owner.with_suffix(end).exists() for end in (".nii", ".nii.gz")):
+    differing = [key for key, label in labels.items() if image_labels.get(key) != label]
+    own_image = path.with_name(f"{file_stem(path)}_bold")
+    if len(differing) != 1 or any(
+        own_image.with_suffix(end).exists() for end in (".nii", ".nii.gz")
+    ):
         return None
-    (key,) = (key for key, label in labels.items() if image_labels.get(key) != label)
-    if key in image_labels and key != "subject" and not _are_alike(labels[key], image_labels[key]):
+    (key,) = differing
+    name = SHORT_NAMES.get(key, key)
+    text = f"its name contains {name}-{labels[key]}"
+    if key not in image_labels:
+        return 3, text
+    # A file in the folder of this participant cannot belong to another participant.
+    if key != "subject" and not _are_alike(labels[key], image_labels[key]):
         return None
-    return 2 + (key not in image_labels), f"its name contains {texts[0]}"
+    return 2, f"{text} instead of {name}-{image_labels[key]}"
 
 
 def _are_alike(first: str, second: str) -> bool:
@@ -76,4 +94,4 @@ def _are_alike(first: str, second: str) -> bool:
     first, second = (
         re.sub(r"[^0-9a-z]", "", label.lower()).lstrip("0") for label in (first, second)
     )
-    return first == second or difflib.SequenceMatcher(a=first, b=second).ratio() > _ALIKE
+    return first == second or difflib.SequenceMatcher(a=first, b=second).ratio() > _MIN_SIMILARITY

@@ -25,15 +25,15 @@ def likely_tr(tr: float | None) -> float | None:
 
 def _header_text(tr: float | None) -> str:
     """Return the repetition time (s) of a header for a message, "" if it has none."""
-    likely = likely_tr(tr)
-    if tr is None or likely == tr:
+    likely_tr_s = likely_tr(tr)
+    if tr is None or likely_tr_s == tr:
         return f" (header: {tr:g} s)" if tr else ""
     guess = (
         ""
-        if likely is None
+        if likely_tr_s is None
         else f", probably {tr:g} ms"
-        if tr > likely
-        else f", probably {likely:g} s"
+        if tr > likely_tr_s
+        else f", probably {likely_tr_s:g} s"
     )
     return f" (header: {tr:g} s{guess})"
 
@@ -51,10 +51,10 @@ def repetition_time(header: Header, value: object, findings: Findings) -> float 
         ``RepetitionTime`` after inheritance, or None.
     """
     path = header.path
-    likely = likely_tr(header.tr)
+    likely_tr_s = likely_tr(header.tr)
     header_note = _header_text(header.tr)
     if value is None:
-        hint = f"{likely:g}" if likely else "the time in seconds"
+        hint = f"{likely_tr_s:g}" if likely_tr_s else "the time in seconds"
         fix = (
             f'Add "RepetitionTime": {hint} to the JSON sidecar if the run was acquired with'
             " this repetition time."
@@ -88,7 +88,11 @@ def repetition_time(header: Header, value: object, findings: Findings) -> float 
                 " sidecar is used."
             ),
         )
-    elif likely is not None and likely != header.tr and abs(likely - value) <= _TR_TOLERANCE:
+    elif (
+        likely_tr_s is not None
+        and likely_tr_s != header.tr
+        and abs(likely_tr_s - value) <= _TR_TOLERANCE
+    ):
         findings.note(
             path,
             f"the repetition time in the image header ({header.tr:g} s) is in the wrong unit;"

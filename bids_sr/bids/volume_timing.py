@@ -62,8 +62,8 @@ def _first_gap(times: Sequence[float]) -> int | None:
     """Return the first volume followed by an interval that differs from the first one, or None."""
     if len(times) < 2 or times[1] <= times[0]:
         return 0 if len(times) > 1 else None
-    usual = times[1] - times[0]
+    usual_interval = times[1] - times[0]
     for index in range(1, len(times) - 1):
-        if abs(times[index + 1] - times[index] - usual) > _TOLERANCE:
+        if abs(times[index + 1] - times[index] - usual_interval) > _TOLERANCE:
             return index
     return None

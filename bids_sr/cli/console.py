@@ -104,11 +104,11 @@ def progress_line() -> Callable[[str, int, int], None]:
     """Return a function that shows progress on a terminal line, or prints a line per minute."""
     last = time.monotonic()
 
-    def show_progress(label: str, done: int, count: int) -> None:
+    def show_progress(label: str, n_done: int, count: int) -> None:
         nonlocal last
-        text = f"{label} {done}/{count}"
+        text = f"{label} {n_done}/{count}"
         if sys.stderr.isatty():
-            print(f"\r{text}", end="" if done < count else "\n", file=sys.stderr, flush=True)
+            print(f"\r{text}", end="" if n_done < count else "\n", file=sys.stderr, flush=True)
         elif time.monotonic() - last > 60:
             last = time.monotonic()
             print(text, file=sys.stderr, flush=True)

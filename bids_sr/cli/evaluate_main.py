@@ -180,10 +180,10 @@ def _fit_evaluator(options: _SeriesEvaluationOptions) -> "Evaluator | None":
     class OfCommand(Evaluator):
         _audience, _name = "command", "bids-sr-evaluate"
 
-    in_plane, *further = options.factor
-    y, across = further or (in_plane, 1.0)
+    in_plane, *other_factors = options.factor
+    y, slice_factor = other_factors or (in_plane, 1.0)
     evaluator = OfCommand(
-        factor=(in_plane, y, across) if further else in_plane,
+        factor=(in_plane, y, slice_factor) if other_factors else in_plane,
         tr=options.tr,
         contrasts=options.contrasts,
         random_state=options.random_seed,

@@ -56,8 +56,8 @@ def _run_prepared(prog: str, work: Callable[[], int], interrupted: str) -> int:
         from bids_sr.io.atomic_files import FULL, DiskFullError
 
         if isinstance(error, OSError) and error.errno in FULL:
-            place = Path(error.filename) if isinstance(error.filename, str) else Path.cwd()
-            full = error if isinstance(error, DiskFullError) else DiskFullError(place)
+            full_path = Path(error.filename) if isinstance(error.filename, str) else Path.cwd()
+            full = error if isinstance(error, DiskFullError) else DiskFullError(full_path)
             print_error(f"{prog}: {full.notice}", full.notice)
             return FAILED
         print_error(traceback.format_exc().rstrip())

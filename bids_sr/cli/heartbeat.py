@@ -10,13 +10,13 @@ EVERY_S = 50.0
 
 
 @contextlib.contextmanager
-def heartbeat(beat: Callable[[], None], every_s: float) -> Iterator[None]:
-    """Call `beat` at regular intervals, in a separate thread, while the context is active."""
+def heartbeat(send_beat: Callable[[], None], every_s: float) -> Iterator[None]:
+    """Call `send_beat` at regular intervals, in a separate thread, while the context is active."""
     finished = threading.Event()
 
     def run() -> None:
         while not finished.wait(every_s):
-            beat()
+            send_beat()
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()

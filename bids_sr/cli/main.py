@@ -168,7 +168,7 @@ def _skip_damaged_runs(plan: "Plan", settings: Settings) -> "Plan":
     """
     from bids_sr import preflight
 
-    shown = set(plan.warnings)
+    printed_warnings = set(plan.warnings)
     with report_running(print_line, "Reading all images"):
         notices = preflight.check_data(
             plan,
@@ -179,7 +179,7 @@ def _skip_damaged_runs(plan: "Plan", settings: Settings) -> "Plan":
     plan = dataclasses.replace(plan, warnings=(*plan.warnings, *notices[len(problems) :]))
     if settings.evaluation.truth_dir is None:
         plan, problems = preflight.drop_unfit_references(plan, problems)
-    _show_lines(notice for notice in plan.warnings if notice not in shown)
+    _show_lines(notice for notice in plan.warnings if notice not in printed_warnings)
     remaining = plan if settings.run.strict else preflight.exclude_runs(plan, problems)
     _refuse(problems if remaining is plan else ())
     if remaining is not plan:

@@ -60,12 +60,12 @@ class Parser(argparse.ArgumentParser):
         kind: type[OptionSection],
         *,
         title: str = "",
-        everything: bool = True,
-        without: Collection[str] = (),
+        show_all: bool = True,
+        excluded_fields: Collection[str] = (),
     ) -> None:
         """Add the options of a class.
 
-        The help lists all options if `everything` is true, and otherwise only common options.
+        The help lists all options if `show_all` is true, and otherwise only common options.
         """
         hints = get_type_hints(kind)
         own_fields = kind.__annotations__
@@ -73,7 +73,7 @@ class Parser(argparse.ArgumentParser):
         # options shared by several commands come last in the help
         for item in sorted(fields, key=lambda item: item.name not in own_fields):
             properties = get_option(item)
-            if not properties.flags or item.name in without:
+            if not properties.flags or item.name in excluded_fields:
                 continue
             *names, value_name = properties.flags.split()
             destination = f"{kind.__name__.lower()}.{item.name}"
@@ -83,7 +83,7 @@ class Parser(argparse.ArgumentParser):
             else:
                 keywords["metavar"] = value_name
             keywords["help"] = (
-                properties.help if everything or properties.common else argparse.SUPPRESS
+                properties.help if show_all or properties.common else argparse.SUPPRESS
             )
             if names:
                 keywords |= {"dest": destination, "required": item.default is dataclasses.MISSING}
@@ -91,7 +91,10 @@ class Parser(argparse.ArgumentParser):
                 # argparse would otherwise parse the default as if it were on the command line
                 keywords["default"] = item.default
             keywords = _complete_keywords(
-                {**keywords, **properties.how}, hints[item.name], item.default, named=bool(names)
+                {**keywords, **properties.how},
+                hints[item.name],
+                item.default,
+                has_flag=bool(names),
             )
             heading = (properties.among or title) if names else ""
             (self.get_group(heading) if heading else self).add_argument(
@@ -249,7 +252,7 @@ def hyphens(tokens: Sequence[str]) -> Iterator[str]:
 
 
 def _complete_keywords(
-    keywords: Mapping[str, object], kind: object, default: object, *, named: bool
+    keywords: Mapping[str, object], kind: object, default: object, *, has_flag: bool
 ) -> dict[str, Any]:
     """Complete the argparse arguments of an option from the type and default of its field."""
     if kind is bool:
@@ -263,11 +266,11 @@ def _complete_keywords(
     elif element_type in _READERS:
         keywords = {"type": _READERS[element_type], **keywords}
     if get_origin(kind) is tuple:
-        keywords = {"nargs": "+", **({"action": "extend"} if named else {}), **keywords}
+        keywords = {"nargs": "+", **({"action": "extend"} if has_flag else {}), **keywords}
     has_default_text = default in (None, (), "", dataclasses.MISSING) or "(default" in str(
         keywords["help"]
     )
-    if named and not has_default_text and keywords["help"] != argparse.SUPPRESS:
+    if has_flag and not has_default_text and keywords["help"] != argparse.SUPPRESS:
         keywords = {
             **keywords,
             "help": f"{keywords['help']} (default: {_format_default(default)})",

@@ -26,20 +26,20 @@ Run bids-sr --help-all to list all options, and bids-sr report OUTPUT_DIR --open
 reports of a completed analysis."""
 
 
-def build_parser(*, everything: bool = False) -> Parser:
+def build_parser(*, show_all: bool = False) -> Parser:
     """Return the parser of ``bids-sr``, whose help lists the common options or all."""
     parser = Parser("bids-sr", _DESCRIPTION)
     parser.usage = "bids-sr bids_dir output_dir {participant,group} [options]"
     parser.add_argument(
         "--help-all", action="store_true", help="show the help for all options and exit"
     )
-    parser.epilog = settings_of_recipes() if everything else _EPILOG
-    add_settings(parser, everything=everything)
+    parser.epilog = settings_of_recipes() if show_all else _EPILOG
+    add_settings(parser, show_all=show_all)
     return parser
 
 
 def add_settings(
-    parser: Parser, *, everything: bool = True, without: Collection[str] = ()
+    parser: Parser, *, show_all: bool = True, excluded_fields: Collection[str] = ()
 ) -> None:
     """Add the options of all settings to a parser, whose help lists the common options or all."""
     titles = {item.name: item.metadata.get("title", "") for item in dataclasses.fields(Settings)}
@@ -47,7 +47,9 @@ def add_settings(
         parser.get_group(title)
     parser.add_foreign(**data_of("foreign_options.json"))
     for name, group in get_type_hints(Settings).items():
-        parser.add_fields(group, title=titles[name], everything=everything, without=without)
+        parser.add_fields(
+            group, title=titles[name], show_all=show_all, excluded_fields=excluded_fields
+        )
 
 
 def parse_settings(argv: Sequence[str]) -> Settings:
@@ -61,7 +63,7 @@ def parse_settings(argv: Sequence[str]) -> Settings:
         After ``--help`` and ``--version``.
     """
     if "--help-all" in hyphens(argv):
-        return build_parser(everything=True).read(["--help"], make_settings)
+        return build_parser(show_all=True).read(["--help"], make_settings)
     return build_parser().read(argv, make_settings)
 
 

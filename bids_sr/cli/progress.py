@@ -78,16 +78,16 @@ class _TimeLeft:
         self._expected = slower * self._total / processors
         self._since: dict[str, float] = {}
 
-    def start(self, name: str, now: float) -> None:
+    def start(self, name: str, time: float) -> None:
         """Record the start of a step."""
-        self._since[name] = now
+        self._since[name] = time
 
-    def end(self, name: str, now: float) -> None:
+    def end(self, name: str, time: float) -> None:
         """Record the end of a step."""
         self._left.pop(name, None)
         self._since.pop(name, None)
 
-    def share(self, now: float) -> float:
+    def share(self, time: float) -> float:
         """Return the completed share (0 to 1).
 
         Running steps count by their elapsed time, but never as completed.
@@ -95,15 +95,15 @@ class _TimeLeft:
         if not self._left or not self._total:
             return float(not self._left)
         seconds_left = (
-            max(0.1 * declared, declared - (now - self._since.get(name, now)) / self._slower)
+            max(0.1 * declared, declared - (time - self._since.get(name, time)) / self._slower)
             for name, declared in self._left.items()
         )
         return 1 - sum(seconds_left) / self._total
 
-    def seconds(self, now: float) -> float:
+    def seconds(self, time: float) -> float:
         """Return the remaining time (s)."""
-        share = self.share(now)
-        return (now + _TRUST * self._expected) / (share + _TRUST) * (1 - share)
+        share = self.share(time)
+        return (time + _TRUST * self._expected) / (share + _TRUST) * (1 - share)
 
 
 class Progress:

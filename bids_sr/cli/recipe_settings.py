@@ -16,7 +16,7 @@ _COLUMNS = ("setting", "default", "range", "unit", "description", "varied in")
 def settings_text(method: str) -> str:
     """Return a table of the settings of each recipe of a method."""
     definition = get_method(method)
-    parts = [f"{method}: {definition.summary}"]
+    paragraphs = [f"{method}: {definition.summary}"]
     change = f"(change a setting with bids-sr ... --set {method}.SETTING=VALUE)"
     recipes: dict[str, Recipe | VarianceRecipe] = {
         f"Settings of --recipe {name}": recipe for name, recipe in definition.recipes.items()
@@ -25,8 +25,8 @@ def settings_text(method: str) -> str:
         recipes["Settings of the variance maps"] = definition.variance
     for title, recipe in recipes.items():
         rows = [_COLUMNS, *map(_row, variable_fields(recipe))]
-        parts += [f"{title} {change}", table_text(rows)]
-    return "\n".join(parts)
+        paragraphs += [f"{title} {change}", table_text(rows)]
+    return "\n".join(paragraphs)
 
 
 def _row(field: VariableField) -> tuple[str, ...]:

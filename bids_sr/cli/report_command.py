@@ -32,8 +32,10 @@ class _ReportOptions(OptionSection):
 
 def report_parser() -> Parser:
     """Return the parser of ``bids-sr report``."""
-    about = "Rebuild the reports of completed outputs and optionally open them in a web browser."
-    return Parser("bids-sr report", about, _ReportOptions)
+    description = (
+        "Rebuild the reports of completed outputs and optionally open them in a web browser."
+    )
+    return Parser("bids-sr report", description, _ReportOptions)
 
 
 def report_main(argv: Sequence[str]) -> int:

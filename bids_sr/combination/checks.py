@@ -47,7 +47,7 @@ class RunGroup:
         Names of the runs that are combined, by contrast; two or more each.
     left_out : Mapping[str, str]
         Reason by the name of a run that is not combined at all.
-    without : Mapping[str, Mapping[str, str]]
+    missing_contrasts : Mapping[str, Mapping[str, str]]
         Reason by the name of a run, by contrast from which this run is left out.
     """
 
@@ -56,7 +56,7 @@ class RunGroup:
     over_sessions: bool
     contrasts: Mapping[str, tuple[str, ...]]
     left_out: Mapping[str, str]
-    without: Mapping[str, Mapping[str, str]]
+    missing_contrasts: Mapping[str, Mapping[str, str]]
 
     @property
     def label(self) -> str:
@@ -105,8 +105,8 @@ _SHORT = {
 
 
 def _label(entities: Mapping[str, str]) -> str:
-    shown = {key: label for key, label in entities.items() if key != "datatype"}
-    return "_".join(f"{_SHORT.get(key, key)}-{label}" for key, label in shown.items())
+    name_entities = {key: label for key, label in entities.items() if key != "datatype"}
+    return "_".join(f"{_SHORT.get(key, key)}-{label}" for key, label in name_entities.items())
 
 
 def group_runs(runs: Sequence[BoldRun], plan: Plan) -> list[RunGroup]:
@@ -170,11 +170,11 @@ def _candidates(runs: Sequence[BoldRun], plan: Plan) -> list[RunGroup]:
     """
     sessions: dict[tuple[tuple[str, str], ...], list[BoldRun]] = defaultdict(list)
     for run in runs:
-        sessions[_key(run, without=("run",))].append(run)
+        sessions[_key(run, excluded_entities=("run",))].append(run)
     groups = [_group(of_session, plan, over_sessions=False) for of_session in sessions.values()]
     tasks: dict[tuple[tuple[str, str], ...], list[list[BoldRun]]] = defaultdict(list)
     for of_session in sessions.values():
-        tasks[_key(of_session[0], without=("run", "session"))].append(of_session)
+        tasks[_key(of_session[0], excluded_entities=("run", "session"))].append(of_session)
     for of_task in tasks.values():
         if len(of_task) > 1:
             groups.append(_group(list(chain.from_iterable(of_task)), plan, over_sessions=True))
@@ -197,12 +197,12 @@ def warn_of_left_out(
     findings : Findings
         Receives the warnings.
     """
-    named = set()
+    named_runs = set()
 
     def warn(run: BoldRun, text: str) -> None:
         """Add one warning per run."""
-        if run.bold not in named:
-            named.add(run.bold)
+        if run.bold not in named_runs:
+            named_runs.add(run.bold)
             with findings.about(run.entities["subject"], run.stem):
                 findings.warn(run.bold, text)
 
@@ -212,23 +212,31 @@ def warn_of_left_out(
     for group in _combined(candidates):
         members = {**group.runs, **_format_excluded(runs, group)}
         for name, run in members.items():
-            series = {other for one in group.runs.values() for other in plan.list_series(one)}
+            series = {
+                series_name
+                for included_run in group.runs.values()
+                for series_name in plan.list_series(included_run)
+            }
             lacking = [
-                one for one in methods if one in series and one not in plan.list_series(run)
+                included_run
+                for included_run in methods
+                if included_run in series and included_run not in plan.list_series(run)
             ]
             reasons = [
                 f"contrast {contrast}: {reason}"
-                for contrast, reason in group.without.get(name, {}).items()
+                for contrast, reason in group.missing_contrasts.get(name, {}).items()
             ]
-            reasons += [f"{one}: the run has no such series" for one in lacking]
+            reasons += [f"{included_run}: the run has no such series" for included_run in lacking]
             if name in group.left_out:
                 warn(
                     run,
                     f"not combined with the other runs of its task: {group.left_out[name]}.",
                 )
             elif reasons:
-                parts = "; ".join(reasons)
-                warn(run, f"combined with the other runs of its task only in part: {parts}.")
+                reasons_text = "; ".join(reasons)
+                warn(
+                    run, f"combined with the other runs of its task only in part: {reasons_text}."
+                )
     for group in candidates:
         if not _is_combined(group):
             for _, run, reason in _keeping_apart(runs, group, plan):
@@ -255,8 +263,8 @@ def format_combined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[str]:
     """Return a line per group of combined runs of a participant, for the dry run."""
     lines = []
     for group in group_runs(runs, plan):
-        where = " over sessions" if group.over_sessions else ""
-        lines.append(f"{group.label}: {', '.join(group.runs)} are combined{where}")
+        session_text = " over sessions" if group.over_sessions else ""
+        lines.append(f"{group.label}: {', '.join(group.runs)} are combined{session_text}")
     return lines
 
 
@@ -265,8 +273,11 @@ def is_only_run(run: BoldRun, runs: Sequence[BoldRun]) -> bool:
 
     `runs`: all runs of the participant.
     """
-    key = _key(run, without=("run", "session"))
-    return sum(_key(other, without=("run", "session")) == key for other in runs) == 1
+    key = _key(run, excluded_entities=("run", "session"))
+    return (
+        sum(_key(other_run, excluded_entities=("run", "session")) == key for other_run in runs)
+        == 1
+    )
 
 
 def runs_without_number(runs: Sequence[BoldRun]) -> list[BoldRun]:
@@ -278,32 +289,34 @@ def _group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> RunGr
     """Sort out which runs can be combined: two or more, or none."""
     left_out: dict[str, str] = {}
     refused = {run.bold for run in runs_without_number(runs)}
-    named = {_name(run, over_sessions=over_sessions): run for run in sorted(runs, key=_order)}
-    for name in [name for name, run in named.items() if run.bold in refused]:
+    run_by_name = {
+        _name(run, over_sessions=over_sessions): run for run in sorted(runs, key=_order)
+    }
+    for name in [name for name, run in run_by_name.items() if run.bold in refused]:
         left_out[name] = WITHOUT_RUN
     sizes = {
         name: f"factor {size_text(run.factor, ' x ', '')}, voxels of {size_text(run.zooms, ' x ')}"
-        for name, run in named.items()
+        for name, run in run_by_name.items()
         if name not in left_out
     }
-    usual = _find_most_frequent(sizes.values())
-    with_usual = [name for name, size in sizes.items() if size == usual]
-    whose = "most runs" if len(with_usual) > 1 else next(iter(with_usual), "")
+    usual_size = _find_most_frequent(sizes.values())
+    with_usual = [name for name, size in sizes.items() if size == usual_size]
+    size_source = "most runs" if len(with_usual) > 1 else next(iter(with_usual), "")
     left_out |= {
-        name: f"{size}; expected {usual}, as in {whose}"
+        name: f"{size}; expected {usual_size}, as in {size_source}"
         for name, size in sizes.items()
-        if size != usual
+        if size != usual_size
     }
-    contrasts, without = _find_common_contrasts(
-        {name: run for name, run in named.items() if name not in left_out}, plan
+    contrasts, missing_contrasts = _find_common_contrasts(
+        {name: run for name, run in run_by_name.items() if name not in left_out}, plan
     )
     combined = {name for names in contrasts.values() for name in names}
-    for name in named.keys() - left_out.keys() - combined:
-        reasons = without.pop(name, {})
+    for name in run_by_name.keys() - left_out.keys() - combined:
+        reasons = missing_contrasts.pop(name, {})
         left_out[name] = next(iter(reasons.values()), "no contrast in common with the other runs")
-    members = {name: run for name, run in named.items() if name in combined}
+    members = {name: run for name, run in run_by_name.items() if name in combined}
     dropped = ("run", "session") if over_sessions else ("run",)
-    entities = dict(_key(runs[0], without=dropped))
+    entities = dict(_key(runs[0], excluded_entities=dropped))
     for stem, notices in plan.skipped.items():
         skipped = parse_entities(Path(f"{stem}_bold.nii.gz"))
         if {key: label for key, label in skipped.items() if key not in dropped} == entities:
@@ -315,7 +328,7 @@ def _group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> RunGr
         over_sessions=over_sessions,
         contrasts=contrasts,
         left_out=left_out,
-        without=without,
+        missing_contrasts=missing_contrasts,
     )
 
 
@@ -323,24 +336,28 @@ def _find_common_contrasts(
     runs: Mapping[str, BoldRun], plan: Plan
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, dict[str, str]]]:
     """Return runs with equal weights by contrast, and reasons by run and contrast."""
-    own = {name: _weights(run, plan) for name, run in runs.items()}
+    weights_by_run = {name: _weights(run, plan) for name, run in runs.items()}
     contrasts: dict[str, tuple[str, ...]] = {}
-    without: dict[str, dict[str, str]] = defaultdict(dict)
-    for contrast in dict.fromkeys(contrast for weights in own.values() for contrast in weights):
-        usual = _find_most_frequent(
-            weights[contrast] for weights in own.values() if contrast in weights
+    missing_contrasts: dict[str, dict[str, str]] = defaultdict(dict)
+    for contrast in dict.fromkeys(
+        contrast for weights in weights_by_run.values() for contrast in weights
+    ):
+        usual_weights = _find_most_frequent(
+            weights[contrast] for weights in weights_by_run.values() if contrast in weights
         )
-        members = tuple(name for name in own if own[name].get(contrast) == usual)
+        members = tuple(
+            name for name in weights_by_run if weights_by_run[name].get(contrast) == usual_weights
+        )
         if len(members) < 2:
             continue
         contrasts[contrast] = members
-        for name in own.keys() - set(members):
-            without[name][contrast] = (
+        for name in weights_by_run.keys() - set(members):
+            missing_contrasts[name][contrast] = (
                 "the weights of the trial types differ from the weights in most runs"
-                if contrast in own[name]
+                if contrast in weights_by_run[name]
                 else "the run has no such contrast"
             )
-    return contrasts, dict(without)
+    return contrasts, dict(missing_contrasts)
 
 
 def _weights(run: BoldRun, plan: Plan) -> dict[str, ComparableWeights]:
@@ -364,17 +381,17 @@ def _format_excluded(runs: Sequence[BoldRun], group: RunGroup) -> dict[str, Bold
     """Return the runs that a group excludes, by their names in the group."""
     dropped = ("run", "session") if group.over_sessions else ("run",)
     entities = {key: label for key, label in group.entities.items() if key != "datatype"}
-    named = {
+    excluded_by_name = {
         _name(run, over_sessions=group.over_sessions): run
         for run in runs
-        if dict(_key(run, without=dropped)) == entities
+        if dict(_key(run, excluded_entities=dropped)) == entities
     }
-    return {name: run for name, run in named.items() if name in group.left_out}
+    return {name: run for name, run in excluded_by_name.items() if name in group.left_out}
 
 
-def _key(run: BoldRun, *, without: Sequence[str]) -> tuple[tuple[str, str], ...]:
+def _key(run: BoldRun, *, excluded_entities: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """Entities of a run, as a value that can be a key."""
-    dropped = (*_NOT_OF_A_RUN, *without)
+    dropped = (*_NOT_OF_A_RUN, *excluded_entities)
     return tuple((key, label) for key, label in run.entities.items() if key not in dropped)
 
 

@@ -240,8 +240,11 @@ def check_fusion(
         return float(1 - (error @ error) / (target @ target))
 
     below, above, opposite = (
-        replace(second_run, positions=moved)
-        for moved in (*neighboring_positions(positions), opposite_positions(positions))
+        replace(second_run, positions=displaced_positions)
+        for displaced_positions in (
+            *neighboring_positions(positions),
+            opposite_positions(positions),
+        )
     )
     return GateResult(
         fused=share([first_run, second_run], prior_sd),

@@ -51,10 +51,10 @@ def noise_autocorrelation(t: Array, mask: MaskArray) -> Float:
         values, valid = np.moveaxis(t, axis, 0), np.moveaxis(usable, axis, 0)
         estimates: list[float] = []
         for lag in range(1, _LAGS + 1):
-            both = valid[lag:] & valid[:-lag]
-            if both.sum() < _LEAST_PAIRS:
+            valid_pairs = valid[lag:] & valid[:-lag]
+            if valid_pairs.sum() < _LEAST_PAIRS:
                 break
-            first, second = values[lag:][both], values[:-lag][both]
+            first, second = values[lag:][valid_pairs], values[:-lag][valid_pairs]
             power = float((np.square(first).mean() + np.square(second).mean()) / 2)
             estimates.append(max(0.0, float((first * second).mean()) / power) if power else 1.0)
         if not estimates:
@@ -109,8 +109,8 @@ def _factor_along(autocorrelation: Float) -> Float:
     impulse = np.zeros(4 * len(_TAPS) + 1)
     center = len(impulse) // 2
     impulse[center] = 1.0
-    at = center + _FRACTIONS[:, None] - _TAPS
-    weights = ndimage.map_coordinates(impulse, at[None], order=3)
+    positions = center + _FRACTIONS[:, None] - _TAPS
+    weights = ndimage.map_coordinates(impulse, positions[None], order=3)
     covariance = toeplitz(autocorrelation)
     factor = np.einsum("fi,ij,fj->f", weights, covariance, weights)
     return np.clip(factor, _LEAST, _MOST)

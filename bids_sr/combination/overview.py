@@ -207,7 +207,7 @@ def _check_sentences(facts: ParticipantMap) -> list[str]:
 
 
 def no_map_html(
-    entities: Mapping[str, str], names: Sequence[str], reasons: Mapping[str, str], *, over: str
+    entities: Mapping[str, str], names: Sequence[str], reasons: Mapping[str, str], *, subject: str
 ) -> Markup:
     """Render the message that there is no map of all runs.
 
@@ -220,15 +220,15 @@ def no_map_html(
     reasons : Mapping[str, str]
         Why runs were not combined, by name of the run; a reason with the name "" applies to all
         runs.
-    over : str
+    subject : str
         Part of the participant's data that the map would contain, such as ``all runs``.
     """
-    header = [f"sub-{entities['subject']}", run_text(entities), f"no map of {over}"]
+    header = [f"sub-{entities['subject']}", run_text(entities), f"no map of {subject}"]
     causes = [f"{name} ({reason})" if name else reason for name, reason in reasons.items()]
     return render(
         "participant",
         " · ".join(filter(None, header)),
-        f"There is no map of {over} of this participant: {enumerate_words(names)} were not"
+        f"There is no map of {subject} of this participant: {enumerate_words(names)} were not"
         " combined.",
         [f"Reason: {'; '.join(causes)}."],
         [f"Each run has a separate map, which is described below. {NO_MAP_ADVICE}"],
@@ -265,9 +265,11 @@ def _same_voxels(facts: ParticipantMap) -> str:
 def _error_sentence(facts: ParticipantMap) -> str:
     """Return a sentence on the error of the map and its components."""
     combined = facts.combined
-    parts = [f"{_percent(combined.noise)} for the SD of the noise"]
+    phrases = [f"{_percent(combined.noise)} for the SD of the noise"]
     if combined.reconstruction is not None:
-        parts.append(f"{_percent(combined.reconstruction)} for the SD of the reconstruction error")
+        phrases.append(
+            f"{_percent(combined.reconstruction)} for the SD of the reconstruction error"
+        )
     smoothing = f"{facts.fwhm_mm:g} mm FWHM" if facts.fwhm_mm else "unsmoothed"
     mapped = "seed" if facts.at_rest else "contrast"
     of_map = f"Error of the {facts.series} map ({mapped} {facts.contrast}, {smoothing})"
@@ -279,7 +281,7 @@ def _error_sentence(facts: ParticipantMap) -> str:
     return (
         f"{of_map}: the median 95 % interval of the effect is"
         f" {_plus_minus(combined.interval)} of the mean brain signal in {_where(facts)}, with"
-        f" medians of {' and '.join(parts)}."
+        f" medians of {' and '.join(phrases)}."
     )
 
 
@@ -424,11 +426,11 @@ def slice_sentences(fusion: Mapping[str, object]) -> list[str]:
     If runs were not fused, the sentences contain the reason and acquisition advice. `fusion` is
     the result of `bids_sr.combination.steps.fused_slices.decide_fusion`.
     """
-    displaced = _displacement_sentence(fusion)
+    displacement_sentence = _displacement_sentence(fusion)
     if not fusion["Applied"]:
         return [
             f"The maps have the slice thickness of the runs, because {fusion['Reason']}."
-            f" {displaced}{_tested_sentence(fusion)}{fusion['Advice']}."
+            f" {displacement_sentence}{_tested_sentence(fusion)}{fusion['Advice']}."
         ]
     runs, not_fused = fusion["Runs"], fusion["RunsNotFused"]
     assert isinstance(runs, Sequence)
@@ -436,8 +438,9 @@ def slice_sentences(fusion: Mapping[str, object]) -> list[str]:
     names = enumerate_words([str(name) for name in runs])
     sentences = [
         f"The effects of {names} were also fused on slices of half the thickness (res-thin)."
-        f" {displaced}{_tested_sentence(fusion)}These maps have no SD of the error, no map of the"
-        " wrong sign and no reliable voxels, because the error of this fusion was not measured."
+        f" {displacement_sentence}{_tested_sentence(fusion)}These maps have no SD of the error, no"
+        " map of the wrong sign and no reliable voxels, because the error of this fusion was not"
+        " measured."
     ]
     if not_fused:
         reasons = [f"{name} ({reason})" for name, reason in not_fused.items()]
@@ -453,10 +456,10 @@ def _tested_sentence(fusion: Mapping[str, object]) -> str:
         result: [" with ".join(pair["Runs"]) for pair in tested if pair["Passed"] is passed]
         for result, passed in (("passed", True), ("did not pass", False))
     }
-    parts = [
+    phrases = [
         f"{result} for {enumerate_words(pairs)}" for result, pairs in by_result.items() if pairs
     ]
-    return f"The test of the fusion {' and '.join(parts)}. " if parts else ""
+    return f"The test of the fusion {' and '.join(phrases)}. " if phrases else ""
 
 
 def _displacement_sentence(fusion: Mapping[str, object]) -> str:

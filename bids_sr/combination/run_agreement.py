@@ -89,15 +89,15 @@ def compare_effects(
     EffectAgreement | None
         None if too few voxels are active in the other run.
     """
-    both = (variance > 0) & (other_variance > 0)
-    active = both & (other_effect**2 > ACTIVE_T**2 * other_variance)
+    has_both = (variance > 0) & (other_variance > 0)
+    active = has_both & (other_effect**2 > ACTIVE_T**2 * other_variance)
     n_voxels = int(active.sum())
     if n_voxels < _LEAST_VOXELS:
         return None
     values, noise = effect[active].astype(np.float64), variance[active].astype(np.float64)
     reference = other_effect[active].astype(np.float64)
     energy = float(reference @ reference)
-    n_alike = _correlated_voxels(effect, variance, both)
+    n_alike = _correlated_voxels(effect, variance, has_both)
     error = float(np.sqrt(np.square(reference) @ noise * min(n_alike, n_voxels))) / energy
     is_constant = min(values.std(), reference.std()) == 0
     return EffectAgreement(

@@ -274,9 +274,9 @@ def combine_estimates(
         squares = [np.square(widening * error) for error in errors]
         independent = (1 - shared) * weighted(squares, 2)
         sd = np.sqrt(independent + np.square(shared_sd))
-    between = None
+    between_variance = None
     if len(runs) >= LEAST_RUNS_OF_SPREAD:
-        between = _variance_between(runs, shares, effect, mask)
+        between_variance = _variance_between(runs, shares, effect, mask)
     return CombinedEstimate(
         mask=mask,
         effect=effect,
@@ -285,7 +285,7 @@ def combine_estimates(
         dof=dof,
         t=t,
         z=t_to_z(t, dof),
-        between_variance=between,
+        between_variance=between_variance,
         shared_sd=shared_sd,
     )
 

@@ -121,10 +121,10 @@ def thin_affine(affine: Array) -> Float:
     >>> thin_affine(np.diag([3.0, 3.0, 6.0, 1.0]))[2]
     array([ 0. ,  0. ,  3. , -1.5])
     """
-    moved = np.array(affine, dtype=np.float64)
-    moved[:3, 3] += moved[:3, 2] * (0.5 / THIN_PER_THICK - 0.5)
-    moved[:3, 2] /= THIN_PER_THICK
-    return moved
+    out = np.array(affine, dtype=np.float64)
+    out[:3, 3] += out[:3, 2] * (0.5 / THIN_PER_THICK - 0.5)
+    out[:3, 2] /= THIN_PER_THICK
+    return out
 
 
 def sample_at_columns(
@@ -315,7 +315,7 @@ def reproduce_slices(thin: Array, thick: Array) -> Float:
 
 
 def column_model(
-    runs: Sequence[SlicedEffects], prior_sd: Array, chosen: Array
+    runs: Sequence[SlicedEffects], prior_sd: Array, selected_voxels: Array
 ) -> tuple[Float, Float, Float]:
     """Return the effects of selected columns in all runs, and the covariances of the model.
 
@@ -323,7 +323,7 @@ def column_model(
     ----------
     runs, prior_sd
         See `fuse_slices`.
-    chosen : Array
+    selected_voxels : Array
         Indices of P columns in the flattened plane of the first run.
 
     Returns
@@ -333,11 +333,12 @@ def column_model(
         `joint_covariance`.
     """
     effects = [
-        run.effects.reshape(len(run.effects), -1, run.effects.shape[3])[:, chosen] for run in runs
+        run.effects.reshape(len(run.effects), -1, run.effects.shape[3])[:, selected_voxels]
+        for run in runs
     ]
     covariance, with_thin = joint_covariance(
-        prior_sd.reshape(-1, prior_sd.shape[2])[chosen],
-        [run.positions.reshape(-1, run.positions.shape[2])[chosen] for run in runs],
+        prior_sd.reshape(-1, prior_sd.shape[2])[selected_voxels],
+        [run.positions.reshape(-1, run.positions.shape[2])[selected_voxels] for run in runs],
         [run.relative_noise for run in runs],
     )
     values = np.concatenate(effects, axis=2).astype(np.float64)

@@ -91,8 +91,8 @@ def with_compared(
         for run in subject.runs:
             with findings.about(subject.label, run.stem):
                 compared = _list_series(run, named_files, findings)
-                another = _another_run(run, settings, findings) if compared else None
-            compared_runs.append(replace(run, compared=compared, same_task_run=another))
+                other_run = _another_run(run, settings, findings) if compared else None
+            compared_runs.append(replace(run, compared=compared, same_task_run=other_run))
         result.append(replace(subject, runs=tuple(compared_runs)))
     return tuple(result)
 

@@ -109,11 +109,11 @@ def _smoothness(changes: Sequence[Array], mask: MaskArray, step: Sequence[int]) 
             tuple(part if k == axis else slice(None) for k in range(3))
             for part in (slice(0, n - step[axis]), slice(step[axis], n))
         )
-        both = mask[lower] & mask[upper]
+        in_both = mask[lower] & mask[upper]
         products, first, second = 0.0, 0.0, 0.0
         for change in changes:
-            a = change[lower][both]
-            b = change[upper][both]
+            a = change[lower][in_both]
+            b = change[upper][in_both]
             products += float(a @ b)
             first += float(a @ a)
             second += float(b @ b)

@@ -126,14 +126,16 @@ def describe_compared_band(claim: Claim, fwhm_mm: float, *, counts: bool, finer:
     """
     if claim.evidence is None or claim.decision is None or (claim.kind == "beyond" and not finer):
         return _ON_ACQUIRED_GRID
-    where = "the brain" if claim.region == "brain" else region_text(claim.region)
+    region_phrase = "the brain" if claim.region == "brain" else region_text(claim.region)
     smoothed = f"the acquired series smoothed to about its resolution ({fwhm_mm:.1f} mm)"
-    numbers = [f"explained variance {value_text(row, '.2f')} in {where}" for row in _level(claim)]
+    numbers = [
+        f"explained variance {value_text(row, '.2f')} in {region_phrase}" for row in _level(claim)
+    ]
     for comparison in claim.comparisons:
         row = comparison.row
-        over = "the acquired series" + " in the brain" * (row.region != claim.region)
+        baseline_phrase = "the acquired series" + " in the brain" * (row.region != claim.region)
         if row.minus != same_name(claim.series):
-            numbers.append(f"{value_text(row, '+.2f')} over {over}")
+            numbers.append(f"{value_text(row, '+.2f')} over {baseline_phrase}")
         elif fwhm_mm > 0:
             numbers.append(f"{value_text(row, '+.2f')} over {smoothed}")
     if claim.why == "contrary":
@@ -142,13 +144,13 @@ def describe_compared_band(claim: Claim, fwhm_mm: float, *, counts: bool, finer:
             "its noise or wrong detail outweighs this gain" if ahead else "it is more accurate"
         )
         finding = (
-            f"the series is {'more' if ahead else 'less'} accurate in {where}, but over the whole"
-            f" brain {contrary}"
+            f"the series is {'more' if ahead else 'less'} accurate in {region_phrase}, but over"
+            f" the whole brain {contrary}"
         )
     else:
         finding = _WHY[claim.why] if claim.why else _FOUND[claim.kind, claim.decision]
-    better = claim.kind == "within" and claim.decision == "better"
-    finding += ", also at the same resolution" if better and fwhm_mm > 0 else ""
+    is_better = claim.kind == "within" and claim.decision == "better"
+    finding += ", also at the same resolution" if is_better and fwhm_mm > 0 else ""
     finding += _NOT_COUNTED if claim.decision == "better" and not counts else ""
     return (
         f"{capitalize(_BAND[claim.kind])}, {finding}: {', '.join(numbers)}. The reference is"
@@ -168,12 +170,12 @@ def explain_missing_band(kind: AccuracyKind, advice: Advice, *, finer: bool) -> 
     """
     if kind == "beyond" and not finer:
         return _ON_ACQUIRED_GRID
-    way, need = advice.fine_run, "a high-resolution reference"
+    remedy, need = advice.fine_run, "a high-resolution reference"
     if kind == "within":
-        way, need = advice.other_run, "a second run of the same task"
+        remedy, need = advice.other_run, "a second run of the same task"
     return (
         f"{capitalize(_BAND[kind])}, accuracy was not assessed. This assessment requires {need}:"
-        f" {way}."
+        f" {remedy}."
     )
 
 
@@ -290,24 +292,24 @@ def decide_compared_verdict(
     ]
     decided = [claim for claim in claims if claim.decision is not None]
     status = _status(claims)
-    lost = lost_sentences(rows, [name])
-    parts = [" ".join([write_compared_headline(name, status), *lost.values()])]
-    parts += [
+    lost_by_series = lost_sentences(rows, [name])
+    paragraphs = [" ".join([write_compared_headline(name, status), *lost_by_series.values()])]
+    paragraphs += [
         describe_compared_band(claim, fwhm_mm, counts=_counts(claim), finer=finer)
         for claim in decided
     ]
-    parts += [
+    paragraphs += [
         explain_missing_band(claim.kind, advice, finer=finer)
         for claim in claims
         if claim not in decided
     ]
     if any(claim.kind == "within" and claim.holds and not _counts(claim) for claim in decided):
-        parts.append(f"To assess the accuracy in this band, {advice.other_run}.")
+        paragraphs.append(f"To assess the accuracy in this band, {advice.other_run}.")
     return _ComparedVerdict(
         name=name,
         status=status,
-        headline=parts[0],
-        text=" ".join([*parts, *describe_compared_position(facts)]),
+        headline=paragraphs[0],
+        text=" ".join([*paragraphs, *describe_compared_position(facts)]),
         claims=tuple(claims),
         fwhm_mm=fwhm_mm,
         facts=facts,
@@ -333,9 +335,11 @@ def _make_claim(
     }
     contrary = {"better", "worse"} <= {decision for decision, _ in by_region.values()}
     decisive = [
-        region for region, (decision, why) in by_region.items() if decision in ("better", "worse")
+        region
+        for region, (decision, reason) in by_region.items()
+        if decision in ("better", "worse")
     ]
-    justified = [region for region, (_, why) in by_region.items() if why]
+    justified = [region for region, (_, reason) in by_region.items() if reason]
     region = next(iter([*([] if contrary else [*decisive, *justified]), *by_region]))
     decision_why: tuple[Decision, Reason] = (
         ("unclear", "contrary") if contrary else by_region[region]
@@ -350,9 +354,9 @@ def _make_claim(
         region=region,
         why=decision_why[1],
         comparisons=tuple(
-            evidence.compare(name, other, place, margin)
-            for other, place in comparisons
-            if evidence.row(name, place, other) is not None
+            evidence.compare(name, other_series, region_name, margin)
+            for other_series, region_name in comparisons
+            if evidence.row(name, region_name, other_series) is not None
         ),
     )
 
@@ -367,16 +371,18 @@ def _counts(claim: Claim) -> bool:
 
 def _decide_difference(comparison: Comparison, margin: float) -> Decision:
     """Return the decision on a difference; a detectable difference below the margin is "same"."""
-    small = comparison.decision in ("better", "worse") and abs(comparison.row.value) < margin
-    return "same" if small else comparison.decision
+    is_small = comparison.decision in ("better", "worse") and abs(comparison.row.value) < margin
+    return "same" if is_small else comparison.decision
 
 
 def _decide_within(evidence: Evidence, level: MetricRow, margin: float) -> tuple[Decision, Reason]:
     """Decide whether a series is more accurate in the acquired band; if not, add the reason."""
     name, region = level.series, level.region
-    over = _decide_difference(evidence.compare(name, ACQUIRED_BAND, region, margin), margin)
-    if over != "better":
-        return over, ""
+    band_difference = _decide_difference(
+        evidence.compare(name, ACQUIRED_BAND, region, margin), margin
+    )
+    if band_difference != "better":
+        return band_difference, ""
     correlation_gain = evidence.row(name, region, ACQUIRED_BAND, "r")
     if correlation_gain is not None and not correlation_gain.lower > 0:
         return "same", "size"
@@ -398,14 +404,18 @@ def _decide_beyond(
     A series that contains less noise beyond the band than the acquired series leaks does not have
     true detail.
     """
-    over = _decide_difference(
+    band_difference = _decide_difference(
         evidence.compare(level.series, ACQUIRED_BAND, level.region, margin), margin
     )
-    if not finer or (over == "worse" and abs(level.value) < margin):
+    if not finer or (band_difference == "worse" and abs(level.value) < margin):
         return "same", "no detail"
-    if over == "worse":
+    if band_difference == "worse":
         return ("worse" if is_below_zero(level) else "unclear"), ""
-    return ("better" if level.lower > 0 else "same", "") if over == "better" else (over, "")
+    return (
+        ("better" if level.lower > 0 else "same", "")
+        if band_difference == "better"
+        else (band_difference, "")
+    )
 
 
 def _status(claims: Sequence[Claim]) -> VerdictStatus:

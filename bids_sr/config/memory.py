@@ -139,8 +139,8 @@ def workers_that_fit(
     `largest` (GB) is the memory of the process of this step, `worker_gb` the memory of a waiting
     worker.
     """
-    room = mem_gb - BASE_GB - largest
-    return 0 if room < -1e-9 else min(nprocs, 1 + math.floor(room / worker_gb + 1e-9))
+    free_gb = mem_gb - BASE_GB - largest
+    return 0 if free_gb < -1e-9 else min(nprocs, 1 + math.floor(free_gb / worker_gb + 1e-9))
 
 
 def for_steps_gb(mem_gb: float, workers: int, worker_gb: float = WORKER_GB) -> float:

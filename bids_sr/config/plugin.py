@@ -157,20 +157,22 @@ def _refuse_unknown(values: dict[str, object], allowed: Sequence[str], path: Pat
 
 def _check_arguments(name: str, arguments: tuple[str, ...]) -> None:
     """Raise `UsageError` for arguments of sbatch that the plugin sets, or that are not split."""
-    for word in arguments:
-        option = word.partition("=")[0]
-        option = _OWN.get(word[:2], option) if not word.startswith("--") else option
+    for argument in arguments:
+        option = argument.partition("=")[0]
+        option = _OWN.get(argument[:2], option) if not argument.startswith("--") else option
         if option in _REFUSED_OPTIONS:
             raise UsageError(
-                f"plugin_args.{name}: {word}",
+                f"plugin_args.{name}: {argument}",
                 f"{option} is set by the plugin and cannot be specified by the user",
                 "omit it",
             )
-        if word.startswith("-") and " " in word and "=" not in word:
-            head, _, value = word.partition(" ")
+        if argument.startswith("-") and " " in argument and "=" not in argument:
+            head, _, value = argument.partition(" ")
             reason = "each string is passed as a single argument and is not split at spaces"
             raise UsageError(
-                f"plugin_args.{name}: {word!r}", reason, f'write two strings, "{head}", "{value}"'
+                f"plugin_args.{name}: {argument!r}",
+                reason,
+                f'write two strings, "{head}", "{value}"',
             )
 
 

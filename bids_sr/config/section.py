@@ -55,7 +55,7 @@ def option(
     above: float | None = None,
     least: float | None = None,
     most: float | None = None,
-    **how: object,
+    **parser_settings: object,
 ) -> _T:
     """Return a field of a group of settings, with its option.
 
@@ -99,15 +99,19 @@ def option(
         above=above,
         least=least,
         most=most,
-        how=how,
+        how=parser_settings,
     )
     return field(default=default, metadata={"option": metadata} | _document(help))
 
 
-def argument(flags: str, help: str, **how: object) -> Any:
+def argument(flags: str, help: str, **parser_settings: object) -> Any:
     """Return a field without a default: a positional argument or a required option."""
     return field(
-        metadata={"option": _Option(flags=flags, help=help, decides=False, once=True, how=how)}
+        metadata={
+            "option": _Option(
+                flags=flags, help=help, decides=False, once=True, how=parser_settings
+            )
+        }
         | _document(help)
     )
 
@@ -142,9 +146,9 @@ class OptionSection:
     def _check(self) -> None:
         """Raise `SettingError` for invalid values of the right type; subclasses override it."""
 
-    def _need(self, holds: bool, name: str, reason: str) -> None:
+    def _need(self, condition: bool, name: str, reason: str) -> None:
         """Raise `SettingError` for a setting unless a condition holds."""
-        if not holds:
+        if not condition:
             value = getattr(self, name)
             text = " ".join(map(str, value)) if isinstance(value, tuple) else value
             properties = get_option(next(item for item in fields(self) if item.name == name))  # type: ignore[arg-type]
@@ -160,14 +164,14 @@ class OptionSection:
         """Raise `SettingError` if a number is out of bounds."""
         value = getattr(self, name)
         numbers = value if isinstance(value, tuple) else (value,)
-        for word, bound, compare in (
+        for relation, bound, compare in (
             ("a value above", properties.above, operator.gt),
             ("at least", properties.least, operator.ge),
             ("at most", properties.most, operator.le),
         ):
             if bound is not None and value is not None:
                 is_within = all(compare(number, bound) for number in numbers)
-                self._need(is_within, name, f"expected {word} {bound}")
+                self._need(is_within, name, f"expected {relation} {bound}")
 
     def _remove_duplicates(self, *names: str) -> None:
         """Remove duplicates from settings with several values."""

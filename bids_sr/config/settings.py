@@ -142,7 +142,7 @@ class Settings:
             for name, folder in map(split_named, self.preprocessing.derivatives)
         )
         values["preprocessing"]["derivatives"] = tuple(
-            "=".join(filter(None, parts)) for parts in name_and_folder
+            "=".join(filter(None, texts)) for texts in name_and_folder
         )
         if resources["use_plugin"] is not None:
             from bids_sr.config.plugin import Plugin

@@ -98,9 +98,9 @@ def _parse_space(text: str) -> Iterator[Space]:
     >>> [str(space) for space in _parse_space("MNI152NLin2009cAsym:res-native")]
     ['MNI152NLin2009cAsym']
     """
-    name, *parts = text.split(":")
+    name, *modifiers = text.split(":")
     name = _SYNONYMS.get(name, name)
-    if (surface := ":".join((name, *parts))) in _SURFACES:
+    if (surface := ":".join((name, *modifiers))) in _SURFACES:
         yield _SURFACES[surface]
         return
     if not re.fullmatch(r"[A-Za-z0-9]+", name):
@@ -112,7 +112,7 @@ def _parse_space(text: str) -> Iterator[Space]:
             " included in the installed packages"
         )
     parsed: dict[str, list[str]] = {"cohort": [], "res": []}
-    for part in parts:
+    for part in modifiers:
         key, _, value = part.partition("-")
         if key not in parsed or not re.fullmatch(r"[A-Za-z0-9]+", value):
             raise ValueError(
@@ -120,9 +120,9 @@ def _parse_space(text: str) -> Iterator[Space]:
                 " or cohort-LABEL"
             )
         parsed[key].append("" if (key, value) == ("res", _NATIVE) else value)
-    if parts and name in (FUNC, T1W):
+    if modifiers and name in (FUNC, T1W):
         raise ValueError(
-            f"{name} always has the voxel size of the series, so {parts[0]} must be omitted"
+            f"{name} always has the voxel size of the series, so {modifiers[0]} must be omitted"
         )
     for cohort in parsed["cohort"] or [""]:
         for resolution in parsed["res"] or [""]:

@@ -62,23 +62,23 @@ def suggest_name(name: str, names: Iterable[str]) -> str:
     >>> suggest_name("--notrack", ["--force", "--truth"])
     ''
     """
-    word = name.lstrip("-").lower()
+    keyword = name.lstrip("-").lower()
     bare = {known_name.lstrip("-").lower(): known_name for known_name in names}
     partial_matches = [
         candidate
         for candidate in bare
-        if len(word) > 2
-        and (candidate.startswith(word) or candidate.endswith((f".{word}", f"-{word}")))
+        if len(keyword) > 2
+        and (candidate.startswith(keyword) or candidate.endswith((f".{keyword}", f"-{keyword}")))
     ]
     matches = partial_matches
     if len(partial_matches) != 1:
         from difflib import get_close_matches
 
-        matches = get_close_matches(word, list(bare), n=1, cutoff=_CLOSE)
+        matches = get_close_matches(keyword, list(bare), n=1, cutoff=_CLOSE)
     return f"did you mean {bare[matches[0]]!r}?" if matches else ""
 
 
-def as_annotated(value: object, hint: object, where: str) -> object:
+def as_annotated(value: object, hint: object, setting: str) -> object:
     """Return `value` converted to the annotation `hint`.
 
     Lists become tuples, single numbers tuples, text becomes a path, integers become floats, and
@@ -87,7 +87,7 @@ def as_annotated(value: object, hint: object, where: str) -> object:
     Raises
     ------
     SettingError
-        If the value cannot be converted; `where` names the setting.
+        If the value cannot be converted; `setting` names the setting.
     """
     origin = typing.get_origin(hint)
     args = typing.get_args(hint)
@@ -96,13 +96,13 @@ def as_annotated(value: object, hint: object, where: str) -> object:
         inner = next(arg for arg in args if arg is not type(None))
         if value is None or (value == "none" and inner in (int, float)):
             return None
-        return as_annotated(value, inner, where)
+        return as_annotated(value, inner, setting)
     if origin is Literal:
         if value in args:
             return value
         fix = suggest_name(str(value), map(str, args)) or "choose one of these values"
         raise SettingError(
-            where, repr(value), f"the value must be one of {', '.join(map(str, args))}", fix
+            setting, repr(value), f"the value must be one of {', '.join(map(str, args))}", fix
         )
     if isinstance(value, dict) and isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return hint(**value)
@@ -110,12 +110,12 @@ def as_annotated(value: object, hint: object, where: str) -> object:
         try:
             return RecipeChange.from_text(value)
         except ChangeError as error:
-            raise SettingError(where, value, error.why, error.fix) from None
+            raise SettingError(setting, value, error.why, error.fix) from None
     if origin is tuple:
         if args[0] is float and isinstance(value, int | float):
             value = (value,)
         if isinstance(value, list | tuple):
-            return tuple(as_annotated(item, args[0], where) for item in value)
+            return tuple(as_annotated(item, args[0], setting) for item in value)
     elif hint is Path:
         if isinstance(value, str | Path):
             return Path(value)
@@ -133,7 +133,9 @@ def as_annotated(value: object, hint: object, where: str) -> object:
     ):
         return value
     kind = getattr(hint, "__name__", str(hint)) if origin is None else "list"
-    raise SettingError(where, repr(value), f"expected a value of type {kind}", "change the value")
+    raise SettingError(
+        setting, repr(value), f"expected a value of type {kind}", "change the value"
+    )
 
 
 def as_toml(value: object) -> str:

@@ -71,9 +71,9 @@ KeptByWidth = Mapping[float, KeptActivation]
 """Comparison of one contrast by smoothing (FWHM, mm)."""
 
 
-def find_clearest(kept: KeptByWidth) -> KeptActivation:
+def find_clearest(by_width: KeptByWidth) -> KeptActivation:
     """Return the comparison at the smoothing with the largest slope, if possible not lost."""
-    return max(kept.values(), key=lambda result: (not result.is_lost, result.slope))
+    return max(by_width.values(), key=lambda result: (not result.is_lost, result.slope))
 
 
 def kept_text(slope: float, r: float) -> str:
@@ -89,14 +89,14 @@ def kept_rows(series: str, by_contrast: Mapping[str, KeptByWidth]) -> list[Metri
     return [
         row
         for contrast, by_width in by_contrast.items()
-        for fwhm_mm, kept in by_width.items()
+        for fwhm_mm, activation in by_width.items()
         for row in metric_rows(
             series,
-            {SLOPE: kept.slope, CORRELATION: kept.r},
+            {SLOPE: activation.slope, CORRELATION: activation.r},
             region=ACQUIRED_ACTIVE,
             contrast=contrast,
             fwhm_mm=fwhm_mm,
-            n=kept.voxels,
+            n=activation.voxels,
         )
     ]
 

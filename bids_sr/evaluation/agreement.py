@@ -203,12 +203,14 @@ class Reference:
                         _inner_products(series_maps, target_maps),
                         self._grams[band, index],
                     )
-                for way in region.ways:
-                    values_by_statistic = _statistics(way, *inner) if is_large else {}
+                for comparison in region.ways:
+                    values_by_statistic = _statistics(comparison, *inner) if is_large else {}
                     for name in self.statistics:
-                        values = values_by_statistic.get(name, np.full(len(way.source), math.nan))
+                        values = values_by_statistic.get(
+                            name, np.full(len(comparison.source), math.nan)
+                        )
                         by_key.setdefault(
-                            ComparisonKey(name, band, way.contrast, region.name), []
+                            ComparisonKey(name, band, comparison.contrast, region.name), []
                         ).append(values)
         return {key: np.stack(values) for key, values in by_key.items()}
 
@@ -234,7 +236,7 @@ def _inner_products(a: Real, b: Real) -> Float:
 
 
 def _statistics(
-    way: BlockComparison, values: Float, cross: Float, target: Float
+    comparison: BlockComparison, values: Float, cross: Float, target: Float
 ) -> dict[str, Float]:
     """Return the agreement of a series with a reference, (1 + n_boot,) for each statistic.
 
@@ -242,7 +244,7 @@ def _statistics(
 
     Parameters
     ----------
-    way : BlockComparison
+    comparison : BlockComparison
         Weights of the blocks in the run itself and in its resamples.
     values : ndarray
         Inner products of the series' block maps.
@@ -260,12 +262,12 @@ def _statistics(
     {'r': 1.0, 'ev': 0.75, 'amplitude': 0.5, 'correct_fraction': 1.0}
     """
     shared, energy, target_energy, true_energy = (
-        np.einsum("kb,kb->k", left @ gram, right)
-        for left, gram, right in (
-            (way.source, cross, way.target),
-            (way.source, values, way.source),
-            (way.target, target, way.target),
-            (way.twin, target, way.target),
+        np.einsum("kb,kb->k", left_vectors @ gram, right)
+        for left_vectors, gram, right in (
+            (comparison.source, cross, comparison.target),
+            (comparison.source, values, comparison.source),
+            (comparison.target, target, comparison.target),
+            (comparison.twin, target, comparison.target),
         )
     )
     if not true_energy[0] > 0 or (len(true_energy) > 1 and not interval(true_energy)[0] > 0):
@@ -345,10 +347,10 @@ def interval(values: Float) -> tuple[float, float]:
     this module.
     """
     value = float(values[0])
-    draws = values[1:]
-    if not draws.size or not np.isfinite(values).all():
+    samples = values[1:]
+    if not samples.size or not np.isfinite(values).all():
         return math.nan, math.nan
-    low, high = np.quantile((draws - draws.mean()) / _STEP, [0.025, 0.975])
+    low, high = np.quantile((samples - samples.mean()) / _STEP, [0.025, 0.975])
     return value + float(low), value + float(high)
 
 
@@ -383,16 +385,18 @@ def _vary_seeds(scores: Mapping[str, _ScoresByKey], seed: int) -> None:
         sizes = sorted({values.shape[1] - 1 for values in scores[method].values()} - {0})
         picks = {size: rng.integers(len(names), size=size) for size in sizes}
         for key, method_scores in scores[method].items():
-            ways = np.array([scores[name][key][:, 0] for name in names])
-            if method_scores.shape[1] - 1 in picks and np.isfinite(ways).all():
+            scores_by_seed = np.array([scores[name][key][:, 0] for name in names])
+            if method_scores.shape[1] - 1 in picks and np.isfinite(scores_by_seed).all():
                 deviations = (
-                    (ways - ways.mean(axis=0)) * _STEP * math.sqrt(len(ways) / (len(ways) - 1))
+                    (scores_by_seed - scores_by_seed.mean(axis=0))
+                    * _STEP
+                    * math.sqrt(len(scores_by_seed) / (len(scores_by_seed) - 1))
                 )
                 method_scores[:, 1:] += deviations[picks[method_scores.shape[1] - 1]].T
 
 
 def _cross_validate_settings(
-    tried: Mapping[float, _ScoresByKey],
+    scores_by_setting: Mapping[float, _ScoresByKey],
 ) -> tuple[_ScoresByKey, dict[ComparisonKey, float]]:
     """Score a denoised control at cross-validated settings, and return the mean settings.
 
@@ -402,19 +406,21 @@ def _cross_validate_settings(
 
     Parameters
     ----------
-    tried : Mapping[float, dict[ComparisonKey, Float]]
+    scores_by_setting : Mapping[float, dict[ComparisonKey, Float]]
         Scores with two ways each, by setting (width in mm, or number of components).
     """
     scores: _ScoresByKey = {}
     settings: dict[ComparisonKey, float] = {}
-    options, values = list(tried), list(tried.values())
+    options, values = list(scores_by_setting), list(scores_by_setting.values())
     for key in values[0]:
         leading = key if key.statistic == "r" else key._replace(statistic="ev")
-        ways = np.array([setting_scores[leading][:, 0] for setting_scores in values])
-        if np.isfinite(ways).all():
-            chosen = ways.argmax(axis=0)[::-1]
-            scores[key] = np.stack([values[k][key][way] for way, k in enumerate(chosen)])
-            settings[key] = sum(options[k] for k in chosen) / len(chosen)
+        leading_scores = np.array([setting_scores[leading][:, 0] for setting_scores in values])
+        if np.isfinite(leading_scores).all():
+            best_setting = leading_scores.argmax(axis=0)[::-1]
+            scores[key] = np.stack(
+                [values[k][key][direction] for direction, k in enumerate(best_setting)]
+            )
+            settings[key] = sum(options[k] for k in best_setting) / len(best_setting)
     return scores, settings
 
 

@@ -250,24 +250,24 @@ class Evidence:
         return _MARGIN_SHARE * gap if gap > 0 else math.nan
 
     def compare(
-        self, series: str, other: str, region: str = "", margin: float = math.nan
+        self, series: str, other_series: str, region: str = "", margin: float = math.nan
     ) -> Comparison:
         """Compare one series with another series.
 
         If the rows do not contain the difference, it is computed from both values and is
         undecided, because it has no interval. `region` is "" for the first region.
         """
-        row = self.row(series, region, other)
+        row = self.row(series, region, other_series)
         if row is None:
             row = MetricRow(
                 series=series,
-                minus=other,
+                minus=other_series,
                 statistic=self.reference.statistic,
                 band=self.band,
                 reference=self.reference.name,
                 contrast=self.contrast,
                 region=region or self.regions[0],
-                value=self.value(series, region) - self.value(other, region),
+                value=self.value(series, region) - self.value(other_series, region),
             )
         return Comparison(row=row, decision=_decide(row.lower, row.upper, margin))
 
@@ -413,10 +413,10 @@ def select_applied(rows: Iterable[MetricRow], *, applied: bool = True) -> list[s
 def select_compared_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
     """Remove differences from rows if either series is from a method that was not applied."""
     rows = list(rows)
-    idle = select_applied(rows, applied=False)
+    unapplied_methods = select_applied(rows, applied=False)
     return [
         row
         for row in rows
         if row.minus == MISSING
-        or not any(derives_from(name, idle) for name in (row.series, row.minus))
+        or not any(derives_from(name, unapplied_methods) for name in (row.series, row.minus))
     ]

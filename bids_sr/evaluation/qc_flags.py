@@ -147,18 +147,18 @@ def _broad_flag(
     if cc is not None:
         share = float((cc[mask] >= ACTIVE_CC).mean())
         limit = _BROAD_SHARE
-        what = f"a cross-correlation (CC) of at least {ACTIVE_CC}"
+        criterion = f"a cross-correlation (CC) of at least {ACTIVE_CC}"
     elif fdr is not None:
         share = float(fdr[mask].mean())
         limit = _BROAD_FDR_SHARE
-        what = "significant activation (FDR .05)"
+        criterion = "significant activation (FDR .05)"
     else:
         raise ValueError(
             "test of broad activation: expected a correlation map or an FDR region; neither was"
             " specified"
         )
     text = (
-        f"For the contrast {contrast}, {100 * share:.1f} % of the brain has {what} (limit:"
+        f"For the contrast {contrast}, {100 * share:.1f} % of the brain has {criterion} (limit:"
         f" {100 * limit:.0f} %)."
     )
     return Flag(name="broad", raised=share > limit, text=text, contrast=contrast, series="raw")
@@ -185,11 +185,11 @@ def _flag_misplaced_region(
         Name of the condition's contrast.
     """
     inside = roi & mask
-    around = select_ring(roi, mask, affine)
+    surroundings = select_ring(roi, mask, affine)
     raised = None
     text = "The region of interest or its surroundings contain no brain voxels."
-    if inside.any() and around.any():
-        roi_cc, ring_cc = float(cc[inside].max()), float(cc[around].max())
+    if inside.any() and surroundings.any():
+        roi_cc, ring_cc = float(cc[inside].max()), float(cc[surroundings].max())
         text = (
             f"For the contrast {contrast}, the highest cross-correlation (CC) is {roi_cc:.2f} in"
             f" the region of interest and {ring_cc:.2f} within {REACH_MM:g} mm around this region."
@@ -375,32 +375,32 @@ def harm_flags(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Flag]:
     return flags
 
 
-def lost_activation_flags(kept: Mapping[str, Mapping[str, KeptByWidth]]) -> list[Flag]:
+def lost_activation_flags(kept_by_series: Mapping[str, Mapping[str, KeptByWidth]]) -> list[Flag]:
     """Flag series that lost the activation of the acquired run.
 
     Parameters
     ----------
-    kept : Mapping[str, Mapping[str, KeptByWidth]]
+    kept_by_series : Mapping[str, Mapping[str, KeptByWidth]]
         Comparison with the acquired effect by series, contrast and smoothing. The flag of a series
         without contrasts is not evaluated.
     """
     flags = []
-    for series, by_contrast in kept.items():
+    for series, by_contrast in kept_by_series.items():
         results = {name: find_clearest(by_width) for name, by_width in by_contrast.items()}
-        lost = {name: result for name, result in results.items() if result.is_lost}
+        lost_results = {name: result for name, result in results.items() if result.is_lost}
         text = f"{series} preserves the activation of the acquired run."
-        if lost:
-            listed = "; ".join(
+        if lost_results:
+            results_text = "; ".join(
                 f"contrast {name}: {kept_text(result.slope, result.r)}"
-                for name, result in lost.items()
+                for name, result in lost_results.items()
             )
-            text = f"Activation of the acquired run is lost in {series} ({listed})."
+            text = f"Activation of the acquired run is lost in {series} ({results_text})."
         elif not by_contrast:
             text = (
                 "The acquired run has too few active voxels to determine whether its activation"
                 f" is preserved in {series}."
             )
-        raised = bool(lost) if by_contrast else None
+        raised = bool(lost_results) if by_contrast else None
         flags.append(Flag(name="lost_activation", raised=raised, text=text, series=series))
     return flags
 
@@ -410,8 +410,8 @@ def _harm_text(row: MetricRow) -> str:
     share = number(row.value, ".0%")
     if row.statistic == TESTED:
         return f"reduction in squared error in the self-test: {share}"
-    where = region_text(row.region)
-    return f"explained variance {share} in the contrast {row.contrast}, {where}"
+    region_name = region_text(row.region)
+    return f"explained variance {share} in the contrast {row.contrast}, {region_name}"
 
 
 def activation_flags(

@@ -28,10 +28,10 @@ from typing import TypeVar
 import numpy as np
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.activation_regions import centroid, dice, peak
+from bids_sr.glm.activation_regions import centroid, nonempty_dice, peak
 from bids_sr.glm.contrasts import Contrasts, single_conditions
 from bids_sr.glm.design import scale_weights
-from bids_sr.glm.map_summary import correlation
+from bids_sr.glm.map_summary import correlate_in_mask
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray, Real
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MISSING, MetricRow
@@ -105,7 +105,7 @@ def _detection(
     detected = np.zeros(t.shape, dtype=bool)
     order, precision, auc = _rank_voxels(t[region], active[region])
     detected.ravel()[np.flatnonzero(region)[order[: int(active_inside.sum())]]] = True
-    overlap = dice(active_inside, detected)
+    overlap = nonempty_dice(active_inside, detected)
     active_centroid = centroid(active_inside, affine)
     detected_centroid = centroid(detected, affine)
     return {
@@ -209,17 +209,17 @@ def make_known_effects(
     }
     effects = {}
     for name, weights in contrasts.items():
-        parts = {
+        maps = {
             condition: contrast_of_condition.get(condition, condition)
             for condition, weight in weights.items()
             if weight
         }
         if name in on_grid:
             effect = on_grid[name]
-        elif all(part in on_grid for part in parts.values()):
+        elif all(part in on_grid for part in maps.values()):
             scaled = scale_weights(weights)
             effect = np.sum(
-                [np.float32(scaled[c]) * on_grid[part] for c, part in parts.items()], axis=0
+                [np.float32(scaled[c]) * on_grid[part] for c, part in maps.items()], axis=0
             )
         else:
             continue
@@ -248,9 +248,9 @@ def _contrast_metrics(
     t, effect, cc = (maps.get((contrast, stat)) for stat in ("t", "effect", "cc"))
     for region, voxels in regions.items():
         if t is not None and truth.t is not None:
-            metrics[contrast, region, "r_t"] = correlation(t, truth.t, voxels)
+            metrics[contrast, region, "r_t"] = correlate_in_mask(t, truth.t, voxels)
         if effect is not None:
-            metrics[contrast, region, "r"] = correlation(effect, truth.effect, voxels)
+            metrics[contrast, region, "r"] = correlate_in_mask(effect, truth.effect, voxels)
         if region not in ("brain", "roi"):
             continue
         if t is not None and truth.active is not None:
@@ -411,15 +411,15 @@ def reference_map_rows(
     return rows
 
 
-def replace_rows(rows: Sequence[MetricRow], by: Sequence[MetricRow]) -> list[MetricRow]:
+def replace_rows(rows: Sequence[MetricRow], replacements: Sequence[MetricRow]) -> list[MetricRow]:
     """Replace rows by new rows of the same quantity; all new rows come last.
 
     Values with an interval replace values without an interval in this way.
     """
-    quantities = {_quantity(row) for row in by}
-    return [*(row for row in rows if _quantity(row) not in quantities), *by]
+    quantities = {_quantity(row) for row in replacements}
+    return [*(row for row in rows if _quantity(row) not in quantities), *replacements]
 
 
 def _quantity(row: MetricRow) -> tuple[object, ...]:
-    at = row.fwhm_mm, row.contrast, row.region
-    return row.series, row.minus, row.statistic, row.band, row.reference, *at
+    key = row.fwhm_mm, row.contrast, row.region
+    return row.series, row.minus, row.statistic, row.band, row.reference, *key

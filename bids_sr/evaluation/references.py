@@ -39,23 +39,27 @@ def make_half_reference(run: RunEffects) -> Reference | None:
     if MEASURED not in run.files:
         return None
     measured = run.first()
-    ways: dict[str, tuple[BlockComparison, BlockComparison]] = {}
+    comparisons: dict[str, tuple[BlockComparison, BlockComparison]] = {}
     active: list[ComparedVoxels] = []
     for contrast, weights in run.contrasts.items():
         halves = measured.halves(weights)
         if halves is None:
             continue
         a, b = resample_weights(measured.blocks, halves, run.n_boot, run.seed, contrast)
-        ways[contrast] = (
+        comparisons[contrast] = (
             BlockComparison(contrast=contrast, source=a, target=b, twin=a),
             BlockComparison(contrast=contrast, source=b, target=a, twin=b),
         )
-        for way, half in zip(ways[contrast], halves, strict=True):
-            active += _active_voxels(measured, half, run.mask, way, _ACTIVE_T)
+        for comparison, half in zip(comparisons[contrast], halves, strict=True):
+            active += _active_voxels(measured, half, run.mask, comparison, _ACTIVE_T)
     return Reference(
         name=MEASURED,
         targets=_band_targets(run, measured, run.bands),
-        regions=[*_iterate_fixed_regions(run, ways), *_iterate_active_voxels(run, ways), *active],
+        regions=[
+            *_iterate_fixed_regions(run, comparisons),
+            *_iterate_active_voxels(run, comparisons),
+            *active,
+        ],
         units=_count_blocks(measured, run.contrasts),
         has_controls=True,
     )
@@ -71,12 +75,12 @@ def make_map_reference(run: RunEffects) -> Reference | None:
     if MEASURED not in run.files or "beyond" not in run.bands:
         return None
     measured = run.first()
-    ways: dict[str, tuple[BlockComparison]] = {}
+    comparisons: dict[str, tuple[BlockComparison]] = {}
     active: list[ComparedVoxels] = []
     for contrast, weights in run.contrasts.items():
         block_weights = measured.mean_weights(weights)
         if block_weights is not None:
-            ways[contrast] = (
+            comparisons[contrast] = (
                 BlockComparison(
                     contrast=contrast,
                     source=block_weights[None],
@@ -85,12 +89,16 @@ def make_map_reference(run: RunEffects) -> Reference | None:
                 ),
             )
             active += _active_voxels(
-                measured, block_weights, run.mask, ways[contrast][0], (TRUE_T,)
+                measured, block_weights, run.mask, comparisons[contrast][0], (TRUE_T,)
             )
     return Reference(
         name=MEASURED_MAP,
         targets=_band_targets(run, measured, ("beyond",)),
-        regions=[*_iterate_fixed_regions(run, ways), *_iterate_active_voxels(run, ways), *active],
+        regions=[
+            *_iterate_fixed_regions(run, comparisons),
+            *_iterate_active_voxels(run, comparisons),
+            *active,
+        ],
         units={},
         statistics=("r",),
         itself=MEASURED,
@@ -130,15 +138,17 @@ def known_activation(
     names = [name for name, block_weights in weights.items() if block_weights is not None]
     if not names:
         return None
-    ways: dict[str, tuple[BlockComparison]] = {}
+    comparisons: dict[str, tuple[BlockComparison]] = {}
     for column, name in zip(np.eye(len(names)), names, strict=True):
         block_weights = weights[name]
         assert block_weights is not None
         source = resample_weights(first.blocks, block_weights[None], run.n_boot, run.seed, name)[0]
         target = np.broadcast_to(column, (len(source), len(names)))
-        ways[name] = (BlockComparison(contrast=name, source=source, target=target, twin=target),)
+        comparisons[name] = (
+            BlockComparison(contrast=name, source=source, target=target, twin=target),
+        )
     regions = [
-        ComparedVoxels(name="active", voxels=voxels[run.mask], ways=ways[name])
+        ComparedVoxels(name="active", voxels=voxels[run.mask], ways=comparisons[name])
         for name in names
         if (voxels := brain_truths[name].active) is not None
     ]
@@ -148,7 +158,7 @@ def known_activation(
     return Reference(
         name=_KNOWN,
         targets=run.maps_by_band(effects, run.bands),
-        regions=[*_iterate_fixed_regions(run, ways), *regions],
+        regions=[*_iterate_fixed_regions(run, comparisons), *regions],
         units=_count_blocks(first, run.contrasts),
         pairs=lambda names: [
             pair for pair in gain_pairs(names) if compared is None or pair[0] in compared
@@ -156,14 +166,14 @@ def known_activation(
     )
 
 
-def another_run(run: RunEffects, other: Effects) -> Reference | None:
+def another_run(run: RunEffects, other_effects: Effects) -> Reference | None:
     """Return the reference of another run: one half of its blocks, in the acquired band.
 
     Parameters
     ----------
     run : RunEffects
         Block effects of all series of the run.
-    other : Effects
+    other_effects : Effects
         Block effects of the acquired series of another run of the same task, on the
         high-resolution grid. They include the variance that `smooth_t` needs.
 
@@ -179,30 +189,30 @@ def another_run(run: RunEffects, other: Effects) -> Reference | None:
     or position, count as error of every series alike. Blocks of both runs are resampled.
     """
     first = run.first()
-    ways: dict[str, list[BlockComparison]] = {}
+    comparisons: dict[str, list[BlockComparison]] = {}
     active: list[ComparedVoxels] = []
     for contrast, weights in run.contrasts.items():
         block_weights = first.mean_weights(weights)
-        halves = other.halves(weights)
+        halves = other_effects.halves(weights)
         if block_weights is None or halves is None:
             continue
         source = resample_weights(
             first.blocks, block_weights[None], run.n_boot, run.seed, contrast
         )[0]
-        a, b = resample_weights(other.blocks, halves, run.n_boot, run.seed + 1, contrast)
+        a, b = resample_weights(other_effects.blocks, halves, run.n_boot, run.seed + 1, contrast)
         n = min(len(source), len(a))
-        for half, twin, target in ((halves[0], a, b), (halves[1], b, a)):
-            way = BlockComparison(
-                contrast=contrast, source=source[:n], target=target[:n], twin=twin[:n]
+        for half, opposite_half, target in ((halves[0], a, b), (halves[1], b, a)):
+            comparison = BlockComparison(
+                contrast=contrast, source=source[:n], target=target[:n], twin=opposite_half[:n]
             )
-            ways.setdefault(contrast, []).append(way)
-            active += _active_voxels(other, half, run.mask, way, (TRUE_T,))
-    if not ways:
+            comparisons.setdefault(contrast, []).append(comparison)
+            active += _active_voxels(other_effects, half, run.mask, comparison, (TRUE_T,))
+    if not comparisons:
         return None
     return Reference(
         name=OTHER_RUN,
-        targets=_band_targets(run, other, ("within",)),
-        regions=[*_iterate_fixed_regions(run, ways), *active],
+        targets=_band_targets(run, other_effects, ("within",)),
+        regions=[*_iterate_fixed_regions(run, comparisons), *active],
         units=_count_blocks(first, run.contrasts),
         statistics=("r", "ev"),
     )
@@ -217,35 +227,45 @@ def _band_targets(run: RunEffects, reference: Effects, bands: Sequence[str]) -> 
 
 
 def _iterate_fixed_regions(
-    run: RunEffects, ways: Mapping[str, Sequence[BlockComparison]]
+    run: RunEffects, comparisons: Mapping[str, Sequence[BlockComparison]]
 ) -> Iterator[ComparedVoxels]:
     """Yield the brain and the region of interest, with the comparisons of all contrasts."""
     for name, voxels in run.regions.items():
         yield ComparedVoxels(
             name=name,
             voxels=voxels[run.mask],
-            ways=[way for contrast_ways in ways.values() for way in contrast_ways],
+            ways=[
+                comparison
+                for contrast_ways in comparisons.values()
+                for comparison in contrast_ways
+            ],
         )
 
 
 def _iterate_active_voxels(
-    run: RunEffects, ways: Mapping[str, Sequence[BlockComparison]]
+    run: RunEffects, comparisons: Mapping[str, Sequence[BlockComparison]]
 ) -> Iterator[ComparedVoxels]:
     """Yield the voxels active in the acquired run, for each contrast with a t map of this run."""
-    for contrast, contrast_ways in ways.items():
+    for contrast, contrast_ways in comparisons.items():
         if contrast in run.acquired_t:
             t = np.abs(run.acquired_t[contrast])[run.mask]
             yield ComparedVoxels(name=ACQUIRED_ACTIVE, voxels=t > TRUE_T, ways=contrast_ways)
 
 
 def _active_voxels(
-    effects: Effects, half: Float, mask: MaskArray, way: BlockComparison, limits: Sequence[float]
+    effects: Effects,
+    half: Float,
+    mask: MaskArray,
+    comparison: BlockComparison,
+    limits: Sequence[float],
 ) -> Iterator[ComparedVoxels]:
     """Yield the voxels with |t| above each limit in a sum of blocks; none if there is no t."""
     if effects.smooth_variance is not None:
         t = np.abs(effects.smooth_t(half))[mask]
         for limit in limits:
-            yield ComparedVoxels(name=f"active{round(10 * limit)}", voxels=t > limit, ways=[way])
+            yield ComparedVoxels(
+                name=f"active{round(10 * limit)}", voxels=t > limit, ways=[comparison]
+            )
 
 
 def _count_blocks(effects: Effects, contrasts: Contrasts) -> dict[str, int]:

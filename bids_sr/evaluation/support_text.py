@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from bids_sr.evaluation.detail_support import ContrastSupport, DetailSupport, SupportState
 from bids_sr.evaluation.self_test import SelfTestResults
-from bids_sr.evaluation.words import names
 from bids_sr.frozen import frozen
 from bids_sr.metrics.number_text import interval_ends, number
+from bids_sr.metrics.word_lists import enumerate_unique
 
 LARGEST_DIFFERENCE = "12 percentage points"
 """Largest difference between the tested and the measured explained variance in active voxels."""
@@ -66,10 +66,10 @@ def write_support_lines(
             f" that is {limit}."
         )
         lines.append(SupportLine(text=text, state="not supported"))
-    if weak := [name for name in by_state.get("not supported", []) if name not in smooth]:
+    if unsupported := [name for name in by_state.get("not supported", []) if name not in smooth]:
         text = (
-            f"At half the resolution, {method} did not recover the detail of {_list(weak)} in"
-            f" active voxels. Do not interpret detail of {_these(weak)} that is {limit}."
+            f"At half the resolution, {method} did not recover the detail of {_list(unsupported)}"
+            f" in active voxels. Do not interpret detail of {_these(unsupported)} that is {limit}."
         )
         lines.append(SupportLine(text=text, state="not supported"))
     if untested := by_state.get("not tested"):
@@ -142,8 +142,8 @@ def _list(contrasts: Sequence[str]) -> str:
     """Join contrasts to an enumeration, with the number of contrasts that are not named."""
     hidden = len(contrasts) - _MOST_NAMED
     if hidden <= 1:
-        return names(contrasts)
-    return names([*contrasts[:_MOST_NAMED], f"{hidden} other contrasts"])
+        return enumerate_unique(contrasts)
+    return enumerate_unique([*contrasts[:_MOST_NAMED], f"{hidden} other contrasts"])
 
 
 def _these(contrasts: Sequence[str]) -> str:

@@ -47,9 +47,9 @@ def t_change(
     DesignError
         If a contrast is not estimable.
     """
-    left, sizes, right = np.linalg.svd(design.matrix, full_matrices=False)
-    basis = left[:, : design.rank]
-    back = right[: design.rank].T / sizes[: design.rank]
+    left_vectors, sizes, right_vectors = np.linalg.svd(design.matrix, full_matrices=False)
+    basis = left_vectors[:, : design.rank]
+    pseudo_inverse = right_vectors[: design.rank].T / sizes[: design.rank]
     fits: list[StreamedFit] = []
     rows = 0
     for pair in pairs:
@@ -66,7 +66,7 @@ def t_change(
         )
     changes = {}
     for name, weights in contrasts.items():
-        vector = contrast_vector(design, name, weights) @ back
+        vector = contrast_vector(design, name, weights) @ pseudo_inverse
         first, second = (_t(fit, vector, design.dof) for fit in fits)
         changes[name] = float(np.sqrt(np.mean((second - first) ** 2)))
     return changes

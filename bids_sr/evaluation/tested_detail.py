@@ -173,8 +173,8 @@ def _ratio_variance(numerators: Float, denominators: Float) -> float:
     count = len(numerators)
     if count < _LEAST_SLICES:
         return math.nan
-    others = (numerators.sum() - numerators) / (denominators.sum() - denominators)
-    return (count - 1) / count * float(np.square(others - others.mean()).sum())
+    leave_one_out = (numerators.sum() - numerators) / (denominators.sum() - denominators)
+    return (count - 1) / count * float(np.square(leave_one_out - leave_one_out.mean()).sum())
 
 
 def _compute_effect(effects: Effects, weights: Float, width: float) -> Float32:

@@ -343,18 +343,23 @@ def make_verdict(
     one_level : Mapping[str, object] | None
         Facts of the self-test, see `bids_sr.evaluation.self_test.parse_self_test`.
     """
-    idle = [method for method in methods if method in not_applied]
+    unapplied_methods = [method for method in methods if method in not_applied]
     idle_test = parse_self_test(rows, one_level)
     idle_reasons = (
         []
         if idle_test is None
-        else [sentence.text for sentence in words.self_test_sentences(idle_test, idle)]
+        else [
+            sentence.text for sentence in words.self_test_sentences(idle_test, unapplied_methods)
+        ]
     )
-    methods = [method for method in methods if method not in idle]
+    methods = [method for method in methods if method not in unapplied_methods]
     rows = [
         row
         for row in rows
-        if not (derives_from(row.series, idle) or derives_from(row.minus, idle))
+        if not (
+            derives_from(row.series, unapplied_methods)
+            or derives_from(row.minus, unapplied_methods)
+        )
     ]
     detail_evidence, evidence = (
         find_strongest("function", rows, methods),
@@ -381,23 +386,26 @@ def make_verdict(
         )
         claims += [claim_specific(evidence, method), _claim_image(rows, method)]
     supports = {name: classify_detail(rows, name) for name in methods}
-    status: VerdictStatus = "not applied" if idle and not methods else "not assessed"
+    status: VerdictStatus = "not applied" if unapplied_methods and not methods else "not assessed"
     if methods and evidence is not None:
         status = "not more accurate"
         if any(claim.holds for claim in claims if claim.kind == "function"):
             status = "more accurate"
     lines = [
         text.VerdictLine(
-            text=text.NOTHING_APPLIED if idle else text.NOTHING_COMPARED, status=status
+            text=text.NOTHING_APPLIED if unapplied_methods else text.NOTHING_COMPARED,
+            status=status,
         )
     ]
-    lost = lost_sentences(rows, methods)
+    lost_by_series = lost_sentences(rows, methods)
     if methods:
-        lines = text.verdict_lines(claims, detail_evidence, self_test, supports, lost=list(lost))
+        lines = text.verdict_lines(
+            claims, detail_evidence, self_test, supports, lost_series=list(lost_by_series)
+        )
         if evidence is None and any(supports.values()):
             status = lines[0].status
-        lines = [*text.lost_lines(lost), *lines]
-    candidates = [name for name in methods if name not in lost] or methods
+        lines = [*text.lost_lines(lost_by_series), *lines]
+    candidates = [name for name in methods if name not in lost_by_series] or methods
     best = _best_method(evidence, claims, candidates, self_test)
     deciding_margin = margins[evidence.brain] if evidence is not None else math.nan
     flags = [name for name, series in find_raised_flags(rows).items() if series]
@@ -405,7 +413,7 @@ def make_verdict(
         lines=tuple(lines),
         status=status,
         best=best,
-        not_applied=tuple(idle),
+        not_applied=tuple(unapplied_methods),
         claims=tuple(claims),
         sentences=tuple(_sentences(claims, evidence, methods, self_test, margins)),
         limits=tuple(
@@ -414,11 +422,13 @@ def make_verdict(
             )
         ),
         motion=motion_text.motion_text(displacement),
-        not_applied_text=" ".join(filter(None, [words.idle_text(idle), *idle_reasons])),
+        not_applied_text=" ".join(
+            filter(None, [words.idle_text(unapplied_methods), *idle_reasons])
+        ),
         rows=(
             *_rows(evidence, claims, margins),
             *(MetricRow(series=name, statistic=APPLIED, value=1.0) for name in methods),
-            *(MetricRow(series=name, statistic=APPLIED, value=0.0) for name in idle),
+            *(MetricRow(series=name, statistic=APPLIED, value=0.0) for name in unapplied_methods),
         ),
         supports=tuple(supports.get(best, {}).values()),
     )

@@ -24,7 +24,6 @@ from bids_sr.evaluation.words import (
     TOO_LITTLE,
     active_words,
     capitalize,
-    names,
     region_text,
     specific_text,
 )
@@ -34,6 +33,7 @@ from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.number_text import interval, number
 from bids_sr.metrics.registry import statistic
 from bids_sr.metrics.rows import MISSING, VerdictFacts
+from bids_sr.metrics.word_lists import enumerate_unique
 from bids_sr.series import CONTROLS
 
 NOTHING_APPLIED = (
@@ -63,14 +63,14 @@ class VerdictLine:
     status: VerdictStatus
 
 
-def lost_lines(lost: Mapping[str, str]) -> list[VerdictLine]:
+def lost_lines(lost_by_series: Mapping[str, str]) -> list[VerdictLine]:
     """Return one line per method that lost the activation of the acquired run.
 
-    `lost` contains a sentence on the loss by method.
+    `lost_by_series` contains a sentence on the loss by method.
     """
     return [
         VerdictLine(text=f"Do not use the {name} maps. {sentence}", status="less accurate")
-        for name, sentence in lost.items()
+        for name, sentence in lost_by_series.items()
     ]
 
 
@@ -80,7 +80,7 @@ def verdict_lines(
     one_level: SelfTestResults | None,
     supports: Mapping[str, Mapping[str, ContrastSupport]],
     *,
-    lost: Sequence[str] = (),
+    lost_series: Sequence[str] = (),
 ) -> list[VerdictLine]:
     """Return the verdict of a run, one line per method.
 
@@ -94,29 +94,29 @@ def verdict_lines(
         Results of the self-test; None if it was not run.
     supports : Mapping[str, Mapping[str, ContrastSupport]]
         Results of the test of each contrast's detail, by method and contrast.
-    lost : Sequence[str]
+    lost_series : Sequence[str]
         Methods that lost the activation of the acquired run, which have lines of their own.
     """
     function_claims = [claim for claim in claims if claim.kind == "function"]
     if evidence is None or evidence.no_detail:
-        methods = [claim.series for claim in function_claims if claim.series not in lost]
+        methods = [claim.series for claim in function_claims if claim.series not in lost_series]
         lines = _write_caution_lines(
             methods, one_level or SelfTestResults(), supports, no_detail=evidence is not None
         )
     else:
         lines = _write_comparison_lines(function_claims, evidence, claims)
-    if good := _series(claims, "image", holds=True):
+    if better_series := _series(claims, "image", is_shown=True):
         text = (
-            f"Single volumes reconstructed by {names(good)} are closer to the reference than those"
-            " of bspline and inject."
+            f"Single volumes reconstructed by {enumerate_unique(better_series)} are closer to the"
+            " reference than those of bspline and inject."
         )
         lines.append(VerdictLine(text=text, status="more accurate"))
     return lines
 
 
-def _series(claims: Sequence[Claim], kind: AccuracyKind, *, holds: bool | None) -> list[str]:
+def _series(claims: Sequence[Claim], kind: AccuracyKind, *, is_shown: bool | None) -> list[str]:
     """Return the series whose claim holds (True), does not hold (False) or is undecided (None)."""
-    return [claim.series for claim in claims if claim.kind == kind and claim.holds is holds]
+    return [claim.series for claim in claims if claim.kind == kind and claim.holds is is_shown]
 
 
 def _write_comparison_lines(
@@ -133,10 +133,14 @@ def _write_comparison_lines(
     all_claims : Sequence[Claim]
         All claims of the run.
     """
-    place = "" if evidence.brain in ("brain", MISSING) else f" in {region_text(evidence.brain)}"
+    region_phrase = (
+        "" if evidence.brain in ("brain", MISSING) else f" in {region_text(evidence.brain)}"
+    )
     comparators = {comparison.row.minus for claim in claims for comparison in claim.comparisons}
-    rivals = names(["interpolation", *["denoising"] * bool(comparators & set(CONTROLS))])
-    detail = f"detail beyond the acquired resolution{place} better than {rivals}"
+    compared_kinds = enumerate_unique(
+        ["interpolation", *["denoising"] * bool(comparators & set(CONTROLS))]
+    )
+    detail = f"detail beyond the acquired resolution{region_phrase} better than {compared_kinds}"
     gains = [claim for claim in claims if claim.holds]
     losses = [claim for claim in claims if claim.holds is False]
     lines = []
@@ -164,7 +168,7 @@ def _value_text(claim: Claim, evidence: Evidence) -> str:
     voxels``; "" if there is no value.
     """
     rows_by_region = evidence.select_finite_rows(claim.series)
-    parts = []
+    phrases = []
     for region in sorted(rows_by_region, key=lambda name: name != evidence.brain):
         row = rows_by_region[region]
         form = "" if row.statistic == "r" else ".0%"
@@ -172,9 +176,9 @@ def _value_text(claim: Claim, evidence: Evidence) -> str:
         value = f"{number(row.value, form)} {ends}".rstrip()
         name = active_words(region)[0]
         region_name = f"the {name}" if region in ("brain", "roi") else name
-        parts.append(f"{value} in {region_name}")
+        phrases.append(f"{value} in {region_name}")
     label = statistic(evidence.reference.statistic).label
-    return f"{label}: {', '.join(parts)}" if parts else ""
+    return f"{label}: {', '.join(phrases)}" if phrases else ""
 
 
 def _reason(claim: Claim, evidence: Evidence) -> str:
@@ -182,11 +186,13 @@ def _reason(claim: Claim, evidence: Evidence) -> str:
     row = evidence.row(claim.series, evidence.brain)
     if row is not None and is_below_zero(row):
         return "adds wrong detail: its explained variance is below 0"
-    if rivals := claim.unbeaten:
-        strongest = sorted(rivals, key=lambda name: -_sortable(evidence.value(name)))[:_NAMED]
-        listed = names(sorted(strongest, key=rivals.index), "or")
-        among = "baselines such as " * (len(rivals) > len(strongest))
-        return f"was not found to recover more true detail than {among}{listed}"
+    if unbeaten_series := claim.unbeaten:
+        strongest = sorted(unbeaten_series, key=lambda name: -_sortable(evidence.value(name)))[
+            :_NAMED
+        ]
+        series_text = enumerate_unique(sorted(strongest, key=unbeaten_series.index), "or")
+        example_text = "baselines such as " * (len(unbeaten_series) > len(strongest))
+        return f"was not found to recover more true detail than {example_text}{series_text}"
     return "was not found to recover true detail: its explained variance does not differ from 0"
 
 
@@ -233,11 +239,15 @@ def _write_caution_lines(
         for line in write_support_lines(name, tested, one_level)
     ]
     limit = f"do not interpret detail finer than {one_level.acquired_text}."
-    use = f" Treat the {names(usable)} maps as interpolated maps, and {limit}" if usable else ""
+    use = (
+        f" Treat the {enumerate_unique(usable)} maps as interpolated maps, and {limit}"
+        if usable
+        else ""
+    )
     if lines and usable and not no_detail:
         text = (
-            f"The accuracy of the {names(usable)} maps was neither measured nor tested. Treat"
-            f" these maps as interpolated maps, and {limit}"
+            f"The accuracy of the {enumerate_unique(usable)} maps was neither measured nor tested."
+            f" Treat these maps as interpolated maps, and {limit}"
         )
         lines.append(VerdictLine(text=text, status="not assessed"))
     elif not lines or no_detail:
@@ -307,25 +317,25 @@ def limits(
             " these runs therefore does not apply, and the self-test may accept a map with wrong"
             " detail."
         )
-    if evidence is None and _series(claims, "function", holds=None):
+    if evidence is None and _series(claims, "function", is_shown=None):
         texts.append(
             f"This run has no high-resolution reference. To measure accuracy, {advice.reference}."
         )
     if evidence is not None:
         texts += _reference_limits(evidence, margin) if accurate else [_NO_AGREEMENT, _VEINS]
-    if accurate and _series(claims, "function", holds=True):
+    if accurate and _series(claims, "function", is_shown=True):
         texts.append(_BEYOND_ALONE)
-    if accurate and "srgan" in _series(claims, "function", holds=False):
+    if accurate and "srgan" in _series(claims, "function", is_shown=False):
         texts.append("The published training recipe for srgan was never run to completion.")
-    if _series(claims, "image", holds=None):
+    if _series(claims, "image", is_shown=None):
         texts.append(
             "Image quality relative to bspline and inject was not assessed. This comparison"
             f" requires both series and {advice.images}."
         )
-    if accurate and (lacking := _series(claims, "specific", holds=None)):
+    if accurate and (lacking := _series(claims, "specific", is_shown=None)):
         texts.append(
-            f"No negative controls were run for {names(lacking)}, so it is unknown whether the"
-            f" gain is specific to this participant. {advice.controls}"
+            f"No negative controls were run for {enumerate_unique(lacking)}, so it is unknown"
+            f" whether the gain is specific to this participant. {advice.controls}"
         )
     texts.append(f"Interpolated maps and maps from networks {NO_ERROR}")
     failed_checks = [FLAGS[name].failed for name in raised]

@@ -68,14 +68,16 @@ def _draw_segments(n: int, n_boot: int, seed: int) -> tuple[npt.NDArray[np.intp]
     return positions.reshape(n_boot, -1)[:, :n], count
 
 
-def _mean_interval(values: Float, drawn: npt.NDArray[np.intp], count: int) -> tuple[float, float]:
+def _mean_interval(
+    values: Float, samples: npt.NDArray[np.intp], count: int
+) -> tuple[float, float]:
     """Return the 95 % interval of the mean of values (n,) over volumes.
 
     Parameters
     ----------
     values : ndarray
         One value per scored volume (n,).
-    drawn : ndarray
+    samples : ndarray
         Positions of the resampled volumes, one resample per row (n_boot, n).
     count : int
         Number of segments per resample.
@@ -85,12 +87,12 @@ def _mean_interval(values: Float, drawn: npt.NDArray[np.intp], count: int) -> tu
     tuple[float, float]
         Lower and upper end; NaN if there are no resamples or if a value is not finite.
     """
-    if not len(drawn) or not np.isfinite(values).all():
+    if not len(samples) or not np.isfinite(values).all():
         return math.nan, math.nan
     mean = float(values.mean())
     widening = math.sqrt(count / (count - 1)) * special.stdtrit(count - 1, 0.975)
     widening /= special.ndtri(0.975)
-    low, high = np.quantile(values[drawn].mean(axis=1) - mean, [0.025, 0.975]) * widening
+    low, high = np.quantile(values[samples].mean(axis=1) - mean, [0.025, 0.975]) * widening
     return mean + float(low), mean + float(high)
 
 
@@ -214,10 +216,10 @@ def image_rows(
         )
     if not sizes:
         return []
-    drawn, count = _draw_segments(sizes.pop(), n_boot, seed)
+    samples, count = _draw_segments(sizes.pop(), n_boot, seed)
 
     def row(series: str, statistic: str, values: Float, minus: str = MISSING) -> MetricRow:
-        low, high = _mean_interval(values, drawn, count)
+        low, high = _mean_interval(values, samples, count)
         return MetricRow(
             series=series,
             minus=minus,

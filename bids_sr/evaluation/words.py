@@ -25,6 +25,7 @@ from bids_sr.evaluation.self_test import SelfTestResults
 from bids_sr.metrics.number_text import estimate, interval_ends, number
 from bids_sr.metrics.registry import statistic
 from bids_sr.metrics.rows import MISSING, MetricRow
+from bids_sr.metrics.word_lists import enumerate_unique
 
 DECISIONS: Mapping[str, tuple[str, str, str]] = {
     "better": ("▲", "higher", "is more accurate than"),
@@ -80,16 +81,6 @@ class Sentence(NamedTuple):
     row: MetricRow | None = None
     decision: Decision | None = None
     series: str = MISSING
-
-
-def names(which: Iterable[str], last: str = "and") -> str:
-    """Join names to an enumeration.
-
-    >>> names(["a", "b", "c"], "or"), names(["a"])
-    ('a, b or c', 'a')
-    """
-    *rest, end = dict.fromkeys(which)
-    return f"{', '.join(rest)} {last} {end}" if rest else end
 
 
 def capitalize(text: str) -> str:
@@ -152,7 +143,7 @@ def comparison(compared: Comparison) -> Sentence:
     placebo = NEGATIVE_CONTROLS.get(compared.row.minus)
     comparator = f"the same method with {placebo.instead}" if placebo else row.minus
     images = row.statistic == "psnr"
-    place = reference_phrase(row) if images else region_text(row.region)
+    region_phrase = reference_phrase(row) if images else region_text(row.region)
     if math.isfinite(row.value):
         form = "+.2f" if images else "+.3f"
         verb_phrase = DECISIONS[compared.decision][2]
@@ -160,11 +151,11 @@ def comparison(compared: Comparison) -> Sentence:
         if images:
             decision = _PLURAL[compared.decision]
             text = f"Individual volumes of {row.series} {decision} {comparator} volumes"
-            text += f" (difference in PSNR {place}: {value})".replace("  ", " ")
+            text += f" (difference in PSNR {region_phrase}: {value})".replace("  ", " ")
         else:
-            text = f"{row.series} {verb_phrase} {comparator}: {value}, {place}"
+            text = f"{row.series} {verb_phrase} {comparator}: {value}, {region_phrase}"
     else:
-        text = f"{row.series} was not compared with {comparator}, {place}"
+        text = f"{row.series} was not compared with {comparator}, {region_phrase}"
     text += "."
     if placebo and compared.decision == "better":
         text += f" This part of the gain depends on {placebo.attributable_to}."
@@ -184,24 +175,26 @@ def specific_text(claim: Claim, *, in_full: bool = False) -> str:
     """
     if claim.holds is None:
         return ""
-    unbeaten = claim.unbeaten
+    unbeaten_series = claim.unbeaten
     compared = [comparison.row.minus for comparison in claim.comparisons]
     if claim.holds:
         text = f"Part of the gain from {claim.series} is specific to this participant's own data."
     else:
-        inputs = names((NEGATIVE_CONTROLS[name].attributable_to for name in unbeaten), "or")
-        verb = "reach" if len(unbeaten) > 1 else "reaches"
+        inputs = enumerate_unique(
+            (NEGATIVE_CONTROLS[name].attributable_to for name in unbeaten_series), "or"
+        )
+        verb = "reach" if len(unbeaten_series) > 1 else "reaches"
         text = (
-            f"The gain from {claim.series} was not found to depend on {inputs}: {names(unbeaten)}"
-            f" {verb} the same gain."
+            f"The gain from {claim.series} was not found to depend on {inputs}:"
+            f" {enumerate_unique(unbeaten_series)} {verb} the same gain."
         )
     lacking = [name for name in list_negative_controls(claim.series) if name not in compared]
     if not (in_full and lacking):
         return text
     plural = len(lacking) > 1
     return (
-        f"{text} The negative control{'s' * plural} {names(lacking)} {'were' if plural else 'was'}"
-        " not run."
+        f"{text} The negative control{'s' * plural} {enumerate_unique(lacking)}"
+        f" {'were' if plural else 'was'} not run."
     )
 
 
@@ -300,19 +293,21 @@ def share_text(row: MetricRow) -> str:
     The clause is in the past tense and includes the interval if there is one.
     """
     span = " to ".join(interval_ends(row.lower, row.upper, ".0%"))
-    over = f"95 % interval over {row.n or 'the'} segments of the run: {span} %" if span else ""
+    interval_text = (
+        f"95 % interval over {row.n or 'the'} segments of the run: {span} %" if span else ""
+    )
     if row.value < -1:
         reduced = "the squared error was more than twice as large as with zero filling"
     else:
         reduced = f"reduction in squared error: {number(row.value, '.0%')}"
-    details = f" ({'; '.join(filter(None, [reduced, over]))})"
+    details = f" ({'; '.join(filter(None, [reduced, interval_text]))})"
     if is_below_zero(row):
         return f"{row.series} was less accurate than zero filling{details}"
     if row.lower <= 0:
         return f"{row.series} did not differ detectably from zero filling{details}"
     return (
         f"{row.series} reduced the squared error by {number(row.value, '.0%')} relative to zero"
-        f" filling{f' ({over})' * bool(over)}"
+        f" filling{f' ({interval_text})' * bool(interval_text)}"
     )
 
 
@@ -322,10 +317,10 @@ def idle_text(not_applied: Sequence[str]) -> str:
         return ""
     if len(not_applied) > 1:
         return (
-            f"{names(not_applied)} were not applied (zero filled). Their series are identical to"
-            " zerofill and are not compared."
+            f"{enumerate_unique(not_applied)} were not applied (zero filled). Their series are"
+            " identical to zerofill and are not compared."
         )
     return (
-        f"{names(not_applied)} was not applied (zero filled). Its series is identical to zerofill"
-        " and is not compared."
+        f"{enumerate_unique(not_applied)} was not applied (zero filled). Its series is identical"
+        " to zerofill and is not compared."
     )

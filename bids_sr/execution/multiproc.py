@@ -183,17 +183,23 @@ def _longest_through(
 
     It is 0 for nodes that no end follows. `nodes` are in topological order.
     """
-    before: dict[Node, float] = {}
+    seconds_before: dict[Node, float] = {}
     for node in nodes:
-        before[node] = max(
-            (before[other] + _seconds(other) for other in graph.predecessors(node)), default=0.0
+        seconds_before[node] = max(
+            (
+                seconds_before[predecessor] + _seconds(predecessor)
+                for predecessor in graph.predecessors(node)
+            ),
+            default=0.0,
         )
     onward: dict[Node, float | None] = {}
     for node in reversed(nodes):
         paths = [onward[successor] for successor in graph.successors(node)]
         to_end = [path for path in paths if path is not None] + [0.0] * (node in ends)
         onward[node] = _seconds(node) + max(to_end) if to_end else None
-    return {node: 0.0 if path is None else before[node] + path for node, path in onward.items()}
+    return {
+        node: 0.0 if path is None else seconds_before[node] + path for node, path in onward.items()
+    }
 
 
 class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
@@ -320,17 +326,18 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
             is_terminal[node] = (step is store or isinstance(step, FigureStep)) and all(
                 is_terminal[successor] for successor in successors
             )
-        through = _longest_through(graph, self.procs, set(verdicts))
+        longest_seconds = _longest_through(graph, self.procs, set(verdicts))
         longest: dict[str, float] = {}
         for node in self.procs:
             participant = get_owner(node)[0]
-            longest[participant] = max(longest.get(participant, 0.0), through[node])
+            longest[participant] = max(longest.get(participant, 0.0), longest_seconds[node])
         self._turns = []
         for node in self.procs:
             participant = get_owner(node)[0]
             # a single worker does not end earlier if it begins with the longest path
             on_longest = (
-                self.processors > 1 and 0 < through[node] >= _ON_LONGEST * longest[participant]
+                self.processors > 1
+                and 0 < longest_seconds[node] >= _ON_LONGEST * longest[participant]
             )
             self._turns.append(
                 (

@@ -147,9 +147,9 @@ class FinishedSteps:
         These are steps that have not finished with their current inputs, steps whose images were
         dropped by `drop_large_images` but are needed, and all following steps.
         """
-        lost = set[Node]()
+        lost_nodes = set[Node]()
         while True:
-            unfinished = self._find_unfinished(lost)
+            unfinished = self._find_unfinished(lost_nodes)
             missing = {
                 predecessor
                 for node in unfinished
@@ -158,7 +158,7 @@ class FinishedSteps:
             }
             if not missing:
                 return unfinished
-            lost |= missing
+            lost_nodes |= missing
 
     def finished_folder(self) -> Callable[[Node], Path | None]:
         """Return a function that returns the directory of a finished step, or None.
@@ -173,14 +173,14 @@ class FinishedSteps:
         nodes = (handle.node for wire in self._wires[node].values() for handle in wire.handles)
         return {source for source in nodes if source is not None}
 
-    def _find_unfinished(self, lost: Collection[Node]) -> set[Node]:
+    def _find_unfinished(self, lost_nodes: Collection[Node]) -> set[Node]:
         """Return the steps that have not finished or are lost, and all following steps."""
 
         @cache
         def has_ended(node: Node) -> bool:
             folder, digest = self._steps[node]
             return (
-                node not in lost
+                node not in lost_nodes
                 and _has_ended(folder, digest)
                 and all(map(has_ended, self._predecessors(node)))
                 and _intact(folder)

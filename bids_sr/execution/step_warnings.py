@@ -43,10 +43,10 @@ class _WarningRecorder(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         subject, run = get_owner(self.node)
-        why = " ".join(self.format(record).split())
+        message = " ".join(self.format(record).split())
         notice = Notice(
             what=self.node.fullname,
-            why=why,
+            why=message,
             level="warning",
             subject=subject,
             run=run,

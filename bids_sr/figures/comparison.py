@@ -106,7 +106,7 @@ def comparison_figure(
                     if signed
                     else {"vmin": low, "vmax": high}
                 )
-                drawn = ax.imshow(
+                axes_image = ax.imshow(
                     pixels.T,
                     origin="lower",
                     cmap="RdBu_r" if signed else "gray",
@@ -128,7 +128,7 @@ def comparison_figure(
             )
         if outputs:
             box = (0.55, 0.42 / (_CELL * rows + 0.9), 0.3, 0.08 / (_CELL * rows + 0.9))
-            s.color_bar(fig, drawn, box, "difference (unit of the reference)")
+            s.color_bar(fig, axes_image, box, "difference (unit of the reference)")
         fig.text(margin / width, 0.2 / (_CELL * rows + 0.9), f"{title}, slice {z}", fontsize=8)
     return fig
 

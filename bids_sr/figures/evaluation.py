@@ -72,19 +72,19 @@ def _plot_forest(
     column_of: Callable[[MetricRow], _RowKey],
     *,
     names: Sequence[str] = (),
-    strong: _RowKey | None = None,
+    strong_row: _RowKey | None = None,
     label: str,
     one_scale: bool = False,
 ) -> Figure:
     """Plot one line per series or difference, and one row of panels per region."""
     order = evaluation_rows.list_series(rows, names)
-    shown = sorted(
+    sorted_keys = sorted(
         (row for row in rows if row.series in order), key=lambda row: order.index(row.series)
     )
     lines: dict[str, str] = {}
     grid: dict[str, dict[_RowKey, dict[str, list[ForestPoint]]]] = {}
     points_by_kind: dict[KindOfSeries, ForestPoint] = {}
-    for row in shown:
+    for row in sorted_keys:
         line = f"{row.series} − {row.minus}" if row.is_difference else row.series
         lines[line] = line if row.is_difference else evaluation_rows.series_text(row.series)
         kind = evaluation_rows.get_kind(row.minus if row.is_difference else row.series)
@@ -109,15 +109,15 @@ def _plot_forest(
                 title=title,
                 points=(points := grid[region].get(key, {})),
                 lines=_reference_lines(points),
-                strong=key == strong,
+                strong=key == strong_row,
             )
             for key, title in columns.items()
             if key in available
         ]
         for region in regions
     ]
-    legend = {evaluation_rows.KIND_TEXT[kind]: look for kind, look in points_by_kind.items()}
-    if any(row.is_difference for row in shown):
+    legend = {evaluation_rows.KIND_TEXT[kind]: style for kind, style in points_by_kind.items()}
+    if any(row.is_difference for row in sorted_keys):
         legend["interval includes 0"] = ForestPoint(value=0, color=s.SOFT, marker="o", hollow=True)
     return forest_figure(
         panels,
@@ -137,7 +137,7 @@ def _reference_lines(
         "bspline": (s.BLUE, (0, (1, 1.5))),
     }
     return {
-        name: (*look, points[name][0].value) for name, look in styles.items() if name in points
+        name: (*style, points[name][0].value) for name, style in styles.items() if name in points
     }
 
 
@@ -168,7 +168,7 @@ def agreement_figure(
         columns,
         _measure_key,
         names=names,
-        strong=(statistic, "beyond"),
+        strong_row=(statistic, "beyond"),
         label="value with its 95 % interval" if has_intervals else "",
     )
 
@@ -210,7 +210,7 @@ def negative_control_figure(rows: Sequence[MetricRow], *, contrast: str) -> Figu
         BANDS,
         lambda row: row.band,
         names=sorted({row.series for row in selected}),
-        strong="beyond",
+        strong_row="beyond",
         label=f"method − negative control: difference in {registered('ev').label}, 95 % interval",
     )
 

@@ -125,10 +125,15 @@ def forest_figure(
     with s.style(literal=True):
         fig = s.new_figure(12.0, (body + gap) * len(grid) + 0.72)
         height = fig.get_figheight()
-        left = min(0.33, 0.03 + 0.0062 * max(map(len, labels.values())))
+        left_margin = min(0.33, 0.03 + 0.0062 * max(map(len, labels.values())))
         # Values are printed between the panels and at the right edge.
         right = 0.99 - 0.005 * max(text_width, 7)
-        spaces = {"left": left, "right": right, "bottom": 0.7 / height, "top": 1 - gap / height}
+        spaces = {
+            "left": left_margin,
+            "right": right,
+            "bottom": 0.7 / height,
+            "top": 1 - gap / height,
+        }
         grid_spec = {
             **spaces,
             "wspace": 0.06 * (len(grid[0]) if text_width else 2),
@@ -151,7 +156,7 @@ def forest_figure(
                 fig.text(
                     0.012, top, row_names[number], fontsize=9.5, fontweight="bold", va="bottom"
                 )
-        fig.text((left + right) / 2, 0.36 / height, xlabel, fontsize=8, ha="center")
+        fig.text((left_margin + right) / 2, 0.36 / height, xlabel, fontsize=8, ha="center")
         for column in axes.reshape(1, -1) if one_scale else axes.T:
             _share_limits(column, from_zero, lowest)
         _draw_legend(fig, legend, panels)
@@ -176,9 +181,9 @@ def _draw_panel(
         ax.axvspan(-panel.margin, panel.margin, color=s.GRID, alpha=0.6, lw=0)
     if from_zero:
         ax.axvline(0, color=s.SOFT, lw=0.8)
-    for color, dashes, place in panel.lines.values():
-        if math.isfinite(place):
-            ax.axvline(place, color=color, lw=1.0, ls=dashes, zorder=1)
+    for color, dashes, position in panel.lines.values():
+        if math.isfinite(position):
+            ax.axvline(position, color=color, lw=1.0, ls=dashes, zorder=1)
     text_options: dict[str, Any] = {
         "transform": ax.get_yaxis_transform(),
         "fontsize": 7,
@@ -222,12 +227,12 @@ def _draw_legend(
 ) -> None:
     """Draw the legend of points, intervals and vertical lines."""
     handles = []
-    for name, look in legend.items():
-        face = s.PAPER if look.hollow else look.color
-        line = "-" if math.isfinite(look.lower) else ""
-        mark: dict[str, Any] = {"color": look.color, "marker": look.marker, "mfc": face, "ms": 5}
+    for name, style in legend.items():
+        face = s.PAPER if style.hollow else style.color
+        line = "-" if math.isfinite(style.lower) else ""
+        mark: dict[str, Any] = {"color": style.color, "marker": style.marker, "mfc": face, "ms": 5}
         handles.append(Line2D([], [], ls=line, lw=1.5, label=name, **mark))
-    lines = {name: look for panel in panels for name, look in panel.lines.items()}
+    lines = {name: style for panel in panels for name, style in panel.lines.items()}
     handles += [
         Line2D([], [], color=c, ls=dashes, lw=1.0, label=name)
         for name, (c, dashes, _) in lines.items()

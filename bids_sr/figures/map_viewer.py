@@ -127,7 +127,7 @@ def viewer_html(
     display: Display = T_DISPLAY,
     files: Mapping[str, str] = MappingProxyType({}),
     first_series: str = "",
-    room: int = MAX_BYTES,
+    max_bytes: int = MAX_BYTES,
     mni: Array | None = None,
     definitions: Sequence[tuple[str, str]] = (),
     cautions: Sequence[str] = (),
@@ -146,7 +146,7 @@ def viewer_html(
         Paths of the complete maps relative to the page, by `map_key`.
     first_series : str
         Series that is shown first, at the peak of the first map.
-    room : int
+    max_bytes : int
         Limit for the maps in bytes of base64; the first contrast and smoothing are always
         included.
     mni : ndarray | None
@@ -160,8 +160,8 @@ def viewer_html(
     if not maps:
         return Markup("")
     statistic = display.statistic
-    least = _LEAST.get(display.statistic, 0.0)
-    volumes, limits, omitted = _encode_maps(maps, display, room)
+    minimum = _LEAST.get(display.statistic, 0.0)
+    volumes, limits, omitted = _encode_maps(maps, display, max_bytes)
     start, *_ = maps
     series = list(
         dict.fromkeys(name for maps_by_series in maps.values() for name in maps_by_series)
@@ -173,7 +173,7 @@ def viewer_html(
     peak = peak_voxel(next(iter(maps[start].values())), mask)
     content: dict[str, Any] = {
         "statistic": statistic,
-        "least": least,
+        "least": minimum,
         "most": _MOST.get(statistic, 1.0),
         "step": 10.0**-digits,
         "digits": digits,
@@ -207,7 +207,7 @@ def viewer_html(
     name = f"|{statistic}|"
     shown_values = (
         f"The slider sets the threshold, which is {name} > {display.threshold:g} at first."
-        + f" Values of {name} < {least:g} are not included in this page." * (least > 0)
+        + f" Values of {name} < {minimum:g} are not included in this page." * (minimum > 0)
     )
     return render(
         "viewer",
@@ -221,7 +221,7 @@ def viewer_html(
 
 
 def _encode_maps(
-    maps: _ViewerMaps, display: Display, room: int
+    maps: _ViewerMaps, display: Display, max_bytes: int
 ) -> tuple[dict[str, str], dict[tuple[str, str], float], list[str]]:
     """Encode the maps that fit into the limit.
 
@@ -232,9 +232,9 @@ def _encode_maps(
         contrasts and smoothing widths that were omitted.
     """
     statistic = display.statistic
-    least = _LEAST.get(display.statistic, 0.0)
+    minimum = _LEAST.get(display.statistic, 0.0)
     description = (
-        f"bids-sr preview: |{statistic}| < {least:g} set to 0, rounded to 8 bit; not the map"
+        f"bids-sr preview: |{statistic}| < {minimum:g} set to 0, rounded to 8 bit; not the map"
     )
     volumes: dict[str, str] = {}
     limits: dict[tuple[str, str], float] = {}
@@ -252,15 +252,15 @@ def _encode_maps(
         encoded = {}
         for name, image in images.items():
             values = slices.replace_nan(np.asarray(image.data, dtype=np.float32))
-            thresholded = np.where(np.abs(values) < least, np.float32(0), values)
+            thresholded = np.where(np.abs(values) < minimum, np.float32(0), values)
             encoded[map_key(contrast, smoothing, name)] = encode_image(
                 image.like(thresholded), slope=slope, description=description
             )
         size = sum(map(len, encoded.values()))
-        if size > room and volumes:
+        if size > max_bytes and volumes:
             omitted.append(f"{contrast}, {smoothing}")
             continue
-        room -= size
+        max_bytes -= size
         volumes |= encoded
         limits[contrast, smoothing] = round(limit, 3)
     return volumes, limits, omitted

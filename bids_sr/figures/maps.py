@@ -92,13 +92,13 @@ class Scene:
         """Whether the region covers about the whole brain, with nothing to outline or enlarge."""
         return slices.is_brain(self.roi.data, self.mask.data)
 
-    def make_layer(self, over: Layer, *lines: Outline) -> list[Layer | Outline]:
+    def make_layer(self, background: Layer, *lines: Outline) -> list[Layer | Outline]:
         """Return a map layer over the signal, with outlines.
 
         The region of interest is outlined unless it covers about the whole brain; `lines` follow.
         """
         roi = [] if self.roi_is_brain else [Outline(image=self.roi, color=s.ROI_COLOR)]
-        return [self.signal, over, *roi, *lines]
+        return [self.signal, background, *roi, *lines]
 
 
 def _scale_end(values: Array, percent: float) -> float:
@@ -260,7 +260,7 @@ def plot_zoomed_maps(
     *,
     display: Display = T_DISPLAY,
     limit: float | None = None,
-    at: tuple[int, int, int] | None = None,
+    center_voxel: tuple[int, int, int] | None = None,
     region: Volume | None = None,
 ) -> Figure:
     """Plot a part of one axial plane in all maps, side by side on one color scale.
@@ -277,7 +277,7 @@ def plot_zoomed_maps(
         Statistic, threshold and color scale.
     limit : float | None
         End of the color scale; None for the `common_scale` of the maps.
-    at : tuple[int, int, int] | None
+    center_voxel : tuple[int, int, int] | None
         Voxel at the center, in RAS order; None for the peak of the first map.
     region : Volume | None
         Mask that is outlined, such as FDR-significant voxels.
@@ -290,7 +290,7 @@ def plot_zoomed_maps(
     if not maps:
         raise FigureInputError("no map to draw")
     brain = slices.canonical(scene.mask)
-    voxel = at or peak_voxel(next(iter(maps.values())), scene.mask)
+    voxel = center_voxel or peak_voxel(next(iter(maps.values())), scene.mask)
     center = (np.array(voxel) + 0.5) * brain.zooms
     brain_box = slices.bounding_box_mm(scene.mask, 3.0)
     box = slices.crop_box(brain_box, center, ZOOM_MM)

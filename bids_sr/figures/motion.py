@@ -44,7 +44,7 @@ def _summary(values: Array, unit: str) -> str:
 
 
 def motion_figure(
-    table: Mapping[str, Array], tr: float, *, n_dummy: int = 0, kept: MaskArray | None = None
+    table: Mapping[str, Array], tr: float, *, n_dummy: int = 0, uncensored: MaskArray | None = None
 ) -> Figure:
     """Plot translations, rotations, FD and DVARS of a run.
 
@@ -58,7 +58,7 @@ def motion_figure(
         Repetition time (s).
     n_dummy : int
         Number of non-steady-state volumes at the start, which are shaded.
-    kept : ndarray | None
+    uncensored : ndarray | None
         Volumes that are not censored (T,); None if no volume is censored. Censored volumes are
         shaded in red and excluded from mean and maximum.
     """
@@ -77,7 +77,11 @@ def motion_figure(
     n_volumes = max((len(np.asarray(c)) for c in table.values()), default=1)
     time = np.arange(n_volumes) * tr
     counted = np.arange(n_volumes) >= n_dummy
-    censored = np.zeros(n_volumes, dtype=bool) if kept is None else counted & ~np.asarray(kept)
+    censored = (
+        np.zeros(n_volumes, dtype=bool)
+        if uncensored is None
+        else counted & ~np.asarray(uncensored)
+    )
     counted &= ~censored
     with s.style():
         fig = s.new_figure(12.0, 3.7)
@@ -151,7 +155,7 @@ def carpet_figure(
     *,
     traces: Mapping[str, Array],
     n_dummy: int = 0,
-    kept: MaskArray | None = None,
+    uncensored: MaskArray | None = None,
 ) -> Figure:
     """Plot time series of sampled voxels, sorted by tissue, below explanatory traces.
 
@@ -168,7 +172,7 @@ def carpet_figure(
         carpet.
     n_dummy : int
         Number of non-steady-state volumes at the start, which are shaded.
-    kept : ndarray | None
+    uncensored : ndarray | None
         Volumes that are not censored (T,); None if no volume is censored. Censored volumes are
         shaded in red.
     """
@@ -199,8 +203,8 @@ def carpet_figure(
             rows, cmap="gray", vmin=-2, vmax=2, aspect="auto", interpolation="none", extent=edges
         )
         s.blank(ax)
-        if kept is not None:
-            for volume in np.flatnonzero(~np.asarray(kept)[n_dummy:]) + n_dummy:
+        if uncensored is not None:
+            for volume in np.flatnonzero(~np.asarray(uncensored)[n_dummy:]) + n_dummy:
                 for any_ax in axes:
                     _shade_censored(any_ax, time[volume], tr)
         for trace_ax in axes:

@@ -28,16 +28,16 @@ def outlier_figure(
     """
     cuts = spread_cuts(mask, _MARGIN_MM, (2, 4), (1, 1), (0, 1))
     rows = []
-    before = -1
+    previous_volume = -1
     for number, image in outliers.items():
         neighbor, ordinary = neighbors[number]
-        shown = gray(ordinary, mask)
-        if neighbor != before:
-            rows.append(make_row(f"volume {neighbor}", cuts, shown))
-            before = neighbor
-        as_ordinary = Layer(image=image, low=shown.low, high=shown.high)
+        ordinary_layer = gray(ordinary, mask)
+        if neighbor != previous_volume:
+            rows.append(make_row(f"volume {neighbor}", cuts, ordinary_layer))
+            previous_volume = neighbor
+        as_ordinary = Layer(image=image, low=ordinary_layer.low, high=ordinary_layer.high)
         rows.append(make_row(f"volume {number}", cuts, as_ordinary))
-        limit = _RANGE * (shown.high - shown.low)
+        limit = _RANGE * (ordinary_layer.high - ordinary_layer.low)
         difference = Layer(
             image=image.like(image.data - ordinary.data), low=-limit, high=limit, colors="RdBu_r"
         )

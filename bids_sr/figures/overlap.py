@@ -11,7 +11,7 @@ from bids_sr.figures import canvas as s, slices
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.figures.maps import Scene
 from bids_sr.figures.slices import Layer, Outline, PanelRow
-from bids_sr.glm.activation_regions import dice
+from bids_sr.glm.activation_regions import nonempty_dice
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.number_text import number
@@ -78,7 +78,7 @@ def overlap_figure(
     for name, label in labels.items():
         colored_labels = label.like(np.where(label.data > 0, label.data, math.nan))
         layer = Layer(image=colored_labels, low=0.5, high=3.5, colors=colors, alpha=0.9)
-        score = dice(*(region.data > 0.5 for region in regions[name]))
+        score = nonempty_dice(*(region.data > 0.5 for region in regions[name]))
         text = "Dice n/a" if score is None else f"Dice {number(score, '.2f')}"
         rows.append(
             slices.make_row(f"{series_text(name)}\n{text}", cuts, *scene.make_layer(layer))

@@ -268,31 +268,33 @@ def _spread_planes(mask: Volume, count: int, axis: int = 2) -> list[float]:
     return [(k + 0.5) * float(ras_mask.zooms[axis]) for k in sorted(planes)]
 
 
-def choose_planes(strength: Array, count: int, apart: int) -> list[int]:
+def choose_planes(strength: Array, count: int, min_distance: int) -> list[int]:
     """Return ascending indices of the planes with highest positive strength.
 
-    Any two planes are at least `apart` planes apart.
+    Any two planes are at least `min_distance` planes apart.
     """
-    chosen: list[int] = []
+    planes: list[int] = []
     for k in np.argsort(-strength, kind="stable"):
-        if strength[k] > 0 and all(abs(int(k) - chosen_plane) >= apart for chosen_plane in chosen):
-            chosen.append(int(k))
-    return sorted(chosen[:count])
+        if strength[k] > 0 and all(
+            abs(int(k) - chosen_plane) >= min_distance for chosen_plane in planes
+        ):
+            planes.append(int(k))
+    return sorted(planes[:count])
 
 
-def cuts(places: Sequence[float], box: Array, axis: int = 2) -> list[Cut]:
+def cuts(positions: Sequence[float], box: Array, axis: int = 2) -> list[Cut]:
     """Return a cut of a box for each of several planes perpendicular to an axis.
 
     Parameters
     ----------
-    places : Sequence[float]
+    positions : Sequence[float]
         Positions of the planes (mm from the lower edge, RAS order).
     box : ndarray
         Lowest and highest corner of the parts (2, 3; mm).
     axis : int
         0 sagittal, 1 coronal, 2 axial.
     """
-    return [Cut(axis=axis, at=at, box=box) for at in places]
+    return [Cut(axis=axis, at=position, box=box) for position in positions]
 
 
 def spread_cuts(mask: Volume, margin_mm: float, *views: tuple[int, int]) -> list[Cut]:
@@ -306,7 +308,7 @@ def spread_cuts(mask: Volume, margin_mm: float, *views: tuple[int, int]) -> list
     ]
 
 
-def make_row(name: str, cuts: Sequence[Cut], *shown: Layer | Outline) -> PanelRow:
+def make_row(name: str, cuts: Sequence[Cut], *layers: Layer | Outline) -> PanelRow:
     """Return a row with the same images in several cuts.
 
     Parameters
@@ -318,7 +320,7 @@ def make_row(name: str, cuts: Sequence[Cut], *shown: Layer | Outline) -> PanelRo
     *shown : Layer | Outline
         Images and outlines in drawing order.
     """
-    return name, [Panel(cut=cut, shown=shown) for cut in cuts]
+    return name, [Panel(cut=cut, shown=layers) for cut in cuts]
 
 
 def image_figure(

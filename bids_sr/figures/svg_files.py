@@ -101,16 +101,18 @@ def _shorten_path(path: str) -> str:
     path = _LONG_NUMBER.sub(r"\1", path)
     if not _LINES.fullmatch(path.strip()):
         return path
-    parts, x, y = "", 0, 0
-    for command, right, down, end in _POINT.findall(path):
+    commands, x, y = "", 0, 0
+    for command, dx, dy, end in _POINT.findall(path):
         if end:
-            parts += "z"
+            commands += "z"
             continue
-        point = round(10 * float(right)), round(10 * float(down))
+        point = round(10 * float(dx)), round(10 * float(dy))
         move = point if command == "M" else (point[0] - x, point[1] - y)
-        parts += ("M" if command == "M" else "l") + " ".join(f"{value / 10:g}" for value in move)
+        commands += ("M" if command == "M" else "l") + " ".join(
+            f"{value / 10:g}" for value in move
+        )
         x, y = point
-    return f' d="{parts.replace(" -", "-")}"'
+    return f' d="{commands.replace(" -", "-")}"'
 
 
 def _deduplicate_images(body: str) -> str:
@@ -122,7 +124,7 @@ def _deduplicate_images(body: str) -> str:
     id_by_image: dict[tuple[str, str], str] = {}
 
     def reference(match: re.Match[str]) -> str:
-        places = re.findall(r'\s*transform="[^"]*"', match["rest"])
+        transforms = re.findall(r'\s*transform="[^"]*"', match["rest"])
         rest = re.sub(r'\s*transform="[^"]*"', "", match["rest"])
         first_id = id_by_image.get((match["data"], rest))
         if first_id is None:
@@ -131,7 +133,7 @@ def _deduplicate_images(body: str) -> str:
         else:  # matplotlib gives equal images equal ids
             id_attribute = "" if first_id == match["id"] else f' id="{match["id"]}"'
             element = f'<use xlink:href="#{first_id}"{id_attribute}/>'
-        return f"<g{''.join(places)}>{element}</g>"
+        return f"<g{''.join(transforms)}>{element}</g>"
 
     return _IMAGE.sub(reference, body)
 
@@ -148,7 +150,7 @@ def _compress_image(encoded: str) -> str:
     # Level 9 takes six times as long and saves 1 %.
     kind, options = "png", {"compress_level": 6}
     if (pixels[..., 3] == 255).all() and (pixels[..., :2] == pixels[..., 1:3]).all():
-        small = Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
+        gray_image = Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
         if pixels[..., 0].size > _MANY_PIXELS:
             kind = "jpeg"
             options = {"quality": _JPEG_QUALITY, "optimize": True}
@@ -159,8 +161,8 @@ def _compress_image(encoded: str) -> str:
             return "data:image/png;base64," + encoded
         # Searching is faster than the inverse of `unique`, which sorts all pixels.
         index = np.searchsorted(colors, values).astype(np.uint8)
-        small = Image.fromarray(index, mode="P")
-        small.putpalette(colors.tobytes(), "RGBA")
+        gray_image = Image.fromarray(index, mode="P")
+        gray_image.putpalette(colors.tobytes(), "RGBA")
     buffer = io.BytesIO()
-    small.save(buffer, format=kind, **options)
+    gray_image.save(buffer, format=kind, **options)
     return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

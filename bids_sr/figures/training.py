@@ -44,7 +44,7 @@ def training_figure(columns: Mapping[str, Array], card: Mapping[str, object]) ->
     levels = {
         name: scores["psnr"] for name, scores in read_scores(held_out).items() if name != NETWORK
     }
-    chosen = as_number(held_out.get("iteration"))
+    best_iteration = as_number(held_out.get("iteration"))
     with s.style():
         fig = s.new_figure(12.0, 2.7)
         grid = {
@@ -75,9 +75,9 @@ def training_figure(columns: Mapping[str, Array], card: Mapping[str, object]) ->
             quality.axhline(
                 level, color=color, lw=1.1, ls=(0, (5, 3)), label=f"{name} ({level:.2f} dB)"
             )
-        if np.isfinite(chosen):
-            label = f"stopping point: {chosen:.0f}"
-            quality.axvline(chosen, color=s.SOFT, lw=0.9, ls=":", label=label)
+        if np.isfinite(best_iteration):
+            label = f"stopping point: {best_iteration:.0f}"
+            quality.axvline(best_iteration, color=s.SOFT, lw=0.9, ls=":", label=label)
         quality.set(xlabel="iteration", ylabel="PSNR on held-out slices (dB)")
         quality.set_xlim(0, (float(np.nanmax(steps)) if len(steps) else 1.0) * 1.02)
         for ax in (quality, loss):

@@ -245,7 +245,7 @@ def map_activation(
         scratch,
         smoothing=settings.smoothing,
         start=settings.n_dummy,
-        seen=seen,
+        inspect_volumes=seen,
     ) as signals:
         for width, time_series in signals.items():
             design = designs[width]

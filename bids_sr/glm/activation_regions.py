@@ -84,7 +84,7 @@ def reliable_region(t: Real, wrong: Real, region: MaskArray) -> MaskArray:
     return reliable
 
 
-def dice(a: MaskArray, b: MaskArray) -> float | None:
+def nonempty_dice(a: MaskArray, b: MaskArray) -> float | None:
     """Return the Dice index 2 |A ∩ B| / (|A| + |B|); None if either region is empty.
 
     Empty regions do not allow a conclusion about overlap.
@@ -123,7 +123,7 @@ def peak(values: Real, region: MaskArray, affine: Float) -> Peak | None:
     box = masks.bounding_box(region)
     inside = np.where(region[box], values[box], -np.inf)
     position = np.unravel_index(np.argmax(inside), inside.shape)
-    x, y, z = (part.start + int(place) for part, place in zip(box, position, strict=True))
+    x, y, z = (part.start + int(offset) for part, offset in zip(box, position, strict=True))
     index = (x, y, z)
     return Peak(
         index=index,

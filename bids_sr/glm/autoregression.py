@@ -83,13 +83,13 @@ def autocorrelations(predictors: Sequence[Float], n: int) -> Float:
     return rho
 
 
-def _shift_rows(columns: Float, by: int) -> Float:
+def _shift_rows(columns: Float, n_rows: int) -> Float:
     """Shift columns in time: row t contains row t + by, or 0 beyond the ends."""
     shifted = np.zeros_like(columns)
-    if by >= 0:
-        shifted[: len(columns) - by] = columns[by:]
+    if n_rows >= 0:
+        shifted[: len(columns) - n_rows] = columns[n_rows:]
     else:
-        shifted[-by:] = columns[:by]
+        shifted[-n_rows:] = columns[:n_rows]
     return shifted
 
 
@@ -201,13 +201,13 @@ def _invert_if_possible(target: Float, products: Float) -> tuple[Float, Float]:
     for round_ in range(_ROUNDS):
         error = target - _residual_ratios(rho, products)
         size = np.abs(error).max(axis=1)
-        better = size < best_size
-        best[better], best_error[better], best_size[better] = (
-            rho[better],
-            error[better],
-            size[better],
+        is_smaller = size < best_size
+        best[is_smaller], best_error[is_smaller], best_size[is_smaller] = (
+            rho[is_smaller],
+            error[is_smaller],
+            size[is_smaller],
         )
-        length[~better] *= _SHORTER
+        length[~is_smaller] *= _SHORTER
         if best_size.max() < _CLOSE:
             break
         if round_ % _RENEW == 0:

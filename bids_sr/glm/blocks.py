@@ -98,16 +98,17 @@ _Trial = tuple[float, float, float]
 """Onset and duration (s), and modulation."""
 
 
-def find_blocks(events: Events, most: int = _MAX_UNITS) -> list[TaskBlock]:
+def find_blocks(events: Events, max_blocks: int = _MAX_UNITS) -> list[TaskBlock]:
     """Return the units of a run in order of their first onset, without assigned halves.
 
     Consecutive events of one type and modulation are one block if at most `_MAX_GAP_S` is between
-    the end of an event and the next onset. If there are more than `most` blocks, the units are
-    chunks of consecutive blocks of a condition. If all events of a condition form one block, which
-    could not be split (such as rapid trials of one type throughout the run), the units are chunks
-    of its events.
+    the end of an event and the next onset. If there are more than `max_blocks` blocks, the units
+    are chunks of consecutive blocks of a condition. If all events of a condition form one block,
+    which could not be split (such as rapid trials of one type throughout the run), the units are
+    chunks of its events.
 
-    `most` is the largest number of units. It is only exceeded if two units per condition are more.
+    `max_blocks` is the largest number of units. It is only exceeded if two units per condition are
+    more.
     """
     table = events.table.sort_values("onset", kind="stable")
     if MODULATION not in table:
@@ -121,35 +122,39 @@ def find_blocks(events: Events, most: int = _MAX_UNITS) -> list[TaskBlock]:
             spans[-1] = (kind, spans[-1][1], max(end, spans[-1][2]))
         else:
             spans.append((kind, start, end))
-    timed: dict[str, list[_Trial]] = {}
+    trials_by_type: dict[str, list[_Trial]] = {}
     for (name, modulation), start, end in spans:
-        timed.setdefault(name, []).append((start, end - start, modulation))
+        trials_by_type.setdefault(name, []).append((start, end - start, modulation))
     # an even number, so that both halves have equally many units
-    count = max(2, most // len(timed) // 2 * 2)
-    if len(spans) <= most:
+    count = max(2, max_blocks // len(trials_by_type) // 2 * 2)
+    if len(spans) <= max_blocks:
         units = [
             (name, [event])
-            for name, condition_spans in timed.items()
+            for name, condition_spans in trials_by_type.items()
             if len(condition_spans) > 1
             for event in condition_spans
         ]
-        for name in (name for name, condition_spans in timed.items() if len(condition_spans) == 1):
+        for name in (
+            name for name, condition_spans in trials_by_type.items() if len(condition_spans) == 1
+        ):
             condition_events = table[table["trial_type"].astype(str) == name]
             trials = [
                 (float(row.onset), float(row.duration), float(row.modulation))
                 for row in condition_events.itertuples()
             ]
             n_chunks = LEAST_CHUNKS if len(trials) >= LEAST_TRIALS else 1
-            if most < _MAX_UNITS:
+            if max_blocks < _MAX_UNITS:
                 n_chunks = min(n_chunks, count)
             units += [
                 (name, list(unit_events))
-                for unit_events in (_chunks(trials, n_chunks) if n_chunks > 1 else [timed[name]])
+                for unit_events in (
+                    _chunks(trials, n_chunks) if n_chunks > 1 else [trials_by_type[name]]
+                )
             ]
     else:
         units = [
             (name, list(unit_events))
-            for name, condition_spans in timed.items()
+            for name, condition_spans in trials_by_type.items()
             for unit_events in _chunks(condition_spans, count)
         ]
     units.sort(key=lambda unit: unit[1][0][0])
@@ -392,14 +397,14 @@ def block_design(
         return _weigh_effects(blocks, design)
 
 
-def fewer_units(events: Regressors, tr: float, n_dummy: int, room: int) -> int | None:
-    """Return the largest limit for the number of units that results in at most `room` units.
+def fewer_units(events: Regressors, tr: float, n_dummy: int, max_columns: int) -> int | None:
+    """Return the largest limit that results in at most `max_columns` units.
 
-    `room` is the number of units that the model can fit. None is returned if the run cannot be
-    divided into so few units.
+    `max_columns` is the number of units that the model can fit. None is returned if the run cannot
+    be divided into so few units.
     """
-    for limit in range(room, 1, -1):
-        if len(_find_units(events, tr, n_dummy, limit)) <= room:
+    for limit in range(max_columns, 1, -1):
+        if len(_find_units(events, tr, n_dummy, limit)) <= max_columns:
             return limit
     return None
 

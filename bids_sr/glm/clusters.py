@@ -72,10 +72,10 @@ def largest_clusters(values: Real, region: MaskArray, affine: Float) -> list[_Cl
     if not region.any():
         return []
     voxel_cm3 = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
-    parts = _separate(values, region, int(_LARGEST_CM3 / voxel_cm3))
-    parts.sort(key=lambda part: (-len(part[0]), -values[tuple(part[0].T)].max()))
+    separated = _separate(values, region, int(_LARGEST_CM3 / voxel_cm3))
+    separated.sort(key=lambda part: (-len(part[0]), -values[tuple(part[0].T)].max()))
     clusters = []
-    for voxels, threshold in parts[:_MOST]:
+    for voxels, threshold in separated[:_MOST]:
         first = voxels.min(axis=0)
         box = np.full(voxels.max(axis=0) - first + 1, -np.inf)
         box[tuple((voxels - first).T)] = values[tuple(voxels.T)]
@@ -99,7 +99,7 @@ def _separate(values: Real, region: MaskArray, max_voxels: int) -> list[tuple[Ar
     are smaller.
     """
     lowest = float(values[region].min())
-    parts = []
+    clusters = []
     for voxels in _split_components(np.argwhere(region)):
         cluster_values = values[tuple(voxels.T)]
         pieces, threshold, share = [voxels], lowest, 1.0
@@ -107,8 +107,8 @@ def _separate(values: Real, region: MaskArray, max_voxels: int) -> list[tuple[Ar
             share *= _KEPT
             threshold = float(np.quantile(cluster_values, 1 - share))
             pieces = _split_components(voxels[cluster_values >= threshold])
-        parts += [(piece, threshold) for piece in pieces]
-    return parts
+        clusters += [(piece, threshold) for piece in pieces]
+    return clusters
 
 
 def _split_components(voxels: Array) -> list[Array]:
@@ -136,20 +136,20 @@ def _peaks(values: Real, affine: Float, n_additional: int) -> list[tuple[int, ..
         tops = tops[values[tuple(tops.T)] > padded[tuple((tops + offset).T)]]
     # The highest voxel counts even if another voxel has the same value.
     highest = np.unravel_index(np.argmax(values), values.shape)
-    chosen: list[Array] = [np.array(highest)]
+    peaks: list[Array] = [np.array(highest)]
     for top in tops[np.argsort(-values[tuple(tops.T)], kind="stable")]:
-        if len(chosen) > n_additional:
+        if len(peaks) > n_additional:
             break
         if all(
             np.linalg.norm(affine[:3, :3] @ (top - chosen_peak)) >= _APART_MM
-            for chosen_peak in chosen
+            for chosen_peak in peaks
         ):
-            chosen.append(top)
-    return [tuple(map(int, top)) for top in chosen]
+            peaks.append(top)
+    return [tuple(map(int, top)) for top in peaks]
 
 
 def find_nearest_label(
-    atlas: Array, at: Sequence[int], affine: Float, names: Mapping[int, str]
+    atlas: Array, voxel: Sequence[int], affine: Float, names: Mapping[int, str]
 ) -> tuple[str, float]:
     """Return the label of a voxel, or the nearest label within 10 mm, and its distance (mm).
 
@@ -160,17 +160,19 @@ def find_nearest_label(
     ('Cuneus_L', 2.0)
     """
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    reach = np.ceil(_NEAR_MM / sizes).astype(int)
-    first = np.maximum(np.array(at) - reach, 0)
-    near = atlas[tuple(slice(a, b) for a, b in zip(first, np.array(at) + reach + 1, strict=True))]
-    voxels = np.argwhere(np.isin(near, list(names)))
+    radius_voxels = np.ceil(_NEAR_MM / sizes).astype(int)
+    first = np.maximum(np.array(voxel) - radius_voxels, 0)
+    nearby_labels = atlas[
+        tuple(slice(a, b) for a, b in zip(first, np.array(voxel) + radius_voxels + 1, strict=True))
+    ]
+    voxels = np.argwhere(np.isin(nearby_labels, list(names)))
     if not len(voxels):
         return MISSING, np.nan
-    distances = np.linalg.norm((voxels + first - at) @ affine[:3, :3].T, axis=1)
+    distances = np.linalg.norm((voxels + first - voxel) @ affine[:3, :3].T, axis=1)
     nearest = int(np.argmin(distances))
     if distances[nearest] > _NEAR_MM:
         return MISSING, np.nan
-    return names[int(near[tuple(voxels[nearest])])], float(distances[nearest])
+    return names[int(nearby_labels[tuple(voxels[nearest])])], float(distances[nearest])
 
 
 def _labels_text(numbers: Array, names: Mapping[int, str]) -> str:
@@ -235,9 +237,9 @@ def cluster_rows(
             if "effect" in maps:
                 row["effect"] = f"{maps['effect'][peak]:.4g}"
             if maps.keys() >= {"variance", "sd", "wrongsign"}:
-                reach = 1.96 * np.sqrt(maps["variance"][peak] + maps["sd"][peak] ** 2)
-                row["lower"] = f"{maps['effect'][peak] - reach:.4g}"
-                row["upper"] = f"{maps['effect'][peak] + reach:.4g}"
+                half_interval = 1.96 * np.sqrt(maps["variance"][peak] + maps["sd"][peak] ** 2)
+                row["lower"] = f"{maps['effect'][peak] - half_interval:.4g}"
+                row["upper"] = f"{maps['effect'][peak] + half_interval:.4g}"
                 row["wrongsign"] = f"{maps['wrongsign'][peak]:.2g}"
                 if not letter:
                     wrong_sign = maps["wrongsign"][tuple(cluster.voxels.T)]

@@ -131,26 +131,28 @@ def gather(
     columns["std_dvars"] = change / compute_expected_change(iterate_slabs(reader, mask, n_dummy))
     columns |= motion_columns(motion) | {"rmsd": rms_displacement(np.asarray(matrices), center)}
     columns |= _expansions(columns)
-    described = describe(columns)
+    descriptions = describe(columns)
     if volumes - n_dummy > 2:
-        columns |= _drift_columns(volumes, n_dummy, reader.tr, described)
+        columns |= _drift_columns(volumes, n_dummy, reader.tr, descriptions)
         for noise in _compcor_masks(reader, mask, tissues, n_dummy):
-            columns |= _components(reader, noise, n_dummy, described, all_of_them=all_components)
-    columns |= _outliers(columns, described, fd_mm, std_dvars, outliers or {})
+            columns |= _components(
+                reader, noise, n_dummy, descriptions, all_of_them=all_components
+            )
+    columns |= _outliers(columns, descriptions, fd_mm, std_dvars, outliers or {})
     table = pd.DataFrame(columns)
-    mark_nonsteady(table, described, n_dummy)
-    return censor_outliers(table, described, outliers or {})
+    mark_nonsteady(table, descriptions, n_dummy)
+    return censor_outliers(table, descriptions, outliers or {})
 
 
 def censor_outliers(
-    table: pd.DataFrame, described: Described, outliers: Mapping[int, str]
+    table: pd.DataFrame, column_descriptions: Described, outliers: Mapping[int, str]
 ) -> tuple[pd.DataFrame, Described]:
     """Add a column that excludes a volume from models for each outlier, and its description.
 
     `outliers` are volumes that do not show the head as the other volumes do, with the reason.
     """
     columns, descriptions = censor_columns(outliers, len(table))
-    return table.assign(**columns), {**described, **descriptions}
+    return table.assign(**columns), {**column_descriptions, **descriptions}
 
 
 def _expansions(columns: Mapping[str, Array]) -> dict[str, Float]:
@@ -172,7 +174,7 @@ def _expansions(columns: Mapping[str, Array]) -> dict[str, Float]:
 
 def _outliers(
     columns: Mapping[str, Array],
-    described: Described,
+    descriptions: Described,
     fd_mm: float,
     std_dvars: float,
     replaced: Mapping[int, str],
@@ -181,7 +183,7 @@ def _outliers(
 
     A volume is an outlier if its framewise displacement or its standardized DVARS exceeds the
     threshold, or if it is one of the volumes that were replaced. Descriptions are added to
-    `described`.
+    `descriptions`.
     """
     is_outlier = columns["framewise_displacement"] > fd_mm
     is_outlier |= columns["std_dvars"] > std_dvars
@@ -195,19 +197,19 @@ def _outliers(
             f"framewise displacement exceeds {fd_mm:g} mm in this volume, or std_dvars exceeds "
             f"{std_dvars:g}",
         )
-        described[name] = {
+        descriptions[name] = {
             "Description": f"1 in volume {volume} and 0 elsewhere; {reason}",
             "Units": "arbitrary",
         }
     return outliers
 
 
-def mark_nonsteady(table: pd.DataFrame, described: Described, n_dummy: int) -> None:
+def mark_nonsteady(table: pd.DataFrame, descriptions: Described, n_dummy: int) -> None:
     """Add a column for each non-steady-state volume to the table, and its description."""
     for k in range(n_dummy):
         name = f"non_steady_state_outlier{k:02d}"
         table[name] = (np.arange(len(table)) == k).astype(np.float64)
-        described[name] = {
+        descriptions[name] = {
             "Description": (
                 f"1 in volume {k} and 0 elsewhere; the volume was acquired before the steady "
                 "state was reached"
@@ -217,7 +219,7 @@ def mark_nonsteady(table: pd.DataFrame, described: Described, n_dummy: int) -> N
 
 
 def _drift_columns(
-    volumes: int, n_dummy: int, tr: float, described: Described
+    volumes: int, n_dummy: int, tr: float, descriptions: Described
 ) -> dict[str, Float]:
     """Return the unit-length cosines removed before CompCor, 0 in non-steady-state volumes."""
     regressors: dict[str, Float] = {}
@@ -225,7 +227,7 @@ def _drift_columns(
     for k, values in enumerate((cosines / np.linalg.norm(cosines, axis=0)).T):
         period = 2 * (volumes - n_dummy) * tr / (k + 1)
         regressors[f"cosine{k:02d}"] = np.concatenate([np.zeros(n_dummy), values])
-        described[f"cosine{k:02d}"] = {
+        descriptions[f"cosine{k:02d}"] = {
             "Description": (
                 f"Discrete cosine regressor with a period of {period:.4g} s, removed before "
                 "CompCor; 0 in non-steady-state volumes"
@@ -260,15 +262,15 @@ def _components(
     reader: SeriesReader,
     noise: _NoiseSource,
     n_dummy: int,
-    described: Described,
+    descriptions: Described,
     *,
     all_of_them: bool,
 ) -> dict[str, Float]:
     """Return the components of a mask, 0 in non-steady-state volumes, and describe them.
 
-    Descriptions are added to `described`.
+    Descriptions are added to `descriptions`.
     """
-    prefix, place, metadata, mask = noise
+    prefix, index, metadata, mask = noise
     basis = drift_basis(reader.shape[3] - n_dummy, reader.tr)
     components, singular, share = principal_components(iterate_slabs(reader, mask, n_dummy), basis)
     explained = np.cumsum(share)
@@ -277,9 +279,9 @@ def _components(
     for k in range(len(share) if all_of_them else min(n_components, len(share))):
         name = f"{prefix}_comp_cor_{k:02d}"
         regressors[name] = np.concatenate([np.zeros(n_dummy), components[:, k]])
-        described[name] = {
+        descriptions[name] = {
             "Description": (
-                f"Component {k} of {metadata['Method']}, computed from {place} ({int(mask.sum())} "
+                f"Component {k} of {metadata['Method']}, computed from {index} ({int(mask.sum())} "
                 f"voxels) after high-pass filtering (cut-off period {CUTOFF_S:g} s); 0 in "
                 "non-steady-state volumes"
             ),

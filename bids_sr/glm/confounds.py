@@ -42,9 +42,9 @@ def rms_displacement(matrices: Array, center: Array) -> Float:
         Center of the ball (3,; RAS mm).
     """
     change = np.linalg.inv(matrices[1:]) @ matrices[:-1]
-    turn = change[:, :3, :3] - np.eye(3)
-    shift = turn @ np.asarray(center, dtype=np.float64) + change[:, :3, 3]
-    power = (shift**2).sum(axis=1) + (turn**2).sum(axis=(1, 2)) * _BALL_MM**2 / 5
+    rotation_change = change[:, :3, :3] - np.eye(3)
+    shift = rotation_change @ np.asarray(center, dtype=np.float64) + change[:, :3, 3]
+    power = (shift**2).sum(axis=1) + (rotation_change**2).sum(axis=(1, 2)) * _BALL_MM**2 / 5
     return np.concatenate([[np.nan], np.sqrt(power)])
 
 

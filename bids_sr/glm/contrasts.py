@@ -124,7 +124,7 @@ def read_modulation(
     >>> read_modulation(["go", "go"], ["2", "high"])
     ([1.0, 1.0], "the modulation of an event of type 'go' is not a number, but 'high'")
     """
-    ones = [1.0] * len(trial_types)
+    default_amplitudes = [1.0] * len(trial_types)
     texts = [(cell or "").strip() for cell in cells]
     missing = [text.lower() in NO_TIME for text in texts]
     varied = {
@@ -134,8 +134,8 @@ def read_modulation(
     for name, text in zip(trial_types, texts, strict=True):
         value = parse_seconds(text) if name in varied else 1.0
         if value is None:
-            why = f"the modulation of an event of type {name!r} is not a number, but {text!r}"
-            return ones, why
+            reason = f"the modulation of an event of type {name!r} is not a number, but {text!r}"
+            return default_amplitudes, reason
         amplitudes.append(value)
     return amplitudes, ""
 
@@ -176,7 +176,7 @@ def _capital(name: str) -> str:
 
 def _default_contrasts(
     trial_types: Sequence[str],
-    described: Sequence[str] | None = None,
+    described_types: Sequence[str] | None = None,
     averaged: Sequence[str] | None = None,
 ) -> dict[str, Contrast]:
     """Return each trial type against rest, the mean of all types (``all``), and comparisons.
@@ -185,11 +185,11 @@ def _default_contrasts(
     each is compared with the mean of the others. There are no comparisons of more types. Labels
     do not depend on the types that are left out.
 
-    `described` are the types with their own contrasts, `averaged` the types in means. By default,
-    these are all types.
+    `described_types` are the types with their own contrasts, `averaged` the types in means. By
+    default, these are all types.
     """
-    described = trial_types if described is None else described
-    averaged = described if averaged is None else averaged
+    described_types = trial_types if described_types is None else described_types
+    averaged = described_types if averaged is None else averaged
     contrasts: dict[str, Contrast] = {}
     for name in dict.fromkeys(trial_types):
         label = camel_case(name)
@@ -197,25 +197,27 @@ def _default_contrasts(
         is_all = label == ALL and len(trial_types) > 1
         _add_contrast(contrasts, ALL_TYPE if is_all else label, {name: 1.0})
     contrasts = {
-        label: weights for label, weights in contrasts.items() if not weights.keys() - {*described}
+        label: weights
+        for label, weights in contrasts.items()
+        if not weights.keys() - {*described_types}
     }
     if len(averaged) > 1:
         _add_contrast(contrasts, ALL, dict.fromkeys(averaged, 1.0 / len(averaged)))
-    if len(described) <= MAX_TYPES_FOR_PAIRS:
-        for first, second in combinations(described, 2):
+    if len(described_types) <= MAX_TYPES_FOR_PAIRS:
+        for first, second in combinations(described_types, 2):
             _add_contrast(
                 contrasts,
                 f"{camel_case(first)}Minus{_capital(second)}",
                 {first: 1.0, second: -1.0},
             )
-    elif len(described) <= MAX_TYPES_FOR_OTHERS:
-        for trial_type in described:
-            others = [name for name in averaged if name != trial_type]
-            if others:
+    elif len(described_types) <= MAX_TYPES_FOR_OTHERS:
+        for trial_type in described_types:
+            other_types = [name for name in averaged if name != trial_type]
+            if other_types:
                 _add_contrast(
                     contrasts,
                     f"{camel_case(trial_type)}MinusOthers",
-                    dict.fromkeys(others, -1.0 / len(others)) | {trial_type: 1.0},
+                    dict.fromkeys(other_types, -1.0 / len(other_types)) | {trial_type: 1.0},
                 )
     return contrasts
 
@@ -243,7 +245,7 @@ def resolve_contrasts(
     trial_types: Sequence[str],
     requested: Sequence[str | tuple[str, Contrast]] = (),
     *,
-    described: Sequence[str] | None = None,
+    described_types: Sequence[str] | None = None,
     averaged: Sequence[str] | None = None,
 ) -> dict[str, Contrast]:
     """Return the weights of every contrast of a run by name, in the order requested.
@@ -256,7 +258,7 @@ def resolve_contrasts(
         Names with weights, or texts such as ``thumb``, ``thumb-little``, ``thumb+little``,
         ``name=0.5*thumb-0.5*little``, and ``all`` (mean of all types). Terms without a factor have
         weight 1. If empty, `_default_contrasts` are used.
-    described, averaged : Sequence[str] | None
+    described_types, averaged : Sequence[str] | None
         Trial types with default contrasts, and trial types in the mean ``all``; by default, all.
 
     Raises
@@ -265,7 +267,7 @@ def resolve_contrasts(
         If a term is not a trial type (the closest is suggested), or if the text cannot be parsed.
     """
     if not requested:
-        return _default_contrasts(trial_types, described, averaged)
+        return _default_contrasts(trial_types, described_types, averaged)
     averaged = trial_types if averaged is None else averaged
     resolved: dict[str, Contrast] = {}
     for request in requested:
@@ -295,13 +297,13 @@ def _parse(text: str, trial_types: Sequence[str], averaged: Sequence[str]) -> tu
     # A trial type may contain a minus or plus sign.
     if expression in trial_types and (expression != ALL or len(trial_types) == 1):
         return camel_case(expression), {expression: 1.0}
-    named = _NAMED.match(expression)
-    body = named.group(2) if named else expression
+    name_match = _NAMED.match(expression)
+    body = name_match.group(2) if name_match else expression
     if body.strip() == ALL and trial_types:
         weights = {name: 1.0 / len(averaged) for name in averaged}
-        return (named.group(1) if named else ALL), weights
+        return (name_match.group(1) if name_match else ALL), weights
     if body.strip() == ALL_TYPE and ALL in trial_types and ALL_TYPE not in trial_types:
-        return (named.group(1) if named else ALL_TYPE), {ALL: 1.0}
+        return (name_match.group(1) if name_match else ALL_TYPE), {ALL: 1.0}
     terms = _parse_terms(text, body, trial_types)
     weights = {}
     for trial_type, weight in terms:
@@ -312,7 +314,7 @@ def _parse(text: str, trial_types: Sequence[str], averaged: Sequence[str]) -> tu
             "all weights of the contrast are zero",
             "Specify at least one nonzero weight, for example `thumb-little`.",
         )
-    return (named.group(1) if named else _contrast_name(terms)), weights
+    return (name_match.group(1) if name_match else _contrast_name(terms)), weights
 
 
 def _parse_terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple[str, float]]:
@@ -351,14 +353,14 @@ def _is_term_at(body: str, position: int, name: str) -> bool:
 
 
 def _unknown_term(text: str, body: str, position: int, trial_types: Sequence[str]) -> UsageError:
-    word = _UNKNOWN.match(body, position)
-    if word is None:
+    term_match = _UNKNOWN.match(body, position)
+    if term_match is None:
         return UsageError(
             f"contrast {text!r}",
             "a trial type is missing",
             "Specify trial types joined with `+` or `-`, for example `thumb-little`.",
         )
-    name = word.group(1)
+    name = term_match.group(1)
     if name in trial_types:
         return UsageError(
             f"contrast {text!r}",
@@ -377,11 +379,11 @@ def _unknown_term(text: str, body: str, position: int, trial_types: Sequence[str
     )
 
 
-def _suggestion(word: str, candidates: Iterable[str]) -> str:
+def _suggestion(unknown: str, candidates: Iterable[str]) -> str:
     """Return a sentence that proposes the closest known name, or "" if no name is close."""
     names = list(candidates)
     lower = {name.lower(): name for name in names}
-    matches = difflib.get_close_matches(word.lower(), list(lower), n=1, cutoff=0.75)
+    matches = difflib.get_close_matches(unknown.lower(), list(lower), n=1, cutoff=0.75)
     return f"Did you mean {lower[matches[0]]!r}?" if matches else ""
 
 

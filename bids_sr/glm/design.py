@@ -200,15 +200,17 @@ def build_design(
         for name, values in responses.items()
         if np.abs(values[uncensored]).max() <= _SILENT * plateaus.get(name, 1.0)
     ]
-    parts = {name: values for name, values in responses.items() if name not in absent}
-    conditions = tuple(parts)
+    included_responses = {name: values for name, values in responses.items() if name not in absent}
+    conditions = tuple(included_responses)
     for name, values in _confound_columns(confounds, confound_names, n_volumes).items():
         inside = values[n_dummy:]
         centered = inside - inside.mean()
         spread = float(centered.std())
         if spread > 1e-12 * max(1.0, float(np.abs(inside).max())):
             # A trial type may have the name of a confound, such as trans_x.
-            parts[f"{name}_confound" if name in responses else name] = centered / spread
+            included_responses[f"{name}_confound" if name in responses else name] = (
+                centered / spread
+            )
     with warnings.catch_warnings():
         # A cut-off above the Nyquist frequency is reported by the error on degrees of freedom
         # below.
@@ -219,8 +221,8 @@ def build_design(
             high_pass=settings.high_pass,
             drift_order=1,
         )
-    matrix = np.column_stack([*parts.values(), drift.to_numpy(dtype=np.float64)])
-    columns = (*parts, *(str(name) for name in drift.columns))
+    matrix = np.column_stack([*included_responses.values(), drift.to_numpy(dtype=np.float64)])
+    columns = (*included_responses, *(str(name) for name in drift.columns))
     rank = int(np.linalg.matrix_rank(matrix))
     if rank >= matrix.shape[0]:
         censored = int((~uncensored).sum())

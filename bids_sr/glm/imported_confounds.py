@@ -65,10 +65,10 @@ def import_confound_columns(
     table = imported[[*other_columns, *components]]
     # DVARS of fMRIPrep is computed from a series scaled to a median of 1000.
     descriptions = describe(name for name in other_columns if name != "dvars")
-    described: Described = {
+    column_descriptions: Described = {
         name: {**descriptions.get(name, {}), **entries.get(name, {})} for name in table
     }
-    for name, entry in described.items():
+    for name, entry in column_descriptions.items():
         entry.setdefault("Description", f"{name}, taken from {origin}")
         entry.setdefault("Units", "arbitrary")
     for name in MOTION:
@@ -77,13 +77,13 @@ def import_confound_columns(
             if name.startswith("rot")
             else f"translation along {name[-1]}"
         )
-        described[name]["Description"] = f"Head motion: {movement}, taken from {origin}"
-    mark_nonsteady(table, described, n_dummy)
-    for name, entry in described.items():
+        column_descriptions[name]["Description"] = f"Head motion: {movement}, taken from {origin}"
+    mark_nonsteady(table, column_descriptions, n_dummy)
+    for name, entry in column_descriptions.items():
         entry["Origin"] = (
             f"computed by bids-sr from the head motion of {origin}" if name in computed else origin
         )
-    return censor_outliers(table, described, outliers or {})
+    return censor_outliers(table, column_descriptions, outliers or {})
 
 
 def convert_to_numbers(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str], list[str]]:

@@ -157,12 +157,14 @@ def t_to_z(t: Float, dof: float | Float) -> Float:
     from scipy import special
 
     size = np.abs(t)
-    many = np.maximum(dof, _HILL_DOF)  # values with fewer degrees of freedom are replaced below
-    square = (many - 0.5) * np.log1p(np.square(np.minimum(size, _HILL_T)) / many)
-    large = 48 * np.square(many - 0.5)
+    hill_dof = np.maximum(
+        dof, _HILL_DOF
+    )  # values with fewer degrees of freedom are replaced below
+    square = (hill_dof - 0.5) * np.log1p(np.square(np.minimum(size, _HILL_T)) / hill_dof)
+    scaled_dof = 48 * np.square(hill_dof - 0.5)
     tail = ((-0.4 * square - 3.3) * square - 24) * square - 85.5
-    tail /= 0.8 * np.square(square) + 100 + large
-    z = np.asarray(np.sqrt(square) * (1 + (tail + square + 3) / large))
+    tail /= 0.8 * np.square(square) + 100 + scaled_dof
+    z = np.asarray(np.sqrt(square) * (1 + (tail + square + 3) / scaled_dof))
     is_exact = (dof < _HILL_DOF) | ~(size <= _HILL_T)
     z[is_exact] = -special.ndtri(
         special.stdtr(np.broadcast_to(dof, z.shape)[is_exact], -size[is_exact])

@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 from scipy import ndimage
 
-from bids_sr.glm.activation_regions import Peak, Threshold, centroid, dice, peak
+from bids_sr.glm.activation_regions import Peak, Threshold, centroid, nonempty_dice, peak
 from bids_sr.glm.contrasts import Contrasts, single_conditions
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray
 from bids_sr.io.volume import Volume
@@ -43,7 +43,7 @@ def _distance(a: Float | None, b: Float | None) -> float | None:
     return None if a is None or b is None else float(np.linalg.norm(a - b))
 
 
-def correlation(a: Float32, b: Float32, mask: MaskArray) -> float:
+def correlate_in_mask(a: Float32, b: Float32, mask: MaskArray) -> float:
     """Return the Pearson correlation in the mask; NaN if either map is constant."""
     x = a[mask].astype(np.float64)
     y = b[mask].astype(np.float64)
@@ -197,7 +197,7 @@ def activation_rows(
             second = regions[b, label][0]
             distance = _distance(centroid(first & roi, affine), centroid(second & roi, affine))
             # Overlap is limited to the ROI, as in the paper.
-            overlap = dice(first & roi, second & roi)
+            overlap = nonempty_dice(first & roi, second & roi)
             add(f"{a}+{b}", {"dice": overlap, "centroid_distance": distance}, label)
     return rows
 

@@ -1,7 +1,7 @@
 """Confounds in the linear model of a run, selected from its table by name or by set."""
 
+import fnmatch
 from collections.abc import Sequence
-from fnmatch import filter as matching
 
 import pandas as pd
 
@@ -14,14 +14,15 @@ MOTION = tuple(
     for kind in ("trans", "rot")
     for axis in "xyz"
 )
-MOTION_SET, COMPONENTS_SET = CONFOUND_SETS = ("motion", "acompcor")
+MOTION_SET, COMPONENTS_SET = "motion", "acompcor"
+CONFOUND_SETS = (MOTION_SET, COMPONENTS_SET)
 """Names of predefined sets of confounds."""
 COMPCOR_VOLUMES = 50  # volumes; shorter runs have no components in their model
 _N_COMPONENTS = 5
 
 
 def model_confounds(
-    table: pd.DataFrame | None, named: Sequence[str] | None = None
+    table: pd.DataFrame | None, selected: Sequence[str] | None = None
 ) -> tuple[str, ...]:
     """Return the names of the confounds in the model of a run.
 
@@ -29,16 +30,16 @@ def model_confounds(
     which require tissue maps. Columns of the temporal model (`glm.temporal_regressors`) are
     always included.
 
-    Without the components, respiration and pulse remain in the residuals of smoothed series; twice
-    as many voxels as nominal then pass p < .001 where the phantom has no activation. Runs of fewer
-    than 50 volumes cannot afford these regressors. Components with a missing value in any volume
-    after the first are skipped.
+    Without the components, respiration and pulse remain in the residuals of smoothed series, and
+    more voxels than nominal exceed a threshold. In runs of fewer than 50 volumes, these regressors
+    would use too many degrees of freedom. Components with a missing value in any volume after the
+    first are skipped.
 
     Parameters
     ----------
     table : pd.DataFrame | None
         Confounds of the run, one row per volume; None for a model without confounds.
-    named : Sequence[str] | None, optional
+    selected : Sequence[str] | None, optional
         Columns, possibly with wildcards, and the sets ``motion`` (six parameters and derivatives)
         and ``acompcor`` (see above). Names that are not in the table are skipped. None for both
         sets.
@@ -51,11 +52,12 @@ def model_confounds(
     if table is None:
         return ()
     sets = {MOTION_SET: MOTION, COMPONENTS_SET: _components(table)}
-    if named is None:
-        chosen = [*MOTION, *sets[COMPONENTS_SET]]
-    else:
-        chosen = [column for name in named for column in sets.get(name, matching(table, name))]
-    return tuple(dict.fromkeys((*chosen, *time_column_names(table))))
+    columns = [
+        column
+        for name in (CONFOUND_SETS if selected is None else selected)
+        for column in sets.get(name, fnmatch.filter(table, name))
+    ]
+    return tuple(dict.fromkeys((*columns, *time_column_names(table))))
 
 
 def _components(table: pd.DataFrame) -> tuple[str, ...]:

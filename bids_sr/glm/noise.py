@@ -342,16 +342,16 @@ class _Lattice:
         )
         return out
 
-    def common(self, other: "_Lattice") -> Float:
+    def common(self, other_lattice: "_Lattice") -> Float:
         """Return sums over voxels of share times share, (G, H), for the nodes of two lattices."""
-        shape = len(self.places), len(other.places)
+        shape = len(self.places), len(other_lattice.places)
         sums = np.zeros(shape[0] * shape[1])
         for nodes, shares in zip(self.nodes, self.shares, strict=True):
             pairs = np.ravel_multi_index(
-                (np.broadcast_to(nodes, other.nodes.shape), other.nodes), shape
+                (np.broadcast_to(nodes, other_lattice.nodes.shape), other_lattice.nodes), shape
             )
             sums += np.bincount(
-                pairs.ravel(), weights=(shares * other.shares).ravel(), minlength=len(sums)
+                pairs.ravel(), weights=(shares * other_lattice.shares).ravel(), minlength=len(sums)
             )
         return sums.reshape(shape)
 

@@ -68,13 +68,13 @@ def grow_roi(
 
 
 def transfer_growth(
-    added: MaskArray, affine: Float, roi: MaskArray, mask: MaskArray, hr_affine: Float
+    added_voxels: MaskArray, affine: Float, roi: MaskArray, mask: MaskArray, hr_affine: Float
 ) -> MaskArray:
     """Add the voxels of a low-resolution mask to a high-resolution region of interest.
 
     Parameters
     ----------
-    added : ndarray
+    added_voxels : ndarray
         Voxels that were added on the low-resolution grid (boolean).
     affine : ndarray
         Voxel-to-RAS-mm matrix of the low-resolution grid (4, 4).
@@ -93,7 +93,7 @@ def transfer_growth(
     # For even factors, voxel centers are on the border of two low-resolution voxels; the offset
     # makes the assignment independent of rounding.
     index = np.floor(to_low[:3, :3] @ points + to_low[:3, 3:] + 0.5 + 1e-6).astype(int)
-    within = ((index >= 0) & (index < np.array(added.shape)[:, None])).all(axis=0)
+    within = ((index >= 0) & (index < np.array(added_voxels.shape)[:, None])).all(axis=0)
     values = np.zeros(points.shape[1], dtype=bool)
-    values[within] = added[tuple(index[:, within])]
+    values[within] = added_voxels[tuple(index[:, within])]
     return roi | (values.reshape(mask.shape) & mask)

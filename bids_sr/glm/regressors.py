@@ -86,7 +86,11 @@ class Events:
 
     @classmethod
     def of(
-        cls, columns: Sequence[str], rows: Iterable[TableRow], where: str, source: str = "events"
+        cls,
+        columns: Sequence[str],
+        rows: Iterable[TableRow],
+        source_name: str,
+        source: str = "events",
     ) -> "Events":
         """Return the modeled events of a table of text.
 
@@ -101,7 +105,7 @@ class Events:
             Names of the columns.
         rows : Iterable[TableRow]
             Line number and cells of each row.
-        where : str
+        source_name : str
             Name of the file in error messages.
         source : str
             Name of the file in log messages.
@@ -113,8 +117,8 @@ class Events:
         """
         if missing := [name for name in _TIMES if name not in columns]:
             raise DesignError(
-                f"{where}: the events table lacks required columns: {', '.join(missing)}. It "
-                f"contains the columns {', '.join(map(str, columns))}"
+                f"{source_name}: the events table lacks required columns: {', '.join(missing)}. It"
+                f" contains the columns {', '.join(map(str, columns))}"
             )
         modeled_rows, modulations = [], []
         for line, row in rows:
@@ -125,16 +129,16 @@ class Events:
             for name, cell in zip(_TIMES, cells, strict=True):
                 if parse_seconds(cell) is None:
                     raise DesignError(
-                        f"{where}: the {name} in line {line} is not a number, but {cell!r}"
+                        f"{source_name}: the {name} in line {line} is not a number, but {cell!r}"
                     )
             onset, duration = (float(cell) for cell in cells)
             modeled_rows.append((onset, duration, trial_types[0]))
             modulations.append(row.get(MODULATION))
         if not modeled_rows:
             raise DesignError(
-                f"{where}: the events table contains no events that can be modeled. Rows "
-                "without onset or duration and rows of the trial types "
-                f"{', '.join(sorted(filter(None, NOT_MODELED)))} are not modeled"
+                f"{source_name}: the events table contains no events that can be modeled. Rows"
+                " without onset or duration and rows of the trial types"
+                f" {', '.join(sorted(filter(None, NOT_MODELED)))} are not modeled"
             )
         amplitudes, _ = read_modulation([str(row[-1]) for row in modeled_rows], modulations)
         events = [
@@ -146,8 +150,8 @@ class Events:
             # Types with the events of others and other amplitudes are not their sum.
             return cls(pd.DataFrame(unique, columns=[*_TIMES, "trial_type", MODULATION]), source)
         summed = find_summed_types([row[:3] for row in unique])
-        kept = [row[:3] for row in unique if row[2] not in summed]
-        return cls(pd.DataFrame(kept, columns=[*_TIMES, "trial_type"]), source, summed)
+        kept_rows = [row[:3] for row in unique if row[2] not in summed]
+        return cls(pd.DataFrame(kept_rows, columns=[*_TIMES, "trial_type"]), source, summed)
 
     @property
     def conditions(self) -> list[str]:
@@ -243,10 +247,14 @@ class Seeds:
         """Names of the seeds, in the order of the table."""
         return [str(name) for name in self.table]
 
-    def contrasts(self, chosen: Mapping[str, _Weights]) -> dict[str, _Weights]:
+    def contrasts(self, weights_by_contrast: Mapping[str, _Weights]) -> dict[str, _Weights]:
         """Return the contrasts whose seeds are in the field of view."""
         available = set(self.conditions)
-        return {name: weights for name, weights in chosen.items() if set(weights) <= available}
+        return {
+            name: weights
+            for name, weights in weights_by_contrast.items()
+            if set(weights) <= available
+        }
 
     def spans(self) -> dict[str, list[tuple[float, float]]]:
         """Return an empty dictionary, because seeds have no events."""

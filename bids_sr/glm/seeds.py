@@ -67,14 +67,14 @@ def seed_voxels(
         raise ValueError("the brain mask is empty")
     distances = np.linalg.norm(apply_affine(affine, indices) - center_mm, axis=1)
     diagonal = float(np.linalg.norm(affine[:3, :3].sum(axis=1)))
-    chosen = distances <= radius_mm + 1e-6
-    if not chosen.any() and (nearest or distances.min() <= diagonal):
-        chosen = distances == distances.min()
-    if not chosen.any():
+    inside_sphere = distances <= radius_mm + 1e-6
+    if not inside_sphere.any() and (nearest or distances.min() <= diagonal):
+        inside_sphere = distances == distances.min()
+    if not inside_sphere.any():
         limit = max(radius_mm, diagonal)
         raise ValueError(f"the brain mask contains no voxels within {limit:.3g} mm of the seed")
     seed = np.zeros(mask.shape, dtype=bool)
-    seed[tuple(indices[chosen].T)] = True
+    seed[tuple(indices[inside_sphere].T)] = True
     return seed
 
 
@@ -163,7 +163,7 @@ def smoothed_seed_series(
 def _bounding_box(voxels: MaskArray) -> tuple[slice, slice, slice]:
     """Return the smallest box that contains all voxels."""
     first, second, third = (
-        slice(int(places.min()), int(places.max()) + 1) for places in np.nonzero(voxels)
+        slice(int(indices.min()), int(indices.max()) + 1) for indices in np.nonzero(voxels)
     )
     return first, second, third
 

@@ -45,16 +45,16 @@ def find_summed_types(events: Sequence[TimedEvent]) -> dict[str, tuple[str, ...]
     totals = dict(zip(names, courses.sum(axis=1), strict=True))
     summed = {}
     for index, name in enumerate(names):
-        smaller = [other for other in names if totals[other] < totals[name]]
+        smaller = [other_name for other_name in names if totals[other_name] < totals[name]]
         for order in (False, True):
-            rest, parts = courses[index].copy(), []
-            for other in sorted(smaller, key=totals.__getitem__, reverse=order):
-                course = courses[names.index(other)]
+            rest, summands = courses[index].copy(), []
+            for other_name in sorted(smaller, key=totals.__getitem__, reverse=order):
+                course = courses[names.index(other_name)]
                 if (course <= rest).all():
                     rest -= course
-                    parts.append(other)
-            if len(parts) > 1 and not rest.any():
-                summed[name] = tuple(part for part in names if part in parts)
+                    summands.append(other_name)
+            if len(summands) > 1 and not rest.any():
+                summed[name] = tuple(part for part in names if part in summands)
                 break
     return summed
 

@@ -67,14 +67,14 @@ class TimeModel:
     @property
     def words(self) -> str:
         """Filters of the model in words; "slow cosines" if no other filter is given."""
-        parts = []
+        phrases = []
         if self.band_pass is not None:
-            parts.append(
+            phrases.append(
                 f"band-pass filter from {self.band_pass[0]:g} to {self.band_pass[1]:g} Hz"
             )
         if self.legendre is not None:
-            parts.append(f"Legendre polynomials up to order {self.legendre}")
-        return ", ".join(parts) or "slow cosines"
+            phrases.append(f"Legendre polynomials up to order {self.legendre}")
+        return ", ".join(phrases) or "slow cosines"
 
     @property
     def rules(self) -> str:
@@ -151,18 +151,18 @@ def censor_columns(
         Number of volumes of the run.
     """
     columns: dict[str, Float] = {}
-    described: dict[str, dict[str, object]] = {}
+    descriptions: dict[str, dict[str, object]] = {}
     for volume, reason in reasons.items():
         name = f"{CENSORED}{volume:04d}"
         columns[name] = (np.arange(n_volumes) == volume).astype(np.float64)
-        described[name] = {
+        descriptions[name] = {
             "Description": (
                 f"1 in volume {volume} and 0 elsewhere. The volume is excluded from all models "
                 f"({reason})"
             ),
             "Units": "arbitrary",
         }
-    return columns, described
+    return columns, descriptions
 
 
 def time_columns(
@@ -178,7 +178,7 @@ def time_columns(
     censored = select_censored_volumes(confounds, model) & uncensored_volumes(confounds, n_volumes)
     censored[:n_dummy] = False
     rule = f"censoring rule: {model.rules}"
-    columns, described = censor_columns(
+    columns, descriptions = censor_columns(
         {int(volume): rule for volume in np.flatnonzero(censored)}, n_volumes
     )
     if model.band_pass is not None:
@@ -187,7 +187,7 @@ def time_columns(
         for values, frequency in zip(cosines.T, frequencies, strict=True):
             name = f"{BAND_STOP}{round(2 * rows * tr * frequency):04d}"
             columns[name] = np.concatenate([np.zeros(n_dummy), values])
-            described[name] = {
+            descriptions[name] = {
                 "Description": (
                     f"Discrete cosine regressor of {frequency:.4g} Hz, outside the pass band "
                     f"from {low:g} to {high:g} Hz; 0 in non-steady-state volumes"
@@ -198,14 +198,14 @@ def time_columns(
         name = f"{LEGENDRE}{order:02d}"
         values = np.polynomial.Legendre.basis(order)(np.linspace(-1, 1, rows))
         columns[name] = np.concatenate([np.zeros(n_dummy), values])
-        described[name] = {
+        descriptions[name] = {
             "Description": (
                 f"Legendre polynomial of order {order} across the run; 0 in non-steady-state "
                 "volumes"
             ),
             "Units": "arbitrary",
         }
-    return pd.DataFrame(columns, index=confounds.index), described
+    return pd.DataFrame(columns, index=confounds.index), descriptions
 
 
 def time_column_names(names: Sequence[object] | pd.DataFrame | None) -> tuple[str, ...]:
@@ -225,13 +225,19 @@ def uncensored_volumes(table: pd.DataFrame | None, n_volumes: int) -> MaskArray:
 
 
 def check_volumes(
-    kept: int, n_steady: int, n_columns: int, model: TimeModel, *, tr: float, least_s: float = 0.0
+    n_kept: int,
+    n_steady: int,
+    n_columns: int,
+    model: TimeModel,
+    *,
+    tr: float,
+    least_s: float = 0.0,
 ) -> None:
     """Raise `TooFewVolumes` if too few volumes remain for a model.
 
     Parameters
     ----------
-    kept : int
+    n_kept : int
         Number of steady-state volumes that are not censored.
     n_steady : int
         Number of steady-state volumes.
@@ -244,23 +250,23 @@ def check_volumes(
     least_s : float, optional
         Smallest duration of the remaining volumes (s).
     """
-    censored = n_steady - kept
+    censored = n_steady - n_kept
     text = f"the run has only {n_steady} steady-state volumes"
     if model.censors:
         text = (
-            f"only {kept} of {n_steady} steady-state volumes remain, because the other {censored} "
-            f"volumes were censored ({model.rules})"
+            f"only {n_kept} of {n_steady} steady-state volumes remain, because the other"
+            f" {censored} volumes were censored ({model.rules})"
         )
-    if kept <= n_columns:
+    if n_kept <= n_columns:
         raise TooFewVolumes(
             f"{text}. The linear model has {n_columns} regressors and requires at least "
             f"{n_columns + 1} volumes",
             _fix(model),
         )
-    if kept * tr < least_s - 1e-6:
+    if n_kept * tr < least_s - 1e-6:
         raise TooFewVolumes(
-            f"{text}. The duration of these volumes is {kept * tr:g} s, but a run without events "
-            f"requires at least {least_s:g} s",
+            f"{text}. The duration of these volumes is {n_kept * tr:g} s, but a run without"
+            f" events requires at least {least_s:g} s",
             _fix(model),
         )
 
@@ -277,15 +283,15 @@ def _fix(model: TimeModel) -> str:
     return f"Use {' or '.join(applicable)}, or exclude the run with --task-id or --run-id."
 
 
-def censoring_facts(kept: MaskArray, model: TimeModel) -> Mapping[str, object]:
+def censoring_facts(uncensored: MaskArray, model: TimeModel) -> Mapping[str, object]:
     """Return the counts of a run's censoring.
 
-    `kept` is a mask of uncensored volumes among the steady-state volumes (T,).
+    `uncensored` is a mask of uncensored volumes among the steady-state volumes (T,).
     """
-    count = int((~kept).sum())
+    count = int((~uncensored).sum())
     return {
         "rules": model.rules,
         "censored": count,
-        "steady": len(kept),
-        "share": round(count / max(len(kept), 1), 4),
+        "steady": len(uncensored),
+        "share": round(count / max(len(uncensored), 1), 4),
     }

@@ -86,7 +86,7 @@ def extract_time_series(
     *,
     smoothing: Sequence[float] = (0.0,),
     start: int = 0,
-    seen: Callable[[list[Float32]], None] | None = None,
+    inspect_volumes: Callable[[list[Float32]], None] | None = None,
 ) -> Iterator[dict[float, VoxelTimeSeries]]:
     """Write smoothed time series of mask voxels, from volume `start` on, to scratch files.
 
@@ -105,7 +105,7 @@ def extract_time_series(
         Widths (FWHM, mm).
     start : int
         First volume, counted from 0.
-    seen : Callable | None
+    inspect_volumes : Callable | None
         Function that is called with each batch of unsmoothed volumes.
 
     Yields
@@ -133,7 +133,10 @@ def extract_time_series(
     step = 0.0
     try:
         with ExitStack() as files:
-            streams = {width: files.enter_context(open(at, "wb")) for width, at in paths.items()}
+            streams = {
+                width: files.enter_context(open(stream_path, "wb"))
+                for width, stream_path in paths.items()
+            }
             for batch in divide_into_batches(reader.volumes(start)):
                 step = step if firsts else difference_unit((count, len(positions)), batch[0])
                 for volume, (width, stream) in product(batch, streams.items()):
@@ -146,8 +149,8 @@ def extract_time_series(
                     if step:
                         values = to_half_precision(values, first, step, reader.path)
                     stream.write(values.data.cast("B"))
-                if seen is not None:
-                    seen(batch)
+                if inspect_volumes is not None:
+                    inspect_volumes(batch)
         yield {
             width: VoxelTimeSeries(path=path, n_times=count, first=firsts[width], step=step)
             for width, path in paths.items()

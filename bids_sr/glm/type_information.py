@@ -67,25 +67,25 @@ class TypeInformation:
         if not (self.scale[vector != 0] > 0).all():
             return math.inf, math.inf
         vector = np.divide(vector, self.scale, out=np.zeros_like(vector), where=self.scale > 0)
-        along, norm = self.vectors.T @ vector, float(vector @ vector)
+        projection, norm = self.vectors.T @ vector, float(vector @ vector)
         is_null = self.values < _NULL
-        if float((along[is_null] ** 2).sum()) > _LEAK**2 * norm:
+        if float((projection[is_null] ** 2).sum()) > _LEAK**2 * norm:
             return math.inf, norm
-        return float((along[~is_null] ** 2 / self.values[~is_null]).sum()), norm
+        return float((projection[~is_null] ** 2 / self.values[~is_null]).sum()), norm
 
     def shares(self) -> dict[str, float]:
         """Return the share of each type's response that the run contains, by energy."""
         complete = np.where(self.complete > 0, self.complete, 1.0)
         return dict(zip(self.conditions, ((self.scale / complete) ** 2).tolist(), strict=True))
 
-    def faint_types(self, least: float = LEAST_SHARE) -> dict[str, float]:
+    def faint_types(self, minimum: float = LEAST_SHARE) -> dict[str, float]:
         """Return the observed share of the response, for types with a very small share.
 
-        `least` is the smallest share relative to the type with the largest share.
+        `minimum` is the smallest share relative to the type with the largest share.
         """
         shares = self.shares()
         largest = max(shares.values(), default=0.0)
-        return {name: share for name, share in shares.items() if share < least * largest}
+        return {name: share for name, share in shares.items() if share < minimum * largest}
 
     def dominating_types(
         self, types: Sequence[str], largest: float = LARGEST_RATIO
@@ -107,22 +107,25 @@ class TypeInformation:
         dict[str, float]
             Ratio of the standard errors by type, in the order of removal.
         """
-        kept, left_out = list(types), dict[str, float]()
-        while len(kept) > 1:
-            whole = self.variance(_mean(kept))
-            if not math.isfinite(whole):
+        kept_types, left_out = list(types), dict[str, float]()
+        while len(kept_types) > 1:
+            mean_variance = self.variance(_mean(kept_types))
+            if not math.isfinite(mean_variance):
                 break
             ratios = {
                 name: math.sqrt(
-                    whole / self.variance(_mean(other for other in kept if other != name))
+                    mean_variance
+                    / self.variance(
+                        _mean(other_name for other_name in kept_types if other_name != name)
+                    )
                 )
-                for name in kept
+                for name in kept_types
                 if self.inflation({name: 1.0}) <= LARGEST_INFLATION
             }
             name = max(ratios, key=ratios.__getitem__, default="")
             if not name or ratios[name] <= largest:
                 break
-            kept.remove(name)
+            kept_types.remove(name)
             left_out[name] = ratios[name]
         return left_out
 
@@ -156,8 +159,8 @@ def measure_information(
     outside : Mapping[str, float]
         Sum of squares of the response to each type before and after the run, sampled as the run.
     """
-    regressors, others = matrix[:, : len(conditions)], matrix[:, len(conditions) :]
-    rest = regressors - others @ np.linalg.lstsq(others, regressors, rcond=None)[0]
+    regressors, other_columns = matrix[:, : len(conditions)], matrix[:, len(conditions) :]
+    rest = regressors - other_columns @ np.linalg.lstsq(other_columns, regressors, rcond=None)[0]
     energy = (regressors**2).sum(axis=0)
     scale = np.sqrt((rest**2).sum(axis=0))
     scale[scale <= _ROUNDING * np.sqrt(energy)] = 0.0  # nothing but rounding is left

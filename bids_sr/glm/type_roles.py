@@ -68,11 +68,11 @@ def assign_roles(
     information = measure_information(design.matrix, design.conditions, outside)
     silent = tuple(name for name in types if name not in design.conditions)
     faint = {name: share for name, share in information.faint_types().items() if name in types}
-    described = tuple(name for name in types if name not in faint and name not in silent)
-    dominating = information.dominating_types(described)
+    described_types = tuple(name for name in types if name not in faint and name not in silent)
+    dominating = information.dominating_types(described_types)
     return TypeRoles(
-        described=described,
-        averaged=tuple(name for name in described if name not in dominating),
+        described=described_types,
+        averaged=tuple(name for name in described_types if name not in dominating),
         silent=silent,
         faint=faint,
         dominating=dominating,
@@ -98,9 +98,11 @@ def _energy_outside(events: Events, n_volumes: int, tr: float) -> dict[str, floa
     ]
     if not rows:
         return {}
-    near = replace(events, table=pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]))
+    nearby_events = replace(
+        events, table=pd.DataFrame(rows, columns=["onset", "duration", "trial_type"])
+    )
     count = math.ceil(RESPONSE_S / tr)
     volumes = np.arange(-count, n_volumes + count)
     is_outside = (volumes < 0) | (volumes >= n_volumes)
-    courses = near.courses(np.asarray((volumes + 0.5) * tr, dtype=np.float64))
+    courses = nearby_events.courses(np.asarray((volumes + 0.5) * tr, dtype=np.float64))
     return {name: float((course[is_outside] ** 2).sum()) for name, course in courses.items()}

@@ -89,13 +89,15 @@ def _reasons(runs: Sequence[RunMaps]) -> dict[str, str]:
         for run in compress(runs, lack_run_number([run.entities for run in runs]))
     }
     sizes = {run.name: _sizes(run) for run in runs if run.name not in reasons}
-    for place, what in enumerate(("acquired voxels", "super-resolved voxels")):
-        counts = Counter(size[place] for size in sizes.values() if size[place])
+    for index, quantity in enumerate(("acquired voxels", "super-resolved voxels")):
+        counts = Counter(size[index] for size in sizes.values() if size[index])
         if len(counts) > 1:
-            usual = counts.most_common(1)[0][0]
+            usual_value = counts.most_common(1)[0][0]
             for name, size in sizes.items():
-                if size[place] not in ("", usual):
-                    reasons.setdefault(name, f"{what} of {size[place]}; expected {usual}")
+                if size[index] not in ("", usual_value):
+                    reasons.setdefault(
+                        name, f"{quantity} of {size[index]}; expected {usual_value}"
+                    )
     return reasons
 
 

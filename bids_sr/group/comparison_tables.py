@@ -53,9 +53,9 @@ def paper_sizes(values: pd.DataFrame) -> Iterator[pd.DataFrame]:
         for pair in (name for name in task_sizes["contrast"][is_dice].unique() if name in pairs):
             titles = {name: f"size, {name}" for name in pairs[pair]} | {pair: "Dice"}
             is_listed = is_dice | (task_sizes["statistic"] == "size_acquired_voxels")
-            shown = task_sizes[is_listed & task_sizes["contrast"].isin(titles)]
-            panel = pd.Categorical(shown["contrast"].map(titles), list(titles.values()))
-            yield shown.assign(contrast=panel)
+            listed_sizes = task_sizes[is_listed & task_sizes["contrast"].isin(titles)]
+            panel = pd.Categorical(listed_sizes["contrast"].map(titles), list(titles.values()))
+            yield listed_sizes.assign(contrast=panel)
 
 
 def _quartiles_text(first: float, median: float, third: float) -> str:

@@ -254,7 +254,9 @@ def _add_verdicts(
         p_equivalence_holm=families["p_equivalence"].transform(holm),
     )
     verdicts = [_verdict(row) for row in table.itertuples()]
-    return table.assign(word=[word for word, _ in verdicts], note=[note for _, note in verdicts])
+    return table.assign(
+        word=[decision for decision, _ in verdicts], note=[note for _, note in verdicts]
+    )
 
 
 def _verdict(row: Any) -> tuple[str, str]:
@@ -277,9 +279,9 @@ def _verdict(row: Any) -> tuple[str, str]:
         return SAME, "; ".join([*notes, "both series are identical in all participants"])
     significant = row.p_holm < ALPHA
     below = row.part == PRIMARY and not row.effect_size > 0
-    word = UNDECIDED
+    decision = UNDECIDED
     if row.p_equivalence_holm < ALPHA:
-        word = SAME
+        decision = SAME
         if significant:
             notes.append(
                 "the difference is statistically significant but smaller than the equivalence "
@@ -287,12 +289,12 @@ def _verdict(row: Any) -> tuple[str, str]:
             )
     elif significant and not below:
         sign = 1 if row.effect_size > 0 else -1
-        good = -sign if row.better in (LOWER, ONE) else sign
-        word = _UNSETTLED[sign] if row.better == NEITHER else SIGNIFICANT_WORDS[good]
+        better_sign = -sign if row.better in (LOWER, ONE) else sign
+        decision = _UNSETTLED[sign] if row.better == NEITHER else SIGNIFICANT_WORDS[better_sign]
     else:
         notes += [BELOW] if significant else []
         notes += filter(None, [attainable_text(row.n_nonzero, row.p_smallest, row.family)])
-    return word, "; ".join(notes)
+    return decision, "; ".join(notes)
 
 
 def attainable_text(n: float, p_smallest: float, family: float = 1) -> str:
@@ -449,8 +451,8 @@ def _primary_comparison(question_values: pd.DataFrame, method: str) -> list[dict
         for name in dict.fromkeys((*BASELINES, *CONTROLS, *PLAIN))
         if name in table and name != method
     ]
-    rivals = table[names].where(np.isfinite(table[names]))
-    strongest = rivals.max(axis=1)
+    other_values = table[names].where(np.isfinite(table[names]))
+    strongest = other_values.max(axis=1)
     question = question_values[QUESTION].iloc[0].to_dict()
     statistics = _compare_pairs(
         table[method].to_numpy(), strongest.to_numpy(), question["statistic"], math.nan
@@ -473,6 +475,6 @@ def _primary_comparison(question_values: pd.DataFrame, method: str) -> list[dict
             "n_needed": _participants_needed(d),
             "participants": list(table.index[is_included]),
             "differences": d.tolist(),
-            "rivals": rivals[is_included].idxmax(axis=1).tolist(),
+            "rivals": other_values[is_included].idxmax(axis=1).tolist(),
         }
     ]

@@ -35,7 +35,7 @@ def unequal_contrasts(tables: pd.DataFrame) -> dict[str, frozenset[str]]:
             for contrast, weights in row.weights.items():
                 runs[row.name][contrast] = comparable(weights)
                 participants[contrast][comparable(weights)].add(row.participant)
-        usual = {
+        usual_weights = {
             contrast: max(
                 variants, key=lambda variant: (len(variants[variant]), len(variant), variant)
             )
@@ -43,7 +43,7 @@ def unequal_contrasts(tables: pd.DataFrame) -> dict[str, frozenset[str]]:
         }
         for name, contrasts in runs.items():
             for contrast, weights in contrasts.items():
-                if weights != usual[contrast]:
+                if weights != usual_weights[contrast]:
                     unequal[name].add(contrast)
     return {name: frozenset(contrasts) for name, contrasts in unequal.items()}
 

@@ -68,17 +68,17 @@ def plot_paired_values(
     FigureInputError
         If no panel has a value.
     """
-    drawn = [
+    drawings = [
         (title, table)
         for title, values in panels
         if not (table := select_series(values, methods)).empty
     ]
-    if not drawn:
+    if not drawings:
         raise FigureInputError("no values are available for the figure")
     with s.style():
         fig = s.new_figure(12.0, 3.4)
-        axes = fig.subplots(1, len(drawn), squeeze=False, gridspec_kw={"wspace": 0.22})[0]
-        for ax, (title, table) in zip(axes, drawn, strict=True):
+        axes = fig.subplots(1, len(drawings), squeeze=False, gridspec_kw={"wspace": 0.22})[0]
+        for ax, (title, table) in zip(axes, drawings, strict=True):
             _boxes(ax, table, methods)
             ax.set_title(title, loc="left")
             ax.set_ylabel("" if unit in ("", "1") else unit.replace("mm^3", "mm³"))
@@ -93,7 +93,7 @@ def _make_room(fig: Figure) -> None:
         bounds = fig.get_tightbbox()
         margins = fig.subplotpars
         width, height = fig.get_size_inches()
-        left, right = (
+        left_margin, right_margin = (
             max(0.0, _EDGE - bounds.x0) / width,
             max(0.0, bounds.x1 + _EDGE - width) / width,
         )
@@ -102,8 +102,8 @@ def _make_room(fig: Figure) -> None:
             max(0.0, bounds.y1 + _EDGE - height) / height,
         )
         fig.subplots_adjust(
-            left=margins.left + left,
-            right=margins.right - right,
+            left=margins.left + left_margin,
+            right=margins.right - right_margin,
             bottom=margins.bottom + bottom,
             top=margins.top - top,
         )
@@ -111,12 +111,12 @@ def _make_room(fig: Figure) -> None:
 
 def _boxes(ax: Axes, table: pd.DataFrame, methods: Sequence[str]) -> None:
     names = list(table)
-    many = len(table) > _MAX_PATHS
+    is_crowded = len(table) > _MAX_PATHS
     lines = table.assign(
         gap=math.nan
     ).to_numpy()  # a single line, interrupted between participants
-    places = [*range(len(names)), math.nan] * len(table)
-    ax.plot(places, lines.ravel(), color=s.GRID, lw=0.7, zorder=1, rasterized=many)
+    positions = [*range(len(names)), math.nan] * len(table)
+    ax.plot(positions, lines.ravel(), color=s.GRID, lw=0.7, zorder=1, rasterized=is_crowded)
     for x, name in enumerate(names):
         values = table[name].dropna().to_numpy()
         color = _choose_color(name, methods)
@@ -140,7 +140,7 @@ def _boxes(ax: Axes, table: pd.DataFrame, methods: Sequence[str]) -> None:
             color=color,
             alpha=0.6,
             zorder=2,
-            rasterized=many,
+            rasterized=is_crowded,
         )
     ax.set_xticks(
         range(len(names)),
@@ -164,7 +164,7 @@ def primary_figure(row: Any) -> Figure:
         zip(row.differences, row.participants, row.rivals, strict=True), reverse=True
     )
     has_names = len(participants) <= _MAX_NAMES
-    participants = [participants[at] for at in evenly_spaced(len(participants), _MAX_ROWS)]
+    participants = [participants[index] for index in evenly_spaced(len(participants), _MAX_ROWS)]
     labels: dict[str, str] = {}
     points: dict[str, list[ForestPoint]] = {}
     for value, participant, rival in participants:
@@ -173,16 +173,16 @@ def primary_figure(row: Any) -> Figure:
         labels[participant] = participant if has_names else ""
         points[participant] = [ForestPoint(value=value, color=color, marker="D", text=text)]
     if row.n > 1:
-        low, at, high = row.lower, row.difference, row.upper
+        low, index, high = row.lower, row.difference, row.upper
         labels[""] = f"all, n = {row.n}"
         points[""] = [
             ForestPoint(
-                value=at,
+                value=index,
                 lower=low,
                 upper=high,
                 color=s.INK,
                 marker="s",
-                text=estimate(at, low, high, "+.3f"),
+                text=estimate(index, low, high, "+.3f"),
             )
         ]
     return forest_figure(

@@ -11,7 +11,8 @@ from bids_sr.bids import parse_entities
 from bids_sr.bids.entities import file_stem, run_number_order, short_run_name
 from bids_sr.bids.inheritance import merge_sidecars, parse_suffix, sidecars_on_disk
 from bids_sr.frozen import frozen
-from bids_sr.group.input_tables import TABLES, RunFilter, func_files, run_columns, run_name
+from bids_sr.group.input_tables import TABLES, RunFilter, iter_func_folders
+from bids_sr.group.run_names import run_columns, run_name
 from bids_sr.io.atomic_files import read_json
 from bids_sr.metrics.rows import MISSING
 from bids_sr.series import THIN, parse_map_label
@@ -150,7 +151,7 @@ def find_maps(output_dir: Path, is_selected: RunFilter = lambda _: True) -> Deri
     """
     runs: list[RunMaps] = []
     combined: list[tuple[Path, Mapping[str, Mapping[MapKey, str]], dict[str, str]]] = []
-    for folder, names in func_files(output_dir, "_statmap.nii.gz"):
+    for folder, names in iter_func_folders(output_dir, "_statmap.nii.gz"):
         participant = names[0].partition("_")[0] if names else ""
         endings = tuple(name.removeprefix(participant) for name in names)
         for (run, is_combined), maps in _maps_named(endings).items():
@@ -168,8 +169,8 @@ def find_maps(output_dir: Path, is_selected: RunFilter = lambda _: True) -> Deri
         of_task = [run for run in runs if _belongs_to(run, columns)]
         reasons = _outdated(output_dir, stem, maps, columns, of_task)
         current = {
-            space: {key: name for key, name in named.items() if key not in reasons}
-            for space, named in maps.items()
+            space: {key: name for key, name in paths_by_name.items() if key not in reasons}
+            for space, paths_by_name in maps.items()
         }
         if reasons:
             outdated.append((columns["participant"], _outdated_text(stem, maps, reasons)))
@@ -286,14 +287,14 @@ def _make_combined_maps(
     `runs` are the runs of the participant and task; if the sidecar does not specify a boldref, the
     first of them defines the frame.
     """
-    about = _sidecar(output_dir, stem.parent / f"{columns['participant']}{_effect_name(maps)}")
-    named = str(about.get("SpatialReference", ""))
-    boldref = output_dir / named.removeprefix("bids::")
+    sidecar = _sidecar(output_dir, stem.parent / f"{columns['participant']}{_effect_name(maps)}")
+    reference_path = str(sidecar.get("SpatialReference", ""))
+    boldref = output_dir / reference_path.removeprefix("bids::")
     reference = boldref.with_name(boldref.name.removesuffix("_desc-hmc_boldref.nii.gz"))
-    if not named.startswith("bids::") or reference.name == boldref.name:
+    if not reference_path.startswith("bids::") or reference.name == boldref.name:
         first = next(iter(sort_runs(runs)), None)
         reference = stem if first is None else first.folder / first.name
-    return _run(stem, maps, columns, reference, in_percent=about.get("Units") == "percent")
+    return _run(stem, maps, columns, reference, in_percent=sidecar.get("Units") == "percent")
 
 
 def _outdated(
@@ -313,13 +314,13 @@ def _outdated(
     digests = {name: _digests(run) for name, run in by_name.items()}
     reasons = {}
     for key, ending in maps[""].items() if by_name else ():
-        about = _combination_metadata(
+        metadata = _combination_metadata(
             output_dir, stem.parent / f"{columns['participant']}{ending}"
         )
-        weights, left_out = about.get("RunWeights"), about.get("RunsLeftOut", {})
+        weights, left_out = metadata.get("RunWeights"), metadata.get("RunsLeftOut", {})
         if not isinstance(weights, Mapping) or not isinstance(left_out, Mapping):
             continue
-        digest = str(about.get("SettingsDigest", ""))
+        digest = str(metadata.get("SettingsDigest", ""))
         changes = {
             "no longer exists": [name for name in weights if name not in by_name],
             "is not included": [
@@ -365,12 +366,12 @@ def _outdated_text(
     """Return a sentence on stored combined maps that do not match the runs."""
     contrasts = sorted({key[0] for key in reasons})
     is_part = len(reasons) < len(maps[""])
-    which = f" of {', '.join(contrasts)}" if is_part else ""
+    contrast_text = f" of {', '.join(contrasts)}" if is_part else ""
     causes = "; ".join(dict.fromkeys(reasons.values()))
     return (
-        f"{stem.name}: the stored maps of all runs{which} were not used, because they do not match"
-        f" the runs in the output directory ({causes}). The maps of the existing runs were"
-        " combined instead. Rerun the participant level to update the stored maps"
+        f"{stem.name}: the stored maps of all runs{contrast_text} were not used, because they do"
+        f" not match the runs in the output directory ({causes}). The maps of the existing runs"
+        " were combined instead. Rerun the participant level to update the stored maps"
     )
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from bids_sr.bids import parse_entities
-from bids_sr.bids.entities import ENTITIES, parse_label
 from bids_sr.group.equal_contrasts import unequal_contrasts
-from bids_sr.metrics.rows import MISSING
+from bids_sr.group.run_names import run_columns, run_key, run_labels, run_name
 
 TABLES = ("image", "activation", "evaluation")
 RUN_WEIGHTS = "RunWeights"
@@ -19,50 +18,10 @@ RUN_WEIGHTS = "RunWeights"
 
 RunFilter = Callable[[Mapping[str, str]], bool]
 """Function that decides from a file's entities (pybids names) whether its run is included."""
-_SHORT = {long: short for short, long in ENTITIES.items()}
-_OF_FILES = ("echo", "part", "space", "cohort", "res", "contrast", "stat", "label", "desc")
-_PLACE = ("subject", "session", "task", "run")
 _LISTED = 6  # files, most that a message lists per version or settings
 
 
-def run_name(entities: Mapping[str, str]) -> str:
-    """Return the common start of all file names of a run, without echo and part."""
-    return "_".join(
-        f"{_SHORT.get(key, key)}-{label}"
-        for key, label in entities.items()
-        if key not in _OF_FILES
-    )
-
-
-def _run_text(columns: pd.DataFrame) -> pd.Series:
-    """Return the name of the run in each row as text."""
-    text = columns["participant"]
-    for start, name in (
-        (" ses-", "session"),
-        (" task-", "task"),
-        (" run-", "run"),
-        (" ", "variant"),
-    ):
-        text = text + (start + columns[name]).where(columns[name] != MISSING, "")
-    return text
-
-
-def run_columns(entities: Mapping[str, str]) -> dict[str, str]:
-    """Return the cells that identify a run in the group tables, from its entities."""
-    variant_entities = {key: label for key, label in entities.items() if key not in _PLACE}
-    return {
-        "participant": f"sub-{entities['subject']}",
-        **{name: entities.get(name, MISSING) for name in _PLACE[1:]},
-        "variant": run_name(variant_entities) or MISSING,
-    }
-
-
-def _scan(entities: Mapping[str, str]) -> frozenset[tuple[str, str]]:
-    """Return the entities that identify a run; leading zeros in its number are ignored."""
-    return frozenset((key, parse_label(entities, key)) for key in entities if key not in _OF_FILES)
-
-
-def func_files(output_dir: Path, ending: str) -> Iterator[tuple[Path, list[str]]]:
+def iter_func_folders(output_dir: Path, ending: str) -> Iterator[tuple[Path, list[str]]]:
     """Yield the ``func`` folders of all participants with the file names that have an ending.
 
     Matching paths by pattern is many times slower.
@@ -86,14 +45,16 @@ def find_tables(output_dir: Path, is_selected: RunFilter = lambda _: True) -> pd
     Returns
     -------
     pd.DataFrame
-        One row per table: participant, session, task, run and variant as in the group table, their
-        text (name), path, table, version and hash of the settings (digest; "" if not recorded),
-        whether seeds replaced events (at_rest), trial-type weights by contrast, and the contrasts
-        that are excluded because their weights differ from the weights in most participants
-        (unequal).
+        One row per table. Columns participant, session, task, run and variant are as in the group
+        table. The run is identified by its label in messages (name), by the common start of its
+        file names (stem), and by its entities for comparison with runs of the dataset (scan).
+        Other columns are path, table, version and hash of the settings (digest; "" if not
+        recorded), whether seeds replaced events (at_rest), trial-type weights by contrast
+        (weights), and the contrasts that are excluded because their weights differ from the
+        weights in most participants (unequal).
     """
     rows = []
-    folders = func_files(output_dir, "_metrics.tsv")
+    folders = iter_func_folders(output_dir, "_metrics.tsv")
     for path in (folder / name for folder, names in folders for name in names):
         entities = parse_entities(path)
         if entities.get("desc") in TABLES and is_selected(entities):
@@ -111,7 +72,7 @@ def find_tables(output_dir: Path, is_selected: RunFilter = lambda _: True) -> pd
                     "at_rest": facts.get("MappedBy") == "seeds",
                     "weights": facts.get("ContrastWeights", {}),
                     "stem": run_name(entities),
-                    "scan": _scan(entities),
+                    "scan": run_key(entities),
                 }
             )
     if not rows:
@@ -121,7 +82,7 @@ def find_tables(output_dir: Path, is_selected: RunFilter = lambda _: True) -> pd
     table = table.sort_values(
         ["participant", "session", "task", "run", "variant", "table"], ignore_index=True
     )
-    table = table.assign(name=_run_text(table))
+    table = table.assign(name=run_labels(table))
     unequal = unequal_contrasts(table)
     return table.assign(unequal=[unequal.get(name, frozenset()) for name in table["name"]])
 
@@ -138,14 +99,16 @@ def mixed_settings_lines(tables: pd.DataFrame) -> list[str]:
     lines = []
     for subject, key in (("bids-sr version", "version"), ("settings", "digest")):
         counts = tables[key].value_counts()
-        usual, *exceptions = sorted(counts.index, key=lambda value: (-counts[value], value))
-        for value in [usual, *exceptions] if exceptions else []:
+        usual_value, *exceptions = sorted(counts.index, key=lambda value: (-counts[value], value))
+        for value in [usual_value, *exceptions] if exceptions else []:
             paths = [str(path) for path in tables["path"][tables[key] == value]]
-            if value == usual:
+            if value == usual_value:
                 location = f"{len(paths)} tables (for example, {paths[0]})"
             else:
-                more = f" and {len(paths) - _LISTED} other tables" if len(paths) > _LISTED else ""
-                location = ", ".join(paths[:_LISTED]) + more
+                more_text = (
+                    f" and {len(paths) - _LISTED} other tables" if len(paths) > _LISTED else ""
+                )
+                location = ", ".join(paths[:_LISTED]) + more_text
             lines.append(f"{subject}: {value or 'not recorded'} in {location}")
     return lines
 
@@ -193,7 +156,7 @@ def missing_run_lines(
 ) -> list[tuple[str, str]]:
     """Return runs of included participants that have no table, in the form of `missing_lines`.
 
-    Runs are matched by their entities.
+    Runs are matched by the column scan of `find_tables`.
     """
     participants, scans = set(tables["participant"]), set(tables["scan"])
     reason = (
@@ -201,6 +164,8 @@ def missing_run_lines(
         "calibration or reference run"
     )
     missing = [
-        run for run in runs if f"sub-{run['subject']}" in participants and _scan(run) not in scans
+        run
+        for run in runs
+        if f"sub-{run['subject']}" in participants and run_key(run) not in scans
     ]
     return [(name, f"{name}: {reason}") for name in dict.fromkeys(map(run_name, missing))]

@@ -262,11 +262,15 @@ def _with_crashes(absent: Sequence[tuple[str, str]], output_dir: Path) -> list[s
         step for run_steps in read_failed_steps(output_dir / "logs").values() for step in run_steps
     ]
     lines = []
-    for owner, line in absent:
+    for participant_label, line in absent:
         failed = dict.fromkeys(
             step.what
             for step in steps
-            if owner and (owner == f"sub-{step.subject}" or f"{step.run}_".startswith(f"{owner}_"))
+            if participant_label
+            and (
+                participant_label == f"sub-{step.subject}"
+                or f"{step.run}_".startswith(f"{participant_label}_")
+            )
         )
         lines.append(f"{line}; crashed steps: {', '.join(failed)}" if failed else line)
     return lines

@@ -90,9 +90,9 @@ def _sum_participants(
     return sums
 
 
-def _join_sums(parts: Iterable[_ParticipantSums]) -> _ParticipantSums:
+def _join_sums(participant_sums: Iterable[_ParticipantSums]) -> _ParticipantSums:
     """Join the sums of several groups of participants, in the order of the groups."""
-    queue = iter(parts)
+    queue = iter(participant_sums)
     first = next(queue)
     for part in queue:
         common = first.inside & part.inside
@@ -269,7 +269,7 @@ def runs_text(people: Sequence[ParticipantMaps], key: MapKey) -> str:
     `key` contains contrast, series, FWHM (mm) and statistic of the maps.
     """
     counts = Counter[str](participant.origin(key) for participant in people)
-    parts = [
+    phrases = [
         text.format(_count(counts[origin]))
         for origin, text in (
             ("stored", "stored map of all runs ({})"),
@@ -278,7 +278,7 @@ def runs_text(people: Sequence[ParticipantMaps], key: MapKey) -> str:
         )
         if counts[origin]
     ]
-    return "; ".join(parts)
+    return "; ".join(phrases)
 
 
 def _keys(people: Sequence[ParticipantMaps], series: Sequence[str], fwhm: float) -> list[MapKey]:

@@ -301,11 +301,13 @@ def _people_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:
     """Yield each participant's accuracy for all series, as a figure and a table per task."""
     methods = content.joined.methods
     for k, values in enumerate(_accuracy_values(content)):
-        shown = group_figures.select_series(values, methods)
+        selected_values = group_figures.select_series(values, methods)
         title = words.title_text(values.iloc[0])
         lines = [
             [participant, *map(number, row)]
-            for participant, row in zip(shown.index, shown.to_numpy(), strict=True)
+            for participant, row in zip(
+                selected_values.index, selected_values.to_numpy(), strict=True
+            )
         ]
         yield _figure(
             partial(group_figures.plot_paired_values, [("", values)], methods),
@@ -313,7 +315,9 @@ def _people_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:
             f"group_desc-accuracy{k}",
             f"{title}. Each line is a participant, and boxes show the median and quartiles.",
         )
-        yield table(f"{title}, by participant", ["participant", *map(series_text, shown)], lines)
+        yield table(
+            f"{title}, by participant", ["participant", *map(series_text, selected_values)], lines
+        )
 
 
 def _exploratory_html(
@@ -342,7 +346,7 @@ def _exploratory_html(
 
 def _sizes_html(tables: JoinedTables, figure_dir: Path) -> Markup:
     """Return the paper's table with figures of its values."""
-    shown = join(
+    sizes_html = join(
         part
         for k, pair_sizes in enumerate(paper_sizes(tables.values))
         for part in (
@@ -364,7 +368,7 @@ def _sizes_html(tables: JoinedTables, figure_dir: Path) -> Markup:
             ),
         )
     )
-    return join([shown, Markup("<p>{}</p>").format(_SIZE_NOTE) if shown else ""])
+    return join([sizes_html, Markup("<p>{}</p>").format(_SIZE_NOTE) if sizes_html else ""])
 
 
 def _figure(
@@ -412,7 +416,7 @@ def _question_parts(
         title, f"{words.where_text(first)}. {first.statistic}: {metric.description}."
     )
     # An earlier section of the page already shows these values in a figure.
-    plotted = [shown.index[0] for shown in _accuracy_values(content)]
+    plotted = [plotted_values.index[0] for plotted_values in _accuracy_values(content)]
     if first.kind != words.SIZE and values.index[0] not in plotted:
         yield _figure(
             partial(

@@ -49,27 +49,29 @@ def write_tables(
     """
     with atomic_file(output_dir / "group_metrics.tsv") as temporary:
         with temporary.open("w", encoding="utf-8") as stream:
-            joined = group_values.join_tables(tables, stream)
-        comparisons = _list_comparisons(joined, primary_method(method, joined.methods), margin)
-    metrics = {**group_values.COLUMN_TEXT, **columns_json(joined.statistics)}
+            joined_tables = group_values.join_tables(tables, stream)
+        comparisons = _list_comparisons(
+            joined_tables, primary_method(method, joined_tables.methods), margin
+        )
+    metrics = {**group_values.COLUMN_TEXT, **columns_json(joined_tables.statistics)}
     for table, text in (("group_metrics", metrics), ("group_stats", COLUMN_TEXT)):
         write_json(output_dir / f"{table}{_COLUMNS_OF}.json", text)
         # Version 0.2.0 and earlier wrote this file, whose metadata would be inherited by the
         # metrics of participants.
         (output_dir / f"{table}.json").unlink(missing_ok=True)
     write_text(output_dir / "group_stats.tsv", _stats_text(comparisons))
-    return joined, comparisons
+    return joined_tables, comparisons
 
 
 def _list_comparisons(
-    joined: JoinedTables, method: str, margin: float | None = None
+    joined_tables: JoinedTables, method: str, margin: float | None = None
 ) -> pd.DataFrame:
     """Return the primary comparisons of a method, followed by all exploratory comparisons.
 
     `margin` is the equivalence margin; None for a tenth of the gap between B-spline and measured.
     """
-    exploratory = compare(joined.values, joined.methods, margin)
-    prespecified = primary(joined.values, method)
+    exploratory = compare(joined_tables.values, joined_tables.methods, margin)
+    prespecified = primary(joined_tables.values, method)
     return (
         pd.concat([prespecified, exploratory], ignore_index=True)
         if len(prespecified)

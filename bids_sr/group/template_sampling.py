@@ -86,7 +86,7 @@ def load_target(space: str) -> Target:
     )
 
 
-def sample_points(data: Array, affine: Array, points: Array, *, order: int = 1) -> Array:
+def sample_at_points(data: Array, affine: Array, points: Array, *, order: int = 1) -> Array:
     """Sample an image at points (N, 3; RAS mm).
 
     Values are 0 at points more than half a voxel beyond the outermost voxel centers.
@@ -151,7 +151,7 @@ class Sampling:
         return effects
 
 
-def sampling_of_run(run: RunMaps, target: Target, at: Array) -> Sampling:
+def sampling_of_run(run: RunMaps, target: Target, target_points: Array) -> Sampling:
     """Prepare the sampling of a run at template voxels.
 
     If the run has transforms to the template, its maps are resampled. Otherwise, its stored maps
@@ -163,7 +163,7 @@ def sampling_of_run(run: RunMaps, target: Target, at: Array) -> Sampling:
         Run with a brain mask and a boldref.
     target : Target
         Template.
-    at : Array
+    target_points : Array
         Remaining voxels of the target's mask, (N,) boolean.
 
     Raises
@@ -175,14 +175,21 @@ def sampling_of_run(run: RunMaps, target: Target, at: Array) -> Sampling:
         raise ValueError(f"the outputs of {run.name} contain no brain mask or no boldref")
     mask, affine = load_image(run.mask)
     scale = 1.0 if run.in_percent else percent_scale(load_image(run.boldref)[0], mask > 0)
-    sampling = Sampling(run=run, target=target, at=at, points=None, inside=at[at], scale=scale)
+    sampling = Sampling(
+        run=run,
+        target=target,
+        at=target_points,
+        points=None,
+        inside=target_points[target_points],
+        scale=scale,
+    )
     if run.boldref2t1w and target.space in run.t1w2std:
         from bids_sr.registration.ants import map_points_with_ants
 
         sampling.points = map_points_with_ants(
-            target.points[at], [run.boldref2t1w, run.t1w2std[target.space]], seed=1
+            target.points[target_points], [run.boldref2t1w, run.t1w2std[target.space]], seed=1
         )
-        sampling.inside = sample_points(mask, affine, sampling.points, order=0) > 0.5
+        sampling.inside = sample_at_points(mask, affine, sampling.points, order=0) > 0.5
         return sampling
     sampling.stored = {
         key: values
@@ -206,7 +213,7 @@ def _load_stored(sampling: Sampling, key: MapKey) -> Array | None:
     if data.shape == target.shape and np.allclose(affine, target.affine, atol=1e-3):
         return data[target.mask][sampling.at]
     return (
-        sample_points(data, affine, target.points[sampling.at])
+        sample_at_points(data, affine, target.points[sampling.at])
         if sampling.points is None
         else None
     )
@@ -234,8 +241,8 @@ def _combine_effects(effects: Sequence[Array]) -> Array:
         return effects[0]
     # With equal weights, variances would only select voxels. The brain masks already select them,
     # so that all variances can be set to 1.
-    ones = np.ones_like(effects[0])
-    runs = [RunEstimate(effect=effect, variance=ones, dof=1.0) for effect in effects]
+    unit_weights = np.ones_like(effects[0])
+    runs = [RunEstimate(effect=effect, variance=unit_weights, dof=1.0) for effect in effects]
     return combine_estimates(runs, shared=1.0).effect
 
 
@@ -271,7 +278,7 @@ class ParticipantSampling:
 
 
 def sampling_of_participant(
-    person: ParticipantMaps, target: Target, at: Array, keys: Sequence[MapKey]
+    person: ParticipantMaps, target: Target, target_points: Array, keys: Sequence[MapKey]
 ) -> ParticipantSampling:
     """Prepare the sampling of a participant's maps at template voxels.
 
@@ -283,19 +290,19 @@ def sampling_of_participant(
         Maps of the participant.
     target : Target
         Template.
-    at : Array
+    target_points : Array
         Remaining voxels of the target's mask, (N,) boolean.
     keys : Sequence[MapKey]
         Contrast, series, FWHM (mm) and statistic of each map.
     """
     combined = None
     if person.combined is not None:
-        combined = sampling_of_run(person.combined, target, at)
+        combined = sampling_of_run(person.combined, target, target_points)
         _restrict_to_common(combined, keys)
     stored = set() if person.combined is None else person.combined.map_keys()
     missing = {*keys} - stored
     runs = [
-        sampling_of_run(run, target, at)
+        sampling_of_run(run, target, target_points)
         for run in sort_runs(person.runs)
         if missing & run.map_keys()
     ]
@@ -318,7 +325,7 @@ def _ratio_to_first(first: Sampling, sampling: Sampling) -> float | None:
     if first.points is None or sampling.points is None:
         return None
     images = [
-        sample_points(*load_image(cast(Path, run.boldref)), points)
+        sample_at_points(*load_image(cast(Path, run.boldref)), points)
         for run, points in ((first.run, first.points), (sampling.run, sampling.points))
     ]
     return signal_ratio(images[0], images[1], np.asarray(first.inside & sampling.inside))
@@ -334,12 +341,12 @@ def _restrict_to_common(sampling: Sampling, keys: Sequence[MapKey]) -> None:
         return
     for key in {key[0]: key for key in reversed(keys) if sampling.run.map_file(key)}.values():
         data, affine = load_image(cast(Path, sampling.run.map_file(key)))
-        nearest = sample_points(data, affine, sampling.points, order=0)
+        nearest = sample_at_points(data, affine, sampling.points, order=0)
         sampling.inside = sampling.inside & (nearest != 0)
 
 
 def participant_effects(
-    ways: ParticipantSampling, keys: Sequence[MapKey]
+    participant_sampling: ParticipantSampling, keys: Sequence[MapKey]
 ) -> Mapping[MapKey, Array]:
     """Return the effects of one participant (N,; percent), by map.
 
@@ -348,14 +355,18 @@ def participant_effects(
 
     Parameters
     ----------
-    ways : ParticipantSampling
+    participant_sampling : ParticipantSampling
         Sampling of the participant's maps.
     keys : Sequence[MapKey]
         Contrast, series, FWHM (mm) and statistic of each map.
     """
-    effects = {} if ways.combined is None else _sample_effects(ways.combined, keys)
+    effects = (
+        {}
+        if participant_sampling.combined is None
+        else _sample_effects(participant_sampling.combined, keys)
+    )
     missing = [key for key in keys if key not in effects]
-    runs = [_sample_effects(sampling, missing) for sampling in ways.runs]
+    runs = [_sample_effects(sampling, missing) for sampling in participant_sampling.runs]
     for key in missing:
         run_effects = [values[key] for values in runs if key in values]
         if run_effects:

@@ -165,24 +165,24 @@ def _rows(
         if source.unequal:
             contrast = list(COLUMNS).index("contrast")
             lines = [line for line in lines if line.split("\t")[contrast] not in source.unequal]
-        place = (source.task, source.variant, source.table)
+        question = (source.task, source.variant, source.table)
         run = "\t".join(getattr(source, name) for name in RUN)
         stream.writelines(f"{run}\t{line}\n" for line in lines)
-        table_lines = parsed[place]
+        table_lines = parsed[question]
         for line in lines:
             label, value, *ends, _, _ = line.rsplit("\t", 5)
             if label not in table_lines:
-                table_lines[label] = _line(label, place)
+                table_lines[label] = _line(label, question)
             lower, upper = map(_number, ends)
             yield table_lines[label], _number(value), upper - lower
     except ValueError as error:
         raise TableError(f"{source.path}: {error}") from error
 
 
-def _line(label: str, place: tuple[str, ...]) -> _TableLine:
-    """Parse the cells before the value of a line; `place` is task, variant and table."""
+def _line(label: str, question: tuple[str, ...]) -> _TableLine:
+    """Parse the cells before the value of a line; `question` is task, variant and table."""
     series, minus, name, *levels, fwhm = label.split("\t")
-    key: _ValueKey = (*place, name, *levels, float(fwhm), series)
+    key: _ValueKey = (*question, name, *levels, float(fwhm), series)
     if len(key) <= len(QUESTION):
         raise ValueError(f"at least one line has fewer than {len(COLUMNS)} cells")
     is_compared = minus == MISSING and name in STATISTICS and STATISTICS[name].better is not None

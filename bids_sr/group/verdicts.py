@@ -20,7 +20,6 @@ from bids_sr.evaluation.words import (
     MARKS,
     capitalize,
     measure_text,
-    names,
     reference_phrase,
     region_text,
 )
@@ -37,6 +36,7 @@ from bids_sr.group.comparisons import (
 from bids_sr.group.values import QUESTION, participant_columns
 from bids_sr.metrics.number_text import estimate, number, p_value
 from bids_sr.metrics.rows import MISSING
+from bids_sr.metrics.word_lists import enumerate_unique
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.markup import join, render
 from bids_sr.report.overview import Card
@@ -146,8 +146,8 @@ def where_text(question: ComparisonRow) -> str:
         if question.fwhm_mm
         else "not smoothed"
     )
-    parts = [task_text(question), region_text(question.region), contrast, smoothing]
-    return ", ".join(filter(None, parts))
+    phrases = [task_text(question), region_text(question.region), contrast, smoothing]
+    return ", ".join(filter(None, phrases))
 
 
 def task_text(question: ComparisonRow) -> str:
@@ -166,7 +166,7 @@ def _p_text(value: float) -> str:
 
 def _names(rows: Iterable[ComparisonRow]) -> str:
     """Return the references of comparisons as a list in a sentence."""
-    return names(series_text(row.minus) for row in rows)
+    return enumerate_unique(series_text(row.minus) for row in rows)
 
 
 def _select_rows(finding: Sequence[ComparisonRow], *roles: str) -> list[ComparisonRow]:
@@ -180,11 +180,11 @@ def _bound(rows: Sequence[ComparisonRow]) -> str:
     return prefix + difference_text(min(rows, key=lambda row: abs(row.difference)))
 
 
-def _group_text(word: str, rows: Sequence[ComparisonRow]) -> str:
-    if word == UNDECIDED:
+def _group_text(decision: str, rows: Sequence[ComparisonRow]) -> str:
+    if decision == UNDECIDED:
         return _describe_undecided(rows)
-    clause = f"{DECISIONS[word][2]} {_names(rows)}"
-    if word == SAME:
+    clause = f"{DECISIONS[decision][2]} {_names(rows)}"
+    if decision == SAME:
         bound = (
             f" within ±{number(rows[0].margin, '.3g')}" if math.isfinite(rows[0].margin) else ""
         )
@@ -198,11 +198,11 @@ def _describe_undecided(rows: Sequence[ComparisonRow]) -> str:
     The difference is included if its confidence interval excludes 0.
     """
     texts = []
-    for sign, word in ((1, "above"), (-1, "below"), (0, "")):
+    for sign, direction in ((1, "above"), (-1, "below"), (0, "")):
         if group := [row for row in rows if _side(row) == sign]:
             difference = (
-                f"is {word} {_names(group)} by {_bound(group)}, which is not significant after"
-                " correction"
+                f"is {direction} {_names(group)} by {_bound(group)}, which is not significant"
+                " after correction"
             )
             texts.append(difference if sign else f"{DECISIONS[UNDECIDED][2]} {_names(group)}")
     return "; ".join(texts)
@@ -240,8 +240,12 @@ def _subject_text(finding: Sequence[ComparisonRow]) -> str:
 def sentence(finding: Sequence[ComparisonRow]) -> str:
     """Return a finding as one sentence in plain text."""
     compared = _select_rows(finding)
-    groups = {word: [row for row in compared if row.word == word] for word in DECISIONS}
-    clauses = [_group_text(word, word_rows) for word, word_rows in groups.items() if word_rows]
+    groups = {
+        decision: [row for row in compared if row.word == decision] for decision in DECISIONS
+    }
+    clauses = [
+        _group_text(decision, word_rows) for decision, word_rows in groups.items() if word_rows
+    ]
     caveat = " A smaller region or overlap is not necessarily an improvement."
     ending = caveat if clauses and finding[0].kind == SIZE else ""
     notes = {_attainable_note(row) for row in groups[UNDECIDED]} - {""}
@@ -257,12 +261,14 @@ def negative_control_sentence(finding: Sequence[ComparisonRow]) -> str:
         "better": [row for row in placebos if row.word == "better"],
         UNDECIDED: [row for row in placebos if row.word != "better"],
     }
-    parts = [
-        f"{DECISIONS[word][2]} the {'controls' if len(rows) > 1 else 'control'} {_names(rows)}"
-        for word, rows in groups.items()
+    phrases = [
+        f"{DECISIONS[decision][2]} the {'controls' if len(rows) > 1 else 'control'} {_names(rows)}"
+        for decision, rows in groups.items()
         if rows
     ]
-    return f"{_subject_text(finding)}: {finding[0].series} {'; '.join(parts)}." if parts else ""
+    return (
+        f"{_subject_text(finding)}: {finding[0].series} {'; '.join(phrases)}." if phrases else ""
+    )
 
 
 def verdict(findings_of: Sequence[Sequence[ComparisonRow]], methods: Sequence[str]) -> list[str]:
@@ -293,7 +299,9 @@ def _claim(finding: Sequence[ComparisonRow]) -> str:
     # as baselines in claims.
     plain = [row for row in _select_rows(finding, "method") if row.minus in PLAIN]
     compared = [*_select_rows(finding, "acquired", "baseline", "control"), *plain]
-    better, worse = ([row for row in compared if row.word == word] for word in ("better", "worse"))
+    better_rows, worse_rows = (
+        [row for row in compared if row.word == decision] for decision in ("better", "worse")
+    )
     not_better = [row for row in compared if row.word != "better"]
     if not compared:
         text = f"There is no baseline for a comparison with {method}"
@@ -307,10 +315,12 @@ def _claim(finding: Sequence[ComparisonRow]) -> str:
             " and denoised B-spline" if any(row.role == "control" for row in compared) else ""
         )
         text = f"{method} {claim} than every baseline{denoised}"
-    elif worse:
-        text = f"{method} is worse than {_names(worse)}"
-    elif better:
-        text = f"{method} {claim} than {_names(better)}, not shown against {_names(not_better)}"
+    elif worse_rows:
+        text = f"{method} is worse than {_names(worse_rows)}"
+    elif better_rows:
+        text = (
+            f"{method} {claim} than {_names(better_rows)}, not shown against {_names(not_better)}"
+        )
     elif too_few := next(filter(None, map(_attainable_note, compared)), ""):
         text = (
             f"No difference between {method} and a baseline could reach significance ({too_few})"
@@ -383,7 +393,7 @@ def not_assessed_text(task: str, values: pd.DataFrame, table: pd.DataFrame, meth
         return f"Accuracy was not assessed: {reason}"
     return (
         f"The accuracy of {method}, the prespecified method, was not assessed: {reason}. For"
-        f" {names(alternatives)}, see the section Exploratory comparisons"
+        f" {enumerate_unique(alternatives)}, see the section Exploratory comparisons"
     )
 
 
@@ -460,7 +470,7 @@ def group_answer_html(
     primary = (
         list(comparisons[comparisons["part"] == PRIMARY].itertuples()) if len(comparisons) else []
     )
-    parts = [_answer(row, tasks.get(row.task, {})) for row in primary]
+    answers = [_answer(row, tasks.get(row.task, {})) for row in primary]
     unassessed = [task for task in tasks if task not in {row.task for row in primary}]
     by_sentence: dict[str, list[str]] = {}
     for task in unassessed or [""] * (not primary):
@@ -473,8 +483,8 @@ def group_answer_html(
             "If a self-test was possible, its results are shown in the participant reports"
         )
         headline = f"{sentence}{task_note}."
-        parts.append(render("group_answer", "", *MARKS["not assessed"], headline, evidence, []))
-    return join(parts)
+        answers.append(render("group_answer", "", *MARKS["not assessed"], headline, evidence, []))
+    return join(answers)
 
 
 def participants_text(people: Mapping[str, int]) -> list[str]:
@@ -544,9 +554,9 @@ def _primary_sentence(row: ComparisonRow) -> str:
             " of the participant, but does not differ from 0"
         )
     else:
-        word = "is not more accurate than" if BELOW in row.note else DECISIONS[UNDECIDED][2]
+        phrase = "is not more accurate than" if BELOW in row.note else DECISIONS[UNDECIDED][2]
         result = (
-            f"With respect to fine detail, the {row.series} map {word} the strongest reference"
+            f"With respect to fine detail, the {row.series} map {phrase} the strongest reference"
             " series of the participant"
         )
     return (

@@ -29,8 +29,8 @@ class DiskFullError(OSError):
     The previous content of the file is unchanged.
     """
 
-    def __init__(self, path: Path, needed: int | None = None) -> None:
-        required = "" if needed is None else f". {_amount(needed)} are required"
+    def __init__(self, path: Path, required_bytes: int | None = None) -> None:
+        required = "" if required_bytes is None else f". {_amount(required_bytes)} are required"
         reason = (
             f"no space is left on the disk, or the disk quota is exceeded{required}. Currently,"
             f" {free_text(path)}. Incomplete files were removed"

@@ -129,56 +129,60 @@ def write_dataset(
     sources = {"raw": bids_dir, **(links or {})}
     name = str(_description(bids_dir).get("Name") or bids_dir.name)
     root = output_dir
-    about = f"super-resolved BOLD and activation maps of {name}"
+    dataset_name = f"super-resolved BOLD and activation maps of {name}"
     readme = _README
     text = ""
     if series:
         root = dataset_root(output_dir, series)
         readme = _README_OF_SERIES
         applied = read_applied(output_dir, series)
-        about = f"BOLD of {name}, {BASELINES.get(series, f'super-resolved ({series})')}"
-        if idle := [run for run, value in applied.items() if not value]:
-            summary = f"{about}; {len(idle)} of {len(applied)} runs zero filled"
-            about = (
+        dataset_name = f"BOLD of {name}, {BASELINES.get(series, f'super-resolved ({series})')}"
+        if unapplied_runs := [run for run, value in applied.items() if not value]:
+            summary = f"{dataset_name}; {len(unapplied_runs)} of {len(applied)} runs zero filled"
+            dataset_name = (
                 summary
                 if any(applied.values())
                 else f"zero-filled BOLD series of {name} ({series} was not applied)"
             )
             heading = (
-                f"**Not super-resolved: {', '.join(idle)}.** {series} was not applied to these"
-                " runs:"
+                f"**Not super-resolved: {', '.join(unapplied_runs)}.** {series} was not applied to"
+                " these runs:"
             )
             text = f"\n{heading} `desc-preproc_bold` is the zero-filled series.\n"
-    about = f"bids-sr: {about}"
+    dataset_name = f"bids-sr: {dataset_name}"
     description = _describe_dataset(
-        root, about, sources, version, {RESULTS: "../.."} if series else {}
+        root, dataset_name, sources, version, {RESULTS: "../.."} if series else {}
     )
     atomic_files.write_json(root / "dataset_description.json", description)
-    _write_readme(root, readme.format(about=about, name=name, series=series, idle=text))
+    _write_readme(root, readme.format(about=dataset_name, name=name, series=series, idle=text))
     if not series:
         _write_changes(root, version)
     write_ignored(root)
 
 
 def _describe_dataset(
-    root: Path, about: str, sources: Mapping[str, Path], version: str, further: Mapping[str, str]
+    root: Path,
+    dataset_name: str,
+    sources: Mapping[str, Path],
+    version: str,
+    other_entries: Mapping[str, str],
 ) -> dict[str, object]:
     """Return the description of a data set, with authors and license of its source."""
     raw, existing = _description(sources["raw"]), _description(root)
     generated: dict[str, object] = {"Name": "bids-sr", "Version": version}
     if container := _container():
         generated["Container"] = container
-    prefix = f"{further[RESULTS]}/" if RESULTS in further else ""
+    prefix = f"{other_entries[RESULTS]}/" if RESULTS in other_entries else ""
     citation = (
         f"Please cite bids-sr and the underlying methods, which are listed in {prefix}CITATION.md"
     )
     acknowledgment = str(raw.get("HowToAcknowledge") or "").strip() or ", ".join(
         map(str, _as_list(raw.get("ReferencesAndLinks")))
     )
-    links = {key: _link_to(folder, root) for key, folder in sources.items()} | dict(further)
+    links = {key: _link_to(folder, root) for key, folder in sources.items()} | dict(other_entries)
     copied = {key: raw[key] for key in ("Authors", "License") if raw.get(key)}
     return {
-        "Name": about,
+        "Name": dataset_name,
         "BIDSVersion": _BIDS_VERSION,
         "DatasetType": "derivative",
         **copied,

@@ -40,7 +40,7 @@ def move_earlier_files(out: Path, figures: Path, stored: Collection[Path]) -> di
         Names of moved files by run.
     """
     runs = {run_prefix(path.name) for path in stored} - {""}
-    described = {frozenset(_parts(path)) for path in stored if path.suffix != ".json"}
+    described_parts = {frozenset(_parts(path)) for path in stored if path.suffix != ".json"}
     moved_names: dict[str, list[str]] = {}
     for path in sorted(
         {path for root in (out, figures) for path in _participant_files(stored, root)}
@@ -58,7 +58,7 @@ def move_earlier_files(out: Path, figures: Path, stored: Collection[Path]) -> di
             if sidecar.name == f"{path.name}.json"  # sidecar of a figure
             or (
                 _parts(sidecar) <= _parts(path)
-                and not any(_parts(sidecar) <= parts for parts in described)
+                and not any(_parts(sidecar) <= parts for parts in described_parts)
             )
         }
         for file in (path, *sidecars - set(stored)):

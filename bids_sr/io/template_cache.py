@@ -188,17 +188,17 @@ def load_grid(template: str, resolution: str) -> _TemplateGrid | None:
     for ending in ("T1w.nii.gz", "desc-brain_mask.nii.gz", "desc-brain_T1w.nii.gz"):
         if (path := cached_file(template, ending, resolution)) is not None:
             return _ras_grid(path)
-    described = _read_resolutions(template.partition("+")[0]).get(resolution)
-    if described is None:
+    resolution_entry = _read_resolutions(template.partition("+")[0]).get(resolution)
+    if resolution_entry is None:
         return None
-    zooms = np.array(described["zooms"], dtype=float)
+    zooms = np.array(resolution_entry["zooms"], dtype=float)
     if (image := packaged_template(template)) is not None:
         shape, affine = _ras_grid(image)
         if np.abs(affine[:3, :3] - np.diag(zooms)).max() < _SAME_MM:
             return shape, affine  # the description of 2009aSym has the origin of another template
     affine = np.diag([*zooms, 1.0])
-    affine[:3, 3] = described["origin"]
-    x, y, z = (int(n) for n in described["shape"])
+    affine[:3, 3] = resolution_entry["origin"]
+    x, y, z = (int(n) for n in resolution_entry["shape"])
     return (x, y, z), affine
 
 

@@ -33,9 +33,9 @@ def file_uri(path: Path, roots: Mapping[str, Path]) -> str:
         # a data set may be inside another data set
         root, name = max(data_sets, key=lambda data_set: len(data_set[0].parts))
         return f"bids:{name}:{path.relative_to(root).as_posix()}"
-    home = templateflow_home()
-    if home in path.parents:
-        return f"{_TEMPLATEFLOW}/{path.relative_to(home).as_posix()}"
+    template_dir = templateflow_home()
+    if template_dir in path.parents:
+        return f"{_TEMPLATEFLOW}/{path.relative_to(template_dir).as_posix()}"
     return _package_url(path) or path.absolute().as_uri()
 
 

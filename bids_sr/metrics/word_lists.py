@@ -1,12 +1,21 @@
 """Enumerations of words in sentences."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
-def enumerate_words(words: Sequence[str]) -> str:
+def enumerate_words(words: Sequence[str], conjunction: str = "and") -> str:
     """Return words as an enumeration, "" if there are none.
 
     >>> enumerate_words(["a", "b", "c"])
     'a, b and c'
     """
-    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+    return f" {conjunction} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def enumerate_unique(words: Iterable[str], conjunction: str = "and") -> str:
+    """Return words as an enumeration that contains repeated words once.
+
+    >>> enumerate_unique(["a", "b", "b", "c"], "or")
+    'a, b or c'
+    """
+    return enumerate_words(list(dict.fromkeys(words)), conjunction)

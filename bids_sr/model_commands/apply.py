@@ -108,7 +108,7 @@ def ready_method(
         default = trained_factor
     factor = files.factor_from(options.factor, default)
     contrast = files.parse_contrast(reader.path, options.contrast)
-    overruled = model_files.check_applicable(
+    overruled_checks = model_files.check_applicable(
         model, reader, contrast, factor, force=options.force, allow=options.allow
     )
     _check_patches(model, options)
@@ -127,7 +127,11 @@ def ready_method(
         return make_upsampler(model.card.method, image, model)
 
     return ReadyMethod(
-        name=model.card.method, factor=factor, make=make, model=model, overruled=tuple(overruled)
+        name=model.card.method,
+        factor=factor,
+        make=make,
+        model=model,
+        overruled=tuple(overruled_checks),
     )
 
 
@@ -211,8 +215,8 @@ def _write(reader: SeriesReader, upsampler: Upsampler, factor: Factor, out: Path
     shape, affine = hr_grid(reader.shape[:3], reader.affine, factor)
     if reader.ndim == 3:
         volume = reader.volume(0)
-        fine = require_finite(upsampler(volume, np.eye(4)), 0)
-        save_image(fine.astype(np.float32), affine, out, header_like=reader.header)
+        upsampled = require_finite(upsampler(volume, np.eye(4)), 0)
+        save_image(upsampled.astype(np.float32), affine, out, header_like=reader.header)
         return
     count = reader.shape[3]
     show_progress = progress_line()
@@ -224,10 +228,10 @@ def _write(reader: SeriesReader, upsampler: Upsampler, factor: Factor, out: Path
             show_progress("volume", index + 1, count)
 
 
-def require_finite(fine: Array, volume: int) -> Array:
+def require_finite(upsampled: Array, volume: int) -> Array:
     """Return a super-resolved volume; raise `InferenceError` if it is not finite."""
-    if not np.isfinite(fine).all():
+    if not np.isfinite(upsampled).all():
         raise InferenceError(
             f"volume {volume}: the super-resolved image contains non-finite values"
         )
-    return fine
+    return upsampled

@@ -102,9 +102,9 @@ def mean_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
         minimum and maximum.
     """
     rows = []
-    for contrast, wide in _average_by_participant(ratings).items():
-        for series in wide:
-            values = wide[series].dropna()
+    for contrast, participant_ratings in _average_by_participant(ratings).items():
+        for series in participant_ratings:
+            values = participant_ratings[series].dropna()
             if len(values):
                 rows.append(
                     {
@@ -152,31 +152,31 @@ def compare_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
         Columns contrast, series, minus, n, difference (Hodges-Lehmann), lower, upper, p_wilcoxon
         and p_holm (corrected over all pairs of the contrast).
     """
-    parts = []
-    for contrast, wide in _average_by_participant(ratings).items():
+    tables = []
+    for contrast, participant_ratings in _average_by_participant(ratings).items():
         rows = []
-        for series, reference in itertools.combinations(wide, 2):
-            both = wide[[series, reference]].dropna().to_numpy()
-            if not len(both):
+        for series, reference in itertools.combinations(participant_ratings, 2):
+            paired_ratings = participant_ratings[[series, reference]].dropna().to_numpy()
+            if not len(paired_ratings):
                 continue
-            change = differences(both[:, 0], both[:, 1])
+            change = differences(paired_ratings[:, 0], paired_ratings[:, 1])
             shift = hodges_lehmann(change)
             rows.append(
                 {
                     "contrast": contrast,
                     "series": series,
                     "minus": reference,
-                    "n": len(both),
+                    "n": len(paired_ratings),
                     **{key: shift[key] for key in ("difference", "lower", "upper")},
                     "p_wilcoxon": float(signed_rank(change)["p_wilcoxon"]),
                 }
             )
-        parts += [
+        tables += [
             {**row, "p_holm": p}
             for row, p in zip(rows, holm([row["p_wilcoxon"] for row in rows]), strict=True)
         ]
     columns = ["contrast", "series", "minus", "n", "difference", "lower", "upper"]
-    return pd.DataFrame(parts, columns=[*columns, "p_wilcoxon", "p_holm"])
+    return pd.DataFrame(tables, columns=[*columns, "p_wilcoxon", "p_holm"])
 
 
 def intraclass_correlation(table: npt.ArrayLike) -> float:

@@ -92,14 +92,14 @@ def compare(options: CompareOptions) -> None:
     """Train all methods in all folds, score them on the test sets, and compare them."""
     study = _prepare(options)
     out = options.out.with_name(f"{options.out.name.removesuffix('.tsv')}.tsv")
-    about = _describe_conditions(study, options)
-    rows = _rows_so_far(out, about)
+    conditions = _describe_conditions(study, options)
+    rows = _rows_so_far(out, conditions)
     _print_plan(study, options)
     if options.dry_run:
         return
     output_files.make_folder(out)
     if not rows:
-        write_table(out, "models_compare", [], {"Comparison": about})
+        write_table(out, "models_compare", [], {"Comparison": conditions})
     models = out.with_name(f"{out.stem}_models")
     for number, fold in enumerate(study.folds, 1):
         if any(row["fold"] == str(number) for row in rows):
@@ -116,9 +116,9 @@ def compare(options: CompareOptions) -> None:
             for set_name, people in (("validation", fold.validation), ("test", fold.test))
             for row in _score(trained, study, people, options, models)
         ]
-        write_table(out, "models_compare", rows, {"Comparison": about})
+        write_table(out, "models_compare", rows, {"Comparison": conditions})
         # read back, so that numbers are rounded as in a resumed comparison
-        rows = _rows_so_far(out, about)
+        rows = _rows_so_far(out, conditions)
         print(f"Fold {number} of {len(study.folds)}: models were tested on {' '.join(fold.test)}")
     names = [candidate.name for candidate in study.candidates]
     test_rows = [row for row in rows if row["set"] == "test"]
@@ -435,7 +435,7 @@ def _score(
     return [{**row, **{name: cell_text(row[name]) for name in SCORES}} for row in rows]
 
 
-def _rows_so_far(out: Path, about: Mapping[str, object]) -> list[ScoreRow]:
+def _rows_so_far(out: Path, conditions: Mapping[str, object]) -> list[ScoreRow]:
     """Return the rows of completed folds; reject the table of another comparison."""
     sidecar = out.with_suffix(".json")
     models = out.with_name(f"{out.stem}_models")
@@ -443,7 +443,7 @@ def _rows_so_far(out: Path, about: Mapping[str, object]) -> list[ScoreRow]:
         if out.exists() or any(models.glob("*.safetensors")):
             _refuse_other(out, models)
         return []
-    if read_json(sidecar).get("Comparison") != json.loads(json.dumps(about)):
+    if read_json(sidecar).get("Comparison") != json.loads(json.dumps(conditions)):
         _refuse_other(sidecar, models)
     if not out.exists():
         return []

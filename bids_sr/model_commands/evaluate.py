@@ -76,13 +76,15 @@ def write_comparison_page(
     figures : Sequence[Path]
         PNG or SVG files, which are embedded.
     """
-    parts = [_table_html(heading, rows) for heading, rows in tables.items()]
-    parts += [_figure_html(file) for file in figures]
+    tables_html = [_table_html(heading, rows) for heading, rows in tables.items()]
+    tables_html += [_figure_html(file) for file in figures]
     page = Markup(
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         "<style>{style}</style></head><body><h1>{title}</h1>{body}"
         "<footer>bids-sr {version}; for research, not for clinical use</footer></body></html>\n"
-    ).format(title=title, style=Markup(_STYLE), body=Markup("\n").join(parts), version=__version__)
+    ).format(
+        title=title, style=Markup(_STYLE), body=Markup("\n").join(tables_html), version=__version__
+    )
     return write_text(target, str(page))
 
 
@@ -172,10 +174,10 @@ def evaluate(options: ModelEvaluationOptions) -> None:
         results = list[_Measured]()
         pages = list[Path]()
         for number, task in enumerate(tasks, 1):
-            task_result, drawn = measure_task(task, draw=options.figures != "none")
+            task_result, drawn_images = measure_task(task, draw=options.figures != "none")
             results.append(task_result)
-            if drawn is not None and options.out is not None:
-                pages += _draw(drawn, options, number)
+            if drawn_images is not None and options.out is not None:
+                pages += _draw(drawn_images, options, number)
             _print_table(task_result, task, options)
     _report(results, tasks, options, pages)
 
@@ -197,11 +199,11 @@ def _check_groups(options: ModelEvaluationOptions) -> None:
                 problem, reason, "use the same group label for all images of a participant"
             )
     counts = Counter(group_of.values())
-    small = [label for label, count in counts.items() if count < 2]
-    if not options.group or (len(counts) > 1 and not small):
+    small_groups = [label for label, count in counts.items() if count < 2]
+    if not options.group or (len(counts) > 1 and not small_groups):
         return
-    if small:
-        problem = f"--group {small[0]}: the group contains only one participant"
+    if small_groups:
+        problem = f"--group {small_groups[0]}: the group contains only one participant"
         reason = (
             "Welch's analysis of variance requires an estimate of the variance within each group"
         )
@@ -518,28 +520,30 @@ def _page_rows(rows: Sequence[ScoreRow], columns: str) -> list[list[str]]:
     return [names, *([cell_text(row[name]) for name in names] for row in rows)]
 
 
-def _draw(drawn: DrawnImages, options: ModelEvaluationOptions, number: int) -> list[Path]:
+def _draw(drawn_images: DrawnImages, options: ModelEvaluationOptions, number: int) -> list[Path]:
     """Write the figures of a reference next to the table, and return their files."""
     from bids_sr.figures.comparison import comparison_figure
     from bids_sr.figures.decorrelation import decorrelation_figure
     from bids_sr.figures.svg_files import save_figure
 
     assert options.out is not None
-    zooms = np.linalg.norm(drawn.affine[:3, :3], axis=0)
+    zooms = np.linalg.norm(drawn_images.affine[:3, :3], axis=0)
     figures = {
         "images": comparison_figure(
-            drawn.title,
-            drawn.affine,
-            drawn.reference,
-            drawn.interpolated,
-            drawn.mask,
-            drawn.methods,
+            drawn_images.title,
+            drawn_images.affine,
+            drawn_images.reference,
+            drawn_images.interpolated,
+            drawn_images.mask,
+            drawn_images.methods,
         )
     }
     if options.decorrelation:
-        images = {"reference": drawn.reference, **drawn.methods}
+        images = {"reference": drawn_images.reference, **drawn_images.methods}
         del images["nearest"]  # block edges would count as detail
-        figures["decorrelation"] = decorrelation_figure(drawn.title, images, zooms, drawn.mask)
+        figures["decorrelation"] = decorrelation_figure(
+            drawn_images.title, images, zooms, drawn_images.mask
+        )
     paths = list[Path]()
     for kind, figure in figures.items():
         file = file_next_to(options.out, f"{number}_{kind}.{options.figures}")

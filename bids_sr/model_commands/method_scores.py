@@ -62,9 +62,9 @@ def welch_anova(groups: Sequence[npt.ArrayLike]) -> WelchAnova:
     k = len(values)
     weight = count / variance
     share = weight / weight.sum()
-    between = float((weight * (mean - (share * mean).sum()) ** 2).sum()) / (k - 1)
+    between_mean_square = float((weight * (mean - (share * mean).sum()) ** 2).sum()) / (k - 1)
     spread = float(((1 - share) ** 2 / (count - 1)).sum())
-    f = between / (1 + 2 * (k - 2) / (k**2 - 1) * spread)
+    f = between_mean_square / (1 + 2 * (k - 2) / (k**2 - 1) * spread)
     dof = (k**2 - 1) / (3 * spread)
     return WelchAnova(
         f=f, dof_between=float(k - 1), dof_within=dof, p=float(stats.f.sf(f, k - 1, dof))

@@ -13,9 +13,9 @@ class SplitError(ValueError):
     The message consists of the reason (`why`) and the remedy (`remedy`).
     """
 
-    def __init__(self, why: str, remedy: str) -> None:
-        super().__init__(f"{why}. {remedy}")
-        self.why, self.remedy = why, remedy
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason}. {remedy}")
+        self.why, self.remedy = reason, remedy
 
 
 @frozen

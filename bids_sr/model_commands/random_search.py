@@ -197,5 +197,5 @@ def best_trial(scores: Sequence[float | None]) -> int | None:
     `scores` contains the held-out PSNR (dB) of each trial, or None if its training diverged. The
     first of several equal scores is selected.
     """
-    ranked = [(score, -place) for place, score in enumerate(scores) if score is not None]
+    ranked = [(score, -index) for index, score in enumerate(scores) if score is not None]
     return -max(ranked)[1] if ranked else None

@@ -86,17 +86,17 @@ def make_kit(options: RateMakeOptions) -> None:
     (kit / IMAGES).mkdir(parents=True)
     for code, scan in zip(codes, scans, strict=True):
         entries[code] = {key: scan[key] for key in ("participant", "contrast", "series")}
-        place = (scan["participant"], scan["contrast"])
+        question = (scan["participant"], scan["contrast"])
         image = _canonical(Path(scan["path"]))
         is_native = scan["series"] == NATIVE
-        if place not in views:
+        if question not in views:
             first_scan = next(
                 candidate
                 for candidate in scans
-                if (candidate["participant"], candidate["contrast"]) == place
+                if (candidate["participant"], candidate["contrast"]) == question
             )
-            views[place] = _choose_view(_canonical(Path(first_scan["path"])), first_scan)
-        _write_picture(kit / IMAGES / f"{code}.png", image, views[place], is_native=is_native)
+            views[question] = _choose_view(_canonical(Path(first_scan["path"])), first_scan)
+        _write_picture(kit / IMAGES / f"{code}.png", image, views[question], is_native=is_native)
     rows = "".join(f"{code}\t{IMAGES}/{code}.png\t\t\n" for code in sorted(codes))
     write_text(kit / SHEET, "code\timage\trating\tcomment\n" + rows)
     text = _INSTRUCTIONS.format(
@@ -267,10 +267,12 @@ def _write_picture(path: Path, image: Volume, view: _View, *, is_native: bool) -
     zooms = voxel_sizes(image.affine)
     panels = []
     for (axis, _), plane in zip(_PLANES, planes, strict=True):
-        across, up = (other_axis for other_axis in range(3) if other_axis != axis)
+        horizontal_axis, vertical_axis = (
+            other_axis for other_axis in range(3) if other_axis != axis
+        )
         panel = np.take(image.data, plane, axis=axis)
-        panel = panel[_repeat_voxels(panel.shape[0], zooms[across] / view.pixel_mm)]
-        panel = panel[:, _repeat_voxels(panel.shape[1], zooms[up] / view.pixel_mm)]
+        panel = panel[_repeat_voxels(panel.shape[0], zooms[horizontal_axis] / view.pixel_mm)]
+        panel = panel[:, _repeat_voxels(panel.shape[1], zooms[vertical_axis] / view.pixel_mm)]
         panels.append(panel[:, ::-1].T)
     height = max(panel.shape[0] for panel in panels)
     padded = [np.pad(panel, ((0, height - panel.shape[0]), (0, 0))) for panel in panels]

@@ -35,11 +35,11 @@ def write_table(
     file: Path,
     columns: str,
     rows: Sequence[ScoreRow],
-    about: Mapping[str, object] | None = None,
+    metadata: Mapping[str, object] | None = None,
 ) -> None:
     """Write rows as TSV, and a JSON file that describes the columns.
 
-    `columns` is an entry of ``columns.json``, and `about` contains further entries of the JSON
+    `columns` is an entry of ``columns.json``, and `metadata` contains further entries of the JSON
     file.
     """
     descriptions = data_of("columns.json")[columns]
@@ -47,7 +47,7 @@ def write_table(
         list(descriptions),
         *([cell_text(row[name]) for name in descriptions] for row in rows),
     ]
-    write_json(file.with_suffix(".json"), {**descriptions, **(about or {})})
+    write_json(file.with_suffix(".json"), {**descriptions, **(metadata or {})})
     write_text(file, "".join("\t".join(line) + "\n" for line in lines))
 
 

@@ -423,10 +423,10 @@ def _scores(model: TrainedModel, reference: Mapping[str, Mapping[str, float]]) -
     the card.
     """
     card = ModelCard.from_json(model.card)
-    parts: dict[str, Mapping[str, object]] = {
+    scores_by_group: dict[str, Mapping[str, object]] = {
         name: mapping_entry(card.held_out, name) for name in card.held_out
     }
-    scores: Mapping[str, Mapping[str, object]] = reference or parts
+    scores: Mapping[str, Mapping[str, object]] = reference or scores_by_group
     network, interpolation = (
         mapping_entry(scores, name)
         for name in ("network", "input" if "input" in scores else "bspline")
@@ -527,7 +527,7 @@ def _same_options(options: SearchOptions, kind: type[TrainOptions]) -> list[str]
     words = list[str]()
     for item in dataclasses.fields(kind):
         value = getattr(options, item.name)
-        flags = [word for word in get_option(item).flags.split() if word.startswith("--")]
+        flags = [flag for flag in get_option(item).flags.split() if flag.startswith("--")]
         if not flags or item.name in ("recipe_changes", "work_dir") or value == item.default:
             continue
         values = value if isinstance(value, tuple) else (value,)

@@ -134,8 +134,8 @@ def _check_target(target: Path) -> None:
 def _torch_cache() -> Path:
     """Return the download folder of torch."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    home = os.environ.get("TORCH_HOME") or str(Path(cache, "torch"))
-    return Path(os.path.expanduser(home), "hub", "checkpoints")
+    torch_home = os.environ.get("TORCH_HOME") or str(Path(cache, "torch"))
+    return Path(os.path.expanduser(torch_home), "hub", "checkpoints")
 
 
 def _keep(source: Path, target: Path, digits: str, address: str = "") -> None:

@@ -195,16 +195,16 @@ def _steps_text(record: TrainingRecord) -> str:
 
 def _changes_text(record: TrainingRecord) -> str:
     """Return the settings that differ from the recipe, with both values."""
-    listed = [
+    changes = [
         f"{name} ({_value(value)} instead of {_value(original)})"
         for name, (value, original) in record.changed.items()
     ]
-    n_omitted = len(listed) - _MAX_LISTED_CHANGES
-    parts = listed[:_MAX_LISTED_CHANGES] + [f"{n_omitted} more settings"] * (n_omitted > 0)
-    parts += ["settings of the network or the loss listed in the model card"] * (
-        record.other_changes and not listed
+    n_omitted = len(changes) - _MAX_LISTED_CHANGES
+    phrases = changes[:_MAX_LISTED_CHANGES] + [f"{n_omitted} more settings"] * (n_omitted > 0)
+    phrases += ["settings of the network or the loss listed in the model card"] * (
+        record.other_changes and not changes
     )
-    return ", ".join(parts)
+    return ", ".join(phrases)
 
 
 def _value(value: object) -> str:
@@ -303,12 +303,13 @@ def _end_sentences(records: Sequence[TrainingRecord]) -> list[str]:
             f"To determine the number of training steps ({steps}), {first.name} was first trained"
             f" without the held-out slices. {_end_text(search, first)}{trainings}."
         )
-        done = _range(phase.steps for phase in refit)
+        iterations = _range(phase.steps for phase in refit)
         sentence = f"The network {first.name} was then retrained on all slices"
         out.append(
-            f"{sentence}. The time limit stopped this training after {done} of {steps} steps."
+            f"{sentence}. The time limit stopped this training after {iterations} of {steps}"
+            " steps."
             if first.phases[1].ended_by == "time"
-            else f"{sentence} for {done} steps."
+            else f"{sentence} for {iterations} steps."
         )
     if first.irreproducible:
         reason = first.irreproducible
@@ -320,21 +321,21 @@ def _end_text(phases: Sequence[PhaseRecord], record: TrainingRecord) -> str:
     """Return a clause about the steps of phases that ended for the same reason."""
     first = phases[0]
     training = f"Training of {record.name}"
-    done = _range(phase.steps for phase in phases)
+    iterations = _range(phase.steps for phase in phases)
     planned = "" if first.planned is None else f" of {first.planned:,}"
     if all(phase.complete for phase in phases):
-        return f"{training} was completed after all {done} steps"
+        return f"{training} was completed after all {iterations} steps"
     if first.ended_by == "time":
-        return f"{training} was stopped by the time limit after {done}{planned} steps"
+        return f"{training} was stopped by the time limit after {iterations}{planned} steps"
     if first.ended_by == "plateau":
         score = "score on the held-out slices" if record.held_out else "training loss"
-        looks = "" if record.patience is None else f" for {record.patience} validations"
+        patience_text = "" if record.patience is None else f" for {record.patience} validations"
         at_most = planned.replace(" of ", " of at most ")
         return (
-            f"{training} ended early, after {done}{at_most} steps, because the {score} had not"
-            f" improved{looks}"
+            f"{training} ended early, after {iterations}{at_most} steps, because the {score} had"
+            f" not improved{patience_text}"
         )
-    return f"{training} took {done}{planned} steps"
+    return f"{training} took {iterations}{planned} steps"
 
 
 def _describe_stored_weights(records: Sequence[TrainingRecord]) -> str:

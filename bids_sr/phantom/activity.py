@@ -36,14 +36,14 @@ class _Place:
     extent: tuple[float, float] = (4.0, 4.8)
 
 
-def _network(name: str, **places: _Point) -> dict[str, _Place]:
+def _network(name: str, **points: _Point) -> dict[str, _Place]:
     """Return the foci of a resting-state network.
 
     The peak signal change applies to one standard deviation of the fluctuation.
     """
     return {
         label: _Place(mni=mni, conditions=(name,), peak=(1.0, 1.5))
-        for label, mni in places.items()
+        for label, mni in points.items()
     }
 
 
@@ -216,10 +216,10 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
         fraction of the local signal would have the borders of the tissue.
     """
     voxel = float(head.affine[0, 0])
-    place = foci_of_scene(scene)[label]
-    origin = _snap_to_ribbon(head, head.from_template(place.mni))
-    peak, spread = rng.uniform(*place.peak), rng.uniform(2.0, 3.5)
-    extent = rng.uniform(*place.extent)
+    focus_place = foci_of_scene(scene)[label]
+    origin = _snap_to_ribbon(head, head.from_template(focus_place.mni))
+    peak, spread = rng.uniform(*focus_place.peak), rng.uniform(2.0, 3.5)
+    extent = rng.uniform(*focus_place.extent)
     if scene == "free":
         origin = origin + rng.uniform(-3.0, 3.0, 3)
     window, offset = _box(head, origin, max(_BOX, _BOX_EXTENTS * extent))
@@ -244,7 +244,7 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
     amplitude[window] = active * peak / 100
     return _Focus(
         label=label,
-        conditions=place.conditions,
+        conditions=focus_place.conditions,
         origin=origin,
         peak_percent=float(peak),
         spread_mm=float(spread),

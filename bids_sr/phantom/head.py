@@ -166,14 +166,14 @@ def _fractions(
     return out
 
 
-def _tube(first: Array, second: Array, radius: float, voxel: float) -> Array:
+def _tube(end: Array, other_end: Array, radius: float, voxel: float) -> Array:
     """Return thin tubes (0 to 1) along the curves on which two smooth functions are both zero.
 
     The standard deviation of their profile is `radius` (mm).
     """
-    rho = np.zeros(first.shape, dtype=np.float32)
-    for function in (first, second):
-        slope = np.full(first.shape, 1e-8, dtype=np.float32)
+    rho = np.zeros(end.shape, dtype=np.float32)
+    for function in (end, other_end):
+        slope = np.full(end.shape, 1e-8, dtype=np.float32)
         for axis in range(3):
             slope += (np.gradient(function, axis=axis) / voxel) ** 2
         rho += function**2 / slope

@@ -34,8 +34,8 @@ def map_lesion_locations() -> Volume:
     patients.
     """
     depth, affine = _depth_in_white_matter()
-    likely = (depth >= _DEPTH_OF_LOCATIONS)[::2, ::2, ::2]
-    return Volume(likely, affine @ np.diag([2.0, 2.0, 2.0, 1.0]))
+    is_deep = (depth >= _DEPTH_OF_LOCATIONS)[::2, ::2, ::2]
+    return Volume(is_deep, affine @ np.diag([2.0, 2.0, 2.0, 1.0]))
 
 
 @lru_cache(maxsize=1)
@@ -72,8 +72,10 @@ def add_lesions(rng: np.random.Generator, head: Head, count: int) -> Head:
     for center in centers[rng.choice(len(centers), count, replace=False)]:
         radius = float(np.clip(_RADIUS * np.exp(_SPREAD * rng.normal()), _SMALLEST, _LARGEST))
         axes = radius * np.exp(_ELONGATION * rng.normal(size=3))
-        reach = np.ceil(2 * axes / voxel).astype(int)
-        window = tuple(slice(max(0, c - r), c + r + 1) for c, r in zip(center, reach, strict=True))
+        radius_voxels = np.ceil(2 * axes / voxel).astype(int)
+        window = tuple(
+            slice(max(0, c - r), c + r + 1) for c, r in zip(center, radius_voxels, strict=True)
+        )
         offsets = np.ogrid[window]
         ellipsoid = np.sqrt(
             sum(

@@ -160,19 +160,19 @@ class Scanner:
         if self.shift is None:
             return sample_volume(scene, self.head_affine, *self.dense_grid, self.pose)
         shift = (self.shift, self.pose[:3, 1])
-        displaced = sample_volume(
+        distorted = sample_volume(
             scene, self.head_affine, *self.dense_grid, self.pose, shift=shift
         )
-        return displaced * (1 + np.gradient(self.shift, self.dense_grid[1][1, 1], axis=1))
+        return distorted * (1 + np.gradient(self.shift, self.dense_grid[1][1, 1], axis=1))
 
     def acquire_ideal(self, dense: Array, factor: Factor = (1.0, 1.0, 1.0)) -> Array:
         """Return the complex image at `factor` times the resolution (complex64).
 
         The image has no noise, no blurring by the readout, and no motion.
         """
-        x, y, through = self.ratio
+        x, y, slice_ratio = self.ratio
         # rectangular slice profile
-        thick = dense[..., MARGIN:-MARGIN].reshape(*dense.shape[:2], -1, through).mean(-1)
+        thick = dense[..., MARGIN:-MARGIN].reshape(*dense.shape[:2], -1, slice_ratio).mean(-1)
         affine = hr_grid(*self.grid, (x, y, 1.0))[1]
         ratio = (x / factor[0], y / factor[1], 1.0)
         return kspace_crop(thick * self._sensitivity(thick.shape, affine), affine, factor=ratio)[0]
@@ -193,8 +193,8 @@ class Scanner:
         The scene is averaged over the slice and low-pass filtered above the frequencies that the
         acquisition can measure in any pose. Each volume then needs only one sampling.
         """
-        through = self.ratio[2]
-        box = np.full(through + 1, 1.0 / through, dtype=np.float32)
+        slice_ratio = self.ratio[2]
+        box = np.full(slice_ratio + 1, 1.0 / slice_ratio, dtype=np.float32)
         box[[0, -1]] /= 2
         thick = ndimage.convolve1d(dense, box, axis=2, mode="nearest")
         (x, y, z), (width, height, _) = dense.shape, self.grid[0]

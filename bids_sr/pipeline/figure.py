@@ -115,41 +115,43 @@ def figure(
     return decorated
 
 
-def _check_drawing(drawn: FigureDrawing, shown: Sequence[Shown]) -> Derivative:
+def _check_drawing(drawing: FigureDrawing, shown: Sequence[Shown]) -> Derivative:
     """Return a drawing as a derivative; raise ValueError if it was not declared."""
-    is_html = isinstance(drawn.content, str)
+    is_html = isinstance(drawing.content, str)
     for figure in shown:
-        if figure.html == is_html and figure.desc == drawn.desc:
-            contrast = {"contrast": drawn.contrast} if drawn.contrast else {}
-            desc = map_label(drawn.desc + drawn.label[:1].upper() + drawn.label[1:], drawn.fwhm_mm)
+        if figure.html == is_html and figure.desc == drawing.desc:
+            contrast = {"contrast": drawing.contrast} if drawing.contrast else {}
+            desc = map_label(
+                drawing.desc + drawing.label[:1].upper() + drawing.label[1:], drawing.fwhm_mm
+            )
             return Derivative(
-                drawn.content,
+                drawing.content,
                 {**contrast, "desc": desc, "suffix": figure.suffix},
-                _note(drawn, figure),
+                _note(drawing, figure),
             )
     raise ValueError(
-        f"the {'HTML page' if is_html else 'figure'} {drawn.desc} is not among the declared"
+        f"the {'HTML page' if is_html else 'figure'} {drawing.desc} is not among the declared"
         f" figures {[declaration.desc for declaration in shown]}"
     )
 
 
-def _note(drawn: FigureDrawing, shown: Shown) -> dict[str, object]:
+def _note(drawing: FigureDrawing, shown: Shown) -> dict[str, object]:
     """Return the manifest entry of a figure.
 
     See `bids_sr.report.figure_archive.ArchivedFigure`.
     """
     smoothing = (
-        f"smoothed with a {drawn.fwhm_mm:g} mm FWHM Gaussian kernel"
-        if drawn.fwhm_mm
+        f"smoothed with a {drawing.fwhm_mm:g} mm FWHM Gaussian kernel"
+        if drawing.fwhm_mm
         else "not smoothed"
     )
-    words = {"contrast": drawn.contrast or "n/a", "smoothing": smoothing}
+    words = {"contrast": drawing.contrast or "n/a", "smoothing": smoothing}
     return {
         "figure": shown.desc,
         "section": shown.section,
         **words,
-        "label": drawn.label,
+        "label": drawing.label,
         "heading": shown.heading.format(**words),
-        "caption": (drawn.caption or shown.caption).format(**words),
-        "alt": "" if isinstance(drawn.content, str) else str(drawn.content.get_label()),
+        "caption": (drawing.caption or shown.caption).format(**words),
+        "alt": "" if isinstance(drawing.content, str) else str(drawing.content.get_label()),
     }

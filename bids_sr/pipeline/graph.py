@@ -69,7 +69,7 @@ class Graph:
         passages: dict[tuple[Part, str], list[Passage]] = {}
         for passage in self.scope.texts:
             passages.setdefault((passage.part, passage.text), []).append(passage)
-        parts: dict[Part, dict[str, None]] = {part: {} for part in Part}
+        texts_by_part: dict[Part, dict[str, None]] = {part: {} for part in Part}
         is_incomplete = False
         for (part, planned_text), passages_of_text in passages.items():
             nodes = [passage.node for passage in passages_of_text if passage.node is not None]
@@ -85,8 +85,8 @@ class Graph:
             )
             if folders and describe is not None:
                 text = describe(folders, len(nodes) - len(folders))
-            parts[part].setdefault(text if text.endswith("\n") else f"{text} ")
-        joined_texts = "\n".join("".join(texts) + "\n" for texts in parts.values())
+            texts_by_part[part].setdefault(text if text.endswith("\n") else f"{text} ")
+        joined_texts = "\n".join("".join(texts) + "\n" for texts in texts_by_part.values())
         paragraphs = [" ".join(lines.split()) for lines in joined_texts.split("\n")]
         paragraphs += [_IN_THE_FUTURE] * is_incomplete
         return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"

@@ -28,13 +28,13 @@ class _ListingLine(NamedTuple):
     where: str = ""
 
     def __str__(self) -> str:
-        parts = (
+        texts = (
             self.where and f" ({self.where})",
             self.makes and f": {self.makes}",
             self.of and f" <- {self.of}",
             self.settings and f"; {self.settings}",
         )
-        return "".join(("  " * self.depth, self.name, *parts))
+        return "".join(("  " * self.depth, self.name, *texts))
 
 
 _LineGroup = tuple[_ListingLine, ...]
@@ -114,8 +114,8 @@ def _sort_by_dependency(graph: Graph, scope: Scope) -> Iterator[Node | Scope]:
         )
         for source in sources:
             ancestors = {source, *source.scope.outward()} if isinstance(source, Node) else set()
-            for needed in (candidate for candidate in members if candidate in ancestors):
-                yield from visit(needed)
+            for ancestor in (candidate for candidate in members if candidate in ancestors):
+                yield from visit(ancestor)
         yield member
 
     for member in members:

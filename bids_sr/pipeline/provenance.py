@@ -80,13 +80,13 @@ class Provenance:
     def _reduce_sources(self, node: Node) -> list[str]:
         """Return the sources of a node's outputs, except for sources listed by another source."""
         uris = self._sources(node)
-        further = [self._ancestors(self.handles[uri]) for uri in uris if uri in self.handles]
+        ancestor_sets = [self._ancestors(self.handles[uri]) for uri in uris if uri in self.handles]
         return [
             uri
             for uri, is_direct in uris.items()
             if is_direct
             or uri.endswith(_SERIES)
-            or not any(uri in ancestors for ancestors in further)
+            or not any(uri in ancestors for ancestors in ancestor_sets)
         ]
 
     def _find_ancestors(self, handle: Handle) -> frozenset[str]:

@@ -68,10 +68,10 @@ def check(settings: Settings) -> Plan:
     findings = Findings()
     directories.check_places(settings, findings)
     check_templates(settings, findings)
-    places = {str(settings.paths.output_dir), str(settings.paths.work_dir)}
+    output_dirs = {str(settings.paths.output_dir), str(settings.paths.work_dir)}
     # reported before the data set is indexed, which takes longer
     if any(
-        problem.what in places or problem.what.startswith("--output-spaces")
+        problem.what in output_dirs or problem.what.startswith("--output-spaces")
         for problem in findings.problems
     ):
         return Plan(problems=tuple(findings.problems))
@@ -227,8 +227,8 @@ def is_rest(task: str) -> bool:
     """
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", task)
     return any(
-        re.fullmatch(r"rest(ing)?(state)?|resteyes(open|closed)?|rs|rsfmri", word.lower())
-        for word in words
+        re.fullmatch(r"rest(ing)?(state)?|resteyes(open|closed)?|rs|rsfmri", rest_word.lower())
+        for rest_word in words
     )
 
 
@@ -312,13 +312,13 @@ def _estimate_cost(
                     run, settings, findings, n_seeds=len(plan.contrasts[run.bold])
                 ):
                     unsplit |= {run.bold}
-                another = run.same_task_run
+                other_run = run.same_task_run
                 if (
-                    another is not None
-                    and another.events is not None
-                    and not run_model.can_be_split(another, settings, findings)
+                    other_run is not None
+                    and other_run.events is not None
+                    and not run_model.can_be_split(other_run, settings, findings)
                 ):
-                    unsplit |= {another.bold}
+                    unsplit |= {other_run.bold}
     return replace(
         plan,
         estimate=cost,
@@ -387,7 +387,7 @@ def _check_model(
     from bids_sr.sr.models.card import ModelError, read_card
 
     contrasts = [pair.contrast for pair in subject.structural]
-    where = f"sub-{subject.label} with --pretrained {file}"
+    model_text = f"sub-{subject.label} with --pretrained {file}"
     superres = settings.superres
     try:
         card = read_card(file)
@@ -402,10 +402,16 @@ def _check_model(
             "Use a model that was trained on these contrasts, or omit --pretrained to train a"
             " new model."
         )
-        findings.add_problem(where, reason, fix)
+        findings.add_problem(model_text, reason, fix)
     else:
         check_card(
-            file, header.affine, joined_contrasts(contrasts), SAME_GRID, where, findings, superres
+            file,
+            header.affine,
+            joined_contrasts(contrasts),
+            SAME_GRID,
+            model_text,
+            findings,
+            superres,
         )
 
 
@@ -424,10 +430,10 @@ def _check_model_of_lowres(
         "low-resolution scans can only be processed with pretrained models"
     )
     x, y, z = model_input.mm
-    across = ("R-L", "P-A", "I-S").index(model_input.orientation)
-    axes = [axis for axis in range(3) if axis != across] + [across]
+    slice_axis = ("R-L", "P-A", "I-S").index(model_input.orientation)
+    axes = [axis for axis in range(3) if axis != slice_axis] + [slice_axis]
     affine = np.eye(4)
     affine[:3, :3] = np.eye(3)[:, axes] * (x, y, z)
-    where = f"sub-{subject.label} with --pretrained {file}"
+    model_text = f"sub-{subject.label} with --pretrained {file}"
     contrasts = joined_contrasts(model_input.contrasts)
-    check_card(file, affine, contrasts, SAME_GRID, where, findings, settings.superres)
+    check_card(file, affine, contrasts, SAME_GRID, model_text, findings, settings.superres)

@@ -57,49 +57,54 @@ def select_confounds(
 
 
 def warn_of_missing(
-    run: BoldRun, chosen: Sequence[str] | None, findings: Findings, *, with_anat: bool
+    run: BoldRun, confound_names: Sequence[str] | None, findings: Findings, *, with_anat: bool
 ) -> None:
     """Warn of selected confounds that the models of a run will not contain.
 
     Without a T1w image, there are no tissue maps to compute them from; a precomputed table may
     lack columns.
 
-    `chosen` is the result of `select_confounds`; the default confounds are noted with the image.
+    `confound_names` is the result of `select_confounds`; the default confounds are noted with the
+    image.
     """
     path = None if run.precomputed is None else run.precomputed.confounds
-    if chosen is None:
+    if confound_names is None:
         return
     from bids_sr.glm.model_confounds import COMPONENTS_SET, CONFOUND_SETS
 
     if path is not None:
         columns = list(map(str, read_frame(path))) if path.exists() else []
         missing = [
-            name for name in chosen if name not in CONFOUND_SETS and not matching(columns, name)
+            name
+            for name in confound_names
+            if name not in CONFOUND_SETS and not matching(columns, name)
         ]
-        why = "the confounds table of the derivatives has no such column"
+        reason = "the confounds table of the derivatives has no such column"
     elif not with_anat:
         missing = [
-            name for name in chosen if name == COMPONENTS_SET or matching(_TISSUE_COLUMNS, name)
+            name
+            for name in confound_names
+            if name == COMPONENTS_SET or matching(_TISSUE_COLUMNS, name)
         ]
-        why = "these confounds are computed from tissue maps, and no T1w image was found"
+        reason = "these confounds are computed from tissue maps, and no T1w image was found"
     else:
         return
     if missing:
         findings.warn(
             f"--confounds {' '.join(missing)}",
             f"the models of the runs of sub-{run.entities['subject']} do not contain these"
-            f" confounds because {why}.",
+            f" confounds because {reason}.",
         )
 
 
-def are_usable(run: BoldRun, chosen: Sequence[str] | None, findings: Findings) -> bool:
+def are_usable(run: BoldRun, confound_names: Sequence[str] | None, findings: Findings) -> bool:
     """Return whether the precomputed confounds of a run can be included in its models.
 
     Only the columns in use are checked. Missing or incomplete motion columns are later recomputed
     from the six parameters, and components with missing values are omitted; both are reported as
     notes. A selected column with missing values is a problem.
 
-    `chosen` is the result of `select_confounds`.
+    `confound_names` is the result of `select_confounds`.
     """
     path = None if run.precomputed is None else run.precomputed.confounds
     if path is None or not path.exists():
@@ -118,7 +123,7 @@ def are_usable(run: BoldRun, chosen: Sequence[str] | None, findings: Findings) -
             "missing or incomplete confounds are recomputed from the six motion parameters"
             f" ({_format_columns(computed)}).",
         )
-    names = list(CONFOUND_SETS if chosen is None else chosen)
+    names = list(CONFOUND_SETS if confound_names is None else confound_names)
     text_columns = [name for name in text if any(matching([name], pattern) for pattern in names)]
     if text_columns:
         findings.add_problem(
@@ -162,13 +167,13 @@ def are_usable(run: BoldRun, chosen: Sequence[str] | None, findings: Findings) -
     return not incomplete
 
 
-def count_confounds(run: BoldRun, chosen: Sequence[str] | None) -> int:
+def count_confounds(run: BoldRun, confound_names: Sequence[str] | None) -> int:
     """Return the minimum number of confounds in the linear model of a run.
 
     Components that are computed by this program are not counted, because their number is not known
     yet. A precomputed table must satisfy `are_usable`.
 
-    `chosen` is the result of `select_confounds`.
+    `confound_names` is the result of `select_confounds`.
     """
     from bids_sr.glm.model_confounds import COMPONENTS_SET, MOTION, MOTION_SET, model_confounds
 
@@ -176,17 +181,19 @@ def count_confounds(run: BoldRun, chosen: Sequence[str] | None) -> int:
     if path is not None and path.exists():
         from bids_sr.glm.imported_confounds import convert_to_numbers
 
-        return len(model_confounds(convert_to_numbers(read_frame(path))[0], chosen))
-    if chosen is None:
+        return len(model_confounds(convert_to_numbers(read_frame(path))[0], confound_names))
+    if confound_names is None:
         return MOTION_REGRESSORS
     sets = {MOTION_SET: MOTION, COMPONENTS_SET: ()}
-    columns = (*MOTION, *(name for name in chosen if name not in sets))
-    return len({column for name in chosen for column in sets.get(name, matching(columns, name))})
+    columns = (*MOTION, *(name for name in confound_names if name not in sets))
+    return len(
+        {column for name in confound_names for column in sets.get(name, matching(columns, name))}
+    )
 
 
 def _format_columns(names: Sequence[str]) -> str:
     """Return ``column x`` or ``columns x, y and 3 more`` for a message."""
     limit = 4
     text = ", ".join(names[:limit])
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return f"column {text}" if len(names) == 1 else f"columns {text}{more}"
+    more_text = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return f"column {text}" if len(names) == 1 else f"columns {text}{more_text}"

@@ -41,9 +41,9 @@ def check_places(settings: Settings, findings: Findings) -> None:
     for description, path in (("the output directory", out), ("the working directory", work)):
         if path is None:
             continue
-        place = path.resolve()
-        if place.is_relative_to(root) and (
-            place == derivatives or not place.is_relative_to(derivatives)
+        full_path = path.resolve()
+        if full_path.is_relative_to(root) and (
+            full_path == derivatives or not full_path.is_relative_to(derivatives)
         ):
             reason = (
                 f"{description} must not be inside the dataset {bids}, because the dataset is"
@@ -54,7 +54,7 @@ def check_places(settings: Settings, findings: Findings) -> None:
                 f" directory such as {bids / 'derivatives/bids-sr'}."
             )
             findings.add_problem(path, reason, fix)
-        elif root.is_relative_to(place) and bids != settings.paths.retrospective_dir:
+        elif root.is_relative_to(full_path) and bids != settings.paths.retrospective_dir:
             fix = "Choose an empty directory that does not contain the dataset."
             findings.add_problem(path, f"{description} must not contain the dataset {bids}", fix)
         _check_writable(description, path, findings)
@@ -255,14 +255,14 @@ def check_disk_space(settings: Settings, estimate: Estimate, findings: Findings)
             parent = _existing_parent(path)
             _, used, earlier = needs.setdefault(parent.stat().st_dev, (parent, 0.0, []))
             needs[parent.stat().st_dev] = (parent, used + gigabytes, [*earlier, path])
-    for parent, need, places in needs.values():
+    for parent, need, directories in needs.values():
         free = shutil.disk_usage(parent).free / 1e9
         if (
             free < need + _SPARE_GB
-            and free + sum(map(_measure_size_gb, places)) < need + _SPARE_GB
+            and free + sum(map(_measure_size_gb, directories)) < need + _SPARE_GB
         ):
             findings.add_problem(
-                " and ".join(map(str, places)),
+                " and ".join(map(str, directories)),
                 f"{_gb(free)} of disk space are available, but {_gb(need + _SPARE_GB)} are"
                 f" required (including {_gb(_SPARE_GB)} for logs and figures)",
                 "Free some disk space, choose other directories (use -w for the working"

@@ -75,7 +75,8 @@ def assess_types(
 
     events = read_events(run.events)
     plain = replace(
-        plain, unmodeled={name: sum_text(parts) for name, parts in events.summed.items()}
+        plain,
+        unmodeled={name: sum_text(summed_types) for name, summed_types in events.summed.items()},
     )
     dummies = settings.preprocessing.dummy_scans or 0
     design = design_settings(run, settings)
@@ -151,15 +152,15 @@ def select_estimable(
 
     It is a problem if none can. `events` is the events table.
     """
-    kept = {name: dict(weights) for name, weights in contrasts.items()}
+    estimable_contrasts = {name: dict(weights) for name, weights in contrasts.items()}
     information = run_types.information
     if information is None:
-        return kept
+        return estimable_contrasts
     from bids_sr.glm.type_roles import inestimable_contrasts
 
     left_out = inestimable_contrasts(contrasts, information)
     if not left_out:
-        return kept
+        return estimable_contrasts
     types = information.inseparable_types()
     cause = (
         "their regressors consist of drift"
@@ -172,14 +173,14 @@ def select_estimable(
         findings.add_problem(
             str(events), f"no default contrast can be estimated because {cause}", _FIX
         )
-        return kept
-    several = len(left_out) > 1
+        return estimable_contrasts
+    is_plural = len(left_out) > 1
     findings.note(
         str(events),
-        f"the default contrast{'s' * several} {', '.join(left_out)}"
-        f" {'are' if several else 'is'} not computed because {cause}.",
+        f"the default contrast{'s' * is_plural} {', '.join(left_out)}"
+        f" {'are' if is_plural else 'is'} not computed because {cause}.",
     )
-    return {name: weights for name, weights in kept.items() if name not in left_out}
+    return {name: weights for name, weights in estimable_contrasts.items() if name not in left_out}
 
 
 def _join(names: Sequence[str]) -> str:

@@ -171,7 +171,7 @@ def _work(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     extras = (superres.n_ensemble - 1) * len(superres.learned)
     if settings.evaluation.null_checks:
         extras += sum(len(get_method(name).placebos) for name in superres.learned)
-    first, further = _EFFECTS_SHARE
+    first_share, later_share = _EFFECTS_SHARE
     for run in plan.runs:
         low, high = _run_gigabytes(run)
         series = plan.list_series(run)
@@ -181,7 +181,7 @@ def _work(plan: Plan, settings: Settings, sizes: Sizes) -> float:
         total += low + _estimate_size_gb(low) * (2 if run.slice_timing else 1)
         total += _estimate_size_gb(high) * (len(series) - 1 + extra_series)
         total += high * (
-            by_other_programs + first + further * max(0, len(series) - 2 + extra_series)
+            by_other_programs + first_share + later_share * max(0, len(series) - 2 + extra_series)
         )
         volumes = (low + high * (len(series) - 1)) / run.n_volumes
         total += widths * _MAP_COPIES * _contrasts(plan, run) * volumes

@@ -83,8 +83,10 @@ def check_events(
             if row.trial_type in modeled_names
         ]
     )
-    for name, parts in summed.items():
-        misfits.note(table, f"the trial type {name!r} is not modeled because {sum_text(parts)}.")
+    for name, summed_types in summed.items():
+        misfits.note(
+            table, f"the trial type {name!r} is not modeled because {sum_text(summed_types)}."
+        )
     types = tuple(name for name in types if name not in summed)
     if duration is not None:
         modeled_names = set(types)
@@ -94,11 +96,11 @@ def check_events(
     return () if misfits.problems else types
 
 
-def sum_text(parts: Sequence[str]) -> str:
-    """Return why a type that repeats the events of the types `parts` is not modeled."""
+def sum_text(summed_types: Sequence[str]) -> str:
+    """Return why a type that repeats the events of the types `summed_types` is not modeled."""
     return (
-        f"it lists the events of {' and '.join(map(repr, parts))} again, so that its response"
-        " is the sum of their responses"
+        f"it lists the events of {' and '.join(map(repr, summed_types))} again, so that its"
+        " response is the sum of their responses"
     )
 
 
@@ -309,12 +311,12 @@ def _read_amplitudes(
     modeled = set(list_modeled_types(row.trial_type for row in rows))
     events = [row for row in rows if row.trial_type in modeled]
     cells = [records[row.line].get(MODULATION) for row in events]
-    amplitudes, why = read_modulation([row.trial_type for row in events], cells)
-    if why:
+    amplitudes, reason = read_modulation([row.trial_type for row in events], cells)
+    if reason:
         findings.warn(
             path,
-            f"the column {MODULATION} is not used, because {why}. The amplitude of all events is"
-            " 1.",
+            f"the column {MODULATION} is not used, because {reason}. The amplitude of all events"
+            " is 1.",
             code="events",
         )
     elif set(amplitudes) - {1.0}:

@@ -111,7 +111,7 @@ def check_kspace(run: BoldRun, findings: Findings, *, forced: bool) -> None:
         for name, half, extent, _ in spectra
         if extent <= _EMPTY and (extent < _STEEP * half or min(shares, default=1) <= _EMPTY)
     ]
-    weak = [f"{edge:.0%} along {name}" for name, _, extent, edge in spectra if edge < _WEAK]
+    weak_edges = [f"{edge:.0%} along {name}" for name, _, extent, edge in spectra if edge < _WEAK]
     if empty:
         findings.refuse_unless(
             forced,
@@ -122,12 +122,13 @@ def check_kspace(run: BoldRun, findings: Findings, *, forced: bool) -> None:
             "Reconstruct the run with the acquired matrix size and without interpolation, or"
             " process the interpolated run with --force.",
         )
-    elif weak and not shares:  # otherwise already reported from the sidecar
+    elif weak_edges and not shares:  # otherwise already reported from the sidecar
         text = (
-            f"at the edge of k-space, the power of signal changes is only {' and '.join(weak)}"
-            " relative to low frequencies, so the run was probably filtered, smoothed or"
-            f" resampled. {_NOT_THERE[0].upper()}{_NOT_THERE[1:]}, and detail near the acquired"
-            " Nyquist frequency is weak or missing. Use the unprocessed run."
+            "at the edge of k-space, the power of signal changes is only"
+            f" {' and '.join(weak_edges)} relative to low frequencies, so the run was probably"
+            f" filtered, smoothed or resampled. {_NOT_THERE[0].upper()}{_NOT_THERE[1:]}, and"
+            " detail near the acquired Nyquist frequency is weak or missing. Use the unprocessed"
+            " run."
         )
         findings.warn(run.bold, text)
 

@@ -133,7 +133,7 @@ def check_card(
     affine: Array,
     contrast: str,
     factor: Factor,
-    where: str,
+    model_text: str,
     findings: Findings,
     superres: SuperRes,
 ) -> None:
@@ -152,7 +152,7 @@ def check_card(
         return  # reported by `check_pretrained`
     except UsageError as error:
         notice = error.notice
-        findings.add_problem(where, f"{notice.what}: {notice.why}", notice.remedy)
+        findings.add_problem(model_text, f"{notice.what}: {notice.why}", notice.remedy)
 
 
 def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None:

@@ -67,24 +67,24 @@ def check_spaces(
 def check_templates(settings: Settings, findings: Findings) -> None:
     """Reject templates, cohorts and resolutions that do not exist, without using the network."""
     for space in (space for space in settings.preprocessing.spaces if space.is_template):
-        where = f"--output-spaces {space}"
+        option_text = f"--output-spaces {space}"
         if is_available(space.template):
             if space.resolution and load_grid(space.template, space.resolution) is None:
                 sizes = read_resolutions(space.template)
-                _refuse_resolution(space, where, sizes, findings)
+                _refuse_resolution(space, option_text, sizes, findings)
             continue
-        listed = list_templates()
+        known_templates = list_templates()
         # a newer list of the client, or templates of the user
         in_home = (templateflow_home() / f"tpl-{space.name}").is_dir()
-        files = listed.get(space.template)
-        if files is None and listed and not in_home:
-            findings.refuse_option(where, *_describe_unknown(space))
+        files = known_templates.get(space.template)
+        if files is None and known_templates and not in_home:
+            findings.refuse_option(option_text, *_describe_unknown(space))
         elif files is not None and (image := lacks_images(files)):
-            findings.refuse_option(where, *_without_image(image))
+            findings.refuse_option(option_text, *_without_image(image))
         elif files is not None and space.resolution not in ("", *files.resolutions):
             sizes = read_resolutions(space.template)
             available = {label: sizes.get(label, 0.0) for label in sorted(files.resolutions)}
-            _refuse_resolution(space, where, available, findings)
+            _refuse_resolution(space, option_text, available, findings)
 
 
 def _describe_unknown(space: Space) -> tuple[str, str]:
@@ -98,8 +98,8 @@ def _describe_unknown(space: Space) -> tuple[str, str]:
             if space.cohort
             else "the template requires a cohort"
         )
-        listed = ", ".join(sorted(cohorts, key=lambda label: (len(label), label)))
-        return reason, f"Add :cohort-LABEL; the cohorts are {listed}."
+        cohort_text = ", ".join(sorted(cohorts, key=lambda label: (len(label), label)))
+        return reason, f"Add :cohort-LABEL; the cohorts are {cohort_text}."
     if space.name in names:
         return "the template has no cohorts", f"Use {space.name} without a cohort."
     lower = {name.lower(): name for name in (FUNC, T1W, *names)}
@@ -122,23 +122,23 @@ def _without_image(image: str) -> tuple[str, str]:
 
 def _provide_template(space: Space, findings: Findings, *, dry: bool) -> None:
     """Download a template that is not stored on this machine, or report this if `dry`."""
-    where = f"--output-spaces {space}"
+    option_text = f"--output-spaces {space}"
     if is_available(space.template):
         return
     if dry:
         findings.note(
-            where,
+            option_text,
             "the template is not stored on this machine and will be downloaded when processing"
             " starts.",
         )
         return
-    with _templateflow(where, findings) as client:
+    with _templateflow(option_text, findings) as client:
         if client is not None:
-            _fetch(space, where, client, findings)
+            _fetch(space, option_text, client, findings)
 
 
 def _refuse_resolution(
-    space: Space, where: str, available: dict[str, float], findings: Findings
+    space: Space, option_text: str, available: dict[str, float], findings: Findings
 ) -> None:
     """Report a resolution that the template does not have; `available` maps resolutions to mm."""
     names = ", ".join(
@@ -149,7 +149,7 @@ def _refuse_resolution(
         " size of the series, or choose one of the available resolutions."
     )
     findings.refuse_option(
-        where,
+        option_text,
         f"the resolution {space.resolution} is not available for this template (available:"
         f" {names or 'no named resolution'})",
         fix,
@@ -157,28 +157,28 @@ def _refuse_resolution(
 
 
 @contextlib.contextmanager
-def _templateflow(where: str, findings: Findings) -> Iterator[Any]:
+def _templateflow(option_text: str, findings: Findings) -> Iterator[Any]:
     """Provide the client of TemplateFlow while no other process downloads.
 
     The client is None, with a problem, if the TemplateFlow directory is not writable.
     """
-    home = templateflow_home()
+    template_dir = templateflow_home()
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        template_dir.mkdir(parents=True, exist_ok=True)
         # the directory itself is locked: the client would regard a directory with a lock file as
         # set up
-        folder = os.open(home, os.O_RDONLY)
+        folder = os.open(template_dir, os.O_RDONLY)
         fcntl.flock(folder, fcntl.LOCK_EX)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             client = importlib.import_module("templateflow.api")
     except OSError as error:
         reason = (
-            f"the template is not stored on this machine, and the TemplateFlow directory {home}"
-            f" is not writable ({error})"
+            "the template is not stored on this machine, and the TemplateFlow directory"
+            f" {template_dir} is not writable ({error})"
         )
         findings.refuse_option(
-            where,
+            option_text,
             reason,
             "Set the environment variable TEMPLATEFLOW_HOME to a writable directory.",
         )
@@ -190,7 +190,7 @@ def _templateflow(where: str, findings: Findings) -> Iterator[Any]:
         os.close(folder)
 
 
-def _fetch(space: Space, where: str, client: Any, findings: Findings) -> None:
+def _fetch(space: Space, option_text: str, client: Any, findings: Findings) -> None:
     """Download a template's T1w image, brain mask, tissue maps and the requested grid.
 
     Tissue maps are only downloaded if the template has them.
@@ -211,7 +211,7 @@ def _fetch(space: Space, where: str, client: Any, findings: Findings) -> None:
         missing = [path for path in files if not path.is_file() or path.stat().st_size == 0]
         if not files and image in _IMAGES:
             image_name = "T1w image" if image is _IMAGES[0] else "brain mask"
-            findings.refuse_option(where, *_without_image(image_name))
+            findings.refuse_option(option_text, *_without_image(image_name))
             return
         try:
             client.get(space.name, **query)
@@ -219,11 +219,11 @@ def _fetch(space: Space, where: str, client: Any, findings: Findings) -> None:
         except Exception as error:
             for path in missing:
                 _empty(path)
-            _refuse_fetch(missing or files, error, space.name, where, findings)
+            _refuse_fetch(missing or files, error, space.name, option_text, findings)
             return
     if cached_file(space.template, "T1w.nii.gz") is None:
         findings.refuse_option(
-            where,
+            option_text,
             f"the T1w image of the template was not found in {templateflow_home()}",
             _OTHER_SPACE,
         )
@@ -239,7 +239,7 @@ def _empty(path: Path) -> None:
 
 
 def _refuse_fetch(
-    files: Sequence[Path], error: Exception, template: str, where: str, findings: Findings
+    files: Sequence[Path], error: Exception, template: str, option_text: str, findings: Findings
 ) -> None:
     """Report a template that could not be downloaded."""
     name = (
@@ -249,7 +249,7 @@ def _refuse_fetch(
     )
     _LOGGER.debug("TemplateFlow could not provide %s: %s", name, error)
     findings.refuse_option(
-        where,
+        option_text,
         f"the template is not stored on this machine, and {name} could not be downloaded"
         f" ({type(error).__name__})",
         'Download the template on a machine with network access (`python -c "from templateflow'

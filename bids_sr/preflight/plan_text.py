@@ -140,7 +140,7 @@ def _round_to_sum(values: Iterable[float], digits: int) -> list[float]:
     [0.1, 0.2, 0.1]
     """
     ends = [round(end, digits) for end in accumulate(values, initial=0.0)]
-    return [round(after - before, digits) for before, after in pairwise(ends)]
+    return [round(stop - start, digits) for start, stop in pairwise(ends)]
 
 
 def _advice(plan: Plan, settings: Settings) -> list[str]:
@@ -175,8 +175,8 @@ def notes(plan: Plan, settings: Settings) -> list[Notice]:
     root = settings.paths.bids_dir
     relative = (
         (
-            replace(notice, what=str(place.relative_to(root)))
-            if root in (place := Path(notice.what)).parents
+            replace(notice, what=str(path.relative_to(root)))
+            if root in (path := Path(notice.what)).parents
             else notice
         )
         for notice in plan.warnings

@@ -27,7 +27,7 @@ def check_region(settings: Settings, findings: Findings) -> None:
         _check_atlas(activation.atlas, findings)
 
 
-def _values(image: Path, where: str, fix: str, findings: Findings) -> np.ndarray | None:
+def _values(image: Path, option_text: str, fix: str, findings: Findings) -> np.ndarray | None:
     """Return the voxels of a 3D image that an option names, or None with a problem."""
     import nibabel as nb
 
@@ -39,7 +39,7 @@ def _values(image: Path, where: str, fix: str, findings: Findings) -> np.ndarray
         reason = (
             f"the file {image} is not a 3D image" if header else image_findings.problems[0].why
         )
-        findings.refuse_option(where, reason, fix)
+        findings.refuse_option(option_text, reason, fix)
         return None
     return np.asanyarray(nb.load(image).dataobj)  # type: ignore[attr-defined]
 
@@ -68,6 +68,6 @@ def _check_atlas(atlas_name: str, findings: Findings) -> None:
             option, f"the label image {atlas.image} contains non-integer values", fix
         )
     elif unnamed:
-        listed = ", ".join(map(str, unnamed[:5])) + (", …" if len(unnamed) > 5 else "")
-        text = f"some labels of {atlas.image} are missing in {atlas.table.name}: {listed}"
+        labels_text = ", ".join(map(str, unnamed[:5])) + (", …" if len(unnamed) > 5 else "")
+        text = f"some labels of {atlas.image} are missing in {atlas.table.name}: {labels_text}"
         findings.refuse_option(option, text, "Add one row per missing label to the table.")

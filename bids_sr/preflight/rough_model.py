@@ -49,9 +49,9 @@ def _course(
     `modulations` are the amplitudes of the events; None if all are 1.
     """
     onsets, durations = np.array(spans).T
-    since = times[:, None] - onsets
-    since_end = since - np.maximum(durations, _BRIEF_S)
-    shares = _plateau_share(since) - _plateau_share(since_end)
+    seconds_after_onset = times[:, None] - onsets
+    since_end = seconds_after_onset - np.maximum(durations, _BRIEF_S)
+    shares = _plateau_share(seconds_after_onset) - _plateau_share(since_end)
     return np.asarray(shares.sum(axis=1) if modulations is None else shares @ modulations)
 
 
@@ -89,9 +89,9 @@ def is_clearly_informative(
 
     outside = times_outside_run(float(times[0]), end, tr)
     energy = {
-        name: float((_course(near, outside) ** 2).sum())
-        for name, near in spans_near_run(spans, end).items()
-        if near
+        name: float((_course(nearby_spans, outside) ** 2).sum())
+        for name, nearby_spans in spans_near_run(spans, end).items()
+        if nearby_spans
     }
     names = tuple(spans)
     if energy.keys() != spans.keys():
@@ -126,9 +126,10 @@ def _rough_matrix(
     return matrix
 
 
-def _plateau_share(since: Float) -> Float:
-    """Return the response to a block `since` seconds after its onset, relative to its plateau."""
+def _plateau_share(seconds_after_onset: Float) -> Float:
+    """Return the response to a block `seconds_after_onset` seconds after its onset, relative to"
+    " its plateau."""
     from scipy.special import gammainc
 
-    after = np.maximum(since, 0.0)
-    return np.asarray((gammainc(6, after) - gammainc(16, after) / 6) / (1 - 1 / 6))
+    elapsed = np.maximum(seconds_after_onset, 0.0)
+    return np.asarray((gammainc(6, elapsed) - gammainc(16, elapsed) / 6) / (1 - 1 / 6))

@@ -37,7 +37,7 @@ def contrasts_of_runs(
     """
     texts_by_run: dict[Path, list[str | tuple[str, Contrast]]] = {path: [] for path in types}
     all_types = tuple(dict.fromkeys(name for run in types.values() for name in run.modeled))
-    unmodeled = {name: why for run in types.values() for name, why in run.unmodeled.items()}
+    unmodeled = {name: cause for run in types.values() for name, cause in run.unmodeled.items()}
     is_reported = not requested
     for text in requested:
         n_runs = 0
@@ -85,7 +85,7 @@ def contrasts_of_runs(
         contrasts[path] = {}
         if texts or not requested:
             contrasts[path] = resolve_contrasts(
-                run.modeled, texts, described=run.described, averaged=run.averaged
+                run.modeled, texts, described_types=run.described, averaged=run.averaged
             )
         if not requested:
             entities = parse_entities(path)

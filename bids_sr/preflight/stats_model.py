@@ -96,14 +96,15 @@ def _parse_contrast(contrast: Mapping[str, Any]) -> tuple[str, Contrast]:
 
 def _iterate_unsupported_features(
     nodes: Sequence[Any],
-    chosen: Mapping[str, Any],
+    model_node: Mapping[str, Any],
     types: Iterable[Path],
     all_types: Set[str],
     contrasts: Iterable[Mapping[str, Any]],
 ) -> Iterator[str]:
     """Yield each feature of a model beyond t contrasts of trial types with confounds, per run.
 
-    `chosen` is the Input of the model, `all_types` contains the prefixed trial types of all runs.
+    `model_node` is the Input of the model, `all_types` contains the prefixed trial types of all
+    runs.
     """
     node = nodes[0]
     runs = {bold.name: parse_entities(bold) for bold in types}
@@ -118,7 +119,7 @@ def _iterate_unsupported_features(
             "only the run level is supported, but the model has the levels"
             f" {', '.join(level_node.level for level_node in nodes)}"
         )
-    for key, labels in chosen.items():
+    for key, labels in model_node.items():
         selections = [{key: str(label)} for label in labels]
         excluded = [
             name

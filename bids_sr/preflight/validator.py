@@ -96,9 +96,9 @@ def _special_files(folder: Path) -> Iterator[Path]:
 
     Links to folders are not followed.
     """
-    for place, _, names in os.walk(folder):
+    for folder_path, _, names in os.walk(folder):
         for name in names:
-            path = Path(place, name)
+            path = Path(folder_path, name)
             try:
                 mode = path.stat().st_mode
             except OSError:  # a link without a target
@@ -153,10 +153,10 @@ def _add_problems(
         ):  # described more clearly by our own checks
             continue
         code, key = str(issue.get("code", "")), str(issue.get("subCode", ""))
-        for owner in _owners(issue, bids_dir, participants, runs):
-            kinds.setdefault((code, key, owner), []).append(issue)
-    for (*_, owner), issues_of_kind in kinds.items():
-        with findings.about(*owner):
+        for issue_owner in _owners(issue, bids_dir, participants, runs):
+            kinds.setdefault((code, key, issue_owner), []).append(issue)
+    for (*_, issue_owner), issues_of_kind in kinds.items():
+        with findings.about(*issue_owner):
             findings.add_problem(
                 _list_places(issues_of_kind, bids_dir),
                 _describe(issues_of_kind[0], messages),
@@ -199,8 +199,8 @@ def _is_error(issue: _Issue) -> bool:
 def _list_places(issues: Sequence[_Issue], bids_dir: Path) -> str:
     """Return the files of issues, the first ones by path."""
     files = list(dict.fromkeys(str(bids_dir / _place(issue)) for issue in issues))
-    more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
-    return ", ".join(files[:_SHOWN]) + more
+    more_text = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
+    return ", ".join(files[:_SHOWN]) + more_text
 
 
 def _describe(issue: _Issue, messages: Mapping[str, str]) -> str:
@@ -228,18 +228,22 @@ def _owners(
     The run is "" if the error concerns a participant. The list is empty if the error only concerns
     participants or runs that were not selected.
     """
-    place = _place(issue)
+    issue_path = _place(issue)
     folders = (
-        {place.parts[0]} if len(place.parts) > 1 and place.parts[0].startswith("sub-") else set()
+        {issue_path.parts[0]}
+        if len(issue_path.parts) > 1 and issue_path.parts[0].startswith("sub-")
+        else set()
     )
-    if place == Path(_PARTICIPANTS):
-        listed = column(bids_dir / place, "participant_id")
+    if issue_path == Path(_PARTICIPANTS):
+        participant_ids = column(bids_dir / issue_path, "participant_id")
         line = int(issue.get("line") or 0) - 2
         existing = {path.name for path in bids_dir.glob("sub-*")}
-        folders = existing & set(listed[line : line + 1]) if line >= 0 else set()
+        folders = existing & set(participant_ids[line : line + 1]) if line >= 0 else set()
         if not folders and any(kind in str(issue.get("code", "")) for kind in _OF_ROWS):
-            folders = {name for name in existing if listed and listed.count(name) != 1}
-    entities = parse_entities(place)
+            folders = {
+                name for name in existing if participant_ids and participant_ids.count(name) != 1
+            }
+    entities = parse_entities(issue_path)
     if "task" in entities:
         keys = entities.keys() & set(RUN_KEYS)
         entities_by_run = (

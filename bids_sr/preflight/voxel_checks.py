@@ -339,7 +339,7 @@ def _check_truth(run: BoldRun, findings: Findings) -> None:
 
     Both images must be valid and have the same number of volumes.
     """
-    from bids_sr.spatial.similarity import correlation
+    from bids_sr.spatial.similarity import pearson_correlation
 
     if run.truth is None or (measured := run.truth.series) is None:
         return
@@ -358,7 +358,7 @@ def _check_truth(run: BoldRun, findings: Findings) -> None:
     mean = np.mean([acquired[index] for index in numbers], axis=0)
     in_head = mean > _BRIGHT * np.percentile(mean, 98)
     low_mean = np.mean([low[index] for index in numbers], axis=0)[in_head]
-    similarity = correlation(mean[in_head], low_mean)
+    similarity = pearson_correlation(mean[in_head], low_mean)
     gain = float(np.median(low_mean / mean[in_head]))
     changes = [
         np.concatenate(
@@ -366,7 +366,7 @@ def _check_truth(run: BoldRun, findings: Findings) -> None:
         )
         for volumes in (acquired, low)
     ]
-    coupling = correlation(*changes)
+    coupling = pearson_correlation(*changes)
     fix = (
         "Specify the high-resolution reference of this run with --truth, or ignore the reference"
         " with --truth none."

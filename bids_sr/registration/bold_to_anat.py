@@ -144,8 +144,8 @@ def _agreement(
         >= 0.5
     )
     dice = similarity.dice(mask, t1w_mask)
-    poor = dice < _POOR_DICE or nmi < _POOR_NMI
-    if poor:
+    is_poor = dice < _POOR_DICE or nmi < _POOR_NMI
+    if is_poor:
         _LOGGER.warning(
             "The BOLD series and the T1w image are poorly aligned (Dice coefficient between"
             " the brain masks %.2f, mutual information %.3f). Check the registration in the"
@@ -157,7 +157,7 @@ def _agreement(
         **{f"bold_t1w_{key}": value for key, value in _size(xfm, mask, boldref.affine).items()},
         "bold_t1w_nmi": round(nmi, 4),
         "bold_t1w_mask_dice": round(dice, 4),
-        "bold_t1w_poor": bool(poor),
+        "bold_t1w_poor": bool(is_poor),
     }
 
 
@@ -221,8 +221,8 @@ def register_pair_to_bold(
         soft=True,
     )
     xfm = to_highres @ fit.xfm
-    poor = fit.nmi < _POOR_NMI
-    if poor:
+    is_poor = fit.nmi < _POOR_NMI
+    if is_poor:
         _LOGGER.warning(
             "The BOLD series and the T2*-weighted image are poorly aligned (mutual"
             " information %.3f). Check the registration in the report.",
@@ -235,7 +235,7 @@ def register_pair_to_bold(
     facts |= {
         "bold_pair_start": fit.start,
         "bold_pair_nmi": round(fit.nmi, 4),
-        "bold_pair_poor": bool(poor),
+        "bold_pair_poor": bool(is_poor),
     }
     return xfm, facts
 

@@ -57,23 +57,23 @@ def check_brain(
         and is empty for a plausible mask.
     """
     low, high = _VOLUME_ML
-    doubts = []
+    warnings = []
     if not low <= volume <= high:
-        doubts.append(
+        warnings.append(
             f"the volume of the brain mask is {volume:.0f} ml (expected {low:.0f} to"
             f" {high:.0f} ml)"
         )
     if determinant is not None and determinant > _MAX_DETERMINANT:
-        doubts.append(
+        warnings.append(
             f"the template was enlarged to {determinant:.2f} times its volume, which"
             " suggests that it was registered to the scalp instead of the brain"
         )
     if nmi is not None and nmi_headers is not None and nmi < nmi_headers:
-        doubts.append(
+        warnings.append(
             "registration to the template did not improve the alignment given by the image headers"
         )
     if template_dice is not None and template_dice < _MIN_DICE:
-        doubts.append(
+        warnings.append(
             "the brain mask overlaps poorly with the template brain (Dice coefficient"
             f" {template_dice:.2f})"
         )
@@ -86,7 +86,7 @@ def check_brain(
         "brain_turned_deg": turned_deg,
     }
     rounded: dict[str, object] = {k: round(v, 4) for k, v in metrics.items() if v is not None}
-    return rounded | {"brain_doubts": doubts}
+    return rounded | {"brain_doubts": warnings}
 
 
 def volume_ml(mask: Array, affine: Array) -> float:
@@ -171,7 +171,13 @@ def mutual_information(fixed: Volume, moving: Volume, xfm: Array, mask: Array) -
 
 
 def _align_head(
-    head: Volume, template: Volume, template_mask: Array, *, seed: int, prefix: str, tries: int = 2
+    head: Volume,
+    template: Volume,
+    template_mask: Array,
+    *,
+    seed: int,
+    prefix: str,
+    n_starts: int = 2,
 ) -> tuple[Array, float, float]:
     """Register the template to the head by an affine, at 4 mm from the best of many starts.
 
@@ -214,7 +220,7 @@ def _align_head(
         matrix = read_linear(files[0])
         return mutual_information(low_template, low_head, matrix, inside), matrix
 
-    fits = [aligned(poses[n], str(n)) for n in np.argsort(scores)[::-1][:tries]]
+    fits = [aligned(poses[n], str(n)) for n in np.argsort(scores)[::-1][:n_starts]]
     nmi, xfm = max(fits, key=lambda pair: pair[0])
     if nmi < _UNLIKE_NMI:
         for number, pose in enumerate(_find_turned_poses(low_head, low_template, inside)):
@@ -233,9 +239,9 @@ def _find_turned_poses(head: Volume, template: Volume, template_mask: Array) -> 
     inside = low_resolution_grids.downsample_mask(template_mask, template.affine, _TURN_MM)
     center = voxel_centers(masks.head_mask(head.data, head.affine), head.affine).mean(axis=0)
     best: list[tuple[float, int, Array]] = []
-    for turn in quarter_turns():
+    for rotation in quarter_turns():
         to_upright = np.eye(4)
-        to_upright[:3, :3], to_upright[:3, 3] = turn.T, center - turn.T @ center
+        to_upright[:3, :3], to_upright[:3, 3] = rotation.T, center - rotation.T @ center
         upright = Volume(data=low_head.data, affine=to_upright @ low_head.affine)
         scores = [
             (mutual_information(low_template, upright, pose, inside), number, pose)
@@ -322,9 +328,9 @@ def brain_from_head(
         RAS+ mm), and the metrics of `check_brain`.
     """
     low = downsample(head, 2.0)
-    tries = 1 if sloppy else 2
+    n_starts = 1 if sloppy else 2
     xfm, nmi, header_nmi = _align_head(
-        low, template, template_mask, seed=seed, prefix=prefix, tries=tries
+        low, template, template_mask, seed=seed, prefix=prefix, n_starts=n_starts
     )
     carried_mask = low_resolution_grids.coverage(
         template_mask, template.affine, low.data.shape, low.affine, invert(xfm)

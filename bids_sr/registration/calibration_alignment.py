@@ -132,7 +132,7 @@ def agreement(
     facts: dict[str, float | None] = {
         "overlap": round(overlap, 4),
         "dice": round(similarity.dice(mask, resampled), 4),
-        "correlation": round(similarity.correlation(low[common], boldref.data[common]), 4),
+        "correlation": round(similarity.pearson_correlation(low[common], boldref.data[common]), 4),
         "edges_apart_mm": None,
         "edges_apart_p90_mm": None,
     }

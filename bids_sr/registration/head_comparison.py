@@ -141,8 +141,8 @@ def mirrored_similarity(first: Volume, other: Volume, mask: MaskArray, xfm: Arra
     mirrored, reflection = _swap_sides(other)
     start = reflection @ xfm @ _reflect_head(first, mask)
     aligned = refine(first, mirrored, mask, start, rounds=3, most_mm=_MOST_MOVED_MM)
-    placed = resample_to_reference(mirrored, first, aligned)
-    return head_similarity(first.data, placed, mask, first.zooms)
+    resampled = resample_to_reference(mirrored, first, aligned)
+    return head_similarity(first.data, resampled, mask, first.zooms)
 
 
 def is_mirrored(

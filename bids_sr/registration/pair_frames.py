@@ -137,12 +137,18 @@ def _polish(highres: Volume, lowres: Volume, mask: Array, start: Array, factor: 
     """
     xfm = np.asarray(start, dtype=float)
     shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
-    ones = np.ones(highres.data.shape, dtype=np.float32)
+    coverage = np.ones(highres.data.shape, dtype=np.float32)
     for _ in range(2):
         high = sample_volume(highres.data, highres.affine, shape, grid, xfm)
         low, affine = acquire(high, grid, factor=factor)
         field_of_view = sample_volume(
-            ones, highres.affine, lowres.data.shape, lowres.affine, xfm, order=1, zero_outside=True
+            coverage,
+            highres.affine,
+            lowres.data.shape,
+            lowres.affine,
+            xfm,
+            order=1,
+            zero_outside=True,
         )
         xfm = xfm @ refine(
             lowres,

@@ -164,7 +164,7 @@ def rigid(
         Transform of the best match, with its mutual information and start.
     """
     rim = dilate_for_metric(fixed_mask, fixed)
-    large = _use_large_voxels(fixed, moving, fixed_mask, moving_mask)
+    large_voxels = _use_large_voxels(fixed, moving, fixed_mask, moving_mask)
     center, target = _center(fixed_mask, fixed.affine), _center(moving_mask, moving.affine)
     shift = np.eye(4)
     shift[:3, 3] = target - center
@@ -177,11 +177,11 @@ def rigid(
             del starts["centers of mass"]
     if len(starts) > 1:
         from_headers, from_centers = (
-            large.register(start, seed=seed, prefix=f"{prefix}start{number}_")
+            large_voxels.register(start, seed=seed, prefix=f"{prefix}start{number}_")
             for number, start in enumerate(starts.values())
         )
-        points = voxel_centers(large.inside, large.fixed.affine)
-        if rms_distance(from_headers, from_centers, points) < _SAME * large.mm:
+        points = voxel_centers(large_voxels.inside, large_voxels.fixed.affine)
+        if rms_distance(from_headers, from_centers, points) < _SAME * large_voxels.mm:
             del starts["headers"]  # the centers of mass are closer to the common result
     size = float(fixed.zooms.min())
     stages = linear_stages("Rigid", size, 0.35 * size if soft else 0.0)
@@ -201,9 +201,9 @@ def rigid(
 
     fits = [fitted(start, name, number) for number, (name, start) in enumerate(starts.items())]
     best = max(fits, key=lambda fit: fit.nmi)
-    turned = _find_turned_start(large, center, target, best, seed=seed, prefix=prefix)
-    if turned is not None:
-        rotated = fitted(turned, "turned headers", len(fits))
+    turned_start = _find_turned_start(large_voxels, center, target, best, seed=seed, prefix=prefix)
+    if turned_start is not None:
+        rotated = fitted(turned_start, "turned headers", len(fits))
         if rotated.nmi - 1 > _TURNED_GAIN * (best.nmi - 1):
             best = rotated
     return best
@@ -261,7 +261,7 @@ def _use_large_voxels(
 
 
 def _find_turned_start(
-    large: _LargeVoxels, center: Array, target: Array, best: _Fit, *, seed: int, prefix: str
+    large_voxels: _LargeVoxels, center: Array, target: Array, best: _Fit, *, seed: int, prefix: str
 ) -> Array | None:
     """Return the start rotated by multiples of 90 degrees that should be registered, if any.
 
@@ -272,20 +272,20 @@ def _find_turned_start(
     moving image (RAS+ mm), which are aligned.
     """
     scores = []
-    for turn in quarter_turns():
+    for rotation in quarter_turns():
         start = np.eye(4)
-        start[:3, :3] = turn
-        start[:3, 3] = target - turn @ center
-        scores.append((large.score(start), start))
+        start[:3, :3] = rotation
+        start[:3, 3] = target - rotation @ center
+        scores.append((large_voxels.score(start), start))
     scores.sort(key=lambda pair: -pair[0])
-    minimum = min(_TURN_SHARE * (best.nmi - 1), large.score(np.eye(4)) - 1)
+    minimum = min(_TURN_SHARE * (best.nmi - 1), large_voxels.score(np.eye(4)) - 1)
     promising = [start for start_nmi, start in scores if start_nmi - 1 >= minimum]
-    turned, turned_nmi = None, large.score(best.xfm)
+    best_start, turned_nmi = None, large_voxels.score(best.xfm)
     for number, start in enumerate(promising[:_TURNS_TRIED]):
-        xfm = large.register(start, seed=seed, prefix=f"{prefix}turned{number}_")
-        if (nmi := large.score(xfm)) > turned_nmi:
-            turned, turned_nmi = xfm, nmi
-    return turned
+        xfm = large_voxels.register(start, seed=seed, prefix=f"{prefix}turned{number}_")
+        if (nmi := large_voxels.score(xfm)) > turned_nmi:
+            best_start, turned_nmi = xfm, nmi
+    return best_start
 
 
 def nearest_rigid(matrix: Array) -> Array:

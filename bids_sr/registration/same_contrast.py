@@ -52,8 +52,8 @@ def refine(
     xfm = _gauss_newton(fixed, moving, mask, start, rounds)
     if xfm is None:
         return np.asarray(start, dtype=float)
-    moved = rms_distance(start, xfm, voxel_centers(mask, fixed.affine))
-    return xfm if moved <= most_mm else np.asarray(start, dtype=float)
+    change_mm = rms_distance(start, xfm, voxel_centers(mask, fixed.affine))
+    return xfm if change_mm <= most_mm else np.asarray(start, dtype=float)
 
 
 def align_alike(fixed: Volume, moving: Volume, mask: Array) -> Array | None:
@@ -80,22 +80,22 @@ def align_alike(fixed: Volume, moving: Volume, mask: Array) -> Array | None:
     if xfm is None:
         return None
     shape = fixed.data.shape
-    seen = sample_volume(moving.data, moving.affine, shape, fixed.affine, xfm)
-    return xfm if np.corrcoef(seen[mask], fixed.data[mask])[0, 1] >= ALIKE else None
+    resampled = sample_volume(moving.data, moving.affine, shape, fixed.affine, xfm)
+    return xfm if np.corrcoef(resampled[mask], fixed.data[mask])[0, 1] >= ALIKE else None
 
 
 def _gauss_newton(
     fixed: Volume, moving: Volume, mask: Array, start: Array, rounds: int
 ) -> Array | None:
     """Alternate resampling and registration for some rounds; None if no transform is found."""
-    ones = np.ones(moving.data.shape, dtype=np.float32)
+    coverage = np.ones(moving.data.shape, dtype=np.float32)
     xfm = np.asarray(start, dtype=float)
     for _ in range(rounds):
         shape = fixed.data.shape
         resampled = sample_volume(moving.data, moving.affine, shape, fixed.affine, xfm)
         valid = (
             sample_volume(
-                ones, moving.affine, shape, fixed.affine, xfm, order=1, zero_outside=True
+                coverage, moving.affine, shape, fixed.affine, xfm, order=1, zero_outside=True
             )
             > 0.99
         )

@@ -22,7 +22,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.spatial.hmc import estimate_motion
 from bids_sr.spatial.masks import MaskError, brain_mask, grow, head_mask
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.spatial.similarity import correlation
+from bids_sr.spatial.similarity import pearson_correlation
 from bids_sr.spatial.transforms import rms_distance, voxel_centers
 from bids_sr.sr.matrices import apply_along, block_matrix, downsample
 
@@ -107,12 +107,12 @@ class Alignment:
     @property
     def shift_text(self) -> str:
         """Text on the shift: voxels along each axis with a shift that is worth reporting."""
-        parts = [
+        phrases = [
             f"{size:+.2f} voxels along {axis}".replace("-", "−")
             for size, axis in zip(self.shift, "xyz", strict=True)
             if abs(size) >= _SAID_SHIFT
         ]
-        return ", ".join(parts)
+        return ", ".join(phrases)
 
     def facts(self) -> dict[str, object]:
         """Return the alignment as plain values for the report."""
@@ -180,7 +180,7 @@ def align_volumes(
     has_signal = (compared_mean > threshold) & (
         _means((stored_mean == 0).astype(np.float32), shape) < 0.01
     )
-    both = (mean > 0) & (has_signal | ((mean < run_threshold) & (compared_mean > 0)))
+    in_both = (mean > 0) & (has_signal | ((mean < run_threshold) & (compared_mean > 0)))
     scale, offset = _to_signal(mean[mask & has_signal], compared_mean[mask & has_signal])
     low = {
         t: scale * downsample(np.nan_to_num(volume), shape) + offset
@@ -188,7 +188,7 @@ def align_volumes(
     }
     compared_mean = np.mean(list(low.values()), axis=0)
     mask, margin = _select_covered(mask, has_signal)
-    similarity = correlation(mean[mask], compared_mean[mask])
+    similarity = pearson_correlation(mean[mask], compared_mean[mask])
     starts = [t for t in acquired if t + 1 in acquired]
     changes = [
         np.concatenate([_change(volume, t)[mask] for t in starts]) for volume in (acquired, low)
@@ -207,7 +207,7 @@ def align_volumes(
         )
         # A series that is only shifted must not count as a different series, so its similarity is
         # also computed after alignment.
-        similarity = max(similarity, correlation(mean[mask], resampled[mask]))
+        similarity = max(similarity, pearson_correlation(mean[mask], resampled[mask]))
     shift, spread = _constant(poses, mask, affine)
     if (
         max(map(abs, shift)) >= _SAID_SHIFT
@@ -221,16 +221,16 @@ def align_volumes(
         )
         if max(map(abs, _constant(refits, mask, affine)[0])) < _SAID_SHIFT:
             shift, spread = _constant(refits, mask, affine)
-    still = max(_STILL_MM, _STILL_VOXELS * float(voxel_sizes(affine)[:2].min()))
+    max_motion_mm = max(_STILL_MM, _STILL_VOXELS * float(voxel_sizes(affine)[:2].min()))
     return Alignment(
-        follows_motion=spread < still,
+        follows_motion=spread < max_motion_mm,
         shift=shift,
         spread_mm=spread,
         mean_similarity=similarity,
-        change_similarity=correlation(*changes),
+        change_similarity=pearson_correlation(*changes),
         scale=scale,
         offset=offset,
-        valid=both,
+        valid=in_both,
         signal_threshold=threshold,
     )
 
@@ -239,7 +239,8 @@ def _smoother(mean: Array, target: Array, mask: MaskArray, affine: Array) -> Flo
     """Return the smoothing (sigma, voxels) that makes a mean image most similar to another."""
     sigmas = [fwhm / 2.355 / voxel_sizes(affine) for fwhm in _SMOOTHED_MM]
     similarities = [
-        correlation(ndimage.gaussian_filter(mean, sigma)[mask], target[mask]) for sigma in sigmas
+        pearson_correlation(ndimage.gaussian_filter(mean, sigma)[mask], target[mask])
+        for sigma in sigmas
     ]
     return sigmas[int(np.argmax(similarities))]
 

@@ -231,16 +231,16 @@ def _section(spec: SectionSpec, fragments: _Found, custom: str, root: Path) -> _
             (item, [file for file in files if key_of(file) == key]) for item, files in fragments
         ]
         anchor = "-".join([spec.name, *_pairs(entities)])
-        drawn = list(_blocks(anchor, shown, root))
-        if drawn and label:
-            drawn[0] = replace(drawn[0], run=label)
+        content_blocks = list(_blocks(anchor, shown, root))
+        if content_blocks and label:
+            content_blocks[0] = replace(content_blocks[0], run=label)
             # An item that exists for another run is also expected for this run.
             expected = [(item, files) for item, files in shown if item in run_items or files]
             for texts, additions in zip(
                 (missing, on_request), _name_missing(expected, label), strict=True
             ):
                 texts += additions
-        blocks += drawn
+        blocks += content_blocks
     titles = dict.fromkeys(item.title for item, files in fragments if files and item.title)
     title = " and ".join(titles) or spec.title
     title = title[:1] + title[1:].lower() if len(titles) > 1 else title

@@ -49,10 +49,10 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
     cells = clusters.reindex(columns=list(dict.fromkeys([*clusters.columns, *_NUMBERS])))
     cells = cells.replace(MISSING, math.nan).astype(dict.fromkeys(_NUMBERS, float))
     widest = cells["fwhm_mm"].max()
-    shown = cells[(cells["series"] == series) & (cells["fwhm_mm"] == widest)]
+    visible_cells = cells[(cells["series"] == series) & (cells["fwhm_mm"] == widest)]
     tables: list[tuple[str, Markup]] = []
     for contrast in sorted(clusters["contrast"].unique(), key=lambda name: name != first):
-        rows = list(shown[shown["contrast"] == contrast].itertuples())
+        rows = list(visible_cells[visible_cells["contrast"] == contrast].itertuples())
         if tables:
             rows = [row for row in rows if str(row.cluster).isdigit()][:_LISTED]
         if rows:
@@ -96,10 +96,10 @@ def _map_text(row: Any) -> str:
 
 
 def _line(row: Any) -> list[str]:
-    place = ", ".join(number(mm, ".0f") for mm in (row.x, row.y, row.z))
+    coordinates = ", ".join(number(mm, ".0f") for mm in (row.x, row.y, row.z))
     scanner = ",".join(f"{mm:.1f}" for mm in (row.scanner_x, row.scanner_y, row.scanner_z))
     smoothing = f"{row.fwhm_mm:g} mm" if row.fwhm_mm else "none"
-    peak = render("peak", place, scanner, row.contrast, row.series, smoothing)
+    peak = render("peak", coordinates, scanner, row.contrast, row.series, smoothing)
     label = row.label if isinstance(row.label, str) else MISSING
     if label != MISSING and row.label_mm > 0:
         label = f"{label}, {row.label_mm:.0f} mm away".replace(" ", _NBSP)

@@ -31,7 +31,7 @@ def describe_held_out(card: Mapping[str, object]) -> str:
     if network_score is None:
         return ""
     method = card.get("method", NETWORK)
-    parts = [
+    sentences = [
         f"{method} {number(network_score['psnr'], '.2f')} dB"
         + (f", SSIM {number(network_score['ssim'], '.3f')}" if "ssim" in network_score else "")
     ]
@@ -39,7 +39,7 @@ def describe_held_out(card: Mapping[str, object]) -> str:
         change = f"{method} − {name} {number(network_score['psnr'] - score['psnr'], '+.2f')} dB"
         if "ssim" in network_score and "ssim" in score:
             change += f", SSIM {number(network_score['ssim'] - score['ssim'], '+.3f')}"
-        parts.append(change)
+        sentences.append(change)
     spans = (as_list(as_mapping(part).get("slices")) for part in as_list(held_out.get("parts")))
     # Models of version 0.2 and earlier list the slices of a pair directly.
     slices = len(as_list(held_out.get("slices"))) or sum(
@@ -49,9 +49,9 @@ def describe_held_out(card: Mapping[str, object]) -> str:
         return (
             f"No slices were held out: the final weights were trained on all {slices} slices of"
             " the pair. The following values for these slices show how closely the slices were"
-            " fitted, but not the accuracy on other slices: " + "; ".join(parts) + "."
+            " fitted, but not the accuracy on other slices: " + "; ".join(sentences) + "."
         )
-    return f"On {slices or 'the'} held-out slices of the pair: " + "; ".join(parts) + "."
+    return f"On {slices or 'the'} held-out slices of the pair: " + "; ".join(sentences) + "."
 
 
 def describe_initial_weights(card: Mapping[str, object]) -> str:

@@ -65,9 +65,9 @@ def _write(root: Path, summaries: Sequence[tuple[str, bool, list[RunSummary]]]) 
         ]
     columns = [head for head in HEADS if head in SHOWN or any(row.get(head) for row in rows)]
     cells = [[row.get(head) or "–" for head in columns] for row in rows]
-    texts = {place for place, head in enumerate(columns) if head not in NUMBERS}
+    texts = {index for index, head in enumerate(columns) if head not in NUMBERS}
     heads = [(head, HEADS[head]) for head in columns]
-    parts = [
+    page_sections = [
         table("Runs", heads, cells, names=2, texts=texts),
         *([Markup("<p>{}</p>").format(READING)] if MEASURED in columns else ()),
     ]
@@ -76,8 +76,8 @@ def _write(root: Path, summaries: Sequence[tuple[str, bool, list[RunSummary]]]) 
         (GROUP, "Group results: accuracy"),
     ):
         if (root / page).is_file():
-            parts.insert(0, Markup("<p>{}</p>").format(link(page, text)))
-    sections = [plain_section("participants", "Participants", join(parts))]
+            page_sections.insert(0, Markup("<p>{}</p>").format(link(page, text)))
+    sections = [plain_section("participants", "Participants", join(page_sections))]
     write_page(root / INDEX, title="bids-sr: participants", sections=sections)
 
 
@@ -87,6 +87,6 @@ def _run_cell(run: str, label: str, pages: Collection[str]) -> str:
     return link(page, run) if page in pages else run
 
 
-def link(place: str, text: str) -> Markup:
-    """Return a link to a file, as HTML; `place` is relative to the page."""
-    return Markup('<a href="{}">{}</a>').format(place, text)
+def link(url: str, text: str) -> Markup:
+    """Return a link to a file, as HTML; `url` is relative to the page."""
+    return Markup('<a href="{}">{}</a>').format(url, text)

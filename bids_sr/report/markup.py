@@ -26,9 +26,9 @@ def render(macro: str, *args: Any, **kwargs: Any) -> Markup:
     return Markup(str(getattr(module, macro)(*args, **kwargs)).strip())
 
 
-def join(parts: Iterable[str]) -> Markup:
+def join(fragments: Iterable[str]) -> Markup:
     """Join pieces of markup; plain texts are escaped."""
-    return Markup("").join(parts)
+    return Markup("").join(fragments)
 
 
 def table(

@@ -82,21 +82,21 @@ def _reference_html(entry: Entry) -> Markup:
     volume = _field(entry, "volume")
     if volume:
         volume += (f"({number})" if number else "") + (f":{pages}" if pages else "")
-    parts = [
+    fragments = [
         escape(f"{author_text} ({_field(entry, 'year') or 'n.d.'})."),
         escape(f"{_field(entry, 'title')}."),
     ]
     if publication:
-        parts.append(
+        fragments.append(
             Markup("<em>{}</em>{}.").format(publication, f" {volume}" if volume else pages)
         )
     if target := _target(entry):
-        parts.append(
+        fragments.append(
             Markup('<a href="{}">{}</a>').format(
                 target, target.replace("https://doi.org/", "doi:")
             )
         )
-    return Markup(" ").join(parts)
+    return Markup(" ").join(fragments)
 
 
 def _target(entry: Entry) -> str:
@@ -161,21 +161,21 @@ def methods_html(markdown: str, bibtex: str, *, references: bool = True) -> Mark
     """
     raw = split_bibtex(bibtex)
     entries = {key: _read_entry(raw[key]) for key in _list_cited_keys(markdown) if key in raw}
-    cited = {
+    cited_keys = {
         key: (_short_reference(e), f"#ref-{key}" if references else _target(e))
         for key, e in entries.items()
     }
-    tokens = _parser().parse(markdown, cited)
+    tokens = _parser().parse(markdown, cited_keys)
     for token in tokens:
         # Headings are placed below the headings of the report.
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(6, int(token.tag[1:]) + 2)}"
-    body = Markup(_parser().renderer.render(tokens, _parser().options, cited))
+    body = Markup(_parser().renderer.render(tokens, _parser().options, cited_keys))
     if not references:
         return body
     order = sorted(entries, key=lambda key: (_short_reference(entries[key]).casefold(), key))
-    listed = [(key, _reference_html(entries[key])) for key in order]
-    return join([body, render("references", listed)]) if listed else body
+    reference_list = [(key, _reference_html(entries[key])) for key in order]
+    return join([body, render("references", reference_list)]) if reference_list else body
 
 
 def write_citations(
@@ -201,13 +201,13 @@ def write_citations(
     raw = split_bibtex(source)
     if lacking := _missing_keys(markdown, source):
         _LOG.warning("methods text: citations missing in the bibliography: %s", ", ".join(lacking))
-    cited = "\n\n".join(raw[key] for key in _list_cited_keys(markdown) if key in raw)
-    texts = {"md": markdown.strip(), "bib": cited}
+    cited_entries = "\n\n".join(raw[key] for key in _list_cited_keys(markdown) if key in raw)
+    texts = {"md": markdown.strip(), "bib": cited_entries}
     if html:
         style = Markup(carried("report.css").read_text(encoding="utf-8"))
         texts["html"] = render("page", "Methods", style, methods_html(markdown, source))
     else:
         (folder / "CITATION.html").unlink(missing_ok=True)
     for suffix, text in texts.items():
-        for place in (folder, *(logs if suffix == "md" else ())):
-            atomic_files.write_text(place / f"CITATION.{suffix}", text + "\n")
+        for target_dir in (folder, *(logs if suffix == "md" else ())):
+            atomic_files.write_text(target_dir / f"CITATION.{suffix}", text + "\n")

@@ -335,13 +335,13 @@ def _keys(
     """
     order = [_order(declared, column, rows, names) for column in columns]
     combinations = dict.fromkeys(_values(row, columns) for row in rows)
-    listed = [
+    sorted_keys = [
         key
         for key in combinations
         if all(value in ordered_values for value, ordered_values in zip(key, order, strict=True))
     ]
     return sorted(
-        listed,
+        sorted_keys,
         key=lambda key: [
             ordered_values.index(value) for value, ordered_values in zip(key, order, strict=True)
         ],
@@ -357,8 +357,8 @@ def _order(
     """
     if column == "series":
         return evaluation_rows.list_series(rows, names)
-    if chosen := [value for choice in declared.rows for value in choice.get(column, ())]:
-        return chosen
+    if declared_order := [value for choice in declared.rows for value in choice.get(column, ())]:
+        return declared_order
     if column == "statistic":
         return list(STATISTICS)
     if column == "contrast":

@@ -224,9 +224,10 @@ def _reference_sentences(evidence: Evidence, run: RunFacts) -> list[str]:
         ),
     ]
     if evidence.reference is HALVES:
-        parts = "the run" if run.at_rest else "the task blocks"
+        resampling_unit = "the run" if run.at_rest else "the task blocks"
         sentences.append(
-            f"Each series in one half of {parts} is compared with the reference in the other half."
+            f"Each series in one half of {resampling_unit} is compared with the reference in the"
+            " other half."
         )
     return sentences
 
@@ -312,8 +313,8 @@ def _level_card(evidence: Evidence, best: str, unit: str, applied: Sequence[str]
         return Card("–", label, ("Not assessed",), hint)
     if explains and is_below_zero(row):
         label += ": wrong detail"
-    rivals = _rivals(evidence, best, applied)
-    return Card(level_text(row), label, _region_facts(evidence, row, unit, *rivals), hint)
+    rival_series = _rivals(evidence, best, applied)
+    return Card(level_text(row), label, _region_facts(evidence, row, unit, *rival_series), hint)
 
 
 def _correct_card(evidence: Evidence, best: str, unit: str) -> list[Card]:
@@ -693,8 +694,8 @@ def _next_steps(
         )
     if status in _UNMEASURED and undecided:
         coarser_mm = [
-            before**2 / after
-            for before, after in zip(run.acquired_mm, run.super_resolved_mm, strict=True)
+            acquired_size**2 / new_size
+            for acquired_size, new_size in zip(run.acquired_mm, run.super_resolved_mm, strict=True)
         ]
         made, acquired, coarser = (
             size_text(size) for size in (run.super_resolved_mm, run.acquired_mm, coarser_mm)

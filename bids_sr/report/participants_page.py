@@ -34,9 +34,9 @@ def _neighbor_links(label: str, reported_labels: Collection[str]) -> dict[str, s
     `reported_labels` are the labels of all reports.
     """
     labels = sorted({label, *reported_labels})
-    place = labels.index(label)
-    texts = [(f"‹ sub-{neighbor}", neighbor) for neighbor in labels[max(place - 1, 0) : place]]
-    texts += [(f"sub-{neighbor} ›", neighbor) for neighbor in labels[place + 1 : place + 2]]
+    index = labels.index(label)
+    texts = [(f"‹ sub-{neighbor}", neighbor) for neighbor in labels[max(index - 1, 0) : index]]
+    texts += [(f"sub-{neighbor} ›", neighbor) for neighbor in labels[index + 1 : index + 2]]
     return {**{text: f"sub-{neighbor}.html" for text, neighbor in texts}, **ALL}
 
 
@@ -83,8 +83,8 @@ def _render_version(log_dir: Path, *, command: str | None) -> Markup:
         return facts_html(facts) + render(
             "note", "missing", "The settings file of this run was not found."
         )
-    place = link(f"logs/{log_dir.name}/{settings.name}", settings.name)
-    return facts_html(facts) + Markup("<p>All settings: {}</p>").format(place)
+    version_link = link(f"logs/{log_dir.name}/{settings.name}", settings.name)
+    return facts_html(facts) + Markup("<p>All settings: {}</p>").format(version_link)
 
 
 def _methods_fragment(markdown: str) -> Markup:

@@ -44,11 +44,11 @@ def registration_warnings(facts: Mapping[str, object]) -> list[str]:
                 " the headers (qform, sform).",
             )
     if facts.get("brain_doubts"):
-        doubts = "; ".join(as_texts(facts["brain_doubts"]))
+        brain_warnings = "; ".join(as_texts(facts["brain_doubts"]))
         brain_warning = (
-            f"The T1w brain mask appears to be wrong ({doubts}). Tissue maps, atlas labels and the"
-            " region of interest may therefore be wrong, and aCompCor components and tissue"
-            " signals were omitted from the confounds."
+            f"The T1w brain mask appears to be wrong ({brain_warnings}). Tissue maps, atlas labels"
+            " and the region of interest may therefore be wrong, and aCompCor components and"
+            " tissue signals were omitted from the confounds."
         )
         warnings.insert(0, brain_warning)
     return warnings

@@ -147,8 +147,8 @@ def is_last(root: Path, bids_dir: Path, settings: str) -> bool:
 
 
 def _read(folder: Path, label: str) -> Iterator[_PageRow]:
-    for place in ("func", "ses-*/func"):
-        for file in sorted(folder.glob(f"{place}/*{VERDICT}")):
+    for pattern in ("func", "ses-*/func"):
+        for file in sorted(folder.glob(f"{pattern}/*{VERDICT}")):
             stamps = read_times(file)
             yield _PageRow(
                 file=str(file.relative_to(folder)), stamps=stamps, summary=run_summary(file, label)

@@ -106,15 +106,17 @@ def _read_cached_summary(
     verdict = _read_verdict(verdict_file)
     rows = _rows(table_file)
     displacement = _displacement(confounds_file)
-    idle = verdict.get("not_applied", [])
+    unapplied_methods = verdict.get("not_applied", [])
     evidence = accuracy_evidence(rows, select_applied(rows))
     checks = [*motion_checks(displacement), *registration_checks(read_json(registration_file))]
-    checks += flag_checks(rows, idle, best=verdict.get("best", ""), self_test=evidence is None)
+    checks += flag_checks(
+        rows, unapplied_methods, best=verdict.get("best", ""), self_test=evidence is None
+    )
     failed = [check.text for check in checks if not check.passed]
     motion = motion_summary(displacement)
     cells = (
         name_below(stem, label),
-        ", ".join(idle),
+        ", ".join(unapplied_methods),
         "" if evidence is None else _accuracy(evidence, verdict.get("best", "")),
         f"{motion[0]:.2f}" if motion else "",
         number(motion[1], ".0%") if motion else "",

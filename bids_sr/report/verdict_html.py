@@ -17,12 +17,12 @@ from bids_sr.evaluation.words import (
     active_words,
     capitalize,
     list_further_values,
-    names,
 )
 from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.registry import statistic
 from bids_sr.metrics.rows import MISSING, MetricRow, VerdictFacts
+from bids_sr.metrics.word_lists import enumerate_unique
 from bids_sr.report import evaluation_rows
 from bids_sr.report.facts import messages_html
 from bids_sr.report.markup import ColumnHead, join, render, render_folded, table
@@ -49,9 +49,9 @@ def verdict_html(
         subject = sentence.get("series", MISSING)
         in_table = evidence is not None and sentence.get("band") == evidence.band
         if subject in (best or subject, MISSING) and not in_table:
-            sign, word, _ = DECISIONS.get(sentence.get("decision", ""), ("", "", ""))
+            sign, decision_text, _ = DECISIONS.get(sentence.get("decision", ""), ("", "", ""))
             text = sentence["text"]
-            points.append(render("decision", f"{sign} {word}", text) if sign else text)
+            points.append(render("decision", f"{sign} {decision_text}", text) if sign else text)
     margins = {row.region: row.value for row in rows if row.statistic == "verdict_margin"}
     values = _evidence_html(evidence, best, margins) if evidence else Markup("")
     warnings = messages_html("warning", leading_sentences(verdict)) + _flags_html(rows, flags)
@@ -162,8 +162,11 @@ def _flags_html(rows: Iterable[MetricRow], flags: Sequence[Mapping[str, object]]
         kind = FLAGS[name]
         if raised_series and name not in names_in_flags:
             named_series = [series for series in raised_series if series != "run"]
-            series_suffix = f" ({names(named_series)})" if named_series else ""
-            advice = kind.remedy.format(series=names(raised_series)) or f"{capitalize(kind.rule)}."
+            series_suffix = f" ({enumerate_unique(named_series)})" if named_series else ""
+            advice = (
+                kind.remedy.format(series=enumerate_unique(raised_series))
+                or f"{capitalize(kind.rule)}."
+            )
             warnings.append(f"{capitalize(kind.failed)}{series_suffix}. {advice}")
     return messages_html("warning", warnings)
 

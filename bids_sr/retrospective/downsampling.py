@@ -38,8 +38,8 @@ def central_window(
         lowres_size(n, f) if f != 1 else (n, n) for n, f in zip(shape[:3], factor, strict=True)
     ]
     starts = [(n - size[0]) // 2 for n, size in zip(shape[:3], sizes, strict=True)]
-    parts = [slice(start, start + size[0]) for start, size in zip(starts, sizes, strict=True)]
-    return (parts[0], parts[1], parts[2]), (sizes[0][1], sizes[1][1], sizes[2][1])
+    slices = [slice(start, start + size[0]) for start, size in zip(starts, sizes, strict=True)]
+    return (slices[0], slices[1], slices[2]), (sizes[0][1], sizes[1][1], sizes[2][1])
 
 
 def _compute_cropped_affine(affine: Array, part: tuple[slice, slice, slice]) -> Array:

@@ -88,8 +88,8 @@ def prepare(
         Settings of the same call on the downsampled data set.
     """
     data, truth = settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir
-    across = " and averaging across slices" if retrospective_factor(settings)[2] != 1 else ""
-    _describe(data, settings, f"dataset downsampled by k-space truncation{across}")
+    slice_text = " and averaging across slices" if retrospective_factor(settings)[2] != 1 else ""
+    _describe(data, settings, f"dataset downsampled by k-space truncation{slice_text}")
     _describe(truth, settings, "high-resolution reference of the downsampled dataset")
     for subject in subjects:
         digest = _digest(subject, settings, type_order)
@@ -270,9 +270,10 @@ def _make_run(
         for content, count in ((measured, part[2].stop - part[2].start), (sidecar, lowered[2])):
             _reslice(content, run.slice_timing, part[2], count)
     facts = {"Factor": list(factor), "VolumesLeftOut": first, "NoiseAdded": round(noise, 6)}
-    across = "" if factor[2] == 1 else " and averaging across slices"
+    slice_text = "" if factor[2] == 1 else " and averaging across slices"
     description = {
-        "Description": f"simulated from acquired {run.voxel} data by k-space truncation{across}",
+        "Description": f"simulated from acquired {run.voxel} data by k-space"
+        f" truncation{slice_text}",
         "Retrospective": facts,
     }
     for path, content in ((low, sidecar | description), (high, measured)):

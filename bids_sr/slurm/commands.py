@@ -176,8 +176,8 @@ def queue(job_names: Sequence[str]) -> dict[str, str]:
     states: dict[str, str] = {}
     options = ("--noheader", "--array", "--all", "--states=all", f"--format={QUEUE_FORMAT}")
     for names in chunks(job_names):
-        listed = parse_squeue(_run("squeue", *options, f"--name={','.join(names)}"))
-        states.update({job: state for job, state, _ in listed})
+        entries = parse_squeue(_run("squeue", *options, f"--name={','.join(names)}"))
+        states.update({job: state for job, state, _ in entries})
     return states
 
 
@@ -195,9 +195,9 @@ def peak_memory_mb(jobs: Sequence[str]) -> dict[str, int]:
     return {job: math.ceil(size) for size, job in sizes}
 
 
-def parse_squeue(listed: str) -> list[list[str]]:
+def parse_squeue(squeue_text: str) -> list[list[str]]:
     """Return the cells of all lines with three columns in the output of ``squeue``."""
-    lines = (line.split("|", 2) for line in listed.splitlines())
+    lines = (line.split("|", 2) for line in squeue_text.splitlines())
     return [[cell.strip() for cell in line] for line in lines if len(line) == 3]
 
 

@@ -53,9 +53,9 @@ def make_request(
     resident : bool, optional
         Whether shared memory is counted for each process.
     """
-    needed = max(memory for memory, _ in costs) * 1e9 / 2**30
-    shared = job_mb(needed * _BESIDE_SHARED, cpus * resident)
-    memory = max(job_mb(needed * _MEMORY_ROOM, 0), shared)
+    memory_gib = max(memory for memory, _ in costs) * 1e9 / 2**30
+    shared = job_mb(memory_gib * _BESIDE_SHARED, cpus * resident)
+    memory = max(job_mb(memory_gib * _MEMORY_ROOM, 0), shared)
     duration = max(time for _, time in costs) * _TIME_ROOM + _TIME_SPARE_MIN
     memory_mb = memory_mb or max(LEAST_MB, _up(memory, STEP_MB))
     minutes = minutes or _up(duration, STEP_MIN)

@@ -169,8 +169,8 @@ def _final_states(submission: Submission) -> dict[str, str]:
     states: dict[str, str] = {}
     for name in (CANCELLED_FILE, "ended.txt"):
         with contextlib.suppress(OSError):
-            listed = parse_squeue((submission.folder / name).read_text(encoding="utf-8"))
-            states.update({job: state for job, state, _ in listed if state not in ACTIVE})
+            entries = parse_squeue((submission.folder / name).read_text(encoding="utf-8"))
+            states.update({job: state for job, state, _ in entries if state not in ACTIVE})
     return states
 
 
@@ -262,62 +262,65 @@ def _minutes(status: _JobStatus | None, state: State) -> float | None:
     return max(0.0, ((status.ended or time.time()) - status.started) / 60)
 
 
-def table(fates: Sequence[JobStatus]) -> list[tuple[str, ...]]:
+def table(statuses: Sequence[JobStatus]) -> list[tuple[str, ...]]:
     """Return the rows of the table, starting with the header."""
-    return [_HEADS, *map(_row, fates)]
+    return [_HEADS, *map(_row, statuses)]
 
 
-def _row(fate: JobStatus) -> tuple[str, ...]:
-    code = "-" if fate.exit_code is None else str(fate.exit_code)
-    minutes = "-" if fate.minutes is None else f"{fate.minutes:.1f}"
+def _row(status: JobStatus) -> tuple[str, ...]:
+    code = "-" if status.exit_code is None else str(status.exit_code)
+    minutes = "-" if status.minutes is None else f"{status.minutes:.1f}"
     return (
-        fate.participant,
-        fate.state,
+        status.participant,
+        status.state,
         code,
-        str(fate.starts),
+        str(status.starts),
         minutes,
-        fate.job or "-",
-        CODES[fate.code][0] if fate.code else "-",
+        status.job or "-",
+        CODES[status.code][0] if status.code else "-",
     )
 
 
-def summary(fates: Sequence[JobStatus]) -> str:
+def summary(statuses: Sequence[JobStatus]) -> str:
     """Return a text with the number of participants in each state."""
-    participants = [fate for fate in fates if fate.participant != GROUP]
-    counts = Counter(fate.state for fate in participants)
-    parts = [f"{counts[state]} {state}" for state in State if counts[state]]
-    group = [f"group level {fate.state}" for fate in fates if fate.participant == GROUP]
-    return f"{len(participants)} participants: {', '.join([*parts, *group])}"
+    participants = [status for status in statuses if status.participant != GROUP]
+    counts = Counter(status.state for status in participants)
+    counts_text = [f"{counts[state]} {state}" for state in State if counts[state]]
+    group = [f"group level {status.state}" for status in statuses if status.participant == GROUP]
+    return f"{len(participants)} participants: {', '.join([*counts_text, *group])}"
 
 
-def failures(fates: Sequence[JobStatus], output_dir: Path) -> list[Notice]:
+def failures(statuses: Sequence[JobStatus], output_dir: Path) -> list[Notice]:
     """Return notices of failed jobs, and of the steps that failed in their last start.
 
     States other than failed are ignored. The notice of a job contains the log of its task.
     """
-    failed = [fate for fate in fates if fate.state is State.FAILED]
-    since = {fate.participant.removeprefix("sub-"): fate.started for fate in failed}
-    steps = read_failed_steps(output_dir / "logs", since)
+    failed = [status for status in statuses if status.state is State.FAILED]
+    start_times = {status.participant.removeprefix("sub-"): status.started for status in failed}
+    steps = read_failed_steps(output_dir / "logs", start_times)
     notices = list[Notice]()
     retry = f"`bids-sr-slurm retry {shlex.quote(str(output_dir))}`"
-    for fate in failed:
-        label = fate.participant.removeprefix("sub-")
-        before, next_text = map(
-            _room, (fate.request, enlarge_request(fate.request, fate.code, fate.peak_mb))
+    for status in failed:
+        label = status.participant.removeprefix("sub-")
+        commands_text, next_text = map(
+            _room, (status.request, enlarge_request(status.request, status.code, status.peak_mb))
         )
-        advice = f"{_BEFORE_RETRY.get(fate.code, '')}{retry} resumes processing with {next_text}."
+        advice = (
+            f"{_BEFORE_RETRY.get(status.code, '')}{retry} resumes processing with {next_text}."
+        )
         notices.append(
             Notice(
-                what=fate.participant,
-                why=f"{CODES[fate.code][0]} (resources requested per start of the job: {before})",
+                what=status.participant,
+                why=f"{CODES[status.code][0]} (resources requested per start of the job:"
+                f" {commands_text})",
                 # a retry would fail in the same way
-                remedy="" if fate.code == "absent" else advice,
-                subject="" if fate.participant == GROUP else label,
-                code=fate.code,
-                file=str(fate.log),
+                remedy="" if status.code == "absent" else advice,
+                subject="" if status.participant == GROUP else label,
+                code=status.code,
+                file=str(status.log),
             )
         )
-        notices += steps.get(label, []) if fate.code == "crashed" else []
+        notices += steps.get(label, []) if status.code == "crashed" else []
     return notices
 
 

@@ -80,7 +80,7 @@ def overview(output_dir: Path) -> Overview:
         raise UsageError(message, "no jobs were submitted for this output directory", fix)
     queue = commands.queue([submission.job_name for submission in records])
     states_of = {
-        submission.id: {fate.participant: fate for fate in job_statuses(submission, queue)}
+        submission.id: {status.participant: status for status in job_statuses(submission, queue)}
         for submission in records
     }
     active = [
@@ -98,28 +98,30 @@ def overview(output_dir: Path) -> Overview:
     }
     out_of_memory = [f.job for f in current if f.code == "memory" and f.participant not in retried]
     peaks = commands.peak_memory_mb(out_of_memory)
-    current = [replace(fate, peak_mb=peaks.get(fate.job, 0)) for fate in current]
+    current = [replace(status, peak_mb=peaks.get(status.job, 0)) for status in current]
     groups = [
-        (submission, fate)
+        (submission, status)
         for submission in active or records
-        if (fate := states_of[submission.id].get(GROUP))
+        if (status := states_of[submission.id].get(GROUP))
     ]
-    current += [fate for _, fate in groups[-1:]]
+    current += [status for _, status in groups[-1:]]
     open_numbers = [
-        fate.job for states in states_of.values() for fate in states.values() if fate.open
+        status.job for states in states_of.values() for status in states.values() if status.open
     ]
     return Overview(
         fates=tuple(current),
         origin=origin,
         group_origin=groups[-1][0] if groups else None,
         open_jobs=tuple(dict.fromkeys(job.partition("_")[0] for job in open_numbers)),
-        open_groups=tuple((submission, fate.job) for submission, fate in groups if fate.open),
+        open_groups=tuple(
+            (submission, status.job) for submission, status in groups if status.open
+        ),
     )
 
 
-def _is_unused(submission: Submission, fates: dict[str, JobStatus]) -> bool:
+def _is_unused(submission: Submission, statuses: dict[str, JobStatus]) -> bool:
     """Return whether scripts were only printed and have not been submitted since."""
-    return submission.printed and all(fate.state is State.UNSENT for fate in fates.values())
+    return submission.printed and all(status.state is State.UNSENT for status in statuses.values())
 
 
 def current_overview(output_dir: Path) -> Overview | None:
@@ -127,7 +129,9 @@ def current_overview(output_dir: Path) -> Overview | None:
     return overview(output_dir) if submissions(output_dir) else None
 
 
-def submit(submission: Submission, settings_toml: str, *, after: Sequence[str] = ()) -> Submission:
+def submit(
+    submission: Submission, settings_toml: str, *, open_jobs: Sequence[str] = ()
+) -> Submission:
     """Write the scripts and submit all jobs.
 
     Parameters
@@ -136,7 +140,7 @@ def submit(submission: Submission, settings_toml: str, *, after: Sequence[str] =
         Jobs to submit.
     settings_toml : str
         Settings of the program for all participants.
-    after : Sequence[str], optional
+    open_jobs : Sequence[str], optional
         Numbers of further jobs that must end before the group job.
 
     Returns
@@ -153,7 +157,7 @@ def submit(submission: Submission, settings_toml: str, *, after: Sequence[str] =
     numbers: list[str] = []
     try:
         for job in submission.jobs:
-            dependencies = [*numbers, *after] if job.is_group else []
+            dependencies = [*numbers, *open_jobs] if job.is_group else []
             numbers.append(commands.submit(sbatch_arguments(submission, job, dependencies)))
             jobs = [replace(j, number=numbers[-1]) if j is job else j for j in submission.jobs]
             submission = replace(submission, jobs=tuple(jobs))
@@ -167,7 +171,7 @@ def submit(submission: Submission, settings_toml: str, *, after: Sequence[str] =
 
 
 def print_scripts(
-    submission: Submission, settings_toml: str, *, after: Sequence[str] = ()
+    submission: Submission, settings_toml: str, *, open_jobs: Sequence[str] = ()
 ) -> tuple[list[Path], Path]:
     """Write the scripts without submitting them.
 
@@ -177,7 +181,7 @@ def print_scripts(
         Jobs of the scripts.
     settings_toml : str
         Settings of the program for all participants.
-    after : Sequence[str], optional
+    open_jobs : Sequence[str], optional
         Numbers of further jobs that must end before the group job.
 
     Returns
@@ -192,9 +196,8 @@ def print_scripts(
     for number, job in enumerate(submission.jobs, start=1):
         arguments = shlex.join(sbatch_arguments(submission, job))
         if job.is_group:
-            lines.append(
-                f'sbatch "--dependency=afterany:{":".join([*dependencies, *after])}" {arguments}'
-            )
+            job_ids = ":".join([*dependencies, *open_jobs])
+            lines.append(f'sbatch "--dependency=afterany:{job_ids}" {arguments}')
         else:
             dependencies.append(f"${{job{number}%%;*}}")
             lines.append(f"job{number}=$(sbatch {arguments})")
@@ -236,9 +239,9 @@ def retries(
     """
     selected = set(participants)
     failed = {
-        fate.participant: fate
-        for fate in snapshot.failed
-        if not selected or fate.participant in selected
+        status.participant: status
+        for status in snapshot.failed
+        if not selected or status.participant in selected
     }
     if unknown := sorted(selected - set(failed)):
         fix = "run `bids-sr-slurm status OUT` to see which participants failed"
@@ -250,10 +253,10 @@ def retries(
     if not failed:
         return [_group_again(snapshot, mem, minutes)]
     groups: dict[tuple[str, Site, Path, Path], dict[Request, list[str]]] = {}
-    for name, fate in failed.items():
+    for name, status in failed.items():
         old = snapshot.origin[name]
         text = (old.folder / "settings.toml").read_text(encoding="utf-8")
-        request = _request_again(fate, mem, minutes)
+        request = _request_again(status, mem, minutes)
         groups.setdefault((text, old.site, old.bids_dir, old.work_dir), {}).setdefault(
             request, []
         ).append(name)
@@ -287,22 +290,22 @@ def _group_again(
     snapshot: Overview, mem: float | None, minutes: int | None
 ) -> tuple[Submission, str]:
     """Return a new submission of a failed group job, with its settings."""
-    fate = next((fate for fate in snapshot.fates if fate.participant == GROUP), None)
+    status = next((status for status in snapshot.fates if status.participant == GROUP), None)
     old = snapshot.group_origin
-    if fate is None or old is None or fate.state is not State.FAILED:
+    if status is None or old is None or status.state is not State.FAILED:
         raise UsageError(
             "there is nothing to retry",
             "the group-level job did not fail",
             "run `bids-sr-slurm status OUT` to see the state of all jobs",
         )
-    request = _request_again(fate, mem, minutes)
+    request = _request_again(status, mem, minutes)
     submission = replace(old, id=new_id(), jobs=(group_job(request),), printed=False)
     return submission, (old.folder / "settings.toml").read_text(encoding="utf-8")
 
 
-def _request_again(fate: JobStatus, mem: float | None, minutes: int | None) -> Request:
+def _request_again(status: JobStatus, mem: float | None, minutes: int | None) -> Request:
     """Return the request of a retried job: enlarged, or as set by the user."""
-    request = enlarge_request(fate.request, fate.code, fate.peak_mb)
+    request = enlarge_request(status.request, status.code, status.peak_mb)
     memory = request.memory_mb if mem is None else job_mb(mem, request.cpus * request.resident)
     return replace(request, memory_mb=memory, minutes=minutes or request.minutes)
 
@@ -387,7 +390,7 @@ def wait(
     is_recheck = False
     while True:
         try:
-            fates = overview(output_dir).fates
+            statuses = overview(output_dir).fates
         except commands.SlurmError as error:
             if time.monotonic() - last_answer > _PATIENCE_S:
                 raise
@@ -395,16 +398,18 @@ def wait(
             sleep(30)
             continue
         last_answer = time.monotonic()
-        settled = not any(fate.open for fate in fates)
-        lost = any(fate.state is State.FAILED and fate.exit_code is None for fate in fates)
+        settled = not any(status.open for status in statuses)
+        has_lost_job = any(
+            status.state is State.FAILED and status.exit_code is None for status in statuses
+        )
         # a status file may appear late on a network file system
-        if not (settled and lost and not is_recheck):
-            for fate in fates:
-                if last_states.get(fate.participant) != fate.state:
-                    last_states[fate.participant] = fate.state
-                    reason = f" ({CODES[fate.code][0]})" if fate.code else ""
-                    print_line(f"{fate.participant}: {fate.state}{reason}")
+        if not (settled and has_lost_job and not is_recheck):
+            for status in statuses:
+                if last_states.get(status.participant) != status.state:
+                    last_states[status.participant] = status.state
+                    reason = f" ({CODES[status.code][0]})" if status.code else ""
+                    print_line(f"{status.participant}: {status.state}{reason}")
             if settled:
-                return fates
+                return statuses
         is_recheck = settled
         sleep(min(30.0, 2 + (time.monotonic() - start) / 60))

@@ -178,16 +178,16 @@ class Queue:
         self._silent_since = None
 
     def _note_silence(self, message: str) -> None:
-        now = time.monotonic()
+        time_now = time.monotonic()
         if self._silent_since is None:
-            self._silent_since = now
+            self._silent_since = time_now
             _LOGGER.warning(
                 "SLURM does not respond (%s). Retrying for %.0f s", message, self.patience
             )
-        if now - self._silent_since >= self.patience:
+        if time_now - self._silent_since >= self.patience:
             raise SlurmUnreachable(
-                f"SLURM has not responded for {now - self._silent_since:.0f} s. The last message"
-                f" was: {message}"
+                f"SLURM has not responded for {time_now - self._silent_since:.0f} s. The last"
+                f" message was: {message}"
             )
 
 

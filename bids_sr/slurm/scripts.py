@@ -112,18 +112,18 @@ def write_scripts(submission: Submission, settings_toml: str) -> list[Path]:
 
 
 def sbatch_arguments(
-    submission: Submission, job: ArrayJob, after: Sequence[str] = ()
+    submission: Submission, job: ArrayJob, dependencies: Sequence[str] = ()
 ) -> list[str]:
     """Return the arguments of ``sbatch`` that are not in the script.
 
-    These are paths, which may need quoting, and the jobs in `after`. The latter must end before
-    the job starts, with or without success. The script is the last argument.
+    These are paths, which may need quoting, and the jobs in `dependencies`. The latter must end
+    before the job starts, with or without success. The script is the last argument.
     """
     folder = submission.folder
     logs = str(folder / "logs").replace("%", "%%")
     arguments = ["--parsable", f"--chdir={folder}", f"--output={logs}/{job.log_name('%a')}"]
-    if after:
-        arguments.append("--dependency=afterany:" + ":".join(after))
+    if dependencies:
+        arguments.append("--dependency=afterany:" + ":".join(dependencies))
     return [*arguments, str(folder / f"{job.name}.sbatch")]
 
 

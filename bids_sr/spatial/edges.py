@@ -88,7 +88,7 @@ def _likeness(a: Array, b: Array, window: Array) -> Array:
     return (mean(a * b) - ma * mb) / np.sqrt(np.maximum(va * vb, 1e-12))
 
 
-def _best(curve: Array, step: float, reach: float) -> tuple[Array, Array]:
+def _best(curve: Array, step: float, max_shift: float) -> tuple[Array, Array]:
     """Fit a parabola to the peak of each similarity curve.
 
     Parameters
@@ -97,7 +97,7 @@ def _best(curve: Array, step: float, reach: float) -> tuple[Array, Array]:
         Similarity at each shift (shifts, N).
     step : float
         Distance between shifts (mm).
-    reach : float
+    max_shift : float
         Largest shift (mm).
 
     Returns
@@ -112,11 +112,11 @@ def _best(curve: Array, step: float, reach: float) -> tuple[Array, Array]:
     low, middle, high = (curve[inner + k, np.arange(curve.shape[1])] for k in (-1, 0, 1))
     bend = low - 2 * middle + high
     offset = np.where(bend < 0, 0.5 * (low - high) / np.where(bend < 0, bend, -1), 0.0)
-    return (inner + np.clip(offset, -0.5, 0.5)) * step - reach, np.where(ends, -1.0, middle)
+    return (inner + np.clip(offset, -0.5, 0.5)) * step - max_shift, np.where(ends, -1.0, middle)
 
 
 def _measure_along(
-    a: Array, b: Array, mask: MaskArray, axis: int, sizes: Array, blur: float, reach: float
+    a: Array, b: Array, mask: MaskArray, axis: int, sizes: Array, blur: float, max_shift: float
 ) -> tuple[Array, Array]:
     """Return shifts (mm) and similarities along one axis at the voxels of a mask."""
     sigma = blur / FWHM_PER_SIGMA / sizes
@@ -128,7 +128,7 @@ def _measure_along(
         for image, strength in zip((a, b), plain, strict=True)
     ]
     step = min(float(sizes[axis]), blur / 2)
-    count = int(np.ceil(reach / step)) + 1
+    count = int(np.ceil(max_shift / step)) + 1
     curve = []
     for k in range(-count, count + 1):
         offsets = [-(k * step / sizes[axis]) if dim == axis else 0.0 for dim in range(3)]
@@ -188,21 +188,23 @@ def edge_mismatch(
         )
     sizes = voxel_sizes(affine)
     search = grow(mask, affine, blur_mm)
-    reach = _REACH_MM * head_scale(mask, affine)
+    max_shift = _REACH_MM * head_scale(mask, affine)
     shifts: list[Array] = []
     quantiles, matched, total = [], 0, 0
     for direction in (0, 1) if axis is None else (axis,):
         slope = _slope(first, blur_mm / FWHM_PER_SIGMA / sizes, direction)
-        strong = search & (slope >= max(np.quantile(slope[search], 1 - _SHARE), 1e-12))
+        strong_edges = search & (slope >= max(np.quantile(slope[search], 1 - _SHARE), 1e-12))
         shift, similarity_rows = _measure_along(
-            first, second, strong, direction, sizes, blur_mm, reach
+            first, second, strong_edges, direction, sizes, blur_mm, max_shift
         )
-        good = similarity_rows >= _LEAST_LIKENESS
-        shifts.append(shift[good])
+        is_similar = similarity_rows >= _LEAST_LIKENESS
+        shifts.append(shift[is_similar])
         quantiles.append(
-            np.quantile(np.abs(shift[good]), [0.5, 0.9]) if good.sum() >= _FEWEST else [np.nan] * 2
+            np.quantile(np.abs(shift[is_similar]), [0.5, 0.9])
+            if is_similar.sum() >= _FEWEST
+            else [np.nan] * 2
         )
-        matched, total = matched + int(good.sum()), total + len(good)
+        matched, total = matched + int(is_similar.sum()), total + len(is_similar)
     median, p90 = np.sqrt((np.array(quantiles) ** 2).sum(0))
     return Mismatch(
         shifts=np.concatenate(shifts),

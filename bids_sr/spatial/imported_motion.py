@@ -79,14 +79,14 @@ def precomputed_motion(matrices: Array, mask: Array, affine: Array) -> MotionEst
         A matrix is a reflection, or scales or shears by more than 1 percent.
     """
     matrices = np.array(matrices, dtype=np.float64)
-    left, sizes, right = np.linalg.svd(matrices[:, :3, :3])
+    left_vectors, sizes, right_vectors = np.linalg.svd(matrices[:, :3, :3])
     worst = float(np.abs(sizes - 1).max())
     if worst > _RIGID:
         raise TransformError(
             "head-motion transforms must be rigid, but at least one transform scales the "
             f"image by {100 * worst:.1f} %"
         )
-    matrices[:, :3, :3] = left @ right
+    matrices[:, :3, :3] = left_vectors @ right_vectors
     center = apply_affine(affine, np.argwhere(mask).mean(axis=0)[None])[0]
     return MotionEstimates(
         matrices=matrices,

@@ -84,8 +84,10 @@ def _euler(angles: Array, zyx: bool) -> Float:
     from scipy.spatial.transform import Rotation
 
     x, y, z = angles
-    turn = Rotation.from_euler("ZYX", [z, y, x]) if zyx else Rotation.from_euler("ZXY", [z, x, y])
-    return turn.as_matrix()
+    rotation = (
+        Rotation.from_euler("ZYX", [z, y, x]) if zyx else Rotation.from_euler("ZXY", [z, x, y])
+    )
+    return rotation.as_matrix()
 
 
 def read_itk(path: Path) -> Float:

@@ -51,8 +51,10 @@ def otsu(values: Array) -> float:
     above = below[-1] - below
     weighted = np.cumsum(counts * centers)
     with np.errstate(divide="ignore", invalid="ignore"):
-        between = below * above * (weighted / below - (weighted[-1] - weighted) / above) ** 2
-    return float(centers[int(np.nanargmax(between))])
+        between_variance = (
+            below * above * (weighted / below - (weighted[-1] - weighted) / above) ** 2
+        )
+    return float(centers[int(np.nanargmax(between_variance))])
 
 
 # mm, tolerance in comparisons of distances. Voxel sizes in headers are rounded, and a distance
@@ -82,8 +84,8 @@ def grow(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
         return mask.copy()
     sizes = voxel_sizes(affine)
     radius = abs(mm) + _TIE_MM
-    reach = [int(n) for n in radius / sizes]
-    margin = [n if mm > 0 else 1 for n in reach]
+    radius_voxels = [int(n) for n in radius / sizes]
+    margin = [n if mm > 0 else 1 for n in radius_voxels]
     box = tuple(
         slice(max(part.start - n, 0), part.stop + n)
         for part, n in zip(bounding_box(mask), margin, strict=True)
@@ -93,8 +95,10 @@ def grow(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
         out[box] = _dilate(mask[box], sizes, radius)
     else:
         # The edge of the field of view is not an edge of the brain: the mask is not eroded there.
-        outside = ~np.pad(mask[box], [(n, n) for n in reach], mode="edge")
-        inner = tuple(slice(n, size - n) for n, size in zip(reach, outside.shape, strict=True))
+        outside = ~np.pad(mask[box], [(n, n) for n in radius_voxels], mode="edge")
+        inner = tuple(
+            slice(n, size - n) for n, size in zip(radius_voxels, outside.shape, strict=True)
+        )
         out[box] = ~_dilate(outside, sizes, radius)[inner]
     return out
 

@@ -51,11 +51,11 @@ def beyond_nyquist(maps: Array, factor: Sequence[float]) -> Array:
             f"the super-resolution factor {tuple(factor)} adds no spatial frequencies above "
             "the acquired Nyquist frequency. Use a factor above 1 along at least one axis."
         )
-    across = factor[2] > 1
-    spectrum = fft.dct(maps, axis=2, norm="ortho") if across else maps
+    has_thinner_slices = factor[2] > 1
+    spectrum = fft.dct(maps, axis=2, norm="ortho") if has_thinner_slices else maps
     spectrum = fft.fftn(spectrum, axes=axes) if axes else np.array(spectrum)
     inner = np.ones((1,) * spectrum.ndim, dtype=bool)
-    for axis in (*axes, *([2] if across else [])):
+    for axis in (*axes, *([2] if has_thinner_slices else [])):
         n = spectrum.shape[axis]
         # cycles per field of view
         cycles = np.abs(fft.fftfreq(n) * n) if axis < 2 else np.arange(n) / 2
@@ -63,4 +63,6 @@ def beyond_nyquist(maps: Array, factor: Sequence[float]) -> Array:
         inner = inner & is_below.reshape([-1 if k == axis else 1 for k in range(spectrum.ndim)])
     spectrum *= ~inner
     detail = fft.ifftn(spectrum, axes=axes).real if axes else spectrum
-    return np.ascontiguousarray(fft.idct(detail, axis=2, norm="ortho") if across else detail)
+    return np.ascontiguousarray(
+        fft.idct(detail, axis=2, norm="ortho") if has_thinner_slices else detail
+    )

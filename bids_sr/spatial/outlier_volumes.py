@@ -137,12 +137,16 @@ def interpolation_weights(
     used = np.setdiff1d(np.arange(n_dummy, n_volumes), outliers)
     weights: dict[int, dict[int, float]] = {}
     for volume in outliers:
-        before, after = used[used < volume], used[used > volume]
-        if len(before) and len(after):
-            share = float((volume - before[-1]) / (after[0] - before[-1]))
-            weights[volume] = {int(before[-1]): 1 - share, int(after[0]): share}
+        earlier_volumes, later_volumes = used[used < volume], used[used > volume]
+        if len(earlier_volumes) and len(later_volumes):
+            share = float(
+                (volume - earlier_volumes[-1]) / (later_volumes[0] - earlier_volumes[-1])
+            )
+            weights[volume] = {int(earlier_volumes[-1]): 1 - share, int(later_volumes[0]): share}
         elif len(used):
-            weights[volume] = {int(before[-1] if len(before) else after[0]): 1.0}
+            weights[volume] = {
+                int(earlier_volumes[-1] if len(earlier_volumes) else later_volumes[0]): 1.0
+            }
     return weights
 
 
@@ -184,11 +188,11 @@ def _cut(changes: _Changes, first: int, copies: dict[int, str]) -> list[Array]:
     volumes = np.array([t for t in range(first, len(changes.change)) if t not in copies])
     successive = volumes[1:]
     by_slice = changes.change[successive]
-    whole = np.sqrt((by_slice**2).mean(axis=1))
+    volume_rms = np.sqrt((by_slice**2).mean(axis=1))
     mean_signal = changes.mean[volumes].mean(axis=1)
     steps = np.diff(mean_signal)
     spread = 1.4826 * float(np.median(np.abs(steps)))
-    is_cut = whole > _CHANGE * np.median(whole)
+    is_cut = volume_rms > _CHANGE * np.median(volume_rms)
     is_cut |= (
         by_slice
         > np.maximum(_SLICE_CHANGE * np.median(by_slice, axis=0), _SLICE_FLOOR * changes.level)
@@ -208,9 +212,9 @@ class _Comparer:
 
     def compare(self, volume: int, *, both_sides: bool = True) -> list[_Comparison]:
         """Compare a volume with the trusted volumes before and after; or with one side only."""
-        before = self.trusted[self.trusted < volume][-_NEIGHBORS:]
-        after = self.trusted[self.trusted > volume][:_NEIGHBORS]
-        sides = sorted((before, after), key=len, reverse=True)
+        earlier_volumes = self.trusted[self.trusted < volume][-_NEIGHBORS:]
+        later_volumes = self.trusted[self.trusted > volume][:_NEIGHBORS]
+        sides = sorted((earlier_volumes, later_volumes), key=len, reverse=True)
         sides = [side for side in sides if len(side) >= min(_NEIGHBORS, len(self.trusted) - 1)]
         return [self._compare(volume, side) for side in sides[: None if both_sides else 1]]
 
@@ -218,8 +222,8 @@ class _Comparer:
         reader = self._reader
         reference = np.median([reader.volume(int(t)) for t in neighbors], axis=0)
         inside = brain_mask(reference, reader.affine)
-        moved = self._register(reader.volume(volume), reference, inside)
-        return _compare_images(moved, reference, inside)
+        registered_volume = self._register(reader.volume(volume), reference, inside)
+        return _compare_images(registered_volume, reference, inside)
 
     def _register(self, image: Array, reference: Array, inside: MaskArray) -> Float32:
         """Return a volume in the pose of a reference; as it is if the mask is too small."""
@@ -280,19 +284,21 @@ def _compare_segments(reader: SeriesReader, segments: list[Array]) -> dict[int, 
     """
     order = sorted(segments, key=len, reverse=True)
     n_volumes = sum(map(len, segments))
-    trusted = [
+    trusted_volumes = [
         segment
         for k, segment in enumerate(order)
         if k == 0 or len(segment) >= _TRUSTED * n_volumes
     ]
-    comparer = _Comparer(reader, np.sort(np.concatenate(trusted)))
-    chosen = np.unique(np.linspace(0, len(comparer.trusted) - 1, _ORDINARY + 2).round()[1:-1])
-    ordinary = [int(t) for t in comparer.trusted[chosen.astype(int)]]
+    comparer = _Comparer(reader, np.sort(np.concatenate(trusted_volumes)))
+    ordinary_volumes = np.unique(
+        np.linspace(0, len(comparer.trusted) - 1, _ORDINARY + 2).round()[1:-1]
+    )
+    ordinary = [int(t) for t in comparer.trusted[ordinary_volumes.astype(int)]]
     spread = _Spread.of(
         [comparison for t in ordinary for comparison in comparer.compare(t, both_sides=False)]
     )
     reasons: dict[int, str] = {}
-    for segment in order[len(trusted) :]:
+    for segment in order[len(trusted_volumes) :]:
         middle = int(segment[len(segment) // 2])
         comparisons = sorted(
             comparer.compare(middle), key=lambda comparison: comparison.difference

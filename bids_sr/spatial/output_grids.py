@@ -17,7 +17,7 @@ from bids_sr.io.grids import Shape
 from bids_sr.spatial.composites import linear_values
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.reproducible_numbers import round_values
-from bids_sr.spatial.resampling import sample_points, spline_coefficients
+from bids_sr.spatial.resampling import evaluate_spline, spline_coefficients
 from bids_sr.spatial.transforms import apply_matrix
 
 _RIM = 2  # voxels added around the brain
@@ -91,7 +91,7 @@ class OutputGrid:
             voxels = apply_matrix(matrix, self.points[part].astype(np.float64))
             if shift is not None and step is not None:
                 voxels += shift[part, None] * (to_voxel[:3, :3] @ step)
-            out[part] = sample_points(coefficients, voxels)
+            out[part] = evaluate_spline(coefficients, voxels)
         return out
 
     def resample_maps(
@@ -117,7 +117,7 @@ class OutputGrid:
         """
         world_to_voxel = round_values(np.linalg.inv(affine))
         nearest = []
-        parts = []
+        resampled = []
         coordinates = []
         for part in iterate_parts(len(self.points), _POINTS):
             voxels = apply_matrix(world_to_voxel, self.points[part].astype(np.float64)).T
@@ -125,10 +125,10 @@ class OutputGrid:
             index = np.clip(
                 np.rint(voxels[:, hits]).astype(int), 0, np.array(mask.shape)[:, None] - 1
             )
-            parts.append(np.flatnonzero(hits) + part.start)
+            resampled.append(np.flatnonzero(hits) + part.start)
             coordinates.append(voxels[:, hits])
             nearest.append(np.ravel_multi_index(tuple(index), mask.shape))
-        targets = np.flatnonzero(self.inside)[np.concatenate(parts)]
+        targets = np.flatnonzero(self.inside)[np.concatenate(resampled)]
         for values, labels in maps:
             out = np.zeros(self.shape, dtype=np.uint8 if labels else np.float32)
             if labels:
@@ -243,17 +243,17 @@ def grid_around(mask: MaskArray, affine: Array, zooms: Array) -> tuple[Shape, Fl
     return (x, y, z), grid
 
 
-def save_placed(placed: OutputGrid, path: Path) -> None:
+def save_placed(grid: OutputGrid, path: Path) -> None:
     """Write a placed grid as .npz, in a single atomic step."""
-    names = list(placed.entities)
+    names = list(grid.entities)
     with atomic_files.atomic_file(path) as part, part.open("wb") as stream:
         np.savez(
             stream,
             names=np.array(names),
-            labels=np.array([placed.entities[name] for name in names]),
-            affine=placed.affine,
-            inside=placed.inside,
-            points=placed.points,
+            labels=np.array([grid.entities[name] for name in names]),
+            affine=grid.affine,
+            inside=grid.inside,
+            points=grid.points,
         )
 
 

@@ -79,7 +79,7 @@ def filter_spline(samples: Float32) -> Float32:
     return samples
 
 
-def sample_points(coefficients: Float32, points: Array) -> Float32:
+def evaluate_spline(coefficients: Float32, points: Array) -> Float32:
     """Sample the cubic spline of a volume at points.
 
     Parameters
@@ -112,7 +112,7 @@ def _sample_at_points(stored: Float32, points: Array) -> Float32:
     from bids_sr.spatial import spline_kernels
 
     out = np.empty(points.shape[1:], dtype=np.float32)
-    spline_kernels.sample_points(
+    spline_kernels.write_samples(
         stored, np.ascontiguousarray(points + PAD).reshape(3, -1), out.reshape(-1)
     )
     return out
@@ -283,9 +283,9 @@ def _smooth_along(
         lines = volume.reshape(-1, size)
         linear_kernels.smooth_lines(lines, weights, filtered.reshape(-1, size))
         return filtered if len(rows) == size else np.ascontiguousarray(filtered[..., rows])
-    before, after = volume.shape[:axis], volume.shape[axis + 1 :]
-    filtered = np.empty((*before, len(rows), *after), dtype=np.float32)
-    count = int(np.prod(before))
+    leading_shape, trailing_shape = volume.shape[:axis], volume.shape[axis + 1 :]
+    filtered = np.empty((*leading_shape, len(rows), *trailing_shape), dtype=np.float32)
+    count = int(np.prod(leading_shape))
     linear_kernels.smooth_rows(
         volume.reshape(count, size, -1), weights, rows, filtered.reshape(count, len(rows), -1)
     )
@@ -360,7 +360,7 @@ def _warp(
     source_shape: tuple[int, ...],
     matrix: Array,
     shape: tuple[int, ...],
-    moved: Callable[[int], Array],
+    displacement_of: Callable[[int], Array],
     order: int,
     zero_outside: bool,
 ) -> Float32:
@@ -368,7 +368,7 @@ def _warp(
     out = np.empty(shape, dtype=np.float32)
     stored, level = _subtract_level(coefficients)
     for z, points in _points(matrix, shape):
-        points += moved(z)
+        points += displacement_of(z)
         out[:, :, z] = (
             _sample_at_points(stored, points) + level
             if order == 3
@@ -397,7 +397,7 @@ def sample_volume(
     zero_outside: bool = False,
     coefficients: Float32 | None = None,
     shift: Shift | None = None,
-    moved: Array | None = None,
+    displacement: Array | None = None,
 ) -> Float32:
     """Resample a volume to another grid by one transform and one interpolation.
 
@@ -426,7 +426,7 @@ def sample_volume(
         volume; None computes the coefficients.
     shift : Shift | None, optional
         Signal shift that is added to the volume's point after `xfm`; None adds no shift.
-    moved : Array | None, optional
+    displacement : Array | None, optional
         Displacement in mm along RAS that is added to the volume's point after `xfm` (3, X, Y, Z on
         the target); None adds no displacement.
 
@@ -440,7 +440,7 @@ def sample_volume(
     matrix = round_values(
         inverse @ (np.eye(4) if xfm is None else np.asarray(xfm)) @ target_affine
     )
-    undistorted = shift is None and moved is None
+    undistorted = shift is None and displacement is None
     voxel_shift = _find_whole_shift(matrix) if undistorted else None
     if undistorted and voxel_shift is None and order == 1:
         return _sample_linearly(volume, matrix, shape, zero_outside)
@@ -451,8 +451,8 @@ def sample_volume(
         amount = shift[0]
         step = round_values(inverse[:3, :3] @ shift[1])[:, None, None]
         offset = lambda z: step * amount[:, :, z]  # noqa: E731
-    elif moved is not None:
-        offset = lambda z: np.tensordot(inverse[:3, :3], moved[..., z], axes=1)  # noqa: E731
+    elif displacement is not None:
+        offset = lambda z: np.tensordot(inverse[:3, :3], displacement[..., z], axes=1)  # noqa: E731
     if offset is not None:
         assert coefficients is not None
         return _warp(coefficients, volume.shape, matrix, shape, offset, order, zero_outside)

@@ -19,7 +19,7 @@ def dice(a: MaskArray, b: MaskArray) -> float:
     return 2.0 * int(np.count_nonzero(a & b)) / total if total else 1.0
 
 
-def correlation(a: Array, b: Array) -> float:
+def pearson_correlation(a: Array, b: Array) -> float:
     """Return the Pearson correlation of two vectors (N,), or 0 if either is constant."""
     a, b = (np.asarray(values, dtype=np.float64) - float(np.mean(values)) for values in (a, b))
     scale = float(np.sqrt((a @ a) * (b @ b)))

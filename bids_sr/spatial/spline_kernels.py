@@ -130,7 +130,7 @@ def _interpolate_point(c: Float32, px: float, py: float, pz: float) -> np.float3
 
 
 @compile_for("void(float32[:,:,::1], float64[:,::1], float32[::1])")
-def sample_points(c: Float32, points: Float, out: Float32) -> None:
+def write_samples(c: Float32, points: Float, out: Float32) -> None:
     """Interpolate a volume at points by the cubic spline.
 
     Parameters

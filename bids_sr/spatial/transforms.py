@@ -105,14 +105,14 @@ def quarter_turns() -> list[Float]:
     These are all rotations by 90 and 180 degrees about the axes and their combinations, without
     the identity.
     """
-    turns = []
+    rotations = []
     for axes in permutations(range(3)):
         for signs in product((1.0, -1.0), repeat=3):
-            turn = np.zeros((3, 3))
-            turn[range(3), axes] = signs
-            if np.linalg.det(turn) > 0 and not np.array_equal(turn, np.eye(3)):
-                turns.append(turn)
-    return turns
+            rotation = np.zeros((3, 3))
+            rotation[range(3), axes] = signs
+            if np.linalg.det(rotation) > 0 and not np.array_equal(rotation, np.eye(3)):
+                rotations.append(rotation)
+    return rotations
 
 
 def invert(matrix: Array) -> Float:

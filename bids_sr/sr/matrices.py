@@ -1,4 +1,4 @@
-"""Matrices for downsampling and interpolation, one per axis.
+"""Downsampling and interpolation of images, with one matrix per axis.
 
 Sample i of the low-resolution grid is at ``(n/m) * i + (n/m - 1)/2`` on the high-resolution grid,
 so that the outer edges of the field of view coincide. If a factor does not divide a matrix size n,
@@ -10,7 +10,7 @@ voxel j is at ``(j + 0.5) * m/n - 0.5`` on the acquired grid.
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial, wraps
 
 import numpy as np
 from scipy import ndimage
@@ -19,6 +19,9 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor, highres_size
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.transforms import resize_affine
+
+_Matrix = Callable[[int, int], Array]
+"""Function that returns a matrix for the numbers of voxels before and after the operation."""
 
 
 class ResolutionError(ValueError):
@@ -86,7 +89,25 @@ def affine_of_window(
     return resize_affine(shifted, [stop - start for start, stop in window], shape)
 
 
-@lru_cache(maxsize=64)
+def _cached(make: _Matrix) -> _Matrix:
+    """Store the matrices of a function in memory, and make them read-only."""
+
+    @lru_cache(maxsize=64)
+    @wraps(make)
+    def make_read_only(before: int, after: int) -> Array:
+        matrix = make(before, after)
+        matrix.setflags(write=False)
+        return matrix
+
+    return make_read_only
+
+
+def _positions(m: int, n: int) -> Array:
+    """Return the centers of n new voxels on a grid of m voxels with the same field of view."""
+    return (np.arange(n) + 0.5) * m / n - 0.5
+
+
+@_cached
 def crop_matrix(n: int, m: int) -> Array:
     """Return the real m x n matrix that crops k-space.
 
@@ -106,12 +127,10 @@ def crop_matrix(n: int, m: int) -> Array:
     Array
         Read-only matrix from high to low resolution (m x n, float64).
     """
-    out = np.ascontiguousarray(crop_matrix_complex(n, m).real)
-    out.setflags(write=False)
-    return out
+    return np.ascontiguousarray(crop_matrix_complex(n, m).real)
 
 
-@lru_cache(maxsize=64)
+@_cached
 def crop_matrix_complex(n: int, m: int) -> Array:
     """Return the complex m x n matrix that crops k-space.
 
@@ -123,13 +142,13 @@ def crop_matrix_complex(n: int, m: int) -> Array:
             f"the number of k-space samples after cropping must be from 1 to {n}, got {m}"
         )
     k = np.arange(-(m // 2), m - m // 2)
-    centers = (np.arange(m) + 0.5) * n / m - 0.5
-    out = np.exp(2j * np.pi * k * (centers[:, None, None] - np.arange(n)[:, None]) / n).sum(-1) / n
-    out.setflags(write=False)
-    return out
+    centers = _positions(n, m)
+    return (
+        np.exp(2j * np.pi * k * (centers[:, None, None] - np.arange(n)[:, None]) / n).sum(-1) / n
+    )
 
 
-@lru_cache(maxsize=64)
+@_cached
 def fill_matrix(m: int, n: int) -> Array:
     """Return the real n x m matrix of k-space zero filling.
 
@@ -141,9 +160,7 @@ def fill_matrix(m: int, n: int) -> Array:
     The matrix is read-only and maps m acquired voxels to n high-resolution voxels. It is the
     identity unless m < n.
     """
-    out = np.linalg.pinv(crop_matrix(n, m)) if m < n else np.eye(n)
-    out.setflags(write=False)
-    return out
+    return np.linalg.pinv(crop_matrix(n, m)) if m < n else np.eye(n)
 
 
 def block_matrix(n: int, m: int) -> Array:
@@ -163,7 +180,7 @@ def gaussian_matrix(n: int, m: int) -> Array:
 
     The Gaussian is centered on each low-resolution voxel. Rows sum to 1.
     """
-    centers = (np.arange(m) + 0.5) * n / m - 0.5
+    centers = _positions(n, m)
     sigma = n / m / FWHM_PER_SIGMA
     out = np.exp(-0.5 * ((np.arange(n)[None] - centers[:, None]) / sigma) ** 2)
     return out / out.sum(1, keepdims=True)
@@ -205,11 +222,12 @@ def downsample(hr: Array, lr_shape: tuple[int, ...]) -> Array:
     `hr` is a real high-resolution image (X, Y, Z[, T]). `lr_shape` contains the numbers of
     low-resolution voxels (x, y, z); further axes are ignored.
     """
-    return _apply(
-        hr,
-        lr_shape[:3],
-        lambda axis, n, m: crop_matrix(n, m) if axis < 2 else block_matrix(n, m),
-    )
+    return _apply(hr, lr_shape[:3], _acquisition_matrix)
+
+
+def _acquisition_matrix(axis: int, n: int, m: int, crop: _Matrix = crop_matrix) -> Array:
+    """Return the m x n matrix of a slice-by-slice acquisition, with a k-space crop in plane."""
+    return crop(n, m) if axis < 2 else block_matrix(n, m)
 
 
 def _as_image(values: Array) -> Array:
@@ -221,9 +239,9 @@ def _as_image(values: Array) -> Array:
 
 
 def degrade(
-    hr: Array, hr_affine: Array, factor: Factor, matrix: Callable[[int, int], Array]
+    hr: Array, hr_affine: Array, factor: Factor, matrix: Callable[[int, int, int], Array]
 ) -> tuple[Array, Array]:
-    """Downsample an image with a matrix (n, m) along each axis whose factor is not 1.
+    """Downsample an image with a matrix along each axis whose factor is not 1.
 
     Parameters
     ----------
@@ -233,8 +251,9 @@ def degrade(
         Voxel-to-world matrix of the high-resolution grid (4 x 4, RAS+ mm).
     factor : Factor
         Ratio of low-resolution to high-resolution voxel size.
-    matrix : Callable[[int, int], Array]
-        Function that returns the m x n matrix for n high-resolution and m low-resolution voxels.
+    matrix : Callable[[int, int, int], Array]
+        Function of axis, n and m that returns the m x n matrix for n high-resolution and m
+        low-resolution voxels.
 
     Returns
     -------
@@ -249,7 +268,7 @@ def degrade(
     hr = _as_image(hr)
     window, shape = cropping_window(hr.shape[:3], check_factor(factor))
     cropped = hr[tuple(slice(*part) for part in window)]
-    out = _apply(cropped, shape, lambda _, n, m: matrix(n, m))
+    out = _apply(cropped, shape, matrix)
     return np.ascontiguousarray(out), affine_of_window(hr_affine, window, shape)
 
 
@@ -282,8 +301,8 @@ def kspace_crop(
     ResolutionError
         If a factor is below 1, or no voxel remains.
     """
-    matrix = crop_matrix_complex if np.iscomplexobj(hr) else crop_matrix
-    lr, affine = degrade(hr, hr_affine, factor, matrix)
+    crop = crop_matrix_complex if np.iscomplexobj(hr) else crop_matrix
+    lr, affine = degrade(hr, hr_affine, factor, lambda _, n, m: crop(n, m))
     return (np.abs(lr) if magnitude else lr), affine
 
 
@@ -319,16 +338,12 @@ def acquire(
     ResolutionError
         If a factor is below 1, or no voxel remains.
     """
-    hr = _as_image(hr)
-    window, shape = cropping_window(hr.shape[:3], check_factor(factor))
     crop = crop_matrix_complex if np.iscomplexobj(hr) else crop_matrix
-    cropped = hr[tuple(slice(*part) for part in window)]
-    out = _apply(cropped, shape, lambda axis, n, m: crop(n, m) if axis < 2 else block_matrix(n, m))
-    lr = np.ascontiguousarray(np.abs(out) if magnitude else out)
-    return lr, affine_of_window(hr_affine, window, shape)
+    lr, affine = degrade(hr, hr_affine, factor, partial(_acquisition_matrix, crop=crop))
+    return (np.abs(lr) if magnitude else lr), affine
 
 
-def fill(missing: Array, factor: Factor) -> Array:
+def upsample_residual(residual: Array, factor: Factor) -> Array:
     """Upsample the difference between an acquired and a downsampled image.
 
     Adding the result to the upsampled image makes it consistent with the acquired image. In plane,
@@ -337,7 +352,7 @@ def fill(missing: Array, factor: Factor) -> Array:
 
     Parameters
     ----------
-    missing : Array
+    residual : Array
         Acquired minus downsampled image (x, y, z), in any unit.
     factor : Factor
         Ratio of acquired to high-resolution voxel size along each axis.
@@ -345,59 +360,57 @@ def fill(missing: Array, factor: Factor) -> Array:
     Returns
     -------
     Array
-        Image on the high-resolution grid (X, Y, Z). `downsample` converts it to `missing`.
+        Image on the high-resolution grid (X, Y, Z). `downsample` converts it to `residual`.
     """
-    m = missing.shape[2]
+    m = residual.shape[2]
     n = highres_size(m, factor[2])
     if m != n:
-        means = block_matrix(n, m) @ make_matrix("zerofill", m, n, axis=2)
-        missing = apply_along(np.linalg.inv(means), missing, 2)
-    return upsample("zerofill", missing, factor)
+        means = block_matrix(n, m) @ interpolation_matrix("zerofill", m, n, axis=2)
+        residual = apply_along(np.linalg.inv(means), residual, 2)
+    return upsample("zerofill", residual, factor)
 
 
-def _positions(m: int, n: int) -> Array:
-    """Return the centers of n high-resolution voxels on a grid of m acquired voxels."""
-    return (np.arange(n) + 0.5) * m / n - 0.5
-
-
-def _make_scipy_matrix(m: int, n: int, order: int) -> Array:
+def _spline_matrix(m: int, n: int, order: int) -> Array:
     """Return the matrix of scipy's spline interpolation of a given order.
 
     Its columns are interpolated unit vectors. Outside the outermost voxel centers, the edge value
     is repeated (scipy's ``nearest``).
     """
-    at = _positions(m, n)[None]
+    positions = _positions(m, n)[None]
     return np.stack(
-        [ndimage.map_coordinates(column, at, order=order, mode="nearest") for column in np.eye(m)],
+        [
+            ndimage.map_coordinates(column, positions, order=order, mode="nearest")
+            for column in np.eye(m)
+        ],
         1,
     )
 
 
-@lru_cache(maxsize=64)
-def _make_nearest_matrix(m: int, n: int) -> Array:
+@_cached
+def _nearest_matrix(m: int, n: int) -> Array:
     """Return the n x m matrix that selects the acquired voxel containing each center."""
     return np.eye(m)[np.minimum(np.floor((np.arange(n) + 0.5) * m / n), m - 1).astype(int)]
 
 
-@lru_cache(maxsize=64)
+@_cached
 def linear_matrix(m: int, n: int) -> Array:
     """Return the n x m matrix of linear interpolation from m acquired voxels.
 
     Outside the outermost voxel centers, the edge value is repeated.
     """
-    return _make_scipy_matrix(m, n, 1)
+    return _spline_matrix(m, n, 1)
 
 
-@lru_cache(maxsize=64)
+@_cached
 def bspline_matrix(m: int, n: int) -> Array:
     """Return the n x m matrix of cubic B-spline interpolation from m acquired voxels.
 
     The prefilter is included. Outside the outermost voxel centers, the edge value is repeated.
     """
-    return _make_scipy_matrix(m, n, 3)
+    return _spline_matrix(m, n, 3)
 
 
-@lru_cache(maxsize=64)
+@_cached
 def _lanczos_matrix(m: int, n: int) -> Array:
     """Return the n x m matrix of Lanczos interpolation (windowed sinc) with three lobes.
 
@@ -409,7 +422,7 @@ def _lanczos_matrix(m: int, n: int) -> Array:
 
 
 MATRICES: dict[str, Callable[[int, int], Array]] = {
-    "nearest": _make_nearest_matrix,
+    "nearest": _nearest_matrix,
     "linear": linear_matrix,
     "bspline": bspline_matrix,
     "lanczos": _lanczos_matrix,
@@ -417,7 +430,7 @@ MATRICES: dict[str, Callable[[int, int], Array]] = {
 }
 
 
-def make_matrix(name: str, m: int, n: int, axis: int = 0) -> Array:
+def interpolation_matrix(name: str, m: int, n: int, axis: int = 0) -> Array:
     """Return the n x m interpolation matrix of one axis.
 
     Across slices (axis 2), B-splines replace zero filling, because slices are excited one by one
@@ -471,4 +484,4 @@ def upsample(name: str, lr: Array, factor: Factor) -> Array:
     """
     lr = _as_image(lr)
     sizes = [highres_size(m, f) for m, f in zip(lr.shape, check_factor(factor), strict=False)]
-    return _apply(lr, sizes, lambda axis, m, n: make_matrix(name, m, n, axis))
+    return _apply(lr, sizes, lambda axis, m, n: interpolation_matrix(name, m, n, axis))

@@ -262,8 +262,8 @@ def get_method(name: str) -> Method:
     if name not in _modules():
         from difflib import get_close_matches
 
-        near = get_close_matches(name, method_names(), n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        close_names = get_close_matches(name, method_names(), n=1)
+        hint = f" Did you mean {close_names[0]}?" if close_names else ""
         raise UnknownMethod(
             f"unknown method {name!r}; expected one of {', '.join(method_names())}.{hint}"
         )

@@ -21,7 +21,12 @@ from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor, Shape, highres_size
 from bids_sr.sr import matrices
-from bids_sr.sr.matrices import ResolutionError, affine_of_window, cropping_window, make_matrix
+from bids_sr.sr.matrices import (
+    ResolutionError,
+    affine_of_window,
+    cropping_window,
+    interpolation_matrix,
+)
 from bids_sr.sr.recipe import MULTISLICE
 
 _MATRICES: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
@@ -330,7 +335,7 @@ def interpolate(name: str, image: Tensor, sizes: Sequence[int]) -> Tensor:
         New numbers of voxels along x, y and, optionally, across slices.
     """
     axis_matrices = (
-        torch.tensor(make_matrix(name, image.shape[dim], n, axis), dtype=image.dtype)
+        torch.tensor(interpolation_matrix(name, image.shape[dim], n, axis), dtype=image.dtype)
         for axis, (dim, n) in enumerate(zip((-2, -1, -3), sizes, strict=False))
     )
     return _apply_matrices(image, *(matrix.to(image.device) for matrix in axis_matrices))

@@ -103,26 +103,26 @@ def describe_maps(
     True if time series of seeds replace events.
     """
     widths = enumerate_words([f"{width:g}" for width in settings.smoothing])
-    what, course = (
+    map_text, course = (
         ("Connectivity", "time series of each seed") if at_rest else ("Activation", _ON_OFF)
     )
     unit = "standard deviation of the seed" if at_rest else "sustained block"
     none = " (0 mm: no smoothing)" if 0 in settings.smoothing else ""
-    parts = [
-        f"{what} was mapped in all series with the same model, after smoothing with a Gaussian"
+    sentences = [
+        f"{map_text} was mapped in all series with the same model, after smoothing with a Gaussian"
         f" kernel of {widths} mm FWHM{none}."
     ]
     if "cc" in settings.kinds:
         filtered = f", low-pass filtered at {settings.low_pass:g} Hz" if settings.low_pass else ""
         if settings.correlation_confounds:
             filtered += f", corrected for confounds (`{', '.join(nuisance or ()) or 'none'}`)"
-        parts.append(
+        sentences.append(
             f"For correlation maps, voxel time series were linearly detrended{filtered} and"
             f" correlated with the {course}. Active regions were defined as voxels in the region"
             " of interest with a correlation of at least max - (max - min)/4."
         )
     if "glm" in settings.kinds:
-        named = (
+        series_text = (
             "six head-motion parameters and their temporal derivatives, and, if tissue maps were"
             " available, the first five aCompCor components [@behzadi2007] of all nuisance"
             " tissues combined"
@@ -135,10 +135,10 @@ def describe_maps(
             if design.high_pass
             else "a linear trend"
         )
-        parts.append(
+        sentences.append(
             "A general linear model (GLM) was fitted to the unfiltered series with generalized"
             " least squares. Regressors were computed with nilearn [@nilearn]. Nuisance"
-            f" regressors were {drift}, {named}. The noise model was {noise_words()}"
+            f" regressors were {drift}, {series_text}. The noise model was {noise_words()}"
             " [@woolrich2001]. Autocorrelations were adjusted for image intensity, pooled over"
             " voxels with similar noise [@corbin2018] and corrected for the effect of the design"
             f" on the residuals [@worsley2002]. For runs with fewer than {FULL_ORDER_DOF} degrees"
@@ -146,11 +146,11 @@ def describe_maps(
             f" map. Effects are reported as signal change per {unit}."
         )
         if "fdr" in settings.thresholds:
-            parts.append(
+            sentences.append(
                 "Maps were also thresholded at a false discovery rate (FDR) of .05"
                 " [@benjamini1995]."
             )
-    return " ".join(parts) + "\n"
+    return " ".join(sentences) + "\n"
 
 
 OF_CONTRAST = {"contrast": ["ContrastWeights"], "label": []}
@@ -162,15 +162,15 @@ _BESIDE = {"effect": ("sd", "tTotal"), "variance": ("wrongsign",), "z": ("zTotal
 
 
 def select_stored_maps(
-    series: str, chosen: StoredMaps, contrasts: Collection[str]
+    series: str, stored_maps: StoredMaps, contrasts: Collection[str]
 ) -> list[dict[str, str]]:
     """Return the entities of the maps and regions of a series that are stored.
 
     The list is empty if the storage level does not include maps of the series.
     """
     entities: list[dict[str, str]] = []
-    omitted = chosen.leaves_out(series)
-    for fwhm_mm, statistics in chosen.outputs_of(series).items():
+    omitted = stored_maps.leaves_out(series)
+    for fwhm_mm, statistics in stored_maps.outputs_of(series).items():
         desc = map_label(series, fwhm_mm)
         stats = [
             statistic for stat in statistics.stats for statistic in (stat, *_BESIDE.get(stat, ()))
@@ -305,7 +305,7 @@ def map_series(
         own_regressors=own_seeds,
         low_pass=settings.low_pass,
         correlation_confounds=settings.correlation_confounds,
-        seen=sums.add,
+        inspect_volumes=sums.add,
     )
     maps: list[Derivative] = []
     rows: list[MetricRow] = []
@@ -400,7 +400,7 @@ def map_contrasts(
     own_regressors: Mapping[float, Regressors] | None = None,
     low_pass: float | None = 0.1,
     correlation_confounds: bool = False,
-    seen: Callable[[list[Float32]], None] | None = None,
+    inspect_volumes: Callable[[list[Float32]], None] | None = None,
 ) -> dict[float, ActivationMaps]:
     """Map the contrasts of a run that can be estimated, in a single thread.
 
@@ -423,7 +423,7 @@ def map_contrasts(
         the model; None or empty to use these.
     low_pass, correlation_confounds : float | None, bool
         Filter of correlations; see `MapSettings`.
-    seen : Callable | None
+    inspect_volumes : Callable | None
         Function that is called with each batch of volumes that are read.
 
     Returns
@@ -452,7 +452,7 @@ def map_contrasts(
             ),
             scratch=here,
             confounds=inputs.confounds,
-            seen=seen,
+            seen=inspect_volumes,
         )
 
 

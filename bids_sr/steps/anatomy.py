@@ -148,11 +148,11 @@ def find_start(
 
 def warn_of_doubts(check: dict[str, object]) -> dict[str, object]:
     """Return the metrics of a brain mask, and log a warning if the mask is implausible."""
-    if doubts := as_texts(check["brain_doubts"]):
+    if brain_warnings := as_texts(check["brain_doubts"]):
         _LOGGER.warning(
             "The brain mask of the T1w image is implausible: %s. aCompCor components and"
             " tissue signals are not included in the confounds.",
-            "; ".join(doubts),
+            "; ".join(brain_warnings),
         )
     angle = check.get("brain_turned_deg")
     if isinstance(angle, float) and angle > TURNED_DEG:
@@ -272,5 +272,7 @@ def describe_imported_anatomy(origin: str, template_space: str, files: Collectio
             " algorithm in ANTs [@ants]"
         )
         computed = f"The T1-weighted image was {registered}. {computed}"
-    listed = f"{', '.join(imported[:-1])} and {imported[-1]}"
-    return f"Anatomical derivatives were taken from {origin} [@fmriprep]: {listed}. {computed}"
+    images_text = f"{', '.join(imported[:-1])} and {imported[-1]}"
+    return (
+        f"Anatomical derivatives were taken from {origin} [@fmriprep]: {images_text}. {computed}"
+    )

@@ -173,4 +173,4 @@ def compare_with_other_run(
     """
     run = run_effects(effects, comparison, same_widths)
     with threadpool_limits(1):
-        return agreement_rows(run, partial(another_run, other=other_effects))
+        return agreement_rows(run, partial(another_run, other_effects=other_effects))

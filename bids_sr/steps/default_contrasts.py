@@ -37,7 +37,9 @@ def choose_default_contrasts(
         return resolve_contrasts(events.conditions), {}
     roles = assign_roles(events.conditions, events, events_only, n_volumes=n_volumes)
     modeled = [name for name in events.conditions if name not in roles.silent]
-    contrasts = resolve_contrasts(modeled, described=roles.described, averaged=roles.averaged)
+    contrasts = resolve_contrasts(
+        modeled, described_types=roles.described, averaged=roles.averaged
+    )
     inestimable = inestimable_contrasts(contrasts, roles.information)
     left_out: dict[str, Sequence[str]] = {
         "no volume shows a response to": roles.silent,
@@ -45,5 +47,7 @@ def choose_default_contrasts(
         "the mean over conditions is computed without": tuple(roles.dominating),
         "these contrasts cannot be estimated:": inestimable,
     }
-    kept = {name: weights for name, weights in contrasts.items() if name not in inestimable}
-    return kept or contrasts, {text: names for text, names in left_out.items() if names}
+    kept_contrasts = {
+        name: weights for name, weights in contrasts.items() if name not in inestimable
+    }
+    return kept_contrasts or contrasts, {text: names for text, names in left_out.items() if names}

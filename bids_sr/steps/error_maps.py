@@ -178,5 +178,5 @@ def describe_reliable_region(
     entities = {**kept_entities, "label": labels[0], "desc": labels[1], "suffix": "mask"}
     common = ("SkullStripped", "SourceSeries", "SmoothingFWHM", "Resolution")
     shared_metadata = {key: effect.sidecar[key] for key in common if key in effect.sidecar}
-    about = {"Type": "ROI", "Description": text, "ThresholdLabel": RELIABLE}
-    return region.astype(np.uint8), Derivative(None, entities, {**shared_metadata, **about})
+    metadata = {"Type": "ROI", "Description": text, "ThresholdLabel": RELIABLE}
+    return region.astype(np.uint8), Derivative(None, entities, {**shared_metadata, **metadata})

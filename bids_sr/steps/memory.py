@@ -29,7 +29,7 @@ TRAIN_ON_VOLUMES = Need(always=0.45, high=0.0, learned=0.6, dense=_DENSE_TRAININ
 VARIANCE = Need(always=0.1, high=0.57)
 SERIES = Need(always=0.06, high=0.25, dense_piece=1.7, spaces=_SPACES)
 # On 64 x 64 x 34 voxels, a second thread requires .21 GB without and .30 GB with a calibration.
-RESOLVE = replace(SERIES, calibrated=4e-3, threads=0.27)
+SUPER_RESOLVE = replace(SERIES, calibrated=4e-3, threads=0.27)
 # for 100 volumes as float32, a copy of their brain voxels, and a slice in double precision
 CALIBRATE = Need(always=0.06, high=0.7)
 # measured for 25 task blocks and .79 million voxels: .32 GB, or .91 GB if series are compared with
@@ -50,7 +50,7 @@ LARGEST = (
     TRAIN,
     TRAIN_ON_VOLUMES,
     VARIANCE,
-    RESOLVE,
+    SUPER_RESOLVE,
     CALIBRATE,
     EFFECTS,
     TO_TEMPLATE,

@@ -27,7 +27,7 @@ def reasons_by_volume(outliers: Mapping[str, object] | None) -> dict[int, str]:
     volumes, reasons = facts.get(VOLUMES, []), facts.get(REASONS, [])
     assert isinstance(volumes, list)
     assert isinstance(reasons, list)
-    return {int(volume): str(why) for volume, why in zip(volumes, reasons, strict=True)}
+    return {int(volume): str(reason) for volume, reason in zip(volumes, reasons, strict=True)}
 
 
 @step(makes=("bold", "outliers"), cost=RunTime(volumes=0.004))
@@ -50,14 +50,14 @@ def replace_outliers(acquired: Series, here: Path = HERE, *, n_dummy: int) -> tu
     outliers = find_outlier_volumes(acquired, n_dummy=n_dummy)
     if not outliers:
         return acquired, {}
-    listed = "; ".join(f"volume {outlier.volume}: {outlier.reason}" for outlier in outliers)
+    outliers_text = "; ".join(f"volume {outlier.volume}: {outlier.reason}" for outlier in outliers)
     _LOGGER.warning(
         "%d of %d volumes (counted from 0) do not show the head as the other volumes do and were"
         " excluded from all models. %s. Check the figure of outlier volumes. To include all"
         " volumes, use --ignore outliers.",
         len(outliers),
         acquired.shape[3] - n_dummy,
-        listed[0].upper() + listed[1:],
+        outliers_text[0].upper() + outliers_text[1:],
     )
     facts: Facts = {
         VOLUMES: [outlier.volume for outlier in outliers],
@@ -103,12 +103,13 @@ def describe_outliers(folders: Sequence[Path] = (), unfinished: int = 0) -> str:
     if not any(counts):
         return f"{_SEARCH_TEXT} No such volume was found."
     numbers = enumerate_words([f"{count}" for count in counts])
-    found = (
+    result_text = (
         f"{counts[0]} volume{'s were' if counts[0] > 1 else ' was'} found"
         if len(counts) == 1
         else f"In the {len(counts)} runs, {numbers} volumes were found"
     )
     return (
-        f"{_SEARCH_TEXT} {found}. These volumes were excluded from all models by one regressor per"
-        " volume. In the series, they were replaced by linear interpolation in time."
+        f"{_SEARCH_TEXT} {result_text}. These volumes were excluded from all models by one"
+        " regressor per volume. In the series, they were replaced by linear interpolation in"
+        " time."
     )

@@ -349,13 +349,13 @@ def measure_error(
     return error_maps, rows
 
 
-def _mean_square(draws: SeriesReader, width: float, box: tuple[slice, slice, slice]) -> Float32:
+def _mean_square(samples: SeriesReader, width: float, box: tuple[slice, slice, slice]) -> Float32:
     """Return the mean square of smoothed samples in a box, and 0 elsewhere (X, Y, Z).
 
     Samples are smoothed with a kernel of `width` (FWHM, mm).
     """
-    total = np.zeros(draws.shape[:3], np.float32, order="F")  # as the volumes of a file
-    for volume in draws.volumes():
-        smoothed = smooth(volume, draws.zooms, width, box)
-        total[box] += smoothed * (smoothed / draws.shape[3])
+    total = np.zeros(samples.shape[:3], np.float32, order="F")  # as the volumes of a file
+    for volume in samples.volumes():
+        smoothed = smooth(volume, samples.zooms, width, box)
+        total[box] += smoothed * (smoothed / samples.shape[3])
     return total

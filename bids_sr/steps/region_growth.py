@@ -83,12 +83,12 @@ def grow_region(
             f"region of interest: {error}; check the registration, or specify another"
             " region with --roi"
         ) from error
-    added = grown & ~roi_bold.data
+    added_voxels = grown & ~roi_bold.data
     grown_hr = transfer_growth(
-        added, roi_bold.affine, roi_bold_hr.data, bold_mask_hr.data, roi_bold_hr.affine
+        added_voxels, roi_bold.affine, roi_bold_hr.data, bold_mask_hr.data, roi_bold_hr.affine
     )
     facts = {
-        "roi_grown_voxels": int(added.sum()),
+        "roi_grown_voxels": int(added_voxels.sum()),
         "roi_grown_level": round(level, 3),
         "roi_grown_max_mm": REACH_MM,
     }

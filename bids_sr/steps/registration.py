@@ -55,10 +55,10 @@ class AlignedPair(TrainingPair):
     pair_facts: Facts
 
 
-def describe_member(which: Literal["high", "low"]) -> dict[str, object]:
+def describe_member(resolution: Literal["high", "low"]) -> dict[str, object]:
     """Return metadata of one image of the pair in the frame of the other image."""
     text = (
-        f"{which}-resolution image of the T2*-weighted pair, registered to the other image"
+        f"{resolution}-resolution image of the T2*-weighted pair, registered to the other image"
         " of the pair; used for training"
     )
     return {"Description": text, "SkullStripped": False}
@@ -360,6 +360,12 @@ def describe_registration(*, to_t1w: bool, to_pair: bool) -> str:
 def describe_imported_registration(origin: str, *, mask: bool, to_t1w: bool) -> str:
     """Return methods text of an imported mask or registration; "" if neither is imported."""
     imported = {"the brain mask of the run": mask, "the registration to the T1w image": to_t1w}
-    listed = " and ".join(phrase for phrase, is_imported in imported.items() if is_imported)
-    verb = "were" if " and " in listed else "was"
-    return f"For each run, {listed} {verb} taken from {origin} [@fmriprep]." if listed else ""
+    transforms_text = " and ".join(
+        phrase for phrase, is_imported in imported.items() if is_imported
+    )
+    verb = "were" if " and " in transforms_text else "was"
+    return (
+        f"For each run, {transforms_text} {verb} taken from {origin} [@fmriprep]."
+        if transforms_text
+        else ""
+    )

@@ -92,9 +92,9 @@ def gather_confounds(
     tuple[Confounds, Facts]
         Confounds, one row per volume; and description and unit of each column.
     """
-    doubtful = registration is not None and registration.get("brain_doubts")
-    tpms = [] if doubtful else [probability.data for probability in tpms_bold or ()]
-    table, described = confound_table.gather(
+    brain_warnings = registration is not None and registration.get("brain_doubts")
+    tpms = [] if brain_warnings else [probability.data for probability in tpms_bold or ()]
+    table, descriptions = confound_table.gather(
         preproc,
         bold_mask.data,
         motion,
@@ -107,8 +107,10 @@ def gather_confounds(
         outliers=reasons_by_volume(outliers),
     )
     if tpms:
-        return table, described
+        return table, descriptions
     reason = (
-        "the brain mask of the T1w image is implausible" if doubtful else "there is no T1w image"
+        "the brain mask of the T1w image is implausible"
+        if brain_warnings
+        else "there is no T1w image"
     )
-    return table, {"Description": _NO_TISSUES.format(why=reason), **described}
+    return table, {"Description": _NO_TISSUES.format(why=reason), **descriptions}

@@ -87,7 +87,7 @@ def raise_flags(
     all_rows = [row for table in rows for row in table]
     acquired = float(np.sqrt(np.prod(bold_mask.zooms[:2])))
     stats, regions = sort_maps_of_run(maps)
-    kept = _kept_activation(stats, bold_mask, select_contrasts(contrasts), factor)
+    kept_activation = _kept_activation(stats, bold_mask, select_contrasts(contrasts), factor)
     distortion = distortion_flag(all_rows, acquired)
     flags = [
         *activation_flags(
@@ -100,7 +100,7 @@ def raise_flags(
         *([] if pair is None else [_pair_flag(pair, factor)]),
         *([distortion] if distortion else []),
         *harm_flags(all_rows, _select_applied(method_names, card_file)),
-        *lost_activation_flags(kept),
+        *lost_activation_flags(kept_activation),
     ]
     existing_rows = {(row.series, row.statistic, row.contrast) for row in all_rows}
     flag_rows = [
@@ -109,7 +109,9 @@ def raise_flags(
         if ((row := flag.row()).series, row.statistic, row.contrast) not in existing_rows
     ]
     facts = {"flags": [{**asdict(flag), "remedy": flag.remedy} for flag in flags]}
-    kept_table = [row for series in kept for row in kept_rows(series, kept[series])]
+    kept_table = [
+        row for series in kept_activation for row in kept_rows(series, kept_activation[series])
+    ]
     return facts, [*kept_table, *flag_rows]
 
 
@@ -136,7 +138,7 @@ def _kept_activation(
         Results by series, contrast and smoothing (FWHM, mm). A series without active voxels has no
         contrasts. Empty if there is no linear model.
     """
-    kept: dict[str, dict[str, dict[float, KeptActivation]]] = {}
+    kept_by_series: dict[str, dict[str, dict[float, KeptActivation]]] = {}
     for (contrast, stat, fwhm_mm), effects in stats.items():
         if stat != "effect" or contrast not in contrasts:
             continue
@@ -149,18 +151,18 @@ def _kept_activation(
         for series, statmap in effects.items():
             if series in (RAW, MEASURED):
                 continue
-            by_contrast = kept.setdefault(series, {})
+            by_contrast = kept_by_series.setdefault(series, {})
             if active is not None:
                 effect = _downsample(statmap.volume, acquired, factor)
                 by_contrast.setdefault(contrast, {})[fwhm_mm] = compare_with_acquired(
                     effect, acquired.data, variance, active
                 )
-    return kept
+    return kept_by_series
 
 
-def _downsample(fine: Volume, acquired: Volume, factor: Factor) -> Array:
+def _downsample(highres: Volume, acquired: Volume, factor: Factor) -> Array:
     """Return a map on the high-resolution grid as it would have been acquired."""
-    low, affine = acquire(fine.data, fine.affine, factor=factor)
+    low, affine = acquire(highres.data, highres.affine, factor=factor)
     if low.shape == acquired.data.shape:
         return low
     return sample_volume(low, affine, acquired.data.shape, acquired.affine)

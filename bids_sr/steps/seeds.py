@@ -101,15 +101,18 @@ def describe_seeds(seeds: Sequence[Seed], atlas: str) -> str:
         if not seed.labels
     ]
     regions = [f"{seed.name} ({' and '.join(seed.labels)})" for seed in seeds if seed.labels]
-    parts = (
+    sentences = (
         [f"spherical seeds at the following MNI coordinates [@vandijk2010]: {', '.join(spheres)}"]
         if spheres
         else []
     )
-    parts += [f"seed regions of the {atlas_title(atlas)}: {', '.join(regions)}"] if regions else []
+    sentences += (
+        [f"seed regions of the {atlas_title(atlas)}: {', '.join(regions)}"] if regions else []
+    )
     return (
         "Because the run had no events, functional connectivity [@biswal1995] was mapped with"
-        f" {' and with '.join(parts)}. Seeds outside the brain mask of the run were excluded. If"
+        f" {' and with '.join(sentences)}. Seeds outside the brain mask of the run were excluded."
+        " If"
         " no"
         " seed remained, the leading temporal components of the run were used instead. The time"
         " series of each seed was extracted from the acquired series after regressing out drift"
@@ -242,12 +245,12 @@ def own_seed_series(
     -----
     Other parameters are as in `seed_series`.
     """
-    chosen = [seed for seed in seeds if seed.name in regressors.conditions]
-    if not chosen:
+    modeled_seeds = [seed for seed in seeds if seed.name in regressors.conditions]
+    if not modeled_seeds:
         return [regressors] * len(smoothing), _measured(regressors), {}
     template = template or SeedTemplate()
-    points, regions = template.locate(chosen, mask, here)
-    voxels, facts = _place_seeds(chosen, mask, points, regions, nearest=True)
+    points, regions = template.locate(modeled_seeds, mask, here)
+    voxels, facts = _place_seeds(modeled_seeds, mask, points, regions, nearest=True)
     own_regressors = {
         width: _regress_nuisance(
             measured, series, confounds, n_dummy=n_dummy, design=design, nuisance=nuisance

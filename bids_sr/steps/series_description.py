@@ -30,8 +30,12 @@ def describe_all_series(names: Sequence[str], corrected: bool, thinner: bool = F
     str
         Paragraph of the methods section.
     """
-    listed = [f"{BASELINES[name]} ({name})" for name in names if name in BASELINES]
-    baselines = f" The following baselines were computed: {'; '.join(listed)}." if listed else ""
+    baseline_texts = [f"{BASELINES[name]} ({name})" for name in names if name in BASELINES]
+    baselines = (
+        f" The following baselines were computed: {'; '.join(baseline_texts)}."
+        if baseline_texts
+        else ""
+    )
     if baselines and thinner:
         baselines += " Across slices, cubic spline interpolation was used instead of zero filling."
     return (
@@ -159,8 +163,8 @@ def negative_controls_text(names: Sequence[str]) -> str:
             changes_by_method.setdefault(NEGATIVE_CONTROLS[name].method, []).append(
                 f"with {change}"
             )
-    listed = [
+    controls = [
         f"{method} was repeated {enumerate_words(method_changes)}"
         for method, method_changes in changes_by_method.items()
     ]
-    return f"As negative controls, {'; '.join(listed)}. " if listed else ""
+    return f"As negative controls, {'; '.join(controls)}. " if controls else ""

@@ -120,11 +120,11 @@ def maps_to_spaces(
         ):
             # The entity `res` describes the grid of the run and does not apply to the new grid.
             entities = {name: label for name, label in statmap.entities.items() if name != "res"}
-            named = Derivative(
+            derivative = Derivative(
                 None, {**entities, **space_grid.entities}, {**statmap.sidecar, **metadata}
             )
-            save_image(data, space_grid.affine, path := here / f"{named.name}.nii")
-            resampled_maps.append(Derivative(path, named.entities, named.sidecar))
+            save_image(data, space_grid.affine, path := here / f"{derivative.name}.nii")
+            resampled_maps.append(Derivative(path, derivative.entities, derivative.sidecar))
     return resampled_maps
 
 

@@ -1,8 +1,9 @@
 """Super-resolution of a run: baselines and methods on the high-resolution grid."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.frozen import frozen
@@ -25,17 +26,21 @@ from bids_sr.run_time import RunTime
 from bids_sr.series import BASELINES, PAIR_BASELINES
 from bids_sr.sr.device import Device, Precision, choose_device
 from bids_sr.sr.inference.apply_to_series import Consistency, write_series
-from bids_sr.sr.inference.guided_baselines import PosedImage
-from bids_sr.sr.inference.upsampler_inputs import Displaced, InferenceError, UpsamplerInputs
+from bids_sr.sr.inference.posed_image import PosedImage
+from bids_sr.sr.inference.upsampler_inputs import InferenceError, Placebo, UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.method import method_of_series
 from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
 from bids_sr.sr.recipe import RecipeName
 from bids_sr.sr.recipe_changes import RecipeChange, change_recipe, select_changes, width_ratio
-from bids_sr.steps.memory import RESOLVE
+from bids_sr.steps.memory import SUPER_RESOLVE
+
+if TYPE_CHECKING:
+    from bids_sr.sr.prior_maps.add_detail import Detail
 
 _INTERPOLATION = RunTime(volumes=0.025)
+_ERROR_SAMPLES, _ACQUIRED_SAMPLES = "error_draws.nii", "acquired_draws.nii"
 
 
 def cost_of_series(name: str, recipe: RecipeName, changes: Sequence[RecipeChange]) -> RunTime:
@@ -46,22 +51,22 @@ def cost_of_series(name: str, recipe: RecipeName, changes: Sequence[RecipeChange
     if name in BASELINES:
         return _INTERPOLATION
     method = method_of_series(name)
-    added = method.cost(recipe).series
+    method_cost = method.cost(recipe).series
     method_changes = select_changes(tuple(changes), method.name)
     if method_changes and method.variance is None:
-        added *= width_ratio(
+        method_cost *= width_ratio(
             change_recipe(method, recipe, ()), change_recipe(method, recipe, method_changes)
         )
-    return RunTime(volumes=_INTERPOLATION.volumes + added)
+    return RunTime(volumes=_INTERPOLATION.volumes + method_cost)
 
 
 @frozen
 class AlignedSeries:
     """Series before motion correction, with the estimates that align its volumes.
 
-    `stc`: series after slice-timing correction. `hmc_xfms`: transforms of boldref points to points
-    of each volume (T, 4, 4; RAS mm). `distortion`: None if there is no field map. `outliers`:
-    outlier volumes; None if they were not searched.
+    `stc`: series after slice-timing correction (signal units). `hmc_xfms`: transforms of boldref
+    points to points of each volume (T, 4, 4; RAS mm). `distortion`: None if there is no field map.
+    `outliers`: outlier volumes; None if they were not searched.
     """
 
     stc: Series
@@ -89,8 +94,11 @@ class Inference:
     """Settings of the application of a model.
 
     `data_consistency`: "enforce" restores the acquired data in their band of k-space. `precision`:
-    arithmetic of the network, ``fp32``, ``bf16``, or ``auto`` to choose. `random_seed`: seed of
-    samples of the reconstruction error.
+    arithmetic of the network, ``fp32``, ``bf16``, or ``auto`` to choose. `force`: apply a model
+    even if its contrast or voxel size differs from the images. `omp_nthreads`: number of CPU
+    threads. `device`: device of the network. `random_seed`: seed of samples of the reconstruction
+    error. `with_error_samples`: draw such samples, for a method with variance maps of the run.
+    `placebo`: mirror or shift variance maps, for a negative control.
     """
 
     data_consistency: Consistency = "off"
@@ -99,10 +107,12 @@ class Inference:
     omp_nthreads: int = 1
     device: Device = "cpu"
     random_seed: int = 0
+    with_error_samples: bool = False
+    placebo: Placebo = ""
 
 
 @frozen
-class ResolvedSeries:
+class SuperResolvedSeries:
     """Series on the high-resolution grid and on the grids of other spaces.
 
     `series`: motion-corrected series (signal units). `series_facts`: outlier volumes, and whether
@@ -118,7 +128,7 @@ class ResolvedSeries:
     acquired_draws: Series | None
 
 
-@step(memory=RESOLVE, cost=_INTERPOLATION)
+@step(memory=SUPER_RESOLVE, cost=_INTERPOLATION)
 def super_resolve(
     acquired: AlignedSeries,
     model_file: File | None = None,
@@ -130,15 +140,15 @@ def super_resolve(
     series_name: str,
     factor: Factor,
     inference: Inference,
-    displaced: Displaced = "",
-    draws: bool = False,
-) -> ResolvedSeries:
+) -> SuperResolvedSeries:
     """Compute one series on the high-resolution grid, with a single interpolation per volume.
 
     Volumes are upsampled on their acquired grid and then interpolated.
 
     Parameters
     ----------
+    acquired : AlignedSeries
+        Series on the acquired grid, with the estimates that align its volumes.
     model_file : File | None
         Weights of a trained method, with the model card in the same folder.
     zerofilled : Series | None
@@ -147,10 +157,14 @@ def super_resolve(
         Image for `inject` and `ratio`, and for variance methods with static detail.
     space_grids : Sequence[SpaceGrid]
         Grids in other spaces; upsampled volumes are also interpolated to these grids.
-    displaced : Displaced
-        Placebo: mirrored or shifted variance maps.
-    draws : bool
-        Whether samples of the reconstruction error are drawn; only for variance maps of the run.
+    here : Path
+        Folder for the output files.
+    series_name : str
+        Name of the series: an interpolation, a baseline with the guide, or the series of a method.
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size along each axis.
+    inference : Inference
+        Settings of the application of the model.
 
     Raises
     ------
@@ -161,82 +175,126 @@ def super_resolve(
     """
     stc, boldref, distortion = acquired.stc, acquired.boldref, acquired.distortion
     model = None if model_file is None else load_model(model_file)
-    run_trained = model is not None and model.card.trained_on == "series"
     if model is not None:
         check_model(model.card, stc.affine, "bold", factor, force=inference.force)
-    application = _application_entries(model) if run_trained else {}
-    guided = series_name in PAIR_BASELINES
-    if run_trained:
-        guided = guide is not None and bool(application["Applied"])
+    run_model = model if model is not None and model.card.trained_on == "series" else None
+    application = {} if run_model is None else _application_entries(run_model)
+    guided = _is_guided(series_name, guide, run_model)
     inputs = UpsamplerInputs(
         factor=factor,
         affine=stc.affine,
         guide=_make_guide(series_name, guide, distortion) if guided else None,
         distortion=distortion,
-        displaced=displaced,
+        placebo=inference.placebo,
         precision=inference.precision,
         device="cpu" if model is None else choose_device(inference.device),
         threads=inference.omp_nthreads,
     ).with_boldref(boldref.data, boldref.affine, acquired.bold_mask.data)
-    named = [
+    derivatives = [
         Derivative(None, {**space_grid.entities, "desc": "preproc", "suffix": "bold"})
         for space_grid in space_grids
     ]
-    files = [here / f"{derivative.name}.nii" for derivative in named]
+    files = [here / f"{derivative.name}.nii" for derivative in derivatives]
     space_targets, target = dict(zip(files, space_grids, strict=True)), here / "series.nii"
-    upsampling = (series_name, inputs, model) if not run_trained else ("zerofill", inputs)
+    if run_model is None:
+        upsampler = make_upsampler(series_name, inputs, model)
+    else:
+        upsampler = make_upsampler("zerofill", inputs)
+    # If slices become thinner, zero filling alone does not preserve their means.
+    enforced = run_model is not None and factor[2] != 1
     write = partial(
         write_series,
         stc,
-        upsampler=make_upsampler(*upsampling),
+        upsampler=upsampler,
         xfms=acquired.hmc_xfms,
         reference_affine=boldref.affine,
         factor=factor,
-        # If slices become thinner, zero filling alone does not preserve their means.
-        consistency="enforce" if run_trained and factor[2] != 1 else inference.data_consistency,
+        consistency="enforce" if enforced else inference.data_consistency,
         distortion=distortion,
         threads=inference.omp_nthreads,
     )
-    if model is not None and run_trained:
+    if run_model is None:
+        write(target=target, other_spaces=space_targets)
+    else:
         from bids_sr.sr.prior_maps.add_detail import make_detail
 
-        if zerofilled is None:
-            write(target=here / "zerofilled.nii")
-        zerofilled_series = zerofilled or SeriesReader(here / "zerofilled.nii")
-        draw_files = (here / "error_draws.nii", here / "acquired_draws.nii") if draws else None
-        make_detail(model, inputs, stc.shape[:3]).add(
-            zerofilled_series, target, draw_files, seed=inference.random_seed
-        )
-        if space_targets:
-            hr_series = SeriesReader(target)
-            write(
-                target=None,
-                elsewhere=space_targets,
-                added=lambda t: hr_series.volume(t) - zerofilled_series.volume(t),
-            )
-        (here / "zerofilled.nii").unlink(missing_ok=True)
-    else:
-        write(target=target, elsewhere=space_targets)
-    space_series = [
-        Derivative(path, derivative.entities)
-        for path, derivative in zip(files, named, strict=True)
-    ]
-    errors, acquired_draws = (
-        SeriesReader(path) if path.exists() else None
-        for path in (here / "error_draws.nii", here / "acquired_draws.nii")
-    )
-    return ResolvedSeries(
+        detail = make_detail(run_model, inputs, stc.shape[:3])
+        _write_run_trained(write, detail, zerofilled, target, space_targets, inference)
+    return SuperResolvedSeries(
         series=SeriesReader(target),
-        space_series=space_series,
+        space_series=[
+            Derivative(path, derivative.entities)
+            for path, derivative in zip(files, derivatives, strict=True)
+        ],
         series_facts={**application, **(acquired.outliers or {})},
-        error_draws=errors,
-        acquired_draws=acquired_draws,
+        error_draws=_open_if_written(here / _ERROR_SAMPLES),
+        acquired_draws=_open_if_written(here / _ACQUIRED_SAMPLES),
     )
 
 
-def _application_entries(model: LoadedModel | None) -> dict[str, object]:
+def _is_guided(series_name: str, guide: Guide | None, run_model: LoadedModel | None) -> bool:
+    """Return whether a series uses the high-resolution image.
+
+    Run-trained methods use it if it exists and if they are applied.
+    """
+    if run_model is None:
+        return series_name in PAIR_BASELINES
+    return guide is not None and was_applied(run_model.card.json)
+
+
+def _write_run_trained(
+    write: Callable[..., None],
+    detail: "Detail",
+    zerofilled: Series | None,
+    target: Path,
+    space_targets: Mapping[Path, SpaceGrid],
+    inference: Inference,
+) -> None:
+    """Write a zero-filled series with added detail, also to the grids of other spaces.
+
+    Parameters
+    ----------
+    write : Callable
+        `write_series` with the inputs of zero filling.
+    detail : Detail
+        Detail that is added to each volume.
+    zerofilled : Series | None
+        Zero-filled series; None to write it for the duration of this function.
+    target : Path
+        Output file. Error samples are written to files in its folder.
+    space_targets : Mapping[Path, SpaceGrid]
+        Output files and grids in other spaces.
+    inference : Inference
+        Seed of the error samples, and whether they are drawn.
+    """
+    zerofilled_file = target.with_name("zerofilled.nii")
+    if zerofilled is None:
+        write(target=zerofilled_file)
+    zerofilled_series = zerofilled or SeriesReader(zerofilled_file)
+    sample_files = (
+        (target.with_name(_ERROR_SAMPLES), target.with_name(_ACQUIRED_SAMPLES))
+        if inference.with_error_samples
+        else None
+    )
+    detail.add(zerofilled_series, target, sample_files, seed=inference.random_seed)
+    if space_targets:
+        hr_series = SeriesReader(target)
+        write(
+            target=None,
+            other_spaces=space_targets,
+            add_volume=lambda t: hr_series.volume(t) - zerofilled_series.volume(t),
+        )
+    zerofilled_file.unlink(missing_ok=True)
+
+
+def _open_if_written(path: Path) -> SeriesReader | None:
+    """Return a reader of a series; None if the file does not exist."""
+    return SeriesReader(path) if path.exists() else None
+
+
+def _application_entries(model: LoadedModel) -> dict[str, object]:
     """Return sidecar entries on a run-trained method: whether it was applied."""
-    if model is None or was_applied(model.card.json):
+    if was_applied(model.card.json):
         return {"Applied": True}
     return {
         "Applied": False,

@@ -153,12 +153,12 @@ def maps_to_surfaces(
                 key: label for key, label in statmap.entities.items() if key != "res"
             }
             entities = {"hemi": side[0].upper(), **space_entities, **entities_in_volume}
-            named = Derivative(None, entities, {**statmap.sidecar, **metadata})
+            derivative = Derivative(None, entities, {**statmap.sidecar, **metadata})
             array = GiftiDataArray(data, datatype="float32")
             GiftiImage(darrays=[array], meta=meta).to_filename(
-                path := here / f"{named.name}.func.gii"
+                path := here / f"{derivative.name}.func.gii"
             )
-            surface_maps.append(Derivative(path, named.entities, named.sidecar))
+            surface_maps.append(Derivative(path, derivative.entities, derivative.sidecar))
     return surface_maps
 
 

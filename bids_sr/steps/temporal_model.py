@@ -19,26 +19,26 @@ from bids_sr.pipeline.step import step
 
 def describe_time_model(model: time_columns.TimeModel) -> str:
     """Return methods text of the temporal model of a run."""
-    parts = []
+    phrases = []
     if model.censors:
-        parts.append(
+        phrases.append(
             f"Volumes with {model.rules} were censored [@power2012]. Censored volumes were"
             " excluded from models, correlations, seed time series and split-half analyses of"
             " all series, and were not replaced by interpolated values."
         )
     if model.band_pass is not None:
         low, high = model.band_pass
-        parts.append(
+        phrases.append(
             f"Band-pass filtering ({low:g} to {high:g} Hz) was performed within the models:"
             " discrete cosines of all other frequencies were included as nuisance regressors in"
             " all models and correlations."
         )
     if model.legendre is not None:
-        parts.append(
+        phrases.append(
             "Low-frequency drift was modeled with Legendre polynomials up to order"
             f" {model.legendre}."
         )
-    return " ".join(parts)
+    return " ".join(phrases)
 
 
 def describe_censored(
@@ -122,12 +122,14 @@ def add_temporal_regressors(
         If too few volumes remain for the model.
     """
     model = temporal.model
-    added, described = time_columns.time_columns(gathered_confounds, model, tr=tr, n_dummy=n_dummy)
-    table = pd.concat([gathered_confounds, added], axis=1)
+    time_table, descriptions = time_columns.time_columns(
+        gathered_confounds, model, tr=tr, n_dummy=n_dummy
+    )
+    table = pd.concat([gathered_confounds, time_table], axis=1)
     # Outlier volumes have columns in the gathered confounds.
     included = time_columns.uncensored_volumes(gathered_confounds, len(table))[n_dummy:]
-    uncensored = time_columns.uncensored_volumes(added, len(table))[n_dummy:]
-    kept = int((included & uncensored).sum())
+    uncensored = time_columns.uncensored_volumes(time_table, len(table))[n_dummy:]
+    n_kept = int((included & uncensored).sum())
     names = [
         name
         for name in model_confounds(table, temporal.nuisance)
@@ -137,7 +139,7 @@ def add_temporal_regressors(
         name for weights in temporal.contrasts.values() for name, w in weights.items() if w
     }
     time_columns.check_volumes(
-        kept,
+        n_kept,
         int(included.sum()),
         (count_mapped(conditions) if temporal.at_rest else len(conditions))
         + len(names)
@@ -150,4 +152,4 @@ def add_temporal_regressors(
     facts = dict(time_columns.censoring_facts(uncensored, model))
     facts["volumes"] = [n_dummy + int(row) for row in np.flatnonzero(~uncensored)]
     facts["model"] = model.words
-    return table, {**(gathered_columns or {}), **described}, added, facts
+    return table, {**(gathered_columns or {}), **descriptions}, time_table, facts

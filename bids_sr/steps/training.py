@@ -1,7 +1,6 @@
-"""Training on the pair or the run, estimation of variance maps, and tests on a second pair."""
+"""Steps that train on the pair or the run, estimate variance maps, and test on a second pair."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,17 +13,11 @@ from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.networks import (
-    N_VOLUMES,
     TrainingImage,
     TrainingImages,
-    data_text,
-    images_text,
     pair_image,
-    training_sentences,
     volumes_of_run,
-    write_planned_sentences,
 )
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Series, Table, Transforms
 from bids_sr.pipeline.flow import read_facts, read_table
@@ -38,7 +31,7 @@ from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.matrices import ResolutionError
 from bids_sr.sr.method import Method, get_method, get_recipe, recipe_name
-from bids_sr.sr.models.card import ModelCard, mapping_entry, read_card, source_path, weights_path
+from bids_sr.sr.models.card import ModelCard, mapping_entry, read_card
 from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
 from bids_sr.sr.models.request import (
@@ -49,18 +42,11 @@ from bids_sr.sr.models.request import (
 )
 from bids_sr.sr.prior_maps.temporal_components import SeriesError, open_uncompressed
 from bids_sr.sr.recipe import MULTISLICE, Recipe
-from bids_sr.sr.recipe_changes import (
-    apply_changes,
-    base_recipe,
-    change_recipe,
-    changes_text,
-    variance_work_ratio,
-    work_ratio,
-)
 from bids_sr.steps.calibration_run import Calibration, calibration_exemplars
 from bids_sr.steps.memory import TRAIN, TRAIN_ON_VOLUMES, VARIANCE
 from bids_sr.steps.outlier_volumes import reasons_by_volume
 from bids_sr.steps.registration import TrainingPair
+from bids_sr.steps.training_costs import model_cost, network_cost
 
 if TYPE_CHECKING:
     from bids_sr.sr.models.model_store import TrainingData
@@ -97,183 +83,7 @@ class VarianceModel(ModelFiles):
     tested: Facts
 
 
-def describe_network(
-    training: TrainingSettings,
-    cards: Sequence[ModelCard],
-    *,
-    data: str,
-    features: bool = True,
-    sources: Sequence[str] = (),
-    unfinished: int = 0,
-) -> str:
-    """Return the sentences on networks, before or after they are trained or reused.
-
-    Parameters
-    ----------
-    training : TrainingSettings
-        Settings of the training.
-    cards : Sequence[ModelCard]
-        Cards of existing models; empty before training.
-    data : str
-        Training data of a network that this run trains, as a noun phrase.
-    features : bool, optional
-        Whether weights of VGG-19 are available for training.
-    sources : Sequence[str], optional
-        Names of the files of reused models; empty if unknown.
-    unfinished : int, optional
-        Number of unfinished training steps.
-
-    Returns
-    -------
-    str
-        Sentences in the future tense if there are no cards, otherwise in the past tense.
-    """
-    method, recipe = get_method(training.method), training.recipe
-    if training.is_given:
-        return _reuse_text(training.pretrained, method, cards, sources, unfinished)
-    network_text = method.described(recipe)
-    if not cards:
-        plan = write_planned_sentences(
-            method, recipe, features=features, minutes=training.max_train_minutes
-        )
-        return (
-            f"The network {method.name} will be trained on {data} with the recipe"
-            f" {recipe_name(method, recipe)}. This network is {network_text}. {plan}"
-        ).strip() + describe_changes(training)
-    return (
-        f"The network {method.name} was trained on {data}. This network is {network_text}."
-        f" {training_sentences(cards)}{_describe_unfinished(unfinished)}"
-    )
-
-
-def _reuse_text(
-    pretrained: Path | None,
-    method: Method,
-    cards: Sequence[ModelCard],
-    sources: Sequence[str],
-    unfinished: int,
-) -> str:
-    """Return the sentences on networks that were trained before."""
-    file_names = {*sources} or ({pretrained.name} if pretrained is not None else set())
-    names = sorted(file_names)
-    files = (
-        f"file {enumerate_words(names)}" if len(names) == 1 else f"files {enumerate_words(names)}"
-    )
-    file_text = f" ({files})" if names else ""
-    recipes = {card.recipe for card in cards}
-    what = method.described(recipes.pop()) if len(recipes) == 1 else method.about
-    network = f"A previously trained network, {method.name}{file_text},"
-    if not cards:
-        return f"{network} will be used. This network is {what}."
-    card_phrase = (
-        "According to its model card, the network was"
-        if len(cards) == 1
-        else "According to their model cards, the networks were"
-    )
-    return (
-        f"{network} was used. This network is {what}. {card_phrase} trained on {data_text(cards)}."
-        f" {training_sentences(cards)}{_describe_unfinished(unfinished)}"
-    )
-
-
-def _describe_unfinished(unfinished: int) -> str:
-    """Return a sentence on the number of remaining trainings, after a space; "" if none remain."""
-    if not unfinished:
-        return ""
-    return f" {unfinished} more {'network' if unfinished == 1 else 'networks'} will be trained."
-
-
-def read_cards(
-    method: str, folders: Sequence[Path]
-) -> tuple[tuple[ModelCard, ...], tuple[str, ...]]:
-    """Return the cards of models in folders of steps, and names of the files of reused models.
-
-    Models that a step trained itself have no file name.
-    """
-    cards = tuple(read_card(weights_path(folder, method)) for folder in folders)
-    notes = (source_path(folder) for folder in folders)
-    return cards, tuple(
-        note.read_text(encoding="utf-8").strip() for note in notes if note.exists()
-    )
-
-
-_PAIR = "the participant's own pair of T2*-weighted images"
-
-
-def describe_changes(training: ModelSettings) -> str:
-    """Return a sentence on changed settings of the recipe; "" if no setting was changed."""
-    if not training.recipe_changes:
-        return ""
-    recipe = base_recipe(get_method(training.method), training.recipe)
-    return changes_text(recipe, training.recipe_changes)
-
-
-def describe_pair_network(training: TrainingSettings) -> str:
-    """Return methods text of a network that will be trained on a pair."""
-    features = training.vgg_weights is not None
-    return describe_network(training, (), data=_PAIR, features=features)
-
-
-def describe_networks_of_pairs(
-    training: TrainingSettings, folders: Sequence[Path], unfinished: int
-) -> str:
-    """Return methods text of networks trained on pairs, based on models of finished steps."""
-    cards, sources = read_cards(training.method, folders)
-    return describe_network(training, cards, data=_PAIR, sources=sources, unfinished=unfinished)
-
-
-def _volumes_data(count: str) -> str:
-    return f"{count} randomly drawn volumes of the acquired run, without a high-resolution image"
-
-
-def describe_volume_network(training: TrainingSettings) -> str:
-    """Return methods text of a network that will be trained on volumes of the run."""
-    return describe_network(training, (), data=_volumes_data(f"up to {N_VOLUMES}"))
-
-
-def describe_networks_of_volumes(
-    training: TrainingSettings, folders: Sequence[Path], unfinished: int
-) -> str:
-    """Return methods text of networks trained on volumes, based on models of finished steps."""
-    cards, sources = read_cards(training.method, folders)
-    data = _volumes_data(images_text(cards))
-    return describe_network(training, cards, data=data, sources=sources, unfinished=unfinished)
-
-
-def describe_variance(training: ModelSettings, *, calibrated: bool) -> str:
-    """Return methods text of the estimation and test of variance maps; "" for a control.
-
-    `calibrated` is True if a calibration run is used.
-    """
-    method = get_method(training.method)
-    if method.control:
-        return ""
-    if training.is_given:
-        file = "" if training.pretrained is None else f", file {training.pretrained.name}"
-        return (
-            "Super-resolution was performed with variance maps from another run"
-            f" ({method.name}{file})."
-        )
-    method_text = method.own_text(training.recipe) or f"given by {method.about}"
-    exemplars = (
-        " The components of the calibration run were included in the prior as local covariance."
-        " Their weight was determined by how accurately the outermost fifth of the acquired"
-        " k-space was predicted from the remaining k-space in held-out halves of the run. The"
-        " same prediction was used to refine the registration of the calibration run. If the"
-        " components did not improve the prediction, they were omitted."
-    )
-    return (
-        f"With {series_name(method.name)}, the signal change outside the acquired band of k-space"
-        f" was estimated with a Gaussian prior {method_text}. To test whether this method was"
-        " applicable, the run was downsampled by the super-resolution factor and reconstructed"
-        " with variance maps from one half of the run. The method was applied only if the error"
-        " in the other half of the run was lower than with zero filling. Otherwise, the run was"
-        f" zero filled.{exemplars if method.calibrated and calibrated else ''}"
-        f"{describe_changes(training)}"
-    )
-
-
-def recipe_of_slices(method: Method, recipe: str, factor: Factor) -> Recipe | None:
+def recipe_for_thinner_slices(method: Method, recipe: str, factor: Factor) -> Recipe | None:
     """Return a recipe for super-resolution with thinner slices, or None if it is unchanged.
 
     Recipes of 3D methods that simulate low resolution by cropping k-space are changed to crop only
@@ -292,7 +102,7 @@ def train_or_reuse(
     here: Path,
     affine: Array | None,
     contrast: str = "bold",
-    second: TrainingImages = (),
+    second_images: TrainingImages = (),
 ) -> ModelFiles:
     """Train or reuse the requested model, and check that it matches the images.
 
@@ -304,10 +114,12 @@ def train_or_reuse(
         Training data; None if a trained model is required.
     here : Path
         Folder of the model; checkpoints are in a folder next to it.
-    affine, contrast : ndarray | None, str
-        Grid (voxel to RAS mm) and BIDS suffix of the images; the model is not checked if the
-        affine is None.
-    second : TrainingImages
+    affine : Array | None
+        Voxel-to-world matrix of the low-resolution images (4 x 4, RAS+ mm). If None, the model is
+        not checked.
+    contrast : str
+        BIDS suffix of the images.
+    second_images : TrainingImages
         Images of a held-out pair, whose PSNR is logged.
 
     Raises
@@ -322,7 +134,7 @@ def train_or_reuse(
     from bids_sr.sr.models.model_store import obtain_model
 
     with threadpool_limits(training.omp_nthreads):
-        model, card, log = obtain_model(training, data, here, second)
+        model, card, log = obtain_model(training, data, here, second_images)
     if affine is not None:
         assert training.factor is not None
         check_model(
@@ -337,41 +149,11 @@ def train_or_reuse(
     return ModelFiles(model_file=model, card_file=read_facts(card), log_file=read_table(log))
 
 
-def _network_cost(training: TrainingSettings) -> RunTime:
-    cost = _model_cost(training)
-    return replace(cost, limit=60 * (training.max_train_minutes or math.inf))
-
-
-def _model_cost(training: ModelSettings) -> RunTime:
-    if training.is_given:
-        return RunTime(always=0.5)
-    cost, ratio = get_method(training.method).cost(training.recipe), training_work(training)
-    return replace(
-        cost,
-        always=cost.always * ratio,
-        low=cost.low * ratio,
-        high=cost.high * ratio,
-        limit=math.inf,
-    )
-
-
-def training_work(training: ModelSettings) -> float:
-    """Return the amount of computation in training relative to the unchanged recipe."""
-    changes = training.recipe_changes
-    if not changes:
-        return 1.0
-    method = get_method(training.method)
-    if method.variance is not None:
-        return variance_work_ratio(method.variance, apply_changes(method.variance, changes))
-    unchanged, changed = (change_recipe(method, training.recipe, c) for c in ((), changes))
-    return work_ratio(unchanged, changed, method.ndim)
-
-
 @step(
     resumes=True,
     monitored=("second_highres", "second_lowres", "second_mask"),
     memory=TRAIN,
-    cost=_network_cost,
+    cost=network_cost,
 )
 def train_on_pair(
     pair: TrainingPair | None = None,
@@ -414,8 +196,8 @@ def train_on_pair(
 
 
 def _request_network(training: TrainingSettings, factor: Factor) -> TrainingRequest:
-    """Return the request for a network for functional runs, see `recipe_of_slices`."""
-    changed = recipe_of_slices(get_method(training.method), training.recipe, factor)
+    """Return the request for a network for functional runs, see `recipe_for_thinner_slices`."""
+    changed = recipe_for_thinner_slices(get_method(training.method), training.recipe, factor)
     return replace(request_model(training, factor), changed=changed)
 
 
@@ -433,7 +215,7 @@ def _training_image(pair: TrainingPair, factor: Factor) -> TrainingImage:
 @step(
     resumes=True,
     memory=TRAIN_ON_VOLUMES,
-    cost=_network_cost,
+    cost=network_cost,
 )
 def train_on_volumes(
     stc: Series,
@@ -452,7 +234,7 @@ def train_on_volumes(
 @step(
     resumes=True,
     memory=VARIANCE,
-    cost=_model_cost,
+    cost=model_cost,
 )
 def estimate_variance(
     preproc: Series,
@@ -551,15 +333,6 @@ def _prior_sd_map(model: LoadedModel, data: "RunData") -> Volume:
     stored = model.generator.get_buffer("weight").float()
     maps = onto_grid(stored, shape)
     return Volume(to_volume(maps.square().sum(0).sqrt()), affine)
-
-
-HOLDOUT_TEXT = (
-    "Image quality was tested on a second pair of T2*-weighted images of the same"
-    " participant, which was not used for training. The low-resolution image was"
-    " super-resolved and compared with the high-resolution image. Confidence intervals were"
-    " computed by resampling slices."
-)
-"""Methods text of the test on a held-out pair."""
 
 
 @step(makes="holdout", memory=Need(always=0.12, high=0.25), cost=RunTime(always=2.0))

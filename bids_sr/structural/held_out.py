@@ -29,8 +29,8 @@ def list_held_out_slices(
     for card in map(ModelCard.from_json, cards):
         names = {name for name, sha256 in card.data_sha256.items() if sha256 == checksum}
         if names:
-            parts = card.held_out.get("parts")
-            held_regions = parts if isinstance(parts, list) else []
+            regions = card.held_out.get("parts")
+            held_regions = regions if isinstance(regions, list) else []
             slices &= {
                 z
                 for part in held_regions

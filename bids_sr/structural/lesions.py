@@ -17,17 +17,21 @@ FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 
 
 def white_matter_hyperintensities(
-    flair: Real, brain: MaskArray, zooms: Sequence[float], likely: MaskArray | None = None
+    flair: Real,
+    brain: MaskArray,
+    zooms: Sequence[float],
+    location_probability: MaskArray | None = None,
 ) -> MaskArray:
     """Segment white-matter hyperintensities of a bias-corrected FLAIR image.
 
-    Voxels above the mean + 1.3 SD of the brain, within the `likely` region, are smoothed by a
-    Gaussian. Voxels with a smoothed value below 0.1 or a z score below .95 are removed.
+    Voxels above the mean + 1.3 SD of the brain, within the `location_probability` region, are
+    smoothed by a Gaussian. Voxels with a smoothed value below 0.1 or a z score below .95 are
+    removed.
 
     The method follows attention-unet, section 3.8.3. The paper does not report the width of the
     Gaussian, which is `_LESION_SMOOTHING_MM` here, and its lesion template is not public. Without
-    `likely`, the mask also contains bright gray matter. Such masks compare images of one head but
-    do not measure lesion load.
+    `location_probability`, the mask also contains bright gray matter. Such masks compare images of
+    one head but do not measure lesion load.
 
     Parameters
     ----------
@@ -37,7 +41,7 @@ def white_matter_hyperintensities(
         Brain voxels on the same grid (X, Y, Z).
     zooms : Sequence[float]
         Voxel size along each axis (mm).
-    likely : MaskArray | None, optional
+    location_probability : MaskArray | None, optional
         Voxels where lesions are likely (X, Y, Z); None uses the whole brain.
 
     Returns
@@ -59,8 +63,8 @@ def white_matter_hyperintensities(
         return np.zeros(inside.shape, dtype=bool)
     z = (values - values[inside].mean()) / spread
     seeds = inside & (z > _LESION_SD)
-    if likely is not None:
-        seeds &= np.asarray(likely, dtype=bool)
+    if location_probability is not None:
+        seeds &= np.asarray(location_probability, dtype=bool)
     sigma = [_LESION_SMOOTHING_MM / FWHM_PER_SIGMA / float(mm) for mm in zooms[:3]]
     smooth = ndimage.gaussian_filter(seeds.astype(np.float64), sigma)
     lesion_mask = inside & (smooth >= _LESION_SHARE) & (z >= _LESION_Z)
@@ -71,7 +75,7 @@ def lesions(
     series: Mapping[str, Real],
     mask: MaskArray,
     zooms: Sequence[float],
-    likely: MaskArray | None = None,
+    location_probability: MaskArray | None = None,
 ) -> dict[str, dict[str, MaskArray]]:
     """Segment the FLAIR hyperintensities of each series, as a class for `segmentations`.
 
@@ -83,7 +87,7 @@ def lesions(
         Brain voxels (3D, boolean).
     zooms : Sequence[float]
         Voxel size along each axis (mm).
-    likely : MaskArray | None, optional
+    location_probability : MaskArray | None, optional
         Voxels where lesions are likely (3D, boolean); None uses the whole brain.
 
     Returns
@@ -92,6 +96,6 @@ def lesions(
         Voxels of class ``wmh`` by series.
     """
     return {
-        name: {"wmh": white_matter_hyperintensities(image, mask, zooms, likely)}
+        name: {"wmh": white_matter_hyperintensities(image, mask, zooms, location_probability)}
         for name, image in series.items()
     }

@@ -31,8 +31,8 @@ def grid_around(image: Volume, mm: Sequence[float], orientation: str) -> Volume:
         Anatomical axis across slices: ``R-L``, ``P-A`` or ``I-S``.
     """
     shape, affine = _reorder_to_ras(image)
-    across = _ACROSS[orientation]
-    order = [axis for axis in range(3) if axis != across] + [across]
+    slice_axis = _ACROSS[orientation]
+    order = [axis for axis in range(3) if axis != slice_axis] + [slice_axis]
     directions = affine[:3, order] / voxel_sizes(affine)[order]
     center = apply_affine(affine, (shape - 1) / 2)
     extent = (shape * voxel_sizes(affine))[order]

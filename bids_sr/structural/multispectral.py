@@ -99,8 +99,8 @@ def fit_classes(
     starts = np.array([start for _, start in _STARTS])
     mixture = _fit_mixture(sample, starts, np.array(_WEIGHTS), _PRIOR)
     rim = _select_rim(inside, intracranial)
-    around = _fit_around(scans, rim, scales, mixture) if rim.any() else None
-    return ClassModel(scales=scales, brain=mixture, around=around)
+    rim_model = _fit_around(scans, rim, scales, mixture) if rim.any() else None
+    return ClassModel(scales=scales, brain=mixture, around=rim_model)
 
 
 def segment_multispectral(

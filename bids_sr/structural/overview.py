@@ -57,7 +57,7 @@ def write_headline(changes: Changes) -> str:
             "The methods were not compared with interpolation because no slices were held out"
             " from training"
         )
-    parts = []
+    phrases = []
     for name, change_by_contrast in changes.items():
         higher = {
             contrast: change for contrast, (change, _) in change_by_contrast.items() if change > 0
@@ -68,10 +68,10 @@ def write_headline(changes: Changes) -> str:
             )
             lowest, highest = (number(end(higher.values()), ".2f") for end in (min, max))
             size = lowest if lowest == highest else f"{lowest} to {highest}"
-            parts.append(f"{name} in {contrast_text} (by {size} dB)")
-    if not parts:
+            phrases.append(f"{name} in {contrast_text} (by {size} dB)")
+    if not phrases:
         return f"PSNR is not higher than for interpolation in any contrast ({', '.join(changes)})"
-    return f"PSNR is higher than for interpolation: {'; '.join(parts)}"
+    return f"PSNR is higher than for interpolation: {'; '.join(phrases)}"
 
 
 def scans_overview_html(

@@ -56,8 +56,8 @@ class PointTransform:
         order : int
             Order of the spline, such as 0 (nearest), 1 (linear) or 3 (cubic), or `SINC`.
         zero_outside : bool, optional
-            Set voxels outside the field of view of the scan to 0 instead of its edge value
-            (splines only).
+            Whether voxels outside the field of view of the scan are set to 0 instead of its edge
+            value. Ignored if the order is `SINC`.
 
         Returns
         -------
@@ -67,21 +67,21 @@ class PointTransform:
         Raises
         ------
         ValueError
-            The order is `SINC` and there is a displacement.
+            If the order is `SINC` and there is a displacement.
         """
         target = (frame.data.shape, frame.affine)
-        if order == SINC and self.displacement is None:
+        if order == SINC:
+            if self.displacement is not None:
+                raise ValueError("deformation fields are only supported with spline interpolation")
             x, y, z = frame.data.shape
             return resample_sinc(image.data, image.affine, (x, y, z), self.xfm @ frame.affine)
-        if order == SINC:
-            raise ValueError("deformation fields are only supported with spline interpolation")
         displacement = None
         if self.displacement is not None and self.grid is not None:
-            parts = [
+            components = [
                 sample_volume(component, self.grid, *target, order=1)
                 for component in self.displacement
             ]
-            displacement = np.stack(parts)
+            displacement = np.stack(components)
         return sample_volume(
             image.data,
             image.affine,
@@ -89,10 +89,10 @@ class PointTransform:
             self.xfm,
             order=order,
             zero_outside=zero_outside,
-            moved=displacement,
+            displacement=displacement,
         )
 
-    def points(self, points: Array) -> Array:
+    def map_points(self, points: Array) -> Array:
         """Map points of the frame (N, 3) to points of the scan (RAS mm)."""
         mapped = apply_affine(self.xfm, points)
         if self.displacement is None or self.grid is None:
@@ -106,7 +106,7 @@ class PointTransform:
 
 
 def point_transform_from_composite(frame: Volume, xfm: Array, composite: Path) -> PointTransform:
-    """Return the placement defined by a composite transform file.
+    """Return the point transform defined by a composite transform file.
 
     Parameters
     ----------
@@ -119,11 +119,11 @@ def point_transform_from_composite(frame: Volume, xfm: Array, composite: Path) -
     """
     points, shape, grid = _coarse_points(frame)
     displacement = carry(points, [composite]) - apply_affine(xfm, points)
-    return _add_displacement(xfm, displacement, shape, grid)
+    return _from_displacements(xfm, displacement, shape, grid)
 
 
 def compose(frame: Volume, first: PointTransform, second: PointTransform) -> PointTransform:
-    """Return the placement that applies `first` to points of the frame, then `second`.
+    """Return the point transform that applies `first` to points of the frame, then `second`.
 
     Matrices are multiplied, and displacements are sampled once on a grid over the frame.
     """
@@ -131,8 +131,8 @@ def compose(frame: Volume, first: PointTransform, second: PointTransform) -> Poi
     if first.displacement is None and second.displacement is None:
         return PointTransform(xfm=xfm)
     points, shape, grid = _coarse_points(frame)
-    displacement = second.points(first.points(points)) - apply_affine(xfm, points)
-    return _add_displacement(xfm, displacement, shape, grid)
+    displacement = second.map_points(first.map_points(points)) - apply_affine(xfm, points)
+    return _from_displacements(xfm, displacement, shape, grid)
 
 
 def _coarse_points(frame: Volume) -> tuple[Array, tuple[int, int, int], Array]:
@@ -142,9 +142,10 @@ def _coarse_points(frame: Volume) -> tuple[Array, tuple[int, int, int], Array]:
     return apply_affine(grid, np.indices(shape).reshape(3, -1).T), shape, grid
 
 
-def _add_displacement(
+def _from_displacements(
     xfm: Array, displacement: Array, shape: tuple[int, int, int], grid: Array
 ) -> PointTransform:
+    """Return a transform with displacements that are given at the points of a grid (N, 3)."""
     return PointTransform(
         xfm=xfm, displacement=displacement.T.reshape(3, *shape).astype(np.float32), grid=grid
     )

@@ -100,14 +100,16 @@ def _register_to(
     Returns
     -------
     tuple[PointTransform, dict[str, float]]
-        Transform of the frame's points in the scan, and the displacement in mm, degrees and
-        percent by name.
+        Transform of the frame's points to points of the scan, and the displacement in mm, degrees
+        and percent by name.
     """
-    placed = _placements(frame, image, align=align, seed=seed, prefix=prefix, mm=mm)[align]
-    return placed, _facts(placed, mask, frame.affine)
+    point_transform = _estimate_transforms(
+        frame, image, align=align, seed=seed, prefix=prefix, mm=mm
+    )[align]
+    return point_transform, _facts(point_transform, mask, frame.affine)
 
 
-def _placements(
+def _estimate_transforms(
     frame: Volume, image: Volume, *, align: _Transform, seed: int, prefix: str, mm: float = 2.0
 ) -> dict[_Transform, PointTransform]:
     """Register a scan to the frame by each transform type up to the requested type.
@@ -120,11 +122,11 @@ def _placements(
     fixed, moving = (low, low_frame) if swapped else (low_frame, low)
     heads = [masks.head_mask(image.data, image.affine) for image in (fixed, moving)]
     xfm = rigid(fixed, moving, heads[0], heads[1], seed=seed, prefix=prefix).xfm
-    placements: dict[_Transform, PointTransform] = {
+    transforms: dict[_Transform, PointTransform] = {
         "rigid": PointTransform(xfm=invert(xfm) if swapped else xfm)
     }
     if align == "rigid":
-        return placements
+        return transforms
     rim = dilate_for_metric(heads[0], fixed)
     size = float(fixed.zooms.min())
     stages = linear_stages("Affine", size)
@@ -132,7 +134,7 @@ def _placements(
         fixed, moving, stages, seed=seed, prefix=f"{prefix}affine_", start=xfm, fixed_mask=rim
     )
     xfm = read_linear(files[0])
-    placements["affine"] = PointTransform(xfm=invert(xfm) if swapped else xfm)
+    transforms["affine"] = PointTransform(xfm=invert(xfm) if swapped else xfm)
     if align == "nonlinear":
         stage = Stage(
             transform="SyN[0.1,3,0]", iterations=(40, 20), shrink=(2, 1), mm=(size, 0.5 * size)
@@ -140,29 +142,31 @@ def _placements(
         files = register(
             fixed, moving, [stage], seed=seed, prefix=f"{prefix}syn_", start=xfm, fixed_mask=rim
         )
-        placements["nonlinear"] = point_transform_from_composite(
-            frame, placements["affine"].xfm, files[1] if swapped else files[0]
+        transforms["nonlinear"] = point_transform_from_composite(
+            frame, transforms["affine"].xfm, files[1] if swapped else files[0]
         )
-    return placements
+    return transforms
 
 
-def _facts(placed: PointTransform, mask: Array, affine: Array) -> dict[str, float]:
-    """Measure a placement in the brain: its rigid, scaling and nonlinear parts by name."""
+def _facts(point_transform: PointTransform, mask: Array, affine: Array) -> dict[str, float]:
+    """Measure a point transform in the brain: its rigid, scaling and nonlinear parts by name."""
     points = voxel_centers(mask, affine, 7)
-    rigid_part = nearest_rigid(placed.xfm)
+    rigid_part = nearest_rigid(point_transform.xfm)
     rigid_part[:3, 3] += (
-        apply_affine(placed.xfm, points) - apply_affine(rigid_part, points)
+        apply_affine(point_transform.xfm, points) - apply_affine(rigid_part, points)
     ).mean(axis=0)
     facts = displacement_summary(rigid_part, mask, affine)
-    scales = 100 * (np.linalg.svd(placed.xfm[:3, :3], compute_uv=False) - 1)
+    scales = 100 * (np.linalg.svd(point_transform.xfm[:3, :3], compute_uv=False) - 1)
     if np.abs(scales).max() > 1e-3:
         facts |= {
             "stretch_percent": round(float(scales.max()), 3),
             "shrink_percent": round(float(scales.min()), 3),
-            "affine_rms_mm": round(rms_distance(rigid_part, placed.xfm, points), 4),
+            "affine_rms_mm": round(rms_distance(rigid_part, point_transform.xfm, points), 4),
         }
-    if placed.displacement is not None:
-        warp = np.linalg.norm(placed.points(points) - apply_affine(placed.xfm, points), axis=1)
+    if point_transform.displacement is not None:
+        warp = np.linalg.norm(
+            point_transform.map_points(points) - apply_affine(point_transform.xfm, points), axis=1
+        )
         facts |= {
             "warp_rms_mm": round(float(np.sqrt((warp**2).mean())), 4),
             "warp_max_mm": round(float(warp.max()), 4),
@@ -328,12 +332,12 @@ def prepare(
     transform = _OF_TEMPLATE.get(align)
     scan_transform = cast(_Transform, align) if transform is None else transform
     mm = 2 * _REGISTERED_MM if sloppy else _REGISTERED_MM
-    placements: dict[_ScanKey, PointTransform] = {key_of_frame: PointTransform(xfm=np.eye(4))}
+    transforms: dict[_ScanKey, PointTransform] = {key_of_frame: PointTransform(xfm=np.eye(4))}
     facts: dict[str, dict[str, float]] = {}
     for (contrast, kind), image in corrected.items():
         if (contrast, kind) != key_of_frame:
             key = f"{contrast}_{kind}"
-            placements[contrast, kind], facts[key] = _register_to(
+            transforms[contrast, kind], facts[key] = _register_to(
                 frame,
                 image,
                 mask,
@@ -346,9 +350,11 @@ def prepare(
     if align_linear is not None and "linear" in interpolations:
         for (contrast, kind), image in corrected.items():
             if kind == "lowres":
-                placement = PointTransform(xfm=align_linear(frame, image))
-                trilinear[contrast, kind] = placement
-                facts[f"{contrast}_lowres_trilinear"] = _facts(placement, mask, frame.affine)
+                affine_transform = PointTransform(xfm=align_linear(frame, image))
+                trilinear[contrast, kind] = affine_transform
+                facts[f"{contrast}_lowres_trilinear"] = _facts(
+                    affine_transform, mask, frame.affine
+                )
     to_template = invert(template_to_head)
     if transform is not None:
         cropped = template_grid(template, template_mask, frame)
@@ -364,9 +370,9 @@ def prepare(
             prefix=f"{prefix}template_",
             sloppy=sloppy,
         )
-        placements, trilinear = (
-            {key: compose(cropped, to_frame, placement) for key, placement in group.items()}
-            for group in (placements, trilinear)
+        transforms, trilinear = (
+            {key: compose(cropped, to_frame, to_scan) for key, to_scan in group.items()}
+            for group in (transforms, trilinear)
         )
         resampled_mask = to_frame.resample(
             frame.like(mask.astype(np.float32)), cropped, 1, zero_outside=True
@@ -380,7 +386,7 @@ def prepare(
     if extracted == "intracranial":
         kept_mask = masks.grow(mask, frame.affine, _INTRACRANIAL_MM)
     prepared = _assemble(
-        corrected, (placements, trilinear), frame, (mask, kept_mask), interpolations, scale
+        corrected, (transforms, trilinear), frame, (mask, kept_mask), interpolations, scale
     )
     return replace(prepared, facts=facts, to_template=to_template)
 
@@ -390,7 +396,7 @@ def _compute_cropped_percent(
 ) -> float:
     """Return the percentage of the brain outside a grid in template space.
 
-    Only the linear part of the placement is used.
+    Only the linear part of the transform is used.
     """
     points = apply_affine(invert(to_frame.xfm), voxel_centers(brain, frame.affine, 7))
     voxels = apply_affine(invert(grid.affine), points)
@@ -400,7 +406,7 @@ def _compute_cropped_percent(
 
 def _assemble(
     corrected: Mapping[_ScanKey, Volume],
-    placements: tuple[Mapping[_ScanKey, PointTransform], Mapping[_ScanKey, PointTransform]],
+    transforms: tuple[Mapping[_ScanKey, PointTransform], Mapping[_ScanKey, PointTransform]],
     frame: Volume,
     masks_of_frame: tuple[Array, Array],
     interpolations: Sequence[str],
@@ -412,8 +418,8 @@ def _assemble(
     ----------
     corrected : Mapping[_ScanKey, Volume]
         Bias-corrected scans by contrast and resolution.
-    placements : tuple[Mapping[_ScanKey, PointTransform], Mapping[_ScanKey, PointTransform]]
-        Placements of all scans, and other placements for trilinear interpolation, if any.
+    transforms : tuple[Mapping[_ScanKey, PointTransform], Mapping[_ScanKey, PointTransform]]
+        Point transforms of all scans, and other transforms for trilinear interpolation, if any.
     frame : Volume
         Image that defines the grid.
     masks_of_frame : tuple[Array, Array]
@@ -424,18 +430,18 @@ def _assemble(
         Scaling of intensities.
     """
     brain, kept_mask = masks_of_frame
-    places, trilinear = placements
+    point_transforms, trilinear = transforms
     hr: dict[str, Array] = {}
     lr: dict[str, dict[str, Array]] = {name: {} for name in interpolations}
     units: dict[str, float] = {}
     for (contrast, kind), image in corrected.items():
-        placement = places[contrast, kind]
+        transform = point_transforms[contrast, kind]
         if kind == "highres":
-            hr[contrast] = placement.resample(image, frame, 3)
+            hr[contrast] = transform.resample(image, frame, 3)
             continue
         interpolated = {
             name: (
-                trilinear.get((contrast, kind), placement) if name == "linear" else placement
+                trilinear.get((contrast, kind), transform) if name == "linear" else transform
             ).resample(image, frame, order)
             for name, order in _ORDERS.items()
             if name in lr

@@ -270,14 +270,14 @@ def _lowres(
                 sessions.setdefault(session, {}).setdefault(suffix, []).append(header)
     complete = []
     for session, headers in sorted(sessions.items()):
-        place = f"sub-{label}" + (f"_ses-{session}" if session else "")
+        scan_name = f"sub-{label}" + (f"_ses-{session}" if session else "")
         if missing := [suffix for suffix in model_input.contrasts if suffix not in headers]:
             text = (
                 f"the --pretrained model requires low-resolution {'+'.join(model_input.contrasts)}"
                 f" scans, but no {' and no '.join(missing)} scan was found; these scans are"
                 " skipped."
             )
-            findings.note(place, text)
+            findings.note(scan_name, text)
             continue
         finest = {suffix: min(headers[suffix], key=_volume) for suffix in model_input.contrasts}
         for suffix, header in finest.items():

@@ -18,11 +18,15 @@ from bids_sr.registration.ants import read_linear, register
 from bids_sr.registration.brain import downsample
 from bids_sr.registration.normalization import normalize
 from bids_sr.registration.rigid import dilate_for_metric, linear_stages
-from bids_sr.spatial import low_resolution_grids
+from bids_sr.spatial.low_resolution_grids import downsample_mask
 from bids_sr.spatial.transforms import voxel_centers
 from bids_sr.structural.point_transforms import PointTransform, point_transform_from_composite
 
-_CROP_MM = 4.0  # mm, margin of the grid around the template's brain
+_CROP_MM = 4.0  # margin of the grid around the template's brain
+# voxel size for rigid registration
+_RIGID_MM = 2.0
+_SLOPPY_RIGID_MM = 4.0
+_POINT_STEP = 7  # of the brain voxels, every seventh is a point for the initial rigid transform
 
 
 def template_grid(template: Volume, template_mask: Array, frame: Volume) -> Volume:
@@ -97,7 +101,7 @@ def align_to_template(
     Returns
     -------
     PointTransform
-        Position of template points in the frame.
+        Transform of template points to points of the frame.
     """
     if transform == "affine":
         return PointTransform(xfm=affine)
@@ -113,11 +117,31 @@ def align_to_template(
             sloppy=sloppy,
         )
         return point_transform_from_composite(grid, affine, forward)
-    mm = 4.0 if sloppy else 2.0
+    return _align_rigid(
+        frame, brain, template, template_mask, affine, seed=seed, prefix=prefix, sloppy=sloppy
+    )
+
+
+def _align_rigid(
+    frame: Volume,
+    brain: Array,
+    template: Volume,
+    template_mask: Array,
+    affine: Array,
+    *,
+    seed: int,
+    prefix: str,
+    sloppy: bool,
+) -> PointTransform:
+    """Align the brain of the frame to the template by a rigid transform.
+
+    See `align_to_template` for the parameters.
+    """
+    mm = _SLOPPY_RIGID_MM if sloppy else _RIGID_MM
     low_template = downsample(template, mm)
-    inside = low_resolution_grids.downsample_mask(template_mask, template.affine, mm)
+    inside = downsample_mask(template_mask, template.affine, mm)
     stripped = downsample(frame.like(np.where(brain, frame.data, 0)), mm)
-    start = closest_rigid(affine, voxel_centers(template_mask, template.affine, 7))
+    start = closest_rigid(affine, voxel_centers(template_mask, template.affine, _POINT_STEP))
     files = register(
         low_template,
         stripped,

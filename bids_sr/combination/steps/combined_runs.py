@@ -124,7 +124,7 @@ def describe_combination(
         "equal": "equal weights",
         "precision": "weights proportional to the inverse of each run's mean noise variance",
     }
-    parts = [
+    sentences = [
         "Runs with equal tasks and contrasts were combined for each participant as fixed effects"
         f" with {weighting[weights]}: the boldref of each run was coregistered to the boldref of"
         " the first run, effects and variances were interpolated once to the grid of the first"
@@ -132,29 +132,31 @@ def describe_combination(
         " by the median ratio of its boldref to the boldref of the first run in the brain."
     ]
     if not combine_all:
-        parts.append(
+        sentences.append(
             "Runs were left out if their boldref showed another or a mirrored head, or if their"
             " acquired effects in the active voxels of another run were significantly smaller than"
             " a quarter of the effects of that run (for differences between conditions:"
             " reversed by more than a quarter)."
         )
     if in_spaces:
-        parts.append("In other spaces, the resampled maps of the runs were combined.")
+        sentences.append("In other spaces, the resampled maps of the runs were combined.")
     if over_sessions:
-        parts.append(
+        sentences.append(
             "Over sessions, effects were expressed in percent of the mean signal in the brain of"
             " each run."
         )
     if with_error:
-        parts.append(
+        sentences.append(
             "The reconstruction error largely repeats between runs. Its variance was therefore"
             " combined with a correlation between runs of .75 (unsmoothed maps) to .80 (5 mm"
             " FWHM), and of 1 for two runs, for wider smoothing and for runs with a calibration."
             " In unsmoothed maps, its standard deviation was widened as by Student's t"
             " distribution with 14 degrees of freedom per run."
         )
-    parts.append("From three runs on, the spread of the effects between runs was also computed.")
-    return " ".join(parts) + "\n"
+    sentences.append(
+        "From three runs on, the spread of the effects between runs was also computed."
+    )
+    return " ".join(sentences) + "\n"
 
 
 @step(
@@ -265,7 +267,7 @@ def resample_run_maps(
     """
     ratio = 1.0 if run_scale is None else as_number(run_scale["SignalRatio"])
     scale = percent_scale(boldref.data, bold_mask.data) if percent else 1 / ratio
-    about: dict[str, object] = {
+    metadata: dict[str, object] = {
         "Run": run,
         "SignalRatio": ratio,
         "NotApplied": card is not None and not was_applied(card),
@@ -275,7 +277,7 @@ def resample_run_maps(
     def keep(source: Derivative, values: Array, affine: Array, space: Mapping[str, str]) -> None:
         stat = source.entities["stat"]
         factor = scale**2 if stat == "variance" else scale
-        derivative = Derivative(None, {**space, **source.entities}, {**source.sidecar, **about})
+        derivative = Derivative(None, {**space, **source.entities}, {**source.sidecar, **metadata})
         path = here / f"{derivative.name}.nii"
         save_image((factor * values).astype(np.float32), affine, path)
         resampled.append(Derivative(path, derivative.entities, derivative.sidecar))
@@ -297,7 +299,7 @@ def resample_run_maps(
         )
         inside = inside & (coverage > 0.5)
         share = _shared_brain(inside, first_mask, mask)
-        about["SharedBrain"] = share
+        metadata["SharedBrain"] = share
         # all series have the same brain
         if maps and maps[0].sidecar.get("SourceSeries") == RAW:
             _check_shared_brain(run, share)
@@ -411,7 +413,7 @@ class _Combination:
     runs: Mapping[str, Mapping[str, str]]
     left_out: Mapping[str, str]
     disagreeing: Mapping[str, str]
-    without: Mapping[str, Mapping[str, str]]
+    missing_contrasts: Mapping[str, Mapping[str, str]]
     percent: bool
 
 
@@ -431,7 +433,7 @@ def combine_maps(
     contrasts: Mapping[str, Sequence[str]],
     runs: Mapping[str, Mapping[str, str]],
     left_out: Mapping[str, str],
-    without: Mapping[str, Mapping[str, str]],
+    missing_contrasts: Mapping[str, Mapping[str, str]],
     thresholds: Sequence[str],
     calibrated: bool,
     percent: bool,
@@ -462,7 +464,7 @@ def combine_maps(
         Entities of the combined runs by name, the first run first.
     left_out : Mapping[str, str]
         Reasons why runs were skipped, by name of the run.
-    without : Mapping[str, Mapping[str, str]]
+    missing_contrasts : Mapping[str, Mapping[str, str]]
         Reasons why contrasts of runs were skipped, by name of the run and contrast.
     thresholds : Sequence[str]
         Thresholds of active regions.
@@ -489,13 +491,13 @@ def combine_maps(
         runs=runs,
         left_out={**left_out, **excluded},
         disagreeing=_reasons(agreement, "Disagreeing"),
-        without=without,
+        missing_contrasts=missing_contrasts,
         percent=percent,
     )
     derivatives: dict[bool, list[Derivative]] = {True: [], False: []}
     rows: list[MetricRow] = []
     empty: dict[str, str] = {}  # names of runs without a common voxel, by space
-    apart: dict[str, str] = {}  # grids of runs that differ, by space
+    differing_grids: dict[str, str] = {}  # grids of runs that differ, by space
     for (space, contrast, width), by_run in maps_by_run(resampled_maps).items():
         contrast_runs = contrasts.get(contrast, ())
         maps = {
@@ -508,7 +510,7 @@ def combine_maps(
         if n_mapped < 2 or not maps:
             continue
         if grids := grid_differences(maps):
-            apart.setdefault(space, grids)
+            differing_grids.setdefault(space, grids)
             continue
         first = next(iter(maps.values()))["effect"]
         rho = correlate_error(width, calibrated=calibrated, n_runs=len(maps))
@@ -561,13 +563,13 @@ def combine_maps(
             effect_map = results[0][1]
             for values, derivative in describe_error_maps(error.images, effect_map):
                 stat = derivative.entities["stat"]
-                about = {
+                metadata = {
                     **derivative.sidecar,
                     **_sources(combination, sidecar, derivative.entities),
                 }
                 if stat == "sd":
-                    about |= {"Description": _TEXT[stat], "Units": _units(stat, combination)}
-                results.append((values, Derivative(None, derivative.entities, about)))
+                    metadata |= {"Description": _TEXT[stat], "Units": _units(stat, combination)}
+                results.append((values, Derivative(None, derivative.entities, metadata)))
             permitted = [
                 is_permitted
                 for run_rows in coverage_rows
@@ -584,8 +586,8 @@ def combine_maps(
                     for key in _OF_COMBINATION
                     if key in effect_map.sidecar
                 }
-                about = {**derivative.sidecar, **combination_metadata}
-                results.append((region, Derivative(None, derivative.entities, about)))
+                metadata = {**derivative.sidecar, **combination_metadata}
+                results.append((region, Derivative(None, derivative.entities, metadata)))
             expected_wrong = {
                 name: error.compute_expected_wrong(region) for name, region in regions.items()
             }
@@ -600,7 +602,7 @@ def combine_maps(
                 rows += metric_rows(
                     series_name, metrics, threshold=name, contrast=contrast, fwhm_mm=width
                 )
-    for space, grids in apart.items():
+    for space, grids in differing_grids.items():
         _LOGGER.warning(
             "The maps of the runs are on different grids in the space %s (%s), so there is no map"
             " of all runs in this space. Specify the resolution of the space, such as res-2, with"
@@ -711,7 +713,7 @@ def _common_sidecar(
         **combination.left_out,
         **{
             name: reasons[contrast]
-            for name, reasons in combination.without.items()
+            for name, reasons in combination.missing_contrasts.items()
             if contrast in reasons
         },
     }
@@ -735,10 +737,10 @@ def _common_sidecar(
     }
     if combination.percent:
         del sidecar["RunScales"]
-    if disagreeing := {
+    if disagreeing_runs := {
         name: reason for name, reason in combination.disagreeing.items() if name in maps
     }:
-        sidecar["DisagreeingRuns"] = disagreeing
+        sidecar["DisagreeingRuns"] = disagreeing_runs
     if not_applied:
         sidecar["NotAppliedIn"] = not_applied
     with_sd = [name for name, run_maps in maps.items() if "sd" in run_maps]
@@ -777,13 +779,13 @@ def _statmap(
     The entities of the effect (`effect`) and metadata of all combined maps (`sidecar`) are used.
     """
     entities = {**effect, "stat": stat}
-    about = {
+    metadata = {
         "Description": _TEXT[stat],
         "Units": _units(stat, combination),
         **sidecar,
         **_sources(combination, sidecar, entities),
     }
-    return Derivative(None, entities, about)
+    return Derivative(None, entities, metadata)
 
 
 def _region(
@@ -807,10 +809,10 @@ def _region(
         ),
         "suffix": "mask",
     }
-    about = region_sidecar(threshold) | {"Threshold": "n/a" if limit is None else limit}
+    metadata = region_sidecar(threshold) | {"Threshold": "n/a" if limit is None else limit}
     common = ("SkullStripped", "SourceSeries", "SmoothingFWHM", "Resolution", *_OF_COMBINATION)
-    about |= {key: sidecar[key] for key in common if key in sidecar}
-    return Derivative(None, entities, {**about, **_sources(combination, sidecar, effect)})
+    metadata |= {key: sidecar[key] for key in common if key in sidecar}
+    return Derivative(None, entities, {**metadata, **_sources(combination, sidecar, effect)})
 
 
 def _sources(

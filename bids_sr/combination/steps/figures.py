@@ -68,7 +68,7 @@ def explain_missing_map(
     """
     from bids_sr.combination.overview import no_map_html
 
-    return no_map_html(entities, names, reasons, over=_extent(over_sessions))
+    return no_map_html(entities, names, reasons, subject=_extent(over_sessions))
 
 
 def _extent(over_sessions: bool) -> str:
@@ -148,7 +148,7 @@ def draw_participant(
         if not by_contrast:
             return
         names, reason = _reason_of_no_map(by_contrast)
-        html = no_map_html(entities, names, {"": reason}, over=_extent(percent))
+        html = no_map_html(entities, names, {"": reason}, subject=_extent(percent))
         yield FigureDrawing("participant", html)
         return
     best = next(
@@ -239,13 +239,13 @@ def _facts(
 
     effect = combined("effect")
     assert effect is not None
-    about = effect.sidecar
+    sidecar = effect.sidecar
     brain = _values(combined("variance")) > 0
     region = shown_maps.regions.get((contrast, "Fdr", width), {}).get(series)
     significant = brain if region is None else (region.volume.data > 0) & brain
     in_region = region is not None and bool(significant.any())
     inside = significant if in_region else brain
-    weights = about["RunWeights"]
+    weights = sidecar["RunWeights"]
     assert isinstance(weights, Mapping)
     voxel_mm3 = float(np.prod(effect.volume.zooms))
     sizes_of_effects = np.abs(_values(effect)[inside])
@@ -284,13 +284,13 @@ def _facts(
         if (derivative := combined(stat)) is not None
     }
     person = combined("personsd")
-    scales, disagreeing = about.get("RunScales", {}), about.get("DisagreeingRuns", {})
+    scales, disagreeing_runs = sidecar.get("RunScales", {}), sidecar.get("DisagreeingRuns", {})
     assert isinstance(scales, Mapping)
-    assert isinstance(disagreeing, Mapping)
-    left_out, not_applied = about.get("RunsLeftOut", {}), about.get("NotAppliedIn", [])
+    assert isinstance(disagreeing_runs, Mapping)
+    left_out, not_applied = sidecar.get("RunsLeftOut", {}), sidecar.get("NotAppliedIn", [])
     assert isinstance(left_out, Mapping)
     assert isinstance(not_applied, Sequence)
-    shared = about.get("SharedErrorCorrelation")
+    shared = sidecar.get("SharedErrorCorrelation")
     return ParticipantMap(
         entities=entities,
         series=series,
@@ -306,7 +306,7 @@ def _facts(
         n_voxels=int(inside.sum()),
         in_region=in_region,
         shared=None if shared is None else as_number(shared),
-        no_error="" if "sd" in combined_maps else str(about.get("ErrorOfReconstruction", "")),
+        no_error="" if "sd" in combined_maps else str(sidecar.get("ErrorOfReconstruction", "")),
         person_interval=None
         if person is None or lacks_error
         else scale
@@ -318,7 +318,7 @@ def _facts(
                     weights,
                     shared,
                     inside,
-                    widening=as_number(about.get("ErrorWidening", 1.0)),
+                    widening=as_number(sidecar.get("ErrorWidening", 1.0)),
                 )
             )
         ),
@@ -331,7 +331,7 @@ def _facts(
         },
         files=files,
         equal_weights=len(set(weights.values())) < 2,
-        disagreeing={str(name): str(reason) for name, reason in disagreeing.items()},
+        disagreeing={str(name): str(reason) for name, reason in disagreeing_runs.items()},
         scales={
             name: ratio
             for name, value in scales.items()
@@ -386,12 +386,12 @@ def _reason_of_no_map(
     `by_contrast`: maps of the runs, as returned by `maps_by_run`.
     """
     names = list(dict.fromkeys(name for by_run in by_contrast.values() for name in by_run))
-    several = [
+    runs_with_map = [
         by_run
         for by_run in by_contrast.values()
         if sum("variance" in run_maps for run_maps in by_run.values()) > 1
     ]
-    if several:
+    if runs_with_map:
         return names, "after registration, the brain masks of the runs have no voxel in common"
     return names, "no contrast could be estimated in two runs"
 
@@ -436,8 +436,10 @@ def _person_interval(
             for name, weight in weights.items()
         ]
         repeated = as_number(shared) * np.square(widening * np.sum(sds, axis=0))
-    between = np.maximum(variance - repeated, 1e-6 * variance)
-    dof = (len(weights) - 1) * np.square(variance / np.where(between > 0, between, 1))
+    between_variance = np.maximum(variance - repeated, 1e-6 * variance)
+    dof = (len(weights) - 1) * np.square(
+        variance / np.where(between_variance > 0, between_variance, 1)
+    )
     quantile = special.stdtrit(np.maximum(dof, 1), 0.975)
     return np.asarray(quantile * person_sd)
 
@@ -461,15 +463,15 @@ def _effects(
     by_series = shown_maps.stats[contrast, "effect", width]
     order = dict.fromkeys((RAW, "bspline", best, MEASURED))
     names = [name for name in order if name in by_series]
-    shown = {TITLES.get(name, name): _scale(by_series[name].volume, scale) for name in names}
+    volumes = {TITLES.get(name, name): _scale(by_series[name].volume, scale) for name in names}
     limit = run_maps_figures.color_limit(
-        [Derivative(volume, {}) for volume in shown.values()], 0.0
+        [Derivative(volume, {}) for volume in volumes.values()], 0.0
     )
     variance = shown_maps.stats.get((contrast, "variance", width), {}).get(best)
     sd = shown_maps.stats.get((contrast, "sd", width), {}).get(best)
     if variance is not None:
         error = np.sqrt(_values(variance) + (0 if sd is None else np.square(_values(sd))))
-        shown[f"error of {TITLES.get(best, best)} (SD)"] = variance.volume.like(
+        volumes[f"error of {TITLES.get(best, best)} (SD)"] = variance.volume.like(
             (scale * error).astype(np.float32)
         )
     regions = [
@@ -478,20 +480,20 @@ def _effects(
     ]
     region = next((region_map for region_map in regions if region_map is not None), None)
     floor = float(f"{EFFECT_SHARE * limit:.2g}")
-    drawn = plot_zoomed_maps(
-        shown,
+    drawing = plot_zoomed_maps(
+        volumes,
         scene,
         display=Display(statistic="effect", threshold=floor, floor=0.0, unit="%"),
         limit=limit,
-        at=run_maps_figures.peak_of_acquired(shown_maps, contrast, scene),
+        center_voxel=run_maps_figures.peak_of_acquired(shown_maps, contrast, scene),
         region=None if region is None else region.volume,
     )
     smoothing = f"smoothed with a {width:g} mm FWHM kernel" if width else "unsmoothed"
-    drawn.set_label(
+    drawing.set_label(
         f"Axial slice of the effect of all runs together for {contrast}, {smoothing}. Panels:"
-        f" {', '.join(shown)}."
+        f" {', '.join(volumes)}."
     )
-    return drawn
+    return drawing
 
 
 def _scale(volume: Volume, scale: float) -> Volume:

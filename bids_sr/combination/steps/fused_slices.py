@@ -643,7 +643,7 @@ def _thin_maps(
             "desc": map_label(fusion.series, width, kind),
             "suffix": "statmap",
         }
-        about: dict[str, object] = {
+        metadata: dict[str, object] = {
             "Description": _TEXT[kind],
             "Units": "arbitrary",
             "ContrastWeights": dict(weights),
@@ -658,4 +658,4 @@ def _thin_maps(
             "RunsLeftOut": dict(fusion.left_out),
             "ErrorOfReconstruction": _NO_ERROR,
         }
-        yield Derivative(Volume(smoothed, affine), entities, about)
+        yield Derivative(Volume(smoothed, affine), entities, metadata)

@@ -68,8 +68,8 @@ def compare_with_first_run(
         swapped relative to the first run.
     """
     xfm = first2run_xfm[0]
-    framed = resample_to_reference(boldref, first_boldref, xfm)
-    ratio = signal_ratio(first_boldref.data, framed, first_mask.data)
+    resampled_boldref = resample_to_reference(boldref, first_boldref, xfm)
+    ratio = signal_ratio(first_boldref.data, resampled_boldref, first_mask.data)
     if not percent and max(ratio, 1 / ratio) > MOST_NOTED_RATIO:
         _LOGGER.warning(
             "%s: the signal is %.3g times the signal of %s, so the runs have different scales."
@@ -78,11 +78,13 @@ def compare_with_first_run(
             ratio,
             first,
         )
-    similarity = head_similarity(first_boldref.data, framed, first_mask.data, first_boldref.zooms)
+    similarity = head_similarity(
+        first_boldref.data, resampled_boldref, first_mask.data, first_boldref.zooms
+    )
     mirrored = similarity < SAME_HEAD and is_mirrored(
         first_boldref, boldref, first_mask.data, xfm, similarity
     )
-    return first_boldref.like(framed.astype(np.float32)), {
+    return first_boldref.like(resampled_boldref.astype(np.float32)), {
         "SignalRatio": ratio,
         "Mirrored": bool(mirrored),
     }
@@ -109,10 +111,10 @@ class _Pair:
     @property
     def worst(self) -> tuple[str, str, str] | None:
         """Compared run, other run and contrast of the smallest slope that disagrees."""
-        disagreeing = {
+        disagreeing_runs = {
             key: agreement for key, agreement in self.effects.items() if agreement.disagrees
         }
-        return min(disagreeing, key=lambda key: disagreeing[key].slope, default=None)
+        return min(disagreeing_runs, key=lambda key: disagreeing_runs[key].slope, default=None)
 
     @property
     def reason(self) -> str:
@@ -127,11 +129,11 @@ class _Pair:
             )
         if self.worst is None:
             return ""
-        run, other, contrast = self.worst
+        run, other_run, contrast = self.worst
         agreement = self.effects[self.worst]
         return (
             f"in active voxels, the effect of {run} is {agreement.slope:.2f} times the effect of"
-            f" {other} (contrast {contrast}; r {agreement.correlation:.2f})"
+            f" {other_run} (contrast {contrast}; r {agreement.correlation:.2f})"
         )
 
     def facts(self) -> dict[str, object]:
@@ -143,14 +145,14 @@ class _Pair:
             "Effects": [
                 {
                     "Run": run,
-                    "OtherRun": other,
+                    "OtherRun": other_run,
                     "Contrast": contrast,
                     "Slope": round(agreement.slope, 3),
                     "StandardError": round(agreement.error, 3),
                     "Correlation": round(agreement.correlation, 3),
                     "Voxels": agreement.n_voxels,
                 }
-                for (run, other, contrast), agreement in self.effects.items()
+                for (run, other_run, contrast), agreement in self.effects.items()
             ],
         }
 
@@ -207,24 +209,26 @@ def check_runs(
     }
     pairs = [
         _Pair(
-            runs=(run, other),
+            runs=(run, other_run),
             head=head_similarity(
-                boldrefs[run].data, boldrefs[other].data, first_mask.data, first_boldref.zooms
+                boldrefs[run].data, boldrefs[other_run].data, first_mask.data, first_boldref.zooms
             ),
-            mirrored=mirrored.get(run, False) != mirrored.get(other, False),
-            effects=effects[run, other],
+            mirrored=mirrored.get(run, False) != mirrored.get(other_run, False),
+            effects=effects[run, other_run],
         )
-        for run, other in combinations(names, 2)
+        for run, other_run in combinations(names, 2)
     ]
-    disagreeing = [pair for pair in pairs if pair.reason]
-    agreeing = find_agreeing_runs(names, [pair.runs for pair in disagreeing])
+    disagreeing_pairs = [pair for pair in pairs if pair.reason]
+    agreeing = find_agreeing_runs(names, [pair.runs for pair in disagreeing_pairs])
     resolved = agreeing is not None and not combine_all
     outside = (
-        {name for pair in disagreeing for name in pair.runs}
+        {name for pair in disagreeing_pairs for name in pair.runs}
         if agreeing is None
         else set(names) - set(agreeing)
     )
-    reasons = {name: _reason(name, disagreeing, outside) for name in names if name in outside}
+    reasons = {
+        name: _reason(name, disagreeing_pairs, outside) for name in names if name in outside
+    }
     for name, reason in reasons.items():
         _LOGGER.warning(
             "%s: this run disagrees with other runs: %s. %s. Check the events and the images of"
@@ -258,8 +262,8 @@ def _compare_effects(
     for (contrast, width), by_run in by_contrast.items():
         if width != lowest_width:
             continue
-        for run, other in permutations(runs):
-            of_run, of_other = by_run.get(run, {}), by_run.get(other, {})
+        for run, other_run in permutations(runs):
+            of_run, of_other = by_run.get(run, {}), by_run.get(other_run, {})
             if not all({"effect", "variance"} <= maps.keys() for maps in (of_run, of_other)):
                 continue
             if of_run["effect"].volume.data.shape != of_other["effect"].volume.data.shape:
@@ -270,7 +274,7 @@ def _compare_effects(
                 is_difference=_is_difference(of_run),
             )
             if agreement is not None:
-                yield (run, other, contrast), agreement
+                yield (run, other_run, contrast), agreement
 
 
 def _is_difference(maps: MapsByStatistic) -> bool:
@@ -287,7 +291,7 @@ def _reason(name: str, pairs: Sequence[_Pair], outside: set[str]) -> str:
     """
     run_pairs = [pair for pair in pairs if name in pair.runs]
     run_pairs.sort(key=lambda pair: set(pair.runs) <= outside)
-    others = [next(run for run in pair.runs if run != name) for pair in run_pairs]
-    further = others[1:]
-    more = f", and likewise for {enumerate_words(further)}" if further else ""
-    return run_pairs[0].reason + more
+    other_runs = [next(run for run in pair.runs if run != name) for pair in run_pairs]
+    more_runs = other_runs[1:]
+    more_text = f", and likewise for {enumerate_words(more_runs)}" if more_runs else ""
+    return run_pairs[0].reason + more_text

@@ -250,9 +250,9 @@ class SuperRes(OptionSection):
         for name in ("hr_acq", "lr_acq", "calibration"):
             label = getattr(self, name)
             self._set(name, label and label.removeprefix("acq-"))
-        named = is_label(self.calibration) or self.calibration_file is not None
+        is_specified = is_label(self.calibration) or self.calibration_file is not None
         self._need(
-            named,
+            is_specified,
             "calibration",
             "expected auto, none, the acq- label of a BOLD run, or a file (.nii.gz)",
         )
@@ -403,11 +403,11 @@ class SuperRes(OptionSection):
         if self.thins_slices:
             baselines = tuple(name for name in baselines if name != SDMOD)
         if not self.learned:
-            further = (
+            baseline_names = (
                 tuple(name for name in baselines if name not in PAIR_BASELINES)
                 if self.baselines == "all"
                 else ()
             )
-            return tuple(dict.fromkeys(self.chosen + further))
+            return tuple(dict.fromkeys(self.chosen + baseline_names))
         requested = tuple(name for name in self.chosen if name not in self.learned)
         return tuple(dict.fromkeys(baselines + requested + series_names(self.learned)))

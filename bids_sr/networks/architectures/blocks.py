@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 
-def glorot(net: nn.Module) -> None:
+def init_glorot(net: nn.Module) -> None:
     """Initialize convolutions and dense layers in place with Glorot weights and zero bias.
 
     See Glorot and Bengio 2010. mouse-sr, section 2.3.5, names the normal distribution but prints
@@ -20,7 +20,7 @@ def glorot(net: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def zero(layer: nn.Module) -> None:
+def init_zero(layer: nn.Module) -> None:
     """Set the weights and biases of a layer to zero.
 
     If the layer precedes the addition of a skip connection, the untrained network is the identity.
@@ -29,7 +29,7 @@ def zero(layer: nn.Module) -> None:
         nn.init.zeros_(parameter)
 
 
-class ResidualBlock(nn.Module):
+class PReLUResidualBlock(nn.Module):
     """Residual block of convolution, PReLU and convolution, without normalization.
 
     Batch normalization would make the intensity of an image depend on the other images in the
@@ -61,24 +61,34 @@ class ResidualBlock(nn.Module):
         return x + self.second(self.activation(self.first(x)))
 
 
-class ResidualBlock3d(nn.Module):
-    """Volumetric residual block: convolution, ReLU, convolution, ReLU, added to the input.
+class ResidualBlock(nn.Module):
+    """Residual block of convolution, ReLU, convolution, ReLU, added to the input.
 
     Source: mouse-sr, section 2.3.2 and METHODS section 4 ("two convolutions, two ReLU with one
-    additional layer", interpreted as an addition). The block has 2 (27 width² + width) parameters.
+    additional layer", interpreted as an addition). The block has 2 (3^ndim width² + width)
+    parameters.
+
+    Parameters
+    ----------
+    width : int
+        Number of channels.
+    ndim : int
+        Number of spatial axes, 2 or 3.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, ndim: int) -> None:
         super().__init__()
+        self.ndim = ndim
+        convolution = nn.Conv2d if ndim == 2 else nn.Conv3d
         self.layers = nn.Sequential(
-            nn.Conv3d(width, width, 3, padding=1),
+            convolution(width, width, 3, padding=1),
             nn.ReLU(),
-            nn.Conv3d(width, width, 3, padding=1),
+            convolution(width, width, 3, padding=1),
             nn.ReLU(),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the input (N, width, X, Y, Z) plus the output of the layers."""
+        """Return the input (N, width, X, Y[, Z]) plus the output of the layers."""
         return x + self.layers(x)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bids_sr.networks.architectures.blocks import zero
+from bids_sr.networks.architectures.blocks import init_zero
 
 WIDTHS = (64, 54, 48, 43, 39, 35, 31, 28, 25, 22, 18, 16)
 SLOPE = 0.1  # of the leaky ReLU
@@ -156,7 +156,7 @@ class CircleNet(nn.Module):
         )
         self.tail = nn.Conv2d(joined[1], channels, 3, padding=1)
         # the network learns the difference between the images, which is zero at first
-        zero(self.tail)
+        init_zero(self.tail)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return images of the other resolution on the same grid."""

@@ -15,7 +15,7 @@ The paper leaves the following details open. Our choices are:
 import torch
 from torch import Tensor, nn
 
-from bids_sr.networks.architectures.blocks import zero
+from bids_sr.networks.architectures.blocks import init_zero
 
 
 class CPCENet(nn.Module):
@@ -44,7 +44,7 @@ class CPCENet(nn.Module):
         )
         self.tail = nn.ConvTranspose2d(2 * width, channels, 3)
         if skip:
-            zero(self.tail)
+            init_zero(self.tail)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return sharpened images on the same grid."""

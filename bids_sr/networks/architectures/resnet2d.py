@@ -1,35 +1,15 @@
-"""Two-dimensional residual network of the mouse paper."""
+"""Two-dimensional residual network of mouse-sr."""
 
 from torch import Tensor, nn
 
-from bids_sr.networks.architectures.blocks import glorot, zero
-
-
-class ResidualBlock2d(nn.Module):
-    """Residual block: convolution, ReLU, convolution, ReLU, added to the input.
-
-    Source: mouse-sr, section 2.3.2, interpreted as in `ResidualBlock3d`.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.ReLU(),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the input (N, width, X, Y) plus the output of the layers."""
-        return x + self.layers(x)
+from bids_sr.networks.architectures.blocks import ResidualBlock, init_glorot, init_zero
 
 
 class ResNet2d(nn.Module):
-    """Residual network for slices (N, C, X, Y), with ten blocks of 64 channels and 3 x 3 kernels.
+    """Residual network for slices (N, C, X, Y), with 3 x 3 kernels.
 
-    The published size has .74 million parameters. As in `ResNet3d`, one convolution precedes the
-    blocks and one follows them (our choice).
+    The published size, ten blocks of 64 channels, has 0.74 million parameters. As in `ResNet3d`,
+    one convolution precedes the blocks and one follows them (our choice).
 
     Parameters
     ----------
@@ -49,11 +29,11 @@ class ResNet2d(nn.Module):
         super().__init__()
         self.skip = skip
         self.head = nn.Conv2d(channels, width, 3, padding=1)
-        self.body = nn.Sequential(*[ResidualBlock2d(width) for _ in range(blocks)])
+        self.body = nn.Sequential(*[ResidualBlock(width, 2) for _ in range(blocks)])
         self.tail = nn.Conv2d(width, channels, 3, padding=1)
-        glorot(self)
+        init_glorot(self)
         if skip:
-            zero(self.tail)
+            init_zero(self.tail)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return sharpened slices on the same grid, given interpolated slices."""

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from bids_sr.io.grids import Factor
-from bids_sr.networks.architectures.blocks import ResidualBlock, shuffle, zero
+from bids_sr.networks.architectures.blocks import PReLUResidualBlock, init_zero, shuffle
 from bids_sr.sr.operators import make_plane_conversion
 from bids_sr.sr.recipe import require_in_plane
 
@@ -30,7 +30,8 @@ class SRResNet(nn.Module):
         super().__init__()
         self.head = nn.Sequential(nn.Conv2d(channels, width, 9, padding=4), nn.PReLU(width))
         self.body = nn.Sequential(
-            *[ResidualBlock(width) for _ in range(blocks)], nn.Conv2d(width, width, 3, padding=1)
+            *[PReLUResidualBlock(width) for _ in range(blocks)],
+            nn.Conv2d(width, width, 3, padding=1),
         )
         self.tail = nn.Conv2d(width, channels, 9, padding=4)
 
@@ -67,10 +68,10 @@ class SubPixelNet(nn.Module):
         is_integer = all(f == int(f) for f in factor)
         self.steps = (int(factor[0]), int(factor[1])) if is_integer else None
         self.head = nn.Conv2d(channels, width, 3, padding=1)
-        self.body = nn.Sequential(*[ResidualBlock(width, start=0.1) for _ in range(blocks)])
+        self.body = nn.Sequential(*[PReLUResidualBlock(width, start=0.1) for _ in range(blocks)])
         out = channels * (self.steps[0] * self.steps[1] if self.steps else 1)
         self.tail = nn.Conv2d(width, out, 3, padding=1)
-        zero(self.tail)  # the untrained network is zero filling
+        init_zero(self.tail)  # the untrained network is zero filling
 
     def forward(self, x: Tensor) -> Tensor:
         """Return zero-filled images plus detail above the acquired Nyquist frequency.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bids_sr.networks.architectures.blocks import zero
+from bids_sr.networks.architectures.blocks import init_zero
 
 OutputLayer = Literal["plain", "sigmoid", "residual"]
 _ImageSizes = Literal["power of two", "multiple"]
@@ -108,7 +108,7 @@ class UNet(nn.Module):
         )
         self.last = nn.Conv2d(widths[0], channels, 1)
         if head == "residual":
-            zero(self.last)
+            init_zero(self.last)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return images of the same size; padding is removed from the output."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bids_sr.networks.architectures.blocks import zero
+from bids_sr.networks.architectures.blocks import init_zero
 
 
 class VisionTransformer(nn.Module):
@@ -58,7 +58,7 @@ class VisionTransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.to_patch = nn.Linear(width, channels * patch * patch)
         if head == "residual":
-            zero(self.to_patch)
+            init_zero(self.to_patch)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return improved images on the same grid."""
@@ -105,10 +105,10 @@ class _AttentionBlock(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         n, count, width = tokens.shape
-        parts = self.to_qkv(self.before_attention(tokens)).reshape(
+        projections = self.to_qkv(self.before_attention(tokens)).reshape(
             n, count, 3, self.heads, width // self.heads
         )
-        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        query, key, value = projections.permute(2, 0, 3, 1, 4).unbind(0)
         attended = functional.scaled_dot_product_attention(query, key, value)
         tokens = tokens + self.joined(attended.transpose(1, 2).reshape(n, count, width))
         return tokens + self.mlp(self.before_mlp(tokens))

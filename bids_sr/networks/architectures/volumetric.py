@@ -12,7 +12,7 @@ network is the identity.
 import torch
 from torch import Tensor, nn
 
-from bids_sr.networks.architectures.blocks import ResidualBlock3d, glorot, zero
+from bids_sr.networks.architectures.blocks import ResidualBlock, init_glorot, init_zero
 
 
 class ConventionalNet3d(nn.Module):
@@ -35,9 +35,9 @@ class ConventionalNet3d(nn.Module):
             nn.ReLU(),
         )
         self.tail = nn.Conv3d(widths[1], channels, 3, padding=1)
-        glorot(self)
+        init_glorot(self)
         if skip:
-            zero(self.tail)
+            init_zero(self.tail)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return sharpened volumes on the same grid, given interpolated volumes."""
@@ -59,11 +59,11 @@ class ResNet3d(nn.Module):
         super().__init__()
         self.skip = skip
         self.head = nn.Conv3d(channels, width, 3, padding=1)
-        self.body = nn.Sequential(*[ResidualBlock3d(width) for _ in range(blocks)])
+        self.body = nn.Sequential(*[ResidualBlock(width, 3) for _ in range(blocks)])
         self.tail = nn.Conv3d(width, channels, 3, padding=1)
-        glorot(self)
+        init_glorot(self)
         if skip:
-            zero(self.tail)
+            init_zero(self.tail)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return sharpened volumes on the same grid, given interpolated volumes."""
@@ -97,10 +97,10 @@ class ResNetCritic3d(nn.Module):
         super().__init__()
         self.features = nn.Sequential(
             nn.Conv3d(channels, width, 3, stride=stride, padding=1),
-            *[ResidualBlock3d(width) for _ in range(blocks)],
+            *[ResidualBlock(width, 3) for _ in range(blocks)],
         )
         self.score = nn.Linear(width, 1)
-        glorot(self)
+        init_glorot(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the scores of volumes, before the sigmoid."""
@@ -173,7 +173,7 @@ class DenseResidualNet(nn.Module):
             nn.Conv3d(width * n, width, 3, padding=1) for n in range(1, layers + 1)
         )
         self.tail = nn.Conv3d(width * (layers + 1), channels, 3, padding=1)
-        zero(self.tail)
+        init_zero(self.tail)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return interpolated volumes plus the detail computed by the network."""

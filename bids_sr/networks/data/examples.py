@@ -69,15 +69,15 @@ class Region:
 
 
 def split_regions(
-    parts: tuple[Region, ...], hold_out: int
+    regions: tuple[Region, ...], hold_out: int
 ) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
     """Split regions into training and held-out regions.
 
     Every `hold_out`-th region is held out, beginning in the middle of the first `hold_out`
     regions. If `hold_out` is 0, all regions are used for training.
     """
-    held_out = parts[min(hold_out // 2, len(parts) - 1) :: hold_out] if hold_out else ()
-    return tuple(region for region in parts if region not in held_out), held_out
+    held_out = regions[min(hold_out // 2, len(regions) - 1) :: hold_out] if hold_out else ()
+    return tuple(region for region in regions if region not in held_out), held_out
 
 
 @lru_cache(maxsize=4)
@@ -237,7 +237,7 @@ class Examples:
     def batch(
         self,
         rng: np.random.Generator,
-        parts: Sequence[Region],
+        regions: Sequence[Region],
         *,
         iteration: int,
         seed: int,
@@ -253,7 +253,7 @@ class Examples:
         ----------
         rng : numpy.random.Generator
             Random generator of the training step.
-        parts : Sequence[Region]
+        regions : Sequence[Region]
             Regions to draw windows from.
         iteration : int
             Number of the training step, counted from 0.
@@ -266,28 +266,33 @@ class Examples:
         if self.recipe.factors:
             factor = self.draw_factor(float(rng.choice(np.array(self.recipe.factors))))
         if augmentation.of_whole_slices:
-            selection = self._slices(rng, parts, size)
+            selection = self._slices(rng, regions, size)
         else:
-            selection = self.windows(rng, parts, factor, iteration=iteration, seed=seed, size=size)
-        turns: list[Symmetry] = []
+            selection = self.windows(
+                rng, regions, factor, iteration=iteration, seed=seed, size=size
+            )
+        chosen_symmetries: list[Symmetry] = []
         if augmentation.dihedral:
-            all_turns = self.turns(factor, [b - a for a, b in selection[0][1]])
-            turns = [all_turns[int(k)] for k in rng.integers(len(all_turns), size=len(selection))]
+            all_symmetries = self.symmetries(factor, [b - a for a, b in selection[0][1]])
+            chosen_symmetries = [
+                all_symmetries[int(k)]
+                for k in rng.integers(len(all_symmetries), size=len(selection))
+            ]
         if augmentation.of_whole_slices:
-            return self._vary(rng, selection, turns)
-        batch = self.cut_windows(selection, factor, self.recipe.background, turns)
+            return self._vary(rng, selection, chosen_symmetries)
+        batch = self.cut_windows(selection, factor, self.recipe.background, chosen_symmetries)
         gain = float(np.exp(rng.normal(0, augmentation.gain)))
         return replace(batch, input=batch.input * gain, target=batch.target * gain)
 
-    def draw_factor(self, drawn: float) -> Factor:
+    def draw_factor(self, zoom_ratio: float) -> Factor:
         """Return a factor with the drawn value along every axis that is downsampled in training.
 
-        `drawn` is the ratio of low-resolution to high-resolution voxel size.
+        `zoom_ratio` is the ratio of low-resolution to high-resolution voxel size.
         """
-        fx, fy, fz = (drawn if f != 1 else 1.0 for f in self.factor)
+        fx, fy, fz = (zoom_ratio if f != 1 else 1.0 for f in self.factor)
         return fx, fy, fz
 
-    def turns(self, factor: Factor, sides: Sequence[int]) -> tuple[Symmetry, ...]:
+    def symmetries(self, factor: Factor, sides: Sequence[int]) -> tuple[Symmetry, ...]:
         """Return the flips and axis exchanges that are possible for windows at a factor.
 
         `sides` are the side lengths of the windows in voxels.
@@ -303,7 +308,7 @@ class Examples:
     def windows(
         self,
         rng: np.random.Generator,
-        parts: Sequence[Region],
+        window_regions: Sequence[Region],
         factor: Factor,
         *,
         iteration: int,
@@ -316,7 +321,7 @@ class Examples:
         ----------
         rng : numpy.random.Generator
             Random generator of the training step.
-        parts : Sequence[Region]
+        window_regions : Sequence[Region]
             Regions to draw windows from.
         factor : Factor
             Ratio of low-resolution to high-resolution voxel size.
@@ -329,30 +334,34 @@ class Examples:
         """
         sources = [rng] * size
         if self.recipe.epochs_of_slices and not self.recipe.factors:
-            return self._slices_of_epoch(parts, iteration=iteration, seed=seed, size=size)
+            return self._slices_of_epoch(window_regions, iteration=iteration, seed=seed, size=size)
         count = self.recipe.patches
         # `count` fixed patches, each used once per epoch, in an order that differs between epochs.
         # Whole volumes are drawn anew in each epoch.
         if count is not None:
-            draws = range(iteration * size, (iteration + 1) * size)
-            anew = self.recipe.patch is None and self.ndim == 3
+            window_numbers = range(iteration * size, (iteration + 1) * size)
+            draws_windows = self.recipe.patch is None and self.ndim == 3
             sources = [
                 np.random.default_rng(
-                    [seed, 1, k if anew else int(_order(seed, k // count, count)[k % count])]
+                    [
+                        seed,
+                        1,
+                        k if draws_windows else int(_order(seed, k // count, count)[k % count]),
+                    ]
                 )
-                for k in draws
+                for k in window_numbers
             ]
-        regions = [parts[int(source.integers(len(parts)))] for source in sources]
+        regions = [window_regions[int(source.integers(len(window_regions)))] for source in sources]
         if (
             self.recipe.patch is None
             and len({self.prepare(r.image, factor).shape for r in regions}) > 1
         ):
             # whole images of different sizes cannot be combined in a batch
             regions = [regions[0]] * size
-        rooms = [(r.image, self.slice_range(r, factor)) for r in regions]
-        sides = self._sides(rooms, factor)
+        slice_ranges = [(r.image, self.slice_range(r, factor)) for r in regions]
+        sides = self._sides(slice_ranges, factor)
         out = []
-        for (index, slices), source in zip(rooms, sources, strict=True):
+        for (index, slices), source in zip(slice_ranges, sources, strict=True):
             corners = self._corners(index, factor, slices, sides)
             x, y, z = corners[source.integers(len(corners), size=1)[0]].tolist()
             corner = (x, y, z + slices[0])
@@ -366,10 +375,10 @@ class Examples:
             )
         return out
 
-    def _slice_groups(self, parts: Sequence[Region]) -> tuple[tuple[_Slice, ...], ...]:
+    def _slice_groups(self, regions: Sequence[Region]) -> tuple[tuple[_Slice, ...], ...]:
         """Return all slices in the regions that show the head, grouped by in-plane size."""
         groups: dict[tuple[int, ...], list[_Slice]] = {}
-        for region in parts:
+        for region in regions:
             first, end = region.slices
             groups.setdefault(self.prepare(region.image).shape[:2], []).extend(
                 (region.image, z) for z in self._usable[region.image] if first <= z < end
@@ -377,14 +386,14 @@ class Examples:
         return tuple(tuple(group) for group in groups.values() if group)
 
     def _slices_of_epoch(
-        self, parts: Sequence[Region], *, iteration: int, seed: int, size: int
+        self, regions: Sequence[Region], *, iteration: int, seed: int, size: int
     ) -> list[tuple[int, Window]]:
         """Return the whole slices of one training step.
 
         Each slice of the regions is used once per epoch. `iteration` is the number of the training
         step, counted from 0, and `size` the number of slices per batch.
         """
-        groups = self._slice_groups(parts)
+        groups = self._slice_groups(regions)
         count = sum(-(-len(group) // size) for group in groups)
         epoch, step = divmod(iteration, count)
         batch = _slice_batches(groups, size, seed, epoch)[step]
@@ -399,15 +408,17 @@ class Examples:
         return low // step * step, high
 
     def _sides(
-        self, rooms: Sequence[tuple[int, tuple[int, int]]], factor: Factor
+        self, slice_ranges: Sequence[tuple[int, tuple[int, int]]], factor: Factor
     ) -> tuple[int, ...]:
         """Return the side lengths of the windows of a batch (voxels along x, y and z).
 
         The side lengths are the recipe's patch size, reduced to the smallest image and to whole
-        low-resolution voxels. `rooms` contains the image index and the slice range (first, last +
-        1) of each window.
+        low-resolution voxels. `slice_ranges` contains the image index and the slice range (first,
+        last + 1) of each window.
         """
-        shapes = [(*self.prepare(i, factor).shape[:2], high - low) for i, (low, high) in rooms]
+        shapes = [
+            (*self.prepare(i, factor).shape[:2], high - low) for i, (low, high) in slice_ranges
+        ]
         smallest = [min(shape[axis] for shape in shapes) for axis in range(self.ndim)]
         patch = self.recipe.patch
         if patch is not None:
@@ -418,7 +429,7 @@ class Examples:
                 axis < 2 and {n} == {shape[axis] for shape in shapes}
                 for axis, n in enumerate(smallest)
             ]
-            steps = self.prepare(rooms[0][0], factor).steps
+            steps = self.prepare(slice_ranges[0][0], factor).steps
             smallest = [
                 n if spans else n // p * p
                 for n, spans, (p, _) in zip(smallest, spans_axis, steps, strict=False)
@@ -467,46 +478,51 @@ class Examples:
 
     def cut_windows(
         self,
-        chosen: Sequence[tuple[int, Window]],
+        image_windows: Sequence[tuple[int, Window]],
         factor: Factor,
         background: float,
-        turns: Sequence[Symmetry] = (),
+        window_symmetries: Sequence[Symmetry] = (),
     ) -> Batch:
         """Cut windows from the images, and combine them in a batch.
 
         Parameters
         ----------
-        chosen : Sequence[tuple[int, Window]]
+        image_windows : Sequence[tuple[int, Window]]
             Image index and window of each member. All windows have equal side lengths.
         factor : Factor
             Ratio of low-resolution to high-resolution voxel size.
         background : float
             Weight of voxels outside the mask.
-        turns : Sequence[Symmetry], optional
+        window_symmetries : Sequence[Symmetry], optional
             Symmetry applied to each window. By default, windows are not transformed.
         """
         stacks: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
         on_coarse = self.recipe.objective == "self"
-        for k, (index, box) in enumerate(chosen):
+        for k, (index, box) in enumerate(image_windows):
             image = self.prepare(index, factor)
-            fine = tuple(slice(a, b) for a, b in box)
+            highres_slices = tuple(slice(a, b) for a, b in box)
             coarse = image.lowres_voxels(box)
-            target_box = coarse if on_coarse else fine
+            target_box = coarse if on_coarse else highres_slices
             mask = image.inside_coarse if on_coarse else image.inside
             weight = mask[(slice(None), *target_box)].float()
-            parts = (
+            slices = (
                 image.source[
-                    (slice(None), *(coarse if self.recipe.upsampled_by is None else fine))
+                    (
+                        slice(None),
+                        *(coarse if self.recipe.upsampled_by is None else highres_slices),
+                    )
                 ],
                 image.target[(slice(None), *target_box)],
                 weight + background * (1 - weight),
             )
-            for stack, part in zip(stacks, parts, strict=True):
+            for stack, part in zip(stacks, slices, strict=True):
                 flat = part if self.ndim == 3 else part[..., 0]
-                stack.append(apply_symmetry(flat, turns[k]) if turns else flat)
+                stack.append(
+                    apply_symmetry(flat, window_symmetries[k]) if window_symmetries else flat
+                )
         operator = None
         if on_coarse:
-            shape = tuple(b - a for a, b in chosen[0][1])[: self.ndim]
+            shape = tuple(b - a for a, b in image_windows[0][1])[: self.ndim]
             operator = get_operator(
                 self.recipe.degradation,
                 shape,
@@ -517,18 +533,18 @@ class Examples:
         return Batch(input=source, target=target, weight=weight, operator=operator)
 
     def _slices(
-        self, rng: np.random.Generator, parts: Sequence[Region], size: int
+        self, rng: np.random.Generator, regions: Sequence[Region], size: int
     ) -> list[tuple[int, Window]]:
         """Draw whole slices that show enough of the head, if possible without replacement."""
         slices = [
             (r.image, z)
-            for r in parts
+            for r in regions
             for z in self._usable[r.image]
             if r.slices[0] <= z < r.slices[1]
         ]
         # slices of different sizes cannot be combined in a batch
-        if len({self.prepare(r.image).shape[:2] for r in parts}) > 1:
-            image = parts[int(rng.integers(len(parts)))].image
+        if len({self.prepare(r.image).shape[:2] for r in regions}) > 1:
+            image = regions[int(rng.integers(len(regions)))].image
             slices = [candidate for candidate in slices if candidate[0] == image]
         selection = [
             slices[int(k)] for k in rng.choice(len(slices), size, replace=size > len(slices))
@@ -538,12 +554,12 @@ class Examples:
     def _vary(
         self,
         rng: np.random.Generator,
-        chosen: Sequence[tuple[int, Window]],
-        turns: Sequence[Symmetry],
+        image_windows: Sequence[tuple[int, Window]],
+        window_symmetries: Sequence[Symmetry],
     ) -> Batch:
         """Return a batch of slices with varied intensity and position (see `Augmentation`)."""
         augmentation = self.recipe.augmentation
-        images = [(self.prepare(index), box[2][0]) for index, box in chosen]
+        images = [(self.prepare(index), box[2][0]) for index, box in image_windows]
         lowres, target, weight = (
             torch.stack([volume[..., z] for volume, z in stack])
             for stack in zip(
@@ -555,12 +571,12 @@ class Examples:
         residue = lowres - level.down(target)
         # The inverse symmetries are used, so that a seed gives the same weights as in earlier
         # versions, which trained only on whole slices.
-        if turns:
+        if window_symmetries:
             target, residue, weight = (
                 torch.stack(
                     [
-                        apply_symmetry(image, turn, back=True)
-                        for image, turn in zip(stack, turns, strict=True)
+                        apply_symmetry(image, symmetry, inverse=True)
+                        for image, symmetry in zip(stack, window_symmetries, strict=True)
                     ]
                 )
                 for stack in (target, residue, weight)
@@ -590,20 +606,20 @@ class Examples:
         )
 
     def describe_regions(
-        self, parts: Sequence[Region], boxes: Sequence[tuple[int, Window]] = ()
+        self, regions: Sequence[Region], boxes: Sequence[tuple[int, Window]] = ()
     ) -> dict[str, object]:
         """Describe regions and scored windows for the model card.
 
         Parameters
         ----------
-        parts : Sequence[Region]
+        regions : Sequence[Region]
             Regions of the images.
         boxes : Sequence[tuple[int, Window]], optional
             Image index and window for each scored window.
         """
         names = [image.name for image in self.images]
         return {
-            "parts": [{"image": names[r.image], "slices": list(r.slices)} for r in parts],
+            "parts": [{"image": names[r.image], "slices": list(r.slices)} for r in regions],
             "windows": [
                 {"image": names[image], "box": [list(side) for side in box]}
                 for image, box in boxes

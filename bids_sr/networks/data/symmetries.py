@@ -7,6 +7,7 @@ Other rotations and deformations would require interpolation, which blurs the ta
 
 from collections.abc import Sequence
 from itertools import permutations, product
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -33,28 +34,47 @@ def symmetries(
 
     Parameters
     ----------
-    sides, zooms, factor : Sequence[float]
-        Side length of the window (voxels), voxel size (mm) and factor along each axis. Voxel sizes
-        that differ by at most one part in a thousand count as equal.
+    sides : Sequence[int]
+        Side length of the window along each axis (voxels).
+    zooms : Sequence[float]
+        Voxel size along each axis (mm). Sizes that differ by at most one part in a thousand count
+        as equal.
+    factor : Sequence[float]
+        Factor along each axis.
     degradation : str, optional
         Name of the degradation. Axes along which the degradation differs are not exchanged.
     """
-    acts = matrix_names(degradation)[: len(sides)]
-    axes = list(zip(sides, zooms, factor, acts, strict=True))
-    exchangeable = [
-        [n == m and abs(z - y) <= 1e-3 * z and abs(f - g) < 1e-6 and a == b for m, y, g, b in axes]
-        for n, z, f, a in axes
-    ]
+    matrices = matrix_names(degradation)[: len(sides)]
+    axes = [_Axis(*values) for values in zip(sides, zooms, factor, matrices, strict=True)]
     orders = [
         order
         for order in permutations(range(len(axes)))
-        if all(exchangeable[k][axis] for k, axis in enumerate(order))
+        if all(_are_exchangeable(axes[k], axes[axis]) for k, axis in enumerate(order))
     ]
     return tuple(product(orders, product((False, True), repeat=len(axes))))
 
 
-def apply_symmetry(image: Tensor, turn: Symmetry, *, back: bool = False) -> Tensor:
-    """Apply a symmetry to images, or its inverse if `back` is true.
+class _Axis(NamedTuple):
+    """Axis of a window: voxels, voxel size (mm), factor and name of the degradation matrix."""
+
+    side: int
+    zoom: float
+    factor: float
+    matrix: str
+
+
+def _are_exchangeable(first: _Axis, second: _Axis) -> bool:
+    """Return whether the acquisition is the same along both axes."""
+    return (
+        first.side == second.side
+        and abs(first.zoom - second.zoom) <= 1e-3 * first.zoom
+        and abs(first.factor - second.factor) < 1e-6
+        and first.matrix == second.matrix
+    )
+
+
+def apply_symmetry(image: Tensor, symmetry: Symmetry, *, inverse: bool = False) -> Tensor:
+    """Apply a symmetry to images, or its inverse if `inverse` is true.
 
     The result is a view of the image unless axes are reversed.
 
@@ -62,16 +82,17 @@ def apply_symmetry(image: Tensor, turn: Symmetry, *, back: bool = False) -> Tens
     ----------
     image : Tensor
         Images or windows (..., *grid).
-    turn : Symmetry
+    symmetry : Symmetry
         Exchange of axes, followed by reversals.
-    back : bool, optional
+    inverse : bool, optional
         Whether the inverse is applied.
     """
-    order, reverse = turn
+    order, reverse = symmetry
     first = image.ndim - len(order)
-    axes = [first + k for k, flipped in enumerate(reverse) if flipped]
-    if back and axes:
-        image = image.flip(axes)
-    places = np.argsort(order) if back else order
-    image = image.permute(*range(first), *(first + int(k) for k in places))
-    return image.flip(axes) if axes and not back else image
+    flipped_axes = [first + k for k, is_reversed in enumerate(reverse) if is_reversed]
+    if inverse:
+        flipped_image = image.flip(flipped_axes) if flipped_axes else image
+        source_axes = (first + int(k) for k in np.argsort(order))
+        return flipped_image.permute(*range(first), *source_axes)
+    image = image.permute(*range(first), *(first + k for k in order))
+    return image.flip(flipped_axes) if flipped_axes else image

@@ -39,14 +39,14 @@ class ScoredWindow:
     batch: Batch
 
 
-def validation_windows(examples: Examples, parts: Sequence[Region]) -> tuple[ScoredWindow, ...]:
+def validation_windows(examples: Examples, regions: Sequence[Region]) -> tuple[ScoredWindow, ...]:
     """Return the windows to score: whole slices, or blocks of a volume with surrounding slices.
 
     At most 8 windows are returned, evenly spaced over the regions, or all windows if the recipe
     trains on every slice.
     """
     candidates: list[tuple[Region, Window]] = []
-    for region in parts:
+    for region in regions:
         image, (low, high) = examples.prepare(region.image), region.slices
         if examples.ndim == 2:
             slices_in_mask = (
@@ -64,8 +64,10 @@ def validation_windows(examples: Examples, parts: Sequence[Region]) -> tuple[Sco
 def _block(examples: Examples, region: Region) -> Window:
     """Return a block around the center of the mask in a slice range, with surrounding slices."""
     image, (low, high) = examples.prepare(region.image), region.slices
-    places = torch.nonzero(image.inside[0, ..., low:high]).double()
-    middle = places.mean(0).tolist() if len(places) else [n / 2 for n in image.shape]
+    inside_indices = torch.nonzero(image.inside[0, ..., low:high]).double()
+    middle = (
+        inside_indices.mean(0).tolist() if len(inside_indices) else [n / 2 for n in image.shape]
+    )
     box = []
     for axis, (n, (p, _)) in enumerate(zip(image.shape, image.steps, strict=True)):
         step = p if examples.aligned else 1

@@ -201,15 +201,15 @@ def corners_inside(mask: Array, sides: Sequence[int], steps: Sequence[int]) -> N
     TrainingDataError
         If a window does not fit into the mask's grid, or the mask is empty.
     """
-    room = np.asarray(mask.shape) - sides
-    if min(sides) < 1 or (room < 0).any():
+    last_corner = np.asarray(mask.shape) - sides
+    if min(sides) < 1 or (last_corner < 0).any():
         raise TrainingDataError(
             f"a patch of {tuple(sides)} voxels does not fit into an image of {mask.shape} voxels"
         )
     centers = np.argwhere(np.asarray(mask) > 0)
     if not len(centers):
         raise TrainingDataError("the mask is empty, so no patches can be extracted")
-    return np.clip(centers - np.asarray(sides) // 2, 0, room) // steps * steps
+    return np.clip(centers - np.asarray(sides) // 2, 0, last_corner) // steps * steps
 
 
 def shift_image(image: Tensor, shift: tuple[float, float]) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bids_sr.networks.architectures.blocks import ResidualBlock3d
+from bids_sr.networks.architectures.blocks import ResidualBlock
 from bids_sr.networks.architectures.srresnet import SRResNet
 from bids_sr.networks.architectures.volumetric import DenseResidualNet, ScaledResidualBlock3d
 
@@ -55,7 +55,7 @@ def largest_width(network: nn.Module) -> int:
 
 def _optimize(module: nn.Module) -> nn.Module:
     """Replace a module or its submodules by optimized versions."""
-    if isinstance(module, ResidualBlock3d):
+    if isinstance(module, ResidualBlock) and module.ndim == 3:
         return _Block3d(module)
     if isinstance(module, ScaledResidualBlock3d):
         return _ScaledBlock3d(module)
@@ -69,9 +69,9 @@ def _optimize(module: nn.Module) -> nn.Module:
 
 
 class _Block3d(nn.Module):
-    """Optimized version of `ResidualBlock3d`, computed in place."""
+    """Optimized version of a volumetric `ResidualBlock`, computed in place."""
 
-    def __init__(self, block: ResidualBlock3d) -> None:
+    def __init__(self, block: ResidualBlock) -> None:
         super().__init__()
         self.first, _, self.second, _ = block.layers
 
@@ -102,8 +102,8 @@ class _Dense(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         features = [self.head(x).relu_()]
-        for parts in self.layers:
-            features.append(_sum_convolutions(parts, features).relu_())
+        for convolutions in self.layers:
+            features.append(_sum_convolutions(convolutions, features).relu_())
         return _sum_convolutions(self.tail, features).add_(x)
 
 
@@ -143,19 +143,19 @@ def _split(layer: nn.Module, width: int) -> nn.ModuleList:
     The sum of their outputs is the output of the original. Only the first has a bias.
     """
     assert isinstance(layer, nn.Conv3d)
-    parts: list[nn.Module] = []
+    modules: list[nn.Module] = []
     for first in range(0, layer.in_channels, width):
         part = nn.Conv3d(width, layer.out_channels, layer.kernel_size, padding=1, bias=not first)  # type: ignore[arg-type]
         part.weight = nn.Parameter(layer.weight[:, first : first + width].detach())
         if not first:
             part.bias = layer.bias
-        parts.append(part)
-    return nn.ModuleList(parts)
+        modules.append(part)
+    return nn.ModuleList(modules)
 
 
-def _sum_convolutions(parts: nn.Module, features: Sequence[Tensor]) -> Tensor:
+def _sum_convolutions(convolutions: nn.Module, features: Sequence[Tensor]) -> Tensor:
     """Sum the outputs of convolutions, each applied to its own feature maps."""
-    first, *later_parts = parts.children()
+    first, *later_parts = convolutions.children()
     out = first(features[0])
     for part, feature in zip(later_parts, features[1:], strict=True):
         out.add_(part(feature))

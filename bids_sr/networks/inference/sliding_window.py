@@ -56,8 +56,8 @@ def apply_in_patches(
         axes = (
             _tiles(n, min(side, n), overlap, margin) for n, side in zip(grid, sides, strict=True)
         )
-        for place in product(*axes):
-            box = (slice(None), *(part for part, _ in place))
+        for corner in product(*axes):
+            box = (slice(None), *(part for part, _ in corner))
             output = network(volume[box][None])[0]
             if output.shape[1:] != volume[box].shape[1:]:
                 raise ResolutionError(
@@ -70,7 +70,7 @@ def apply_in_patches(
                 out = torch.zeros((len(output), *grid), dtype=torch.float64, device=volume.device)
                 kind = output.dtype
             result = output.to(out)
-            for axis, (_, weights) in enumerate(place):
+            for axis, (_, weights) in enumerate(corner):
                 result = result * weights.to(result).reshape([-1] + [1] * (len(grid) - axis - 1))
             out[box] += result
     assert out is not None
@@ -112,7 +112,7 @@ def _tiles(n: int, side: int, overlap: int, margin: int) -> list[tuple[slice, Te
             f"the overlap between patches must exceed the sum of both margins ({margin} voxels "
             f"on each side), got {overlap}"
         )
-    at = torch.arange(side, dtype=torch.float64) + 0.5
+    positions = torch.arange(side, dtype=torch.float64) + 0.5
     ramp = max(overlap - 2 * margin, 1e-9)
     total = torch.zeros(n, dtype=torch.float64)
     windows = []
@@ -120,9 +120,9 @@ def _tiles(n: int, side: int, overlap: int, margin: int) -> list[tuple[slice, Te
         part = slice(start, start + side)
         window = torch.ones(side, dtype=torch.float64)
         if start > 0:
-            window = window * ((at - margin) / ramp).clamp(0, 1)
+            window = window * ((positions - margin) / ramp).clamp(0, 1)
         if part.stop < n:
-            window = window * ((side - at - margin) / ramp).clamp(0, 1)
+            window = window * ((side - positions - margin) / ramp).clamp(0, 1)
         windows.append((part, window))
         total[part] += window
     return [(part, window / total[part]) for part, window in windows]

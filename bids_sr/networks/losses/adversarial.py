@@ -85,8 +85,8 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
     `real` and `fake` are images (N, C, *grid), not scores.
     """
     share = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device, dtype=real.dtype)
-    between = (share * real.detach() + (1 - share) * fake.detach()).requires_grad_(True)
-    (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    mixture = (share * real.detach() + (1 - share) * fake.detach()).requires_grad_(True)
+    (slope,) = torch.autograd.grad(critic(mixture).sum(), mixture, create_graph=True)
     # A critic that ignores its input has a gradient of zero, for which the slope of vector_norm is
     # finite.
     return (torch.linalg.vector_norm(slope.flatten(1), dim=1) - 1).square().mean()

@@ -88,8 +88,8 @@ class SSIMLoss(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        at = torch.arange(-5, 6, dtype=torch.float64)
-        window = torch.exp(-0.5 * (at / 1.5) ** 2)
+        offsets = torch.arange(-5, 6, dtype=torch.float64)
+        window = torch.exp(-0.5 * (offsets / 1.5) ** 2)
         self.register_buffer("window", window / window.sum(), persistent=False)
 
     def _mean(self, image: Tensor) -> Tensor:

@@ -23,10 +23,12 @@ def make_settings_entry(training: TrainingRequest) -> dict[str, object]:
     return plain_recipe(training.effective_recipe, vgg=training.vgg_weights is not None)
 
 
-def card_entries(training: TrainingRequest, described: Mapping[str, object]) -> dict[str, object]:
+def card_entries(
+    training: TrainingRequest, data_entries: Mapping[str, object]
+) -> dict[str, object]:
     """Return the card entries that are known before training.
 
-    `described` contains the entries about the data.
+    `data_entries` contains the entries about the data.
     """
     import numpy as np
     import torch
@@ -38,7 +40,7 @@ def card_entries(training: TrainingRequest, described: Mapping[str, object]) -> 
     if training.variance is None:
         objective_entries = {"objective": training.effective_recipe.objective, "ndim": method.ndim}
     return {
-        **described,
+        **data_entries,
         **objective_entries,
         "method": method.name,
         "trained_on": method.trained_on,
@@ -57,30 +59,30 @@ def card_entries(training: TrainingRequest, described: Mapping[str, object]) -> 
     }
 
 
-def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> dict[str, object]:
+def training_entries(phases: Sequence[Phase], scores: Mapping[str, object]) -> dict[str, object]:
     """Return the card entries that are known after training.
 
-    `reached` contains the network's scores.
+    `scores` contains the network's scores.
     """
     first = phases[0]
     training, examples, held_regions = first.training, first.examples, first.examples.held
-    stopped_phases = [p.name for p in phases if p.at.done == "time"]
+    stopped_phases = [p.name for p in phases if p.counters.done == "time"]
     reasons = [f"the time limit stopped {' and '.join(stopped_phases)}"] * bool(stopped_phases)
     reasons += [
         "the batch size was halved, because the batch did not fit into device memory"
-    ] * any(p.at.halved for p in phases)
+    ] * any(p.counters.halved for p in phases)
     reasons += [
         "the training continued on another device, with a different number of threads, or "
         "with a different version of PyTorch"
-    ] * any(p.at.moved for p in phases)
+    ] * any(p.counters.moved for p in phases)
     no_score_text = (
         "No data were held out. The training loss determined when training stopped."
-        if first.by_loss
+        if first.is_scored_by_loss
         else "No data were held out. The weights of the last step are kept."
     )
     role = (
         "These data determined when training stopped."
-        if first.chosen
+        if first.keeps_best
         else "These data did not determine when training stopped, and the weights of the last "
         "step are kept."
     )
@@ -100,17 +102,17 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
     }
     parameters = list(first.nets.generator.parameters())
     return {
-        "held_out": {**held_out, **(reached if held_regions else {})},
+        "held_out": {**held_out, **(scores if held_regions else {})},
         **(
-            {"on_trained_slices": {**examples.describe_regions(examples.train), **reached}}
-            if reached and not held_regions
+            {"on_trained_slices": {**examples.describe_regions(examples.train), **scores}}
+            if scores and not held_regions
             else {}
         ),
         "phases": {
             p.name: {
-                "iterations": p.at.iteration,
+                "iterations": p.counters.iteration,
                 "of": p.iterations,
-                "stopped_by": p.at.done,
+                "stopped_by": p.counters.done,
             }
             for p in phases
         },
@@ -120,8 +122,8 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
         "perceptual": _perceptual_entry(first),
         "mixed_precision": {
             "asked": first.mixed,
-            "kept": first.at.mixed,
-            "score_change_db": first.at.mixed_loss_db,
+            "kept": first.counters.mixed,
+            "score_change_db": first.counters.mixed_loss_db,
         },
         "reproducible": not reasons,
         **({"not_reproducible_because": "; ".join(reasons)} if reasons else {}),
@@ -164,14 +166,14 @@ def _pretraining_entry(phase: Phase) -> dict[str, object]:
     recipe = phase.recipe
     if not (recipe.has_adversarial_loss and recipe.adversarial_from):
         return {}
-    n_pretraining = min(recipe.adversarial_from, phase.at.iteration)
+    n_pretraining = min(recipe.adversarial_from, phase.counters.iteration)
     terms = recipe.select_terms(phase.training.vgg_weights is not None)
     kinds = [term.kind for term in terms if phase.nets.pretrains(term.kind)]
     return {
         "pretraining": {
             "iterations": n_pretraining,
             "losses": kinds,
-            "adversarial_iterations": phase.at.iteration - n_pretraining,
+            "adversarial_iterations": phase.counters.iteration - n_pretraining,
         }
     }
 

@@ -225,7 +225,7 @@ class Phase:
         Settings of the training.
     examples : Examples
         Source of the batches.
-    parts : tuple[Region, ...]
+    regions : tuple[Region, ...]
         Regions used for training.
     windows : tuple[ScoredWindow, ...]
         Held-out windows.
@@ -235,7 +235,7 @@ class Phase:
         Identifier that determines whether a checkpoint belongs to this phase.
     folder : Path
         Folder of checkpoints and log.
-    second : tuple[ScoredWindow, ...]
+    second_windows : tuple[ScoredWindow, ...]
         Windows of a second image pair, scored for the log.
     deadline : float | None
         Value of `clock` (s) that stops the phase; None if there is no limit.
@@ -250,23 +250,23 @@ class Phase:
     name: str
     training: TrainingRequest
     examples: Examples
-    parts: tuple[Region, ...]
+    regions: tuple[Region, ...]
     windows: tuple[ScoredWindow, ...]
     iterations: int
     signature: str
     folder: Path
-    second: tuple[ScoredWindow, ...] = ()
+    second_windows: tuple[ScoredWindow, ...] = ()
     deadline: float | None = None
     progress: TrainingProgress | None = None
     mixed: bool = False
     clock: Clock = time.monotonic
     # windows of training regions, scored for the log
-    trained: tuple[ScoredWindow, ...] = field(init=False)
+    training_windows: tuple[ScoredWindow, ...] = field(init=False)
     # state: networks, random generator (apart from torch), counters, best weights, and losses
     # since the last validation step
     nets: Networks = field(init=False)
     rng: np.random.Generator = field(init=False)
-    at: _Counters = field(init=False, default_factory=_Counters)
+    counters: _Counters = field(init=False, default_factory=_Counters)
     best: dict[str, Tensor] = field(init=False, default_factory=dict)
     losses: list[float] = field(init=False, default_factory=list)
 
@@ -283,12 +283,12 @@ class Phase:
             start=None if training.start is None else training.start.generator.state_dict(),
             companions=None if training.start is None else training.start.companions,
         )
-        self.rng = np.random.default_rng([training.random_seed, len(self.parts)])
+        self.rng = np.random.default_rng([training.random_seed, len(self.regions)])
         # the loss is the only score if there are no high-resolution images
-        self.trained = (
-            () if self.recipe.objective == "self" else validation_windows(examples, self.parts)
+        self.training_windows = (
+            () if self.recipe.objective == "self" else validation_windows(examples, self.regions)
         )
-        self.at.mixed = self.mixed and bool(self.windows or self.trained)
+        self.counters.mixed = self.mixed and bool(self.windows or self.training_windows)
 
     @property
     def recipe(self) -> Recipe:
@@ -301,7 +301,7 @@ class Phase:
         return self.folder / f"{self.name}.checkpoint.safetensors"
 
     @property
-    def by_loss(self) -> bool:
+    def is_scored_by_loss(self) -> bool:
         """Whether the score is the training loss, because nothing is held out.
 
         The loss is averaged since the last validation step.
@@ -309,31 +309,31 @@ class Phase:
         return not (self.windows or self.recipe.has_adversarial_loss) and self.name == "search"
 
     @property
-    def scored(self) -> bool:
+    def has_score(self) -> bool:
         """Whether validation steps have a score, from held-out windows or the training loss."""
-        return bool(self.windows) or self.by_loss
+        return bool(self.windows) or self.is_scored_by_loss
 
     @property
-    def chosen(self) -> bool:
+    def keeps_best(self) -> bool:
         """Whether the weights with the best score are kept, rather than the last weights."""
-        return self.scored and self.recipe.keep == "best"
+        return self.has_score and self.recipe.keep == "best"
 
     @property
     def kept_iteration(self) -> int:
         """Number of training steps of the kept weights."""
-        return self.at.best_iteration if self.chosen else self.at.iteration
+        return self.counters.best_iteration if self.keeps_best else self.counters.iteration
 
     @property
     def batch_size(self) -> int:
         """Number of examples per step, halved if device memory was insufficient."""
-        return max(1, self.recipe.batch // 2) if self.at.halved else self.recipe.batch
+        return max(1, self.recipe.batch // 2) if self.counters.halved else self.recipe.batch
 
     def draw(self) -> Batch:
         """Draw the next batch."""
         batch = self.examples.batch(
             self.rng,
-            self.parts,
-            iteration=self.at.iteration,
+            self.regions,
+            iteration=self.counters.iteration,
             seed=self.training.random_seed,
             size=self.batch_size,
         )
@@ -345,22 +345,24 @@ class Phase:
         """Run one training step, and return losses and learning rate for the log."""
         recipe = self.recipe
         batch = self.draw()
-        rate = self.nets.set_rate(self.at.iteration, self.at.rate_factor)
-        with torch.autocast(batch.input.device.type, torch.bfloat16, enabled=self.at.mixed):
+        rate = self.nets.set_rate(self.counters.iteration, self.counters.rate_factor)
+        with torch.autocast(batch.input.device.type, torch.bfloat16, enabled=self.counters.mixed):
             fake = self.nets.generator(batch.input)
         fake = fake.float()
-        parts: dict[str, float] = {}
-        adversarial = "critic" in self.nets.nets and self.at.iteration >= recipe.adversarial_from
+        loss_terms: dict[str, float] = {}
+        adversarial = (
+            "critic" in self.nets.nets and self.counters.iteration >= recipe.adversarial_from
+        )
         for k in range(recipe.critic_steps if adversarial else 0):
-            parts |= (
-                self.nets.critics_step(batch, fake, lower=self.at.mixed)
+            loss_terms |= (
+                self.nets.critics_step(batch, fake, lower=self.counters.mixed)
                 if k == 0
-                else self.nets.critics_step(self.draw(), lower=self.at.mixed)
+                else self.nets.critics_step(self.draw(), lower=self.counters.mixed)
             )
-        parts |= self.nets.generators_step(batch, fake, adversarial)
-        if self.by_loss:
-            self.losses.append(parts["loss"])
-        return parts | {"learning_rate": rate}
+        loss_terms |= self.nets.generators_step(batch, fake, adversarial)
+        if self.is_scored_by_loss:
+            self.losses.append(loss_terms["loss"])
+        return loss_terms | {"learning_rate": rate}
 
     def run(self) -> None:
         """Train to the end or the deadline, starting from a checkpoint if one exists.
@@ -370,36 +372,39 @@ class Phase:
         """
         self._resume()
         written = self.clock()
-        started = written - self.at.seconds
-        journal = Journal(self.folder, self.name, after=_last_iteration(self.at.log))
-        while not self.at.done:
-            parts = self._try_step()
-            self.at.iteration += 1
-            if not all(map(np.isfinite, parts.values())):
+        started = written - self.counters.seconds
+        journal = Journal(
+            self.folder, self.name, last_iteration=_last_iteration(self.counters.log)
+        )
+        while not self.counters.done:
+            loss_terms = self._try_step()
+            self.counters.iteration += 1
+            if not all(map(np.isfinite, loss_terms.values())):
                 raise TrainingDiverged(
                     f"{self.name}: the training loss is NaN or infinite in iteration "
-                    f"{self.at.iteration}. {_likely_cause(parts, self.at)}. {self._last_good}."
+                    f"{self.counters.iteration}. {_likely_cause(loss_terms, self.counters)}."
+                    f" {self._last_good}."
                 )
             current_time = self.clock()
-            self.at.seconds = current_time - started
+            self.counters.seconds = current_time - started
             is_late = self.deadline is not None and current_time > self.deadline
             is_validation = (
-                self.at.iteration % self.recipe.look_every == 0
-                or self.at.iteration == self.iterations
+                self.counters.iteration % self.recipe.look_every == 0
+                or self.counters.iteration == self.iterations
             )
             if is_validation:
-                self._validate(parts)
-                self.at.done = self._find_end_reason()
+                self._validate(loss_terms)
+                self.counters.done = self._find_end_reason()
             if is_validation or is_late or current_time - written >= CHECKPOINT_SECONDS:
                 self._keep(journal if is_validation else None)
                 written = current_time
-            if is_late and not self.at.done:
+            if is_late and not self.counters.done:
                 if not is_validation:
-                    self._validate(parts)
+                    self._validate(loss_terms)
                     self._write_log(journal)
-                self.at.done = "time"
+                self.counters.done = "time"
             if self.progress is not None:
-                self.progress(self.name, self.at.iteration, self.iterations)
+                self.progress(self.name, self.counters.iteration, self.iterations)
         journal.close()
 
     def _try_step(self) -> dict[str, float]:
@@ -408,13 +413,13 @@ class Phase:
             return self.step()
         except torch.cuda.OutOfMemoryError as error:
             size = self.batch_size
-            if self.at.halved or size == 1:
+            if self.counters.halved or size == 1:
                 raise self._no_room(
                     f"a batch size of {size}, which is half of the original batch size,"
-                    if self.at.halved
+                    if self.counters.halved
                     else f"a batch size of {size}"
                 ) from error
-        self.at.halved = True
+        self.counters.halved = True
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         _LOG.warning(
@@ -432,24 +437,28 @@ class Phase:
         text = f"The last valid checkpoint is {self.checkpoint}"
         return text if self.checkpoint.exists() else "No checkpoint was written"
 
-    def _no_room(self, demand: str) -> OutOfDeviceMemory:
+    def _no_room(self, request: str) -> OutOfDeviceMemory:
         """Return the error for insufficient device memory."""
         return OutOfDeviceMemory(
-            f"{self.name}: device memory is insufficient for {demand} in iteration "
-            f"{self.at.iteration + 1}. {self._last_good}. Train on the CPU with --device cpu, "
-            "or free device memory."
+            f"{self.name}: device memory is insufficient for {request} in iteration "
+            f"{self.counters.iteration + 1}. {self._last_good}. Train on the CPU with "
+            "--device cpu, or free device memory."
         )
 
-    def _validate(self, parts: dict[str, float]) -> None:
+    def _validate(self, loss_terms: dict[str, float]) -> None:
         """Score held-out data or the training loss, keep the best weights, and log the scores.
 
         Windows of training regions and of a second pair are scored for the log only, with one
         exception: if nothing is held out, mixed precision is tested on windows of training
         regions.
         """
-        at, recipe = self.at, self.recipe
-        row: dict[str, str | float] = {"phase": self.name, "iteration": at.iteration, **parts}
-        if self.scored:
+        state, recipe = self.counters, self.recipe
+        row: dict[str, str | float] = {
+            "phase": self.name,
+            "iteration": state.iteration,
+            **loss_terms,
+        }
+        if self.has_score:
             try:
                 score = (
                     _score(self.nets, self.windows)
@@ -460,31 +469,31 @@ class Phase:
                 raise self._no_room("the held-out data") from error
             row["psnr"] = score
             self.losses = []
-            has_improved = score > at.best_psnr + _GAIN_DB
-            at.looks_without_gain = 0 if has_improved else at.looks_without_gain + 1
-            at.looks_since_drop = 0 if has_improved else at.looks_since_drop + 1
+            has_improved = score > state.best_psnr + _GAIN_DB
+            state.looks_without_gain = 0 if has_improved else state.looks_without_gain + 1
+            state.looks_since_drop = 0 if has_improved else state.looks_since_drop + 1
             if has_improved:
-                at.best_psnr, at.best_iteration = score, at.iteration
-            if recipe.schedule == "plateau" and at.looks_since_drop >= recipe.plateau_patience:
-                at.rate_factor = at.rate_factor * recipe.plateau_factor
-                at.looks_since_drop = 0
+                state.best_psnr, state.best_iteration = score, state.iteration
+            if recipe.schedule == "plateau" and state.looks_since_drop >= recipe.plateau_patience:
+                state.rate_factor = state.rate_factor * recipe.plateau_factor
+                state.looks_since_drop = 0
         row |= self._compute_logged_scores()
         checked = "psnr" if self.windows else "psnr_trained_slices"
-        if at.mixed and checked in row:
-            self._check_precision(self.windows or self.trained, float(row[checked]))
-        if not self.chosen or at.best_iteration == at.iteration:
+        if state.mixed and checked in row:
+            self._check_precision(self.windows or self.training_windows, float(row[checked]))
+        if not self.keeps_best or state.best_iteration == state.iteration:
             self.best = {
                 key: value.detach().clone()
                 for key, value in self.nets.generator.state_dict().items()
             }
-        at.log.append(row)
+        state.log.append(row)
 
     def _compute_logged_scores(self) -> dict[str, float]:
         """Return the PSNR (dB) of whole slices that is only logged, by column."""
         scores: dict[str, float] = {}
         for column, windows in (
-            ("psnr_trained_slices", self.trained),
-            ("psnr_second_pair", self.second),
+            ("psnr_trained_slices", self.training_windows),
+            ("psnr_second_pair", self.second_windows),
         ):
             # whole slices may not fit into device memory even if training on patches is possible
             with suppress(torch.cuda.OutOfMemoryError):
@@ -498,9 +507,9 @@ class Phase:
         `full` is the score of the windows in fp32 (dB).
         """
         lower = _score(self.nets, windows, lower=True)
-        self.at.mixed_loss_db = round(full - lower, 4)
+        self.counters.mixed_loss_db = round(full - lower, 4)
         if abs(full - lower) > _LOWER_DB:
-            self.at.mixed = False
+            self.counters.mixed = False
             _LOG.info(
                 "%s: mixed precision (bf16) changes the score by %.3g dB, so training "
                 "continues in single precision (fp32).",
@@ -511,9 +520,13 @@ class Phase:
     def _find_end_reason(self) -> str:
         """Return the reason for the end of the phase, or "" if it continues."""
         patience = self.recipe.patience
-        if self.at.iteration >= self.iterations:
+        if self.counters.iteration >= self.iterations:
             return "iterations"
-        if self.chosen and patience is not None and self.at.looks_without_gain >= patience:
+        if (
+            self.keeps_best
+            and patience is not None
+            and self.counters.looks_without_gain >= patience
+        ):
             return "plateau"
         return ""
 
@@ -530,14 +543,14 @@ class Phase:
         values = {
             "signature": self._continued_by,
             "rng": self.rng.bit_generator.state,
-            "progress": asdict(self.at),
+            "progress": asdict(self.counters),
             "losses": self.losses,
             "computed_by": self._computed_by,
         }
         try:
             write_checkpoint(self.checkpoint, tensors, values)
             if journal is not None:
-                journal.add(self.at.log)
+                journal.add(self.counters.log)
         # this warning replaces the error message, which asks the user to repeat the command
         except atomic_files.DiskFullError:
             _LOG.warning(
@@ -555,7 +568,7 @@ class Phase:
         Its last row is missing from the checkpoint, so a resumed phase discards this row.
         """
         with suppress(atomic_files.DiskFullError):
-            journal.add(self.at.log)
+            journal.add(self.counters.log)
 
     @property
     def _continued_by(self) -> str:
@@ -595,19 +608,19 @@ class Phase:
         torch.set_rng_state(tensors["torch_rng"])
         if "cuda_rng" in tensors and self.training.device.startswith("cuda"):
             torch.cuda.set_rng_state(tensors["cuda_rng"], self.training.device)
-        self.at = _Counters(**progress)
-        self.at.moved |= values["computed_by"] != self._computed_by
+        self.counters = _Counters(**progress)
+        self.counters.moved |= values["computed_by"] != self._computed_by
         self.losses = losses
-        _LOG.info("Training of %s resumes at iteration %d.", self.name, self.at.iteration)
+        _LOG.info("Training of %s resumes at iteration %d.", self.name, self.counters.iteration)
 
 
-def _likely_cause(parts: Mapping[str, float], at: _Counters) -> str:
+def _likely_cause(loss_terms: Mapping[str, float], state: _Counters) -> str:
     """Return a sentence about the likely cause of an invalid loss."""
     invalid_terms = [
-        name for name, value in parts.items() if not np.isfinite(value) and name != "loss"
+        name for name, value in loss_terms.items() if not np.isfinite(value) and name != "loss"
     ]
-    losses = [float(row["loss"]) for row in at.log if "loss" in row]
-    if not losses and at.iteration <= 1:
+    losses = [float(row["loss"]) for row in state.log if "loss" in row]
+    if not losses and state.iteration <= 1:
         cause = (
             "The loss was invalid in the first step, so the images or the initial weights contain "
             "values that are too large"

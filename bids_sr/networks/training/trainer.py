@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +41,8 @@ from bids_sr.sr.threads import torch_threads
 
 # version of the checkpoint format; checkpoints of other versions are not resumed
 _CHECKPOINT_VERSION = 2
-
+# fraction of the time limit that is used for the search; the rest remains for the refit
+_SEARCH_SHARE = 0.55
 
 _LOG = logging.getLogger(__name__)
 
@@ -50,8 +53,8 @@ def train_network(
     work_dir: Path,
     progress: TrainingProgress | None = None,
     *,
-    second: TrainingImages = (),
-    in_portions: bool = False,
+    second_images: TrainingImages = (),
+    resumable: bool = False,
     clock: Clock = time.monotonic,
 ) -> TrainedModel:
     """Train a network.
@@ -67,9 +70,9 @@ def train_network(
         with the same arguments; `max_train_minutes` may differ.
     progress : TrainingProgress | None, optional
         Function called with phase, iteration and number of iterations.
-    second : TrainingImages, optional
+    second_images : TrainingImages, optional
         Images of a second pair, whose PSNR is reported in the log.
-    in_portions : bool, optional
+    resumable : bool, optional
         Whether a search that was stopped by the time limit ends the call without a refit, which
         would be discarded later.
     clock : Clock, optional
@@ -91,91 +94,139 @@ def train_network(
     ModelError
         If the initial model has a different network, or required VGG-19 weights are missing.
     """
-    method, recipe, device = training.definition, training.effective_recipe, training.device
+    _check_request(training)
+    start_time = clock()
+    limit = math.inf if training.max_train_minutes is None else 60 * training.max_train_minutes
+    with torch_threads(training.omp_nthreads):
+        search = _make_search(
+            training, images, work_dir, progress, second_images=second_images, clock=clock
+        )
+        refits = _refits(search, images)
+        share = _SEARCH_SHARE if refits and not resumable else 1.0
+        if limit < math.inf:
+            search.deadline = start_time + limit * share
+        search.run()
+        search.nets.generator.load_state_dict(search.best)
+        scores = _compute_scores(search)
+        phases: tuple[Phase, ...] = (search,)
+        if refits and not (resumable and search.counters.done == "time"):
+            deadline = start_time + limit if limit < math.inf else None
+            phases = (search, _run_refit(search, deadline))
+    _LOG.info(
+        "Training of %s took %.0f s (final scores: %s).",
+        training.definition.name,
+        sum(phase.counters.seconds for phase in phases),
+        scores,
+    )
+    return _pack_model(phases, scores)
+
+
+def _check_request(training: TrainingRequest) -> None:
+    """Raise an error if the factor or required VGG-19 weights are missing."""
     if training.factor is None:
         raise TrainingDataError(
             "the super-resolution factor was not specified and cannot be determined from the "
             "images. Specify the factor."
         )
-    if recipe.needs_vgg and training.vgg_weights is None:
+    if training.effective_recipe.needs_vgg and training.vgg_weights is None:
         raise ModelError(
-            f"the loss of {method.name} ({training.recipe}) requires VGG-19 weights. Run "
-            "bids-sr-models vgg19 once, specify the weights with --vgg-weights, or use "
+            f"the loss of {training.definition.name} ({training.recipe}) requires VGG-19 weights. "
+            "Run bids-sr-models vgg19 once, specify the weights with --vgg-weights, or use "
             "--recipe paper-mse."
         )
-    start_time = clock()
-    with torch_threads(training.omp_nthreads):
-        examples = Examples(images, recipe, check_factor(training.factor), method.ndim, device)
-        recipe = examples.recipe
-        check_start(training, recipe, examples)
-        work_dir.mkdir(parents=True, exist_ok=True)
-        windows = validation_windows(examples, examples.held)
-        # images marked for validation are never used for training
-        validation_names = [image.name for image in images if image.validation]
-        refit = recipe.refit and bool(windows) and not validation_names
-        signature = _signature(training, examples)
-        has_refit_time = refit and not in_portions
-        end = (
-            None
-            if training.max_train_minutes is None
-            else start_time + 60 * training.max_train_minutes
-        )
-        first = last = Phase(
-            name="search",
-            training=training,
-            iterations=recipe.steps,
-            examples=examples,
-            parts=examples.train,
-            windows=windows,
-            second=_make_windows(second, examples),
-            signature=f"{signature}-{recipe.steps}-{training.mixed}",
-            folder=work_dir,
-            progress=progress,
-            mixed=training.mixed,
-            clock=clock,
-            deadline=None
-            if end is None
-            else start_time + (end - start_time) * (0.55 if has_refit_time else 1.0),
-        )
-        first.run()
-        refit = refit and not (in_portions and first.at.done == "time")
-        first.nets.generator.load_state_dict(first.best)
-        # the training loss is the only score if there are no high-resolution images
-        scored_windows = windows or (
-            validation_windows(examples, examples.train) if recipe.objective != "self" else ()
-        )
-        scores = (
-            compare_with_interpolations(first.nets.generator, examples, scored_windows)
-            if scored_windows
-            else {}
-        )
-        if refit:
-            steps = max(1, first.kept_iteration)
-            last = replace(
-                first,
-                name="refit",
-                parts=examples.train + examples.held,
-                windows=(),
-                iterations=steps,
-                signature=f"{signature}-{steps}-{first.at.mixed}",
-                mixed=first.at.mixed,
-                deadline=end,
-            )
-            last.run()
-    phases = (first, last) if refit else (first,)
-    _LOG.info(
-        "Training of %s took %.0f s (final scores: %s).",
-        method.name,
-        sum(p.at.seconds for p in phases),
-        scores,
+
+
+def _make_search(
+    training: TrainingRequest,
+    images: TrainingImages,
+    work_dir: Path,
+    progress: TrainingProgress | None,
+    *,
+    second_images: TrainingImages,
+    clock: Clock,
+) -> Phase:
+    """Return the search without a deadline, see `train_network` for parameters and errors."""
+    assert training.factor is not None
+    examples = Examples(
+        images,
+        training.effective_recipe,
+        check_factor(training.factor),
+        training.definition.ndim,
+        training.device,
     )
-    card = card_entries(training, examples.describe()) | training_entries(phases, scores)
+    recipe = examples.recipe
+    _check_initial_model(training, recipe, examples)
+    work_dir.mkdir(parents=True, exist_ok=True)
+    return Phase(
+        name="search",
+        training=training,
+        iterations=recipe.steps,
+        examples=examples,
+        regions=examples.train,
+        windows=validation_windows(examples, examples.held),
+        second_windows=_make_windows(second_images, examples),
+        signature=f"{_signature(training, examples)}-{recipe.steps}-{training.mixed}",
+        folder=work_dir,
+        progress=progress,
+        mixed=training.mixed,
+        clock=clock,
+    )
+
+
+def _refits(search: Phase, images: TrainingImages) -> bool:
+    """Return whether the search is followed by a training on all data.
+
+    Images that are marked for validation are never used for training.
+    """
+    has_validation_images = any(image.validation for image in images)
+    return search.recipe.refit and bool(search.windows) and not has_validation_images
+
+
+def _compute_scores(search: Phase) -> dict[str, dict[str, float]]:
+    """Return metrics of the network and of interpolations, on held-out data if there are any.
+
+    If nothing is held out, training data are used. {} is returned if neither held-out data nor
+    high-resolution images exist, because the training loss is then the only score.
+    """
+    examples = search.examples
+    windows = search.windows
+    if not windows and search.recipe.objective != "self":
+        windows = validation_windows(examples, examples.train)
+    if not windows:
+        return {}
+    return compare_with_interpolations(search.nets.generator, examples, windows)
+
+
+def _run_refit(search: Phase, deadline: float | None) -> Phase:
+    """Train again on all data, for the number of iterations with the best score of the search."""
+    iterations = max(1, search.kept_iteration)
+    signature = _signature(search.training, search.examples)
+    refit = replace(
+        search,
+        name="refit",
+        regions=search.examples.train + search.examples.held,
+        windows=(),
+        iterations=iterations,
+        signature=f"{signature}-{iterations}-{search.counters.mixed}",
+        mixed=search.counters.mixed,
+        deadline=deadline,
+    )
+    refit.run()
+    return refit
+
+
+def _pack_model(phases: Sequence[Phase], scores: Mapping[str, object]) -> TrainedModel:
+    """Return weights and companions of the last phase, and card and log of all phases."""
+    search, last = phases[0], phases[-1]
+    card = card_entries(search.training, search.examples.describe())
+    card |= training_entries(phases, scores)
     state = {key: value.cpu() for key, value in last.best.items()}
-    for name in COMPANIONS if recipe.keep_critic else ():
+    for name in COMPANIONS if last.recipe.keep_critic else ():
         if name in last.nets.nets:
             tensors = last.nets.nets[name].state_dict()
             state |= {f"{name}.{key}": value.cpu() for key, value in tensors.items()}
-    return TrainedModel(state=state, card=card, log=tuple(row for p in phases for row in p.at.log))
+    log = tuple(row for phase in phases for row in phase.counters.log)
+    return TrainedModel(state=state, card=card, log=log)
 
 
 def _make_windows(images: TrainingImages, examples: Examples) -> tuple[ScoredWindow, ...]:
@@ -207,7 +258,7 @@ def _signature(training: TrainingRequest, examples: Examples) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def check_start(training: TrainingRequest, recipe: Recipe, examples: Examples) -> None:
+def _check_initial_model(training: TrainingRequest, recipe: Recipe, examples: Examples) -> None:
     """Raise ModelError if the initial model has a different network or too few layers."""
     start = training.start
     if start is None:

@@ -150,7 +150,7 @@ class Networks:
         dict[str, float]
             Loss of each critic, by name.
         """
-        parts: dict[str, float] = {}
+        loss_terms: dict[str, float] = {}
         for name, generator, source, real in (
             ("critic", "generator", batch.input, batch.target),
             ("backward_critic", "backward", batch.target, batch.input),
@@ -163,8 +163,8 @@ class Networks:
                     ):
                         fake = self.nets[generator](source)
                     fake = fake.float()
-                parts[name] = self._train_critic(name, real, fake.detach())
-        return parts
+                loss_terms[name] = self._train_critic(name, real, fake.detach())
+        return loss_terms
 
     def _train_critic(self, name: str, real: Tensor, fake: Tensor) -> float:
         """Run one step of a critic on real and generated images, and return its loss."""
@@ -195,7 +195,7 @@ class Networks:
             Whether the adversarial term is used.
         """
         total: Tensor = torch.zeros((), device=fake.device)
-        parts: dict[str, float] = {}
+        loss_terms: dict[str, float] = {}
         generated = self._generate_images(batch, fake)
         for kind, module, weight in self.terms:
             if not (adversarial or self.pretrains(kind)):
@@ -203,8 +203,8 @@ class Networks:
             with torch.set_grad_enabled(weight != 0):  # terms of weight 0 are only logged
                 value = self._term(kind, module, batch, generated)
             total = total + weight * value
-            parts[kind] = parts.get(kind, 0.0) + float(value.detach())
-        parts["loss"] = float(total.detach())
+            loss_terms[kind] = loss_terms.get(kind, 0.0) + float(value.detach())
+        loss_terms["loss"] = float(total.detach())
         if total.isfinite():
             generators = [
                 (self.nets[n], optimizer)
@@ -218,7 +218,7 @@ class Networks:
                 if self.recipe.gradient_limit is not None:
                     torch.nn.utils.clip_grad_norm_(net.parameters(), self.recipe.gradient_limit)
                 optimizer.step()
-        return parts
+        return loss_terms
 
     def pretrains(self, kind: str) -> bool:
         """Return whether a term is used in the steps before the adversarial term."""

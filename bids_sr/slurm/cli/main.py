@@ -63,15 +63,15 @@ def build_parser() -> Parser:
     parser = Parser("bids-sr-slurm", _DESCRIPTION)
     for kind in (SlurmOptions, Site):
         parser.add_fields(kind, title="SLURM")
-    add_settings(parser, without={"analysis_level"})
+    add_settings(parser, excluded_fields={"analysis_level"})
     return parser
 
 
 def later_parser(command: str) -> Parser:
     """Return the parser of ``bids-sr-slurm status``, ``retry`` or ``cancel``."""
-    about, without = _LATER[command]
-    parser = Parser(f"bids-sr-slurm {command}", f"{about[0].upper()}{about[1:]}.")
-    parser.add_fields(LaterOptions, without=without)
+    description, excluded_fields = _LATER[command]
+    parser = Parser(f"bids-sr-slurm {command}", f"{description[0].upper()}{description[1:]}.")
+    parser.add_fields(LaterOptions, excluded_fields=excluded_fields)
     return parser
 
 
@@ -133,28 +133,30 @@ def _submit(arguments: list[str]) -> int:
         print(f"  note: {name} has no effect: {reason}")
     print_line("Checking the inputs")
     submission, text, state = prepare(settings, options, site)
-    after = state.open_jobs if state else ()
+    dependencies = state.open_jobs if state else ()
     if settings.run.dry_run:
         return DONE
     if options.print_only:
-        return _print_only(submission, text, after)
-    return _send([(submission, text)], after, wait=options.wait)
+        return _print_only(submission, text, dependencies)
+    return _send([(submission, text)], dependencies, wait=options.wait)
 
 
-def _print_only(submission: Submission, text: str, after: Sequence[str]) -> int:
+def _print_only(submission: Submission, text: str, dependencies: Sequence[str]) -> int:
     """Write and print the scripts of a submission, with the command that submits them."""
-    scripts, lines = print_scripts(submission, text, after=after)
+    scripts, lines = print_scripts(submission, text, open_jobs=dependencies)
     for script in (*scripts, lines):
         print(f"\n--- {script}\n{script.read_text(encoding='utf-8')}", end="")
     print(f"\nNo jobs were submitted. To submit the jobs, run: bash {shlex.quote(str(lines))}")
     return DONE
 
 
-def _send(submissions: "list[tuple[Submission, str]]", after: Sequence[str], *, wait: bool) -> int:
+def _send(
+    submissions: "list[tuple[Submission, str]]", job_dependencies: Sequence[str], *, wait: bool
+) -> int:
     """Submit jobs one after the other, and wait for them if requested."""
-    dependencies = list(after)
+    dependencies = list(job_dependencies)
     for submission, text in submissions:
-        submitted = manage.submit(submission, text, after=dependencies)
+        submitted = manage.submit(submission, text, open_jobs=dependencies)
         jobs = [job.number for job in submitted.jobs]
         dependencies += jobs
         print_line(
@@ -168,13 +170,13 @@ def _send(submissions: "list[tuple[Submission, str]]", after: Sequence[str], *, 
     return DONE
 
 
-def _show(fates: "Sequence[JobStatus]", output_dir: Path) -> int:
+def _show(statuses: "Sequence[JobStatus]", output_dir: Path) -> int:
     """Print the table of job states; return 1 if a job failed, otherwise 0."""
-    print(table_text(table(fates)))
-    print(summary(fates))
-    for notice in failures(fates, output_dir):
+    print(table_text(table(statuses)))
+    print(summary(statuses))
+    for notice in failures(statuses, output_dir):
         print(notice)
-    return FAILED if any(fate.state is State.FAILED for fate in fates) else DONE
+    return FAILED if any(status.state is State.FAILED for status in statuses) else DONE
 
 
 def _retry(

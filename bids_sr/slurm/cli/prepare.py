@@ -221,7 +221,9 @@ def _clashes(
     problems = []
     if state and (
         active := [
-            fate.participant for fate in state.fates if fate.open and fate.participant in names
+            status.participant
+            for status in state.fates
+            if status.open and status.participant in names
         ]
     ):
         names_text = " ".join(active[:20]) + (

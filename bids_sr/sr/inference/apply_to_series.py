@@ -21,12 +21,12 @@ from bids_sr.spatial.output_grids import OutputGrid
 from bids_sr.spatial.resampling import sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.upsampler_inputs import InferenceError, Upsampler
-from bids_sr.sr.matrices import downsample, fill
+from bids_sr.sr.matrices import downsample, upsample_residual
 
 Consistency = Literal["off", "enforce"]
 
 
-def enforce_consistency(fine: Array, volume: Array, factor: Factor) -> Array:
+def enforce_consistency(upsampled: Array, volume: Array, factor: Factor) -> Array:
     """Replace the acquired band of an upsampled volume by the acquired data.
 
     If the factor is above 1 across slices, the correction is a cubic spline there, whose means
@@ -34,7 +34,7 @@ def enforce_consistency(fine: Array, volume: Array, factor: Factor) -> Array:
 
     Parameters
     ----------
-    fine : Array
+    upsampled : Array
         Upsampled volume (X, Y, Z).
     volume : Array
         Acquired volume (x, y, z).
@@ -46,7 +46,7 @@ def enforce_consistency(fine: Array, volume: Array, factor: Factor) -> Array:
     Array
         Upsampled volume that equals the acquired volume after downsampling.
     """
-    return fine + fill(volume - downsample(fine, volume.shape), factor)
+    return upsampled + upsample_residual(volume - downsample(upsampled, volume.shape), factor)
 
 
 def super_resolve_series(
@@ -60,8 +60,8 @@ def super_resolve_series(
     factor: Factor,
     consistency: Consistency = "off",
     distortion: Distortion | None = None,
-    elsewhere: Sequence["_InSpace"] = (),
-    added: Callable[[int], Array] | None = None,
+    other_spaces: Sequence["_InSpace"] = (),
+    add_volume: Callable[[int], Array] | None = None,
 ) -> None:
     """Upsample each volume as acquired, and write it on the high-resolution boldref grid.
 
@@ -85,9 +85,9 @@ def super_resolve_series(
         correction.
     distortion : Distortion | None, optional
         Susceptibility distortion of the volumes, corrected by the same interpolation.
-    elsewhere : Sequence[_InSpace], optional
+    other_spaces : Sequence[_InSpace], optional
         Series in other spaces; upsampled volumes are also interpolated to their grids.
-    added : Callable[[int], Array] | None, optional
+    add_volume : Callable[[int], Array] | None, optional
         Function that returns the image added to a volume in other spaces, on the high-resolution
         grid, given the volume number.
 
@@ -106,17 +106,17 @@ def super_resolve_series(
     affine = np.asarray(reader.affine, float)
     shift = None if distortion is None else distortion.shift_on_grid(hr_shape, hr_affine)
     for t, volume in enumerate(reader.volumes()):
-        fine = upsampler(volume, xfms[t])
-        if not np.isfinite(fine).all():
+        upsampled = upsampler(volume, xfms[t])
+        if not np.isfinite(upsampled).all():
             raise InferenceError(f"super-resolution of volume {t} produced NaN or infinite values")
         if consistency == "enforce":
-            fine = enforce_consistency(fine, volume, factor)
+            upsampled = enforce_consistency(upsampled, volume, factor)
         _, grid = hr_grid(volume.shape, affine, factor)
-        coefficients = spline_coefficients(fine) if elsewhere else None
+        coefficients = spline_coefficients(upsampled) if other_spaces else None
         if writer is not None:
             writer.append(
                 sample_volume(
-                    fine,
+                    upsampled,
                     grid,
                     hr_shape,
                     hr_affine,
@@ -125,8 +125,8 @@ def super_resolve_series(
                     shift=shift,
                 )
             )
-        addition = added(t) if elsewhere and added is not None else None
-        for space in elsewhere:
+        addition = add_volume(t) if other_spaces and add_volume is not None else None
+        for space in other_spaces:
             assert coefficients is not None
             space.append(coefficients, grid, xfms[t], addition)
 
@@ -149,26 +149,26 @@ class _InSpace:
 
     def __init__(
         self,
-        placed: OutputGrid,
+        output_grid: OutputGrid,
         writer: SeriesWriter,
         added_affine: Array,
         distortion: Distortion | None,
     ) -> None:
-        self._placed, self._writer, self._affine = placed, writer, added_affine
-        self._shift = None if distortion is None else placed.signal_shift(distortion)
+        self._placed, self._writer, self._affine = output_grid, writer, added_affine
+        self._shift = None if distortion is None else output_grid.signal_shift(distortion)
         self._step = None if distortion is None else distortion.step
 
     def append(
-        self, coefficients: Float32, affine: Array, pose: Array, added: Array | None
+        self, coefficients: Float32, affine: Array, pose: Array, detail: Array | None
     ) -> None:
         """Resample and write the next volume.
 
         `coefficients` are the spline coefficients of the upsampled volume (see
-        `OutputGrid.sample_volume`), and `added` is an image to add, or None.
+        `OutputGrid.sample_volume`), and `detail` is an image to add, or None.
         """
         values = self._placed.sample_volume(coefficients, affine, pose, self._shift, self._step)
-        if added is not None:
-            addition = self._placed.sample_volume(spline_coefficients(added), self._affine)
+        if detail is not None:
+            addition = self._placed.sample_volume(spline_coefficients(detail), self._affine)
             values = np.where(values == 0, 0, values + addition)  # zero outside the field of view
         self._writer.append(self._placed.to_volume(values))
 
@@ -185,8 +185,8 @@ def write_series(
     distortion: Distortion | None = None,
     threads: int = 1,
     tr: float | None = None,
-    elsewhere: Mapping[Path, OutputGrid] = MappingProxyType({}),
-    added: Callable[[int], Array] | None = None,
+    other_spaces: Mapping[Path, OutputGrid] = MappingProxyType({}),
+    add_volume: Callable[[int], Array] | None = None,
 ) -> None:
     """Write a series on the high-resolution grid of a boldref, and in other spaces.
 
@@ -213,9 +213,9 @@ def write_series(
         threads would occupy the cores while they wait.
     tr : float | None, optional
         Repetition time (s), if it differs from the header.
-    elsewhere : Mapping[Path, OutputGrid], optional
+    other_spaces : Mapping[Path, OutputGrid], optional
         Output files of the same series in other spaces, with their grids.
-    added : Callable[[int], Array] | None, optional
+    add_volume : Callable[[int], Array] | None, optional
         See `super_resolve_series`.
     """
     from threadpoolctl import threadpool_limits
@@ -239,11 +239,13 @@ def write_series(
                 )
             )
         spaces = []
-        for path, placed in elsewhere.items():
+        for path, output_grid in other_spaces.items():
             space_writer = SeriesWriter(
-                path, (*placed.shape, reader.shape[3]), placed.affine, seconds
+                path, (*output_grid.shape, reader.shape[3]), output_grid.affine, seconds
             )
-            spaces.append(_InSpace(placed, stack.enter_context(space_writer), affine, distortion))
+            spaces.append(
+                _InSpace(output_grid, stack.enter_context(space_writer), affine, distortion)
+            )
         super_resolve_series(
             reader,
             writer,
@@ -254,6 +256,6 @@ def write_series(
             factor=factor,
             consistency=consistency,
             distortion=distortion,
-            elsewhere=spaces,
-            added=added,
+            other_spaces=spaces,
+            add_volume=add_volume,
         )

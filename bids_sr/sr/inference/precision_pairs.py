@@ -72,6 +72,6 @@ def _super_resolve_slices(upsampler: Upsampler, volume: Array, slices: tuple[int
     """
     if not upsampler.volumetric:
         return upsampler(np.ascontiguousarray(volume[:, :, list(slices)]), np.eye(4))
-    fine = upsampler(volume, np.eye(4))
-    step = fine.shape[2] / volume.shape[2]
-    return fine[:, :, [int((z + 0.5) * step) for z in slices]]
+    upsampled = upsampler(volume, np.eye(4))
+    step = upsampled.shape[2] / volume.shape[2]
+    return upsampled[:, :, [int((z + 0.5) * step) for z in slices]]

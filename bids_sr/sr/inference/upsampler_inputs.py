@@ -12,9 +12,10 @@ from bids_sr.io.grids import Factor
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.device import Precision
-from bids_sr.sr.inference.guided_baselines import PosedImage, match_gain
+from bids_sr.sr.inference.guided_baselines import match_gain
+from bids_sr.sr.inference.posed_image import PosedImage
 
-Displaced = Literal["", "mirror", "shift"]
+Placebo = Literal["", "mirror", "shift"]
 
 
 class Upsampler(Protocol):
@@ -75,7 +76,7 @@ class UpsamplerInputs:
         Factor that scales the guide to the intensity of the run (see `match_gain`).
     distortion : Distortion | None
         Susceptibility distortion of the volumes. The guide and the mean have their own.
-    displaced : Displaced
+    placebo : Placebo
         Displacement of the prior SD maps, for a negative control; "" if they are not displaced.
     patch : int | None
         Side of the patches for applying a network (voxels of the high-resolution grid). 0
@@ -98,7 +99,7 @@ class UpsamplerInputs:
     guide: PosedImage | None = None
     gain: float = 1.0
     distortion: Distortion | None = None
-    displaced: Displaced = ""
+    placebo: Placebo = ""
     patch: int | None = None
     overlap: int = 0
     precision: Precision = "auto"

@@ -6,7 +6,7 @@ from bids_sr.io.arrays import Array
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr import matrices
-from bids_sr.sr.inference.guided_baselines import inject, ratio
+from bids_sr.sr.inference.guided_baselines import inject_guide, scale_guide
 from bids_sr.sr.inference.upsampler_inputs import (
     InferenceError,
     PlainUpsampler,
@@ -72,13 +72,13 @@ def make_upsampler(
     grid = np.asarray(acquired.affine, float)
 
     def guided(volume: Array, pose: Array) -> Array:
-        shape, fine = hr_grid(volume.shape, grid, factor)
+        shape, hr_affine = hr_grid(volume.shape, grid, factor)
         detail = acquired.gain * source.resample(
-            (int(shape[0]), int(shape[1]), int(shape[2])), fine, pose
+            (int(shape[0]), int(shape[1]), int(shape[2])), hr_affine, pose
         )
         if name == "inject" or mean is None:
-            return inject(volume, detail, factor)
-        return ratio(
+            return inject_guide(volume, detail, factor)
+        return scale_guide(
             volume, mean.resample(volume.shape, grid, pose), detail, factor, acquired.scale
         )
 

@@ -245,8 +245,8 @@ def _wrong_values(card: Mapping[str, object]) -> list[str]:
     """Return a phrase for each invalid value in a card."""
     out = []
     for key in ("method", "recipe", "contrast"):
-        word = card[key]
-        if not (isinstance(word, str) and _WORD.fullmatch(word)):
+        value = card[key]
+        if not (isinstance(value, str) and _WORD.fullmatch(value)):
             out.append(f"{key} is not a valid name")
     if card["orientation"] not in _ORIENTATIONS:
         out.append(f"orientation is not one of {', '.join(_ORIENTATIONS)}")

@@ -40,7 +40,7 @@ def _mismatches(
     out = []
     trained_mm = card.lowres_mm
     zooms = voxel_sizes(affine)
-    across = slice_orientation(affine)
+    slice_axis = slice_orientation(affine)
     allowed = _SERIES_TOLERANCE if card.trained_on == "series" else TOLERANCE
     if any(abs(a - b) > allowed * b for a, b in zip(zooms, trained_mm, strict=True)):
         size_texts = [size_text(sizes, " x ") for sizes in (trained_mm, zooms.tolist())]
@@ -53,10 +53,10 @@ def _mismatches(
             f"contrast: the model was trained on {card.contrast} images, but the image "
             f"contrast is {contrast}"
         )
-    if across != card.orientation:
+    if slice_axis != card.orientation:
         out.append(
             f"slice orientation: the model was trained on slices across {card.orientation}, "
-            f"but the slices of the image are across {across}"
+            f"but the slices of the image are across {slice_axis}"
         )
     if card.align and align and card.align != align:  # cards before version 0.2 lack this entry
         out.append(

@@ -194,7 +194,7 @@ def _companions(recipe: Recipe, state: Mapping[str, Tensor]) -> dict[str, Mappin
         if recipe.build_critic is None
         else COMPANIONS[: 3 if recipe.objective == "cycle" else 1]
     )
-    parts = {
+    states = {
         name: {
             key.removeprefix(f"{name}."): value
             for key, value in state.items()
@@ -202,7 +202,7 @@ def _companions(recipe: Recipe, state: Mapping[str, Tensor]) -> dict[str, Mappin
         }
         for name in names
     }
-    return {name: tensors for name, tensors in parts.items() if tensors}
+    return {name: tensors for name, tensors in states.items() if tensors}
 
 
 def _restore_settings(recipe: Recipe, card: ModelCard) -> Recipe:

@@ -131,7 +131,7 @@ def obtain_model(
     training: TrainingRequest,
     data: TrainingData | None,
     out_dir: Path,
-    second: TrainingImages = (),
+    second_images: TrainingImages = (),
 ) -> tuple[Path, Path, Path]:
     """Provide the requested model in a directory.
 
@@ -147,7 +147,7 @@ def obtain_model(
         Images or run for training; None if there are none.
     out_dir : Path
         Directory for weights, card and training log.
-    second : TrainingImages, optional
+    second_images : TrainingImages, optional
         Images of a second pair, whose PSNR is reported in the log.
 
     Returns
@@ -167,7 +167,7 @@ def obtain_model(
     source = _find_model(training, data)
     if source is None:
         source_path(out_dir).unlink(missing_ok=True)
-        model = _train(training, data, checkpoint_dir(out_dir), second)
+        model = _train(training, data, checkpoint_dir(out_dir), second_images)
         card = dict(model.card) | ({"sloppy": True} if training.sloppy else {})
         card |= {} if training.anat_align is None else {"anat_align": training.anat_align}
         card |= {} if training.anat_scale is None else {"anat_scale": training.anat_scale}
@@ -193,7 +193,10 @@ def checkpoint_dir(out_dir: Path) -> Path:
 
 
 def _train(
-    training: TrainingRequest, data: TrainingData | None, work_dir: Path, second: TrainingImages
+    training: TrainingRequest,
+    data: TrainingData | None,
+    work_dir: Path,
+    second_images: TrainingImages,
 ) -> TrainedModel:
     """Train a model and warn if the time limit stopped the training."""
     if data is None:
@@ -204,7 +207,7 @@ def _train(
         )
     if isinstance(data, RunData):
         return fit_variance(training, data)
-    model = train_network(training, data, work_dir, second=second)
+    model = train_network(training, data, work_dir, second_images=second_images)
     if at_stop := steps_at_stop(model.card):
         _LOG.warning(
             "Training of %s was stopped by --max-train-minutes (%s). To continue the "

@@ -60,13 +60,15 @@ class Journal:
         iterations, which are repeated.
     """
 
-    def __init__(self, folder: Path, name: str, after: int = 0) -> None:
+    def __init__(self, folder: Path, name: str, last_iteration: int = 0) -> None:
         self.table = folder / f"log_{name}.tsv"
         self._board: Board | None = None
         with suppress(ImportError):
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(folder / TENSORBOARD / name), purge_step=after + 1)
+            self._board = SummaryWriter(
+                str(folder / TENSORBOARD / name), purge_step=last_iteration + 1
+            )
 
     def add(self, log: Sequence[LogRow]) -> None:
         """Write the whole log, including a new last row."""

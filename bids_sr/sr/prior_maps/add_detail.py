@@ -87,7 +87,7 @@ class Detail:
         self,
         zerofilled: SeriesReader,
         target: Path,
-        draws: tuple[Path, Path] | None = None,
+        sample_files: tuple[Path, Path] | None = None,
         *,
         seed: int = 0,
     ) -> None:
@@ -99,7 +99,7 @@ class Detail:
             Zero-filled series (X, Y, Z, T).
         target : Path
             Output file.
-        draws : tuple[Path, Path] | None, optional
+        sample_files : tuple[Path, Path] | None, optional
             Output files for reconstruction errors of samples from the prior (`draw_errors`), and
             for the acquired samples, whose slices are as thin as in the series. Without a prior,
             they are not written.
@@ -116,8 +116,10 @@ class Detail:
             return
         (x, y, depth, _), affine = zerofilled.shape, zerofilled.affine
         files = [(target, zerofilled.shape, affine, zerofilled.step)]
-        if draws is not None and isinstance(self.change, Prior):
-            for path, grid in zip(draws, ((x, y), self.change.region.level.coarse), strict=True):
+        if sample_files is not None and isinstance(self.change, Prior):
+            for path, grid in zip(
+                sample_files, ((x, y), self.change.region.level.coarse), strict=True
+            ):
                 shape = (grid[0], grid[1], depth)
                 grid_affine = resize_affine(affine, (x, y, depth), shape)
                 files.append((path, (*shape, DRAWS), grid_affine, 0.0))
@@ -150,19 +152,22 @@ class Detail:
 
         The detail is added in place.
         """
-        drawn: Sequence[Tensor] = ()
+        error_samples: Sequence[Tensor] = ()
         if self.change is not None:
             expect = self.change.make_slice_function(z)
             # a view of the slab, which is changed in place
             slices = torch.from_numpy(slab.T)[:, 0].transpose(1, 2)
             add_detail_to_slice(self.change.region.level, expect, slices)
             if seed is not None and isinstance(self.change, Prior):
-                drawn = draw_errors(self.change, z, expect, DRAWS, seed)
+                error_samples = draw_errors(self.change, z, expect, DRAWS, seed)
         if self.constant is not None:
             slab += self.constant[:, :, z : z + 1, None]
         if not np.isfinite(slab).all():
             raise InferenceError(f"super-resolution of slice {z} produced NaN or infinite values")
-        return z, [slab, *(samples.permute(1, 2, 0)[:, :, None].numpy() for samples in drawn)]
+        return z, [
+            slab,
+            *(samples.permute(1, 2, 0)[:, :, None].numpy() for samples in error_samples),
+        ]
 
 
 def add_detail_to_slice(
@@ -198,7 +203,7 @@ def make_detail(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int,
         constant = acquired.gain * np.ascontiguousarray(detail)
     state = model.generator.state_dict()
     widths = model.recipe.fwhm
-    weight = _displace(state["weight"].float(), acquired.displaced, affine, factor)
+    weight = _displace(state["weight"].float(), acquired.placebo, affine, factor)
     weight = onto_grid(weight, level.fine)
     tile = Tile.from_mask(level.restrict_to_plane(), mask > 0)
     if bool(weight.any()):
@@ -242,7 +247,7 @@ def onto_grid(weight: Tensor, fine: Shape) -> Tensor:
     return torch.from_numpy(np.stack(maps).astype(np.float32))
 
 
-def _displace(weight: Tensor, displaced: str, affine: Array, factor: Factor) -> Tensor:
+def _displace(weight: Tensor, placebo: str, affine: Array, factor: Factor) -> Tensor:
     """Return displaced prior SD maps (Q, Z, X, Y) for a negative control.
 
     Maps wrap around at the edges.
@@ -251,7 +256,7 @@ def _displace(weight: Tensor, displaced: str, affine: Array, factor: Factor) -> 
     ----------
     weight : Tensor
         Prior SD maps on the high-resolution grid (Q, Z, X, Y).
-    displaced : str
+    placebo : str
         ``mirror`` exchanges left and right about the center of the maps, so that an off-center
         head keeps its position. ``shift`` moves the maps by three acquired voxels along both
         in-plane axes. "" leaves them unchanged.
@@ -260,21 +265,21 @@ def _displace(weight: Tensor, displaced: str, affine: Array, factor: Factor) -> 
     factor : Factor
         Ratio of acquired to high-resolution voxel size.
     """
-    if not displaced:
+    if not placebo:
         return weight
-    if displaced == "shift":
+    if placebo == "shift":
         return weight.roll([round(_SHIFT * factor[0]), round(_SHIFT * factor[1])], (2, 3))
-    if displaced != "mirror":
+    if placebo != "mirror":
         raise ValueError(
-            f"unknown displacement of the prior SD map {displaced!r}; expected mirror or shift"
+            f"unknown displacement of the prior SD map {placebo!r}; expected mirror or shift"
         )
-    across = int(np.argmax(np.abs(np.asarray(affine, float)[0, :3])))
-    axis = (2, 3, 1)[across]
+    left_right_axis = int(np.argmax(np.abs(np.asarray(affine, float)[0, :3])))
+    axis = (2, 3, 1)[left_right_axis]
     n = weight.shape[axis]
-    along = weight.abs().sum([a for a in range(4) if a != axis], dtype=torch.float64)
-    total = float(along.sum())
+    profile = weight.abs().sum([a for a in range(4) if a != axis], dtype=torch.float64)
+    total = float(profile.sum())
     double_center = (
-        round(2 * float(along @ torch.arange(n, dtype=torch.float64)) / total)
+        round(2 * float(profile @ torch.arange(n, dtype=torch.float64)) / total)
         if total > 0
         else n - 1
     )

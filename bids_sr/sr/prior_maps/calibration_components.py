@@ -170,8 +170,8 @@ def _calibration_basis(regressors: Array) -> Array:
     regressors = regressors[:, norm > 1e-9] / norm[norm > 1e-9]
     if not regressors.shape[1]:
         return regressors
-    left, sizes, _ = np.linalg.svd(regressors, full_matrices=False)
-    return np.asarray(left[:, sizes > 1e-6 * sizes[0]])
+    left_vectors, sizes, _ = np.linalg.svd(regressors, full_matrices=False)
+    return np.asarray(left_vectors[:, sizes > 1e-6 * sizes[0]])
 
 
 def _steady(flat: Array, inside: Array, drift: Array, fd: Array | None) -> Array:
@@ -226,10 +226,12 @@ def _regressors(
     if motion is not None:
         residual_motion = np.asarray(motion, dtype=np.float64)[steady]
         residual_motion = residual_motion - basis @ (basis.T @ residual_motion)
-        left, sizes, _ = np.linalg.svd(residual_motion, full_matrices=False)
-        strong = left[:, sizes / np.sqrt(n) > _MOTION_MM][:, : n // _VOLUMES_PER_MOTION]
-        basis = np.hstack([basis, strong])
-        counts[1] = strong.shape[1]
+        left_vectors, sizes, _ = np.linalg.svd(residual_motion, full_matrices=False)
+        strong_motion = left_vectors[:, sizes / np.sqrt(n) > _MOTION_MM][
+            :, : n // _VOLUMES_PER_MOTION
+        ]
+        basis = np.hstack([basis, strong_motion])
+        counts[1] = strong_motion.shape[1]
     if task is not None:
         with_task = _calibration_basis(np.hstack([basis, np.asarray(task)[steady]]))
         if n - with_task.shape[1] >= max(_MIN_DOF_RATIO * n, 1.0):

@@ -226,9 +226,9 @@ def _rotation(degrees: Array) -> Array:
         c = cos(radians(angle))
         s = sin(radians(angle))
         a, b = (k for k in range(3) if k != axis)
-        turn = np.eye(3)
-        turn[a, a], turn[a, b], turn[b, a], turn[b, b] = c, -s, s, c
-        out = turn @ out
+        rotation = np.eye(3)
+        rotation[a, a], rotation[a, b], rotation[b, a], rotation[b, b] = c, -s, s, c
+        out = rotation @ out
     return out
 
 
@@ -237,35 +237,37 @@ def _climb(predicted: _Evaluate) -> tuple[Array, Predicted]:
 
     Parameters are optimized one after the other, starting from 0.
     """
-    at = np.zeros(len(_STEPS))
-    best, coarse_best = predicted(at), predicted(at, _SLICE_STEP)
+    params = np.zeros(len(_STEPS))
+    best, coarse_best = predicted(params), predicted(params, _SLICE_STEP)
     assert best is not None
     assert coarse_best is not None
     for numbers, scale in ((range(2), 2.0), (range(9), 1.0), (range(3), _LAST_STEP)):
-        if scale < 1 and not at.any():
+        if scale < 1 and not params.any():
             break  # small steps are not tried if larger steps gave no improvement
         for number in numbers:
-            change = _find_promising(predicted, at, coarse_best, number, scale * _STEPS[number])
-            candidate = at if change is None else _change_parameter(at, number, change)
+            change = _find_promising(
+                predicted, params, coarse_best, number, scale * _STEPS[number]
+            )
+            candidate = params if change is None else _change_parameter(params, number, change)
             if (
                 change is None
                 or (prediction := predicted(candidate)) is None
                 or not prediction.exceeds(best)
             ):
                 continue
-            at = candidate
+            params = candidate
             best = prediction
             coarse_best = predicted(candidate, _SLICE_STEP)
             assert coarse_best is not None
-    return at, best
+    return params, best
 
 
 def _find_promising(
-    predicted: _Evaluate, at: Array, current: Predicted, number: int, step: float
+    predicted: _Evaluate, params: Array, current: Predicted, number: int, step: float
 ) -> float | None:
     """Return the change of a parameter that promises a better prediction, or None."""
     down, up = (
-        predicted(_change_parameter(at, number, direction * step), _SLICE_STEP)
+        predicted(_change_parameter(params, number, direction * step), _SLICE_STEP)
         for direction in (-1.0, 1.0)
     )
     if down is None or up is None:
@@ -280,8 +282,8 @@ def _find_promising(
     return direction * step if slope * direction + curve * direction**2 > MIN_IMPROVEMENT else None
 
 
-def _change_parameter(at: Array, number: int, by: float) -> Array:
+def _change_parameter(params: Array, number: int, change: float) -> Array:
     """Return the parameters with one of them changed."""
-    out = at.copy()
-    out[number] += by
+    out = params.copy()
+    out[number] += change
     return out

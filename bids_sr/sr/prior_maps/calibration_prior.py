@@ -82,8 +82,8 @@ class CalibrationPatterns:
         out = np.ones(shape, bool)
         x, y, z = np.ogrid[tuple(slice(n) for n in shape)]
         for row, size in zip(to_voxel[:3], self.patterns.shape[1:], strict=True):
-            at = row[0] * x + row[1] * y + row[2] * z + row[3]
-            out &= (at >= -0.5) & (at <= size - 0.5)
+            coordinate = row[0] * x + row[1] * y + row[2] * z + row[3]
+            out &= (coordinate >= -0.5) & (coordinate <= size - 0.5)
         return out
 
     def downsample(

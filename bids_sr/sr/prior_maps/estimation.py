@@ -114,7 +114,7 @@ def _marginal_likelihood(
     ).scale(variance)
     generator = torch.Generator().manual_seed(seed)
     tiles = prior.tiles()
-    for done in range(recipe.rounds):
+    for n_rounds in range(recipe.rounds):
         observed, sampled = _responses(prior, data, tiles, recipe.draws, generator)
         weight = torch.zeros_like(prior.weight)
         around_mask = (slice(None), *tile.fine)
@@ -129,12 +129,12 @@ def _marginal_likelihood(
             )
         prior = replace(prior, weight=weight)
         if progress is not None:
-            progress(done + 1, recipe.rounds)
+            progress(n_rounds + 1, recipe.rounds)
     return replace(prior, noise=recipe.noise * total).scale(total)
 
 
 def _responses(
-    prior: Prior, data: Tensor, tiles: Sequence[Tile], draws: int, generator: torch.Generator
+    prior: Prior, data: Tensor, tiles: Sequence[Tile], n_samples: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Return the means whose ratio updates the maps, over data and over samples.
 
@@ -157,7 +157,7 @@ def _responses(
                 out[number, z, *tile.output_range] = torch.from_numpy(total / len(back[part]))
 
     jobs = (
-        (z, tile, torch.randn(math.prod(map(len, tile.down)), draws, generator=generator))
+        (z, tile, torch.randn(math.prod(map(len, tile.down)), n_samples, generator=generator))
         for z in range(data.shape[1])
         for tile in tiles
     )

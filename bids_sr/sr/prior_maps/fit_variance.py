@@ -65,9 +65,9 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
     start_time = time.monotonic()
     log: list[LogRow] = []
 
-    def log_update(done: int, _rounds: int) -> None:
+    def log_update(n_done: int, _rounds: int) -> None:
         # times are omitted, so that equal data give equal files
-        log.append({"phase": "map", "iteration": done})
+        log.append({"phase": "map", "iteration": n_done})
 
     with torch_threads(training.omp_nthreads):
         level = level_above(data.mask.shape, data.factor)
@@ -181,7 +181,7 @@ def _gate(
                 data.mask.shape, data.affine, data.factor, fit.correction
             )
         weights = (0.0,) if fit is None or not fit.weight else (0.0, fit.weight)
-        tried = score_maps(trial, recipe, seed=seed, patterns=patterns, weights=weights)
+        scores = score_maps(trial, recipe, seed=seed, patterns=patterns, weights=weights)
     except (SeriesError, ResolutionError) as error:
         reason = untested_reason(error)
         return (
@@ -192,20 +192,20 @@ def _gate(
                 "tested": {"reason": reason},
             },
         )
-    if fit is not None and fit.weight and not tried[fit.weight].share > tried[0.0].share:
+    if fit is not None and fit.weight and not scores[fit.weight].share > scores[0.0].share:
         fit = replace(fit, weight=0.0)
     best = fit.weight if fit is not None else 0.0
-    share, fit_text = tried[best].share, "" if fit is None else fit.text
+    share, fit_text = scores[best].share, "" if fit is None else fit.text
     if best:
         fit_text = (
             f"{fit_text}. Without the calibration run, the self-test score would be "
-            f"{100 * tried[0.0].share:.1f} %"
+            f"{100 * scores[0.0].share:.1f} %"
         )
     held_out: dict[str, object] = {
         "explained_over_zerofill": round(share, 5),
-        "explained_by_half": [round(half_share, 5) for half_share in tried[best].by_half],
+        "explained_by_half": [round(half_share, 5) for half_share in scores[best].by_half],
         "tested": (
-            self_test_entry(tried[best], data.volumes)
+            self_test_entry(scores[best], data.volumes)
             | {"thermal_noise": round(data.statistics.thermal, 5)}
             | ({"calibrated": True} if best else {})
             | ({} if fit is None else {"calibration": fit_text})
@@ -214,7 +214,7 @@ def _gate(
     if fit is not None:
         held_out |= fit.entries | {
             "explained_by_weight": {
-                f"{w:g}": round(explained.share, 5) for w, explained in tried.items()
+                f"{w:g}": round(explained.share, 5) for w, explained in scores.items()
             }
         }
     used = threshold is None or share >= threshold

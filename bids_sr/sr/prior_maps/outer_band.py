@@ -68,9 +68,10 @@ class Predicted:
 
         The difference must exceed 0.003 and two standard errors.
         """
-        added = np.subtract(self.with_calibration, reference.with_calibration)
+        improvement = np.subtract(self.with_calibration, reference.with_calibration)
         return bool(
-            added.mean() > max(MIN_IMPROVEMENT, MIN_STANDARD_ERRORS * _standard_error(added))
+            improvement.mean()
+            > max(MIN_IMPROVEMENT, MIN_STANDARD_ERRORS * _standard_error(improvement))
         )
 
 
@@ -238,20 +239,20 @@ class OuterBand:
         slice_step : int, optional
             Evaluate every n-th slice of the test, if it contains tiles.
         """
-        places = range(slice_step // 2, len(self.slices), slice_step)
-        numbers = [n for n, (z, _) in enumerate(self.tiles) if z in places]
+        slice_indices = range(slice_step // 2, len(self.slices), slice_step)
+        numbers = [n for n, (z, _) in enumerate(self.tiles) if z in slice_indices]
         if not numbers:
             return self.predict(exemplars, correction, share)
-        tiles = [(places.index(z), tile) for z, tile in (self.tiles[n] for n in numbers)]
+        tiles = [(slice_indices.index(z), tile) for z, tile in (self.tiles[n] for n in numbers)]
         halves = np.reshape(self._without, (2, -1))
         without = tuple(halves[:, numbers].ravel().tolist())
-        patterns = self._patterns(exemplars, correction, places)
+        patterns = self._patterns(exemplars, correction, slice_indices)
         if not bool(patterns[:, :, *self.priors[0].region.fine].any()):
             return Predicted(without_calibration=without, with_calibration=without)
         pattern_prior = replace(self.priors[0], weight=patterns, fwhm=(FWHM,) * len(patterns))
         on_tiles = self._covariances(patterns, pattern_prior.fwhm, tiles)
         slice_priors = (
-            replace(prior, weight=prior.weight[:, list(places)]) for prior in self.priors
+            replace(prior, weight=prior.weight[:, list(slice_indices)]) for prior in self.priors
         )
         levels = [
             slice_prior.mean_variance / pattern_prior.mean_variance for slice_prior in slice_priors
@@ -268,11 +269,11 @@ class OuterBand:
         )
 
     def _patterns(
-        self, exemplars: CalibrationPatterns, correction: Array | None, places: range
+        self, exemplars: CalibrationPatterns, correction: Array | None, slice_indices: range
     ) -> Tensor:
         """Return the patterns in the evaluated slices (C, n, X, Y)."""
         x, y, _ = self._shape
-        numbers = [self.slices[n] for n in places]
+        numbers = [self.slices[n] for n in slice_indices]
         slice_affine = np.array(self.affine)
         slice_affine[:3, 3] += slice_affine[:3, 2] * numbers[0]
         slice_affine[:3, 2] *= numbers[1] - numbers[0] if len(numbers) > 1 else 1
@@ -284,14 +285,14 @@ def _select_tiles(region: Tile, mask: Tensor) -> list[tuple[int, Tile]]:
 
     The tiles are evenly spaced over all slices.
     """
-    out, parts = [], []
+    out, selected_tiles = [], []
     for axis in region.inner:
         count = max(1, (axis.stop - axis.start) // _INNER)
         start = axis.start + (axis.stop - axis.start - count * _INNER) // 2
         edges = [max(axis.start, start + k * _INNER) for k in range(count + 1)]
-        parts.append([slice(a, min(b, axis.stop)) for a, b in pairwise(edges)])
+        selected_tiles.append([slice(a, min(b, axis.stop)) for a, b in pairwise(edges)])
     for z in range(len(mask)):
-        for inner in product(*parts):
+        for inner in product(*selected_tiles):
             if float(mask[z, inner[0], inner[1]].float().mean()) >= _MIN_BRAIN:
                 out.append((z, region.part(inner[0], inner[1], _HALO)))
     return [out[k] for k in evenly_spaced(len(out), _TILES)]

@@ -20,7 +20,7 @@ from scipy import ndimage, special
 from torch import Tensor
 
 from bids_sr.io.arrays import Array, Float32, MaskArray
-from bids_sr.sr.prior_maps.prior import Prior, correlation
+from bids_sr.sr.prior_maps.prior import Prior, gaussian_correlation
 
 DRAWS = 64  # number of samples; the relative error of their standard deviation is 9 %
 _AROUND = 0.75  # acquired voxels in plane, standard deviation of the local average
@@ -28,9 +28,9 @@ _AROUND = 0.75  # acquired voxels in plane, standard deviation of the local aver
 
 @lru_cache(maxsize=64)
 def _root(size: int, fwhm: float) -> Tensor:
-    """Return the symmetric square root of the matrix `correlation` (size, size)."""
+    """Return the symmetric square root of the matrix `gaussian_correlation` (size, size)."""
     with torch.inference_mode(False):
-        values, vectors = torch.linalg.eigh(correlation(size, fwhm).double())
+        values, vectors = torch.linalg.eigh(gaussian_correlation(size, fwhm).double())
         return ((vectors * values.clamp_min(0).sqrt()) @ vectors.T).float()
 
 

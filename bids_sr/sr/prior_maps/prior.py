@@ -69,7 +69,7 @@ def _compute_reach(fwhm: float) -> int:
 
 
 @lru_cache(maxsize=64)
-def correlation(size: int, fwhm: float) -> Tensor:
+def gaussian_correlation(size: int, fwhm: float) -> Tensor:
     """Return the Gaussian correlation between voxels along one axis (size, size).
 
     `fwhm` is the full width at half maximum (voxels). Negligible values are set to 0.
@@ -292,7 +292,7 @@ def _covary_lines(
     """
     x, size = along.shape
     widest = max(fwhm)
-    decay = correlation(lines, widest).numpy()[0, : _count_steps(widest, lines)]
+    decay = gaussian_correlation(lines, widest).numpy()[0, : _count_steps(widest, lines)]
     pairs = np.zeros((lines, len(decay), x, x), np.float32)
     for width, weight in zip(fwhm, maps, strict=True):
         steps = _count_steps(width, lines)
@@ -300,13 +300,13 @@ def _covary_lines(
         rows = np.zeros((lines + steps - 1, x, size), np.float32)
         np.multiply(along, weight.T[:, None], out=rows[:lines])
         later_rows = as_strided(rows, (lines, steps * x, size), rows.strides, writeable=False)
-        correlated = rows[:lines].reshape(-1, size) @ correlation(size, width).numpy()
+        correlated = rows[:lines].reshape(-1, size) @ gaussian_correlation(size, width).numpy()
         pairs_of_map = later_rows @ correlated.reshape(lines, x, size).swapaxes(1, 2)
         pairs_of_map = pairs_of_map.reshape(lines, steps, x, x)
         if width != widest:
-            pairs_of_map *= (correlation(lines, width).numpy()[0, :steps] / decay[:steps])[
-                :, None, None
-            ]
+            pairs_of_map *= (
+                gaussian_correlation(lines, width).numpy()[0, :steps] / decay[:steps]
+            )[:, None, None]
         pairs[:, :steps] += pairs_of_map
     return _pack_pairs(pairs.reshape(lines, len(decay), -1), x), decay
 
@@ -395,9 +395,9 @@ def _iterate_rows(
                     torch.bmm(
                         maps_last[start : start + n], near[partner : partner + n], out=pairs[:n]
                     )
-                    share = float(correlation(count, width)[0, abs(step)])
+                    share = float(gaussian_correlation(count, width)[0, abs(step)])
                     share *= 0.5 if symmetric and step == 0 else 1.0
-                    block.addcmul_(pairs, correlation(size, width), value=share)
+                    block.addcmul_(pairs, gaussian_correlation(size, width), value=share)
             maps_of_width = block[:n] @ right[1].T
             part[:] = maps_of_width if along is None else along @ maps_of_width
         rows = windows[start : start + n] @ columns_by_step[:, :n].flatten(2).transpose(0, 1)
@@ -431,7 +431,7 @@ def _correlate(
         for voxels, size in zip(output, weight.shape, strict=True)
     )
     first, last = rows[0][1].start, rows[-1][1].stop
-    across, along = correlation(x, fwhm).numpy(), correlation(y, fwhm).numpy()
+    across, along = gaussian_correlation(x, fwhm).numpy(), gaussian_correlation(y, fwhm).numpy()
     weighted = (images[:, first:last] * weight[first:last]).reshape(-1, y)
     width = output[1].stop - output[1].start
     correlated_y = np.empty((len(weighted), width), np.float32)
@@ -503,7 +503,7 @@ class Prior:
         total = 0.0
         for width, weight in zip(self.fwhm, self.weight, strict=True):
             rows, columns = (
-                (matrix.T @ matrix) * correlation(matrix.shape[1], width)
+                (matrix.T @ matrix) * gaussian_correlation(matrix.shape[1], width)
                 for matrix in self.region.down
             )
             map_of_tile = weight[:, *self.region.fine]

@@ -71,13 +71,13 @@ class SelfTestScore:
 
 
 def _compute_mean_score(
-    added: _Added, level: ResolutionLevel, images: Tensor, mask: Tensor
+    make_additions: _Added, level: ResolutionLevel, images: Tensor, mask: Tensor
 ) -> float:
     """Return the self-test score, averaged over images.
 
     The score is the relative reduction in squared error compared with zero filling.
     """
-    return _mean(_compute_scores(added, level, images, mask))
+    return _mean(_compute_scores(make_additions, level, images, mask))
 
 
 def _mean(shares: Array) -> float:
@@ -86,12 +86,14 @@ def _mean(shares: Array) -> float:
     return float(valid.mean()) if len(valid) else 0.0
 
 
-def _compute_scores(added: _Added, level: ResolutionLevel, images: Tensor, mask: Tensor) -> Array:
+def _compute_scores(
+    make_additions: _Added, level: ResolutionLevel, images: Tensor, mask: Tensor
+) -> Array:
     """Return the score of each image (C,), NaN if zero filling has no error."""
     coarse = level.down(images)
     shares = np.full(len(images), np.nan)
     for number, (image, lowres, detail) in enumerate(
-        zip(images, coarse, added(coarse), strict=True)
+        zip(images, coarse, make_additions(coarse), strict=True)
     ):
         missing_detail = (image - level.up(lowres))[mask]
         energy = float(missing_detail.square().sum())
@@ -180,12 +182,12 @@ class SelfTest:
         `additions` contains the function that computes the detail, for each half.
         """
         by_half, by_stretch = [], []
-        for half, segments, added in zip(
+        for half, segments, make_additions in zip(
             self.halves, self.stretches or ((), ()), additions, strict=True
         ):
             # all sets at once, so that matrices of a prior are computed only once
             sets = [half, *segments]
-            shares = _compute_scores(added, self.level, torch.cat(sets), self.mask)
+            shares = _compute_scores(make_additions, self.level, torch.cat(sets), self.mask)
             means = [
                 _mean(set_shares)
                 for set_shares in np.split(

@@ -106,8 +106,10 @@ def draw_normalization(
     """
     from bids_sr.figures.anatomy import isolines, registration_figure
 
-    before, after = (resample_to(image, *read_grid(template)) for image in (t1w_preproc, std_t1w))
-    images = {"template": template, "T1w before": before, "T1w after": after}
+    unaligned, aligned = (
+        resample_to(image, *read_grid(template)) for image in (t1w_preproc, std_t1w)
+    )
+    images = {"template": template, "T1w before": unaligned, "T1w after": aligned}
     return registration_figure(images, isolines(template, template_mask), mask=template_mask)
 
 
@@ -174,11 +176,11 @@ def draw_pair(
     )
     if highres_file:
         grid = read_grid(train_highres)
-        reference, before = resample_to(train_lowres, *grid), resample_to(highres_file, *grid)
+        reference, unaligned = resample_to(train_lowres, *grid), resample_to(highres_file, *grid)
         inside = binarize(resample_to(pair_mask, *grid)) if pair_mask else None
         images = {
             "low resolution": reference,
-            "high res. before": before,
+            "high res. before": unaligned,
             "high res. after": train_highres,
         }
         lines = isolines(reference, inside)

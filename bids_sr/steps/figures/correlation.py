@@ -60,5 +60,5 @@ def draw_correlation(
     for (contrast, stat, fwhm), by_series in run_maps_figures.sort_maps(maps).stats.items():
         if stat == CC_DISPLAY.statistic and contrast in conditions:
             names = run_maps_figures.displayed_series(by_series, series_names)
-            drawn = correlation_figure({name: by_series[name].volume for name in names}, scene)
-            yield FigureDrawing("correlation", drawn, contrast=contrast, fwhm_mm=fwhm)
+            drawing = correlation_figure({name: by_series[name].volume for name in names}, scene)
+            yield FigureDrawing("correlation", drawing, contrast=contrast, fwhm_mm=fwhm)

@@ -231,18 +231,18 @@ def _draw_agreement(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator
 
     half_rows = select_half_rows(rows)
     for statistic in ("ev", "r"):
-        if shown := [row for row in half_rows if row.statistic == statistic]:
-            first, *_ = list_contrasts(shown)
-            drawn = agreement_figure(rows, statistic=statistic, contrast=first, names=names)
-            yield FigureDrawing("splithalf", drawn)
-            beyond = list_contrasts(row for row in shown if row.band == "beyond")
+        if statistic_rows := [row for row in half_rows if row.statistic == statistic]:
+            first, *_ = list_contrasts(statistic_rows)
+            drawing = agreement_figure(rows, statistic=statistic, contrast=first, names=names)
+            yield FigureDrawing("splithalf", drawing)
+            beyond = list_contrasts(row for row in statistic_rows if row.band == "beyond")
             if other_contrasts := [contrast for contrast in beyond if contrast != first][
                 :MAX_CONTRASTS
             ]:
-                drawn = contrasts_figure(
+                drawing = contrasts_figure(
                     rows, statistic=statistic, contrasts=other_contrasts, names=names
                 )
-                yield FigureDrawing("splithalfContrasts", drawn)
+                yield FigureDrawing("splithalfContrasts", drawing)
             return
 
 
@@ -296,10 +296,10 @@ def _draw_truth(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Fig
         if contrasts := list_contrasts(
             row for row in whole_run_rows if row.reference == reference
         ):
-            if drawn := reference_map_figure(
+            if drawing := reference_map_figure(
                 rows, contrast=contrasts[0], reference=reference, names=names
             ):
-                yield FigureDrawing("truth", drawn)
+                yield FigureDrawing("truth", drawing)
             return
 
 

@@ -84,20 +84,20 @@ def show_viewer(
     from bids_sr.pipeline.store import derivative_path
 
     shown_maps = run_maps_figures.sort_maps(maps)
-    judged = shown_maps.choose_contrast(
+    verdict_contrast = shown_maps.choose_contrast(
         run_maps_figures.find_verdict_contrast(evaluation, verdict)
     )
     display, grid = shown_maps.display, read_grid(bold_mask_hr)
-    shown = {}
+    viewer_maps = {}
     files: dict[str, str] = {}
     for contrast, stat, fwhm in sorted(
-        shown_maps.stats, key=lambda key: (key[0] != judged, key[0] != "all", key[2])
+        shown_maps.stats, key=lambda key: (key[0] != verdict_contrast, key[0] != "all", key[2])
     ):
         if stat == display.statistic:
             by_series = shown_maps.stats[contrast, stat, fwhm]
             names = run_maps_figures.sort_series(by_series, series_names)
             width = f"{fwhm:g} mm" if fwhm else "none"
-            shown[contrast, width] = _Read({name: by_series[name] for name in names})
+            viewer_maps[contrast, width] = _Read({name: by_series[name] for name in names})
             files |= {
                 map_key(contrast, width, name): derivative_path(
                     {
@@ -115,15 +115,15 @@ def show_viewer(
     if boldref2t1w_xfm is not None and std2t1w_xfm is not None:
         mni = _mni(bold_mask_hr, boldref2t1w_xfm, std2t1w_xfm)
     viewer = viewer_html(
-        shown,
+        viewer_maps,
         below,
         bold_mask_hr,
         display=display,
         files=files,
         first_series=verdict["best"],
-        room=bytes_per_run(n_runs),
+        max_bytes=bytes_per_run(n_runs),
         mni=mni,
-        definitions=_definitions(shown),
+        definitions=_definitions(viewer_maps),
         cautions=[
             line["text"] for line in verdict.get("lines", ()) if line["status"] == "not supported"
         ],
@@ -137,8 +137,8 @@ def _definitions(maps: Mapping[tuple[str, str], Mapping[str, Volume]]) -> list[t
     from bids_sr.figures.map_viewer import TITLES
 
     names = dict.fromkeys(name for by_series in maps.values() for name in by_series)
-    described = ((TITLES.get(name, name), describe_series(name)) for name in names)
-    return [(title, text) for title, text in described if text]
+    definitions = ((TITLES.get(name, name), describe_series(name)) for name in names)
+    return [(title, text) for title, text in definitions if text]
 
 
 def _mni(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> Array:

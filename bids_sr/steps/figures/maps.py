@@ -59,13 +59,13 @@ def draw_design(
 
     regressors = model.inputs.regressors
     with_matrix = "glm" in kinds
-    drawn = design_figure(
+    drawing = design_figure(
         model.build_design(preproc),
         regressors.spans(),
         regressors.contrasts(model.contrasts),
         with_matrix=with_matrix,
     )
-    yield FigureDrawing("design", drawn, caption="" if with_matrix else _PROTOCOL_CAPTION)
+    yield FigureDrawing("design", drawing, caption="" if with_matrix else _PROTOCOL_CAPTION)
 
 
 _PROTOCOL_CAPTION = (
@@ -147,7 +147,7 @@ def draw_activation(
         if stat == display.statistic:
             regions = shown_maps.regions.get((contrast, "Fdr", fwhm), {})
             names = run_maps_figures.displayed_series(by_series, series_names)
-            drawn = activation_figure(
+            drawing = activation_figure(
                 {name: by_series[name].volume for name in names},
                 scene,
                 display=display,
@@ -156,7 +156,7 @@ def draw_activation(
             )
             yield FigureDrawing(
                 figure_name,
-                drawn,
+                drawing,
                 contrast=contrast,
                 fwhm_mm=fwhm,
                 caption=_CORRELATION_CAPTION if stat == CC_DISPLAY.statistic else "",
@@ -197,13 +197,18 @@ def draw_surfaces(
     display = T_DISPLAY if "t" in stats else CC_DISPLAY
     half = len(surface_maps) // 2
     space = space_entities["space"]
-    for left, right in zip(surface_maps[:half], surface_maps[half:], strict=True):
-        if left.entities["stat"] == display.statistic:
-            values = [load_surf_data(str(surface_map.content)) for surface_map in (left, right)]
+    for left_surface, right_surface in zip(surface_maps[:half], surface_maps[half:], strict=True):
+        if left_surface.entities["stat"] == display.statistic:
+            values = [
+                load_surf_data(str(surface_map.content))
+                for surface_map in (left_surface, right_surface)
+            ]
             title = f"{series_text(series_name)} on {space}"
-            drawn = surface_figure(values, white_surfaces, display, title)
-            fwhm_mm = as_number(left.sidecar["SmoothingFWHM"])
-            yield FigureDrawing("surface", drawn, left.entities["contrast"], fwhm_mm, space)
+            drawing = surface_figure(values, white_surfaces, display, title)
+            fwhm_mm = as_number(left_surface.sidecar["SmoothingFWHM"])
+            yield FigureDrawing(
+                "surface", drawing, left_surface.entities["contrast"], fwhm_mm, space
+            )
 
 
 @figure(
@@ -228,5 +233,5 @@ def show_clusters(clusters: Table, evaluation: Rows, verdict: Verdict) -> Figure
     """
     from bids_sr.report.cluster_tables import clusters_html
 
-    judged = run_maps_figures.find_verdict_contrast(evaluation, verdict)
-    return clusters_html(clusters, verdict["best"] or "bspline", first=judged)
+    verdict_contrast = run_maps_figures.find_verdict_contrast(evaluation, verdict)
+    return clusters_html(clusters, verdict["best"] or "bspline", first=verdict_contrast)

@@ -114,7 +114,9 @@ def draw_motion(
     rows, groups = carpet(preproc, bold_mask.data, tissues)
     tr = preproc.tr or 1.0
     uncensored = uncensored_volumes(confounds, preproc.shape[3])
-    yield FigureDrawing("motion", motion_figure(columns, tr, n_dummy=n_dummy, kept=uncensored))
+    yield FigureDrawing(
+        "motion", motion_figure(columns, tr, n_dummy=n_dummy, uncensored=uncensored)
+    )
     traces = {label: columns[name] for label, name in _TRACES.items() if name in columns}
     yield FigureDrawing(
         "carpet",
@@ -124,7 +126,7 @@ def draw_motion(
             tr,
             traces=traces,
             n_dummy=n_dummy,
-            kept=uncensored,
+            uncensored=uncensored,
         ),
     )
     reasons = reasons_by_volume(outliers)
@@ -139,11 +141,14 @@ def _draw_outliers(
     from bids_sr.figures.outlier_volumes import outlier_figure
 
     weights = interpolation_weights(numbers, acquired.shape[3], n_dummy)
-    shown = list(weights)[:_MOST_OUTLIERS]
-    nearest = {number: max(weights[number], key=weights[number].__getitem__) for number in shown}
+    volumes = list(weights)[:_MOST_OUTLIERS]
+    nearest = {number: max(weights[number], key=weights[number].__getitem__) for number in volumes}
     return outlier_figure(
-        {number: mask.like(acquired.volume(number)) for number in shown},
-        {number: (other, mask.like(acquired.volume(other))) for number, other in nearest.items()},
+        {number: mask.like(acquired.volume(number)) for number in volumes},
+        {
+            number: (neighbor, mask.like(acquired.volume(neighbor)))
+            for number, neighbor in nearest.items()
+        },
         mask,
     )
 
@@ -178,6 +183,6 @@ def carpet(
     total = sum(len(voxels) for voxels in groups.values())
     step = max(1, -(-total // _MAX_CARPET_ROWS))
     groups = {name: voxels[::step] for name, voxels in groups.items() if len(voxels[::step])}
-    chosen = np.concatenate(list(groups.values())) if groups else np.zeros(0, dtype=int)
-    rows = series.time_series(np.stack(np.unravel_index(chosen, inside.shape), axis=1))
+    voxel_numbers = np.concatenate(list(groups.values())) if groups else np.zeros(0, dtype=int)
+    rows = series.time_series(np.stack(np.unravel_index(voxel_numbers, inside.shape), axis=1))
     return rows, [(name, len(voxels)) for name, voxels in groups.items()]

@@ -55,5 +55,5 @@ def draw_networks(
     for (contrast, stat, fwhm), by_series in run_maps_figures.sort_maps(maps).stats.items():
         if stat == "cc":
             names = run_maps_figures.displayed_series(by_series, series_names)
-            drawn = network_figure({name: by_series[name].volume for name in names}, scene)
-            yield FigureDrawing("networks", drawn, contrast=contrast, fwhm_mm=fwhm)
+            drawing = network_figure({name: by_series[name].volume for name in names}, scene)
+            yield FigureDrawing("networks", drawing, contrast=contrast, fwhm_mm=fwhm)

@@ -64,9 +64,9 @@ def draw_overlap(
         b = regions.get((second, _REGION, fwhm), {})
         names = run_maps_figures.displayed_series([name for name in a if name in b], series_names)
         try:
-            drawn = overlap_figure(
+            drawing = overlap_figure(
                 {name: (a[name].volume, b[name].volume) for name in names}, scene, (first, second)
             )
         except FigureInputError:
             continue
-        yield FigureDrawing("overlap", drawn, contrast=f"{first}+{second}", fwhm_mm=fwhm)
+        yield FigureDrawing("overlap", drawing, contrast=f"{first}+{second}", fwhm_mm=fwhm)

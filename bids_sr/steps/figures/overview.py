@@ -150,8 +150,8 @@ def draw_overview(
     yield FigureDrawing(
         "overview", _draw_zoomed(shown_maps, contrast, best, known_activation, scene, unit, title)
     )
-    if drawn := _draw_reliable(shown_maps, contrast, best, scene, unit, title):
-        yield FigureDrawing("reliable", drawn)
+    if drawing := _draw_reliable(shown_maps, contrast, best, scene, unit, title):
+        yield FigureDrawing("reliable", drawing)
 
 
 def file_patterns(
@@ -214,8 +214,8 @@ def _draw_reliable(
             ("sd", "SD of the reconstruction error"),
         )
     }
-    shown = {text: statmap.volume for text, statmap in by_stat.items() if statmap is not None}
-    if len(shown) < len(by_stat):
+    volumes = {text: statmap.volume for text, statmap in by_stat.items() if statmap is not None}
+    if len(volumes) < len(by_stat):
         return None
     limit = run_maps_figures.color_limit(
         [statmap for statmap in by_stat.values() if statmap is not None], 0.0
@@ -223,20 +223,20 @@ def _draw_reliable(
     floor = float(f"{EFFECT_SHARE * limit:.2g}")
     display = Display(statistic="effect", threshold=floor, floor=0.0, unit=unit)
     region = shown_maps.regions.get((contrast, "Reliable", min(widths)), {}).get(best)
-    at = run_maps_figures.peak_of_acquired(shown_maps, contrast, scene)
-    drawn = plot_zoomed_maps(
-        shown,
+    center_voxel = run_maps_figures.peak_of_acquired(shown_maps, contrast, scene)
+    drawing = plot_zoomed_maps(
+        volumes,
         scene,
         display=display,
         limit=limit,
-        at=at,
+        center_voxel=center_voxel,
         region=None if region is None else region.volume,
     )
-    drawn.set_label(
+    drawing.set_label(
         f"Effect and SD of the reconstruction error for {best}, {title}, in one axial slice. The"
         " reliable voxels are outlined."
     )
-    return drawn
+    return drawing
 
 
 def _draw_zoomed(
@@ -263,7 +263,7 @@ def _draw_zoomed(
     if truth and stat == "effect" and "measured" not in by_series:
         by_series["truth"] = Derivative(truth, {})
         names.append("truth")
-    shown = {TITLES.get(name, name): by_series[name].volume for name in names}
+    volumes = {TITLES.get(name, name): by_series[name].volume for name in names}
     display = {"t": T_DISPLAY, "cc": CC_DISPLAY}.get(stat)
     limit = run_maps_figures.color_limit(by_series.values(), display.floor if display else 0.0)
     if display is None:
@@ -273,10 +273,12 @@ def _draw_zoomed(
             floor=0.0,
             unit=unit,
         )
-    at = run_maps_figures.peak_of_acquired(shown_maps, contrast, scene)
-    drawn = plot_zoomed_maps(shown, scene, display=display, limit=limit, at=at)
-    smoothing = f"smoothed with a {width:g} mm FWHM kernel" if width else "unsmoothed"
-    drawn.set_label(
-        f"Axial slice of the {stat} maps for {title}, {smoothing}. Series: {', '.join(shown)}."
+    center_voxel = run_maps_figures.peak_of_acquired(shown_maps, contrast, scene)
+    drawing = plot_zoomed_maps(
+        volumes, scene, display=display, limit=limit, center_voxel=center_voxel
     )
-    return drawn
+    smoothing = f"smoothed with a {width:g} mm FWHM kernel" if width else "unsmoothed"
+    drawing.set_label(
+        f"Axial slice of the {stat} maps for {title}, {smoothing}. Series: {', '.join(volumes)}."
+    )
+    return drawing

@@ -68,8 +68,8 @@ def draw_quality(
     for contrast, maps_by_series in _group_by_contrast(uncertainty_maps or ()).items():
         maps = {name: resample_to(image.volume, *grid) for name, image in maps_by_series.items()}
         background = resample_to(guide_hr or boldref, *grid)
-        drawn = overlay_figure(maps, bold_mask_hr, background, label=label)
-        yield FigureDrawing("uncertainty", drawn, contrast=contrast)
+        drawing = overlay_figure(maps, bold_mask_hr, background, label=label)
+        yield FigureDrawing("uncertainty", drawing, contrast=contrast)
 
 
 def _group_by_contrast(maps: Iterable[Derivative]) -> dict[str, dict[str, Derivative]]:
@@ -80,5 +80,9 @@ def _group_by_contrast(maps: Iterable[Derivative]) -> dict[str, dict[str, Deriva
     by_contrast: dict[str, dict[str, Derivative]] = {}
     for image in maps:
         by_contrast.setdefault(image.entities["contrast"], {})[image.entities["desc"]] = image
-    shown = sorted(by_contrast, key=lambda name: name != "all")[:MAX_CONTRASTS]
-    return {name: maps_by_series for name, maps_by_series in by_contrast.items() if name in shown}
+    sorted_contrasts = sorted(by_contrast, key=lambda name: name != "all")[:MAX_CONTRASTS]
+    return {
+        name: maps_by_series
+        for name, maps_by_series in by_contrast.items()
+        if name in sorted_contrasts
+    }

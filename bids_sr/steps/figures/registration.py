@@ -74,13 +74,16 @@ def draw_coregistration(
         lines.append(
             Outline(name="T1w white matter", image=resample_to(t1w_tpms[1], *grid), color=PURPLE)
         )
-    before, after = resample_to(boldref, *grid), resample_to(boldref, *grid, boldref2t1w_xfm[0])
+    unaligned, aligned = (
+        resample_to(boldref, *grid),
+        resample_to(boldref, *grid, boldref2t1w_xfm[0]),
+    )
     brain = binarize(inside)
-    covered = brain.like(brain.data & (after.data > 0))
+    covered = brain.like(brain.data & (aligned.data > 0))
     images = {
         "T1w": resample_to(t1w_preproc, *grid),
-        "boldref before": before,
-        "boldref after": after,
+        "boldref before": unaligned,
+        "boldref after": aligned,
     }
     return registration_figure(images, lines, mask=covered if covered.data.any() else brain)
 

@@ -38,14 +38,14 @@ class ShownMaps:
 
         return T_DISPLAY if any(stat == "t" for _, stat, _ in self.stats) else CC_DISPLAY
 
-    def choose_contrast(self, judged: str) -> str:
+    def choose_contrast(self, verdict_contrast: str) -> str:
         """Return the name of the contrast to show first, or "" if there are no maps.
 
-        This is the contrast of the verdict's evidence (`judged`, "" if there is none), otherwise
-        the contrast of all conditions, otherwise the first contrast.
+        This is the contrast of the verdict's evidence (`verdict_contrast`, "" if there is none),
+        otherwise the contrast of all conditions, otherwise the first contrast.
         """
         mapped = list(dict.fromkeys(contrast for contrast, _, _ in self.stats))
-        return next((name for name in (judged, "all", *mapped) if name in mapped), "")
+        return next((name for name in (verdict_contrast, "all", *mapped) if name in mapped), "")
 
 
 def sort_maps(maps: Iterable[Derivative]) -> ShownMaps:

@@ -41,9 +41,9 @@ def draw_slice(
     from bids_sr.figures.maps import series_figure
 
     names = run_maps_figures.list_names(series_names)
-    shown = {name: middle[name] for name in names if name in middle}
-    reference = "bspline" if "bspline" in shown else next(name for name in shown if name != RAW)
-    return series_figure(shown, roi_hr, mask=bold_mask_hr, reference=reference)
+    slices = {name: middle[name] for name in names if name in middle}
+    reference = "bspline" if "bspline" in slices else next(name for name in slices if name != RAW)
+    return series_figure(slices, roi_hr, mask=bold_mask_hr, reference=reference)
 
 
 @figure(

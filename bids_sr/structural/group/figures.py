@@ -57,18 +57,22 @@ def similarity_figure(values: pd.DataFrame, name: str) -> Figure:
     FigureInputError
         If no series has a value.
     """
-    wide = average_by_participant(
+    participant_values = average_by_participant(
         values[(values["statistic"] == name) & (values["region"] == BRAIN)]
     )
-    contrasts = list(dict.fromkeys(wide.index.get_level_values("contrast"))) if len(wide) else []
+    contrasts = (
+        list(dict.fromkeys(participant_values.index.get_level_values("contrast")))
+        if len(participant_values)
+        else []
+    )
     if not contrasts:
         raise FigureInputError(f"none of the tables contains a value of {name}")
-    names = [series for series in list_series(values) if series in wide]
+    names = [series for series in list_series(values) if series in participant_values]
     with s.style():
         fig = s.new_figure(12.0, 3.4)
         axes = fig.subplots(1, len(contrasts), squeeze=False)[0]
         for ax, contrast in zip(axes, contrasts, strict=True):
-            participants = wide.xs(contrast, level="contrast")[names]
+            participants = participant_values.xs(contrast, level="contrast")[names]
             for line in participants.to_numpy():
                 ax.plot(range(len(names)), line, color=s.GRID, lw=0.8, zorder=1)
             for x, series_name in enumerate(names):
@@ -177,20 +181,22 @@ def variability_figure(values: pd.DataFrame, classes: Sequence[str]) -> Figure:
         raise FigureInputError("none of the participants has scans from two sessions")
     sessions = sorted(set(volumes["session"]))
     participants = list(dict.fromkeys(volumes["participant"]))
-    shown = [label for label in classes if (volumes["region"] == label).any()]
+    classes_with_volumes = [label for label in classes if (volumes["region"] == label).any()]
     with s.style():
         height = 0.8 + 1.5 * len(names)
         fig = s.new_figure(12.0, height)
-        axes = fig.subplots(len(names), len(shown), squeeze=False, sharex=True, sharey="col")
+        axes = fig.subplots(
+            len(names), len(classes_with_volumes), squeeze=False, sharex=True, sharey="col"
+        )
         for row, name in zip(axes, names, strict=True):
-            for ax, region in zip(row, shown, strict=True):
+            for ax, region in zip(row, classes_with_volumes, strict=True):
                 panel_volumes = volumes[
                     (volumes["series"] == name) & (volumes["region"] == region)
                 ]
                 _session_lines(ax, panel_volumes, participants, sessions, _choose_color(name))
             row[0].set_ylabel(f"{name} (%)")
-        for ax, region in zip(axes[0], shown, strict=True):
-            _name_class(ax, region, len(shown))
+        for ax, region in zip(axes[0], classes_with_volumes, strict=True):
+            _name_class(ax, region, len(classes_with_volumes))
         for ax in axes[-1]:
             ax.set_xticks(range(len(sessions)), sessions)
             ax.set_xlabel("session")
@@ -227,21 +233,24 @@ def change_figure(volumes: pd.DataFrame, classes: Sequence[str], unit: str) -> F
         If no measured scan has a volume.
     """
     measured_volumes = volumes[volumes["series"] == MEASURED]
-    shown = [label for label in classes if (measured_volumes["region"] == label).any()]
-    if not shown:
+    classes_with_volumes = [
+        label for label in classes if (measured_volumes["region"] == label).any()
+    ]
+    if not classes_with_volumes:
         raise FigureInputError("none of the measured scans has a volume")
     times = sort_times(measured_volumes["time"])
     with s.style():
         fig = s.new_figure(12.0, 4.0)
-        axes = fig.subplots(2, len(shown), squeeze=False, sharex=True)
-        for column, region in zip(axes.T, shown, strict=True):
+        axes = fig.subplots(2, len(classes_with_volumes), squeeze=False, sharex=True)
+        for column, region in zip(axes.T, classes_with_volumes, strict=True):
             for ax, name in zip(column, ("value", "change"), strict=True):
-                parts = measured_volumes[measured_volumes["region"] == region]
+                region_volumes = measured_volumes[measured_volumes["region"] == region]
                 boxes = [
-                    parts.loc[parts["time"] == time, name].dropna().to_numpy() for time in times
+                    region_volumes.loc[region_volumes["time"] == time, name].dropna().to_numpy()
+                    for time in times
                 ]
                 _boxes(ax, boxes)
-            _name_class(column[0], region, len(shown))
+            _name_class(column[0], region, len(classes_with_volumes))
             column[1].axhline(0, color=s.GRID, lw=0.8, zorder=0)
             column[1].set_xticks(range(len(times)), times)
             column[1].set_xlim(-0.6, len(times) - 0.4)
@@ -261,10 +270,10 @@ def _name_class(ax: Axes, region: str, panels: int) -> None:
 
 
 def _boxes(ax: Axes, boxes: Sequence[Float]) -> None:
-    occupied = [place for place, values in enumerate(boxes) if len(values)]
+    occupied = [index for index, values in enumerate(boxes) if len(values)]
     if occupied:
         ax.boxplot(
-            [boxes[place] for place in occupied],
+            [boxes[index] for index in occupied],
             positions=occupied,
             widths=0.6,
             whis=(0, 100),
@@ -286,10 +295,10 @@ def _session_lines(
     ax.axhline(100, color=s.GRID, lw=0.8)
     for number, participant in enumerate(participants):
         participant_volumes = volumes[volumes["participant"] == participant].sort_values("session")
-        places = [sessions.index(session) for session in participant_volumes["session"]]
+        positions = [sessions.index(session) for session in participant_volumes["session"]]
         marker = _MARKERS[number % len(_MARKERS)]
         ax.plot(
-            places,
+            positions,
             participant_volumes["percent"],
             color=color,
             lw=0.9,

@@ -17,7 +17,7 @@ ALL_PROTOCOLS = "all"
 
 
 def find_scan_tables(
-    output_dir: Path, chosen: Callable[[Mapping[str, str]], bool] = lambda _: True
+    output_dir: Path, is_selected: Callable[[Mapping[str, str]], bool] = lambda _: True
 ) -> pd.DataFrame:
     """Find the metrics tables of structural scans, sorted by participant and session.
 
@@ -25,7 +25,7 @@ def find_scan_tables(
     ----------
     output_dir : Path
         Derivatives folder.
-    chosen : Callable[[Mapping[str, str]], bool]
+    is_selected : Callable[[Mapping[str, str]], bool]
         Filter of tables by their entities (pybids names).
 
     Returns
@@ -38,7 +38,7 @@ def find_scan_tables(
     for pattern in ("sub-*/anat", "sub-*/ses-*/anat"):
         for path in sorted(output_dir.glob(f"{pattern}/*_desc-anat_metrics.tsv")):
             entities = parse_entities(path)
-            if not chosen(entities):
+            if not is_selected(entities):
                 continue
             sidecar = path.with_suffix(".json")
             facts = json.loads(sidecar.read_text(encoding="utf-8")) if sidecar.exists() else {}

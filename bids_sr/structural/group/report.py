@@ -88,22 +88,22 @@ class ScansContent:
 
 def write_structural_tables(output_dir: Path, tables: StructuralTables) -> None:
     """Write the group tables as TSV files, each with a JSON file that describes its columns."""
-    place = {
+    folder = {
         "participant": {"Description": "Participant"},
         "session": {"Description": "Session; n/a if there are no sessions"},
         "month": {"Description": "Months since the participant's first session", "Units": "month"},
         "protocol": {"Description": "Acquisition protocol; all if no column was named"},
     }
     names = set(tables.values["statistic"])
-    parts: dict[str, tuple[pd.DataFrame, Mapping[str, object]]] = {
-        "metrics": (tables.values, {**place, **columns_json(sorted(names))}),
+    tables_by_name: dict[str, tuple[pd.DataFrame, Mapping[str, object]]] = {
+        "metrics": (tables.values, {**folder, **columns_json(sorted(names))}),
         "methods": (tables.methods, METHODS_COLUMNS),
         "protocols": (tables.protocols, PROTOCOL_COLUMNS),
         "agreement": (tables.agreement, AGREEMENT_COLUMNS),
         "variability": (tables.variability, VARIABILITY_COLUMNS),
         "change": (tables.change, CHANGE_COLUMNS),
     }
-    for name, (frame, columns) in parts.items():
+    for name, (frame, columns) in tables_by_name.items():
         text = frame.to_csv(sep="\t", index=False, na_rep=MISSING, float_format=cell_number)
         write_text(output_dir / f"group_scans_{name}.tsv", text)
         write_json(output_dir / f"group_scans_{name}_columns.json", columns)
@@ -170,17 +170,17 @@ def write_headline(methods: pd.DataFrame, n: int, name: str = "psnr") -> tuple[s
     sign = -1 if statistic(name).better == LOWER else 1
     gains = sign * comparisons["difference"]
     is_significant = comparisons["p_holm"] < _ALPHA
-    better = comparisons[is_significant & (gains > 0)]
-    worse = comparisons[is_significant & (gains < 0)]
+    better_rows = comparisons[is_significant & (gains > 0)]
+    worse_rows = comparisons[is_significant & (gains < 0)]
     label = statistic(name).label or name
-    parts = [
-        f"{series} {word} interpolation in {label} of {', '.join(rows['contrast'])}"
-        for word, changes in (("exceeds", better), ("is below", worse))
+    phrases = [
+        f"{series} {relation} interpolation in {label} of {', '.join(rows['contrast'])}"
+        for relation, changes in (("exceeds", better_rows), ("is below", worse_rows))
         for series, rows in changes.groupby("series", sort=False)
     ]
-    if parts:
-        state = "bad" if len(worse) else "good"
-        return "; ".join(parts), state
+    if phrases:
+        state = "bad" if len(worse_rows) else "good"
+        return "; ".join(phrases), state
     smallest = float(comparisons["p_smallest"].min())
     reason = (
         f" ({n} participants cannot reach p < .05)"
@@ -221,7 +221,7 @@ def _verdict_html(tables: StructuralTables, figure_dir: Path) -> Markup:
     )
     mark, kind = _MARKS[state]
     answer = render("group_answer", "", mark, kind, headline, evidence, numbers)
-    shown = [name for name in ("psnr", "ssim") if (tables.values["statistic"] == name).any()]
+    statistics = [name for name in ("psnr", "ssim") if (tables.values["statistic"] == name).any()]
     figures = [
         _figure(
             partial(similarity_figure, tables.values, name),
@@ -230,7 +230,7 @@ def _verdict_html(tables: StructuralTables, figure_dir: Path) -> Markup:
             f"{statistic(name).label or name}. Each line is a participant, and bars show the"
             " median across participants.",
         )
-        for name in shown
+        for name in statistics
     ]
     return join([answer, *figures])
 
@@ -261,8 +261,8 @@ def _render_contrast(contrast_rows: pd.DataFrame, sizes: pd.Series) -> Markup:
     ]
     heads = ["series"]
     for name, region in columns:
-        place = "" if region == "brain" and len(regions) == 1 else f", {_class(region)}"
-        heads.append(f"{statistic(name).label or name}{place}{_unit(name)}")
+        region_phrase = "" if region == "brain" and len(regions) == 1 else f", {_class(region)}"
+        heads.append(f"{statistic(name).label or name}{region_phrase}{_unit(name)}")
     if len(sizes):
         heads.append("parameters")
     lines = []
@@ -327,7 +327,7 @@ def _protocols_html(content: ScansContent) -> Markup:
         else "All participants are in one group. To group participants by acquisition protocol,"
         " use --protocol with a column of participants.tsv or a key of the JSON sidecars."
     )
-    shown = list_series(errors) if len(errors) else []
+    compared_series = list_series(errors) if len(errors) else []
     entries = []
     for (protocol, contrast), protocol_errors in errors.groupby(
         ["protocol", "contrast"], sort=False
@@ -346,7 +346,7 @@ def _protocols_html(content: ScansContent) -> Markup:
             by_series = rows.set_index("series")
             best = by_series["mae"].idxmin()
             cells = [f"{statistic(name).label or name}{_unit(name)}", _class(region)]
-            for series in shown:
+            for series in compared_series:
                 if series not in by_series.index:
                     cells.append(MISSING)
                     continue
@@ -361,7 +361,9 @@ def _protocols_html(content: ScansContent) -> Markup:
             f"{title}: absolute difference from the measured scan, mean ± standard deviation"
             f" across {n_participants} participants (* smallest)"
         )
-        entries.append((title, table(caption, ["metric", "region", *shown], lines, names=2)))
+        entries.append(
+            (title, table(caption, ["metric", "region", *compared_series], lines, names=2))
+        )
     return (
         join([Markup("<p>{}</p>").format(intro), render_selector(entries)])
         if entries

@@ -117,21 +117,25 @@ def methods_table(values: pd.DataFrame) -> pd.DataFrame:
     one statistic, separately for the whole scan and for the brain and its tissues. The choice of
     the better interpolation favors interpolation. Rows of `SIZE` are not compared.
     """
-    wide = average_by_participant(values[values["statistic"].isin((*SIMILARITY, *OVERLAP, SIZE))])
+    wide_values = average_by_participant(
+        values[values["statistic"].isin((*SIMILARITY, *OVERLAP, SIZE))]
+    )
     rows = []
-    for question, participant_values in wide.groupby(level=_QUESTION, sort=False):
-        place = dict(zip(_QUESTION, question, strict=True))
+    for question, participant_values in wide_values.groupby(level=_QUESTION, sort=False):
+        question_values = dict(zip(_QUESTION, question, strict=True))
         names = [
             name for name in list_series(values) if name in participant_values and name != MEASURED
         ]
         baseline = _better(
-            [name for name in names if name in BASELINES], participant_values, place["statistic"]
+            [name for name in names if name in BASELINES],
+            participant_values,
+            question_values["statistic"],
         )
         for name in names:
             defined = participant_values[name].dropna().to_numpy()
             if not defined.size:
                 continue
-            row = {**place, "series": name, **_summary(defined)}
+            row = {**question_values, "series": name, **_summary(defined)}
             if baseline and name not in BASELINES:
                 row |= {
                     "minus": baseline,
@@ -168,10 +172,10 @@ def _summary(values: np.ndarray) -> dict[str, float]:
 
 
 def _compare_pairs(values: pd.Series, reference: pd.Series) -> dict[str, float]:
-    both = pd.concat([values, reference], axis=1).dropna().to_numpy()
-    if not len(both):
+    paired_values = pd.concat([values, reference], axis=1).dropna().to_numpy()
+    if not len(paired_values):
         return {}
-    change = differences(both[:, 0], both[:, 1])
+    change = differences(paired_values[:, 0], paired_values[:, 1])
     shift, test = hodges_lehmann(change), signed_rank(change)
     return {
         "difference": shift["difference"],
@@ -189,9 +193,11 @@ def protocols_table(values: pd.DataFrame) -> pd.DataFrame:
     deviation are computed across participants (attention-unet, table 2). Sessions of a participant
     with the same protocol are averaged.
     """
-    chosen = values[values["statistic"].isin(QUALITY)]
-    wide = chosen.groupby([*(k for k in _KEY if k != "series"), "series"], sort=False)["value"]
-    table = wide.mean().unstack("series")
+    quality_values = values[values["statistic"].isin(QUALITY)]
+    participant_values = quality_values.groupby(
+        [*(k for k in _KEY if k != "series"), "series"], sort=False
+    )["value"]
+    table = participant_values.mean().unstack("series")
     if MEASURED not in table:
         return pd.DataFrame(columns=list(PROTOCOL_COLUMNS))
     errors = table.drop(columns=MEASURED).sub(table[MEASURED], axis=0).abs()
@@ -200,7 +206,7 @@ def protocols_table(values: pd.DataFrame) -> pd.DataFrame:
     for question, question_errors in participant_errors.groupby(
         level=["protocol", *_QUESTION], sort=False
     ):
-        place = dict(zip(["protocol", *_QUESTION], question, strict=True))
+        question_values = dict(zip(["protocol", *_QUESTION], question, strict=True))
         for name in list_series(values):
             defined = (
                 question_errors[name].dropna().to_numpy()
@@ -210,7 +216,7 @@ def protocols_table(values: pd.DataFrame) -> pd.DataFrame:
             if defined.size:
                 summary = _summary(defined)
                 means = {key: summary[key] for key in ("n", "mean", "sd")}
-                rows.append({**place, "series": name, **means})
+                rows.append({**question_values, "series": name, **means})
     table = pd.DataFrame(rows).rename(columns={"mean": "mae", "sd": "mae_sd"})
     return table.reindex(columns=list(PROTOCOL_COLUMNS))
 
@@ -224,18 +230,22 @@ def volume_pairs(values: pd.DataFrame) -> pd.DataFrame:
         Columns contrast, region, series, participant, volume, measured, mean and percent
         (difference in percent of the mean of both). Empty if there are no pairs.
     """
-    wide = average_by_participant(values[values["statistic"] == VOLUME])
-    if MEASURED not in wide:
+    participant_values = average_by_participant(values[values["statistic"] == VOLUME])
+    if MEASURED not in participant_values:
         return pd.DataFrame()
-    parts = []
+    tables = []
     for name in list_series(values):
-        if name == MEASURED or name not in wide:
+        if name == MEASURED or name not in participant_values:
             continue
-        part = wide[[name, MEASURED]].set_axis(["volume", "measured"], axis=1).reset_index()
-        parts.append(part.assign(series=name).dropna(subset=["volume", "measured"]))
-    if not parts:
+        part = (
+            participant_values[[name, MEASURED]]
+            .set_axis(["volume", "measured"], axis=1)
+            .reset_index()
+        )
+        tables.append(part.assign(series=name).dropna(subset=["volume", "measured"]))
+    if not tables:
         return pd.DataFrame()
-    pairs = pd.concat(parts, ignore_index=True)
+    pairs = pd.concat(tables, ignore_index=True)
     pairs["mean"] = (pairs["volume"] + pairs["measured"]) / 2
     pairs["percent"] = percent_differences(pairs["volume"], pairs["measured"])
     return pairs
@@ -249,7 +259,9 @@ def agreement_table(values: pd.DataFrame) -> pd.DataFrame:
     pairs = volume_pairs(values)
     rows = []
     if len(pairs):
-        for place, series_pairs in pairs.groupby(["contrast", "region", "series"], sort=False):
+        for question_values, series_pairs in pairs.groupby(
+            ["contrast", "region", "series"], sort=False
+        ):
             changes = {
                 "ml": (series_pairs["volume"] - series_pairs["measured"]).to_numpy(),
                 "percent": series_pairs["percent"].dropna().to_numpy(),
@@ -257,7 +269,9 @@ def agreement_table(values: pd.DataFrame) -> pd.DataFrame:
             for unit, change in changes.items():
                 if change.size:
                     agreement = dataclasses.asdict(limits_of_agreement(change))
-                    names = dict(zip(("contrast", "region", "series"), place, strict=True))
+                    names = dict(
+                        zip(("contrast", "region", "series"), question_values, strict=True)
+                    )
                     rows.append({**names, "unit": unit, **agreement})
     return pd.DataFrame(rows).reindex(columns=list(AGREEMENT_COLUMNS))
 
@@ -290,11 +304,13 @@ def variability_table(values: pd.DataFrame) -> pd.DataFrame:
     """
     volumes = session_volumes(values)
     rows = []
-    for place, series_volumes in volumes.groupby(["contrast", "region", "series"], sort=False):
+    for question_values, series_volumes in volumes.groupby(
+        ["contrast", "region", "series"], sort=False
+    ):
         participant_volumes = [part for _, part in series_volumes.groupby("participant")]
         rows.append(
             {
-                **dict(zip(("contrast", "region", "series"), place, strict=True)),
+                **dict(zip(("contrast", "region", "series"), question_values, strict=True)),
                 "n": len(participant_volumes),
                 "n_scans": len(series_volumes),
                 "mean": float(series_volumes["value"].mean()),

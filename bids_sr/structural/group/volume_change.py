@@ -74,8 +74,8 @@ def sort_times(times: Sequence[str] | pd.Series) -> list[str]:
     """
 
     def key(text: str) -> list[tuple[int, int, str]]:
-        parts = re.findall(r"-?\d+|\D+", text)
-        return [(0, int(p), "") if p.lstrip("-").isdigit() else (1, 0, p) for p in parts]
+        runs_of_digits = re.findall(r"-?\d+|\D+", text)
+        return [(0, int(p), "") if p.lstrip("-").isdigit() else (1, 0, p) for p in runs_of_digits]
 
     return sorted(dict.fromkeys(times), key=key)
 
@@ -91,14 +91,14 @@ def change_table(values: pd.DataFrame) -> pd.DataFrame:
     """
     volumes = read_volumes(values)
     rows = []
-    for place, place_volumes in volumes.groupby(_PLACE, sort=False):
+    for question_values, place_volumes in volumes.groupby(_PLACE, sort=False):
         start = sort_times(place_volumes["time"])[0]
         for time in sort_times(place_volumes["time"]):
             part = place_volumes[place_volumes["time"] == time]
             change = part["change"].dropna() if time != start else part["change"].iloc[:0]
             rows.append(
                 {
-                    **dict(zip(_PLACE, place, strict=True)),
+                    **dict(zip(_PLACE, question_values, strict=True)),
                     "time": time,
                     "n": len(part),
                     "mean": part["value"].mean(),

@@ -130,7 +130,7 @@ def measure_scans(
         None if given_wmh_reference is None else read_edited_mask(given_wmh_reference, scan_mask)
     )
     slices = select_untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
-    likely = _likely_lesions(given_lesion_template, scan_mask, scan_facts)
+    location_probability = _likely_lesions(given_lesion_template, scan_mask, scan_facts)
     rows, labels, classes = _measure_rows(
         measured,
         series,
@@ -138,7 +138,7 @@ def measure_scans(
         scan_mask.affine,
         slices,
         brain=scan_brain.data,
-        likely=likely,
+        location_probability=location_probability,
         edited=edited,
         by_fast=_tissues_by_fast(measured, scan_brain, here) if anat_tools == "fsl" else None,
         seed=random_seed,
@@ -264,7 +264,7 @@ def measure_control(
         scan_mask.affine,
         (),
         brain=scan_brain.data,
-        likely=_likely_lesions(given_lesion_template, scan_mask, scan_facts),
+        location_probability=_likely_lesions(given_lesion_template, scan_mask, scan_facts),
         by_fast=_tissues_by_fast(measured, scan_brain, here) if anat_tools == "fsl" else None,
         seed=random_seed,
     )
@@ -291,7 +291,7 @@ def _measure_rows(
     slices: Sequence[int],
     *,
     brain: Array | None = None,
-    likely: Array | None = None,
+    location_probability: Array | None = None,
     edited: Array | None = None,
     by_fast: Mapping[str, Array] | None = None,
     seed: int,
@@ -312,7 +312,7 @@ def _measure_rows(
         Slices for the comparison of images with the measured scans.
     brain : ndarray | None
         Voxels for tissue segmentation; None for `mask`.
-    likely : ndarray | None
+    location_probability : ndarray | None
         Voxels where lesions are likely; None to allow lesions in all voxels.
     edited : ndarray | None
         Edited hyperintensities of the measured scans; None for automatic segmentation.
@@ -362,7 +362,7 @@ def _measure_rows(
         rows += segmentations("all", classes["all"], mask, zooms)
     if "FLAIR" in measured:
         flairs = {name: scans["FLAIR"] for name, scans in all_series.items()}
-        classes["FLAIR"] = lesions(flairs, inside, zooms, likely)
+        classes["FLAIR"] = lesions(flairs, inside, zooms, location_probability)
         lesion_masks = classes["FLAIR"] | ({} if edited is None else {"measured": {"wmh": edited}})
         rows += segmentations("FLAIR", lesion_masks, mask, zooms)
     labels = np.zeros(mask.shape, np.uint8)

@@ -104,7 +104,7 @@ def describe_lowres_preparation(
     align, tools = preparation.anat_align, preparation.anat_tools
     aligned = _ALIGNED[align].replace("high-resolution", "low-resolution").format(suffixes[0])
     size = " × ".join(f"{mm:g}" for mm in grid_mm)
-    around = "the template's brain" if align.startswith("template") else "this scan"
+    grid_center = "the template's brain" if align.startswith("template") else "this scan"
     trilinear = (
         " For trilinear interpolation, these scans were aligned with FSL FLIRT [@flirt] and the"
         " correlation ratio cost function."
@@ -112,7 +112,7 @@ def describe_lowres_preparation(
     return (
         f"The {enumerate_words(suffixes)} scans of participants without high-resolution scans were"
         f" {_corrected(tools)}, {aligned} and resampled with a single interpolation to a grid"
-        f" around {around} with the voxel size of the model ({size} mm). The brain was"
+        f" around {grid_center} with the voxel size of the model ({size} mm). The brain was"
         f" {_brain_text(preparation)}. Intensities {_SCALED_ALONE[preparation.anat_scale]}. For"
         " these participants, accuracy was not measured because there are no measured"
         f" high-resolution scans.{trilinear * (tools == 'fsl')}"

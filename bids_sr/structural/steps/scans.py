@@ -55,9 +55,11 @@ def make_empty_folder(folder: Path) -> Path:
     return folder
 
 
-def make_scan(image: Volume, series: str, suffix: str, about: Mapping[str, object]) -> Derivative:
+def make_scan(
+    image: Volume, series: str, suffix: str, metadata: Mapping[str, object]
+) -> Derivative:
     """Return the scan of a series and contrast as an artifact with metadata."""
-    return Derivative(image, {"res": "hr", "desc": series, "suffix": suffix}, about)
+    return Derivative(image, {"res": "hr", "desc": series, "suffix": suffix}, metadata)
 
 
 def stack_scans(scans: Sequence[Derivative]) -> Float32:
@@ -92,7 +94,7 @@ def largest_voxels(scans: Mapping[tuple[str, str], Volume]) -> dict[str, float]:
 
 def check_acquired(
     coarse: Sequence[Derivative],
-    others: Sequence[Derivative],
+    other_scans: Sequence[Derivative],
     mask: Volume,
     facts: Mapping[str, object],
 ) -> list[MetricRow]:
@@ -102,7 +104,7 @@ def check_acquired(
     ----------
     coarse : Sequence[Derivative]
         Acquired scans on the high-resolution grid (cubic spline), one per contrast.
-    others : Sequence[Derivative]
+    other_scans : Sequence[Derivative]
         Super-resolved and interpolated scans.
     mask : Volume
         Mask of the scans.
@@ -119,7 +121,7 @@ def check_acquired(
         return []
     acquired = {scan.entities["suffix"]: scan.volume.data for scan in coarse}
     return acquired_scan_rows(
-        group_by_series(others),
+        group_by_series(other_scans),
         acquired,
         mask.data > 0.5,
         mask.zooms.tolist(),

@@ -13,13 +13,9 @@ from bids_sr.run_time import RunTime
 from bids_sr.sr.device import Device, choose_device
 from bids_sr.sr.models.request import TrainingSettings, request_model
 from bids_sr.steps.memory import RESOLVE_SCANS, TRAIN_ON_SCANS
-from bids_sr.steps.training import (
-    ModelFiles,
-    describe_network,
-    read_cards,
-    train_or_reuse,
-    training_work,
-)
+from bids_sr.steps.training import ModelFiles, train_or_reuse
+from bids_sr.steps.training_costs import training_work
+from bids_sr.steps.training_texts import describe_network, read_cards
 from bids_sr.structural.steps.scans import (
     AlignmentModel,
     IntensityScaling,

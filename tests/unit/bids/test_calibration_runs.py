@@ -22,7 +22,7 @@ from bids_sr.preflight import check, check_data
 from bids_sr.preflight.estimates import estimate
 from bids_sr.preflight.plan_text import dry_run_text
 from bids_sr.slurm.cli.prepare import _paths as slurm_paths
-from bids_sr.steps.memory import RESOLVE
+from bids_sr.steps.memory import SUPER_RESOLVE
 
 FINE = (3.0, 3.0, 4.0)
 CALIBRATION = "sub-01_task-tap_acq-highres"
@@ -105,7 +105,7 @@ def test_memory_and_disk_of_a_long_run_do_not_grow_with_its_volumes(maker: BidsM
     (run,) = survey_of(maker).subjects[0].runs
     volumes_gb = math.prod(run.shape) * 2000 * 4e-9
     calibrated, without = result
-    memory_gb = [step_gb(RESOLVE, cost.sizes) for cost in result]
+    memory_gb = [step_gb(SUPER_RESOLVE, cost.sizes) for cost in result]
     assert 0.2 < memory_gb[0] - memory_gb[1] < 0.4
     assert calibrated.work_gb - without.work_gb < volumes_gb
 

@@ -104,7 +104,7 @@ def test_suggested_options_exist_and_rejected_options_do_not() -> None:
 
 
 def test_help_omits_options_without_effect() -> None:
-    parser = build_parser(everything=True)
+    parser = build_parser(show_all=True)
     assert "--notrack" not in parser.format_help()
     assert {action.help for action in parser._actions if action.dest in UNUSED} == {
         argparse.SUPPRESS

@@ -89,7 +89,7 @@ def test_a_run_with_other_weights_is_excluded_from_a_contrast(maker, tmp_path):
     # the mean of a single trial type differs from the mean of two
     assert group.contrasts.get("all", ("run-1", "run-2")) == ("run-1", "run-2")
     assert group.contrasts["little"] == ("run-1", "run-2")
-    assert group.without["run-3"]["little"] == "the run has no such contrast"
+    assert group.missing_contrasts["run-3"]["little"] == "the run has no such contrast"
     assert list(warnings) == ["sub-01_task-tap_run-3"]
     assert "only in part: contrast little" in warnings["sub-01_task-tap_run-3"]
 

@@ -96,7 +96,7 @@ def rows_of(run, reference):
     true, files, measured, other_file = run
     make_reference = {
         "known": partial(known_activation, known={"a": (true.astype(np.float32), AFFINE)}),
-        "other": partial(another_run, other=load_effects(other_file)),
+        "other": partial(another_run, other_effects=load_effects(other_file)),
     }.get(reference, make_half_reference)
     files_by_reference = {
         "measured": {**files, "measured": measured},

@@ -319,7 +319,7 @@ def test_motion_figure_summarizes_uncensored_volumes():
     displacement = np.r_[np.nan, 9, np.ones(7), 5.0]
     table = {"framewise_displacement": displacement, "std_dvars": 2 * displacement}
     kept_volumes = np.arange(10) != 9
-    fig = motion_figures.motion_figure(table, 2.0, n_dummy=2, kept=kept_volumes)
+    fig = motion_figures.motion_figure(table, 2.0, n_dummy=2, uncensored=kept_volumes)
     texts = [text.get_text() for ax in fig.axes for text in ax.texts]
     assert "kept volumes:\nmean 1.00\nmax 1.00 mm" in texts
     assert "kept volumes:\nmean 2.00\nmax 2.00" in texts

@@ -7,8 +7,8 @@ from scipy import stats
 from bids_sr.glm.activation_regions import (
     Threshold,
     centroid,
-    dice,
     fdr_region,
+    nonempty_dice,
     parse_thresholds,
     peak,
     quarter_region,
@@ -112,12 +112,12 @@ def test_fixed_threshold_selects_the_voxels_of_the_mask_at_or_above_it():
 
 def test_dice_by_hand():
     a, b = box((4, 1, 1), slice(0, 3)), box((4, 1, 1), slice(2, 4))
-    assert dice(a, b) == pytest.approx(2 / 5)
-    assert dice(a, a) == 1.0
-    assert dice(a, box((4, 1, 1), 3)) == 0.0
+    assert nonempty_dice(a, b) == pytest.approx(2 / 5)
+    assert nonempty_dice(a, a) == 1.0
+    assert nonempty_dice(a, box((4, 1, 1), 3)) == 0.0
     empty = np.zeros((4, 1, 1), dtype=bool)
-    assert dice(a, empty) is None
-    assert dice(empty, empty) is None
+    assert nonempty_dice(a, empty) is None
+    assert nonempty_dice(empty, empty) is None
 
 
 def test_centroid_and_peak_are_in_mm():

@@ -12,7 +12,7 @@ from bids_sr.glm.map_summary import (
     _find_nearest_voxels,
     _upsample_maps,
     activation_rows,
-    correlation,
+    correlate_in_mask,
     find_regions,
     raised_rows,
     single_conditions,
@@ -146,8 +146,8 @@ def test_tables_with_unexpected_columns_are_rejected(tmp_path):
 
 def test_correlation_needs_variation():
     mask = np.ones(SHAPE, dtype=bool)
-    assert correlation(blob((1, 1, 1)), 3 * blob((1, 1, 1)) + 2, mask) == pytest.approx(1.0)
-    assert np.isnan(correlation(blob((1, 1, 1)), np.zeros(SHAPE, dtype=np.float32), mask))
+    assert correlate_in_mask(blob((1, 1, 1)), 3 * blob((1, 1, 1)) + 2, mask) == pytest.approx(1.0)
+    assert np.isnan(correlate_in_mask(blob((1, 1, 1)), np.zeros(SHAPE, dtype=np.float32), mask))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 1.0])

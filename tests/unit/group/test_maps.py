@@ -96,7 +96,7 @@ def test_point_transforms_agree_with_ants_image_transforms(tmp_path: Path) -> No
     grid, mask = np.diag([3.0, 3.0, 3.0, 1.0]), np.ones((30, 30, 30), dtype=bool)
     grid[:3, 3] = [-30, -40, 10]
     points = apply_to_points(voxel_centers(mask, grid), [first, second], seed=1)
-    sampled = template_sampling.sample_points(image, AFFINE, points)
+    sampled = template_sampling.sample_at_points(image, AFFINE, points)
     reference = Volume(data=np.zeros(mask.shape, dtype=np.float32), affine=grid)
     expected = apply(Volume(data=image, affine=AFFINE), reference, [first, second], seed=1)[mask]
     assert np.abs(expected).max() > 1
@@ -129,7 +129,7 @@ def test_stacked_maps_are_interpolated_like_single_maps() -> None:
     low, high = (AFFINE @ [*edge, 1] for edge in ([-1, -1, -1], SHAPE))
     points = RNG.uniform(low[:3], high[:3], (4000, 3))
     points = np.concatenate([points, [(AFFINE @ [n - 1, n - 1, 3, 1])[:3] for n in (1, 20)]])
-    expected = template_sampling.sample_points(data, AFFINE, points)
+    expected = template_sampling.sample_at_points(data, AFFINE, points)
     stacked = linear_values(
         np.stack([data, 2 * data], axis=-1), apply_matrix(np.linalg.inv(AFFINE), points).T
     )

@@ -54,10 +54,12 @@ def test_the_reference_of_the_example_is_found_without_options(
     assert (
         check_data(plan) == ()
     )  # includes the check for equal intensity units, stored with different quantization steps
-    facts = run_facts(settings, run, timed=False)
+    facts = run_facts(settings, run, has_slice_timing=False)
     assert "mean of 20 earlier volumes of the same run" in str(facts["T2* pair"])
     assert facts["Description"] == maker.ACQUIRED == "simulated 6 mm: 3 mm data, k-space cropped"
-    assert "Description" not in run_facts(settings, replace(run, sidecar={}), timed=False)
+    assert "Description" not in run_facts(
+        settings, replace(run, sidecar={}), has_slice_timing=False
+    )
 
 
 def write(path: Path, data: np.ndarray, affine: np.ndarray) -> None:

@@ -12,7 +12,7 @@ import numpy.testing as npt
 import pytest
 from nibabel.affines import apply_affine
 
-from bids_sr.glm.activation_regions import dice, quarter_region
+from bids_sr.glm.activation_regions import nonempty_dice, quarter_region
 from bids_sr.glm.cross_correlation import cross_correlation, temporal_filter
 from bids_sr.io.arrays import Array
 from bids_sr.phantom.activity import FOCI, foci_of_scene, make_focus
@@ -45,7 +45,7 @@ def test_known_regions_of_the_fingers_overlap_only_in_the_scene_overlap(
 ) -> None:
     for seed in range(3):
         apart, overlap = (
-            dice(*known_regions(subject, scene, seed)) for scene in ("ribbon", "overlap")
+            nonempty_dice(*known_regions(subject, scene, seed)) for scene in ("ribbon", "overlap")
         )
         assert apart == 0
         assert overlap is not None
@@ -130,7 +130,7 @@ def test_regions_of_acquired_series_have_the_size_and_overlap_of_the_paper() -> 
     overlaps, sizes = [], []
     for seed in range(20, 25):
         thumb, little, voxel = acquired_regions(seed)
-        overlaps.append(dice(thumb, little))
+        overlaps.append(nonempty_dice(thumb, little))
         sizes.append([thumb.sum() * voxel, little.sum() * voxel])
     assert 0.4 < np.median(overlaps) < 0.7
     assert np.ptp(overlaps) > 0.05

@@ -57,7 +57,7 @@ NAMES = ("sub-01", "sub-02", "sub-03", "sub-04")
 
 @pytest.fixture
 def sent(cluster: Cluster, tmp_path: Path) -> Submission:
-    return manage.submit(submission(tmp_path, NAMES), "[run]\n", after=["5"])
+    return manage.submit(submission(tmp_path, NAMES), "[run]\n", open_jobs=["5"])
 
 
 def note(sent: Submission, name: str, state: str, code: int | None, **fields: object) -> None:

@@ -108,7 +108,7 @@ def test_shellcheck_reports_nothing(site: Site, tmp_path: Path) -> None:
     if shutil.which("shellcheck") is None:
         pytest.skip("shellcheck is not installed")
     sent = submission(tmp_path / ODD, site=site)
-    scripts, lines = print_scripts(sent, "", after=["3"])
+    scripts, lines = print_scripts(sent, "", open_jobs=["3"])
     result = subprocess.run(
         ["shellcheck", *scripts, lines], capture_output=True, text=True, check=False
     )

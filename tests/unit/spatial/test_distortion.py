@@ -11,7 +11,7 @@ from bids_sr.spatial.distortion import Distortion, load_distortion, save_distort
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
 from bids_sr.sr.inference.apply_to_series import super_resolve_series
-from bids_sr.sr.inference.guided_baselines import PosedImage
+from bids_sr.sr.inference.posed_image import PosedImage
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 

@@ -24,7 +24,9 @@ def test_a_zero_displacement_equals_the_plain_interpolation(volume, order):
     )
     expected = sample_volume(volume, AFFINE, (9, 8, 7), target, xfm, order=order)
     displacement = np.zeros((3, 9, 8, 7))
-    warped = sample_volume(volume, AFFINE, (9, 8, 7), target, xfm, order=order, moved=displacement)
+    warped = sample_volume(
+        volume, AFFINE, (9, 8, 7), target, xfm, order=order, displacement=displacement
+    )
     np.testing.assert_allclose(warped, expected, atol=2e-5)
 
 
@@ -32,5 +34,5 @@ def test_a_displacement_in_mm_is_along_ras_for_any_axes_of_the_file(volume):
     displacement = np.zeros((3, *SHAPE))
     # mm: two voxels along the negative first axis, which points left, and one slice down
     displacement[0], displacement[2] = 4.0, -3.0
-    resampled = sample_volume(volume, AFFINE, SHAPE, AFFINE, moved=displacement)
+    resampled = sample_volume(volume, AFFINE, SHAPE, AFFINE, displacement=displacement)
     np.testing.assert_allclose(resampled[2:, :, 1:], volume[:-2, :, :-1], atol=1e-5)

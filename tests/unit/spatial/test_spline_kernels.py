@@ -10,8 +10,8 @@ from scipy import ndimage
 from bids_sr.spatial import resampling, spline_kernels
 from bids_sr.spatial.resampling import (
     PAD,
+    evaluate_spline,
     sample_grid,
-    sample_points,
     sample_volume,
     spline_coefficients,
 )
@@ -128,7 +128,7 @@ def test_single_points_equal_scipy(
     shape: tuple[int, int, int], points: list[tuple[float, ...]]
 ) -> None:
     volume, positions = _volume(shape), np.array(points)
-    samples = sample_points(spline_coefficients(volume), positions)
+    samples = evaluate_spline(spline_coefficients(volume), positions)
     assert (samples.shape, samples.dtype) == ((len(points),), np.float32)
     np.testing.assert_allclose(samples, _by_scipy(volume, positions.T), atol=CLOSE * volume.max())
 
@@ -139,7 +139,7 @@ def test_points_and_grids_use_the_same_spline() -> None:
         rigid_matrix([0.4, -0.7, 0.2, 0.02, 0.01, -0.03], [10, 8, 4]),
     )
     points = _points(matrix, volume.shape).reshape(3, -1).T
-    samples = sample_points(spline_coefficients(volume), points).reshape(volume.shape)
+    samples = evaluate_spline(spline_coefficients(volume), points).reshape(volume.shape)
     np.testing.assert_allclose(
         samples, _sampled(volume, matrix, volume.shape), atol=CLOSE * volume.max()
     )
@@ -165,14 +165,14 @@ def test_a_constant_volume_stays_constant() -> None:
     flat = np.full((21, 17, 9), 812.0, np.float32)
     matrix = rigid_matrix([0.4, -0.7, 0.2, 0.02, 0.01, -0.03], [10, 8, 4])
     assert (_sampled(flat, matrix, flat.shape) == 812).all()
-    assert (sample_points(spline_coefficients(flat), np.array([[0.3, 4.7, 8.8]])) == 812).all()
+    assert (evaluate_spline(spline_coefficients(flat), np.array([[0.3, 4.7, 8.8]])) == 812).all()
 
 
 @pytest.mark.parametrize("coordinate", [np.nan, np.inf, -np.inf, 1e300])
 def test_points_without_a_position_do_not_leave_the_array(coordinate: float) -> None:
     volume = _volume((12, 10, 6))
     assert np.isfinite(
-        sample_points(spline_coefficients(volume), np.full((50, 3), coordinate))
+        evaluate_spline(spline_coefficients(volume), np.full((50, 3), coordinate))
     ).all()
     turned = np.diag([1.0, 1.0, 1.0, 1.0])
     turned[:3, 0] = 1e12

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bids_sr.spatial.windowed_sinc import resample_sinc, sample_sinc
-from bids_sr.sr.matrices import make_matrix
+from bids_sr.sr.matrices import interpolation_matrix
 
 
 def test_samples_equal_the_lanczos_matrix():
@@ -17,7 +17,7 @@ def test_samples_equal_the_lanczos_matrix():
     places = (np.arange(n) + 0.5) * m / n - 0.5
     inside = (places > 3) & (places < m - 4)
     points = np.vstack([places, np.ones(n), np.ones(n)])
-    expected = make_matrix("lanczos", m, n) @ line
+    expected = interpolation_matrix("lanczos", m, n) @ line
     np.testing.assert_allclose(sample_sinc(volume, points)[inside], expected[inside], rtol=1e-5)
 
 

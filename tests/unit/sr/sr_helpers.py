@@ -24,9 +24,9 @@ def centroid_mm(image, affine):
 
 def block_mean(hr, affine, *, factor):
     """Average over the low-resolution voxels."""
-    return matrices.degrade(hr, affine, factor, matrices.block_matrix)
+    return matrices.degrade(hr, affine, factor, lambda _, n, m: matrices.block_matrix(n, m))
 
 
 def gaussian_decimate(hr, affine, *, factor):
     """Blur with a Gaussian as wide as the low-resolution voxel, then sample its center."""
-    return matrices.degrade(hr, affine, factor, matrices.gaussian_matrix)
+    return matrices.degrade(hr, affine, factor, lambda _, n, m: matrices.gaussian_matrix(n, m))

@@ -13,9 +13,9 @@ from bids_sr.config.sections.superres import SuperRes
 from bids_sr.steps.memory import (
     EFFECTS,
     LARGEST,
-    RESOLVE,
     SEGMENT,
     SERIES,
+    SUPER_RESOLVE,
     TRAIN_ON_VOLUMES,
     find_largest_gb,
 )
@@ -71,7 +71,7 @@ def test_a_measured_reference_counts_in_the_comparison_of_effects() -> None:
 def test_patterns_of_a_calibrated_run_are_counted() -> None:
     small, large = (Sizes(high=n, calibrated=held_of_calibrated(n)) for n in (0.5, 1.0))
     additional = [
-        step_gb(RESOLVE, sizes) - step_gb(RESOLVE, Sizes(high=sizes.high))
+        step_gb(SUPER_RESOLVE, sizes) - step_gb(SUPER_RESOLVE, Sizes(high=sizes.high))
         for sizes in (small, large)
     ]
     assert 0.3 < additional[0] < additional[1] < 0.5

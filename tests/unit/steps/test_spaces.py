@@ -276,7 +276,7 @@ def test_distortion_is_corrected_at_the_same_points(tmp_path: Path) -> None:
             affine,
             factor=(1.0, 1.0, 1.0),
             distortion=distortion,
-            elsewhere={tmp_path / "space.nii": placed_grid},
+            other_spaces={tmp_path / "space.nii": placed_grid},
         )
     own_grid, placed_series = (
         load_image(tmp_path / f"{name}.nii")[0] for name in ("out", "space")

@@ -19,7 +19,7 @@ from bids_sr.steps.registration import _slices_text
 from bids_sr.steps.self_test import _reason_untested
 from bids_sr.steps.series_description import describe_all_series, fine_resolution
 from bids_sr.steps.t1w_pair import another_contrast
-from bids_sr.steps.training import recipe_of_slices
+from bids_sr.steps.training import recipe_for_thinner_slices
 
 THIN, FLAT = (2.0, 2.0, 2.0), (2.0, 2.0, 1.0)
 
@@ -35,11 +35,11 @@ THIN, FLAT = (2.0, 2.0, 2.0), (2.0, 2.0, 1.0)
     ],
 )
 def test_recipes_that_crop_k_space_only_crop_in_plane(method, recipe, degradation):
-    changed = recipe_of_slices(get_method(method), recipe, THIN)
+    changed = recipe_for_thinner_slices(get_method(method), recipe, THIN)
     original = get_method(method).recipes[recipe]
     assert (changed or original).degradation == degradation
     assert (changed is None) == (original.degradation != "kspace")
-    assert recipe_of_slices(get_method(method), recipe, FLAT) is None
+    assert recipe_for_thinner_slices(get_method(method), recipe, FLAT) is None
 
 
 @pytest.mark.parametrize(

@@ -9,20 +9,14 @@ import pytest
 from bids_sr.figures.training import training_figure
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card import source_path, weights_path
+from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.sr.recipe_settings import plain_recipe
-from bids_sr.steps.training import (
-    TrainingSettings,
-    describe_networks_of_pairs,
-    describe_networks_of_volumes,
-    describe_pair_network,
-    describe_variance,
-    describe_volume_network,
-)
+from bids_sr.steps.training_texts import describe_finished, describe_planned, describe_variance
 from bids_sr.structural.steps.training import describe_networks_of_scans, describe_scan_network
 
 
-def _planned_text(describe, method, recipe, **settings):
-    return describe(TrainingSettings(method=method, recipe=recipe, **settings))
+def _planned_text(source, method, recipe, **settings):
+    return describe_planned(TrainingSettings(method=method, recipe=recipe, **settings), source)
 
 
 def _folder(parent, method, recipe="fast", *, steps=None, stopped_by="iterations", **entries):
@@ -55,14 +49,13 @@ def _folder(parent, method, recipe="fast", *, steps=None, stopped_by="iterations
     return parent
 
 
-def _text_after_training(describe, folders, method, recipe="fast", *, unfinished=0, **settings):
-    return describe(
-        TrainingSettings(method=method, recipe=recipe, **settings), folders, unfinished
-    )
+def _text_after_training(source, folders, method, recipe="fast", *, unfinished=0, **settings):
+    training = TrainingSettings(method=method, recipe=recipe, **settings)
+    return describe_finished(training, source, folders, unfinished)
 
 
 def test_before_training_the_text_is_in_the_future_tense():
-    text = _planned_text(describe_pair_network, "srgan", "fast", max_train_minutes=3.0)
+    text = _planned_text("pair", "srgan", "fast", max_train_minutes=3.0)
     assert text.startswith(
         "The network srgan will be trained on the participant's own pair of T2*-weighted images"
         " with the recipe fast. This network is a small generative adversarial network"
@@ -70,19 +63,15 @@ def test_before_training_the_text_is_in_the_future_tense():
     assert "@stss_srfmri" in text
     assert text.endswith("will be stopped after 3 minutes if it has not ended before.")
     assert "published" not in text
-    text = _planned_text(describe_pair_network, "cpce", "paper")
+    text = _planned_text("pair", "cpce", "paper")
     assert "The loss function of cpce will not include VGG-19 features" in text
-    assert "VGG" not in _planned_text(
-        describe_pair_network, "cpce", "paper", vgg_weights=Path("vgg")
-    )
-    assert "up to 20 randomly drawn volumes" in _planned_text(
-        describe_volume_network, "tv", "fast"
-    )
+    assert "VGG" not in _planned_text("pair", "cpce", "paper", vgg_weights=Path("vgg"))
+    assert "up to 20 randomly drawn volumes" in _planned_text("volumes", "tv", "fast")
 
 
 def test_a_training_stopped_by_the_time_limit_is_described_by_its_steps(tmp_path):
     folder = _folder(tmp_path, "srgan", "paper", steps=8, stopped_by="time")
-    text = _text_after_training(describe_networks_of_pairs, [folder], "srgan", "paper")
+    text = _text_after_training("pair", [folder], "srgan", "paper")
     assert text.startswith(
         "The network srgan was trained on the participant's own pair of T2*-weighted images."
         " This network is a generative adversarial network [@stss_srfmri; @srgan]."
@@ -95,7 +84,7 @@ def test_the_published_training_is_called_published_after_all_steps(tmp_path):
     method_recipe = get_method("srgan").recipes["paper"]
     complete = {"settings": plain_recipe(method_recipe, vgg=True), "perceptual": {"active": True}}
     text = _text_after_training(
-        describe_networks_of_pairs,
+        "pair",
         [_folder(tmp_path, "srgan", "paper", **complete)],
         "srgan",
         "paper",
@@ -110,31 +99,31 @@ def test_training_volumes_are_counted_from_the_cards(tmp_path):
         _folder(tmp_path / str(n), "tv", images=[f"volume-{k}" for k in range(n)])
         for n in (12, 20)
     ]
-    text = _text_after_training(describe_networks_of_volumes, folders, "tv")
+    text = _text_after_training("volumes", folders, "tv")
     assert "was trained on 12 to 20 randomly drawn volumes of the acquired run" in text
     assert "Training of tv was completed after all 400 steps in each of 2 trainings" in text
 
 
 def test_unfinished_trainings_are_counted(tmp_path):
     folder = _folder(tmp_path, "tv")
-    assert _text_after_training(
-        describe_networks_of_volumes, [folder], "tv", unfinished=2
-    ).endswith(" 2 more networks will be trained.")
-    assert _text_after_training(
-        describe_networks_of_volumes, [folder], "tv", unfinished=1
-    ).endswith(" 1 more network will be trained.")
+    assert _text_after_training("volumes", [folder], "tv", unfinished=2).endswith(
+        " 2 more networks will be trained."
+    )
+    assert _text_after_training("volumes", [folder], "tv", unfinished=1).endswith(
+        " 1 more network will be trained."
+    )
 
 
 def test_a_pretrained_model_is_named_by_its_file_and_described_by_its_card(tmp_path):
     settings = {"pretrained": tmp_path / "mine.safetensors"}
-    planned = _planned_text(describe_pair_network, "srgan", "fast", **settings)
+    planned = _planned_text("pair", "srgan", "fast", **settings)
     assert planned.startswith(
         "A previously trained network, srgan (file mine.safetensors), will be used. This network"
         " is an SRGAN"
     )
     folder = _folder(tmp_path / "step", "srgan", "paper", steps=8, stopped_by="time")
     source_path(folder).write_text("mine.safetensors\n")
-    text = _text_after_training(describe_networks_of_pairs, [folder], "srgan", "fast", **settings)
+    text = _text_after_training("pair", [folder], "srgan", "fast", **settings)
     assert text.startswith(
         "A previously trained network, srgan (file mine.safetensors), was used. This network is a"
         " generative"
@@ -151,15 +140,13 @@ def test_reused_models_are_named_by_their_files(tmp_path):
     for k in (1, 2):
         folders.append(_folder(tmp_path / str(k), "tv"))
         source_path(folders[-1]).write_text(f"sub-0{k}_desc-tv_model.safetensors\n")
-    text = _text_after_training(describe_networks_of_volumes, folders, "tv", model_source="reuse")
+    text = _text_after_training("volumes", folders, "tv", model_source="reuse")
     assert (
         "A previously trained network, tv (files sub-01_desc-tv_model.safetensors and"
         " sub-02_desc-tv_model.safetensors), was used" in text
     )
     assert "the networks were trained on 1 acquired volume (T2starw)" in text
-    assert "will be used" in _planned_text(
-        describe_volume_network, "tv", "fast", model_source="reuse"
-    )
+    assert "will be used" in _planned_text("volumes", "tv", "fast", model_source="reuse")
 
 
 def test_the_text_on_structural_networks_names_the_training_participants(tmp_path):

@@ -263,7 +263,7 @@ def test_a_network_without_variance_maps_is_rejected_by_name(files, tmp_path):
 
 @pytest.mark.parametrize("displace", ["mirror", "shift"])
 def test_displaced_maps_give_another_series(files, tmp_path, estimation, series, displace):
-    displaced_path = resolve(files, tmp_path / "series", estimation, displaced=displace)
+    displaced_path = resolve(files, tmp_path / "series", estimation, placebo=displace)
     change, displaced_change, zero_filled_series = (
         steady(series),
         steady(displaced_path),

@@ -42,7 +42,9 @@ def points_of(mask):
 def error(placement, expected, mask):
     """Return the root mean square distance (mm) between mapped and known points."""
     return float(
-        np.sqrt((np.linalg.norm(placement.points(points_of(mask)) - expected, axis=1) ** 2).mean())
+        np.sqrt(
+            (np.linalg.norm(placement.map_points(points_of(mask)) - expected, axis=1) ** 2).mean()
+        )
     )
 
 
@@ -122,7 +124,7 @@ def test_a_smooth_warp_is_recovered_in_the_right_direction(head, tmp_path, coars
         affine[:3, 3] += 1
         bend = np.stack([sample_volume(part, AFFINE, shape, affine) for part in bend])
     scan = Volume(
-        data=sample_volume(t1w, AFFINE, bend.shape[1:], affine, moved=bend), affine=affine
+        data=sample_volume(t1w, AFFINE, bend.shape[1:], affine, displacement=bend), affine=affine
     )
     frame = Volume(data=t1w, affine=AFFINE)
     placements = {
@@ -133,7 +135,7 @@ def test_a_smooth_warp_is_recovered_in_the_right_direction(head, tmp_path, coars
     }
     residuals = {}
     for align, (placement, _) in placements.items():
-        mapped = placement.points(points_of(mask))
+        mapped = placement.map_points(points_of(mask))
         indices = apply(invert(affine), mapped).T
         unwarped = mapped + np.stack(
             [ndimage.map_coordinates(part, indices, order=1, mode="nearest") for part in bend], 1
@@ -156,4 +158,6 @@ def test_a_displacement_is_added_after_the_matrix():
     displacements[1] = 3.0
     placement = PointTransform(xfm=TURN, displacement=displacements, grid=grid)
     points = np.array([[1.0, 2, 3], [-10, 5, 0]])
-    np.testing.assert_allclose(placement.points(points), apply(TURN, points) + np.array([0, 3, 0]))
+    np.testing.assert_allclose(
+        placement.map_points(points), apply(TURN, points) + np.array([0, 3, 0])
+    )

@@ -162,7 +162,7 @@ def test_a_rigid_transform_to_the_template_is_recovered_from_a_scaled_start(brai
     )
     expected = apply_affine(KNOWN, points)
     assert rms(apply_affine(start, points), expected) > 2
-    assert rms(placement.points(points), expected) < 0.5  # one sixth of a voxel
+    assert rms(placement.map_points(points), expected) < 0.5  # one sixth of a voxel
     affine = register_deformed_template(brain, KNOWN, "affine", tmp_path, start)
     np.testing.assert_array_equal(affine.xfm, start)
 
@@ -176,7 +176,7 @@ def test_a_known_deformation_to_the_template_is_recovered(brain, tmp_path):
     bend = np.stack([3.5 * np.sin(y), 3.5 * np.sin(z + 1), 3.0 * np.sin(x + 2)]).astype(np.float32)
 
     def residual(placement):
-        mapped = placement.points(points)
+        mapped = placement.map_points(points)
         indices = apply_affine(invert(GRID), mapped).T
         parts = [ndimage.map_coordinates(part, indices, order=1, mode="nearest") for part in bend]
         return rms(apply_affine(invert(KNOWN), mapped) + np.stack(parts, 1), points)
@@ -202,7 +202,7 @@ def test_composed_placements_equal_successive_placements():
     points = apply_affine(frame.affine, random.integers(2, 10, (50, 3)))
     composition = compose(frame, first, second)
     np.testing.assert_allclose(
-        composition.points(points), second.points(first.points(points)), atol=1e-3
+        composition.map_points(points), second.map_points(first.map_points(points)), atol=1e-3
     )
     matrices = compose(frame, PointTransform(xfm=TO_HEAD), PointTransform(xfm=KNOWN))
     assert matrices.displacement is None

@@ -90,7 +90,7 @@ def combine(folder, run_maps, **changes):
         "contrasts": {"hand": names},
         "runs": {name: RUNS[name] for name in names},
         "left_out": {},
-        "without": {},
+        "missing_contrasts": {},
         "thresholds": ["quarter", "fdr", "3.1"],
         "calibrated": False,
         "percent": False,

@@ -90,7 +90,7 @@ def _check_rejected(call: list[str], change: str, reason: str, fix: str) -> None
 
 
 def test_full_help_lists_recipe_settings_with_range_and_default() -> None:
-    text = " ".join(build_parser(everything=True).format_help().split())
+    text = " ".join(build_parser(show_all=True).format_help().split())
     assert "tv, paper: tv 0 to 100 (0.01), squared_tv 0 to 100 (0), filters 4 to 256 (96)" in text
     assert "adversarial 0 to 1 (0)" in text
     assert "sbl: noise 1e-06 to 1 (0.001), rounds 1 to 100 (6), draws 8 to 10000 (96)" in text

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from bids_sr.networks.architectures.blocks import ResidualBlock3d
+from bids_sr.networks.architectures.blocks import ResidualBlock
 from bids_sr.networks.architectures.circle import (
     WIDTHS,
     CircleNet,
@@ -271,7 +271,7 @@ def test_the_published_network_of_circle_adds_its_output_to_the_input():
 
 
 def test_a_residual_block_adds_only_positive_values():
-    block = ResidualBlock3d(2)
+    block = ResidualBlock(2, 3)
     nn.init.zeros_(block.layers[2].weight)
     with torch.no_grad():
         block.layers[2].bias.copy_(torch.tensor([0.5, -0.5]))
@@ -331,6 +331,6 @@ def test_critics_have_the_published_layers():
         1024,
         1,
     ]
-    assert sum(isinstance(module, ResidualBlock3d) for module in resnet.modules()) == 10
+    assert sum(isinstance(module, ResidualBlock) for module in resnet.modules()) == 10
     # The score has no sigmoid or activation, because the loss contains it or does not allow it.
     assert all(isinstance(c.score[-1], nn.Linear) for c in (cpce, circle))

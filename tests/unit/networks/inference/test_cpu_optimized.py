@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from bids_sr.networks.architectures.blocks import ResidualBlock, ResidualBlock3d
+from bids_sr.networks.architectures.blocks import PReLUResidualBlock, ResidualBlock
 from bids_sr.networks.architectures.srresnet import SRResNet, SubPixelNet
 from bids_sr.networks.architectures.volumetric import (
     DenseResidualNet,
@@ -118,10 +118,10 @@ def test_results_are_bitwise_reproducible_across_upsamplers(threads):
     [
         (SubPixelNet(1, (2.0, 2.0, 1.0), width=6, blocks=2), (3, 1, 10, 7)),
         (SRResNet(2, width=5, blocks=3), (1, 2, 9, 12)),
-        (nn.Sequential(ResidualBlock(4), nn.Tanh(), ResidualBlock(4)), (2, 4, 6, 5)),
+        (nn.Sequential(PReLUResidualBlock(4), nn.Tanh(), PReLUResidualBlock(4)), (2, 4, 6, 5)),
         (ResNet3d(1, width=4, blocks=2, skip=True), (2, 1, 6, 5, 7)),
-        (nn.Sequential(ResidualBlock3d(3), nn.Sequential(ResidualBlock3d(3))), (1, 3, 4, 6, 5)),
-        (ResidualBlock(3), (1, 3, 5, 4)),
+        (nn.Sequential(ResidualBlock(3, 3), nn.Sequential(ResidualBlock(3, 3))), (1, 3, 4, 6, 5)),
+        (PReLUResidualBlock(3), (1, 3, 5, 4)),
         (DenseResidualNet(1, width=3, layers=3), (2, 1, 4, 6, 5)),
         (DenseResidualNet(3, width=2, layers=1), (1, 3, 4, 1, 5)),
         (ScaledResNet3d(1, width=3, blocks=2), (2, 1, 4, 6, 5)),
@@ -141,7 +141,7 @@ def test_an_optimized_network_gives_the_same_values_without_modifying_its_input(
     assert all(
         parameter.requires_grad and parameter.is_contiguous() for parameter in net.parameters()
     )
-    kinds = (ResidualBlock3d, ScaledResidualBlock3d)
+    kinds = (ResidualBlock, ScaledResidualBlock3d)
     assert not any(isinstance(module, kinds) for module in optimized.modules())
 
 

@@ -282,9 +282,11 @@ def test_a_second_pair_is_scored_in_the_log_without_changing_the_training(tmp_pa
     )
     pair, second_pair = balls(2)
     unscored = trainer.train_network(request, (pair,), tmp_path / "plain")
-    scored = trainer.train_network(request, (pair,), tmp_path / "shown", second=(second_pair,))
+    scored = trainer.train_network(
+        request, (pair,), tmp_path / "shown", second_images=(second_pair,)
+    )
     scored_on_itself = trainer.train_network(
-        request, (pair,), tmp_path / "self", second=(replace(pair, name="again"),)
+        request, (pair,), tmp_path / "self", second_images=(replace(pair, name="again"),)
     )
     assert equal_states(unscored.state, scored.state)
     assert unscored.card == scored.card
@@ -309,7 +311,7 @@ def test_too_little_device_memory_for_the_logged_score_does_not_stop_training(
 
     def with_large_windows(phase):
         post_init(phase)
-        phase.trained = (Large(),)
+        phase.training_windows = (Large(),)
 
     changed_recipe = recipe(build_generator=net_with_dropout)
     uninterrupted = fit(balls(1), changed_recipe, tmp_path / "whole")

@@ -224,7 +224,7 @@ def phase(changed_recipe, images, tmp_path, ndim=3, factor=CUBE):
         ),
         iterations=changed_recipe.steps,
         examples=phase_examples,
-        parts=phase_examples.train,
+        regions=phase_examples.train,
         windows=(),
         signature="",
         folder=tmp_path,
@@ -235,9 +235,9 @@ def next_windows(search, factor):
     """Return the windows of the phase's next step."""
     return search.examples.windows(
         search.rng,
-        search.parts,
+        search.regions,
         factor,
-        iteration=search.at.iteration,
+        iteration=search.counters.iteration,
         seed=search.training.random_seed,
         size=search.batch_size,
     )
@@ -254,7 +254,7 @@ def test_each_window_is_used_once_per_epoch(tmp_path):
     for epoch in range(3):
         windows = []
         for step in range(3):
-            search.at.iteration = 3 * epoch + step
+            search.counters.iteration = 3 * epoch + step
             windows += next_windows(search, CUBE)
         epochs.append(windows)
     assert [sorted(windows) for windows in epochs[1:]] == [sorted(epochs[0])] * 2
@@ -356,7 +356,7 @@ def test_symmetries_are_applied_to_input_target_and_weight(tmp_path):
         recipe(augmentation=Augmentation(dihedral=True), hold_out=0), balls(1), tmp_path
     )
     box = ((4, 12), (4, 12), (2, 10))
-    turns = search.examples.turns(CUBE, (8, 8, 8))
+    turns = search.examples.symmetries(CUBE, (8, 8, 8))
     assert len(turns) == 48
     unchanged = search.examples.cut_windows([(0, box)], CUBE, 0.0)
     transformed = search.examples.cut_windows([(0, box)] * 48, CUBE, 0.0, turns)

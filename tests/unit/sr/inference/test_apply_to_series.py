@@ -13,6 +13,7 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.spatial.transforms import hr_grid, rigid_matrix
 from bids_sr.sr import matrices
 from bids_sr.sr.inference import apply_to_series, guided_baselines, upsamplers
+from bids_sr.sr.inference.posed_image import PosedImage
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.matrices import downsample, kspace_crop
 from bids_sr.sr.method import get_method
@@ -137,9 +138,7 @@ def test_the_guide_is_used_in_the_pose_of_the_volume():
     # The high-resolution image was acquired in a third position: boldref point -> high-resolution
     # point.
     to_high_res = rigid_matrix(np.array([6.0, 3.0, 0, 0, 0, 0]), np.zeros(3))
-    posed = guided_baselines.PosedImage(
-        data=guide, affine=to_high_res @ affine, from_boldref=to_high_res
-    )
+    posed = PosedImage(data=guide, affine=to_high_res @ affine, from_boldref=to_high_res)
     upsampler = upsamplers.make_upsampler(
         "inject", UpsamplerInputs(factor=TWO, affine=AFFINE, guide=posed)
     )
@@ -152,26 +151,28 @@ def test_the_guide_is_used_in_the_pose_of_the_volume():
 def test_inject_keeps_the_band_of_the_volume_and_adds_the_detail_of_the_guide():
     rng = np.random.default_rng(0)
     volume, guide = rng.random((8, 10, 3)), rng.random((16, 20, 3))
-    result = guided_baselines.inject(volume, guide, TWO)
+    result = guided_baselines.inject_guide(volume, guide, TWO)
     np.testing.assert_allclose(downsample(result, volume.shape), volume, atol=1e-10)
     low_res, _ = kspace_crop(guide, np.eye(4), factor=TWO)
-    np.testing.assert_allclose(guided_baselines.inject(low_res, guide, TWO), guide, atol=1e-10)
+    np.testing.assert_allclose(
+        guided_baselines.inject_guide(low_res, guide, TWO), guide, atol=1e-10
+    )
 
 
 def test_ratio_equals_the_guide_without_changes_and_scales_with_changes():
     rng = np.random.default_rng(0)
     mean, guide = 500 + rng.random((8, 8, 3)), rng.random((16, 16, 3)) * 900
     np.testing.assert_allclose(
-        guided_baselines.ratio(mean, mean, guide, TWO, 500.0), guide, rtol=1e-6
+        guided_baselines.scale_guide(mean, mean, guide, TWO, 500.0), guide, rtol=1e-6
     )
     np.testing.assert_allclose(
-        guided_baselines.ratio(1.02 * mean, mean, guide, TWO, 500.0), 1.02 * guide, rtol=1e-5
+        guided_baselines.scale_guide(1.02 * mean, mean, guide, TWO, 500.0), 1.02 * guide, rtol=1e-5
     )
 
 
 def test_ratio_does_not_divide_by_values_near_zero():
     mean, volume = np.zeros((6, 6, 2)), np.full((6, 6, 2), 5.0)
-    result = guided_baselines.ratio(volume, mean, np.full((12, 12, 2), 100.0), TWO, 500.0)
+    result = guided_baselines.scale_guide(volume, mean, np.full((12, 12, 2), 100.0), TWO, 500.0)
     np.testing.assert_allclose(result, 110, rtol=1e-6)
 
 

@@ -11,7 +11,8 @@ from torch import nn
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.inference import apply_to_series, guided_baselines, upsamplers
+from bids_sr.sr.inference import apply_to_series, upsamplers
+from bids_sr.sr.inference.posed_image import PosedImage
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card import ModelCard
@@ -37,8 +38,8 @@ def upsampler(
             "srgan", UpsamplerInputs(factor=factor, scale=900.0), model
         )
     shape, affine = hr_grid(volume.shape, AFFINE, factor)
-    guide = guided_baselines.PosedImage(data=900 * rng.random(shape), affine=affine)
-    mean = guided_baselines.PosedImage(data=volume + 20 * rng.random(volume.shape), affine=AFFINE)
+    guide = PosedImage(data=900 * rng.random(shape), affine=affine)
+    mean = PosedImage(data=volume + 20 * rng.random(volume.shape), affine=AFFINE)
     inputs = (
         {"affine": AFFINE, "guide": guide, "mean": mean, "scale": 900.0}
         if name in PAIR_BASELINES

@@ -10,7 +10,7 @@ from variance_helpers import acquired, expected, fluctuation, normal_noise, size
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.spatial.transforms import hr_grid, rigid_matrix
 from bids_sr.sr.inference.apply_to_series import write_series
-from bids_sr.sr.inference.guided_baselines import PosedImage
+from bids_sr.sr.inference.posed_image import PosedImage
 from bids_sr.sr.inference.upsampler_inputs import InferenceError, UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.operators import level_above, to_slices, to_volume

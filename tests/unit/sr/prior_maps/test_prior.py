@@ -24,7 +24,13 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.operators import level_above, to_slices
 from bids_sr.sr.prior_maps import prior as prior_module
 from bids_sr.sr.prior_maps.estimation import estimate_prior
-from bids_sr.sr.prior_maps.prior import Prior, Tile, correlation, covariance, data_covariance
+from bids_sr.sr.prior_maps.prior import (
+    Prior,
+    Tile,
+    covariance,
+    data_covariance,
+    gaussian_correlation,
+)
 
 GRIDS = [((8, 7, 2), (2, 2, 1)), ((6, 9, 2), (1.5, 1.5, 1)), ((5, 6, 3), (2, 2, 2))]
 FACTOR = (2.0, 2.0, 1.0)
@@ -48,7 +54,7 @@ def prior_with_patterns(shape=(10, 12, 2), noise=0.05):
 @pytest.mark.parametrize("fwhm", [1.5, 3.0])
 def test_correlations_are_never_subnormal_numbers(fwhm):
     """Subnormal numbers slow down many processors and do not change sums."""
-    values = correlation(96, fwhm)
+    values = gaussian_correlation(96, fwhm)
     assert float(values[values != 0].min()) >= 1e-20
     gap = np.subtract.outer(np.arange(96), np.arange(96))
     np.testing.assert_allclose(values, np.exp(-4 * np.log(2) * gap**2 / fwhm**2), atol=1e-6)
@@ -98,7 +104,7 @@ def test_responses_of_several_bands_equal_dense_products():
     for width, weight, response in zip(
         prior.fwhm, prior.weight[:, 1, *tile.fine].numpy(), responses, strict=True
     ):
-        along_x, along_y = (correlation(size, width).numpy() for size in weight.shape)
+        along_x, along_y = (gaussian_correlation(size, width).numpy() for size in weight.shape)
         dense = along_x @ (weight * dense_back) @ along_y
         assert relative_distance(response, dense[:, *tile.output_in_data]) < 1e-5
 

@@ -1,0 +1,40 @@
+"""Costs of training, from the costs of a method with unchanged recipe."""
+
+import math
+from dataclasses import replace
+
+from bids_sr.run_time import RunTime
+from bids_sr.sr.method import get_method
+from bids_sr.sr.models.request import ModelSettings, TrainingSettings
+from bids_sr.sr.recipe_changes import apply_changes, change_recipe, variance_work_ratio, work_ratio
+
+
+def network_cost(training: TrainingSettings) -> RunTime:
+    """Return the cost of training a network, which ends at the time limit (s)."""
+    return replace(model_cost(training), limit=60 * (training.max_train_minutes or math.inf))
+
+
+def model_cost(training: ModelSettings) -> RunTime:
+    """Return the cost of a model without a time limit; reuse of a given model costs 0.5 s."""
+    if training.is_given:
+        return RunTime(always=0.5)
+    cost, ratio = get_method(training.method).cost(training.recipe), training_work(training)
+    return replace(
+        cost,
+        always=cost.always * ratio,
+        low=cost.low * ratio,
+        high=cost.high * ratio,
+        limit=math.inf,
+    )
+
+
+def training_work(training: ModelSettings) -> float:
+    """Return the amount of computation in training relative to the unchanged recipe."""
+    changes = training.recipe_changes
+    if not changes:
+        return 1.0
+    method = get_method(training.method)
+    if method.variance is not None:
+        return variance_work_ratio(method.variance, apply_changes(method.variance, changes))
+    unchanged, changed = (change_recipe(method, training.recipe, c) for c in ((), changes))
+    return work_ratio(unchanged, changed, method.ndim)

@@ -1,0 +1,202 @@
+"""Methods text on the training of networks and on the estimation of variance maps."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from bids_sr.metrics.word_lists import enumerate_words
+from bids_sr.networks import (
+    N_VOLUMES,
+    data_text,
+    images_text,
+    training_sentences,
+    write_planned_sentences,
+)
+from bids_sr.series import series_name
+from bids_sr.sr.method import Method, get_method, recipe_name
+from bids_sr.sr.models.card import ModelCard, read_card, source_path, weights_path
+from bids_sr.sr.models.request import ModelSettings, TrainingSettings
+from bids_sr.sr.recipe_changes import base_recipe, changes_text
+
+TrainingSource = Literal["pair", "volumes"]
+"""Source of training data: the pair of T2*-weighted images, or volumes of the run."""
+HOLDOUT_TEXT = (
+    "Image quality was tested on a second pair of T2*-weighted images of the same"
+    " participant, which was not used for training. The low-resolution image was"
+    " super-resolved and compared with the high-resolution image. Confidence intervals were"
+    " computed by resampling slices."
+)
+"""Methods text of the test on a held-out pair."""
+
+
+def describe_network(
+    training: TrainingSettings,
+    cards: Sequence[ModelCard],
+    *,
+    data: str,
+    features: bool = True,
+    sources: Sequence[str] = (),
+    unfinished: int = 0,
+) -> str:
+    """Return the sentences on networks, before or after they are trained or reused.
+
+    Parameters
+    ----------
+    training : TrainingSettings
+        Settings of the training.
+    cards : Sequence[ModelCard]
+        Cards of existing models; empty before training.
+    data : str
+        Training data of a network that this run trains, as a noun phrase.
+    features : bool, optional
+        Whether weights of VGG-19 are available for training.
+    sources : Sequence[str], optional
+        Names of the files of reused models; empty if unknown.
+    unfinished : int, optional
+        Number of unfinished training steps.
+
+    Returns
+    -------
+    str
+        Sentences in the future tense if there are no cards, otherwise in the past tense.
+    """
+    method, recipe = get_method(training.method), training.recipe
+    if training.is_given:
+        return _reuse_text(training.pretrained, method, cards, sources, unfinished)
+    network_text = method.described(recipe)
+    if not cards:
+        plan = write_planned_sentences(
+            method, recipe, features=features, minutes=training.max_train_minutes
+        )
+        return (
+            f"The network {method.name} will be trained on {data} with the recipe"
+            f" {recipe_name(method, recipe)}. This network is {network_text}. {plan}"
+        ).strip() + describe_changes(training)
+    return (
+        f"The network {method.name} was trained on {data}. This network is {network_text}."
+        f" {training_sentences(cards)}{_describe_unfinished(unfinished)}"
+    )
+
+
+def _reuse_text(
+    pretrained: Path | None,
+    method: Method,
+    cards: Sequence[ModelCard],
+    sources: Sequence[str],
+    unfinished: int,
+) -> str:
+    """Return the sentences on networks that were trained before."""
+    file_names = sorted({*sources} or ({pretrained.name} if pretrained is not None else set()))
+    noun = "file" if len(file_names) == 1 else "files"
+    file_text = f" ({noun} {enumerate_words(file_names)})" if file_names else ""
+    recipes = {card.recipe for card in cards}
+    description = method.described(recipes.pop()) if len(recipes) == 1 else method.about
+    network = f"A previously trained network, {method.name}{file_text},"
+    if not cards:
+        return f"{network} will be used. This network is {description}."
+    card_phrase = (
+        "According to its model card, the network was"
+        if len(cards) == 1
+        else "According to their model cards, the networks were"
+    )
+    return (
+        f"{network} was used. This network is {description}. {card_phrase} trained on"
+        f" {data_text(cards)}. {training_sentences(cards)}{_describe_unfinished(unfinished)}"
+    )
+
+
+def _describe_unfinished(unfinished: int) -> str:
+    """Return a sentence on the number of remaining trainings, after a space; "" if none remain."""
+    if not unfinished:
+        return ""
+    return f" {unfinished} more {'network' if unfinished == 1 else 'networks'} will be trained."
+
+
+def read_cards(
+    method: str, folders: Sequence[Path]
+) -> tuple[tuple[ModelCard, ...], tuple[str, ...]]:
+    """Return the cards of models in folders of steps, and names of the files of reused models.
+
+    Models that a step trained itself have no file name.
+    """
+    cards = tuple(read_card(weights_path(folder, method)) for folder in folders)
+    notes = (source_path(folder) for folder in folders)
+    return cards, tuple(
+        note.read_text(encoding="utf-8").strip() for note in notes if note.exists()
+    )
+
+
+def describe_changes(training: ModelSettings) -> str:
+    """Return a sentence on changed settings of the recipe; "" if no setting was changed."""
+    if not training.recipe_changes:
+        return ""
+    recipe = base_recipe(get_method(training.method), training.recipe)
+    return changes_text(recipe, training.recipe_changes)
+
+
+def describe_planned(training: TrainingSettings, source: TrainingSource) -> str:
+    """Return methods text of a network that will be trained."""
+    data = _source_text(source, f"up to {N_VOLUMES}")
+    features = source == "volumes" or training.vgg_weights is not None
+    return describe_network(training, (), data=data, features=features)
+
+
+def describe_finished(
+    training: TrainingSettings, source: TrainingSource, folders: Sequence[Path], unfinished: int
+) -> str:
+    """Return methods text of networks, based on the models of finished steps.
+
+    Parameters
+    ----------
+    training : TrainingSettings
+        Settings of the training.
+    source : TrainingSource
+        Source of the training data.
+    folders : Sequence[Path]
+        Folders of the finished steps.
+    unfinished : int
+        Number of unfinished training steps.
+    """
+    cards, sources = read_cards(training.method, folders)
+    data = _source_text(source, images_text(cards))
+    return describe_network(training, cards, data=data, sources=sources, unfinished=unfinished)
+
+
+def _source_text(source: TrainingSource, count: str) -> str:
+    """Return training data as a noun phrase; `count` is a text on the number of volumes."""
+    if source == "pair":
+        return "the participant's own pair of T2*-weighted images"
+    return f"{count} randomly drawn volumes of the acquired run, without a high-resolution image"
+
+
+def describe_variance(training: ModelSettings, *, calibrated: bool) -> str:
+    """Return methods text of the estimation and test of variance maps; "" for a control.
+
+    `calibrated` is True if a calibration run is used.
+    """
+    method = get_method(training.method)
+    if method.control:
+        return ""
+    if training.is_given:
+        file = "" if training.pretrained is None else f", file {training.pretrained.name}"
+        return (
+            "Super-resolution was performed with variance maps from another run"
+            f" ({method.name}{file})."
+        )
+    method_text = method.own_text(training.recipe) or f"given by {method.about}"
+    calibration_text = (
+        " The components of the calibration run were included in the prior as local covariance."
+        " Their weight was determined by how accurately the outermost fifth of the acquired"
+        " k-space was predicted from the remaining k-space in held-out halves of the run. The"
+        " same prediction was used to refine the registration of the calibration run. If the"
+        " components did not improve the prediction, they were omitted."
+    )
+    return (
+        f"With {series_name(method.name)}, the signal change outside the acquired band of k-space"
+        f" was estimated with a Gaussian prior {method_text}. To test whether this method was"
+        " applicable, the run was downsampled by the super-resolution factor and reconstructed"
+        " with variance maps from one half of the run. The method was applied only if the error"
+        " in the other half of the run was lower than with zero filling. Otherwise, the run was"
+        f" zero filled.{calibration_text if method.calibrated and calibrated else ''}"
+        f"{describe_changes(training)}"
+    )
