@@ -27,11 +27,11 @@ def resample_all_compared(plan: RunPlan, fitted: FittedRun) -> dict[str, Compute
             bold_file=run.bold, tr=plan.bold.tr, axis_order=run.axis_order, correction=correction
         )
         with subworkflow(name, high_resolution=True):
-            resampled[name] = resample_compared(fitted, name, file)
+            resampled[name] = prepare_compared(fitted, name, file)
     return resampled
 
 
-def resample_compared(fitted: FittedRun, name: str, file: SeriesFile) -> ComputedSeries:
+def prepare_compared(fitted: FittedRun, name: str, file: SeriesFile) -> ComputedSeries:
     """Resample a series of another program to the high-resolution grid of its run.
 
     Parameters

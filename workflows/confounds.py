@@ -25,7 +25,7 @@ class RunConfounds:
     censoring: Facts | None = None
 
 
-def gather_confounds(
+def prepare_confounds(
     plan: RunPlan, fitted: FittedRun, raw: Series, outputs: Outputs
 ) -> RunConfounds:
     """Compute or import the confounds of a run, and add the columns of a temporal model."""

@@ -126,7 +126,7 @@ def evaluate_run(
     ]
     measured = halves_figures = None
     if plan.split:
-        measured = measure_effects(series.high_resolution, series.model.inputs, comparison)
+        measured = measure_all_effects(series.high_resolution, series.model.inputs, comparison)
         halves_figures = evaluation.gather_fine_effects(
             measured.effects,
             comparison.bold_mask_hr,
@@ -152,7 +152,7 @@ def evaluate_run(
     _describe_comparisons(
         plan, measured, has_known_activation=with_models and bool(known_activation)
     )
-    tested_shares, one_level_down = gather_tested(plan, series)
+    tested_shares, one_level_down = evaluate_self_test(plan, series)
     tables.append(tested_shares)
     tables += check_quality(plan, fitted, series, measured)
     uncertainty_rows, uncertainty_maps = [], []
@@ -302,7 +302,7 @@ def _judge_first(
         )
 
 
-def measure_effects(
+def measure_all_effects(
     series: Mapping[str, ComputedSeries],
     inputs: DesignInputs,
     comparison: EffectsComparison,
@@ -452,7 +452,7 @@ def compare_with_references(
     return tables
 
 
-def gather_tested(plan: RunPlan, series: RunSeries) -> tuple[Rows, Facts]:
+def evaluate_self_test(plan: RunPlan, series: RunSeries) -> tuple[Rows, Facts]:
     """Gather the results of the self-tests at reduced resolution.
 
     Tests of further ensemble members are omitted.

@@ -41,7 +41,7 @@ from bids_sr.steps.super_resolution import Guide, Inference, SuperResolvedSeries
 from bids_sr.steps.training import ModelFiles, VarianceModel
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.compared_series import resample_all_compared
-from bids_sr.workflows.confounds import gather_confounds
+from bids_sr.workflows.confounds import prepare_confounds
 from bids_sr.workflows.fit_run import (
     FittedRun,
     SeriesFile,
@@ -235,7 +235,7 @@ def make_series(
     """
     grids = {} if anat is None else make_output_grids(plan, fitted, anat)
     raw = make_raw(plan, fitted, outputs)
-    confounds = gather_confounds(plan, fitted, raw.series, outputs)
+    confounds = prepare_confounds(plan, fitted, raw.series, outputs)
     regressors = find_regressors(plan, fitted, anat, raw.series, confounds, outputs)
     model = LinearModel(
         inputs=DesignInputs(
@@ -327,7 +327,7 @@ def make_series(
 
 def make_raw(plan: RunPlan, fitted: FittedRun, outputs: Outputs) -> ComputedSeries:
     """Correct head motion of the acquired series on the acquired grid, and store the result."""
-    preproc = correct_motion(fitted)
+    preproc = resample_acquired(fitted)
     add_methods_text(
         Part.PREPROCESSING, series_description.describe_raw(fitted.distortion is not None)
     )
@@ -341,7 +341,7 @@ def make_raw(plan: RunPlan, fitted: FittedRun, outputs: Outputs) -> ComputedSeri
     return ComputedSeries(name=RAW, series=preproc, mask=fitted.registration.bold_mask)
 
 
-def correct_motion(fitted: FittedRun) -> Series:
+def resample_acquired(fitted: FittedRun) -> Series:
     """Correct head motion of the acquired series of a run."""
     return resampled_series.correct_motion(
         fitted.stc, fitted.motion.boldref, fitted.motion.hmc_xfms, fitted.distortion

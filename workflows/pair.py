@@ -146,10 +146,10 @@ def _register(pair: Pair, random_seed: int) -> RegisteredPair:
         factor=pair.factor,
         orders=pair.orders,
     )
-    return register_pair(files, random_seed)
+    return register_scans(files, random_seed)
 
 
-def register_pair(files: PairFiles, random_seed: int) -> RegisteredPair:
+def register_scans(files: PairFiles, random_seed: int) -> RegisteredPair:
     """Bring the images of a pair into a common frame, or simulate the low-resolution image.
 
     `random_seed`: seed of the registration.

@@ -56,22 +56,22 @@ from bids_sr.steps.activation import MapSettings
 from bids_sr.steps.evaluation import EffectsComparison
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.super_resolution import Guide, Inference
-from bids_sr.workflows.compared_series import resample_compared
+from bids_sr.workflows.compared_series import prepare_compared
 from bids_sr.workflows.evaluate_run import (
     compare_with_references,
     gather_compared_facts,
-    measure_effects,
+    measure_all_effects,
 )
 from bids_sr.workflows.fit_run import FittedRun, SeriesCorrection, SeriesFile
 from bids_sr.workflows.make_series import (
     SeriesSources,
     compute_series,
-    correct_motion,
+    resample_acquired,
     resample_measured,
     train_model,
 )
 from bids_sr.workflows.other_run import other_run_effects
-from bids_sr.workflows.pair import register_pair
+from bids_sr.workflows.pair import register_scans
 from bids_sr.workflows.series_requests import ComputedSeries, request_series
 
 
@@ -169,7 +169,7 @@ def prepare_run(
         fitted=fitted,
         baselines=baselines,
         compared=compared,
-        raw=correct_motion(fitted) if requires_raw else None,
+        raw=resample_acquired(fitted) if requires_raw else None,
     )
 
 
@@ -299,7 +299,7 @@ def _place_guide(run: EvaluatedRun, folder: Path, *, required: bool) -> Guide | 
     guide = find_guide(pair, inputs)
     if guide is not None or not required:
         return guide
-    aligned = None if pair.lowres_file is None else register_pair(pair, how.random_seed)
+    aligned = None if pair.lowres_file is None else register_scans(pair, how.random_seed)
     return register_guide(
         pair, run.fitted.motion.boldref, aligned, random_seed=how.random_seed
     ).guide
@@ -317,7 +317,7 @@ def resample_other_series(
         file = series_file(image, folder, name, allow_nan=True)
         try:
             with subworkflow(name):
-                resampled[name] = resample_compared(
+                resampled[name] = prepare_compared(
                     run.fitted,
                     name,
                     SeriesFile(
@@ -386,7 +386,7 @@ def evaluate_series(
         evaluated = {name: series[name] for name in series if name in compared_names}
     measured, tables = None, list[Rows]()
     if evaluated:
-        measured = measure_effects(
+        measured = measure_all_effects(
             evaluated,
             model.inputs,
             comparison,

@@ -51,8 +51,8 @@ from bids_sr.workflows.fit_run import (
     fit_calibration,
     reuse_motion,
 )
-from bids_sr.workflows.make_series import SeriesSources, correct_motion, train_model
-from bids_sr.workflows.pair import register_pair
+from bids_sr.workflows.make_series import SeriesSources, resample_acquired, train_model
+from bids_sr.workflows.pair import register_scans
 from bids_sr.workflows.series_requests import SeriesRequest
 
 
@@ -194,7 +194,7 @@ def learn_run(
     ):
         calibration = _calibrate(found_run, inputs, learning, folder)
     if pair is not None and uses_pair:
-        aligned = register_pair(pair, random_seed)
+        aligned = register_scans(pair, random_seed)
     if guide is not None:
         placed = RegisteredGuide(guide=guide)
     elif pair is not None and request.guided:
@@ -202,7 +202,7 @@ def learn_run(
     model = weight = None
     if request.method is not None:
         fitted = to_fitted_run(reader, found_run, learning.factor, calibration)
-        raw = correct_motion(fitted) if request.learned_from == "run" else None
+        raw = resample_acquired(fitted) if request.learned_from == "run" else None
         trained_model = train_model(
             SeriesSources(fitted=fitted, raw=raw), request, learning.training, aligned
         )

@@ -14,7 +14,7 @@ from bids_sr.pipeline.flow import Eager
 from bids_sr.steps.activation import MapSettings, map_series
 from bids_sr.steps.evaluation import EffectsComparison
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
-from bids_sr.workflows.evaluate_run import compare_with_references, measure_effects
+from bids_sr.workflows.evaluate_run import compare_with_references, measure_all_effects
 from bids_sr.workflows.series_requests import ComputedSeries
 
 SHAPE, N, TR = (14, 12, 2), 90, 2.0
@@ -72,7 +72,7 @@ def series(tmp_path):
 
 def test_effects_of_a_series_are_compared_with_the_measured_effects(series, tmp_path):
     with Eager(tmp_path):
-        measured = measure_effects(series, INPUTS, COMPARISON)
+        measured = measure_all_effects(series, INPUTS, COMPARISON)
         halves, images = compare_with_references(
             series,
             measured,
@@ -93,7 +93,7 @@ def test_effects_of_a_series_are_compared_with_the_measured_effects(series, tmp_
 def test_nothing_is_compared_without_a_reference(series, tmp_path):
     only_series = {"bspline": series["bspline"]}
     with Eager(tmp_path):
-        measured = measure_effects(only_series, INPUTS, COMPARISON)
+        measured = measure_all_effects(only_series, INPUTS, COMPARISON)
         assert list(measured.effects) == ["bspline"]
         tables = compare_with_references(
             only_series,

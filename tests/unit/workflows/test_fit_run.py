@@ -22,7 +22,7 @@ from bids_sr.workflows.fit_run import (
     find_brain,
     reuse_motion,
 )
-from bids_sr.workflows.make_series import correct_motion
+from bids_sr.workflows.make_series import resample_acquired
 
 FACTOR = (2.0, 2.0, 1.0)
 SHAPE, VOLUMES = (24, 26, 12), 6
@@ -81,7 +81,7 @@ def test_a_run_is_fitted_and_super_resolved_without_a_graph(
     (tmp_path / "estimated").mkdir()
     with Eager(tmp_path / "estimated", steps.append):
         fitted = _fitted(bold_file)
-        raw = correct_motion(fitted)
+        raw = resample_acquired(fitted)
         result = super_resolve(
             fitted.aligned, series_name="bspline", factor=FACTOR, inference=Inference()
         )
@@ -104,7 +104,7 @@ def test_a_run_is_fitted_and_super_resolved_without_a_graph(
         np.testing.assert_allclose(
             refitted.motion.boldref.data, head_motion.boldref.data, rtol=1e-6
         )
-        refitted_values = np.stack(list(correct_motion(refitted).volumes()), -1)
+        refitted_values = np.stack(list(resample_acquired(refitted).volumes()), -1)
         np.testing.assert_allclose(refitted_values, values, rtol=1e-5, atol=1e-2)
     assert "estimate motion" not in steps
 
