@@ -41,7 +41,7 @@ def prepare_compared(fitted: FittedRun, name: str, file: SeriesFile) -> Computed
     name : str
         Name of the series.
     file : SeriesFile
-        File of the series, whose repetition time is that of the run.
+        File of the series, with the repetition time of the run.
     """
     compared = steps.import_compared(file.bold_file, tr=file.tr, axis_order=file.axis_order)
     registered, hmc_xfms = fitted.registration, fitted.motion.hmc_xfms
