@@ -384,8 +384,9 @@ def compare_with_references(
     """Compare effects, maps and volumes of a run with all of its references.
 
     With a measured series, effects in one half of the task blocks are compared with the measured
-    effects in the other half, and maps and volumes with those of the measured series. Maps are
-    also compared with known activation, and series of other programs with another run of the task.
+    effects in the other half, and maps and volumes with the maps and volumes of the measured
+    series. Maps are also compared with known activation, and series of other programs with another
+    run of the task.
 
     Parameters
     ----------

@@ -594,8 +594,8 @@ def place_measured(
 def resample_measured(fitted: FittedRun, file: SeriesFile) -> ComputedSeries:
     """Resample a series measured at the high resolution to the grid of a run.
 
-    The outlier volumes of the run are replaced. `file`: file of the series, with the
-    repetition time of the run.
+    The outlier volumes of the run are replaced. `file`: file of the series, with the repetition
+    time of the run.
     """
     bold = file.import_series()
     if fitted.outliers is not None:
