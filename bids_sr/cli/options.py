@@ -87,11 +87,11 @@ class Parser(argparse.ArgumentParser):
             )
             if names:
                 keywords |= {"dest": destination, "required": item.default is dataclasses.MISSING}
-            elif properties.how.get("nargs") == "?":
+            elif properties.parser_settings.get("nargs") == "?":
                 # argparse would otherwise parse the default as if it were on the command line
                 keywords["default"] = item.default
             keywords = _complete_keywords(
-                {**keywords, **properties.how},
+                {**keywords, **properties.parser_settings},
                 hints[item.name],
                 item.default,
                 has_flag=bool(names),

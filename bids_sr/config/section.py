@@ -35,7 +35,7 @@ class _Option:
     least: float | None = None
     most: float | None = None
     # further arguments for `argparse`
-    how: Mapping[str, object] = field(default_factory=dict)
+    parser_settings: Mapping[str, object] = field(default_factory=dict)
 
 
 def _document(help: str) -> dict[str, object]:
@@ -99,7 +99,7 @@ def option(
         above=above,
         least=least,
         most=most,
-        how=parser_settings,
+        parser_settings=parser_settings,
     )
     return field(default=default, metadata={"option": metadata} | _document(help))
 
@@ -109,7 +109,7 @@ def argument(flags: str, help: str, **parser_settings: object) -> Any:
     return field(
         metadata={
             "option": _Option(
-                flags=flags, help=help, decides=False, once=True, how=parser_settings
+                flags=flags, help=help, decides=False, once=True, parser_settings=parser_settings
             )
         }
         | _document(help)
