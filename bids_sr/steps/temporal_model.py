@@ -8,7 +8,7 @@ import pandas as pd
 
 from bids_sr.config.seeds import count_mapped
 from bids_sr.frozen import frozen
-from bids_sr.glm import temporal_regressors as time_columns
+from bids_sr.glm import temporal_regressors
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.io.atomic_files import read_json
@@ -17,7 +17,7 @@ from bids_sr.pipeline.artifacts import Confounds, Facts
 from bids_sr.pipeline.step import step
 
 
-def describe_time_model(model: time_columns.TimeModel) -> str:
+def describe_time_model(model: temporal_regressors.TimeModel) -> str:
     """Return methods text of the temporal model of a run."""
     phrases = []
     if model.censors:
@@ -42,7 +42,7 @@ def describe_time_model(model: time_columns.TimeModel) -> str:
 
 
 def describe_censored(
-    model: time_columns.TimeModel, folders: Sequence[Path], unfinished: int
+    model: temporal_regressors.TimeModel, folders: Sequence[Path], unfinished: int
 ) -> str:
     """Return methods text with the numbers of censored volumes.
 
@@ -81,7 +81,7 @@ class TemporalModel:
         Columns of the confounds in the linear models; None for motion and aCompCor.
     """
 
-    model: time_columns.TimeModel
+    model: temporal_regressors.TimeModel
     high_pass: float
     at_rest: bool
     contrasts: Contrasts
@@ -122,23 +122,23 @@ def add_temporal_regressors(
         If too few volumes remain for the model.
     """
     model = temporal.model
-    time_table, descriptions = time_columns.time_columns(
+    time_table, descriptions = temporal_regressors.time_columns(
         gathered_confounds, model, tr=tr, n_dummy=n_dummy
     )
     table = pd.concat([gathered_confounds, time_table], axis=1)
     # Outlier volumes have columns in the gathered confounds.
-    included = time_columns.uncensored_volumes(gathered_confounds, len(table))[n_dummy:]
-    uncensored = time_columns.uncensored_volumes(time_table, len(table))[n_dummy:]
+    included = temporal_regressors.uncensored_volumes(gathered_confounds, len(table))[n_dummy:]
+    uncensored = temporal_regressors.uncensored_volumes(time_table, len(table))[n_dummy:]
     n_kept = int((included & uncensored).sum())
     names = [
         name
         for name in model_confounds(table, temporal.nuisance)
-        if not name.startswith(time_columns.CENSORED)
+        if not name.startswith(temporal_regressors.CENSORED)
     ]
     conditions = {
         name for weights in temporal.contrasts.values() for name, w in weights.items() if w
     }
-    time_columns.check_volumes(
+    temporal_regressors.check_volumes(
         n_kept,
         int(included.sum()),
         (count_mapped(conditions) if temporal.at_rest else len(conditions))
@@ -147,9 +147,9 @@ def add_temporal_regressors(
         + max(1, int(2 * len(uncensored) * tr * temporal.high_pass)),
         model,
         tr=tr,
-        least_s=time_columns.LEAST_AT_REST_S if temporal.at_rest else 0.0,
+        least_s=temporal_regressors.LEAST_AT_REST_S if temporal.at_rest else 0.0,
     )
-    facts = dict(time_columns.censoring_facts(uncensored, model))
+    facts = dict(temporal_regressors.censoring_facts(uncensored, model))
     facts["volumes"] = [n_dummy + int(row) for row in np.flatnonzero(~uncensored)]
     facts["model"] = model.words
     return table, {**(gathered_columns or {}), **descriptions}, time_table, facts
