@@ -3,7 +3,8 @@ docs/figures/layers.svg.
 
 A part stands one row above the highest part that it imports. Parts of the two lowest rows are
 imported nearly everywhere, so that arrows to them are left out, as are those that another way of
-arrows already says. Only the core is drawn: folders of `WINGS` have modules of several layers.
+arrows already says. Only the core is drawn: wings (`tests/wings.py`) have modules of several
+layers.
 """
 
 from __future__ import annotations
@@ -14,18 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+from wings import WORKFLOWS  # noqa: E402
+
 TOPS = ("bids_sr", "workflows", "boilerplate")
 WIDTH, HEIGHT, GAP, ROW = 118, 40, 16, 84
-WINGS = {
-    "combination",
-    "compared_series",
-    "group",
-    "model_commands",
-    "networks",
-    "phantom",
-    "slurm",
-    "structural",
-}
 TEXT = {
     "boilerplate": "names, templates, .bib",
     "config": "settings, TOML, locks",
@@ -90,7 +84,7 @@ def graph() -> dict[str, set[str]]:
         for top in TOPS
         for path in (ROOT / top).rglob("*.py")
         if (path.parent.name != "bids_sr" or path.stem not in ("__init__", "version"))
-        and part_of(path) not in WINGS
+        and part_of(path) not in WORKFLOWS
     ]
     found: dict[str, set[str]] = {part_of(path): set() for path in files}
     for path in files:
