@@ -81,7 +81,7 @@ def option(
         Smallest valid number; None if unbounded.
     most : float | None, optional
         Largest valid number; None if unbounded.
-    **how : object
+    **parser_settings : object
         Further arguments for the option's declaration in argparse.
 
     Returns
