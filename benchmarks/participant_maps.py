@@ -45,7 +45,7 @@ from _table import keep
 
 from bids_sr.combination.run_combination import (
     RunEstimate,
-    combine_runs,
+    combine_estimates,
     correlate_error,
     widen_error,
 )
@@ -546,7 +546,7 @@ def error_rows(frame: Framed, way: str) -> Iterator[dict[str, Any]]:
                 ("1", 1.0, 1.0),
                 ("0 (SD²/n)", 0.0, 1.0),
             ):
-                combined = combine_runs(estimates, shared=rho, widening=factor)
+                combined = combine_estimates(estimates, shared=rho, widening=factor)
                 row[f"coverage, {label}"] = coverage(
                     combined.effect, combined.total_variance, where
                 )

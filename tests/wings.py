@@ -33,11 +33,9 @@ LAYERS = {
     "compared_series": "evaluation",
     "group.level": "cli",
     "model_commands.blind_ratings": "group",
-    "model_commands.comparison_page": "report",
     "model_commands.method_scores": "group",
     "model_commands.participant_splits": "sr",
     "model_commands.random_search": "sr",
-    "model_commands.welch": "group",
     "model_commands": "cli",
     "networks": "sr",
     "phantom.cli": "cli",
@@ -50,7 +48,6 @@ LAYERS = {
     "structural.group.level": "cli",
     "structural.group": "group",
     "structural.image_quality": "quality",
-    "structural.image_similarity": "quality",
     "structural.lesion_references": "bids",
     "structural.lesions": "quality",
     "structural.overview": "report",
@@ -77,6 +74,12 @@ def modules_of_package() -> dict[str, Path]:
         full = parts if parts[0] == "bids_sr" else ("bids_sr", *parts)
         names[".".join(full).removesuffix(".__init__")] = path
     return names
+
+
+def modules_with_steps() -> list[str]:
+    """Return the modules that define steps, of the core and of wings."""
+    names = (name.removeprefix("bids_sr.") for name in modules_of_package())
+    return [f"bids_sr.{name}" for name in names if layer_of(name) == "steps"]
 
 
 def wing_of(module: str) -> str:

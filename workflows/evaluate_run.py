@@ -99,7 +99,7 @@ def evaluate_run(
 
     Returns
     -------
-    Judgment
+    RunEvaluation
         All metrics, flags and the verdict.
     """
     registered, settings = fitted.registration, plan.planned.settings

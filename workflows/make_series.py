@@ -397,7 +397,7 @@ def make_stored(
     )
     _expect_cost(plan, spec.name, resolved)
     add_methods_text(Part.SERIES, series_description.describe_series(spec.name))
-    _keep_series(plan, spec.name, resolved, outputs)
+    _store_series(plan, spec.name, resolved, outputs)
     return ComputedSeries(
         name=spec.name,
         series=resolved.series,
@@ -514,7 +514,7 @@ def _expect_cost(plan: RunPlan, name: str, resolved: SuperResolvedSeries) -> Non
     )
 
 
-def _keep_series(
+def _store_series(
     plan: RunPlan, name: str, resolved: SuperResolvedSeries, outputs: Outputs
 ) -> None:
     """Store a series; the primary series is also exported as preprocessed BOLD data."""

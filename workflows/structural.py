@@ -125,7 +125,7 @@ def _prepare_scans(planned: Planned, subject: Subject) -> PreparedHead:
         assert scans.fine_scans is not None
         for stored in (scans.fine_scans, scans.coarse_scans, scans.other_scans):
             outputs.store(stored)
-        _keep_mask(settings_of_scans, scans.scan_mask, suffixes, outputs, of_model=False)
+        _store_mask(settings_of_scans, scans.scan_mask, suffixes, outputs, of_model=False)
     return PreparedHead(suffixes=suffixes, scans=scans)
 
 
@@ -142,7 +142,7 @@ def _preparation(settings: Settings) -> ScanPreparation:
     )
 
 
-def _keep_mask(
+def _store_mask(
     settings_of_scans: ScanPreparation,
     mask: Mask,
     suffixes: Sequence[str],
@@ -190,7 +190,7 @@ def _process_pairs(
             add_methods_text(
                 Part.EVALUATION, measures.describe_measures(suffixes, superres.anat_tools)
             )
-            _keep_measures(settings, suffixes, metrics, columns, dseg, outputs)
+            _store_measures(settings, suffixes, metrics, columns, dseg, outputs)
             outputs.store(classes)
         figures.store_figures(
             structural_figures.draw_scans(
@@ -210,7 +210,7 @@ def _process_pairs(
         figures.store_figures(anatomy_figures.summarize_subject(subject_facts=facts))
 
 
-def _keep_measures(
+def _store_measures(
     settings: Settings,
     suffixes: Sequence[str],
     metrics: Rows,
@@ -370,7 +370,7 @@ def _process_lowres(planned: Planned, subject: Subject) -> None:
                 )
                 outputs.store(prepared_scans.coarse_scans)
                 outputs.store(prepared_scans.other_scans)
-                _keep_mask(
+                _store_mask(
                     settings_of_scans, prepared_scans.scan_mask, suffixes, outputs, of_model=True
                 )
                 # there are no high-resolution scans
@@ -425,7 +425,7 @@ def _process_controls(planned: Planned, subject: Subject) -> None:
                 assert prepared_scans.scan_brain is not None
                 add_methods_text(Part.ANATOMY, preparation_text.CONTROL_PREPARATION_TEXT)
                 outputs.store(prepared_scans.fine_scans)
-                _keep_mask(
+                _store_mask(
                     settings_of_scans, prepared_scans.scan_mask, suffixes, outputs, of_model=False
                 )
                 metrics, columns, dseg = measures.measure_control(
@@ -439,7 +439,7 @@ def _process_controls(planned: Planned, subject: Subject) -> None:
                     random_seed=settings.resources.random_seed,
                 )
                 add_methods_text(Part.EVALUATION, measures.CONTROL_MEASURES_TEXT)
-                _keep_measures(settings, suffixes, metrics, columns, dseg, outputs)
+                _store_measures(settings, suffixes, metrics, columns, dseg, outputs)
                 outputs.store_figures(
                     structural_figures.draw_control(
                         metrics, prepared_scans.scan_facts, session=session

@@ -52,7 +52,7 @@ def check_names(series: object, not_applied: Sequence[str] = (), compared: objec
     Parameters
     ----------
     series : object
-        Series to evaluate by name; None or empty if series of other programs are evaluated.
+        Series to evaluate by name; may be None or empty if `compared` has series.
     not_applied : Sequence[str]
         Names of methods that fell back to zero filling.
     compared : object

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         RunEstimate as RunEstimate,
         combine_estimates as combine_estimates,
     )
+    from bids_sr.combination.steps.figures import COMBINATION_FIGURES as COMBINATION_FIGURES
 else:
     __getattr__ = import_on_use(
         __name__,
@@ -29,6 +30,7 @@ else:
             "api": ["combine_runs"],
             "checks": ["format_combined_runs", "group_runs", "is_only_run", "warn_of_left_out"],
             "overview": ["ONLY_RUN"],
+            "steps.figures": ["COMBINATION_FIGURES"],
             "run_combination": ["RunEstimate", "combine_estimates"],
         },
     )

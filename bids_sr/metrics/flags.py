@@ -1,4 +1,7 @@
-"""Quality control flags: the rule of each, and its wording if passed and failed."""
+"""Texts of the quality control flags: condition, wording and advice.
+
+The conditions are checked in `bids_sr.evaluation.qc_flags`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from bids_sr.frozen import frozen
 class _FlagKind:
     """Kind of flag; the metric ``flag_NAME`` is 1 if the flag is raised."""
 
-    rule: str  # condition that is checked, for the table
+    rule: str  # description of the condition, for the table
     # short wording for a passed and a failed check
     passed: str
     failed: str

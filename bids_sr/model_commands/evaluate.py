@@ -498,8 +498,6 @@ def _report(
     if reason := explain_missing_tests({task.participant for task in tasks}):
         print(f"Note: {reason}")
     if options.figures != "none" and options.out is not None:
-        from bids_sr.model_commands.comparison_page import write_comparison_page
-
         page = options.out.with_suffix(".html")
         tables_by_title = {"Scores": _page_rows(rows, "models_apply")}
         tables_by_title |= {

@@ -67,7 +67,7 @@ def figure(
         the desc of a declaration.
     memory : Need | None, optional
         Memory that the step adds to a process.
-    cost : Cost | Callable[..., Cost], optional
+    cost : RunTime | Callable[..., RunTime], optional
         Processor time, or a function whose parameters are settings of the step.
 
     Returns

@@ -126,7 +126,7 @@ class Flow(Caller):
             return
         wires = {"files": artifact, **({} if facts is None else {"sidecar": facts})}
         light = artifact.port is not None and artifact.port.kind.light
-        name = f"keep_{artifact.name}"
+        name = f"store_{artifact.name}"
         source.scope.nodes.append(
             Node(
                 store,
@@ -322,8 +322,8 @@ def expect_cost(output: object, cost: RunTime) -> None:
     ----------
     output : object
         Handle of an output of the step.
-    cost : Cost
-        Cost that replaces the declared cost of the step.
+    cost : RunTime
+        RunTime that replaces the declared cost of the step.
     """
     if isinstance(output, Handle) and output.node is not None:
         output.node.expected_cost = cost

@@ -93,7 +93,7 @@ class Node:
         Whether the node only copies small files, in less time than a process needs to start.
     references : mapping
         See `bids_sr.pipeline.flow.Flow.store`.
-    expected_cost : Cost or None
+    expected_cost : RunTime or None
         See `bids_sr.pipeline.flow.expect_cost`. If None, the declared cost of the step is used.
     """
 

@@ -159,7 +159,7 @@ class Step(Generic[_P, _R]):
         Names of the returned artifacts, in order; if empty, the name of the function.
     memory : Need or None
         Memory that the step adds to a process; None for the usual need.
-    cost : Cost or callable
+    cost : RunTime or callable
         Processor time.
     small : bool
         Whether it only handles small tables, in less time than a job needs to start.
@@ -368,7 +368,7 @@ def step(
         Name of the returned artifact, or names in order; by default, the name of the function.
     memory : Need | None, optional
         Memory that the step adds to a process.
-    cost : Cost | Callable[..., Cost], optional
+    cost : RunTime | Callable[..., RunTime], optional
         Processor time, or a function whose parameters are settings of the step, or records of
         settings. Priorities and the remaining time depend on it.
     small : bool, optional

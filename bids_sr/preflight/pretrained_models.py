@@ -17,8 +17,8 @@ from bids_sr.sr.models.model import load_model, verify_model
 from bids_sr.sr.recipe_changes import select_changes
 
 _LOAD = (
-    "import json, sys; from bids_sr.preflight.pretrained_models import refusal; "
-    "sys.stdout.write(json.dumps(list(map(refusal, sys.argv[1:]))))"
+    "import json, sys; from bids_sr.preflight.pretrained_models import unreadable_reason; "
+    "sys.stdout.write(json.dumps(list(map(unreadable_reason, sys.argv[1:]))))"
 )
 
 

@@ -3,5 +3,5 @@
 Templates, styles and scripts are in `bids_sr.boilerplate`, drawings in `bids_sr.figures`, and the
 declarations of figures in `bids_sr.steps.figures`. Group pages are in `bids_sr.group` and
 `bids_sr.structural.group`. Sentences of the methods text are beside the steps that they describe;
-`methods_text` puts them in order, with their references.
+the graph puts them in order (`bids_sr.pipeline.graph`), and `methods_text` adds their references.
 """

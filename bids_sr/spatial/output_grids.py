@@ -171,7 +171,7 @@ def make_output_grid(
 
     Returns
     -------
-    PlacedGrid
+    OutputGrid
         Grid with the positions of all voxels inside the boldref's field of view.
     """
     inside = np.zeros(shape, dtype=bool)

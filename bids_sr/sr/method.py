@@ -112,7 +112,7 @@ class Method:
         Training data: "pair"; "series" (the run itself); "self" (only low-resolution volumes); or
         "images", a set of high-resolution images, whose low-resolution versions are simulated by
         the degradation (a pair is a set of one image with its measured low-resolution image).
-    costs : Mapping[str, Cost]
+    costs : Mapping[str, RunTime]
         Measured costs by recipe name.
     large : bool
         Whether training with the published recipe keeps whole volumes with about 2,000 channels in
@@ -221,7 +221,7 @@ class Method:
 
         Returns
         -------
-        Cost
+        RunTime
             Processor time of training and application.
         """
         name = "fast" if self.variance is not None else recipe

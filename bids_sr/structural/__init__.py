@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         find_scans_group as find_scans_group,
         is_scans_group as is_scans_group,
     )
+    from bids_sr.structural.steps.figures import STRUCTURAL_FIGURES as STRUCTURAL_FIGURES
     from bids_sr.structural.survey import survey_structural as survey_structural
 else:
     __getattr__ = import_on_use(
@@ -26,6 +27,7 @@ else:
         {
             "checks": ["check_lesion_references", "check_lesion_template", "check_tools"],
             "group.level": ["find_scans_group", "is_scans_group"],
+            "steps.figures": ["STRUCTURAL_FIGURES"],
             "survey": ["survey_structural"],
         },
     )

@@ -4,7 +4,6 @@ file.
 
 import json
 import pickle
-import pkgutil
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -30,8 +29,8 @@ from graphmaker import (
     steps_of,
 )
 from networkx import is_directed_acyclic_graph
+from wings import modules_with_steps
 
-import bids_sr.steps
 from bids_sr.boilerplate import bibliography
 from bids_sr.config.spaces import FUNC
 from bids_sr.pipeline.graph import Graph
@@ -640,7 +639,7 @@ def test_exported_data_sets_have_the_files_that_other_programs_need(
     for node, settings in _stores(graph):
         for series in settings.get("datasets", ()) if settings["exported_as"] is not None else ():
             named = {
-                **(settings["own_entities"] or {"suffix": node.name.removeprefix("keep_")}),
+                **(settings["own_entities"] or {"suffix": node.name.removeprefix("store_")}),
                 **settings["exported_as"],
             }
             stem = "_".join(v if k == "suffix" else f"{k}-{v}" for k, v in named.items() if v)
@@ -918,9 +917,9 @@ def test_every_step_is_called_for_some_data_set(coverage: Coverage) -> None:
 
 
 def _every_step() -> Iterator[tuple[str, Step[..., Any]]]:
-    for module in pkgutil.walk_packages(bids_sr.steps.__path__, "bids_sr.steps."):
-        for name, value in vars(import_module(module.name)).items():
-            if isinstance(value, Step) and value.__module__ == module.name:
+    for module in modules_with_steps():
+        for name, value in vars(import_module(module)).items():
+            if isinstance(value, Step) and value.__module__ == module:
                 assert name == value.__name__
                 yield name, value
 
@@ -1032,7 +1031,7 @@ def test_a_control_is_made_like_a_method_and_judged_like_a_baseline(tmp_path: Pa
     graph = planned_graph(maker, tmp_path, "--null-checks", "--n-ensemble", "2")
     scopes = {node.scope.name for node in nodes_of(graph, "estimate_variance")}
     assert {"sdmod", "sbl"} <= scopes
-    stored_scopes = {node.scope.name for node in graph.nodes if node.name == "keep_model_file"}
+    stored_scopes = {node.scope.name for node in graph.nodes if node.name == "store_model_file"}
     assert "sbl" in stored_scopes
     assert not stored_scopes & {"sdmod", "sblSeed1"}
     assert not any(
@@ -1134,6 +1133,6 @@ def test_a_held_out_pair_is_scored_during_training_but_is_not_a_source_of_the_mo
     ):
         assert made_by(graph, training, shown) == made_by(graph, scoring, scored)
         assert made_by(graph, training, shown) != made_by(graph, training, scored)
-    (stored,) = (settings for node, settings in _stores(graph) if node.name == "keep_model_file")
+    (stored,) = (settings for node, settings in _stores(graph) if node.name == "store_model_file")
     assert any("acq-highres" in uri for uri in stored["sources"])
     assert not any("run-2" in uri for uri in stored["sources"])

@@ -45,6 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "version": set(),
     "frozen": set(),
     "lazy": set(),
+    "run_time": set(),
     "notices": set(),
     "config": {"sr/methods"},
     "io": set(),
@@ -142,6 +143,7 @@ EVERYWHERE = {
     "frozen",
     "lazy",
     "notices",
+    "run_time",
 }
 """Modules that import only the standard library; every part may import them."""
 LIGHT = {"method", "methods", "recipe", "recipe_changes"}

@@ -29,7 +29,7 @@ for level in ("standard", "full"):
     stored[level] = {
         choice.get("stat")
         for node in graph.nodes
-        if node.name == "keep_maps"
+        if node.name == "store_maps"
         for choice in graph.settings[node]["among"]
     }
 assert "effective" in stored["full"] and "effective" not in stored["standard"], stored

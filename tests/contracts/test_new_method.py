@@ -13,14 +13,14 @@ ROOT = Path(__file__).parents[2]
 MAPS = '''
 """Maps of the run that are in no list."""
 
-from bids_sr.sr.method import PLACEBOS_OF_A_RUN, Method
+from bids_sr.sr.method import CONTROLS_OF_A_RUN, Method
 from bids_sr.sr.recipe import VarianceRecipe
 
 FAST = VarianceRecipe(fwhm=(2.0,), rounds=0)
 METHOD = Method(
     name="new-maps", ndim=2, variance=FAST, reference="toy",
     summary="maps that only a test knows", article="", trained_on="series",
-    placebos=PLACEBOS_OF_A_RUN,
+    placebos=CONTROLS_OF_A_RUN,
     draws=False,
 )
 '''

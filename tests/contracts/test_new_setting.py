@@ -93,7 +93,7 @@ assert "kernel of 0 and 4 mm FWHM" in graph.methods_text()
 stored = {
     choice["desc"]
     for node in graph.nodes
-    if node.name == "keep_maps"
+    if node.name == "store_maps"
     for choice in graph.settings[node]["among"]
 }
 assert {"raw", "rawFwhm40"} <= stored, stored

@@ -40,7 +40,7 @@ flow = make_workflow(graph, base_dir=Path.cwd() / "work", need_gb=lambda need: n
 run = "sub_01_wf.sub_01_task_tap_wf."
 table = Path("drift.tsv")
 found.to_csv(table, sep="\\t", index=False)
-keep = flow.get_node(f"{run}keep_drift")
+keep = flow.get_node(f"{run}store_drift")
 keep.inputs.files = str(table.resolve())
 keep.base_dir = str(Path.cwd() / "alone")
 keep.run()

@@ -26,7 +26,7 @@ from bids_sr.pipeline.artifacts import (
     Rows,
     Volume,
 )
-from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
+from bids_sr.pipeline.figure import FigureContent, FigureDrawing, FigureStep, figure
 from bids_sr.report.sections import Shown
 from bids_sr.run_time import RunTime
 from bids_sr.series import MEASURED, RAW
@@ -498,3 +498,9 @@ def _effects(
 
 def _scale(volume: Volume, scale: float) -> Volume:
     return volume.like((scale * volume.data).astype(np.float32))
+
+
+COMBINATION_FIGURES = tuple(
+    value for value in list(vars().values()) if isinstance(value, FigureStep)
+)
+"""Figures of this wing, whose declarations the pages list."""

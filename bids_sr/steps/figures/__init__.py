@@ -13,7 +13,11 @@ from bids_sr.report.sections import Shown
 
 def figure_declarations() -> list[Shown]:
     """Return the declarations of all figures, in the order of their modules and lines."""
+    from bids_sr.combination import COMBINATION_FIGURES
+    from bids_sr.structural import STRUCTURAL_FIGURES
+
     modules = sorted(module.name for module in iter_modules(__path__, f"{__name__}."))
     values = (value for name in modules for value in vars(import_module(name)).values())
     steps = dict.fromkeys(value for value in values if isinstance(value, FigureStep))
+    steps |= dict.fromkeys((*COMBINATION_FIGURES, *STRUCTURAL_FIGURES))
     return [shown for figure_step in steps for shown in figure_step.shown]

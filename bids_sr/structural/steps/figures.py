@@ -7,7 +7,7 @@ import numpy as np
 from bids_sr.config.memory import Need
 from bids_sr.io.arrays import Array
 from bids_sr.pipeline.artifacts import Facts, File, Map, Mask, Rows, Volume
-from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
+from bids_sr.pipeline.figure import FigureContent, FigureDrawing, FigureStep, figure
 from bids_sr.report.sections import SCANS, Shown
 from bids_sr.run_time import RunTime
 from bids_sr.steps.training import ModelFiles
@@ -403,3 +403,9 @@ def _select_lesion_slice(lesions: Array, mask: Array, held_out: Sequence[int]) -
     counts = np.count_nonzero(lesions, axis=(0, 1))
     largest = max(held_out or range(len(counts)), key=lambda z: counts[z])
     return int(largest) if counts[largest] else _select_slice(mask, held_out)
+
+
+STRUCTURAL_FIGURES = tuple(
+    value for value in list(vars().values()) if isinstance(value, FigureStep)
+)
+"""Figures of this wing, whose declarations the pages list."""

@@ -368,4 +368,4 @@ def test_a_list_of_runs_is_evaluated_run_by_run(run, lanczos, measured, capsys):
         evaluated.fit(bold, series={"mine": resolver}, events=EVENTS, mask=mask)
     assert capsys.readouterr().out == ""
     Evaluator(**PLAIN, verbose=1).fit(bold, series={"mine": lanczos}, events=EVENTS, mask=mask)
-    assert "s: decide_verdict" in capsys.readouterr().out
+    assert "s: decide verdict" in capsys.readouterr().out

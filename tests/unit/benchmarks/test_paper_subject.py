@@ -29,7 +29,7 @@ def roofline(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     ("node", "stage"),
     [
         (f"{RUN}.srgan.super_resolve", "super-resolution: srgan"),
-        (f"{RUN}.undo_motion", "super-resolution: raw"),
+        (f"{RUN}.correct_motion", "super-resolution: raw"),
         (f"{SUBJECT}.pair_1_wf.srgan.train_on_pair", "training"),
         (f"{RUN}.sdmod.estimate_variance", "variance maps of the run"),
         (f"{RUN}.draw_variance", "figures and reports"),
@@ -48,7 +48,7 @@ def test_every_step_belongs_to_a_stage(
     import paper_subject
 
     assert paper_subject.stage_of(node, node.rpartition(".")[2]) == stage
-    assert paper_subject.stage_of(f"{RUN}.inject.keep_series", "store") == "writing the results"
+    assert paper_subject.stage_of(f"{RUN}.inject.store_series", "store") == "writing the results"
 
 
 def test_operations_of_a_convolution_equal_the_closed_form(roofline: ModuleType) -> None:

@@ -363,7 +363,7 @@ def test_the_graph_has_calibration_steps_only_if_a_method_uses_them(calibrated: 
     assert made_by(graph, measure, "calibration_events") == [
         calibrated.path(f"{CALIBRATION}_events.tsv", "func")
     ]
-    assert "keep_calibration_facts" in {placed.name for placed in graph.nodes}
+    assert "store_calibration_facts" in {placed.name for placed in graph.nodes}
     for placed in nodes_of(graph, "estimate_variance"):
         sources = [] if placed.scope.name == "sdmod" else [measure]
         assert made_by(graph, placed, "calibration_patterns") == sources

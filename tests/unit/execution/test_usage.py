@@ -92,14 +92,14 @@ def test_a_worker_uses_only_the_threads_of_its_step(
 _VOLUMES_TWICE = """
 import resource
 import numpy as np
-from bids_sr.execution.usage import keep_freed_memory, release_memory
+from bids_sr.execution.usage import retain_freed_memory, release_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     volumes = [np.ones(1 << 19, np.float32) for _ in range(8)]
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-keep_freed_memory()
+retain_freed_memory()
 first, second = faults(), faults()
 release_memory()
 print(first, second, faults())

@@ -7,15 +7,13 @@ import pkgutil
 import re
 import subprocess
 from pathlib import Path
-from pkgutil import walk_packages
 
 import pytest
 from pages import loaded, scripts
 from recipes import changes_of
 from syntax import statements
-from wings import WORKFLOWS, wing_of
+from wings import WORKFLOWS, modules_with_steps, wing_of
 
-from bids_sr import steps
 from bids_sr.pipeline.step import Step
 
 ROOT = Path(__file__).parents[3]
@@ -58,10 +56,7 @@ def test_circular_imports_are_rejected(draw_layers):
 def test_the_page_of_steps_is_up_to_date_and_complete():
     page = (ROOT / "docs/graph.md").read_text()
     assert page == script("graph_page").page(), "python docs/graph_page.py writes it anew"
-    modules = (
-        importlib.import_module(module_info.name)
-        for module_info in walk_packages(steps.__path__, f"{steps.__name__}.")
-    )
+    modules = map(importlib.import_module, modules_with_steps())
     step_names = {
         name
         for module in modules

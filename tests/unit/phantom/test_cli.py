@@ -101,7 +101,7 @@ def test_an_interrupt_exits_with_130(
 
 def test_help_does_not_import_numpy() -> None:
     code = (
-        "import sys; from bids_sr.cli import phantom_main as phantom\n"
+        "import sys; from bids_sr.phantom import cli as phantom\n"
         "try: phantom.main(['--help'])\n"
         "except SystemExit: pass\n"
         "print('numpy' in sys.modules)"

@@ -94,10 +94,10 @@ def store_settings() -> dict[str, dict[str, object]]:
 
 
 def test_sources_of_a_series_include_raw_data_model_and_training_data(store_settings):
-    assert store_settings["keep_boldref"]["sources"] == [
+    assert store_settings["store_boldref"]["sources"] == [
         "bids:raw:sub-01/func/sub-01_task-tap_bold.nii.gz"
     ]
-    assert store_settings["keep_series"]["sources"] == [
+    assert store_settings["store_series"]["sources"] == [
         "bids:raw:sub-01/func/sub-01_task-tap_bold.nii.gz",
         f"{RUN}_desc-hmc_boldref.nii.gz",
         "bids::sourcedata/models/sub-01/sub-01_task-tap_desc-sbl_model.safetensors",
@@ -112,9 +112,9 @@ def test_sources_end_at_stored_files_and_are_not_repeated(store_settings):
         f"{RUN}_res-hr_desc-sbl_bold.nii.gz",
         "bids:raw:sub-01/func/sub-01_task-tap_events.tsv",
     ]
-    assert store_settings["keep_maps"]["sources"] == series
-    assert store_settings["keep_measured"]["sources"] == series
-    assert set(store_settings["keep_std_maps"]["sources"]) == {
+    assert store_settings["store_maps"]["sources"] == series
+    assert store_settings["store_measured"]["sources"] == series
+    assert set(store_settings["store_std_maps"]["sources"]) == {
         "file:///mine/atlas.nii",
         "https://somewhere/T1w",
         *series,
@@ -122,10 +122,10 @@ def test_sources_end_at_stored_files_and_are_not_repeated(store_settings):
 
 
 def test_images_have_the_reference_of_their_scope_and_tables_have_none(store_settings):
-    assert store_settings["keep_series"]["references"] == {"": f"{RUN}_desc-hmc_boldref.nii.gz"}
+    assert store_settings["store_series"]["references"] == {"": f"{RUN}_desc-hmc_boldref.nii.gz"}
     assert (
-        store_settings["keep_boldref"]["references"]
-        == store_settings["keep_measured"]["references"]
+        store_settings["store_boldref"]["references"]
+        == store_settings["store_measured"]["references"]
         == {}
     )
 

@@ -306,7 +306,7 @@ def test_a_separate_process_reports_the_same_error(
 ) -> None:
     """If torch is not imported here, the network is checked in another process."""
     monkeypatch.delitem(sys.modules, "torch")
-    monkeypatch.setattr(pretrained_models, "refusal", lambda file: "not here")
+    monkeypatch.setattr(pretrained_models, "unreadable_reason", lambda file: "not here")
     path = Path(foreign(maker, valid_model)[-1])
     (problem,) = problems_of(
         pretrained_models.check_pretrained, SuperRes(methods=("srgan",), pretrained=(path,))

@@ -342,7 +342,7 @@ def test_a_slurm_command_that_hangs_is_ended(
     slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (slurm.folder / "squeue").write_text("#!/bin/bash\nexec sleep 60\n")
-    monkeypatch.setattr(slurm_calls, "_SECONDS", 0.2)
+    monkeypatch.setattr(slurm_calls, "_TIMEOUT_S", 0.2)
     assert Queue(patience=60.0).states(["1"]) is None
 
 
@@ -496,10 +496,10 @@ def test_a_job_reports_that_its_step_failed(tmp_path: Path) -> None:
 def test_small_steps_run_in_the_driver(tmp_path: Path) -> None:
     from bids_sr.steps.activation import join_quality
     from bids_sr.steps.map_comparison import compare_maps
-    from bids_sr.steps.run_verdict import judge, raise_flags
+    from bids_sr.steps.run_verdict import decide_verdict, raise_flags
     from bids_sr.steps.self_test import gather_tested
 
-    for small_step in (join_quality, gather_tested, judge, raise_flags):
+    for small_step in (join_quality, gather_tested, decide_verdict, raise_flags):
         assert is_small(pe.Node(small_step.interface(), name="m")), small_step.__name__
     assert not is_small(pe.Node(compare_maps.interface(), name="m"))
     assert not is_small(node(tmp_path))

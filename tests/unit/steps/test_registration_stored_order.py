@@ -167,7 +167,7 @@ def test_texts_about_axes_use_the_order_of_the_file(tmp_path: Path) -> None:
     texts = [
         graph.settings[node]["own_sidecar"]["Resolution"]
         for node in nodes_of(graph, "store")
-        if node.name == "keep_series"
+        if node.name == "store_series"
     ]
     assert texts
     assert all("voxels 1x2x2 times smaller" in text for text in texts)

@@ -360,7 +360,7 @@ def test_control_scans_are_measured_by_session(maker: BidsMaker) -> None:
         if "lowres_files" not in graph.wires[node]
     ]
     assert suffixes == [("T1w", "FLAIR"), ("T1w",)]
-    metrics_nodes = [node for node in graph.nodes if node.name == "keep_scan_metrics"]
+    metrics_nodes = [node for node in graph.nodes if node.name == "store_scan_metrics"]
     sessions = [graph.settings[node]["entities"] for node in metrics_nodes]
     assert {"subject": "02", "session": "m1", "datatype": "anat"} in sessions
     assert "only high-resolution scans" in dry_run_text(plan, settings)

@@ -40,14 +40,17 @@ def test_the_verdict_does_not_wait_for_the_errors_of_maps(
     truth.bold(zooms=(3.0, 3.0, 4.0))
     truth.events()
     graph = graph_for(maker, *(["--truth", str(truth.root)] if has_reference else []))
-    before_verdict, before_tables = before(graph, "judge"), before(graph, "join_evaluation")
+    before_verdict, before_tables = (
+        before(graph, "decide_verdict"),
+        before(graph, "join_evaluation"),
+    )
     assert {"sbl.map_series", "sbl.estimate_variance", "raise_flags"} <= before_verdict
     errors = {"sbl.check_intervals", "sbl.measure_error"}
     # Without a reference, the verdict states the test of the detail.
     late = errors if has_reference else errors - {"sbl.check_intervals"}
     assert not before_verdict & {*late, "compare_maps", "draw_activation"}
     assert ("sbl.check_intervals" in before_verdict) is not has_reference
-    assert before_tables >= before_verdict | {"judge", *errors}
+    assert before_tables >= before_verdict | {"decide_verdict", *errors}
     # With a network, there is a first verdict without the network.
     first = before(graph, "first_verdict.judge")
     assert {"sbl.estimate_variance", "gather_tested"} <= first

@@ -23,7 +23,7 @@ def stored_maps(graph):
     return [
         node.settings
         for node in graph.nodes
-        if node.step is store and node.name == "keep_combined_maps"
+        if node.step is store and node.name == "store_combined_maps"
     ]
 
 

@@ -30,7 +30,7 @@ def test_two_runs_are_fused_on_request_if_their_slices_are_displaced(tmp_path: P
     assert fuse.settings["runs_of_contrasts"]["all"] == ("run-1", "run-2")
     assert len(nodes_of(graph, "measure_slow_sd")) == 2
     (stored,) = [
-        node for node in graph.nodes if node.step is store and node.name == "keep_fused_maps"
+        node for node in graph.nodes if node.step is store and node.name == "store_fused_maps"
     ]
     assert stored.settings["entities"] == {"subject": "01", "task": "tap", "datatype": "func"}
     labels = {choice["desc"] for choice in stored.settings["among"]}

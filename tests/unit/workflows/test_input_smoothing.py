@@ -68,7 +68,8 @@ def test_every_series_is_computed_from_the_smoothed_series(maker: BidsMaker) -> 
     assert graph_of_run.settings[smoothing_node]["input_smoothing"] == 3.5
     map_nodes = [node for node in graph_of_run.nodes if node.step.__name__ == "map_series"]
     assert {graph_of_run.settings[node]["input_smoothing"] for node in map_nodes} == {3.5}
-    stored = [node for node in graph_of_run.nodes if node.name in ("keep_series", "keep_preproc")]
+    names = ("store_series", "store_preproc")
+    stored = [node for node in graph_of_run.nodes if node.name in names]
     assert stored
     for node in stored:
         sidecar = graph_of_run.settings[node]["own_sidecar"]

@@ -23,7 +23,7 @@ def test_seeds_replace_events(tmp_path: Path, with_anat: bool) -> None:
         assert [
             source_node.step.__name__ for source_node in made_by(graph, node, "regressors")
         ] == [step]
-    assert "keep_regressors" in {node.name for node in graph.nodes}
+    assert "store_regressors" in {node.name for node in graph.nodes}
     text = graph.methods_text()
     assert "Connectivity was mapped in all series" in text
     assert "Activation was mapped" not in text
@@ -53,7 +53,7 @@ def test_each_series_can_have_its_own_seeds(tmp_path: Path) -> None:
 
 def mapped_by(graph: Graph) -> set[str]:
     """Return `MappedBy` of the provenance of a run's tables."""
-    names = {"keep_image_metrics", "keep_activation", "keep_evaluation"}
+    names = {"store_image_metrics", "store_activation", "store_evaluation"}
     tables = [node for node in graph.nodes if node.step is store and node.name in names]
     assert {node.name for node in tables} == names
     return {graph.settings[node]["provenance"]["MappedBy"] for node in tables}

@@ -23,7 +23,7 @@ def _stored(graph: Graph) -> dict[str, Node]:
         node for node in graph.nodes if node.step is store and graph.settings[node]["in_output"]
     )
     return {
-        f"{node.scope.path}.{node.name.removeprefix('keep_')}".partition("_tap_wf.")[2]
+        f"{node.scope.path}.{node.name.removeprefix('store_')}".partition("_tap_wf.")[2]
         or str(node): node
         for node in stores
     }
@@ -67,7 +67,7 @@ def test_the_minimal_level_stores_series_confounds_tables_and_figures_of_the_rep
     """Count results without the data set for other programs, which is complete at every level."""
     stores = _stored(graphs_by_level["minimal"]).values()
     figures = [node for node in stores if _folder(node).parent.name == "figures"]
-    assert {node.name.removeprefix("keep_") for node in stores if node not in figures} == {
+    assert {node.name.removeprefix("store_") for node in stores if node not in figures} == {
         "preproc",
         "series",
         "confounds",

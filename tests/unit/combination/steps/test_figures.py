@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bids_sr.combination.run_combination import RunEstimate, combine_runs
+from bids_sr.combination.run_combination import RunEstimate, combine_estimates
 from bids_sr.combination.steps import figures as combined_figures
 from bids_sr.config.levels import StoredMaps
 from bids_sr.io.volume import Volume
@@ -184,7 +184,7 @@ def test_the_interval_for_the_participant_covers_the_true_effect(
         common + np.sqrt(spread**2 + noise**2 + 0.25 * sd**2) * rng.normal(size=size)
         for _ in range(n_runs)
     ]
-    combined = combine_runs(
+    combined = combine_estimates(
         [
             RunEstimate(
                 effect=effect,

@@ -50,7 +50,7 @@ def test_a_new_figure_requires_only_a_function_and_its_place_in_the_workflow(dra
             draw_tsnr(tmp_path / "preproc.nii", tmp_path / "mask.nii", n_dummy=2)
         )
     graph = Graph(run)
-    assert [node.name for node in graph.nodes] == ["draw_tsnr", "keep_draw_tsnr"]
+    assert [node.name for node in graph.nodes] == ["draw_tsnr", "store_draw_tsnr"]
     assert graph.settings[graph.nodes[0]] == {"n_dummy": 2}
 
     with SeriesReader(tmp_path / "preproc.nii") as preproc:
