@@ -129,7 +129,7 @@ def brain():
 def register_deformed_template(brain, to_head, transform, tmp_path, start, bend=None):
     """Move the template's brain into a head by known transforms and register it."""
     template, mask = brain
-    deformation = {} if bend is None else {"moved": bend}
+    deformation = {} if bend is None else {"displacement": bend}
     head = sample_volume(
         template.data, GRID, mask.shape, GRID, invert(to_head), zero_outside=True, **deformation
     )
