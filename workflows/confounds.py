@@ -9,6 +9,7 @@ from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.preflight.run_model import time_model
 from bids_sr.steps import imported, run_confounds, temporal_model
+from bids_sr.steps.temporal_model import TemporalModel
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.run_plan import RunPlan
 
@@ -24,12 +25,11 @@ class RunConfounds:
     censoring: Facts | None = None
 
 
-def gather_confounds(
+def prepare_confounds(
     plan: RunPlan, fitted: FittedRun, raw: Series, outputs: Outputs
 ) -> RunConfounds:
     """Compute or import the confounds of a run, and add the columns of a temporal model."""
     preprocessing, precomputed = plan.planned.settings.preprocessing, plan.bold.precomputed
-    activation = plan.planned.settings.activation
     if precomputed is not None and precomputed.confounds is not None:
         confounds, columns = imported.import_confounds(
             precomputed.confounds,
@@ -60,16 +60,16 @@ def gather_confounds(
         )
         add_methods_text(Part.PREPROCESSING, text)
     censoring = None
-    if activation.models_time:
-        confounds, columns, _, censoring = add_temporal_regressors(
-            plan, confounds, columns, tr=plan.bold.tr, n_dummy=fitted.n_dummy
+    temporal = find_temporal_model(plan)
+    if temporal is not None:
+        confounds, columns, _, censoring = temporal_model.add_temporal_regressors(
+            confounds, columns, temporal=temporal, tr=plan.bold.tr, n_dummy=fitted.n_dummy
         )
-        model = time_model(plan.planned.settings)
         add_methods_text(
             Part.PREPROCESSING,
-            temporal_model.describe_time_model(model),
+            temporal_model.describe_time_model(temporal.model),
             output=confounds,
-            describe=partial(temporal_model.describe_censored, model),
+            describe=partial(temporal_model.describe_censored, temporal.model),
         )
         outputs.store(censoring, {"desc": "censoring", "suffix": "metrics"}, level="minimal")
     outputs.store(
@@ -82,20 +82,13 @@ def gather_confounds(
     return RunConfounds(confounds=confounds, censoring=censoring)
 
 
-def add_temporal_regressors(
-    plan: RunPlan, confounds: Confounds, columns: Facts | None, *, tr: float, n_dummy: int
-) -> tuple[Confounds, Facts, Confounds, Facts]:
-    """Add the columns of the temporal model to the confounds of a run.
-
-    `columns`: descriptions of the confounds; None if they are not stored. Returns the extended
-    confounds and descriptions, the columns of the temporal model, and the censored volumes.
-    """
-    return temporal_model.add_temporal_regressors(
-        confounds,
-        columns,
-        model=time_model(plan.planned.settings),
-        tr=tr,
-        n_dummy=n_dummy,
+def find_temporal_model(plan: RunPlan) -> TemporalModel | None:
+    """Return the options of the temporal model of a run; None if there is no temporal model."""
+    settings = plan.planned.settings
+    if not settings.activation.models_time:
+        return None
+    return TemporalModel(
+        model=time_model(settings),
         high_pass=plan.design.high_pass,
         at_rest=plan.at_rest,
         contrasts=plan.contrasts,

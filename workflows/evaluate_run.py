@@ -28,11 +28,11 @@ from bids_sr.steps.quality import (
     training_domain,
 )
 from bids_sr.workflows.fit_run import FittedRun
-from bids_sr.workflows.make_series import ComputedSeries, RunSeries
+from bids_sr.workflows.make_series import RunSeries
 from bids_sr.workflows.map_run import MappedRun, list_mapped_series
 from bids_sr.workflows.pair import RegisteredPair
 from bids_sr.workflows.run_plan import RunPlan
-from bids_sr.workflows.series_requests import list_methods
+from bids_sr.workflows.series_requests import ComputedSeries, list_methods
 
 FIRST_VERDICT = "first_verdict"
 """Name of the subworkflow that evaluates methods without networks before networks are trained."""
@@ -126,12 +126,7 @@ def evaluate_run(
     ]
     measured = halves_figures = None
     if plan.split:
-        measured = measure_effects(
-            series.high_resolution,
-            series.model.inputs,
-            comparison,
-            compared_names=plan.compared_names,
-        )
+        measured = measure_all_effects(series.high_resolution, series.model.inputs, comparison)
         halves_figures = evaluation.gather_fine_effects(
             measured.effects,
             comparison.bold_mask_hr,
@@ -139,28 +134,25 @@ def evaluate_run(
             contrasts=comparison.contrasts,
             factor=comparison.factor,
         )
-        tables += compare_halves(measured, maps.mapped[RAW].maps, comparison, at_rest=plan.at_rest)
-    else:
-        add_methods_text(Part.EVALUATION, evaluation.UNSPLIT)
-    _describe_controls(plan)
     activations = {} if plan.bold.truth is None else plan.bold.truth.activations
     known_activation = {name: read_image(file) for name, file in activations.items()}
     with_models = "glm" in settings.activation.kinds
-    tables += compare_with_truth(
-        {made_series.name: made_series for made_series in list_mapped_series(series)[1:]},
-        maps.maps,
+    mapped_series = list_mapped_series(series)[1:]
+    tables += compare_with_references(
+        {made_series.name: made_series for made_series in mapped_series},
         measured,
         comparison,
+        acquired_maps=maps.mapped[RAW].maps,
+        maps=maps.maps if with_models else None,
         known=known_activation,
+        other_effects=series.other_effects,
         at_rest=plan.at_rest,
         n_dummy=fitted.n_dummy,
-        with_models=with_models,
     )
-    if measured is not None and series.other_effects is not None:
-        tables += compare_with_other_run(
-            measured, series.other_effects, comparison, compared_names=plan.compared_names
-        )
-    tested_shares, one_level_down = gather_tested(plan, series)
+    _describe_comparisons(
+        plan, measured, has_known_activation=with_models and bool(known_activation)
+    )
+    tested_shares, one_level_down = evaluate_self_test(plan, series)
     tables.append(tested_shares)
     tables += check_quality(plan, fitted, series, measured)
     uncertainty_rows, uncertainty_maps = [], []
@@ -223,11 +215,7 @@ def evaluate_run(
         one_level_down,
         series.confounds,
         card_file=cards,
-        compared_facts=[
-            made_series.compared_facts
-            for made_series in series.high_resolution.values()
-            if made_series.compared_facts is not None
-        ],
+        compared_facts=gather_compared_facts(series.high_resolution),
         same_widths=None if measured is None else measured.same_widths,
         method_names=plan.methods,
         series_names=plan.stored_names,
@@ -293,24 +281,17 @@ def _judge_first(
         early_effects = {name: measured.effects[name] for name in compared}
         effects = replace(measured, effects=early_effects)
     with subworkflow(FIRST_VERDICT, stored=False, described=False):
-        rows = [tested_shares, *tested_detail]
-        if effects is not None:
-            rows += compare_halves(
-                effects, maps.mapped[RAW].maps, comparison, at_rest=plan.at_rest
-            )
-        if known:
-            rows += compare_with_truth(
-                {},
-                concatenate(maps.mapped[name].maps for name in (RAW, *compared)),
-                effects,
-                comparison,
-                known=known,
-                at_rest=plan.at_rest,
-                n_dummy=0,
-                with_models=True,
-            )
+        rows = compare_with_references(
+            {},
+            effects,
+            comparison,
+            acquired_maps=maps.mapped[RAW].maps,
+            maps=concatenate(maps.mapped[name].maps for name in (RAW, *compared)),
+            known=known,
+            at_rest=plan.at_rest,
+        )
         run_verdict.decide_verdict(
-            rows,
+            [tested_shares, *tested_detail, *rows],
             one_level_down,
             series.confounds,
             card_file={name: cards[name] for name in methods if name in cards},
@@ -321,12 +302,11 @@ def _judge_first(
         )
 
 
-def measure_effects(
+def measure_all_effects(
     series: Mapping[str, ComputedSeries],
     inputs: DesignInputs,
     comparison: EffectsComparison,
     *,
-    compared_names: Sequence[str] = (),
     effect_confounds: Sequence[str] = MOTION,
 ) -> SeriesEffects:
     """Measure the effect of each block in each series.
@@ -334,13 +314,12 @@ def measure_effects(
     Parameters
     ----------
     series : Mapping[str, ComputedSeries]
-        Series on the high-resolution grid, by name.
+        Series on the high-resolution grid, by name. The zero-filled series is smoothed to match
+        series of other programs.
     inputs : DesignInputs
         Regressors, confounds and options of the design. Seeds in a series replace the regressors.
     comparison : EffectsComparison
         Settings of the comparison.
-    compared_names : Sequence[str], optional
-        Names of series of other programs; the acquired series is smoothed to match them.
     effect_confounds : Sequence[str], optional
         Columns of the confounds in the model of the blocks; by default, head motion and its
         derivatives.
@@ -363,7 +342,7 @@ def measure_effects(
                 effect_confounds=effect_confounds,
             )
     same_widths = None
-    if compared_names:
+    if compared_names := list_compared(series):
         names = [*compared_names, ACQUIRED_BAND]
         same_widths = compared_series.match_resolution(
             {name: series[name].series for name in names},
@@ -376,79 +355,80 @@ def measure_effects(
     return SeriesEffects(effects=effects, same_widths=same_widths)
 
 
-def compare_halves(
-    measured: SeriesEffects, maps: list[Map], comparison: EffectsComparison, *, at_rest: bool
-) -> list[Rows]:
-    """Compare effects in one half of the task blocks with measured effects in the other half.
-
-    The measured effects are from the high-resolution reference series. `maps`: maps, of which only
-    those of the acquired series are used. `at_rest`: whether time series of seeds replace events.
-    Returns an empty list if the run has no measured series.
-    """
-    if MEASURED not in measured.effects:
-        return []
-    split_half = evaluation.compare_halves(
-        measured.effects, comparison, maps, measured.same_widths
-    )
-    add_methods_text(
-        Part.EVALUATION, evaluation.describe_halves(comparison.factor, at_rest=at_rest)
-    )
-    return [split_half]
+def list_compared(series: Mapping[str, ComputedSeries]) -> list[str]:
+    """Return the names of the series of other programs."""
+    return [name for name, made_series in series.items() if made_series.compared_facts is not None]
 
 
-def compare_with_truth(
+def gather_compared_facts(series: Mapping[str, ComputedSeries]) -> list[Facts]:
+    """Return the alignment of each series of another program to the run."""
+    return [
+        made_series.compared_facts
+        for made_series in series.values()
+        if made_series.compared_facts is not None
+    ]
+
+
+def compare_with_references(
     series: Mapping[str, ComputedSeries],
-    maps: list[Map],
     measured: SeriesEffects | None,
     comparison: EffectsComparison,
     *,
+    acquired_maps: list[Map],
+    maps: list[Map] | None,
     known: Mapping[str, Image],
+    other_effects: Effects | None = None,
     at_rest: bool,
-    n_dummy: int,
-    with_models: bool,
+    n_dummy: int = 0,
 ) -> list[Rows]:
-    """Compare maps and volumes with a measured reference, and maps with known activation.
+    """Compare effects, maps and volumes of a run with all of its references.
+
+    With a measured series, effects in one half of the task blocks are compared with the measured
+    effects in the other half, and maps and volumes with the maps and volumes of the measured
+    series. Maps are also compared with known activation, and series of other programs with another
+    run of the task.
 
     Parameters
     ----------
     series : Mapping[str, ComputedSeries]
-        Mapped series on the high-resolution grid, by name.
-    maps : list[Map]
-        Maps of all series.
+        Series on the high-resolution grid whose volumes are compared, by name.
     measured : SeriesEffects | None
         Block effects; None if the run has too few blocks.
     comparison : EffectsComparison
         Settings of the comparison.
+    acquired_maps, maps : list[Map], list[Map] | None
+        Maps of the acquired series, and maps of all series; None if the linear model is not
+        mapped.
     known : Mapping[str, Image]
         Known activation by contrast.
+    other_effects : Effects | None
+        Block effects of another run of the task; None if there is none.
     at_rest : bool
         Whether time series of seeds replace events.
     n_dummy : int
         Number of volumes at the start that are discarded.
-    with_models : bool
-        Whether there are maps of the linear model.
 
     Returns
     -------
     list[Rows]
-        Tables of metrics; empty if there is neither a measured reference nor known activation.
+        Tables of metrics; empty if there is no reference.
     """
     tables = []
-    if (MEASURED in series or known) and with_models:
+    effects = None if measured is None else measured.effects
+    same_widths = None if measured is None else measured.same_widths
+    if effects is not None and MEASURED in effects:
+        tables.append(evaluation.compare_halves(effects, comparison, acquired_maps, same_widths))
+    if (MEASURED in series or known) and maps is not None:
         tables.append(
             evaluation.compare_with_truth(
                 maps,
                 comparison,
-                effects=None if measured is None else measured.effects,
+                effects=effects,
                 truth_maps=dict(known),
-                same_widths=None if measured is None else measured.same_widths,
+                same_widths=same_widths,
                 at_rest=at_rest,
             )
         )
-        if measured is not None and MEASURED not in series:
-            add_methods_text(
-                Part.EVALUATION, evaluation.describe_known_activation(comparison.factor)
-            )
     if MEASURED in series:
         images = {
             name: made_series.series for name, made_series in series.items() if name != MEASURED
@@ -462,32 +442,18 @@ def compare_with_truth(
                 n_boot=comparison.n_boot,
             )
         )
+    if effects is not None and other_effects is not None:
+        assert same_widths is not None
+        names = [*list_compared(series), ACQUIRED_BAND]
+        tables.append(
+            another_run.compare_with_other_run(
+                {name: effects[name] for name in names}, other_effects, comparison, same_widths
+            )
+        )
     return tables
 
 
-def compare_with_other_run(
-    measured: SeriesEffects,
-    other_effects: Effects,
-    comparison: EffectsComparison,
-    *,
-    compared_names: Sequence[str],
-) -> list[Rows]:
-    """Compare series of other programs, and the acquired series, with another run of the task.
-
-    `compared_names`: series of other programs. `other_effects`: block effects of the other run.
-    """
-    assert measured.same_widths is not None
-    return [
-        another_run.compare_with_other_run(
-            {name: measured.effects[name] for name in [*compared_names, ACQUIRED_BAND]},
-            other_effects,
-            comparison,
-            measured.same_widths,
-        )
-    ]
-
-
-def gather_tested(plan: RunPlan, series: RunSeries) -> tuple[Rows, Facts]:
+def evaluate_self_test(plan: RunPlan, series: RunSeries) -> tuple[Rows, Facts]:
     """Gather the results of the self-tests at reduced resolution.
 
     Tests of further ensemble members are omitted.
@@ -566,6 +532,25 @@ def _is_tested_on_run(made_series: ComputedSeries) -> bool:
     """Return whether a series is from an evaluated method with a self-test on the run."""
     spec = made_series.request
     return spec is not None and spec.stored and spec.judged and spec.learned_from == "run"
+
+
+def _describe_comparisons(
+    plan: RunPlan, measured: SeriesEffects | None, *, has_known_activation: bool
+) -> None:
+    """Add methods text on references, ensembles, negative controls and self-tests.
+
+    `measured`: block effects; None if the run has too few blocks.
+    """
+    has_measured = measured is not None and MEASURED in measured.effects
+    if measured is None:
+        add_methods_text(Part.EVALUATION, evaluation.UNSPLIT)
+    elif has_measured:
+        add_methods_text(
+            Part.EVALUATION, evaluation.describe_halves(plan.bold.factor, at_rest=plan.at_rest)
+        )
+    _describe_controls(plan)
+    if measured is not None and not has_measured and has_known_activation:
+        add_methods_text(Part.EVALUATION, evaluation.describe_known_activation(plan.bold.factor))
 
 
 def _describe_controls(plan: RunPlan) -> None:

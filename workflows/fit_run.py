@@ -1,13 +1,13 @@
 """Head motion and registration of a BOLD run."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from bids_sr.bids import BoldRun
 from bids_sr.bids.precomputed import PrecomputedField, PrecomputedRun
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import AxisOrder, Factor
+from bids_sr.io.grids import AS_STORED, AxisOrder, Factor
 from bids_sr.pipeline.artifacts import (
     Distortion,
     Facts,
@@ -36,6 +36,53 @@ from bids_sr.steps.super_resolution import AlignedSeries
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.pair import RegisteredPair
 from bids_sr.workflows.run_plan import RunPlan
+
+
+@frozen
+class SeriesCorrection:
+    """Correction of an acquired series before super-resolution.
+
+    Parameters
+    ----------
+    slice_times : Sequence[float] | None
+        Slice times (s); None: slice timing is not corrected.
+    start_time : float
+        Target time of the slice-timing correction (s after the start of a volume).
+    input_smoothing : float
+        Smoothing (FWHM, mm); 0 to disable.
+    """
+
+    slice_times: Sequence[float] | None = None
+    start_time: float = 0.0
+    input_smoothing: float = 0.0
+
+
+@frozen
+class SeriesFile:
+    """File of a BOLD series that is measured or computed with a run, and its correction.
+
+    Parameters
+    ----------
+    bold_file : File
+        Series as stored (4D).
+    tr : float
+        Repetition time (s).
+    axis_order : AxisOrder
+        Axis of the file that corresponds to each axis of the series.
+    correction : SeriesCorrection
+        Slice timing and smoothing.
+    """
+
+    bold_file: File
+    tr: float
+    axis_order: AxisOrder = AS_STORED
+    correction: SeriesCorrection = field(default_factory=SeriesCorrection)
+
+    def import_series(self) -> Series:
+        """Call the step that imports the file."""
+        return acquired_series.import_series(
+            self.bold_file, tr=self.tr, axis_order=self.axis_order
+        )
 
 
 @frozen
@@ -105,12 +152,14 @@ class SteadyRun:
 class FittedRun:
     """Result of `fit_run`: a run with estimated head motion and registration.
 
-    `acquired`: series with all volumes as acquired. `bold`: series without outlier volumes, which
-    were replaced. `stc`: series after slice-timing correction and requested smoothing, without
-    motion correction. `outliers`: outlier volumes; None if they were not searched. `distortion`:
-    None if there is no field map. `calibration`: None if no calibration run is used.
+    `factor`: ratio of acquired to high-resolution voxel size, per axis. `acquired`: series with
+    all volumes as acquired. `bold`: series without outlier volumes, which were replaced. `stc`:
+    series after slice-timing correction and requested smoothing, without motion correction.
+    `outliers`: outlier volumes; None if they were not searched. `distortion`: None if there is no
+    field map. `calibration`: None if no calibration run is used.
     """
 
+    factor: Factor
     acquired: Series
     bold: Series
     stc: Series
@@ -177,13 +226,7 @@ def fit_run(
             )
     outputs = outputs.with_references(own=head_motion.boldref)
     store_motion(head_motion, outputs)
-    stc = correct_acquired(
-        bold,
-        n_dummy,
-        slice_times=plan.slice_times,
-        start_time=plan.start_time,
-        input_smoothing=preprocessing.input_smoothing,
-    )
+    stc = correct_acquired(bold, n_dummy, find_correction(plan))
     if plan.corrects_slice_timing:
         add_methods_text(
             Part.PREPROCESSING, acquired_series.describe_slice_timing(plan.start_time)
@@ -201,6 +244,7 @@ def fit_run(
     if plan.calibrated and run.calibration is not None:
         calibration = _calibrate(plan, run.calibration, head_motion.boldref, registered, outputs)
     return FittedRun(
+        factor=run.factor,
         acquired=steady.acquired,
         bold=bold,
         stc=stc,
@@ -335,36 +379,30 @@ def store_motion(head_motion: HeadMotion, outputs: Outputs) -> None:
     )
 
 
-def correct_acquired(
-    bold: Series,
-    n_dummy: int,
-    *,
-    slice_times: Sequence[float] | None,
-    start_time: float,
-    input_smoothing: float,
-) -> Series:
+def find_correction(plan: RunPlan) -> SeriesCorrection:
+    """Return the correction of the acquired series of a run."""
+    return SeriesCorrection(
+        slice_times=plan.slice_times,
+        start_time=plan.start_time,
+        input_smoothing=plan.planned.settings.preprocessing.input_smoothing,
+    )
+
+
+def correct_acquired(bold: Series, n_dummy: int, correction: SeriesCorrection) -> Series:
     """Correct slice timing of an acquired series and smooth it, as requested.
 
-    Parameters
-    ----------
-    bold : Series
-        Acquired series.
-    n_dummy : int
-        Number of non-steady-state volumes at the start.
-    slice_times : Sequence[float] | None
-        Slice times (s); None: slice timing is not corrected.
-    start_time : float
-        Target time of the slice-timing correction (s after the start of a volume).
-    input_smoothing : float
-        Smoothing (FWHM, mm); 0 to disable.
+    `n_dummy`: number of non-steady-state volumes at the start.
     """
     stc = bold
-    if slice_times is not None:
+    if correction.slice_times is not None:
         stc = acquired_series.correct_slice_timing(
-            bold, slice_times=slice_times, start_time=start_time, n_dummy=n_dummy
+            bold,
+            slice_times=correction.slice_times,
+            start_time=correction.start_time,
+            n_dummy=n_dummy,
         )
-    if input_smoothing:
-        stc = acquired_series.smooth_acquired(stc, input_smoothing=input_smoothing)
+    if correction.input_smoothing:
+        stc = acquired_series.smooth_acquired(stc, input_smoothing=correction.input_smoothing)
     return stc
 
 
@@ -539,14 +577,16 @@ def _calibrate(
     )
     settings = plan.planned.settings
     with subworkflow("calibration_wf"):
-        bold = acquired_series.import_series(run.bold, tr=run.tr, axis_order=run.axis_order)
-        n_dummy = bold_reference.count_dummies(
-            bold, dummy_scans=settings.preprocessing.dummy_scans
+        file = SeriesFile(bold_file=run.bold, tr=run.tr, axis_order=run.axis_order)
+        steady = find_steady(
+            file.import_series(),
+            dummy_scans=settings.preprocessing.dummy_scans,
+            search_outliers=False,
         )
         return fit_calibration(
-            bold,
-            n_dummy,
-            estimate_motion(bold, n_dummy),
+            steady.bold,
+            steady.n_dummy,
+            estimate_motion(steady.bold, steady.n_dummy),
             boldref,
             registered.bold_mask,
             events=run.events,

@@ -12,8 +12,6 @@ from bids_sr.pipeline.artifacts import (
     Effects,
     Facts,
     File,
-    Mask,
-    Regressors,
     Rows,
     Series,
     SpaceGrid,
@@ -27,7 +25,6 @@ from bids_sr.sr.inference.upsampler_inputs import Placebo
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import ModelSource, TrainingSettings
 from bids_sr.steps import (
-    acquired_series,
     outlier_volumes,
     resampled_series,
     seeds,
@@ -44,70 +41,19 @@ from bids_sr.steps.super_resolution import Guide, Inference, SuperResolvedSeries
 from bids_sr.steps.training import ModelFiles, VarianceModel
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.compared_series import resample_all_compared
-from bids_sr.workflows.confounds import gather_confounds
+from bids_sr.workflows.confounds import prepare_confounds
 from bids_sr.workflows.fit_run import (
     FittedRun,
+    SeriesFile,
     correct_acquired,
+    find_correction,
 )
 from bids_sr.workflows.other_run import measure_another_run
 from bids_sr.workflows.pair import RegisteredPair, TrainedNetwork, store_model
 from bids_sr.workflows.run_plan import RunPlan
 from bids_sr.workflows.seeds import find_own_seeds, find_regressors
-from bids_sr.workflows.series_requests import SeriesRequest
+from bids_sr.workflows.series_requests import ComputedSeries, SeriesRequest
 from bids_sr.workflows.spaces import make_output_grids, show_spaces
-
-
-@frozen
-class ComputedSeries:
-    """Series of a run, with its model and test results.
-
-    Optional fields are None if they do not apply to the series.
-
-    Parameters
-    ----------
-    name : str
-        Name of the series.
-    series : Series
-        Motion-corrected volumes.
-    mask : Mask
-        Brain on the grid of the series.
-    request : SeriesRequest | None
-        Request; None for the acquired, measured and compared series.
-    model_file, card_file : File, Facts
-        Applied model, and its model card.
-    trained : ModelFiles | None
-        Network, if it was trained on volumes of the run.
-    variance : VarianceModel | None
-        Variance maps, if the method estimates them.
-    holdout : Rows
-        Metrics on a held-out pair.
-    precision, precision_rows : Precision, Rows
-        Precision chosen by the half-precision check, and metrics of the check.
-    error_draws, acquired_draws : Series
-        Samples of the reconstruction error, and the acquired (low-resolution) part of the same
-        samples; None if the method has no prior.
-    own_regressors : Sequence[Regressors]
-        Seed time series in this series, one per smoothing width of the maps; empty if the
-        regressors of the run are used.
-    compared_facts : Facts | None
-        Alignment of a series of another program to the run.
-    """
-
-    name: str
-    series: Series
-    mask: Mask
-    request: SeriesRequest | None = None
-    model_file: File | None = None
-    card_file: Facts | None = None
-    trained: ModelFiles | None = None
-    variance: VarianceModel | None = None
-    holdout: Rows | None = None
-    precision: Precision | None = None
-    precision_rows: Rows | None = None
-    error_draws: Series | None = None
-    acquired_draws: Series | None = None
-    own_regressors: Sequence[Regressors] = ()
-    compared_facts: Facts | None = None
 
 
 @frozen
@@ -151,14 +97,110 @@ class RunSeries:
 class SeriesSources:
     """Inputs that all series of a run share.
 
-    `raw`: motion-corrected acquired series. `guide`: None if there is no pair.
+    `raw`: motion-corrected acquired series; None if no variance maps are estimated. `guide`: None
+    if there is no pair.
     """
 
-    plan: RunPlan
     fitted: FittedRun
-    raw: Series
-    guide: Guide | None
+    raw: Series | None = None
+    guide: Guide | None = None
+
+
+@frozen
+class PlannedSources(SeriesSources):
+    """Inputs that all series of a planned run share, with its linear model."""
+
+    plan: RunPlan
     model: LinearModel
+
+
+def train_model(
+    sources: SeriesSources,
+    request: SeriesRequest,
+    settings: TrainingSettings,
+    pair: TrainingPair | None = None,
+) -> ModelFiles:
+    """Train the model of a series: variance maps, or a network on volumes of the run or on a pair.
+
+    `pair`: training data of the network; None if the request does not name a pair.
+    """
+    fitted = sources.fitted
+    if request.learned_from == "run":
+        return train_on_run(sources, request, settings)
+    if request.learned_from == "pair":
+        assert pair is not None
+        return training.train_on_pair(pair, training=settings, factor=fitted.factor)
+    return training.train_on_volumes(
+        fitted.stc,
+        fitted.registration.bold_mask,
+        n_dummy=fitted.n_dummy,
+        training=settings,
+        factor=fitted.factor,
+    )
+
+
+def train_on_run(
+    sources: SeriesSources,
+    request: SeriesRequest,
+    settings: TrainingSettings,
+    *,
+    interpolations: Sequence[str] = (),
+) -> VarianceModel:
+    """Estimate the variance maps of a series from its run.
+
+    `interpolations`: plain interpolations that are self-tested together with the series.
+    """
+    fitted = sources.fitted
+    assert sources.raw is not None
+    return training.estimate_variance(
+        sources.raw,
+        fitted.registration.bold_mask,
+        fitted.motion.hmc_xfms,
+        None if request.control else fitted.calibration,
+        fitted.outliers,
+        n_dummy=fitted.n_dummy,
+        training=settings,
+        factor=fitted.factor,
+        interpolations=tuple(interpolations),
+    )
+
+
+def compute_series(
+    sources: SeriesSources,
+    request: SeriesRequest,
+    model_file: File | None,
+    zerofilled: Series | None = None,
+    grids: Sequence[SpaceGrid] = (),
+    *,
+    inference: Inference,
+) -> SuperResolvedSeries:
+    """Compute a requested series from the acquired series of a run.
+
+    Parameters
+    ----------
+    sources : SeriesSources
+        Inputs that all series of the run share.
+    request : SeriesRequest
+        Requested series.
+    model_file : File | None
+        Weights or variance maps; None for a baseline.
+    zerofilled : Series | None
+        Zero-filled series that detail is added to; None to compute it.
+    grids : Sequence[SpaceGrid]
+        Further target grids in other spaces.
+    inference : Inference
+        Settings of the application.
+    """
+    return super_resolution.super_resolve(
+        sources.fitted.aligned,
+        model_file,
+        zerofilled,
+        sources.guide if request.guided else None,
+        grids,
+        series_name=request.source,
+        factor=sources.fitted.factor,
+        inference=inference,
+    )
 
 
 def make_series(
@@ -193,7 +235,7 @@ def make_series(
     """
     grids = {} if anat is None else make_output_grids(plan, fitted, anat)
     raw = make_raw(plan, fitted, outputs)
-    confounds = gather_confounds(plan, fitted, raw.series, outputs)
+    confounds = prepare_confounds(plan, fitted, raw.series, outputs)
     regressors = find_regressors(plan, fitted, anat, raw.series, confounds, outputs)
     model = LinearModel(
         inputs=DesignInputs(
@@ -206,7 +248,7 @@ def make_series(
         nuisance=plan.nuisance,
     )
     xfm = fitted.registration.highres2boldref_xfm
-    sources = SeriesSources(
+    sources = PlannedSources(
         plan=plan,
         fitted=fitted,
         raw=raw.series,
@@ -241,13 +283,7 @@ def make_series(
     if truth is not None and truth.series is not None:
         with subworkflow(MEASURED, high_resolution=True):
             hr_series[MEASURED] = place_measured(plan, fitted, truth.series, outputs)
-    for name, compared in resample_all_compared(plan, fitted).items():
-        hr_series[name] = ComputedSeries(
-            name=name,
-            series=compared.series,
-            mask=compared.mask,
-            compared_facts=compared.compared_facts,
-        )
+    hr_series |= resample_all_compared(plan, fitted)
     other_effects = measure_another_run(plan, fitted) if plan.bold.compared else None
     for spec in plan.requested_series:
         if not spec.stored:
@@ -291,7 +327,7 @@ def make_series(
 
 def make_raw(plan: RunPlan, fitted: FittedRun, outputs: Outputs) -> ComputedSeries:
     """Correct head motion of the acquired series on the acquired grid, and store the result."""
-    preproc = correct_motion(fitted)
+    preproc = resample_acquired(fitted)
     add_methods_text(
         Part.PREPROCESSING, series_description.describe_raw(fitted.distortion is not None)
     )
@@ -305,7 +341,7 @@ def make_raw(plan: RunPlan, fitted: FittedRun, outputs: Outputs) -> ComputedSeri
     return ComputedSeries(name=RAW, series=preproc, mask=fitted.registration.bold_mask)
 
 
-def correct_motion(fitted: FittedRun) -> Series:
+def resample_acquired(fitted: FittedRun) -> Series:
     """Correct head motion of the acquired series of a run."""
     return resampled_series.correct_motion(
         fitted.stc, fitted.motion.boldref, fitted.motion.hmc_xfms, fitted.distortion
@@ -326,7 +362,7 @@ def _sidecar(plan: RunPlan, name: str, resolution: str = "") -> dict[str, object
 
 
 def make_stored(
-    sources: SeriesSources,
+    sources: PlannedSources,
     spec: SeriesRequest,
     model: TrainedNetwork | None,
     hr_series: Mapping[str, ComputedSeries],
@@ -338,7 +374,7 @@ def make_stored(
 
     Parameters
     ----------
-    sources : SeriesSources
+    sources : PlannedSources
         Inputs that all series of the run share.
     spec : SeriesRequest
         Requested series.
@@ -358,13 +394,7 @@ def make_stored(
     files = None if model is None else model.files
     if spec.learned_from == "volumes":
         settings = plan.planned.make_training(spec)
-        files = trained = training.train_on_volumes(
-            fitted.stc,
-            fitted.registration.bold_mask,
-            n_dummy=fitted.n_dummy,
-            training=settings,
-            factor=plan.bold.factor,
-        )
+        files = trained = train_model(sources, spec, settings)
         add_methods_text(
             Part.SERIES,
             training_texts.describe_planned(settings, "volumes"),
@@ -383,14 +413,12 @@ def make_stored(
     if spec.network and half_precision and files is not None:
         precision, precision_rows = _guard_precision(sources, spec, files.model_file, inference)
         inference = replace(inference, precision=precision)
-    resolved = super_resolution.super_resolve(
-        fitted.aligned,
+    resolved = compute_series(
+        sources,
+        spec,
         None if files is None else files.model_file,
         _make_zerofilled(plan, spec, hr_series),
-        sources.guide if spec.guided else None,
         grids,
-        series_name=spec.name,
-        factor=plan.bold.factor,
         inference=replace(
             inference, with_error_samples=spec.method is not None and spec.method.has_prior
         ),
@@ -416,29 +444,19 @@ def make_stored(
 
 
 def find_variance(
-    sources: SeriesSources, spec: SeriesRequest, tested: Mapping[str, Facts], outputs: Outputs
+    sources: PlannedSources, spec: SeriesRequest, tested: Mapping[str, Facts], outputs: Outputs
 ) -> VarianceModel:
     """Estimate the variance maps of a run.
 
     The maps are stored and described unless the method is a control. `tested`: existing self-tests
     by series; if empty, plain interpolations are also tested.
     """
-    plan, fitted = sources.plan, sources.fitted
+    plan = sources.plan
     settings = plan.planned.make_training(spec)
     plain = [
         name for name in plan.stored_names if name in INTERPOLATIONS and name != ACQUIRED_BAND
     ]
-    variance = training.estimate_variance(
-        sources.raw,
-        fitted.registration.bold_mask,
-        fitted.motion.hmc_xfms,
-        None if spec.control else fitted.calibration,
-        fitted.outliers,
-        n_dummy=fitted.n_dummy,
-        training=settings,
-        factor=plan.bold.factor,
-        interpolations=() if tested else tuple(plain),
-    )
+    variance = train_on_run(sources, spec, settings, interpolations=() if tested else plain)
     if not spec.control:
         add_methods_text(
             Part.SERIES, training_texts.describe_variance(settings, calibrated=plan.calibrated)
@@ -465,7 +483,7 @@ def _inference(plan: RunPlan, spec: SeriesRequest) -> Inference:
 
 
 def _guard_precision(
-    sources: SeriesSources, spec: SeriesRequest, model_file: File, inference: Inference
+    sources: PlannedSources, spec: SeriesRequest, model_file: File, inference: Inference
 ) -> tuple[Precision, Rows]:
     """Choose the numerical precision of a network.
 
@@ -547,36 +565,49 @@ def place_measured(
     plan: RunPlan, fitted: FittedRun, measured: BoldRun, outputs: Outputs
 ) -> ComputedSeries:
     """Resample the measured high-resolution reference series to the grid of the run."""
-    preprocessing = plan.planned.settings.preprocessing
-    bold = acquired_series.import_series(
-        measured.bold, tr=plan.bold.tr, axis_order=measured.axis_order
+    corrects = "slicetiming" not in plan.planned.settings.preprocessing.ignore
+    correction = replace(
+        find_correction(plan), slice_times=measured.slice_timing if corrects else None
     )
-    if fitted.outliers is not None:
-        bold = outlier_volumes.replace_same_volumes(bold, fitted.outliers, n_dummy=fitted.n_dummy)
-    stc = correct_acquired(
-        bold,
-        fitted.n_dummy,
-        slice_times=None if "slicetiming" in preprocessing.ignore else measured.slice_timing,
-        start_time=plan.start_time,
-        input_smoothing=preprocessing.input_smoothing,
+    placed = resample_measured(
+        fitted,
+        SeriesFile(
+            bold_file=measured.bold,
+            tr=plan.bold.tr,
+            axis_order=measured.axis_order,
+            correction=correction,
+        ),
     )
-    mask = fitted.registration.bold_mask_hr
-    series = resampled_series.place_measured(stc, mask, fitted.motion.hmc_xfms, fitted.distortion)
     add_methods_text(Part.SERIES, series_description.MEASURED_TEXT)
     hr_series = series_description.fine_resolution(
         MEASURED, plan.bold.factor, plan.bold.axis_order
     )
     outputs.store(
-        series,
+        placed.series,
         {"res": "hr", "desc": MEASURED, "suffix": "bold"},
         sidecar=_sidecar(plan, MEASURED, hr_series),
         level=series_level(MEASURED, _always_stored(plan)),
     )
+    return placed
+
+
+def resample_measured(fitted: FittedRun, file: SeriesFile) -> ComputedSeries:
+    """Resample a series measured at the high resolution to the grid of a run.
+
+    The outlier volumes of the run are replaced. `file`: file of the series, with the repetition
+    time of the run.
+    """
+    bold = file.import_series()
+    if fitted.outliers is not None:
+        bold = outlier_volumes.replace_same_volumes(bold, fitted.outliers, n_dummy=fitted.n_dummy)
+    stc = correct_acquired(bold, fitted.n_dummy, file.correction)
+    mask = fitted.registration.bold_mask_hr
+    series = resampled_series.place_measured(stc, mask, fitted.motion.hmc_xfms, fitted.distortion)
     return ComputedSeries(name=MEASURED, series=series, mask=mask)
 
 
 def make_unstored(
-    sources: SeriesSources,
+    sources: PlannedSources,
     spec: SeriesRequest,
     model: TrainedNetwork | None,
     hr_series: Mapping[str, ComputedSeries],
@@ -586,7 +617,7 @@ def make_unstored(
 
     Parameters
     ----------
-    sources : SeriesSources
+    sources : PlannedSources
         Inputs that all series of the run share.
     spec : SeriesRequest
         Requested series.
@@ -616,13 +647,11 @@ def make_unstored(
         placebo = "mirror"
     elif spec.placebo == "Shift":
         placebo = "shift"
-    resolved = super_resolution.super_resolve(
-        fitted.aligned,
+    resolved = compute_series(
+        sources,
+        spec,
         model_file,
         _make_zerofilled(plan, spec, hr_series),
-        sources.guide if spec.guided else None,
-        series_name=spec.source,
-        factor=plan.bold.factor,
         inference=replace(inference, placebo=placebo),
     )
     _expect_cost(plan, spec.source, resolved)
@@ -637,7 +666,7 @@ def make_unstored(
 
 
 def _make_unstored_model(
-    sources: SeriesSources,
+    sources: PlannedSources,
     spec: SeriesRequest,
     model: TrainedNetwork | None,
     anat: Anatomy | None,
@@ -646,32 +675,16 @@ def _make_unstored_model(
 
     None if the series is computed with the model of the method.
     """
-    plan, fitted = sources.plan, sources.fitted
-    settings = plan.planned.make_training(spec)
+    settings = sources.plan.planned.make_training(spec)
     if spec.placebo == "T1w":
         assert anat is not None, "a placebo of the T1w image needs one"
         return _train_on_t1w(sources, settings, anat)
     if not spec.seed:
         return None
     if spec.learned_from == "run":
-        return training.estimate_variance(
-            sources.raw,
-            fitted.registration.bold_mask,
-            fitted.motion.hmc_xfms,
-            fitted.calibration,
-            fitted.outliers,
-            n_dummy=fitted.n_dummy,
-            training=_drop_existing_models(settings, "auto"),
-            factor=plan.bold.factor,
-        )
+        return train_model(sources, spec, _drop_existing_models(settings, "auto"))
     if spec.learned_from == "volumes":
-        return training.train_on_volumes(
-            fitted.stc,
-            fitted.registration.bold_mask,
-            n_dummy=fitted.n_dummy,
-            training=settings,
-            factor=plan.bold.factor,
-        )
+        return train_model(sources, spec, settings)
     return None if model is None else model.files
 
 
@@ -684,7 +697,9 @@ def _drop_existing_models(
     )
 
 
-def _train_on_t1w(sources: SeriesSources, settings: TrainingSettings, anat: Anatomy) -> ModelFiles:
+def _train_on_t1w(
+    sources: PlannedSources, settings: TrainingSettings, anat: Anatomy
+) -> ModelFiles:
     """Train a network on the T1w image in place of the T2*-weighted pair."""
     plan, fitted = sources.plan, sources.fitted
     train_highres, train_lowres = t1w_pair.another_contrast(

@@ -22,8 +22,9 @@ from bids_sr.steps import (
 from bids_sr.steps.activation import MapSettings, SeriesMaps
 from bids_sr.workflows.anatomy import Anatomy, Surfaces
 from bids_sr.workflows.fit_run import FittedRun
-from bids_sr.workflows.make_series import ComputedSeries, RunSeries
+from bids_sr.workflows.make_series import RunSeries
 from bids_sr.workflows.run_plan import RunPlan
+from bids_sr.workflows.series_requests import ComputedSeries
 
 
 @frozen
@@ -126,7 +127,7 @@ def map_run(
             series_maps = MappedSeries(series=made_series, results=results)
             outputs.store(series_maps.maps, among=stored_entities, varies=activation.OF_CONTRAST)
             if has_error(made_series, settings):
-                series_maps = measure_error(
+                series_maps = add_error_maps(
                     plan, fitted, series, series_maps, mapped[RAW], settings
                 )
                 outputs.store(
@@ -271,7 +272,7 @@ def has_error(made_series: ComputedSeries, settings: MapSettings) -> bool:
     return method is not None and method.has_prior and "glm" in settings.kinds
 
 
-def measure_error(
+def add_error_maps(
     plan: RunPlan,
     fitted: FittedRun,
     series: RunSeries,

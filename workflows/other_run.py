@@ -3,16 +3,17 @@
 from dataclasses import replace
 
 from bids_sr.glm.design import DesignSettings
-from bids_sr.io.grids import Factor
-from bids_sr.pipeline.artifacts import Confounds, Effects, Facts, Regressors, Series
+from bids_sr.pipeline.artifacts import Effects, Regressors
 from bids_sr.pipeline.flow import add_methods_text, read_events, subworkflow
 from bids_sr.pipeline.step import Part
 from bids_sr.preflight.run_model import design_settings
-from bids_sr.steps import acquired_series, another_run, bold_reference, run_confounds
-from bids_sr.workflows.confounds import add_temporal_regressors
+from bids_sr.steps import another_run, run_confounds, temporal_model
+from bids_sr.steps.temporal_model import TemporalModel
+from bids_sr.workflows.confounds import find_temporal_model
 from bids_sr.workflows.fit_run import (
     FittedRun,
-    HeadMotion,
+    SeriesCorrection,
+    SeriesFile,
     correct_acquired,
     estimate_motion,
     find_steady,
@@ -26,49 +27,32 @@ def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
     None if there is no other run with events, or if either run cannot be split into halves.
     """
     other_run, settings = plan.bold.same_task_run, plan.planned.settings
+    preprocessing = settings.preprocessing
     unsplit = plan.planned.plan.unsplit
     events = None if other_run is None else other_run.events
     if other_run is None or events is None or {plan.bold.bold, other_run.bold} & unsplit:
         return None
     if not plan.corrects_slice_timing:
         other_run = replace(other_run, slice_timing=None)
-    design = design_settings(other_run, settings)
+    correction = SeriesCorrection(
+        slice_times=other_run.slice_timing,
+        start_time=other_run.start_time(preprocessing.slice_time_ref),
+        input_smoothing=preprocessing.input_smoothing,
+    )
     with subworkflow("another_run_wf"):
-        steady = find_steady(
-            acquired_series.import_series(
-                other_run.bold, tr=other_run.tr, axis_order=other_run.axis_order
-            ),
-            dummy_scans=settings.preprocessing.dummy_scans,
-            search_outliers="outliers" not in settings.preprocessing.ignore,
-        )
-        bold, n_dummy = steady.bold, steady.n_dummy
-        head_motion = estimate_motion(bold, n_dummy)
-        stc = correct_acquired(
-            bold,
-            n_dummy,
-            slice_times=other_run.slice_timing,
-            start_time=other_run.start_time(settings.preprocessing.slice_time_ref),
-            input_smoothing=settings.preprocessing.input_smoothing,
-        )
-        time_columns = None
-        if settings.activation.models_time:
-            _, _, time_columns, _ = add_temporal_regressors(
-                plan,
-                run_confounds.motion_confounds(head_motion.motion, outliers=steady.outliers),
-                None,
-                tr=other_run.tr,
-                n_dummy=n_dummy,
-            )
         effects = other_run_effects(
             fitted,
-            stc,
-            n_dummy,
-            head_motion,
+            SeriesFile(
+                bold_file=other_run.bold,
+                tr=other_run.tr,
+                axis_order=other_run.axis_order,
+                correction=correction,
+            ),
             read_events(events),
-            time_columns,
-            steady.outliers,
-            factor=plan.bold.factor,
-            design=design,
+            dummy_scans=preprocessing.dummy_scans,
+            search_outliers="outliers" not in preprocessing.ignore,
+            temporal=find_temporal_model(plan),
+            design=design_settings(other_run, settings),
             random_seed=settings.resources.random_seed,
         )
     add_methods_text(Part.EVALUATION, another_run.OTHER_RUN_TEXT)
@@ -77,14 +61,12 @@ def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
 
 def other_run_effects(
     fitted: FittedRun,
-    stc: Series,
-    n_dummy: int,
-    head_motion: HeadMotion,
+    file: SeriesFile,
     regressors: Regressors,
-    time_columns: Confounds | None,
-    outliers: Facts | None,
     *,
-    factor: Factor,
+    dummy_scans: int | None = None,
+    search_outliers: bool = True,
+    temporal: TemporalModel | None = None,
     design: DesignSettings,
     random_seed: int,
 ) -> Effects:
@@ -94,32 +76,40 @@ def other_run_effects(
     ----------
     fitted : FittedRun
         Target run of the registration.
-    stc : Series
-        Other run, after slice-timing correction.
-    n_dummy : int
-        Number of non-steady-state volumes at the start of the other run.
-    head_motion : HeadMotion
-        Head motion of the other run.
+    file : SeriesFile
+        File of the other run.
     regressors : Regressors
         Events of the other run.
-    time_columns : Confounds | None
-        Columns of the temporal model of the other run; None if there is no temporal model.
-    outliers : Facts | None
-        Outlier volumes of the other run; None if they were not searched.
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size, per axis.
+    dummy_scans : int | None
+        Number of non-steady-state volumes at the start of the other run; None to detect it.
+    search_outliers : bool
+        Whether outlier volumes of the other run are searched and replaced.
+    temporal : TemporalModel | None
+        Options of the temporal model; None if there is no temporal model.
     design : DesignSettings
         Options of the design of the other run.
     random_seed : int
         Seed of the registration.
     """
-    head_mask = head_motion.head_mask
-    if head_mask is None:
-        head_mask = bold_reference.mask_head(head_motion.boldref)
+    steady = find_steady(
+        file.import_series(), dummy_scans=dummy_scans, search_outliers=search_outliers
+    )
+    head_motion = estimate_motion(steady.bold, steady.n_dummy)
+    assert head_motion.head_mask is not None
+    stc = correct_acquired(steady.bold, steady.n_dummy, file.correction)
+    time_columns = None
+    if temporal is not None:
+        _, _, time_columns, _ = temporal_model.add_temporal_regressors(
+            run_confounds.motion_confounds(head_motion.motion, outliers=steady.outliers),
+            None,
+            temporal=temporal,
+            tr=file.tr,
+            n_dummy=steady.n_dummy,
+        )
     return another_run.measure_other_run(
         stc,
         head_motion.boldref,
-        head_mask,
+        head_motion.head_mask,
         head_motion.hmc_xfms,
         head_motion.motion,
         regressors,
@@ -127,9 +117,9 @@ def other_run_effects(
         fitted.registration.bold_mask,
         fitted.registration.bold_mask_hr,
         time_columns=time_columns,
-        outliers=outliers,
-        factor=factor,
-        n_dummy=n_dummy,
+        outliers=steady.outliers,
+        factor=fitted.factor,
+        n_dummy=steady.n_dummy,
         design=design,
         random_seed=random_seed,
     )

@@ -24,6 +24,30 @@ from bids_sr.workflows.series_requests import Planned, SeriesRequest, select_ent
 
 
 @frozen
+class PairFiles:
+    """Files of a pair.
+
+    Parameters
+    ----------
+    highres_file, lowres_file : File, File | None
+        Images at both resolutions. If `lowres_file` is None, the low-resolution image is simulated
+        by truncating k-space of the high-resolution image.
+    factor : Factor
+        Ratio of low- to high-resolution voxel size, per axis.
+    orders : tuple[AxisOrder, AxisOrder]
+        Axis of each file that corresponds to each axis of the runs, high resolution first.
+    registered : bool
+        Whether the headers already align the images, so that no transform is estimated.
+    """
+
+    highres_file: File
+    lowres_file: File | None
+    factor: Factor
+    orders: tuple[AxisOrder, AxisOrder] = (AS_STORED, AS_STORED)
+    registered: bool = False
+
+
+@frozen
 class RegisteredPair(AlignedPair):
     """Images of a pair in a common frame, with the high-resolution image as acquired.
 
@@ -116,56 +140,40 @@ def fit_pair(
 
 
 def _register(pair: Pair, random_seed: int) -> RegisteredPair:
-    return register_pair(
-        pair.highres, pair.lowres, factor=pair.factor, orders=pair.orders, random_seed=random_seed
+    files = PairFiles(
+        highres_file=pair.highres,
+        lowres_file=pair.lowres,
+        factor=pair.factor,
+        orders=pair.orders,
     )
+    return register_scans(files, random_seed)
 
 
-def register_pair(
-    highres_file: File,
-    lowres_file: File | None,
-    *,
-    factor: Factor,
-    orders: tuple[AxisOrder, AxisOrder] = (AS_STORED, AS_STORED),
-    random_seed: int,
-    registered: bool = False,
-) -> RegisteredPair:
+def register_scans(files: PairFiles, random_seed: int) -> RegisteredPair:
     """Bring the images of a pair into a common frame, or simulate the low-resolution image.
 
-    Parameters
-    ----------
-    highres_file, lowres_file : File, File | None
-        Images at both resolutions. If `lowres_file` is None, the low-resolution image is simulated
-        by truncating k-space of the high-resolution image.
-    factor : Factor
-        Ratio of low- to high-resolution voxel size, per axis.
-    orders : tuple[AxisOrder, AxisOrder], optional
-        Axis of each file that corresponds to each axis of the runs, high resolution first.
-    random_seed : int
-        Seed of the registration.
-    registered : bool, default=False
-        Whether the headers already align the images, so that no transform is estimated.
+    `random_seed`: seed of the registration.
     """
-    highres_order, lowres_order = orders
-    if lowres_file is None:
+    highres_order, lowres_order = files.orders
+    if files.lowres_file is None:
         images = registration.truncate_pair(
-            highres_file, factor=factor, highres_order=highres_order
+            files.highres_file, factor=files.factor, highres_order=highres_order
         )
-        add_methods_text(Part.PAIR, registration.describe_truncated_pair(factor))
+        add_methods_text(Part.PAIR, registration.describe_truncated_pair(files.factor))
     else:
         images = registration.register_pair(
-            highres_file,
-            lowres_file,
-            factor=factor,
+            files.highres_file,
+            files.lowres_file,
+            factor=files.factor,
             random_seed=random_seed,
             highres_order=highres_order,
             lowres_order=lowres_order,
-            registered=registered,
+            registered=files.registered,
         )
-        add_methods_text(Part.PAIR, registration.describe_registered_pair(factor))
+        add_methods_text(Part.PAIR, registration.describe_registered_pair(files.factor))
     return RegisteredPair(
-        highres_file=highres_file,
-        factor=factor,
+        highres_file=files.highres_file,
+        factor=files.factor,
         train_highres=images.train_highres,
         train_lowres=images.train_lowres,
         pair_mask=images.pair_mask,

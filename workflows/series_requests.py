@@ -1,4 +1,4 @@
-"""Requested series of a run, and settings and plan that all workflows share.
+"""Requested and computed series of a run, and settings and plan that all workflows share.
 
 Stored series are mapped; negative controls and ensemble members are only evaluated.
 """
@@ -17,6 +17,7 @@ from bids_sr.config.settings import analysis_digest
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder
 from bids_sr.io.uris import file_uri
+from bids_sr.pipeline.artifacts import Facts, File, Mask, Regressors, Rows, Series
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.preflight.plan import Plan
 from bids_sr.series import (
@@ -26,10 +27,12 @@ from bids_sr.series import (
     series_name,
     series_names,
 )
+from bids_sr.sr.device import Precision
 from bids_sr.sr.method import Method, method_of_series
 from bids_sr.sr.models.other_models import other_models
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.sr.recipe_changes import select_changes
+from bids_sr.steps.training import ModelFiles, VarianceModel
 
 _LearnedFrom = Literal["pair", "volumes", "run"]
 
@@ -89,6 +92,59 @@ class SeriesRequest:
         return self.learned_from in ("pair", "volumes")
 
 
+@frozen
+class ComputedSeries:
+    """Series of a run, with its model and test results.
+
+    Optional fields are None if they do not apply to the series.
+
+    Parameters
+    ----------
+    name : str
+        Name of the series.
+    series : Series
+        Motion-corrected volumes.
+    mask : Mask
+        Brain on the grid of the series.
+    request : SeriesRequest | None
+        Request; None for the acquired, measured and compared series.
+    model_file, card_file : File, Facts
+        Applied model, and its model card.
+    trained : ModelFiles | None
+        Network, if it was trained on volumes of the run.
+    variance : VarianceModel | None
+        Variance maps, if the method estimates them.
+    holdout : Rows
+        Metrics on a held-out pair.
+    precision, precision_rows : Precision, Rows
+        Precision chosen by the half-precision check, and metrics of the check.
+    error_draws, acquired_draws : Series
+        Samples of the reconstruction error, and the acquired (low-resolution) part of the same
+        samples; None if the method has no prior.
+    own_regressors : Sequence[Regressors]
+        Seed time series in this series, one per smoothing width of the maps; empty if the
+        regressors of the run are used.
+    compared_facts : Facts | None
+        Alignment of a series of another program to the run.
+    """
+
+    name: str
+    series: Series
+    mask: Mask
+    request: SeriesRequest | None = None
+    model_file: File | None = None
+    card_file: Facts | None = None
+    trained: ModelFiles | None = None
+    variance: VarianceModel | None = None
+    holdout: Rows | None = None
+    precision: Precision | None = None
+    precision_rows: Rows | None = None
+    error_draws: Series | None = None
+    acquired_draws: Series | None = None
+    own_regressors: Sequence[Regressors] = ()
+    compared_facts: Facts | None = None
+
+
 def list_series(
     settings: Settings, run: BoldRun, names: Sequence[str], *, with_anat: bool
 ) -> tuple[SeriesRequest, ...]:
@@ -99,7 +155,7 @@ def list_series(
     `names`: names of the stored series, which may include ``raw``. `with_anat`: whether the
     participant has a T1w image.
     """
-    stored = [_make_stored(settings, run, name) for name in names if name != "raw"]
+    stored = [_request_stored(settings, run, name) for name in names if name != "raw"]
     learned = [
         spec
         for spec in stored
@@ -117,17 +173,38 @@ def list_series(
     return (*stored, *members, *sorted(placebos, key=lambda spec: order[spec.placebo]))
 
 
-def _make_stored(settings: Settings, run: BoldRun, name: str) -> SeriesRequest:
-    superres = settings.superres
+def request_series(name: str, *, paired: bool, guided: bool) -> SeriesRequest:
+    """Return the request of a baseline or of the series of a method.
+
+    Parameters
+    ----------
+    name : str
+        Name of the baseline or of the series.
+    paired : bool
+        Whether networks are trained on a pair of the participant.
+    guided : bool
+        Whether methods that estimate variance maps add the static detail of a guide.
+    """
     if name in PAIR_BASELINES:
         return SeriesRequest(name=name, guided=True)
     if name in INTERPOLATIONS:
         return SeriesRequest(name=name)
     method = method_of_series(name)
-    uses_trained_model = run.pair is None and find_pretrained(superres, method.name) is not None
-    source = find_training_data(method, paired=not uses_trained_model)
-    guided = source == "run" and choose_guide(superres, run) != "none"
-    return SeriesRequest(name=name, method=method, learned_from=source, guided=guided)
+    source = find_training_data(method, paired=paired)
+    return SeriesRequest(
+        name=name, method=method, learned_from=source, guided=guided and source == "run"
+    )
+
+
+def _request_stored(settings: Settings, run: BoldRun, name: str) -> SeriesRequest:
+    guided = choose_guide(settings.superres, run) != "none"
+    if name in (*INTERPOLATIONS, *PAIR_BASELINES):
+        return request_series(name, paired=False, guided=guided)
+    method = method_of_series(name)
+    uses_trained_model = (
+        run.pair is None and find_pretrained(settings.superres, method.name) is not None
+    )
+    return request_series(name, paired=not uses_trained_model, guided=guided)
 
 
 def _variant(spec: SeriesRequest, name: str, **fields: object) -> SeriesRequest:

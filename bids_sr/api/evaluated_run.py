@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from bids_sr import compared_series
 from bids_sr.api.evaluation_inputs import load_activation, load_events
 from bids_sr.api.guide import (
     PLAIN,
-    align_pair,
     find_guide,
     load_pair,
     refuse_without_guide,
@@ -21,7 +20,6 @@ from bids_sr.api.image_inputs import (
     header_tr,
     load_mask,
     series_file,
-    timed_series,
 )
 from bids_sr.api.run_basics import RunBasics, to_fitted_run
 from bids_sr.api.run_inputs import RunInputs
@@ -45,36 +43,36 @@ from bids_sr.pipeline.artifacts import (
 )
 from bids_sr.pipeline.flow import subworkflow
 from bids_sr.registration.series_alignment import ComparedError
-from bids_sr.series import ACQUIRED_BAND, MEASURED, PAIR_BASELINES, RAW
-from bids_sr.sr.models.request import ModelSettings
+from bids_sr.series import ACQUIRED_BAND, MEASURED, RAW
+from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.steps import (
-    acquired_series,
     activation,
     evaluation,
-    resampled_series,
     run_confounds,
     run_verdict,
     seeds as steps_seeds,
-    super_resolution,
-    training,
 )
 from bids_sr.steps.activation import MapSettings
 from bids_sr.steps.evaluation import EffectsComparison
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.super_resolution import Guide, Inference
-from bids_sr.workflows.compared_series import resample_compared
+from bids_sr.workflows.compared_series import prepare_compared
 from bids_sr.workflows.evaluate_run import (
-    compare_halves,
-    compare_with_other_run,
-    compare_with_truth,
-    measure_effects,
+    compare_with_references,
+    gather_compared_facts,
+    measure_all_effects,
 )
-from bids_sr.workflows.fit_run import FittedRun, estimate_motion, find_steady
+from bids_sr.workflows.fit_run import FittedRun, SeriesCorrection, SeriesFile
 from bids_sr.workflows.make_series import (
-    ComputedSeries,
-    correct_motion,
+    SeriesSources,
+    compute_series,
+    resample_acquired,
+    resample_measured,
+    train_model,
 )
 from bids_sr.workflows.other_run import other_run_effects
+from bids_sr.workflows.pair import register_scans
+from bids_sr.workflows.series_requests import ComputedSeries, request_series
 
 
 @frozen
@@ -161,7 +159,7 @@ def prepare_run(
     compared: Sequence[str],
 ) -> EvaluatedRun:
     """Prepare a run, and correct its head motion if necessary."""
-    fitted = to_fitted_run(reader, found_run)
+    fitted = to_fitted_run(reader, found_run, how.factor)
     baseline_names = baselines_to_make(inputs, baselines, compared=bool(compared))
     uses_model = any(name not in PLAIN for name in baseline_names)
     requires_raw = inputs.seeds is not None or inputs.measured is not None or uses_model
@@ -171,7 +169,7 @@ def prepare_run(
         fitted=fitted,
         baselines=baselines,
         compared=compared,
-        raw=correct_motion(fitted) if requires_raw else None,
+        raw=resample_acquired(fitted) if requires_raw else None,
     )
 
 
@@ -249,65 +247,62 @@ def make_baselines(run: EvaluatedRun, folder: Path) -> dict[str, ComputedSeries]
     ImageInputError is raised if a baseline requires a guide that is missing.
     """
     how, fitted = run.how, run.fitted
+    has_guide = run.inputs.guide is not None
     for name in run.baselines:
         refuse_without_guide(name, None, run.inputs)
-    guided_names = [
-        name
-        for name in run.baselines
-        if run.inputs.guide is not None and (name in PAIR_BASELINES or name not in PLAIN)
-    ]
-    guide = _place_guide(run, folder, needed=guided_names) if guided_names else None
+    requests = {
+        name: request_series(name, paired=False, guided=has_guide) for name in run.baselines
+    }
+    guide = None
+    if has_guide and any(request.guided for request in requests.values()):
+        guide = _place_guide(
+            run, folder, required=any(requests[name].guided for name in run.made_baselines)
+        )
+    sources = SeriesSources(fitted=fitted, raw=run.raw, guide=guide)
     baselines = {}
     for name in run.made_baselines:
         with subworkflow(name):
-            model_file = None
-            if name not in PLAIN:
-                assert run.raw is not None
-                model_file = training.estimate_variance(
-                    run.raw,
-                    fitted.registration.bold_mask,
-                    fitted.motion.hmc_xfms,
-                    outliers=fitted.outliers,
-                    n_dummy=fitted.n_dummy,
-                    training=ModelSettings(
-                        method=name,
-                        model_source="train",
-                        random_seed=how.random_seed,
-                        omp_nthreads=how.omp_nthreads,
-                    ),
-                    factor=how.factor,
-                ).model_file
-            series = super_resolution.super_resolve(
-                fitted.aligned,
-                model_file,
-                guide=guide if name in guided_names else None,
-                series_name=name,
-                factor=how.factor,
+            model = None
+            if requests[name].method is not None:
+                settings = TrainingSettings(
+                    method=name,
+                    model_source="train",
+                    random_seed=how.random_seed,
+                    omp_nthreads=how.omp_nthreads,
+                )
+                model = train_model(sources, requests[name], settings)
+            resolved = compute_series(
+                sources,
+                requests[name],
+                None if model is None else model.model_file,
                 inference=Inference(omp_nthreads=how.omp_nthreads, random_seed=how.random_seed),
-            ).series
+            )
         baselines[name] = ComputedSeries(
-            name=name, series=series, mask=fitted.registration.bold_mask_hr
+            name=name, series=resolved.series, mask=fitted.registration.bold_mask_hr
         )
     return baselines
 
 
-def _place_guide(run: EvaluatedRun, folder: Path, *, needed: Sequence[str]) -> Guide | None:
-    """Return the guide in the frame of a run; it is only registered if a baseline requires it."""
+def _place_guide(run: EvaluatedRun, folder: Path, *, required: bool) -> Guide | None:
+    """Return the guide in the frame of a run.
+
+    Unless it is `required`, it is not registered, and None if its position is unknown.
+    """
     inputs, how = run.inputs, run.how
     pair = load_pair(
         inputs,
         folder,
         paired=inputs.lowres is not None,
         factor=how.factor,
-        random_seed=how.random_seed,
         registered=how.registered,
     )
-    assert pair is not None
     guide = find_guide(pair, inputs)
-    if guide is not None or not {*needed} & {*run.made_baselines}:
+    if guide is not None or not required:
         return guide
-    aligned = None if pair.lowres is None else align_pair(pair)
-    return register_guide(pair, run.fitted.motion.boldref, aligned).guide
+    aligned = None if pair.lowres_file is None else register_scans(pair, how.random_seed)
+    return register_guide(
+        pair, run.fitted.motion.boldref, aligned, random_seed=how.random_seed
+    ).guide
 
 
 def resample_other_series(
@@ -317,27 +312,22 @@ def resample_other_series(
 
     `folder` is for images in memory.
     """
-    resampled = {}
+    resampled: dict[str, ComputedSeries] = {}
     for name, image in compared.items():
         file = series_file(image, folder, name, allow_nan=True)
         try:
             with subworkflow(name):
-                compared_run = resample_compared(
+                resampled[name] = prepare_compared(
                     run.fitted,
                     name,
-                    compared_series.import_compared(file, tr=run.how.tr, axis_order=AS_STORED),
-                    slice_times=None,
-                    start_time=run.how.start_time,
-                    factor=run.how.factor,
+                    SeriesFile(
+                        bold_file=file,
+                        tr=run.how.tr,
+                        correction=SeriesCorrection(start_time=run.how.start_time),
+                    ),
                 )
         except ComparedError as error:
             raise ImageInputError(f"compared: {name}: {error}") from None
-        resampled[name] = ComputedSeries(
-            name=name,
-            series=compared_run.series,
-            mask=compared_run.mask,
-            compared_facts=compared_run.compared_facts,
-        )
     return resampled
 
 
@@ -369,7 +359,6 @@ def evaluate_series(
     how, inputs, fitted = run.how, run.inputs, run.fitted
     registered, confounds = fitted.registration, model.inputs.confounds
     assert confounds is not None
-    at_rest = inputs.seeds is not None
     comparison = EffectsComparison(
         bold_mask_hr=registered.bold_mask_hr,
         roi_hr=roi_hr,
@@ -384,38 +373,39 @@ def evaluate_series(
     }
     evaluated, maps = dict(series), list[Map]()
     if inputs.measured is not None:
-        evaluated[MEASURED] = _place_measured(run, inputs.measured, folder)
+        file = series_file(inputs.measured, folder, "truth")
+        # Unlike the program, the Python interface evaluates outlier volumes as they are, because
+        # series are passed with all volumes.
+        with subworkflow(MEASURED):
+            evaluated[MEASURED] = resample_measured(
+                replace(fitted, outliers=None), SeriesFile(bold_file=file, tr=how.tr)
+            )
         maps = _map_acquired(run, model)
     elif not known_maps:
         compared_names = (*run.compared, ACQUIRED_BAND) if run.compared else ()
         evaluated = {name: series[name] for name in series if name in compared_names}
     measured, tables = None, list[Rows]()
     if evaluated:
-        measured = measure_effects(
+        measured = measure_all_effects(
             evaluated,
             model.inputs,
             comparison,
-            compared_names=run.compared,
             effect_confounds=MOTION if model.nuisance is None else model.nuisance,
         )
-        tables += compare_halves(measured, maps, comparison, at_rest=at_rest)
-        tables += compare_with_truth(
+        other_effects = None
+        if run.compared and inputs.other_run is not None:
+            other_effects = _other_effects(run, inputs.other_run, folder)
+        tables = compare_with_references(
             evaluated,
-            maps,
             measured,
             comparison,
+            acquired_maps=maps,
+            maps=maps,
             known=known_maps,
-            at_rest=at_rest,
+            other_effects=other_effects,
+            at_rest=inputs.seeds is not None,
             n_dummy=fitted.n_dummy,
-            with_models=True,
         )
-        if run.compared and inputs.other_run is not None:
-            tables += compare_with_other_run(
-                measured,
-                _other_effects(run, inputs.other_run, folder),
-                comparison,
-                compared_names=run.compared,
-            )
     verdict, verdict_rows = run_verdict.decide_verdict(
         tables,
         {},
@@ -423,11 +413,7 @@ def evaluate_series(
         card_file={
             name: card for name in method_names if (card := series[name].card_file) is not None
         },
-        compared_facts=[
-            run_series.compared_facts
-            for run_series in series.values()
-            if run_series.compared_facts is not None
-        ],
+        compared_facts=gather_compared_facts(series),
         same_widths=None if measured is None else measured.same_widths,
         method_names=method_names,
         series_names=[*run.baselines, *method_names],
@@ -437,15 +423,6 @@ def evaluate_series(
     )
     rows, _ = evaluation.join_evaluation(tables, verdict_rows)
     return rows, verdict
-
-
-def _place_measured(run: EvaluatedRun, image: ImageLike, folder: Path) -> ComputedSeries:
-    """Resample the series measured at the high resolution to the grid of the run."""
-    mask = run.fitted.registration.bold_mask_hr
-    file = series_file(image, folder, "truth")
-    with subworkflow(MEASURED), timed_series(file, run.how.tr) as measured:
-        series = resampled_series.place_measured(measured, mask, run.fitted.motion.hmc_xfms)
-    return ComputedSeries(name=MEASURED, series=series, mask=mask)
 
 
 def _map_acquired(run: EvaluatedRun, model: LinearModel) -> list[Map]:
@@ -467,23 +444,16 @@ def _map_acquired(run: EvaluatedRun, model: LinearModel) -> list[Map]:
 
 def _other_effects(run: EvaluatedRun, image: ImageLike, folder: Path) -> Effects:
     """Estimate the block effects of another run of the task."""
-    how, fitted = run.how, run.fitted
+    how = run.how
     file = series_file(image, folder, "other_run")
     with SeriesReader(file) as reader:
         tr = header_tr(reader.header) or how.tr
     events = load_events(run.inputs.other_events)
     with subworkflow("another_run"):
-        bold = acquired_series.import_series(file, tr=tr, axis_order=AS_STORED)
-        steady = find_steady(bold, dummy_scans=None)
         return other_run_effects(
-            fitted,
-            steady.bold,
-            steady.n_dummy,
-            estimate_motion(steady.bold, steady.n_dummy),
+            run.fitted,
+            SeriesFile(bold_file=file, tr=tr),
             events,
-            None,
-            steady.outliers,
-            factor=how.factor,
             design=how.design,
             random_seed=how.random_seed,
         )

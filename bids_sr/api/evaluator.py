@@ -59,7 +59,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import frame as frame_of
 from bids_sr.pipeline.flow import Eager
 from bids_sr.series import ACQUIRED_BAND, BASELINES, DEFAULT_BASELINES, PAIR_BASELINES
-from bids_sr.workflows.make_series import ComputedSeries
+from bids_sr.workflows.series_requests import ComputedSeries
 
 if TYPE_CHECKING:
     from bids_sr.api.html_report import HtmlReport

@@ -14,34 +14,10 @@ from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.sr.method import get_method
 from bids_sr.steps import registration
 from bids_sr.steps.super_resolution import Guide
-from bids_sr.workflows.pair import RegisteredPair, register_pair
+from bids_sr.workflows.pair import PairFiles, RegisteredPair
 
 PLAIN = (*INTERPOLATIONS, *PAIR_BASELINES)
 """Baselines without a model."""
-
-
-@frozen
-class GivenPair:
-    """Files of the pair of a run.
-
-    Parameters
-    ----------
-    highres, lowres : Path, Path | None
-        Images at both resolutions; if the low-resolution image is None, it is computed by
-        truncating k-space.
-    factor : Factor
-        Low- over high-resolution voxel size by axis.
-    random_seed : int
-        Seed of the registrations.
-    registered : bool
-        Whether positions of the images and the run are taken from their headers.
-    """
-
-    highres: Path
-    lowres: Path | None
-    factor: Factor
-    random_seed: int
-    registered: bool
 
 
 @frozen
@@ -72,65 +48,45 @@ def refuse_without_guide(name: str, pretrained: object, inputs: RunInputs) -> No
 
 
 def load_pair(
-    inputs: RunInputs,
-    folder: Path,
-    *,
-    paired: bool,
-    factor: Factor,
-    random_seed: int,
-    registered: bool,
-) -> GivenPair | None:
-    """Return the files of the pair; None if no high-resolution image is given.
+    inputs: RunInputs, folder: Path, *, paired: bool, factor: Factor, registered: bool
+) -> PairFiles:
+    """Return the files of the pair.
 
     Parameters
     ----------
     inputs : RunInputs
-        Inputs of the run.
+        Inputs of the run, with a high-resolution image.
     folder : Path
         Folder for images in memory.
     paired : bool
         Whether the low-resolution image is required.
-    factor, random_seed, registered
-        See `GivenPair`.
+    factor : Factor
+        Low- over high-resolution voxel size by axis.
+    registered : bool
+        Whether positions of the images and the run are taken from their headers.
     """
-    if inputs.guide is None:
-        return None
+    assert inputs.guide is not None
     highres = volume_file(inputs.guide, folder, "guide")
     lowres = None
     if paired and inputs.lowres is not None:
         lowres = volume_file(inputs.lowres, folder, "lowres")
-    return GivenPair(
-        highres=highres,
-        lowres=lowres,
-        factor=factor,
-        random_seed=random_seed,
-        registered=registered,
+    return PairFiles(
+        highres_file=highres, lowres_file=lowres, factor=factor, registered=registered
     )
 
 
-def align_pair(pair: GivenPair) -> RegisteredPair:
-    """Register the images of a pair to each other, as for training."""
-    return register_pair(
-        pair.highres,
-        pair.lowres,
-        factor=pair.factor,
-        random_seed=pair.random_seed,
-        registered=pair.registered,
-    )
-
-
-def find_guide(pair: GivenPair, inputs: RunInputs) -> Guide | None:
+def find_guide(pair: PairFiles, inputs: RunInputs) -> Guide | None:
     """Return the guide in the frame of the run; None if its position has to be estimated."""
     if inputs.guide_xfm is not None:
         xfm = load_transform(inputs.guide_xfm, "guide_xfm")[None]
-        return Guide(highres_file=pair.highres, highres2boldref_xfm=xfm)
+        return Guide(highres_file=pair.highres_file, highres2boldref_xfm=xfm)
     if pair.registered:
-        return Guide(highres_file=pair.highres, highres2boldref_xfm=identity_transforms(1))
+        return Guide(highres_file=pair.highres_file, highres2boldref_xfm=identity_transforms(1))
     return None
 
 
 def register_guide(
-    pair: GivenPair, boldref: Image, aligned: RegisteredPair | None
+    pair: PairFiles, boldref: Image, aligned: RegisteredPair | None, *, random_seed: int
 ) -> RegisteredGuide:
     """Register the high-resolution image to the boldref of a run.
 
@@ -138,10 +94,10 @@ def register_guide(
     """
     xfm, _, facts = registration.register_to_pair(
         boldref,
-        pair.highres,
+        pair.highres_file,
         None if aligned is None else aligned.highres2lowres_xfm,
         factor=pair.factor,
-        random_seed=pair.random_seed,
+        random_seed=random_seed,
     )
-    guide = Guide(highres_file=pair.highres, highres2boldref_xfm=xfm)
+    guide = Guide(highres_file=pair.highres_file, highres2boldref_xfm=xfm)
     return RegisteredGuide(guide=guide, guide_facts=facts)

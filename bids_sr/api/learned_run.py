@@ -10,7 +10,6 @@ from pathlib import Path
 from bids_sr.api.guide import (
     PLAIN,
     RegisteredGuide,
-    align_pair,
     find_guide,
     load_pair,
     register_guide,
@@ -33,28 +32,28 @@ from bids_sr.api.run_basics import (
 )
 from bids_sr.api.run_inputs import RunInputs
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import AS_STORED, Factor
+from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import Facts, Image
 from bids_sr.pipeline.flow import subworkflow
 from bids_sr.pipeline.outputs import Outputs
-from bids_sr.series import PAIR_BASELINES
-from bids_sr.sr.method import Method, get_method, get_recipe, recipe_name
+from bids_sr.sr.method import get_method, get_recipe, recipe_name
 from bids_sr.sr.models.card import card_path
 from bids_sr.sr.models.request import TrainingSettings
-from bids_sr.steps import acquired_series, bold_reference, training
+from bids_sr.steps import bold_reference
 from bids_sr.steps.super_resolution import Guide
-from bids_sr.steps.training import ModelFiles, VarianceModel
+from bids_sr.steps.training import VarianceModel
 from bids_sr.workflows.fit_run import (
     FittedCalibration,
-    FittedRun,
+    SeriesFile,
     estimate_motion,
+    find_steady,
     fit_calibration,
     reuse_motion,
 )
-from bids_sr.workflows.make_series import correct_motion
-from bids_sr.workflows.pair import RegisteredPair
-from bids_sr.workflows.series_requests import find_training_data
+from bids_sr.workflows.make_series import SeriesSources, resample_acquired, train_model
+from bids_sr.workflows.pair import register_scans
+from bids_sr.workflows.series_requests import SeriesRequest
 
 
 @frozen
@@ -119,10 +118,8 @@ class Learning:
 
     Parameters
     ----------
-    name : str
-        Name of the series.
-    method : Method | None
-        Method; None for a plain baseline.
+    request : SeriesRequest
+        Requested series.
     training : TrainingSettings
         Settings of the training.
     factor : Factor
@@ -132,16 +129,17 @@ class Learning:
         headers.
     """
 
-    name: str
-    method: Method | None
+    request: SeriesRequest
     training: TrainingSettings
     factor: Factor
     realigned: bool
     registered: bool
 
 
-def find_method(name: str, recipe: str) -> Method:
-    """Return the method of a name; the ImageInputError for other names lists all names."""
+def check_method(name: str, recipe: str) -> None:
+    """Raise ImageInputError, which lists all names, unless a method or baseline has this name."""
+    if name in PLAIN:
+        return
     try:
         method = get_method(name)
         if method.variance is None:
@@ -150,7 +148,6 @@ def find_method(name: str, recipe: str) -> Method:
         raise ImageInputError(
             f"method: {error} Available baselines: {', '.join(PLAIN)}."
         ) from None
-    return method
 
 
 def learn_run(
@@ -176,38 +173,39 @@ def learn_run(
     folder : Path
         Folder for files.
     """
-    method = learning.method
-    estimates_maps = method is not None and method.trained_on == "series"
-    trains_network = method is not None and method.needs_pair and inputs.guide is not None
-    uses_guide = inputs.guide is not None and (learning.name in PAIR_BASELINES or estimates_maps)
-    uses_pair = trains_network or (uses_guide and inputs.lowres is not None)
-    pair = None
-    if uses_pair or uses_guide:
+    request, random_seed = learning.request, learning.training.random_seed
+    uses_pair = request.learned_from == "pair" or (request.guided and inputs.lowres is not None)
+    pair = guide = aligned = placed = None
+    if uses_pair or request.guided:
         pair = load_pair(
             inputs,
             folder,
             paired=uses_pair,
             factor=learning.factor,
-            random_seed=learning.training.random_seed,
             registered=learning.registered,
         )
-    guide = find_guide(pair, inputs) if pair is not None and uses_guide else None
+        guide = find_guide(pair, inputs) if request.guided else None
     calibration = None
     if (
-        estimates_maps
-        and method is not None
-        and method.calibrated
+        request.method is not None
+        and request.method.calibrated
+        and request.learned_from == "run"
         and inputs.calibration is not None
     ):
         calibration = _calibrate(found_run, inputs, learning, folder)
-    aligned = align_pair(pair) if pair is not None and uses_pair else None
-    placed = None if guide is None else RegisteredGuide(guide=guide)
-    if pair is not None and uses_guide and placed is None:
-        placed = register_guide(pair, found_run.motion.boldref, aligned)
+    if pair is not None and uses_pair:
+        aligned = register_scans(pair, random_seed)
+    if guide is not None:
+        placed = RegisteredGuide(guide=guide)
+    elif pair is not None and request.guided:
+        placed = register_guide(pair, found_run.motion.boldref, aligned, random_seed=random_seed)
     model = weight = None
-    if method is not None:
-        fitted = to_fitted_run(reader, found_run, calibration)
-        trained_model = _train(method, learning, fitted, aligned)
+    if request.method is not None:
+        fitted = to_fitted_run(reader, found_run, learning.factor, calibration)
+        raw = resample_acquired(fitted) if request.learned_from == "run" else None
+        trained_model = train_model(
+            SeriesSources(fitted=fitted, raw=raw), request, learning.training, aligned
+        )
         model = FileContents.read(trained_model.model_file, card_path(trained_model.model_file))
         weight = trained_model.weight if isinstance(trained_model, VarianceModel) else None
     return LearnedRun(
@@ -219,36 +217,6 @@ def learn_run(
         calibration_facts=None if calibration is None else calibration.calibration_facts,
         pair_facts=None if aligned is None else aligned.pair_facts,
     )
-
-
-def _train(
-    method: Method,
-    learning: Learning,
-    fitted: FittedRun,
-    aligned: RegisteredPair | None,
-) -> ModelFiles:
-    """Train a method on its training data, or load the given model.
-
-    `aligned` is the pair in one frame, or None.
-    """
-    source = find_training_data(method, paired=aligned is not None)
-    mask, settings, factor = fitted.registration.bold_mask, learning.training, learning.factor
-    if source == "run":
-        return training.estimate_variance(
-            correct_motion(fitted),
-            mask,
-            fitted.motion.hmc_xfms,
-            fitted.calibration,
-            fitted.outliers,
-            n_dummy=fitted.n_dummy,
-            training=settings,
-            factor=factor,
-        )
-    if source == "volumes" or aligned is None:
-        return training.train_on_volumes(
-            fitted.stc, mask, n_dummy=fitted.n_dummy, training=settings, factor=factor
-        )
-    return training.train_on_pair(aligned, training=settings, factor=factor)
 
 
 def _calibrate(
@@ -277,8 +245,12 @@ def _calibrate(
     events = inputs.calibration_events
     events_file = None if events is None else existing_file(events, "calibration_events")
     with subworkflow("calibration"):
-        bold = acquired_series.import_series(file, tr=tr, axis_order=AS_STORED)
-        n_dummy = bold_reference.count_dummies(bold, dummy_scans=None)
+        steady = find_steady(
+            SeriesFile(bold_file=file, tr=tr).import_series(),
+            dummy_scans=None,
+            search_outliers=False,
+        )
+        bold, n_dummy = steady.bold, steady.n_dummy
         if learning.realigned:
             head_motion = reuse_motion(bold, n_dummy, identity_transforms(n_volumes))
             head_mask = bold_reference.mask_head(head_motion.boldref)

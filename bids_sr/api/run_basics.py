@@ -23,7 +23,7 @@ from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, Image, Mask, Series, Transforms
-from bids_sr.steps import bold_reference, motion, outlier_volumes
+from bids_sr.steps import motion, outlier_volumes
 from bids_sr.workflows.fit_run import (
     Brain,
     FittedCalibration,
@@ -32,6 +32,7 @@ from bids_sr.workflows.fit_run import (
     Registration,
     estimate_motion,
     find_brain,
+    find_steady,
     reuse_motion,
 )
 
@@ -98,13 +99,14 @@ def find_run(
         mask = load_mask(inputs.mask, make_empty_mask(reader), folder)
         mask_file = folder / "bold_mask.nii"
         save_image(mask.data, mask.affine, mask_file, dtype=np.uint8)
-    count = bold_reference.count_dummies(
-        reader, dummy_scans=None if n_dummy == "auto" else int(n_dummy)
+    known_outliers = None if previous is None else previous.outliers
+    steady = find_steady(
+        reader,
+        dummy_scans=None if n_dummy == "auto" else int(n_dummy),
+        search_outliers=known_outliers is None,
     )
-    outliers = None if previous is None else previous.outliers
-    bold: Series = reader
-    if outliers is None:
-        bold, outliers = outlier_volumes.replace_outliers(reader, n_dummy=count)
+    bold, count = steady.bold, steady.n_dummy
+    outliers = steady.outliers if known_outliers is None else known_outliers
     if previous is not None and reuses_motion:
         head_motion = previous.motion
     elif poses is not None:
@@ -149,12 +151,16 @@ def _load_boldref(
 
 
 def to_fitted_run(
-    reader: SeriesReader, found_run: RunBasics, calibration: FittedCalibration | None = None
+    reader: SeriesReader,
+    found_run: RunBasics,
+    factor: Factor,
+    calibration: FittedCalibration | None = None,
 ) -> FittedRun:
     """Return a run in the form that workflows require, without slice-timing correction and
     anatomy.
 
-    Outlier volumes are replaced. `calibration` is a short high-resolution run, or None.
+    Outlier volumes are replaced. `factor`: acquired over high-resolution voxel size by axis.
+    `calibration` is a short high-resolution run, or None.
     """
     bold: Series = reader
     if found_run.outliers:
@@ -170,6 +176,7 @@ def to_fitted_run(
         registration=brain.mask_facts,
     )
     return FittedRun(
+        factor=factor,
         acquired=reader,
         bold=bold,
         stc=bold,

@@ -31,7 +31,7 @@ from bids_sr.api.image_inputs import (
     to_nibabel,
     working_folder,
 )
-from bids_sr.api.learned_run import Learning, find_method, learn_run
+from bids_sr.api.learned_run import Learning, check_method, learn_run
 from bids_sr.api.progress import step_printer
 from bids_sr.api.run_basics import (
     find_run,
@@ -58,12 +58,14 @@ from bids_sr.pipeline.artifacts import Facts
 from bids_sr.pipeline.flow import Eager
 from bids_sr.sr.device import Precision
 from bids_sr.sr.inference.apply_to_series import Consistency
-from bids_sr.sr.method import Method, get_method
+from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.sr.recipe import RecipeName
-from bids_sr.steps.super_resolution import Inference, super_resolve
+from bids_sr.steps.super_resolution import Inference
 from bids_sr.workflows.fit_run import estimate_motion
+from bids_sr.workflows.make_series import SeriesSources, compute_series
+from bids_sr.workflows.series_requests import request_series
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -267,9 +269,10 @@ class SuperResolver(TransformerMixin, BaseEstimator):
     def _fit_one(self, bold: ImageLike, inputs: RunInputs) -> SuperResolver:
         """Fit one run."""
         self.runs_ = []
+        self._check_parameters()
+        has_guide = inputs.guide is not None
         learning = Learning(
-            name=self.method,
-            method=self._check_parameters(),
+            request=request_series(self.method, paired=has_guide, guided=has_guide),
             training=TrainingSettings(
                 method=self.method,
                 recipe=self.recipe,
@@ -311,8 +314,8 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             self._example = reader.volume(middle), self.motion_[middle]
         return self
 
-    def _check_parameters(self) -> Method | None:
-        """Check the parameters, and return the method; None for a plain baseline."""
+    def _check_parameters(self) -> None:
+        """Raise ImageInputError if a parameter is invalid."""
         if self.data_consistency not in ("off", "enforce"):
             raise ImageInputError(
                 f"data_consistency: expected 'off' or 'enforce', got {self.data_consistency!r}"
@@ -326,7 +329,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 raise ImageInputError(
                     "device: PyTorch did not find a usable CUDA device. Use device='cpu'."
                 )
-        return None if self.method in PLAIN else find_method(self.method, self.recipe)
+        check_method(self.method, self.recipe)
 
     def _keep(self, folder: Path) -> None:
         """Set the public attributes of the fit; `folder` is for files."""
@@ -489,12 +492,12 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 head_motion = estimate_motion(reader, 0, found_run.motion.boldref)
             else:
                 head_motion = replace(found_run.motion, hmc_xfms=poses)
-            super_resolved = super_resolve(
-                to_fitted_run(reader, replace(found_run, motion=head_motion)).aligned,
+            fitted = to_fitted_run(reader, replace(found_run, motion=head_motion), self.factor_)
+            guide = None if name else learned.write_guide(folder)
+            super_resolved = compute_series(
+                SeriesSources(fitted=fitted, guide=guide),
+                request_series(name or self.method, paired=False, guided=guide is not None),
                 None if name or learned.model is None else learned.model.write(folder),
-                guide=None if name else learned.write_guide(folder),
-                series_name=name or self.method,
-                factor=self.factor_,
                 inference=Inference(
                     data_consistency=self.data_consistency,
                     precision=self.precision,

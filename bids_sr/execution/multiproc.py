@@ -359,7 +359,7 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
         self._dependencies = None if matrix is None else _Dependencies(matrix)
 
     def _sort_jobs(self, jobids: Sequence[int], scheduler: str = "tsort") -> list[int]:
-        # Steps that run in this process come alone, because the steps that they make ready may
+        # Steps that run in this process run first, because the steps that they make ready may
         # precede the other steps: the comparison before a verdict precedes a training.
         light = [job for job in jobids if self.procs[job].run_without_submitting]
         return sorted(light or jobids, key=lambda job: self._turns[job])

@@ -2,5 +2,5 @@
 
 These functions receive arrays and tables, and return figures. The figures of the report are
 declared in `bids_sr.steps.figures`, with their place, title and caption. Pages are made in
-`bids_sr.report`, from which the drawings take names and labels of series.
+`bids_sr.report`, which also defines the names and labels of series.
 """

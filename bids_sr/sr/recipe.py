@@ -506,7 +506,7 @@ class VarianceRecipe:
     )
     equalize: float = changeable(
         0.75,
-        "exponent of the size by which temporal components are divided",
+        "exponent of the size that divides temporal components",
         SettingLimits(least=0, most=1),
     )
     smooth: float = changeable(

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.config.seeds import count_mapped
+from bids_sr.frozen import frozen
 from bids_sr.glm import temporal_regressors as time_columns
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.model_confounds import model_confounds
@@ -62,18 +63,39 @@ def describe_censored(
     return f"{text} {numbers}"
 
 
+@frozen
+class TemporalModel:
+    """Options of the confounds that censor volumes, filter by frequency, and model drift.
+
+    Parameters
+    ----------
+    model : TimeModel
+        Censoring, band-pass filter and Legendre polynomials.
+    high_pass : float
+        Cut-off of the cosines that model drift (Hz); 0 if the added columns model drift.
+    at_rest : bool
+        Whether the run has no events.
+    contrasts : Contrasts
+        Weights of conditions, or of seeds, by contrast.
+    nuisance : list[str] | None
+        Columns of the confounds in the linear models; None for motion and aCompCor.
+    """
+
+    model: time_columns.TimeModel
+    high_pass: float
+    at_rest: bool
+    contrasts: Contrasts
+    nuisance: list[str] | None
+
+
 @step(makes=("confounds", "confounds_columns", "time_columns", "censoring"), small=True)
 def add_temporal_regressors(
     gathered_confounds: Confounds,
     gathered_columns: Facts | None = None,
     *,
-    model: time_columns.TimeModel,
+    temporal: TemporalModel,
     tr: float,
     n_dummy: int,
-    high_pass: float,
-    at_rest: bool,
-    contrasts: Contrasts,
-    nuisance: list[str] | None,
 ) -> tuple[Confounds, Facts, Confounds, Facts]:
     """Add confounds that censor volumes, filter by frequency, and model drift.
 
@@ -81,16 +103,12 @@ def add_temporal_regressors(
     ----------
     gathered_confounds, gathered_columns : Confounds
         Confounds of the run and their descriptions.
-    model : TimeModel
-        Options of the temporal model.
+    temporal : TemporalModel
+        Options of the added columns.
     tr : float
         Repetition time (s).
     n_dummy : int
         Number of non-steady-state volumes at the start.
-    high_pass : float
-        Cut-off of the cosines that model drift (Hz); 0 if the added columns model drift.
-    nuisance : list[str] | None
-        Columns of the confounds in the model; None for motion and aCompCor.
 
     Returns
     -------
@@ -103,6 +121,7 @@ def add_temporal_regressors(
     TooFewVolumes
         If too few volumes remain for the model.
     """
+    model = temporal.model
     time_table, descriptions = time_columns.time_columns(
         gathered_confounds, model, tr=tr, n_dummy=n_dummy
     )
@@ -113,20 +132,22 @@ def add_temporal_regressors(
     n_kept = int((included & uncensored).sum())
     names = [
         name
-        for name in model_confounds(table, nuisance)
+        for name in model_confounds(table, temporal.nuisance)
         if not name.startswith(time_columns.CENSORED)
     ]
-    conditions = {name for weights in contrasts.values() for name, w in weights.items() if w}
+    conditions = {
+        name for weights in temporal.contrasts.values() for name, w in weights.items() if w
+    }
     time_columns.check_volumes(
         n_kept,
         int(included.sum()),
-        (count_mapped(conditions) if at_rest else len(conditions))
+        (count_mapped(conditions) if temporal.at_rest else len(conditions))
         + len(names)
         + 1
-        + max(1, int(2 * len(uncensored) * tr * high_pass)),
+        + max(1, int(2 * len(uncensored) * tr * temporal.high_pass)),
         model,
         tr=tr,
-        least_s=time_columns.LEAST_AT_REST_S if at_rest else 0.0,
+        least_s=time_columns.LEAST_AT_REST_S if temporal.at_rest else 0.0,
     )
     facts = dict(time_columns.censoring_facts(uncensored, model))
     facts["volumes"] = [n_dummy + int(row) for row in np.flatnonzero(~uncensored)]

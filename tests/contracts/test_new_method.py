@@ -41,7 +41,7 @@ from bids_sr.preflight import check
 from bids_sr.sr.method import method_names_without_controls
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.method import get_method
-from bids_sr.evaluation.negative_controls import list_placebos
+from bids_sr.evaluation.negative_controls import list_negative_controls
 
 assert {"new-net", "new-maps"} < set(method_names_without_controls())
 maker = BidsMaker(folder / "bids")
@@ -64,8 +64,8 @@ made = {node.scope.name for node in nodes_of(graph, "super_resolve")}
 unstored = {name for name in made if name.startswith("new")}
 wanted = {"newnetSeed1", "newnetT1w", "newmapsMirror", "newmapsShift"}
 assert unstored - {"newnet", "newmaps"} == wanted, unstored
-assert list_placebos("newnet") == ("newnetPhantom", "newnetOther", "newnetT1w")
-assert list_placebos("newmaps") == ("newmapsMirror", "newmapsShift", "newmapsOther")
+assert list_negative_controls("newnet") == ("newnetPhantom", "newnetOther", "newnetT1w")
+assert list_negative_controls("newmaps") == ("newmapsMirror", "newmapsShift", "newmapsOther")
 for step, method in (("train_on_pair", "new-net"), ("estimate_variance", "new-maps")):
     found = {graph.settings[node]["method"] for node in nodes_of(graph, step)}
     assert method in found and found <= {method, "sdmod"}, found

@@ -26,7 +26,7 @@ plain, fewer = parse_settings(first), parse_settings([*first, "--n_clusters", "3
 assert (plain.activation.n_clusters, fewer.activation.n_clusters) == (10, 3)
 assert analysis_digest(plain) != analysis_digest(fewer)
 assert differing_settings(plain, fewer) == {"activation.n_clusters": "10 and 3"}
-common, everything = build_parser().format_help(), build_parser(everything=True).format_help()
+common, everything = build_parser().format_help(), build_parser(show_all=True).format_help()
 assert "--n-clusters" not in common
 assert "clusters of each map that are listed (default: 10)" in " ".join(everything.split())
 Path("fewer.toml").write_text(fewer.to_toml())
@@ -83,7 +83,7 @@ from graphmaker import nodes_of, planned_graph
 
 from bids_sr.cli.parser import build_parser
 
-assert "(default: 0 4)" in " ".join(build_parser(everything=True).format_help().split())
+assert "(default: 0 4)" in " ".join(build_parser(show_all=True).format_help().split())
 maker = BidsMaker(Path("data"))
 maker.subject()
 graph = planned_graph(maker, Path("."))

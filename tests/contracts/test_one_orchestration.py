@@ -1,9 +1,13 @@
 """The Python interface and the program compute identical series and metrics of a run.
 
-The graph of the program is run in this process, as a workflow would run it.
+The graph of the program is run in this process, as a workflow would run it. A list states which
+steps the interface calls itself, instead of a function of `workflows` that calls them.
 """
 
+import ast
+import importlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +21,7 @@ from shortrun import EVENTS, TR, make_run
 from bids_sr import Evaluator, SuperResolver
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.metrics.rows import frame
+from bids_sr.pipeline.step import Step
 
 RUN = "sub-01_task-tap"
 
@@ -87,3 +92,43 @@ def test_the_rows_are_equal(images: Path, program: GraphRunner, resolver: SuperR
     assert len(merged) > 500
     program_rows = program_rows.merge(merged[keys], on=keys).sort_values(keys, ignore_index=True)
     pd.testing.assert_frame_equal(merged, program_rows, check_dtype=False, rtol=0, atol=0)
+
+
+STEPS_OF_THE_INTERFACE = {
+    "replace_same_volumes": "outlier volumes of the run of an earlier `fit` are known",
+    "estimate_residual_motion": "`realigned` is only an option of the interface",
+    "mask_head": "head of a calibration run whose motion was corrected",
+    "register_to_pair": "the guide is registered without the other registrations of a run",
+    "motion_confounds": "confounds are arguments, otherwise only head motion is modeled",
+    "seed_series": "seeds are arguments, without template or atlas",
+    "map_series": "only the acquired series is mapped, to select active voxels",
+    "decide_verdict": "without flags, self-tests and negative controls",
+    "join_evaluation": "without the errors of maps",
+}
+"""Steps that `bids_sr.api` calls itself, with the reason."""
+
+
+def _steps_called_in(file: Path) -> Iterator[str]:
+    """Yield the names of the steps that a module imports and mentions."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    values: dict[str, object] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bids_sr.steps"):
+            module = importlib.import_module(str(node.module))
+            for alias in node.names:
+                if not hasattr(module, alias.name):
+                    importlib.import_module(f"{module.__name__}.{alias.name}")
+                values[alias.asname or alias.name] = getattr(module, alias.name)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            value = getattr(values.get(node.value.id), node.attr, None)
+        else:
+            value = values.get(node.id) if isinstance(node, ast.Name) else None
+        if isinstance(value, Step):
+            yield value.__name__
+
+
+def test_the_interface_leaves_the_order_of_steps_to_workflows() -> None:
+    folder = Path(__file__).parents[2] / "bids_sr" / "api"
+    called = {name for file in folder.glob("*.py") for name in _steps_called_in(file)}
+    assert called == set(STEPS_OF_THE_INTERFACE)

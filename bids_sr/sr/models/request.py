@@ -25,7 +25,7 @@ ModelSource = Literal["auto", "train", "reuse"]
 
 @frozen
 class ModelSettings:
-    """Settings on which every model depends, including variance maps.
+    """Settings of every model, including variance maps.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class ModelSettings:
 
 @frozen
 class TrainingSettings(ModelSettings):
-    """Settings on which the training of a network also depends.
+    """Settings of the training of a network.
 
     Parameters
     ----------

@@ -22,10 +22,10 @@ from grouptables import (
 )
 
 from bids_sr.cli import main
-from bids_sr.cli.group_level import _maps_not_stored, _with_crashes
 from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
 from bids_sr.group.input_maps import DerivativeMaps, RunMaps
+from bids_sr.group.level import _maps_not_stored, _with_crashes
 from bids_sr.io.dataset_description import write_dataset
 from bids_sr.io.nifti import save_image
 from bids_sr.metrics.rows import columns_json

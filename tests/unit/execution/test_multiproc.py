@@ -25,7 +25,7 @@ from bids_sr.execution.step_warnings import _forget_warnings, save_warnings
 from bids_sr.notices import CODES, RECORD, Notice, read_record, record
 from bids_sr.steps.bold_reference import mask_head
 from bids_sr.steps.figures.anatomy import draw_brain
-from bids_sr.steps.run_verdict import judge
+from bids_sr.steps.run_verdict import decide_verdict
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -134,7 +134,7 @@ def test_steps_before_the_first_verdict_run_first() -> None:
     anatomy = node("anatomy", 1.0)
     graph = DiGraph()
     for run in "12":
-        mapped, reported_runs = node(f"map{run}", 2.0), node(f"judge{run}", 0.1, judge)
+        mapped, reported_runs = node(f"map{run}", 2.0), node(f"judge{run}", 0.1, decide_verdict)
         table, figure = node(f"table{run}", 50.0), node(f"figure{run}", 90.0, draw_brain)
         graph.add_edges_from(
             [(anatomy, mapped), (mapped, reported_runs), (mapped, table), (reported_runs, figure)]
@@ -163,8 +163,8 @@ def test_long_training_starts_together_with_the_steps_of_the_first_verdict(n_pro
         return step_node
 
     motion, training = node("motion", 5.0), node("training", 60.0)
-    mapped, first = node("map", 9.0), node("first_judge", 0.1, judge)
-    resolved, last = node("resolve", 9.0), node("judge", 0.1, judge)
+    mapped, first = node("map", 9.0), node("first_judge", 0.1, decide_verdict)
+    resolved, last = node("resolve", 9.0), node("judge", 0.1, decide_verdict)
     figure = node("figure", 300.0, draw_brain)
     graph = DiGraph(
         [
@@ -196,8 +196,8 @@ def test_steps_of_the_scheduler_run_before_others_are_submitted() -> None:
         return step_node
 
     joined, compared = node("join", 0.0, light=True), node("compare", 2.0)
-    first, training = node("first_judge", 0.1, judge), node("training", 60.0)
-    last = node("judge", 0.1, judge)
+    first, training = node("first_judge", 0.1, decide_verdict), node("training", 60.0)
+    last = node("judge", 0.1, decide_verdict)
     graph = DiGraph([(joined, compared), (compared, first), (training, last), (compared, last)])
     plugin = ResilientMultiProc(n_procs=1, memory_gb=2.0)
     plugin._generate_dependency_list(graph)

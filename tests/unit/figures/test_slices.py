@@ -98,7 +98,7 @@ def test_left_is_drawn_on_the_left_and_anterior_above():
         [slices.make_row("", cuts, slices.Layer(image=image, low=0, high=1))], tallest=12.0
     )
     ax = fig.axes[0]
-    assert [label.get_text() for label in ax.texts] == ["", "", "L", "R", "z = +2 mm"]
+    assert [label.get_text() for label in ax.texts] == ["", "L", "R", "z = +2 mm"]
     for text in ax.texts:
         text.remove()
     fig.canvas.draw()

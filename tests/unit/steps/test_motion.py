@@ -2,7 +2,7 @@
 and the workflow.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -28,7 +28,7 @@ from bids_sr.spatial.itk_files import read_itk
 from bids_sr.spatial.transforms import displacement, invert, rigid_matrix
 from bids_sr.steps import acquired_series, bold_reference, motion, run_confounds, temporal_model
 from bids_sr.steps.resampled_series import correct_motion
-from bids_sr.workflows.fit_run import correct_acquired, estimate_motion
+from bids_sr.workflows.fit_run import SeriesCorrection, correct_acquired, estimate_motion
 
 SHAPE, VOLUMES = (24, 26, 14), 14
 AFFINE = np.diag([-6.0, 6.0, 6.0, 1.0])
@@ -220,7 +220,7 @@ def test_steps_through_nipype_write_the_same_values(
         series = acquired_series.import_series(bold, tr=2.0, axis_order=AS_STORED)
         n_dummy = bold_reference.count_dummies(series, dummy_scans=None)
         estimate_motion(series, n_dummy)
-        correct_acquired(series, n_dummy, slice_times=TIMES, start_time=1.0, input_smoothing=0.0)
+        correct_acquired(series, n_dummy, SeriesCorrection(slice_times=TIMES, start_time=1.0))
     graph = Graph(run)
     make_workflow(graph, base_dir=tmp_path, need_gb=lambda need: need.gigabytes(Sizes())).run()
     here = tmp_path / "wf"
@@ -358,21 +358,19 @@ def _moving_table(n: int = 60) -> pd.DataFrame:
     return table.assign(framewise_displacement=displacement)
 
 
-TIME_OPTIONS = {
-    "model": TimeModel(fd_censor=0.5, band_pass=(0.01, 0.2), legendre=2),
-    "tr": 2.0,
-    "n_dummy": 4,
-    "high_pass": 0.0,
-    "at_rest": True,
-    "contrasts": {"s": {"s": 1.0}},
-    "nuisance": None,
-}
+TEMPORAL = temporal_model.TemporalModel(
+    model=TimeModel(fd_censor=0.5, band_pass=(0.01, 0.2), legendre=2),
+    high_pass=0.0,
+    at_rest=True,
+    contrasts={"s": {"s": 1.0}},
+    nuisance=None,
+)
 
 
 def test_the_temporal_model_is_part_of_the_confounds_and_reported(tmp_path) -> None:
     table = _moving_table()
     confounds, columns, added_columns, facts = temporal_model.add_temporal_regressors(
-        table, {"x": {}}, **TIME_OPTIONS
+        table, {"x": {}}, temporal=TEMPORAL, tr=2.0, n_dummy=4
     )
     assert list(confounds) == [*table, *added_columns]
     assert set(columns) == {"x", *added_columns}
@@ -385,7 +383,7 @@ def test_the_temporal_model_is_part_of_the_confounds_and_reported(tmp_path) -> N
         "model": "band-pass filter from 0.01 to 0.2 Hz, Legendre polynomials up to order 2",
     }
     write_json(tmp_path / "censoring.json", facts)
-    model = TIME_OPTIONS["model"]
+    model = TEMPORAL.model
     before = temporal_model.describe_time_model(model)
     after = temporal_model.describe_censored(model, [tmp_path], 0)
     assert "framewise displacement above 0.5 mm were censored" in before
@@ -402,7 +400,7 @@ def test_too_few_remaining_volumes_are_an_error_with_reason_and_option() -> None
         TooFewVolumes, match=r"0 of 56 steady-state volumes remain, because the other 56"
     ) as error:
         temporal_model.add_temporal_regressors(
-            _moving_table(), **{**TIME_OPTIONS, "model": strict}
+            _moving_table(), temporal=replace(TEMPORAL, model=strict), tr=2.0, n_dummy=4
         )
     assert "Use a higher --fd-censor or a wider --band-pass" in str(error.value)
 

@@ -118,13 +118,15 @@ def test_an_outlier_with_head_motion_has_one_column_and_counts_once() -> None:
     table, described, added, facts = temporal_model.add_temporal_regressors(
         run_confounds.motion_confounds(motion, outliers=FACTS),
         {},
-        model=TimeModel(fd_censor=0.5),
+        temporal=temporal_model.TemporalModel(
+            model=TimeModel(fd_censor=0.5),
+            high_pass=1 / 128,
+            at_rest=False,
+            contrasts={"a": {"a": 1.0}},
+            nuisance=None,
+        ),
         tr=TR,
         n_dummy=0,
-        high_pass=1 / 128,
-        at_rest=False,
-        contrasts={"a": {"a": 1.0}},
-        nuisance=None,
     )
     assert [name for name in table if name.startswith("censored")] == [
         "censored0017",

@@ -18,7 +18,7 @@ SPACE = "MNI152NLin2009cAsym"
 
 
 def _stored(graph: Graph, name: str) -> dict[str, object]:
-    (node,) = (node for node in graph.nodes if node.name == f"keep_{name}")
+    (node,) = (node for node in graph.nodes if node.name == f"store_{name}")
     return dict(graph.settings[node])
 
 

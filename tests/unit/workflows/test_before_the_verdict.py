@@ -52,7 +52,7 @@ def test_the_verdict_does_not_wait_for_the_errors_of_maps(
     assert ("sbl.check_intervals" in before_verdict) is not has_reference
     assert before_tables >= before_verdict | {"decide_verdict", *errors}
     # With a network, there is a first verdict without the network.
-    first = before(graph, "first_verdict.judge")
+    first = before(graph, "first_verdict.decide_verdict")
     assert {"sbl.estimate_variance", "gather_tested"} <= first
     assert not any("srgan" in path or "train" in path for path in first)
     if has_reference:

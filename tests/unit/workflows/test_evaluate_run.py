@@ -14,12 +14,8 @@ from bids_sr.pipeline.flow import Eager
 from bids_sr.steps.activation import MapSettings, map_series
 from bids_sr.steps.evaluation import EffectsComparison
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
-from bids_sr.workflows.evaluate_run import (
-    compare_halves,
-    compare_with_truth,
-    measure_effects,
-)
-from bids_sr.workflows.make_series import ComputedSeries
+from bids_sr.workflows.evaluate_run import compare_with_references, measure_all_effects
+from bids_sr.workflows.series_requests import ComputedSeries
 
 SHAPE, N, TR = (14, 12, 2), 90, 2.0
 AFFINE = np.diag([2.0, 2, 4, 1])
@@ -76,38 +72,40 @@ def series(tmp_path):
 
 def test_effects_of_a_series_are_compared_with_the_measured_effects(series, tmp_path):
     with Eager(tmp_path):
-        measured = measure_effects(series, INPUTS, COMPARISON)
-        (halves,) = compare_halves(measured, [], COMPARISON, at_rest=False)
-        tables = compare_with_truth(
-            series, [], measured, COMPARISON, known={}, at_rest=False, n_dummy=2, with_models=False
+        measured = measure_all_effects(series, INPUTS, COMPARISON)
+        halves, images = compare_with_references(
+            series,
+            measured,
+            COMPARISON,
+            acquired_maps=[],
+            maps=None,
+            known={},
+            at_rest=False,
+            n_dummy=2,
         )
     assert list(measured.effects) == ["bspline", "measured"]
     assert measured.same_widths is None
     correlations = [row for row in halves if measure_of(row) == "split_r_beyond"]
     assert {row.series for row in correlations} >= {"bspline"}
-    (images,) = tables
     assert {row.statistic for row in images} >= {"psnr", "ssim"}
 
 
 def test_nothing_is_compared_without_a_reference(series, tmp_path):
     only_series = {"bspline": series["bspline"]}
     with Eager(tmp_path):
-        measured = measure_effects(only_series, INPUTS, COMPARISON)
+        measured = measure_all_effects(only_series, INPUTS, COMPARISON)
         assert list(measured.effects) == ["bspline"]
-        assert compare_halves(measured, [], COMPARISON, at_rest=False) == []
-        assert (
-            compare_with_truth(
-                only_series,
-                [],
-                measured,
-                COMPARISON,
-                known={},
-                at_rest=False,
-                n_dummy=2,
-                with_models=True,
-            )
-            == []
+        tables = compare_with_references(
+            only_series,
+            measured,
+            COMPARISON,
+            acquired_maps=[],
+            maps=[],
+            known={},
+            at_rest=False,
+            n_dummy=2,
         )
+    assert tables == []
 
 
 def test_a_series_is_mapped_with_its_own_regressors(series, tmp_path):

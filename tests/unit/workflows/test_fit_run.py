@@ -16,12 +16,13 @@ from bids_sr.workflows.fit_run import (
     FittedRun,
     HeadMotion,
     Registration,
+    SeriesCorrection,
     correct_acquired,
     estimate_motion,
     find_brain,
     reuse_motion,
 )
-from bids_sr.workflows.make_series import correct_motion
+from bids_sr.workflows.make_series import resample_acquired
 
 FACTOR = (2.0, 2.0, 1.0)
 SHAPE, VOLUMES = (24, 26, 12), 6
@@ -61,8 +62,9 @@ def _fitted(bold_file: Path, head_motion: HeadMotion | None = None) -> FittedRun
         roi_bold_hr=brain.bold_mask_hr,
         registration=brain.mask_facts,
     )
-    stc = correct_acquired(bold, n_dummy, slice_times=None, start_time=0.0, input_smoothing=0.0)
+    stc = correct_acquired(bold, n_dummy, SeriesCorrection())
     return FittedRun(
+        factor=FACTOR,
         acquired=bold,
         bold=bold,
         stc=stc,
@@ -79,7 +81,7 @@ def test_a_run_is_fitted_and_super_resolved_without_a_graph(
     (tmp_path / "estimated").mkdir()
     with Eager(tmp_path / "estimated", steps.append):
         fitted = _fitted(bold_file)
-        raw = correct_motion(fitted)
+        raw = resample_acquired(fitted)
         result = super_resolve(
             fitted.aligned, series_name="bspline", factor=FACTOR, inference=Inference()
         )
@@ -102,7 +104,7 @@ def test_a_run_is_fitted_and_super_resolved_without_a_graph(
         np.testing.assert_allclose(
             refitted.motion.boldref.data, head_motion.boldref.data, rtol=1e-6
         )
-        refitted_values = np.stack(list(correct_motion(refitted).volumes()), -1)
+        refitted_values = np.stack(list(resample_acquired(refitted).volumes()), -1)
         np.testing.assert_allclose(refitted_values, values, rtol=1e-5, atol=1e-2)
     assert "estimate motion" not in steps
 
@@ -110,10 +112,9 @@ def test_a_run_is_fitted_and_super_resolved_without_a_graph(
 def test_nothing_is_corrected_unless_requested(bold_file: Path) -> None:
     with Flow(scope := Scope("wf")):
         bold = acquired_series.import_series(bold_file, tr=2.0, axis_order=AS_STORED)
-        uncorrected = correct_acquired(
-            bold, 0, slice_times=None, start_time=0.0, input_smoothing=0.0
-        )
-        correct_acquired(bold, 0, slice_times=[0.0] * 12, start_time=0.5, input_smoothing=4.0)
+        uncorrected = correct_acquired(bold, 0, SeriesCorrection())
+        requested = SeriesCorrection(slice_times=[0.0] * 12, start_time=0.5, input_smoothing=4.0)
+        correct_acquired(bold, 0, requested)
     assert uncorrected is bold
     names = [node.name for node in scope.nodes]
     assert names == ["import_series", "correct_slice_timing", "smooth_acquired"]
