@@ -116,7 +116,7 @@ class ParticipantMap:
         Grids of the runs, by output space. Spaces with equal grids are not included.
     equal_weights : bool
         Whether all runs have the same weight; otherwise, weights depend on their noise.
-    disagreeing : Mapping[str, str]
+    disagreeing_runs : Mapping[str, str]
         Reasons by name of combined runs that disagree with other runs.
     scales : Mapping[str, float]
         Signal relative to the first run, by name of runs that have another scale.
@@ -143,7 +143,7 @@ class ParticipantMap:
     shared_brain: Mapping[str, float] = field(default_factory=dict)
     spaces_apart: Mapping[str, str] = field(default_factory=dict)
     equal_weights: bool = True
-    disagreeing: Mapping[str, str] = field(default_factory=dict)
+    disagreeing_runs: Mapping[str, str] = field(default_factory=dict)
     scales: Mapping[str, float] = field(default_factory=dict)
     fewer_than: str = ""
 
@@ -185,9 +185,9 @@ def _headline(facts: ParticipantMap) -> str:
         f"Map of the participant: mean of {len(names)} runs ({enumerate_words(names)}), with"
         f" {weights}."
     )
-    if not facts.disagreeing:
+    if not facts.disagreeing_runs:
         return headline
-    return f"{headline} Caution: {enumerate_words(list(facts.disagreeing))} disagree."
+    return f"{headline} Caution: {enumerate_words(list(facts.disagreeing_runs))} disagree."
 
 
 def _check_sentences(facts: ParticipantMap) -> list[str]:
@@ -195,7 +195,7 @@ def _check_sentences(facts: ParticipantMap) -> list[str]:
     sentences = [
         f"Failed check: {name} disagrees with other runs ({reason}). Check the events and the"
         " images, and exclude the run that is wrong (--run-id)."
-        for name, reason in facts.disagreeing.items()
+        for name, reason in facts.disagreeing_runs.items()
     ]
     if facts.fewer_than:
         sentences.append(

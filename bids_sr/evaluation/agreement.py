@@ -120,13 +120,13 @@ class ComparedVoxels:
         Name of the region, such as ``brain`` or ``active40``.
     voxels : MaskArray
         Selection among the N voxels of the brain (N,).
-    ways : Sequence[BlockComparison]
+    comparisons : Sequence[BlockComparison]
         Weights of block maps for each comparison.
     """
 
     name: str
     voxels: MaskArray
-    ways: Sequence[BlockComparison]
+    comparisons: Sequence[BlockComparison]
 
 
 def gain_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
@@ -203,7 +203,7 @@ class Reference:
                         _inner_products(series_maps, target_maps),
                         self._grams[band, index],
                     )
-                for comparison in region.ways:
+                for comparison in region.comparisons:
                     values_by_statistic = _statistics(comparison, *inner) if is_large else {}
                     for name in self.statistics:
                         values = values_by_statistic.get(

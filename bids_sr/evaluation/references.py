@@ -148,7 +148,7 @@ def known_activation(
             BlockComparison(contrast=name, source=source, target=target, twin=target),
         )
     regions = [
-        ComparedVoxels(name="active", voxels=voxels[run.mask], ways=comparisons[name])
+        ComparedVoxels(name="active", voxels=voxels[run.mask], comparisons=comparisons[name])
         for name in names
         if (voxels := brain_truths[name].active) is not None
     ]
@@ -234,7 +234,7 @@ def _iterate_fixed_regions(
         yield ComparedVoxels(
             name=name,
             voxels=voxels[run.mask],
-            ways=[
+            comparisons=[
                 comparison
                 for contrast_ways in comparisons.values()
                 for comparison in contrast_ways
@@ -249,7 +249,9 @@ def _iterate_active_voxels(
     for contrast, contrast_ways in comparisons.items():
         if contrast in run.acquired_t:
             t = np.abs(run.acquired_t[contrast])[run.mask]
-            yield ComparedVoxels(name=ACQUIRED_ACTIVE, voxels=t > TRUE_T, ways=contrast_ways)
+            yield ComparedVoxels(
+                name=ACQUIRED_ACTIVE, voxels=t > TRUE_T, comparisons=contrast_ways
+            )
 
 
 def _active_voxels(
@@ -264,7 +266,7 @@ def _active_voxels(
         t = np.abs(effects.smooth_t(half))[mask]
         for limit in limits:
             yield ComparedVoxels(
-                name=f"active{round(10 * limit)}", voxels=t > limit, ways=[comparison]
+                name=f"active{round(10 * limit)}", voxels=t > limit, comparisons=[comparison]
             )
 
 

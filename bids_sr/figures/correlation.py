@@ -72,7 +72,7 @@ def correlation_figure(
         layers = scene.make_layer(
             Layer(image=visible, low=low, high=high, colors=_COLORS, alpha=0.92)
         )
-        panels = [Panel(cut=cut, shown=layers, framed=framed) for cut, framed in cuts]
+        panels = [Panel(cut=cut, layers=layers, enlarged_box=framed) for cut, framed in cuts]
         rows.append((f"{series_text(name)}\npeak {number(peaks[name], '.2f')}", panels))
     scale = Layer(image=scene.mask, low=low, high=high, colors=_COLORS)
     return slices.image_figure(rows, scale=scale, label=f"CC; shown where CC > {low:g}")

@@ -109,7 +109,7 @@ def _plot_forest(
                 title=title,
                 points=(points := grid[region].get(key, {})),
                 lines=_reference_lines(points),
-                strong=key == strong_row,
+                is_emphasized=key == strong_row,
             )
             for key, title in columns.items()
             if key in available

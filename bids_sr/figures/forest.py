@@ -57,7 +57,7 @@ class ForestPanel:
         Points by label; labels without a finite value are marked n/a.
     lines : Mapping[str, tuple[str, Dashes, float]]
         Color, dashes and position of vertical lines by name.
-    strong : bool
+    is_emphasized : bool
         Whether the panel is emphasized by a bold title and a tinted background.
     margin : float
         Equivalence margin; values within ± this margin are shaded. NaN for no shading.
@@ -66,7 +66,7 @@ class ForestPanel:
     title: str
     points: Mapping[str, Sequence[ForestPoint]]
     lines: Mapping[str, tuple[str, Dashes, float]] = field(default_factory=dict)
-    strong: bool = False
+    is_emphasized: bool = False
     margin: float = math.nan
 
 
@@ -171,11 +171,15 @@ def _draw_panel(
     ax.tick_params(axis="y", length=0, colors=s.INK)
     ax.tick_params(axis="x", labelsize=7.5)
     ax.set_title(
-        panel.title, fontsize=9, loc="left", fontweight="bold" if panel.strong else "normal", pad=4
+        panel.title,
+        fontsize=9,
+        loc="left",
+        fontweight="bold" if panel.is_emphasized else "normal",
+        pad=4,
     )
     ax.spines["left"].set_visible(False)
     s.light_grid(ax, "x")
-    if panel.strong:
+    if panel.is_emphasized:
         ax.set_facecolor(s.WASH)
     if math.isfinite(panel.margin):
         ax.axvspan(-panel.margin, panel.margin, color=s.GRID, alpha=0.6, lw=0)

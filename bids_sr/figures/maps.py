@@ -300,12 +300,12 @@ def plot_zoomed_maps(
     z = float(brain.affine[2] @ [*voxel, 1])
     overview_panel = Panel(
         cut=Cut(axis=2, at=center[2], box=brain_box),
-        shown=next(iter(layers_by_name.values())),
-        framed=box,
-        place=slices.coordinate(2, z),
+        layers=next(iter(layers_by_name.values())),
+        enlarged_box=box,
+        position_label=slices.coordinate(2, z),
     )
     zoom_panels = [
-        Panel(cut=Cut(axis=2, at=center[2], box=box), shown=layer, title=name)
+        Panel(cut=Cut(axis=2, at=center[2], box=box), layers=layer, title=name)
         for name, layer in layers_by_name.items()
     ]
     scale = next(iter(layers.values()))
@@ -436,7 +436,7 @@ def plot_effects_above_nyquist(
         (
             "",
             [
-                Panel(cut=cut, shown=[layer], title=titles[name] * (cut is cuts[0]))
+                Panel(cut=cut, layers=[layer], title=titles[name] * (cut is cuts[0]))
                 for name, layer in layers.items()
             ],
         )
@@ -548,17 +548,17 @@ def series_figure(
         for name, image in changes.items()
     }
     top = [
-        Panel(cut=brain_cut, shown=[signal[name]], title=series_text(name), framed=box)
+        Panel(cut=brain_cut, layers=[signal[name]], title=series_text(name), enlarged_box=box)
         for name in series
     ]
-    middle = [Panel(cut=close_cut, shown=[signal[name], *outlines]) for name in series]
+    middle = [Panel(cut=close_cut, layers=[signal[name], *outlines]) for name in series]
     bottom = [
         (
-            Panel(cut=close_cut, shown=[change[name]])
+            Panel(cut=close_cut, layers=[change[name]])
             if name in change
             else Panel(
                 cut=close_cut,
-                shown=[],
+                layers=[],
                 words=f"acquired grid\n{size_text(slices.canonical(image).zooms)}",
             )
         )

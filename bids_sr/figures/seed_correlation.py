@@ -60,7 +60,7 @@ def network_figure(maps: Mapping[str, Volume], scene: Scene) -> Figure:
             np.where(np.nan_to_num(values, nan=-1) >= ACTIVE_CC, values, np.nan)
         )
         panels = [
-            Panel(cut=cut, shown=scene.make_layer(_layer(layer_image)), framed=None)
+            Panel(cut=cut, layers=scene.make_layer(_layer(layer_image)), enlarged_box=None)
             for cut in cuts
             for layer_image in (brain_map, network)
         ]

@@ -102,17 +102,18 @@ class Cut:
 class Panel:
     """Layers in a cut, drawn on top of each other.
 
-    `shown` are the images and outlines in drawing order; if it is empty, only `title` and the
-    centered text `words` are drawn. `framed` has the corners of a box that another panel enlarges
-    (2, 3; mm). `place` is the position label; None for the coordinate of the plane.
+    `layers` are the images and outlines in drawing order; if it is empty, only `title` and the
+    centered text `words` are drawn. `enlarged_box` has the corners of a box that another panel
+    enlarges (2, 3; mm). `position_label` is the position label; None for the coordinate of the
+    plane.
     """
 
     cut: Cut
-    shown: Sequence[Layer | Outline]
+    layers: Sequence[Layer | Outline]
     title: str = ""
     words: str = ""
-    framed: Array | None = None
-    place: str | None = None
+    enlarged_box: Array | None = None
+    position_label: str | None = None
 
 
 PanelRow = tuple[str, Sequence[Panel]]
@@ -320,7 +321,7 @@ def make_row(name: str, cuts: Sequence[Cut], *layers: Layer | Outline) -> PanelR
     *shown : Layer | Outline
         Images and outlines in drawing order.
     """
-    return name, [Panel(cut=cut, shown=layers) for cut in cuts]
+    return name, [Panel(cut=cut, layers=layers) for cut in cuts]
 
 
 def image_figure(
@@ -441,7 +442,7 @@ class _Drawing:
         if panel.title:
             top = self.y + self.height + 0.05
             self.ax.text(center, top, panel.title, ha="center", fontsize=9.5)
-        if not panel.shown:
+        if not panel.layers:
             text_options: dict[str, Any] = {
                 "ha": "center",
                 "va": "center",
@@ -454,7 +455,7 @@ class _Drawing:
             (self.x, self.y), self.width, self.height, facecolor=ground, lw=0, zorder=-1
         )
         self.ax.add_artist(sheet)
-        for image in panel.shown:
+        for image in panel.layers:
             values, (left, right, bottom, top) = cut_out(image.image, self.cut)
             x, y = self._convert_to_sheet(np.array([left, right]), np.array([bottom, top]))
             if isinstance(image, Layer):
@@ -474,8 +475,8 @@ class _Drawing:
                     artist.set_gid(f"{s.FLICKER}-{len(self.ax.images)}")
             else:
                 self._outline(values, x, y, image, sheet)
-        if panel.framed is not None:
-            (left, right), (bottom, top) = panel.framed[:, _in_plane_axes(self.cut.axis)].T
+        if panel.enlarged_box is not None:
+            (left, right), (bottom, top) = panel.enlarged_box[:, _in_plane_axes(self.cut.axis)].T
             (x0, x1), (y0, y1) = self._convert_to_sheet(
                 np.array([left, right]), np.array([bottom, top])
             )
@@ -513,7 +514,7 @@ class _Drawing:
     def mark(self, panel: Panel, adjacent: Sequence[Cut], color: str) -> None:
         """Label position and sides unless an adjacent cut has the same plane or axis."""
         axis, position = self.cut.axis, self.cut.at
-        if not panel.shown:
+        if not panel.layers:
             return
         if all(cut.axis != axis for cut in adjacent):
             text_options: dict[str, Any] = {
@@ -534,9 +535,9 @@ class _Drawing:
                 )
         if all((cut.axis, cut.at) != (axis, position) for cut in adjacent):
             text = (
-                _position_label(panel.shown[0].image, self.cut)
-                if panel.place is None
-                else panel.place
+                _position_label(panel.layers[0].image, self.cut)
+                if panel.position_label is None
+                else panel.position_label
             )
             self.ax.text(
                 self.x + 0.03,

@@ -122,7 +122,7 @@ class RunsGroup:
         content = GroupContent(
             tables=self.tables,
             absent=self.absent,
-            joined=combined,
+            joined_tables=combined,
             comparisons=comparisons,
             maps=replace(maps, left_out=(*maps.left_out, *unstored)),
             method=primary_method(default, combined.methods),

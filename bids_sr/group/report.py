@@ -101,7 +101,7 @@ class GroupContent:
     ----------
     tables : pd.DataFrame
         Included tables.
-    joined : JoinedTables
+    joined_tables : JoinedTables
         Combined contents of the tables.
     comparisons : pd.DataFrame
         All comparisons.
@@ -118,7 +118,7 @@ class GroupContent:
     """
 
     tables: pd.DataFrame
-    joined: JoinedTables
+    joined_tables: JoinedTables
     comparisons: pd.DataFrame
     maps: GroupMaps
     absent: Sequence[str]
@@ -132,7 +132,7 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
 
     Figures are embedded in the page and also written to ``group/figures``.
     """
-    methods = content.joined.methods
+    methods = content.joined_tables.methods
     figure_dir = output_dir / "group" / "figures"
     figure_dir.mkdir(parents=True, exist_ok=True)
     findings = words.findings(content.comparisons, methods)
@@ -158,7 +158,7 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
         plain_section(
             "paper",
             "Comparison with Ota et al. (2022)",
-            _sizes_html(content.joined, figure_dir),
+            _sizes_html(content.joined_tables, figure_dir),
             ["regions of two conditions"],
         ),
         plain_section(
@@ -181,10 +181,10 @@ def _missing_lines(content: GroupContent) -> list[str]:
 
     Methods that only some runs have are also listed.
     """
-    run_series = content.joined.series.groupby("name", sort=False)["series"].agg(set)
+    run_series = content.joined_tables.series.groupby("name", sort=False)["series"].agg(set)
     missing_runs = {
         method: [run for run, series in run_series.items() if method not in series]
-        for method in content.joined.methods
+        for method in content.joined_tables.methods
     }
     incomplete = {
         method: runs for method, runs in missing_runs.items() if 0 < len(runs) < len(run_series)
@@ -216,7 +216,9 @@ def _participants_html(content: GroupContent) -> Markup:
     people = facts_html(
         {"Included": included, **by_task, "Missing": _missing_lines(content) or "none"}
     )
-    raised = content.joined.reported[content.joined.reported["statistic"].isin(_FLAGS)]
+    raised = content.joined_tables.reported[
+        content.joined_tables.reported["statistic"].isin(_FLAGS)
+    ]
     flags = [f"{row.name}, {row.series}: {_FLAGS[row.statistic]}" for row in raised.itertuples()]
     people += messages_html("note", list(content.maps.left_out))
     raised_flags = render("items", list(dict.fromkeys(flags)))
@@ -253,7 +255,7 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
         )
         for k, row in enumerate(primary.itertuples())
     ]
-    tables = content.joined
+    tables = content.joined_tables
     tasks = _runs_of_tasks(content.tables)
     sentences = {
         task: words.not_assessed_text(task, tables.values, tables.reported, content.method)
@@ -287,7 +289,7 @@ def _accuracy_values(content: GroupContent) -> list[pd.DataFrame]:
     These are the values of the primary comparison if it exists; otherwise, they are all accuracy
     values with the measured series as the reference.
     """
-    values = content.joined.values
+    values = content.joined_tables.values
     primary = content.comparisons[content.comparisons["part"] == PRIMARY]
     if len(primary):
         return [
@@ -299,7 +301,7 @@ def _accuracy_values(content: GroupContent) -> list[pd.DataFrame]:
 
 def _people_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:
     """Yield each participant's accuracy for all series, as a figure and a table per task."""
-    methods = content.joined.methods
+    methods = content.joined_tables.methods
     for k, values in enumerate(_accuracy_values(content)):
         selected_values = group_figures.select_series(values, methods)
         title = words.title_text(values.iloc[0])
@@ -411,7 +413,7 @@ def _question_parts(
     first = findings[0][0]
     metric = statistic(first.statistic)
     title = capitalize(words.question_text(first))
-    values = question_rows(content.joined.values, content.comparisons.loc[first.at])
+    values = question_rows(content.joined_tables.values, content.comparisons.loc[first.at])
     yield Markup("<h3>{}</h3><p>{}</p>").format(
         title, f"{words.where_text(first)}. {first.statistic}: {metric.description}."
     )
@@ -422,7 +424,7 @@ def _question_parts(
             partial(
                 group_figures.plot_paired_values,
                 [("", values)],
-                content.joined.methods,
+                content.joined_tables.methods,
                 unit=metric.unit,
             ),
             figure_dir,

@@ -37,15 +37,15 @@ from bids_sr.version import __version__
 class ReadyMethod:
     """Method or interpolation prepared for an image.
 
-    `make` builds the upsampler; `overruled` lists the differences accepted by ``--allow`` or
-    ``--force``.
+    `make` builds the upsampler; `overruled_checks` lists the differences accepted by ``--allow``
+    or ``--force``.
     """
 
     name: str
     factor: Factor
     make: Callable[[float], Upsampler]  # takes the intensity that corresponds to 1 in the network
     model: LoadedModel | None = None
-    overruled: tuple[str, ...] = ()
+    overruled_checks: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -131,7 +131,7 @@ def ready_method(
         factor=factor,
         make=make,
         model=model,
-        overruled=tuple(overruled_checks),
+        overruled_checks=tuple(overruled_checks),
     )
 
 
@@ -171,7 +171,9 @@ def _check_patches(model: LoadedModel, options: ImageOptions) -> None:
 def list_overruled_notes(prepared: ReadyMethod, options: ImageOptions) -> list[str]:
     """Return a note for each difference between model and image that the user accepted."""
     flag = "--force" if options.force else "--allow"
-    return [f"mismatch allowed by {flag}: {difference}" for difference in prepared.overruled]
+    return [
+        f"mismatch allowed by {flag}: {difference}" for difference in prepared.overruled_checks
+    ]
 
 
 def apply(options: ApplyOptions) -> None:

@@ -39,7 +39,7 @@ class Overview:
 
     Attributes
     ----------
-    fates : tuple[JobStatus, ...]
+    statuses : tuple[JobStatus, ...]
         State of each participant, and of the group level at the end.
     origin : dict[str, Submission]
         Last submission of each participant.
@@ -51,7 +51,7 @@ class Overview:
         Submissions with a pending or running group job, and its number.
     """
 
-    fates: tuple[JobStatus, ...]
+    statuses: tuple[JobStatus, ...]
     origin: dict[str, Submission]
     group_origin: Submission | None
     open_jobs: tuple[str, ...]
@@ -60,7 +60,9 @@ class Overview:
     @property
     def failed(self) -> tuple[JobStatus, ...]:
         """Failed participants, without the group level."""
-        return tuple(f for f in self.fates if f.state is State.FAILED and f.participant != GROUP)
+        return tuple(
+            f for f in self.statuses if f.state is State.FAILED and f.participant != GROUP
+        )
 
 
 def overview(output_dir: Path) -> Overview:
@@ -109,7 +111,7 @@ def overview(output_dir: Path) -> Overview:
         status.job for states in states_of.values() for status in states.values() if status.open
     ]
     return Overview(
-        fates=tuple(current),
+        statuses=tuple(current),
         origin=origin,
         group_origin=groups[-1][0] if groups else None,
         open_jobs=tuple(dict.fromkeys(job.partition("_")[0] for job in open_numbers)),
@@ -290,7 +292,7 @@ def _group_again(
     snapshot: Overview, mem: float | None, minutes: int | None
 ) -> tuple[Submission, str]:
     """Return a new submission of a failed group job, with its settings."""
-    status = next((status for status in snapshot.fates if status.participant == GROUP), None)
+    status = next((status for status in snapshot.statuses if status.participant == GROUP), None)
     old = snapshot.group_origin
     if status is None or old is None or status.state is not State.FAILED:
         raise UsageError(
@@ -333,7 +335,7 @@ def cancel(snapshot: Overview, participants: Iterable[str] = ()) -> list[str]:
     """
     selected = set(participants)
     open_tasks = {
-        f.participant: f.job for f in snapshot.fates if f.open and f.participant != GROUP
+        f.participant: f.job for f in snapshot.statuses if f.open and f.participant != GROUP
     }
     if unknown := sorted(selected - set(open_tasks)):
         message = f"{' '.join(unknown)}: there is nothing to cancel"
@@ -390,7 +392,7 @@ def wait(
     is_recheck = False
     while True:
         try:
-            statuses = overview(output_dir).fates
+            statuses = overview(output_dir).statuses
         except commands.SlurmError as error:
             if time.monotonic() - last_answer > _PATIENCE_S:
                 raise

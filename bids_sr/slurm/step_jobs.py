@@ -56,10 +56,10 @@ class _NodeJob:
     node: "Node"
     folder: Path
     slurm_id: str = ""
-    doomed: str = ""  # reason why the job will never start
+    blocked_reason: str = ""  # reason why the job will never start
     # s (monotonic), first time that the job was out of the queue, and of its answer
-    since: float | None = None
-    answered: float | None = None
+    start_time: float | None = None
+    answer_time: float | None = None
     ending: NodeOutcome | None = None
 
 
@@ -74,8 +74,8 @@ class Jobs:
     unreachable: SlurmUnreachable | None = field(default=None, init=False)
     _jobs: dict[int, _NodeJob] = field(default_factory=dict, init=False)
     _count: int = field(default=0, init=False)
-    _looked: float = field(default=0.0, init=False)
-    _polled: float = field(default=0.0, init=False)
+    _look_time: float = field(default=0.0, init=False)
+    _poll_time: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         self.queue = Queue(patience=self.options.patience_seconds)
@@ -233,20 +233,20 @@ class Jobs:
 
     def _look(self) -> None:
         now = time.monotonic()
-        if now - self._looked < _LOOK_SECONDS:
+        if now - self._look_time < _LOOK_SECONDS:
             return
-        self._looked = now
+        self._look_time = now
         # listing a directory is up to date on NFS, unlike a test for a name
         answer_files = set(os.listdir(self.folder / "answers"))
         for number, job in self._is_waiting().items():
             if f"{number:06d}.json" in answer_files:
                 self._take(number, job)
         waiting = {
-            number: job for number, job in self._is_waiting().items() if job.answered is None
+            number: job for number, job in self._is_waiting().items() if job.answer_time is None
         }
-        if waiting and now - self._polled >= self.options.poll_seconds:
+        if waiting and now - self._poll_time >= self.options.poll_seconds:
             self._poll(waiting)
-            self._polled = time.monotonic()
+            self._poll_time = time.monotonic()
 
     def _take(self, number: int, job: _NodeJob) -> None:
         """Read the answer of a job, and wait until its result file is visible on this computer."""
@@ -258,10 +258,10 @@ class Jobs:
             lines = [head, *answer["traceback"]]
             job.ending = {**answer, "failed": failed, "traceback": lines, "notice": notice}
             return
-        job.answered = job.answered or time.monotonic()
+        job.answer_time = job.answer_time or time.monotonic()
         if f"result_{job.node.name}.pklz" in _listed(job.node):
             job.ending = answer
-        elif time.monotonic() - job.answered > self.options.grace_seconds:
+        elif time.monotonic() - job.answer_time > self.options.grace_seconds:
             text = (
                 f"SLURM job {job.slurm_id} completed {_name(job)} on {answer['host']}, but the"
                 " result is not visible on this computer."
@@ -279,21 +279,22 @@ class Jobs:
         now = time.monotonic()
         for number, job in waiting.items():
             state, reason = states.get(job.slurm_id, ("", ""))
-            job.doomed = reason if state == "PENDING" and reason in _NEVER else ""
-            if state in ACTIVE and not job.doomed:
-                job.since = None
-            elif job.since is None:
-                job.since = now
+            job.blocked_reason = reason if state == "PENDING" and reason in _NEVER else ""
+            if state in ACTIVE and not job.blocked_reason:
+                job.start_time = None
+            elif job.start_time is None:
+                job.start_time = now
             elif (
-                now - job.since >= self.options.grace_seconds and not self._answer(number).exists()
+                now - job.start_time >= self.options.grace_seconds
+                and not self._answer(number).exists()
             ):
                 job.ending = self._classify_lost_job(job)
 
     def _classify_lost_job(self, job: _NodeJob) -> NodeOutcome:
         """Return an answer with the reason why a job has no result."""
-        if job.doomed:
+        if job.blocked_reason:
             self.queue.cancel([job.slurm_id])
-            text = f"SLURM job {job.slurm_id} for {_name(job)} cannot start: {job.doomed}."
+            text = f"SLURM job {job.slurm_id} for {_name(job)} cannot start: {job.blocked_reason}."
             return self._is_lost(job, text, "refused")
         state_text, code, host = self.queue.final_state(job.slurm_id)
         text = f"SLURM job {job.slurm_id} for {_name(job)} ended {state_text} without a result."

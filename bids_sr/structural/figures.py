@@ -85,7 +85,7 @@ def scans_figure(
                 ),
             }
         panels = [
-            Panel(cut=cut, shown=[layer], title="" if rows else name)
+            Panel(cut=cut, layers=[layer], title="" if rows else name)
             for name, layer in layers.items()
         ]
         rows.append((contrast, panels))
@@ -151,14 +151,14 @@ def classes_figure(
             _color_voxels(edited, edited.data > 0, s.ORANGE)
         )
     title_panels = [
-        Panel(cut=axial, shown=[layer], title=name) for name, layer in backgrounds.items()
+        Panel(cut=axial, layers=[layer], title=name) for name, layer in backgrounds.items()
     ]
     rows: list[PanelRow] = [
         ("", title_panels),
         (
             "lesions",
             [
-                Panel(cut=axial, shown=[backgrounds[name], *overlays.get(name, [])])
+                Panel(cut=axial, layers=[backgrounds[name], *overlays.get(name, [])])
                 for name in scans
             ],
         ),
@@ -176,11 +176,11 @@ def classes_figure(
             for name, image in classes.items()
         }
         rows += [
-            ("", [Panel(cut=coronal, shown=[layer]) for layer in backgrounds.values()]),
+            ("", [Panel(cut=coronal, layers=[layer]) for layer in backgrounds.values()]),
             (
                 "classes",
                 [
-                    Panel(cut=coronal, shown=[backgrounds[name], *overlays.get(name, [])])
+                    Panel(cut=coronal, layers=[backgrounds[name], *overlays.get(name, [])])
                     for name in scans
                 ],
             ),
@@ -233,7 +233,7 @@ def explanation_figure(
         Panel(
             cut=cut,
             title=title,
-            shown=[
+            layers=[
                 background,
                 Layer(image=values, low=0.0, high=upper, colors="inferno", alpha=0.6),
             ],

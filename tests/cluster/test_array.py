@@ -110,7 +110,7 @@ def submit(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
 
 
 def fates(site: Path) -> dict[str, JobStatus]:
-    return {fate.participant: fate for fate in overview(site / "out").fates}
+    return {fate.participant: fate for fate in overview(site / "out").statuses}
 
 
 def until(condition: Callable[[], bool], seconds: float) -> None:

@@ -404,7 +404,7 @@ class _Combination:
     """Facts that are the same for all maps of a combination.
 
     `runs`: entities of the runs, by name. `left_out`: reasons why runs were skipped, by name of
-    the run. `disagreeing`: reasons by name of runs that are combined although they disagree.
+    the run. `disagreeing_runs`: reasons by name of runs that are combined although they disagree.
     `without`: reasons why contrasts of runs were skipped, by name of the run and contrast.
     `percent`: whether effects are in percent of the mean brain signal.
     """
@@ -412,7 +412,7 @@ class _Combination:
     series: str
     runs: Mapping[str, Mapping[str, str]]
     left_out: Mapping[str, str]
-    disagreeing: Mapping[str, str]
+    disagreeing_runs: Mapping[str, str]
     missing_contrasts: Mapping[str, Mapping[str, str]]
     percent: bool
 
@@ -490,7 +490,7 @@ def combine_maps(
         series=series_name,
         runs=runs,
         left_out={**left_out, **excluded},
-        disagreeing=_reasons(agreement, "Disagreeing"),
+        disagreeing_runs=_reasons(agreement, "Disagreeing"),
         missing_contrasts=missing_contrasts,
         percent=percent,
     )
@@ -738,7 +738,7 @@ def _common_sidecar(
     if combination.percent:
         del sidecar["RunScales"]
     if disagreeing_runs := {
-        name: reason for name, reason in combination.disagreeing.items() if name in maps
+        name: reason for name, reason in combination.disagreeing_runs.items() if name in maps
     }:
         sidecar["DisagreeingRuns"] = disagreeing_runs
     if not_applied:

@@ -331,7 +331,7 @@ def _facts(
         },
         files=files,
         equal_weights=len(set(weights.values())) < 2,
-        disagreeing={str(name): str(reason) for name, reason in disagreeing_runs.items()},
+        disagreeing_runs={str(name): str(reason) for name, reason in disagreeing_runs.items()},
         scales={
             name: ratio
             for name, value in scales.items()

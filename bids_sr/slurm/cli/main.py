@@ -98,7 +98,7 @@ def _run(arguments: list[str]) -> int:
     minutes = parse_minutes(options.time) if options.time else None
     state = overview(output_dir)
     if command == "status":
-        return _show(state.fates, output_dir)
+        return _show(state.statuses, output_dir)
     if command == "retry":
         return _retry(state, participants, options, minutes)
     names = cancel(state, participants)

@@ -222,7 +222,7 @@ def _clashes(
     if state and (
         active := [
             status.participant
-            for status in state.fates
+            for status in state.statuses
             if status.open and status.participant in names
         ]
     ):

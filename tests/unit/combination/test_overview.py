@@ -138,7 +138,7 @@ def test_no_interval_is_given_without_the_reconstruction_error() -> None:
     ("changes", "present"),
     [
         (
-            {"disagreeing": {"run-1": "reversed", "run-2": "reversed"}},
+            {"disagreeing_runs": {"run-1": "reversed", "run-2": "reversed"}},
             ["Caution: run-1 and run-2 disagree.", "Failed check: run-1 disagrees"],
         ),
         ({"fewer_than": "run-2"}, ["less than half of the significant voxels of run-2"]),

@@ -51,7 +51,7 @@ def content(folder: Path, count: int, **overrides: object) -> GroupContent:
     group_values = joined(folder)
     defaults = {
         "tables": find_tables(folder),
-        "joined": group_values,
+        "joined_tables": group_values,
         "comparisons": tables._list_comparisons(group_values, "sbl"),
         "maps": GroupMaps(),
         "absent": [],

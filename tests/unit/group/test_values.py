@@ -350,5 +350,5 @@ def test_the_table_of_published_values_has_our_values_next_to_them(tmp_path: Pat
 def test_runs_without_a_method_are_named(tmp_path: Path) -> None:
     for label, names in (("01", ("raw", "srgan", "sbl")), ("02", ("raw", "sbl"))):
         write_tables(tmp_path, label, rows=[detail(name, 0.1) for name in names])
-    content = SimpleNamespace(absent=["who"], joined=joined(tmp_path))
+    content = SimpleNamespace(absent=["who"], joined_tables=joined(tmp_path))
     assert _missing_lines(content) == ["who", "no srgan: sub-02 task-tap"]

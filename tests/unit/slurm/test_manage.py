@@ -120,7 +120,7 @@ def test_retry_requests_more_of_the_exceeded_resource(sent: Submission, cluster:
         "13_1|RUNNING|None\n14_1|PENDING|Priority\n15_1|PENDING|Priority\n16|PENDING|Dependency\n"
     )
     overview = manage.overview(sent.output_dir)
-    assert {fate.participant: fate.state for fate in overview.fates} == {
+    assert {fate.participant: fate.state for fate in overview.statuses} == {
         "sub-01": State.DONE,
         "sub-02": State.RUNNING,
         "sub-03": State.PENDING,
@@ -159,7 +159,7 @@ def test_a_first_retry_requests_a_quarter_more_than_slurm_measured(
     ((retry, text),) = manage.retries(manage.overview(sent.output_dir), ["sub-02"])
     assert retry.arrays[0].request.memory_mb == 5632
     messages = [
-        str(failure) for failure in failures(manage.overview(sent.output_dir).fates, Path())
+        str(failure) for failure in failures(manage.overview(sent.output_dir).statuses, Path())
     ]
     assert "resumes processing with 5.5 GB" in messages[0]
     assert "--jobs=11_2" in (cluster.root / "sacct").read_text().splitlines()[0].split()
@@ -235,12 +235,12 @@ def test_printed_scripts_count_once_they_are_submitted(cluster: Cluster, tmp_pat
     assert not (tmp_path / "sbatch").exists()
     assert [script.name for script in scripts] == ["array-1.sbatch", "group.sbatch"]
     out = tmp_path / "out"
-    assert {fate.state for fate in manage.overview(out).fates} == {State.UNSENT}
+    assert {fate.state for fate in manage.overview(out).statuses} == {State.UNSENT}
     assert os.system(f"bash '{lines}'") == 0  # the command printed for the user
     assert cluster.recorded_calls("sbatch")[1][0] == "--dependency=afterany:11"
     note(submissions(out)[0], "sub-01", "running", None, job="11_1", ended=None)
     cluster.queue.write_text("11_1|RUNNING|None\n")
-    assert manage.overview(out).fates[0].state is State.RUNNING
+    assert manage.overview(out).statuses[0].state is State.RUNNING
 
 
 def test_a_missing_slurm_command_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
