@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bids_sr.cli import evaluate_main, parser, report_command
-from bids_sr.model_commands import main as models_main
+from bids_sr.model_commands.cli import main as models_main
 from bids_sr.phantom import cli as phantom_cli
 from bids_sr.slurm.cli import main as slurm_main
 from bids_sr.sr.method import list_methods

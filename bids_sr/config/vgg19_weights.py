@@ -1,6 +1,6 @@
 """Weights of VGG-19 on this machine: location, and training that uses them.
 
-The weights are installed by ``bids-sr-models vgg19`` (`model_commands.vgg19`). Because a file
+The weights are installed by ``bids-sr-models vgg19`` (`model_commands.cli.vgg19`). Because a file
 that happens to exist must not change an analysis, they are only used for recipes published with
 VGG-19 features instead of squared error. A preset of a publication selects such a recipe if they
 are installed, and the console lists it.

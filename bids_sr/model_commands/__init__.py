@@ -1,5 +1,6 @@
 """Program ``bids-sr-models``: train, apply, evaluate, compare and rate models on NIfTI images.
 
-A module per command, with the tables, splits and tests that only these commands need. Nothing else
-of bids_sr imports this folder.
+`cli` has a module for each command. Beside it are the functions that only these commands need:
+splits of participants, random search of settings, tests between methods and blind ratings. Nothing
+else of bids_sr imports this folder.
 """

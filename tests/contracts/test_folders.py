@@ -27,6 +27,7 @@ SIMILAR = [
     ("bids_sr/preflight", "bids_sr.bids"),
     ("bids_sr/quality", "bids_sr.steps.quality"),
     ("bids_sr/report", "bids_sr.figures"),
+    ("bids_sr/model_commands/cli", "bids_sr.model_commands"),
     ("bids_sr/slurm/cli", "bids_sr.slurm"),
     ("bids_sr/spatial", "bids_sr.registration"),
     ("bids_sr/sr", "bids_sr.networks"),

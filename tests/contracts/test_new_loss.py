@@ -33,7 +33,7 @@ from pathlib import Path
 import nibabel as nib
 from sandbox import AFFINE, SHAPE, head
 
-from bids_sr.model_commands.main import main
+from bids_sr.model_commands.cli.main import main
 
 nib.save(nib.Nifti1Image(head(SHAPE), AFFINE), "a_T1w.nii.gz")
 assert main(["train", "ccnn3d", "m", "--fine", "a_T1w.nii.gz", "--max-minutes", "0.0001"]) == 0

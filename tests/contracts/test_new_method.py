@@ -82,7 +82,7 @@ assert load_model(saved).card.method == "new-net"
 import nibabel as nib
 from sandbox import AFFINE, SHAPE, head
 
-from bids_sr.model_commands.main import main
+from bids_sr.model_commands.cli.main import main
 
 [term] = get_method("new-net").recipes["fast"].losses
 assert type(term.build()).__name__ == "MSE", term

@@ -116,7 +116,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.model_commands.main import main, parsers
+from bids_sr.model_commands.cli.main import main, parsers
 from bids_sr.io.nifti import save_image
 
 assert "significant digits of the table (default: 5)" in " ".join(
@@ -139,7 +139,7 @@ with contextlib.redirect_stderr(sys.stdout):
 
 def test_the_option_of_another_command_is_a_field_and_its_use(tmp_path: Path) -> None:
     assert files_of(OTHER) == {
-        "bids_sr/model_commands/options.py",
-        "bids_sr/model_commands/evaluate.py",
+        "bids_sr/model_commands/cli/options.py",
+        "bids_sr/model_commands/cli/evaluate.py",
     }
     assert "--digits: 0" in told_by(copy_with(OTHER, tmp_path), OTHER_SCRIPT)

@@ -125,7 +125,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/slurm/cli/prepare.py::*": USERS,
     "bids_sr/slurm/*": FOREIGN,
     "bids_sr/structural/group/level.py::*": FILES,
-    "bids_sr/model_commands/*": FILES,
+    "bids_sr/model_commands/cli/*": FILES,
     "bids_sr/sr/recipe_changes.py::*": USERS,
     "bids_sr/model_commands/random_search.py::parse_setting": USERS,
     "bids_sr/cli/interrupts.py::*": FOREIGN,

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bids_sr.model_commands import main as models_main
 from bids_sr.model_commands.blind_ratings import (
     RatingError,
     check_sheet,
@@ -18,7 +17,8 @@ from bids_sr.model_commands.blind_ratings import (
     intraclass_correlation,
     mean_ratings,
 )
-from bids_sr.model_commands.rate import read_key
+from bids_sr.model_commands.cli import main as models_main
+from bids_sr.model_commands.cli.rate import read_key
 
 SERIES = ("bspline", "attunet", "measured")
 PARTICIPANTS = ("sub-01", "sub-02")

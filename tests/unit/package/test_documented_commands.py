@@ -119,7 +119,7 @@ def attempt(
     monkeypatch.setenv("PATH", f"{slurm}:/usr/bin:/bin")
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "templateflow"))
     monkeypatch.setattr("bids_sr.phantom.simulated_dataset.make_dataset", simulated)
-    monkeypatch.setattr("bids_sr.model_commands.search.train_network", _first_step)
+    monkeypatch.setattr("bids_sr.model_commands.cli.search.train_network", _first_step)
     monkeypatch.setattr(recipe._Network, "__call__", _narrow)
     monkeypatch.setattr("socket.socket.connect", _refuse)  # nothing is downloaded
 

@@ -17,7 +17,7 @@ import yaml
 import bids_sr
 from bids_sr.cli import report_command
 from bids_sr.cli.parser import build_parser
-from bids_sr.model_commands import main as models_main
+from bids_sr.model_commands.cli import main as models_main
 from bids_sr.phantom import cli as phantom_cli
 
 ROOT = Path(__file__).parents[3]

@@ -44,7 +44,7 @@ PICKLES = {
 # Reads a single file of torch.save, after its checksum, with the unpickler that runs no code.
 CHECKSUM_VERIFIED = "bids_sr/networks/vgg19.py"
 # The only command that downloads, and only with --download.
-DOWNLOADS_ON_REQUEST = "bids_sr/model_commands/vgg19.py"
+DOWNLOADS_ON_REQUEST = "bids_sr/model_commands/cli/vgg19.py"
 # Read steps that nipype stored in the work directory: the tool that reruns a step, and the job on
 # a node of a cluster.
 LOADS_WORK_DIRECTORY = {"bids_sr/cli/rerun.py", "bids_sr/execution/node_job.py"}
@@ -175,7 +175,7 @@ def test_the_module_that_downloads_is_imported_only_by_its_command(
             and last in {alias.name for alias in node.names}
         )
     }
-    assert importers == {"bids_sr/model_commands/main.py"}
+    assert importers == {"bids_sr/model_commands/cli/main.py"}
 
 
 class Evil:

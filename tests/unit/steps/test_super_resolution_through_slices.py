@@ -10,7 +10,7 @@ import pytest
 
 from bids_sr.cli.parser import parse_settings
 from bids_sr.io.volume import Volume
-from bids_sr.model_commands.train import _format_run_command
+from bids_sr.model_commands.cli.train import _format_run_command
 from bids_sr.registration.pair_frames import truncated_pair
 from bids_sr.sr.matrices import acquire
 from bids_sr.sr.method import get_method

@@ -39,7 +39,7 @@ from bids_sr.model_commands.blind_ratings import (
     intraclass_correlation,
     mean_ratings,
 )
-from bids_sr.model_commands.options import RateMakeOptions, RateScoreOptions
+from bids_sr.model_commands.cli.options import RateMakeOptions, RateScoreOptions
 
 SHEET, KEY, IMAGES = "ratings.tsv", "key.sealed", "images"
 """Files and folder of a kit."""

@@ -26,7 +26,7 @@ from bids_sr.config.vgg19_weights import (
     installed_vgg19,
 )
 from bids_sr.io.atomic_files import FULL, DiskFullError, temporary_name, write_bytes
-from bids_sr.model_commands.options import Vgg19Options
+from bids_sr.model_commands.cli.options import Vgg19Options
 
 BASE = "https://download.pytorch.org/models"
 """Address of torchvision's folder of weights."""

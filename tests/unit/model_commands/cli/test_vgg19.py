@@ -20,10 +20,10 @@ from safetensors import safe_open
 
 from bids_sr.config import UsageError
 from bids_sr.io.atomic_files import DiskFullError
-from bids_sr.model_commands import vgg19 as models_vgg19
-from bids_sr.model_commands.main import main
-from bids_sr.model_commands.options import Vgg19Options
-from bids_sr.model_commands.vgg19 import install_vgg19
+from bids_sr.model_commands.cli import vgg19 as models_vgg19
+from bids_sr.model_commands.cli.main import main
+from bids_sr.model_commands.cli.options import Vgg19Options
+from bids_sr.model_commands.cli.vgg19 import install_vgg19
 from bids_sr.networks.losses.perceptual import VGGPerceptual
 from bids_sr.networks.vgg19 import vgg19_features
 

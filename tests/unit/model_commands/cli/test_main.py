@@ -20,11 +20,11 @@ from safetensors.torch import load_file
 
 from bids_sr.config import UsageError
 from bids_sr.io.nifti import load_image, save_image
-from bids_sr.model_commands import train as models_train
-from bids_sr.model_commands.image_files import factor_from, parse_contrast
-from bids_sr.model_commands.main import main, parsers
-from bids_sr.model_commands.options import TrainOptions
-from bids_sr.model_commands.show import _printable
+from bids_sr.model_commands.cli import train as models_train
+from bids_sr.model_commands.cli.image_files import factor_from, parse_contrast
+from bids_sr.model_commands.cli.main import main, parsers
+from bids_sr.model_commands.cli.options import TrainOptions
+from bids_sr.model_commands.cli.show import _printable
 from bids_sr.networks.training.trainer import train_network
 from bids_sr.quality.effective_resolution import effective_resolution
 from bids_sr.spatial.transforms import hr_grid
@@ -79,7 +79,7 @@ def table(text: str) -> dict[str, dict[str, str]]:
 
 def test_help_of_every_subcommand_imports_only_the_standard_library() -> None:
     code = (
-        "import sys\nfrom bids_sr.model_commands.main import main\n"
+        "import sys\nfrom bids_sr.model_commands.cli.main import main\n"
         "for command in ([], ['list'], ['train'], ['apply'], ['evaluate'], ['card']):\n"
         "    assert main([*command, '--help']) == 0\n"
         "assert not {'torch', 'numpy', 'nibabel'} & set(sys.modules)\n"

@@ -24,11 +24,25 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.atomic_files import read_json, read_text
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.model_commands import output_files
-from bids_sr.model_commands.channels import ScannedHead, check_fusing, group_by_head, score_heads
-from bids_sr.model_commands.evaluate import find_participant, measure_task, prepare_tasks
+from bids_sr.model_commands.cli import output_files
+from bids_sr.model_commands.cli.channels import (
+    ScannedHead,
+    check_fusing,
+    group_by_head,
+    score_heads,
+)
+from bids_sr.model_commands.cli.evaluate import find_participant, measure_task, prepare_tasks
+from bids_sr.model_commands.cli.options import CompareOptions, ModelEvaluationOptions
+from bids_sr.model_commands.cli.score_tables import (
+    SCORES,
+    cell_text,
+    compare_rows,
+    explain_missing_tests,
+    write_table,
+)
+from bids_sr.model_commands.cli.train import make_request, with_suitable_augmentation
+from bids_sr.model_commands.cli.training_images import read_images
 from bids_sr.model_commands.method_scores import ScoreRow
-from bids_sr.model_commands.options import CompareOptions, ModelEvaluationOptions
 from bids_sr.model_commands.participant_splits import (
     ParticipantSplit,
     SplitError,
@@ -36,15 +50,6 @@ from bids_sr.model_commands.participant_splits import (
     split_at_random,
     split_by_names,
 )
-from bids_sr.model_commands.score_tables import (
-    SCORES,
-    cell_text,
-    compare_rows,
-    explain_missing_tests,
-    write_table,
-)
-from bids_sr.model_commands.train import make_request, with_suitable_augmentation
-from bids_sr.model_commands.training_images import read_images
 from bids_sr.networks import (
     SAME_GRID,
     TrainingImage,

@@ -13,7 +13,7 @@ from bids_sr.cli.options import Parser
 from bids_sr.cli.standard_streams import restart_in_utf8
 from bids_sr.config import UsageError, suggest_name
 from bids_sr.config.section import OptionSection
-from bids_sr.model_commands.options import (
+from bids_sr.model_commands.cli.options import (
     ApplyOptions,
     CardOptions,
     CompareOptions,
@@ -95,18 +95,18 @@ def _run(argv: Sequence[str]) -> int:
         raise UsageError(command, "unknown subcommand", fix)
     options = parsers()[command].options(argv[1:], _COMMANDS[command][0])
     if isinstance(options, Vgg19Options):
-        from bids_sr.model_commands.vgg19 import install_vgg19
+        from bids_sr.model_commands.cli.vgg19 import install_vgg19
 
         return install_vgg19(options)
     if isinstance(options, RateMakeOptions | RateScoreOptions):
-        from bids_sr.model_commands import rate as models_rate
+        from bids_sr.model_commands.cli import rate as models_rate
 
         if isinstance(options, RateMakeOptions):
             models_rate.make_kit(options)
         else:
             models_rate.score_sheets(options)
         return DONE
-    from bids_sr.model_commands import (
+    from bids_sr.model_commands.cli import (
         apply as models_apply,
         compare as models_compare,
         correlate as models_correlate,
@@ -115,7 +115,7 @@ def _run(argv: Sequence[str]) -> int:
         show,
         train as models_train,
     )
-    from bids_sr.model_commands.model_files import REFUSALS
+    from bids_sr.model_commands.cli.model_files import REFUSALS
     from bids_sr.networks import OutOfDeviceMemory, TrainingDiverged
 
     try:

@@ -27,16 +27,15 @@ from bids_sr.io.atomic_files import write_text
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import ImageError, SeriesReader, save_image
 from bids_sr.metrics import similarity
-from bids_sr.model_commands import image_files as files, model_files, output_files
-from bids_sr.model_commands.apply import (
+from bids_sr.model_commands.cli import image_files as files, model_files, output_files
+from bids_sr.model_commands.cli.apply import (
     ReadyMethod,
     list_overruled_notes,
     ready_method,
     require_finite,
 )
-from bids_sr.model_commands.method_scores import ScoreRow
-from bids_sr.model_commands.options import ModelEvaluationOptions
-from bids_sr.model_commands.score_tables import (
+from bids_sr.model_commands.cli.options import ModelEvaluationOptions
+from bids_sr.model_commands.cli.score_tables import (
     MISSING,
     cell_text,
     compare_rows,
@@ -44,6 +43,7 @@ from bids_sr.model_commands.score_tables import (
     file_next_to,
     sort_by_psnr,
 )
+from bids_sr.model_commands.method_scores import ScoreRow
 from bids_sr.quality.attention_unet_metrics import nmse_voxel
 from bids_sr.quality.effective_resolution import effective_resolution
 from bids_sr.sr.matrices import MATRICES, upsample

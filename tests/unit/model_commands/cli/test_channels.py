@@ -16,8 +16,8 @@ from scipy import ndimage
 
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.metrics import similarity
-from bids_sr.model_commands import compare as models_compare, search as models_search
-from bids_sr.model_commands.main import main
+from bids_sr.model_commands.cli import compare as models_compare, search as models_search
+from bids_sr.model_commands.cli.main import main
 from bids_sr.networks.training.trainer import train_network
 from bids_sr.sr.models.model import load_model
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from bids_sr.io.nifti import load_image, save_image
-from bids_sr.model_commands import compare as models_compare
-from bids_sr.model_commands.main import main
+from bids_sr.model_commands.cli import compare as models_compare
+from bids_sr.model_commands.cli.main import main
 from bids_sr.networks.data.examples import Examples
 from bids_sr.networks.data.images import TrainingImage
 from bids_sr.networks.training.trainer import train_network

@@ -11,8 +11,8 @@ from bids_sr.config import UsageError
 from bids_sr.io.arrays import Float32
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.model_commands import image_files as files, output_files
-from bids_sr.model_commands.options import TrainOptions
+from bids_sr.model_commands.cli import image_files as files, output_files
+from bids_sr.model_commands.cli.options import TrainOptions
 from bids_sr.networks import TrainingImage, TrainingImages, check_images
 from bids_sr.sr.models.request import TrainingRequest
 

@@ -13,9 +13,9 @@ from bids_sr.config import UsageError
 from bids_sr.config.vgg19_weights import VGG19_COMMAND, find_vgg19
 from bids_sr.io.atomic_files import write_text
 from bids_sr.io.grids import Factor
-from bids_sr.model_commands import model_files, output_files
-from bids_sr.model_commands.options import TrainOptions
-from bids_sr.model_commands.training_images import read_images
+from bids_sr.model_commands.cli import model_files, output_files
+from bids_sr.model_commands.cli.options import TrainOptions
+from bids_sr.model_commands.cli.training_images import read_images
 from bids_sr.networks import TrainingImages, missing_features_notice, steps_at_stop, train_network
 from bids_sr.sr.method import Method, get_method, get_recipe, recipe_name
 from bids_sr.sr.models.card import read_card

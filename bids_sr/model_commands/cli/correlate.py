@@ -11,9 +11,9 @@ from bids_sr.config import UsageError
 from bids_sr.evaluation.voxel_correlation import VoxelCorrelation, correlate_voxels
 from bids_sr.io.arrays import Array, MaskArray
 from bids_sr.io.nifti import load_image
-from bids_sr.model_commands import output_files
-from bids_sr.model_commands.options import CorrelateOptions
-from bids_sr.model_commands.score_tables import write_table
+from bids_sr.model_commands.cli import output_files
+from bids_sr.model_commands.cli.options import CorrelateOptions
+from bids_sr.model_commands.cli.score_tables import write_table
 
 
 def correlate(options: CorrelateOptions) -> None:

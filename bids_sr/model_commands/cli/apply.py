@@ -20,8 +20,8 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.atomic_files import write_text
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
-from bids_sr.model_commands import image_files as files, model_files, output_files
-from bids_sr.model_commands.options import ApplyOptions, ImageOptions
+from bids_sr.model_commands.cli import image_files as files, model_files, output_files
+from bids_sr.model_commands.cli.options import ApplyOptions, ImageOptions
 from bids_sr.series import BASELINES, INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.upsampler_inputs import InferenceError, Upsampler, UpsamplerInputs

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from bids_sr.io.nifti import save_image
-from bids_sr.model_commands import search as models_search
-from bids_sr.model_commands.main import main
+from bids_sr.model_commands.cli import search as models_search
+from bids_sr.model_commands.cli.main import main
 from bids_sr.networks.training.phase import TrainingDiverged
 from bids_sr.sr.models.card import ModelError, read_card
 from bids_sr.sr.models.model import load_model

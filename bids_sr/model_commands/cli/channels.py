@@ -20,11 +20,11 @@ from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import load_image
 from bids_sr.metrics import similarity
-from bids_sr.model_commands import image_files as files, model_files
-from bids_sr.model_commands.evaluate import find_participant
+from bids_sr.model_commands.cli import image_files as files, model_files
+from bids_sr.model_commands.cli.evaluate import find_participant
+from bids_sr.model_commands.cli.options import ChannelOptions, CompareOptions
+from bids_sr.model_commands.cli.score_tables import SCORES, cell_text
 from bids_sr.model_commands.method_scores import ScoreRow
-from bids_sr.model_commands.options import ChannelOptions, CompareOptions
-from bids_sr.model_commands.score_tables import SCORES, cell_text
 from bids_sr.networks import TrainingImage, contrast_image, super_resolve_contrasts
 from bids_sr.quality.attention_unet_metrics import nmse_voxel
 from bids_sr.quality.effective_resolution import effective_resolution

@@ -15,8 +15,8 @@ import torch
 from scipy import stats
 
 from bids_sr.io.nifti import load_image, save_image
-from bids_sr.model_commands.evaluate import find_participant
-from bids_sr.model_commands.main import main
+from bids_sr.model_commands.cli.evaluate import find_participant
+from bids_sr.model_commands.cli.main import main
 from bids_sr.sr.matrices import kspace_crop
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model

@@ -9,7 +9,7 @@ from typing import Literal
 from bids_sr.config import UsageError, machine, suggest_name
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import ImageError, SeriesReader
-from bids_sr.model_commands.options import MachineOptions
+from bids_sr.model_commands.cli.options import MachineOptions
 from bids_sr.networks import TrainingDataError
 from bids_sr.spatial.masks import MaskError
 from bids_sr.spatial.transforms import TransformError
