@@ -24,11 +24,12 @@ import pytest  # noqa: E402
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Return the number of workers for ``-n auto``, which setup.cfg sets.
 
-    Tests that are chosen by path run in this process, because they start sooner.
+    Tests that are chosen by path run in this process, because they start sooner. There is one
+    worker more than processors, because many tests wait for programs that they start.
     """
     if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
         return 0
-    return min(len(os.sched_getaffinity(0)), MOST_WORKERS)
+    return min(len(os.sched_getaffinity(0)) + 1, MOST_WORKERS)
 
 
 TOGETHER = (

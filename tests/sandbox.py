@@ -159,7 +159,7 @@ def _people(box: Sandbox, place: Path) -> None:
     """Write T2*-weighted images of twelve participants into one folder."""
     (box.folder / "heads").mkdir(exist_ok=True)
     for number in range(1, 13):
-        image = nib.Nifti1Image(head((96, 96, 16), number), AFFINE)
+        image = nib.Nifti1Image(head((96, 96, 8), number), AFFINE)
         nib.save(image, box.folder / f"heads/sub-{number:02}_T2starw.nii.gz")
 
 
@@ -167,7 +167,7 @@ def _t2w(box: Sandbox, place: Path) -> None:
     """Write a T2w image with a name that matches the pattern."""
     path = box.folder / "sub-01/anat/sub-01_T2w.nii.gz"
     path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(head(SHAPE), AFFINE), path)
+    nib.save(nib.Nifti1Image(head((48, 48, 24)), AFFINE), path)
 
 
 def _runs(box: Sandbox, place: Path) -> None:

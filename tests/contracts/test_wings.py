@@ -3,6 +3,7 @@
 import ast
 import importlib
 from collections import defaultdict
+from functools import cache
 
 import pytest
 from wings import LAYERS, WORKFLOWS, face_of, imported_modules, modules_of_package, wing_of
@@ -18,15 +19,16 @@ BETWEEN_WINGS = {
 """Wing, and a wing that it imports → reason."""
 
 
-def wing_imports() -> list[tuple[str, str, str, str]]:
+@cache
+def wing_imports() -> tuple[tuple[str, str, str, str], ...]:
     """Return (importer, wing, module, name) of all imports of wings from outside."""
     modules = modules_of_package()
-    return [
+    return tuple(
         (importer, wing, module, name)
         for importer, path in modules.items()
         for _, module, name in imported_modules(path, modules)
         if (wing := wing_of(module)) and wing_of(importer) != wing
-    ]
+    )
 
 
 def is_on_face(wing: str, module: str, name: str) -> bool:

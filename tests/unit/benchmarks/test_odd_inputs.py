@@ -64,7 +64,14 @@ def test_an_odd_input_gives_correct_maps_or_an_error(name: str, folder: Path) ->
     assert outcome.wrong == ""
 
 
-@pytest.mark.parametrize("name", ["closed_streams", "sparse_blocks", "names_of_columns"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sparse_blocks",
+        pytest.param("closed_streams", marks=pytest.mark.slow),
+        pytest.param("names_of_columns", marks=pytest.mark.slow),
+    ],
+)
 def test_an_odd_input_gives_correct_final_outputs(name: str, folder: Path) -> None:
     assert run_case(3, 11, "end", folder, (KINDS[name],)).wrong == ""
 

@@ -219,7 +219,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from test_multiproc import _run, _workflow
-from bids_sr.execution import multiproc as fork_server
+from bids_sr.execution import fork_server
 
 fork_server._SHARED = ("nipype.pipeline.engine",)
 if __name__ == "__main__":
@@ -256,7 +256,7 @@ def test_warnings_of_steps_are_recorded_once_and_not_printed(tmp_path):
 SHARED = """
 from multiprocessing import get_context
 
-from bids_sr.execution import multiproc as fork_server
+from bids_sr.execution import fork_server
 
 if __name__ == "__main__":
     fork_server._SHARED = ("bids_sr",)
@@ -429,7 +429,7 @@ from pathlib import Path
 from dyingnode import Spin
 from nipype import config
 from nipype.pipeline import engine as pe
-from bids_sr.execution import multiproc as fork_server
+from bids_sr.execution import fork_server
 from bids_sr.execution.multiproc import ResilientMultiProc
 
 fork_server._SHARED = ("nipype.pipeline.engine",)
@@ -470,7 +470,7 @@ def test_the_fork_server_starts_with_a_long_temporary_directory(tmp_path):
     folder = tmp_path / ("long" * 25)
     folder.mkdir()
     code = (
-        "from bids_sr.execution import multiproc as fork_server; fork_server._SHARED = ();"
+        "from bids_sr.execution import fork_server; fork_server._SHARED = ();"
         "fork_server.start_fork_server()"
     )
     run = [sys.executable, "-c", code]

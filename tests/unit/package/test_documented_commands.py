@@ -91,8 +91,10 @@ def _first_step(training: TrainingRequest, *arguments: Any) -> TrainedModel:
 
 
 def _narrow(network: recipe._Network, channels: int, factor: Factor | None = None) -> nn.Module:
-    """Build a network of a recipe with few channels, so that a step takes little time."""
+    """Build a network with few channels and blocks, so that a step takes little time."""
     settings = dict(network.settings)
+    if "blocks" in settings:
+        settings["blocks"] = 2
     widths = settings.get("widths")
     if "width" in settings or network.build.__name__ == "guiding_critic":
         settings["width"] = 4
