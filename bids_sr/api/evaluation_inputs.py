@@ -37,7 +37,7 @@ from bids_sr.io.tables import read_frame
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import VerdictFacts
 from bids_sr.notices import UsageError
-from bids_sr.registration.series_alignment import ComparedError, check_alignment, refuse_other_nan
+from bids_sr.registration.series_alignment import ComparedError, check_alignment, check_nan_voxels
 from bids_sr.series import BASELINES, get_kind
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.steps.block_effects import check_blocks
@@ -354,7 +354,7 @@ def _check_compared(
         )
         problems = [f"{reason}. {fix}" for reason, fix in grid_problems]
         try:
-            refuse_other_nan(reader.volumes())
+            check_nan_voxels(reader.volumes())
             if not problems:
                 check_alignment(acquired, reader)
         except ComparedError as error:

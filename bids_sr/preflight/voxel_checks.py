@@ -407,8 +407,8 @@ def _check_compared(run: BoldRun, findings: Findings) -> None:
     from bids_sr.registration.series_alignment import (
         ComparedError,
         align_volumes,
+        check_nan_voxels,
         moments,
-        refuse_other_nan,
         rejection_reason,
     )
 
@@ -418,7 +418,7 @@ def _check_compared(run: BoldRun, findings: Findings) -> None:
     volumes = _read_volumes(middle, numbers, run.axis_order)
     for compared in run.compared.values():
         try:
-            refuse_other_nan(_volumes(compared.bold))
+            check_nan_voxels(_volumes(compared.bold))
             alignment = align_volumes(
                 volumes, _read_volumes(compared.bold, numbers, compared.axis_order), run.affine
             )

@@ -4,6 +4,8 @@ import numpy as np
 
 from bids_sr.io.arrays import Array, MaskArray
 
+_N_BINS = 32  # bins of the intensities of each image, for mutual information
+
 
 def dice(a: MaskArray, b: MaskArray) -> float:
     """Return the Dice coefficient of two masks, from 0 (no overlap) to 1 (equal or both empty).
@@ -26,9 +28,6 @@ def pearson_correlation(a: Array, b: Array) -> float:
     return float(a @ b) / scale if scale > 0 else 0.0
 
 
-_BINS = 32
-
-
 def normalized_mutual_information(a: Array, b: Array) -> float:
     """Return (H(a) + H(b)) / H(a, b), 1 if independent, 2 if one-to-one (Studholme 1999).
 
@@ -44,22 +43,23 @@ def normalized_mutual_information(a: Array, b: Array) -> float:
     float
         Ratio of entropies; 1 also if both images are constant.
     """
+    joint_bins = _bin_intensities(a) * _N_BINS + _bin_intensities(b)
+    counts = np.bincount(joint_bins, minlength=_N_BINS**2)
+    joint = counts.reshape(_N_BINS, _N_BINS) / max(np.size(a), 1)
+    joint_entropy = _entropy(joint)
+    if joint_entropy <= 0:
+        return 1.0
+    return (_entropy(joint.sum(axis=1)) + _entropy(joint.sum(axis=0))) / joint_entropy
 
-    def levels(values: Array) -> Array:
-        low, high = np.percentile(values, [0.5, 99.5])
-        scaled = (np.asarray(values, dtype=np.float64) - low) / max(float(high - low), 1e-12)
-        return np.clip((scaled * _BINS).astype(int), 0, _BINS - 1)
 
-    counts = np.bincount(levels(a) * _BINS + levels(b), minlength=_BINS**2)
-    joint = counts.reshape(_BINS, _BINS) / max(np.size(a), 1)
+def _bin_intensities(values: Array) -> Array:
+    """Return the bin of each value; the outer bins include 0.5 % of the values at each end."""
+    low, high = np.percentile(values, [0.5, 99.5])
+    scaled = (np.asarray(values, dtype=np.float64) - low) / max(float(high - low), 1e-12)
+    return np.clip((scaled * _N_BINS).astype(int), 0, _N_BINS - 1)
 
-    def entropy(p: Array) -> float:
-        p = p[p > 0]
-        return float(-(p * np.log(p)).sum())
 
-    joint_entropy = entropy(joint)
-    return (
-        (entropy(joint.sum(axis=1)) + entropy(joint.sum(axis=0))) / joint_entropy
-        if joint_entropy > 0
-        else 1.0
-    )
+def _entropy(probabilities: Array) -> float:
+    """Return the entropy (nats) of a discrete distribution."""
+    positive = probabilities[probabilities > 0]
+    return float(-(positive * np.log(positive)).sum())

@@ -12,7 +12,7 @@ from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Transforms
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.registration import templates
 from bids_sr.registration.ants import apply, load, reorder_to_ras
-from bids_sr.registration.bias_field import unbiased
+from bids_sr.registration.bias_field import correct_bias_field
 from bids_sr.registration.brain import brain_from_head, empty_grid_2mm
 from bids_sr.registration.mixture_segmentation import segmentation, tissue_probabilities
 from bids_sr.registration.normalization import normalize, resample_priors
@@ -57,7 +57,9 @@ def correct_head(t1w_file: File, *, random_seed: int) -> Image:
     N4 runs on 5 mm voxels; negative values are set to 0. If the file is a series, the first volume
     is used. `t1w_file` is the T1w image as acquired (NIfTI, 3D or 4D).
     """
-    return unbiased(reorder_to_ras(load(t1w_file)), None, seed=random_seed, iterations=(20, 15))
+    return correct_bias_field(
+        reorder_to_ras(load(t1w_file)), None, seed=random_seed, iterations=(20, 15)
+    )
 
 
 @step(
@@ -71,7 +73,7 @@ def correct_brain(t1w_head: Image, t1w_mask: Mask, *, random_seed: int, sloppy: 
     The input was already divided by the bias field of the head, which is only a first estimate.
     """
     rounds = (20, 20) if sloppy else (20, 20, 20)
-    return unbiased(t1w_head, t1w_mask.data, seed=random_seed, iterations=rounds)
+    return correct_bias_field(t1w_head, t1w_mask.data, seed=random_seed, iterations=rounds)
 
 
 def describe_mask(template_space: str) -> str:

@@ -33,7 +33,7 @@ def test_known_tissues_are_recovered_and_probabilities_sum_to_1(with_priors: boo
 def test_neighbors_improve_accuracy_in_strong_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     image, labels, mask = layers(180.0)
     with_neighbors = tissue_probabilities(image, mask)
-    monkeypatch.setattr(mixture_segmentation, "_FIELD_ROUNDS", 0)
+    monkeypatch.setattr(mixture_segmentation, "_N_FIELD_ROUNDS", 0)
     without_neighbors = tissue_probabilities(image, mask)
     accuracies = [
         (segmentation(probabilities)[mask] == labels[mask]).mean()

@@ -11,8 +11,8 @@ from bids_sr.registration.series_alignment import (
     ComparedError,
     align_volumes,
     check_alignment,
-    moments,
-    poses_of,
+    comparison_volumes,
+    find_series_poses,
     rejection_reason,
 )
 from bids_sr.spatial.resampling import sample_volume
@@ -47,7 +47,7 @@ def scene():
 
 
 def align_changed(scene, change):
-    volumes = {t: scene[2][t] for t in moments(COUNT)}
+    volumes = {t: scene[2][t] for t in comparison_volumes(COUNT)}
     return align_volumes(volumes, {t: change(volume, t) for t, volume in volumes.items()}, AFFINE)
 
 
@@ -76,7 +76,7 @@ def test_error_of_a_shifted_series_states_the_shift_in_voxels(scene, axis, voxel
 @pytest.mark.parametrize("shift", [0.0, 0.5])
 def test_smoothing_across_the_edge_of_the_field_of_view_is_not_a_shift(scene, shift):
     sigma = np.array([14.0, 14, 14]) / 2.355 / (3, 3, 4)
-    cut = {t: volume[:, :, 4:] for t, volume in scene[2].items() if t in moments(COUNT)}
+    cut = {t: volume[:, :, 4:] for t, volume in scene[2].items() if t in comparison_volumes(COUNT)}
     smooth = {
         t: ndimage.shift(ndimage.gaussian_filter(volume_cut, sigma), (0, 0, shift), mode="nearest")
         for t, volume_cut in cut.items()
@@ -140,9 +140,12 @@ def test_a_realigned_series_has_a_single_pose(scene, tmp_path):
     ):
         reference, mask = Volume(still, AFFINE), still > 300
         np.testing.assert_array_equal(
-            poses_of(check_alignment(acquired, acquired), poses, acquired, reference, mask), poses
+            find_series_poses(
+                check_alignment(acquired, acquired), poses, acquired, reference, mask
+            ),
+            poses,
         )
-        estimated_poses = poses_of(
+        estimated_poses = find_series_poses(
             check_alignment(acquired, realigned), poses, realigned, reference, mask
         )
     assert len(estimated_poses) == COUNT

@@ -23,10 +23,10 @@ def tissues() -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     """Return fractions of gray matter, white matter, fluid and brain, and their affine."""
     full = heads.template()
     gray, white = (
-        low_resolution_grids.coarsen(image.data, image.affine, FINE_MM)[0]
+        low_resolution_grids.downsample_volume(image.data, image.affine, FINE_MM)[0]
         for image in full.tissues
     )
-    inside, affine = low_resolution_grids.coarsen(
+    inside, affine = low_resolution_grids.downsample_volume(
         full.mask.data.astype(np.float32), full.t1.affine, FINE_MM
     )
     return (gray, white, np.clip(inside - gray - white, 0, 1), inside), affine

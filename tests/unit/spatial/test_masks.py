@@ -80,7 +80,7 @@ def test_otsu_is_between_two_modes_and_rejects_a_constant() -> None:
 def test_coarsen_keeps_edges_mean_and_positions() -> None:
     points = apply(AFFINE, np.argwhere(np.ones((30, 30, 20)))).reshape(30, 30, 20, 3)
     ramp = points @ [1.0, -2.0, 0.5]
-    low_res, grid = low_resolution_grids.coarsen(ramp, AFFINE, 6.0)
+    low_res, grid = low_resolution_grids.downsample_volume(ramp, AFFINE, 6.0)
     assert low_res.shape == (10, 10, 10)
     assert np.allclose(grid @ [-0.5, -0.5, -0.5, 1], AFFINE @ [-0.5, -0.5, -0.5, 1])
     expected = apply(grid, np.argwhere(np.ones(low_res.shape))).reshape(*low_res.shape, 3) @ [
