@@ -66,7 +66,7 @@ def import_compared(
 
     `bold_file` is the BOLD series in the format of its program (NIfTI, 4D).
     """
-    copy_series(bold_file, here / "bold.nii", order=axis_order, tr=tr, masked=True)
+    copy_series(bold_file, here / "bold.nii", order=axis_order, tr=tr, replace_nan=True)
     return SeriesReader(here / "bold.nii")
 
 

@@ -11,7 +11,7 @@ from bids_sr.evaluation.motion_text import MOVED_MM, motion_summary
 from bids_sr.evaluation.verdict_text import verdict_line
 from bids_sr.evaluation.words import region_text
 from bids_sr.io.atomic_files import read_json
-from bids_sr.io.tables import column
+from bids_sr.io.tables import read_column
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.rows import MISSING, MetricRow, VerdictFacts, read_frame, rows_of
 from bids_sr.report.overview import (
@@ -146,7 +146,7 @@ def _rows(file: Path) -> list[MetricRow]:
 
 
 def _displacement(file: Path) -> list[float]:
-    cells = column(file, "framewise_displacement")
+    cells = read_column(file, "framewise_displacement")
     try:
         return [math.nan if cell == MISSING else float(cell) for cell in cells]
     except ValueError:
