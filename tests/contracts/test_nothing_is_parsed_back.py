@@ -117,7 +117,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/preflight/output_spaces.py::_describe_unknown": USERS,
     "bids_sr/figures/comparison.py::wrap_name": CODE,
     "bids_sr/cli/options.py::Parser.*": CODE,
-    "bids_sr/phantom/study.py::_echo_times": USERS,
+    "bids_sr/phantom/study.py::_parse_echo_times": USERS,
     "bids_sr/cli/group_level.py::*expected_participants": USERS,
     "bids_sr/cli/rerun.py::*": USERS,
     "bids_sr/cli/report_command.py::*": USERS,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.phantom.bold_run import bold_run
-from bids_sr.phantom.poses import CENTER
+from bids_sr.phantom.bold_run import simulate_bold_run
+from bids_sr.phantom.poses import ROTATION_CENTER
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.registration.series_alignment import align_volumes, rejection_reason
@@ -20,13 +20,13 @@ Volumes = dict[int, np.ndarray]
 @pytest.fixture(scope="module")
 def simulated_series() -> tuple[Volumes, Volumes, np.ndarray]:
     """Return volumes of a moving head, of the still head, and the affine."""
-    run = bold_run(SimulatedSubject(PRESETS["tiny"], "ribbon", seed=3))
+    run = simulate_bold_run(SimulatedSubject(PRESETS["tiny"], "ribbon", seed=3))
     rest, _ = run.parts
     motion = {
         0: np.eye(4),
         1: np.eye(4),
-        7: rigid_matrix(np.array([0.4, 0.6, 0.9, 0.01, 0, 0]), CENTER),
-        8: rigid_matrix(np.array([0.5, 0.6, 0.9, 0.01, 0, 0]), CENTER),
+        7: rigid_matrix(np.array([0.4, 0.6, 0.9, 0.01, 0, 0]), ROTATION_CENTER),
+        8: rigid_matrix(np.array([0.5, 0.6, 0.9, 0.01, 0, 0]), ROTATION_CENTER),
     }
     series = [
         {
