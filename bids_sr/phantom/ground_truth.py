@@ -208,8 +208,8 @@ def _write_motion_table(run: SimulatedRun, path: Path) -> None:
     """Write translations and rotation vectors of the volumes with their description."""
     columns = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
     rotation_text = (
-        f"rotation vector (axis times angle) about {ROTATION_CENTER} mm (RAS) of the transform that"
-        " maps points of the reference volume to the volume"
+        f"rotation vector (axis times angle) about {ROTATION_CENTER} mm (RAS) of the transform"
+        " that maps points of the reference volume to the volume"
     )
     _write_table(
         path,

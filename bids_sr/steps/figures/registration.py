@@ -114,7 +114,7 @@ def draw_guide(
 
     `guide_hr` is the registered T2*w image on the high-resolution grid.
     """
-    from bids_sr.figures.anatomy import AXIAL_VIEWS, isolines, registration_figure
+    from bids_sr.figures.anatomy import AXIAL_VIEWS, make_isolines, registration_figure
 
     grid = read_grid(guide_hr)
     reference = resample_to(boldref, *grid)
@@ -124,7 +124,7 @@ def draw_guide(
         "highres after": guide_hr,
     }
     return registration_figure(
-        images, isolines(reference, bold_mask_hr), mask=bold_mask_hr, views=AXIAL_VIEWS
+        images, make_isolines(reference, bold_mask_hr), mask=bold_mask_hr, views=AXIAL_VIEWS
     )
 
 
@@ -162,7 +162,7 @@ def draw_calibration(
     tested : Facts
         Self-test results of `estimate_variance`, which record the use of the calibration run.
     """
-    from bids_sr.figures.anatomy import AXIAL_VIEWS, isolines, registration_figure
+    from bids_sr.figures.anatomy import AXIAL_VIEWS, make_isolines, registration_figure
     from bids_sr.report.registration_facts import calibration_html
 
     ratio = boldref.zooms / calibration_ref.zooms
@@ -175,7 +175,7 @@ def draw_calibration(
         "calibration before": resample_to(calibration_ref, *grid),
         "calibration after": resample_to(calibration_ref, *grid, matrix),
     }
-    lines = isolines(reference, inside)
+    lines = make_isolines(reference, inside)
     yield FigureDrawing(
         "calibrationreg", registration_figure(images, lines, mask=inside, views=AXIAL_VIEWS)
     )

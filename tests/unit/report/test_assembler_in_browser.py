@@ -19,7 +19,7 @@ from PIL import Image
 
 from bids_sr.evaluation.verdict import make_verdict
 from bids_sr.figures import canvas
-from bids_sr.figures.map_viewer import mni_nodes, viewer_html
+from bids_sr.figures.map_viewer import make_mni_nodes, viewer_html
 from bids_sr.figures.maps import MAP_COLORS
 from bids_sr.figures.svg_files import save_svg
 from bids_sr.io.volume import Volume
@@ -110,7 +110,7 @@ def page(tmp_path_factory) -> Path:
     x, y, z = np.indices((20, 24, 8))
     background = Volume((10.0 * x + 20 * y + 30 * z), FINE)
     files = {"all|none|raw": "sub-01/func/all_raw.nii.gz"}
-    mni = np.add(mni_nodes((20, 24, 8), FINE), [10, 0, -5])
+    mni = np.add(make_mni_nodes((20, 24, 8), FINE), [10, 0, -5])
     viewer = viewer_html(
         maps, background, background.like(np.ones((20, 24, 8))), files=files, mni=mni
     )
