@@ -196,7 +196,7 @@ class _SearchLevel:
         self.normal_matrix = self.jacobian.T @ self.jacobian
         self.power = float((self.values**2).mean())
 
-    def weigh(self, steady: Float) -> None:
+    def weight_samples(self, steady: Float) -> None:
         """Weight the samples by their steadiness (N,), from 0 to 1."""
         self.weighted_jacobian = self.jacobian * steady[:, None]
         self.normal_matrix = self.weighted_jacobian.T @ self.jacobian
@@ -213,7 +213,7 @@ class _SearchLevel:
             unpadded = resampling.filter_spline(smoothed)
         return np.pad(unpadded, _PAD_SAMPLES, mode="edge")
 
-    def difference(self, coefficients: Array, matrix: Array) -> tuple[Float, MaskArray]:
+    def subtract_reference(self, coefficients: Array, matrix: Array) -> tuple[Float, MaskArray]:
         """Subtract the reference from a volume sampled at moved points.
 
         Parameters
@@ -245,7 +245,9 @@ class _SearchLevel:
         )
         return residual, inside
 
-    def step(self, residual: Float, inside: Array, weights: Float | None) -> tuple[Float, Float]:
+    def fit_step(
+        self, residual: Float, inside: Array, weights: Float | None
+    ) -> tuple[Float, Float]:
         """Fit motion and bias to a residual by weighted least squares.
 
         Parameters
@@ -387,7 +389,7 @@ class MotionEstimator:
         if variance_limit > 0:
             level.weight_samples((variance_limit / np.maximum(variance, variance_limit)) ** 2)
 
-    def _run(
+    def _iterate(
         self,
         level: _SearchLevel,
         coefficients: Array,

@@ -27,7 +27,7 @@ from bids_sr.pipeline.artifacts import (
     Volume,
 )
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, FigureStep, figure
-from bids_sr.report.sections import Shown
+from bids_sr.report.sections import FigureSpec
 from bids_sr.run_time import RunTime
 from bids_sr.series import MEASURED, RAW
 from bids_sr.steps.figures import run_maps as run_maps_figures
@@ -45,7 +45,7 @@ _NORMAL_95 = 1.96
 """Half-width of the 95 % interval in standard deviations."""
 
 
-@figure(Shown("uncombined", "participant", html=True))
+@figure(FigureSpec("uncombined", "participant", html=True))
 def explain_missing_map(
     *,
     entities: Mapping[str, str],
@@ -77,8 +77,8 @@ def _extent(over_sessions: bool) -> str:
 
 
 @figure(
-    Shown("participant", "participant", html=True),
-    Shown(
+    FigureSpec("participant", "participant", html=True),
+    FigureSpec(
         "participant",
         "participant",
         caption=(

@@ -5,13 +5,15 @@ from collections.abc import Iterator, Mapping
 from bids_sr.config.memory import Need
 from bids_sr.pipeline.artifacts import Facts, Image, Mask
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
-from bids_sr.report.sections import ANATOMICAL, PAIR, Shown
+from bids_sr.report.sections import ANATOMICAL, PAIR, FigureSpec
 from bids_sr.run_time import RunTime
 from bids_sr.steps.figures.display_grids import binarize, native_or_display, read_grid, resample_to
 
 
 @figure(
-    Shown("summary", "summary", suffix=ANATOMICAL, html=True, missing="summary of the subject")
+    FigureSpec(
+        "summary", "summary", suffix=ANATOMICAL, html=True, missing="summary of the subject"
+    )
 )
 def summarize_subject(*, subject_facts: Mapping[str, object]) -> FigureContent:
     """Show the inputs of a participant, with warnings and notes.
@@ -24,7 +26,7 @@ def summarize_subject(*, subject_facts: Mapping[str, object]) -> FigureContent:
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "brain",
         "anatomical",
         suffix=ANATOMICAL,
@@ -76,7 +78,7 @@ def draw_brain(
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "norm",
         "anatomical",
         suffix=ANATOMICAL,
@@ -114,7 +116,7 @@ def draw_normalization(
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "pair",
         "superres-training",
         suffix=PAIR,
@@ -125,7 +127,7 @@ def draw_normalization(
         missing="T2* pair and its registration",
         remark="these figures require a T2* pair and a completed registration",
     ),
-    Shown(
+    FigureSpec(
         "pairreg",
         "registration",
         suffix=PAIR,
@@ -138,7 +140,7 @@ def draw_normalization(
             " computed from the low-resolution image."
         ),
     ),
-    Shown(
+    FigureSpec(
         "pairinfo",
         "registration",
         suffix=PAIR,

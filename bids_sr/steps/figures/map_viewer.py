@@ -12,7 +12,7 @@ from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.arrays import Array
 from bids_sr.pipeline.artifacts import File, Image, Map, Mask, Rows, Transforms, Verdict, Volume
 from bids_sr.pipeline.figure import FigureContent, figure
-from bids_sr.report.sections import Shown
+from bids_sr.report.sections import FigureSpec
 from bids_sr.run_time import RunTime
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import read_grid, resample_to
@@ -31,7 +31,7 @@ def viewer_cost(contrasts: Contrasts) -> RunTime:
     return RunTime(always=1.5, high=0.3 * count_mapped(contrasts))
 
 
-@figure(Shown("viewer", "maps", html=True, place=-1, missing="viewer of the maps"))
+@figure(FigureSpec("viewer", "maps", html=True, place=-1, missing="viewer of the maps"))
 def show_viewer(
     maps: list[Map],
     bold_mask_hr: Mask,

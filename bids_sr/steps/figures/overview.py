@@ -16,7 +16,7 @@ from bids_sr.pipeline.artifacts import (
     Volume,
 )
 from bids_sr.pipeline.figure import FigureDrawing, figure
-from bids_sr.report.sections import Shown
+from bids_sr.report.sections import FigureSpec
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import compute_percent_factor
 from bids_sr.steps.figures.run_maps import SceneImages, ShownMaps
@@ -38,14 +38,14 @@ FINER_EFFECTS = (
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "overview",
         "overview",
         html=True,
         missing="overview of the run",
         remark="a required step did not finish",
     ),
-    Shown(
+    FigureSpec(
         "overview",
         "overview",
         caption=(
@@ -55,7 +55,7 @@ FINER_EFFECTS = (
             " initially shows the same location."
         ),
     ),
-    Shown(
+    FigureSpec(
         "reliable",
         "overview",
         caption=(

@@ -7,14 +7,14 @@ import numpy as np
 from bids_sr.config.memory import Need
 from bids_sr.pipeline.artifacts import Facts, Image, Mask, Transforms
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
-from bids_sr.report.sections import Shown
+from bids_sr.report.sections import FigureSpec
 from bids_sr.run_time import RunTime
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.steps.figures.display_grids import binarize, display_grid, read_grid, resample_to
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "registration",
         "registration",
         html=True,
@@ -30,7 +30,7 @@ def show_registration(registration: Facts) -> FigureContent:
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "coreg",
         "registration",
         static=False,
@@ -89,7 +89,7 @@ def draw_coregistration(
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "highres",
         "registration",
         static=False,
@@ -129,7 +129,7 @@ def draw_guide(
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "calibrationreg",
         "registration",
         static=False,
@@ -143,7 +143,7 @@ def draw_guide(
             " distortion."
         ),
     ),
-    Shown("calibrationfacts", "registration", html=True, tab="Calibration values"),
+    FigureSpec("calibrationfacts", "registration", html=True, tab="Calibration values"),
 )
 def draw_calibration(
     boldref: Image,
