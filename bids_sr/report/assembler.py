@@ -17,6 +17,7 @@ from types import MappingProxyType
 
 from markupsafe import Markup
 
+from bids_sr.boilerplate import path as boilerplate_path
 from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
 from bids_sr.report.figure_archive import ArchivedFigure, read_figures
