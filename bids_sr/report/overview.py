@@ -724,8 +724,8 @@ def _next_steps(
             f"To measure the accuracy of {best or 'a method'} in this participant and task,"
             f" acquire a run at {new_text} and process this run with --retrospective: the run"
             " is then downsampled, super-resolved and compared with the acquired data. Without"
-            f" another scan, use --retrospective with the present run to see how well {acquired_text} is"
-            f" recovered from {coarser_text}."
+            " another scan, use --retrospective with the present run to see how well"
+            f" {acquired_text} is recovered from {coarser_text}."
         )
         if best == "sbl" and not run.calibrated:
             steps.append(

@@ -96,7 +96,8 @@ def _calibration_warnings(facts: Mapping[str, object], voxel_mm: float) -> list[
         warnings.append(
             "The edges in the calibration run and in the run are"
             f" {edge_distance_mm:.1f} mm apart (median), which is more than half a voxel."
-            " Either the two runs differ in susceptibility distortion, or their registration failed."
+            " Either the two runs differ in susceptibility distortion, or their registration"
+            " failed."
         )
     if noise_fraction > _MAX_NOISE_FRACTION:
         warnings.append(

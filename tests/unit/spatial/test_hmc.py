@@ -227,7 +227,7 @@ def test_jacobian_agrees_with_finite_differences(monkeypatch: pytest.MonkeyPatch
     reference = scan(np.eye(4))
     monkeypatch.setattr(hmc, "_FWHM_MM", 12.0)
     estimator = MotionEstimator(reference, _head()[0], AFFINE)
-    level = estimator._fine
+    level = estimator._final_level
     jacobian = level.jacobian * level.scale
     for k, size in enumerate([0.2] * 3 + [0.003] * 3):
         step = np.zeros(6)
