@@ -408,11 +408,11 @@ def _check_compared(run: BoldRun, findings: Findings) -> None:
         ComparedError,
         align_volumes,
         check_nan_voxels,
-        moments,
+        comparison_volumes,
         rejection_reason,
     )
 
-    numbers = moments(run.n_volumes)
+    numbers = comparison_volumes(run.n_volumes)
     # the middle echo resembles the combined echoes most
     middle = run.echoes[len(run.echoes) // 2][0] if run.echoes else run.bold
     volumes = _read_volumes(middle, numbers, run.axis_order)
