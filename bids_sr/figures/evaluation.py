@@ -91,17 +91,9 @@ def _plot_forest(
         kind = evaluation_rows.get_kind(row.minus if row.is_difference else row.series)
         color, marker = _KIND_STYLE[kind]
         points_by_kind[kind] = ForestPoint(value=0, color=color, marker=marker, lower=0, upper=0)
-        point = ForestPoint(
-            value=row.value,
-            color=color,
-            marker=marker,
-            lower=row.lower,
-            upper=row.upper,
-            hollow=row.is_difference and not row.excludes_zero,
-            text=number(row.value),
-        )
         panel = grid.setdefault(row.region, {}).setdefault(get_column(row), {})
-        panel.setdefault(line, [point])  # If several rows have the same place, the first is drawn.
+        # If several rows have the same position, the first is drawn.
+        panel.setdefault(line, [_make_point(row, color, marker)])
     regions = main_regions(grid)
     available = {key for region in regions for key in grid[region]}
     panels = [
@@ -129,6 +121,19 @@ def _plot_forest(
         row_names=[capitalize(region_text(region)) for region in regions],
         xlabel=label,
         shares_scale=shares_scale,
+    )
+
+
+def _make_point(row: MetricRow, color: str, marker: str) -> ForestPoint:
+    """Return the point of a row; differences whose interval includes 0 are hollow."""
+    return ForestPoint(
+        value=row.value,
+        color=color,
+        marker=marker,
+        lower=row.lower,
+        upper=row.upper,
+        hollow=row.is_difference and not row.excludes_zero,
+        text=number(row.value),
     )
 
 

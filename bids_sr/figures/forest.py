@@ -114,13 +114,7 @@ def forest_figure(
     body_inch = len(labels) * row_inch
     gap_inch = 0.6 if row_names else 0.3
     panels = [panel for row in grid for panel in row]
-    text_lengths = [
-        len(point.text)
-        for panel in panels
-        for points_by_label in panel.points.values()
-        for point in points_by_label
-    ]
-    text_width = max(text_lengths, default=0)
+    text_width = max(map(_measure_texts, panels), default=0)
     with canvas.style(literal=True):
         fig = canvas.new_figure(12.0, (body_inch + gap_inch) * len(grid) + 0.72)
         figure_inch = fig.get_figheight()
@@ -143,13 +137,8 @@ def forest_figure(
         )
         for number, (row, panel_row) in enumerate(zip(axes, grid, strict=True)):
             for column, (ax, panel) in enumerate(zip(row, panel_row, strict=True)):
-                _draw_panel(
-                    ax,
-                    panel,
-                    labels if column == 0 else dict.fromkeys(labels, ""),
-                    includes_zero,
-                    lowest_value,
-                )
+                panel_labels = dict.fromkeys(labels, "") if column else labels
+                _draw_panel(ax, panel, panel_labels, includes_zero, lowest_value)
             if row_names:
                 heading_y = row[0].get_position().y1 + 0.24 / figure_inch
                 fig.text(
@@ -169,6 +158,12 @@ def forest_figure(
     return fig
 
 
+def _measure_texts(panel: ForestPanel) -> int:
+    """Return the length of the longest text in a panel (characters)."""
+    texts = [point.text for points in panel.points.values() for point in points]
+    return max(map(len, texts), default=0)
+
+
 def _draw_panel(
     ax: Axes,
     panel: ForestPanel,
@@ -176,6 +171,7 @@ def _draw_panel(
     includes_zero: bool,
     lowest_value: float,
 ) -> None:
+    """Draw a panel with one line per label, and values at the right end of the lines."""
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.set_yticks(range(len(labels)), list(labels.values()), fontsize=8.5)
     ax.tick_params(axis="y", length=0, colors=canvas.INK)

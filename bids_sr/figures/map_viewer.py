@@ -159,7 +159,7 @@ def viewer_html(
     if not maps:
         return Markup("")
     statistic = display.statistic
-    minimum = _SMALLEST_VALUES.get(display.statistic, 0.0)
+    minimum = _SMALLEST_VALUES.get(statistic, 0.0)
     volumes, limits, omitted = _encode_maps(maps, display, max_bytes)
     first_key, *_ = maps
     series = list(
@@ -204,26 +204,31 @@ def viewer_html(
         ),
     }
     if mni is not None:
-        tenths = np.clip(np.rint(10 * mni), -(2**15), 2**15 - 1).astype("<i2")
-        content["mni"] = {
-            "size": mni.shape[:3],
-            "tenths": base64.b64encode(tenths.tobytes()).decode("ascii"),
-        }
-    text = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
-    name = f"|{statistic}|"
-    shown_values = (
-        f"The slider sets the threshold, which is {name} > {display.threshold:g} at first."
-        + f" Values of {name} < {minimum:g} are not included in this page." * (minimum > 0)
-    )
+        content["mni"] = _encode_mni(mni)
     return render(
         "viewer",
-        Markup(text),
-        shown_values,
+        Markup(json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")),
+        _threshold_text(display, minimum),
         omitted,
         bool(content["files"]),
         definitions,
         cautions,
     )
+
+
+def _encode_mni(mni: Array) -> dict[str, Any]:
+    """Encode MNI coordinates (mm; X, Y, Z, 3) in tenths of a millimeter for the viewer."""
+    tenths = np.clip(np.rint(10 * mni), -(2**15), 2**15 - 1).astype("<i2")
+    return {"size": mni.shape[:3], "tenths": base64.b64encode(tenths.tobytes()).decode("ascii")}
+
+
+def _threshold_text(display: Display, minimum: float) -> str:
+    """Return sentences on the threshold of the viewer, and on values that are not included."""
+    name = f"|{display.statistic}|"
+    text = f"The slider sets the threshold, which is {name} > {display.threshold:g} at first."
+    if minimum > 0:
+        text += f" Values of {name} < {minimum:g} are not included in this page."
+    return text
 
 
 def _encode_maps(

@@ -528,21 +528,9 @@ def series_figure(
         raise FigureInputError(
             f"no series {reference!r} on the grid {roi.data.shape} among {list(series)}"
         )
-    highres_images = {
-        name: image for name, image in series.items() if image.data.shape == roi.data.shape
-    }
-    changes = {
-        name: image.like(image.data - reference_image.data)
-        for name, image in highres_images.items()
-    }
     low, high = slices.gray_limits(reference_image, brain)
     # A minimum of 1 % of the gray scale keeps differences white if all series are identical.
-    largest_change = max(
-        [
-            0.01 * (high - low),
-            *(_scale_end(image.data[brain.data > 0], 99) for image in changes.values()),
-        ]
-    )
+    change_layers = _make_change_layers(series, reference_image, brain, 0.01 * (high - low))
     brain_cut, enlarged_cut = _cut_largest_plane(roi, brain)
     outlines = (
         []
@@ -551,10 +539,6 @@ def series_figure(
     )
     signal_layers = {
         name: Layer(image=image, low=low, high=high) for name, image in series.items()
-    }
-    change_layers = {
-        name: Layer(image=image, low=-largest_change, high=largest_change, colors="RdBu_r")
-        for name, image in changes.items()
     }
     signal_panels = [
         Panel(
@@ -586,6 +570,30 @@ def series_figure(
         scale=change_layers[reference],
         label=f"difference from {reference} (signal units)",
     )
+
+
+def _make_change_layers(
+    series: Mapping[str, Volume], reference: Volume, brain: Volume, min_change: float
+) -> dict[str, Layer]:
+    """Return layers of the differences from a reference on one scale, at least ± `min_change`.
+
+    Series on another grid than the reference are skipped.
+    """
+    changes = {
+        name: image.like(image.data - reference.data)
+        for name, image in series.items()
+        if image.data.shape == reference.data.shape
+    }
+    largest_change = max(
+        [
+            min_change,
+            *(_scale_end(image.data[brain.data > 0], 99) for image in changes.values()),
+        ]
+    )
+    return {
+        name: Layer(image=image, low=-largest_change, high=largest_change, colors="RdBu_r")
+        for name, image in changes.items()
+    }
 
 
 def _cut_largest_plane(roi: Volume, brain: Volume) -> tuple[Cut, Cut]:

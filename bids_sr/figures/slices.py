@@ -543,6 +543,7 @@ class _Drawing:
             )
 
     def _convert_to_sheet(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """Convert positions in the plane (mm) to positions on the sheet (inches)."""
         return self.x + (x - self._left) * self._inches, self.y + (y - self._bottom) * self._inches
 
     def _outline(self, values: Array, x: Array, y: Array, line: Outline, sheet: Rectangle) -> None:
@@ -638,10 +639,12 @@ def coordinate_text(axis: int, millimeters: float) -> str:
 
 
 def _in_plane_axes(axis: int) -> list[int]:
-    return [in_plane_axis for in_plane_axis in range(3) if in_plane_axis != axis]
+    """Return the axes of the plane perpendicular to an axis."""
+    return [dimension for dimension in range(3) if dimension != axis]
 
 
 def _plane_index(ras_image: Volume, cut: Cut) -> int:
+    """Return the number of the image's plane at a cut."""
     return int(
         np.clip(
             cut.position_mm // ras_image.zooms[cut.axis], 0, ras_image.data.shape[cut.axis] - 1

@@ -652,6 +652,7 @@ class SeriesWriter:
         self._written_slices.update(range(z0, z0 + slab.shape[2]))
 
     def _update_range(self, stored: Array) -> None:
+        """Extend the range of the series to include values."""
         self._lowest = min(self._lowest, float(stored.min()))
         self._highest = max(self._highest, float(stored.max()))
 

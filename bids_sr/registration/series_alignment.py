@@ -173,9 +173,8 @@ def align_volumes(
     compared_mean = _average_to_grid(stored_mean, shape)
     threshold = _compute_signal_threshold(compared_mean, head)
     # a voxel of the acquired grid has no signal if any of its high-resolution voxels is 0
-    has_signal = (compared_mean > threshold) & (
-        _average_to_grid((stored_mean == 0).astype(np.float32), shape) < 0.01
-    )
+    zero_fraction = _average_to_grid((stored_mean == 0).astype(np.float32), shape)
+    has_signal = (compared_mean > threshold) & (zero_fraction < 0.01)
     in_both = (mean > 0) & (has_signal | ((mean < run_threshold) & (compared_mean > 0)))
     scale, offset = _fit_signal_scale(mean[head & has_signal], compared_mean[head & has_signal])
     scaled = {
@@ -193,7 +192,7 @@ def align_volumes(
     ]
     poses = np.eye(4)[None]
     if similarity >= _MIN_START_CORRELATION:
-        poses = np.stack([region.estimate_pose(acquired[t], scaled[t]) for t in starts])
+        poses = region.estimate_poses(acquired, scaled, starts)
         resampled = sample_volume(
             np.where(has_signal, compared_mean, mean),
             affine,
@@ -214,8 +213,8 @@ def align_volumes(
         smoothed = {
             t: scale * ndimage.gaussian_filter(acquired[t], sigma) + offset for t in starts
         }
-        refits = np.stack([region.estimate_pose(smoothed[t], scaled[t]) for t in starts])
-        smoothed_shift, smoothed_spread = _summarize_shift(refits, mask, affine)
+        smoothed_poses = region.estimate_poses(smoothed, scaled, starts)
+        smoothed_shift, smoothed_spread = _summarize_shift(smoothed_poses, mask, affine)
         if max(map(abs, smoothed_shift)) < _REPORTED_SHIFT:
             shift, spread = smoothed_shift, smoothed_spread
     max_motion_mm = max(_MAX_STILL_MM, _MAX_STILL_VOXELS * float(voxel_sizes(affine)[:2].min()))
@@ -370,6 +369,12 @@ class _Region:
             [filled_volume], values, self.mask, self.affine, margin=self.margin
         )
         return motion.matrices[0]
+
+    def estimate_poses(
+        self, acquired: Mapping[int, Array], compared: Mapping[int, Array], numbers: Sequence[int]
+    ) -> Float:
+        """Register some volumes as `estimate_pose` does, and return the transforms (N, 4, 4)."""
+        return np.stack([self.estimate_pose(acquired[t], compared[t]) for t in numbers])
 
 
 def _select_region(mask: MaskArray, has_signal: MaskArray, affine: Array) -> _Region:

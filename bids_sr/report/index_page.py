@@ -55,6 +55,7 @@ def _collect_reports(root: Path) -> list[tuple[str, bool, list[RunSummary]]]:
 
 
 def _write_page(root: Path, reports: Sequence[tuple[str, bool, list[RunSummary]]]) -> None:
+    """Write the index page from the result of `_collect_reports`."""
     rows: list[RunSummary] = []
     pages = {path.name for path in root.glob("sub-*_ses-*.html")}
     for label, has_report, run_summaries in reports:

@@ -140,6 +140,7 @@ def _parse_citation(state: StateInline, silent: bool) -> bool:
 def _render_citation(
     self: Any, tokens: Sequence[Any], index: int, options: Any, env: Mapping[str, tuple[str, str]]
 ) -> str:
+    """Render a citation from `env`, the short reference and address of each work by its key."""
     links = [
         f"{key}?"
         if key not in env

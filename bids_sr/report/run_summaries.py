@@ -71,6 +71,7 @@ def compared_verdicts(verdict_file: Path) -> list[str]:
 
 
 def _read_verdict(file: Path) -> VerdictFacts:
+    """Return the verdict of a run; {} if the file cannot be read."""
     return cast("VerdictFacts", read_json(file))
 
 
@@ -83,6 +84,7 @@ def read_times(verdict_file: Path) -> tuple[int, ...]:
 
 
 def _list_files(verdict_file: Path) -> list[Path]:
+    """Return the files of a run that the index page is made from, which may be missing."""
     stem = verdict_file.name.removesuffix(VERDICT_SUFFIX)
     return [
         verdict_file.with_name(stem + suffix)

@@ -104,11 +104,7 @@ def _evidence_html(evidence: Evidence, best: str, margins: Mapping[str, float]) 
                 *differences,
             ]
         )
-    signs = ", ".join(f"{sign} {text}" for sign, text, _ in DECISIONS.values() if sign)
-    name, definition = active_words(first_region)
-    title = f"{capitalize(f'detail {BANDS[evidence.band]}')}, contrast {evidence.contrast}"
-    title += f" ({name}: {definition})" if definition else ""
-    title += f". Differences: {signs}"
+    title = _evidence_title(evidence)
     lacks_measured = any(
         not math.isfinite(evidence.value("measured", region)) for region in evidence.regions
     )
@@ -116,20 +112,17 @@ def _evidence_html(evidence: Evidence, best: str, margins: Mapping[str, float]) 
         f"The value of the measured series is n/a if this series has {TOO_LITTLE}. Noise lowers"
         " the value of the measured series, so other series may have higher values."
     )
-    return join(
-        [
-            table(
-                title,
-                heads,
-                lines,
-            ),
-            (
-                render("note", "note", note)
-                if lacks_measured and evidence.row("measured") is not None
-                else ""
-            ),
-        ]
-    )
+    has_note = lacks_measured and evidence.row("measured") is not None
+    return join([table(title, heads, lines), render("note", "note", note) if has_note else ""])
+
+
+def _evidence_title(evidence: Evidence) -> str:
+    """Return the title of the evidence table: band, contrast, first region and signs."""
+    signs = ", ".join(f"{sign} {text}" for sign, text, _ in DECISIONS.values() if sign)
+    name, definition = active_words(evidence.regions[0])
+    title = f"{capitalize(f'detail {BANDS[evidence.band]}')}, contrast {evidence.contrast}"
+    title += f" ({name}: {definition})" if definition else ""
+    return f"{title}. Differences: {signs}"
 
 
 def _legend_html(series: Iterable[str]) -> Markup:

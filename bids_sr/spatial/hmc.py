@@ -202,6 +202,7 @@ class _SearchLevel:
         self.normal_matrix = self.weighted_jacobian.T @ self.jacobian
 
     def smooth(self, volume: Array) -> Array:
+        """Smooth a volume by the Gaussian of this level."""
         return resampling.smooth(volume, self.sigma, truncate=3.0)
 
     def coefficients(self, volume: Array) -> Array:

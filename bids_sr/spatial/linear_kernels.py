@@ -112,24 +112,24 @@ def smooth_rows(volume: Float32, weights: Float, rows: Any, out: Float32) -> Non
     out : Float32
         Output array for the filtered rows (K, R, M).
     """
-    n, m = volume.shape[1:]
+    n_rows, n_columns = volume.shape[1:]
     radius = len(weights) // 2
     total = np.empty(_SAMPLES_PER_BLOCK)
     for k in range(volume.shape[0]):
-        for first in range(0, m, _SAMPLES_PER_BLOCK):
-            count = min(_SAMPLES_PER_BLOCK, m - first)
-            for r in range(len(rows)):
-                row = rows[r]
+        for first in range(0, n_columns, _SAMPLES_PER_BLOCK):
+            count = min(_SAMPLES_PER_BLOCK, n_columns - first)
+            for number in range(len(rows)):
+                row = rows[number]
                 center = volume[k, row, first : first + count]
                 for j in range(count):
                     total[j] = center[j] * weights[radius]
                 for offset in range(radius, 0, -1):
                     weight = weights[radius - offset]
                     below = volume[k, max(row - offset, 0), first : first + count]
-                    above = volume[k, min(row + offset, n - 1), first : first + count]
+                    above = volume[k, min(row + offset, n_rows - 1), first : first + count]
                     for j in range(count):
                         total[j] += (np.float64(below[j]) + np.float64(above[j])) * weight
-                filtered = out[k, r, first : first + count]
+                filtered = out[k, number, first : first + count]
                 for j in range(count):
                     filtered[j] = total[j]
 

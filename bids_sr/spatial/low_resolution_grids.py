@@ -113,7 +113,7 @@ def block_average(image: Array, factor: tuple[int, int, int]) -> Array:
     Array
         Mean of each block (3D, float32).
     """
-    x, y, z = (n // f for n, f in zip(image.shape, factor, strict=True))
+    x, y, z = (size // ratio for size, ratio in zip(image.shape, factor, strict=True))
     fx, fy, fz = factor
     return image.reshape(x, fx, y, fy, z, fz).mean(axis=(1, 3, 5), dtype=np.float32)
 

@@ -226,6 +226,7 @@ class _Comparer:
         return [self._compare(volume, side) for side in sides[: None if both_sides else 1]]
 
     def _compare(self, volume: int, neighbors: Array) -> _Comparison:
+        """Compare a volume with the median of its neighbors."""
         reader = self._reader
         reference = np.median([reader.volume(int(t)) for t in neighbors], axis=0)
         inside = brain_mask(reference, reader.affine)

@@ -7,35 +7,37 @@ from bids_sr.io.arrays import Array, MaskArray
 _N_BINS = 32  # bins of the intensities of each image, for mutual information
 
 
-def dice(a: MaskArray, b: MaskArray) -> float:
+def dice(first: MaskArray, second: MaskArray) -> float:
     """Return the Dice coefficient of two masks, from 0 (no overlap) to 1 (equal or both empty).
 
     Parameters
     ----------
-    a : MaskArray
+    first : MaskArray
         Voxels of the first region (boolean, any shape).
-    b : MaskArray
+    second : MaskArray
         Voxels of the second region (boolean, same shape).
     """
-    total = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
-    return 2.0 * int(np.count_nonzero(a & b)) / total if total else 1.0
+    total = int(np.count_nonzero(first)) + int(np.count_nonzero(second))
+    return 2.0 * int(np.count_nonzero(first & second)) / total if total else 1.0
 
 
-def pearson_correlation(a: Array, b: Array) -> float:
+def pearson_correlation(first: Array, second: Array) -> float:
     """Return the Pearson correlation of two vectors (N,), or 0 if either is constant."""
-    a, b = (np.asarray(values, dtype=np.float64) - float(np.mean(values)) for values in (a, b))
-    scale = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / scale if scale > 0 else 0.0
+    first, second = (
+        np.asarray(values, dtype=np.float64) - float(np.mean(values)) for values in (first, second)
+    )
+    scale = float(np.sqrt((first @ first) * (second @ second)))
+    return float(first @ second) / scale if scale > 0 else 0.0
 
 
-def normalized_mutual_information(a: Array, b: Array) -> float:
+def normalized_mutual_information(first: Array, second: Array) -> float:
     """Return (H(a) + H(b)) / H(a, b), 1 if independent, 2 if one-to-one (Studholme 1999).
 
     Parameters
     ----------
-    a : Array
+    first : Array
         Intensities of the first image in common voxels (N,).
-    b : Array
+    second : Array
         Intensities of the second image in the same voxels (N,).
 
     Returns
@@ -43,9 +45,9 @@ def normalized_mutual_information(a: Array, b: Array) -> float:
     float
         Ratio of entropies; 1 also if both images are constant.
     """
-    joint_bins = _bin_intensities(a) * _N_BINS + _bin_intensities(b)
+    joint_bins = _bin_intensities(first) * _N_BINS + _bin_intensities(second)
     counts = np.bincount(joint_bins, minlength=_N_BINS**2)
-    joint = counts.reshape(_N_BINS, _N_BINS) / max(np.size(a), 1)
+    joint = counts.reshape(_N_BINS, _N_BINS) / max(np.size(first), 1)
     joint_entropy = _entropy(joint)
     if joint_entropy <= 0:
         return 1.0

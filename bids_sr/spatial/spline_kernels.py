@@ -33,78 +33,80 @@ _SIXTH, _TWO_THIRDS, _ONE = np.float32(1 / 6), np.float32(2 / 3), np.float32(1)
 
 
 @compile_for("void(float32[:,::1])")
-def filter_first(c: Float32) -> None:
+def filter_first(samples: Float32) -> None:
     """Compute spline coefficients along the first axis of samples (N, M), in place.
 
     Samples are mirrored at both ends (about the outermost samples).
     """
-    n, m = c.shape
-    start = c[0].copy()
+    n_rows, n_columns = samples.shape
+    start = samples[0].copy()
     power = _ONE
-    for i in range(1, min(n, _FILTER_SAMPLES)):
+    for i in range(1, min(n_rows, _FILTER_SAMPLES)):
         power *= _POLE
-        for j in range(m):
-            start[j] += power * c[i, j]
-    for j in range(m):
-        c[0, j] = _GAIN * start[j]
-    for i in range(1, n):
-        for j in range(m):
-            c[i, j] = _GAIN * c[i, j] + _POLE * c[i - 1, j]
-    for j in range(m):
-        c[n - 1, j] = _LAST_GAIN * (c[n - 1, j] + _POLE * c[n - 2, j])
-    for i in range(n - 2, -1, -1):
-        for j in range(m):
-            c[i, j] = _POLE * (c[i + 1, j] - c[i, j])
+        for j in range(n_columns):
+            start[j] += power * samples[i, j]
+    for j in range(n_columns):
+        samples[0, j] = _GAIN * start[j]
+    for i in range(1, n_rows):
+        for j in range(n_columns):
+            samples[i, j] = _GAIN * samples[i, j] + _POLE * samples[i - 1, j]
+    for j in range(n_columns):
+        samples[n_rows - 1, j] = _LAST_GAIN * (
+            samples[n_rows - 1, j] + _POLE * samples[n_rows - 2, j]
+        )
+    for i in range(n_rows - 2, -1, -1):
+        for j in range(n_columns):
+            samples[i, j] = _POLE * (samples[i + 1, j] - samples[i, j])
 
 
 @compile_for("void(float32[:,::1])")
-def filter_last(c: Float32) -> None:
+def filter_last(samples: Float32) -> None:
     """Apply `filter_first` along the last axis of samples (K, N), in place.
 
     Blocks of rows are transposed so that the filter runs along contiguous memory.
     """
-    n_rows, n_samples = c.shape
+    n_rows, n_samples = samples.shape
     block = np.zeros((n_samples, _ROWS_PER_BLOCK), np.float32)
     for first in range(0, n_rows, _ROWS_PER_BLOCK):
         block_rows = min(_ROWS_PER_BLOCK, n_rows - first)
         for row in range(block_rows):
             for i in range(n_samples):
-                block[i, row] = c[first + row, i]
+                block[i, row] = samples[first + row, i]
         filter_first(block)
         for row in range(block_rows):
             for i in range(n_samples):
-                c[first + row, i] = block[i, row]
+                samples[first + row, i] = block[i, row]
 
 
 @inlined
-def _weights(t: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float32]:
+def _weights(distance: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float32]:
     """Return the weights of the four samples around a point at distance t from the second sample.
 
     The weights sum to 1.
     """
-    u = _ONE - t
-    first = u * u * u * _SIXTH
-    last = t * t * t * _SIXTH
-    second = _TWO_THIRDS - t * t + np.float32(3) * last
+    complement = _ONE - distance
+    first = complement * complement * complement * _SIXTH
+    last = distance * distance * distance * _SIXTH
+    second = _TWO_THIRDS - distance * distance + np.float32(3) * last
     return first, second, _ONE - (first + second + last), last
 
 
 @inlined
-def _locate_cell(p: float, size: int) -> tuple[int, np.float32]:
+def _locate_cell(coordinate: float, size: int) -> tuple[int, np.float32]:
     """Return the sample before a coordinate and the distance to it, clipped to the array."""
-    if not p > 1.0:  # NaN also takes this branch
-        p = 1.0
-    p = min(p, size - 2.0)
-    i = min(int(p), size - 3)
-    return i, np.float32(p - i)
+    if not coordinate > 1.0:  # NaN also takes this branch
+        coordinate = 1.0
+    coordinate = min(coordinate, size - 2.0)
+    i = min(int(coordinate), size - 3)
+    return i, np.float32(coordinate - i)
 
 
 @inlined
-def _count_steps(p: float, slope: float, size: int) -> int:
+def _count_steps(coordinate: float, slope: float, size: int) -> int:
     """Return the number of steps of size `slope` within the cell of a point; 0 beyond the edge."""
-    if not 1.0 <= p < size - 2.0:
+    if not 1.0 <= coordinate < size - 2.0:
         return 0
-    offset = p - int(p)
+    offset = coordinate - int(coordinate)
     distance = 1e6
     if slope > 0:
         distance = (1.0 - offset) / slope
@@ -114,18 +116,18 @@ def _count_steps(p: float, slope: float, size: int) -> int:
 
 
 @inlined
-def _interpolate_point(c: Float32, px: float, py: float, pz: float) -> np.float32:
+def _interpolate_point(coefs: Float32, px: float, py: float, pz: float) -> np.float32:
     """Interpolate the value at one point."""
-    ix, tx = _locate_cell(px, c.shape[2])
-    iy, ty = _locate_cell(py, c.shape[1])
-    iz, tz = _locate_cell(pz, c.shape[0])
+    ix, tx = _locate_cell(px, coefs.shape[2])
+    iy, ty = _locate_cell(py, coefs.shape[1])
+    iz, tz = _locate_cell(pz, coefs.shape[0])
     x0, x1, x2, x3 = _weights(tx)
     wy, wz = _weights(ty), _weights(tz)
     total = np.float32(0)
     for kz in range(4):
         plane = np.float32(0)
         for ky in range(4):
-            line = c[iz - 1 + kz, iy - 1 + ky]
+            line = coefs[iz - 1 + kz, iy - 1 + ky]
             plane += wy[ky] * (
                 x0 * line[ix - 1] + x1 * line[ix] + x2 * line[ix + 1] + x3 * line[ix + 2]
             )
@@ -134,20 +136,20 @@ def _interpolate_point(c: Float32, px: float, py: float, pz: float) -> np.float3
 
 
 @compile_for("void(float32[:,:,::1], float64[:,::1], float32[::1])")
-def write_samples(c: Float32, points: Float, out: Float32) -> None:
+def write_samples(coefs: Float32, points: Float, values: Float32) -> None:
     """Interpolate a volume at points by the cubic spline.
 
     Parameters
     ----------
-    c : Float32
+    coefs : Float32
         Coefficients of the padded volume (Z, Y, X).
     points : Float
         x, y and z coordinates in voxels of the coefficients (3, N).
-    out : Float32
+    values : Float32
         Output array for the values (N,).
     """
     for n in range(points.shape[1]):
-        out[n] = _interpolate_point(c, points[0, n], points[1, n], points[2, n])
+        values[n] = _interpolate_point(coefs, points[0, n], points[1, n], points[2, n])
 
 
 @compile_for(
@@ -155,7 +157,7 @@ def write_samples(c: Float32, points: Float, out: Float32) -> None:
     " float64[::1], boolean[::1])"
 )
 def compare_moved(
-    c: Float32,
+    coefs: Float32,
     points: Float,
     to_voxel: Float,
     pad: int,
@@ -171,7 +173,7 @@ def compare_moved(
 
     Parameters
     ----------
-    c : Float32
+    coefs : Float32
         Coefficients of the volume (X, Y, Z), padded by `pad` samples at each side.
     points : Float
         Points of the reference (N, 3; mm).
@@ -188,7 +190,7 @@ def compare_moved(
     inside : Any
         Output array, True for points inside the field of view (N,).
     """
-    upper_edges = np.array([size - 2 * pad - 1.5 for size in c.shape])
+    upper_edges = np.array([size - 2 * pad - 1.5 for size in coefs.shape])
     voxel = np.empty(3)
     for n in range(len(points)):
         is_inside = True
@@ -201,7 +203,7 @@ def compare_moved(
         residual[n] = 0.0
         if is_inside:  # axes are reversed here, as the coefficients are (X, Y, Z)
             residual[n] = (
-                _interpolate_point(c, voxel[2] + pad, voxel[1] + pad, voxel[0] + pad)
+                _interpolate_point(coefs, voxel[2] + pad, voxel[1] + pad, voxel[0] + pad)
                 - reference[n]
             )
 
@@ -221,16 +223,16 @@ def _sum_weighted(
 
 @inlined
 def _interpolate_sequence(
-    c: Float32, px: float, py: float, pz: float, matrix: Float, weights: Float32, out: Float32
+    coefs: Float32, px: float, py: float, pz: float, matrix: Float, weights: Float32, out: Float32
 ) -> None:
     """Interpolate a sequence of voxels that starts at a point.
 
     Along the sequence the cells along y and z do not change, and the cells along x advance by one
     per voxel.
     """
-    ix, tx = _locate_cell(px, c.shape[2])
-    iy, ty = _locate_cell(py, c.shape[1])
-    iz, tz = _locate_cell(pz, c.shape[0])
+    ix, tx = _locate_cell(px, coefs.shape[2])
+    iy, ty = _locate_cell(py, coefs.shape[1])
+    iz, tz = _locate_cell(pz, coefs.shape[0])
     dx, dy, dz = np.float32(matrix[0, 0] - 1.0), np.float32(matrix[1, 0]), np.float32(matrix[2, 0])
     count = len(out)
     for i in range(count):
@@ -245,10 +247,10 @@ def _interpolate_sequence(
     # compiler can check that so few arrays do not overlap.
     for kz in range(4):
         wz = weights[8 + kz]
-        f0 = c[iz - 1 + kz, iy - 1, ix - 1 : ix + count + 2]
-        f1 = c[iz - 1 + kz, iy, ix - 1 : ix + count + 2]
-        f2 = c[iz - 1 + kz, iy + 1, ix - 1 : ix + count + 2]
-        f3 = c[iz - 1 + kz, iy + 2, ix - 1 : ix + count + 2]
+        f0 = coefs[iz - 1 + kz, iy - 1, ix - 1 : ix + count + 2]
+        f1 = coefs[iz - 1 + kz, iy, ix - 1 : ix + count + 2]
+        f2 = coefs[iz - 1 + kz, iy + 1, ix - 1 : ix + count + 2]
+        f3 = coefs[iz - 1 + kz, iy + 2, ix - 1 : ix + count + 2]
         for i in range(count):
             wx = w0[i], w1[i], w2[i], w3[i]
             plane = y0[i] * _sum_weighted(f0, i, wx) + y1[i] * _sum_weighted(f1, i, wx)
@@ -257,12 +259,12 @@ def _interpolate_sequence(
 
 
 @compile_for("void(float32[:,:,::1], float64[:,::1], float32[:,:,::1])")
-def sample_grid(c: Float32, matrix: Float, out: Float32) -> None:
+def sample_grid(coefs: Float32, matrix: Float, out: Float32) -> None:
     """Interpolate a volume on a grid by the cubic spline.
 
     Parameters
     ----------
-    c : Float32
+    coefs : Float32
         Coefficients of the padded volume (Z, Y, X).
     matrix : Float
         Transform of an output voxel (x, y, z) to voxels of the coefficients (4 x 4).
@@ -282,21 +284,21 @@ def sample_grid(c: Float32, matrix: Float, out: Float32) -> None:
                 py = start_y + matrix[1, 0] * x
                 pz = start_z + matrix[2, 0] * x
                 steps = min(
-                    _count_steps(py, matrix[1, 0], c.shape[1]),
-                    _count_steps(pz, matrix[2, 0], c.shape[0]),
+                    _count_steps(py, matrix[1, 0], coefs.shape[1]),
+                    _count_steps(pz, matrix[2, 0], coefs.shape[0]),
                 )
                 steps = min(
                     steps,
-                    _count_steps(px, matrix[0, 0] - 1.0, c.shape[2]),
-                    c.shape[2] - 3 - int(px),
+                    _count_steps(px, matrix[0, 0] - 1.0, coefs.shape[2]),
+                    coefs.shape[2] - 3 - int(px),
                     width - 1 - x,
                 )
                 if steps < _MIN_SEQUENCE:
-                    out[z, y, x] = _interpolate_point(c, px, py, pz)
+                    out[z, y, x] = _interpolate_point(coefs, px, py, pz)
                     x += 1
                 else:
                     _interpolate_sequence(
-                        c, px, py, pz, matrix, weights, out[z, y, x : x + steps + 1]
+                        coefs, px, py, pz, matrix, weights, out[z, y, x : x + steps + 1]
                     )
                     x += steps + 1
 
