@@ -101,7 +101,7 @@ class SeriesReader:
         self.path = path
         image = _open_header(self.path)
         shape = tuple(int(size) for size in image.shape)
-        if len(shape) > 4:
+        if len(shape) > 4 and 1 in shape[3:]:
             shape = shape[:3] + tuple(size for size in shape[3:] if size > 1)
         if len(shape) not in (3, 4) or min(shape) < 1:
             raise ImageError(

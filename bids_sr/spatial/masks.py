@@ -92,17 +92,17 @@ def grow(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
         slice(max(axis_range.start - n, 0), axis_range.stop + n)
         for axis_range, n in zip(bounding_box(mask), margin, strict=True)
     )
-    out = np.zeros_like(mask)
+    grown = np.zeros_like(mask)
     if mm > 0:
-        out[search_box] = _dilate(mask[search_box], sizes, radius)
+        grown[search_box] = _dilate(mask[search_box], sizes, radius)
     else:
         # The edge of the field of view is not an edge of the brain: the mask is not eroded there.
         outside = ~np.pad(mask[search_box], [(n, n) for n in radius_voxels], mode="edge")
         unpadded = tuple(
             slice(n, size - n) for n, size in zip(radius_voxels, outside.shape, strict=True)
         )
-        out[search_box] = ~_dilate(outside, sizes, radius)[unpadded]
-    return out
+        grown[search_box] = ~_dilate(outside, sizes, radius)[unpadded]
+    return grown
 
 
 def _dilate(mask: MaskArray, sizes: Array, radius: float) -> MaskArray:

@@ -132,17 +132,18 @@ class OutputGrid:
             nearest_voxels.append(np.ravel_multi_index(tuple(nearest_indices), mask.shape))
         target_voxels = np.flatnonzero(self.inside)[np.concatenate(point_indices)]
         for values, is_label_map in maps:
-            out = np.zeros(self.shape, dtype=np.uint8 if is_label_map else np.float32)
+            resampled = np.zeros(self.shape, dtype=np.uint8 if is_label_map else np.float32)
             if is_label_map:
-                out.reshape(-1)[target_voxels] = np.ravel(values)[np.concatenate(nearest_voxels)]
+                labels = np.ravel(values)[np.concatenate(nearest_voxels)]
+                resampled.reshape(-1)[target_voxels] = labels
             else:
-                out.reshape(-1)[target_voxels] = np.concatenate(
+                resampled.reshape(-1)[target_voxels] = np.concatenate(
                     [
                         interpolate_linearly(values[..., None], voxels)[:, 0]
                         for voxels in voxel_coordinates
                     ]
                 )
-            yield out
+            yield resampled
 
     def signal_shift(self, distortion: Distortion) -> Float32:
         """Return the signal shift of each point (acquired voxels along phase encoding; N,)."""
@@ -249,7 +250,7 @@ def grid_around(mask: MaskArray, affine: Array, zooms: Array) -> tuple[Shape, Fl
 
 
 def save_output_grid(grid: OutputGrid, path: Path) -> None:
-    """Write a placed grid as .npz, in a single atomic step."""
+    """Write an output grid as .npz, in a single atomic step."""
     names = list(grid.entities)
     with atomic_files.atomic_file(path) as partial_file, partial_file.open("wb") as stream:
         np.savez(
@@ -263,7 +264,7 @@ def save_output_grid(grid: OutputGrid, path: Path) -> None:
 
 
 def load_output_grid(path: Path) -> OutputGrid:
-    """Read a placed grid written by `save_output_grid`."""
+    """Read an output grid written by `save_output_grid`."""
     with np.load(path, allow_pickle=False) as data:
         x, y, z = data["inside"].shape
         return OutputGrid(

@@ -24,9 +24,7 @@ _POLE = np.float32(math.sqrt(3) - 2)
 _GAIN = np.float32(6)
 # factor that sets the last coefficient for a mirror boundary
 _LAST_GAIN = np.float32(1 / (math.sqrt(3) - 2 - 1 / (math.sqrt(3) - 2)))
-_FILTER_SAMPLES = (
-    24  # samples; the filter does not depend on samples farther away (_POLE ** 24 is 2e-14)
-)
+_FILTER_SAMPLES = 24  # the filter does not depend on samples farther away (_POLE ** 24 is 2e-14)
 _ROWS_PER_BLOCK = 16  # rows filtered at a time if the filter runs along contiguous samples
 _MIN_SEQUENCE = 8  # voxels; shorter sequences are sampled point by point
 _SIXTH, _TWO_THIRDS, _ONE = np.float32(1 / 6), np.float32(2 / 3), np.float32(1)
@@ -80,7 +78,7 @@ def filter_last(samples: Float32) -> None:
 
 @inlined
 def _weights(distance: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float32]:
-    """Return the weights of the four samples around a point at distance t from the second sample.
+    """Return the weights of four samples around a point at a distance from the second sample.
 
     The weights sum to 1.
     """

@@ -45,7 +45,7 @@ def rigid_matrix(params6: Sequence[float] | Array, center: Sequence[float] | Arr
     x, y, z = params[3:]
     angle = float(np.linalg.norm(params[3:]))
     cross_matrix = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    # sin(a)/a and (1 - cos(a))/a^2 without loss of digits at small angles
+    # Rodrigues' formula with sin(a)/a and (1 - cos(a))/a^2, which lose no digits at small angles
     sine_ratio = np.sinc(angle / np.pi)
     cosine_ratio = 0.5 * np.sinc(angle / (2 * np.pi)) ** 2
     out = np.eye(4)
