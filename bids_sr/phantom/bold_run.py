@@ -25,12 +25,10 @@ from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params
 
 BOLD_BRAIN_SIGNAL = 800.0  # mean of the brain in the written images
 _DISTORTION_MM = 2.0  # mm, largest displacement along phase encoding inside the head
-_MIN_CALIBRATION_TR_S = (
-    2.0  # s, shortest TR of the calibration run, which has four times as many voxels
-)
-_CALIBRATION_MOTION = (
-    0.5  # head motion of the calibration run relative to the BOLD run, as it is shorter
-)
+# s, shortest TR of the calibration run, which has four times as many voxels
+_MIN_CALIBRATION_TR_S = 2.0
+# head motion of the calibration run relative to the BOLD run, as it is shorter
+_CALIBRATION_MOTION = 0.5
 _Responses = Callable[[str, Array], Array]
 """Fraction of a condition's signal change at given times (s)."""
 

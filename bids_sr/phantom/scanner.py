@@ -22,9 +22,8 @@ from bids_sr.sr.matrices import apply_along, crop_matrix_complex, kspace_crop
 
 ScanGrid = tuple[Shape, Array]
 _SAMPLES_PER_VOXEL = 4  # samples of the scene per low-resolution voxel, in-plane
-MARGIN_SAMPLES = (
-    10  # samples of the scene above and below the field of view, needed for head motion
-)
+# samples of the scene above and below the field of view, needed for head motion
+MARGIN_SAMPLES = 10
 BOLD_FRAME_TEXT = "This transform is rigid. The EPI distortion is saved in a separate file."
 READOUT_S = 0.028  # s, time from the first to the last line of the EPI
 _READOUT_T2STAR_S = 0.045  # s, mean T2* decay time during the readout

@@ -102,9 +102,8 @@ def volume_ml(mask: Array, affine: Array) -> float:
     return np.count_nonzero(mask) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000
 
 
-_BRAIN_HEIGHT_MM = (
-    130.0  # mm, distance from the top of the head that contains brain and cerebellum
-)
+# mm, distance from the top of the head that contains brain and cerebellum
+_BRAIN_HEIGHT_MM = 130.0
 # initial scaling of the template; MNI templates are larger than most brains, so that their edge
 # would otherwise start in the scalp
 _INITIAL_SCALE = 0.92

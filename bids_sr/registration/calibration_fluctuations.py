@@ -24,9 +24,8 @@ _MIN_OVERLAP = 0.5  # smallest fraction of the BOLD brain that is inside the cal
 _MIN_CORRELATION = 0.5
 # mm, largest displacement of a volume from the reference (rms over the brain)
 _MAX_MOTION_MM = 1.0
-_MAX_FAR_FRACTION = (
-    0.25  # largest fraction of volumes that may exceed the displacement and are excluded
-)
+# largest fraction of volumes that may exceed the displacement and are excluded
+_MAX_FAR_FRACTION = 0.25
 _MAX_VOLUMES = 100  # volumes to read; more volumes add little information and need more memory
 
 

@@ -16,9 +16,8 @@ from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import Shift, sample_volume
 
 _N_SEED_VOLUMES = 5  # volumes in the middle of the run; their median is the first reference
-_N_SPREAD_VOLUMES = (
-    40  # volumes spread over the run for averages and for the detection of unsteady samples
-)
+# volumes spread over the run for averages and for the detection of unsteady samples
+_N_SPREAD_VOLUMES = 40
 _N_ROUNDS = 2  # rounds of registration and averaging
 _RESIDUAL_LIMIT = 1.3  # times the median residual; volumes above this limit are excluded
 

@@ -29,9 +29,8 @@ LEAST_VOLUMES = 10  # steady-state volumes; the spread of a shorter run is unkno
 # A change cuts the run if it exceeds the median change by this ratio (whole volume or one slice),
 # or if it changes the mean signal by this share and by this number of robust standard deviations.
 _CHANGE_RATIO, _SLICE_CHANGE_RATIO, _MIN_MEAN_CHANGE, _MEAN_CHANGE_SDS = 2.5, 5.0, 0.025, 8.0
-_MIN_SLICE_CHANGE = (
-    0.05  # smallest change of a slice that cuts, relative to the rms signal of the run
-)
+# smallest change of a slice that cuts, relative to the rms signal of the run
+_MIN_SLICE_CHANGE = 0.05
 _TRUSTED_FRACTION = 0.25  # share of the volumes in a segment that is trusted without a comparison
 _N_NEIGHBORS = 5  # trusted volumes on each side of a volume; their median is the reference
 _N_ORDINARY = 6  # trusted volumes that are compared in the same way, for the spread of the run
@@ -44,9 +43,8 @@ _GAIN_CHANGE, _LONG_SEGMENT_GAIN_CHANGE, _GAIN_CHANGE_SDS = 0.03, 0.1, 8.0  # li
 # Volumes of a segment that agree with each other may show another pose of the head, where the
 # distortion differs. They are outliers if the correlation with the reference is below this limit.
 _MIN_CORRELATION = 0.9
-_GAIN_CORRELATION = (
-    0.98  # correlation of an image that differs from the reference mainly in its gain
-)
+# correlation of an image that differs from the reference mainly in its gain
+_GAIN_CORRELATION = 0.98
 _MAD_TO_SD = 1.4826  # ratio of standard deviation to median absolute deviation for a Gaussian
 _MIN_SLICE_VOXELS = 30  # voxels of the brain in a slice that is compared
 

@@ -12,9 +12,8 @@ from bids_sr.io.arrays import Array, Float
 # Without rounding, a difference of 1e-16 in an initial transform or a grid can become 0.04 mm in a
 # registration.
 _ROUNDING_STEP = 2.0**-26
-_EQUALITY_TOLERANCE = (
-    1e-6  # relative difference up to which entries of a component count as equally large
-)
+# relative difference up to which entries of a component count as equally large
+_EQUALITY_TOLERANCE = 1e-6
 
 
 def round_values(values: Array) -> Float:
