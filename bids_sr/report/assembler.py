@@ -63,7 +63,7 @@ class _Reportlet:
 
 
 @frozen
-class _Strip:
+class _PanelGroup:
     """Reportlet of the page, with one or more panels.
 
     `name` is the anchor. `run` is the name of the run that begins with the reportlet, "" within a
@@ -91,15 +91,15 @@ class _Section:
 
     name: str
     title: str
-    blocks: Sequence[_Strip] = ()
+    blocks: Sequence[_PanelGroup] = ()
     folded: bool = False
     missing: Sequence[str] = ()
     on_request: Sequence[str] = ()
 
     @property
-    def groups(self) -> list[list[_Strip]]:
+    def groups(self) -> list[list[_PanelGroup]]:
         """Blocks of each run; blocks without a run come first."""
-        groups: list[list[_Strip]] = []
+        groups: list[list[_PanelGroup]] = []
         for block in self.blocks:
             if block.run or not groups:
                 groups.append([])
@@ -122,7 +122,9 @@ def plain_section(name: str, title: str, content: str, missing: Sequence[str] = 
     if not content:
         return _Section(name=name, title=title, missing=missing)
     reportlet = _Reportlet(content=Markup(content))
-    return _Section(name=name, title=title, blocks=[_Strip(name=f"{name}-0", panels=[reportlet])])
+    return _Section(
+        name=name, title=title, blocks=[_PanelGroup(name=f"{name}-0", panels=[reportlet])]
+    )
 
 
 def data_uri(data: bytes) -> str:
@@ -243,7 +245,7 @@ def _make_section(
     }
     missing, on_request = _name_missing(figure_files)
     blocks = (
-        [_Strip(name=f"{spec.name}-text", panels=[_Reportlet(content=Markup(custom))])]
+        [_PanelGroup(name=f"{spec.name}-text", panels=[_Reportlet(content=Markup(custom))])]
         if custom
         else []
     )
@@ -300,7 +302,7 @@ def _entity_pairs(entities: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _make_blocks(anchor: str, fragments: _FigureFiles, root: Path) -> Iterator[_Strip]:
+def _make_blocks(anchor: str, fragments: _FigureFiles, root: Path) -> Iterator[_PanelGroup]:
     """Yield the reportlets of one run (or without a run) that have content."""
     for number, (declaration, figures) in enumerate(fragments):
         panels = [
@@ -324,7 +326,7 @@ def _make_blocks(anchor: str, fragments: _FigureFiles, root: Path) -> Iterator[_
             )
             if caption:  # one caption for all panels
                 panels = [replace(panel, caption="") for panel in panels]
-            yield _Strip(
+            yield _PanelGroup(
                 name=f"{anchor}-{number}",
                 panels=panels,
                 subtitle=declaration.subtitle,

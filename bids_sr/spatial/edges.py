@@ -115,12 +115,10 @@ def _locate_peaks(similarities: Array, step: float, max_shift: float) -> tuple[A
         similarities[inner_peak + k, np.arange(similarities.shape[1])] for k in (-1, 0, 1)
     )
     curvature = low - 2 * middle + high
-    offset = np.where(
-        curvature < 0, 0.5 * (low - high) / np.where(curvature < 0, curvature, -1), 0.0
-    )
-    return (inner_peak + np.clip(offset, -0.5, 0.5)) * step - max_shift, np.where(
-        is_at_end, -1.0, middle
-    )
+    is_concave = curvature < 0
+    offset = np.where(is_concave, 0.5 * (low - high) / np.where(is_concave, curvature, -1), 0.0)
+    shifts = (inner_peak + np.clip(offset, -0.5, 0.5)) * step - max_shift
+    return shifts, np.where(is_at_end, -1.0, middle)
 
 
 def _measure_along(
