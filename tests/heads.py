@@ -74,7 +74,7 @@ def seen(
 
     `xfm` takes a point of that grid to the image's point.
     """
-    factor = low_resolution_grids.hr_factor(on.affine, 2.0)
+    factor = low_resolution_grids.highres_factor(on.affine, 2.0)
     shape, affine = hr_grid(on.data.shape, on.affine, factor)
     fine = sample_volume(image.data, image.affine, shape, affine, xfm, order=1, zero_outside=True)
     data = low_resolution_grids.block_average(fine, factor)

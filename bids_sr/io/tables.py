@@ -40,7 +40,7 @@ def split_line(line: str, delimiter: str = "\t") -> list[str]:
 
     Examples
     --------
-    >>> split_line('1.5\\t"a ""quoted_text"" cell"\\t"open')
+    >>> split_line('1.5\\t"a ""quoted"" cell"\\t"open')
     ['1.5', 'a "quoted" cell', '"open']
     """
     cells, position = list[str](), 0

@@ -17,7 +17,7 @@ from bids_sr.phantom.poses import ROTATION_CENTER
 from bids_sr.phantom.scanner import BOLD_FRAME_TEXT, MARGIN_SAMPLES, Scanner
 from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.phantom.still_scans import LESION_LABEL, StillScan, sample_tissue_fractions
-from bids_sr.spatial.multi_echo import t2star
+from bids_sr.spatial.multi_echo import fit_t2star
 from bids_sr.spatial.transforms import invert, rigid_params
 
 _FRAME = (
@@ -111,7 +111,7 @@ def _combination_weights(means: Sequence[Array], echoes: Sequence[SimulatedRun])
         return [np.ones_like(means[0])]
     tes_s = [echo.te for echo in echoes]
     t2star_s = (
-        t2star([mean.ravel() for mean in means], [1000 * te_s for te_s in tes_s]).reshape(
+        fit_t2star([mean.ravel() for mean in means], [1000 * te_s for te_s in tes_s]).reshape(
             means[0].shape
         )
         / 1000

@@ -409,7 +409,7 @@ def _check_compared(run: BoldRun, findings: Findings) -> None:
         align_volumes,
         check_nan_voxels,
         comparison_volumes,
-        rejection_reason,
+        find_rejection,
     )
 
     numbers = comparison_volumes(run.n_volumes)
@@ -427,7 +427,7 @@ def _check_compared(run: BoldRun, findings: Findings) -> None:
                 compared.bold, str(error), "Check that the series was computed from this run."
             )
             continue
-        if reason_and_fix := rejection_reason(alignment):
+        if reason_and_fix := find_rejection(alignment):
             findings.add_problem(compared.bold, *reason_and_fix)
 
 

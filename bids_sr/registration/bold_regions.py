@@ -58,7 +58,7 @@ def resample_region_to_bold(
     mask = Volume(data=(region.data > 0.5).astype(np.float32), affine=region.affine)
     regions = []
     for grid in grids:
-        factor = low_resolution_grids.hr_factor(grid.affine, 2.0)
+        factor = low_resolution_grids.highres_factor(grid.affine, 2.0)
         shape, affine = hr_grid(grid.data.shape, grid.affine, factor)
         samples = apply(
             mask, Volume(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed

@@ -290,7 +290,7 @@ def _adapt_mask(head: Volume, template_mask: Array) -> Array:
     inner_brain = masks.grow(template_mask > 0.5, head.affine, -4.0)
     inner_values = head.data[inner_brain]
     tissue = (
-        inner_values[inner_values > masks.otsu(inner_values)]
+        inner_values[inner_values > masks.otsu_threshold(inner_values)]
         if inner_values.size
         else inner_values
     )

@@ -15,7 +15,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.registration.rigid import displacement_summary, register_rigid
 from bids_sr.registration.same_contrast import refine
 from bids_sr.spatial import low_resolution_grids, similarity
-from bids_sr.spatial.edges import EdgeError, edge_mismatch
+from bids_sr.spatial.edges import EdgeError, measure_edge_mismatch
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid
@@ -143,7 +143,7 @@ def measure_agreement(
         "edges_apart_p90_mm": None,
     }
     try:
-        mismatch = edge_mismatch(
+        mismatch = measure_edge_mismatch(
             boldref.data,
             lowres_image,
             common_mask,

@@ -20,7 +20,7 @@ _N_FIELD_ROUNDS = 4  # rounds with neighbors
 _INITIAL_MEANS = np.array([0.62, 0.95, 0.22])
 
 
-def tissue_probabilities(volume: Array, mask: Array, priors: Array | None = None) -> Array:
+def compute_tissue_probabilities(volume: Array, mask: Array, priors: Array | None = None) -> Array:
     """Segment gray matter, white matter and CSF of a T1w image with a mixture model.
 
     Parameters
@@ -136,7 +136,7 @@ def _average_neighbors(posterior: Array, mask: Array) -> Array:
     return averages
 
 
-def segmentation(probabilities: Array) -> Array:
+def label_tissues(probabilities: Array) -> Array:
     """Return tissue labels with BIDS numbers: 0 outside, 1 GM, 2 WM, 3 CSF.
 
     Parameters

@@ -120,7 +120,7 @@ def resample_priors(
     """
     # Because template maps are smooth, they can be resampled at 2 mm, which is faster, and then
     # interpolated to the T1w grid.
-    low_shape, low_affine, _ = low_resolution_grids.low_grid(t1w.data.shape, t1w.affine, 2.0)
+    low_shape, low_affine, _ = low_resolution_grids.lowres_grid(t1w.data.shape, t1w.affine, 2.0)
     low_grid = Volume(np.zeros(low_shape, dtype=np.float32), low_affine)
     resampled = [np.clip(apply(image, low_grid, [std2t1w], seed=seed), 0, 1) for image in maps]
     gray, white = (

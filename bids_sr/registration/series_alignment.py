@@ -391,7 +391,7 @@ def _select_region(mask: MaskArray, has_signal: MaskArray, affine: Array) -> _Re
     return _Region(mask=covered, margin=0, has_signal=has_signal, affine=affine)
 
 
-def rejection_reason(alignment: Alignment) -> tuple[str, str] | None:
+def find_rejection(alignment: Alignment) -> tuple[str, str] | None:
     """Return the reason why a series cannot be compared, and the remedy; None if it can."""
     if alignment.mean_similarity < _MIN_MEAN_CORRELATION:
         return (
@@ -460,7 +460,7 @@ def check_alignment(acquired: SeriesReader, compared: SeriesReader) -> Alignment
         read_comparison_volumes(compared),
         np.asarray(acquired.affine, dtype=float),
     )
-    if rejection := rejection_reason(alignment):
+    if rejection := find_rejection(alignment):
         raise ComparedError(f"{rejection[0]}. {rejection[1]}")
     return alignment
 

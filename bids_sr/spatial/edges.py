@@ -152,7 +152,7 @@ def _measure_along(
     return _locate_peaks(np.stack(similarities), step_mm, n_steps * step_mm)
 
 
-def edge_mismatch(
+def measure_edge_mismatch(
     first: Array,
     second: Array,
     mask: MaskArray,

@@ -14,7 +14,7 @@ from bids_sr.spatial.transforms import hr_grid
 _SIGMA_PER_FWHM = 0.4247  # standard deviation of a Gaussian over its full width at half maximum
 
 
-def low_grid(
+def lowres_grid(
     shape: Sequence[int], affine: Array, mm: float | Sequence[float]
 ) -> tuple[Shape, Array, Array]:
     """Return the grid of voxels of about `mm` over the same field of view.
@@ -62,7 +62,7 @@ def downsample_volume(
     tuple[Array, Array]
         Low-resolution volume (float32), and its voxel-to-world matrix (4 x 4, RAS+ mm).
     """
-    shape, grid, factor = low_grid(volume.shape, affine, mm)
+    shape, grid, factor = lowres_grid(volume.shape, affine, mm)
     if (factor == 1).all():
         return np.asarray(volume, dtype=np.float32), grid
     # Gaussian that widens the high-resolution voxel to the low-resolution voxel
@@ -92,7 +92,7 @@ def downsample_mask(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
     return downsample_volume(mask, affine, mm)[0] > 0.5
 
 
-def hr_factor(affine: Array, mm: float) -> tuple[int, int, int]:
+def highres_factor(affine: Array, mm: float) -> tuple[int, int, int]:
     """Return the factor that divides each axis into voxels of at most `mm`."""
     factors = np.ceil(voxel_sizes(affine) / mm - 1e-6).astype(int)
     return int(factors[0]), int(factors[1]), int(factors[2])
@@ -152,7 +152,7 @@ def coverage(
     Array
         Mean of each voxel of the target grid (3D, float32), from 0 to 1 for a mask.
     """
-    factor = hr_factor(affine, mm)
+    factor = highres_factor(affine, mm)
     sampling_shape, sampling_affine = hr_grid(tuple(shape), affine, factor)
     samples = sample_volume(
         np.asarray(source, np.float32),

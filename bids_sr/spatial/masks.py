@@ -17,7 +17,7 @@ class MaskError(ValueError):
     """Error for an image without a distinguishable brain, head or region."""
 
 
-def otsu(values: Array) -> float:
+def otsu_threshold(values: Array) -> float:
     """Return the threshold with the largest between-class variance (Otsu 1979).
 
     Parameters
@@ -224,7 +224,7 @@ def head_mask(volume: Array, affine: Array) -> MaskArray:
     mm are closed; in small heads this length is scaled in proportion.
     """
     positive_values = volume[volume > 0]
-    bright_component = largest_component(volume > 0.5 * otsu(positive_values))
+    bright_component = largest_component(volume > 0.5 * otsu_threshold(positive_values))
     return fill_holes(
         close_mask(bright_component, affine, 6.0 * head_scale(bright_component, affine))
     )
@@ -277,9 +277,9 @@ def _brain_seed(volume: Array, affine: Array, scale: float) -> MaskArray:
     sizes = voxel_sizes(affine)
     volume = np.asarray(volume, dtype=np.float32)
     # computed before smoothing, as smoothing over many voxels spreads the head into the background
-    offset = _estimate_offset(volume, otsu(volume))
+    offset = _estimate_offset(volume, otsu_threshold(volume))
     smoothed = ndimage.gaussian_filter(volume, 1.5 * scale / sizes)
-    threshold = otsu(smoothed)
+    threshold = otsu_threshold(smoothed)
     bright_voxels = smoothed > offset + 0.75 * (threshold - offset)
     opened = open_mask(bright_voxels, affine, 1.2 * float(sizes[:2].max()))
     return largest_component(opened if opened.any() else bright_voxels)

@@ -26,7 +26,7 @@ _MAX_UNSTEADY_VOLUMES = 5  # volumes at the start of a run that may not be in th
 _VOLUMES_PER_BLOCK = 8  # volumes in memory at a time
 
 
-def t2star(
+def fit_t2star(
     means: Sequence[np.ndarray], tes_ms: Sequence[float], n_used: np.ndarray | None = None
 ) -> Float:
     """Fit T2* (ms) to the mean signal of each echo.
@@ -48,7 +48,7 @@ def t2star(
     Examples
     --------
     >>> signal = [1000 * np.exp(-te / np.array([30.0, 60.0])) for te in (10.0, 25.0, 40.0)]
-    >>> t2star(signal, (10.0, 25.0, 40.0)).round().tolist()
+    >>> fit_t2star(signal, (10.0, 25.0, 40.0)).round().tolist()
     [30.0, 60.0]
     """
     from tedana.decay import fit_loglinear
@@ -127,7 +127,7 @@ def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) ->
         n_volumes = first.shape[3]
         means = [reader.mean(min(_MAX_UNSTEADY_VOLUMES, n_volumes // 4)) for reader in readers]
         n_used = _echoes_with_signal(means, first.affine)
-        t2star_ms = t2star([mean.ravel() for mean in means], tes_ms, n_used)
+        t2star_ms = fit_t2star([mean.ravel() for mean in means], tes_ms, n_used)
         writer = stack.enter_context(
             SeriesWriter(out, first.shape, first.affine, first.tr, header_like=first.header)
         )

@@ -14,7 +14,7 @@ from bids_sr.registration import templates
 from bids_sr.registration.ants import apply, load, reorder_to_ras
 from bids_sr.registration.bias_field import correct_bias_field
 from bids_sr.registration.brain import brain_from_head, empty_grid_2mm
-from bids_sr.registration.mixture_segmentation import segmentation, tissue_probabilities
+from bids_sr.registration.mixture_segmentation import compute_tissue_probabilities, label_tissues
 from bids_sr.registration.normalization import normalize, resample_priors
 from bids_sr.run_time import RunTime
 from bids_sr.steps.memory import SEGMENT
@@ -238,7 +238,7 @@ def segment_tissues(
         Maps of gray and white matter in the template (3D), used as priors; empty to segment
         without priors.
     """
-    probabilities = tissue_probabilities(
+    probabilities = compute_tissue_probabilities(
         t1w_preproc.data,
         t1w_mask.data,
         # not kept in a variable, so that they are freed as early as possible
@@ -247,7 +247,7 @@ def segment_tissues(
         else None,
     )
     affine = t1w_preproc.affine
-    return Volume(segmentation(probabilities), affine), [
+    return Volume(label_tissues(probabilities), affine), [
         Volume(probability, affine) for probability in probabilities
     ]
 

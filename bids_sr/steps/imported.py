@@ -26,7 +26,7 @@ from bids_sr.pipeline.step import step
 from bids_sr.registration.ants import apply, load, load_like
 from bids_sr.registration.bold_to_anat import measure_coregistration
 from bids_sr.registration.brain import check_brain, empty_grid_2mm, volume_ml
-from bids_sr.registration.mixture_segmentation import segmentation
+from bids_sr.registration.mixture_segmentation import label_tissues
 from bids_sr.run_time import RunTime
 from bids_sr.spatial.boldref import average_realigned_volumes
 from bids_sr.spatial.distortion import distortion_from_field_map
@@ -77,7 +77,7 @@ def import_tissues(
     labels = (
         np.round(load(given_t1w_dseg).data).astype(np.uint8)
         if given_t1w_dseg
-        else segmentation(np.stack([image.data for image in maps]))
+        else label_tissues(np.stack([image.data for image in maps]))
     )
     return Volume(labels, t1w_preproc.affine), maps
 

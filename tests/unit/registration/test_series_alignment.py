@@ -12,8 +12,8 @@ from bids_sr.registration.series_alignment import (
     align_volumes,
     check_alignment,
     comparison_volumes,
+    find_rejection,
     find_series_poses,
-    rejection_reason,
 )
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
@@ -55,7 +55,7 @@ def test_a_denoised_series_is_aligned_with_its_run(scene):
     alignment = align_changed(scene, lambda volume, t: 0.97 * ndimage.gaussian_filter(volume, 0.6))
     assert alignment.follows_motion
     assert np.abs(alignment.shift).max() < 0.05
-    assert rejection_reason(alignment) is None
+    assert find_rejection(alignment) is None
     assert alignment.facts()["frame"] == "as acquired"
 
 
@@ -69,7 +69,7 @@ def test_error_of_a_shifted_series_states_the_shift_in_voxels(scene, axis, voxel
         scene, lambda volume, t: ndimage.shift(volume, shift, mode="nearest")
     )
     assert alignment.shift[axis] == pytest.approx(voxels, abs=0.03)
-    reason, _ = rejection_reason(alignment)
+    reason, _ = find_rejection(alignment)
     assert message in reason
 
 
@@ -91,7 +91,7 @@ def test_a_shift_by_half_a_high_resolution_voxel_is_detected(scene):
         scene, lambda volume, t: np.roll(upsample("zerofill", volume, (2, 2, 1)), 1, axis=0)
     )
     assert alignment.shift[0] == pytest.approx(0.5, abs=0.03)
-    assert rejection_reason(alignment) is not None
+    assert find_rejection(alignment) is not None
 
 
 def test_a_realigned_series_is_detected(scene):
@@ -105,15 +105,15 @@ def test_a_realigned_series_is_detected(scene):
     )
     assert not alignment.follows_motion
     assert alignment.spread_mm > 0.2
-    assert rejection_reason(alignment) is None
+    assert find_rejection(alignment) is None
 
 
 def test_another_run_and_a_demeaned_series_are_rejected(scene):
     rng = np.random.default_rng(2)
     other_run = align_changed(scene, lambda volume, t: scene[0] + rng.normal(0, 12, SHAPE))
-    assert "another run" in rejection_reason(other_run)[0]
+    assert "another run" in find_rejection(other_run)[0]
     demeaned = align_changed(scene, lambda volume, t: volume - scene[0])
-    assert "mean may have been subtracted" in rejection_reason(demeaned)[0]
+    assert "mean may have been subtracted" in find_rejection(demeaned)[0]
 
 
 def test_a_realigned_series_has_a_single_pose(scene, tmp_path):

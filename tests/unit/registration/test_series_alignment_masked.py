@@ -10,7 +10,7 @@ from bids_sr.phantom.bold_run import simulate_bold_run
 from bids_sr.phantom.poses import ROTATION_CENTER
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_subject import SimulatedSubject
-from bids_sr.registration.series_alignment import align_volumes, rejection_reason
+from bids_sr.registration.series_alignment import align_volumes, find_rejection
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.transforms import rigid_matrix
 
@@ -49,7 +49,7 @@ def test_a_masked_series_is_aligned_with_its_run(
 ) -> None:
     run, _, affine = simulated_series
     alignment = align_volumes(run, mask_volumes(run, affine), affine)
-    assert rejection_reason(alignment) is None
+    assert find_rejection(alignment) is None
     assert alignment.follows_motion
     assert np.abs(alignment.shift).max() < 0.02
     assert (alignment.scale, alignment.offset) == (1.0, 0.0)
@@ -71,7 +71,7 @@ def test_a_masked_realigned_series_is_detected(
 ) -> None:
     run, still, affine = simulated_series
     alignment = align_volumes(run, mask_volumes(still, affine), affine)
-    assert rejection_reason(alignment) is None
+    assert find_rejection(alignment) is None
     assert not alignment.follows_motion
 
 
@@ -80,7 +80,7 @@ def test_a_masked_shifted_series_is_rejected(
 ) -> None:
     run, _, affine = simulated_series
     shifted = {t: np.roll(volume, 1, axis=1) for t, volume in mask_volumes(run, affine).items()}
-    assert rejection_reason(align_volumes(run, shifted, affine)) is not None
+    assert find_rejection(align_volumes(run, shifted, affine)) is not None
 
 
 def test_a_demeaned_series_is_rejected(
@@ -88,7 +88,7 @@ def test_a_demeaned_series_is_rejected(
 ) -> None:
     run, _, affine = simulated_series
     mean = np.mean(list(run.values()), axis=0)
-    refusal = rejection_reason(
+    refusal = find_rejection(
         align_volumes(run, {t: volume - mean for t, volume in run.items()}, affine)
     )
     assert refusal is not None

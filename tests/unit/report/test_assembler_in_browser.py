@@ -24,7 +24,7 @@ from bids_sr.figures.maps import MAP_COLORS
 from bids_sr.figures.svg_files import save_svg
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MetricRow
-from bids_sr.report.assembler import _embed, _Reportlet, _Section, _PanelGroup, write_page
+from bids_sr.report.assembler import _embed, _PanelGroup, _Reportlet, _Section, write_page
 from bids_sr.report.cluster_tables import clusters_html
 from bids_sr.report.facts import facts_html, messages_html
 from bids_sr.report.figure_archive import ArchivedFigure

@@ -72,9 +72,9 @@ def test_close_bridges_a_cleft_and_open_cuts_a_bridge() -> None:
 def test_otsu_is_between_two_modes_and_rejects_a_constant() -> None:
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(10, 1, 5000), rng.normal(50, 4, 3000)])
-    assert 13 < masks.otsu(values) < 40
+    assert 13 < masks.otsu_threshold(values) < 40
     with pytest.raises(masks.MaskError, match="intensities of the image are equal"):
-        masks.otsu(np.full(10, 3.0))
+        masks.otsu_threshold(np.full(10, 3.0))
 
 
 def test_coarsen_keeps_edges_mean_and_positions() -> None:
