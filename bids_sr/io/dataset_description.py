@@ -166,7 +166,7 @@ def _name_series_content(name: str, series: str, applied: Mapping[str, bool]) ->
 
 
 def _format_unapplied_runs(series: str, applied: Mapping[str, bool]) -> str:
-    """Return a paragraph on runs to which a method was not applied; "" if there are none."""
+    """Return a paragraph on runs whose series is zero filled; "" if there are none."""
     runs = [run for run, is_applied in applied.items() if not is_applied]
     if not runs:
         return ""

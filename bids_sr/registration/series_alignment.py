@@ -330,16 +330,16 @@ def _average_to_grid(volume: Array, shape: Sequence[int]) -> Array:
 
 @frozen
 class _Region:
-    """Part of the head in which a series is registered to its run.
+    """Part of the head for the registration of a series to its run.
 
     Attributes
     ----------
     mask : MaskArray
         Voxels of the region (3D, boolean).
     margin : int
-        Number of voxels by which the region is dilated for registration.
+        Dilation of the region for registration (voxels).
     has_signal : MaskArray
-        Voxels in which the series has signal (3D, boolean).
+        Voxels with signal in the series (3D, boolean).
     affine : Array
         Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
     """

@@ -49,7 +49,7 @@ _LOWRES_FWHM_MM = (16.0, 8.0)  # mm, smoothing at the low-resolution levels for 
 _BIAS_DEGREE = 2  # polynomial degree of the intensity bias; with 0, only the gain is fitted
 _MAX_ITERATIONS = 25  # Gauss-Newton steps per level
 _TOLERANCE_MM = 2e-3  # mm, largest movement of a point at `_RADIUS_MM` in the last step of a level
-_RADIUS_MM = 70.0  # mm, distance from the center at which rotations are measured
+_RADIUS_MM = 70.0  # mm, distance from the center of a point that measures rotations
 # samples at the low-resolution levels and in the first steps at the final level
 _SUBSET_SAMPLES = 8000
 # limit for residuals, in robust standard deviations: samples above it are downweighted, and
