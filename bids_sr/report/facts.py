@@ -46,7 +46,7 @@ def messages_html(kind: str, messages: Iterable[str]) -> Markup:
 
 
 def card_html(card: Mapping[str, object]) -> Markup:
-    """Return a paragraph on a model's held-out scores and initial weights; "" if there are none."""
+    """Return a paragraph on held-out scores and initial weights; "" if there are none."""
     numbers = " ".join(filter(None, (describe_held_out(card), describe_initial_weights(card))))
     return Markup("<p>{}</p>").format(numbers) if numbers else Markup("")
 
