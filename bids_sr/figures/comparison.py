@@ -32,7 +32,7 @@ def comparison_figure(
     title: str,
     affine: Array,
     reference: Real,
-    interpolated: Real,
+    interpolated_image: Real,
     mask: MaskArray,
     methods: Mapping[str, Real],
 ) -> Figure:
@@ -49,7 +49,7 @@ def comparison_figure(
         Voxel → RAS mm of all images (4, 4).
     reference : Real
         High-resolution reference, the target (X, Y, Z).
-    interpolated : Real
+    interpolated_image : Real
         Low-resolution image interpolated linearly to the grid of the reference: the input.
     mask : MaskArray
         Brain (X, Y, Z); the slice with the most brain voxels is drawn.
@@ -63,7 +63,9 @@ def comparison_figure(
     """
     brain = _reorient(mask.astype(np.float32), affine) > 0.5
     z = middle_slice(brain)
-    target, source = (_reorient(image, affine)[..., z] for image in (reference, interpolated))
+    target, source = (
+        _reorient(image, affine)[..., z] for image in (reference, interpolated_image)
+    )
     outputs = {name: _reorient(image, affine)[..., z] for name, image in methods.items()}
     corner, side = busiest_region(target, brain[..., z])
     region = tuple(slice(start, start + side) for start in corner)

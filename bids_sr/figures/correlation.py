@@ -69,9 +69,9 @@ def correlation_figure(
     rows: list[PanelRow] = []
     for name, image in maps.items():
         values = np.nan_to_num(image.data)
-        thresholded = image.like(np.where(values > threshold, values, math.nan))
+        thresholded_map = image.like(np.where(values > threshold, values, math.nan))
         layers = scene.make_layer(
-            Layer(image=thresholded, low=threshold, high=scale_end, colors=_COLORS, alpha=0.92)
+            Layer(image=thresholded_map, low=threshold, high=scale_end, colors=_COLORS, alpha=0.92)
         )
         panels = [Panel(cut=cut, layers=layers, enlarged_box=frame) for cut, frame in cuts]
         rows.append((f"{series_text(name)}\npeak {number(peaks[name], '.2f')}", panels))

@@ -232,11 +232,11 @@ def _draw_point(ax: Axes, line: int, point: ForestPoint) -> None:
 def _share_limits(axes: Sequence[Axes], includes_zero: bool, lowest_value: float) -> None:
     """Give axes one value axis, which includes 0 if requested and ends at `lowest_value`."""
     limits = np.array([(ax.dataLim.x0, ax.dataLim.x1) for ax in axes])
-    ends = [
+    limit_values = [
         *limits[np.isfinite(limits).all(axis=1)].ravel(),
         *([0.0] if includes_zero else []),
     ] or [0.0]
-    lower, upper = max(min(ends), lowest_value), max(ends)
+    lower, upper = max(min(limit_values), lowest_value), max(limit_values)
     span = (upper - lower) or 1.0
     for ax in axes:
         ax.set_xlim(lower - 0.04 * span, upper + 0.04 * span)

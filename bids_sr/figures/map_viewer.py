@@ -160,7 +160,7 @@ def viewer_html(
         return Markup("")
     statistic = display.statistic
     minimum = _SMALLEST_VALUES.get(statistic, 0.0)
-    volumes, limits, omitted = _encode_maps(maps, display, max_bytes)
+    volumes, limits, omitted_names = _encode_maps(maps, display, max_bytes)
     first_key, *_ = maps
     series = list(
         dict.fromkeys(name for maps_by_series in maps.values() for name in maps_by_series)
@@ -209,7 +209,7 @@ def viewer_html(
         "viewer",
         Markup(json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")),
         _threshold_text(display, minimum),
-        omitted,
+        omitted_names,
         bool(content["files"]),
         definitions,
         cautions,
@@ -249,7 +249,7 @@ def _encode_maps(
     )
     volumes: dict[str, str] = {}
     limits: dict[tuple[str, str], float] = {}
-    omitted: list[str] = []
+    omitted_names: list[str] = []
     # All contrasts without smoothing come before contrasts with smoothing.
     smoothings = list(dict.fromkeys(smoothing for _, smoothing in maps))
     for contrast, smoothing in sorted(maps, key=lambda key: smoothings.index(key[1])):
@@ -260,18 +260,18 @@ def _encode_maps(
             *(float(np.nanmax(np.abs(image.data), initial=0.0)) for image in images.values()),
         )
         slope = _choose_step(largest, display.threshold)
-        encoded = {}
+        encoded_maps = {}
         for name, image in images.items():
             values = slices.replace_nan(np.asarray(image.data, dtype=np.float32))
-            thresholded = np.where(np.abs(values) < minimum, np.float32(0), values)
-            encoded[map_key(contrast, smoothing, name)] = encode_image(
-                image.like(thresholded), slope=slope, description=description
+            thresholded_values = np.where(np.abs(values) < minimum, np.float32(0), values)
+            encoded_maps[map_key(contrast, smoothing, name)] = encode_image(
+                image.like(thresholded_values), slope=slope, description=description
             )
-        size = sum(map(len, encoded.values()))
+        size = sum(map(len, encoded_maps.values()))
         if size > max_bytes and volumes:
-            omitted.append(f"{contrast}, {smoothing}")
+            omitted_names.append(f"{contrast}, {smoothing}")
             continue
         max_bytes -= size
-        volumes |= encoded
+        volumes |= encoded_maps
         limits[contrast, smoothing] = round(limit, 3)
-    return volumes, limits, omitted
+    return volumes, limits, omitted_names

@@ -114,9 +114,9 @@ def _scale_maps(
     layers = {}
     for name, image in maps.items():
         values = slices.replace_nan(image.data)
-        thresholded = image.like(np.where(np.abs(values) > display.threshold, values, np.nan))
+        thresholded_map = image.like(np.where(np.abs(values) > display.threshold, values, np.nan))
         layers[name] = Layer(
-            image=thresholded, low=-scale_end, high=scale_end, colors=_MAP_CMAP, alpha=alpha
+            image=thresholded_map, low=-scale_end, high=scale_end, colors=_MAP_CMAP, alpha=alpha
         )
     return layers
 

@@ -150,13 +150,13 @@ def carpet_rows(series: Array, n_dummy: int = 0) -> Array:
     """
     time = np.linspace(-1, 1, series.shape[1])
     design = np.stack([np.ones_like(time), time], axis=1)
-    fitted, *_ = np.linalg.lstsq(design[n_dummy:], series[:, n_dummy:].T, rcond=None)
-    residual = series - (design @ fitted).T
+    trend_weights, *_ = np.linalg.lstsq(design[n_dummy:], series[:, n_dummy:].T, rcond=None)
+    residual = series - (design @ trend_weights).T
     deviation = residual[:, n_dummy:].std(axis=1, keepdims=True)
     # Rounding errors give constant rows a small deviation.
-    varies = deviation > 1e-6 * np.abs(series).mean(axis=1, keepdims=True)
+    is_varying = deviation > 1e-6 * np.abs(series).mean(axis=1, keepdims=True)
     return np.divide(
-        residual, deviation, out=np.zeros_like(residual, dtype=np.float64), where=varies
+        residual, deviation, out=np.zeros_like(residual, dtype=np.float64), where=is_varying
     ).astype(np.float32)
 
 

@@ -226,10 +226,10 @@ def bounding_box_mm(mask: Volume, margin_mm: float) -> Array:
     """
     full_box = field_of_view(mask)
     ras_mask = reorient_to_ras(mask)
-    filled = np.argwhere(ras_mask.data > 0)
-    if not len(filled):
+    mask_voxels = np.argwhere(ras_mask.data > 0)
+    if not len(mask_voxels):
         return full_box
-    corners = np.array([filled.min(axis=0), filled.max(axis=0) + 1]) * ras_mask.zooms
+    corners = np.array([mask_voxels.min(axis=0), mask_voxels.max(axis=0) + 1]) * ras_mask.zooms
     return np.clip(corners + np.array([[-margin_mm], [margin_mm]]), *full_box)
 
 
@@ -265,8 +265,12 @@ def _spread_planes(mask: Volume, count: int, axis: int = 2) -> list[float]:
     sagittal, 1 coronal, 2 axial.
     """
     ras_mask = reorient_to_ras(mask)
-    filled = np.flatnonzero(ras_mask.data.any(axis=tuple(_in_plane_axes(axis))))
-    first, last = (filled[0], filled[-1]) if filled.size else (0, ras_mask.data.shape[axis] - 1)
+    filled_planes = np.flatnonzero(ras_mask.data.any(axis=tuple(_in_plane_axes(axis))))
+    first, last = (
+        (filled_planes[0], filled_planes[-1])
+        if filled_planes.size
+        else (0, ras_mask.data.shape[axis] - 1)
+    )
     margin = max(0.12, 0.5 / (count + 0.5)) * (last - first)
     planes = {round(position) for position in np.linspace(first + margin, last - margin, count)}
     return [(plane + 0.5) * float(ras_mask.zooms[axis]) for plane in sorted(planes)]

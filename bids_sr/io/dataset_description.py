@@ -184,29 +184,36 @@ def _describe_dataset(
     other_entries: Mapping[str, str],
 ) -> dict[str, object]:
     """Return the description of a data set, with authors and license of its source."""
-    raw, existing = _read_description(sources["raw"]), _read_description(root)
-    generated: dict[str, object] = {"Name": "bids-sr", "Version": version}
+    source_description, existing_description = (
+        _read_description(sources["raw"]),
+        _read_description(root),
+    )
+    generator: dict[str, object] = {"Name": "bids-sr", "Version": version}
     if container := _describe_container():
-        generated["Container"] = container
+        generator["Container"] = container
     prefix = f"{other_entries[RESULTS]}/" if RESULTS in other_entries else ""
     citation = (
         f"Please cite bids-sr and the underlying methods, which are listed in {prefix}CITATION.md"
     )
-    acknowledgment = str(raw.get("HowToAcknowledge") or "").strip() or ", ".join(
-        as_texts(raw.get("ReferencesAndLinks"))
+    acknowledgment = str(source_description.get("HowToAcknowledge") or "").strip() or ", ".join(
+        as_texts(source_description.get("ReferencesAndLinks"))
     )
     links = {key: _link_to(folder, root) for key, folder in sources.items()} | dict(other_entries)
-    copied = {key: raw[key] for key in ("Authors", "License") if raw.get(key)}
+    copied_entries = {
+        key: source_description[key]
+        for key in ("Authors", "License")
+        if source_description.get(key)
+    }
     return {
         "Name": dataset_name,
         "BIDSVersion": _BIDS_VERSION,
         "DatasetType": "derivative",
-        **copied,
-        **{key: existing[key] for key in _USER_KEYS if existing.get(key)},
+        **copied_entries,
+        **{key: existing_description[key] for key in _USER_KEYS if existing_description.get(key)},
         "HowToAcknowledge": f"{citation}. For the data: {acknowledgment}"
         if acknowledgment
         else f"{citation}.",
-        "GeneratedBy": [generated],
+        "GeneratedBy": [generator],
         "SourceDatasets": [_source_entry(folder, links[key]) for key, folder in sources.items()],
         "DatasetLinks": links,
     }

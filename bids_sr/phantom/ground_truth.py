@@ -139,24 +139,33 @@ def simulate_effects(echoes: Sequence[SimulatedRun]) -> tuple[Array, dict[str, A
         high-resolution grid (3D).
     """
     factor, conditions = echoes[0].preset.factor, echoes[0].conditions
-    rests = [echo.scanner.acquire_ideal(echo.resting, factor) for echo in echoes]
-    resting = [np.abs(rest).astype(np.float32) for rest in rests]
-    weights = _combination_weights(resting, echoes)
-    combined = np.sum(
-        [weight * image for weight, image in zip(weights, resting, strict=True)], axis=0
+    resting_images = [echo.scanner.acquire_ideal(echo.resting, factor) for echo in echoes]
+    resting_magnitudes = [
+        np.abs(resting_image).astype(np.float32) for resting_image in resting_images
+    ]
+    weights = _combination_weights(resting_magnitudes, echoes)
+    combined_image = np.sum(
+        [
+            weight * resting_magnitude
+            for weight, resting_magnitude in zip(weights, resting_magnitudes, strict=True)
+        ],
+        axis=0,
     )
     changes: dict[str, Array] = {}
-    for echo, rest, image, weight in zip(echoes, rests, resting, weights, strict=True):
+    for echo, resting_image, resting_magnitude, weight in zip(
+        echoes, resting_images, resting_magnitudes, weights, strict=True
+    ):
         for name in conditions:
             change = echo.changes.get(name)
             if change is None:
-                changes.setdefault(name, np.zeros_like(image))
+                changes.setdefault(name, np.zeros_like(resting_magnitude))
             elif _is_in_view(change):
                 contribution = (
-                    np.abs(rest + echo.scanner.acquire_ideal(change, factor)) - image
+                    np.abs(resting_image + echo.scanner.acquire_ideal(change, factor))
+                    - resting_magnitude
                 ).astype(np.float32)
                 changes[name] = changes.get(name, 0) + weight * contribution
-    return combined, changes
+    return combined_image, changes
 
 
 def _resting_image(echoes: Sequence[SimulatedRun]) -> Array:

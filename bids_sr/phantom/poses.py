@@ -72,13 +72,13 @@ def draw_motion(rng: np.random.Generator, volumes: int, tr: float, reference: in
     params += drift_size * walk / np.sqrt(volumes)
     for _ in range(rng.poisson(volumes * tr / 120.0) + 1):
         onset = rng.uniform(0.1, 0.95) * times[-1]
-        jump = (
+        movement = (
             rng.uniform(0.2, 0.8, 6)
             * rng.choice([-1.0, 1.0], 6)
             * np.array([0.4, 0.5, 1.0, 0.012, 0.005, 0.005])
         )
-        elapsed = np.maximum(times - onset, 0)
-        params += (times >= onset)[:, None] * np.exp(-elapsed / 4.0)[:, None] * jump
+        elapsed_s = np.maximum(times - onset, 0)
+        params += (times >= onset)[:, None] * np.exp(-elapsed_s / 4.0)[:, None] * movement
     breath = np.sin(2 * np.pi * 0.27 * times + rng.uniform(0, 2 * np.pi))
     params[:, 2] += 0.02 * breath
     params[:, 3] += 0.0003 * breath

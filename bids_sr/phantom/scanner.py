@@ -167,10 +167,10 @@ class Scanner:
         if self.shift is None:
             return sample_volume(scene, self.head_affine, *self.dense_grid, self.pose)
         shift = (self.shift, self.pose[:3, 1])
-        distorted = sample_volume(
+        distorted_scene = sample_volume(
             scene, self.head_affine, *self.dense_grid, self.pose, shift=shift
         )
-        return distorted * (1 + np.gradient(self.shift, self.dense_grid[1][1, 1], axis=1))
+        return distorted_scene * (1 + np.gradient(self.shift, self.dense_grid[1][1, 1], axis=1))
 
     def acquire_ideal(self, scene: Array, factor: Factor = (1.0, 1.0, 1.0)) -> Array:
         """Return the complex image at `factor` times the resolution (complex64).
@@ -221,7 +221,7 @@ class Scanner:
 
     def acquire_moving(
         self,
-        rest: Array,
+        resting: Array,
         motion: Array,
         changes: Mapping[str, Array] | None = None,
         weights: Mapping[str, Array] | None = None,
@@ -236,7 +236,7 @@ class Scanner:
 
         Parameters
         ----------
-        rest : Array
+        resting : Array
             Resting scene as returned by `prepare`.
         motion : Array
             Transform of a point of the reference volume to its position in this volume (4 x 4,
@@ -254,17 +254,17 @@ class Scanner:
         """
         shape, affine = self.sampling_grid
         matrix = np.linalg.inv(self.dense_grid[1]) @ invert(motion) @ affine
-        scene = sample_grid(rest, matrix, shape)
+        scene = sample_grid(resting, matrix, shape)
         for name, change in (changes or {}).items():
             weight = np.asarray((weights or {})[name], dtype=np.float32)
             if np.abs(weight).max() > 1e-6:
                 scene += sample_grid(change, matrix, shape) * weight
         if modulation is not None:
             scene *= modulation
-        measured = scene * self._coil_field
+        measured_image = scene * self._coil_field
         for axis, crop in enumerate(self._crop_matrices):
-            measured = apply_along(crop, measured, axis)
-        return magnitude(measured, sigma, rng)
+            measured_image = apply_along(crop, measured_image, axis)
+        return magnitude(measured_image, sigma, rng)
 
     def _sensitivity(self, shape: tuple[int, ...], affine: Array) -> Array:
         """Return the complex sensitivity of the coil on a grid (complex64)."""

@@ -55,6 +55,8 @@ def correct_bias_field(
     # Double precision is used because single-precision logarithms depend on the processor.
     log_field = np.log(np.clip(field, 0.05, 20.0, dtype=np.float64))
     log_field -= log_field[low_mask].mean()
-    upsampled = sample_volume(log_field, low_image.affine, image.data.shape, image.affine, order=1)
-    field = np.exp(upsampled, dtype=np.float64)
+    upsampled_log = sample_volume(
+        log_field, low_image.affine, image.data.shape, image.affine, order=1
+    )
+    field = np.exp(upsampled_log, dtype=np.float64)
     return image.like(np.asarray(image.data / field, dtype=np.float32))

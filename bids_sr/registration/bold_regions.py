@@ -94,10 +94,10 @@ def _fraction_in_view(mask: Volume, chain: Sequence[Path], grid: Volume, *, seed
         padded_affine,
         tuple(np.minimum(grid.zooms / 4.0, 1.0)),
     )
-    resampled = apply(
+    resampled_mask = apply(
         mask, Volume(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed
     )
-    voxels = np.argwhere(resampled > 0.5)
+    voxels = np.argwhere(resampled_mask > 0.5)
     if not len(voxels):
         return 0.0
     bold_voxels = apply_affine(np.linalg.inv(grid.affine) @ affine, voxels)

@@ -208,12 +208,12 @@ def register_pair_to_bold(
         report.
     """
     to_highres = np.eye(4) if highres2lowres is None else np.asarray(highres2lowres, dtype=float)
-    aligned = Volume(data=highres.data, affine=invert(to_highres) @ highres.affine)
+    aligned_image = Volume(data=highres.data, affine=invert(to_highres) @ highres.affine)
     bold_mask = masks.brain_mask(boldref.data, boldref.affine)
     highres_mask = masks.brain_mask(highres.data, highres.affine)
     fit = register_rigid(
         boldref,
-        aligned,
+        aligned_image,
         bold_mask,
         highres_mask,
         seed=seed,

@@ -62,12 +62,12 @@ def check_brain(
         Metrics by name, without those that are None; ``brain_doubts`` lists the reasons as clauses
         and is empty for a plausible mask.
     """
-    low, high = _BRAIN_VOLUME_ML
+    smallest_ml, largest_ml = _BRAIN_VOLUME_ML
     warnings = []
-    if not low <= volume <= high:
+    if not smallest_ml <= volume <= largest_ml:
         warnings.append(
-            f"the volume of the brain mask is {volume:.0f} ml (expected {low:.0f} to"
-            f" {high:.0f} ml)"
+            f"the volume of the brain mask is {volume:.0f} ml (expected {smallest_ml:.0f} to"
+            f" {largest_ml:.0f} ml)"
         )
     if determinant is not None and determinant > _MAX_DETERMINANT:
         warnings.append(
@@ -91,10 +91,10 @@ def check_brain(
         "brain_template_dice": template_dice,
         "brain_turned_deg": turned_deg,
     }
-    rounded: dict[str, object] = {
+    rounded_metrics: dict[str, object] = {
         name: round(value, 4) for name, value in metrics.items() if value is not None
     }
-    return rounded | {"brain_doubts": warnings}
+    return rounded_metrics | {"brain_doubts": warnings}
 
 
 def volume_ml(mask: Array, affine: Array) -> float:
@@ -139,8 +139,8 @@ def _make_initial_poses(head: Volume, template: Volume) -> list[Array]:
     the head.
     """
     head_points = voxel_centers(masks.head_mask(head.data, head.affine), head.affine)
-    top = np.percentile(head_points[:, 2], 99.9)
-    head_center = head_points[head_points[:, 2] > top - _BRAIN_HEIGHT_MM].mean(axis=0)
+    head_top_mm = np.percentile(head_points[:, 2], 99.9)
+    head_center = head_points[head_points[:, 2] > head_top_mm - _BRAIN_HEIGHT_MM].mean(axis=0)
     brain_points = voxel_centers(template.data > 0.1, template.affine)
     brain_center = brain_points.mean(axis=0)
     scaling = np.diag([_INITIAL_SCALE, _INITIAL_SCALE, _INITIAL_SCALE, 1.0])
@@ -173,10 +173,10 @@ def mutual_information(fixed: Volume, moving: Volume, xfm: Array, mask: Array) -
     float
         Normalized mutual information, from 1 (independent) to 2 (one-to-one).
     """
-    resampled = sample_volume(
+    moving_on_fixed = sample_volume(
         moving.data, moving.affine, fixed.data.shape, fixed.affine, xfm, order=1, zero_outside=True
     )
-    return similarity.normalized_mutual_information(fixed.data[mask], resampled[mask])
+    return similarity.normalized_mutual_information(fixed.data[mask], moving_on_fixed[mask])
 
 
 def _align_head(
@@ -298,11 +298,11 @@ def _adapt_mask(head: Volume, template_mask: Array) -> Array:
         return template_mask > 0.5
     darkest, brightest = np.percentile(inner_values, 25) * 0.55, np.percentile(tissue, 98) * 1.15
     outer_limit = masks.grow(template_mask > 0.5, head.affine, 3.0)
-    bright = (head.data > darkest) & (head.data < brightest) & outer_limit
-    tissue_core = masks.largest_component(masks.open_mask(bright, head.affine, 2.5))
-    dilated = masks.grow(tissue_core, head.affine, 1.5) & bright
+    bright_voxels = (head.data > darkest) & (head.data < brightest) & outer_limit
+    tissue_core = masks.largest_component(masks.open_mask(bright_voxels, head.affine, 2.5))
+    dilated_core = masks.grow(tissue_core, head.affine, 1.5) & bright_voxels
     mask = masks.close_mask(
-        masks.largest_component(dilated | (inner_brain & (head.data > 0))), head.affine, 6.0
+        masks.largest_component(dilated_core | (inner_brain & (head.data > 0))), head.affine, 6.0
     )
     return masks.fill_holes(mask) & outer_limit
 

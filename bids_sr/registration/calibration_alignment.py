@@ -73,10 +73,12 @@ def register_to_calibration(
     fwhm_voxels = (
         np.sqrt(np.maximum(boldref.zooms**2 - calibration.zooms**2, 0)) / calibration.zooms
     )
-    smoothed = ndimage.gaussian_filter(
+    smoothed_calibration = ndimage.gaussian_filter(
         np.asarray(calibration.data, np.float32), fwhm_voxels / FWHM_PER_SIGMA, mode="nearest"
     )
-    xfm = refine(boldref, Volume(data=smoothed, affine=calibration.affine), mask, fit.xfm)
+    xfm = refine(
+        boldref, Volume(data=smoothed_calibration, affine=calibration.affine), mask, fit.xfm
+    )
     facts: dict[str, object] = {
         **displacement_summary(xfm, mask, boldref.affine),
         "start": fit.start,

@@ -32,10 +32,10 @@ _MAX_VOLUMES = 100  # volumes to read; more volumes add little information and n
 def _realign_volumes(reader: SeriesReader, matrices: Array, first: int) -> Array:
     """Return up to `_MAX_VOLUMES` steady-state volumes in reference space (X, Y, Z, T)."""
     stop = min(reader.shape[3], first + _MAX_VOLUMES)
-    realigned = np.empty((*reader.shape[:3], stop - first), dtype=np.float32)
+    volumes = np.empty((*reader.shape[:3], stop - first), dtype=np.float32)
     for t in range(first, stop):
-        realigned[..., t - first] = resample_to_reference(reader, t, matrices[t])
-    return realigned
+        volumes[..., t - first] = resample_to_reference(reader, t, matrices[t])
+    return volumes
 
 
 def _task_regressors(events: Path, tr: float, n_volumes: int) -> Array:

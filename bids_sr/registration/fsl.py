@@ -50,8 +50,8 @@ def correct_bias_with_fast(image: Volume, contrast: str, folder: Path) -> Volume
     RuntimeError
         FAST failed.
     """
-    restored = _run_fast(image, _IMAGE_TYPES.get(contrast, 2), folder, "restore")
-    return image.like(np.maximum(restored, 0))
+    corrected = _run_fast(image, _IMAGE_TYPES.get(contrast, 2), folder, "restore")
+    return image.like(np.maximum(corrected, 0))
 
 
 def _run_fast(image: Volume, image_type: int, folder: Path, result: str) -> Array:

@@ -132,10 +132,12 @@ def mirrored_similarity(first: Volume, other: Volume, mask: MaskArray, xfm: Arra
     float
         See `head_similarity`.
     """
-    mirrored, reflection = _swap_sides(other)
+    mirrored_image, reflection = _swap_sides(other)
     start = reflection @ xfm @ _reflect_head(first, mask)
-    aligned = refine(first, mirrored, mask, start, rounds=3, max_change_mm=_MAX_START_ERROR_MM)
-    resampled = resample_with_field_of_view(mirrored, first, aligned)
+    refined_xfm = refine(
+        first, mirrored_image, mask, start, rounds=3, max_change_mm=_MAX_START_ERROR_MM
+    )
+    resampled = resample_with_field_of_view(mirrored_image, first, refined_xfm)
     return head_similarity(first.data, resampled, mask, first.zooms)
 
 
@@ -147,8 +149,10 @@ def is_mirrored(
     `similarity` is the result of `head_similarity` for the images as stored. The other parameters
     are described in `mirrored_similarity`.
     """
-    mirrored = mirrored_similarity(first, other, mask, xfm)
-    return mirrored >= SAME_HEAD and 1 - mirrored < _MAX_MIRRORED_DISTANCE * (1 - similarity)
+    swapped_similarity = mirrored_similarity(first, other, mask, xfm)
+    return swapped_similarity >= SAME_HEAD and 1 - swapped_similarity < _MAX_MIRRORED_DISTANCE * (
+        1 - similarity
+    )
 
 
 def _swap_sides(image: Volume) -> tuple[Volume, Float]:

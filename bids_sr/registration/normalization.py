@@ -55,7 +55,7 @@ def normalize(
     mm = 4.0 if sloppy else 3.0
     low_template = downsample(template, mm)
     low_mask = low_resolution_grids.downsample_mask(template_mask, template.affine, mm)
-    stripped = Volume(data=np.where(mask, brain.data, 0), affine=brain.affine)
+    brain_image = Volume(data=np.where(mask, brain.data, 0), affine=brain.affine)
     levels: dict[str, Any] = {
         "iterations": (50, 20),
         "shrink": (3, 2),
@@ -83,7 +83,7 @@ def normalize(
     metric_mask = masks.grow(low_mask, low_template.affine, 3.0)
     forward, inverse = register(
         low_template,
-        downsample(stripped, mm),
+        downsample(brain_image, mm),
         [affine, syn],
         seed=seed,
         prefix=prefix,
@@ -122,10 +122,10 @@ def resample_priors(
     # interpolated to the T1w grid.
     low_shape, low_affine, _ = low_resolution_grids.lowres_grid(t1w.data.shape, t1w.affine, 2.0)
     low_grid = Volume(np.zeros(low_shape, dtype=np.float32), low_affine)
-    resampled = [np.clip(apply(image, low_grid, [std2t1w], seed=seed), 0, 1) for image in maps]
+    lowres_priors = [np.clip(apply(image, low_grid, [std2t1w], seed=seed), 0, 1) for image in maps]
     gray, white = (
         sample_volume(tissue, low_grid.affine, t1w.data.shape, t1w.affine, order=1)
-        for tissue in resampled
+        for tissue in lowres_priors
     )
     fluid = np.where(mask, np.clip(1 - gray - white, 0, 1), 0)
     return np.stack([gray, white, fluid])

@@ -45,7 +45,7 @@ def make_truncated_pair(highres: Volume, factor: Factor) -> PairInFrame:
     data, affine = acquire(highres.data, highres.affine, factor=factor)
     lowres = Volume(data=np.maximum(np.asarray(data, dtype=np.float32), 0), affine=affine)
     shape, highres_affine = hr_grid(lowres.data.shape, lowres.affine, factor)
-    resampled = Volume(
+    highres_on_grid = Volume(
         data=sample_volume(highres.data, highres.affine, shape, highres_affine),
         affine=highres_affine,
     )
@@ -55,7 +55,7 @@ def make_truncated_pair(highres: Volume, factor: Factor) -> PairInFrame:
         "resampled": False,
         **displacement_summary(np.eye(4), mask, affine),
     }
-    return resampled, lowres, lowres.like(mask), np.eye(4)[None], facts
+    return highres_on_grid, lowres, lowres.like(mask), np.eye(4)[None], facts
 
 
 def make_registered_pair(
@@ -146,11 +146,11 @@ def _refine_with_truncation(
     xfm = np.asarray(start, dtype=float)
     shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
     for _ in range(2):
-        aligned = sample_volume(highres.data, highres.affine, shape, grid, xfm)
-        truncated, truncated_affine = acquire(aligned, grid, factor=factor)
+        aligned_image = sample_volume(highres.data, highres.affine, shape, grid, xfm)
+        truncated_image, truncated_affine = acquire(aligned_image, grid, factor=factor)
         xfm = xfm @ refine(
             lowres,
-            Volume(data=truncated, affine=truncated_affine),
+            Volume(data=truncated_image, affine=truncated_affine),
             mask & mask_field_of_view(highres, lowres, xfm),
             np.eye(4),
             rounds=1,

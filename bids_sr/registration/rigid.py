@@ -120,7 +120,7 @@ def linear_stages(kind: str, voxel_mm: float, last_sigma_mm: float = 0.0) -> lis
 
 def _overlap(fixed: Volume, fixed_mask: Array, moving: Volume, moving_mask: Array) -> float:
     """Return the fraction of the smaller mask that the headers place inside the other mask."""
-    covered = (
+    moving_on_fixed = (
         low_resolution_grids.coverage(moving_mask, moving.affine, fixed.data.shape, fixed.affine)
         > 0.5
     )
@@ -128,7 +128,9 @@ def _overlap(fixed: Volume, fixed_mask: Array, moving: Volume, moving_mask: Arra
         fixed_mask.sum() * np.prod(fixed.zooms),
         moving_mask.sum() * np.prod(moving.zooms),
     ]
-    return float((covered & fixed_mask).sum() * np.prod(fixed.zooms) / max(min(volumes_mm3), 1.0))
+    return float(
+        (moving_on_fixed & fixed_mask).sum() * np.prod(fixed.zooms) / max(min(volumes_mm3), 1.0)
+    )
 
 
 def register_rigid(
@@ -169,16 +171,17 @@ def register_rigid(
     _Fit
         Transform of the best match, with its mutual information and start.
     """
-    rim = dilate_for_metric(fixed_mask, fixed)
+    metric_mask = dilate_for_metric(fixed_mask, fixed)
     large_voxels = _downsample_to_large_voxels(fixed, moving, fixed_mask, moving_mask)
-    center = _center_of_mass(fixed_mask, fixed.affine)
-    target = _center_of_mass(moving_mask, moving.affine)
+    fixed_center = _center_of_mass(fixed_mask, fixed.affine)
+    moving_center = _center_of_mass(moving_mask, moving.affine)
     shift = np.eye(4)
-    shift[:3, 3] = target - center
+    shift[:3, 3] = moving_center - fixed_center
     starts = {"headers": np.eye(4), "centers of mass": shift}
     if _overlap(fixed, fixed_mask, moving, moving_mask) >= _MIN_OVERLAP:
         scores = {
-            name: mutual_information(fixed, moving, start, rim) for name, start in starts.items()
+            name: mutual_information(fixed, moving, start, metric_mask)
+            for name, start in starts.items()
         }
         if scores["headers"] - 1 >= _POOR_MATCH_RATIO * (scores["centers of mass"] - 1):
             del starts["centers of mass"]
@@ -195,16 +198,18 @@ def register_rigid(
             seed=seed,
             prefix=f"{prefix}{number}_",
             start=start,
-            fixed_mask=rim,
+            fixed_mask=metric_mask,
         )
         xfm = nearest_rigid(read_linear(files[0]))
-        return _Fit(xfm=xfm, nmi=mutual_information(fixed, moving, xfm, rim), start=name)
+        return _Fit(xfm=xfm, nmi=mutual_information(fixed, moving, xfm, metric_mask), start=name)
 
     fits = [
         register_from(start, name, number) for number, (name, start) in enumerate(starts.items())
     ]
     best = max(fits, key=lambda fit: fit.nmi)
-    turned_start = _find_turned_start(large_voxels, center, target, best, seed=seed, prefix=prefix)
+    turned_start = _find_turned_start(
+        large_voxels, fixed_center, moving_center, best, seed=seed, prefix=prefix
+    )
     if turned_start is not None:
         turned_fit = register_from(turned_start, "turned headers", len(fits))
         if turned_fit.nmi - 1 > _MIN_TURNED_GAIN * (best.nmi - 1):
@@ -274,27 +279,33 @@ def _downsample_to_large_voxels(
 
 
 def _find_turned_start(
-    large_voxels: _LargeVoxels, center: Array, target: Array, best: _Fit, *, seed: int, prefix: str
+    large_voxels: _LargeVoxels,
+    fixed_center: Array,
+    moving_center: Array,
+    best: _Fit,
+    *,
+    seed: int,
+    prefix: str,
 ) -> Array | None:
     """Return the start rotated by multiples of 90 degrees that should be registered, if any.
 
     A rotated start is promising if it is close to the best match so far (`best`), or better than
     the headers before registration. The most promising starts are registered on large voxels. The
     result is the best of these transforms (4 x 4, RAS+ mm); None unless it matches better than
-    `best` on these voxels. `center` and `target` are the centers of mass in the fixed and the
-    moving image (RAS+ mm), which are aligned.
+    `best` on these voxels. `fixed_center` and `moving_center` are the centers of mass of the heads
+    (RAS+ mm), which are aligned.
     """
     scored_starts = []
     for rotation in quarter_turns():
         start = np.eye(4)
         start[:3, :3] = rotation
-        start[:3, 3] = target - rotation @ center
+        start[:3, 3] = moving_center - rotation @ fixed_center
         scored_starts.append((large_voxels.score(start), start))
     scored_starts.sort(key=lambda pair: -pair[0])
     minimum = min(_CLOSE_MATCH_RATIO * (best.nmi - 1), large_voxels.score(np.eye(4)) - 1)
-    promising = [start for start_nmi, start in scored_starts if start_nmi - 1 >= minimum]
+    promising_starts = [start for start_nmi, start in scored_starts if start_nmi - 1 >= minimum]
     best_start, turned_nmi = None, large_voxels.score(best.xfm)
-    for number, start in enumerate(promising[:_N_TURNS_TRIED]):
+    for number, start in enumerate(promising_starts[:_N_TURNS_TRIED]):
         xfm = large_voxels.register(start, seed=seed, prefix=f"{prefix}turned{number}_")
         if (nmi := large_voxels.score(xfm)) > turned_nmi:
             best_start, turned_nmi = xfm, nmi

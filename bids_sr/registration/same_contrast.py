@@ -99,10 +99,10 @@ def align_same_contrast(fixed: Volume, moving: Volume, mask: Array) -> Array | N
     if xfm is None:
         return None
     shape = fixed.data.shape
-    resampled = sample_volume(moving.data, moving.affine, shape, fixed.affine, xfm)
+    moving_on_fixed = sample_volume(moving.data, moving.affine, shape, fixed.affine, xfm)
     return (
         xfm
-        if np.corrcoef(resampled[mask], fixed.data[mask])[0, 1] >= SAME_CONTRAST_CORRELATION
+        if np.corrcoef(moving_on_fixed[mask], fixed.data[mask])[0, 1] >= SAME_CONTRAST_CORRELATION
         else None
     )
 
@@ -113,12 +113,14 @@ def _gauss_newton(
     """Alternate resampling and registration for some rounds; None if no transform is found."""
     xfm = np.asarray(start, dtype=float)
     for _ in range(rounds):
-        resampled = sample_volume(moving.data, moving.affine, fixed.data.shape, fixed.affine, xfm)
+        moving_on_fixed = sample_volume(
+            moving.data, moving.affine, fixed.data.shape, fixed.affine, xfm
+        )
         in_view = mask_field_of_view(moving, fixed, xfm)
         estimator = MotionEstimator(
             np.where(in_view, fixed.data, 0), mask & in_view, fixed.affine, margin=0
         )
-        step, cost = estimator.fit(np.where(in_view, resampled, 0), [np.eye(4)])
+        step, cost = estimator.fit(np.where(in_view, moving_on_fixed, 0), [np.eye(4)])
         if not np.isfinite(cost):
             return None
         xfm = round_values(xfm @ step)

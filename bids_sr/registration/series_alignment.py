@@ -177,23 +177,23 @@ def align_volumes(
     has_signal = (compared_mean > threshold) & (zero_fraction < 0.01)
     in_both = (mean > 0) & (has_signal | ((mean < run_threshold) & (compared_mean > 0)))
     scale, offset = _fit_signal_scale(mean[head & has_signal], compared_mean[head & has_signal])
-    scaled = {
+    scaled_volumes = {
         t: scale * downsample(np.nan_to_num(volume), shape) + offset
         for t, volume in compared.items()
     }
-    compared_mean = np.mean(list(scaled.values()), axis=0)
+    compared_mean = np.mean(list(scaled_volumes.values()), axis=0)
     region = _select_region(head, has_signal, affine)
     mask = region.mask
     similarity = pearson_correlation(mean[mask], compared_mean[mask])
     starts = [t for t in acquired if t + 1 in acquired]
     changes = [
         np.concatenate([_smoothed_change(volumes, t)[mask] for t in starts])
-        for volumes in (acquired, scaled)
+        for volumes in (acquired, scaled_volumes)
     ]
     poses = np.eye(4)[None]
     if similarity >= _MIN_START_CORRELATION:
-        poses = region.estimate_poses(acquired, scaled, starts)
-        resampled = sample_volume(
+        poses = region.estimate_poses(acquired, scaled_volumes, starts)
+        resampled_mean = sample_volume(
             np.where(has_signal, compared_mean, mean),
             affine,
             shape,
@@ -202,26 +202,26 @@ def align_volumes(
         )
         # A series that is only shifted must not count as a different series, so its similarity is
         # also computed after alignment.
-        similarity = max(similarity, pearson_correlation(mean[mask], resampled[mask]))
-    shift, spread = _summarize_shift(poses, mask, affine)
+        similarity = max(similarity, pearson_correlation(mean[mask], resampled_mean[mask]))
+    shift, spread_mm = _summarize_shift(poses, mask, affine)
     sigma = np.zeros(3)
     if max(map(abs, shift)) >= _REPORTED_SHIFT:
         sigma = _find_smoothing(mean, compared_mean, mask, affine)
     if sigma.any():
         # A smoothed series can seem shifted, because smoothing crosses the edge of the field of
         # view. Its shift is therefore estimated again relative to smoothed volumes of the run.
-        smoothed = {
+        smoothed_volumes = {
             t: scale * ndimage.gaussian_filter(acquired[t], sigma) + offset for t in starts
         }
-        smoothed_poses = region.estimate_poses(smoothed, scaled, starts)
+        smoothed_poses = region.estimate_poses(smoothed_volumes, scaled_volumes, starts)
         smoothed_shift, smoothed_spread = _summarize_shift(smoothed_poses, mask, affine)
         if max(map(abs, smoothed_shift)) < _REPORTED_SHIFT:
-            shift, spread = smoothed_shift, smoothed_spread
+            shift, spread_mm = smoothed_shift, smoothed_spread
     max_motion_mm = max(_MAX_STILL_MM, _MAX_STILL_VOXELS * float(voxel_sizes(affine)[:2].min()))
     return Alignment(
-        follows_motion=spread < max_motion_mm,
+        follows_motion=spread_mm < max_motion_mm,
         shift=shift,
-        spread_mm=spread,
+        spread_mm=spread_mm,
         mean_similarity=similarity,
         change_similarity=pearson_correlation(*changes),
         scale=scale,
@@ -316,8 +316,8 @@ def _compute_signal_threshold(mean: Array, mask: MaskArray) -> float:
     Programs such as tedana write zeros outside the brain. For registration, these voxels are
     filled with the signal of the run, because their border would count as an edge of the head.
     """
-    inside = mean[mask & (mean > 0)]
-    return _MIN_SIGNAL_FRACTION * float(np.median(inside)) if inside.size else 0.0
+    head_values = mean[mask & (mean > 0)]
+    return _MIN_SIGNAL_FRACTION * float(np.median(head_values)) if head_values.size else 0.0
 
 
 def _average_to_grid(volume: Array, shape: Sequence[int]) -> Array:
@@ -384,11 +384,11 @@ def _select_region(mask: MaskArray, has_signal: MaskArray, affine: Array) -> _Re
     dilated, because the filled voxels around it would bias the registration to the identity. If
     the series has signal in almost all or almost none of the head, this is the whole head.
     """
-    covered = mask & ndimage.binary_erosion(has_signal, border_value=1)
+    covered_head = mask & ndimage.binary_erosion(has_signal, border_value=1)
     is_unmasked = (mask & ~has_signal).sum() <= _MIN_MASKED_FRACTION * mask.sum()
-    if is_unmasked or covered.sum() < _MIN_COVERED_FRACTION * mask.sum():
+    if is_unmasked or covered_head.sum() < _MIN_COVERED_FRACTION * mask.sum():
         return _Region(mask=mask, margin=2, has_signal=has_signal, affine=affine)
-    return _Region(mask=covered, margin=0, has_signal=has_signal, affine=affine)
+    return _Region(mask=covered_head, margin=0, has_signal=has_signal, affine=affine)
 
 
 def find_rejection(alignment: Alignment) -> tuple[str, str] | None:
@@ -442,10 +442,10 @@ def _summarize_shift(
     displacements = np.stack(
         [apply_affine(pose, points) - points for pose in poses]
     )  # moments, points, 3
-    median = np.median(displacements, axis=0)
-    voxels = np.median(median, axis=0) @ np.linalg.inv(affine[:3, :3]).T
-    spread = float(np.sqrt(((displacements - median) ** 2).sum(-1).mean()))
-    return (float(voxels[0]), float(voxels[1]), float(voxels[2])), spread
+    median_displacements = np.median(displacements, axis=0)
+    shift_voxels = np.median(median_displacements, axis=0) @ np.linalg.inv(affine[:3, :3]).T
+    spread_mm = float(np.sqrt(((displacements - median_displacements) ** 2).sum(-1).mean()))
+    return (float(shift_voxels[0]), float(shift_voxels[1]), float(shift_voxels[2])), spread_mm
 
 
 def read_comparison_volumes(reader: SeriesReader) -> dict[int, Array]:

@@ -134,9 +134,9 @@ def tissue_masks(probabilities: Mapping[str, Array]) -> dict[str, Array]:
         Voxels by tissue (3D, boolean). Voxels with a probability of 0 for all tissues belong to
         none.
     """
-    stacked = np.stack([probabilities[name] for name in TISSUES])
-    most_probable = stacked.argmax(axis=0)
+    probability_maps = np.stack([probabilities[name] for name in TISSUES])
+    most_probable = probability_maps.argmax(axis=0)
     return {
-        name: (most_probable == number) & (stacked.sum(axis=0) > 0)
+        name: (most_probable == number) & (probability_maps.sum(axis=0) > 0)
         for number, name in enumerate(TISSUES)
     }

@@ -48,8 +48,8 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
     # Tables in memory contain text, and tables read from files contain numbers.
     cells = clusters.reindex(columns=list(dict.fromkeys([*clusters.columns, *_NUMERIC_COLUMNS])))
     cells = cells.replace(MISSING, math.nan).astype(dict.fromkeys(_NUMERIC_COLUMNS, float))
-    widest = cells["fwhm_mm"].max()
-    visible_cells = cells[(cells["series"] == series) & (cells["fwhm_mm"] == widest)]
+    widest_mm = cells["fwhm_mm"].max()
+    visible_cells = cells[(cells["series"] == series) & (cells["fwhm_mm"] == widest_mm)]
     tables: list[tuple[str, Markup]] = []
     for contrast in sorted(clusters["contrast"].unique(), key=lambda name: name != first):
         rows = list(visible_cells[visible_cells["contrast"] == contrast].itertuples())
@@ -104,12 +104,12 @@ def _render_line(row: Any) -> list[str]:
     label = row.label if isinstance(row.label, str) else MISSING
     if label != MISSING and row.label_mm > 0:
         label = f"{label}, {row.label_mm:.0f} mm away".replace(" ", _NBSP)
-    ends = interval(row.lower, row.upper, ".3g")
+    interval_text = interval(row.lower, row.upper, ".3g")
     line = [
         row.cluster,
         peak,
         short_number(row.peak),
-        render("value", short_number(row.effect), ends),
+        render("value", short_number(row.effect), interval_text),
         _probability(row.wrongsign),
         label,
     ]

@@ -167,28 +167,34 @@ def overview_html(
         Contrast of the reliable voxels.
     """
     status, best = verdict.get("status", "not assessed"), verdict.get("best", "")
-    applied = select_applied(rows)
-    unapplied = verdict.get("not_applied", [])
-    detail = find_strongest("function", rows, applied)
-    evidence = accuracy_evidence(rows, applied)
+    applied_methods = select_applied(rows)
+    unapplied_methods = verdict.get("not_applied", [])
+    detail = find_strongest("function", rows, applied_methods)
+    evidence = accuracy_evidence(rows, applied_methods)
     self_test = parse_self_test(rows, one_level)
     if detail is not None and best:
         basis = _reference_sentences(detail, run)
     else:
         # results of methods that were not applied are already in the warning above
-        basis = _untested_sentences(self_test, applied)
+        basis = _untested_sentences(self_test, applied_methods)
     checks = [
         *motion_checks(run.displacement),
         *registration_checks(registration),
         *flag_checks(
-            rows, unapplied, best=best, self_test=evidence is None and self_test is not None
+            rows,
+            unapplied_methods,
+            best=best,
+            self_test=evidence is None and self_test is not None,
         ),
     ]
     supports = classify_detail(rows, best) if best else {}
     test_text = "self-test" if self_test is None else self_test.test_text
     if evidence is not None:
         unit = "segments" if run.at_rest else "blocks"
-        cards = [_level_card(evidence, best, unit, applied), *_correct_card(evidence, best, unit)]
+        cards = [
+            _level_card(evidence, best, unit, applied_methods),
+            *_correct_card(evidence, best, unit),
+        ]
     elif supports:
         cards = [_tested_card(best, supports, self_test or SelfTestResults())]
     else:
@@ -200,7 +206,7 @@ def overview_html(
     if reliable_cards := _reliable_card(rows, best, contrast, test_text, supports):
         explanations += _explain_reliable(rows, best, contrast, test_text)
     is_best_wrong = any(value < 0 for value in _brain_values(rows, evidence, best).values())
-    undecided = bool(applied) and not (detail is not None and detail.no_detail)
+    is_undecided = bool(applied_methods) and not (detail is not None and detail.no_detail)
     lines = verdict.get("lines") or [{"text": verdict.get("headline", ""), "status": status}]
     return render(
         "overview",
@@ -209,14 +215,16 @@ def overview_html(
         [(_status_mark(line["status"]), line["text"]) for line in lines],
         MARKS.get(status, MARKS["not assessed"])[1],
         Markup(" ").join(basis),
-        _definitions([best, *applied]),
+        _definitions([best, *applied_methods]),
         leading_sentences(verdict),
         [*cards, *reliable_cards, _check_card(checks, measured=evidence is not None)],
         explanations,
         _contrast_table(supports, rows, best),
         checks,
         _cautions(rows, evidence, best),
-        _next_steps(verdict, _remedies(rows, unapplied), undecided, run, cautioned=is_best_wrong),
+        _next_steps(
+            verdict, _remedies(rows, unapplied_methods), is_undecided, run, cautioned=is_best_wrong
+        ),
     )
 
 
@@ -324,7 +332,7 @@ def _region_facts(evidence: Evidence, row: MetricRow, unit: str, *details: str) 
     return tuple(facts)
 
 
-def _list_rivals(evidence: Evidence, best: str, applied: Sequence[str]) -> list[str]:
+def _list_rivals(evidence: Evidence, best: str, applied_methods: Sequence[str]) -> list[str]:
     """Return the accuracy of the series that the best method competes with, one per line.
 
     These are B-spline, the most accurate baseline or control, and the other methods.
@@ -348,13 +356,13 @@ def _list_rivals(evidence: Evidence, best: str, applied: Sequence[str]) -> list[
         )
     entries += [
         f"{name}: {level_text(evidence.row(name))}"
-        for name in applied
+        for name in applied_methods
         if name != best and evidence.row(name) is not None
     ]
     return entries
 
 
-def _level_card(evidence: Evidence, best: str, unit: str, applied: Sequence[str]) -> Card:
+def _level_card(evidence: Evidence, best: str, unit: str, applied_methods: Sequence[str]) -> Card:
     """Return a card with the accuracy of the best method and of other series in active voxels."""
     explains = evidence.reference.statistic == "ev"
     hint = _EXPLAINED_HINT if explains else _CORRELATION_HINT
@@ -367,7 +375,7 @@ def _level_card(evidence: Evidence, best: str, unit: str, applied: Sequence[str]
         return Card("–", label, ("Not assessed",), hint)
     if explains and is_below_zero(row):
         label += ": wrong detail"
-    rival_series = _list_rivals(evidence, best, applied)
+    rival_series = _list_rivals(evidence, best, applied_methods)
     return Card(level_text(row), label, _region_facts(evidence, row, unit, *rival_series), hint)
 
 
@@ -424,7 +432,7 @@ def _contrast_table(
     supports: Mapping[str, ContrastSupport], rows: Sequence[MetricRow], best: str
 ) -> Markup:
     """Render the tested detail of all contrasts, next to the measured detail if there is any."""
-    measured = {
+    measured_rows = {
         (row.contrast, row.region): row
         for row in rows
         if (row.series, row.statistic, row.band, row.minus) == (best, "ev", "beyond", MISSING)
@@ -434,19 +442,19 @@ def _contrast_table(
     regions = (("active voxels", ACQUIRED_ACTIVE), ("whole brain", "brain"))
     heads: list[ColumnHead] = ["contrast", ("result", "active voxels")]
     heads += [("tested", name) for name, _ in regions]
-    if measured:
+    if measured_rows:
         heads += [("measured", name) for name, _ in regions]
     lines = []
     for name, support in supports.items():
         state = support.state
         reason = f": {support.active.reason}" if support.active.reason else ""
-        tested = [
+        tested_texts = [
             estimate_text(None if result.state == "not tested" else result.row)
             for result in (support.active, support.brain)
         ]
-        line = [name, f"{state}{reason}", *tested]
-        if measured:
-            line += [estimate_text(measured.get((name, region))) for _, region in regions]
+        line = [name, f"{state}{reason}", *tested_texts]
+        if measured_rows:
+            line += [estimate_text(measured_rows.get((name, region))) for _, region in regions]
         lines.append(line)
     return table(
         f"Detail recovered by {best} at half the resolution, per contrast (95 % interval)",
@@ -545,20 +553,24 @@ def _explain_reliable(
 
 def _check_card(checks: Sequence[_Check], *, measured: bool) -> Card:
     """Return a card with the number of passed checks, and the failed checks."""
-    failed = [check.text for check in checks if not check.passed]
-    facts = [f"Failed: {text}" for text in failed]
+    failed_texts = [check.text for check in checks if not check.passed]
+    facts = [f"Failed: {text}" for text in failed_texts]
     facts += ["These checks do not measure accuracy."] * (not measured)
-    passed = len(checks) - len(failed)
-    return Card(f"{passed} of {len(checks)}", "checks passed", tuple(facts))
+    n_passed = len(checks) - len(failed_texts)
+    return Card(f"{n_passed} of {len(checks)}", "checks passed", tuple(facts))
 
 
 def motion_checks(displacement: Sequence[float]) -> list[_Check]:
     """Check the framewise displacement (FD, mm) of the volumes, [] if it is unknown."""
     if (motion := motion_text.motion_summary(displacement)) is None:
         return []
-    mean, share = motion
-    above = f", above {MOVED_MM:g} mm in {number(share, '.0%')} of the volumes" if share else ""
-    text = f"Head motion: mean framewise displacement {mean:.2f} mm{above}"
+    mean, moved_fraction = motion
+    threshold_text = (
+        f", above {MOVED_MM:g} mm in {number(moved_fraction, '.0%')} of the volumes"
+        if moved_fraction
+        else ""
+    )
+    text = f"Head motion: mean framewise displacement {mean:.2f} mm{threshold_text}"
     return [_Check(not motion_text.is_motion_large(displacement), text, "motion")]
 
 
@@ -602,15 +614,15 @@ def flag_checks(
     n_wrong = sum(value < 0 for value in values.values())
     for name, raised_by in find_raised_flags(rows).items():
         text = FLAGS[name].failed if raised_by else FLAGS[name].passed
-        passed = not raised_by
-        if name == "harm" and passed and n_wrong:
-            passed = False
+        has_passed = not raised_by
+        if name == "harm" and has_passed and n_wrong:
+            has_passed = False
             text = f"Detail added by {best} is wrong in {n_wrong} of {len(values)} contrasts"
         elif name == "harm":
             text += " (self-test)" if self_test else contrast
         if name in ("harm", "lost_activation") and raised_by:
             text += f": {', '.join(dict.fromkeys(raised_by))}"
-        checks.append(_Check(passed, text, "guards"))
+        checks.append(_Check(has_passed, text, "guards"))
     return sorted(checks, key=lambda check: check.passed)
 
 
@@ -748,19 +760,23 @@ def _advise_maps(best: str, run: RunFacts, *, cautioned: bool = False) -> str:
 
     `cautioned` is True if the best method's detail is wrong in some contrasts.
     """
-    limit = (
+    limitation = (
         " In the contrasts that are listed under Caution, do not interpret detail finer than the"
         " acquired voxels."
     )
     if not run.maps:
-        use = Markup(
+        advice = Markup(
             "The {} maps were not stored. To store them, rerun with --level standard."
         ).format(best)
     elif not run.masks:
-        use = Markup("Use the {} maps (<code>{}</code>).").format(best, run.maps)
+        advice = Markup("Use the {} maps (<code>{}</code>).").format(best, run.maps)
     else:
-        use = Markup(
+        advice = Markup(
             "Use the {} maps (<code>{}</code>) within the masks of reliable voxels"
             " (<code>{}</code>)."
         ).format(best, run.maps, run.masks)
-    return use + limit * cautioned + " Test at the group level whether the result generalizes."
+    return (
+        advice
+        + limitation * cautioned
+        + " Test at the group level whether the result generalizes."
+    )

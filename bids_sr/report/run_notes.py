@@ -122,10 +122,10 @@ def read_run_summaries(root: Path, label: str) -> list[RunSummary]:
     rows = () if note is None else note.rows
     if not rows or any(read_times(folder / row.file) != row.stamps for row in rows):
         rows = tuple(_read_page_rows(folder, label))
-    skipped = {} if note is None else _skip_reasons(logs / note.last).get(label, {})
+    skip_reasons = {} if note is None else _skip_reasons(logs / note.last).get(label, {})
     return [
-        *(row.summary for row in rows if row.summary["run"] not in skipped),
-        *(RunSummary(run=run, verdict=reason) for run, reason in skipped.items()),
+        *(row.summary for row in rows if row.summary["run"] not in skip_reasons),
+        *(RunSummary(run=run, verdict=reason) for run, reason in skip_reasons.items()),
     ]
 
 
@@ -166,8 +166,8 @@ def _read_page_rows(folder: Path, label: str) -> Iterator[_PageRow]:
 
 def _index_content(logs: Path, label: str, note: Note) -> tuple[object, ...]:
     """Return the parts of a note that the index page shows."""
-    skipped = _skip_reasons(logs / note.last).get(label)
-    return note.settings, [row.summary for row in note.rows], skipped
+    skip_reasons = _skip_reasons(logs / note.last).get(label)
+    return note.settings, [row.summary for row in note.rows], skip_reasons
 
 
 def _note_path(logs: Path, label: str) -> Path:

@@ -37,16 +37,18 @@ def map_points(points: Array, chain: Sequence[Path]) -> Float:
     TransformError
         A text file contains more than one transform, or the type of a transform is not supported.
     """
-    mapped = np.asarray(points, dtype=np.float64)
+    mapped_points = np.asarray(points, dtype=np.float64)
     for path in reversed(chain):
         if path.suffix == ".h5":
-            mapped = _map_through_composite(mapped * _RAS_LPS_SIGNS, path) * _RAS_LPS_SIGNS
+            mapped_points = (
+                _map_through_composite(mapped_points * _RAS_LPS_SIGNS, path) * _RAS_LPS_SIGNS
+            )
             continue
         matrices = read_itk(path)
         if len(matrices) != 1:
             raise TransformError(f"{path}: expected a single transform, found {len(matrices)}")
-        mapped = apply_matrix(matrices[0], mapped)
-    return mapped
+        mapped_points = apply_matrix(matrices[0], mapped_points)
+    return mapped_points
 
 
 def _map_through_composite(points: Array, path: Path) -> Array:

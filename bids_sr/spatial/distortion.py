@@ -95,11 +95,11 @@ class Distortion:
         shift = np.zeros(map_points.shape[1])
         map_shifts = np.asarray(self.shift, dtype=np.float64)
         for _ in range(_MAX_ITERATIONS):
-            updated = ndimage.map_coordinates(
+            updated_shift = ndimage.map_coordinates(
                 map_shifts, map_points - step_in_map * shift, order=1, mode="nearest"
             )
-            largest_change = float(np.abs(updated - shift).max())
-            shift = updated
+            largest_change = float(np.abs(updated_shift - shift).max())
+            shift = updated_shift
             if largest_change < _SHIFT_TOLERANCE:
                 return shift.reshape(shape).astype(np.float32), inverse_pose
         raise ValueError(
@@ -137,10 +137,10 @@ def distortion_from_field_map(
     total_readout_s : float
         Total readout time (s).
     """
-    resampled = sample_volume(field_hz, affine, shape, boldref_affine, xfm)
+    field_on_grid = sample_volume(field_hz, affine, shape, boldref_affine, xfm)
     sign = -1.0 if phase_encoding.endswith("-") else 1.0
     return Distortion(
-        shift=np.float32(sign * total_readout_s) * resampled,
+        shift=np.float32(sign * total_readout_s) * field_on_grid,
         affine=np.asarray(boldref_affine),
         axis="ijk".index(phase_encoding[0]),
     )

@@ -147,8 +147,8 @@ def _measure_along(
             -(k * step_mm / voxel_mm[axis]) if dimension == axis else 0.0 for dimension in range(3)
         ]
         # voxels k steps farther along the axis
-        shifted = ndimage.shift(edges[1], offsets, order=1, mode="nearest")
-        similarities.append(_correlate_locally(edges[0], shifted, window)[mask])
+        shifted_edges = ndimage.shift(edges[1], offsets, order=1, mode="nearest")
+        similarities.append(_correlate_locally(edges[0], shifted_edges, window)[mask])
     return _locate_peaks(np.stack(similarities), step_mm, n_steps * step_mm)
 
 

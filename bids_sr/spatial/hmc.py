@@ -165,22 +165,22 @@ class _SearchLevel:
     ) -> None:
         self.sigma = fwhm / FWHM_PER_SIGMA / voxel_sizes(affine)
         self.inverse = np.linalg.inv(affine)
-        smoothed = self.smooth(reference)
+        smoothed_reference = self.smooth(reference)
         voxels = np.argwhere(head)
         if samples is not None:
             voxels = voxels[:: max(1, len(voxels) // samples)]
         self.points = apply_affine(affine, voxels)
         self.center = self.points.mean(axis=0)
         indices = tuple(voxels.T)
-        self.values = smoothed[indices].astype(np.float64)
-        thin_axes = _thin_axes(smoothed.shape)
+        self.values = smoothed_reference[indices].astype(np.float64)
+        thin_axes = _thin_axes(smoothed_reference.shape)
         # along thin axes all points count as inside the field of view
         self.unbounded_axes = np.isin(range(3), thin_axes)
-        self.motion_basis = _motion_basis(smoothed.shape, affine)
+        self.motion_basis = _motion_basis(smoothed_reference.shape, affine)
         derivatives = [
             np.zeros(len(voxels))
             if axis in thin_axes
-            else np.gradient(smoothed, axis=axis)[indices]
+            else np.gradient(smoothed_reference, axis=axis)[indices]
             for axis in range(3)
         ]
         gradient = np.stack(derivatives, axis=-1) @ self.inverse[:3, :3]
@@ -207,12 +207,12 @@ class _SearchLevel:
 
     def coefficients(self, volume: Array) -> Array:
         """Return padded spline coefficients of the smoothed volume (`_PAD_SAMPLES` per side)."""
-        smoothed = self.smooth(volume)
-        if min(smoothed.shape) < _MIN_FILTERED_SAMPLES:
-            unpadded = ndimage.spline_filter(smoothed, order=3, output=np.float32)
+        smoothed_volume = self.smooth(volume)
+        if min(smoothed_volume.shape) < _MIN_FILTERED_SAMPLES:
+            inner_coefficients = ndimage.spline_filter(smoothed_volume, order=3, output=np.float32)
         else:
-            unpadded = resampling.filter_spline(smoothed)
-        return np.pad(unpadded, _PAD_SAMPLES, mode="edge")
+            inner_coefficients = resampling.filter_spline(smoothed_volume)
+        return np.pad(inner_coefficients, _PAD_SAMPLES, mode="edge")
 
     def subtract_reference(self, coefficients: Array, matrix: Array) -> tuple[Float, MaskArray]:
         """Subtract the reference from a volume sampled at moved points.
@@ -405,8 +405,8 @@ class MotionEstimator:
             residual, inside = level.subtract_reference(coefficients, matrix)
             if inside.mean() < _MIN_INSIDE_FRACTION:
                 return start, np.inf
-            step, remaining = level.fit_step(residual, inside, weights)
-            cost = float(np.sqrt((remaining**2).sum() / inside.sum() / level.power))
+            step, remaining_residual = level.fit_step(residual, inside, weights)
+            cost = float(np.sqrt((remaining_residual**2).sum() / inside.sum() / level.power))
             matrix = matrix @ invert(rigid_matrix(step, level.center))
             step_mm = max(np.abs(step[:3]).max(), np.abs(step[3:]).max() * self._radius_mm)
             if step_mm < tolerance_mm and (weights is not None or not robust):
@@ -414,8 +414,10 @@ class MotionEstimator:
             if robust and step_mm < 50 * tolerance_mm:
                 # The weight is 1 up to `_OUTLIER_LIMIT` robust standard deviations, and decreases
                 # to 0 at twice this limit.
-                sigma = _MAD_TO_SD * float(np.median(np.abs(remaining[inside]))) + 1e-12
-                weights = np.clip(2.0 - np.abs(remaining) / (_OUTLIER_LIMIT * sigma), 0.0, 1.0)
+                sigma = _MAD_TO_SD * float(np.median(np.abs(remaining_residual[inside]))) + 1e-12
+                weights = np.clip(
+                    2.0 - np.abs(remaining_residual) / (_OUTLIER_LIMIT * sigma), 0.0, 1.0
+                )
         return matrix, cost
 
     def fit(

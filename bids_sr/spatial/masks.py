@@ -92,17 +92,17 @@ def grow(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
         slice(max(axis_range.start - n, 0), axis_range.stop + n)
         for axis_range, n in zip(bounding_box(mask), margin, strict=True)
     )
-    grown = np.zeros_like(mask)
+    grown_mask = np.zeros_like(mask)
     if mm > 0:
-        grown[search_box] = _dilate(mask[search_box], sizes, radius)
+        grown_mask[search_box] = _dilate(mask[search_box], sizes, radius)
     else:
         # The edge of the field of view is not an edge of the brain: the mask is not eroded there.
-        outside = ~np.pad(mask[search_box], [(n, n) for n in radius_voxels], mode="edge")
-        unpadded = tuple(
-            slice(n, size - n) for n, size in zip(radius_voxels, outside.shape, strict=True)
+        background = ~np.pad(mask[search_box], [(n, n) for n in radius_voxels], mode="edge")
+        inner_range = tuple(
+            slice(n, size - n) for n, size in zip(radius_voxels, background.shape, strict=True)
         )
-        grown[search_box] = ~_dilate(outside, sizes, radius)[unpadded]
-    return grown
+        grown_mask[search_box] = ~_dilate(background, sizes, radius)[inner_range]
+    return grown_mask
 
 
 def _dilate(mask: MaskArray, sizes: Array, radius: float) -> MaskArray:
@@ -117,14 +117,14 @@ def _dilate(mask: MaskArray, sizes: Array, radius: float) -> MaskArray:
     half_lengths = np.where(squares >= 0, np.sqrt(np.maximum(squares, 0)) // sizes[2], -1).astype(
         int
     )
-    dilated = mask.copy()
+    dilated_mask = mask.copy()
     columns = mask.copy()
     for half_length in range(half_lengths.max() + 1):
         if half_length:
             _add_shifted(columns, mask, (0, 0, half_length))
         for x, y in np.argwhere(half_lengths == half_length):
-            _add_shifted(dilated, columns, (int(x), int(y), 0))
-    return dilated
+            _add_shifted(dilated_mask, columns, (int(x), int(y), 0))
+    return dilated_mask
 
 
 def _add_shifted(out: MaskArray, mask: MaskArray, shift: tuple[int, int, int]) -> None:
@@ -139,9 +139,9 @@ def _add_shifted(out: MaskArray, mask: MaskArray, shift: tuple[int, int, int]) -
 def close_mask(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
     """Fill clefts narrower than about 2 `mm` without removing any voxel of the mask."""
     padding = [(int(np.ceil(mm / size)) + 1,) * 2 for size in voxel_sizes(affine)]
-    grown = grow(np.pad(mask, padding), affine, mm)
-    closed = grow(grown, affine, -mm)
-    return closed[tuple(slice(before, -after) for before, after in padding)] | mask
+    grown_mask = grow(np.pad(mask, padding), affine, mm)
+    closed_mask = grow(grown_mask, affine, -mm)
+    return closed_mask[tuple(slice(before, -after) for before, after in padding)] | mask
 
 
 def open_mask(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
@@ -173,10 +173,10 @@ def fill_holes(mask: MaskArray) -> MaskArray:
 
     The second step fills cavities that are open at the edge of the field of view.
     """
-    filled = np.asarray(ndimage.binary_fill_holes(mask))
-    for z in range(filled.shape[2]):
-        filled[:, :, z] = ndimage.binary_fill_holes(filled[:, :, z])
-    return filled
+    filled_mask = np.asarray(ndimage.binary_fill_holes(mask))
+    for z in range(filled_mask.shape[2]):
+        filled_mask[:, :, z] = ndimage.binary_fill_holes(filled_mask[:, :, z])
+    return filled_mask
 
 
 def percent_scale(reference: Array, mask: MaskArray) -> float:
@@ -243,11 +243,11 @@ def _estimate_offset(volume: Array, threshold: float) -> float:
     """
     dark_values = volume[volume <= threshold]
     background = float(np.median(dark_values))
-    spread = float(np.median(np.abs(dark_values - background)))
+    deviation = float(np.median(np.abs(dark_values - background)))
     contrast = float(volume[volume > threshold].mean()) - background
     return (
         background
-        if background > 0.75 * threshold and spread < _MAX_BACKGROUND_SPREAD * contrast
+        if background > 0.75 * threshold and deviation < _MAX_BACKGROUND_SPREAD * contrast
         else 0.0
     )
 
@@ -278,8 +278,8 @@ def _brain_seed(volume: Array, affine: Array, scale: float) -> MaskArray:
     volume = np.asarray(volume, dtype=np.float32)
     # computed before smoothing, as smoothing over many voxels spreads the head into the background
     offset = _estimate_offset(volume, otsu_threshold(volume))
-    smoothed = ndimage.gaussian_filter(volume, 1.5 * scale / sizes)
-    threshold = otsu_threshold(smoothed)
-    bright_voxels = smoothed > offset + 0.75 * (threshold - offset)
-    opened = open_mask(bright_voxels, affine, 1.2 * float(sizes[:2].max()))
-    return largest_component(opened if opened.any() else bright_voxels)
+    smoothed_volume = ndimage.gaussian_filter(volume, 1.5 * scale / sizes)
+    threshold = otsu_threshold(smoothed_volume)
+    bright_voxels = smoothed_volume > offset + 0.75 * (threshold - offset)
+    opened_mask = open_mask(bright_voxels, affine, 1.2 * float(sizes[:2].max()))
+    return largest_component(opened_mask if opened_mask.any() else bright_voxels)

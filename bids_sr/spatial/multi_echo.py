@@ -136,7 +136,9 @@ def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) ->
             block = np.stack(
                 [_read_columns(reader, start, stop) for reader in readers], axis=1
             )  # (voxels, echoes, volumes)
-            combined = make_optcom(block.astype(np.float64), list(tes_ms), n_used, t2s=t2star_ms)
-            for column in np.asarray(combined).T:
+            combined_volumes = make_optcom(
+                block.astype(np.float64), list(tes_ms), n_used, t2s=t2star_ms
+            )
+            for column in np.asarray(combined_volumes).T:
                 writer.append(column.reshape(first.shape[:3]).astype(np.float32))
         return t2star_ms.reshape(first.shape[:3])

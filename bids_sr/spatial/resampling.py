@@ -242,17 +242,19 @@ def sample_smoothed(
     """
     from bids_sr.spatial import linear_kernels
 
-    smoothed = np.ascontiguousarray(volume, dtype=np.float32)
+    smoothed_volume = np.ascontiguousarray(volume, dtype=np.float32)
     pairs, weights = [], []
     for axis, (step, start) in enumerate(zip(np.diagonal(matrix), matrix[:3, 3], strict=False)):
         samples, weight = _linear_weights(step, start, shape[axis], volume.shape[axis])
         rows, positions = np.unique(samples, return_inverse=True)
-        smoothed = _smooth_along(smoothed, axis, _gaussian_weights(sigmas[axis], 4.0), rows)
+        smoothed_volume = _smooth_along(
+            smoothed_volume, axis, _gaussian_weights(sigmas[axis], 4.0), rows
+        )
         pairs.append(np.ascontiguousarray(positions.reshape(samples.shape)))
         weights.append(weight)
-    out = np.empty(shape, dtype=np.float32)
-    linear_kernels.sample_along_axes(smoothed, *pairs, *weights, out)
-    return out
+    values = np.empty(shape, dtype=np.float32)
+    linear_kernels.sample_along_axes(smoothed_volume, *pairs, *weights, values)
+    return values
 
 
 def smooth(volume: Array, sigmas: Sequence[float], *, truncate: float) -> Float32:
@@ -274,11 +276,13 @@ def smooth(volume: Array, sigmas: Sequence[float], *, truncate: float) -> Float3
     Float32
         Smoothed image (3D).
     """
-    smoothed = np.ascontiguousarray(volume, dtype=np.float32)
+    smoothed_volume = np.ascontiguousarray(volume, dtype=np.float32)
     for axis, sigma in enumerate(sigmas):
         rows = np.arange(volume.shape[axis])
-        smoothed = _smooth_along(smoothed, axis, _gaussian_weights(sigma, truncate), rows)
-    return smoothed
+        smoothed_volume = _smooth_along(
+            smoothed_volume, axis, _gaussian_weights(sigma, truncate), rows
+        )
+    return smoothed_volume
 
 
 def _smooth_along(
@@ -289,17 +293,19 @@ def _smooth_along(
 
     size = volume.shape[axis]
     if axis == volume.ndim - 1:
-        filtered = np.empty_like(volume)
+        filtered_rows = np.empty_like(volume)
         lines = volume.reshape(-1, size)
-        linear_kernels.smooth_lines(lines, weights, filtered.reshape(-1, size))
-        return filtered if len(rows) == size else np.ascontiguousarray(filtered[..., rows])
+        linear_kernels.smooth_lines(lines, weights, filtered_rows.reshape(-1, size))
+        return (
+            filtered_rows if len(rows) == size else np.ascontiguousarray(filtered_rows[..., rows])
+        )
     leading_shape, trailing_shape = volume.shape[:axis], volume.shape[axis + 1 :]
-    filtered = np.empty((*leading_shape, len(rows), *trailing_shape), dtype=np.float32)
+    filtered_rows = np.empty((*leading_shape, len(rows), *trailing_shape), dtype=np.float32)
     count = int(np.prod(leading_shape))
     linear_kernels.smooth_rows(
-        volume.reshape(count, size, -1), weights, rows, filtered.reshape(count, len(rows), -1)
+        volume.reshape(count, size, -1), weights, rows, filtered_rows.reshape(count, len(rows), -1)
     )
-    return filtered
+    return filtered_rows
 
 
 def _gaussian_weights(sigma: float, truncate: float) -> Float:
@@ -449,19 +455,19 @@ def sample_volume(
         Interpolated values on the target grid (3D).
     """
     shape = (int(target_shape[0]), int(target_shape[1]), int(target_shape[2]))
-    inverse = np.linalg.inv(affine)
+    world_to_voxel = np.linalg.inv(affine)
     matrix = round_values(
-        inverse @ (np.eye(4) if xfm is None else np.asarray(xfm)) @ target_affine
+        world_to_voxel @ (np.eye(4) if xfm is None else np.asarray(xfm)) @ target_affine
     )
-    undistorted = shift is None and displacement is None
-    voxel_shift = _find_whole_shift(matrix) if undistorted else None
-    if undistorted and voxel_shift is None and order == 1:
+    is_undistorted = shift is None and displacement is None
+    voxel_shift = _find_whole_shift(matrix) if is_undistorted else None
+    if is_undistorted and voxel_shift is None and order == 1:
         return _sample_linearly(volume, matrix, shape, zero_outside)
     if voxel_shift is None and coefficients is None:
         coefficients = spline_coefficients(volume, order)
-    if not undistorted:
+    if not is_undistorted:
         assert coefficients is not None
-        displace_slice = _make_slice_displacement(inverse[:3, :3], shift, displacement)
+        displace_slice = _make_slice_displacement(world_to_voxel[:3, :3], shift, displacement)
         return _warp(
             coefficients, volume.shape, matrix, shape, displace_slice, order, zero_outside
         )

@@ -56,9 +56,11 @@ def normalized_mutual_information(first: Array, second: Array) -> float:
 
 def _bin_intensities(values: Array) -> Array:
     """Return the bin of each value; the outer bins include 0.5 % of the values at each end."""
-    low, high = np.percentile(values, [0.5, 99.5])
-    scaled = (np.asarray(values, dtype=np.float64) - low) / max(float(high - low), 1e-12)
-    return np.clip((scaled * _N_BINS).astype(int), 0, _N_BINS - 1)
+    lowest, highest = np.percentile(values, [0.5, 99.5])
+    scaled_values = (np.asarray(values, dtype=np.float64) - lowest) / max(
+        float(highest - lowest), 1e-12
+    )
+    return np.clip((scaled_values * _N_BINS).astype(int), 0, _N_BINS - 1)
 
 
 def _entropy(probabilities: Array) -> float:

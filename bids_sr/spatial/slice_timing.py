@@ -47,10 +47,12 @@ def _shift_in_time(series: Array, fraction: float) -> Array:
     series = np.asarray(series, dtype=np.float32)
     if fraction == 0:
         return series.copy()
-    padded = np.pad(
+    padded_series = np.pad(
         series, [(0, 0)] * (series.ndim - 1) + [(_PAD_IN_TIME, _PAD_IN_TIME)], mode="edge"
     )
-    spline = ndimage.spline_filter1d(padded, order=3, axis=-1, output=np.float32, mode="mirror")
+    spline = ndimage.spline_filter1d(
+        padded_series, order=3, axis=-1, output=np.float32, mode="mirror"
+    )
     n_samples = int(np.floor(fraction))
     offset = fraction - n_samples
     cubic_weights = (
@@ -61,10 +63,10 @@ def _shift_in_time(series: Array, fraction: float) -> Array:
     )
     count = series.shape[-1]
     first = _PAD_IN_TIME + n_samples - 1
-    shifted = np.zeros_like(series)
+    shifted_series = np.zeros_like(series)
     for lag, weight in enumerate(cubic_weights):
-        shifted += np.float32(weight / 6) * spline[..., first + lag : first + lag + count]
-    return shifted
+        shifted_series += np.float32(weight / 6) * spline[..., first + lag : first + lag + count]
+    return shifted_series
 
 
 def correct_slice_timing(

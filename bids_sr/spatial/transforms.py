@@ -48,12 +48,12 @@ def rigid_matrix(params6: Sequence[float] | Array, center: Sequence[float] | Arr
     # Rodrigues' formula with sin(a)/a and (1 - cos(a))/a^2, which lose no digits at small angles
     sine_ratio = np.sinc(angle / np.pi)
     cosine_ratio = 0.5 * np.sinc(angle / (2 * np.pi)) ** 2
-    out = np.eye(4)
-    out[:3, :3] = (
+    transform = np.eye(4)
+    transform[:3, :3] = (
         np.eye(3) + sine_ratio * cross_matrix + cosine_ratio * cross_matrix @ cross_matrix
     )
-    out[:3, 3] = params[:3] + origin - out[:3, :3] @ origin
-    return out
+    transform[:3, 3] = params[:3] + origin - transform[:3, :3] @ origin
+    return transform
 
 
 def rigid_params(matrix: Array, center: Sequence[float] | Array) -> Float:
@@ -220,16 +220,16 @@ def resize_affine(affine: Array, shape: Sequence[int], new_shape: Sequence[int])
 
     Examples
     --------
-    >>> resized = resize_affine(np.diag([4.0, 4, 4, 1]), (8, 8, 8), (16, 8, 4))
-    >>> resized[:3, :3].diagonal().tolist()
+    >>> resized_affine = resize_affine(np.diag([4.0, 4, 4, 1]), (8, 8, 8), (16, 8, 4))
+    >>> resized_affine[:3, :3].diagonal().tolist()
     [2.0, 4.0, 8.0]
     """
     ratio = np.asarray(shape[:3], dtype=np.float64) / np.asarray(new_shape[:3])
-    resized = np.array(affine, dtype=np.float64)
+    resized_affine = np.array(affine, dtype=np.float64)
     # an explicit sum gives the same bits on every processor, unlike a matrix product
-    resized[:, 3] += (resized[:, :3] * ((ratio - 1) / 2)).sum(axis=1)
-    resized[:, :3] *= ratio
-    return resized
+    resized_affine[:, 3] += (resized_affine[:, :3] * ((ratio - 1) / 2)).sum(axis=1)
+    resized_affine[:, :3] *= ratio
+    return resized_affine
 
 
 def apply_matrix(matrix: Array, points: Array) -> Array:
