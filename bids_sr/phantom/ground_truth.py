@@ -110,12 +110,8 @@ def _combination_weights(means: Sequence[Array], echoes: Sequence[SimulatedRun])
     if len(echoes) == 1:
         return [np.ones_like(means[0])]
     tes_s = [echo.te for echo in echoes]
-    t2star_s = (
-        fit_t2star([mean.ravel() for mean in means], [1000 * te_s for te_s in tes_s]).reshape(
-            means[0].shape
-        )
-        / 1000
-    )
+    t2star_ms = fit_t2star([mean.ravel() for mean in means], [1000 * te_s for te_s in tes_s])
+    t2star_s = t2star_ms.reshape(means[0].shape) / 1000
     weights = [te_s * np.exp(-te_s / t2star_s) for te_s in tes_s]
     weight_sum = np.sum(weights, axis=0)
     return [(weight / weight_sum).astype(np.float32) for weight in weights]

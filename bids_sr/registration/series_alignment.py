@@ -63,6 +63,8 @@ _MAX_SIGNAL_RATIO = 1.05
 _CHANGE_SIGMA_VOXELS = 1.5  # voxels, smoothing of changes (sigma)
 _MEAN_FWHM_MM = (0.0, 4.0, 6.0, 8.0, 10.0, 12.0, 16.0)  # mm, smoothing of mean images (FWHM)
 
+_FWHM_PER_SIGMA = 2.355  # full width at half maximum of a Gaussian over its standard deviation
+
 
 class ComparedError(ValueError):
     """Error for a series that cannot be compared with its run, with the reason and the remedy."""
@@ -241,7 +243,7 @@ def _make_masks(mean: Array, affine: Array) -> tuple[MaskArray, MaskArray]:
 
 def _find_smoothing(mean: Array, target: Array, mask: MaskArray, affine: Array) -> Float:
     """Return the smoothing (sigma, voxels) that makes a mean image most similar to another."""
-    sigmas = [fwhm / 2.355 / voxel_sizes(affine) for fwhm in _MEAN_FWHM_MM]
+    sigmas = [fwhm / _FWHM_PER_SIGMA / voxel_sizes(affine) for fwhm in _MEAN_FWHM_MM]
     similarities = [
         pearson_correlation(ndimage.gaussian_filter(mean, sigma)[mask], target[mask])
         for sigma in sigmas
