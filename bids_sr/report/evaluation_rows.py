@@ -80,15 +80,16 @@ def list_series(
     default_position = {
         name: index for index, name in enumerate((*ACQUIRED, *BASELINES, *CONTROLS))
     }
-    return sorted(
-        names_in_rows,
-        key=lambda name: (
+
+    def sort_key(name: str) -> tuple[int, bool, int, int]:
+        return (
             _KIND_ORDER.index(get_kind(name)),
             not name.startswith("raw"),
             position.get(name, len(position)),
             default_position.get(name, 99),
-        ),
-    )
+        )
+
+    return sorted(names_in_rows, key=sort_key)
 
 
 def negative_control_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:

@@ -12,6 +12,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -153,12 +154,7 @@ def read_figures(root: Path, label: str) -> list[ArchivedFigure]:
     archived_figures = (figures[name] for name in sorted(figures))
     return sorted(
         archived_figures,
-        key=lambda archived_figure: (
-            archived_figure.contrast,
-            archived_figure.figure,
-            archived_figure.smoothing,
-            archived_figure.label,
-        ),
+        key=attrgetter("contrast", "figure", "smoothing", "label"),
     )
 
 

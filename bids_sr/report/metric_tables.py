@@ -351,21 +351,12 @@ def _list_keys(
     """
     values_by_column = [_list_values(declaration, column, rows, names) for column in columns]
     combinations = dict.fromkeys(_select_values(row, columns) for row in rows)
-    displayed_keys = [
-        key
-        for key in combinations
-        if all(
-            value in ordered_values
-            for value, ordered_values in zip(key, values_by_column, strict=True)
-        )
-    ]
-    return sorted(
-        displayed_keys,
-        key=lambda key: [
-            ordered_values.index(value)
-            for value, ordered_values in zip(key, values_by_column, strict=True)
-        ],
-    )
+    positions: dict[tuple[str, ...], list[int]] = {}
+    for key in combinations:
+        pairs = list(zip(key, values_by_column, strict=True))
+        if all(value in ordered_values for value, ordered_values in pairs):
+            positions[key] = [ordered_values.index(value) for value, ordered_values in pairs]
+    return sorted(positions, key=positions.__getitem__)
 
 
 def _list_values(

@@ -55,29 +55,33 @@ def _map_through_composite(points: Array, path: Path) -> Array:
     """Map LPS points through a composite transform; its last component is applied first."""
     import h5py
 
-    matrix = np.eye(4)  # product of consecutive linear components
     try:
         with h5py.File(path, "r") as file:
-            group = file["TransformGroup"]
-            for name in sorted(group, key=int, reverse=True):
-                transform_type, parameters, fixed_parameters = _read_component(group[name])
-                if transform_type.startswith(("AffineTransform", "MatrixOffsetTransformBase")):
-                    matrix = make_matrix(parameters, fixed_parameters[:3]) @ matrix
-                elif transform_type.startswith("DisplacementFieldTransform"):
-                    points = apply_matrix(matrix, points)
-                    matrix = np.eye(4)
-                    points += _interpolate_displacements(points, parameters, fixed_parameters)
-                elif not transform_type.startswith("CompositeTransform"):
-                    raise TransformError(
-                        f"{path}: the file contains a transform of type {transform_type}, "
-                        "which is not supported"
-                    )
+            return _apply_components(points, file["TransformGroup"], path)
+    except TransformError:
+        raise
     except (OSError, KeyError, IndexError, ValueError, TypeError) as error:
-        if isinstance(error, TransformError):
-            raise
         raise TransformError(
             f"{path}: the file cannot be read as a composite ITK transform ({error})"
         ) from error
+
+
+def _apply_components(points: Array, group: Any, path: Path) -> Array:
+    """Map LPS points through the components in a group of a composite file, last one first."""
+    matrix = np.eye(4)  # product of consecutive linear components
+    for name in sorted(group, key=int, reverse=True):
+        transform_type, parameters, fixed_parameters = _read_component(group[name])
+        if transform_type.startswith(("AffineTransform", "MatrixOffsetTransformBase")):
+            matrix = make_matrix(parameters, fixed_parameters[:3]) @ matrix
+        elif transform_type.startswith("DisplacementFieldTransform"):
+            points = apply_matrix(matrix, points)
+            matrix = np.eye(4)
+            points += _interpolate_displacements(points, parameters, fixed_parameters)
+        elif not transform_type.startswith("CompositeTransform"):
+            raise TransformError(
+                f"{path}: the file contains a transform of type {transform_type}, which is not "
+                "supported"
+            )
     return apply_matrix(matrix, points)
 
 

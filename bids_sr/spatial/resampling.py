@@ -177,11 +177,10 @@ def _sample_along_axes(
     Float32
         Values on the target (Z, Y, X).
     """
+    sizes = coefficients_zyx.shape[::-1]
     x_weights, y_weights, z_weights = (
-        _spline_matrix(start + step * np.arange(count), size)
-        for start, step, count, size in zip(
-            starts, steps, shape, coefficients_zyx.shape[::-1], strict=True
-        )
+        _spline_matrix(starts[axis] + steps[axis] * np.arange(shape[axis]), sizes[axis])
+        for axis in range(3)
     )
     planes = y_weights @ (coefficients_zyx @ x_weights.T)
     return (z_weights @ planes.reshape(len(planes), -1)).reshape(shape[::-1])
