@@ -21,7 +21,7 @@ Volumes = dict[int, np.ndarray]
 def simulated_series() -> tuple[Volumes, Volumes, np.ndarray]:
     """Return volumes of a moving head, of the still head, and the affine."""
     run = simulate_bold_run(SimulatedSubject(PRESETS["tiny"], "ribbon", seed=3))
-    rest, _ = run.parts
+    rest, _ = run.prepared_scenes
     motion = {
         0: np.eye(4),
         1: np.eye(4),
