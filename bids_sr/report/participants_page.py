@@ -19,6 +19,13 @@ from bids_sr.report.sections import FigureSpec
 from bids_sr.version import __version__
 
 _CITATION_FORMATS = {"html": "references", "md": "Markdown", "bib": "BibTeX"}
+_UNFINISHED = (
+    "Processing of this participant started at {} and has not finished, or was stopped. This page"
+    " was written by an earlier call, and files that are linked from this page may have been"
+    " removed or changed. If processing was stopped, rerun the command to resume."
+)
+_MAIN_TAG = '<main id="content" tabindex="-1">'
+_TRACEBACK_LINES = 12  # lines of a traceback on the page
 
 
 def _labels_with_report(root: Path) -> set[str]:
@@ -40,14 +47,6 @@ def _neighbor_links(label: str, reported_labels: Collection[str]) -> dict[str, s
     return {**{text: f"sub-{neighbor}.html" for text, neighbor in texts}, **INDEX_LINK}
 
 
-_UNFINISHED = (
-    "Processing of this participant started at {} and has not finished, or was stopped. This page"
-    " was written by an earlier call, and files that are linked from this page may have been"
-    " removed or changed. If processing was stopped, rerun the command to resume."
-)
-_MAIN_TAG = '<main id="content" tabindex="-1">'
-
-
 def mark_unfinished(root: Path, labels: Sequence[str]) -> None:
     """Note on existing pages that a new run has started; pages written later lack the note."""
     note = render("note", "warning", _UNFINISHED.format(time.strftime("%Y-%m-%d %H:%M")))
@@ -59,10 +58,7 @@ def mark_unfinished(root: Path, labels: Sequence[str]) -> None:
             atomic_files.write_text(page, text.replace(_MAIN_TAG, f"{_MAIN_TAG}\n{note}", 1))
 
 
-_TRACEBACK_LINES = 12
-
-
-def _errors_html(failed_steps: Sequence[Notice], log_dir: Path) -> Markup:
+def _render_errors(failed_steps: Sequence[Notice], log_dir: Path) -> Markup:
     """Render the failed steps, with the end of each traceback."""
     entries = []
     for notice in failed_steps:
@@ -87,7 +83,7 @@ def _render_version(log_dir: Path, *, command: str | None) -> Markup:
     return facts_html(facts) + Markup("<p>All settings: {}</p>").format(version_link)
 
 
-def _methods_fragment(markdown: str) -> Markup:
+def _render_methods(markdown: str) -> Markup:
     """Render the methods text with links to its other formats.
 
     The text is also stored next to the page with its references, and as Markdown and BibTeX.
@@ -111,7 +107,7 @@ def _methods_fragment(markdown: str) -> Markup:
     )
 
 
-def _logs_of_outputs(logs: Path, label: str, *, default: Path) -> Path:
+def _find_logs(logs: Path, label: str, *, default: Path) -> Path:
     """Return the logs of the run that produced a participant's outputs.
 
     Settings and crash files in these logs belong to the outputs. `default` is returned if there is
@@ -151,11 +147,9 @@ def write_participants(
         Largest number of sessions on one page; with more sessions, each session has a page. 0 for
         a single page.
     """
-    logs = {label: _logs_of_outputs(root / "logs", label, default=log_dir) for label in labels}
-    reported_labels = {
-        *_labels_with_report(root),
-        *labels,
-    }  # computed once, because there may be thousands of participants
+    logs = {label: _find_logs(root / "logs", label, default=log_dir) for label in labels}
+    # computed once, because there may be thousands of participants
+    reported_labels = {*_labels_with_report(root), *labels}
     return tuple(
         _build_report(
             root,
@@ -231,8 +225,8 @@ def _build_report(
     custom = {
         "overview": messages_html("warning", messages["warning"]),
         "summary": messages_html("note", messages["note"]),
-        "methods": _methods_fragment(text),
-        "errors": _errors_html(failed_steps, log_dir),
+        "methods": _render_methods(text),
+        "errors": _render_errors(failed_steps, log_dir),
         "about": _render_version(log_dir, command=command),
     }
     neighbors = _neighbor_links(
