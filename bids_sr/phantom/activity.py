@@ -12,6 +12,9 @@ from bids_sr.phantom.head import Head
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
 _Point = tuple[float, float, float]
+# smallest half side of the cube that contains the map of a focus (mm, and standard deviations of
+# the extent)
+_MIN_HALF_SIDE_MM, _HALF_SIDE_EXTENTS = 24.0, 3.0
 
 
 @frozen
@@ -83,11 +86,6 @@ OVERLAPPING_FOCI: dict[str, _FocusSpec] = {
 def select_foci(scene: str) -> dict[str, _FocusSpec]:
     """Return the foci of a scene by label."""
     return FOCI | OVERLAPPING_FOCI if scene == "overlap" else FOCI
-
-
-# smallest half side of the cube that contains the map of a focus (mm, and standard deviations of
-# the extent)
-_MIN_HALF_SIDE_MM, _HALF_SIDE_EXTENTS = 24.0, 3.0
 
 
 @frozen

@@ -19,6 +19,8 @@ from bids_sr.spatial.resampling import sample_volume
 
 # approximate peak, as a fraction of the signal
 DRIFT, UNEVEN_DRIFT, BREATH, HEARTBEAT = 0.008, 0.004, 0.0015, 0.02
+_BAND_HZ = (0.01, 0.1)  # Hz, frequency band of resting-state connectivity
+_STEP_S = 0.1  # s, sampling interval
 
 
 @frozen
@@ -117,10 +119,6 @@ def _make_rhythm(rng: np.random.Generator, clock: Array, rate: float) -> Array:
     wander *= 0.05 / wander.std()
     phase = 2 * np.pi * np.cumsum(rate * (1 + wander)) * (clock[1] - clock[0])
     return np.sin(phase + rng.uniform(0, 2 * np.pi))
-
-
-_BAND_HZ = (0.01, 0.1)  # Hz, frequency band of resting-state connectivity
-_STEP_S = 0.1  # s, sampling interval
 
 
 class Fluctuations:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _FIRST_ECHO_MS, _ECHO_SPACING_MS = 13.0, 16.0
 # ms, range of echo times: k-space is not read out before, and tissue has no signal after
 _MIN_ECHO_MS, _MAX_ECHO_MS = 5.0, 150.0
+_MAX_LESIONS = 200  # per participant
 
 
 def _parse_echo_times(text: str) -> tuple[float, ...]:
@@ -31,9 +32,6 @@ def _parse_echo_times(text: str) -> tuple[float, ...]:
             " ms (such as 14,30,46)"
         )
         raise argparse.ArgumentTypeError(message) from None
-
-
-_MAX_LESIONS = 200
 
 
 @frozen

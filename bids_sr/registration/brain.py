@@ -28,6 +28,18 @@ _BRAIN_VOLUME_ML = (900.0, 1900.0)  # ml, brain volume of an adult or a child of
 # brains
 _MAX_DETERMINANT = 1.1
 _MIN_DICE = 0.85  # smallest plausible Dice coefficient of the mask and the template's brain
+# mm, distance from the top of the head that contains brain and cerebellum
+_BRAIN_HEIGHT_MM = 130.0
+# initial scaling of the template; MNI templates are larger than most brains, so that their edge
+# would otherwise start in the scalp
+_INITIAL_SCALE = 0.92
+# Normalized mutual information in the template's brain below which the header may be wrong by
+# quarter turns. Upright heads had at least 1.09, rotated heads at most 1.04.
+_MIN_UPRIGHT_NMI = 1.06
+_TURNED_POSE_VOXEL_MM = 8.0  # mm, voxel size for the comparison of poses of rotated heads
+_N_TURNS_TRIED = 3  # rotations that are registered
+# A rotated pose is accepted if it raises the mutual information above 1 by this factor.
+_MIN_TURNED_GAIN = 1.5
 
 
 def check_brain(
@@ -100,20 +112,6 @@ def check_brain(
 def volume_ml(mask: Array, affine: Array) -> float:
     """Return the volume of a mask (ml)."""
     return np.count_nonzero(mask) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000
-
-
-# mm, distance from the top of the head that contains brain and cerebellum
-_BRAIN_HEIGHT_MM = 130.0
-# initial scaling of the template; MNI templates are larger than most brains, so that their edge
-# would otherwise start in the scalp
-_INITIAL_SCALE = 0.92
-# Normalized mutual information in the template's brain below which the header may be wrong by
-# quarter turns. Upright heads had at least 1.09, rotated heads at most 1.04.
-_MIN_UPRIGHT_NMI = 1.06
-_TURNED_POSE_VOXEL_MM = 8.0  # mm, voxel size for the comparison of poses of rotated heads
-_N_TURNS_TRIED = 3
-# A rotated pose is accepted if it raises the mutual information above 1 by this factor.
-_MIN_TURNED_GAIN = 1.5
 
 
 def downsample(image: Volume, mm: float) -> Volume:

@@ -36,6 +36,11 @@ _URI_ESCAPES = {sign: f"%{ord(sign):02X}" for sign in "%#\"'<>&\\\n\r\t"}
 """Characters that must be escaped in the data URI of an SVG in an HTML attribute."""
 _RunKey = tuple[str | None, ...]
 _NO_RUN: _RunKey = (None,) * len(RUN_ENTITIES)
+_STATIC_IMAGE = '<img src="{uri}" alt="{label}" data-name="{name}">'
+_INTERACTIVE_IMAGE = (
+    '<object type="image/svg+xml" data="{uri}" aria-label="{label}" title="{label}"'
+    ' data-name="{name}"></object>'
+)
 
 
 def _find_run(figure: ArchivedFigure) -> _RunKey:
@@ -137,13 +142,6 @@ def data_uri(data: bytes) -> str:
     ) in _URI_ESCAPES.items():  # this loop is ten times as fast as `str.translate`
         text = text.replace(character, escape)
     return min(encoded, f"data:image/svg+xml,{text}", key=len)
-
-
-_STATIC_IMAGE = '<img src="{uri}" alt="{label}" data-name="{name}">'
-_INTERACTIVE_IMAGE = (
-    '<object type="image/svg+xml" data="{uri}" aria-label="{label}" title="{label}"'
-    ' data-name="{name}"></object>'
-)
 
 
 def _embed(figure: ArchivedFigure, *, static: bool, alt: str) -> Markup:

@@ -11,6 +11,12 @@ from bids_sr.io.json_values import as_number, as_texts
 from bids_sr.metrics.number_text import number
 from bids_sr.report.facts import messages_html, render_labeled
 
+_MIN_OVERLAP = 0.9  # fraction of the run's brain in the calibration run
+_MAX_NOISE_FRACTION = 0.9  # fraction of thermal noise in the variance of the calibration run
+# fraction of the run's voxel size; if edges of both images are farther apart, misregistration or
+# distortion is likely
+_MAX_EDGE_DISTANCE_VOXELS = 0.5
+
 
 def registration_warnings(facts: Mapping[str, object]) -> list[str]:
     """Return warnings about implausible registrations of a run, the T1w brain mask first."""
@@ -58,13 +64,6 @@ def registration_html(facts: Mapping[str, object]) -> Markup:
     """Render the facts on a run's registrations, warnings first; unknown keys are skipped."""
     warnings = messages_html("warning", registration_warnings(facts))
     return warnings + render_labeled(facts, "registration")
-
-
-_MIN_OVERLAP = 0.9  # fraction of the run's brain in the calibration run
-_MAX_NOISE_FRACTION = 0.9  # fraction of thermal noise in the variance of the calibration run
-# fraction of the run's voxel size; if edges of both images are farther apart, misregistration or
-# distortion is likely
-_MAX_EDGE_DISTANCE_VOXELS = 0.5
 
 
 def calibration_html(facts: Mapping[str, object], voxel_mm: float) -> Markup:

@@ -12,6 +12,16 @@ from scipy import ndimage
 
 from bids_sr.io.arrays import Array, MaskArray
 
+# mm, tolerance in comparisons of distances. Voxel sizes in headers are rounded, and a distance
+# equal to the limit must not be above or below it by chance.
+_DISTANCE_TOLERANCE_MM = 1e-4
+# mm, smallest extent of a human head (including infants) in a field of view, and the head size for
+# which lengths in mm are chosen
+_MIN_HUMAN_HEAD_MM, HUMAN_HEAD_MM = 60.0, 150.0
+# Largest spread (median absolute deviation) of a uniform background, relative to the difference
+# between head and background. Dark parts of a head that fills the field of view have at least .2.
+_MAX_BACKGROUND_SPREAD = 0.05
+
 
 class MaskError(ValueError):
     """Error for an image without a distinguishable brain, head or region."""
@@ -57,11 +67,6 @@ def otsu_threshold(values: Array) -> float:
             * (intensity_sum / n_below - (intensity_sum[-1] - intensity_sum) / n_above) ** 2
         )
     return float(centers[int(np.nanargmax(between_variance))])
-
-
-# mm, tolerance in comparisons of distances. Voxel sizes in headers are rounded, and a distance
-# equal to the limit must not be above or below it by chance.
-_DISTANCE_TOLERANCE_MM = 1e-4
 
 
 def grow(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
@@ -195,11 +200,6 @@ def percent_scale(reference: Array, mask: MaskArray) -> float:
     return 100 / float(reference[np.asarray(mask) > 0].mean())
 
 
-# mm, smallest extent of a human head (including infants) in a field of view, and the head size for
-# which lengths in mm are chosen
-_MIN_HUMAN_HEAD_MM, HUMAN_HEAD_MM = 60.0, 150.0
-
-
 def head_scale(mask: MaskArray, affine: Array) -> float:
     """Return the factor that scales lengths in mm to the size of a head.
 
@@ -228,11 +228,6 @@ def head_mask(volume: Array, affine: Array) -> MaskArray:
     return fill_holes(
         close_mask(bright_component, affine, 6.0 * head_scale(bright_component, affine))
     )
-
-
-# Largest spread (median absolute deviation) of a uniform background, relative to the difference
-# between head and background. Dark parts of a head that fills the field of view have at least .2.
-_MAX_BACKGROUND_SPREAD = 0.05
 
 
 def _estimate_offset(volume: Array, threshold: float) -> float:
